@@ -1,0 +1,228 @@
+//! Names and numbers that identify things. Text forms are strict: what is printed is what is parsed.
+
+use serde::{Deserialize, Serialize};
+use std::{fmt, str::FromStr, sync::Arc};
+
+/// Why a text is not the id that it was meant to be.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum IdError {
+    /// Not 1 to `max` characters long.
+    Length { what: &'static str, max: usize, got: usize },
+    /// Holds a character outside the id's alphabet.
+    Character { what: &'static str, got: char },
+}
+
+impl fmt::Display for IdError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Length { what, max, got } => write!(f, "{what}: {got} characters, want 1 to {max}"),
+            Self::Character { what, got } => {
+                write!(f, "{what}: character {got:?}, want a-z, 0-9 and - (hex digits for a hash)")
+            }
+        }
+    }
+}
+
+impl std::error::Error for IdError {}
+
+const SLUG_CHARS_MAX: usize = 40;
+
+fn check_slug(what: &'static str, text: &str) -> Result<(), IdError> {
+    let got = text.chars().count();
+    if got == 0 || got > SLUG_CHARS_MAX {
+        return Err(IdError::Length { what, max: SLUG_CHARS_MAX, got });
+    }
+    match text.chars().enumerate().find(|&(at, c)| !matches!(c, 'a'..='z' | '0'..='9') && !(c == '-' && at > 0)) {
+        Some((_, got)) => Err(IdError::Character { what, got }),
+        None => Ok(()),
+    }
+}
+
+macro_rules! slug_id {
+    ($(#[$doc:meta])* $name:ident, $what:literal) => {
+        $(#[$doc])*
+        #[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+        #[serde(try_from = "String", into = "String")]
+        pub struct $name(Arc<str>);
+
+        impl $name {
+            /// The id's text: 1 to 40 of `a-z`, `0-9` and `-`, no `-` in front, so that it is safe as a
+            /// directory name, in a URL and in a log line.
+            pub fn as_str(&self) -> &str {
+                &self.0
+            }
+        }
+
+        impl FromStr for $name {
+            type Err = IdError;
+            fn from_str(text: &str) -> Result<Self, IdError> {
+                check_slug($what, text)?;
+                Ok(Self(text.into()))
+            }
+        }
+
+        impl TryFrom<String> for $name {
+            type Error = IdError;
+            fn try_from(text: String) -> Result<Self, IdError> {
+                text.parse()
+            }
+        }
+
+        impl From<$name> for String {
+            fn from(id: $name) -> String {
+                id.0.as_ref().to_owned()
+            }
+        }
+
+        impl fmt::Display for $name {
+            fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str(&self.0)
+            }
+        }
+
+        impl fmt::Debug for $name {
+            fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str(&self.0)
+            }
+        }
+    };
+}
+
+slug_id!(
+    /// A sale, such as `demo`.
+    SaleId,
+    "sale id"
+);
+slug_id!(
+    /// Something that a sale sells, such as `phone`.
+    ItemId,
+    "item id"
+);
+
+macro_rules! hash_id {
+    ($(#[$doc:meta])* $name:ident, $what:literal) => {
+        $(#[$doc])*
+        #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Default, Serialize, Deserialize)]
+        #[serde(try_from = "String", into = "String")]
+        pub struct $name(pub [u8; 16]);
+
+        impl $name {
+            /// The low 64 bits. The value is the output of a keyed hash, so these are uniform and a table may
+            /// use them as they are.
+            pub fn low_bits(self) -> u64 {
+                let b = self.0;
+                u64::from_le_bytes([b[0], b[1], b[2], b[3], b[4], b[5], b[6], b[7]])
+            }
+        }
+
+        impl fmt::Display for $name {
+            fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                const DIGITS: &[u8; 16] = b"0123456789abcdef";
+                let mut text = [0u8; 32];
+                for (at, byte) in self.0.iter().enumerate() {
+                    text[2 * at] = DIGITS[usize::from(byte >> 4)];
+                    text[2 * at + 1] = DIGITS[usize::from(byte & 15)];
+                }
+                f.write_str(std::str::from_utf8(&text).unwrap_or_default())
+            }
+        }
+
+        impl fmt::Debug for $name {
+            fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                fmt::Display::fmt(self, f)
+            }
+        }
+
+        impl FromStr for $name {
+            type Err = IdError;
+            fn from_str(text: &str) -> Result<Self, IdError> {
+                if text.len() != 32 {
+                    return Err(IdError::Length { what: $what, max: 32, got: text.chars().count() });
+                }
+                let mut bytes = [0u8; 16];
+                for (at, c) in text.bytes().enumerate() {
+                    let digit = match c {
+                        b'0'..=b'9' => c - b'0',
+                        b'a'..=b'f' => c - b'a' + 10,
+                        _ => return Err(IdError::Character { what: $what, got: char::from(c) }),
+                    };
+                    bytes[at / 2] = bytes[at / 2] << 4 | digit;
+                }
+                Ok(Self(bytes))
+            }
+        }
+
+        impl TryFrom<String> for $name {
+            type Error = IdError;
+            fn try_from(text: String) -> Result<Self, IdError> {
+                text.parse()
+            }
+        }
+
+        impl From<$name> for String {
+            fn from(id: $name) -> String {
+                id.to_string()
+            }
+        }
+    };
+}
+
+hash_id!(
+    /// One attempt of one shopper in one sale: a keyed hash of (sale, shopper, Idempotency-Key). It is also the
+    /// id of the hold that the attempt may lead to, for an attempt leads to one hold at the most.
+    AttemptId,
+    "attempt id"
+);
+hash_id!(
+    /// A shopper as the log knows them: a keyed hash of the shop's own id. Without the key it says nothing.
+    ShopperKey,
+    "shopper key"
+);
+
+/// The number of an entry in a decision log, counted from 1; 0 stands before the first.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Default, Serialize, Deserialize)]
+#[serde(transparent)]
+pub struct Sequence(pub u64);
+
+impl Sequence {
+    /// The sequence `count` entries further on.
+    pub fn plus(self, count: u64) -> Self {
+        Self(self.0 + count)
+    }
+
+    /// The sequence of the entry that follows.
+    pub fn next(self) -> Self {
+        self.plus(1)
+    }
+}
+
+impl fmt::Display for Sequence {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}", self.0)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn hash_ids_survive_their_text_form() {
+        let id = AttemptId(*b"\x00\x01\xfe\xff0123456789ab");
+        assert_eq!(id.to_string(), "0001feff303132333435363738396162");
+        assert_eq!(id.to_string().parse(), Ok(id));
+    }
+
+    #[test]
+    fn bad_ids_are_refused_with_the_reason() {
+        let check = |text: &str, want: &str| {
+            assert_eq!(text.parse::<SaleId>().unwrap_err().to_string(), want, "{text:?}");
+        };
+        check("", "sale id: 0 characters, want 1 to 40");
+        check("../etc", "sale id: character '.', want a-z, 0-9 and - (hex digits for a hash)");
+        check("-x", "sale id: character '-', want a-z, 0-9 and - (hex digits for a hash)");
+        check("Sale", "sale id: character 'S', want a-z, 0-9 and - (hex digits for a hash)");
+        assert!("é".repeat(16).parse::<AttemptId>().is_err());
+        assert!("0001FEFF303132333435363738396162".parse::<AttemptId>().is_err());
+    }
+}

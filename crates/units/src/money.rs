@@ -1,0 +1,114 @@
+//! Money is a whole number of minor units and a currency. There is no fraction and no rounding here.
+
+use serde::{Deserialize, Serialize};
+use std::{fmt, str::FromStr};
+
+/// Why an amount or a currency was refused.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum MoneyError {
+    /// Not three letters A-Z (ISO 4217).
+    Currency(String),
+}
+
+impl fmt::Display for MoneyError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Currency(got) => write!(f, "currency {got:?}: want three letters A-Z, as in ISO 4217"),
+        }
+    }
+}
+
+impl std::error::Error for MoneyError {}
+
+/// An ISO 4217 code such as `CNY`.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(try_from = "String", into = "String")]
+pub struct Currency([u8; 3]);
+
+impl Currency {
+    /// Digits after the point in the amounts that people read (ISO 4217, column "minor unit").
+    pub fn minor_digits(self) -> u32 {
+        match &self.0 {
+            b"JPY" | b"KRW" | b"VND" | b"CLP" | b"ISK" | b"XAF" | b"XOF" | b"PYG" | b"UGX" | b"RWF" => 0,
+            b"BHD" | b"KWD" | b"OMR" | b"JOD" | b"TND" | b"IQD" | b"LYD" => 3,
+            _ => 2,
+        }
+    }
+
+    /// The code's text.
+    pub fn as_str(&self) -> &str {
+        std::str::from_utf8(&self.0).unwrap_or_default()
+    }
+}
+
+impl FromStr for Currency {
+    type Err = MoneyError;
+    fn from_str(text: &str) -> Result<Self, MoneyError> {
+        match <[u8; 3]>::try_from(text.as_bytes()) {
+            Ok(code) if code.iter().all(u8::is_ascii_uppercase) => Ok(Self(code)),
+            _ => Err(MoneyError::Currency(text.chars().take(16).collect())),
+        }
+    }
+}
+
+impl TryFrom<String> for Currency {
+    type Error = MoneyError;
+    fn try_from(text: String) -> Result<Self, MoneyError> {
+        text.parse()
+    }
+}
+
+impl From<Currency> for String {
+    fn from(currency: Currency) -> String {
+        currency.as_str().to_owned()
+    }
+}
+
+impl fmt::Debug for Currency {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.as_str())
+    }
+}
+
+/// An amount in minor units (cents, fen) of a currency.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Money {
+    pub amount_minor: u64,
+    pub currency: Currency,
+}
+
+impl fmt::Display for Money {
+    /// `1999.00 CNY`; `1999 JPY`.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let digits = self.currency.minor_digits();
+        let unit = 10u64.pow(digits);
+        write!(f, "{}", self.amount_minor / unit)?;
+        if digits > 0 {
+            write!(f, ".{:0width$}", self.amount_minor % unit, width = digits as usize)?;
+        }
+        write!(f, " {}", self.currency.as_str())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn amounts_read_as_people_write_them() {
+        let show = |amount_minor, code: &str| {
+            Money { amount_minor, currency: code.parse().unwrap() }.to_string()
+        };
+        assert_eq!(show(199_900, "CNY"), "1999.00 CNY");
+        assert_eq!(show(5, "EUR"), "0.05 EUR");
+        assert_eq!(show(1999, "JPY"), "1999 JPY");
+        assert_eq!(show(1234, "KWD"), "1.234 KWD");
+    }
+
+    #[test]
+    fn a_currency_is_three_capitals() {
+        assert!("cny".parse::<Currency>().is_err());
+        assert!("EURO".parse::<Currency>().is_err());
+    }
+}

@@ -1,0 +1,121 @@
+//! Points in time and lengths of time, in whole milliseconds. Reading a clock is somebody else's work.
+
+use serde::{Deserialize, Serialize};
+use std::{fmt, str::FromStr};
+use time::{OffsetDateTime, format_description::well_known::Rfc3339};
+
+/// Milliseconds since 1970-01-01T00:00:00Z, without leap seconds.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Default)]
+pub struct TimeMs(pub u64);
+
+/// A length of time in milliseconds.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Default, Serialize, Deserialize)]
+#[serde(transparent)]
+pub struct DurationMs(pub u64);
+
+impl DurationMs {
+    /// So many seconds.
+    pub const fn seconds(seconds: u64) -> Self {
+        Self(seconds * 1000)
+    }
+}
+
+impl TimeMs {
+    /// The last moment that has a text form: the end of the year 9999.
+    pub const MAX: Self = Self(253_402_300_799_999);
+
+    /// This much later (never past [`TimeMs::MAX`]).
+    pub fn plus(self, length: DurationMs) -> Self {
+        Self(self.0.saturating_add(length.0).min(Self::MAX.0))
+    }
+
+    /// How long after `earlier` this is; nothing if it is before.
+    pub fn since(self, earlier: Self) -> DurationMs {
+        DurationMs(self.0.saturating_sub(earlier.0))
+    }
+}
+
+/// A text that is no RFC 3339 time.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct TimeError(String);
+
+impl fmt::Display for TimeError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "time {:?}: want RFC 3339, such as 2026-11-11T10:00:00Z", self.0)
+    }
+}
+
+impl std::error::Error for TimeError {}
+
+impl fmt::Display for TimeMs {
+    /// RFC 3339 in UTC with milliseconds: `2026-11-11T10:00:00.000Z`.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let ms = self.0.min(Self::MAX.0);
+        let at = OffsetDateTime::from_unix_timestamp_nanos(i128::from(ms) * 1_000_000).map_err(|_| fmt::Error)?;
+        let (date, time) = (at.date(), at.time());
+        let (year, month, day) = (date.year(), u8::from(date.month()), date.day());
+        let (hour, minute, second) = (time.hour(), time.minute(), time.second());
+        write!(f, "{year:04}-{month:02}-{day:02}T{hour:02}:{minute:02}:{second:02}.{:03}Z", ms % 1000)
+    }
+}
+
+impl FromStr for TimeMs {
+    type Err = TimeError;
+
+    /// RFC 3339, section 5.6, with any offset; digits past the millisecond are dropped.
+    fn from_str(text: &str) -> Result<Self, TimeError> {
+        let refused = || TimeError(text.chars().take(40).collect());
+        let at = OffsetDateTime::parse(text, &Rfc3339).map_err(|_| refused())?;
+        u64::try_from(at.unix_timestamp_nanos() / 1_000_000).map(TimeMs).map_err(|_| refused())
+    }
+}
+
+impl Serialize for TimeMs {
+    fn serialize<S: serde::Serializer>(&self, to: S) -> Result<S::Ok, S::Error> {
+        to.collect_str(self)
+    }
+}
+
+impl<'de> Deserialize<'de> for TimeMs {
+    fn deserialize<D: serde::Deserializer<'de>>(from: D) -> Result<Self, D::Error> {
+        String::deserialize(from)?.parse().map_err(serde::de::Error::custom)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn text_forms() {
+        let check = |text: &str, ms: u64| {
+            assert_eq!(text.parse(), Ok(TimeMs(ms)), "{text}");
+        };
+        check("1970-01-01T00:00:00Z", 0);
+        check("2026-11-11T10:00:00.250Z", 1_794_391_200_250);
+        check("2026-11-11T18:00:00.250+08:00", 1_794_391_200_250);
+        check("2026-11-11T05:00:00.25-05:00", 1_794_391_200_250);
+        check("2028-02-29T23:59:59.999999Z", 1_835_481_599_999);
+        assert_eq!(TimeMs(1_794_391_200_250).to_string(), "2026-11-11T10:00:00.250Z");
+        assert_eq!(TimeMs(u64::MAX).to_string(), "9999-12-31T23:59:59.999Z");
+    }
+
+    #[test]
+    fn what_is_no_time_is_refused() {
+        for text in
+            ["", "2026-11-11", "2026-13-01T00:00:00Z", "2026-02-29T00:00:00Z", "2026-11-11T24:00:00Z",
+             "2026-11-11T10:00:00", "2026-11-11T10:00:00.Z", "2026-11-11T10:00:00+0800", "1969-12-31T23:59:59Z",
+             "1970-01-01T00:00:00+08:00", "2026-11-11T10:00:00Zx"]
+        {
+            assert!(text.parse::<TimeMs>().is_err(), "{text}");
+        }
+    }
+
+    #[test]
+    fn every_day_of_four_centuries_returns() {
+        for day in 0..146_097 {
+            let time = TimeMs(day * 86_400_000);
+            assert_eq!(time.to_string().parse(), Ok(time));
+        }
+    }
+}
