@@ -1,0 +1,22 @@
+//! What crosses the border between contexts: the questions, the answers and the documents that both sides must read alike.
+//!
+//! No rule lives here, only shapes, their limits and their text forms.
+
+mod attempt;
+mod operate;
+mod sale_spec;
+mod sale_view;
+
+pub use attempt::{
+    Answer, Attempt, Basket, BasketError, HoldState, HoldView, LINES_MAX, Line, Place, QUANTITY_MAX, Refusal,
+    SHOPPER_ID_BYTES_MAX, SealedShopper, StoredAttempt,
+};
+pub use operate::{ItemStats, 
+    Actor, ConfirmResult, LIST_CHUNK_MAX, ListKind, OperateError, Operation, OperationDone, REASON_BYTES_MAX,
+    RoundItemLimit, SaleStats, VOID_BATCH_MAX, VoidTarget,
+};
+pub use sale_spec::{
+    Eligibility, ITEMS_MAX, ItemSpec, LatePayment, ROUNDS_MAX, RoundItemSpec, RoundSpec, STOCK_MAX, SaleSpec, SpecError,
+    Waitlist,
+};
+pub use sale_view::{ItemState, ItemView, SaleState, SaleView};

@@ -1,0 +1,162 @@
+//! What operators and payments tell a sale to do, and what it says back. Each that changes something is logged with
+//! its actor and reason.
+
+use crate::{HoldView, SaleSpec};
+use serde::{Deserialize, Serialize};
+use std::{collections::BTreeMap, fmt};
+use units::{AttemptId, ItemId, Sequence, ShopperKey, TimeMs};
+
+/// Bytes of a reason, a payment reference or an actor's name.
+pub const REASON_BYTES_MAX: usize = 200;
+
+/// Shopper keys in one chunk of an uploaded list (64 KiB in the log).
+pub const LIST_CHUNK_MAX: usize = 4096;
+
+/// Attempts that one void may name.
+pub const VOID_BATCH_MAX: usize = 4096;
+
+/// Who did it and why, as it will stand in the log.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Actor {
+    /// The API key's name, `timer`, or `demo`.
+    pub name: String,
+    /// In the actor's own words; may be empty where nothing is owed to a shopper.
+    pub reason: String,
+}
+
+impl Actor {
+    /// The same with both texts cut to [`REASON_BYTES_MAX`].
+    pub fn new(name: &str, reason: &str) -> Self {
+        let cut = |text: &str| text[..text.floor_char_boundary(REASON_BYTES_MAX)].to_owned();
+        Self { name: cut(name), reason: cut(reason) }
+    }
+}
+
+/// Whose stock a void returns.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum VoidTarget {
+    /// All that this shopper holds, has bought or waits for.
+    Shopper(ShopperKey),
+    /// These attempts, [`VOID_BATCH_MAX`] at the most.
+    Attempts(Vec<AttemptId>),
+}
+
+/// Which list of shoppers.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum ListKind {
+    /// Those who may buy, where the sale's eligibility is a list.
+    Allowed,
+    /// Those who may not.
+    Denied,
+}
+
+/// A new limit per shopper for an item in a round.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct RoundItemLimit {
+    pub round: u16,
+    pub item: u16,
+    pub limit: u16,
+}
+
+/// A command to a sale.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Operation {
+    /// Sets the sale up, or anew as long as no round has opened.
+    Define(Box<SaleSpec>),
+    /// Opens the next round now.
+    Open,
+    Pause,
+    Resume,
+    /// Ends the open round now.
+    Close,
+    /// Moves the end of the open round.
+    Extend { closes_at: TimeMs },
+    /// Adds or takes away stock of the sale's `item`-th item, never below what is held and sold.
+    Adjust { item: u16, delta: i64 },
+    /// `sale`: units per shopper over all rounds (`Some(0)` lifts it, `None` leaves it).
+    Limits { sale: Option<u32>, items: Vec<RoundItemLimit> },
+    /// Attempts admitted per second; 0 lifts it.
+    Rate { per_second: u32 },
+    /// Adds a chunk to a list; the first chunk of an upload clears the list.
+    List { list: ListKind, clear: bool, shoppers: Vec<ShopperKey> },
+    Void(VoidTarget),
+    /// The hold was paid. `payment` is the provider's reference, by which a repeat is known.
+    Confirm { hold: AttemptId, payment: String },
+    /// The hold, or the place on the waitlist, is given back.
+    Release { hold: AttemptId },
+    /// Puts the shopper on the list of reservations, or takes them off.
+    Reserve { shopper: ShopperKey, reserved: bool },
+}
+
+/// What came of a payment.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum ConfirmResult {
+    /// The units are the shopper's. `late`: it came after the deadline and stock was left.
+    Confirmed { late: bool },
+    /// The units are not the shopper's: pay the money back.
+    Refund,
+}
+
+/// What an operation did.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum OperationDone {
+    /// Done, or already so.
+    Ok,
+    /// So many attempts were voided; the others were over already.
+    Voided { count: u64 },
+    Confirmed { result: ConfirmResult, hold: HoldView },
+    Released { hold: Option<HoldView> },
+    /// An item's new figures.
+    Adjusted { free: u64 },
+    Reserved { reserved: bool },
+}
+
+/// Why an operation was refused, by what the caller can do about it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum OperateError {
+    /// It does not fit the state that the sale is in.
+    Conflict(String),
+    /// It names something that the sale does not have.
+    NotFound(String),
+    /// It is wrong whatever the state.
+    Invalid(String),
+}
+
+impl fmt::Display for OperateError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Conflict(why) | Self::NotFound(why) | Self::Invalid(why) => f.write_str(why),
+        }
+    }
+}
+
+impl std::error::Error for OperateError {}
+
+/// A sale in figures, for its operators.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, Default)]
+pub struct SaleStats {
+    pub as_of: Sequence,
+    pub items: Vec<ItemStats>,
+    /// Attempts by outcome since the log began: granted, waitlisted, and each refusal (these as journalled, so up to a
+    /// second behind).
+    pub outcomes: BTreeMap<String, u64>,
+    pub reservations: u64,
+    pub denied: u64,
+    pub allowed: u64,
+    pub rate_per_second: u32,
+    /// Attempts that wait for a decision.
+    pub queue: u64,
+}
+
+/// An item in figures. `initial + adjustments = free + held + sold`, always (INV-6).
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ItemStats {
+    pub item: ItemId,
+    pub initial: u64,
+    pub adjustments: i64,
+    pub free: u64,
+    pub held: u64,
+    pub sold: u64,
+    /// Places on the waitlist.
+    pub waiting: u64,
+}

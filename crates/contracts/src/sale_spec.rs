@@ -1,0 +1,256 @@
+//! The document that sets a sale up: `PUT /api/v1/admin/sales/{sale}`.
+
+use serde::{Deserialize, Serialize};
+use std::fmt;
+use units::{Currency, ItemId, TimeMs};
+
+/// Items in a sale.
+pub const ITEMS_MAX: usize = 200;
+/// Rounds in a sale.
+pub const ROUNDS_MAX: usize = 200;
+/// Units of an item in a round, or in one adjustment.
+pub const STOCK_MAX: u64 = 100_000_000;
+const NAME_CHARS_MAX: usize = 120;
+const SHOPPER_LIMIT_MAX: u32 = 1000;
+const HOLD_SECONDS_MAX: u64 = 7 * 86_400;
+const WAITLIST_PLACES_MAX: u64 = 1_000_000;
+
+/// A sale: what is sold, when, and to whom.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct SaleSpec {
+    pub name: String,
+    /// The name on Chinese pages; `name` if there is none.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub name_zh: Option<String>,
+    pub currency: Currency,
+    #[serde(default)]
+    pub eligibility: Eligibility,
+    /// Units that one shopper may have over all items and rounds; 0 is no limit.
+    #[serde(default)]
+    pub limit_per_shopper: u32,
+    /// How long a hold waits to be paid.
+    #[serde(default = "default_hold_seconds")]
+    pub hold_seconds: u64,
+    #[serde(default)]
+    pub late_payment: LatePayment,
+    #[serde(default)]
+    pub waitlist: Waitlist,
+    pub items: Vec<ItemSpec>,
+    pub rounds: Vec<RoundSpec>,
+}
+
+fn default_hold_seconds() -> u64 {
+    15 * 60
+}
+
+/// Who may buy.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, Default)]
+#[serde(tag = "kind", rename_all = "snake_case", deny_unknown_fields)]
+pub enum Eligibility {
+    #[default]
+    Everyone,
+    /// Those who made a reservation before the first round opened.
+    Reservation,
+    /// Those whose token says at least this tier.
+    Tier { min: u8 },
+    /// Those on the uploaded list.
+    List,
+}
+
+/// What becomes of a payment that arrives after the hold is over.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, Default)]
+#[serde(rename_all = "snake_case")]
+pub enum LatePayment {
+    /// Claim the units again if they are still free, else refund.
+    #[default]
+    ClaimIfFree,
+    /// Refund.
+    Refund,
+}
+
+/// How many may wait for an item that is sold out.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case", deny_unknown_fields)]
+pub enum Waitlist {
+    /// So many hundredths of the item's stock.
+    Percent(u8),
+    /// So many places an item.
+    Places(u32),
+}
+
+impl Default for Waitlist {
+    fn default() -> Self {
+        Self::Percent(10)
+    }
+}
+
+impl Waitlist {
+    /// Places for an item of which `stock` units were put up.
+    pub fn places(self, stock: u64) -> u64 {
+        match self {
+            Self::Percent(percent) => (stock.saturating_mul(u64::from(percent)) / 100).min(WAITLIST_PLACES_MAX),
+            Self::Places(places) => u64::from(places),
+        }
+    }
+}
+
+/// Something that the sale sells.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct ItemSpec {
+    pub item: ItemId,
+    pub name: String,
+    /// The name on Chinese pages; `name` if there is none.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub name_zh: Option<String>,
+}
+
+/// A time in which a sale is open. What an earlier round has left is sold on in the next.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct RoundSpec {
+    pub opens_at: TimeMs,
+    pub closes_at: TimeMs,
+    pub items: Vec<RoundItemSpec>,
+}
+
+/// What a round offers of an item.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct RoundItemSpec {
+    pub item: ItemId,
+    /// Units that come on sale when the round opens.
+    pub stock: u64,
+    /// Price of a unit, in minor units of the sale's currency.
+    pub price_minor: u64,
+    /// Units that one shopper may have of this item in this round; 0 is no limit.
+    #[serde(default = "default_limit")]
+    pub limit_per_shopper: u32,
+}
+
+fn default_limit() -> u32 {
+    1
+}
+
+/// A field of a [`SaleSpec`] that is wrong, and what it should be.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct SpecError {
+    /// Path of the field, such as `rounds[1].closes_at`.
+    pub field: String,
+    pub why: String,
+}
+
+impl fmt::Display for SpecError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}: {}", self.field, self.why)
+    }
+}
+
+impl std::error::Error for SpecError {}
+
+fn want(ok: bool, field: impl FnOnce() -> String, why: &str) -> Result<(), SpecError> {
+    if ok { Ok(()) } else { Err(SpecError { field: field(), why: why.to_owned() }) }
+}
+
+impl SaleSpec {
+    /// The place of an item among the sale's items.
+    pub fn item_index(&self, item: &str) -> Option<u16> {
+        self.items.iter().position(|i| i.item.as_str() == item).map(|at| at as u16)
+    }
+
+    /// Checks what no single field's type can.
+    pub fn validate(&self) -> Result<(), SpecError> {
+        let named = |name: &str| (1..=NAME_CHARS_MAX).contains(&name.chars().count());
+        let named_zh = |name: &Option<String>| name.as_deref().is_none_or(named);
+        want(named(&self.name), || "name".into(), "want 1 to 120 characters")?;
+        want(named_zh(&self.name_zh), || "name_zh".into(), "want 1 to 120 characters")?;
+        want(self.limit_per_shopper <= SHOPPER_LIMIT_MAX, || "limit_per_shopper".into(), "want 0 (none) to 1000")?;
+        want(
+            (1..=HOLD_SECONDS_MAX).contains(&self.hold_seconds),
+            || "hold_seconds".into(),
+            "want 1 to 604800 (a week)",
+        )?;
+        let waitlist_fits = match self.waitlist {
+            Waitlist::Percent(percent) => percent <= 100,
+            Waitlist::Places(places) => u64::from(places) <= WAITLIST_PLACES_MAX,
+        };
+        want(waitlist_fits, || "waitlist".into(), "want percent 0 to 100, or places 0 to 1000000")?;
+        want((1..=ITEMS_MAX).contains(&self.items.len()), || "items".into(), "want 1 to 200")?;
+        want((1..=ROUNDS_MAX).contains(&self.rounds.len()), || "rounds".into(), "want 1 to 200")?;
+        for (at, item) in self.items.iter().enumerate() {
+            let field = |name: &str| format!("items[{at}].{name}");
+            want(named(&item.name), || field("name"), "want 1 to 120 characters")?;
+            want(named_zh(&item.name_zh), || field("name_zh"), "want 1 to 120 characters")?;
+            let unique = self.items[..at].iter().all(|other| other.item != item.item);
+            want(unique, || field("item"), "stands there twice")?;
+        }
+        for (at, round) in self.rounds.iter().enumerate() {
+            let field = |name: &str| format!("rounds[{at}].{name}");
+            want(round.closes_at > round.opens_at, || field("closes_at"), "want a time after opens_at")?;
+            let after_last = at == 0 || round.opens_at >= self.rounds[at - 1].closes_at;
+            want(after_last, || field("opens_at"), "want a time not before the earlier round's closes_at")?;
+            want(!round.items.is_empty(), || field("items"), "want at least one")?;
+            for (i, offer) in round.items.iter().enumerate() {
+                let field = |name: &str| format!("rounds[{at}].items[{i}].{name}");
+                let known = self.item_index(offer.item.as_str()).is_some();
+                want(known, || field("item"), "is not among the sale's items")?;
+                let unique = round.items[..i].iter().all(|other| other.item != offer.item);
+                want(unique, || field("item"), "stands there twice")?;
+                want(offer.stock <= STOCK_MAX, || field("stock"), "want 0 to 100000000")?;
+                want(offer.price_minor <= 1 << 53, || field("price_minor"), "want 0 to 2^53")?;
+                want(
+                    offer.limit_per_shopper <= SHOPPER_LIMIT_MAX,
+                    || field("limit_per_shopper"),
+                    "want 0 (none) to 1000",
+                )?;
+            }
+        }
+        Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn spec() -> SaleSpec {
+        serde_json::from_str(
+            r#"{"name":"Launch","currency":"CNY","items":[{"item":"phone","name":"Phone"}],
+                "rounds":[{"opens_at":"2026-11-11T10:00:00Z","closes_at":"2026-11-11T11:00:00Z",
+                           "items":[{"item":"phone","stock":100000,"price_minor":199900}]}]}"#,
+        )
+        .unwrap()
+    }
+
+    #[test]
+    fn defaults_are_the_careful_ones() {
+        let spec = spec();
+        spec.validate().unwrap();
+        assert_eq!(spec.eligibility, Eligibility::Everyone);
+        assert_eq!(spec.hold_seconds, 900);
+        assert_eq!(spec.late_payment, LatePayment::ClaimIfFree);
+        assert_eq!(spec.waitlist.places(100_000), 10_000);
+        assert_eq!(spec.rounds[0].items[0].limit_per_shopper, 1);
+    }
+
+    #[test]
+    fn a_wrong_field_is_named() {
+        let check = |change: fn(&mut SaleSpec), want: &str| {
+            let mut spec = spec();
+            change(&mut spec);
+            assert_eq!(spec.validate().unwrap_err().to_string(), want);
+        };
+        check(|s| s.rounds[0].closes_at = s.rounds[0].opens_at, "rounds[0].closes_at: want a time after opens_at");
+        check(|s| s.rounds[0].items[0].stock = STOCK_MAX + 1, "rounds[0].items[0].stock: want 0 to 100000000");
+        check(|s| s.rounds.push(s.rounds[0].clone()), "rounds[1].opens_at: want a time not before the earlier round's closes_at");
+        check(|s| s.items.push(s.items[0].clone()), "items[1].item: stands there twice");
+        check(|s| s.name.clear(), "name: want 1 to 120 characters");
+    }
+
+    #[test]
+    fn unknown_fields_are_refused() {
+        let text = serde_json::to_string(&spec()).unwrap().replace("hold_seconds", "hold_secs");
+        assert!(serde_json::from_str::<SaleSpec>(&text).unwrap_err().to_string().contains("hold_secs"));
+    }
+}

@@ -1,0 +1,106 @@
+//! What the gate needs from the sales behind it. `floodgate` wires the sale's worker into these: by function call in one
+//! process, by socket between two.
+
+use contracts::{Actor, Answer, Attempt, OperateError, Operation, OperationDone, SaleStats, SaleView, StoredAttempt};
+use std::{fmt, sync::Arc};
+use tokio::sync::{oneshot, watch};
+use units::{AttemptId, SaleId, Sequence, ShopperKey, TimeMs};
+
+/// The sale cannot answer at all: its log is in an unknown state, or it is stopping. Nothing was decided that the caller
+/// may rely on; asking again with the same key is safe.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Unavailable(pub String);
+
+impl fmt::Display for Unavailable {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
+impl std::error::Error for Unavailable {}
+
+/// A reply that comes later. A dropped sender means the same as [`Unavailable`].
+pub type Reply<T> = oneshot::Receiver<Result<T, Unavailable>>;
+
+/// An attempt on its way to the decision.
+#[derive(Debug)]
+pub struct Queued {
+    /// Attempts that will be decided before it.
+    pub position: u64,
+    pub answer: Reply<Answer>,
+}
+
+/// One event of a hold's life, as winners are handed to a store.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Winner {
+    pub sequence: Sequence,
+    pub at: TimeMs,
+    pub hold: AttemptId,
+    pub event: WinnerEvent,
+}
+
+/// What happened to the hold.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum WinnerEvent {
+    Granted { sealed: contracts::SealedShopper, shopper: ShopperKey, basket: contracts::Basket, prices_minor: Vec<u64>, pay_by: TimeMs },
+    Confirmed { payment: String, late: bool },
+    Released,
+    Expired,
+    Voided { reason: String },
+}
+
+/// One sale.
+pub trait Sale: Send + Sync {
+    /// What everybody may know of it. Cheap: no lock that a writer holds for long.
+    fn view(&self) -> Arc<SaleView>;
+
+    /// Hands an attempt to the writer. Joins the decision if the same attempt is already on its way. `None` if the bounded
+    /// queue has no room.
+    fn attempt(&self, attempt: Attempt) -> Option<Queued>;
+
+    /// The place in the queue of an attempt that is not decided yet.
+    fn position(&self, attempt: AttemptId) -> Option<u64>;
+
+    /// What the sale keeps of an attempt; [`Answer::None`] if nothing, or if it is another shopper's.
+    fn lookup(&self, attempt: AttemptId, shopper: ShopperKey) -> Reply<Answer>;
+
+    /// All that the sale keeps of a shopper's attempts, newest first, 100 at the most; and whether they have a
+    /// reservation.
+    fn shopper(&self, shopper: ShopperKey) -> Reply<ShopperRecord>;
+
+    /// Carries out a command and logs it with its actor.
+    fn operate(&self, actor: Actor, operation: Operation) -> Reply<Result<OperationDone, OperateError>>;
+
+    /// The sale in figures.
+    fn stats(&self) -> Reply<SaleStats>;
+
+    /// The log's last durable entry, and every new one.
+    fn sequence(&self) -> watch::Receiver<Sequence>;
+
+    /// Events after `after`, in order, `max` at the most, and the sequence up to which the log was searched. Blocks on the
+    /// disk: call it off the event loop.
+    fn winners(&self, after: Sequence, max: usize) -> Result<(Vec<Winner>, Sequence), Unavailable>;
+}
+
+/// What a sale keeps of one shopper.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ShopperRecord {
+    pub attempts: Vec<StoredAttempt>,
+    pub reserved: bool,
+    pub as_of: Sequence,
+}
+
+/// All sales of this process.
+pub trait Sales: Send + Sync + 'static {
+    /// The sale of this name.
+    fn get(&self, sale: &str) -> Option<Arc<dyn Sale>>;
+
+    /// Their names, in order.
+    fn list(&self) -> Vec<SaleId>;
+
+    /// The sale of this name, with a new and empty log if there is none yet. Blocks on the disk.
+    fn get_or_create(&self, sale: &SaleId) -> Result<Arc<dyn Sale>, Unavailable>;
+
+    /// The time, which never runs backwards.
+    fn now(&self) -> TimeMs;
+}
