@@ -36,7 +36,9 @@ pub enum BasketError {
     /// More than [`LINES_MAX`] different items.
     TooManyLines,
     /// An item's quantities add up to 0 or to more than [`QUANTITY_MAX`].
-    Quantity { item: u16 },
+    Quantity {
+        item: u16,
+    },
 }
 
 impl fmt::Display for BasketError {
@@ -269,6 +271,9 @@ mod tests {
         check(&[(4, 0)], BasketError::Quantity { item: 4 });
         check(&[(4, 999), (4, 2)], BasketError::Quantity { item: 4 });
         check(&[(4, u16::MAX), (4, 2)], BasketError::Quantity { item: 4 });
-        check(&[(0, 1), (1, 1), (2, 1), (3, 1), (4, 1), (5, 1), (6, 1), (7, 1), (8, 1)], BasketError::TooManyLines);
+        check(
+            &[(0, 1), (1, 1), (2, 1), (3, 1), (4, 1), (5, 1), (6, 1), (7, 1), (8, 1)],
+            BasketError::TooManyLines,
+        );
     }
 }

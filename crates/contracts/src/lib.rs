@@ -6,17 +6,19 @@ mod attempt;
 mod operate;
 mod sale_spec;
 mod sale_view;
+mod winner;
 
 pub use attempt::{
     Answer, Attempt, Basket, BasketError, HoldState, HoldView, LINES_MAX, Line, Place, QUANTITY_MAX, Refusal,
     SHOPPER_ID_BYTES_MAX, SealedShopper, StoredAttempt,
 };
-pub use operate::{ItemStats, 
-    Actor, ConfirmResult, LIST_CHUNK_MAX, ListKind, OperateError, Operation, OperationDone, REASON_BYTES_MAX,
-    RoundItemLimit, SaleStats, VOID_BATCH_MAX, VoidTarget,
+pub use operate::{
+    Actor, ConfirmResult, ItemStats, LIST_CHUNK_MAX, ListKind, OperateError, Operation, OperationDone,
+    REASON_BYTES_MAX, RoundItemLimit, SaleStats, VOID_BATCH_MAX, VoidTarget,
 };
 pub use sale_spec::{
-    Eligibility, ITEMS_MAX, ItemSpec, LatePayment, ROUNDS_MAX, RoundItemSpec, RoundSpec, STOCK_MAX, SaleSpec, SpecError,
-    Waitlist,
+    Eligibility, ITEMS_MAX, ItemSpec, LatePayment, ROUNDS_MAX, RoundItemSpec, RoundSpec, STOCK_MAX, SaleSpec,
+    SpecError, Waitlist,
 };
 pub use sale_view::{ItemState, ItemView, SaleState, SaleView};
+pub use winner::{ShopperRecord, Unavailable, Winner, WinnerEvent};

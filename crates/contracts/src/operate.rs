@@ -70,22 +70,44 @@ pub enum Operation {
     /// Ends the open round now.
     Close,
     /// Moves the end of the open round.
-    Extend { closes_at: TimeMs },
+    Extend {
+        closes_at: TimeMs,
+    },
     /// Adds or takes away stock of the sale's `item`-th item, never below what is held and sold.
-    Adjust { item: u16, delta: i64 },
+    Adjust {
+        item: u16,
+        delta: i64,
+    },
     /// `sale`: units per shopper over all rounds (`Some(0)` lifts it, `None` leaves it).
-    Limits { sale: Option<u32>, items: Vec<RoundItemLimit> },
+    Limits {
+        sale: Option<u32>,
+        items: Vec<RoundItemLimit>,
+    },
     /// Attempts admitted per second; 0 lifts it.
-    Rate { per_second: u32 },
+    Rate {
+        per_second: u32,
+    },
     /// Adds a chunk to a list; the first chunk of an upload clears the list.
-    List { list: ListKind, clear: bool, shoppers: Vec<ShopperKey> },
+    List {
+        list: ListKind,
+        clear: bool,
+        shoppers: Vec<ShopperKey>,
+    },
     Void(VoidTarget),
     /// The hold was paid. `payment` is the provider's reference, by which a repeat is known.
-    Confirm { hold: AttemptId, payment: String },
+    Confirm {
+        hold: AttemptId,
+        payment: String,
+    },
     /// The hold, or the place on the waitlist, is given back.
-    Release { hold: AttemptId },
+    Release {
+        hold: AttemptId,
+    },
     /// Puts the shopper on the list of reservations, or takes them off.
-    Reserve { shopper: ShopperKey, reserved: bool },
+    Reserve {
+        shopper: ShopperKey,
+        reserved: bool,
+    },
 }
 
 /// What came of a payment.
@@ -103,12 +125,23 @@ pub enum OperationDone {
     /// Done, or already so.
     Ok,
     /// So many attempts were voided; the others were over already.
-    Voided { count: u64 },
-    Confirmed { result: ConfirmResult, hold: HoldView },
-    Released { hold: Option<HoldView> },
+    Voided {
+        count: u64,
+    },
+    Confirmed {
+        result: ConfirmResult,
+        hold: HoldView,
+    },
+    Released {
+        hold: Option<HoldView>,
+    },
     /// An item's new figures.
-    Adjusted { free: u64 },
-    Reserved { reserved: bool },
+    Adjusted {
+        free: u64,
+    },
+    Reserved {
+        reserved: bool,
+    },
 }
 
 /// Why an operation was refused, by what the caller can do about it.

@@ -89,7 +89,9 @@ impl Waitlist {
     /// Places for an item of which `stock` units were put up.
     pub fn places(self, stock: u64) -> u64 {
         match self {
-            Self::Percent(percent) => (stock.saturating_mul(u64::from(percent)) / 100).min(WAITLIST_PLACES_MAX),
+            Self::Percent(percent) => {
+                (stock.saturating_mul(u64::from(percent)) / 100).min(WAITLIST_PLACES_MAX)
+            }
             Self::Places(places) => u64::from(places),
         }
     }
@@ -165,7 +167,11 @@ impl SaleSpec {
         let named_zh = |name: &Option<String>| name.as_deref().is_none_or(named);
         want(named(&self.name), || "name".into(), "want 1 to 120 characters")?;
         want(named_zh(&self.name_zh), || "name_zh".into(), "want 1 to 120 characters")?;
-        want(self.limit_per_shopper <= SHOPPER_LIMIT_MAX, || "limit_per_shopper".into(), "want 0 (none) to 1000")?;
+        want(
+            self.limit_per_shopper <= SHOPPER_LIMIT_MAX,
+            || "limit_per_shopper".into(),
+            "want 0 (none) to 1000",
+        )?;
         want(
             (1..=HOLD_SECONDS_MAX).contains(&self.hold_seconds),
             || "hold_seconds".into(),
@@ -241,9 +247,18 @@ mod tests {
             change(&mut spec);
             assert_eq!(spec.validate().unwrap_err().to_string(), want);
         };
-        check(|s| s.rounds[0].closes_at = s.rounds[0].opens_at, "rounds[0].closes_at: want a time after opens_at");
-        check(|s| s.rounds[0].items[0].stock = STOCK_MAX + 1, "rounds[0].items[0].stock: want 0 to 100000000");
-        check(|s| s.rounds.push(s.rounds[0].clone()), "rounds[1].opens_at: want a time not before the earlier round's closes_at");
+        check(
+            |s| s.rounds[0].closes_at = s.rounds[0].opens_at,
+            "rounds[0].closes_at: want a time after opens_at",
+        );
+        check(
+            |s| s.rounds[0].items[0].stock = STOCK_MAX + 1,
+            "rounds[0].items[0].stock: want 0 to 100000000",
+        );
+        check(
+            |s| s.rounds.push(s.rounds[0].clone()),
+            "rounds[1].opens_at: want a time not before the earlier round's closes_at",
+        );
         check(|s| s.items.push(s.items[0].clone()), "items[1].item: stands there twice");
         check(|s| s.name.clear(), "name: want 1 to 120 characters");
     }

@@ -32,7 +32,11 @@ fn check_slug(what: &'static str, text: &str) -> Result<(), IdError> {
     if got == 0 || got > SLUG_CHARS_MAX {
         return Err(IdError::Length { what, max: SLUG_CHARS_MAX, got });
     }
-    match text.chars().enumerate().find(|&(at, c)| !matches!(c, 'a'..='z' | '0'..='9') && !(c == '-' && at > 0)) {
+    match text
+        .chars()
+        .enumerate()
+        .find(|&(at, c)| !matches!(c, 'a'..='z' | '0'..='9') && !(c == '-' && at > 0))
+    {
         Some((_, got)) => Err(IdError::Character { what, got }),
         None => Ok(()),
     }

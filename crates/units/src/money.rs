@@ -97,9 +97,8 @@ mod tests {
 
     #[test]
     fn amounts_read_as_people_write_them() {
-        let show = |amount_minor, code: &str| {
-            Money { amount_minor, currency: code.parse().unwrap() }.to_string()
-        };
+        let show =
+            |amount_minor, code: &str| Money { amount_minor, currency: code.parse().unwrap() }.to_string();
         assert_eq!(show(199_900, "CNY"), "1999.00 CNY");
         assert_eq!(show(5, "EUR"), "0.05 EUR");
         assert_eq!(show(1999, "JPY"), "1999 JPY");

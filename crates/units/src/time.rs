@@ -51,7 +51,8 @@ impl fmt::Display for TimeMs {
     /// RFC 3339 in UTC with milliseconds: `2026-11-11T10:00:00.000Z`.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let ms = self.0.min(Self::MAX.0);
-        let at = OffsetDateTime::from_unix_timestamp_nanos(i128::from(ms) * 1_000_000).map_err(|_| fmt::Error)?;
+        let at =
+            OffsetDateTime::from_unix_timestamp_nanos(i128::from(ms) * 1_000_000).map_err(|_| fmt::Error)?;
         let (date, time) = (at.date(), at.time());
         let (year, month, day) = (date.year(), u8::from(date.month()), date.day());
         let (hour, minute, second) = (time.hour(), time.minute(), time.second());
@@ -102,11 +103,19 @@ mod tests {
 
     #[test]
     fn what_is_no_time_is_refused() {
-        for text in
-            ["", "2026-11-11", "2026-13-01T00:00:00Z", "2026-02-29T00:00:00Z", "2026-11-11T24:00:00Z",
-             "2026-11-11T10:00:00", "2026-11-11T10:00:00.Z", "2026-11-11T10:00:00+0800", "1969-12-31T23:59:59Z",
-             "1970-01-01T00:00:00+08:00", "2026-11-11T10:00:00Zx"]
-        {
+        for text in [
+            "",
+            "2026-11-11",
+            "2026-13-01T00:00:00Z",
+            "2026-02-29T00:00:00Z",
+            "2026-11-11T24:00:00Z",
+            "2026-11-11T10:00:00",
+            "2026-11-11T10:00:00.Z",
+            "2026-11-11T10:00:00+0800",
+            "1969-12-31T23:59:59Z",
+            "1970-01-01T00:00:00+08:00",
+            "2026-11-11T10:00:00Zx",
+        ] {
             assert!(text.parse::<TimeMs>().is_err(), "{text}");
         }
     }

@@ -1,0 +1,58 @@
+//! What a sale hands on: winners for a store, and a shopper's own record.
+
+use crate::{Basket, SealedShopper, StoredAttempt};
+use std::fmt;
+use units::{AttemptId, Sequence, ShopperKey, TimeMs};
+
+/// One event of a hold's life, as winners are handed to a store.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Winner {
+    pub sequence: Sequence,
+    pub at: TimeMs,
+    pub hold: AttemptId,
+    pub event: WinnerEvent,
+}
+
+/// What happened to the hold.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum WinnerEvent {
+    Granted {
+        sealed: SealedShopper,
+        shopper: ShopperKey,
+        basket: Basket,
+        /// Price of a unit of each of the basket's lines, in minor units.
+        prices_minor: Vec<u64>,
+        pay_by: TimeMs,
+    },
+    Confirmed {
+        payment: String,
+        late: bool,
+    },
+    Released,
+    Expired,
+    Voided {
+        reason: String,
+    },
+}
+
+/// What a sale keeps of one shopper.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ShopperRecord {
+    /// Newest first, 100 at the most.
+    pub attempts: Vec<StoredAttempt>,
+    pub reserved: bool,
+    pub as_of: Sequence,
+}
+
+/// The sale cannot answer at all: its log is in an unknown state, or it is stopping. Nothing was decided that the caller
+/// may rely on; asking again with the same key is safe.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Unavailable(pub String);
+
+impl fmt::Display for Unavailable {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
+impl std::error::Error for Unavailable {}

@@ -1,0 +1,369 @@
+//! What operators and payments may do, and when.
+
+use super::record::Record;
+use super::slots::SlotState;
+use super::state::{Broken, PaymentKind};
+use super::{Core, HoldView};
+use contracts::{
+    Actor, Basket, ConfirmResult, Eligibility, HoldState, LIST_CHUNK_MAX, LatePayment, OperateError,
+    Operation, OperationDone, REASON_BYTES_MAX, RoundItemLimit, STOCK_MAX, SaleSpec, VOID_BATCH_MAX,
+    VoidTarget,
+};
+use engines::log::Batch;
+use units::{AttemptId, ShopperKey, TimeMs};
+
+type Done = Result<OperationDone, OperateError>;
+
+/// Payments that one hold may see; a provider that sends more different references is broken.
+const PAYMENTS_MAX: usize = 16;
+
+fn conflict(why: impl Into<String>) -> Result<Done, Broken> {
+    Ok(Err(OperateError::Conflict(why.into())))
+}
+
+fn not_found(why: impl Into<String>) -> Result<Done, Broken> {
+    Ok(Err(OperateError::NotFound(why.into())))
+}
+
+fn invalid(why: impl Into<String>) -> Result<Done, Broken> {
+    Ok(Err(OperateError::Invalid(why.into())))
+}
+
+const OK: Result<Done, Broken> = Ok(Ok(OperationDone::Ok));
+
+impl Core {
+    /// Carries out a command. [`Core::tick`] has been called for this `now`. The outer error stops the sale; the inner
+    /// one is the answer.
+    pub fn operate(
+        &mut self,
+        now: TimeMs,
+        by: Actor,
+        operation: Operation,
+        out: &mut Batch,
+    ) -> Result<Done, Broken> {
+        if self.state.spec.is_none() && !matches!(operation, Operation::Define(_)) {
+            return not_found("this sale has not been set up yet: PUT its document first");
+        }
+        match operation {
+            Operation::Define(spec) => self.define(now, by, spec, out),
+            Operation::Open => self.open_now(now, by, out),
+            Operation::Pause => self.set_paused(now, by, true, out),
+            Operation::Resume => self.set_paused(now, by, false, out),
+            Operation::Close => {
+                if !self.state.round_open {
+                    return conflict("close: no round is open");
+                }
+                self.close_round(now, by, out)?;
+                OK
+            }
+            Operation::Extend { closes_at } => self.extend(now, by, closes_at, out),
+            Operation::Adjust { item, delta } => self.adjust(now, by, item, delta, out),
+            Operation::Limits { sale, items } => self.limits(now, by, sale, items, out),
+            Operation::Rate { per_second } => {
+                if self.state.rate_per_second != per_second {
+                    self.commit(now, Record::Rate { per_second, by }, out)?;
+                }
+                OK
+            }
+            Operation::List { list, clear, shoppers } => {
+                if shoppers.len() > LIST_CHUNK_MAX {
+                    return invalid(format!(
+                        "list: {} shoppers in a chunk, want at most {LIST_CHUNK_MAX}",
+                        shoppers.len()
+                    ));
+                }
+                self.journal_refusals(now, out)?;
+                self.commit(now, Record::List { list, clear, shoppers, by }, out)?;
+                OK
+            }
+            Operation::Void(target) => self.void(now, by, target, out),
+            Operation::Confirm { hold, payment } => self.confirm(now, hold, payment, out),
+            Operation::Release { hold } => self.release(now, by, hold, out),
+            Operation::Reserve { shopper, reserved } => self.reserve(now, shopper, reserved, out),
+        }
+    }
+
+    fn define(
+        &mut self,
+        now: TimeMs,
+        by: Actor,
+        spec: Box<SaleSpec>,
+        out: &mut Batch,
+    ) -> Result<Done, Broken> {
+        if let Err(wrong) = spec.validate() {
+            return invalid(wrong.to_string());
+        }
+        if self.state.spec.as_deref() == Some(&*spec) {
+            return OK;
+        }
+        if self.state.rounds_opened > 0 {
+            return conflict(
+                "the sale's first round has opened, so its document is fixed: use adjust, limits, extend, rate, pause or close",
+            );
+        }
+        self.journal_refusals(now, out)?;
+        self.commit(now, Record::Defined { by, spec }, out)?;
+        // A round that is due already opens with the same batch.
+        self.tick(now, out)?;
+        OK
+    }
+
+    fn open_now(&mut self, now: TimeMs, by: Actor, out: &mut Batch) -> Result<Done, Broken> {
+        if self.state.round_open {
+            return conflict("open: a round is open already");
+        }
+        let Some(next) = self.state.next_round() else {
+            return conflict("open: the last round has ended");
+        };
+        if now >= next.closes_at {
+            return conflict("open: the next round's time is over");
+        }
+        self.open_round(now, by, out)?;
+        OK
+    }
+
+    fn set_paused(&mut self, now: TimeMs, by: Actor, paused: bool, out: &mut Batch) -> Result<Done, Broken> {
+        if self.state.paused == paused {
+            return OK;
+        }
+        self.journal_refusals(now, out)?;
+        if paused {
+            self.commit(now, Record::Paused { by }, out)?;
+        } else {
+            self.commit(now, Record::Resumed { by }, out)?;
+            self.promote_all(now, out)?;
+        }
+        OK
+    }
+
+    fn extend(&mut self, now: TimeMs, by: Actor, closes_at: TimeMs, out: &mut Batch) -> Result<Done, Broken> {
+        let Some(round) = self.state.open_round() else {
+            return conflict("extend: no round is open");
+        };
+        let closes_now = self.state.rounds[usize::from(round)].closes_at;
+        if closes_at <= closes_now {
+            return invalid(format!(
+                "closes_at: want a time after {closes_now}; to end the round earlier, use close"
+            ));
+        }
+        if let Some(next) = self.state.next_round()
+            && closes_at > next.opens_at
+        {
+            return conflict(format!("closes_at: the next round opens at {}", next.opens_at));
+        }
+        self.commit(now, Record::Extended { round, closes_at, by }, out)?;
+        OK
+    }
+
+    fn adjust(
+        &mut self,
+        now: TimeMs,
+        by: Actor,
+        item: u16,
+        delta: i64,
+        out: &mut Batch,
+    ) -> Result<Done, Broken> {
+        let Some(stock) = self.state.stock.get(usize::from(item)) else {
+            return not_found(format!("adjust: no item number {item}"));
+        };
+        if delta == 0 || delta.unsigned_abs() > STOCK_MAX {
+            return invalid(format!("delta: want -{STOCK_MAX} to {STOCK_MAX}, and not 0"));
+        }
+        if self.state.rounds_opened == 0 {
+            return conflict("adjust: no round has opened yet; change the sale's document instead");
+        }
+        if stock.free.checked_add_signed(delta).is_none() {
+            return conflict(format!(
+                "adjust: only {} units are free ({} held, {} sold); void holds first if more must go",
+                stock.free, stock.held, stock.sold
+            ));
+        }
+        if delta > 0 {
+            self.before_restock(now, &Basket::single(item, 1), out)?;
+        }
+        self.commit(now, Record::Adjusted { item, delta, by }, out)?;
+        self.promote(now, item, out)?;
+        Ok(Ok(OperationDone::Adjusted { free: self.state.stock[usize::from(item)].free }))
+    }
+
+    fn limits(
+        &mut self,
+        now: TimeMs,
+        by: Actor,
+        sale: Option<u32>,
+        items: Vec<RoundItemLimit>,
+        out: &mut Batch,
+    ) -> Result<Done, Broken> {
+        if let Some(wrong) = items.iter().find(|l| self.state.offer(l.round, l.item).is_none()) {
+            return not_found(format!(
+                "limits: round {} does not offer item number {}",
+                wrong.round, wrong.item
+            ));
+        }
+        if sale.is_some_and(|limit| limit > 1000) || items.iter().any(|l| l.limit > 1000) {
+            return invalid("limits: want 0 (none) to 1000");
+        }
+        if items.len() > 1000 {
+            return invalid("limits: want at most 1000 at once");
+        }
+        self.journal_refusals(now, out)?;
+        self.commit(now, Record::Limits { sale, items, by }, out)?;
+        OK
+    }
+
+    fn void(&mut self, now: TimeMs, by: Actor, target: VoidTarget, out: &mut Batch) -> Result<Done, Broken> {
+        let slots: Vec<u32> = match target {
+            VoidTarget::Shopper(shopper) => self.state.slots.active_of(shopper).map(|(at, _)| at).collect(),
+            VoidTarget::Attempts(attempts) => {
+                if attempts.len() > VOID_BATCH_MAX {
+                    return invalid(format!(
+                        "void: {} attempts, want at most {VOID_BATCH_MAX}",
+                        attempts.len()
+                    ));
+                }
+                if let Some(unknown) = attempts.iter().find(|id| self.state.slots.find(**id).is_none()) {
+                    return not_found(format!("void: no attempt {unknown}; nothing was voided"));
+                }
+                attempts.iter().filter_map(|id| self.state.slots.find(*id)).collect()
+            }
+        };
+        let mut count = 0;
+        for slot in slots {
+            // Asked afresh for each: one may be named twice, and an earlier one's stock may have gone to a later one.
+            let s = self.state.slots.get(slot);
+            if s.state.is_active() {
+                let record = Record::Voided { hold: s.attempt, by: by.clone() };
+                self.end_hold(now, slot, record, out)?;
+                count += 1;
+            }
+        }
+        Ok(Ok(OperationDone::Voided { count }))
+    }
+
+    fn view_of(&self, slot: u32) -> HoldView {
+        let slot = self.state.slots.get(slot);
+        let state = match slot.state {
+            SlotState::Hold(state) => state,
+            SlotState::Waiting | SlotState::Left => HoldState::Released,
+        };
+        Self::hold_view(slot, state)
+    }
+
+    /// Expires the hold if its time is over but the timer has not come to it yet.
+    fn expire_if_due(&mut self, now: TimeMs, slot: u32, out: &mut Batch) -> Result<(), Broken> {
+        let s = self.state.slots.get(slot);
+        if s.state == SlotState::Hold(HoldState::Held) && s.pay_by <= now {
+            self.expire(now, slot, out)?;
+        }
+        Ok(())
+    }
+
+    fn confirm(
+        &mut self,
+        now: TimeMs,
+        hold: AttemptId,
+        payment: String,
+        out: &mut Batch,
+    ) -> Result<Done, Broken> {
+        if payment.is_empty() || payment.len() > REASON_BYTES_MAX {
+            return invalid(format!("payment: want the provider's reference, 1 to {REASON_BYTES_MAX} bytes"));
+        }
+        let Some(slot) = self.state.slots.find(hold) else {
+            return not_found(format!("confirm: no hold {hold}"));
+        };
+        self.expire_if_due(now, slot, out)?;
+        let seen = self.state.payments.get(&slot).map_or(&[][..], Vec::as_slice);
+        if let Some(known) = seen.iter().find(|p| *p.reference == *payment) {
+            let state = self.state.slots.get(slot).state;
+            // A void after the payment means that the money goes back, whoever asks again.
+            let result = match known.kind {
+                PaymentKind::Refund => ConfirmResult::Refund,
+                _ if state != SlotState::Hold(HoldState::Confirmed) => ConfirmResult::Refund,
+                PaymentKind::Confirmed => ConfirmResult::Confirmed { late: false },
+                PaymentKind::ConfirmedLate => ConfirmResult::Confirmed { late: true },
+            };
+            return Ok(Ok(OperationDone::Confirmed { result, hold: self.view_of(slot) }));
+        }
+        if seen.len() >= PAYMENTS_MAX {
+            return conflict(format!(
+                "confirm: hold {hold} has seen {PAYMENTS_MAX} different payments already"
+            ));
+        }
+        let result = match self.state.slots.get(slot).state {
+            SlotState::Waiting | SlotState::Left => {
+                return conflict(format!(
+                    "confirm: {hold} has a place on the waitlist and no hold to pay for"
+                ));
+            }
+            SlotState::Hold(HoldState::Held) => {
+                self.commit(now, Record::Confirmed { hold, payment, late: false }, out)?;
+                ConfirmResult::Confirmed { late: false }
+            }
+            SlotState::Hold(HoldState::Expired | HoldState::Released) if self.may_claim_late(slot) => {
+                self.commit(now, Record::Confirmed { hold, payment, late: true }, out)?;
+                ConfirmResult::Confirmed { late: true }
+            }
+            SlotState::Hold(_) => {
+                self.commit(now, Record::RefundDue { hold, payment }, out)?;
+                ConfirmResult::Refund
+            }
+        };
+        Ok(Ok(OperationDone::Confirmed { result, hold: self.view_of(slot) }))
+    }
+
+    /// Whether a payment that comes after the hold's end still buys the units: they are free, nobody waits for them, and the
+    /// shopper has not bought up to the limit meanwhile.
+    fn may_claim_late(&self, slot: u32) -> bool {
+        let state = &self.state;
+        let (s, basket) = (state.slots.get(slot), state.slots.basket(slot));
+        let policy = state.spec.as_ref().map(|spec| spec.late_payment);
+        policy == Some(LatePayment::ClaimIfFree)
+            && state.lacking(&basket).is_none()
+            && !state.overtakes(&basket)
+            && state.within_limits(s.shopper, &basket, s.round, Some(slot)).is_ok()
+    }
+
+    fn release(&mut self, now: TimeMs, by: Actor, hold: AttemptId, out: &mut Batch) -> Result<Done, Broken> {
+        let Some(slot) = self.state.slots.find(hold) else {
+            return not_found(format!("release: no hold {hold}"));
+        };
+        self.expire_if_due(now, slot, out)?;
+        match self.state.slots.get(slot).state {
+            SlotState::Hold(HoldState::Held) => {
+                self.end_hold(now, slot, Record::Released { hold, by }, out)?;
+            }
+            SlotState::Waiting => self.commit(now, Record::Released { hold, by }, out)?,
+            SlotState::Hold(HoldState::Confirmed) => {
+                return conflict(format!(
+                    "release: hold {hold} is paid; void it, with a reason, and refund it"
+                ));
+            }
+            SlotState::Left => return Ok(Ok(OperationDone::Released { hold: None })),
+            SlotState::Hold(_) => {}
+        }
+        let left = self.state.slots.get(slot).state == SlotState::Left;
+        Ok(Ok(OperationDone::Released { hold: (!left).then(|| self.view_of(slot)) }))
+    }
+
+    fn reserve(
+        &mut self,
+        now: TimeMs,
+        shopper: ShopperKey,
+        reserved: bool,
+        out: &mut Batch,
+    ) -> Result<Done, Broken> {
+        let wanted =
+            self.state.spec.as_ref().is_some_and(|spec| spec.eligibility == Eligibility::Reservation);
+        if !wanted {
+            return conflict("reservation: this sale takes none");
+        }
+        if self.state.reserved.contains(shopper) == reserved {
+            return Ok(Ok(OperationDone::Reserved { reserved }));
+        }
+        if self.state.rounds_opened > 0 {
+            return conflict("reservation: the sale has opened, so reservations are closed");
+        }
+        self.commit(now, Record::Reserved { shopper, reserved }, out)?;
+        Ok(Ok(OperationDone::Reserved { reserved }))
+    }
+}

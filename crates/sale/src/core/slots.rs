@@ -1,0 +1,307 @@
+//! Every attempt that the sale keeps, found by its id or through its shopper.
+//!
+//! The ids are outputs of a keyed hash, so the tables use their low bits as they are: no hash is computed, and nobody without
+//! the key can make two of them meet.
+
+use contracts::{Basket, HoldState, LINES_MAX, Line};
+use hashbrown::HashTable;
+use units::{AttemptId, Sequence, ShopperKey, TimeMs};
+
+/// No slot.
+const NONE: u32 = u32::MAX;
+
+/// Where a stored attempt stands.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum SlotState {
+    /// On the waitlist.
+    Waiting,
+    /// Was on the waitlist, and was released or voided there.
+    Left,
+    /// Has, or had, a hold.
+    Hold(HoldState),
+}
+
+impl SlotState {
+    /// True if its units count against its shopper's limits.
+    pub(super) fn is_active(self) -> bool {
+        matches!(self, Self::Waiting | Self::Hold(HoldState::Held | HoldState::Confirmed))
+    }
+}
+
+/// A stored attempt, in 80 bytes.
+#[derive(Debug, Clone)]
+pub(super) struct Slot {
+    pub(super) attempt: AttemptId,
+    pub(super) shopper: ShopperKey,
+    pub(super) pay_by: TimeMs,
+    /// The entry by which it was granted (or promoted), or put on the waitlist.
+    pub(super) as_of: Sequence,
+    /// Place on the waitlist when it came there, from 1; 0 if it was granted at once.
+    pub(super) position: u32,
+    next_active: u32,
+    next_any: u32,
+    pub(super) round: u16,
+    pub(super) state: SlotState,
+    line_count: u8,
+    /// The first line; the others stand in `extra_lines` from `extra` on, for almost every basket has one.
+    first_line: Line,
+    extra: u32,
+}
+
+#[derive(Debug)]
+struct Shopper {
+    key: ShopperKey,
+    /// Slots whose units count, newest first.
+    active: u32,
+    /// All slots, newest first.
+    any: u32,
+}
+
+/// The stored attempts.
+#[derive(Debug, Default)]
+pub(super) struct Slots {
+    slots: Vec<Slot>,
+    extra_lines: Vec<Line>,
+    by_attempt: HashTable<u32>,
+    shoppers: Vec<Shopper>,
+    by_shopper: HashTable<u32>,
+}
+
+impl Slots {
+    /// Makes room for `count` attempts now, so that no table grows in the middle of the storm.
+    pub(super) fn reserve(&mut self, count: usize) {
+        let more = count.saturating_sub(self.slots.len());
+        self.slots.reserve(more);
+        self.shoppers.reserve(more);
+        self.by_attempt.reserve(more, |&at| self.slots[at as usize].attempt.low_bits());
+        self.by_shopper.reserve(more, |&at| self.shoppers[at as usize].key.low_bits());
+    }
+
+    pub(super) fn len(&self) -> usize {
+        self.slots.len()
+    }
+
+    /// Slot numbers are given in order, so this is also the order of acceptance.
+    pub(super) fn find(&self, attempt: AttemptId) -> Option<u32> {
+        self.by_attempt.find(attempt.low_bits(), |&at| self.slots[at as usize].attempt == attempt).copied()
+    }
+
+    pub(super) fn get(&self, slot: u32) -> &Slot {
+        &self.slots[slot as usize]
+    }
+
+    pub(super) fn iter(&self) -> impl Iterator<Item = (u32, &Slot)> {
+        self.slots.iter().enumerate().map(|(at, slot)| (at as u32, slot))
+    }
+
+    /// The lines of a slot's basket.
+    pub(super) fn basket(&self, slot: u32) -> Basket {
+        let s = self.get(slot);
+        let mut lines = [Line::default(); LINES_MAX];
+        lines[0] = s.first_line;
+        let count = usize::from(s.line_count);
+        if count > 1 {
+            let from = s.extra as usize;
+            lines[1..count].copy_from_slice(&self.extra_lines[from..from + count - 1]);
+            return Basket::new(&lines[..count]).unwrap_or_default();
+        }
+        Basket::single(s.first_line.item, s.first_line.quantity)
+    }
+
+    /// The lines of a slot, without the copy for the usual one.
+    fn each_line(&self, s: &Slot, mut f: impl FnMut(Line)) {
+        f(s.first_line);
+        let from = s.extra as usize;
+        for line in &self.extra_lines[from..from + usize::from(s.line_count) - 1] {
+            f(*line);
+        }
+    }
+
+    /// Keeps a new attempt. The caller has looked: there is none of this id.
+    pub(super) fn insert(
+        &mut self,
+        attempt: AttemptId,
+        shopper: ShopperKey,
+        basket: &Basket,
+        new: NewSlot,
+    ) -> u32 {
+        let slot = self.slots.len() as u32;
+        let extra = self.extra_lines.len() as u32;
+        self.extra_lines.extend_from_slice(&basket[1..]);
+        self.slots.push(Slot {
+            attempt,
+            shopper,
+            pay_by: new.pay_by,
+            as_of: new.as_of,
+            position: new.position,
+            next_active: NONE,
+            next_any: NONE,
+            round: new.round,
+            state: new.state,
+            line_count: basket.len() as u8,
+            first_line: basket[0],
+            extra,
+        });
+        let slots = &self.slots;
+        self.by_attempt.insert_unique(attempt.low_bits(), slot, |&at| slots[at as usize].attempt.low_bits());
+        let owner = self.shopper_or_new(shopper);
+        self.slots[slot as usize].next_any = self.shoppers[owner as usize].any;
+        self.shoppers[owner as usize].any = slot;
+        if new.state.is_active() {
+            self.link(owner, slot);
+        }
+        slot
+    }
+
+    fn shopper_or_new(&mut self, key: ShopperKey) -> u32 {
+        let shoppers = &self.shoppers;
+        match self.by_shopper.find(key.low_bits(), |&at| shoppers[at as usize].key == key) {
+            Some(&at) => at,
+            None => {
+                let at = self.shoppers.len() as u32;
+                self.shoppers.push(Shopper { key, active: NONE, any: NONE });
+                let shoppers = &self.shoppers;
+                self.by_shopper.insert_unique(key.low_bits(), at, |&at| shoppers[at as usize].key.low_bits());
+                at
+            }
+        }
+    }
+
+    fn shopper(&self, key: ShopperKey) -> Option<&Shopper> {
+        let at = self.by_shopper.find(key.low_bits(), |&at| self.shoppers[at as usize].key == key)?;
+        Some(&self.shoppers[*at as usize])
+    }
+
+    /// Puts the slot into its shopper's active chain, which is kept in descending order: the chain then depends on which
+    /// slots are active and on nothing else, and a restored snapshot has the same one.
+    fn link(&mut self, owner: u32, slot: u32) {
+        let head = self.shoppers[owner as usize].active;
+        if head == NONE || head < slot {
+            self.slots[slot as usize].next_active = head;
+            self.shoppers[owner as usize].active = slot;
+            return;
+        }
+        let mut before = head;
+        loop {
+            let next = self.slots[before as usize].next_active;
+            if next == NONE || next < slot {
+                self.slots[slot as usize].next_active = next;
+                self.slots[before as usize].next_active = slot;
+                return;
+            }
+            before = next;
+        }
+    }
+
+    fn unlink(&mut self, owner: u32, slot: u32) {
+        let next = self.slots[slot as usize].next_active;
+        let head = self.shoppers[owner as usize].active;
+        if head == slot {
+            self.shoppers[owner as usize].active = next;
+        } else {
+            let mut before = head;
+            while self.slots[before as usize].next_active != slot {
+                before = self.slots[before as usize].next_active;
+            }
+            self.slots[before as usize].next_active = next;
+        }
+        self.slots[slot as usize].next_active = NONE;
+    }
+
+    /// Moves a slot to another state and keeps its shopper's chain right.
+    pub(super) fn set_state(&mut self, slot: u32, state: SlotState) {
+        let (was, key) = (self.get(slot).state, self.get(slot).shopper);
+        self.slots[slot as usize].state = state;
+        if was.is_active() != state.is_active() {
+            let owner = self.shopper_or_new(key);
+            if state.is_active() { self.link(owner, slot) } else { self.unlink(owner, slot) }
+        }
+    }
+
+    /// Gives a waitlisted slot its hold.
+    pub(super) fn promote(&mut self, slot: u32, pay_by: TimeMs, as_of: Sequence) {
+        let s = &mut self.slots[slot as usize];
+        s.pay_by = pay_by;
+        s.as_of = as_of;
+        self.set_state(slot, SlotState::Hold(HoldState::Held));
+    }
+
+    /// The slots of a shopper whose units count, newest first.
+    pub(super) fn active_of(&self, shopper: ShopperKey) -> impl Iterator<Item = (u32, &Slot)> {
+        let mut at = self.shopper(shopper).map_or(NONE, |s| s.active);
+        std::iter::from_fn(move || {
+            let slot = self.slots.get(at as usize)?;
+            let number = at;
+            at = slot.next_active;
+            Some((number, slot))
+        })
+    }
+
+    /// All slots of a shopper, newest first.
+    pub(super) fn all_of(&self, shopper: ShopperKey) -> impl Iterator<Item = (u32, &Slot)> {
+        let mut at = self.shopper(shopper).map_or(NONE, |s| s.any);
+        std::iter::from_fn(move || {
+            let slot = self.slots.get(at as usize)?;
+            let number = at;
+            at = slot.next_any;
+            Some((number, slot))
+        })
+    }
+
+    /// Units of a slot: of all items, and of `item`.
+    pub(super) fn units(&self, slot: &Slot, item: u16) -> (u32, u32) {
+        let (mut all, mut of_item) = (0, 0);
+        self.each_line(slot, |line| {
+            all += u32::from(line.quantity);
+            of_item += if line.item == item { u32::from(line.quantity) } else { 0 };
+        });
+        (all, of_item)
+    }
+}
+
+/// What [`Slots::insert`] cannot know.
+#[derive(Debug)]
+pub(super) struct NewSlot {
+    pub(super) pay_by: TimeMs,
+    pub(super) as_of: Sequence,
+    pub(super) position: u32,
+    pub(super) round: u16,
+    pub(super) state: SlotState,
+}
+
+/// A set of shoppers, such as an uploaded list.
+#[derive(Debug, Default)]
+pub(super) struct ShopperSet(HashTable<ShopperKey>);
+
+impl ShopperSet {
+    pub(super) fn contains(&self, shopper: ShopperKey) -> bool {
+        self.0.find(shopper.low_bits(), |k| *k == shopper).is_some()
+    }
+
+    pub(super) fn insert(&mut self, shopper: ShopperKey) {
+        if !self.contains(shopper) {
+            self.0.insert_unique(shopper.low_bits(), shopper, |k| k.low_bits());
+        }
+    }
+
+    pub(super) fn remove(&mut self, shopper: ShopperKey) {
+        if let Ok(found) = self.0.find_entry(shopper.low_bits(), |k| *k == shopper) {
+            found.remove();
+        }
+    }
+
+    pub(super) fn clear(&mut self) {
+        self.0.clear();
+    }
+
+    pub(super) fn len(&self) -> usize {
+        self.0.len()
+    }
+
+    /// In order, so that a snapshot does not depend on how the set came about.
+    pub(super) fn sorted(&self) -> Vec<ShopperKey> {
+        let mut keys: Vec<ShopperKey> = self.0.iter().copied().collect();
+        keys.sort_unstable();
+        keys
+    }
+}

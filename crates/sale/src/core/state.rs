@@ -1,0 +1,556 @@
+//! The state of one sale, and how each record changes it.
+//!
+//! [`State::fold`] is the only place that changes anything: the live sale, recovery, a rehearsal and the simulator all go
+//! through it. It refuses a record that would break an invariant, whoever wrote it.
+
+use super::deadlines::Deadlines;
+use super::record::{Entry, Record, RefusalKind};
+use super::slots::{NewSlot, ShopperSet, SlotState, Slots};
+use super::waitlist::{Waiter, WaitingList};
+use contracts::{Attempt, Basket, HoldState, ListKind, Refusal, SaleSpec};
+use std::collections::BTreeMap;
+use std::fmt;
+use std::sync::Arc;
+use units::{AttemptId, Sequence, ShopperKey, TimeMs};
+
+/// A record that does not fit the state: the log was not written by this program, or this program has a defect. The sale
+/// stops before it says anything.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Broken {
+    /// The invariant (`INV-1` …) or the rule.
+    pub rule: &'static str,
+    pub detail: String,
+}
+
+impl fmt::Display for Broken {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}: {}", self.rule, self.detail)
+    }
+}
+
+impl std::error::Error for Broken {}
+
+fn ensure(holds: bool, rule: &'static str, detail: impl FnOnce() -> String) -> Result<(), Broken> {
+    if holds { Ok(()) } else { Err(Broken { rule, detail: detail() }) }
+}
+
+/// What a round offers of an item.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Offer {
+    pub(super) stock: u64,
+    pub(super) price_minor: u64,
+    /// Units per shopper in this round; 0 is no limit.
+    pub(super) limit: u32,
+}
+
+/// A round, with what operators have changed.
+#[derive(Debug, Clone)]
+pub(super) struct Round {
+    pub(super) opens_at: TimeMs,
+    pub(super) closes_at: TimeMs,
+    /// By item of the sale.
+    pub(super) offers: Vec<Option<Offer>>,
+}
+
+/// An item's units. INV-6: `initial + adjusted = free + held + sold`.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub(super) struct Stock {
+    pub(super) initial: u64,
+    pub(super) adjusted: i64,
+    pub(super) free: u64,
+    pub(super) held: u64,
+    pub(super) sold: u64,
+}
+
+/// A payment that a hold has seen.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct Payment {
+    pub(super) reference: Box<str>,
+    pub(super) kind: PaymentKind,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum PaymentKind {
+    Confirmed,
+    ConfirmedLate,
+    Refund,
+}
+
+/// Counts since the log began.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub(super) struct Counts {
+    pub(super) granted: u64,
+    pub(super) waitlisted: u64,
+    pub(super) promoted: u64,
+    /// By [`RefusalKind`] number, less one; as journalled.
+    pub(super) refused: [u64; RefusalKind::ALL.len()],
+}
+
+/// The fold of the log.
+#[derive(Debug, Default)]
+pub(super) struct State {
+    pub(super) sequence: Sequence,
+    /// Time of the last record: the sale's own time never runs backwards.
+    pub(super) now: TimeMs,
+    pub(super) spec: Option<Arc<SaleSpec>>,
+    pub(super) rounds: Vec<Round>,
+    pub(super) rounds_opened: u16,
+    /// The last opened round is still open.
+    pub(super) round_open: bool,
+    pub(super) paused: bool,
+    pub(super) stock: Vec<Stock>,
+    pub(super) waiting: Vec<WaitingList>,
+    pub(super) sale_limit: u32,
+    pub(super) rate_per_second: u32,
+    pub(super) slots: Slots,
+    /// By slot.
+    pub(super) payments: BTreeMap<u32, Vec<Payment>>,
+    /// Of every hold that is held.
+    pub(super) deadlines: Deadlines,
+    pub(super) reserved: ShopperSet,
+    pub(super) allowed: ShopperSet,
+    pub(super) denied: ShopperSet,
+    pub(super) counts: Counts,
+}
+
+impl State {
+    /// The open round's number.
+    pub(super) fn open_round(&self) -> Option<u16> {
+        self.round_open.then(|| self.rounds_opened - 1)
+    }
+
+    /// The next round to open.
+    pub(super) fn next_round(&self) -> Option<&Round> {
+        self.rounds.get(usize::from(self.rounds_opened))
+    }
+
+    pub(super) fn offer(&self, round: u16, item: u16) -> Option<&Offer> {
+        self.rounds.get(usize::from(round))?.offers.get(usize::from(item))?.as_ref()
+    }
+
+    /// The first line of the basket of which less is free than it asks for.
+    pub(super) fn lacking(&self, basket: &Basket) -> Option<contracts::Line> {
+        let lacks = |l: &&contracts::Line| {
+            self.stock.get(usize::from(l.item)).is_none_or(|s| s.free < u64::from(l.quantity))
+        };
+        basket.iter().find(lacks).copied()
+    }
+
+    /// INV-5: whether taking this basket now would pass by somebody who waits for what is free.
+    pub(super) fn overtakes(&self, basket: &Basket) -> bool {
+        basket.iter().any(|line| {
+            let item = usize::from(line.item);
+            self.waiting[item].first_fitting(self.stock[item].free).is_some()
+        })
+    }
+
+    /// Places on the waitlist of an item.
+    pub(super) fn waitlist_places(&self, item: u16) -> u64 {
+        let stock = &self.stock[usize::from(item)];
+        let units = stock.initial.saturating_add_signed(stock.adjusted);
+        self.spec.as_ref().map_or(0, |spec| spec.waitlist.places(units))
+    }
+
+    /// INV-3: whether the shopper may have this basket beside what they have. `but_for`: a slot that does not count.
+    pub(super) fn within_limits(
+        &self,
+        shopper: ShopperKey,
+        basket: &Basket,
+        round: u16,
+        but_for: Option<u32>,
+    ) -> Result<(), Refusal> {
+        let over = |sum: u32, limit: u32| limit > 0 && sum > limit;
+        let others = || self.slots.active_of(shopper).filter(|(at, _)| Some(*at) != but_for);
+        if self.sale_limit > 0 {
+            let mut sum = basket.iter().map(|l| u32::from(l.quantity)).sum::<u32>();
+            let mut held_by = None;
+            for (_, slot) in others() {
+                sum += self.slots.units(slot, 0).0;
+                held_by = held_by.or(Some(slot.attempt));
+            }
+            if over(sum, self.sale_limit) {
+                return Err(Refusal::LimitReached { held_by });
+            }
+        }
+        for line in basket.iter() {
+            let limit = self.offer(round, line.item).map_or(0, |offer| offer.limit);
+            if limit == 0 {
+                continue;
+            }
+            let mut sum = u32::from(line.quantity);
+            let mut held_by = None;
+            for (_, slot) in others().filter(|(_, slot)| slot.round == round) {
+                let units = self.slots.units(slot, line.item).1;
+                sum += units;
+                held_by = held_by.or((units > 0).then_some(slot.attempt));
+            }
+            if over(sum, limit) {
+                return Err(Refusal::LimitReached { held_by });
+            }
+        }
+        Ok(())
+    }
+
+    /// Applies the next record of the log.
+    pub(super) fn fold(&mut self, entry: &Entry) -> Result<(), Broken> {
+        ensure(entry.at >= self.now, "time", || format!("record of {} after one of {}", entry.at, self.now))?;
+        self.apply(&entry.record, self.sequence.next())?;
+        self.now = entry.at;
+        self.sequence = self.sequence.next();
+        Ok(())
+    }
+
+    fn apply(&mut self, record: &Record, sequence: Sequence) -> Result<(), Broken> {
+        match record {
+            Record::Defined { spec, .. } => self.define(spec),
+            Record::RoundOpened { round, .. } => self.open(*round),
+            Record::RoundClosed { round, .. } => {
+                ensure(self.open_round() == Some(*round), "rounds", || format!("round {round} is not open"))?;
+                self.round_open = false;
+                Ok(())
+            }
+            Record::Paused { .. } => {
+                self.paused = true;
+                Ok(())
+            }
+            Record::Resumed { .. } => {
+                self.paused = false;
+                Ok(())
+            }
+            Record::Extended { round, closes_at, .. } => {
+                ensure(self.open_round() == Some(*round), "rounds", || format!("round {round} is not open"))?;
+                self.rounds[usize::from(*round)].closes_at = *closes_at;
+                Ok(())
+            }
+            Record::Adjusted { item, delta, .. } => self.adjust(*item, *delta),
+            Record::Limits { sale, items, .. } => {
+                for limit in items {
+                    let offer = self
+                        .rounds
+                        .get_mut(usize::from(limit.round))
+                        .and_then(|r| r.offers.get_mut(usize::from(limit.item))?.as_mut());
+                    offer.ok_or_else(|| Broken { rule: "limits", detail: "no such offer".into() })?.limit =
+                        u32::from(limit.limit);
+                }
+                self.sale_limit = sale.unwrap_or(self.sale_limit);
+                Ok(())
+            }
+            Record::Rate { per_second, .. } => {
+                self.rate_per_second = *per_second;
+                Ok(())
+            }
+            Record::List { list, clear, shoppers, .. } => {
+                let set = match list {
+                    ListKind::Allowed => &mut self.allowed,
+                    ListKind::Denied => &mut self.denied,
+                };
+                if *clear {
+                    set.clear();
+                }
+                shoppers.iter().for_each(|shopper| set.insert(*shopper));
+                Ok(())
+            }
+            Record::Reserved { shopper, reserved } => {
+                if *reserved {
+                    self.reserved.insert(*shopper)
+                } else {
+                    self.reserved.remove(*shopper)
+                }
+                Ok(())
+            }
+            Record::Granted { attempt, round, pay_by } => self.grant(attempt, *round, *pay_by, sequence),
+            Record::Waitlisted { attempt, round, position } => {
+                self.wait(attempt, *round, *position, sequence)
+            }
+            Record::Promoted { attempt, pay_by, .. } => self.promote(attempt, *pay_by, sequence),
+            Record::Confirmed { hold, payment, late } => self.confirm(*hold, payment, *late),
+            Record::RefundDue { hold, payment } => {
+                let slot = self.slot(*hold)?;
+                self.note_payment(slot, payment, PaymentKind::Refund)
+            }
+            Record::Released { hold, .. } => {
+                let slot = self.slot(*hold)?;
+                match self.slots.get(slot).state {
+                    SlotState::Waiting => self.leave(slot),
+                    _ => self.end_hold(slot, HoldState::Released),
+                }
+            }
+            Record::Expired { hold } => {
+                let slot = self.slot(*hold)?;
+                self.end_hold(slot, HoldState::Expired)
+            }
+            Record::Voided { hold, .. } => {
+                let slot = self.slot(*hold)?;
+                match self.slots.get(slot).state {
+                    SlotState::Waiting => self.leave(slot),
+                    _ => self.end_hold(slot, HoldState::Voided),
+                }
+            }
+            Record::Refusals { entries } => {
+                for e in entries {
+                    self.counts.refused[e.kind as usize - 1] += e.count;
+                }
+                Ok(())
+            }
+            Record::SpaceRegained { refused, .. } => {
+                self.counts.refused[RefusalKind::Paused as usize - 1] += refused;
+                Ok(())
+            }
+        }
+    }
+
+    fn slot(&self, attempt: AttemptId) -> Result<u32, Broken> {
+        self.slots
+            .find(attempt)
+            .ok_or_else(|| Broken { rule: "INV-4", detail: format!("no attempt {attempt}") })
+    }
+
+    fn define(&mut self, spec: &SaleSpec) -> Result<(), Broken> {
+        ensure(self.rounds_opened == 0 && self.slots.len() == 0, "define", || "the sale has begun".into())?;
+        let stock_all = spec.rounds.iter().flat_map(|r| &r.items).map(|i| i.stock).sum::<u64>();
+        // Half as much again for holds that run out and are granted anew; at most what fits into 200 MiB.
+        self.slots.reserve((stock_all + stock_all / 2).min(2_000_000) as usize);
+        self.stock = vec![Stock::default(); spec.items.len()];
+        self.waiting = spec.items.iter().map(|_| WaitingList::default()).collect();
+        self.sale_limit = spec.limit_per_shopper;
+        self.rounds = rounds_of(spec);
+        self.spec = Some(Arc::new(spec.clone()));
+        Ok(())
+    }
+
+    fn open(&mut self, round: u16) -> Result<(), Broken> {
+        let next = !self.round_open && round == self.rounds_opened && usize::from(round) < self.rounds.len();
+        ensure(next, "rounds", || format!("round {round} cannot open now"))?;
+        for (stock, offer) in self.stock.iter_mut().zip(&self.rounds[usize::from(round)].offers) {
+            let units = offer.map_or(0, |o| o.stock);
+            stock.initial += units;
+            stock.free += units;
+        }
+        self.rounds_opened += 1;
+        self.round_open = true;
+        Ok(())
+    }
+
+    fn adjust(&mut self, item: u16, delta: i64) -> Result<(), Broken> {
+        let stock = self.stock.get_mut(usize::from(item));
+        let stock = stock.ok_or_else(|| Broken { rule: "INV-6", detail: format!("no item {item}") })?;
+        let free = stock.free.checked_add_signed(delta);
+        stock.free = free.ok_or_else(|| Broken {
+            rule: "INV-1",
+            detail: format!("adjusting item {item} by {delta} takes what is held or sold"),
+        })?;
+        stock.adjusted += delta;
+        self.check_stock(item)
+    }
+
+    /// Moves units of a basket, line by line, and checks INV-6 behind each.
+    fn move_units(
+        &mut self,
+        basket: &Basket,
+        moved: impl Fn(&mut Stock, u64) -> Option<()>,
+    ) -> Result<(), Broken> {
+        for line in basket.iter() {
+            let stock = self.stock.get_mut(usize::from(line.item));
+            let done = stock.and_then(|s| moved(s, u64::from(line.quantity)));
+            ensure(done.is_some(), "INV-1", || {
+                format!("item {}: {} units are not there", line.item, line.quantity)
+            })?;
+            self.check_stock(line.item)?;
+        }
+        Ok(())
+    }
+
+    fn check_stock(&self, item: u16) -> Result<(), Broken> {
+        let s = &self.stock[usize::from(item)];
+        let put_up = i128::from(s.initial) + i128::from(s.adjusted);
+        let there = i128::from(s.free) + i128::from(s.held) + i128::from(s.sold);
+        ensure(put_up == there, "INV-6", || format!("item {item}: put up {put_up}, but there are {there}"))
+    }
+
+    fn take_free(&mut self, basket: &Basket) -> Result<(), Broken> {
+        self.move_units(basket, |s, n| {
+            s.free = s.free.checked_sub(n)?;
+            s.held += n;
+            Some(())
+        })
+    }
+
+    fn new_attempt_fits(&self, attempt: &Attempt, round: u16) -> Result<(), Broken> {
+        let open = self.open_round() == Some(round) && !self.paused;
+        ensure(open, "rounds", || format!("attempt {} in round {round}, which is not open", attempt.id))?;
+        ensure(self.slots.find(attempt.id).is_none(), "INV-4", || format!("attempt {} again", attempt.id))?;
+        let limits = self.within_limits(attempt.shopper, &attempt.basket, round, None);
+        ensure(limits.is_ok(), "INV-3", || format!("attempt {} is over a limit", attempt.id))
+    }
+
+    fn grant(
+        &mut self,
+        attempt: &Attempt,
+        round: u16,
+        pay_by: TimeMs,
+        as_of: Sequence,
+    ) -> Result<(), Broken> {
+        self.new_attempt_fits(attempt, round)?;
+        ensure(self.lacking(&attempt.basket).is_none(), "INV-1", || {
+            format!("attempt {}: not free", attempt.id)
+        })?;
+        ensure(!self.overtakes(&attempt.basket), "INV-5", || {
+            format!("attempt {} overtakes the waitlist", attempt.id)
+        })?;
+        self.take_free(&attempt.basket)?;
+        let state = SlotState::Hold(HoldState::Held);
+        let new = NewSlot { pay_by, as_of, position: 0, round, state };
+        let slot = self.slots.insert(attempt.id, attempt.shopper, &attempt.basket, new);
+        self.deadlines.push(pay_by, slot);
+        self.counts.granted += 1;
+        Ok(())
+    }
+
+    fn wait(&mut self, attempt: &Attempt, round: u16, position: u32, as_of: Sequence) -> Result<(), Broken> {
+        self.new_attempt_fits(attempt, round)?;
+        let [line] = attempt.basket[..] else {
+            return Err(Broken { rule: "waitlist", detail: "a basket of several lines".into() });
+        };
+        let lacks = self.lacking(&attempt.basket).is_some();
+        ensure(lacks, "INV-2", || format!("attempt {} waits for what is free", attempt.id))?;
+        let Some(list) = self.waiting.get_mut(usize::from(line.item)) else {
+            return Err(Broken { rule: "waitlist", detail: format!("no item {}", line.item) });
+        };
+        let honest = u64::from(position) == list.len() as u64 + 1;
+        ensure(honest, "INV-4", || format!("attempt {}: position {position}", attempt.id))?;
+        let new = NewSlot { pay_by: TimeMs(0), as_of, position, round, state: SlotState::Waiting };
+        let slot = self.slots.insert(attempt.id, attempt.shopper, &attempt.basket, new);
+        self.waiting[usize::from(line.item)]
+            .push(line.quantity, Waiter { slot, tier: attempt.tier, sealed: attempt.sealed });
+        self.counts.waitlisted += 1;
+        Ok(())
+    }
+
+    fn promote(&mut self, attempt: &Attempt, pay_by: TimeMs, as_of: Sequence) -> Result<(), Broken> {
+        let slot = self.slot(attempt.id)?;
+        let basket = self.slots.basket(slot);
+        let line = basket[0];
+        let free = self.stock[usize::from(line.item)].free;
+        let first = self.waiting[usize::from(line.item)].first_fitting(free).map(|w| w.slot);
+        ensure(first == Some(slot), "INV-5", || {
+            format!("attempt {} is not the first that fits", attempt.id)
+        })?;
+        self.waiting[usize::from(line.item)].remove(line.quantity, slot);
+        self.take_free(&basket)?;
+        self.slots.promote(slot, pay_by, as_of);
+        self.deadlines.push(pay_by, slot);
+        self.counts.promoted += 1;
+        Ok(())
+    }
+
+    fn note_payment(&mut self, slot: u32, reference: &str, kind: PaymentKind) -> Result<(), Broken> {
+        let seen = self.payments.entry(slot).or_default();
+        let fresh = seen.iter().all(|p| *p.reference != *reference);
+        ensure(fresh, "INV-4", || format!("payment {reference} of slot {slot} again"))?;
+        seen.push(Payment { reference: reference.into(), kind });
+        Ok(())
+    }
+
+    fn confirm(&mut self, hold: AttemptId, payment: &str, late: bool) -> Result<(), Broken> {
+        let slot = self.slot(hold)?;
+        let basket = self.slots.basket(slot);
+        let s = self.slots.get(slot);
+        match (s.state, late) {
+            (SlotState::Hold(HoldState::Held), false) => {
+                self.move_units(&basket, |s, n| {
+                    s.held = s.held.checked_sub(n)?;
+                    s.sold += n;
+                    Some(())
+                })?;
+            }
+            (SlotState::Hold(HoldState::Expired | HoldState::Released), true) => {
+                let limits = self.within_limits(s.shopper, &basket, s.round, Some(slot));
+                ensure(limits.is_ok(), "INV-3", || format!("late payment of {hold} is over a limit"))?;
+                ensure(!self.overtakes(&basket), "INV-5", || {
+                    format!("late payment of {hold} overtakes the waitlist")
+                })?;
+                self.move_units(&basket, |s, n| {
+                    s.free = s.free.checked_sub(n)?;
+                    s.sold += n;
+                    Some(())
+                })?;
+            }
+            (state, _) => {
+                return Err(Broken {
+                    rule: "INV-4",
+                    detail: format!("{hold} is {state:?}, confirmed late: {late}"),
+                });
+            }
+        }
+        self.set_hold(slot, HoldState::Confirmed);
+        self.note_payment(
+            slot,
+            payment,
+            if late { PaymentKind::ConfirmedLate } else { PaymentKind::Confirmed },
+        )
+    }
+
+    fn leave(&mut self, slot: u32) -> Result<(), Broken> {
+        let line = self.slots.basket(slot)[0];
+        self.waiting[usize::from(line.item)].remove(line.quantity, slot);
+        self.slots.set_state(slot, SlotState::Left);
+        Ok(())
+    }
+
+    fn end_hold(&mut self, slot: u32, end: HoldState) -> Result<(), Broken> {
+        let basket = self.slots.basket(slot);
+        let s = self.slots.get(slot);
+        match (s.state, end) {
+            (SlotState::Hold(HoldState::Held), _) => {
+                self.move_units(&basket, |s, n| {
+                    s.held = s.held.checked_sub(n)?;
+                    s.free += n;
+                    Some(())
+                })?;
+            }
+            (SlotState::Hold(HoldState::Confirmed), HoldState::Voided) => {
+                self.move_units(&basket, |s, n| {
+                    s.sold = s.sold.checked_sub(n)?;
+                    s.free += n;
+                    Some(())
+                })?
+            }
+            (state, _) => {
+                let attempt = s.attempt;
+                return Err(Broken {
+                    rule: "INV-4",
+                    detail: format!("{attempt} is {state:?}, not to be {end:?}"),
+                });
+            }
+        }
+        self.set_hold(slot, end);
+        Ok(())
+    }
+
+    fn set_hold(&mut self, slot: u32, state: HoldState) {
+        self.slots.set_state(slot, SlotState::Hold(state));
+        let slots = &self.slots;
+        self.deadlines.drop_ended(|pay_by, slot| {
+            let s = slots.get(slot);
+            s.state == SlotState::Hold(HoldState::Held) && s.pay_by == pay_by
+        });
+    }
+}
+
+/// The rounds as the document has them.
+pub(super) fn rounds_of(spec: &SaleSpec) -> Vec<Round> {
+    let rounds = spec.rounds.iter().map(|round| {
+        let mut offers = vec![None; spec.items.len()];
+        for offer in &round.items {
+            if let Some(at) = spec.item_index(offer.item.as_str()) {
+                offers[usize::from(at)] = Some(Offer {
+                    stock: offer.stock,
+                    price_minor: offer.price_minor,
+                    limit: offer.limit_per_shopper,
+                });
+            }
+        }
+        Round { opens_at: round.opens_at, closes_at: round.closes_at, offers }
+    });
+    rounds.collect()
+}

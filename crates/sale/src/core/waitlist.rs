@@ -1,0 +1,60 @@
+//! Who waits for one item, in order, found by how much fits.
+
+use contracts::SealedShopper;
+use std::collections::{BTreeMap, VecDeque};
+
+/// A place on the waitlist.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Waiter {
+    pub(super) slot: u32,
+    pub(super) tier: u8,
+    pub(super) sealed: SealedShopper,
+}
+
+/// The waitlist of one item. Kept by quantity, so that the first that fits is found without walking past all that do not.
+/// Slot numbers grow, so within a quantity they stand in order, and across quantities the smallest came first.
+#[derive(Debug, Default)]
+pub(super) struct WaitingList {
+    by_quantity: BTreeMap<u16, VecDeque<Waiter>>,
+    len: usize,
+}
+
+impl WaitingList {
+    pub(super) fn len(&self) -> usize {
+        self.len
+    }
+
+    pub(super) fn push(&mut self, quantity: u16, waiter: Waiter) {
+        self.by_quantity.entry(quantity).or_default().push_back(waiter);
+        self.len += 1;
+    }
+
+    /// The first in line that asks for no more than `free`.
+    pub(super) fn first_fitting(&self, free: u64) -> Option<&Waiter> {
+        let fitting = u16::try_from(free).unwrap_or(u16::MAX);
+        self.by_quantity
+            .range(..=fitting)
+            .filter_map(|(_, queue)| queue.front())
+            .min_by_key(|waiter| waiter.slot)
+    }
+
+    /// Takes a slot off, wherever it stands.
+    pub(super) fn remove(&mut self, quantity: u16, slot: u32) {
+        let Some(queue) = self.by_quantity.get_mut(&quantity) else { return };
+        if let Ok(at) = queue.binary_search_by_key(&slot, |waiter| waiter.slot) {
+            queue.remove(at);
+            self.len -= 1;
+        }
+        if queue.is_empty() {
+            self.by_quantity.remove(&quantity);
+        }
+    }
+
+    /// Everybody, in order of arrival, with the quantity that they wait for.
+    pub(super) fn in_order(&self) -> Vec<(u16, Waiter)> {
+        let all = self.by_quantity.iter().flat_map(|(quantity, queue)| queue.iter().map(|w| (*quantity, *w)));
+        let mut all: Vec<_> = all.collect();
+        all.sort_unstable_by_key(|(_, waiter)| waiter.slot);
+        all
+    }
+}

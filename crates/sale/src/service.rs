@@ -1,0 +1,493 @@
+//! Gives a worker its thread, its bounded queue and its snapshots, and everybody else a [`Handle`].
+
+use crate::core::{Core, Entry, Record};
+use crate::worker::{Command, RecoverError, Recovery, Reply, STEP_COMMANDS_MAX, Worker, replay};
+use arc_swap::ArcSwapOption;
+use contracts::{
+    Actor, Answer, Attempt, Basket, OperateError, Operation, OperationDone, SaleSpec, SaleStats, SaleView,
+    ShopperRecord, Unavailable, Winner, WinnerEvent,
+};
+use engines::clock::Clock;
+use engines::log::{Log, LogRead, Snapshots};
+use std::collections::HashMap;
+use std::fmt;
+use std::ops::ControlFlow;
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
+use std::thread::JoinHandle;
+use std::time::Duration;
+use tokio::sync::{oneshot, watch};
+use units::{AttemptId, SaleId, Sequence, ShopperKey};
+
+/// A reply that comes later. A dropped sender means [`Unavailable`] too.
+pub type Receiver<T> = oneshot::Receiver<Result<T, Unavailable>>;
+type Sender<T> = oneshot::Sender<Result<T, Unavailable>>;
+
+/// How the service behaves.
+#[derive(Debug, Clone, Copy)]
+pub struct Settings {
+    /// Commands that may wait for the worker.
+    pub queue_max: usize,
+    /// Entries after which a new snapshot is made.
+    pub snapshot_every: u64,
+}
+
+impl Default for Settings {
+    fn default() -> Self {
+        // 65,536 commands wait a tenth of a second at half a million decisions a second, and take 16 MiB.
+        Self { queue_max: 65_536, snapshot_every: 500_000 }
+    }
+}
+
+enum Job {
+    /// Who waits for it stands in [`Queue::in_flight`].
+    Attempt(Attempt),
+    Lookup(AttemptId, ShopperKey, Sender<Answer>),
+    Shopper(ShopperKey, Sender<ShopperRecord>),
+    Operate(Actor, Operation, Sender<Result<OperationDone, OperateError>>),
+    Stats(Sender<SaleStats>),
+}
+
+struct InFlight {
+    attempt: Attempt,
+    /// Its number among all attempts that were ever queued.
+    number: u64,
+    waiters: Vec<Sender<Answer>>,
+}
+
+#[derive(Default)]
+struct Queue {
+    jobs: Vec<Job>,
+    in_flight: HashMap<AttemptId, InFlight>,
+    /// Attempts queued, and attempts decided, since the start.
+    queued: u64,
+    decided: u64,
+    stopping: bool,
+}
+
+struct Shared {
+    sale: SaleId,
+    queue_max: usize,
+    queue: Mutex<Queue>,
+    work: Condvar,
+    /// Told when `stopping` is set, beside `work`, which only the worker may consume.
+    ending: Condvar,
+    view: ArcSwapOption<SaleView>,
+    sequence: watch::Sender<Sequence>,
+    reader: Mutex<Box<dyn LogRead>>,
+    /// Why the worker stopped for good.
+    stopped: ArcSwapOption<String>,
+}
+
+/// A queue or a reader is whole between two statements, so a panic of another holder leaves nothing half done.
+fn lock<T: ?Sized>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+/// One sale, as everybody but its worker knows it.
+#[derive(Clone)]
+pub struct Handle(Arc<Shared>);
+
+impl fmt::Debug for Handle {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "Handle({})", self.0.sale)
+    }
+}
+
+/// A running sale; stop it with [`Service::stop`].
+#[derive(Debug)]
+pub struct Service {
+    handle: Handle,
+    worker: JoinHandle<()>,
+    snapshots: JoinHandle<()>,
+    /// What recovery found.
+    pub recovery: Recovery,
+}
+
+impl Service {
+    /// Brings the sale back from its log and starts its threads.
+    pub fn start<L: Log + 'static>(
+        sale: SaleId,
+        log: L,
+        clock: Arc<dyn Clock>,
+        settings: Settings,
+    ) -> Result<Self, RecoverError> {
+        let (reader, snapshot_reader, snapshots) = (log.reader(), log.reader(), log.snapshots());
+        let (worker, recovery) = Worker::open(log)?;
+        let shared = Arc::new(Shared {
+            queue_max: settings.queue_max,
+            queue: Mutex::default(),
+            work: Condvar::new(),
+            ending: Condvar::new(),
+            view: ArcSwapOption::from(worker.core().view(&sale, false).map(Arc::new)),
+            sequence: watch::Sender::new(worker.core().sequence()),
+            reader: Mutex::new(reader),
+            stopped: ArcSwapOption::empty(),
+            sale,
+        });
+        let spawn = |name: &str, run: Box<dyn FnOnce() + Send>| {
+            std::thread::Builder::new().name(format!("{name}-{}", shared.sale)).spawn(run).map_err(|source| {
+                engines::log::LogError::Io { doing: format!("start thread {name}"), source }
+            })
+        };
+        let newest = recovery.snapshot.unwrap_or_default();
+        let (a, b) = (Arc::clone(&shared), Arc::clone(&shared));
+        let worker = spawn("sale", Box::new(move || run_worker(worker, &a, &*clock)))?;
+        let every = settings.snapshot_every;
+        let snapshots =
+            spawn("snap", Box::new(move || run_snapshots(&b, snapshot_reader, snapshots, newest, every)))?;
+        Ok(Self { handle: Handle(shared), worker, snapshots, recovery })
+    }
+
+    /// For those who ask.
+    pub fn handle(&self) -> Handle {
+        self.handle.clone()
+    }
+
+    /// Lets the worker finish what is queued, then ends its threads.
+    pub fn stop(self) {
+        lock(&self.handle.0.queue).stopping = true;
+        self.handle.0.work.notify_one();
+        self.handle.0.ending.notify_one();
+        for thread in [self.worker, self.snapshots] {
+            if thread.join().is_err() {
+                tracing::error!(sale = %self.handle.0.sale, "a thread of the sale panicked");
+            }
+        }
+    }
+}
+
+impl Handle {
+    /// The sale's name.
+    pub fn sale(&self) -> &SaleId {
+        &self.0.sale
+    }
+
+    /// What everybody may know; `None` before the sale was set up.
+    pub fn view(&self) -> Option<Arc<SaleView>> {
+        self.0.view.load_full()
+    }
+
+    /// Why the sale can answer nobody any more, if so.
+    pub fn stopped(&self) -> Option<Arc<String>> {
+        self.0.stopped.load_full()
+    }
+
+    /// Queues an attempt, or joins the decision of the same one. Returns how many are decided before it, and its answer to
+    /// come; `None` if the queue is full.
+    pub fn attempt(&self, attempt: Attempt) -> Option<(u64, Receiver<Answer>)> {
+        let (sender, receiver) = oneshot::channel();
+        let mut queue = lock(&self.0.queue);
+        let decided = queue.decided;
+        if let Some(same_id) = queue.in_flight.get_mut(&attempt.id) {
+            if same_id.attempt.shopper == attempt.shopper && same_id.attempt.basket == attempt.basket {
+                same_id.waiters.push(sender);
+            } else {
+                // The receiver is right here.
+                let _ = sender.send(Ok(Answer::KeyReused));
+            }
+            return Some((same_id.number.saturating_sub(decided), receiver));
+        }
+        if queue.jobs.len() >= self.0.queue_max || queue.stopping {
+            return None;
+        }
+        let number = queue.queued;
+        queue.queued += 1;
+        queue.in_flight.insert(attempt.id, InFlight { attempt, number, waiters: vec![sender] });
+        self.push(queue, Job::Attempt(attempt));
+        Some((number - decided, receiver))
+    }
+
+    fn push(&self, mut queue: MutexGuard<'_, Queue>, job: Job) {
+        let idle = queue.jobs.is_empty();
+        queue.jobs.push(job);
+        drop(queue);
+        if idle {
+            self.0.work.notify_one();
+        }
+    }
+
+    /// How many are decided before an attempt that is not decided yet.
+    pub fn position(&self, attempt: AttemptId) -> Option<u64> {
+        let queue = lock(&self.0.queue);
+        queue.in_flight.get(&attempt).map(|f| f.number.saturating_sub(queue.decided))
+    }
+
+    /// What is kept of an attempt.
+    pub fn lookup(&self, attempt: AttemptId, shopper: ShopperKey) -> Receiver<Answer> {
+        self.ask(|sender| Job::Lookup(attempt, shopper, sender))
+    }
+
+    /// What is kept of a shopper.
+    pub fn shopper(&self, shopper: ShopperKey) -> Receiver<ShopperRecord> {
+        self.ask(|sender| Job::Shopper(shopper, sender))
+    }
+
+    /// Carries out a command.
+    pub fn operate(
+        &self,
+        actor: Actor,
+        operation: Operation,
+    ) -> Receiver<Result<OperationDone, OperateError>> {
+        self.ask(|sender| Job::Operate(actor, operation, sender))
+    }
+
+    /// The sale in figures.
+    pub fn stats(&self) -> Receiver<SaleStats> {
+        self.ask(Job::Stats)
+    }
+
+    /// The last durable entry, and every new one.
+    pub fn sequence(&self) -> watch::Receiver<Sequence> {
+        self.0.sequence.subscribe()
+    }
+
+    /// Attempts that wait.
+    pub fn queue_len(&self) -> usize {
+        lock(&self.0.queue).in_flight.len()
+    }
+
+    fn ask<T>(&self, job: impl FnOnce(Sender<T>) -> Job) -> Receiver<T> {
+        let (sender, receiver) = oneshot::channel();
+        let queue = lock(&self.0.queue);
+        // Twice as many as attempts: operators get through a full house. Past that the sender is dropped: unavailable.
+        if !queue.stopping && queue.jobs.len() < 2 * self.0.queue_max {
+            self.push(queue, job(sender));
+        }
+        receiver
+    }
+
+    /// Events of holds after `after`, `max` at the most, and how far the log was searched. Reads the disk.
+    pub fn winners(&self, after: Sequence, max: usize) -> Result<(Vec<Winner>, Sequence), Unavailable> {
+        /// Entries looked at in one call, so that a long stretch without winners does not hold the reader for long.
+        const ENTRIES_MAX: u64 = 200_000;
+        let Some(view) = self.view() else { return Ok((Vec::new(), after)) };
+        let mut winners = Vec::new();
+        let mut searched = after;
+        let mut undecodable = None;
+        let mut reader = lock(&self.0.reader);
+        let read = reader.read(after.next(), &mut |sequence, bytes| {
+            match Entry::decode(bytes) {
+                Ok(entry) => winners.extend(winner(sequence, entry, &view.spec)),
+                Err(error) => {
+                    undecodable = Some(format!("entry {sequence}: {error}"));
+                    return ControlFlow::Break(());
+                }
+            }
+            searched = sequence;
+            let enough = winners.len() >= max || sequence.0 - after.0 >= ENTRIES_MAX;
+            if enough { ControlFlow::Break(()) } else { ControlFlow::Continue(()) }
+        });
+        match (read, undecodable) {
+            (Ok(_), None) => Ok((winners, searched)),
+            (Err(error), _) => Err(Unavailable(error.to_string())),
+            (_, Some(why)) => Err(Unavailable(why)),
+        }
+    }
+}
+
+/// What a store hears of an entry, if it concerns it.
+fn winner(sequence: Sequence, entry: Entry, spec: &SaleSpec) -> Option<Winner> {
+    let prices = |basket: &Basket, round: u16| {
+        let offers = &spec.rounds.get(usize::from(round))?.items;
+        let price = |item: u16| {
+            let item = &spec.items.get(usize::from(item))?.item;
+            Some(offers.iter().find(|offer| offer.item == *item)?.price_minor)
+        };
+        basket.iter().map(|line| price(line.item)).collect::<Option<Vec<u64>>>()
+    };
+    let (hold, event) = match entry.record {
+        Record::Granted { attempt, round, pay_by } | Record::Promoted { attempt, round, pay_by } => {
+            let prices_minor = prices(&attempt.basket, round)?;
+            let (sealed, shopper, basket) = (attempt.sealed, attempt.shopper, attempt.basket);
+            (attempt.id, WinnerEvent::Granted { sealed, shopper, basket, prices_minor, pay_by })
+        }
+        Record::Confirmed { hold, payment, late } => (hold, WinnerEvent::Confirmed { payment, late }),
+        Record::Released { hold, .. } => (hold, WinnerEvent::Released),
+        Record::Expired { hold } => (hold, WinnerEvent::Expired),
+        Record::Voided { hold, by } => (hold, WinnerEvent::Voided { reason: by.reason }),
+        _ => return None,
+    };
+    Some(Winner { sequence, at: entry.at, hold, event })
+}
+
+fn run_worker<L: Log>(mut worker: Worker<L>, shared: &Shared, clock: &dyn Clock) {
+    let mut jobs: Vec<Job> = Vec::new();
+    let mut commands: Vec<Command> = Vec::new();
+    while wait_for_work(&worker, shared, clock, &mut jobs) {
+        let mut rest = std::mem::take(&mut jobs).into_iter();
+        loop {
+            let batch: Vec<Job> = rest.by_ref().take(STEP_COMMANDS_MAX).collect();
+            commands.clear();
+            commands.extend(batch.iter().map(command));
+            let before = worker.core().sequence();
+            let was_full = worker.disk_full();
+            let replies = worker.step(clock.now(), &commands).to_vec();
+            // The view first: who hears that the last unit is theirs must not then read that it is still on sale.
+            if worker.core().sequence() != before || worker.disk_full() != was_full {
+                shared.view.store(worker.core().view(&shared.sale, worker.disk_full()).map(Arc::new));
+                shared.sequence.send_replace(worker.core().sequence());
+            }
+            if let Some(why) = worker.stopped()
+                && shared.stopped.load().is_none()
+            {
+                shared.stopped.store(Some(Arc::new(why.to_owned())));
+            }
+            let more = rest.len() > 0;
+            reply_all(shared, batch, replies);
+            if !more {
+                break;
+            }
+        }
+    }
+}
+
+/// Sleeps until there are jobs or a timer is due; false when it is time to end.
+fn wait_for_work<L: Log>(
+    worker: &Worker<L>,
+    shared: &Shared,
+    clock: &dyn Clock,
+    jobs: &mut Vec<Job>,
+) -> bool {
+    /// The longest sleep: a clock that is moved ahead is noticed within it.
+    const NAP: Duration = Duration::from_secs(1);
+    let mut queue = lock(&shared.queue);
+    loop {
+        if !queue.jobs.is_empty() {
+            std::mem::swap(&mut queue.jobs, jobs);
+            return true;
+        }
+        if queue.stopping {
+            return false;
+        }
+        let nap = match worker.next_wakeup() {
+            Some(at) => Duration::from_millis(at.since(clock.now()).0).min(NAP),
+            None => NAP,
+        };
+        if nap.is_zero() {
+            return true;
+        }
+        queue = shared.work.wait_timeout(queue, nap).unwrap_or_else(PoisonError::into_inner).0;
+    }
+}
+
+fn command(job: &Job) -> Command {
+    match job {
+        Job::Attempt(attempt) => Command::Attempt(*attempt),
+        Job::Lookup(attempt, shopper, _) => Command::Lookup { attempt: *attempt, shopper: *shopper },
+        Job::Shopper(shopper, _) => Command::Shopper(*shopper),
+        Job::Operate(actor, operation, _) => {
+            Command::Operate { actor: actor.clone(), operation: operation.clone() }
+        }
+        Job::Stats(_) => Command::Stats,
+    }
+}
+
+fn reply_all(shared: &Shared, batch: Vec<Job>, replies: Vec<Reply>) {
+    let mut queue_len = 0;
+    let mut answers = Vec::new();
+    {
+        let mut queue = lock(&shared.queue);
+        for (job, reply) in batch.iter().zip(&replies) {
+            if let Job::Attempt(attempt) = job {
+                queue.decided += 1;
+                if let Some(flight) = queue.in_flight.remove(&attempt.id) {
+                    answers.push((flight.waiters, reply.clone()));
+                }
+            }
+        }
+        queue_len += queue.in_flight.len() as u64;
+    }
+    // A waiter that has gone away drops its receiver; nobody is left to tell.
+    for (waiters, reply) in answers {
+        for waiter in waiters {
+            let _ = waiter.send(as_answer(reply.clone()));
+        }
+    }
+    for (job, reply) in batch.into_iter().zip(replies) {
+        match job {
+            Job::Attempt(_) => {}
+            Job::Lookup(_, _, sender) => drop(sender.send(as_answer(reply))),
+            Job::Shopper(_, sender) => drop(sender.send(match reply {
+                Reply::Shopper(record) => Ok(record),
+                other => Err(unavailable(other)),
+            })),
+            Job::Operate(_, _, sender) => drop(sender.send(match reply {
+                Reply::Done(done) => Ok(done),
+                other => Err(unavailable(other)),
+            })),
+            Job::Stats(sender) => drop(sender.send(match reply {
+                Reply::Stats(stats) => Ok(SaleStats { queue: queue_len, ..stats }),
+                other => Err(unavailable(other)),
+            })),
+        }
+    }
+}
+
+fn as_answer(reply: Reply) -> Result<Answer, Unavailable> {
+    match reply {
+        Reply::Answer(answer) => Ok(answer),
+        other => Err(unavailable(other)),
+    }
+}
+
+fn unavailable(reply: Reply) -> Unavailable {
+    match reply {
+        Reply::Unavailable(why) => why,
+        other => Unavailable(format!("the worker gave another reply than was asked for: {other:?}")),
+    }
+}
+
+/// Follows the log with a core of its own and writes that core's state now and then: the worker never waits for a
+/// snapshot, and every snapshot is a replay that worked.
+fn run_snapshots(
+    shared: &Shared,
+    mut reader: Box<dyn LogRead>,
+    mut snapshots: Box<dyn Snapshots>,
+    mut newest: Sequence,
+    every: u64,
+) {
+    const LOOK: Duration = Duration::from_millis(500);
+    loop {
+        let stopping = {
+            let queue = lock(&shared.queue);
+            let queue = if queue.stopping {
+                queue
+            } else {
+                shared.ending.wait_timeout(queue, LOOK).unwrap_or_else(PoisonError::into_inner).0
+            };
+            queue.stopping
+        };
+        let behind = reader.last().0.saturating_sub(newest.0);
+        if behind >= every {
+            match snapshot(&mut *reader, &mut *snapshots) {
+                Ok((at, took)) => {
+                    tracing::info!(sale = %shared.sale, sequence = at.0, ms = took.as_millis() as u64, "snapshot written");
+                    newest = at;
+                }
+                Err(why) => {
+                    tracing::warn!(sale = %shared.sale, %why, "no snapshot: recovery will take longer");
+                    // Not again before as many entries have come.
+                    newest = reader.last();
+                }
+            }
+        }
+        if stopping {
+            return;
+        }
+    }
+}
+
+/// Writes a snapshot of the log's end.
+pub fn snapshot(
+    reader: &mut dyn LogRead,
+    snapshots: &mut dyn Snapshots,
+) -> Result<(Sequence, Duration), RecoverError> {
+    let started = std::time::Instant::now();
+    let mut core = match snapshots.latest()? {
+        Some((at, bytes)) if at <= reader.last() => Core::restore(&bytes).unwrap_or_default(),
+        _ => Core::new(),
+    };
+    replay(&mut core, reader)?;
+    snapshots.write(core.sequence(), &core.snapshot())?;
+    Ok((core.sequence(), started.elapsed()))
+}

@@ -1,0 +1,373 @@
+//! The worker: makes the core's decisions durable before anybody hears of them.
+//!
+//! It is a step function too: commands and the time go in, replies come out, and the log is the only thing it touches. The
+//! thread that drives it stands in [`crate::service`]; the simulator drives the same function over a disk that breaks.
+
+use crate::core::{Broken, Core, Record, ReplayError, SnapshotError};
+use contracts::{
+    Actor, Answer, Attempt, OperateError, Operation, OperationDone, Refusal, SaleStats, ShopperRecord,
+    Unavailable,
+};
+use engines::log::{AppendError, Batch, Log, LogError, LogRead, Snapshots};
+use std::fmt;
+use std::ops::ControlFlow;
+use units::{AttemptId, DurationMs, Sequence, ShopperKey, TimeMs};
+
+/// Commands in one step: bounds how long the first of them waits for the last.
+pub const STEP_COMMANDS_MAX: usize = 4096;
+
+/// How often a sale that paused itself on a full disk looks whether there is room again.
+pub const FULL_RETRY: DurationMs = DurationMs(1000);
+
+/// How often one step decides anew after appends of unknown outcome. The second failure in a row is no passing one.
+const UNKNOWN_MAX: u32 = 2;
+
+/// What the worker is asked.
+#[derive(Debug, Clone)]
+pub enum Command {
+    Attempt(Attempt),
+    Lookup { attempt: AttemptId, shopper: ShopperKey },
+    Shopper(ShopperKey),
+    Operate { actor: Actor, operation: Operation },
+    Stats,
+}
+
+/// What it says, in the order of the commands.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Reply {
+    /// To [`Command::Attempt`] and [`Command::Lookup`].
+    Answer(Answer),
+    Shopper(ShopperRecord),
+    Done(Result<OperationDone, OperateError>),
+    Stats(SaleStats),
+    /// To any of them.
+    Unavailable(Unavailable),
+}
+
+/// Why a sale could not be brought back from its log.
+#[derive(Debug)]
+pub enum RecoverError {
+    Log(LogError),
+    Replay(ReplayError),
+    /// The snapshot knows more than the log: the log's end is missing.
+    LogBehindSnapshot {
+        snapshot: Sequence,
+        log: Sequence,
+    },
+}
+
+impl fmt::Display for RecoverError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Log(error) => error.fmt(f),
+            Self::Replay(error) => write!(f, "{error}; keep the log as it is and report this"),
+            Self::LogBehindSnapshot { snapshot, log } => write!(
+                f,
+                "recover: a snapshot stands at entry {snapshot}, but the log ends at {log}: its end is missing. Put the \
+                 segment files back from a backup; starting without them would forget what was promised"
+            ),
+        }
+    }
+}
+
+impl std::error::Error for RecoverError {
+    fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
+        match self {
+            Self::Log(error) => Some(error),
+            Self::Replay(error) => Some(error),
+            Self::LogBehindSnapshot { .. } => None,
+        }
+    }
+}
+
+impl From<LogError> for RecoverError {
+    fn from(error: LogError) -> Self {
+        Self::Log(error)
+    }
+}
+
+/// How a sale came back.
+#[derive(Debug, Clone, Default)]
+pub struct Recovery {
+    /// The snapshot that was used.
+    pub snapshot: Option<Sequence>,
+    /// A snapshot that could not be used, and why.
+    pub passed_over: Option<SnapshotError>,
+    /// Entries replayed on top.
+    pub replayed: u64,
+}
+
+/// The state at the end of a log: from the newest usable snapshot, or from the first entry.
+pub fn recover(log: &mut dyn LogRead, snapshots: &dyn Snapshots) -> Result<(Core, Recovery), RecoverError> {
+    let mut recovery = Recovery::default();
+    let mut core = Core::new();
+    if let Some((at, bytes)) = snapshots.latest()? {
+        if at > log.last() {
+            return Err(RecoverError::LogBehindSnapshot { snapshot: at, log: log.last() });
+        }
+        match Core::restore(&bytes) {
+            Ok(restored) if restored.sequence() == at => {
+                core = restored;
+                recovery.snapshot = Some(at);
+            }
+            Ok(_) => {}
+            Err(error) => recovery.passed_over = Some(error),
+        }
+    }
+    recovery.replayed = replay(&mut core, log)?;
+    Ok((core, recovery))
+}
+
+/// Brings a core up to the log's end; returns how many entries it took.
+pub fn replay(core: &mut Core, log: &mut dyn LogRead) -> Result<u64, RecoverError> {
+    let from = core.sequence().next();
+    let mut failed = None;
+    log.read(from, &mut |sequence, bytes| match core.replay(sequence, bytes) {
+        Ok(()) => ControlFlow::Continue(()),
+        Err(error) => {
+            failed = Some(error);
+            ControlFlow::Break(())
+        }
+    })?;
+    match failed {
+        Some(error) => Err(RecoverError::Replay(error)),
+        None => Ok(core.sequence().0 + 1 - from.0),
+    }
+}
+
+#[derive(Debug)]
+enum Mode {
+    Running,
+    /// The disk is full. The sale has paused itself; `refused` were told so since.
+    Full {
+        since: TimeMs,
+        next_try: TimeMs,
+        refused: u64,
+    },
+    /// It must not go on: somebody else writes the log, or an invariant broke.
+    Stopped(String),
+}
+
+/// One sale's single writer.
+#[derive(Debug)]
+pub struct Worker<L> {
+    core: Core,
+    log: L,
+    batch: Batch,
+    replies: Vec<Reply>,
+    mode: Mode,
+}
+
+impl<L: Log> Worker<L> {
+    /// Brings the sale back to where its log ends.
+    pub fn open(log: L) -> Result<(Self, Recovery), RecoverError> {
+        let (core, recovery) = recover(&mut *log.reader(), &*log.snapshots())?;
+        Ok((Self { core, log, batch: Batch::default(), replies: Vec::new(), mode: Mode::Running }, recovery))
+    }
+
+    /// The state: everything in it is durable between two steps.
+    pub fn core(&self) -> &Core {
+        &self.core
+    }
+
+    /// The log, for readers of it.
+    pub fn log(&self) -> &L {
+        &self.log
+    }
+
+    /// True while the sale has paused itself because the disk is full.
+    pub fn disk_full(&self) -> bool {
+        matches!(self.mode, Mode::Full { .. })
+    }
+
+    /// Why the worker has stopped for good, if it has.
+    pub fn stopped(&self) -> Option<&str> {
+        match &self.mode {
+            Mode::Stopped(why) => Some(why),
+            _ => None,
+        }
+    }
+
+    /// When to call [`Worker::step`] next, commands or not.
+    pub fn next_wakeup(&self) -> Option<TimeMs> {
+        match &self.mode {
+            Mode::Running => self.core.next_wakeup(),
+            Mode::Full { next_try, .. } => Some(*next_try),
+            Mode::Stopped(_) => None,
+        }
+    }
+
+    /// Decides the commands, in order, makes what they changed durable, and returns the replies, one for each. Not one of
+    /// them may be passed on before this returns, for a refusal too stands on decisions of the same batch.
+    pub fn step(&mut self, now: TimeMs, commands: &[Command]) -> &[Reply] {
+        self.replies.clear();
+        match self.mode {
+            Mode::Running => self.step_running(now, commands),
+            Mode::Full { .. } => self.step_full(now, commands),
+            Mode::Stopped(_) => self.all_unavailable(commands.len()),
+        }
+        debug_assert_eq!(self.replies.len(), commands.len());
+        &self.replies
+    }
+
+    fn step_running(&mut self, now: TimeMs, commands: &[Command]) {
+        for _ in 0..UNKNOWN_MAX {
+            let expected = self.core.sequence();
+            let tally_before = self.core.tally();
+            self.batch.clear();
+            self.replies.clear();
+            if let Err(broken) = self.decide(now, commands) {
+                return self.stop(format!("stopped before saying anything: {broken}"), commands.len());
+            }
+            if self.batch.is_empty() {
+                return;
+            }
+            match self.log.append(expected, &self.batch) {
+                Ok(last) => {
+                    debug_assert_eq!(last, self.core.sequence());
+                    return;
+                }
+                Err(conflict @ AppendError::Conflict { .. }) => {
+                    return self.stop(conflict.to_string(), commands.len());
+                }
+                Err(AppendError::Full(why)) => {
+                    if let Err(error) = self.rebuild() {
+                        return self.stop(error.to_string(), commands.len());
+                    }
+                    self.core.set_tally(tally_before);
+                    tracing::error!(sequence = self.core.sequence().0, %why, "disk full: the sale has paused itself");
+                    self.mode = Mode::Full { since: now, next_try: now.plus(FULL_RETRY), refused: 0 };
+                    return self.step_full(now, commands);
+                }
+                Err(AppendError::Unknown(why)) => {
+                    tracing::error!(sequence = expected.0, %why, "append of unknown outcome: reading the log again");
+                    match self.settle_unknown(expected) {
+                        Ok(true) => return,
+                        Ok(false) => self.core.set_tally(tally_before),
+                        Err(error) => return self.stop(error.to_string(), commands.len()),
+                    }
+                }
+            }
+        }
+        self.stop(
+            "the log's outcome was unknown twice in a row: see to the disk, then restart".into(),
+            commands.len(),
+        );
+    }
+
+    /// Finds out whether the batch behind `expected` became durable after all. Afterwards the core is the fold of what did.
+    fn settle_unknown(&mut self, expected: Sequence) -> Result<bool, RecoverError> {
+        let last = self.log.reopen()?;
+        let landed = last == expected.plus(self.batch.count()) && {
+            let mut ours = self.batch.entries();
+            let mut same = true;
+            self.log.reader().read(expected.next(), &mut |_, bytes| {
+                same &= ours.next() == Some(bytes);
+                if same { ControlFlow::Continue(()) } else { ControlFlow::Break(()) }
+            })?;
+            same
+        };
+        if !landed {
+            self.rebuild()?;
+        }
+        Ok(landed)
+    }
+
+    fn rebuild(&mut self) -> Result<(), RecoverError> {
+        self.core = recover(&mut *self.log.reader(), &*self.log.snapshots())?.0;
+        Ok(())
+    }
+
+    fn decide(&mut self, now: TimeMs, commands: &[Command]) -> Result<(), Broken> {
+        self.core.tick(now, &mut self.batch)?;
+        for command in commands {
+            let reply = match command {
+                Command::Attempt(attempt) => {
+                    Reply::Answer(self.core.attempt(now, attempt, &mut self.batch)?)
+                }
+                Command::Operate { actor, operation } => {
+                    Reply::Done(self.core.operate(now, actor.clone(), operation.clone(), &mut self.batch)?)
+                }
+                read => self.read(read),
+            };
+            self.replies.push(reply);
+        }
+        Ok(())
+    }
+
+    /// Answers what changes nothing.
+    fn read(&self, command: &Command) -> Reply {
+        match command {
+            Command::Lookup { attempt, shopper } => Reply::Answer(self.core.lookup(*attempt, *shopper)),
+            Command::Shopper(shopper) => Reply::Shopper(self.core.shopper(*shopper)),
+            Command::Stats => Reply::Stats(self.core.stats()),
+            Command::Attempt(_) | Command::Operate { .. } => {
+                Reply::Unavailable(Unavailable("this command changes the sale".into()))
+            }
+        }
+    }
+
+    fn step_full(&mut self, now: TimeMs, commands: &[Command]) {
+        let Mode::Full { since, next_try, mut refused } = self.mode else { return };
+        if now >= next_try {
+            match self.try_room(now, since, refused) {
+                Ok(true) => return self.step_running(now, commands),
+                Ok(false) => {}
+                Err(error) => return self.stop(error, commands.len()),
+            }
+        }
+        for command in commands {
+            let reply = match command {
+                Command::Attempt(attempt) => match self.core.stored(attempt) {
+                    Some(answer) => Reply::Answer(answer),
+                    None => {
+                        refused += 1;
+                        let as_of = self.core.sequence();
+                        Reply::Answer(Answer::Refused { refusal: Refusal::Paused, as_of })
+                    }
+                },
+                Command::Operate { .. } => Reply::Unavailable(Unavailable(
+                    "the disk is full, so nothing can be changed; free some room and the sale goes on by itself".into(),
+                )),
+                read => self.read(read),
+            };
+            self.replies.push(reply);
+        }
+        let next_try = if now >= next_try { now.plus(FULL_RETRY) } else { next_try };
+        self.mode = Mode::Full { since, next_try, refused };
+    }
+
+    /// Journals the end of the pause, if there is room for that.
+    fn try_room(&mut self, now: TimeMs, since: TimeMs, refused: u64) -> Result<bool, String> {
+        let at = now.max(self.core.time());
+        self.batch.clear();
+        self.batch.push_with(|bytes| Record::SpaceRegained { since, refused }.encode(at, bytes));
+        match self.log.append(self.core.sequence(), &self.batch) {
+            Ok(_) => {}
+            Err(AppendError::Full(_)) => return Ok(false),
+            Err(AppendError::Unknown(_)) => {
+                let landed = self.settle_unknown(self.core.sequence()).map_err(|e| e.to_string())?;
+                if !landed {
+                    return Ok(false);
+                }
+            }
+            Err(conflict @ AppendError::Conflict { .. }) => return Err(conflict.to_string()),
+        }
+        replay(&mut self.core, &mut *self.log.reader()).map_err(|e| e.to_string())?;
+        tracing::info!(sequence = self.core.sequence().0, refused, "there is room again: the sale goes on");
+        self.mode = Mode::Running;
+        Ok(true)
+    }
+
+    fn stop(&mut self, why: String, replies: usize) {
+        tracing::error!(sequence = self.core.sequence().0, %why, "the sale's worker has stopped");
+        self.mode = Mode::Stopped(why);
+        self.all_unavailable(replies);
+    }
+
+    fn all_unavailable(&mut self, count: usize) {
+        let Mode::Stopped(why) = &self.mode else { return };
+        self.replies.clear();
+        self.replies.resize(count, Reply::Unavailable(Unavailable(why.clone())));
+    }
+}
