@@ -1,6 +1,7 @@
 //! The flash sale's business layer: [`core`] holds the rules, [`worker`] makes them durable, [`service`] gives the worker a
 //! thread and everybody else a handle, [`audit`] derives everything again from the log alone.
 
+pub mod audit;
 pub mod core;
 pub mod service;
 pub mod worker;
