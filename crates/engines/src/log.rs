@@ -110,6 +110,9 @@ pub enum LogError {
     Damaged { file: String, offset: u64, why: String },
     /// A file that is not ours, or of a version that this build does not know.
     Foreign { file: String, why: String },
+    /// The entries from `from` on were asked for, and those before `first` were trimmed. Going on behind the gap would give
+    /// a fold that is wrong without a sign; the reader begins with a snapshot instead.
+    Trimmed { from: Sequence, first: Sequence },
     /// The operating system refused.
     Io { doing: String, source: std::io::Error },
 }
@@ -118,7 +121,10 @@ impl fmt::Display for LogError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::InUse { what } => {
-                write!(f, "open {what}: another process has it open; stop that one first, or use another --data")
+                write!(
+                    f,
+                    "open {what}: another process has it open; stop that one first, or use another --data"
+                )
             }
             Self::Damaged { file, offset, why } => write!(
                 f,
@@ -126,7 +132,16 @@ impl fmt::Display for LogError {
                  (`floodgate restore`) or from a replica; do not delete or cut it, for what follows would be lost"
             ),
             Self::Foreign { file, why } => {
-                write!(f, "read {file}: {why}; move it away if it does not belong here, or use the build that wrote it")
+                write!(
+                    f,
+                    "read {file}: {why}; move it away if it does not belong here, or use the build that wrote it"
+                )
+            }
+            Self::Trimmed { from, first } => {
+                write!(
+                    f,
+                    "read from entry {from}: trimmed; the first that is kept is {first}, begin with a snapshot"
+                )
             }
             Self::Io { doing, .. } => write!(f, "{doing}"),
         }
@@ -155,7 +170,8 @@ pub trait LogRead: Send {
     fn first(&self) -> Sequence;
 
     /// Visits the entries from `from` to [`LogRead::last`], in order, until told to stop; returns the sequence of the last
-    /// entry visited (`from - 1` if none was). Starting past the end visits nothing.
+    /// entry visited (`from - 1` if none was). Starting past the end visits nothing, 0 counts as 1, and starting before
+    /// [`LogRead::first`] is [`LogError::Trimmed`].
     fn read(&mut self, from: Sequence, visit: &mut Visit<'_>) -> Result<Sequence, LogError>;
 }
 
@@ -166,7 +182,7 @@ pub trait Snapshots: Send {
     fn latest(&self) -> Result<Option<(Sequence, Vec<u8>)>, LogError>;
 
     /// Keeps `bytes` as the snapshot at `at`, durably and as one, and drops those that it makes superfluous (the newest two
-    /// stay).
+    /// stay). A snapshot of what is not durable is a caller's bug.
     fn write(&mut self, at: Sequence, bytes: &[u8]) -> Result<(), LogError>;
 }
 

@@ -1,0 +1,194 @@
+//! The disk as the log needs it: a flat directory of files, and what makes each change durable.
+//!
+//! It knows nothing of segments and frames. [`RealDisk`] is a directory; the simulator brings one that forgets whatever
+//! was not synced.
+
+use rustix::fs::{FallocateFlags, fallocate};
+use std::{
+    fmt,
+    fs::{self, File, OpenOptions, TryLockError},
+    io,
+    os::unix::fs::FileExt,
+    path::{Path, PathBuf},
+    sync::Arc,
+};
+
+/// The file that the lock is taken on. It is always empty.
+pub const LOCK_NAME: &str = "LOCK";
+
+/// One directory. A cheap handle: readers and snapshot writers keep a copy of their own.
+pub trait Disk: Clone + fmt::Debug + Send + 'static {
+    /// An open file.
+    type File: DiskFile;
+    /// Held while the directory is locked; dropping it unlocks.
+    type Lock: fmt::Debug + Send + 'static;
+
+    /// Where it is, for messages.
+    fn place(&self) -> String;
+    /// Takes the directory for one writer; `None` if somebody, in this process or another, has it.
+    fn lock(&self) -> io::Result<Option<Self::Lock>>;
+    /// The names of all files, in any order, [`LOCK_NAME`] included.
+    fn list(&self) -> io::Result<Vec<String>>;
+    /// Makes an empty file; fails if the name is taken. Durable after [`Disk::sync_dir`].
+    fn create_new(&self, name: &str) -> io::Result<Self::File>;
+    /// Opens a file to read and write.
+    fn open(&self, name: &str) -> io::Result<Self::File>;
+    /// Opens a file to read only; needs no right to write.
+    fn open_read(&self, name: &str) -> io::Result<Self::File>;
+    /// Removes a file. Durable after [`Disk::sync_dir`].
+    fn remove(&self, name: &str) -> io::Result<()>;
+    /// Renames a file, replacing one that has the name, in one step. Durable after [`Disk::sync_dir`].
+    fn rename(&self, from: &str, to: &str) -> io::Result<()>;
+    /// Makes the names durable.
+    fn sync_dir(&self) -> io::Result<()>;
+}
+
+/// One open file.
+pub trait DiskFile: fmt::Debug + Send + 'static {
+    /// Writes all of `bytes` at `offset`. After an error, any part of them may be there.
+    fn write_at(&self, bytes: &[u8], offset: u64) -> io::Result<()>;
+    /// Reads until `buf` is full or the file ends; returns how much it read.
+    fn read_at(&self, buf: &mut [u8], offset: u64) -> io::Result<usize>;
+    /// Makes the content durable, and of the metadata what is needed to read it (fdatasync). After an error, what was written
+    /// since the last success may be on the disk or not, and reading it proves nothing: the kernel may have marked the pages
+    /// clean (Rebello et al., "Can Applications Recover from fsync Failures?", USENIX ATC 2020).
+    fn sync_data(&self) -> io::Result<()>;
+    /// Reserves room up to `len` and makes the file that long, zeros behind the old end; never shortens it.
+    fn allocate(&self, len: u64) -> io::Result<()>;
+    /// Cuts the file or lengthens it with zeros.
+    fn set_len(&self, len: u64) -> io::Result<()>;
+    /// How long it is.
+    fn len(&self) -> io::Result<u64>;
+    /// True if it holds nothing.
+    fn is_empty(&self) -> io::Result<bool> {
+        Ok(self.len()? == 0)
+    }
+}
+
+/// A directory of the operating system.
+#[derive(Debug, Clone)]
+pub struct RealDisk {
+    dir: Arc<PathBuf>,
+}
+
+impl RealDisk {
+    /// The directory `dir`, which is made, durably, if it is not there.
+    pub fn create(dir: &Path) -> io::Result<Self> {
+        if !dir.is_dir() {
+            fs::create_dir_all(dir)?;
+            // The name of a directory is durable when its parent is synced; of the parents made on the way, too.
+            for made in dir.ancestors().skip(1).filter(|parent| !parent.as_os_str().is_empty()).take(3) {
+                if let Ok(parent) = File::open(made) {
+                    parent.sync_all()?;
+                }
+            }
+        }
+        Ok(Self::existing(dir))
+    }
+
+    /// The directory `dir` as it is; nothing is made.
+    pub fn existing(dir: &Path) -> Self {
+        Self { dir: Arc::new(dir.to_owned()) }
+    }
+
+    fn path(&self, name: &str) -> PathBuf {
+        self.dir.join(name)
+    }
+}
+
+/// An exclusive `flock`, which the operating system drops with the process.
+#[derive(Debug)]
+pub struct RealLock {
+    _file: File,
+}
+
+impl Disk for RealDisk {
+    type File = File;
+    type Lock = RealLock;
+
+    fn place(&self) -> String {
+        self.dir.display().to_string()
+    }
+
+    fn lock(&self) -> io::Result<Option<RealLock>> {
+        let file = OpenOptions::new().write(true).create(true).truncate(false).open(self.path(LOCK_NAME))?;
+        match file.try_lock() {
+            Ok(()) => Ok(Some(RealLock { _file: file })),
+            Err(TryLockError::WouldBlock) => Ok(None),
+            Err(TryLockError::Error(error)) => Err(error),
+        }
+    }
+
+    fn list(&self) -> io::Result<Vec<String>> {
+        fs::read_dir(&*self.dir)?.map(|entry| Ok(entry?.file_name().to_string_lossy().into_owned())).collect()
+    }
+
+    fn create_new(&self, name: &str) -> io::Result<File> {
+        OpenOptions::new().read(true).write(true).create_new(true).open(self.path(name))
+    }
+
+    fn open(&self, name: &str) -> io::Result<File> {
+        OpenOptions::new().read(true).write(true).open(self.path(name))
+    }
+
+    fn open_read(&self, name: &str) -> io::Result<File> {
+        File::open(self.path(name))
+    }
+
+    fn remove(&self, name: &str) -> io::Result<()> {
+        fs::remove_file(self.path(name))
+    }
+
+    fn rename(&self, from: &str, to: &str) -> io::Result<()> {
+        fs::rename(self.path(from), self.path(to))
+    }
+
+    fn sync_dir(&self) -> io::Result<()> {
+        File::open(&*self.dir)?.sync_all()
+    }
+}
+
+impl DiskFile for File {
+    fn write_at(&self, bytes: &[u8], offset: u64) -> io::Result<()> {
+        self.write_all_at(bytes, offset)
+    }
+
+    fn read_at(&self, buf: &mut [u8], offset: u64) -> io::Result<usize> {
+        let mut done = 0;
+        while done < buf.len() {
+            match FileExt::read_at(self, &mut buf[done..], offset + done as u64) {
+                Ok(0) => break,
+                Ok(n) => done += n,
+                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+                Err(error) => return Err(error),
+            }
+        }
+        Ok(done)
+    }
+
+    fn sync_data(&self) -> io::Result<()> {
+        File::sync_data(self)
+    }
+
+    fn allocate(&self, len: u64) -> io::Result<()> {
+        match fallocate(self, FallocateFlags::empty(), 0, len) {
+            Ok(()) => Ok(()),
+            // Some file systems cannot reserve. The log stays correct without; a full disk is then met by a write.
+            Err(rustix::io::Errno::OPNOTSUPP) => {
+                if DiskFile::len(self)? < len {
+                    File::set_len(self, len)?;
+                }
+                Ok(())
+            }
+            Err(error) => Err(error.into()),
+        }
+    }
+
+    fn set_len(&self, len: u64) -> io::Result<()> {
+        File::set_len(self, len)
+    }
+
+    fn len(&self) -> io::Result<u64> {
+        Ok(self.metadata()?.len())
+    }
+}

@@ -1,0 +1,351 @@
+//! Readers: beside the writer in its process, which tells them how far is durable, or of a directory that another process
+//! may be writing.
+
+use super::{
+    Report,
+    disk::{Disk, DiskFile},
+    frame::{self, Header, Key},
+    recover::{self, Found, Verdict, io_error, judge_tail, path},
+    segment::segment_name,
+    snapshots::EmbeddedSnapshots,
+    walk::{Head, Walk},
+};
+use crate::log::{LogError, LogRead, Snapshots, Visit};
+use std::{
+    fmt, io,
+    ops::ControlFlow,
+    sync::{
+        Arc, Mutex, PoisonError,
+        atomic::{AtomicU64, Ordering},
+    },
+};
+use units::Sequence;
+
+/// What the writer tells the readers in its process.
+#[derive(Debug)]
+pub(crate) struct Shared {
+    durable: AtomicU64,
+    /// The first sequences of the segments, ascending; never empty.
+    starts: Mutex<Vec<Sequence>>,
+}
+
+impl Shared {
+    pub(crate) fn new(durable: Sequence, starts: Vec<Sequence>) -> Self {
+        Self { durable: AtomicU64::new(durable.0), starts: Mutex::new(starts) }
+    }
+
+    pub(crate) fn durable(&self) -> Sequence {
+        Sequence(self.durable.load(Ordering::Acquire))
+    }
+
+    /// Everything up to `last` is durable, and its bytes were written before this.
+    pub(crate) fn set_durable(&self, last: Sequence) {
+        self.durable.store(last.0, Ordering::Release);
+    }
+
+    pub(crate) fn first(&self) -> Sequence {
+        self.with_starts(|starts| starts[0])
+    }
+
+    pub(crate) fn with_starts<T>(&self, look: impl FnOnce(&mut Vec<Sequence>) -> T) -> T {
+        look(&mut self.starts.lock().unwrap_or_else(PoisonError::into_inner))
+    }
+}
+
+/// The segment that holds `next`, and where the one behind it begins.
+fn locate(starts: &[Sequence], next: Sequence) -> Option<(Sequence, Option<Sequence>)> {
+    let behind = starts.partition_point(|&first| first <= next);
+    let start = *starts.get(behind.checked_sub(1)?)?;
+    Some((start, starts.get(behind).copied()))
+}
+
+/// A segment that is being read. Its place is kept between reads, so that following the end of the log costs a short read.
+struct Place<F> {
+    segment: Sequence,
+    walk: Walk<F>,
+    /// The last frame that was passed: a reader that stopped in it may come back to the rest of it.
+    behind: Option<(u64, Sequence, u32)>,
+}
+
+/// Where one read goes, and how far.
+struct Errand<'a, 'b> {
+    next: Sequence,
+    visit: &'a mut Visit<'b>,
+    stopped: bool,
+}
+
+impl Errand<'_, '_> {
+    /// Visits what is wanted of a frame's entries; false once the visitor has had enough.
+    fn frame(&mut self, header: &Header, body: &[u8]) -> bool {
+        for (sequence, entry) in (header.first.0..).map(Sequence).zip(frame::entries(body).flatten()) {
+            if sequence < self.next {
+                continue;
+            }
+            self.next = sequence.next();
+            if (self.visit)(sequence, entry) == ControlFlow::Break(()) {
+                self.stopped = true;
+                return false;
+            }
+        }
+        true
+    }
+}
+
+impl<F: DiskFile> Place<F> {
+    fn open<D: Disk<File = F>>(disk: &D, segment: Sequence) -> Result<Self, LogError> {
+        let (file, header, _) = recover::open_segment(disk, segment)?;
+        let walk = Walk::new(file, Key::new(&header.log_id.0), segment, header.previous);
+        Ok(Self { segment, walk, behind: None })
+    }
+
+    /// Goes back to the last frame if `next` is in it; false if `next` is even further back.
+    fn seek(&mut self, next: Sequence) -> bool {
+        self.walk.refresh();
+        if let Some((at, first, previous)) = self.behind.take()
+            && (first..self.walk.next).contains(&next)
+        {
+            (self.walk.at, self.walk.next, self.walk.previous) = (at, first, previous);
+        }
+        self.walk.next <= next
+    }
+
+    /// True if the last frame that was passed is still there. Beside a live writer a frame may have been seen that was never
+    /// acknowledged, and was cut since, or left behind in a file that another has replaced.
+    fn stands(&mut self, file: F) -> io::Result<bool> {
+        self.walk.reopen(file);
+        let Some((at, first, previous)) = self.behind else { return Ok(false) };
+        let end = (self.walk.at, self.walk.next, self.walk.previous);
+        (self.walk.at, self.walk.next, self.walk.previous) = (at, first, previous);
+        let head = self.walk.head()?;
+        (self.walk.at, self.walk.next, self.walk.previous) = end;
+        Ok(matches!(head, Head::Frame(header) if header.crc == end.2))
+    }
+
+    fn pass(&mut self, header: &Header) {
+        self.behind = Some((self.walk.at, header.first, self.walk.previous));
+        self.walk.pass(header);
+    }
+
+    /// Reads on to `until`, which is known to be durable and in this segment.
+    fn read_durable(
+        &mut self,
+        file: &str,
+        errand: &mut Errand<'_, '_>,
+        until: Sequence,
+    ) -> Result<(), LogError> {
+        while self.walk.next <= until {
+            let head = self.walk.head().map_err(io_error(format!("read {file}")))?;
+            let at = self.walk.at;
+            let damaged =
+                |why: &str| LogError::Damaged { file: file.to_owned(), offset: at, why: why.to_owned() };
+            let Head::Frame(header) = head else {
+                return Err(damaged(
+                    "entries that are known to be durable should be here, and no whole frame is",
+                ));
+            };
+            if header.last() >= errand.next {
+                let body = self.walk.body(&header).map_err(io_error(format!("read {file}")))?;
+                let body = body.ok_or_else(|| damaged("the frame here fails its CRC"))?;
+                if !errand.frame(&header, body) {
+                    return Ok(());
+                }
+            }
+            self.pass(&header);
+        }
+        Ok(())
+    }
+
+    /// Reads on to wherever this segment, the last one, ends.
+    fn read_to_end(&mut self, file: &str, errand: &mut Errand<'_, '_>) -> Result<(), LogError> {
+        loop {
+            if let Head::Frame(header) = self.walk.head().map_err(io_error(format!("read {file}")))?
+                && let Some(body) = self.walk.body(&header).map_err(io_error(format!("read {file}")))?
+            {
+                if !errand.frame(&header, body) {
+                    return Ok(());
+                }
+                self.pass(&header);
+                continue;
+            }
+            if let Verdict::End { .. } = judge_tail(&mut self.walk, file)? {
+                return Ok(());
+            }
+        }
+    }
+}
+
+/// A reader in the writer's process. It reads what is durable and never more.
+pub(crate) struct SharedReader<D: Disk> {
+    disk: D,
+    shared: Arc<Shared>,
+    place: Option<Place<D::File>>,
+}
+
+impl<D: Disk> SharedReader<D> {
+    pub(crate) fn new(disk: D, shared: Arc<Shared>) -> Self {
+        Self { disk, shared, place: None }
+    }
+
+    fn place(&mut self, segment: Sequence, next: Sequence) -> Result<&mut Place<D::File>, LogError> {
+        let place = self.place.take().filter(|place| place.segment == segment);
+        let place = place.and_then(|mut place| place.seek(next).then_some(place));
+        match place {
+            Some(place) => Ok(self.place.insert(place)),
+            None => Ok(self.place.insert(Place::open(&self.disk, segment)?)),
+        }
+    }
+}
+
+impl<D: Disk> LogRead for SharedReader<D> {
+    fn last(&self) -> Sequence {
+        self.shared.durable()
+    }
+
+    fn first(&self) -> Sequence {
+        self.shared.first()
+    }
+
+    fn read(&mut self, from: Sequence, visit: &mut Visit<'_>) -> Result<Sequence, LogError> {
+        // Taken once and first: whatever is read after this is whole up to here.
+        let limit = self.shared.durable();
+        let mut errand = Errand { next: from.max(Sequence(1)), visit, stopped: false };
+        while errand.next <= limit && !errand.stopped {
+            let next = errand.next;
+            let (first, found) = self.shared.with_starts(|starts| (starts[0], locate(starts, next)));
+            let Some((segment, behind)) = found else {
+                return Err(LogError::Trimmed { from: next, first });
+            };
+            let until = behind.map_or(limit, |behind| limit.min(Sequence(behind.0 - 1)));
+            let file = path(&self.disk, &segment_name(segment));
+            match self.place(segment, next) {
+                Ok(place) => place.read_durable(&file, &mut errand, until)?,
+                Err(error) => {
+                    // Trimmed between the look at the list and the opening of the file.
+                    let first = self.shared.first();
+                    return Err(if first > next { LogError::Trimmed { from: next, first } } else { error });
+                }
+            }
+        }
+        Ok(Sequence(errand.next.0 - 1))
+    }
+}
+
+/// A log that is only read: a copy, or one that another process may be writing. Locks nothing, repairs nothing, writes
+/// nothing.
+///
+/// Beside a live writer it may see the newest batch a moment before the writer's sync has returned.
+pub struct ReadOnlyLog<D: Disk> {
+    disk: D,
+    place: Option<Place<D::File>>,
+    snapshots: EmbeddedSnapshots<D>,
+    report: Report,
+    first: Sequence,
+    last: Sequence,
+}
+
+impl<D: Disk> fmt::Debug for ReadOnlyLog<D> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("ReadOnlyLog").field("disk", &self.disk).field("report", &self.report).finish()
+    }
+}
+
+impl<D: Disk> ReadOnlyLog<D> {
+    /// Opens what is there and checks all of it. A live writer may roll to a further segment or trim meanwhile; then this
+    /// looks again, a few times.
+    pub fn open(disk: D) -> Result<Self, LogError> {
+        let mut looks = 8;
+        let found = loop {
+            looks -= 1;
+            let before = recover::list(&disk)?;
+            match recover::recover(&disk, None) {
+                Ok(found) => break found,
+                Err(error) if looks == 0 || recover::list(&disk)? == before => return Err(error),
+                Err(_) => {}
+            }
+        };
+        let Some(found) = found else {
+            let source = io::Error::new(io::ErrorKind::NotFound, "no decision log is here");
+            return Err(LogError::Io { doing: format!("open {}", disk.place()), source });
+        };
+        let shared = Arc::new(Shared::new(Sequence(u64::MAX), Vec::new()));
+        let snapshots = EmbeddedSnapshots::new(disk.clone(), found.log_id, found.partition, shared);
+        let report = Report::of(&disk, &found);
+        let Found { starts, last, .. } = found;
+        Ok(Self { disk, place: None, snapshots, report, first: starts[0], last })
+    }
+
+    /// What was found at the opening.
+    pub fn report(&self) -> &Report {
+        &self.report
+    }
+
+    /// The log's snapshots, to read: writing one beside a live writer is the writer's business.
+    pub fn latest_snapshot(&self) -> Result<Option<(Sequence, Vec<u8>)>, LogError> {
+        self.snapshots.latest()
+    }
+
+    fn read_once(&mut self, errand: &mut Errand<'_, '_>) -> Result<(), LogError> {
+        let mut starts = recover::list(&self.disk)?.segments;
+        starts.retain(|&start| start >= self.first);
+        let Some(&first) = starts.first() else {
+            let file = path(&self.disk, &segment_name(self.first));
+            return Err(LogError::Damaged { file, offset: 0, why: "all segments are missing".to_owned() });
+        };
+        self.first = first;
+        while !errand.stopped {
+            let Some((segment, behind)) = locate(&starts, errand.next) else {
+                return Err(LogError::Trimmed { from: errand.next, first });
+            };
+            let file = path(&self.disk, &segment_name(segment));
+            let place = match self.place.take().filter(|place| place.segment == segment) {
+                Some(mut place) => {
+                    let open = self
+                        .disk
+                        .open_read(&segment_name(segment))
+                        .map_err(io_error(format!("open {file}")))?;
+                    let stands = place.stands(open).map_err(io_error(format!("read {file}")))?;
+                    (stands && place.seek(errand.next)).then_some(place)
+                }
+                None => None,
+            };
+            let place = match place {
+                Some(place) => self.place.insert(place),
+                None => self.place.insert(Place::open(&self.disk, segment)?),
+            };
+            match behind {
+                Some(behind) => place.read_durable(&file, errand, Sequence(behind.0 - 1))?,
+                None => {
+                    place.read_to_end(&file, errand)?;
+                    self.last = Sequence(place.walk.next.0 - 1);
+                    break;
+                }
+            }
+        }
+        Ok(())
+    }
+}
+
+impl<D: Disk> LogRead for ReadOnlyLog<D> {
+    fn last(&self) -> Sequence {
+        self.last
+    }
+
+    fn first(&self) -> Sequence {
+        self.first
+    }
+
+    fn read(&mut self, from: Sequence, visit: &mut Visit<'_>) -> Result<Sequence, LogError> {
+        let mut errand = Errand { next: from.max(Sequence(1)), visit, stopped: false };
+        let mut looks = 8;
+        loop {
+            looks -= 1;
+            match self.read_once(&mut errand) {
+                Ok(()) => return Ok(Sequence(errand.next.0 - 1)),
+                // Trimmed since it was listed: look again.
+                Err(LogError::Io { source, .. }) if looks > 0 && source.kind() == io::ErrorKind::NotFound => {
+                }
+                Err(error) => return Err(error),
+            }
+        }
+    }
+}

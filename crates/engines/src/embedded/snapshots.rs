@@ -1,0 +1,121 @@
+//! Snapshots as files beside the segments. The bytes in them are the caller's.
+
+use super::{
+    LogId, Partition,
+    disk::{Disk, DiskFile},
+    frame::{u32_at, u64_at},
+    gone,
+    reader::Shared,
+    recover::{io_error, list, path},
+    segment::{VERSION, snapshot_name},
+};
+use crate::log::{LogError, Snapshots};
+use std::{io, sync::Arc};
+use units::Sequence;
+
+const HEADER_BYTES: usize = 56;
+const MAGIC: &[u8; 8] = b"FGLOGSNP";
+const KEPT_COUNT: usize = 2;
+
+/// The snapshots of one log.
+#[derive(Debug)]
+pub(crate) struct EmbeddedSnapshots<D> {
+    disk: D,
+    log_id: LogId,
+    partition: Partition,
+    shared: Arc<Shared>,
+}
+
+/// A snapshot's file: the header, then `bytes`.
+pub(crate) fn encode(partition: Partition, log_id: LogId, at: Sequence, bytes: &[u8]) -> Vec<u8> {
+    let mut out = Vec::with_capacity(HEADER_BYTES + bytes.len());
+    out.extend_from_slice(MAGIC);
+    out.extend_from_slice(&VERSION.to_le_bytes());
+    out.extend_from_slice(&partition.0.to_le_bytes());
+    out.extend_from_slice(&log_id.0);
+    out.extend_from_slice(&at.0.to_le_bytes());
+    out.extend_from_slice(&(bytes.len() as u64).to_le_bytes());
+    let crc = crc32c::crc32c_append(crc32c::crc32c(&out), bytes);
+    out.extend_from_slice(&crc.to_le_bytes());
+    out.extend_from_slice(&[0; 4]);
+    out.extend_from_slice(bytes);
+    out
+}
+
+/// The caller's bytes in a snapshot's file, if it is whole and of this log.
+fn decode(file: &[u8], partition: Partition, log_id: LogId, at: Sequence) -> Option<&[u8]> {
+    let (header, bytes) = file.split_at_checked(HEADER_BYTES)?;
+    let whole = &header[..8] == MAGIC
+        && u32_at(header, 8) == VERSION
+        && u32_at(header, 12) == partition.0
+        && header[16..32] == log_id.0
+        && u64_at(header, 32) == at.0
+        && u64_at(header, 40) == bytes.len() as u64
+        && u32_at(header, 48) == crc32c::crc32c_append(crc32c::crc32c(&header[..48]), bytes);
+    whole.then_some(bytes)
+}
+
+impl<D: Disk> EmbeddedSnapshots<D> {
+    pub(crate) fn new(disk: D, log_id: LogId, partition: Partition, shared: Arc<Shared>) -> Self {
+        Self { disk, log_id, partition, shared }
+    }
+
+    fn read(&self, at: Sequence) -> Result<Vec<u8>, LogError> {
+        let name = snapshot_name(at);
+        let doing = || format!("read {}", path(&self.disk, &name));
+        let open = self.disk.open_read(&name).map_err(io_error(doing()))?;
+        let mut file = vec![0; open.len().map_err(io_error(doing()))? as usize];
+        let len = open.read_at(&mut file, 0).map_err(io_error(doing()))?;
+        file.truncate(len);
+        Ok(file)
+    }
+
+    fn put(&self, name: &str, file: &[u8]) -> io::Result<()> {
+        let unfinished = format!("{name}.tmp");
+        gone(self.disk.remove(&unfinished))?;
+        let open = self.disk.create_new(&unfinished)?;
+        open.write_at(file, 0)?;
+        open.sync_data()?;
+        self.disk.rename(&unfinished, name)?;
+        self.disk.sync_dir()
+    }
+}
+
+impl<D: Disk> Snapshots for EmbeddedSnapshots<D> {
+    fn latest(&self) -> Result<Option<(Sequence, Vec<u8>)>, LogError> {
+        for &at in list(&self.disk)?.snapshots.iter().rev() {
+            let mut file = match self.read(at) {
+                Ok(file) => file,
+                // Superseded and removed since it was listed, or unreadable: an older one will do.
+                Err(_) => continue,
+            };
+            if decode(&file, self.partition, self.log_id, at).is_some() {
+                file.drain(..HEADER_BYTES);
+                return Ok(Some((at, file)));
+            }
+        }
+        Ok(None)
+    }
+
+    fn write(&mut self, at: Sequence, bytes: &[u8]) -> Result<(), LogError> {
+        let name = snapshot_name(at);
+        let doing = format!("write {}", path(&self.disk, &name));
+        // A snapshot proves at the next opening that the log once reached it. One of entries that may yet be lost would
+        // make a torn tail look like damage.
+        let durable = self.shared.durable();
+        if at > durable {
+            let why = format!("entry {at} is not durable, the last one that is is {durable}");
+            return Err(LogError::Io { doing, source: io::Error::new(io::ErrorKind::InvalidInput, why) });
+        }
+        let file = encode(self.partition, self.log_id, at, bytes);
+        self.put(&name, &file).map_err(io_error(doing))?;
+
+        let snapshots = list(&self.disk)?.snapshots;
+        let superseded = snapshots.len().saturating_sub(KEPT_COUNT);
+        for &old in &snapshots[..superseded] {
+            let name = snapshot_name(old);
+            gone(self.disk.remove(&name)).map_err(io_error(format!("remove {}", path(&self.disk, &name))))?;
+        }
+        Ok(())
+    }
+}

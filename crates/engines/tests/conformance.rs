@@ -1,0 +1,74 @@
+//! The embedded engine keeps the promises of the log port, on a real disk and on a simulated one.
+
+mod world;
+
+use engines::{
+    embedded::EmbeddedLog,
+    log::{
+        Log,
+        conformance::{Harness, run},
+    },
+};
+use sim::disk::SimDisk;
+use tempfile::TempDir;
+use units::Prng;
+use world::options;
+
+#[derive(Default)]
+struct OnRealDisk {
+    dir: Option<TempDir>,
+}
+
+impl OnRealDisk {
+    fn open(&self) -> Box<dyn Log> {
+        let dir = self.dir.as_ref().expect("a directory was made");
+        Box::new(EmbeddedLog::open_dir(&dir.path().join("new/log"), options()).unwrap())
+    }
+}
+
+impl Harness for OnRealDisk {
+    fn fresh(&mut self) -> Box<dyn Log> {
+        self.dir = Some(tempfile::tempdir().unwrap());
+        self.open()
+    }
+
+    fn restart(&mut self, log: Box<dyn Log>) -> Box<dyn Log> {
+        drop(log);
+        self.open()
+    }
+}
+
+struct OnSimDisk {
+    disk: SimDisk,
+    prng: Prng,
+}
+
+impl Harness for OnSimDisk {
+    fn fresh(&mut self) -> Box<dyn Log> {
+        self.disk = SimDisk::new();
+        Box::new(EmbeddedLog::open(self.disk.clone(), options()).unwrap())
+    }
+
+    /// The process ends in order, is killed, or loses its power.
+    fn restart(&mut self, log: Box<dyn Log>) -> Box<dyn Log> {
+        match self.prng.below(3) {
+            0 => {}
+            1 => self.disk = self.disk.kill(),
+            _ => self.disk = self.disk.power_cut(&mut self.prng),
+        }
+        drop(log);
+        Box::new(EmbeddedLog::open(self.disk.clone(), options()).unwrap())
+    }
+}
+
+#[test]
+fn on_a_real_disk() {
+    run(&mut OnRealDisk::default());
+}
+
+#[test]
+fn on_a_simulated_disk() {
+    for seed in 0..8 {
+        run(&mut OnSimDisk { disk: SimDisk::new(), prng: Prng::new(seed) });
+    }
+}

@@ -1,0 +1,553 @@
+//! A disk in memory that forgets what was not synced.
+//!
+//! It is pessimistic where file systems differ: of everything written and not synced, a power cut keeps any part, in any
+//! order. It follows Linux in what a failed sync leaves behind: pages that read as written, count as clean, and are not on
+//! the disk.
+
+use engines::embedded::disk::{Disk, DiskFile, LOCK_NAME};
+use std::{
+    collections::BTreeMap,
+    io::{self, ErrorKind},
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
+};
+use units::Prng;
+
+/// What the disk itself writes as one.
+const SECTOR_BYTES: usize = 512;
+
+/// One directory. Clones are the same disk.
+#[derive(Debug, Clone)]
+pub struct SimDisk {
+    world: Arc<Mutex<World>>,
+    /// The life of the process that this handle belongs to; see [`SimDisk::power_cut`].
+    life: u64,
+}
+
+/// An open file.
+#[derive(Debug)]
+pub struct SimFile {
+    world: Arc<Mutex<World>>,
+    life: u64,
+    inode: usize,
+    writable: bool,
+}
+
+/// The lock of the directory.
+#[derive(Debug)]
+pub struct SimLock {
+    world: Arc<Mutex<World>>,
+    life: u64,
+}
+
+impl Drop for SimLock {
+    fn drop(&mut self) {
+        let mut world = lock(&self.world);
+        if world.life == self.life {
+            world.locked = false;
+        }
+    }
+}
+
+#[derive(Debug, Default)]
+struct World {
+    inodes: Vec<Inode>,
+    /// As the process sees it, and as the disk has it.
+    names: BTreeMap<String, usize>,
+    durable_names: BTreeMap<String, usize>,
+    renamings: Vec<NameChange>,
+    locked: bool,
+    life: u64,
+    dead: bool,
+    faults: Faults,
+    operations_count: u64,
+    written_bytes: u64,
+}
+
+#[derive(Debug, Default)]
+struct Inode {
+    /// The page cache: what reads see.
+    cached: Vec<u8>,
+    durable: Vec<u8>,
+    pending: Vec<Pending>,
+}
+
+/// A change of a file that no sync has made durable yet.
+#[derive(Debug)]
+enum Pending {
+    Write { offset: usize, bytes: Vec<u8> },
+    Len(usize),
+}
+
+#[derive(Debug)]
+enum NameChange {
+    Create { name: String, inode: usize },
+    Rename { from: String, to: String },
+    Remove { name: String },
+}
+
+#[derive(Debug, Default)]
+struct Faults {
+    sync_fails: Option<Prng>,
+    dir_sync_fails: bool,
+    /// Room that is left for files to grow.
+    room_bytes: Option<u64>,
+    /// Bytes that can be written until one write is told that the disk is full, or broken.
+    write_fails: Option<(u64, ErrorKind)>,
+    dies_after_bytes: Option<u64>,
+    dies_after_operations: Option<u64>,
+}
+
+impl Default for SimDisk {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
+impl SimDisk {
+    /// An empty disk.
+    pub fn new() -> Self {
+        Self { world: Arc::default(), life: 0 }
+    }
+
+    /// The power fails. Of what was not synced each write is kept whole, in part or not at all, in any order, as `prng` has
+    /// it; so is each change of a name or of a length. Handles from before are dead; the disk that is returned is of the
+    /// next life.
+    pub fn power_cut(&self, prng: &mut Prng) -> Self {
+        let mut world = lock(&self.world);
+        for inode in &mut world.inodes {
+            inode.lose(prng);
+        }
+        for change in std::mem::take(&mut world.renamings) {
+            if prng.percent(50) {
+                change.apply(&mut world.durable_names);
+            }
+        }
+        world.names = world.durable_names.clone();
+        world.forget_unnamed();
+        self.next_life(&mut world)
+    }
+
+    /// The process dies, and the machine stays: all that was written is there to be read, synced or not.
+    pub fn kill(&self) -> Self {
+        self.next_life(&mut lock(&self.world))
+    }
+
+    fn next_life(&self, world: &mut World) -> Self {
+        world.life += 1;
+        world.locked = false;
+        world.dead = false;
+        world.faults = Faults { room_bytes: world.faults.room_bytes, ..Faults::default() };
+        Self { world: self.world.clone(), life: world.life }
+    }
+
+    /// The kernel drops the pages that it takes for clean: what a failed sync left is gone from the cache, too.
+    pub fn drop_caches(&self) {
+        for inode in &mut lock(&self.world).inodes {
+            if inode.pending.is_empty() {
+                inode.cached.clone_from(&inode.durable);
+            }
+        }
+    }
+
+    /// The next sync of a file fails. Of what it was to make durable, a part is on the disk, as the seed has it; all of it
+    /// counts as clean from then on.
+    pub fn fail_next_sync(&self, seed: u64) {
+        lock(&self.world).faults.sync_fails = Some(Prng::new(seed));
+    }
+
+    /// The next sync of the directory fails.
+    pub fn fail_next_dir_sync(&self) {
+        lock(&self.world).faults.dir_sync_fails = true;
+    }
+
+    /// Files can grow by this much in all from now on; `None` lifts the limit.
+    pub fn limit_room(&self, bytes: Option<u64>) {
+        lock(&self.world).faults.room_bytes = bytes;
+    }
+
+    /// Once `bytes` more have been written, the write that goes beyond them stops there and fails with `kind`, once.
+    pub fn fail_write_after(&self, bytes: u64, kind: ErrorKind) {
+        lock(&self.world).faults.write_fails = Some((bytes, kind));
+    }
+
+    /// Once `bytes` more have been written, in the middle of a write if need be, nothing works until the next life.
+    pub fn die_after_bytes(&self, bytes: u64) {
+        lock(&self.world).faults.dies_after_bytes = Some(bytes);
+    }
+
+    /// After `count` more operations (reads are none), nothing works until the next life.
+    pub fn die_after_operations(&self, count: u64) {
+        lock(&self.world).faults.dies_after_operations = Some(count);
+    }
+
+    /// Flips one bit of a file, on the disk and in the cache.
+    ///
+    /// # Panics
+    /// If there is no such file or byte.
+    pub fn flip(&self, name: &str, byte: u64, bit: u32) {
+        let mut world = lock(&self.world);
+        let inode = world.names[name];
+        let inode = &mut world.inodes[inode];
+        for bytes in [&mut inode.cached, &mut inode.durable] {
+            bytes[byte as usize] ^= 1 << bit;
+        }
+    }
+
+    /// Puts a file there, durably, in place of one of the name.
+    pub fn put(&self, name: &str, bytes: Vec<u8>) {
+        let mut world = lock(&self.world);
+        let inode = Inode { cached: bytes.clone(), durable: bytes, pending: Vec::new() };
+        world.inodes.push(inode);
+        let inode = world.inodes.len() - 1;
+        world.names.insert(name.to_owned(), inode);
+        world.durable_names.insert(name.to_owned(), inode);
+    }
+
+    /// Takes a file away, durably.
+    pub fn take(&self, name: &str) -> Option<Vec<u8>> {
+        let mut world = lock(&self.world);
+        world.durable_names.remove(name);
+        let inode = world.names.remove(name)?;
+        Some(world.inodes[inode].cached.clone())
+    }
+
+    /// All files as they read, by name; without the lock.
+    pub fn files(&self) -> BTreeMap<String, Vec<u8>> {
+        let world = lock(&self.world);
+        let files = world.names.iter().filter(|(name, _)| *name != LOCK_NAME);
+        files.map(|(name, &inode)| (name.clone(), world.inodes[inode].cached.clone())).collect()
+    }
+
+    /// Another disk with the same files, all durable, and no faults.
+    pub fn copy(&self) -> Self {
+        let copy = Self::new();
+        for (name, bytes) in self.files() {
+            copy.put(&name, bytes);
+        }
+        copy
+    }
+
+    /// How many bytes were written since the disk was made.
+    pub fn written_bytes(&self) -> u64 {
+        lock(&self.world).written_bytes
+    }
+
+    /// How many operations there were since the disk was made (reads are none).
+    pub fn operations_count(&self) -> u64 {
+        lock(&self.world).operations_count
+    }
+
+    fn world(&self) -> io::Result<MutexGuard<'_, World>> {
+        alive(&self.world, self.life)
+    }
+}
+
+fn lock(world: &Mutex<World>) -> MutexGuard<'_, World> {
+    world.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+fn alive(world: &Mutex<World>, life: u64) -> io::Result<MutexGuard<'_, World>> {
+    let world = lock(world);
+    if world.dead || world.life != life {
+        return Err(io::Error::other("the machine is down"));
+    }
+    Ok(world)
+}
+
+impl World {
+    /// Every change passes through here, and the machine may stop before it.
+    fn operation(&mut self) -> io::Result<()> {
+        if let Some(left) = &mut self.faults.dies_after_operations {
+            if *left == 0 {
+                self.dead = true;
+                return Err(io::Error::other("the machine is down"));
+            }
+            *left -= 1;
+        }
+        self.operations_count += 1;
+        Ok(())
+    }
+
+    fn inode(&self, name: &str) -> io::Result<usize> {
+        self.names
+            .get(name)
+            .copied()
+            .ok_or_else(|| io::Error::new(ErrorKind::NotFound, format!("no file {name}")))
+    }
+
+    /// Files without a name are gone when the process that had them open is; their numbers are not used again.
+    fn forget_unnamed(&mut self) {
+        let mut named = vec![false; self.inodes.len()];
+        for &inode in self.names.values() {
+            named[inode] = true;
+        }
+        for (inode, named) in self.inodes.iter_mut().zip(named) {
+            if !named {
+                *inode = Inode::default();
+            }
+        }
+    }
+
+    fn rename(&mut self, change: NameChange) {
+        change.apply(&mut self.names);
+        self.renamings.push(change);
+    }
+
+    fn grow(&mut self, by: usize) -> io::Result<()> {
+        if let Some(room) = &mut self.faults.room_bytes {
+            *room = room
+                .checked_sub(by as u64)
+                .ok_or_else(|| io::Error::new(ErrorKind::StorageFull, "no space left on device"))?;
+        }
+        Ok(())
+    }
+}
+
+impl NameChange {
+    fn apply(&self, names: &mut BTreeMap<String, usize>) {
+        match self {
+            Self::Create { name, inode } => {
+                names.insert(name.clone(), *inode);
+            }
+            Self::Rename { from, to } => {
+                if let Some(inode) = names.remove(from) {
+                    names.insert(to.clone(), inode);
+                }
+            }
+            Self::Remove { name } => {
+                names.remove(name);
+            }
+        }
+    }
+}
+
+impl Inode {
+    fn sync(&mut self) {
+        for change in self.pending.drain(..) {
+            change.apply(&mut self.durable);
+        }
+    }
+
+    /// The power fails, or a sync does: a part of the pending changes is on the disk.
+    fn lose_pending(&mut self, prng: &mut Prng) {
+        let mut pending = std::mem::take(&mut self.pending);
+        for at in (1..pending.len()).rev() {
+            pending.swap(at, prng.below(at as u64 + 1) as usize);
+        }
+        for change in pending {
+            change.apply_part(&mut self.durable, prng);
+        }
+    }
+
+    fn lose(&mut self, prng: &mut Prng) {
+        self.lose_pending(prng);
+        self.cached.clone_from(&self.durable);
+    }
+}
+
+fn write(bytes: &mut Vec<u8>, offset: usize, new: &[u8]) {
+    if bytes.len() < offset + new.len() {
+        bytes.resize(offset + new.len(), 0);
+    }
+    bytes[offset..offset + new.len()].copy_from_slice(new);
+}
+
+impl Pending {
+    fn apply(self, to: &mut Vec<u8>) {
+        match self {
+            Self::Write { offset, bytes } => write(to, offset, &bytes),
+            Self::Len(len) => to.resize(len, 0),
+        }
+    }
+
+    fn apply_part(self, to: &mut Vec<u8>, prng: &mut Prng) {
+        match (prng.below(4), self) {
+            (0, _) => {}
+            (1, change) => change.apply(to),
+            (_, Self::Len(len)) => {
+                if prng.percent(50) {
+                    to.resize(len, 0);
+                }
+            }
+            (2, Self::Write { offset, bytes }) => {
+                let kept = prng.below(bytes.len() as u64 + 1) as usize;
+                if kept > 0 {
+                    write(to, offset, &bytes[..kept]);
+                }
+            }
+            (_, Self::Write { offset, bytes }) => {
+                let mut at = 0;
+                while at < bytes.len() {
+                    let end =
+                        bytes.len().min((offset + at) / SECTOR_BYTES * SECTOR_BYTES + SECTOR_BYTES - offset);
+                    if prng.percent(50) {
+                        write(to, offset + at, &bytes[at..end]);
+                    }
+                    at = end;
+                }
+            }
+        }
+    }
+}
+
+impl Disk for SimDisk {
+    type File = SimFile;
+    type Lock = SimLock;
+
+    fn place(&self) -> String {
+        "sim".to_owned()
+    }
+
+    fn lock(&self) -> io::Result<Option<SimLock>> {
+        let mut world = self.world()?;
+        let free = !std::mem::replace(&mut world.locked, true);
+        Ok(free.then(|| SimLock { world: self.world.clone(), life: self.life }))
+    }
+
+    fn list(&self) -> io::Result<Vec<String>> {
+        Ok(self.world()?.names.keys().cloned().collect())
+    }
+
+    fn create_new(&self, name: &str) -> io::Result<SimFile> {
+        let mut world = self.world()?;
+        if world.names.contains_key(name) {
+            return Err(io::Error::new(ErrorKind::AlreadyExists, format!("there is a file {name}")));
+        }
+        world.operation()?;
+        world.inodes.push(Inode::default());
+        let inode = world.inodes.len() - 1;
+        world.rename(NameChange::Create { name: name.to_owned(), inode });
+        Ok(SimFile { world: self.world.clone(), life: self.life, inode, writable: true })
+    }
+
+    fn open(&self, name: &str) -> io::Result<SimFile> {
+        let inode = self.world()?.inode(name)?;
+        Ok(SimFile { world: self.world.clone(), life: self.life, inode, writable: true })
+    }
+
+    fn open_read(&self, name: &str) -> io::Result<SimFile> {
+        Ok(SimFile { writable: false, ..self.open(name)? })
+    }
+
+    fn remove(&self, name: &str) -> io::Result<()> {
+        let mut world = self.world()?;
+        world.inode(name)?;
+        world.operation()?;
+        world.rename(NameChange::Remove { name: name.to_owned() });
+        Ok(())
+    }
+
+    fn rename(&self, from: &str, to: &str) -> io::Result<()> {
+        let mut world = self.world()?;
+        world.inode(from)?;
+        world.operation()?;
+        world.rename(NameChange::Rename { from: from.to_owned(), to: to.to_owned() });
+        Ok(())
+    }
+
+    fn sync_dir(&self) -> io::Result<()> {
+        let mut world = self.world()?;
+        world.operation()?;
+        if std::mem::take(&mut world.faults.dir_sync_fails) {
+            return Err(io::Error::other("input/output error"));
+        }
+        world.renamings.clear();
+        world.durable_names = world.names.clone();
+        Ok(())
+    }
+}
+
+impl SimFile {
+    fn world(&self) -> io::Result<MutexGuard<'_, World>> {
+        alive(&self.world, self.life)
+    }
+
+    fn change(&self) -> io::Result<MutexGuard<'_, World>> {
+        assert!(self.writable, "a file that was opened to read was written");
+        let mut world = self.world()?;
+        world.operation()?;
+        Ok(world)
+    }
+}
+
+impl DiskFile for SimFile {
+    fn write_at(&self, bytes: &[u8], offset: u64) -> io::Result<()> {
+        let mut world = self.change()?;
+        let offset = offset as usize;
+        let mut len = bytes.len();
+        let mut outcome = Ok(());
+        if let Some((left, kind)) = world.faults.write_fails {
+            world.faults.write_fails = left.checked_sub(len as u64).map(|left| (left, kind));
+            if world.faults.write_fails.is_none() {
+                len = left as usize;
+                outcome = Err(io::Error::new(kind, "the write stopped in the middle"));
+            }
+        }
+        if let Some(left) = world.faults.dies_after_bytes {
+            match left.checked_sub(len as u64) {
+                Some(left) => world.faults.dies_after_bytes = Some(left),
+                None => {
+                    len = left as usize;
+                    world.dead = true;
+                    outcome = Err(io::Error::other("the machine is down"));
+                }
+            }
+        }
+        let growth = (offset + len).saturating_sub(world.inodes[self.inode].cached.len());
+        world.grow(growth)?;
+        world.written_bytes += len as u64;
+        if len > 0 {
+            let inode = &mut world.inodes[self.inode];
+            write(&mut inode.cached, offset, &bytes[..len]);
+            inode.pending.push(Pending::Write { offset, bytes: bytes[..len].to_vec() });
+        }
+        outcome
+    }
+
+    fn read_at(&self, buf: &mut [u8], offset: u64) -> io::Result<usize> {
+        let world = self.world()?;
+        let bytes = world.inodes[self.inode].cached.get(offset as usize..).unwrap_or_default();
+        let len = bytes.len().min(buf.len());
+        buf[..len].copy_from_slice(&bytes[..len]);
+        Ok(len)
+    }
+
+    fn sync_data(&self) -> io::Result<()> {
+        let mut world = self.change()?;
+        match world.faults.sync_fails.take() {
+            None => {
+                world.inodes[self.inode].sync();
+                Ok(())
+            }
+            Some(mut prng) => {
+                world.inodes[self.inode].lose_pending(&mut prng);
+                Err(io::Error::other("input/output error"))
+            }
+        }
+    }
+
+    fn allocate(&self, len: u64) -> io::Result<()> {
+        let mut world = self.change()?;
+        let len = len as usize;
+        let growth = len.saturating_sub(world.inodes[self.inode].cached.len());
+        world.grow(growth)?;
+        if growth > 0 {
+            let inode = &mut world.inodes[self.inode];
+            inode.cached.resize(len, 0);
+            inode.pending.push(Pending::Len(len));
+        }
+        Ok(())
+    }
+
+    fn set_len(&self, len: u64) -> io::Result<()> {
+        let mut world = self.change()?;
+        let inode = &mut world.inodes[self.inode];
+        inode.cached.resize(len as usize, 0);
+        inode.pending.push(Pending::Len(len as usize));
+        Ok(())
+    }
+
+    fn len(&self) -> io::Result<u64> {
+        Ok(self.world()?.inodes[self.inode].cached.len() as u64)
+    }
+}
