@@ -14,7 +14,7 @@ use sim::disk::SimDisk;
 use std::ops::ControlFlow;
 
 /// Takes `data` as the first segment of a log.
-pub fn check(data: &[u8]) {
+pub(crate) fn check(data: &[u8]) {
     decode_anywhere(data);
     let disk = SimDisk::new();
     disk.put("seg-00000000000000000001.log", data.to_vec());

@@ -12,7 +12,7 @@ use std::io::ErrorKind;
 use units::{Prng, Sequence};
 use world::{append, batch, check_all, open, read_all};
 
-fn check_unknown(outcome: Result<Sequence, AppendError>, what: &str) {
+fn check_unknown(outcome: &Result<Sequence, AppendError>, what: &str) {
     assert!(matches!(outcome, Err(AppendError::Unknown(_))), "{what}: {outcome:?}");
 }
 
@@ -27,8 +27,8 @@ fn nothing_is_appended_until_reopened_and_then_the_batch_is_cut() {
         }
         let last = log.last();
         disk.fail_next_sync(seed);
-        check_unknown(append(&mut log, 3), "the append");
-        check_unknown(append(&mut log, 3), "the next one");
+        check_unknown(&append(&mut log, 3), "the append");
+        check_unknown(&append(&mut log, 3), "the next one");
         assert!(log.trim(last).is_err());
         assert_eq!(log.last(), last);
         check_all(&mut *log.reader(), last.0);
@@ -55,7 +55,7 @@ fn a_process_that_starts_after_it_does_not_take_the_cache_for_the_disk() {
         let mut log = open(&disk).unwrap();
         append(&mut log, 2).unwrap();
         disk.fail_next_sync(seed);
-        check_unknown(append(&mut log, 3), "the append");
+        check_unknown(&append(&mut log, 3), "the append");
         let mut disk = disk.kill();
         if seed % 2 == 0 {
             disk.drop_caches();
@@ -80,7 +80,7 @@ fn a_write_that_fails_in_the_middle() {
         let mut log = open(&disk).unwrap();
         append(&mut log, 2).unwrap();
         disk.fail_write_after(at, ErrorKind::Other);
-        check_unknown(append(&mut log, 9), "the append");
+        check_unknown(&append(&mut log, 9), "the append");
         assert_eq!(log.reopen().unwrap(), Sequence(2));
         append(&mut log, 9).unwrap();
         drop(log);
@@ -103,7 +103,7 @@ fn of_the_directory() {
     };
     disk.fail_next_dir_sync();
     assert!(log.reopen().is_err(), "it fails again");
-    check_unknown(append(&mut log, 1), "after that");
+    check_unknown(&append(&mut log, 1), "after that");
     assert_eq!(log.reopen().unwrap(), last);
     append(&mut log, 20).unwrap();
     let disk = disk.power_cut(&mut Prng::new(1));
@@ -116,7 +116,7 @@ fn a_reader_of_another_process_that_saw_the_batch_sees_it_cut() {
     let mut log = open(&disk).unwrap();
     let mut reader = ReadOnlyLog::open(disk.clone()).unwrap();
     disk.fail_next_sync(1);
-    check_unknown(append(&mut log, 2), "the append");
+    check_unknown(&append(&mut log, 2), "the append");
     check_all(&mut reader, 2);
     log.reopen().unwrap();
     log.append(Sequence(0), &batch(Sequence(0), 1, 1)).unwrap();
