@@ -180,6 +180,11 @@ impl SimDisk {
         lock(&self.world).faults.dies_after_operations = Some(count);
     }
 
+    /// True once a fault has stopped the machine.
+    pub fn is_down(&self) -> bool {
+        lock(&self.world).dead
+    }
+
     /// Flips one bit of a file, on the disk and in the cache.
     ///
     /// # Panics

@@ -159,16 +159,10 @@ impl<D: Disk> EmbeddedLog<D> {
         let report = Report::of(&disk, &found);
         let first = found.starts[found.starts.len() - 1];
         let file = disk.open(&segment_name(first)).map_err(io_error(doing()))?;
-        settle(&file, &found).map_err(io_error(doing()))?;
-        for name in &found.superfluous {
-            disk.remove(name).map_err(io_error(doing()))?;
-        }
-        // Names that a process before this one has not synced, too: from here on they are built upon.
-        disk.sync_dir().map_err(io_error(doing()))?;
-
-        let capacity = file.len().map_err(io_error(doing()))?;
-        let Found { end, previous, generation, .. } = found;
-        Ok(Self {
+        settle(&file, first, &found).map_err(io_error(doing()))?;
+        let Found { end, previous, capacity, superfluous, .. } = found;
+        let generation = found.mark.map_or(0, |mark| mark.generation);
+        let mut log = Self {
             disk,
             _lock: lock,
             options,
@@ -187,14 +181,27 @@ impl<D: Disk> EmbeddedLog<D> {
             frame: Vec::new(),
             broken: None,
             report,
-        })
+        };
+        if !superfluous.is_empty() {
+            // The mark that says what was trimmed may have been read from the page cache, after a sync that failed. What it
+            // allows to be removed is removed only when it is on the disk.
+            let kept = log.shared.first();
+            log.mark_active(kept).and_then(|()| log.active.file.sync_data()).map_err(io_error(doing()))?;
+            for name in &superfluous {
+                gone(log.disk.remove(name)).map_err(io_error(doing()))?;
+            }
+        }
+        // Names that a process before this one has not synced, too: from here on they are built upon.
+        log.disk.sync_dir().map_err(io_error(doing()))?;
+        Ok(log)
     }
 
     fn create(disk: D, lock: D::Lock, options: Options) -> Result<Self, LogError> {
         let Options { partition, new_log_id: log_id, segment_bytes } = options;
+        let bytes = segment_bytes.max(FRAMES_AT);
         let first = Sequence(1);
-        let header = SegmentHeader { partition, log_id, first, kept: first, previous: 0 };
-        let active = make_segment(&disk, &header, segment_bytes)
+        let header = SegmentHeader { partition, log_id, first, kept: first, previous: 0, bytes };
+        let active = make_segment(&disk, &header)
             .map_err(|failed| failed.source)
             .map_err(io_error(format!("create a log in {}", disk.place())))?;
         let last = Sequence(0);
@@ -227,9 +234,9 @@ impl<D: Disk> EmbeddedLog<D> {
             first,
             kept: self.shared.first(),
             previous: self.active.previous,
+            bytes: self.options.segment_bytes.max(FRAMES_AT + need),
         };
-        let bytes = self.options.segment_bytes.max(FRAMES_AT + need);
-        let fresh = make_segment(&self.disk, &header, bytes)?;
+        let fresh = make_segment(&self.disk, &header)?;
         let old = std::mem::replace(&mut self.active, fresh);
         // An old segment without an entry has lost its name to the fresh one. No reader of this process can be in it.
         if old.first != first {
@@ -356,7 +363,11 @@ impl<D: Disk> Log for EmbeddedLog<D> {
         }
         let kept = starts[trimmed];
         // First durably noted, then done: else a missing segment could not be told from a trimmed one.
-        self.mark_active(kept).and_then(|()| self.active.file.sync_data()).map_err(io_error(doing()))?;
+        if let Err(error) = self.mark_active(kept).and_then(|()| self.active.file.sync_data()) {
+            // A sync that failed leaves this file as little to be trusted as one of an append does.
+            self.broken = Some(format!("note a trim: {error}"));
+            return Err(LogError::Io { doing: doing(), source: error });
+        }
         self.shared.with_starts(|starts| starts.drain(..trimmed).count());
         for &first in &starts[..trimmed] {
             gone(self.disk.remove(&segment_name(first))).map_err(io_error(doing()))?;
@@ -395,15 +406,17 @@ pub(crate) fn gone(removed: io::Result<()>) -> io::Result<()> {
 }
 
 /// Makes what was found at the end of the last segment durable, one way or the other.
-fn settle<F: DiskFile>(file: &F, found: &Found) -> io::Result<()> {
-    if let Some(torn_end) = found.torn_end {
-        let zeros = vec![0; 1 << 20];
-        let mut at = found.end;
-        while at < torn_end {
-            let len = (torn_end - at).min(zeros.len() as u64);
-            file.write_at(&zeros[..len as usize], at)?;
-            at += len;
-        }
+fn settle<F: DiskFile>(file: &F, segment: Sequence, found: &Found) -> io::Result<()> {
+    // Where the next frame goes there must be no header, on the disk either: after a failed sync the page cache may show zeros
+    // over a frame that was taken back. Without a header, whatever else is left of it cannot come up again.
+    let header_end = found.capacity.min(found.end + frame::HEADER_BYTES as u64);
+    let zeros = vec![0; 1 << 20];
+    let zeros_end = found.torn_end.unwrap_or(0).max(header_end);
+    let mut at = found.end;
+    while at < zeros_end {
+        let len = (zeros_end - at).min(zeros.len() as u64);
+        file.write_at(&zeros[..len as usize], at)?;
+        at += len;
     }
     // The last frame was read from the page cache. If the process before this one met a failed sync, it may be there and not
     // on the disk, with nothing left to be written back. Written again, its pages are dirty again, and the sync means it.
@@ -412,10 +425,12 @@ fn settle<F: DiskFile>(file: &F, found: &Found) -> io::Result<()> {
         let len = file.read_at(&mut frame, at)?;
         file.write_at(&frame[..len], at)?;
     }
-    if found.torn_end.is_some() || found.unproven_at.is_some() {
-        file.sync_data()?;
+    // The same holds for the newest mark. The next one goes where the one before it is, and that may be the only one on the
+    // disk until this is there.
+    if let Some(mark) = found.mark {
+        file.write_at(&mark.encode(Key::new(&found.log_id.0), segment), mark.place())?;
     }
-    Ok(())
+    file.sync_data()
 }
 
 /// A segment could not be made.
@@ -427,19 +442,18 @@ struct MakeFailed {
 
 /// Makes a segment, durably, in place of an empty one of the same name if there is one. It gets its name when its header is
 /// durable, so that a segment without a header is always damage.
-fn make_segment<D: Disk>(
-    disk: &D,
-    header: &SegmentHeader,
-    bytes: u64,
-) -> Result<Active<D::File>, MakeFailed> {
+fn make_segment<D: Disk>(disk: &D, header: &SegmentHeader) -> Result<Active<D::File>, MakeFailed> {
     let name = segment_name(header.first);
     let unfinished = format!("{name}.tmp");
     let write = || {
         gone(disk.remove(&unfinished))?;
         let file = disk.create_new(&unfinished)?;
-        file.allocate(bytes)?;
+        file.allocate(header.bytes)?;
         file.write_at(&header.encode(), 0)?;
         file.sync_data()?;
+        // An earlier try may have left a file of this name behind, whose removal is no more durable than this one's creation.
+        // Its bytes must not come up under the new name.
+        disk.sync_dir()?;
         disk.rename(&unfinished, &name)?;
         Ok(file)
     };
@@ -450,7 +464,7 @@ fn make_segment<D: Disk>(
     Ok(Active {
         file,
         first: header.first,
-        capacity: bytes,
+        capacity: header.bytes,
         end: FRAMES_AT,
         previous: header.previous,
         generation: 0,

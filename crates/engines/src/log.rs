@@ -199,7 +199,8 @@ pub trait Log: Send {
     /// entry. What was durable before the failed append still is.
     fn reopen(&mut self) -> Result<Sequence, LogError>;
 
-    /// Allows the engine to forget entries up to and including `up_to`; it may keep more than asked.
+    /// Allows the engine to forget entries up to and including `up_to`; it may keep more than asked. After an error, the next
+    /// append may be [`AppendError::Unknown`] with nothing appended, as after any failure of the disk.
     fn trim(&mut self, up_to: Sequence) -> Result<(), LogError>;
 
     /// A reader of this log.

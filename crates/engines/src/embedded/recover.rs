@@ -29,8 +29,10 @@ pub(crate) struct Found {
     pub previous: u32,
     /// Where the last frame of the last segment starts, if it has one that no mark proves.
     pub unproven_at: Option<u64>,
-    /// The generation of the newest mark in the last segment.
-    pub generation: u64,
+    /// How long that segment was made.
+    pub capacity: u64,
+    /// The newest mark in the last segment.
+    pub mark: Option<Mark>,
     /// The tail to cut: up to this offset there are bytes behind `end` that are not zero.
     pub torn_end: Option<u64>,
     /// Files that do not matter any more: half made, or trimmed already.
@@ -95,6 +97,11 @@ pub(crate) fn open_segment<D: Disk>(
         HeaderError::Magic => damaged(0, "the segment header is missing or was overwritten"),
         HeaderError::Crc => damaged(0, "the segment header fails its CRC"),
     })?;
+    let len = open.len().map_err(io_error(format!("read {file}")))?;
+    if len < header.bytes {
+        // The length was durable before the segment got its name.
+        return Err(damaged(len, &format!("the file ends here and should be {} bytes long", header.bytes)));
+    }
     if header.first != first {
         let why = format!("its header says that it begins with entry {}; it was renamed", header.first);
         return Err(LogError::Foreign { file, why });
@@ -153,8 +160,9 @@ pub(crate) fn recover<D: Disk>(disk: &D, want: Option<Partition>) -> Result<Opti
         last: Sequence(tail.next.0 - 1),
         end: tail.at,
         previous: tail.previous,
+        capacity: newest_header.bytes,
         unproven_at: tail.last_frame_at.filter(|_| mark.is_none_or(|mark| mark.end < tail.at)),
-        generation: mark.map_or(0, |mark| mark.generation),
+        mark,
         torn_end: tail.torn_end,
         superfluous,
     }))
@@ -308,25 +316,21 @@ pub(crate) fn judge_tail<F: DiskFile>(walk: &mut Walk<F>, file: &str) -> Result<
     // Look once more: beside a live writer the frame may have been half written at the first look. Whatever `rest` found
     // behind it was begun after it was durable, so from now on it must be whole.
     walk.refresh();
-    let why = match walk.head().map_err(io_error(doing()))? {
-        Head::Frame(header) => {
-            if walk.body(&header).map_err(io_error(doing()))?.is_some() {
-                return Ok(Verdict::Passable);
-            }
-            let frame_end = walk.at + header.frame_bytes();
-            match rest.end.filter(|&end| end > frame_end) {
-                Some(_) => "the frame here fails its CRC, and something was written behind it".to_owned(),
-                None => return Ok(Verdict::End { torn_end: rest.end }),
-            }
-        }
+    let head = walk.head().map_err(io_error(doing()))?;
+    if let Head::Frame(header) = head
+        && walk.body(&header).map_err(io_error(doing()))?.is_some()
+    {
+        return Ok(Verdict::Passable);
+    }
+    let why = match (head, rest.later) {
         // One append writes all of a header or a part of it, and never one that is whole and wrong.
-        Head::Stranger(header) => {
+        (Head::Stranger(header), _) => {
             format!("entry {} should be here, and there is a frame from {} on", walk.next, header.first)
         }
-        Head::Zero | Head::Broken => match rest.later {
-            Some(later) => format!("no whole frame is here, and a later one is at byte {later}"),
-            None => return Ok(Verdict::End { torn_end: rest.end }),
-        },
+        (_, Some(later)) => format!("no whole frame is here, and a later one is at byte {later}"),
+        // Other bytes behind this place prove nothing: they may be of an append that was taken back, of which the disk has
+        // kept what the page cache no longer showed.
+        (_, None) => return Ok(Verdict::End { torn_end: rest.end }),
     };
     Err(LogError::Damaged { file: file.to_owned(), offset: walk.at, why })
 }

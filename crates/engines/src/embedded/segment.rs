@@ -66,6 +66,8 @@ pub struct SegmentHeader {
     pub kept: Sequence,
     /// The header CRC of the last frame before this segment; 0 if there is none.
     pub previous: u32,
+    /// How long its file is. One that is shorter has lost its end.
+    pub bytes: u64,
 }
 
 /// Why a header was not taken.
@@ -88,6 +90,7 @@ impl SegmentHeader {
         out[32..40].copy_from_slice(&self.first.0.to_le_bytes());
         out[40..48].copy_from_slice(&self.kept.0.to_le_bytes());
         out[48..52].copy_from_slice(&self.previous.to_le_bytes());
+        out[52..60].copy_from_slice(&self.bytes.to_le_bytes());
         let crc = crc32c::crc32c(&out[..60]);
         out[60..].copy_from_slice(&crc.to_le_bytes());
         out
@@ -113,6 +116,7 @@ impl SegmentHeader {
             first: Sequence(u64_at(bytes, 32)),
             kept: Sequence(u64_at(bytes, 40)),
             previous: u32_at(bytes, 48),
+            bytes: u64_at(bytes, 52),
         })
     }
 }

@@ -76,6 +76,8 @@ impl<D: Disk> EmbeddedSnapshots<D> {
         let open = self.disk.create_new(&unfinished)?;
         open.write_at(file, 0)?;
         open.sync_data()?;
+        // As for a segment: no file of an earlier try may come up under the new name.
+        self.disk.sync_dir()?;
         self.disk.rename(&unfinished, name)?;
         self.disk.sync_dir()
     }

@@ -1,0 +1,123 @@
+//! A segment file is gone, was cut, or was put in another's place.
+
+mod world;
+
+use engines::log::{Log, LogError};
+use sim::disk::SimDisk;
+use units::Sequence;
+use world::{SEGMENT_BYTES, append, check_all, check_refused, open};
+
+fn segments(disk: &SimDisk) -> Vec<String> {
+    disk.files().into_keys().filter(|name| name.starts_with("seg-")).collect()
+}
+
+/// A log over five segments or so.
+fn long_log() -> SimDisk {
+    let disk = SimDisk::new();
+    let mut log = open(&disk).unwrap();
+    while segments(&disk).len() < 5 {
+        append(&mut log, 20).unwrap();
+    }
+    append(&mut log, 20).unwrap();
+    drop(log);
+    assert!(open(&disk).is_ok());
+    disk
+}
+
+#[test]
+fn any_of_them() {
+    let disk = long_log();
+    for name in segments(&disk) {
+        let copy = disk.copy();
+        copy.take(&name).unwrap();
+        let error = check_refused(&copy, &name);
+        assert!(matches!(error, LogError::Damaged { .. }), "{name}: {error}");
+    }
+}
+
+#[test]
+fn the_first_after_a_trim() {
+    let disk = long_log();
+    let mut log = open(&disk).unwrap();
+    let second: u64 = segments(&disk)[1][4..24].parse().unwrap();
+    log.trim(Sequence(second - 1)).unwrap();
+    drop(log);
+    assert_eq!(segments(&disk).len(), 4);
+    disk.take(&segments(&disk)[0]).unwrap();
+    check_refused(&disk, "the first that was kept");
+}
+
+#[test]
+fn all_of_them_beside_a_snapshot() {
+    let disk = long_log();
+    let log = open(&disk).unwrap();
+    log.snapshots().write(Sequence(20), b"state").unwrap();
+    drop(log);
+    for name in segments(&disk) {
+        disk.take(&name).unwrap();
+    }
+    check_refused(&disk, "a snapshot alone");
+}
+
+#[test]
+fn cut_at_any_length() {
+    let disk = long_log();
+    for name in segments(&disk) {
+        let whole = disk.files()[&name].clone();
+        for len in (0..whole.len()).step_by(97) {
+            let copy = disk.copy();
+            copy.put(&name, whole[..len].to_vec());
+            check_refused(&copy, &format!("{name} cut at {len}"));
+        }
+    }
+}
+
+#[test]
+fn with_a_hole_of_zeros() {
+    let disk = long_log();
+    for name in segments(&disk) {
+        let copy = disk.copy();
+        let mut bytes = copy.take(&name).unwrap();
+        bytes[4096..].fill(0);
+        copy.put(&name, bytes);
+        check_refused(&copy, &name);
+    }
+}
+
+#[test]
+fn taken_for_another() {
+    let disk = long_log();
+    let names = segments(&disk);
+    let copy = disk.copy();
+    copy.put(&names[2], disk.files()[&names[1]].clone());
+    let error = check_refused(&copy, "a segment under another's name");
+    assert!(matches!(error, LogError::Foreign { .. }), "{error}");
+}
+
+#[test]
+fn a_trim_cut_short_leaves_holes_that_do_not_matter() {
+    let disk = long_log();
+    let starts: Vec<u64> = segments(&disk).iter().map(|name| name[4..24].parse().unwrap()).collect();
+    let mut log = open(&disk).unwrap();
+    // The mark and its sync, then one removal.
+    disk.die_after_operations(3);
+    assert!(log.trim(Sequence(starts[3] - 1)).is_err());
+    let disk = disk.kill();
+    // Of the removals any may have become durable.
+    disk.take(&segments(&disk)[1]);
+    let log = open(&disk).unwrap();
+    assert_eq!(log.reader().first(), Sequence(starts[3]));
+    assert_eq!(segments(&disk).len(), 2, "what was left behind is removed");
+}
+
+#[test]
+fn a_batch_larger_than_a_segment_has_its_own() {
+    let disk = SimDisk::new();
+    let mut log = open(&disk).unwrap();
+    for count in [1, 2000, 1, 3000, 3000, 1] {
+        append(&mut log, count).unwrap();
+    }
+    assert!(disk.files().values().any(|bytes| bytes.len() as u64 > 4 * SEGMENT_BYTES));
+    drop(log);
+    check_all(&mut *open(&disk).unwrap().reader(), 8003);
+}
