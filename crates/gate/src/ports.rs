@@ -1,23 +1,11 @@
 //! What the gate needs from the sales behind it. `floodgate` wires the sale's worker into these: by function call in one
 //! process, by socket between two.
 
-use contracts::{Actor, Answer, Attempt, OperateError, Operation, OperationDone, SaleStats, SaleView, StoredAttempt};
-use std::{fmt, sync::Arc};
+use contracts::{Actor, Answer, Attempt, OperateError, Operation, OperationDone, SaleStats, SaleView};
+pub use contracts::{ShopperRecord, Unavailable, Winner, WinnerEvent};
+use std::sync::Arc;
 use tokio::sync::{oneshot, watch};
 use units::{AttemptId, SaleId, Sequence, ShopperKey, TimeMs};
-
-/// The sale cannot answer at all: its log is in an unknown state, or it is stopping. Nothing was decided that the caller
-/// may rely on; asking again with the same key is safe.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Unavailable(pub String);
-
-impl fmt::Display for Unavailable {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(&self.0)
-    }
-}
-
-impl std::error::Error for Unavailable {}
 
 /// A reply that comes later. A dropped sender means the same as [`Unavailable`].
 pub type Reply<T> = oneshot::Receiver<Result<T, Unavailable>>;
@@ -28,25 +16,6 @@ pub struct Queued {
     /// Attempts that will be decided before it.
     pub position: u64,
     pub answer: Reply<Answer>,
-}
-
-/// One event of a hold's life, as winners are handed to a store.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Winner {
-    pub sequence: Sequence,
-    pub at: TimeMs,
-    pub hold: AttemptId,
-    pub event: WinnerEvent,
-}
-
-/// What happened to the hold.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub enum WinnerEvent {
-    Granted { sealed: contracts::SealedShopper, shopper: ShopperKey, basket: contracts::Basket, prices_minor: Vec<u64>, pay_by: TimeMs },
-    Confirmed { payment: String, late: bool },
-    Released,
-    Expired,
-    Voided { reason: String },
 }
 
 /// One sale.
@@ -80,14 +49,6 @@ pub trait Sale: Send + Sync {
     /// Events after `after`, in order, `max` at the most, and the sequence up to which the log was searched. Blocks on the
     /// disk: call it off the event loop.
     fn winners(&self, after: Sequence, max: usize) -> Result<(Vec<Winner>, Sequence), Unavailable>;
-}
-
-/// What a sale keeps of one shopper.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct ShopperRecord {
-    pub attempts: Vec<StoredAttempt>,
-    pub reserved: bool,
-    pub as_of: Sequence,
 }
 
 /// All sales of this process.

@@ -5,7 +5,7 @@
 
 use crate::core::{Core, Entry, Record, RefusalCount, RefusalKind};
 use contracts::{Attempt, Basket, SaleSpec};
-use engines::log::{LogError, LogRead, Snapshots};
+use engines::log::{LogError, LogRead};
 use serde::Serialize;
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::ops::ControlFlow;
@@ -148,15 +148,11 @@ struct Checked {
     order: u64,
 }
 
-/// Audits a log.
+/// Audits a log, and a snapshot of it if there is one.
 ///
 /// # Errors
 /// If the log cannot be read, or an entry is none: then nothing is proven.
-pub fn audit(log: &mut dyn LogRead, snapshots: Option<&dyn Snapshots>) -> Result<Report, AuditError> {
-    let snapshot = match snapshots {
-        Some(snapshots) => snapshots.latest().map_err(AuditError::Log)?,
-        None => None,
-    };
+pub fn audit(log: &mut dyn LogRead, snapshot: Option<(Sequence, Vec<u8>)>) -> Result<Report, AuditError> {
     let mut auditor = Auditor::default();
     let mut core = Core::new();
     let mut same_bytes = None;
@@ -270,7 +266,8 @@ impl Auditor {
             Record::SpaceRegained { refused, .. } => {
                 *self.outcomes.entry("paused".into()).or_default() += refused;
             }
-            Record::Extended { .. } | Record::Rate { .. } | Record::List { .. } | Record::Reserved { .. } => {}
+            Record::Extended { .. } | Record::Rate { .. } | Record::List { .. } | Record::Reserved { .. } => {
+            }
         }
     }
 
@@ -306,9 +303,8 @@ impl Auditor {
     /// The first in line for an item that asks for no more than is free.
     fn first_fitting(&self, item: u16) -> Option<AttemptId> {
         let at = &self.items[usize::from(item)];
-        let fits = |id: &&AttemptId| {
-            self.seen.get(*id).is_some_and(|s| i64::from(s.basket[0].quantity) <= at.free)
-        };
+        let fits =
+            |id: &&AttemptId| self.seen.get(*id).is_some_and(|s| i64::from(s.basket[0].quantity) <= at.free);
         if at.free <= 0 { None } else { at.waiting.values().find(fits).copied() }
     }
 
@@ -325,14 +321,24 @@ impl Auditor {
     }
 
     /// INV-3, counted over everything that the shopper has.
-    fn within_limits(&mut self, sequence: Sequence, id: AttemptId, shopper: ShopperKey, basket: &Basket, round: u16) {
+    fn within_limits(
+        &mut self,
+        sequence: Sequence,
+        id: AttemptId,
+        shopper: ShopperKey,
+        basket: &Basket,
+        round: u16,
+    ) {
         let mut of_sale: u32 = basket.iter().map(|l| u32::from(l.quantity)).sum();
-        let mut of_item: BTreeMap<u16, u32> = basket.iter().map(|l| (l.item, u32::from(l.quantity))).collect();
+        let mut of_item: BTreeMap<u16, u32> =
+            basket.iter().map(|l| (l.item, u32::from(l.quantity))).collect();
         let others = self.by_shopper.get(&shopper).into_iter().flatten().filter(|other| **other != id);
         for other in others.filter_map(|other| self.seen.get(other)).filter(|s| s.standing.counts()) {
             for line in other.basket.iter() {
                 of_sale += u32::from(line.quantity);
-                if other.round == round && let Some(sum) = of_item.get_mut(&line.item) {
+                if other.round == round
+                    && let Some(sum) = of_item.get_mut(&line.item)
+                {
                     *sum += u32::from(line.quantity);
                 }
             }
@@ -404,13 +410,17 @@ impl Auditor {
 
     fn confirmed(&mut self, sequence: Sequence, hold: AttemptId, late: bool) {
         let Some(seen) = self.seen.get_mut(&hold) else {
-            return self.findings.check(4, false, sequence, || format!("{hold} is confirmed but was never granted"));
+            return self
+                .findings
+                .check(4, false, sequence, || format!("{hold} is confirmed but was never granted"));
         };
         let was = seen.standing;
         seen.standing = Standing::Confirmed;
         let (shopper, basket, round) = (seen.shopper, seen.basket, seen.round);
-        let legal = if late { matches!(was, Standing::Expired | Standing::Released) } else { was == Standing::Held };
-        self.findings.check(4, legal, sequence, || format!("{hold} is {}, confirmed late: {late}", was.as_str()));
+        let legal =
+            if late { matches!(was, Standing::Expired | Standing::Released) } else { was == Standing::Held };
+        self.findings
+            .check(4, legal, sequence, || format!("{hold} is {}, confirmed late: {late}", was.as_str()));
         if late {
             self.within_limits(sequence, hold, shopper, &basket, round);
             self.move_basket(sequence, &basket, -1, 0, 1);
@@ -421,7 +431,8 @@ impl Auditor {
 
     fn payment(&mut self, sequence: Sequence, hold: AttemptId, payment: &str, refund: bool) {
         let before = self.payments.insert((hold, payment.to_owned()), refund);
-        self.findings.check(4, before.is_none(), sequence, || format!("payment {payment} of {hold} is settled twice"));
+        self.findings
+            .check(4, before.is_none(), sequence, || format!("payment {payment} of {hold} is settled twice"));
     }
 
     fn ended(&mut self, sequence: Sequence, hold: AttemptId, end: Standing) {
@@ -442,7 +453,9 @@ impl Auditor {
                 seen.standing = end;
                 self.move_basket(sequence, &basket, 1, 0, -1);
             }
-            _ => self.findings.check(4, false, sequence, || format!("{hold} is {}, not to be {end:?}", was.as_str())),
+            _ => self
+                .findings
+                .check(4, false, sequence, || format!("{hold} is {}, not to be {end:?}", was.as_str())),
         }
     }
 
@@ -458,11 +471,16 @@ impl Auditor {
                 RefusalKind::Paused => self.paused && self.state_since <= e.first_as_of,
                 _ => self.round.is_some() && !self.paused && self.state_since <= e.first_as_of,
             };
-            self.findings.check(4, state, sequence, || format!("{} {} said in another state", e.count, e.kind.as_str()));
+            self.findings.check(4, state, sequence, || {
+                format!("{} {} said in another state", e.count, e.kind.as_str())
+            });
             if e.kind == RefusalKind::SoldOut {
                 let most_free = self.most_free_since(e.item, e.first_as_of);
                 self.findings.check(2, most_free < i64::from(e.quantity), sequence, || {
-                    format!("{} were refused {} of item {} while {most_free} were free", e.count, e.quantity, e.item)
+                    format!(
+                        "{} were refused {} of item {} while {most_free} were free",
+                        e.count, e.quantity, e.item
+                    )
                 });
             }
         }
@@ -484,9 +502,12 @@ impl Auditor {
         self.nobody_waits_for_what_is_free(end);
         let stats = core.stats();
         for (item, s) in self.items.iter().zip(&stats.items) {
-            let ours = (item.initial, item.adjustments, item.free, item.held, item.sold, item.waiting.len() as u64);
+            let ours =
+                (item.initial, item.adjustments, item.free, item.held, item.sold, item.waiting.len() as u64);
             let cores = (s.initial, s.adjustments, s.free as i64, s.held as i64, s.sold as i64, s.waiting);
-            self.findings.check(7, ours == cores, end, || format!("item {}: {ours:?} here, {cores:?} in the core", s.item));
+            self.findings.check(7, ours == cores, end, || {
+                format!("item {}: {ours:?} here, {cores:?} in the core", s.item)
+            });
         }
         let restored = Core::restore(&core.snapshot()).map(|again| again.snapshot() == core.snapshot());
         self.findings.check(7, restored == Ok(true), end, || "a restored snapshot gives other bytes".into());
@@ -498,21 +519,43 @@ impl Auditor {
             None => "; no snapshot was stored",
         };
         let how = [
-            ("INV-1", format!("never more held and sold than put up: checked behind {} movements of stock", c.stock)),
+            (
+                "INV-1",
+                format!(
+                    "never more held and sold than put up: checked behind {} movements of stock",
+                    c.stock
+                ),
+            ),
             (
                 "INV-2",
-                format!("{} journalled refusals, none while it was free; nobody waited for what was free at any entry", c.refusals),
+                format!(
+                    "{} journalled refusals, none while it was free; nobody waited for what was free at any entry",
+                    c.refusals
+                ),
             ),
-            ("INV-3", format!("{} grants, places and late payments recounted per shopper, item, round and sale", c.limits)),
-            ("INV-4", format!("{} answers, each said once, each hold's steps legal, each refusal true as of its sequence", c.answers)),
+            (
+                "INV-3",
+                format!(
+                    "{} grants, places and late payments recounted per shopper, item, round and sale",
+                    c.limits
+                ),
+            ),
+            (
+                "INV-4",
+                format!(
+                    "{} answers, each said once, each hold's steps legal, each refusal true as of its sequence",
+                    c.answers
+                ),
+            ),
             ("INV-5", format!("{} grants and promotions, none past somebody who waited and fitted", c.order)),
             ("INV-6", format!("initial + adjustments = free + held + sold behind {} movements", c.stock)),
             ("INV-7", format!("{entries} entries replayed: the core's figures are the auditor's{snapshot}")),
         ];
-        let verdicts = how.into_iter().enumerate().map(|(at, (id, how))| match self.findings.0.get(&(at as u8 + 1)) {
-            Some(broken) => Verdict { id, holds: false, how: broken.clone() },
-            None => Verdict { id, holds: true, how },
-        });
+        let verdicts =
+            how.into_iter().enumerate().map(|(at, (id, how))| match self.findings.0.get(&(at as u8 + 1)) {
+                Some(broken) => Verdict { id, holds: false, how: broken.clone() },
+                None => Verdict { id, holds: true, how },
+            });
         let mut holds: BTreeMap<String, u64> = BTreeMap::new();
         for seen in self.seen.values() {
             *holds.entry(seen.standing.as_str().into()).or_default() += 1;

@@ -9,6 +9,7 @@ use contracts::{
 };
 use engines::clock::Clock;
 use engines::log::{Log, LogRead, Snapshots};
+use serde::{Deserialize, Serialize};
 use std::collections::HashMap;
 use std::fmt;
 use std::ops::ControlFlow;
@@ -22,8 +23,12 @@ use units::{AttemptId, SaleId, Sequence, ShopperKey};
 pub type Receiver<T> = oneshot::Receiver<Result<T, Unavailable>>;
 type Sender<T> = oneshot::Sender<Result<T, Unavailable>>;
 
-/// How the service behaves.
-#[derive(Debug, Clone, Copy)]
+/// Every default of the section `[sale]`, commented.
+pub const DEFAULT_TOML: &str = include_str!("config.default.toml");
+
+/// The section `[sale]`: how the service behaves.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
 pub struct Settings {
     /// Commands that may wait for the worker.
     pub queue_max: usize,
@@ -490,4 +495,19 @@ pub fn snapshot(
     replay(&mut core, reader)?;
     snapshots.write(core.sequence(), &core.snapshot())?;
     Ok((core.sequence(), started.elapsed()))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_default_file_says_every_default() {
+        #[derive(Deserialize)]
+        struct File {
+            sale: Settings,
+        }
+        let file: File = toml::from_str(DEFAULT_TOML).unwrap();
+        assert_eq!(file.sale, Settings::default());
+    }
 }

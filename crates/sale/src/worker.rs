@@ -8,7 +8,7 @@ use contracts::{
     Actor, Answer, Attempt, OperateError, Operation, OperationDone, Refusal, SaleStats, ShopperRecord,
     Unavailable,
 };
-use engines::log::{AppendError, Batch, Log, LogError, LogRead, Snapshots};
+use engines::log::{AppendError, Batch, Log, LogError, LogRead};
 use std::fmt;
 use std::ops::ControlFlow;
 use units::{AttemptId, DurationMs, Sequence, ShopperKey, TimeMs};
@@ -98,10 +98,13 @@ pub struct Recovery {
 }
 
 /// The state at the end of a log: from the newest usable snapshot, or from the first entry.
-pub fn recover(log: &mut dyn LogRead, snapshots: &dyn Snapshots) -> Result<(Core, Recovery), RecoverError> {
+pub fn recover(
+    log: &mut dyn LogRead,
+    snapshot: Option<(Sequence, Vec<u8>)>,
+) -> Result<(Core, Recovery), RecoverError> {
     let mut recovery = Recovery::default();
     let mut core = Core::new();
-    if let Some((at, bytes)) = snapshots.latest()? {
+    if let Some((at, bytes)) = snapshot {
         if at > log.last() {
             return Err(RecoverError::LogBehindSnapshot { snapshot: at, log: log.last() });
         }
@@ -161,7 +164,7 @@ pub struct Worker<L> {
 impl<L: Log> Worker<L> {
     /// Brings the sale back to where its log ends.
     pub fn open(log: L) -> Result<(Self, Recovery), RecoverError> {
-        let (core, recovery) = recover(&mut *log.reader(), &*log.snapshots())?;
+        let (core, recovery) = recover(&mut *log.reader(), log.snapshots().latest()?)?;
         Ok((Self { core, log, batch: Batch::default(), replies: Vec::new(), mode: Mode::Running }, recovery))
     }
 
@@ -274,7 +277,7 @@ impl<L: Log> Worker<L> {
     }
 
     fn rebuild(&mut self) -> Result<(), RecoverError> {
-        self.core = recover(&mut *self.log.reader(), &*self.log.snapshots())?.0;
+        self.core = recover(&mut *self.log.reader(), self.log.snapshots().latest()?)?.0;
         Ok(())
     }
 

@@ -32,11 +32,12 @@ fn check_slug(what: &'static str, text: &str) -> Result<(), IdError> {
     if got == 0 || got > SLUG_CHARS_MAX {
         return Err(IdError::Length { what, max: SLUG_CHARS_MAX, got });
     }
-    match text
-        .chars()
-        .enumerate()
-        .find(|&(at, c)| !matches!(c, 'a'..='z' | '0'..='9') && !(c == '-' && at > 0))
-    {
+    let fits = |at: usize, c: char| match c {
+        'a'..='z' | '0'..='9' => true,
+        '-' => at > 0,
+        _ => false,
+    };
+    match text.chars().enumerate().find(|&(at, c)| !fits(at, c)) {
         Some((_, got)) => Err(IdError::Character { what, got }),
         None => Ok(()),
     }

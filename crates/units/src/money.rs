@@ -26,6 +26,9 @@ impl std::error::Error for MoneyError {}
 pub struct Currency([u8; 3]);
 
 impl Currency {
+    /// ISO 4217's code for no currency.
+    pub const NONE: Self = Self(*b"XXX");
+
     /// Digits after the point in the amounts that people read (ISO 4217, column "minor unit").
     pub fn minor_digits(self) -> u32 {
         match &self.0 {

@@ -1,0 +1,97 @@
+//! `floodgate audit`: reads the logs of a data directory, its own or a copy, beside a live server or not.
+
+use super::print;
+use crate::{CommandResult, Context, data};
+use engines::embedded::open_read_only;
+use sale::audit::{Report, audit};
+use serde::Serialize;
+use std::fmt::Write as _;
+use std::process::ExitCode;
+use units::SaleId;
+
+#[derive(Debug, clap::Args)]
+pub(crate) struct Args {
+    /// Only this sale
+    #[arg(long, value_name = "SALE")]
+    sale: Option<SaleId>,
+    /// One JSON document instead of text
+    #[arg(long)]
+    json: bool,
+}
+
+#[derive(Debug, Serialize)]
+struct SaleReport {
+    sale: SaleId,
+    /// True if the log proves every invariant.
+    holds: bool,
+    /// A torn append that the log ends with: nobody was told of what is in it.
+    torn_bytes: u64,
+    #[serde(flatten)]
+    report: Report,
+}
+
+pub(crate) fn run(context: &Context, args: &Args) -> CommandResult {
+    let sales = match &args.sale {
+        Some(sale) => vec![sale.clone()],
+        None => data::sales(&context.data)?,
+    };
+    if sales.is_empty() {
+        return Err(format!("audit {}: there is no sale in it", context.data.display()).into());
+    }
+    let mut reports = Vec::new();
+    for sale in sales {
+        let mut log = open_read_only(&data::partition_dir(&context.data, &sale))?;
+        let torn_bytes = log.report().torn.as_ref().map_or(0, |torn| torn.bytes);
+        let snapshot = log.latest_snapshot()?;
+        let report = audit(&mut log, snapshot)?;
+        reports.push(SaleReport { sale, holds: report.holds(), torn_bytes, report });
+    }
+    let holds = reports.iter().all(|r| r.holds);
+    if args.json {
+        print(&format!("{}\n", serde_json::to_string_pretty(&reports)?));
+    } else {
+        reports.iter().for_each(|r| print(&text(r)));
+    }
+    Ok(if holds { ExitCode::SUCCESS } else { ExitCode::FAILURE })
+}
+
+fn text(sale: &SaleReport) -> String {
+    let mut out = String::new();
+    let report = &sale.report;
+    // Writing to a String cannot fail.
+    let _ = writeln!(out, "sale {}: {} entries", sale.sale, report.entries);
+    if sale.torn_bytes > 0 {
+        let _ = writeln!(
+            out,
+            "  {} bytes of a torn append at the end, of which nobody was told",
+            sale.torn_bytes
+        );
+    }
+    let _ = writeln!(
+        out,
+        "  {:<20} {:>10} {:>12} {:>10} {:>10} {:>10} {:>10}",
+        "item", "initial", "adjustments", "free", "held", "sold", "waiting"
+    );
+    for i in &report.items {
+        let _ = writeln!(
+            out,
+            "  {:<20} {:>10} {:>12} {:>10} {:>10} {:>10} {:>10}",
+            i.item.as_str(),
+            i.initial,
+            i.adjustments,
+            i.free,
+            i.held,
+            i.sold,
+            i.waiting
+        );
+    }
+    for (title, counts) in [("answers", &report.outcomes), ("attempts now", &report.holds)] {
+        let all: Vec<String> = counts.iter().map(|(name, count)| format!("{name} {count}")).collect();
+        let _ = writeln!(out, "  {title}: {}", all.join(", "));
+    }
+    for verdict in &report.invariants {
+        let word = if verdict.holds { "proven" } else { "BROKEN" };
+        let _ = writeln!(out, "  {} {word}: {}", verdict.id, verdict.how);
+    }
+    out
+}

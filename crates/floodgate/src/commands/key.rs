@@ -1,0 +1,58 @@
+//! `floodgate key`: the operators' API keys. A running server takes a change up by itself.
+
+use super::print;
+use crate::{CommandResult, Context};
+use gate::admin::keys::{ApiKeys, Role};
+use std::process::ExitCode;
+use std::time::{SystemTime, UNIX_EPOCH};
+use units::TimeMs;
+
+#[derive(Debug, clap::Args)]
+pub(crate) struct Args {
+    #[command(subcommand)]
+    action: Action,
+}
+
+#[derive(Debug, clap::Subcommand)]
+enum Action {
+    /// Make a key and print it, once
+    New {
+        /// Who it is for: a-z, 0-9 and -
+        #[arg(value_name = "NAME")]
+        name: String,
+        /// owner, operator or read-only
+        #[arg(long, value_name = "ROLE", default_value = "operator")]
+        role: Role,
+    },
+    /// Make a key worthless
+    Revoke {
+        #[arg(value_name = "NAME")]
+        name: String,
+    },
+    /// Print names, roles and ages; the keys themselves are kept nowhere
+    List,
+}
+
+pub(crate) fn run(context: &Context, args: &Args) -> CommandResult {
+    let keys = ApiKeys::open(&context.data)?;
+    match &args.action {
+        Action::New { name, role } => {
+            let now = TimeMs(SystemTime::now().duration_since(UNIX_EPOCH)?.as_millis() as u64);
+            print(&format!("{}\n", keys.create(name, *role, now)?));
+        }
+        Action::Revoke { name } => {
+            if !keys.revoke(name)? {
+                return Err(format!(
+                    "key revoke: there is no key {name:?}; `floodgate key list` prints them"
+                )
+                .into());
+            }
+        }
+        Action::List => {
+            for key in keys.list()? {
+                print(&format!("{}\t{}\t{}\n", key.name, key.role, key.created_at));
+            }
+        }
+    }
+    Ok(ExitCode::SUCCESS)
+}

@@ -1,0 +1,127 @@
+//! What the crowd was told, in the crowd's own words: one line a shopper, written by the load processes and held against the
+//! log at the end.
+
+use std::io::{self, BufRead, Write};
+use units::AttemptId;
+
+/// What a shopper was told at last.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub(super) enum Told {
+    Granted,
+    Waitlisted,
+    SoldOut,
+    /// Another refusal.
+    Refused,
+    /// No decision reached the shopper.
+    Nothing,
+}
+
+/// What a shopper was told of the payment.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub(super) enum Paid {
+    /// Did not pay: had nothing to pay for, or did not show up.
+    No,
+    Confirmed,
+    Refund,
+    /// Paid, and heard nothing.
+    Unknown,
+}
+
+/// One shopper's line.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Line {
+    pub(super) attempt: AttemptId,
+    pub(super) told: Told,
+    pub(super) paid: Paid,
+    /// Got a hold: at once, or by promotion.
+    pub(super) held: bool,
+    /// From the intended time of sending to the first decision, in microseconds.
+    pub(super) latency_us: u64,
+    /// Requests sent again after an error, a 429 or a 503.
+    pub(super) retries: u32,
+    /// Answers that contradicted an earlier one.
+    pub(super) contradictions: u32,
+}
+
+const TOLD: [(Told, &str); 5] = [
+    (Told::Granted, "granted"),
+    (Told::Waitlisted, "waitlisted"),
+    (Told::SoldOut, "sold_out"),
+    (Told::Refused, "refused"),
+    (Told::Nothing, "nothing"),
+];
+const PAID: [(Paid, &str); 4] =
+    [(Paid::No, "no"), (Paid::Confirmed, "confirmed"), (Paid::Refund, "refund"), (Paid::Unknown, "unknown")];
+
+impl Told {
+    pub(super) fn as_str(self) -> &'static str {
+        TOLD.iter().find(|(told, _)| *told == self).map_or("", |(_, name)| name)
+    }
+}
+
+impl Line {
+    pub(super) fn write(&self, to: &mut impl Write) -> io::Result<()> {
+        let paid = PAID.iter().find(|(paid, _)| *paid == self.paid).map_or("", |(_, name)| name);
+        writeln!(
+            to,
+            "{} {} {} {} {} {} {}",
+            self.attempt,
+            self.told.as_str(),
+            paid,
+            u8::from(self.held),
+            self.latency_us,
+            self.retries,
+            self.contradictions
+        )
+    }
+
+    fn parse(text: &str) -> Option<Self> {
+        let mut words = text.split(' ');
+        let line = Self {
+            attempt: words.next()?.parse().ok()?,
+            told: by_name(&TOLD, words.next()?)?,
+            paid: by_name(&PAID, words.next()?)?,
+            held: words.next()? == "1",
+            latency_us: words.next()?.parse().ok()?,
+            retries: words.next()?.parse().ok()?,
+            contradictions: words.next()?.parse().ok()?,
+        };
+        words.next().is_none().then_some(line)
+    }
+}
+
+fn by_name<T: Copy>(names: &[(T, &str)], name: &str) -> Option<T> {
+    names.iter().find(|(_, n)| *n == name).map(|(value, _)| *value)
+}
+
+/// Reads a ledger back.
+pub(super) fn read(from: impl BufRead) -> io::Result<Vec<Line>> {
+    let parse = |text: io::Result<String>| {
+        let text = text?;
+        Line::parse(&text)
+            .ok_or_else(|| io::Error::new(io::ErrorKind::InvalidData, format!("ledger line {text:?}")))
+    };
+    from.lines().map(parse).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_line_survives_its_text_form() {
+        let line = Line {
+            attempt: AttemptId([7; 16]),
+            told: Told::Waitlisted,
+            paid: Paid::Refund,
+            held: true,
+            latency_us: 12_345,
+            retries: 3,
+            contradictions: 0,
+        };
+        let mut text = Vec::new();
+        line.write(&mut text).unwrap();
+        assert_eq!(read(&text[..]).unwrap(), [line]);
+        assert!(read(&b"07 granted"[..]).is_err());
+    }
+}

@@ -1,0 +1,154 @@
+//! `floodgate serve`: brings every sale back from its log, listens, and drains at SIGTERM.
+
+use super::print;
+use crate::data::Data;
+use crate::registry::Registry;
+use crate::{CommandResult, Context};
+use contracts::{Actor, Operation, SaleSpec};
+use gate::ports::Sales;
+use serde_json::json;
+use std::process::ExitCode;
+use std::sync::Arc;
+use tokio::signal::unix::{SignalKind, signal};
+use tracing_subscriber::EnvFilter;
+use units::{DurationMs, TimeMs};
+
+#[derive(Debug, clap::Args)]
+pub(crate) struct Args {
+    /// Set up a sale named `demo` that opens in a moment; without --data it is forgotten at the end
+    #[arg(long)]
+    demo: bool,
+    /// Seconds until the demo opens [default: 30]
+    #[arg(long, value_name = "SECONDS", requires = "demo")]
+    demo_opens_in: Option<u64>,
+    /// Units of each of the demo's items [default: 100]
+    #[arg(long, value_name = "N", requires = "demo")]
+    demo_stock: Option<u64>,
+}
+
+const DEMO: &str = "demo";
+const DEMO_OPENS_IN: u64 = 30;
+const DEMO_STOCK: u64 = 100;
+
+pub(crate) fn run(context: Context, args: &Args, data_given: bool) -> CommandResult {
+    start_logging(&context);
+    let config_file = context.config_file.as_deref().map(|path| path.display().to_string());
+    tracing::info!(data = %context.data.display(), config = config_file, "starting");
+    // A demo that nobody asked to keep leaves nothing behind.
+    let scratch = match args.demo && !data_given && context.config_file.is_none() {
+        true => Some(tempfile::Builder::new().prefix("floodgate-demo-").tempdir()?),
+        false => None,
+    };
+    let dir = scratch.as_ref().map_or(context.data.as_path(), |scratch| scratch.path());
+    let data = Data::open(dir)?;
+    let keys = Arc::new(gate::Keyring::open(data.dir())?);
+    gate::open_jwt_secret(data.dir())?;
+    let api_keys = Arc::new(gate::admin::keys::ApiKeys::open(data.dir())?);
+    let jwt = gate::jwt::JwtVerifier::open(&context.config.gate.jwt, &data.dir().join("keys/jwt.key"))?;
+    let kept = data_given.then(|| data.dir().to_owned());
+    let registry = Arc::new(Registry::open(data, context.config.sale)?);
+    let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
+    let served = runtime.block_on(async {
+        let sales: Arc<dyn Sales> = registry.clone();
+        let opens_at = match args.demo {
+            true => Some(set_up_demo(&*sales, args).await?),
+            false => None,
+        };
+        let server = gate::bind(gate::Options {
+            config: context.config.gate.clone(),
+            sales: Arc::clone(&sales),
+            keys,
+            jwt,
+            api_keys: Arc::clone(&api_keys),
+            demo: args.demo,
+        })?;
+        let bound = server.bound();
+        print(&format!("shop:  http://{}/\n", bound.shop));
+        if let Some(opens_at) = opens_at {
+            let one_time = api_keys.mint_one_time()?;
+            print(&format!("admin: http://{}/sign-in?key={one_time} (works once)\n", bound.admin));
+            print(&demo_words(opens_at, sales.now(), kept.as_deref()));
+        } else {
+            print(&format!("admin: http://{}/ (make a key: floodgate key new NAME)\n", bound.admin));
+        }
+        server.run(until_told()).await?;
+        Ok::<(), Box<dyn std::error::Error>>(())
+    });
+    registry.stop();
+    served?;
+    tracing::info!("drained");
+    Ok(ExitCode::SUCCESS)
+}
+
+fn start_logging(context: &Context) {
+    let log = &context.config.log;
+    let filter = EnvFilter::builder().parse_lossy(&log.level);
+    let builder = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr);
+    // Fails only where somebody set one before, in a test.
+    let _ = if log.json { builder.json().try_init() } else { builder.try_init() };
+}
+
+async fn until_told() {
+    let signals = (signal(SignalKind::terminate()), signal(SignalKind::interrupt()));
+    match signals {
+        (Ok(mut terminate), Ok(mut interrupt)) => {
+            tokio::select! {
+                _ = terminate.recv() => {}
+                _ = interrupt.recv() => {}
+            }
+        }
+        _ => {
+            tracing::error!("signals cannot be received: only SIGKILL will end this process");
+            std::future::pending::<()>().await;
+        }
+    }
+}
+
+/// Sets the demo up, or finds it on existing data. Returns when its round opens or opened.
+async fn set_up_demo(sales: &dyn Sales, args: &Args) -> Result<TimeMs, Box<dyn std::error::Error>> {
+    if let Some(existing) = sales.get(DEMO) {
+        if args.demo_opens_in.is_some() || args.demo_stock.is_some() {
+            print(
+                "the data directory has a demo sale already: it goes on as it is, and --demo-opens-in and --demo-stock are ignored\n",
+            );
+        }
+        return Ok(existing.view().opens_at);
+    }
+    let opens_at = sales.now().plus(DurationMs::seconds(args.demo_opens_in.unwrap_or(DEMO_OPENS_IN)));
+    let spec = demo_spec(opens_at, args.demo_stock.unwrap_or(DEMO_STOCK))?;
+    let sale = sales.get_or_create(&DEMO.parse()?)?;
+    let actor = Actor::new("demo", "floodgate serve --demo");
+    sale.operate(actor, Operation::Define(Box::new(spec))).await???;
+    Ok(opens_at)
+}
+
+fn demo_spec(opens_at: TimeMs, stock: u64) -> Result<SaleSpec, serde_json::Error> {
+    let offer = |item: &str, price_minor: u64| json!({ "item": item, "stock": stock, "price_minor": price_minor, "limit_per_shopper": 1 });
+    serde_json::from_value(json!({
+        "name": "Launch day", "name_zh": "首发日", "currency": "CNY", "hold_seconds": 900,
+        "items": [
+            { "item": "phone", "name": "Phone", "name_zh": "手机" },
+            { "item": "earbuds", "name": "Earbuds", "name_zh": "耳机" },
+        ],
+        "rounds": [{
+            "opens_at": opens_at,
+            "closes_at": opens_at.plus(DurationMs::seconds(7 * 86_400)),
+            "items": [offer("phone", 199_900), offer("earbuds", 29_900)],
+        }],
+    }))
+}
+
+fn demo_words(opens_at: TimeMs, now: TimeMs, kept: Option<&std::path::Path>) -> String {
+    let opens = match opens_at.since(now).0 {
+        0 => format!("sale `demo` opened at {opens_at}"),
+        ms => format!("sale `demo` opens in {} s, at {opens_at}", ms.div_ceil(1000)),
+    };
+    let kept = match kept {
+        Some(dir) => format!("kept in {}", dir.display()),
+        None => "forgotten at the end; --data DIR keeps it".into(),
+    };
+    format!(
+        "{opens}; {kept}\n\
+         demo: every visitor is a shopper, payment is a sandbox, and loopback is exempt from address limits\n"
+    )
+}

@@ -1,0 +1,78 @@
+//! `floodgate token`: shopper tokens signed with the configured secret, or ready passes, for any load tool.
+
+use super::print;
+use crate::{CommandResult, Context};
+use gate::jwt::{Shopper, sign_token};
+use gate::pass::{Pass, issue};
+use serde_json::json;
+use std::process::ExitCode;
+use std::time::{SystemTime, UNIX_EPOCH};
+use units::{DurationMs, SaleId, TimeMs};
+
+#[derive(Debug, clap::Args)]
+pub(crate) struct Args {
+    /// The shopper's id; with --count, -1, -2 … are put behind it
+    #[arg(long, value_name = "ID")]
+    shopper: String,
+    /// The shopper's tier
+    #[arg(long, value_name = "T", default_value_t = 0)]
+    tier: u8,
+    /// Print a pass for this sale instead of a token
+    #[arg(long, value_name = "S")]
+    sale: Option<SaleId>,
+    /// Print so many, one JSON object a line
+    #[arg(long, value_name = "N")]
+    count: Option<u64>,
+    /// How long it is valid
+    #[arg(long, value_name = "SECONDS", default_value_t = 86_400)]
+    valid: u64,
+}
+
+pub(crate) fn run(context: &Context, args: &Args) -> CommandResult {
+    let now = TimeMs(SystemTime::now().duration_since(UNIX_EPOCH)?.as_millis() as u64);
+    let keys = gate::Keyring::open(&context.data)?;
+    let config = &context.config.gate.jwt;
+    let secret = if config.key_file.is_empty() {
+        gate::open_jwt_secret(&context.data)?
+    } else {
+        std::fs::read(&config.key_file)
+            .map_err(|error| format!("read gate.jwt.key_file {}: {error}", config.key_file))?
+    };
+    if args.sale.is_none() && secret.starts_with(b"-----BEGIN") {
+        return Err(
+            "gate.jwt.key_file holds a public key, which cannot sign: use the shop's own signer, or --sale"
+                .into(),
+        );
+    }
+    let make = |id: String| -> Result<(String, &'static str, String), String> {
+        let (key, sealed) = keys.seal(&id).ok_or_else(|| format!("shopper {id:?}: want 1 to 64 bytes"))?;
+        match &args.sale {
+            Some(sale) => {
+                let expires_at = now.plus(DurationMs::seconds(args.valid));
+                let pass = Pass { shopper: key, sealed, tier: args.tier, expires_at };
+                Ok((id, "pass", issue(&keys, sale, &pass)))
+            }
+            None => {
+                let shopper = Shopper { id: id.clone(), tier: args.tier };
+                Ok((id, "token", sign_token(&secret, config, &shopper, now, args.valid)))
+            }
+        }
+    };
+    match args.count {
+        None => print(&format!("{}\n", make(args.shopper.clone())?.2)),
+        Some(count) => {
+            let mut lines = String::new();
+            for n in 1..=count {
+                let (shopper, kind, text) = make(format!("{}-{n}", args.shopper))?;
+                lines.push_str(&json!({ "shopper": shopper, kind: text }).to_string());
+                lines.push('\n');
+                if lines.len() > 1 << 16 {
+                    print(&lines);
+                    lines.clear();
+                }
+            }
+            print(&lines);
+        }
+    }
+    Ok(ExitCode::SUCCESS)
+}

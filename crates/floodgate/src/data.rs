@@ -1,0 +1,89 @@
+//! The data directory: where each thing lies in it, and who may open it.
+//!
+//! ```text
+//! DIR/LOCK             held by the one process that writes
+//! DIR/keys/            the master secret, the token secret, the operators' hashed keys
+//! DIR/sales/SALE/p0/   the decision log of the sale's partition 0, with its snapshots
+//! ```
+
+use engines::embedded::disk::{Disk, RealDisk};
+use engines::embedded::{EmbeddedLog, LogId, Options, Partition};
+use engines::log::LogError;
+use std::path::{Path, PathBuf};
+use std::{fs, io};
+use units::SaleId;
+
+/// A data directory that this process may write to.
+#[derive(Debug)]
+pub(crate) struct Data {
+    dir: PathBuf,
+    _lock: <RealDisk as Disk>::Lock,
+}
+
+fn io_error(doing: String) -> impl FnOnce(io::Error) -> LogError {
+    move |source| LogError::Io { doing, source }
+}
+
+impl Data {
+    /// Makes the directory if it is not there, and locks it. A second process is refused.
+    pub(crate) fn open(dir: &Path) -> Result<Self, LogError> {
+        let doing = || format!("open data directory {}", dir.display());
+        let disk = RealDisk::create(dir).map_err(io_error(doing()))?;
+        fs::create_dir_all(dir.join("sales")).map_err(io_error(doing()))?;
+        match disk.lock().map_err(io_error(doing()))? {
+            Some(lock) => Ok(Self { dir: dir.to_owned(), _lock: lock }),
+            None => Err(LogError::InUse { what: dir.display().to_string() }),
+        }
+    }
+
+    pub(crate) fn dir(&self) -> &Path {
+        &self.dir
+    }
+
+    /// The sales that have a log here.
+    pub(crate) fn sales(&self) -> Result<Vec<SaleId>, LogError> {
+        sales(&self.dir)
+    }
+
+    /// Opens a sale's log for writing; makes it if there is none.
+    pub(crate) fn open_log(&self, sale: &SaleId) -> Result<EmbeddedLog<RealDisk>, LogError> {
+        let dir = partition_dir(&self.dir, sale);
+        let mut id = [0; 16];
+        getrandom::fill(&mut id)
+            .map_err(|e| io_error("draw a log id".into())(io::Error::other(e.to_string())))?;
+        fs::create_dir_all(&dir).map_err(io_error(format!("create {}", dir.display())))?;
+        let log = EmbeddedLog::open_dir(&dir, Options::new(Partition(0), LogId(id)))?;
+        let report = log.report();
+        if let Some(torn) = &report.torn {
+            tracing::warn!(
+                %sale, file = %torn.file, offset = torn.offset, bytes = torn.bytes,
+                "a torn append at the log's end was cut: nobody was told of what was in it"
+            );
+        }
+        Ok(log)
+    }
+}
+
+/// The sales that have a log under this data directory, in order.
+pub(crate) fn sales(dir: &Path) -> Result<Vec<SaleId>, LogError> {
+    let path = dir.join("sales");
+    let mut sales = Vec::new();
+    let entries = fs::read_dir(&path).map_err(io_error(format!("list {}", path.display())))?;
+    for entry in entries {
+        let name = entry.map_err(io_error(format!("list {}", path.display())))?.file_name();
+        match name.to_str().map(str::parse) {
+            Some(Ok(sale)) => sales.push(sale),
+            _ => {
+                let file = path.join(&name).display().to_string();
+                return Err(LogError::Foreign { file, why: "its name is no sale's".into() });
+            }
+        }
+    }
+    sales.sort();
+    Ok(sales)
+}
+
+/// Where the log of a sale's only partition lies.
+pub(crate) fn partition_dir(dir: &Path, sale: &SaleId) -> PathBuf {
+    dir.join("sales").join(sale.as_str()).join("p0")
+}

@@ -1,0 +1,111 @@
+//! `floodgate`: the one binary. Reads arguments, configuration and files, and wires the contexts together; it decides
+//! nothing of its own.
+
+mod commands;
+mod config;
+mod data;
+mod registry;
+
+use clap::{Parser, Subcommand};
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+/// Gives pages back to the system when a storm is over, and costs less than the system's allocator under many threads.
+#[global_allocator]
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+
+/// Sells exactly what there is, one truthful answer each, and can prove it afterwards.
+#[derive(Debug, Parser)]
+#[command(name = "floodgate", version, propagate_version = true)]
+struct Cli {
+    /// The data directory (default: `data` of the configuration)
+    #[arg(long, global = true, value_name = "DIR")]
+    data: Option<PathBuf>,
+    /// The configuration file (default: the built-in defaults, see `floodgate config`)
+    #[arg(long, global = true, value_name = "FILE")]
+    config: Option<PathBuf>,
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    /// Run the shop and admin listeners
+    Serve(commands::serve::Args),
+    /// Rehearse a sale: a server of its own, and a crowd against it
+    Rehearse(commands::rehearse::Args),
+    /// Derive everything again from the logs alone, and say whether they prove each invariant
+    Audit(commands::audit::Args),
+    /// Print shopper tokens or passes, for tests and load tools
+    Token(commands::token::Args),
+    /// Make, revoke and list the operators' API keys
+    Key(commands::key::Args),
+    /// Copy the data directory, consistently, beside a running server
+    Backup(commands::backup::BackupArgs),
+    /// Put a backup back into an empty data directory
+    Restore(commands::backup::RestoreArgs),
+    /// Print the commented configuration with every default
+    Config,
+    /// One process of the rehearsal's crowd
+    #[command(hide = true)]
+    RehearseLoad(commands::rehearse::load::Args),
+}
+
+/// What every command is given.
+#[derive(Debug)]
+struct Context {
+    data: PathBuf,
+    config_file: Option<PathBuf>,
+    config: config::Config,
+}
+
+/// What goes wrong on the way, said once, at the end.
+type CommandResult = Result<ExitCode, Box<dyn std::error::Error>>;
+
+fn main() -> ExitCode {
+    let cli = Cli::parse();
+    match run(cli) {
+        Ok(code) => code,
+        Err(error) => {
+            say_error(&*error);
+            ExitCode::FAILURE
+        }
+    }
+}
+
+#[expect(clippy::print_stderr, reason = "a command's error is for the person who typed it")]
+fn say_error(error: &dyn std::error::Error) {
+    let mut text = format!("floodgate: {error}");
+    let mut source = error.source();
+    while let Some(cause) = source {
+        let cause_text = cause.to_string();
+        if !text.contains(&cause_text) {
+            text.push_str(": ");
+            text.push_str(&cause_text);
+        }
+        source = cause.source();
+    }
+    eprintln!("{text}");
+}
+
+fn run(cli: Cli) -> CommandResult {
+    if matches!(cli.command, Command::Config) {
+        commands::print(&config::default_toml());
+        return Ok(ExitCode::SUCCESS);
+    }
+    let config = config::load(cli.config.as_deref())?;
+    let given = cli.data.is_some();
+    let data = cli.data.unwrap_or_else(|| config.data.clone());
+    let context = Context { data, config_file: cli.config, config };
+    match cli.command {
+        Command::Serve(args) => commands::serve::run(context, &args, given),
+        Command::Rehearse(args) => commands::rehearse::run(context, &args, given),
+        Command::Audit(args) => commands::audit::run(&context, &args),
+        Command::Token(args) => commands::token::run(&context, &args),
+        Command::Key(args) => commands::key::run(&context, &args),
+        Command::Backup(args) => commands::backup::backup(&context, &args),
+        Command::Restore(args) => commands::backup::restore(&context, &args),
+        Command::RehearseLoad(args) => commands::rehearse::load::run(&context, &args),
+        Command::Config => Ok(ExitCode::SUCCESS),
+    }
+}
