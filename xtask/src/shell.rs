@@ -1,0 +1,85 @@
+//! Runs programs, and installs them where they are missing.
+
+use std::fmt;
+use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
+
+/// What went wrong, for the person at the terminal.
+#[derive(Debug)]
+pub(crate) struct Failure(pub(crate) String);
+
+impl fmt::Display for Failure {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
+impl From<std::io::Error> for Failure {
+    fn from(error: std::io::Error) -> Self {
+        Self(error.to_string())
+    }
+}
+
+/// The repository's top folder.
+pub(crate) fn root() -> PathBuf {
+    let here = Path::new(env!("CARGO_MANIFEST_DIR"));
+    here.parent().unwrap_or(here).to_owned()
+}
+
+pub(crate) fn enter_root() -> Result<(), Failure> {
+    std::env::set_current_dir(root()).map_err(|e| Failure(format!("enter the repository: {e}")))
+}
+
+/// Runs a program with the terminal's input and output; an exit code other than 0 is a failure.
+pub(crate) fn run(program: &str, args: &[&str]) -> Result<(), Failure> {
+    println!("$ {program} {}", args.join(" "));
+    let status = Command::new(program)
+        .args(args)
+        .status()
+        .map_err(|e| Failure(format!("{program}: {e}; is it installed?")))?;
+    if status.success() { Ok(()) } else { Err(Failure(format!("{program} {}: {status}", args.join(" ")))) }
+}
+
+pub(crate) fn cargo(args: &[&str]) -> Result<(), Failure> {
+    let program = std::env::var("CARGO").unwrap_or_else(|_| "cargo".into());
+    run(&program, args)
+}
+
+/// What a program prints on standard output.
+pub(crate) fn output(program: &str, args: &[&str]) -> Result<String, Failure> {
+    let out = Command::new(program)
+        .args(args)
+        .stderr(Stdio::inherit())
+        .output()
+        .map_err(|e| Failure(format!("{program}: {e}; is it installed?")))?;
+    if !out.status.success() {
+        return Err(Failure(format!("{program} {}: {}", args.join(" "), out.status)));
+    }
+    String::from_utf8(out.stdout).map_err(|_| Failure(format!("{program}: output is not UTF-8")))
+}
+
+/// The release build of the binary, made if needed.
+pub(crate) fn release_binary(package: &str) -> Result<PathBuf, Failure> {
+    cargo(&["build", "--release", "--locked", "--package", package])?;
+    let target = std::env::var_os("CARGO_TARGET_DIR").map_or_else(|| root().join("target"), PathBuf::from);
+    Ok(target.join("release").join(package))
+}
+
+fn is_installed(program: &str) -> bool {
+    let path = std::env::var_os("PATH").unwrap_or_default();
+    std::env::split_paths(&path).any(|dir| dir.join(program).is_file())
+}
+
+/// Installs the Debian packages of those programs that are not there.
+pub(crate) fn ensure_programs(programs: &[(&str, &str)]) -> Result<(), Failure> {
+    let missing: Vec<&str> =
+        programs.iter().filter(|(program, _)| !is_installed(program)).map(|(_, package)| *package).collect();
+    if missing.is_empty() {
+        return Ok(());
+    }
+    println!("installing {}", missing.join(" "));
+    run("apt-get", &["-q", "update"])?;
+    let mut args = vec!["install", "-q", "-y", "--no-install-recommends"];
+    args.extend(missing);
+    run("apt-get", &args)
+}

@@ -1,0 +1,207 @@
+//! The repository's own rules, as far as a machine can check them. Each failure names the file, the rule and what to do.
+
+use crate::shell::{Failure, output, root};
+use serde_json::Value;
+use std::fs;
+use std::path::Path;
+
+/// Lines of one source file. A file that is longer is rarely one thing.
+const LINES_MAX: usize = 900;
+
+/// Crates that each crate may use in its own code. The graph is the architecture: see ARCHITECTURE.md.
+const EDGES: &[(&str, &[&str])] = &[
+    ("units", &[]),
+    ("contracts", &["units"]),
+    ("engines", &["units"]),
+    ("sale", &["units", "contracts", "engines"]),
+    ("gate", &["units", "contracts", "engines"]),
+    ("floodgate", &["units", "contracts", "engines", "sale", "gate"]),
+    ("sim", &["units", "contracts", "engines", "sale"]),
+    ("xtask", &[]),
+];
+
+/// What a core may not name: it decides without waiting, and everything comes in as an argument.
+const IMPURE: &[(&str, &str)] = &[
+    ("std::time", "take `now: TimeMs` as an argument"),
+    ("Instant", "take `now: TimeMs` as an argument"),
+    ("SystemTime", "take `now: TimeMs` as an argument"),
+    ("std::fs", "return bytes; the shell writes them"),
+    ("std::net", "a core does not know the network"),
+    ("std::thread", "a core runs where it is called"),
+    ("tokio", "a core does not wait"),
+    ("tracing", "return what happened; the shell logs it"),
+    ("HashMap", "its order differs from run to run: use BTreeMap, or hashbrown with the key's own bits"),
+    ("HashSet", "its order differs from run to run: use BTreeSet"),
+    ("rand", "take a seed as an argument"),
+];
+
+const DOCUMENTS: &[&str] = &[
+    "README.md",
+    "ARCHITECTURE.md",
+    "CONTRIBUTING.md",
+    "CHANGELOG.md",
+    "LICENSE",
+    "docs/invariants.md",
+    "docs/performance.md",
+    "docs/log-format.md",
+];
+
+pub(crate) fn run() -> Result<(), Failure> {
+    let mut found = Vec::new();
+    edges(&mut found)?;
+    let listed = output("git", &["ls-files", "--cached", "--others", "--exclude-standard"])?;
+    let files: Vec<&str> = listed.lines().filter(|file| root().join(file).is_file()).collect();
+    for file in &files {
+        if file.ends_with(".rs") {
+            source(file, &fs::read_to_string(root().join(file))?, &mut found);
+        }
+        if file.ends_with(".md") {
+            links(file, &fs::read_to_string(root().join(file))?, &mut found);
+        }
+    }
+    documents(&mut found)?;
+    patches(&files, &mut found);
+    if found.is_empty() {
+        println!("tidy: {} files, nothing to say", files.len());
+        return Ok(());
+    }
+    Err(Failure(format!("tidy:\n{}", found.join("\n"))))
+}
+
+fn edges(found: &mut Vec<String>) -> Result<(), Failure> {
+    let metadata = output("cargo", &["metadata", "--no-deps", "--format-version", "1"])?;
+    let metadata: Value = serde_json::from_str(&metadata).map_err(|e| Failure(format!("cargo metadata: {e}")))?;
+    for package in metadata["packages"].as_array().into_iter().flatten() {
+        let name = package["name"].as_str().unwrap_or_default();
+        let Some((_, allowed)) = EDGES.iter().find(|(crate_name, _)| *crate_name == name) else {
+            found.push(format!("{name}: a crate that xtask/src/tidy.rs does not know: say there what it may use"));
+            continue;
+        };
+        for dependency in package["dependencies"].as_array().into_iter().flatten() {
+            let used = dependency["name"].as_str().unwrap_or_default();
+            let ours = EDGES.iter().any(|(crate_name, _)| *crate_name == used) && dependency["path"].is_string();
+            // Tests may use the simulator's disk, whichever way the arrow then points.
+            let test_only = dependency["kind"].as_str() == Some("dev");
+            if ours && !test_only && !allowed.contains(&used) {
+                found.push(format!("{name} uses {used}: the architecture has no such edge; meet in `contracts`, or own a port"));
+            }
+        }
+    }
+    Ok(())
+}
+
+fn source(file: &str, text: &str, found: &mut Vec<String>) {
+    let mut say = |line: usize, what: String| found.push(format!("{file}:{line}: {what}"));
+    let count = text.lines().count();
+    if count > LINES_MAX {
+        say(count, format!("more than {LINES_MAX} lines: is it one thing?"));
+    }
+    if !text.starts_with("//!") {
+        say(1, "open the file with `//!`: its purpose, and what it refuses to know".into());
+    }
+    let in_core = file.contains("/src/core/");
+    let this_file = file == "xtask/src/tidy.rs";
+    let mut before = "";
+    for (at, line) in text.lines().enumerate() {
+        let code = line.split("//").next().unwrap_or_default();
+        if in_core && !this_file {
+            for (word, instead) in IMPURE {
+                if names(code, word) {
+                    say(at + 1, format!("`{word}` in a pure core: {instead}"));
+                }
+            }
+        }
+        let unfinished = ["todo!", "unimplemented!", "TODO", "FIXME", "#[ignore"];
+        if !this_file && unfinished.iter().any(|word| line.contains(word)) {
+            say(at + 1, "unfinished, or skipped: finish it or take it out".into());
+        }
+        let proven = before.contains("SAFETY:") || line.contains("SAFETY:");
+        if !this_file && names(code, "unsafe") && !code.contains("unsafe_code") && !proven {
+            say(at + 1, "`unsafe` without a `SAFETY:` proof in the line above".into());
+        }
+        before = line;
+    }
+}
+
+/// Whether the code has this path or word, not as a part of a longer one.
+fn names(code: &str, word: &str) -> bool {
+    let is_word = |c: char| c.is_alphanumeric() || c == '_';
+    code.match_indices(word).any(|(at, _)| {
+        let before = code[..at].chars().next_back();
+        let after = code[at + word.len()..].chars().next();
+        !before.is_some_and(is_word) && !after.is_some_and(is_word)
+    })
+}
+
+/// Links to files of the repository lead somewhere.
+fn links(file: &str, text: &str, found: &mut Vec<String>) {
+    let folder = Path::new(file).parent().unwrap_or(Path::new(""));
+    for (at, line) in text.lines().enumerate() {
+        for part in line.split("](").skip(1) {
+            let target = part.split(')').next().unwrap_or_default().split('#').next().unwrap_or_default();
+            let elsewhere = target.is_empty() || target.contains("://") || target.starts_with("mailto:");
+            if !elsewhere && !root().join(folder).join(target).exists() {
+                found.push(format!("{file}:{}: link to {target}, which is not there", at + 1));
+            }
+        }
+    }
+}
+
+fn documents(found: &mut Vec<String>) -> Result<(), Failure> {
+    for name in DOCUMENTS.iter().filter(|name| !root().join(name).is_file()) {
+        found.push(format!("{name}: is missing"));
+    }
+    let readme = fs::read_to_string(root().join("README.md")).unwrap_or_default();
+    for command in ["cargo run --release -- serve --demo", "cargo xtask test"] {
+        let near_top = readme.lines().take(40).any(|line| line.contains(command));
+        if !near_top {
+            found.push(format!("README.md: `{command}` does not stand near the top"));
+        }
+    }
+    let invariants = fs::read_to_string(root().join("docs/invariants.md")).unwrap_or_default();
+    for id in (1..=7).map(|n| format!("INV-{n}")) {
+        if !invariants.contains(&id) {
+            found.push(format!("docs/invariants.md: does not say what {id} is"));
+        }
+    }
+    Ok(())
+}
+
+/// The planted bugs still fit the code that they break.
+fn patches(files: &[&str], found: &mut Vec<String>) {
+    for patch in files.iter().filter(|file| file.starts_with("sim/mutants/") && file.ends_with(".patch")) {
+        if output("git", &["apply", "--check", patch]).is_err() {
+            found.push(format!("{patch}: does not apply any more: make it anew"));
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn words_are_found_whole() {
+        assert!(names("use std::time::Duration;", "std::time"));
+        assert!(names("HashMap::new()", "HashMap"));
+        assert!(!names("FxHashMap::new()", "HashMap"));
+        assert!(!names("operand", "rand"));
+    }
+
+    #[test]
+    fn a_core_that_reads_the_clock_is_found() {
+        let mut found = Vec::new();
+        source("crates/sale/src/core/x.rs", "//! X.\nlet now = Instant::now();\n", &mut found);
+        assert_eq!(found.len(), 1, "{found:?}");
+        source("crates/sale/src/worker.rs", "//! X.\nlet now = Instant::now();\n", &mut found);
+        assert_eq!(found.len(), 1, "only a core is pure");
+    }
+
+    #[test]
+    fn an_unproven_block_is_found() {
+        let mut found = Vec::new();
+        let bad = format!("//! X.\n{} {{ f() }}\n", "unsafe");
+        source("crates/x/src/lib.rs", &bad, &mut found);
+        assert_eq!(found.len(), 1, "{found:?}");
+    }
+}
