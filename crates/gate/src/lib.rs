@@ -1,3 +1,24 @@
 //! The HTTP layer of the flash sale: verifies who asks, queues the question, returns the answer. It owns no stock.
 
+pub mod admin;
+pub mod api;
+pub mod config;
+mod front;
+pub mod jwt;
+pub mod keys;
+mod limits;
+mod metrics;
+mod page;
+pub mod pass;
 pub mod ports;
+mod problem;
+mod server;
+mod state;
+#[cfg(test)]
+mod testing;
+pub mod ticket;
+pub mod winners;
+
+pub use config::{Config, DEFAULT_TOML};
+pub use keys::{Keyring, open_jwt_secret};
+pub use server::{Bound, Options, Server, bind};

@@ -1,0 +1,136 @@
+//! The winners' feed: signed lines from the log, streamed as they are read. The reader keeps its place (`after`), so a store
+//! that was down goes on where it stopped.
+
+use super::{authorize, keys::Role};
+use crate::{
+    front::Front,
+    problem::{Kind, Problem},
+    state::{Gate, drained},
+    winners::append_line,
+};
+use axum::{
+    body::{Body, Bytes},
+    extract::{Path, RawQuery, State},
+    response::{IntoResponse, Response},
+};
+use http::{HeaderMap, header};
+use std::{io, sync::Arc, time::Duration};
+use tokio::{
+    sync::watch,
+    time::{Instant, timeout_at},
+};
+use units::Sequence;
+
+/// Events in memory at once.
+const CHUNK_EVENTS: usize = 1000;
+const WAIT_SECONDS_MAX: u64 = 60;
+
+struct Feed {
+    gate: Arc<Gate>,
+    front: Arc<Front>,
+    after: Sequence,
+    sequence: watch::Receiver<Sequence>,
+    draining: watch::Receiver<bool>,
+    deadline: Instant,
+    sent: bool,
+}
+
+/// `GET …/winners.ndjson?after=SEQ&wait=SECONDS`: all events after a sequence. If there are none, waits for the first.
+pub(super) async fn winners(
+    State(gate): State<Arc<Gate>>,
+    Path(sale): Path<String>,
+    RawQuery(query): RawQuery,
+    headers: HeaderMap,
+) -> Result<Response, Problem> {
+    authorize(&gate, &headers, Role::ReadOnly)?;
+    let front = gate.front(&sale)?;
+    let (after, wait_seconds) = parse_query(query.as_deref().unwrap_or_default())?;
+    let mut feed = Feed {
+        sequence: front.sale.sequence(),
+        draining: gate.draining.clone(),
+        gate,
+        front,
+        after,
+        deadline: Instant::now() + Duration::from_secs(wait_seconds),
+        sent: false,
+    };
+    // The first chunk before the status line, so that a sale that cannot answer says so.
+    let first = feed.next().await.map_err(|e| Problem::unavailable(&e.to_string()))?;
+    let rest = futures_util::stream::unfold((first, feed), |(ready, mut feed)| async move {
+        let chunk = match ready {
+            Some(chunk) => Ok(chunk),
+            None if !feed.sent => return None,
+            None => feed.next().await.transpose()?,
+        };
+        Some((chunk, (None, feed)))
+    });
+    let headers = [(header::CONTENT_TYPE, "application/x-ndjson"), (header::CACHE_CONTROL, "no-store")];
+    Ok((headers, Body::from_stream(rest)).into_response())
+}
+
+fn parse_query(query: &str) -> Result<(Sequence, u64), Problem> {
+    let (mut after, mut wait) = (0, 0);
+    for pair in query.split('&').filter(|p| !p.is_empty()) {
+        let (name, value) = pair.split_once('=').unwrap_or((pair, ""));
+        let number: Option<u64> =
+            Some(value).filter(|v| v.bytes().all(|b| b.is_ascii_digit())).and_then(|v| v.parse().ok());
+        match (name, number) {
+            ("after", Some(number)) => after = number,
+            ("wait", Some(number)) if number <= WAIT_SECONDS_MAX => wait = number,
+            ("after", None) => {
+                return Err(Problem::new(Kind::Invalid, "after: want a sequence number, 0 for all"));
+            }
+            ("wait", _) => return Err(Problem::new(Kind::Invalid, "wait: want 0 to 60 seconds")),
+            _ => return Err(Problem::new(Kind::Invalid, "query: want after and wait, nothing else")),
+        }
+    }
+    Ok((Sequence(after), wait))
+}
+
+impl Feed {
+    /// The next lines; `None` when the log's end is reached and something was sent, or nobody came in time.
+    async fn next(&mut self) -> io::Result<Option<Bytes>> {
+        loop {
+            let durable = *self.sequence.borrow_and_update();
+            if self.after < durable {
+                let lines = self.read().await?;
+                if !lines.is_empty() {
+                    self.sent = true;
+                    return Ok(Some(lines));
+                }
+                continue;
+            }
+            if self.sent {
+                return Ok(None);
+            }
+            let changed = async {
+                tokio::select! {
+                    changed = self.sequence.changed() => changed.is_ok(),
+                    () = drained(&mut self.draining) => false,
+                }
+            };
+            if !timeout_at(self.deadline, changed).await.unwrap_or(false) {
+                return Ok(None);
+            }
+        }
+    }
+
+    async fn read(&mut self) -> io::Result<Bytes> {
+        let (gate, front, after) = (Arc::clone(&self.gate), Arc::clone(&self.front), self.after);
+        let read = move || -> io::Result<(Vec<u8>, Sequence)> {
+            let (winners, searched) = front.sale.winners(after, CHUNK_EVENTS).map_err(io::Error::other)?;
+            let view = front.sale.view();
+            let mut lines = Vec::with_capacity(winners.len() * 400);
+            for winner in &winners {
+                append_line(&gate.keys, view.sale.as_str(), &view.spec, winner, &mut lines);
+            }
+            Ok((lines, searched))
+        };
+        let (lines, searched) = tokio::task::spawn_blocking(read).await.map_err(io::Error::other)??;
+        if searched <= self.after {
+            return Err(io::Error::other("read winners: the log does not go on"));
+        }
+        self.after = searched;
+        Ok(lines.into())
+    }
+}

@@ -1,0 +1,93 @@
+//! The operators' API, on a listener of its own. Nothing here is reachable from the shop's listener.
+
+mod feed;
+mod health;
+pub mod keys;
+mod lists;
+mod operate;
+mod sign_in;
+
+use crate::{
+    api::{Route, passes::bearer, route, shared_routes},
+    problem::{Kind, Problem},
+    state::Gate,
+};
+use axum::routing::{get, post, put};
+use contracts::Actor;
+use http::HeaderMap;
+use keys::Role;
+use std::sync::Arc;
+
+/// The routes of the admin listener.
+pub fn routes() -> Vec<Route> {
+    const SALE: &str = "/api/v1/admin/sales/{sale}";
+    let mut routes = vec![
+        route("put", SALE, put(operate::define)),
+        route("post", "/api/v1/admin/sales/{sale}/open", post(operate::open)),
+        route("post", "/api/v1/admin/sales/{sale}/pause", post(operate::pause)),
+        route("post", "/api/v1/admin/sales/{sale}/resume", post(operate::resume)),
+        route("post", "/api/v1/admin/sales/{sale}/close", post(operate::close)),
+        route("post", "/api/v1/admin/sales/{sale}/extend", post(operate::extend)),
+        route("post", "/api/v1/admin/sales/{sale}/limits", post(operate::limits)),
+        route("post", "/api/v1/admin/sales/{sale}/rate", post(operate::rate)),
+        route("post", "/api/v1/admin/sales/{sale}/items/{item}/adjust", post(operate::adjust)),
+        route("post", "/api/v1/admin/sales/{sale}/void", post(operate::void)),
+        route("put", "/api/v1/admin/sales/{sale}/list", put(lists::allowed)),
+        route("put", "/api/v1/admin/sales/{sale}/denylist", put(lists::denied)),
+        route("get", "/api/v1/admin/sales/{sale}/stats", get(operate::stats)),
+        route("get", "/api/v1/admin/sales/{sale}/winners.ndjson", get(feed::winners)),
+        route("post", "/api/v1/admin/holds/{hold}/confirm", post(operate::confirm)),
+        route("post", "/api/v1/admin/holds/{hold}/release", post(operate::release)),
+        route("get", "/healthz", get(health::healthz)),
+        route("get", "/readyz", get(health::readyz)),
+        route("get", "/metrics", get(health::metrics)),
+    ];
+    routes.extend(shared_routes());
+    routes
+}
+
+/// Routes that no document describes: pages, and the files that they load.
+pub(crate) fn pages() -> Vec<Route> {
+    let mut routes =
+        vec![route("get", "/", get(sign_in::stats_page)), route("get", "/sign-in", get(sign_in::sign_in))];
+    routes.extend(crate::page::statics());
+    routes
+}
+
+/// Who asks, if their role is enough.
+pub(crate) fn authorize(gate: &Arc<Gate>, headers: &HeaderMap, want: Role) -> Result<Operator, Problem> {
+    let known = match bearer(headers) {
+        Some(text) => gate.api_keys.verify(text),
+        // A session reads and does nothing, so it needs no defence against forged requests.
+        None if want == Role::ReadOnly && sign_in::has_session(gate, headers) => {
+            Some(("session".to_owned(), Role::ReadOnly))
+        }
+        None => {
+            let why = "no API key: send Authorization: Bearer fgk_…; floodgate key new makes one";
+            return Err(Problem::new(Kind::KeyMissing, why));
+        }
+    };
+    let (name, role) = known.ok_or_else(|| Problem::new(Kind::KeyRefused, "API key: unknown or revoked"))?;
+    if role < want {
+        let role_name = |role| match role {
+            Role::ReadOnly => "read-only",
+            Role::Operator => "operator",
+            Role::Owner => "owner",
+        };
+        let why = format!("API key {name:?} is {}: this needs {}", role_name(role), role_name(want));
+        return Err(Problem::new(Kind::RoleRefused, why));
+    }
+    Ok(Operator { name })
+}
+
+/// Somebody who may.
+#[derive(Debug)]
+pub(crate) struct Operator {
+    name: String,
+}
+
+impl Operator {
+    pub(crate) fn actor(&self, reason: &str) -> Actor {
+        Actor::new(&self.name, reason)
+    }
+}

@@ -1,0 +1,272 @@
+//! Attempts: asking once, and asking again what came of it.
+
+use super::{
+    answer::{Outcome, ShopperLines, outcome_of},
+    json,
+};
+use crate::{
+    front::Front,
+    pass::Pass,
+    problem::{Kind, Problem},
+    state::{Gate, Peer, clip, reply, want_media_type},
+};
+use axum::{
+    Extension,
+    body::Body,
+    extract::{Path, State},
+    response::{IntoResponse, Response},
+};
+use contracts::{Answer, Attempt, Basket, BasketError, Line, QUANTITY_MAX, SaleSpec};
+use http::{HeaderMap, StatusCode};
+use serde::{Deserialize, Serialize};
+use std::{borrow::Cow, sync::Arc};
+use tokio::time::{Instant, sleep_until, timeout_at};
+use units::{AttemptId, Sequence};
+
+const BODY_BYTES_MAX: usize = 4096;
+const KEY_BYTES_MAX: usize = 64;
+/// Lines in a request; those of one item are added up.
+const REQUEST_LINES_MAX: usize = 64;
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct AttemptRequest<'a> {
+    #[serde(borrow)]
+    lines: Vec<LineRequest<'a>>,
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct LineRequest<'a> {
+    #[serde(borrow)]
+    item: Cow<'a, str>,
+    quantity: u16,
+}
+
+/// `POST {attempts_url}`. The round key is looked at before anything else, so that whoever guesses learns nothing.
+pub(super) async fn create(
+    State(gate): State<Arc<Gate>>,
+    Extension(peer): Extension<Peer>,
+    Path((sale, round_key)): Path<(String, String)>,
+    headers: HeaderMap,
+    body: Body,
+) -> Result<Response, Problem> {
+    let front = gate.front(&sale)?;
+    let view = {
+        let rendered = front.rendered(&gate.keys, gate.now());
+        if !rendered.knows_round_key(&round_key) {
+            return Err(Problem::new(
+                Kind::NotFound,
+                "no round with this key: use the attempts_url that the sale publishes while a round is open",
+            ));
+        }
+        Arc::clone(&rendered.view)
+    };
+    gate.admit_address(peer)?;
+    let pass = gate.pass(&headers, &sale)?;
+    want_media_type(&headers, "application/json")?;
+    let key = idempotency_key(&headers)?;
+    gate.admit_shopper(&pass)?;
+    let body = gate.body(body, BODY_BYTES_MAX).await?;
+    let basket = parse_basket(&body, &view.spec)?;
+    let asked = ask(&gate, &front, &pass, key, basket).await?;
+    let with = ShopperLines { keys: &gate.keys, view: &view, pass: &pass, basket: Some(basket) };
+    let (status, outcome) = match asked {
+        Asked::Answered(id, answer) => {
+            (StatusCode::OK, outcome_of(id, &answer, &with).ok_or_else(key_reused)?)
+        }
+        Asked::Queued(id, position) => (StatusCode::ACCEPTED, Outcome::queued(id, position)),
+    };
+    let retry_after = outcome.retry_after_ms.map(|ms| [("retry-after", ms.div_ceil(1000).to_string())]);
+    Ok((status, retry_after, json(&outcome)).into_response())
+}
+
+fn key_reused() -> Problem {
+    Problem::new(
+        Kind::KeyReused,
+        "this Idempotency-Key stands for another basket: use a new key for a new purchase",
+    )
+}
+
+/// What came of asking.
+#[derive(Debug)]
+pub(crate) enum Asked {
+    Answered(AttemptId, Answer),
+    /// The decision takes longer than `decision_wait_ms`; it will come all the same.
+    Queued(AttemptId, u64),
+}
+
+/// Puts an attempt to the sale and waits for the answer, but not for long.
+pub(crate) async fn ask(
+    gate: &Gate,
+    front: &Front,
+    pass: &Pass,
+    key: &str,
+    basket: Basket,
+) -> Result<Asked, Problem> {
+    let view = front.sale.view();
+    let now = gate.now();
+    let start = Instant::now();
+    let turn = front.admission.turn(view.rate_per_second, now.0, gate.config.decision_wait_ms);
+    match turn {
+        Ok(0) => {}
+        Ok(wait_ms) => sleep_until(start + std::time::Duration::from_millis(wait_ms)).await,
+        Err(wait) => {
+            let why = "the sale admits no more attempts now; nothing was decided: wait as Retry-After says";
+            return Err(Problem::new(Kind::Busy, why).retry_after(wait));
+        }
+    }
+    let id = gate.keys.attempt_id(view.sale.as_str(), pass.shopper, key);
+    let attempt = Attempt { id, shopper: pass.shopper, sealed: pass.sealed, tier: pass.tier, basket };
+    let queued = front.sale.attempt(attempt).ok_or_else(|| {
+        Problem::new(Kind::QueueFull, "the queue is full; nothing was decided: wait as Retry-After says")
+            .retry_after(1)
+    })?;
+    let asked = match timeout_at(start + gate.decision_wait(), reply(queued.answer)).await {
+        Ok(answer) => Asked::Answered(id, answer?),
+        Err(_) => Asked::Queued(id, front.sale.position(id).unwrap_or(queued.position)),
+    };
+    gate.metrics.answered(match &asked {
+        Asked::Answered(_, Answer::Granted(_)) => "granted",
+        Asked::Answered(_, Answer::Waitlisted { .. }) => "waitlisted",
+        Asked::Answered(_, Answer::Refused { refusal, .. }) => refusal.as_str(),
+        Asked::Answered(_, _) => "",
+        Asked::Queued(..) => "queued",
+    });
+    Ok(asked)
+}
+
+fn idempotency_key(headers: &HeaderMap) -> Result<&str, Problem> {
+    let refused = |why: &str| {
+        let want = format!(
+            "Idempotency-Key: {why}, want 1 to {KEY_BYTES_MAX} visible ASCII characters, new for each purchase"
+        );
+        Problem::new(Kind::IdempotencyKey, want)
+    };
+    let key = headers.get("idempotency-key").ok_or_else(|| refused("missing"))?.as_bytes();
+    let visible = key.iter().all(u8::is_ascii_graphic);
+    match std::str::from_utf8(key) {
+        Ok(key) if visible && (1..=KEY_BYTES_MAX).contains(&key.len()) => Ok(key),
+        _ => Err(refused("wrong")),
+    }
+}
+
+/// The place of an item by name, or 422 naming it.
+pub(crate) fn item_index(spec: &SaleSpec, item: &str) -> Result<u16, Problem> {
+    spec.item_index(item)
+        .ok_or_else(|| Problem::new(Kind::Invalid, format!("lines: the sale has no item {:?}", clip(item))))
+}
+
+fn parse_basket(body: &[u8], spec: &SaleSpec) -> Result<Basket, Problem> {
+    let invalid = |why: String| Problem::new(Kind::Invalid, why);
+    let request: AttemptRequest<'_> = serde_json::from_slice(body)
+        .map_err(|e| invalid(format!("body: {e}; want {{\"lines\":[{{\"item\":\"…\",\"quantity\":1}}]}}")))?;
+    if request.lines.len() > REQUEST_LINES_MAX {
+        return Err(invalid(format!("lines: {}, want {REQUEST_LINES_MAX} at the most", request.lines.len())));
+    }
+    let mut lines = Vec::with_capacity(request.lines.len());
+    for line in &request.lines {
+        if line.quantity == 0 || line.quantity > QUANTITY_MAX {
+            let why = format!(
+                "lines: quantity {} of item {:?}, want 1 to {QUANTITY_MAX}",
+                line.quantity,
+                clip(&line.item)
+            );
+            return Err(invalid(why));
+        }
+        lines.push(Line { item: item_index(spec, &line.item)?, quantity: line.quantity });
+    }
+    Basket::new(&lines).map_err(|e| match e {
+        BasketError::Quantity { item } => {
+            let item = crate::ticket::item_name(spec, item);
+            invalid(format!("lines: item {item:?} adds up to more than {QUANTITY_MAX}"))
+        }
+        other => invalid(other.to_string()),
+    })
+}
+
+/// `GET …/attempts/{attempt}`. Another shopper's attempt looks like one that was never made.
+pub(super) async fn read(
+    State(gate): State<Arc<Gate>>,
+    Extension(peer): Extension<Peer>,
+    Path((sale, attempt)): Path<(String, String)>,
+    headers: HeaderMap,
+) -> Result<Response, Problem> {
+    let front = gate.front(&sale)?;
+    gate.admit_address(peer)?;
+    let pass = gate.pass(&headers, &sale)?;
+    let attempt = parse_attempt(&attempt)?;
+    Ok(json(&current(&gate, &front, &pass, attempt).await?))
+}
+
+pub(crate) fn parse_attempt(text: &str) -> Result<AttemptId, Problem> {
+    text.parse().map_err(|e: units::IdError| Problem::new(Kind::NotFound, e.to_string()))
+}
+
+/// What is known of an attempt now.
+pub(crate) async fn current(
+    gate: &Gate,
+    front: &Front,
+    pass: &Pass,
+    attempt: AttemptId,
+) -> Result<Outcome, Problem> {
+    let answer = reply(front.sale.lookup(attempt, pass.shopper)).await?;
+    if let (Answer::None { .. }, Some(position)) = (&answer, front.sale.position(attempt)) {
+        return Ok(Outcome::queued(attempt, position));
+    }
+    let holds = matches!(
+        answer,
+        Answer::Granted(_) | Answer::Waitlisted { place: contracts::Place::Promoted(_), .. }
+    );
+    let basket = if holds {
+        let record = reply(front.sale.shopper(pass.shopper)).await?;
+        record.attempts.iter().find(|a| a.id == attempt).map(|a| a.basket)
+    } else {
+        None
+    };
+    let view = front.sale.view();
+    let with = ShopperLines { keys: &gate.keys, view: &view, pass, basket };
+    outcome_of(attempt, &answer, &with).ok_or_else(key_reused)
+}
+
+#[derive(Serialize)]
+struct AttemptList<'a> {
+    attempts: Vec<ListedAttempt<'a>>,
+    as_of: Sequence,
+}
+
+#[derive(Serialize)]
+struct ListedAttempt<'a> {
+    #[serde(flatten)]
+    outcome: Outcome,
+    lines: Vec<ListedLine<'a>>,
+}
+
+#[derive(Serialize)]
+struct ListedLine<'a> {
+    item: &'a str,
+    quantity: u16,
+}
+
+/// `GET …/attempts`: what the sale keeps of the shopper, newest first.
+pub(super) async fn list(
+    State(gate): State<Arc<Gate>>,
+    Extension(peer): Extension<Peer>,
+    Path(sale): Path<String>,
+    headers: HeaderMap,
+) -> Result<Response, Problem> {
+    let front = gate.front(&sale)?;
+    gate.admit_address(peer)?;
+    let pass = gate.pass(&headers, &sale)?;
+    let record = reply(front.sale.shopper(pass.shopper)).await?;
+    let view = front.sale.view();
+    let attempts = record.attempts.iter().filter_map(|stored| {
+        let with = ShopperLines { keys: &gate.keys, view: &view, pass: &pass, basket: Some(stored.basket) };
+        let lines = stored
+            .basket
+            .iter()
+            .map(|l| ListedLine { item: crate::ticket::item_name(&view.spec, l.item), quantity: l.quantity });
+        Some(ListedAttempt { outcome: outcome_of(stored.id, &stored.answer, &with)?, lines: lines.collect() })
+    });
+    Ok(json(&AttemptList { attempts: attempts.collect(), as_of: record.as_of }))
+}

@@ -1,0 +1,120 @@
+//! What becomes of an attempt, as server-sent events: the present answer, then a new one whenever it changes, until nothing
+//! more can happen by itself. Reads the same answer as asking does.
+
+use super::attempts::{current, parse_attempt};
+use crate::{
+    front::Front,
+    pass::Pass,
+    problem::{Kind, Problem},
+    state::{Gate, Peer, drained},
+};
+use axum::{
+    Extension,
+    body::Body,
+    extract::{Path, State},
+    response::{IntoResponse, Response},
+};
+use http::{HeaderMap, header};
+use std::{convert::Infallible, sync::Arc, time::Duration};
+use tokio::{
+    sync::{OwnedSemaphorePermit, watch},
+    time::{Instant, sleep, sleep_until},
+};
+use units::{AttemptId, Sequence};
+
+/// A busy log moves thousands of times a second; a shopper's own answer is looked up no more often than this.
+const LOOKUP_EVERY: Duration = Duration::from_millis(500);
+/// Proxies cut connections that say nothing for a minute.
+const HEARTBEAT_EVERY: Duration = Duration::from_secs(15);
+
+struct Stream {
+    gate: Arc<Gate>,
+    front: Arc<Front>,
+    pass: Pass,
+    attempt: AttemptId,
+    sequence: watch::Receiver<Sequence>,
+    draining: watch::Receiver<bool>,
+    sent: String,
+    phase: Phase,
+    _permit: OwnedSemaphorePermit,
+}
+
+#[derive(PartialEq, Eq)]
+enum Phase {
+    First,
+    Waiting { queued: bool },
+    Done,
+}
+
+/// `GET …/attempts/{attempt}/events`.
+pub(super) async fn stream(
+    State(gate): State<Arc<Gate>>,
+    Extension(peer): Extension<Peer>,
+    Path((sale, attempt)): Path<(String, String)>,
+    headers: HeaderMap,
+) -> Result<Response, Problem> {
+    let front = gate.front(&sale)?;
+    gate.admit_address(peer)?;
+    let pass = gate.pass(&headers, &sale)?;
+    let attempt = parse_attempt(&attempt)?;
+    let permit = Arc::clone(&gate.events).try_acquire_owned().map_err(|_| {
+        let why = "too many event streams: ask for the attempt itself instead, every few seconds";
+        Problem::new(Kind::QueueFull, why).retry_after(5)
+    })?;
+    let stream = Stream {
+        sequence: front.sale.sequence(),
+        draining: gate.draining.clone(),
+        gate,
+        front,
+        pass,
+        attempt,
+        sent: String::new(),
+        phase: Phase::First,
+        _permit: permit,
+    };
+    let chunks = futures_util::stream::unfold(stream, |mut stream| async move {
+        let chunk = stream.next().await?;
+        Some((Ok::<_, Infallible>(chunk), stream))
+    });
+    let headers = [
+        (header::CONTENT_TYPE, "text/event-stream"),
+        (header::CACHE_CONTROL, "no-store"),
+        (header::HeaderName::from_static("x-accel-buffering"), "no"),
+    ];
+    Ok((headers, Body::from_stream(chunks)).into_response())
+}
+
+impl Stream {
+    async fn next(&mut self) -> Option<String> {
+        let heartbeat = Instant::now() + HEARTBEAT_EVERY;
+        loop {
+            match self.phase {
+                Phase::First => {}
+                Phase::Done => return None,
+                Phase::Waiting { queued } => {
+                    tokio::select! {
+                        changed = self.sequence.changed(), if !queued => {
+                            changed.ok()?;
+                            sleep(LOOKUP_EVERY).await;
+                        }
+                        () = sleep(LOOKUP_EVERY), if queued => {}
+                        () = sleep_until(heartbeat) => return Some(":\n\n".into()),
+                        () = drained(&mut self.draining) => return None,
+                    }
+                }
+            }
+            self.sequence.mark_unchanged();
+            let outcome = current(&self.gate, &self.front, &self.pass, self.attempt).await.ok()?;
+            self.phase = match outcome.is_final() {
+                true => Phase::Done,
+                false => Phase::Waiting { queued: outcome.outcome == "queued" },
+            };
+            let text = serde_json::to_string(&outcome).expect("answers have no map with odd keys");
+            if text != self.sent {
+                let event = format!("event: attempt\ndata: {text}\n\n");
+                self.sent = text;
+                return Some(event);
+            }
+        }
+    }
+}

@@ -1,0 +1,281 @@
+//! One master secret and everything derived from it: shopper keys, sealed names, attempt ids, round keys, MAC keys and the
+//! signing key. Nothing here knows a request or a clock, and nothing needs storing beside the 32 bytes.
+
+use contracts::{SHOPPER_ID_BYTES_MAX, SealedShopper};
+use data_encoding::BASE64URL_NOPAD;
+use ed25519_dalek::{Signer, SigningKey};
+use hmac::{Hmac, KeyInit};
+use sha2::Sha256;
+use std::{fmt, fs, io, path::Path};
+use subtle::ConstantTimeEq;
+use units::{AttemptId, ShopperKey};
+
+const MASTER_BYTES: usize = 32;
+
+/// The keys of one installation. They depend on the master secret alone, so they survive a restart, and deleting the
+/// secret erases every shopper's name from every log and backup.
+pub struct Keyring {
+    shopper: [u8; 32],
+    seal: [u8; 32],
+    attempt: [u8; 32],
+    round: [u8; 32],
+    page: [u8; 32],
+    pass: Hmac<Sha256>,
+    signing: SigningKey,
+    kid: String,
+}
+
+impl fmt::Debug for Keyring {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Keyring").field("kid", &self.kid).finish_non_exhaustive()
+    }
+}
+
+impl Keyring {
+    /// Reads `keys/master.key` under the data directory, or creates it at the first start. Refuses a file of another
+    /// length and one that others can read.
+    pub fn open(data: &Path) -> io::Result<Self> {
+        let path = data.join("keys/master.key");
+        let bytes = read_or_create_secret(&path, || random_bytes().map(|b: [u8; MASTER_BYTES]| b.to_vec()))?;
+        let master = <[u8; MASTER_BYTES]>::try_from(bytes.as_slice()).map_err(|_| {
+            invalid(&path, &format!("{} bytes, want {MASTER_BYTES}: restore it from a backup", bytes.len()))
+        })?;
+        Ok(Self::from_master(&master))
+    }
+
+    /// The keys that follow from a master secret. The context strings are a promise: changing one changes what every
+    /// stored shopper key means.
+    pub fn from_master(master: &[u8; 32]) -> Self {
+        let derive = |context: &str| blake3::derive_key(context, master);
+        let signing = SigningKey::from_bytes(&derive("floodgate gate ed25519 signing key v1"));
+        let public = signing.verifying_key();
+        let kid = BASE64URL_NOPAD.encode(&blake3::hash(public.as_bytes()).as_bytes()[..12]);
+        Self {
+            shopper: derive("floodgate gate shopper key v1"),
+            seal: derive("floodgate gate sealed shopper v1"),
+            attempt: derive("floodgate gate attempt id v1"),
+            round: derive("floodgate gate round key v1"),
+            page: derive("floodgate gate page tokens v1"),
+            pass: hmac_of(&derive("floodgate gate pass mac v1")),
+            signing,
+            kid,
+        }
+    }
+
+    /// The shopper as the log knows them.
+    pub fn shopper_key(&self, id: &str) -> ShopperKey {
+        ShopperKey(short_hash(blake3::keyed_hash(&self.shopper, id.as_bytes())))
+    }
+
+    /// Encrypts a shopper id of 1 to [`SHOPPER_ID_BYTES_MAX`] bytes; `None` for another length. The shopper key is the
+    /// synthetic IV (the construction of RFC 5297), so the same id seals to the same bytes and needs no nonce.
+    pub fn seal(&self, id: &str) -> Option<(ShopperKey, SealedShopper)> {
+        if id.is_empty() {
+            return None;
+        }
+        let key = self.shopper_key(id);
+        let mut bytes = [0; SHOPPER_ID_BYTES_MAX];
+        bytes.get_mut(..id.len())?.copy_from_slice(id.as_bytes());
+        self.xor_stream(key, &mut bytes[..id.len()]);
+        Some((key, SealedShopper::new(&bytes[..id.len()])?))
+    }
+
+    /// Decrypts, and accepts the result only if it hashes to the shopper key again.
+    pub fn unseal(&self, key: ShopperKey, sealed: &SealedShopper) -> Option<String> {
+        let mut bytes = sealed.to_vec();
+        self.xor_stream(key, &mut bytes);
+        let id = String::from_utf8(bytes).ok()?;
+        bool::from(self.shopper_key(&id).0.ct_eq(&key.0)).then_some(id)
+    }
+
+    fn xor_stream(&self, key: ShopperKey, bytes: &mut [u8]) {
+        let mut stream = [0; SHOPPER_ID_BYTES_MAX];
+        blake3::Hasher::new_keyed(&self.seal).update(&key.0).finalize_xof().fill(&mut stream);
+        for (byte, pad) in bytes.iter_mut().zip(stream) {
+            *byte ^= pad;
+        }
+    }
+
+    /// The attempt that a shopper makes in a sale under an Idempotency-Key. Fields are length-prefixed, so no two
+    /// different triples hash the same bytes.
+    pub fn attempt_id(&self, sale: &str, shopper: ShopperKey, idempotency_key: &str) -> AttemptId {
+        let mut hasher = blake3::Hasher::new_keyed(&self.attempt);
+        for field in [sale.as_bytes(), &shopper.0, idempotency_key.as_bytes()] {
+            hasher.update(&(field.len() as u64).to_le_bytes()).update(field);
+        }
+        AttemptId(short_hash(hasher.finalize()))
+    }
+
+    /// What the attempts' URL carries in a round, counted from 0: 22 URL-safe characters that nobody can guess before
+    /// the round opens.
+    pub fn round_key(&self, sale: &str, round: u16) -> String {
+        let mut hasher = blake3::Hasher::new_keyed(&self.round);
+        hasher
+            .update(&(sale.len() as u64).to_le_bytes())
+            .update(sale.as_bytes())
+            .update(&round.to_le_bytes());
+        BASE64URL_NOPAD.encode(&short_hash(hasher.finalize()))
+    }
+
+    /// An HMAC-SHA256 state that is keyed for passes already.
+    pub(crate) fn pass_mac(&self) -> Hmac<Sha256> {
+        self.pass.clone()
+    }
+
+    /// 22 URL-safe characters that bind a page's fields (CSRF token, demo cookie, refusal shown after a redirect) to
+    /// their purpose.
+    pub(crate) fn page_token(&self, purpose: &str, fields: &[&str]) -> String {
+        let mut hasher = blake3::Hasher::new_keyed(&self.page);
+        for field in std::iter::once(&purpose).chain(fields) {
+            hasher.update(&(field.len() as u64).to_le_bytes()).update(field.as_bytes());
+        }
+        BASE64URL_NOPAD.encode(&short_hash(hasher.finalize()))
+    }
+
+    /// Whether `token` is the page token of these fields, in constant time.
+    pub(crate) fn is_page_token(&self, token: &str, purpose: &str, fields: &[&str]) -> bool {
+        token.as_bytes().ct_eq(self.page_token(purpose, fields).as_bytes()).into()
+    }
+
+    /// Signs with Ed25519 (RFC 8032).
+    pub(crate) fn sign(&self, message: &[u8]) -> [u8; 64] {
+        self.signing.sign(message).to_bytes()
+    }
+
+    /// The public half, with which anybody checks tickets and winners.
+    pub fn public_key(&self) -> [u8; 32] {
+        self.signing.verifying_key().to_bytes()
+    }
+
+    /// The public key's id in tickets and at `/api/v1/keys`.
+    pub fn kid(&self) -> &str {
+        &self.kid
+    }
+
+    /// The public key as a JWK Set (RFC 7517, RFC 8037).
+    pub fn jwks(&self) -> String {
+        let x = BASE64URL_NOPAD.encode(&self.public_key());
+        let kid = &self.kid;
+        format!(
+            r#"{{"keys":[{{"kty":"OKP","crv":"Ed25519","use":"sig","alg":"EdDSA","kid":"{kid}","x":"{x}"}}]}}"#
+        )
+    }
+}
+
+/// The secret for shopper tokens (HS256) in `keys/jwt.key`, created at the first start: 43 characters of base64url, used
+/// as they stand, so that what is in the file is what goes into the shop's token library.
+pub fn open_jwt_secret(data: &Path) -> io::Result<Vec<u8>> {
+    let path = data.join("keys/jwt.key");
+    read_or_create_secret(&path, || {
+        random_bytes().map(|b: [u8; 32]| (BASE64URL_NOPAD.encode(&b) + "\n").into_bytes())
+    })
+    .map(|text| text.trim_ascii().to_vec())
+}
+
+/// Bytes from the operating system.
+pub(crate) fn random_bytes<const N: usize>() -> io::Result<[u8; N]> {
+    let mut bytes = [0; N];
+    getrandom::fill(&mut bytes).map_err(|e| io::Error::other(format!("random bytes: {e}")))?;
+    Ok(bytes)
+}
+
+/// Writes a file that only its owner can read, whole or not at all.
+pub(crate) fn write_secret(path: &Path, bytes: &[u8]) -> io::Result<()> {
+    use std::{io::Write, os::unix::fs::OpenOptionsExt};
+    let dir = path.parent().unwrap_or(Path::new("."));
+    fs::create_dir_all(dir)?;
+    let suffix = BASE64URL_NOPAD.encode(&random_bytes::<6>()?);
+    let temporary = path.with_extension(format!("new-{suffix}"));
+    let mut file = fs::OpenOptions::new().write(true).create_new(true).mode(0o600).open(&temporary)?;
+    let written =
+        file.write_all(bytes).and_then(|()| file.sync_all()).and_then(|()| fs::rename(&temporary, path));
+    if written.is_err() {
+        let _ = fs::remove_file(&temporary);
+    }
+    written.and_then(|()| fs::File::open(dir)?.sync_all())
+}
+
+/// Reads a secret file; refuses one that others can read.
+pub(crate) fn read_secret(path: &Path) -> io::Result<Vec<u8>> {
+    use std::os::unix::fs::PermissionsExt;
+    let named = |e: io::Error| io::Error::new(e.kind(), format!("{}: {e}", path.display()));
+    let mode = fs::metadata(path).map_err(named)?.permissions().mode();
+    if mode & 0o077 != 0 {
+        return Err(invalid(path, &format!("mode {:o} lets others in: chmod 600 it", mode & 0o777)));
+    }
+    fs::read(path).map_err(named)
+}
+
+fn read_or_create_secret(path: &Path, make: impl Fn() -> io::Result<Vec<u8>>) -> io::Result<Vec<u8>> {
+    match read_secret(path) {
+        Err(e) if e.kind() == io::ErrorKind::NotFound => {
+            write_secret(path, &make()?)?;
+            read_secret(path)
+        }
+        read => read,
+    }
+}
+
+fn invalid(path: &Path, why: &str) -> io::Error {
+    io::Error::new(io::ErrorKind::InvalidData, format!("{}: {why}", path.display()))
+}
+
+fn hmac_of(key: &[u8; 32]) -> Hmac<Sha256> {
+    Hmac::new_from_slice(key).expect("HMAC takes a key of any length")
+}
+
+fn short_hash(hash: blake3::Hash) -> [u8; 16] {
+    let mut short = [0; 16];
+    short.copy_from_slice(&hash.as_bytes()[..16]);
+    short
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::os::unix::fs::PermissionsExt;
+
+    #[test]
+    fn a_sealed_name_opens_only_with_its_own_key() {
+        let keys = Keyring::from_master(&[7; 32]);
+        for id in ["a", "小明", &"x".repeat(64)] {
+            let (key, sealed) = keys.seal(id).unwrap();
+            assert_ne!(&*sealed, id.as_bytes());
+            assert_eq!(keys.unseal(key, &sealed).as_deref(), Some(id));
+            assert_eq!(keys.unseal(keys.shopper_key("other"), &sealed), None);
+            assert_eq!(Keyring::from_master(&[8; 32]).unseal(key, &sealed), None);
+        }
+        assert!(keys.seal("").is_none());
+        assert!(keys.seal(&"x".repeat(65)).is_none());
+    }
+
+    #[test]
+    fn derived_values_never_change() {
+        let keys = Keyring::from_master(&[7; 32]);
+        let shopper = keys.shopper_key("alice");
+        let all = format!(
+            "{shopper} {} {} {}",
+            keys.attempt_id("demo", shopper, "k1"),
+            keys.round_key("demo", 0),
+            keys.kid()
+        );
+        assert_eq!(all, GOLDEN);
+        assert_ne!(keys.attempt_id("demo", shopper, "k1"), keys.attempt_id("demok", shopper, "1"));
+    }
+
+    const GOLDEN: &str = "768939556959d31cea9056b18611c847 acc05919dfe4088e2a36e41d5ea80577 9ORLtJDupBIipTZnA-zFHg LSbaZBcVDQrge4Af";
+
+    #[test]
+    fn the_master_secret_is_created_once_and_guarded() {
+        let dir = tempfile::tempdir().unwrap();
+        let kid = Keyring::open(dir.path()).unwrap().kid().to_owned();
+        assert_eq!(Keyring::open(dir.path()).unwrap().kid(), kid);
+        let path = dir.path().join("keys/master.key");
+        assert_eq!(fs::metadata(&path).unwrap().permissions().mode() & 0o777, 0o600);
+
+        fs::set_permissions(&path, fs::Permissions::from_mode(0o640)).unwrap();
+        assert!(Keyring::open(dir.path()).unwrap_err().to_string().contains("mode 640 lets others in"));
+        write_secret(&path, &[0; 31]).unwrap();
+        assert!(Keyring::open(dir.path()).unwrap_err().to_string().contains("31 bytes, want 32"));
+    }
+}

@@ -1,0 +1,117 @@
+//! Token buckets in a table of fixed size: how often an address or a shopper may ask. Knows neither; it sees hashes and times.
+
+use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
+
+/// A slot holds 20 bits that tell its owner and 44 bits of time in units of 10 µs (5 years since the start).
+const TIME_BITS: u32 = 44;
+const TIME_MASK: u64 = (1 << TIME_BITS) - 1;
+const UNITS_PER_SECOND: u64 = 100_000;
+/// Slots in which a key may live. When all are taken, the one whose debt ends first is given up: an attacker with many
+/// keys gains tokens for keys that are nearly free of debt anyway, and nobody else is refused in another's place.
+const WAYS: usize = 4;
+
+/// Buckets for up to `slots` busy keys, by the generic cell rate algorithm (ITU-T I.371): one number a bucket.
+#[derive(Debug)]
+pub(crate) struct Buckets {
+    slots: Vec<AtomicU64>,
+    interval: u64,
+    tolerance: u64,
+}
+
+impl Buckets {
+    /// `per_second` tokens come back a second, `burst` fit. `per_second` 0 is no limit.
+    pub(crate) fn new(per_second: u32, burst: u32, slots: usize) -> Self {
+        let interval = if per_second == 0 { 0 } else { (UNITS_PER_SECOND / u64::from(per_second)).max(1) };
+        let slots = if per_second == 0 { WAYS } else { slots.next_power_of_two().max(WAYS) };
+        Self {
+            slots: std::iter::repeat_with(|| AtomicU64::new(0)).take(slots).collect(),
+            interval,
+            tolerance: interval * u64::from(burst.max(1) - 1),
+        }
+    }
+
+    /// Takes a token, or says how many whole seconds to wait for one. Two racing callers may share a token; the limit is a
+    /// defence, not an account.
+    pub(crate) fn take(&self, key: u64, now_ms: u64) -> Result<(), u32> {
+        if self.interval == 0 {
+            return Ok(());
+        }
+        let now = (now_ms * (UNITS_PER_SECOND / 1000)) & TIME_MASK;
+        let owner = (key >> TIME_BITS) << TIME_BITS;
+        let first = (key as usize).wrapping_mul(WAYS) & (self.slots.len() - 1);
+        let ways = &self.slots[first..first + WAYS];
+        let mine = ways.iter().find(|s| s.load(Relaxed) & !TIME_MASK == owner);
+        let free = || ways.iter().min_by_key(|s| s.load(Relaxed) & TIME_MASK);
+        let Some((slot, known)) = mine.map(|s| (s, true)).or_else(|| free().map(|s| (s, false))) else {
+            return Ok(());
+        };
+        let paid_until = if known { (slot.load(Relaxed) & TIME_MASK).max(now) } else { now };
+        if paid_until - now > self.tolerance {
+            let wait = paid_until - now - self.tolerance;
+            return Err(wait.div_ceil(UNITS_PER_SECOND).max(1) as u32);
+        }
+        slot.store(owner | (paid_until + self.interval) & TIME_MASK, Relaxed);
+        Ok(())
+    }
+}
+
+/// Admissions of a sale at a rate that may change: hands out the moments at which attempts may go on.
+#[derive(Debug, Default)]
+pub(crate) struct Admission {
+    next_us: AtomicU64,
+}
+
+impl Admission {
+    /// Milliseconds to wait until this attempt's turn; `Err` with whole seconds if that is more than `wait_ms_max`, and
+    /// then no turn is taken.
+    pub(crate) fn turn(&self, per_second: u32, now_ms: u64, wait_ms_max: u64) -> Result<u64, u32> {
+        if per_second == 0 {
+            return Ok(0);
+        }
+        let (interval, now) = (1_000_000 / u64::from(per_second), now_ms * 1000);
+        let mut turn = 0;
+        let taken = self.next_us.fetch_update(Relaxed, Relaxed, |next| {
+            turn = next.max(now);
+            (turn - now <= wait_ms_max * 1000).then_some(turn + interval.max(1))
+        });
+        let wait_us = turn - now;
+        taken.map(|_| wait_us / 1000).map_err(|_| wait_us.div_ceil(1_000_000) as u32)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_bucket_gives_its_burst_and_then_its_rate() {
+        let buckets = Buckets::new(2, 3, 64);
+        let key = 0xdead_beef_0000_0001;
+        for _ in 0..3 {
+            assert_eq!(buckets.take(key, 1000), Ok(()));
+        }
+        assert_eq!(buckets.take(key, 1000), Err(1));
+        assert_eq!(buckets.take(0xbeef_dead_0000_0001, 1000), Ok(()), "a neighbour in the table");
+        assert_eq!(buckets.take(key, 1500), Ok(()));
+        assert_eq!(buckets.take(key, 1501), Err(1));
+        assert!((0..1000).all(|_| Buckets::new(0, 0, 64).take(key, 0).is_ok()));
+    }
+
+    #[test]
+    fn a_flood_of_keys_needs_no_more_memory_and_refuses_nobody_else() {
+        let buckets = Buckets::new(1, 1, 64);
+        let refused =
+            (0..100_000u64).filter(|k| buckets.take(k.wrapping_mul(0x9e37_79b9_7f4a_7c15), 5000).is_err());
+        assert!(refused.count() < 50, "only keys that share 20 bits");
+        assert_eq!(buckets.slots.len(), 64);
+    }
+
+    #[test]
+    fn admission_spreads_a_burst_over_time() {
+        let admission = Admission::default();
+        let waits: Vec<_> = (0..4).map(|_| admission.turn(10, 5000, 250)).collect();
+        assert_eq!(waits, [Ok(0), Ok(100), Ok(200), Err(1)]);
+        assert_eq!(admission.turn(10, 5300, 250), Ok(0));
+        assert_eq!(admission.turn(0, 5300, 0), Ok(0));
+    }
+}

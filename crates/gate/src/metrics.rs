@@ -1,0 +1,166 @@
+//! Figures about the gate in Prometheus's text form. Every name stands in one enum; nothing here decides anything.
+
+use crate::problem::Kind;
+use std::{
+    fmt::Write,
+    sync::atomic::{AtomicU64, Ordering::Relaxed},
+    time::Duration,
+};
+
+/// Every metric of the gate.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum MetricName {
+    Answers,
+    Refusals,
+    RequestSeconds,
+    Connections,
+    ConnectionsRefused,
+    EventStreams,
+    QueueLength,
+    LogSequence,
+    SaleState,
+    DiskFull,
+}
+
+impl MetricName {
+    fn describe(self) -> (&'static str, &'static str, &'static str) {
+        match self {
+            Self::Answers => ("floodgate_gate_answers_total", "counter", "Attempts answered, by outcome"),
+            Self::Refusals => ("floodgate_gate_refusals_total", "counter", "Problem documents sent, by kind"),
+            Self::RequestSeconds => {
+                ("floodgate_gate_request_seconds", "histogram", "Time from request to answer")
+            }
+            Self::Connections => {
+                ("floodgate_gate_connections", "gauge", "Connections open on the shop's listener")
+            }
+            Self::ConnectionsRefused => (
+                "floodgate_gate_connections_refused_total",
+                "counter",
+                "Connections over gate.connections.open_max",
+            ),
+            Self::EventStreams => ("floodgate_gate_event_streams", "gauge", "Event streams open"),
+            Self::QueueLength => {
+                ("floodgate_sale_queue_length", "gauge", "Attempts that wait for a decision")
+            }
+            Self::LogSequence => ("floodgate_sale_log_sequence", "gauge", "The log's last durable entry"),
+            Self::SaleState => ("floodgate_sale_state", "gauge", "1 for the state that the sale is in"),
+            Self::DiskFull => {
+                ("floodgate_sale_disk_full", "gauge", "1 while the sale is paused because the disk is full")
+            }
+        }
+    }
+
+    pub(crate) fn head(self, out: &mut String) -> &'static str {
+        let (name, kind, help) = self.describe();
+        let _ = writeln!(out, "# HELP {name} {help}.\n# TYPE {name} {kind}");
+        name
+    }
+}
+
+/// The outcomes of an attempt, as in the API.
+pub(crate) const OUTCOMES: [&str; 10] = [
+    "granted",
+    "waitlisted",
+    "sold_out",
+    "limit_reached",
+    "not_eligible",
+    "not_open",
+    "closed",
+    "paused",
+    "none",
+    "queued",
+];
+
+/// Which latency a request counts towards.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum RouteClass {
+    Attempt,
+    Other,
+}
+
+const BOUNDS_SECONDS: [f64; 12] = [0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5];
+
+#[derive(Debug, Default)]
+struct Histogram {
+    buckets: [AtomicU64; BOUNDS_SECONDS.len() + 1],
+    sum_us: AtomicU64,
+}
+
+/// The gate's counters.
+#[derive(Debug)]
+pub(crate) struct Metrics {
+    answers: [AtomicU64; OUTCOMES.len()],
+    refusals: Vec<AtomicU64>,
+    attempt: Histogram,
+    other: Histogram,
+    pub(crate) connections: AtomicU64,
+    pub(crate) connections_refused: AtomicU64,
+}
+
+impl Metrics {
+    pub(crate) fn new() -> Self {
+        Self {
+            answers: Default::default(),
+            refusals: Kind::ALL.iter().map(|_| AtomicU64::new(0)).collect(),
+            attempt: Histogram::default(),
+            other: Histogram::default(),
+            connections: AtomicU64::new(0),
+            connections_refused: AtomicU64::new(0),
+        }
+    }
+
+    pub(crate) fn answered(&self, outcome: &str) {
+        if let Some(at) = OUTCOMES.iter().position(|o| *o == outcome) {
+            self.answers[at].fetch_add(1, Relaxed);
+        }
+    }
+
+    pub(crate) fn refused(&self, kind: Kind) {
+        self.refusals[kind as usize].fetch_add(1, Relaxed);
+    }
+
+    pub(crate) fn took(&self, class: RouteClass, time: Duration) {
+        let histogram = match class {
+            RouteClass::Attempt => &self.attempt,
+            RouteClass::Other => &self.other,
+        };
+        let seconds = time.as_secs_f64();
+        let at = BOUNDS_SECONDS.iter().position(|&b| seconds <= b).unwrap_or(BOUNDS_SECONDS.len());
+        histogram.buckets[at].fetch_add(1, Relaxed);
+        histogram.sum_us.fetch_add(time.as_micros() as u64, Relaxed);
+    }
+
+    /// Appends all that the gate itself counts.
+    pub(crate) fn render(&self, event_streams: usize, out: &mut String) {
+        let name = MetricName::Answers.head(out);
+        for (outcome, count) in OUTCOMES.iter().zip(&self.answers) {
+            let _ = writeln!(out, "{name}{{outcome=\"{outcome}\"}} {}", count.load(Relaxed));
+        }
+        let name = MetricName::Refusals.head(out);
+        for (kind, count) in Kind::ALL.iter().zip(&self.refusals) {
+            let _ = writeln!(out, "{name}{{problem=\"{}\"}} {}", kind.slug(), count.load(Relaxed));
+        }
+        let name = MetricName::RequestSeconds.head(out);
+        for (route, histogram) in [("attempt", &self.attempt), ("other", &self.other)] {
+            let mut below = 0;
+            for (at, bucket) in histogram.buckets.iter().enumerate() {
+                below += bucket.load(Relaxed);
+                let bound = BOUNDS_SECONDS.get(at).map_or_else(|| "+Inf".to_owned(), f64::to_string);
+                let _ = writeln!(out, "{name}_bucket{{route=\"{route}\",le=\"{bound}\"}} {below}");
+            }
+            let sum = histogram.sum_us.load(Relaxed) as f64 / 1e6;
+            let _ = writeln!(
+                out,
+                "{name}_sum{{route=\"{route}\"}} {sum}\n{name}_count{{route=\"{route}\"}} {below}"
+            );
+        }
+        for (metric, value) in [
+            (MetricName::Connections, self.connections.load(Relaxed)),
+            (MetricName::ConnectionsRefused, self.connections_refused.load(Relaxed)),
+            (MetricName::EventStreams, event_streams as u64),
+        ] {
+            let name = metric.head(out);
+            let _ = writeln!(out, "{name} {value}");
+        }
+    }
+}

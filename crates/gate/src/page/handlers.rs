@@ -1,0 +1,350 @@
+//! The page's requests: a visitor looks, buys, pays. Each POST is checked against the visitor's cookie before anything else,
+//! and answered with a redirect, so that reloading buys nothing twice.
+
+use super::{
+    view::{Form, SalePage, index as index_page},
+    visitor::{Lang, Visitor},
+};
+use crate::{
+    api::{Asked, Outcome, ShopperLines, ask, attempts, item_index, outcome_of, passes},
+    front::Front,
+    keys::random_bytes,
+    pass::Pass,
+    problem::{Kind, Problem},
+    state::{Gate, Peer, reply, want_media_type},
+};
+use axum::{
+    Extension,
+    body::Body,
+    extract::{Path, Query, State},
+    response::{Html, IntoResponse, Redirect, Response},
+};
+use contracts::{Actor, Answer, Basket, Operation, QUANTITY_MAX};
+use data_encoding::BASE64URL_NOPAD;
+use http::{HeaderMap, StatusCode, header};
+use maud::Markup;
+use serde::Deserialize;
+use std::sync::Arc;
+use units::{AttemptId, Sequence};
+
+const FORM_BYTES_MAX: usize = 4096;
+
+#[derive(Debug, Deserialize, Default)]
+#[serde(default)]
+pub(super) struct PageQuery {
+    lang: Option<String>,
+    /// A refusal that was said just now: it is not stored, so the redirect carries it, signed.
+    said: Option<String>,
+    /// The outcome alone.
+    fragment: Option<String>,
+}
+
+type Shown = Result<Response, Problem>;
+
+fn page(status: StatusCode, markup: Markup, visitor: Option<(&Gate, &Visitor)>) -> Response {
+    let mut response = (status, Html(markup.into_string())).into_response();
+    let headers = response.headers_mut();
+    headers.insert(header::CACHE_CONTROL, http::HeaderValue::from_static("no-store"));
+    headers.insert(header::VARY, http::HeaderValue::from_static("accept-language, cookie"));
+    if let Some(Ok(cookie)) = visitor.map(|(gate, visitor)| visitor.set_cookie(gate).parse()) {
+        headers.insert(header::SET_COOKIE, cookie);
+    }
+    response
+}
+
+/// `GET /`.
+pub(super) async fn index(
+    State(gate): State<Arc<Gate>>,
+    Query(query): Query<PageQuery>,
+    headers: HeaderMap,
+) -> Shown {
+    let lang = Lang::of(query.lang.as_deref(), &headers);
+    let sales = gate.sales.list();
+    if let [only] = &*sales {
+        let lang = query.lang.map(|_| format!("?lang={}", lang.code())).unwrap_or_default();
+        return Ok(Redirect::to(&format!("/sales/{only}{lang}")).into_response());
+    }
+    let views: Vec<_> = sales.iter().filter_map(|s| gate.sales.get(s.as_str())).map(|s| s.view()).collect();
+    Ok(page(StatusCode::OK, index_page(lang, &views), None))
+}
+
+/// `GET /time`: milliseconds, for the countdown.
+pub(super) async fn time(State(gate): State<Arc<Gate>>) -> Response {
+    let headers = [(header::CONTENT_TYPE, "text/plain; charset=utf-8"), (header::CACHE_CONTROL, "no-store")];
+    (headers, gate.now().0.to_string()).into_response()
+}
+
+/// A demo visitor at a sale.
+struct Visit {
+    gate: Arc<Gate>,
+    front: Arc<Front>,
+    sale: String,
+    lang: Lang,
+    visitor: Option<Visitor>,
+    pass: Option<Pass>,
+}
+
+impl Visit {
+    fn new(gate: Arc<Gate>, sale: String, lang: Lang, visitor: Option<Visitor>) -> Result<Self, Problem> {
+        let front = gate.front(&sale)?;
+        let pass = visitor.as_ref().and_then(|v| v.pass(&gate.keys, gate.now()));
+        Ok(Self { gate, front, sale, lang, visitor, pass })
+    }
+
+    fn form(&self) -> Option<Form> {
+        let visitor = self.visitor.as_ref()?;
+        let (pass, _) = passes::issue(&self.gate, &self.front.sale.view().sale, &visitor.shopper())?;
+        let idempotency_key = BASE64URL_NOPAD.encode(&random_bytes::<16>().ok()?);
+        Some(Form { csrf: visitor.csrf(&self.gate.keys, &self.sale), idempotency_key, pass })
+    }
+
+    fn show(
+        &self,
+        path: String,
+        outcome: Option<Outcome>,
+        notice: Option<String>,
+        answered: bool,
+        fragment: bool,
+    ) -> Markup {
+        let view = self.front.sale.view();
+        let page = SalePage {
+            lang: self.lang,
+            now: self.gate.now(),
+            view: &view,
+            demo: self.gate.demo,
+            form: self.form(),
+            outcome,
+            notice,
+            path,
+            answered,
+        };
+        if fragment { page.outcome_fragment() } else { page.render() }
+    }
+
+    /// The newest attempt that the sale keeps of this visitor: a closed tab loses nothing.
+    async fn newest(&self) -> Option<Outcome> {
+        let pass = self.pass.as_ref()?;
+        let record = reply(self.front.sale.shopper(pass.shopper)).await.ok()?;
+        let stored = record.attempts.first()?;
+        let view = self.front.sale.view();
+        let with = ShopperLines { keys: &self.gate.keys, view: &view, pass, basket: Some(stored.basket) };
+        outcome_of(stored.id, &stored.answer, &with)
+    }
+}
+
+/// `GET /sales/{sale}`.
+pub(super) async fn sale(
+    State(gate): State<Arc<Gate>>,
+    Path(sale): Path<String>,
+    Query(query): Query<PageQuery>,
+    headers: HeaderMap,
+) -> Shown {
+    gate.front(&sale)?;
+    let lang = Lang::of(query.lang.as_deref(), &headers);
+    let known = Visitor::known(&gate.keys, &headers).filter(|_| gate.demo);
+    let new = match (&known, gate.demo) {
+        (None, true) => Some(Visitor::new().map_err(|e| Problem::unavailable(&e.to_string()))?),
+        _ => None,
+    };
+    let visit = Visit::new(Arc::clone(&gate), sale, lang, known.or_else(|| new.clone()))?;
+    let outcome = if new.is_none() { visit.newest().await } else { None };
+    let markup = visit.show(format!("/sales/{}", visit.sale), outcome, None, false, false);
+    Ok(page(StatusCode::OK, markup, new.as_ref().map(|v| (&*gate, v))))
+}
+
+/// `GET /sales/{sale}/attempts/{attempt}`: what came of it.
+pub(super) async fn attempt(
+    State(gate): State<Arc<Gate>>,
+    Path((sale, attempt)): Path<(String, String)>,
+    Query(query): Query<PageQuery>,
+    headers: HeaderMap,
+) -> Shown {
+    let lang = Lang::of(query.lang.as_deref(), &headers);
+    let Some(visitor) = Visitor::known(&gate.keys, &headers).filter(|_| gate.demo) else {
+        gate.front(&sale)?;
+        return Ok(Redirect::to(&format!("/sales/{sale}?lang={}", lang.code())).into_response());
+    };
+    let id = attempts::parse_attempt(&attempt)?;
+    let visit = Visit::new(Arc::clone(&gate), sale, lang, Some(visitor))?;
+    let said = query.said.as_deref().and_then(|said| Said::parse(&gate, &visit.sale, id, said));
+    let outcome = match (said, &visit.pass) {
+        (Some(said), _) => said,
+        (None, Some(pass)) => attempts::current(&gate, &visit.front, pass, id).await?,
+        (None, None) => return Err(no_visitor()),
+    };
+    let path = format!("/sales/{}/attempts/{id}", visit.sale);
+    Ok(page(StatusCode::OK, visit.show(path, Some(outcome), None, true, query.fragment.is_some()), None))
+}
+
+/// A refusal on its way through a redirect.
+struct Said;
+
+impl Said {
+    fn write(gate: &Gate, sale: &str, outcome: &Outcome) -> String {
+        let as_of = outcome.as_of.unwrap_or_default().to_string();
+        let held_by = outcome.held_by.map(|id| id.to_string()).unwrap_or_default();
+        let proof = gate
+            .keys
+            .page_token("said", &[sale, &outcome.attempt.to_string(), outcome.outcome, &as_of, &held_by]);
+        format!("{}.{as_of}.{held_by}.{proof}", outcome.outcome)
+    }
+
+    fn parse(gate: &Gate, sale: &str, attempt: AttemptId, said: &str) -> Option<Outcome> {
+        let mut parts = said.split('.');
+        let (name, as_of, held_by, proof) = (parts.next()?, parts.next()?, parts.next()?, parts.next()?);
+        let outcome = crate::metrics::OUTCOMES.into_iter().find(|o| *o == name)?;
+        if !gate.keys.is_page_token(proof, "said", &[sale, &attempt.to_string(), outcome, as_of, held_by]) {
+            return None;
+        }
+        let refusal = Outcome::queued(attempt, 0);
+        let as_of = Some(Sequence(as_of.parse().ok()?));
+        Some(Outcome {
+            outcome,
+            as_of,
+            held_by: held_by.parse().ok(),
+            position: None,
+            retry_after_ms: None,
+            ..refusal
+        })
+    }
+}
+
+fn no_visitor() -> Problem {
+    Problem::new(
+        Kind::FormRefused,
+        "the form does not fit the visitor's cookie: load the page again, with cookies allowed",
+    )
+}
+
+#[derive(Debug, Deserialize)]
+struct BuyForm {
+    csrf: String,
+    key: String,
+    item: String,
+    quantity: u16,
+    #[serde(default)]
+    lang: Option<String>,
+}
+
+#[derive(Debug, Deserialize)]
+struct PayForm {
+    csrf: String,
+    hold: AttemptId,
+    #[serde(default)]
+    lang: Option<String>,
+}
+
+/// The form, read only if it comes from a visitor of a demo.
+async fn read_form<T: serde::de::DeserializeOwned>(
+    gate: &Gate,
+    headers: &HeaderMap,
+    body: Body,
+) -> Result<(Visitor, T), Problem> {
+    let visitor = Visitor::known(&gate.keys, headers).filter(|_| gate.demo).ok_or_else(no_visitor)?;
+    want_media_type(headers, "application/x-www-form-urlencoded")?;
+    let bytes = gate.body(body, FORM_BYTES_MAX).await?;
+    // The query syntax of a URI is that of a form, and the framework reads it.
+    let text = std::str::from_utf8(&bytes).unwrap_or_default();
+    let uri = format!("/?{text}")
+        .parse::<http::Uri>()
+        .map_err(|_| Problem::new(Kind::Invalid, "form: not url-encoded"))?;
+    let form = Query::<T>::try_from_uri(&uri)
+        .map_err(|e| Problem::new(Kind::Invalid, format!("form: {}", e.body_text())))?;
+    Ok((visitor, form.0))
+}
+
+fn wants_fragment(headers: &HeaderMap) -> bool {
+    headers.contains_key("x-fragment")
+}
+
+/// `POST /sales/{sale}/buy`.
+pub(super) async fn buy(
+    State(gate): State<Arc<Gate>>,
+    Extension(peer): Extension<Peer>,
+    Path(sale): Path<String>,
+    headers: HeaderMap,
+    body: Body,
+) -> Shown {
+    gate.front(&sale)?;
+    gate.admit_address(peer)?;
+    let (visitor, form) = read_form::<BuyForm>(&gate, &headers, body).await?;
+    if !visitor.is_csrf(&gate.keys, &sale, &form.csrf) {
+        return Err(no_visitor());
+    }
+    let lang = Lang::of(form.lang.as_deref(), &headers);
+    let visit = Visit::new(Arc::clone(&gate), sale, lang, Some(visitor))?;
+    let fragment = wants_fragment(&headers);
+    let outcome = match buy_one(&visit, &form).await {
+        Ok(outcome) => outcome,
+        Err(problem) => {
+            let (status, notice) = (problem.kind.status(), problem.detail().to_owned());
+            let markup = visit.show(format!("/sales/{}", visit.sale), None, Some(notice), true, fragment);
+            let retry_after = problem.into_response().headers().get(header::RETRY_AFTER).cloned();
+            let mut response = page(status, markup, None);
+            if let Some(seconds) = retry_after {
+                response.headers_mut().insert(header::RETRY_AFTER, seconds);
+            }
+            return Ok(response);
+        }
+    };
+    if fragment {
+        return Ok(page(StatusCode::OK, visit.show(String::new(), Some(outcome), None, true, true), None));
+    }
+    let stored = outcome.as_of.is_none();
+    let said =
+        if stored { String::new() } else { format!("&said={}", Said::write(&gate, &visit.sale, &outcome)) };
+    let to = format!("/sales/{}/attempts/{}?lang={}{said}", visit.sale, outcome.attempt, lang.code());
+    Ok(Redirect::to(&to).into_response())
+}
+
+async fn buy_one(visit: &Visit, form: &BuyForm) -> Result<Outcome, Problem> {
+    let gate = &visit.gate;
+    let pass = visit.pass.as_ref().ok_or_else(no_visitor)?;
+    gate.admit_shopper(pass)?;
+    if form.key.is_empty() || form.key.len() > 64 || !form.key.bytes().all(|b| b.is_ascii_graphic()) {
+        return Err(Problem::new(Kind::IdempotencyKey, "key: want 1 to 64 visible ASCII characters"));
+    }
+    if form.quantity == 0 || form.quantity > QUANTITY_MAX {
+        return Err(Problem::new(Kind::Invalid, format!("quantity: want 1 to {QUANTITY_MAX}")));
+    }
+    let view = visit.front.sale.view();
+    let basket = Basket::single(item_index(&view.spec, &form.item)?, form.quantity);
+    let with = ShopperLines { keys: &gate.keys, view: &view, pass, basket: Some(basket) };
+    match ask(gate, &visit.front, pass, &form.key, basket).await? {
+        Asked::Queued(id, position) => Ok(Outcome::queued(id, position)),
+        Asked::Answered(id, answer) => outcome_of(id, &answer, &with)
+            .ok_or_else(|| Problem::new(Kind::KeyReused, "this form was used already: load the page again")),
+    }
+}
+
+/// `POST /sales/{sale}/pay`: the sandbox's payment, in a demo only.
+pub(super) async fn pay(
+    State(gate): State<Arc<Gate>>,
+    Extension(peer): Extension<Peer>,
+    Path(sale): Path<String>,
+    headers: HeaderMap,
+    body: Body,
+) -> Shown {
+    gate.front(&sale)?;
+    gate.admit_address(peer)?;
+    let (visitor, form) = read_form::<PayForm>(&gate, &headers, body).await?;
+    if !visitor.is_csrf(&gate.keys, &sale, &form.csrf) {
+        return Err(no_visitor());
+    }
+    let lang = Lang::of(form.lang.as_deref(), &headers);
+    let visit = Visit::new(Arc::clone(&gate), sale, lang, Some(visitor))?;
+    let pass = visit.pass.as_ref().ok_or_else(no_visitor)?;
+    let hold = form.hold;
+    let answer = reply(visit.front.sale.lookup(hold, pass.shopper)).await?;
+    if !matches!(answer, Answer::Granted(_) | Answer::Waitlisted { .. }) {
+        return Err(Problem::new(Kind::NotFound, format!("no hold {hold} of this visitor")));
+    }
+    let confirm = Operation::Confirm { hold, payment: format!("sandbox-{hold}") };
+    let paid = reply(visit.front.sale.operate(Actor::new("demo", "sandbox payment"), confirm)).await?;
+    paid.map_err(crate::api::reservation::operate_problem)?;
+    if wants_fragment(&headers) {
+        let outcome = attempts::current(&gate, &visit.front, pass, hold).await?;
+        return Ok(page(StatusCode::OK, visit.show(String::new(), Some(outcome), None, true, true), None));
+    }
+    Ok(Redirect::to(&format!("/sales/{}/attempts/{hold}?lang={}", visit.sale, lang.code())).into_response())
+}

@@ -1,0 +1,81 @@
+//! The shop's own page, rendered on the server: works without JavaScript, is live with it. It sells in a demo only; a real
+//! shop's shoppers come with a pass from the shop.
+
+mod handlers;
+mod text;
+mod view;
+mod visitor;
+
+pub(crate) use visitor::cookie;
+
+use crate::{
+    api::{Route, route},
+    problem::{Kind, Problem},
+};
+use axum::{
+    extract::Path,
+    response::{IntoResponse, Response},
+    routing::{get, post},
+};
+use http::header;
+use std::sync::OnceLock;
+
+const STYLE: &str = include_str!("style.css");
+const SCRIPT: &str = include_str!("app.js");
+
+/// Pages load nothing from elsewhere and run nothing that stands in them.
+pub(crate) const CONTENT_SECURITY_POLICY: &str = "default-src 'none'; script-src 'self'; style-src 'self'; connect-src 'self'; \
+     img-src 'self'; form-action 'self'; base-uri 'none'; frame-ancestors 'none'";
+
+/// The pages of the shop's listener.
+pub(crate) fn routes() -> Vec<Route> {
+    let mut routes = vec![
+        route("get", "/", get(handlers::index)),
+        route("get", "/sales/{sale}", get(handlers::sale)),
+        route("get", "/sales/{sale}/attempts/{attempt}", get(handlers::attempt)),
+        route("post", "/sales/{sale}/buy", post(handlers::buy)),
+        route("post", "/sales/{sale}/pay", post(handlers::pay)),
+        route("get", "/time", get(handlers::time)),
+    ];
+    routes.extend(statics());
+    routes
+}
+
+/// The files that pages load.
+pub(crate) fn statics() -> Vec<Route> {
+    vec![route("get", "/static/{file}", get(file)), route("get", "/favicon.ico", get(icon))]
+}
+
+async fn icon() -> Response {
+    let svg = "<svg xmlns='http://www.w3.org/2000/svg' viewBox='0 0 16 16'><rect width='16' height='16' rx='4' fill='#0b5d5e'/>\
+               <path d='M4 5h8M4 8h8M4 11h5' stroke='#fff' stroke-width='1.6'/></svg>";
+    ([(header::CONTENT_TYPE, "image/svg+xml"), (header::CACHE_CONTROL, "public, max-age=86400")], svg)
+        .into_response()
+}
+
+/// A file's name carries its content's hash, so it may be kept for ever.
+async fn file(Path(file): Path<String>) -> Result<Response, Problem> {
+    let path = format!("/static/{file}");
+    let (kind, body) = match () {
+        () if path == style_path() => ("text/css; charset=utf-8", STYLE),
+        () if path == script_path() => ("text/javascript; charset=utf-8", SCRIPT),
+        () => return Err(Problem::new(Kind::NotFound, "no such file: load the page again")),
+    };
+    let headers =
+        [(header::CONTENT_TYPE, kind), (header::CACHE_CONTROL, "public, max-age=31536000, immutable")];
+    Ok((headers, body).into_response())
+}
+
+pub(crate) fn style_path() -> &'static str {
+    static PATH: OnceLock<String> = OnceLock::new();
+    PATH.get_or_init(|| hashed("style", STYLE, "css"))
+}
+
+fn script_path() -> &'static str {
+    static PATH: OnceLock<String> = OnceLock::new();
+    PATH.get_or_init(|| hashed("app", SCRIPT, "js"))
+}
+
+fn hashed(name: &str, content: &str, extension: &str) -> String {
+    format!("/static/{name}-{}.{extension}", &blake3::hash(content.as_bytes()).to_hex()[..16])
+}

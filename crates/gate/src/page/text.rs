@@ -1,0 +1,127 @@
+//! The page's words, in both languages side by side. Each outcome is said as it is: nothing is promised that the sale has not
+//! said.
+
+use super::visitor::Lang;
+use crate::api::Outcome;
+use contracts::{HoldState, ItemSpec, ItemState, SaleSpec, SaleState};
+
+/// The words in one language.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Words(pub(super) Lang);
+
+impl Words {
+    pub(super) fn say(self, en: &'static str, zh: &'static str) -> &'static str {
+        match self.0 {
+            Lang::En => en,
+            Lang::Zh => zh,
+        }
+    }
+
+    pub(super) fn sale_name(self, spec: &SaleSpec) -> &str {
+        spec.name_zh.as_deref().filter(|_| self.0 == Lang::Zh).unwrap_or(&spec.name)
+    }
+
+    pub(super) fn item_name(self, item: &ItemSpec) -> &str {
+        item.name_zh.as_deref().filter(|_| self.0 == Lang::Zh).unwrap_or(&item.name)
+    }
+
+    pub(super) fn sale_state(self, state: SaleState) -> &'static str {
+        match state {
+            SaleState::Scheduled => self.say("Not open yet", "尚未开始"),
+            SaleState::Open => self.say("Open", "抢购中"),
+            SaleState::Paused => self.say("Paused", "已暂停"),
+            SaleState::Closed => self.say("Closed", "已结束"),
+        }
+    }
+
+    pub(super) fn item_state(self, state: ItemState) -> &'static str {
+        match state {
+            ItemState::Upcoming => self.say("Upcoming", "即将开售"),
+            ItemState::Available => self.say("Available", "有货"),
+            ItemState::SoldOut => self.say("Sold out", "已售罄"),
+        }
+    }
+
+    /// An outcome's heading and what it means.
+    pub(super) fn outcome(self, outcome: &Outcome) -> (&'static str, &'static str) {
+        if let Some(hold) = &outcome.hold {
+            return self.hold(hold.state);
+        }
+        match outcome.outcome {
+            "queued" => (
+                self.say("You are in line", "您正在排队"),
+                self.say(
+                    "Your attempt has been accepted and will be decided in order. Keep this page; your place stays even if you close it.",
+                    "您的请求已收到，将按顺序处理。请保留此页面；即使关闭页面，您的位置也会保留。",
+                ),
+            ),
+            "waitlisted" if outcome.place == Some("left") => (
+                self.say("Your place on the waitlist is over", "您的候补资格已结束"),
+                self.say("It was given up or taken back.", "候补资格已被放弃或收回。"),
+            ),
+            "waitlisted" => (
+                self.say("You are on the waitlist", "您已进入候补名单"),
+                self.say(
+                    "Nothing is free now. If somebody does not pay, your turn comes in order.",
+                    "当前无货。如有人未付款，将按顺序轮到您。",
+                ),
+            ),
+            "sold_out" => (
+                self.say("Sold out", "已售罄"),
+                self.say(
+                    "Nothing was free when you asked. Units that others give back come on sale again: you may ask again.",
+                    "您提交时已无货。他人退回的商品会重新开售，您可以再试。",
+                ),
+            ),
+            "limit_reached" => (
+                self.say("Your limit is reached", "已达到限购数量"),
+                self.say("You already have as many as one shopper may have.", "您已拥有每位顾客可购买的最大数量。"),
+            ),
+            "not_eligible" => (
+                self.say("Not for this sale", "您不符合本次活动的条件"),
+                self.say("This sale is for a list of shoppers, and you are not on it.", "本次活动仅限指定顾客参加，您不在名单中。"),
+            ),
+            "not_open" => (
+                self.say("Not open yet", "尚未开始"),
+                self.say("Asking early gains nothing and costs nothing. Wait for the countdown.", "提前提交既无优势也无损失，请等待倒计时结束。"),
+            ),
+            "closed" => (
+                self.say("The sale is over", "活动已结束"),
+                self.say("No more attempts are taken.", "不再接受新的请求。"),
+            ),
+            "paused" => (
+                self.say("The sale is paused", "活动已暂停"),
+                self.say("Nothing is sold now. What you hold is safe.", "当前暂停销售，您已占有的商品不受影响。"),
+            ),
+            _ => (
+                self.say("No answer is kept", "没有保存的结果"),
+                self.say("This attempt got nothing. You may ask again.", "本次请求没有获得商品，您可以再试。"),
+            ),
+        }
+    }
+
+    fn hold(self, state: HoldState) -> (&'static str, &'static str) {
+        match state {
+            HoldState::Held => (
+                self.say("It is yours to pay", "抢购成功，请付款"),
+                self.say("The units are kept for you until the time below.", "商品已为您保留至以下时间。"),
+            ),
+            HoldState::Confirmed => (
+                self.say("Paid: it is yours", "已付款，商品归您"),
+                self.say("The purchase is complete.", "购买已完成。"),
+            ),
+            HoldState::Released => (
+                self.say("Given back", "已退回"),
+                self.say("The units went back on sale.", "商品已重新开售。"),
+            ),
+            HoldState::Expired => (
+                self.say("The time to pay is over", "付款时间已过"),
+                self.say("The units went back on sale.", "商品已重新开售。"),
+            ),
+            HoldState::Voided => (
+                self.say("Taken back by the shop", "已被商家收回"),
+                self.say("Ask the shop for the reason.", "请向商家咨询原因。"),
+            ),
+        }
+    }
+}

@@ -1,0 +1,162 @@
+//! Problem documents (RFC 9457): every answer that is not what was asked for. Each kind is explained in
+//! `docs/api-problems.md`, which a test holds to this list.
+
+use axum::response::{IntoResponse, Response};
+use http::{HeaderValue, StatusCode, header};
+use std::borrow::Cow;
+
+/// The text that explains every kind, served at `/problems`.
+pub(crate) const DOCUMENT: &str = include_str!("../../../docs/api-problems.md");
+
+macro_rules! kinds {
+    ($($name:ident $status:literal $slug:literal $title:literal,)*) => {
+        /// What went wrong, by what the caller can do about it.
+        #[derive(Debug, Clone, Copy, PartialEq, Eq)]
+        pub(crate) enum Kind { $($name,)* }
+
+        impl Kind {
+            pub(crate) const ALL: &[Self] = &[$(Self::$name,)*];
+
+            pub(crate) fn status(self) -> StatusCode {
+                let code = match self { $(Self::$name => $status,)* };
+                StatusCode::from_u16(code).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR)
+            }
+
+            /// The fragment of `type`, and the label in metrics.
+            pub(crate) fn slug(self) -> &'static str {
+                match self { $(Self::$name => $slug,)* }
+            }
+
+            fn title(self) -> &'static str {
+                match self { $(Self::$name => $title,)* }
+            }
+        }
+    };
+}
+
+kinds! {
+    BadRequest 400 "bad-request" "The request cannot be read",
+    PassMissing 401 "pass-missing" "A pass is needed",
+    PassRefused 401 "pass-refused" "The pass is not good",
+    TokenMissing 401 "token-missing" "A shopper token is needed",
+    TokenRefused 401 "token-refused" "The shopper token is not good",
+    KeyMissing 401 "key-missing" "An API key is needed",
+    KeyRefused 401 "key-refused" "The API key is not good",
+    RoleRefused 403 "role-refused" "The API key's role does not allow this",
+    FormRefused 403 "form-refused" "The form is not from this page",
+    NotFound 404 "not-found" "There is nothing here",
+    MethodNotAllowed 405 "method-not-allowed" "The method does not fit",
+    BodyTimeout 408 "body-timeout" "The body came too slowly",
+    Conflict 409 "conflict" "It does not fit the present state",
+    BodyTooLarge 413 "body-too-large" "The body is too large",
+    MediaType 415 "media-type" "The body is of the wrong type",
+    Invalid 422 "invalid" "A value is wrong",
+    IdempotencyKey 422 "idempotency-key" "The Idempotency-Key is missing or wrong",
+    KeyReused 422 "key-reused" "The Idempotency-Key was used for something else",
+    RateLimited 429 "rate-limited" "Too many requests",
+    Busy 429 "busy" "More attempts than the sale admits",
+    Internal 500 "internal" "The server failed",
+    QueueFull 503 "queue-full" "The queue is full",
+    Unavailable 503 "unavailable" "The sale cannot answer now",
+}
+
+/// A refusal on its way to the caller.
+#[derive(Debug)]
+pub(crate) struct Problem {
+    pub(crate) kind: Kind,
+    detail: Cow<'static, str>,
+    retry_after_seconds: Option<u32>,
+}
+
+impl Problem {
+    /// `detail` names the thing and what to do.
+    pub(crate) fn new(kind: Kind, detail: impl Into<Cow<'static, str>>) -> Self {
+        Self { kind, detail: detail.into(), retry_after_seconds: None }
+    }
+
+    pub(crate) fn retry_after(mut self, seconds: u32) -> Self {
+        self.retry_after_seconds = Some(seconds);
+        self
+    }
+
+    pub(crate) fn unavailable(why: &str) -> Self {
+        let detail = format!("{why}; nothing was decided: ask again with the same Idempotency-Key");
+        Self::new(Kind::Unavailable, detail).retry_after(1)
+    }
+
+    /// What is said, for a page.
+    pub(crate) fn detail(&self) -> &str {
+        &self.detail
+    }
+}
+
+impl IntoResponse for Problem {
+    fn into_response(self) -> Response {
+        let kind = self.kind;
+        let document = serde_json::json!({
+            "type": format!("/problems#{}", kind.slug()),
+            "title": kind.title(),
+            "status": kind.status().as_u16(),
+            "detail": self.detail,
+        });
+        let mut response = (kind.status(), document.to_string()).into_response();
+        let headers = response.headers_mut();
+        headers.insert(header::CONTENT_TYPE, HeaderValue::from_static("application/problem+json"));
+        headers.insert(header::CACHE_CONTROL, HeaderValue::from_static("no-store"));
+        if let Some(seconds) = self.retry_after_seconds {
+            headers.insert(header::RETRY_AFTER, seconds.into());
+        }
+        let scheme = match kind {
+            Kind::PassMissing | Kind::PassRefused => Some("Floodgate-Pass"),
+            Kind::TokenMissing | Kind::TokenRefused | Kind::KeyMissing | Kind::KeyRefused => Some("Bearer"),
+            _ => None,
+        };
+        if let Some(scheme) = scheme {
+            headers.insert(header::WWW_AUTHENTICATE, HeaderValue::from_static(scheme));
+        }
+        response.extensions_mut().insert(kind);
+        response
+    }
+}
+
+/// Puts a problem document in place of a bare error answer of the framework.
+pub(crate) fn ensure(response: Response) -> Response {
+    let status = response.status();
+    let bare = !response.headers().contains_key(header::CONTENT_TYPE)
+        || response
+            .headers()
+            .get(header::CONTENT_TYPE)
+            .is_some_and(|t| t.as_bytes().starts_with(b"text/plain"));
+    if !(status.is_client_error() || status.is_server_error()) || !bare {
+        return response;
+    }
+    let kind = Kind::ALL.iter().find(|k| k.status() == status).copied().unwrap_or(Kind::BadRequest);
+    let allow = response.headers().get(header::ALLOW).cloned();
+    let detail = match kind {
+        Kind::MethodNotAllowed => "this path knows other methods: see Allow",
+        Kind::NotFound => "no such path: see /api/v1/openapi.json",
+        _ => "the path or query cannot be read",
+    };
+    let mut response = Problem::new(kind, detail).into_response();
+    if let Some(allow) = allow {
+        response.headers_mut().insert(header::ALLOW, allow);
+    }
+    response
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_kind_is_explained() {
+        let headings: Vec<&str> = DOCUMENT.lines().filter_map(|l| l.strip_prefix("## ")).collect();
+        let slugs: Vec<&str> = Kind::ALL.iter().map(|k| k.slug()).collect();
+        assert_eq!(headings, slugs);
+        for kind in Kind::ALL {
+            let status = format!("`{}`", kind.status().as_u16());
+            let section = DOCUMENT.split(&format!("## {}\n", kind.slug())).nth(1).unwrap();
+            assert!(section.trim_start().starts_with(&status), "{}: {status}", kind.slug());
+        }
+    }
+}

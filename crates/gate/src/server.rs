@@ -1,0 +1,274 @@
+//! Listeners, connections and their end. A connection that waits for its next request owns no buffer: it is a socket and a
+//! small task, so a crowd may connect before the opening.
+
+mod connection;
+
+use crate::{
+    admin::{self, keys::ApiKeys},
+    api,
+    config::Config,
+    jwt::JwtVerifier,
+    keys::Keyring,
+    metrics::RouteClass,
+    page,
+    ports::Sales,
+    problem::{self, Kind, Problem},
+    state::{Gate, Peer},
+};
+use axum::{
+    Router,
+    body::Body,
+    response::{IntoResponse, Response},
+};
+use connection::{Activity, Guarded};
+use futures_util::FutureExt;
+use http::{HeaderValue, Request, header};
+use hyper::body::Incoming;
+use std::{
+    fmt, io,
+    net::{IpAddr, SocketAddr},
+    panic::AssertUnwindSafe,
+    sync::{Arc, atomic::Ordering::Relaxed},
+    time::{Duration, Instant},
+};
+use tokio::{
+    net::{TcpListener, TcpStream},
+    sync::{Semaphore, watch},
+};
+use tower_service::Service;
+
+/// Connections on the admin listener: a few people, stores and a scraper.
+const ADMIN_OPEN_MAX: usize = 1024;
+/// A warning about too many connections is written no more often than this.
+const WARN_EVERY: Duration = Duration::from_secs(10);
+
+/// What a gate is made of.
+pub struct Options {
+    pub config: Config,
+    pub sales: Arc<dyn Sales>,
+    pub keys: Arc<Keyring>,
+    pub jwt: JwtVerifier,
+    pub api_keys: Arc<ApiKeys>,
+    /// The page sells to whoever comes, payment is a sandbox, and loopback has no address limit.
+    pub demo: bool,
+}
+
+impl fmt::Debug for Options {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Options")
+            .field("config", &self.config)
+            .field("demo", &self.demo)
+            .finish_non_exhaustive()
+    }
+}
+
+/// Where a server listens; the ports are real even if 0 was asked for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Bound {
+    pub shop: SocketAddr,
+    pub admin: SocketAddr,
+}
+
+/// Both listeners, bound, and all that answers on them.
+#[derive(Debug)]
+pub struct Server {
+    shop: TcpListener,
+    admin: TcpListener,
+    bound: Bound,
+    gate: Arc<Gate>,
+    drain: watch::Sender<bool>,
+}
+
+/// Binds both listeners. Connections are queued by the kernel from here on, and answered by [`Server::run`].
+pub fn bind(options: Options) -> io::Result<Server> {
+    let Options { config, sales, keys, jwt, api_keys, demo } = options;
+    let shop = listen("gate.shop_listen", config.shop_listen, config.connections.backlog)?;
+    let admin = listen("gate.admin_listen", config.admin_listen, 128)?;
+    let bound = Bound { shop: shop.local_addr()?, admin: admin.local_addr()? };
+    let (drain, draining) = watch::channel(false);
+    let gate = Arc::new(Gate::new(config, keys, jwt, api_keys, sales, demo, draining));
+    Ok(Server { shop, admin, bound, gate, drain })
+}
+
+fn listen(what: &str, address: SocketAddr, backlog: u32) -> io::Result<TcpListener> {
+    let bind = || {
+        let socket =
+            socket2::Socket::new(socket2::Domain::for_address(address), socket2::Type::STREAM, None)?;
+        socket.set_reuse_address(true)?;
+        socket.set_nonblocking(true)?;
+        socket.bind(&address.into())?;
+        socket.listen(i32::try_from(backlog).unwrap_or(i32::MAX))?;
+        TcpListener::from_std(socket.into())
+    };
+    bind().map_err(|e| io::Error::new(e.kind(), format!("{what}: listen on {address}: {e}")))
+}
+
+impl Server {
+    /// Where it listens.
+    pub fn bound(&self) -> Bound {
+        self.bound
+    }
+
+    /// Serves until `shutdown` is ready, then lets open requests end for `gate.connections.drain_seconds` at the most.
+    pub async fn run(self, shutdown: impl Future<Output = ()> + Send) -> io::Result<()> {
+        let connections = self.gate.config.connections.clone();
+        let shop_routes = api::routes().into_iter().chain(page::routes()).collect();
+        let admin_routes = admin::routes().into_iter().chain(admin::pages()).collect();
+        let shop = Listening::new(&self.gate, shop_routes, connections.open_max, true);
+        let admin = Listening::new(&self.gate, admin_routes, ADMIN_OPEN_MAX, false);
+        tokio::select! {
+            () = Arc::clone(&shop).accept(self.shop) => {}
+            () = Arc::clone(&admin).accept(self.admin) => {}
+            () = shutdown => {}
+        }
+        self.drain.send_replace(true);
+        let closed = async {
+            shop.all_closed().await;
+            admin.all_closed().await;
+        };
+        let limit = Duration::from_secs(connections.drain_seconds);
+        if tokio::time::timeout(limit, closed).await.is_err() {
+            tracing::warn!(
+                seconds = limit.as_secs(),
+                "drained for as long as allowed: requests were cut off"
+            );
+        }
+        Ok(())
+    }
+}
+
+/// One listener's side of the gate.
+struct Listening {
+    gate: Arc<Gate>,
+    router: Router,
+    open_max: usize,
+    permits: Arc<Semaphore>,
+    is_shop: bool,
+}
+
+impl Listening {
+    fn new(gate: &Arc<Gate>, routes: Vec<api::Route>, open_max: usize, is_shop: bool) -> Arc<Self> {
+        let router = api::router(routes)
+            .fallback(|| async { Problem::new(Kind::NotFound, "no such path: see /api/v1/openapi.json") })
+            .with_state(Arc::clone(gate));
+        let open_max = open_max.clamp(1, u32::MAX as usize).min(Semaphore::MAX_PERMITS);
+        Arc::new(Self {
+            gate: Arc::clone(gate),
+            router,
+            open_max,
+            permits: Arc::new(Semaphore::new(open_max)),
+            is_shop,
+        })
+    }
+
+    async fn accept(self: Arc<Self>, listener: TcpListener) {
+        let mut warned: Option<Instant> = None;
+        let mut refused: u64 = 0;
+        loop {
+            let (stream, peer) = match listener.accept().await {
+                Ok(accepted) => accepted,
+                Err(error) => {
+                    // Out of descriptors, most likely: what is open goes on, and some of it will end.
+                    tracing::error!(%error, "accept a connection: failed");
+                    tokio::time::sleep(Duration::from_millis(50)).await;
+                    continue;
+                }
+            };
+            let Ok(permit) = Arc::clone(&self.permits).try_acquire_owned() else {
+                refused += 1;
+                self.gate.metrics.connections_refused.fetch_add(1, Relaxed);
+                if warned.is_none_or(|at| at.elapsed() > WARN_EVERY) {
+                    tracing::warn!(
+                        open_max = self.open_max,
+                        refused,
+                        "connection closed: too many are open (gate.connections.open_max)"
+                    );
+                    warned = Some(Instant::now());
+                }
+                continue;
+            };
+            let listening = Arc::clone(&self);
+            tokio::spawn(async move {
+                let _permit = permit;
+                listening.connection(stream, peer.ip()).await;
+            });
+        }
+    }
+
+    async fn connection(self: Arc<Self>, stream: TcpStream, peer: IpAddr) {
+        let _ = stream.set_nodelay(true);
+        if self.is_shop {
+            self.gate.metrics.connections.fetch_add(1, Relaxed);
+        }
+        let settings = self.gate.config.connections.clone();
+        let listening = Arc::clone(&self);
+        let answer = move |request, activity| {
+            let listening = Arc::clone(&listening);
+            async move { listening.answer(request, peer, activity).await }
+        };
+        connection::serve(stream, &settings, self.gate.draining.clone(), answer).await;
+        if self.is_shop {
+            self.gate.metrics.connections.fetch_sub(1, Relaxed);
+        }
+    }
+
+    async fn answer(&self, request: Request<Incoming>, peer: IpAddr, activity: Arc<Activity>) -> Response {
+        let start = Instant::now();
+        let class = match request.uri().path().contains("/rounds/") {
+            true => RouteClass::Attempt,
+            false => RouteClass::Other,
+        };
+        let mut request = request.map(Body::new);
+        let address = self.address(&request, peer);
+        request.extensions_mut().insert(Peer(address));
+        let mut router = self.router.clone();
+        let called = AssertUnwindSafe(router.call(request)).catch_unwind().await;
+        let response = called.map_or_else(
+            |_| {
+                tracing::error!("answer a request: panicked");
+                Problem::new(
+                    Kind::Internal,
+                    "a bug of the server: asking again with the same Idempotency-Key is safe",
+                )
+                .into_response()
+            },
+            |Ok(response)| response,
+        );
+        let mut response = problem::ensure(response);
+        if let Some(kind) = response.extensions().get::<Kind>() {
+            self.gate.metrics.refused(*kind);
+        }
+        self.gate.metrics.took(class, start.elapsed());
+        secure(&mut response);
+        response.map(|body| Body::new(Guarded::new(body, activity)))
+    }
+
+    /// Who asks: the peer, or whom a trusted proxy names.
+    fn address<B>(&self, request: &Request<B>, peer: IpAddr) -> IpAddr {
+        let trusted =
+            |address: &IpAddr| self.gate.config.limits.trusted_proxies.iter().any(|n| n.contains(*address));
+        if !trusted(&peer) {
+            return peer;
+        }
+        let forwarded = request.headers().get_all("x-forwarded-for").iter().filter_map(|v| v.to_str().ok());
+        let named: Vec<IpAddr> =
+            forwarded.flat_map(|v| v.split(',')).filter_map(|a| a.trim().parse().ok()).collect();
+        named.into_iter().rev().find(|a| !trusted(a)).unwrap_or(peer)
+    }
+
+    async fn all_closed(&self) {
+        let _ = self.permits.acquire_many(self.open_max as u32).await;
+    }
+}
+
+fn secure(response: &mut Response) {
+    let is_html =
+        response.headers().get(header::CONTENT_TYPE).is_some_and(|t| t.as_bytes().starts_with(b"text/html"));
+    let headers = response.headers_mut();
+    headers.insert(header::X_CONTENT_TYPE_OPTIONS, HeaderValue::from_static("nosniff"));
+    headers.insert(header::REFERRER_POLICY, HeaderValue::from_static("same-origin"));
+    headers.insert(header::X_FRAME_OPTIONS, HeaderValue::from_static("DENY"));
+    let policy =
+        if is_html { page::CONTENT_SECURITY_POLICY } else { "default-src 'none'; frame-ancestors 'none'" };
+    headers.insert(header::CONTENT_SECURITY_POLICY, HeaderValue::from_static(policy));
+}

@@ -1,0 +1,273 @@
+//! One HTTP/1.1 connection. hyper keeps a read buffer of 8 KiB from its first poll to its end, so hyper is there only while a
+//! request is: between requests the connection is taken apart, and put together again when bytes arrive.
+
+use crate::{config::ConnectionsConfig, state::drained};
+use axum::{
+    body::{Body, Bytes},
+    response::Response,
+};
+use http::Request;
+use hyper::{
+    body::{Body as HttpBody, Frame, Incoming, SizeHint},
+    server::conn::http1,
+    service::service_fn,
+};
+use hyper_util::rt::TokioIo;
+use std::{
+    convert::Infallible,
+    io,
+    pin::Pin,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering::Relaxed},
+    },
+    task::{Context, Poll},
+    time::{Duration, Instant},
+};
+use tokio::{
+    io::{AsyncRead, AsyncWrite, ReadBuf},
+    net::TcpStream,
+    sync::watch,
+    time::{sleep, timeout},
+};
+
+/// How often a connection at work is looked at, and how long it rests before it is taken apart.
+const LOOK_EVERY: Duration = Duration::from_secs(1);
+/// A client that does not take its answer for so long is gone.
+const WRITE_STALL_MAX_MS: u64 = 30_000;
+
+/// What a connection does, as its socket and its service see it.
+#[derive(Debug)]
+pub(super) struct Activity {
+    started: Instant,
+    /// Requests whose answer is not written yet.
+    busy: AtomicU32,
+    /// Bytes of a request have come, and its headers are not whole yet.
+    in_headers: AtomicBool,
+    write_blocked: AtomicBool,
+    changed_ms: AtomicU64,
+}
+
+impl Activity {
+    fn new() -> Self {
+        Self {
+            started: Instant::now(),
+            busy: AtomicU32::new(0),
+            in_headers: AtomicBool::new(false),
+            write_blocked: AtomicBool::new(false),
+            changed_ms: AtomicU64::new(0),
+        }
+    }
+
+    fn touch(&self) {
+        self.changed_ms.store(self.started.elapsed().as_millis() as u64, Relaxed);
+    }
+
+    fn unchanged_ms(&self) -> u64 {
+        (self.started.elapsed().as_millis() as u64).saturating_sub(self.changed_ms.load(Relaxed))
+    }
+
+    fn is_idle(&self) -> bool {
+        self.busy.load(Relaxed) == 0 && !self.in_headers.load(Relaxed) && !self.write_blocked.load(Relaxed)
+    }
+}
+
+/// Serves one connection until either side ends it, it idles too long, or the server drains.
+pub(super) async fn serve<F, A>(
+    mut stream: TcpStream,
+    settings: &ConnectionsConfig,
+    mut draining: watch::Receiver<bool>,
+    answer: F,
+) where
+    F: Fn(Request<Incoming>, Arc<Activity>) -> A + Clone + Send + 'static,
+    A: Future<Output = Response> + Send + 'static,
+{
+    let mut early = Bytes::new();
+    let idle_max = Duration::from_secs(settings.idle_timeout_seconds);
+    loop {
+        if early.is_empty() {
+            let readable = tokio::select! {
+                readable = timeout(idle_max, stream.readable()) => matches!(readable, Ok(Ok(()))),
+                () = drained(&mut draining) => false,
+            };
+            if !readable {
+                return;
+            }
+        }
+        // Boxed, so that an idle connection's task has no room for it.
+        let busy = Box::pin(serve_busy(stream, early, settings, &mut draining, answer.clone()));
+        match busy.await {
+            Some(rested) => (stream, early) = rested,
+            None => return,
+        }
+    }
+}
+
+/// Runs hyper until the connection ends (`None`) or rests.
+async fn serve_busy<F, A>(
+    stream: TcpStream,
+    early: Bytes,
+    settings: &ConnectionsConfig,
+    draining: &mut watch::Receiver<bool>,
+    answer: F,
+) -> Option<(TcpStream, Bytes)>
+where
+    F: Fn(Request<Incoming>, Arc<Activity>) -> A + Clone + Send + 'static,
+    A: Future<Output = Response> + Send + 'static,
+{
+    let activity = Arc::new(Activity::new());
+    let io = TokioIo::new(Watched { stream, early, activity: Arc::clone(&activity) });
+    let of_service = Arc::clone(&activity);
+    let service = service_fn(move |request| {
+        of_service.in_headers.store(false, Relaxed);
+        of_service.busy.fetch_add(1, Relaxed);
+        of_service.touch();
+        let response = answer(request, Arc::clone(&of_service));
+        async move { Ok::<_, Infallible>(response.await) }
+    });
+    let mut builder = http1::Builder::new();
+    builder.max_buf_size(settings.header_bytes_max.max(8192)).header_read_timeout(None);
+    let mut connection = builder.serve_connection(io, service);
+    let mut drains = false;
+    let header_ms_max = settings.header_timeout_seconds * 1000;
+    loop {
+        tokio::select! {
+            _ = &mut connection => return None,
+            () = sleep(LOOK_EVERY) => {}
+            () = drained(draining), if !drains => {
+                drains = true;
+                Pin::new(&mut connection).graceful_shutdown();
+            }
+        }
+        let unchanged_ms = activity.unchanged_ms();
+        let headers_late = activity.in_headers.load(Relaxed) && unchanged_ms > header_ms_max;
+        let reader_gone = activity.write_blocked.load(Relaxed) && unchanged_ms > WRITE_STALL_MAX_MS;
+        if headers_late || reader_gone {
+            return None;
+        }
+        if !drains && activity.is_idle() && unchanged_ms >= LOOK_EVERY.as_millis() as u64 {
+            let parts = connection.into_parts();
+            let watched = parts.io.into_inner();
+            return Some((watched.stream, parts.read_buf));
+        }
+    }
+}
+
+/// A socket that says what happens on it, and gives back first what was read too early.
+#[derive(Debug)]
+struct Watched {
+    stream: TcpStream,
+    early: Bytes,
+    activity: Arc<Activity>,
+}
+
+impl AsyncRead for Watched {
+    fn poll_read(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        buf: &mut ReadBuf<'_>,
+    ) -> Poll<io::Result<()>> {
+        let before = buf.filled().len();
+        if self.early.is_empty() {
+            std::task::ready!(Pin::new(&mut self.stream).poll_read(cx, buf))?;
+        } else {
+            let len = self.early.len().min(buf.remaining());
+            buf.put_slice(&self.early.split_to(len));
+        }
+        let activity = &self.activity;
+        // The clock of the headers starts with their first byte, so that a byte now and then does not put it off.
+        if buf.filled().len() > before
+            && activity.busy.load(Relaxed) == 0
+            && !activity.in_headers.swap(true, Relaxed)
+        {
+            activity.touch();
+        }
+        Poll::Ready(Ok(()))
+    }
+}
+
+impl Watched {
+    fn written<T>(&self, written: Poll<io::Result<T>>) -> Poll<io::Result<T>> {
+        let blocked = written.is_pending();
+        if self.activity.write_blocked.swap(blocked, Relaxed) != blocked || !blocked {
+            self.activity.touch_unless_in_headers();
+        }
+        written
+    }
+}
+
+impl Activity {
+    fn touch_unless_in_headers(&self) {
+        if !self.in_headers.load(Relaxed) {
+            self.touch();
+        }
+    }
+}
+
+impl AsyncWrite for Watched {
+    fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &[u8]) -> Poll<io::Result<usize>> {
+        let written = Pin::new(&mut self.stream).poll_write(cx, buf);
+        self.written(written)
+    }
+
+    fn poll_write_vectored(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        bufs: &[io::IoSlice<'_>],
+    ) -> Poll<io::Result<usize>> {
+        let written = Pin::new(&mut self.stream).poll_write_vectored(cx, bufs);
+        self.written(written)
+    }
+
+    fn is_write_vectored(&self) -> bool {
+        self.stream.is_write_vectored()
+    }
+
+    fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.stream).poll_flush(cx)
+    }
+
+    fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.stream).poll_shutdown(cx)
+    }
+}
+
+/// An answer's body; the request is over when it is dropped.
+#[derive(Debug)]
+pub(super) struct Guarded {
+    body: Body,
+    activity: Arc<Activity>,
+}
+
+impl Guarded {
+    pub(super) fn new(body: Body, activity: Arc<Activity>) -> Self {
+        Self { body, activity }
+    }
+}
+
+impl Drop for Guarded {
+    fn drop(&mut self) {
+        self.activity.busy.fetch_sub(1, Relaxed);
+        self.activity.touch();
+    }
+}
+
+impl HttpBody for Guarded {
+    type Data = Bytes;
+    type Error = axum::Error;
+
+    fn poll_frame(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, axum::Error>>> {
+        Pin::new(&mut self.body).poll_frame(cx)
+    }
+
+    fn is_end_stream(&self) -> bool {
+        self.body.is_end_stream()
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        self.body.size_hint()
+    }
+}

@@ -1,0 +1,199 @@
+//! What all handlers share, and the checks that stand before most of them.
+
+use crate::{
+    admin::keys::ApiKeys,
+    config::Config,
+    front::{Front, Fronts},
+    jwt::JwtVerifier,
+    keys::Keyring,
+    limits::Buckets,
+    metrics::Metrics,
+    pass::{self, Pass},
+    ports::{Reply, Sales},
+    problem::{Kind, Problem},
+};
+use axum::body::{Body, Bytes, to_bytes};
+use http::{HeaderMap, header};
+use std::{
+    fmt,
+    hash::{BuildHasher, RandomState},
+    net::IpAddr,
+    sync::Arc,
+    time::Duration,
+};
+use tokio::sync::{Semaphore, watch};
+use units::TimeMs;
+
+/// Slots of the address and shopper limits: 1 MiB each.
+const LIMIT_SLOTS: usize = 1 << 17;
+
+/// The header that carries the pass.
+pub(crate) const PASS_HEADER: &str = "floodgate-pass";
+
+/// The address that a request came from, after trusted proxies.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Peer(pub(crate) IpAddr);
+
+/// The gate.
+pub(crate) struct Gate {
+    pub(crate) config: Config,
+    pub(crate) keys: Arc<Keyring>,
+    pub(crate) jwt: JwtVerifier,
+    pub(crate) api_keys: Arc<ApiKeys>,
+    pub(crate) sales: Arc<dyn Sales>,
+    pub(crate) demo: bool,
+    pub(crate) metrics: Metrics,
+    pub(crate) events: Arc<Semaphore>,
+    /// True once the server drains.
+    pub(crate) draining: watch::Receiver<bool>,
+    fronts: Fronts,
+    addresses: Buckets,
+    shoppers: Buckets,
+    hasher: RandomState,
+}
+
+impl fmt::Debug for Gate {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Gate").field("demo", &self.demo).finish_non_exhaustive()
+    }
+}
+
+impl Gate {
+    pub(crate) fn new(
+        config: Config,
+        keys: Arc<Keyring>,
+        jwt: JwtVerifier,
+        api_keys: Arc<ApiKeys>,
+        sales: Arc<dyn Sales>,
+        demo: bool,
+        draining: watch::Receiver<bool>,
+    ) -> Self {
+        let limits = &config.limits;
+        Self {
+            addresses: Buckets::new(limits.address_per_second, limits.address_burst, LIMIT_SLOTS),
+            shoppers: Buckets::new(limits.shopper_per_second, limits.shopper_burst, LIMIT_SLOTS),
+            events: Arc::new(Semaphore::new(config.connections.events_max)),
+            metrics: Metrics::new(),
+            fronts: Fronts::default(),
+            hasher: RandomState::new(),
+            config,
+            keys,
+            jwt,
+            api_keys,
+            sales,
+            demo,
+            draining,
+        }
+    }
+
+    pub(crate) fn now(&self) -> TimeMs {
+        self.sales.now()
+    }
+
+    pub(crate) fn decision_wait(&self) -> Duration {
+        Duration::from_millis(self.config.decision_wait_ms)
+    }
+
+    /// The sale of this name, or 404.
+    pub(crate) fn front(&self, sale: &str) -> Result<Arc<Front>, Problem> {
+        self.fronts
+            .get(&self.keys, &*self.sales, sale)
+            .ok_or_else(|| Problem::new(Kind::NotFound, format!("no sale {:?}", clip(sale))))
+    }
+
+    /// Lets an address ask, or says when it may again.
+    pub(crate) fn admit_address(&self, Peer(address): Peer) -> Result<(), Problem> {
+        let limits = &self.config.limits;
+        let exempt = (self.demo && address.to_canonical().is_loopback())
+            || limits.exempt_addresses.iter().any(|net| net.contains(address));
+        if exempt {
+            return Ok(());
+        }
+        // One household has a /64 (RFC 6177); single IPv6 addresses are free.
+        let key = match address.to_canonical() {
+            IpAddr::V4(v4) => self.hasher.hash_one(u32::from(v4)),
+            IpAddr::V6(v6) => self.hasher.hash_one(u128::from(v6) >> 64),
+        };
+        self.addresses.take(key, self.now().0).map_err(|wait| {
+            Problem::new(Kind::RateLimited, "too many requests from this address: wait as Retry-After says")
+                .retry_after(wait)
+        })
+    }
+
+    /// Lets a shopper attempt, or says when they may again.
+    pub(crate) fn admit_shopper(&self, pass: &Pass) -> Result<(), Problem> {
+        self.shoppers.take(pass.shopper.low_bits(), self.now().0).map_err(|wait| {
+            Problem::new(Kind::RateLimited, "too many attempts by this shopper: wait as Retry-After says")
+                .retry_after(wait)
+        })
+    }
+
+    /// The pass that the request carries.
+    pub(crate) fn pass(&self, headers: &HeaderMap, sale: &str) -> Result<Pass, Problem> {
+        let text = headers.get(PASS_HEADER).ok_or_else(|| {
+            Problem::new(
+                Kind::PassMissing,
+                format!("no Floodgate-Pass: POST /api/v1/sales/{sale}/passes gives one"),
+            )
+        })?;
+        pass::verify(&self.keys, text.as_bytes(), sale, self.now()).map_err(|e| {
+            Problem::new(Kind::PassRefused, format!("{e}; get a new one at /api/v1/sales/{sale}/passes"))
+        })
+    }
+
+    /// Reads a whole body of at most `bytes_max`.
+    pub(crate) async fn body(&self, body: Body, bytes_max: usize) -> Result<Bytes, Problem> {
+        let limit = Duration::from_secs(self.config.connections.body_timeout_seconds);
+        match tokio::time::timeout(limit, to_bytes(body, bytes_max)).await {
+            Ok(Ok(bytes)) => Ok(bytes),
+            Ok(Err(e)) if is_length_limit(&e) => {
+                Err(Problem::new(Kind::BodyTooLarge, format!("body: more than {bytes_max} bytes")))
+            }
+            Ok(Err(e)) => Err(Problem::new(Kind::BadRequest, format!("body: {e}"))),
+            Err(_) => {
+                Err(Problem::new(Kind::BodyTimeout, format!("body: not here within {} s", limit.as_secs())))
+            }
+        }
+    }
+}
+
+fn is_length_limit(error: &axum::Error) -> bool {
+    let mut source = std::error::Error::source(error);
+    while let Some(e) = source {
+        if e.is::<http_body_util::LengthLimitError>() {
+            return true;
+        }
+        source = e.source();
+    }
+    false
+}
+
+/// Waits for a reply of the sale.
+pub(crate) async fn reply<T>(reply: Reply<T>) -> Result<T, Problem> {
+    match reply.await {
+        Ok(Ok(value)) => Ok(value),
+        Ok(Err(unavailable)) => Err(Problem::unavailable(&unavailable.0)),
+        Err(_) => Err(Problem::unavailable("the sale is stopping")),
+    }
+}
+
+/// Refuses a body of another type. Parameters such as `charset=utf-8` may follow.
+pub(crate) fn want_media_type(headers: &HeaderMap, want: &'static str) -> Result<(), Problem> {
+    let got = headers.get(header::CONTENT_TYPE).and_then(|v| v.to_str().ok()).unwrap_or_default();
+    let essence = got.split(';').next().unwrap_or_default().trim();
+    if essence.eq_ignore_ascii_case(want) {
+        return Ok(());
+    }
+    Err(Problem::new(Kind::MediaType, format!("Content-Type {:?}: want {want}", clip(got))))
+}
+
+/// A stranger's text, short enough to be repeated.
+pub(crate) fn clip(text: &str) -> &str {
+    let end = (0..=text.len().min(60)).rev().find(|&at| text.is_char_boundary(at));
+    &text[..end.unwrap_or_default()]
+}
+
+/// Ready once the server drains.
+pub(crate) async fn drained(draining: &mut watch::Receiver<bool>) {
+    let _ = draining.wait_for(|d| *d).await;
+}

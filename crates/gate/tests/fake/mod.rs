@@ -1,0 +1,392 @@
+//! A sale in memory, for tests of what the gate does itself. It counts stock and remembers answers; it keeps none of a real
+//! sale's promises.
+#![allow(dead_code, unreachable_pub, reason = "each test uses its own part")]
+
+use contracts::{
+    Actor, Answer, Attempt, ConfirmResult, HoldState, HoldView, ItemState, ItemView, OperateError, Operation,
+    OperationDone, Place, Refusal, SaleSpec, SaleState, SaleStats, SaleView, StoredAttempt,
+};
+use gate::{
+    Bound, Config, Keyring, Options,
+    admin::keys::{ApiKeys, Role},
+    jwt::{JwtVerifier, Shopper, sign_token},
+    ports::{Queued, Reply, Sale, Sales, ShopperRecord, Unavailable, Winner, WinnerEvent},
+};
+use std::{
+    sync::{
+        Arc, Mutex,
+        atomic::{AtomicU64, Ordering::Relaxed},
+    },
+    time::{SystemTime, UNIX_EPOCH},
+};
+use tokio::sync::{oneshot, watch};
+use units::{AttemptId, DurationMs, SaleId, Sequence, ShopperKey, TimeMs};
+
+/// What the sale does with the next attempts.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum Mood {
+    #[default]
+    Answers,
+    /// Never decides.
+    Silent,
+    Full,
+    Unavailable,
+    Panics,
+    Waitlists,
+}
+
+pub struct FakeSale {
+    inner: Mutex<Inner>,
+    sequence: watch::Sender<Sequence>,
+    skew_ms: Arc<AtomicU64>,
+}
+
+struct Inner {
+    view: Arc<SaleView>,
+    stored: Vec<(ShopperKey, StoredAttempt)>,
+    free: u64,
+    mood: Mood,
+    operations: Vec<(Actor, Operation)>,
+    winners: Vec<Winner>,
+    reserved: bool,
+}
+
+fn now_ms() -> u64 {
+    SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |d| d.as_millis() as u64)
+}
+
+fn ready<T>(value: T) -> Reply<T> {
+    let (send, receive) = oneshot::channel();
+    let _ = send.send(Ok(value));
+    receive
+}
+
+/// A sale of two items that opens in so many seconds.
+pub fn spec(opens_in_seconds: u64) -> SaleSpec {
+    let opens_at = TimeMs(now_ms()).plus(DurationMs::seconds(opens_in_seconds));
+    let closes_at = opens_at.plus(DurationMs::seconds(3600));
+    let offer = |item: &str, price_minor: u64| serde_json::json!({"item": item, "stock": 2, "price_minor": price_minor});
+    let spec = serde_json::json!({
+        "name": "Launch <day>", "name_zh": "新品首发", "currency": "CNY",
+        "items": [{"item": "phone", "name": "Phone", "name_zh": "手机"}, {"item": "watch", "name": "Watch", "name_zh": "手表"}],
+        "rounds": [{"opens_at": opens_at, "closes_at": closes_at, "items": [offer("phone", 199_900), offer("watch", 9900)]}],
+    });
+    serde_json::from_value(spec).unwrap()
+}
+
+impl FakeSale {
+    fn new(sale: &SaleId, spec: SaleSpec, open: bool, skew_ms: Arc<AtomicU64>) -> Self {
+        let state = if open { ItemState::Available } else { ItemState::Upcoming };
+        let view = SaleView {
+            sale: sale.clone(),
+            state: if open { SaleState::Open } else { SaleState::Scheduled },
+            rounds_opened: u16::from(open),
+            opens_at: spec.rounds[0].opens_at,
+            closes_at: spec.rounds[0].closes_at,
+            items: [199_900, 9900]
+                .map(|price_minor| ItemView { state, waitlist_open: true, price_minor })
+                .to_vec(),
+            rate_per_second: 0,
+            disk_full: false,
+            as_of: Sequence(1),
+            spec: Arc::new(spec),
+        };
+        let inner = Inner {
+            view: Arc::new(view),
+            stored: Vec::new(),
+            free: 2,
+            mood: Mood::Answers,
+            operations: Vec::new(),
+            winners: Vec::new(),
+            reserved: false,
+        };
+        Self { inner: Mutex::new(inner), sequence: watch::Sender::new(Sequence(1)), skew_ms }
+    }
+
+    pub fn set_mood(&self, mood: Mood) {
+        self.inner.lock().unwrap().mood = mood;
+    }
+
+    pub fn change_view(&self, change: impl FnOnce(&mut SaleView)) {
+        let mut inner = self.inner.lock().unwrap();
+        let mut view = (*inner.view).clone();
+        change(&mut view);
+        inner.view = Arc::new(view);
+        drop(inner);
+        self.advance();
+    }
+
+    pub fn open(&self) {
+        self.change_view(|v| {
+            v.state = SaleState::Open;
+            v.rounds_opened = 1;
+            v.items.iter_mut().for_each(|i| i.state = ItemState::Available);
+        });
+    }
+
+    pub fn operations(&self) -> Vec<(Actor, Operation)> {
+        self.inner.lock().unwrap().operations.clone()
+    }
+
+    fn advance(&self) -> Sequence {
+        self.sequence.send_modify(|s| *s = s.next());
+        *self.sequence.borrow()
+    }
+
+    fn now(&self) -> TimeMs {
+        TimeMs(now_ms() + self.skew_ms.load(Relaxed))
+    }
+
+    fn set_hold(&self, hold: AttemptId, state: HoldState, event: WinnerEvent) -> Option<HoldView> {
+        let sequence = self.advance();
+        let mut inner = self.inner.lock().unwrap();
+        let at = inner.stored.iter().position(|(_, s)| s.id == hold)?;
+        let Answer::Granted(view) = &mut inner.stored[at].1.answer else { return None };
+        view.state = state;
+        let view = *view;
+        inner.winners.push(Winner { sequence, at: TimeMs(now_ms()), hold, event });
+        Some(view)
+    }
+}
+
+impl Sale for FakeSale {
+    fn view(&self) -> Arc<SaleView> {
+        Arc::clone(&self.inner.lock().unwrap().view)
+    }
+
+    fn attempt(&self, attempt: Attempt) -> Option<Queued> {
+        let (send, answer) = oneshot::channel();
+        let mut inner = self.inner.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
+        let as_of = *self.sequence.borrow();
+        let known = inner.stored.iter().find(|(_, s)| s.id == attempt.id).map(|(_, s)| *s);
+        let said = match (inner.mood, known) {
+            (Mood::Full, _) => return None,
+            (Mood::Panics, _) => panic!("a bug"),
+            (Mood::Unavailable, _) => Err(Unavailable("log in an unknown state".into())),
+            (Mood::Silent, _) => {
+                std::mem::forget(send);
+                return Some(Queued { position: 7, answer });
+            }
+            (_, Some(stored)) if stored.basket != attempt.basket => Ok(Answer::KeyReused),
+            (_, Some(stored)) => Ok(stored.answer),
+            (Mood::Waitlists, None) => Ok(Answer::Waitlisted { position: 3, place: Place::Waiting }),
+            (Mood::Answers, None) if inner.view.state == SaleState::Scheduled => {
+                Ok(Answer::Refused { refusal: Refusal::NotOpen, as_of })
+            }
+            (Mood::Answers, None) if inner.free == 0 => {
+                Ok(Answer::Refused { refusal: Refusal::SoldOut, as_of })
+            }
+            (Mood::Answers, None) => {
+                if let Some((_, mine)) =
+                    inner.stored.iter().find(|(s, a)| *s == attempt.shopper && a.basket == attempt.basket)
+                {
+                    let refusal = Refusal::LimitReached { held_by: Some(mine.id) };
+                    Ok(Answer::Refused { refusal, as_of })
+                } else {
+                    inner.free -= 1;
+                    let pay_by = self.now().plus(DurationMs::seconds(900));
+                    let sequence = self.advance();
+                    let event = WinnerEvent::Granted {
+                        sealed: attempt.sealed,
+                        shopper: attempt.shopper,
+                        basket: attempt.basket,
+                        prices_minor: vec![199_900; attempt.basket.len()],
+                        pay_by,
+                    };
+                    inner.winners.push(Winner { sequence, at: self.now(), hold: attempt.id, event });
+                    Ok(Answer::Granted(HoldView { state: HoldState::Held, pay_by, granted_as_of: sequence }))
+                }
+            }
+        };
+        if let Ok(answer @ (Answer::Granted(_) | Answer::Waitlisted { .. })) = said
+            && known.is_none()
+        {
+            inner.stored.insert(
+                0,
+                (attempt.shopper, StoredAttempt { id: attempt.id, basket: attempt.basket, answer }),
+            );
+        }
+        let _ = send.send(said);
+        Some(Queued { position: 0, answer })
+    }
+
+    fn position(&self, _: AttemptId) -> Option<u64> {
+        (self.inner.lock().unwrap().mood == Mood::Silent).then_some(5)
+    }
+
+    fn lookup(&self, attempt: AttemptId, shopper: ShopperKey) -> Reply<Answer> {
+        let inner = self.inner.lock().unwrap();
+        let found = inner.stored.iter().find(|(s, a)| *s == shopper && a.id == attempt);
+        ready(found.map_or(Answer::None { as_of: *self.sequence.borrow() }, |(_, a)| a.answer))
+    }
+
+    fn shopper(&self, shopper: ShopperKey) -> Reply<ShopperRecord> {
+        let inner = self.inner.lock().unwrap();
+        let attempts = inner.stored.iter().filter(|(s, _)| *s == shopper).map(|(_, a)| *a).collect();
+        ready(ShopperRecord { attempts, reserved: inner.reserved, as_of: *self.sequence.borrow() })
+    }
+
+    fn operate(&self, actor: Actor, operation: Operation) -> Reply<Result<OperationDone, OperateError>> {
+        self.inner.lock().unwrap().operations.push((actor, operation.clone()));
+        let missing = || OperateError::NotFound("no such hold".into());
+        ready(match operation {
+            Operation::Open => {
+                self.open();
+                Ok(OperationDone::Ok)
+            }
+            Operation::Pause => Err(OperateError::Conflict("it is paused already".into())),
+            Operation::Confirm { hold, payment } => {
+                let event = WinnerEvent::Confirmed { payment, late: false };
+                let hold = self.set_hold(hold, HoldState::Confirmed, event).ok_or_else(missing);
+                hold.map(|hold| OperationDone::Confirmed {
+                    result: ConfirmResult::Confirmed { late: false },
+                    hold,
+                })
+            }
+            Operation::Release { hold } => {
+                let hold =
+                    self.set_hold(hold, HoldState::Released, WinnerEvent::Released).ok_or_else(missing);
+                hold.map(|hold| OperationDone::Released { hold: Some(hold) })
+            }
+            Operation::Reserve { reserved, .. } => {
+                self.inner.lock().unwrap().reserved = reserved;
+                Ok(OperationDone::Reserved { reserved })
+            }
+            Operation::Void(_) => Ok(OperationDone::Voided { count: 1 }),
+            Operation::Adjust { .. } => Ok(OperationDone::Adjusted { free: 9 }),
+            _ => Ok(OperationDone::Ok),
+        })
+    }
+
+    fn stats(&self) -> Reply<SaleStats> {
+        ready(SaleStats { as_of: *self.sequence.borrow(), ..SaleStats::default() })
+    }
+
+    fn sequence(&self) -> watch::Receiver<Sequence> {
+        self.sequence.subscribe()
+    }
+
+    fn winners(&self, after: Sequence, max: usize) -> Result<(Vec<Winner>, Sequence), Unavailable> {
+        let inner = self.inner.lock().unwrap();
+        let found: Vec<Winner> =
+            inner.winners.iter().filter(|w| w.sequence > after).take(max).cloned().collect();
+        let searched = if found.len() == max { found[max - 1].sequence } else { *self.sequence.borrow() };
+        Ok((found, searched))
+    }
+}
+
+#[derive(Default)]
+pub struct FakeSales {
+    sales: Mutex<Vec<(SaleId, Arc<FakeSale>)>>,
+    pub skew_ms: Arc<AtomicU64>,
+}
+
+impl FakeSales {
+    pub fn add(&self, sale: &str, spec: SaleSpec, open: bool) -> Arc<FakeSale> {
+        let id: SaleId = sale.parse().unwrap();
+        let sale = Arc::new(FakeSale::new(&id, spec, open, Arc::clone(&self.skew_ms)));
+        self.sales.lock().unwrap().push((id, Arc::clone(&sale)));
+        sale
+    }
+}
+
+impl Sales for FakeSales {
+    fn get(&self, sale: &str) -> Option<Arc<dyn Sale>> {
+        let sales = self.sales.lock().unwrap();
+        sales.iter().find(|(id, _)| id.as_str() == sale).map(|(_, s)| Arc::clone(s) as Arc<dyn Sale>)
+    }
+
+    fn list(&self) -> Vec<SaleId> {
+        self.sales.lock().unwrap().iter().map(|(id, _)| id.clone()).collect()
+    }
+
+    fn get_or_create(&self, sale: &SaleId) -> Result<Arc<dyn Sale>, Unavailable> {
+        Ok(self.get(sale.as_str()).unwrap_or_else(|| self.add(sale.as_str(), spec(60), false)))
+    }
+
+    fn now(&self) -> TimeMs {
+        TimeMs(now_ms() + self.skew_ms.load(Relaxed))
+    }
+}
+
+/// A gate over the fake, on ports of its own.
+pub struct Running {
+    pub bound: Bound,
+    pub sales: Arc<FakeSales>,
+    pub sale: Arc<FakeSale>,
+    pub keys: Arc<Keyring>,
+    pub api_keys: Arc<ApiKeys>,
+    pub owner: String,
+    jwt_secret: Vec<u8>,
+    stop: Option<oneshot::Sender<()>>,
+    done: Option<std::thread::JoinHandle<()>>,
+    dir: tempfile::TempDir,
+}
+
+impl Running {
+    pub fn start(open: bool, demo: bool, change: impl FnOnce(&mut Config)) -> Self {
+        let dir = tempfile::tempdir().unwrap();
+        let sales = Arc::new(FakeSales::default());
+        let sale = sales.add("demo", spec(if open { 0 } else { 30 }), open);
+        let keys = Arc::new(Keyring::open(dir.path()).unwrap());
+        let jwt_secret = gate::open_jwt_secret(dir.path()).unwrap();
+        let mut config = Config::default();
+        config.shop_listen.set_port(0);
+        config.admin_listen.set_port(0);
+        config.decision_wait_ms = 200;
+        change(&mut config);
+        let jwt = JwtVerifier::open(&config.jwt, &dir.path().join("keys/jwt.key")).unwrap();
+        let api_keys = Arc::new(ApiKeys::open(dir.path()).unwrap());
+        let owner = api_keys.create("boss", Role::Owner, TimeMs(0)).unwrap();
+        let (stop, stopped) = oneshot::channel::<()>();
+        let options = Options {
+            config,
+            sales: Arc::clone(&sales) as _,
+            keys: Arc::clone(&keys),
+            jwt,
+            api_keys: Arc::clone(&api_keys),
+            demo,
+        };
+        let (tell, told) = std::sync::mpsc::channel();
+        let run = move || {
+            let runtime =
+                tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build().unwrap();
+            runtime.block_on(async {
+                let server = gate::bind(options).unwrap();
+                tell.send(server.bound()).unwrap();
+                server.run(async { drop(stopped.await) }).await.unwrap();
+            });
+        };
+        let done = std::thread::spawn(run);
+        let bound = told.recv().unwrap();
+        Self {
+            bound,
+            sales,
+            sale,
+            keys,
+            api_keys,
+            owner,
+            jwt_secret,
+            stop: Some(stop),
+            done: Some(done),
+            dir,
+        }
+    }
+
+    pub fn token(&self, shopper: &str) -> String {
+        let shopper = Shopper { id: shopper.into(), tier: 0 };
+        sign_token(&self.jwt_secret, &Config::default().jwt, &shopper, self.sales.now(), 60)
+    }
+
+    pub fn data(&self) -> &std::path::Path {
+        self.dir.path()
+    }
+
+    /// Tells the server to drain and waits for its end.
+    pub fn stop(&mut self) {
+        drop(self.stop.take());
+        if let Some(done) = self.done.take() {
+            done.join().unwrap();
+        }
+    }
+}

@@ -1,0 +1,428 @@
+//! The gate over real sockets: who is let in, what is refused and in which words.
+
+#[path = "fake/client.rs"]
+mod client;
+#[path = "fake/mod.rs"]
+mod fake;
+
+use client::{Answer, send};
+use fake::{Mood, Running};
+use gate::admin::keys::Role;
+use std::{
+    io::{Read, Write},
+    net::TcpStream,
+    sync::atomic::Ordering::Relaxed,
+    time::{Duration, Instant},
+};
+use units::TimeMs;
+
+const ONE_PHONE: &str = r#"{"lines":[{"item":"phone","quantity":1}]}"#;
+
+fn pass(gate: &Running, shopper: &str) -> String {
+    let bearer = format!("Bearer {}", gate.token(shopper));
+    let answer =
+        send(gate.bound.shop, "POST", "/api/v1/sales/demo/passes", &[("authorization", &bearer)], "");
+    assert_eq!(answer.status, 200, "{answer:?}");
+    answer.json()["pass"].as_str().unwrap().to_owned()
+}
+
+fn attempts_url(gate: &Running) -> String {
+    let sale = send(gate.bound.shop, "GET", "/api/v1/sales/demo", &[], "").json();
+    sale["attempts_url"].as_str().unwrap().to_owned()
+}
+
+fn attempt(gate: &Running, pass: &str, key: &str, body: &str) -> Answer {
+    let headers = [("floodgate-pass", pass), ("idempotency-key", key), ("content-type", "application/json")];
+    send(gate.bound.shop, "POST", &attempts_url(gate), &headers, body)
+}
+
+fn admin(gate: &Running, key: &str, method: &str, path: &str, body: &str) -> Answer {
+    let bearer = format!("Bearer {key}");
+    let headers = [("authorization", &*bearer), ("content-type", "application/json")];
+    send(gate.bound.admin, method, path, &headers, body)
+}
+
+#[test]
+fn the_sale_is_the_same_for_all_and_its_attempts_url_appears_when_it_opens() {
+    let gate = Running::start(false, false, |_| {});
+    let get = || send(gate.bound.shop, "GET", "/api/v1/sales/demo", &[], "");
+    let before = get();
+    assert_eq!(before.header("cache-control"), Some("public, max-age=1"));
+    assert_eq!(before.json()["state"], "scheduled");
+    assert_eq!(before.json()["items"][0]["price"]["amount_minor"], 199_900);
+    assert!(before.json().get("attempts_url").is_none());
+    gate.sale.open();
+    let open = get();
+    assert_eq!(open.json()["items"][1]["state"], "available");
+    let url = open.json()["attempts_url"].as_str().unwrap().to_owned();
+    assert!(url.starts_with("/api/v1/sales/demo/rounds/") && url.len() > 50, "{url}");
+    let same = (0..20).filter(|_| get().body == open.body).count();
+    assert!(same >= 10, "rendered once a second, not once a request: {same}");
+}
+
+#[test]
+fn a_guessed_round_key_is_not_found_before_anything_is_read() {
+    let gate = Running::start(true, false, |_| {});
+    for key in ["x", "AAAAAAAAAAAAAAAAAAAAAA", "%FF"] {
+        let path = format!("/api/v1/sales/demo/rounds/{key}/attempts");
+        let answer =
+            send(gate.bound.shop, "POST", &path, &[("content-type", "text/plain")], &"x".repeat(9000));
+        assert!(matches!(&*answer.problem(), "not-found" | "bad-request"), "{answer:?}");
+    }
+    let closed = Running::start(false, false, |_| {});
+    let future = format!("/api/v1/sales/demo/rounds/{}/attempts", closed.keys.round_key("demo", 0));
+    assert_eq!(send(closed.bound.shop, "POST", &future, &[], "").problem(), "not-found");
+}
+
+#[test]
+fn each_wrong_attempt_is_refused_by_name() {
+    let gate = Running::start(true, false, |c| c.limits.shopper_burst = 100);
+    let pass = pass(&gate, "alice");
+    let url = attempts_url(&gate);
+    let good = [("floodgate-pass", &*pass), ("idempotency-key", "k"), ("content-type", "application/json")];
+    let check = |change: Option<(&'static str, &str)>, body: &str, status: u16, problem: &str, word: &str| {
+        let mut headers = good.to_vec();
+        if let Some((name, value)) = change {
+            headers.retain(|(n, _)| *n != name);
+            headers.extend((!value.is_empty()).then_some((name, value)));
+        }
+        let answer = send(gate.bound.shop, "POST", &url, &headers, body);
+        assert_eq!((answer.status, &*answer.problem()), (status, problem), "{answer:?}");
+        assert!(answer.body.contains(word), "{word}: {}", answer.body);
+    };
+    check(Some(("floodgate-pass", "")), ONE_PHONE, 401, "pass-missing", "passes");
+    check(Some(("floodgate-pass", "AQx")), ONE_PHONE, 401, "pass-refused", "malformed");
+    check(Some(("content-type", "text/plain")), ONE_PHONE, 415, "media-type", "application/json");
+    check(Some(("idempotency-key", "")), ONE_PHONE, 422, "idempotency-key", "missing");
+    check(Some(("idempotency-key", "a b")), ONE_PHONE, 422, "idempotency-key", "visible ASCII");
+    check(Some(("idempotency-key", &"k".repeat(65))), ONE_PHONE, 422, "idempotency-key", "64");
+    check(None, &format!("{ONE_PHONE}{}", " ".repeat(4096)), 413, "body-too-large", "4096");
+    check(None, "{", 422, "invalid", "body");
+    check(None, r#"{"lines":[]}"#, 422, "invalid", "lines");
+    check(None, r#"{"lines":[{"item":"tv","quantity":1}]}"#, 422, "invalid", r#"no item \"tv\""#);
+    check(None, r#"{"lines":[{"item":"phone","quantity":0}]}"#, 422, "invalid", "phone");
+    check(None, r#"{"lines":[{"item":"phone","quantity":-1}]}"#, 422, "invalid", "-1");
+    check(None, r#"{"lines":[{"item":"phone","quantity":1}],"price":1}"#, 422, "invalid", "price");
+    let twice = r#"{"lines":[{"item":"phone","quantity":600},{"item":"phone","quantity":600}]}"#;
+    check(None, twice, 422, "invalid", "phone");
+    assert!(gate.sale.operations().is_empty());
+}
+
+#[test]
+fn a_pass_opens_its_own_sale_until_it_expires() {
+    let gate = Running::start(true, false, |c| c.pass_ttl_seconds = 60);
+    gate.sales.add("other", fake::spec(0), true);
+    let pass = pass(&gate, "alice");
+    let ask = |sale: &str| {
+        send(
+            gate.bound.shop,
+            "GET",
+            &format!("/api/v1/sales/{sale}/attempts"),
+            &[("floodgate-pass", &pass)],
+            "",
+        )
+    };
+    assert_eq!(ask("demo").status, 200);
+    assert!(ask("other").body.contains("another sale"));
+    gate.sales.skew_ms.store(61_000, Relaxed);
+    assert!(ask("demo").body.contains("expired"));
+    let wrong =
+        send(gate.bound.shop, "POST", "/api/v1/sales/demo/passes", &[("authorization", "Bearer a.b.c")], "");
+    assert_eq!((wrong.problem(), wrong.header("www-authenticate")), ("token-refused".into(), Some("Bearer")));
+    let none = send(gate.bound.shop, "POST", "/api/v1/sales/demo/passes", &[], "");
+    assert_eq!(none.problem(), "token-missing");
+}
+
+#[test]
+fn the_same_key_gets_the_same_answer_and_another_shopper_sees_nothing() {
+    let gate = Running::start(true, false, |_| {});
+    let (alice, bob) = (pass(&gate, "alice"), pass(&gate, "bob"));
+    let first = attempt(&gate, &alice, "k1", ONE_PHONE);
+    let granted = first.json();
+    assert_eq!((first.status, &granted["outcome"]), (200, &"granted".into()));
+    assert_eq!(granted["hold"]["state"], "held");
+    assert_eq!(attempt(&gate, &alice, "k1", ONE_PHONE).body, first.body, "the ticket's bytes too");
+    let reused = attempt(&gate, &alice, "k1", r#"{"lines":[{"item":"watch","quantity":1}]}"#);
+    assert_eq!((reused.status, &*reused.problem()), (422, "key-reused"));
+    let limit = attempt(&gate, &alice, "k2", ONE_PHONE).json();
+    assert_eq!((&limit["outcome"], &limit["held_by"]), (&"limit_reached".into(), &granted["attempt"]));
+
+    let path = format!("/api/v1/sales/demo/attempts/{}", granted["attempt"].as_str().unwrap());
+    let read = |pass: &str| send(gate.bound.shop, "GET", &path, &[("floodgate-pass", pass)], "").json();
+    assert_eq!(read(&alice), granted);
+    assert_eq!(read(&bob)["outcome"], "none");
+    let list =
+        send(gate.bound.shop, "GET", "/api/v1/sales/demo/attempts", &[("floodgate-pass", &alice)], "").json();
+    assert_eq!(list["attempts"][0]["hold"], granted["hold"]);
+    assert_eq!(list["attempts"][0]["lines"][0]["item"], "phone");
+}
+
+#[test]
+fn a_slow_writer_gives_a_place_in_line_and_a_full_queue_says_so() {
+    let gate = Running::start(true, false, |_| {});
+    let pass = pass(&gate, "alice");
+    gate.sale.set_mood(Mood::Silent);
+    let queued = attempt(&gate, &pass, "k", ONE_PHONE);
+    assert_eq!(
+        (queued.status, &queued.json()["outcome"], &queued.json()["position"]),
+        (202, &"queued".into(), &5.into())
+    );
+    assert_eq!(queued.header("retry-after"), Some("1"));
+    for (mood, status, problem) in [
+        (Mood::Full, 503, "queue-full"),
+        (Mood::Unavailable, 503, "unavailable"),
+        (Mood::Panics, 500, "internal"),
+    ] {
+        gate.sale.set_mood(mood);
+        let answer = attempt(&gate, &pass, "k", ONE_PHONE);
+        assert_eq!((answer.status, &*answer.problem()), (status, problem));
+        assert_eq!(answer.header("retry-after").is_some(), status == 503);
+    }
+}
+
+#[test]
+fn limits_say_when_to_come_back() {
+    let gate =
+        Running::start(true, false, |c| (c.limits.shopper_per_second, c.limits.shopper_burst) = (1, 2));
+    let pass = pass(&gate, "alice");
+    let answers: Vec<Answer> = (0..3).map(|_| attempt(&gate, &pass, "k", ONE_PHONE)).collect();
+    assert_eq!(answers.iter().map(|a| a.status).collect::<Vec<_>>(), [200, 200, 429]);
+    assert_eq!((answers[2].problem(), answers[2].header("retry-after")), ("rate-limited".into(), Some("1")));
+
+    let gate =
+        Running::start(true, false, |c| (c.limits.address_per_second, c.limits.address_burst) = (1, 3));
+    let status = |_| send(gate.bound.shop, "POST", "/api/v1/sales/demo/passes", &[], "").status;
+    assert_eq!((0..4).map(status).collect::<Vec<_>>(), [401, 401, 401, 429]);
+
+    let gate = Running::start(true, false, |_| {});
+    let pass = self::pass(&gate, "alice");
+    gate.sale.change_view(|v| v.rate_per_second = 1);
+    let statuses: Vec<u16> = (0..2).map(|_| attempt(&gate, &pass, "k", ONE_PHONE).status).collect();
+    assert_eq!(statuses, [200, 429]);
+}
+
+#[test]
+fn whatever_is_asked_wrongly_is_a_problem_document() {
+    let gate = Running::start(true, false, |_| {});
+    let check = |method: &str, path: &str, status: u16, problem: &str| {
+        let answer = send(gate.bound.shop, method, path, &[], "");
+        assert_eq!((answer.status, &*answer.problem()), (status, problem), "{method} {path}");
+        answer
+    };
+    check("GET", "/api/v1/nothing", 404, "not-found");
+    check("GET", "/api/v1/sales/nothing", 404, "not-found");
+    check("GET", "/api/v1/sales/%FF", 400, "bad-request");
+    check("GET", "/static/none.js", 404, "not-found");
+    let allow = check("PUT", "/api/v1/sales/demo", 405, "method-not-allowed");
+    assert!(allow.header("allow").is_some_and(|a| a.contains("GET")));
+    let headers = send(gate.bound.shop, "GET", "/api/v1/keys", &[], "");
+    assert_eq!(headers.header("x-content-type-options"), Some("nosniff"));
+    assert_eq!(headers.json()["keys"][0]["crv"], "Ed25519");
+}
+
+#[test]
+fn events_follow_an_attempt_to_its_end() {
+    let gate = Running::start(true, false, |_| {});
+    let alice = pass(&gate, "alice");
+    let granted = attempt(&gate, &alice, "k1", ONE_PHONE).json();
+    let id = granted["attempt"].as_str().unwrap().to_owned();
+    let path = format!("/api/v1/sales/demo/attempts/{id}/events");
+    let shop = gate.bound.shop;
+    let reader = std::thread::spawn(move || send(shop, "GET", &path, &[("floodgate-pass", &alice)], ""));
+    std::thread::sleep(Duration::from_millis(300));
+    let confirm = format!("/api/v1/admin/holds/{id}/confirm");
+    let paid = admin(&gate, &gate.owner, "POST", &confirm, r#"{"payment":"p-1"}"#);
+    assert_eq!(paid.json()["result"], "confirmed", "{paid:?}");
+    let events = reader.join().unwrap();
+    assert_eq!(events.header("content-type"), Some("text/event-stream"));
+    assert_eq!(events.body.matches("event: attempt").count(), 2, "{}", events.body);
+    assert!(events.body.contains(r#""state":"held""#) && events.body.contains(r#""state":"confirmed""#));
+}
+
+#[test]
+fn reservations_are_made_and_taken_back() {
+    let gate = Running::start(false, false, |_| {});
+    let pass = pass(&gate, "alice");
+    let ask = |method: &str| {
+        send(gate.bound.shop, method, "/api/v1/sales/demo/reservation", &[("floodgate-pass", &pass)], "")
+            .json()["reserved"]
+            .clone()
+    };
+    assert_eq!([ask("GET"), ask("PUT"), ask("GET"), ask("DELETE")], [false, true, true, false]);
+}
+
+#[test]
+fn admin_routes_do_not_exist_on_the_shop_listener() {
+    let gate = Running::start(true, true, |_| {});
+    for route in gate::admin::routes().iter().filter(|r| r.path.contains("admin") || r.path.len() < 10) {
+        let path = route
+            .path
+            .replace("{sale}", "demo")
+            .replace("{item}", "phone")
+            .replace("{hold}", &"0".repeat(32));
+        let bearer = format!("Bearer {}", gate.owner);
+        let answer =
+            send(gate.bound.shop, &route.method.to_uppercase(), &path, &[("authorization", &bearer)], "");
+        if route.path != "/problems" {
+            assert_eq!(answer.problem(), "not-found", "{} {path}", route.method);
+        }
+    }
+    assert_eq!(send(gate.bound.shop, "GET", "/sign-in?key=x", &[], "").status, 404);
+    assert_eq!(send(gate.bound.admin, "GET", "/api/v1/sales/demo", &[], "").status, 404);
+}
+
+#[test]
+fn roles_and_revocation_hold() {
+    let gate = Running::start(true, false, |_| {});
+    let reader = gate.api_keys.create("reader", Role::ReadOnly, TimeMs(0)).unwrap();
+    let operator = gate.api_keys.create("operator", Role::Operator, TimeMs(0)).unwrap();
+    let stats = "/api/v1/admin/sales/demo/stats";
+    let open = "/api/v1/admin/sales/demo/open";
+    let spec = serde_json::to_string(&fake::spec(60)).unwrap();
+    assert_eq!(send(gate.bound.admin, "GET", stats, &[], "").problem(), "key-missing");
+    assert_eq!(admin(&gate, "fgk_boss_x", "GET", stats, "").problem(), "key-refused");
+    assert_eq!(admin(&gate, &reader, "GET", stats, "").status, 200);
+    assert_eq!(admin(&gate, &reader, "POST", open, "{}").problem(), "role-refused");
+    assert_eq!(admin(&gate, &operator, "POST", open, r#"{"reason":"early"}"#).status, 200);
+    assert_eq!(gate.sale.operations()[0].0, contracts::Actor::new("operator", "early"));
+    assert_eq!(admin(&gate, &operator, "PUT", "/api/v1/admin/sales/new", &spec).problem(), "role-refused");
+    assert_eq!(admin(&gate, &gate.owner, "PUT", "/api/v1/admin/sales/new", &spec).status, 200);
+    gate::admin::keys::ApiKeys::open(gate.data()).unwrap().revoke("operator").unwrap();
+    std::thread::sleep(Duration::from_millis(600));
+    assert_eq!(admin(&gate, &operator, "POST", open, "{}").problem(), "key-refused");
+}
+
+#[test]
+fn operators_commands_are_checked_and_carried_out() {
+    let gate = Running::start(true, false, |_| {});
+    let check = |path: &str, body: &str, status: u16, want: &str| {
+        let answer = admin(&gate, &gate.owner, "POST", &format!("/api/v1/admin{path}"), body);
+        assert_eq!(answer.status, status, "{path} {body}: {answer:?}");
+        assert!(answer.body.contains(want), "{path} {body}: {answer:?}");
+    };
+    check("/sales/demo/pause", "{}", 409, "paused already");
+    check("/sales/demo/extend", r#"{"closes_at":"tomorrow"}"#, 422, "RFC 3339");
+    check("/sales/demo/extend", r#"{"closes_at":"2030-01-01T00:00:00Z"}"#, 200, "true");
+    check("/sales/demo/rate", r#"{"per_second":100}"#, 200, "true");
+    check("/sales/demo/limits", r#"{"items":[{"round":0,"item":"tv","limit_per_shopper":1}]}"#, 422, "tv");
+    check(
+        "/sales/demo/limits",
+        r#"{"items":[{"round":9,"item":"phone","limit_per_shopper":1}]}"#,
+        422,
+        "round 9",
+    );
+    check("/sales/demo/items/phone/adjust", r#"{"delta":-1,"reason":"broken"}"#, 200, "free");
+    check("/sales/demo/items/phone/adjust", r#"{"delta":-1,"reason":""}"#, 422, "reason");
+    check("/sales/demo/items/tv/adjust", r#"{"delta":-1,"reason":"x"}"#, 404, "item");
+    check("/sales/demo/void", r#"{"shopper":"alice","reason":"fraud"}"#, 200, "voided");
+    check("/sales/demo/void", r#"{"reason":"fraud"}"#, 422, "exactly one");
+    check("/sales/demo/void", r#"{"attempts":[],"reason":"fraud"}"#, 422, "4096");
+    check("/sales/none/open", "{}", 404, "none");
+    check(&format!("/holds/{}/release", "0".repeat(32)), "", 404, "no hold");
+    check(&format!("/holds/{}/release", "0".repeat(32)), "{}", 404, "no hold");
+}
+
+#[test]
+fn a_long_list_streams_in_chunks() {
+    let gate = Running::start(true, false, |_| {});
+    let bearer = format!("Bearer {}", gate.owner);
+    let headers = [("authorization", &*bearer), ("content-type", "text/plain; charset=utf-8")];
+    let put = |body: &str| send(gate.bound.admin, "PUT", "/api/v1/admin/sales/demo/list", &headers, body);
+    let ids: String = (0..10_000).map(|n| format!("shopper-{n}\r\n")).collect();
+    assert_eq!(put(&ids).json()["shoppers"], 10_000);
+    let chunks: Vec<(bool, usize)> = gate
+        .sale
+        .operations()
+        .iter()
+        .map(|(_, operation)| match operation {
+            contracts::Operation::List { clear, shoppers, .. } => (*clear, shoppers.len()),
+            other => panic!("{other:?}"),
+        })
+        .collect();
+    assert_eq!(chunks, [(true, 4096), (false, 4096), (false, 1808)]);
+    assert_eq!(put("").json()["shoppers"], 0, "an empty list is a list");
+    let long = put(&format!("a\n{}\nb", "x".repeat(65)));
+    assert_eq!((long.status, long.body.contains("line 2")), (422, true), "{long:?}");
+}
+
+#[test]
+fn winners_are_read_from_where_one_stopped() {
+    let gate = Running::start(true, false, |_| {});
+    let feed = |query: &str| {
+        admin(&gate, &gate.owner, "GET", &format!("/api/v1/admin/sales/demo/winners.ndjson?{query}"), "")
+    };
+    assert_eq!(feed("").body, "");
+    assert_eq!(feed("wait=61").problem(), "invalid");
+    assert_eq!(feed("after=-1").problem(), "invalid");
+    let alice = pass(&gate, "alice");
+    let granted = attempt(&gate, &alice, "k1", ONE_PHONE).json();
+    let all = feed("after=0");
+    assert_eq!(all.header("content-type"), Some("application/x-ndjson"));
+    let line: serde_json::Value = serde_json::from_str(all.body.trim_end()).unwrap();
+    assert_eq!((&line["hold"], &line["shopper"]), (&granted["attempt"], &"alice".into()));
+    let after = line["seq"].as_u64().unwrap();
+    assert_eq!(feed(&format!("after={after}")).body, "");
+    let start = Instant::now();
+    let id = granted["attempt"].as_str().unwrap();
+    std::thread::scope(|scope| {
+        let waiting = scope.spawn(|| feed(&format!("after={after}&wait=10")));
+        std::thread::sleep(Duration::from_millis(300));
+        admin(&gate, &gate.owner, "POST", &format!("/api/v1/admin/holds/{id}/release"), "{}");
+        assert!(waiting.join().unwrap().body.contains(r#""type":"released""#));
+    });
+    assert!(start.elapsed() < Duration::from_secs(5));
+}
+
+#[test]
+fn figures_and_health_are_on_the_admin_listener() {
+    let gate = Running::start(true, false, |_| {});
+    let alice = pass(&gate, "alice");
+    attempt(&gate, &alice, "k1", ONE_PHONE);
+    let get = |path: &str| send(gate.bound.admin, "GET", path, &[], "");
+    assert_eq!((get("/healthz").status, get("/readyz").status), (200, 200));
+    let metrics = get("/metrics").body;
+    for line in [
+        "floodgate_gate_answers_total{outcome=\"granted\"} 1\n",
+        "floodgate_gate_request_seconds_count{route=\"attempt\"} 1\n",
+        "floodgate_sale_state{sale=\"demo\",state=\"open\"} 1\n",
+        "floodgate_sale_log_sequence{sale=\"demo\"} 2\n",
+    ] {
+        assert!(metrics.contains(line), "{line}{metrics}");
+    }
+}
+
+#[test]
+fn a_connection_is_used_again_after_it_rested_and_a_slow_head_is_cut() {
+    let gate = Running::start(true, false, |c| c.connections.header_timeout_seconds = 1);
+    let mut stream = TcpStream::connect(gate.bound.shop).unwrap();
+    stream.set_read_timeout(Some(Duration::from_secs(10))).unwrap();
+    let mut buffer = [0; 4096];
+    for pause_ms in [0, 2500, 100] {
+        std::thread::sleep(Duration::from_millis(pause_ms));
+        stream.write_all(b"GET /time HTTP/1.1\r\nhost: x\r\n\r\n").unwrap();
+        let len = stream.read(&mut buffer).unwrap();
+        assert!(buffer[..len].starts_with(b"HTTP/1.1 200"), "{:?}", String::from_utf8_lossy(&buffer[..len]));
+    }
+    stream.write_all(b"GET /time HT").unwrap();
+    let start = Instant::now();
+    assert_eq!(stream.read(&mut buffer).unwrap_or(0), 0);
+    assert!(start.elapsed() < Duration::from_secs(6));
+}
+
+#[test]
+fn draining_lets_an_open_request_end() {
+    let mut gate = Running::start(true, false, |c| c.decision_wait_ms = 1500);
+    let pass = pass(&gate, "alice");
+    let url = attempts_url(&gate);
+    gate.sale.set_mood(Mood::Silent);
+    let shop = gate.bound.shop;
+    let asking = std::thread::spawn(move || {
+        let headers =
+            [("floodgate-pass", &*pass), ("idempotency-key", "k"), ("content-type", "application/json")];
+        send(shop, "POST", &url, &headers, ONE_PHONE)
+    });
+    std::thread::sleep(Duration::from_millis(300));
+    gate.stop();
+    assert_eq!(asking.join().unwrap().status, 202);
+    assert!(TcpStream::connect(shop).is_err());
+}
