@@ -34,7 +34,7 @@ pub enum Role {
 }
 
 impl std::fmt::Display for Role {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.write_str(match self {
             Self::ReadOnly => "read-only",
             Self::Operator => "operator",
