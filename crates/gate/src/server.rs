@@ -20,10 +20,9 @@ use axum::{
     body::Body,
     response::{IntoResponse, Response},
 };
-use connection::{Activity, Guarded};
+use connection::{Activity, Guarded, Taken};
 use futures_util::FutureExt;
 use http::{HeaderValue, Request, header};
-use hyper::body::Incoming;
 use std::{
     fmt, io,
     net::{IpAddr, SocketAddr},
@@ -212,7 +211,7 @@ impl Listening {
         }
     }
 
-    async fn answer(&self, request: Request<Incoming>, peer: IpAddr, activity: Arc<Activity>) -> Response {
+    async fn answer(&self, request: Request<Taken>, peer: IpAddr, activity: Arc<Activity>) -> Response {
         let start = Instant::now();
         let class = match request.uri().path().contains("/rounds/") {
             true => RouteClass::Attempt,
