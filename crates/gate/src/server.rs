@@ -12,7 +12,7 @@ use crate::{
     metrics::RouteClass,
     page,
     ports::Sales,
-    problem::{self, Kind, Problem},
+    problem::{self, Explained, Kind, Problem},
     state::{Gate, Peer},
 };
 use axum::{
@@ -218,6 +218,7 @@ impl Listening {
             false => RouteClass::Other,
         };
         let mut request = request.map(Body::new);
+        let reader = page::Reader::of(&request);
         let address = self.address(&request, peer);
         request.extensions_mut().insert(Peer(address));
         let mut router = self.router.clone();
@@ -234,8 +235,11 @@ impl Listening {
             |Ok(response)| response,
         );
         let mut response = problem::ensure(response);
-        if let Some(kind) = response.extensions().get::<Kind>() {
-            self.gate.metrics.refused(*kind);
+        if let Some(explained) = response.extensions_mut().remove::<Explained>() {
+            self.gate.metrics.refused(explained.kind);
+            if let Some(reader) = reader {
+                reader.show(&explained, &mut response);
+            }
         }
         self.gate.metrics.took(class, start.elapsed());
         secure(&mut response);
