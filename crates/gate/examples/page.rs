@@ -10,8 +10,8 @@ fn main() {
     tracing_subscriber::fmt().init();
     let opens_in: u64 = std::env::args().nth(1).and_then(|s| s.parse().ok()).unwrap_or(30);
     let gate = fake::Running::start(opens_in == 0, true, |config| {
-        config.shop_listen.set_port(8080);
-        config.admin_listen.set_port(8081);
+        config.shop_listen.set_port(8090);
+        config.admin_listen.set_port(8091);
         config.limits.exempt_addresses = vec!["127.0.0.0/8".parse().unwrap()];
     });
     let key = gate.api_keys.mint_one_time().unwrap();

@@ -129,3 +129,51 @@ fn old_and_new_keys_of_a_set_work_side_by_side() {
     std::thread::sleep(Duration::from_millis(FILE_CHECK_EVERY_MS + 50));
     assert_eq!(verifier.verify(&old, NOW), Err(JwtError::UnknownKey));
 }
+
+// Made elsewhere, so that another implementation's signatures are what is checked; the private keys were thrown away.
+const ES256_PEM: &str = "-----BEGIN PUBLIC KEY-----\nMFkwEwYHKoZIzj0CAQYIKoZIzj0DAQcDQgAE6gnNtrEAQ5qBDIEmeRe3Qle3jIQr\niqH7IDUCkeQ5U5tLWVBRgXwn2zTFIzCGfXAbRaiuRXFkmiV+DmIXdLglIA==\n-----END PUBLIC KEY-----\n";
+const ES256_TOKEN: &str = "eyJhbGciOiJFUzI1NiIsInR5cCI6IkpXVCJ9.eyJpc3MiOiJzaG9wIiwiYXVkIjoiZmxvb2RnYXRlIiwic3ViIjoiY\
+     WxpY2UiLCJleHAiOjE4MDAwMDAwNjB9.i4iQWeQzHc8fEWflmaBHdXv27FqhklOAH-80axhklNT0ckbsxlVl3U25bD\
+     jODTItw_IRTGtK_JIHwBNDMyOU-Q";
+const RS256_N: &str = "vfDX_RcINovA4YoIlsqQlUSB969ene7Sxn90OJ_SQpICHd3ECo5GWppp9AkbC409f6vws9hxnHsZzhSElsnd-LcKlu\
+     UnDydxp-WoILBrQJYViJhSg6s5VNuWEwBFbSWRyTWfrHlEZBE_t7HE-0UvT6tSIvM6PMsAa-AyQWSsYQ2Il-FZDXVm\
+     RiuE-ExZWgxVBTH8hDpXTi30ctKUkSFQJ8UM8S7NYzFPveclNlGUGREcembzuBLAS3I3V1Ymq0ccxLB644dgV9Iz5J\
+     DQXvBc57Y1bNijO5F4IjdhhFj6yphE07A9akKn53Q01Z1snQynJpIBB68OKMuoJoGYtayfrQ";
+const RS256_TOKEN: &str = "eyJhbGciOiJSUzI1NiIsInR5cCI6IkpXVCJ9.eyJpc3MiOiJzaG9wIiwiYXVkIjoiZmxvb2RnYXRlIiwic3ViIjoiY\
+     WxpY2UiLCJleHAiOjE4MDAwMDAwNjB9.RfglbnCoK3p_qqhucNltbfbT8v1tuhuzifiUO1-89HC6AiZRldVkPWxZH1\
+     pPRBTd51azvHlXF1idPYJycasSLqD6F5TohOI3HQFFFcMcLk8f_pcypmWlZh6UzN4y2DOhYqIVU-7NA4y10j2z7mj9\
+     YpL3d6sB-I4Sa223Oh_rdPUvnUKr2RQMvxoHg9IeLFabRpP-pS4FBSDMr_ClsGrV0Qv-L-P904tlG_0Gy57ZTu7LH9\
+     lGhzjJVCs-sSvYzpBhZB8iLXs5bKncUkHLJQXmqu2MX4Rnb405-D-bT8C5oqaRKjJE3WokwXij6IoayqpvNKthBgBA\
+     Td8yc-Jfogv8QA";
+
+#[test]
+fn keys_in_pem_and_in_a_set_check_signatures_of_another_maker() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("public.pem");
+    fs::write(&path, ES256_PEM).unwrap();
+    let all = [JwtAlgorithm::ES256, JwtAlgorithm::RS256, JwtAlgorithm::HS256];
+    let verifier = JwtVerifier::open(&config(&all), &path).unwrap();
+    assert_eq!(verifier.verify(ES256_TOKEN, NOW).map(|s| s.id), Ok("alice".to_owned()));
+    assert_eq!(verifier.verify(RS256_TOKEN, NOW), Err(JwtError::UnknownKey));
+
+    let set = json!({"keys": [{"kty": "RSA", "n": RS256_N, "e": "AQAB"}]}).to_string();
+    let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let url = format!("http://{}/keys", listener.local_addr().unwrap());
+    std::thread::spawn(move || {
+        use std::io::{Read, Write};
+        let (mut stream, _) = listener.accept().unwrap();
+        let _ = stream.read(&mut [0; 1024]);
+        let head = "HTTP/1.1 200 OK\r\nconnection: close\r\ncontent-length:";
+        stream.write_all(format!("{head} {}\r\n\r\n{set}", set.len()).as_bytes()).unwrap();
+    });
+    let from_url = JwtConfig { jwks_url: url, ..config(&all) };
+    let verifier = JwtVerifier::open(&from_url, Path::new("")).unwrap();
+    let deadline = Instant::now() + Duration::from_secs(10);
+    while verifier.verify(RS256_TOKEN, NOW).is_err() && Instant::now() < deadline {
+        std::thread::sleep(Duration::from_millis(20));
+    }
+    assert_eq!(verifier.verify(RS256_TOKEN, NOW).map(|s| s.id), Ok("alice".to_owned()));
+    assert_eq!(verifier.verify(ES256_TOKEN, NOW), Err(JwtError::UnknownKey));
+    let plain = JwtConfig { jwks_url: "http://example.com/keys".into(), ..config(&all) };
+    assert!(JwtVerifier::open(&plain, Path::new("")).is_err());
+}

@@ -27,7 +27,7 @@ macro_rules! kinds {
                 match self { $(Self::$name => $slug,)* }
             }
 
-            fn title(self) -> &'static str {
+            pub(crate) fn title(self) -> &'static str {
                 match self { $(Self::$name => $title,)* }
             }
         }
@@ -97,7 +97,7 @@ impl IntoResponse for Problem {
             "type": format!("/problems#{}", kind.slug()),
             "title": kind.title(),
             "status": kind.status().as_u16(),
-            "detail": self.detail,
+            "detail": &self.detail,
         });
         let mut response = (kind.status(), document.to_string()).into_response();
         let headers = response.headers_mut();
@@ -114,9 +114,16 @@ impl IntoResponse for Problem {
         if let Some(scheme) = scheme {
             headers.insert(header::WWW_AUTHENTICATE, HeaderValue::from_static(scheme));
         }
-        response.extensions_mut().insert(kind);
+        response.extensions_mut().insert(Explained { kind, detail: self.detail });
         response
     }
+}
+
+/// Which problem a response is, for those who count it or show it to people.
+#[derive(Debug, Clone)]
+pub(crate) struct Explained {
+    pub(crate) kind: Kind,
+    pub(crate) detail: Cow<'static, str>,
 }
 
 /// Puts a problem document in place of a bare error answer of the framework.

@@ -12,7 +12,7 @@ use crate::{
     metrics::RouteClass,
     page,
     ports::Sales,
-    problem::{self, Kind, Problem},
+    problem::{self, Explained, Kind, Problem},
     state::{Gate, Peer},
 };
 use axum::{
@@ -20,10 +20,9 @@ use axum::{
     body::Body,
     response::{IntoResponse, Response},
 };
-use connection::{Activity, Guarded};
+use connection::{Activity, Guarded, Taken};
 use futures_util::FutureExt;
 use http::{HeaderValue, Request, header};
-use hyper::body::Incoming;
 use std::{
     fmt, io,
     net::{IpAddr, SocketAddr},
@@ -212,13 +211,14 @@ impl Listening {
         }
     }
 
-    async fn answer(&self, request: Request<Incoming>, peer: IpAddr, activity: Arc<Activity>) -> Response {
+    async fn answer(&self, request: Request<Taken>, peer: IpAddr, activity: Arc<Activity>) -> Response {
         let start = Instant::now();
         let class = match request.uri().path().contains("/rounds/") {
             true => RouteClass::Attempt,
             false => RouteClass::Other,
         };
         let mut request = request.map(Body::new);
+        let reader = page::Reader::of(&request);
         let address = self.address(&request, peer);
         request.extensions_mut().insert(Peer(address));
         let mut router = self.router.clone();
@@ -235,8 +235,11 @@ impl Listening {
             |Ok(response)| response,
         );
         let mut response = problem::ensure(response);
-        if let Some(kind) = response.extensions().get::<Kind>() {
-            self.gate.metrics.refused(*kind);
+        if let Some(explained) = response.extensions_mut().remove::<Explained>() {
+            self.gate.metrics.refused(explained.kind);
+            if let Some(reader) = reader {
+                reader.show(&explained, &mut response);
+            }
         }
         self.gate.metrics.took(class, start.elapsed());
         secure(&mut response);

@@ -426,3 +426,47 @@ fn draining_lets_an_open_request_end() {
     assert_eq!(asking.join().unwrap().status, 202);
     assert!(TcpStream::connect(shop).is_err());
 }
+
+#[test]
+fn a_body_that_was_not_read_is_never_taken_for_a_request() {
+    let gate = Running::start(true, false, |_| {});
+    let inner = "GET /api/v1/keys HTTP/1.1\r\nhost: x\r\n\r\n";
+    for (head, tail) in [
+        (
+            format!("POST /nothing HTTP/1.1\r\nhost: x\r\ncontent-length: {}\r\n\r\n", inner.len()),
+            inner.to_owned(),
+        ),
+        (
+            "POST /nothing HTTP/1.1\r\nhost: x\r\ntransfer-encoding: chunked\r\n\r\n".to_owned(),
+            format!("{:x}\r\n{inner}\r\n0\r\n\r\n", inner.len()),
+        ),
+    ] {
+        let mut stream = TcpStream::connect(gate.bound.shop).unwrap();
+        stream.set_read_timeout(Some(Duration::from_secs(2))).unwrap();
+        stream.write_all(head.as_bytes()).unwrap();
+        std::thread::sleep(Duration::from_millis(300));
+        let _ = stream.write_all(tail.as_bytes());
+        let mut answer = Vec::new();
+        let mut buffer = [0; 4096];
+        while let Ok(len @ 1..) = stream.read(&mut buffer) {
+            answer.extend_from_slice(&buffer[..len]);
+        }
+        let answer = String::from_utf8_lossy(&answer);
+        assert_eq!(answer.matches("HTTP/1.1 ").count(), 1, "{answer}");
+    }
+}
+
+#[test]
+fn requests_sent_ahead_are_answered_in_order() {
+    let gate = Running::start(true, false, |_| {});
+    let mut stream = TcpStream::connect(gate.bound.shop).unwrap();
+    stream.set_read_timeout(Some(Duration::from_secs(2))).unwrap();
+    let half = "GET /healthz HTTP/1.1\r\nhost: x\r\n\r\nGET /time HTTP/1.1\r\nho";
+    stream.write_all(half.as_bytes()).unwrap();
+    std::thread::sleep(Duration::from_millis(300));
+    stream.write_all(b"st: x\r\nconnection: close\r\n\r\n").unwrap();
+    let mut answers = String::new();
+    stream.read_to_string(&mut answers).unwrap();
+    let statuses: Vec<&str> = answers.split("HTTP/1.1 ").skip(1).map(|a| &a[..3]).collect();
+    assert_eq!(statuses, ["404", "200"], "{answers}");
+}

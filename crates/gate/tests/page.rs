@@ -94,6 +94,13 @@ fn a_form_that_is_not_from_the_page_does_nothing() {
     assert_eq!(other.post("/sales/demo/buy", &form).problem(), "form-refused");
     assert_eq!(browser.post("/sales/demo/buy", &form.replace("csrf=", "csrf=x")).problem(), "form-refused");
     assert_eq!(browser.post("/sales/demo/buy", &form.replace("csrf=", "x=")).problem(), "invalid");
+    let headers = [
+        ("cookie", &*other.cookie),
+        ("accept", "text/html"),
+        ("content-type", "application/x-www-form-urlencoded"),
+    ];
+    let shown = send(gate.bound.shop, "POST", "/sales/demo/buy?lang=zh", &headers, &form);
+    assert!(shown.status == 403 && shown.body.contains("未能完成"), "a person gets a page: {shown:?}");
     let forged = Browser { gate: &gate, cookie: browser.cookie.replace('.', "x.") };
     assert_eq!(forged.post("/sales/demo/buy", &form).problem(), "form-refused");
     let json = send(

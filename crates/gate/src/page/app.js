@@ -77,6 +77,9 @@ function start() {
     }
     state = seen.state;
     opensAt = Date.parse(seen.opens_at);
+    const waiting = document.querySelector(".while-closed");
+    if (waiting) waiting.hidden = state !== "scheduled";
+    document.querySelector(".while-open").hidden = state === "scheduled";
     const tag = document.getElementById("sale-state");
     tag.textContent = tag.dataset[state];
     for (const item of seen.items) {

@@ -10,14 +10,14 @@ pub(crate) use visitor::cookie;
 
 use crate::{
     api::{Route, route},
-    problem::{Kind, Problem},
+    problem::{Explained, Kind, Problem},
 };
 use axum::{
     extract::Path,
     response::{IntoResponse, Response},
     routing::{get, post},
 };
-use http::header;
+use http::{HeaderValue, header};
 use std::sync::OnceLock;
 
 const STYLE: &str = include_str!("style.css");
@@ -44,6 +44,28 @@ pub(crate) fn routes() -> Vec<Route> {
 /// The files that pages load.
 pub(crate) fn statics() -> Vec<Route> {
     vec![route("get", "/static/{file}", get(file)), route("get", "/favicon.ico", get(icon))]
+}
+
+/// A person with a browser, to whom a problem is shown as a page; programs get the document.
+#[derive(Debug)]
+pub(crate) struct Reader(visitor::Lang);
+
+impl Reader {
+    pub(crate) fn of<B>(request: &http::Request<B>) -> Option<Self> {
+        let accept = request.headers().get(header::ACCEPT).and_then(|v| v.to_str().ok()).unwrap_or_default();
+        let query = request.uri().query().unwrap_or_default();
+        let lang = query.split('&').find_map(|pair| pair.strip_prefix("lang="));
+        let reads = accept.contains("text/html") && !request.uri().path().starts_with("/api/");
+        reads.then(|| Self(visitor::Lang::of(lang, request.headers())))
+    }
+
+    pub(crate) fn show(&self, problem: &Explained, response: &mut Response) {
+        let page = view::problem(self.0, problem.kind.title(), &problem.detail).into_string();
+        let headers = response.headers_mut();
+        headers.insert(header::CONTENT_TYPE, HeaderValue::from_static("text/html; charset=utf-8"));
+        headers.remove(header::CONTENT_LENGTH);
+        *response.body_mut() = page.into();
+    }
 }
 
 async fn icon() -> Response {

@@ -83,6 +83,20 @@ pub(super) fn index(lang: Lang, sales: &[std::sync::Arc<SaleView>]) -> Markup {
     document(lang, title, "/", None, &body)
 }
 
+/// A problem, for a person. The detail is for whoever looks into it and so is in English.
+pub(super) fn problem(lang: Lang, title: &str, detail: &str) -> Markup {
+    let words = Words(lang);
+    let heading = words.say("It did not work", "未能完成");
+    let body = html! {
+        section class="card notice" aria-labelledby="outcome-title" {
+            h1 id="outcome-title" { (heading) }
+            div lang="en" { p { strong { (title) } } p { (detail) } }
+            p { a href={ "/?lang=" (lang.code()) } { (words.say("Back to the sale", "返回活动")) } }
+        }
+    };
+    document(lang, heading, "/", None, &body)
+}
+
 impl SalePage<'_> {
     pub(super) fn render(&self) -> Markup {
         let words = Words(self.lang);
@@ -134,14 +148,17 @@ impl SalePage<'_> {
         html! {
             p class="clock" {
                 @if opening {
-                    span { (words.say("Opens in", "距开始")) " " }
-                    // Not live: a screen reader must not read every tick.
-                    strong id="countdown" role="timer" aria-live="off" { (hms(opens_in)) }
-                    span { " (" time datetime=(view.opens_at) data-local="" { (readable(view.opens_at)) } ")" }
-                } @else if view.state == SaleState::Closed {
-                    span { (words.say("Ended", "结束于")) " " time datetime=(view.closes_at) data-local="" { (readable(view.closes_at)) } }
-                } @else {
-                    span { (words.say("Open until", "开放至")) " " time datetime=(view.closes_at) data-local="" { (readable(view.closes_at)) } }
+                    span class="while-closed" {
+                        (words.say("Opens in", "距开始")) " "
+                        // Not live: a screen reader must not read every tick.
+                        strong id="countdown" role="timer" aria-live="off" { (hms(opens_in)) }
+                        " (" time datetime=(view.opens_at) data-local="" { (readable(view.opens_at)) } ")"
+                    }
+                }
+                span class="while-open" hidden[opening] {
+                    @if view.state == SaleState::Closed { (words.say("Ended", "结束于")) }
+                    @else { (words.say("Open until", "开放至")) }
+                    " " time id="closes" datetime=(view.closes_at) data-local="" { (readable(view.closes_at)) }
                 }
             }
             p id="opened" class="visually-hidden" role="status" data-text=(words.say("The sale is open.", "活动已开始。")) {}

@@ -1,5 +1,8 @@
 //! One HTTP/1.1 connection. hyper keeps a read buffer of 8 KiB from its first poll to its end, so hyper is there only while a
-//! request is: between requests the connection is taken apart, and put together again when bytes arrive.
+//! request is: once the answer is written the connection is taken apart, and put together again when bytes arrive.
+//!
+//! It is taken apart only between two requests, never with a body that was not read to its end: what is left of that must not
+//! be taken for a request (request smuggling). hyper closes such a connection by itself.
 
 use crate::{config::ConnectionsConfig, state::drained};
 use axum::{
@@ -15,6 +18,7 @@ use hyper::{
 use hyper_util::rt::TokioIo;
 use std::{
     convert::Infallible,
+    future::poll_fn,
     io,
     pin::Pin,
     sync::{
@@ -31,7 +35,7 @@ use tokio::{
     time::{sleep, timeout},
 };
 
-/// How often a connection at work is looked at, and how long it rests before it is taken apart.
+/// How often a connection at work is looked at.
 const LOOK_EVERY: Duration = Duration::from_secs(1);
 /// A client that does not take its answer for so long is gone.
 const WRITE_STALL_MAX_MS: u64 = 30_000;
@@ -45,6 +49,9 @@ pub(super) struct Activity {
     /// Bytes of a request have come, and its headers are not whole yet.
     in_headers: AtomicBool,
     write_blocked: AtomicBool,
+    answered: AtomicBool,
+    /// A request's body was dropped before its end.
+    body_left: AtomicBool,
     changed_ms: AtomicU64,
 }
 
@@ -55,6 +62,8 @@ impl Activity {
             busy: AtomicU32::new(0),
             in_headers: AtomicBool::new(false),
             write_blocked: AtomicBool::new(false),
+            answered: AtomicBool::new(false),
+            body_left: AtomicBool::new(false),
             changed_ms: AtomicU64::new(0),
         }
     }
@@ -67,8 +76,12 @@ impl Activity {
         (self.started.elapsed().as_millis() as u64).saturating_sub(self.changed_ms.load(Relaxed))
     }
 
-    fn is_idle(&self) -> bool {
-        self.busy.load(Relaxed) == 0 && !self.in_headers.load(Relaxed) && !self.write_blocked.load(Relaxed)
+    fn is_between_requests(&self) -> bool {
+        self.answered.load(Relaxed)
+            && self.busy.load(Relaxed) == 0
+            && !self.in_headers.load(Relaxed)
+            && !self.write_blocked.load(Relaxed)
+            && !self.body_left.load(Relaxed)
     }
 }
 
@@ -79,7 +92,7 @@ pub(super) async fn serve<F, A>(
     mut draining: watch::Receiver<bool>,
     answer: F,
 ) where
-    F: Fn(Request<Incoming>, Arc<Activity>) -> A + Clone + Send + 'static,
+    F: Fn(Request<Taken>, Arc<Activity>) -> A + Clone + Send + 'static,
     A: Future<Output = Response> + Send + 'static,
 {
     let mut early = Bytes::new();
@@ -112,16 +125,18 @@ async fn serve_busy<F, A>(
     answer: F,
 ) -> Option<(TcpStream, Bytes)>
 where
-    F: Fn(Request<Incoming>, Arc<Activity>) -> A + Clone + Send + 'static,
+    F: Fn(Request<Taken>, Arc<Activity>) -> A + Clone + Send + 'static,
     A: Future<Output = Response> + Send + 'static,
 {
     let activity = Arc::new(Activity::new());
     let io = TokioIo::new(Watched { stream, early, activity: Arc::clone(&activity) });
     let of_service = Arc::clone(&activity);
-    let service = service_fn(move |request| {
+    let service = service_fn(move |request: Request<Incoming>| {
         of_service.in_headers.store(false, Relaxed);
         of_service.busy.fetch_add(1, Relaxed);
         of_service.touch();
+        let of_body = Arc::clone(&of_service);
+        let request = request.map(|body| Taken { body, ended: false, activity: of_body });
         let response = answer(request, Arc::clone(&of_service));
         async move { Ok::<_, Infallible>(response.await) }
     });
@@ -131,8 +146,17 @@ where
     let mut drains = false;
     let header_ms_max = settings.header_timeout_seconds * 1000;
     loop {
+        // hyper flushes before it waits, so an answer whose body is gone has been written, or the socket is blocked.
+        let ended = poll_fn(|cx| match Pin::new(&mut connection).poll(cx) {
+            Poll::Pending if activity.is_between_requests() => Poll::Ready(false),
+            polled => polled.map(|_| true),
+        });
+        let mut rests = false;
         tokio::select! {
-            _ = &mut connection => return None,
+            ended = ended => match ended {
+                true => return None,
+                false => rests = true,
+            },
             () = sleep(LOOK_EVERY) => {}
             () = drained(draining), if !drains => {
                 drains = true;
@@ -145,7 +169,7 @@ where
         if headers_late || reader_gone {
             return None;
         }
-        if !drains && activity.is_idle() && unchanged_ms >= LOOK_EVERY.as_millis() as u64 {
+        if rests {
             let parts = connection.into_parts();
             let watched = parts.io.into_inner();
             return Some((watched.stream, parts.read_buf));
@@ -232,6 +256,44 @@ impl AsyncWrite for Watched {
     }
 }
 
+/// A request's body, which notes whether it was read to its end.
+#[derive(Debug)]
+pub(super) struct Taken {
+    body: Incoming,
+    ended: bool,
+    activity: Arc<Activity>,
+}
+
+impl Drop for Taken {
+    fn drop(&mut self) {
+        if !self.ended && !self.body.is_end_stream() {
+            self.activity.body_left.store(true, Relaxed);
+        }
+    }
+}
+
+impl HttpBody for Taken {
+    type Data = Bytes;
+    type Error = hyper::Error;
+
+    fn poll_frame(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, hyper::Error>>> {
+        let polled = Pin::new(&mut self.body).poll_frame(cx);
+        self.ended |= matches!(polled, Poll::Ready(None));
+        polled
+    }
+
+    fn is_end_stream(&self) -> bool {
+        self.body.is_end_stream()
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        self.body.size_hint()
+    }
+}
+
 /// An answer's body; the request is over when it is dropped.
 #[derive(Debug)]
 pub(super) struct Guarded {
@@ -248,6 +310,7 @@ impl Guarded {
 impl Drop for Guarded {
     fn drop(&mut self) {
         self.activity.busy.fetch_sub(1, Relaxed);
+        self.activity.answered.store(true, Relaxed);
         self.activity.touch();
     }
 }
