@@ -49,13 +49,19 @@ fn watch(binary: &Path, dir: &Path) -> Result<(), Failure> {
     let found = check(&fs::read_to_string(&trace)?);
     println!(
         "{} grants said over sockets, {} fdatasync calls on the log, {} appends; {} grants said too early",
-        found.grants, found.syncs, found.appends, found.early.len()
+        found.grants,
+        found.syncs,
+        found.appends,
+        found.early.len()
     );
     if let Some(first) = found.early.first() {
         return Err(Failure(format!("attempt {first} was told `granted` before its entry was durable")));
     }
     if found.grants < STOCK {
-        return Err(Failure(format!("only {} grants were seen of {STOCK}: the check saw too little", found.grants)));
+        return Err(Failure(format!(
+            "only {} grants were seen of {STOCK}: the check saw too little",
+            found.grants
+        )));
     }
     Ok(())
 }
@@ -81,11 +87,23 @@ fn storm(binary: &Path, data: &Path, shop: SocketAddr) -> Result<(), Failure> {
     let url = attempts_path(shop)?;
     let passes = output(
         &binary.to_string_lossy(),
-        &["token", "--data", &data.to_string_lossy(), "--shopper", "s", "--sale", "demo", "--count", &SHOPPERS.to_string()],
+        &[
+            "token",
+            "--data",
+            &data.to_string_lossy(),
+            "--shopper",
+            "s",
+            "--sale",
+            "demo",
+            "--count",
+            &SHOPPERS.to_string(),
+        ],
     )?;
     let passes: Vec<String> = passes
         .lines()
-        .filter_map(|line| serde_json::from_str::<serde_json::Value>(line).ok()?["pass"].as_str().map(str::to_owned))
+        .filter_map(|line| {
+            serde_json::from_str::<serde_json::Value>(line).ok()?["pass"].as_str().map(str::to_owned)
+        })
         .collect();
     let threads: Vec<_> = passes
         .chunks(SHOPPERS / 20)
@@ -180,7 +198,10 @@ fn check(trace: &str) -> Found {
             let text = text_of(call);
             for answer in text.split("\"attempt\":\"").skip(1) {
                 let attempt = answer.split('"').next().unwrap_or_default();
-                let granted = answer.split("\"attempt\":").next().is_some_and(|a| a.contains("\"outcome\":\"granted\""));
+                let granted = answer
+                    .split("\"attempt\":")
+                    .next()
+                    .is_some_and(|a| a.contains("\"outcome\":\"granted\""));
                 if granted && told.insert(attempt.to_owned()) {
                     found.grants += 1;
                     if !durable.contains(attempt) {
@@ -201,7 +222,9 @@ fn hex_of(call: &str) -> String {
 /// A call's data as text.
 fn text_of(call: &str) -> String {
     let hex = hex_of(call);
-    let bytes: Vec<u8> = (0..hex.len() / 2).filter_map(|at| u8::from_str_radix(hex.get(2 * at..2 * at + 2)?, 16).ok()).collect();
+    let bytes: Vec<u8> = (0..hex.len() / 2)
+        .filter_map(|at| u8::from_str_radix(hex.get(2 * at..2 * at + 2)?, 16).ok())
+        .collect();
     String::from_utf8_lossy(&bytes).into_owned()
 }
 
@@ -229,11 +252,15 @@ mod tests {
     #[test]
     fn a_grant_that_overtakes_its_sync_is_found() {
         let append = "11 pwrite64(5</d/seg-1.log>, \"\\xab\\xcd\", 2, 4096) = 2".to_owned();
-        let answer = format!("12 writev(9<TCP:[1]>, [{{iov_base=\"{}\"}}], 1) = 9", hex(r#"{"attempt":"abcd","outcome":"granted"}"#));
+        let answer = format!(
+            "12 writev(9<TCP:[1]>, [{{iov_base=\"{}\"}}], 1) = 9",
+            hex(r#"{"attempt":"abcd","outcome":"granted"}"#)
+        );
         let begun = "11 fdatasync(5</d/seg-1.log> <unfinished ...>".to_owned();
         let done = "11 <... fdatasync resumed>) = 0".to_owned();
         let failed = "11 <... fdatasync resumed>) = -1 EIO (Input/output error)".to_owned();
-        let early = |lines: &[&String]| trace(&lines.iter().map(|l| (*l).clone()).collect::<Vec<_>>()).early.len();
+        let early =
+            |lines: &[&String]| trace(&lines.iter().map(|l| (*l).clone()).collect::<Vec<_>>()).early.len();
         assert_eq!(early(&[&append, &begun, &done, &answer]), 0);
         assert_eq!(early(&[&append, &begun, &answer, &done]), 1);
         assert_eq!(early(&[&append, &answer, &begun, &done]), 1);

@@ -70,16 +70,20 @@ pub(crate) fn run() -> Result<(), Failure> {
 
 fn edges(found: &mut Vec<String>) -> Result<(), Failure> {
     let metadata = output("cargo", &["metadata", "--no-deps", "--format-version", "1"])?;
-    let metadata: Value = serde_json::from_str(&metadata).map_err(|e| Failure(format!("cargo metadata: {e}")))?;
+    let metadata: Value =
+        serde_json::from_str(&metadata).map_err(|e| Failure(format!("cargo metadata: {e}")))?;
     for package in metadata["packages"].as_array().into_iter().flatten() {
         let name = package["name"].as_str().unwrap_or_default();
         let Some((_, allowed)) = EDGES.iter().find(|(crate_name, _)| *crate_name == name) else {
-            found.push(format!("{name}: a crate that xtask/src/tidy.rs does not know: say there what it may use"));
+            found.push(format!(
+                "{name}: a crate that xtask/src/tidy.rs does not know: say there what it may use"
+            ));
             continue;
         };
         for dependency in package["dependencies"].as_array().into_iter().flatten() {
             let used = dependency["name"].as_str().unwrap_or_default();
-            let ours = EDGES.iter().any(|(crate_name, _)| *crate_name == used) && dependency["path"].is_string();
+            let ours =
+                EDGES.iter().any(|(crate_name, _)| *crate_name == used) && dependency["path"].is_string();
             // Tests may use the simulator's disk, whichever way the arrow then points.
             let test_only = dependency["kind"].as_str() == Some("dev");
             if ours && !test_only && !allowed.contains(&used) {

@@ -2,9 +2,7 @@
 //! Every figure is the median of several runs, with the lowest and the highest beside it.
 #![expect(clippy::print_stdout, clippy::print_stderr, reason = "a measuring program prints its measurements")]
 
-use contracts::{
-    Actor, Answer, Attempt, Basket, Operation, SaleSpec, SealedShopper,
-};
+use contracts::{Actor, Answer, Attempt, Basket, Operation, SaleSpec, SealedShopper};
 use engines::embedded::{EmbeddedLog, LogId, Options, Partition};
 use engines::log::{Batch, Log};
 use sale::core::Core;
@@ -33,8 +31,12 @@ fn main() {
     let runs: usize = flag("--runs").and_then(|n| n.parse().ok()).unwrap_or(5);
     let mut rows = Vec::new();
     let attempts = attempts(SHOPPERS);
-    rows.push(repeat("core, mixed storm, 4 of 5 refused", "M decisions/s", "≥ 5", runs, || core_storm(&attempts, SHOPPERS / 5)));
-    rows.push(repeat("core, grants only", "M decisions/s", "≥ 2", runs, || core_storm(&attempts, SHOPPERS)));
+    rows.push(repeat("core, mixed storm, 4 of 5 refused", "M decisions/s", "≥ 5", runs, || {
+        core_storm(&attempts, SHOPPERS / 5)
+    }));
+    rows.push(repeat("core, grants only", "M decisions/s", "≥ 2", runs, || {
+        core_storm(&attempts, SHOPPERS)
+    }));
     let mut rates = Vec::new();
     let (mut p50, mut p99, mut cold, mut warm) = (Vec::new(), Vec::new(), Vec::new(), Vec::new());
     for _ in 0..runs {
@@ -45,7 +47,12 @@ fn main() {
         cold.push(d.recovery_cold_s);
         warm.push(d.recovery_warm_s);
     }
-    rows.push(Row { what: "core + log, durable grants, batch 4096", unit: "M grants/s", reach: "≥ 1", runs: rates });
+    rows.push(Row {
+        what: "core + log, durable grants, batch 4096",
+        unit: "M grants/s",
+        reach: "≥ 1",
+        runs: rates,
+    });
     rows.push(Row { what: "  time of a batch, p50", unit: "ms", reach: "", runs: p50 });
     rows.push(Row { what: "  time of a batch, p99", unit: "ms", reach: "", runs: p99 });
     rows.push(Row { what: "recovery of 1 M grants, no snapshot", unit: "s", reach: "≤ 1", runs: cold });
@@ -56,7 +63,13 @@ fn main() {
     print_rows(&rows, args.iter().any(|a| a == "--json"));
 }
 
-fn repeat(what: &'static str, unit: &'static str, reach: &'static str, runs: usize, f: impl Fn() -> f64) -> Row {
+fn repeat(
+    what: &'static str,
+    unit: &'static str,
+    reach: &'static str,
+    runs: usize,
+    f: impl Fn() -> f64,
+) -> Row {
     Row { what, unit, reach, runs: (0..runs).map(|_| f()).collect() }
 }
 
@@ -117,7 +130,9 @@ fn core_storm(attempts: &[Attempt], stock: usize) -> f64 {
     let spec = spec(stock);
     let mut now = spec.rounds[0].opens_at;
     let define = Operation::Define(Box::new(spec));
-    core.operate(now, Actor::new("bench", ""), define, &mut batch).expect("no invariant breaks").expect("defined");
+    core.operate(now, Actor::new("bench", ""), define, &mut batch)
+        .expect("no invariant breaks")
+        .expect("defined");
     let started = Instant::now();
     let mut granted = 0;
     for chunk in attempts.chunks(BATCH) {
@@ -202,9 +217,16 @@ fn http(binary: &Path, runs: usize, rows: &mut Vec<Row>) {
         p99.push(calm["latency_ms"]["p99"].as_f64().unwrap_or(f64::NAN));
         memory.push(calm["server_memory_max_mib"].as_f64().unwrap_or(f64::NAN));
     }
-    rows.push(Row { what: "HTTP, highest load, a connection a shopper", unit: "decisions/s", reach: "", runs: highest });
+    rows.push(Row {
+        what: "HTTP, highest load, a connection a shopper",
+        unit: "decisions/s",
+        reach: "",
+        runs: highest,
+    });
     rows.push(Row { what: "HTTP, p50 at 70 % of it", unit: "ms", reach: "", runs: p50 });
-    rows.push(Row { what: "HTTP, p99 at 70 %, a snapshot meanwhile", unit: "ms", reach: "≤ 10", runs: p99 });
+    rows.push(Row {
+        what: "HTTP, p99 at 70 %, a snapshot meanwhile", unit: "ms", reach: "≤ 10", runs: p99
+    });
     rows.push(Row { what: "  memory of serve", unit: "MiB", reach: "", runs: memory });
 }
 

@@ -315,7 +315,19 @@ fn winner(sequence: Sequence, entry: Entry, spec: &SaleSpec) -> Option<Winner> {
     Some(Winner { sequence, at: entry.at, hold, event })
 }
 
+/// A writer that panicked may have left anything half done. Its log has not: the process ends, and starts from that.
+struct EndProcessOnPanic;
+
+impl Drop for EndProcessOnPanic {
+    fn drop(&mut self) {
+        if std::thread::panicking() {
+            std::process::abort();
+        }
+    }
+}
+
 fn run_worker<L: Log>(mut worker: Worker<L>, shared: &Shared, clock: &dyn Clock) {
+    let _guard = EndProcessOnPanic;
     let mut jobs: Vec<Job> = Vec::new();
     let mut commands: Vec<Command> = Vec::new();
     while wait_for_work(&worker, shared, clock, &mut jobs) {

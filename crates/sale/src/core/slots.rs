@@ -81,6 +81,11 @@ impl Slots {
         self.slots.len()
     }
 
+    /// Attempts for which there is room.
+    pub(super) fn room(&self) -> usize {
+        self.slots.capacity()
+    }
+
     /// Slot numbers are given in order, so this is also the order of acceptance.
     pub(super) fn find(&self, attempt: AttemptId) -> Option<u32> {
         self.by_attempt.find(attempt.low_bits(), |&at| self.slots[at as usize].attempt == attempt).copied()
@@ -117,8 +122,8 @@ impl Slots {
         }
     }
 
-    /// Keeps a new attempt. The caller has looked: there is none of this id.
-    pub(super) fn insert(
+    /// Adds a slot to be found after [`Slots::index`]; for a snapshot, which has them all at once.
+    pub(super) fn push_unindexed(
         &mut self,
         attempt: AttemptId,
         shopper: ShopperKey,
@@ -142,14 +147,50 @@ impl Slots {
             first_line: basket[0],
             extra,
         });
+        slot
+    }
+
+    /// Fills the tables from the slots, in the order of the tables: a million random places in memory would take several
+    /// times as long.
+    pub(super) fn index(&mut self) {
+        let by_attempt =
+            table_order(self.by_attempt.capacity(), self.slots.iter().map(|s| (s.attempt.low_bits(), ())));
+        for (hash, slot, ()) in by_attempt {
+            let slots = &self.slots;
+            self.by_attempt.insert_unique(hash, slot, |&at| slots[at as usize].attempt.low_bits());
+        }
+        let of_shopper = self.slots.iter().map(|s| (s.shopper.low_bits(), (s.shopper, s.state.is_active())));
+        for (_, slot, (shopper, active)) in table_order(self.by_shopper.capacity(), of_shopper) {
+            // Those of one shopper come in the order of their slots, so each becomes the newest.
+            let owner = self.shopper_or_new(shopper);
+            self.own(owner, slot, active);
+        }
+    }
+
+    fn own(&mut self, owner: u32, slot: u32, active: bool) {
+        let before = std::mem::replace(&mut self.shoppers[owner as usize].any, slot);
+        if before != NONE {
+            self.slots[slot as usize].next_any = before;
+        }
+        if active {
+            self.link(owner, slot);
+        }
+    }
+
+    /// Keeps a new attempt. The caller has looked: there is none of this id.
+    pub(super) fn insert(
+        &mut self,
+        attempt: AttemptId,
+        shopper: ShopperKey,
+        basket: &Basket,
+        new: NewSlot,
+    ) -> u32 {
+        let active = new.state.is_active();
+        let slot = self.push_unindexed(attempt, shopper, basket, new);
         let slots = &self.slots;
         self.by_attempt.insert_unique(attempt.low_bits(), slot, |&at| slots[at as usize].attempt.low_bits());
         let owner = self.shopper_or_new(shopper);
-        self.slots[slot as usize].next_any = self.shoppers[owner as usize].any;
-        self.shoppers[owner as usize].any = slot;
-        if new.state.is_active() {
-            self.link(owner, slot);
-        }
+        self.own(owner, slot, active);
         slot
     }
 
@@ -176,7 +217,12 @@ impl Slots {
     /// slots are active and on nothing else, and a restored snapshot has the same one.
     fn link(&mut self, owner: u32, slot: u32) {
         let head = self.shoppers[owner as usize].active;
-        if head == NONE || head < slot {
+        if head == NONE {
+            // `next_active` says so already: the usual first attempt touches nothing else.
+            self.shoppers[owner as usize].active = slot;
+            return;
+        }
+        if head < slot {
             self.slots[slot as usize].next_active = head;
             self.shoppers[owner as usize].active = slot;
             return;
@@ -257,6 +303,35 @@ impl Slots {
         });
         (all, of_item)
     }
+}
+
+/// (hash, position, value) of each, sorted by where a table of this capacity keeps the hash, near enough that neighbours share
+/// their cache lines. Stable: equal hashes stay in order. One pass of a counting sort.
+fn table_order<T: Copy + Default>(
+    capacity: usize,
+    all: impl Iterator<Item = (u64, T)> + Clone,
+) -> Vec<(u64, u32, T)> {
+    const PARTS_BITS: u32 = 12;
+    // hashbrown keeps a hash at its low bits, in tables of a power of two at most 7/8 full.
+    let places = (capacity * 8 / 7).next_power_of_two().max(1 << PARTS_BITS) as u64;
+    let shift = places.trailing_zeros() - PARTS_BITS;
+    let part = |hash: u64| ((hash & (places - 1)) >> shift) as usize;
+    let mut starts = vec![0usize; (1 << PARTS_BITS) + 1];
+    let mut count = 0;
+    for (hash, _) in all.clone() {
+        starts[part(hash) + 1] += 1;
+        count += 1;
+    }
+    for at in 1..starts.len() {
+        starts[at] += starts[at - 1];
+    }
+    let mut sorted = vec![(0, 0, T::default()); count];
+    for (position, (hash, value)) in all.enumerate() {
+        let place = &mut starts[part(hash)];
+        sorted[*place] = (hash, position as u32, value);
+        *place += 1;
+    }
+    sorted
 }
 
 /// What [`Slots::insert`] cannot know.

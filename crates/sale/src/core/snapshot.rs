@@ -183,7 +183,7 @@ impl Core {
         let slots = r.u32()?;
         // At least 58 bytes a slot: a length that lies cannot make us reserve more than the snapshot could fill.
         state.slots.reserve((slots as usize).min(r.rest.len() / 58) * 3 / 2);
-        let mut deadlines = Vec::new();
+        let mut deadlines = Vec::with_capacity(state.slots.room());
         for _ in 0..slots {
             let (attempt, shopper) = (AttemptId(r.array()?), ShopperKey(r.array()?));
             let new = NewSlot {
@@ -195,11 +195,12 @@ impl Core {
             };
             let held = new.state == SlotState::Hold(HoldState::Held);
             let pay_by = new.pay_by;
-            let slot = state.slots.insert(attempt, shopper, &r.basket()?, new);
+            let slot = state.slots.push_unindexed(attempt, shopper, &r.basket()?, new);
             if held {
                 deadlines.push((pay_by, slot));
             }
         }
+        state.slots.index();
         deadlines.sort_unstable();
         deadlines.into_iter().for_each(|(pay_by, slot)| state.deadlines.push(pay_by, slot));
         for _ in 0..items {
