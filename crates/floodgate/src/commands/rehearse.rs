@@ -162,7 +162,10 @@ impl<'a> Rehearsal<'a> {
         // A crowd on one machine: many shoppers behind each loopback address.
         let config = format!(
             "[gate]\nshop_listen = \"{shop}\"\nadmin_listen = \"{admin}\"\n\
-             [gate.limits]\nexempt_addresses = [\"127.0.0.0/8\"]\n"
+             [gate.limits]\nexempt_addresses = [\"127.0.0.0/8\"]\n\
+             [sale]\nsnapshot_every = {}\n",
+            // So that some are made in the middle of the storm.
+            (args.stock / 4).max(1000)
         );
         fs::write(scratch.join("server.toml"), config)?;
         Ok(Self { args, dir, scratch, shop, admin, admin_key, memory_max_kib: 0 })
@@ -290,8 +293,7 @@ impl<'a> Rehearsal<'a> {
         if !kill_at.is_empty() {
             problems.push(format!("{} of the kills never came: too little was granted", kill_at.len()));
         }
-        // What is still held runs out, so that the end is quiet.
-        thread::sleep(Duration::from_millis(args.hold_seconds * 1000 + 500));
+        self.wait_until_quiet();
         stop(server, &mut problems);
         let mut lines: Vec<Line> = Vec::with_capacity(args.shoppers as usize);
         for load in &crowd {
@@ -299,6 +301,22 @@ impl<'a> Rehearsal<'a> {
         }
         let decision_seconds = last_decided.0.saturating_sub(opens_at) as f64 / 1000.0;
         self.outcome(&lines, problems, kills, open_max, decision_seconds, started.elapsed())
+    }
+
+    /// What is still held runs out, and goes to those who wait until nobody does: the end is then the last word.
+    fn wait_until_quiet(&self) {
+        const GENERATIONS: u64 = 6;
+        let started = Instant::now();
+        let longest = Duration::from_secs(GENERATIONS * (self.args.hold_seconds + 1));
+        while started.elapsed() < longest {
+            let stats = self.admin_call("GET", &format!("/api/v1/admin/sales/{SALE}/stats"), "");
+            let stats = stats.ok().and_then(|(_, body)| serde_json::from_str::<serde_json::Value>(&body).ok());
+            let held = stats.and_then(|stats| stats["items"][0]["held"].as_u64());
+            if held == Some(0) {
+                return;
+            }
+            thread::sleep(Duration::from_millis(200));
+        }
     }
 
     fn start_load(

@@ -33,4 +33,11 @@ impl Deadlines {
             self.0.pop_front();
         }
     }
+
+    /// Makes room for `count` more, and touches it.
+    pub(super) fn reserve(&mut self, count: usize) {
+        let len = self.0.len();
+        self.0.resize(len + count, (TimeMs(0), 0));
+        self.0.truncate(len);
+    }
 }

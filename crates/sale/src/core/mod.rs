@@ -24,7 +24,7 @@ use contracts::{
 };
 use engines::log::Batch;
 use slots::{Slot, SlotState};
-use state::State;
+use state::{Origin, State};
 use std::fmt;
 use std::sync::Arc;
 use units::{AttemptId, DurationMs, SaleId, Sequence, ShopperKey, TimeMs};
@@ -79,7 +79,7 @@ impl Core {
             return Err(ReplayError::Gap { want, got: sequence });
         }
         let entry = Entry::decode(bytes).map_err(|source| ReplayError::Decode { sequence, source })?;
-        self.state.fold(&entry).map_err(|source| ReplayError::Broken { sequence, source })
+        self.state.fold(&entry, Origin::Log).map_err(|source| ReplayError::Broken { sequence, source })
     }
 
     /// The last entry of which this is the fold.
@@ -95,7 +95,7 @@ impl Core {
     /// Logs a record and applies it.
     fn commit(&mut self, now: TimeMs, record: Record, out: &mut Batch) -> Result<(), Broken> {
         let entry = Entry { at: now.max(self.state.now), record };
-        self.state.fold(&entry)?;
+        self.state.fold(&entry, Origin::JustDecided)?;
         out.push_with(|bytes| entry.record.encode(entry.at, bytes));
         Ok(())
     }

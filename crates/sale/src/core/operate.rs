@@ -213,7 +213,10 @@ impl Core {
 
     fn void(&mut self, now: TimeMs, by: Actor, target: VoidTarget, out: &mut Batch) -> Result<Done, Broken> {
         let slots: Vec<u32> = match target {
-            VoidTarget::Shopper(shopper) => self.state.slots.active_of(shopper).map(|(at, _)| at).collect(),
+            VoidTarget::Shopper(shopper) => {
+                let newest = self.state.slots.newest_active(shopper);
+                self.state.slots.active_from(newest).map(|(at, _)| at).collect()
+            }
             VoidTarget::Attempts(attempts) => {
                 if attempts.len() > VOID_BATCH_MAX {
                     return invalid(format!(

@@ -458,11 +458,17 @@ impl Writer<'_> {
         self.text(&actor.reason);
     }
 
+    /// In one piece: this is the record of which there are millions.
     fn attempt(&mut self, a: &Attempt) {
-        self.bytes(&a.id.0);
-        self.bytes(&a.shopper.0);
-        self.u8(a.tier);
-        self.sealed(&a.sealed);
+        const FIXED: usize = 16 + 16 + 1 + 1;
+        let mut bytes = [0; FIXED + contracts::SHOPPER_ID_BYTES_MAX];
+        bytes[..16].copy_from_slice(&a.id.0);
+        bytes[16..32].copy_from_slice(&a.shopper.0);
+        bytes[32] = a.tier;
+        bytes[33] = a.sealed.len() as u8;
+        let len = FIXED + a.sealed.len();
+        bytes[FIXED..len].copy_from_slice(&a.sealed);
+        self.bytes(&bytes[..len]);
         self.basket(&a.basket);
     }
 

@@ -48,7 +48,29 @@ pub(super) struct Slot {
     extra: u32,
 }
 
-#[derive(Debug)]
+const EMPTY_SLOT: Slot = Slot {
+    attempt: AttemptId([0; 16]),
+    shopper: ShopperKey([0; 16]),
+    pay_by: TimeMs(0),
+    as_of: Sequence(0),
+    position: 0,
+    next_active: NONE,
+    next_any: NONE,
+    round: 0,
+    state: SlotState::Left,
+    line_count: 0,
+    first_line: Line { item: 0, quantity: 0 },
+    extra: 0,
+};
+
+/// Grows a vector's memory by `more` elements and writes to all of it.
+fn touch<T: Clone>(vec: &mut Vec<T>, more: usize, value: T) {
+    let len = vec.len();
+    vec.resize(len + more, value);
+    vec.truncate(len);
+}
+
+#[derive(Debug, Clone)]
 struct Shopper {
     key: ShopperKey,
     /// Slots whose units count, newest first.
@@ -68,11 +90,12 @@ pub(super) struct Slots {
 }
 
 impl Slots {
-    /// Makes room for `count` attempts now, so that no table grows in the middle of the storm.
+    /// Makes room for `count` attempts now, and touches it, so that in the middle of the storm no table grows and no page
+    /// is touched for the first time (which took a third of a grant).
     pub(super) fn reserve(&mut self, count: usize) {
         let more = count.saturating_sub(self.slots.len());
-        self.slots.reserve(more);
-        self.shoppers.reserve(more);
+        touch(&mut self.slots, more, EMPTY_SLOT);
+        touch(&mut self.shoppers, more, Shopper { key: ShopperKey([0; 16]), active: NONE, any: NONE });
         self.by_attempt.reserve(more, |&at| self.slots[at as usize].attempt.low_bits());
         self.by_shopper.reserve(more, |&at| self.shoppers[at as usize].key.low_bits());
     }
@@ -272,9 +295,14 @@ impl Slots {
         self.set_state(slot, SlotState::Hold(HoldState::Held));
     }
 
-    /// The slots of a shopper whose units count, newest first.
-    pub(super) fn active_of(&self, shopper: ShopperKey) -> impl Iterator<Item = (u32, &Slot)> {
-        let mut at = self.shopper(shopper).map_or(NONE, |s| s.active);
+    /// The newest slot of a shopper whose units count, to be given to [`Slots::active_from`].
+    pub(super) fn newest_active(&self, shopper: ShopperKey) -> u32 {
+        self.shopper(shopper).map_or(NONE, |s| s.active)
+    }
+
+    /// The slots whose units count, from one of a shopper's on, newest first.
+    pub(super) fn active_from(&self, newest: u32) -> impl Iterator<Item = (u32, &Slot)> {
+        let mut at = newest;
         std::iter::from_fn(move || {
             let slot = self.slots.get(at as usize)?;
             let number = at;
