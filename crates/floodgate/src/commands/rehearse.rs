@@ -310,7 +310,8 @@ impl<'a> Rehearsal<'a> {
         let longest = Duration::from_secs(GENERATIONS * (self.args.hold_seconds + 1));
         while started.elapsed() < longest {
             let stats = self.admin_call("GET", &format!("/api/v1/admin/sales/{SALE}/stats"), "");
-            let stats = stats.ok().and_then(|(_, body)| serde_json::from_str::<serde_json::Value>(&body).ok());
+            let stats =
+                stats.ok().and_then(|(_, body)| serde_json::from_str::<serde_json::Value>(&body).ok());
             let held = stats.and_then(|stats| stats["items"][0]["held"].as_u64());
             if held == Some(0) {
                 return;

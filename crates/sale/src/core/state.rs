@@ -121,8 +121,6 @@ pub(super) struct State {
     pub(super) allowed: ShopperSet,
     pub(super) denied: ShopperSet,
     pub(super) counts: Counts,
-    /// Of the record that is being applied.
-    origin: Origin,
 }
 
 impl State {
@@ -206,15 +204,14 @@ impl State {
 
     /// Applies the next record of the log.
     pub(super) fn fold(&mut self, entry: &Entry, origin: Origin) -> Result<(), Broken> {
-        self.origin = origin;
         ensure(entry.at >= self.now, "time", || format!("record of {} after one of {}", entry.at, self.now))?;
-        self.apply(&entry.record, self.sequence.next())?;
+        self.apply(&entry.record, self.sequence.next(), origin)?;
         self.now = entry.at;
         self.sequence = self.sequence.next();
         Ok(())
     }
 
-    fn apply(&mut self, record: &Record, sequence: Sequence) -> Result<(), Broken> {
+    fn apply(&mut self, record: &Record, sequence: Sequence, origin: Origin) -> Result<(), Broken> {
         match record {
             Record::Defined { spec, .. } => self.define(spec),
             Record::RoundOpened { round, .. } => self.open(*round),
@@ -272,8 +269,12 @@ impl State {
                 }
                 Ok(())
             }
-            Record::Granted { attempt, round, pay_by } => self.grant(attempt, *round, *pay_by, sequence),
+            Record::Granted { attempt, round, pay_by } => {
+                self.new_attempt_fits(attempt, *round, origin)?;
+                self.grant(attempt, *round, *pay_by, sequence)
+            }
             Record::Waitlisted { attempt, round, position } => {
+                self.new_attempt_fits(attempt, *round, origin)?;
                 self.wait(attempt, *round, *position, sequence)
             }
             Record::Promoted { attempt, pay_by, .. } => self.promote(attempt, *pay_by, sequence),
@@ -391,10 +392,10 @@ impl State {
         })
     }
 
-    fn new_attempt_fits(&self, attempt: &Attempt, round: u16) -> Result<(), Broken> {
+    fn new_attempt_fits(&self, attempt: &Attempt, round: u16, origin: Origin) -> Result<(), Broken> {
         let open = self.open_round() == Some(round) && !self.paused;
         ensure(open, "rounds", || format!("attempt {} in round {round}, which is not open", attempt.id))?;
-        if self.origin == Origin::JustDecided {
+        if origin == Origin::JustDecided {
             // The same functions have just said so of the same state; asking again would take a quarter of a grant.
             return Ok(());
         }
@@ -410,7 +411,6 @@ impl State {
         pay_by: TimeMs,
         as_of: Sequence,
     ) -> Result<(), Broken> {
-        self.new_attempt_fits(attempt, round)?;
         ensure(self.lacking(&attempt.basket).is_none(), "INV-1", || {
             format!("attempt {}: not free", attempt.id)
         })?;
@@ -427,7 +427,6 @@ impl State {
     }
 
     fn wait(&mut self, attempt: &Attempt, round: u16, position: u32, as_of: Sequence) -> Result<(), Broken> {
-        self.new_attempt_fits(attempt, round)?;
         let [line] = attempt.basket[..] else {
             return Err(Broken { rule: "waitlist", detail: "a basket of several lines".into() });
         };
