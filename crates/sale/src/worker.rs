@@ -3,7 +3,7 @@
 //! It is a step function too: commands and the time go in, replies come out, and the log is the only thing it touches. The
 //! thread that drives it stands in [`crate::service`]; the simulator drives the same function over a disk that breaks.
 
-use crate::core::{Broken, Core, Record, ReplayError, SnapshotError};
+use crate::core::{Broken, Core, Entry, Record, ReplayError, SnapshotError};
 use contracts::{
     Actor, Answer, Attempt, OperateError, Operation, OperationDone, Refusal, SaleStats, ShopperRecord,
     Unavailable,
@@ -123,19 +123,34 @@ pub fn recover(
 
 /// Brings a core up to the log's end; returns how many entries it took.
 pub fn replay(core: &mut Core, log: &mut dyn LogRead) -> Result<u64, RecoverError> {
+    /// Entries applied together: see [`Core::look_ahead`].
+    const TOGETHER: usize = 512;
     let from = core.sequence().next();
+    let mut entries: Vec<Entry> = Vec::with_capacity(TOGETHER);
     let mut failed = None;
-    log.read(from, &mut |sequence, bytes| match core.replay(sequence, bytes) {
-        Ok(()) => ControlFlow::Continue(()),
-        Err(error) => {
-            failed = Some(error);
-            ControlFlow::Break(())
+    log.read(from, &mut |sequence, bytes| {
+        let applied = Entry::decode(bytes)
+            .map_err(|source| ReplayError::Decode { sequence, source })
+            .map(|entry| entries.push(entry))
+            .and_then(|()| if entries.len() < TOGETHER { Ok(()) } else { apply(core, &mut entries) });
+        match applied {
+            Ok(()) => ControlFlow::Continue(()),
+            Err(error) => {
+                failed = Some(error);
+                ControlFlow::Break(())
+            }
         }
     })?;
-    match failed {
-        Some(error) => Err(RecoverError::Replay(error)),
-        None => Ok(core.sequence().0 + 1 - from.0),
+    match failed.map_or_else(|| apply(core, &mut entries), Err) {
+        Ok(()) => Ok(core.sequence().0 + 1 - from.0),
+        Err(error) => Err(RecoverError::Replay(error)),
     }
+}
+
+fn apply(core: &mut Core, entries: &mut Vec<Entry>) -> Result<(), ReplayError> {
+    let applied = core.replay_entries(core.sequence().next(), entries);
+    entries.clear();
+    applied
 }
 
 #[derive(Debug)]
@@ -283,6 +298,12 @@ impl<L: Log> Worker<L> {
 
     fn decide(&mut self, now: TimeMs, commands: &[Command]) -> Result<(), Broken> {
         self.core.tick(now, &mut self.batch)?;
+        let attempts = commands.iter().filter_map(|command| match command {
+            Command::Attempt(attempt) => Some(attempt),
+            _ => None,
+        });
+        let known = self.core.look_ahead(attempts);
+        tracing::trace!(commands = commands.len(), known, "decide a batch");
         for command in commands {
             let reply = match command {
                 Command::Attempt(attempt) => {

@@ -74,12 +74,25 @@ impl Core {
 
     /// Applies the log's next entry.
     pub fn replay(&mut self, sequence: Sequence, bytes: &[u8]) -> Result<(), ReplayError> {
-        let want = self.state.sequence.next();
-        if sequence != want {
-            return Err(ReplayError::Gap { want, got: sequence });
-        }
         let entry = Entry::decode(bytes).map_err(|source| ReplayError::Decode { sequence, source })?;
-        self.state.fold(&entry, Origin::Log).map_err(|source| ReplayError::Broken { sequence, source })
+        self.replay_entries(sequence, &[entry])
+    }
+
+    /// Applies the log's next entries, of which `first` is the first.
+    pub fn replay_entries(&mut self, first: Sequence, entries: &[Entry]) -> Result<(), ReplayError> {
+        let want = self.state.sequence.next();
+        if first != want {
+            return Err(ReplayError::Gap { want, got: first });
+        }
+        self.look_ahead(entries.iter().filter_map(|entry| match &entry.record {
+            Record::Granted { attempt, .. } | Record::Waitlisted { attempt, .. } => Some(attempt),
+            _ => None,
+        }));
+        for entry in entries {
+            let sequence = self.state.sequence.next();
+            self.state.fold(entry, Origin::Log).map_err(|source| ReplayError::Broken { sequence, source })?;
+        }
+        Ok(())
     }
 
     /// The last entry of which this is the fold.
@@ -141,6 +154,14 @@ impl Core {
         let expiry = self.state.deadlines.first().map(|(pay_by, _)| pay_by);
         let refusals = self.tally.since().map(|since| since.plus(REFUSALS_EVERY));
         [round, expiry, refusals].into_iter().flatten().min()
+    }
+
+    /// Looks up all of a batch before any of it is decided, and returns how many are known already. The look-ups do not depend
+    /// on each other, so the processor waits for memory once for several of them instead of once for each.
+    pub fn look_ahead<'a>(&self, attempts: impl Iterator<Item = &'a Attempt>) -> usize {
+        let known =
+            |a: &Attempt| self.state.slots.find(a.id).is_some() | self.state.slots.is_known(a.shopper);
+        attempts.filter(|a| known(a)).count()
     }
 
     /// Decides an attempt. [`Core::tick`] has been called for this `now`.

@@ -295,6 +295,11 @@ impl Slots {
         self.set_state(slot, SlotState::Hold(HoldState::Held));
     }
 
+    /// Whether the shopper has stored attempts.
+    pub(super) fn is_known(&self, shopper: ShopperKey) -> bool {
+        self.shopper(shopper).is_some()
+    }
+
     /// The newest slot of a shopper whose units count, to be given to [`Slots::active_from`].
     pub(super) fn newest_active(&self, shopper: ShopperKey) -> u32 {
         self.shopper(shopper).map_or(NONE, |s| s.active)
