@@ -131,7 +131,11 @@ pub fn replay(core: &mut Core, log: &mut dyn LogRead) -> Result<u64, RecoverErro
     log.read(from, &mut |sequence, bytes| {
         let applied = Entry::decode(bytes)
             .map_err(|source| ReplayError::Decode { sequence, source })
-            .map(|entry| entries.push(entry))
+            .and_then(|entry| {
+                let want = core.sequence().plus(entries.len() as u64 + 1);
+                entries.push(entry);
+                if sequence == want { Ok(()) } else { Err(ReplayError::Gap { want, got: sequence }) }
+            })
             .and_then(|()| if entries.len() < TOGETHER { Ok(()) } else { apply(core, &mut entries) });
         match applied {
             Ok(()) => ControlFlow::Continue(()),
