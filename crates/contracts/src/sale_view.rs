@@ -21,11 +21,11 @@ pub enum SaleState {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "snake_case")]
 pub enum ItemState {
-    /// Not offered yet.
+    /// Not offered now, but in a round to come.
     Upcoming,
     /// Somebody who asks now may get a unit.
     Available,
-    /// Nothing is free.
+    /// Nothing is to be had: none is free, or the last round that offers it has ended.
     SoldOut,
 }
 

@@ -3,6 +3,7 @@
 //! ```text
 //! DIR/LOCK             held by the one process that writes
 //! DIR/keys/            the master secret, the token secret, the operators' hashed keys
+//! DIR/sales/SALE/made  says that the sale has a log, so that one that is gone is not taken for a new sale
 //! DIR/sales/SALE/p0/   the decision log of the sale's partition 0, with its snapshots
 //! ```
 
@@ -52,7 +53,13 @@ impl Data {
         getrandom::fill(&mut id)
             .map_err(|e| io_error("draw a log id".into())(io::Error::other(e.to_string())))?;
         fs::create_dir_all(&dir).map_err(io_error(format!("create {}", dir.display())))?;
+        let made = self.dir.join("sales").join(sale.as_str()).join("made");
+        if made.exists() && !has_segments(&dir).map_err(io_error(format!("list {}", dir.display())))? {
+            let why = "the log that was here is gone".into();
+            return Err(LogError::Damaged { file: dir.display().to_string(), offset: 0, why });
+        }
         let log = EmbeddedLog::open_dir(&dir, Options::new(Partition(0), LogId(id)))?;
+        mark_made(&made).map_err(io_error(format!("create {}", made.display())))?;
         let report = log.report();
         if let Some(torn) = &report.torn {
             tracing::warn!(
@@ -61,6 +68,27 @@ impl Data {
             );
         }
         Ok(log)
+    }
+}
+
+fn has_segments(dir: &Path) -> io::Result<bool> {
+    for entry in fs::read_dir(dir)? {
+        if entry?.file_name().to_string_lossy().starts_with("seg-") {
+            return Ok(true);
+        }
+    }
+    Ok(false)
+}
+
+/// Durable before the sale's first entry can be, for it is made before anybody can ask.
+fn mark_made(path: &Path) -> io::Result<()> {
+    match fs::File::options().write(true).create_new(true).open(path) {
+        Ok(file) => {
+            file.sync_all()?;
+            path.parent().map_or(Ok(()), |dir| fs::File::open(dir)?.sync_all())
+        }
+        Err(error) if error.kind() == io::ErrorKind::AlreadyExists => Ok(()),
+        Err(error) => Err(error),
     }
 }
 

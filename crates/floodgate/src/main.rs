@@ -75,7 +75,12 @@ fn main() -> ExitCode {
 
 #[expect(clippy::print_stderr, reason = "a command's error is for the person who typed it")]
 fn say_error(error: &dyn std::error::Error) {
-    let mut text = format!("floodgate: {error}");
+    eprintln!("floodgate: {}", with_causes(error));
+}
+
+/// An error and what caused it, in one line.
+fn with_causes(error: &dyn std::error::Error) -> String {
+    let mut text = error.to_string();
     let mut source = error.source();
     while let Some(cause) = source {
         let cause_text = cause.to_string();
@@ -85,7 +90,7 @@ fn say_error(error: &dyn std::error::Error) {
         }
         source = cause.source();
     }
-    eprintln!("{text}");
+    text
 }
 
 fn run(cli: Cli) -> CommandResult {

@@ -79,7 +79,7 @@ impl Sales for Registry {
     }
 
     fn get_or_create(&self, sale: &SaleId) -> Result<Arc<dyn Sale>, Unavailable> {
-        let handle = self.start(sale).map_err(|error| Unavailable(error.to_string()))?;
+        let handle = self.start(sale).map_err(|error| Unavailable(crate::with_causes(&error)))?;
         Ok(Arc::new(Wired(handle)))
     }
 

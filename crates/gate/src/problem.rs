@@ -80,7 +80,7 @@ impl Problem {
     }
 
     pub(crate) fn unavailable(why: &str) -> Self {
-        let detail = format!("{why}; nothing was decided: ask again with the same Idempotency-Key");
+        let detail = format!("{why}; this is no decision: asking the same again is safe");
         Self::new(Kind::Unavailable, detail).retry_after(1)
     }
 

@@ -23,7 +23,7 @@ pub(crate) struct Args {
 struct SaleReport {
     sale: SaleId,
     /// True if the log proves every invariant.
-    holds: bool,
+    proven: bool,
     /// A torn append that the log ends with: nobody was told of what is in it.
     torn_bytes: u64,
     #[serde(flatten)]
@@ -44,9 +44,16 @@ pub(crate) fn run(context: &Context, args: &Args) -> CommandResult {
         let torn_bytes = log.report().torn.as_ref().map_or(0, |torn| torn.bytes);
         let snapshot = log.latest_snapshot()?;
         let report = audit(&mut log, snapshot)?;
-        reports.push(SaleReport { sale, holds: report.holds(), torn_bytes, report });
+        if report.entries == 0 {
+            let dir = context.data.display();
+            return Err(format!(
+                "audit {dir}: the log of sale {sale} is empty: there is nothing that it could prove"
+            )
+            .into());
+        }
+        reports.push(SaleReport { sale, proven: report.holds(), torn_bytes, report });
     }
-    let holds = reports.iter().all(|r| r.holds);
+    let holds = reports.iter().all(|r| r.proven);
     if args.json {
         print(&format!("{}\n", serde_json::to_string_pretty(&reports)?));
     } else {

@@ -7,6 +7,7 @@ use crate::{CommandResult, Context};
 use contracts::{Actor, Operation, SaleSpec};
 use gate::ports::Sales;
 use serde_json::json;
+use std::io::IsTerminal;
 use std::process::ExitCode;
 use std::sync::Arc;
 use tokio::signal::unix::{SignalKind, signal};
@@ -31,21 +32,24 @@ const DEMO_OPENS_IN: u64 = 30;
 const DEMO_STOCK: u64 = 100;
 
 pub(crate) fn run(context: Context, args: &Args, data_given: bool) -> CommandResult {
-    start_logging(&context);
-    let config_file = context.config_file.as_deref().map(|path| path.display().to_string());
-    tracing::info!(data = %context.data.display(), config = config_file, "starting");
+    start_logging(&context)?;
     // A demo that nobody asked to keep leaves nothing behind.
     let scratch = match args.demo && !data_given && context.config_file.is_none() {
         true => Some(tempfile::Builder::new().prefix("floodgate-demo-").tempdir()?),
         false => None,
     };
     let dir = scratch.as_ref().map_or(context.data.as_path(), |scratch| scratch.path());
+    let config_file = context.config_file.as_deref().map(|path| path.display().to_string());
+    tracing::info!(data = %dir.display(), config = config_file, "starting");
     let data = Data::open(dir)?;
     let keys = Arc::new(gate::Keyring::open(data.dir())?);
     gate::open_jwt_secret(data.dir())?;
     let api_keys = Arc::new(gate::admin::keys::ApiKeys::open(data.dir())?);
     let jwt = gate::jwt::JwtVerifier::open(&context.config.gate.jwt, &data.dir().join("keys/jwt.key"))?;
-    let kept = data_given.then(|| data.dir().to_owned());
+    let kept = scratch.is_none().then(|| data.dir().to_owned());
+    let mut gate_config = context.config.gate.clone();
+    let connections = &mut gate_config.connections;
+    connections.open_max = connections.open_max.min(room_for_connections(connections.open_max));
     let registry = Arc::new(Registry::open(data, context.config.sale)?);
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
     let served = runtime.block_on(async {
@@ -55,7 +59,7 @@ pub(crate) fn run(context: Context, args: &Args, data_given: bool) -> CommandRes
             false => None,
         };
         let server = gate::bind(gate::Options {
-            config: context.config.gate.clone(),
+            config: gate_config,
             sales: Arc::clone(&sales),
             keys,
             jwt,
@@ -80,12 +84,43 @@ pub(crate) fn run(context: Context, args: &Args, data_given: bool) -> CommandRes
     Ok(ExitCode::SUCCESS)
 }
 
-fn start_logging(context: &Context) {
+fn start_logging(context: &Context) -> Result<(), String> {
     let log = &context.config.log;
-    let filter = EnvFilter::builder().parse_lossy(&log.level);
-    let builder = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr);
+    let filter = EnvFilter::try_new(&log.level)
+        .ok()
+        .filter(|_| ["error", "warn", "info", "debug", "trace"].contains(&log.level.as_str()))
+        .ok_or_else(|| {
+            format!("configuration: log.level = {:?}: want error, warn, info, debug or trace", log.level)
+        })?;
+    let builder = tracing_subscriber::fmt()
+        .with_env_filter(filter)
+        .with_ansi(std::io::stderr().is_terminal())
+        .with_writer(std::io::stderr);
     // Fails only where somebody set one before, in a test.
     let _ = if log.json { builder.json().try_init() } else { builder.try_init() };
+    Ok(())
+}
+
+/// Raises the limit of open files as far as allowed, and says how many connections that leaves.
+fn room_for_connections(wanted: usize) -> usize {
+    /// Logs, listeners, snapshots, the admin listener's connections.
+    const OTHERS: u64 = 1200;
+    let limit = rustix::process::getrlimit(rustix::process::Resource::Nofile);
+    let raised = rustix::process::Rlimit { current: limit.maximum, maximum: limit.maximum };
+    // If it cannot be raised, the limit that there is counts.
+    let current = match rustix::process::setrlimit(rustix::process::Resource::Nofile, raised) {
+        Ok(()) => limit.maximum,
+        Err(_) => limit.current,
+    };
+    let room = current.map_or(usize::MAX, |files| files.saturating_sub(OTHERS) as usize).max(16);
+    if room < wanted {
+        tracing::warn!(
+            open_max = room,
+            wanted,
+            "the limit of open files allows fewer connections than gate.connections.open_max (see `ulimit -n`)"
+        );
+    }
+    room
 }
 
 async fn until_told() {

@@ -30,6 +30,12 @@ pub(crate) struct Args {
 
 pub(crate) fn run(context: &Context, args: &Args) -> CommandResult {
     let now = TimeMs(SystemTime::now().duration_since(UNIX_EPOCH)?.as_millis() as u64);
+    if !context.data.join("keys/master.key").is_file() {
+        let dir = context.data.display();
+        return Err(
+            format!("token: {dir} has no keys: name the server's --data, or start it there once").into()
+        );
+    }
     let keys = gate::Keyring::open(&context.data)?;
     let config = &context.config.gate.jwt;
     let secret = if config.key_file.is_empty() {

@@ -1,5 +1,5 @@
-//! Uploads of shopper lists: one id a line, read as it streams, hashed, and handed to the sale in chunks. The ids themselves
-//! are never stored.
+//! Uploads of shopper lists: one id a line, hashed as it streams, and handed to the sale in chunks once all of it has come: an
+//! upload that breaks off, or has a wrong line, changes nothing. The ids themselves are never stored.
 
 use super::{Operator, authorize, keys::Role};
 use crate::{
@@ -20,8 +20,8 @@ use serde_json::json as document;
 use std::{sync::Arc, time::Duration};
 use units::ShopperKey;
 
-/// Lines in one upload.
-const SHOPPERS_MAX: u64 = 10_000_000;
+/// Shoppers in one upload, at 16 bytes each until it is whole.
+const SHOPPERS_MAX: usize = 5_000_000;
 
 /// `PUT …/list`: those who may buy.
 pub(super) async fn allowed(
@@ -48,10 +48,8 @@ struct Upload<'a> {
     front: &'a Front,
     operator: Operator,
     list: ListKind,
-    chunk: Vec<ShopperKey>,
-    sent_chunks: u64,
+    shoppers: Vec<ShopperKey>,
     lines: u64,
-    shoppers: u64,
 }
 
 async fn upload(
@@ -64,17 +62,15 @@ async fn upload(
     let operator = authorize(gate, headers, Role::Operator)?;
     let front = gate.front(sale)?;
     want_media_type(headers, "text/plain")?;
-    let chunk = Vec::with_capacity(LIST_CHUNK_MAX);
-    let mut upload =
-        Upload { gate, front: &front, operator, list, chunk, sent_chunks: 0, lines: 0, shoppers: 0 };
+    let mut upload = Upload { gate, front: &front, operator, list, shoppers: Vec::new(), lines: 0 };
     let silence_max = Duration::from_secs(gate.config.connections.body_timeout_seconds);
     let mut rest: Vec<u8> = Vec::new();
     loop {
         let frame = tokio::time::timeout(silence_max, body.frame())
             .await
-            .map_err(|_| upload.cut_short(Kind::BodyTimeout, "the body stopped"))?;
+            .map_err(|_| upload.wrong(Kind::BodyTimeout, "the body stopped"))?;
         let Some(frame) = frame else { break };
-        let frame = frame.map_err(|e| upload.cut_short(Kind::BadRequest, &e.to_string()))?;
+        let frame = frame.map_err(|e| upload.wrong(Kind::BadRequest, &e.to_string()))?;
         let Ok(data) = frame.into_data() else { continue };
         let mut lines = data.split(|&b| b == b'\n').peekable();
         while let Some(line) = lines.next() {
@@ -82,28 +78,26 @@ async fn upload(
                 rest.extend_from_slice(line);
                 // One more for a carriage return.
                 if rest.len() > SHOPPER_ID_BYTES_MAX + 1 {
-                    upload.line(&rest).await?;
+                    upload.line(&rest)?;
                 }
             } else if rest.is_empty() {
-                upload.line(line).await?;
+                upload.line(line)?;
             } else {
                 rest.extend_from_slice(line);
-                upload.line(&rest).await?;
+                upload.line(&rest)?;
                 rest.clear();
             }
         }
     }
     if !rest.is_empty() {
-        upload.line(&rest).await?;
+        upload.line(&rest)?;
     }
-    if !upload.chunk.is_empty() || upload.sent_chunks == 0 {
-        upload.send().await?;
-    }
-    Ok(json(&document!({ "shoppers": upload.shoppers })))
+    upload.send().await?;
+    Ok(json(&document!({ "shoppers": upload.shoppers.len() })))
 }
 
 impl Upload<'_> {
-    async fn line(&mut self, line: &[u8]) -> Result<(), Problem> {
+    fn line(&mut self, line: &[u8]) -> Result<(), Problem> {
         self.lines += 1;
         let line = line.trim_ascii();
         if line.is_empty() {
@@ -111,33 +105,37 @@ impl Upload<'_> {
         }
         let id = std::str::from_utf8(line).ok().filter(|id| id.len() <= SHOPPER_ID_BYTES_MAX);
         let Some(id) = id else {
-            return Err(self.cut_short(Kind::Invalid, "want one shopper id of 1 to 64 bytes in UTF-8"));
+            return Err(self.wrong(Kind::Invalid, "want one shopper id of 1 to 64 bytes in UTF-8"));
         };
-        self.shoppers += 1;
-        if self.shoppers > SHOPPERS_MAX {
-            return Err(self.cut_short(Kind::BodyTooLarge, "more than 10000000 shoppers"));
+        if self.shoppers.len() == SHOPPERS_MAX {
+            return Err(self.wrong(Kind::BodyTooLarge, "more than 5000000 shoppers"));
         }
-        self.chunk.push(self.gate.keys.shopper_key(id));
-        if self.chunk.len() == LIST_CHUNK_MAX {
-            self.send().await?;
+        self.shoppers.push(self.gate.keys.shopper_key(id));
+        Ok(())
+    }
+
+    /// The first chunk clears the list, so from there on a failure leaves it incomplete, and says so.
+    async fn send(&self) -> Result<(), Problem> {
+        let mut chunks: Vec<&[ShopperKey]> = self.shoppers.chunks(LIST_CHUNK_MAX).collect();
+        if chunks.is_empty() {
+            chunks.push(&[]);
+        }
+        for (at, chunk) in chunks.iter().enumerate() {
+            let operation = Operation::List { list: self.list, clear: at == 0, shoppers: chunk.to_vec() };
+            let done = reply(self.front.sale.operate(self.operator.actor(""), operation)).await;
+            if at > 0 && !matches!(done, Ok(Ok(_))) {
+                let why = format!(
+                    "the sale took {at} of {} parts of the list: upload it again, whole",
+                    chunks.len()
+                );
+                return Err(Problem::new(Kind::Unavailable, why).retry_after(1));
+            }
+            done?.map_err(operate_problem)?;
         }
         Ok(())
     }
 
-    async fn send(&mut self) -> Result<(), Problem> {
-        let shoppers = std::mem::replace(&mut self.chunk, Vec::with_capacity(LIST_CHUNK_MAX));
-        let operation = Operation::List { list: self.list, clear: self.sent_chunks == 0, shoppers };
-        reply(self.front.sale.operate(self.operator.actor(""), operation)).await?.map_err(operate_problem)?;
-        self.sent_chunks += 1;
-        Ok(())
-    }
-
-    fn cut_short(&self, kind: Kind, why: &str) -> Problem {
-        let line = self.lines;
-        let stands = match self.sent_chunks {
-            0 => "the list is as it was",
-            _ => "the list is incomplete: upload it again, whole",
-        };
-        Problem::new(kind, format!("line {line}: {why}; {stands}"))
+    fn wrong(&self, kind: Kind, why: &str) -> Problem {
+        Problem::new(kind, format!("line {}: {why}; the list is as it was", self.lines))
     }
 }

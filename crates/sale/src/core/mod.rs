@@ -404,18 +404,19 @@ impl Core {
             (true, _) => SaleState::Open,
             (false, Some(_)) => SaleState::Scheduled,
         };
+        let later = &state.rounds[usize::from(state.rounds_opened).min(state.rounds.len())..];
         let item = |at: usize| {
-            let offer = round.offers[at];
-            let offered_before =
-                state.rounds[..usize::from(state.rounds_opened)].iter().any(|r| r.offers[at].is_some());
+            let offered_now = state.round_open && round.offers[at].is_some();
+            let offered_later = later.iter().any(|r| r.offers[at].is_some());
             ItemView {
                 state: match state.stock[at].free {
-                    _ if state.rounds_opened == 0 || !offered_before => ItemState::Upcoming,
-                    0 => ItemState::SoldOut,
-                    _ => ItemState::Available,
+                    free if offered_now && free > 0 => ItemState::Available,
+                    _ if !offered_now && offered_later => ItemState::Upcoming,
+                    _ => ItemState::SoldOut,
                 },
-                waitlist_open: (state.waiting[at].len() as u64) < state.waitlist_places(at as u16),
-                price_minor: offer.map_or_else(|| self.price(at), |o| o.price_minor),
+                waitlist_open: offered_now
+                    && (state.waiting[at].len() as u64) < state.waitlist_places(at as u16),
+                price_minor: round.offers[at].map_or_else(|| self.price(at), |o| o.price_minor),
             }
         };
         Some(SaleView {
