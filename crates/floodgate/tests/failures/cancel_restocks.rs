@@ -1,0 +1,44 @@
+//! HiEventsDev/Hi.Events#790: a cancelled order does not give its stock back. Here a hold that is released, and a purchase that
+//! is voided, do, each once however often it is said.
+
+use crate::harness::{
+    Server,
+    shop::{self, hold, text},
+};
+use serde_json::json;
+
+#[test]
+fn cancel_restocks() {
+    let server = Server::start();
+    let sale = server.open_sale("launch", &shop::spec(&[("phone", 1)]));
+    let [a, b, c] = ["a", "b", "c"].map(|shopper| server.pass("launch", shopper));
+
+    let first = sale.granted(&a, "buy", "phone");
+    assert_eq!(sale.buy(&b, "buy", "phone")["outcome"], "sold_out");
+    for _ in 0..3 {
+        let released = server.admin("POST", &hold(&first, "release"), &json!({ "reason": "cancelled" }));
+        assert_eq!(released["hold"]["state"], "released", "{released}");
+        let item = server.stats("launch")["items"][0].clone();
+        assert_eq!((&item["free"], &item["held"]), (&1.into(), &0.into()), "{item}");
+    }
+    assert_eq!(
+        sale.buy(&a, "buy", "phone")["hold"]["state"],
+        "released",
+        "the answer stays, the state tells"
+    );
+
+    // The same key that was refused is decided afresh.
+    let second = sale.granted(&b, "buy", "phone");
+    server.admin("POST", &hold(&second, "confirm"), &json!({ "payment": "p-1" }));
+    let refused = server.admin_send("POST", &hold(&second, "release"), "");
+    assert_eq!((refused.status, &*refused.problem()), (409, "conflict"), "paid: only a void takes it back");
+    assert_eq!(sale.buy(&c, "buy", "phone")["outcome"], "sold_out");
+    let void = json!({ "attempt": second["attempt"], "reason": "chargeback" });
+    assert_eq!(server.admin("POST", "/sales/launch/void", &void)["voided"], 1);
+    assert_eq!(server.admin("POST", "/sales/launch/void", &void)["voided"], 0, "a void is done once");
+    assert_eq!(sale.look(&second["attempt"], &b)["hold"]["state"], "voided");
+    assert_eq!(text(&sale.granted(&c, "buy", "phone")["hold"]["state"]), "held");
+
+    let report = server.audit()[0].clone();
+    assert_eq!(report["holds"], json!({ "held": 1, "released": 1, "voided": 1 }), "{report}");
+}

@@ -1,0 +1,16 @@
+//! Failures that somebody really had, each tried on this server: one file each, named after the failure.
+
+#[path = "../harness/mod.rs"]
+mod harness;
+
+mod abandoned_holds_return;
+mod ack_timeout_is_not_failure;
+mod bundle_all_or_nothing;
+mod cancel_restocks;
+mod closed_tab_keeps_the_place;
+mod concurrent_oversell;
+mod crash_after_said_granted;
+mod late_paid_twice;
+mod refresh_gains_nothing;
+mod repeat_click_burns_stock;
+mod requests_before_opening;

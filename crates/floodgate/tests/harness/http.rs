@@ -1,0 +1,142 @@
+//! A small HTTP client. Every request has a connection of its own, so nothing depends on one that a dead server left behind.
+
+use serde_json::Value;
+use std::io::{BufRead, BufReader, Read, Write};
+use std::net::TcpStream;
+use std::time::Duration;
+use ureq::http::{HeaderMap, Request};
+
+const JSON: (&str, &str) = ("content-type", "application/json");
+
+/// An answer, whole.
+#[derive(Debug, Clone)]
+pub struct Reply {
+    pub status: u16,
+    pub headers: HeaderMap,
+    pub body: String,
+}
+
+impl Reply {
+    #[track_caller]
+    pub fn json(&self) -> Value {
+        serde_json::from_str(&self.body).unwrap_or_else(|e| panic!("{e}: {self:?}"))
+    }
+
+    /// The problem's name, after a look at the rest of the document.
+    #[track_caller]
+    pub fn problem(&self) -> String {
+        assert_eq!(self.header("content-type"), "application/problem+json", "{self:?}");
+        let problem = self.json();
+        assert_eq!(problem["status"], self.status, "{self:?}");
+        assert!(problem["detail"].as_str().unwrap().len() > 5, "{self:?}");
+        problem["type"].as_str().unwrap().strip_prefix("/problems#").unwrap().to_owned()
+    }
+
+    pub fn header(&self, name: &str) -> &str {
+        self.headers.get(name).and_then(|v| v.to_str().ok()).unwrap_or_default()
+    }
+}
+
+#[derive(Debug, Clone)]
+pub struct Client(ureq::Agent);
+
+impl Default for Client {
+    fn default() -> Self {
+        let config = ureq::Agent::config_builder()
+            .http_status_as_error(false)
+            .max_redirects(0)
+            .max_idle_connections(0)
+            .timeout_global(Some(Duration::from_secs(60)));
+        Self(config.build().into())
+    }
+}
+
+impl Client {
+    fn ask(
+        &self,
+        method: &str,
+        url: &str,
+        headers: &[(&str, &str)],
+        body: &str,
+    ) -> Result<ureq::http::Response<ureq::Body>, ureq::Error> {
+        let mut request = Request::builder().method(method).uri(url);
+        for (name, value) in headers {
+            request = request.header(*name, *value);
+        }
+        match method {
+            "GET" | "DELETE" => self.0.run(request.body(()).unwrap()),
+            _ => self.0.run(request.body(body.as_bytes()).unwrap()),
+        }
+    }
+
+    /// Fails if no whole answer came: the server may have been killed meanwhile.
+    pub fn try_send(
+        &self,
+        method: &str,
+        url: &str,
+        headers: &[(&str, &str)],
+        body: &str,
+    ) -> Result<Reply, ureq::Error> {
+        let mut response = self.ask(method, url, headers, body)?;
+        let (status, headers) = (response.status().as_u16(), response.headers().clone());
+        let body = response.body_mut().with_config().limit(1 << 30).read_to_string()?;
+        Ok(Reply { status, headers, body })
+    }
+
+    #[track_caller]
+    pub fn send(&self, method: &str, url: &str, headers: &[(&str, &str)], body: &str) -> Reply {
+        self.try_send(method, url, headers, body).unwrap_or_else(|e| panic!("{method} {url}: {e}"))
+    }
+
+    #[track_caller]
+    pub fn get(&self, url: &str) -> Reply {
+        self.send("GET", url, &[], "")
+    }
+
+    /// An operator's request in JSON.
+    #[track_caller]
+    pub fn admin(&self, method: &str, url: &str, key: &str, body: &str) -> Reply {
+        self.send(method, url, &[JSON, ("authorization", &format!("Bearer {key}"))], body)
+    }
+
+    /// An answer that is read line by line as it comes.
+    #[track_caller]
+    pub fn lines(&self, url: &str, headers: &[(&str, &str)]) -> impl Iterator<Item = String> + use<> {
+        let response = self.ask("GET", url, headers, "").unwrap();
+        assert_eq!(response.status(), 200, "{url}");
+        BufReader::new(response.into_body().into_reader()).lines().map_while(Result::ok)
+    }
+}
+
+/// A connection by hand, for what no good client does.
+#[derive(Debug)]
+pub struct Raw(pub TcpStream);
+
+impl Raw {
+    pub fn connect(to: &str) -> Self {
+        let stream = TcpStream::connect(to).unwrap();
+        stream.set_read_timeout(Some(super::PATIENCE)).unwrap();
+        Self(stream)
+    }
+
+    /// A request's head, with the length of the body that will follow.
+    pub fn head(&mut self, method: &str, path: &str, headers: &[(&str, &str)], body_len: usize) {
+        let mut text = format!("{method} {path} HTTP/1.1\r\nhost: test\r\ncontent-length: {body_len}\r\n");
+        for (name, value) in headers {
+            text.push_str(&format!("{name}: {value}\r\n"));
+        }
+        text.push_str("\r\n");
+        self.0.write_all(text.as_bytes()).unwrap();
+    }
+
+    pub fn write(&mut self, bytes: &[u8]) {
+        self.0.write_all(bytes).unwrap();
+    }
+
+    /// All that comes until the server closes.
+    pub fn read_to_end(&mut self) -> String {
+        let mut text = String::new();
+        self.0.read_to_string(&mut text).unwrap();
+        text
+    }
+}

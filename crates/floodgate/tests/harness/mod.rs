@@ -1,0 +1,323 @@
+//! A real `floodgate` process on a data directory and ports of its own, and the ways to end it. It knows commands, files and
+//! signals; what is said over HTTP is in [`http`] and [`shop`].
+#![allow(dead_code, unreachable_pub, reason = "each test target uses its own part")]
+
+pub mod http;
+pub mod shop;
+
+use http::{Client, Reply};
+use rustix::process::{Pid, Signal, kill_process};
+use serde_json::Value;
+use std::fmt::Write as _;
+use std::fs::{self, File};
+use std::io::{BufRead, BufReader};
+use std::path::{Path, PathBuf};
+use std::process::{Child, ChildStdout, Command, ExitStatus, Output, Stdio};
+use std::sync::atomic::{AtomicU32, Ordering::Relaxed};
+use std::time::{Duration, Instant};
+
+pub const BINARY: &str = env!("CARGO_BIN_EXE_floodgate");
+
+/// How long anything that must come may take: far beyond what a busy machine needs.
+pub const PATIENCE: Duration = Duration::from_secs(60);
+
+/// Loopback has no limits here, as every shopper of a test comes from there.
+const SETTINGS: &str = "\
+[log]
+level = \"warn\"
+
+[gate.limits]
+exempt_addresses = [\"127.0.0.0/8\"]
+shopper_per_second = 0
+";
+
+/// Asks until there is an answer.
+#[track_caller]
+pub fn poll<T>(what: &str, mut ask: impl FnMut() -> Option<T>) -> T {
+    let start = Instant::now();
+    loop {
+        if let Some(answer) = ask() {
+            return answer;
+        }
+        assert!(start.elapsed() < PATIENCE, "{what}: not within {PATIENCE:?}");
+        std::thread::sleep(Duration::from_millis(20));
+    }
+}
+
+/// How a server is started.
+#[derive(Debug, Clone, Default)]
+pub struct Setup {
+    /// Tables of configuration behind the tests' own.
+    pub settings: String,
+    /// Arguments behind `serve`.
+    pub serve: Vec<String>,
+    /// What starts it, if not the test itself; the binary and its arguments follow.
+    pub wrapper: Vec<String>,
+    /// Where the data lies, if not in the scratch directory.
+    pub data: Option<PathBuf>,
+}
+
+/// A server. It is killed when the test ends, however it ends.
+#[derive(Debug)]
+pub struct Server {
+    scratch: tempfile::TempDir,
+    pub data: PathBuf,
+    setup: Setup,
+    child: Option<Child>,
+    /// Kept open: a server that cannot print ends.
+    stdout: Option<BufReader<ChildStdout>>,
+    /// `HOST:PORT` of each listener; the same after a restart.
+    pub shop: String,
+    pub admin: String,
+    /// All that it printed at its start.
+    pub printed: String,
+    pub client: Client,
+    owner_key: String,
+}
+
+impl Server {
+    pub fn start() -> Self {
+        Self::with(Setup::default())
+    }
+
+    pub fn with(setup: Setup) -> Self {
+        let scratch = tempfile::Builder::new().prefix("floodgate-test-").tempdir().unwrap();
+        let data = setup.data.clone().unwrap_or_else(|| scratch.path().join("data"));
+        let free = || "127.0.0.1:0".to_owned();
+        let mut server = Self {
+            scratch,
+            data,
+            setup,
+            child: None,
+            stdout: None,
+            shop: free(),
+            admin: free(),
+            printed: String::new(),
+            client: Client::default(),
+            owner_key: String::new(),
+        };
+        server.write_config();
+        if server.setup.wrapper.is_empty() {
+            server.owner_key = server.make_key(&unique("tests"), "owner");
+        }
+        server.restart();
+        server
+    }
+
+    /// A scratch directory that lives as long as the server.
+    pub fn scratch(&self) -> &Path {
+        self.scratch.path()
+    }
+
+    pub fn config_file(&self) -> PathBuf {
+        self.scratch.path().join("floodgate.toml")
+    }
+
+    fn write_config(&self) {
+        let gate = format!("[gate]\nshop_listen = \"{}\"\nadmin_listen = \"{}\"\n", self.shop, self.admin);
+        fs::write(self.config_file(), format!("{gate}{SETTINGS}{}", self.setup.settings)).unwrap();
+    }
+
+    /// Starts it on the same data and the same ports.
+    pub fn restart(&mut self) {
+        self.write_config();
+        poll("start the server", || self.try_start());
+    }
+
+    /// `None` while another process has one of the ports for a moment.
+    fn try_start(&mut self) -> Option<()> {
+        let errors = self.scratch.path().join("stderr");
+        let args = [
+            "serve".to_owned(),
+            "--data".into(),
+            self.data.display().to_string(),
+            "--config".into(),
+            self.config_file().display().to_string(),
+        ];
+        let words: Vec<&str> =
+            self.setup.wrapper.iter().map(String::as_str).chain(std::iter::once(BINARY)).collect();
+        let mut child = Command::new(words[0])
+            .args(&words[1..])
+            .args(args)
+            .args(&self.setup.serve)
+            .stdout(Stdio::piped())
+            .stderr(File::options().create(true).append(true).open(&errors).unwrap())
+            .spawn()
+            .unwrap();
+        let mut stdout = BufReader::new(child.stdout.take().unwrap());
+        let mut printed = String::new();
+        // Every line before the last one that it prints is on its way when the admin line is there.
+        while !printed.contains("admin: http://") {
+            if stdout.read_line(&mut printed).unwrap() == 0 {
+                let status = child.wait().unwrap();
+                let said = fs::read_to_string(&errors).unwrap();
+                if said.ends_with("(os error 98)\n") {
+                    return None;
+                }
+                panic!("the server ended before it was ready, {status}: {said}");
+            }
+        }
+        let address = |name: &str| {
+            let at = printed.split_once(name).unwrap().1;
+            at.split_once("http://").unwrap().1.split('/').next().unwrap().to_owned()
+        };
+        (self.shop, self.admin) = (address("shop:"), address("admin:"));
+        (self.child, self.stdout, self.printed) = (Some(child), Some(stdout), printed);
+        poll("readyz", || {
+            self.client.try_send("GET", &self.admin_url("/readyz"), &[], "").ok().filter(|r| r.status == 200)
+        });
+        Some(())
+    }
+
+    pub fn pid(&self) -> Pid {
+        Pid::from_child(self.child.as_ref().expect("the server runs"))
+    }
+
+    /// `kill -9`, in the middle of whatever it does.
+    pub fn kill(&mut self) {
+        let mut child = self.child.take().expect("the server runs");
+        child.kill().unwrap();
+        child.wait().unwrap();
+    }
+
+    /// Asks it to end.
+    pub fn send_sigterm(&self) {
+        kill_process(self.pid(), Signal::TERM).unwrap();
+    }
+
+    pub fn wait(&mut self) -> ExitStatus {
+        let mut child = self.child.take().expect("the server runs");
+        let status = poll("end of the server", || child.try_wait().unwrap());
+        assert!(child.try_wait().is_ok());
+        status
+    }
+
+    /// Ends it in an orderly way.
+    pub fn stop(&mut self) {
+        self.send_sigterm();
+        let status = self.wait();
+        assert!(status.success(), "{status}: {}", self.errors());
+    }
+
+    /// What it has written to standard error, over all its lives.
+    pub fn errors(&self) -> String {
+        fs::read_to_string(self.scratch.path().join("stderr")).unwrap_or_default()
+    }
+
+    /// Runs a subcommand on its data.
+    pub fn command(&self, args: &[&str]) -> Output {
+        run(&self.data, Some(&self.config_file()), args)
+    }
+
+    /// The same, for one that must succeed; its standard output.
+    #[track_caller]
+    pub fn output(&self, args: &[&str]) -> String {
+        stdout(&self.command(args))
+    }
+
+    /// The log's own account of everything; every invariant must be proven.
+    #[track_caller]
+    pub fn audit(&self) -> Value {
+        audit(&self.data)
+    }
+
+    pub fn shop_url(&self, path: &str) -> String {
+        format!("http://{}{path}", self.shop)
+    }
+
+    pub fn admin_url(&self, path: &str) -> String {
+        format!("http://{}{path}", self.admin)
+    }
+
+    /// The data lies where only the server sees it under its own name: `path` is how this process does.
+    pub fn see_data_at(&mut self, path: PathBuf) {
+        self.data = path;
+        self.owner_key = self.new_key(&unique("tests"), "owner");
+    }
+
+    fn make_key(&self, name: &str, role: &str) -> String {
+        self.output(&["key", "new", name, "--role", role]).trim().to_owned()
+    }
+
+    /// An API key of a role, once the running server has taken it up.
+    pub fn new_key(&self, name: &str, role: &str) -> String {
+        let key = self.make_key(name, role);
+        let url = self.admin_url("/api/v1/admin/sales/none/stats");
+        poll("the new key", || (self.client.admin("GET", &url, &key, "").status != 401).then_some(()));
+        key
+    }
+
+    /// An operator's request under `/api/v1/admin`, as an owner.
+    pub fn admin_send(&self, method: &str, path: &str, body: &str) -> Reply {
+        let key = self.owner_key.clone();
+        self.client.admin(method, &self.admin_url(&format!("/api/v1/admin{path}")), &key, body)
+    }
+
+    /// The same, for one that must succeed.
+    #[track_caller]
+    pub fn admin(&self, method: &str, path: &str, body: &Value) -> Value {
+        let reply = self.admin_send(method, path, &body.to_string());
+        assert_eq!(reply.status, 200, "{method} {path}: {reply:?}");
+        reply.json()
+    }
+
+    #[track_caller]
+    pub fn stats(&self, sale: &str) -> Value {
+        let reply = self.admin_send("GET", &format!("/sales/{sale}/stats"), "");
+        assert_eq!(reply.status, 200, "{reply:?}");
+        reply.json()
+    }
+}
+
+/// A name that no other server of this process has used: a restored directory keeps its keys.
+fn unique(name: &str) -> String {
+    static COUNT: AtomicU32 = AtomicU32::new(0);
+    format!("{name}-{}", COUNT.fetch_add(1, Relaxed))
+}
+
+impl Drop for Server {
+    fn drop(&mut self) {
+        if let Some(mut child) = self.child.take() {
+            let _ = child.kill();
+            let _ = child.wait();
+        }
+        if std::thread::panicking() {
+            let mut said = String::new();
+            let _ = writeln!(said, "the server said:\n{}", self.errors());
+            let _ = std::io::Write::write_all(&mut std::io::stderr(), said.as_bytes());
+        }
+    }
+}
+
+/// Runs the binary on a data directory.
+pub fn run(data: &Path, config: Option<&Path>, args: &[&str]) -> Output {
+    let mut command = Command::new(BINARY);
+    command.args(args).arg("--data").arg(data);
+    if let Some(config) = config {
+        command.arg("--config").arg(config);
+    }
+    command.output().unwrap()
+}
+
+/// The standard output of a command that must have succeeded.
+#[track_caller]
+pub fn stdout(output: &Output) -> String {
+    assert!(output.status.success(), "{}: {}", output.status, stderr(output));
+    String::from_utf8(output.stdout.clone()).unwrap()
+}
+
+pub fn stderr(output: &Output) -> String {
+    String::from_utf8_lossy(&output.stderr).into_owned()
+}
+
+/// Audits a data directory: every sale's report, each of which must hold.
+#[track_caller]
+pub fn audit(data: &Path) -> Value {
+    let text = stdout(&run(data, None, &["audit", "--json"]));
+    let reports: Value = serde_json::from_str(&text).unwrap();
+    for report in reports.as_array().unwrap() {
+        assert_eq!(report["proven"], true, "{report}");
+        assert_eq!(report["invariants"].as_array().unwrap().len(), 7, "{report}");
+    }
+    reports
+}

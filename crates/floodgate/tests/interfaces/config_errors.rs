@@ -1,0 +1,72 @@
+//! A configuration that is wrong is refused before anything is opened, with the key, its line and the nearest right name.
+
+use crate::harness::{run, stderr, stdout};
+use std::fs;
+use std::path::Path;
+
+fn refused(text: &str) -> String {
+    let dir = tempfile::tempdir().unwrap();
+    let file = dir.path().join("floodgate.toml");
+    fs::write(&file, text).unwrap();
+    let output = run(&dir.path().join("data"), Some(&file), &["serve"]);
+    let said = stderr(&output);
+    assert_eq!(output.status.code(), Some(1), "{said}");
+    assert!(!dir.path().join("data").exists(), "nothing was opened");
+    said.replace(&file.display().to_string(), "FILE")
+}
+
+#[test]
+fn config_errors_name_key_line_and_nearest_name() {
+    let check = |text: &str, want: &[&str]| {
+        let said = refused(text);
+        assert!(want.iter().all(|part| said.contains(part)), "{text:?}: {said}");
+    };
+    check(
+        "[gate]\n\nshop_listn = \"127.0.0.1:1\"",
+        &["FILE, line 3: unknown key `gate.shop_listn`; did you mean `gate.shop_listen`?"],
+    );
+    check("[gate.limts]\nx = 1", &["line 1: unknown key `gate.limts`; did you mean `gate.limits`?"]);
+    check("[gate.limits]\nshoper_burst = 1", &["line 2:", "did you mean `gate.limits.shopper_burst`?"]);
+    check("gate.limits.shoper_burst = 1", &["line 1:", "did you mean `gate.limits.shopper_burst`?"]);
+    check("[elsewhere]\nx = 1", &["line 1: unknown key `elsewhere`", "floodgate config"]);
+    check("# why\n[sale]\nqueue_max = \"many\"", &["FILE: line 3: `queue_max`", "\"many\""]);
+    check("[gate.limits]\naddress_per_second = -1", &["line 2: `address_per_second`"]);
+    check("[gate]\nshop_listen = \"nowhere\"", &["line 2: `shop_listen`"]);
+    check("[sale", &["FILE", "line 1"]);
+}
+
+#[test]
+fn a_file_that_is_not_there_is_named() {
+    let dir = tempfile::tempdir().unwrap();
+    let output = run(dir.path(), Some(&dir.path().join("none.toml")), &["audit"]);
+    assert!(!output.status.success() && stderr(&output).contains("none.toml"), "{}", stderr(&output));
+}
+
+#[test]
+fn what_is_printed_is_a_configuration_that_changes_nothing() {
+    let dir = tempfile::tempdir().unwrap();
+    let printed = stdout(&run(dir.path(), None, &["config"]));
+    let file = dir.path().join("all.toml");
+    fs::write(&file, &printed).unwrap();
+    // Refused for the lack of a sale, not for a key of the configuration.
+    let output = run(&dir.path().join("data"), Some(&file), &["audit"]);
+    assert!(!stderr(&output).contains("all.toml"), "{}", stderr(&output));
+    assert_eq!(stdout(&run(dir.path(), Some(&file), &["config"])), printed);
+}
+
+/// The manual's page has the command's output in it, word for word.
+#[test]
+fn the_manual_has_what_is_printed() {
+    const BEGIN: &str = "<!-- begin floodgate config -->\n```toml\n";
+    const END: &str = "```\n<!-- end floodgate config -->";
+    let page = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../docs/configuration.md");
+    let Ok(text) = fs::read_to_string(&page) else { return };
+    let (_, rest) = text.split_once(BEGIN).expect("docs/configuration.md: the line before the output");
+    let (block, _) = rest.split_once(END).expect("docs/configuration.md: the line behind the output");
+    let dir = tempfile::tempdir().unwrap();
+    let printed = stdout(&run(dir.path(), None, &["config"]));
+    assert!(
+        block == printed,
+        "docs/configuration.md: put what `floodgate config` prints between the comments"
+    );
+}

@@ -1,0 +1,101 @@
+//! The disk is full: the sale pauses itself and says so, loses nothing, and goes on by itself when there is room.
+//!
+//! The server has a small file system of its own, mounted where no other process sees it; it is gone when the server is. The
+//! test reaches it through `/proc/PID/root`.
+
+use crate::harness::{
+    Server, Setup, audit, poll,
+    shop::{self, hold},
+};
+use serde_json::json;
+use std::fs;
+use std::path::PathBuf;
+use std::process::Command;
+
+/// Room for one log segment of 64 MiB, and, without the ballast, for one more.
+const DISK_BYTES: usize = 160 << 20;
+const BALLAST_BYTES: usize = 90 << 20;
+
+/// The words that start a program on a file system of its own at `dir`.
+fn on_a_small_disk(dir: &str) -> Vec<String> {
+    let mount = format!("mount -t tmpfs -o size={DISK_BYTES} tmpfs \"$0\" && exec \"$@\"");
+    let is_root = rustix::process::geteuid().is_root();
+    let namespaces: &[&str] = if is_root { &["--mount"] } else { &["--user", "--map-root-user", "--mount"] };
+    let words = [&["unshare"], namespaces, &["sh", "-c", &*mount, dir]].concat();
+    words.into_iter().map(str::to_owned).collect()
+}
+
+#[test]
+fn a_full_disk_pauses_the_sale_and_loses_nothing() {
+    let mount_point = tempfile::tempdir().unwrap();
+    let wrapper = on_a_small_disk(mount_point.path().to_str().unwrap());
+    let tried = Command::new(&wrapper[0]).args(&wrapper[1..]).arg("true").output().unwrap();
+    assert!(
+        tried.status.success(),
+        "this test needs a small file system of its own: run it as root, or where users may make namespaces \
+         (unshare and mount): {}",
+        String::from_utf8_lossy(&tried.stderr)
+    );
+    let data = mount_point.path().join("data");
+    let mut server = Server::with(Setup { wrapper, data: Some(data.clone()), ..Setup::default() });
+    let seen = PathBuf::from(format!("/proc/{}/root{}", server.pid().as_raw_nonzero(), data.display()));
+    server.see_data_at(seen.clone());
+    let ballast = seen.parent().unwrap().join("ballast");
+
+    let sale = server.open_sale("launch", &shop::spec(&[("phone", 10)]));
+    let [early, paid, late] = ["early", "paid", "late"].map(|shopper| server.pass("launch", shopper));
+    let held = sale.attempt(&early, "k", &[("phone", 1)]);
+    let bought = sale.granted(&paid, "k", "phone");
+    server.admin("POST", &hold(&bought, "confirm"), &json!({ "payment": "p-1" }));
+    fs::write(&ballast, vec![1; BALLAST_BYTES]).unwrap();
+
+    // A million ids take 16 MiB of log: the first segment fills, and there is no room for the next.
+    let ids: String = (0..1_000_000).map(|n| format!("bot-{n}\n")).collect();
+    let key = server.new_key("lists", "operator");
+    let headers = [("authorization", &*format!("Bearer {key}")), ("content-type", "text/plain")];
+    let url = server.admin_url("/api/v1/admin/sales/launch/denylist");
+    let refused = (0..6).map(|_| server.client.send("PUT", &url, &headers, &ids)).find(|r| r.status != 200);
+    let refused = refused.expect("the disk is full after five uploads");
+    assert_eq!((refused.status, &*refused.problem()), (503, "unavailable"), "{refused:?}");
+    assert!(refused.body.contains("disk is full"), "{refused:?}");
+
+    let full = |server: &Server| {
+        let metrics = server.client.get(&server.admin_url("/metrics")).body;
+        metrics.contains("floodgate_sale_disk_full{sale=\"launch\"} 1")
+    };
+    assert!(full(&server));
+    assert_eq!(sale.buy(&late, "k", "phone")["outcome"], "paused");
+    assert_eq!(server.document("launch")["state"], "paused");
+    assert_eq!(sale.attempt(&early, "k", &[("phone", 1)]).body, held.body, "what was said is said again");
+    assert_eq!(sale.look(&bought["attempt"], &paid)["hold"]["state"], "confirmed");
+    let pay = server.admin_send("POST", &hold(&held.json(), "confirm"), "{\"payment\":\"p-2\"}");
+    assert_eq!(
+        (pay.status, &*pay.problem()),
+        (503, "unavailable"),
+        "no payment is taken that cannot be kept"
+    );
+    audit(&seen);
+
+    fs::remove_file(&ballast).unwrap();
+    let granted = poll("the sale to go on by itself", || {
+        let outcome = sale.buy(&late, "k", "phone");
+        (outcome["outcome"] != "paused").then_some(outcome)
+    });
+    assert_eq!(granted["outcome"], "granted", "{granted}");
+    assert!(!full(&server));
+    assert_eq!(server.document("launch")["state"], "open");
+    assert_eq!(
+        server.admin("POST", &hold(&held.json(), "confirm"), &json!({ "payment": "p-2" }))["result"],
+        "confirmed"
+    );
+    let report = audit(&seen)[0].clone();
+    assert_eq!(
+        (&report["items"][0]["sold"], &report["items"][0]["held"]),
+        (&2.into(), &1.into()),
+        "{report}"
+    );
+    assert!(
+        report["outcomes"]["paused"].as_u64().unwrap() >= 1,
+        "those who were told so are counted: {report}"
+    );
+}

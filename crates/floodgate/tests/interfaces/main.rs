@@ -1,0 +1,15 @@
+//! The interfaces that others build on, each tried on the real binary over real HTTP.
+
+#[path = "../harness/mod.rs"]
+mod harness;
+
+mod admin_separation;
+mod audit_document;
+mod backup_restore;
+mod config_errors;
+mod disk_full;
+mod eligibility;
+mod lifecycle;
+mod refused_requests;
+mod waitlist_events;
+mod winners_feed;

@@ -1,0 +1,121 @@
+//! What is not a question is refused with a problem that says what to do, and decides nothing.
+
+use crate::harness::{
+    Server,
+    shop::{self, Sale, basket},
+};
+
+#[test]
+fn what_is_no_attempt_is_refused() {
+    let server = Server::start();
+    let sale = server.open_sale("launch", &shop::spec(&[("phone", 5)]));
+    server.open_sale("other", &shop::spec(&[("phone", 5)]));
+    let pass = &*server.pass("launch", "shopper");
+    let foreign = &*server.pass("other", "shopper");
+    let body = &*basket(&[("phone", 1)]);
+    let (big, long) = (&*format!("{{\"lines\":[],\"x\":\"{}\"}}", "y".repeat(5000)), &*"k".repeat(65));
+    let json = "application/json";
+    let check = |pass: Option<&str>, key: Option<&str>, kind: Option<&str>, body: &str, want: (u16, &str)| {
+        let named = [("floodgate-pass", pass), ("idempotency-key", key), ("content-type", kind)];
+        let headers: Vec<(&str, &str)> = named.iter().filter_map(|(name, v)| Some((*name, (*v)?))).collect();
+        let reply = sale.client.send("POST", &sale.attempts_url, &headers, body);
+        assert_eq!((reply.status, &*reply.problem()), want, "{headers:?} {body:.80}");
+        reply
+    };
+    check(Some(pass), Some("k"), Some(json), big, (413, "body-too-large"));
+    check(Some(pass), Some("k"), Some("text/plain"), body, (415, "media-type"));
+    check(Some(pass), Some("k"), None, body, (415, "media-type"));
+    check(Some(pass), None, Some(json), body, (422, "idempotency-key"));
+    check(Some(pass), Some(long), Some(json), body, (422, "idempotency-key"));
+    check(None, Some("k"), Some(json), body, (401, "pass-missing"));
+    check(Some("nonsense"), Some("k"), Some(json), body, (401, "pass-refused"));
+    let other = check(Some(foreign), Some("k"), Some(json), body, (401, "pass-refused"));
+    assert!(other.body.contains("another sale"), "{other:?}");
+    for wrong in
+        ["", "{", "[]", "{}", "{\"lines\":[]}", "{\"lines\":1}", "{\"lines\":[{\"item\":\"phone\"}]}"]
+    {
+        check(Some(pass), Some("k"), Some(json), wrong, (422, "invalid"));
+    }
+    check(Some(pass), Some("k"), Some(json), &basket(&[("phone", 0)]), (422, "invalid"));
+    check(Some(pass), Some("k"), Some(json), &basket(&[("phone", 1001)]), (422, "invalid"));
+    let unknown = check(Some(pass), Some("k"), Some(json), &basket(&[("tank", 1)]), (422, "invalid"));
+    assert!(unknown.body.contains("tank"), "names the item: {unknown:?}");
+    let typo = check(Some(pass), Some("k"), Some(json), "{\"line\":[]}", (422, "invalid"));
+    assert!(typo.body.contains("line"), "names the field: {typo:?}");
+    let stats = server.stats("launch");
+    assert_eq!(
+        (&stats["items"][0]["free"], &stats["outcomes"]["granted"]),
+        (&5.into(), &0.into()),
+        "{stats}"
+    );
+}
+
+#[test]
+fn same_key_with_another_body_is_refused() {
+    let server = Server::start();
+    let sale = server.open_sale("launch", &shop::spec(&[("phone", 5), ("case", 5)]));
+    let pass = server.pass("launch", "shopper");
+    let first = sale.granted(&pass, "k", "phone");
+    let other = sale.attempt(&pass, "k", &[("case", 1)]);
+    assert_eq!((other.status, &*other.problem()), (422, "key-reused"));
+    assert_eq!(sale.granted(&pass, "k", "phone"), first, "the first stands");
+    // Another shopper's key of the same name is another key.
+    sale.granted(&server.pass("launch", "another"), "k", "case");
+    // The same basket, said otherwise, is the same body.
+    let spelled = " { \"lines\" : [ { \"quantity\":1, \"item\":\"ph\\u006fne\" } ] } ";
+    let same = sale.try_attempt(&pass, "k", spelled).unwrap();
+    assert_eq!(same.json(), first);
+}
+
+#[test]
+fn what_is_not_there_is_not_found() {
+    let server = Server::start();
+    let sale = server.open_sale("launch", &shop::spec(&[("phone", 5)]));
+    let pass = server.pass("launch", "shopper");
+    let headers = Sale::attempt_headers(&pass, "k");
+    let not_found = |method: &str, url: String| {
+        let reply = server.client.send(method, &url, &headers, &basket(&[("phone", 1)]));
+        assert_eq!((reply.status, &*reply.problem()), (404, "not-found"), "{method} {url}");
+    };
+    not_found("GET", server.shop_url("/api/v1/sales/none"));
+    not_found("GET", server.shop_url("/api/v1/sales/none/attempts"));
+    not_found("POST", server.shop_url("/api/v1/sales/none/passes"));
+    not_found("GET", server.shop_url("/api/v1/sales/launch/attempts/not-an-id"));
+    not_found("GET", server.shop_url("/nowhere"));
+    not_found("POST", sale.attempts_url.replace("/rounds/", "/rounds/x"));
+    let (front, key) = sale.attempts_url.split_once("/rounds/").unwrap();
+    let nearly = format!("{front}/rounds/{}{}", if key.starts_with('A') { "B" } else { "A" }, &key[1..]);
+    not_found("POST", nearly);
+    for path in ["/sales/none/stats", "/sales/none/winners.ndjson"] {
+        let reply = server.admin_send("GET", path, "");
+        assert_eq!((reply.status, &*reply.problem()), (404, "not-found"), "{path}");
+    }
+    let hold = format!("/holds/{}/confirm", "0".repeat(32));
+    let reply = server.admin_send("POST", &hold, "{\"payment\":\"p\"}");
+    assert_eq!((reply.status, &*reply.problem()), (404, "not-found"));
+
+    // An attempt that nobody made is no error: it may be on its way.
+    let none = sale.look(&"0".repeat(32).into(), &pass);
+    assert_eq!(none["outcome"], "none", "{none}");
+    assert!(none["as_of"].is_u64(), "{none}");
+
+    let method = server.client.send("DELETE", &sale.attempts_url, &headers, "");
+    assert_eq!((method.status, &*method.problem()), (405, "method-not-allowed"));
+    assert_eq!(method.header("allow"), "POST");
+}
+
+#[test]
+fn a_crowd_of_one_is_slowed_down() {
+    let settings = "\n[gate.connections]\nbody_timeout_seconds = 5\n".to_owned();
+    let server = Server::with(crate::harness::Setup { settings, ..Default::default() });
+    let sale = server.open_sale("launch", &shop::spec(&[("phone", 5)]));
+    server.admin("POST", "/sales/launch/rate", &serde_json::json!({ "per_second": 1 }));
+    let passes = server.passes("launch", "crowd", 20);
+    let replies = shop::in_parallel(20, &passes, |pass| sale.attempt(pass, "k", &[("phone", 1)]));
+    let busy: Vec<_> = replies.iter().filter(|reply| reply.status == 429).collect();
+    assert!(!busy.is_empty() && busy.len() < 20, "{replies:?}");
+    for reply in busy {
+        assert_eq!(reply.problem(), "busy");
+        assert!(reply.header("retry-after").parse::<u32>().unwrap() >= 1, "{reply:?}");
+    }
+}

@@ -1,0 +1,37 @@
+//! A place on the waitlist, followed over server-sent events until its end.
+
+use crate::harness::{
+    Server,
+    shop::{self, hold, with},
+};
+use serde_json::{Value, json};
+
+#[test]
+fn a_promotion_is_told_to_whoever_follows() {
+    let server = Server::start();
+    let spec = with(shop::spec(&[("phone", 1)]), json!({ "waitlist": { "places": 2 } }));
+    let sale = server.open_sale("launch", &spec);
+    let [a, b, c, d] = ["a", "b", "c", "d"].map(|shopper| server.pass("launch", shopper));
+    let first = sale.granted(&a, "k", "phone");
+    let waiting = sale.buy(&b, "k", "phone");
+    assert_eq!(sale.buy(&c, "k", "phone")["position"], 2);
+    assert_eq!(sale.buy(&d, "k", "phone")["outcome"], "sold_out", "the waitlist is full");
+
+    let url = format!("{}/attempts/{}/events", sale.base, shop::text(&waiting["attempt"]));
+    let mut events = sale.client.lines(&url, &[("floodgate-pass", &b)]).filter_map(|line| {
+        line.strip_prefix("data: ").map(|data| serde_json::from_str::<Value>(data).unwrap())
+    });
+    assert_eq!(events.next().unwrap(), waiting, "the present answer comes first");
+
+    server.admin("POST", &hold(&first, "release"), &json!({ "reason": "gave it back" }));
+    let promoted = events.next().unwrap();
+    assert_eq!((&promoted["outcome"], &promoted["place"]), (&"waitlisted".into(), &"promoted".into()));
+    assert_eq!(promoted["hold"]["state"], "held", "{promoted}");
+    assert!(promoted["hold"]["ticket"].as_str().unwrap().split('.').count() == 3, "{promoted}");
+    assert_eq!(sale.buy(&b, "k", "phone"), promoted, "asking again says the same");
+
+    server.admin("POST", &hold(&promoted, "confirm"), &json!({ "payment": "p-1" }));
+    assert_eq!(events.next().unwrap()["hold"]["state"], "confirmed");
+    assert_eq!(events.next(), None, "nothing more can happen by itself: the stream ends");
+    server.audit();
+}
