@@ -312,6 +312,8 @@ impl<L: Log> Worker<L> {
 
     fn step_full(&mut self, now: TimeMs, commands: &[Command]) {
         let Mode::Full { since, next_try, mut refused } = self.mode else { return };
+        // What was decided before the disk turned out to be full is not durable and must not be said.
+        self.replies.clear();
         if now >= next_try {
             match self.try_room(now, since, refused) {
                 Ok(true) => return self.step_running(now, commands),
@@ -349,8 +351,11 @@ impl<L: Log> Worker<L> {
             Ok(_) => {}
             Err(AppendError::Full(_)) => return Ok(false),
             Err(AppendError::Unknown(_)) => {
+                let tally = self.core.tally();
                 let landed = self.settle_unknown(self.core.sequence()).map_err(|e| e.to_string())?;
                 if !landed {
+                    // The core was built again from the log, which does not have these yet.
+                    self.core.set_tally(tally);
                     return Ok(false);
                 }
             }
