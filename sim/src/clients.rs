@@ -165,14 +165,7 @@ impl Clients {
             (
                 Command::Operate { operation: Operation::Confirm { hold, payment }, .. },
                 Reply::Done(Ok(_)),
-            ) => {
-                // The provider tells it once more, or the shopper has paid twice.
-                if work.prng.percent(20) {
-                    let in_ms = work.prng.below(60_000);
-                    let payment = if work.prng.percent(60) { payment } else { work.payment() };
-                    self.send_later(in_ms, operate(Operation::Confirm { hold, payment }));
-                }
-            }
+            ) => self.pay_again(work, hold, payment),
             _ => {}
         }
         Ok(())
@@ -214,6 +207,15 @@ impl Clients {
         let in_ms = work.prng.below(*work.prng.clone().pick(&[500, 5000, 60_000]));
         let payment = work.payment();
         self.send_later(in_ms, operate(Operation::Confirm { hold, payment }));
+    }
+
+    /// The provider tells it once more, or the shopper has paid twice.
+    fn pay_again(&mut self, work: &mut Workload, hold: AttemptId, payment: String) {
+        if work.prng.percent(20) {
+            let in_ms = work.prng.below(60_000);
+            let payment = if work.prng.percent(60) { payment } else { work.payment() };
+            self.send_later(in_ms, operate(Operation::Confirm { hold, payment }));
+        }
     }
 
     /// Keeps what was promised; the same was promised before, or nothing.

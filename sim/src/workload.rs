@@ -223,7 +223,11 @@ impl Workload {
             10 if prng.percent(20) => Operation::Close,
             10 => Operation::Resume,
             11 => Operation::Open,
-            12..=13 => Operation::Extend { closes_at: TimeMs(now.0 + prng.below(20_000)) },
+            12..=13 => {
+                let end = prng.pick(&self.spec.rounds).closes_at.0;
+                let from = if prng.percent(80) { end } else { now.0 };
+                Operation::Extend { closes_at: TimeMs(from + prng.below(20_000)) }
+            }
             14..=20 => Operation::Adjust { item, delta: *prng.pick(&[1, 1, 2, 4, -1, -1, -2, -9, 0]) },
             21..=23 => Operation::Limits {
                 sale: prng.percent(50).then(|| prng.below(8) as u32),

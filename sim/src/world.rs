@@ -162,6 +162,9 @@ impl World {
         if let Some(why) = server.worker.stopped() {
             self.story.note(format!("{} the worker stopped: {why}", clock(now)));
             ensure(self.nemesis.explains(why), "worker", || why.to_owned())?;
+            // Whatever it decided last may never have become durable, and a refusal stands on that as much as a grant.
+            let said = replies.iter().find(|reply| !matches!(reply, Reply::Unavailable(_)));
+            ensure(said.is_none(), "INV-4", || format!("{said:?} is said by a worker that has stopped"))?;
             self.deliver(tickets, replies);
             return self.crash();
         }
@@ -173,10 +176,14 @@ impl World {
         let next_wakeup = server.worker.next_wakeup();
         let step = Step { now, commands: &commands, replies: &replies, full, next_wakeup };
         let checked = self.checker.step(&step, &mut *server.reader);
-        for line in self.checker.take_news() {
+        let news = self.checker.take_news();
+        for line in &news {
             self.story.note(format!("{} {line}", clock(now)));
         }
         checked?;
+        if !news.is_empty() {
+            self.checker.stats(&server.worker.core().stats())?;
+        }
         let last = server.worker.core().sequence().0;
         ensure(last == self.checker.model.last, "INV-7", || format!("the core is at {last}"))?;
         self.deliver(tickets, replies);

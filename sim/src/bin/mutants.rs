@@ -90,6 +90,9 @@ fn try_one(place: &Path, patch: Option<&Path>) -> io::Result<Fate> {
         if !applied.status.success() {
             return Ok(Fate::Unusable(last_line(&applied.stderr)));
         }
+        if !String::from_utf8_lossy(&applied.stderr).contains("cleanly") {
+            return Ok(Fate::Unusable("changes nothing".to_owned()));
+        }
     }
     let fate = build_and_run(place)?;
     if let Some(patch) = patch
@@ -104,7 +107,8 @@ fn apply(src: &Path, patch: &Path, reverse: bool) -> io::Result<Output> {
     let mut git = Command::new("git");
     // Not a repository of its own, and not to be taken for a part of the one around it: there `git apply` would pass over
     // every file in silence.
-    git.current_dir(src).env("GIT_CEILING_DIRECTORIES", src).arg("apply");
+    let above = src.parent().unwrap_or(src);
+    git.current_dir(src).env("GIT_CEILING_DIRECTORIES", above).args(["apply", "--verbose"]);
     if reverse {
         git.arg("--reverse");
     }

@@ -89,7 +89,8 @@ impl Checker {
         Ok(())
     }
 
-    fn stats(&self, stats: &SaleStats) -> Check {
+    /// Whether the sale's figures are those that the model counts.
+    pub(crate) fn stats(&self, stats: &SaleStats) -> Check {
         for (item, (s, u)) in stats.items.iter().zip(&self.model.items).enumerate() {
             let told =
                 (s.initial as i64, s.adjustments, s.free as i64, s.held as i64, s.sold as i64, s.waiting);

@@ -6,6 +6,9 @@ use contracts::{Attempt, Basket, LatePayment, ListKind, SaleSpec};
 use sale::core::{Entry, Record, RefusalCount, RefusalKind};
 use units::{AttemptId, DurationMs, TimeMs};
 
+/// Who opens and closes rounds when nobody does.
+const TIMER: &str = "timer";
+
 impl Model {
     /// Reads the next entry, and says which rule it breaks.
     pub(crate) fn apply(&mut self, entry: &Entry) -> Check {
@@ -17,15 +20,24 @@ impl Model {
         let hold = DurationMs::seconds(self.spec.as_ref().map_or(0, |spec| spec.hold_seconds));
         match &entry.record {
             Record::Defined { spec, .. } => self.define(spec)?,
-            Record::RoundOpened { round, .. } => self.open(seq, *round)?,
-            Record::RoundClosed { round, .. } => {
+            Record::RoundOpened { round, by } => {
+                let early = by.name == TIMER && self.next_round().is_none_or(|next| entry.at < next.opens_at);
+                ensure(!early, "rounds", || format!("round {round} opens before its time"))?;
+                self.open(seq, *round)?;
+            }
+            Record::RoundClosed { round, by } => {
                 ensure(self.open_round() == Some(*round), "rounds", || format!("{round} is not open"))?;
+                let early = by.name == TIMER && entry.at < self.rounds[usize::from(*round)].closes_at;
+                ensure(!early, "rounds", || format!("round {round} closes before its time"))?;
                 (self.open, self.state_since) = (false, seq);
             }
             Record::Paused { .. } => (self.paused, self.state_since) = (true, seq),
             Record::Resumed { .. } => (self.paused, self.state_since) = (false, seq),
             Record::Extended { round, closes_at, .. } => {
                 ensure(self.open_round() == Some(*round), "rounds", || format!("{round} is not open"))?;
+                let next = self.next_round().map_or(TimeMs::MAX, |next| next.opens_at);
+                let later = *closes_at > self.rounds[usize::from(*round)].closes_at && *closes_at <= next;
+                ensure(later, "rounds", || format!("round {round} is extended to {closes_at}"))?;
                 self.rounds[usize::from(*round)].closes_at = *closes_at;
             }
             Record::Adjusted { item, delta, .. } => {
@@ -51,11 +63,13 @@ impl Model {
                 }
                 set.extend(shoppers);
             }
-            Record::Reserved { shopper, reserved: true } => {
-                self.reserved.insert(*shopper);
-            }
-            Record::Reserved { shopper, reserved: false } => {
-                self.reserved.remove(shopper);
+            Record::Reserved { shopper, reserved } => {
+                ensure(self.opened == 0, "reservation", || "the sale has opened".into())?;
+                if *reserved {
+                    self.reserved.insert(*shopper);
+                } else {
+                    self.reserved.remove(shopper);
+                }
             }
             Record::Granted { attempt, round, pay_by } => {
                 let id = attempt.id;
