@@ -145,6 +145,9 @@ impl Clients {
         match (self.asked[ticket].command.clone(), reply) {
             (Command::Attempt(attempt), Reply::Answer(answer)) => {
                 self.heard(attempt.id, answer)?;
+                if matches!(answer, Answer::Granted(_) | Answer::Waitlisted { .. }) {
+                    work.holds.push(attempt.id);
+                }
                 self.go_on(work, attempt, answer);
             }
             (Command::Lookup { attempt, .. }, Reply::Answer(answer)) => {

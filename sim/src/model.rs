@@ -84,6 +84,8 @@ pub(crate) struct Model {
     pub(crate) spec: Option<SaleSpec>,
     pub(crate) rounds: Vec<Round>,
     pub(crate) opened: usize,
+    /// The entry that opened the first round.
+    pub(crate) first_opened: Option<u64>,
     pub(crate) open: bool,
     pub(crate) paused: bool,
     pub(crate) items: Vec<Units>,

@@ -9,9 +9,6 @@ use contracts::{
 use sale::worker::Command;
 use units::{AttemptId, Currency, Prng, ShopperKey, TimeMs};
 
-/// Milliseconds of the sale's time that a command takes on average; see `World::pass_time`.
-const MS_PER_COMMAND: u64 = 150;
-
 /// What differs from seed to seed, so that each meets another kind of trouble.
 #[derive(Debug)]
 pub(crate) struct Habits {
@@ -36,6 +33,8 @@ pub(crate) struct Workload {
     spec: SaleSpec,
     shoppers: Vec<(ShopperKey, u8)>,
     pub(crate) attempts: Vec<Attempt>,
+    /// Attempts that somebody heard were granted or waitlisted.
+    pub(crate) holds: Vec<AttemptId>,
     payments: u64,
 }
 
@@ -53,15 +52,17 @@ impl Workload {
             operators: *prng.pick(&[2, 5, 12]),
             trouble: *prng.pick(&[1, 3, 8]),
             pays: *prng.pick(&[10, 50, 90]),
-            releases: *prng.pick(&[5, 30]),
+            releases: *prng.pick(&[5, 30, 60]),
             delay_ms_max: *prng.pick(&[1, 100, 3000]),
             segment_bytes: *prng.pick(&[6 << 10, 16 << 10, 64 << 10]),
             time_jumps: prng.percent(50),
         };
         let shoppers = 3 + prng.below(14);
         let shoppers = (0..shoppers).map(|n| (shopper_key(n), prng.below(4) as u8)).collect();
-        let spec = Self::sale(&mut prng, commands * MS_PER_COMMAND);
-        Self { prng, habits, spec, shoppers, attempts: Vec::new(), payments: 0 }
+        // What a turn takes on average (`World::pass_time`) and brings: the rounds fill the run, and little more.
+        let (turn_ms, ten_turns) = (425 + 37 * habits.batch_max, 6 * (1 + habits.batch_max));
+        let spec = Self::sale(&mut prng, commands * turn_ms * 10 / ten_turns);
+        Self { prng, habits, spec, shoppers, attempts: Vec::new(), holds: Vec::new(), payments: 0 }
     }
 
     fn sale(prng: &mut Prng, horizon_ms: u64) -> SaleSpec {
@@ -186,6 +187,14 @@ impl Workload {
         (count > 0).then(|| self.attempts[(count - 1 - self.prng.below(back)) as usize])
     }
 
+    /// Mostly one that has, or had, a hold or a place.
+    fn some_hold(&mut self) -> Option<AttemptId> {
+        if self.holds.is_empty() || self.prng.percent(15) {
+            return self.some_attempt().map(|attempt| attempt.id);
+        }
+        Some(*self.prng.pick(&self.holds))
+    }
+
     /// The same key for something else, or from somebody else.
     pub(crate) fn reused(&mut self, attempt: Attempt) -> Attempt {
         if self.prng.percent(80) {
@@ -250,8 +259,7 @@ impl Workload {
             28..=29 => Operation::Void(VoidTarget::Shopper(self.shopper().0)),
             30..=34 => {
                 let count = 1 + self.prng.below(3);
-                let ids: Vec<AttemptId> =
-                    (0..count).filter_map(|_| self.some_attempt()).map(|a| a.id).collect();
+                let ids: Vec<AttemptId> = (0..count).filter_map(|_| self.some_hold()).collect();
                 Operation::Void(VoidTarget::Attempts(ids))
             }
             35 => {
@@ -259,8 +267,8 @@ impl Workload {
                 spec.limit_per_shopper = self.prng.below(6) as u32;
                 Operation::Define(Box::new(spec))
             }
-            36..=37 => match self.some_attempt() {
-                Some(attempt) => Operation::Release { hold: attempt.id },
+            36..=37 => match self.some_hold() {
+                Some(hold) => Operation::Release { hold },
                 None => Operation::Resume,
             },
             _ => {
@@ -273,7 +281,7 @@ impl Workload {
 
     /// A payment out of the blue, for any attempt.
     pub(crate) fn stray_payment(&mut self) -> Option<Command> {
-        let hold = self.some_attempt()?.id;
+        let hold = self.some_hold()?;
         let payment = self.payment();
         Some(operate(Operation::Confirm { hold, payment }))
     }

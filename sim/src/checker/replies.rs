@@ -245,7 +245,9 @@ impl Checker {
                 self.told(*hold, Standing::Confirmed, before)
             }
             (Operation::Adjust { delta, .. }, Err(OperateError::Conflict(_))) => {
-                ensure(*delta < 0 || self.model.opened == 0, "replies", || "more stock is refused".into())
+                // Before the first opening the document is changed instead; it may have opened later in this step.
+                let early = self.model.first_opened.is_none_or(|at| at > before);
+                ensure(*delta < 0 || early, "replies", || "more stock is refused".into())
             }
             (Operation::Void(VoidTarget::Shopper(_)), Err(OperateError::Conflict(_))) => Err(absurd()),
             (_, Err(OperateError::Invalid(_))) => match operation {

@@ -153,6 +153,7 @@ impl Model {
         let next = !self.open && usize::from(round) == self.opened && self.opened < self.rounds.len();
         ensure(next, "rounds", || format!("round {round} opens out of turn"))?;
         (self.open, self.opened, self.state_since) = (true, self.opened + 1, seq);
+        self.first_opened.get_or_insert(seq);
         for (item, (stock, _)) in self.rounds[usize::from(round)].offers.clone() {
             self.items[usize::from(item)].initial += stock as i64;
             self.shift(seq, item, stock as i64, 0, 0);
