@@ -68,7 +68,7 @@ pub(super) async fn create(
     let key = idempotency_key(&headers)?;
     gate.admit_shopper(&pass)?;
     let body = gate.body(body, BODY_BYTES_MAX).await?;
-    let basket = parse_basket(&body, &view.spec)?;
+    let basket = parse_basket(&body, &view.spec).map_err(|why| Problem::new(Kind::Invalid, why))?;
     let asked = ask(&gate, &front, &pass, key, basket).await?;
     let with = ShopperLines { keys: &gate.keys, view: &view, pass: &pass, basket: Some(basket) };
     let (status, outcome) = match asked {
@@ -153,35 +153,37 @@ fn idempotency_key(headers: &HeaderMap) -> Result<&str, Problem> {
 
 /// The place of an item by name, or 422 naming it.
 pub(crate) fn item_index(spec: &SaleSpec, item: &str) -> Result<u16, Problem> {
-    spec.item_index(item)
-        .ok_or_else(|| Problem::new(Kind::Invalid, format!("lines: the sale has no item {:?}", clip(item))))
+    known_item(spec, item).map_err(|why| Problem::new(Kind::Invalid, why))
 }
 
-fn parse_basket(body: &[u8], spec: &SaleSpec) -> Result<Basket, Problem> {
-    let invalid = |why: String| Problem::new(Kind::Invalid, why);
+fn known_item(spec: &SaleSpec, item: &str) -> Result<u16, String> {
+    spec.item_index(item).ok_or_else(|| format!("lines: the sale has no item {:?}", clip(item)))
+}
+
+/// The basket that an attempt's body asks for, or what is wrong with it. Any bytes may come: a fuzz target stands here.
+pub fn parse_basket(body: &[u8], spec: &SaleSpec) -> Result<Basket, String> {
     let request: AttemptRequest<'_> = serde_json::from_slice(body)
-        .map_err(|e| invalid(format!("body: {e}; want {{\"lines\":[{{\"item\":\"…\",\"quantity\":1}}]}}")))?;
+        .map_err(|e| format!("body: {e}; want {{\"lines\":[{{\"item\":\"…\",\"quantity\":1}}]}}"))?;
     if request.lines.len() > REQUEST_LINES_MAX {
-        return Err(invalid(format!("lines: {}, want {REQUEST_LINES_MAX} at the most", request.lines.len())));
+        return Err(format!("lines: {}, want {REQUEST_LINES_MAX} at the most", request.lines.len()));
     }
     let mut lines = Vec::with_capacity(request.lines.len());
     for line in &request.lines {
         if line.quantity == 0 || line.quantity > QUANTITY_MAX {
-            let why = format!(
+            return Err(format!(
                 "lines: quantity {} of item {:?}, want 1 to {QUANTITY_MAX}",
                 line.quantity,
                 clip(&line.item)
-            );
-            return Err(invalid(why));
+            ));
         }
-        lines.push(Line { item: item_index(spec, &line.item)?, quantity: line.quantity });
+        lines.push(Line { item: known_item(spec, &line.item)?, quantity: line.quantity });
     }
     Basket::new(&lines).map_err(|e| match e {
         BasketError::Quantity { item } => {
             let item = crate::ticket::item_name(spec, item);
-            invalid(format!("lines: item {item:?} adds up to more than {QUANTITY_MAX}"))
+            format!("lines: item {item:?} adds up to more than {QUANTITY_MAX}")
         }
-        other => invalid(other.to_string()),
+        other => other.to_string(),
     })
 }
 

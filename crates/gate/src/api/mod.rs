@@ -7,6 +7,7 @@ pub(crate) mod passes;
 pub(crate) mod reservation;
 
 pub(crate) use answer::{Outcome, ShopperLines, outcome_of};
+pub use attempts::parse_basket;
 pub(crate) use attempts::{Asked, ask, item_index};
 
 use crate::{problem, state::Gate};

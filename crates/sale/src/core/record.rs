@@ -371,13 +371,16 @@ impl Entry {
                 Record::Adjusted { item: r.u16()?, delta: r.u64()?.cast_signed(), by: r.actor()? }
             }
             kind::LIMITS => {
-                let sale = r.flag()?.then_some(());
-                let limit = r.u32()?;
+                let sale = match (r.flag()?, r.u32()?) {
+                    (true, limit) => Some(limit),
+                    (false, 0) => None,
+                    (false, _) => return Err(DecodeError("limits: a figure that its flag denies")),
+                };
                 let count = r.u16()?;
                 let items = (0..count)
                     .map(|_| Ok(RoundItemLimit { round: r.u16()?, item: r.u16()?, limit: r.u16()? }))
                     .collect::<Result<_, _>>()?;
-                Record::Limits { sale: sale.map(|()| limit), items, by: r.actor()? }
+                Record::Limits { sale, items, by: r.actor()? }
             }
             kind::RATE => Record::Rate { per_second: r.u32()?, by: r.actor()? },
             kind::LIST => {

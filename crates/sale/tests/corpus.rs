@@ -1,0 +1,170 @@
+//! Every entry and every snapshot that the fuzzers start from or found, and thousands near them, go through the checks that the
+//! fuzz targets make.
+
+mod ledger;
+#[path = "../../../fuzz/checks/record.rs"]
+mod record;
+#[path = "../../../fuzz/checks/snapshot.rs"]
+mod snapshot;
+
+use contracts::*;
+use ledger::{Ledger, OPENS, by, id, key, spec};
+use sale::core::{Core, Record, RefusalCount, RefusalKind};
+use std::{fs, path::PathBuf};
+use units::{Prng, Sequence, TimeMs};
+
+/// Far more than the seeds need, and far less than a length that lies could ask for.
+const GROWTH_KIB_MAX: u64 = 256 << 10;
+
+fn dir(target: &str) -> PathBuf {
+    [env!("CARGO_MANIFEST_DIR"), "..", "..", "fuzz", "corpus", target].iter().collect()
+}
+
+fn corpus(target: &str) -> Vec<Vec<u8>> {
+    let entries = fs::read_dir(dir(target)).unwrap();
+    let mut paths: Vec<PathBuf> = entries.map(|entry| entry.unwrap().path()).collect();
+    paths.sort();
+    paths.into_iter().map(|path| fs::read(path).unwrap()).collect()
+}
+
+/// The seeds are what this version writes. Makes them anew with `GOLDEN=write`.
+fn check_seeds(target: &str, seeds: &[(&str, Vec<u8>)]) {
+    for (name, bytes) in seeds {
+        if std::env::var("GOLDEN").is_ok_and(|what| what == "write") {
+            fs::write(dir(target).join(name), bytes).unwrap();
+        }
+        assert!(fs::read(dir(target).join(name)).unwrap() == *bytes, "{target}/{name}");
+    }
+}
+
+/// Bytes near one of the corpus: flipped, cut, spliced, or with a length that lies.
+fn near(corpus: &[Vec<u8>], prng: &mut Prng) -> Vec<u8> {
+    let mut bytes = prng.pick(corpus).clone();
+    for _ in 0..1 + prng.below(3) {
+        let at = prng.below(bytes.len() as u64 + 1) as usize;
+        match prng.below(5) {
+            0 => bytes.truncate(at),
+            1 | 2 if at < bytes.len() => bytes[at] = prng.next_u64() as u8,
+            3 if at + 4 <= bytes.len() => bytes[at..at + 4].copy_from_slice(&u32::MAX.to_le_bytes()),
+            _ => {
+                let other = prng.pick(corpus);
+                let from = prng.below(other.len() as u64 + 1) as usize;
+                bytes.truncate(at);
+                bytes.extend_from_slice(&other[from..]);
+            }
+        }
+    }
+    bytes
+}
+
+fn records() -> Vec<(&'static str, Record)> {
+    let sealed = SealedShopper::new(b"sealed").unwrap();
+    let attempt = Attempt { id: id(1), shopper: key(2), sealed, tier: 3, basket: Basket::single(0, 1) };
+    let bundle = [Line { item: 0, quantity: 1 }, Line { item: 1, quantity: 5 }];
+    let bundle = Attempt { basket: Basket::new(&bundle).unwrap(), ..attempt };
+    let (hold, payment, pay_by) = (id(1), "p-1".to_owned(), TimeMs(OPENS));
+    let limits = vec![RoundItemLimit { round: 0, item: 1, limit: 2 }];
+    let refused = |kind, item| RefusalCount { kind, item, quantity: 1, first_as_of: Sequence(7), count: 9 };
+    let refusals = vec![refused(RefusalKind::SoldOut, 1), refused(RefusalKind::Paused, 0)];
+    vec![
+        ("defined", Record::Defined { by: by(), spec: Box::new(spec(3)) }),
+        ("round_opened", Record::RoundOpened { round: 0, by: by() }),
+        ("round_closed", Record::RoundClosed { round: 0, by: by() }),
+        ("paused", Record::Paused { by: by() }),
+        ("resumed", Record::Resumed { by: by() }),
+        ("extended", Record::Extended { round: 0, closes_at: pay_by, by: by() }),
+        ("adjusted", Record::Adjusted { item: 1, delta: -3, by: by() }),
+        ("limits", Record::Limits { sale: Some(4), items: limits.clone(), by: by() }),
+        ("limits_of_items", Record::Limits { sale: None, items: limits, by: by() }),
+        ("rate", Record::Rate { per_second: 100, by: by() }),
+        (
+            "list",
+            Record::List { list: ListKind::Denied, clear: true, shoppers: vec![key(1), key(2)], by: by() },
+        ),
+        ("reserved", Record::Reserved { shopper: key(1), reserved: true }),
+        ("granted", Record::Granted { attempt: bundle, round: 0, pay_by }),
+        ("waitlisted", Record::Waitlisted { attempt, round: 0, position: 1 }),
+        ("promoted", Record::Promoted { attempt, round: 0, pay_by }),
+        ("confirmed", Record::Confirmed { hold, payment: payment.clone(), late: true }),
+        ("refund_due", Record::RefundDue { hold, payment }),
+        ("released", Record::Released { hold, by: by() }),
+        ("expired", Record::Expired { hold }),
+        ("voided", Record::Voided { hold, by: by() }),
+        ("refusals", Record::Refusals { entries: refusals }),
+        ("space_regained", Record::SpaceRegained { since: pay_by, refused: 3 }),
+    ]
+}
+
+#[test]
+fn every_entry_is_a_record_or_refused() {
+    let encoded = |(name, record): (&'static str, Record)| {
+        let mut bytes = Vec::new();
+        record.encode(TimeMs(OPENS), &mut bytes);
+        (name, bytes)
+    };
+    let seeds: Vec<(&str, Vec<u8>)> = records().into_iter().map(encoded).collect();
+    check_seeds("record", &seeds);
+    let records = corpus("record").iter().filter(|bytes| record::check(bytes)).count();
+    assert!(records >= seeds.len(), "{records} of {}", seeds.len());
+}
+
+#[test]
+fn so_is_every_entry_near_one() {
+    let corpus = corpus("record");
+    let mut prng = Prng::new(1);
+    let good = (0..50_000).filter(|_| record::check(&near(&corpus, &mut prng))).count();
+    assert!(good > 5000, "{good}: the changes leave something to look at");
+}
+
+fn snapshots() -> Vec<(&'static str, Vec<u8>)> {
+    let spec = SaleSpec { waitlist: Waitlist::Places(3), limit_per_shopper: 4, ..spec(2) };
+    let mut l = Ledger::open(spec.clone());
+    let opened = l.core.snapshot();
+    l.buy(1, 1, &[(0, 1), (1, 1)]);
+    l.buy(2, 2, &[(0, 1)]);
+    for n in 3..6 {
+        l.buy(n, n, &[(0, 1)]);
+    }
+    l.pay(1, "p-1");
+    l.release(2);
+    l.operate(Operation::Rate { per_second: 10 }).unwrap();
+    l.operate(Operation::List { list: ListKind::Denied, clear: true, shoppers: vec![key(9)] }).unwrap();
+    l.operate(Operation::Adjust { item: 1, delta: 5 }).unwrap();
+    l.operate(Operation::Pause).unwrap();
+    let in_the_middle = l.core.snapshot();
+    l.operate(Operation::Resume).unwrap();
+    l.at(OPENS + 60_000);
+    l.pay(3, "late");
+    l.pay(2, "too-late");
+    vec![
+        ("empty", Core::new().snapshot()),
+        ("opened", opened),
+        ("in_the_middle", in_the_middle),
+        ("after_expiries", l.core.snapshot()),
+    ]
+}
+
+#[test]
+fn every_snapshot_is_a_state_or_refused() {
+    check_seeds("snapshot", &snapshots());
+    let states = corpus("snapshot").iter().filter(|bytes| snapshot::check(bytes)).count();
+    assert!(states >= 4, "{states}");
+}
+
+/// The most memory that this process has ever been given, in KiB.
+fn peak_kib() -> u64 {
+    let status = fs::read_to_string("/proc/self/status").unwrap();
+    let line = status.lines().find_map(|line| line.strip_prefix("VmPeak:")).unwrap();
+    line.trim().trim_end_matches(" kB").parse().unwrap()
+}
+
+#[test]
+fn so_is_every_snapshot_near_one_and_a_length_that_lies_costs_no_memory() {
+    let corpus = corpus("snapshot");
+    let mut prng = Prng::new(1);
+    let before = peak_kib();
+    let good = (0..20_000).filter(|_| snapshot::check(&near(&corpus, &mut prng))).count();
+    assert!(good > 500, "{good}: the changes leave something to look at");
+    let growth = peak_kib() - before;
+    assert!(growth < GROWTH_KIB_MAX, "{growth} KiB for snapshots of a few");
+}
