@@ -1,0 +1,171 @@
+//! The service's side of an attempt: duplicates join one decision, the queue is bounded, a stop lets what is queued finish.
+//! The log's appends are held up by the test, so that "meanwhile" is a state and not a race.
+
+mod ledger;
+
+use contracts::*;
+use engines::clock::Clock;
+use engines::embedded::{EmbeddedLog, LogId, Options, Partition};
+use engines::log::{AppendError, Batch, Log, LogError, LogRead, Snapshots};
+use ledger::{OPENS, by, id, key, spec};
+use sale::service::{Handle, Receiver, Service, Settings};
+use std::sync::mpsc::{self, Receiver as Inbox, Sender};
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+use tokio::sync::oneshot::error::TryRecvError;
+use units::{Sequence, TimeMs};
+
+/// Asks before each append, and waits to be let.
+struct HeldLog<L> {
+    log: L,
+    arrived: Sender<u64>,
+    let_on: Inbox<()>,
+}
+
+impl<L: Log> Log for HeldLog<L> {
+    fn last(&self) -> Sequence {
+        self.log.last()
+    }
+    fn append(&mut self, expected: Sequence, batch: &Batch) -> Result<Sequence, AppendError> {
+        self.arrived.send(batch.count()).unwrap();
+        self.let_on.recv().unwrap();
+        self.log.append(expected, batch)
+    }
+    fn reopen(&mut self) -> Result<Sequence, LogError> {
+        self.log.reopen()
+    }
+    fn trim(&mut self, up_to: Sequence) -> Result<(), LogError> {
+        self.log.trim(up_to)
+    }
+    fn reader(&self) -> Box<dyn LogRead> {
+        self.log.reader()
+    }
+    fn snapshots(&self) -> Box<dyn Snapshots> {
+        self.log.snapshots()
+    }
+}
+
+struct StoppedClock;
+
+impl Clock for StoppedClock {
+    fn now(&self) -> TimeMs {
+        TimeMs(OPENS)
+    }
+}
+
+struct Rig {
+    service: Service,
+    handle: Handle,
+    arrived: Inbox<u64>,
+    let_on: Sender<()>,
+    _dir: tempfile::TempDir,
+}
+
+/// An open sale of `stock` phones, whose appends wait for [`Rig::let_on`].
+fn rig(stock: u64, queue_max: usize) -> Rig {
+    let dir = tempfile::tempdir().unwrap();
+    let log = EmbeddedLog::open_dir(dir.path(), Options::new(Partition(0), LogId([1; 16]))).unwrap();
+    let (arrived_in, arrived) = mpsc::channel();
+    let (let_on, let_on_in) = mpsc::channel();
+    let log = HeldLog { log, arrived: arrived_in, let_on: let_on_in };
+    let settings = Settings { queue_max, ..Settings::default() };
+    let service = Service::start("test".parse().unwrap(), log, Arc::new(StoppedClock), settings).unwrap();
+    let handle = service.handle();
+    let defined = handle.operate(by(), Operation::Define(Box::new(spec(stock))));
+    arrived.recv().unwrap();
+    let_on.send(()).unwrap();
+    assert_eq!(wait(defined), Ok(OperationDone::Ok));
+    Rig { service, handle, arrived, let_on, _dir: dir }
+}
+
+fn wait<T>(receiver: Receiver<T>) -> T {
+    receiver.blocking_recv().unwrap().unwrap()
+}
+
+fn attempt(n: u8, quantity: u16) -> Attempt {
+    let sealed = SealedShopper::new(b"x").unwrap();
+    Attempt { id: id(n), shopper: key(n), sealed, tier: 0, basket: Basket::single(1, quantity) }
+}
+
+#[test]
+fn duplicates_join_one_decision() {
+    let rig = rig(5, 100);
+    let (position, first) = rig.handle.attempt(attempt(1, 1)).unwrap();
+    assert_eq!(position, 0);
+    assert_eq!(rig.arrived.recv().unwrap(), 1, "the grant is on its way to the disk");
+    let duplicates: Vec<_> = (0..50).map(|_| rig.handle.attempt(attempt(1, 1)).unwrap().1).collect();
+    assert_eq!(rig.handle.position(id(1)), Some(0));
+    assert_eq!(
+        wait(rig.handle.attempt(attempt(1, 2)).unwrap().1),
+        Answer::KeyReused,
+        "the same key, another body"
+    );
+    rig.let_on.send(()).unwrap();
+    let answer = wait(first);
+    assert!(matches!(answer, Answer::Granted(_)), "{answer:?}");
+    for duplicate in duplicates {
+        assert_eq!(wait(duplicate), answer);
+    }
+    let stats = wait(rig.handle.stats());
+    assert_eq!((stats.items[1].held, stats.as_of), (1, Sequence(3)), "one unit, one entry");
+    assert_eq!(rig.handle.position(id(1)), None);
+    rig.service.stop();
+}
+
+#[test]
+fn nobody_hears_of_a_grant_that_is_not_durable() {
+    let rig = rig(5, 100);
+    let (_, mut granted) = rig.handle.attempt(attempt(1, 1)).unwrap();
+    rig.arrived.recv().unwrap();
+    assert!(granted.try_recv().is_err(), "the append has not returned");
+    let mut looked = rig.handle.lookup(id(1), key(1));
+    assert!(looked.try_recv().is_err(), "neither may a look-up tell");
+    rig.let_on.send(()).unwrap();
+    assert!(matches!(wait(granted), Answer::Granted(_)));
+    assert!(matches!(wait(looked), Answer::Granted(_)));
+    rig.service.stop();
+}
+
+#[test]
+fn the_queue_is_bounded_and_the_place_in_it_is_told() {
+    let rig = rig(5, 2);
+    let (_, first) = rig.handle.attempt(attempt(1, 1)).unwrap();
+    rig.arrived.recv().unwrap();
+    let (second_position, second) = rig.handle.attempt(attempt(2, 1)).unwrap();
+    let (third_position, third) = rig.handle.attempt(attempt(3, 1)).unwrap();
+    assert_eq!((second_position, third_position), (1, 2), "those on their way to the disk count");
+    assert!(rig.handle.attempt(attempt(4, 1)).is_none(), "two wait, and no more may");
+    assert!(rig.handle.attempt(attempt(3, 1)).is_some(), "but a duplicate takes no place");
+    let stats = rig.handle.stats();
+    rig.let_on.send(()).unwrap();
+    assert_eq!(rig.arrived.recv().unwrap(), 2, "both in one append");
+    rig.let_on.send(()).unwrap();
+    for answer in [first, second, third] {
+        assert!(matches!(wait(answer), Answer::Granted(_)));
+    }
+    assert_eq!(wait(stats).items[1].held, 3, "operators get through a full house");
+    rig.service.stop();
+}
+
+#[test]
+fn a_stop_lets_what_is_queued_finish() {
+    let rig = rig(5, 100);
+    let (_, first) = rig.handle.attempt(attempt(1, 1)).unwrap();
+    rig.arrived.recv().unwrap();
+    let (_, second) = rig.handle.attempt(attempt(2, 1)).unwrap();
+    let stopping = Mutex::new(Some(rig.service));
+    std::thread::scope(|scope| {
+        scope.spawn(|| stopping.lock().unwrap().take().unwrap().stop());
+        // Once it is stopping, who asks is turned away at once.
+        while rig.handle.stats().try_recv() != Err(TryRecvError::Closed) {
+            std::thread::sleep(Duration::from_millis(1));
+        }
+        rig.let_on.send(()).unwrap();
+        rig.arrived.recv().unwrap();
+        rig.let_on.send(()).unwrap();
+    });
+    assert!(matches!(wait(first), Answer::Granted(_)));
+    assert!(matches!(wait(second), Answer::Granted(_)));
+    let after = rig.handle.lookup(id(1), key(1)).blocking_recv();
+    assert!(after.is_err(), "nobody answers any more, and nobody waits for ever");
+}
