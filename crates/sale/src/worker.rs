@@ -157,6 +157,12 @@ fn apply(core: &mut Core, entries: &mut Vec<Entry>) -> Result<(), ReplayError> {
     applied
 }
 
+/// An error and what caused it: the worker's last word should say which disk said what.
+fn with_causes(error: &dyn std::error::Error) -> String {
+    let causes = std::iter::successors(error.source(), |cause| cause.source());
+    causes.fold(error.to_string(), |text, cause| format!("{text}: {cause}"))
+}
+
 #[derive(Debug)]
 enum Mode {
     Running,
@@ -254,7 +260,7 @@ impl<L: Log> Worker<L> {
                 }
                 Err(AppendError::Full(why)) => {
                     if let Err(error) = self.rebuild() {
-                        return self.stop(error.to_string(), commands.len());
+                        return self.stop(with_causes(&error), commands.len());
                     }
                     self.core.set_tally(tally_before);
                     tracing::error!(sequence = self.core.sequence().0, %why, "disk full: the sale has paused itself");
@@ -266,7 +272,7 @@ impl<L: Log> Worker<L> {
                     match self.settle_unknown(expected) {
                         Ok(true) => return,
                         Ok(false) => self.core.set_tally(tally_before),
-                        Err(error) => return self.stop(error.to_string(), commands.len()),
+                        Err(error) => return self.stop(with_causes(&error), commands.len()),
                     }
                 }
             }
@@ -377,7 +383,7 @@ impl<L: Log> Worker<L> {
             Err(AppendError::Full(_)) => return Ok(false),
             Err(AppendError::Unknown(_)) => {
                 let tally = self.core.tally();
-                let landed = self.settle_unknown(self.core.sequence()).map_err(|e| e.to_string())?;
+                let landed = self.settle_unknown(self.core.sequence()).map_err(|e| with_causes(&e))?;
                 if !landed {
                     // The core was built again from the log, which does not have these yet.
                     self.core.set_tally(tally);

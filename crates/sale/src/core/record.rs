@@ -100,7 +100,8 @@ pub enum Record {
         hold: AttemptId,
         by: Actor,
     },
-    /// Refusals said since the last such record. Nothing that could have made one of them untrue happened in between.
+    /// Refusals said since the last such record. In between, nothing became free of which somebody was told that it is sold out,
+    /// and the sale did not open, close, pause or resume.
     Refusals {
         entries: Vec<RefusalCount>,
     },

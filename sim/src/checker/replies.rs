@@ -1,0 +1,260 @@
+//! Holds one reply against the log: whether what it says stands there, and was true.
+
+use super::{Checker, standing, unheard_of};
+use crate::model::{Kept, Standing};
+use crate::story::{Check, Violation, ensure, name};
+use contracts::{
+    Answer, Attempt, ConfirmResult, HoldView, OperateError, Operation, OperationDone, Place, Refusal,
+    SaleStats, ShopperRecord, VoidTarget,
+};
+use sale::worker::{Command, Reply};
+use std::collections::{BTreeMap, BTreeSet};
+use units::{AttemptId, ShopperKey};
+
+impl Checker {
+    /// Checks a reply that names an entry, with the model standing there.
+    pub(super) fn as_of(&self, command: &Command, reply: &Reply, full: bool) -> Check {
+        match (command, reply) {
+            (Command::Attempt(attempt), Reply::Answer(Answer::Refused { refusal, .. })) => {
+                ensure(self.refusal_is_true(attempt, *refusal, full), "INV-4", || {
+                    format!(
+                        "{} is told {refusal:?} as of {}, which is not so",
+                        name(attempt.id),
+                        self.model.last
+                    )
+                })
+            }
+            (Command::Lookup { attempt, shopper }, Reply::Answer(Answer::None { .. })) => {
+                let kept = self.model.find(*attempt).is_some_and(|kept| kept.attempt.shopper == *shopper);
+                ensure(!kept, "INV-4", || format!("{} is told that it was never stored", name(*attempt)))
+            }
+            (Command::Shopper(shopper), Reply::Shopper(record)) => self.shopper(*shopper, record),
+            (Command::Stats, Reply::Stats(stats)) => self.stats(stats),
+            _ => Ok(()),
+        }
+    }
+
+    fn refusal_is_true(&self, attempt: &Attempt, refusal: Refusal, full: bool) -> bool {
+        let m = &self.model;
+        let Attempt { id, shopper, basket, tier, .. } = attempt;
+        if m.find(*id).is_some() {
+            return false;
+        }
+        if full {
+            return refusal == Refusal::Paused;
+        }
+        let Some(round) = m.open_round() else {
+            let over = m.spec.is_some() && m.next_round().is_none();
+            return refusal == if over { Refusal::Closed } else { Refusal::NotOpen };
+        };
+        if m.paused {
+            return refusal == Refusal::Paused;
+        }
+        match refusal {
+            Refusal::NotOpen => !m.offered(round, basket),
+            Refusal::NotEligible => !m.eligible(*shopper, *tier),
+            Refusal::LimitReached { held_by } => {
+                let alone = m.over_limit(ShopperKey([0; 16]), basket, round, None);
+                let theirs = |kept: &Kept| kept.attempt.shopper == *shopper && kept.standing().counts();
+                m.over_limit(*shopper, basket, round, None)
+                    && held_by.map_or(alone, |by| m.find(by).is_some_and(theirs))
+            }
+            Refusal::SoldOut => m.lacking(basket).is_some_and(|line| basket.len() > 1 || !m.has_place(line)),
+            Refusal::Closed | Refusal::Paused => false,
+        }
+    }
+
+    fn shopper(&self, shopper: ShopperKey, record: &ShopperRecord) -> Check {
+        let mine: BTreeSet<AttemptId> = self
+            .model
+            .kept
+            .iter()
+            .map(|k| &k.attempt)
+            .filter(|a| a.shopper == shopper)
+            .map(|a| a.id)
+            .collect();
+        let told: BTreeSet<AttemptId> = record.attempts.iter().map(|a| a.id).collect();
+        ensure(mine == told || told.len() == 100 && told.is_subset(&mine), "INV-4", || {
+            format!("a shopper is told of {} attempts and has {}", told.len(), mine.len())
+        })?;
+        let reserved = self.model.reserved.contains(&shopper);
+        ensure(record.reserved == reserved, "INV-4", || format!("a reservation: {} told", record.reserved))?;
+        for told in &record.attempts {
+            let kept = self.model.find(told.id).ok_or_else(|| unheard_of(told.id))?;
+            let state = self.permanent(told.id, &told.answer)?;
+            ensure(state == kept.standing() && told.basket == kept.attempt.basket, "INV-4", || {
+                format!("{} is told as {told:?}", name(told.id))
+            })?;
+        }
+        Ok(())
+    }
+
+    /// Whether the sale's figures are those that the model counts.
+    pub(crate) fn stats(&self, stats: &SaleStats) -> Check {
+        for (item, (s, u)) in stats.items.iter().zip(&self.model.items).enumerate() {
+            let told =
+                (s.initial as i64, s.adjustments, s.free as i64, s.held as i64, s.sold as i64, s.waiting);
+            let counted = (u.initial, u.adjusted, u.free, u.held, u.sold, u.waiting.len() as u64);
+            ensure(told == counted, "INV-6", || format!("item {item}: told {told:?}, counted {counted:?}"))?;
+        }
+        self.outcomes(&stats.outcomes)
+    }
+
+    /// Whether these are the attempts by outcome.
+    pub(crate) fn outcomes(&self, told: &BTreeMap<String, u64>) -> Check {
+        for (outcome, count) in told {
+            let counted = self.model.outcomes.get(outcome).copied().unwrap_or(0);
+            ensure(*count == counted, "INV-6", || format!("{outcome}: told {count}, counted {counted}"))?;
+        }
+        Ok(())
+    }
+
+    /// The part of an answer that never changes, against the log; returns the standing that it tells.
+    fn permanent(&self, id: AttemptId, answer: &Answer) -> Result<Standing, Violation> {
+        let kept = self.model.find(id).ok_or_else(|| unheard_of(id))?;
+        let contradicted =
+            || Violation { rule: "INV-4", what: format!("{}: {answer:?}, but {kept:?}", name(id)) };
+        let hold = |view: &HoldView| {
+            let same = view.pay_by == kept.pay_by && view.granted_as_of.0 == kept.granted;
+            if same { Ok(standing(view.state)) } else { Err(contradicted()) }
+        };
+        match answer {
+            Answer::Granted(view) if kept.position == 0 => hold(view),
+            Answer::Waitlisted { position, place } if *position == kept.position && *position > 0 => {
+                match place {
+                    Place::Waiting => Ok(Standing::Waiting),
+                    Place::Left => Ok(Standing::Left),
+                    Place::Promoted(view) => hold(view),
+                }
+            }
+            _ => Err(contradicted()),
+        }
+    }
+
+    /// A standing that was told: it was so at some time in the step, and nothing later was told before.
+    fn told(&mut self, id: AttemptId, told: Standing, before: u64) -> Check {
+        let kept = self.model.find(id).ok_or_else(|| unheard_of(id))?;
+        let at = kept.history.iter().position(|(_, standing)| *standing == told);
+        let said = self.said.get(&id).copied().unwrap_or(0);
+        let was_so = at.is_some_and(|at| {
+            at >= said && kept.history.get(at + 1).is_none_or(|(until, _)| *until > before)
+        });
+        ensure(was_so, "INV-4", || {
+            format!("{} is told to be {told:?}, and was {:?} (told {said} before)", name(id), kept.history)
+        })?;
+        self.said.insert(id, at.unwrap_or(0));
+        Ok(())
+    }
+
+    /// Checks a reply that names no entry, with the model behind the step.
+    pub(super) fn standing_reply(&mut self, command: &Command, reply: &Reply, before: u64) -> Check {
+        match (command, reply) {
+            (Command::Attempt(Attempt { id, .. }), Reply::Answer(answer))
+            | (Command::Lookup { attempt: id, .. }, Reply::Answer(answer)) => {
+                if let (Command::Lookup { shopper, .. }, Some(kept)) = (command, self.model.find(*id)) {
+                    let own = kept.attempt.shopper == *shopper || matches!(answer, Answer::None { .. });
+                    ensure(own, "INV-4", || format!("{} is told to somebody else", name(*id)))?;
+                }
+                match answer {
+                    Answer::Granted(_) | Answer::Waitlisted { .. } => {
+                        if let Command::Attempt(asked) = command {
+                            let kept = self.model.find(*id).ok_or_else(|| unheard_of(*id))?;
+                            let same =
+                                kept.attempt.basket == asked.basket && kept.attempt.shopper == asked.shopper;
+                            ensure(same, "INV-4", || format!("{} gets another's answer", name(*id)))?;
+                        }
+                        let told = self.permanent(*id, answer)?;
+                        self.told(*id, told, before)
+                    }
+                    Answer::KeyReused => {
+                        let Command::Attempt(asked) = command else {
+                            return Err(unheard_of(*id));
+                        };
+                        let kept = self.model.find(*id).ok_or_else(|| unheard_of(*id))?;
+                        let other =
+                            kept.attempt.basket != asked.basket || kept.attempt.shopper != asked.shopper;
+                        ensure(other, "INV-4", || {
+                            format!("{}: the same key and basket are refused", name(*id))
+                        })
+                    }
+                    Answer::Refused { .. } => {
+                        let attempt = matches!(command, Command::Attempt(_));
+                        ensure(attempt, "replies", || "a lookup is refused".into())
+                    }
+                    Answer::None { .. } => {
+                        let lookup = matches!(command, Command::Lookup { .. });
+                        ensure(lookup, "replies", || "an attempt gets no answer".into())
+                    }
+                }
+            }
+            (Command::Operate { operation, .. }, Reply::Done(done)) => {
+                self.operation(operation, done, before)
+            }
+            (Command::Shopper(_), Reply::Shopper(_)) | (Command::Stats, Reply::Stats(_)) => Ok(()),
+            (Command::Operate { .. }, Reply::Unavailable(_)) => Ok(()),
+            (command, reply) => {
+                Err(Violation { rule: "replies", what: format!("{command:?} is answered {reply:?}") })
+            }
+        }
+    }
+
+    fn operation(
+        &mut self,
+        operation: &Operation,
+        done: &Result<OperationDone, OperateError>,
+        before: u64,
+    ) -> Check {
+        let absurd = || Violation { rule: "replies", what: format!("{operation:?} is answered {done:?}") };
+        match (operation, done) {
+            (Operation::Confirm { hold, payment }, Ok(OperationDone::Confirmed { result, hold: view })) => {
+                let kept = self.model.find(*hold).ok_or_else(|| unheard_of(*hold))?;
+                let settled = kept.payments.iter().find(|(seen, _)| seen == payment).map(|(_, how)| *how);
+                let voided = kept.standing() == Standing::Voided;
+                let so = match result {
+                    ConfirmResult::Confirmed { late } => settled == Some(Some(*late)),
+                    ConfirmResult::Refund => settled == Some(None) || settled.is_some() && voided,
+                };
+                ensure(so, "INV-4", || {
+                    format!("{payment} of {} is {result:?}, not {settled:?}", name(*hold))
+                })?;
+                let same = view.pay_by == kept.pay_by && view.granted_as_of.0 == kept.granted;
+                ensure(same, "INV-4", || format!("{}: {view:?}", name(*hold)))?;
+                self.told(*hold, standing(view.state), before)
+            }
+            (Operation::Release { hold }, Ok(OperationDone::Released { hold: view })) => {
+                let end = view.map_or(Standing::Left, |view| standing(view.state));
+                let over = !matches!(end, Standing::Held | Standing::Confirmed | Standing::Waiting);
+                ensure(over, "replies", || format!("{} is released and {end:?}", name(*hold)))?;
+                self.told(*hold, end, before)
+            }
+            (
+                Operation::Confirm { hold, .. } | Operation::Release { hold },
+                Err(OperateError::NotFound(_)),
+            ) => {
+                let known = self.model.find(*hold).is_some_and(|kept| kept.accepted <= before);
+                ensure(!known, "INV-4", || format!("{} is not found", name(*hold)))
+            }
+            (Operation::Confirm { hold, .. }, Err(OperateError::Conflict(_))) => {
+                let kept = self.model.find(*hold).ok_or_else(|| unheard_of(*hold))?;
+                let waited = kept.position > 0 && (kept.granted == 0 || kept.granted > before);
+                ensure(waited || kept.payments.len() >= 16, "replies", || {
+                    format!("{} cannot be paid", name(*hold))
+                })
+            }
+            (Operation::Release { hold }, Err(OperateError::Conflict(_))) => {
+                self.told(*hold, Standing::Confirmed, before)
+            }
+            (Operation::Adjust { delta, .. }, Err(OperateError::Conflict(_))) => {
+                // Before the first opening the document is changed instead; it may have opened later in this step.
+                let early = self.model.first_opened.is_none_or(|at| at > before);
+                ensure(*delta < 0 || early, "replies", || "more stock is refused".into())
+            }
+            (Operation::Void(VoidTarget::Shopper(_)), Err(OperateError::Conflict(_))) => Err(absurd()),
+            (_, Err(OperateError::Invalid(_))) => match operation {
+                Operation::Extend { .. } | Operation::Adjust { delta: 0, .. } => Ok(()),
+                _ => Err(absurd()),
+            },
+            _ => Ok(()),
+        }
+    }
+}

@@ -1,0 +1,225 @@
+//! What a sale's log means, read by somebody who has never seen the sale's code: plain lists, counted anew for every
+//! question. [`fold`] checks every rule at every entry.
+//!
+//! It shares the entries' bytes with `sale::core` and nothing else.
+
+mod fold;
+
+use crate::story::{Check, Violation, name};
+use contracts::{Attempt, Basket, Eligibility, Line, SaleSpec, Waitlist};
+use std::collections::{BTreeMap, BTreeSet};
+use units::{AttemptId, ShopperKey, TimeMs};
+
+/// Where a kept attempt stands.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Standing {
+    Waiting,
+    Left,
+    Held,
+    Confirmed,
+    Released,
+    Expired,
+    Voided,
+}
+
+impl Standing {
+    /// Whether its units count against its shopper's limits.
+    pub(crate) fn counts(self) -> bool {
+        matches!(self, Self::Waiting | Self::Held | Self::Confirmed)
+    }
+}
+
+/// An attempt that the log keeps.
+#[derive(Debug)]
+pub(crate) struct Kept {
+    pub(crate) attempt: Attempt,
+    pub(crate) round: u16,
+    /// The entry that accepted it.
+    pub(crate) accepted: u64,
+    /// 0 if it was granted at once.
+    pub(crate) position: u32,
+    pub(crate) pay_by: TimeMs,
+    /// The entry that granted it, at once or by promotion; 0 if none has.
+    pub(crate) granted: u64,
+    /// Every standing that it had, with the entry that brought it; none comes twice.
+    pub(crate) history: Vec<(u64, Standing)>,
+    /// Payments seen, and whether each bought (`Some(late)`) or is to be paid back.
+    pub(crate) payments: Vec<(String, Option<bool>)>,
+}
+
+impl Kept {
+    pub(crate) fn standing(&self) -> Standing {
+        self.history[self.history.len() - 1].1
+    }
+}
+
+/// An item's units.
+#[derive(Debug, Default)]
+pub(crate) struct Units {
+    pub(crate) initial: i64,
+    pub(crate) adjusted: i64,
+    pub(crate) free: i64,
+    pub(crate) held: i64,
+    pub(crate) sold: i64,
+    /// What was free behind each entry that changed it.
+    history: Vec<(u64, i64)>,
+    /// Who waits, in order of acceptance.
+    pub(crate) waiting: Vec<usize>,
+}
+
+#[derive(Debug)]
+pub(crate) struct Round {
+    pub(crate) opens_at: TimeMs,
+    pub(crate) closes_at: TimeMs,
+    /// Item → (stock, limit).
+    offers: BTreeMap<u16, (u64, u32)>,
+}
+
+/// The sale as the log tells it.
+#[derive(Debug, Default)]
+pub(crate) struct Model {
+    /// The last entry read, and its time.
+    pub(crate) last: u64,
+    pub(crate) now: TimeMs,
+    pub(crate) spec: Option<SaleSpec>,
+    pub(crate) rounds: Vec<Round>,
+    pub(crate) opened: usize,
+    /// The entry that opened the first round.
+    pub(crate) first_opened: Option<u64>,
+    pub(crate) open: bool,
+    pub(crate) paused: bool,
+    pub(crate) items: Vec<Units>,
+    sale_limit: u32,
+    pub(crate) kept: Vec<Kept>,
+    by_id: BTreeMap<AttemptId, usize>,
+    pub(crate) reserved: BTreeSet<ShopperKey>,
+    pub(crate) allowed: BTreeSet<ShopperKey>,
+    pub(crate) denied: BTreeSet<ShopperKey>,
+    /// Attempts by outcome, refusals as journalled.
+    pub(crate) outcomes: BTreeMap<String, u64>,
+    /// Since when the sale has been open, paused or closed as it is.
+    state_since: u64,
+    journalled: u64,
+}
+
+impl Model {
+    pub(crate) fn find(&self, id: AttemptId) -> Option<&Kept> {
+        self.by_id.get(&id).map(|at| &self.kept[*at])
+    }
+
+    pub(crate) fn open_round(&self) -> Option<u16> {
+        self.open.then(|| self.opened as u16 - 1)
+    }
+
+    pub(crate) fn next_round(&self) -> Option<&Round> {
+        self.rounds.get(self.opened)
+    }
+
+    fn offer(&self, round: u16, item: u16) -> Option<(u64, u32)> {
+        self.rounds.get(usize::from(round))?.offers.get(&item).copied()
+    }
+
+    pub(crate) fn offered(&self, round: u16, basket: &Basket) -> bool {
+        basket.iter().all(|line| self.offer(round, line.item).is_some())
+    }
+
+    fn free(&self, item: u16) -> i64 {
+        self.items.get(usize::from(item)).map_or(0, |units| units.free)
+    }
+
+    /// A line of which less is free than it asks for.
+    pub(crate) fn lacking(&self, basket: &Basket) -> Option<Line> {
+        basket.iter().find(|line| self.free(line.item) < i64::from(line.quantity)).copied()
+    }
+
+    pub(crate) fn eligible(&self, shopper: ShopperKey, tier: u8) -> bool {
+        let listed = match self.spec.as_ref().map(|spec| spec.eligibility) {
+            None => false,
+            Some(Eligibility::Everyone) => true,
+            Some(Eligibility::Reservation) => self.reserved.contains(&shopper),
+            Some(Eligibility::Tier { min }) => tier >= min,
+            Some(Eligibility::List) => self.allowed.contains(&shopper),
+        };
+        listed && !self.denied.contains(&shopper)
+    }
+
+    /// Units that count for the shopper, of everything or of one item in one round.
+    fn has(&self, shopper: ShopperKey, but: Option<AttemptId>, of: Option<(u16, u16)>) -> u32 {
+        let mine = self.kept.iter().filter(|k| k.attempt.shopper == shopper && Some(k.attempt.id) != but);
+        let mut sum = 0;
+        for kept in mine.filter(|k| k.standing().counts()) {
+            for line in kept.attempt.basket.iter() {
+                if of.is_none_or(|of| of == (kept.round, line.item)) {
+                    sum += u32::from(line.quantity);
+                }
+            }
+        }
+        sum
+    }
+
+    /// Whether the shopper would have more than a limit allows.
+    pub(crate) fn over_limit(
+        &self,
+        shopper: ShopperKey,
+        basket: &Basket,
+        round: u16,
+        but: Option<AttemptId>,
+    ) -> bool {
+        let asked: u32 = basket.iter().map(|line| u32::from(line.quantity)).sum();
+        if self.sale_limit > 0 && asked + self.has(shopper, but, None) > self.sale_limit {
+            return true;
+        }
+        basket.iter().any(|line| {
+            let limit = self.offer(round, line.item).map_or(0, |(_, limit)| limit);
+            limit > 0 && u32::from(line.quantity) + self.has(shopper, but, Some((round, line.item))) > limit
+        })
+    }
+
+    /// Places on an item's waitlist.
+    pub(crate) fn places(&self, item: u16) -> i64 {
+        let units = &self.items[usize::from(item)];
+        match self.spec.as_ref().map(|spec| spec.waitlist) {
+            None => 0,
+            Some(Waitlist::Places(places)) => i64::from(places),
+            Some(Waitlist::Percent(percent)) => (units.initial + units.adjusted) * i64::from(percent) / 100,
+        }
+    }
+
+    /// Whether a new attempt for this line would have a place to wait.
+    pub(crate) fn has_place(&self, line: Line) -> bool {
+        let units = &self.items[usize::from(line.item)];
+        i64::from(line.quantity) <= units.initial + units.adjusted
+            && (units.waiting.len() as i64) < self.places(line.item)
+    }
+
+    /// The first in line for an item that asks for no more than is free.
+    fn first_fitting(&self, item: u16) -> Option<AttemptId> {
+        let units = self.items.get(usize::from(item))?;
+        let fits = |at: &&usize| i64::from(self.kept[**at].attempt.basket[0].quantity) <= units.free;
+        units.waiting.iter().find(fits).map(|at| self.kept[*at].attempt.id)
+    }
+
+    fn nobody_passed_by(&self, id: AttemptId, basket: &Basket) -> Check {
+        for line in basket.iter() {
+            if let Some(first) = self.first_fitting(line.item) {
+                let what = format!("{} takes item {} before {}", name(id), line.item, name(first));
+                return Err(Violation { rule: "INV-5", what });
+            }
+        }
+        Ok(())
+    }
+
+    /// INV-2, second half.
+    pub(crate) fn nobody_waits_for_what_is_free(&self) -> Check {
+        if self.paused {
+            return Ok(());
+        }
+        for (item, units) in self.items.iter().enumerate() {
+            if let Some(first) = self.first_fitting(item as u16) {
+                let what = format!("{} waits for item {item}, of which {} are free", name(first), units.free);
+                return Err(Violation { rule: "INV-2", what });
+            }
+        }
+        Ok(())
+    }
+}

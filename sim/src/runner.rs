@@ -1,0 +1,86 @@
+//! Runs many seeds on several threads, and tells of the first that fails.
+
+use crate::world::{self, Outcome};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::{Mutex, PoisonError};
+use std::thread;
+
+/// Which seeds, and how.
+#[derive(Debug, Clone, Copy)]
+pub struct Plan {
+    pub from: u64,
+    pub seeds: u64,
+    pub commands: u64,
+    pub jobs: usize,
+}
+
+/// What came of them.
+#[derive(Debug, Default)]
+pub struct Summary {
+    pub passed: u64,
+    pub commands: u64,
+    pub crashes: u64,
+    pub entries: u64,
+    /// The failing seed and how it ended; the smallest of those that failed before the run stopped.
+    pub failed: Option<(u64, Outcome)>,
+}
+
+/// The command that replays a seed.
+pub fn replay_command(seed: u64, commands: u64) -> String {
+    let commands = if commands == COMMANDS { String::new() } else { format!(" --commands {commands}") };
+    format!("cargo xtask chaos sim --seed {seed}{commands}")
+}
+
+/// Commands in a run, unless told otherwise.
+pub const COMMANDS: u64 = 1000;
+
+/// Runs the seeds of a plan until one fails; `progress` hears how many have passed.
+pub fn run(plan: Plan, progress: &(dyn Fn(u64) + Sync)) -> Summary {
+    let next = AtomicU64::new(0);
+    let stop = AtomicBool::new(false);
+    let summary = Mutex::new(Summary::default());
+    let lock = || summary.lock().unwrap_or_else(PoisonError::into_inner);
+    let worker = || {
+        while !stop.load(Ordering::Relaxed) {
+            let at = next.fetch_add(1, Ordering::Relaxed);
+            if at >= plan.seeds {
+                return;
+            }
+            let seed = plan.from + at;
+            let mark = Running(seed, plan.commands);
+            let outcome = world::run(seed, plan.commands, false);
+            drop(mark);
+            let mut summary = lock();
+            summary.commands += outcome.commands;
+            summary.crashes += outcome.crashes;
+            summary.entries += outcome.entries;
+            if outcome.failure.is_some() {
+                stop.store(true, Ordering::Relaxed);
+                if summary.failed.as_ref().is_none_or(|(other, _)| seed < *other) {
+                    summary.failed = Some((seed, outcome));
+                }
+            } else {
+                summary.passed += 1;
+                progress(summary.passed);
+            }
+        }
+    };
+    thread::scope(|scope| {
+        for _ in 0..plan.jobs.max(1) {
+            scope.spawn(worker);
+        }
+    });
+    summary.into_inner().unwrap_or_else(PoisonError::into_inner)
+}
+
+/// Says which seed it was, should the run panic.
+struct Running(u64, u64);
+
+impl Drop for Running {
+    #[expect(clippy::print_stderr, reason = "a panic of the code under test must name its seed")]
+    fn drop(&mut self) {
+        if thread::panicking() {
+            eprintln!("seed {} panicked; replay: {}", self.0, replay_command(self.0, self.1));
+        }
+    }
+}
