@@ -38,7 +38,7 @@ pub(crate) struct Args {
     #[arg(long, value_name = "N", default_value_t = 10_000)]
     stock: u64,
     /// Arrivals a second behind the opening; before it, a hundredth of that
-    #[arg(long, value_name = "N", default_value_t = 8_000)]
+    #[arg(long, value_name = "N", default_value_t = 5_000)]
     rate: u64,
     /// Connections that stand open, waiting for the opening
     #[arg(long, value_name = "N", default_value_t = 16_000)]
@@ -245,7 +245,7 @@ impl<'a> Rehearsal<'a> {
         let opens_at = wall_ms() + 3000 + args.early.min(args.shoppers) / 4;
         let arrivals_ms = args.shoppers * 1000 / args.rate;
         // Behind the last arrival: the holds of those who do not show up, twice over, and the promoted ones' payments.
-        let gives_up_at = opens_at + arrivals_ms * 3 / 2 + 4 * args.hold_seconds * 1000 + 15_000;
+        let gives_up_at = opens_at + arrivals_ms * 2 + 4 * args.hold_seconds * 1000 + 15_000;
         self.set_up(opens_at, gives_up_at + 3_600_000)?;
         let seen: Arc<Mutex<Vec<Progress>>> =
             Arc::new(Mutex::new(vec![Progress::default(); args.processes as usize]));

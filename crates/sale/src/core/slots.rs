@@ -137,7 +137,7 @@ impl Slots {
     }
 
     /// The lines of a slot, without the copy for the usual one.
-    fn each_line(&self, s: &Slot, mut f: impl FnMut(Line)) {
+    pub(super) fn each_line(&self, s: &Slot, mut f: impl FnMut(Line)) {
         f(s.first_line);
         let from = s.extra as usize;
         for line in &self.extra_lines[from..from + usize::from(s.line_count) - 1] {

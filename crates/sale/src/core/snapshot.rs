@@ -233,8 +233,25 @@ impl Core {
             read_set(&mut r, set)?;
         }
         r.end()?;
+        if !is_whole(&state) {
+            return Err(SnapshotError("a number in it names what is not there".into()));
+        }
         Ok(Self { state, tally: super::tally::Tally::default() })
     }
+}
+
+/// Whether every index leads somewhere: from here on nobody asks again.
+fn is_whole(state: &State) -> bool {
+    let (rounds, items) = (state.rounds.len(), state.stock.len());
+    let rounds_fit =
+        usize::from(state.rounds_opened) <= rounds && (!state.round_open || state.rounds_opened > 0);
+    let slots_fit = state.slots.iter().all(|(_, slot)| {
+        let mut fits = usize::from(slot.round) < rounds;
+        state.slots.each_line(slot, |line| fits &= usize::from(line.item) < items);
+        fits
+    });
+    let payments_fit = state.payments.keys().all(|slot| (*slot as usize) < state.slots.len());
+    (state.spec.is_some() || state.slots.len() == 0) && rounds_fit && slots_fit && payments_fit
 }
 
 fn read_round(r: &mut Reader<'_>, items: usize) -> Result<Round, DecodeError> {

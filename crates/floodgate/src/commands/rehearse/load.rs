@@ -128,6 +128,7 @@ pub(crate) fn run(context: &Context, args: &Args) -> CommandResult {
     local.block_on(&runtime, async move {
         tokio::task::spawn_local(find_round(Rc::clone(&main), url));
         tokio::task::spawn_local(report(Rc::clone(&main)));
+        tokio::task::spawn_local(visitors(Rc::clone(&main)));
         arrivals(main).await;
     });
     say(crowd.progress.get());
@@ -166,6 +167,24 @@ async fn find_round(crowd: Rc<Crowd>, url: watch::Sender<Option<String>>) {
             return std::future::pending().await;
         }
         sleep(Duration::from_millis(100)).await;
+    }
+}
+
+/// Before the opening people look at the page, a hundredth as many a second as will buy: the opening is a step of a hundred.
+async fn visitors(crowd: Rc<Crowd>) {
+    let mut prng = Prng::new(crowd.args.seed ^ 0x7061_6765 ^ crowd.args.process);
+    let request = format!("GET /api/v1/sales/{} HTTP/1.1\r\nHost: rehearsal\r\n\r\n", crowd.args.sale);
+    let request: Rc<str> = request.into();
+    while crowd.now_ms() < crowd.args.opens_at {
+        sleep(Duration::from_secs_f64(-(1.0 - prng.unit()).ln() * 100.0 / crowd.args.rate)).await;
+        let (visitor, request) = (Rc::clone(&crowd), Rc::clone(&request));
+        let address = crowd.address(prng.next_u64());
+        tokio::task::spawn_local(async move {
+            let looked = exchange(&mut None, address, visitor.args.shop, request.as_bytes()).await;
+            if !looked.is_ok_and(|response| response.status == 200) {
+                visitor.count(|p| p.errors += 1);
+            }
+        });
     }
 }
 
