@@ -36,6 +36,12 @@ impl Keyring {
     /// length and one that others can read.
     pub fn open(data: &Path) -> io::Result<Self> {
         let path = data.join("keys/master.key");
+        let has_sales = fs::read_dir(data.join("sales")).is_ok_and(|mut sales| sales.next().is_some());
+        if has_sales && !path.exists() {
+            let why = "is gone, and there are sales whose shoppers nobody can be told apart without it: put it back from a \
+                       backup. If it was deleted to erase their names, move the sales away too";
+            return Err(invalid(&path, why));
+        }
         let bytes = read_or_create_secret(&path, || random_bytes().map(|b: [u8; MASTER_BYTES]| b.to_vec()))?;
         let master = <[u8; MASTER_BYTES]>::try_from(bytes.as_slice()).map_err(|_| {
             invalid(&path, &format!("{} bytes, want {MASTER_BYTES}: restore it from a backup", bytes.len()))

@@ -1,5 +1,6 @@
 //! Token buckets in a table of fixed size: how often an address or a shopper may ask. Knows neither; it sees hashes and times.
 
+use std::sync::OnceLock;
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 
 /// A slot holds 20 bits that tell its owner and 44 bits of time in units of 10 µs (5 years since the start).
@@ -16,6 +17,8 @@ pub(crate) struct Buckets {
     slots: Vec<AtomicU64>,
     interval: u64,
     tolerance: u64,
+    /// The time of the first question, from which the slots count.
+    start_ms: OnceLock<u64>,
 }
 
 impl Buckets {
@@ -27,6 +30,7 @@ impl Buckets {
             slots: std::iter::repeat_with(|| AtomicU64::new(0)).take(slots).collect(),
             interval,
             tolerance: interval * u64::from(burst.max(1) - 1),
+            start_ms: OnceLock::new(),
         }
     }
 
@@ -36,7 +40,8 @@ impl Buckets {
         if self.interval == 0 {
             return Ok(());
         }
-        let now = (now_ms * (UNITS_PER_SECOND / 1000)) & TIME_MASK;
+        let since_start_ms = now_ms.saturating_sub(*self.start_ms.get_or_init(|| now_ms));
+        let now = (since_start_ms * (UNITS_PER_SECOND / 1000)) & TIME_MASK;
         let owner = (key >> TIME_BITS) << TIME_BITS;
         let first = (key as usize).wrapping_mul(WAYS) & (self.slots.len() - 1);
         let ways = &self.slots[first..first + WAYS];

@@ -253,15 +253,31 @@ impl Listening {
         if !trusted(&peer) {
             return peer;
         }
-        let forwarded = request.headers().get_all("x-forwarded-for").iter().filter_map(|v| v.to_str().ok());
-        let named: Vec<IpAddr> =
-            forwarded.flat_map(|v| v.split(',')).filter_map(|a| a.trim().parse().ok()).collect();
-        named.into_iter().rev().find(|a| !trusted(a)).unwrap_or(peer)
+        // From the right, where the proxies wrote. What is not an address was not written by one of ours, and what stands left
+        // of it was written by whoever likes.
+        let forwarded = request.headers().get_all("x-forwarded-for").iter().rev();
+        let mut believed = peer;
+        for value in forwarded {
+            for named in value.to_str().unwrap_or("?").rsplit(',') {
+                let Some(address) = forwarded_address(named.trim()) else { return believed };
+                believed = address;
+                if !trusted(&address) {
+                    return address;
+                }
+            }
+        }
+        believed
     }
 
     async fn all_closed(&self) {
         let _ = self.permits.acquire_many(self.open_max as u32).await;
     }
+}
+
+/// `203.0.113.9`, `203.0.113.9:5100`, `2001:db8::1`, `[2001:db8::1]` or `[2001:db8::1]:5100`.
+fn forwarded_address(text: &str) -> Option<IpAddr> {
+    let bare = text.strip_prefix('[').and_then(|t| t.strip_suffix(']')).unwrap_or(text);
+    bare.parse().ok().or_else(|| text.parse::<SocketAddr>().ok().map(|with_port| with_port.ip()))
 }
 
 fn secure(response: &mut Response) {

@@ -86,6 +86,11 @@ impl Gate {
         }
     }
 
+    /// Whether visitors are made shoppers and payment is a sandbox: in a demo, and there for the sale `demo` alone.
+    pub(crate) fn is_demo(&self, sale: &str) -> bool {
+        self.demo && sale == "demo"
+    }
+
     pub(crate) fn now(&self) -> TimeMs {
         self.sales.now()
     }

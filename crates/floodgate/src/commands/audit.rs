@@ -39,17 +39,15 @@ pub(crate) fn run(context: &Context, args: &Args) -> CommandResult {
         return Err(format!("audit {}: there is no sale in it", context.data.display()).into());
     }
     let mut reports = Vec::new();
+    let mut empty = Vec::new();
     for sale in sales {
         let mut log = open_read_only(&data::partition_dir(&context.data, &sale))?;
         let torn_bytes = log.report().torn.as_ref().map_or(0, |torn| torn.bytes);
         let snapshot = log.latest_snapshot()?;
         let report = audit(&mut log, snapshot)?;
         if report.entries == 0 {
-            let dir = context.data.display();
-            return Err(format!(
-                "audit {dir}: the log of sale {sale} is empty: there is nothing that it could prove"
-            )
-            .into());
+            empty.push(sale.to_string());
+            continue;
         }
         reports.push(SaleReport { sale, proven: report.holds(), torn_bytes, report });
     }
@@ -58,6 +56,10 @@ pub(crate) fn run(context: &Context, args: &Args) -> CommandResult {
         print(&format!("{}\n", serde_json::to_string_pretty(&reports)?));
     } else {
         reports.iter().for_each(|r| print(&text(r)));
+    }
+    if !empty.is_empty() {
+        let (dir, names) = (context.data.display(), empty.join(", "));
+        return Err(format!("audit {dir}: an empty log proves nothing: {names}").into());
     }
     Ok(if holds { ExitCode::SUCCESS } else { ExitCode::FAILURE })
 }

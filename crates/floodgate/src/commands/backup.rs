@@ -1,18 +1,21 @@
 //! `floodgate backup` and `restore`: a data directory as files, consistent although its server goes on writing.
 //!
-//! Each sale's snapshots are copied before its log, so that the log is never behind them; the log only grows, so a copy of it is
-//! the log as it was at some moment, with at most one append cut at its end, of which nobody had been told when it was copied.
+//! A log is not copied as files, which the writer changes meanwhile, but read entry by entry, each checked, and written anew:
+//! the copy ends with an entry that was whole, at some moment after the beginning.
 
 use super::print;
 use crate::data::{self, partition_dir};
 use crate::{CommandResult, Context};
-use engines::embedded::open_read_only;
-use sale::worker::recover;
+use engines::embedded::{EmbeddedLog, Options, open_read_only};
+use engines::log::{Batch, Log, LogRead};
+use sale::service::snapshot;
 use std::fs::{self, File};
-use std::io::{self, Read, Seek, SeekFrom, Write};
+use std::io;
+use std::ops::ControlFlow;
 use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
+use units::Sequence;
 
 #[derive(Debug, clap::Args)]
 pub(crate) struct BackupArgs {
@@ -55,14 +58,8 @@ fn copy(from: &Path, to: &Path, what: &str) -> Result<(), Box<dyn std::error::Er
     }
     make_dir(&to.join("sales")).map_err(|e| failed(to, e))?;
     for sale in sales {
-        let (source, target) = (partition_dir(from, &sale), partition_dir(to, &sale));
-        make_dir(&target).map_err(|e| failed(&target, e))?;
-        copy_log(&source, &target).map_err(|e| failed(&source, e))?;
-        sync_dir(&target).map_err(|e| failed(&target, e))?;
-        let mut log = open_read_only(&target)?;
-        let snapshot = log.latest_snapshot()?;
-        let (core, _) = recover(&mut log, snapshot)?;
-        print(&format!("{what}: sale {sale}: {} entries, replayed\n", core.sequence()));
+        let last = copy_log(&partition_dir(from, &sale), &partition_dir(to, &sale))?;
+        print(&format!("{what}: sale {sale}: {last} entries, replayed\n"));
     }
     for dir in [to.join("keys"), to.join("sales"), to.to_owned()] {
         sync_dir(&dir).map_err(|e| failed(&dir, e))?;
@@ -70,34 +67,49 @@ fn copy(from: &Path, to: &Path, what: &str) -> Result<(), Box<dyn std::error::Er
     Ok(())
 }
 
-/// `snap-` before `seg-`: see above.
-fn copy_log(source: &Path, target: &Path) -> io::Result<()> {
-    for name in files(source)?.iter().filter(|name| name.starts_with("snap-")) {
-        match copy_file(&source.join(name), &target.join(name)) {
-            // It may be superseded between listing and copying.
-            Err(e) if e.kind() == io::ErrorKind::NotFound => {}
-            other => other?,
-        }
+/// Returns the copy's last entry.
+fn copy_log(from: &Path, to: &Path) -> Result<Sequence, Box<dyn std::error::Error>> {
+    /// Entries appended, and synced, together.
+    const TOGETHER: u64 = 8192;
+    let mut source = open_read_only(from)?;
+    if source.first() > Sequence(1) {
+        return Err(format!(
+            "{}: its first entries were trimmed; copy it while its server is down",
+            from.display()
+        )
+        .into());
     }
-    let mut copied = 0;
-    loop {
-        let segments = segments(source)?;
-        for name in &segments[copied..] {
-            copy_file(&source.join(name), &target.join(name))?;
+    make_dir(to)?;
+    let (partition, log_id) = (source.report().partition, source.report().log_id);
+    let mut copy = EmbeddedLog::open_dir(to, Options::new(partition, log_id))?;
+    let mut batch = Batch::default();
+    let mut failed = None;
+    source.read(Sequence(1), &mut |_, entry| {
+        batch.push(entry);
+        if batch.count() < TOGETHER {
+            return ControlFlow::Continue(());
         }
-        if self::segments(source)?.len() == segments.len() {
-            return Ok(());
+        let appended = copy.append(copy.last(), &batch);
+        batch.clear();
+        match appended {
+            Ok(_) => ControlFlow::Continue(()),
+            Err(error) => {
+                failed = Some(error);
+                ControlFlow::Break(())
+            }
         }
-        // A segment has been begun meanwhile, so the one that was the last may have been copied before its end.
-        copied = segments.len().saturating_sub(1);
+    })?;
+    if let Some(error) = failed {
+        return Err(error.into());
     }
-}
-
-fn segments(dir: &Path) -> io::Result<Vec<String>> {
-    let mut names = files(dir)?;
-    names.retain(|name| name.starts_with("seg-"));
-    names.sort();
-    Ok(names)
+    if !batch.is_empty() {
+        copy.append(copy.last(), &batch)?;
+    }
+    // A snapshot of the copy's own: it is made by replaying every entry, which is what a backup is for.
+    if copy.last() > Sequence(0) {
+        snapshot(&mut *copy.reader(), &mut *copy.snapshots())?;
+    }
+    Ok(copy.last())
 }
 
 fn make_dir(dir: &Path) -> io::Result<()> {
@@ -119,24 +131,10 @@ fn files(dir: &Path) -> io::Result<Vec<String>> {
     Ok(names)
 }
 
-/// Copies a file with its permissions, leaving holes where there are only zeros (a segment is made at full length), durably.
+/// Copies a file with its permissions, durably.
 fn copy_file(from: &Path, to: &Path) -> io::Result<()> {
-    let mut source = File::open(from)?;
-    let mode = source.metadata()?.permissions().mode();
-    let mut target = File::options().write(true).create(true).truncate(true).mode(mode).open(to)?;
-    let mut block = vec![0; 1 << 20];
-    let mut len = 0;
-    loop {
-        let count = source.read(&mut block)?;
-        if count == 0 {
-            break;
-        }
-        if block[..count].iter().any(|byte| *byte != 0) {
-            target.seek(SeekFrom::Start(len))?;
-            target.write_all(&block[..count])?;
-        }
-        len += count as u64;
-    }
-    target.set_len(len)?;
+    let mode = fs::metadata(from)?.permissions().mode();
+    let mut target = File::options().write(true).create_new(true).mode(mode).open(to)?;
+    io::copy(&mut File::open(from)?, &mut target)?;
     target.sync_all()
 }

@@ -38,11 +38,17 @@ pub(crate) fn run(context: &Context, args: &Args) -> CommandResult {
     }
     let keys = gate::Keyring::open(&context.data)?;
     let config = &context.config.gate.jwt;
+    let elsewhere = !config.jwks_file.is_empty() || !config.jwks_url.is_empty();
+    let pinned = config.algorithms.contains(&gate::config::JwtAlgorithm::HS256);
+    if args.sale.is_none() && (elsewhere || !pinned) {
+        return Err("token: the configuration ([gate.jwt]) takes tokens that others sign: use their signer, or --sale".into());
+    }
     let secret = if config.key_file.is_empty() {
         gate::open_jwt_secret(&context.data)?
     } else {
-        std::fs::read(&config.key_file)
-            .map_err(|error| format!("read gate.jwt.key_file {}: {error}", config.key_file))?
+        let secret = std::fs::read(&config.key_file)
+            .map_err(|error| format!("read gate.jwt.key_file {}: {error}", config.key_file))?;
+        secret.trim_ascii().to_vec()
     };
     if args.sale.is_none() && secret.starts_with(b"-----BEGIN") {
         return Err(

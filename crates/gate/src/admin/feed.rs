@@ -45,6 +45,13 @@ pub(super) async fn winners(
     authorize(&gate, &headers, Role::ReadOnly)?;
     let front = gate.front(&sale)?;
     let (after, wait_seconds) = parse_query(query.as_deref().unwrap_or_default())?;
+    let last = *front.sale.sequence().borrow();
+    if after > last {
+        let why = format!(
+            "after: the log ends at {last}: it is not the log that {after} was read from (a backup was restored?)"
+        );
+        return Err(Problem::new(Kind::Conflict, why));
+    }
     let mut feed = Feed {
         sequence: front.sale.sequence(),
         draining: gate.draining.clone(),

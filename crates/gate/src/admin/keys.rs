@@ -187,7 +187,7 @@ impl ApiKeys {
             // Keys that cannot be checked are not good: a damaged file must not keep a revoked key alive.
             Err(error) => {
                 tracing::error!(%error, "API keys not read: none is accepted until the file is right");
-                known.keys.clear();
+                (known.keys, known.stamp) = (Vec::new(), stamp);
             }
         }
     }

@@ -22,8 +22,8 @@ use serde_json::{Value, json as document};
 use std::sync::Arc;
 use units::{AttemptId, SaleId, TimeMs};
 
-/// A sale of 200 items in 200 rounds has 4 MB.
-const SPEC_BYTES_MAX: usize = 8 << 20;
+/// As much as one entry of the log; a sale of 100 items in 100 rounds has 800 KB.
+const SPEC_BYTES_MAX: usize = 1 << 20;
 /// A void of 4,096 attempts has 150 KB.
 const COMMAND_BYTES_MAX: usize = 256 << 10;
 
@@ -343,15 +343,18 @@ pub(super) async fn stats(
 
 /// Carries a command out in the sale that has the hold. A hold's id says nothing of its sale, so each is asked.
 async fn on_hold(gate: &Gate, id: AttemptId, actor: &contracts::Actor, operation: &Operation) -> Asked {
+    let mut silent = None;
     for sale in gate.sales.list() {
         let Some(sale) = gate.sales.get(sale.as_str()) else { continue };
-        match reply(sale.operate(actor.clone(), operation.clone())).await? {
-            Err(OperateError::NotFound(_)) => {}
-            Err(error) => return Err(operate_problem(error)),
-            Ok(outcome) => return Ok(done(Some(id), &outcome)),
+        match reply(sale.operate(actor.clone(), operation.clone())).await {
+            Ok(Err(OperateError::NotFound(_))) => {}
+            Ok(Err(error)) => return Err(operate_problem(error)),
+            Ok(Ok(outcome)) => return Ok(done(Some(id), &outcome)),
+            // A sale that cannot answer must not keep the others' holds from being paid.
+            Err(problem) => silent = Some(problem),
         }
     }
-    Err(Problem::new(Kind::NotFound, format!("no hold {id}")))
+    Err(silent.unwrap_or_else(|| Problem::new(Kind::NotFound, format!("no hold {id}"))))
 }
 
 /// `POST …/holds/{hold}/confirm {"payment"}`.

@@ -96,6 +96,24 @@ pub(crate) enum Asked {
     Queued(AttemptId, u64),
 }
 
+/// What was said to this very attempt before, if it was for good; else that there is no room for it now.
+async fn known(
+    gate: &Gate,
+    front: &Front,
+    pass: &Pass,
+    key: &str,
+    basket: Basket,
+    full: Problem,
+) -> Result<Asked, Problem> {
+    let id = gate.keys.attempt_id(front.sale.view().sale.as_str(), pass.shopper, key);
+    let record = reply(front.sale.shopper(pass.shopper)).await?;
+    match record.attempts.iter().find(|stored| stored.id == id) {
+        Some(stored) if stored.basket == basket => Ok(Asked::Answered(id, stored.answer)),
+        Some(_) => Err(key_reused()),
+        None => Err(full),
+    }
+}
+
 /// Puts an attempt to the sale and waits for the answer, but not for long.
 pub(crate) async fn ask(
     gate: &Gate,
@@ -112,16 +130,18 @@ pub(crate) async fn ask(
         Ok(0) => {}
         Ok(wait_ms) => sleep_until(start + std::time::Duration::from_millis(wait_ms)).await,
         Err(wait) => {
-            let why = "the sale admits no more attempts now; nothing was decided: wait as Retry-After says";
-            return Err(Problem::new(Kind::Busy, why).retry_after(wait));
+            let why = "the sale admits no more attempts now; this request decided nothing: wait as Retry-After says";
+            return known(gate, front, pass, key, basket, Problem::new(Kind::Busy, why).retry_after(wait))
+                .await;
         }
     }
     let id = gate.keys.attempt_id(view.sale.as_str(), pass.shopper, key);
     let attempt = Attempt { id, shopper: pass.shopper, sealed: pass.sealed, tier: pass.tier, basket };
-    let queued = front.sale.attempt(attempt).ok_or_else(|| {
-        Problem::new(Kind::QueueFull, "the queue is full; nothing was decided: wait as Retry-After says")
-            .retry_after(1)
-    })?;
+    let Some(queued) = front.sale.attempt(attempt) else {
+        let why = "the queue is full; this request decided nothing: wait as Retry-After says";
+        return known(gate, front, pass, key, basket, Problem::new(Kind::QueueFull, why).retry_after(1))
+            .await;
+    };
     let asked = match timeout_at(start + gate.decision_wait(), reply(queued.answer)).await {
         Ok(answer) => Asked::Answered(id, answer?),
         Err(_) => Asked::Queued(id, front.sale.position(id).unwrap_or(queued.position)),

@@ -126,7 +126,10 @@ function start() {
     } catch {
       // The same key goes out again, so nothing can be bought twice.
       const failed = document.getElementById("buy")?.querySelector("button").dataset.failed;
-      outcome.textContent = failed || "";
+      // What is shown stays: it may hold the button that is to be pressed again.
+      const line = outcome.querySelector("p.failed") || outcome.appendChild(document.createElement("p"));
+      line.className = "failed";
+      line.textContent = failed || "";
     }
     delete button.dataset.asking;
     button.disabled = false;

@@ -111,7 +111,7 @@ impl Visit {
             lang: self.lang,
             now: self.gate.now(),
             view: &view,
-            demo: self.gate.demo,
+            demo: self.gate.is_demo(&self.sale),
             form: self.form(),
             outcome,
             notice,
@@ -141,8 +141,9 @@ pub(super) async fn sale(
 ) -> Shown {
     gate.front(&sale)?;
     let lang = Lang::of(query.lang.as_deref(), &headers);
-    let known = Visitor::known(&gate.keys, &headers).filter(|_| gate.demo);
-    let new = match (&known, gate.demo) {
+    let demo = gate.is_demo(&sale);
+    let known = Visitor::known(&gate.keys, &headers).filter(|_| demo);
+    let new = match (&known, demo) {
         (None, true) => Some(Visitor::new().map_err(|e| Problem::unavailable(&e.to_string()))?),
         _ => None,
     };
@@ -160,7 +161,7 @@ pub(super) async fn attempt(
     headers: HeaderMap,
 ) -> Shown {
     let lang = Lang::of(query.lang.as_deref(), &headers);
-    let Some(visitor) = Visitor::known(&gate.keys, &headers).filter(|_| gate.demo) else {
+    let Some(visitor) = Visitor::known(&gate.keys, &headers).filter(|_| gate.is_demo(&sale)) else {
         gate.front(&sale)?;
         return Ok(Redirect::to(&format!("/sales/{sale}?lang={}", lang.code())).into_response());
     };
@@ -237,10 +238,12 @@ struct PayForm {
 /// The form, read only if it comes from a visitor of a demo.
 async fn read_form<T: serde::de::DeserializeOwned>(
     gate: &Gate,
+    sale: &str,
     headers: &HeaderMap,
     body: Body,
 ) -> Result<(Visitor, T), Problem> {
-    let visitor = Visitor::known(&gate.keys, headers).filter(|_| gate.demo).ok_or_else(no_visitor)?;
+    let visitor =
+        Visitor::known(&gate.keys, headers).filter(|_| gate.is_demo(sale)).ok_or_else(no_visitor)?;
     want_media_type(headers, "application/x-www-form-urlencoded")?;
     let bytes = gate.body(body, FORM_BYTES_MAX).await?;
     // The query syntax of a URI is that of a form, and the framework reads it.
@@ -267,7 +270,7 @@ pub(super) async fn buy(
 ) -> Shown {
     gate.front(&sale)?;
     gate.admit_address(peer)?;
-    let (visitor, form) = read_form::<BuyForm>(&gate, &headers, body).await?;
+    let (visitor, form) = read_form::<BuyForm>(&gate, &sale, &headers, body).await?;
     if !visitor.is_csrf(&gate.keys, &sale, &form.csrf) {
         return Err(no_visitor());
     }
@@ -327,7 +330,7 @@ pub(super) async fn pay(
 ) -> Shown {
     gate.front(&sale)?;
     gate.admit_address(peer)?;
-    let (visitor, form) = read_form::<PayForm>(&gate, &headers, body).await?;
+    let (visitor, form) = read_form::<PayForm>(&gate, &sale, &headers, body).await?;
     if !visitor.is_csrf(&gate.keys, &sale, &form.csrf) {
         return Err(no_visitor());
     }

@@ -91,7 +91,7 @@ impl Words {
             ),
             "paused" => (
                 self.say("The sale is paused", "活动已暂停"),
-                self.say("Nothing is sold now. What you hold is safe.", "当前暂停销售，您已占有的商品不受影响。"),
+                self.say("Nothing is sold now. What you hold stays yours until the time shown.", "当前暂停销售，您已占有的商品在所示时间之前仍为您保留。"),
             ),
             _ => (
                 self.say("No answer is kept", "没有保存的结果"),

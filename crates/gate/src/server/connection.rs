@@ -166,7 +166,12 @@ where
         let unchanged_ms = activity.unchanged_ms();
         let headers_late = activity.in_headers.load(Relaxed) && unchanged_ms > header_ms_max;
         let reader_gone = activity.write_blocked.load(Relaxed) && unchanged_ms > WRITE_STALL_MAX_MS;
-        if headers_late || reader_gone {
+        // A connection whose last body was not read never rests, so its silence is measured here.
+        let silent = activity.answered.load(Relaxed)
+            && activity.busy.load(Relaxed) == 0
+            && !activity.in_headers.load(Relaxed)
+            && unchanged_ms > header_ms_max.min(settings.idle_timeout_seconds * 1000);
+        if headers_late || reader_gone || silent {
             return None;
         }
         if rests {

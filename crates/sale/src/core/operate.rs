@@ -9,7 +9,7 @@ use contracts::{
     Operation, OperationDone, REASON_BYTES_MAX, RoundItemLimit, STOCK_MAX, SaleSpec, VOID_BATCH_MAX,
     VoidTarget,
 };
-use engines::log::Batch;
+use engines::log::{Batch, ENTRY_BYTES_MAX};
 use units::{AttemptId, ShopperKey, TimeMs};
 
 type Done = Result<OperationDone, OperateError>;
@@ -95,6 +95,14 @@ impl Core {
         }
         if self.state.spec.as_deref() == Some(&*spec) {
             return OK;
+        }
+        // As it will stand in the log, beside its kind, its time and its actor.
+        let bytes = serde_json::to_vec(&spec).map_or(usize::MAX, |json| json.len());
+        if bytes > ENTRY_BYTES_MAX - 4096 {
+            return invalid(format!(
+                "the document takes {bytes} bytes in the log, want at most {}: fewer rounds, or fewer items in each",
+                ENTRY_BYTES_MAX - 4096
+            ));
         }
         if self.state.rounds_opened > 0 {
             return conflict(
