@@ -197,8 +197,28 @@ fn limits_say_when_to_come_back() {
     let gate = Running::start(true, false, |_| {});
     let pass = self::pass(&gate, "alice");
     gate.sale.change_view(|v| v.rate_per_second = 1);
-    let statuses: Vec<u16> = (0..2).map(|_| attempt(&gate, &pass, "k", ONE_PHONE).status).collect();
-    assert_eq!(statuses, [200, 429]);
+    let first = attempt(&gate, &pass, "k", ONE_PHONE);
+    assert_eq!(first.status, 200);
+    assert_eq!(attempt(&gate, &pass, "k2", ONE_PHONE).status, 429);
+    let again = attempt(&gate, &pass, "k", ONE_PHONE);
+    assert_eq!(
+        (again.status, again.body),
+        (200, first.body),
+        "what was said for good is said again, whatever the rate"
+    );
+}
+
+#[test]
+fn a_connection_whose_body_was_not_read_does_not_live_for_ever() {
+    use std::io::{Read, Write};
+    let gate = Running::start(true, false, |c| c.connections.idle_timeout_seconds = 1);
+    let mut stream = std::net::TcpStream::connect(gate.bound.shop).unwrap();
+    stream.set_read_timeout(Some(std::time::Duration::from_secs(20))).unwrap();
+    // Headers and body in one packet, refused before the body is read.
+    stream.write_all(b"POST /api/v1/sales/demo/rounds/guessed/attempts HTTP/1.1\r\nHost: x\r\nContent-Length: 2\r\n\r\n{}").unwrap();
+    let mut answer = Vec::new();
+    stream.read_to_end(&mut answer).expect("the server closes the connection");
+    assert!(answer.starts_with(b"HTTP/1.1 404"), "{}", String::from_utf8_lossy(&answer));
 }
 
 #[test]
