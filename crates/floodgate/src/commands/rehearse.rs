@@ -93,6 +93,8 @@ struct Latency {
     max: f64,
 }
 
+/// Connections of the whole crowd: what a server with the usual limit of 20,000 files has room for.
+const CONNECTIONS_MAX: u64 = 18_000;
 const SALE: &str = "rehearsal";
 const ITEM: &str = "phone";
 
@@ -339,6 +341,7 @@ impl<'a> Rehearsal<'a> {
             ("--shoppers", share(args.shoppers).to_string()),
             ("--rate", (args.rate as f64 / args.processes as f64).to_string()),
             ("--early", share(args.early).to_string()),
+            ("--connections", share(CONNECTIONS_MAX).to_string()),
             ("--opens-at", opens_at.to_string()),
             ("--gives-up-at", gives_up_at.to_string()),
             ("--no-show-percent", args.no_shows.to_string()),

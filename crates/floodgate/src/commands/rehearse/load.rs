@@ -14,7 +14,7 @@ use std::path::PathBuf;
 use std::process::ExitCode;
 use std::rc::Rc;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
-use tokio::sync::watch;
+use tokio::sync::{Semaphore, watch};
 use tokio::time::{Instant, sleep, sleep_until};
 use units::{AttemptId, DurationMs, Prng, SaleId, ShopperKey, TimeMs};
 
@@ -45,6 +45,9 @@ pub(crate) struct Args {
     /// Connections opened before the opening and kept until their shopper's turn
     #[arg(long)]
     early: u64,
+    /// Connections open at once
+    #[arg(long)]
+    connections: u64,
     /// Unix time in milliseconds
     #[arg(long)]
     opens_at: u64,
@@ -96,6 +99,8 @@ struct Crowd {
     started: Instant,
     started_wall_ms: u64,
     provider: Vec<tokio::sync::Mutex<Option<Connection>>>,
+    /// One for each connection that may be open: a shopper who finds none waits, and the wait counts as latency.
+    places: Rc<Semaphore>,
     progress: Cell<Progress>,
     lines: RefCell<BufWriter<std::fs::File>>,
     failed: Cell<bool>,
@@ -120,6 +125,7 @@ pub(crate) fn run(context: &Context, args: &Args) -> CommandResult {
         started: Instant::from_std(std::time::Instant::now()),
         started_wall_ms: wall_ms(),
         provider: (0..PROVIDERS).map(|_| tokio::sync::Mutex::new(None)).collect(),
+        places: Rc::new(Semaphore::new(args.connections as usize)),
         progress: Cell::default(),
         lines,
         failed: Cell::new(false),
@@ -262,6 +268,7 @@ struct Shopper {
     crowd: Rc<Crowd>,
     address: IpAddr,
     connection: Option<Connection>,
+    has_place: bool,
     prng: Prng,
     key: ShopperKey,
     attempt: AttemptId,
@@ -288,29 +295,65 @@ async fn shopper(crowd: Rc<Crowd>, n: u64, due: Instant, seed: u64) {
         contradictions: 0,
     };
     let address = crowd.address(n);
-    let mut it =
-        Shopper { crowd, address, connection: None, prng, key, attempt, pass, idempotency_key, line };
-    it.crowd.count(|p| p.open += 1);
+    let mut it = Shopper {
+        crowd,
+        address,
+        connection: None,
+        has_place: false,
+        prng,
+        key,
+        attempt,
+        pass,
+        idempotency_key,
+        line,
+    };
     if Instant::now() < due {
         // Early: the connection stands open and idle until the moment comes.
+        it.take_place().await;
         it.connection = Connection::open(it.address, it.crowd.args.shop).await.ok();
         sleep_until(due).await;
     }
     it.visit(due).await;
-    if it.connection.is_some() {
-        sleep(Duration::from_millis(it.crowd.args.linger_ms)).await;
-    }
-    it.connection = None;
-    it.crowd.count(|p| {
-        p.open -= 1;
-        p.finished += 1;
-    });
+    it.linger().await;
+    it.leave();
+    it.crowd.count(|p| p.finished += 1);
     if it.line.write(&mut *it.crowd.lines.borrow_mut()).is_err() {
         it.crowd.failed.set(true);
     }
 }
 
 impl Shopper {
+    async fn take_place(&mut self) {
+        if self.has_place {
+            return;
+        }
+        // The semaphore is never closed.
+        if let Ok(place) = self.crowd.places.acquire().await {
+            place.forget();
+            self.has_place = true;
+            self.crowd.count(|p| p.open += 1);
+        }
+    }
+
+    /// Closes the connection, if there is one.
+    fn leave(&mut self) {
+        self.connection = None;
+        if std::mem::take(&mut self.has_place) {
+            self.crowd.places.add_permits(1);
+            self.crowd.count(|p| p.open -= 1);
+        }
+    }
+
+    /// Looks at the answer for a while, unless others wait for the connection.
+    async fn linger(&mut self) {
+        const STEP: Duration = Duration::from_millis(50);
+        let until = Instant::now() + Duration::from_millis(self.crowd.args.linger_ms);
+        while self.connection.is_some() && Instant::now() < until && self.crowd.places.available_permits() > 0
+        {
+            sleep(STEP).await;
+        }
+    }
+
     async fn visit(&mut self, due: Instant) {
         let Some(answer) = self.buy().await else { return };
         self.line.latency_us = due.elapsed().as_micros() as u64;
@@ -385,6 +428,7 @@ impl Shopper {
     async fn ask_until_answered(&mut self, request: &str) -> Option<Answer> {
         let mut pause_ms = 100;
         while !self.crowd.given_up() {
+            self.take_place().await;
             let response =
                 exchange(&mut self.connection, self.address, self.crowd.args.shop, request.as_bytes()).await;
             let wait_ms = match response {
@@ -477,7 +521,7 @@ impl Shopper {
     async fn wait_for_turn(&mut self) {
         // A waiting shopper closes the page and looks in now and then.
         while !self.crowd.given_up() {
-            self.connection = None;
+            self.leave();
             sleep(Duration::from_millis(3000 + self.prng.below(2000))).await;
             let Some(answer) = self.look().await else { return };
             if answer.outcome != "waitlisted" {
@@ -500,8 +544,13 @@ impl Shopper {
     }
 
     async fn come_back(&mut self) {
-        while !self.crowd.given_up() {
-            self.connection = None;
+        /// Even the persistent lose heart: some 45 seconds, in which holds of those who did not show up run out twice.
+        const TRIES: u32 = 6;
+        for _ in 0..TRIES {
+            if self.crowd.given_up() {
+                return;
+            }
+            self.leave();
             sleep(Duration::from_millis(5000 + self.prng.below(5000))).await;
             let Some(answer) = self.buy().await else { return };
             self.take(&answer);
