@@ -519,8 +519,12 @@ impl Shopper {
     }
 
     async fn wait_for_turn(&mut self) {
-        // A waiting shopper closes the page and looks in now and then.
-        while !self.crowd.given_up() {
+        /// A waiting shopper closes the page, and looks in now and then for two minutes.
+        const LOOKS: u32 = 30;
+        for _ in 0..LOOKS {
+            if self.crowd.given_up() {
+                return;
+            }
             self.leave();
             sleep(Duration::from_millis(3000 + self.prng.below(2000))).await;
             let Some(answer) = self.look().await else { return };
