@@ -155,7 +155,8 @@ async fn report(crowd: Rc<Crowd>) {
     }
 }
 
-/// Asks for the sale's state, as a page does, until it tells where attempts go.
+/// Asks for the sale's state until it tells where attempts go. A page's countdown knows the moment, so it asks then; what a
+/// shopper would wait for its own page's next look is no latency of the server.
 async fn find_round(crowd: Rc<Crowd>, url: watch::Sender<Option<String>>) {
     #[derive(Deserialize)]
     struct State {
@@ -172,7 +173,8 @@ async fn find_round(crowd: Rc<Crowd>, url: watch::Sender<Option<String>>) {
             let _ = url.send(Some(path));
             return std::future::pending().await;
         }
-        sleep(Duration::from_millis(100)).await;
+        let until_opening = crowd.args.opens_at.saturating_sub(crowd.now_ms());
+        sleep(Duration::from_millis(until_opening.clamp(2, 100))).await;
     }
 }
 
