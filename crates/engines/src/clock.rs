@@ -1,6 +1,7 @@
 //! The clock port. Cores never read it: their shells do, and pass the time in.
 
-use std::time::{Instant, SystemTime, UNIX_EPOCH};
+use rustix::time::{ClockId, clock_gettime};
+use std::time::{SystemTime, UNIX_EPOCH};
 use units::TimeMs;
 
 /// Tells the time. Never runs backwards between two calls on one value.
@@ -9,25 +10,40 @@ pub trait Clock: Send + Sync {
     fn now(&self) -> TimeMs;
 }
 
-/// The machine's wall clock as it was at the start, carried on by its monotonic clock: a step of the wall clock
-/// (NTP, an operator, a leap second) in the middle of a sale must not expire ten thousand holds at once.
+/// The machine's wall clock as it was at the start, carried on by the time since boot: a step of the wall clock (NTP, an
+/// operator, a leap second) in the middle of a sale must not expire ten thousand holds at once. The time since boot goes on
+/// while the machine is suspended, as CLOCK_MONOTONIC does not.
 #[derive(Debug, Clone, Copy)]
 pub struct SteadyClock {
     wall: TimeMs,
-    started: Instant,
+    booted_ms: u64,
 }
 
 impl SteadyClock {
     /// Reads the wall clock once.
     pub fn start() -> Self {
-        let since_epoch = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
-        Self { wall: TimeMs(since_epoch.as_millis() as u64), started: Instant::now() }
+        Self { wall: wall(), booted_ms: boot_ms() }
     }
+
+    /// By how many milliseconds this clock is ahead of the wall clock (behind, if negative). More than a moment means that the
+    /// wall clock was set, so that one of the two is wrong.
+    pub fn ahead_of_wall_ms(&self) -> i64 {
+        self.now().0 as i64 - wall().0 as i64
+    }
+}
+
+fn wall() -> TimeMs {
+    TimeMs(SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default().as_millis() as u64)
+}
+
+fn boot_ms() -> u64 {
+    let time = clock_gettime(ClockId::Boottime);
+    time.tv_sec as u64 * 1000 + time.tv_nsec as u64 / 1_000_000
 }
 
 impl Clock for SteadyClock {
     fn now(&self) -> TimeMs {
-        TimeMs(self.wall.0 + self.started.elapsed().as_millis() as u64)
+        TimeMs(self.wall.0 + boot_ms().saturating_sub(self.booted_ms))
     }
 }
 
@@ -38,7 +54,7 @@ mod tests {
     #[test]
     fn the_steady_clock_follows_the_wall_clock() {
         let clock = SteadyClock::start();
-        let wall = SystemTime::now().duration_since(UNIX_EPOCH).unwrap().as_millis() as u64;
-        assert!(clock.now().0.abs_diff(wall) < 1000);
+        assert!(clock.now().0.abs_diff(wall().0) < 1000);
+        assert!(clock.ahead_of_wall_ms().abs() < 1000);
     }
 }

@@ -1,13 +1,14 @@
 //! The data directory: where each thing lies in it, and who may open it.
 //!
 //! ```text
+//! DIR/INCOMPLETE       a backup or a restore is under way here, or was cut off: not to be served
 //! DIR/LOCK             held by the one process that writes
 //! DIR/keys/            the master secret, the token secret, the operators' hashed keys
 //! DIR/sales/SALE/made  says that the sale has a log, so that one that is gone is not taken for a new sale
 //! DIR/sales/SALE/p0/   the decision log of the sale's partition 0, with its snapshots
 //! ```
 
-use engines::embedded::disk::{Disk, RealDisk};
+use engines::embedded::disk::{Disk, RealDisk, make_dir_durable};
 use engines::embedded::{EmbeddedLog, LogId, Options, Partition};
 use engines::log::LogError;
 use std::path::{Path, PathBuf};
@@ -30,7 +31,8 @@ impl Data {
     pub(crate) fn open(dir: &Path) -> Result<Self, LogError> {
         let doing = || format!("open data directory {}", dir.display());
         let disk = RealDisk::create(dir).map_err(io_error(doing()))?;
-        fs::create_dir_all(dir.join("sales")).map_err(io_error(doing()))?;
+        refuse_incomplete(dir)?;
+        make_dir_durable(&dir.join("sales")).map_err(io_error(doing()))?;
         match disk.lock().map_err(io_error(doing()))? {
             Some(lock) => Ok(Self { dir: dir.to_owned(), _lock: lock }),
             None => Err(LogError::InUse { what: dir.display().to_string() }),
@@ -49,16 +51,13 @@ impl Data {
     /// Opens a sale's log for writing; makes it if there is none.
     pub(crate) fn open_log(&self, sale: &SaleId) -> Result<EmbeddedLog<RealDisk>, LogError> {
         let dir = partition_dir(&self.dir, sale);
-        let mut id = [0; 16];
-        getrandom::fill(&mut id)
-            .map_err(|e| io_error("draw a log id".into())(io::Error::other(e.to_string())))?;
-        fs::create_dir_all(&dir).map_err(io_error(format!("create {}", dir.display())))?;
-        let made = self.dir.join("sales").join(sale.as_str()).join("made");
+        make_dir_durable(&dir).map_err(io_error(format!("create {}", dir.display())))?;
+        let made = made_marker(&self.dir, sale);
         if made.exists() && !has_segments(&dir).map_err(io_error(format!("list {}", dir.display())))? {
             let why = "the log that was here is gone".into();
             return Err(LogError::Damaged { file: dir.display().to_string(), offset: 0, why });
         }
-        let log = EmbeddedLog::open_dir(&dir, Options::new(Partition(0), LogId(id)))?;
+        let log = EmbeddedLog::open_dir(&dir, Options::new(Partition(0), new_log_id()?))?;
         mark_made(&made).map_err(io_error(format!("create {}", made.display())))?;
         let report = log.report();
         if let Some(torn) = &report.torn {
@@ -68,6 +67,64 @@ impl Data {
             );
         }
         Ok(log)
+    }
+}
+
+/// A log's id: chance, so that no two logs have the same.
+pub(crate) fn new_log_id() -> Result<LogId, LogError> {
+    let mut id = [0; 16];
+    getrandom::fill(&mut id)
+        .map_err(|e| io_error("draw a log id".into())(io::Error::other(e.to_string())))?;
+    Ok(LogId(id))
+}
+
+/// Says in a directory that what is in it is not whole yet.
+const INCOMPLETE: &str = "INCOMPLETE";
+
+/// Marks a directory that is being filled: nobody takes it for a data directory until [`mark_complete`].
+pub(crate) fn mark_incomplete(dir: &Path) -> io::Result<()> {
+    make_dir_durable(dir)?;
+    fs::write(
+        dir.join(INCOMPLETE),
+        "A floodgate backup or restore is being written here. If none is running, it was cut off.\n",
+    )?;
+    fs::File::open(dir)?.sync_all()
+}
+
+/// Takes the mark away, once all else is durable.
+pub(crate) fn mark_complete(dir: &Path) -> io::Result<()> {
+    fs::File::open(dir)?.sync_all()?;
+    fs::remove_file(dir.join(INCOMPLETE))?;
+    fs::File::open(dir)?.sync_all()
+}
+
+/// A copy that was cut off looks like a data directory whose sales have sold less, or are gone.
+fn refuse_incomplete(dir: &Path) -> Result<(), LogError> {
+    let mark = dir.join(INCOMPLETE);
+    if !mark.exists() {
+        return Ok(());
+    }
+    let why = "a backup or restore into this directory is under way or was cut off, so entries and sales are missing: \
+               empty the directory and run it again"
+        .into();
+    Err(LogError::Foreign { file: mark.display().to_string(), why })
+}
+
+/// The file that says that a sale has a log.
+fn made_marker(dir: &Path, sale: &SaleId) -> PathBuf {
+    dir.join("sales").join(sale.as_str()).join("made")
+}
+
+/// As [`mark_made`], for the copy of a sale in another directory.
+pub(crate) fn mark_sale_made(dir: &Path, sale: &SaleId) -> io::Result<()> {
+    mark_made(&made_marker(dir, sale))
+}
+
+/// True if a sale's log was begun: a crash may come between its directory and its first segment.
+pub(crate) fn has_log(dir: &Path, sale: &SaleId) -> io::Result<bool> {
+    match has_segments(&partition_dir(dir, sale)) {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(false),
+        found => found,
     }
 }
 
@@ -94,6 +151,7 @@ fn mark_made(path: &Path) -> io::Result<()> {
 
 /// The sales that have a log under this data directory, in order.
 pub(crate) fn sales(dir: &Path) -> Result<Vec<SaleId>, LogError> {
+    refuse_incomplete(dir)?;
     let path = dir.join("sales");
     let mut sales = Vec::new();
     let entries = fs::read_dir(&path).map_err(io_error(format!("list {}", path.display())))?;

@@ -10,9 +10,12 @@ use gate::ports::{Queued, Reply, Sale, Sales, Unavailable, Winner};
 use sale::service::{Handle, Service, Settings};
 use sale::worker::RecoverError;
 use std::collections::BTreeMap;
-use std::sync::{Arc, PoisonError, RwLock};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock, RwLockReadGuard};
 use tokio::sync::watch;
 use units::{AttemptId, Currency, SaleId, Sequence, ShopperKey, TimeMs};
+
+/// By how much a log may be ahead of the clock, which two machines that follow NTP never are.
+const CLOCK_TOLERANCE_MS: u64 = 60_000;
 
 /// Every sale of this process.
 #[derive(Debug)]
@@ -20,26 +23,67 @@ pub(crate) struct Registry {
     data: Data,
     clock: Arc<SteadyClock>,
     settings: Settings,
-    sales: RwLock<BTreeMap<SaleId, Service>>,
+    sales: RwLock<BTreeMap<SaleId, Running>>,
+    /// Held by whoever starts a sale, which waits for the disk: those who look for one do not wait for that.
+    starting: Mutex<()>,
+    /// Sales whose log is here and could not be brought back, and why.
+    down: Mutex<BTreeMap<SaleId, String>>,
+}
+
+#[derive(Debug)]
+struct Running {
+    service: Service,
+    log_id: Arc<str>,
+}
+
+impl Running {
+    fn wired(&self) -> Wired {
+        Wired { handle: self.service.handle(), log_id: Arc::clone(&self.log_id) }
+    }
+}
+
+/// A map is whole between two statements, so a panic of another holder leaves nothing half done.
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 impl Registry {
-    /// Brings back every sale of the data directory.
+    /// Brings back every sale of the data directory. One that cannot be is said, and does not keep the others down.
     pub(crate) fn open(data: Data, settings: Settings) -> Result<Self, RecoverError> {
-        let registry =
-            Self { clock: Arc::new(SteadyClock::start()), settings, sales: RwLock::default(), data };
+        let registry = Self {
+            clock: Arc::new(SteadyClock::start()),
+            settings,
+            sales: RwLock::default(),
+            starting: Mutex::default(),
+            down: Mutex::default(),
+            data,
+        };
         for sale in registry.data.sales()? {
-            registry.start(&sale)?;
+            if let Err(error) = registry.start(&sale) {
+                let why = crate::with_causes(&error);
+                tracing::error!(%sale, %why, "the sale cannot be brought back: it answers nobody; see the reason, then restart");
+                lock(&registry.down).insert(sale, why);
+            }
         }
         Ok(registry)
     }
 
-    fn start(&self, sale: &SaleId) -> Result<Handle, RecoverError> {
-        let mut sales = self.sales.write().unwrap_or_else(PoisonError::into_inner);
-        if let Some(running) = sales.get(sale) {
-            return Ok(running.handle());
+    /// The clock that all sales go by.
+    pub(crate) fn clock(&self) -> Arc<SteadyClock> {
+        Arc::clone(&self.clock)
+    }
+
+    fn running(&self) -> RwLockReadGuard<'_, BTreeMap<SaleId, Running>> {
+        self.sales.read().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn start(&self, sale: &SaleId) -> Result<Wired, RecoverError> {
+        let _starting = lock(&self.starting);
+        if let Some(running) = self.running().get(sale) {
+            return Ok(running.wired());
         }
         let log = self.data.open_log(sale)?;
+        let log_id = data_encoding::HEXLOWER.encode(&log.report().log_id.0).into();
         let service = Service::start(sale.clone(), log, self.clock.clone(), self.settings)?;
         let recovery = &service.recovery;
         if let Some(why) = &recovery.passed_over {
@@ -48,39 +92,50 @@ impl Registry {
         tracing::info!(
             %sale, snapshot = recovery.snapshot.map(|s| s.0), replayed = recovery.replayed, "sale is ready"
         );
-        let handle = service.handle();
-        sales.insert(sale.clone(), service);
-        Ok(handle)
-    }
-
-    fn handle(&self, sale: &str) -> Option<Handle> {
-        let id: SaleId = sale.parse().ok()?;
-        let sales = self.sales.read().unwrap_or_else(PoisonError::into_inner);
-        sales.get(&id).map(Service::handle)
+        let ahead_ms = recovery.time.since(self.clock.now()).0;
+        if ahead_ms > CLOCK_TOLERANCE_MS {
+            tracing::error!(
+                %sale, seconds = ahead_ms / 1000,
+                "the sale's last entry is ahead of this machine's clock: rounds and holds run by the later of the two; set the \
+                 clock right"
+            );
+        }
+        let running = Running { service, log_id };
+        let wired = running.wired();
+        self.sales.write().unwrap_or_else(PoisonError::into_inner).insert(sale.clone(), running);
+        lock(&self.down).remove(sale);
+        Ok(wired)
     }
 
     /// Lets every sale finish what is queued, and closes the logs.
     pub(crate) fn stop(&self) {
         let sales = std::mem::take(&mut *self.sales.write().unwrap_or_else(PoisonError::into_inner));
-        sales.into_values().for_each(Service::stop);
+        sales.into_values().for_each(|running| running.service.stop());
     }
 }
 
 impl Sales for Registry {
     fn get(&self, sale: &str) -> Option<Arc<dyn Sale>> {
         // A sale that was never set up is not there yet for anybody but the operator who sets it up.
-        let handle = self.handle(sale).filter(|handle| handle.view().is_some())?;
-        Some(Arc::new(Wired(handle)))
+        let id: SaleId = sale.parse().ok()?;
+        let wired = self.running().get(&id).map(Running::wired)?;
+        wired.handle.view().is_some().then(|| Arc::new(wired) as Arc<dyn Sale>)
     }
 
     fn list(&self) -> Vec<SaleId> {
-        let sales = self.sales.read().unwrap_or_else(PoisonError::into_inner);
-        sales.iter().filter(|(_, s)| s.handle().view().is_some()).map(|(id, _)| id.clone()).collect()
+        let set_up = |(id, running): (&SaleId, &Running)| {
+            running.service.handle().view().is_some().then(|| id.clone())
+        };
+        self.running().iter().filter_map(set_up).collect()
+    }
+
+    fn down(&self) -> Vec<SaleId> {
+        lock(&self.down).keys().cloned().collect()
     }
 
     fn get_or_create(&self, sale: &SaleId) -> Result<Arc<dyn Sale>, Unavailable> {
-        let handle = self.start(sale).map_err(|error| Unavailable(crate::with_causes(&error)))?;
-        Ok(Arc::new(Wired(handle)))
+        let wired = self.start(sale).map_err(|error| Unavailable(crate::with_causes(&error)))?;
+        Ok(Arc::new(wired))
     }
 
     fn now(&self) -> TimeMs {
@@ -88,43 +143,50 @@ impl Sales for Registry {
     }
 }
 
-struct Wired(Handle);
+struct Wired {
+    handle: Handle,
+    log_id: Arc<str>,
+}
 
 impl Sale for Wired {
     fn view(&self) -> Arc<SaleView> {
-        self.0.view().unwrap_or_else(|| Arc::new(not_set_up(self.0.sale())))
+        self.handle.view().unwrap_or_else(|| Arc::new(not_set_up(self.handle.sale())))
     }
 
     fn attempt(&self, attempt: Attempt) -> Option<Queued> {
-        self.0.attempt(attempt).map(|(position, answer)| Queued { position, answer })
+        self.handle.attempt(attempt).map(|(position, answer)| Queued { position, answer })
     }
 
-    fn position(&self, attempt: AttemptId) -> Option<u64> {
-        self.0.position(attempt)
+    fn position(&self, attempt: AttemptId, shopper: ShopperKey) -> Option<u64> {
+        self.handle.position(attempt, shopper)
+    }
+
+    fn log_id(&self) -> &str {
+        &self.log_id
     }
 
     fn lookup(&self, attempt: AttemptId, shopper: ShopperKey) -> Reply<Answer> {
-        self.0.lookup(attempt, shopper)
+        self.handle.lookup(attempt, shopper)
     }
 
     fn shopper(&self, shopper: ShopperKey) -> Reply<ShopperRecord> {
-        self.0.shopper(shopper)
+        self.handle.shopper(shopper)
     }
 
     fn operate(&self, actor: Actor, operation: Operation) -> Reply<Result<OperationDone, OperateError>> {
-        self.0.operate(actor, operation)
+        self.handle.operate(actor, operation)
     }
 
     fn stats(&self) -> Reply<SaleStats> {
-        self.0.stats()
+        self.handle.stats()
     }
 
     fn sequence(&self) -> watch::Receiver<Sequence> {
-        self.0.sequence()
+        self.handle.sequence()
     }
 
     fn winners(&self, after: Sequence, max: usize) -> Result<(Vec<Winner>, Sequence), Unavailable> {
-        self.0.winners(after, max)
+        self.handle.winners(after, max)
     }
 }
 

@@ -189,7 +189,7 @@ pub(crate) fn random_bytes<const N: usize>() -> io::Result<[u8; N]> {
 pub(crate) fn write_secret(path: &Path, bytes: &[u8]) -> io::Result<()> {
     use std::{io::Write, os::unix::fs::OpenOptionsExt};
     let dir = path.parent().unwrap_or(Path::new("."));
-    fs::create_dir_all(dir)?;
+    engines::embedded::disk::make_dir_durable(dir)?;
     let suffix = BASE64URL_NOPAD.encode(&random_bytes::<6>()?);
     let temporary = path.with_extension(format!("new-{suffix}"));
     let mut file = fs::OpenOptions::new().write(true).create_new(true).mode(0o600).open(&temporary)?;

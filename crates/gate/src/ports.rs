@@ -27,8 +27,8 @@ pub trait Sale: Send + Sync {
     /// queue has no room.
     fn attempt(&self, attempt: Attempt) -> Option<Queued>;
 
-    /// The place in the queue of an attempt that is not decided yet.
-    fn position(&self, attempt: AttemptId) -> Option<u64>;
+    /// The place in the queue of a shopper's attempt that is not decided yet.
+    fn position(&self, attempt: AttemptId, shopper: ShopperKey) -> Option<u64>;
 
     /// What the sale keeps of an attempt; [`Answer::None`] if nothing, or if it is another shopper's.
     fn lookup(&self, attempt: AttemptId, shopper: ShopperKey) -> Reply<Answer>;
@@ -46,6 +46,9 @@ pub trait Sale: Send + Sync {
     /// The log's last durable entry, and every new one.
     fn sequence(&self) -> watch::Receiver<Sequence>;
 
+    /// Tells this log from every other one, also from one that was restored from its backup.
+    fn log_id(&self) -> &str;
+
     /// Events after `after`, in order, `max` at the most, and the sequence up to which the log was searched. Blocks on the
     /// disk: call it off the event loop.
     fn winners(&self, after: Sequence, max: usize) -> Result<(Vec<Winner>, Sequence), Unavailable>;
@@ -58,6 +61,9 @@ pub trait Sales: Send + Sync + 'static {
 
     /// Their names, in order.
     fn list(&self) -> Vec<SaleId>;
+
+    /// Those whose log is there and could not be brought back: they answer nobody.
+    fn down(&self) -> Vec<SaleId>;
 
     /// The sale of this name, with a new and empty log if there is none yet. Blocks on the disk.
     fn get_or_create(&self, sale: &SaleId) -> Result<Arc<dyn Sale>, Unavailable>;

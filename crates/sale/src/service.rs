@@ -4,8 +4,8 @@ use crate::core::{Core, Entry, Record};
 use crate::worker::{Command, RecoverError, Recovery, Reply, STEP_COMMANDS_MAX, Worker, replay};
 use arc_swap::ArcSwapOption;
 use contracts::{
-    Actor, Answer, Attempt, Basket, OperateError, Operation, OperationDone, SaleSpec, SaleStats, SaleView,
-    ShopperRecord, Unavailable, Winner, WinnerEvent,
+    Actor, Answer, Attempt, Basket, OperateError, Operation, OperationDone, SaleSpec, SaleState, SaleStats,
+    SaleView, ShopperRecord, Unavailable, Winner, WinnerEvent,
 };
 use engines::clock::Clock;
 use engines::log::{Log, LogRead, Snapshots};
@@ -138,8 +138,13 @@ impl Service {
         let (a, b) = (Arc::clone(&shared), Arc::clone(&shared));
         let worker = spawn("sale", Box::new(move || run_worker(worker, &a, &*clock)))?;
         let every = settings.snapshot_every;
-        let snapshots =
-            spawn("snap", Box::new(move || run_snapshots(&b, snapshot_reader, snapshots, newest, every)))?;
+        let snapshots = spawn(
+            "snap",
+            Box::new(move || {
+                let _guard = SayOnPanic(&b.sale);
+                run_snapshots(&b, snapshot_reader, snapshots, newest, every);
+            }),
+        )?;
         Ok(Self { handle: Handle(shared), worker, snapshots, recovery })
     }
 
@@ -211,10 +216,11 @@ impl Handle {
         }
     }
 
-    /// How many are decided before an attempt that is not decided yet.
-    pub fn position(&self, attempt: AttemptId) -> Option<u64> {
+    /// How many are decided before a shopper's attempt that is not decided yet.
+    pub fn position(&self, attempt: AttemptId, shopper: ShopperKey) -> Option<u64> {
         let queue = lock(&self.0.queue);
-        queue.in_flight.get(&attempt).map(|f| f.number.saturating_sub(queue.decided))
+        let flight = queue.in_flight.get(&attempt).filter(|f| f.attempt.shopper == shopper)?;
+        Some(flight.number.saturating_sub(queue.decided))
     }
 
     /// What is kept of an attempt.
@@ -326,6 +332,17 @@ impl Drop for EndProcessOnPanic {
     }
 }
 
+/// Without its thread a sale goes on, and makes no snapshot: that is to be known before the next recovery takes long.
+struct SayOnPanic<'a>(&'a SaleId);
+
+impl Drop for SayOnPanic<'_> {
+    fn drop(&mut self) {
+        if std::thread::panicking() {
+            tracing::error!(sale = %self.0, "the thread that makes snapshots panicked: restart when the sale allows it");
+        }
+    }
+}
+
 fn run_worker<L: Log>(mut worker: Worker<L>, shared: &Shared, clock: &dyn Clock) {
     let _guard = EndProcessOnPanic;
     let mut jobs: Vec<Job> = Vec::new();
@@ -340,14 +357,13 @@ fn run_worker<L: Log>(mut worker: Worker<L>, shared: &Shared, clock: &dyn Clock)
             let was_full = worker.disk_full();
             let replies = worker.step(clock.now(), &commands).to_vec();
             // The view first: who hears that the last unit is theirs must not then read that it is still on sale.
-            if worker.core().sequence() != before || worker.disk_full() != was_full {
-                shared.view.store(worker.core().view(&shared.sale, worker.disk_full()).map(Arc::new));
-                shared.sequence.send_replace(worker.core().sequence());
-            }
-            if let Some(why) = worker.stopped()
-                && shared.stopped.load().is_none()
-            {
-                shared.stopped.store(Some(Arc::new(why.to_owned())));
+            match worker.stopped() {
+                None if worker.core().sequence() != before || worker.disk_full() != was_full => {
+                    shared.view.store(worker.core().view(&shared.sale, worker.disk_full()).map(Arc::new));
+                    shared.sequence.send_replace(worker.core().sequence());
+                }
+                None => {}
+                Some(why) => shared.show_stopped(why),
             }
             let more = rest.len() > 0;
             reply_all(shared, batch, replies);
@@ -355,6 +371,22 @@ fn run_worker<L: Log>(mut worker: Worker<L>, shared: &Shared, clock: &dyn Clock)
                 break;
             }
         }
+    }
+    worker.finish(clock.now());
+}
+
+impl Shared {
+    /// What a worker that stopped holds may never have become durable: the last view that was stays, as one of a sale that
+    /// sells nothing now.
+    fn show_stopped(&self, why: &str) {
+        if self.stopped.load().is_some() {
+            return;
+        }
+        if let Some(view) = self.view.load_full() {
+            let state = if view.state == SaleState::Closed { SaleState::Closed } else { SaleState::Paused };
+            self.view.store(Some(Arc::new(SaleView { state, ..(*view).clone() })));
+        }
+        self.stopped.store(Some(Arc::new(why.to_owned())));
     }
 }
 

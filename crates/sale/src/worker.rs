@@ -3,7 +3,7 @@
 //! It is a step function too: commands and the time go in, replies come out, and the log is the only thing it touches. The
 //! thread that drives it stands in [`crate::service`]; the simulator drives the same function over a disk that breaks.
 
-use crate::core::{Broken, Core, Entry, Record, ReplayError, SnapshotError};
+use crate::core::{Broken, Core, Entry, Record, ReplayError, SnapshotError, Tally};
 use contracts::{
     Actor, Answer, Attempt, OperateError, Operation, OperationDone, Refusal, SaleStats, ShopperRecord,
     Unavailable,
@@ -95,6 +95,8 @@ pub struct Recovery {
     pub passed_over: Option<SnapshotError>,
     /// Entries replayed on top.
     pub replayed: u64,
+    /// The time of the last entry; 0 if there is none.
+    pub time: TimeMs,
 }
 
 /// The state at the end of a log: from the newest usable snapshot, or from the first entry.
@@ -118,6 +120,7 @@ pub fn recover(
         }
     }
     recovery.replayed = replay(&mut core, log)?;
+    recovery.time = core.time();
     Ok((core, recovery))
 }
 
@@ -163,6 +166,12 @@ fn with_causes(error: &dyn std::error::Error) -> String {
     causes.fold(error.to_string(), |text, cause| format!("{text}: {cause}"))
 }
 
+/// True if the log could not be made ready because there is no room for it.
+fn is_full(error: &RecoverError) -> bool {
+    use std::io::ErrorKind::{QuotaExceeded, StorageFull};
+    matches!(error, RecoverError::Log(LogError::Io { source, .. }) if matches!(source.kind(), StorageFull | QuotaExceeded))
+}
+
 #[derive(Debug)]
 enum Mode {
     Running,
@@ -184,16 +193,20 @@ pub struct Worker<L> {
     batch: Batch,
     replies: Vec<Reply>,
     mode: Mode,
+    /// This is the last step.
+    finishing: bool,
 }
 
 impl<L: Log> Worker<L> {
     /// Brings the sale back to where its log ends.
     pub fn open(log: L) -> Result<(Self, Recovery), RecoverError> {
         let (core, recovery) = recover(&mut *log.reader(), log.snapshots().latest()?)?;
-        Ok((Self { core, log, batch: Batch::default(), replies: Vec::new(), mode: Mode::Running }, recovery))
+        let (batch, replies, mode) = (Batch::default(), Vec::new(), Mode::Running);
+        Ok((Self { core, log, batch, replies, mode, finishing: false }, recovery))
     }
 
-    /// The state: everything in it is durable between two steps.
+    /// The state. Between two steps everything in it is durable, unless the worker has [stopped](Self::stopped): then it may
+    /// hold decisions that never became so, and must not be shown to anybody.
     pub fn core(&self) -> &Core {
         &self.core
     }
@@ -238,6 +251,15 @@ impl<L: Log> Worker<L> {
         &self.replies
     }
 
+    /// The last step before an orderly end: what was refused since the last record of refusals is journalled, so that only a
+    /// crash can lose that.
+    pub fn finish(&mut self, now: TimeMs) {
+        if matches!(self.mode, Mode::Running) {
+            self.finishing = true;
+            self.step_running(now, &[]);
+        }
+    }
+
     fn step_running(&mut self, now: TimeMs, commands: &[Command]) {
         for _ in 0..UNKNOWN_MAX {
             let expected = self.core.sequence();
@@ -259,19 +281,17 @@ impl<L: Log> Worker<L> {
                     return self.stop(conflict.to_string(), commands.len());
                 }
                 Err(AppendError::Full(why)) => {
-                    if let Err(error) = self.rebuild() {
-                        return self.stop(with_causes(&error), commands.len());
-                    }
-                    self.core.set_tally(tally_before);
-                    tracing::error!(sequence = self.core.sequence().0, %why, "disk full: the sale has paused itself");
-                    self.mode = Mode::Full { since: now, next_try: now.plus(FULL_RETRY), refused: 0 };
-                    return self.step_full(now, commands);
+                    return self.pause_full(now, commands, tally_before, &why);
                 }
                 Err(AppendError::Unknown(why)) => {
                     tracing::error!(sequence = expected.0, %why, "append of unknown outcome: reading the log again");
                     match self.settle_unknown(expected) {
                         Ok(true) => return,
                         Ok(false) => self.core.set_tally(tally_before),
+                        // The log stays unable to append until there is room to make it anew: see `try_room`.
+                        Err(error) if is_full(&error) => {
+                            return self.pause_full(now, commands, tally_before, &with_causes(&error));
+                        }
                         Err(error) => return self.stop(with_causes(&error), commands.len()),
                     }
                 }
@@ -281,6 +301,17 @@ impl<L: Log> Worker<L> {
             "the log's outcome was unknown twice in a row: see to the disk, then restart".into(),
             commands.len(),
         );
+    }
+
+    /// Goes back to what is durable and pauses the sale until there is room.
+    fn pause_full(&mut self, now: TimeMs, commands: &[Command], tally: Tally, why: &str) {
+        if let Err(error) = self.rebuild() {
+            return self.stop(with_causes(&error), commands.len());
+        }
+        self.core.set_tally(tally);
+        tracing::error!(sequence = self.core.sequence().0, %why, "disk full: the sale has paused itself");
+        self.mode = Mode::Full { since: now, next_try: now.plus(FULL_RETRY), refused: 0 };
+        self.step_full(now, commands);
     }
 
     /// Finds out whether the batch behind `expected` became durable after all. Afterwards the core is the fold of what did.
@@ -302,12 +333,20 @@ impl<L: Log> Worker<L> {
     }
 
     fn rebuild(&mut self) -> Result<(), RecoverError> {
-        self.core = recover(&mut *self.log.reader(), self.log.snapshots().latest()?)?.0;
+        // A snapshot is an optimisation: a place for snapshots that cannot be read must not stop a sale that has its log.
+        let snapshot = self.log.snapshots().latest().unwrap_or_else(|error| {
+            tracing::warn!(%error, "no snapshot can be read: replaying the whole log");
+            None
+        });
+        self.core = recover(&mut *self.log.reader(), snapshot)?.0;
         Ok(())
     }
 
     fn decide(&mut self, now: TimeMs, commands: &[Command]) -> Result<(), Broken> {
         self.core.tick(now, &mut self.batch)?;
+        if self.finishing {
+            self.core.journal_refusals(now, &mut self.batch)?;
+        }
         let attempts = commands.iter().filter_map(|command| match command {
             Command::Attempt(attempt) => Some(attempt),
             _ => None,
@@ -383,7 +422,10 @@ impl<L: Log> Worker<L> {
             Err(AppendError::Full(_)) => return Ok(false),
             Err(AppendError::Unknown(_)) => {
                 let tally = self.core.tally();
-                let landed = self.settle_unknown(self.core.sequence()).map_err(|e| with_causes(&e))?;
+                let landed = match self.settle_unknown(self.core.sequence()) {
+                    Err(error) if is_full(&error) => return Ok(false),
+                    settled => settled.map_err(|error| with_causes(&error))?,
+                };
                 if !landed {
                     // The core was built again from the log, which does not have these yet.
                     self.core.set_tally(tally);

@@ -94,7 +94,7 @@ fn duplicates_join_one_decision() {
     assert_eq!(position, 0);
     assert_eq!(rig.arrived.recv().unwrap(), 1, "the grant is on its way to the disk");
     let duplicates: Vec<_> = (0..50).map(|_| rig.handle.attempt(attempt(1, 1)).unwrap().1).collect();
-    assert_eq!(rig.handle.position(id(1)), Some(0));
+    assert_eq!(rig.handle.position(id(1), key(1)), Some(0));
     assert_eq!(
         wait(rig.handle.attempt(attempt(1, 2)).unwrap().1),
         Answer::KeyReused,
@@ -108,7 +108,7 @@ fn duplicates_join_one_decision() {
     }
     let stats = wait(rig.handle.stats());
     assert_eq!((stats.items[1].held, stats.as_of), (1, Sequence(3)), "one unit, one entry");
-    assert_eq!(rig.handle.position(id(1)), None);
+    assert_eq!(rig.handle.position(id(1), key(1)), None);
     rig.service.stop();
 }
 

@@ -4,6 +4,7 @@
 mod ledger;
 
 use contracts::{Actor, Answer, Attempt, Basket, Operation, Refusal, SealedShopper};
+use engines::embedded::disk::Disk;
 use engines::embedded::{EmbeddedLog, LogId, Options, Partition};
 use engines::log::Log;
 use ledger::{OPENS, id, key, spec};
@@ -61,6 +62,54 @@ fn refusals_from_before_are_counted_though_the_end_of_the_pause_met_a_failed_syn
     assert!(worker.disk_full(), "the record of the pause's end did not become durable");
     worker.step(TimeMs(OPENS + 2002), &[]);
     assert!(!worker.disk_full());
+    assert_eq!(refusals(&worker), 1);
+}
+
+#[test]
+fn a_failed_sync_on_a_full_disk_is_a_pause_too() {
+    let disk = SimDisk::new();
+    let mut worker = open(&disk);
+    // The segment that is to replace the one in doubt finds no room.
+    disk.fail_next_sync(1);
+    disk.limit_room(Some(0));
+    let replies = worker.step(TimeMs(OPENS), &[attempt(1, 1)]).to_vec();
+    assert!(
+        matches!(replies[..], [Reply::Answer(Answer::Refused { refusal: Refusal::Paused, .. })]),
+        "{replies:?}"
+    );
+    for second in 1..4 {
+        worker.step(TimeMs(OPENS + second * 1000), &[]);
+        assert!(worker.disk_full(), "{:?}", worker.stopped());
+    }
+    disk.limit_room(None);
+    worker.step(TimeMs(OPENS + 4000), &[]);
+    let replies = worker.step(TimeMs(OPENS + 5000), &[attempt(1, 1)]).to_vec();
+    assert!(matches!(replies[..], [Reply::Answer(Answer::Granted(_))]), "{replies:?}");
+}
+
+#[test]
+fn snapshots_that_cannot_be_listed_do_not_stop_a_sale_that_has_its_log() {
+    let disk = SimDisk::new();
+    let mut worker = open(&disk);
+    // A copy that somebody made by hand, beside the log.
+    disk.create_new("seg-00000000000000000001.log.bak").unwrap();
+    disk.fail_write_after(0, ErrorKind::StorageFull);
+    worker.step(TimeMs(OPENS), &[attempt(1, 1)]);
+    assert!(worker.disk_full(), "{:?}", worker.stopped());
+}
+
+#[test]
+fn an_orderly_end_journals_the_last_refusals() {
+    let disk = SimDisk::new();
+    let mut worker = open(&disk);
+    worker.step(TimeMs(OPENS + 1), &[attempt(1, 2)]);
+    assert_eq!(refusals(&worker), 0, "not for a second");
+    worker.finish(TimeMs(OPENS + 2));
+    assert_eq!(refusals(&worker), 1);
+}
+
+/// How many refusals are journalled.
+fn refusals(worker: &Worker<EmbeddedLog<SimDisk>>) -> u64 {
     let mut journalled = 0;
     worker
         .log()
@@ -72,5 +121,5 @@ fn refusals_from_before_are_counted_though_the_end_of_the_pause_met_a_failed_syn
             ControlFlow::Continue(())
         })
         .unwrap();
-    assert_eq!(journalled, 1);
+    journalled
 }

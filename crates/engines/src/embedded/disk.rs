@@ -8,13 +8,16 @@ use std::{
     fmt,
     fs::{self, File, OpenOptions, TryLockError},
     io,
-    os::unix::fs::FileExt,
+    os::unix::fs::{DirBuilderExt, FileExt, OpenOptionsExt},
     path::{Path, PathBuf},
     sync::Arc,
 };
 
 /// The file that the lock is taken on. It is always empty.
 pub const LOCK_NAME: &str = "LOCK";
+
+/// Payment references and reasons stand in a log, whatever the umask.
+const FILE_MODE: u32 = 0o600;
 
 /// One directory. A cheap handle: readers and snapshot writers keep a copy of their own.
 pub trait Disk: Clone + fmt::Debug + Send + 'static {
@@ -74,15 +77,7 @@ pub struct RealDisk {
 impl RealDisk {
     /// The directory `dir`, which is made, durably, if it is not there.
     pub fn create(dir: &Path) -> io::Result<Self> {
-        if !dir.is_dir() {
-            fs::create_dir_all(dir)?;
-            // The name of a directory is durable when its parent is synced; of the parents made on the way, too.
-            for made in dir.ancestors().skip(1).filter(|parent| !parent.as_os_str().is_empty()).take(3) {
-                if let Ok(parent) = File::open(made) {
-                    parent.sync_all()?;
-                }
-            }
-        }
+        make_dir_durable(dir)?;
         Ok(Self::existing(dir))
     }
 
@@ -93,6 +88,29 @@ impl RealDisk {
 
     fn path(&self, name: &str) -> PathBuf {
         self.dir.join(name)
+    }
+}
+
+/// Makes a directory and those above it that are not there, for the owner alone, each durable before this returns: the name
+/// of a directory is safe only once its parent was synced. The last name is synced even if it was there, for whoever made
+/// it may have been cut off before that.
+pub fn make_dir_durable(dir: &Path) -> io::Result<()> {
+    let parent = match dir.parent() {
+        Some(parent) if parent.as_os_str().is_empty() => Path::new("."),
+        Some(parent) => parent,
+        None => return Ok(()),
+    };
+    if !parent.is_dir() {
+        make_dir_durable(parent)?;
+    }
+    match fs::DirBuilder::new().mode(0o700).create(dir) {
+        Err(error) if error.kind() != io::ErrorKind::AlreadyExists || !dir.is_dir() => Err(error),
+        // A parent that may not be read cannot be synced by us; then it was not made by us either.
+        _ => match File::open(parent) {
+            Ok(parent) => parent.sync_all(),
+            Err(error) if error.kind() == io::ErrorKind::PermissionDenied => Ok(()),
+            Err(error) => Err(error),
+        },
     }
 }
 
@@ -111,7 +129,9 @@ impl Disk for RealDisk {
     }
 
     fn lock(&self) -> io::Result<Option<RealLock>> {
-        let file = OpenOptions::new().write(true).create(true).truncate(false).open(self.path(LOCK_NAME))?;
+        let mut options = OpenOptions::new();
+        options.write(true).create(true).truncate(false).mode(FILE_MODE);
+        let file = options.open(self.path(LOCK_NAME))?;
         match file.try_lock() {
             Ok(()) => Ok(Some(RealLock { _file: file })),
             Err(TryLockError::WouldBlock) => Ok(None),
@@ -124,7 +144,8 @@ impl Disk for RealDisk {
     }
 
     fn create_new(&self, name: &str) -> io::Result<File> {
-        OpenOptions::new().read(true).write(true).create_new(true).open(self.path(name))
+        let mut options = OpenOptions::new();
+        options.read(true).write(true).create_new(true).mode(FILE_MODE).open(self.path(name))
     }
 
     fn open(&self, name: &str) -> io::Result<File> {

@@ -4,15 +4,17 @@
 //! the copy ends with an entry that was whole, at some moment after the beginning.
 
 use super::print;
-use crate::data::{self, partition_dir};
+use crate::data::{self, has_log, mark_complete, mark_incomplete, mark_sale_made, partition_dir};
 use crate::{CommandResult, Context};
+use engines::embedded::disk::make_dir_durable;
 use engines::embedded::{EmbeddedLog, Options, open_read_only};
 use engines::log::{Batch, Log, LogRead};
 use sale::service::snapshot;
+use std::fmt;
 use std::fs::{self, File};
 use std::io;
 use std::ops::ControlFlow;
-use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt, PermissionsExt};
+use std::os::unix::fs::{OpenOptionsExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use units::Sequence;
@@ -32,43 +34,59 @@ pub(crate) struct RestoreArgs {
 }
 
 pub(crate) fn backup(context: &Context, args: &BackupArgs) -> CommandResult {
-    copy(&context.data, &args.to, "backup")?;
+    copy(&context.data, &args.to, What::Backup)?;
     print(&format!("It holds the signing keys: keep {} as safe as the server itself.\n", args.to.display()));
     Ok(ExitCode::SUCCESS)
 }
 
 pub(crate) fn restore(context: &Context, args: &RestoreArgs) -> CommandResult {
-    copy(&args.from, &context.data, "restore")?;
+    copy(&args.from, &context.data, What::Restore)?;
     Ok(ExitCode::SUCCESS)
 }
 
-fn copy(from: &Path, to: &Path, what: &str) -> Result<(), Box<dyn std::error::Error>> {
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum What {
+    Backup,
+    Restore,
+}
+
+impl fmt::Display for What {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(if *self == Self::Backup { "backup" } else { "restore" })
+    }
+}
+
+fn copy(from: &Path, to: &Path, what: What) -> Result<(), Box<dyn std::error::Error>> {
     let failed = |path: &Path, error: io::Error| format!("{what} {}: {error}", path.display());
     let sales = data::sales(from)?;
     let occupied = fs::read_dir(to).is_ok_and(|mut entries| entries.next().is_some());
     if occupied {
         return Err(format!("{what} to {}: it is not empty; name a new directory", to.display()).into());
     }
-    make_dir(to).map_err(|e| failed(to, e))?;
+    mark_incomplete(to).map_err(|e| failed(to, e))?;
     let keys = from.join("keys");
-    make_dir(&to.join("keys")).map_err(|e| failed(to, e))?;
+    make_dir_durable(&to.join("keys")).map_err(|e| failed(to, e))?;
     for file in files(&keys).map_err(|e| failed(&keys, e))? {
         copy_file(&keys.join(&file), &to.join("keys").join(&file))
             .map_err(|e| failed(&keys.join(&file), e))?;
     }
-    make_dir(&to.join("sales")).map_err(|e| failed(to, e))?;
+    sync_dir(&to.join("keys")).map_err(|e| failed(to, e))?;
+    make_dir_durable(&to.join("sales")).map_err(|e| failed(to, e))?;
     for sale in sales {
-        let last = copy_log(&partition_dir(from, &sale), &partition_dir(to, &sale))?;
+        if !has_log(from, &sale).map_err(|e| failed(from, e))? {
+            print(&format!("{what}: sale {sale}: no log was begun, left out\n"));
+            continue;
+        }
+        let last = copy_log(&partition_dir(from, &sale), &partition_dir(to, &sale), what)?;
+        mark_sale_made(to, &sale).map_err(|e| failed(to, e))?;
         print(&format!("{what}: sale {sale}: {last} entries, replayed\n"));
     }
-    for dir in [to.join("keys"), to.join("sales"), to.to_owned()] {
-        sync_dir(&dir).map_err(|e| failed(&dir, e))?;
-    }
+    mark_complete(to).map_err(|e| failed(to, e))?;
     Ok(())
 }
 
 /// Returns the copy's last entry.
-fn copy_log(from: &Path, to: &Path) -> Result<Sequence, Box<dyn std::error::Error>> {
+fn copy_log(from: &Path, to: &Path, what: What) -> Result<Sequence, Box<dyn std::error::Error>> {
     /// Entries appended, and synced, together.
     const TOGETHER: u64 = 8192;
     let mut source = open_read_only(from)?;
@@ -79,8 +97,14 @@ fn copy_log(from: &Path, to: &Path) -> Result<Sequence, Box<dyn std::error::Erro
         )
         .into());
     }
-    make_dir(to)?;
-    let (partition, log_id) = (source.report().partition, source.report().log_id);
+    make_dir_durable(to)?;
+    let partition = source.report().partition;
+    // What a restored log says behind its end is another story than what the lost one said there: it gets an id of its own, by
+    // which those who follow a log (the winners' feed) notice.
+    let log_id = match what {
+        What::Backup => source.report().log_id,
+        What::Restore => data::new_log_id()?,
+    };
     let mut copy = EmbeddedLog::open_dir(to, Options::new(partition, log_id))?;
     let mut batch = Batch::default();
     let mut failed = None;
@@ -110,10 +134,6 @@ fn copy_log(from: &Path, to: &Path) -> Result<Sequence, Box<dyn std::error::Erro
         snapshot(&mut *copy.reader(), &mut *copy.snapshots())?;
     }
     Ok(copy.last())
-}
-
-fn make_dir(dir: &Path) -> io::Result<()> {
-    fs::DirBuilder::new().recursive(true).mode(0o700).create(dir)
 }
 
 fn sync_dir(dir: &Path) -> io::Result<()> {

@@ -5,11 +5,13 @@ use crate::data::Data;
 use crate::registry::Registry;
 use crate::{CommandResult, Context};
 use contracts::{Actor, Operation, SaleSpec};
+use engines::clock::SteadyClock;
 use gate::ports::Sales;
 use serde_json::json;
 use std::io::IsTerminal;
 use std::process::ExitCode;
 use std::sync::Arc;
+use std::time::Duration;
 use tokio::signal::unix::{SignalKind, signal};
 use tracing_subscriber::EnvFilter;
 use units::{DurationMs, TimeMs};
@@ -75,6 +77,7 @@ pub(crate) fn run(context: Context, args: &Args, data_given: bool) -> CommandRes
         } else {
             print(&format!("admin: http://{}/ (make a key: floodgate key new NAME)\n", bound.admin));
         }
+        tokio::spawn(watch_clock(registry.clock()));
         server.run(until_told()).await?;
         Ok::<(), Box<dyn std::error::Error>>(())
     });
@@ -103,8 +106,8 @@ fn start_logging(context: &Context) -> Result<(), String> {
 
 /// Raises the limit of open files as far as allowed, and says how many connections that leaves.
 fn room_for_connections(wanted: usize) -> usize {
-    /// Logs, listeners, snapshots, the admin listener's connections.
-    const OTHERS: u64 = 1200;
+    /// 1,024 connections of the admin listener, and of a hundred sales the logs, readers and snapshots.
+    const OTHERS: u64 = 1700;
     let limit = rustix::process::getrlimit(rustix::process::Resource::Nofile);
     let raised = rustix::process::Rlimit { current: limit.maximum, maximum: limit.maximum };
     // If it cannot be raised, the limit that there is counts.
@@ -121,6 +124,25 @@ fn room_for_connections(wanted: usize) -> usize {
         );
     }
     room
+}
+
+/// Sales go by the clock as it was at the start. If somebody sets the machine's clock meanwhile, one of the two is wrong, and a
+/// person must say which.
+async fn watch_clock(clock: Arc<SteadyClock>) {
+    const LOOK_EVERY: Duration = Duration::from_secs(10);
+    const TOLERANCE_MS: i64 = 5_000;
+    let mut said = 0;
+    loop {
+        let ahead_ms = clock.ahead_of_wall_ms();
+        if (ahead_ms - said).abs() > TOLERANCE_MS {
+            said = ahead_ms;
+            tracing::error!(
+                ahead_ms,
+                "the machine's clock was set while sales run: they go by the old time; restart to go by the new one"
+            );
+        }
+        tokio::time::sleep(LOOK_EVERY).await;
+    }
 }
 
 async fn until_told() {

@@ -35,7 +35,10 @@ struct Feed {
     sent: bool,
 }
 
-/// `GET …/winners.ndjson?after=SEQ&wait=SECONDS`: all events after a sequence. If there are none, waits for the first.
+/// Which log the lines come from. With it as `log`, a reader is told when its place is one in another log.
+const LOG_HEADER: &str = "floodgate-log";
+
+/// `GET …/winners.ndjson?after=SEQ&wait=SECONDS&log=ID`: all events after a sequence. If there are none, waits for the first.
 pub(super) async fn winners(
     State(gate): State<Arc<Gate>>,
     Path(sale): Path<String>,
@@ -44,8 +47,16 @@ pub(super) async fn winners(
 ) -> Result<Response, Problem> {
     authorize(&gate, &headers, Role::ReadOnly)?;
     let front = gate.front(&sale)?;
-    let (after, wait_seconds) = parse_query(query.as_deref().unwrap_or_default())?;
+    let Query { after, wait_seconds, log } = parse_query(query.as_deref().unwrap_or_default())?;
     let last = *front.sale.sequence().borrow();
+    let log_id = front.sale.log_id().to_owned();
+    if log.is_some_and(|log| log != log_id) {
+        let why = format!(
+            "log: the sale's log is {log_id} now (a backup was restored?): what was read from another one may never have \
+             happened here; read from after=0 and compare"
+        );
+        return Err(Problem::new(Kind::Conflict, why));
+    }
     if after > last {
         let why = format!(
             "after: the log ends at {last}: it is not the log that {after} was read from (a backup was restored?)"
@@ -72,26 +83,33 @@ pub(super) async fn winners(
         Some((chunk, (None, feed)))
     });
     let headers = [(header::CONTENT_TYPE, "application/x-ndjson"), (header::CACHE_CONTROL, "no-store")];
-    Ok((headers, Body::from_stream(rest)).into_response())
+    Ok((headers, [(LOG_HEADER, log_id)], Body::from_stream(rest)).into_response())
 }
 
-fn parse_query(query: &str) -> Result<(Sequence, u64), Problem> {
-    let (mut after, mut wait) = (0, 0);
+struct Query<'a> {
+    after: Sequence,
+    wait_seconds: u64,
+    log: Option<&'a str>,
+}
+
+fn parse_query(query: &str) -> Result<Query<'_>, Problem> {
+    let (mut after, mut wait, mut log) = (0, 0, None);
     for pair in query.split('&').filter(|p| !p.is_empty()) {
         let (name, value) = pair.split_once('=').unwrap_or((pair, ""));
         let number: Option<u64> =
             Some(value).filter(|v| v.bytes().all(|b| b.is_ascii_digit())).and_then(|v| v.parse().ok());
         match (name, number) {
+            ("log", _) => log = Some(value),
             ("after", Some(number)) => after = number,
             ("wait", Some(number)) if number <= WAIT_SECONDS_MAX => wait = number,
             ("after", None) => {
                 return Err(Problem::new(Kind::Invalid, "after: want a sequence number, 0 for all"));
             }
             ("wait", _) => return Err(Problem::new(Kind::Invalid, "wait: want 0 to 60 seconds")),
-            _ => return Err(Problem::new(Kind::Invalid, "query: want after and wait, nothing else")),
+            _ => return Err(Problem::new(Kind::Invalid, "query: want after, wait and log, nothing else")),
         }
     }
-    Ok((Sequence(after), wait))
+    Ok(Query { after: Sequence(after), wait_seconds: wait, log })
 }
 
 impl Feed {

@@ -25,6 +25,11 @@ pub(super) async fn readyz(State(gate): State<Arc<Gate>>) -> Result<&'static str
     if *gate.draining.borrow() {
         return Err(Problem::unavailable("the server is stopping"));
     }
+    if let Some(id) = gate.sales.down().first() {
+        return Err(Problem::unavailable(&format!(
+            "sale {id} could not be brought back from its log: the server's log says why"
+        )));
+    }
     for id in gate.sales.list() {
         let Some(sale) = gate.sales.get(id.as_str()) else { continue };
         match tokio::time::timeout(READY_WAIT, reply(sale.stats())).await {

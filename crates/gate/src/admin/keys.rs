@@ -216,7 +216,7 @@ impl ApiKeys {
     /// Reads, changes and writes under a lock that other processes honour too.
     fn change(&self, change: impl FnOnce(&mut Stored) -> io::Result<()>) -> io::Result<()> {
         if let Some(dir) = self.path.parent() {
-            fs::create_dir_all(dir)?;
+            engines::embedded::disk::make_dir_durable(dir)?;
         }
         let lock = fs::OpenOptions::new()
             .create(true)

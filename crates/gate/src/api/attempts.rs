@@ -144,7 +144,7 @@ pub(crate) async fn ask(
     };
     let asked = match timeout_at(start + gate.decision_wait(), reply(queued.answer)).await {
         Ok(answer) => Asked::Answered(id, answer?),
-        Err(_) => Asked::Queued(id, front.sale.position(id).unwrap_or(queued.position)),
+        Err(_) => Asked::Queued(id, front.sale.position(id, pass.shopper).unwrap_or(queued.position)),
     };
     gate.metrics.answered(match &asked {
         Asked::Answered(_, Answer::Granted(_)) => "granted",
@@ -233,7 +233,7 @@ pub(crate) async fn current(
     attempt: AttemptId,
 ) -> Result<Outcome, Problem> {
     let answer = reply(front.sale.lookup(attempt, pass.shopper)).await?;
-    if let (Answer::None { .. }, Some(position)) = (&answer, front.sale.position(attempt)) {
+    if let (Answer::None { .. }, Some(position)) = (&answer, front.sale.position(attempt, pass.shopper)) {
         return Ok(Outcome::queued(attempt, position));
     }
     let holds = matches!(

@@ -266,6 +266,10 @@ impl Sale for FakeSale {
         self.sequence.subscribe()
     }
 
+    fn log_id(&self) -> &str {
+        "00112233445566778899aabbccddeeff"
+    }
+
     fn winners(&self, after: Sequence, max: usize) -> Result<(Vec<Winner>, Sequence), Unavailable> {
         let inner = self.inner.lock().unwrap();
         let found: Vec<Winner> =
@@ -298,6 +302,10 @@ impl Sales for FakeSales {
 
     fn list(&self) -> Vec<SaleId> {
         self.sales.lock().unwrap().iter().map(|(id, _)| id.clone()).collect()
+    }
+
+    fn down(&self) -> Vec<SaleId> {
+        Vec::new()
     }
 
     fn get_or_create(&self, sale: &SaleId) -> Result<Arc<dyn Sale>, Unavailable> {

@@ -317,7 +317,7 @@ impl Core {
         (0..self.state.stock.len()).try_for_each(|item| self.promote(now, item as u16, out))
     }
 
-    fn journal_refusals(&mut self, now: TimeMs, out: &mut Batch) -> Result<(), Broken> {
+    pub(crate) fn journal_refusals(&mut self, now: TimeMs, out: &mut Batch) -> Result<(), Broken> {
         match self.tally.take() {
             entries if entries.is_empty() => Ok(()),
             entries => self.commit(now, Record::Refusals { entries }, out),

@@ -1,0 +1,43 @@
+//! A worker that has stopped holds decisions that never became durable: neither its view nor its sequence may show them, for
+//! after the restart they will not have happened. What is shown is what was, and that nothing is sold now.
+
+mod ledger;
+
+use contracts::{Actor, Operation, SaleState};
+use engines::clock::{Clock, SteadyClock};
+use engines::embedded::{EmbeddedLog, LogId, Options, Partition};
+use ledger::spec;
+use sale::service::{Service, Settings};
+use sim::disk::SimDisk;
+use std::sync::Arc;
+
+#[test]
+fn a_round_whose_opening_is_in_doubt_is_not_shown_as_open() {
+    let disk = SimDisk::new();
+    let options = Options::new(Partition(0), LogId(*b"0123456789abcdef"));
+    let log = EmbeddedLog::open(disk.clone(), Options { segment_bytes: 16 << 10, ..options }).unwrap();
+    let clock: Arc<dyn Clock> = Arc::new(SteadyClock::start());
+    let sale = Service::start("launch".parse().unwrap(), log, clock.clone(), Settings::default()).unwrap();
+    let handle = sale.handle();
+    let mut opens_later = spec(5);
+    opens_later.rounds[0].opens_at = clock.now().plus(units::DurationMs::seconds(3600));
+    opens_later.rounds[0].closes_at = clock.now().plus(units::DurationMs::seconds(7200));
+    opens_later.rounds.truncate(1);
+    let operator = || Actor::new("test", "");
+    let define = Operation::Define(Box::new(opens_later));
+    handle.operate(operator(), define).blocking_recv().unwrap().unwrap().unwrap();
+    let before = (*handle.view().unwrap()).clone();
+    assert_eq!(before.state, SaleState::Scheduled);
+
+    // The sync of the opening fails, and so does the segment that would replace the one in doubt.
+    disk.fail_next_sync(1);
+    disk.fail_next_dir_sync();
+    let said = handle.operate(operator(), Operation::Open).blocking_recv().unwrap();
+    assert!(said.is_err(), "{said:?}");
+    assert!(handle.stopped().is_some());
+    let after = (*handle.view().unwrap()).clone();
+    assert_eq!((after.rounds_opened, after.as_of), (before.rounds_opened, before.as_of));
+    assert_eq!(after.state, SaleState::Paused, "it sells nothing now, and says so");
+    assert_eq!(*handle.sequence().borrow(), before.as_of);
+    sale.stop();
+}
