@@ -17,8 +17,8 @@ pub use operate::{
     REASON_BYTES_MAX, RoundItemLimit, SaleStats, VOID_BATCH_MAX, VoidTarget,
 };
 pub use sale_spec::{
-    Eligibility, ITEMS_MAX, ItemSpec, LatePayment, ROUNDS_MAX, RoundItemSpec, RoundSpec, STOCK_MAX, SaleSpec,
-    SpecError, Waitlist,
+    Eligibility, ITEMS_MAX, ItemSpec, LatePayment, ROUNDS_MAX, RoundItemSpec, RoundSpec, SPEC_BYTES_MAX,
+    STOCK_MAX, SaleSpec, SpecError, Waitlist,
 };
 pub use sale_view::{ItemState, ItemView, SaleState, SaleView};
 pub use winner::{ShopperRecord, Unavailable, Winner, WinnerEvent};

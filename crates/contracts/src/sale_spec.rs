@@ -97,6 +97,9 @@ impl Waitlist {
     }
 }
 
+/// Bytes of a document as the log keeps it: what its largest entry holds, beside kind, time and actor.
+pub const SPEC_BYTES_MAX: usize = (1 << 20) - 4096;
+
 /// Something that the sale sells.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -211,6 +214,13 @@ impl SaleSpec {
                     "want 0 (none) to 1000",
                 )?;
             }
+        }
+        let bytes = serde_json::to_vec(self).map_or(usize::MAX, |json| json.len());
+        if bytes > SPEC_BYTES_MAX {
+            let why = format!(
+                "takes {bytes} bytes in the log, want at most {SPEC_BYTES_MAX}: fewer rounds, or fewer items in each"
+            );
+            return Err(SpecError { field: "the document".into(), why });
         }
         Ok(())
     }

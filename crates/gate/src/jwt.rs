@@ -28,6 +28,7 @@ const LEEWAY_SECONDS: u64 = 30;
 const TOKEN_BYTES_MAX: usize = 4096;
 const JWKS_BYTES_MAX: u64 = 256 * 1024;
 const KEYS_MAX: usize = 32;
+const SECRET_BYTES_MIN: usize = 32;
 const FETCH_TIMEOUT: Duration = Duration::from_secs(5);
 const FETCH_EVERY: Duration = Duration::from_secs(300);
 /// An unknown kid may ask for the set again no more often than this.
@@ -297,7 +298,7 @@ fn load_file(path: &Path, jwks: bool, algorithms: &[Algorithm]) -> io::Result<Ve
         key_of_pem(&bytes).into_iter().collect()
     } else {
         let secret = crate::keys::read_secret(path)?.trim_ascii().to_vec();
-        if secret.len() < 32 {
+        if secret.len() < SECRET_BYTES_MIN {
             return Err(invalid("an HS256 secret needs 32 bytes or more (RFC 7518, section 3.2)"));
         }
         vec![Key { kid: None, algorithm: Algorithm::HS256, key: DecodingKey::from_secret(&secret) }]
@@ -331,7 +332,9 @@ fn key_of_jwk(jwk: &Jwk) -> Option<Key> {
         AlgorithmParameters::OctetKeyPair(p) if p.curve == EllipticCurve::Ed25519 => {
             (Algorithm::EdDSA, KeyAlgorithm::EdDSA)
         }
-        AlgorithmParameters::OctetKey(_) => (Algorithm::HS256, KeyAlgorithm::HS256),
+        AlgorithmParameters::OctetKey(p) if is_long_enough(&p.value) => {
+            (Algorithm::HS256, KeyAlgorithm::HS256)
+        }
         _ => return None,
     };
     let common = &jwk.common;
@@ -339,6 +342,13 @@ fn key_of_jwk(jwk: &Jwk) -> Option<Key> {
     let for_signatures = common.public_key_use.as_ref().is_none_or(|u| *u == PublicKeyUse::Signature);
     let key = DecodingKey::from_jwk(jwk).ok().filter(|_| for_this && for_signatures)?;
     Some(Key { kid: common.key_id.clone(), algorithm, key })
+}
+
+/// RFC 7518, section 3.2: an HS256 secret has 32 bytes or more. `secret` is in base64url.
+fn is_long_enough(secret: &str) -> bool {
+    data_encoding::BASE64URL_NOPAD
+        .decode(secret.as_bytes())
+        .is_ok_and(|bytes| bytes.len() >= SECRET_BYTES_MIN)
 }
 
 fn spawn_fetcher(
@@ -349,7 +359,12 @@ fn spawn_fetcher(
     let (wake, woken) = mpsc::sync_channel(1);
     // A set that anybody may read cannot hold a shared secret.
     let public: Vec<Algorithm> = algorithms.into_iter().filter(|&a| a != Algorithm::HS256).collect();
-    let agent: ureq::Agent = ureq::Agent::config_builder().timeout_global(Some(FETCH_TIMEOUT)).build().into();
+    let agent: ureq::Agent = ureq::Agent::config_builder()
+        .timeout_global(Some(FETCH_TIMEOUT))
+        // A redirect must not leave what vouches for the keys.
+        .https_only(url.starts_with("https://"))
+        .build()
+        .into();
     let fetch = move || -> Result<Vec<Key>, String> {
         let mut response = agent.get(&url).call().map_err(|e| e.to_string())?;
         let bytes = response

@@ -34,6 +34,12 @@ impl Buckets {
         }
     }
 
+    /// One token comes back in `seconds`.
+    pub(crate) fn slow(seconds: u32, burst: u32, slots: usize) -> Self {
+        let interval = UNITS_PER_SECOND * u64::from(seconds);
+        Self { interval, tolerance: interval * u64::from(burst.max(1) - 1), ..Self::new(1, 1, slots) }
+    }
+
     /// Takes a token, or says how many whole seconds to wait for one. Two racing callers may share a token; the limit is a
     /// defence, not an account.
     pub(crate) fn take(&self, key: u64, now_ms: u64) -> Result<(), u32> {
@@ -100,6 +106,14 @@ mod tests {
         assert_eq!(buckets.take(key, 1500), Ok(()));
         assert_eq!(buckets.take(key, 1501), Err(1));
         assert!((0..1000).all(|_| Buckets::new(0, 0, 64).take(key, 0).is_ok()));
+    }
+
+    #[test]
+    fn a_slow_bucket_gives_a_token_in_many_seconds() {
+        let buckets = Buckets::slow(10, 2, 64);
+        assert_eq!((0..3).map(|_| buckets.take(7, 1000)).collect::<Vec<_>>(), [Ok(()), Ok(()), Err(10)]);
+        assert_eq!(buckets.take(7, 10_999), Err(1));
+        assert_eq!(buckets.take(7, 11_000), Ok(()));
     }
 
     #[test]

@@ -38,7 +38,7 @@ use tower_service::Service;
 
 /// Connections on the admin listener: a few people, stores and a scraper.
 const ADMIN_OPEN_MAX: usize = 1024;
-/// A warning about too many connections is written no more often than this.
+/// A warning about connections that cannot be served is written no more often than this.
 const WARN_EVERY: Duration = Duration::from_secs(10);
 
 /// What a gate is made of.
@@ -162,13 +162,17 @@ impl Listening {
 
     async fn accept(self: Arc<Self>, listener: TcpListener) {
         let mut warned: Option<Instant> = None;
+        let mut failed: Option<Instant> = None;
         let mut refused: u64 = 0;
         loop {
             let (stream, peer) = match listener.accept().await {
                 Ok(accepted) => accepted,
                 Err(error) => {
                     // Out of descriptors, most likely: what is open goes on, and some of it will end.
-                    tracing::error!(%error, "accept a connection: failed");
+                    if failed.is_none_or(|at| at.elapsed() > WARN_EVERY) {
+                        tracing::error!(%error, "accept a connection: failed (see `ulimit -n`)");
+                        failed = Some(Instant::now());
+                    }
                     tokio::time::sleep(Duration::from_millis(50)).await;
                     continue;
                 }

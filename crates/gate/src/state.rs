@@ -27,6 +27,11 @@ use units::TimeMs;
 /// Slots of the address and shopper limits: 1 MiB each.
 const LIMIT_SLOTS: usize = 1 << 17;
 
+/// Each change of a reservation is an entry in a log that nothing trims: who changes their mind ten times may do so again every
+/// ten seconds.
+const RESERVATION_SECONDS: u32 = 10;
+const RESERVATION_BURST: u32 = 10;
+
 /// The header that carries the pass.
 pub(crate) const PASS_HEADER: &str = "floodgate-pass";
 
@@ -49,6 +54,7 @@ pub(crate) struct Gate {
     fronts: Fronts,
     addresses: Buckets,
     shoppers: Buckets,
+    reservations: Buckets,
     hasher: RandomState,
 }
 
@@ -72,6 +78,7 @@ impl Gate {
         Self {
             addresses: Buckets::new(limits.address_per_second, limits.address_burst, LIMIT_SLOTS),
             shoppers: Buckets::new(limits.shopper_per_second, limits.shopper_burst, LIMIT_SLOTS),
+            reservations: Buckets::slow(RESERVATION_SECONDS, RESERVATION_BURST, LIMIT_SLOTS),
             events: Arc::new(Semaphore::new(config.connections.events_max)),
             metrics: Metrics::new(),
             fronts: Fronts::default(),
@@ -129,6 +136,14 @@ impl Gate {
     pub(crate) fn admit_shopper(&self, pass: &Pass) -> Result<(), Problem> {
         self.shoppers.take(pass.shopper.low_bits(), self.now().0).map_err(|wait| {
             Problem::new(Kind::RateLimited, "too many attempts by this shopper: wait as Retry-After says")
+                .retry_after(wait)
+        })
+    }
+
+    /// Lets a shopper make or give up a reservation, or says when they may again.
+    pub(crate) fn admit_reservation(&self, pass: &Pass) -> Result<(), Problem> {
+        self.reservations.take(pass.shopper.low_bits(), self.now().0).map_err(|wait| {
+            Problem::new(Kind::RateLimited, "too many changes of this reservation: wait as Retry-After says")
                 .retry_after(wait)
         })
     }

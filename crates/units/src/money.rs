@@ -32,8 +32,10 @@ impl Currency {
     /// Digits after the point in the amounts that people read (ISO 4217, column "minor unit").
     pub fn minor_digits(self) -> u32 {
         match &self.0 {
-            b"JPY" | b"KRW" | b"VND" | b"CLP" | b"ISK" | b"XAF" | b"XOF" | b"PYG" | b"UGX" | b"RWF" => 0,
-            b"BHD" | b"KWD" | b"OMR" | b"JOD" | b"TND" | b"IQD" | b"LYD" => 3,
+            b"BIF" | b"CLP" | b"DJF" | b"GNF" | b"ISK" | b"JPY" | b"KMF" | b"KRW" | b"PYG" | b"RWF"
+            | b"UGX" | b"UYI" | b"VND" | b"VUV" | b"XAF" | b"XOF" | b"XPF" => 0,
+            b"BHD" | b"IQD" | b"JOD" | b"KWD" | b"LYD" | b"OMR" | b"TND" => 3,
+            b"CLF" | b"UYW" => 4,
             _ => 2,
         }
     }
@@ -105,6 +107,7 @@ mod tests {
         assert_eq!(show(199_900, "CNY"), "1999.00 CNY");
         assert_eq!(show(5, "EUR"), "0.05 EUR");
         assert_eq!(show(1999, "JPY"), "1999 JPY");
+        assert_eq!(show(1999, "XPF"), "1999 XPF");
         assert_eq!(show(1234, "KWD"), "1.234 KWD");
     }
 

@@ -120,6 +120,14 @@ impl Server {
 
     /// Starts it on the same data and the same ports.
     pub fn restart(&mut self) {
+        self.restart_unready();
+        poll("readyz", || {
+            self.client.try_send("GET", &self.admin_url("/readyz"), &[], "").ok().filter(|r| r.status == 200)
+        });
+    }
+
+    /// The same, for one that will not say that it is ready.
+    pub fn restart_unready(&mut self) {
         self.write_config();
         poll("start the server", || self.try_start());
     }
@@ -163,9 +171,6 @@ impl Server {
         };
         (self.shop, self.admin) = (address("shop:"), address("admin:"));
         (self.child, self.stdout, self.printed) = (Some(child), Some(stdout), printed);
-        poll("readyz", || {
-            self.client.try_send("GET", &self.admin_url("/readyz"), &[], "").ok().filter(|r| r.status == 200)
-        });
         Some(())
     }
 

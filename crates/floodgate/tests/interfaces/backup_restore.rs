@@ -5,6 +5,8 @@ use crate::harness::{
     shop::{self, basket, in_parallel},
     stderr, stdout,
 };
+use std::fs;
+use std::os::unix::fs::FileExt;
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 
@@ -58,4 +60,63 @@ fn a_backup_under_load_answers_the_same() {
     in_parallel(8, &told, |(pass, body)| assert_eq!(same.attempt(pass, "k", &[("phone", 1)]).body, *body));
     same.granted(&copy.pass("launch", "new"), "k", "phone");
     assert_eq!(held(&copy.audit()), at_backup + 1);
+}
+
+#[test]
+fn a_restore_that_was_cut_off_is_not_served() {
+    let mut server = Server::start();
+    for sale in ["first", "second"] {
+        server.open_sale(sale, &shop::spec(&[("phone", 3)]));
+    }
+    let (backup, restored) = (server.scratch().join("backup"), server.scratch().join("restored"));
+    server.output(&["backup", &backup.display().to_string()]);
+    server.stop();
+    let segment = backup.join("sales/second/p0/seg-00000000000000000001.log");
+    let file = fs::File::options().read(true).write(true).open(segment).unwrap();
+    let mut byte = [0];
+    file.read_exact_at(&mut byte, 4200).unwrap();
+    file.write_all_at(&[byte[0] ^ 1], 4200).unwrap();
+
+    let cut_off = run(&restored, None, &["restore", &backup.display().to_string()]);
+    assert!(!cut_off.status.success() && stderr(&cut_off).contains("seg-"), "{}", stderr(&cut_off));
+    assert!(restored.join("sales/first/p0").is_dir(), "a part of it is there");
+    for command in [["serve"].as_slice(), &["audit"], &["backup", "elsewhere"]] {
+        let refused = run(&restored, None, command);
+        assert!(
+            !refused.status.success() && stderr(&refused).contains("was cut off"),
+            "{}",
+            stderr(&refused)
+        );
+    }
+}
+
+#[test]
+fn a_store_that_follows_the_winners_notices_that_a_backup_was_restored() {
+    let mut server = Server::start();
+    let sale = server.open_sale("launch", &shop::spec(&[("phone", 9)]));
+    let feed = |server: &Server, query: &str| {
+        server.admin_send("GET", &format!("/sales/launch/winners.ndjson?{query}"), "")
+    };
+    sale.granted(&server.pass("launch", "alice"), "k", "phone");
+    let log = feed(&server, "after=0").header("floodgate-log").to_owned();
+    let backup = server.scratch().join("backup");
+    server.output(&["backup", &backup.display().to_string()]);
+    // Said, read by the store, and then lost.
+    sale.granted(&server.pass("launch", "bob"), "k", "phone");
+    let last = server.stats("launch")["as_of"].as_u64().unwrap();
+    assert_eq!(feed(&server, &format!("after={last}&log={log}")).status, 200);
+    server.stop();
+    fs::remove_dir_all(&server.data).unwrap();
+    stdout(&run(&server.data, None, &["restore", &backup.display().to_string()]));
+    server.restart();
+    let sale = server.sale("launch");
+    for name in ["carol", "dave"] {
+        sale.granted(&server.pass("launch", name), "k", "phone");
+    }
+    assert!(server.stats("launch")["as_of"].as_u64().unwrap() > last, "the new log has passed the old place");
+    let noticed = feed(&server, &format!("after={last}&log={log}"));
+    assert_eq!(noticed.status, 409, "{noticed:?}");
+    let new = feed(&server, "after=0").header("floodgate-log").to_owned();
+    assert_ne!(new, log);
+    assert_eq!(feed(&server, &format!("after=0&log={new}")).status, 200);
 }

@@ -28,6 +28,7 @@ fn shopper(gate: &Gate, peer: Peer, sale: &str, headers: &HeaderMap) -> Result<P
 
 async fn reserve(gate: &Gate, peer: Peer, sale: &str, headers: &HeaderMap, reserved: bool) -> Asked {
     let pass = shopper(gate, peer, sale, headers)?;
+    gate.admit_reservation(&pass)?;
     let operation = Operation::Reserve { shopper: pass.shopper, reserved };
     let done = reply(gate.front(sale)?.sale.operate(Actor::new("shopper", ""), operation)).await?;
     let reserved = match done.map_err(operate_problem)? {

@@ -17,6 +17,8 @@ type Done = Result<OperationDone, OperateError>;
 /// Payments that one hold may see; a provider that sends more different references is broken.
 const PAYMENTS_MAX: usize = 16;
 
+const _: () = assert!(contracts::SPEC_BYTES_MAX + 4096 <= ENTRY_BYTES_MAX, "a document fits into an entry");
+
 fn conflict(why: impl Into<String>) -> Result<Done, Broken> {
     Ok(Err(OperateError::Conflict(why.into())))
 }
@@ -95,14 +97,6 @@ impl Core {
         }
         if self.state.spec.as_deref() == Some(&*spec) {
             return OK;
-        }
-        // As it will stand in the log, beside its kind, its time and its actor.
-        let bytes = serde_json::to_vec(&spec).map_or(usize::MAX, |json| json.len());
-        if bytes > ENTRY_BYTES_MAX - 4096 {
-            return invalid(format!(
-                "the document takes {bytes} bytes in the log, want at most {}: fewer rounds, or fewer items in each",
-                ENTRY_BYTES_MAX - 4096
-            ));
         }
         if self.state.rounds_opened > 0 {
             return conflict(

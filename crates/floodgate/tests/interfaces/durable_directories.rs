@@ -1,0 +1,46 @@
+//! A file is safe only if the name of every directory above it is. After each directory that the server makes it syncs the one
+//! that holds its name, before it says anything to anybody; a power cut then cannot take a whole sale, its log and the
+//! mark that it had one, away without a trace.
+
+use crate::harness::{Server, Setup, shop};
+use std::collections::HashMap;
+use std::fs;
+
+#[test]
+fn every_directory_that_is_made_has_its_parent_synced() {
+    let scratch = tempfile::tempdir().unwrap();
+    let (trace, data) = (scratch.path().join("trace"), scratch.path().join("some").join("data"));
+    let strace = ["strace", "-f", "-qq", "-y", "-e", "trace=mkdir,mkdirat,fsync", "-e", "signal=none", "-o"];
+    let mut wrapper: Vec<String> = strace.iter().map(|word| (*word).to_owned()).collect();
+    wrapper.push(trace.display().to_string());
+    let mut server = Server::with(Setup { wrapper, data: Some(data.clone()), ..Setup::default() });
+    server.see_data_at(data.clone());
+    server.open_sale("launch", &shop::spec(&[("phone", 1)]));
+
+    let trace = fs::read_to_string(&trace).unwrap();
+    // The directory whose name is not durable yet, by the directory that holds the name.
+    let mut pending: HashMap<String, String> = HashMap::new();
+    let mut made = Vec::new();
+    for line in trace.lines() {
+        let quoted = || line.split('"').nth(1).unwrap().to_owned();
+        if line.contains(" mkdir") && line.ends_with("= 0") {
+            let dir = quoted();
+            pending.insert(dir.rsplit_once('/').unwrap().0.to_owned(), dir.clone());
+            made.push(dir);
+        } else if line.contains(" fsync(") {
+            let synced = line.split_once('<').unwrap().1.split('>').next().unwrap();
+            pending.remove(synced);
+        }
+    }
+    let under = |name: &str| data.join(name).display().to_string();
+    for dir in [
+        data.display().to_string(),
+        under("keys"),
+        under("sales"),
+        under("sales/launch"),
+        under("sales/launch/p0"),
+    ] {
+        assert!(made.contains(&dir), "{dir} is not among {made:?}");
+    }
+    assert!(pending.is_empty(), "not durable: {pending:?}");
+}
