@@ -19,12 +19,12 @@ pub use state::Broken;
 pub use tally::Tally;
 
 use contracts::{
-    Actor, Answer, Attempt, Basket, Eligibility, HoldState, HoldView, ItemState, ItemStats, ItemView, Place,
-    Refusal, SaleSpec, SaleState, SaleStats, SaleView, ShopperRecord, StoredAttempt,
+    Actor, Answer, Attempt, Basket, HoldState, HoldView, ItemState, ItemStats, ItemView, Place, Refusal,
+    SaleSpec, SaleState, SaleStats, SaleView, ShopperRecord, StoredAttempt,
 };
 use engines::log::Batch;
 use slots::{Slot, SlotState};
-use state::{Origin, State};
+use state::State;
 use std::fmt;
 use std::sync::Arc;
 use units::{AttemptId, DurationMs, SaleId, Sequence, ShopperKey, TimeMs};
@@ -90,7 +90,7 @@ impl Core {
         }));
         for entry in entries {
             let sequence = self.state.sequence.next();
-            self.state.fold(entry, Origin::Log).map_err(|source| ReplayError::Broken { sequence, source })?;
+            self.state.fold(entry).map_err(|source| ReplayError::Broken { sequence, source })?;
         }
         Ok(())
     }
@@ -108,7 +108,7 @@ impl Core {
     /// Logs a record and applies it.
     fn commit(&mut self, now: TimeMs, record: Record, out: &mut Batch) -> Result<(), Broken> {
         let entry = Entry { at: now.max(self.state.now), record };
-        self.state.fold(&entry, Origin::JustDecided)?;
+        self.state.fold(&entry)?;
         out.push_with(|bytes| entry.record.encode(entry.at, bytes));
         Ok(())
     }
@@ -171,7 +171,7 @@ impl Core {
         }
         match self.decide(attempt) {
             Decision::Grant { round } => {
-                let pay_by = now.max(self.state.now).plus(self.hold_length());
+                let pay_by = now.max(self.state.now).plus(self.state.hold_length());
                 self.commit(now, Record::Granted { attempt: *attempt, round, pay_by }, out)?;
                 let granted_as_of = self.state.sequence;
                 Ok(Answer::Granted(HoldView { state: HoldState::Held, pay_by, granted_as_of }))
@@ -206,14 +206,12 @@ impl Core {
         self.tally = tally;
     }
 
-    fn hold_length(&self) -> DurationMs {
-        DurationMs::seconds(self.state.spec.as_ref().map_or(0, |spec| spec.hold_seconds))
-    }
-
     fn decide(&self, attempt: &Attempt) -> Decision {
         let refuse = |refusal| Decision::Refuse { refusal, item: 0, quantity: 0 };
         let state = &self.state;
-        let Some(spec) = &state.spec else { return refuse(Refusal::NotOpen) };
+        if state.spec.is_none() {
+            return refuse(Refusal::NotOpen);
+        }
         let Some(round) = state.open_round() else {
             let over = state.next_round().is_none();
             return refuse(if over { Refusal::Closed } else { Refusal::NotOpen });
@@ -221,16 +219,10 @@ impl Core {
         if state.paused {
             return refuse(Refusal::Paused);
         }
-        let eligible = match spec.eligibility {
-            Eligibility::Everyone => true,
-            Eligibility::Reservation => state.reserved.contains(attempt.shopper),
-            Eligibility::Tier { min } => attempt.tier >= min,
-            Eligibility::List => state.allowed.contains(attempt.shopper),
-        };
-        if !eligible || state.denied.contains(attempt.shopper) {
+        if !state.eligible(attempt.shopper, attempt.tier) {
             return refuse(Refusal::NotEligible);
         }
-        if attempt.basket.iter().any(|line| state.offer(round, line.item).is_none()) {
+        if !state.offers(round, &attempt.basket) {
             return refuse(Refusal::NotOpen);
         }
         if let Err(refusal) = state.within_limits(attempt.shopper, &attempt.basket, round, None) {
@@ -303,7 +295,7 @@ impl Core {
                 basket: self.state.slots.basket(waiter.slot),
             };
             let round = slot.round;
-            let pay_by = now.max(self.state.now).plus(self.hold_length());
+            let pay_by = now.max(self.state.now).plus(self.state.hold_length());
             self.commit(now, Record::Promoted { attempt, round, pay_by }, out)?;
         }
         Ok(())

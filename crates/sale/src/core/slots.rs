@@ -5,6 +5,7 @@
 
 use contracts::{Basket, HoldState, LINES_MAX, Line};
 use hashbrown::HashTable;
+use hashbrown::hash_table::Entry;
 use units::{AttemptId, Sequence, ShopperKey, TimeMs};
 
 /// No slot.
@@ -200,21 +201,25 @@ impl Slots {
         }
     }
 
-    /// Keeps a new attempt. The caller has looked: there is none of this id.
+    /// Keeps a new attempt; `None`, and nothing is kept, if there is one of this id.
     pub(super) fn insert(
         &mut self,
         attempt: AttemptId,
         shopper: ShopperKey,
         basket: &Basket,
         new: NewSlot,
-    ) -> u32 {
+    ) -> Option<u32> {
         let active = new.state.is_active();
-        let slot = self.push_unindexed(attempt, shopper, basket, new);
         let slots = &self.slots;
-        self.by_attempt.insert_unique(attempt.low_bits(), slot, |&at| slots[at as usize].attempt.low_bits());
+        let same = |&at: &u32| slots[at as usize].attempt == attempt;
+        match self.by_attempt.entry(attempt.low_bits(), same, |&at| slots[at as usize].attempt.low_bits()) {
+            Entry::Occupied(_) => return None,
+            Entry::Vacant(place) => place.insert(slots.len() as u32),
+        };
+        let slot = self.push_unindexed(attempt, shopper, basket, new);
         let owner = self.shopper_or_new(shopper);
         self.own(owner, slot, active);
-        slot
+        Some(slot)
     }
 
     fn shopper_or_new(&mut self, key: ShopperKey) -> u32 {

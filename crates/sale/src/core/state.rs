@@ -7,11 +7,11 @@ use super::deadlines::Deadlines;
 use super::record::{Entry, Record, RefusalKind};
 use super::slots::{NewSlot, ShopperSet, SlotState, Slots};
 use super::waitlist::{Waiter, WaitingList};
-use contracts::{Attempt, Basket, HoldState, ListKind, Refusal, SaleSpec};
+use contracts::{Attempt, Basket, Eligibility, HoldState, LatePayment, ListKind, Refusal, SaleSpec};
 use std::collections::BTreeMap;
 use std::fmt;
 use std::sync::Arc;
-use units::{AttemptId, Sequence, ShopperKey, TimeMs};
+use units::{AttemptId, DurationMs, Sequence, ShopperKey, TimeMs};
 
 /// A record that does not fit the state: the log was not written by this program, or this program has a defect. The sale
 /// stops before it says anything.
@@ -86,16 +86,6 @@ pub(super) struct Counts {
     pub(super) refused: [u64; RefusalKind::ALL.len()],
 }
 
-/// Where a record comes from.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
-pub(super) enum Origin {
-    /// From a log, which anybody may have written: everything is checked.
-    #[default]
-    Log,
-    /// From the rules, which looked at this very state: stock and order are checked again, the tables are not.
-    JustDecided,
-}
-
 /// The fold of the log.
 #[derive(Debug, Default)]
 pub(super) struct State {
@@ -121,6 +111,8 @@ pub(super) struct State {
     pub(super) allowed: ShopperSet,
     pub(super) denied: ShopperSet,
     pub(super) counts: Counts,
+    /// Something became free, or the pause ended, and nobody has looked yet whether somebody who waits fits.
+    pub(super) promotions_due: bool,
 }
 
 impl State {
@@ -144,6 +136,28 @@ impl State {
             self.stock.get(usize::from(l.item)).is_none_or(|s| s.free < u64::from(l.quantity))
         };
         basket.iter().find(lacks).copied()
+    }
+
+    /// Whether the shopper is among those who may buy.
+    pub(super) fn eligible(&self, shopper: ShopperKey, tier: u8) -> bool {
+        let listed = match self.spec.as_ref().map(|spec| spec.eligibility) {
+            None => false,
+            Some(Eligibility::Everyone) => true,
+            Some(Eligibility::Reservation) => self.reserved.contains(shopper),
+            Some(Eligibility::Tier { min }) => tier >= min,
+            Some(Eligibility::List) => self.allowed.contains(shopper),
+        };
+        listed && !self.denied.contains(shopper)
+    }
+
+    /// Whether the round offers all that is in the basket.
+    pub(super) fn offers(&self, round: u16, basket: &Basket) -> bool {
+        basket.iter().all(|line| self.offer(round, line.item).is_some())
+    }
+
+    /// How long a hold waits to be paid.
+    pub(super) fn hold_length(&self) -> DurationMs {
+        DurationMs::seconds(self.spec.as_ref().map_or(0, |spec| spec.hold_seconds))
     }
 
     /// INV-5: whether taking this basket now would pass by somebody who waits for what is free.
@@ -202,16 +216,20 @@ impl State {
         Ok(())
     }
 
-    /// Applies the next record of the log.
-    pub(super) fn fold(&mut self, entry: &Entry, origin: Origin) -> Result<(), Broken> {
+    /// Applies the next record of the log, whether it was read there or has just been decided: both are held to the same.
+    pub(super) fn fold(&mut self, entry: &Entry) -> Result<(), Broken> {
         ensure(entry.at >= self.now, "time", || format!("record of {} after one of {}", entry.at, self.now))?;
-        self.apply(&entry.record, self.sequence.next(), origin)?;
+        if self.promotions_due && !self.paused && !matches!(entry.record, Record::Promoted { .. }) {
+            self.nobody_waits_for_what_is_free()?;
+            self.promotions_due = false;
+        }
+        self.apply(&entry.record, entry.at, self.sequence.next())?;
         self.now = entry.at;
         self.sequence = self.sequence.next();
         Ok(())
     }
 
-    fn apply(&mut self, record: &Record, sequence: Sequence, origin: Origin) -> Result<(), Broken> {
+    fn apply(&mut self, record: &Record, at: TimeMs, sequence: Sequence) -> Result<(), Broken> {
         match record {
             Record::Defined { spec, .. } => self.define(spec),
             Record::RoundOpened { round, .. } => self.open(*round),
@@ -226,6 +244,7 @@ impl State {
             }
             Record::Resumed { .. } => {
                 self.paused = false;
+                self.promotions_due = true;
                 Ok(())
             }
             Record::Extended { round, closes_at, .. } => {
@@ -270,17 +289,24 @@ impl State {
                 Ok(())
             }
             Record::Granted { attempt, round, pay_by } => {
-                self.new_attempt_fits(attempt, *round, origin)?;
+                self.may_be_accepted(attempt, *round)?;
+                self.is_hold_length(attempt.id, at, *pay_by)?;
                 self.grant(attempt, *round, *pay_by, sequence)
             }
             Record::Waitlisted { attempt, round, position } => {
-                self.new_attempt_fits(attempt, *round, origin)?;
+                self.may_be_accepted(attempt, *round)?;
                 self.wait(attempt, *round, *position, sequence)
             }
-            Record::Promoted { attempt, pay_by, .. } => self.promote(attempt, *pay_by, sequence),
+            Record::Promoted { attempt, round, pay_by } => {
+                self.is_hold_length(attempt.id, at, *pay_by)?;
+                self.promote(attempt, *round, *pay_by, sequence)
+            }
             Record::Confirmed { hold, payment, late } => self.confirm(*hold, payment, *late),
             Record::RefundDue { hold, payment } => {
                 let slot = self.slot(*hold)?;
+                let state = self.slots.get(slot).state;
+                let over = matches!(state, SlotState::Hold(state) if state != HoldState::Held);
+                ensure(over, "INV-4", || format!("{hold} is {state:?}, and its payment goes back"))?;
                 self.note_payment(slot, payment, PaymentKind::Refund)
             }
             Record::Released { hold, .. } => {
@@ -292,6 +318,8 @@ impl State {
             }
             Record::Expired { hold } => {
                 let slot = self.slot(*hold)?;
+                let pay_by = self.slots.get(slot).pay_by;
+                ensure(at >= pay_by, "INV-4", || format!("{hold} expires at {at}, before {pay_by}"))?;
                 self.end_hold(slot, HoldState::Expired)
             }
             Record::Voided { hold, .. } => {
@@ -303,15 +331,28 @@ impl State {
             }
             Record::Refusals { entries } => {
                 for e in entries {
-                    self.counts.refused[e.kind as usize - 1] += e.count;
+                    self.count_refused(e.kind, e.count);
                 }
                 Ok(())
             }
             Record::SpaceRegained { refused, .. } => {
-                self.counts.refused[RefusalKind::Paused as usize - 1] += refused;
+                self.count_refused(RefusalKind::Paused, *refused);
                 Ok(())
             }
         }
+    }
+
+    /// INV-2, second half. Promotions follow at once what made them possible, so before any other entry nobody fits.
+    fn nobody_waits_for_what_is_free(&self) -> Result<(), Broken> {
+        let lists = self.waiting.iter().zip(&self.stock);
+        let fits = lists.filter_map(|(list, stock)| list.first_fitting(stock.free)).next();
+        ensure(fits.is_none(), "INV-2", || "somebody waits for what is free".into())
+    }
+
+    /// A count in a log may be anything; one that is at its end stays there.
+    fn count_refused(&mut self, kind: RefusalKind, count: u64) {
+        let sum = &mut self.counts.refused[kind as usize - 1];
+        *sum = sum.saturating_add(count);
     }
 
     fn slot(&self, attempt: AttemptId) -> Result<u32, Broken> {
@@ -345,6 +386,7 @@ impl State {
         }
         self.rounds_opened += 1;
         self.round_open = true;
+        self.promotions_due = true;
         Ok(())
     }
 
@@ -356,7 +398,11 @@ impl State {
             rule: "INV-1",
             detail: format!("adjusting item {item} by {delta} takes what is held or sold"),
         })?;
-        stock.adjusted += delta;
+        stock.adjusted = stock.adjusted.checked_add(delta).ok_or_else(|| Broken {
+            rule: "INV-6",
+            detail: format!("adjusting item {item} by {delta} leaves what can be counted"),
+        })?;
+        self.promotions_due = true;
         self.check_stock(item)
     }
 
@@ -392,16 +438,47 @@ impl State {
         })
     }
 
-    fn new_attempt_fits(&self, attempt: &Attempt, round: u16, origin: Origin) -> Result<(), Broken> {
+    /// What an attempt needs to be accepted, limits and stock aside.
+    fn may_be_accepted(&self, attempt: &Attempt, round: u16) -> Result<(), Broken> {
         let open = self.open_round() == Some(round) && !self.paused;
         ensure(open, "rounds", || format!("attempt {} in round {round}, which is not open", attempt.id))?;
-        if origin == Origin::JustDecided {
-            // The same functions have just said so of the same state; asking again would take a quarter of a grant.
-            return Ok(());
-        }
-        ensure(self.slots.find(attempt.id).is_none(), "INV-4", || format!("attempt {} again", attempt.id))?;
-        let limits = self.within_limits(attempt.shopper, &attempt.basket, round, None);
-        ensure(limits.is_ok(), "INV-3", || format!("attempt {} is over a limit", attempt.id))
+        ensure(self.offers(round, &attempt.basket), "rounds", || {
+            format!("attempt {} for what round {round} does not offer", attempt.id)
+        })?;
+        ensure(self.eligible(attempt.shopper, attempt.tier), "INV-3", || {
+            format!("attempt {} of a shopper who may not buy", attempt.id)
+        })
+    }
+
+    /// A hold that is given at `at` can be paid for just as long as the sale says.
+    fn is_hold_length(&self, hold: AttemptId, at: TimeMs, pay_by: TimeMs) -> Result<(), Broken> {
+        let honest = pay_by == at.plus(self.hold_length());
+        ensure(honest, "INV-4", || format!("{hold}, of {at}, is to be paid by {pay_by}"))
+    }
+
+    /// Keeps a new attempt and counts anew what its shopper has with it. Both are asked where the tables are touched anyway:
+    /// to look first, as deciding does, and then to insert took a quarter of a grant.
+    fn keep(&mut self, attempt: &Attempt, new: NewSlot) -> Result<u32, Broken> {
+        let slot = self.slots.insert(attempt.id, attempt.shopper, &attempt.basket, new);
+        let slot =
+            slot.ok_or_else(|| Broken { rule: "INV-4", detail: format!("attempt {} again", attempt.id) })?;
+        self.check_limits(slot)?;
+        Ok(slot)
+    }
+
+    /// INV-3 behind a new attempt, by a sum of its own. The newest slot is the first of its shopper's.
+    fn check_limits(&self, newest: u32) -> Result<(), Broken> {
+        let new = self.slots.get(newest);
+        let mine = || self.slots.active_from(newest).map(|(_, slot)| slot);
+        let fits = |sum: u32, limit: u32| limit == 0 || sum <= limit;
+        let mut within =
+            self.sale_limit == 0 || fits(mine().map(|s| self.slots.units(s, 0).0).sum(), self.sale_limit);
+        self.slots.each_line(new, |line| {
+            let limit = self.offer(new.round, line.item).map_or(0, |offer| offer.limit);
+            let in_round = || mine().filter(|slot| slot.round == new.round);
+            within &= limit == 0 || fits(in_round().map(|s| self.slots.units(s, line.item).1).sum(), limit);
+        });
+        ensure(within, "INV-3", || format!("attempt {} is over a limit", new.attempt))
     }
 
     fn grant(
@@ -420,7 +497,7 @@ impl State {
         self.take_free(&attempt.basket)?;
         let state = SlotState::Hold(HoldState::Held);
         let new = NewSlot { pay_by, as_of, position: 0, round, state };
-        let slot = self.slots.insert(attempt.id, attempt.shopper, &attempt.basket, new);
+        let slot = self.keep(attempt, new)?;
         self.deadlines.push(pay_by, slot);
         self.counts.granted += 1;
         Ok(())
@@ -437,17 +514,32 @@ impl State {
         };
         let honest = u64::from(position) == list.len() as u64 + 1;
         ensure(honest, "INV-4", || format!("attempt {}: position {position}", attempt.id))?;
+        let places = self.waitlist_places(line.item);
+        ensure(u64::from(position) <= places, "INV-3", || {
+            format!("attempt {}: place {position} of {places}", attempt.id)
+        })?;
         let new = NewSlot { pay_by: TimeMs(0), as_of, position, round, state: SlotState::Waiting };
-        let slot = self.slots.insert(attempt.id, attempt.shopper, &attempt.basket, new);
+        let slot = self.keep(attempt, new)?;
         self.waiting[usize::from(line.item)]
             .push(line.quantity, Waiter { slot, tier: attempt.tier, sealed: attempt.sealed });
         self.counts.waitlisted += 1;
         Ok(())
     }
 
-    fn promote(&mut self, attempt: &Attempt, pay_by: TimeMs, as_of: Sequence) -> Result<(), Broken> {
+    fn promote(
+        &mut self,
+        attempt: &Attempt,
+        round: u16,
+        pay_by: TimeMs,
+        as_of: Sequence,
+    ) -> Result<(), Broken> {
         let slot = self.slot(attempt.id)?;
         let basket = self.slots.basket(slot);
+        let s = self.slots.get(slot);
+        let same = (s.shopper, basket, s.round) == (attempt.shopper, attempt.basket, round);
+        ensure(same && !self.paused, "INV-4", || {
+            format!("{} is promoted as something else, or while the sale is paused", attempt.id)
+        })?;
         let line = basket[0];
         let free = self.stock[usize::from(line.item)].free;
         let first = self.waiting[usize::from(line.item)].first_fitting(free).map(|w| w.slot);
@@ -483,6 +575,10 @@ impl State {
                 })?;
             }
             (SlotState::Hold(HoldState::Expired | HoldState::Released), true) => {
+                let policy = self.spec.as_ref().map(|spec| spec.late_payment);
+                ensure(policy == Some(LatePayment::ClaimIfFree), "INV-4", || {
+                    format!("{hold} is paid late, which the sale does not take")
+                })?;
                 let limits = self.within_limits(s.shopper, &basket, s.round, Some(slot));
                 ensure(limits.is_ok(), "INV-3", || format!("late payment of {hold} is over a limit"))?;
                 ensure(!self.overtakes(&basket), "INV-5", || {
@@ -543,6 +639,7 @@ impl State {
             }
         }
         self.set_hold(slot, end);
+        self.promotions_due = true;
         Ok(())
     }
 
