@@ -99,8 +99,7 @@ fn text(sale: &SaleReport) -> String {
         let _ = writeln!(out, "  {title}: {}", all.join(", "));
     }
     for verdict in &report.invariants {
-        let word = if verdict.holds { "proven" } else { "BROKEN" };
-        let _ = writeln!(out, "  {} {word}: {}", verdict.id, verdict.how);
+        let _ = writeln!(out, "  {} {}: {}", verdict.id, verdict.found.as_str(), verdict.how);
     }
     out
 }

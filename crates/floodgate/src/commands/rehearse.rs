@@ -523,8 +523,7 @@ fn text(o: &Outcome) -> String {
         ));
     }
     for verdict in &o.audit.invariants {
-        let word = if verdict.holds { "proven" } else { "BROKEN" };
-        lines.push(format!("{} {word}: {}", verdict.id, verdict.how));
+        lines.push(format!("{} {}: {}", verdict.id, verdict.found.as_str(), verdict.how));
     }
     lines.extend(o.problems.iter().map(|problem| format!("PROBLEM: {problem}")));
     lines.push(if o.go { "GO".into() } else { "NO GO".into() });

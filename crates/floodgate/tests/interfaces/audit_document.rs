@@ -39,6 +39,7 @@ struct Item {
 struct Verdict {
     id: String,
     holds: bool,
+    found: String,
     how: String,
 }
 
@@ -63,7 +64,7 @@ fn every_name_stands_once_and_the_figures_are_the_sales() {
     assert_eq!(report.holds, BTreeMap::from([("confirmed".into(), 1), ("held".into(), 1)]));
     let ids: Vec<&str> = report.invariants.iter().map(|v| &*v.id).collect();
     assert_eq!(ids, ["INV-1", "INV-2", "INV-3", "INV-4", "INV-5", "INV-6", "INV-7"]);
-    assert!(report.invariants.iter().all(|v| v.holds && !v.how.is_empty()));
+    assert!(report.invariants.iter().all(|v| v.holds && v.found == "proven" && !v.how.is_empty()));
 
     let words = server.output(&["audit"]);
     assert!(words.contains("sale launch") && words.contains("INV-7 proven"), "{words}");

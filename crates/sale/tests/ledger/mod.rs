@@ -2,7 +2,7 @@
 #![allow(dead_code, reason = "each test file uses its part")]
 
 use contracts::*;
-use engines::log::Batch;
+use engines::log::{Batch, LogError, LogRead, Visit};
 use sale::core::{Core, Entry, Record};
 use units::{AttemptId, Sequence, ShopperKey, TimeMs};
 
@@ -136,5 +136,29 @@ impl Ledger {
 
     pub fn records(&self) -> Vec<Record> {
         self.log.iter().map(|bytes| Entry::decode(bytes).unwrap().record).collect()
+    }
+}
+
+/// A log that is nothing but its entries, for readers of logs.
+pub struct MemoryLog(pub Vec<Vec<u8>>);
+
+impl LogRead for MemoryLog {
+    fn last(&self) -> Sequence {
+        Sequence(self.0.len() as u64)
+    }
+
+    fn first(&self) -> Sequence {
+        Sequence(1)
+    }
+
+    fn read(&mut self, from: Sequence, visit: &mut Visit<'_>) -> Result<Sequence, LogError> {
+        let mut last = Sequence(from.0.max(1) - 1);
+        for bytes in self.0.iter().skip(last.0 as usize) {
+            last = last.next();
+            if visit(last, bytes).is_break() {
+                break;
+            }
+        }
+        Ok(last)
     }
 }

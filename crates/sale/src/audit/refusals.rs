@@ -1,0 +1,88 @@
+//! Refusals, as they were journalled: which of them the log shows to have been true.
+//!
+//! The log has them by kind, item and quantity and does not say who was told so, or for which basket. So what a kind says of the
+//! sale can be checked. What it says of a shopper or a basket (`limit_reached`, `not_eligible`, `not_open` of an item that
+//! the open round does not offer) cannot, beyond that the sale was such that somebody could be told so.
+
+use super::auditor::Auditor;
+use crate::core::{RefusalCount, RefusalKind};
+use contracts::Eligibility;
+use units::Sequence;
+
+/// What the log shows of a refusal.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Truth {
+    Shown,
+    /// It depends on who asked for what.
+    OfSomebody,
+    Refuted,
+}
+
+impl Auditor {
+    /// INV-2, first half, and INV-4 for refusals: each was true when it was said, and stayed so until it was journalled.
+    pub(super) fn refusals(&mut self, sequence: Sequence, entries: &[RefusalCount]) {
+        for e in entries {
+            let kind = e.kind.as_str();
+            self.count(kind, e.count);
+            let in_time = self.refusals_since <= e.first_as_of && e.first_as_of < sequence;
+            self.check(4, in_time, sequence, || format!("refusals as of {}", e.first_as_of));
+            let truth = self.truth(e.kind);
+            let so = self.state_since <= e.first_as_of && truth != Truth::Refuted;
+            self.check(4, so, sequence, || format!("{} {kind} said in another state", e.count));
+            if e.kind == RefusalKind::SoldOut {
+                let most_free = self.most_free_since(e.item, e.first_as_of);
+                let lacked = most_free.is_some_and(|most| most < i128::from(e.quantity));
+                self.check(2, lacked, sequence, || {
+                    let free = most_free.map_or_else(|| "there is none".into(), |n| format!("{n} were free"));
+                    format!("{} were refused {} of item {} while {free}", e.count, e.quantity, e.item)
+                });
+                self.checked.sold_out = self.checked.sold_out.saturating_add(e.count);
+            }
+            let sum = match truth {
+                Truth::OfSomebody => &mut self.checked.refusals_of_somebody,
+                _ => &mut self.checked.refusals_of_sale,
+            };
+            *sum = sum.saturating_add(e.count);
+        }
+        self.refusals_since = sequence;
+        for item in &mut self.items {
+            item.history.clear();
+        }
+    }
+
+    /// What the state in which the sale is shows of such a refusal.
+    fn truth(&self, kind: RefusalKind) -> Truth {
+        let of_sale = |said: bool| if said { Truth::Shown } else { Truth::Refuted };
+        let Some(spec) = &self.spec else { return of_sale(kind == RefusalKind::NotOpen) };
+        let Some(round) = self.round else {
+            let over = usize::from(self.rounds_opened) >= spec.rounds.len();
+            return of_sale(kind == if over { RefusalKind::Closed } else { RefusalKind::NotOpen });
+        };
+        if self.paused {
+            return of_sale(kind == RefusalKind::Paused);
+        }
+        let of_somebody = |possible: bool| if possible { Truth::OfSomebody } else { Truth::Refuted };
+        match kind {
+            // Its stock is looked at beside this.
+            RefusalKind::SoldOut => Truth::Shown,
+            RefusalKind::LimitReached => {
+                let of_round = self.limits.iter().any(|((of, _), limit)| *of == round && *limit > 0);
+                of_somebody(self.sale_limit > 0 || of_round)
+            }
+            RefusalKind::NotEligible => {
+                of_somebody(spec.eligibility != Eligibility::Everyone || !self.denied.is_empty())
+            }
+            // Of an item that this round does not offer; also of one that an earlier document had.
+            RefusalKind::NotOpen => Truth::OfSomebody,
+            RefusalKind::Closed | RefusalKind::Paused => Truth::Refuted,
+        }
+    }
+
+    /// The greatest number of free units at any entry since; `None` if there is no such item.
+    fn most_free_since(&self, item: u16, from: Sequence) -> Option<i128> {
+        let at = self.items.get(usize::from(item))?;
+        let before = at.history.iter().rev().find(|(sequence, _)| *sequence <= from);
+        let after = at.history.iter().filter(|(sequence, _)| *sequence > from);
+        before.into_iter().chain(after).map(|(_, free)| *free).max().or(Some(at.free))
+    }
+}
