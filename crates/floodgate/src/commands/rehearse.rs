@@ -384,7 +384,7 @@ impl<'a> Rehearsal<'a> {
         let mut log = open_read_only(&partition)?;
         let snapshot = log.latest_snapshot()?;
         let report = audit(&mut log, snapshot)?;
-        let comparison = compare(lines, &mut log)?;
+        let comparison = compare(lines, self.args.stock, &mut log)?;
         problems
             .extend(report.invariants.iter().filter(|v| !v.holds).map(|v| format!("{}: {}", v.id, v.how)));
         problems.extend(comparison.differences.iter().map(|(what, count)| format!("{count} × {what}")));

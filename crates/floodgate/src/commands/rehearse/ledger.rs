@@ -2,7 +2,7 @@
 //! log at the end.
 
 use std::io::{self, BufRead, Write};
-use units::AttemptId;
+use units::{AttemptId, TimeMs};
 
 /// What a shopper was told at last.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
@@ -35,6 +35,10 @@ pub(super) struct Line {
     pub(super) paid: Paid,
     /// Got a hold: at once, or by promotion.
     pub(super) held: bool,
+    /// Until when it could be paid, as the first answer that named a hold said; 0 if none did.
+    pub(super) pay_by: TimeMs,
+    /// The place on the waitlist, as the first answer that named one said; 0 if none did.
+    pub(super) position: u32,
     /// From the intended time of sending to the first decision, in microseconds.
     pub(super) latency_us: u64,
     /// Requests sent again after an error, a 429 or a 503.
@@ -60,15 +64,32 @@ impl Told {
 }
 
 impl Line {
+    /// A shopper who has asked nothing yet.
+    pub(super) fn new(attempt: AttemptId) -> Self {
+        Self {
+            attempt,
+            told: Told::Nothing,
+            paid: Paid::No,
+            held: false,
+            pay_by: TimeMs(0),
+            position: 0,
+            latency_us: 0,
+            retries: 0,
+            contradictions: 0,
+        }
+    }
+
     pub(super) fn write(&self, to: &mut impl Write) -> io::Result<()> {
         let paid = PAID.iter().find(|(paid, _)| *paid == self.paid).map_or("", |(_, name)| name);
         writeln!(
             to,
-            "{} {} {} {} {} {} {}",
+            "{} {} {} {} {} {} {} {} {}",
             self.attempt,
             self.told.as_str(),
             paid,
             u8::from(self.held),
+            self.pay_by.0,
+            self.position,
             self.latency_us,
             self.retries,
             self.contradictions
@@ -82,6 +103,8 @@ impl Line {
             told: by_name(&TOLD, words.next()?)?,
             paid: by_name(&PAID, words.next()?)?,
             held: words.next()? == "1",
+            pay_by: TimeMs(words.next()?.parse().ok()?),
+            position: words.next()?.parse().ok()?,
             latency_us: words.next()?.parse().ok()?,
             retries: words.next()?.parse().ok()?,
             contradictions: words.next()?.parse().ok()?,
@@ -115,6 +138,8 @@ mod tests {
             told: Told::Waitlisted,
             paid: Paid::Refund,
             held: true,
+            pay_by: TimeMs(1_800_000_000_123),
+            position: 12,
             latency_us: 12_345,
             retries: 3,
             contradictions: 0,

@@ -82,12 +82,16 @@ struct Answer {
     #[serde(default)]
     hold: Option<Hold>,
     #[serde(default)]
+    position: Option<u32>,
+    #[serde(default)]
     retry_after_ms: Option<u64>,
 }
 
 #[derive(Debug, Deserialize)]
 struct Hold {
+    id: AttemptId,
     state: String,
+    pay_by: TimeMs,
 }
 
 struct Crowd {
@@ -265,6 +269,43 @@ impl Crowd {
     }
 }
 
+impl Line {
+    /// Notes what was said; false, and a contradiction, if it cannot stand beside what was said before. A grant or a place,
+    /// once said, is said again, with the same hold, `pay_by` and position; a refusal may have become a grant.
+    fn take(&mut self, answer: &Answer) -> bool {
+        let told = match answer.outcome.as_str() {
+            "granted" => Told::Granted,
+            "waitlisted" => Told::Waitlisted,
+            "sold_out" => Told::SoldOut,
+            _ => Told::Refused,
+        };
+        let whole = match told {
+            Told::Granted => answer.hold.is_some(),
+            Told::Waitlisted => answer.position.is_some(),
+            _ => answer.hold.is_none(),
+        };
+        let stays = !matches!(self.told, Told::Granted | Told::Waitlisted) || told == self.told;
+        let position = answer.position.unwrap_or(0);
+        let same_place = self.position == 0 || position == self.position;
+        let same_hold = match &answer.hold {
+            Some(hold) => hold.id == self.attempt && (!self.held || hold.pay_by == self.pay_by),
+            None => !self.held,
+        };
+        let stands = whole && stays && same_place && same_hold;
+        if !stands {
+            self.contradictions += 1;
+            return false;
+        }
+        self.told = told;
+        self.position = position;
+        if let Some(hold) = &answer.hold {
+            self.held = true;
+            self.pay_by = hold.pay_by;
+        }
+        true
+    }
+}
+
 /// A shopper at work.
 struct Shopper {
     crowd: Rc<Crowd>,
@@ -287,15 +328,6 @@ async fn shopper(crowd: Rc<Crowd>, n: u64, due: Instant, seed: u64) {
     let mut prng = Prng::new(seed);
     let idempotency_key = format!("{:016x}", prng.next_u64());
     let attempt = crowd.keys.attempt_id(crowd.args.sale.as_str(), key, &idempotency_key);
-    let line = Line {
-        attempt,
-        told: Told::Nothing,
-        paid: Paid::No,
-        held: false,
-        latency_us: 0,
-        retries: 0,
-        contradictions: 0,
-    };
     let address = crowd.address(n);
     let mut it = Shopper {
         crowd,
@@ -307,7 +339,7 @@ async fn shopper(crowd: Rc<Crowd>, n: u64, due: Instant, seed: u64) {
         attempt,
         pass,
         idempotency_key,
-        line,
+        line: Line::new(attempt),
     };
     if Instant::now() < due {
         // Early: the connection stands open and idle until the moment comes.
@@ -365,7 +397,7 @@ impl Shopper {
         if self.prng.percent(5) {
             self.connection = None;
             if let Some(again) = self.buy().await {
-                self.compare(&again);
+                self.take(&again);
             }
         }
         match self.line.told {
@@ -378,29 +410,10 @@ impl Shopper {
     }
 
     fn take(&mut self, answer: &Answer) {
-        self.line.told = match answer.outcome.as_str() {
-            "granted" => Told::Granted,
-            "waitlisted" => Told::Waitlisted,
-            "sold_out" => Told::SoldOut,
-            _ => Told::Refused,
-        };
-        if self.line.told == Told::Granted && !self.line.held {
-            self.line.held = true;
+        let had = self.line.held;
+        self.line.take(answer);
+        if self.line.told == Told::Granted && !had {
             self.crowd.count(|p| p.granted += 1);
-        }
-    }
-
-    /// A grant or a place, once said, is said again; a refusal may have become a grant.
-    fn compare(&mut self, again: &Answer) {
-        let before = self.line.told;
-        let same = match before {
-            Told::Granted => again.outcome == "granted",
-            Told::Waitlisted => again.outcome == "waitlisted",
-            _ => true,
-        };
-        self.line.contradictions += u32::from(!same);
-        if same {
-            self.take(again);
         }
     }
 
@@ -530,20 +543,15 @@ impl Shopper {
             self.leave();
             sleep(Duration::from_millis(3000 + self.prng.below(2000))).await;
             let Some(answer) = self.look().await else { return };
-            if answer.outcome != "waitlisted" {
-                self.line.contradictions += 1;
+            if !self.line.take(&answer) {
                 return;
             }
             match answer.hold.as_ref().map(|hold| hold.state.as_str()) {
                 Some("held") => {
-                    self.line.held = true;
                     self.crowd.count(|p| p.granted += 1);
                     return self.maybe_pay().await;
                 }
-                Some(_) => {
-                    self.line.held = true;
-                    return;
-                }
+                Some(_) => return,
                 None => {}
             }
         }
@@ -567,5 +575,47 @@ impl Shopper {
                 _ => return,
             }
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn granted(id: u8, pay_by: &str) -> String {
+        let id = AttemptId([id; 16]);
+        format!(r#"{{"outcome":"granted","hold":{{"id":"{id}","state":"held","pay_by":"{pay_by}"}}}}"#)
+    }
+
+    /// What a shopper is told, one answer after the other, and how many of them contradict an earlier one.
+    fn check(answers: &[&str], contradictions: u32) {
+        let mut line = Line::new(AttemptId([7; 16]));
+        for answer in answers {
+            line.take(&serde_json::from_str(answer).unwrap());
+        }
+        assert_eq!(line.contradictions, contradictions, "{answers:#?}");
+    }
+
+    #[test]
+    fn what_was_said_once_is_said_again_or_it_is_a_contradiction() {
+        const SOON: &str = "2026-11-24T10:15:00.000Z";
+        const LATER: &str = "2026-11-24T10:15:00.001Z";
+        let sold_out = r#"{"outcome":"sold_out","as_of":9}"#;
+        let place = |n: u32| format!(r#"{{"outcome":"waitlisted","position":{n},"place":"waiting"}}"#);
+        let turn = |n: u32, pay_by: &str| {
+            let hold = granted(7, pay_by).replace(r#"{"outcome":"granted","#, "");
+            format!(r#"{{"outcome":"waitlisted","position":{n},"place":"promoted",{hold}"#)
+        };
+        check(&[&granted(7, SOON), &granted(7, SOON)], 0);
+        check(&[sold_out, sold_out, &granted(7, SOON)], 0);
+        check(&[sold_out, &place(3), &place(3), &turn(3, SOON), &turn(3, SOON)], 0);
+        check(&[&granted(7, SOON), &granted(7, LATER)], 1);
+        check(&[&granted(8, SOON)], 1);
+        check(&[&granted(7, SOON), sold_out, &place(1)], 2);
+        check(&[r#"{"outcome":"granted"}"#], 1);
+        check(&[&place(3), &place(2)], 1);
+        check(&[&place(3), &granted(7, SOON)], 1);
+        check(&[&place(3), &turn(3, SOON), &turn(3, LATER), &place(3)], 2);
+        check(&[r#"{"outcome":"waitlisted"}"#, sold_out], 1);
     }
 }
