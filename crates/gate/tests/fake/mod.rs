@@ -210,7 +210,7 @@ impl Sale for FakeSale {
         Some(Queued { position: 0, answer })
     }
 
-    fn position(&self, _: AttemptId) -> Option<u64> {
+    fn position(&self, _: AttemptId, _: ShopperKey) -> Option<u64> {
         (self.inner.lock().unwrap().mood == Mood::Silent).then_some(5)
     }
 
