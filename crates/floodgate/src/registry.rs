@@ -6,7 +6,7 @@ use contracts::{
     SaleState, SaleStats, SaleView, ShopperRecord, Waitlist,
 };
 use engines::clock::{Clock, SteadyClock};
-use gate::ports::{Queued, Reply, Sale, Sales, Unavailable, Winner};
+use gate::ports::{Queued, Reply, Sale, SaleHealth, Sales, Unavailable, Winner};
 use sale::service::{Handle, Service, Settings};
 use sale::worker::RecoverError;
 use std::collections::BTreeMap;
@@ -26,8 +26,8 @@ pub(crate) struct Registry {
     sales: RwLock<BTreeMap<SaleId, Running>>,
     /// Held by whoever starts a sale, which waits for the disk: those who look for one do not wait for that.
     starting: Mutex<()>,
-    /// Sales whose log is here and could not be brought back, and why.
-    down: Mutex<BTreeMap<SaleId, String>>,
+    /// Sales whose log is here and could not be brought back, and the invariants that it breaks, if that is why.
+    down: Mutex<BTreeMap<SaleId, Vec<&'static str>>>,
 }
 
 #[derive(Debug)]
@@ -62,7 +62,7 @@ impl Registry {
             if let Err(error) = registry.start(&sale) {
                 let why = crate::with_causes(&error);
                 tracing::error!(%sale, %why, "the sale cannot be brought back: it answers nobody; see the reason, then restart");
-                lock(&registry.down).insert(sale, why);
+                lock(&registry.down).insert(sale, error.invariants());
             }
         }
         Ok(registry)
@@ -131,6 +131,17 @@ impl Sales for Registry {
 
     fn down(&self) -> Vec<SaleId> {
         lock(&self.down).keys().cloned().collect()
+    }
+
+    fn health(&self, sale: &SaleId) -> SaleHealth {
+        if let Some(broken) = lock(&self.down).get(sale) {
+            return SaleHealth { stopped: true, invariants_broken: broken.clone() };
+        }
+        let handle = self.running().get(sale).map(|running| running.service.handle());
+        handle.map_or_else(SaleHealth::default, |handle| SaleHealth {
+            stopped: handle.stopped().is_some(),
+            invariants_broken: handle.invariants_broken(),
+        })
     }
 
     fn get_or_create(&self, sale: &SaleId) -> Result<Arc<dyn Sale>, Unavailable> {

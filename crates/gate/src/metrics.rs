@@ -20,9 +20,30 @@ pub(crate) enum MetricName {
     LogSequence,
     SaleState,
     DiskFull,
+    SaleStopped,
+    InvariantBroken,
 }
 
+/// The promises of docs/invariants.md, by the names that they have everywhere.
+pub(crate) const INVARIANTS: [&str; 7] = ["INV-1", "INV-2", "INV-3", "INV-4", "INV-5", "INV-6", "INV-7"];
+
 impl MetricName {
+    #[cfg(test)]
+    const ALL: [Self; 12] = [
+        Self::Answers,
+        Self::Refusals,
+        Self::RequestSeconds,
+        Self::Connections,
+        Self::ConnectionsRefused,
+        Self::EventStreams,
+        Self::QueueLength,
+        Self::LogSequence,
+        Self::SaleState,
+        Self::DiskFull,
+        Self::SaleStopped,
+        Self::InvariantBroken,
+    ];
+
     fn describe(self) -> (&'static str, &'static str, &'static str) {
         match self {
             Self::Answers => ("floodgate_gate_answers_total", "counter", "Attempts answered, by outcome"),
@@ -47,6 +68,16 @@ impl MetricName {
             Self::DiskFull => {
                 ("floodgate_sale_disk_full", "gauge", "1 while the sale is paused because the disk is full")
             }
+            Self::SaleStopped => (
+                "floodgate_sale_stopped",
+                "gauge",
+                "1 if the sale answers nobody: its writer stopped for good, or its log could not be brought back",
+            ),
+            Self::InvariantBroken => (
+                "floodgate_invariant_broken",
+                "gauge",
+                "1 for an invariant that a decision or the log would have broken: the sale stopped before it said anything",
+            ),
         }
     }
 
@@ -161,6 +192,57 @@ impl Metrics {
         ] {
             let name = metric.head(out);
             let _ = writeln!(out, "{name} {value}");
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const ALERTS: &str = include_str!("../../../docs/alerts.yml");
+    const OPERATING: &str = include_str!("../../../docs/operating.md");
+
+    /// What stands behind `expr:` in the rules.
+    fn expressions() -> Vec<&'static str> {
+        ALERTS.lines().filter_map(|line| line.trim().strip_prefix("expr: ")).collect()
+    }
+
+    fn names(text: &str) -> impl Iterator<Item = &str> {
+        text.split(|c: char| !c.is_ascii_alphanumeric() && c != '_').filter(|w| w.starts_with("floodgate_"))
+    }
+
+    #[test]
+    fn alerts_name_only_metrics_that_exist() {
+        let exists = |name: &str| {
+            MetricName::ALL.iter().any(|metric| {
+                let (known, kind, _) = metric.describe();
+                let part = name.strip_prefix(known);
+                part == Some("") || kind == "histogram" && matches!(part, Some("_bucket" | "_sum" | "_count"))
+            })
+        };
+        let expressions = expressions();
+        let alerts = ALERTS.lines().filter(|line| line.trim().starts_with("- alert: ")).count();
+        assert_eq!(expressions.len(), alerts, "one expression in one line for each alert");
+        for expression in expressions {
+            assert!(names(expression).count() > 0, "{expression}");
+            names(expression).for_each(|name| assert!(exists(name), "{name} in {expression}"));
+        }
+    }
+
+    #[test]
+    fn every_invariant_has_its_alert() {
+        for id in INVARIANTS {
+            let expression = format!("floodgate_invariant_broken{{invariant=\"{id}\"}} > 0");
+            assert!(expressions().contains(&&*expression), "{id}");
+        }
+    }
+
+    #[test]
+    fn every_metric_has_its_row_in_the_documents() {
+        for metric in MetricName::ALL {
+            let (name, kind, _) = metric.describe();
+            assert!(OPERATING.contains(&format!("| `{name}` | {kind} |")), "{name}");
         }
     }
 }

@@ -54,6 +54,15 @@ pub trait Sale: Send + Sync {
     fn winners(&self, after: Sequence, max: usize) -> Result<(Vec<Winner>, Sequence), Unavailable>;
 }
 
+/// Whether a sale goes on, as machines ask.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct SaleHealth {
+    /// It answers nobody until somebody sees to it: its writer has stopped for good, or its log could not be brought back.
+    pub stopped: bool,
+    /// The invariants (`INV-1` …) that were found broken, before anything was said of it.
+    pub invariants_broken: Vec<&'static str>,
+}
+
 /// All sales of this process.
 pub trait Sales: Send + Sync + 'static {
     /// The sale of this name.
@@ -64,6 +73,9 @@ pub trait Sales: Send + Sync + 'static {
 
     /// Those whose log is there and could not be brought back: they answer nobody.
     fn down(&self) -> Vec<SaleId>;
+
+    /// How a sale is, also one that is [down](Sales::down).
+    fn health(&self, sale: &SaleId) -> SaleHealth;
 
     /// The sale of this name, with a new and empty log if there is none yet. Blocks on the disk.
     fn get_or_create(&self, sale: &SaleId) -> Result<Arc<dyn Sale>, Unavailable>;

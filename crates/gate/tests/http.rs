@@ -7,14 +7,14 @@ mod fake;
 
 use client::{Answer, send};
 use fake::{Mood, Running};
-use gate::admin::keys::Role;
+use gate::{admin::keys::Role, ports::SaleHealth};
 use std::{
     io::{Read, Write},
     net::TcpStream,
     sync::atomic::Ordering::Relaxed,
     time::{Duration, Instant},
 };
-use units::TimeMs;
+use units::{SaleId, TimeMs};
 
 const ONE_PHONE: &str = r#"{"lines":[{"item":"phone","quantity":1}]}"#;
 
@@ -402,6 +402,8 @@ fn figures_and_health_are_on_the_admin_listener() {
     assert_eq!((get("/healthz").status, get("/readyz").status), (200, 200));
     let metrics = get("/metrics").body;
     for line in [
+        "floodgate_sale_stopped{sale=\"demo\"} 0\n",
+        "floodgate_invariant_broken{sale=\"demo\",invariant=\"INV-7\"} 0\n",
         "floodgate_gate_answers_total{outcome=\"granted\"} 1\n",
         "floodgate_gate_request_seconds_count{route=\"attempt\"} 1\n",
         "floodgate_sale_state{sale=\"demo\",state=\"open\"} 1\n",
@@ -409,6 +411,35 @@ fn figures_and_health_are_on_the_admin_listener() {
     ] {
         assert!(metrics.contains(line), "{line}{metrics}");
     }
+}
+
+#[test]
+fn a_sale_that_stopped_for_an_invariant_is_a_figure_and_so_is_one_that_is_down() {
+    let gate = Running::start(true, false, |_| {});
+    let stopped = |invariants_broken: &[&'static str]| SaleHealth {
+        stopped: true,
+        invariants_broken: invariants_broken.to_vec(),
+    };
+    let down: SaleId = "gone".parse().unwrap();
+    gate.sales.down.lock().unwrap().push(down.clone());
+    let health = [("demo".parse().unwrap(), stopped(&["INV-1"])), (down, stopped(&["INV-3", "INV-7"]))];
+    gate.sales.health.lock().unwrap().extend(health);
+    let metrics = send(gate.bound.admin, "GET", "/metrics", &[], "").body;
+    let ones: Vec<&str> = metrics
+        .lines()
+        .filter(|l| l.starts_with("floodgate_sale_stopped{") || l.starts_with("floodgate_invariant_broken{"))
+        .filter(|l| l.ends_with(" 1"))
+        .collect();
+    assert_eq!(
+        ones,
+        [
+            "floodgate_sale_stopped{sale=\"demo\"} 1",
+            "floodgate_sale_stopped{sale=\"gone\"} 1",
+            "floodgate_invariant_broken{sale=\"demo\",invariant=\"INV-1\"} 1",
+            "floodgate_invariant_broken{sale=\"gone\",invariant=\"INV-3\"} 1",
+            "floodgate_invariant_broken{sale=\"gone\",invariant=\"INV-7\"} 1",
+        ]
+    );
 }
 
 #[test]

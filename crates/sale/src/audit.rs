@@ -8,7 +8,7 @@
 mod auditor;
 mod refusals;
 
-use crate::core::{Core, Entry, ReplayError};
+use crate::core::{Core, Entry};
 use auditor::{Auditor, Item};
 use engines::log::{LogError, LogRead};
 use serde::Serialize;
@@ -140,12 +140,9 @@ impl Replay {
         }
         let Err(error) = self.core.replay_entries(sequence, std::slice::from_ref(entry)) else { return };
         self.refused = true;
-        if let ReplayError::Broken { source, .. } = &error
-            && let Some(number) = source.rule.strip_prefix("INV-").and_then(|n| n.parse().ok())
-        {
-            auditor.check(number, false, sequence, || format!("the core refuses it: {}", source.detail));
+        for id in error.invariants() {
+            auditor.check(number(id), false, sequence, || format!("the core refuses it: {error}"));
         }
-        auditor.check(7, false, sequence, || format!("the core refuses it: {error}"));
     }
 
     fn end(&self, end: Sequence, auditor: &mut Auditor) {
@@ -177,6 +174,11 @@ impl Replay {
     }
 }
 
+/// The number in `INV-n`.
+fn number(id: &str) -> u8 {
+    id.as_bytes().last().map_or(0, |digit| digit - b'0')
+}
+
 fn report(
     auditor: Auditor,
     entries: u64,
@@ -185,8 +187,7 @@ fn report(
 ) -> Report {
     let ids = ["INV-1", "INV-2", "INV-3", "INV-4", "INV-5", "INV-6", "INV-7"];
     let verdict = |(id, proven): (&'static str, String)| {
-        let number = id.as_bytes()[4] - b'0';
-        let (found, how) = match (auditor.findings.get(&number), &ended_early) {
+        let (found, how) = match (auditor.findings.get(&number(id)), &ended_early) {
             (Some(broken), _) => (Found::Broken, broken.clone()),
             (None, Some(why)) => (Found::NotShown, why.clone()),
             (None, None) => (Found::Proven, proven),

@@ -10,7 +10,7 @@ use contracts::{
 use engines::clock::Clock;
 use engines::log::{Log, LogRead, Snapshots};
 use serde::{Deserialize, Serialize};
-use std::collections::HashMap;
+use std::collections::{BTreeSet, HashMap};
 use std::fmt;
 use std::ops::ControlFlow;
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
@@ -81,6 +81,8 @@ struct Shared {
     reader: Mutex<Box<dyn LogRead>>,
     /// Why the worker stopped for good.
     stopped: ArcSwapOption<String>,
+    /// The invariants that were found broken, by the worker or by the thread that replays the log for snapshots.
+    invariants: Mutex<BTreeSet<&'static str>>,
 }
 
 /// A queue or a reader is whole between two statements, so a panic of another holder leaves nothing half done.
@@ -127,6 +129,7 @@ impl Service {
             sequence: watch::Sender::new(worker.core().sequence()),
             reader: Mutex::new(reader),
             stopped: ArcSwapOption::empty(),
+            invariants: Mutex::default(),
             sale,
         });
         let spawn = |name: &str, run: Box<dyn FnOnce() + Send>| {
@@ -180,6 +183,11 @@ impl Handle {
     /// Why the sale can answer nobody any more, if so.
     pub fn stopped(&self) -> Option<Arc<String>> {
         self.0.stopped.load_full()
+    }
+
+    /// The invariants that were found broken: the sale has stopped for them, or its log cannot be replayed.
+    pub fn invariants_broken(&self) -> Vec<&'static str> {
+        lock(&self.0.invariants).iter().copied().collect()
     }
 
     /// Queues an attempt, or joins the decision of the same one. Returns how many are decided before it, and its answer to
@@ -363,7 +371,10 @@ fn run_worker<L: Log>(mut worker: Worker<L>, shared: &Shared, clock: &dyn Clock)
                     shared.sequence.send_replace(worker.core().sequence());
                 }
                 None => {}
-                Some(why) => shared.show_stopped(why),
+                Some(why) => {
+                    lock(&shared.invariants).extend(worker.invariants());
+                    shared.show_stopped(why);
+                }
             }
             let more = rest.len() > 0;
             reply_all(shared, batch, replies);
@@ -514,6 +525,7 @@ fn run_snapshots(
                     newest = at;
                 }
                 Err(why) => {
+                    lock(&shared.invariants).extend(why.invariants());
                     tracing::warn!(sale = %shared.sale, %why, "no snapshot: recovery will take longer");
                     // Not again before as many entries have come.
                     newest = reader.last();

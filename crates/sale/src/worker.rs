@@ -80,6 +80,16 @@ impl std::error::Error for RecoverError {
     }
 }
 
+impl RecoverError {
+    /// The invariants that the log breaks, if that is the reason.
+    pub fn invariants(&self) -> Vec<&'static str> {
+        match self {
+            Self::Replay(error) => error.invariants().collect(),
+            Self::Log(_) | Self::LogBehindSnapshot { .. } => Vec::new(),
+        }
+    }
+}
+
 impl From<LogError> for RecoverError {
     fn from(error: LogError) -> Self {
         Self::Log(error)
@@ -193,6 +203,8 @@ pub struct Worker<L> {
     batch: Batch,
     replies: Vec<Reply>,
     mode: Mode,
+    /// The invariants for which it stopped.
+    invariants: Vec<&'static str>,
     /// This is the last step.
     finishing: bool,
 }
@@ -202,7 +214,8 @@ impl<L: Log> Worker<L> {
     pub fn open(log: L) -> Result<(Self, Recovery), RecoverError> {
         let (core, recovery) = recover(&mut *log.reader(), log.snapshots().latest()?)?;
         let (batch, replies, mode) = (Batch::default(), Vec::new(), Mode::Running);
-        Ok((Self { core, log, batch, replies, mode, finishing: false }, recovery))
+        let invariants = Vec::new();
+        Ok((Self { core, log, batch, replies, mode, invariants, finishing: false }, recovery))
     }
 
     /// The state. Between two steps everything in it is durable, unless the worker has [stopped](Self::stopped): then it may
@@ -227,6 +240,11 @@ impl<L: Log> Worker<L> {
             Mode::Stopped(why) => Some(why),
             _ => None,
         }
+    }
+
+    /// The invariants that would have been broken, if that is why the worker has stopped.
+    pub fn invariants(&self) -> &[&'static str] {
+        &self.invariants
     }
 
     /// When to call [`Worker::step`] next, commands or not.
@@ -267,6 +285,7 @@ impl<L: Log> Worker<L> {
             self.batch.clear();
             self.replies.clear();
             if let Err(broken) = self.decide(now, commands) {
+                self.invariants.extend(broken.invariant());
                 return self.stop(format!("stopped before saying anything: {broken}"), commands.len());
             }
             if self.batch.is_empty() {
@@ -292,7 +311,7 @@ impl<L: Log> Worker<L> {
                         Err(error) if is_full(&error) => {
                             return self.pause_full(now, commands, tally_before, &with_causes(&error));
                         }
-                        Err(error) => return self.stop(with_causes(&error), commands.len()),
+                        Err(error) => return self.stop_for(&error, commands.len()),
                     }
                 }
             }
@@ -306,7 +325,7 @@ impl<L: Log> Worker<L> {
     /// Goes back to what is durable and pauses the sale until there is room.
     fn pause_full(&mut self, now: TimeMs, commands: &[Command], tally: Tally, why: &str) {
         if let Err(error) = self.rebuild() {
-            return self.stop(with_causes(&error), commands.len());
+            return self.stop_for(&error, commands.len());
         }
         self.core.set_tally(tally);
         tracing::error!(sequence = self.core.sequence().0, %why, "disk full: the sale has paused itself");
@@ -424,7 +443,7 @@ impl<L: Log> Worker<L> {
                 let tally = self.core.tally();
                 let landed = match self.settle_unknown(self.core.sequence()) {
                     Err(error) if is_full(&error) => return Ok(false),
-                    settled => settled.map_err(|error| with_causes(&error))?,
+                    settled => settled.map_err(|error| self.reason(&error))?,
                 };
                 if !landed {
                     // The core was built again from the log, which does not have these yet.
@@ -434,10 +453,21 @@ impl<L: Log> Worker<L> {
             }
             Err(conflict @ AppendError::Conflict { .. }) => return Err(conflict.to_string()),
         }
-        replay(&mut self.core, &mut *self.log.reader()).map_err(|e| e.to_string())?;
+        replay(&mut self.core, &mut *self.log.reader()).map_err(|error| self.reason(&error))?;
         tracing::info!(sequence = self.core.sequence().0, refused, "there is room again: the sale goes on");
         self.mode = Mode::Running;
         Ok(true)
+    }
+
+    /// Why the worker must stop, and for which invariants.
+    fn reason(&mut self, error: &RecoverError) -> String {
+        self.invariants.extend(error.invariants());
+        with_causes(error)
+    }
+
+    fn stop_for(&mut self, error: &RecoverError, replies: usize) {
+        let why = self.reason(error);
+        self.stop(why, replies);
     }
 
     fn stop(&mut self, why: String, replies: usize) {

@@ -29,5 +29,14 @@ fn a_damaged_log_keeps_only_its_own_sale_down() {
     let ready = client.send("GET", &server.admin_url("/readyz"), &[], "");
     assert_eq!(ready.status, 503, "{ready:?}");
     assert!(ready.body.contains("sale old could not be brought back"), "{ready:?}");
+    let metrics = client.send("GET", &server.admin_url("/metrics"), &[], "").body;
+    for line in [
+        "floodgate_sale_stopped{sale=\"old\"} 1\n",
+        "floodgate_sale_stopped{sale=\"new\"} 0\n",
+        // The disk's damage is no invariant's.
+        "floodgate_invariant_broken{sale=\"old\",invariant=\"INV-7\"} 0\n",
+    ] {
+        assert!(metrics.contains(line), "{line}{metrics}");
+    }
     assert!(server.errors().contains("the sale cannot be brought back"), "{}", server.errors());
 }

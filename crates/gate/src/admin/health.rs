@@ -1,7 +1,7 @@
 //! Is it alive, can it answer, and in which figures. For machines, without a key: the listener is not public.
 
 use crate::{
-    metrics::MetricName,
+    metrics::{INVARIANTS, MetricName},
     problem::Problem,
     state::{Gate, reply},
 };
@@ -78,6 +78,22 @@ pub(super) async fn metrics(State(gate): State<Arc<Gate>>) -> Response {
     let name = MetricName::DiskFull.head(&mut out);
     for (id, _, _, view) in &sales {
         let _ = writeln!(out, "{name}{{sale=\"{id}\"}} {}", u8::from(view.disk_full));
+    }
+    // Of those too that could not be brought back: nobody else counts them.
+    let mut all: Vec<_> = sales.into_iter().map(|(id, ..)| id).chain(gate.sales.down()).collect();
+    all.sort_unstable();
+    all.dedup();
+    let health: Vec<_> = all.into_iter().map(|id| (gate.sales.health(&id), id)).collect();
+    let name = MetricName::SaleStopped.head(&mut out);
+    for (health, id) in &health {
+        let _ = writeln!(out, "{name}{{sale=\"{id}\"}} {}", u8::from(health.stopped));
+    }
+    let name = MetricName::InvariantBroken.head(&mut out);
+    for (health, id) in &health {
+        for invariant in INVARIANTS {
+            let broken = health.invariants_broken.contains(&invariant);
+            let _ = writeln!(out, "{name}{{sale=\"{id}\",invariant=\"{invariant}\"}} {}", u8::from(broken));
+        }
     }
     ([(header::CONTENT_TYPE, "text/plain; version=0.0.4")], out).into_response()
 }

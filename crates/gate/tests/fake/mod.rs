@@ -10,7 +10,7 @@ use gate::{
     Bound, Config, Keyring, Options,
     admin::keys::{ApiKeys, Role},
     jwt::{JwtVerifier, Shopper, sign_token},
-    ports::{Queued, Reply, Sale, Sales, ShopperRecord, Unavailable, Winner, WinnerEvent},
+    ports::{Queued, Reply, Sale, SaleHealth, Sales, ShopperRecord, Unavailable, Winner, WinnerEvent},
 };
 use std::{
     sync::{
@@ -283,6 +283,9 @@ impl Sale for FakeSale {
 pub struct FakeSales {
     sales: Mutex<Vec<(SaleId, Arc<FakeSale>)>>,
     pub skew_ms: Arc<AtomicU64>,
+    pub down: Mutex<Vec<SaleId>>,
+    /// Of sales that are not well.
+    pub health: Mutex<Vec<(SaleId, SaleHealth)>>,
 }
 
 impl FakeSales {
@@ -305,7 +308,15 @@ impl Sales for FakeSales {
     }
 
     fn down(&self) -> Vec<SaleId> {
-        Vec::new()
+        self.down.lock().unwrap().clone()
+    }
+
+    fn health(&self, sale: &SaleId) -> SaleHealth {
+        let health = self.health.lock().unwrap();
+        health
+            .iter()
+            .find(|(id, _)| id == sale)
+            .map_or_else(SaleHealth::default, |(_, health)| health.clone())
     }
 
     fn get_or_create(&self, sale: &SaleId) -> Result<Arc<dyn Sale>, Unavailable> {

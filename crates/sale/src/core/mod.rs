@@ -59,6 +59,17 @@ impl fmt::Display for ReplayError {
 
 impl std::error::Error for ReplayError {}
 
+impl ReplayError {
+    /// The invariants that this breaks: INV-7, for what cannot be replayed is no fold, and the one that is named.
+    pub fn invariants(&self) -> impl Iterator<Item = &'static str> {
+        let named = match self {
+            Self::Broken { source, .. } => source.invariant(),
+            Self::Decode { .. } | Self::Gap { .. } => None,
+        };
+        named.into_iter().chain(["INV-7"])
+    }
+}
+
 /// One sale: the state and the rules.
 #[derive(Debug, Default)]
 pub struct Core {

@@ -30,6 +30,13 @@ impl fmt::Display for Broken {
 
 impl std::error::Error for Broken {}
 
+impl Broken {
+    /// The invariant that it names, if the rule is one.
+    pub fn invariant(&self) -> Option<&'static str> {
+        self.rule.starts_with("INV-").then_some(self.rule)
+    }
+}
+
 fn ensure(holds: bool, rule: &'static str, detail: impl FnOnce() -> String) -> Result<(), Broken> {
     if holds { Ok(()) } else { Err(Broken { rule, detail: detail() }) }
 }
