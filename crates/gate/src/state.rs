@@ -192,7 +192,7 @@ fn is_length_limit(error: &axum::Error) -> bool {
 pub(crate) async fn reply<T>(reply: Reply<T>) -> Result<T, Problem> {
     match reply.await {
         Ok(Ok(value)) => Ok(value),
-        Ok(Err(unavailable)) => Err(Problem::unavailable(&unavailable.0)),
+        Ok(Err(unavailable)) => Err(unavailable.into()),
         Err(_) => Err(Problem::unavailable("the sale is stopping")),
     }
 }

@@ -174,6 +174,7 @@ pub fn audit(log: &mut dyn LogRead, snapshot: Option<(Sequence, Vec<u8>)>) -> Re
         entries += 1;
         if let Some((at, bytes)) = &snapshot
             && *at == sequence
+            && Core::writes_like(bytes)
         {
             same_bytes = Some(core.snapshot() == *bytes);
         }
@@ -254,14 +255,15 @@ impl Auditor {
             Record::Granted { attempt, round, .. } => self.granted(sequence, attempt, *round),
             Record::Waitlisted { attempt, round, .. } => self.waitlisted(sequence, attempt, *round),
             Record::Promoted { attempt, .. } => self.promoted(sequence, attempt),
-            Record::Confirmed { hold, payment, late } => {
+            Record::Confirmed { hold, payment, late, .. } => {
                 self.confirmed(sequence, *hold, *late);
                 self.payment(sequence, *hold, payment, false);
             }
-            Record::RefundDue { hold, payment } => self.payment(sequence, *hold, payment, true),
+            Record::RefundDue { hold, payment, .. } => self.payment(sequence, *hold, payment, true),
             Record::Released { hold, .. } => self.ended(sequence, *hold, Standing::Released),
             Record::Expired { hold } => self.ended(sequence, *hold, Standing::Expired),
             Record::Voided { hold, .. } => self.ended(sequence, *hold, Standing::Voided),
+            Record::Left { attempt, .. } => self.left(sequence, *attempt),
             Record::Refusals { entries } => self.refusals(sequence, entries),
             Record::SpaceRegained { refused, .. } => {
                 *self.outcomes.entry("paused".into()).or_default() += refused;
@@ -456,6 +458,14 @@ impl Auditor {
             _ => self
                 .findings
                 .check(4, false, sequence, || format!("{hold} is {}, not to be {end:?}", was.as_str())),
+        }
+    }
+
+    fn left(&mut self, sequence: Sequence, attempt: AttemptId) {
+        let waited = self.seen.get(&attempt).is_some_and(|seen| seen.standing == Standing::Waiting);
+        self.findings.check(4, waited, sequence, || format!("{attempt} leaves and did not wait"));
+        if waited {
+            self.ended(sequence, attempt, Standing::Released);
         }
     }
 

@@ -169,9 +169,8 @@ pub(super) async fn define(
     spec.validate().map_err(|e| invalid(e.to_string()))?;
     let sales = Arc::clone(&gate.sales);
     let made = tokio::task::spawn_blocking(move || sales.get_or_create(&sale)).await;
-    let sale = made
-        .map_err(|e| Problem::unavailable(&format!("set up the sale: {e}")))?
-        .map_err(|e| Problem::unavailable(&e.0))?;
+    let sale =
+        made.map_err(|e| Problem::unavailable(&format!("set up the sale: {e}")))?.map_err(Problem::from)?;
     let operation = Operation::Define(Box::new(spec));
     let outcome = reply(sale.operate(operator.actor(""), operation)).await?.map_err(operate_problem)?;
     Ok(done(None, &outcome))

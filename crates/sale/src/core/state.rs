@@ -46,6 +46,7 @@ pub(super) struct Offer {
 /// A round, with what operators have changed.
 #[derive(Debug, Clone)]
 pub(super) struct Round {
+    /// When it is to open; once it has opened, when it did. So with its end.
     pub(super) opens_at: TimeMs,
     pub(super) closes_at: TimeMs,
     /// By item of the sale.
@@ -205,19 +206,20 @@ impl State {
     /// Applies the next record of the log.
     pub(super) fn fold(&mut self, entry: &Entry, origin: Origin) -> Result<(), Broken> {
         ensure(entry.at >= self.now, "time", || format!("record of {} after one of {}", entry.at, self.now))?;
-        self.apply(&entry.record, self.sequence.next(), origin)?;
+        self.apply(entry, self.sequence.next(), origin)?;
         self.now = entry.at;
         self.sequence = self.sequence.next();
         Ok(())
     }
 
-    fn apply(&mut self, record: &Record, sequence: Sequence, origin: Origin) -> Result<(), Broken> {
-        match record {
+    fn apply(&mut self, entry: &Entry, sequence: Sequence, origin: Origin) -> Result<(), Broken> {
+        match &entry.record {
             Record::Defined { spec, .. } => self.define(spec),
-            Record::RoundOpened { round, .. } => self.open(*round),
+            Record::RoundOpened { round, .. } => self.open(*round, entry.at),
             Record::RoundClosed { round, .. } => {
                 ensure(self.open_round() == Some(*round), "rounds", || format!("round {round} is not open"))?;
                 self.round_open = false;
+                self.rounds[usize::from(*round)].closes_at = entry.at;
                 Ok(())
             }
             Record::Paused { .. } => {
@@ -278,8 +280,8 @@ impl State {
                 self.wait(attempt, *round, *position, sequence)
             }
             Record::Promoted { attempt, pay_by, .. } => self.promote(attempt, *pay_by, sequence),
-            Record::Confirmed { hold, payment, late } => self.confirm(*hold, payment, *late),
-            Record::RefundDue { hold, payment } => {
+            Record::Confirmed { hold, payment, late, .. } => self.confirm(*hold, payment, *late),
+            Record::RefundDue { hold, payment, .. } => {
                 let slot = self.slot(*hold)?;
                 self.note_payment(slot, payment, PaymentKind::Refund)
             }
@@ -300,6 +302,14 @@ impl State {
                     SlotState::Waiting => self.leave(slot),
                     _ => self.end_hold(slot, HoldState::Voided),
                 }
+            }
+            Record::Left { attempt, .. } => {
+                let slot = self.slot(*attempt)?;
+                let state = self.slots.get(slot).state;
+                ensure(state == SlotState::Waiting, "INV-4", || {
+                    format!("{attempt} is {state:?}, and leaves")
+                })?;
+                self.leave(slot)
             }
             Record::Refusals { entries } => {
                 for e in entries {
@@ -335,10 +345,12 @@ impl State {
         Ok(())
     }
 
-    fn open(&mut self, round: u16) -> Result<(), Broken> {
+    fn open(&mut self, round: u16, at: TimeMs) -> Result<(), Broken> {
         let next = !self.round_open && round == self.rounds_opened && usize::from(round) < self.rounds.len();
         ensure(next, "rounds", || format!("round {round} cannot open now"))?;
-        for (stock, offer) in self.stock.iter_mut().zip(&self.rounds[usize::from(round)].offers) {
+        let opened = &mut self.rounds[usize::from(round)];
+        opened.opens_at = at;
+        for (stock, offer) in self.stock.iter_mut().zip(&opened.offers) {
             let units = offer.map_or(0, |o| o.stock);
             stock.initial += units;
             stock.free += units;
