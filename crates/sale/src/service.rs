@@ -26,6 +26,9 @@ type Sender<T> = oneshot::Sender<Result<T, Unavailable>>;
 /// Every default of the section `[sale]`, commented.
 pub const DEFAULT_TOML: &str = include_str!("config.default.toml");
 
+/// The smallest and largest value of each number in the section. A million attempts that wait take 256 MiB.
+pub const RANGES: &[(&str, i64, i64)] = &[("queue_max", 1, 1_000_000), ("snapshot_every", 1, 1_000_000_000)];
+
 /// The section `[sale]`: how the service behaves.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default)]
