@@ -30,6 +30,9 @@ pub enum Mood {
     /// Never decides.
     Silent,
     Full,
+    /// Cannot answer, for a moment.
+    Passing,
+    /// Cannot answer until an operator acts.
     Unavailable,
     Panics,
     Waitlists,
@@ -162,6 +165,7 @@ impl Sale for FakeSale {
         let said = match (inner.mood, known) {
             (Mood::Full, _) => return None,
             (Mood::Panics, _) => panic!("a bug"),
+            (Mood::Passing, _) => Err(Unavailable::Passing("the disk is full".into())),
             (Mood::Unavailable, _) => Err(Unavailable::Stopped("log in an unknown state".into())),
             (Mood::Silent, _) => {
                 std::mem::forget(send);
