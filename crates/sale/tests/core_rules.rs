@@ -357,6 +357,17 @@ fn rounds_follow_the_operator_and_the_clock() {
 }
 
 #[test]
+fn a_tenth_of_the_stock_may_wait_unless_the_sale_says_otherwise() {
+    let mut l = Ledger::open(spec(20));
+    for n in 1..=20 {
+        assert_eq!(l.buy(n, n, &[(PHONE, 1)]), "granted held");
+    }
+    assert_eq!(l.buy(21, 21, &[(PHONE, 1)]), "waitlisted 1");
+    assert_eq!(l.buy(22, 22, &[(PHONE, 1)]), "waitlisted 2");
+    assert_eq!(l.buy(23, 23, &[(PHONE, 1)]), "sold_out", "a tenth of 20 are 2 places");
+}
+
+#[test]
 fn every_payment_is_logged_with_who_told_it() {
     let mut l = Ledger::open(no_waitlist(2));
     l.buy(1, 1, &[(PHONE, 1)]);
