@@ -6,7 +6,7 @@ mod replies;
 
 use crate::model::{Model, Standing};
 use crate::story::{Check, Violation, brief, ensure, name};
-use contracts::{Answer, HoldState, Operation, OperationDone};
+use contracts::{Answer, Found, HoldState, Operation, OperationDone};
 use engines::log::LogRead;
 use sale::core::{Entry, Record, RefusalKind};
 use sale::worker::{Command, Reply};
@@ -293,7 +293,8 @@ impl Checker {
 /// The entry that a reply names, where it names the one at which it was decided.
 fn as_of(reply: &Reply) -> Option<u64> {
     match reply {
-        Reply::Answer(Answer::Refused { as_of, .. } | Answer::None { as_of }) => Some(as_of.0),
+        Reply::Answer(Answer::Refused { as_of, .. })
+        | Reply::Found(Found { answer: Answer::None { as_of }, .. }) => Some(as_of.0),
         Reply::Shopper(record) => Some(record.as_of.0),
         Reply::Stats(stats) => Some(stats.as_of.0),
         _ => None,
@@ -320,7 +321,7 @@ impl Operations {
 
     fn logged(&mut self, record: &Record) {
         let what = match record {
-            Record::Voided { .. } => "void",
+            Record::Voided { .. } | Record::Left { voided: true, .. } => "void",
             Record::Adjusted { .. } => "adjust",
             Record::Limits { .. } => "limits",
             Record::List { .. } => "list",

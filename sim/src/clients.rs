@@ -4,7 +4,7 @@
 
 use crate::story::{Check, ensure, name};
 use crate::workload::{Workload, operate};
-use contracts::{Answer, Attempt, HoldState, HoldView, Operation, OperationDone, Place};
+use contracts::{Answer, Attempt, Found, HoldState, HoldView, Operation, OperationDone, Place};
 use sale::worker::{Command, Reply};
 use std::collections::BTreeMap;
 use units::{AttemptId, Sequence, TimeMs};
@@ -150,7 +150,7 @@ impl Clients {
                 }
                 self.go_on(work, attempt, answer);
             }
-            (Command::Lookup { attempt, .. }, Reply::Answer(answer)) => {
+            (Command::Lookup { attempt, .. }, Reply::Found(Found { answer, .. })) => {
                 self.heard(attempt, answer)?;
                 if let Answer::Waitlisted {
                     place: Place::Promoted(HoldView { state: HoldState::Held, .. }),
@@ -263,7 +263,7 @@ impl Clients {
             Reply::Answer(Answer::Refused { refusal, as_of }) => {
                 format!("{} as of {as_of}", refusal.as_str())
             }
-            Reply::Answer(answer) => format!("{answer:?}"),
+            Reply::Answer(answer) | Reply::Found(Found { answer, .. }) => format!("{answer:?}"),
             Reply::Done(Ok(OperationDone::Ok)) => "ok".into(),
             Reply::Done(Ok(done)) => format!("{done:?}"),
             Reply::Done(Err(error)) => format!("error: {error}"),

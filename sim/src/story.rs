@@ -109,13 +109,14 @@ pub(crate) fn brief(record: &Record) -> String {
         Record::Promoted { attempt, pay_by, .. } => {
             format!("promoted {} until {}", name(attempt.id), clock(*pay_by))
         }
-        Record::Confirmed { hold, payment, late } => {
+        Record::Confirmed { hold, payment, late, .. } => {
             format!("confirmed {} by {payment}, late: {late}", name(*hold))
         }
-        Record::RefundDue { hold, payment } => format!("refund due for {} of {payment}", name(*hold)),
+        Record::RefundDue { hold, payment, .. } => format!("refund due for {} of {payment}", name(*hold)),
         Record::Released { hold, .. } => format!("released {}", name(*hold)),
         Record::Expired { hold } => format!("expired {}", name(*hold)),
         Record::Voided { hold, .. } => format!("voided {}", name(*hold)),
+        Record::Left { attempt, .. } => format!("{} left the waitlist", name(*attempt)),
         Record::Defined { .. } => "defined".into(),
         Record::RoundOpened { round, .. } => format!("round {round} opened"),
         Record::RoundClosed { round, .. } => format!("round {round} closed"),

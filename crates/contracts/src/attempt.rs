@@ -248,6 +248,14 @@ pub struct StoredAttempt {
     pub answer: Answer,
 }
 
+/// What is kept of an attempt that was asked for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Found {
+    pub answer: Answer,
+    /// Of an attempt that is kept.
+    pub basket: Option<Basket>,
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

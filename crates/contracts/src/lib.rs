@@ -9,8 +9,8 @@ mod sale_view;
 mod winner;
 
 pub use attempt::{
-    Answer, Attempt, Basket, BasketError, HoldState, HoldView, LINES_MAX, Line, Place, QUANTITY_MAX, Refusal,
-    SHOPPER_ID_BYTES_MAX, SealedShopper, StoredAttempt,
+    Answer, Attempt, Basket, BasketError, Found, HoldState, HoldView, LINES_MAX, Line, Place, QUANTITY_MAX,
+    Refusal, SHOPPER_ID_BYTES_MAX, SealedShopper, StoredAttempt,
 };
 pub use operate::{
     Actor, ConfirmResult, ItemStats, LIST_CHUNK_MAX, ListKind, OperateError, Operation, OperationDone,

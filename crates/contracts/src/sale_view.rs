@@ -23,9 +23,9 @@ pub enum SaleState {
 pub enum ItemState {
     /// Not offered now, but in a round to come.
     Upcoming,
-    /// Somebody who asks now may get a unit.
+    /// Units are free. Whether somebody who asks now may get one, the sale's state says.
     Available,
-    /// Nothing is to be had: none is free, or the last round that offers it has ended.
+    /// No unit is free.
     SoldOut,
 }
 
@@ -33,6 +33,8 @@ pub enum ItemState {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct ItemView {
     pub state: ItemState,
+    /// The open round offers it, or one to come.
+    pub offered: bool,
     /// The waitlist has room for one more.
     pub waitlist_open: bool,
     /// The price in the current round (or the next), in minor units.
@@ -47,7 +49,8 @@ pub struct SaleView {
     pub state: SaleState,
     /// Rounds that have opened so far; the last of them is the current one.
     pub rounds_opened: u16,
-    /// Of the open round, or else of the next; of the last when all is over.
+    /// Of the open round, or else of the next; of the last when all is over. What has happened already is told as it happened:
+    /// when the round did open, when it did end.
     pub opens_at: TimeMs,
     pub closes_at: TimeMs,
     pub items: Vec<ItemView>,

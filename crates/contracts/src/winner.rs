@@ -44,14 +44,24 @@ pub struct ShopperRecord {
     pub as_of: Sequence,
 }
 
-/// The sale cannot answer at all: its log is in an unknown state, or it is stopping. Nothing was decided that the caller
-/// may rely on; asking again with the same key is safe.
+/// The sale cannot answer at all. Nothing was decided that the caller may rely on; asking again with the same key is safe.
+/// By how long that lasts.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Unavailable(pub String);
+pub enum Unavailable {
+    /// More wait than there is room for. This question was not even put.
+    QueueFull,
+    /// It passes: the process is stopping, or the disk is full.
+    Passing(String),
+    /// The writer has stopped for good, and an operator must act.
+    Stopped(String),
+}
 
 impl fmt::Display for Unavailable {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(&self.0)
+        match self {
+            Self::QueueFull => f.write_str("the queue is full"),
+            Self::Passing(why) | Self::Stopped(why) => f.write_str(why),
+        }
     }
 }
 

@@ -1,4 +1,7 @@
-//! One commented TOML with every default in it is the manual; the file that an operator writes changes some of it.
+//! One commented TOML with every default in it is the manual; the file that an operator writes changes some of it. Names and
+//! values are checked here, before anything is opened, for every command.
+
+mod names;
 
 use serde::Deserialize;
 use std::path::{Path, PathBuf};
@@ -6,6 +9,9 @@ use std::{fmt, fs, io};
 use toml::de::{DeTable, DeValue};
 
 const OWN_DEFAULTS: &str = include_str!("config.default.toml");
+
+/// What a level of the log may be called.
+const LOG_LEVELS: [&str; 5] = ["error", "warn", "info", "debug", "trace"];
 
 /// The whole configuration.
 #[derive(Debug, Clone, Deserialize)]
@@ -18,6 +24,9 @@ pub(crate) struct Config {
     pub(crate) sale: sale::service::Settings,
     #[serde(default)]
     pub(crate) gate: gate::Config,
+    /// The file names a data directory, so what is there is to be kept.
+    #[serde(skip)]
+    pub(crate) names_data: bool,
 }
 
 /// What the process writes to standard error.
@@ -36,21 +45,41 @@ pub(crate) fn default_toml() -> String {
 /// Why a configuration was refused.
 #[derive(Debug)]
 pub(crate) enum ConfigError {
-    Read { path: PathBuf, source: io::Error },
-    Unknown { path: PathBuf, line: usize, key: String, nearest: Option<String> },
-    Wrong { path: PathBuf, detail: String },
+    Read {
+        path: PathBuf,
+        source: io::Error,
+    },
+    /// `hint` says which key may be meant.
+    Unknown {
+        path: PathBuf,
+        line: usize,
+        key: String,
+        hint: String,
+    },
+    /// `want` says what would be right.
+    Value {
+        path: PathBuf,
+        line: usize,
+        key: String,
+        value: String,
+        want: String,
+    },
+    /// No TOML.
+    Wrong {
+        path: PathBuf,
+        detail: String,
+    },
 }
 
 impl fmt::Display for ConfigError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Read { path, source } => write!(f, "read configuration {}: {source}", path.display()),
-            Self::Unknown { path, line, key, nearest } => {
-                write!(f, "{}, line {line}: unknown key `{key}`", path.display())?;
-                match nearest {
-                    Some(nearest) => write!(f, "; did you mean `{nearest}`?"),
-                    None => write!(f, "; `floodgate config` prints every key that there is"),
-                }
+            Self::Unknown { path, line, key, hint } => {
+                write!(f, "{}, line {line}: unknown key `{key}`; {hint}", path.display())
+            }
+            Self::Value { path, line, key, value, want } => {
+                write!(f, "{}, line {line}: `{key}` = {value}: {want}", path.display())
             }
             Self::Wrong { path, detail } => write!(f, "{}: {detail}", path.display()),
         }
@@ -71,66 +100,134 @@ pub(crate) fn load(path: Option<&Path>) -> Result<Config, ConfigError> {
     parse(&name, &text)
 }
 
+/// A key that the file gives a value.
+#[derive(Debug)]
+struct Given {
+    key: String,
+    line: usize,
+    value: toml::Value,
+}
+
+impl Given {
+    fn wrong(&self, path: &Path, want: String) -> ConfigError {
+        let (key, value) = (self.key.clone(), self.value.to_string());
+        ConfigError::Value { path: path.to_owned(), line: self.line, key, value, want }
+    }
+}
+
 fn parse(path: &Path, text: &str) -> Result<Config, ConfigError> {
     let wrong = |detail: String| ConfigError::Wrong { path: path.to_owned(), detail };
-    let defaults = default_toml();
-    let known = DeTable::parse(&defaults).map_err(|e| wrong(e.to_string()))?;
-    let given = DeTable::parse(text).map_err(|e| wrong(e.to_string()))?;
-    check_keys(path, text, "", given.get_ref(), known.get_ref())?;
-    // Parsed for itself first, so that a wrong value is reported with its own line.
+    let known_text = default_toml();
+    let known = DeTable::parse(&known_text).map_err(|e| wrong(e.to_string()))?;
+    let tree = DeTable::parse(text).map_err(|e| wrong(e.to_string()))?;
+    names::check(path, text, tree.get_ref(), known.get_ref())?;
+    let mut whole: toml::Table = toml::from_str(&known_text).map_err(|e| wrong(e.to_string()))?;
     let part: toml::Table = toml::from_str(text).map_err(|e| wrong(e.to_string()))?;
-    let mut whole: toml::Table = toml::from_str(&defaults).map_err(|e| wrong(e.to_string()))?;
-    merge(&mut whole, part);
-    let whole_text = toml::to_string(&whole).map_err(|e| wrong(e.to_string()))?;
-    toml::from_str(&whole_text).map_err(|e: toml::de::Error| {
-        // The merged text's lines are nobody's: name the key's line in the file that was given.
-        let at = e
-            .span()
-            .map(|span| whole_text[..span.start].lines().last().unwrap_or_default().trim().to_owned());
-        let key = at.as_deref().and_then(|line| line.split('=').next()).unwrap_or_default().trim();
-        let line = text.lines().position(|l| !key.is_empty() && l.trim_start().starts_with(key));
-        match line {
-            Some(line) => wrong(format!("line {}: `{key}`: {}", line + 1, e.message())),
-            None => wrong(e.message().to_owned()),
-        }
-    })
+    let mut given = Vec::new();
+    collect(text, "", tree.get_ref(), &whole, &part, &mut given);
+    // One key at a time on top of what was right so far, so that the one that is wrong is known.
+    for one in &given {
+        check_value(path, one, &mut whole)?;
+    }
+    let mut config: Config = whole.try_into().map_err(|e: toml::de::Error| wrong(e.message().to_owned()))?;
+    config.names_data = part.contains_key("data");
+    if let Some((key, want)) = wrong_together(&config) {
+        let one = given.iter().rfind(|one| one.key == key);
+        return Err(match one {
+            Some(one) => one.wrong(path, want),
+            None => wrong(format!("`{key}`: {want}")),
+        });
+    }
+    Ok(config)
 }
 
-fn check_keys(
-    path: &Path,
+/// The keys of a file that are no sections, in its order.
+fn collect(
     text: &str,
     prefix: &str,
-    given: &DeTable<'_>,
-    known: &DeTable<'_>,
-) -> Result<(), ConfigError> {
-    for (key, value) in given {
-        let name = format!("{prefix}{}", key.get_ref());
-        let Some(default) = known.get(key.get_ref().as_ref()) else {
-            let line = text[..key.span().start].matches('\n').count() + 1;
-            let nearest = known
-                .keys()
-                .map(|k| (strsim::damerau_levenshtein(k.get_ref(), key.get_ref()), k.get_ref()))
-                .filter(|(distance, _)| *distance <= 3)
-                .min()
-                .map(|(_, k)| format!("{prefix}{k}"));
-            return Err(ConfigError::Unknown { path: path.to_owned(), line, key: name, nearest });
+    tree: &DeTable<'_>,
+    known: &toml::Table,
+    part: &toml::Table,
+    given: &mut Vec<Given>,
+) {
+    for (name, value) in tree {
+        let key = format!("{prefix}{}", name.get_ref());
+        let (Some(default), Some(own)) =
+            (known.get(name.get_ref().as_ref()), part.get(name.get_ref().as_ref()))
+        else {
+            continue;
         };
-        if let (DeValue::Table(given), DeValue::Table(known)) = (value.get_ref(), default.get_ref()) {
-            check_keys(path, text, &format!("{name}."), given, known)?;
+        match (value.get_ref(), default, own) {
+            (DeValue::Table(tree), toml::Value::Table(known), toml::Value::Table(part)) => {
+                collect(text, &format!("{key}."), tree, known, part, given);
+            }
+            _ => given.push(Given { key, line: line_of(text, name.span().start), value: own.clone() }),
         }
     }
-    Ok(())
 }
 
-fn merge(whole: &mut toml::Table, part: toml::Table) {
-    for (key, value) in part {
-        match (whole.get_mut(&key), value) {
-            (Some(toml::Value::Table(whole)), toml::Value::Table(part)) => merge(whole, part),
-            (_, value) => {
-                whole.insert(key, value);
-            }
+fn line_of(text: &str, at: usize) -> usize {
+    text[..at].matches('\n').count() + 1
+}
+
+/// The smallest and largest value of each key that is a number.
+fn range_of(key: &str) -> Option<(i64, i64)> {
+    let find = |ranges: &[(&str, i64, i64)], key: &str| {
+        ranges.iter().find(|(name, ..)| *name == key).map(|&(_, min, max)| (min, max))
+    };
+    key.strip_prefix("sale.")
+        .and_then(|key| find(sale::service::RANGES, key))
+        .or_else(|| key.strip_prefix("gate.").and_then(|key| find(gate::config::RANGES, key)))
+}
+
+/// Puts the value in the default's place, if it is a good one.
+fn check_value(path: &Path, one: &Given, whole: &mut toml::Table) -> Result<(), ConfigError> {
+    let Some(default) = place(whole, &one.key).cloned() else { return Ok(()) };
+    if !default.same_type(&one.value) {
+        let kind = match &default {
+            toml::Value::String(_) => "a text in quotes",
+            toml::Value::Integer(_) => "a whole number",
+            toml::Value::Boolean(_) => "true or false",
+            toml::Value::Array(_) => "a list in brackets",
+            _ => "a section with keys of its own",
+        };
+        let such =
+            if default.is_table() { String::new() } else { format!(", such as {default} (the default)") };
+        return Err(one.wrong(path, format!("want {kind}{such}")));
+    }
+    if let (toml::Value::Integer(value), Some((min, max))) = (&one.value, range_of(&one.key))
+        && !(min..=max).contains(value)
+    {
+        return Err(one.wrong(path, format!("want {min} to {max}; {default} is the default")));
+    }
+    if let Some(slot) = place(whole, &one.key) {
+        *slot = one.value.clone();
+    }
+    match whole.clone().try_into::<Config>() {
+        Ok(_) => Ok(()),
+        Err(error) => {
+            Err(one
+                .wrong(path, format!("{}; want such as {default} (the default)", error.message().trim_end())))
         }
     }
+}
+
+fn place<'a>(table: &'a mut toml::Table, key: &str) -> Option<&'a mut toml::Value> {
+    match key.split_once('.') {
+        Some((section, rest)) => place(table.get_mut(section)?.as_table_mut()?, rest),
+        None => table.get_mut(key),
+    }
+}
+
+/// A value that is wrong though its type is right, or beside the others: its key, and what is wanted.
+fn wrong_together(config: &Config) -> Option<(String, String)> {
+    if !LOG_LEVELS.contains(&config.log.level.as_str()) {
+        return Some(("log.level".into(), format!("want {}", LOG_LEVELS.join(", "))));
+    }
+    if config.data.as_os_str().is_empty() {
+        return Some(("data".into(), "want the path of a directory".into()));
+    }
+    config.gate.wrong().map(|(key, want)| (format!("gate.{key}"), want.into()))
 }
 
 #[cfg(test)]
@@ -148,6 +245,7 @@ mod tests {
         assert_eq!(config.sale, sale::service::Settings::default());
         let again = parse(Path::new("x"), &default_toml()).unwrap();
         assert_eq!(again.gate, config.gate);
+        assert!(again.names_data && !config.names_data);
     }
 
     #[test]
@@ -157,24 +255,75 @@ mod tests {
         assert_eq!(config.gate.pass_ttl_seconds, gate::Config::default().pass_ttl_seconds);
     }
 
+    /// Every number has its bounds: one below and one above is refused, with its line, its key and what is wanted.
     #[test]
-    fn an_unknown_key_is_refused_with_its_line_and_the_nearest_name() {
+    fn every_number_has_bounds() {
+        fn walk(prefix: &str, table: &toml::Table, check: &mut impl FnMut(&str, i64)) {
+            for (name, value) in table {
+                match value {
+                    toml::Value::Table(table) => walk(&format!("{prefix}{name}."), table, check),
+                    toml::Value::Integer(default) => check(&format!("{prefix}{name}"), *default),
+                    _ => {}
+                }
+            }
+        }
+        let mut count = 0;
+        walk("", &toml::from_str(&default_toml()).unwrap(), &mut |key, default| {
+            count += 1;
+            let (min, max) = range_of(key).unwrap_or_else(|| panic!("{key} has no bounds"));
+            assert!((min..=max).contains(&default), "{key}");
+            for bad in [min - 1, max + 1] {
+                let want = format!(
+                    "floodgate.toml, line 2: `{key}` = {bad}: want {min} to {max}; {default} is the default"
+                );
+                assert_eq!(refused(&format!("# first line\n{key} = {bad}")), want);
+            }
+            for good in [min, max] {
+                parse(Path::new("x"), &format!("{key} = {good}")).unwrap_or_else(|e| panic!("{e}"));
+            }
+        });
         assert_eq!(
-            refused("[gate]\n\nshop_listn = \"127.0.0.1:1\""),
-            "floodgate.toml, line 3: unknown key `gate.shop_listn`; did you mean `gate.shop_listen`?"
-        );
-        assert_eq!(
-            refused("[elsewhere]\nx = 1"),
-            "floodgate.toml, line 1: unknown key `elsewhere`; `floodgate config` prints every key that there is"
+            count,
+            sale::service::RANGES.len() + gate::config::RANGES.len(),
+            "bounds of what is no key"
         );
     }
 
     #[test]
-    fn a_wrong_value_is_refused_with_its_line() {
-        let text = refused("[sale]\nqueue_max = \"many\"\n");
-        assert!(
-            text.starts_with("floodgate.toml: line 2: `queue_max`: invalid type: string \"many\""),
-            "{text}"
+    fn a_wrong_value_is_refused_with_its_line_and_what_is_wanted() {
+        let check = |text: &str, want: &str| {
+            let said = refused(text);
+            assert!(said.starts_with("floodgate.toml") && said.contains(want), "{text:?}: {said}");
+        };
+        check(
+            "[sale]\nqueue_max = \"many\"\n",
+            "line 2: `sale.queue_max` = \"many\": want a whole number, such as 65536 (the default)",
+        );
+        check(
+            "[log]\nlevel = \"loud\"",
+            "line 2: `log.level` = \"loud\": want error, warn, info, debug, trace",
+        );
+        check("[log]\njson = 1", "line 2: `log.json` = 1: want true or false");
+        check("[sale]\n\nqueue_max = 0", "line 3: `sale.queue_max` = 0: want 1 to ");
+        check("gate = 3", "line 1: `gate` = 3: want a section");
+        check("data = \"\"", "line 1: `data` = \"\": want the path of a directory");
+        check(
+            "[gate.jwt]\nalgorithms = []",
+            "line 2: `gate.jwt.algorithms` = []: want at least one of HS256",
+        );
+        check(
+            "[gate.jwt]\nalgorithms = [\"none\"]",
+            "line 2: `gate.jwt.algorithms` = [\"none\"]: unknown variant",
+        );
+        check("[gate.jwt]\nissuer = \"\"", "line 2: `gate.jwt.issuer`");
+        check("[gate.jwt]\nkey_file = \"a\"\njwks_url = \"https://x\"", "line 3: `gate.jwt.jwks_url`");
+        check("[gate.jwt]\njwks_url = \"http://shop.example\"", "line 2: `gate.jwt.jwks_url`");
+        check("[gate]\nshop_listen = \"nowhere\"", "line 2: `gate.shop_listen` = \"nowhere\"");
+        check("[gate]\npublic_origin = \"sale.example\"", "line 2: `gate.public_origin`");
+        // Dotted, behind one that begins alike: the line is the wrong one's own.
+        check(
+            "gate.limits.address_burst = 3\n# shopper_burst\ngate.limits.shopper_burst = 0",
+            "line 3: `gate.limits.shopper_burst` = 0",
         );
         assert!(refused("[sale").contains("line 1"), "{}", refused("[sale"));
     }

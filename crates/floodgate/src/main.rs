@@ -44,7 +44,7 @@ enum Command {
     Backup(commands::backup::BackupArgs),
     /// Put a backup back into an empty data directory
     Restore(commands::backup::RestoreArgs),
-    /// Print the commented configuration with every default
+    /// Print the commented configuration with every default; with --config, check that file first
     Config,
     /// One process of the rehearsal's crowd
     #[command(hide = true)]
@@ -94,11 +94,11 @@ fn with_causes(error: &dyn std::error::Error) -> String {
 }
 
 fn run(cli: Cli) -> CommandResult {
+    let config = config::load(cli.config.as_deref())?;
     if matches!(cli.command, Command::Config) {
         commands::print(&config::default_toml());
         return Ok(ExitCode::SUCCESS);
     }
-    let config = config::load(cli.config.as_deref())?;
     let given = cli.data.is_some();
     let data = cli.data.unwrap_or_else(|| config.data.clone());
     let context = Context { data, config_file: cli.config, config };

@@ -2,7 +2,7 @@
 
 use crate::data::Data;
 use contracts::{
-    Actor, Answer, Attempt, Eligibility, LatePayment, OperateError, Operation, OperationDone, SaleSpec,
+    Actor, Attempt, Eligibility, Found, LatePayment, OperateError, Operation, OperationDone, SaleSpec,
     SaleState, SaleStats, SaleView, ShopperRecord, Waitlist,
 };
 use engines::clock::{Clock, SteadyClock};
@@ -145,7 +145,7 @@ impl Sales for Registry {
     }
 
     fn get_or_create(&self, sale: &SaleId) -> Result<Arc<dyn Sale>, Unavailable> {
-        let wired = self.start(sale).map_err(|error| Unavailable(crate::with_causes(&error)))?;
+        let wired = self.start(sale).map_err(|error| Unavailable::Stopped(crate::with_causes(&error)))?;
         Ok(Arc::new(wired))
     }
 
@@ -176,7 +176,7 @@ impl Sale for Wired {
         &self.log_id
     }
 
-    fn lookup(&self, attempt: AttemptId, shopper: ShopperKey) -> Reply<Answer> {
+    fn lookup(&self, attempt: AttemptId, shopper: ShopperKey) -> Reply<Found> {
         self.handle.lookup(attempt, shopper)
     }
 

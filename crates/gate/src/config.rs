@@ -6,6 +6,27 @@ use std::{fmt, net::IpAddr, net::SocketAddr, str::FromStr};
 /// Every default, commented. `floodgate config` prints it.
 pub const DEFAULT_TOML: &str = include_str!("config.default.toml");
 
+/// The smallest and largest value of each number in the section `[gate]`, by its name below it. The limits count in steps of
+/// 10 µs, so they know no more than 100,000 a second.
+pub const RANGES: &[(&str, i64, i64)] = &[
+    ("pass_ttl_seconds", 1, 31_622_400),
+    ("decision_wait_ms", 1, 60_000),
+    ("limits.address_per_second", 0, 100_000),
+    ("limits.address_burst", 1, 1_000_000),
+    ("limits.shopper_per_second", 0, 100_000),
+    ("limits.shopper_burst", 1, 1_000_000),
+    ("connections.open_max", 1, 10_000_000),
+    ("connections.events_max", 1, 1_000_000),
+    ("connections.events_per_shopper_max", 1, 1_000_000),
+    ("connections.events_per_address_max", 1, 1_000_000),
+    ("connections.backlog", 1, 65_535),
+    ("connections.header_bytes_max", 8192, 1 << 20),
+    ("connections.header_timeout_seconds", 1, 3600),
+    ("connections.body_timeout_seconds", 1, 3600),
+    ("connections.idle_timeout_seconds", 1, 86_400),
+    ("connections.drain_seconds", 0, 3600),
+];
+
 /// The section `[gate]`.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default)]
@@ -59,12 +80,60 @@ pub struct LimitsConfig {
 pub struct ConnectionsConfig {
     pub open_max: usize,
     pub events_max: usize,
+    pub events_per_shopper_max: usize,
+    pub events_per_address_max: usize,
     pub backlog: u32,
     pub header_bytes_max: usize,
     pub header_timeout_seconds: u64,
     pub body_timeout_seconds: u64,
     pub idle_timeout_seconds: u64,
     pub drain_seconds: u64,
+}
+
+impl Config {
+    /// A value that is wrong though its type is right: its name below `[gate]`, and what is wanted.
+    pub fn wrong(&self) -> Option<(&'static str, &'static str)> {
+        let origin =
+            self.public_origin.strip_prefix("https://").or(self.public_origin.strip_prefix("http://"));
+        if !self.public_origin.is_empty() && origin.is_none_or(|host| host.is_empty() || host.contains('/')) {
+            return Some((
+                "public_origin",
+                "want such as \"https://sale.example.com\", without a path, or \"\"",
+            ));
+        }
+        self.jwt.wrong()
+    }
+}
+
+impl JwtConfig {
+    /// The same for `[gate.jwt]`; the name is still that below `[gate]`.
+    pub(crate) fn wrong(&self) -> Option<(&'static str, &'static str)> {
+        if self.algorithms.is_empty() {
+            return Some(("jwt.algorithms", "want at least one of HS256, ES256, RS256 and EdDSA"));
+        }
+        if self.issuer.is_empty() {
+            return Some(("jwt.issuer", "want the iss that the shop's tokens carry"));
+        }
+        if self.audience.is_empty() {
+            return Some(("jwt.audience", "want the aud that the shop's tokens carry"));
+        }
+        let sources = [
+            ("jwt.key_file", &self.key_file),
+            ("jwt.jwks_file", &self.jwks_file),
+            ("jwt.jwks_url", &self.jwks_url),
+        ];
+        let mut named = sources.iter().filter(|(_, source)| !source.is_empty());
+        if let (Some(_), Some((second, _))) = (named.next(), named.next()) {
+            return Some((second, "want one of key_file, jwks_file and jwks_url"));
+        }
+        let local = ["http://127.0.0.1:", "http://localhost:", "http://[::1]:"];
+        let safe =
+            |url: &str| url.starts_with("https://") || local.iter().any(|start| url.starts_with(start));
+        if !self.jwks_url.is_empty() && !safe(&self.jwks_url) {
+            return Some(("jwt.jwks_url", "want https:// (http:// only to this machine)"));
+        }
+        None
+    }
 }
 
 impl Default for Config {
@@ -113,6 +182,8 @@ impl Default for ConnectionsConfig {
         Self {
             open_max: 60_000,
             events_max: 4096,
+            events_per_shopper_max: 4,
+            events_per_address_max: 1024,
             backlog: 8192,
             header_bytes_max: 8192,
             header_timeout_seconds: 10,

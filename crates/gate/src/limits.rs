@@ -1,7 +1,8 @@
 //! Token buckets in a table of fixed size: how often an address or a shopper may ask. Knows neither; it sees hashes and times.
 
-use std::sync::OnceLock;
+use std::collections::HashMap;
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 
 /// A slot holds 20 bits that tell its owner and 44 bits of time in units of 10 µs (5 years since the start).
 const TIME_BITS: u32 = 44;
@@ -66,6 +67,48 @@ impl Buckets {
     }
 }
 
+/// How much of a thing each key has now, such as open streams. It holds the keys that have some, and no others.
+#[derive(Debug, Default)]
+pub(crate) struct Shares(Mutex<HashMap<u64, usize>>);
+
+impl Shares {
+    /// One more for the key, until it is dropped; `None` if it has `max` already.
+    pub(crate) fn take(self: &Arc<Self>, key: u64, max: usize) -> Option<Share> {
+        let mut held = self.held();
+        let count = held.entry(key).or_default();
+        // An entry is there only if it counts something, so one that was just made is below any `max`.
+        if *count >= max.max(1) {
+            return None;
+        }
+        *count += 1;
+        Some(Share { of: Arc::clone(self), key })
+    }
+
+    /// It is whole between two statements, so a panic of another holder leaves nothing half done.
+    fn held(&self) -> MutexGuard<'_, HashMap<u64, usize>> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// One of what a key has.
+#[derive(Debug)]
+pub(crate) struct Share {
+    of: Arc<Shares>,
+    key: u64,
+}
+
+impl Drop for Share {
+    fn drop(&mut self) {
+        let mut held = self.of.held();
+        if let Some(count) = held.get_mut(&self.key) {
+            *count -= 1;
+            if *count == 0 {
+                held.remove(&self.key);
+            }
+        }
+    }
+}
+
 /// Admissions of a sale at a rate that may change: hands out the moments at which attempts may go on.
 #[derive(Debug, Default)]
 pub(crate) struct Admission {
@@ -123,6 +166,17 @@ mod tests {
             (0..100_000u64).filter(|k| buckets.take(k.wrapping_mul(0x9e37_79b9_7f4a_7c15), 5000).is_err());
         assert!(refused.count() < 50, "only keys that share 20 bits");
         assert_eq!(buckets.slots.len(), 64);
+    }
+
+    #[test]
+    fn a_share_is_given_back_and_a_key_that_has_none_is_forgotten() {
+        let shares = Arc::new(Shares::default());
+        let held: Vec<_> = (0..2).map(|_| shares.take(7, 2).unwrap()).collect();
+        assert!(shares.take(7, 2).is_none(), "two of two");
+        assert!(shares.take(8, 2).is_some(), "another key");
+        drop(held);
+        assert!(shares.held().is_empty());
+        assert!(shares.take(7, 2).is_some());
     }
 
     #[test]

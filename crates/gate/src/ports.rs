@@ -1,13 +1,13 @@
 //! What the gate needs from the sales behind it. `floodgate` wires the sale's worker into these: by function call in one
 //! process, by socket between two.
 
-use contracts::{Actor, Answer, Attempt, OperateError, Operation, OperationDone, SaleStats, SaleView};
+use contracts::{Actor, Answer, Attempt, Found, OperateError, Operation, OperationDone, SaleStats, SaleView};
 pub use contracts::{ShopperRecord, Unavailable, Winner, WinnerEvent};
 use std::sync::Arc;
 use tokio::sync::{oneshot, watch};
 use units::{AttemptId, SaleId, Sequence, ShopperKey, TimeMs};
 
-/// A reply that comes later. A dropped sender means the same as [`Unavailable`].
+/// A reply that comes later. A dropped sender means that the process is stopping.
 pub type Reply<T> = oneshot::Receiver<Result<T, Unavailable>>;
 
 /// An attempt on its way to the decision.
@@ -31,7 +31,7 @@ pub trait Sale: Send + Sync {
     fn position(&self, attempt: AttemptId, shopper: ShopperKey) -> Option<u64>;
 
     /// What the sale keeps of an attempt; [`Answer::None`] if nothing, or if it is another shopper's.
-    fn lookup(&self, attempt: AttemptId, shopper: ShopperKey) -> Reply<Answer>;
+    fn lookup(&self, attempt: AttemptId, shopper: ShopperKey) -> Reply<Found>;
 
     /// All that the sale keeps of a shopper's attempts, newest first, 100 at the most; and whether they have a
     /// reservation.

@@ -1,6 +1,7 @@
 //! Problem documents (RFC 9457): every answer that is not what was asked for. Each kind is explained in
 //! `docs/api-problems.md`, which a test holds to this list.
 
+use crate::ports::Unavailable;
 use axum::response::{IntoResponse, Response};
 use http::{HeaderValue, StatusCode, header};
 use std::borrow::Cow;
@@ -79,14 +80,36 @@ impl Problem {
         self
     }
 
+    /// For a moment.
     pub(crate) fn unavailable(why: &str) -> Self {
         let detail = format!("{why}; this is no decision: asking the same again is safe");
         Self::new(Kind::Unavailable, detail).retry_after(1)
     }
 
+    /// Until an operator acts, which is no matter of seconds: a crowd that asks every second would only be in the way.
+    fn stopped(why: &str) -> Self {
+        let detail = format!(
+            "{why}; an operator must act first; this is no decision: asking the same again later is safe"
+        );
+        Self::new(Kind::Unavailable, detail).retry_after(30)
+    }
+
     /// What is said, for a page.
     pub(crate) fn detail(&self) -> &str {
         &self.detail
+    }
+}
+
+impl From<Unavailable> for Problem {
+    fn from(unavailable: Unavailable) -> Self {
+        match unavailable {
+            Unavailable::QueueFull => {
+                let why = "the queue is full; this request did nothing: wait as Retry-After says";
+                Self::new(Kind::QueueFull, why).retry_after(1)
+            }
+            Unavailable::Passing(why) => Self::unavailable(&why),
+            Unavailable::Stopped(why) => Self::stopped(&why),
+        }
     }
 }
 
@@ -103,7 +126,9 @@ impl IntoResponse for Problem {
         let headers = response.headers_mut();
         headers.insert(header::CONTENT_TYPE, HeaderValue::from_static("application/problem+json"));
         headers.insert(header::CACHE_CONTROL, HeaderValue::from_static("no-store"));
-        if let Some(seconds) = self.retry_after_seconds {
+        // A body that was slow once, or a bug met once, may not come again; asking at once would be the same as a flood.
+        let may_pass = matches!(kind, Kind::BodyTimeout | Kind::Internal).then_some(1);
+        if let Some(seconds) = self.retry_after_seconds.or(may_pass) {
             headers.insert(header::RETRY_AFTER, seconds.into());
         }
         let scheme = match kind {

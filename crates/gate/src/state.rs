@@ -6,7 +6,7 @@ use crate::{
     front::{Front, Fronts},
     jwt::JwtVerifier,
     keys::Keyring,
-    limits::Buckets,
+    limits::{Buckets, Share, Shares},
     metrics::Metrics,
     pass::{self, Pass},
     ports::{Reply, Sales},
@@ -21,7 +21,7 @@ use std::{
     sync::Arc,
     time::Duration,
 };
-use tokio::sync::{Semaphore, watch};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore, watch};
 use units::TimeMs;
 
 /// Slots of the address and shopper limits: 1 MiB each.
@@ -49,6 +49,8 @@ pub(crate) struct Gate {
     pub(crate) demo: bool,
     pub(crate) metrics: Metrics,
     pub(crate) events: Arc<Semaphore>,
+    shopper_events: Arc<Shares>,
+    address_events: Arc<Shares>,
     /// True once the server drains.
     pub(crate) draining: watch::Receiver<bool>,
     fronts: Fronts,
@@ -80,6 +82,8 @@ impl Gate {
             shoppers: Buckets::new(limits.shopper_per_second, limits.shopper_burst, LIMIT_SLOTS),
             reservations: Buckets::slow(RESERVATION_SECONDS, RESERVATION_BURST, LIMIT_SLOTS),
             events: Arc::new(Semaphore::new(config.connections.events_max)),
+            shopper_events: Arc::default(),
+            address_events: Arc::default(),
             metrics: Metrics::new(),
             fronts: Fronts::default(),
             hasher: RandomState::new(),
@@ -113,19 +117,50 @@ impl Gate {
             .ok_or_else(|| Problem::new(Kind::NotFound, format!("no sale {:?}", clip(sale))))
     }
 
-    /// Lets an address ask, or says when it may again.
-    pub(crate) fn admit_address(&self, Peer(address): Peer) -> Result<(), Problem> {
-        let limits = &self.config.limits;
-        let exempt = (self.demo && address.to_canonical().is_loopback())
-            || limits.exempt_addresses.iter().any(|net| net.contains(address));
-        if exempt {
-            return Ok(());
-        }
-        // One household has a /64 (RFC 6177); single IPv6 addresses are free.
-        let key = match address.to_canonical() {
+    fn is_exempt(&self, Peer(address): Peer) -> bool {
+        (self.demo && address.to_canonical().is_loopback())
+            || self.config.limits.exempt_addresses.iter().any(|net| net.contains(address))
+    }
+
+    /// One household has a /64 (RFC 6177); single IPv6 addresses are free.
+    fn address_key(&self, Peer(address): Peer) -> u64 {
+        match address.to_canonical() {
             IpAddr::V4(v4) => self.hasher.hash_one(u32::from(v4)),
             IpAddr::V6(v6) => self.hasher.hash_one(u128::from(v6) >> 64),
+        }
+    }
+
+    /// Lets a shopper follow an attempt, if the shopper and the address do not follow too many already: neither may have all
+    /// streams that there are.
+    pub(crate) fn admit_stream(&self, peer: Peer, pass: &Pass) -> Result<StreamPermit, Problem> {
+        let full = |whose: &str| {
+            let why = format!("{whose}: ask for the attempt itself instead, every few seconds");
+            Problem::new(Kind::QueueFull, why).retry_after(5)
         };
+        let max = &self.config.connections;
+        let shopper = self
+            .shopper_events
+            .take(pass.shopper.low_bits(), max.events_per_shopper_max)
+            .ok_or_else(|| full("too many event streams of this shopper"))?;
+        let address = match self.is_exempt(peer) {
+            true => None,
+            false => Some(
+                self.address_events
+                    .take(self.address_key(peer), max.events_per_address_max)
+                    .ok_or_else(|| full("too many event streams of this address"))?,
+            ),
+        };
+        let of_all = Arc::clone(&self.events).try_acquire_owned();
+        let of_all = of_all.map_err(|_| full("too many event streams"))?;
+        Ok(StreamPermit { _shopper: shopper, _address: address, _of_all: of_all })
+    }
+
+    /// Lets an address ask, or says when it may again.
+    pub(crate) fn admit_address(&self, peer: Peer) -> Result<(), Problem> {
+        if self.is_exempt(peer) {
+            return Ok(());
+        }
+        let key = self.address_key(peer);
         self.addresses.take(key, self.now().0).map_err(|wait| {
             Problem::new(Kind::RateLimited, "too many requests from this address: wait as Retry-After says")
                 .retry_after(wait)
@@ -177,6 +212,14 @@ impl Gate {
     }
 }
 
+/// One event stream, until it is dropped.
+#[derive(Debug)]
+pub(crate) struct StreamPermit {
+    _shopper: Share,
+    _address: Option<Share>,
+    _of_all: OwnedSemaphorePermit,
+}
+
 fn is_length_limit(error: &axum::Error) -> bool {
     let mut source = std::error::Error::source(error);
     while let Some(e) = source {
@@ -192,7 +235,7 @@ fn is_length_limit(error: &axum::Error) -> bool {
 pub(crate) async fn reply<T>(reply: Reply<T>) -> Result<T, Problem> {
     match reply.await {
         Ok(Ok(value)) => Ok(value),
-        Ok(Err(unavailable)) => Err(Problem::unavailable(&unavailable.0)),
+        Ok(Err(unavailable)) => Err(unavailable.into()),
         Err(_) => Err(Problem::unavailable("the sale is stopping")),
     }
 }

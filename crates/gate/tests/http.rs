@@ -168,15 +168,18 @@ fn a_slow_writer_gives_a_place_in_line_and_a_full_queue_says_so() {
         (202, &"queued".into(), &5.into())
     );
     assert_eq!(queued.header("retry-after"), Some("1"));
-    for (mood, status, problem) in [
-        (Mood::Full, 503, "queue-full"),
-        (Mood::Unavailable, 503, "unavailable"),
-        (Mood::Panics, 500, "internal"),
+    for (mood, status, problem, retry_after) in [
+        (Mood::Full, 503, "queue-full", "1"),
+        (Mood::Passing, 503, "unavailable", "1"),
+        // Nothing changes before an operator acts.
+        (Mood::Unavailable, 503, "unavailable", "30"),
+        (Mood::Panics, 500, "internal", "1"),
     ] {
         gate.sale.set_mood(mood);
         let answer = attempt(&gate, &pass, "k", ONE_PHONE);
         assert_eq!((answer.status, &*answer.problem()), (status, problem));
-        assert_eq!(answer.header("retry-after").is_some(), status == 503);
+        assert_eq!(answer.header("retry-after"), Some(retry_after), "{answer:?}");
+        assert_eq!(answer.body.contains("operator must act"), retry_after == "30", "{answer:?}");
     }
 }
 
@@ -259,6 +262,77 @@ fn events_follow_an_attempt_to_its_end() {
     assert!(events.body.contains(r#""state":"held""#) && events.body.contains(r#""state":"confirmed""#));
 }
 
+/// One shopper, or one address, does not take every stream that there is.
+#[test]
+fn event_streams_are_shared_out() {
+    let open = |gate: &Running, pass: &str, id: &str| {
+        let mut stream = TcpStream::connect(gate.bound.shop).unwrap();
+        stream.set_read_timeout(Some(Duration::from_secs(10))).unwrap();
+        let head = format!(
+            "GET /api/v1/sales/demo/attempts/{id}/events HTTP/1.1\r\nhost: x\r\nfloodgate-pass: {pass}\r\n\r\n"
+        );
+        stream.write_all(head.as_bytes()).unwrap();
+        let mut start = [0; 12];
+        stream.read_exact(&mut start).unwrap();
+        (String::from_utf8_lossy(&start[9..]).into_owned(), stream)
+    };
+    let waiting = |gate: &Running, pass: &str| {
+        gate.sale.set_mood(Mood::Waitlists);
+        attempt(gate, pass, "k", ONE_PHONE).json()["attempt"].as_str().unwrap().to_owned()
+    };
+    let gate = Running::start(true, false, |c| c.connections.events_per_shopper_max = 2);
+    let [alice, bob] = ["alice", "bob"].map(|shopper| pass(&gate, shopper));
+    let (hers, his) = (waiting(&gate, &alice), waiting(&gate, &bob));
+    let mut held: Vec<_> = (0..2).map(|_| open(&gate, &alice, &hers)).collect();
+    assert!(held.iter().all(|(status, _)| status == "200"), "{held:?}");
+    assert_eq!(open(&gate, &alice, &hers).0, "503", "two of two");
+    assert_eq!(open(&gate, &bob, &his).0, "200", "another shopper has streams of his own");
+    held.clear();
+    let deadline = Instant::now() + Duration::from_secs(30);
+    while open(&gate, &alice, &hers).0 != "200" {
+        assert!(Instant::now() < deadline, "a stream that ended is given back");
+        std::thread::sleep(Duration::from_millis(100));
+    }
+
+    let gate = Running::start(true, false, |c| c.connections.events_per_address_max = 1);
+    let [alice, bob] = ["alice", "bob"].map(|shopper| pass(&gate, shopper));
+    let (hers, his) = (waiting(&gate, &alice), waiting(&gate, &bob));
+    let _held = open(&gate, &alice, &hers);
+    let path = format!("/api/v1/sales/demo/attempts/{his}/events");
+    let refused = send(gate.bound.shop, "GET", &path, &[("floodgate-pass", &bob)], "");
+    assert_eq!((refused.problem(), refused.header("retry-after")), ("queue-full".into(), Some("5")));
+    assert!(refused.body.contains("of this address"), "{refused:?}");
+}
+
+#[test]
+fn keys_that_were_never_fetched_are_no_fault_of_the_token() {
+    let gate = Running::start(true, false, |c| c.jwt.jwks_url = "http://127.0.0.1:9/keys".into());
+    let bearer = format!("Bearer {}", gate.token("alice"));
+    let answer =
+        send(gate.bound.shop, "POST", "/api/v1/sales/demo/passes", &[("authorization", &bearer)], "");
+    assert_eq!((answer.status, &*answer.problem()), (503, "unavailable"), "{answer:?}");
+    assert_eq!(answer.header("retry-after"), Some("10"));
+}
+
+/// A body that never comes: 408, and when to try again.
+#[test]
+fn a_slow_body_is_told_to_come_again() {
+    let gate = Running::start(true, false, |c| c.connections.body_timeout_seconds = 1);
+    let pass = pass(&gate, "alice");
+    let mut stream = TcpStream::connect(gate.bound.shop).unwrap();
+    stream.set_read_timeout(Some(Duration::from_secs(20))).unwrap();
+    let head = format!(
+        "POST {} HTTP/1.1\r\nhost: x\r\nfloodgate-pass: {pass}\r\nidempotency-key: k\r\n\
+         content-type: application/json\r\ncontent-length: 100\r\n\r\n{{",
+        attempts_url(&gate)
+    );
+    stream.write_all(head.as_bytes()).unwrap();
+    let mut answer = vec![0; 2048];
+    let len = stream.read(&mut answer).unwrap();
+    let answer = String::from_utf8_lossy(&answer[..len]).to_ascii_lowercase();
+    assert!(answer.starts_with("http/1.1 408") && answer.contains("retry-after: 1\r\n"), "{answer}");
+}
+
 #[test]
 fn reservations_are_made_and_taken_back() {
     let gate = Running::start(false, false, |_| {});
@@ -324,10 +398,16 @@ fn operators_commands_are_checked_and_carried_out() {
     check("/sales/demo/extend", r#"{"closes_at":"tomorrow"}"#, 422, "RFC 3339");
     check("/sales/demo/extend", r#"{"closes_at":"2030-01-01T00:00:00Z"}"#, 200, "true");
     check("/sales/demo/rate", r#"{"per_second":100}"#, 200, "true");
-    check("/sales/demo/limits", r#"{"items":[{"round":0,"item":"tv","limit_per_shopper":1}]}"#, 422, "tv");
+    check("/sales/demo/close", r#"{"reason":"all is said"}"#, 200, "true");
     check(
         "/sales/demo/limits",
-        r#"{"items":[{"round":9,"item":"phone","limit_per_shopper":1}]}"#,
+        r#"{"items":[{"round":0,"item":"tv","limit_per_shopper":1}],"reason":"r"}"#,
+        422,
+        "tv",
+    );
+    check(
+        "/sales/demo/limits",
+        r#"{"items":[{"round":9,"item":"phone","limit_per_shopper":1}],"reason":"r"}"#,
         422,
         "round 9",
     );
@@ -340,6 +420,73 @@ fn operators_commands_are_checked_and_carried_out() {
     check("/sales/none/open", "{}", 404, "none");
     check(&format!("/holds/{}/release", "0".repeat(32)), "", 404, "no hold");
     check(&format!("/holds/{}/release", "0".repeat(32)), "{}", 404, "no hold");
+}
+
+/// A row a command: how it is sent, whether it needs a reason, and that the reason is handed on as it was given.
+#[test]
+fn what_changes_a_promise_needs_a_reason_and_every_command_takes_one() {
+    let gate = Running::start(true, false, |_| {});
+    let bearer = format!("Bearer {}", gate.owner);
+    let ask = |method: &str, path: &str, kind: &str, body: &str| {
+        let headers = [("authorization", &*bearer), ("content-type", kind)];
+        send(gate.bound.admin, method, &format!("/api/v1/admin{path}"), &headers, body)
+    };
+    let said = |what: &str, answer: &Answer, reason: &str| {
+        assert!(matches!(answer.status, 200 | 404 | 409), "{what}: {answer:?}");
+        let operations = gate.sale.operations();
+        let (actor, _) = operations.last().unwrap();
+        assert_eq!((&*actor.name, &*actor.reason), ("boss", reason), "{what}");
+    };
+    let json = |path: &str, fields: &str, needed: bool| {
+        let with = |reason: &str| {
+            let comma = if fields.is_empty() || reason.is_empty() { "" } else { "," };
+            ask("POST", path, "application/json", &format!("{{{fields}{comma}{reason}}}"))
+        };
+        said(path, &with(r#""reason":"it rains & pours""#), "it rains & pours");
+        let without = with("");
+        if needed {
+            assert_eq!((without.status, &*without.problem()), (422, "invalid"), "{path}");
+            assert!(without.body.contains("reason: want 1 to 200 bytes"), "{path}: {without:?}");
+        } else {
+            said(path, &without, "");
+        }
+        let long = with(&format!(r#""reason":"{}""#, "x".repeat(201)));
+        assert!(long.status == 422 && long.body.contains("reason"), "{path}: {long:?}");
+    };
+    let hold = "0".repeat(32);
+    json("/sales/demo/open", "", false);
+    json("/sales/demo/pause", "", false);
+    json("/sales/demo/resume", "", false);
+    json("/sales/demo/close", "", true);
+    json("/sales/demo/extend", r#""closes_at":"2030-01-01T00:00:00Z""#, false);
+    json("/sales/demo/limits", r#""limit_per_shopper":3"#, true);
+    json("/sales/demo/rate", r#""per_second":3"#, false);
+    json("/sales/demo/items/phone/adjust", r#""delta":1"#, true);
+    json("/sales/demo/void", r#""shopper":"alice""#, true);
+    json(&format!("/holds/{hold}/confirm"), r#""payment":"p""#, false);
+    json(&format!("/holds/{hold}/release"), "", false);
+    let empty = ask("POST", "/sales/demo/close", "", "");
+    assert!(empty.status == 422 && empty.body.contains("reason"), "{empty:?}");
+
+    let spec = serde_json::to_string(&fake::spec(60)).unwrap();
+    for (path, kind, body, needed) in [
+        ("/sales/demo", "application/json", &*spec, false),
+        ("/sales/demo/list", "text/plain", "alice", false),
+        ("/sales/demo/denylist", "text/plain", "alice", true),
+    ] {
+        let with = |query: &str| ask("PUT", &format!("{path}{query}"), kind, body);
+        said(path, &with("?reason=50%25%20are+b%C3%B6ts"), "50% are b\u{f6}ts");
+        let without = with("");
+        if needed {
+            assert!(without.status == 422 && without.body.contains("reason: want 1"), "{path}: {without:?}");
+        } else {
+            said(path, &without, "");
+        }
+        for wrong in [&*format!("?reason={}", "x".repeat(201)), "?reason=%0A", "?reason=%FF", "?raeson=x"] {
+            let refused = with(wrong);
+            assert!(refused.status == 422 && refused.body.contains("reason"), "{path}{wrong}: {refused:?}");
+        }
+    }
 }
 
 #[test]

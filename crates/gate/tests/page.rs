@@ -141,6 +141,32 @@ fn the_page_reloads_itself_only_while_something_is_to_come() {
 }
 
 #[test]
+fn what_is_left_when_the_sale_has_ended_is_not_called_sold_out() {
+    let gate = Running::start(true, true, |_| {});
+    gate.sale.change_view(|v| {
+        v.state = contracts::SaleState::Closed;
+        v.closes_at = "2026-03-04T05:06:07Z".parse().unwrap();
+        v.items.iter_mut().for_each(|i| i.offered = false);
+        v.items[1].state = contracts::ItemState::SoldOut;
+    });
+    for (query, ended, sold_out) in [("", "Ended", "Sold out"), ("?lang=zh", "已结束", "已售罄")] {
+        let (_, page) = Browser::open(&gate, query);
+        let tag = |item: &str| {
+            let rest = page.body.split(&format!("data-item=\"{item}\"")).nth(1).unwrap();
+            rest.split('>').nth(1).unwrap().split('<').next().unwrap().to_owned()
+        };
+        assert_eq!((&*tag("phone"), &*tag("watch")), (ended, sold_out), "{}", page.body);
+        assert!(page.body.contains("2026-03-04 05:06:07 UTC"), "{}", page.body);
+    }
+    let api = send(gate.bound.shop, "GET", "/api/v1/sales/demo", &[], "").json();
+    assert_eq!(
+        (&api["items"][0]["state"], &api["items"][1]["state"]),
+        (&"available".into(), &"sold_out".into())
+    );
+    assert_eq!(api["closes_at"], "2026-03-04T05:06:07.000Z");
+}
+
+#[test]
 fn outside_a_demo_nobody_becomes_a_shopper_by_a_cookie() {
     let gate = Running::start(true, false, |_| {});
     let page = send(gate.bound.shop, "GET", "/sales/demo", &[], "");

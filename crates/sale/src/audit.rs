@@ -112,6 +112,7 @@ pub fn audit(log: &mut dyn LogRead, snapshot: Option<(Sequence, Vec<u8>)>) -> Re
         entries += 1;
         if let Some((at, bytes)) = &snapshot
             && *at == sequence
+            && Core::writes_like(bytes)
             && !replay.refused
         {
             replay.same_bytes = Some(replay.core.snapshot() == *bytes);

@@ -4,8 +4,8 @@ use crate::core::{Core, Entry, Record};
 use crate::worker::{Command, RecoverError, Recovery, Reply, STEP_COMMANDS_MAX, Worker, replay};
 use arc_swap::ArcSwapOption;
 use contracts::{
-    Actor, Answer, Attempt, Basket, OperateError, Operation, OperationDone, SaleSpec, SaleState, SaleStats,
-    SaleView, ShopperRecord, Unavailable, Winner, WinnerEvent,
+    Actor, Answer, Attempt, Basket, Found, OperateError, Operation, OperationDone, SaleSpec, SaleState,
+    SaleStats, SaleView, ShopperRecord, Unavailable, Winner, WinnerEvent,
 };
 use engines::clock::Clock;
 use engines::log::{Log, LogRead, Snapshots};
@@ -19,12 +19,15 @@ use std::time::Duration;
 use tokio::sync::{oneshot, watch};
 use units::{AttemptId, SaleId, Sequence, ShopperKey};
 
-/// A reply that comes later. A dropped sender means [`Unavailable`] too.
+/// A reply that comes later. A dropped sender means that the process is stopping.
 pub type Receiver<T> = oneshot::Receiver<Result<T, Unavailable>>;
 type Sender<T> = oneshot::Sender<Result<T, Unavailable>>;
 
 /// Every default of the section `[sale]`, commented.
 pub const DEFAULT_TOML: &str = include_str!("config.default.toml");
+
+/// The smallest and largest value of each number in the section. A million attempts that wait take 256 MiB.
+pub const RANGES: &[(&str, i64, i64)] = &[("queue_max", 1, 1_000_000), ("snapshot_every", 1, 1_000_000_000)];
 
 /// The section `[sale]`: how the service behaves.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
@@ -46,7 +49,7 @@ impl Default for Settings {
 enum Job {
     /// Who waits for it stands in [`Queue::in_flight`].
     Attempt(Attempt),
-    Lookup(AttemptId, ShopperKey, Sender<Answer>),
+    Lookup(AttemptId, ShopperKey, Sender<Found>),
     Shopper(ShopperKey, Sender<ShopperRecord>),
     Operate(Actor, Operation, Sender<Result<OperationDone, OperateError>>),
     Stats(Sender<SaleStats>),
@@ -232,7 +235,7 @@ impl Handle {
     }
 
     /// What is kept of an attempt.
-    pub fn lookup(&self, attempt: AttemptId, shopper: ShopperKey) -> Receiver<Answer> {
+    pub fn lookup(&self, attempt: AttemptId, shopper: ShopperKey) -> Receiver<Found> {
         self.ask(|sender| Job::Lookup(attempt, shopper, sender))
     }
 
@@ -268,10 +271,17 @@ impl Handle {
     fn ask<T>(&self, job: impl FnOnce(Sender<T>) -> Job) -> Receiver<T> {
         let (sender, receiver) = oneshot::channel();
         let queue = lock(&self.0.queue);
-        // Twice as many as attempts: operators get through a full house. Past that the sender is dropped: unavailable.
-        if !queue.stopping && queue.jobs.len() < 2 * self.0.queue_max {
-            self.push(queue, job(sender));
-        }
+        // Twice as many as attempts: operators get through a full house.
+        let refused = match queue.jobs.len() < 2 * self.0.queue_max {
+            _ if queue.stopping => Unavailable::Passing("the sale is stopping".into()),
+            true => {
+                self.push(queue, job(sender));
+                return receiver;
+            }
+            false => Unavailable::QueueFull,
+        };
+        // The receiver is right here.
+        let _ = sender.send(Err(refused));
         receiver
     }
 
@@ -298,8 +308,8 @@ impl Handle {
         });
         match (read, undecodable) {
             (Ok(_), None) => Ok((winners, searched)),
-            (Err(error), _) => Err(Unavailable(error.to_string())),
-            (_, Some(why)) => Err(Unavailable(why)),
+            (Err(error), _) => Err(Unavailable::Passing(error.to_string())),
+            (_, Some(why)) => Err(Unavailable::Stopped(why)),
         }
     }
 }
@@ -320,7 +330,7 @@ fn winner(sequence: Sequence, entry: Entry, spec: &SaleSpec) -> Option<Winner> {
             let (sealed, shopper, basket) = (attempt.sealed, attempt.shopper, attempt.basket);
             (attempt.id, WinnerEvent::Granted { sealed, shopper, basket, prices_minor, pay_by })
         }
-        Record::Confirmed { hold, payment, late } => (hold, WinnerEvent::Confirmed { payment, late }),
+        Record::Confirmed { hold, payment, late, .. } => (hold, WinnerEvent::Confirmed { payment, late }),
         Record::Released { hold, .. } => (hold, WinnerEvent::Released),
         Record::Expired { hold } => (hold, WinnerEvent::Expired),
         Record::Voided { hold, by } => (hold, WinnerEvent::Voided { reason: by.reason }),
@@ -466,7 +476,10 @@ fn reply_all(shared: &Shared, batch: Vec<Job>, replies: Vec<Reply>) {
     for (job, reply) in batch.into_iter().zip(replies) {
         match job {
             Job::Attempt(_) => {}
-            Job::Lookup(_, _, sender) => drop(sender.send(as_answer(reply))),
+            Job::Lookup(_, _, sender) => drop(sender.send(match reply {
+                Reply::Found(found) => Ok(found),
+                other => Err(unavailable(other)),
+            })),
             Job::Shopper(_, sender) => drop(sender.send(match reply {
                 Reply::Shopper(record) => Ok(record),
                 other => Err(unavailable(other)),
@@ -493,7 +506,7 @@ fn as_answer(reply: Reply) -> Result<Answer, Unavailable> {
 fn unavailable(reply: Reply) -> Unavailable {
     match reply {
         Reply::Unavailable(why) => why,
-        other => Unavailable(format!("the worker gave another reply than was asked for: {other:?}")),
+        other => Unavailable::Passing(format!("the worker gave another reply than was asked for: {other:?}")),
     }
 }
 

@@ -5,7 +5,7 @@
 
 use crate::core::{Broken, Core, Entry, Record, ReplayError, SnapshotError, Tally};
 use contracts::{
-    Actor, Answer, Attempt, OperateError, Operation, OperationDone, Refusal, SaleStats, ShopperRecord,
+    Actor, Answer, Attempt, Found, OperateError, Operation, OperationDone, Refusal, SaleStats, ShopperRecord,
     Unavailable,
 };
 use engines::log::{AppendError, Batch, Log, LogError, LogRead};
@@ -35,8 +35,10 @@ pub enum Command {
 /// What it says, in the order of the commands.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Reply {
-    /// To [`Command::Attempt`] and [`Command::Lookup`].
+    /// To [`Command::Attempt`].
     Answer(Answer),
+    /// To [`Command::Lookup`].
+    Found(Found),
     Shopper(ShopperRecord),
     Done(Result<OperationDone, OperateError>),
     Stats(SaleStats),
@@ -390,11 +392,11 @@ impl<L: Log> Worker<L> {
     /// Answers what changes nothing.
     fn read(&self, command: &Command) -> Reply {
         match command {
-            Command::Lookup { attempt, shopper } => Reply::Answer(self.core.lookup(*attempt, *shopper)),
+            Command::Lookup { attempt, shopper } => Reply::Found(self.core.lookup(*attempt, *shopper)),
             Command::Shopper(shopper) => Reply::Shopper(self.core.shopper(*shopper)),
             Command::Stats => Reply::Stats(self.core.stats()),
             Command::Attempt(_) | Command::Operate { .. } => {
-                Reply::Unavailable(Unavailable("this command changes the sale".into()))
+                Reply::Unavailable(Unavailable::Passing("this command changes the sale".into()))
             }
         }
     }
@@ -420,7 +422,7 @@ impl<L: Log> Worker<L> {
                         Reply::Answer(Answer::Refused { refusal: Refusal::Paused, as_of })
                     }
                 },
-                Command::Operate { .. } => Reply::Unavailable(Unavailable(
+                Command::Operate { .. } => Reply::Unavailable(Unavailable::Passing(
                     "the disk is full, so nothing can be changed; free some room and the sale goes on by itself".into(),
                 )),
                 read => self.read(read),
@@ -479,6 +481,6 @@ impl<L: Log> Worker<L> {
     fn all_unavailable(&mut self, count: usize) {
         let Mode::Stopped(why) = &self.mode else { return };
         self.replies.clear();
-        self.replies.resize(count, Reply::Unavailable(Unavailable(why.clone())));
+        self.replies.resize(count, Reply::Unavailable(Unavailable::Stopped(why.clone())));
     }
 }

@@ -12,7 +12,6 @@ use sale::service::{Handle, Receiver, Service, Settings};
 use std::sync::mpsc::{self, Receiver as Inbox, Sender};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
-use tokio::sync::oneshot::error::TryRecvError;
 use units::{Sequence, TimeMs};
 
 /// Asks before each append, and waits to be let.
@@ -122,7 +121,7 @@ fn nobody_hears_of_a_grant_that_is_not_durable() {
     assert!(looked.try_recv().is_err(), "neither may a look-up tell");
     rig.let_on.send(()).unwrap();
     assert!(matches!(wait(granted), Answer::Granted(_)));
-    assert!(matches!(wait(looked), Answer::Granted(_)));
+    assert!(matches!(wait(looked), Found { answer: Answer::Granted(_), basket: Some(_) }));
     rig.service.stop();
 }
 
@@ -148,6 +147,28 @@ fn the_queue_is_bounded_and_the_place_in_it_is_told() {
 }
 
 #[test]
+fn a_queue_that_is_full_of_questions_says_so_and_not_that_it_stops() {
+    let rig = rig(5, 2);
+    let (_, first) = rig.handle.attempt(attempt(1, 1)).unwrap();
+    rig.arrived.recv().unwrap();
+    let asked: Vec<_> = (0..4).map(|_| rig.handle.stats()).collect();
+    let looked = rig.handle.lookup(id(1), key(1)).blocking_recv().unwrap();
+    assert_eq!(looked, Err(Unavailable::QueueFull));
+    let commanded = rig.handle.operate(by(), Operation::Pause).blocking_recv().unwrap();
+    assert_eq!(commanded, Err(Unavailable::QueueFull));
+    rig.let_on.send(()).unwrap();
+    assert!(matches!(wait(first), Answer::Granted(_)));
+    for stats in asked {
+        assert_eq!(wait(stats).items[1].held, 1);
+    }
+    assert!(
+        matches!(wait(rig.handle.lookup(id(1), key(1))).answer, Answer::Granted(_)),
+        "there is room again"
+    );
+    rig.service.stop();
+}
+
+#[test]
 fn a_stop_lets_what_is_queued_finish() {
     let rig = rig(5, 100);
     let (_, first) = rig.handle.attempt(attempt(1, 1)).unwrap();
@@ -157,7 +178,7 @@ fn a_stop_lets_what_is_queued_finish() {
     std::thread::scope(|scope| {
         scope.spawn(|| stopping.lock().unwrap().take().unwrap().stop());
         // Once it is stopping, who asks is turned away at once.
-        while rig.handle.stats().try_recv() != Err(TryRecvError::Closed) {
+        while !matches!(rig.handle.stats().try_recv(), Ok(Err(Unavailable::Passing(_)))) {
             std::thread::sleep(Duration::from_millis(1));
         }
         rig.let_on.send(()).unwrap();
@@ -166,6 +187,6 @@ fn a_stop_lets_what_is_queued_finish() {
     });
     assert!(matches!(wait(first), Answer::Granted(_)));
     assert!(matches!(wait(second), Answer::Granted(_)));
-    let after = rig.handle.lookup(id(1), key(1)).blocking_recv();
-    assert!(after.is_err(), "nobody answers any more, and nobody waits for ever");
+    let after = rig.handle.lookup(id(1), key(1)).blocking_recv().unwrap();
+    assert!(matches!(after, Err(Unavailable::Passing(_))), "nobody waits for ever: {after:?}");
 }

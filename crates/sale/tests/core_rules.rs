@@ -3,9 +3,9 @@
 mod ledger;
 
 use contracts::*;
-use ledger::{CLOSES, HOLD_SECONDS, Ledger, OPENS, id, key, spec};
+use ledger::{CLOSES, HOLD_SECONDS, Ledger, OPENS, by, id, key, spec};
 use sale::core::{Record, RefusalKind};
-use units::TimeMs;
+use units::{Sequence, TimeMs};
 
 const PHONE: u16 = 0;
 const CASE: u16 = 1;
@@ -354,4 +354,111 @@ fn rounds_follow_the_operator_and_the_clock() {
     l.operate(Operation::Close).unwrap();
     assert_eq!(l.buy(3, 3, &[(CASE, 1)]), "closed");
     assert!(matches!(l.operate(Operation::Define(Box::new(spec(9)))), Err(OperateError::Conflict(_))));
+}
+
+#[test]
+fn a_tenth_of_the_stock_may_wait_unless_the_sale_says_otherwise() {
+    let mut l = Ledger::open(spec(20));
+    for n in 1..=20 {
+        assert_eq!(l.buy(n, n, &[(PHONE, 1)]), "granted held");
+    }
+    assert_eq!(l.buy(21, 21, &[(PHONE, 1)]), "waitlisted 1");
+    assert_eq!(l.buy(22, 22, &[(PHONE, 1)]), "waitlisted 2");
+    assert_eq!(l.buy(23, 23, &[(PHONE, 1)]), "sold_out", "a tenth of 20 are 2 places");
+}
+
+#[test]
+fn every_payment_is_logged_with_who_told_it() {
+    let mut l = Ledger::open(no_waitlist(2));
+    l.buy(1, 1, &[(PHONE, 1)]);
+    assert_eq!(l.pay(1, "pay-1"), "confirmed");
+    assert_eq!(l.pay(1, "pay-2"), "refund");
+    let records = l.records();
+    let [.., Record::Confirmed { by: confirmed, .. }, Record::RefundDue { by: refunded, .. }] = &records[..]
+    else {
+        panic!("{records:?}")
+    };
+    assert_eq!((confirmed, refunded), (&Some(by()), &Some(by())));
+}
+
+#[test]
+fn a_place_that_is_given_up_is_no_end_of_a_hold() {
+    let mut l = Ledger::open(waitlist(1, 5));
+    l.buy(1, 1, &[(PHONE, 1)]);
+    for n in 2..4 {
+        l.buy(n, n, &[(PHONE, 1)]);
+    }
+    l.release(2);
+    l.operate(Operation::Void(VoidTarget::Attempts(vec![id(3)]))).unwrap();
+    let records = l.records();
+    let [.., left, taken] = &records[..] else { panic!("{records:?}") };
+    assert_eq!(*left, Record::Left { attempt: id(2), voided: false, by: by() });
+    assert_eq!(*taken, Record::Left { attempt: id(3), voided: true, by: by() });
+    // Logs that were written before say it as of a hold.
+    let mut old = Ledger::open(waitlist(1, 5));
+    old.buy(1, 1, &[(PHONE, 1)]);
+    old.buy(2, 2, &[(PHONE, 1)]);
+    let mut bytes = Vec::new();
+    Record::Released { hold: id(2), by: by() }.encode(TimeMs(OPENS), &mut bytes);
+    old.core.replay(Sequence(old.log.len() as u64 + 1), &bytes).unwrap();
+    old.log.push(bytes);
+    assert_eq!(old.buy(2, 2, &[(PHONE, 1)]), "waitlisted 1 left");
+}
+
+#[test]
+fn one_look_finds_the_basket_however_many_attempts_came_after() {
+    let mut l = Ledger::open(no_waitlist(250));
+    for n in 1..=120 {
+        l.buy(n, 7, &[(CASE, 1)]);
+        l.release(n);
+    }
+    let told: Vec<_> = l.core.shopper(key(7)).attempts;
+    assert!(told.len() == 100 && told.iter().all(|a| a.id != id(1)), "the list is bounded");
+    let found = l.core.lookup(id(1), key(7));
+    assert_eq!(found.basket, Some(Basket::single(CASE, 1)));
+    assert_eq!(l.core.lookup(id(1), key(8)).basket, None, "nobody else's");
+}
+
+fn seen(l: &Ledger) -> SaleView {
+    l.core.view(&"launch".parse().unwrap(), false).unwrap()
+}
+
+#[test]
+fn the_public_times_are_those_at_which_it_happened() {
+    let mut l = Ledger { core: sale::core::Core::new(), now: OPENS - 5000, log: vec![] };
+    l.operate(Operation::Define(Box::new(spec(1)))).unwrap();
+    assert_eq!((seen(&l).opens_at, seen(&l).closes_at), (TimeMs(OPENS), TimeMs(CLOSES)), "as planned");
+    l.operate(Operation::Open).unwrap();
+    assert_eq!(
+        (seen(&l).opens_at, seen(&l).closes_at),
+        (TimeMs(OPENS - 5000), TimeMs(CLOSES)),
+        "opened early"
+    );
+    l.at(OPENS + 7000);
+    l.operate(Operation::Close).unwrap();
+    let closed = seen(&l);
+    assert_eq!(
+        (closed.opens_at, closed.closes_at),
+        (TimeMs(OPENS - 5000), TimeMs(OPENS + 7000)),
+        "ended early"
+    );
+    let mut replayed = sale::core::Core::new();
+    for (at, bytes) in l.log.iter().enumerate() {
+        replayed.replay(Sequence(at as u64 + 1), bytes).unwrap();
+    }
+    assert_eq!(replayed.view(&closed.sale, false), Some(closed.clone()), "after a restart too");
+    let restored = sale::core::Core::restore(&l.core.snapshot()).unwrap();
+    assert_eq!(restored.view(&closed.sale, false), Some(closed), "and from a snapshot");
+}
+
+#[test]
+fn what_is_free_is_never_shown_as_sold_out() {
+    let mut l = Ledger::open(no_waitlist(1));
+    let states = |l: &Ledger| seen(l).items.iter().map(|i| (i.state, i.offered)).collect::<Vec<_>>();
+    l.buy(1, 1, &[(PHONE, 1)]);
+    assert_eq!(states(&l), [(ItemState::SoldOut, true), (ItemState::Available, true)]);
+    l.operate(Operation::Close).unwrap();
+    assert_eq!(states(&l), [(ItemState::SoldOut, false), (ItemState::Available, false)], "one case is left");
+    l.operate(Operation::Void(VoidTarget::Shopper(key(1)))).unwrap();
+    assert_eq!(states(&l), [(ItemState::Available, false), (ItemState::Available, false)]);
 }

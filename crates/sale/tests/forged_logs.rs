@@ -45,7 +45,7 @@ impl Forgery {
     }
 
     fn pay(&mut self, n: u8, payment: &str, late: bool) -> &mut Self {
-        self.write(&Record::Confirmed { hold: id(n), payment: payment.into(), late })
+        self.write(&Record::Confirmed { hold: id(n), payment: payment.into(), late, by: None })
     }
 
     fn refuse(&mut self, kind: RefusalKind, item: u16, quantity: u16, count: u64) -> &mut Self {
@@ -310,11 +310,11 @@ fn nor_one_that_takes_back_what_was_said() {
     f.pay(2, "p", false);
     check("paid and never granted", &f, &[("INV-4*", "is confirmed but was never granted")]);
     let mut f = held();
-    f.write(&Record::RefundDue { hold: id(1), payment: "p".into() });
+    f.write(&Record::RefundDue { hold: id(1), payment: "p".into(), by: None });
     check("paid back while it is held", &f, &[("INV-4*", "is held, and a payment that buys is paid back")]);
     let mut f = held();
     f.write(&Record::Released { hold: id(1), by: by() });
-    f.write(&Record::RefundDue { hold: id(1), payment: "p".into() });
+    f.write(&Record::RefundDue { hold: id(1), payment: "p".into(), by: None });
     check(
         "paid back while it is free",
         &f,

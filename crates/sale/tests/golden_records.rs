@@ -9,7 +9,8 @@ use sale::core::{Core, Entry, Record, RefusalCount, RefusalKind};
 use units::{Sequence, TimeMs};
 
 const RECORDS: &str = include_str!("golden/records-v1.txt");
-const SNAPSHOT: &str = include_str!("golden/snapshot-v1.txt");
+const SNAPSHOT_1: &str = include_str!("golden/snapshot-v1.txt");
+const SNAPSHOT: &str = include_str!("golden/snapshot-v2.txt");
 
 fn hex(bytes: &[u8]) -> String {
     bytes.iter().map(|b| format!("{b:02x}")).collect()
@@ -57,8 +58,8 @@ fn records() -> Vec<(&'static str, Record)> {
         ("granted", Record::Granted { attempt, round: 1, pay_by }),
         ("waitlisted", Record::Waitlisted { attempt, round: 1, position: 12 }),
         ("promoted", Record::Promoted { attempt, round: 1, pay_by }),
-        ("confirmed", Record::Confirmed { hold: id(1), payment: "pay-1".into(), late: true }),
-        ("refund_due", Record::RefundDue { hold: id(1), payment: "pay-2".into() }),
+        ("confirmed", Record::Confirmed { hold: id(1), payment: "pay-1".into(), late: true, by: None }),
+        ("refund_due", Record::RefundDue { hold: id(1), payment: "pay-2".into(), by: None }),
         ("released", Record::Released { hold: id(1), by: by() }),
         ("expired", Record::Expired { hold: id(1) }),
         ("voided", Record::Voided { hold: id(1), by: by() }),
@@ -69,6 +70,12 @@ fn records() -> Vec<(&'static str, Record)> {
             },
         ),
         ("space_regained", Record::SpaceRegained { since: TimeMs(OPENS), refused: 17 }),
+        (
+            "confirmed_by",
+            Record::Confirmed { hold: id(1), payment: "pay-1".into(), late: true, by: Some(by()) },
+        ),
+        ("refund_due_by", Record::RefundDue { hold: id(1), payment: "pay-2".into(), by: Some(by()) }),
+        ("left", Record::Left { attempt: id(1), voided: true, by: by() }),
     ]
 }
 
@@ -108,4 +115,12 @@ fn a_snapshot_is_written_and_read_as_ever() {
     assert_eq!(hex(&sale.core.snapshot()), SNAPSHOT.trim_end(), "the bytes of a snapshot have changed");
     let restored = Core::restore(&unhex(SNAPSHOT.trim_end())).unwrap();
     assert_eq!(restored.stats(), sale.core.stats());
+}
+
+#[test]
+fn a_snapshot_of_the_first_version_is_passed_over() {
+    let old = unhex(SNAPSHOT_1.trim_end());
+    let refused = Core::restore(&old).unwrap_err().to_string();
+    assert!(refused.contains("version 1, this build reads 2"), "{refused}");
+    assert!(!Core::writes_like(&old) && Core::writes_like(&eventful().core.snapshot()));
 }

@@ -4,7 +4,7 @@ use super::{Checker, standing, unheard_of};
 use crate::model::{Kept, Standing};
 use crate::story::{Check, Violation, ensure, name};
 use contracts::{
-    Answer, Attempt, ConfirmResult, HoldView, OperateError, Operation, OperationDone, Place, Refusal,
+    Answer, Attempt, ConfirmResult, Found, HoldView, OperateError, Operation, OperationDone, Place, Refusal,
     SaleStats, ShopperRecord, VoidTarget,
 };
 use sale::worker::{Command, Reply};
@@ -24,7 +24,10 @@ impl Checker {
                     )
                 })
             }
-            (Command::Lookup { attempt, shopper }, Reply::Answer(Answer::None { .. })) => {
+            (
+                Command::Lookup { attempt, shopper },
+                Reply::Found(Found { answer: Answer::None { .. }, .. }),
+            ) => {
                 let kept = self.model.find(*attempt).is_some_and(|kept| kept.attempt.shopper == *shopper);
                 ensure(!kept, "INV-4", || format!("{} is told that it was never stored", name(*attempt)))
             }
@@ -150,10 +153,14 @@ impl Checker {
     pub(super) fn standing_reply(&mut self, command: &Command, reply: &Reply, before: u64) -> Check {
         match (command, reply) {
             (Command::Attempt(Attempt { id, .. }), Reply::Answer(answer))
-            | (Command::Lookup { attempt: id, .. }, Reply::Answer(answer)) => {
+            | (Command::Lookup { attempt: id, .. }, Reply::Found(Found { answer, .. })) => {
                 if let (Command::Lookup { shopper, .. }, Some(kept)) = (command, self.model.find(*id)) {
                     let own = kept.attempt.shopper == *shopper || matches!(answer, Answer::None { .. });
                     ensure(own, "INV-4", || format!("{} is told to somebody else", name(*id)))?;
+                }
+                if let Reply::Found(Found { basket: Some(basket), .. }) = reply {
+                    let same = self.model.find(*id).is_some_and(|kept| kept.attempt.basket == *basket);
+                    ensure(same, "INV-4", || format!("{} is told with another basket", name(*id)))?;
                 }
                 match answer {
                     Answer::Granted(_) | Answer::Waitlisted { .. } => {

@@ -90,9 +90,16 @@ impl Model {
                 })?;
                 self.promote(seq, attempt, *round, *pay_by)?;
             }
-            Record::Confirmed { hold, payment, late } => self.confirm(seq, *hold, payment, *late)?,
-            Record::RefundDue { hold, payment } => self.refund(*hold, payment)?,
+            Record::Confirmed { hold, payment, late, by } => {
+                ensure(by.is_some(), "operators", || format!("{payment} is confirmed by nobody"))?;
+                self.confirm(seq, *hold, payment, *late)?;
+            }
+            Record::RefundDue { hold, payment, by } => {
+                ensure(by.is_some(), "operators", || format!("{payment} is refunded by nobody"))?;
+                self.refund(*hold, payment)?;
+            }
             Record::Released { hold, .. } => self.end(seq, *hold, Standing::Released)?,
+            Record::Left { attempt, .. } => self.leave(seq, *attempt)?,
             Record::Expired { hold } => {
                 let pay_by = self.get(*hold)?.1.pay_by;
                 ensure(entry.at >= pay_by, "timer", || {
@@ -295,22 +302,21 @@ impl Model {
     fn end(&mut self, seq: u64, hold: AttemptId, end: Standing) -> Check {
         let (at, kept) = self.get(hold)?;
         let (was, basket) = (kept.standing(), kept.attempt.basket);
-        let now = match (was, end) {
-            (Standing::Waiting, Standing::Released | Standing::Voided) => {
-                self.items[usize::from(basket[0].item)].waiting.retain(|other| *other != at);
-                Standing::Left
-            }
-            (Standing::Held, _) => {
-                self.shift_basket(seq, &basket, 1, -1, 0);
-                end
-            }
-            (Standing::Confirmed, Standing::Voided) => {
-                self.shift_basket(seq, &basket, 1, 0, -1);
-                end
-            }
+        match (was, end) {
+            (Standing::Held, _) => self.shift_basket(seq, &basket, 1, -1, 0),
+            (Standing::Confirmed, Standing::Voided) => self.shift_basket(seq, &basket, 1, 0, -1),
             _ => return Err(broken("INV-4", &format!("{} is {was:?}, not to be {end:?}", name(hold)))),
-        };
-        self.kept[at].history.push((seq, now));
+        }
+        self.kept[at].history.push((seq, end));
+        Ok(())
+    }
+
+    fn leave(&mut self, seq: u64, id: AttemptId) -> Check {
+        let (at, kept) = self.get(id)?;
+        let (was, item) = (kept.standing(), kept.attempt.basket[0].item);
+        ensure(was == Standing::Waiting, "INV-4", || format!("{} is {was:?}, and leaves", name(id)))?;
+        self.items[usize::from(item)].waiting.retain(|other| *other != at);
+        self.kept[at].history.push((seq, Standing::Left));
         Ok(())
     }
 

@@ -115,7 +115,18 @@ pub(crate) fn run(context: Context, args: &Args, data_given: bool) -> CommandRes
         .into());
     }
     fs::create_dir_all(&dir)?;
-    let outcome = Rehearsal::new(args, &dir, scratch.path())?.run()?;
+    let base = match &context.config_file {
+        Some(file) => {
+            say(&format!(
+                "rehearse: the server runs with {}, but with free ports for gate.shop_listen and gate.admin_listen, \
+                 with gate.limits.exempt_addresses = [\"127.0.0.0/8\"], and with a data directory of its own",
+                file.display()
+            ));
+            toml::from_str(&fs::read_to_string(file)?)?
+        }
+        None => toml::Table::new(),
+    };
+    let outcome = Rehearsal::new(args, &dir, scratch.path(), base)?.run()?;
     if args.json {
         print(&format!("{}\n", serde_json::to_string_pretty(&outcome)?));
     } else {
@@ -135,6 +146,25 @@ struct Rehearsal<'a> {
     admin: SocketAddr,
     admin_key: String,
     memory_max_kib: u64,
+}
+
+/// The configuration that was given, with the rehearsal's own listeners. The crowd is on one machine, so there are many shoppers
+/// behind each loopback address.
+fn server_config(base: toml::Table, shop: SocketAddr, admin: SocketAddr, stock: u64) -> toml::Table {
+    fn section<'a>(table: &'a mut toml::Table, name: &str) -> &'a mut toml::Table {
+        let value = table.entry(name).or_insert_with(|| toml::Value::Table(toml::Table::new()));
+        value.as_table_mut().expect("the configuration was checked: a section is a table")
+    }
+    let mut config = base;
+    let gate = section(&mut config, "gate");
+    gate.insert("shop_listen".into(), shop.to_string().into());
+    gate.insert("admin_listen".into(), admin.to_string().into());
+    let exempt = toml::Value::Array(vec!["127.0.0.0/8".into()]);
+    section(gate, "limits").insert("exempt_addresses".into(), exempt);
+    // Unless the file says otherwise, so often that some are made in the middle of the storm.
+    let every = i64::try_from(stock / 4).unwrap_or(i64::MAX).clamp(1000, 1_000_000_000);
+    section(&mut config, "sale").entry("snapshot_every").or_insert_with(|| every.into());
+    config
 }
 
 fn free_port() -> io::Result<SocketAddr> {
@@ -157,19 +187,13 @@ impl Drop for Server {
 }
 
 impl<'a> Rehearsal<'a> {
-    fn new(args: &'a Args, dir: &'a Path, scratch: &'a Path) -> Result<Self, Failure> {
+    /// `base` is the configuration file that was given, which has been checked.
+    fn new(args: &'a Args, dir: &'a Path, scratch: &'a Path, base: toml::Table) -> Result<Self, Failure> {
         let keys = gate::admin::keys::ApiKeys::open(dir)?;
         let admin_key = keys.create("rehearsal", gate::admin::keys::Role::Owner, TimeMs(wall_ms()))?;
         let (shop, admin) = (free_port()?, free_port()?);
-        // A crowd on one machine: many shoppers behind each loopback address.
-        let config = format!(
-            "[gate]\nshop_listen = \"{shop}\"\nadmin_listen = \"{admin}\"\n\
-             [gate.limits]\nexempt_addresses = [\"127.0.0.0/8\"]\n\
-             [sale]\nsnapshot_every = {}\n",
-            // So that some are made in the middle of the storm.
-            (args.stock / 4).max(1000)
-        );
-        fs::write(scratch.join("server.toml"), config)?;
+        let config = server_config(base, shop, admin, args.stock);
+        fs::write(scratch.join("server.toml"), toml::to_string(&config)?)?;
         Ok(Self { args, dir, scratch, shop, admin, admin_key, memory_max_kib: 0 })
     }
 
@@ -476,6 +500,11 @@ fn percentiles(sorted_us: &[u64]) -> Latency {
     Latency { p50: at(0.5), p90: at(0.9), p99: at(0.99), p999: at(0.999), max: at(1.0) }
 }
 
+#[expect(clippy::print_stderr, reason = "for the person who waits; the result goes to standard output")]
+fn say(text: &str) {
+    eprintln!("{text}");
+}
+
 #[expect(
     clippy::print_stderr,
     reason = "progress is for the person who waits; the result goes to standard output"
@@ -532,3 +561,22 @@ fn text(o: &Outcome) -> String {
 
 /// Sequence of the first entry.
 const FIRST: Sequence = Sequence(1);
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_server_runs_with_the_configuration_that_was_given() {
+        let base = "data = \"x\"\n[gate]\nshop_listen = \"1.2.3.4:80\"\ndecision_wait_ms = 7\n[gate.limits]\n\
+                    shopper_burst = 3\nexempt_addresses = []\n[sale]\nqueue_max = 9\n";
+        let [shop, admin] = ["127.0.0.1:1", "127.0.0.1:2"].map(|text| text.parse().unwrap());
+        let config = server_config(toml::from_str(base).unwrap(), shop, admin, 40_000);
+        let want = "data = \"x\"\n[gate]\nshop_listen = \"127.0.0.1:1\"\nadmin_listen = \"127.0.0.1:2\"\n\
+                    decision_wait_ms = 7\n[gate.limits]\nshopper_burst = 3\nexempt_addresses = [\"127.0.0.0/8\"]\n\
+                    [sale]\nqueue_max = 9\nsnapshot_every = 10000\n";
+        assert_eq!(config, toml::from_str(want).unwrap());
+        let alone = server_config(toml::Table::new(), shop, admin, 8);
+        assert_eq!(alone["sale"]["snapshot_every"].as_integer(), Some(1000));
+    }
+}

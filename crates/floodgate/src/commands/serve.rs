@@ -18,7 +18,8 @@ use units::{DurationMs, TimeMs};
 
 #[derive(Debug, clap::Args)]
 pub(crate) struct Args {
-    /// Set up a sale named `demo` that opens in a moment; without --data it is forgotten at the end
+    /// Set up a sale named `demo` that opens in a moment; it is forgotten at the end, unless --data or the configuration file
+    /// names a data directory
     #[arg(long)]
     demo: bool,
     /// Seconds until the demo opens [default: 30]
@@ -34,9 +35,9 @@ const DEMO_OPENS_IN: u64 = 30;
 const DEMO_STOCK: u64 = 100;
 
 pub(crate) fn run(context: Context, args: &Args, data_given: bool) -> CommandResult {
-    start_logging(&context)?;
+    start_logging(&context);
     // A demo that nobody asked to keep leaves nothing behind.
-    let scratch = match args.demo && !data_given && context.config_file.is_none() {
+    let scratch = match args.demo && !data_given && !context.config.names_data {
         true => Some(tempfile::Builder::new().prefix("floodgate-demo-").tempdir()?),
         false => None,
     };
@@ -87,21 +88,14 @@ pub(crate) fn run(context: Context, args: &Args, data_given: bool) -> CommandRes
     Ok(ExitCode::SUCCESS)
 }
 
-fn start_logging(context: &Context) -> Result<(), String> {
+fn start_logging(context: &Context) {
     let log = &context.config.log;
-    let filter = EnvFilter::try_new(&log.level)
-        .ok()
-        .filter(|_| ["error", "warn", "info", "debug", "trace"].contains(&log.level.as_str()))
-        .ok_or_else(|| {
-            format!("configuration: log.level = {:?}: want error, warn, info, debug or trace", log.level)
-        })?;
     let builder = tracing_subscriber::fmt()
-        .with_env_filter(filter)
+        .with_env_filter(EnvFilter::new(&log.level))
         .with_ansi(std::io::stderr().is_terminal())
         .with_writer(std::io::stderr);
     // Fails only where somebody set one before, in a test.
     let _ = if log.json { builder.json().try_init() } else { builder.try_init() };
-    Ok(())
 }
 
 /// Raises the limit of open files as far as allowed, and says how many connections that leaves.

@@ -1,8 +1,10 @@
 //! A small HTTP client. Every request has a connection of its own, so nothing depends on one that a dead server left behind.
 
 use serde_json::Value;
+use std::collections::{BTreeMap, BTreeSet};
 use std::io::{BufRead, BufReader, Read, Write};
 use std::net::TcpStream;
+use std::sync::LazyLock;
 use std::time::Duration;
 use ureq::http::{HeaderMap, Request};
 
@@ -37,8 +39,50 @@ impl Reply {
     }
 }
 
+/// The answers that the description lists for each method and path.
+struct Described(Vec<(Vec<String>, Methods)>);
+
+/// By method.
+type Methods = BTreeMap<String, BTreeSet<u16>>;
+
+impl Described {
+    fn new() -> Self {
+        let document: Value = serde_json::from_str(gate::api::OPENAPI).unwrap();
+        let statuses = |operation: &Value| {
+            operation["responses"].as_object().unwrap().keys().map(|status| status.parse().unwrap()).collect()
+        };
+        let path = |(path, item): (&String, &Value)| {
+            let methods = item.as_object().unwrap().iter().filter(|(method, _)| *method != "parameters");
+            let methods = methods.map(|(method, operation)| (method.to_uppercase(), statuses(operation)));
+            (path.split('/').map(str::to_owned).collect(), methods.collect())
+        };
+        Self(document["paths"].as_object().unwrap().iter().map(path).collect())
+    }
+
+    /// Fails on an answer that the description does not list for what was asked.
+    #[track_caller]
+    fn check(&self, method: &str, url: &str, status: u16) {
+        let path = url.split_once("://").unwrap().1.split_once('/').unwrap_or_default().1;
+        let path: Vec<&str> = std::iter::once("").chain(path.split('?').next().unwrap().split('/')).collect();
+        let fits = |template: &[String]| {
+            let same = |(part, want): (&&str, &String)| *part == want || want.starts_with('{');
+            template.len() == path.len() && path.iter().zip(template).all(same)
+        };
+        let Some((_, methods)) = self.0.iter().find(|(template, _)| fits(template)) else { return };
+        // Of other methods the description says for all paths that they are 405.
+        let listed = methods.get(method).map_or(status == 405, |statuses| statuses.contains(&status));
+        assert!(listed, "openapi.json does not list {status} for {method} {url}");
+    }
+}
+
+static DESCRIBED: LazyLock<Described> = LazyLock::new(Described::new);
+
 #[derive(Debug, Clone)]
-pub struct Client(ureq::Agent);
+pub struct Client {
+    agent: ureq::Agent,
+    /// Every status must be one that the description lists.
+    only_described: bool,
+}
 
 impl Default for Client {
     fn default() -> Self {
@@ -47,11 +91,17 @@ impl Default for Client {
             .max_redirects(0)
             .max_idle_connections(0)
             .timeout_global(Some(Duration::from_secs(60)));
-        Self(config.build().into())
+        Self { agent: config.build().into(), only_described: true }
     }
 }
 
 impl Client {
+    /// For what asks one listener for the other's paths, which the description does not tell apart.
+    pub fn undescribed() -> Self {
+        Self { only_described: false, ..Self::default() }
+    }
+
+    #[track_caller]
     fn ask(
         &self,
         method: &str,
@@ -63,13 +113,18 @@ impl Client {
         for (name, value) in headers {
             request = request.header(*name, *value);
         }
-        match method {
-            "GET" | "DELETE" => self.0.run(request.body(()).unwrap()),
-            _ => self.0.run(request.body(body.as_bytes()).unwrap()),
+        let response = match method {
+            "GET" | "DELETE" => self.agent.run(request.body(()).unwrap()),
+            _ => self.agent.run(request.body(body.as_bytes()).unwrap()),
+        }?;
+        if self.only_described {
+            DESCRIBED.check(method, url, response.status().as_u16());
         }
+        Ok(response)
     }
 
     /// Fails if no whole answer came: the server may have been killed meanwhile.
+    #[track_caller]
     pub fn try_send(
         &self,
         method: &str,

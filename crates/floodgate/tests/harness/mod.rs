@@ -47,6 +47,8 @@ pub fn poll<T>(what: &str, mut ask: impl FnMut() -> Option<T>) -> T {
 /// How a server is started.
 #[derive(Debug, Clone, Default)]
 pub struct Setup {
+    /// Keys of the configuration's `[gate]` beside the tests' own.
+    pub gate: String,
     /// Tables of configuration behind the tests' own.
     pub settings: String,
     /// Arguments behind `serve`.
@@ -114,8 +116,15 @@ impl Server {
     }
 
     fn write_config(&self) {
-        let gate = format!("[gate]\nshop_listen = \"{}\"\nadmin_listen = \"{}\"\n", self.shop, self.admin);
+        let own = &self.setup.gate;
+        let gate =
+            format!("[gate]\n{own}shop_listen = \"{}\"\nadmin_listen = \"{}\"\n", self.shop, self.admin);
         fs::write(self.config_file(), format!("{gate}{SETTINGS}{}", self.setup.settings)).unwrap();
+    }
+
+    /// What it is started with from the next time on, behind `serve`.
+    pub fn set_serve(&mut self, args: &[&str]) {
+        self.setup.serve = args.iter().map(|arg| (*arg).to_owned()).collect();
     }
 
     /// Starts it on the same data and the same ports.

@@ -29,10 +29,54 @@ fn config_errors_name_key_line_and_nearest_name() {
     check("[gate.limits]\nshoper_burst = 1", &["line 2:", "did you mean `gate.limits.shopper_burst`?"]);
     check("gate.limits.shoper_burst = 1", &["line 1:", "did you mean `gate.limits.shopper_burst`?"]);
     check("[elsewhere]\nx = 1", &["line 1: unknown key `elsewhere`", "floodgate config"]);
-    check("# why\n[sale]\nqueue_max = \"many\"", &["FILE: line 3: `queue_max`", "\"many\""]);
-    check("[gate.limits]\naddress_per_second = -1", &["line 2: `address_per_second`"]);
-    check("[gate]\nshop_listen = \"nowhere\"", &["line 2: `shop_listen`"]);
+    check("[gate]\npass_ttl = 1", &["line 2:", "did you mean `gate.pass_ttl_seconds`?"]);
+    check("queue_max = 1", &["line 1:", "it belongs to [sale]: `sale.queue_max`"]);
+    check(
+        "# why\n[sale]\nqueue_max = \"many\"",
+        &["FILE, line 3: `sale.queue_max` = \"many\": want a whole number"],
+    );
+    check(
+        "[gate.limits]\naddress_per_second = -1",
+        &["line 2: `gate.limits.address_per_second` = -1: want 0 to"],
+    );
+    check(
+        "[gate]\nshop_listen = \"nowhere\"",
+        &["line 2: `gate.shop_listen` = \"nowhere\"", "127.0.0.1:8080"],
+    );
     check("[sale", &["FILE", "line 1"]);
+}
+
+/// Whatever the command: before it opens anything, and with the line, the key and what is wanted.
+#[test]
+fn a_wrong_value_is_refused_by_every_command() {
+    let dir = tempfile::tempdir().unwrap();
+    let file = dir.path().join("floodgate.toml");
+    let commands: [&[&str]; 9] = [
+        &["serve"],
+        &["serve", "--demo"],
+        &["rehearse", "--shoppers", "1", "--stock", "1"],
+        &["audit"],
+        &["token", "--shopper", "x"],
+        &["key", "list"],
+        &["backup", "copy"],
+        &["restore", "copy"],
+        &["config"],
+    ];
+    for (text, want) in [
+        ("[log]\nlevel = \"loud\"", "line 2: `log.level` = \"loud\": want error, warn, info, debug, trace"),
+        ("[gate.jwt]\nalgorithms = []", "line 2: `gate.jwt.algorithms` = []: want at least one of HS256"),
+        ("[sale]\nqueue_max = 0", "line 2: `sale.queue_max` = 0: want 1 to"),
+        ("[sale]\nsnapshot_every = 0", "line 2: `sale.snapshot_every` = 0: want 1 to"),
+        ("[gate.connections]\nopen_max = 0", "line 2: `gate.connections.open_max` = 0: want 1 to"),
+    ] {
+        fs::write(&file, text).unwrap();
+        for command in commands {
+            let output = run(&dir.path().join("data"), Some(&file), command);
+            let said = stderr(&output);
+            assert!(output.status.code() == Some(1) && said.contains(want), "{command:?} {text:?}: {said}");
+        }
+        assert!(!dir.path().join("data").exists(), "nothing was opened");
+    }
 }
 
 #[test]
@@ -60,7 +104,7 @@ fn the_manual_has_what_is_printed() {
     const BEGIN: &str = "<!-- begin floodgate config -->\n```toml\n";
     const END: &str = "```\n<!-- end floodgate config -->";
     let page = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../docs/configuration.md");
-    let Ok(text) = fs::read_to_string(&page) else { return };
+    let text = fs::read_to_string(&page).unwrap_or_else(|e| panic!("{}: {e}", page.display()));
     let (_, rest) = text.split_once(BEGIN).expect("docs/configuration.md: the line before the output");
     let (block, _) = rest.split_once(END).expect("docs/configuration.md: the line behind the output");
     let dir = tempfile::tempdir().unwrap();

@@ -54,7 +54,7 @@ fn a_full_disk_pauses_the_sale_and_loses_nothing() {
     // even the smallest record finds a place in what is left.
     let key = server.new_key("lists", "operator");
     let headers = [("authorization", &*format!("Bearer {key}")), ("content-type", "text/plain")];
-    let url = server.admin_url("/api/v1/admin/sales/launch/denylist");
+    let url = server.admin_url("/api/v1/admin/sales/launch/denylist?reason=filling");
     let metrics = || server.client.get(&server.admin_url("/metrics")).body;
     let is_full = || metrics().contains("floodgate_sale_disk_full{sale=\"launch\"} 1");
     for ids_count in [1_000_000, 4096, 256, 16, 1] {

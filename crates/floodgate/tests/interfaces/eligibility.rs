@@ -89,7 +89,9 @@ fn a_list_is_uploaded_and_replaced_whole() {
     assert_eq!(buy("member-20000"), "granted");
     assert_eq!(buy("member-20001"), "not_eligible");
 
-    assert_eq!(upload("/denylist", "text/plain", "member-7\n").status, 200);
+    let unsaid = upload("/denylist", "text/plain", "member-7\n");
+    assert!(unsaid.status == 422 && unsaid.body.contains("reason"), "{unsaid:?}");
+    assert_eq!(upload("/denylist?reason=bots", "text/plain", "member-7\n").status, 200);
     assert_eq!(buy("member-7"), "not_eligible", "on the list, and denied");
     assert_eq!(upload("/list", "text/plain; charset=utf-8", "late\n\nmember-7").status, 200);
     assert_eq!(buy("late"), "granted");

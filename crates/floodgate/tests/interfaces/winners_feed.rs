@@ -146,6 +146,39 @@ fn a_store_follows_stops_and_resumes() {
     assert_eq!((other.lines, &other.holds), (store.lines, &store.holds));
 }
 
+/// A place that is given up or taken back had no hold, so a store that knows only holds hears nothing of it.
+#[test]
+fn places_that_never_had_a_hold_are_not_told() {
+    let server = Server::start();
+    let spec = with(shop::spec(&[("phone", 1)]), json!({ "waitlist": { "places": 4 } }));
+    let sale = server.open_sale("launch", &spec);
+    let key = server.new_key("store", "read-only");
+    let passes = server.passes("launch", "crowd", 4);
+    let first = sale.granted(&passes[0], "k", "phone");
+    let waiting: Vec<Value> = passes[1..].iter().map(|pass| sale.buy(pass, "k", "phone")).collect();
+    server.admin("POST", &format!("/holds/{}/release", text(&waiting[0]["attempt"])), &json!({}));
+    let void = json!({ "attempt": waiting[1]["attempt"], "reason": "bot" });
+    assert_eq!(server.admin("POST", "/sales/launch/void", &void)["voided"], 1);
+    server.admin("POST", &hold(&first, "release"), &json!({}));
+    let mut store = Store::new(&server);
+    // `Store::take` fails on whatever happens to a hold that was never granted.
+    assert_eq!(store.import(&server, &key, 0, usize::MAX), 3, "granted, released, and granted by promotion");
+    store.agrees_with(&server);
+}
+
+#[test]
+fn a_place_beyond_the_logs_end_is_a_conflict() {
+    let server = Server::start();
+    server.open_sale("launch", &shop::spec(&[("phone", 1)]));
+    let last = server.stats("launch")["as_of"].as_u64().unwrap();
+    let ask =
+        |after: u64| server.admin_send("GET", &format!("/sales/launch/winners.ndjson?after={after}"), "");
+    assert_eq!(ask(last).status, 200);
+    let beyond = ask(last + 1000);
+    assert_eq!((beyond.status, &*beyond.problem()), (409, "conflict"));
+    assert!(beyond.body.contains("backup"), "{beyond:?}");
+}
+
 #[test]
 fn a_question_that_makes_no_sense_is_refused() {
     let server = Server::start();

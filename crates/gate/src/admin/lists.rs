@@ -1,7 +1,7 @@
 //! Uploads of shopper lists: one id a line, hashed as it streams, and handed to the sale in chunks once all of it has come: an
 //! upload that breaks off, or has a wrong line, changes nothing. The ids themselves are never stored.
 
-use super::{Operator, authorize, keys::Role};
+use super::{authorize, keys::Role, reason::Reasons};
 use crate::{
     api::{json, reservation::operate_problem},
     front::Front,
@@ -10,10 +10,10 @@ use crate::{
 };
 use axum::{
     body::Body,
-    extract::{Path, State},
+    extract::{Path, RawQuery, State},
     response::Response,
 };
-use contracts::{LIST_CHUNK_MAX, ListKind, Operation, SHOPPER_ID_BYTES_MAX};
+use contracts::{Actor, LIST_CHUNK_MAX, ListKind, Operation, SHOPPER_ID_BYTES_MAX};
 use http::HeaderMap;
 use http_body_util::BodyExt;
 use serde_json::json as document;
@@ -23,30 +23,34 @@ use units::ShopperKey;
 /// Shoppers in one upload, at 16 bytes each until it is whole.
 const SHOPPERS_MAX: usize = 5_000_000;
 
-/// `PUT …/list`: those who may buy.
+/// `PUT …/list?reason=…`: those who may buy.
 pub(super) async fn allowed(
     State(gate): State<Arc<Gate>>,
     Path(sale): Path<String>,
+    RawQuery(query): RawQuery,
     headers: HeaderMap,
     body: Body,
 ) -> Result<Response, Problem> {
-    upload(&gate, &sale, &headers, body, ListKind::Allowed).await
+    let reason = || Reasons::Optional.in_query(query.as_deref());
+    upload(&gate, &sale, reason, &headers, body, ListKind::Allowed).await
 }
 
-/// `PUT …/denylist`: those who may not.
+/// `PUT …/denylist?reason=…`: those who may not.
 pub(super) async fn denied(
     State(gate): State<Arc<Gate>>,
     Path(sale): Path<String>,
+    RawQuery(query): RawQuery,
     headers: HeaderMap,
     body: Body,
 ) -> Result<Response, Problem> {
-    upload(&gate, &sale, &headers, body, ListKind::Denied).await
+    let reason = || Reasons::Needed.in_query(query.as_deref());
+    upload(&gate, &sale, reason, &headers, body, ListKind::Denied).await
 }
 
 struct Upload<'a> {
     gate: &'a Gate,
     front: &'a Front,
-    operator: Operator,
+    actor: Actor,
     list: ListKind,
     shoppers: Vec<ShopperKey>,
     lines: u64,
@@ -55,14 +59,16 @@ struct Upload<'a> {
 async fn upload(
     gate: &Arc<Gate>,
     sale: &str,
+    reason: impl FnOnce() -> Result<String, Problem>,
     headers: &HeaderMap,
     mut body: Body,
     list: ListKind,
 ) -> Result<Response, Problem> {
     let operator = authorize(gate, headers, Role::Operator)?;
     let front = gate.front(sale)?;
+    let actor = operator.actor(&reason()?);
     want_media_type(headers, "text/plain")?;
-    let mut upload = Upload { gate, front: &front, operator, list, shoppers: Vec::new(), lines: 0 };
+    let mut upload = Upload { gate, front: &front, actor, list, shoppers: Vec::new(), lines: 0 };
     let silence_max = Duration::from_secs(gate.config.connections.body_timeout_seconds);
     let mut rest: Vec<u8> = Vec::new();
     loop {
@@ -122,7 +128,7 @@ impl Upload<'_> {
         }
         for (at, chunk) in chunks.iter().enumerate() {
             let operation = Operation::List { list: self.list, clear: at == 0, shoppers: chunk.to_vec() };
-            let done = reply(self.front.sale.operate(self.operator.actor(""), operation)).await;
+            let done = reply(self.front.sale.operate(self.actor.clone(), operation)).await;
             if at > 0 && !matches!(done, Ok(Ok(_))) {
                 let why = format!(
                     "the sale took {at} of {} parts of the list: upload it again, whole",

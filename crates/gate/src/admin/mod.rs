@@ -5,6 +5,7 @@ mod health;
 pub mod keys;
 mod lists;
 mod operate;
+mod reason;
 mod sign_in;
 
 use crate::{

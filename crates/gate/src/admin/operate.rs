@@ -1,6 +1,10 @@
 //! Operators' commands as HTTP: each is parsed, handed to the sale with its actor and reason, and answered.
 
-use super::{authorize, keys::Role};
+use super::{
+    authorize,
+    keys::Role,
+    reason::{Reasons, check_text},
+};
 use crate::{
     api::{attempts::parse_attempt, item_index, json, reservation::operate_problem},
     front::Front,
@@ -9,12 +13,12 @@ use crate::{
 };
 use axum::{
     body::Body,
-    extract::{Path, State},
+    extract::{Path, RawQuery, State},
     response::Response,
 };
 use contracts::{
-    ConfirmResult, HoldView, ITEMS_MAX, OperateError, Operation, OperationDone, REASON_BYTES_MAX, ROUNDS_MAX,
-    RoundItemLimit, SaleSpec, VOID_BATCH_MAX, VoidTarget,
+    ConfirmResult, HoldView, ITEMS_MAX, OperateError, Operation, OperationDone, ROUNDS_MAX, RoundItemLimit,
+    SaleSpec, VOID_BATCH_MAX, VoidTarget,
 };
 use http::HeaderMap;
 use serde::{Deserialize, de::DeserializeOwned};
@@ -47,6 +51,7 @@ struct Extend {
 #[serde(deny_unknown_fields)]
 struct Adjust {
     delta: i64,
+    #[serde(default)]
     reason: String,
 }
 
@@ -83,6 +88,7 @@ struct Void {
     shopper: Option<String>,
     attempt: Option<AttemptId>,
     attempts: Option<Vec<AttemptId>>,
+    #[serde(default)]
     reason: String,
 }
 
@@ -90,6 +96,8 @@ struct Void {
 #[serde(deny_unknown_fields)]
 struct Payment {
     payment: String,
+    #[serde(default)]
+    reason: String,
 }
 
 fn invalid(why: impl Into<String>) -> Problem {
@@ -108,21 +116,19 @@ async fn parse<T: DeserializeOwned>(
     serde_json::from_slice(&bytes).map_err(|e| invalid(format!("body: {e}")))
 }
 
-/// The reason in a body that may be left out.
-async fn parse_reason(gate: &Gate, headers: &HeaderMap, body: Body) -> Result<String, Problem> {
+/// The reason in a body that may be left out where no reason is needed.
+async fn parse_reason(
+    gate: &Gate,
+    headers: &HeaderMap,
+    body: Body,
+    needed: Reasons,
+) -> Result<String, Problem> {
     let bytes = gate.body(body, COMMAND_BYTES_MAX).await?;
-    if bytes.is_empty() {
-        return Ok(String::new());
-    }
-    let Reason { reason } = parse(gate, headers, bytes.into(), COMMAND_BYTES_MAX).await?;
-    check_text("reason", &reason, 0).map(|()| reason)
-}
-
-fn check_text(field: &str, text: &str, bytes_min: usize) -> Result<(), Problem> {
-    if (bytes_min..=REASON_BYTES_MAX).contains(&text.len()) && !text.contains(char::is_control) {
-        return Ok(());
-    }
-    Err(invalid(format!("{field}: want {bytes_min} to {REASON_BYTES_MAX} bytes without control characters")))
+    let Reason { reason } = match bytes.is_empty() {
+        true => Reason::default(),
+        false => parse(gate, headers, bytes.into(), COMMAND_BYTES_MAX).await?,
+    };
+    needed.check(&reason).map(|()| reason)
 }
 
 async fn operate(
@@ -156,24 +162,25 @@ fn done(hold: Option<AttemptId>, done: &OperationDone) -> Response {
     })
 }
 
-/// `PUT …/sales/{sale}`: sets a sale up, or anew as long as no round has opened.
+/// `PUT …/sales/{sale}?reason=…`: sets a sale up, or anew as long as no round has opened.
 pub(super) async fn define(
     State(gate): State<Arc<Gate>>,
     Path(sale): Path<String>,
+    RawQuery(query): RawQuery,
     headers: HeaderMap,
     body: Body,
 ) -> Asked {
     let operator = authorize(&gate, &headers, Role::Owner)?;
+    let reason = Reasons::Optional.in_query(query.as_deref())?;
     let sale: SaleId = sale.parse().map_err(|e: units::IdError| invalid(e.to_string()))?;
     let spec: SaleSpec = parse(&gate, &headers, body, SPEC_BYTES_MAX).await?;
     spec.validate().map_err(|e| invalid(e.to_string()))?;
     let sales = Arc::clone(&gate.sales);
     let made = tokio::task::spawn_blocking(move || sales.get_or_create(&sale)).await;
-    let sale = made
-        .map_err(|e| Problem::unavailable(&format!("set up the sale: {e}")))?
-        .map_err(|e| Problem::unavailable(&e.0))?;
+    let sale =
+        made.map_err(|e| Problem::unavailable(&format!("set up the sale: {e}")))?.map_err(Problem::from)?;
     let operation = Operation::Define(Box::new(spec));
-    let outcome = reply(sale.operate(operator.actor(""), operation)).await?.map_err(operate_problem)?;
+    let outcome = reply(sale.operate(operator.actor(&reason), operation)).await?.map_err(operate_problem)?;
     Ok(done(None, &outcome))
 }
 
@@ -183,10 +190,11 @@ async fn simple(
     headers: &HeaderMap,
     body: Body,
     operation: Operation,
+    needed: Reasons,
 ) -> Asked {
     let operator = authorize(gate, headers, Role::Operator)?;
     let front = gate.front(sale)?;
-    let reason = parse_reason(gate, headers, body).await?;
+    let reason = parse_reason(gate, headers, body, needed).await?;
     Ok(done(None, &operate(&front, operator.actor(&reason), operation).await?))
 }
 
@@ -197,7 +205,7 @@ pub(super) async fn open(
     headers: HeaderMap,
     body: Body,
 ) -> Asked {
-    simple(&gate, &sale, &headers, body, Operation::Open).await
+    simple(&gate, &sale, &headers, body, Operation::Open, Reasons::Optional).await
 }
 
 /// `POST …/pause`.
@@ -207,7 +215,7 @@ pub(super) async fn pause(
     headers: HeaderMap,
     body: Body,
 ) -> Asked {
-    simple(&gate, &sale, &headers, body, Operation::Pause).await
+    simple(&gate, &sale, &headers, body, Operation::Pause, Reasons::Optional).await
 }
 
 /// `POST …/resume`.
@@ -217,17 +225,17 @@ pub(super) async fn resume(
     headers: HeaderMap,
     body: Body,
 ) -> Asked {
-    simple(&gate, &sale, &headers, body, Operation::Resume).await
+    simple(&gate, &sale, &headers, body, Operation::Resume, Reasons::Optional).await
 }
 
-/// `POST …/close`: ends the open round now.
+/// `POST …/close {"reason"}`: ends the open round now.
 pub(super) async fn close(
     State(gate): State<Arc<Gate>>,
     Path(sale): Path<String>,
     headers: HeaderMap,
     body: Body,
 ) -> Asked {
-    simple(&gate, &sale, &headers, body, Operation::Close).await
+    simple(&gate, &sale, &headers, body, Operation::Close, Reasons::Needed).await
 }
 
 /// `POST …/extend {"closes_at"}`.
@@ -240,11 +248,11 @@ pub(super) async fn extend(
     let operator = authorize(&gate, &headers, Role::Operator)?;
     let front = gate.front(&sale)?;
     let Extend { closes_at, reason } = parse(&gate, &headers, body, COMMAND_BYTES_MAX).await?;
-    check_text("reason", &reason, 0)?;
+    Reasons::Optional.check(&reason)?;
     Ok(done(None, &operate(&front, operator.actor(&reason), Operation::Extend { closes_at }).await?))
 }
 
-/// `POST …/limits {"limit_per_shopper", "items"}`.
+/// `POST …/limits {"limit_per_shopper", "items", "reason"}`.
 pub(super) async fn limits(
     State(gate): State<Arc<Gate>>,
     Path(sale): Path<String>,
@@ -254,7 +262,7 @@ pub(super) async fn limits(
     let operator = authorize(&gate, &headers, Role::Operator)?;
     let front = gate.front(&sale)?;
     let limits: Limits = parse(&gate, &headers, body, COMMAND_BYTES_MAX).await?;
-    check_text("reason", &limits.reason, 0)?;
+    Reasons::Needed.check(&limits.reason)?;
     if limits.items.len() > ITEMS_MAX * ROUNDS_MAX {
         return Err(invalid("items: too many"));
     }
@@ -281,7 +289,7 @@ pub(super) async fn rate(
     let operator = authorize(&gate, &headers, Role::Operator)?;
     let front = gate.front(&sale)?;
     let Rate { per_second, reason } = parse(&gate, &headers, body, COMMAND_BYTES_MAX).await?;
-    check_text("reason", &reason, 0)?;
+    Reasons::Optional.check(&reason)?;
     Ok(done(None, &operate(&front, operator.actor(&reason), Operation::Rate { per_second }).await?))
 }
 
@@ -297,7 +305,7 @@ pub(super) async fn adjust(
     let item = front.sale.view().spec.item_index(&item);
     let item = item.ok_or_else(|| Problem::new(Kind::NotFound, "the sale has no such item"))?;
     let Adjust { delta, reason } = parse(&gate, &headers, body, COMMAND_BYTES_MAX).await?;
-    check_text("reason", &reason, 1)?;
+    Reasons::Needed.check(&reason)?;
     if delta.unsigned_abs() > contracts::STOCK_MAX {
         return Err(invalid(format!("delta: want {} at the most, either way", contracts::STOCK_MAX)));
     }
@@ -315,7 +323,7 @@ pub(super) async fn void(
     let operator = authorize(&gate, &headers, Role::Operator)?;
     let front = gate.front(&sale)?;
     let void: Void = parse(&gate, &headers, body, COMMAND_BYTES_MAX).await?;
-    check_text("reason", &void.reason, 1)?;
+    Reasons::Needed.check(&void.reason)?;
     let target = match (void.shopper, void.attempt, void.attempts) {
         (Some(shopper), None, None) => {
             let sealed = gate.keys.seal(&shopper).ok_or_else(|| invalid("shopper: want 1 to 64 bytes"))?;
@@ -366,9 +374,10 @@ pub(super) async fn confirm(
 ) -> Asked {
     let operator = authorize(&gate, &headers, Role::Operator)?;
     let hold = parse_attempt(&hold)?;
-    let Payment { payment } = parse(&gate, &headers, body, COMMAND_BYTES_MAX).await?;
+    let Payment { payment, reason } = parse(&gate, &headers, body, COMMAND_BYTES_MAX).await?;
     check_text("payment", &payment, 1)?;
-    on_hold(&gate, hold, &operator.actor(""), &Operation::Confirm { hold, payment }).await
+    Reasons::Optional.check(&reason)?;
+    on_hold(&gate, hold, &operator.actor(&reason), &Operation::Confirm { hold, payment }).await
 }
 
 /// `POST …/holds/{hold}/release`.
@@ -380,6 +389,6 @@ pub(super) async fn release(
 ) -> Asked {
     let operator = authorize(&gate, &headers, Role::Operator)?;
     let hold = parse_attempt(&hold)?;
-    let reason = parse_reason(&gate, &headers, body).await?;
+    let reason = parse_reason(&gate, &headers, body, Reasons::Optional).await?;
     on_hold(&gate, hold, &operator.actor(&reason), &Operation::Release { hold }).await
 }

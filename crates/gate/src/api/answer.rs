@@ -33,7 +33,7 @@ pub(crate) struct Hold {
     #[serde(serialize_with = "as_name")]
     pub(crate) state: HoldState,
     pub(crate) pay_by: TimeMs,
-    /// Absent only where the basket is beyond the 100 newest of its shopper.
+    /// Absent only if the key that sealed the shopper's name is gone.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(crate) ticket: Option<String>,
 }

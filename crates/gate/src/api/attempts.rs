@@ -16,7 +16,7 @@ use axum::{
     extract::{Path, State},
     response::{IntoResponse, Response},
 };
-use contracts::{Answer, Attempt, Basket, BasketError, Line, QUANTITY_MAX, SaleSpec};
+use contracts::{Answer, Attempt, Basket, BasketError, Found, Line, QUANTITY_MAX, SaleSpec};
 use http::{HeaderMap, StatusCode};
 use serde::{Deserialize, Serialize};
 use std::{borrow::Cow, sync::Arc};
@@ -106,9 +106,9 @@ async fn known(
     full: Problem,
 ) -> Result<Asked, Problem> {
     let id = gate.keys.attempt_id(front.sale.view().sale.as_str(), pass.shopper, key);
-    let record = reply(front.sale.shopper(pass.shopper)).await?;
-    match record.attempts.iter().find(|stored| stored.id == id) {
-        Some(stored) if stored.basket == basket => Ok(Asked::Answered(id, stored.answer)),
+    let found = reply(front.sale.lookup(id, pass.shopper)).await?;
+    match found.basket {
+        Some(kept) if kept == basket => Ok(Asked::Answered(id, found.answer)),
         Some(_) => Err(key_reused()),
         None => Err(full),
     }
@@ -232,20 +232,10 @@ pub(crate) async fn current(
     pass: &Pass,
     attempt: AttemptId,
 ) -> Result<Outcome, Problem> {
-    let answer = reply(front.sale.lookup(attempt, pass.shopper)).await?;
+    let Found { answer, basket } = reply(front.sale.lookup(attempt, pass.shopper)).await?;
     if let (Answer::None { .. }, Some(position)) = (&answer, front.sale.position(attempt, pass.shopper)) {
         return Ok(Outcome::queued(attempt, position));
     }
-    let holds = matches!(
-        answer,
-        Answer::Granted(_) | Answer::Waitlisted { place: contracts::Place::Promoted(_), .. }
-    );
-    let basket = if holds {
-        let record = reply(front.sale.shopper(pass.shopper)).await?;
-        record.attempts.iter().find(|a| a.id == attempt).map(|a| a.basket)
-    } else {
-        None
-    };
     let view = front.sale.view();
     let with = ShopperLines { keys: &gate.keys, view: &view, pass, basket };
     outcome_of(attempt, &answer, &with).ok_or_else(key_reused)

@@ -5,8 +5,8 @@ use super::attempts::{current, parse_attempt};
 use crate::{
     front::Front,
     pass::Pass,
-    problem::{Kind, Problem},
-    state::{Gate, Peer, drained},
+    problem::Problem,
+    state::{Gate, Peer, StreamPermit, drained},
 };
 use axum::{
     Extension,
@@ -17,7 +17,7 @@ use axum::{
 use http::{HeaderMap, header};
 use std::{convert::Infallible, sync::Arc, time::Duration};
 use tokio::{
-    sync::{OwnedSemaphorePermit, watch},
+    sync::watch,
     time::{Instant, sleep, sleep_until},
 };
 use units::{AttemptId, Sequence};
@@ -36,7 +36,7 @@ struct Stream {
     draining: watch::Receiver<bool>,
     sent: String,
     phase: Phase,
-    _permit: OwnedSemaphorePermit,
+    _permit: StreamPermit,
 }
 
 #[derive(PartialEq, Eq)]
@@ -57,10 +57,7 @@ pub(super) async fn stream(
     gate.admit_address(peer)?;
     let pass = gate.pass(&headers, &sale)?;
     let attempt = parse_attempt(&attempt)?;
-    let permit = Arc::clone(&gate.events).try_acquire_owned().map_err(|_| {
-        let why = "too many event streams: ask for the attempt itself instead, every few seconds";
-        Problem::new(Kind::QueueFull, why).retry_after(5)
-    })?;
+    let permit = gate.admit_stream(peer, &pass)?;
     let stream = Stream {
         sequence: front.sale.sequence(),
         draining: gate.draining.clone(),

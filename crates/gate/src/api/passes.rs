@@ -2,7 +2,7 @@
 
 use super::json;
 use crate::{
-    jwt::Shopper,
+    jwt::{JwtError, Shopper},
     pass::{self, Pass},
     problem::{Kind, Problem},
     state::{Gate, Peer},
@@ -32,8 +32,11 @@ pub(super) async fn create(
             "no shopper token: send Authorization: Bearer <JWT> from the shop's log-in",
         )
     })?;
-    let shopper =
-        gate.jwt.verify(token, gate.now()).map_err(|e| Problem::new(Kind::TokenRefused, e.to_string()))?;
+    let shopper = gate.jwt.verify(token, gate.now()).map_err(|error| match error {
+        // Fetched again every ten seconds; until then the shopper has done nothing wrong.
+        JwtError::NoKeysYet => Problem::unavailable(&error.to_string()).retry_after(10),
+        _ => Problem::new(Kind::TokenRefused, error.to_string()),
+    })?;
     let (pass, expires_at) = issue(&gate, &front.sale.view().sale, &shopper)
         .ok_or_else(|| Problem::new(Kind::TokenRefused, "token: sub is no shopper id"))?;
     Ok(json(&document!({ "pass": pass, "expires_at": expires_at })))

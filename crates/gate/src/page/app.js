@@ -82,9 +82,19 @@ function start() {
     document.querySelector(".while-open").hidden = state === "scheduled";
     const tag = document.getElementById("sale-state");
     tag.textContent = tag.dataset[state];
+    // The end may have been moved, or have come early.
+    const closes = document.getElementById("closes");
+    if (Date.parse(closes.dateTime) !== Date.parse(seen.closes_at)) {
+      closes.dateTime = seen.closes_at;
+      localTimes(closes.parentElement);
+    }
+    const word = document.getElementById("closes-word");
+    word.textContent = state === "closed" ? word.dataset.closed : word.dataset.open;
     for (const item of seen.items) {
       const tag = document.querySelector(`[data-item="${item.item}"]`);
-      if (tag && tag.dataset[item.state]) tag.textContent = tag.dataset[item.state];
+      // What is left at the end is not sold out, and not to be had any more either.
+      const word = state === "closed" && item.state === "available" ? "ended" : item.state;
+      if (tag && tag.dataset[word]) tag.textContent = tag.dataset[word];
     }
     const button = form && form.querySelector("button");
     if (button && !button.dataset.asking) {

@@ -338,8 +338,8 @@ pub(super) async fn pay(
     let visit = Visit::new(Arc::clone(&gate), sale, lang, Some(visitor))?;
     let pass = visit.pass.as_ref().ok_or_else(no_visitor)?;
     let hold = form.hold;
-    let answer = reply(visit.front.sale.lookup(hold, pass.shopper)).await?;
-    if !matches!(answer, Answer::Granted(_) | Answer::Waitlisted { .. }) {
+    let found = reply(visit.front.sale.lookup(hold, pass.shopper)).await?;
+    if !matches!(found.answer, Answer::Granted(_) | Answer::Waitlisted { .. }) {
         return Err(Problem::new(Kind::NotFound, format!("no hold {hold} of this visitor")));
     }
     let confirm = Operation::Confirm { hold, payment: format!("sandbox-{hold}") };

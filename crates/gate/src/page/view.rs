@@ -2,7 +2,7 @@
 
 use super::{script_path, style_path, text::Words, visitor::Lang};
 use crate::api::Outcome;
-use contracts::{HoldState, ItemState, SaleState, SaleView};
+use contracts::{HoldState, ItemSpec, ItemState, ItemView, SaleState, SaleView};
 use maud::{DOCTYPE, Markup, html};
 use units::{Money, TimeMs};
 
@@ -156,8 +156,10 @@ impl SalePage<'_> {
                     }
                 }
                 span class="while-open" hidden[opening] {
-                    @if view.state == SaleState::Closed { (words.say("Ended", "结束于")) }
-                    @else { (words.say("Open until", "开放至")) }
+                    span id="closes-word" data-open=(words.say("Open until", "开放至")) data-closed=(words.say("Ended", "结束于")) {
+                        @if view.state == SaleState::Closed { (words.say("Ended", "结束于")) }
+                        @else { (words.say("Open until", "开放至")) }
+                    }
                     " " time id="closes" datetime=(view.closes_at) data-local="" { (readable(view.closes_at)) }
                 }
             }
@@ -166,13 +168,14 @@ impl SalePage<'_> {
     }
 
     fn items(&self, words: Words) -> Markup {
+        let view = self.view;
         html! {
             ul class="items" {
-                @for (item, seen) in self.view.spec.items.iter().zip(&self.view.items) {
+                @for (item, seen) in view.spec.items.iter().zip(&view.items) {
                     li {
                         span class="name" { (words.item_name(item)) }
                         span class="price" { (self.price(seen.price_minor)) }
-                        span class="tag" data-item=(item.item) { (words.item_state(seen.state)) }
+                        (item_tag(words, view.state, item, *seen))
                     }
                 }
             }
@@ -187,7 +190,7 @@ impl SalePage<'_> {
         let Some(form) = &self.form else { return html! {} };
         let view = self.view;
         let open = view.state == SaleState::Open;
-        let first = view.items.iter().position(|i| i.state == ItemState::Available).unwrap_or(0);
+        let first = view.items.iter().position(|i| i.state == ItemState::Available && i.offered).unwrap_or(0);
         let limit = self.quantity_max();
         html! {
             form id="buy" method="post" action={ "/sales/" (view.sale) "/buy" } data-pass=(form.pass) {
@@ -203,9 +206,7 @@ impl SalePage<'_> {
                                     input type="radio" name="item" value=(item.item) checked[at == first] required;
                                     span class="name" { (words.item_name(item)) }
                                     span class="price" { (self.price(seen.price_minor)) }
-                                    span class="tag" data-item=(item.item) data-upcoming=(words.item_state(ItemState::Upcoming))
-                                        data-available=(words.item_state(ItemState::Available))
-                                        data-sold_out=(words.item_state(ItemState::SoldOut)) { (words.item_state(seen.state)) }
+                                    (item_tag(words, view.state, item, *seen))
                                 }
                             }
                         }
@@ -287,6 +288,22 @@ impl SalePage<'_> {
                 }
             }
         }
+    }
+}
+
+/// Where an item stands. What is left when nobody can buy it any more is over, not sold out and not to be had; the script says the
+/// same when that happens while the page is open.
+fn item_tag(words: Words, sale: SaleState, item: &ItemSpec, seen: ItemView) -> Markup {
+    let ended = words.say("Ended", "已结束");
+    let available = if seen.offered { words.item_state(ItemState::Available) } else { ended };
+    let word = match seen.state {
+        ItemState::Available if sale == SaleState::Closed => ended,
+        ItemState::Available => available,
+        state => words.item_state(state),
+    };
+    html! {
+        span class="tag" data-item=(item.item) data-upcoming=(words.item_state(ItemState::Upcoming)) data-available=(available)
+            data-sold_out=(words.item_state(ItemState::SoldOut)) data-ended=(ended) { (word) }
     }
 }
 

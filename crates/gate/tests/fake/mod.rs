@@ -3,8 +3,8 @@
 #![allow(dead_code, unreachable_pub, reason = "each test uses its own part")]
 
 use contracts::{
-    Actor, Answer, Attempt, ConfirmResult, HoldState, HoldView, ItemState, ItemView, OperateError, Operation,
-    OperationDone, Place, Refusal, SaleSpec, SaleState, SaleStats, SaleView, StoredAttempt,
+    Actor, Answer, Attempt, ConfirmResult, Found, HoldState, HoldView, ItemState, ItemView, OperateError,
+    Operation, OperationDone, Place, Refusal, SaleSpec, SaleState, SaleStats, SaleView, StoredAttempt,
 };
 use gate::{
     Bound, Config, Keyring, Options,
@@ -30,6 +30,9 @@ pub enum Mood {
     /// Never decides.
     Silent,
     Full,
+    /// Cannot answer, for a moment.
+    Passing,
+    /// Cannot answer until an operator acts.
     Unavailable,
     Panics,
     Waitlists,
@@ -84,7 +87,7 @@ impl FakeSale {
             opens_at: spec.rounds[0].opens_at,
             closes_at: spec.rounds[0].closes_at,
             items: [199_900, 9900]
-                .map(|price_minor| ItemView { state, waitlist_open: true, price_minor })
+                .map(|price_minor| ItemView { state, offered: true, waitlist_open: true, price_minor })
                 .to_vec(),
             rate_per_second: 0,
             disk_full: false,
@@ -162,7 +165,8 @@ impl Sale for FakeSale {
         let said = match (inner.mood, known) {
             (Mood::Full, _) => return None,
             (Mood::Panics, _) => panic!("a bug"),
-            (Mood::Unavailable, _) => Err(Unavailable("log in an unknown state".into())),
+            (Mood::Passing, _) => Err(Unavailable::Passing("the disk is full".into())),
+            (Mood::Unavailable, _) => Err(Unavailable::Stopped("log in an unknown state".into())),
             (Mood::Silent, _) => {
                 std::mem::forget(send);
                 return Some(Queued { position: 7, answer });
@@ -214,10 +218,11 @@ impl Sale for FakeSale {
         (self.inner.lock().unwrap().mood == Mood::Silent).then_some(5)
     }
 
-    fn lookup(&self, attempt: AttemptId, shopper: ShopperKey) -> Reply<Answer> {
+    fn lookup(&self, attempt: AttemptId, shopper: ShopperKey) -> Reply<Found> {
         let inner = self.inner.lock().unwrap();
         let found = inner.stored.iter().find(|(s, a)| *s == shopper && a.id == attempt);
-        ready(found.map_or(Answer::None { as_of: *self.sequence.borrow() }, |(_, a)| a.answer))
+        let none = Found { answer: Answer::None { as_of: *self.sequence.borrow() }, basket: None };
+        ready(found.map_or(none, |(_, a)| Found { answer: a.answer, basket: Some(a.basket) }))
     }
 
     fn shopper(&self, shopper: ShopperKey) -> Reply<ShopperRecord> {

@@ -197,17 +197,18 @@ impl Auditor {
                 self.waitlisted(sequence, attempt, *round, *position);
             }
             Record::Promoted { attempt, round, pay_by } => self.promoted(sequence, attempt, *round, *pay_by),
-            Record::Confirmed { hold, payment, late } => {
+            Record::Confirmed { hold, payment, late, .. } => {
                 self.confirmed(sequence, *hold, *late);
                 self.payment(sequence, *hold, payment);
             }
-            Record::RefundDue { hold, payment } => {
+            Record::RefundDue { hold, payment, .. } => {
                 self.refund(sequence, *hold);
                 self.payment(sequence, *hold, payment);
             }
             Record::Released { hold, .. } => self.ended(sequence, *hold, Standing::Released),
             Record::Expired { hold } => self.expired(sequence, *hold),
             Record::Voided { hold, .. } => self.ended(sequence, *hold, Standing::Voided),
+            Record::Left { attempt, .. } => self.left(sequence, *attempt),
             Record::Refusals { entries } => self.refusals(sequence, entries),
             Record::SpaceRegained { refused, .. } => {
                 self.count("paused", *refused);
@@ -557,6 +558,15 @@ impl Auditor {
             format!("{hold} expires {} ms before its pay_by", pay_by.since(now).0)
         });
         self.ended(sequence, hold, Standing::Expired);
+    }
+
+    /// A place that was given up.
+    fn left(&mut self, sequence: Sequence, attempt: AttemptId) {
+        let waited = self.seen.get(&attempt).is_some_and(|seen| seen.standing == Standing::Waiting);
+        self.check(4, waited, sequence, || format!("{attempt} leaves and did not wait"));
+        if waited {
+            self.ended(sequence, attempt, Standing::Released);
+        }
     }
 
     fn ended(&mut self, sequence: Sequence, hold: AttemptId, end: Standing) {

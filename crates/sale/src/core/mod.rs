@@ -19,7 +19,7 @@ pub use state::Broken;
 pub use tally::Tally;
 
 use contracts::{
-    Actor, Answer, Attempt, Basket, HoldState, HoldView, ItemState, ItemStats, ItemView, Place, Refusal,
+    Actor, Answer, Attempt, Basket, Found, HoldState, HoldView, ItemState, ItemStats, ItemView, Place, Refusal,
     SaleSpec, SaleState, SaleStats, SaleView, ShopperRecord, StoredAttempt,
 };
 use engines::log::Batch;
@@ -269,10 +269,12 @@ impl Core {
     }
 
     /// What is kept of a shopper's attempt. Somebody else's attempt looks like none.
-    pub fn lookup(&self, attempt: AttemptId, shopper: ShopperKey) -> Answer {
+    pub fn lookup(&self, attempt: AttemptId, shopper: ShopperKey) -> Found {
         match self.state.slots.find(attempt) {
-            Some(slot) if self.state.slots.get(slot).shopper == shopper => self.stored_answer(slot),
-            _ => Answer::None { as_of: self.state.sequence },
+            Some(slot) if self.state.slots.get(slot).shopper == shopper => {
+                Found { answer: self.stored_answer(slot), basket: Some(self.state.slots.basket(slot)) }
+            }
+            _ => Found { answer: Answer::None { as_of: self.state.sequence }, basket: None },
         }
     }
 
@@ -413,10 +415,12 @@ impl Core {
             let offered_later = later.iter().any(|r| r.offers[at].is_some());
             ItemView {
                 state: match state.stock[at].free {
-                    free if offered_now && free > 0 => ItemState::Available,
                     _ if !offered_now && offered_later => ItemState::Upcoming,
-                    _ => ItemState::SoldOut,
+                    // Behind the last round too: nobody is ever told "sold out" of what is there.
+                    1.. => ItemState::Available,
+                    0 => ItemState::SoldOut,
                 },
+                offered: offered_now || offered_later,
                 waitlist_open: offered_now
                     && (state.waiting[at].len() as u64) < state.waitlist_places(at as u16),
                 price_minor: round.offers[at].map_or_else(|| self.price(at), |o| o.price_minor),

@@ -79,7 +79,7 @@ impl Core {
                 OK
             }
             Operation::Void(target) => self.void(now, by, target, out),
-            Operation::Confirm { hold, payment } => self.confirm(now, hold, payment, out),
+            Operation::Confirm { hold, payment } => self.confirm(now, by, hold, payment, out),
             Operation::Release { hold } => self.release(now, by, hold, out),
             Operation::Reserve { shopper, reserved } => self.reserve(now, shopper, reserved, out),
         }
@@ -237,8 +237,11 @@ impl Core {
             // Asked afresh for each: one may be named twice, and an earlier one's stock may have gone to a later one.
             let s = self.state.slots.get(slot);
             if s.state.is_active() {
-                let record = Record::Voided { hold: s.attempt, by: by.clone() };
-                self.end_hold(now, slot, record, out)?;
+                let (attempt, waits, by) = (s.attempt, s.state == SlotState::Waiting, by.clone());
+                match waits {
+                    true => self.commit(now, Record::Left { attempt, voided: true, by }, out)?,
+                    false => self.end_hold(now, slot, Record::Voided { hold: attempt, by }, out)?,
+                }
                 count += 1;
             }
         }
@@ -266,6 +269,7 @@ impl Core {
     fn confirm(
         &mut self,
         now: TimeMs,
+        by: Actor,
         hold: AttemptId,
         payment: String,
         out: &mut Batch,
@@ -276,6 +280,7 @@ impl Core {
         let Some(slot) = self.state.slots.find(hold) else {
             return not_found(format!("confirm: no hold {hold}"));
         };
+        let by = Some(by);
         self.expire_if_due(now, slot, out)?;
         let seen = self.state.payments.get(&slot).map_or(&[][..], Vec::as_slice);
         if let Some(known) = seen.iter().find(|p| *p.reference == *payment) {
@@ -301,15 +306,15 @@ impl Core {
                 ));
             }
             SlotState::Hold(HoldState::Held) => {
-                self.commit(now, Record::Confirmed { hold, payment, late: false }, out)?;
+                self.commit(now, Record::Confirmed { hold, payment, late: false, by }, out)?;
                 ConfirmResult::Confirmed { late: false }
             }
             SlotState::Hold(HoldState::Expired | HoldState::Released) if self.may_claim_late(slot) => {
-                self.commit(now, Record::Confirmed { hold, payment, late: true }, out)?;
+                self.commit(now, Record::Confirmed { hold, payment, late: true, by }, out)?;
                 ConfirmResult::Confirmed { late: true }
             }
             SlotState::Hold(_) => {
-                self.commit(now, Record::RefundDue { hold, payment }, out)?;
+                self.commit(now, Record::RefundDue { hold, payment, by }, out)?;
                 ConfirmResult::Refund
             }
         };
@@ -337,7 +342,9 @@ impl Core {
             SlotState::Hold(HoldState::Held) => {
                 self.end_hold(now, slot, Record::Released { hold, by }, out)?;
             }
-            SlotState::Waiting => self.commit(now, Record::Released { hold, by }, out)?,
+            SlotState::Waiting => {
+                self.commit(now, Record::Left { attempt: hold, voided: false, by }, out)?;
+            }
             SlotState::Hold(HoldState::Confirmed) => {
                 return conflict(format!(
                     "release: hold {hold} is paid; void it, with a reason, and refund it"

@@ -79,16 +79,20 @@ pub enum Record {
         round: u16,
         pay_by: TimeMs,
     },
+    /// `by` is `None` in logs that were written before it was kept; so in the next one.
     Confirmed {
         hold: AttemptId,
         payment: String,
         late: bool,
+        by: Option<Actor>,
     },
     /// A payment came for a hold that is over: the money goes back, whatever becomes free later.
     RefundDue {
         hold: AttemptId,
         payment: String,
+        by: Option<Actor>,
     },
+    /// A hold was given back. In logs that were written before there was [`Record::Left`], a place on the waitlist too.
     Released {
         hold: AttemptId,
         by: Actor,
@@ -96,8 +100,16 @@ pub enum Record {
     Expired {
         hold: AttemptId,
     },
+    /// A hold was taken back; a place on the waitlist as in [`Record::Released`].
     Voided {
         hold: AttemptId,
+        by: Actor,
+    },
+    /// A place on the waitlist was given up, or taken back (`voided`). A record of its own, so that a reader of the log's tail
+    /// knows without looking back that there never was a hold.
+    Left {
+        attempt: AttemptId,
+        voided: bool,
         by: Actor,
     },
     /// Refusals said since the last such record. In between, nothing became free of which somebody was told that it is sold out,
@@ -197,6 +209,9 @@ mod kind {
     pub(super) const RELEASED: u8 = 21;
     pub(super) const EXPIRED: u8 = 22;
     pub(super) const VOIDED: u8 = 23;
+    pub(super) const CONFIRMED_BY: u8 = 24;
+    pub(super) const REFUND_DUE_BY: u8 = 25;
+    pub(super) const LEFT: u8 = 26;
     pub(super) const REFUSALS: u8 = 32;
     pub(super) const SPACE_REGAINED: u8 = 33;
 }
@@ -300,16 +315,18 @@ impl Record {
                 w.u16(*round);
                 w.u64(pay_by.0);
             }
-            Self::Confirmed { hold, payment, late } => {
-                head(kind::CONFIRMED);
+            Self::Confirmed { hold, payment, late, by } => {
+                head(by.as_ref().map_or(kind::CONFIRMED, |_| kind::CONFIRMED_BY));
                 w.bytes(&hold.0);
                 w.text(payment);
                 w.u8(u8::from(*late));
+                by.iter().for_each(|by| w.actor(by));
             }
-            Self::RefundDue { hold, payment } => {
-                head(kind::REFUND_DUE);
+            Self::RefundDue { hold, payment, by } => {
+                head(by.as_ref().map_or(kind::REFUND_DUE, |_| kind::REFUND_DUE_BY));
                 w.bytes(&hold.0);
                 w.text(payment);
+                by.iter().for_each(|by| w.actor(by));
             }
             Self::Released { hold, by } => {
                 head(kind::RELEASED);
@@ -323,6 +340,12 @@ impl Record {
             Self::Voided { hold, by } => {
                 head(kind::VOIDED);
                 w.bytes(&hold.0);
+                w.actor(by);
+            }
+            Self::Left { attempt, voided, by } => {
+                head(kind::LEFT);
+                w.bytes(&attempt.0);
+                w.u8(u8::from(*voided));
                 w.actor(by);
             }
             Self::Refusals { entries } => {
@@ -405,13 +428,21 @@ impl Entry {
             kind::PROMOTED => {
                 Record::Promoted { attempt: r.attempt()?, round: r.u16()?, pay_by: TimeMs(r.u64()?) }
             }
-            kind::CONFIRMED => {
-                Record::Confirmed { hold: AttemptId(r.array()?), payment: r.text()?, late: r.flag()? }
-            }
-            kind::REFUND_DUE => Record::RefundDue { hold: AttemptId(r.array()?), payment: r.text()? },
+            kind::CONFIRMED | kind::CONFIRMED_BY => Record::Confirmed {
+                hold: AttemptId(r.array()?),
+                payment: r.text()?,
+                late: r.flag()?,
+                by: if kind == kind::CONFIRMED_BY { Some(r.actor()?) } else { None },
+            },
+            kind::REFUND_DUE | kind::REFUND_DUE_BY => Record::RefundDue {
+                hold: AttemptId(r.array()?),
+                payment: r.text()?,
+                by: if kind == kind::REFUND_DUE_BY { Some(r.actor()?) } else { None },
+            },
             kind::RELEASED => Record::Released { hold: AttemptId(r.array()?), by: r.actor()? },
             kind::EXPIRED => Record::Expired { hold: AttemptId(r.array()?) },
             kind::VOIDED => Record::Voided { hold: AttemptId(r.array()?), by: r.actor()? },
+            kind::LEFT => Record::Left { attempt: AttemptId(r.array()?), voided: r.flag()?, by: r.actor()? },
             kind::REFUSALS => {
                 let count = r.u16()?;
                 let entries = (0..count).map(|_| r.refusal_count()).collect::<Result<_, _>>()?;

@@ -13,7 +13,8 @@ use std::fmt;
 use std::sync::Arc;
 use units::{AttemptId, Sequence, ShopperKey, TimeMs};
 
-const VERSION: u16 = 1;
+/// 2 since a round's times are those at which it did open and close; the layout is that of 1.
+const VERSION: u16 = 2;
 
 /// A snapshot that cannot be used; the log can make a new one.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -140,6 +141,11 @@ impl Core {
             keys.iter().for_each(|key| w.bytes(&key.0));
         }
         out
+    }
+
+    /// Whether a snapshot is of the version that this build writes. One of another version is no evidence of anything.
+    pub fn writes_like(snapshot: &[u8]) -> bool {
+        snapshot.starts_with(&VERSION.to_le_bytes())
     }
 
     /// The sale as a snapshot has it. The rest of the log is to be replayed on top.

@@ -53,6 +53,7 @@ pub(super) struct Offer {
 /// A round, with what operators have changed.
 #[derive(Debug, Clone)]
 pub(super) struct Round {
+    /// When it is to open; once it has opened, when it did. So with its end.
     pub(super) opens_at: TimeMs,
     pub(super) closes_at: TimeMs,
     /// By item of the sale.
@@ -230,19 +231,21 @@ impl State {
             self.nobody_waits_for_what_is_free()?;
             self.promotions_due = false;
         }
-        self.apply(&entry.record, entry.at, self.sequence.next())?;
+        self.apply(entry, self.sequence.next())?;
         self.now = entry.at;
         self.sequence = self.sequence.next();
         Ok(())
     }
 
-    fn apply(&mut self, record: &Record, at: TimeMs, sequence: Sequence) -> Result<(), Broken> {
-        match record {
+    fn apply(&mut self, entry: &Entry, sequence: Sequence) -> Result<(), Broken> {
+        let at = entry.at;
+        match &entry.record {
             Record::Defined { spec, .. } => self.define(spec),
-            Record::RoundOpened { round, .. } => self.open(*round),
+            Record::RoundOpened { round, .. } => self.open(*round, entry.at),
             Record::RoundClosed { round, .. } => {
                 ensure(self.open_round() == Some(*round), "rounds", || format!("round {round} is not open"))?;
                 self.round_open = false;
+                self.rounds[usize::from(*round)].closes_at = entry.at;
                 Ok(())
             }
             Record::Paused { .. } => {
@@ -308,8 +311,8 @@ impl State {
                 self.is_hold_length(attempt.id, at, *pay_by)?;
                 self.promote(attempt, *round, *pay_by, sequence)
             }
-            Record::Confirmed { hold, payment, late } => self.confirm(*hold, payment, *late),
-            Record::RefundDue { hold, payment } => {
+            Record::Confirmed { hold, payment, late, .. } => self.confirm(*hold, payment, *late),
+            Record::RefundDue { hold, payment, .. } => {
                 let slot = self.slot(*hold)?;
                 let state = self.slots.get(slot).state;
                 let over = matches!(state, SlotState::Hold(state) if state != HoldState::Held);
@@ -335,6 +338,14 @@ impl State {
                     SlotState::Waiting => self.leave(slot),
                     _ => self.end_hold(slot, HoldState::Voided),
                 }
+            }
+            Record::Left { attempt, .. } => {
+                let slot = self.slot(*attempt)?;
+                let state = self.slots.get(slot).state;
+                ensure(state == SlotState::Waiting, "INV-4", || {
+                    format!("{attempt} is {state:?}, and leaves")
+                })?;
+                self.leave(slot)
             }
             Record::Refusals { entries } => {
                 for e in entries {
@@ -383,10 +394,12 @@ impl State {
         Ok(())
     }
 
-    fn open(&mut self, round: u16) -> Result<(), Broken> {
+    fn open(&mut self, round: u16, at: TimeMs) -> Result<(), Broken> {
         let next = !self.round_open && round == self.rounds_opened && usize::from(round) < self.rounds.len();
         ensure(next, "rounds", || format!("round {round} cannot open now"))?;
-        for (stock, offer) in self.stock.iter_mut().zip(&self.rounds[usize::from(round)].offers) {
+        let opened = &mut self.rounds[usize::from(round)];
+        opened.opens_at = at;
+        for (stock, offer) in self.stock.iter_mut().zip(&opened.offers) {
             let units = offer.map_or(0, |o| o.stock);
             stock.initial += units;
             stock.free += units;

@@ -194,11 +194,11 @@ mod tests {
     }
 
     fn pay(n: u8) -> Record {
-        Record::Confirmed { hold: id(n), payment: "p".into(), late: false }
+        Record::Confirmed { hold: id(n), payment: "p".into(), late: false, by: None }
     }
 
     fn refund(n: u8) -> Record {
-        Record::RefundDue { hold: id(n), payment: "p".into() }
+        Record::RefundDue { hold: id(n), payment: "p".into(), by: None }
     }
 
     fn told(n: u8, told: Told, paid: Paid) -> Line {
