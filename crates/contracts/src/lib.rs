@@ -3,6 +3,7 @@
 //! No rule lives here, only shapes, their limits and their text forms.
 
 mod attempt;
+mod mailbox;
 mod operate;
 mod sale_spec;
 mod sale_view;
@@ -12,6 +13,7 @@ pub use attempt::{
     Answer, Attempt, Basket, BasketError, Found, HoldState, HoldView, LINES_MAX, Line, Place, QUANTITY_MAX,
     Refusal, SHOPPER_ID_BYTES_MAX, SealedShopper, StoredAttempt,
 };
+pub use mailbox::{Mail, Mailbox};
 pub use operate::{
     Actor, ConfirmResult, ItemStats, LIST_CHUNK_MAX, ListKind, OperateError, Operation, OperationDone,
     REASON_BYTES_MAX, RoundItemLimit, SaleStats, VOID_BATCH_MAX, VoidTarget,

@@ -2,8 +2,8 @@
 
 use crate::data::Data;
 use contracts::{
-    Actor, Attempt, Eligibility, Found, LatePayment, OperateError, Operation, OperationDone, SaleSpec,
-    SaleState, SaleStats, SaleView, ShopperRecord, Waitlist,
+    Actor, Attempt, Eligibility, Found, LatePayment, Mailbox, OperateError, Operation, OperationDone,
+    SaleSpec, SaleState, SaleStats, SaleView, ShopperRecord, Waitlist,
 };
 use engines::clock::{Clock, SteadyClock};
 use gate::ports::{Queued, Reply, Sale, SaleHealth, Sales, Unavailable, Winner};
@@ -166,6 +166,10 @@ impl Sale for Wired {
 
     fn attempt(&self, attempt: Attempt) -> Option<Queued> {
         self.handle.attempt(attempt).map(|(position, answer)| Queued { position, answer })
+    }
+
+    fn attempts(&self, to: &Arc<dyn Mailbox>, batch: &mut Vec<(u64, Attempt)>) {
+        self.handle.attempts(to, batch);
     }
 
     fn position(&self, attempt: AttemptId, shopper: ShopperKey) -> Option<u64> {

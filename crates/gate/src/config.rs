@@ -15,6 +15,7 @@ pub const RANGES: &[(&str, i64, i64)] = &[
     ("limits.address_burst", 1, 1_000_000),
     ("limits.shopper_per_second", 0, 100_000),
     ("limits.shopper_burst", 1, 1_000_000),
+    ("connections.threads", 0, 256),
     ("connections.open_max", 1, 10_000_000),
     ("connections.events_max", 1, 1_000_000),
     ("connections.events_per_shopper_max", 1, 1_000_000),
@@ -78,6 +79,7 @@ pub struct LimitsConfig {
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct ConnectionsConfig {
+    pub threads: usize,
     pub open_max: usize,
     pub events_max: usize,
     pub events_per_shopper_max: usize,
@@ -180,6 +182,7 @@ impl Default for LimitsConfig {
 impl Default for ConnectionsConfig {
     fn default() -> Self {
         Self {
+            threads: 0,
             open_max: 60_000,
             events_max: 4096,
             events_per_shopper_max: 4,
@@ -190,6 +193,16 @@ impl Default for ConnectionsConfig {
             body_timeout_seconds: 10,
             idle_timeout_seconds: 300,
             drain_seconds: 10,
+        }
+    }
+}
+
+impl ConnectionsConfig {
+    /// Threads of the shop's connections: as many as there are processors, if nobody said how many.
+    pub fn threads(&self) -> usize {
+        match self.threads {
+            0 => std::thread::available_parallelism().map_or(1, usize::from),
+            threads => threads,
         }
     }
 }

@@ -1,9 +1,10 @@
 //! One master secret and everything derived from it: shopper keys, sealed names, attempt ids, round keys, MAC keys and the
 //! signing key. Nothing here knows a request or a clock, and nothing needs storing beside the 32 bytes.
 
+use crate::sign::Signer;
 use contracts::{SHOPPER_ID_BYTES_MAX, SealedShopper};
 use data_encoding::BASE64URL_NOPAD;
-use ed25519_dalek::{Signer, SigningKey};
+use ed25519_dalek::{Signer as _, SigningKey};
 use hmac::{Hmac, KeyInit};
 use sha2::Sha256;
 use std::{fmt, fs, io, path::Path};
@@ -23,6 +24,8 @@ pub struct Keyring {
     pass: Hmac<Sha256>,
     signing: SigningKey,
     kid: String,
+    tickets: Signer,
+    ticket_kid: String,
 }
 
 impl fmt::Debug for Keyring {
@@ -55,7 +58,9 @@ impl Keyring {
         let derive = |context: &str| blake3::derive_key(context, master);
         let signing = SigningKey::from_bytes(&derive("floodgate gate ed25519 signing key v1"));
         let public = signing.verifying_key();
-        let kid = BASE64URL_NOPAD.encode(&blake3::hash(public.as_bytes()).as_bytes()[..12]);
+        let kid = kid_of(public.as_bytes());
+        let tickets = Signer::from_seed(&derive("floodgate gate ed25519 ticket key v1"));
+        let ticket_kid = kid_of(tickets.public());
         Self {
             shopper: derive("floodgate gate shopper key v1"),
             seal: derive("floodgate gate sealed shopper v1"),
@@ -65,6 +70,8 @@ impl Keyring {
             pass: hmac_of(&derive("floodgate gate pass mac v1")),
             signing,
             kid,
+            tickets,
+            ticket_kid,
         }
     }
 
@@ -148,23 +155,45 @@ impl Keyring {
         self.signing.sign(message).to_bytes()
     }
 
-    /// The public half, with which anybody checks tickets and winners.
+    /// The public half, with which anybody checks winners.
     pub fn public_key(&self) -> [u8; 32] {
         self.signing.verifying_key().to_bytes()
     }
 
-    /// The public key's id in tickets and at `/api/v1/keys`.
+    /// The public half, with which anybody checks tickets.
+    pub fn ticket_public_key(&self) -> [u8; 32] {
+        *self.tickets.public()
+    }
+
+    /// The key's id in tickets.
+    pub(crate) fn ticket_kid(&self) -> &str {
+        &self.ticket_kid
+    }
+
+    /// Signs a ticket. Not the same bytes each time, all of them good.
+    pub(crate) fn sign_ticket(&self, message: &[u8]) -> [u8; 64] {
+        self.tickets.sign(message)
+    }
+
+    /// Makes the dear half of tickets' signatures ready before anybody needs them, on a thread of its own.
+    pub fn prepare_tickets(&self) -> io::Result<()> {
+        self.tickets.prepare()
+    }
+
+    /// The winners' key's id at `/api/v1/keys`.
     pub fn kid(&self) -> &str {
         &self.kid
     }
 
-    /// The public key as a JWK Set (RFC 7517, RFC 8037).
+    /// The public keys as a JWK Set (RFC 7517, RFC 8037): first that of winners, then that of tickets.
     pub fn jwks(&self) -> String {
-        let x = BASE64URL_NOPAD.encode(&self.public_key());
-        let kid = &self.kid;
-        format!(
-            r#"{{"keys":[{{"kty":"OKP","crv":"Ed25519","use":"sig","alg":"EdDSA","kid":"{kid}","x":"{x}"}}]}}"#
-        )
+        let jwk = |kid: &str, public: &[u8; 32]| {
+            let x = BASE64URL_NOPAD.encode(public);
+            format!(r#"{{"kty":"OKP","crv":"Ed25519","use":"sig","alg":"EdDSA","kid":"{kid}","x":"{x}"}}"#)
+        };
+        let (winners, tickets) =
+            (jwk(&self.kid, &self.public_key()), jwk(&self.ticket_kid, self.tickets.public()));
+        format!(r#"{{"keys":[{winners},{tickets}]}}"#)
     }
 }
 
@@ -224,6 +253,10 @@ fn read_or_create_secret(path: &Path, make: impl Fn() -> io::Result<Vec<u8>>) ->
 
 fn invalid(path: &Path, why: &str) -> io::Error {
     io::Error::new(io::ErrorKind::InvalidData, format!("{}: {why}", path.display()))
+}
+
+fn kid_of(public: &[u8; 32]) -> String {
+    BASE64URL_NOPAD.encode(&blake3::hash(public).as_bytes()[..12])
 }
 
 fn hmac_of(key: &[u8; 32]) -> Hmac<Sha256> {

@@ -13,11 +13,13 @@ pub mod pass;
 pub mod ports;
 mod problem;
 mod server;
+mod sign;
 mod state;
 #[cfg(test)]
 mod testing;
 pub mod ticket;
 pub mod winners;
+pub mod wire;
 
 pub use config::{Config, DEFAULT_TOML};
 pub use keys::{Keyring, open_jwt_secret};

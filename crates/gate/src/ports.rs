@@ -1,7 +1,9 @@
 //! What the gate needs from the sales behind it. `floodgate` wires the sale's worker into these: by function call in one
 //! process, by socket between two.
 
-use contracts::{Actor, Answer, Attempt, Found, OperateError, Operation, OperationDone, SaleStats, SaleView};
+use contracts::{
+    Actor, Answer, Attempt, Found, Mailbox, OperateError, Operation, OperationDone, SaleStats, SaleView,
+};
 pub use contracts::{ShopperRecord, Unavailable, Winner, WinnerEvent};
 use std::sync::Arc;
 use tokio::sync::{oneshot, watch};
@@ -26,6 +28,10 @@ pub trait Sale: Send + Sync {
     /// Hands an attempt to the writer. Joins the decision if the same attempt is already on its way. `None` if the bounded
     /// queue has no room.
     fn attempt(&self, attempt: Attempt) -> Option<Queued>;
+
+    /// The same for many at once, each under a token. Their answers come to `to`, together with all that are decided together; what
+    /// is left in `batch` found no room.
+    fn attempts(&self, to: &Arc<dyn Mailbox>, batch: &mut Vec<(u64, Attempt)>);
 
     /// The place in the queue of a shopper's attempt that is not decided yet.
     fn position(&self, attempt: AttemptId, shopper: ShopperKey) -> Option<u64>;

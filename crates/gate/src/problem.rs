@@ -4,6 +4,7 @@
 use crate::ports::Unavailable;
 use axum::response::{IntoResponse, Response};
 use http::{HeaderValue, StatusCode, header};
+use serde::Serialize;
 use std::borrow::Cow;
 
 /// The text that explains every kind, served at `/problems`.
@@ -55,6 +56,7 @@ kinds! {
     IdempotencyKey 422 "idempotency-key" "The Idempotency-Key is missing or wrong",
     KeyReused 422 "key-reused" "The Idempotency-Key was used for something else",
     RateLimited 429 "rate-limited" "Too many requests",
+    HeadTooLarge 431 "head-too-large" "The head of the request is too large",
     Busy 429 "busy" "More attempts than the sale admits",
     Internal 500 "internal" "The server failed",
     QueueFull 503 "queue-full" "The queue is full",
@@ -94,6 +96,11 @@ impl Problem {
         Self::new(Kind::Unavailable, detail).retry_after(30)
     }
 
+    /// A bug of ours.
+    pub(crate) fn internal() -> Self {
+        Self::new(Kind::Internal, "a bug of the server: asking again with the same Idempotency-Key is safe")
+    }
+
     /// What is said, for a page.
     pub(crate) fn detail(&self) -> &str {
         &self.detail
@@ -113,30 +120,64 @@ impl From<Unavailable> for Problem {
     }
 }
 
-impl IntoResponse for Problem {
-    fn into_response(self) -> Response {
+/// A problem as RFC 9457, section 3 writes it.
+#[derive(Serialize)]
+struct Document<'a> {
+    #[serde(rename = "type")]
+    kind: TypeUri,
+    title: &'a str,
+    status: u16,
+    detail: &'a str,
+}
+
+struct TypeUri(Kind);
+
+impl Serialize for TypeUri {
+    fn serialize<S: serde::Serializer>(&self, to: S) -> Result<S::Ok, S::Error> {
+        to.collect_str(&format_args!("/problems#{}", self.0.slug()))
+    }
+}
+
+impl Problem {
+    /// Appends the problem document.
+    pub(crate) fn write_document(&self, out: &mut Vec<u8>) {
         let kind = self.kind;
-        let document = serde_json::json!({
-            "type": format!("/problems#{}", kind.slug()),
-            "title": kind.title(),
-            "status": kind.status().as_u16(),
-            "detail": &self.detail,
-        });
-        let mut response = (kind.status(), document.to_string()).into_response();
-        let headers = response.headers_mut();
-        headers.insert(header::CONTENT_TYPE, HeaderValue::from_static("application/problem+json"));
-        headers.insert(header::CACHE_CONTROL, HeaderValue::from_static("no-store"));
+        let status = kind.status().as_u16();
+        let document = Document { kind: TypeUri(kind), title: kind.title(), status, detail: &self.detail };
+        // A Vec takes whatever is written, and the document has no map with odd keys.
+        let _ = serde_json::to_writer(out, &document);
+    }
+
+    /// When to ask again, if that helps.
+    pub(crate) fn retry_after_seconds(&self) -> Option<u32> {
         // A body that was slow once, or a bug met once, may not come again; asking at once would be the same as a flood.
-        let may_pass = matches!(kind, Kind::BodyTimeout | Kind::Internal).then_some(1);
-        if let Some(seconds) = self.retry_after_seconds.or(may_pass) {
-            headers.insert(header::RETRY_AFTER, seconds.into());
-        }
-        let scheme = match kind {
+        let may_pass = matches!(self.kind, Kind::BodyTimeout | Kind::Internal).then_some(1);
+        self.retry_after_seconds.or(may_pass)
+    }
+
+    /// The challenge of a 401.
+    pub(crate) fn scheme(&self) -> Option<&'static str> {
+        match self.kind {
             Kind::PassMissing | Kind::PassRefused => Some("Floodgate-Pass"),
             Kind::TokenMissing | Kind::TokenRefused | Kind::KeyMissing | Kind::KeyRefused => Some("Bearer"),
             _ => None,
-        };
-        if let Some(scheme) = scheme {
+        }
+    }
+}
+
+impl IntoResponse for Problem {
+    fn into_response(self) -> Response {
+        let kind = self.kind;
+        let mut document = Vec::with_capacity(256);
+        self.write_document(&mut document);
+        let mut response = (kind.status(), document).into_response();
+        let headers = response.headers_mut();
+        headers.insert(header::CONTENT_TYPE, HeaderValue::from_static("application/problem+json"));
+        headers.insert(header::CACHE_CONTROL, HeaderValue::from_static("no-store"));
+        if let Some(seconds) = self.retry_after_seconds() {
+            headers.insert(header::RETRY_AFTER, seconds.into());
+        }
+        if let Some(scheme) = self.scheme() {
             headers.insert(header::WWW_AUTHENTICATE, HeaderValue::from_static(scheme));
         }
         response.extensions_mut().insert(Explained { kind, detail: self.detail });

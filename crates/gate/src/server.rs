@@ -14,6 +14,7 @@ use crate::{
     ports::Sales,
     problem::{self, Explained, Kind, Problem},
     state::{Gate, Peer},
+    wire::{Loops, Travelling},
 };
 use axum::{
     Router,
@@ -32,7 +33,7 @@ use std::{
 };
 use tokio::{
     net::{TcpListener, TcpStream},
-    sync::{Semaphore, watch},
+    sync::{Semaphore, mpsc, watch},
 };
 use tower_service::Service;
 
@@ -71,7 +72,7 @@ pub struct Bound {
 /// Both listeners, bound, and all that answers on them.
 #[derive(Debug)]
 pub struct Server {
-    shop: TcpListener,
+    shop: std::net::TcpListener,
     admin: TcpListener,
     bound: Bound,
     gate: Arc<Gate>,
@@ -82,24 +83,26 @@ pub struct Server {
 pub fn bind(options: Options) -> io::Result<Server> {
     let Options { config, sales, keys, jwt, api_keys, demo } = options;
     let shop = listen("gate.shop_listen", config.shop_listen, config.connections.backlog)?;
-    let admin = listen("gate.admin_listen", config.admin_listen, 128)?;
+    let admin = listen("gate.admin_listen", config.admin_listen, 128).and_then(TcpListener::from_std)?;
     let bound = Bound { shop: shop.local_addr()?, admin: admin.local_addr()? };
     let (drain, draining) = watch::channel(false);
     let gate = Arc::new(Gate::new(config, keys, jwt, api_keys, sales, demo, draining));
     Ok(Server { shop, admin, bound, gate, drain })
 }
 
-fn listen(what: &str, address: SocketAddr, backlog: u32) -> io::Result<TcpListener> {
+fn listen(what: &str, address: SocketAddr, backlog: u32) -> io::Result<std::net::TcpListener> {
     let bind = || {
         let socket =
             socket2::Socket::new(socket2::Domain::for_address(address), socket2::Type::STREAM, None)?;
         socket.set_reuse_address(true)?;
         socket.set_nonblocking(true)?;
+        // Accepted sockets inherit it, which saves a system call for each.
+        socket.set_tcp_nodelay(true)?;
         socket.bind(&address.into())?;
         socket.listen(i32::try_from(backlog).unwrap_or(i32::MAX))?;
-        TcpListener::from_std(socket.into())
+        Ok(socket.into())
     };
-    bind().map_err(|e| io::Error::new(e.kind(), format!("{what}: listen on {address}: {e}")))
+    bind().map_err(|e: io::Error| io::Error::new(e.kind(), format!("{what}: listen on {address}: {e}")))
 }
 
 impl Server {
@@ -113,13 +116,18 @@ impl Server {
         let connections = self.gate.config.connections.clone();
         let shop_routes = api::routes().into_iter().chain(page::routes()).collect();
         let admin_routes = admin::routes().into_iter().chain(admin::pages()).collect();
-        let shop = Listening::new(&self.gate, shop_routes, connections.open_max, true);
-        let admin = Listening::new(&self.gate, admin_routes, ADMIN_OPEN_MAX, false);
+        let shop = Listening::new(&self.gate, shop_routes, connections.open_max);
+        let admin = Listening::new(&self.gate, admin_routes, ADMIN_OPEN_MAX);
+        // As many as may be open: a loop never waits for axum.
+        let (to_axum, from_loops) = mpsc::channel(shop.open_max);
+        let loops = Loops::start(&self.gate, &self.shop, connections.threads(), &shop.permits, &to_axum)?;
+        drop(self.shop);
+        let travelling = tokio::spawn(Arc::clone(&shop).serve_travelling(from_loops));
         tokio::select! {
-            () = Arc::clone(&shop).accept(self.shop) => {}
             () = Arc::clone(&admin).accept(self.admin) => {}
             () = shutdown => {}
         }
+        loops.drain();
         self.drain.send_replace(true);
         let closed = async {
             shop.all_closed().await;
@@ -132,7 +140,8 @@ impl Server {
                 "drained for as long as allowed: requests were cut off"
             );
         }
-        Ok(())
+        travelling.abort();
+        tokio::task::spawn_blocking(|| loops.end()).await.map_err(io::Error::other)
     }
 }
 
@@ -142,11 +151,10 @@ struct Listening {
     router: Router,
     open_max: usize,
     permits: Arc<Semaphore>,
-    is_shop: bool,
 }
 
 impl Listening {
-    fn new(gate: &Arc<Gate>, routes: Vec<api::Route>, open_max: usize, is_shop: bool) -> Arc<Self> {
+    fn new(gate: &Arc<Gate>, routes: Vec<api::Route>, open_max: usize) -> Arc<Self> {
         let router = api::router(routes)
             .fallback(|| async { Problem::new(Kind::NotFound, "no such path: see /api/v1/openapi.json") })
             .with_state(Arc::clone(gate));
@@ -156,7 +164,6 @@ impl Listening {
             router,
             open_max,
             permits: Arc::new(Semaphore::new(open_max)),
-            is_shop,
         })
     }
 
@@ -199,10 +206,6 @@ impl Listening {
     }
 
     async fn connection(self: Arc<Self>, stream: TcpStream, peer: IpAddr) {
-        let _ = stream.set_nodelay(true);
-        if self.is_shop {
-            self.gate.metrics.connections.fetch_add(1, Relaxed);
-        }
         let settings = self.gate.config.connections.clone();
         let listening = Arc::clone(&self);
         let answer = move |request, activity| {
@@ -210,8 +213,36 @@ impl Listening {
             async move { listening.answer(request, peer, activity).await }
         };
         connection::serve(stream, &settings, self.gate.draining.clone(), answer).await;
-        if self.is_shop {
-            self.gate.metrics.connections.fetch_sub(1, Relaxed);
+    }
+
+    /// Serves the requests that the loops do not, each until its connection rests; then it goes back to its loop.
+    async fn serve_travelling(self: Arc<Self>, mut from_loops: mpsc::Receiver<Travelling>) {
+        while let Some(travelling) = from_loops.recv().await {
+            tokio::spawn(Arc::clone(&self).travelling(travelling));
+        }
+    }
+
+    async fn travelling(self: Arc<Self>, travelling: Travelling) {
+        let Travelling { stream, peer, permit, early, home } = travelling;
+        let gate = Arc::clone(&self.gate);
+        let answer = move |request, activity| {
+            let listening = Arc::clone(&self);
+            async move { listening.answer(request, peer, activity).await }
+        };
+        let rested = match TcpStream::from_std(stream) {
+            Ok(stream) => {
+                let (settings, mut draining) = (&gate.config.connections, gate.draining.clone());
+                connection::serve_busy(stream, early, settings, &mut draining, answer)
+                    .await
+                    .and_then(|(stream, early)| Some((stream.into_std().ok()?, early)))
+            }
+            Err(_) => None,
+        };
+        match rested {
+            Some((stream, early)) => {
+                home.give_back(Travelling { stream, peer, permit, early, home: Arc::clone(&home) })
+            }
+            None => drop(gate.metrics.connections.fetch_sub(1, Relaxed)),
         }
     }
 
@@ -230,11 +261,7 @@ impl Listening {
         let response = called.map_or_else(
             |_| {
                 tracing::error!("answer a request: panicked");
-                Problem::new(
-                    Kind::Internal,
-                    "a bug of the server: asking again with the same Idempotency-Key is safe",
-                )
-                .into_response()
+                Problem::internal().into_response()
             },
             |Ok(response)| response,
         );
@@ -250,38 +277,14 @@ impl Listening {
         response.map(|body| Body::new(Guarded::new(body, activity)))
     }
 
-    /// Who asks: the peer, or whom a trusted proxy names.
     fn address<B>(&self, request: &Request<B>, peer: IpAddr) -> IpAddr {
-        let trusted =
-            |address: &IpAddr| self.gate.config.limits.trusted_proxies.iter().any(|n| n.contains(*address));
-        if !trusted(&peer) {
-            return peer;
-        }
-        // From the right, where the proxies wrote. What is not an address was not written by one of ours, and what stands left
-        // of it was written by whoever likes.
-        let forwarded = request.headers().get_all("x-forwarded-for").iter().rev();
-        let mut believed = peer;
-        for value in forwarded {
-            for named in value.to_str().unwrap_or("?").rsplit(',') {
-                let Some(address) = forwarded_address(named.trim()) else { return believed };
-                believed = address;
-                if !trusted(&address) {
-                    return address;
-                }
-            }
-        }
-        believed
+        let fields = request.headers().get_all("x-forwarded-for").iter().rev();
+        self.gate.believed_address(peer, fields.map(HeaderValue::as_bytes))
     }
 
     async fn all_closed(&self) {
         let _ = self.permits.acquire_many(self.open_max as u32).await;
     }
-}
-
-/// `203.0.113.9`, `203.0.113.9:5100`, `2001:db8::1`, `[2001:db8::1]` or `[2001:db8::1]:5100`.
-fn forwarded_address(text: &str) -> Option<IpAddr> {
-    let bare = text.strip_prefix('[').and_then(|t| t.strip_suffix(']')).unwrap_or(text);
-    bare.parse().ok().or_else(|| text.parse::<SocketAddr>().ok().map(|with_port| with_port.ip()))
 }
 
 fn secure(response: &mut Response) {

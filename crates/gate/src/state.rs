@@ -17,7 +17,7 @@ use http::{HeaderMap, header};
 use std::{
     fmt,
     hash::{BuildHasher, RandomState},
-    net::IpAddr,
+    net::{IpAddr, SocketAddr},
     sync::Arc,
     time::Duration,
 };
@@ -185,15 +185,46 @@ impl Gate {
 
     /// The pass that the request carries.
     pub(crate) fn pass(&self, headers: &HeaderMap, sale: &str) -> Result<Pass, Problem> {
-        let text = headers.get(PASS_HEADER).ok_or_else(|| {
+        self.verify_pass(headers.get(PASS_HEADER).map(http::HeaderValue::as_bytes), sale)
+    }
+
+    /// The pass in a field, if it is good.
+    pub(crate) fn verify_pass(&self, field: Option<&[u8]>, sale: &str) -> Result<Pass, Problem> {
+        let text = field.ok_or_else(|| {
             Problem::new(
                 Kind::PassMissing,
                 format!("no Floodgate-Pass: POST /api/v1/sales/{sale}/passes gives one"),
             )
         })?;
-        pass::verify(&self.keys, text.as_bytes(), sale, self.now()).map_err(|e| {
+        pass::verify(&self.keys, text, sale, self.now()).map_err(|e| {
             Problem::new(Kind::PassRefused, format!("{e}; get a new one at /api/v1/sales/{sale}/passes"))
         })
+    }
+
+    /// Who asks: the peer, or whom a trusted proxy names. `forwarded` are the X-Forwarded-For fields, last to first.
+    pub(crate) fn believed_address<'a>(
+        &self,
+        peer: IpAddr,
+        forwarded: impl Iterator<Item = &'a [u8]>,
+    ) -> IpAddr {
+        let trusted =
+            |address: &IpAddr| self.config.limits.trusted_proxies.iter().any(|net| net.contains(*address));
+        if !trusted(&peer) {
+            return peer;
+        }
+        // From the right, where the proxies wrote. What is not an address was not written by one of ours, and what stands left
+        // of it was written by whoever likes.
+        let mut believed = peer;
+        for field in forwarded {
+            for named in std::str::from_utf8(field).unwrap_or("?").rsplit(',') {
+                let Some(address) = forwarded_address(named.trim()) else { return believed };
+                believed = address;
+                if !trusted(&address) {
+                    return address;
+                }
+            }
+        }
+        believed
     }
 
     /// Reads a whole body of at most `bytes_max`.
@@ -220,6 +251,12 @@ pub(crate) struct StreamPermit {
     _of_all: OwnedSemaphorePermit,
 }
 
+/// `203.0.113.9`, `203.0.113.9:5100`, `2001:db8::1`, `[2001:db8::1]` or `[2001:db8::1]:5100`.
+fn forwarded_address(text: &str) -> Option<IpAddr> {
+    let bare = text.strip_prefix('[').and_then(|t| t.strip_suffix(']')).unwrap_or(text);
+    bare.parse().ok().or_else(|| text.parse::<SocketAddr>().ok().map(|with_port| with_port.ip()))
+}
+
 fn is_length_limit(error: &axum::Error) -> bool {
     let mut source = std::error::Error::source(error);
     while let Some(e) = source {
@@ -242,7 +279,12 @@ pub(crate) async fn reply<T>(reply: Reply<T>) -> Result<T, Problem> {
 
 /// Refuses a body of another type. Parameters such as `charset=utf-8` may follow.
 pub(crate) fn want_media_type(headers: &HeaderMap, want: &'static str) -> Result<(), Problem> {
-    let got = headers.get(header::CONTENT_TYPE).and_then(|v| v.to_str().ok()).unwrap_or_default();
+    check_media_type(headers.get(header::CONTENT_TYPE).map(http::HeaderValue::as_bytes), want)
+}
+
+/// The same, of the field alone.
+pub(crate) fn check_media_type(field: Option<&[u8]>, want: &'static str) -> Result<(), Problem> {
+    let got = field.and_then(|field| std::str::from_utf8(field).ok()).unwrap_or_default();
     let essence = got.split(';').next().unwrap_or_default().trim();
     if essence.eq_ignore_ascii_case(want) {
         return Ok(());

@@ -45,12 +45,12 @@ pub fn sign(
         pay_by: view.pay_by,
         granted_as_of: view.granted_as_of,
     };
-    let header = format!(r#"{{"alg":"EdDSA","kid":"{}","typ":"floodgate-ticket+jws"}}"#, keys.kid());
+    let header = format!(r#"{{"alg":"EdDSA","kid":"{}","typ":"floodgate-ticket+jws"}}"#, keys.ticket_kid());
     let payload = serde_json::to_vec(&ticket).expect("a ticket has no map with odd keys");
     let mut text = BASE64URL_NOPAD.encode(header.as_bytes());
     text.push('.');
     BASE64URL_NOPAD.encode_append(&payload, &mut text);
-    let signature = keys.sign(text.as_bytes());
+    let signature = keys.sign_ticket(text.as_bytes());
     text.push('.');
     BASE64URL_NOPAD.encode_append(&signature, &mut text);
     text
@@ -79,7 +79,7 @@ mod tests {
         let (signed, signature) = text.rsplit_once('.').unwrap();
         let signature =
             Signature::from_slice(&BASE64URL_NOPAD.decode(signature.as_bytes()).unwrap()).unwrap();
-        let public = VerifyingKey::from_bytes(&keys.public_key()).unwrap();
+        let public = VerifyingKey::from_bytes(&keys.ticket_public_key()).unwrap();
         public.verify_strict(signed.as_bytes(), &signature).unwrap();
         let payload = BASE64URL_NOPAD.decode(signed.split_once('.').unwrap().1.as_bytes()).unwrap();
         assert_eq!(

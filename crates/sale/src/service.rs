@@ -1,17 +1,19 @@
 //! Gives a worker its thread, its bounded queue and its snapshots, and everybody else a [`Handle`].
 
-use crate::core::{Core, Entry, Record};
+use crate::core::{self, Core, Record};
 use crate::worker::{Command, RecoverError, Recovery, Reply, STEP_COMMANDS_MAX, Worker, replay};
 use arc_swap::ArcSwapOption;
 use contracts::{
-    Actor, Answer, Attempt, Basket, Found, OperateError, Operation, OperationDone, SaleSpec, SaleState,
-    SaleStats, SaleView, ShopperRecord, Unavailable, Winner, WinnerEvent,
+    Actor, Answer, Attempt, Basket, Found, Mail, Mailbox, OperateError, Operation, OperationDone, SaleSpec,
+    SaleState, SaleStats, SaleView, ShopperRecord, Unavailable, Winner, WinnerEvent,
 };
 use engines::clock::Clock;
 use engines::log::{Log, LogRead, Snapshots};
 use serde::{Deserialize, Serialize};
+use std::collections::hash_map::Entry;
 use std::collections::{BTreeSet, HashMap};
 use std::fmt;
+use std::hash::{BuildHasherDefault, Hasher};
 use std::ops::ControlFlow;
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::thread::JoinHandle;
@@ -59,17 +61,106 @@ struct InFlight {
     attempt: Attempt,
     /// Its number among all attempts that were ever queued.
     number: u64,
-    waiters: Vec<Sender<Answer>>,
+    first: Waiter,
+    /// Those who joined: seldom any.
+    others: Vec<Waiter>,
+}
+
+/// Who waits for an answer.
+enum Waiter {
+    One(Sender<Answer>),
+    Many(Arc<dyn Mailbox>, u64),
 }
 
 #[derive(Default)]
 struct Queue {
     jobs: Vec<Job>,
-    in_flight: HashMap<AttemptId, InFlight>,
+    in_flight: HashMap<AttemptId, InFlight, BuildHasherDefault<OwnBits>>,
     /// Attempts queued, and attempts decided, since the start.
     queued: u64,
     decided: u64,
     stopping: bool,
+}
+
+/// An attempt's id is the output of a keyed hash: a table may use its bits as they are.
+#[derive(Default)]
+struct OwnBits(u64);
+
+impl Hasher for OwnBits {
+    fn finish(&self) -> u64 {
+        self.0
+    }
+
+    fn write(&mut self, bytes: &[u8]) {
+        if let Some(bits) = bytes.first_chunk::<8>() {
+            self.0 = u64::from_le_bytes(*bits);
+        }
+    }
+
+    // The length that stands before an array's bytes.
+    fn write_usize(&mut self, _: usize) {}
+}
+
+impl Queue {
+    /// Queues an attempt, or joins the decision of the same one. Returns how many are decided before it; `None` if there is no
+    /// room, and then nobody waits.
+    fn take_up(&mut self, attempt: Attempt, waiter: Waiter, queue_max: usize) -> Option<u64> {
+        let decided = self.decided;
+        match self.in_flight.entry(attempt.id) {
+            Entry::Occupied(mut entry) => {
+                let same_id = entry.get_mut();
+                if same_id.attempt.shopper == attempt.shopper && same_id.attempt.basket == attempt.basket {
+                    same_id.others.push(waiter);
+                } else {
+                    waiter.tell(Ok(Answer::KeyReused));
+                }
+                Some(same_id.number.saturating_sub(decided))
+            }
+            Entry::Vacant(_) if self.jobs.len() >= queue_max || self.stopping => None,
+            Entry::Vacant(entry) => {
+                let number = self.queued;
+                self.queued += 1;
+                entry.insert(InFlight { attempt, number, first: waiter, others: Vec::new() });
+                self.jobs.push(Job::Attempt(attempt));
+                Some(number - decided)
+            }
+        }
+    }
+}
+
+impl Waiter {
+    /// A waiter that has gone away drops its receiver; nobody is left to tell.
+    fn tell(self, answer: Result<Answer, Unavailable>) {
+        match self {
+            Self::One(sender) => drop(sender.send(answer)),
+            Self::Many(to, token) => to.deliver(&mut vec![Mail { token, answer }]),
+        }
+    }
+}
+
+/// Answers on their way, each to its mailbox: one delivery for all that were decided together.
+#[derive(Default)]
+struct Post(Vec<(Arc<dyn Mailbox>, Vec<Mail>)>);
+
+impl Post {
+    fn tell(&mut self, waiter: Waiter, answer: Result<Answer, Unavailable>) {
+        match waiter {
+            one @ Waiter::One(_) => one.tell(answer),
+            Waiter::Many(to, token) => {
+                let mail = Mail { token, answer };
+                match self.0.iter_mut().find(|(known, _)| Arc::ptr_eq(known, &to)) {
+                    Some((_, mails)) => mails.push(mail),
+                    None => self.0.push((to, vec![mail])),
+                }
+            }
+        }
+    }
+
+    fn deliver(mut self) {
+        for (to, mails) in &mut self.0 {
+            to.deliver(mails);
+        }
+    }
 }
 
 struct Shared {
@@ -198,33 +289,34 @@ impl Handle {
     pub fn attempt(&self, attempt: Attempt) -> Option<(u64, Receiver<Answer>)> {
         let (sender, receiver) = oneshot::channel();
         let mut queue = lock(&self.0.queue);
-        let decided = queue.decided;
-        if let Some(same_id) = queue.in_flight.get_mut(&attempt.id) {
-            if same_id.attempt.shopper == attempt.shopper && same_id.attempt.basket == attempt.basket {
-                same_id.waiters.push(sender);
-            } else {
-                // The receiver is right here.
-                let _ = sender.send(Ok(Answer::KeyReused));
-            }
-            return Some((same_id.number.saturating_sub(decided), receiver));
+        let was_idle = queue.jobs.is_empty();
+        let position = queue.take_up(attempt, Waiter::One(sender), self.0.queue_max)?;
+        self.wake(queue, was_idle);
+        Some((position, receiver))
+    }
+
+    /// The same for many at once: their answers come to `to` under their tokens. What finds no room stays in `batch`.
+    pub fn attempts(&self, to: &Arc<dyn Mailbox>, batch: &mut Vec<(u64, Attempt)>) {
+        let mut queue = lock(&self.0.queue);
+        let was_idle = queue.jobs.is_empty();
+        batch.retain(|(token, attempt)| {
+            queue.take_up(*attempt, Waiter::Many(Arc::clone(to), *token), self.0.queue_max).is_none()
+        });
+        self.wake(queue, was_idle);
+    }
+
+    fn wake(&self, queue: MutexGuard<'_, Queue>, was_idle: bool) {
+        let is_work = !queue.jobs.is_empty();
+        drop(queue);
+        if was_idle && is_work {
+            self.0.work.notify_one();
         }
-        if queue.jobs.len() >= self.0.queue_max || queue.stopping {
-            return None;
-        }
-        let number = queue.queued;
-        queue.queued += 1;
-        queue.in_flight.insert(attempt.id, InFlight { attempt, number, waiters: vec![sender] });
-        self.push(queue, Job::Attempt(attempt));
-        Some((number - decided, receiver))
     }
 
     fn push(&self, mut queue: MutexGuard<'_, Queue>, job: Job) {
-        let idle = queue.jobs.is_empty();
+        let was_idle = queue.jobs.is_empty();
         queue.jobs.push(job);
-        drop(queue);
-        if idle {
-            self.0.work.notify_one();
-        }
+        self.wake(queue, was_idle);
     }
 
     /// How many are decided before a shopper's attempt that is not decided yet.
@@ -295,7 +387,7 @@ impl Handle {
         let mut undecodable = None;
         let mut reader = lock(&self.0.reader);
         let read = reader.read(after.next(), &mut |sequence, bytes| {
-            match Entry::decode(bytes) {
+            match core::Entry::decode(bytes) {
                 Ok(entry) => winners.extend(winner(sequence, entry, &view.spec)),
                 Err(error) => {
                     undecodable = Some(format!("entry {sequence}: {error}"));
@@ -315,7 +407,7 @@ impl Handle {
 }
 
 /// What a store hears of an entry, if it concerns it.
-fn winner(sequence: Sequence, entry: Entry, spec: &SaleSpec) -> Option<Winner> {
+fn winner(sequence: Sequence, entry: core::Entry, spec: &SaleSpec) -> Option<Winner> {
     let prices = |basket: &Basket, round: u16| {
         let offers = &spec.rounds.get(usize::from(round))?.items;
         let price = |item: u16| {
@@ -454,25 +546,27 @@ fn command(job: &Job) -> Command {
 
 fn reply_all(shared: &Shared, batch: Vec<Job>, replies: Vec<Reply>) {
     let mut queue_len = 0;
-    let mut answers = Vec::new();
+    let mut answers = Vec::with_capacity(batch.len());
     {
         let mut queue = lock(&shared.queue);
         for (job, reply) in batch.iter().zip(&replies) {
             if let Job::Attempt(attempt) = job {
                 queue.decided += 1;
                 if let Some(flight) = queue.in_flight.remove(&attempt.id) {
-                    answers.push((flight.waiters, reply.clone()));
+                    answers.push((flight.first, flight.others, reply));
                 }
             }
         }
         queue_len += queue.in_flight.len() as u64;
     }
-    // A waiter that has gone away drops its receiver; nobody is left to tell.
-    for (waiters, reply) in answers {
-        for waiter in waiters {
-            let _ = waiter.send(as_answer(reply.clone()));
+    let mut post = Post::default();
+    for (first, others, reply) in answers {
+        for waiter in others {
+            post.tell(waiter, as_answer(reply.clone()));
         }
+        post.tell(first, as_answer(reply.clone()));
     }
+    post.deliver();
     for (job, reply) in batch.into_iter().zip(replies) {
         match job {
             Job::Attempt(_) => {}

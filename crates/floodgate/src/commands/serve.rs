@@ -46,6 +46,7 @@ pub(crate) fn run(context: Context, args: &Args, data_given: bool) -> CommandRes
     tracing::info!(data = %dir.display(), config = config_file, "starting");
     let data = Data::open(dir)?;
     let keys = Arc::new(gate::Keyring::open(data.dir())?);
+    keys.prepare_tickets()?;
     gate::open_jwt_secret(data.dir())?;
     let api_keys = Arc::new(gate::admin::keys::ApiKeys::open(data.dir())?);
     let jwt = gate::jwt::JwtVerifier::open(&context.config.gate.jwt, &data.dir().join("keys/jwt.key"))?;

@@ -82,6 +82,11 @@ impl Outcome {
         Self { position: Some(position), retry_after_ms, ..Self::plain(attempt, "queued") }
     }
 
+    /// Whether it is on its way still.
+    pub(crate) fn is_queued(&self) -> bool {
+        self.outcome == "queued"
+    }
+
     /// Whether nothing more will happen to it by itself. A voided purchase or a late payment may still come, and shows
     /// when asked for.
     pub(crate) fn is_final(&self) -> bool {

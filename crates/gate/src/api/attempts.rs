@@ -5,10 +5,10 @@ use super::{
     json,
 };
 use crate::{
-    front::Front,
+    front::{Front, Rendered},
     pass::Pass,
     problem::{Kind, Problem},
-    state::{Gate, Peer, clip, reply, want_media_type},
+    state::{Gate, PASS_HEADER, Peer, check_media_type, clip, reply},
 };
 use axum::{
     Extension,
@@ -21,9 +21,10 @@ use http::{HeaderMap, StatusCode};
 use serde::{Deserialize, Serialize};
 use std::{borrow::Cow, sync::Arc};
 use tokio::time::{Instant, sleep_until, timeout_at};
-use units::{AttemptId, Sequence};
+use units::{AttemptId, Sequence, ShopperKey};
 
-const BODY_BYTES_MAX: usize = 4096;
+/// Bytes of an attempt's body.
+pub(crate) const BODY_BYTES_MAX: usize = 4096;
 const KEY_BYTES_MAX: usize = 64;
 /// Lines in a request; those of one item are added up.
 const REQUEST_LINES_MAX: usize = 64;
@@ -43,7 +44,61 @@ struct LineRequest<'a> {
     quantity: u16,
 }
 
-/// `POST {attempts_url}`. The round key is looked at before anything else, so that whoever guesses learns nothing.
+/// An attempt as it came, before its body is looked at.
+#[derive(Debug)]
+pub(crate) struct Question<'a> {
+    pub(crate) sale: &'a str,
+    pub(crate) round_key: &'a str,
+    pub(crate) peer: Peer,
+    pub(crate) pass: Option<&'a [u8]>,
+    pub(crate) content_type: Option<&'a [u8]>,
+    pub(crate) idempotency_key: Option<&'a [u8]>,
+}
+
+/// A shopper who may attempt.
+#[derive(Debug)]
+pub(crate) struct Admitted<'a> {
+    pub(crate) front: Arc<Front>,
+    pub(crate) rendered: Arc<Rendered>,
+    pub(crate) pass: Pass,
+    pub(crate) key: &'a str,
+}
+
+/// The sale's front, if a round that has opened has this key. It is looked at before anything else, so that whoever guesses
+/// learns nothing.
+pub(crate) fn round(
+    gate: &Gate,
+    sale: &str,
+    round_key: &str,
+) -> Result<(Arc<Front>, Arc<Rendered>), Problem> {
+    let front = gate.front(sale)?;
+    let rendered = front.rendered(&gate.keys, gate.now());
+    if rendered.knows_round_key(round_key) {
+        return Ok((front, rendered));
+    }
+    Err(Problem::new(
+        Kind::NotFound,
+        "no round with this key: use the attempts_url that the sale publishes while a round is open",
+    ))
+}
+
+/// Lets an attempt in, or refuses it, in the order of cost.
+pub(crate) fn admit<'a>(gate: &Gate, question: &Question<'a>) -> Result<Admitted<'a>, Problem> {
+    let (front, rendered) = round(gate, question.sale, question.round_key)?;
+    gate.admit_address(question.peer)?;
+    let pass = gate.verify_pass(question.pass, question.sale)?;
+    check_media_type(question.content_type, "application/json")?;
+    let key = idempotency_key(question.idempotency_key)?;
+    gate.admit_shopper(&pass)?;
+    Ok(Admitted { front, rendered, pass, key })
+}
+
+/// The basket that an attempt's body asks for, or 422.
+pub(crate) fn basket(body: &[u8], spec: &SaleSpec) -> Result<Basket, Problem> {
+    parse_basket(body, spec).map_err(|why| Problem::new(Kind::Invalid, why))
+}
+
+/// `POST {attempts_url}`, where it is not served by the loops themselves (see `wire`).
 pub(super) async fn create(
     State(gate): State<Arc<Gate>>,
     Extension(peer): Extension<Peer>,
@@ -51,37 +106,31 @@ pub(super) async fn create(
     headers: HeaderMap,
     body: Body,
 ) -> Result<Response, Problem> {
-    let front = gate.front(&sale)?;
-    let view = {
-        let rendered = front.rendered(&gate.keys, gate.now());
-        if !rendered.knows_round_key(&round_key) {
-            return Err(Problem::new(
-                Kind::NotFound,
-                "no round with this key: use the attempts_url that the sale publishes while a round is open",
-            ));
-        }
-        Arc::clone(&rendered.view)
+    let field = |name: &str| headers.get(name).map(http::HeaderValue::as_bytes);
+    let question = Question {
+        sale: &sale,
+        round_key: &round_key,
+        peer,
+        pass: field(PASS_HEADER),
+        content_type: field("content-type"),
+        idempotency_key: field("idempotency-key"),
     };
-    gate.admit_address(peer)?;
-    let pass = gate.pass(&headers, &sale)?;
-    want_media_type(&headers, "application/json")?;
-    let key = idempotency_key(&headers)?;
-    gate.admit_shopper(&pass)?;
+    let Admitted { front, rendered, pass, key } = admit(&gate, &question)?;
     let body = gate.body(body, BODY_BYTES_MAX).await?;
-    let basket = parse_basket(&body, &view.spec).map_err(|why| Problem::new(Kind::Invalid, why))?;
-    let asked = ask(&gate, &front, &pass, key, basket).await?;
-    let with = ShopperLines { keys: &gate.keys, view: &view, pass: &pass, basket: Some(basket) };
+    let basket = basket(&body, &rendered.view.spec)?;
+    let id = gate.keys.attempt_id(&sale, pass.shopper, key);
+    let asked = ask(&gate, &front, &pass, id, basket).await?;
+    let with = ShopperLines { keys: &gate.keys, view: &rendered.view, pass: &pass, basket: Some(basket) };
     let (status, outcome) = match asked {
-        Asked::Answered(id, answer) => {
-            (StatusCode::OK, outcome_of(id, &answer, &with).ok_or_else(key_reused)?)
-        }
-        Asked::Queued(id, position) => (StatusCode::ACCEPTED, Outcome::queued(id, position)),
+        Asked::Answered(answer) => (StatusCode::OK, outcome_of(id, &answer, &with).ok_or_else(key_reused)?),
+        Asked::Queued(position) => (StatusCode::ACCEPTED, Outcome::queued(id, position)),
     };
     let retry_after = outcome.retry_after_ms.map(|ms| [("retry-after", ms.div_ceil(1000).to_string())]);
     Ok((status, retry_after, json(&outcome)).into_response())
 }
 
-fn key_reused() -> Problem {
+/// 422: the key stands for something else.
+pub(crate) fn key_reused() -> Problem {
     Problem::new(
         Kind::KeyReused,
         "this Idempotency-Key stands for another basket: use a new key for a new purchase",
@@ -91,24 +140,51 @@ fn key_reused() -> Problem {
 /// What came of asking.
 #[derive(Debug)]
 pub(crate) enum Asked {
-    Answered(AttemptId, Answer),
-    /// The decision takes longer than `decision_wait_ms`; it will come all the same.
-    Queued(AttemptId, u64),
+    Answered(Answer),
+    /// The decision takes longer than `decision_wait_ms`; it will come all the same. So many are decided before it.
+    Queued(u64),
+}
+
+impl Asked {
+    /// The outcome in metrics; empty for a reused key, which is none.
+    pub(crate) fn as_str(&self) -> &'static str {
+        match self {
+            Self::Answered(Answer::Granted(_)) => "granted",
+            Self::Answered(Answer::Waitlisted { .. }) => "waitlisted",
+            Self::Answered(Answer::Refused { refusal, .. }) => refusal.as_str(),
+            Self::Answered(_) => "",
+            Self::Queued(_) => "queued",
+        }
+    }
+}
+
+/// Milliseconds until the sale's rate lets an attempt go on; 429 if that is longer than anybody is made to wait.
+pub(crate) fn turn(gate: &Gate, front: &Front) -> Result<u64, Problem> {
+    let rate = front.sale.view().rate_per_second;
+    front.admission.turn(rate, gate.now().0, gate.config.decision_wait_ms).map_err(|wait| {
+        let why =
+            "the sale admits no more attempts now; this request decided nothing: wait as Retry-After says";
+        Problem::new(Kind::Busy, why).retry_after(wait)
+    })
+}
+
+/// 503: the bounded queue has no room.
+pub(crate) fn queue_full() -> Problem {
+    let why = "the queue is full; this request decided nothing: wait as Retry-After says";
+    Problem::new(Kind::QueueFull, why).retry_after(1)
 }
 
 /// What was said to this very attempt before, if it was for good; else that there is no room for it now.
-async fn known(
-    gate: &Gate,
+pub(crate) async fn known(
     front: &Front,
-    pass: &Pass,
-    key: &str,
+    id: AttemptId,
+    shopper: ShopperKey,
     basket: Basket,
     full: Problem,
-) -> Result<Asked, Problem> {
-    let id = gate.keys.attempt_id(front.sale.view().sale.as_str(), pass.shopper, key);
-    let found = reply(front.sale.lookup(id, pass.shopper)).await?;
+) -> Result<Answer, Problem> {
+    let found = reply(front.sale.lookup(id, shopper)).await?;
     match found.basket {
-        Some(kept) if kept == basket => Ok(Asked::Answered(id, found.answer)),
+        Some(kept) if kept == basket => Ok(found.answer),
         Some(_) => Err(key_reused()),
         None => Err(full),
     }
@@ -119,51 +195,35 @@ pub(crate) async fn ask(
     gate: &Gate,
     front: &Front,
     pass: &Pass,
-    key: &str,
+    id: AttemptId,
     basket: Basket,
 ) -> Result<Asked, Problem> {
-    let view = front.sale.view();
-    let now = gate.now();
     let start = Instant::now();
-    let turn = front.admission.turn(view.rate_per_second, now.0, gate.config.decision_wait_ms);
-    match turn {
+    match turn(gate, front) {
         Ok(0) => {}
         Ok(wait_ms) => sleep_until(start + std::time::Duration::from_millis(wait_ms)).await,
-        Err(wait) => {
-            let why = "the sale admits no more attempts now; this request decided nothing: wait as Retry-After says";
-            return known(gate, front, pass, key, basket, Problem::new(Kind::Busy, why).retry_after(wait))
-                .await;
-        }
+        Err(busy) => return known(front, id, pass.shopper, basket, busy).await.map(Asked::Answered),
     }
-    let id = gate.keys.attempt_id(view.sale.as_str(), pass.shopper, key);
     let attempt = Attempt { id, shopper: pass.shopper, sealed: pass.sealed, tier: pass.tier, basket };
     let Some(queued) = front.sale.attempt(attempt) else {
-        let why = "the queue is full; this request decided nothing: wait as Retry-After says";
-        return known(gate, front, pass, key, basket, Problem::new(Kind::QueueFull, why).retry_after(1))
-            .await;
+        return known(front, id, pass.shopper, basket, queue_full()).await.map(Asked::Answered);
     };
     let asked = match timeout_at(start + gate.decision_wait(), reply(queued.answer)).await {
-        Ok(answer) => Asked::Answered(id, answer?),
-        Err(_) => Asked::Queued(id, front.sale.position(id, pass.shopper).unwrap_or(queued.position)),
+        Ok(answer) => Asked::Answered(answer?),
+        Err(_) => Asked::Queued(front.sale.position(id, pass.shopper).unwrap_or(queued.position)),
     };
-    gate.metrics.answered(match &asked {
-        Asked::Answered(_, Answer::Granted(_)) => "granted",
-        Asked::Answered(_, Answer::Waitlisted { .. }) => "waitlisted",
-        Asked::Answered(_, Answer::Refused { refusal, .. }) => refusal.as_str(),
-        Asked::Answered(_, _) => "",
-        Asked::Queued(..) => "queued",
-    });
+    gate.metrics.answered(asked.as_str());
     Ok(asked)
 }
 
-fn idempotency_key(headers: &HeaderMap) -> Result<&str, Problem> {
+fn idempotency_key(field: Option<&[u8]>) -> Result<&str, Problem> {
     let refused = |why: &str| {
         let want = format!(
             "Idempotency-Key: {why}, want 1 to {KEY_BYTES_MAX} visible ASCII characters, new for each purchase"
         );
         Problem::new(Kind::IdempotencyKey, want)
     };
-    let key = headers.get("idempotency-key").ok_or_else(|| refused("missing"))?.as_bytes();
+    let key = field.ok_or_else(|| refused("missing"))?;
     let visible = key.iter().all(u8::is_ascii_graphic);
     match std::str::from_utf8(key) {
         Ok(key) if visible && (1..=KEY_BYTES_MAX).contains(&key.len()) => Ok(key),

@@ -8,7 +8,10 @@ pub(crate) mod reservation;
 
 pub(crate) use answer::{Outcome, ShopperLines, outcome_of};
 pub use attempts::parse_basket;
-pub(crate) use attempts::{Asked, ask, item_index};
+pub(crate) use attempts::{
+    Asked, BODY_BYTES_MAX as ATTEMPT_BODY_BYTES_MAX, Question, admit, ask, basket, item_index, key_reused,
+    known, queue_full, round, turn,
+};
 
 use crate::{problem, state::Gate};
 use axum::{

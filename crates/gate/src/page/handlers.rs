@@ -313,9 +313,10 @@ async fn buy_one(visit: &Visit, form: &BuyForm) -> Result<Outcome, Problem> {
     let view = visit.front.sale.view();
     let basket = Basket::single(item_index(&view.spec, &form.item)?, form.quantity);
     let with = ShopperLines { keys: &gate.keys, view: &view, pass, basket: Some(basket) };
-    match ask(gate, &visit.front, pass, &form.key, basket).await? {
-        Asked::Queued(id, position) => Ok(Outcome::queued(id, position)),
-        Asked::Answered(id, answer) => outcome_of(id, &answer, &with)
+    let id = gate.keys.attempt_id(view.sale.as_str(), pass.shopper, &form.key);
+    match ask(gate, &visit.front, pass, id, basket).await? {
+        Asked::Queued(position) => Ok(Outcome::queued(id, position)),
+        Asked::Answered(answer) => outcome_of(id, &answer, &with)
             .ok_or_else(|| Problem::new(Kind::KeyReused, "this form was used already: load the page again")),
     }
 }

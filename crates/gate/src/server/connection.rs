@@ -117,7 +117,7 @@ pub(super) async fn serve<F, A>(
 }
 
 /// Runs hyper until the connection ends (`None`) or rests.
-async fn serve_busy<F, A>(
+pub(super) async fn serve_busy<F, A>(
     stream: TcpStream,
     early: Bytes,
     settings: &ConnectionsConfig,

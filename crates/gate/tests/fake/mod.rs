@@ -3,8 +3,9 @@
 #![allow(dead_code, unreachable_pub, reason = "each test uses its own part")]
 
 use contracts::{
-    Actor, Answer, Attempt, ConfirmResult, Found, HoldState, HoldView, ItemState, ItemView, OperateError,
-    Operation, OperationDone, Place, Refusal, SaleSpec, SaleState, SaleStats, SaleView, StoredAttempt,
+    Actor, Answer, Attempt, ConfirmResult, Found, HoldState, HoldView, ItemState, ItemView, Mail, Mailbox,
+    OperateError, Operation, OperationDone, Place, Refusal, SaleSpec, SaleState, SaleStats, SaleView,
+    StoredAttempt,
 };
 use gate::{
     Bound, Config, Keyring, Options,
@@ -212,6 +213,18 @@ impl Sale for FakeSale {
         }
         let _ = send.send(said);
         Some(Queued { position: 0, answer })
+    }
+
+    fn attempts(&self, to: &Arc<dyn Mailbox>, batch: &mut Vec<(u64, Attempt)>) {
+        let mut left = Vec::new();
+        for (token, attempt) in batch.drain(..) {
+            match self.attempt(attempt).map(|mut queued| queued.answer.try_recv()) {
+                None => left.push((token, attempt)),
+                Some(Ok(answer)) => to.deliver(&mut vec![Mail { token, answer }]),
+                Some(Err(_)) => {}
+            }
+        }
+        *batch = left;
     }
 
     fn position(&self, _: AttemptId, _: ShopperKey) -> Option<u64> {

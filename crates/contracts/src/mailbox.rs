@@ -1,0 +1,17 @@
+//! How many answers reach one who asks many questions at once, without a channel for each.
+
+use crate::{Answer, Unavailable};
+
+/// The answer to one question.
+#[derive(Debug)]
+pub struct Mail {
+    /// What the question was sent under.
+    pub token: u64,
+    pub answer: Result<Answer, Unavailable>,
+}
+
+/// Takes answers, from any thread.
+pub trait Mailbox: Send + Sync {
+    /// Takes all of `mail`, which is left empty. Must not wait for anything.
+    fn deliver(&self, mail: &mut Vec<Mail>);
+}

@@ -1,0 +1,156 @@
+//! The shop's connections: a few threads, each with an epoll of its own, that serve the hot routes themselves and hand every other
+//! request over to axum, from which the connection comes back once it rests.
+//!
+//! Why not hyper for all of it: docs/adr, *A connection loop of our own*. A connection that waits between two requests is a socket and
+//! some hundred bytes; a request is read into memory that the thread has anyway, and an answer is one write.
+
+mod conn;
+mod event_loop;
+pub mod head;
+mod write;
+
+use crate::{problem::Problem, state::Gate};
+use axum::body::Bytes;
+use contracts::{Answer, Mail, Mailbox};
+use rustix::event::{EventfdFlags, eventfd};
+use std::{
+    io,
+    net::{IpAddr, TcpListener, TcpStream},
+    os::fd::OwnedFd,
+    sync::{
+        Arc, Mutex, MutexGuard, PoisonError,
+        atomic::{AtomicBool, Ordering},
+    },
+    thread::JoinHandle,
+};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc};
+
+/// A connection on its way between a loop and axum.
+#[derive(Debug)]
+pub(crate) struct Travelling {
+    pub(crate) stream: TcpStream,
+    pub(crate) peer: IpAddr,
+    pub(crate) permit: OwnedSemaphorePermit,
+    /// Bytes that were read and not served yet.
+    pub(crate) early: Bytes,
+    /// Where it came from and goes back to.
+    pub(crate) home: Arc<Inbox>,
+}
+
+/// What others have for a loop.
+#[derive(Debug, Default)]
+struct Letters {
+    mail: Vec<Mail>,
+    /// Answers to attempts that found no room, which took a question of their own.
+    known: Vec<(u64, Result<Answer, Problem>)>,
+    back: Vec<Travelling>,
+}
+
+/// Where a loop is reached from other threads.
+#[derive(Debug)]
+pub(crate) struct Inbox {
+    letters: Mutex<Letters>,
+    wake: OwnedFd,
+    /// The loop has been woken and has not looked yet.
+    woken: AtomicBool,
+    drains: AtomicBool,
+    ends: AtomicBool,
+}
+
+impl Inbox {
+    fn new() -> io::Result<Self> {
+        Ok(Self {
+            letters: Mutex::default(),
+            wake: eventfd(0, EventfdFlags::CLOEXEC | EventfdFlags::NONBLOCK)?,
+            woken: AtomicBool::new(false),
+            drains: AtomicBool::new(false),
+            ends: AtomicBool::new(false),
+        })
+    }
+
+    fn letters(&self) -> MutexGuard<'_, Letters> {
+        // Letters are whole between two statements, whoever panicked.
+        self.letters.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn wake(&self) {
+        if !self.woken.swap(true, Ordering::SeqCst) {
+            // It fails only when the counter is full, and then the loop is awake.
+            let _ = rustix::io::write(&self.wake, &1u64.to_le_bytes());
+        }
+    }
+
+    /// Gives a connection that rests back to its loop.
+    pub(crate) fn give_back(&self, connection: Travelling) {
+        self.letters().back.push(connection);
+        self.wake();
+    }
+
+    fn tell_known(&self, token: u64, answer: Result<Answer, Problem>) {
+        self.letters().known.push((token, answer));
+        self.wake();
+    }
+}
+
+impl Mailbox for Inbox {
+    fn deliver(&self, mail: &mut Vec<Mail>) {
+        self.letters().mail.append(mail);
+        self.wake();
+    }
+}
+
+/// The loops of a listener.
+#[derive(Debug)]
+pub(crate) struct Loops {
+    inboxes: Vec<Arc<Inbox>>,
+    threads: Vec<JoinHandle<()>>,
+}
+
+impl Loops {
+    /// Starts them. Connections for axum come out of the channel. Call it inside a tokio runtime.
+    pub(crate) fn start(
+        gate: &Arc<Gate>,
+        listener: &TcpListener,
+        threads: usize,
+        permits: &Arc<Semaphore>,
+        to_axum: &mpsc::Sender<Travelling>,
+    ) -> io::Result<Self> {
+        let mut loops = Self { inboxes: Vec::new(), threads: Vec::new() };
+        for number in 0..threads {
+            let inbox = Arc::new(Inbox::new()?);
+            let event_loop = event_loop::Loop::new(
+                Arc::clone(gate),
+                listener.try_clone()?,
+                Arc::clone(permits),
+                to_axum.clone(),
+                Arc::clone(&inbox),
+            )?;
+            let thread =
+                std::thread::Builder::new().name(format!("gate-{number}")).spawn(move || event_loop.run())?;
+            loops.inboxes.push(inbox);
+            loops.threads.push(thread);
+        }
+        Ok(loops)
+    }
+
+    /// No new connections; those that are open end with their next answer.
+    pub(crate) fn drain(&self) {
+        for inbox in &self.inboxes {
+            inbox.drains.store(true, Ordering::SeqCst);
+            inbox.wake();
+        }
+    }
+
+    /// Ends the threads, whatever is still open. Blocks for a moment.
+    pub(crate) fn end(self) {
+        for inbox in &self.inboxes {
+            inbox.ends.store(true, Ordering::SeqCst);
+            inbox.wake();
+        }
+        for thread in self.threads {
+            if thread.join().is_err() {
+                tracing::error!("a loop of the shop's connections panicked");
+            }
+        }
+    }
+}
