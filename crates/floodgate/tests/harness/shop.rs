@@ -2,6 +2,7 @@
 
 use super::http::{Client, Reply};
 use super::{Server, poll};
+use ed25519_dalek::{Signature, VerifyingKey};
 use serde_json::{Value, json};
 use std::time::{SystemTime, UNIX_EPOCH};
 use units::{DurationMs, TimeMs};
@@ -33,6 +34,24 @@ pub fn with(mut spec: Value, fields: Value) -> Value {
     let Value::Object(fields) = fields else { panic!("want fields") };
     spec.as_object_mut().unwrap().extend(fields);
     spec
+}
+
+/// What an answer says: all of it but the signature of its ticket, which must be good and need not be the same twice.
+#[track_caller]
+pub fn said(jwks: &str, body: &str) -> String {
+    let Some((_, ticket)) = body.split_once(r#""ticket":""#) else { return body.to_owned() };
+    let ticket = ticket.split('"').next().unwrap();
+    let (signed, signature) = ticket.rsplit_once('.').unwrap();
+    let decode = |text: &str| data_encoding::BASE64URL_NOPAD.decode(text.as_bytes()).unwrap();
+    let header: Value = serde_json::from_slice(&decode(signed.split_once('.').unwrap().0)).unwrap();
+    let jwks: Value = serde_json::from_str(jwks).unwrap();
+    let key = jwks["keys"].as_array().unwrap().iter().find(|key| key["kid"] == header["kid"]).unwrap();
+    let public: [u8; 32] = decode(key["x"].as_str().unwrap()).try_into().unwrap();
+    VerifyingKey::from_bytes(&public)
+        .unwrap()
+        .verify_strict(signed.as_bytes(), &Signature::from_slice(&decode(signature)).unwrap())
+        .unwrap_or_else(|error| panic!("{error}: {body}"));
+    body.replace(signature, "")
 }
 
 /// The body of an attempt.

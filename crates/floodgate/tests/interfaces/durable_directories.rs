@@ -10,7 +10,9 @@ use std::fs;
 fn every_directory_that_is_made_has_its_parent_synced() {
     let scratch = tempfile::tempdir().unwrap();
     let (trace, data) = (scratch.path().join("trace"), scratch.path().join("some").join("data"));
-    let strace = ["strace", "-f", "-qq", "-y", "-e", "trace=mkdir,mkdirat,fsync", "-e", "signal=none", "-o"];
+    // -D: the server is the child that the test ends, and strace the one beside it.
+    let strace =
+        ["strace", "-D", "-f", "-qq", "-y", "-e", "trace=mkdir,mkdirat,fsync", "-e", "signal=none", "-o"];
     let mut wrapper: Vec<String> = strace.iter().map(|word| (*word).to_owned()).collect();
     wrapper.push(trace.display().to_string());
     let mut server = Server::with(Setup { wrapper, data: Some(data.clone()), ..Setup::default() });
