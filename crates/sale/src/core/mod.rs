@@ -19,8 +19,8 @@ pub use state::Broken;
 pub use tally::Tally;
 
 use contracts::{
-    Actor, Answer, Attempt, Basket, Found, HoldState, HoldView, ItemState, ItemStats, ItemView, Place, Refusal,
-    SaleSpec, SaleState, SaleStats, SaleView, ShopperRecord, StoredAttempt,
+    Actor, Answer, Attempt, Basket, Found, HoldState, HoldView, ItemState, ItemStats, ItemView, Place,
+    Refusal, SaleSpec, SaleState, SaleStats, SaleView, ShopperRecord, StoredAttempt,
 };
 use engines::log::Batch;
 use slots::{Slot, SlotState};
