@@ -112,8 +112,8 @@ pub fn audit(log: &mut dyn LogRead, snapshot: Option<(Sequence, Vec<u8>)>) -> Re
         entries += 1;
         if let Some((at, bytes)) = &snapshot
             && *at == sequence
-            && Core::writes_like(bytes)
             && !replay.refused
+            && Core::writes_like(bytes)
         {
             replay.same_bytes = Some(replay.core.snapshot() == *bytes);
         }
@@ -224,7 +224,7 @@ fn proven(auditor: &Auditor, entries: u64, snapshot_same: Option<bool>) -> [Stri
     }
     let snapshot = match snapshot_same {
         Some(_) => "; the stored snapshot has the replay's bytes",
-        None => "; no snapshot was stored",
+        None => "; no snapshot was stored by this version",
     };
     [
         format!("never more held and sold than put up: checked behind {} movements of stock", c.stock),

@@ -330,6 +330,9 @@ fn nor_one_that_takes_back_what_was_said() {
     f.write(&Record::Voided { hold: id(1), by: by() }).write(&Record::Voided { hold: id(1), by: by() });
     check("voided twice", &f, &[("INV-4*", "is voided, not to be voided")]);
     let mut f = held();
+    f.write(&Record::Left { attempt: id(1), voided: false, by: by() });
+    check("a hold that leaves the waitlist", &f, &[("INV-4*", "leaves and did not wait")]);
+    let mut f = held();
     f.write(&Record::RoundClosed { round: 0, by: by() }).grant(2, 2, &[(PHONE, 1)]);
     check(
         "granted behind the end",

@@ -545,6 +545,14 @@ impl Auditor {
         self.check(4, fresh, sequence, || format!("payment {payment} of {hold} is settled twice"));
     }
 
+    fn left(&mut self, sequence: Sequence, attempt: AttemptId) {
+        let waited = self.seen.get(&attempt).is_some_and(|seen| seen.standing == Standing::Waiting);
+        self.check(4, waited, sequence, || format!("{attempt} leaves and did not wait"));
+        if waited {
+            self.ended(sequence, attempt, Standing::Released);
+        }
+    }
+
     fn leave(&mut self, seen: &Seen) {
         if let Some(at) = self.items.get_mut(usize::from(seen.basket[0].item)) {
             at.waiting.remove(&seen.order);
@@ -558,15 +566,6 @@ impl Auditor {
             format!("{hold} expires {} ms before its pay_by", pay_by.since(now).0)
         });
         self.ended(sequence, hold, Standing::Expired);
-    }
-
-    /// A place that was given up.
-    fn left(&mut self, sequence: Sequence, attempt: AttemptId) {
-        let waited = self.seen.get(&attempt).is_some_and(|seen| seen.standing == Standing::Waiting);
-        self.check(4, waited, sequence, || format!("{attempt} leaves and did not wait"));
-        if waited {
-            self.ended(sequence, attempt, Standing::Released);
-        }
     }
 
     fn ended(&mut self, sequence: Sequence, hold: AttemptId, end: Standing) {

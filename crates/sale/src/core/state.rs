@@ -241,11 +241,11 @@ impl State {
         let at = entry.at;
         match &entry.record {
             Record::Defined { spec, .. } => self.define(spec),
-            Record::RoundOpened { round, .. } => self.open(*round, entry.at),
+            Record::RoundOpened { round, .. } => self.open(*round, at),
             Record::RoundClosed { round, .. } => {
                 ensure(self.open_round() == Some(*round), "rounds", || format!("round {round} is not open"))?;
                 self.round_open = false;
-                self.rounds[usize::from(*round)].closes_at = entry.at;
+                self.rounds[usize::from(*round)].closes_at = at;
                 Ok(())
             }
             Record::Paused { .. } => {
