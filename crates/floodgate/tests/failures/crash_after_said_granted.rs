@@ -12,7 +12,6 @@ use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering::Relaxed};
 fn crash_after_said_granted() {
     let mut server = Server::start();
     let mut sale = server.open_sale("launch", &shop::spec(&[("phone", 3)]));
-    let jwks = server.client.get(&server.shop_url("/api/v1/keys")).body;
     for life in 0..3 {
         let (pass, key) = (server.pass("launch", &format!("shopper-{life}")), format!("key-{life}"));
         let said = sale.attempt(&pass, &key, &[("phone", 1)]);
@@ -22,14 +21,8 @@ fn crash_after_said_granted() {
         server.restart();
         sale = server.sale("launch");
         let again = sale.attempt(&pass, &key, &[("phone", 1)]);
-        let what = shop::said(&jwks, &said.body);
-        assert_eq!(
-            shop::said(&jwks, &again.body),
-            what,
-            "the same question has the same answer, ticket and all"
-        );
-        let looked = sale.look(&said.json()["attempt"], &pass);
-        assert_eq!(shop::said(&jwks, &looked.to_string()), shop::said(&jwks, &said.json().to_string()));
+        assert_eq!(again.body, said.body, "the same question has the same answer, ticket and all");
+        assert_eq!(sale.look(&said.json()["attempt"], &pass), said.json());
     }
     let item = server.audit()[0]["items"][0].clone();
     assert_eq!((&item["held"], &item["free"]), (&3.into(), &0.into()), "{item}");

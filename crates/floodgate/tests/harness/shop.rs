@@ -36,22 +36,26 @@ pub fn with(mut spec: Value, fields: Value) -> Value {
     spec
 }
 
-/// What an answer says: all of it but the signature of its ticket, which must be good and need not be the same twice.
+/// What an answer says: all of it but the signatures of its tickets, each of which must be good, and need not be the same twice.
 #[track_caller]
-pub fn said(jwks: &str, body: &str) -> String {
-    let Some((_, ticket)) = body.split_once(r#""ticket":""#) else { return body.to_owned() };
-    let ticket = ticket.split('"').next().unwrap();
-    let (signed, signature) = ticket.rsplit_once('.').unwrap();
+fn said(jwks: &str, body: &str) -> String {
+    const BEFORE: &str = r#""ticket":""#;
     let decode = |text: &str| data_encoding::BASE64URL_NOPAD.decode(text.as_bytes()).unwrap();
-    let header: Value = serde_json::from_slice(&decode(signed.split_once('.').unwrap().0)).unwrap();
-    let jwks: Value = serde_json::from_str(jwks).unwrap();
-    let key = jwks["keys"].as_array().unwrap().iter().find(|key| key["kid"] == header["kid"]).unwrap();
-    let public: [u8; 32] = decode(key["x"].as_str().unwrap()).try_into().unwrap();
-    VerifyingKey::from_bytes(&public)
-        .unwrap()
-        .verify_strict(signed.as_bytes(), &Signature::from_slice(&decode(signature)).unwrap())
-        .unwrap_or_else(|error| panic!("{error}: {body}"));
-    body.replace(signature, "")
+    let mut said = body.to_owned();
+    for ticket in body.split(BEFORE).skip(1) {
+        let ticket = ticket.split('"').next().unwrap();
+        let (signed, signature) = ticket.rsplit_once('.').unwrap();
+        let header: Value = serde_json::from_slice(&decode(signed.split_once('.').unwrap().0)).unwrap();
+        let jwks: Value = serde_json::from_str(jwks).unwrap();
+        let key = jwks["keys"].as_array().unwrap().iter().find(|key| key["kid"] == header["kid"]).unwrap();
+        let public: [u8; 32] = decode(text(&key["x"])).try_into().unwrap();
+        VerifyingKey::from_bytes(&public)
+            .unwrap()
+            .verify_strict(signed.as_bytes(), &Signature::from_slice(&decode(signature)).unwrap())
+            .unwrap_or_else(|error| panic!("{error}: {body}"));
+        said = said.replace(ticket, signed);
+    }
+    said
 }
 
 /// The body of an attempt.
@@ -68,6 +72,8 @@ pub struct Sale {
     pub attempts_url: String,
     pub base: String,
     pub client: Client,
+    /// The public keys, as the server publishes them.
+    pub jwks: String,
 }
 
 impl Server {
@@ -91,7 +97,8 @@ impl Server {
             seen["attempts_url"].as_str().map(|path| self.shop_url(path))
         });
         let base = self.shop_url(&format!("/api/v1/sales/{name}"));
-        Sale { name: name.into(), attempts_url, base, client: self.client.clone() }
+        let jwks = self.client.get(&self.shop_url("/api/v1/keys")).body;
+        Sale { name: name.into(), attempts_url, base, client: self.client.clone(), jwks }
     }
 
     /// The sale's public document.
@@ -133,12 +140,26 @@ impl Sale {
     }
 
     pub fn try_attempt(&self, pass: &str, key: &str, body: &str) -> Option<Reply> {
-        self.client.try_send("POST", &self.attempts_url, &Self::attempt_headers(pass, key), body).ok()
+        let sent = self.client.try_send("POST", &self.attempts_url, &Self::attempt_headers(pass, key), body);
+        sent.ok().map(|reply| self.checked(reply))
     }
 
     #[track_caller]
     pub fn attempt(&self, pass: &str, key: &str, lines: &[(&str, u16)]) -> Reply {
-        self.client.send("POST", &self.attempts_url, &Self::attempt_headers(pass, key), &basket(lines))
+        let headers = Self::attempt_headers(pass, key);
+        self.checked(self.client.send("POST", &self.attempts_url, &headers, &basket(lines)))
+    }
+
+    /// A reply whose tickets are good, without their signatures: so two replies can be compared.
+    #[track_caller]
+    fn checked(&self, reply: Reply) -> Reply {
+        Reply { body: self.said(&reply.body), ..reply }
+    }
+
+    /// The same of a body that came by another way.
+    #[track_caller]
+    pub fn said(&self, body: &str) -> String {
+        said(&self.jwks, body)
     }
 
     /// One of an item; what came of it.
@@ -159,7 +180,8 @@ impl Sale {
     /// A shopper's question about the sale, with their pass.
     #[track_caller]
     pub fn ask(&self, method: &str, path: &str, pass: &str) -> Reply {
-        self.client.send(method, &format!("{}{path}", self.base), &[("floodgate-pass", pass)], "")
+        let url = format!("{}{path}", self.base);
+        self.checked(self.client.send(method, &url, &[("floodgate-pass", pass)], ""))
     }
 
     /// An attempt as it stands now.
