@@ -2,6 +2,7 @@
 //! signing key. Nothing here knows a request or a clock, and nothing needs storing beside the 32 bytes.
 
 use crate::sign::Signer;
+use arrayvec::ArrayString;
 use contracts::{SHOPPER_ID_BYTES_MAX, SealedShopper};
 use data_encoding::BASE64URL_NOPAD;
 use ed25519_dalek::{Signer as _, SigningKey};
@@ -26,6 +27,7 @@ pub struct Keyring {
     kid: String,
     tickets: Signer,
     ticket_kid: String,
+    ticket_head: String,
 }
 
 impl fmt::Debug for Keyring {
@@ -61,6 +63,7 @@ impl Keyring {
         let kid = kid_of(public.as_bytes());
         let tickets = Signer::from_seed(&derive("floodgate gate ed25519 ticket key v1"));
         let ticket_kid = kid_of(tickets.public());
+        let ticket_head = format!(r#"{{"alg":"EdDSA","kid":"{ticket_kid}","typ":"floodgate-ticket+jws"}}"#);
         Self {
             shopper: derive("floodgate gate shopper key v1"),
             seal: derive("floodgate gate sealed shopper v1"),
@@ -72,6 +75,7 @@ impl Keyring {
             kid,
             tickets,
             ticket_kid,
+            ticket_head: BASE64URL_NOPAD.encode(ticket_head.as_bytes()),
         }
     }
 
@@ -94,11 +98,18 @@ impl Keyring {
     }
 
     /// Decrypts, and accepts the result only if it hashes to the shopper key again.
-    pub fn unseal(&self, key: ShopperKey, sealed: &SealedShopper) -> Option<String> {
-        let mut bytes = sealed.to_vec();
-        self.xor_stream(key, &mut bytes);
-        let id = String::from_utf8(bytes).ok()?;
-        bool::from(self.shopper_key(&id).0.ct_eq(&key.0)).then_some(id)
+    pub fn unseal(
+        &self,
+        key: ShopperKey,
+        sealed: &SealedShopper,
+    ) -> Option<ArrayString<SHOPPER_ID_BYTES_MAX>> {
+        let mut bytes = [0; SHOPPER_ID_BYTES_MAX];
+        let bytes = bytes.get_mut(..sealed.len())?;
+        bytes.copy_from_slice(sealed);
+        self.xor_stream(key, bytes);
+        let id = std::str::from_utf8(bytes).ok()?;
+        let is_it = bool::from(self.shopper_key(id).0.ct_eq(&key.0));
+        ArrayString::from(id).ok().filter(|_| is_it)
     }
 
     fn xor_stream(&self, key: ShopperKey, bytes: &mut [u8]) {
@@ -165,9 +176,9 @@ impl Keyring {
         *self.tickets.public()
     }
 
-    /// The key's id in tickets.
-    pub(crate) fn ticket_kid(&self) -> &str {
-        &self.ticket_kid
+    /// A ticket's first part, which is the same in all: the header of its JWS, in base64url.
+    pub(crate) fn ticket_head(&self) -> &str {
+        &self.ticket_head
     }
 
     /// Signs a ticket. Not the same bytes each time, all of them good.

@@ -2,9 +2,10 @@
 //! it offline. Made from the hold alone, so asking twice gives the same bytes.
 
 use crate::keys::Keyring;
+use arrayvec::ArrayVec;
 use contracts::{Basket, HoldView, SaleSpec};
 use data_encoding::BASE64URL_NOPAD;
-use serde::Serialize;
+use serde::{Serialize, Serializer};
 use units::AttemptId;
 
 #[derive(Serialize)]
@@ -12,7 +13,7 @@ struct Ticket<'a> {
     sale: &'a str,
     hold: AttemptId,
     shopper: &'a str,
-    lines: Vec<TicketLine<'a>>,
+    lines: TicketLines<'a>,
     pay_by: units::TimeMs,
     granted_as_of: units::Sequence,
 }
@@ -24,8 +25,23 @@ pub(crate) struct TicketLine<'a> {
     quantity: u16,
 }
 
-/// Signs the ticket of a hold.
+struct TicketLines<'a>(&'a Basket, &'a SaleSpec);
+
+impl Serialize for TicketLines<'_> {
+    fn serialize<S: Serializer>(&self, to: S) -> Result<S::Ok, S::Error> {
+        to.collect_seq(
+            self.0.iter().map(|l| TicketLine { item: item_name(self.1, l.item), quantity: l.quantity }),
+        )
+    }
+}
+
+/// What a ticket says takes at most: 8 lines with the longest names, and a shopper's id in which every byte is escaped.
+const PAYLOAD_BYTES_MAX: usize = 2048;
+
+/// Signs the ticket of a hold, in memory that need not be new.
+#[expect(clippy::too_many_arguments, reason = "the fields of a ticket")]
 pub fn sign(
+    mut text: String,
     keys: &Keyring,
     sale: &str,
     spec: &SaleSpec,
@@ -38,16 +54,14 @@ pub fn sign(
         sale,
         hold,
         shopper,
-        lines: basket
-            .iter()
-            .map(|l| TicketLine { item: item_name(spec, l.item), quantity: l.quantity })
-            .collect(),
+        lines: TicketLines(basket, spec),
         pay_by: view.pay_by,
         granted_as_of: view.granted_as_of,
     };
-    let header = format!(r#"{{"alg":"EdDSA","kid":"{}","typ":"floodgate-ticket+jws"}}"#, keys.ticket_kid());
-    let payload = serde_json::to_vec(&ticket).expect("a ticket has no map with odd keys");
-    let mut text = BASE64URL_NOPAD.encode(header.as_bytes());
+    let mut payload = ArrayVec::<u8, PAYLOAD_BYTES_MAX>::new();
+    serde_json::to_writer(&mut payload, &ticket).expect("a ticket has no map with odd keys, and fits");
+    text.clear();
+    text.push_str(keys.ticket_head());
     text.push('.');
     BASE64URL_NOPAD.encode_append(&payload, &mut text);
     let signature = keys.sign_ticket(text.as_bytes());
@@ -73,9 +87,19 @@ mod tests {
         let view =
             HoldView { state: contracts::HoldState::Held, pay_by: TimeMs(5), granted_as_of: Sequence(9) };
         let spec = crate::testing::spec();
-        let make = || sign(&keys, "demo", &spec, AttemptId([1; 16]), "al\"ice", &Basket::single(1, 2), &view);
+        let make = || {
+            sign(
+                String::new(),
+                &keys,
+                "demo",
+                &spec,
+                AttemptId([1; 16]),
+                "al\"ice",
+                &Basket::single(1, 2),
+                &view,
+            )
+        };
         let text = make();
-        assert_eq!(text, make());
         let (signed, signature) = text.rsplit_once('.').unwrap();
         let signature =
             Signature::from_slice(&BASE64URL_NOPAD.decode(signature.as_bytes()).unwrap()).unwrap();

@@ -59,7 +59,7 @@ pub fn append_line(keys: &Keyring, sale: &str, spec: &SaleSpec, winner: &Winner,
                 quantity: line.quantity,
                 price_minor,
             });
-            let shopper = keys.unseal(*shopper, sealed);
+            let shopper = keys.unseal(*shopper, sealed).map(|shopper| shopper.to_string());
             let currency = spec.currency.as_str();
             ("granted", EventFields::Granted { shopper, lines: lines.collect(), currency, pay_by: *pay_by })
         }

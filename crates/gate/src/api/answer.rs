@@ -52,10 +52,19 @@ pub(crate) struct ShopperLines<'a> {
 }
 
 impl ShopperLines<'_> {
-    fn hold(&self, id: AttemptId, hold: &HoldView) -> Hold {
+    fn hold(&self, id: AttemptId, hold: &HoldView, room: String) -> Hold {
         let shopper = self.keys.unseal(self.pass.shopper, &self.pass.sealed);
         let ticket = shopper.zip(self.basket).map(|(shopper, basket)| {
-            ticket::sign(self.keys, self.view.sale.as_str(), &self.view.spec, id, &shopper, &basket, hold)
+            ticket::sign(
+                room,
+                self.keys,
+                self.view.sale.as_str(),
+                &self.view.spec,
+                id,
+                &shopper,
+                &basket,
+                hold,
+            )
         });
         Hold { id, state: hold.state, pay_by: hold.pay_by, ticket }
     }
@@ -101,12 +110,24 @@ impl Outcome {
 
 /// The answer in the API's words; `None` for a reused key, which is a problem and no outcome.
 pub(crate) fn outcome_of(id: AttemptId, answer: &Answer, with: &ShopperLines<'_>) -> Option<Outcome> {
+    outcome_in(String::new(), id, answer, with)
+}
+
+/// The same, with a ticket in memory that need not be new.
+pub(crate) fn outcome_in(
+    room: String,
+    id: AttemptId,
+    answer: &Answer,
+    with: &ShopperLines<'_>,
+) -> Option<Outcome> {
     Some(match answer {
-        Answer::Granted(hold) => Outcome { hold: Some(with.hold(id, hold)), ..Outcome::plain(id, "granted") },
+        Answer::Granted(hold) => {
+            Outcome { hold: Some(with.hold(id, hold, room)), ..Outcome::plain(id, "granted") }
+        }
         Answer::Waitlisted { position, place } => {
             let (name, hold) = match place {
                 Place::Waiting => ("waiting", None),
-                Place::Promoted(hold) => ("promoted", Some(with.hold(id, hold))),
+                Place::Promoted(hold) => ("promoted", Some(with.hold(id, hold, room))),
                 Place::Left => ("left", None),
             };
             let position = Some(u64::from(*position));

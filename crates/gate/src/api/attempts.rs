@@ -10,6 +10,7 @@ use crate::{
     problem::{Kind, Problem},
     state::{Gate, PASS_HEADER, Peer, check_media_type, clip, reply},
 };
+use arrayvec::ArrayVec;
 use axum::{
     Extension,
     body::Body,
@@ -33,7 +34,7 @@ const REQUEST_LINES_MAX: usize = 64;
 #[serde(deny_unknown_fields)]
 struct AttemptRequest<'a> {
     #[serde(borrow)]
-    lines: Vec<LineRequest<'a>>,
+    lines: ArrayVec<LineRequest<'a>, REQUEST_LINES_MAX>,
 }
 
 #[derive(Deserialize)]
@@ -48,7 +49,6 @@ struct LineRequest<'a> {
 #[derive(Debug)]
 pub(crate) struct Question<'a> {
     pub(crate) sale: &'a str,
-    pub(crate) round_key: &'a str,
     pub(crate) peer: Peer,
     pub(crate) pass: Option<&'a [u8]>,
     pub(crate) content_type: Option<&'a [u8]>,
@@ -58,8 +58,6 @@ pub(crate) struct Question<'a> {
 /// A shopper who may attempt.
 #[derive(Debug)]
 pub(crate) struct Admitted<'a> {
-    pub(crate) front: Arc<Front>,
-    pub(crate) rendered: Arc<Rendered>,
     pub(crate) pass: Pass,
     pub(crate) key: &'a str,
 }
@@ -82,15 +80,14 @@ pub(crate) fn round(
     ))
 }
 
-/// Lets an attempt in, or refuses it, in the order of cost.
+/// Lets an attempt in whose round is open, or refuses it, in the order of cost.
 pub(crate) fn admit<'a>(gate: &Gate, question: &Question<'a>) -> Result<Admitted<'a>, Problem> {
-    let (front, rendered) = round(gate, question.sale, question.round_key)?;
     gate.admit_address(question.peer)?;
     let pass = gate.verify_pass(question.pass, question.sale)?;
     check_media_type(question.content_type, "application/json")?;
     let key = idempotency_key(question.idempotency_key)?;
     gate.admit_shopper(&pass)?;
-    Ok(Admitted { front, rendered, pass, key })
+    Ok(Admitted { pass, key })
 }
 
 /// The basket that an attempt's body asks for, or 422.
@@ -107,15 +104,15 @@ pub(super) async fn create(
     body: Body,
 ) -> Result<Response, Problem> {
     let field = |name: &str| headers.get(name).map(http::HeaderValue::as_bytes);
+    let (front, rendered) = round(&gate, &sale, &round_key)?;
     let question = Question {
         sale: &sale,
-        round_key: &round_key,
         peer,
         pass: field(PASS_HEADER),
         content_type: field("content-type"),
         idempotency_key: field("idempotency-key"),
     };
-    let Admitted { front, rendered, pass, key } = admit(&gate, &question)?;
+    let Admitted { pass, key } = admit(&gate, &question)?;
     let body = gate.body(body, BODY_BYTES_MAX).await?;
     let basket = basket(&body, &rendered.view.spec)?;
     let id = gate.keys.attempt_id(&sale, pass.shopper, key);
@@ -244,10 +241,7 @@ fn known_item(spec: &SaleSpec, item: &str) -> Result<u16, String> {
 pub fn parse_basket(body: &[u8], spec: &SaleSpec) -> Result<Basket, String> {
     let request: AttemptRequest<'_> = serde_json::from_slice(body)
         .map_err(|e| format!("body: {e}; want {{\"lines\":[{{\"item\":\"…\",\"quantity\":1}}]}}"))?;
-    if request.lines.len() > REQUEST_LINES_MAX {
-        return Err(format!("lines: {}, want {REQUEST_LINES_MAX} at the most", request.lines.len()));
-    }
-    let mut lines = Vec::with_capacity(request.lines.len());
+    let mut lines = ArrayVec::<Line, REQUEST_LINES_MAX>::new();
     for line in &request.lines {
         if line.quantity == 0 || line.quantity > QUANTITY_MAX {
             return Err(format!(

@@ -6,7 +6,7 @@ mod events;
 pub(crate) mod passes;
 pub(crate) mod reservation;
 
-pub(crate) use answer::{Outcome, ShopperLines, outcome_of};
+pub(crate) use answer::{Outcome, ShopperLines, outcome_in, outcome_of};
 pub use attempts::parse_basket;
 pub(crate) use attempts::{
     Asked, BODY_BYTES_MAX as ATTEMPT_BODY_BYTES_MAX, Question, admit, ask, basket, item_index, key_reused,

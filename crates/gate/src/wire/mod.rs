@@ -7,6 +7,8 @@
 mod conn;
 mod event_loop;
 pub mod head;
+mod hot;
+mod stream;
 mod write;
 
 use crate::{problem::Problem, state::Gate};

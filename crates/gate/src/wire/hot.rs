@@ -1,0 +1,307 @@
+//! The hot routes: what is decided about a request here, and how its answer comes to be said.
+
+use super::{
+    conn::{Conn, Pending, State, Token},
+    event_loop::Loop,
+    head::{self, Form, Head, Hot, Parsed},
+    write,
+};
+use crate::{
+    api::{self, Asked, Outcome, Question, ShopperLines, outcome_in},
+    front::{Front, Rendered},
+    metrics::RouteClass,
+    problem::{Kind, Problem},
+    state::Peer,
+};
+use contracts::{Answer, Attempt};
+use std::{
+    cmp::Reverse,
+    panic::{AssertUnwindSafe, catch_unwind},
+    sync::Arc,
+    time::{Duration, Instant},
+};
+
+/// What became of the request at the start of some bytes.
+pub(super) enum Step {
+    /// It was answered; the next one may follow.
+    Answered,
+    /// It waits for the sale.
+    Waits,
+    /// More bytes are needed. True if the head is whole.
+    Partial(bool),
+    /// It is axum's.
+    Other,
+}
+impl Loop {
+    /// Serves the request at the start of `bytes`, and moves `at` behind it if it was served.
+    pub(super) fn request(&mut self, token: Token, bytes: &[u8], at: &mut usize) -> Step {
+        let bytes_max = self.gate.config.connections.header_bytes_max;
+        let head = match head::parse(bytes, bytes_max) {
+            Parsed::Partial => return Step::Partial(false),
+            Parsed::Whole(head) => head,
+            Parsed::Refused(why) => {
+                self.refuse(token, &malformed(why, bytes_max), true);
+                return Step::Answered;
+            }
+        };
+        let Some(hot) = head::hot_route(head.target).filter(|_| head.form == Form::Plain) else {
+            return Step::Other;
+        };
+        let total = head.len as u64 + head.body_len;
+        let here = bytes.len() as u64;
+        match (hot, head.method) {
+            (Hot::Sale(sale), "GET") if head.body_len == 0 => {
+                *at += head.len;
+                self.sale(token, sale, &head);
+                Step::Answered
+            }
+            (Hot::Round { sale, key }, "POST") => match api::round(&self.gate, sale, key) {
+                // Before the body is waited for, so that whoever guesses a key learns nothing of how bodies are read.
+                Err(problem) => {
+                    *at += total.min(here) as usize;
+                    let close = self.closes(token, &head) || here < total;
+                    self.refuse(token, &problem, close);
+                    Step::Answered
+                }
+                Ok(_) if head.body_len > api::ATTEMPT_BODY_BYTES_MAX as u64 => {
+                    let why = format!("body: more than {} bytes", api::ATTEMPT_BODY_BYTES_MAX);
+                    self.refuse(token, &Problem::new(Kind::BodyTooLarge, why), true);
+                    Step::Answered
+                }
+                Ok(_) if here < total => Step::Partial(true),
+                Ok(round) => {
+                    *at += total as usize;
+                    self.attempt(token, sale, round, &head, &bytes[head.len..total as usize])
+                }
+            },
+            _ => Step::Other,
+        }
+    }
+
+    /// `GET` of the sale's document.
+    pub(super) fn sale(&mut self, token: Token, sale: &str, head: &Head<'_>) {
+        let started = Instant::now();
+        let close = self.closes(token, head);
+        match self.gate.front(sale) {
+            Ok(front) => {
+                let rendered = front.rendered(&self.gate.keys, self.gate.now());
+                write::public(&mut self.out, &rendered.body, &self.date, close);
+            }
+            Err(problem) => self.refuse(token, &problem, close),
+        }
+        self.gate.metrics.took(RouteClass::Other, started.elapsed());
+    }
+
+    /// Notes that the connection ends with this answer, if either side wants that.
+    pub(super) fn closes(&mut self, token: Token, head: &Head<'_>) -> bool {
+        let close = head.close || self.drains;
+        if let Some(conn) = self.conns.get_mut(token) {
+            conn.close |= close;
+        }
+        close
+    }
+
+    /// Answers with a problem.
+    pub(super) fn refuse(&mut self, token: Token, problem: &Problem, close: bool) {
+        self.gate.metrics.refused(problem.kind);
+        write::problem(&mut self.out, &mut self.body, problem, &self.date, close);
+        if let Some(conn) = self.conns.get_mut(token) {
+            conn.close |= close;
+        }
+    }
+
+    pub(super) fn attempt(
+        &mut self,
+        token: Token,
+        sale: &str,
+        (front, rendered): (Arc<Front>, Arc<Rendered>),
+        head: &Head<'_>,
+        body: &[u8],
+    ) -> Step {
+        let started = Instant::now();
+        let close = self.closes(token, head);
+        let Some(peer) = self.conns.get_mut(token).map(|conn| conn.peer) else { return Step::Answered };
+        let forwarded = head.fields.forwarded_for;
+        let question = Question {
+            sale,
+            peer: Peer(self.gate.believed_address(peer, forwarded.into_iter())),
+            pass: head.fields.pass,
+            content_type: head.fields.content_type,
+            idempotency_key: head.fields.idempotency_key,
+        };
+        let admitted = api::admit(&self.gate, &question)
+            .and_then(|admitted| Ok((api::basket(body, &rendered.view.spec)?, admitted)));
+        let (basket, admitted) = match admitted {
+            Ok(admitted) => admitted,
+            Err(problem) => {
+                self.refuse(token, &problem, close);
+                self.gate.metrics.took(RouteClass::Attempt, started.elapsed());
+                return Step::Answered;
+            }
+        };
+        let turn = api::turn(&self.gate, &front);
+        let pass = admitted.pass;
+        let id = self.gate.keys.attempt_id(sale, pass.shopper, admitted.key);
+        let pending =
+            self.pending.insert(Pending { conn: token, front, rendered, pass, basket, id, started });
+        if let Some(conn) = self.conns.get_mut(token) {
+            conn.state = State::Waiting;
+        }
+        self.due.push_back((started + self.gate.decision_wait(), pending));
+        match turn {
+            Ok(0) => self.put(pending),
+            Ok(wait_ms) => self.turns.push(Reverse((started + Duration::from_millis(wait_ms), pending))),
+            Err(problem) => self.ask_known(pending, problem),
+        }
+        Step::Waits
+    }
+
+    /// Puts an attempt among those of this turn.
+    pub(super) fn put(&mut self, token: Token) {
+        let Some(pending) = self.pending.get_mut(token) else { return };
+        let attempt = Attempt {
+            id: pending.id,
+            shopper: pending.pass.shopper,
+            sealed: pending.pass.sealed,
+            tier: pending.pass.tier,
+            basket: pending.basket,
+        };
+        let at = match self.batches.iter().position(|(front, _)| Arc::ptr_eq(front, &pending.front)) {
+            Some(at) => at,
+            None => {
+                self.batches.push((Arc::clone(&pending.front), Vec::new()));
+                self.batches.len() - 1
+            }
+        };
+        self.batches[at].1.push((token.to_u64(), attempt));
+    }
+
+    pub(super) fn take_turns(&mut self) {
+        let now = Instant::now();
+        while let Some(Reverse((at, token))) = self.turns.peek().copied()
+            && at <= now
+        {
+            self.turns.pop();
+            self.put(token);
+        }
+    }
+
+    /// Hands this turn's attempts to their sales.
+    pub(super) fn submit(&mut self, scratch: &mut Vec<u8>) {
+        let mut batches = std::mem::take(&mut self.batches);
+        for (front, batch) in &mut batches {
+            if batch.is_empty() {
+                continue;
+            }
+            if catch_unwind(AssertUnwindSafe(|| front.sale.attempts(&self.mailbox, batch))).is_err() {
+                tracing::error!("put attempts to a sale: panicked");
+                batch.clear();
+                let mut all = Vec::new();
+                self.pending.find(&mut all, |pending| Arc::ptr_eq(&pending.front, front));
+                for token in all {
+                    self.answer(token, Err(Problem::internal()), scratch);
+                }
+            }
+            for (token, _) in batch.drain(..) {
+                self.ask_known(Token::from_u64(token), api::queue_full());
+            }
+        }
+        self.batches = batches;
+    }
+
+    /// No room: what was promised to this very attempt before is said all the same, else `full`.
+    pub(super) fn ask_known(&self, token: Token, full: Problem) {
+        let Some(pending) = self.pending.peek(token) else { return };
+        let (gate, inbox, front) =
+            (Arc::clone(&self.gate), Arc::clone(&self.inbox), Arc::clone(&pending.front));
+        let (id, shopper, basket) = (pending.id, pending.pass.shopper, pending.basket);
+        self.runtime.spawn(async move {
+            let answer = api::known(&front, id, shopper, basket, full).await;
+            drop(gate);
+            inbox.tell_known(token.to_u64(), answer);
+        });
+    }
+
+    pub(super) fn answer(&mut self, token: Token, answer: Result<Answer, Problem>, scratch: &mut Vec<u8>) {
+        let answer = answer.map(|answer| Asked::Answered(answer));
+        self.say(token, answer, scratch);
+    }
+
+    /// Says what came of an attempt, and goes on with its connection.
+    pub(super) fn say(&mut self, token: Token, asked: Result<Asked, Problem>, scratch: &mut Vec<u8>) {
+        let Some(pending) = self.pending.remove(token) else { return };
+        let Some(close) = self.conns.get_mut(pending.conn).map(|conn| conn.close || self.drains) else {
+            return;
+        };
+        self.out.clear();
+        let with = ShopperLines {
+            keys: &self.gate.keys,
+            view: &pending.rendered.view,
+            pass: &pending.pass,
+            basket: Some(pending.basket),
+        };
+        let outcome = asked.and_then(|asked| {
+            self.gate.metrics.answered(asked.as_str());
+            match asked {
+                Asked::Answered(answer) => {
+                    let room = std::mem::take(&mut self.ticket);
+                    outcome_in(room, pending.id, &answer, &with).ok_or_else(api::key_reused)
+                }
+                Asked::Queued(position) => Ok(Outcome::queued(pending.id, position)),
+            }
+        });
+        match outcome {
+            Ok(outcome) => {
+                self.body.clear();
+                serde_json::to_writer(&mut self.body, &outcome).expect("answers have no map with odd keys");
+                let status = if outcome.is_queued() { "202 Accepted" } else { "200 OK" };
+                let retry_after = outcome.retry_after_ms.map(|ms| ms.div_ceil(1000));
+                write::json(&mut self.out, status, &self.body, retry_after, &self.date, close);
+                // Its memory serves the next one.
+                self.ticket = outcome.hold.and_then(|hold| hold.ticket).unwrap_or_default();
+            }
+            Err(problem) => self.refuse(pending.conn, &problem, close),
+        }
+        self.gate.metrics.took(RouteClass::Attempt, pending.started.elapsed());
+        if let Some(conn) = self.conns.get_mut(pending.conn) {
+            conn.state = State::Idle;
+            conn.close |= close;
+        }
+        if self.flush(pending.conn) {
+            self.rest(pending.conn);
+            let more = |conn: &mut Conn| conn.readable || conn.ended || conn.input.is_some();
+            if self.conns.get_mut(pending.conn).is_some_and(more) {
+                self.serve(pending.conn, scratch);
+            }
+        }
+    }
+
+    /// Those whose decision takes too long get their place in the queue; the decision comes all the same.
+    pub(super) fn tell_those_who_wait(&mut self, scratch: &mut Vec<u8>) {
+        let now = Instant::now();
+        while let Some(&(at, token)) = self.due.front() {
+            // Most have been answered long ago.
+            let Some(pending) = self.pending.peek(token) else {
+                self.due.pop_front();
+                continue;
+            };
+            if at > now {
+                return;
+            }
+            self.due.pop_front();
+            let position = pending.front.sale.position(pending.id, pending.pass.shopper).unwrap_or(0);
+            self.say(token, Ok(Asked::Queued(position)), scratch);
+        }
+    }
+}
+
+fn malformed(why: head::Refusal, bytes_max: usize) -> Problem {
+    match why {
+        head::Refusal::TooLarge => Problem::new(
+            Kind::HeadTooLarge,
+            format!("the head of the request has more than {bytes_max} bytes or 64 fields"),
+        ),
+        head::Refusal::Version => Problem::new(Kind::BadRequest, "want HTTP/1.1 or HTTP/1.0"),
+        head::Refusal::Malformed(why) => Problem::new(Kind::BadRequest, why),
+    }
+}

@@ -1,0 +1,301 @@
+//! A connection's bytes: reading them as far as that goes now, writing answers as far as the socket takes them, and the ways in
+//! which a connection leaves: to axum, or for good.
+
+use super::{
+    Travelling,
+    conn::{Conn, State, Token},
+    event_loop::Loop,
+    hot::Step,
+};
+use rustix::event::epoll::{self, EventData, EventFlags};
+use std::{
+    io::{ErrorKind, Read, Write},
+    net::Shutdown,
+    sync::{Arc, atomic::Ordering},
+};
+
+/// Answers of one connection are written when so much has gathered.
+pub(super) const OUT_BYTES: usize = 64 << 10;
+/// Reads of one connection in a row, so that a pipeline without end leaves room for others.
+const READS_MAX: usize = 4;
+/// Seconds that a client has to close after the last answer.
+const LINGER_SECONDS: u32 = 2;
+/// Seconds after which a client that does not take its answer is gone.
+const WRITE_STALL_SECONDS: u32 = 30;
+impl Loop {
+    /// Something happened on a socket.
+    pub(super) fn ready(&mut self, token: Token, flags: EventFlags, scratch: &mut Vec<u8>) {
+        let Some(conn) = self.conns.get_mut(token) else { return };
+        if flags.intersects(EventFlags::ERR | EventFlags::HUP) {
+            return self.drop_conn(token);
+        }
+        if flags.intersects(EventFlags::IN | EventFlags::RDHUP) {
+            conn.readable = true;
+        }
+        if flags.contains(EventFlags::OUT) && conn.output.is_some() && !self.write_rest(token) {
+            return;
+        }
+        self.serve(token, scratch);
+    }
+
+    /// Serves what has come, as far as that goes now.
+    pub(super) fn serve(&mut self, token: Token, scratch: &mut Vec<u8>) {
+        for _ in 0..READS_MAX {
+            let Some(conn) = self.conns.get_mut(token) else { return };
+            if conn.state == State::Waiting || conn.output.is_some() {
+                return;
+            }
+            let mut have = 0;
+            if let Some(input) = conn.input.take() {
+                have = input.len();
+                scratch[..have].copy_from_slice(&input);
+                self.keep(Some(input));
+            }
+            let Some(conn) = self.conns.get_mut(token) else { return };
+            let mut all_read = true;
+            if conn.readable && !conn.ended {
+                match conn.stream.read(&mut scratch[have..]) {
+                    Ok(0) => conn.ended = true,
+                    Ok(read) => {
+                        have += read;
+                        all_read = have < scratch.len();
+                    }
+                    Err(error) if error.kind() == ErrorKind::WouldBlock => {}
+                    Err(error) if error.kind() == ErrorKind::Interrupted => all_read = false,
+                    Err(_) => return self.drop_conn(token),
+                }
+                conn.readable = !all_read;
+            }
+            if conn.state == State::Lingering {
+                if conn.ended {
+                    return self.drop_conn(token);
+                }
+            } else if !self.serve_bytes(token, &scratch[..have]) {
+                return;
+            }
+            let Some(conn) = self.conns.get_mut(token) else { return };
+            if conn.ended && conn.state != State::Waiting && conn.output.is_none() {
+                // Nothing whole is left, and nothing more comes.
+                return self.drop_conn(token);
+            }
+            if all_read {
+                return;
+            }
+        }
+        self.again.push(token);
+    }
+
+    /// Serves the requests in `bytes`, and keeps what is left. False if the connection is no longer here.
+    pub(super) fn serve_bytes(&mut self, token: Token, bytes: &[u8]) -> bool {
+        let mut at = 0;
+        self.out.clear();
+        while at < bytes.len() {
+            let step = self.request(token, &bytes[at..], &mut at);
+            match step {
+                Step::Answered => {
+                    let closes = self.conns.get_mut(token).is_some_and(|conn| conn.close);
+                    if closes {
+                        at = bytes.len();
+                    }
+                    if self.out.len() < OUT_BYTES && !closes {
+                        continue;
+                    }
+                    if !self.flush(token) {
+                        return false;
+                    }
+                    if self.conns.get_mut(token).is_none_or(|conn| conn.output.is_some()) {
+                        break;
+                    }
+                }
+                Step::Waits => break,
+                Step::Partial(head_is_whole) => {
+                    self.wait_for_more(token, head_is_whole);
+                    break;
+                }
+                Step::Other => {
+                    if !self.flush(token) {
+                        return false;
+                    }
+                    // What was answered before must be on its way first.
+                    if self.conns.get_mut(token).is_some_and(|conn| conn.output.is_none()) {
+                        self.hand_over(token, &bytes[at..]);
+                        return false;
+                    }
+                    break;
+                }
+            }
+        }
+        if !self.flush(token) {
+            return false;
+        }
+        if at == bytes.len() {
+            self.rest(token);
+        } else {
+            let mut left = self.buffer();
+            left.extend_from_slice(&bytes[at..]);
+            match self.conns.get_mut(token) {
+                Some(conn) => conn.input = Some(left),
+                None => return false,
+            }
+        }
+        true
+    }
+
+    /// All that came was served.
+    pub(super) fn rest(&mut self, token: Token) {
+        let now = self.seconds();
+        let idle = self.gate.config.connections.idle_timeout_seconds as u32;
+        if let Some(conn) = self.conns.get_mut(token)
+            && matches!(conn.state, State::Head | State::Body | State::Idle)
+        {
+            conn.state = State::Idle;
+            conn.until = now + idle;
+            if self.drains {
+                self.drop_conn(token);
+            }
+        }
+    }
+
+    /// Starts the clock of a request that is not whole. A byte now and then does not put it off.
+    pub(super) fn wait_for_more(&mut self, token: Token, head_is_whole: bool) {
+        let now = self.seconds();
+        let settings = &self.gate.config.connections;
+        let (header, body) = (settings.header_timeout_seconds as u32, settings.body_timeout_seconds as u32);
+        let Some(conn) = self.conns.get_mut(token) else { return };
+        match (conn.state, head_is_whole) {
+            (State::Idle, false) => (conn.state, conn.until) = (State::Head, now + header),
+            (State::Idle | State::Head, true) => (conn.state, conn.until) = (State::Body, now + body),
+            _ => {}
+        }
+    }
+
+    /// Writes what has gathered in `out`. False if the connection is gone.
+    pub(super) fn flush(&mut self, token: Token) -> bool {
+        let Some(conn) = self.conns.get_mut(token) else { return false };
+        if self.out.is_empty() {
+            return true;
+        }
+        if let Some((bytes, _)) = &mut conn.output {
+            bytes.extend_from_slice(&self.out);
+            self.out.clear();
+            return true;
+        }
+        let written = match conn.stream.write(&self.out) {
+            Ok(written) => written,
+            Err(error) if matches!(error.kind(), ErrorKind::WouldBlock | ErrorKind::Interrupted) => 0,
+            Err(_) => {
+                self.drop_conn(token);
+                return false;
+            }
+        };
+        let close = conn.close && conn.state != State::Waiting;
+        if written < self.out.len() {
+            let mut rest = self.buffer();
+            rest.extend_from_slice(&self.out[written..]);
+            self.out.clear();
+            return self.write_later(token, rest);
+        }
+        self.out.clear();
+        if close { self.linger(token) } else { true }
+    }
+
+    pub(super) fn write_later(&mut self, token: Token, rest: Vec<u8>) -> bool {
+        let until = self.seconds() + WRITE_STALL_SECONDS;
+        let Some(conn) = self.conns.get_mut(token) else { return false };
+        conn.output = Some((rest, 0));
+        conn.until = until;
+        if !conn.watches_out {
+            conn.watches_out = true;
+            let flags = EventFlags::IN | EventFlags::OUT | EventFlags::RDHUP | EventFlags::ET;
+            if epoll::modify(&self.epoll, &conn.stream, EventData::new_u64(token.to_u64()), flags).is_err() {
+                self.drop_conn(token);
+                return false;
+            }
+        }
+        true
+    }
+
+    /// Goes on with what the socket did not take. False if it still does not take all, or is gone.
+    pub(super) fn write_rest(&mut self, token: Token) -> bool {
+        let until = self.seconds() + WRITE_STALL_SECONDS;
+        let Some(conn) = self.conns.get_mut(token) else { return false };
+        let Some((bytes, written)) = &mut conn.output else { return true };
+        loop {
+            match conn.stream.write(&bytes[*written..]) {
+                Ok(0) => break self.drop_conn(token),
+                Ok(more) => *written += more,
+                Err(error) if error.kind() == ErrorKind::Interrupted => {}
+                Err(error) if error.kind() == ErrorKind::WouldBlock => {
+                    conn.until = until;
+                    break;
+                }
+                Err(_) => break self.drop_conn(token),
+            }
+            if *written == bytes.len() {
+                let output = conn.output.take().map(|(bytes, _)| bytes);
+                let close = conn.close && conn.state != State::Waiting;
+                self.keep(output);
+                if close {
+                    self.linger(token);
+                    return false;
+                }
+                self.rest(token);
+                return true;
+            }
+        }
+        false
+    }
+
+    /// Sends what is left and the end, and waits for the client's. False: nothing more is served on it.
+    pub(super) fn linger(&mut self, token: Token) -> bool {
+        let until = self.seconds() + LINGER_SECONDS;
+        let Some(conn) = self.conns.get_mut(token) else { return false };
+        if conn.ended || conn.stream.shutdown(Shutdown::Write).is_err() {
+            self.drop_conn(token);
+            return false;
+        }
+        (conn.state, conn.until) = (State::Lingering, until);
+        true
+    }
+
+    pub(super) fn hand_over(&mut self, token: Token, bytes: &[u8]) {
+        let Some(conn) = self.conns.remove(token) else { return };
+        // A socket that is in two epolls would wake both.
+        let _ = epoll::delete(&self.epoll, &conn.stream);
+        let travelling = Travelling {
+            stream: conn.stream,
+            peer: conn.peer,
+            permit: conn.permit,
+            early: bytes.to_vec().into(),
+            home: Arc::clone(&self.inbox),
+        };
+        // It has room for every connection that may be open.
+        if self.to_axum.try_send(travelling).is_err() {
+            self.gate.metrics.connections.fetch_sub(1, Ordering::Relaxed);
+        }
+    }
+
+    pub(super) fn welcome_back(&mut self, travelling: Travelling, scratch: &mut Vec<u8>) {
+        let Travelling { stream, peer, permit, early, .. } = travelling;
+        let until = self.seconds() + self.gate.config.connections.idle_timeout_seconds as u32;
+        let input = (!early.is_empty()).then(|| early.to_vec());
+        let conn = Conn {
+            stream,
+            peer,
+            permit,
+            state: State::Idle,
+            until,
+            // What came meanwhile made no edge here.
+            readable: true,
+            ended: false,
+            close: false,
+            watches_out: false,
+            input,
+            output: None,
+        };
+        if let Some(token) = self.adopt(conn) {
+            self.serve(token, scratch);
+            self.rest_if_draining(token);
+        }
+    }
+}
