@@ -20,6 +20,9 @@ use zeroize::Zeroize;
 
 /// Nonces kept ready: a launch of 100,000 units, and what is asked for again meanwhile. 96 bytes each.
 const READY_MAX: usize = 131_072;
+/// While tickets are being signed, more are made only below this: the rest waits for a quiet moment, and leaves the processor to
+/// those who are being answered.
+const READY_MIN: usize = READY_MAX / 4;
 /// Made together, for the inverses that compressing needs cost less together.
 const TOGETHER: usize = 256;
 
@@ -46,15 +49,22 @@ pub(crate) struct Signer {
 
 #[derive(Default)]
 struct Ready {
-    nonces: Mutex<Vec<Nonce>>,
-    /// Told when some were taken.
-    taken: Condvar,
+    store: Mutex<Store>,
+    /// Told when few are left, or the signer is gone.
+    few: Condvar,
+}
+
+#[derive(Default)]
+struct Store {
+    nonces: Vec<Nonce>,
+    /// Tickets signed so far.
+    signed: u64,
 }
 
 impl Ready {
-    fn lock(&self) -> MutexGuard<'_, Vec<Nonce>> {
+    fn lock(&self) -> MutexGuard<'_, Store> {
         // The list is whole between two statements, whoever panicked.
-        self.nonces.lock().unwrap_or_else(PoisonError::into_inner)
+        self.store.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
@@ -67,7 +77,7 @@ impl fmt::Debug for Signer {
 impl Drop for Signer {
     fn drop(&mut self) {
         self.secret.zeroize();
-        self.ready.taken.notify_all();
+        self.ready.few.notify_all();
     }
 }
 
@@ -88,12 +98,13 @@ impl Signer {
     /// Signs. A nonce that is ready makes it cheap.
     pub(crate) fn sign(&self, message: &[u8]) -> [u8; 64] {
         let (nonce, left) = {
-            let mut nonces = self.ready.lock();
-            (nonces.pop(), nonces.len())
+            let mut store = self.ready.lock();
+            store.signed += 1;
+            (store.nonces.pop(), store.nonces.len())
         };
         // Once for as many as are made together.
-        if left % TOGETHER == 0 {
-            self.ready.taken.notify_one();
+        if left < READY_MIN && left % TOGETHER == 0 {
+            self.ready.few.notify_one();
         }
         nonce.map_or_else(|| self.plain.sign(message).to_bytes(), |nonce| self.finish(nonce, message))
     }
@@ -119,17 +130,20 @@ impl Signer {
 fn keep_ready(ready: &Weak<Ready>) {
     // Half a second at a time, so that the thread ends soon after its signer.
     const NAP: std::time::Duration = std::time::Duration::from_millis(500);
+    let mut signed = 0;
     loop {
         let Some(ready) = ready.upgrade() else { return };
         {
-            let nonces = ready.lock();
-            if nonces.len() + TOGETHER > READY_MAX {
-                drop(ready.taken.wait_timeout(nonces, NAP));
+            let store = ready.lock();
+            let (left, is_quiet) = (store.nonces.len(), store.signed == signed);
+            signed = store.signed;
+            if left + TOGETHER > READY_MAX || (left >= READY_MIN && !is_quiet) {
+                drop(ready.few.wait_timeout(store, NAP));
                 continue;
             }
         }
         match make(TOGETHER) {
-            Ok(mut made) => ready.lock().append(&mut made),
+            Ok(mut made) => ready.lock().nonces.append(&mut made),
             Err(error) => {
                 tracing::warn!(%error, "no nonces can be made ready: tickets cost more");
                 std::thread::sleep(NAP);
@@ -170,7 +184,7 @@ mod tests {
         for n in 0..600u32 {
             let message = vec![n as u8; n as usize];
             if n % 3 == 0 {
-                signer.ready.lock().append(&mut make(5).unwrap());
+                signer.ready.lock().nonces.append(&mut make(5).unwrap());
             }
             let signature = signer.sign(&message);
             public.verify_strict(&message, &Signature::from_bytes(&signature)).unwrap();

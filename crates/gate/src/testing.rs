@@ -1,6 +1,8 @@
-//! A sale's document for this crate's unit tests.
+//! A sale for this crate's unit tests.
 
-use contracts::SaleSpec;
+use contracts::{SaleSpec, SaleState, SaleView};
+use std::sync::Arc;
+use units::{Sequence, TimeMs};
 
 pub(crate) fn spec() -> SaleSpec {
     serde_json::from_str(
@@ -11,4 +13,19 @@ pub(crate) fn spec() -> SaleSpec {
                                 {"item":"watch","stock":10,"price_minor":9900}]}]}"#,
     )
     .expect("the document is well-formed")
+}
+
+pub(crate) fn view() -> SaleView {
+    SaleView {
+        sale: "demo".parse().expect("a name"),
+        spec: Arc::new(spec()),
+        state: SaleState::Open,
+        rounds_opened: 1,
+        opens_at: TimeMs(0),
+        closes_at: TimeMs(1),
+        items: Vec::new(),
+        rate_per_second: 0,
+        disk_full: false,
+        as_of: Sequence(1),
+    }
 }

@@ -1,42 +1,44 @@
 //! The hold ticket: a compact JWS (RFC 7515, EdDSA as in RFC 8037) that says what is held for whom, so that a store can honour
-//! it offline. Made from the hold alone, so asking twice gives the same bytes.
+//! it offline. What it says follows from the hold alone; only its signature differs when it is made again.
 
 use crate::keys::Keyring;
 use arrayvec::ArrayVec;
 use contracts::{Basket, HoldView, SaleSpec};
 use data_encoding::BASE64URL_NOPAD;
-use serde::{Serialize, Serializer};
+use std::io::{self, Write};
 use units::AttemptId;
-
-#[derive(Serialize)]
-struct Ticket<'a> {
-    sale: &'a str,
-    hold: AttemptId,
-    shopper: &'a str,
-    lines: TicketLines<'a>,
-    pay_by: units::TimeMs,
-    granted_as_of: units::Sequence,
-}
-
-/// A line of a ticket or of a winner, by the item's name.
-#[derive(Debug, Serialize)]
-pub(crate) struct TicketLine<'a> {
-    item: &'a str,
-    quantity: u16,
-}
-
-struct TicketLines<'a>(&'a Basket, &'a SaleSpec);
-
-impl Serialize for TicketLines<'_> {
-    fn serialize<S: Serializer>(&self, to: S) -> Result<S::Ok, S::Error> {
-        to.collect_seq(
-            self.0.iter().map(|l| TicketLine { item: item_name(self.1, l.item), quantity: l.quantity }),
-        )
-    }
-}
 
 /// What a ticket says takes at most: 8 lines with the longest names, and a shopper's id in which every byte is escaped.
 const PAYLOAD_BYTES_MAX: usize = 2048;
+
+type Payload = ArrayVec<u8, PAYLOAD_BYTES_MAX>;
+
+/// What a ticket says, in JSON. Only the shopper's id may have what must be escaped; all else is of our own alphabet.
+fn payload_of(
+    out: &mut Payload,
+    sale: &str,
+    spec: &SaleSpec,
+    hold: AttemptId,
+    shopper: &str,
+    basket: &Basket,
+    view: &HoldView,
+) -> io::Result<()> {
+    out.write_all(b"{\"sale\":\"")?;
+    out.write_all(sale.as_bytes())?;
+    out.write_all(b"\",\"hold\":\"")?;
+    out.write_all(&hold.hex())?;
+    out.write_all(b"\",\"shopper\":")?;
+    serde_json::to_writer(&mut *out, shopper)?;
+    out.write_all(b",\"lines\":[")?;
+    for (at, line) in basket.iter().enumerate() {
+        out.write_all(if at == 0 { b"{\"item\":\"" } else { b",{\"item\":\"" })?;
+        out.write_all(item_name(spec, line.item).as_bytes())?;
+        write!(out, "\",\"quantity\":{}}}", line.quantity)?;
+    }
+    out.write_all(b"],\"pay_by\":\"")?;
+    out.write_all(&view.pay_by.text())?;
+    write!(out, "\",\"granted_as_of\":{}}}", view.granted_as_of)
+}
 
 /// Signs the ticket of a hold, in memory that need not be new.
 #[expect(clippy::too_many_arguments, reason = "the fields of a ticket")]
@@ -50,16 +52,8 @@ pub fn sign(
     basket: &Basket,
     view: &HoldView,
 ) -> String {
-    let ticket = Ticket {
-        sale,
-        hold,
-        shopper,
-        lines: TicketLines(basket, spec),
-        pay_by: view.pay_by,
-        granted_as_of: view.granted_as_of,
-    };
-    let mut payload = ArrayVec::<u8, PAYLOAD_BYTES_MAX>::new();
-    serde_json::to_writer(&mut payload, &ticket).expect("a ticket has no map with odd keys, and fits");
+    let mut payload = Payload::new();
+    payload_of(&mut payload, sale, spec, hold, shopper, basket, view).expect("a ticket fits");
     text.clear();
     text.push_str(keys.ticket_head());
     text.push('.');

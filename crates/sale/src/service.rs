@@ -465,7 +465,8 @@ fn run_worker<L: Log>(mut worker: Worker<L>, shared: &Shared, clock: &dyn Clock)
             commands.extend(batch.iter().map(command));
             let before = worker.core().sequence();
             let was_full = worker.disk_full();
-            let replies = worker.step(clock.now(), &commands).to_vec();
+            worker.step(clock.now(), &commands);
+            let replies = worker.take_replies();
             // The view first: who hears that the last unit is theirs must not then read that it is still on sale.
             match worker.stopped() {
                 None if worker.core().sequence() != before || worker.disk_full() != was_full => {

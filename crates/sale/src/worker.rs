@@ -280,6 +280,11 @@ impl<L: Log> Worker<L> {
         }
     }
 
+    /// The replies of the last step, to be kept.
+    pub fn take_replies(&mut self) -> Vec<Reply> {
+        std::mem::take(&mut self.replies)
+    }
+
     fn step_running(&mut self, now: TimeMs, commands: &[Command]) {
         for _ in 0..UNKNOWN_MAX {
             let expected = self.core.sequence();

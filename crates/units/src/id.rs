@@ -130,6 +130,13 @@ macro_rules! hash_id {
             }
         }
 
+        impl $name {
+            /// Its text, as [`fmt::Display`] writes it.
+            pub fn hex(&self) -> [u8; 32] {
+                hex(&self.0)
+            }
+        }
+
         impl fmt::Display for $name {
             fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
                 f.write_str(std::str::from_utf8(&hex(&self.0)).unwrap_or_default())

@@ -30,7 +30,7 @@ impl TimeMs {
     }
 
     /// As [`fmt::Display`] writes it. By hand, for every answer has a time in it.
-    fn text(self) -> [u8; 24] {
+    pub fn text(self) -> [u8; 24] {
         let ms = self.0.min(Self::MAX.0);
         let (days, of_day) = (ms / 86_400_000, ms % 86_400_000);
         // The civil calendar of a day count, in eras of 400 years that begin on 1 March (Hinnant, "chrono-compatible low-level

@@ -91,6 +91,38 @@ impl Outcome {
         Self { position: Some(position), retry_after_ms, ..Self::plain(attempt, "queued") }
     }
 
+    /// Appends the same JSON as [`Serialize`] writes, without looking for what would have to be escaped: nothing in it has to.
+    pub(crate) fn write(&self, out: &mut Vec<u8>) {
+        out.extend_from_slice(b"{\"attempt\":\"");
+        out.extend_from_slice(&self.attempt.hex());
+        text(out, "\",\"outcome\":\"", self.outcome);
+        out.push(b'"');
+        number(out, ",\"as_of\":", self.as_of.map(|as_of| as_of.0));
+        if let Some(hold) = &self.hold {
+            out.extend_from_slice(b",\"hold\":{\"id\":\"");
+            out.extend_from_slice(&hold.id.hex());
+            text(out, "\",\"state\":\"", hold.state.as_str());
+            out.extend_from_slice(b"\",\"pay_by\":\"");
+            out.extend_from_slice(&hold.pay_by.text());
+            if let Some(ticket) = &hold.ticket {
+                text(out, "\",\"ticket\":\"", ticket);
+            }
+            out.extend_from_slice(b"\"}");
+        }
+        number(out, ",\"position\":", self.position);
+        if let Some(place) = self.place {
+            text(out, ",\"place\":\"", place);
+            out.push(b'"');
+        }
+        if let Some(held_by) = self.held_by {
+            out.extend_from_slice(b",\"held_by\":\"");
+            out.extend_from_slice(&held_by.hex());
+            out.push(b'"');
+        }
+        number(out, ",\"retry_after_ms\":", self.retry_after_ms);
+        out.push(b'}');
+    }
+
     /// Whether it is on its way still.
     pub(crate) fn is_queued(&self) -> bool {
         self.outcome == "queued"
@@ -105,6 +137,18 @@ impl Outcome {
             ("waitlisted", None) => self.place != Some("waiting"),
             _ => true,
         }
+    }
+}
+
+fn text(out: &mut Vec<u8>, before: &str, text: &str) {
+    out.extend_from_slice(before.as_bytes());
+    out.extend_from_slice(text.as_bytes());
+}
+
+fn number(out: &mut Vec<u8>, before: &str, number: Option<u64>) {
+    if let Some(number) = number {
+        out.extend_from_slice(before.as_bytes());
+        crate::wire::number(out, number);
     }
 }
 
@@ -143,4 +187,42 @@ pub(crate) fn outcome_in(
         Answer::None { as_of } => Outcome { as_of: Some(*as_of), ..Outcome::plain(id, "none") },
         Answer::KeyReused => return None,
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use units::ShopperKey;
+
+    #[test]
+    fn what_is_written_by_hand_is_what_serde_writes() {
+        let keys = Keyring::from_master(&[7; 32]);
+        let (shopper, sealed) = keys.seal("al\"ice").unwrap();
+        let pass = Pass { shopper, sealed, tier: 0, expires_at: TimeMs(9) };
+        let view = crate::testing::view();
+        let basket = Some(Basket::single(1, 2));
+        let with = ShopperLines { keys: &keys, view: &view, pass: &pass, basket };
+        let stranger = Pass { shopper: ShopperKey([9; 16]), ..pass };
+        let nameless = ShopperLines { pass: &stranger, ..with };
+        let id = AttemptId([0xa5; 16]);
+        let hold = |state| HoldView { state, pay_by: TimeMs(1_794_391_200_250), granted_as_of: Sequence(7) };
+        let as_of = Sequence(u64::MAX);
+        let answers = [
+            Answer::Granted(hold(HoldState::Held)),
+            Answer::Granted(hold(HoldState::Voided)),
+            Answer::Waitlisted { position: 1, place: Place::Waiting },
+            Answer::Waitlisted { position: u32::MAX, place: Place::Promoted(hold(HoldState::Confirmed)) },
+            Answer::Waitlisted { position: 3, place: Place::Left },
+            Answer::Refused { refusal: Refusal::SoldOut, as_of },
+            Answer::Refused { refusal: Refusal::LimitReached { held_by: Some(id) }, as_of },
+            Answer::Refused { refusal: Refusal::LimitReached { held_by: None }, as_of: Sequence(0) },
+            Answer::None { as_of },
+        ];
+        let outcomes = answers.iter().flat_map(|answer| [with, nameless].map(|w| outcome_of(id, answer, &w)));
+        for outcome in outcomes.flatten().chain([Outcome::queued(id, 0), Outcome::queued(id, 123_456)]) {
+            let mut written = Vec::new();
+            outcome.write(&mut written);
+            assert_eq!(String::from_utf8(written).unwrap(), serde_json::to_string(&outcome).unwrap());
+        }
+    }
 }

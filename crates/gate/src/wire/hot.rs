@@ -253,7 +253,7 @@ impl Loop {
         match outcome {
             Ok(outcome) => {
                 self.body.clear();
-                serde_json::to_writer(&mut self.body, &outcome).expect("answers have no map with odd keys");
+                outcome.write(&mut self.body);
                 let status = if outcome.is_queued() { "202 Accepted" } else { "200 OK" };
                 let retry_after = outcome.retry_after_ms.map(|ms| ms.div_ceil(1000));
                 write::json(&mut self.out, status, &self.body, retry_after, &self.date, close);

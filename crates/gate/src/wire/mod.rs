@@ -11,6 +11,8 @@ mod hot;
 mod stream;
 mod write;
 
+pub(crate) use write::number;
+
 use crate::{problem::Problem, state::Gate};
 use axum::body::Bytes;
 use contracts::{Answer, Mail, Mailbox};

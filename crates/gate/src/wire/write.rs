@@ -1,7 +1,6 @@
 //! Answers as bytes: status line, fields, body. What is the same in every answer stands here once.
 
 use crate::problem::{Kind, Problem};
-use std::io::Write;
 
 /// The fields that every answer of the gate has, for what is no page. `server.rs` gives the same to axum's answers.
 macro_rules! always {
@@ -116,7 +115,17 @@ fn field(out: &mut Vec<u8>, name: &str, value: u64) {
     out.extend_from_slice(b"\r\n");
 }
 
-fn number(out: &mut Vec<u8>, value: u64) {
-    // A Vec takes whatever is written.
-    let _ = write!(out, "{value}");
+/// Appends a number in decimal.
+pub(crate) fn number(out: &mut Vec<u8>, value: u64) {
+    let mut digits = [0; 20];
+    let (mut at, mut rest) = (digits.len(), value);
+    loop {
+        at -= 1;
+        digits[at] = b'0' + (rest % 10) as u8;
+        rest /= 10;
+        if rest == 0 {
+            break;
+        }
+    }
+    out.extend_from_slice(&digits[at..]);
 }
