@@ -145,7 +145,11 @@ impl Sales for Registry {
     }
 
     fn get_or_create(&self, sale: &SaleId) -> Result<Arc<dyn Sale>, Unavailable> {
-        let wired = self.start(sale).map_err(|error| Unavailable::Stopped(crate::with_causes(&error)))?;
+        let wired = self.start(sale).map_err(|error| {
+            let why = crate::with_causes(&error);
+            tracing::error!(%sale, %why, "the sale cannot be started");
+            Unavailable::Stopped(why)
+        })?;
         Ok(Arc::new(wired))
     }
 

@@ -88,11 +88,11 @@ impl Problem {
         Self::new(Kind::Unavailable, detail).retry_after(1)
     }
 
-    /// Until an operator acts, which is no matter of seconds: a crowd that asks every second would only be in the way.
-    fn stopped(why: &str) -> Self {
-        let detail = format!(
-            "{why}; an operator must act first; this is no decision: asking the same again later is safe"
-        );
+    /// Until an operator acts, which is no matter of seconds: a crowd that asks every second would only be in the way. Why it
+    /// stopped, with files and attempts in it, is for the log and the operators, not for whoever asks.
+    fn stopped() -> Self {
+        let detail = "the sale has stopped, and an operator must act first; this is no decision: asking the same again \
+                      later is safe";
         Self::new(Kind::Unavailable, detail).retry_after(30)
     }
 
@@ -115,7 +115,7 @@ impl From<Unavailable> for Problem {
                 Self::new(Kind::QueueFull, why).retry_after(1)
             }
             Unavailable::Passing(why) => Self::unavailable(&why),
-            Unavailable::Stopped(why) => Self::stopped(&why),
+            Unavailable::Stopped(_) => Self::stopped(),
         }
     }
 }

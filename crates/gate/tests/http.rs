@@ -513,6 +513,46 @@ fn a_long_list_streams_in_chunks() {
 }
 
 #[test]
+fn a_list_is_taken_whole_though_the_one_who_sent_it_has_gone() {
+    let gate = Running::start(true, false, |_| {});
+    gate.sale.set_mood(fake::Mood::Slow);
+    let body: String = (0..10_000).map(|n| format!("shopper-{n}\n")).collect();
+    let mut stream = std::net::TcpStream::connect(gate.bound.admin).unwrap();
+    let head = format!(
+        "PUT /api/v1/admin/sales/demo/denylist?reason=bots HTTP/1.1\r\nhost: test\r\nauthorization: Bearer {}\r\n\
+         content-type: text/plain\r\ncontent-length: {}\r\n\r\n",
+        gate.owner,
+        body.len()
+    );
+    stream.write_all(head.as_bytes()).unwrap();
+    stream.write_all(body.as_bytes()).unwrap();
+    let begun = || gate.sale.operations().len();
+    while begun() == 0 {
+        std::thread::sleep(std::time::Duration::from_millis(1));
+    }
+    drop(stream);
+    let started = std::time::Instant::now();
+    while begun() < 3 {
+        assert!(started.elapsed().as_secs() < 20, "{} of 3 parts came", begun());
+        std::thread::sleep(std::time::Duration::from_millis(5));
+    }
+}
+
+#[test]
+fn a_list_from_an_editor_that_marks_its_files_is_a_list() {
+    let gate = Running::start(true, false, |_| {});
+    let bearer = format!("Bearer {}", gate.owner);
+    let headers = [("authorization", &*bearer), ("content-type", "text/plain")];
+    send(gate.bound.admin, "PUT", "/api/v1/admin/sales/demo/list", &headers, "\u{feff}alice\r\nbob");
+    match &gate.sale.operations()[0].1 {
+        contracts::Operation::List { shoppers, .. } => {
+            assert_eq!(*shoppers, [gate.keys.shopper_key("alice"), gate.keys.shopper_key("bob")]);
+        }
+        other => panic!("{other:?}"),
+    }
+}
+
+#[test]
 fn winners_are_read_from_where_one_stopped() {
     let gate = Running::start(true, false, |_| {});
     let feed = |query: &str| {

@@ -49,9 +49,6 @@ pub(super) async fn denied(
 
 struct Upload<'a> {
     gate: &'a Gate,
-    front: &'a Front,
-    actor: Actor,
-    list: ListKind,
     shoppers: Vec<ShopperKey>,
     lines: u64,
 }
@@ -68,7 +65,7 @@ async fn upload(
     let front = gate.front(sale)?;
     let actor = operator.actor(&reason()?);
     want_media_type(headers, "text/plain")?;
-    let mut upload = Upload { gate, front: &front, actor, list, shoppers: Vec::new(), lines: 0 };
+    let mut upload = Upload { gate, shoppers: Vec::new(), lines: 0 };
     let silence_max = Duration::from_secs(gate.config.connections.body_timeout_seconds);
     let mut rest: Vec<u8> = Vec::new();
     loop {
@@ -82,8 +79,8 @@ async fn upload(
         while let Some(line) = lines.next() {
             if lines.peek().is_none() {
                 rest.extend_from_slice(line);
-                // One more for a carriage return.
-                if rest.len() > SHOPPER_ID_BYTES_MAX + 1 {
+                // More for a carriage return, and for a byte order mark.
+                if rest.len() > SHOPPER_ID_BYTES_MAX + 4 {
                     upload.line(&rest)?;
                 }
             } else if rest.is_empty() {
@@ -98,13 +95,44 @@ async fn upload(
     if !rest.is_empty() {
         upload.line(&rest)?;
     }
-    upload.send().await?;
-    Ok(json(&document!({ "shoppers": upload.shoppers.len() })))
+    let shoppers = upload.shoppers;
+    let count = shoppers.len();
+    // A task of its own: it goes on to the list's end even if the operator's connection does not.
+    let sent = tokio::spawn(async move { hand_over(&front, &actor, list, &shoppers).await });
+    sent.await.unwrap_or_else(|_| Err(Problem::internal()))?;
+    Ok(json(&document!({ "shoppers": count })))
+}
+
+/// The first chunk clears the list, so from there on a failure leaves it incomplete, and says so.
+async fn hand_over(
+    front: &Front,
+    actor: &Actor,
+    list: ListKind,
+    shoppers: &[ShopperKey],
+) -> Result<(), Problem> {
+    let mut chunks: Vec<&[ShopperKey]> = shoppers.chunks(LIST_CHUNK_MAX).collect();
+    if chunks.is_empty() {
+        chunks.push(&[]);
+    }
+    for (at, chunk) in chunks.iter().enumerate() {
+        let operation = Operation::List { list, clear: at == 0, shoppers: chunk.to_vec() };
+        let done = reply(front.sale.operate(actor.clone(), operation)).await;
+        if at > 0 && !matches!(done, Ok(Ok(_))) {
+            let why =
+                format!("the sale took {at} of {} parts of the list: upload it again, whole", chunks.len());
+            tracing::error!(%why, "a list is incomplete");
+            return Err(Problem::new(Kind::Unavailable, why).retry_after(1));
+        }
+        done?.map_err(operate_problem)?;
+    }
+    Ok(())
 }
 
 impl Upload<'_> {
     fn line(&mut self, line: &[u8]) -> Result<(), Problem> {
         self.lines += 1;
+        // Windows' editors put a byte order mark before the first line.
+        let line = if self.lines == 1 { line.strip_prefix(b"\xef\xbb\xbf").unwrap_or(line) } else { line };
         let line = line.trim_ascii();
         if line.is_empty() {
             return Ok(());
@@ -117,27 +145,6 @@ impl Upload<'_> {
             return Err(self.wrong(Kind::BodyTooLarge, "more than 5000000 shoppers"));
         }
         self.shoppers.push(self.gate.keys.shopper_key(id));
-        Ok(())
-    }
-
-    /// The first chunk clears the list, so from there on a failure leaves it incomplete, and says so.
-    async fn send(&self) -> Result<(), Problem> {
-        let mut chunks: Vec<&[ShopperKey]> = self.shoppers.chunks(LIST_CHUNK_MAX).collect();
-        if chunks.is_empty() {
-            chunks.push(&[]);
-        }
-        for (at, chunk) in chunks.iter().enumerate() {
-            let operation = Operation::List { list: self.list, clear: at == 0, shoppers: chunk.to_vec() };
-            let done = reply(self.front.sale.operate(self.actor.clone(), operation)).await;
-            if at > 0 && !matches!(done, Ok(Ok(_))) {
-                let why = format!(
-                    "the sale took {at} of {} parts of the list: upload it again, whole",
-                    chunks.len()
-                );
-                return Err(Problem::new(Kind::Unavailable, why).retry_after(1));
-            }
-            done?.map_err(operate_problem)?;
-        }
         Ok(())
     }
 

@@ -37,6 +37,8 @@ pub enum Mood {
     Unavailable,
     Panics,
     Waitlists,
+    /// Carries out a command only a while after it was asked.
+    Slow,
 }
 
 pub struct FakeSale {
@@ -175,13 +177,13 @@ impl Sale for FakeSale {
             (_, Some(stored)) if stored.basket != attempt.basket => Ok(Answer::KeyReused),
             (_, Some(stored)) => Ok(stored.answer),
             (Mood::Waitlists, None) => Ok(Answer::Waitlisted { position: 3, place: Place::Waiting }),
-            (Mood::Answers, None) if inner.view.state == SaleState::Scheduled => {
+            (Mood::Answers | Mood::Slow, None) if inner.view.state == SaleState::Scheduled => {
                 Ok(Answer::Refused { refusal: Refusal::NotOpen, as_of })
             }
-            (Mood::Answers, None) if inner.free == 0 => {
+            (Mood::Answers | Mood::Slow, None) if inner.free == 0 => {
                 Ok(Answer::Refused { refusal: Refusal::SoldOut, as_of })
             }
-            (Mood::Answers, None) => {
+            (Mood::Answers | Mood::Slow, None) => {
                 if let Some((_, mine)) =
                     inner.stored.iter().find(|(s, a)| *s == attempt.shopper && a.basket == attempt.basket)
                 {
@@ -247,6 +249,14 @@ impl Sale for FakeSale {
     fn operate(&self, actor: Actor, operation: Operation) -> Reply<Result<OperationDone, OperateError>> {
         self.inner.lock().unwrap().operations.push((actor, operation.clone()));
         let missing = || OperateError::NotFound("no such hold".into());
+        if self.inner.lock().unwrap().mood == Mood::Slow {
+            let (send, reply) = oneshot::channel();
+            std::thread::spawn(move || {
+                std::thread::sleep(std::time::Duration::from_millis(50));
+                send.send(Ok(Ok(OperationDone::Ok)))
+            });
+            return reply;
+        }
         ready(match operation {
             Operation::Open => {
                 self.open();
