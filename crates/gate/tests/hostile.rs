@@ -1,0 +1,264 @@
+//! Clients that mean no good, on the loops' own routes: each is answered or cut off, and nobody else notices.
+
+#[path = "fake/client.rs"]
+mod client;
+#[path = "fake/mod.rs"]
+mod fake;
+
+use client::send;
+use fake::Running;
+use std::{
+    io::{Read, Write},
+    net::TcpStream,
+    time::{Duration, Instant},
+};
+
+const SALE: &str = "/api/v1/sales/demo";
+const ONE_PHONE: &str = r#"{"lines":[{"item":"phone","quantity":1}]}"#;
+
+/// A gate that loses its patience within a second or two.
+fn impatient() -> Running {
+    Running::start(true, false, |config| {
+        config.connections.header_timeout_seconds = 1;
+        config.connections.body_timeout_seconds = 1;
+        config.connections.idle_timeout_seconds = 2;
+        config.limits.exempt_addresses = vec!["127.0.0.0/8".parse().unwrap()];
+        config.limits.shopper_per_second = 0;
+    })
+}
+
+fn connect(gate: &Running) -> TcpStream {
+    let stream = TcpStream::connect(gate.bound.shop).unwrap();
+    stream.set_read_timeout(Some(Duration::from_secs(20))).unwrap();
+    stream
+}
+
+/// All that comes until the server ends the connection.
+fn read_to_end(mut stream: &TcpStream) -> String {
+    let mut bytes = Vec::new();
+    // A reset is an end too.
+    let _ = stream.read_to_end(&mut bytes);
+    String::from_utf8_lossy(&bytes).into_owned()
+}
+
+/// What is said to these bytes, on a connection that the server then ends.
+fn told(gate: &Running, bytes: &[u8]) -> String {
+    let mut stream = connect(gate);
+    stream.write_all(bytes).unwrap();
+    read_to_end(&stream)
+}
+
+#[track_caller]
+fn others_are_served(gate: &Running) {
+    let started = Instant::now();
+    assert_eq!(send(gate.bound.shop, "GET", SALE, &[], "").status, 200);
+    assert!(started.elapsed() < Duration::from_secs(5), "{:?}", started.elapsed());
+}
+
+fn pass(gate: &Running) -> String {
+    let bearer = format!("Bearer {}", gate.token("mallory"));
+    let answer =
+        send(gate.bound.shop, "POST", "/api/v1/sales/demo/passes", &[("authorization", &bearer)], "");
+    answer.json()["pass"].as_str().unwrap().to_owned()
+}
+
+fn attempt(gate: &Running, key: &str, pass: &str) -> String {
+    let url = send(gate.bound.shop, "GET", SALE, &[], "").json()["attempts_url"].as_str().unwrap().to_owned();
+    format!(
+        "POST {url} HTTP/1.1\r\nHost: a\r\nFloodgate-Pass: {pass}\r\nIdempotency-Key: {key}\r\n\
+         Content-Type: application/json\r\nContent-Length: {}\r\n\r\n{ONE_PHONE}",
+        ONE_PHONE.len()
+    )
+}
+
+#[test]
+fn a_pipeline_of_a_thousand_is_answered_in_order() {
+    let gate = impatient();
+    let (pass, mut stream) = (pass(&gate), connect(&gate));
+    let mut bytes = String::new();
+    for n in 0..1000 {
+        match n % 10 {
+            3 => bytes.push_str(&attempt(&gate, &format!("k{n}"), &pass)),
+            7 => bytes.push_str("GET /api/v1/sales/none HTTP/1.1\r\nHost: a\r\n\r\n"),
+            _ => bytes.push_str("GET /api/v1/sales/demo HTTP/1.1\r\nHost: a\r\n\r\n"),
+        }
+        if n == 0 {
+            others_are_served(&gate);
+        }
+    }
+    bytes.push_str("GET /api/v1/sales/demo HTTP/1.1\r\nHost: a\r\nConnection: close\r\n\r\n");
+    let mut writer = stream.try_clone().unwrap();
+    let sent = std::thread::spawn(move || writer.write_all(bytes.as_bytes()).unwrap());
+    let mut answers = String::new();
+    stream.read_to_string(&mut answers).unwrap();
+    sent.join().unwrap();
+    let statuses: Vec<&str> = answers.split("HTTP/1.1 ").skip(1).map(|answer| &answer[..3]).collect();
+    assert_eq!(statuses.len(), 1001);
+    for (n, status) in statuses.iter().enumerate() {
+        assert_eq!(*status, if n % 10 == 7 && n < 1000 { "404" } else { "200" }, "answer {n}");
+    }
+    let outcomes: Vec<&str> =
+        answers.split("\"outcome\":\"").skip(1).map(|rest| rest.split('"').next().unwrap()).collect();
+    assert_eq!((outcomes.len(), outcomes[0]), (100, "granted"));
+    assert!(outcomes[1..].iter().all(|outcome| *outcome == "limit_reached"), "one each: {outcomes:?}");
+}
+
+#[test]
+fn a_request_that_comes_byte_by_byte_is_one_request() {
+    let gate = impatient();
+    let (pass, mut stream) = (pass(&gate), connect(&gate));
+    stream.set_nodelay(true).unwrap();
+    let request = attempt(&gate, "split", &pass);
+    for byte in request.as_bytes() {
+        stream.write_all(&[*byte]).unwrap();
+    }
+    let mut head = [0; 12];
+    stream.read_exact(&mut head).unwrap();
+    assert_eq!(&head, b"HTTP/1.1 200");
+}
+
+#[test]
+fn heads_without_end_are_refused_and_the_connection_ends() {
+    let gate = impatient();
+    let bomb = format!("GET {SALE} HTTP/1.1\r\nHost: a\r\nX: {}\r\n\r\n", "x".repeat(9000));
+    assert!(told(&gate, bomb.as_bytes()).starts_with("HTTP/1.1 431 "));
+    let line = format!("GET /{} HTTP/1.1\r\nHost: a\r\n\r\n", "x".repeat(20_000));
+    assert!(told(&gate, line.as_bytes()).starts_with("HTTP/1.1 431 "));
+    let fields = format!("GET {SALE} HTTP/1.1\r\nHost: a\r\n{}\r\n", "X: y\r\n".repeat(100));
+    assert!(told(&gate, fields.as_bytes()).starts_with("HTTP/1.1 431 "));
+    others_are_served(&gate);
+}
+
+#[test]
+fn a_body_of_four_gigabytes_is_refused_before_it_comes() {
+    let gate = impatient();
+    let request = attempt(&gate, "k", &pass(&gate));
+    let announced = request.replace("Content-Length: 41", "Content-Length: 4294967296");
+    let answer = told(&gate, announced.as_bytes());
+    assert!(answer.starts_with("HTTP/1.1 413 ") && answer.contains("connection: close"), "{answer}");
+    // And what was sent of it is not taken for a request.
+    assert_eq!(answer.matches("HTTP/1.1 ").count(), 1, "{answer}");
+}
+
+#[test]
+fn whatever_could_hide_a_request_ends_the_connection() {
+    let gate = impatient();
+    let hidden = "GET /api/v1/sales/demo HTTP/1.1\r\nHost: a\r\n\r\n";
+    for fields in [
+        "Content-Length: 5\r\nTransfer-Encoding: chunked\r\n",
+        "Transfer-Encoding: chunked\r\nContent-Length: 5\r\n",
+        "Content-Length: 5\r\nContent-Length: 5\r\n",
+        "Content-Length: 5\r\nContent-Length: 50\r\n",
+        "Content-Length: +5\r\n",
+        "Content-Length: 5 5\r\n",
+        "Content-Length: 0x5\r\n",
+        "Content-Length : 5\r\n",
+        "Content-Length:\r\n 5\r\n",
+        "Transfer-Encoding: xchunked\r\n",
+        "Transfer-Encoding: chunked, identity\r\n",
+        "Transfer-Encoding: identity\r\n",
+        "Transfer-Encoding: chunked\r\nTransfer-Encoding: chunked\r\n",
+        "Transfer-Encoding\r\n: chunked\r\n",
+        "X: a\nTransfer-Encoding: chunked\r\n",
+        "X: a\rTransfer-Encoding: chunked\r\n",
+        "Host: b\r\n",
+    ] {
+        for path in [SALE, "/api/v1/sales/demo/rounds/guessed/attempts", "/"] {
+            let answer = told(
+                &gate,
+                format!("POST {path} HTTP/1.1\r\nHost: a\r\n{fields}\r\n0\r\n\r\n{hidden}").as_bytes(),
+            );
+            assert!(answer.starts_with("HTTP/1.1 400 "), "{path} {fields:?}: {answer}");
+            assert_eq!(answer.matches("HTTP/1.1 ").count(), 1, "{path} {fields:?}: {answer}");
+        }
+    }
+    others_are_served(&gate);
+}
+
+#[test]
+fn nul_cr_and_lf_in_any_field_are_refused() {
+    let gate = impatient();
+    let request = attempt(&gate, "k", "p");
+    for evil in ["\0", "\r", "\n"] {
+        for field in
+            ["Host: ", "Floodgate-Pass: ", "Idempotency-Key: ", "Content-Type: ", "Content-Length: ", "POST "]
+        {
+            let bytes = request.replacen(field, &format!("{field}a{evil}b"), 1);
+            let answer = told(&gate, bytes.as_bytes());
+            assert!(answer.starts_with("HTTP/1.1 400 "), "{field}{evil:?}: {answer}");
+        }
+    }
+    others_are_served(&gate);
+}
+
+#[test]
+fn the_slow_are_cut_off_and_the_silent_too() {
+    let gate = impatient();
+    let request = attempt(&gate, "k", &pass(&gate));
+    let (head, body) = request.split_once("\r\n\r\n").unwrap();
+    // A byte now and then does not put the end off.
+    let drip = |sent: &str, rest: &str| {
+        let mut stream = connect(&gate);
+        stream.write_all(sent.as_bytes()).unwrap();
+        let started = Instant::now();
+        for byte in rest.bytes().cycle() {
+            if stream.write_all(&[byte]).is_err() || started.elapsed() > Duration::from_secs(10) {
+                break;
+            }
+            std::thread::sleep(Duration::from_millis(200));
+        }
+        (started.elapsed(), read_to_end(&stream))
+    };
+    let (took, said) = drip("GET /", "x");
+    assert!(took < Duration::from_secs(8), "{took:?}");
+    assert_eq!(said, "");
+    let (took, _) = drip(&format!("{head}\r\n\r\n{}", &body[..3]), " ");
+    assert!(took < Duration::from_secs(8), "{took:?}");
+    let silent: Vec<TcpStream> = (0..500).map(|_| connect(&gate)).collect();
+    others_are_served(&gate);
+    let started = Instant::now();
+    for stream in &silent {
+        assert_eq!(read_to_end(stream), "");
+    }
+    assert!(started.elapsed() < Duration::from_secs(10), "{:?}", started.elapsed());
+}
+
+#[test]
+fn those_who_vanish_in_the_middle_leave_nothing_behind() {
+    let gate = impatient();
+    let pass = pass(&gate);
+    let request = attempt(&gate, "vanished", &pass);
+    for cut in (1..request.len()).step_by(7) {
+        let mut stream = connect(&gate);
+        stream.write_all(&request.as_bytes()[..cut]).unwrap();
+        // Closing with a lingering time of nothing sends a reset.
+        socket2::SockRef::from(&stream).set_linger(Some(Duration::ZERO)).unwrap();
+    }
+    let mut stream = connect(&gate);
+    stream.write_all(attempt(&gate, "stays", &pass).as_bytes()).unwrap();
+    let mut head = [0; 12];
+    stream.read_exact(&mut head).unwrap();
+    assert_eq!(&head, b"HTTP/1.1 200");
+    let open = || {
+        let figures = send(gate.bound.admin, "GET", "/metrics", &[], "").body;
+        let line = figures.lines().find(|line| line.starts_with("floodgate_gate_connections ")).unwrap();
+        line.rsplit(' ').next().unwrap().parse::<u64>().unwrap()
+    };
+    let started = Instant::now();
+    while open() > 1 {
+        assert!(started.elapsed() < Duration::from_secs(10), "{} are still open", open());
+        std::thread::sleep(Duration::from_millis(50));
+    }
+}
+
+#[test]
+fn who_asks_without_reading_is_made_to_wait_and_not_the_others() {
+    let gate = impatient();
+    let mut stream = connect(&gate);
+    stream.set_write_timeout(Some(Duration::from_secs(2))).unwrap();
+    let many = format!("GET {SALE} HTTP/1.1\r\nHost: a\r\n\r\n").repeat(1000);
+    // Until the server takes no more, which is soon: what it has not written it keeps, and reads nothing on top of that.
+    let taken = (0..10_000).take_while(|_| stream.write_all(many.as_bytes()).is_ok()).count();
+    assert!(taken < 10_000, "it read without end");
+    others_are_served(&gate);
+}
