@@ -98,8 +98,7 @@ async fn hyper_finds(bytes: &[u8]) -> Option<(String, String, Vec<u8>)> {
     // An error is one of hyper's answers.
     let _ = http1::Builder::new().half_close(true).serve_connection(TokioIo::new(server), service).await;
     drop(client);
-    let found = found.lock().unwrap().take();
-    found
+    found.lock().unwrap().take()
 }
 
 #[tokio::test]

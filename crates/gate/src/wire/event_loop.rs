@@ -53,6 +53,9 @@ const ACCEPTS_MAX: usize = 64;
 /// A warning about connections that cannot be served is written no more often than this.
 const WARN_EVERY: Duration = Duration::from_secs(10);
 
+/// A sale, and attempts for it, each under the token of its [`Pending`].
+type Batch = (Arc<Front>, Vec<(u64, Attempt)>);
+
 /// A thread's connections and all that it keeps for them.
 pub(super) struct Loop {
     pub(super) gate: Arc<Gate>,
@@ -70,7 +73,7 @@ pub(super) struct Loop {
     /// Attempts that the sale's rate holds back until their turn.
     pub(super) turns: BinaryHeap<Reverse<(Instant, Token)>>,
     /// Attempts of this turn of the loop, by sale.
-    pub(super) batches: Vec<(Arc<Front>, Vec<(u64, Attempt)>)>,
+    pub(super) batches: Vec<Batch>,
     /// Connections with bytes left to be read or served, in the next turn.
     pub(super) again: Vec<Token>,
     pub(super) buffers: Vec<Vec<u8>>,
@@ -288,7 +291,7 @@ impl Loop {
         self.buffers.pop().unwrap_or_else(|| Vec::with_capacity(BUFFER_BYTES))
     }
 
-    fn read_letters(&mut self, scratch: &mut Vec<u8>) {
+    fn read_letters(&mut self, scratch: &mut [u8]) {
         if !self.inbox.woken.swap(false, Ordering::SeqCst) {
             return;
         }

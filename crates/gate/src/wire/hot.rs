@@ -187,7 +187,7 @@ impl Loop {
     }
 
     /// Hands this turn's attempts to their sales.
-    pub(super) fn submit(&mut self, scratch: &mut Vec<u8>) {
+    pub(super) fn submit(&mut self, scratch: &mut [u8]) {
         let mut batches = std::mem::take(&mut self.batches);
         for (front, batch) in &mut batches {
             if batch.is_empty() {
@@ -222,13 +222,13 @@ impl Loop {
         });
     }
 
-    pub(super) fn answer(&mut self, token: Token, answer: Result<Answer, Problem>, scratch: &mut Vec<u8>) {
-        let answer = answer.map(|answer| Asked::Answered(answer));
+    pub(super) fn answer(&mut self, token: Token, answer: Result<Answer, Problem>, scratch: &mut [u8]) {
+        let answer = answer.map(Asked::Answered);
         self.say(token, answer, scratch);
     }
 
     /// Says what came of an attempt, and goes on with its connection.
-    pub(super) fn say(&mut self, token: Token, asked: Result<Asked, Problem>, scratch: &mut Vec<u8>) {
+    pub(super) fn say(&mut self, token: Token, asked: Result<Asked, Problem>, scratch: &mut [u8]) {
         let Some(pending) = self.pending.remove(token) else { return };
         let Some(close) = self.conns.get_mut(pending.conn).map(|conn| conn.close || self.drains) else {
             return;
@@ -277,7 +277,7 @@ impl Loop {
     }
 
     /// Those whose decision takes too long get their place in the queue; the decision comes all the same.
-    pub(super) fn tell_those_who_wait(&mut self, scratch: &mut Vec<u8>) {
+    pub(super) fn tell_those_who_wait(&mut self, scratch: &mut [u8]) {
         let now = Instant::now();
         while let Some(&(at, token)) = self.due.front() {
             // Most have been answered long ago.

@@ -24,7 +24,7 @@ const LINGER_SECONDS: u32 = 2;
 const WRITE_STALL_SECONDS: u32 = 30;
 impl Loop {
     /// Something happened on a socket.
-    pub(super) fn ready(&mut self, token: Token, flags: EventFlags, scratch: &mut Vec<u8>) {
+    pub(super) fn ready(&mut self, token: Token, flags: EventFlags, scratch: &mut [u8]) {
         let Some(conn) = self.conns.get_mut(token) else { return };
         if flags.intersects(EventFlags::ERR | EventFlags::HUP) {
             return self.drop_conn(token);
@@ -39,7 +39,7 @@ impl Loop {
     }
 
     /// Serves what has come, as far as that goes now.
-    pub(super) fn serve(&mut self, token: Token, scratch: &mut Vec<u8>) {
+    pub(super) fn serve(&mut self, token: Token, scratch: &mut [u8]) {
         for _ in 0..READS_MAX {
             let Some(conn) = self.conns.get_mut(token) else { return };
             if conn.state == State::Waiting || conn.output.is_some() {
@@ -275,7 +275,7 @@ impl Loop {
         }
     }
 
-    pub(super) fn welcome_back(&mut self, travelling: Travelling, scratch: &mut Vec<u8>) {
+    pub(super) fn welcome_back(&mut self, travelling: Travelling, scratch: &mut [u8]) {
         let Travelling { stream, peer, permit, early, .. } = travelling;
         let until = self.seconds() + self.gate.config.connections.idle_timeout_seconds as u32;
         let input = (!early.is_empty()).then(|| early.to_vec());
