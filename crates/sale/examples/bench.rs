@@ -59,6 +59,7 @@ fn main() {
     rows.push(Row { what: "recovery of 1 M grants, snapshot", unit: "s", reach: "≤ 0.3", runs: warm });
     if let Some(binary) = flag("--binary") {
         http(Path::new(&binary), runs.min(3), &mut rows);
+        launch(Path::new(&binary), &mut rows);
     }
     print_rows(&rows, args.iter().any(|a| a == "--json"));
 }
@@ -232,12 +233,41 @@ fn http(binary: &Path, runs: usize, rows: &mut Vec<Row>) {
     rows.push(Row { what: "  memory of serve", unit: "MiB", reach: "", runs: memory });
 }
 
+/// A launch: a million shoppers for 100,000 units, once, for it takes some minutes.
+fn launch(binary: &Path, rows: &mut Vec<Row>) {
+    let report = run_rehearsal(binary, &["--shoppers", "1000000", "--stock", "100000"]);
+    let figure = |path: &str| vec![report.pointer(path).and_then(Value::as_f64).unwrap_or(f64::NAN)];
+    rows.extend([
+        Row {
+            what: "launch of 1 M shoppers, 100 k stock: memory of serve",
+            unit: "MiB",
+            reach: "≤ 512",
+            runs: figure("/server_memory_max_mib"),
+        },
+        Row {
+            what: "  connections open at once",
+            unit: "",
+            reach: "≥ 15000",
+            runs: figure("/connections_open_max"),
+        },
+        Row { what: "  decisions", unit: "/s", reach: "", runs: figure("/decisions_per_second") },
+        Row { what: "  p50 from the intended time", unit: "ms", reach: "", runs: figure("/latency_ms/p50") },
+        Row { what: "  p99 from the intended time", unit: "ms", reach: "", runs: figure("/latency_ms/p99") },
+    ]);
+}
+
 fn rehearse(binary: &Path, shoppers: u64, rate: u64) -> Value {
+    let (shoppers, rate, stock) = (shoppers.to_string(), rate.to_string(), (shoppers / 5).to_string());
     // A crowd that stands ready would be asked for within two seconds: here the rate is what counts, so nobody comes early.
+    let flags =
+        ["--early", "0", "--hold-seconds", "5", "--shoppers", &shoppers, "--rate", &rate, "--stock", &stock];
+    run_rehearsal(binary, &flags)
+}
+
+fn run_rehearsal(binary: &Path, flags: &[&str]) -> Value {
     let out = Process::new(binary)
-        .args(["rehearse", "--json", "--early", "0", "--hold-seconds", "5"])
-        .args(["--shoppers", &shoppers.to_string(), "--rate", &rate.to_string()])
-        .args(["--stock", &(shoppers / 5).to_string()])
+        .args(["rehearse", "--json"])
+        .args(flags)
         .stderr(Stdio::null())
         .output()
         .expect("floodgate rehearse runs");
