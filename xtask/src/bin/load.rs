@@ -2,9 +2,9 @@
 //! what is measured is the server. Requests are whole bytes before the clock starts, and of an answer only the status, the
 //! length and one marker are looked at. It knows nothing of what it measures.
 //!
-//! It says `ready`, waits for a line, works, and says what came of it in one line of JSON. Then it waits for another line, and
-//! closes its connections at the end of its input.
-#![expect(clippy::print_stdout, clippy::print_stderr, reason = "it talks to the bench that started it")]
+//! It says `ready`, waits for a line, works, and says what came of it in one line of JSON. Its connections stay open until it
+//! reads another line, or the end of its input.
+#![expect(clippy::print_stderr, reason = "it talks to the bench that started it")]
 
 use memchr::memmem::Finder;
 use rustix::event::{
@@ -161,7 +161,9 @@ fn load(settings: &Settings) -> Outcome<()> {
         crowd.run(0, settings.warm_up)?;
     }
     say("ready")?;
-    wait_for_line()?;
+    if !wait_for_line()? {
+        return Ok(());
+    }
     let (started, cpu) = (Instant::now(), cpu_seconds());
     let mut seen = crowd.run(settings.warm_up, settings.requests)?;
     let (seconds, cpu) = (started.elapsed().as_secs_f64(), cpu_seconds() - cpu);
@@ -178,7 +180,7 @@ fn load(settings: &Settings) -> Outcome<()> {
         "request_bytes": requests.get(0).len(), "answer_bytes": crowd.answer_bytes,
     });
     say(&report.to_string())?;
-    wait_for_line()
+    wait_for_line().map(drop)
 }
 
 struct Crowd<'a> {
@@ -343,7 +345,9 @@ fn idle(settings: &Settings) -> Outcome<()> {
         matched += usize::from(right && Finder::new(&settings.marker).find(&scratch[body]).is_some());
     }
     say(&json!({ "answers": conns.len(), "matched": matched }).to_string())?;
-    wait_for_line()?;
+    if !wait_for_line()? {
+        return Ok(());
+    }
     // Whoever was closed meanwhile reads an end; whoever is still there would have to wait.
     let mut open = 0;
     for conn in &mut conns {
@@ -352,17 +356,18 @@ fn idle(settings: &Settings) -> Outcome<()> {
         open += usize::from(kind == Err(ErrorKind::WouldBlock));
     }
     say(&json!({ "open": open }).to_string())?;
-    wait_for_line()
+    wait_for_line().map(drop)
 }
 
 fn say(line: &str) -> Outcome<()> {
-    println!("{line}");
-    Ok(std::io::stdout().flush()?)
+    let mut out = std::io::stdout();
+    out.write_all(format!("{line}\n").as_bytes())?;
+    Ok(out.flush()?)
 }
 
-fn wait_for_line() -> Outcome<()> {
-    std::io::stdin().read_line(&mut String::new())?;
-    Ok(())
+/// False at the end of the input: nobody wants to know more.
+fn wait_for_line() -> Outcome<bool> {
+    Ok(std::io::stdin().read_line(&mut String::new())? > 0)
 }
 
 fn cpu_seconds() -> f64 {
