@@ -81,6 +81,7 @@ impl Programs {
             (servers::LUA_REDIS, "lua-nginx-redis"),
             ("redis-server", "redis-server"),
             ("taskset", "util-linux"),
+            ("setpriv", "util-linux"),
         ])?;
         let floodgate = match &options.binary {
             Some(binary) => binary.clone(),

@@ -1,4 +1,5 @@
-//! The load's side of a measurement: starts the client, and reads the servers' CPU time before and after its work.
+//! The load's side of a measurement: starts the client, and reads the servers' CPU time before and after its work, and once
+//! more when they are quiet: what is put off is not saved.
 
 use super::process::{CLIENT_CORE, Cpu, Running, pinned};
 use crate::shell::Failure;
@@ -6,11 +7,7 @@ use serde_json::Value;
 use std::io::{BufRead, BufReader, Write};
 use std::path::Path;
 use std::process::{ChildStdin, ChildStdout, Stdio};
-use std::thread::sleep;
 use std::time::Duration;
-
-/// How long a server has to finish what it does behind its answers, before its CPU time is read.
-const SETTLES_WITHIN: Duration = Duration::from_millis(100);
 
 /// A client at work. Dropped, it ends.
 pub(super) struct Client {
@@ -52,8 +49,11 @@ impl Client {
 /// What a server used for some requests, and what the client saw.
 #[derive(Debug, Clone)]
 pub(super) struct Measured {
+    /// CPU time of a request while the client was at work.
     pub(super) user_us: f64,
     pub(super) system_us: f64,
+    /// What the server made up for afterwards, until it was quiet again, by request too.
+    pub(super) later_us: f64,
     pub(super) requests_per_second: f64,
     pub(super) p50_ms: f64,
     pub(super) p99_ms: f64,
@@ -70,24 +70,37 @@ pub(super) struct Measured {
 
 impl Measured {
     pub(super) fn cpu_us(&self) -> f64 {
-        self.user_us + self.system_us
+        self.user_us + self.system_us + self.later_us
     }
 }
 
-pub(super) fn measure(load: &Path, args: &[String], servers: &[&Running]) -> Result<Measured, Failure> {
+/// Measures `servers` from one quiet moment to the next.
+pub(super) fn measure(
+    load: &Path,
+    args: &[String],
+    servers: &[&Running],
+    quiet_for: Duration,
+) -> Result<Measured, Failure> {
     let mut client = Client::start(load, args)?;
     client.hear()?;
+    for server in servers {
+        server.wait_until_quiet(quiet_for)?;
+    }
     let before = total(servers);
     client.go_on()?;
     let report = client.hear_json()?;
-    sleep(SETTLES_WITHIN);
     let after = total(servers);
+    for server in servers {
+        server.wait_until_quiet(quiet_for)?;
+    }
+    let later = total(servers);
     let number = |name: &str| report[name].as_f64().unwrap_or(f64::NAN);
     let count = |name: &str| report[name].as_u64().unwrap_or_default();
     let each = |seconds: f64| seconds * 1e6 / number("answers");
     Ok(Measured {
         user_us: each(after.user - before.user),
         system_us: each(after.system - before.system),
+        later_us: each(later.user + later.system - after.user - after.system),
         requests_per_second: number("requests_per_second"),
         p50_ms: number("p50_ms"),
         p99_ms: number("p99_ms"),

@@ -6,17 +6,23 @@
 use super::{
     Options, Programs, Spread, TempDir,
     client::{Measured, measure},
-    process::Running,
+    process::{QUIET_FOR, Running},
     servers::{Gate, LuaRedis, Nginx, Setup},
 };
 use crate::shell::Failure;
 use serde_json::{Value, json};
 use std::net::SocketAddr;
 use std::path::Path;
+use std::time::Duration;
 
 const CONNECTIONS: usize = 256;
 /// Requests that go before those that count, so that connections, buffers and pages are there.
 const WARM_UP: usize = 10_000;
+/// How long a server must do nothing that puts off no work: what it did has ended.
+const SETTLES_WITHIN: Duration = Duration::from_millis(150);
+/// Requests of a launch: with the warm-up, no more than three quarters of the nonces that a gate keeps ready, for below a quarter
+/// it makes more at once.
+const LAUNCH: usize = 85_000;
 /// Shoppers of the row in which they ask too often: each may still ask once a second.
 const HASTY_SHOPPERS: usize = 16;
 /// Part of the answers that those few may be.
@@ -27,7 +33,9 @@ const HASTY_SHARE: f64 = 0.005;
 enum Server {
     /// A fresh sale, and a new shopper with each request.
     Granted,
-    /// The same, with a field that comes twice: such requests are served by hyper and axum.
+    /// The same with fewer requests than the gate is prepared for (nonces of signatures that were made in quiet).
+    Launch,
+    /// As `Granted`, with a field that comes twice: such requests are served by hyper and axum.
     GrantedByHyper,
     SoldOut,
     BadRoundKey,
@@ -45,6 +53,7 @@ impl Server {
     fn name(self) -> &'static str {
         match self {
             Self::Granted => "gate, granted",
+            Self::Launch => "gate, granted, the launch alone",
             Self::GrantedByHyper => "gate, granted, through hyper and axum",
             Self::SoldOut => "gate, sold out",
             Self::BadRoundKey => "gate, wrong round key",
@@ -77,6 +86,12 @@ const ROWS: &[Row] = &[
     Row {
         name: "granted",
         servers: &[Server::Granted, Server::NginxOk, Server::NginxLuaRedis],
+        reaches: &[(&[Server::NginxOk], 1.3), (&[Server::NginxLuaRedis], 0.4)],
+    },
+    // What a launch takes while it lasts: preparations and what is made up for later do not count.
+    Row {
+        name: "launch",
+        servers: &[Server::Launch, Server::NginxOk, Server::NginxLuaRedis],
         reaches: &[(&[Server::NginxOk], 1.3), (&[Server::NginxLuaRedis], 0.4)],
     },
     Row {
@@ -200,7 +215,8 @@ impl<'a> Place<'a> {
             warm_up: 0,
             ..self.ask(&self.sold_out, &pass.to_string_lossy(), "200", GRANTED)
         };
-        check("the only unit", &ask, measure(&self.programs.load, &ask.args(), &[]), 0.0).map(drop)
+        check("the only unit", &ask, measure(&self.programs.load, &ask.args(), &[], SETTLES_WITHIN), 0.0)
+            .map(drop)
     }
 
     /// One measurement; a failure if the answers were not what the row is about.
@@ -208,8 +224,12 @@ impl<'a> Place<'a> {
         let [open, sold_out, hasty] = &self.passes;
         let nginx = |to, status| Ask { to, ..self.ask(&self.open, open, status, "") };
         let ask = match server {
-            Server::Granted => return self.measure_fresh(server, &[]),
-            Server::GrantedByHyper => return self.measure_fresh(server, &["--twice"]),
+            Server::Granted => return self.measure_fresh(server, self.requests, &[]),
+            Server::Launch => {
+                let measured = self.measure_fresh(server, self.requests.min(LAUNCH), &[])?;
+                return Ok(Measured { later_us: 0.0, ..measured });
+            }
+            Server::GrantedByHyper => return self.measure_fresh(server, self.requests, &["--twice"]),
             Server::SoldOut => self.ask(&self.sold_out, sold_out, "200", r#""outcome":"sold_out""#),
             Server::BadRoundKey => Ask {
                 // The key of another sale.
@@ -254,7 +274,7 @@ impl<'a> Place<'a> {
             _ => &[&self.open.running],
         };
         let may_differ = if server == Server::OverRate { HASTY_SHARE } else { 0.0 };
-        let measured = measure(&self.programs.load, &ask.args(), servers);
+        let measured = measure(&self.programs.load, &ask.args(), servers, SETTLES_WITHIN);
         let measured = check(server.name(), &ask, measured, may_differ)?;
         if server == Server::NginxLuaRedis {
             let (sold, asked) = (self.lua_redis.sold()?, (ask.requests + ask.warm_up) as u64);
@@ -266,11 +286,21 @@ impl<'a> Place<'a> {
     }
 
     /// A gate with a sale of its own, so that each round finds the same: an empty log.
-    fn measure_fresh(&self, server: Server, flags: &'static [&'static str]) -> Result<Measured, Failure> {
+    fn measure_fresh(
+        &self,
+        server: Server,
+        requests: usize,
+        flags: &'static [&'static str],
+    ) -> Result<Measured, Failure> {
         let gate = Gate::start(&self.programs.floodgate, self.dir.join("fresh"), &Setup::OPEN)?;
-        let passes = gate.passes("shopper", self.requests + WARM_UP)?;
-        let ask = Ask { flags, ..self.ask(&gate, &passes.to_string_lossy(), "200", GRANTED) };
-        check(server.name(), &ask, measure(&self.programs.load, &ask.args(), &[&gate.running]), 0.0)
+        let passes = gate.passes("shopper", requests + WARM_UP)?;
+        let ask = Ask { flags, requests, ..self.ask(&gate, &passes.to_string_lossy(), "200", GRANTED) };
+        check(
+            server.name(),
+            &ask,
+            measure(&self.programs.load, &ask.args(), &[&gate.running], QUIET_FOR),
+            0.0,
+        )
     }
 
     fn ask(&self, gate: &Gate, passes: &str, status: &'static str, marker: &'static str) -> Ask {
@@ -367,7 +397,7 @@ impl Figures {
             let sum = |what: fn(&Measured) -> u64| self.runs[at].iter().map(what).sum::<u64>();
             json!({
                 "server": server.key(), "name": server.name(),
-                "cpu_us": spread(Measured::cpu_us), "user_us": spread(|m| m.user_us), "system_us": spread(|m| m.system_us),
+                "cpu_us": spread(Measured::cpu_us), "user_us": spread(|m| m.user_us), "system_us": spread(|m| m.system_us), "later_us": spread(|m| m.later_us),
                 "requests_per_second": spread(|m| m.requests_per_second),
                 "p50_ms": spread(|m| m.p50_ms), "p99_ms": spread(|m| m.p99_ms),
                 "client_busy": spread(|m| m.client_busy),
@@ -393,18 +423,19 @@ fn print(results: &[Figures], options: &Options, file_system: &str) {
         options.runs, options.requests
     );
     println!(
-        "| row | server | CPU-µs a request | of it system | requests/s | p50 ms | p99 ms | client busy | answers |"
+        "| row | server | CPU-µs a request | of it system | of it later | requests/s | p50 ms | p99 ms | client busy | answers |"
     );
-    println!("|---|---|---|---|---|---|---|---|---|");
+    println!("|---|---|---|---|---|---|---|---|---|---|");
     for result in results {
         for (at, server) in result.row.servers.iter().enumerate() {
             let sum = |what: fn(&Measured) -> u64| result.runs[at].iter().map(what).sum::<u64>();
             println!(
-                "| {} | {} | {} | {:.2} | {} | {} | {} | {:.0} % | {} of {} as wanted |",
+                "| {} | {} | {} | {:.2} | {:.2} | {} | {} | {} | {:.0} % | {} of {} as wanted |",
                 result.row.name,
                 server.name(),
                 result.spread(at, Measured::cpu_us).text(2),
                 result.spread(at, |m| m.system_us).median,
+                result.spread(at, |m| m.later_us).median,
                 result.spread(at, |m| m.requests_per_second).text(0),
                 result.spread(at, |m| m.p50_ms).text(2),
                 result.spread(at, |m| m.p99_ms).text(2),

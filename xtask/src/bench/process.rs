@@ -17,6 +17,10 @@ pub(super) const CLIENT_CORE: &str = "1";
 const STEPS_PER_SECOND: f64 = 100.0;
 /// How long a process may take to end. A gate ends its open requests first, for up to 10 s.
 const ENDS_WITHIN: Duration = Duration::from_secs(15);
+/// How long a server must do nothing to be called quiet: a gate looks twice a second whether it has time to prepare signatures.
+pub(super) const QUIET_FOR: Duration = Duration::from_millis(1200);
+/// How long it may take to become so.
+const QUIET_WITHIN: Duration = Duration::from_secs(60);
 
 /// CPU time, in seconds.
 #[derive(Debug, Clone, Copy, Default, PartialEq)]
@@ -76,6 +80,22 @@ impl Running {
         })
     }
 
+    /// Waits until it does nothing any more, whatever it does beforehand or afterwards.
+    pub(super) fn wait_until_quiet(&self, quiet_for: Duration) -> Result<(), Failure> {
+        let started = Instant::now();
+        let mut used = self.cpu();
+        while started.elapsed() < QUIET_WITHIN {
+            sleep(quiet_for);
+            let now = self.cpu();
+            // One step is what a second of waiting takes.
+            if now.user + now.system - used.user - used.system < 1.5 / STEPS_PER_SECOND {
+                return Ok(());
+            }
+            used = now;
+        }
+        Err(Failure(format!("a server is still busy after {} s", QUIET_WITHIN.as_secs())))
+    }
+
     /// Bytes of anonymous memory that it and its descendants have in RAM.
     pub(super) fn anonymous_bytes(&self) -> u64 {
         let of = |pid: u32| {
@@ -93,10 +113,11 @@ fn stat(pid: u32) -> Option<Vec<String>> {
     Some(text.rsplit_once(')')?.1.split_whitespace().map(str::to_owned).collect())
 }
 
-/// A command that runs on one processor. `taskset` becomes the program, so the process is the program's.
+/// A command that runs on one processor, and ends with the bench even if that is killed. `setpriv` becomes `taskset`, and that
+/// becomes the program, so the process is the program's.
 pub(super) fn pinned(core: &str, program: &Path) -> Command {
-    let mut command = Command::new("taskset");
-    command.args(["-c", core]).arg(program);
+    let mut command = Command::new("setpriv");
+    command.args(["--pdeathsig", "TERM", "taskset", "-c", core]).arg(program);
     command
 }
 

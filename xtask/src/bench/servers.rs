@@ -3,7 +3,7 @@
 
 use super::{
     TempDir,
-    process::{Running, SERVER_CORE},
+    process::{QUIET_FOR, Running, SERVER_CORE},
 };
 use crate::shell::{Failure, output};
 use serde_json::{Value, json};
@@ -125,6 +125,7 @@ impl Gate {
                 serde_json::from_str(&gate.document()?).map_err(|e| Failure(e.to_string()))?;
             if let Some(url) = document["attempts_url"].as_str() {
                 gate.attempts_path = url[url.find("/api/").unwrap_or(0)..].to_owned();
+                gate.running.wait_until_quiet(QUIET_FOR)?;
                 return Ok(gate);
             }
             sleep(Duration::from_millis(50));
