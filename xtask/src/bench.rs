@@ -1,6 +1,13 @@
 //! Benchmarks: run the measuring programs and print their table.
 
-use crate::shell::{Failure, cargo, release_binary};
+mod client;
+mod gate;
+mod idle;
+mod process;
+mod servers;
+
+use crate::shell::{Failure, cargo, ensure_services, release_binary, release_binary_of};
+use std::path::PathBuf;
 
 /// `cargo xtask bench sale`.
 pub(crate) fn sale(args: &[&str]) -> Result<(), Failure> {
@@ -10,4 +17,147 @@ pub(crate) fn sale(args: &[&str]) -> Result<(), Failure> {
     all.extend(["--binary", &binary]);
     all.extend(args);
     cargo(&all)
+}
+
+/// `cargo xtask bench gate`.
+pub(crate) fn gate(args: &[&str]) -> Result<(), Failure> {
+    gate::run(&Options::read(args)?)
+}
+
+/// `cargo xtask bench idle`.
+pub(crate) fn idle(args: &[&str]) -> Result<(), Failure> {
+    idle::run(&Options::read(args)?)
+}
+
+/// What may stand behind `bench gate` and `bench idle`.
+struct Options {
+    /// Rounds; each has every server of a row once.
+    runs: usize,
+    /// Requests of one measurement.
+    requests: usize,
+    only: Option<String>,
+    json: bool,
+    /// A build of the server from elsewhere, in place of this repository's.
+    binary: Option<PathBuf>,
+}
+
+impl Options {
+    fn read(args: &[&str]) -> Result<Self, Failure> {
+        // 300,000 requests are 2 s of CPU or more, beside which the kernel's 10 ms steps of CPU time are little.
+        let mut options = Self { runs: 5, requests: 300_000, only: None, json: false, binary: None };
+        let mut rest = args.iter();
+        while let Some(arg) = rest.next() {
+            let mut value =
+                || rest.next().copied().ok_or_else(|| Failure(format!("{arg}: a value is missing")));
+            let number = |text: &str| match text.parse() {
+                Ok(number) if number > 0 => Ok(number),
+                _ => Err(Failure(format!("{arg} {text}: want a number above 0"))),
+            };
+            match *arg {
+                "--json" => options.json = true,
+                "--only" => options.only = Some(value()?.to_owned()),
+                "--runs" => options.runs = number(value()?)?,
+                "--requests" => options.requests = number(value()?)?,
+                "--binary" => options.binary = Some(value()?.into()),
+                _ => return Err(Failure(format!("not a flag: {arg}"))),
+            }
+        }
+        Ok(options)
+    }
+}
+
+/// The programs that take part.
+struct Programs {
+    floodgate: PathBuf,
+    load: PathBuf,
+}
+
+impl Programs {
+    /// Installs or builds what is missing.
+    fn ensure(options: &Options) -> Result<Self, Failure> {
+        ensure_services(&[
+            ("nginx", "nginx"),
+            (servers::LUA_MODULE, "libnginx-mod-http-lua"),
+            (servers::LUA_REDIS, "lua-nginx-redis"),
+            ("redis-server", "redis-server"),
+            ("taskset", "util-linux"),
+            ("setpriv", "util-linux"),
+        ])?;
+        let floodgate = match &options.binary {
+            Some(binary) => binary.clone(),
+            None => release_binary("floodgate")?,
+        };
+        Ok(Self { floodgate, load: release_binary_of("xtask", "load")? })
+    }
+}
+
+/// Median, lowest and highest.
+#[derive(Clone, Copy)]
+struct Spread {
+    median: f64,
+    lowest: f64,
+    highest: f64,
+}
+
+impl Spread {
+    fn of(values: impl IntoIterator<Item = f64>) -> Self {
+        let mut sorted: Vec<f64> = values.into_iter().collect();
+        sorted.sort_by(f64::total_cmp);
+        let at = |place: usize| sorted.get(place).copied().unwrap_or(f64::NAN);
+        let last = sorted.len().saturating_sub(1);
+        let median = (at(last / 2) + at(sorted.len() / 2)) / 2.0;
+        Self { median, lowest: at(0), highest: at(last) }
+    }
+
+    fn json(self) -> serde_json::Value {
+        serde_json::json!({ "median": self.median, "lowest": self.lowest, "highest": self.highest })
+    }
+
+    fn text(self, digits: usize) -> String {
+        let Self { median, lowest, highest } = self;
+        format!("{median:.digits$} ({lowest:.digits$} to {highest:.digits$})")
+    }
+}
+
+/// A directory that is gone when the bench ends, however it ends.
+struct TempDir(PathBuf);
+
+impl TempDir {
+    fn new(name: &str) -> Result<Self, Failure> {
+        Self::at(std::env::temp_dir().join(format!("floodgate-bench-{name}-{}", std::process::id())))
+    }
+
+    fn at(dir: PathBuf) -> Result<Self, Failure> {
+        std::fs::create_dir_all(&dir)?;
+        Ok(Self(dir))
+    }
+
+    /// The file system below, for what is durable costs what the disk costs.
+    fn file_system(&self) -> String {
+        let path = self.0.to_string_lossy();
+        crate::shell::output("stat", &["-f", "-c", "%T", &path])
+            .map_or_else(|_| "unknown".into(), |t| t.trim().into())
+    }
+}
+
+impl Drop for TempDir {
+    fn drop(&mut self) {
+        let _ = std::fs::remove_dir_all(&self.0);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_median_of_an_even_number_is_between_the_two_in_the_middle() {
+        let of = |values: &[f64]| {
+            let Spread { median, lowest, highest } = Spread::of(values.iter().copied());
+            (lowest, median, highest)
+        };
+        assert_eq!(of(&[3.0, 1.0, 2.0]), (1.0, 2.0, 3.0));
+        assert_eq!(of(&[4.0, 1.0, 2.0, 3.0]), (1.0, 2.5, 4.0));
+        assert_eq!(of(&[7.0]), (7.0, 7.0, 7.0));
+    }
 }

@@ -15,6 +15,10 @@ cargo xtask test                 all tests; installs the programs that they need
 cargo xtask ci                   format, clippy with warnings denied, tidy, test
 cargo xtask tidy                 the repository's own rules: dependency edges, purity, sizes, names
 cargo xtask bench sale [--json]  the core, the log, recovery and HTTP, in figures
+cargo xtask bench gate [--json] [--runs N] [--requests N] [--only ROW] [--binary FLOODGATE]
+                                 CPU time a request beside nginx, and nginx with Redis
+cargo xtask bench idle [--json] [--runs N] [--binary FLOODGATE]
+                                 memory of a connection that waits
 cargo xtask chaos sim [--seeds N] [--from S] | --seed S
 cargo xtask chaos mutants        every planted bug is caught by the simulator
 cargo xtask chaos sale           a rehearsal with kill -9 in the middle
@@ -31,6 +35,8 @@ fn main() -> ExitCode {
         ["ci"] => ci(),
         ["tidy"] => tidy::run(),
         ["bench", "sale", rest @ ..] => bench::sale(rest),
+        ["bench", "gate", rest @ ..] => bench::gate(rest),
+        ["bench", "idle", rest @ ..] => bench::idle(rest),
         ["chaos", "sim", rest @ ..] => chaos::sim(rest),
         ["chaos", "mutants"] => chaos::mutants(),
         ["chaos", "sale", rest @ ..] => chaos::sale(rest),
