@@ -7,11 +7,11 @@ mod fsync;
 mod shell;
 mod tidy;
 
-use shell::{Failure, cargo, ensure_programs};
+use shell::{Failure, cargo, ensure_programs, ensure_python};
 use std::process::ExitCode;
 
 const USAGE: &str = "\
-cargo xtask test                 all tests; installs the programs that they need (Debian packages) when missing
+cargo xtask test                 all tests; installs what they need when missing (Debian and Python packages)
 cargo xtask ci                   format, clippy with warnings denied, tidy, test
 cargo xtask tidy                 the repository's own rules: dependency edges, purity, sizes, names
 cargo xtask bench sale [--json]  the core, the log, recovery and HTTP, in figures
@@ -54,6 +54,7 @@ fn main() -> ExitCode {
 
 fn test() -> Result<(), Failure> {
     ensure_programs(&[("chromium", "chromium"), ("chromedriver", "chromium-driver"), ("strace", "strace")])?;
+    ensure_python(&["altcha==2.3.0"])?;
     cargo(&["test", "--workspace", "--locked"])?;
     chaos::sim(&["--seeds", SIM_SEEDS])
 }

@@ -63,11 +63,15 @@ pub(crate) fn release_binary(package: &str) -> Result<PathBuf, Failure> {
     release_binary_of(package, package)
 }
 
+/// Where cargo builds.
+fn target() -> PathBuf {
+    std::env::var_os("CARGO_TARGET_DIR").map_or_else(|| root().join("target"), PathBuf::from)
+}
+
 /// The release build of one of a package's binaries, made if needed.
 pub(crate) fn release_binary_of(package: &str, binary: &str) -> Result<PathBuf, Failure> {
     cargo(&["build", "--release", "--locked", "--package", package, "--bin", binary])?;
-    let target = std::env::var_os("CARGO_TARGET_DIR").map_or_else(|| root().join("target"), PathBuf::from);
-    Ok(target.join("release").join(binary))
+    Ok(target().join("release").join(binary))
 }
 
 /// A program by name, or a file by its whole path.
@@ -79,6 +83,25 @@ fn is_installed(program: &str) -> bool {
     std::env::split_paths(&path).any(|dir| dir.join(program).is_file())
 }
 
+/// Installs Python packages, such as `altcha==2.3.0`, into an environment of the build's own, if they are not there.
+pub(crate) fn ensure_python(packages: &[&str]) -> Result<(), Failure> {
+    let dir = target().join("python");
+    let (python, stamp) = (dir.join("bin/python"), dir.join("installed"));
+    let wanted = packages.join(" ");
+    if python.is_file() && std::fs::read_to_string(&stamp).is_ok_and(|there| there == wanted) {
+        return Ok(());
+    }
+    let (place, python) = (dir.display().to_string(), python.display().to_string());
+    let make = || run("python3", &["-m", "venv", "--clear", &place]);
+    // Debian's python3 comes without the part that makes environments.
+    if make().is_err() {
+        install(&["python3", "python3-venv"])?;
+        make()?;
+    }
+    run(&python, &[&["-m", "pip", "install", "--quiet", "--disable-pip-version-check"], packages].concat())?;
+    Ok(std::fs::write(stamp, wanted)?)
+}
+
 /// Installs the Debian packages of those programs that are not there.
 pub(crate) fn ensure_programs(programs: &[(&str, &str)]) -> Result<(), Failure> {
     let missing: Vec<&str> =
@@ -86,10 +109,14 @@ pub(crate) fn ensure_programs(programs: &[(&str, &str)]) -> Result<(), Failure> 
     if missing.is_empty() {
         return Ok(());
     }
-    eprintln!("installing {}", missing.join(" "));
+    install(&missing)
+}
+
+fn install(packages: &[&str]) -> Result<(), Failure> {
+    eprintln!("installing {}", packages.join(" "));
     run("apt-get", &["-q", "update"])?;
     let mut args = vec!["install", "-q", "-y", "--no-install-recommends"];
-    args.extend(missing);
+    args.extend(packages);
     run("apt-get", &args)
 }
 

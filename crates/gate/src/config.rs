@@ -15,6 +15,11 @@ pub const RANGES: &[(&str, i64, i64)] = &[
     ("limits.address_burst", 1, 1_000_000),
     ("limits.shopper_per_second", 0, 100_000),
     ("limits.shopper_burst", 1, 1_000_000),
+    ("challenge.proof_of_work_lifetime_seconds", 10, 3600),
+    ("challenge.image_lifetime_seconds", 10, 3600),
+    ("challenge.maxnumber", 1, 100_000_000),
+    ("challenge.code_length", 4, 6),
+    ("challenge.used_max", 1000, 50_000_000),
     ("connections.threads", 0, 256),
     ("connections.open_max", 1, 10_000_000),
     ("connections.events_max", 1, 1_000_000),
@@ -39,6 +44,7 @@ pub struct Config {
     pub decision_wait_ms: u64,
     pub jwt: JwtConfig,
     pub limits: LimitsConfig,
+    pub challenge: ChallengeConfig,
     pub connections: ConnectionsConfig,
 }
 
@@ -75,6 +81,28 @@ pub struct LimitsConfig {
     pub trusted_proxies: Vec<Net>,
 }
 
+/// The section `[gate.challenge]`: what a pass costs.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct ChallengeConfig {
+    pub mode: ChallengeMode,
+    pub proof_of_work_lifetime_seconds: u64,
+    pub maxnumber: u64,
+    pub maxnumber_factors: Vec<u64>,
+    pub image_lifetime_seconds: u64,
+    pub code_length: u32,
+    pub used_max: usize,
+}
+
+/// What must be solved before a pass.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum ChallengeMode {
+    Off,
+    ProofOfWork,
+    Image,
+}
+
 /// The section `[gate.connections]`.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default)]
@@ -103,7 +131,7 @@ impl Config {
                 "want such as \"https://sale.example.com\", without a path, or \"\"",
             ));
         }
-        self.jwt.wrong()
+        self.jwt.wrong().or_else(|| self.challenge.wrong())
     }
 }
 
@@ -138,6 +166,30 @@ impl JwtConfig {
     }
 }
 
+/// The largest factor of a proof of work's difficulty. With the largest `maxnumber` it stays below 2^53, which JavaScript can count to.
+const MAXNUMBER_FACTOR_MAX: u64 = 1000;
+
+impl ChallengeConfig {
+    /// How long a challenge of the mode may be used.
+    pub(crate) fn lifetime_seconds(&self) -> u64 {
+        match self.mode {
+            ChallengeMode::Off | ChallengeMode::ProofOfWork => self.proof_of_work_lifetime_seconds,
+            ChallengeMode::Image => self.image_lifetime_seconds,
+        }
+    }
+
+    /// As [`Config::wrong`].
+    fn wrong(&self) -> Option<(&'static str, &'static str)> {
+        let good = |factor: &u64| (1..=MAXNUMBER_FACTOR_MAX).contains(factor);
+        let factors = &self.maxnumber_factors;
+        let want = "want four factors of 1 to 1000, one for each level of risk, none below the one before";
+        let right = factors.len() == crate::challenge::RISK_MAX + 1
+            && factors.iter().all(good)
+            && factors.is_sorted();
+        (!right).then_some(("challenge.maxnumber_factors", want))
+    }
+}
+
 impl Default for Config {
     fn default() -> Self {
         Self {
@@ -148,6 +200,7 @@ impl Default for Config {
             decision_wait_ms: 2000,
             jwt: JwtConfig::default(),
             limits: LimitsConfig::default(),
+            challenge: ChallengeConfig::default(),
             connections: ConnectionsConfig::default(),
         }
     }
@@ -175,6 +228,20 @@ impl Default for LimitsConfig {
             shopper_burst: 20,
             exempt_addresses: Vec::new(),
             trusted_proxies: Vec::new(),
+        }
+    }
+}
+
+impl Default for ChallengeConfig {
+    fn default() -> Self {
+        Self {
+            mode: ChallengeMode::Off,
+            proof_of_work_lifetime_seconds: 300,
+            maxnumber: 100_000,
+            maxnumber_factors: vec![1, 3, 10, 30],
+            image_lifetime_seconds: 180,
+            code_length: 5,
+            used_max: 1_000_000,
         }
     }
 }

@@ -22,6 +22,8 @@ pub struct Keyring {
     attempt: [u8; 32],
     round: [u8; 32],
     page: [u8; 32],
+    challenge: [u8; 32],
+    challenge_mac: Hmac<Sha256>,
     pass: Hmac<Sha256>,
     signing: SigningKey,
     kid: String,
@@ -70,6 +72,8 @@ impl Keyring {
             attempt: derive("floodgate gate attempt id v1"),
             round: derive("floodgate gate round key v1"),
             page: derive("floodgate gate page tokens v1"),
+            challenge: derive("floodgate gate challenge binding v1"),
+            challenge_mac: hmac_of(&derive("floodgate gate challenge mac v1")),
             pass: hmac_of(&derive("floodgate gate pass mac v1")),
             signing,
             kid,
@@ -144,6 +148,21 @@ impl Keyring {
     /// An HMAC-SHA256 state that is keyed for passes already.
     pub(crate) fn pass_mac(&self) -> Hmac<Sha256> {
         self.pass.clone()
+    }
+
+    /// An HMAC-SHA256 state that is keyed for proofs of work already.
+    pub(crate) fn challenge_mac(&self) -> Hmac<Sha256> {
+        self.challenge_mac.clone()
+    }
+
+    /// What binds a challenge's fields to each other and to their purpose. Each stands after its length, so that no byte can move
+    /// from one to the next (typo3-altcha#33).
+    pub(crate) fn challenge_binding(&self, purpose: &str, fields: &[&[u8]]) -> [u8; 16] {
+        let mut hasher = blake3::Hasher::new_keyed(&self.challenge);
+        for field in std::iter::once(&purpose.as_bytes()).chain(fields) {
+            hasher.update(&(field.len() as u64).to_le_bytes()).update(field);
+        }
+        short_hash(hasher.finalize())
     }
 
     /// 22 URL-safe characters that bind a page's fields (CSRF token, demo cookie, refusal shown after a redirect) to
@@ -311,6 +330,8 @@ mod tests {
         );
         assert_eq!(all, GOLDEN);
         assert_ne!(keys.attempt_id("demo", shopper, "k1"), keys.attempt_id("demok", shopper, "1"));
+        assert_ne!(keys.challenge_binding("p", &[b"ab", b"c"]), keys.challenge_binding("p", &[b"a", b"bc"]));
+        assert_ne!(keys.challenge_binding("p", &[b"q"]), keys.challenge_binding("pq", &[b""]));
     }
 
     const GOLDEN: &str = "768939556959d31cea9056b18611c847 acc05919dfe4088e2a36e41d5ea80577 9ORLtJDupBIipTZnA-zFHg LSbaZBcVDQrge4Af";

@@ -2,6 +2,7 @@
 
 pub mod admin;
 pub mod api;
+mod challenge;
 pub mod config;
 mod front;
 pub mod jwt;
@@ -21,6 +22,7 @@ pub mod ticket;
 pub mod winners;
 pub mod wire;
 
+pub use challenge::Challenges;
 pub use config::{Config, DEFAULT_TOML};
 pub use keys::{Keyring, open_jwt_secret};
 pub use server::{Bound, Options, Server, bind};

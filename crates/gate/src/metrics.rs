@@ -1,6 +1,6 @@
 //! Figures about the gate in Prometheus's text form. Every name stands in one enum; nothing here decides anything.
 
-use crate::problem::Kind;
+use crate::{challenge::Reason, problem::Kind};
 use std::{
     fmt::Write,
     sync::atomic::{AtomicU64, Ordering::Relaxed},
@@ -16,6 +16,9 @@ pub(crate) enum MetricName {
     Connections,
     ConnectionsRefused,
     EventStreams,
+    ChallengesIssued,
+    ChallengesSolved,
+    ChallengesRefused,
     QueueLength,
     LogSequence,
     SaleState,
@@ -29,13 +32,16 @@ pub(crate) const INVARIANTS: [&str; 7] = ["INV-1", "INV-2", "INV-3", "INV-4", "I
 
 impl MetricName {
     #[cfg(test)]
-    const ALL: [Self; 12] = [
+    const ALL: [Self; 15] = [
         Self::Answers,
         Self::Refusals,
         Self::RequestSeconds,
         Self::Connections,
         Self::ConnectionsRefused,
         Self::EventStreams,
+        Self::ChallengesIssued,
+        Self::ChallengesSolved,
+        Self::ChallengesRefused,
         Self::QueueLength,
         Self::LogSequence,
         Self::SaleState,
@@ -60,6 +66,15 @@ impl MetricName {
                 "Connections over gate.connections.open_max",
             ),
             Self::EventStreams => ("floodgate_gate_event_streams", "gauge", "Event streams open"),
+            Self::ChallengesIssued => {
+                ("floodgate_gate_challenges_issued_total", "counter", "Challenges given out")
+            }
+            Self::ChallengesSolved => {
+                ("floodgate_gate_challenges_solved_total", "counter", "Challenges exchanged for a pass")
+            }
+            Self::ChallengesRefused => {
+                ("floodgate_gate_challenges_refused_total", "counter", "Solutions refused, by reason")
+            }
             Self::QueueLength => {
                 ("floodgate_sale_queue_length", "gauge", "Attempts that wait for a decision")
             }
@@ -124,6 +139,9 @@ pub(crate) struct Metrics {
     refusals: Vec<AtomicU64>,
     attempt: Histogram,
     other: Histogram,
+    pub(crate) challenges_issued: AtomicU64,
+    pub(crate) challenges_solved: AtomicU64,
+    challenges_refused: [AtomicU64; Reason::ALL.len()],
     pub(crate) connections: AtomicU64,
     pub(crate) connections_refused: AtomicU64,
 }
@@ -135,6 +153,9 @@ impl Metrics {
             refusals: Kind::ALL.iter().map(|_| AtomicU64::new(0)).collect(),
             attempt: Histogram::default(),
             other: Histogram::default(),
+            challenges_issued: AtomicU64::new(0),
+            challenges_solved: AtomicU64::new(0),
+            challenges_refused: Default::default(),
             connections: AtomicU64::new(0),
             connections_refused: AtomicU64::new(0),
         }
@@ -148,6 +169,10 @@ impl Metrics {
 
     pub(crate) fn refused(&self, kind: Kind) {
         self.refusals[kind as usize].fetch_add(1, Relaxed);
+    }
+
+    pub(crate) fn challenge_refused(&self, reason: Reason) {
+        self.challenges_refused[reason as usize].fetch_add(1, Relaxed);
     }
 
     pub(crate) fn took(&self, class: RouteClass, time: Duration) {
@@ -189,9 +214,15 @@ impl Metrics {
             (MetricName::Connections, self.connections.load(Relaxed)),
             (MetricName::ConnectionsRefused, self.connections_refused.load(Relaxed)),
             (MetricName::EventStreams, event_streams as u64),
+            (MetricName::ChallengesIssued, self.challenges_issued.load(Relaxed)),
+            (MetricName::ChallengesSolved, self.challenges_solved.load(Relaxed)),
         ] {
             let name = metric.head(out);
             let _ = writeln!(out, "{name} {value}");
+        }
+        let name = MetricName::ChallengesRefused.head(out);
+        for (reason, count) in Reason::ALL.iter().zip(&self.challenges_refused) {
+            let _ = writeln!(out, "{name}{{reason=\"{}\"}} {}", reason.label(), count.load(Relaxed));
         }
     }
 }

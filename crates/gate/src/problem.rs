@@ -46,6 +46,8 @@ kinds! {
     KeyRefused 401 "key-refused" "The API key is not good",
     RoleRefused 403 "role-refused" "The API key's role does not allow this",
     FormRefused 403 "form-refused" "The form is not from this page",
+    ChallengeMissing 403 "challenge-missing" "A challenge must be solved first",
+    ChallengeRefused 403 "challenge-refused" "The solution is not good",
     NotFound 404 "not-found" "There is nothing here",
     MethodNotAllowed 405 "method-not-allowed" "The method does not fit",
     BodyTimeout 408 "body-timeout" "The body came too slowly",

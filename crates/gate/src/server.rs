@@ -6,6 +6,7 @@ mod connection;
 use crate::{
     admin::{self, keys::ApiKeys},
     api,
+    challenge::Challenges,
     config::Config,
     jwt::JwtVerifier,
     keys::Keyring,
@@ -49,6 +50,7 @@ pub struct Options {
     pub keys: Arc<Keyring>,
     pub jwt: JwtVerifier,
     pub api_keys: Arc<ApiKeys>,
+    pub challenges: Challenges,
     /// The page sells to whoever comes, payment is a sandbox, and loopback has no address limit.
     pub demo: bool,
 }
@@ -81,12 +83,12 @@ pub struct Server {
 
 /// Binds both listeners. Connections are queued by the kernel from here on, and answered by [`Server::run`].
 pub fn bind(options: Options) -> io::Result<Server> {
-    let Options { config, sales, keys, jwt, api_keys, demo } = options;
+    let config = &options.config;
     let shop = listen("gate.shop_listen", config.shop_listen, config.connections.backlog)?;
     let admin = listen("gate.admin_listen", config.admin_listen, 128).and_then(TcpListener::from_std)?;
     let bound = Bound { shop: shop.local_addr()?, admin: admin.local_addr()? };
     let (drain, draining) = watch::channel(false);
-    let gate = Arc::new(Gate::new(config, keys, jwt, api_keys, sales, demo, draining));
+    let gate = Arc::new(Gate::new(options, draining));
     Ok(Server { shop, admin, bound, gate, drain })
 }
 

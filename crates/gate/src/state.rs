@@ -2,6 +2,7 @@
 
 use crate::{
     admin::keys::ApiKeys,
+    challenge::Challenges,
     config::Config,
     front::{Front, Fronts},
     jwt::JwtVerifier,
@@ -11,6 +12,7 @@ use crate::{
     pass::{self, Pass},
     ports::{Reply, Sales},
     problem::{Kind, Problem},
+    server::Options,
 };
 use axum::body::{Body, Bytes, to_bytes};
 use http::{HeaderMap, header};
@@ -47,6 +49,7 @@ pub(crate) struct Gate {
     pub(crate) api_keys: Arc<ApiKeys>,
     pub(crate) sales: Arc<dyn Sales>,
     pub(crate) demo: bool,
+    pub(crate) challenges: Challenges,
     pub(crate) metrics: Metrics,
     pub(crate) events: Arc<Semaphore>,
     shopper_events: Arc<Shares>,
@@ -67,15 +70,8 @@ impl fmt::Debug for Gate {
 }
 
 impl Gate {
-    pub(crate) fn new(
-        config: Config,
-        keys: Arc<Keyring>,
-        jwt: JwtVerifier,
-        api_keys: Arc<ApiKeys>,
-        sales: Arc<dyn Sales>,
-        demo: bool,
-        draining: watch::Receiver<bool>,
-    ) -> Self {
+    pub(crate) fn new(options: Options, draining: watch::Receiver<bool>) -> Self {
+        let Options { config, sales, keys, jwt, api_keys, challenges, demo } = options;
         let limits = &config.limits;
         Self {
             addresses: Buckets::new(limits.address_per_second, limits.address_burst, LIMIT_SLOTS),
@@ -93,6 +89,7 @@ impl Gate {
             api_keys,
             sales,
             demo,
+            challenges,
             draining,
         }
     }

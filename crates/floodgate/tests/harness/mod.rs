@@ -2,6 +2,7 @@
 //! signals; what is said over HTTP is in [`http`] and [`shop`].
 #![allow(dead_code, unreachable_pub, reason = "each test target uses its own part")]
 
+pub mod challenge;
 pub mod http;
 pub mod shop;
 

@@ -43,6 +43,15 @@ fn config_errors_name_key_line_and_nearest_name() {
         "[gate]\nshop_listen = \"nowhere\"",
         &["line 2: `gate.shop_listen` = \"nowhere\"", "127.0.0.1:8080"],
     );
+    check(
+        "[gate.challenge]\nmode = \"captcha\"",
+        &["line 2: `gate.challenge.mode` = \"captcha\"", "proof_of_work"],
+    );
+    check("[gate.challenge]\nimage_lifetime_seconds = 5", &["line 2:", "want 10 to 3600"]);
+    for factors in ["[1, 2, 3]", "[1, 2, 3, 1001]", "[0, 1, 1, 1]", "[4, 3, 2, 1]"] {
+        let text = format!("[gate.challenge]\nmaxnumber_factors = {factors}");
+        check(&text, &["line 2: `gate.challenge.maxnumber_factors`", "four factors of 1 to 1000"]);
+    }
     check("[sale", &["FILE", "line 1"]);
 }
 

@@ -18,7 +18,7 @@ const DISK_BYTES: usize = 160 << 20;
 const BALLAST_BYTES: usize = 90 << 20;
 
 /// The words that start a program on a file system of its own at `dir`.
-fn on_a_small_disk(dir: &str) -> Vec<String> {
+pub(crate) fn on_a_small_disk(dir: &str) -> Vec<String> {
     let mount = format!("mount -t tmpfs -o size={DISK_BYTES} tmpfs \"$0\" && exec \"$@\"");
     let is_root = rustix::process::geteuid().is_root();
     let namespaces: &[&str] = if is_root { &["--mount"] } else { &["--user", "--map-root-user", "--mount"] };

@@ -6,6 +6,7 @@ mod harness;
 mod admin_separation;
 mod audit_document;
 mod backup_restore;
+mod challenge;
 mod config_errors;
 mod demo;
 mod disk_full;

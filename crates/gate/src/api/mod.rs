@@ -2,6 +2,7 @@
 
 mod answer;
 pub(crate) mod attempts;
+mod challenge;
 mod events;
 pub(crate) mod passes;
 pub(crate) mod reservation;
@@ -52,6 +53,7 @@ pub fn routes() -> Vec<Route> {
     const ROUND: &str = "/api/v1/sales/{sale}/rounds/{round_key}/attempts";
     const RESERVATION: &str = "/api/v1/sales/{sale}/reservation";
     const PASSES: &str = "/api/v1/sales/{sale}/passes";
+    const CHALLENGE: &str = "/api/v1/sales/{sale}/challenge";
     let mut routes = vec![
         route("get", SALE, get(sale)),
         route("post", ROUND, post(attempts::create)),
@@ -62,6 +64,7 @@ pub fn routes() -> Vec<Route> {
         route("get", RESERVATION, get(reservation::read)),
         route("delete", RESERVATION, delete(reservation::cancel)),
         route("post", PASSES, post(passes::create)),
+        route("get", CHALLENGE, get(challenge::read)),
         route("get", "/api/v1/keys", get(keys)),
     ];
     routes.extend(shared_routes());

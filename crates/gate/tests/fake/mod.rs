@@ -385,6 +385,7 @@ impl Running {
         let jwt = JwtVerifier::open(&config.jwt, &dir.path().join("keys/jwt.key")).unwrap();
         let api_keys = Arc::new(ApiKeys::open(dir.path()).unwrap());
         let owner = api_keys.create("boss", Role::Owner, TimeMs(0)).unwrap();
+        let challenges = gate::Challenges::open(&config.challenge, &keys, dir.path()).unwrap();
         let (stop, stopped) = oneshot::channel::<()>();
         let options = Options {
             config,
@@ -392,6 +393,7 @@ impl Running {
             keys: Arc::clone(&keys),
             jwt,
             api_keys: Arc::clone(&api_keys),
+            challenges,
             demo,
         };
         let (tell, told) = std::sync::mpsc::channel();

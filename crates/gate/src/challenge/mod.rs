@@ -1,0 +1,245 @@
+//! What a shopper must solve before a pass: a proof of work, or a code to be read or heard. Each challenge is bound to its sale,
+//! its shopper and its expiry, and is used up once. It knows no HTTP.
+//!
+//! A challenge is a price, not an identity (mCaptcha#186): it makes a pass dearer for a script, and says nothing about who asks. What
+//! a shopper may buy is limited in the sale.
+
+mod image;
+mod ledger;
+mod proof_of_work;
+mod sound;
+
+use crate::{
+    config::{ChallengeConfig, ChallengeMode},
+    keys::Keyring,
+};
+use engines::embedded::disk::RealDisk;
+pub(crate) use ledger::UseError;
+use ledger::{Ledger, Nonce};
+use serde::Deserialize;
+use std::{fmt, io, path::Path, sync::Arc, time::Duration};
+use tokio::sync::Semaphore;
+use units::{DurationMs, ShopperKey, TimeMs};
+
+/// The highest level of risk.
+pub(crate) const RISK_MAX: usize = 3;
+
+/// Pictures and sounds cost milliseconds of a processor each: so many are made at once, on threads of their own.
+const MADE_AT_ONCE_MAX: usize = 2;
+/// Longer nobody waits for one; then more are asked for than can be made.
+const WAIT_MAX: Duration = Duration::from_secs(2);
+
+/// Who is given a challenge, or solves one.
+#[derive(Debug, Clone)]
+pub(crate) struct Asker {
+    pub(crate) sale: String,
+    pub(crate) shopper: ShopperKey,
+    pub(crate) now: TimeMs,
+}
+
+/// What is to be made.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Wish {
+    /// 0 to [`RISK_MAX`]: how much like a script the asker looks.
+    pub(crate) risk: usize,
+    /// Something to be heard rather than seen, where there is a choice.
+    pub(crate) sound: bool,
+}
+
+/// What a client sends in exchange for a pass.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) enum Solution {
+    /// The payload of an ALTCHA widget: base64 of JSON.
+    Altcha(String),
+    Code(CodeAnswer),
+}
+
+/// What somebody read or heard.
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct CodeAnswer {
+    pub(crate) id: String,
+    pub(crate) answer: String,
+}
+
+/// A challenge of ours, given to this asker, not expired. It counts as used now, solved or not.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Checked {
+    nonce: Nonce,
+    expires_at: TimeMs,
+    solved: bool,
+}
+
+/// Why a solution is refused; the label in metrics.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Reason {
+    Malformed,
+    OtherKind,
+    NotYours,
+    Expired,
+    Wrong,
+    Used,
+}
+
+impl Reason {
+    pub(crate) const ALL: [Self; 6] =
+        [Self::Malformed, Self::OtherKind, Self::NotYours, Self::Expired, Self::Wrong, Self::Used];
+
+    pub(crate) fn label(self) -> &'static str {
+        match self {
+            Self::Malformed => "malformed",
+            Self::OtherKind => "other_kind",
+            Self::NotYours => "not_yours",
+            Self::Expired => "expired",
+            Self::Wrong => "wrong",
+            Self::Used => "used",
+        }
+    }
+}
+
+impl fmt::Display for Reason {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Malformed => "malformed",
+            Self::OtherKind => "of another kind than this server asks for",
+            Self::NotYours => "given to another shopper or for another sale, or changed",
+            Self::Expired => "expired",
+            Self::Wrong => "wrong, and the challenge is used up",
+            Self::Used => "used before",
+        })
+    }
+}
+
+/// Makes challenges and checks solutions, without remembering any: what it needs to know again, it gives to the client, bound
+/// by a key.
+pub(crate) trait Challenge: fmt::Debug + Send + Sync {
+    /// Something to solve, as JSON. It holds the answer in no other form than the one to be solved. May take milliseconds.
+    fn make(&self, asker: &Asker, wish: Wish) -> io::Result<serde_json::Value>;
+
+    /// Whether the solution is of a challenge made for this asker, and right. Says nothing about whether it was used.
+    fn check(&self, asker: &Asker, solution: &Solution) -> Result<Checked, Reason>;
+
+    /// True if [`Challenge::make`] may take milliseconds.
+    fn is_slow(&self) -> bool;
+}
+
+/// Why there is no pass for a solution, or no challenge.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) enum Refused {
+    Missing,
+    Solution(Reason),
+    /// The solution stays good.
+    Unavailable(UseError),
+}
+
+/// The challenge that the configuration asks for, and the ledger of those that were used.
+#[derive(Debug)]
+pub struct Challenges(Option<Asking>);
+
+#[derive(Debug)]
+struct Asking {
+    challenge: Arc<dyn Challenge>,
+    ledger: Ledger,
+    makers: Arc<Semaphore>,
+}
+
+impl Challenges {
+    /// Reads what was used from `challenges/` under the data directory, if the configuration asks for a challenge at all.
+    pub fn open(config: &ChallengeConfig, keys: &Arc<Keyring>, data: &Path) -> io::Result<Self> {
+        let keys = Arc::clone(keys);
+        let challenge: Arc<dyn Challenge> = match config.mode {
+            ChallengeMode::Off => return Ok(Self(None)),
+            ChallengeMode::ProofOfWork => Arc::new(proof_of_work::ProofOfWork::new(keys, config)),
+            ChallengeMode::Image => Arc::new(image::ImageCode::new(keys, config)),
+        };
+        let lifetime = DurationMs::seconds(config.lifetime_seconds());
+        let disk = RealDisk::create(&data.join("challenges"))?;
+        let ledger = Ledger::open(disk, lifetime, config.used_max)?;
+        Ok(Self(Some(Asking { challenge, ledger, makers: Arc::new(Semaphore::new(MADE_AT_ONCE_MAX)) })))
+    }
+
+    /// True if a pass has its price.
+    pub(crate) fn is_asked(&self) -> bool {
+        self.0.is_some()
+    }
+
+    /// A challenge for this asker; `None` if none is asked for. [`io::ErrorKind::TimedOut`] if too many are asked for.
+    pub(crate) async fn make(&self, asker: Asker, wish: Wish) -> io::Result<Option<serde_json::Value>> {
+        let Some(asking) = &self.0 else { return Ok(None) };
+        let challenge = Arc::clone(&asking.challenge);
+        if !challenge.is_slow() {
+            return challenge.make(&asker, wish).map(Some);
+        }
+        let busy =
+            || io::Error::new(io::ErrorKind::TimedOut, "more challenges are asked for than can be made");
+        let permit = tokio::time::timeout(WAIT_MAX, Arc::clone(&asking.makers).acquire_owned()).await;
+        let permit = permit.map_err(|_| busy())?.map_err(|_| busy())?;
+        let made = tokio::task::spawn_blocking(move || {
+            let _permit = permit;
+            challenge.make(&asker, wish)
+        });
+        made.await.map_err(io::Error::other)?.map(Some)
+    }
+
+    /// Lets an asker have a pass, once for each challenge; at once if none is asked for.
+    pub(crate) async fn redeem(&self, asker: &Asker, solution: Option<&Solution>) -> Result<(), Refused> {
+        let Some(asking) = &self.0 else { return Ok(()) };
+        let checked =
+            asking.challenge.check(asker, solution.ok_or(Refused::Missing)?).map_err(Refused::Solution)?;
+        asking.ledger.use_up(checked.nonce, checked.expires_at, asker.now).await.map_err(
+            |error| match error {
+                UseError::Used => Refused::Solution(Reason::Used),
+                UseError::Forgotten => Refused::Solution(Reason::Expired),
+                error => Refused::Unavailable(error),
+            },
+        )?;
+        if checked.solved { Ok(()) } else { Err(Refused::Solution(Reason::Wrong)) }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    pub(super) fn asker(keys: &Keyring, sale: &str, shopper: &str, now: u64) -> Asker {
+        Asker { sale: sale.into(), shopper: keys.shopper_key(shopper), now: TimeMs(now) }
+    }
+
+    fn open(dir: &Path) -> (Arc<Keyring>, Challenges) {
+        let keys = Arc::new(Keyring::from_master(&[7; 32]));
+        let config =
+            ChallengeConfig { mode: ChallengeMode::ProofOfWork, maxnumber: 1000, ..Default::default() };
+        let challenges = Challenges::open(&config, &keys, dir).unwrap();
+        (keys, challenges)
+    }
+
+    #[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+    async fn a_thousand_parallel_uses_of_one_solution_let_one_in_and_a_restart_none() {
+        let dir = tempfile::tempdir().unwrap();
+        let (keys, challenges) = open(dir.path());
+        let alice = asker(&keys, "demo", "alice", 1_000_000);
+        let made = challenges.make(alice.clone(), Wish { risk: 0, sound: false }).await.unwrap().unwrap();
+        let solution = Solution::Altcha(proof_of_work::tests::solve(&made));
+        let challenges = Arc::new(challenges);
+        let uses: Vec<_> = (0..1000)
+            .map(|_| {
+                let (challenges, alice, solution) =
+                    (Arc::clone(&challenges), alice.clone(), solution.clone());
+                tokio::spawn(async move { challenges.redeem(&alice, Some(&solution)).await })
+            })
+            .collect();
+        let mut passes = 0;
+        for one in uses {
+            match one.await.unwrap() {
+                Ok(()) => passes += 1,
+                Err(refused) => assert_eq!(refused, Refused::Solution(Reason::Used)),
+            }
+        }
+        assert_eq!(passes, 1);
+        drop(challenges);
+        let (_, challenges) = open(dir.path());
+        let again = challenges.redeem(&alice, Some(&solution)).await;
+        assert_eq!(again, Err(Refused::Solution(Reason::Used)));
+        assert_eq!(challenges.redeem(&alice, None).await, Err(Refused::Missing));
+    }
+}

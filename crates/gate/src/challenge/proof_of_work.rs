@@ -1,0 +1,273 @@
+//! Proof of work as the ALTCHA widget knows it (version 1 of its protocol, which its version 3 still speaks): find the number behind a
+//! salt whose SHA-256 is the challenge. <https://altcha.org/docs/v2/server-integration/>
+//!
+//! ```text
+//! salt       NONCE BINDING ?expires=SECONDS&maxnumber=N&     nonce and binding: 32 hexadecimal digits each
+//! challenge  hex(SHA-256(salt · number in decimal))
+//! signature  hex(HMAC-SHA256(challenge))
+//! ```
+//!
+//! The signature says that challenge and number are ours. The binding, a keyed hash over sale, shopper, nonce, expiry and
+//! maxnumber, each after its length, says what the salt was made for. A salt is read in this one spelling and no other, and ends
+//! with `&`, so that no digit can move between the expiry and the number (GHSA-6gvq-jcmp-8959, typo3-altcha#33).
+
+use super::{Asker, Challenge, Checked, RISK_MAX, Reason, Solution, Wish, ledger::Nonce};
+use crate::{
+    config::ChallengeConfig,
+    keys::{Keyring, random_bytes},
+};
+use data_encoding::{BASE64, HEXLOWER};
+use hmac::Mac;
+use serde::Deserialize;
+use sha2::{Digest, Sha256};
+use std::{io, sync::Arc};
+use subtle::ConstantTimeEq;
+use units::{DurationMs, TimeMs};
+
+const ALGORITHM: &str = "SHA-256";
+/// Of a nonce, and of a binding.
+const HEX_BYTES: usize = 32;
+
+#[derive(Debug)]
+pub(super) struct ProofOfWork {
+    keys: Arc<Keyring>,
+    lifetime: DurationMs,
+    maxnumber: u64,
+    factors: Vec<u64>,
+}
+
+/// The solution, as the widget sends it. It may say more, such as how long it took.
+#[derive(Debug, Deserialize)]
+struct Payload {
+    algorithm: String,
+    challenge: String,
+    number: u64,
+    salt: String,
+    signature: String,
+}
+
+/// What a salt says.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+struct Salt {
+    nonce: Nonce,
+    binding: [u8; 16],
+    expires_seconds: u64,
+    maxnumber: u64,
+}
+
+impl ProofOfWork {
+    pub(super) fn new(keys: Arc<Keyring>, config: &ChallengeConfig) -> Self {
+        Self {
+            keys,
+            lifetime: DurationMs::seconds(config.lifetime_seconds()),
+            maxnumber: config.maxnumber,
+            factors: config.maxnumber_factors.clone(),
+        }
+    }
+
+    /// The largest number that may have to be tried; half of it on average. A risk beyond the last level counts as that.
+    pub(super) fn difficulty(&self, risk: usize) -> u64 {
+        let factor = self.factors.get(risk.min(RISK_MAX)).copied().unwrap_or(1);
+        self.maxnumber.saturating_mul(factor).max(1)
+    }
+
+    fn binding(&self, asker: &Asker, nonce: &Nonce, expires_seconds: u64, maxnumber: u64) -> [u8; 16] {
+        let (expires, maxnumber) = (expires_seconds.to_be_bytes(), maxnumber.to_be_bytes());
+        let fields = [asker.sale.as_bytes(), &asker.shopper.0, nonce, &expires, &maxnumber];
+        self.keys.challenge_binding("proof of work", &fields)
+    }
+}
+
+impl Challenge for ProofOfWork {
+    fn make(&self, asker: &Asker, wish: Wish) -> io::Result<serde_json::Value> {
+        let nonce: Nonce = random_bytes()?;
+        let maxnumber = self.difficulty(wish.risk);
+        // A remainder of 64 random bits: no number is likelier than another by more than one in 2^30.
+        let number = u64::from_le_bytes(random_bytes()?) % (maxnumber + 1);
+        let expires_seconds = asker.now.plus(self.lifetime).0 / 1000;
+        let binding = self.binding(asker, &nonce, expires_seconds, maxnumber);
+        let salt = Salt { nonce, binding, expires_seconds, maxnumber }.write();
+        let challenge = challenge_of(&salt, number);
+        let signature = self.keys.challenge_mac().chain_update(&challenge).finalize().into_bytes();
+        Ok(serde_json::json!({
+            "algorithm": ALGORITHM,
+            "challenge": challenge,
+            "maxnumber": maxnumber,
+            "salt": salt,
+            "signature": HEXLOWER.encode(&signature),
+        }))
+    }
+
+    fn check(&self, asker: &Asker, solution: &Solution) -> Result<Checked, Reason> {
+        let Solution::Altcha(text) = solution else { return Err(Reason::OtherKind) };
+        let json = BASE64.decode(text.as_bytes()).map_err(|_| Reason::Malformed)?;
+        let payload: Payload = serde_json::from_slice(&json).map_err(|_| Reason::Malformed)?;
+        let signature = HEXLOWER.decode(payload.signature.as_bytes()).map_err(|_| Reason::Malformed)?;
+        let salt = Salt::read(&payload.salt).ok_or(Reason::Malformed)?;
+        if payload.algorithm != ALGORITHM {
+            return Err(Reason::Malformed);
+        }
+        let Salt { nonce, expires_seconds, maxnumber, .. } = salt;
+        let binding = self.binding(asker, &nonce, expires_seconds, maxnumber);
+        if !bool::from(binding.ct_eq(&salt.binding)) {
+            return Err(Reason::NotYours);
+        }
+        let expires_at = TimeMs(expires_seconds.saturating_mul(1000));
+        if asker.now >= expires_at {
+            return Err(Reason::Expired);
+        }
+        let challenge = challenge_of(&payload.salt, payload.number);
+        let signed = self.keys.challenge_mac().chain_update(&challenge).verify_slice(&signature).is_ok();
+        // A number that is wrong cannot be told from a challenge that is not ours: neither is signed. Only a solution uses it up.
+        if !signed || challenge != payload.challenge {
+            return Err(Reason::NotYours);
+        }
+        Ok(Checked { nonce, expires_at, solved: true })
+    }
+
+    fn is_slow(&self) -> bool {
+        false
+    }
+}
+
+impl Salt {
+    fn write(&self) -> String {
+        let (nonce, binding) = (HEXLOWER.encode(&self.nonce), HEXLOWER.encode(&self.binding));
+        format!("{nonce}{binding}?expires={}&maxnumber={}&", self.expires_seconds, self.maxnumber)
+    }
+
+    /// The one spelling only: what is read is written again and must be the same.
+    fn read(text: &str) -> Option<Self> {
+        let (hex, parameters) = text.split_once('?')?;
+        let (nonce, binding) = hex.split_at_checked(HEX_BYTES)?;
+        let (expires, maxnumber) = parameters.strip_prefix("expires=")?.split_once("&maxnumber=")?;
+        let bytes = |hex: &str| Nonce::try_from(HEXLOWER.decode(hex.as_bytes()).ok()?).ok();
+        let salt = Self {
+            nonce: bytes(nonce)?,
+            binding: bytes(binding)?,
+            expires_seconds: expires.parse().ok()?,
+            maxnumber: maxnumber.strip_suffix('&')?.parse().ok()?,
+        };
+        (salt.write() == text).then_some(salt)
+    }
+}
+
+fn challenge_of(salt: &str, number: u64) -> String {
+    HEXLOWER.encode(&Sha256::new().chain_update(salt).chain_update(number.to_string()).finalize())
+}
+
+#[cfg(test)]
+pub(super) mod tests {
+    use super::{super::tests::asker, *};
+    use serde_json::{Value, json};
+
+    fn proof(maxnumber: u64) -> (Arc<Keyring>, ProofOfWork) {
+        let keys = Arc::new(Keyring::from_master(&[7; 32]));
+        let config = ChallengeConfig { maxnumber, proof_of_work_lifetime_seconds: 100, ..Default::default() };
+        (Arc::clone(&keys), ProofOfWork::new(keys, &config))
+    }
+
+    pub(in super::super) fn solve(made: &Value) -> String {
+        let (salt, challenge) = (made["salt"].as_str().unwrap(), made["challenge"].as_str().unwrap());
+        let number = (0..=made["maxnumber"].as_u64().unwrap()).find(|&n| challenge_of(salt, n) == challenge);
+        payload(made, number.expect("the number is among those that were named"))
+    }
+
+    fn payload(made: &Value, number: u64) -> String {
+        let payload = json!({
+            "algorithm": made["algorithm"], "challenge": made["challenge"], "number": number,
+            "salt": made["salt"], "signature": made["signature"], "took": 12,
+        });
+        BASE64.encode(payload.to_string().as_bytes())
+    }
+
+    const EASY: Wish = Wish { risk: 0, sound: false };
+
+    #[test]
+    fn difficulty_grows_with_risk() {
+        let (keys, proof) = proof(1000);
+        let factors = ChallengeConfig::default().maxnumber_factors;
+        for (risk, factor) in factors.iter().enumerate() {
+            assert_eq!(proof.difficulty(risk), 1000 * factor);
+            let made = proof.make(&asker(&keys, "demo", "alice", 0), Wish { risk, sound: false }).unwrap();
+            assert_eq!(made["maxnumber"], 1000 * factor);
+        }
+        assert_eq!(proof.difficulty(9), proof.difficulty(RISK_MAX));
+    }
+
+    #[test]
+    fn a_solution_is_good_for_its_shopper_its_sale_and_its_time() {
+        let (keys, proof) = proof(50);
+        let made = proof.make(&asker(&keys, "demo", "alice", 500), EASY).unwrap();
+        let solution = Solution::Altcha(solve(&made));
+        let check =
+            |sale, shopper, now| proof.check(&asker(&keys, sale, shopper, now), &solution).map(|c| c.solved);
+        assert_eq!(check("demo", "alice", 500), Ok(true));
+        assert_eq!(check("demo", "alice", 99_999), Ok(true));
+        assert_eq!(check("demo", "alice", 100_000), Err(Reason::Expired));
+        assert_eq!(check("demo", "bob", 500), Err(Reason::NotYours));
+        assert_eq!(check("demo2", "alice", 500), Err(Reason::NotYours));
+        let other = ProofOfWork { keys: Arc::new(Keyring::from_master(&[8; 32])), ..proof };
+        assert!(other.check(&asker(&keys, "demo", "alice", 500), &solution).is_err());
+        let code = Solution::Code(super::super::CodeAnswer { id: "x".into(), answer: "y".into() });
+        assert_eq!(other.check(&asker(&keys, "demo", "alice", 500), &code), Err(Reason::OtherKind));
+    }
+
+    /// No digit moves from one field to the next, none is added, and no field is said twice (typo3-altcha#33).
+    #[test]
+    fn no_spliced_or_changed_solution_is_good() {
+        let (keys, proof) = proof(5000);
+        let alice = asker(&keys, "demo", "alice", 0);
+        let made = proof.make(&alice, EASY).unwrap();
+        let solved = solve(&made);
+        let good: Value = serde_json::from_slice(&BASE64.decode(solved.as_bytes()).unwrap()).unwrap();
+        let (salt, number) = (good["salt"].as_str().unwrap(), good["number"].as_u64().unwrap());
+        let check = |salt: &str, number: Value| {
+            let mut changed = good.clone();
+            (changed["salt"], changed["number"]) = (salt.into(), number);
+            proof.check(&alice, &Solution::Altcha(BASE64.encode(changed.to_string().as_bytes())))
+        };
+        assert!(check(salt, number.into()).is_ok());
+        let digits = number.to_string();
+        let bare = salt.strip_suffix('&').unwrap();
+        let spliced = [
+            (format!("{salt}{}", &digits[..1]), digits[1..].parse().unwrap_or(0)),
+            (format!("{bare}{digits}&"), 0),
+            (format!("{bare}0&"), number),
+            (bare.to_owned(), number),
+            (format!("{salt}expires=99999999999&"), number),
+            (salt.replace("expires=100", "expires=1000"), number),
+            (salt.replace("expires=100", "expires=0100"), number),
+            (salt.replace("expires=100", "expires=+100"), number),
+            (salt.replace("maxnumber=5000", "maxnumber=5"), number),
+            (salt.replace("expires=100&maxnumber=5000", "maxnumber=5000&expires=100"), number),
+            (salt.to_uppercase(), number),
+            (format!(" {salt}"), number),
+        ];
+        for (salt, number) in spliced {
+            assert!(check(&salt, number.into()).is_err(), "{salt} {number}");
+        }
+        for spelled in ["expires=0100&", "expires=+100&"] {
+            assert!(Salt::read(&salt.replace("expires=100&", spelled)).is_none(), "{spelled}");
+        }
+        for wrong in [json!(number + 1), json!(-1), json!(number as f64 + 0.5), json!(digits), json!(null)] {
+            assert!(check(salt, wrong.clone()).is_err(), "{wrong}");
+        }
+        for field in ["algorithm", "challenge", "salt", "signature"] {
+            for at in 0..good[field].as_str().unwrap().len() {
+                let mut changed = good.clone();
+                let mut bytes = good[field].as_str().unwrap().as_bytes().to_vec();
+                bytes[at] ^= 1;
+                changed[field] = String::from_utf8(bytes).unwrap().into();
+                let changed = Solution::Altcha(BASE64.encode(changed.to_string().as_bytes()));
+                assert!(proof.check(&alice, &changed).is_err(), "{field}, byte {at}");
+            }
+        }
+        // The salt of one challenge with the rest of another.
+        let other = proof.make(&alice, EASY).unwrap();
+        assert!(check(other["salt"].as_str().unwrap(), number.into()).is_err());
+        for text in ["", "e30=", "????", "bnVsbA=="] {
+            assert_eq!(proof.check(&alice, &Solution::Altcha(text.into())), Err(Reason::Malformed), "{text}");
+        }
+    }
+}
