@@ -100,7 +100,8 @@ pub(super) fn measure(
     Ok(Measured {
         user_us: each(after.user - before.user),
         system_us: each(after.system - before.system),
-        later_us: each(later.user + later.system - after.user - after.system),
+        // Differences of numbers that are not exact: never less than nothing.
+        later_us: each(later.user + later.system - after.user - after.system).max(0.0) + 0.0,
         requests_per_second: number("requests_per_second"),
         p50_ms: number("p50_ms"),
         p99_ms: number("p99_ms"),
