@@ -35,7 +35,11 @@ impl Data {
         refuse_incomplete(dir)?;
         make_dir_durable(&dir.join("sales")).map_err(io_error(doing()))?;
         match disk.lock().map_err(io_error(doing()))? {
-            Some(lock) => Ok(Self { dir: dir.to_owned(), _lock: lock }),
+            Some(lock) => {
+                // Again: a restore may have begun before the lock was taken.
+                refuse_incomplete(dir)?;
+                Ok(Self { dir: dir.to_owned(), _lock: lock })
+            }
             None => Err(LogError::InUse { what: dir.display().to_string() }),
         }
     }
@@ -52,7 +56,11 @@ impl Data {
     /// Opens a sale's log for writing; makes it if there is none.
     pub(crate) fn open_log(&self, sale: &SaleId) -> Result<EmbeddedLog<RealDisk>, LogError> {
         let dir = partition_dir(&self.dir, sale);
-        make_dir_durable(&dir).map_err(io_error(format!("create {}", dir.display())))?;
+        // The sale's own name too, though its directory may be there: a start that was cut off may not have synced it.
+        let sale_dir = self.dir.join("sales").join(sale.as_str());
+        for dir in [&sale_dir, &dir] {
+            make_dir_durable(dir).map_err(io_error(format!("create {}", dir.display())))?;
+        }
         let made = made_marker(&self.dir, sale);
         if made.exists() && !has_segments(&dir).map_err(io_error(format!("list {}", dir.display())))? {
             let why = "the log that was here is gone".into();

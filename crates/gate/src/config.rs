@@ -26,7 +26,7 @@ pub const RANGES: &[(&str, i64, i64)] = &[
     ("connections.events_per_shopper_max", 1, 1_000_000),
     ("connections.events_per_address_max", 1, 1_000_000),
     ("connections.backlog", 1, 65_535),
-    ("connections.header_bytes_max", 8192, 1 << 20),
+    ("connections.header_bytes_max", 8192, 1 << 16),
     ("connections.header_timeout_seconds", 1, 3600),
     ("connections.body_timeout_seconds", 1, 3600),
     ("connections.idle_timeout_seconds", 1, 86_400),

@@ -66,7 +66,7 @@ kinds! {
 }
 
 /// A refusal on its way to the caller.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub(crate) struct Problem {
     pub(crate) kind: Kind,
     detail: Cow<'static, str>,

@@ -22,7 +22,7 @@ use axum::{
     body::Body,
     response::{IntoResponse, Response},
 };
-use connection::{Activity, Guarded, Taken};
+use connection::{Activity, Guarded, Taken, Visit};
 use futures_util::FutureExt;
 use http::{HeaderValue, Request, header};
 use std::{
@@ -225,7 +225,8 @@ impl Listening {
     }
 
     async fn travelling(self: Arc<Self>, travelling: Travelling) {
-        let Travelling { stream, peer, permit, early, home } = travelling;
+        let Travelling { stream, peer, permit, early, request_bytes, home } = travelling;
+        let visit = request_bytes.map_or(Visit::Last, Visit::One);
         let gate = Arc::clone(&self.gate);
         let answer = move |request, activity| {
             let listening = Arc::clone(&self);
@@ -234,16 +235,21 @@ impl Listening {
         let rested = match TcpStream::from_std(stream) {
             Ok(stream) => {
                 let (settings, mut draining) = (&gate.config.connections, gate.draining.clone());
-                connection::serve_busy(stream, early, settings, &mut draining, answer)
+                connection::serve_busy(stream, early, visit, settings, &mut draining, answer)
                     .await
                     .and_then(|(stream, early)| Some((stream.into_std().ok()?, early)))
             }
             Err(_) => None,
         };
         match rested {
-            Some((stream, early)) => {
-                home.give_back(Travelling { stream, peer, permit, early, home: Arc::clone(&home) })
-            }
+            Some((stream, early)) => home.give_back(Travelling {
+                request_bytes: None,
+                stream,
+                peer,
+                permit,
+                early,
+                home: Arc::clone(&home),
+            }),
             None => drop(gate.metrics.connections.fetch_sub(1, Relaxed)),
         }
     }

@@ -61,6 +61,16 @@ struct Store {
     signed: u64,
 }
 
+impl Store {
+    /// Takes a nonce, and leaves nothing of it where it was.
+    fn take(&mut self) -> Option<Nonce> {
+        let empty = Nonce { r: Scalar::ZERO, point: [0; 32] };
+        let taken = std::mem::replace(self.nonces.last_mut()?, empty);
+        self.nonces.pop();
+        Some(taken)
+    }
+}
+
 impl Ready {
     fn lock(&self) -> MutexGuard<'_, Store> {
         // The list is whole between two statements, whoever panicked.
@@ -100,7 +110,7 @@ impl Signer {
         let (nonce, left) = {
             let mut store = self.ready.lock();
             store.signed += 1;
-            (store.nonces.pop(), store.nonces.len())
+            (store.take(), store.nonces.len())
         };
         // Once for as many as are made together.
         if left < READY_MIN && left % TOGETHER == 0 {
@@ -156,10 +166,11 @@ fn make(count: usize) -> io::Result<Vec<Nonce>> {
     let mut chance = vec![0; 64 * count];
     getrandom::fill(&mut chance).map_err(|e| io::Error::other(format!("random bytes: {e}")))?;
     let (wide, _) = chance.as_chunks::<64>();
-    let numbers: Vec<Scalar> = wide.iter().map(Scalar::from_bytes_mod_order_wide).collect();
+    let mut numbers: Vec<Scalar> = wide.iter().map(Scalar::from_bytes_mod_order_wide).collect();
     let points: Vec<EdwardsPoint> = numbers.iter().map(EdwardsPoint::mul_base).collect();
-    let nonces = numbers.into_iter().zip(EdwardsPoint::compress_batch_alloc(&points));
-    let nonces = nonces.map(|(r, point)| Nonce { r, point: point.to_bytes() }).collect();
+    let nonces = numbers.iter().zip(EdwardsPoint::compress_batch_alloc(&points));
+    let nonces = nonces.map(|(r, point)| Nonce { r: *r, point: point.to_bytes() }).collect();
+    numbers.zeroize();
     chance.zeroize();
     Ok(nonces)
 }

@@ -262,3 +262,91 @@ fn who_asks_without_reading_is_made_to_wait_and_not_the_others() {
     assert!(taken < 10_000, "it read without end");
     others_are_served(&gate);
 }
+
+#[test]
+fn cold_requests_sent_ahead_are_all_answered() {
+    let gate = impatient();
+    let mut stream = connect(&gate);
+    // More than hyper reads at once, and then more than it answers in a row; hot ones among them.
+    let mut bytes = String::new();
+    for n in 0..600 {
+        let path = if n % 50 == 49 { SALE } else { "/nothing" };
+        bytes.push_str(&format!("GET {path} HTTP/1.1\r\nHost: a\r\n\r\n"));
+    }
+    bytes.push_str("GET /nothing HTTP/1.1\r\nHost: a\r\nConnection: close\r\n\r\n");
+    stream.write_all(bytes.as_bytes()).unwrap();
+    let answers = read_to_end(&stream);
+    let statuses: Vec<&str> = answers.split("HTTP/1.1 ").skip(1).map(|answer| &answer[..3]).collect();
+    assert_eq!(statuses.len(), 601);
+    for (n, status) in statuses.iter().enumerate() {
+        assert_eq!(*status, if n % 50 == 49 { "200" } else { "404" }, "answer {n}");
+    }
+}
+
+#[test]
+fn nothing_hides_behind_a_request_that_is_not_ours() {
+    let gate = impatient();
+    let hidden = "GET /api/v1/sales/demo HTTP/1.1\r\nHost: a\r\n\r\n";
+    for evil in [
+        "POST /nothing HTTP/1.1\r\nHost: a\r\nContent-Length: 5\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n\r\n",
+        "GET /nothing HTTP/1.1\nHost: a\n\n",
+        "GET /nothing HTTP/1.1\r\nHost: a\r\nHost: b\r\n\r\n",
+    ] {
+        let answer =
+            told(&gate, format!("GET /nothing HTTP/1.1\r\nHost: a\r\n\r\n{evil}{hidden}").as_bytes());
+        let statuses: Vec<&str> = answer.split("HTTP/1.1 ").skip(1).map(|answer| &answer[..3]).collect();
+        assert_eq!(statuses, ["404", "400"], "{evil:?}: {answer}");
+        // Nor behind a body that nobody reads, or whose length its chunks say: that request is the connection's last.
+        for body in ["Content-Length: 1\r\n\r\nx", "Transfer-Encoding: chunked\r\n\r\n1\r\nx\r\n0\r\n\r\n"] {
+            let answer =
+                told(&gate, format!("POST /nothing HTTP/1.1\r\nHost: a\r\n{body}{evil}{hidden}").as_bytes());
+            assert_eq!(answer.matches("HTTP/1.1 ").count(), 1, "{body:?}: {answer}");
+            assert!(answer.starts_with("HTTP/1.1 404 "), "{body:?}: {answer}");
+            assert!(answer.to_ascii_lowercase().contains("connection: close"), "{body:?}: {answer}");
+        }
+    }
+}
+
+#[test]
+fn an_attempt_behind_another_request_is_not_put_off() {
+    let gate = Running::start(true, false, |config| {
+        config.limits.shopper_per_second = 0;
+        config.limits.exempt_addresses = vec!["127.0.0.0/8".parse().unwrap()];
+    });
+    let pass = pass(&gate);
+    let mut quickest = Duration::MAX;
+    for (n, first) in ["GET /nothing HTTP/1.1\r\nHost: a\r\n\r\n".to_owned(), attempt(&gate, "first", &pass)]
+        .iter()
+        .cycle()
+        .take(6)
+        .enumerate()
+    {
+        let mut stream = connect(&gate);
+        stream.write_all(first.as_bytes()).unwrap();
+        let second = attempt(&gate, &format!("k{n}"), &pass)
+            .replace("Host: a\r\n", "Host: a\r\nConnection: close\r\n");
+        let started = Instant::now();
+        stream.write_all(second.as_bytes()).unwrap();
+        let answers = read_to_end(&stream);
+        assert_eq!(answers.matches("HTTP/1.1 ").count(), 2, "{answers}");
+        quickest = quickest.min(started.elapsed());
+        if n % 2 == 1 || n == 0 {
+            // An idle loop looks up once a second: had it been put off, it would have been until then.
+            assert!(quickest < Duration::from_millis(800), "{quickest:?}");
+        }
+    }
+}
+
+#[test]
+fn who_has_said_all_gets_the_answer_and_then_the_end() {
+    let gate = Running::start(true, false, |_| {});
+    let pass = pass(&gate);
+    for request in [format!("GET {SALE} HTTP/1.1\r\nHost: a\r\n\r\n"), attempt(&gate, "k", &pass)] {
+        let mut stream = connect(&gate);
+        stream.write_all(request.as_bytes()).unwrap();
+        stream.shutdown(std::net::Shutdown::Write).unwrap();
+        let mut answer = String::new();
+        stream.read_to_string(&mut answer).expect("the end comes, and not after the idle time");
+        assert!(answer.starts_with("HTTP/1.1 200 "), "{answer}");
+    }
+}

@@ -6,7 +6,7 @@
 use super::print;
 use crate::data::{self, has_log, mark_complete, mark_incomplete, mark_sale_made, partition_dir};
 use crate::{CommandResult, Context};
-use engines::embedded::disk::make_dir_durable;
+use engines::embedded::disk::{Disk, RealDisk, make_dir_durable};
 use engines::embedded::{EmbeddedLog, Options, open_read_only};
 use engines::log::{Batch, Log, LogRead};
 use sale::service::snapshot;
@@ -64,6 +64,11 @@ fn copy(from: &Path, to: &Path, what: What) -> Result<(), Box<dyn std::error::Er
         return Err(format!("{what} to {}: it is not empty; name a new directory", to.display()).into());
     }
     mark_incomplete(to).map_err(|e| failed(to, e))?;
+    // Held to the end, so that a server that starts here meanwhile is refused.
+    let lock = RealDisk::existing(to).lock().map_err(|e| failed(to, e))?;
+    if lock.is_none() {
+        return Err(format!("{what} to {}: another process has it open", to.display()).into());
+    }
     let keys = from.join("keys");
     make_dir_durable(&to.join("keys")).map_err(|e| failed(to, e))?;
     for file in files(&keys).map_err(|e| failed(&keys, e))? {

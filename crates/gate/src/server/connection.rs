@@ -2,14 +2,14 @@
 //! request is: once the answer is written the connection is taken apart, and put together again when bytes arrive.
 //!
 //! It is taken apart only between two requests, never with a body that was not read to its end: what is left of that must not
-//! be taken for a request (request smuggling). hyper closes such a connection by itself.
+//! be taken for a request (request smuggling). Such a connection ends with its answer.
 
 use crate::{config::ConnectionsConfig, state::drained};
 use axum::{
     body::{Body, Bytes},
     response::Response,
 };
-use http::Request;
+use http::{HeaderValue, Request, header::CONNECTION};
 use hyper::{
     body::{Body as HttpBody, Frame, Incoming, SizeHint},
     server::conn::http1,
@@ -85,6 +85,17 @@ impl Activity {
     }
 }
 
+/// How much of a connection hyper is given.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Visit {
+    /// All requests that come until it rests.
+    Open,
+    /// One request of so many bytes; what stands behind it is somebody else's to read.
+    One(u64),
+    /// One request whose length only hyper can tell. The connection ends with it.
+    Last,
+}
+
 /// Serves one connection until either side ends it, it idles too long, or the server drains.
 pub(super) async fn serve<F, A>(
     mut stream: TcpStream,
@@ -108,7 +119,7 @@ pub(super) async fn serve<F, A>(
             }
         }
         // Boxed, so that an idle connection's task has no room for it.
-        let busy = Box::pin(serve_busy(stream, early, settings, &mut draining, answer.clone()));
+        let busy = Box::pin(serve_busy(stream, early, Visit::Open, settings, &mut draining, answer.clone()));
         match busy.await {
             Some(rested) => (stream, early) = rested,
             None => return,
@@ -116,10 +127,11 @@ pub(super) async fn serve<F, A>(
     }
 }
 
-/// Runs hyper until the connection ends (`None`) or rests.
+/// Runs hyper until the connection ends (`None`) or rests, with the bytes that came and were not served.
 pub(super) async fn serve_busy<F, A>(
     stream: TcpStream,
     early: Bytes,
+    visit: Visit,
     settings: &ConnectionsConfig,
     draining: &mut watch::Receiver<bool>,
     answer: F,
@@ -129,7 +141,15 @@ where
     A: Future<Output = Response> + Send + 'static,
 {
     let activity = Arc::new(Activity::new());
-    let io = TokioIo::new(Watched { stream, early, activity: Arc::clone(&activity) });
+    let io = TokioIo::new(Watched {
+        stream,
+        early,
+        left: match visit {
+            Visit::One(bytes) => bytes,
+            Visit::Open | Visit::Last => u64::MAX,
+        },
+        activity: Arc::clone(&activity),
+    });
     let of_service = Arc::clone(&activity);
     let service = service_fn(move |request: Request<Incoming>| {
         of_service.in_headers.store(false, Relaxed);
@@ -138,17 +158,25 @@ where
         let of_body = Arc::clone(&of_service);
         let request = request.map(|body| Taken { body, ended: false, activity: of_body });
         let response = answer(request, Arc::clone(&of_service));
-        async move { Ok::<_, Infallible>(response.await) }
+        let of_answer = Arc::clone(&of_service);
+        async move {
+            let mut response = response.await;
+            if of_answer.body_left.load(Relaxed) {
+                response.headers_mut().insert(CONNECTION, HeaderValue::from_static("close"));
+            }
+            Ok::<_, Infallible>(response)
+        }
     });
     let mut builder = http1::Builder::new();
     builder.max_buf_size(settings.header_bytes_max.max(8192)).header_read_timeout(None);
+    builder.keep_alive(visit != Visit::Last);
     let mut connection = builder.serve_connection(io, service);
     let mut drains = false;
     let header_ms_max = settings.header_timeout_seconds * 1000;
     loop {
         // hyper flushes before it waits, so an answer whose body is gone has been written, or the socket is blocked.
         let ended = poll_fn(|cx| match Pin::new(&mut connection).poll(cx) {
-            Poll::Pending if activity.is_between_requests() => Poll::Ready(false),
+            Poll::Pending if visit != Visit::Last && activity.is_between_requests() => Poll::Ready(false),
             polled => polled.map(|_| true),
         });
         let mut rests = false;
@@ -177,16 +205,22 @@ where
         if rests {
             let parts = connection.into_parts();
             let watched = parts.io.into_inner();
-            return Some((watched.stream, parts.read_buf));
+            if parts.read_buf.is_empty() {
+                return Some((watched.stream, watched.early));
+            }
+            let rest = [parts.read_buf, watched.early].concat();
+            return Some((watched.stream, rest.into()));
         }
     }
 }
 
-/// A socket that says what happens on it, and gives back first what was read too early.
+/// A socket that says what happens on it, gives back first what was read too early, and has an end where the visit has one.
 #[derive(Debug)]
 struct Watched {
     stream: TcpStream,
     early: Bytes,
+    /// Bytes that hyper may still read.
+    left: u64,
     activity: Arc<Activity>,
 }
 
@@ -197,12 +231,20 @@ impl AsyncRead for Watched {
         buf: &mut ReadBuf<'_>,
     ) -> Poll<io::Result<()>> {
         let before = buf.filled().len();
+        let room = usize::try_from(self.left).unwrap_or(usize::MAX).min(buf.remaining());
+        if room == 0 {
+            return self.poll_end(cx);
+        }
         if self.early.is_empty() {
-            std::task::ready!(Pin::new(&mut self.stream).poll_read(cx, buf))?;
+            let mut part = ReadBuf::new(buf.initialize_unfilled_to(room));
+            std::task::ready!(Pin::new(&mut self.stream).poll_read(cx, &mut part))?;
+            let read = part.filled().len();
+            buf.advance(read);
         } else {
-            let len = self.early.len().min(buf.remaining());
+            let len = self.early.len().min(room);
             buf.put_slice(&self.early.split_to(len));
         }
+        self.left -= (buf.filled().len() - before) as u64;
         let activity = &self.activity;
         // The clock of the headers starts with their first byte, so that a byte now and then does not put it off.
         if buf.filled().len() > before
@@ -216,6 +258,19 @@ impl AsyncRead for Watched {
 }
 
 impl Watched {
+    /// Behind the last byte that hyper may read: it hears of the client's end, and of nothing else.
+    fn poll_end(&self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        let mut byte = [0; 1];
+        if !self.early.is_empty() {
+            return Poll::Pending;
+        }
+        match std::task::ready!(self.stream.poll_peek(cx, &mut ReadBuf::new(&mut byte)))? {
+            0 => Poll::Ready(Ok(())),
+            // The next request is there. Whoever serves it finds it; hyper is polled again when its answer is ready.
+            _ => Poll::Pending,
+        }
+    }
+
     fn written<T>(&self, written: Poll<io::Result<T>>) -> Poll<io::Result<T>> {
         let blocked = written.is_pending();
         if self.activity.write_blocked.swap(blocked, Relaxed) != blocked || !blocked {

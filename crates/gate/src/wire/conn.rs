@@ -1,6 +1,10 @@
 //! The connections of one loop. An idle one is this struct and a socket; it owns no buffer.
 
-use crate::{front::Front, front::Rendered, pass::Pass};
+use crate::{
+    front::{Front, Rendered},
+    pass::Pass,
+    problem::Problem,
+};
 use contracts::Basket;
 use std::{net::IpAddr, net::TcpStream, sync::Arc, time::Instant};
 use tokio::sync::OwnedSemaphorePermit;
@@ -35,6 +39,8 @@ pub(super) struct Conn {
     pub(super) readable: bool,
     /// The client will send nothing more.
     pub(super) ended: bool,
+    /// It has said so: behind what is there to read comes the end, and no further edge.
+    pub(super) end_seen: bool,
     /// Close once the answer is written.
     pub(super) close: bool,
     /// The loop is told when the socket takes bytes again.
@@ -55,6 +61,18 @@ pub(super) struct Pending {
     pub(super) basket: Basket,
     pub(super) id: AttemptId,
     pub(super) started: Instant,
+    pub(super) stage: Stage,
+}
+
+/// How far an attempt has come.
+#[derive(Debug)]
+pub(super) enum Stage {
+    /// It has not been put to the sale.
+    Here,
+    /// It will be decided, whoever waits.
+    Submitted,
+    /// There was no room: what is left to find out is whether something was promised before. Else this is said.
+    NoRoom(Problem),
 }
 
 /// Names a place in a [`Slab`] and who has it now: an answer that comes too late finds nobody.

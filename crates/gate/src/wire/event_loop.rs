@@ -14,6 +14,7 @@ use crate::{
     problem::{Kind, Problem},
     state::Gate,
 };
+use axum::body::Bytes;
 use contracts::{Attempt, Mailbox};
 use rustix::{
     event::{
@@ -64,6 +65,8 @@ pub(super) struct Loop {
     pub(super) permits: Arc<Semaphore>,
     pub(super) to_axum: mpsc::Sender<Travelling>,
     pub(super) inbox: Arc<Inbox>,
+    /// Those of all loops, this one's too.
+    pub(super) all: Arc<[Arc<Inbox>]>,
     pub(super) mailbox: Arc<dyn Mailbox>,
     pub(super) runtime: Handle,
     pub(super) conns: Slab<Conn>,
@@ -74,6 +77,8 @@ pub(super) struct Loop {
     pub(super) turns: BinaryHeap<Reverse<(Instant, Token)>>,
     /// Attempts of this turn of the loop, by sale.
     pub(super) batches: Vec<Batch>,
+    /// Attempts of this turn whose patience has ended: they are told where they stand once they do.
+    pub(super) late: Vec<Token>,
     /// Connections with bytes left to be read or served, in the next turn.
     pub(super) again: Vec<Token>,
     pub(super) buffers: Vec<Vec<u8>>,
@@ -87,6 +92,8 @@ pub(super) struct Loop {
     pub(super) refused: u64,
     pub(super) warned: Option<Instant>,
     pub(super) failed: Option<Instant>,
+    /// No connection can be accepted for a moment.
+    pub(super) deaf: bool,
 }
 
 impl Loop {
@@ -96,6 +103,7 @@ impl Loop {
         permits: Arc<Semaphore>,
         to_axum: mpsc::Sender<Travelling>,
         inbox: Arc<Inbox>,
+        all: Arc<[Arc<Inbox>]>,
     ) -> io::Result<Self> {
         let epoll = epoll::create(CreateFlags::CLOEXEC)?;
         // Exclusive: one of the threads wakes up for a connection, not all of them.
@@ -110,12 +118,14 @@ impl Loop {
             permits,
             to_axum,
             inbox,
+            all,
             runtime: Handle::current(),
             conns: Slab::default(),
             pending: Slab::default(),
             due: VecDeque::new(),
             turns: BinaryHeap::new(),
             batches: Vec::new(),
+            late: Vec::new(),
             again: Vec::new(),
             buffers: Vec::new(),
             out: Vec::with_capacity(OUT_BYTES),
@@ -128,6 +138,7 @@ impl Loop {
             refused: 0,
             warned: None,
             failed: None,
+            deaf: false,
         })
     }
 
@@ -150,7 +161,7 @@ impl Loop {
                 // A copy, for the struct is packed.
                 let (flags, data) = (event.flags, event.data);
                 match data.u64() {
-                    LISTENER => self.accept(),
+                    LISTENER => self.accept(&mut scratch),
                     INBOX => {}
                     token => {
                         let token = Token::from_u64(token);
@@ -161,16 +172,17 @@ impl Loop {
             for token in std::mem::take(&mut self.again) {
                 self.guarded(token, |it| it.serve(token, &mut scratch));
             }
+            self.read_letters(&mut scratch);
+            self.find_those_who_wait();
             self.take_turns();
             self.submit(&mut scratch);
-            self.read_letters(&mut scratch);
             self.tell_those_who_wait(&mut scratch);
             self.sweep();
         }
     }
 
     /// A bug that one request meets must not end the connections of all others.
-    fn guarded(&mut self, token: Token, serve: impl FnOnce(&mut Self)) {
+    pub(super) fn guarded(&mut self, token: Token, serve: impl FnOnce(&mut Self)) {
         if catch_unwind(AssertUnwindSafe(|| serve(self))).is_err() {
             tracing::error!("serve a connection: panicked");
             self.drop_conn(token);
@@ -183,7 +195,7 @@ impl Loop {
         let due = self.due.front().map(|(at, _)| *at);
         let turn = self.turns.peek().map(|Reverse((at, _))| *at);
         let mut wait = Duration::from_secs(1);
-        if !self.again.is_empty() {
+        if !self.again.is_empty() || self.batches.iter().any(|(_, batch)| !batch.is_empty()) {
             wait = Duration::ZERO;
         }
         for at in [due, turn].into_iter().flatten() {
@@ -196,7 +208,7 @@ impl Loop {
         self.began.elapsed().as_secs() as u32
     }
 
-    fn accept(&mut self) {
+    fn accept(&mut self, scratch: &mut [u8]) {
         for _ in 0..ACCEPTS_MAX {
             let Some(listener) = &self.listener else { return };
             let (socket, peer) = match acceptfrom_with(listener, SocketFlags::NONBLOCK | SocketFlags::CLOEXEC)
@@ -210,16 +222,17 @@ impl Loop {
                         tracing::error!(%error, "accept a connection: failed (see `ulimit -n`)");
                         self.failed = Some(Instant::now());
                     }
-                    std::thread::sleep(Duration::from_millis(10));
+                    // Asked again at the next sweep: the listener would wake this loop without end.
+                    self.deaf = epoll::delete(&self.epoll, listener).is_ok();
                     return;
                 }
             };
             let Some(peer) = peer.and_then(|peer| SocketAddr::try_from(peer).ok()) else { continue };
-            self.admit(TcpStream::from(socket), peer.ip());
+            self.admit(TcpStream::from(socket), peer.ip(), scratch);
         }
     }
 
-    fn admit(&mut self, stream: TcpStream, peer: IpAddr) {
+    fn admit(&mut self, stream: TcpStream, peer: IpAddr, scratch: &mut [u8]) {
         let Ok(permit) = Arc::clone(&self.permits).try_acquire_owned() else {
             self.refused += 1;
             self.gate.metrics.connections_refused.fetch_add(1, Ordering::Relaxed);
@@ -234,21 +247,17 @@ impl Loop {
             return;
         };
         self.gate.metrics.connections.fetch_add(1, Ordering::Relaxed);
-        let until = self.seconds() + self.gate.config.connections.idle_timeout_seconds as u32;
-        let conn = Conn {
-            stream,
-            peer,
-            permit,
-            state: State::Idle,
-            until,
-            readable: false,
-            ended: false,
-            close: false,
-            watches_out: false,
-            input: None,
-            output: None,
-        };
-        self.adopt(conn);
+        // The kernel wakes the same loop first each time, so without this it would have all that come one by one.
+        let mine = &self.inbox;
+        let home = self.all.iter().min_by_key(|inbox| inbox.open.load(Ordering::Relaxed)).unwrap_or(mine);
+        let home = Arc::clone(home);
+        let new = Travelling { stream, peer, permit, early: Bytes::new(), request_bytes: None, home };
+        if Arc::ptr_eq(&new.home, &self.inbox) {
+            self.inbox.open.fetch_add(1, Ordering::Relaxed);
+            self.welcome_back(new, scratch);
+        } else {
+            Arc::clone(&new.home).give_back(new);
+        }
     }
 
     pub(super) fn adopt(&mut self, conn: Conn) -> Option<Token> {
@@ -270,6 +279,7 @@ impl Loop {
 
     pub(super) fn drop_conn(&mut self, token: Token) {
         if let Some(conn) = self.conns.remove(token) {
+            self.inbox.open.fetch_sub(1, Ordering::Relaxed);
             self.gate.metrics.connections.fetch_sub(1, Ordering::Relaxed);
             self.keep(conn.input);
             self.keep(conn.output.map(|(bytes, _)| bytes));
@@ -334,6 +344,13 @@ impl Loop {
             return;
         }
         self.swept = now;
+        if self.deaf
+            && let Some(listener) = &self.listener
+        {
+            let flags = EventFlags::IN | EventFlags::EXCLUSIVE;
+            let heard = epoll::add(&self.epoll, listener, EventData::new_u64(LISTENER), flags);
+            self.deaf = heard.is_err();
+        }
         let mut late = Vec::new();
         self.conns.find(&mut late, |conn| {
             conn.until < now && (conn.state != State::Waiting || conn.output.is_some())

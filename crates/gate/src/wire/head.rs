@@ -1,7 +1,7 @@
 //! The head of an HTTP/1.1 request (RFC 9112): what the hot routes need of it, where it ends, and how long the body is.
 //!
-//! Whatever could mean one thing to a proxy in front and another to us is refused here, for both ways of serving: a bare LF,
-//! several lengths, a length beside a transfer coding, no Host or two. What is legal and rare (chunked bodies, HTTP/1.0, Expect)
+//! Whatever could mean one thing to a proxy in front and another to us is refused here, for both ways of serving, request by
+//! request: a bare LF, several lengths, a length beside a transfer coding, no Host or two. What is legal and rare (chunked bodies, HTTP/1.0, Expect)
 //! is said to be so, and left to others. It reads bytes and knows neither sockets nor routes.
 
 /// Fields in one head: browsers send some 20.
@@ -17,6 +17,8 @@ pub struct Head<'a> {
     /// Bytes of the body behind it; 0 if there is none or if it is [`Form::Rare`].
     pub body_len: u64,
     pub form: Form,
+    /// The body's length stands in its chunks.
+    pub chunked: bool,
     /// The client wants no further request on this connection.
     pub close: bool,
     pub fields: Fields<'a>,
@@ -152,7 +154,16 @@ fn check<'a>(request: &httparse::Request<'_, 'a>, bytes: &'a [u8]) -> Result<Hea
     rare |= coded || !target.starts_with('/');
     let form = if rare { Form::Rare } else { Form::Plain };
     let close = close || (version == 0 && !keep_alive);
-    Ok(Head { method, target, len: bytes.len(), body_len: length.unwrap_or(0), form, close, fields })
+    Ok(Head {
+        method,
+        target,
+        len: bytes.len(),
+        body_len: length.unwrap_or(0),
+        form,
+        chunked: coded,
+        close,
+        fields,
+    })
 }
 
 fn take<'a>(place: &mut Option<&'a [u8]>, twice: &mut bool, value: &'a [u8]) {

@@ -1,7 +1,7 @@
 //! The hot routes: what is decided about a request here, and how its answer comes to be said.
 
 use super::{
-    conn::{Conn, Pending, State, Token},
+    conn::{Conn, Pending, Stage, State, Token},
     event_loop::Loop,
     head::{self, Form, Head, Hot, Parsed},
     write,
@@ -29,8 +29,8 @@ pub(super) enum Step {
     Waits,
     /// More bytes are needed. True if the head is whole.
     Partial(bool),
-    /// It is axum's.
-    Other,
+    /// It is axum's, and has so many bytes; `None` if only its chunks say how many.
+    Other(Option<u64>),
 }
 impl Loop {
     /// Serves the request at the start of `bytes`, and moves `at` behind it if it was served.
@@ -45,7 +45,7 @@ impl Loop {
             }
         };
         let Some(hot) = head::hot_route(head.target).filter(|_| head.form == Form::Plain) else {
-            return Step::Other;
+            return Step::Other((!head.chunked).then_some(head.len as u64 + head.body_len));
         };
         let total = head.len as u64 + head.body_len;
         let here = bytes.len() as u64;
@@ -74,7 +74,7 @@ impl Loop {
                     self.attempt(token, sale, round, &head, &bytes[head.len..total as usize])
                 }
             },
-            _ => Step::Other,
+            _ => Step::Other(Some(total)),
         }
     }
 
@@ -142,8 +142,9 @@ impl Loop {
         let turn = api::turn(&self.gate, &front);
         let pass = admitted.pass;
         let id = self.gate.keys.attempt_id(sale, pass.shopper, admitted.key);
+        let stage = Stage::Here;
         let pending =
-            self.pending.insert(Pending { conn: token, front, rendered, pass, basket, id, started });
+            self.pending.insert(Pending { conn: token, front, rendered, pass, basket, id, started, stage });
         if let Some(conn) = self.conns.get_mut(token) {
             conn.state = State::Waiting;
         }
@@ -159,6 +160,11 @@ impl Loop {
     /// Puts an attempt among those of this turn.
     pub(super) fn put(&mut self, token: Token) {
         let Some(pending) = self.pending.get_mut(token) else { return };
+        if !matches!(pending.stage, Stage::Here) {
+            return;
+        }
+        // From here on it is the sale's, and decided, unless there turns out to be no room.
+        pending.stage = Stage::Submitted;
         let attempt = Attempt {
             id: pending.id,
             shopper: pending.pass.shopper,
@@ -206,18 +212,23 @@ impl Loop {
                 self.ask_known(Token::from_u64(token), api::queue_full());
             }
         }
-        self.batches = batches;
+        // In the worst case, above, further attempts have come meanwhile.
+        for (front, batch) in std::mem::replace(&mut self.batches, batches) {
+            match self.batches.iter_mut().find(|(known, _)| Arc::ptr_eq(known, &front)) {
+                Some((_, known)) => known.extend(batch),
+                None => self.batches.push((front, batch)),
+            }
+        }
     }
 
     /// No room: what was promised to this very attempt before is said all the same, else `full`.
-    pub(super) fn ask_known(&self, token: Token, full: Problem) {
-        let Some(pending) = self.pending.peek(token) else { return };
-        let (gate, inbox, front) =
-            (Arc::clone(&self.gate), Arc::clone(&self.inbox), Arc::clone(&pending.front));
+    pub(super) fn ask_known(&mut self, token: Token, full: Problem) {
+        let Some(pending) = self.pending.get_mut(token) else { return };
+        pending.stage = Stage::NoRoom(full.clone());
+        let (inbox, front) = (Arc::clone(&self.inbox), Arc::clone(&pending.front));
         let (id, shopper, basket) = (pending.id, pending.pass.shopper, pending.basket);
         self.runtime.spawn(async move {
             let answer = api::known(&front, id, shopper, basket, full).await;
-            drop(gate);
             inbox.tell_known(token.to_u64(), answer);
         });
     }
@@ -229,6 +240,11 @@ impl Loop {
 
     /// Says what came of an attempt, and goes on with its connection.
     pub(super) fn say(&mut self, token: Token, asked: Result<Asked, Problem>, scratch: &mut [u8]) {
+        let Some(conn) = self.pending.peek(token).map(|pending| pending.conn) else { return };
+        self.guarded(conn, |it| it.say_unguarded(token, asked, scratch));
+    }
+
+    fn say_unguarded(&mut self, token: Token, asked: Result<Asked, Problem>, scratch: &mut [u8]) {
         let Some(pending) = self.pending.remove(token) else { return };
         let Some(close) = self.conns.get_mut(pending.conn).map(|conn| conn.close || self.drains) else {
             return;
@@ -276,21 +292,38 @@ impl Loop {
         }
     }
 
-    /// Those whose decision takes too long get their place in the queue; the decision comes all the same.
-    pub(super) fn tell_those_who_wait(&mut self, scratch: &mut [u8]) {
+    /// Finds those whose decision takes too long. Who is still here is put to the sale first, for what is said then is that the
+    /// decision will come.
+    pub(super) fn find_those_who_wait(&mut self) {
         let now = Instant::now();
         while let Some(&(at, token)) = self.due.front() {
-            // Most have been answered long ago.
-            let Some(pending) = self.pending.peek(token) else {
-                self.due.pop_front();
-                continue;
-            };
-            if at > now {
-                return;
+            if self.pending.peek(token).is_some() {
+                if at > now {
+                    return;
+                }
+                self.put(token);
+                self.late.push(token);
             }
+            // Most have been answered long ago.
             self.due.pop_front();
-            let position = pending.front.sale.position(pending.id, pending.pass.shopper).unwrap_or(0);
-            self.say(token, Ok(Asked::Queued(position)), scratch);
+        }
+    }
+
+    /// Tells them their place in the queue, or that there was no room.
+    pub(super) fn tell_those_who_wait(&mut self, scratch: &mut [u8]) {
+        for token in std::mem::take(&mut self.late) {
+            let Some(pending) = self.pending.peek(token) else { continue };
+            let asked = match &pending.stage {
+                Stage::NoRoom(full) => Err(full.clone()),
+                Stage::Here | Stage::Submitted => {
+                    match pending.front.sale.position(pending.id, pending.pass.shopper) {
+                        Some(position) => Ok(Asked::Queued(position)),
+                        // It was decided just now, and the answer is on its way.
+                        None => continue,
+                    }
+                }
+            };
+            self.say(token, asked, scratch);
         }
     }
 }

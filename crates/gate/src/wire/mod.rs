@@ -23,7 +23,7 @@ use std::{
     os::fd::OwnedFd,
     sync::{
         Arc, Mutex, MutexGuard, PoisonError,
-        atomic::{AtomicBool, Ordering},
+        atomic::{AtomicBool, AtomicUsize, Ordering},
     },
     thread::JoinHandle,
 };
@@ -37,6 +37,8 @@ pub(crate) struct Travelling {
     pub(crate) permit: OwnedSemaphorePermit,
     /// Bytes that were read and not served yet.
     pub(crate) early: Bytes,
+    /// How many bytes the request has that it travels for; `None` if only its chunks say that.
+    pub(crate) request_bytes: Option<u64>,
     /// Where it came from and goes back to.
     pub(crate) home: Arc<Inbox>,
 }
@@ -59,6 +61,8 @@ pub(crate) struct Inbox {
     woken: AtomicBool,
     drains: AtomicBool,
     ends: AtomicBool,
+    /// Connections that the loop has, and those on their way to it.
+    open: AtomicUsize,
 }
 
 impl Inbox {
@@ -69,6 +73,7 @@ impl Inbox {
             woken: AtomicBool::new(false),
             drains: AtomicBool::new(false),
             ends: AtomicBool::new(false),
+            open: AtomicUsize::new(0),
         })
     }
 
@@ -84,8 +89,9 @@ impl Inbox {
         }
     }
 
-    /// Gives a connection that rests back to its loop.
+    /// Gives a connection to the loop: a new one, or one that rests again.
     pub(crate) fn give_back(&self, connection: Travelling) {
+        self.open.fetch_add(1, Ordering::Relaxed);
         self.letters().back.push(connection);
         self.wake();
     }
@@ -100,6 +106,19 @@ impl Mailbox for Inbox {
     fn deliver(&self, mail: &mut Vec<Mail>) {
         self.letters().mail.append(mail);
         self.wake();
+    }
+}
+
+/// A loop that ends before it was told to leaves connections that nobody serves, and a port on which nobody answers: better
+/// that the process ends, and starts again.
+struct EndProcess(Arc<Inbox>);
+
+impl Drop for EndProcess {
+    fn drop(&mut self) {
+        if std::thread::panicking() || !self.0.ends.load(Ordering::SeqCst) {
+            tracing::error!("a loop of the shop's connections ended by itself: the process ends");
+            std::process::abort();
+        }
     }
 }
 
@@ -119,20 +138,24 @@ impl Loops {
         permits: &Arc<Semaphore>,
         to_axum: &mpsc::Sender<Travelling>,
     ) -> io::Result<Self> {
-        let mut loops = Self { inboxes: Vec::new(), threads: Vec::new() };
-        for number in 0..threads {
-            let inbox = Arc::new(Inbox::new()?);
+        let inboxes = (0..threads).map(|_| Inbox::new().map(Arc::new)).collect::<io::Result<Vec<_>>>()?;
+        let all: Arc<[Arc<Inbox>]> = inboxes.clone().into();
+        let mut loops = Self { inboxes, threads: Vec::new() };
+        for (number, inbox) in all.iter().enumerate() {
             let event_loop = event_loop::Loop::new(
                 Arc::clone(gate),
                 listener.try_clone()?,
                 Arc::clone(permits),
                 to_axum.clone(),
-                Arc::clone(&inbox),
+                Arc::clone(inbox),
+                Arc::clone(&all),
             )?;
-            let thread =
-                std::thread::Builder::new().name(format!("gate-{number}")).spawn(move || event_loop.run())?;
-            loops.inboxes.push(inbox);
-            loops.threads.push(thread);
+            let mine = Arc::clone(inbox);
+            let run = move || {
+                let _guard = EndProcess(mine);
+                event_loop.run();
+            };
+            loops.threads.push(std::thread::Builder::new().name(format!("gate-{number}")).spawn(run)?);
         }
         Ok(loops)
     }

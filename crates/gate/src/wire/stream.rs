@@ -31,6 +31,7 @@ impl Loop {
         }
         if flags.intersects(EventFlags::IN | EventFlags::RDHUP) {
             conn.readable = true;
+            conn.end_seen |= flags.contains(EventFlags::RDHUP);
         }
         if flags.contains(EventFlags::OUT) && conn.output.is_some() && !self.write_rest(token) {
             return;
@@ -47,9 +48,14 @@ impl Loop {
             }
             let mut have = 0;
             if let Some(input) = conn.input.take() {
-                have = input.len();
-                scratch[..have].copy_from_slice(&input);
+                // What is kept came out of this very memory, or from axum, which got it from here.
+                have = input.len().min(scratch.len());
+                scratch[..have].copy_from_slice(&input[..have]);
+                let whole = have == input.len();
                 self.keep(Some(input));
+                if !whole {
+                    return self.drop_conn(token);
+                }
             }
             let Some(conn) = self.conns.get_mut(token) else { return };
             let mut all_read = true;
@@ -58,7 +64,7 @@ impl Loop {
                     Ok(0) => conn.ended = true,
                     Ok(read) => {
                         have += read;
-                        all_read = have < scratch.len();
+                        all_read = have < scratch.len() && !conn.end_seen;
                     }
                     Err(error) if error.kind() == ErrorKind::WouldBlock => {}
                     Err(error) if error.kind() == ErrorKind::Interrupted => all_read = false,
@@ -93,7 +99,10 @@ impl Loop {
             let step = self.request(token, &bytes[at..], &mut at);
             match step {
                 Step::Answered => {
-                    let closes = self.conns.get_mut(token).is_some_and(|conn| conn.close);
+                    let Some(conn) = self.conns.get_mut(token) else { return false };
+                    // The next request has its own time.
+                    conn.state = State::Idle;
+                    let closes = conn.close;
                     if closes {
                         at = bytes.len();
                     }
@@ -112,13 +121,13 @@ impl Loop {
                     self.wait_for_more(token, head_is_whole);
                     break;
                 }
-                Step::Other => {
+                Step::Other(request_bytes) => {
                     if !self.flush(token) {
                         return false;
                     }
                     // What was answered before must be on its way first.
                     if self.conns.get_mut(token).is_some_and(|conn| conn.output.is_none()) {
-                        self.hand_over(token, &bytes[at..]);
+                        self.hand_over(token, &bytes[at..], request_bytes);
                         return false;
                     }
                     break;
@@ -147,6 +156,8 @@ impl Loop {
         let idle = self.gate.config.connections.idle_timeout_seconds as u32;
         if let Some(conn) = self.conns.get_mut(token)
             && matches!(conn.state, State::Head | State::Body | State::Idle)
+            // Else it is not at rest: what is not written has its own time.
+            && conn.output.is_none()
         {
             conn.state = State::Idle;
             conn.until = now + idle;
@@ -258,8 +269,9 @@ impl Loop {
         true
     }
 
-    pub(super) fn hand_over(&mut self, token: Token, bytes: &[u8]) {
+    pub(super) fn hand_over(&mut self, token: Token, bytes: &[u8], request_bytes: Option<u64>) {
         let Some(conn) = self.conns.remove(token) else { return };
+        self.inbox.open.fetch_sub(1, Ordering::Relaxed);
         // A socket that is in two epolls would wake both.
         let _ = epoll::delete(&self.epoll, &conn.stream);
         let travelling = Travelling {
@@ -267,6 +279,7 @@ impl Loop {
             peer: conn.peer,
             permit: conn.permit,
             early: bytes.to_vec().into(),
+            request_bytes,
             home: Arc::clone(&self.inbox),
         };
         // It has room for every connection that may be open.
@@ -288,13 +301,14 @@ impl Loop {
             // What came meanwhile made no edge here.
             readable: true,
             ended: false,
+            end_seen: false,
             close: false,
             watches_out: false,
             input,
             output: None,
         };
         if let Some(token) = self.adopt(conn) {
-            self.serve(token, scratch);
+            self.guarded(token, |it| it.serve(token, scratch));
             self.rest_if_draining(token);
         }
     }
