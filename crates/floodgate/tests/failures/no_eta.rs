@@ -8,7 +8,7 @@ use serde_json::Value;
 fn whoever_must_wait_is_told_how_many_are_before_and_when_to_ask_again() {
     let scratch = tempfile::tempdir().unwrap();
     let data = scratch.path().join("data");
-    let slow = ["strace", "-f", "-qq", "-o", "/dev/null", "-e", "trace=fdatasync"];
+    let slow = ["strace", "-D", "-f", "-qq", "-o", "/dev/null", "-e", "trace=fdatasync"];
     let slow = slow.into_iter().chain(["-e", "inject=fdatasync:delay_enter=1000000"]);
     let setup = Setup {
         wrapper: slow.map(str::to_owned).collect(),
