@@ -14,17 +14,23 @@ use ed25519_dalek::{Signer as _, SigningKey, hazmat::ExpandedSecretKey};
 use sha2::{Digest, Sha512};
 use std::{
     fmt, io,
-    sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError, Weak},
+    sync::{
+        Arc, Condvar, Mutex, MutexGuard, PoisonError, Weak,
+        atomic::{AtomicU64, Ordering},
+    },
+    time::Duration,
 };
 use zeroize::Zeroize;
 
 /// Nonces kept ready: a launch of 100,000 units, and what is asked for again meanwhile. 96 bytes each.
-const READY_MAX: usize = 131_072;
+const READY_MAX: usize = 2048 * TOGETHER;
 /// While tickets are being signed, more are made only below this: the rest waits for a quiet moment, and leaves the processor to
 /// those who are being answered.
 const READY_MIN: usize = READY_MAX / 4;
-/// Made together, for the inverses that compressing needs cost less together.
-const TOGETHER: usize = 256;
+/// Made together, for the inverses that compressing needs cost less together: a millisecond's work.
+const TOGETHER: usize = 64;
+/// Rest between two batches: who is served meanwhile waits for a millisecond at most, and a processor is taken to a third.
+const REST: Duration = Duration::from_millis(2);
 
 /// r and R, for one signature.
 struct Nonce {
@@ -49,32 +55,38 @@ pub(crate) struct Signer {
 
 #[derive(Default)]
 struct Ready {
-    store: Mutex<Store>,
+    /// The batch that is being used.
+    using: Mutex<Vec<Nonce>>,
+    /// Batches of [`TOGETHER`]. Whoever makes them stands back for everybody else, so nobody may wait for this lock but they.
+    made: Mutex<Vec<Vec<Nonce>>>,
     /// Told when few are left, or the signer is gone.
     few: Condvar,
-}
-
-#[derive(Default)]
-struct Store {
-    nonces: Vec<Nonce>,
     /// Tickets signed so far.
-    signed: u64,
-}
-
-impl Store {
-    /// Takes a nonce, and leaves nothing of it where it was.
-    fn take(&mut self) -> Option<Nonce> {
-        let empty = Nonce { r: Scalar::ZERO, point: [0; 32] };
-        let taken = std::mem::replace(self.nonces.last_mut()?, empty);
-        self.nonces.pop();
-        Some(taken)
-    }
+    signed: AtomicU64,
 }
 
 impl Ready {
-    fn lock(&self) -> MutexGuard<'_, Store> {
+    fn made(&self) -> MutexGuard<'_, Vec<Vec<Nonce>>> {
         // The list is whole between two statements, whoever panicked.
-        self.store.lock().unwrap_or_else(PoisonError::into_inner)
+        self.made.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn take(&self) -> Option<Nonce> {
+        self.signed.fetch_add(1, Ordering::Relaxed);
+        let mut using = self.using.lock().unwrap_or_else(PoisonError::into_inner);
+        if using.is_empty()
+            && let Ok(mut made) = self.made.try_lock()
+        {
+            *using = made.pop().unwrap_or_default();
+            if made.len() < READY_MIN / TOGETHER {
+                self.few.notify_one();
+            }
+        }
+        // Nothing of it may stay where it was.
+        let empty = Nonce { r: Scalar::ZERO, point: [0; 32] };
+        let taken = std::mem::replace(using.last_mut()?, empty);
+        using.pop();
+        Some(taken)
     }
 }
 
@@ -107,15 +119,7 @@ impl Signer {
 
     /// Signs. A nonce that is ready makes it cheap.
     pub(crate) fn sign(&self, message: &[u8]) -> [u8; 64] {
-        let (nonce, left) = {
-            let mut store = self.ready.lock();
-            store.signed += 1;
-            (store.take(), store.nonces.len())
-        };
-        // Once for as many as are made together.
-        if left < READY_MIN && left % TOGETHER == 0 {
-            self.ready.few.notify_one();
-        }
+        let nonce = self.ready.take();
         nonce.map_or_else(|| self.plain.sign(message).to_bytes(), |nonce| self.finish(nonce, message))
     }
 
@@ -139,21 +143,28 @@ impl Signer {
 
 fn keep_ready(ready: &Weak<Ready>) {
     // Half a second at a time, so that the thread ends soon after its signer.
-    const NAP: std::time::Duration = std::time::Duration::from_millis(500);
+    const NAP: Duration = Duration::from_millis(500);
+    if let Err(error) = engines::background::stand_back() {
+        tracing::warn!(%error, "nonces cannot stand back: they are made at the usual priority");
+    }
     let mut signed = 0;
     loop {
         let Some(ready) = ready.upgrade() else { return };
+        let so_far = ready.signed.load(Ordering::Relaxed);
+        let is_quiet = std::mem::replace(&mut signed, so_far) == so_far;
         {
-            let store = ready.lock();
-            let (left, is_quiet) = (store.nonces.len(), store.signed == signed);
-            signed = store.signed;
-            if left + TOGETHER > READY_MAX || (left >= READY_MIN && !is_quiet) {
-                drop(ready.few.wait_timeout(store, NAP));
+            let made = ready.made();
+            let left = made.len() * TOGETHER;
+            if left >= READY_MAX || (left >= READY_MIN && !is_quiet) {
+                drop(ready.few.wait_timeout(made, NAP));
                 continue;
             }
         }
         match make(TOGETHER) {
-            Ok(mut made) => ready.lock().nonces.append(&mut made),
+            Ok(made) => {
+                ready.made().push(made);
+                std::thread::sleep(REST);
+            }
             Err(error) => {
                 tracing::warn!(%error, "no nonces can be made ready: tickets cost more");
                 std::thread::sleep(NAP);
@@ -195,7 +206,7 @@ mod tests {
         for n in 0..600u32 {
             let message = vec![n as u8; n as usize];
             if n % 3 == 0 {
-                signer.ready.lock().nonces.append(&mut make(5).unwrap());
+                signer.ready.made().push(make(5).unwrap());
             }
             let signature = signer.sign(&message);
             public.verify_strict(&message, &Signature::from_bytes(&signature)).unwrap();

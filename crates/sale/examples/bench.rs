@@ -211,8 +211,8 @@ fn durable(attempts: &[Attempt]) -> Durable {
 fn http(binary: &Path, runs: usize, rows: &mut Vec<Row>) {
     let (mut highest, mut p50, mut p99, mut memory) = (Vec::new(), Vec::new(), Vec::new(), Vec::new());
     for _ in 0..runs {
-        // Twice what it can, and no more of it than connections can be open.
-        let capacity = rehearse(binary, 30_000, 15_000)["decisions_per_second"].as_f64().unwrap_or(0.0);
+        // More than it can, for long enough that payments are part of the load.
+        let capacity = rehearse(binary, 150_000, 20_000)["decisions_per_second"].as_f64().unwrap_or(0.0);
         highest.push(capacity);
         let rate = (capacity * 0.7) as u64;
         let calm = rehearse(binary, rate * 15, rate);

@@ -239,6 +239,9 @@ impl Service {
             "snap",
             Box::new(move || {
                 let _guard = SayOnPanic(&b.sale);
+                if let Err(error) = engines::background::stand_back() {
+                    tracing::warn!(%error, "snapshots cannot stand back: they are made at the usual priority");
+                }
                 run_snapshots(&b, snapshot_reader, snapshots, newest, every);
             }),
         )?;

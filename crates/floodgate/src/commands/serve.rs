@@ -3,7 +3,7 @@
 use super::print;
 use crate::data::Data;
 use crate::registry::Registry;
-use crate::{CommandResult, Context};
+use crate::{CommandResult, Context, files};
 use contracts::{Actor, Operation, SaleSpec};
 use engines::clock::SteadyClock;
 use gate::ports::Sales;
@@ -101,18 +101,13 @@ fn start_logging(context: &Context) {
     let _ = if log.json { builder.json().try_init() } else { builder.try_init() };
 }
 
-/// Raises the limit of open files as far as allowed, and says how many connections that leaves.
+/// How many connections the limit of open files leaves, for which room is made at once.
 fn room_for_connections(wanted: usize) -> usize {
     /// 1,024 connections of the admin listener, and of a hundred sales the logs, readers and snapshots.
     const OTHERS: u64 = 1700;
-    let limit = rustix::process::getrlimit(rustix::process::Resource::Nofile);
-    let raised = rustix::process::Rlimit { current: limit.maximum, maximum: limit.maximum };
-    // If it cannot be raised, the limit that there is counts.
-    let current = match rustix::process::setrlimit(rustix::process::Resource::Nofile, raised) {
-        Ok(()) => limit.maximum,
-        Err(_) => limit.current,
-    };
-    let room = current.map_or(usize::MAX, |files| files.saturating_sub(OTHERS) as usize).max(16);
+    let limit = files::raise_limit();
+    let room = (limit.saturating_sub(OTHERS) as usize).max(16);
+    files::reserve(limit.min(wanted as u64 + OTHERS));
     if room < wanted {
         tracing::warn!(
             open_max = room,

@@ -16,6 +16,7 @@ mod lifecycle;
 mod one_sale_down;
 mod operators_in_the_log;
 mod public_times;
+mod ready_for_the_storm;
 mod refused_requests;
 mod waitlist_events;
 mod winners_feed;

@@ -115,6 +115,9 @@ fn wall_ms() -> u64 {
 }
 
 pub(crate) fn run(context: &Context, args: &Args) -> CommandResult {
+    /// Beside the connections of shoppers: visitors, providers, the ledger.
+    const OTHERS: u64 = 500;
+    crate::files::reserve(crate::files::raise_limit().min(args.connections + OTHERS));
     let keys = gate::Keyring::open(&context.data)?;
     let admin_key = std::env::var("FLOODGATE_ADMIN_KEY").map_err(|_| "FLOODGATE_ADMIN_KEY is not set")?;
     let lines = RefCell::new(BufWriter::new(std::fs::File::create(&args.ledger)?));
