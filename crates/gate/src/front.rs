@@ -2,8 +2,8 @@
 //! follows from the sale's view; nothing is decided here.
 
 use crate::{
+    admission::Admission,
     keys::Keyring,
-    limits::Admission,
     ports::{Sale, Sales},
 };
 use arc_swap::ArcSwap;

@@ -1,13 +1,14 @@
 //! The HTTP layer of the flash sale: verifies who asks, queues the question, returns the answer. It owns no stock.
 
 pub mod admin;
+mod admission;
 pub mod api;
 mod challenge;
 pub mod config;
+mod filter;
 mod front;
 pub mod jwt;
 pub mod keys;
-mod limits;
 mod metrics;
 mod page;
 pub mod pass;

@@ -1,6 +1,6 @@
 //! Figures about the gate in Prometheus's text form. Every name stands in one enum; nothing here decides anything.
 
-use crate::{challenge::Reason, problem::Kind};
+use crate::{challenge::Reason, filter::Filter, problem::Kind};
 use std::{
     fmt::Write,
     sync::atomic::{AtomicU64, Ordering::Relaxed},
@@ -12,6 +12,7 @@ use std::{
 pub(crate) enum MetricName {
     Answers,
     Refusals,
+    Filtered,
     RequestSeconds,
     Connections,
     ConnectionsRefused,
@@ -32,9 +33,10 @@ pub(crate) const INVARIANTS: [&str; 7] = ["INV-1", "INV-2", "INV-3", "INV-4", "I
 
 impl MetricName {
     #[cfg(test)]
-    const ALL: [Self; 15] = [
+    const ALL: [Self; 16] = [
         Self::Answers,
         Self::Refusals,
+        Self::Filtered,
         Self::RequestSeconds,
         Self::Connections,
         Self::ConnectionsRefused,
@@ -54,6 +56,11 @@ impl MetricName {
         match self {
             Self::Answers => ("floodgate_gate_answers_total", "counter", "Attempts answered, by outcome"),
             Self::Refusals => ("floodgate_gate_refusals_total", "counter", "Problem documents sent, by kind"),
+            Self::Filtered => (
+                "floodgate_gate_filtered_total",
+                "counter",
+                "Requests and connections that the filter refused, by reason",
+            ),
             Self::RequestSeconds => {
                 ("floodgate_gate_request_seconds", "histogram", "Time from request to answer")
             }
@@ -187,7 +194,7 @@ impl Metrics {
     }
 
     /// Appends all that the gate itself counts.
-    pub(crate) fn render(&self, event_streams: usize, out: &mut String) {
+    pub(crate) fn render(&self, filter: &Filter, event_streams: usize, out: &mut String) {
         let name = MetricName::Answers.head(out);
         for (outcome, count) in OUTCOMES.iter().zip(&self.answers) {
             let _ = writeln!(out, "{name}{{outcome=\"{outcome}\"}} {}", count.load(Relaxed));
@@ -195,6 +202,10 @@ impl Metrics {
         let name = MetricName::Refusals.head(out);
         for (kind, count) in Kind::ALL.iter().zip(&self.refusals) {
             let _ = writeln!(out, "{name}{{problem=\"{}\"}} {}", kind.slug(), count.load(Relaxed));
+        }
+        let name = MetricName::Filtered.head(out);
+        for (reason, count) in filter.refused() {
+            let _ = writeln!(out, "{name}{{reason=\"{reason}\"}} {count}");
         }
         let name = MetricName::RequestSeconds.head(out);
         for (route, histogram) in [("attempt", &self.attempt), ("other", &self.other)] {

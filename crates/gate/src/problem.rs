@@ -1,7 +1,7 @@
 //! Problem documents (RFC 9457): every answer that is not what was asked for. Each kind is explained in
 //! `docs/api-problems.md`, which a test holds to this list.
 
-use crate::ports::Unavailable;
+use crate::{filter::Reason, ports::Unavailable};
 use axum::response::{IntoResponse, Response};
 use http::{HeaderValue, StatusCode, header};
 use serde::Serialize;
@@ -71,17 +71,36 @@ pub(crate) struct Problem {
     pub(crate) kind: Kind,
     detail: Cow<'static, str>,
     retry_after_seconds: Option<u32>,
+    reason: Option<Reason>,
 }
 
 impl Problem {
     /// `detail` names the thing and what to do.
     pub(crate) fn new(kind: Kind, detail: impl Into<Cow<'static, str>>) -> Self {
-        Self { kind, detail: detail.into(), retry_after_seconds: None }
+        Self { kind, detail: detail.into(), retry_after_seconds: None, reason: None }
     }
 
     pub(crate) fn retry_after(mut self, seconds: u32) -> Self {
         self.retry_after_seconds = Some(seconds);
         self
+    }
+
+    /// Says why more exactly than the kind does.
+    pub(crate) fn because(mut self, reason: Reason) -> Self {
+        self.reason = Some(reason);
+        self
+    }
+
+    /// Why the gate refused, where it was not a limit: who meets one is noted where it is met.
+    pub(crate) fn reason(&self) -> Option<Reason> {
+        let of_kind = match self.kind {
+            Kind::PassMissing | Kind::PassRefused => Some(Reason::Pass),
+            Kind::TokenMissing | Kind::TokenRefused => Some(Reason::Token),
+            // That one is missing is how an honest shopper begins.
+            Kind::ChallengeRefused => Some(Reason::Challenge),
+            _ => None,
+        };
+        self.reason.or(of_kind)
     }
 
     /// For a moment.
@@ -182,7 +201,8 @@ impl IntoResponse for Problem {
         if let Some(scheme) = self.scheme() {
             headers.insert(header::WWW_AUTHENTICATE, HeaderValue::from_static(scheme));
         }
-        response.extensions_mut().insert(Explained { kind, detail: self.detail });
+        let reason = self.reason();
+        response.extensions_mut().insert(Explained { kind, detail: self.detail, reason });
         response
     }
 }
@@ -192,6 +212,7 @@ impl IntoResponse for Problem {
 pub(crate) struct Explained {
     pub(crate) kind: Kind,
     pub(crate) detail: Cow<'static, str>,
+    pub(crate) reason: Option<Reason>,
 }
 
 /// Puts a problem document in place of a bare error answer of the framework.

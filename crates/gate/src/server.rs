@@ -74,7 +74,8 @@ pub struct Bound {
 /// Both listeners, bound, and all that answers on them.
 #[derive(Debug)]
 pub struct Server {
-    shop: std::net::TcpListener,
+    /// One for each loop, all of the same port.
+    shop: Vec<std::net::TcpListener>,
     admin: TcpListener,
     bound: Bound,
     gate: Arc<Gate>,
@@ -84,25 +85,51 @@ pub struct Server {
 /// Binds both listeners. Connections are queued by the kernel from here on, and answered by [`Server::run`].
 pub fn bind(options: Options) -> io::Result<Server> {
     let config = &options.config;
-    let shop = listen("gate.shop_listen", config.shop_listen, config.connections.backlog)?;
-    let admin = listen("gate.admin_listen", config.admin_listen, 128).and_then(TcpListener::from_std)?;
-    let bound = Bound { shop: shop.local_addr()?, admin: admin.local_addr()? };
+    let connections = &config.connections;
+    let (shop, shop_address) =
+        listen("gate.shop_listen", config.shop_listen, connections.backlog, connections.threads())?;
+    let (admin, admin_address) = listen("gate.admin_listen", config.admin_listen, 128, 1)?;
+    let admin = admin.into_iter().next().map(TcpListener::from_std);
+    let admin = admin.ok_or_else(|| io::Error::other("gate.admin_listen: no listener"))??;
+    let bound = Bound { shop: shop_address, admin: admin_address };
     let (drain, draining) = watch::channel(false);
     let gate = Arc::new(Gate::new(options, draining));
     Ok(Server { shop, admin, bound, gate, drain })
 }
 
-fn listen(what: &str, address: SocketAddr, backlog: u32) -> io::Result<std::net::TcpListener> {
+/// Listens on an address `count` times, and says which it is: the kernel spreads connections over the listeners by a hash, so that
+/// none has to be handed from one thread to another.
+fn listen(
+    what: &str,
+    address: SocketAddr,
+    backlog: u32,
+    count: usize,
+) -> io::Result<(Vec<std::net::TcpListener>, SocketAddr)> {
     let bind = || {
-        let socket =
-            socket2::Socket::new(socket2::Domain::for_address(address), socket2::Type::STREAM, None)?;
-        socket.set_reuse_address(true)?;
-        socket.set_nonblocking(true)?;
-        // Accepted sockets inherit it, which saves a system call for each.
-        socket.set_tcp_nodelay(true)?;
-        socket.bind(&address.into())?;
-        socket.listen(i32::try_from(backlog).unwrap_or(i32::MAX))?;
-        Ok(socket.into())
+        let mut sockets: Vec<socket2::Socket> = Vec::new();
+        let mut at = address;
+        for number in 0..count {
+            let socket =
+                socket2::Socket::new(socket2::Domain::for_address(address), socket2::Type::STREAM, None)?;
+            socket.set_reuse_address(true)?;
+            socket.set_nonblocking(true)?;
+            // Accepted sockets inherit it, which saves a system call for each.
+            socket.set_tcp_nodelay(true)?;
+            if number == 0 {
+                // Alone: were the port shared from the start, a second server would silently take half of the crowd.
+                socket.bind(&at.into())?;
+                at = socket.local_addr()?.as_socket().unwrap_or(at);
+                socket.set_reuse_port(true)?;
+            } else {
+                socket.set_reuse_port(true)?;
+                socket.bind(&at.into())?;
+            }
+            sockets.push(socket);
+        }
+        for socket in &sockets {
+            socket.listen(i32::try_from(backlog).unwrap_or(i32::MAX))?;
+        }
+        Ok((sockets.into_iter().map(Into::into).collect(), at))
     };
     bind().map_err(|e: io::Error| io::Error::new(e.kind(), format!("{what}: listen on {address}: {e}")))
 }
@@ -122,8 +149,7 @@ impl Server {
         let admin = Listening::new(&self.gate, admin_routes, ADMIN_OPEN_MAX);
         // As many as may be open: a loop never waits for axum.
         let (to_axum, from_loops) = mpsc::channel(shop.open_max);
-        let loops = Loops::start(&self.gate, &self.shop, connections.threads(), &shop.permits, &to_axum)?;
-        drop(self.shop);
+        let loops = Loops::start(&self.gate, self.shop, &shop.permits, &to_axum)?;
         let travelling = tokio::spawn(Arc::clone(&shop).serve_travelling(from_loops));
         tokio::select! {
             () = Arc::clone(&admin).accept(self.admin) => {}
@@ -225,7 +251,7 @@ impl Listening {
     }
 
     async fn travelling(self: Arc<Self>, travelling: Travelling) {
-        let Travelling { stream, peer, permit, early, request_bytes, home } = travelling;
+        let Travelling { stream, peer, seat, early, request_bytes, home } = travelling;
         let visit = request_bytes.map_or(Visit::Last, Visit::One);
         let gate = Arc::clone(&self.gate);
         let answer = move |request, activity| {
@@ -246,7 +272,7 @@ impl Listening {
                 request_bytes: None,
                 stream,
                 peer,
-                permit,
+                seat,
                 early,
                 home: Arc::clone(&home),
             }),
@@ -276,6 +302,9 @@ impl Listening {
         let mut response = problem::ensure(response);
         if let Some(explained) = response.extensions_mut().remove::<Explained>() {
             self.gate.metrics.refused(explained.kind);
+            if let Some(reason) = explained.reason {
+                self.gate.filter.note_address(address, reason, self.gate.now());
+            }
             if let Some(reader) = reader {
                 reader.show(&explained, &mut response);
             }

@@ -4,10 +4,10 @@ use crate::{
     admin::keys::ApiKeys,
     challenge::Challenges,
     config::Config,
+    filter::{Filter, Share, Shares, TooMany},
     front::{Front, Fronts},
     jwt::JwtVerifier,
     keys::Keyring,
-    limits::{Buckets, Share, Shares},
     metrics::Metrics,
     pass::{self, Pass},
     ports::{Reply, Sales},
@@ -18,21 +18,12 @@ use axum::body::{Body, Bytes, to_bytes};
 use http::{HeaderMap, header};
 use std::{
     fmt,
-    hash::{BuildHasher, RandomState},
     net::{IpAddr, SocketAddr},
     sync::Arc,
     time::Duration,
 };
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, watch};
 use units::TimeMs;
-
-/// Slots of the address and shopper limits: 1 MiB each.
-const LIMIT_SLOTS: usize = 1 << 17;
-
-/// Each change of a reservation is an entry in a log that nothing trims: who changes their mind ten times may do so again every
-/// ten seconds.
-const RESERVATION_SECONDS: u32 = 10;
-const RESERVATION_BURST: u32 = 10;
 
 /// The header that carries the pass.
 pub(crate) const PASS_HEADER: &str = "floodgate-pass";
@@ -57,10 +48,7 @@ pub(crate) struct Gate {
     /// True once the server drains.
     pub(crate) draining: watch::Receiver<bool>,
     fronts: Fronts,
-    addresses: Buckets,
-    shoppers: Buckets,
-    reservations: Buckets,
-    hasher: RandomState,
+    pub(crate) filter: Filter,
 }
 
 impl fmt::Debug for Gate {
@@ -72,17 +60,13 @@ impl fmt::Debug for Gate {
 impl Gate {
     pub(crate) fn new(options: Options, draining: watch::Receiver<bool>) -> Self {
         let Options { config, sales, keys, jwt, api_keys, challenges, demo } = options;
-        let limits = &config.limits;
         Self {
-            addresses: Buckets::new(limits.address_per_second, limits.address_burst, LIMIT_SLOTS),
-            shoppers: Buckets::new(limits.shopper_per_second, limits.shopper_burst, LIMIT_SLOTS),
-            reservations: Buckets::slow(RESERVATION_SECONDS, RESERVATION_BURST, LIMIT_SLOTS),
+            filter: Filter::new(&config.limits, demo),
             events: Arc::new(Semaphore::new(config.connections.events_max)),
             shopper_events: Arc::default(),
             address_events: Arc::default(),
             metrics: Metrics::new(),
             fronts: Fronts::default(),
-            hasher: RandomState::new(),
             config,
             keys,
             jwt,
@@ -114,19 +98,6 @@ impl Gate {
             .ok_or_else(|| Problem::new(Kind::NotFound, format!("no sale {:?}", clip(sale))))
     }
 
-    fn is_exempt(&self, Peer(address): Peer) -> bool {
-        (self.demo && address.to_canonical().is_loopback())
-            || self.config.limits.exempt_addresses.iter().any(|net| net.contains(address))
-    }
-
-    /// One household has a /64 (RFC 6177); single IPv6 addresses are free.
-    fn address_key(&self, Peer(address): Peer) -> u64 {
-        match address.to_canonical() {
-            IpAddr::V4(v4) => self.hasher.hash_one(u32::from(v4)),
-            IpAddr::V6(v6) => self.hasher.hash_one(u128::from(v6) >> 64),
-        }
-    }
-
     /// Lets a shopper follow an attempt, if the shopper and the address do not follow too many already: neither may have all
     /// streams that there are.
     pub(crate) fn admit_stream(&self, peer: Peer, pass: &Pass) -> Result<StreamPermit, Problem> {
@@ -139,11 +110,11 @@ impl Gate {
             .shopper_events
             .take(pass.shopper.low_bits(), max.events_per_shopper_max)
             .ok_or_else(|| full("too many event streams of this shopper"))?;
-        let address = match self.is_exempt(peer) {
+        let address = match self.filter.is_exempt(peer.0) {
             true => None,
             false => Some(
                 self.address_events
-                    .take(self.address_key(peer), max.events_per_address_max)
+                    .take(self.filter.address_key(peer.0), max.events_per_address_max)
                     .ok_or_else(|| full("too many event streams of this address"))?,
             ),
         };
@@ -154,29 +125,22 @@ impl Gate {
 
     /// Lets an address ask, or says when it may again.
     pub(crate) fn admit_address(&self, peer: Peer) -> Result<(), Problem> {
-        if self.is_exempt(peer) {
-            return Ok(());
-        }
-        let key = self.address_key(peer);
-        self.addresses.take(key, self.now().0).map_err(|wait| {
-            Problem::new(Kind::RateLimited, "too many requests from this address: wait as Retry-After says")
-                .retry_after(wait)
+        self.filter.address(peer.0, self.now()).map_err(|too_many| {
+            limited("too many requests from this address or its network: wait as Retry-After says", too_many)
         })
     }
 
     /// Lets a shopper attempt, or says when they may again.
     pub(crate) fn admit_shopper(&self, pass: &Pass) -> Result<(), Problem> {
-        self.shoppers.take(pass.shopper.low_bits(), self.now().0).map_err(|wait| {
-            Problem::new(Kind::RateLimited, "too many attempts by this shopper: wait as Retry-After says")
-                .retry_after(wait)
+        self.filter.shopper(pass.shopper, self.now()).map_err(|too_many| {
+            limited("too many attempts by this shopper: wait as Retry-After says", too_many)
         })
     }
 
     /// Lets a shopper make or give up a reservation, or says when they may again.
     pub(crate) fn admit_reservation(&self, pass: &Pass) -> Result<(), Problem> {
-        self.reservations.take(pass.shopper.low_bits(), self.now().0).map_err(|wait| {
-            Problem::new(Kind::RateLimited, "too many changes of this reservation: wait as Retry-After says")
-                .retry_after(wait)
+        self.filter.reservation(pass.shopper, self.now()).map_err(|too_many| {
+            limited("too many changes of this reservation: wait as Retry-After says", too_many)
         })
     }
 
@@ -204,9 +168,7 @@ impl Gate {
         peer: IpAddr,
         forwarded: impl Iterator<Item = &'a [u8]>,
     ) -> IpAddr {
-        let trusted =
-            |address: &IpAddr| self.config.limits.trusted_proxies.iter().any(|net| net.contains(*address));
-        if !trusted(&peer) {
+        if !self.filter.is_trusted(peer) {
             return peer;
         }
         // From the right, where the proxies wrote. What is not an address was not written by one of ours, and what stands left
@@ -216,7 +178,7 @@ impl Gate {
             for named in std::str::from_utf8(field).unwrap_or("?").rsplit(',') {
                 let Some(address) = forwarded_address(named.trim()) else { return believed };
                 believed = address;
-                if !trusted(&address) {
+                if !self.filter.is_trusted(address) {
                     return address;
                 }
             }
@@ -238,6 +200,10 @@ impl Gate {
             }
         }
     }
+}
+
+fn limited(why: &'static str, too_many: TooMany) -> Problem {
+    Problem::new(Kind::RateLimited, why).retry_after(too_many.wait_seconds)
 }
 
 /// One event stream, until it is dropped.

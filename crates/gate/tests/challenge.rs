@@ -125,8 +125,6 @@ fn each_wrong_body_is_refused_by_name() {
 fn a_solution_expires_and_stays_used_when_the_clock_goes_back() {
     let gate = Running::start(true, false, |config| {
         config.challenge.mode = ChallengeMode::ProofOfWork;
-        // Limits too go by the clock.
-        config.limits.address_per_second = 0;
     });
     let [early, late] = [(); 2].map(|()| solved(&challenge(&gate, "alice", "").json()));
     gate.sales.skew_ms.store(299_000 - 1000, Relaxed);

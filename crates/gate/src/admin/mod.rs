@@ -6,6 +6,7 @@ pub mod keys;
 mod lists;
 mod operate;
 mod reason;
+mod refusals;
 mod sign_in;
 
 use crate::{
@@ -39,6 +40,7 @@ pub fn routes() -> Vec<Route> {
         route("get", "/api/v1/admin/sales/{sale}/winners.ndjson", get(feed::winners)),
         route("post", "/api/v1/admin/holds/{hold}/confirm", post(operate::confirm)),
         route("post", "/api/v1/admin/holds/{hold}/release", post(operate::release)),
+        route("get", "/api/v1/admin/refusals", get(refusals::read)),
         route("get", "/healthz", get(health::healthz)),
         route("get", "/readyz", get(health::readyz)),
         route("get", "/metrics", get(health::metrics)),

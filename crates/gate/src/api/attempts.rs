@@ -5,6 +5,7 @@ use super::{
     json,
 };
 use crate::{
+    filter::Reason,
     front::{Front, Rendered},
     pass::Pass,
     problem::{Kind, Problem},
@@ -77,7 +78,8 @@ pub(crate) fn round(
     Err(Problem::new(
         Kind::NotFound,
         "no round with this key: use the attempts_url that the sale publishes while a round is open",
-    ))
+    )
+    .because(Reason::RoundKey))
 }
 
 /// Lets an attempt in whose round is open, or refuses it, in the order of cost.

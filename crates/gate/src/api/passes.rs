@@ -109,6 +109,7 @@ async fn redeem(gate: &Gate, asker: Asker, solution: Option<&Solution>) -> Resul
         }
         Refused::Solution(reason) => {
             gate.metrics.challenge_refused(reason);
+            gate.filter.note_shopper(asker.shopper, crate::filter::Reason::Challenge, asker.now);
             let detail = format!("solution: {reason}; get a new one at /api/v1/sales/{sale}/challenge");
             Problem::new(Kind::ChallengeRefused, detail)
         }

@@ -1,5 +1,6 @@
 //! The connections of one loop. An idle one is this struct and a socket; it owns no buffer.
 
+use super::Seat;
 use crate::{
     front::{Front, Rendered},
     pass::Pass,
@@ -7,7 +8,6 @@ use crate::{
 };
 use contracts::Basket;
 use std::{net::IpAddr, net::TcpStream, sync::Arc, time::Instant};
-use tokio::sync::OwnedSemaphorePermit;
 use units::AttemptId;
 
 /// What a connection does.
@@ -31,7 +31,7 @@ pub(super) enum State {
 pub(super) struct Conn {
     pub(super) stream: TcpStream,
     pub(super) peer: IpAddr,
-    pub(super) permit: OwnedSemaphorePermit,
+    pub(super) seat: Seat,
     pub(super) state: State,
     /// Seconds since the loop began at which this state has lasted too long.
     pub(super) until: u32,

@@ -4,7 +4,7 @@
 //! all attempts of the turn to their sale together, and then looks at what was answered meanwhile.
 
 use super::{
-    Inbox, Travelling,
+    Inbox, Seat, Travelling,
     conn::{Conn, Pending, Slab, State, Token},
     stream::OUT_BYTES,
     write,
@@ -51,6 +51,8 @@ const BUFFER_BYTES: usize = 1 << 10;
 const POOLED_MAX: usize = 4096;
 /// Connections accepted in one turn, so that those who are here are served meanwhile.
 const ACCEPTS_MAX: usize = 64;
+/// Connections that a loop may have more than another, beside an eighth, before it gives new ones away.
+const AHEAD_MAX: usize = 64;
 /// A warning about connections that cannot be served is written no more often than this.
 const WARN_EVERY: Duration = Duration::from_secs(10);
 
@@ -106,9 +108,7 @@ impl Loop {
         all: Arc<[Arc<Inbox>]>,
     ) -> io::Result<Self> {
         let epoll = epoll::create(CreateFlags::CLOEXEC)?;
-        // Exclusive: one of the threads wakes up for a connection, not all of them.
-        let flags = EventFlags::IN | EventFlags::EXCLUSIVE;
-        epoll::add(&epoll, &listener, EventData::new_u64(LISTENER), flags)?;
+        epoll::add(&epoll, &listener, EventData::new_u64(LISTENER), EventFlags::IN)?;
         epoll::add(&epoll, &inbox.wake, EventData::new_u64(INBOX), EventFlags::IN | EventFlags::ET)?;
         Ok(Self {
             mailbox: Arc::clone(&inbox) as Arc<dyn Mailbox>,
@@ -233,7 +233,9 @@ impl Loop {
     }
 
     fn admit(&mut self, stream: TcpStream, peer: IpAddr, scratch: &mut [u8]) {
-        let Ok(permit) = Arc::clone(&self.permits).try_acquire_owned() else {
+        // A host that has all that it may have is heard of in metrics, and by operators who ask: a line for each would be its flood.
+        let Ok(of_address) = self.gate.filter.connection(peer, self.gate.now()) else { return };
+        let Ok(of_all) = Arc::clone(&self.permits).try_acquire_owned() else {
             self.refused += 1;
             self.gate.metrics.connections_refused.fetch_add(1, Ordering::Relaxed);
             if self.warned.is_none_or(|at| at.elapsed() > WARN_EVERY) {
@@ -247,17 +249,25 @@ impl Loop {
             return;
         };
         self.gate.metrics.connections.fetch_add(1, Ordering::Relaxed);
-        // The kernel wakes the same loop first each time, so without this it would have all that come one by one.
-        let mine = &self.inbox;
-        let home = self.all.iter().min_by_key(|inbox| inbox.open.load(Ordering::Relaxed)).unwrap_or(mine);
-        let home = Arc::clone(home);
-        let new = Travelling { stream, peer, permit, early: Bytes::new(), request_bytes: None, home };
+        let home = Arc::clone(self.home_of_new());
+        let seat = Seat { _of_all: of_all, _of_address: of_address };
+        let new = Travelling { stream, peer, seat, early: Bytes::new(), request_bytes: None, home };
         if Arc::ptr_eq(&new.home, &self.inbox) {
             self.inbox.open.fetch_add(1, Ordering::Relaxed);
             self.welcome_back(new, scratch);
         } else {
             Arc::clone(&new.home).give_back(new);
         }
+    }
+
+    /// Where a new connection lives. The kernel spreads them evenly, but by chance, and those that stay are not those that go: a loop
+    /// that has clearly more than another gives new ones away. To move one costs a wake-up.
+    fn home_of_new(&self) -> &Arc<Inbox> {
+        let open = |inbox: &Arc<Inbox>| inbox.open.load(Ordering::Relaxed);
+        let mine = &self.inbox;
+        let emptiest = self.all.iter().min_by_key(|inbox| open(inbox)).unwrap_or(mine);
+        let (most, least) = (open(mine), open(emptiest));
+        if most > least + AHEAD_MAX + least / 8 { emptiest } else { mine }
     }
 
     pub(super) fn adopt(&mut self, conn: Conn) -> Option<Token> {
@@ -347,8 +357,7 @@ impl Loop {
         if self.deaf
             && let Some(listener) = &self.listener
         {
-            let flags = EventFlags::IN | EventFlags::EXCLUSIVE;
-            let heard = epoll::add(&self.epoll, listener, EventData::new_u64(LISTENER), flags);
+            let heard = epoll::add(&self.epoll, listener, EventData::new_u64(LISTENER), EventFlags::IN);
             self.deaf = heard.is_err();
         }
         let mut late = Vec::new();

@@ -16,6 +16,7 @@ use crate::{
 use contracts::{Answer, Attempt};
 use std::{
     cmp::Reverse,
+    net::IpAddr,
     panic::{AssertUnwindSafe, catch_unwind},
     sync::Arc,
     time::{Duration, Instant},
@@ -60,6 +61,10 @@ impl Loop {
                 Err(problem) => {
                     *at += total.min(here) as usize;
                     let close = self.closes(token, &head) || here < total;
+                    if let Some(peer) = self.conns.get_mut(token).map(|conn| conn.peer) {
+                        let forwarded = head.fields.forwarded_for;
+                        self.note(self.gate.believed_address(peer, forwarded.into_iter()), &problem);
+                    }
                     self.refuse(token, &problem, close);
                     Step::Answered
                 }
@@ -101,6 +106,13 @@ impl Loop {
         close
     }
 
+    /// Notes whom the gate refuses.
+    fn note(&self, address: IpAddr, problem: &Problem) {
+        if let Some(reason) = problem.reason() {
+            self.gate.filter.note_address(address, reason, self.gate.now());
+        }
+    }
+
     /// Answers with a problem.
     pub(super) fn refuse(&mut self, token: Token, problem: &Problem, close: bool) {
         self.gate.metrics.refused(problem.kind);
@@ -134,6 +146,7 @@ impl Loop {
         let (basket, admitted) = match admitted {
             Ok(admitted) => admitted,
             Err(problem) => {
+                self.note(question.peer.0, &problem);
                 self.refuse(token, &problem, close);
                 self.gate.metrics.took(RouteClass::Attempt, started.elapsed());
                 return Step::Answered;

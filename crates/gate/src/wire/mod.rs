@@ -13,7 +13,7 @@ mod write;
 
 pub(crate) use write::number;
 
-use crate::{problem::Problem, state::Gate};
+use crate::{filter::Share, problem::Problem, state::Gate};
 use axum::body::Bytes;
 use contracts::{Answer, Mail, Mailbox};
 use rustix::event::{EventfdFlags, eventfd};
@@ -29,12 +29,19 @@ use std::{
 };
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc};
 
+/// A connection's place among those that may be open, given back when it is dropped.
+#[derive(Debug)]
+pub(crate) struct Seat {
+    _of_all: OwnedSemaphorePermit,
+    _of_address: Option<Share>,
+}
+
 /// A connection on its way between a loop and axum.
 #[derive(Debug)]
 pub(crate) struct Travelling {
     pub(crate) stream: TcpStream,
     pub(crate) peer: IpAddr,
-    pub(crate) permit: OwnedSemaphorePermit,
+    pub(crate) seat: Seat,
     /// Bytes that were read and not served yet.
     pub(crate) early: Bytes,
     /// How many bytes the request has that it travels for; `None` if only its chunks say that.
@@ -130,21 +137,20 @@ pub(crate) struct Loops {
 }
 
 impl Loops {
-    /// Starts them. Connections for axum come out of the channel. Call it inside a tokio runtime.
+    /// Starts one for each listener. Connections for axum come out of the channel. Call it inside a tokio runtime.
     pub(crate) fn start(
         gate: &Arc<Gate>,
-        listener: &TcpListener,
-        threads: usize,
+        listeners: Vec<TcpListener>,
         permits: &Arc<Semaphore>,
         to_axum: &mpsc::Sender<Travelling>,
     ) -> io::Result<Self> {
-        let inboxes = (0..threads).map(|_| Inbox::new().map(Arc::new)).collect::<io::Result<Vec<_>>>()?;
+        let inboxes = listeners.iter().map(|_| Inbox::new().map(Arc::new)).collect::<io::Result<Vec<_>>>()?;
         let all: Arc<[Arc<Inbox>]> = inboxes.clone().into();
         let mut loops = Self { inboxes, threads: Vec::new() };
-        for (number, inbox) in all.iter().enumerate() {
+        for (number, (inbox, listener)) in all.iter().zip(listeners).enumerate() {
             let event_loop = event_loop::Loop::new(
                 Arc::clone(gate),
-                listener.try_clone()?,
+                listener,
                 Arc::clone(permits),
                 to_axum.clone(),
                 Arc::clone(inbox),

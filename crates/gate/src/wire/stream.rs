@@ -277,7 +277,7 @@ impl Loop {
         let travelling = Travelling {
             stream: conn.stream,
             peer: conn.peer,
-            permit: conn.permit,
+            seat: conn.seat,
             early: bytes.to_vec().into(),
             request_bytes,
             home: Arc::clone(&self.inbox),
@@ -289,13 +289,13 @@ impl Loop {
     }
 
     pub(super) fn welcome_back(&mut self, travelling: Travelling, scratch: &mut [u8]) {
-        let Travelling { stream, peer, permit, early, .. } = travelling;
+        let Travelling { stream, peer, seat, early, .. } = travelling;
         let until = self.seconds() + self.gate.config.connections.idle_timeout_seconds as u32;
         let input = (!early.is_empty()).then(|| early.to_vec());
         let conn = Conn {
             stream,
             peer,
-            permit,
+            seat,
             state: State::Idle,
             until,
             // What came meanwhile made no edge here.

@@ -1,0 +1,86 @@
+//! `GET /api/v1/admin/refusals`: why the gate refused an address or a shopper.
+
+use super::{authorize, keys::Role};
+use crate::{
+    api::json,
+    filter::{Known, Reason},
+    problem::{Kind, Problem},
+    state::{Gate, clip},
+};
+use axum::{
+    extract::{Query, State},
+    response::Response,
+};
+use http::HeaderMap;
+use serde::{Deserialize, Serialize};
+use std::{net::IpAddr, sync::Arc};
+use units::TimeMs;
+
+/// Exactly one of the two.
+#[derive(Debug, Deserialize)]
+pub(super) struct Asked {
+    address: Option<String>,
+    shopper: Option<String>,
+}
+
+/// What is known.
+#[derive(Debug, Serialize)]
+struct Answer {
+    #[serde(skip_serializing_if = "Option::is_none")]
+    address: Option<AddressNow>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    shopper: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    last_at: Option<TimeMs>,
+    refused: Vec<Refused>,
+}
+
+/// An address, as it stands with the gate.
+#[derive(Debug, Serialize)]
+struct AddressNow {
+    address: IpAddr,
+    exempt: bool,
+    trusted_proxy: bool,
+    connections: usize,
+}
+
+#[derive(Debug, Serialize)]
+struct Refused {
+    reason: &'static str,
+    /// 255 stands for 255 or more.
+    count: u8,
+    advice: &'static str,
+}
+
+pub(super) async fn read(
+    State(gate): State<Arc<Gate>>,
+    Query(asked): Query<Asked>,
+    headers: HeaderMap,
+) -> Result<Response, Problem> {
+    authorize(&gate, &headers, Role::ReadOnly)?;
+    let invalid = |why: String| Problem::new(Kind::Invalid, why);
+    let (address, shopper, known) = match (asked.address, asked.shopper) {
+        (Some(text), None) => {
+            let address: IpAddr = text
+                .parse()
+                .map_err(|_| invalid(format!("address {:?}: want such as 203.0.113.9", clip(&text))))?;
+            let (known, connections) = gate.filter.known_address(address);
+            let (exempt, trusted_proxy) = (gate.filter.is_exempt(address), gate.filter.is_trusted(address));
+            (Some(AddressNow { address, exempt, trusted_proxy, connections }), None, known)
+        }
+        (None, Some(id)) => {
+            let known = gate.filter.known_shopper(gate.keys.shopper_key(&id));
+            (None, Some(clip(&id).to_owned()), known)
+        }
+        _ => return Err(invalid("query: want address=… or shopper=…, one of the two".into())),
+    };
+    let last_at = known.map(|known| TimeMs(known.last_seconds * 1000));
+    Ok(json(&Answer { address, shopper, last_at, refused: known.map(refused).unwrap_or_default() }))
+}
+
+fn refused(known: Known) -> Vec<Refused> {
+    let counted = Reason::ALL.into_iter().zip(known.counts).filter(|(_, count)| *count > 0);
+    counted
+        .map(|(reason, count)| Refused { reason: reason.label(), count, advice: reason.advice() })
+        .collect()
+}

@@ -1,0 +1,321 @@
+//! Who may ask at all: how often, over how many connections, and why not. It sees addresses, keyed hashes of shoppers and times,
+//! and no HTTP; everything that it keeps has a fixed size, whatever a crowd sends.
+
+mod buckets;
+mod refusals;
+mod shares;
+
+use crate::config::LimitsConfig;
+use buckets::Buckets;
+pub(crate) use refusals::Known;
+use refusals::Refusals;
+pub(crate) use shares::{Share, Shares};
+use std::{
+    hash::{BuildHasher, RandomState},
+    net::IpAddr,
+    sync::{
+        Arc,
+        atomic::{AtomicU64, Ordering::Relaxed},
+    },
+};
+use units::{ShopperKey, TimeMs};
+
+/// Slots of the limits of addresses and shoppers: 1 MiB each. There are fewer networks than addresses.
+const LIMIT_SLOTS: usize = 1 << 17;
+const PREFIX_SLOTS: usize = 1 << 15;
+/// Slots of those who were refused: 2 MiB each.
+const REFUSAL_SLOTS: usize = 1 << 17;
+
+/// Each change of a reservation is an entry in a log that nothing trims: who changes their mind ten times may do so again every
+/// ten seconds.
+const RESERVATION_SECONDS: u32 = 10;
+const RESERVATION_BURST: u32 = 10;
+
+/// Why the gate refused somebody before their question reached a sale.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Reason {
+    Connections,
+    AddressRate,
+    PrefixRate,
+    ShopperRate,
+    RoundKey,
+    Pass,
+    Token,
+    Challenge,
+}
+
+impl Reason {
+    pub(crate) const ALL: [Self; 8] = [
+        Self::Connections,
+        Self::AddressRate,
+        Self::PrefixRate,
+        Self::ShopperRate,
+        Self::RoundKey,
+        Self::Pass,
+        Self::Token,
+        Self::Challenge,
+    ];
+
+    /// In metrics and in the API.
+    pub(crate) fn label(self) -> &'static str {
+        match self {
+            Self::Connections => "connections",
+            Self::AddressRate => "address_rate",
+            Self::PrefixRate => "prefix_rate",
+            Self::ShopperRate => "shopper_rate",
+            Self::RoundKey => "round_key",
+            Self::Pass => "pass",
+            Self::Token => "token",
+            Self::Challenge => "challenge",
+        }
+    }
+
+    /// What happened, and what an operator can do about it.
+    pub(crate) fn advice(self) -> &'static str {
+        match self {
+            Self::Connections => {
+                "more connections than gate.limits.address_connections_max; many people behind one address: raise it, or name the \
+                 address in exempt_addresses; a balancer: name it in trusted_proxies"
+            }
+            Self::AddressRate => {
+                "more requests than gate.limits.address_per_second; many people behind one address: raise it, or name the address in \
+                 exempt_addresses; a balancer: name it in trusted_proxies"
+            }
+            Self::PrefixRate => {
+                "the network (a /24, or a /48 of IPv6) sent more requests than gate.limits.prefix_per_second"
+            }
+            Self::ShopperRate => {
+                "more attempts than gate.limits.shopper_per_second, or more changes of a reservation than one every 10 s"
+            }
+            Self::RoundKey => {
+                "an attempts_url that no open round has: guessed, kept from another round, or too early"
+            }
+            Self::Pass => "no pass, or one that is expired, forged or of another sale",
+            Self::Token => "no shopper token, or one that is expired, forged or of another issuer",
+            Self::Challenge => {
+                "no solution of the challenge, or one that is wrong, expired, used before or another shopper's"
+            }
+        }
+    }
+}
+
+/// Too much was asked for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct TooMany {
+    pub(crate) reason: Reason,
+    /// When it will be less.
+    pub(crate) wait_seconds: u32,
+}
+
+/// The limits, and who met them.
+#[derive(Debug)]
+pub(crate) struct Filter {
+    config: LimitsConfig,
+    /// Loopback is exempt too.
+    is_demo: bool,
+    addresses: Buckets,
+    prefixes: Buckets,
+    shoppers: Buckets,
+    reservations: Buckets,
+    connections: Arc<Shares>,
+    refused_addresses: Refusals,
+    refused_shoppers: Refusals,
+    refused: [AtomicU64; Reason::ALL.len()],
+    hasher: RandomState,
+}
+
+impl Filter {
+    pub(crate) fn new(config: &LimitsConfig, is_demo: bool) -> Self {
+        Self {
+            is_demo,
+            addresses: Buckets::new(config.address_per_second, config.address_burst, LIMIT_SLOTS),
+            prefixes: Buckets::new(config.prefix_per_second, config.prefix_burst, PREFIX_SLOTS),
+            shoppers: Buckets::new(config.shopper_per_second, config.shopper_burst, LIMIT_SLOTS),
+            reservations: Buckets::slow(RESERVATION_SECONDS, RESERVATION_BURST, LIMIT_SLOTS),
+            connections: Arc::default(),
+            refused_addresses: Refusals::new(REFUSAL_SLOTS),
+            refused_shoppers: Refusals::new(REFUSAL_SLOTS),
+            refused: Default::default(),
+            hasher: RandomState::new(),
+            config: config.clone(),
+        }
+    }
+
+    /// Whether an address has no limits.
+    pub(crate) fn is_exempt(&self, address: IpAddr) -> bool {
+        (self.is_demo && address.to_canonical().is_loopback())
+            || self.config.exempt_addresses.iter().any(|net| net.contains(address))
+    }
+
+    /// Whether an address is a balancer of ours, which speaks for others.
+    pub(crate) fn is_trusted(&self, address: IpAddr) -> bool {
+        self.config.trusted_proxies.iter().any(|net| net.contains(address))
+    }
+
+    /// One household has a /64 (RFC 6177); single IPv6 addresses are free.
+    pub(crate) fn address_key(&self, address: IpAddr) -> u64 {
+        match address.to_canonical() {
+            IpAddr::V4(v4) => self.hasher.hash_one(u32::from(v4)),
+            IpAddr::V6(v6) => self.hasher.hash_one(u128::from(v6) >> 64),
+        }
+    }
+
+    /// What one customer of a provider may have at the most, and the smallest network that is routed (RFC 6177, RFC 7454).
+    fn prefix_key(&self, address: IpAddr) -> u64 {
+        match address.to_canonical() {
+            IpAddr::V4(v4) => self.hasher.hash_one((4u8, u32::from(v4) >> 8)),
+            IpAddr::V6(v6) => self.hasher.hash_one((6u8, u128::from(v6) >> 80)),
+        }
+    }
+
+    /// Lets an address have one more connection, until the share is dropped. `Ok(None)` if it has no limit.
+    pub(crate) fn connection(&self, peer: IpAddr, now: TimeMs) -> Result<Option<Share>, Reason> {
+        if self.is_trusted(peer) || self.is_exempt(peer) {
+            return Ok(None);
+        }
+        let share = self.connections.take(self.address_key(peer), self.config.address_connections_max);
+        if share.is_none() {
+            self.note_address(peer, Reason::Connections, now);
+        }
+        share.map(Some).ok_or(Reason::Connections)
+    }
+
+    /// Lets an address ask, or says when it may again.
+    pub(crate) fn address(&self, address: IpAddr, now: TimeMs) -> Result<(), TooMany> {
+        if self.is_exempt(address) {
+            return Ok(());
+        }
+        let too_many = |reason| move |wait_seconds| TooMany { reason, wait_seconds };
+        self.addresses
+            .take(self.address_key(address), now.0)
+            .map_err(too_many(Reason::AddressRate))
+            .and_then(|()| {
+                let taken = self.prefixes.take(self.prefix_key(address), now.0);
+                taken.map_err(too_many(Reason::PrefixRate))
+            })
+            .inspect_err(|too_many| self.note_address(address, too_many.reason, now))
+    }
+
+    /// Lets a shopper attempt, or says when they may again.
+    pub(crate) fn shopper(&self, shopper: ShopperKey, now: TimeMs) -> Result<(), TooMany> {
+        self.of_shopper(&self.shoppers, shopper, now)
+    }
+
+    /// Lets a shopper make or give up a reservation, or says when they may again.
+    pub(crate) fn reservation(&self, shopper: ShopperKey, now: TimeMs) -> Result<(), TooMany> {
+        self.of_shopper(&self.reservations, shopper, now)
+    }
+
+    fn of_shopper(&self, buckets: &Buckets, shopper: ShopperKey, now: TimeMs) -> Result<(), TooMany> {
+        buckets.take(shopper.low_bits(), now.0).map_err(|wait_seconds| {
+            self.note_shopper(shopper, Reason::ShopperRate, now);
+            TooMany { reason: Reason::ShopperRate, wait_seconds }
+        })
+    }
+
+    /// Notes that an address was refused, and counts it.
+    pub(crate) fn note_address(&self, address: IpAddr, reason: Reason, now: TimeMs) {
+        self.refused[reason as usize].fetch_add(1, Relaxed);
+        self.refused_addresses.note(self.address_key(address), reason, now.0);
+    }
+
+    /// Notes that a shopper was refused. It is counted here only if no address is named with it.
+    pub(crate) fn note_shopper(&self, shopper: ShopperKey, reason: Reason, now: TimeMs) {
+        if reason == Reason::ShopperRate {
+            self.refused[reason as usize].fetch_add(1, Relaxed);
+        }
+        self.refused_shoppers.note(shopper.low_bits(), reason, now.0);
+    }
+
+    /// Why an address was refused, and how many connections it has.
+    pub(crate) fn known_address(&self, address: IpAddr) -> (Option<Known>, usize) {
+        let key = self.address_key(address);
+        (self.refused_addresses.of(key), self.connections.of(key))
+    }
+
+    /// Why a shopper was refused.
+    pub(crate) fn known_shopper(&self, shopper: ShopperKey) -> Option<Known> {
+        self.refused_shoppers.of(shopper.low_bits())
+    }
+
+    /// How often each reason was met since the start.
+    pub(crate) fn refused(&self) -> impl Iterator<Item = (&'static str, u64)> {
+        Reason::ALL.iter().zip(&self.refused).map(|(reason, count)| (reason.label(), count.load(Relaxed)))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const NOW: TimeMs = TimeMs(1_000_000);
+
+    fn filter(change: impl FnOnce(&mut LimitsConfig)) -> Filter {
+        let mut config = LimitsConfig::default();
+        change(&mut config);
+        Filter::new(&config, false)
+    }
+
+    fn address(text: &str) -> IpAddr {
+        text.parse().unwrap()
+    }
+
+    fn refused(filter: &Filter, reason: Reason) -> u64 {
+        filter.refused().nth(reason as usize).unwrap().1
+    }
+
+    #[test]
+    fn every_reason_has_its_place() {
+        for (at, reason) in Reason::ALL.into_iter().enumerate() {
+            assert_eq!(reason as usize, at, "{}", reason.label());
+        }
+    }
+
+    #[test]
+    fn a_network_of_many_addresses_has_a_limit_of_its_own() {
+        let filter = filter(|config| (config.prefix_per_second, config.prefix_burst) = (1, 100));
+        let asked = |n: u8| filter.address(address(&format!("203.0.113.{n}")), NOW);
+        assert!((0..100).all(|n| asked(n).is_ok()));
+        let too_many = asked(100).unwrap_err();
+        assert_eq!(too_many, TooMany { reason: Reason::PrefixRate, wait_seconds: 1 });
+        assert!(filter.address(address("203.0.114.1"), NOW).is_ok(), "the network beside it");
+        let (known, _) = filter.known_address(address("203.0.113.100"));
+        assert_eq!(known.unwrap().counts[Reason::PrefixRate as usize], 1);
+        assert_eq!(refused(&filter, Reason::PrefixRate), 1);
+        // A /48 is one customer, whatever it numbers its networks by.
+        let six = |n: u16| filter.address(address(&format!("2001:db8:7:{n:x}::1")), NOW);
+        assert!((0..100).all(|n| six(n).is_ok()));
+        assert_eq!(six(100).unwrap_err().reason, Reason::PrefixRate);
+    }
+
+    #[test]
+    fn an_address_has_so_many_connections_and_no_more() {
+        let filter = filter(|config| {
+            config.address_connections_max = 2;
+            config.exempt_addresses = vec!["198.51.100.0/24".parse().unwrap()];
+            config.trusted_proxies = vec!["10.0.0.1".parse().unwrap()];
+        });
+        let peer = address("203.0.113.9");
+        let held: Vec<_> = (0..2).map(|_| filter.connection(peer, NOW).unwrap().unwrap()).collect();
+        assert_eq!(filter.connection(peer, NOW).unwrap_err(), Reason::Connections);
+        let (known, connections) = filter.known_address(peer);
+        assert_eq!((known.unwrap().counts[Reason::Connections as usize], connections), (1, 2));
+        assert!(filter.connection(address("203.0.113.10"), NOW).is_ok(), "another address");
+        for exempt in ["198.51.100.7", "10.0.0.1"] {
+            assert!((0..10).all(|_| filter.connection(address(exempt), NOW).unwrap().is_none()));
+        }
+        drop(held);
+        assert!(filter.connection(peer, NOW).is_ok());
+        assert_eq!(filter.known_address(peer).1, 0);
+    }
+
+    #[test]
+    fn a_demo_exempts_loopback() {
+        let strict = LimitsConfig { address_per_second: 1, address_burst: 1, ..LimitsConfig::default() };
+        let twice = |is_demo| {
+            let filter = Filter::new(&strict, is_demo);
+            (0..2).filter(|_| filter.address(address("::ffff:127.0.0.1"), NOW).is_ok()).count()
+        };
+        assert_eq!((twice(true), twice(false)), (2, 1));
+    }
+}

@@ -1,0 +1,110 @@
+//! Why somebody was refused lately, for an operator who asks. Kept of a key's hash alone and in memory alone, in a table of fixed
+//! size: no address and no shopper's id is in it, and no crowd makes it larger.
+
+use super::Reason;
+use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
+
+/// Slots in which a key may live. When all are taken, the one that was refused longest ago is forgotten.
+const WAYS: usize = 4;
+/// A slot's first word holds 24 bits that tell its owner and 40 bits of the time in seconds.
+const TIME_BITS: u32 = 40;
+const TIME_MASK: u64 = (1 << TIME_BITS) - 1;
+
+/// A key's refusals.
+#[derive(Debug, Default)]
+struct Slot {
+    owner_and_seconds: AtomicU64,
+    /// A byte for each [`Reason`], which stays at 255.
+    counts: AtomicU64,
+}
+
+/// What is known of a key.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Known {
+    /// Unix time of the last refusal.
+    pub(crate) last_seconds: u64,
+    /// By [`Reason`]; 255 stands for 255 or more.
+    pub(crate) counts: [u8; Reason::ALL.len()],
+}
+
+/// The refusals of up to so many keys.
+#[derive(Debug)]
+pub(crate) struct Refusals(Vec<Slot>);
+
+impl Refusals {
+    /// `slots` is a power of two; each takes 16 bytes.
+    pub(crate) fn new(slots: usize) -> Self {
+        Self(std::iter::repeat_with(Slot::default).take(slots.next_power_of_two().max(WAYS)).collect())
+    }
+
+    /// Notes a refusal. Of two at the same moment one may be lost.
+    pub(crate) fn note(&self, key: u64, reason: Reason, now_ms: u64) {
+        let (owner, ways) = self.ways(key);
+        let mine = ways.iter().find(|slot| slot.owner() == owner);
+        let oldest = || ways.iter().min_by_key(|slot| slot.owner_and_seconds.load(Relaxed) & TIME_MASK);
+        let (counts, slot) = match mine {
+            Some(slot) => (slot.counts.load(Relaxed), slot),
+            None => match oldest() {
+                Some(slot) => (0, slot),
+                None => return,
+            },
+        };
+        let mut counts = counts.to_le_bytes();
+        counts[reason as usize] = counts[reason as usize].saturating_add(1);
+        slot.counts.store(u64::from_le_bytes(counts), Relaxed);
+        slot.owner_and_seconds.store(owner | (now_ms / 1000) & TIME_MASK, Relaxed);
+    }
+
+    /// Why the key was refused, if it was and is not forgotten.
+    pub(crate) fn of(&self, key: u64) -> Option<Known> {
+        let (owner, ways) = self.ways(key);
+        let slot = ways.iter().find(|slot| slot.owner() == owner)?;
+        let (last_seconds, counts) =
+            (slot.owner_and_seconds.load(Relaxed) & TIME_MASK, slot.counts.load(Relaxed));
+        (last_seconds > 0).then_some(Known { last_seconds, counts: counts.to_le_bytes() })
+    }
+
+    fn ways(&self, key: u64) -> (u64, &[Slot]) {
+        let owner = (key >> TIME_BITS) << TIME_BITS;
+        let first = (key as usize).wrapping_mul(WAYS) & (self.0.len() - 1);
+        (owner, &self.0[first..first + WAYS])
+    }
+}
+
+impl Slot {
+    fn owner(&self) -> u64 {
+        self.owner_and_seconds.load(Relaxed) & !TIME_MASK
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_key_is_told_why_and_no_other() {
+        let refusals = Refusals::new(64);
+        let key = 0x1234_5678_9abc_def0;
+        assert_eq!(refusals.of(key), None);
+        for second in 1..=300 {
+            refusals.note(key, Reason::AddressRate, second * 1000);
+        }
+        refusals.note(key, Reason::Pass, 400_000);
+        let mut counts = [0; Reason::ALL.len()];
+        counts[Reason::AddressRate as usize] = 255;
+        counts[Reason::Pass as usize] = 1;
+        assert_eq!(refusals.of(key), Some(Known { last_seconds: 400, counts }));
+        assert_eq!(refusals.of(key ^ 1 << 60), None, "a neighbour in the table");
+    }
+
+    #[test]
+    fn who_was_refused_longest_ago_is_forgotten_first() {
+        let refusals = Refusals::new(WAYS);
+        let key = |n: u64| (n + 1) << TIME_BITS;
+        for n in 0..5 {
+            refusals.note(key(n), Reason::RoundKey, 1000 + n * 1000);
+        }
+        assert_eq!(refusals.of(key(0)), None);
+        assert!((1..5).all(|n| refusals.of(key(n)).is_some_and(|known| known.last_seconds == n + 1)));
+    }
+}
