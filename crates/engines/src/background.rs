@@ -10,7 +10,8 @@ const NICE: i32 = 10;
 /// is served meanwhile waited for it: 40 ms at the worst.
 pub fn stand_back() -> std::io::Result<()> {
     // Of Linux: without a process it is the calling thread's own priority.
-    Ok(rustix::process::setpriority_process(None, NICE)?)
+    let now = rustix::process::getpriority_process(None)?;
+    Ok(rustix::process::setpriority_process(None, NICE.max(now))?)
 }
 
 #[cfg(test)]

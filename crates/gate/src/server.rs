@@ -115,19 +115,18 @@ fn listen(
             socket.set_nonblocking(true)?;
             // Accepted sockets inherit it, which saves a system call for each.
             socket.set_tcp_nodelay(true)?;
-            if number == 0 {
-                // Alone: were the port shared from the start, a second server would silently take half of the crowd.
-                socket.bind(&at.into())?;
-                at = socket.local_addr()?.as_socket().unwrap_or(at);
+            // The first one binds and listens alone: were the port shared before, a second server would silently take half of the
+            // crowd. It is not shared at all where one listener is enough.
+            if number > 0 {
                 socket.set_reuse_port(true)?;
-            } else {
+            }
+            socket.bind(&at.into())?;
+            at = socket.local_addr()?.as_socket().unwrap_or(at);
+            socket.listen(i32::try_from(backlog.div_ceil(count as u32)).unwrap_or(i32::MAX))?;
+            if count > 1 {
                 socket.set_reuse_port(true)?;
-                socket.bind(&at.into())?;
             }
             sockets.push(socket);
-        }
-        for socket in &sockets {
-            socket.listen(i32::try_from(backlog).unwrap_or(i32::MAX))?;
         }
         Ok((sockets.into_iter().map(Into::into).collect(), at))
     };

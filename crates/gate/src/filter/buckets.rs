@@ -7,6 +7,8 @@ use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 const TIME_BITS: u32 = 44;
 const TIME_MASK: u64 = (1 << TIME_BITS) - 1;
 const UNITS_PER_SECOND: u64 = 100_000;
+/// Readings of the clock differ by less.
+const CLOCKS_APART: u64 = 60 * UNITS_PER_SECOND;
 /// Slots in which a key may live. When all are taken, the one whose debt ends first is given up: an attacker with many
 /// keys gains tokens for keys that are nearly free of debt anyway, and nobody else is refused in another's place.
 const WAYS: usize = 4;
@@ -56,8 +58,9 @@ impl Buckets {
         let Some((slot, known)) = mine.map(|s| (s, true)).or_else(|| free().map(|s| (s, false))) else {
             return Ok(());
         };
-        // Nobody can owe more than this, unless the clock was set back since: then the debt is forgotten.
-        let most = now + self.tolerance + self.interval;
+        // Nobody can owe more than this, unless the clock was set back since: then the debt is forgotten. Not at once, for threads
+        // that run at the same time have read the clock a little earlier or later.
+        let most = now + self.tolerance + self.interval + CLOCKS_APART;
         let owed = Some(slot.load(Relaxed) & TIME_MASK).filter(|until| known && *until <= most);
         let paid_until = owed.unwrap_or(now).max(now);
         if paid_until - now > self.tolerance {
@@ -85,6 +88,19 @@ mod tests {
         assert_eq!(buckets.take(key, 1500), Ok(()));
         assert_eq!(buckets.take(key, 1501), Err(1));
         assert!((0..1000).all(|_| Buckets::new(0, 0, 64).take(key, 0).is_ok()));
+    }
+
+    #[test]
+    fn a_thread_that_read_the_clock_a_moment_ago_forgets_no_debt() {
+        let buckets = Buckets::new(10, 5, 64);
+        let key = 0xdead_beef_0000_0001;
+        assert_eq!(buckets.take(7, 1000), Ok(()), "the clock as it was at the start");
+        assert_eq!((0..6).filter(|_| buckets.take(key, 5000).is_ok()).count(), 5);
+        assert_eq!(buckets.take(key, 5100), Ok(()));
+        for stale_ms in [5099, 5050, 4000] {
+            assert!(buckets.take(key, stale_ms).is_err(), "{stale_ms}");
+        }
+        assert!(buckets.take(key, 5100).is_err());
     }
 
     #[test]

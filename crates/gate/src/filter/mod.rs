@@ -1,5 +1,5 @@
 //! Who may ask at all: how often, over how many connections, and why not. It sees addresses, keyed hashes of shoppers and times,
-//! and no HTTP; everything that it keeps has a fixed size, whatever a crowd sends.
+//! and no HTTP. What it keeps of who asks has a fixed size, whatever a crowd sends; what it counts of connections goes with them.
 
 mod buckets;
 mod refusals;
@@ -23,6 +23,8 @@ use units::{ShopperKey, TimeMs};
 /// Slots of the limits of addresses and shoppers: 1 MiB each. There are fewer networks than addresses.
 const LIMIT_SLOTS: usize = 1 << 17;
 const PREFIX_SLOTS: usize = 1 << 15;
+/// Connections for whose owners there is room from the start: 2 MiB at the most.
+const CONNECTION_KEYS_MAX: usize = 1 << 16;
 /// Slots of those who were refused: 2 MiB each.
 const REFUSAL_SLOTS: usize = 1 << 17;
 
@@ -74,7 +76,7 @@ impl Reason {
     pub(crate) fn advice(self) -> &'static str {
         match self {
             Self::Connections => {
-                "more connections than gate.limits.address_connections_max; many people behind one address: raise it, or name the \
+                "more connections than gate.limits.address_connections_max, or its network than prefix_connections_max; many people behind one address: raise it, or name the \
                  address in exempt_addresses; a balancer: name it in trusted_proxies"
             }
             Self::AddressRate => {
@@ -82,7 +84,7 @@ impl Reason {
                  exempt_addresses; a balancer: name it in trusted_proxies"
             }
             Self::PrefixRate => {
-                "the network (a /24, or a /48 of IPv6) sent more requests than gate.limits.prefix_per_second"
+                "the network (a /24, or a /48 of IPv6), with all who share it, sent more requests than gate.limits.prefix_per_second; many people in it: raise it, or name the network in exempt_addresses"
             }
             Self::ShopperRate => {
                 "more attempts than gate.limits.shopper_per_second, or more changes of a reservation than one every 10 s"
@@ -118,6 +120,7 @@ pub(crate) struct Filter {
     shoppers: Buckets,
     reservations: Buckets,
     connections: Arc<Shares>,
+    prefix_connections: Arc<Shares>,
     refused_addresses: Refusals,
     refused_shoppers: Refusals,
     refused: [AtomicU64; Reason::ALL.len()],
@@ -125,14 +128,16 @@ pub(crate) struct Filter {
 }
 
 impl Filter {
-    pub(crate) fn new(config: &LimitsConfig, is_demo: bool) -> Self {
+    pub(crate) fn new(config: &LimitsConfig, open_max: usize, is_demo: bool) -> Self {
+        let shares = || Arc::new(Shares::with_room(open_max.min(CONNECTION_KEYS_MAX)));
         Self {
             is_demo,
             addresses: Buckets::new(config.address_per_second, config.address_burst, LIMIT_SLOTS),
             prefixes: Buckets::new(config.prefix_per_second, config.prefix_burst, PREFIX_SLOTS),
             shoppers: Buckets::new(config.shopper_per_second, config.shopper_burst, LIMIT_SLOTS),
             reservations: Buckets::slow(RESERVATION_SECONDS, RESERVATION_BURST, LIMIT_SLOTS),
-            connections: Arc::default(),
+            connections: shares(),
+            prefix_connections: shares(),
             refused_addresses: Refusals::new(REFUSAL_SLOTS),
             refused_shoppers: Refusals::new(REFUSAL_SLOTS),
             refused: Default::default(),
@@ -168,16 +173,19 @@ impl Filter {
         }
     }
 
-    /// Lets an address have one more connection, until the share is dropped. `Ok(None)` if it has no limit.
-    pub(crate) fn connection(&self, peer: IpAddr, now: TimeMs) -> Result<Option<Share>, Reason> {
+    /// Lets an address, and its network, have one more connection, until the shares are dropped. `Ok(None)` if it has no limit.
+    pub(crate) fn connection(&self, peer: IpAddr, now: TimeMs) -> Result<Option<[Share; 2]>, Reason> {
         if self.is_trusted(peer) || self.is_exempt(peer) {
             return Ok(None);
         }
-        let share = self.connections.take(self.address_key(peer), self.config.address_connections_max);
-        if share.is_none() {
+        let address = self.connections.take(self.address_key(peer), self.config.address_connections_max);
+        let network =
+            || self.prefix_connections.take(self.prefix_key(peer), self.config.prefix_connections_max);
+        let shares = address.and_then(|address| Some([address, network()?]));
+        if shares.is_none() {
             self.note_address(peer, Reason::Connections, now);
         }
-        share.map(Some).ok_or(Reason::Connections)
+        shares.map(Some).ok_or(Reason::Connections)
     }
 
     /// Lets an address ask, or says when it may again.
@@ -253,7 +261,7 @@ mod tests {
     fn filter(change: impl FnOnce(&mut LimitsConfig)) -> Filter {
         let mut config = LimitsConfig::default();
         change(&mut config);
-        Filter::new(&config, false)
+        Filter::new(&config, 100, false)
     }
 
     fn address(text: &str) -> IpAddr {
@@ -291,7 +299,7 @@ mod tests {
     #[test]
     fn an_address_has_so_many_connections_and_no_more() {
         let filter = filter(|config| {
-            config.address_connections_max = 2;
+            (config.address_connections_max, config.prefix_connections_max) = (2, 5);
             config.exempt_addresses = vec!["198.51.100.0/24".parse().unwrap()];
             config.trusted_proxies = vec!["10.0.0.1".parse().unwrap()];
         });
@@ -305,6 +313,10 @@ mod tests {
             assert!((0..10).all(|_| filter.connection(address(exempt), NOW).unwrap().is_none()));
         }
         drop(held);
+        let network = |n: u8| filter.connection(address(&format!("192.0.2.{n}")), NOW);
+        let held: Vec<_> = (0..5).map(|n| network(n).unwrap()).collect();
+        assert_eq!(network(5).unwrap_err(), Reason::Connections, "a network of many addresses");
+        drop(held);
         assert!(filter.connection(peer, NOW).is_ok());
         assert_eq!(filter.known_address(peer).1, 0);
     }
@@ -313,7 +325,7 @@ mod tests {
     fn a_demo_exempts_loopback() {
         let strict = LimitsConfig { address_per_second: 1, address_burst: 1, ..LimitsConfig::default() };
         let twice = |is_demo| {
-            let filter = Filter::new(&strict, is_demo);
+            let filter = Filter::new(&strict, 100, is_demo);
             (0..2).filter(|_| filter.address(address("::ffff:127.0.0.1"), NOW).is_ok()).count()
         };
         assert_eq!((twice(true), twice(false)), (2, 1));

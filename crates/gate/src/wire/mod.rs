@@ -33,7 +33,7 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc};
 #[derive(Debug)]
 pub(crate) struct Seat {
     _of_all: OwnedSemaphorePermit,
-    _of_address: Option<Share>,
+    _of_address: Option<[Share; 2]>,
 }
 
 /// A connection on its way between a loop and axum.
