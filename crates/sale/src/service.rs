@@ -13,13 +13,12 @@ use serde::{Deserialize, Serialize};
 use std::collections::hash_map::Entry;
 use std::collections::{BTreeSet, HashMap};
 use std::fmt;
-use std::hash::{BuildHasherDefault, Hasher};
 use std::ops::ControlFlow;
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::thread::JoinHandle;
 use std::time::Duration;
 use tokio::sync::{oneshot, watch};
-use units::{AttemptId, SaleId, Sequence, ShopperKey};
+use units::{AttemptId, OwnBits, SaleId, Sequence, ShopperKey};
 
 /// A reply that comes later. A dropped sender means that the process is stopping.
 pub type Receiver<T> = oneshot::Receiver<Result<T, Unavailable>>;
@@ -75,30 +74,12 @@ enum Waiter {
 #[derive(Default)]
 struct Queue {
     jobs: Vec<Job>,
-    in_flight: HashMap<AttemptId, InFlight, BuildHasherDefault<OwnBits>>,
+    /// An attempt's id is the output of a keyed hash.
+    in_flight: HashMap<AttemptId, InFlight, OwnBits>,
     /// Attempts queued, and attempts decided, since the start.
     queued: u64,
     decided: u64,
     stopping: bool,
-}
-
-/// An attempt's id is the output of a keyed hash: a table may use its bits as they are.
-#[derive(Default)]
-struct OwnBits(u64);
-
-impl Hasher for OwnBits {
-    fn finish(&self) -> u64 {
-        self.0
-    }
-
-    fn write(&mut self, bytes: &[u8]) {
-        if let Some(bits) = bytes.first_chunk::<8>() {
-            self.0 = u64::from_le_bytes(*bits);
-        }
-    }
-
-    // The length that stands before an array's bytes.
-    fn write_usize(&mut self, _: usize) {}
 }
 
 impl Queue {

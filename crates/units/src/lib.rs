@@ -4,10 +4,12 @@
 
 mod id;
 mod money;
+mod own_bits;
 mod prng;
 mod time;
 
 pub use id::{AttemptId, IdError, ItemId, SaleId, Sequence, ShopperKey};
 pub use money::{Currency, Money, MoneyError};
+pub use own_bits::{FirstEight, OwnBits};
 pub use prng::Prng;
 pub use time::{DurationMs, TimeError, TimeMs};

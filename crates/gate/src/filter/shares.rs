@@ -1,35 +1,20 @@
 //! What a key has of a thing now: connections of an address, streams of a shopper.
 
 use std::collections::HashMap;
-use std::hash::{BuildHasherDefault, Hasher};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use units::OwnBits;
 
 /// How much of a thing each key has now, such as open streams. It holds the keys that have some, and no others.
 #[derive(Debug, Default)]
 pub(crate) struct Shares(Mutex<Counts>);
 
-/// A key is the output of a keyed hash: a table may use its bits as they are.
-type Counts = HashMap<u64, usize, BuildHasherDefault<OwnBits>>;
-
-#[derive(Default)]
-struct OwnBits(u64);
-
-impl Hasher for OwnBits {
-    fn finish(&self) -> u64 {
-        self.0
-    }
-
-    fn write(&mut self, bytes: &[u8]) {
-        if let Some(bits) = bytes.first_chunk::<8>() {
-            self.0 = u64::from_le_bytes(*bits);
-        }
-    }
-}
+/// A key is the output of a keyed hash.
+type Counts = HashMap<u64, usize, OwnBits>;
 
 impl Shares {
     /// With room for so many keys, so that it does not grow while a crowd comes.
     pub(crate) fn with_room(keys: usize) -> Self {
-        Self(Mutex::new(HashMap::with_capacity_and_hasher(keys, BuildHasherDefault::default())))
+        Self(Mutex::new(HashMap::with_capacity_and_hasher(keys, OwnBits::default())))
     }
 
     /// One more for the key, until it is dropped; `None` if it has `max` already.
