@@ -1,10 +1,10 @@
 //! Work that can wait, beside people who cannot.
 
-/// How far the thread stands back: against one at the usual priority it gets a tenth of a processor, and it is interrupted as soon as
-/// that one has something to do. Not further, for now and then it holds a lock that others need.
+/// How far the thread stands back: against one at the usual priority it gets a tenth of a processor, in slices of some milliseconds
+/// that the scheduler lets it finish. Not further, for now and then it holds a lock that others need.
 const NICE: i32 = 10;
 
-/// Lets all other threads go first from now on. Call it on the thread itself.
+/// Lets other threads have most of the processor from now on. Call it on the thread itself.
 ///
 /// A snapshot or a stock of signatures takes a processor for tenths of a second. On a machine of two processors everybody who
 /// is served meanwhile waited for it: 40 ms at the worst.

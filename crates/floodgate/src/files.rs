@@ -16,7 +16,7 @@ pub(crate) fn raise_limit() -> u64 {
 /// Has the kernel make its table for `count` open files now, 8 bytes each.
 ///
 /// Otherwise it grows by doubling, and each time every thread that opens a file meanwhile waits until all processors have let
-/// go of the old table (`synchronize_rcu`): 10 ms, six times on the way to 18,000 connections.
+/// go of the old table (`synchronize_rcu`): 10 ms each time, as the storm begins.
 pub(crate) fn reserve(count: u64) {
     let highest = i32::try_from(count.saturating_sub(1)).unwrap_or(i32::MAX);
     // A descriptor of that number makes the table that long; closing it does not shorten it. Without room it stays as it is.

@@ -76,15 +76,17 @@ impl Reason {
     pub(crate) fn advice(self) -> &'static str {
         match self {
             Self::Connections => {
-                "more connections than gate.limits.address_connections_max, or its network than prefix_connections_max; many people behind one address: raise it, or name the \
-                 address in exempt_addresses; a balancer: name it in trusted_proxies"
+                "more connections than gate.limits.address_connections_max, or its network than prefix_connections_max; many \
+                 people behind one address: raise it, or name the address in exempt_addresses; a balancer: name it in \
+                 trusted_proxies"
             }
             Self::AddressRate => {
                 "more requests than gate.limits.address_per_second; many people behind one address: raise it, or name the address in \
                  exempt_addresses; a balancer: name it in trusted_proxies"
             }
             Self::PrefixRate => {
-                "the network (a /24, or a /48 of IPv6), with all who share it, sent more requests than gate.limits.prefix_per_second; many people in it: raise it, or name the network in exempt_addresses"
+                "the network (a /24, or a /48 of IPv6), with all who share it, sent more requests than \
+                 gate.limits.prefix_per_second; many people in it: raise it, or name the network in exempt_addresses"
             }
             Self::ShopperRate => {
                 "more attempts than gate.limits.shopper_per_second, or more changes of a reservation than one every 10 s"
@@ -95,7 +97,7 @@ impl Reason {
             Self::Pass => "no pass, or one that is expired, forged or of another sale",
             Self::Token => "no shopper token, or one that is expired, forged or of another issuer",
             Self::Challenge => {
-                "no solution of the challenge, or one that is wrong, expired, used before or another shopper's"
+                "a solution of the challenge that is wrong, expired, used before or another shopper's"
             }
         }
     }
