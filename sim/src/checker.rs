@@ -6,7 +6,7 @@ mod replies;
 
 use crate::model::{Model, Standing};
 use crate::story::{Check, Violation, brief, ensure, name};
-use contracts::{Answer, Found, HoldState, Operation, OperationDone};
+use contracts::{Answer, Found, HoldState, Operation, OperationDone, SoldOutCount};
 use engines::log::LogRead;
 use sale::core::{Entry, Record, RefusalKind};
 use sale::worker::{Command, Reply};
@@ -151,6 +151,7 @@ impl Checker {
         self.order(step, before, after)?;
         self.note_refusals(step);
 
+        let logged: Vec<_> = news.iter().filter_map(as_gate_refusals).collect();
         let mut news = news.iter();
         let mut operations = Operations::default();
         let mut order = step.commands.iter().zip(step.replies).peekable();
@@ -167,6 +168,7 @@ impl Checker {
             operations.logged(&entry.record);
             self.model.apply(entry)?;
         }
+        gate_refusals(step, &logged)?;
         for (command, reply) in step.commands.iter().zip(step.replies) {
             self.standing_reply(command, reply, before)?;
             operations.done(command, reply);
@@ -288,6 +290,23 @@ impl Checker {
         ensure(self.pending.is_empty(), "refusals", || format!("{:?} never journalled", self.pending))?;
         self.model.nobody_waits_for_what_is_free()
     }
+}
+
+/// The counts in an entry that has what gates said.
+fn as_gate_refusals(entry: &Entry) -> Option<Vec<SoldOutCount>> {
+    match &entry.record {
+        Record::GateRefusals { entries } => Some(entries.clone()),
+        _ => None,
+    }
+}
+
+/// What gates said is logged as they reported it, each report once.
+fn gate_refusals(step: &Step<'_>, logged: &[Vec<SoldOutCount>]) -> Check {
+    let reported = step.commands.iter().zip(step.replies).filter_map(|asked| match asked {
+        (Command::GateRefusals(counts), Reply::Noted) => Some(counts),
+        _ => None,
+    });
+    ensure(reported.eq(logged), "refusals", || format!("{logged:?} is not what gates have reported"))
 }
 
 /// The entry that a reply names, where it names the one at which it was decided.

@@ -269,6 +269,7 @@ impl Clients {
             Reply::Done(Err(error)) => format!("error: {error}"),
             Reply::Shopper(record) => format!("{} attempts as of {}", record.attempts.len(), record.as_of),
             Reply::Stats(stats) => format!("stats as of {}", stats.as_of),
+            Reply::Noted => "noted".into(),
             Reply::Unavailable(why) => format!("unavailable: {why:?}"),
         }
     }

@@ -99,6 +99,8 @@ pub(crate) struct Model {
     pub(crate) outcomes: BTreeMap<String, u64>,
     /// Since when the sale has been open, paused or closed as it is.
     state_since: u64,
+    /// Behind which entry it became open, or stopped being so.
+    opened_and_shut: Vec<(u64, bool)>,
     journalled: u64,
 }
 

@@ -8,7 +8,7 @@ use crate::disk::SimDisk;
 use crate::nemesis::Nemesis;
 use crate::story::{Check, EPOCH_MS, Story, Violation, clock, ensure, name};
 use crate::workload::Workload;
-use contracts::Operation;
+use contracts::{Basket, Operation, SaleView, SoldOutCount};
 use engines::embedded::{EmbeddedLog, LogId, Options, Partition};
 use engines::log::{Log, LogRead};
 use sale::core::Core;
@@ -40,6 +40,13 @@ pub(crate) struct Server {
     pub(crate) reader: Box<dyn LogRead>,
 }
 
+/// A gate that says "sold out" by itself, as it saw the sale last, and reports that later.
+#[derive(Default)]
+struct Gate {
+    view: Option<SaleView>,
+    said: Vec<SoldOutCount>,
+}
+
 /// Everything in one run.
 pub(crate) struct World {
     pub(crate) work: Workload,
@@ -49,6 +56,7 @@ pub(crate) struct World {
     pub(crate) disk: SimDisk,
     pub(crate) server: Option<Server>,
     pub(crate) nemesis: Nemesis,
+    gate: Gate,
     /// How wrong the clock is.
     pub(crate) skew_ms: i64,
     pub(crate) commands: u64,
@@ -64,6 +72,7 @@ pub fn run(seed: u64, commands: u64, trace: bool) -> Outcome {
         disk: SimDisk::new(),
         server: None,
         nemesis: Nemesis::new(seed, commands),
+        gate: Gate::default(),
         skew_ms: 0,
         commands: 0,
     };
@@ -111,8 +120,33 @@ impl World {
         }
         self.clients.run(&mut self.work)?;
         let most = 1 + self.work.prng.below(2 * self.work.habits.batch_max) as usize;
-        let batch = self.clients.take(most);
+        let mut batch = self.clients.take(most);
+        if let Some(report) = self.gate_speaks() {
+            let at = self.work.prng.below(batch.len() as u64 + 1) as usize;
+            batch.insert(at, (self.clients.ticket(&report), report));
+        }
         self.step(batch)
+    }
+
+    /// A gate looks at the sale now and then, answers some shoppers from what it saw, and reports some time after.
+    fn gate_speaks(&mut self) -> Option<Command> {
+        let prng = &mut self.work.prng;
+        if let Some(server) = &self.server
+            && prng.percent(30)
+        {
+            self.gate.view = server.worker.core().view(&"sim".parse().ok()?, server.worker.disk_full());
+        }
+        let view = self.gate.view.as_ref()?;
+        for item in 0..view.items.len() as u16 {
+            if let Some(said) = view.sold_out(&Basket::single(item, 1))
+                && prng.percent(40)
+                && !self.gate.said.iter_mut().any(|known| known.merge(&said))
+            {
+                self.gate.said.push(said);
+            }
+        }
+        let reports = !self.gate.said.is_empty() && prng.percent(10);
+        reports.then(|| Command::GateRefusals(std::mem::take(&mut self.gate.said)))
     }
 
     fn pass_time(&mut self) {
@@ -333,6 +367,7 @@ fn brief(command: &Command) -> String {
         Command::Lookup { attempt, .. } => format!("lookup {}", name(*attempt)),
         Command::Shopper(shopper) => format!("all of {}", crate::story::shopper_name(*shopper)),
         Command::Stats => "stats".into(),
+        Command::GateRefusals(counts) => format!("{counts:?}"),
         Command::Operate { operation: Operation::Confirm { hold, payment }, .. } => {
             format!("{payment} for {}", name(*hold))
         }

@@ -22,5 +22,5 @@ pub use sale_spec::{
     Eligibility, ITEMS_MAX, ItemSpec, LatePayment, ROUNDS_MAX, RoundItemSpec, RoundSpec, SPEC_BYTES_MAX,
     STOCK_MAX, SaleSpec, SpecError, Waitlist,
 };
-pub use sale_view::{ItemState, ItemView, SaleState, SaleView};
+pub use sale_view::{ItemState, ItemView, SaleState, SaleView, SoldOutCount};
 pub use winner::{ShopperRecord, Unavailable, Winner, WinnerEvent};

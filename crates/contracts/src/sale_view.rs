@@ -1,6 +1,6 @@
 //! A sale as everybody may see it: what the gate needs in order to answer without asking.
 
-use crate::SaleSpec;
+use crate::{Basket, SaleSpec};
 use serde::Serialize;
 use std::sync::Arc;
 use units::{SaleId, Sequence, TimeMs};
@@ -39,6 +39,8 @@ pub struct ItemView {
     pub waitlist_open: bool,
     /// The price in the current round (or the next), in minor units.
     pub price_minor: u64,
+    /// If no unit is free: since which entry this has been so without a break, and the sale open.
+    pub sold_out_since: Sequence,
 }
 
 /// What a sale publishes whenever it changes.
@@ -58,4 +60,46 @@ pub struct SaleView {
     /// Paused because the disk is full, not by an operator.
     pub disk_full: bool,
     pub as_of: Sequence,
+}
+
+/// So many shoppers were told by a gate, without the sale being asked, that a unit of an item is sold out.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct SoldOutCount {
+    pub item: u16,
+    /// The entry since which no unit of it has been free, and the last that one of the answers named.
+    pub first_as_of: Sequence,
+    pub last_as_of: Sequence,
+    pub count: u64,
+}
+
+impl SaleView {
+    /// What a shopper who has nothing of the sale is told of a basket, if that is "sold out" for certain. Of one unit alone:
+    /// whether more are within the limits, the sale itself must say.
+    pub fn sold_out(&self, basket: &Basket) -> Option<SoldOutCount> {
+        let [line] = **basket else { return None };
+        let item = self.items.get(usize::from(line.item))?;
+        let so = self.state == SaleState::Open
+            && line.quantity == 1
+            && item.offered
+            && item.state == ItemState::SoldOut
+            && !item.waitlist_open;
+        so.then_some(SoldOutCount {
+            item: line.item,
+            first_as_of: item.sold_out_since,
+            last_as_of: self.as_of,
+            count: 1,
+        })
+    }
+}
+
+impl SoldOutCount {
+    /// Adds another count to this one, if it is of the same stretch of entries.
+    pub fn merge(&mut self, other: &Self) -> bool {
+        let same = (self.item, self.first_as_of) == (other.item, other.first_as_of);
+        if same {
+            self.last_as_of = self.last_as_of.max(other.last_as_of);
+            self.count = self.count.saturating_add(other.count);
+        }
+        same
+    }
 }

@@ -1,11 +1,12 @@
 //! Gives a worker its thread, its bounded queue and its snapshots, and everybody else a [`Handle`].
 
 use crate::core::{self, Core, Record};
+use crate::known::Known;
 use crate::worker::{Command, RecoverError, Recovery, Reply, STEP_COMMANDS_MAX, Worker, replay};
 use arc_swap::ArcSwapOption;
 use contracts::{
     Actor, Answer, Attempt, Basket, Found, Mail, Mailbox, OperateError, Operation, OperationDone, SaleSpec,
-    SaleState, SaleStats, SaleView, ShopperRecord, Unavailable, Winner, WinnerEvent,
+    SaleState, SaleStats, SaleView, ShopperRecord, SoldOutCount, Unavailable, Winner, WinnerEvent,
 };
 use engines::clock::Clock;
 use engines::log::{Log, LogRead, Snapshots};
@@ -54,6 +55,7 @@ enum Job {
     Shopper(ShopperKey, Sender<ShopperRecord>),
     Operate(Actor, Operation, Sender<Result<OperationDone, OperateError>>),
     Stats(Sender<SaleStats>),
+    GateRefusals(Vec<SoldOutCount>),
 }
 
 struct InFlight {
@@ -85,7 +87,7 @@ struct Queue {
 impl Queue {
     /// Queues an attempt, or joins the decision of the same one. Returns how many are decided before it; `None` if there is no
     /// room, and then nobody waits.
-    fn take_up(&mut self, attempt: Attempt, waiter: Waiter, queue_max: usize) -> Option<u64> {
+    fn take_up(&mut self, attempt: Attempt, waiter: Waiter, queue_max: usize, known: &Known) -> Option<u64> {
         let decided = self.decided;
         match self.in_flight.entry(attempt.id) {
             Entry::Occupied(mut entry) => {
@@ -101,6 +103,7 @@ impl Queue {
             Entry::Vacant(entry) => {
                 let number = self.queued;
                 self.queued += 1;
+                known.ask(attempt.shopper);
                 entry.insert(InFlight { attempt, number, first: waiter, others: Vec::new() });
                 self.jobs.push(Job::Attempt(attempt));
                 Some(number - decided)
@@ -152,12 +155,49 @@ struct Shared {
     /// Told when `stopping` is set, beside `work`, which only the worker may consume.
     ending: Condvar,
     view: ArcSwapOption<SaleView>,
+    known: Known,
+    said: Mutex<Said>,
     sequence: watch::Sender<Sequence>,
     reader: Mutex<Box<dyn LogRead>>,
     /// Why the worker stopped for good.
     stopped: ArcSwapOption<String>,
     /// The invariants that were found broken, by the worker or by the thread that replays the log for snapshots.
     invariants: Mutex<BTreeSet<&'static str>>,
+}
+
+/// What gates have said by themselves and is not logged yet.
+#[derive(Debug, Default)]
+struct Said {
+    counts: Vec<SoldOutCount>,
+    since: Option<std::time::Instant>,
+}
+
+impl Said {
+    /// Stretches of entries that are counted apart before they are logged early; what an entry of the log holds is far more.
+    const COUNTS_MAX: usize = 1024;
+
+    fn add(&mut self, counts: &[SoldOutCount]) {
+        for count in counts {
+            if !self.counts.iter_mut().any(|known| known.merge(count)) {
+                self.counts.push(*count);
+            }
+        }
+        if !self.counts.is_empty() {
+            self.since.get_or_insert_with(std::time::Instant::now);
+        }
+    }
+
+    /// What is to be logged now.
+    fn take_due(&mut self) -> Option<Vec<SoldOutCount>> {
+        let old =
+            self.since.is_some_and(|since| since.elapsed() >= Duration::from_millis(core::REFUSALS_EVERY.0));
+        (old || self.counts.len() >= Self::COUNTS_MAX).then(|| self.take())
+    }
+
+    fn take(&mut self) -> Vec<SoldOutCount> {
+        self.since = None;
+        std::mem::take(&mut self.counts)
+    }
 }
 
 /// A queue or a reader is whole between two statements, so a panic of another holder leaves nothing half done.
@@ -201,12 +241,15 @@ impl Service {
             work: Condvar::new(),
             ending: Condvar::new(),
             view: ArcSwapOption::from(worker.core().view(&sale, false).map(Arc::new)),
+            known: Known::default(),
+            said: Mutex::default(),
             sequence: watch::Sender::new(worker.core().sequence()),
             reader: Mutex::new(reader),
             stopped: ArcSwapOption::empty(),
             invariants: Mutex::default(),
             sale,
         });
+        worker.core().shoppers().for_each(|shopper| shared.known.keep(shopper));
         let spawn = |name: &str, run: Box<dyn FnOnce() + Send>| {
             std::thread::Builder::new().name(format!("{name}-{}", shared.sale)).spawn(run).map_err(|source| {
                 engines::log::LogError::Io { doing: format!("start thread {name}"), source }
@@ -274,7 +317,7 @@ impl Handle {
         let (sender, receiver) = oneshot::channel();
         let mut queue = lock(&self.0.queue);
         let was_idle = queue.jobs.is_empty();
-        let position = queue.take_up(attempt, Waiter::One(sender), self.0.queue_max)?;
+        let position = queue.take_up(attempt, Waiter::One(sender), self.0.queue_max, &self.0.known)?;
         self.wake(queue, was_idle);
         Some((position, receiver))
     }
@@ -284,7 +327,8 @@ impl Handle {
         let mut queue = lock(&self.0.queue);
         let was_idle = queue.jobs.is_empty();
         batch.retain(|(token, attempt)| {
-            queue.take_up(*attempt, Waiter::Many(Arc::clone(to), *token), self.0.queue_max).is_none()
+            let waiter = Waiter::Many(Arc::clone(to), *token);
+            queue.take_up(*attempt, waiter, self.0.queue_max, &self.0.known).is_none()
         });
         self.wake(queue, was_idle);
     }
@@ -301,6 +345,21 @@ impl Handle {
         let was_idle = queue.jobs.is_empty();
         queue.jobs.push(job);
         self.wake(queue, was_idle);
+    }
+
+    /// Whether the sale itself must answer this shopper: see [`Known::may_have`].
+    pub fn may_have(&self, shopper: ShopperKey) -> bool {
+        self.0.known.may_have(shopper)
+    }
+
+    /// Who may have something.
+    pub fn known(&self) -> &Known {
+        &self.0.known
+    }
+
+    /// Takes the report of what a gate has said by itself; it is logged within [`core::REFUSALS_EVERY`].
+    pub fn said_sold_out(&self, counts: &[SoldOutCount]) {
+        lock(&self.0.said).add(counts);
     }
 
     /// How many are decided before a shopper's attempt that is not decided yet.
@@ -451,7 +510,17 @@ fn run_worker<L: Log>(mut worker: Worker<L>, shared: &Shared, clock: &dyn Clock)
             let was_full = worker.disk_full();
             worker.step(clock.now(), &commands);
             let replies = worker.take_replies();
-            // The view first: who hears that the last unit is theirs must not then read that it is still on sale.
+            // Who has something is known before anybody can see that there is nothing left, or hears of it.
+            for (job, reply) in batch.iter().zip(&replies) {
+                if let (
+                    Job::Attempt(attempt),
+                    Reply::Answer(Answer::Granted(_) | Answer::Waitlisted { .. }),
+                ) = (job, reply)
+                {
+                    shared.known.keep(attempt.shopper);
+                }
+            }
+            // The view next: who hears that the last unit is theirs must not then read that it is still on sale.
             match worker.stopped() {
                 None if worker.core().sequence() != before || worker.disk_full() != was_full => {
                     shared.view.store(worker.core().view(&shared.sale, worker.disk_full()).map(Arc::new));
@@ -470,6 +539,8 @@ fn run_worker<L: Log>(mut worker: Worker<L>, shared: &Shared, clock: &dyn Clock)
             }
         }
     }
+    let said = lock(&shared.said).take();
+    worker.step(clock.now(), &[Command::GateRefusals(said)]);
     worker.finish(clock.now());
 }
 
@@ -501,10 +572,15 @@ fn wait_for_work<L: Log>(
     loop {
         if !queue.jobs.is_empty() {
             std::mem::swap(&mut queue.jobs, jobs);
+            jobs.extend(lock(&shared.said).take_due().map(Job::GateRefusals));
             return true;
         }
         if queue.stopping {
             return false;
+        }
+        if let Some(counts) = lock(&shared.said).take_due() {
+            jobs.push(Job::GateRefusals(counts));
+            return true;
         }
         let nap = match worker.next_wakeup() {
             Some(at) => Duration::from_millis(at.since(clock.now()).0).min(NAP),
@@ -526,6 +602,7 @@ fn command(job: &Job) -> Command {
             Command::Operate { actor: actor.clone(), operation: operation.clone() }
         }
         Job::Stats(_) => Command::Stats,
+        Job::GateRefusals(counts) => Command::GateRefusals(counts.clone()),
     }
 }
 
@@ -538,6 +615,7 @@ fn reply_all(shared: &Shared, batch: Vec<Job>, replies: Vec<Reply>) {
             if let Job::Attempt(attempt) = job {
                 queue.decided += 1;
                 if let Some(flight) = queue.in_flight.remove(&attempt.id) {
+                    shared.known.decided(attempt.shopper);
                     answers.push((flight.first, flight.others, reply));
                 }
             }
@@ -567,6 +645,12 @@ fn reply_all(shared: &Shared, batch: Vec<Job>, replies: Vec<Reply>) {
                 Reply::Done(done) => Ok(done),
                 other => Err(unavailable(other)),
             })),
+            Job::GateRefusals(counts) => {
+                // The disk is full, or the worker has stopped: they are logged later, if ever.
+                if let Reply::Unavailable(Unavailable::Passing(_)) = reply {
+                    lock(&shared.said).add(&counts);
+                }
+            }
             Job::Stats(sender) => drop(sender.send(match reply {
                 Reply::Stats(stats) => Ok(SaleStats { queue: queue_len, ..stats }),
                 other => Err(unavailable(other)),

@@ -6,7 +6,7 @@
 use crate::core::{Broken, Core, Entry, Record, ReplayError, SnapshotError, Tally};
 use contracts::{
     Actor, Answer, Attempt, Found, OperateError, Operation, OperationDone, Refusal, SaleStats, ShopperRecord,
-    Unavailable,
+    SoldOutCount, Unavailable,
 };
 use engines::log::{AppendError, Batch, Log, LogError, LogRead};
 use std::fmt;
@@ -26,10 +26,18 @@ const UNKNOWN_MAX: u32 = 2;
 #[derive(Debug, Clone)]
 pub enum Command {
     Attempt(Attempt),
-    Lookup { attempt: AttemptId, shopper: ShopperKey },
+    Lookup {
+        attempt: AttemptId,
+        shopper: ShopperKey,
+    },
     Shopper(ShopperKey),
-    Operate { actor: Actor, operation: Operation },
+    Operate {
+        actor: Actor,
+        operation: Operation,
+    },
     Stats,
+    /// What gates have said by themselves.
+    GateRefusals(Vec<SoldOutCount>),
 }
 
 /// What it says, in the order of the commands.
@@ -42,6 +50,8 @@ pub enum Reply {
     Shopper(ShopperRecord),
     Done(Result<OperationDone, OperateError>),
     Stats(SaleStats),
+    /// To [`Command::GateRefusals`].
+    Noted,
     /// To any of them.
     Unavailable(Unavailable),
 }
@@ -387,6 +397,10 @@ impl<L: Log> Worker<L> {
                 Command::Operate { actor, operation } => {
                     Reply::Done(self.core.operate(now, actor.clone(), operation.clone(), &mut self.batch)?)
                 }
+                Command::GateRefusals(counts) => {
+                    self.core.gate_refusals(now, counts, &mut self.batch)?;
+                    Reply::Noted
+                }
                 read => self.read(read),
             };
             self.replies.push(reply);
@@ -400,7 +414,7 @@ impl<L: Log> Worker<L> {
             Command::Lookup { attempt, shopper } => Reply::Found(self.core.lookup(*attempt, *shopper)),
             Command::Shopper(shopper) => Reply::Shopper(self.core.shopper(*shopper)),
             Command::Stats => Reply::Stats(self.core.stats()),
-            Command::Attempt(_) | Command::Operate { .. } => {
+            Command::Attempt(_) | Command::Operate { .. } | Command::GateRefusals(_) => {
                 Reply::Unavailable(Unavailable::Passing("this command changes the sale".into()))
             }
         }

@@ -1,4 +1,5 @@
-//! The service's side of an attempt: duplicates join one decision, the queue is bounded, a stop lets what is queued finish.
+//! The service's side of an attempt: duplicates join one decision, the queue is bounded, a stop lets what is queued finish, and
+//! gates know whom they may answer by themselves.
 //! The log's appends are held up by the test, so that "meanwhile" is a state and not a race.
 
 mod ledger;
@@ -8,6 +9,7 @@ use engines::clock::Clock;
 use engines::embedded::{EmbeddedLog, LogId, Options, Partition};
 use engines::log::{AppendError, Batch, Log, LogError, LogRead, Snapshots};
 use ledger::{OPENS, by, id, key, spec};
+use sale::core::{Entry, Record};
 use sale::service::{Handle, Receiver, Service, Settings};
 use std::sync::mpsc::{self, Receiver as Inbox, Sender};
 use std::sync::{Arc, Mutex};
@@ -189,4 +191,54 @@ fn a_stop_lets_what_is_queued_finish() {
     assert!(matches!(wait(second), Answer::Granted(_)));
     let after = rig.handle.lookup(id(1), key(1)).blocking_recv().unwrap();
     assert!(matches!(after, Err(Unavailable::Passing(_))), "nobody waits for ever: {after:?}");
+}
+
+/// Takes what a shopper would be told by a gate alone.
+fn told_alone(handle: &Handle, n: u8) -> Option<SoldOutCount> {
+    let said = handle.view().unwrap().sold_out(&Basket::single(1, 1))?;
+    (!handle.may_have(key(n))).then_some(said)
+}
+
+#[test]
+fn a_gate_answers_by_itself_whoever_has_nothing_and_nobody_else() {
+    let rig = rig(1, 100);
+    let (_, winner) = rig.handle.attempt(attempt(1, 1)).unwrap();
+    rig.arrived.recv().unwrap();
+    assert_eq!(told_alone(&rig.handle, 2), None, "the last unit is not durably gone");
+    assert!(rig.handle.may_have(key(1)), "an attempt that is not decided");
+    rig.let_on.send(()).unwrap();
+    let Answer::Granted(hold) = wait(winner) else { panic!("the first in line") };
+    let said = told_alone(&rig.handle, 2).expect("it is sold out, and there is no waitlist place");
+    assert_eq!((said.first_as_of, said.last_as_of), (hold.granted_as_of, hold.granted_as_of));
+    assert_eq!(told_alone(&rig.handle, 1), None, "who has a hold gets the sale's own answer");
+    assert_eq!(rig.handle.view().unwrap().sold_out(&Basket::single(1, 2)), None, "perhaps over a limit");
+
+    // What was said is logged, also behind a restock, and by the sale's end at the latest.
+    rig.handle.said_sold_out(&[said, said]);
+    let released = rig.handle.operate(by(), Operation::Release { hold: id(1) });
+    rig.arrived.recv().unwrap();
+    rig.let_on.send(()).unwrap();
+    wait(released).unwrap();
+    assert_eq!(told_alone(&rig.handle, 2), None, "the unit is back");
+    assert!(rig.handle.may_have(key(1)), "their attempt is still kept");
+    let (mut log, handle, let_on, dir) = (None, rig.handle, rig.let_on, rig._dir);
+    let_on.send(()).unwrap();
+    rig.service.stop();
+    drop(handle);
+    let reopened = EmbeddedLog::open_dir(dir.path(), Options::new(Partition(0), LogId([1; 16]))).unwrap();
+    let read = reopened.reader().read(Sequence(1), &mut |_, bytes| {
+        if let Record::GateRefusals { entries } = Entry::decode(bytes).unwrap().record {
+            log = Some(entries);
+        }
+        std::ops::ControlFlow::Continue(())
+    });
+    read.unwrap();
+    assert_eq!(log, Some(vec![SoldOutCount { count: 2, ..said }]));
+
+    // After a restart, who has something is known at once.
+    let service =
+        Service::start("test".parse().unwrap(), reopened, Arc::new(StoppedClock), Settings::default())
+            .unwrap();
+    assert!(service.handle().may_have(key(1)) && !service.handle().may_have(key(2)));
+    service.stop();
 }

@@ -96,6 +96,17 @@ fn records() -> Vec<(&'static str, Record)> {
         ("voided", Record::Voided { hold, by: by() }),
         ("refusals", Record::Refusals { entries: refusals }),
         ("space_regained", Record::SpaceRegained { since: pay_by, refused: 3 }),
+        (
+            "gate_refusals",
+            Record::GateRefusals {
+                entries: vec![SoldOutCount {
+                    item: 1,
+                    first_as_of: Sequence(40),
+                    last_as_of: Sequence(57),
+                    count: 9,
+                }],
+            },
+        ),
     ]
 }
 

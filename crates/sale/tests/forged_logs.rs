@@ -416,6 +416,49 @@ fn nor_one_whose_refusals_were_not_true() {
     }
 }
 
+/// What gates have said by themselves is held against every entry that they named, though they report it later.
+#[test]
+fn what_gates_said_was_so_at_each_entry_that_they_named() {
+    let said = |item, first, last, count| Record::GateRefusals {
+        entries: vec![SoldOutCount { item, first_as_of: Sequence(first), last_as_of: Sequence(last), count }],
+    };
+    // Entries: 1 the document, 2 the opening, 3 to 5 the only phone goes, comes back and goes again.
+    let sale = || {
+        let mut f = Forgery::of(no_waitlist(1));
+        let l = &mut f.ledger;
+        l.buy(1, 1, &[(PHONE, 1)]);
+        l.release(1);
+        l.buy(2, 2, &[(PHONE, 1)]);
+        assert_eq!(l.log.len(), 5);
+        f
+    };
+    let mut f = sale();
+    f.write(&said(PHONE, 3, 3, 7)).write(&said(PHONE, 5, 6, 2)).write(&Record::Paused { by: by() });
+    f.write(&said(PHONE, 5, 7, 1));
+    let report = f.audit();
+    assert!(report.holds(), "{report:#?}");
+    assert_eq!(report.outcomes["sold_out"], 10);
+    let lies = [
+        ("while it was free", said(PHONE, 4, 4, 1), "INV-2", "item 0 is sold out as of 4 to 4"),
+        ("across a restock", said(PHONE, 3, 5, 1), "INV-2", "as of 3 to 5"),
+        ("before the opening", said(PHONE, 1, 1, 1), "INV-2", "as of 1 to 1"),
+        ("of what is there", said(CASE, 3, 5, 1), "INV-2", "item 1 is sold out"),
+        ("of the future", said(PHONE, 5, 6, 1), "INV-4*", "as of 5 to 6"),
+        ("of an item that there is not", said(9, 5, 5, 1), "INV-4*", "as of 5 to 5"),
+    ];
+    for (what, record, inv, text) in lies {
+        let mut f = sale();
+        f.write(&record);
+        let report = f.audit();
+        let found = broken(&report);
+        let want = inv.trim_end_matches('*');
+        assert!(found.iter().any(|(id, how)| *id == want && how.contains(text)), "{what}: {found:#?}");
+    }
+    let mut f = sale();
+    f.write(&Record::Paused { by: by() }).write(&said(PHONE, 5, 6, 1));
+    check("while the sale was paused", &f, &[("INV-2", "as of 5 to 6")]);
+}
+
 #[test]
 fn nor_one_out_of_order() {
     let waits = || {

@@ -76,6 +76,17 @@ fn records() -> Vec<(&'static str, Record)> {
         ),
         ("refund_due_by", Record::RefundDue { hold: id(1), payment: "pay-2".into(), by: Some(by()) }),
         ("left", Record::Left { attempt: id(1), voided: true, by: by() }),
+        (
+            "gate_refusals",
+            Record::GateRefusals {
+                entries: vec![SoldOutCount {
+                    item: 1,
+                    first_as_of: Sequence(40),
+                    last_as_of: Sequence(57),
+                    count: 9,
+                }],
+            },
+        ),
     ]
 }
 

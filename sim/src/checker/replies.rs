@@ -198,7 +198,8 @@ impl Checker {
                 self.operation(operation, done, before)
             }
             (Command::Shopper(_), Reply::Shopper(_)) | (Command::Stats, Reply::Stats(_)) => Ok(()),
-            (Command::Operate { .. }, Reply::Unavailable(_)) => Ok(()),
+            (Command::Operate { .. } | Command::GateRefusals(_), Reply::Unavailable(_)) => Ok(()),
+            (Command::GateRefusals(_), Reply::Noted) => Ok(()),
             (command, reply) => {
                 Err(Violation { rule: "replies", what: format!("{command:?} is answered {reply:?}") })
             }

@@ -2,7 +2,7 @@
 
 use super::{Kept, Model, Round, Standing, Units};
 use crate::story::{Check, Violation, ensure, name, shopper_name};
-use contracts::{Attempt, Basket, LatePayment, ListKind, SaleSpec};
+use contracts::{Attempt, Basket, LatePayment, ListKind, SaleSpec, SoldOutCount};
 use sale::core::{Entry, Record, RefusalCount, RefusalKind};
 use units::{AttemptId, DurationMs, TimeMs};
 
@@ -109,7 +109,11 @@ impl Model {
             }
             Record::Voided { hold, .. } => self.end(seq, *hold, Standing::Voided)?,
             Record::Refusals { entries } => self.refusals(seq, entries)?,
+            Record::GateRefusals { entries } => self.gate_refusals(seq, entries)?,
             Record::SpaceRegained { refused, .. } => self.count("paused", *refused),
+        }
+        if self.state_since == seq {
+            self.opened_and_shut.push((seq, self.open && !self.paused));
         }
         (self.last, self.now) = (seq, entry.at);
         self.figures()
@@ -344,6 +348,28 @@ impl Model {
         self.journalled = seq;
         Ok(())
     }
+
+    /// What gates said by themselves was so at each entry that they named.
+    fn gate_refusals(&mut self, seq: u64, entries: &[SoldOutCount]) -> Check {
+        for e in entries {
+            let (first, last) = (e.first_as_of.0, e.last_as_of.0);
+            ensure(first <= last && last < seq, "INV-4", || format!("entry {seq}: as of {first} to {last}"))?;
+            let open = throughout(&self.opened_and_shut, first, last, |open| *open);
+            ensure(open, "INV-4", || format!("entry {seq}: the sale was not open from {first} to {last}"))?;
+            let none = throughout(&self.items[usize::from(e.item)].history, first, last, |free| *free == 0);
+            ensure(none, "INV-2", || {
+                format!("entry {seq}: item {} was not sold out from {first} to {last}", e.item)
+            })?;
+            self.count("sold_out", e.count);
+        }
+        Ok(())
+    }
+}
+
+/// Whether something holds behind every entry from the first to the last. `history` has the entries that changed it.
+fn throughout<T>(history: &[(u64, T)], first: u64, last: u64, holds: impl Fn(&T) -> bool) -> bool {
+    let Some(from) = history.iter().rposition(|(at, _)| *at <= first) else { return false };
+    history[from..].iter().take_while(|(at, _)| *at <= last).all(|(_, value)| holds(value))
 }
 
 fn broken(rule: &'static str, what: &str) -> Violation {

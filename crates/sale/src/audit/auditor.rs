@@ -64,6 +64,9 @@ pub(super) struct Item {
     waiting: BTreeMap<u64, AttemptId>,
     /// Free units behind each entry that changed them, since refusals were last journalled; and before that.
     pub(super) history: Vec<(Sequence, i128)>,
+    /// From which entry to which nothing was free while the sale was open, and whether that goes on.
+    pub(super) sold_out: Vec<(Sequence, Sequence)>,
+    pub(super) sold_out_now: Option<Sequence>,
 }
 
 impl Item {
@@ -74,6 +77,13 @@ impl Item {
     /// Initial, adjustments, free, held, sold, waiting.
     pub(super) fn figures(&self) -> [i128; 6] {
         [self.initial, self.adjustments, self.free, self.held, self.sold, self.waiting.len() as i128]
+    }
+
+    /// Whether nothing was free, in an open sale, behind any entry from the first to the last.
+    pub(super) fn was_sold_out(&self, first: Sequence, last: Sequence) -> bool {
+        let before = self.sold_out.partition_point(|(from, _)| *from <= first);
+        let ended = self.sold_out[..before].last().is_some_and(|(_, to)| last <= *to);
+        ended || self.sold_out_now.is_some_and(|from| from <= first)
     }
 
     pub(super) fn report(&self, item: ItemId) -> ItemReport {
@@ -210,12 +220,31 @@ impl Auditor {
             Record::Voided { hold, .. } => self.ended(sequence, *hold, Standing::Voided),
             Record::Left { attempt, .. } => self.left(sequence, *attempt),
             Record::Refusals { entries } => self.refusals(sequence, entries),
+            Record::GateRefusals { entries } => self.gate_refusals(sequence, entries),
             Record::SpaceRegained { refused, .. } => {
                 self.count("paused", *refused);
                 self.checked.refusals_disk_full = self.checked.refusals_disk_full.saturating_add(*refused);
             }
             // How fast attempts are let in is no promise of the log's.
             Record::Rate { .. } => {}
+        }
+        if self.state_since == sequence {
+            (0..self.items.len()).for_each(|item| self.follow_sold_out(sequence, item));
+        }
+    }
+
+    /// Keeps in which stretches of entries an item is sold out in an open sale.
+    fn follow_sold_out(&mut self, sequence: Sequence, item: usize) {
+        let open = self.round.is_some() && !self.paused;
+        let Some(at) = self.items.get_mut(item) else { return };
+        match (at.sold_out_now, open && at.free <= 0) {
+            (None, true) => at.sold_out_now = Some(sequence),
+            (Some(from), false) => {
+                // Behind the entry before this one it was so still.
+                at.sold_out.push((from, Sequence(sequence.0.saturating_sub(1))));
+                at.sold_out_now = None;
+            }
+            _ => {}
         }
     }
 
@@ -293,6 +322,8 @@ impl Auditor {
         at.held += held;
         at.sold += sold;
         at.history.push((sequence, at.free));
+        self.follow_sold_out(sequence, usize::from(item));
+        let Some(at) = self.items.get(usize::from(item)) else { return };
         let (put_up, f, h, s) = (at.put_up(), at.free, at.held, at.sold);
         self.checked.stock += 1;
         self.check(1, f >= 0 && h >= 0 && s >= 0 && h + s <= put_up, sequence, || {

@@ -6,7 +6,7 @@
 
 use super::auditor::Auditor;
 use crate::core::{RefusalCount, RefusalKind};
-use contracts::Eligibility;
+use contracts::{Eligibility, SoldOutCount};
 use units::Sequence;
 
 /// What the log shows of a refusal.
@@ -47,6 +47,23 @@ impl Auditor {
         self.refusals_since = sequence;
         for item in &mut self.items {
             item.history.clear();
+        }
+    }
+
+    /// The same for what gates have said by themselves. They report it later, and name the entries of which it was true.
+    pub(super) fn gate_refusals(&mut self, sequence: Sequence, entries: &[SoldOutCount]) {
+        for e in entries {
+            let (first, last) = (e.first_as_of, e.last_as_of);
+            self.count("sold_out", e.count);
+            self.check(4, first <= last && last < sequence, sequence, || {
+                format!("gates' refusals as of {first} to {last}")
+            });
+            let so = self.items.get(usize::from(e.item)).is_some_and(|item| item.was_sold_out(first, last));
+            self.check(2, so, sequence, || {
+                format!("{} were told that item {} is sold out as of {first} to {last}", e.count, e.item)
+            });
+            self.checked.sold_out = self.checked.sold_out.saturating_add(e.count);
+            self.checked.refusals_of_sale = self.checked.refusals_of_sale.saturating_add(e.count);
         }
     }
 

@@ -20,7 +20,7 @@ pub use tally::Tally;
 
 use contracts::{
     Actor, Answer, Attempt, Basket, Found, HoldState, HoldView, ItemState, ItemStats, ItemView, Place,
-    Refusal, SaleSpec, SaleState, SaleStats, SaleView, ShopperRecord, StoredAttempt,
+    Refusal, SaleSpec, SaleState, SaleStats, SaleView, ShopperRecord, SoldOutCount, StoredAttempt,
 };
 use engines::log::Batch;
 use slots::{Slot, SlotState};
@@ -359,6 +359,26 @@ impl Core {
         self.promote_basket(now, &basket, out)
     }
 
+    /// Everybody of whom an attempt is kept.
+    pub fn shoppers(&self) -> impl Iterator<Item = ShopperKey> {
+        self.state.slots.shoppers()
+    }
+
+    /// Logs what gates have told shoppers by themselves. A count of an item or an entry that there is not is left out.
+    pub fn gate_refusals(
+        &mut self,
+        now: TimeMs,
+        counts: &[SoldOutCount],
+        out: &mut Batch,
+    ) -> Result<(), Broken> {
+        let (items, last) = (self.state.stock.len(), self.state.sequence);
+        let possible = |c: &&SoldOutCount| {
+            usize::from(c.item) < items && c.first_as_of <= c.last_as_of && c.last_as_of <= last
+        };
+        let entries: Vec<_> = counts.iter().filter(possible).copied().collect();
+        if entries.is_empty() { Ok(()) } else { self.commit(now, Record::GateRefusals { entries }, out) }
+    }
+
     /// The sale in figures. `queue` is the driver's to fill in.
     pub fn stats(&self) -> SaleStats {
         let state = &self.state;
@@ -424,6 +444,7 @@ impl Core {
                 waitlist_open: offered_now
                     && (state.waiting[at].len() as u64) < state.waitlist_places(at as u16),
                 price_minor: round.offers[at].map_or_else(|| self.price(at), |o| o.price_minor),
+                sold_out_since: state.stock[at].empty_since.max(state.state_since),
             }
         };
         Some(SaleView {

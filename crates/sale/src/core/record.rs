@@ -2,7 +2,9 @@
 //!
 //! Bytes, once written, are a promise: a kind is never given another layout, it gets a new number.
 
-use contracts::{Actor, Attempt, Basket, ListKind, Refusal, RoundItemLimit, SaleSpec, SealedShopper};
+use contracts::{
+    Actor, Attempt, Basket, ListKind, Refusal, RoundItemLimit, SaleSpec, SealedShopper, SoldOutCount,
+};
 use std::fmt;
 use units::{AttemptId, Sequence, ShopperKey, TimeMs};
 
@@ -117,6 +119,11 @@ pub enum Record {
     Refusals {
         entries: Vec<RefusalCount>,
     },
+    /// What gates said by themselves: that a single unit is sold out. It was, and the sale was open, at each entry from
+    /// `first_as_of` to `last_as_of`, all of them before this one; what has happened since does not matter.
+    GateRefusals {
+        entries: Vec<SoldOutCount>,
+    },
     /// The disk was full since `since`; `refused` attempts were told `paused` meanwhile.
     SpaceRegained {
         since: TimeMs,
@@ -214,6 +221,7 @@ mod kind {
     pub(super) const LEFT: u8 = 26;
     pub(super) const REFUSALS: u8 = 32;
     pub(super) const SPACE_REGAINED: u8 = 33;
+    pub(super) const GATE_REFUSALS: u8 = 34;
 }
 
 impl Record {
@@ -359,6 +367,16 @@ impl Record {
                     w.u64(e.count);
                 }
             }
+            Self::GateRefusals { entries } => {
+                head(kind::GATE_REFUSALS);
+                w.u16(entries.len() as u16);
+                for e in entries {
+                    w.u16(e.item);
+                    w.u64(e.first_as_of.0);
+                    w.u64(e.last_as_of.0);
+                    w.u64(e.count);
+                }
+            }
             Self::SpaceRegained { since, refused } => {
                 head(kind::SPACE_REGAINED);
                 w.u64(since.0);
@@ -447,6 +465,11 @@ impl Entry {
                 let count = r.u16()?;
                 let entries = (0..count).map(|_| r.refusal_count()).collect::<Result<_, _>>()?;
                 Record::Refusals { entries }
+            }
+            kind::GATE_REFUSALS => {
+                let count = r.u16()?;
+                let entries = (0..count).map(|_| r.sold_out_count()).collect::<Result<_, _>>()?;
+                Record::GateRefusals { entries }
             }
             kind::SPACE_REGAINED => Record::SpaceRegained { since: TimeMs(r.u64()?), refused: r.u64()? },
             _ => return Err(DecodeError("unknown kind: written by a newer build?")),
@@ -596,6 +619,15 @@ impl<'a> Reader<'a> {
             tier: self.u8()?,
             sealed: self.sealed()?,
             basket: self.basket()?,
+        })
+    }
+
+    fn sold_out_count(&mut self) -> Result<SoldOutCount, DecodeError> {
+        Ok(SoldOutCount {
+            item: self.u16()?,
+            first_as_of: Sequence(self.u64()?),
+            last_as_of: Sequence(self.u64()?),
+            count: self.u64()?,
         })
     }
 

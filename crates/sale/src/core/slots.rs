@@ -119,6 +119,11 @@ impl Slots {
         &self.slots[slot as usize]
     }
 
+    /// Everybody who has a slot.
+    pub(super) fn shoppers(&self) -> impl Iterator<Item = ShopperKey> {
+        self.shoppers.iter().map(|shopper| shopper.key)
+    }
+
     pub(super) fn iter(&self) -> impl Iterator<Item = (u32, &Slot)> {
         self.slots.iter().enumerate().map(|(at, slot)| (at as u32, slot))
     }

@@ -156,6 +156,7 @@ impl Core {
             return Err(SnapshotError(format!("version {version}, this build reads {VERSION}")));
         }
         let mut state = State { sequence: Sequence(r.u64()?), now: TimeMs(r.u64()?), ..State::default() };
+        state.state_since = state.sequence;
         let spec_len = r.u32()? as usize;
         let spec_json = r.take(spec_len)?;
         if !spec_json.is_empty() {
@@ -179,6 +180,7 @@ impl Core {
                 free: r.u64()?,
                 held: r.u64()?,
                 sold: r.u64()?,
+                empty_since: state.sequence,
             });
         }
         state.counts =

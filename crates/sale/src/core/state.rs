@@ -68,6 +68,19 @@ pub(super) struct Stock {
     pub(super) free: u64,
     pub(super) held: u64,
     pub(super) sold: u64,
+    /// If nothing is free: an entry since which this has been so. Not kept in snapshots, where it is the snapshot's own.
+    pub(super) empty_since: Sequence,
+}
+
+impl Stock {
+    /// Takes free units, as the entry says.
+    fn take(&mut self, units: u64, entry: Sequence) -> Option<()> {
+        self.free = self.free.checked_sub(units)?;
+        if self.free == 0 {
+            self.empty_since = entry;
+        }
+        Some(())
+    }
 }
 
 /// A payment that a hold has seen.
@@ -106,6 +119,8 @@ pub(super) struct State {
     /// The last opened round is still open.
     pub(super) round_open: bool,
     pub(super) paused: bool,
+    /// An entry since which the sale has been open, paused or closed as it is. As [`Stock::empty_since`], not in snapshots.
+    pub(super) state_since: Sequence,
     pub(super) stock: Vec<Stock>,
     pub(super) waiting: Vec<WaitingList>,
     pub(super) sale_limit: u32,
@@ -241,18 +256,24 @@ impl State {
         let at = entry.at;
         match &entry.record {
             Record::Defined { spec, .. } => self.define(spec),
-            Record::RoundOpened { round, .. } => self.open(*round, at),
+            Record::RoundOpened { round, .. } => {
+                self.state_since = sequence;
+                self.open(*round, at)
+            }
             Record::RoundClosed { round, .. } => {
                 ensure(self.open_round() == Some(*round), "rounds", || format!("round {round} is not open"))?;
+                self.state_since = sequence;
                 self.round_open = false;
                 self.rounds[usize::from(*round)].closes_at = at;
                 Ok(())
             }
             Record::Paused { .. } => {
+                self.state_since = sequence;
                 self.paused = true;
                 Ok(())
             }
             Record::Resumed { .. } => {
+                self.state_since = sequence;
                 self.paused = false;
                 self.promotions_due = true;
                 Ok(())
@@ -262,7 +283,7 @@ impl State {
                 self.rounds[usize::from(*round)].closes_at = *closes_at;
                 Ok(())
             }
-            Record::Adjusted { item, delta, .. } => self.adjust(*item, *delta),
+            Record::Adjusted { item, delta, .. } => self.adjust(*item, *delta, sequence),
             Record::Limits { sale, items, .. } => {
                 for limit in items {
                     let offer = self
@@ -311,7 +332,7 @@ impl State {
                 self.is_hold_length(attempt.id, at, *pay_by)?;
                 self.promote(attempt, *round, *pay_by, sequence)
             }
-            Record::Confirmed { hold, payment, late, .. } => self.confirm(*hold, payment, *late),
+            Record::Confirmed { hold, payment, late, .. } => self.confirm(*hold, payment, *late, sequence),
             Record::RefundDue { hold, payment, .. } => {
                 let slot = self.slot(*hold)?;
                 let state = self.slots.get(slot).state;
@@ -350,6 +371,18 @@ impl State {
             Record::Refusals { entries } => {
                 for e in entries {
                     self.count_refused(e.kind, e.count);
+                }
+                Ok(())
+            }
+            Record::GateRefusals { entries } => {
+                for e in entries {
+                    let known = usize::from(e.item) < self.stock.len();
+                    ensure(
+                        known && e.first_as_of <= e.last_as_of && e.last_as_of < sequence,
+                        "INV-4",
+                        || format!("item {} sold out as of {} to {}", e.item, e.first_as_of, e.last_as_of),
+                    )?;
+                    self.count_refused(RefusalKind::SoldOut, e.count);
                 }
                 Ok(())
             }
@@ -410,7 +443,7 @@ impl State {
         Ok(())
     }
 
-    fn adjust(&mut self, item: u16, delta: i64) -> Result<(), Broken> {
+    fn adjust(&mut self, item: u16, delta: i64, sequence: Sequence) -> Result<(), Broken> {
         let stock = self.stock.get_mut(usize::from(item));
         let stock = stock.ok_or_else(|| Broken { rule: "INV-6", detail: format!("no item {item}") })?;
         let free = stock.free.checked_add_signed(delta);
@@ -418,6 +451,9 @@ impl State {
             rule: "INV-1",
             detail: format!("adjusting item {item} by {delta} takes what is held or sold"),
         })?;
+        if stock.free == 0 && delta != 0 {
+            stock.empty_since = sequence;
+        }
         stock.adjusted = stock.adjusted.checked_add(delta).ok_or_else(|| Broken {
             rule: "INV-6",
             detail: format!("adjusting item {item} by {delta} leaves what can be counted"),
@@ -450,9 +486,9 @@ impl State {
         ensure(put_up == there, "INV-6", || format!("item {item}: put up {put_up}, but there are {there}"))
     }
 
-    fn take_free(&mut self, basket: &Basket) -> Result<(), Broken> {
+    fn take_free(&mut self, basket: &Basket, sequence: Sequence) -> Result<(), Broken> {
         self.move_units(basket, |s, n| {
-            s.free = s.free.checked_sub(n)?;
+            s.take(n, sequence)?;
             s.held += n;
             Some(())
         })
@@ -514,7 +550,7 @@ impl State {
         ensure(!self.overtakes(&attempt.basket), "INV-5", || {
             format!("attempt {} overtakes the waitlist", attempt.id)
         })?;
-        self.take_free(&attempt.basket)?;
+        self.take_free(&attempt.basket, as_of)?;
         let state = SlotState::Hold(HoldState::Held);
         let new = NewSlot { pay_by, as_of, position: 0, round, state };
         let slot = self.keep(attempt, new)?;
@@ -567,7 +603,7 @@ impl State {
             format!("attempt {} is not the first that fits", attempt.id)
         })?;
         self.waiting[usize::from(line.item)].remove(line.quantity, slot);
-        self.take_free(&basket)?;
+        self.take_free(&basket, as_of)?;
         self.slots.promote(slot, pay_by, as_of);
         self.deadlines.push(pay_by, slot);
         self.counts.promoted += 1;
@@ -582,7 +618,13 @@ impl State {
         Ok(())
     }
 
-    fn confirm(&mut self, hold: AttemptId, payment: &str, late: bool) -> Result<(), Broken> {
+    fn confirm(
+        &mut self,
+        hold: AttemptId,
+        payment: &str,
+        late: bool,
+        sequence: Sequence,
+    ) -> Result<(), Broken> {
         let slot = self.slot(hold)?;
         let basket = self.slots.basket(slot);
         let s = self.slots.get(slot);
@@ -605,7 +647,7 @@ impl State {
                     format!("late payment of {hold} overtakes the waitlist")
                 })?;
                 self.move_units(&basket, |s, n| {
-                    s.free = s.free.checked_sub(n)?;
+                    s.take(n, sequence)?;
                     s.sold += n;
                     Some(())
                 })?;
