@@ -73,6 +73,13 @@ pub struct SoldOutCount {
 }
 
 impl SaleView {
+    /// Whether all that the open round offers is sold out, and no place on a waitlist is left.
+    pub fn is_sold_out(&self) -> bool {
+        let mut now = self.items.iter().filter(|item| item.offered && item.state != ItemState::Upcoming);
+        let out = |item: &ItemView| item.state == ItemState::SoldOut && !item.waitlist_open;
+        self.state == SaleState::Open && now.next().is_some_and(out) && now.all(out)
+    }
+
     /// What a shopper who has nothing of the sale is told of a basket, if that is "sold out" for certain. Of one unit alone:
     /// whether more are within the limits, the sale itself must say.
     pub fn sold_out(&self, basket: &Basket) -> Option<SoldOutCount> {

@@ -6,6 +6,7 @@
 //! DIR/keys/            the master secret, the token secret, the operators' hashed keys
 //! DIR/challenges/      what the gate keeps of used challenges
 //! DIR/sales/SALE/made  says that the sale has a log, so that one that is gone is not taken for a new sale
+//! DIR/sales/SALE/sold-out  there while the sale is sold out, for a web server in front
 //! DIR/sales/SALE/p0/   the decision log of the sale's partition 0, with its snapshots
 //! ```
 
@@ -117,6 +118,11 @@ fn refuse_incomplete(dir: &Path) -> Result<(), LogError> {
                empty the directory and run it again"
         .into();
     Err(LogError::Foreign { file: mark.display().to_string(), why })
+}
+
+/// The file that is there while a sale is sold out.
+pub(crate) fn sold_out_file(dir: &Path, sale: &SaleId) -> PathBuf {
+    dir.join("sales").join(sale.as_str()).join("sold-out")
 }
 
 /// The file that says that a sale has a log.

@@ -6,6 +6,7 @@ mod config;
 mod data;
 mod files;
 mod registry;
+mod sold_out;
 
 use clap::{Parser, Subcommand};
 use std::path::PathBuf;

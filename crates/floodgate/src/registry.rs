@@ -3,7 +3,7 @@
 use crate::data::Data;
 use contracts::{
     Actor, Attempt, Eligibility, Found, LatePayment, Mailbox, OperateError, Operation, OperationDone,
-    SaleSpec, SaleState, SaleStats, SaleView, ShopperRecord, Waitlist,
+    SaleSpec, SaleState, SaleStats, SaleView, ShopperRecord, SoldOutCount, Waitlist,
 };
 use engines::clock::{Clock, SteadyClock};
 use gate::ports::{Queued, Reply, Sale, SaleHealth, Sales, Unavailable, Winner};
@@ -75,6 +75,16 @@ impl Registry {
 
     fn running(&self) -> RwLockReadGuard<'_, BTreeMap<SaleId, Running>> {
         self.sales.read().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Of every sale that is set up.
+    pub(crate) fn views(&self) -> Vec<Arc<SaleView>> {
+        self.running().values().filter_map(|running| running.service.handle().view()).collect()
+    }
+
+    /// The data directory.
+    pub(crate) fn dir(&self) -> &std::path::Path {
+        self.data.dir()
     }
 
     fn start(&self, sale: &SaleId) -> Result<Wired, RecoverError> {
@@ -174,6 +184,14 @@ impl Sale for Wired {
 
     fn attempts(&self, to: &Arc<dyn Mailbox>, batch: &mut Vec<(u64, Attempt)>) {
         self.handle.attempts(to, batch);
+    }
+
+    fn may_have(&self, shopper: ShopperKey) -> bool {
+        self.handle.may_have(shopper)
+    }
+
+    fn said_sold_out(&self, counts: &[SoldOutCount]) {
+        self.handle.said_sold_out(counts);
     }
 
     fn position(&self, attempt: AttemptId, shopper: ShopperKey) -> Option<u64> {

@@ -8,7 +8,7 @@ use crate::{
 };
 use arc_swap::ArcSwap;
 use axum::body::Bytes;
-use contracts::{ItemState, SaleState, SaleView};
+use contracts::{Answer, Basket, ItemState, Refusal, SaleState, SaleView, SoldOutCount};
 use serde::Serialize;
 use std::{
     collections::HashMap,
@@ -16,7 +16,7 @@ use std::{
     sync::{Arc, Mutex, PoisonError, RwLock},
 };
 use subtle::ConstantTimeEq;
-use units::{Money, TimeMs};
+use units::{Money, ShopperKey, TimeMs};
 
 /// A sale, seen from the gate.
 pub(crate) struct Front {
@@ -80,6 +80,17 @@ impl Front {
         }
     }
 
+    /// What the gate alone may tell a shopper of a basket, if that is "sold out": they have nothing of the sale, and ask for nothing
+    /// else. `view` was taken before.
+    pub(crate) fn sold_out(
+        &self,
+        view: &SaleView,
+        shopper: ShopperKey,
+        basket: &Basket,
+    ) -> Option<SoldOutCount> {
+        view.sold_out(basket).filter(|_| !self.sale.may_have(shopper))
+    }
+
     /// The document of this second, rendered once for everybody.
     pub(crate) fn rendered(&self, keys: &Keyring, now: TimeMs) -> Arc<Rendered> {
         let view = self.sale.view();
@@ -97,6 +108,11 @@ impl Front {
         self.rendered.store(Arc::clone(&new));
         new
     }
+}
+
+/// The answer that goes with what is counted.
+pub(crate) fn sold_out_answer(said: &SoldOutCount) -> Answer {
+    Answer::Refused { refusal: Refusal::SoldOut, as_of: said.last_as_of }
 }
 
 /// Whether two views show the same document. `as_of` moves with every batch and is not in it.

@@ -11,6 +11,7 @@ use std::{
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum MetricName {
     Answers,
+    AnsweredAlone,
     Refusals,
     Filtered,
     RequestSeconds,
@@ -33,8 +34,9 @@ pub(crate) const INVARIANTS: [&str; 7] = ["INV-1", "INV-2", "INV-3", "INV-4", "I
 
 impl MetricName {
     #[cfg(test)]
-    const ALL: [Self; 16] = [
+    const ALL: [Self; 17] = [
         Self::Answers,
+        Self::AnsweredAlone,
         Self::Refusals,
         Self::Filtered,
         Self::RequestSeconds,
@@ -55,6 +57,11 @@ impl MetricName {
     fn describe(self) -> (&'static str, &'static str, &'static str) {
         match self {
             Self::Answers => ("floodgate_gate_answers_total", "counter", "Attempts answered, by outcome"),
+            Self::AnsweredAlone => (
+                "floodgate_gate_answered_alone_total",
+                "counter",
+                "Attempts told that it is sold out without the sale being asked; they are among the answers too",
+            ),
             Self::Refusals => ("floodgate_gate_refusals_total", "counter", "Problem documents sent, by kind"),
             Self::Filtered => (
                 "floodgate_gate_filtered_total",
@@ -143,6 +150,7 @@ struct Histogram {
 #[derive(Debug)]
 pub(crate) struct Metrics {
     answers: [AtomicU64; OUTCOMES.len()],
+    answered_alone: AtomicU64,
     refusals: Vec<AtomicU64>,
     attempt: Histogram,
     other: Histogram,
@@ -157,6 +165,7 @@ impl Metrics {
     pub(crate) fn new() -> Self {
         Self {
             answers: Default::default(),
+            answered_alone: AtomicU64::new(0),
             refusals: Kind::ALL.iter().map(|_| AtomicU64::new(0)).collect(),
             attempt: Histogram::default(),
             other: Histogram::default(),
@@ -172,6 +181,12 @@ impl Metrics {
         if let Some(at) = OUTCOMES.iter().position(|o| *o == outcome) {
             self.answers[at].fetch_add(1, Relaxed);
         }
+    }
+
+    /// "Sold out", said without the sale being asked.
+    pub(crate) fn answered_alone(&self) {
+        self.answered("sold_out");
+        self.answered_alone.fetch_add(1, Relaxed);
     }
 
     pub(crate) fn refused(&self, kind: Kind) {
@@ -222,6 +237,7 @@ impl Metrics {
             );
         }
         for (metric, value) in [
+            (MetricName::AnsweredAlone, self.answered_alone.load(Relaxed)),
             (MetricName::Connections, self.connections.load(Relaxed)),
             (MetricName::ConnectionsRefused, self.connections_refused.load(Relaxed)),
             (MetricName::EventStreams, event_streams as u64),

@@ -3,6 +3,7 @@
 
 use contracts::{
     Actor, Answer, Attempt, Found, Mailbox, OperateError, Operation, OperationDone, SaleStats, SaleView,
+    SoldOutCount,
 };
 pub use contracts::{ShopperRecord, Unavailable, Winner, WinnerEvent};
 use std::sync::Arc;
@@ -32,6 +33,13 @@ pub trait Sale: Send + Sync {
     /// The same for many at once, each under a token. Their answers come to `to`, together with all that are decided together; what
     /// is left in `batch` found no room.
     fn attempts(&self, to: &Arc<dyn Mailbox>, batch: &mut Vec<(u64, Attempt)>);
+
+    /// Whether the sale itself must answer this shopper: something is kept of them, or an attempt of theirs is not decided yet. To
+    /// be asked after [`Sale::view`]: nobody is missed who has what is missing in that view. Somebody else may be taken for one.
+    fn may_have(&self, shopper: ShopperKey) -> bool;
+
+    /// Takes the report of what a gate has told shoppers by itself, from [`SaleView::sold_out`]; it is logged.
+    fn said_sold_out(&self, counts: &[SoldOutCount]);
 
     /// The place in the queue of a shopper's attempt that is not decided yet.
     fn position(&self, attempt: AttemptId, shopper: ShopperKey) -> Option<u64>;

@@ -82,6 +82,8 @@ pub(crate) fn run(context: Context, args: &Args, data_given: bool) -> CommandRes
             print(&format!("admin: http://{}/ (make a key: floodgate key new NAME)\n", bound.admin));
         }
         tokio::spawn(watch_clock(registry.clock()));
+        let views = Arc::clone(&registry);
+        tokio::spawn(crate::sold_out::keep(registry.dir().to_owned(), move || views.views()));
         server.run(until_told()).await?;
         Ok::<(), Box<dyn std::error::Error>>(())
     });

@@ -6,7 +6,7 @@ use super::{
 };
 use crate::{
     filter::Reason,
-    front::{Front, Rendered},
+    front::{Front, Rendered, sold_out_answer},
     pass::Pass,
     problem::{Kind, Problem},
     state::{Gate, PASS_HEADER, Peer, check_media_type, clip, reply},
@@ -198,6 +198,11 @@ pub(crate) async fn ask(
     basket: Basket,
 ) -> Result<Asked, Problem> {
     let start = Instant::now();
+    if let Some(said) = front.sold_out(&front.sale.view(), pass.shopper, &basket) {
+        front.sale.said_sold_out(&[said]);
+        gate.metrics.answered_alone();
+        return Ok(Asked::Answered(sold_out_answer(&said)));
+    }
     match turn(gate, front) {
         Ok(0) => {}
         Ok(wait_ms) => sleep_until(start + std::time::Duration::from_millis(wait_ms)).await,

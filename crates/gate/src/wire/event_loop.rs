@@ -15,7 +15,7 @@ use crate::{
     state::Gate,
 };
 use axum::body::Bytes;
-use contracts::{Attempt, Mailbox};
+use contracts::{Attempt, Mailbox, SoldOutCount};
 use rustix::{
     event::{
         Timespec,
@@ -87,6 +87,8 @@ pub(super) struct Loop {
     pub(super) out: Vec<u8>,
     pub(super) body: Vec<u8>,
     pub(super) ticket: String,
+    /// What was said in this turn without a sale being asked.
+    pub(super) said: Vec<(Arc<Front>, SoldOutCount)>,
     pub(super) date: write::Date,
     pub(super) began: Instant,
     pub(super) swept: u32,
@@ -131,6 +133,7 @@ impl Loop {
             out: Vec::with_capacity(OUT_BYTES),
             body: Vec::with_capacity(4096),
             ticket: String::new(),
+            said: Vec::new(),
             date: write::Date::new(),
             began: Instant::now(),
             swept: 0,
@@ -176,6 +179,7 @@ impl Loop {
             self.find_those_who_wait();
             self.take_turns();
             self.submit(&mut scratch);
+            self.report_what_was_said();
             self.tell_those_who_wait(&mut scratch);
             self.sweep();
         }

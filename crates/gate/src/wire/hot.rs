@@ -8,12 +8,12 @@ use super::{
 };
 use crate::{
     api::{self, Asked, Outcome, Question, ShopperLines, outcome_in},
-    front::{Front, Rendered},
+    front::{Front, Rendered, sold_out_answer},
     metrics::RouteClass,
     problem::{Kind, Problem},
     state::Peer,
 };
-use contracts::{Answer, Attempt};
+use contracts::{Answer, Attempt, SoldOutCount};
 use std::{
     cmp::Reverse,
     net::IpAddr,
@@ -152,9 +152,23 @@ impl Loop {
                 return Step::Answered;
             }
         };
-        let turn = api::turn(&self.gate, &front);
         let pass = admitted.pass;
         let id = self.gate.keys.attempt_id(sale, pass.shopper, admitted.key);
+        if let Some(said) = front.sold_out(&rendered.view, pass.shopper, &basket) {
+            let with = ShopperLines {
+                keys: &self.gate.keys,
+                view: &rendered.view,
+                pass: &pass,
+                basket: Some(basket),
+            };
+            if let Some(outcome) = outcome_in(String::new(), id, &sold_out_answer(&said), &with) {
+                self.write_outcome(outcome, close);
+            }
+            self.said_alone(&front, said);
+            self.gate.metrics.took(RouteClass::Attempt, started.elapsed());
+            return Step::Answered;
+        }
+        let turn = api::turn(&self.gate, &front);
         let stage = Stage::Here;
         let pending =
             self.pending.insert(Pending { conn: token, front, rendered, pass, basket, id, started, stage });
@@ -281,11 +295,7 @@ impl Loop {
         });
         match outcome {
             Ok(outcome) => {
-                self.body.clear();
-                outcome.write(&mut self.body);
-                let status = if outcome.is_queued() { "202 Accepted" } else { "200 OK" };
-                let retry_after = outcome.retry_after_ms.map(|ms| ms.div_ceil(1000));
-                write::json(&mut self.out, status, &self.body, retry_after, &self.date, close);
+                let outcome = self.write_outcome(outcome, close);
                 // Its memory serves the next one.
                 self.ticket = outcome.hold.and_then(|hold| hold.ticket).unwrap_or_default();
             }
@@ -302,6 +312,32 @@ impl Loop {
             if self.conns.get_mut(pending.conn).is_some_and(more) {
                 self.serve(pending.conn, scratch);
             }
+        }
+    }
+
+    fn write_outcome(&mut self, outcome: Outcome, close: bool) -> Outcome {
+        self.body.clear();
+        outcome.write(&mut self.body);
+        let status = if outcome.is_queued() { "202 Accepted" } else { "200 OK" };
+        let retry_after = outcome.retry_after_ms.map(|ms| ms.div_ceil(1000));
+        write::json(&mut self.out, status, &self.body, retry_after, &self.date, close);
+        outcome
+    }
+
+    /// Counts what was said without the sale. It hears of it at the end of the turn.
+    fn said_alone(&mut self, front: &Arc<Front>, said: SoldOutCount) {
+        self.gate.metrics.answered_alone();
+        let same =
+            |known: &mut (Arc<Front>, SoldOutCount)| Arc::ptr_eq(&known.0, front) && known.1.merge(&said);
+        if !self.said.iter_mut().any(same) {
+            self.said.push((Arc::clone(front), said));
+        }
+    }
+
+    /// Reports it.
+    pub(super) fn report_what_was_said(&mut self) {
+        for (front, said) in self.said.drain(..) {
+            front.sale.said_sold_out(&[said]);
         }
     }
 

@@ -5,7 +5,7 @@
 use contracts::{
     Actor, Answer, Attempt, ConfirmResult, Found, HoldState, HoldView, ItemState, ItemView, Mail, Mailbox,
     OperateError, Operation, OperationDone, Place, Refusal, SaleSpec, SaleState, SaleStats, SaleView,
-    StoredAttempt,
+    SoldOutCount, StoredAttempt,
 };
 use gate::{
     Bound, Config, Keyring, Options,
@@ -55,6 +55,9 @@ struct Inner {
     operations: Vec<(Actor, Operation)>,
     winners: Vec<Winner>,
     reserved: bool,
+    /// Attempts that came here, and what the gate said without asking.
+    asked: u64,
+    said: Vec<SoldOutCount>,
 }
 
 fn now_ms() -> u64 {
@@ -90,7 +93,13 @@ impl FakeSale {
             opens_at: spec.rounds[0].opens_at,
             closes_at: spec.rounds[0].closes_at,
             items: [199_900, 9900]
-                .map(|price_minor| ItemView { state, offered: true, waitlist_open: true, price_minor })
+                .map(|price_minor| ItemView {
+                    state,
+                    offered: true,
+                    waitlist_open: true,
+                    price_minor,
+                    sold_out_since: Sequence(1),
+                })
                 .to_vec(),
             rate_per_second: 0,
             disk_full: false,
@@ -105,6 +114,8 @@ impl FakeSale {
             operations: Vec::new(),
             winners: Vec::new(),
             reserved: false,
+            asked: 0,
+            said: Vec::new(),
         };
         Self { inner: Mutex::new(inner), sequence: watch::Sender::new(Sequence(1)), skew_ms }
     }
@@ -128,6 +139,12 @@ impl FakeSale {
             v.rounds_opened = 1;
             v.items.iter_mut().for_each(|i| i.state = ItemState::Available);
         });
+    }
+
+    /// How many attempts came here, and what the gate said without asking.
+    pub fn asked(&self) -> (u64, Vec<SoldOutCount>) {
+        let inner = self.inner.lock().unwrap();
+        (inner.asked, inner.said.clone())
     }
 
     pub fn operations(&self) -> Vec<(Actor, Operation)> {
@@ -164,6 +181,7 @@ impl Sale for FakeSale {
         let (send, answer) = oneshot::channel();
         let mut inner = self.inner.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
         let as_of = *self.sequence.borrow();
+        inner.asked += 1;
         let known = inner.stored.iter().find(|(_, s)| s.id == attempt.id).map(|(_, s)| *s);
         let said = match (inner.mood, known) {
             (Mood::Full, _) => return None,
@@ -227,6 +245,14 @@ impl Sale for FakeSale {
             }
         }
         *batch = left;
+    }
+
+    fn may_have(&self, shopper: ShopperKey) -> bool {
+        self.inner.lock().unwrap().stored.iter().any(|(of, _)| *of == shopper)
+    }
+
+    fn said_sold_out(&self, counts: &[SoldOutCount]) {
+        self.inner.lock().unwrap().said.extend(counts);
     }
 
     fn position(&self, _: AttemptId, _: ShopperKey) -> Option<u64> {

@@ -1,0 +1,50 @@
+//! "Sold out" as a file beside the sale's log, for a web server in front that cannot ask. It is there while all that the open
+//! round offers is sold out and no place on a waitlist is left; whoever sees it may be a moment late, both ways.
+
+use crate::data::sold_out_file;
+use contracts::SaleView;
+use std::collections::HashMap;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::Duration;
+use std::{fs, io};
+use units::SaleId;
+
+/// How late the file may be.
+const LOOK_EVERY: Duration = Duration::from_millis(250);
+
+/// Keeps the files of all sales as `views` says, for as long as it is polled.
+pub(crate) async fn keep(dir: PathBuf, views: impl Fn() -> Vec<Arc<SaleView>>) {
+    let mut shown: HashMap<SaleId, bool> = HashMap::new();
+    loop {
+        for view in views() {
+            let sold_out = view.is_sold_out();
+            if shown.get(&view.sale) == Some(&sold_out) {
+                continue;
+            }
+            let (at, sale) = (dir.clone(), Arc::clone(&view));
+            let done = tokio::task::spawn_blocking(move || show(&at, &sale)).await;
+            match done.map_err(io::Error::other).flatten() {
+                Ok(()) => drop(shown.insert(view.sale.clone(), sold_out)),
+                Err(error) => tracing::warn!(
+                    sale = %view.sale, %error, "the file that says \"sold out\" is not as it should be: trying again"
+                ),
+            }
+        }
+        tokio::time::sleep(LOOK_EVERY).await;
+    }
+}
+
+/// Makes the file or takes it away. Nobody ever sees half of it. It need not outlive a crash: the next start makes it right.
+fn show(dir: &Path, view: &SaleView) -> io::Result<()> {
+    let path = sold_out_file(dir, &view.sale);
+    if view.is_sold_out() {
+        let new = path.with_extension("new");
+        fs::write(&new, format!("{{\"sale\":\"{}\",\"as_of\":{}}}\n", view.sale, view.as_of))?;
+        return fs::rename(&new, &path);
+    }
+    match fs::remove_file(&path) {
+        Err(error) if error.kind() != io::ErrorKind::NotFound => Err(error),
+        _ => Ok(()),
+    }
+}
