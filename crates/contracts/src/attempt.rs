@@ -14,7 +14,7 @@ pub const QUANTITY_MAX: u16 = 1000;
 pub const SHOPPER_ID_BYTES_MAX: usize = 64;
 
 /// So many units of the sale's `item`-th item.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Default)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Default, Serialize, Deserialize)]
 pub struct Line {
     /// Index in [`SaleSpec::items`](crate::SaleSpec::items).
     pub item: u16,
@@ -89,6 +89,20 @@ impl Basket {
     }
 }
 
+/// Its lines, and what is read is checked.
+impl Serialize for Basket {
+    fn serialize<S: serde::Serializer>(&self, to: S) -> Result<S::Ok, S::Error> {
+        self[..].serialize(to)
+    }
+}
+
+impl<'de> Deserialize<'de> for Basket {
+    fn deserialize<D: serde::Deserializer<'de>>(from: D) -> Result<Self, D::Error> {
+        let lines = Vec::<Line>::deserialize(from)?;
+        Self::new(&lines).map_err(serde::de::Error::custom)
+    }
+}
+
 impl Deref for Basket {
     type Target = [Line];
     fn deref(&self) -> &[Line] {
@@ -119,6 +133,19 @@ impl SealedShopper {
     }
 }
 
+impl Serialize for SealedShopper {
+    fn serialize<S: serde::Serializer>(&self, to: S) -> Result<S::Ok, S::Error> {
+        self[..].serialize(to)
+    }
+}
+
+impl<'de> Deserialize<'de> for SealedShopper {
+    fn deserialize<D: serde::Deserializer<'de>>(from: D) -> Result<Self, D::Error> {
+        let bytes = Vec::<u8>::deserialize(from)?;
+        Self::new(&bytes).ok_or_else(|| serde::de::Error::custom("sealed shopper: too long"))
+    }
+}
+
 impl Deref for SealedShopper {
     type Target = [u8];
     fn deref(&self) -> &[u8] {
@@ -133,7 +160,7 @@ impl fmt::Debug for SealedShopper {
 }
 
 /// The question: may this shopper have this basket? The gate has verified who asks.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Attempt {
     pub id: AttemptId,
     pub shopper: ShopperKey,
@@ -173,7 +200,7 @@ impl HoldState {
 }
 
 /// A hold as it is now. Its id is the attempt's.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub struct HoldView {
     pub state: HoldState,
     /// Until when it can be paid.
@@ -183,7 +210,7 @@ pub struct HoldView {
 }
 
 /// Where a place on the waitlist stands now.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Place {
     /// Waiting for stock.
     Waiting,
@@ -194,7 +221,7 @@ pub enum Place {
 }
 
 /// Why an attempt got nothing. Each was true at the log sequence that the answer names.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Refusal {
     /// Less is free than was asked for, and there is no place on the waitlist either.
     SoldOut,
@@ -226,7 +253,7 @@ impl Refusal {
 }
 
 /// What a sale says to an attempt.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Answer {
     /// Durable and permanent: this attempt got its basket. What happened later stands in the state.
     Granted(HoldView),
@@ -241,7 +268,7 @@ pub enum Answer {
 }
 
 /// An attempt that the sale keeps, as its shopper sees it.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub struct StoredAttempt {
     pub id: AttemptId,
     pub basket: Basket,
@@ -249,7 +276,7 @@ pub struct StoredAttempt {
 }
 
 /// What is kept of an attempt that was asked for.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Found {
     pub answer: Answer,
     /// Of an attempt that is kept.

@@ -16,7 +16,7 @@ pub const LIST_CHUNK_MAX: usize = 4096;
 pub const VOID_BATCH_MAX: usize = 4096;
 
 /// Who did it and why, as it will stand in the log.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Actor {
     /// The API key's name, `timer`, or `demo`.
     pub name: String,
@@ -33,7 +33,7 @@ impl Actor {
 }
 
 /// Whose stock a void returns.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub enum VoidTarget {
     /// All that this shopper holds, has bought or waits for.
     Shopper(ShopperKey),
@@ -42,7 +42,7 @@ pub enum VoidTarget {
 }
 
 /// Which list of shoppers.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub enum ListKind {
     /// Those who may buy, where the sale's eligibility is a list.
     Allowed,
@@ -51,7 +51,7 @@ pub enum ListKind {
 }
 
 /// A new limit per shopper for an item in a round.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub struct RoundItemLimit {
     pub round: u16,
     pub item: u16,
@@ -59,10 +59,8 @@ pub struct RoundItemLimit {
 }
 
 /// A command to a sale.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Operation {
-    /// Sets the sale up, or anew as long as no round has opened.
-    Define(Box<SaleSpec>),
     /// Opens the next round now.
     Open,
     Pause,
@@ -108,10 +106,14 @@ pub enum Operation {
         shopper: ShopperKey,
         reserved: bool,
     },
+    /// Sets the sale up, or anew as long as no round has opened. It never leaves the process; the last, for serde counts the others
+    /// without it when it reads and with it when it writes.
+    #[serde(skip)]
+    Define(Box<SaleSpec>),
 }
 
 /// What came of a payment.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub enum ConfirmResult {
     /// The units are the shopper's. `late`: it came after the deadline and stock was left.
     Confirmed { late: bool },
@@ -120,7 +122,7 @@ pub enum ConfirmResult {
 }
 
 /// What an operation did.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub enum OperationDone {
     /// Done, or already so.
     Ok,
@@ -145,7 +147,7 @@ pub enum OperationDone {
 }
 
 /// Why an operation was refused, by what the caller can do about it.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub enum OperateError {
     /// It does not fit the state that the sale is in.
     Conflict(String),

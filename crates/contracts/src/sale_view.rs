@@ -1,12 +1,12 @@
 //! A sale as everybody may see it: what the gate needs in order to answer without asking.
 
 use crate::{Basket, SaleSpec};
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 use std::sync::Arc;
 use units::{SaleId, Sequence, TimeMs};
 
 /// Where a sale stands.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum SaleState {
     /// A round is still to open, and none is open.
@@ -18,7 +18,7 @@ pub enum SaleState {
 }
 
 /// Where an item stands.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum ItemState {
     /// Not offered now, but in a round to come.
@@ -30,7 +30,7 @@ pub enum ItemState {
 }
 
 /// An item in a [`SaleView`], in the order of the sale's items.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub struct ItemView {
     pub state: ItemState,
     /// The open round offers it, or one to come.
@@ -63,7 +63,7 @@ pub struct SaleView {
 }
 
 /// So many shoppers were told by a gate, without the sale being asked, that a unit of an item is sold out.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub struct SoldOutCount {
     pub item: u16,
     /// The entry since which no unit of it has been free, and the last that one of the answers named.

@@ -1,6 +1,7 @@
 //! What a sale hands on: winners for a store, and a shopper's own record.
 
 use crate::{Basket, SealedShopper, StoredAttempt};
+use serde::{Deserialize, Serialize};
 use std::fmt;
 use units::{AttemptId, Sequence, ShopperKey, TimeMs};
 
@@ -36,7 +37,7 @@ pub enum WinnerEvent {
 }
 
 /// What a sale keeps of one shopper.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct ShopperRecord {
     /// Newest first, 100 at the most.
     pub attempts: Vec<StoredAttempt>,
@@ -46,7 +47,7 @@ pub struct ShopperRecord {
 
 /// The sale cannot answer at all. Nothing was decided that the caller may rely on; asking again with the same key is safe.
 /// By how long that lasts.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Unavailable {
     /// More wait than there is room for. This question was not even put.
     QueueFull,

@@ -5,6 +5,7 @@ mod commands;
 mod config;
 mod data;
 mod files;
+mod join;
 mod registry;
 mod sold_out;
 

@@ -82,6 +82,16 @@ impl Registry {
         self.running().values().filter_map(|running| running.service.handle().view()).collect()
     }
 
+    /// Every sale that is set up, for gates in other processes.
+    pub(crate) fn told(&self) -> Vec<(Handle, Arc<str>, Arc<SaleView>)> {
+        let told = |running: &Running| {
+            let handle = running.service.handle();
+            let view = handle.view()?;
+            Some((handle, Arc::clone(&running.log_id), view))
+        };
+        self.running().values().filter_map(told).collect()
+    }
+
     /// The data directory.
     pub(crate) fn dir(&self) -> &std::path::Path {
         self.data.dir()

@@ -56,6 +56,15 @@ impl Keyring {
         Ok(Self::from_master(&master))
     }
 
+    /// Reads `keys/master.key`, which another process has made.
+    pub fn open_existing(data: &Path) -> io::Result<Self> {
+        let path = data.join("keys/master.key");
+        let master = <[u8; MASTER_BYTES]>::try_from(read_secret(&path)?.as_slice());
+        master.map(|master| Self::from_master(&master)).map_err(|_| {
+            invalid(&path, &format!("want {MASTER_BYTES} bytes: give --data of the process with the sales"))
+        })
+    }
+
     /// The keys that follow from a master secret. The context strings are a promise: changing one changes what every
     /// stored shopper key means.
     pub fn from_master(master: &[u8; 32]) -> Self {

@@ -26,4 +26,4 @@ pub mod wire;
 pub use challenge::Challenges;
 pub use config::{Config, DEFAULT_TOML};
 pub use keys::{Keyring, open_jwt_secret};
-pub use server::{Bound, Options, Server, bind};
+pub use server::{Bound, Options, Part, Server, bind};

@@ -6,7 +6,8 @@ use contracts::{
     SoldOutCount,
 };
 pub use contracts::{ShopperRecord, Unavailable, Winner, WinnerEvent};
-use std::sync::Arc;
+use serde::{Deserialize, Serialize};
+use std::{fmt, sync::Arc};
 use tokio::sync::{oneshot, watch};
 use units::{AttemptId, SaleId, Sequence, ShopperKey, TimeMs};
 
@@ -66,6 +67,45 @@ pub trait Sale: Send + Sync {
     /// Events after `after`, in order, `max` at the most, and the sequence up to which the log was searched. Blocks on the
     /// disk: call it off the event loop.
     fn winners(&self, after: Sequence, max: usize) -> Result<(Vec<Winner>, Sequence), Unavailable>;
+}
+
+/// Why a challenge was not marked as used.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub enum UseError {
+    /// It was before.
+    Used,
+    /// It expired so long ago that it was forgotten.
+    Forgotten,
+    /// More are used and not yet expired than the ledger may hold.
+    Full,
+    /// Too many wait.
+    Busy,
+    /// The disk did not take it.
+    Disk(String),
+}
+
+impl fmt::Display for UseError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Used => f.write_str("it was used before"),
+            Self::Forgotten => f.write_str("it has expired"),
+            Self::Full => f.write_str("the ledger of used challenges is full (gate.challenge.used_max)"),
+            Self::Busy => f.write_str("too many challenges are being used at once"),
+            // Why is for the log, not for whoever asks.
+            Self::Disk(_) => f.write_str("the ledger of used challenges cannot be written"),
+        }
+    }
+}
+
+/// Which challenges were used. There is one such ledger for all gates of a sale.
+pub trait UsedChallenges: fmt::Debug + Send + Sync {
+    /// Marks a challenge, by its nonce, as used; durable once this says `Ok`, which it says once for each, also after a crash.
+    fn use_up(
+        &self,
+        nonce: [u8; 16],
+        expires_at: TimeMs,
+        now: TimeMs,
+    ) -> oneshot::Receiver<Result<(), UseError>>;
 }
 
 /// Whether a sale goes on, as machines ask.

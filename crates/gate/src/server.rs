@@ -53,6 +53,19 @@ pub struct Options {
     pub challenges: Challenges,
     /// The page sells to whoever comes, payment is a sandbox, and loopback has no address limit.
     pub demo: bool,
+    pub part: Part,
+}
+
+/// What of a gate is in this process.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum Part {
+    /// Both listeners.
+    #[default]
+    All,
+    /// The operators' listener alone: shoppers come to gates in processes of their own.
+    Operators,
+    /// The shop's listener, on a port that other processes share, and of the operators' what is about this process.
+    Shoppers,
 }
 
 impl fmt::Debug for Options {
@@ -67,7 +80,8 @@ impl fmt::Debug for Options {
 /// Where a server listens; the ports are real even if 0 was asked for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Bound {
-    pub shop: SocketAddr,
+    /// None in a process that has the operators' listener alone.
+    pub shop: Option<SocketAddr>,
     pub admin: SocketAddr,
 }
 
@@ -79,6 +93,7 @@ pub struct Server {
     admin: TcpListener,
     bound: Bound,
     gate: Arc<Gate>,
+    part: Part,
     drain: watch::Sender<bool>,
 }
 
@@ -86,24 +101,33 @@ pub struct Server {
 pub fn bind(options: Options) -> io::Result<Server> {
     let config = &options.config;
     let connections = &config.connections;
-    let (shop, shop_address) =
-        listen("gate.shop_listen", config.shop_listen, connections.backlog, connections.threads())?;
-    let (admin, admin_address) = listen("gate.admin_listen", config.admin_listen, 128, 1)?;
+    let is_shared = options.part == Part::Shoppers;
+    let (shop, shop_address) = match options.part {
+        Part::Operators => (Vec::new(), None),
+        Part::All | Part::Shoppers => {
+            let (backlog, threads) = (connections.backlog, connections.threads());
+            let (shop, at) = listen("gate.shop_listen", config.shop_listen, backlog, threads, is_shared)?;
+            (shop, Some(at))
+        }
+    };
+    let (admin, admin_address) = listen("gate.admin_listen", config.admin_listen, 128, 1, false)?;
     let admin = admin.into_iter().next().map(TcpListener::from_std);
     let admin = admin.ok_or_else(|| io::Error::other("gate.admin_listen: no listener"))??;
     let bound = Bound { shop: shop_address, admin: admin_address };
+    let part = options.part;
     let (drain, draining) = watch::channel(false);
     let gate = Arc::new(Gate::new(options, draining));
-    Ok(Server { shop, admin, bound, gate, drain })
+    Ok(Server { shop, admin, bound, gate, part, drain })
 }
 
 /// Listens on an address `count` times, and says which it is: the kernel spreads connections over the listeners by a hash, so that
-/// none has to be handed from one thread to another.
+/// none has to be handed from one thread to another. If it `is_shared`, other processes of the same user may do so too.
 fn listen(
     what: &str,
     address: SocketAddr,
     backlog: u32,
     count: usize,
+    is_shared: bool,
 ) -> io::Result<(Vec<std::net::TcpListener>, SocketAddr)> {
     let bind = || {
         let mut sockets: Vec<socket2::Socket> = Vec::new();
@@ -117,13 +141,13 @@ fn listen(
             socket.set_tcp_nodelay(true)?;
             // The first one binds and listens alone: were the port shared before, a second server would silently take half of the
             // crowd. It is not shared at all where one listener is enough.
-            if number > 0 {
+            if number > 0 || is_shared {
                 socket.set_reuse_port(true)?;
             }
             socket.bind(&at.into())?;
             at = socket.local_addr()?.as_socket().unwrap_or(at);
             socket.listen(i32::try_from(backlog.div_ceil(count as u32)).unwrap_or(i32::MAX))?;
-            if count > 1 {
+            if count > 1 || is_shared {
                 socket.set_reuse_port(true)?;
             }
             sockets.push(socket);
@@ -143,7 +167,10 @@ impl Server {
     pub async fn run(self, shutdown: impl Future<Output = ()> + Send) -> io::Result<()> {
         let connections = self.gate.config.connections.clone();
         let shop_routes = api::routes().into_iter().chain(page::routes()).collect();
-        let admin_routes = admin::routes().into_iter().chain(admin::pages()).collect();
+        let admin_routes = match self.part {
+            Part::All | Part::Operators => admin::routes().into_iter().chain(admin::pages()).collect(),
+            Part::Shoppers => admin::routes_of_a_gate(),
+        };
         let shop = Listening::new(&self.gate, shop_routes, connections.open_max);
         let admin = Listening::new(&self.gate, admin_routes, ADMIN_OPEN_MAX);
         // As many as may be open: a loop never waits for axum.

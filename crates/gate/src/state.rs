@@ -59,7 +59,7 @@ impl fmt::Debug for Gate {
 
 impl Gate {
     pub(crate) fn new(options: Options, draining: watch::Receiver<bool>) -> Self {
-        let Options { config, sales, keys, jwt, api_keys, challenges, demo } = options;
+        let Options { config, sales, keys, jwt, api_keys, challenges, demo, part: _ } = options;
         Self {
             filter: Filter::new(&config.limits, config.connections.open_max, demo),
             events: Arc::new(Semaphore::new(config.connections.events_max)),

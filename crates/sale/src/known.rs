@@ -4,7 +4,8 @@
 //! Both are filters of fixed size over a keyed hash, so no crowd makes them larger. One who has nothing may be taken for one who
 //! has something, and is then answered by the sale; the other way round is impossible.
 
-use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 use units::ShopperKey;
 
 /// 1 MiB. With 200,000 shoppers who have something, one in 440 of the others is taken for one of them.
@@ -19,6 +20,24 @@ pub struct Known {
     kept: Vec<AtomicU64>,
     /// How many attempts are not decided yet, by a part of their shoppers' hash.
     undecided: Vec<AtomicU32>,
+    followers: Mutex<Vec<Weak<Follower>>>,
+    is_followed: AtomicBool,
+}
+
+/// Hears of everybody of whom something is kept from now on.
+#[derive(Debug, Default)]
+pub struct Follower(Mutex<Vec<ShopperKey>>);
+
+/// A list is whole between two statements, so a panic of another holder leaves nothing half done.
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+impl Follower {
+    /// Those since the last time.
+    pub fn take(&self) -> Vec<ShopperKey> {
+        std::mem::take(&mut lock(&self.0))
+    }
 }
 
 impl Default for Known {
@@ -26,6 +45,8 @@ impl Default for Known {
         Self {
             kept: std::iter::repeat_with(AtomicU64::default).take((BITS / 64) as usize).collect(),
             undecided: std::iter::repeat_with(AtomicU32::default).take(UNDECIDED).collect(),
+            followers: Mutex::default(),
+            is_followed: AtomicBool::new(false),
         }
     }
 }
@@ -37,17 +58,30 @@ impl Known {
     /// Something is kept of this shopper from now on. To be said before anybody sees a view in which that is so.
     pub fn keep(&self, shopper: ShopperKey) {
         for bit in bits(shopper) {
-            self.kept[(bit / 64) as usize].fetch_or(1 << (bit % 64), Ordering::Release);
+            self.kept[(bit / 64) as usize].fetch_or(1 << (bit % 64), Ordering::SeqCst);
+        }
+        if self.is_followed.load(Ordering::SeqCst) {
+            lock(&self.followers).retain(|follower| {
+                follower.upgrade().map(|follower| lock(&follower.0).push(shopper)).is_some()
+            });
         }
     }
 
+    /// Tells of everybody who is kept from now on. Whoever takes [`Known::words`] after this misses nobody.
+    pub fn follow(&self) -> Arc<Follower> {
+        let follower = Arc::new(Follower::default());
+        lock(&self.followers).push(Arc::downgrade(&follower));
+        self.is_followed.store(true, Ordering::SeqCst);
+        follower
+    }
+
     /// An attempt of this shopper is to be decided.
-    pub(crate) fn ask(&self, shopper: ShopperKey) {
+    pub fn ask(&self, shopper: ShopperKey) {
         self.undecided_of(shopper).fetch_add(1, Ordering::AcqRel);
     }
 
     /// It was decided, and what is kept of it has been [said](Known::keep).
-    pub(crate) fn decided(&self, shopper: ShopperKey) {
+    pub fn decided(&self, shopper: ShopperKey) {
         self.undecided_of(shopper).fetch_sub(1, Ordering::AcqRel);
     }
 
@@ -63,7 +97,7 @@ impl Known {
 
     /// The filter of those of whom something is kept, for gates in processes of their own.
     pub fn words(&self) -> impl Iterator<Item = u64> {
-        self.kept.iter().map(|word| word.load(Ordering::Acquire))
+        self.kept.iter().map(|word| word.load(Ordering::SeqCst))
     }
 
     /// Adds all who are in another such filter.
@@ -111,7 +145,13 @@ mod tests {
         let others = (200_000..400_000).filter(|n| known.may_have(shopper(*n))).count();
         assert!(others < 800, "{others} of 200,000 who have nothing");
         let copy = Known::default();
+        let follower = known.follow();
         copy.keep_words(known.words());
+        known.keep(shopper(400_000));
+        assert_eq!((follower.take(), follower.take()), (vec![shopper(400_000)], Vec::new()));
+        drop(follower);
+        known.keep(shopper(400_001));
+        assert!(lock(&known.followers).is_empty());
         assert!((0..200_000).all(|n| copy.may_have(shopper(n))));
         assert_eq!(known.words().count(), Known::WORDS);
     }

@@ -117,8 +117,7 @@ fn hex(bytes: &[u8; 16]) -> [u8; 32] {
 macro_rules! hash_id {
     ($(#[$doc:meta])* $name:ident, $what:literal) => {
         $(#[$doc])*
-        #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Default, Deserialize)]
-        #[serde(try_from = "String")]
+        #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Default)]
         pub struct $name(pub [u8; 16]);
 
         impl $name {
@@ -144,8 +143,21 @@ macro_rules! hash_id {
         }
 
         impl Serialize for $name {
+            /// As text where people may read it, else as its bytes.
             fn serialize<S: serde::Serializer>(&self, to: S) -> Result<S::Ok, S::Error> {
-                to.serialize_str(std::str::from_utf8(&hex(&self.0)).unwrap_or_default())
+                if to.is_human_readable() {
+                    return to.serialize_str(std::str::from_utf8(&hex(&self.0)).unwrap_or_default());
+                }
+                self.0.serialize(to)
+            }
+        }
+
+        impl<'de> Deserialize<'de> for $name {
+            fn deserialize<D: serde::Deserializer<'de>>(from: D) -> Result<Self, D::Error> {
+                if from.is_human_readable() {
+                    return String::deserialize(from)?.parse().map_err(serde::de::Error::custom);
+                }
+                Deserialize::deserialize(from).map(Self)
             }
         }
 
@@ -174,12 +186,6 @@ macro_rules! hash_id {
             }
         }
 
-        impl TryFrom<String> for $name {
-            type Error = IdError;
-            fn try_from(text: String) -> Result<Self, IdError> {
-                text.parse()
-            }
-        }
     };
 }
 

@@ -100,13 +100,19 @@ impl FromStr for TimeMs {
 
 impl Serialize for TimeMs {
     fn serialize<S: serde::Serializer>(&self, to: S) -> Result<S::Ok, S::Error> {
-        to.serialize_str(std::str::from_utf8(&self.text()).unwrap_or_default())
+        if to.is_human_readable() {
+            return to.serialize_str(std::str::from_utf8(&self.text()).unwrap_or_default());
+        }
+        to.serialize_u64(self.0)
     }
 }
 
 impl<'de> Deserialize<'de> for TimeMs {
     fn deserialize<D: serde::Deserializer<'de>>(from: D) -> Result<Self, D::Error> {
-        String::deserialize(from)?.parse().map_err(serde::de::Error::custom)
+        if from.is_human_readable() {
+            return String::deserialize(from)?.parse().map_err(serde::de::Error::custom);
+        }
+        u64::deserialize(from).map(Self)
     }
 }
 

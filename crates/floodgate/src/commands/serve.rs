@@ -3,12 +3,14 @@
 use super::print;
 use crate::data::Data;
 use crate::registry::Registry;
-use crate::{CommandResult, Context, files};
+use crate::{CommandResult, Context, files, join};
 use contracts::{Actor, Operation, SaleSpec};
 use engines::clock::SteadyClock;
 use gate::ports::Sales;
 use serde_json::json;
 use std::io::IsTerminal;
+use std::net::SocketAddr;
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::sync::Arc;
 use std::time::Duration;
@@ -28,6 +30,23 @@ pub(crate) struct Args {
     /// Units of each of the demo's items [default: 100]
     #[arg(long, value_name = "N", requires = "demo")]
     demo_stock: Option<u64>,
+    /// What this process is: all; the sales and the operators' listener, for gates that join; or such a gate
+    #[arg(long, value_enum, default_value = "all")]
+    role: Role,
+    /// The socket of the process with the sales: gates.sock in its data directory
+    #[arg(long, value_name = "SOCKET", required_if_eq("role", "gate"), conflicts_with = "demo")]
+    join: Option<PathBuf>,
+    /// Where health, metrics and refusals of a gate are read [default: a free port of 127.0.0.1]
+    #[arg(long, value_name = "ADDRESS", requires = "join")]
+    admin_listen: Option<SocketAddr>,
+}
+
+/// What of the platform a process runs.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
+enum Role {
+    All,
+    Sale,
+    Gate,
 }
 
 const DEMO: &str = "demo";
@@ -36,6 +55,13 @@ const DEMO_STOCK: u64 = 100;
 
 pub(crate) fn run(context: Context, args: &Args, data_given: bool) -> CommandResult {
     start_logging(&context);
+    match (args.role, &args.join) {
+        (Role::Gate, Some(socket)) => return run_gate(&context, args, socket),
+        (Role::All | Role::Sale, Some(_)) => {
+            return Err("--join is for a gate alone: add --role gate".into());
+        }
+        _ => {}
+    }
     // A demo that nobody asked to keep leaves nothing behind.
     let scratch = match args.demo && !data_given && !context.config.names_data {
         true => Some(tempfile::Builder::new().prefix("floodgate-demo-").tempdir()?),
@@ -63,6 +89,8 @@ pub(crate) fn run(context: Context, args: &Args, data_given: bool) -> CommandRes
             true => Some(set_up_demo(&*sales, args).await?),
             false => None,
         };
+        let socket = join::socket(registry.dir());
+        tokio::spawn(join::serve_gates(&socket, Arc::clone(&registry), challenges.ledger())?);
         let server = gate::bind(gate::Options {
             config: gate_config,
             sales: Arc::clone(&sales),
@@ -71,9 +99,13 @@ pub(crate) fn run(context: Context, args: &Args, data_given: bool) -> CommandRes
             api_keys: Arc::clone(&api_keys),
             challenges,
             demo: args.demo,
+            part: if args.role == Role::Sale { gate::Part::Operators } else { gate::Part::All },
         })?;
         let bound = server.bound();
-        print(&format!("shop:  http://{}/\n", bound.shop));
+        match bound.shop {
+            Some(shop) => print(&format!("shop:  http://{shop}/\n")),
+            None => print(&format!("shop:  floodgate serve --role gate --join {}\n", socket.display())),
+        }
         if let Some(opens_at) = opens_at {
             let one_time = api_keys.mint_one_time()?;
             print(&format!("admin: http://{}/sign-in?key={one_time} (works once)\n", bound.admin));
@@ -89,6 +121,41 @@ pub(crate) fn run(context: Context, args: &Args, data_given: bool) -> CommandRes
     });
     registry.stop();
     served?;
+    tracing::info!("drained");
+    Ok(ExitCode::SUCCESS)
+}
+
+/// A gate alone, for the sales of another process. It reads that one's keys, and writes nothing.
+fn run_gate(context: &Context, args: &Args, socket: &Path) -> CommandResult {
+    let data = &context.data;
+    tracing::info!(data = %data.display(), socket = %socket.display(), "starting a gate");
+    let mut config = context.config.gate.clone();
+    config.admin_listen = args.admin_listen.unwrap_or(SocketAddr::from(([127, 0, 0, 1], 0)));
+    let connections = &mut config.connections;
+    connections.open_max = connections.open_max.min(room_for_connections(connections.open_max));
+    let keys = Arc::new(gate::Keyring::open_existing(data)?);
+    keys.prepare_tickets()?;
+    let api_keys = Arc::new(gate::admin::keys::ApiKeys::open(data)?);
+    let jwt = gate::jwt::JwtVerifier::open(&config.jwt, &data.join("keys/jwt.key"))?;
+    let joined = join::Joined::open(socket)?;
+    let challenges = gate::Challenges::with(&config.challenge, &keys, Arc::new(joined.clone()));
+    let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
+    runtime.block_on(async {
+        let server = gate::bind(gate::Options {
+            config,
+            sales: Arc::new(joined),
+            keys,
+            jwt,
+            api_keys,
+            challenges,
+            demo: false,
+            part: gate::Part::Shoppers,
+        })?;
+        let bound = server.bound();
+        bound.shop.iter().for_each(|shop| print(&format!("shop:  http://{shop}/\n")));
+        print(&format!("admin: http://{}/metrics, of this gate alone\n", bound.admin));
+        server.run(until_told()).await
+    })?;
     tracing::info!("drained");
     Ok(ExitCode::SUCCESS)
 }
@@ -189,7 +256,7 @@ fn demo_spec(opens_at: TimeMs, stock: u64) -> Result<SaleSpec, serde_json::Error
     }))
 }
 
-fn demo_words(opens_at: TimeMs, now: TimeMs, kept: Option<&std::path::Path>) -> String {
+fn demo_words(opens_at: TimeMs, now: TimeMs, kept: Option<&Path>) -> String {
     let opens = match opens_at.since(now).0 {
         0 => format!("sale `demo` opened at {opens_at}"),
         ms => format!("sale `demo` opens in {} s, at {opens_at}", ms.div_ceil(1000)),

@@ -12,6 +12,7 @@ mod demo;
 mod disk_full;
 mod durable_directories;
 mod eligibility;
+mod gates;
 mod lifecycle;
 mod one_sale_down;
 mod operators_in_the_log;

@@ -40,6 +40,14 @@ pub fn routes() -> Vec<Route> {
         route("get", "/api/v1/admin/sales/{sale}/winners.ndjson", get(feed::winners)),
         route("post", "/api/v1/admin/holds/{hold}/confirm", post(operate::confirm)),
         route("post", "/api/v1/admin/holds/{hold}/release", post(operate::release)),
+    ];
+    routes.extend(routes_of_a_gate());
+    routes
+}
+
+/// Those that are about one process, whether it has the sales or not.
+pub(crate) fn routes_of_a_gate() -> Vec<Route> {
+    let mut routes = vec![
         route("get", "/api/v1/admin/refusals", get(refusals::read)),
         route("get", "/healthz", get(health::healthz)),
         route("get", "/readyz", get(health::readyz)),

@@ -15,10 +15,11 @@
 //! it, nobody is let in. A torn end is cut: nobody was answered on it. What reads well behind a hole is kept, for one challenge
 //! too many in the ledger costs its shopper another, and one too few would be a replay.
 
+use crate::ports::{UseError, UsedChallenges};
 use engines::embedded::disk::{Disk, DiskFile};
 use std::{
     collections::HashSet,
-    fmt, io,
+    io,
     thread::JoinHandle,
     time::{Duration, Instant},
 };
@@ -34,34 +35,6 @@ const MAGIC: [u8; 8] = *b"fgused01";
 const QUEUE_MAX: usize = 8192;
 /// An error that goes on is logged no more often.
 const SAY_EVERY: Duration = Duration::from_secs(10);
-
-/// Why a challenge was not marked as used.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub(crate) enum UseError {
-    /// It was before.
-    Used,
-    /// It expired so long ago that it was forgotten.
-    Forgotten,
-    /// More are used and not yet expired than the ledger may hold.
-    Full,
-    /// Too many wait.
-    Busy,
-    /// The disk did not take it.
-    Disk(String),
-}
-
-impl fmt::Display for UseError {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::Used => f.write_str("it was used before"),
-            Self::Forgotten => f.write_str("it has expired"),
-            Self::Full => f.write_str("the ledger of used challenges is full (gate.challenge.used_max)"),
-            Self::Busy => f.write_str("too many challenges are being used at once"),
-            // Why is for the log, not for whoever asks.
-            Self::Disk(_) => f.write_str("the ledger of used challenges cannot be written"),
-        }
-    }
-}
 
 struct Use {
     nonce: Nonce,
@@ -85,13 +58,26 @@ impl Ledger {
         let thread = std::thread::Builder::new().name("challenges".into()).spawn(move || run(book, from))?;
         Ok(Self { to: Some(to), thread: Some(thread) })
     }
+}
 
-    /// Marks a challenge as used; durable once this says `Ok`, which it says once for each.
-    pub(crate) async fn use_up(&self, nonce: Nonce, expires_at: TimeMs, now: TimeMs) -> Result<(), UseError> {
+impl UsedChallenges for Ledger {
+    fn use_up(
+        &self,
+        nonce: Nonce,
+        expires_at: TimeMs,
+        now: TimeMs,
+    ) -> oneshot::Receiver<Result<(), UseError>> {
         let (answer, answered) = oneshot::channel();
-        let to = self.to.as_ref().ok_or(UseError::Busy)?;
-        to.try_send(Use { nonce, expires_at, now, answer }).map_err(|_| UseError::Busy)?;
-        answered.await.unwrap_or_else(|_| Err(UseError::Disk("its thread has ended".into())))
+        let asked = Use { nonce, expires_at, now, answer };
+        let refused = match &self.to {
+            Some(to) => to.try_send(asked).err().map(mpsc::error::TrySendError::into_inner),
+            None => Some(asked),
+        };
+        if let Some(refused) = refused {
+            // The receiver is right here.
+            let _ = refused.answer.send(Err(UseError::Busy));
+        }
+        answered
     }
 }
 
@@ -581,7 +567,7 @@ mod tests {
                 .collect();
             let mut successes = 0;
             for task in tasks {
-                match task.await.unwrap() {
+                match task.await.unwrap().unwrap() {
                     Ok(()) => successes += 1,
                     Err(error) => assert_eq!(error, UseError::Used),
                 }

@@ -9,12 +9,13 @@ mod ledger;
 mod proof_of_work;
 mod sound;
 
+pub(crate) use crate::ports::UseError;
 use crate::{
     config::{ChallengeConfig, ChallengeMode},
     keys::Keyring,
+    ports::UsedChallenges,
 };
 use engines::embedded::disk::RealDisk;
-pub(crate) use ledger::UseError;
 use ledger::{Ledger, Nonce};
 use serde::Deserialize;
 use std::{fmt, io, path::Path, sync::Arc, time::Duration};
@@ -139,23 +140,35 @@ pub struct Challenges(Option<Asking>);
 #[derive(Debug)]
 struct Asking {
     challenge: Arc<dyn Challenge>,
-    ledger: Ledger,
+    ledger: Arc<dyn UsedChallenges>,
     makers: Arc<Semaphore>,
 }
 
 impl Challenges {
     /// Reads what was used from `challenges/` under the data directory, if the configuration asks for a challenge at all.
     pub fn open(config: &ChallengeConfig, keys: &Arc<Keyring>, data: &Path) -> io::Result<Self> {
+        if config.mode == ChallengeMode::Off {
+            return Ok(Self(None));
+        }
+        let lifetime = DurationMs::seconds(config.lifetime_seconds());
+        let disk = RealDisk::create(&data.join("challenges"))?;
+        Ok(Self::with(config, keys, Arc::new(Ledger::open(disk, lifetime, config.used_max)?)))
+    }
+
+    /// The same over somebody else's ledger.
+    pub fn with(config: &ChallengeConfig, keys: &Arc<Keyring>, ledger: Arc<dyn UsedChallenges>) -> Self {
         let keys = Arc::clone(keys);
         let challenge: Arc<dyn Challenge> = match config.mode {
-            ChallengeMode::Off => return Ok(Self(None)),
+            ChallengeMode::Off => return Self(None),
             ChallengeMode::ProofOfWork => Arc::new(proof_of_work::ProofOfWork::new(keys, config)),
             ChallengeMode::Image => Arc::new(image::ImageCode::new(keys, config)),
         };
-        let lifetime = DurationMs::seconds(config.lifetime_seconds());
-        let disk = RealDisk::create(&data.join("challenges"))?;
-        let ledger = Ledger::open(disk, lifetime, config.used_max)?;
-        Ok(Self(Some(Asking { challenge, ledger, makers: Arc::new(Semaphore::new(MADE_AT_ONCE_MAX)) })))
+        Self(Some(Asking { challenge, ledger, makers: Arc::new(Semaphore::new(MADE_AT_ONCE_MAX)) }))
+    }
+
+    /// The ledger, if there is one here.
+    pub fn ledger(&self) -> Option<Arc<dyn UsedChallenges>> {
+        self.0.as_ref().map(|asking| Arc::clone(&asking.ledger))
     }
 
     /// True if a pass has its price.
@@ -186,13 +199,13 @@ impl Challenges {
         let Some(asking) = &self.0 else { return Ok(()) };
         let checked =
             asking.challenge.check(asker, solution.ok_or(Refused::Missing)?).map_err(Refused::Solution)?;
-        asking.ledger.use_up(checked.nonce, checked.expires_at, asker.now).await.map_err(
-            |error| match error {
-                UseError::Used => Refused::Solution(Reason::Used),
-                UseError::Forgotten => Refused::Solution(Reason::Expired),
-                error => Refused::Unavailable(error),
-            },
-        )?;
+        let used = asking.ledger.use_up(checked.nonce, checked.expires_at, asker.now).await;
+        let used = used.unwrap_or_else(|_| Err(UseError::Disk("whoever keeps the ledger has ended".into())));
+        used.map_err(|error| match error {
+            UseError::Used => Refused::Solution(Reason::Used),
+            UseError::Forgotten => Refused::Solution(Reason::Expired),
+            error => Refused::Unavailable(error),
+        })?;
         if checked.solved { Ok(()) } else { Err(Refused::Solution(Reason::Wrong)) }
     }
 }

@@ -8,7 +8,7 @@ use contracts::{
     SoldOutCount, StoredAttempt,
 };
 use gate::{
-    Bound, Config, Keyring, Options,
+    Config, Keyring, Options,
     admin::keys::{ApiKeys, Role},
     jwt::{JwtVerifier, Shopper, sign_token},
     ports::{Queued, Reply, Sale, SaleHealth, Sales, ShopperRecord, Unavailable, Winner, WinnerEvent},
@@ -39,6 +39,13 @@ pub enum Mood {
     Waitlists,
     /// Carries out a command only a while after it was asked.
     Slow,
+}
+
+/// Where the server listens.
+#[derive(Debug, Clone, Copy)]
+pub struct Bound {
+    pub shop: std::net::SocketAddr,
+    pub admin: std::net::SocketAddr,
 }
 
 pub struct FakeSale {
@@ -421,6 +428,7 @@ impl Running {
             api_keys: Arc::clone(&api_keys),
             challenges,
             demo,
+            part: gate::Part::All,
         };
         let (tell, told) = std::sync::mpsc::channel();
         let run = move || {
@@ -428,7 +436,8 @@ impl Running {
                 tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build().unwrap();
             runtime.block_on(async {
                 let server = gate::bind(options).unwrap();
-                tell.send(server.bound()).unwrap();
+                let bound = server.bound();
+                tell.send(Bound { shop: bound.shop.unwrap(), admin: bound.admin }).unwrap();
                 server.run(async { drop(stopped.await) }).await.unwrap();
             });
         };

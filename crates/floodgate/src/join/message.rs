@@ -1,0 +1,242 @@
+//! What a gate in a process of its own and the process with the sales say to each other: frames of a length (`u32`,
+//! little-endian) and so many bytes of postcard. Both sides are the same build: the first frame of each says which.
+
+use contracts::{
+    Actor, Answer, Attempt, Found, ItemView, OperateError, Operation, OperationDone, SaleSpec, SaleState,
+    SaleStats, SaleView, ShopperRecord, SoldOutCount, Unavailable,
+};
+use gate::ports::UseError;
+use serde::{Deserialize, Serialize, de::DeserializeOwned};
+use std::io::{self, Read};
+use std::sync::Arc;
+use units::{AttemptId, SaleId, Sequence, ShopperKey, TimeMs};
+
+/// Bytes of a frame: a turn's attempts and a sale's filter of shoppers fit, and a length that is none is found out.
+pub(super) const FRAME_BYTES_MAX: usize = 16 << 20;
+
+/// Both sides say this first. It changes with the messages.
+pub(super) fn greeting() -> String {
+    format!("floodgate {} gates/1", env!("CARGO_PKG_VERSION"))
+}
+
+/// A sale's number on one connection, in the order in which the sales were told.
+pub(super) type SaleNumber = u16;
+
+/// From a gate.
+#[derive(Debug, Serialize, Deserialize)]
+pub(super) enum ToSales {
+    Hello(String),
+    /// Each under a token, which comes back with its answer.
+    Attempts(SaleNumber, Vec<(u64, Attempt)>),
+    SaidSoldOut(SaleNumber, Vec<SoldOutCount>),
+    /// Under a token too.
+    Ask(u64, Question),
+}
+
+#[derive(Debug, Serialize, Deserialize)]
+pub(super) enum Question {
+    Lookup(SaleNumber, AttemptId, ShopperKey),
+    Shopper(SaleNumber, ShopperKey),
+    Operate(SaleNumber, Actor, Operation),
+    Stats(SaleNumber),
+    UseUp { nonce: [u8; 16], expires_at: TimeMs, now: TimeMs },
+}
+
+/// From the process with the sales.
+#[derive(Debug, Serialize, Deserialize)]
+pub(super) enum ToGate {
+    Hello(String),
+    /// The next sale, as it is, and the filter of those who have something of it.
+    Sale {
+        id: SaleId,
+        log_id: String,
+        spec: String,
+        seen: Seen,
+        known: Vec<u64>,
+    },
+    News(SaleNumber, News),
+    Reply(u64, Reply),
+    Down(Vec<SaleId>),
+    /// The sales that there were at the beginning have all been told. Others may follow.
+    AllTold,
+}
+
+/// What has happened in a sale. In this order: who has something, then what everybody may see, then the answers.
+#[derive(Debug, Default, Serialize, Deserialize)]
+pub(super) struct News {
+    pub(super) kept: Vec<ShopperKey>,
+    /// The document in JSON, if it is another one.
+    pub(super) spec: Option<String>,
+    pub(super) seen: Option<Seen>,
+    pub(super) answers: Vec<(u64, Result<Answer, Unavailable>)>,
+}
+
+#[derive(Debug, Serialize, Deserialize)]
+pub(super) enum Reply {
+    Found(Result<Found, Unavailable>),
+    Shopper(Result<ShopperRecord, Unavailable>),
+    Operated(Result<Result<OperationDone, OperateError>, Unavailable>),
+    Stats(Result<SaleStats, Unavailable>),
+    UsedUp(Result<(), UseError>),
+}
+
+/// A [`SaleView`] without the document.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub(super) struct Seen {
+    state: SaleState,
+    rounds_opened: u16,
+    opens_at: TimeMs,
+    closes_at: TimeMs,
+    items: Vec<ItemView>,
+    rate_per_second: u32,
+    disk_full: bool,
+    as_of: Sequence,
+    /// Attempts that wait for a decision.
+    pub(super) queue: u64,
+}
+
+impl Seen {
+    pub(super) fn of(view: &SaleView, queue: usize) -> Self {
+        Self {
+            state: view.state,
+            rounds_opened: view.rounds_opened,
+            opens_at: view.opens_at,
+            closes_at: view.closes_at,
+            items: view.items.clone(),
+            rate_per_second: view.rate_per_second,
+            disk_full: view.disk_full,
+            as_of: view.as_of,
+            queue: queue as u64,
+        }
+    }
+
+    pub(super) fn view(self, sale: SaleId, spec: Arc<SaleSpec>) -> SaleView {
+        SaleView {
+            sale,
+            spec,
+            state: self.state,
+            rounds_opened: self.rounds_opened,
+            opens_at: self.opens_at,
+            closes_at: self.closes_at,
+            items: self.items,
+            rate_per_second: self.rate_per_second,
+            disk_full: self.disk_full,
+            as_of: self.as_of,
+        }
+    }
+}
+
+fn wrong(why: impl ToString) -> io::Error {
+    io::Error::new(io::ErrorKind::InvalidData, why.to_string())
+}
+
+/// Appends a frame.
+pub(super) fn write(message: &impl Serialize, out: &mut Vec<u8>) -> io::Result<()> {
+    let start = out.len();
+    out.extend_from_slice(&[0; 4]);
+    let written = postcard::to_io(message, &mut *out).map(drop).map_err(wrong);
+    let len = out.len() - start - 4;
+    match written {
+        Ok(()) if len <= FRAME_BYTES_MAX => {
+            out[start..start + 4].copy_from_slice(&(len as u32).to_le_bytes());
+            Ok(())
+        }
+        failed => {
+            out.truncate(start);
+            failed.and(Err(wrong("a message is too long for a frame")))
+        }
+    }
+}
+
+/// The length that a frame's first four bytes say.
+pub(super) fn frame_len(head: [u8; 4]) -> io::Result<usize> {
+    let len = u32::from_le_bytes(head) as usize;
+    if len <= FRAME_BYTES_MAX { Ok(len) } else { Err(wrong(format!("a frame of {len} bytes"))) }
+}
+
+/// The message in a frame. Every byte must be accounted for.
+pub(super) fn decode<T: DeserializeOwned>(frame: &[u8]) -> io::Result<T> {
+    match postcard::take_from_bytes(frame).map_err(wrong)? {
+        (message, []) => Ok(message),
+        _ => Err(wrong("bytes behind a message")),
+    }
+}
+
+/// Reads a frame, waiting for it.
+pub(super) fn read<T: DeserializeOwned>(from: &mut impl Read, frame: &mut Vec<u8>) -> io::Result<T> {
+    let mut head = [0; 4];
+    from.read_exact(&mut head)?;
+    frame.resize(frame_len(head)?, 0);
+    from.read_exact(frame)?;
+    decode(frame)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use contracts::{Basket, HoldState, HoldView, Line, Place, Refusal, SealedShopper};
+
+    fn same<T: Serialize + DeserializeOwned + std::fmt::Debug>(message: &T) {
+        let mut bytes = Vec::new();
+        write(message, &mut bytes).unwrap();
+        let again: T =
+            read(&mut bytes.as_slice(), &mut Vec::new()).unwrap_or_else(|e| panic!("{message:?}: {e}"));
+        assert_eq!(format!("{message:?}"), format!("{again:?}"));
+        for cut in 4..bytes.len() {
+            assert!(decode::<T>(&bytes[4..cut]).is_err(), "{message:?} cut at {cut}");
+        }
+        let longer = [&bytes[4..], &[0]].concat();
+        assert!(decode::<T>(&longer).is_err(), "{message:?} and a byte");
+    }
+
+    #[test]
+    fn every_message_comes_out_as_it_went_in() {
+        let (id, shopper) = (AttemptId([7; 16]), ShopperKey([9; 16]));
+        let basket = Basket::new(&[Line { item: 3, quantity: 2 }, Line { item: 1, quantity: 1 }]).unwrap();
+        let sealed = SealedShopper::new(&[5; 64]).unwrap();
+        let attempt = Attempt { id, shopper, sealed, tier: 3, basket };
+        let said = SoldOutCount { item: 1, first_as_of: Sequence(3), last_as_of: Sequence(9), count: 4 };
+        same(&ToSales::Hello(greeting()));
+        same(&ToSales::Attempts(2, vec![(1, attempt), (u64::MAX, attempt)]));
+        same(&ToSales::SaidSoldOut(1, vec![said]));
+        let by = Actor::new("gate", "given back");
+        for question in [
+            Question::Lookup(0, id, shopper),
+            Question::Shopper(0, shopper),
+            Question::Operate(0, by.clone(), Operation::Release { hold: id }),
+            Question::Operate(0, by, Operation::Reserve { shopper, reserved: true }),
+            Question::Stats(1),
+            Question::UseUp { nonce: [1; 16], expires_at: TimeMs(9), now: TimeMs(8) },
+        ] {
+            same(&ToSales::Ask(5, question));
+        }
+        let hold = HoldView { state: HoldState::Held, pay_by: TimeMs(77), granted_as_of: Sequence(5) };
+        let answers = [
+            Ok(Answer::Granted(hold)),
+            Ok(Answer::Waitlisted { position: 3, place: Place::Promoted(hold) }),
+            Ok(Answer::Refused { refusal: Refusal::LimitReached { held_by: Some(id) }, as_of: Sequence(1) }),
+            Ok(Answer::KeyReused),
+            Err(Unavailable::QueueFull),
+            Err(Unavailable::Stopped("no".into())),
+        ];
+        let answers: Vec<_> = answers.into_iter().enumerate().map(|(at, a)| (at as u64, a)).collect();
+        same(&ToGate::News(3, News { kept: vec![shopper], spec: None, seen: None, answers }));
+        let record = ShopperRecord { attempts: Vec::new(), reserved: true, as_of: Sequence(4) };
+        same(&ToGate::Reply(1, Reply::Shopper(Ok(record))));
+        same(&ToGate::Reply(1, Reply::Found(Ok(Found { answer: Answer::KeyReused, basket: Some(basket) }))));
+        same(&ToGate::Reply(1, Reply::Operated(Ok(Err(OperateError::NotFound("it".into()))))));
+        same(&ToGate::Reply(1, Reply::UsedUp(Err(UseError::Used))));
+        same(&ToGate::Down(vec!["demo".parse().unwrap()]));
+    }
+
+    #[test]
+    fn what_is_no_message_is_refused_and_costs_no_memory() {
+        assert!(frame_len(u32::MAX.to_le_bytes()).is_err());
+        let mut prng = units::Prng::new(7);
+        for _ in 0..20_000 {
+            let bytes: Vec<u8> = (0..prng.below(64)).map(|_| prng.next_u64() as u8).collect();
+            let _ = decode::<ToSales>(&bytes);
+            let _ = decode::<ToGate>(&bytes);
+        }
+    }
+}

@@ -1,0 +1,357 @@
+//! The side that has the sales: a socket on which gates ask.
+
+use super::message::{self, News, Question, Reply, SaleNumber, Seen, ToGate, ToSales};
+use crate::registry::Registry;
+use contracts::{Answer, Attempt, Mail, Mailbox, Operation, SaleSpec, SaleView, Unavailable};
+use gate::ports::{Sales, UseError, UsedChallenges};
+use sale::known::Follower;
+use sale::service::Handle;
+use std::collections::HashMap;
+use std::io;
+use std::os::unix::fs::PermissionsExt;
+use std::path::Path;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+use tokio::io::{AsyncReadExt, AsyncWriteExt, BufReader};
+use tokio::net::unix::{OwnedReadHalf, OwnedWriteHalf};
+use tokio::net::{UnixListener, UnixStream};
+use tokio::sync::Notify;
+use units::SaleId;
+
+/// How late a gate hears of a sale that was just set up.
+const LOOK_EVERY: Duration = Duration::from_millis(100);
+/// How long the other side has to say what it is.
+const GREETING_MAX: Duration = Duration::from_secs(5);
+/// Questions of a gate that wait at once; the attempts are bounded by the sale's queue.
+const ASKED_MAX: usize = 4096;
+
+/// What a connection's tasks share.
+struct Shared {
+    registry: Arc<Registry>,
+    challenges: Option<Arc<dyn UsedChallenges>>,
+    outbox: Mutex<Outbox>,
+    /// There is something to tell.
+    news: Notify,
+    asked: tokio::sync::Semaphore,
+}
+
+/// An answer under its attempt's token.
+type NamedAnswer = (u64, Result<Answer, Unavailable>);
+
+#[derive(Default)]
+struct Outbox {
+    answers: HashMap<SaleNumber, Vec<NamedAnswer>>,
+    replies: Vec<(u64, Reply)>,
+    /// In the order in which the gate was told of them.
+    sales: Vec<Told>,
+}
+
+/// A sale that the gate has been told of.
+#[derive(Clone)]
+struct Told {
+    id: SaleId,
+    handle: Handle,
+    follower: Arc<Follower>,
+    /// What it was told last.
+    seen: Arc<SaleView>,
+}
+
+impl Shared {
+    /// It is whole between two statements, so a panic of another holder leaves nothing half done.
+    fn outbox(&self) -> MutexGuard<'_, Outbox> {
+        self.outbox.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn handle(&self, sale: SaleNumber) -> Option<Handle> {
+        self.outbox().sales.get(usize::from(sale)).map(|told| told.handle.clone())
+    }
+
+    fn answer(&self, sale: SaleNumber, answers: impl IntoIterator<Item = NamedAnswer>) {
+        self.outbox().answers.entry(sale).or_default().extend(answers);
+        self.news.notify_one();
+    }
+}
+
+/// Takes the answers of one sale to one gate.
+struct ToOneGate {
+    shared: Arc<Shared>,
+    sale: SaleNumber,
+}
+
+impl Mailbox for ToOneGate {
+    fn deliver(&self, mail: &mut Vec<Mail>) {
+        self.shared.answer(self.sale, mail.drain(..).map(|mail| (mail.token, mail.answer)));
+    }
+}
+
+/// Listens until it is dropped. A socket that an earlier process left behind is taken away.
+pub(crate) fn serve_gates(
+    path: &Path,
+    registry: Arc<Registry>,
+    challenges: Option<Arc<dyn UsedChallenges>>,
+) -> io::Result<impl Future<Output = ()> + Send + use<>> {
+    let named =
+        |e: io::Error| io::Error::new(e.kind(), format!("listen for gates at {}: {e}", path.display()));
+    match std::fs::remove_file(path) {
+        Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(named(error)),
+        _ => {}
+    }
+    let listener = UnixListener::bind(path).map_err(named)?;
+    std::fs::set_permissions(path, std::fs::Permissions::from_mode(0o600)).map_err(named)?;
+    Ok(async move {
+        loop {
+            match listener.accept().await {
+                Ok((stream, _)) => {
+                    let (registry, challenges) = (Arc::clone(&registry), challenges.clone());
+                    tokio::spawn(async move {
+                        if let Err(error) = serve(stream, registry, challenges).await {
+                            tracing::warn!(%error, "a gate is gone");
+                        }
+                    });
+                }
+                Err(error) => {
+                    tracing::error!(%error, "accept a gate: failed");
+                    tokio::time::sleep(LOOK_EVERY).await;
+                }
+            }
+        }
+    })
+}
+
+async fn serve(
+    stream: UnixStream,
+    registry: Arc<Registry>,
+    challenges: Option<Arc<dyn UsedChallenges>>,
+) -> io::Result<()> {
+    let (from, mut to) = stream.into_split();
+    let mut from = BufReader::with_capacity(1 << 16, from);
+    let mut bytes = Vec::new();
+    message::write(&ToGate::Hello(message::greeting()), &mut bytes)?;
+    to.write_all(&bytes).await?;
+    let mut frame = Vec::new();
+    let hello = tokio::time::timeout(GREETING_MAX, read(&mut from, &mut frame)).await;
+    match hello.map_err(|_| io::Error::new(io::ErrorKind::TimedOut, "it says nothing"))?? {
+        ToSales::Hello(theirs) if theirs == message::greeting() => {}
+        other => {
+            let why = format!("it says {other:?}, and this is {}: run the same build", message::greeting());
+            return Err(io::Error::new(io::ErrorKind::InvalidData, why));
+        }
+    }
+    tracing::info!("a gate has joined");
+    let shared = Arc::new(Shared {
+        registry,
+        challenges,
+        outbox: Mutex::default(),
+        news: Notify::new(),
+        asked: tokio::sync::Semaphore::new(ASKED_MAX),
+    });
+    let telling = tokio::spawn(tell(Arc::clone(&shared), to));
+    let heard = hear(&shared, &mut from, &mut frame).await;
+    telling.abort();
+    match heard {
+        Err(error) if error.kind() == io::ErrorKind::UnexpectedEof => {
+            tracing::info!("a gate has left");
+            Ok(())
+        }
+        heard => heard,
+    }
+}
+
+async fn read(from: &mut BufReader<OwnedReadHalf>, frame: &mut Vec<u8>) -> io::Result<ToSales> {
+    let mut head = [0; 4];
+    from.read_exact(&mut head).await?;
+    frame.resize(message::frame_len(head)?, 0);
+    from.read_exact(frame).await?;
+    message::decode(frame)
+}
+
+async fn hear(
+    shared: &Arc<Shared>,
+    from: &mut BufReader<OwnedReadHalf>,
+    frame: &mut Vec<u8>,
+) -> io::Result<()> {
+    loop {
+        match read(from, frame).await? {
+            ToSales::Hello(_) => {}
+            ToSales::Attempts(sale, batch) => attempts(shared, sale, batch),
+            ToSales::SaidSoldOut(sale, counts) => {
+                if let Some(handle) = shared.handle(sale) {
+                    handle.said_sold_out(&counts);
+                }
+            }
+            ToSales::Ask(token, question) => ask(shared, token, question).await,
+        }
+    }
+}
+
+fn attempts(shared: &Arc<Shared>, sale: SaleNumber, mut batch: Vec<(u64, Attempt)>) {
+    let Some(handle) = shared.handle(sale) else { return };
+    let mailbox: Arc<dyn Mailbox> = Arc::new(ToOneGate { shared: Arc::clone(shared), sale });
+    handle.attempts(&mailbox, &mut batch);
+    // No room: what was promised to this very attempt before is said all the same.
+    for (token, attempt) in batch {
+        let (shared, known) = (Arc::clone(shared), handle.lookup(attempt.id, attempt.shopper));
+        tokio::spawn(async move {
+            let answer = match known.await {
+                Ok(Ok(found)) if found.basket == Some(attempt.basket) => Ok(found.answer),
+                Ok(Ok(found)) if found.basket.is_some() => Ok(Answer::KeyReused),
+                _ => Err(Unavailable::QueueFull),
+            };
+            shared.answer(sale, [(token, answer)]);
+        });
+    }
+}
+
+/// Puts a question. Its answer is sent when it comes; more than so many at once wait here, and with them their gate.
+async fn ask(shared: &Arc<Shared>, token: u64, question: Question) {
+    let gone = || Unavailable::Passing("the sale is stopping".into());
+    let unknown = || Unavailable::Passing("no such sale".into());
+    let on_behalf = Arc::clone(shared);
+    let Ok(permit) = shared.asked.acquire().await else { return };
+    permit.forget();
+    tokio::spawn(async move {
+        let shared = on_behalf;
+        let handle = |sale| shared.handle(sale).ok_or_else(unknown);
+        let reply = match question {
+            Question::Lookup(sale, attempt, shopper) => Reply::Found(match handle(sale) {
+                Ok(handle) => handle.lookup(attempt, shopper).await.unwrap_or_else(|_| Err(gone())),
+                Err(error) => Err(error),
+            }),
+            Question::Shopper(sale, shopper) => Reply::Shopper(match handle(sale) {
+                Ok(handle) => handle.shopper(shopper).await.unwrap_or_else(|_| Err(gone())),
+                Err(error) => Err(error),
+            }),
+            Question::Operate(sale, actor, operation) => Reply::Operated(match handle(sale) {
+                Ok(handle) if is_a_shoppers(&operation) => {
+                    handle.operate(actor, operation).await.unwrap_or_else(|_| Err(gone()))
+                }
+                Ok(_) => {
+                    Err(Unavailable::Passing("operators' commands go to the process with the sales".into()))
+                }
+                Err(error) => Err(error),
+            }),
+            Question::Stats(sale) => Reply::Stats(match handle(sale) {
+                Ok(handle) => handle.stats().await.unwrap_or_else(|_| Err(gone())),
+                Err(error) => Err(error),
+            }),
+            Question::UseUp { nonce, expires_at, now } => Reply::UsedUp(match &shared.challenges {
+                Some(ledger) => {
+                    let used = ledger.use_up(nonce, expires_at, now).await;
+                    used.unwrap_or_else(|_| Err(UseError::Disk("the ledger has ended".into())))
+                }
+                None => Err(UseError::Disk("no challenge is asked for where the sales are".into())),
+            }),
+        };
+        shared.asked.add_permits(1);
+        shared.outbox().replies.push((token, reply));
+        shared.news.notify_one();
+    });
+}
+
+/// Whether shoppers may do this themselves, and so a gate for them.
+fn is_a_shoppers(operation: &Operation) -> bool {
+    matches!(operation, Operation::Reserve { .. } | Operation::Release { .. } | Operation::Confirm { .. })
+}
+
+/// Tells the gate whatever there is, for as long as it is there.
+async fn tell(shared: Arc<Shared>, mut to: OwnedWriteHalf) {
+    let mut followers = Followers::default();
+    let mut bytes = Vec::new();
+    let mut down = Vec::new();
+    let mut first = true;
+    loop {
+        bytes.clear();
+        let mut all = told(&shared, &mut followers, &mut down, &mut bytes);
+        if std::mem::take(&mut first) {
+            all = all.and_then(|()| message::write(&ToGate::AllTold, &mut bytes));
+        }
+        if let Err(error) = all {
+            tracing::error!(%error, "tell a gate what there is: failed");
+            return;
+        }
+        if !bytes.is_empty() && to.write_all(&bytes).await.is_err() {
+            return;
+        }
+        let _ = tokio::time::timeout(LOOK_EVERY, shared.news.notified()).await;
+    }
+}
+
+/// Tasks that wake the teller when a sale's log grows; they end with it.
+#[derive(Default)]
+struct Followers(Vec<tokio::task::JoinHandle<()>>);
+
+impl Drop for Followers {
+    fn drop(&mut self) {
+        self.0.iter().for_each(tokio::task::JoinHandle::abort);
+    }
+}
+
+fn told(
+    shared: &Arc<Shared>,
+    followers: &mut Followers,
+    down: &mut Vec<SaleId>,
+    bytes: &mut Vec<u8>,
+) -> io::Result<()> {
+    for (handle, log_id, view) in shared.registry.told() {
+        if shared.outbox().sales.iter().any(|told| told.id == view.sale) {
+            continue;
+        }
+        // Whoever is kept after this is in the news, and who was kept before is in the filter.
+        let follower = handle.known().follow();
+        let view = handle.view().unwrap_or(view);
+        let sale = ToGate::Sale {
+            id: view.sale.clone(),
+            log_id: log_id.to_string(),
+            spec: json(&view.spec)?,
+            seen: Seen::of(&view, handle.queue_len()),
+            known: handle.known().words().collect(),
+        };
+        message::write(&sale, bytes)?;
+        let mut sequence = handle.sequence();
+        let waker = Arc::clone(shared);
+        followers.0.push(tokio::spawn(async move {
+            while sequence.changed().await.is_ok() {
+                waker.news.notify_one();
+            }
+        }));
+        let told = Told { id: view.sale.clone(), handle, follower, seen: view };
+        shared.outbox().sales.push(told);
+    }
+    let now_down = shared.registry.down();
+    if now_down != *down {
+        message::write(&ToGate::Down(now_down.clone()), bytes)?;
+        *down = now_down;
+    }
+    // Answers first taken, last said: what they rest on is looked at in between.
+    let (mut answers, replies, sales) = {
+        let mut outbox = shared.outbox();
+        (std::mem::take(&mut outbox.answers), std::mem::take(&mut outbox.replies), outbox.sales.clone())
+    };
+    for (number, told) in sales.iter().enumerate() {
+        let number = number as SaleNumber;
+        let Some(view) = told.handle.view() else { continue };
+        let news = news(told, &view, answers.remove(&number).unwrap_or_default())?;
+        if Arc::ptr_eq(&told.seen, &view) && news.kept.is_empty() && news.answers.is_empty() {
+            continue;
+        }
+        if let Some(told) = shared.outbox().sales.get_mut(usize::from(number)) {
+            told.seen = view;
+        }
+        message::write(&ToGate::News(number, news), bytes)?;
+    }
+    for (token, reply) in replies {
+        message::write(&ToGate::Reply(token, reply), bytes)?;
+    }
+    Ok(())
+}
+
+fn news(told: &Told, view: &SaleView, answers: Vec<(u64, Result<Answer, Unavailable>)>) -> io::Result<News> {
+    // The view was taken before: whoever has what is missing in it is among those who are kept.
+    let kept = told.follower.take();
+    let spec = if Arc::ptr_eq(&told.seen.spec, &view.spec) { None } else { Some(json(&view.spec)?) };
+    Ok(News { kept, spec, seen: Some(Seen::of(view, told.handle.queue_len())), answers })
+}
+
+fn json(spec: &SaleSpec) -> io::Result<String> {
+    serde_json::to_string(spec).map_err(io::Error::other)
+}

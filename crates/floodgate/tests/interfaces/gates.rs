@@ -1,0 +1,212 @@
+//! Gates in processes of their own: they share a port, ask one process for the sale, and outlive each other.
+
+use crate::harness::{
+    BINARY, Server, Setup, poll,
+    shop::{self, hold, in_parallel, with},
+};
+use serde_json::{Value, json};
+use std::io::{BufRead, BufReader};
+use std::process::{Child, Command, Stdio};
+
+/// A gate; it is killed when the test ends.
+struct Gate {
+    child: Child,
+    shop: String,
+    admin: String,
+    /// Kept open: what it prints must go somewhere.
+    _stdout: BufReader<std::process::ChildStdout>,
+}
+
+impl Drop for Gate {
+    fn drop(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
+/// Starts a gate on a port that others may have.
+fn join(server: &Server, shop: &str, challenge: &str) -> Gate {
+    let config = server.scratch().join("gate.toml");
+    let limits = "[gate.limits]\nexempt_addresses = [\"127.0.0.0/8\"]\nshopper_per_second = 0\n";
+    std::fs::write(&config, format!("[gate]\nshop_listen = \"{shop}\"\n{limits}{challenge}")).unwrap();
+    let log =
+        std::fs::File::options().create(true).append(true).open(server.scratch().join("gates")).unwrap();
+    let socket = server.data.join("gates.sock");
+    let mut child = Command::new(BINARY)
+        .args(["serve", "--role", "gate", "--join"])
+        .arg(socket)
+        .arg("--data")
+        .arg(&server.data)
+        .arg("--config")
+        .arg(&config)
+        .stdout(Stdio::piped())
+        .stderr(log)
+        .spawn()
+        .unwrap();
+    let mut stdout = BufReader::new(child.stdout.take().unwrap());
+    let mut printed = String::new();
+    while !printed.contains("admin: http://") {
+        assert!(stdout.read_line(&mut printed).unwrap() > 0, "the gate ended before it was ready: {printed}");
+    }
+    let address = |name: &str| {
+        let at = printed.split_once(name).unwrap().1;
+        at.split_once("http://").unwrap().1.split('/').next().unwrap().to_owned()
+    };
+    let (shop, admin) = (address("shop:"), address("admin:"));
+    Gate { child, shop, admin, _stdout: stdout }
+}
+
+fn sales_alone(settings: &str) -> Server {
+    Server::with(Setup {
+        serve: vec!["--role".into(), "sale".into()],
+        settings: settings.into(),
+        ..Setup::default()
+    })
+}
+
+/// Sets the sale up, and waits until the gates have heard of it.
+fn define(server: &Server, spec: &Value, gates: &[&Gate]) {
+    server.define("launch", spec);
+    for gate in gates {
+        poll("the gate hears of the sale", || {
+            let metrics = server.client.get(&format!("http://{}/metrics", gate.admin)).body;
+            metrics.contains("floodgate_sale_log_sequence{sale=\"launch\"}").then_some(())
+        });
+    }
+}
+
+/// A figure of a process, by the whole name of its line.
+fn metric(server: &Server, admin: &str, name: &str) -> u64 {
+    let metrics = server.client.get(&format!("http://{admin}/metrics")).body;
+    let line = metrics.lines().find(|line| line.starts_with(&format!("{name} ")));
+    line.unwrap_or_else(|| panic!("{name} in {metrics}")).rsplit(' ').next().unwrap().parse().unwrap()
+}
+
+#[test]
+fn gates_share_a_port_and_a_sale_and_a_kill_of_either_side_costs_no_answer() {
+    let mut server = sales_alone("");
+    let first = join(&server, "127.0.0.1:0", "");
+    let second = join(&server, &first.shop, "");
+    assert_eq!(first.shop, second.shop);
+    server.shop = first.shop.clone();
+    let spec = with(shop::spec(&[("phone", 40)]), json!({ "waitlist": { "places": 0 } }));
+    define(&server, &spec, &[&first, &second]);
+    let sale = server.sale("launch");
+    let passes: Vec<(usize, String)> = server.passes("launch", "s", 60).into_iter().enumerate().collect();
+    let buy = |(n, pass): &(usize, String)| sale.buy(pass, &format!("k-{n}"), "phone");
+    let answers = in_parallel(8, &passes, buy);
+    let granted = |answers: &[Value]| answers.iter().filter(|a| a["outcome"] == "granted").count();
+    assert_eq!(granted(&answers), 40, "exactly what there is");
+    assert!(answers.iter().all(|a| a["outcome"] == "granted" || a["outcome"] == "sold_out"), "{answers:?}");
+    // Both have answered, each by itself too, once nothing was left.
+    let again = in_parallel(8, &passes, buy);
+    for (before, now) in answers.iter().zip(&again) {
+        assert_eq!(before["outcome"], now["outcome"]);
+        assert_eq!(before["attempt"], now["attempt"]);
+    }
+    let alone =
+        [&first, &second].map(|gate| metric(&server, &gate.admin, "floodgate_gate_answered_alone_total"));
+    assert!(alone.iter().sum::<u64>() >= 20, "{alone:?}");
+    let answered: Vec<u64> = [&first, &second]
+        .iter()
+        .map(|gate| {
+            metric(&server, &gate.admin, "floodgate_gate_answers_total{outcome=\"granted\"}")
+                + metric(&server, &gate.admin, "floodgate_gate_answers_total{outcome=\"sold_out\"}")
+        })
+        .collect();
+    assert!(answered.iter().all(|n| *n > 0), "the kernel spreads connections over both: {answered:?}");
+    assert_eq!(answered.iter().sum::<u64>(), 120);
+
+    // One of the two is killed: the other goes on with all of it.
+    drop(second);
+    assert_eq!(granted(&in_parallel(4, &passes, buy)), 40);
+
+    // The process with the sales is killed: the gate says so, and goes on once it is back, with the same answers.
+    server.kill();
+    let asked = sale.client.send(
+        "POST",
+        &sale.attempts_url,
+        &shop::Sale::attempt_headers(&passes[0].1, "k-0"),
+        &shop::basket(&[("phone", 1)]),
+    );
+    assert_eq!(asked.status, 503, "{asked:?}");
+    assert!(!asked.header("retry-after").is_empty());
+    server.restart();
+    server.shop = first.shop.clone();
+    poll("the gate has joined again", || {
+        let ready = server.client.try_send("GET", &format!("http://{}/readyz", first.admin), &[], "");
+        ready.ok().filter(|ready| ready.status == 200)
+    });
+    let after = in_parallel(4, &passes, buy);
+    for (before, now) in answers.iter().zip(&after) {
+        assert_eq!(before["outcome"], now["outcome"], "{now}");
+    }
+    // A unit comes back, and goes through the gate to whoever asks.
+    let winner = answers.iter().find(|a| a["outcome"] == "granted").unwrap();
+    let (loser, pass) = passes.iter().find(|(n, _)| answers[*n]["outcome"] == "sold_out").unwrap();
+    server.admin("POST", &hold(winner, "release"), &json!({ "reason": "gave it back" }));
+    poll("the gate hears of it", || {
+        (sale.buy(pass, &format!("k-{loser}"), "phone")["outcome"] == "granted").then_some(())
+    });
+    poll("what the gates said is in the log", || {
+        let said = server.stats("launch")["outcomes"]["sold_out"].as_u64().unwrap();
+        (said >= 20).then_some(())
+    });
+    server.audit();
+}
+
+#[test]
+fn what_a_gate_may_not_do_it_says_and_a_challenge_is_used_once_for_all() {
+    let challenge = "[gate.challenge]\nmode = \"proof_of_work\"\nmaxnumber = 1000\n";
+    let mut server = sales_alone(challenge);
+    let gate = join(&server, "127.0.0.1:0", challenge);
+    let other = join(&server, &gate.shop, challenge);
+    server.shop = gate.shop.clone();
+    define(&server, &shop::spec(&[("phone", 1)]), &[&gate, &other]);
+    let asker = server.asker("launch", "alice");
+    let made = asker.challenge();
+    let solution = crate::harness::challenge::altcha(&crate::harness::challenge::solve(&made));
+    let used = in_parallel(8, &[(); 16], |()| asker.redeem(&solution).status);
+    assert_eq!(used.iter().filter(|status| **status == 200).count(), 1, "{used:?}");
+    // Operators' commands are not a gate's.
+    let stats = server.client.admin(
+        "GET",
+        &format!("http://{}/api/v1/admin/sales/launch/stats", other.admin),
+        "fgk_x_y",
+        "",
+    );
+    assert_eq!(stats.status, 404, "{stats:?}");
+}
+
+#[test]
+fn a_gate_that_cannot_join_says_why() {
+    let server = Server::start();
+    let config = server.config_file();
+    let run = |args: &[&str]| {
+        let output = Command::new(BINARY)
+            .arg("serve")
+            .args(args)
+            .arg("--data")
+            .arg(&server.data)
+            .arg("--config")
+            .arg(&config)
+            .output()
+            .unwrap();
+        assert!(!output.status.success());
+        String::from_utf8(output.stderr).unwrap()
+    };
+    assert!(run(&["--role", "gate"]).contains("--join"), "a gate needs a socket");
+    assert!(run(&["--join", "x.sock"]).contains("--role gate"));
+    // Something else listens there.
+    let socket = server.scratch().join("other.sock");
+    let listener = std::os::unix::net::UnixListener::bind(&socket).unwrap();
+    let other = std::thread::spawn(move || {
+        let (mut stream, _) = listener.accept().unwrap();
+        let mut hello = [0; 8];
+        std::io::Read::read_exact(&mut stream, &mut hello).unwrap();
+        std::io::Write::write_all(&mut stream, b"SSH-2.0-other\r\n").unwrap();
+    });
+    let said = run(&["--role", "gate", "--join", socket.to_str().unwrap()]);
+    assert!(said.contains("join ") && said.contains("other.sock"), "{said}");
+    other.join().unwrap();
+}
