@@ -4,7 +4,6 @@ use crate::keys::Keyring;
 use contracts::SealedShopper;
 use data_encoding::BASE64URL_NOPAD;
 use hmac::Mac;
-use std::fmt;
 use units::{SaleId, ShopperKey, TimeMs};
 
 const VERSION: u8 = 1;
@@ -34,18 +33,21 @@ pub enum PassError {
     Expired,
 }
 
-impl fmt::Display for PassError {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(match self {
-            Self::Malformed => "pass: malformed",
-            Self::BadMac => "pass: not made by this server, or changed",
-            Self::OtherSale => "pass: made for another sale",
-            Self::Expired => "pass: expired",
-        })
+impl PassError {
+    /// What is wrong and what to do, without the sale's name: whoever sends wrong passes by the thousand costs no memory.
+    pub(crate) fn advice(self) -> &'static str {
+        match self {
+            Self::Malformed => "pass: malformed; POST /api/v1/sales/{sale}/passes gives a new one",
+            Self::BadMac => {
+                "pass: not made by this server, or changed; POST /api/v1/sales/{sale}/passes gives a new one"
+            }
+            Self::OtherSale => {
+                "pass: made for another sale; POST /api/v1/sales/{sale}/passes gives one for this sale"
+            }
+            Self::Expired => "pass: expired; POST /api/v1/sales/{sale}/passes gives a new one",
+        }
     }
 }
-
-impl std::error::Error for PassError {}
 
 /// Makes the pass's text: base64url of the fields and an HMAC-SHA256 over them. Every field stands after its length, so that
 /// bytes cannot move from one to the next under the same MAC (typo3-altcha#33).

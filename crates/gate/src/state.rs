@@ -152,14 +152,11 @@ impl Gate {
     /// The pass in a field, if it is good.
     pub(crate) fn verify_pass(&self, field: Option<&[u8]>, sale: &str) -> Result<Pass, Problem> {
         let text = field.ok_or_else(|| {
-            Problem::new(
-                Kind::PassMissing,
-                format!("no Floodgate-Pass: POST /api/v1/sales/{sale}/passes gives one"),
-            )
+            let why = "no Floodgate-Pass: POST /api/v1/sales/{sale}/passes gives one";
+            Problem::new(Kind::PassMissing, why)
         })?;
-        pass::verify(&self.keys, text, sale, self.now()).map_err(|e| {
-            Problem::new(Kind::PassRefused, format!("{e}; get a new one at /api/v1/sales/{sale}/passes"))
-        })
+        pass::verify(&self.keys, text, sale, self.now())
+            .map_err(|error| Problem::new(Kind::PassRefused, error.advice()))
     }
 
     /// Who asks: the peer, or whom a trusted proxy names. `forwarded` are the X-Forwarded-For fields, last to first.

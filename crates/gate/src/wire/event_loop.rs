@@ -4,7 +4,7 @@
 //! all attempts of the turn to their sale together, and then looks at what was answered meanwhile.
 
 use super::{
-    Inbox, Seat, Travelling,
+    Inbox, Letters, Seat, Travelling,
     conn::{Conn, Pending, Slab, State, Token},
     stream::OUT_BYTES,
     write,
@@ -89,6 +89,8 @@ pub(super) struct Loop {
     pub(super) ticket: String,
     /// What was said in this turn without a sale being asked.
     pub(super) said: Vec<(Arc<Front>, SoldOutCount)>,
+    /// Empty, but for memory.
+    letters: Letters,
     pub(super) date: write::Date,
     pub(super) began: Instant,
     pub(super) swept: u32,
@@ -134,6 +136,7 @@ impl Loop {
             body: Vec::with_capacity(4096),
             ticket: String::new(),
             said: Vec::new(),
+            letters: Letters::default(),
             date: write::Date::new(),
             began: Instant::now(),
             swept: 0,
@@ -319,17 +322,20 @@ impl Loop {
         if !self.inbox.woken.swap(false, Ordering::SeqCst) {
             return;
         }
-        let letters = std::mem::take(&mut *self.inbox.letters());
-        for mail in letters.mail {
+        // The memory of the letters before takes the next ones.
+        let mut letters = std::mem::take(&mut self.letters);
+        std::mem::swap(&mut letters, &mut *self.inbox.letters());
+        for mail in letters.mail.drain(..) {
             let answer = mail.answer.map_err(Problem::from);
             self.answer(Token::from_u64(mail.token), answer, scratch);
         }
-        for (token, answer) in letters.known {
+        for (token, answer) in letters.known.drain(..) {
             self.answer(Token::from_u64(token), answer, scratch);
         }
-        for travelling in letters.back {
+        for travelling in letters.back.drain(..) {
             self.welcome_back(travelling, scratch);
         }
+        self.letters = letters;
         if self.inbox.drains.load(Ordering::SeqCst) && !self.drains {
             self.begin_drain();
         }
