@@ -74,6 +74,9 @@ pub(crate) fn run(context: Context, args: &Args, data_given: bool) -> CommandRes
         })?;
         let bound = server.bound();
         print(&format!("shop:  http://{}/\n", bound.shop));
+        if let Some(tls) = bound.tls {
+            print(&format!("shop:  https://{tls}/\n"));
+        }
         if let Some(opens_at) = opens_at {
             let one_time = api_keys.mint_one_time()?;
             print(&format!("admin: http://{}/sign-in?key={one_time} (works once)\n", bound.admin));

@@ -18,5 +18,6 @@ mod operators_in_the_log;
 mod public_times;
 mod ready_for_the_storm;
 mod refused_requests;
+mod tls;
 mod waitlist_events;
 mod winners_feed;

@@ -53,6 +53,7 @@ struct Inner {
     free: u64,
     mood: Mood,
     operations: Vec<(Actor, Operation)>,
+    asked: u64,
     winners: Vec<Winner>,
     reserved: bool,
 }
@@ -103,6 +104,7 @@ impl FakeSale {
             free: 2,
             mood: Mood::Answers,
             operations: Vec::new(),
+            asked: 0,
             winners: Vec::new(),
             reserved: false,
         };
@@ -134,6 +136,11 @@ impl FakeSale {
         self.inner.lock().unwrap().operations.clone()
     }
 
+    /// Attempts that were put to it.
+    pub fn asked(&self) -> u64 {
+        self.inner.lock().unwrap().asked
+    }
+
     fn advance(&self) -> Sequence {
         self.sequence.send_modify(|s| *s = s.next());
         *self.sequence.borrow()
@@ -163,6 +170,7 @@ impl Sale for FakeSale {
     fn attempt(&self, attempt: Attempt) -> Option<Queued> {
         let (send, answer) = oneshot::channel();
         let mut inner = self.inner.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
+        inner.asked += 1;
         let as_of = *self.sequence.borrow();
         let known = inner.stored.iter().find(|(_, s)| s.id == attempt.id).map(|(_, s)| *s);
         let said = match (inner.mood, known) {
@@ -372,6 +380,10 @@ pub struct Running {
 
 impl Running {
     pub fn start(open: bool, demo: bool, change: impl FnOnce(&mut Config)) -> Self {
+        Self::try_start(open, demo, change).unwrap()
+    }
+
+    pub fn try_start(open: bool, demo: bool, change: impl FnOnce(&mut Config)) -> std::io::Result<Self> {
         let dir = tempfile::tempdir().unwrap();
         let sales = Arc::new(FakeSales::default());
         let sale = sales.add("demo", spec(if open { 0 } else { 30 }), open);
@@ -401,14 +413,18 @@ impl Running {
             let runtime =
                 tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build().unwrap();
             runtime.block_on(async {
-                let server = gate::bind(options).unwrap();
-                tell.send(server.bound()).unwrap();
-                server.run(async { drop(stopped.await) }).await.unwrap();
+                match gate::bind(options) {
+                    Ok(server) => {
+                        tell.send(Ok(server.bound())).unwrap();
+                        server.run(async { drop(stopped.await) }).await.unwrap();
+                    }
+                    Err(error) => tell.send(Err(error)).unwrap(),
+                }
             });
         };
         let done = std::thread::spawn(run);
-        let bound = told.recv().unwrap();
-        Self {
+        let bound = told.recv().unwrap()?;
+        Ok(Self {
             bound,
             sales,
             sale,
@@ -419,7 +435,7 @@ impl Running {
             stop: Some(stop),
             done: Some(done),
             dir,
-        }
+        })
     }
 
     pub fn token(&self, shopper: &str) -> String {
