@@ -1,5 +1,6 @@
 //! The `[gate]` section of the configuration. Its commented default is the manual; a test holds the two together.
 
+use crate::cors;
 use serde::{Deserialize, Serialize};
 use std::{fmt, net::IpAddr, net::SocketAddr, str::FromStr};
 
@@ -46,6 +47,7 @@ pub struct Config {
     pub shop_listen: SocketAddr,
     pub admin_listen: SocketAddr,
     pub public_origin: String,
+    pub allowed_origins: Vec<String>,
     pub pass_ttl_seconds: u64,
     pub decision_wait_ms: u64,
     pub tls: TlsConfig,
@@ -142,6 +144,9 @@ pub struct ConnectionsConfig {
     pub drain_seconds: u64,
 }
 
+/// Each request with an Origin is compared with all of them.
+const ORIGINS_MAX: usize = 100;
+
 impl Config {
     /// A value that is wrong though its type is right: its name below `[gate]`, and what is wanted.
     pub fn wrong(&self) -> Option<(&'static str, &'static str)> {
@@ -151,6 +156,14 @@ impl Config {
             return Some((
                 "public_origin",
                 "want such as \"https://sale.example.com\", without a path, or \"\"",
+            ));
+        }
+        if self.allowed_origins.len() > ORIGINS_MAX
+            || !self.allowed_origins.iter().all(|o| cors::is_origin(o))
+        {
+            return Some((
+                "allowed_origins",
+                "want up to 100 origins as browsers write them, such as \"https://shop.example\": no path, no *, no port that is the scheme's own",
             ));
         }
         self.tls.wrong().or_else(|| self.jwt.wrong()).or_else(|| self.challenge.wrong())
@@ -242,6 +255,7 @@ impl Default for Config {
             shop_listen: SocketAddr::from(([127, 0, 0, 1], 8080)),
             admin_listen: SocketAddr::from(([127, 0, 0, 1], 8081)),
             public_origin: String::new(),
+            allowed_origins: Vec::new(),
             pass_ttl_seconds: 86_400,
             decision_wait_ms: 2000,
             tls: TlsConfig::default(),

@@ -10,6 +10,7 @@ use crate::{
     api,
     challenge::Challenges,
     config::Config,
+    cors,
     jwt::JwtVerifier,
     keys::Keyring,
     metrics::RouteClass,
@@ -166,10 +167,11 @@ impl Server {
     /// Serves until `shutdown` is ready, then lets open requests end for `gate.connections.drain_seconds` at the most.
     pub async fn run(self, shutdown: impl Future<Output = ()> + Send) -> io::Result<()> {
         let connections = self.gate.config.connections.clone();
-        let shop_routes = api::routes().into_iter().chain(page::routes()).collect();
+        let mut shop_routes: Vec<_> = api::routes().into_iter().chain(page::routes()).collect();
+        shop_routes.extend(cors::preflights(&shop_routes));
         let admin_routes = admin::routes().into_iter().chain(admin::pages()).collect();
-        let shop = Arc::new(Listening::new(&self.gate, shop_routes, connections.open_max));
-        let admin = Arc::new(Listening::new(&self.gate, admin_routes, ADMIN_OPEN_MAX));
+        let shop = Arc::new(Listening::new(&self.gate, shop_routes, true, connections.open_max));
+        let admin = Arc::new(Listening::new(&self.gate, admin_routes, false, ADMIN_OPEN_MAX));
         // As many as may be open: a loop never waits for axum.
         let (to_axum, from_loops) = mpsc::channel(shop.open_max);
         let loops = Loops::start(&self.gate, self.shop, &shop.permits, &to_axum)?;
@@ -209,17 +211,19 @@ struct Listening {
     router: Router,
     open_max: usize,
     permits: Arc<Semaphore>,
+    /// For shoppers, and for their browsers on the pages of others.
+    is_shop: bool,
     tls: Option<Arc<Tls>>,
 }
 
 impl Listening {
-    fn new(gate: &Arc<Gate>, routes: Vec<api::Route>, open_max: usize) -> Self {
+    fn new(gate: &Arc<Gate>, routes: Vec<api::Route>, is_shop: bool, open_max: usize) -> Self {
         let router = api::router(routes)
             .fallback(|| async { Problem::new(Kind::NotFound, "no such path: see /api/v1/openapi.json") })
             .with_state(Arc::clone(gate));
         let open_max = open_max.clamp(1, u32::MAX as usize).min(Semaphore::MAX_PERMITS);
         let permits = Arc::new(Semaphore::new(open_max));
-        Self { gate: Arc::clone(gate), router, open_max, permits, tls: None }
+        Self { gate: Arc::clone(gate), router, open_max, permits, is_shop, tls: None }
     }
 
     /// The same behind TLS, with the same seats: those who came one way leave fewer for the other.
@@ -229,6 +233,7 @@ impl Listening {
             router: self.router.clone(),
             open_max: self.open_max,
             permits: Arc::clone(&self.permits),
+            is_shop: self.is_shop,
             tls: Some(tls),
         }
     }
@@ -367,6 +372,7 @@ impl Listening {
             true => RouteClass::Attempt,
             false => RouteClass::Other,
         };
+        let caller = self.gate.cors.caller(&request).filter(|_| self.is_shop);
         let mut request = request.map(Body::new);
         let reader = page::Reader::of(&request);
         let address = self.address(&request, peer);
@@ -392,6 +398,9 @@ impl Listening {
         }
         self.gate.metrics.took(class, start.elapsed());
         secure(&mut response);
+        if let Some(caller) = caller {
+            self.gate.cors.put(caller, response.headers_mut());
+        }
         if self.tls.is_some() && self.gate.config.public_origin.starts_with("https://") {
             response.headers_mut().insert(header::STRICT_TRANSPORT_SECURITY, STRICT_TRANSPORT);
         }
