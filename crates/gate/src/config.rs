@@ -1,5 +1,6 @@
 //! The `[gate]` section of the configuration. Its commented default is the manual; a test holds the two together.
 
+use crate::cors;
 use serde::{Deserialize, Serialize};
 use std::{fmt, net::IpAddr, net::SocketAddr, str::FromStr};
 
@@ -24,6 +25,8 @@ pub const RANGES: &[(&str, i64, i64)] = &[
     ("challenge.maxnumber", 1, 100_000_000),
     ("challenge.code_length", 4, 6),
     ("challenge.used_max", 1000, 50_000_000),
+    ("tls.handshake_timeout_seconds", 1, 3600),
+    ("tls.streams_max", 1, 1000),
     ("connections.threads", 0, 256),
     ("connections.open_max", 1, 10_000_000),
     ("connections.events_max", 1, 1_000_000),
@@ -44,12 +47,25 @@ pub struct Config {
     pub shop_listen: SocketAddr,
     pub admin_listen: SocketAddr,
     pub public_origin: String,
+    pub allowed_origins: Vec<String>,
     pub pass_ttl_seconds: u64,
     pub decision_wait_ms: u64,
+    pub tls: TlsConfig,
     pub jwt: JwtConfig,
     pub limits: LimitsConfig,
     pub challenge: ChallengeConfig,
     pub connections: ConnectionsConfig,
+}
+
+/// The section `[gate.tls]`: the shop's second listener.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct TlsConfig {
+    pub listen: String,
+    pub certificate_file: String,
+    pub key_file: String,
+    pub handshake_timeout_seconds: u64,
+    pub streams_max: u32,
 }
 
 /// The section `[gate.jwt]`: who signs shopper tokens.
@@ -128,6 +144,9 @@ pub struct ConnectionsConfig {
     pub drain_seconds: u64,
 }
 
+/// Each request with an Origin is compared with all of them.
+const ORIGINS_MAX: usize = 100;
+
 impl Config {
     /// A value that is wrong though its type is right: its name below `[gate]`, and what is wanted.
     pub fn wrong(&self) -> Option<(&'static str, &'static str)> {
@@ -139,7 +158,39 @@ impl Config {
                 "want such as \"https://sale.example.com\", without a path, or \"\"",
             ));
         }
-        self.jwt.wrong().or_else(|| self.challenge.wrong())
+        if self.allowed_origins.len() > ORIGINS_MAX
+            || !self.allowed_origins.iter().all(|o| cors::is_origin(o))
+        {
+            return Some((
+                "allowed_origins",
+                "want up to 100 origins as browsers write them, such as \"https://shop.example\": no path, no *, no port that is the scheme's own",
+            ));
+        }
+        self.tls.wrong().or_else(|| self.jwt.wrong()).or_else(|| self.challenge.wrong())
+    }
+}
+
+impl TlsConfig {
+    /// Where the shop is behind TLS, if it is.
+    pub fn address(&self) -> Option<SocketAddr> {
+        self.listen.parse().ok()
+    }
+
+    /// As [`Config::wrong`].
+    fn wrong(&self) -> Option<(&'static str, &'static str)> {
+        if self.listen.is_empty() {
+            return None;
+        }
+        if self.address().is_none() {
+            return Some((
+                "tls.listen",
+                "want an address and a port, such as \"0.0.0.0:8443\", or \"\" for no TLS",
+            ));
+        }
+        if self.certificate_file.is_empty() {
+            return Some(("tls.certificate_file", "want the file of the certificate and its chain, in PEM"));
+        }
+        self.key_file.is_empty().then_some(("tls.key_file", "want the file of the certificate's key, in PEM"))
     }
 }
 
@@ -204,12 +255,26 @@ impl Default for Config {
             shop_listen: SocketAddr::from(([127, 0, 0, 1], 8080)),
             admin_listen: SocketAddr::from(([127, 0, 0, 1], 8081)),
             public_origin: String::new(),
+            allowed_origins: Vec::new(),
             pass_ttl_seconds: 86_400,
             decision_wait_ms: 2000,
+            tls: TlsConfig::default(),
             jwt: JwtConfig::default(),
             limits: LimitsConfig::default(),
             challenge: ChallengeConfig::default(),
             connections: ConnectionsConfig::default(),
+        }
+    }
+}
+
+impl Default for TlsConfig {
+    fn default() -> Self {
+        Self {
+            listen: String::new(),
+            certificate_file: String::new(),
+            key_file: String::new(),
+            handshake_timeout_seconds: 10,
+            streams_max: 32,
         }
     }
 }

@@ -5,6 +5,7 @@ mod admission;
 pub mod api;
 mod challenge;
 pub mod config;
+mod cors;
 mod filter;
 mod front;
 pub mod jwt;

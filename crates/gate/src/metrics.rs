@@ -17,6 +17,9 @@ pub(crate) enum MetricName {
     RequestSeconds,
     Connections,
     ConnectionsRefused,
+    HandshakesFailed,
+    CertificateExpires,
+    CertificateFailures,
     EventStreams,
     ChallengesIssued,
     ChallengesSolved,
@@ -34,7 +37,7 @@ pub(crate) const INVARIANTS: [&str; 7] = ["INV-1", "INV-2", "INV-3", "INV-4", "I
 
 impl MetricName {
     #[cfg(test)]
-    const ALL: [Self; 17] = [
+    const ALL: [Self; 20] = [
         Self::Answers,
         Self::AnsweredAlone,
         Self::Refusals,
@@ -42,6 +45,9 @@ impl MetricName {
         Self::RequestSeconds,
         Self::Connections,
         Self::ConnectionsRefused,
+        Self::HandshakesFailed,
+        Self::CertificateExpires,
+        Self::CertificateFailures,
         Self::EventStreams,
         Self::ChallengesIssued,
         Self::ChallengesSolved,
@@ -72,12 +78,27 @@ impl MetricName {
                 ("floodgate_gate_request_seconds", "histogram", "Time from request to answer")
             }
             Self::Connections => {
-                ("floodgate_gate_connections", "gauge", "Connections open on the shop's listener")
+                ("floodgate_gate_connections", "gauge", "Connections open on the shop's listeners")
             }
             Self::ConnectionsRefused => (
                 "floodgate_gate_connections_refused_total",
                 "counter",
                 "Connections over gate.connections.open_max",
+            ),
+            Self::HandshakesFailed => (
+                "floodgate_gate_tls_handshakes_failed_total",
+                "counter",
+                "TLS handshakes that failed or took too long",
+            ),
+            Self::CertificateExpires => (
+                "floodgate_gate_certificate_expires_seconds",
+                "gauge",
+                "When the certificate of gate.tls expires, in seconds since 1970",
+            ),
+            Self::CertificateFailures => (
+                "floodgate_gate_certificate_failures_total",
+                "counter",
+                "Changes of the files of gate.tls that could not be used",
             ),
             Self::EventStreams => ("floodgate_gate_event_streams", "gauge", "Event streams open"),
             Self::ChallengesIssued => {
@@ -159,6 +180,10 @@ pub(crate) struct Metrics {
     challenges_refused: [AtomicU64; Reason::ALL.len()],
     pub(crate) connections: AtomicU64,
     pub(crate) connections_refused: AtomicU64,
+    pub(crate) handshakes_failed: AtomicU64,
+    pub(crate) certificate_failures: AtomicU64,
+    /// 0 if there is no certificate.
+    pub(crate) certificate_expires_seconds: AtomicU64,
 }
 
 impl Metrics {
@@ -174,6 +199,9 @@ impl Metrics {
             challenges_refused: Default::default(),
             connections: AtomicU64::new(0),
             connections_refused: AtomicU64::new(0),
+            handshakes_failed: AtomicU64::new(0),
+            certificate_failures: AtomicU64::new(0),
+            certificate_expires_seconds: AtomicU64::new(0),
         }
     }
 
@@ -240,12 +268,19 @@ impl Metrics {
             (MetricName::AnsweredAlone, self.answered_alone.load(Relaxed)),
             (MetricName::Connections, self.connections.load(Relaxed)),
             (MetricName::ConnectionsRefused, self.connections_refused.load(Relaxed)),
+            (MetricName::HandshakesFailed, self.handshakes_failed.load(Relaxed)),
+            (MetricName::CertificateFailures, self.certificate_failures.load(Relaxed)),
             (MetricName::EventStreams, event_streams as u64),
             (MetricName::ChallengesIssued, self.challenges_issued.load(Relaxed)),
             (MetricName::ChallengesSolved, self.challenges_solved.load(Relaxed)),
         ] {
             let name = metric.head(out);
             let _ = writeln!(out, "{name} {value}");
+        }
+        let expires_seconds = self.certificate_expires_seconds.load(Relaxed);
+        if expires_seconds > 0 {
+            let name = MetricName::CertificateExpires.head(out);
+            let _ = writeln!(out, "{name} {expires_seconds}");
         }
         let name = MetricName::ChallengesRefused.head(out);
         for (reason, count) in Reason::ALL.iter().zip(&self.challenges_refused) {

@@ -2,36 +2,41 @@
 //! small task, so a crowd may connect before the opening.
 
 mod connection;
+mod http2;
+mod tls;
 
 use crate::{
     admin::{self, keys::ApiKeys},
     api,
     challenge::Challenges,
     config::Config,
+    cors,
     jwt::JwtVerifier,
     keys::Keyring,
     metrics::RouteClass,
     page,
     ports::Sales,
     problem::{self, Explained, Kind, Problem},
-    state::{Gate, Peer},
-    wire::{Loops, Travelling},
+    state::{Gate, Peer, drained},
+    wire::{Loops, Seat, Travelling},
 };
 use axum::{
     Router,
     body::Body,
     response::{IntoResponse, Response},
 };
-use connection::{Activity, Guarded, Taken, Visit};
+use connection::{Guarded, InHand, Stream, Taken, Visit};
 use futures_util::FutureExt;
 use http::{HeaderValue, Request, header};
 use std::{
     fmt, io,
     net::{IpAddr, SocketAddr},
     panic::AssertUnwindSafe,
+    pin::Pin,
     sync::{Arc, atomic::Ordering::Relaxed},
     time::{Duration, Instant},
 };
+use tls::Tls;
 use tokio::{
     net::{TcpListener, TcpStream},
     sync::{Semaphore, mpsc, watch},
@@ -42,6 +47,10 @@ use tower_service::Service;
 const ADMIN_OPEN_MAX: usize = 1024;
 /// A warning about connections that cannot be served is written no more often than this.
 const WARN_EVERY: Duration = Duration::from_secs(10);
+
+/// Browsers that were here once come by TLS for a year (RFC 6797). Said behind TLS only, and only if `gate.public_origin` says that
+/// the shop is there: it holds for the host's other ports too, of which somebody may want one in clear.
+const STRICT_TRANSPORT: HeaderValue = HeaderValue::from_static("max-age=31536000");
 
 /// What a gate is made of.
 pub struct Options {
@@ -82,14 +91,17 @@ impl fmt::Debug for Options {
 pub struct Bound {
     /// None in a process that has the operators' listener alone.
     pub shop: Option<SocketAddr>,
+    /// The shop behind TLS, if `gate.tls.listen` says where.
+    pub tls: Option<SocketAddr>,
     pub admin: SocketAddr,
 }
 
-/// Both listeners, bound, and all that answers on them.
+/// The listeners, bound, and all that answers on them.
 #[derive(Debug)]
 pub struct Server {
     /// One for each loop, all of the same port.
     shop: Vec<std::net::TcpListener>,
+    tls: Option<(TcpListener, Arc<Tls>)>,
     admin: TcpListener,
     bound: Bound,
     gate: Arc<Gate>,
@@ -97,7 +109,7 @@ pub struct Server {
     drain: watch::Sender<bool>,
 }
 
-/// Binds both listeners. Connections are queued by the kernel from here on, and answered by [`Server::run`].
+/// Binds the listeners. Connections are queued by the kernel from here on, and answered by [`Server::run`].
 pub fn bind(options: Options) -> io::Result<Server> {
     let config = &options.config;
     let connections = &config.connections;
@@ -110,14 +122,32 @@ pub fn bind(options: Options) -> io::Result<Server> {
             (shop, Some(at))
         }
     };
-    let (admin, admin_address) = listen("gate.admin_listen", config.admin_listen, 128, 1, false)?;
-    let admin = admin.into_iter().next().map(TcpListener::from_std);
-    let admin = admin.ok_or_else(|| io::Error::other("gate.admin_listen: no listener"))??;
-    let bound = Bound { shop: shop_address, admin: admin_address };
+    let (admin, admin_address) = listen_once("gate.admin_listen", config.admin_listen, 128, false)?;
+    let tls = match config.tls.address().filter(|_| options.part != Part::Operators) {
+        Some(address) => Some(listen_once("gate.tls.listen", address, connections.backlog, is_shared)?),
+        None => None,
+    };
+    let bound = Bound { shop: shop_address, tls: tls.as_ref().map(|(_, at)| *at), admin: admin_address };
     let part = options.part;
     let (drain, draining) = watch::channel(false);
     let gate = Arc::new(Gate::new(options, draining));
-    Ok(Server { shop, admin, bound, gate, part, drain })
+    let tls = match tls {
+        Some((listener, _)) => Some((listener, Arc::new(Tls::open(&gate.config.tls, &gate.metrics)?))),
+        None => None,
+    };
+    Ok(Server { shop, tls, admin, bound, gate, part, drain })
+}
+
+/// Listens on an address, for tokio.
+fn listen_once(
+    what: &str,
+    address: SocketAddr,
+    backlog: u32,
+    is_shared: bool,
+) -> io::Result<(TcpListener, SocketAddr)> {
+    let (listeners, at) = listen(what, address, backlog, 1, is_shared)?;
+    let listener = listeners.into_iter().next().map(TcpListener::from_std);
+    Ok((listener.ok_or_else(|| io::Error::other(format!("{what}: no listener")))??, at))
 }
 
 /// Listens on an address `count` times, and says which it is: the kernel spreads connections over the listeners by a hash, so that
@@ -166,19 +196,27 @@ impl Server {
     /// Serves until `shutdown` is ready, then lets open requests end for `gate.connections.drain_seconds` at the most.
     pub async fn run(self, shutdown: impl Future<Output = ()> + Send) -> io::Result<()> {
         let connections = self.gate.config.connections.clone();
-        let shop_routes = api::routes().into_iter().chain(page::routes()).collect();
+        let mut shop_routes: Vec<_> = api::routes().into_iter().chain(page::routes()).collect();
+        shop_routes.extend(cors::preflights(&shop_routes));
         let admin_routes = match self.part {
             Part::All | Part::Operators => admin::routes().into_iter().chain(admin::pages()).collect(),
             Part::Shoppers => admin::routes_of_a_gate(),
         };
-        let shop = Listening::new(&self.gate, shop_routes, connections.open_max);
-        let admin = Listening::new(&self.gate, admin_routes, ADMIN_OPEN_MAX);
+        let shop = Arc::new(Listening::new(&self.gate, shop_routes, true, connections.open_max));
+        let admin = Arc::new(Listening::new(&self.gate, admin_routes, false, ADMIN_OPEN_MAX));
         // As many as may be open: a loop never waits for axum.
         let (to_axum, from_loops) = mpsc::channel(shop.open_max);
         let loops = Loops::start(&self.gate, self.shop, &shop.permits, &to_axum)?;
         let travelling = tokio::spawn(Arc::clone(&shop).serve_travelling(from_loops));
+        let behind_tls = async {
+            let Some((listener, tls)) = self.tls else { return std::future::pending().await };
+            let watch = Arc::clone(&tls).watch(&self.gate.metrics, || self.gate.now());
+            let listening = Arc::new(shop.behind(tls));
+            tokio::join!(watch, listening.accept(listener)).0
+        };
         tokio::select! {
             () = Arc::clone(&admin).accept(self.admin) => {}
+            () = behind_tls => {}
             () = shutdown => {}
         }
         loops.drain();
@@ -205,20 +243,31 @@ struct Listening {
     router: Router,
     open_max: usize,
     permits: Arc<Semaphore>,
+    /// For shoppers, and for their browsers on the pages of others.
+    is_shop: bool,
+    tls: Option<Arc<Tls>>,
 }
 
 impl Listening {
-    fn new(gate: &Arc<Gate>, routes: Vec<api::Route>, open_max: usize) -> Arc<Self> {
+    fn new(gate: &Arc<Gate>, routes: Vec<api::Route>, is_shop: bool, open_max: usize) -> Self {
         let router = api::router(routes)
             .fallback(|| async { Problem::new(Kind::NotFound, "no such path: see /api/v1/openapi.json") })
             .with_state(Arc::clone(gate));
         let open_max = open_max.clamp(1, u32::MAX as usize).min(Semaphore::MAX_PERMITS);
-        Arc::new(Self {
-            gate: Arc::clone(gate),
-            router,
-            open_max,
-            permits: Arc::new(Semaphore::new(open_max)),
-        })
+        let permits = Arc::new(Semaphore::new(open_max));
+        Self { gate: Arc::clone(gate), router, open_max, permits, is_shop, tls: None }
+    }
+
+    /// The same behind TLS, with the same seats: those who came one way leave fewer for the other.
+    fn behind(&self, tls: Arc<Tls>) -> Self {
+        Self {
+            gate: Arc::clone(&self.gate),
+            router: self.router.clone(),
+            open_max: self.open_max,
+            permits: Arc::clone(&self.permits),
+            is_shop: self.is_shop,
+            tls: Some(tls),
+        }
     }
 
     async fn accept(self: Arc<Self>, listener: TcpListener) {
@@ -238,6 +287,14 @@ impl Listening {
                     continue;
                 }
             };
+            // Operators and their machines have no shares; shoppers have them on the loops' listener too.
+            let of_address = match &self.tls {
+                Some(_) => match self.gate.filter.connection(peer.ip(), self.gate.now()) {
+                    Ok(shares) => shares,
+                    Err(_) => continue,
+                },
+                None => None,
+            };
             let Ok(permit) = Arc::clone(&self.permits).try_acquire_owned() else {
                 refused += 1;
                 self.gate.metrics.connections_refused.fetch_add(1, Relaxed);
@@ -252,21 +309,59 @@ impl Listening {
                 continue;
             };
             let listening = Arc::clone(&self);
+            let seat = Seat::new(permit, of_address);
             tokio::spawn(async move {
-                let _permit = permit;
-                listening.connection(stream, peer.ip()).await;
+                let _seat = seat;
+                match &listening.tls {
+                    None => Arc::clone(&listening).http1(stream, peer.ip()).await,
+                    Some(tls) => {
+                        listening.gate.metrics.connections.fetch_add(1, Relaxed);
+                        let open = Open(&listening.gate);
+                        Arc::clone(&listening).handshake(tls, stream, peer.ip()).await;
+                        drop(open);
+                    }
+                }
             });
         }
     }
 
-    async fn connection(self: Arc<Self>, stream: TcpStream, peer: IpAddr) {
-        let settings = self.gate.config.connections.clone();
-        let listening = Arc::clone(&self);
-        let answer = move |request, activity| {
-            let listening = Arc::clone(&listening);
-            async move { listening.answer(request, peer, activity).await }
+    async fn handshake(self: Arc<Self>, tls: &Tls, stream: TcpStream, peer: IpAddr) {
+        let mut draining = self.gate.draining.clone();
+        let shaken = tokio::select! {
+            shaken = tls.shake_hands(stream) => shaken,
+            () = drained(&mut draining) => return,
         };
-        connection::serve(stream, &settings, self.gate.draining.clone(), answer).await;
+        // Boxed, so that a connection on which nothing has been said yet has no room for it.
+        match shaken {
+            Some(shaken) if shaken.is_http2 => Box::pin(self.http2(shaken.stream, peer)).await,
+            Some(shaken) => Box::pin(self.http1(shaken.stream, peer)).await,
+            None => drop(self.gate.metrics.handshakes_failed.fetch_add(1, Relaxed)),
+        }
+    }
+
+    async fn http1(self: Arc<Self>, stream: impl Stream, peer: IpAddr) {
+        let answer = self.answers(peer);
+        let settings = &self.gate.config.connections;
+        connection::serve(stream, settings, self.gate.draining.clone(), answer).await;
+    }
+
+    async fn http2(self: Arc<Self>, stream: impl Stream, peer: IpAddr) {
+        let answer = self.answers(peer);
+        let config = &self.gate.config;
+        http2::serve(stream, &config.connections, &config.tls, self.gate.draining.clone(), answer).await;
+    }
+
+    /// Answers whatever one connection asks.
+    fn answers(
+        self: &Arc<Self>,
+        peer: IpAddr,
+    ) -> impl Fn(Request<Taken>, InHand) -> Pin<Box<dyn Future<Output = Response> + Send>> + Clone + Send + 'static
+    {
+        let listening = Arc::clone(self);
+        move |request, in_hand| {
+            let listening = Arc::clone(&listening);
+            Box::pin(async move { listening.answer(request, peer, in_hand).await })
+        }
     }
 
     /// Serves the requests that the loops do not, each until its connection rests; then it goes back to its loop.
@@ -280,10 +375,7 @@ impl Listening {
         let Travelling { stream, peer, seat, early, request_bytes, home } = travelling;
         let visit = request_bytes.map_or(Visit::Last, Visit::One);
         let gate = Arc::clone(&self.gate);
-        let answer = move |request, activity| {
-            let listening = Arc::clone(&self);
-            async move { listening.answer(request, peer, activity).await }
-        };
+        let answer = self.answers(peer);
         let rested = match TcpStream::from_std(stream) {
             Ok(stream) => {
                 let (settings, mut draining) = (&gate.config.connections, gate.draining.clone());
@@ -306,12 +398,13 @@ impl Listening {
         }
     }
 
-    async fn answer(&self, request: Request<Taken>, peer: IpAddr, activity: Arc<Activity>) -> Response {
+    async fn answer(&self, request: Request<Taken>, peer: IpAddr, in_hand: InHand) -> Response {
         let start = Instant::now();
         let class = match request.uri().path().contains("/rounds/") {
             true => RouteClass::Attempt,
             false => RouteClass::Other,
         };
+        let caller = self.gate.cors.caller(&request).filter(|_| self.is_shop);
         let mut request = request.map(Body::new);
         let reader = page::Reader::of(&request);
         let address = self.address(&request, peer);
@@ -337,7 +430,13 @@ impl Listening {
         }
         self.gate.metrics.took(class, start.elapsed());
         secure(&mut response);
-        response.map(|body| Body::new(Guarded::new(body, activity)))
+        if let Some(caller) = caller {
+            self.gate.cors.put(caller, response.headers_mut());
+        }
+        if self.tls.is_some() && self.gate.config.public_origin.starts_with("https://") {
+            response.headers_mut().insert(header::STRICT_TRANSPORT_SECURITY, STRICT_TRANSPORT);
+        }
+        response.map(|body| Body::new(Guarded::new(body, in_hand)))
     }
 
     fn address<B>(&self, request: &Request<B>, peer: IpAddr) -> IpAddr {
@@ -347,6 +446,15 @@ impl Listening {
 
     async fn all_closed(&self) {
         let _ = self.permits.acquire_many(self.open_max as u32).await;
+    }
+}
+
+/// A connection that is counted for as long as it is there.
+struct Open<'a>(&'a Gate);
+
+impl Drop for Open<'_> {
+    fn drop(&mut self) {
+        self.0.metrics.connections.fetch_sub(1, Relaxed);
     }
 }
 

@@ -4,6 +4,7 @@ use crate::{
     admin::keys::ApiKeys,
     challenge::Challenges,
     config::Config,
+    cors::Cors,
     filter::{Filter, Share, Shares, TooMany},
     front::{Front, Fronts},
     jwt::JwtVerifier,
@@ -49,6 +50,7 @@ pub(crate) struct Gate {
     pub(crate) draining: watch::Receiver<bool>,
     fronts: Fronts,
     pub(crate) filter: Filter,
+    pub(crate) cors: Cors,
 }
 
 impl fmt::Debug for Gate {
@@ -61,6 +63,7 @@ impl Gate {
     pub(crate) fn new(options: Options, draining: watch::Receiver<bool>) -> Self {
         let Options { config, sales, keys, jwt, api_keys, challenges, demo, part: _ } = options;
         Self {
+            cors: Cors::new(&config.allowed_origins),
             filter: Filter::new(&config.limits, config.connections.open_max, demo),
             events: Arc::new(Semaphore::new(config.connections.events_max)),
             shopper_events: Arc::default(),

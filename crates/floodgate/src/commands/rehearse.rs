@@ -118,7 +118,7 @@ pub(crate) fn run(context: Context, args: &Args, data_given: bool) -> CommandRes
     let base = match &context.config_file {
         Some(file) => {
             say(&format!(
-                "rehearse: the server runs with {}, but with free ports for gate.shop_listen and gate.admin_listen, \
+                "rehearse: the server runs with {}, but with free ports for gate.shop_listen and gate.admin_listen, without TLS, \
                  with gate.limits.exempt_addresses = [\"127.0.0.0/8\"], and with a data directory of its own",
                 file.display()
             ));
@@ -159,6 +159,10 @@ fn server_config(base: toml::Table, shop: SocketAddr, admin: SocketAddr, stock: 
     let gate = section(&mut config, "gate");
     gate.insert("shop_listen".into(), shop.to_string().into());
     gate.insert("admin_listen".into(), admin.to_string().into());
+    // The crowd comes in clear, and the shop's own port may be taken by the shop.
+    if gate.contains_key("tls") {
+        section(gate, "tls").insert("listen".into(), "".into());
+    }
     let exempt = toml::Value::Array(vec!["127.0.0.0/8".into()]);
     section(gate, "limits").insert("exempt_addresses".into(), exempt);
     // Unless the file says otherwise, so often that some are made in the middle of the storm.
@@ -568,12 +572,12 @@ mod tests {
 
     #[test]
     fn the_server_runs_with_the_configuration_that_was_given() {
-        let base = "data = \"x\"\n[gate]\nshop_listen = \"1.2.3.4:80\"\ndecision_wait_ms = 7\n[gate.limits]\n\
+        let base = "data = \"x\"\n[gate]\nshop_listen = \"1.2.3.4:80\"\ndecision_wait_ms = 7\n[gate.tls]\nlisten = \"0.0.0.0:443\"\n[gate.limits]\n\
                     shopper_burst = 3\nexempt_addresses = []\n[sale]\nqueue_max = 9\n";
         let [shop, admin] = ["127.0.0.1:1", "127.0.0.1:2"].map(|text| text.parse().unwrap());
         let config = server_config(toml::from_str(base).unwrap(), shop, admin, 40_000);
         let want = "data = \"x\"\n[gate]\nshop_listen = \"127.0.0.1:1\"\nadmin_listen = \"127.0.0.1:2\"\n\
-                    decision_wait_ms = 7\n[gate.limits]\nshopper_burst = 3\nexempt_addresses = [\"127.0.0.0/8\"]\n\
+                    decision_wait_ms = 7\n[gate.tls]\nlisten = \"\"\n[gate.limits]\nshopper_burst = 3\nexempt_addresses = [\"127.0.0.0/8\"]\n\
                     [sale]\nqueue_max = 9\nsnapshot_every = 10000\n";
         assert_eq!(config, toml::from_str(want).unwrap());
         let alone = server_config(toml::Table::new(), shop, admin, 8);

@@ -106,6 +106,9 @@ pub(crate) fn run(context: Context, args: &Args, data_given: bool) -> CommandRes
             Some(shop) => print(&format!("shop:  http://{shop}/\n")),
             None => print(&format!("shop:  floodgate serve --role gate --join {}\n", socket.display())),
         }
+        if let Some(tls) = bound.tls {
+            print(&format!("shop:  https://{tls}/\n"));
+        }
         if let Some(opens_at) = opens_at {
             let one_time = api_keys.mint_one_time()?;
             print(&format!("admin: http://{}/sign-in?key={one_time} (works once)\n", bound.admin));

@@ -47,6 +47,10 @@ fn config_errors_name_key_line_and_nearest_name() {
         "[gate.challenge]\nmode = \"captcha\"",
         &["line 2: `gate.challenge.mode` = \"captcha\"", "proof_of_work"],
     );
+    check("[gate.tls]\nlisten = \"8443\"", &["line 2: `gate.tls.listen` = \"8443\"", "0.0.0.0:8443"]);
+    check("[gate.tls]\nlisten = \"[::]:8443\"", &["`gate.tls.certificate_file`", "in PEM"]);
+    let no_key = "[gate.tls]\nlisten = \"[::]:8443\"\ncertificate_file = \"shop.pem\"";
+    check(no_key, &["`gate.tls.key_file`", "in PEM"]);
     check("[gate.challenge]\nimage_lifetime_seconds = 5", &["line 2:", "want 10 to 3600"]);
     for factors in ["[1, 2, 3]", "[1, 2, 3, 1001]", "[0, 1, 1, 1]", "[4, 3, 2, 1]"] {
         let text = format!("[gate.challenge]\nmaxnumber_factors = {factors}");

@@ -20,5 +20,6 @@ mod public_times;
 mod ready_for_the_storm;
 mod refused_requests;
 mod sold_out;
+mod tls;
 mod waitlist_events;
 mod winners_feed;

@@ -1,4 +1,4 @@
-//! One HTTP/1.1 connection. hyper keeps a read buffer of 8 KiB from its first poll to its end, so hyper is there only while a
+//! One HTTP/1.1 connection, in clear or behind TLS. hyper keeps a read buffer of 8 KiB from its first poll to its end, so hyper is there only while a
 //! request is: once the answer is written the connection is taken apart, and put together again when bytes arrive.
 //!
 //! It is taken apart only between two requests, never with a body that was not read to its end: what is left of that must not
@@ -29,16 +29,17 @@ use std::{
     time::{Duration, Instant},
 };
 use tokio::{
-    io::{AsyncRead, AsyncWrite, ReadBuf},
+    io::{AsyncRead, AsyncReadExt, AsyncWrite, ReadBuf},
     net::TcpStream,
     sync::watch,
     time::{sleep, timeout},
 };
+use tokio_rustls::server::TlsStream;
 
 /// How often a connection at work is looked at.
 const LOOK_EVERY: Duration = Duration::from_secs(1);
 /// A client that does not take its answer for so long is gone.
-const WRITE_STALL_MAX_MS: u64 = 30_000;
+pub(super) const WRITE_STALL_MAX_MS: u64 = 30_000;
 
 /// What a connection does, as its socket and its service see it.
 #[derive(Debug)]
@@ -53,10 +54,14 @@ pub(super) struct Activity {
     /// A request's body was dropped before its end.
     body_left: AtomicBool,
     changed_ms: AtomicU64,
+    /// Answers of which the client could have a part that it has not asked for (HTTP/2: its window is full).
+    owed: AtomicU32,
+    /// When it last took one.
+    taken_ms: AtomicU64,
 }
 
 impl Activity {
-    fn new() -> Self {
+    pub(super) fn new() -> Self {
         Self {
             started: Instant::now(),
             busy: AtomicU32::new(0),
@@ -65,15 +70,43 @@ impl Activity {
             answered: AtomicBool::new(false),
             body_left: AtomicBool::new(false),
             changed_ms: AtomicU64::new(0),
+            owed: AtomicU32::new(0),
+            taken_ms: AtomicU64::new(0),
         }
     }
 
-    fn touch(&self) {
-        self.changed_ms.store(self.started.elapsed().as_millis() as u64, Relaxed);
+    fn now_ms(&self) -> u64 {
+        self.started.elapsed().as_millis() as u64
     }
 
-    fn unchanged_ms(&self) -> u64 {
-        (self.started.elapsed().as_millis() as u64).saturating_sub(self.changed_ms.load(Relaxed))
+    fn touch(&self) {
+        self.changed_ms.store(self.now_ms(), Relaxed);
+    }
+
+    /// Since when nothing has changed.
+    pub(super) fn unchanged_ms(&self) -> u64 {
+        self.now_ms().saturating_sub(self.changed_ms.load(Relaxed))
+    }
+
+    /// Since when the client has taken nothing of what it could have; `None` if it could have nothing.
+    pub(super) fn stalled_ms(&self) -> Option<u64> {
+        (self.owed.load(Relaxed) > 0).then(|| self.now_ms().saturating_sub(self.taken_ms.load(Relaxed)))
+    }
+
+    /// A request has come.
+    pub(super) fn begin(self: &Arc<Self>) -> InHand {
+        self.in_headers.store(false, Relaxed);
+        self.busy.fetch_add(1, Relaxed);
+        self.touch();
+        InHand(Arc::clone(self))
+    }
+
+    pub(super) fn is_busy(&self) -> bool {
+        self.busy.load(Relaxed) > 0
+    }
+
+    pub(super) fn has_answered(&self) -> bool {
+        self.answered.load(Relaxed)
     }
 
     fn is_between_requests(&self) -> bool {
@@ -82,6 +115,37 @@ impl Activity {
             && !self.in_headers.load(Relaxed)
             && !self.write_blocked.load(Relaxed)
             && !self.body_left.load(Relaxed)
+    }
+}
+
+/// A request, from its head to the end of its answer or of whoever wanted it.
+#[derive(Debug)]
+pub(super) struct InHand(Arc<Activity>);
+
+impl Drop for InHand {
+    fn drop(&mut self) {
+        self.0.busy.fetch_sub(1, Relaxed);
+        self.0.answered.store(true, Relaxed);
+        self.0.touch();
+    }
+}
+
+/// What carries a connection's bytes.
+pub(super) trait Stream: AsyncRead + AsyncWrite + Unpin + Send + 'static {
+    /// Waits for bytes, or for the client's end, and says how many there are of the one that it peeked for.
+    fn poll_peeked(&self, cx: &mut Context<'_>) -> Poll<io::Result<usize>>;
+}
+
+impl Stream for TcpStream {
+    fn poll_peeked(&self, cx: &mut Context<'_>) -> Poll<io::Result<usize>> {
+        self.poll_peek(cx, &mut ReadBuf::new(&mut [0; 1]))
+    }
+}
+
+/// It is never lent for one request, so nobody asks what stands behind that.
+impl Stream for TlsStream<TcpStream> {
+    fn poll_peeked(&self, _: &mut Context<'_>) -> Poll<io::Result<usize>> {
+        Poll::Pending
     }
 }
 
@@ -97,25 +161,27 @@ pub(super) enum Visit {
 }
 
 /// Serves one connection until either side ends it, it idles too long, or the server drains.
-pub(super) async fn serve<F, A>(
-    mut stream: TcpStream,
+pub(super) async fn serve<S, F, A>(
+    mut stream: S,
     settings: &ConnectionsConfig,
     mut draining: watch::Receiver<bool>,
     answer: F,
 ) where
-    F: Fn(Request<Taken>, Arc<Activity>) -> A + Clone + Send + 'static,
+    S: Stream,
+    F: Fn(Request<Taken>, InHand) -> A + Clone + Send + 'static,
     A: Future<Output = Response> + Send + 'static,
 {
     let mut early = Bytes::new();
     let idle_max = Duration::from_secs(settings.idle_timeout_seconds);
     loop {
         if early.is_empty() {
-            let readable = tokio::select! {
-                readable = timeout(idle_max, stream.readable()) => matches!(readable, Ok(Ok(()))),
-                () = drained(&mut draining) => false,
-            };
-            if !readable {
-                return;
+            let mut first = [0; 1];
+            tokio::select! {
+                read = timeout(idle_max, stream.read(&mut first)) => match read {
+                    Ok(Ok(1)) => early = Bytes::copy_from_slice(&first),
+                    _ => return,
+                },
+                () = drained(&mut draining) => return,
             }
         }
         // Boxed, so that an idle connection's task has no room for it.
@@ -128,16 +194,17 @@ pub(super) async fn serve<F, A>(
 }
 
 /// Runs hyper until the connection ends (`None`) or rests, with the bytes that came and were not served.
-pub(super) async fn serve_busy<F, A>(
-    stream: TcpStream,
+pub(super) async fn serve_busy<S, F, A>(
+    stream: S,
     early: Bytes,
     visit: Visit,
     settings: &ConnectionsConfig,
     draining: &mut watch::Receiver<bool>,
     answer: F,
-) -> Option<(TcpStream, Bytes)>
+) -> Option<(S, Bytes)>
 where
-    F: Fn(Request<Taken>, Arc<Activity>) -> A + Clone + Send + 'static,
+    S: Stream,
+    F: Fn(Request<Taken>, InHand) -> A + Clone + Send + 'static,
     A: Future<Output = Response> + Send + 'static,
 {
     let activity = Arc::new(Activity::new());
@@ -152,12 +219,9 @@ where
     });
     let of_service = Arc::clone(&activity);
     let service = service_fn(move |request: Request<Incoming>| {
-        of_service.in_headers.store(false, Relaxed);
-        of_service.busy.fetch_add(1, Relaxed);
-        of_service.touch();
-        let of_body = Arc::clone(&of_service);
-        let request = request.map(|body| Taken { body, ended: false, activity: of_body });
-        let response = answer(request, Arc::clone(&of_service));
+        let in_hand = of_service.begin();
+        let request = request.map(|body| Taken::new(body, &of_service));
+        let response = answer(request, in_hand);
         let of_answer = Arc::clone(&of_service);
         async move {
             let mut response = response.await;
@@ -216,15 +280,15 @@ where
 
 /// A socket that says what happens on it, gives back first what was read too early, and has an end where the visit has one.
 #[derive(Debug)]
-struct Watched {
-    stream: TcpStream,
+struct Watched<S> {
+    stream: S,
     early: Bytes,
     /// Bytes that hyper may still read.
     left: u64,
     activity: Arc<Activity>,
 }
 
-impl AsyncRead for Watched {
+impl<S: Stream> AsyncRead for Watched<S> {
     fn poll_read(
         mut self: Pin<&mut Self>,
         cx: &mut Context<'_>,
@@ -257,14 +321,13 @@ impl AsyncRead for Watched {
     }
 }
 
-impl Watched {
+impl<S: Stream> Watched<S> {
     /// Behind the last byte that hyper may read: it hears of the client's end, and of nothing else.
     fn poll_end(&self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        let mut byte = [0; 1];
         if !self.early.is_empty() {
             return Poll::Pending;
         }
-        match std::task::ready!(self.stream.poll_peek(cx, &mut ReadBuf::new(&mut byte)))? {
+        match std::task::ready!(self.stream.poll_peeked(cx))? {
             0 => Poll::Ready(Ok(())),
             // The next request is there. Whoever serves it finds it; hyper is polled again when its answer is ready.
             _ => Poll::Pending,
@@ -288,7 +351,7 @@ impl Activity {
     }
 }
 
-impl AsyncWrite for Watched {
+impl<S: Stream> AsyncWrite for Watched<S> {
     fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &[u8]) -> Poll<io::Result<usize>> {
         let written = Pin::new(&mut self.stream).poll_write(cx, buf);
         self.written(written)
@@ -322,6 +385,12 @@ pub(super) struct Taken {
     body: Incoming,
     ended: bool,
     activity: Arc<Activity>,
+}
+
+impl Taken {
+    pub(super) fn new(body: Incoming, activity: &Arc<Activity>) -> Self {
+        Self { body, ended: false, activity: Arc::clone(activity) }
+    }
 }
 
 impl Drop for Taken {
@@ -358,20 +427,33 @@ impl HttpBody for Taken {
 #[derive(Debug)]
 pub(super) struct Guarded {
     body: Body,
-    activity: Arc<Activity>,
+    in_hand: InHand,
+    /// The client's turn: it has not taken yet what it could have.
+    owed: bool,
 }
 
 impl Guarded {
-    pub(super) fn new(body: Body, activity: Arc<Activity>) -> Self {
-        Self { body, activity }
+    pub(super) fn new(body: Body, in_hand: InHand) -> Self {
+        let mut guarded = Self { body, in_hand, owed: false };
+        guarded.owe(true);
+        guarded
+    }
+
+    fn owe(&mut self, owed: bool) {
+        let activity = &self.in_hand.0;
+        activity.taken_ms.store(activity.now_ms(), Relaxed);
+        match (self.owed, owed) {
+            (false, true) => drop(activity.owed.fetch_add(1, Relaxed)),
+            (true, false) => drop(activity.owed.fetch_sub(1, Relaxed)),
+            _ => {}
+        }
+        self.owed = owed;
     }
 }
 
 impl Drop for Guarded {
     fn drop(&mut self) {
-        self.activity.busy.fetch_sub(1, Relaxed);
-        self.activity.answered.store(true, Relaxed);
-        self.activity.touch();
+        self.owe(false);
     }
 }
 
@@ -383,7 +465,9 @@ impl HttpBody for Guarded {
         mut self: Pin<&mut Self>,
         cx: &mut Context<'_>,
     ) -> Poll<Option<Result<Frame<Bytes>, axum::Error>>> {
-        Pin::new(&mut self.body).poll_frame(cx)
+        let polled = Pin::new(&mut self.body).poll_frame(cx);
+        self.owe(polled.is_ready());
+        polled
     }
 
     fn is_end_stream(&self) -> bool {

@@ -2,6 +2,7 @@
 
 use super::Seat;
 use crate::{
+    cors::Caller,
     front::{Front, Rendered},
     pass::Pass,
     problem::Problem,
@@ -32,6 +33,8 @@ pub(super) struct Conn {
     pub(super) stream: TcpStream,
     pub(super) peer: IpAddr,
     pub(super) seat: Seat,
+    /// Whose page the present request comes from.
+    pub(super) caller: Caller,
     pub(super) state: State,
     /// Seconds since the loop began at which this state has lasted too long.
     pub(super) until: u32,

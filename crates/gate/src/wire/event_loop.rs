@@ -257,7 +257,7 @@ impl Loop {
         };
         self.gate.metrics.connections.fetch_add(1, Ordering::Relaxed);
         let home = Arc::clone(self.home_of_new());
-        let seat = Seat { _of_all: of_all, _of_address: of_address };
+        let seat = Seat::new(of_all, of_address);
         let new = Travelling { stream, peer, seat, early: Bytes::new(), request_bytes: None, home };
         if Arc::ptr_eq(&new.home, &self.inbox) {
             self.inbox.open.fetch_add(1, Ordering::Relaxed);

@@ -39,6 +39,8 @@ pub struct Fields<'a> {
     pub pass: Option<&'a [u8]>,
     pub idempotency_key: Option<&'a [u8]>,
     pub content_type: Option<&'a [u8]>,
+    /// Whose page asks, if a browser does.
+    pub origin: Option<&'a [u8]>,
     /// What proxies say of the client's address.
     pub forwarded_for: Option<&'a [u8]>,
 }
@@ -114,6 +116,7 @@ fn check<'a>(request: &httparse::Request<'_, 'a>, bytes: &'a [u8]) -> Result<Hea
         match name.len() {
             4 if is("host") => hosts += 1,
             6 if is("expect") => rare = true,
+            6 if is("origin") => take(&mut fields.origin, &mut rare, value),
             7 if is("upgrade") => rare = true,
             10 if is("connection") => {
                 for option in value.split(|b| *b == b',').map(<[u8]>::trim_ascii) {
@@ -284,6 +287,7 @@ mod tests {
             "GET http://a/ HTTP/1.1\r\nHost: a\r\n\r\n",
             "OPTIONS * HTTP/1.1\r\nHost: a\r\n\r\n",
             "GET / HTTP/1.1\r\nHost: a\r\nFloodgate-Pass: a\r\nFloodgate-Pass: b\r\n\r\n",
+            "GET / HTTP/1.1\r\nHost: a\r\nOrigin: https://a\r\nOrigin: https://b\r\n\r\n",
         ] {
             assert_eq!(whole(text).form, Form::Rare, "{text:?}");
         }

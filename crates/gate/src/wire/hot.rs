@@ -8,6 +8,7 @@ use super::{
 };
 use crate::{
     api::{self, Asked, Outcome, Question, ShopperLines, outcome_in},
+    cors::Caller,
     front::{Front, Rendered, sold_out_answer},
     metrics::RouteClass,
     problem::{Kind, Problem},
@@ -39,8 +40,12 @@ impl Loop {
         let bytes_max = self.gate.config.connections.header_bytes_max;
         let head = match head::parse(bytes, bytes_max) {
             Parsed::Partial => return Step::Partial(false),
-            Parsed::Whole(head) => head,
+            Parsed::Whole(head) => {
+                self.meet(token, self.gate.cors.of(head.fields.origin));
+                head
+            }
             Parsed::Refused(why) => {
+                self.meet(token, Caller::default());
                 self.refuse(token, &malformed(why, bytes_max), true);
                 return Step::Answered;
             }
@@ -83,6 +88,17 @@ impl Loop {
         }
     }
 
+    /// Notes whose page the request comes from.
+    fn meet(&mut self, token: Token, caller: Caller) {
+        if let Some(conn) = self.conns.get_mut(token) {
+            conn.caller = caller;
+        }
+    }
+
+    fn caller(&self, token: Token) -> Caller {
+        self.conns.peek(token).map(|conn| conn.caller).unwrap_or_default()
+    }
+
     /// `GET` of the sale's document.
     pub(super) fn sale(&mut self, token: Token, sale: &str, head: &Head<'_>) {
         let started = Instant::now();
@@ -90,7 +106,8 @@ impl Loop {
         match self.gate.front(sale) {
             Ok(front) => {
                 let rendered = front.rendered(&self.gate.keys, self.gate.now());
-                write::public(&mut self.out, &rendered.body, &self.date, close);
+                let cors = self.gate.cors.lines(self.caller(token));
+                write::public(&mut self.out, &rendered.body, cors, &self.date, close);
             }
             Err(problem) => self.refuse(token, &problem, close),
         }
@@ -116,7 +133,8 @@ impl Loop {
     /// Answers with a problem.
     pub(super) fn refuse(&mut self, token: Token, problem: &Problem, close: bool) {
         self.gate.metrics.refused(problem.kind);
-        write::problem(&mut self.out, &mut self.body, problem, &self.date, close);
+        let cors = self.gate.cors.lines(self.caller(token));
+        write::problem(&mut self.out, &mut self.body, problem, cors, &self.date, close);
         if let Some(conn) = self.conns.get_mut(token) {
             conn.close |= close;
         }
@@ -162,7 +180,7 @@ impl Loop {
                 basket: Some(basket),
             };
             if let Some(outcome) = outcome_in(String::new(), id, &sold_out_answer(&said), &with) {
-                self.write_outcome(outcome, close);
+                self.write_outcome(token, outcome, close);
             }
             self.said_alone(&front, said);
             self.gate.metrics.took(RouteClass::Attempt, started.elapsed());
@@ -295,7 +313,7 @@ impl Loop {
         });
         match outcome {
             Ok(outcome) => {
-                let outcome = self.write_outcome(outcome, close);
+                let outcome = self.write_outcome(pending.conn, outcome, close);
                 // Its memory serves the next one.
                 self.ticket = outcome.hold.and_then(|hold| hold.ticket).unwrap_or_default();
             }
@@ -315,12 +333,13 @@ impl Loop {
         }
     }
 
-    fn write_outcome(&mut self, outcome: Outcome, close: bool) -> Outcome {
+    fn write_outcome(&mut self, to: Token, outcome: Outcome, close: bool) -> Outcome {
         self.body.clear();
         outcome.write(&mut self.body);
         let status = if outcome.is_queued() { "202 Accepted" } else { "200 OK" };
         let retry_after = outcome.retry_after_ms.map(|ms| ms.div_ceil(1000));
-        write::json(&mut self.out, status, &self.body, retry_after, &self.date, close);
+        let cors = self.gate.cors.lines(self.caller(to));
+        write::json(&mut self.out, status, &self.body, retry_after, cors, &self.date, close);
         outcome
     }
 

@@ -36,6 +36,12 @@ pub(crate) struct Seat {
     _of_address: Option<[Share; 2]>,
 }
 
+impl Seat {
+    pub(crate) fn new(of_all: OwnedSemaphorePermit, of_address: Option<[Share; 2]>) -> Self {
+        Self { _of_all: of_all, _of_address: of_address }
+    }
+}
+
 /// A connection on its way between a loop and axum.
 #[derive(Debug)]
 pub(crate) struct Travelling {

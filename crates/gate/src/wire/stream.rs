@@ -7,6 +7,7 @@ use super::{
     event_loop::Loop,
     hot::Step,
 };
+use crate::cors::Caller;
 use rustix::event::epoll::{self, EventData, EventFlags};
 use std::{
     io::{ErrorKind, Read, Write},
@@ -296,6 +297,7 @@ impl Loop {
             stream,
             peer,
             seat,
+            caller: Caller::default(),
             state: State::Idle,
             until,
             // What came meanwhile made no edge here.

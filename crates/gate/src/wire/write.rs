@@ -37,12 +37,13 @@ impl Date {
     }
 }
 
-/// Appends an answer in JSON that no cache may keep.
+/// Appends an answer in JSON that no cache may keep. `cors` are the fields for whose page asks.
 pub(super) fn json(
     out: &mut Vec<u8>,
     status: &str,
     body: &[u8],
     retry_after: Option<u64>,
+    cors: &str,
     date: &Date,
     close: bool,
 ) {
@@ -51,6 +52,7 @@ pub(super) fn json(
     out.extend_from_slice(
         concat!("\r\ncontent-type: application/json\r\ncache-control: no-store\r\n", always!()).as_bytes(),
     );
+    out.extend_from_slice(cors.as_bytes());
     if let Some(seconds) = retry_after {
         field(out, "retry-after", seconds);
     }
@@ -58,7 +60,14 @@ pub(super) fn json(
 }
 
 /// Appends a problem document.
-pub(super) fn problem(out: &mut Vec<u8>, scratch: &mut Vec<u8>, problem: &Problem, date: &Date, close: bool) {
+pub(super) fn problem(
+    out: &mut Vec<u8>,
+    scratch: &mut Vec<u8>,
+    problem: &Problem,
+    cors: &str,
+    date: &Date,
+    close: bool,
+) {
     let kind = problem.kind;
     let status = kind.status();
     out.extend_from_slice(b"HTTP/1.1 ");
@@ -69,6 +78,7 @@ pub(super) fn problem(out: &mut Vec<u8>, scratch: &mut Vec<u8>, problem: &Proble
         concat!("\r\ncontent-type: application/problem+json\r\ncache-control: no-store\r\n", always!())
             .as_bytes(),
     );
+    out.extend_from_slice(cors.as_bytes());
     if let Some(seconds) = problem.retry_after_seconds() {
         field(out, "retry-after", u64::from(seconds));
     }
@@ -86,7 +96,7 @@ pub(super) fn problem(out: &mut Vec<u8>, scratch: &mut Vec<u8>, problem: &Proble
 }
 
 /// Appends a document that is the same for everybody, and may be kept for a second.
-pub(super) fn public(out: &mut Vec<u8>, body: &[u8], date: &Date, close: bool) {
+pub(super) fn public(out: &mut Vec<u8>, body: &[u8], cors: &str, date: &Date, close: bool) {
     out.extend_from_slice(
         concat!(
             "HTTP/1.1 200 OK\r\ncontent-type: application/json\r\ncache-control: public, max-age=1\r\n",
@@ -94,6 +104,7 @@ pub(super) fn public(out: &mut Vec<u8>, body: &[u8], date: &Date, close: bool) {
         )
         .as_bytes(),
     );
+    out.extend_from_slice(cors.as_bytes());
     end(out, body, date, close);
 }
 

@@ -47,6 +47,7 @@ pub enum Mood {
 #[derive(Debug, Clone, Copy)]
 pub struct Bound {
     pub shop: std::net::SocketAddr,
+    pub tls: Option<std::net::SocketAddr>,
     pub admin: std::net::SocketAddr,
 }
 
@@ -64,7 +65,7 @@ struct Inner {
     operations: Vec<(Actor, Operation)>,
     winners: Vec<Winner>,
     reserved: bool,
-    /// Attempts that came here, and what the gate said without asking.
+    /// Attempts that were put to it, and what the gate said without asking.
     asked: u64,
     said: Vec<SoldOutCount>,
     mail: Vec<Mail>,
@@ -152,14 +153,18 @@ impl FakeSale {
         });
     }
 
-    /// How many attempts came here, and what the gate said without asking.
-    pub fn asked(&self) -> (u64, Vec<SoldOutCount>) {
-        let inner = self.inner.lock().unwrap();
-        (inner.asked, inner.said.clone())
+    /// What the gate said without asking.
+    pub fn said(&self) -> Vec<SoldOutCount> {
+        self.inner.lock().unwrap().said.clone()
     }
 
     pub fn operations(&self) -> Vec<(Actor, Operation)> {
         self.inner.lock().unwrap().operations.clone()
+    }
+
+    /// Attempts that were put to it.
+    pub fn asked(&self) -> u64 {
+        self.inner.lock().unwrap().asked
     }
 
     fn advance(&self) -> Sequence {
@@ -418,6 +423,10 @@ pub struct Running {
 
 impl Running {
     pub fn start(open: bool, demo: bool, change: impl FnOnce(&mut Config)) -> Self {
+        Self::try_start(open, demo, change).unwrap()
+    }
+
+    pub fn try_start(open: bool, demo: bool, change: impl FnOnce(&mut Config)) -> std::io::Result<Self> {
         let dir = tempfile::tempdir().unwrap();
         let sales = Arc::new(FakeSales::default());
         let sale = sales.add("demo", spec(if open { 0 } else { 30 }), open);
@@ -448,15 +457,20 @@ impl Running {
             let runtime =
                 tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build().unwrap();
             runtime.block_on(async {
-                let server = gate::bind(options).unwrap();
-                let bound = server.bound();
-                tell.send(Bound { shop: bound.shop.unwrap(), admin: bound.admin }).unwrap();
-                server.run(async { drop(stopped.await) }).await.unwrap();
+                match gate::bind(options) {
+                    Ok(server) => {
+                        let bound = server.bound();
+                        let shop = bound.shop.unwrap();
+                        tell.send(Ok(Bound { shop, tls: bound.tls, admin: bound.admin })).unwrap();
+                        server.run(async { drop(stopped.await) }).await.unwrap();
+                    }
+                    Err(error) => tell.send(Err(error)).unwrap(),
+                }
             });
         };
         let done = std::thread::spawn(run);
-        let bound = told.recv().unwrap();
-        Self {
+        let bound = told.recv().unwrap()?;
+        Ok(Self {
             bound,
             sales,
             sale,
@@ -467,7 +481,7 @@ impl Running {
             stop: Some(stop),
             done: Some(done),
             dir,
-        }
+        })
     }
 
     pub fn token(&self, shopper: &str) -> String {
