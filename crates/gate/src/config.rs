@@ -117,6 +117,7 @@ pub enum ChallengeMode {
 pub struct ConnectionsConfig {
     pub threads: usize,
     pub open_max: usize,
+    pub proxy_protocol: bool,
     pub events_max: usize,
     pub events_per_shopper_max: usize,
     pub events_per_address_max: usize,
@@ -263,6 +264,7 @@ impl Default for ConnectionsConfig {
         Self {
             threads: 0,
             open_max: 60_000,
+            proxy_protocol: false,
             events_max: 4096,
             events_per_shopper_max: 4,
             events_per_address_max: 1024,

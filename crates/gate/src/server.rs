@@ -15,7 +15,7 @@ use crate::{
     ports::Sales,
     problem::{self, Explained, Kind, Problem},
     state::{Gate, Peer},
-    wire::{Loops, Travelling},
+    wire::{Loops, Travelling, Warning},
 };
 use axum::{
     Router,
@@ -40,8 +40,6 @@ use tower_service::Service;
 
 /// Connections on the admin listener: a few people, stores and a scraper.
 const ADMIN_OPEN_MAX: usize = 1024;
-/// A warning about connections that cannot be served is written no more often than this.
-const WARN_EVERY: Duration = Duration::from_secs(10);
 
 /// What a gate is made of.
 pub struct Options {
@@ -195,32 +193,27 @@ impl Listening {
     }
 
     async fn accept(self: Arc<Self>, listener: TcpListener) {
-        let mut warned: Option<Instant> = None;
-        let mut failed: Option<Instant> = None;
-        let mut refused: u64 = 0;
+        let (mut full, mut failed) = (Warning::default(), Warning::default());
         loop {
             let (stream, peer) = match listener.accept().await {
                 Ok(accepted) => accepted,
                 Err(error) => {
                     // Out of descriptors, most likely: what is open goes on, and some of it will end.
-                    if failed.is_none_or(|at| at.elapsed() > WARN_EVERY) {
+                    if failed.due().is_some() {
                         tracing::error!(%error, "accept a connection: failed (see `ulimit -n`)");
-                        failed = Some(Instant::now());
                     }
                     tokio::time::sleep(Duration::from_millis(50)).await;
                     continue;
                 }
             };
             let Ok(permit) = Arc::clone(&self.permits).try_acquire_owned() else {
-                refused += 1;
                 self.gate.metrics.connections_refused.fetch_add(1, Relaxed);
-                if warned.is_none_or(|at| at.elapsed() > WARN_EVERY) {
+                if let Some(refused) = full.due() {
                     tracing::warn!(
                         open_max = self.open_max,
                         refused,
-                        "connection closed: too many are open (gate.connections.open_max)"
+                        "connection closed: too many are open on the admin listener"
                     );
-                    warned = Some(Instant::now());
                 }
                 continue;
             };
@@ -250,7 +243,7 @@ impl Listening {
     }
 
     async fn travelling(self: Arc<Self>, travelling: Travelling) {
-        let Travelling { stream, peer, seat, early, request_bytes, home } = travelling;
+        let Travelling { stream, peer, seat, early, request_bytes, home, .. } = travelling;
         let visit = request_bytes.map_or(Visit::Last, Visit::One);
         let gate = Arc::clone(&self.gate);
         let answer = move |request, activity| {
@@ -273,6 +266,7 @@ impl Listening {
                 peer,
                 seat,
                 early,
+                is_announced: false,
                 home: Arc::clone(&home),
             }),
             None => drop(gate.metrics.connections.fetch_sub(1, Relaxed)),

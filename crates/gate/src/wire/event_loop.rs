@@ -4,12 +4,13 @@
 //! all attempts of the turn to their sale together, and then looks at what was answered meanwhile.
 
 use super::{
-    Inbox, Seat, Travelling,
+    Inbox, Seat, Travelling, Warning,
     conn::{Conn, Pending, Slab, State, Token},
     stream::OUT_BYTES,
     write,
 };
 use crate::{
+    filter::Share,
     front::Front,
     problem::{Kind, Problem},
     state::Gate,
@@ -53,8 +54,6 @@ const POOLED_MAX: usize = 4096;
 const ACCEPTS_MAX: usize = 64;
 /// Connections that a loop may have more than another, beside an eighth, before it gives new ones away.
 const AHEAD_MAX: usize = 64;
-/// A warning about connections that cannot be served is written no more often than this.
-const WARN_EVERY: Duration = Duration::from_secs(10);
 
 /// A sale, and attempts for it, each under the token of its [`Pending`].
 type Batch = (Arc<Front>, Vec<(u64, Attempt)>);
@@ -91,9 +90,13 @@ pub(super) struct Loop {
     pub(super) began: Instant,
     pub(super) swept: u32,
     pub(super) drains: bool,
-    pub(super) refused: u64,
-    pub(super) warned: Option<Instant>,
-    pub(super) failed: Option<Instant>,
+    /// More connections were open than may be.
+    pub(super) full: Warning,
+    /// An address, or its network, had as many as it may.
+    pub(super) shared_out: Warning,
+    /// A balancer did not say whom it speaks for.
+    pub(super) unannounced: Warning,
+    pub(super) failed: Warning,
     /// No connection can be accepted for a moment.
     pub(super) deaf: bool,
 }
@@ -135,9 +138,10 @@ impl Loop {
             began: Instant::now(),
             swept: 0,
             drains: false,
-            refused: 0,
-            warned: None,
-            failed: None,
+            full: Warning::default(),
+            shared_out: Warning::default(),
+            unannounced: Warning::default(),
+            failed: Warning::default(),
             deaf: false,
         })
     }
@@ -218,9 +222,8 @@ impl Loop {
                 Err(rustix::io::Errno::CONNABORTED | rustix::io::Errno::INTR) => continue,
                 Err(error) => {
                     // Out of descriptors, most likely: what is open goes on, and some of it will end.
-                    if self.failed.is_none_or(|at| at.elapsed() > WARN_EVERY) {
+                    if self.failed.due().is_some() {
                         tracing::error!(%error, "accept a connection: failed (see `ulimit -n`)");
-                        self.failed = Some(Instant::now());
                     }
                     // Asked again at the next sweep: the listener would wake this loop without end.
                     self.deaf = epoll::delete(&self.epoll, listener).is_ok();
@@ -233,31 +236,45 @@ impl Loop {
     }
 
     fn admit(&mut self, stream: TcpStream, peer: IpAddr, scratch: &mut [u8]) {
-        // A host that has all that it may have is heard of in metrics, and by operators who ask: a line for each would be its flood.
-        let Ok(of_address) = self.gate.filter.connection(peer, self.gate.now()) else { return };
+        let Some(of_address) = self.share(peer) else { return };
         let Ok(of_all) = Arc::clone(&self.permits).try_acquire_owned() else {
-            self.refused += 1;
             self.gate.metrics.connections_refused.fetch_add(1, Ordering::Relaxed);
-            if self.warned.is_none_or(|at| at.elapsed() > WARN_EVERY) {
+            if let Some(refused) = self.full.due() {
+                let open_max = self.gate.config.connections.open_max;
                 tracing::warn!(
-                    open_max = self.gate.config.connections.open_max,
-                    refused = self.refused,
+                    open_max,
+                    refused,
                     "connection closed: too many are open (gate.connections.open_max)"
                 );
-                self.warned = Some(Instant::now());
             }
             return;
         };
         self.gate.metrics.connections.fetch_add(1, Ordering::Relaxed);
         let home = Arc::clone(self.home_of_new());
-        let seat = Seat { _of_all: of_all, _of_address: of_address };
-        let new = Travelling { stream, peer, seat, early: Bytes::new(), request_bytes: None, home };
+        let seat = Seat { _of_all: of_all, of_address };
+        let is_announced = self.gate.config.connections.proxy_protocol && self.gate.filter.is_trusted(peer);
+        let new =
+            Travelling { stream, peer, seat, early: Bytes::new(), request_bytes: None, is_announced, home };
         if Arc::ptr_eq(&new.home, &self.inbox) {
             self.inbox.open.fetch_add(1, Ordering::Relaxed);
             self.welcome_back(new, scratch);
         } else {
             Arc::clone(&new.home).give_back(new);
         }
+    }
+
+    /// A share of what the address may have, `Some(None)` if it has no limit; `None` if it has all of it.
+    pub(super) fn share(&mut self, address: IpAddr) -> Option<Option<[Share; 2]>> {
+        let refused = match self.gate.filter.connection(address, self.gate.now()) {
+            Ok(of_address) => return Some(of_address),
+            Err(refused) => refused,
+        };
+        // Metrics count each, and operators who ask are told: a line for each would be the flood of one host.
+        if let Some(count) = self.shared_out.due() {
+            let reason = refused.label();
+            tracing::warn!(%address, reason, count, "connection closed: {}", refused.advice());
+        }
+        None
     }
 
     /// Where a new connection lives. The kernel spreads them evenly, but by chance, and those that stay are not those that go: a loop
@@ -341,7 +358,8 @@ impl Loop {
         self.drains = true;
         self.listener = None;
         let mut idle = Vec::new();
-        self.conns.find(&mut idle, |conn| conn.state == State::Idle && conn.output.is_none());
+        let idles = |conn: &Conn| matches!(conn.state, State::Announced | State::Idle);
+        self.conns.find(&mut idle, |conn| idles(conn) && conn.output.is_none());
         for token in idle {
             self.drop_conn(token);
         }
