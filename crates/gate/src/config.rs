@@ -311,6 +311,46 @@ impl Net {
     }
 }
 
+impl Net {
+    /// The same range, named by its first address; one of IPv4 in IPv6's clothes as what it is.
+    pub(crate) fn without_host_bits(&self) -> Self {
+        let (base, prefix) = match (self.base.to_canonical(), self.prefix) {
+            (base @ IpAddr::V4(_), 96..) if self.base.is_ipv6() => (base, self.prefix - 96),
+            _ => (self.base, self.prefix),
+        };
+        let (first, _) = Self { base, prefix }.range();
+        let base = match base {
+            IpAddr::V4(_) => IpAddr::from((first as u32).to_be_bytes()),
+            IpAddr::V6(_) => IpAddr::from(first.to_be_bytes()),
+        };
+        Self { base, prefix }
+    }
+
+    pub(crate) fn is_v4(&self) -> bool {
+        self.base.is_ipv4()
+    }
+
+    /// Its first and last address, as numbers.
+    pub(crate) fn range(&self) -> (u128, u128) {
+        let (base, bits) = match self.base {
+            IpAddr::V4(v4) => (u128::from(u32::from(v4)), 32),
+            IpAddr::V6(v6) => (u128::from(v6), 128),
+        };
+        let hosts = match bits - u32::from(self.prefix) {
+            128 => u128::MAX,
+            bits => (1 << bits) - 1,
+        };
+        (base & !hosts, base | hosts)
+    }
+}
+
+/// One address.
+impl From<IpAddr> for Net {
+    fn from(base: IpAddr) -> Self {
+        Self { base, prefix: if base.is_ipv4() { 32 } else { 128 } }
+    }
+}
+
 impl FromStr for Net {
     type Err = String;
     fn from_str(text: &str) -> Result<Self, String> {
@@ -375,5 +415,10 @@ mod tests {
         assert!(!check("10.0.0.0/8", "11.0.0.1"));
         assert!(!check("::/0", "10.0.0.1"));
         assert!("10.0.0.0/33".parse::<Net>().is_err());
+        let named = |net: &str| net.parse::<Net>().unwrap().without_host_bits().to_string();
+        assert_eq!(
+            ["10.9.8.7/8", "::ffff:10.9.8.7/104", "2001:db8::7/32", "::7/0", "1.2.3.4"].map(named),
+            ["10.0.0.0/8", "10.0.0.0/8", "2001:db8::/32", "::/0", "1.2.3.4/32"]
+        );
     }
 }

@@ -25,5 +25,6 @@ pub mod wire;
 
 pub use challenge::Challenges;
 pub use config::{Config, DEFAULT_TOML};
+pub use filter::DenyList;
 pub use keys::{Keyring, open_jwt_secret};
 pub use server::{Bound, Options, Server, bind};

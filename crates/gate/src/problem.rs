@@ -48,6 +48,7 @@ kinds! {
     FormRefused 403 "form-refused" "The form is not from this page",
     ChallengeMissing 403 "challenge-missing" "A challenge must be solved first",
     ChallengeRefused 403 "challenge-refused" "The solution is not good",
+    AddressDenied 403 "address-denied" "The address is shut out",
     NotFound 404 "not-found" "There is nothing here",
     MethodNotAllowed 405 "method-not-allowed" "The method does not fit",
     BodyTimeout 408 "body-timeout" "The body came too slowly",
@@ -98,6 +99,7 @@ impl Problem {
             Kind::TokenMissing | Kind::TokenRefused => Some(Reason::Token),
             // That one is missing is how an honest shopper begins.
             Kind::ChallengeRefused => Some(Reason::Challenge),
+            Kind::AddressDenied => Some(Reason::Denied),
             _ => None,
         };
         self.reason.or(of_kind)

@@ -8,6 +8,7 @@ use crate::{
     api,
     challenge::Challenges,
     config::Config,
+    filter::DenyList,
     jwt::JwtVerifier,
     keys::Keyring,
     metrics::RouteClass,
@@ -49,6 +50,7 @@ pub struct Options {
     pub jwt: JwtVerifier,
     pub api_keys: Arc<ApiKeys>,
     pub challenges: Challenges,
+    pub denied: DenyList,
     /// The page sells to whoever comes, payment is a sandbox, and loopback has no address limit.
     pub demo: bool,
 }
@@ -142,8 +144,8 @@ impl Server {
         let connections = self.gate.config.connections.clone();
         let shop_routes = api::routes().into_iter().chain(page::routes()).collect();
         let admin_routes = admin::routes().into_iter().chain(admin::pages()).collect();
-        let shop = Listening::new(&self.gate, shop_routes, connections.open_max);
-        let admin = Listening::new(&self.gate, admin_routes, ADMIN_OPEN_MAX);
+        let shop = Listening::new(&self.gate, shop_routes, connections.open_max, true);
+        let admin = Listening::new(&self.gate, admin_routes, ADMIN_OPEN_MAX, false);
         // As many as may be open: a loop never waits for axum.
         let (to_axum, from_loops) = mpsc::channel(shop.open_max);
         let loops = Loops::start(&self.gate, self.shop, &shop.permits, &to_axum)?;
@@ -174,12 +176,14 @@ impl Server {
 struct Listening {
     gate: Arc<Gate>,
     router: Router,
+    /// Operators must not shut themselves out.
+    has_filter: bool,
     open_max: usize,
     permits: Arc<Semaphore>,
 }
 
 impl Listening {
-    fn new(gate: &Arc<Gate>, routes: Vec<api::Route>, open_max: usize) -> Arc<Self> {
+    fn new(gate: &Arc<Gate>, routes: Vec<api::Route>, open_max: usize, has_filter: bool) -> Arc<Self> {
         let router = api::router(routes)
             .fallback(|| async { Problem::new(Kind::NotFound, "no such path: see /api/v1/openapi.json") })
             .with_state(Arc::clone(gate));
@@ -187,6 +191,7 @@ impl Listening {
         Arc::new(Self {
             gate: Arc::clone(gate),
             router,
+            has_filter,
             open_max,
             permits: Arc::new(Semaphore::new(open_max)),
         })
@@ -284,7 +289,14 @@ impl Listening {
         let address = self.address(&request, peer);
         request.extensions_mut().insert(Peer(address));
         let mut router = self.router.clone();
-        let called = AssertUnwindSafe(router.call(request)).catch_unwind().await;
+        let let_in = if self.has_filter { self.gate.refuse_denied(address) } else { Ok(()) };
+        let called = AssertUnwindSafe(async {
+            match let_in {
+                Ok(()) => router.call(request).await,
+                Err(problem) => Ok(problem.into_response()),
+            }
+        });
+        let called = called.catch_unwind().await;
         let response = called.map_or_else(
             |_| {
                 tracing::error!("answer a request: panicked");

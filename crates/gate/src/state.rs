@@ -59,9 +59,9 @@ impl fmt::Debug for Gate {
 
 impl Gate {
     pub(crate) fn new(options: Options, draining: watch::Receiver<bool>) -> Self {
-        let Options { config, sales, keys, jwt, api_keys, challenges, demo } = options;
+        let Options { config, sales, keys, jwt, api_keys, challenges, denied, demo } = options;
         Self {
-            filter: Filter::new(&config.limits, config.connections.open_max, demo),
+            filter: Filter::new(&config.limits, config.connections.open_max, demo, denied),
             events: Arc::new(Semaphore::new(config.connections.events_max)),
             shopper_events: Arc::default(),
             address_events: Arc::default(),
@@ -121,6 +121,15 @@ impl Gate {
         let of_all = Arc::clone(&self.events).try_acquire_owned();
         let of_all = of_all.map_err(|_| full("too many event streams"))?;
         Ok(StreamPermit { _shopper: shopper, _address: address, _of_all: of_all })
+    }
+
+    /// Refuses an address that an operator has shut out.
+    pub(crate) fn refuse_denied(&self, address: IpAddr) -> Result<(), Problem> {
+        if !self.filter.is_denied(address) {
+            return Ok(());
+        }
+        let why = "this address, or its network, is shut out by an operator: use another network, or write to the shop";
+        Err(Problem::new(Kind::AddressDenied, why))
     }
 
     /// Lets an address ask, or says when it may again.

@@ -51,6 +51,7 @@ pub(crate) fn run(context: Context, args: &Args, data_given: bool) -> CommandRes
     let api_keys = Arc::new(gate::admin::keys::ApiKeys::open(data.dir())?);
     let jwt = gate::jwt::JwtVerifier::open(&context.config.gate.jwt, &data.dir().join("keys/jwt.key"))?;
     let challenges = gate::Challenges::open(&context.config.gate.challenge, &keys, data.dir())?;
+    let denied = gate::DenyList::open(data.dir())?;
     let kept = scratch.is_none().then(|| data.dir().to_owned());
     let mut gate_config = context.config.gate.clone();
     let connections = &mut gate_config.connections;
@@ -70,6 +71,7 @@ pub(crate) fn run(context: Context, args: &Args, data_given: bool) -> CommandRes
             jwt,
             api_keys: Arc::clone(&api_keys),
             challenges,
+            denied,
             demo: args.demo,
         })?;
         let bound = server.bound();

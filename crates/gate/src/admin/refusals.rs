@@ -3,7 +3,7 @@
 use super::{authorize, keys::Role};
 use crate::{
     api::json,
-    filter::{Known, Reason},
+    filter::{Denied, Known, Reason},
     problem::{Kind, Problem},
     state::{Gate, clip},
 };
@@ -42,6 +42,8 @@ struct AddressNow {
     exempt: bool,
     trusted_proxy: bool,
     connections: usize,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    denied: Option<Denied>,
 }
 
 #[derive(Debug, Serialize)]
@@ -66,7 +68,8 @@ pub(super) async fn read(
                 .map_err(|_| invalid(format!("address {:?}: want such as 203.0.113.9", clip(&text))))?;
             let (known, connections) = gate.filter.known_address(address);
             let (exempt, trusted_proxy) = (gate.filter.is_exempt(address), gate.filter.is_trusted(address));
-            (Some(AddressNow { address, exempt, trusted_proxy, connections }), None, known)
+            let denied = gate.filter.denied.of(address).filter(|_| gate.filter.is_denied(address));
+            (Some(AddressNow { address, exempt, trusted_proxy, connections, denied }), None, known)
         }
         (None, Some(id)) => {
             let known = gate.filter.known_shopper(gate.keys.shopper_key(&id));

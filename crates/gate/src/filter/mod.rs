@@ -2,11 +2,14 @@
 //! and no HTTP. What it keeps of who asks has a fixed size, whatever a crowd sends; what it counts of connections goes with them.
 
 mod buckets;
+mod denied;
 mod refusals;
 mod shares;
 
 use crate::config::LimitsConfig;
 use buckets::Buckets;
+pub use denied::DenyList;
+pub(crate) use denied::{ChangeError, DENIED_MAX, Denied};
 pub(crate) use refusals::Known;
 use refusals::Refusals;
 pub(crate) use shares::{Share, Shares};
@@ -25,7 +28,7 @@ const LIMIT_SLOTS: usize = 1 << 17;
 const PREFIX_SLOTS: usize = 1 << 15;
 /// Connections for whose owners there is room from the start: 2 MiB at the most.
 const CONNECTION_KEYS_MAX: usize = 1 << 16;
-/// Slots of those who were refused: 2 MiB each.
+/// Slots of those who were refused: 3 MiB each.
 const REFUSAL_SLOTS: usize = 1 << 17;
 
 /// Each change of a reservation is an entry in a log that nothing trims: who changes their mind ten times may do so again every
@@ -36,6 +39,7 @@ const RESERVATION_BURST: u32 = 10;
 /// Why the gate refused somebody before their question reached a sale.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Reason {
+    Denied,
     Connections,
     AddressRate,
     PrefixRate,
@@ -47,7 +51,8 @@ pub(crate) enum Reason {
 }
 
 impl Reason {
-    pub(crate) const ALL: [Self; 8] = [
+    pub(crate) const ALL: [Self; 9] = [
+        Self::Denied,
         Self::Connections,
         Self::AddressRate,
         Self::PrefixRate,
@@ -61,6 +66,7 @@ impl Reason {
     /// In metrics and in the API.
     pub(crate) fn label(self) -> &'static str {
         match self {
+            Self::Denied => "denied",
             Self::Connections => "connections",
             Self::AddressRate => "address_rate",
             Self::PrefixRate => "prefix_rate",
@@ -75,6 +81,10 @@ impl Reason {
     /// What happened, and what an operator can do about it.
     pub(crate) fn advice(self) -> &'static str {
         match self {
+            Self::Denied => {
+                "the address is in a network that an operator has denied; GET /api/v1/admin/denied-networks says who and why, DELETE \
+                 lets it in again"
+            }
             Self::Connections => {
                 "more connections than gate.limits.address_connections_max, or its network than prefix_connections_max; many \
                  people behind one address: raise it, or name the address in exempt_addresses; a balancer: name it in \
@@ -126,11 +136,12 @@ pub(crate) struct Filter {
     refused_addresses: Refusals,
     refused_shoppers: Refusals,
     refused: [AtomicU64; Reason::ALL.len()],
+    pub(crate) denied: DenyList,
     hasher: RandomState,
 }
 
 impl Filter {
-    pub(crate) fn new(config: &LimitsConfig, open_max: usize, is_demo: bool) -> Self {
+    pub(crate) fn new(config: &LimitsConfig, open_max: usize, is_demo: bool, denied: DenyList) -> Self {
         let shares = || Arc::new(Shares::with_room(open_max.min(CONNECTION_KEYS_MAX)));
         Self {
             is_demo,
@@ -143,6 +154,7 @@ impl Filter {
             refused_addresses: Refusals::new(REFUSAL_SLOTS),
             refused_shoppers: Refusals::new(REFUSAL_SLOTS),
             refused: Default::default(),
+            denied,
             hasher: RandomState::new(),
             config: config.clone(),
         }
@@ -157,6 +169,12 @@ impl Filter {
     /// Whether an address is a balancer of ours, which speaks for others.
     pub(crate) fn is_trusted(&self, address: IpAddr) -> bool {
         self.config.trusted_proxies.iter().any(|net| net.contains(address))
+    }
+
+    /// Whether an operator has shut an address out. What was said to have no limits, or to speak for others, is not: that would shut
+    /// out more than was meant.
+    pub(crate) fn is_denied(&self, address: IpAddr) -> bool {
+        self.denied.contains(address) && !self.is_trusted(address) && !self.is_exempt(address)
     }
 
     /// One household has a /64 (RFC 6177); single IPv6 addresses are free.
@@ -179,6 +197,10 @@ impl Filter {
     pub(crate) fn connection(&self, peer: IpAddr, now: TimeMs) -> Result<Option<[Share; 2]>, Reason> {
         if self.is_trusted(peer) || self.is_exempt(peer) {
             return Ok(None);
+        }
+        if self.denied.contains(peer) {
+            self.note_address(peer, Reason::Denied, now);
+            return Err(Reason::Denied);
         }
         let address = self.connections.take(self.address_key(peer), self.config.address_connections_max);
         let network =
@@ -263,7 +285,12 @@ mod tests {
     fn filter(change: impl FnOnce(&mut LimitsConfig)) -> Filter {
         let mut config = LimitsConfig::default();
         change(&mut config);
-        Filter::new(&config, 100, false)
+        filter_of(&config, false)
+    }
+
+    fn filter_of(config: &LimitsConfig, is_demo: bool) -> Filter {
+        let dir = tempfile::tempdir().unwrap();
+        Filter::new(config, 100, is_demo, DenyList::open(dir.path()).unwrap())
     }
 
     fn address(text: &str) -> IpAddr {
@@ -327,7 +354,7 @@ mod tests {
     fn a_demo_exempts_loopback() {
         let strict = LimitsConfig { address_per_second: 1, address_burst: 1, ..LimitsConfig::default() };
         let twice = |is_demo| {
-            let filter = Filter::new(&strict, 100, is_demo);
+            let filter = filter_of(&strict, is_demo);
             (0..2).filter(|_| filter.address(address("::ffff:127.0.0.1"), NOW).is_ok()).count()
         };
         assert_eq!((twice(true), twice(false)), (2, 1));

@@ -394,6 +394,7 @@ impl Running {
             jwt,
             api_keys: Arc::clone(&api_keys),
             challenges,
+            denied: gate::DenyList::open(dir.path()).unwrap(),
             demo,
         };
         let (tell, told) = std::sync::mpsc::channel();
