@@ -19,6 +19,13 @@ pub const RANGES: &[(&str, i64, i64)] = &[
     ("limits.prefix_connections_max", 1, 10_000_000),
     ("limits.shopper_per_second", 0, 100_000),
     ("limits.shopper_burst", 1, 1_000_000),
+    ("risk.fast_solution_points", 0, 1000),
+    ("risk.bare_client_points", 0, 1000),
+    ("risk.many_shoppers_points", 0, 1000),
+    ("risk.shoppers_max", 1, 200),
+    ("risk.steady_cadence_points", 0, 1000),
+    ("risk.refuse_at", 0, 2000),
+    ("risk.half_life_seconds", 1, 86_400),
     ("challenge.proof_of_work_lifetime_seconds", 10, 3600),
     ("challenge.image_lifetime_seconds", 10, 3600),
     ("challenge.maxnumber", 1, 100_000_000),
@@ -48,6 +55,7 @@ pub struct Config {
     pub decision_wait_ms: u64,
     pub jwt: JwtConfig,
     pub limits: LimitsConfig,
+    pub risk: RiskConfig,
     pub challenge: ChallengeConfig,
     pub connections: ConnectionsConfig,
 }
@@ -87,6 +95,21 @@ pub struct LimitsConfig {
     pub shopper_burst: u32,
     pub exempt_addresses: Vec<Net>,
     pub trusted_proxies: Vec<Net>,
+}
+
+/// The section `[gate.risk]`: what makes an address look like a script, in points, and what follows.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct RiskConfig {
+    pub fast_solution_points: u32,
+    pub bare_client_points: u32,
+    pub many_shoppers_points: u32,
+    pub shoppers_max: u32,
+    pub steady_cadence_points: u32,
+    pub levels: Vec<u32>,
+    pub refuse_at: u32,
+    pub half_life_seconds: u32,
+    pub dry_run: bool,
 }
 
 /// The section `[gate.challenge]`: what a pass costs.
@@ -140,7 +163,7 @@ impl Config {
                 "want such as \"https://sale.example.com\", without a path, or \"\"",
             ));
         }
-        self.jwt.wrong().or_else(|| self.challenge.wrong())
+        self.jwt.wrong().or_else(|| self.risk.wrong()).or_else(|| self.challenge.wrong())
     }
 }
 
@@ -172,6 +195,28 @@ impl JwtConfig {
             return Some(("jwt.jwks_url", "want https:// (http:// only to this machine)"));
         }
         None
+    }
+}
+
+impl RiskConfig {
+    /// As [`Config::wrong`].
+    fn wrong(&self) -> Option<(&'static str, &'static str)> {
+        let levels = &self.levels;
+        let rise = levels.windows(2).all(|pair| pair[0] < pair[1]);
+        let right = levels.len() == crate::challenge::RISK_MAX && rise && levels.first() > Some(&0);
+        (!right)
+            .then_some(("risk.levels", "want three numbers of points, above 0, each above the one before"))
+    }
+}
+
+impl LimitsConfig {
+    /// Lowers the limits of connections so that neither one address nor one network can have all that may be open: an address a quarter, a
+    /// network half. True if that changed one.
+    pub fn leave_room(&mut self, open_max: usize) -> bool {
+        let before = (self.address_connections_max, self.prefix_connections_max);
+        self.address_connections_max = before.0.min((open_max / 4).max(1));
+        self.prefix_connections_max = before.1.min((open_max / 2).max(1));
+        before != (self.address_connections_max, self.prefix_connections_max)
     }
 }
 
@@ -209,6 +254,7 @@ impl Default for Config {
             decision_wait_ms: 2000,
             jwt: JwtConfig::default(),
             limits: LimitsConfig::default(),
+            risk: RiskConfig::default(),
             challenge: ChallengeConfig::default(),
             connections: ConnectionsConfig::default(),
         }
@@ -241,6 +287,22 @@ impl Default for LimitsConfig {
             shopper_burst: 20,
             exempt_addresses: Vec::new(),
             trusted_proxies: Vec::new(),
+        }
+    }
+}
+
+impl Default for RiskConfig {
+    fn default() -> Self {
+        Self {
+            fast_solution_points: 40,
+            bare_client_points: 5,
+            many_shoppers_points: 3,
+            shoppers_max: 20,
+            steady_cadence_points: 20,
+            levels: vec![40, 80, 160],
+            refuse_at: 320,
+            half_life_seconds: 120,
+            dry_run: false,
         }
     }
 }
@@ -403,6 +465,19 @@ mod tests {
         );
         let wrong = toml::from_str::<File>("[gate]\nshop_listn = \"1.2.3.4:1\"").err().unwrap().to_string();
         assert!(wrong.contains("shop_listn"), "{wrong}");
+    }
+
+    #[test]
+    fn nobody_may_have_all_connections_of_a_small_machine() {
+        let check = |open_max, want: (usize, usize, bool)| {
+            let mut limits = LimitsConfig::default();
+            let changed = limits.leave_room(open_max);
+            assert_eq!((limits.address_connections_max, limits.prefix_connections_max, changed), want);
+        };
+        check(ConnectionsConfig::default().open_max, (2000, 10_000, false));
+        check(18_000, (2000, 9000, true));
+        check(1000, (250, 500, true));
+        check(1, (1, 1, true));
     }
 
     #[test]

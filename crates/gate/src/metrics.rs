@@ -13,6 +13,8 @@ pub(crate) enum MetricName {
     Answers,
     Refusals,
     Filtered,
+    RiskSignals,
+    RiskEffects,
     RequestSeconds,
     Connections,
     ConnectionsRefused,
@@ -33,10 +35,12 @@ pub(crate) const INVARIANTS: [&str; 7] = ["INV-1", "INV-2", "INV-3", "INV-4", "I
 
 impl MetricName {
     #[cfg(test)]
-    const ALL: [Self; 16] = [
+    const ALL: [Self; 18] = [
         Self::Answers,
         Self::Refusals,
         Self::Filtered,
+        Self::RiskSignals,
+        Self::RiskEffects,
         Self::RequestSeconds,
         Self::Connections,
         Self::ConnectionsRefused,
@@ -60,6 +64,14 @@ impl MetricName {
                 "floodgate_gate_filtered_total",
                 "counter",
                 "Requests and connections that the filter refused, by reason",
+            ),
+            Self::RiskSignals => {
+                ("floodgate_gate_risk_signals_total", "counter", "Signs of a script that were seen, by sign")
+            }
+            Self::RiskEffects => (
+                "floodgate_gate_risk_effects_total",
+                "counter",
+                "What was decided because of an address's risk, by effect",
             ),
             Self::RequestSeconds => {
                 ("floodgate_gate_request_seconds", "histogram", "Time from request to answer")
@@ -206,6 +218,15 @@ impl Metrics {
         let name = MetricName::Filtered.head(out);
         for (reason, count) in filter.refused() {
             let _ = writeln!(out, "{name}{{reason=\"{reason}\"}} {count}");
+        }
+        let (signals, effects) = filter.risks();
+        let name = MetricName::RiskSignals.head(out);
+        for (signal, count) in signals {
+            let _ = writeln!(out, "{name}{{signal=\"{signal}\"}} {count}");
+        }
+        let name = MetricName::RiskEffects.head(out);
+        for (effect, count) in effects {
+            let _ = writeln!(out, "{name}{{effect=\"{effect}\"}} {count}");
         }
         let name = MetricName::RequestSeconds.head(out);
         for (route, histogram) in [("attempt", &self.attempt), ("other", &self.other)] {

@@ -61,7 +61,7 @@ impl Gate {
     pub(crate) fn new(options: Options, draining: watch::Receiver<bool>) -> Self {
         let Options { config, sales, keys, jwt, api_keys, challenges, denied, demo } = options;
         Self {
-            filter: Filter::new(&config.limits, config.connections.open_max, demo, denied),
+            filter: Filter::new(&config.limits, &config.risk, config.connections.open_max, demo, denied),
             events: Arc::new(Semaphore::new(config.connections.events_max)),
             shopper_events: Arc::default(),
             address_events: Arc::default(),

@@ -56,6 +56,15 @@ pub(crate) fn run(context: Context, args: &Args, data_given: bool) -> CommandRes
     let mut gate_config = context.config.gate.clone();
     let connections = &mut gate_config.connections;
     connections.open_max = connections.open_max.min(room_for_connections(connections.open_max));
+    let (open_max, limits) = (connections.open_max, &mut gate_config.limits);
+    if limits.leave_room(open_max) {
+        tracing::warn!(
+            open_max,
+            address_connections_max = limits.address_connections_max,
+            prefix_connections_max = limits.prefix_connections_max,
+            "gate.limits: fewer connections of an address or a network, so that none has all that may be open"
+        );
+    }
     let registry = Arc::new(Registry::open(data, context.config.sale)?);
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
     let served = runtime.block_on(async {

@@ -64,7 +64,7 @@ impl Loop {
                 self.sale(token, sale, &head);
                 Step::Answered
             }
-            (Hot::Round { sale, key }, "POST") => match api::round(&self.gate, sale, key) {
+            (Hot::Round { sale, key }, "POST") => match api::round(&self.gate, Peer(address), sale, key) {
                 // Before the body is waited for, so that whoever guesses a key learns nothing of how bodies are read.
                 Err(problem) => {
                     *at += total.min(here) as usize;
