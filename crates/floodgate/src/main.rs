@@ -5,6 +5,7 @@ mod commands;
 mod config;
 mod data;
 mod files;
+mod memory;
 mod registry;
 
 use clap::{Parser, Subcommand};

@@ -33,6 +33,7 @@ pub const RANGES: &[(&str, i64, i64)] = &[
     ("challenge.used_max", 1000, 50_000_000),
     ("connections.threads", 0, 256),
     ("connections.open_max", 1, 10_000_000),
+    ("connections.memory_mark_percent", 1, 100),
     ("connections.events_max", 1, 1_000_000),
     ("connections.events_per_shopper_max", 1, 1_000_000),
     ("connections.events_per_address_max", 1, 1_000_000),
@@ -140,6 +141,7 @@ pub enum ChallengeMode {
 pub struct ConnectionsConfig {
     pub threads: usize,
     pub open_max: usize,
+    pub memory_mark_percent: u64,
     pub proxy_protocol: bool,
     pub events_max: usize,
     pub events_per_shopper_max: usize,
@@ -326,6 +328,7 @@ impl Default for ConnectionsConfig {
         Self {
             threads: 0,
             open_max: 60_000,
+            memory_mark_percent: 50,
             proxy_protocol: false,
             events_max: 4096,
             events_per_shopper_max: 4,

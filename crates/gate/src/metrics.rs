@@ -1,6 +1,6 @@
 //! Figures about the gate in Prometheus's text form. Every name stands in one enum; nothing here decides anything.
 
-use crate::{challenge::Reason, filter::Filter, problem::Kind};
+use crate::{challenge::Reason, filter::Filter, pressure::Pressure, problem::Kind};
 use std::{
     fmt::Write,
     sync::atomic::{AtomicU64, Ordering::Relaxed},
@@ -18,6 +18,9 @@ pub(crate) enum MetricName {
     RequestSeconds,
     Connections,
     ConnectionsRefused,
+    ConnectionsShed,
+    MemoryBytes,
+    MemoryMarkBytes,
     EventStreams,
     ChallengesIssued,
     ChallengesSolved,
@@ -35,7 +38,7 @@ pub(crate) const INVARIANTS: [&str; 7] = ["INV-1", "INV-2", "INV-3", "INV-4", "I
 
 impl MetricName {
     #[cfg(test)]
-    const ALL: [Self; 18] = [
+    const ALL: [Self; 21] = [
         Self::Answers,
         Self::Refusals,
         Self::Filtered,
@@ -44,6 +47,9 @@ impl MetricName {
         Self::RequestSeconds,
         Self::Connections,
         Self::ConnectionsRefused,
+        Self::ConnectionsShed,
+        Self::MemoryBytes,
+        Self::MemoryMarkBytes,
         Self::EventStreams,
         Self::ChallengesIssued,
         Self::ChallengesSolved,
@@ -83,6 +89,17 @@ impl MetricName {
                 "floodgate_gate_connections_refused_total",
                 "counter",
                 "Connections over gate.connections.open_max",
+            ),
+            Self::ConnectionsShed => (
+                "floodgate_gate_connections_shed_total",
+                "counter",
+                "Connections closed because memory was above the mark: idle ones, and new ones",
+            ),
+            Self::MemoryBytes => ("floodgate_gate_memory_bytes", "gauge", "Memory that the process has"),
+            Self::MemoryMarkBytes => (
+                "floodgate_gate_memory_mark_bytes",
+                "gauge",
+                "Memory from which on connections are closed (gate.connections.memory_mark_percent)",
             ),
             Self::EventStreams => ("floodgate_gate_event_streams", "gauge", "Event streams open"),
             Self::ChallengesIssued => {
@@ -206,7 +223,13 @@ impl Metrics {
     }
 
     /// Appends all that the gate itself counts.
-    pub(crate) fn render(&self, filter: &Filter, event_streams: usize, out: &mut String) {
+    pub(crate) fn render(
+        &self,
+        filter: &Filter,
+        pressure: &Pressure,
+        event_streams: usize,
+        out: &mut String,
+    ) {
         let name = MetricName::Answers.head(out);
         for (outcome, count) in OUTCOMES.iter().zip(&self.answers) {
             let _ = writeln!(out, "{name}{{outcome=\"{outcome}\"}} {}", count.load(Relaxed));
@@ -245,12 +268,18 @@ impl Metrics {
         for (metric, value) in [
             (MetricName::Connections, self.connections.load(Relaxed)),
             (MetricName::ConnectionsRefused, self.connections_refused.load(Relaxed)),
+            (MetricName::MemoryBytes, pressure.resident_bytes.load(Relaxed)),
+            (MetricName::MemoryMarkBytes, pressure.mark_bytes),
             (MetricName::EventStreams, event_streams as u64),
             (MetricName::ChallengesIssued, self.challenges_issued.load(Relaxed)),
             (MetricName::ChallengesSolved, self.challenges_solved.load(Relaxed)),
         ] {
             let name = metric.head(out);
             let _ = writeln!(out, "{name} {value}");
+        }
+        let name = MetricName::ConnectionsShed.head(out);
+        for (which, count) in [("idle", &pressure.idle_closed), ("new", &pressure.new_closed)] {
+            let _ = writeln!(out, "{name}{{which=\"{which}\"}} {}", count.load(Relaxed));
         }
         let name = MetricName::ChallengesRefused.head(out);
         for (reason, count) in Reason::ALL.iter().zip(&self.challenges_refused) {

@@ -14,6 +14,7 @@ use crate::{
     metrics::RouteClass,
     page,
     ports::Sales,
+    pressure::{Memory, Watch},
     problem::{self, Explained, Kind, Problem},
     state::{Gate, Peer},
     wire::{Loops, Travelling, Warning},
@@ -51,6 +52,7 @@ pub struct Options {
     pub api_keys: Arc<ApiKeys>,
     pub challenges: Challenges,
     pub denied: DenyList,
+    pub memory: Memory,
     /// The page sells to whoever comes, payment is a sandbox, and loopback has no address limit.
     pub demo: bool,
 }
@@ -149,6 +151,7 @@ impl Server {
         // As many as may be open: a loop never waits for axum.
         let (to_axum, from_loops) = mpsc::channel(shop.open_max);
         let loops = Loops::start(&self.gate, self.shop, &shop.permits, &to_axum)?;
+        let watch = Watch::start(&self.gate, loops.inboxes())?;
         let travelling = tokio::spawn(Arc::clone(&shop).serve_travelling(from_loops));
         tokio::select! {
             () = Arc::clone(&admin).accept(self.admin) => {}
@@ -168,7 +171,12 @@ impl Server {
             );
         }
         travelling.abort();
-        tokio::task::spawn_blocking(|| loops.end()).await.map_err(io::Error::other)
+        tokio::task::spawn_blocking(|| {
+            drop(watch);
+            loops.end();
+        })
+        .await
+        .map_err(io::Error::other)
     }
 }
 

@@ -11,6 +11,7 @@ use crate::{
     metrics::Metrics,
     pass::{self, Pass},
     ports::{Reply, Sales},
+    pressure::Pressure,
     problem::{Kind, Problem},
     server::Options,
 };
@@ -49,6 +50,7 @@ pub(crate) struct Gate {
     pub(crate) draining: watch::Receiver<bool>,
     fronts: Fronts,
     pub(crate) filter: Filter,
+    pub(crate) pressure: Pressure,
 }
 
 impl fmt::Debug for Gate {
@@ -59,9 +61,14 @@ impl fmt::Debug for Gate {
 
 impl Gate {
     pub(crate) fn new(options: Options, draining: watch::Receiver<bool>) -> Self {
-        let Options { config, sales, keys, jwt, api_keys, challenges, denied, demo } = options;
+        let Options { config, sales, keys, jwt, api_keys, challenges, denied, memory, demo } = options;
         Self {
             filter: Filter::new(&config.limits, &config.risk, config.connections.open_max, demo, denied),
+            pressure: Pressure::new(
+                memory,
+                config.connections.memory_mark_percent,
+                config.connections.open_max,
+            ),
             events: Arc::new(Semaphore::new(config.connections.events_max)),
             shopper_events: Arc::default(),
             address_events: Arc::default(),

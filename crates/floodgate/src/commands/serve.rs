@@ -3,7 +3,7 @@
 use super::print;
 use crate::data::Data;
 use crate::registry::Registry;
-use crate::{CommandResult, Context, files};
+use crate::{CommandResult, Context, files, memory};
 use contracts::{Actor, Operation, SaleSpec};
 use engines::clock::SteadyClock;
 use gate::ports::Sales;
@@ -81,6 +81,10 @@ pub(crate) fn run(context: Context, args: &Args, data_given: bool) -> CommandRes
             api_keys: Arc::clone(&api_keys),
             challenges,
             denied,
+            memory: gate::Memory {
+                resident_bytes: Arc::new(memory::resident_bytes),
+                limit_bytes: memory::limit_bytes(),
+            },
             demo: args.demo,
         })?;
         let bound = server.bound();

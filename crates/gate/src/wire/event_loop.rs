@@ -12,6 +12,7 @@ use super::{
 use crate::{
     filter::Share,
     front::Front,
+    pressure::CLOSED_AT_ONCE,
     problem::{Kind, Problem},
     state::Gate,
 };
@@ -89,6 +90,8 @@ pub(super) struct Loop {
     pub(super) date: write::Date,
     pub(super) began: Instant,
     pub(super) swept: u32,
+    /// The last look at memory after which connections were closed.
+    pub(super) relieved: u64,
     pub(super) drains: bool,
     /// More connections were open than may be.
     pub(super) full: Warning,
@@ -137,6 +140,7 @@ impl Loop {
             date: write::Date::new(),
             began: Instant::now(),
             swept: 0,
+            relieved: 0,
             drains: false,
             full: Warning::default(),
             shared_out: Warning::default(),
@@ -181,6 +185,7 @@ impl Loop {
             self.take_turns();
             self.submit(&mut scratch);
             self.tell_those_who_wait(&mut scratch);
+            self.relieve();
             self.sweep();
         }
     }
@@ -236,6 +241,10 @@ impl Loop {
     }
 
     fn admit(&mut self, stream: TcpStream, peer: IpAddr, scratch: &mut [u8]) {
+        if self.gate.pressure.sheds(self.gate.metrics.connections.load(Ordering::Relaxed)) {
+            self.gate.pressure.new_closed.fetch_add(1, Ordering::Relaxed);
+            return;
+        }
         let Some(of_address) = self.share(peer) else { return };
         let Ok(of_all) = Arc::clone(&self.permits).try_acquire_owned() else {
             self.gate.metrics.connections_refused.fetch_add(1, Ordering::Relaxed);
@@ -360,6 +369,26 @@ impl Loop {
         let mut idle = Vec::new();
         let idles = |conn: &Conn| matches!(conn.state, State::Announced | State::Idle);
         self.conns.find(&mut idle, |conn| idles(conn) && conn.output.is_none());
+        for token in idle {
+            self.drop_conn(token);
+        }
+    }
+
+    /// Once for each look that found too much memory: ends some connections that rest, those that do for longest first.
+    fn relieve(&mut self) {
+        let open = self.gate.metrics.connections.load(Ordering::Relaxed);
+        let Some(look) = self.gate.pressure.closing(open).filter(|look| *look != self.relieved) else {
+            return;
+        };
+        self.relieved = look;
+        let mut idle = Vec::new();
+        self.conns.find(&mut idle, |conn| conn.state == State::Idle && conn.output.is_none());
+        let since = |token: &Token| self.conns.peek(*token).map_or(u32::MAX, |conn| conn.until);
+        if idle.len() > CLOSED_AT_ONCE {
+            idle.select_nth_unstable_by_key(CLOSED_AT_ONCE, since);
+            idle.truncate(CLOSED_AT_ONCE);
+        }
+        self.gate.pressure.idle_closed.fetch_add(idle.len() as u64, Ordering::Relaxed);
         for token in idle {
             self.drop_conn(token);
         }

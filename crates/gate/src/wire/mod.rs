@@ -115,7 +115,7 @@ impl Inbox {
         self.letters.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    fn wake(&self) {
+    pub(crate) fn wake(&self) {
         if !self.woken.swap(true, Ordering::SeqCst) {
             // It fails only when the counter is full, and then the loop is awake.
             let _ = rustix::io::write(&self.wake, &1u64.to_le_bytes());
@@ -190,6 +190,11 @@ impl Loops {
             loops.threads.push(std::thread::Builder::new().name(format!("gate-{number}")).spawn(run)?);
         }
         Ok(loops)
+    }
+
+    /// Where each of them is reached.
+    pub(crate) fn inboxes(&self) -> Vec<Arc<Inbox>> {
+        self.inboxes.clone()
     }
 
     /// No new connections; those that are open end with their next answer.

@@ -8,7 +8,10 @@ use super::{
     hot::Step,
     proxy::{self, Parsed},
 };
-use crate::problem::{Kind, Problem};
+use crate::{
+    pressure::Pressure,
+    problem::{Kind, Problem},
+};
 use rustix::event::epoll::{self, EventData, EventFlags};
 use std::{
     io::{ErrorKind, Read, Write},
@@ -185,7 +188,7 @@ impl Loop {
                 return Some(bytes.len());
             }
         };
-        let until = self.seconds() + self.gate.config.connections.idle_timeout_seconds as u32;
+        let until = self.seconds() + self.idle_seconds();
         let conn = self.conns.get_mut(token)?;
         (conn.state, conn.until) = (State::Idle, until);
         let Some(source) = source else { return Some(len) };
@@ -202,10 +205,16 @@ impl Loop {
         }
     }
 
+    /// How long a connection may rest.
+    fn idle_seconds(&self) -> u32 {
+        let configured = self.gate.config.connections.idle_timeout_seconds as u32;
+        Pressure::idle_seconds(configured, self.gate.pressure.is_above())
+    }
+
     /// All that came was served.
     pub(super) fn rest(&mut self, token: Token) {
         let now = self.seconds();
-        let idle = self.gate.config.connections.idle_timeout_seconds as u32;
+        let idle = self.idle_seconds();
         if let Some(conn) = self.conns.get_mut(token)
             && matches!(conn.state, State::Head | State::Body | State::Idle)
             // Else it is not at rest: what is not written has its own time.
@@ -345,10 +354,10 @@ impl Loop {
         let Travelling { stream, peer, seat, early, is_announced, .. } = travelling;
         let settings = &self.gate.config.connections;
         let (state, seconds) = match is_announced {
-            true => (State::Announced, settings.header_timeout_seconds),
-            false => (State::Idle, settings.idle_timeout_seconds),
+            true => (State::Announced, settings.header_timeout_seconds as u32),
+            false => (State::Idle, self.idle_seconds()),
         };
-        let until = self.seconds() + seconds as u32;
+        let until = self.seconds() + seconds;
         let input = (!early.is_empty()).then(|| early.to_vec());
         let conn = Conn {
             stream,
