@@ -53,7 +53,12 @@ fn main() -> ExitCode {
 }
 
 fn test() -> Result<(), Failure> {
-    ensure_programs(&[("chromium", "chromium"), ("chromedriver", "chromium-driver"), ("strace", "strace")])?;
+    ensure_programs(&[
+        ("chromium", "chromium"),
+        ("chromedriver", "chromium-driver"),
+        ("haproxy", "haproxy"),
+        ("strace", "strace"),
+    ])?;
     ensure_python(&["altcha==2.3.0"])?;
     cargo(&["test", "--workspace", "--locked"])?;
     chaos::sim(&["--seeds", SIM_SEEDS])

@@ -5,6 +5,7 @@
 //! DIR/LOCK             held by the one process that writes
 //! DIR/keys/            the master secret, the token secret, the operators' hashed keys
 //! DIR/gates.sock        where gates in processes of their own ask, while this one runs
+//! DIR/operators/       what operators have ordered of the gate: networks that are denied
 //! DIR/challenges/      what the gate keeps of used challenges
 //! DIR/sales/SALE/made  says that the sale has a log, so that one that is gone is not taken for a new sale
 //! DIR/sales/SALE/sold-out  there while the sale is sold out, for a web server in front

@@ -6,6 +6,7 @@ mod config;
 mod data;
 mod files;
 mod join;
+mod memory;
 mod registry;
 mod sold_out;
 

@@ -20,6 +20,13 @@ pub const RANGES: &[(&str, i64, i64)] = &[
     ("limits.prefix_connections_max", 1, 10_000_000),
     ("limits.shopper_per_second", 0, 100_000),
     ("limits.shopper_burst", 1, 1_000_000),
+    ("risk.fast_solution_points", 0, 1000),
+    ("risk.bare_client_points", 0, 1000),
+    ("risk.many_shoppers_points", 0, 1000),
+    ("risk.shoppers_max", 1, 200),
+    ("risk.steady_cadence_points", 0, 1000),
+    ("risk.refuse_at", 0, 2000),
+    ("risk.half_life_seconds", 1, 86_400),
     ("challenge.proof_of_work_lifetime_seconds", 10, 3600),
     ("challenge.image_lifetime_seconds", 10, 3600),
     ("challenge.maxnumber", 1, 100_000_000),
@@ -29,6 +36,7 @@ pub const RANGES: &[(&str, i64, i64)] = &[
     ("tls.streams_max", 1, 1000),
     ("connections.threads", 0, 256),
     ("connections.open_max", 1, 10_000_000),
+    ("connections.memory_mark_percent", 1, 100),
     ("connections.events_max", 1, 1_000_000),
     ("connections.events_per_shopper_max", 1, 1_000_000),
     ("connections.events_per_address_max", 1, 1_000_000),
@@ -53,6 +61,7 @@ pub struct Config {
     pub tls: TlsConfig,
     pub jwt: JwtConfig,
     pub limits: LimitsConfig,
+    pub risk: RiskConfig,
     pub challenge: ChallengeConfig,
     pub connections: ConnectionsConfig,
 }
@@ -105,6 +114,21 @@ pub struct LimitsConfig {
     pub trusted_proxies: Vec<Net>,
 }
 
+/// The section `[gate.risk]`: what makes an address look like a script, in points, and what follows.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct RiskConfig {
+    pub fast_solution_points: u32,
+    pub bare_client_points: u32,
+    pub many_shoppers_points: u32,
+    pub shoppers_max: u32,
+    pub steady_cadence_points: u32,
+    pub levels: Vec<u32>,
+    pub refuse_at: u32,
+    pub half_life_seconds: u32,
+    pub dry_run: bool,
+}
+
 /// The section `[gate.challenge]`: what a pass costs.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default)]
@@ -133,6 +157,8 @@ pub enum ChallengeMode {
 pub struct ConnectionsConfig {
     pub threads: usize,
     pub open_max: usize,
+    pub memory_mark_percent: u64,
+    pub proxy_protocol: bool,
     pub events_max: usize,
     pub events_per_shopper_max: usize,
     pub events_per_address_max: usize,
@@ -166,7 +192,11 @@ impl Config {
                 "want up to 100 origins as browsers write them, such as \"https://shop.example\": no path, no *, no port that is the scheme's own",
             ));
         }
-        self.tls.wrong().or_else(|| self.jwt.wrong()).or_else(|| self.challenge.wrong())
+        self.tls
+            .wrong()
+            .or_else(|| self.jwt.wrong())
+            .or_else(|| self.risk.wrong())
+            .or_else(|| self.challenge.wrong())
     }
 }
 
@@ -225,6 +255,28 @@ impl JwtConfig {
     }
 }
 
+impl RiskConfig {
+    /// As [`Config::wrong`].
+    fn wrong(&self) -> Option<(&'static str, &'static str)> {
+        let levels = &self.levels;
+        let rise = levels.windows(2).all(|pair| pair[0] < pair[1]);
+        let right = levels.len() == crate::challenge::RISK_MAX && rise && levels.first() > Some(&0);
+        (!right)
+            .then_some(("risk.levels", "want three numbers of points, above 0, each above the one before"))
+    }
+}
+
+impl LimitsConfig {
+    /// Lowers the limits of connections so that neither one address nor one network can have all that may be open: an address a quarter, a
+    /// network half. True if that changed one.
+    pub fn leave_room(&mut self, open_max: usize) -> bool {
+        let before = (self.address_connections_max, self.prefix_connections_max);
+        self.address_connections_max = before.0.min((open_max / 4).max(1));
+        self.prefix_connections_max = before.1.min((open_max / 2).max(1));
+        before != (self.address_connections_max, self.prefix_connections_max)
+    }
+}
+
 /// The largest factor of a proof of work's difficulty. With the largest `maxnumber` it stays below 2^53, which JavaScript can count to.
 const MAXNUMBER_FACTOR_MAX: u64 = 1000;
 
@@ -261,6 +313,7 @@ impl Default for Config {
             tls: TlsConfig::default(),
             jwt: JwtConfig::default(),
             limits: LimitsConfig::default(),
+            risk: RiskConfig::default(),
             challenge: ChallengeConfig::default(),
             connections: ConnectionsConfig::default(),
         }
@@ -309,6 +362,22 @@ impl Default for LimitsConfig {
     }
 }
 
+impl Default for RiskConfig {
+    fn default() -> Self {
+        Self {
+            fast_solution_points: 40,
+            bare_client_points: 5,
+            many_shoppers_points: 3,
+            shoppers_max: 20,
+            steady_cadence_points: 20,
+            levels: vec![40, 80, 160],
+            refuse_at: 320,
+            half_life_seconds: 120,
+            dry_run: false,
+        }
+    }
+}
+
 impl Default for ChallengeConfig {
     fn default() -> Self {
         Self {
@@ -328,6 +397,8 @@ impl Default for ConnectionsConfig {
         Self {
             threads: 0,
             open_max: 60_000,
+            memory_mark_percent: 50,
+            proxy_protocol: false,
             events_max: 4096,
             events_per_shopper_max: 4,
             events_per_address_max: 1024,
@@ -371,6 +442,46 @@ impl Net {
             (IpAddr::V6(a), IpAddr::V6(b)) => !differs(a.into(), b.into(), self.prefix),
             _ => false,
         }
+    }
+}
+
+impl Net {
+    /// The same range, named by its first address; one of IPv4 in IPv6's clothes as what it is.
+    pub(crate) fn without_host_bits(&self) -> Self {
+        let (base, prefix) = match (self.base.to_canonical(), self.prefix) {
+            (base @ IpAddr::V4(_), 96..) if self.base.is_ipv6() => (base, self.prefix - 96),
+            _ => (self.base, self.prefix),
+        };
+        let (first, _) = Self { base, prefix }.range();
+        let base = match base {
+            IpAddr::V4(_) => IpAddr::from((first as u32).to_be_bytes()),
+            IpAddr::V6(_) => IpAddr::from(first.to_be_bytes()),
+        };
+        Self { base, prefix }
+    }
+
+    pub(crate) fn is_v4(&self) -> bool {
+        self.base.is_ipv4()
+    }
+
+    /// Its first and last address, as numbers.
+    pub(crate) fn range(&self) -> (u128, u128) {
+        let (base, bits) = match self.base {
+            IpAddr::V4(v4) => (u128::from(u32::from(v4)), 32),
+            IpAddr::V6(v6) => (u128::from(v6), 128),
+        };
+        let hosts = match bits - u32::from(self.prefix) {
+            128 => u128::MAX,
+            bits => (1 << bits) - 1,
+        };
+        (base & !hosts, base | hosts)
+    }
+}
+
+/// One address.
+impl From<IpAddr> for Net {
+    fn from(base: IpAddr) -> Self {
+        Self { base, prefix: if base.is_ipv4() { 32 } else { 128 } }
     }
 }
 
@@ -429,6 +540,19 @@ mod tests {
     }
 
     #[test]
+    fn nobody_may_have_all_connections_of_a_small_machine() {
+        let check = |open_max, want: (usize, usize, bool)| {
+            let mut limits = LimitsConfig::default();
+            let changed = limits.leave_room(open_max);
+            assert_eq!((limits.address_connections_max, limits.prefix_connections_max, changed), want);
+        };
+        check(ConnectionsConfig::default().open_max, (2000, 10_000, false));
+        check(18_000, (2000, 9000, true));
+        check(1000, (250, 500, true));
+        check(1, (1, 1, true));
+    }
+
+    #[test]
     fn ranges_contain_what_they_should() {
         let check = |net: &str, address: &str| net.parse::<Net>().unwrap().contains(address.parse().unwrap());
         assert!(check("127.0.0.0/8", "127.9.9.9"));
@@ -438,5 +562,10 @@ mod tests {
         assert!(!check("10.0.0.0/8", "11.0.0.1"));
         assert!(!check("::/0", "10.0.0.1"));
         assert!("10.0.0.0/33".parse::<Net>().is_err());
+        let named = |net: &str| net.parse::<Net>().unwrap().without_host_bits().to_string();
+        assert_eq!(
+            ["10.9.8.7/8", "::ffff:10.9.8.7/104", "2001:db8::7/32", "::7/0", "1.2.3.4"].map(named),
+            ["10.0.0.0/8", "10.0.0.0/8", "2001:db8::/32", "::/0", "1.2.3.4/32"]
+        );
     }
 }

@@ -14,6 +14,7 @@ mod metrics;
 mod page;
 pub mod pass;
 pub mod ports;
+mod pressure;
 mod problem;
 mod server;
 mod sign;
@@ -26,5 +27,7 @@ pub mod wire;
 
 pub use challenge::Challenges;
 pub use config::{Config, DEFAULT_TOML};
+pub use filter::DenyList;
 pub use keys::{Keyring, open_jwt_secret};
+pub use pressure::Memory;
 pub use server::{Bound, Options, Part, Server, bind};

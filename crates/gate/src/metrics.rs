@@ -1,6 +1,6 @@
 //! Figures about the gate in Prometheus's text form. Every name stands in one enum; nothing here decides anything.
 
-use crate::{challenge::Reason, filter::Filter, problem::Kind};
+use crate::{challenge::Reason, filter::Filter, pressure::Pressure, problem::Kind};
 use std::{
     fmt::Write,
     sync::atomic::{AtomicU64, Ordering::Relaxed},
@@ -14,12 +14,17 @@ pub(crate) enum MetricName {
     AnsweredAlone,
     Refusals,
     Filtered,
+    RiskSignals,
+    RiskEffects,
     RequestSeconds,
     Connections,
     ConnectionsRefused,
     HandshakesFailed,
     CertificateExpires,
     CertificateFailures,
+    ConnectionsShed,
+    MemoryBytes,
+    MemoryMarkBytes,
     EventStreams,
     ChallengesIssued,
     ChallengesSolved,
@@ -37,17 +42,22 @@ pub(crate) const INVARIANTS: [&str; 7] = ["INV-1", "INV-2", "INV-3", "INV-4", "I
 
 impl MetricName {
     #[cfg(test)]
-    const ALL: [Self; 20] = [
+    const ALL: [Self; 25] = [
         Self::Answers,
         Self::AnsweredAlone,
         Self::Refusals,
         Self::Filtered,
+        Self::RiskSignals,
+        Self::RiskEffects,
         Self::RequestSeconds,
         Self::Connections,
         Self::ConnectionsRefused,
         Self::HandshakesFailed,
         Self::CertificateExpires,
         Self::CertificateFailures,
+        Self::ConnectionsShed,
+        Self::MemoryBytes,
+        Self::MemoryMarkBytes,
         Self::EventStreams,
         Self::ChallengesIssued,
         Self::ChallengesSolved,
@@ -74,6 +84,14 @@ impl MetricName {
                 "counter",
                 "Requests and connections that the filter refused, by reason",
             ),
+            Self::RiskSignals => {
+                ("floodgate_gate_risk_signals_total", "counter", "Signs of a script that were seen, by sign")
+            }
+            Self::RiskEffects => (
+                "floodgate_gate_risk_effects_total",
+                "counter",
+                "What was decided because of an address's risk, by effect",
+            ),
             Self::RequestSeconds => {
                 ("floodgate_gate_request_seconds", "histogram", "Time from request to answer")
             }
@@ -99,6 +117,17 @@ impl MetricName {
                 "floodgate_gate_certificate_failures_total",
                 "counter",
                 "Changes of the files of gate.tls that could not be used",
+            ),
+            Self::ConnectionsShed => (
+                "floodgate_gate_connections_shed_total",
+                "counter",
+                "Connections closed because memory was above the mark: idle ones, and new ones",
+            ),
+            Self::MemoryBytes => ("floodgate_gate_memory_bytes", "gauge", "Memory that the process has"),
+            Self::MemoryMarkBytes => (
+                "floodgate_gate_memory_mark_bytes",
+                "gauge",
+                "Memory from which on connections are closed (gate.connections.memory_mark_percent)",
             ),
             Self::EventStreams => ("floodgate_gate_event_streams", "gauge", "Event streams open"),
             Self::ChallengesIssued => {
@@ -237,7 +266,13 @@ impl Metrics {
     }
 
     /// Appends all that the gate itself counts.
-    pub(crate) fn render(&self, filter: &Filter, event_streams: usize, out: &mut String) {
+    pub(crate) fn render(
+        &self,
+        filter: &Filter,
+        pressure: &Pressure,
+        event_streams: usize,
+        out: &mut String,
+    ) {
         let name = MetricName::Answers.head(out);
         for (outcome, count) in OUTCOMES.iter().zip(&self.answers) {
             let _ = writeln!(out, "{name}{{outcome=\"{outcome}\"}} {}", count.load(Relaxed));
@@ -249,6 +284,15 @@ impl Metrics {
         let name = MetricName::Filtered.head(out);
         for (reason, count) in filter.refused() {
             let _ = writeln!(out, "{name}{{reason=\"{reason}\"}} {count}");
+        }
+        let (signals, effects) = filter.risks();
+        let name = MetricName::RiskSignals.head(out);
+        for (signal, count) in signals {
+            let _ = writeln!(out, "{name}{{signal=\"{signal}\"}} {count}");
+        }
+        let name = MetricName::RiskEffects.head(out);
+        for (effect, count) in effects {
+            let _ = writeln!(out, "{name}{{effect=\"{effect}\"}} {count}");
         }
         let name = MetricName::RequestSeconds.head(out);
         for (route, histogram) in [("attempt", &self.attempt), ("other", &self.other)] {
@@ -270,6 +314,8 @@ impl Metrics {
             (MetricName::ConnectionsRefused, self.connections_refused.load(Relaxed)),
             (MetricName::HandshakesFailed, self.handshakes_failed.load(Relaxed)),
             (MetricName::CertificateFailures, self.certificate_failures.load(Relaxed)),
+            (MetricName::MemoryBytes, pressure.resident_bytes.load(Relaxed)),
+            (MetricName::MemoryMarkBytes, pressure.mark_bytes),
             (MetricName::EventStreams, event_streams as u64),
             (MetricName::ChallengesIssued, self.challenges_issued.load(Relaxed)),
             (MetricName::ChallengesSolved, self.challenges_solved.load(Relaxed)),
@@ -281,6 +327,10 @@ impl Metrics {
         if expires_seconds > 0 {
             let name = MetricName::CertificateExpires.head(out);
             let _ = writeln!(out, "{name} {expires_seconds}");
+        }
+        let name = MetricName::ConnectionsShed.head(out);
+        for (which, count) in [("idle", &pressure.idle_closed), ("new", &pressure.new_closed)] {
+            let _ = writeln!(out, "{name}{{which=\"{which}\"}} {}", count.load(Relaxed));
         }
         let name = MetricName::ChallengesRefused.head(out);
         for (reason, count) in Reason::ALL.iter().zip(&self.challenges_refused) {

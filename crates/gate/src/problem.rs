@@ -48,6 +48,7 @@ kinds! {
     FormRefused 403 "form-refused" "The form is not from this page",
     ChallengeMissing 403 "challenge-missing" "A challenge must be solved first",
     ChallengeRefused 403 "challenge-refused" "The solution is not good",
+    AddressDenied 403 "address-denied" "The address is shut out",
     NotFound 404 "not-found" "There is nothing here",
     MethodNotAllowed 405 "method-not-allowed" "The method does not fit",
     BodyTimeout 408 "body-timeout" "The body came too slowly",
@@ -58,6 +59,7 @@ kinds! {
     IdempotencyKey 422 "idempotency-key" "The Idempotency-Key is missing or wrong",
     KeyReused 422 "key-reused" "The Idempotency-Key was used for something else",
     RateLimited 429 "rate-limited" "Too many requests",
+    LooksAutomated 429 "looks-automated" "The address takes passes like a machine",
     HeadTooLarge 431 "head-too-large" "The head of the request is too large",
     Busy 429 "busy" "More attempts than the sale admits",
     Internal 500 "internal" "The server failed",
@@ -98,6 +100,8 @@ impl Problem {
             Kind::TokenMissing | Kind::TokenRefused => Some(Reason::Token),
             // That one is missing is how an honest shopper begins.
             Kind::ChallengeRefused => Some(Reason::Challenge),
+            Kind::LooksAutomated => Some(Reason::Risk),
+            Kind::AddressDenied => Some(Reason::Denied),
             _ => None,
         };
         self.reason.or(of_kind)

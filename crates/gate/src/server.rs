@@ -11,14 +11,16 @@ use crate::{
     challenge::Challenges,
     config::Config,
     cors,
+    filter::DenyList,
     jwt::JwtVerifier,
     keys::Keyring,
     metrics::RouteClass,
     page,
     ports::Sales,
+    pressure::{Memory, Watch},
     problem::{self, Explained, Kind, Problem},
     state::{Gate, Peer, drained},
-    wire::{Loops, Seat, Travelling},
+    wire::{Loops, Seat, Travelling, Warning},
 };
 use axum::{
     Router,
@@ -45,8 +47,6 @@ use tower_service::Service;
 
 /// Connections on the admin listener: a few people, stores and a scraper.
 const ADMIN_OPEN_MAX: usize = 1024;
-/// A warning about connections that cannot be served is written no more often than this.
-const WARN_EVERY: Duration = Duration::from_secs(10);
 
 /// Browsers that were here once come by TLS for a year (RFC 6797). Said behind TLS only, and only if `gate.public_origin` says that
 /// the shop is there: it holds for the host's other ports too, of which somebody may want one in clear.
@@ -60,6 +60,8 @@ pub struct Options {
     pub jwt: JwtVerifier,
     pub api_keys: Arc<ApiKeys>,
     pub challenges: Challenges,
+    pub denied: DenyList,
+    pub memory: Memory,
     /// The page sells to whoever comes, payment is a sandbox, and loopback has no address limit.
     pub demo: bool,
     pub part: Part,
@@ -207,6 +209,7 @@ impl Server {
         // As many as may be open: a loop never waits for axum.
         let (to_axum, from_loops) = mpsc::channel(shop.open_max);
         let loops = Loops::start(&self.gate, self.shop, &shop.permits, &to_axum)?;
+        let watch = Watch::start(&self.gate, loops.inboxes())?;
         let travelling = tokio::spawn(Arc::clone(&shop).serve_travelling(from_loops));
         let behind_tls = async {
             let Some((listener, tls)) = self.tls else { return std::future::pending().await };
@@ -233,7 +236,12 @@ impl Server {
             );
         }
         travelling.abort();
-        tokio::task::spawn_blocking(|| loops.end()).await.map_err(io::Error::other)
+        tokio::task::spawn_blocking(|| {
+            drop(watch);
+            loops.end();
+        })
+        .await
+        .map_err(io::Error::other)
     }
 }
 
@@ -271,17 +279,14 @@ impl Listening {
     }
 
     async fn accept(self: Arc<Self>, listener: TcpListener) {
-        let mut warned: Option<Instant> = None;
-        let mut failed: Option<Instant> = None;
-        let mut refused: u64 = 0;
+        let (mut full, mut failed) = (Warning::default(), Warning::default());
         loop {
             let (stream, peer) = match listener.accept().await {
                 Ok(accepted) => accepted,
                 Err(error) => {
                     // Out of descriptors, most likely: what is open goes on, and some of it will end.
-                    if failed.is_none_or(|at| at.elapsed() > WARN_EVERY) {
+                    if failed.due().is_some() {
                         tracing::error!(%error, "accept a connection: failed (see `ulimit -n`)");
-                        failed = Some(Instant::now());
                     }
                     tokio::time::sleep(Duration::from_millis(50)).await;
                     continue;
@@ -296,15 +301,13 @@ impl Listening {
                 None => None,
             };
             let Ok(permit) = Arc::clone(&self.permits).try_acquire_owned() else {
-                refused += 1;
                 self.gate.metrics.connections_refused.fetch_add(1, Relaxed);
-                if warned.is_none_or(|at| at.elapsed() > WARN_EVERY) {
+                if let Some(refused) = full.due() {
                     tracing::warn!(
                         open_max = self.open_max,
                         refused,
-                        "connection closed: too many are open (gate.connections.open_max)"
+                        "connection closed: too many are open on the admin listener"
                     );
-                    warned = Some(Instant::now());
                 }
                 continue;
             };
@@ -372,7 +375,7 @@ impl Listening {
     }
 
     async fn travelling(self: Arc<Self>, travelling: Travelling) {
-        let Travelling { stream, peer, seat, early, request_bytes, home } = travelling;
+        let Travelling { stream, peer, seat, early, request_bytes, home, .. } = travelling;
         let visit = request_bytes.map_or(Visit::Last, Visit::One);
         let gate = Arc::clone(&self.gate);
         let answer = self.answers(peer);
@@ -392,6 +395,7 @@ impl Listening {
                 peer,
                 seat,
                 early,
+                is_announced: false,
                 home: Arc::clone(&home),
             }),
             None => drop(gate.metrics.connections.fetch_sub(1, Relaxed)),
@@ -410,7 +414,15 @@ impl Listening {
         let address = self.address(&request, peer);
         request.extensions_mut().insert(Peer(address));
         let mut router = self.router.clone();
-        let called = AssertUnwindSafe(router.call(request)).catch_unwind().await;
+        // Operators must not shut themselves out.
+        let let_in = if self.is_shop { self.gate.refuse_denied(address) } else { Ok(()) };
+        let called = AssertUnwindSafe(async {
+            match let_in {
+                Ok(()) => router.call(request).await,
+                Err(problem) => Ok(problem.into_response()),
+            }
+        });
+        let called = called.catch_unwind().await;
         let response = called.map_or_else(
             |_| {
                 tracing::error!("answer a request: panicked");

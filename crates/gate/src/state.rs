@@ -12,6 +12,7 @@ use crate::{
     metrics::Metrics,
     pass::{self, Pass},
     ports::{Reply, Sales},
+    pressure::Pressure,
     problem::{Kind, Problem},
     server::Options,
 };
@@ -51,6 +52,7 @@ pub(crate) struct Gate {
     fronts: Fronts,
     pub(crate) filter: Filter,
     pub(crate) cors: Cors,
+    pub(crate) pressure: Pressure,
 }
 
 impl fmt::Debug for Gate {
@@ -61,10 +63,16 @@ impl fmt::Debug for Gate {
 
 impl Gate {
     pub(crate) fn new(options: Options, draining: watch::Receiver<bool>) -> Self {
-        let Options { config, sales, keys, jwt, api_keys, challenges, demo, part: _ } = options;
+        let Options { config, sales, keys, jwt, api_keys, challenges, denied, memory, demo, part: _ } =
+            options;
         Self {
             cors: Cors::new(&config.allowed_origins),
-            filter: Filter::new(&config.limits, config.connections.open_max, demo),
+            filter: Filter::new(&config.limits, &config.risk, config.connections.open_max, demo, denied),
+            pressure: Pressure::new(
+                memory,
+                config.connections.memory_mark_percent,
+                config.connections.open_max,
+            ),
             events: Arc::new(Semaphore::new(config.connections.events_max)),
             shopper_events: Arc::default(),
             address_events: Arc::default(),
@@ -124,6 +132,15 @@ impl Gate {
         let of_all = Arc::clone(&self.events).try_acquire_owned();
         let of_all = of_all.map_err(|_| full("too many event streams"))?;
         Ok(StreamPermit { _shopper: shopper, _address: address, _of_all: of_all })
+    }
+
+    /// Refuses an address that an operator has shut out.
+    pub(crate) fn refuse_denied(&self, address: IpAddr) -> Result<(), Problem> {
+        if !self.filter.is_denied(address) {
+            return Ok(());
+        }
+        let why = "this address, or its network, is shut out by an operator: use another network, or write to the shop";
+        Err(Problem::new(Kind::AddressDenied, why))
     }
 
     /// Lets an address ask, or says when it may again.

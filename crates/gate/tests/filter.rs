@@ -70,7 +70,8 @@ fn a_host_has_so_many_connections_and_room_again_once_it_closes_some() {
 fn an_operator_is_told_why_an_address_was_refused() {
     let gate = Running::start(true, false, |config| {
         config.limits.trusted_proxies = vec!["127.0.0.1".parse().unwrap()];
-        (config.limits.address_per_second, config.limits.address_burst) = (1, 3);
+        // One of the four is for the guess.
+        (config.limits.address_per_second, config.limits.address_burst) = (1, 4);
     });
     let ask = |method: &str, path: &str, address: &str, header: (&str, &str)| {
         send(gate.bound.shop, method, path, &[("x-forwarded-for", address), header], "").status
@@ -98,6 +99,23 @@ fn an_operator_is_told_why_an_address_was_refused() {
         (0, &Value::Bool(true)),
         "{proxy}"
     );
+}
+
+#[test]
+fn who_guesses_round_keys_runs_out_of_guesses() {
+    let gate = Running::start(true, false, |config| {
+        (config.limits.address_per_second, config.limits.address_burst) = (1, 4);
+    });
+    let guess = |query: &str| {
+        let guessed = format!("{SALE}/rounds/{}/attempts{query}", "A".repeat(22));
+        send(gate.bound.shop, "POST", &guessed, &[], "").status
+    };
+    // With a query they go through axum.
+    assert_eq!(
+        [guess(""), guess("?a"), guess(""), guess("?a"), guess(""), guess("?a")],
+        [404, 404, 404, 404, 429, 429]
+    );
+    assert_eq!(counts(&refusals(&gate, "address=127.0.0.1")), ["address_rate=2", "round_key=4"]);
 }
 
 #[test]

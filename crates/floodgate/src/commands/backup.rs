@@ -69,13 +69,15 @@ fn copy(from: &Path, to: &Path, what: What) -> Result<(), Box<dyn std::error::Er
     if lock.is_none() {
         return Err(format!("{what} to {}: another process has it open", to.display()).into());
     }
-    let keys = from.join("keys");
-    make_dir_durable(&to.join("keys")).map_err(|e| failed(to, e))?;
-    for file in files(&keys).map_err(|e| failed(&keys, e))? {
-        copy_file(&keys.join(&file), &to.join("keys").join(&file))
-            .map_err(|e| failed(&keys.join(&file), e))?;
+    // What operators ordered of the gate is not there before they do.
+    for dir in ["keys", "operators"].into_iter().filter(|dir| *dir == "keys" || from.join(dir).exists()) {
+        let (from, to) = (from.join(dir), to.join(dir));
+        make_dir_durable(&to).map_err(|e| failed(&to, e))?;
+        for file in files(&from).map_err(|e| failed(&from, e))? {
+            copy_file(&from.join(&file), &to.join(&file)).map_err(|e| failed(&from.join(&file), e))?;
+        }
+        sync_dir(&to).map_err(|e| failed(&to, e))?;
     }
-    sync_dir(&to.join("keys")).map_err(|e| failed(to, e))?;
     make_dir_durable(&to.join("sales")).map_err(|e| failed(to, e))?;
     for sale in sales {
         if !has_log(from, &sale).map_err(|e| failed(from, e))? {

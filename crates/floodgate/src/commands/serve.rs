@@ -3,7 +3,7 @@
 use super::print;
 use crate::data::Data;
 use crate::registry::Registry;
-use crate::{CommandResult, Context, files, join};
+use crate::{CommandResult, Context, files, join, memory};
 use contracts::{Actor, Operation, SaleSpec};
 use engines::clock::SteadyClock;
 use gate::ports::Sales;
@@ -77,10 +77,20 @@ pub(crate) fn run(context: Context, args: &Args, data_given: bool) -> CommandRes
     let api_keys = Arc::new(gate::admin::keys::ApiKeys::open(data.dir())?);
     let jwt = gate::jwt::JwtVerifier::open(&context.config.gate.jwt, &data.dir().join("keys/jwt.key"))?;
     let challenges = gate::Challenges::open(&context.config.gate.challenge, &keys, data.dir())?;
+    let denied = gate::DenyList::open(data.dir())?;
     let kept = scratch.is_none().then(|| data.dir().to_owned());
     let mut gate_config = context.config.gate.clone();
     let connections = &mut gate_config.connections;
     connections.open_max = connections.open_max.min(room_for_connections(connections.open_max));
+    let (open_max, limits) = (connections.open_max, &mut gate_config.limits);
+    if limits.leave_room(open_max) {
+        tracing::warn!(
+            open_max,
+            address_connections_max = limits.address_connections_max,
+            prefix_connections_max = limits.prefix_connections_max,
+            "gate.limits: fewer connections of an address or a network, so that none has all that may be open"
+        );
+    }
     let registry = Arc::new(Registry::open(data, context.config.sale)?);
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
     let served = runtime.block_on(async {
@@ -98,6 +108,8 @@ pub(crate) fn run(context: Context, args: &Args, data_given: bool) -> CommandRes
             jwt,
             api_keys: Arc::clone(&api_keys),
             challenges,
+            denied,
+            memory: memory_of_this_process(),
             demo: args.demo,
             part: if args.role == Role::Sale { gate::Part::Operators } else { gate::Part::All },
         })?;
@@ -151,6 +163,8 @@ fn run_gate(context: &Context, args: &Args, socket: &Path) -> CommandResult {
             jwt,
             api_keys,
             challenges,
+            denied: gate::DenyList::open(data)?,
+            memory: memory_of_this_process(),
             demo: false,
             part: gate::Part::Shoppers,
         })?;
@@ -161,6 +175,10 @@ fn run_gate(context: &Context, args: &Args, socket: &Path) -> CommandResult {
     })?;
     tracing::info!("drained");
     Ok(ExitCode::SUCCESS)
+}
+
+fn memory_of_this_process() -> gate::Memory {
+    gate::Memory { resident_bytes: Arc::new(memory::resident_bytes), limit_bytes: memory::limit_bytes() }
 }
 
 fn start_logging(context: &Context) {

@@ -9,6 +9,7 @@ mod backup_restore;
 mod challenge;
 mod config_errors;
 mod demo;
+mod denied_networks;
 mod disk_full;
 mod durable_directories;
 mod eligibility;

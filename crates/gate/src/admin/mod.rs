@@ -1,5 +1,6 @@
 //! The operators' API, on a listener of its own. Nothing here is reachable from the shop's listener.
 
+mod denied;
 mod feed;
 mod health;
 pub mod keys;
@@ -14,7 +15,7 @@ use crate::{
     problem::{Kind, Problem},
     state::Gate,
 };
-use axum::routing::{get, post, put};
+use axum::routing::{delete, get, post, put};
 use contracts::Actor;
 use http::HeaderMap;
 use keys::Role;
@@ -23,6 +24,7 @@ use std::sync::Arc;
 /// The routes of the admin listener.
 pub fn routes() -> Vec<Route> {
     const SALE: &str = "/api/v1/admin/sales/{sale}";
+    const DENIED: &str = "/api/v1/admin/denied-networks";
     let mut routes = vec![
         route("put", SALE, put(operate::define)),
         route("post", "/api/v1/admin/sales/{sale}/open", post(operate::open)),
@@ -40,6 +42,9 @@ pub fn routes() -> Vec<Route> {
         route("get", "/api/v1/admin/sales/{sale}/winners.ndjson", get(feed::winners)),
         route("post", "/api/v1/admin/holds/{hold}/confirm", post(operate::confirm)),
         route("post", "/api/v1/admin/holds/{hold}/release", post(operate::release)),
+        route("get", DENIED, get(denied::list)),
+        route("put", DENIED, put(denied::add)),
+        route("delete", DENIED, delete(denied::remove)),
     ];
     routes.extend(routes_of_a_gate());
     routes

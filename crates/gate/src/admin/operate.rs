@@ -105,7 +105,7 @@ fn invalid(why: impl Into<String>) -> Problem {
 }
 
 /// The body as JSON.
-async fn parse<T: DeserializeOwned>(
+pub(super) async fn parse<T: DeserializeOwned>(
     gate: &Gate,
     headers: &HeaderMap,
     body: Body,

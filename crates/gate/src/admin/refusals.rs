@@ -3,7 +3,7 @@
 use super::{authorize, keys::Role};
 use crate::{
     api::json,
-    filter::{Known, Reason},
+    filter::{Denied, Known, Reason, Risk, Signal},
     problem::{Kind, Problem},
     state::{Gate, clip},
 };
@@ -13,7 +13,7 @@ use axum::{
 };
 use http::HeaderMap;
 use serde::{Deserialize, Serialize};
-use std::{net::IpAddr, sync::Arc};
+use std::{collections::BTreeMap, net::IpAddr, sync::Arc};
 use units::TimeMs;
 
 /// Exactly one of the two.
@@ -42,6 +42,28 @@ struct AddressNow {
     exempt: bool,
     trusted_proxy: bool,
     connections: usize,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    denied: Option<Denied>,
+    risk: RiskNow,
+}
+
+/// How much the address looks like a script.
+#[derive(Debug, Serialize)]
+struct RiskNow {
+    /// 0 to 3.
+    level: usize,
+    /// By signal; those without are left out.
+    points: BTreeMap<&'static str, u64>,
+    /// How long it gets no pass.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    refused_seconds: Option<u32>,
+}
+
+impl From<Risk> for RiskNow {
+    fn from(Risk { level, points, refused_seconds, .. }: Risk) -> Self {
+        let points = Signal::ALL.map(Signal::label).into_iter().zip(points).filter(|(_, points)| *points > 0);
+        Self { level, points: points.collect(), refused_seconds }
+    }
 }
 
 #[derive(Debug, Serialize)]
@@ -66,7 +88,9 @@ pub(super) async fn read(
                 .map_err(|_| invalid(format!("address {:?}: want such as 203.0.113.9", clip(&text))))?;
             let (known, connections) = gate.filter.known_address(address);
             let (exempt, trusted_proxy) = (gate.filter.is_exempt(address), gate.filter.is_trusted(address));
-            (Some(AddressNow { address, exempt, trusted_proxy, connections }), None, known)
+            let denied = gate.filter.denied.of(address).filter(|_| gate.filter.is_denied(address));
+            let risk = gate.filter.known_risk(address, gate.now()).into();
+            (Some(AddressNow { address, exempt, trusted_proxy, connections, denied, risk }), None, known)
         }
         (None, Some(id)) => {
             let known = gate.filter.known_shopper(gate.keys.shopper_key(&id));

@@ -64,9 +64,10 @@ pub(crate) struct Admitted<'a> {
 }
 
 /// The sale's front, if a round that has opened has this key. It is looked at before anything else, so that whoever guesses
-/// learns nothing.
+/// learns nothing. A wrong key counts against the address like an attempt, so nobody guesses on.
 pub(crate) fn round(
     gate: &Gate,
+    peer: Peer,
     sale: &str,
     round_key: &str,
 ) -> Result<(Arc<Front>, Arc<Rendered>), Problem> {
@@ -75,6 +76,7 @@ pub(crate) fn round(
     if rendered.knows_round_key(round_key) {
         return Ok((front, rendered));
     }
+    gate.admit_address(peer)?;
     Err(Problem::new(
         Kind::NotFound,
         "no round with this key: use the attempts_url that the sale publishes while a round is open",
@@ -106,7 +108,7 @@ pub(super) async fn create(
     body: Body,
 ) -> Result<Response, Problem> {
     let field = |name: &str| headers.get(name).map(http::HeaderValue::as_bytes);
-    let (front, rendered) = round(&gate, &sale, &round_key)?;
+    let (front, rendered) = round(&gate, peer, &sale, &round_key)?;
     let question = Question {
         sale: &sale,
         peer,

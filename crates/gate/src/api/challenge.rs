@@ -1,6 +1,6 @@
 //! What must be solved before a pass: `GET …/challenge`.
 
-use super::{json, passes};
+use super::{browser, json, passes};
 use crate::{
     challenge::{Asker, Wish},
     problem::{Kind, Problem},
@@ -30,6 +30,7 @@ pub(super) async fn read(
 ) -> Result<Response, Problem> {
     let front = gate.front(&sale)?;
     gate.admit_address(peer)?;
+    gate.filter.asked(peer.0, browser::is_bare(&headers), gate.now());
     let sound = match query.media.as_deref() {
         None | Some("image") => false,
         Some("audio") => true,
@@ -44,7 +45,8 @@ pub(super) async fn read(
         shopper: gate.keys.shopper_key(&shopper.id),
         now: gate.now(),
     };
-    let made = gate.challenges.make(asker, Wish { risk: RISK, sound }).await;
+    let risk = gate.filter.challenge_level(peer.0, gate.now());
+    let made = gate.challenges.make(asker, Wish { risk, sound }).await;
     let made = made.map_err(|error| {
         if error.kind() == std::io::ErrorKind::TimedOut {
             return Problem::new(Kind::QueueFull, "too many codes are asked for: wait as Retry-After says")
@@ -59,6 +61,3 @@ pub(super) async fn read(
     gate.metrics.challenges_issued.fetch_add(1, Relaxed);
     Ok(json(&challenge))
 }
-
-/// Nobody weighs the risk of an asker yet: all are taken for honest.
-const RISK: usize = 0;

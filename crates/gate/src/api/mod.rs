@@ -2,6 +2,7 @@
 
 mod answer;
 pub(crate) mod attempts;
+mod browser;
 mod challenge;
 mod events;
 pub(crate) mod passes;

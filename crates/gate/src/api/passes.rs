@@ -1,8 +1,8 @@
 //! Passes: a shopper's token, and what a challenge asks for, is checked once, here, so that an attempt costs one HMAC.
 
-use super::json;
+use super::{browser, json};
 use crate::{
-    challenge::{Asker, CodeAnswer, Refused, Solution, UseError},
+    challenge::{Asker, CodeAnswer, Refused, Solution, Solved, UseError},
     jwt::{JwtError, Shopper},
     pass::{self, Pass},
     problem::{Kind, Problem},
@@ -33,16 +33,24 @@ pub(super) async fn create(
 ) -> Result<Response, Problem> {
     let front = gate.front(&sale)?;
     gate.admit_address(peer)?;
+    let now = gate.now();
+    gate.filter.asked(peer.0, browser::is_bare(&headers), now);
+    if let Some(wait) = gate.filter.asked_for_pass(peer.0, now) {
+        let why = "this address takes passes like a machine, and gets none for a while: wait as Retry-After says, or use another network";
+        return Err(Problem::new(Kind::LooksAutomated, why).retry_after(wait));
+    }
     let shopper = shopper(&gate, &headers)?;
     let sale = front.sale.view().sale.clone();
     // Read wherever nobody asks for it too: a mistake in it shows before the day on which somebody does.
     let solution = solution(&gate, &headers, body).await?;
     if gate.challenges.is_asked() {
         let (sale, shopper) = (sale.as_str().to_owned(), gate.keys.shopper_key(&shopper.id));
-        redeem(&gate, Asker { sale, shopper, now: gate.now() }, solution.as_ref()).await?;
+        let solved = redeem(&gate, Asker { sale, shopper, now: gate.now() }, solution.as_ref()).await?;
+        gate.filter.solved(peer.0, solved.too_fast, gate.now());
     }
     let (pass, expires_at) = issue(&gate, &sale, &shopper)
         .ok_or_else(|| Problem::new(Kind::TokenRefused, "token: sub is no shopper id"))?;
+    gate.filter.gave_pass(peer.0, gate.keys.shopper_key(&shopper.id), now);
     Ok(json(&document!({ "pass": pass, "expires_at": expires_at })))
 }
 
@@ -92,11 +100,11 @@ async fn solution(gate: &Gate, headers: &HeaderMap, body: Body) -> Result<Option
     }
 }
 
-async fn redeem(gate: &Gate, asker: Asker, solution: Option<&Solution>) -> Result<(), Problem> {
+async fn redeem(gate: &Gate, asker: Asker, solution: Option<&Solution>) -> Result<Solved, Problem> {
     let refused = match gate.challenges.redeem(&asker, solution).await {
-        Ok(()) => {
+        Ok(solved) => {
             gate.metrics.challenges_solved.fetch_add(1, Relaxed);
-            return Ok(());
+            return Ok(solved);
         }
         Err(refused) => refused,
     };

@@ -106,7 +106,7 @@ impl Challenge for ImageCode {
             return Err(Reason::Expired);
         }
         let solved = self.answer_hash(asker, &nonce, &expires, &code.answer).ct_eq(&answer).into();
-        Ok(Checked { nonce, expires_at, solved })
+        Ok(Checked { nonce, expires_at, solved, too_fast: false })
     }
 
     fn is_slow(&self) -> bool {

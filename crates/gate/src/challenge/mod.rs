@@ -69,6 +69,14 @@ pub(crate) struct Checked {
     nonce: Nonce,
     expires_at: TimeMs,
     solved: bool,
+    too_fast: bool,
+}
+
+/// A challenge that was solved, and is used up.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Solved {
+    /// Sooner than a browser could have.
+    pub(crate) too_fast: bool,
 }
 
 /// Why a solution is refused; the label in metrics.
@@ -195,8 +203,8 @@ impl Challenges {
     }
 
     /// Lets an asker have a pass, once for each challenge; at once if none is asked for.
-    pub(crate) async fn redeem(&self, asker: &Asker, solution: Option<&Solution>) -> Result<(), Refused> {
-        let Some(asking) = &self.0 else { return Ok(()) };
+    pub(crate) async fn redeem(&self, asker: &Asker, solution: Option<&Solution>) -> Result<Solved, Refused> {
+        let Some(asking) = &self.0 else { return Ok(Solved { too_fast: false }) };
         let checked =
             asking.challenge.check(asker, solution.ok_or(Refused::Missing)?).map_err(Refused::Solution)?;
         let used = asking.ledger.use_up(checked.nonce, checked.expires_at, asker.now).await;
@@ -206,7 +214,10 @@ impl Challenges {
             UseError::Forgotten => Refused::Solution(Reason::Expired),
             error => Refused::Unavailable(error),
         })?;
-        if checked.solved { Ok(()) } else { Err(Refused::Solution(Reason::Wrong)) }
+        match checked.solved {
+            true => Ok(Solved { too_fast: checked.too_fast }),
+            false => Err(Refused::Solution(Reason::Wrong)),
+        }
     }
 }
 
@@ -244,7 +255,7 @@ mod tests {
         let mut passes = 0;
         for one in uses {
             match one.await.unwrap() {
-                Ok(()) => passes += 1,
+                Ok(_) => passes += 1,
                 Err(refused) => assert_eq!(refused, Refused::Solution(Reason::Used)),
             }
         }

@@ -2,12 +2,12 @@
 //! salt whose SHA-256 is the challenge. <https://altcha.org/docs/v2/server-integration/>
 //!
 //! ```text
-//! salt       NONCE BINDING ?expires=SECONDS&maxnumber=N&     nonce and binding: 32 hexadecimal digits each
+//! salt       NONCE BINDING ?issued=MS&expires=SECONDS&maxnumber=N&     nonce and binding: 32 hexadecimal digits each
 //! challenge  hex(SHA-256(salt · number in decimal))
 //! signature  hex(HMAC-SHA256(challenge))
 //! ```
 //!
-//! The signature says that challenge and number are ours. The binding, a keyed hash over sale, shopper, nonce, expiry and
+//! The signature says that challenge and number are ours. The binding, a keyed hash over sale, shopper, nonce, both times and
 //! maxnumber, each after its length, says what the salt was made for. A salt is read in this one spelling and no other, and ends
 //! with `&`, so that no digit can move between the expiry and the number (GHSA-6gvq-jcmp-8959, typo3-altcha#33).
 
@@ -27,6 +27,9 @@ use units::{DurationMs, TimeMs};
 const ALGORITHM: &str = "SHA-256";
 /// Of a nonce, and of a binding.
 const HEX_BYTES: usize = 32;
+/// What a browser needs for a try at least, with as many workers as the widget starts (16), each on a fast core: several times less
+/// than was ever seen. A browser that divides the numbers among workers may yet be lucky, so one fast solution proves nothing.
+const BROWSER_NS_PER_TRY: u128 = 50;
 
 #[derive(Debug)]
 pub(super) struct ProofOfWork {
@@ -51,6 +54,7 @@ struct Payload {
 struct Salt {
     nonce: Nonce,
     binding: [u8; 16],
+    issued_ms: u64,
     expires_seconds: u64,
     maxnumber: u64,
 }
@@ -71,9 +75,11 @@ impl ProofOfWork {
         self.maxnumber.saturating_mul(factor).max(1)
     }
 
-    fn binding(&self, asker: &Asker, nonce: &Nonce, expires_seconds: u64, maxnumber: u64) -> [u8; 16] {
-        let (expires, maxnumber) = (expires_seconds.to_be_bytes(), maxnumber.to_be_bytes());
-        let fields = [asker.sale.as_bytes(), &asker.shopper.0, nonce, &expires, &maxnumber];
+    /// Of all that a salt says beside it.
+    fn binding(&self, asker: &Asker, salt: &Salt) -> [u8; 16] {
+        let [issued, expires, maxnumber] =
+            [salt.issued_ms, salt.expires_seconds, salt.maxnumber].map(u64::to_be_bytes);
+        let fields = [asker.sale.as_bytes(), &asker.shopper.0, &salt.nonce, &issued, &expires, &maxnumber];
         self.keys.challenge_binding("proof of work", &fields)
     }
 }
@@ -85,8 +91,9 @@ impl Challenge for ProofOfWork {
         // A remainder of 64 random bits: no number is likelier than another by more than one in 2^30.
         let number = u64::from_le_bytes(random_bytes()?) % (maxnumber + 1);
         let expires_seconds = asker.now.plus(self.lifetime).0 / 1000;
-        let binding = self.binding(asker, &nonce, expires_seconds, maxnumber);
-        let salt = Salt { nonce, binding, expires_seconds, maxnumber }.write();
+        let issued_ms = asker.now.0;
+        let unbound = Salt { nonce, binding: [0; 16], issued_ms, expires_seconds, maxnumber };
+        let salt = Salt { binding: self.binding(asker, &unbound), ..unbound }.write();
         let challenge = challenge_of(&salt, number);
         let signature = self.keys.challenge_mac().chain_update(&challenge).finalize().into_bytes();
         Ok(serde_json::json!({
@@ -107,9 +114,8 @@ impl Challenge for ProofOfWork {
         if payload.algorithm != ALGORITHM {
             return Err(Reason::Malformed);
         }
-        let Salt { nonce, expires_seconds, maxnumber, .. } = salt;
-        let binding = self.binding(asker, &nonce, expires_seconds, maxnumber);
-        if !bool::from(binding.ct_eq(&salt.binding)) {
+        let Salt { nonce, expires_seconds, .. } = salt;
+        if !bool::from(self.binding(asker, &salt).ct_eq(&salt.binding)) {
             return Err(Reason::NotYours);
         }
         let expires_at = TimeMs(expires_seconds.saturating_mul(1000));
@@ -122,7 +128,9 @@ impl Challenge for ProofOfWork {
         if !signed || challenge != payload.challenge {
             return Err(Reason::NotYours);
         }
-        Ok(Checked { nonce, expires_at, solved: true })
+        let took_ns = u128::from(asker.now.0.saturating_sub(salt.issued_ms)) * 1_000_000;
+        let too_fast = took_ns < u128::from(payload.number) * BROWSER_NS_PER_TRY;
+        Ok(Checked { nonce, expires_at, solved: true, too_fast })
     }
 
     fn is_slow(&self) -> bool {
@@ -133,18 +141,21 @@ impl Challenge for ProofOfWork {
 impl Salt {
     fn write(&self) -> String {
         let (nonce, binding) = (HEXLOWER.encode(&self.nonce), HEXLOWER.encode(&self.binding));
-        format!("{nonce}{binding}?expires={}&maxnumber={}&", self.expires_seconds, self.maxnumber)
+        let Self { issued_ms, expires_seconds, maxnumber, .. } = self;
+        format!("{nonce}{binding}?issued={issued_ms}&expires={expires_seconds}&maxnumber={maxnumber}&")
     }
 
     /// The one spelling only: what is read is written again and must be the same.
     fn read(text: &str) -> Option<Self> {
         let (hex, parameters) = text.split_once('?')?;
         let (nonce, binding) = hex.split_at_checked(HEX_BYTES)?;
-        let (expires, maxnumber) = parameters.strip_prefix("expires=")?.split_once("&maxnumber=")?;
+        let (issued, parameters) = parameters.strip_prefix("issued=")?.split_once("&expires=")?;
+        let (expires, maxnumber) = parameters.split_once("&maxnumber=")?;
         let bytes = |hex: &str| Nonce::try_from(HEXLOWER.decode(hex.as_bytes()).ok()?).ok();
         let salt = Self {
             nonce: bytes(nonce)?,
             binding: bytes(binding)?,
+            issued_ms: issued.parse().ok()?,
             expires_seconds: expires.parse().ok()?,
             maxnumber: maxnumber.strip_suffix('&')?.parse().ok()?,
         };
@@ -213,6 +224,30 @@ pub(super) mod tests {
         assert_eq!(other.check(&asker(&keys, "demo", "alice", 500), &code), Err(Reason::OtherKind));
     }
 
+    #[test]
+    fn a_solution_that_no_browser_finds_so_soon_is_good_and_noticed() {
+        // 10,000,000 tries take a browser 0.5 s at least.
+        let (keys, proof) = proof(10_000_000);
+        let salt = Salt {
+            nonce: [1; 16],
+            binding: [0; 16],
+            issued_ms: 5000,
+            expires_seconds: 100,
+            maxnumber: 10_000_000,
+        };
+        let alice = |now| asker(&keys, "demo", "alice", now);
+        let salt = Salt { binding: proof.binding(&alice(0), &salt), ..salt }.write();
+        let number = 8_000_000;
+        let challenge = challenge_of(&salt, number);
+        let signature = keys.challenge_mac().chain_update(&challenge).finalize().into_bytes();
+        let made = json!({ "algorithm": ALGORITHM, "challenge": challenge, "salt": salt, "signature": HEXLOWER.encode(&signature) });
+        let solution = Solution::Altcha(payload(&made, number));
+        for (now, too_fast) in [(5000, true), (5399, true), (5400, false), (90_000, false), (4000, true)] {
+            let checked = proof.check(&alice(now), &solution).unwrap();
+            assert_eq!((checked.solved, checked.too_fast), (true, too_fast), "at {now}");
+        }
+    }
+
     /// No digit moves from one field to the next, none is added, and no field is said twice (typo3-altcha#33).
     #[test]
     fn no_spliced_or_changed_solution_is_good() {
@@ -236,6 +271,8 @@ pub(super) mod tests {
             (format!("{bare}0&"), number),
             (bare.to_owned(), number),
             (format!("{salt}expires=99999999999&"), number),
+            (salt.replace("issued=0", "issued=1"), number),
+            (salt.replace("issued=0", "issued=00"), number),
             (salt.replace("expires=100", "expires=1000"), number),
             (salt.replace("expires=100", "expires=0100"), number),
             (salt.replace("expires=100", "expires=+100"), number),

@@ -12,6 +12,8 @@ const CLOCKS_APART: u64 = 60 * UNITS_PER_SECOND;
 /// Slots in which a key may live. When all are taken, the one whose debt ends first is given up: an attacker with many
 /// keys gains tokens for keys that are nearly free of debt anyway, and nobody else is refused in another's place.
 const WAYS: usize = 4;
+/// Tokens that one question may cost: one, and one more for each level of risk.
+const TOKENS_MAX: u64 = 4;
 
 /// Buckets for up to `slots` busy keys, by the generic cell rate algorithm (ITU-T I.371): one number a bucket.
 #[derive(Debug)]
@@ -45,6 +47,11 @@ impl Buckets {
     /// Takes a token, or says how many whole seconds to wait for one. Two racing callers may share a token; the limit is a
     /// defence, not an account.
     pub(crate) fn take(&self, key: u64, now_ms: u64) -> Result<(), u32> {
+        self.take_several(key, 1, now_ms)
+    }
+
+    /// Takes up to [`TOKENS_MAX`] tokens where one is left, into debt if they are not.
+    pub(crate) fn take_several(&self, key: u64, tokens: u64, now_ms: u64) -> Result<(), u32> {
         if self.interval == 0 {
             return Ok(());
         }
@@ -60,14 +67,14 @@ impl Buckets {
         };
         // Nobody can owe more than this, unless the clock was set back since: then the debt is forgotten. Not at once, for threads
         // that run at the same time have read the clock a little earlier or later.
-        let most = now + self.tolerance + self.interval + CLOCKS_APART;
+        let most = now + self.tolerance + TOKENS_MAX * self.interval + CLOCKS_APART;
         let owed = Some(slot.load(Relaxed) & TIME_MASK).filter(|until| known && *until <= most);
         let paid_until = owed.unwrap_or(now).max(now);
         if paid_until - now > self.tolerance {
             let wait = paid_until - now - self.tolerance;
             return Err(wait.div_ceil(UNITS_PER_SECOND).max(1) as u32);
         }
-        slot.store(owner | (paid_until + self.interval) & TIME_MASK, Relaxed);
+        slot.store(owner | (paid_until + tokens.min(TOKENS_MAX) * self.interval) & TIME_MASK, Relaxed);
         Ok(())
     }
 }
@@ -112,6 +119,18 @@ mod tests {
             assert_eq!(buckets.take(key, 3_600_000), Ok(()));
         }
         assert_eq!(buckets.take(key, 2000), Ok(()));
+    }
+
+    #[test]
+    fn a_question_that_costs_more_leaves_less() {
+        let asked = |tokens| {
+            let buckets = Buckets::new(10, 12, 64);
+            (0..30).filter(|_| buckets.take_several(7, tokens, 1000).is_ok()).count()
+        };
+        assert_eq!([1, 2, 4, 1000].map(asked), [12, 6, 3, 3]);
+        let buckets = Buckets::new(10, 1, 64);
+        assert_eq!(buckets.take_several(7, 4, 1000), Ok(()));
+        assert!(buckets.take(7, 1300).is_err() && buckets.take(7, 1400).is_ok(), "a debt of four");
     }
 
     #[test]

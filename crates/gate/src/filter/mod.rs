@@ -2,13 +2,19 @@
 //! and no HTTP. What it keeps of who asks has a fixed size, whatever a crowd sends; what it counts of connections goes with them.
 
 mod buckets;
+mod denied;
 mod refusals;
+mod risk;
 mod shares;
 
-use crate::config::LimitsConfig;
+use crate::config::{LimitsConfig, RiskConfig};
 use buckets::Buckets;
+pub use denied::DenyList;
+pub(crate) use denied::{ChangeError, DENIED_MAX, Denied};
 pub(crate) use refusals::Known;
 use refusals::Refusals;
+use risk::Risks;
+pub(crate) use risk::{Risk, Signal};
 pub(crate) use shares::{Share, Shares};
 use std::{
     hash::{BuildHasher, RandomState},
@@ -25,8 +31,10 @@ const LIMIT_SLOTS: usize = 1 << 17;
 const PREFIX_SLOTS: usize = 1 << 15;
 /// Connections for whose owners there is room from the start: 2 MiB at the most.
 const CONNECTION_KEYS_MAX: usize = 1 << 16;
-/// Slots of those who were refused: 2 MiB each.
+/// Slots of those who were refused: 3 MiB each.
 const REFUSAL_SLOTS: usize = 1 << 17;
+/// Slots of those who took challenges or passes: 5 MiB.
+const RISK_SLOTS: usize = 1 << 17;
 
 /// Each change of a reservation is an entry in a log that nothing trims: who changes their mind ten times may do so again every
 /// ten seconds.
@@ -36,6 +44,7 @@ const RESERVATION_BURST: u32 = 10;
 /// Why the gate refused somebody before their question reached a sale.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Reason {
+    Denied,
     Connections,
     AddressRate,
     PrefixRate,
@@ -44,10 +53,12 @@ pub(crate) enum Reason {
     Pass,
     Token,
     Challenge,
+    Risk,
 }
 
 impl Reason {
-    pub(crate) const ALL: [Self; 8] = [
+    pub(crate) const ALL: [Self; 10] = [
+        Self::Denied,
         Self::Connections,
         Self::AddressRate,
         Self::PrefixRate,
@@ -56,11 +67,13 @@ impl Reason {
         Self::Pass,
         Self::Token,
         Self::Challenge,
+        Self::Risk,
     ];
 
     /// In metrics and in the API.
     pub(crate) fn label(self) -> &'static str {
         match self {
+            Self::Denied => "denied",
             Self::Connections => "connections",
             Self::AddressRate => "address_rate",
             Self::PrefixRate => "prefix_rate",
@@ -69,12 +82,17 @@ impl Reason {
             Self::Pass => "pass",
             Self::Token => "token",
             Self::Challenge => "challenge",
+            Self::Risk => "risk",
         }
     }
 
     /// What happened, and what an operator can do about it.
     pub(crate) fn advice(self) -> &'static str {
         match self {
+            Self::Denied => {
+                "the address is in a network that an operator has denied; GET /api/v1/admin/denied-networks says who and why, DELETE \
+                 lets it in again"
+            }
             Self::Connections => {
                 "more connections than gate.limits.address_connections_max, or its network than prefix_connections_max; many \
                  people behind one address: raise it, or name the address in exempt_addresses; a balancer: name it in \
@@ -99,6 +117,32 @@ impl Reason {
             Self::Challenge => {
                 "a solution of the challenge that is wrong, expired, used before or another shopper's"
             }
+            Self::Risk => {
+                "no pass for an address that takes them like a machine (gate.risk.refuse_at); it fades; if it is a server of the shop, name \
+                 it in exempt_addresses"
+            }
+        }
+    }
+}
+
+/// What follows from a level of risk.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum RiskEffect {
+    /// A challenge was made harder.
+    HarderChallenge,
+    /// A request counted for more than one.
+    Slowed,
+    PassRefused,
+}
+
+impl RiskEffect {
+    const ALL: [Self; 3] = [Self::HarderChallenge, Self::Slowed, Self::PassRefused];
+
+    fn label(self) -> &'static str {
+        match self {
+            Self::HarderChallenge => "harder_challenge",
+            Self::Slowed => "slowed",
+            Self::PassRefused => "pass_refused",
         }
     }
 }
@@ -126,11 +170,22 @@ pub(crate) struct Filter {
     refused_addresses: Refusals,
     refused_shoppers: Refusals,
     refused: [AtomicU64; Reason::ALL.len()],
+    risks: Risks,
+    /// What is decided of risks is counted, and does not happen.
+    risk_dry_run: bool,
+    risk_effects: [AtomicU64; RiskEffect::ALL.len()],
+    pub(crate) denied: DenyList,
     hasher: RandomState,
 }
 
 impl Filter {
-    pub(crate) fn new(config: &LimitsConfig, open_max: usize, is_demo: bool) -> Self {
+    pub(crate) fn new(
+        config: &LimitsConfig,
+        risk: &RiskConfig,
+        open_max: usize,
+        is_demo: bool,
+        denied: DenyList,
+    ) -> Self {
         let shares = || Arc::new(Shares::with_room(open_max.min(CONNECTION_KEYS_MAX)));
         Self {
             is_demo,
@@ -143,6 +198,10 @@ impl Filter {
             refused_addresses: Refusals::new(REFUSAL_SLOTS),
             refused_shoppers: Refusals::new(REFUSAL_SLOTS),
             refused: Default::default(),
+            risks: Risks::new(risk, RISK_SLOTS),
+            risk_dry_run: risk.dry_run,
+            risk_effects: Default::default(),
+            denied,
             hasher: RandomState::new(),
             config: config.clone(),
         }
@@ -157,6 +216,12 @@ impl Filter {
     /// Whether an address is a balancer of ours, which speaks for others.
     pub(crate) fn is_trusted(&self, address: IpAddr) -> bool {
         self.config.trusted_proxies.iter().any(|net| net.contains(address))
+    }
+
+    /// Whether an operator has shut an address out. What was said to have no limits, or to speak for others, is not: that would shut
+    /// out more than was meant.
+    pub(crate) fn is_denied(&self, address: IpAddr) -> bool {
+        self.denied.contains(address) && !self.is_trusted(address) && !self.is_exempt(address)
     }
 
     /// One household has a /64 (RFC 6177); single IPv6 addresses are free.
@@ -180,6 +245,10 @@ impl Filter {
         if self.is_trusted(peer) || self.is_exempt(peer) {
             return Ok(None);
         }
+        if self.denied.contains(peer) {
+            self.note_address(peer, Reason::Denied, now);
+            return Err(Reason::Denied);
+        }
         let address = self.connections.take(self.address_key(peer), self.config.address_connections_max);
         let network =
             || self.prefix_connections.take(self.prefix_key(peer), self.config.prefix_connections_max);
@@ -196,14 +265,78 @@ impl Filter {
             return Ok(());
         }
         let too_many = |reason| move |wait_seconds| TooMany { reason, wait_seconds };
+        let key = self.address_key(address);
+        let risk = if self.is_trusted(address) { Risk::default() } else { self.risks.of(key, now.0) };
+        let level = self.effect(RiskEffect::Slowed, risk.own_level);
         self.addresses
-            .take(self.address_key(address), now.0)
+            .take_several(key, 1 + level as u64, now.0)
             .map_err(too_many(Reason::AddressRate))
             .and_then(|()| {
                 let taken = self.prefixes.take(self.prefix_key(address), now.0);
                 taken.map_err(too_many(Reason::PrefixRate))
             })
             .inspect_err(|too_many| self.note_address(address, too_many.reason, now))
+    }
+
+    /// The key of an address of which risks are kept.
+    fn risk_key(&self, address: IpAddr) -> Option<u64> {
+        (!self.is_exempt(address) && !self.is_trusted(address)).then(|| self.address_key(address))
+    }
+
+    /// Notes a request for a challenge or a pass.
+    pub(crate) fn asked(&self, address: IpAddr, is_bare: bool, now: TimeMs) {
+        if let Some(key) = self.risk_key(address) {
+            self.risks.asked(key, is_bare, now.0);
+        }
+    }
+
+    /// Notes that a pass is asked for. Seconds to wait for one, if the address looks too much like a machine.
+    pub(crate) fn asked_for_pass(&self, address: IpAddr, now: TimeMs) -> Option<u32> {
+        let key = self.risk_key(address)?;
+        self.risks.asked_for_pass(key, now.0);
+        let wait_seconds = self.risks.of(key, now.0).refused_seconds.unwrap_or(0);
+        Some(self.effect(RiskEffect::PassRefused, wait_seconds)).filter(|seconds| *seconds > 0)
+    }
+
+    /// Notes that a proof of work was good.
+    pub(crate) fn solved(&self, address: IpAddr, too_fast: bool, now: TimeMs) {
+        if let Some(key) = self.risk_key(address) {
+            self.risks.solved(key, too_fast, now.0);
+        }
+    }
+
+    /// Notes that a shopper was given a pass.
+    pub(crate) fn gave_pass(&self, address: IpAddr, shopper: ShopperKey, now: TimeMs) {
+        if let Some(key) = self.risk_key(address) {
+            self.risks.gave_pass(key, self.hasher.hash_one(shopper.low_bits()), now.0);
+        }
+    }
+
+    /// The level of risk for which a challenge is to be made.
+    pub(crate) fn challenge_level(&self, address: IpAddr, now: TimeMs) -> usize {
+        self.effect(RiskEffect::HarderChallenge, self.known_risk(address, now).level)
+    }
+
+    /// What an address looks like.
+    pub(crate) fn known_risk(&self, address: IpAddr, now: TimeMs) -> Risk {
+        self.risk_key(address).map_or_else(Risk::default, |key| self.risks.of(key, now.0))
+    }
+
+    /// Counts an effect, if there is one, and says how much of it happens.
+    fn effect<T: Default + PartialEq>(&self, effect: RiskEffect, much: T) -> T {
+        if much == T::default() {
+            return much;
+        }
+        self.risk_effects[effect as usize].fetch_add(1, Relaxed);
+        if self.risk_dry_run { T::default() } else { much }
+    }
+
+    /// How often each sign of a script was seen, and each effect decided, since the start.
+    pub(crate) fn risks(
+        &self,
+    ) -> (impl Iterator<Item = (&'static str, u64)>, impl Iterator<Item = (&'static str, u64)>) {
+        let counts = self.risk_effects.iter().map(|count| count.load(Relaxed));
+        (self.risks.seen(), RiskEffect::ALL.iter().map(|effect| effect.label()).zip(counts))
     }
 
     /// Lets a shopper attempt, or says when they may again.
@@ -263,7 +396,12 @@ mod tests {
     fn filter(change: impl FnOnce(&mut LimitsConfig)) -> Filter {
         let mut config = LimitsConfig::default();
         change(&mut config);
-        Filter::new(&config, 100, false)
+        filter_of(&config, false)
+    }
+
+    fn filter_of(config: &LimitsConfig, is_demo: bool) -> Filter {
+        let dir = tempfile::tempdir().unwrap();
+        Filter::new(config, &RiskConfig::default(), 100, is_demo, DenyList::open(dir.path()).unwrap())
     }
 
     fn address(text: &str) -> IpAddr {
@@ -327,7 +465,7 @@ mod tests {
     fn a_demo_exempts_loopback() {
         let strict = LimitsConfig { address_per_second: 1, address_burst: 1, ..LimitsConfig::default() };
         let twice = |is_demo| {
-            let filter = Filter::new(&strict, 100, is_demo);
+            let filter = filter_of(&strict, is_demo);
             (0..2).filter(|_| filter.address(address("::ffff:127.0.0.1"), NOW).is_ok()).count()
         };
         assert_eq!((twice(true), twice(false)), (2, 1));

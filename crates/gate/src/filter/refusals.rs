@@ -9,13 +9,14 @@ const WAYS: usize = 4;
 /// A slot's first word holds 24 bits that tell its owner and 40 bits of the time in seconds.
 const TIME_BITS: u32 = 40;
 const TIME_MASK: u64 = (1 << TIME_BITS) - 1;
+const COUNT_WORDS: usize = Reason::ALL.len().div_ceil(8);
 
 /// A key's refusals.
 #[derive(Debug, Default)]
 struct Slot {
     owner_and_seconds: AtomicU64,
-    /// A byte for each [`Reason`], which stays at 255.
-    counts: AtomicU64,
+    /// A byte for each [`Reason`], which stays at 255; eight in a word.
+    counts: [AtomicU64; COUNT_WORDS],
 }
 
 /// What is known of a key.
@@ -32,7 +33,7 @@ pub(crate) struct Known {
 pub(crate) struct Refusals(Vec<Slot>);
 
 impl Refusals {
-    /// `slots` is a power of two; each takes 16 bytes.
+    /// `slots` is a power of two; each takes 24 bytes.
     pub(crate) fn new(slots: usize) -> Self {
         Self(std::iter::repeat_with(Slot::default).take(slots.next_power_of_two().max(WAYS)).collect())
     }
@@ -42,16 +43,14 @@ impl Refusals {
         let (owner, ways) = self.ways(key);
         let mine = ways.iter().find(|slot| slot.owner() == owner);
         let oldest = || ways.iter().min_by_key(|slot| slot.owner_and_seconds.load(Relaxed) & TIME_MASK);
-        let (counts, slot) = match mine {
-            Some(slot) => (slot.counts.load(Relaxed), slot),
-            None => match oldest() {
-                Some(slot) => (0, slot),
-                None => return,
-            },
-        };
-        let mut counts = counts.to_le_bytes();
-        counts[reason as usize] = counts[reason as usize].saturating_add(1);
-        slot.counts.store(u64::from_le_bytes(counts), Relaxed);
+        let Some(slot) = mine.or_else(oldest) else { return };
+        if mine.is_none() {
+            slot.counts.iter().for_each(|word| word.store(0, Relaxed));
+        }
+        let (word, byte) = (&slot.counts[reason as usize / 8], reason as usize % 8);
+        let mut counts = word.load(Relaxed).to_le_bytes();
+        counts[byte] = counts[byte].saturating_add(1);
+        word.store(u64::from_le_bytes(counts), Relaxed);
         slot.owner_and_seconds.store(owner | (now_ms / 1000) & TIME_MASK, Relaxed);
     }
 
@@ -59,9 +58,11 @@ impl Refusals {
     pub(crate) fn of(&self, key: u64) -> Option<Known> {
         let (owner, ways) = self.ways(key);
         let slot = ways.iter().find(|slot| slot.owner() == owner)?;
-        let (last_seconds, counts) =
-            (slot.owner_and_seconds.load(Relaxed) & TIME_MASK, slot.counts.load(Relaxed));
-        (last_seconds > 0).then_some(Known { last_seconds, counts: counts.to_le_bytes() })
+        let last_seconds = slot.owner_and_seconds.load(Relaxed) & TIME_MASK;
+        let words = slot.counts.each_ref().map(|word| word.load(Relaxed).to_le_bytes());
+        let mut counts = [0; Reason::ALL.len()];
+        counts.iter_mut().zip(words.as_flattened()).for_each(|(count, stored)| *count = *stored);
+        (last_seconds > 0).then_some(Known { last_seconds, counts })
     }
 
     fn ways(&self, key: u64) -> (u64, &[Slot]) {

@@ -14,6 +14,8 @@ use units::AttemptId;
 /// What a connection does.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum State {
+    /// Before the header of the PROXY protocol, which says whom the connection is from.
+    Announced,
     /// Between two requests, or before the first.
     Idle,
     /// Some bytes of a head have come.

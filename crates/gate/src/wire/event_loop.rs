@@ -4,13 +4,15 @@
 //! all attempts of the turn to their sale together, and then looks at what was answered meanwhile.
 
 use super::{
-    Inbox, Letters, Seat, Travelling,
+    Inbox, Letters, Seat, Travelling, Warning,
     conn::{Conn, Pending, Slab, State, Token},
     stream::OUT_BYTES,
     write,
 };
 use crate::{
+    filter::Share,
     front::Front,
+    pressure::CLOSED_AT_ONCE,
     problem::{Kind, Problem},
     state::Gate,
 };
@@ -53,8 +55,6 @@ const POOLED_MAX: usize = 4096;
 const ACCEPTS_MAX: usize = 64;
 /// Connections that a loop may have more than another, beside an eighth, before it gives new ones away.
 const AHEAD_MAX: usize = 64;
-/// A warning about connections that cannot be served is written no more often than this.
-const WARN_EVERY: Duration = Duration::from_secs(10);
 
 /// A sale, and attempts for it, each under the token of its [`Pending`].
 type Batch = (Arc<Front>, Vec<(u64, Attempt)>);
@@ -94,10 +94,16 @@ pub(super) struct Loop {
     pub(super) date: write::Date,
     pub(super) began: Instant,
     pub(super) swept: u32,
+    /// The last look at memory after which connections were closed.
+    pub(super) relieved: u64,
     pub(super) drains: bool,
-    pub(super) refused: u64,
-    pub(super) warned: Option<Instant>,
-    pub(super) failed: Option<Instant>,
+    /// More connections were open than may be.
+    pub(super) full: Warning,
+    /// An address, or its network, had as many as it may.
+    pub(super) shared_out: Warning,
+    /// A balancer did not say whom it speaks for.
+    pub(super) unannounced: Warning,
+    pub(super) failed: Warning,
     /// No connection can be accepted for a moment.
     pub(super) deaf: bool,
 }
@@ -140,10 +146,12 @@ impl Loop {
             date: write::Date::new(),
             began: Instant::now(),
             swept: 0,
+            relieved: 0,
             drains: false,
-            refused: 0,
-            warned: None,
-            failed: None,
+            full: Warning::default(),
+            shared_out: Warning::default(),
+            unannounced: Warning::default(),
+            failed: Warning::default(),
             deaf: false,
         })
     }
@@ -184,6 +192,7 @@ impl Loop {
             self.submit(&mut scratch);
             self.report_what_was_said();
             self.tell_those_who_wait(&mut scratch);
+            self.relieve();
             self.sweep();
         }
     }
@@ -225,9 +234,8 @@ impl Loop {
                 Err(rustix::io::Errno::CONNABORTED | rustix::io::Errno::INTR) => continue,
                 Err(error) => {
                     // Out of descriptors, most likely: what is open goes on, and some of it will end.
-                    if self.failed.is_none_or(|at| at.elapsed() > WARN_EVERY) {
+                    if self.failed.due().is_some() {
                         tracing::error!(%error, "accept a connection: failed (see `ulimit -n`)");
-                        self.failed = Some(Instant::now());
                     }
                     // Asked again at the next sweep: the listener would wake this loop without end.
                     self.deaf = epoll::delete(&self.epoll, listener).is_ok();
@@ -240,31 +248,49 @@ impl Loop {
     }
 
     fn admit(&mut self, stream: TcpStream, peer: IpAddr, scratch: &mut [u8]) {
-        // A host that has all that it may have is heard of in metrics, and by operators who ask: a line for each would be its flood.
-        let Ok(of_address) = self.gate.filter.connection(peer, self.gate.now()) else { return };
+        if self.gate.pressure.sheds(self.gate.metrics.connections.load(Ordering::Relaxed)) {
+            self.gate.pressure.new_closed.fetch_add(1, Ordering::Relaxed);
+            return;
+        }
+        let Some(of_address) = self.share(peer) else { return };
         let Ok(of_all) = Arc::clone(&self.permits).try_acquire_owned() else {
-            self.refused += 1;
             self.gate.metrics.connections_refused.fetch_add(1, Ordering::Relaxed);
-            if self.warned.is_none_or(|at| at.elapsed() > WARN_EVERY) {
+            if let Some(refused) = self.full.due() {
+                let open_max = self.gate.config.connections.open_max;
                 tracing::warn!(
-                    open_max = self.gate.config.connections.open_max,
-                    refused = self.refused,
+                    open_max,
+                    refused,
                     "connection closed: too many are open (gate.connections.open_max)"
                 );
-                self.warned = Some(Instant::now());
             }
             return;
         };
         self.gate.metrics.connections.fetch_add(1, Ordering::Relaxed);
         let home = Arc::clone(self.home_of_new());
         let seat = Seat::new(of_all, of_address);
-        let new = Travelling { stream, peer, seat, early: Bytes::new(), request_bytes: None, home };
+        let is_announced = self.gate.config.connections.proxy_protocol && self.gate.filter.is_trusted(peer);
+        let new =
+            Travelling { stream, peer, seat, early: Bytes::new(), request_bytes: None, is_announced, home };
         if Arc::ptr_eq(&new.home, &self.inbox) {
             self.inbox.open.fetch_add(1, Ordering::Relaxed);
             self.welcome_back(new, scratch);
         } else {
             Arc::clone(&new.home).give_back(new);
         }
+    }
+
+    /// A share of what the address may have, `Some(None)` if it has no limit; `None` if it has all of it.
+    pub(super) fn share(&mut self, address: IpAddr) -> Option<Option<[Share; 2]>> {
+        let refused = match self.gate.filter.connection(address, self.gate.now()) {
+            Ok(of_address) => return Some(of_address),
+            Err(refused) => refused,
+        };
+        // Metrics count each, and operators who ask are told: a line for each would be the flood of one host.
+        if let Some(count) = self.shared_out.due() {
+            let reason = refused.label();
+            tracing::warn!(%address, reason, count, "connection closed: {}", refused.advice());
+        }
+        None
     }
 
     /// Where a new connection lives. The kernel spreads them evenly, but by chance, and those that stay are not those that go: a loop
@@ -351,7 +377,28 @@ impl Loop {
         self.drains = true;
         self.listener = None;
         let mut idle = Vec::new();
+        let idles = |conn: &Conn| matches!(conn.state, State::Announced | State::Idle);
+        self.conns.find(&mut idle, |conn| idles(conn) && conn.output.is_none());
+        for token in idle {
+            self.drop_conn(token);
+        }
+    }
+
+    /// Once for each look that found too much memory: ends some connections that rest, those that do for longest first.
+    fn relieve(&mut self) {
+        let open = self.gate.metrics.connections.load(Ordering::Relaxed);
+        let Some(look) = self.gate.pressure.closing(open).filter(|look| *look != self.relieved) else {
+            return;
+        };
+        self.relieved = look;
+        let mut idle = Vec::new();
         self.conns.find(&mut idle, |conn| conn.state == State::Idle && conn.output.is_none());
+        let since = |token: &Token| self.conns.peek(*token).map_or(u32::MAX, |conn| conn.until);
+        if idle.len() > CLOSED_AT_ONCE {
+            idle.select_nth_unstable_by_key(CLOSED_AT_ONCE, since);
+            idle.truncate(CLOSED_AT_ONCE);
+        }
+        self.gate.pressure.idle_closed.fetch_add(idle.len() as u64, Ordering::Relaxed);
         for token in idle {
             self.drop_conn(token);
         }

@@ -55,21 +55,26 @@ impl Loop {
         };
         let total = head.len as u64 + head.body_len;
         let here = bytes.len() as u64;
+        let Some(peer) = self.conns.peek(token).map(|conn| conn.peer) else { return Step::Answered };
+        let address = self.gate.believed_address(peer, head.fields.forwarded_for.into_iter());
+        if let Err(problem) = self.gate.refuse_denied(address) {
+            *at += total.min(here) as usize;
+            self.note(address, &problem);
+            self.refuse(token, &problem, true);
+            return Step::Answered;
+        }
         match (hot, head.method) {
             (Hot::Sale(sale), "GET") if head.body_len == 0 => {
                 *at += head.len;
                 self.sale(token, sale, &head);
                 Step::Answered
             }
-            (Hot::Round { sale, key }, "POST") => match api::round(&self.gate, sale, key) {
+            (Hot::Round { sale, key }, "POST") => match api::round(&self.gate, Peer(address), sale, key) {
                 // Before the body is waited for, so that whoever guesses a key learns nothing of how bodies are read.
                 Err(problem) => {
                     *at += total.min(here) as usize;
                     let close = self.closes(token, &head) || here < total;
-                    if let Some(peer) = self.conns.get_mut(token).map(|conn| conn.peer) {
-                        let forwarded = head.fields.forwarded_for;
-                        self.note(self.gate.believed_address(peer, forwarded.into_iter()), &problem);
-                    }
+                    self.note(address, &problem);
                     self.refuse(token, &problem, close);
                     Step::Answered
                 }
@@ -81,7 +86,7 @@ impl Loop {
                 Ok(_) if here < total => Step::Partial(true),
                 Ok(round) => {
                     *at += total as usize;
-                    self.attempt(token, sale, round, &head, &bytes[head.len..total as usize])
+                    self.attempt(token, (sale, address), round, &head, &bytes[head.len..total as usize])
                 }
             },
             _ => Step::Other(Some(total)),
@@ -143,18 +148,16 @@ impl Loop {
     pub(super) fn attempt(
         &mut self,
         token: Token,
-        sale: &str,
+        (sale, address): (&str, IpAddr),
         (front, rendered): (Arc<Front>, Arc<Rendered>),
         head: &Head<'_>,
         body: &[u8],
     ) -> Step {
         let started = Instant::now();
         let close = self.closes(token, head);
-        let Some(peer) = self.conns.get_mut(token).map(|conn| conn.peer) else { return Step::Answered };
-        let forwarded = head.fields.forwarded_for;
         let question = Question {
             sale,
-            peer: Peer(self.gate.believed_address(peer, forwarded.into_iter())),
+            peer: Peer(address),
             pass: head.fields.pass,
             content_type: head.fields.content_type,
             idempotency_key: head.fields.idempotency_key,
@@ -164,7 +167,7 @@ impl Loop {
         let (basket, admitted) = match admitted {
             Ok(admitted) => admitted,
             Err(problem) => {
-                self.note(question.peer.0, &problem);
+                self.note(address, &problem);
                 self.refuse(token, &problem, close);
                 self.gate.metrics.took(RouteClass::Attempt, started.elapsed());
                 return Step::Answered;

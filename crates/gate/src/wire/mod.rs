@@ -8,6 +8,7 @@ mod conn;
 mod event_loop;
 pub mod head;
 mod hot;
+pub mod proxy;
 mod stream;
 mod write;
 
@@ -26,6 +27,7 @@ use std::{
         atomic::{AtomicBool, AtomicUsize, Ordering},
     },
     thread::JoinHandle,
+    time::{Duration, Instant},
 };
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc};
 
@@ -33,12 +35,12 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc};
 #[derive(Debug)]
 pub(crate) struct Seat {
     _of_all: OwnedSemaphorePermit,
-    _of_address: Option<[Share; 2]>,
+    of_address: Option<[Share; 2]>,
 }
 
 impl Seat {
     pub(crate) fn new(of_all: OwnedSemaphorePermit, of_address: Option<[Share; 2]>) -> Self {
-        Self { _of_all: of_all, _of_address: of_address }
+        Self { _of_all: of_all, of_address }
     }
 }
 
@@ -52,8 +54,32 @@ pub(crate) struct Travelling {
     pub(crate) early: Bytes,
     /// How many bytes the request has that it travels for; `None` if only its chunks say that.
     pub(crate) request_bytes: Option<u64>,
+    /// It has just come from a balancer that first says in a header of the PROXY protocol whom it is from.
+    pub(crate) is_announced: bool,
     /// Where it came from and goes back to.
     pub(crate) home: Arc<Inbox>,
+}
+
+/// A warning about connections that cannot be served is written no more often than this.
+const WARN_EVERY: Duration = Duration::from_secs(10);
+
+/// Something that may happen to every connection of a flood, and is written now and then.
+#[derive(Debug, Default)]
+pub(crate) struct Warning {
+    count: u64,
+    written: Option<Instant>,
+}
+
+impl Warning {
+    /// Counts it; how often it happened since the start if it is time to write.
+    pub(crate) fn due(&mut self) -> Option<u64> {
+        self.count += 1;
+        let is_due = self.written.is_none_or(|at| at.elapsed() > WARN_EVERY);
+        is_due.then(|| {
+            self.written = Some(Instant::now());
+            self.count
+        })
+    }
 }
 
 /// What others have for a loop.
@@ -95,7 +121,7 @@ impl Inbox {
         self.letters.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    fn wake(&self) {
+    pub(crate) fn wake(&self) {
         if !self.woken.swap(true, Ordering::SeqCst) {
             // It fails only when the counter is full, and then the loop is awake.
             let _ = rustix::io::write(&self.wake, &1u64.to_le_bytes());
@@ -170,6 +196,11 @@ impl Loops {
             loops.threads.push(std::thread::Builder::new().name(format!("gate-{number}")).spawn(run)?);
         }
         Ok(loops)
+    }
+
+    /// Where each of them is reached.
+    pub(crate) fn inboxes(&self) -> Vec<Arc<Inbox>> {
+        self.inboxes.clone()
     }
 
     /// No new connections; those that are open end with their next answer.

@@ -6,8 +6,13 @@ use super::{
     conn::{Conn, State, Token},
     event_loop::Loop,
     hot::Step,
+    proxy::{self, Parsed},
 };
 use crate::cors::Caller;
+use crate::{
+    pressure::Pressure,
+    problem::{Kind, Problem},
+};
 use rustix::event::epoll::{self, EventData, EventFlags};
 use std::{
     io::{ErrorKind, Read, Write},
@@ -96,6 +101,15 @@ impl Loop {
     pub(super) fn serve_bytes(&mut self, token: Token, bytes: &[u8]) -> bool {
         let mut at = 0;
         self.out.clear();
+        if self.conns.peek(token).is_some_and(|conn| conn.state == State::Announced) {
+            match self.announced(token, bytes) {
+                Some(len) => at = len,
+                None => return false,
+            }
+            if at == 0 {
+                return self.keep_left(token, bytes);
+            }
+        }
         while at < bytes.len() {
             let step = self.request(token, &bytes[at..], &mut at);
             match step {
@@ -140,21 +154,68 @@ impl Loop {
         }
         if at == bytes.len() {
             self.rest(token);
-        } else {
-            let mut left = self.buffer();
-            left.extend_from_slice(&bytes[at..]);
-            match self.conns.get_mut(token) {
-                Some(conn) => conn.input = Some(left),
-                None => return false,
+            return true;
+        }
+        self.keep_left(token, &bytes[at..])
+    }
+
+    /// Keeps bytes until more come. False if the connection is no longer here.
+    fn keep_left(&mut self, token: Token, bytes: &[u8]) -> bool {
+        if bytes.is_empty() {
+            return true;
+        }
+        let mut left = self.buffer();
+        left.extend_from_slice(bytes);
+        let Some(conn) = self.conns.get_mut(token) else { return false };
+        conn.input = Some(left);
+        true
+    }
+
+    /// Takes a connection for that of whom the header before its first request names, and returns how many bytes are done
+    /// with; 0 if the header is not whole. `None` if the connection is no longer here.
+    fn announced(&mut self, token: Token, bytes: &[u8]) -> Option<usize> {
+        let (len, source) = match proxy::parse(bytes) {
+            Parsed::Partial => return Some(0),
+            Parsed::Whole { len, source } => (len, source),
+            Parsed::Refused(why) => {
+                let detail = format!(
+                    "header of the PROXY protocol, version 2 (gate.connections.proxy_protocol): {why}"
+                );
+                if let Some(count) = self.unannounced.due() {
+                    let proxy = self.conns.peek(token).map(|conn| conn.peer.to_string());
+                    tracing::warn!(proxy, count, "connection refused: {detail}");
+                }
+                self.refuse(token, &Problem::new(Kind::BadRequest, detail), true);
+                return Some(bytes.len());
+            }
+        };
+        let until = self.seconds() + self.idle_seconds();
+        let conn = self.conns.get_mut(token)?;
+        (conn.state, conn.until) = (State::Idle, until);
+        let Some(source) = source else { return Some(len) };
+        conn.peer = source;
+        match self.share(source) {
+            Some(of_address) => {
+                self.conns.get_mut(token)?.seat.of_address = of_address;
+                Some(len)
+            }
+            None => {
+                self.drop_conn(token);
+                None
             }
         }
-        true
+    }
+
+    /// How long a connection may rest.
+    fn idle_seconds(&self) -> u32 {
+        let configured = self.gate.config.connections.idle_timeout_seconds as u32;
+        Pressure::idle_seconds(configured, self.gate.pressure.is_above())
     }
 
     /// All that came was served.
     pub(super) fn rest(&mut self, token: Token) {
         let now = self.seconds();
-        let idle = self.gate.config.connections.idle_timeout_seconds as u32;
+        let idle = self.idle_seconds();
         if let Some(conn) = self.conns.get_mut(token)
             && matches!(conn.state, State::Head | State::Body | State::Idle)
             // Else it is not at rest: what is not written has its own time.
@@ -281,6 +342,7 @@ impl Loop {
             seat: conn.seat,
             early: bytes.to_vec().into(),
             request_bytes,
+            is_announced: false,
             home: Arc::clone(&self.inbox),
         };
         // It has room for every connection that may be open.
@@ -290,15 +352,20 @@ impl Loop {
     }
 
     pub(super) fn welcome_back(&mut self, travelling: Travelling, scratch: &mut [u8]) {
-        let Travelling { stream, peer, seat, early, .. } = travelling;
-        let until = self.seconds() + self.gate.config.connections.idle_timeout_seconds as u32;
+        let Travelling { stream, peer, seat, early, is_announced, .. } = travelling;
+        let settings = &self.gate.config.connections;
+        let (state, seconds) = match is_announced {
+            true => (State::Announced, settings.header_timeout_seconds as u32),
+            false => (State::Idle, self.idle_seconds()),
+        };
+        let until = self.seconds() + seconds;
         let input = (!early.is_empty()).then(|| early.to_vec());
         let conn = Conn {
             stream,
             peer,
             seat,
             caller: Caller::default(),
-            state: State::Idle,
+            state,
             until,
             // What came meanwhile made no edge here.
             readable: true,

@@ -407,6 +407,8 @@ impl Sales for FakeSales {
     }
 }
 
+pub const MEMORY_LIMIT_BYTES: u64 = 1 << 30;
+
 /// A gate over the fake, on ports of its own.
 pub struct Running {
     pub bound: Bound,
@@ -415,6 +417,8 @@ pub struct Running {
     pub keys: Arc<Keyring>,
     pub api_keys: Arc<ApiKeys>,
     pub owner: String,
+    /// What the process is said to have, of [`MEMORY_LIMIT_BYTES`].
+    pub resident_bytes: Arc<AtomicU64>,
     jwt_secret: Vec<u8>,
     stop: Option<oneshot::Sender<()>>,
     done: Option<std::thread::JoinHandle<()>>,
@@ -442,6 +446,8 @@ impl Running {
         let owner = api_keys.create("boss", Role::Owner, TimeMs(0)).unwrap();
         let challenges = gate::Challenges::open(&config.challenge, &keys, dir.path()).unwrap();
         let (stop, stopped) = oneshot::channel::<()>();
+        let resident_bytes = Arc::new(AtomicU64::new(0));
+        let read = Arc::clone(&resident_bytes);
         let options = Options {
             config,
             sales: Arc::clone(&sales) as _,
@@ -449,6 +455,11 @@ impl Running {
             jwt,
             api_keys: Arc::clone(&api_keys),
             challenges,
+            denied: gate::DenyList::open(dir.path()).unwrap(),
+            memory: gate::Memory {
+                resident_bytes: Arc::new(move || read.load(Relaxed)),
+                limit_bytes: MEMORY_LIMIT_BYTES,
+            },
             demo,
             part: gate::Part::All,
         };
@@ -477,6 +488,7 @@ impl Running {
             keys,
             api_keys,
             owner,
+            resident_bytes,
             jwt_secret,
             stop: Some(stop),
             done: Some(done),

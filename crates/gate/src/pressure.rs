@@ -1,0 +1,223 @@
+//! How much memory the process has, and what is done when that is too much: first connections that wait for nothing are closed, then
+//! new ones. One thread that stands back looks a few times a second; the loops of the connections act.
+//!
+//! Memory goes to sales and their logs too, which no closed connection gives back: so nothing is closed where there are few.
+
+use crate::{state::Gate, wire::Inbox};
+use std::{
+    fmt, io,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, AtomicU64, Ordering::Relaxed},
+        mpsc::{Receiver, RecvTimeoutError, Sender, channel},
+    },
+    thread::JoinHandle,
+    time::Duration,
+};
+
+/// How often it is looked at.
+const LOOK_EVERY: Duration = Duration::from_millis(250);
+/// Looks above the mark after which new connections are closed too: what was closed has been given back by then.
+const LOOKS_UNTIL_SHEDDING: u32 = 4;
+/// It is over once so much of the mark is not exceeded, so that it does not begin again at once.
+const OVER_PERCENT: u64 = 90;
+/// Connections that a loop closes at each look.
+pub(crate) const CLOSED_AT_ONCE: usize = 256;
+/// Nothing is closed for its memory where no more are open; nor below an eighth of those that may be.
+const FEW: usize = 1024;
+/// Between two requests nobody is kept longer while memory is short, or the gate under load.
+const HURRIED_IDLE_SECONDS: u32 = 15;
+
+/// The process's memory, as whoever started it can tell.
+#[derive(Clone)]
+pub struct Memory {
+    /// What it has now. Asked a few times a second.
+    pub resident_bytes: Arc<dyn Fn() -> u64 + Send + Sync>,
+    /// What it may have.
+    pub limit_bytes: u64,
+}
+
+impl fmt::Debug for Memory {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Memory").field("limit_bytes", &self.limit_bytes).finish_non_exhaustive()
+    }
+}
+
+/// What was found at the last look, for the loops.
+#[derive(Debug)]
+pub(crate) struct Pressure {
+    memory: Memory,
+    pub(crate) mark_bytes: u64,
+    few: u64,
+    pub(crate) resident_bytes: AtomicU64,
+    above: AtomicBool,
+    sheds: AtomicBool,
+    /// Looks that found too much.
+    looks_above: AtomicU64,
+    pub(crate) idle_closed: AtomicU64,
+    pub(crate) new_closed: AtomicU64,
+}
+
+/// A change that is worth a line of the log.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Change {
+    Above,
+    Sheds,
+    Over,
+}
+
+impl Pressure {
+    pub(crate) fn new(memory: Memory, mark_percent: u64, open_max: usize) -> Self {
+        Self {
+            mark_bytes: memory.limit_bytes / 100 * mark_percent,
+            few: FEW.min(open_max / 8) as u64,
+            memory,
+            resident_bytes: AtomicU64::new(0),
+            above: AtomicBool::new(false),
+            sheds: AtomicBool::new(false),
+            looks_above: AtomicU64::new(0),
+            idle_closed: AtomicU64::new(0),
+            new_closed: AtomicU64::new(0),
+        }
+    }
+
+    pub(crate) fn is_above(&self) -> bool {
+        self.above.load(Relaxed)
+    }
+
+    /// Whether new connections are closed, where so many are open.
+    pub(crate) fn sheds(&self, open: u64) -> bool {
+        self.sheds.load(Relaxed) && open > self.few
+    }
+
+    /// Which look it is, if it found too much memory and so many connections are enough to close some.
+    pub(crate) fn closing(&self, open: u64) -> Option<u64> {
+        (self.is_above() && open > self.few).then(|| self.looks_above.load(Relaxed))
+    }
+
+    /// How long a connection may rest, while that is so.
+    pub(crate) fn idle_seconds(configured: u32, hurried: bool) -> u32 {
+        if hurried { configured.min(HURRIED_IDLE_SECONDS) } else { configured }
+    }
+
+    fn look(&self, looks: &mut u32) -> Option<Change> {
+        let resident = (self.memory.resident_bytes)();
+        self.resident_bytes.store(resident, Relaxed);
+        let was_above = self.is_above();
+        if resident < self.mark_bytes {
+            *looks = 0;
+            let over = resident < self.mark_bytes / 100 * OVER_PERCENT;
+            if was_above && over {
+                self.above.store(false, Relaxed);
+                self.sheds.store(false, Relaxed);
+                return Some(Change::Over);
+            }
+            return None;
+        }
+        *looks += 1;
+        self.looks_above.fetch_add(1, Relaxed);
+        self.above.store(true, Relaxed);
+        if !was_above {
+            return Some(Change::Above);
+        }
+        let begins = *looks >= LOOKS_UNTIL_SHEDDING && !self.sheds.swap(true, Relaxed);
+        begins.then_some(Change::Sheds)
+    }
+}
+
+/// The thread that looks, until it is dropped.
+#[derive(Debug)]
+pub(crate) struct Watch {
+    stop: Option<Sender<()>>,
+    thread: Option<JoinHandle<()>>,
+}
+
+impl Watch {
+    pub(crate) fn start(gate: &Arc<Gate>, loops: Vec<Arc<Inbox>>) -> io::Result<Self> {
+        let gate = Arc::clone(gate);
+        let (stop, stopped) = channel();
+        let run = move || watch(&gate, &loops, &stopped);
+        let thread = std::thread::Builder::new().name("gate-watch".into()).spawn(run)?;
+        Ok(Self { stop: Some(stop), thread: Some(thread) })
+    }
+}
+
+impl Drop for Watch {
+    fn drop(&mut self) {
+        drop(self.stop.take());
+        if self.thread.take().is_some_and(|thread| thread.join().is_err()) {
+            tracing::error!("the thread that watches memory panicked");
+        }
+    }
+}
+
+fn watch(gate: &Gate, loops: &[Arc<Inbox>], stopped: &Receiver<()>) {
+    if let Err(error) = engines::background::stand_back() {
+        tracing::warn!(%error, "memory is looked at with the usual priority");
+    }
+    let pressure = &gate.pressure;
+    let mut looks = 0;
+    let mut denied_said = false;
+    while stopped.recv_timeout(LOOK_EVERY) == Err(RecvTimeoutError::Timeout) {
+        let change = pressure.look(&mut looks);
+        let (resident_mib, mark_mib) =
+            (pressure.resident_bytes.load(Relaxed) >> 20, pressure.mark_bytes >> 20);
+        match change {
+            Some(Change::Above) => tracing::warn!(
+                resident_mib,
+                mark_mib,
+                "memory is above the mark (gate.connections.memory_mark_percent): idle connections are closed, those that rest longest first"
+            ),
+            Some(Change::Sheds) => {
+                tracing::warn!(
+                    resident_mib,
+                    mark_mib,
+                    "memory is still above the mark: new connections are closed"
+                );
+            }
+            Some(Change::Over) => tracing::warn!(resident_mib, mark_mib, "memory is below the mark again"),
+            None => {}
+        }
+        // Not this one's matter but for the time: where gates are in processes of their own, operators order elsewhere.
+        match gate.filter.denied.refresh() {
+            Ok(()) => denied_said = false,
+            Err(error) if !denied_said => {
+                denied_said = true;
+                tracing::error!(%error, "the list of denied networks cannot be read: the one before stays in force");
+            }
+            Err(_) => {}
+        }
+        if pressure.is_above() {
+            loops.iter().for_each(|inbox| inbox.wake());
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn pressure_begins_at_the_mark_and_is_over_well_below_it() {
+        let now = Arc::new(AtomicU64::new(0));
+        let read = Arc::clone(&now);
+        let memory = Memory { resident_bytes: Arc::new(move || read.load(Relaxed)), limit_bytes: 200_000 };
+        let pressure = Pressure::new(memory, 50, 60_000);
+        let mut looks = 0;
+        let mut look = |resident: u64| {
+            now.store(resident, Relaxed);
+            let change = pressure.look(&mut looks);
+            (change, pressure.is_above(), pressure.sheds(2000))
+        };
+        assert_eq!(look(99_999), (None, false, false));
+        assert_eq!(look(100_000), (Some(Change::Above), true, false));
+        assert_eq!(look(95_000), (None, true, false), "not over yet");
+        assert_eq!(look(101_000), (None, true, false), "and no second line");
+        assert_eq!([look(101_000), look(101_000)], [(None, true, false); 2]);
+        assert_eq!(look(101_000), (Some(Change::Sheds), true, true));
+        assert_eq!(look(95_000), (None, true, true));
+        assert_eq!(look(89_999), (Some(Change::Over), false, false));
+        assert_eq!(look(150_000), (Some(Change::Above), true, false));
+        assert!(pressure.closing(1024).is_none() && pressure.closing(1025).is_some(), "where there are few");
+    }
+}

@@ -1,0 +1,114 @@
+//! What happens when the process has too much memory: idle connections go first, then new ones, and all is well again below the mark.
+
+#[path = "fake/client.rs"]
+mod client;
+#[path = "fake/mod.rs"]
+mod fake;
+
+use client::send;
+use fake::{MEMORY_LIMIT_BYTES, Running};
+use std::{
+    io::{ErrorKind, Read, Write},
+    net::TcpStream,
+    sync::atomic::Ordering::Relaxed,
+    time::{Duration, Instant},
+};
+
+const SALE: &str = "/api/v1/sales/demo";
+
+/// 16 connections may be open, of which two are few.
+fn start() -> Running {
+    Running::start(true, false, |config| {
+        (config.connections.open_max, config.connections.threads) = (16, 1);
+        config.connections.memory_mark_percent = 50;
+    })
+}
+
+fn set_percent(gate: &Running, percent: u64) {
+    gate.resident_bytes.store(MEMORY_LIMIT_BYTES / 100 * percent, Relaxed);
+}
+
+/// A connection that has been served, and rests.
+fn resting(gate: &Running) -> TcpStream {
+    let mut stream = TcpStream::connect(gate.bound.shop).unwrap();
+    stream.set_read_timeout(Some(Duration::from_secs(20))).unwrap();
+    assert!(is_served(&mut stream));
+    stream
+}
+
+fn is_served(stream: &mut TcpStream) -> bool {
+    let mut answer = [0; 4096];
+    stream.write_all(format!("GET {SALE} HTTP/1.1\r\nHost: a\r\n\r\n").as_bytes()).is_ok()
+        && stream.read(&mut answer).is_ok_and(|read| answer[..read].starts_with(b"HTTP/1.1 200"))
+}
+
+fn is_closed(mut stream: &TcpStream) -> bool {
+    match stream.read(&mut [0; 1]) {
+        Ok(read) => read == 0,
+        Err(error) => error.kind() == ErrorKind::ConnectionReset,
+    }
+}
+
+fn metric(gate: &Running, line: &str) -> u64 {
+    let metrics = send(gate.bound.admin, "GET", "/metrics", &[], "").body;
+    metrics.lines().find_map(|l| l.strip_prefix(line)?.strip_prefix(' ')).unwrap().parse().unwrap()
+}
+
+#[track_caller]
+fn wait(what: &str, mut is_so: impl FnMut() -> bool) {
+    let started = Instant::now();
+    while !is_so() {
+        assert!(started.elapsed() < Duration::from_secs(20), "{what}: not within 20 s");
+        std::thread::sleep(Duration::from_millis(20));
+    }
+}
+
+#[test]
+fn above_the_mark_idle_connections_go_then_new_ones_and_below_it_all_may_come() {
+    let gate = start();
+    // One is in the middle of a request: it is not idle, and goes on.
+    let mut busy = resting(&gate);
+    busy.write_all(format!("GET {SALE} HTTP/1.1\r\nHo").as_bytes()).unwrap();
+    let idle: Vec<TcpStream> = (0..8).map(|_| resting(&gate)).collect();
+    set_percent(&gate, 49);
+    wait("looked at", || metric(&gate, "floodgate_gate_memory_bytes") == MEMORY_LIMIT_BYTES / 100 * 49);
+    assert_eq!(metric(&gate, "floodgate_gate_connections"), 9);
+    set_percent(&gate, 60);
+    assert!(idle.iter().all(is_closed));
+    assert_eq!(metric(&gate, "floodgate_gate_connections_shed_total{which=\"idle\"}"), 8);
+    assert_eq!(metric(&gate, "floodgate_gate_memory_mark_bytes"), MEMORY_LIMIT_BYTES / 100 * 50);
+    busy.write_all(b"st: a\r\n\r\n").unwrap();
+    let mut first = [0; 12];
+    busy.read_exact(&mut first).unwrap();
+    assert_eq!(&first, b"HTTP/1.1 200");
+    // Heads that are not whole keep their connections; beyond the few, new ones are closed.
+    let held: Vec<TcpStream> = (0..3)
+        .map(|_| {
+            let mut stream = TcpStream::connect(gate.bound.shop).unwrap();
+            let _ = stream.write_all(b"GET ");
+            stream
+        })
+        .collect();
+    wait("new connections are closed", || {
+        let mut new = TcpStream::connect(gate.bound.shop).unwrap();
+        new.set_read_timeout(Some(Duration::from_secs(20))).unwrap();
+        !is_served(&mut new) && metric(&gate, "floodgate_gate_connections_shed_total{which=\"new\"}") > 0
+    });
+    set_percent(&gate, 44);
+    wait("new connections are served", || {
+        let mut new = TcpStream::connect(gate.bound.shop).unwrap();
+        new.set_read_timeout(Some(Duration::from_secs(20))).unwrap();
+        is_served(&mut new)
+    });
+    drop(held);
+}
+
+#[test]
+fn few_connections_are_left_alone_whatever_needs_the_memory() {
+    let gate = start();
+    let mut two = [resting(&gate), resting(&gate)];
+    set_percent(&gate, 90);
+    wait("looked at", || metric(&gate, "floodgate_gate_memory_bytes") == MEMORY_LIMIT_BYTES / 100 * 90);
+    assert!(two.iter_mut().all(is_served));
+    assert_eq!(metric(&gate, "floodgate_gate_connections_shed_total{which=\"idle\"}"), 0);
+}
