@@ -15,6 +15,7 @@ mod page;
 pub mod pass;
 pub mod ports;
 mod problem;
+mod return_url;
 mod server;
 mod sign;
 mod state;
