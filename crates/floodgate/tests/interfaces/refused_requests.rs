@@ -101,7 +101,7 @@ fn what_is_not_there_is_not_found() {
 
     let method = server.client.send("DELETE", &sale.attempts_url, &headers, "");
     assert_eq!((method.status, &*method.problem()), (405, "method-not-allowed"));
-    assert_eq!(method.header("allow"), "POST");
+    assert_eq!(method.header("allow"), "POST,OPTIONS");
 }
 
 #[test]
