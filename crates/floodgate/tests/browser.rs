@@ -4,10 +4,11 @@ mod harness;
 
 use fantoccini::key::Key;
 use fantoccini::{Client, ClientBuilder, Locator};
-use harness::{PATIENCE, Server, Setup};
+use harness::{PATIENCE, Server, Setup, shop};
 use hyper_util::client::legacy::connect::HttpConnector;
-use serde_json::json;
-use std::io::{BufRead, BufReader};
+use serde_json::{Value, json};
+use std::io::{BufRead, BufReader, Write};
+use std::net::TcpListener;
 use std::process::{Child, ChildStdout, Command, Stdio};
 use std::time::{Duration, Instant};
 
@@ -60,6 +61,110 @@ fn chinese_with_script() {
 #[test]
 fn chinese_without_script() {
     visit(Visitor { script: false, ..CHINESE });
+}
+
+/// A page of the shop's own, at an origin of its own, that sells by `/floodgate.js`. Its path is its language.
+fn serve_own_page(listener: TcpListener, gate: &str, token: &str) {
+    let page = format!(
+        "<body><script>window.heard = []; for (const name of ['state', 'outcome', 'problem'])
+         document.addEventListener('floodgate:' + name, (event) => heard.push([name, event.detail]))</script>
+         <script src=\"http://{gate}/floodgate.js\" data-sale=\"launch\" data-token=\"{token}\"></script>
+         <noscript><a id=\"plain\" href=\"http://{gate}/sales/launch\">Buy</a></noscript>"
+    );
+    std::thread::spawn(move || {
+        for stream in listener.incoming() {
+            let Ok(mut stream) = stream else { return };
+            let mut head = String::new();
+            let mut reader = BufReader::new(stream.try_clone().unwrap());
+            while !head.ends_with("\r\n\r\n") && reader.read_line(&mut head).is_ok_and(|read| read > 0) {}
+            let lang = if head.starts_with("GET /zh ") { "zh" } else { "en" };
+            let body = format!("<!doctype html><html lang=\"{lang}\"><meta charset=\"utf-8\">{page}");
+            let head = "HTTP/1.1 200 OK\r\ncontent-type: text/html\r\nconnection: close\r\ncontent-length";
+            let _ = write!(stream, "{head}: {}\r\n\r\n{body}", body.len());
+        }
+    });
+}
+
+/// The shop's page, a gate that knows it, a browser.
+fn visit_own_page<F: Future<Output = ()>>(script: bool, see: impl FnOnce(Page, Server, String) -> F) {
+    let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build().unwrap();
+    let profile = tempfile::Builder::new().prefix("floodgate-browser-").tempdir().unwrap();
+    let driver = Driver::start();
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let origin = format!("http://{}", listener.local_addr().unwrap());
+    let server =
+        Server::with(Setup { gate: format!("allowed_origins = [\"{origin}\"]\n"), ..Setup::default() });
+    server.open_sale("launch", &shop::spec(&[("phone", 1)]));
+    let token = server.output(&["token", "--shopper", "alice"]);
+    serve_own_page(listener, &server.shop, token.trim());
+    runtime.block_on(async {
+        let client = open_browser(&driver, profile.path(), script).await;
+        let seen = std::panic::AssertUnwindSafe(see(
+            Page { client: client.clone(), visitor: ENGLISH },
+            server,
+            origin,
+        ));
+        let seen = futures_util::FutureExt::catch_unwind(seen).await;
+        let _ = client.close().await;
+        seen.unwrap_or_else(|failed| std::panic::resume_unwind(failed));
+    });
+}
+
+#[test]
+fn a_page_of_another_origin_buys_whatever_fails_meanwhile() {
+    visit_own_page(true, async |page, mut server, origin| {
+        page.client.goto(&origin).await.unwrap();
+        page.wait_for(".floodgate button:not([disabled])").await;
+        assert_eq!(page.text(".floodgate p").await, "Open");
+        // Nobody answers when the button is pressed: the script asks again, and it is one purchase.
+        server.kill();
+        page.press(".floodgate button").await;
+        page.wait_for_text(".floodgate p[role=status]", "Asking…").await;
+        server.restart();
+        page.wait_for_text(".floodgate p[role=status]", "It is yours to pay").await;
+        let attempt = page.heard("outcome").await["attempt"].clone();
+
+        // Another load of the page has the same key, so it is the same purchase again.
+        page.client.goto(&format!("{origin}/zh")).await.unwrap();
+        page.wait_for(".floodgate button:not([disabled])").await;
+        page.press(".floodgate button").await;
+        page.wait_for_text(".floodgate p[role=status]", "抢购成功，请付款").await;
+        let again = page.heard("outcome").await;
+        assert_eq!((&again["attempt"], &again["outcome"]), (&attempt, &json!("granted")));
+        assert!(again["hold"]["ticket"].is_string(), "the page can pass it on: {again}");
+        // A page may ask by itself, and is answered itself: another basket is another purchase, over the stock.
+        let script = "const [done] = arguments; document.querySelector('script[data-sale]').buy('phone', 2).then(done, done)";
+        let refused = page.client.execute_async(script, Vec::new()).await.unwrap();
+        assert!(["sold_out", "limit_reached"].contains(&refused["outcome"].as_str().unwrap()), "{refused}");
+        assert_eq!(page.heard("problem").await, Value::Null);
+        assert_eq!(server.audit()[0]["items"][0]["held"], 1);
+    });
+}
+
+#[test]
+fn a_page_that_the_gate_does_not_know_gets_no_further_than_a_link() {
+    visit_own_page(true, async |page, server, origin| {
+        // The same page under another name is another origin.
+        page.client.goto(&origin.replace("127.0.0.1", "localhost")).await.unwrap();
+        page.wait_for(".floodgate a").await;
+        let asked = "return performance.getEntriesByType('resource').filter((r) => r.name.endsWith('/api/v1/sales/launch')).length";
+        let start = Instant::now();
+        while page.client.execute(asked, Vec::new()).await.unwrap() == json!(0) {
+            assert!(start.elapsed() < PATIENCE, "the script asks for the sale");
+            tokio::time::sleep(Duration::from_millis(50)).await;
+        }
+        assert_eq!(page.client.execute("return heard.length", Vec::new()).await.unwrap(), json!(0));
+        assert_eq!(page.attribute(".floodgate a", "href").await, server.shop_url("/sales/launch"));
+    });
+}
+
+#[test]
+fn a_page_without_script_links_to_the_sale() {
+    visit_own_page(false, async |page, _server, origin| {
+        page.client.goto(&origin).await.unwrap();
+        page.press("#plain").await;
+        page.wait_for("#sale[data-sale=launch]").await;
+    });
 }
 
 struct Driver {
@@ -219,6 +324,20 @@ impl Page {
             }
             tokio::time::sleep(Duration::from_millis(50)).await;
         }
+    }
+
+    async fn wait_for_text(&self, what: &str, want: &str) {
+        let start = Instant::now();
+        while self.text(what).await != want {
+            assert!(start.elapsed() < PATIENCE, "{what}: want {want}, is {}", self.text(what).await);
+            tokio::time::sleep(Duration::from_millis(50)).await;
+        }
+    }
+
+    /// The newest event of a kind that the shop's page has heard.
+    async fn heard(&self, name: &str) -> Value {
+        let newest = format!("return (heard.filter((event) => event[0] === '{name}').pop() || [])[1]");
+        self.client.execute(&newest, Vec::new()).await.unwrap()
     }
 
     async fn text(&self, what: &str) -> String {

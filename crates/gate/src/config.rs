@@ -1,6 +1,6 @@
 //! The `[gate]` section of the configuration. Its commented default is the manual; a test holds the two together.
 
-use crate::cors;
+use crate::{cors, return_url::is_entry};
 use serde::{Deserialize, Serialize};
 use std::{fmt, net::IpAddr, net::SocketAddr, str::FromStr};
 
@@ -56,6 +56,7 @@ pub struct Config {
     pub admin_listen: SocketAddr,
     pub public_origin: String,
     pub allowed_origins: Vec<String>,
+    pub return_urls: Vec<String>,
     pub pass_ttl_seconds: u64,
     pub decision_wait_ms: u64,
     pub tls: TlsConfig,
@@ -192,6 +193,12 @@ impl Config {
                 "want up to 100 origins as browsers write them, such as \"https://shop.example\": no path, no *, no port that is the scheme's own",
             ));
         }
+        if self.return_urls.len() > ORIGINS_MAX || !self.return_urls.iter().all(|url| is_entry(url)) {
+            return Some((
+                "return_urls",
+                "want up to 100 places such as \"https://shop.example/checkout\": https (http only to this machine), no query, no port that is the scheme's own",
+            ));
+        }
         self.tls
             .wrong()
             .or_else(|| self.jwt.wrong())
@@ -308,6 +315,7 @@ impl Default for Config {
             admin_listen: SocketAddr::from(([127, 0, 0, 1], 8081)),
             public_origin: String::new(),
             allowed_origins: Vec::new(),
+            return_urls: Vec::new(),
             pass_ttl_seconds: 86_400,
             decision_wait_ms: 2000,
             tls: TlsConfig::default(),

@@ -30,6 +30,9 @@ pub struct Keyring {
     tickets: Signer,
     ticket_kid: String,
     ticket_head: String,
+    outcomes: SigningKey,
+    outcome_kid: String,
+    outcome_head: String,
 }
 
 impl fmt::Debug for Keyring {
@@ -75,6 +78,10 @@ impl Keyring {
         let tickets = Signer::from_seed(&derive("floodgate gate ed25519 ticket key v1"));
         let ticket_kid = kid_of(tickets.public());
         let ticket_head = format!(r#"{{"alg":"EdDSA","kid":"{ticket_kid}","typ":"floodgate-ticket+jws"}}"#);
+        let outcomes = SigningKey::from_bytes(&derive("floodgate gate ed25519 outcome key v1"));
+        let outcome_kid = kid_of(outcomes.verifying_key().as_bytes());
+        let outcome_head =
+            format!(r#"{{"alg":"EdDSA","kid":"{outcome_kid}","typ":"floodgate-outcome+jws"}}"#);
         Self {
             shopper: derive("floodgate gate shopper key v1"),
             seal: derive("floodgate gate sealed shopper v1"),
@@ -89,6 +96,9 @@ impl Keyring {
             tickets,
             ticket_kid,
             ticket_head: BASE64URL_NOPAD.encode(ticket_head.as_bytes()),
+            outcomes,
+            outcome_kid,
+            outcome_head: BASE64URL_NOPAD.encode(outcome_head.as_bytes()),
         }
     }
 
@@ -214,6 +224,21 @@ impl Keyring {
         self.tickets.sign(message)
     }
 
+    /// The public half, with which anybody checks signed outcomes.
+    pub fn outcome_public_key(&self) -> [u8; 32] {
+        self.outcomes.verifying_key().to_bytes()
+    }
+
+    /// A signed outcome's first part, as [`Keyring::ticket_head`].
+    pub(crate) fn outcome_head(&self) -> &str {
+        &self.outcome_head
+    }
+
+    /// Signs an outcome. Far fewer of them than tickets are asked for in a hurry, so nothing is made ready.
+    pub(crate) fn sign_outcome(&self, message: &[u8]) -> [u8; 64] {
+        self.outcomes.sign(message).to_bytes()
+    }
+
     /// Makes the dear half of tickets' signatures ready before anybody needs them, on a thread of its own.
     pub fn prepare_tickets(&self) -> io::Result<()> {
         self.tickets.prepare()
@@ -224,7 +249,8 @@ impl Keyring {
         &self.kid
     }
 
-    /// The public keys as a JWK Set (RFC 7517, RFC 8037): first that of winners, then that of tickets.
+    /// The public keys as a JWK Set (RFC 7517, RFC 8037): first that of winners, then that of tickets, then that of
+    /// signed outcomes.
     pub fn jwks(&self) -> String {
         let jwk = |kid: &str, public: &[u8; 32]| {
             let x = BASE64URL_NOPAD.encode(public);
@@ -232,7 +258,8 @@ impl Keyring {
         };
         let (winners, tickets) =
             (jwk(&self.kid, &self.public_key()), jwk(&self.ticket_kid, self.tickets.public()));
-        format!(r#"{{"keys":[{winners},{tickets}]}}"#)
+        let outcomes = jwk(&self.outcome_kid, &self.outcome_public_key());
+        format!(r#"{{"keys":[{winners},{tickets},{outcomes}]}}"#)
     }
 }
 

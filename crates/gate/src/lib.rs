@@ -16,6 +16,7 @@ pub mod pass;
 pub mod ports;
 mod pressure;
 mod problem;
+mod return_url;
 mod server;
 mod sign;
 mod state;

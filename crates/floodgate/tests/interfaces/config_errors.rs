@@ -49,6 +49,16 @@ fn config_errors_name_key_line_and_nearest_name() {
     );
     check("[gate.tls]\nlisten = \"8443\"", &["line 2: `gate.tls.listen` = \"8443\"", "0.0.0.0:8443"]);
     check("[gate.tls]\nlisten = \"[::]:8443\"", &["`gate.tls.certificate_file`", "in PEM"]);
+    for origin in ["*", "null", "shop.example", "https://shop.example/", "https://shop.example:443"] {
+        let text = format!("[gate]\nallowed_origins = [\"https://a.example\", \"{origin}\"]");
+        check(&text, &["line 2: `gate.allowed_origins`", "https://shop.example"]);
+    }
+    for url in
+        ["shop.example", "http://shop.example/", "https://a@shop.example", "https://shop.example/a/../b"]
+    {
+        let text = format!("[gate]\nreturn_urls = [\"{url}\"]");
+        check(&text, &["line 2: `gate.return_urls`", "https://shop.example/checkout"]);
+    }
     let no_key = "[gate.tls]\nlisten = \"[::]:8443\"\ncertificate_file = \"shop.pem\"";
     check(no_key, &["`gate.tls.key_file`", "in PEM"]);
     check("[gate.challenge]\nimage_lifetime_seconds = 5", &["line 2:", "want 10 to 3600"]);

@@ -1,18 +1,29 @@
-//! The shop behind TLS, as the binary serves it: where it says it is, a client that trusts the certificate finds it.
+//! The shop behind TLS, as the binary serves it: where it says it is, a client that trusts the certificate finds it, and the log says
+//! what somebody must do about the certificate.
 
-use crate::harness::{Server, Setup, run, shop, stderr};
+use crate::harness::{Server, Setup, poll, run, shop, stderr};
 use std::fs;
 use std::os::unix::fs::PermissionsExt;
+use std::path::Path;
 use ureq::tls::{Certificate, RootCerts, TlsConfig};
 
+/// Writes a certificate for loopback that is good until a year, and gives it back.
+fn put(dir: &Path, until_year: i32) -> String {
+    let key = rcgen::KeyPair::generate().unwrap();
+    let mut params = rcgen::CertificateParams::new(["127.0.0.1".to_owned()]).unwrap();
+    params.not_after = rcgen::date_time_ymd(until_year, 1, 1);
+    let certificate = params.self_signed(&key).unwrap().pem();
+    fs::write(dir.join("shop.pem"), &certificate).unwrap();
+    fs::write(dir.join("shop.key"), key.serialize_pem()).unwrap();
+    fs::set_permissions(dir.join("shop.key"), fs::Permissions::from_mode(0o600)).unwrap();
+    certificate
+}
+
 #[test]
-fn the_shop_is_where_it_says_that_it_is() {
+fn the_shop_is_where_it_says_and_the_log_speaks_of_its_certificate() {
     let files = tempfile::tempdir().unwrap();
     let path = |name: &str| files.path().join(name);
-    let made = rcgen::generate_simple_self_signed(["127.0.0.1".to_owned()]).unwrap();
-    fs::write(path("shop.pem"), made.cert.pem()).unwrap();
-    fs::write(path("shop.key"), made.signing_key.serialize_pem()).unwrap();
-    fs::set_permissions(path("shop.key"), fs::Permissions::from_mode(0o600)).unwrap();
+    put(files.path(), 2020);
     let settings = format!(
         "\n[gate.tls]\nlisten = \"127.0.0.1:0\"\ncertificate_file = \"{}\"\nkey_file = \"{}\"\n",
         path("shop.pem").display(),
@@ -20,16 +31,26 @@ fn the_shop_is_where_it_says_that_it_is() {
     );
     let server = Server::with(Setup { settings, ..Setup::default() });
     server.open_sale("launch", &shop::spec(&[("phone", 1)]));
+    let said = |what: &str| poll(what, || server.errors().contains(what).then_some(()));
+    said("the certificate expires soon, or has: renew it");
+    fs::write(path("shop.pem"), "torn").unwrap();
+    said("certificate not read: the old one stays in use");
+    let certificate = put(files.path(), 2040);
+
     let url = server.printed.lines().find_map(|line| line.strip_prefix("shop:  https://")).unwrap();
-    let roots = RootCerts::new_with_certs(&[Certificate::from_pem(made.cert.pem().as_bytes()).unwrap()]);
+    let roots = RootCerts::new_with_certs(&[Certificate::from_pem(certificate.as_bytes()).unwrap()]);
     let tls = TlsConfig::builder().root_certs(roots).build();
     let agent = ureq::Agent::config_builder().tls_config(tls).build().new_agent();
-    let mut answer = agent.get(format!("https://{url}api/v1/sales/launch")).call().unwrap();
+    let mut answer =
+        poll("the new certificate", || agent.get(format!("https://{url}api/v1/sales/launch")).call().ok());
     assert!(answer.body_mut().read_to_string().unwrap().contains("\"sale\":\"launch\""));
+    let log = server.errors();
+    assert_eq!(log.matches("certificate not read").count(), 1, "once, however often it is looked at: {log}");
+    assert!(log.contains("shop.pem") && !log.contains("PRIVATE"), "{log}");
 
     fs::set_permissions(path("shop.key"), fs::Permissions::from_mode(0o644)).unwrap();
     let second = run(&server.scratch().join("other"), Some(&server.config_file()), &["serve"]);
     let said = stderr(&second);
     assert_eq!(second.status.code(), Some(1), "{said}");
-    assert!(said.contains("gate.tls.key_file"), "{said}");
+    assert!(said.contains("gate.tls.key_file") && said.contains("chmod 600"), "{said}");
 }

@@ -192,7 +192,7 @@ function start() {
     const key = `${seen.outcome} ${seen.hold?.state} ${seen.position} ${seen.place}`;
     if (shown === key) return;
     const first = shown === "";
-    const html = await (await fetch(`/sales/${sale.dataset.sale}/attempts/${attempt}?fragment=1&lang=${lang}`)).text();
+    const html = await (await fetch(`/sales/${sale.dataset.sale}/attempts/${attempt}?fragment=1&lang=${lang}${sale.dataset.query}`)).text();
     const hadFocus = outcome.contains(document.activeElement);
     if (!first || !section || section.dataset.outcome !== seen.outcome) put(html, hadFocus);
     const now = outcome.querySelector("section");

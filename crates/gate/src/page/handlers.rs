@@ -11,6 +11,7 @@ use crate::{
     keys::random_bytes,
     pass::Pass,
     problem::{Kind, Problem},
+    return_url::{self, ReturnUrl},
     state::{Gate, Peer, reply, want_media_type},
 };
 use axum::{
@@ -19,7 +20,7 @@ use axum::{
     extract::{Path, Query, State},
     response::{Html, IntoResponse, Redirect, Response},
 };
-use contracts::{Actor, Answer, Basket, Operation, QUANTITY_MAX};
+use contracts::{Actor, Answer, Basket, HoldState, Operation, QUANTITY_MAX};
 use data_encoding::BASE64URL_NOPAD;
 use http::{HeaderMap, StatusCode, header};
 use maud::Markup;
@@ -37,6 +38,7 @@ pub(super) struct PageQuery {
     said: Option<String>,
     /// The outcome alone.
     fragment: Option<String>,
+    return_url: Option<String>,
 }
 
 type Shown = Result<Response, Problem>;
@@ -74,6 +76,15 @@ pub(super) async fn time(State(gate): State<Arc<Gate>>) -> Response {
     (headers, gate.now().0.to_string()).into_response()
 }
 
+/// Where the visitor wants to be sent back to, or 422 if that is nowhere of ours.
+fn return_to(gate: &Gate, text: Option<&str>) -> Result<Option<ReturnUrl>, Problem> {
+    let Some(text) = text.filter(|text| !text.is_empty()) else { return Ok(None) };
+    let url = ReturnUrl::parse(text, &gate.config.return_urls);
+    url.map(Some).ok_or_else(|| {
+        Problem::new(Kind::Invalid, "return_url: not one of gate.return_urls, nor below one, to the letter")
+    })
+}
+
 /// A demo visitor at a sale.
 struct Visit {
     gate: Arc<Gate>,
@@ -82,13 +93,43 @@ struct Visit {
     lang: Lang,
     visitor: Option<Visitor>,
     pass: Option<Pass>,
+    return_to: Option<ReturnUrl>,
 }
 
 impl Visit {
-    fn new(gate: Arc<Gate>, sale: String, lang: Lang, visitor: Option<Visitor>) -> Result<Self, Problem> {
+    fn new(
+        gate: Arc<Gate>,
+        sale: String,
+        lang: Lang,
+        visitor: Option<Visitor>,
+        return_to: Option<ReturnUrl>,
+    ) -> Result<Self, Problem> {
         let front = gate.front(&sale)?;
         let pass = visitor.as_ref().and_then(|v| v.pass(&gate.keys, gate.now()));
-        Ok(Self { gate, front, sale, lang, visitor, pass })
+        Ok(Self { gate, front, sale, lang, visitor, pass, return_to })
+    }
+
+    /// Behind `?lang=…` of a link of our own.
+    fn query(&self) -> String {
+        self.return_to.as_ref().map(ReturnUrl::as_query).unwrap_or_default()
+    }
+
+    /// The way back with what the shop can check: the ticket while there is something to be had for it, else the outcome. None while
+    /// nothing is decided, or the decision is only about this moment.
+    fn way_back(&self, outcome: &Outcome) -> Option<String> {
+        let to = self.return_to.as_ref()?;
+        let name = match (&outcome.hold, outcome.outcome) {
+            (Some(hold), _) if matches!(hold.state, HoldState::Held | HoldState::Confirmed) => {
+                return hold.ticket.as_deref().map(|ticket| to.with(ticket));
+            }
+            (Some(hold), _) => hold.state.as_str(),
+            (None, "queued" | "none" | "not_open" | "paused") => return None,
+            (None, name) => name,
+        };
+        let shopper = self.visitor.as_ref().map(|visitor| visitor.shopper().id);
+        let (attempt, as_of, shopper) = (outcome.attempt, outcome.as_of, shopper.as_deref());
+        let said = return_url::Said { sale: &self.sale, attempt, outcome: name, as_of, shopper };
+        Some(to.with(&return_url::sign(&self.gate.keys, to, said, self.gate.now())))
     }
 
     fn form(&self) -> Option<Form> {
@@ -113,6 +154,9 @@ impl Visit {
             view: &view,
             demo: self.gate.is_demo(&self.sale),
             form: self.form(),
+            way_back: outcome.as_ref().and_then(|outcome| self.way_back(outcome)),
+            return_url: self.return_to.as_ref().map(ReturnUrl::as_str),
+            query: self.query(),
             outcome,
             notice,
             path,
@@ -141,13 +185,14 @@ pub(super) async fn sale(
 ) -> Shown {
     gate.front(&sale)?;
     let lang = Lang::of(query.lang.as_deref(), &headers);
+    let return_to = return_to(&gate, query.return_url.as_deref())?;
     let demo = gate.is_demo(&sale);
     let known = Visitor::known(&gate.keys, &headers).filter(|_| demo);
     let new = match (&known, demo) {
         (None, true) => Some(Visitor::new().map_err(|e| Problem::unavailable(&e.to_string()))?),
         _ => None,
     };
-    let visit = Visit::new(Arc::clone(&gate), sale, lang, known.or_else(|| new.clone()))?;
+    let visit = Visit::new(Arc::clone(&gate), sale, lang, known.or_else(|| new.clone()), return_to)?;
     let outcome = if new.is_none() { visit.newest().await } else { None };
     let markup = visit.show(format!("/sales/{}", visit.sale), outcome, None, false, false);
     Ok(page(StatusCode::OK, markup, new.as_ref().map(|v| (&*gate, v))))
@@ -161,12 +206,14 @@ pub(super) async fn attempt(
     headers: HeaderMap,
 ) -> Shown {
     let lang = Lang::of(query.lang.as_deref(), &headers);
+    let return_to = return_to(&gate, query.return_url.as_deref())?;
     let Some(visitor) = Visitor::known(&gate.keys, &headers).filter(|_| gate.is_demo(&sale)) else {
         gate.front(&sale)?;
-        return Ok(Redirect::to(&format!("/sales/{sale}?lang={}", lang.code())).into_response());
+        let query = return_to.as_ref().map(ReturnUrl::as_query).unwrap_or_default();
+        return Ok(Redirect::to(&format!("/sales/{sale}?lang={}{query}", lang.code())).into_response());
     };
     let id = attempts::parse_attempt(&attempt)?;
-    let visit = Visit::new(Arc::clone(&gate), sale, lang, Some(visitor))?;
+    let visit = Visit::new(Arc::clone(&gate), sale, lang, Some(visitor), return_to)?;
     let said = query.said.as_deref().and_then(|said| Said::parse(&gate, &visit.sale, id, said));
     let outcome = match (said, &visit.pass) {
         (Some(said), _) => said,
@@ -225,6 +272,8 @@ struct BuyForm {
     quantity: u16,
     #[serde(default)]
     lang: Option<String>,
+    #[serde(default)]
+    return_url: Option<String>,
 }
 
 #[derive(Debug, Deserialize)]
@@ -233,6 +282,8 @@ struct PayForm {
     hold: AttemptId,
     #[serde(default)]
     lang: Option<String>,
+    #[serde(default)]
+    return_url: Option<String>,
 }
 
 /// The form, read only if it comes from a visitor of a demo.
@@ -275,7 +326,8 @@ pub(super) async fn buy(
         return Err(no_visitor());
     }
     let lang = Lang::of(form.lang.as_deref(), &headers);
-    let visit = Visit::new(Arc::clone(&gate), sale, lang, Some(visitor))?;
+    let return_to = return_to(&gate, form.return_url.as_deref())?;
+    let visit = Visit::new(Arc::clone(&gate), sale, lang, Some(visitor), return_to)?;
     let fragment = wants_fragment(&headers);
     let outcome = match buy_one(&visit, &form).await {
         Ok(outcome) => outcome,
@@ -296,7 +348,8 @@ pub(super) async fn buy(
     let stored = outcome.as_of.is_none();
     let said =
         if stored { String::new() } else { format!("&said={}", Said::write(&gate, &visit.sale, &outcome)) };
-    let to = format!("/sales/{}/attempts/{}?lang={}{said}", visit.sale, outcome.attempt, lang.code());
+    let query = visit.query();
+    let to = format!("/sales/{}/attempts/{}?lang={}{said}{query}", visit.sale, outcome.attempt, lang.code());
     Ok(Redirect::to(&to).into_response())
 }
 
@@ -336,7 +389,8 @@ pub(super) async fn pay(
         return Err(no_visitor());
     }
     let lang = Lang::of(form.lang.as_deref(), &headers);
-    let visit = Visit::new(Arc::clone(&gate), sale, lang, Some(visitor))?;
+    let return_to = return_to(&gate, form.return_url.as_deref())?;
+    let visit = Visit::new(Arc::clone(&gate), sale, lang, Some(visitor), return_to)?;
     let pass = visit.pass.as_ref().ok_or_else(no_visitor)?;
     let hold = form.hold;
     let found = reply(visit.front.sale.lookup(hold, pass.shopper)).await?;
@@ -350,5 +404,7 @@ pub(super) async fn pay(
         let outcome = attempts::current(&gate, &visit.front, pass, hold).await?;
         return Ok(page(StatusCode::OK, visit.show(String::new(), Some(outcome), None, true, true), None));
     }
-    Ok(Redirect::to(&format!("/sales/{}/attempts/{hold}?lang={}", visit.sale, lang.code())).into_response())
+    let query = visit.query();
+    let to = format!("/sales/{}/attempts/{hold}?lang={}{query}", visit.sale, lang.code());
+    Ok(Redirect::to(&to).into_response())
 }

@@ -22,6 +22,8 @@ use std::sync::OnceLock;
 
 const STYLE: &str = include_str!("style.css");
 const SCRIPT: &str = include_str!("app.js");
+/// For pages of shops.
+const EMBEDDED: &str = include_str!("floodgate.js");
 
 /// Pages load nothing from elsewhere and run nothing that stands in them.
 pub(crate) const CONTENT_SECURITY_POLICY: &str = "default-src 'none'; script-src 'self'; style-src 'self'; connect-src 'self'; \
@@ -36,6 +38,7 @@ pub(crate) fn routes() -> Vec<Route> {
         route("post", "/sales/{sale}/buy", post(handlers::buy)),
         route("post", "/sales/{sale}/pay", post(handlers::pay)),
         route("get", "/time", get(handlers::time)),
+        route("get", "/floodgate.js", get(embedded)),
     ];
     routes.extend(statics());
     routes
@@ -75,6 +78,16 @@ async fn icon() -> Response {
         .into_response()
 }
 
+/// Its name stays, for it stands in pages that others keep; so it is asked for again every five minutes.
+async fn embedded() -> Response {
+    let headers = [
+        (header::CONTENT_TYPE, "text/javascript; charset=utf-8"),
+        (header::CACHE_CONTROL, "public, max-age=300"),
+        (header::HeaderName::from_static("cross-origin-resource-policy"), "cross-origin"),
+    ];
+    (headers, EMBEDDED).into_response()
+}
+
 /// A file's name carries its content's hash, so it may be kept for ever.
 async fn file(Path(file): Path<String>) -> Result<Response, Problem> {
     let path = format!("/static/{file}");
@@ -100,4 +113,14 @@ fn script_path() -> &'static str {
 
 fn hashed(name: &str, content: &str, extension: &str) -> String {
     format!("/static/{name}-{}.{extension}", &blake3::hash(content.as_bytes()).to_hex()[..16])
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_a_shop_puts_into_its_page_is_small() {
+        assert!(EMBEDDED.len() <= 5120, "{} bytes", EMBEDDED.len());
+    }
 }

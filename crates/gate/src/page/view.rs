@@ -27,13 +27,24 @@ pub(super) struct SalePage<'a> {
     pub(super) form: Option<Form>,
     pub(super) outcome: Option<Outcome>,
     pub(super) notice: Option<String>,
+    /// Where the shop wants the visitor back, and the same with the outcome, once there is one for the shop.
+    pub(super) return_url: Option<&'a str>,
+    pub(super) way_back: Option<String>,
+    /// What links of our own carry on behind `?lang=…`.
+    pub(super) query: String,
     /// The page's own path, for the language switch.
     pub(super) path: String,
     /// The outcome is what was asked for just now, and not a reminder.
     pub(super) answered: bool,
 }
 
-fn document(lang: Lang, title: &str, path: &str, refresh_seconds: Option<u64>, body: &Markup) -> Markup {
+fn document(
+    lang: Lang,
+    title: &str,
+    (path, query): (&str, &str),
+    refresh_seconds: Option<u64>,
+    body: &Markup,
+) -> Markup {
     let words = Words(lang);
     html! {
         (DOCTYPE)
@@ -53,8 +64,8 @@ fn document(lang: Lang, title: &str, path: &str, refresh_seconds: Option<u64>, b
                 header {
                     p class="brand" { a href={ "/?lang=" (lang.code()) } { "Floodgate" } }
                     nav aria-label=(words.say("Language", "语言")) {
-                        a href={ (path) "?lang=en" } lang="en" hreflang="en" aria-current=[(lang == Lang::En).then_some("true")] { "English" }
-                        a href={ (path) "?lang=zh" } lang="zh" hreflang="zh" aria-current=[(lang == Lang::Zh).then_some("true")] { "中文" }
+                        a href={ (path) "?lang=en" (query) } lang="en" hreflang="en" aria-current=[(lang == Lang::En).then_some("true")] { "English" }
+                        a href={ (path) "?lang=zh" (query) } lang="zh" hreflang="zh" aria-current=[(lang == Lang::Zh).then_some("true")] { "中文" }
                     }
                 }
                 main id="main" { (body) }
@@ -80,7 +91,7 @@ pub(super) fn index(lang: Lang, sales: &[std::sync::Arc<SaleView>]) -> Markup {
             }
         }
     };
-    document(lang, title, "/", None, &body)
+    document(lang, title, ("/", ""), None, &body)
 }
 
 /// A problem, for a person. The detail is for whoever looks into it and so is in English.
@@ -94,7 +105,7 @@ pub(super) fn problem(lang: Lang, title: &str, detail: &str) -> Markup {
             p { a href={ "/?lang=" (lang.code()) } { (words.say("Back to the sale", "返回活动")) } }
         }
     };
-    document(lang, heading, "/", None, &body)
+    document(lang, heading, ("/", ""), None, &body)
 }
 
 impl SalePage<'_> {
@@ -113,7 +124,7 @@ impl SalePage<'_> {
             }
             section id="sale" class="card" aria-labelledby="sale-name"
                 data-sale=(view.sale) data-lang=(self.lang.code()) data-now=(self.now.0)
-                data-opens=(view.opens_at.0) data-state=(state_name(view.state)) {
+                data-opens=(view.opens_at.0) data-state=(state_name(view.state)) data-query=(self.query) {
                 h1 id="sale-name" { (name) }
                 p { span class="tag" id="sale-state"
                     data-scheduled=(words.sale_state(SaleState::Scheduled)) data-open=(words.sale_state(SaleState::Open))
@@ -127,7 +138,7 @@ impl SalePage<'_> {
             }
             div id="outcome" aria-live="polite" { (self.outcome_fragment()) }
         };
-        document(self.lang, name, &self.path, self.refresh_seconds(), &body)
+        document(self.lang, name, (&self.path, &self.query), self.refresh_seconds(), &body)
     }
 
     /// Without JavaScript a page reloads itself only while something is to come.
@@ -197,6 +208,7 @@ impl SalePage<'_> {
                 input type="hidden" name="csrf" value=(form.csrf);
                 input type="hidden" name="key" value=(form.idempotency_key);
                 input type="hidden" name="lang" value=(self.lang.code());
+                (self.return_field())
                 fieldset {
                     legend { (words.say("Choose", "选择商品")) }
                     ul class="items" {
@@ -230,6 +242,10 @@ impl SalePage<'_> {
                 }
             }
         }
+    }
+
+    fn return_field(&self) -> Markup {
+        html! { @if let Some(url) = self.return_url { input type="hidden" name="return_url" value=(url); } }
     }
 
     fn quantity_max(&self) -> u32 {
@@ -275,12 +291,16 @@ impl SalePage<'_> {
                             input type="hidden" name="csrf" value=(form.csrf);
                             input type="hidden" name="lang" value=(self.lang.code());
                             input type="hidden" name="hold" value=(hold.id);
+                            (self.return_field())
                             button type="submit" { (words.say("Pay (sandbox)", "付款（沙盒）")) }
                         }
                     }
                 }
                 @if let Some(other) = outcome.held_by {
-                    p { a href={ "/sales/" (self.view.sale) "/attempts/" (other) "?lang=" (self.lang.code()) } { (words.say("See what you have", "查看您已有的商品")) } }
+                    p { a href={ "/sales/" (self.view.sale) "/attempts/" (other) "?lang=" (self.lang.code()) (self.query) } { (words.say("See what you have", "查看您已有的商品")) } }
+                }
+                @if let Some(way_back) = &self.way_back {
+                    p { a class="back" href=(way_back) rel="noreferrer" { (words.say("Go on at the shop", "返回商店继续")) } }
                 }
                 p class="small" {
                     (words.say("Attempt", "请求编号")) " " code { (outcome.attempt) }

@@ -478,3 +478,31 @@ impl HttpBody for Guarded {
         self.body.size_hint()
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use futures_util::{StreamExt, stream};
+
+    /// hyper asks for a part of an answer once its client has room for it.
+    #[test]
+    fn an_answer_is_owed_to_a_client_until_it_takes_it() {
+        let activity = Arc::new(Activity::new());
+        let parts = stream::iter([Ok::<_, Infallible>("one")]).chain(stream::pending());
+        let mut answer = Guarded::new(Body::from_stream(parts), activity.begin());
+        let mut other = Guarded::new(Body::from("all of it"), activity.begin());
+        let cx = &mut Context::from_waker(std::task::Waker::noop());
+        assert!(activity.stalled_ms().is_some(), "nothing was asked for yet");
+        assert!(Pin::new(&mut answer).poll_frame(cx).is_ready());
+        assert!(activity.stalled_ms().is_some(), "there may be more");
+        assert!(Pin::new(&mut answer).poll_frame(cx).is_pending());
+        assert!(activity.stalled_ms().is_some(), "the other one");
+        assert!(Pin::new(&mut other).poll_frame(cx).is_ready());
+        drop(other);
+        assert_eq!(activity.stalled_ms(), None, "an event stream waits for us, and not for its client");
+        assert!(activity.is_busy());
+        drop(answer);
+        assert!(!activity.is_busy() && activity.has_answered());
+        assert_eq!(activity.stalled_ms(), None);
+    }
+}

@@ -501,6 +501,10 @@ impl Running {
         sign_token(&self.jwt_secret, &Config::default().jwt, &shopper, self.sales.now(), 60)
     }
 
+    pub fn sales_now_seconds(&self) -> u64 {
+        self.sales.now().0 / 1000
+    }
+
     pub fn data(&self) -> &std::path::Path {
         self.dir.path()
     }

@@ -1,0 +1,125 @@
+// A sale on a shop's page: see docs/embedding.md. At most 5 KB.
+(() => {
+const script = document.currentScript;
+const { sale, item, quantity = 1, token, tokenUrl, lang = document.documentElement.lang } = script.dataset;
+const base = new URL(script.src).origin;
+const path = `${base}/api/v1/sales/${sale}`;
+const words = {
+  scheduled: ["Opens in", "距开始"],
+  open: ["Open", "抢购中"],
+  paused: ["Paused", "已暂停"],
+  closed: ["The sale is over", "活动已结束"],
+  buy: ["Buy now", "立即抢购"],
+  busy: ["Asking…", "提交中…"],
+  granted: ["It is yours to pay", "抢购成功，请付款"],
+  confirmed: ["Paid: it is yours", "已付款"],
+  waitlisted: ["You are on the waitlist", "您已进入候补名单"],
+  sold_out: ["Sold out", "已售罄"],
+  limit_reached: ["Your limit is reached", "已达到限购数量"],
+  not_eligible: ["Not for this sale", "您不符合条件"],
+  failed: ["It did not work: try again", "未能完成，请再试"],
+};
+const say = (word) => (words[word] || words.failed)[lang.startsWith("zh") ? 1 : 0];
+const make = (tag, more) => Object.assign(document.createElement(tag), more);
+const state = make("p");
+const button = make("button", { type: "button", textContent: say("buy"), onclick: () => buy().catch(() => {}) });
+const said = make("p", { role: "status" });
+const box = make("div", { className: "floodgate" });
+box.append(make("a", { href: `${base}/sales/${sale}`, textContent: say("buy") }));
+script.after(box);
+
+let seen, pass, asking;
+let offset = 0;
+const now = () => Date.now() + offset;
+// With chance in it, so that a crowd does not ask in step.
+const wait = (ms) => new Promise((done) => setTimeout(done, ms * (1 + Math.random() / 2)));
+const tell = (name, detail) => script.dispatchEvent(new CustomEvent(`floodgate:${name}`, { bubbles: true, detail }));
+const left = () => (seen?.state === "scheduled" ? Math.max(0, Date.parse(seen.opens_at) - now()) : 0);
+
+function show() {
+  const ms = left();
+  const clock = ` ${Math.floor(ms / 36e5)}${new Date(ms).toISOString().slice(13, 19)}`;
+  state.textContent = say(seen.state) + (ms ? clock : "");
+  button.disabled = asking || seen.state !== "open";
+}
+
+// What may pass is asked again, when Retry-After says and with the same key.
+async function ask(url, options, tries = 60) {
+  for (let n = 0; ; n++) {
+    const response = await fetch(url, { credentials: "omit", ...options }).catch(() => {});
+    const body = await response?.json().catch(() => {});
+    const queued = body?.outcome === "queued";
+    if (body && response.ok && !queued) return body;
+    if (n >= tries || (body && !queued && response.status < 500 && ![408, 429].includes(response.status)))
+      throw body || {};
+    await wait(1000 * (response?.headers.get("retry-after") || Math.min(2 ** n, 15)));
+  }
+}
+
+async function look() {
+  seen = await ask(path, {}, 0);
+  offset = Date.parse(seen.server_time) - Date.now();
+  if (!state.isConnected) box.replaceChildren(state, button, said);
+  show();
+  tell("state", seen);
+}
+
+async function follow() {
+  while (seen?.state !== "closed") {
+    await look().catch(() => {});
+    await wait(left() > 6e4 ? 2e4 : left() > 4000 || seen?.state !== "scheduled" ? 3000 : 300);
+  }
+}
+
+async function getPass() {
+  if (script.dataset.pass) return script.dataset.pass;
+  if (!pass || Date.parse(pass.expires_at) < now()) {
+    const bearer = token || (await (await fetch(tokenUrl)).text()).trim();
+    pass = await ask(`${path}/passes`, { method: "POST", headers: { authorization: `Bearer ${bearer}` } });
+  }
+  return pass.pass;
+}
+
+async function attempt(what, count, key, again) {
+  try {
+    const headers = { "content-type": "application/json", "floodgate-pass": await getPass(), "idempotency-key": key };
+    const body = JSON.stringify({ lines: [{ item: what, quantity: +count }] });
+    return await ask(base + seen.attempts_url, { method: "POST", headers, body });
+  } catch (problem) {
+    // The pass or the round has ended.
+    if (!again || ![401, 404].includes(problem.status)) throw problem;
+    pass = null;
+    await look();
+    return attempt(what, count, key);
+  }
+}
+
+async function buy(what = item || seen.items[0].item, count = quantity) {
+  const place = `floodgate ${base} ${sale} ${what} ${count}`;
+  const key = sessionStorage[place] || crypto.getRandomValues(new Uint32Array(4)).join("-");
+  sessionStorage[place] = key;
+  asking = button.disabled = true;
+  said.textContent = say("busy");
+  try {
+    const outcome = await attempt(what, count, key, true);
+    const hold = outcome.hold?.state;
+    // Another purchase has a key of its own.
+    if (hold && hold !== "held" && hold !== "confirmed") delete sessionStorage[place];
+    said.textContent = say(hold === "held" ? "granted" : hold || outcome.outcome);
+    tell("outcome", outcome);
+    return outcome;
+  } catch (problem) {
+    said.textContent = say("failed");
+    tell("problem", problem);
+    throw problem;
+  } finally {
+    asking = false;
+    show();
+  }
+}
+
+script.buy = buy;
+setInterval(() => seen && show(), 1000);
+follow();
+wait(3000).then(getPass).catch(() => {});
+})();

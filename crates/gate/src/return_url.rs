@@ -1,0 +1,305 @@
+//! Where a page may send a shopper back to, from a list of origins with paths, and what it says there of the outcome, signed. Whatever
+//! two readers of URLs could take for two places is refused: an open redirect would lend the sale's good name to anybody.
+
+use crate::{cors::is_origin, keys::Keyring};
+use contracts::SHOPPER_ID_BYTES_MAX;
+use data_encoding::BASE64URL_NOPAD;
+use serde::Serialize;
+use std::fmt::Write;
+use units::{AttemptId, Sequence, TimeMs};
+
+/// Bytes of a URL; with the longest ticket behind it, it stays below what browsers and servers take.
+const URL_BYTES_MAX: usize = 1024;
+/// The parameter that carries the outcome. Shops have it to themselves: whoever writes the URL may not write it too.
+const PARAMETER: &str = "floodgate";
+/// How long a signed outcome is good: a slow phone's way back.
+const GOOD_FOR_SECONDS: u64 = 600;
+
+/// A URL of the list, or below one of it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct ReturnUrl(String);
+
+impl ReturnUrl {
+    /// `None` if it is not one of ours, to the byte. `allowed` has passed [`is_entry`].
+    pub(crate) fn parse(text: &str, allowed: &[String]) -> Option<Self> {
+        let is_below = |entry: &String| {
+            text.strip_prefix(entry.as_str()).is_some_and(|rest| {
+                rest.is_empty() || rest.starts_with(['/', '?']) || (entry.ends_with('/') && !is_root(entry))
+            })
+        };
+        let below = allowed.iter().find(|entry| is_below(entry))?;
+        let (_, path_and_query) = text.split_at(origin_of(below)?.len());
+        let (path, query) = path_and_query.split_once('?').unwrap_or((path_and_query, ""));
+        let good = text.len() <= URL_BYTES_MAX && (path.is_empty() || is_path(path)) && is_query(query);
+        good.then(|| Self(text.to_owned()))
+    }
+
+    /// For whom an outcome is that is sent there.
+    fn origin(&self) -> &str {
+        origin_of(&self.0).unwrap_or_default()
+    }
+
+    /// The URL with a signed outcome or a ticket, which need no encoding.
+    pub(crate) fn with(&self, signed: &str) -> String {
+        let separator = match self.0.split_once('?') {
+            None => "?",
+            Some((_, "")) => "",
+            Some(_) => "&",
+        };
+        format!("{}{separator}{PARAMETER}={signed}", self.0)
+    }
+
+    /// For a form's field.
+    pub(crate) fn as_str(&self) -> &str {
+        &self.0
+    }
+
+    /// For the query of a link of our own.
+    pub(crate) fn as_query(&self) -> String {
+        let mut out = String::from("&return_url=");
+        for byte in self.0.bytes() {
+            match byte {
+                b'A'..=b'Z' | b'a'..=b'z' | b'0'..=b'9' | b'-' | b'.' | b'_' | b'~' => out.push(byte as char),
+                _ => drop(write!(out, "%{byte:02X}")),
+            }
+        }
+        out
+    }
+}
+
+/// Scheme, host and port at the start of a URL.
+fn origin_of(url: &str) -> Option<&str> {
+    let host = url.find("://")? + 3;
+    let end = url[host..].find(['/', '?']).map_or(url.len(), |at| host + at);
+    Some(&url[..end])
+}
+
+fn is_root(entry: &str) -> bool {
+    origin_of(entry).is_some_and(|origin| entry[origin.len()..] == *"/")
+}
+
+/// Whether an operator may name it: an origin, with a path if not all of it is meant. In clear only to this machine.
+pub(crate) fn is_entry(text: &str) -> bool {
+    let local = ["http://127.0.0.1", "http://localhost", "http://[::1]"];
+    let Some(origin) = origin_of(text) else { return false };
+    let is_safe = origin.starts_with("https://")
+        || local
+            .iter()
+            .any(|l| origin.strip_prefix(l).is_some_and(|port| port.is_empty() || port.starts_with(':')));
+    let path = &text[origin.len()..];
+    is_safe && is_origin(origin) && (path.is_empty() || is_path(path)) && text.len() <= URL_BYTES_MAX
+}
+
+/// A path with nothing in it that a server may resolve or decode into another.
+fn is_path(path: &str) -> bool {
+    let plain = |b: u8| b.is_ascii_alphanumeric() || b"-._~/%".contains(&b);
+    let Some(segments) = path.strip_prefix('/') else { return false };
+    let mut segments = segments.split('/').peekable();
+    while let Some(segment) = segments.next() {
+        let is_last = segments.peek().is_none();
+        if segment == "." || segment == ".." || (segment.is_empty() && !is_last) {
+            return false;
+        }
+    }
+    // What is encoded may be a letter of another script, but none that means something in a path.
+    path.bytes().all(plain) && encoded(path).is_some_and(|bytes| bytes.iter().all(|b| *b >= 0x80))
+}
+
+/// A query of which no pair is ours, nor could be read as ours.
+fn is_query(query: &str) -> bool {
+    let plain = |b: u8| b.is_ascii_alphanumeric() || b"-._~%=&+:,@/!*()".contains(&b);
+    let is_ours = |key: &str| {
+        key.contains(['%', '+']) || key.to_ascii_lowercase().trim_start_matches('_').starts_with(PARAMETER)
+    };
+    query.bytes().all(plain)
+        && encoded(query).is_some_and(|bytes| bytes.iter().all(|b| *b >= 0x20 && *b != 0x7f))
+        && !query.split('&').any(|pair| is_ours(pair.split('=').next().unwrap_or_default()))
+}
+
+/// The bytes that stand encoded in it; `None` if a `%` begins none.
+fn encoded(text: &str) -> Option<Vec<u8>> {
+    let digits = |part: &str| {
+        let digits = part.get(..2).filter(|digits| digits.bytes().all(|b| b.is_ascii_hexdigit()))?;
+        u8::from_str_radix(digits, 16).ok()
+    };
+    text.split('%').skip(1).map(digits).collect()
+}
+
+/// What is said of an attempt that has no ticket.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Said<'a> {
+    pub(crate) sale: &'a str,
+    pub(crate) attempt: AttemptId,
+    pub(crate) outcome: &'a str,
+    pub(crate) as_of: Option<Sequence>,
+    pub(crate) shopper: Option<&'a str>,
+}
+
+/// The claims, in the names of RFC 7519 where it has them.
+#[derive(Serialize)]
+struct Claims<'a> {
+    aud: &'a str,
+    sale: &'a str,
+    attempt: AttemptId,
+    outcome: &'a str,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    as_of: Option<Sequence>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    shopper: Option<&'a str>,
+    iat: u64,
+    exp: u64,
+}
+
+/// Signs an outcome for the shop at a return URL: a compact JWS (RFC 7515), good for ten minutes.
+pub(crate) fn sign(keys: &Keyring, to: &ReturnUrl, said: Said<'_>, now: TimeMs) -> String {
+    let Said { sale, attempt, outcome, as_of, shopper } = said;
+    let shopper = shopper.filter(|id| id.len() <= SHOPPER_ID_BYTES_MAX);
+    let iat = now.0 / 1000;
+    let exp = iat + GOOD_FOR_SECONDS;
+    let claims = Claims { aud: to.origin(), sale, attempt, outcome, as_of, shopper, iat, exp };
+    let claims = serde_json::to_vec(&claims).expect("claims have no map with odd keys");
+    let mut text = format!("{}.{}", keys.outcome_head(), BASE64URL_NOPAD.encode(&claims));
+    let signature = keys.sign_outcome(text.as_bytes());
+    text.push('.');
+    BASE64URL_NOPAD.encode_append(&signature, &mut text);
+    text
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use ed25519_dalek::{Signature, VerifyingKey};
+
+    fn list() -> Vec<String> {
+        ["https://shop.example/checkout", "https://other.example", "http://127.0.0.1:9000/back/"]
+            .map(str::to_owned)
+            .to_vec()
+    }
+
+    #[test]
+    fn only_what_is_listed_or_below_it_is_a_way_back() {
+        for good in [
+            "https://shop.example/checkout",
+            "https://shop.example/checkout/",
+            "https://shop.example/checkout/cart/7",
+            "https://shop.example/checkout?cart=7&step=pay",
+            "https://shop.example/checkout/%E5%95%86%E5%BA%97?q=%2Fa+b",
+            "https://other.example",
+            "https://other.example/",
+            "https://other.example/any/where?x=1",
+            "https://other.example?x",
+            "http://127.0.0.1:9000/back/here",
+        ] {
+            assert_eq!(ReturnUrl::parse(good, &list()).as_ref().map(ReturnUrl::as_str), Some(good));
+        }
+        for (bad, why) in HOSTILE {
+            assert_eq!(ReturnUrl::parse(bad, &list()), None, "{bad:?}: {why}");
+        }
+        let long = format!("https://other.example/{}", "a".repeat(URL_BYTES_MAX));
+        assert_eq!(ReturnUrl::parse(&long, &list()), None);
+        assert_eq!(ReturnUrl::parse("https://shop.example/", &[]), None);
+    }
+
+    const HOSTILE: [(&str, &str); 52] = [
+        ("", "nothing"),
+        ("/checkout", "relative"),
+        ("//evil.example/checkout", "without a scheme"),
+        ("https:/shop.example/checkout", "one slash"),
+        ("https:shop.example/checkout", "no slash"),
+        ("https:\\\\shop.example\\checkout", "backslashes"),
+        ("http://shop.example/checkout", "another scheme"),
+        ("HTTPS://shop.example/checkout", "another spelling"),
+        ("javascript:alert(1)//https://shop.example/checkout", "a script"),
+        ("data:text/html,https://shop.example/checkout", "a document"),
+        (" https://shop.example/checkout", "a space in front"),
+        ("\thttps://shop.example/checkout", "a tab in front"),
+        ("https://evil.example/https://shop.example/checkout", "another host"),
+        ("https://evil.example?https://shop.example/checkout", "another host"),
+        ("https://shop.example.evil.example/checkout", "a longer host"),
+        ("https://evilshop.example/checkout", "a longer host in front"),
+        ("https://shop.example:443/checkout", "a port"),
+        ("https://shop.example:8443/checkout", "another port"),
+        ("https://shop.example@evil.example/checkout", "a user"),
+        ("https://shop.example:x@evil.example/checkout", "a user with a password"),
+        ("https://user@shop.example/checkout", "a user at our host"),
+        ("https://other.example@evil.example", "a user behind an origin"),
+        ("https://other.example.evil.example", "a longer host behind an origin"),
+        ("https://other.example:8443/", "a port behind an origin"),
+        ("https://other.example\\.evil.example", "a backslash behind an origin"),
+        ("https://other.example\\@evil.example", "a backslash and a user"),
+        ("https://other.example%2f@evil.example", "an encoded slash and a user"),
+        ("https://other.example#@evil.example", "a fragment behind an origin"),
+        ("https://other.example;@evil.example", "a semicolon"),
+        ("https://other.example//evil.example", "two slashes"),
+        ("https://other.example/a//evil.example", "two slashes later"),
+        ("https://other.example/\\evil.example", "a slash and a backslash"),
+        ("https://other.example/%5cevil.example", "an encoded backslash"),
+        ("https://shop.example/checkoutevil", "no border of a segment"),
+        ("https://shop.example/checkout.evil", "no border either"),
+        ("https://shop.example/checkout%2fx", "an encoded border"),
+        ("https://shop.example/", "above the path"),
+        ("https://shop.example/checkout/../admin", "up"),
+        ("https://shop.example/checkout/..", "up, at the end"),
+        ("https://shop.example/checkout/./x", "here"),
+        ("https://shop.example/checkout/%2e%2e/admin", "encoded up"),
+        ("https://shop.example/checkout/.%2E/admin", "half encoded up"),
+        ("https://shop.example/checkout/..;/admin", "up with a parameter"),
+        ("https://shop.example/checkout/%00", "an encoded nothing"),
+        ("https://shop.example/checkout/%zz", "no code"),
+        ("https://shop.example/checkout?x=%0d%0aset-cookie:%20a", "an encoded line's end"),
+        ("https://shop.example/checkout?x=\r\nset-cookie: a", "a line's end"),
+        ("https://shop.example/checkout#x", "a fragment, behind which the outcome would be lost"),
+        ("https://shop.example/checkout?floodgate=forged", "an outcome of their own"),
+        ("https://shop.example/checkout?x=1&%66loodgate=forged", "the same, encoded"),
+        ("https://shop.example/checkout?x=1;floodgate=forged", "the same, for older readers"),
+        ("https://shop.example/checkout?x=1&FloodGate[]=forged", "the same, as a list"),
+    ];
+
+    #[test]
+    fn an_entry_of_the_list_is_a_place_and_nothing_else() {
+        assert!(list().iter().all(|entry| is_entry(entry)));
+        for bad in [
+            "",
+            "shop.example",
+            "http://shop.example/checkout",
+            "http://127.0.0.1.evil.example",
+            "http://localhostevil.example",
+            "https://shop.example/check out",
+            "https://shop.example/checkout?x",
+            "https://shop.example/checkout#x",
+            "https://shop.example//checkout",
+            "https://shop.example/../checkout",
+            "https://user@shop.example/",
+            "https://shop.example:443/",
+            "https://*.example/",
+        ] {
+            assert!(!is_entry(bad), "{bad:?}");
+        }
+    }
+
+    #[test]
+    fn a_signed_outcome_is_for_one_shop_and_ten_minutes() {
+        let keys = Keyring::from_master(&[7; 32]);
+        let to = ReturnUrl::parse("https://shop.example/checkout?cart=7", &list()).unwrap();
+        let (attempt, as_of) = (AttemptId([1; 16]), Some(Sequence(9)));
+        let said = Said { sale: "demo", attempt, outcome: "sold_out", as_of, shopper: Some("al\"ice") };
+        let text = sign(&keys, &to, said, TimeMs(5_500));
+        let (signed, signature) = text.rsplit_once('.').unwrap();
+        let signature =
+            Signature::from_slice(&BASE64URL_NOPAD.decode(signature.as_bytes()).unwrap()).unwrap();
+        let public = VerifyingKey::from_bytes(&keys.outcome_public_key()).unwrap();
+        public.verify_strict(signed.as_bytes(), &signature).unwrap();
+        for other in [keys.ticket_public_key(), keys.public_key()] {
+            let other = VerifyingKey::from_bytes(&other).unwrap();
+            assert!(other.verify_strict(signed.as_bytes(), &signature).is_err(), "a key is for one thing");
+        }
+        let parts: Vec<String> = signed
+            .split('.')
+            .map(|part| String::from_utf8(BASE64URL_NOPAD.decode(part.as_bytes()).unwrap()).unwrap())
+            .collect();
+        assert!(parts[0].contains(r#""typ":"floodgate-outcome+jws""#), "{}", parts[0]);
+        let want = r#"{"aud":"https://shop.example","sale":"demo","attempt":"01010101010101010101010101010101","outcome":"sold_out","as_of":9,"shopper":"al\"ice","iat":5,"exp":605}"#;
+        assert_eq!(parts[1], want);
+        assert_eq!(to.with(&text), format!("https://shop.example/checkout?cart=7&floodgate={text}"));
+    }
+}
