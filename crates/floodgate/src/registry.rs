@@ -6,7 +6,7 @@ use contracts::{
     SaleSpec, SaleState, SaleStats, SaleView, ShopperRecord, Waitlist,
 };
 use engines::clock::{Clock, SteadyClock};
-use gate::ports::{Queued, Reply, Sale, SaleHealth, Sales, Unavailable, Winner};
+use gate::ports::{QueueFill, Queued, Reply, Sale, SaleHealth, Sales, Unavailable, Winner};
 use sale::service::{Handle, Service, Settings};
 use sale::worker::RecoverError;
 use std::collections::BTreeMap;
@@ -174,6 +174,10 @@ impl Sale for Wired {
 
     fn attempts(&self, to: &Arc<dyn Mailbox>, batch: &mut Vec<(u64, Attempt)>) {
         self.handle.attempts(to, batch);
+    }
+
+    fn queue(&self) -> QueueFill {
+        QueueFill { length: self.handle.queue_len() as u64, max: self.handle.queue_max() as u64 }
     }
 
     fn position(&self, attempt: AttemptId, shopper: ShopperKey) -> Option<u64> {

@@ -18,6 +18,7 @@ mod problem;
 mod server;
 mod sign;
 mod state;
+mod strategy;
 #[cfg(test)]
 mod testing;
 pub mod ticket;
@@ -30,3 +31,4 @@ pub use filter::DenyList;
 pub use keys::{Keyring, open_jwt_secret};
 pub use pressure::Memory;
 pub use server::{Bound, Options, Server, bind};
+pub use strategy::Strategy;

@@ -20,6 +20,14 @@ pub struct Queued {
     pub answer: Reply<Answer>,
 }
 
+/// How full a sale's queue is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct QueueFill {
+    /// Attempts that wait for a decision.
+    pub length: u64,
+    pub max: u64,
+}
+
 /// One sale.
 pub trait Sale: Send + Sync {
     /// What everybody may know of it. Cheap: no lock that a writer holds for long.
@@ -32,6 +40,9 @@ pub trait Sale: Send + Sync {
     /// The same for many at once, each under a token. Their answers come to `to`, together with all that are decided together; what
     /// is left in `batch` found no room.
     fn attempts(&self, to: &Arc<dyn Mailbox>, batch: &mut Vec<(u64, Attempt)>);
+
+    /// How full the queue is. Takes the queue's lock for a moment.
+    fn queue(&self) -> QueueFill;
 
     /// The place in the queue of a shopper's attempt that is not decided yet.
     fn position(&self, attempt: AttemptId, shopper: ShopperKey) -> Option<u64>;

@@ -17,6 +17,7 @@ use crate::{
     pressure::{Memory, Watch},
     problem::{self, Explained, Kind, Problem},
     state::{Gate, Peer},
+    strategy::Strategy,
     wire::{Loops, Travelling, Warning},
 };
 use axum::{
@@ -53,6 +54,7 @@ pub struct Options {
     pub challenges: Challenges,
     pub denied: DenyList,
     pub memory: Memory,
+    pub strategy: Strategy,
     /// The page sells to whoever comes, payment is a sandbox, and loopback has no address limit.
     pub demo: bool,
 }
@@ -321,6 +323,9 @@ impl Listening {
             if let Some(reader) = reader {
                 reader.show(&explained, &mut response);
             }
+        }
+        if self.has_filter && class == RouteClass::Other && self.gate.strategy.closes() {
+            response.headers_mut().insert(header::CONNECTION, HeaderValue::from_static("close"));
         }
         self.gate.metrics.took(class, start.elapsed());
         secure(&mut response);

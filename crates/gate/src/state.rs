@@ -14,6 +14,7 @@ use crate::{
     pressure::Pressure,
     problem::{Kind, Problem},
     server::Options,
+    strategy::Strategy,
 };
 use axum::body::{Body, Bytes, to_bytes};
 use http::{HeaderMap, header};
@@ -51,6 +52,7 @@ pub(crate) struct Gate {
     fronts: Fronts,
     pub(crate) filter: Filter,
     pub(crate) pressure: Pressure,
+    pub(crate) strategy: Strategy,
 }
 
 impl fmt::Debug for Gate {
@@ -61,7 +63,8 @@ impl fmt::Debug for Gate {
 
 impl Gate {
     pub(crate) fn new(options: Options, draining: watch::Receiver<bool>) -> Self {
-        let Options { config, sales, keys, jwt, api_keys, challenges, denied, memory, demo } = options;
+        let Options { config, sales, keys, jwt, api_keys, challenges, denied, memory, strategy, demo } =
+            options;
         Self {
             filter: Filter::new(&config.limits, &config.risk, config.connections.open_max, demo, denied),
             pressure: Pressure::new(
@@ -80,6 +83,7 @@ impl Gate {
             api_keys,
             sales,
             demo,
+            strategy,
             challenges,
             draining,
         }
@@ -141,7 +145,7 @@ impl Gate {
 
     /// Lets an address ask, or says when it may again.
     pub(crate) fn admit_address(&self, peer: Peer) -> Result<(), Problem> {
-        self.filter.address(peer.0, self.now()).map_err(|too_many| {
+        self.filter.address(peer.0, self.strategy.tokens_factor(), self.now()).map_err(|too_many| {
             limited("too many requests from this address or its network: wait as Retry-After says", too_many)
         })
     }

@@ -52,6 +52,7 @@ pub(crate) fn run(context: Context, args: &Args, data_given: bool) -> CommandRes
     let jwt = gate::jwt::JwtVerifier::open(&context.config.gate.jwt, &data.dir().join("keys/jwt.key"))?;
     let challenges = gate::Challenges::open(&context.config.gate.challenge, &keys, data.dir())?;
     let denied = gate::DenyList::open(data.dir())?;
+    let strategy = gate::Strategy::open(data.dir())?;
     let kept = scratch.is_none().then(|| data.dir().to_owned());
     let mut gate_config = context.config.gate.clone();
     let connections = &mut gate_config.connections;
@@ -81,6 +82,7 @@ pub(crate) fn run(context: Context, args: &Args, data_given: bool) -> CommandRes
             api_keys: Arc::clone(&api_keys),
             challenges,
             denied,
+            strategy,
             memory: gate::Memory {
                 resident_bytes: Arc::new(memory::resident_bytes),
                 limit_bytes: memory::limit_bytes(),

@@ -19,5 +19,6 @@ mod operators_in_the_log;
 mod public_times;
 mod ready_for_the_storm;
 mod refused_requests;
+mod strategy;
 mod waitlist_events;
 mod winners_feed;

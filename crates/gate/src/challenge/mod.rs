@@ -149,6 +149,8 @@ struct Asking {
     challenge: Arc<dyn Challenge>,
     ledger: Ledger,
     makers: Arc<Semaphore>,
+    /// Only while the gate is a fortress.
+    only_in_need: bool,
 }
 
 impl Challenges {
@@ -157,18 +159,22 @@ impl Challenges {
         let keys = Arc::clone(keys);
         let challenge: Arc<dyn Challenge> = match config.mode {
             ChallengeMode::Off => return Ok(Self(None)),
-            ChallengeMode::ProofOfWork => Arc::new(proof_of_work::ProofOfWork::new(keys, config)),
+            ChallengeMode::Fortress | ChallengeMode::ProofOfWork => {
+                Arc::new(proof_of_work::ProofOfWork::new(keys, config))
+            }
             ChallengeMode::Image => Arc::new(image::ImageCode::new(keys, config)),
         };
         let lifetime = DurationMs::seconds(config.lifetime_seconds());
         let disk = RealDisk::create(&data.join("challenges"))?;
         let ledger = Ledger::open(disk, lifetime, config.used_max)?;
-        Ok(Self(Some(Asking { challenge, ledger, makers: Arc::new(Semaphore::new(MADE_AT_ONCE_MAX)) })))
+        let only_in_need = config.mode == ChallengeMode::Fortress;
+        let makers = Arc::new(Semaphore::new(MADE_AT_ONCE_MAX));
+        Ok(Self(Some(Asking { challenge, ledger, makers, only_in_need })))
     }
 
-    /// True if a pass has its price.
-    pub(crate) fn is_asked(&self) -> bool {
-        self.0.is_some()
+    /// True if a pass has its price, always or because the gate `needs` one.
+    pub(crate) fn is_asked(&self, needs: impl FnOnce() -> bool) -> bool {
+        self.0.as_ref().is_some_and(|asking| !asking.only_in_need || needs())
     }
 
     /// A challenge for this asker; `None` if none is asked for. [`io::ErrorKind::TimedOut`] if too many are asked for.

@@ -91,7 +91,11 @@ impl Loop {
     /// `GET` of the sale's document.
     pub(super) fn sale(&mut self, token: Token, sale: &str, head: &Head<'_>) {
         let started = Instant::now();
-        let close = self.closes(token, head);
+        let ends = self.gate.strategy.closes();
+        let close = self.closes(token, head) || ends;
+        if let Some(conn) = self.conns.get_mut(token) {
+            conn.close |= close;
+        }
         match self.gate.front(sale) {
             Ok(front) => {
                 let rendered = front.rendered(&self.gate.keys, self.gate.now());
@@ -155,8 +159,8 @@ impl Loop {
                 return Step::Answered;
             }
         };
-        let turn = api::turn(&self.gate, &front);
         let pass = admitted.pass;
+        let turn = api::turn(&self.gate, &front, pass.tier);
         let id = self.gate.keys.attempt_id(sale, pass.shopper, admitted.key);
         let stage = Stage::Here;
         let pending =
@@ -214,6 +218,9 @@ impl Loop {
         for (front, batch) in &mut batches {
             if batch.is_empty() {
                 continue;
+            }
+            for token in self.gate.strategy.over_queue_share(|| front.sale.queue(), batch) {
+                self.ask_known(Token::from_u64(token), api::queue_full());
             }
             if catch_unwind(AssertUnwindSafe(|| front.sale.attempts(&self.mailbox, batch))).is_err() {
                 tracing::error!("put attempts to a sale: panicked");
