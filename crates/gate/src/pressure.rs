@@ -202,7 +202,7 @@ fn load(gate: &Gate) -> Load {
         queue: fullest.max().unwrap_or(0),
         connections: percent(gate.metrics.connections.load(Relaxed), gate.config.connections.open_max as u64),
         memory: gate.pressure.load_percent(),
-        lag: Load::lag_of(gate.strategy.turn_ms.swap(0, Relaxed)),
+        lag: gate.strategy.load().next_lag(gate.strategy.turn_ms.swap(0, Relaxed)),
     }
 }
 

@@ -21,8 +21,10 @@ use std::{
 use units::TimeMs;
 
 const VERSION: u32 = 1;
-/// A turn of a loop that takes so long is a load of 100 %: everybody on it waits as long.
-const LAG_MS_FULL: u32 = 500;
+/// Turns of a loop that take so long, each of them, are a load of 100 %: everybody on it waits as long.
+const LAG_MS_FULL: u32 = 250;
+/// More a single turn does not count for: a machine that was busy with something else for a moment calls for no stage.
+const LAG_PERCENT_MAX: u32 = 400;
 
 /// How strict it is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
@@ -228,9 +230,10 @@ impl Load {
         self.queue.max(self.connections).max(self.memory).max(self.lag)
     }
 
-    /// The lag of a loop whose longest turn took so long.
-    pub(crate) fn lag_of(ms: u32) -> u32 {
-        ms.saturating_mul(100) / LAG_MS_FULL
+    /// The lag after a look at which the longest turn of a loop took so long: of what there was, an eighth goes at each.
+    pub(crate) fn next_lag(self, turn_ms: u32) -> u32 {
+        let now = (turn_ms.saturating_mul(100) / LAG_MS_FULL).min(LAG_PERCENT_MAX);
+        (self.lag * 7 + now) / 8
     }
 }
 
@@ -479,7 +482,7 @@ mod tests {
         for load in [
             Load { connections: 95, ..Load::default() },
             Load { memory: 120, ..Load::default() },
-            Load { lag: Load::lag_of(500), ..Load::default() },
+            Load { lag: 100, ..Load::default() },
         ] {
             let (_dir, strategy) = open();
             strategy.look(load, TimeMs(0));
@@ -492,6 +495,19 @@ mod tests {
             [look(162, queue(5)), look(191, queue(5)), look(192, queue(5))],
             ["guarded", "guarded", "normal"]
         );
+    }
+
+    #[test]
+    fn one_slow_turn_is_no_load_and_many_are() {
+        let lag = |turns: &[u32]| {
+            turns.iter().fold(Load::default(), |load, ms| Load { lag: load.next_lag(*ms), ..load }).lag
+        };
+        assert_eq!(lag(&[60_000]), 50, "a machine that stood still for a minute");
+        assert!(lag(&[[60_000].as_slice(), &[0; 16]].concat()) < 10, "four seconds later");
+        assert!(lag(&[500; 20]) > 150);
+        // Half a second each: every other look sees none that has ended.
+        assert!(lag(&[0, 500].repeat(20)) > 95);
+        assert!(lag(&[20; 100]) < 10);
     }
 
     #[test]
