@@ -6,7 +6,7 @@ use contracts::{
     SaleSpec, SaleState, SaleStats, SaleView, ShopperRecord, SoldOutCount, Waitlist,
 };
 use engines::clock::{Clock, SteadyClock};
-use gate::ports::{Queued, Reply, Sale, SaleHealth, Sales, Unavailable, Winner};
+use gate::ports::{QueueFill, Queued, Reply, Sale, SaleHealth, Sales, Unavailable, Winner};
 use sale::service::{Handle, Service, Settings};
 use sale::worker::RecoverError;
 use std::collections::BTreeMap;
@@ -202,6 +202,10 @@ impl Sale for Wired {
 
     fn said_sold_out(&self, counts: &[SoldOutCount]) {
         self.handle.said_sold_out(counts);
+    }
+
+    fn queue(&self) -> QueueFill {
+        QueueFill { length: self.handle.queue_len() as u64, max: self.handle.queue_max() as u64 }
     }
 
     fn position(&self, attempt: AttemptId, shopper: ShopperKey) -> Option<u64> {

@@ -148,6 +148,8 @@ pub struct ChallengeConfig {
 #[serde(rename_all = "snake_case")]
 pub enum ChallengeMode {
     Off,
+    /// A proof of work, in the stage that is called so.
+    Fortress,
     ProofOfWork,
     Image,
 }
@@ -291,7 +293,9 @@ impl ChallengeConfig {
     /// How long a challenge of the mode may be used.
     pub(crate) fn lifetime_seconds(&self) -> u64 {
         match self.mode {
-            ChallengeMode::Off | ChallengeMode::ProofOfWork => self.proof_of_work_lifetime_seconds,
+            ChallengeMode::Off | ChallengeMode::Fortress | ChallengeMode::ProofOfWork => {
+                self.proof_of_work_lifetime_seconds
+            }
             ChallengeMode::Image => self.image_lifetime_seconds,
         }
     }

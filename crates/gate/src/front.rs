@@ -22,6 +22,8 @@ use units::{Money, ShopperKey, TimeMs};
 pub(crate) struct Front {
     pub(crate) sale: Arc<dyn Sale>,
     pub(crate) admission: Admission,
+    /// Of each tier that may have a part of the rate only.
+    pub(crate) tier_admissions: Box<[Admission; 256]>,
     rendered: ArcSwap<Rendered>,
     rendering: Mutex<()>,
 }
@@ -75,6 +77,7 @@ impl Front {
         Self {
             sale,
             admission: Admission::default(),
+            tier_admissions: Box::new(std::array::from_fn(|_| Admission::default())),
             rendered: ArcSwap::from_pointee(rendered),
             rendering: Mutex::new(()),
         }

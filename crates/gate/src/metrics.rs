@@ -1,6 +1,12 @@
 //! Figures about the gate in Prometheus's text form. Every name stands in one enum; nothing here decides anything.
 
-use crate::{challenge::Reason, filter::Filter, pressure::Pressure, problem::Kind};
+use crate::{
+    challenge::Reason,
+    filter::Filter,
+    pressure::Pressure,
+    problem::Kind,
+    strategy::{Stage, Strategy},
+};
 use std::{
     fmt::Write,
     sync::atomic::{AtomicU64, Ordering::Relaxed},
@@ -16,6 +22,8 @@ pub(crate) enum MetricName {
     Filtered,
     RiskSignals,
     RiskEffects,
+    Stage,
+    StrategyEffects,
     RequestSeconds,
     Connections,
     ConnectionsRefused,
@@ -42,13 +50,15 @@ pub(crate) const INVARIANTS: [&str; 7] = ["INV-1", "INV-2", "INV-3", "INV-4", "I
 
 impl MetricName {
     #[cfg(test)]
-    const ALL: [Self; 25] = [
+    const ALL: [Self; 27] = [
         Self::Answers,
         Self::AnsweredAlone,
         Self::Refusals,
         Self::Filtered,
         Self::RiskSignals,
         Self::RiskEffects,
+        Self::Stage,
+        Self::StrategyEffects,
         Self::RequestSeconds,
         Self::Connections,
         Self::ConnectionsRefused,
@@ -91,6 +101,12 @@ impl MetricName {
                 "floodgate_gate_risk_effects_total",
                 "counter",
                 "What was decided because of an address's risk, by effect",
+            ),
+            Self::Stage => ("floodgate_gate_stage", "gauge", "1 for the stage that the gate is in"),
+            Self::StrategyEffects => (
+                "floodgate_gate_strategy_effects_total",
+                "counter",
+                "What was decided because of the strategy, by effect",
             ),
             Self::RequestSeconds => {
                 ("floodgate_gate_request_seconds", "histogram", "Time from request to answer")
@@ -269,7 +285,7 @@ impl Metrics {
     pub(crate) fn render(
         &self,
         filter: &Filter,
-        pressure: &Pressure,
+        (pressure, strategy): (&Pressure, &Strategy),
         event_streams: usize,
         out: &mut String,
     ) {
@@ -292,6 +308,15 @@ impl Metrics {
         }
         let name = MetricName::RiskEffects.head(out);
         for (effect, count) in effects {
+            let _ = writeln!(out, "{name}{{effect=\"{effect}\"}} {count}");
+        }
+        let name = MetricName::Stage.head(out);
+        for stage in Stage::ALL {
+            let is = u8::from(strategy.stage() == stage);
+            let _ = writeln!(out, "{name}{{stage=\"{}\"}} {is}", stage.label());
+        }
+        let name = MetricName::StrategyEffects.head(out);
+        for (effect, count) in strategy.effects() {
             let _ = writeln!(out, "{name}{{effect=\"{effect}\"}} {count}");
         }
         let name = MetricName::RequestSeconds.head(out);

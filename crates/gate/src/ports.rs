@@ -22,6 +22,14 @@ pub struct Queued {
     pub answer: Reply<Answer>,
 }
 
+/// How full a sale's queue is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct QueueFill {
+    /// Attempts that wait for a decision.
+    pub length: u64,
+    pub max: u64,
+}
+
 /// One sale.
 pub trait Sale: Send + Sync {
     /// What everybody may know of it. Cheap: no lock that a writer holds for long.
@@ -41,6 +49,9 @@ pub trait Sale: Send + Sync {
 
     /// Takes the report of what a gate has told shoppers by itself, from [`SaleView::sold_out`]; it is logged.
     fn said_sold_out(&self, counts: &[SoldOutCount]);
+
+    /// How full the queue is. Takes the queue's lock for a moment.
+    fn queue(&self) -> QueueFill;
 
     /// The place in the queue of a shopper's attempt that is not decided yet.
     fn position(&self, attempt: AttemptId, shopper: ShopperKey) -> Option<u64>;

@@ -3,7 +3,7 @@
 //!
 //! Memory goes to sales and their logs too, which no closed connection gives back: so nothing is closed where there are few.
 
-use crate::{state::Gate, wire::Inbox};
+use crate::{ports::QueueFill, state::Gate, strategy::Load, wire::Inbox};
 use std::{
     fmt, io,
     sync::{
@@ -79,6 +79,12 @@ impl Pressure {
             idle_closed: AtomicU64::new(0),
             new_closed: AtomicU64::new(0),
         }
+    }
+
+    /// How much of the mark is used, in percent.
+    pub(crate) fn load_percent(&self) -> u32 {
+        let percent = self.resident_bytes.load(Relaxed).saturating_mul(100) / self.mark_bytes.max(1);
+        percent.min(1000) as u32
     }
 
     pub(crate) fn is_above(&self) -> bool {
@@ -157,7 +163,7 @@ fn watch(gate: &Gate, loops: &[Arc<Inbox>], stopped: &Receiver<()>) {
     }
     let pressure = &gate.pressure;
     let mut looks = 0;
-    let mut denied_said = false;
+    let mut orders_said = false;
     while stopped.recv_timeout(LOOK_EVERY) == Err(RecvTimeoutError::Timeout) {
         let change = pressure.look(&mut looks);
         let (resident_mib, mark_mib) =
@@ -178,18 +184,35 @@ fn watch(gate: &Gate, loops: &[Arc<Inbox>], stopped: &Receiver<()>) {
             Some(Change::Over) => tracing::warn!(resident_mib, mark_mib, "memory is below the mark again"),
             None => {}
         }
-        // Not this one's matter but for the time: where gates are in processes of their own, operators order elsewhere.
-        match gate.filter.denied.refresh() {
-            Ok(()) => denied_said = false,
-            Err(error) if !denied_said => {
-                denied_said = true;
-                tracing::error!(%error, "the list of denied networks cannot be read: the one before stays in force");
+        // Where gates are in processes of their own, operators order elsewhere.
+        match gate.filter.denied.refresh().and_then(|()| gate.strategy.refresh()) {
+            Ok(()) => orders_said = false,
+            Err(error) if !orders_said => {
+                orders_said = true;
+                tracing::error!(%error, "what operators ordered cannot be read: what held before goes on");
             }
             Err(_) => {}
         }
+        gate.strategy.look(load(gate), gate.now());
         if pressure.is_above() {
             loops.iter().for_each(|inbox| inbox.wake());
         }
+    }
+}
+
+/// How much of each thing is used.
+fn load(gate: &Gate) -> Load {
+    let percent = |part: u64, whole: u64| (part.saturating_mul(100) / whole.max(1)).min(1000) as u32;
+    let sales = gate.sales.list().into_iter().filter_map(|id| gate.sales.get(id.as_str()));
+    let fullest = sales.map(|sale| {
+        let QueueFill { length, max } = sale.queue();
+        percent(length, max)
+    });
+    Load {
+        queue: fullest.max().unwrap_or(0),
+        connections: percent(gate.metrics.connections.load(Relaxed), gate.config.connections.open_max as u64),
+        memory: gate.pressure.load_percent(),
+        lag: gate.strategy.load().next_lag(gate.strategy.turn_ms.swap(0, Relaxed)),
     }
 }
 
@@ -218,6 +241,7 @@ mod tests {
         assert_eq!(look(95_000), (None, true, true));
         assert_eq!(look(89_999), (Some(Change::Over), false, false));
         assert_eq!(look(150_000), (Some(Change::Above), true, false));
+        assert_eq!(pressure.load_percent(), 150);
         assert!(pressure.closing(1024).is_none() && pressure.closing(1025).is_some(), "where there are few");
     }
 }

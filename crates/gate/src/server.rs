@@ -20,6 +20,7 @@ use crate::{
     pressure::{Memory, Watch},
     problem::{self, Explained, Kind, Problem},
     state::{Gate, Peer, drained},
+    strategy::Strategy,
     wire::{Loops, Seat, Travelling, Warning},
 };
 use axum::{
@@ -62,6 +63,7 @@ pub struct Options {
     pub challenges: Challenges,
     pub denied: DenyList,
     pub memory: Memory,
+    pub strategy: Strategy,
     /// The page sells to whoever comes, payment is a sandbox, and loopback has no address limit.
     pub demo: bool,
     pub part: Part,
@@ -439,6 +441,9 @@ impl Listening {
             if let Some(reader) = reader {
                 reader.show(&explained, &mut response);
             }
+        }
+        if self.is_shop && class == RouteClass::Other && self.gate.strategy.closes() {
+            response.headers_mut().insert(header::CONNECTION, HeaderValue::from_static("close"));
         }
         self.gate.metrics.took(class, start.elapsed());
         secure(&mut response);

@@ -15,6 +15,7 @@ use crate::{
     pressure::Pressure,
     problem::{Kind, Problem},
     server::Options,
+    strategy::Strategy,
 };
 use axum::body::{Body, Bytes, to_bytes};
 use http::{HeaderMap, header};
@@ -53,6 +54,7 @@ pub(crate) struct Gate {
     pub(crate) filter: Filter,
     pub(crate) cors: Cors,
     pub(crate) pressure: Pressure,
+    pub(crate) strategy: Strategy,
 }
 
 impl fmt::Debug for Gate {
@@ -63,8 +65,19 @@ impl fmt::Debug for Gate {
 
 impl Gate {
     pub(crate) fn new(options: Options, draining: watch::Receiver<bool>) -> Self {
-        let Options { config, sales, keys, jwt, api_keys, challenges, denied, memory, demo, part: _ } =
-            options;
+        let Options {
+            config,
+            sales,
+            keys,
+            jwt,
+            api_keys,
+            challenges,
+            denied,
+            memory,
+            strategy,
+            demo,
+            part: _,
+        } = options;
         Self {
             cors: Cors::new(&config.allowed_origins),
             filter: Filter::new(&config.limits, &config.risk, config.connections.open_max, demo, denied),
@@ -84,6 +97,7 @@ impl Gate {
             api_keys,
             sales,
             demo,
+            strategy,
             challenges,
             draining,
         }
@@ -145,7 +159,7 @@ impl Gate {
 
     /// Lets an address ask, or says when it may again.
     pub(crate) fn admit_address(&self, peer: Peer) -> Result<(), Problem> {
-        self.filter.address(peer.0, self.now()).map_err(|too_many| {
+        self.filter.address(peer.0, self.strategy.tokens_factor(), self.now()).map_err(|too_many| {
             limited("too many requests from this address or its network: wait as Retry-After says", too_many)
         })
     }

@@ -403,6 +403,11 @@ impl Handle {
         lock(&self.0.queue).in_flight.len()
     }
 
+    /// How many there may be.
+    pub fn queue_max(&self) -> usize {
+        self.0.queue_max
+    }
+
     fn ask<T>(&self, job: impl FnOnce(Sender<T>) -> Job) -> Receiver<T> {
         let (sender, receiver) = oneshot::channel();
         let queue = lock(&self.0.queue);

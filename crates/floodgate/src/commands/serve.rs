@@ -78,6 +78,7 @@ pub(crate) fn run(context: Context, args: &Args, data_given: bool) -> CommandRes
     let jwt = gate::jwt::JwtVerifier::open(&context.config.gate.jwt, &data.dir().join("keys/jwt.key"))?;
     let challenges = gate::Challenges::open(&context.config.gate.challenge, &keys, data.dir())?;
     let denied = gate::DenyList::open(data.dir())?;
+    let strategy = gate::Strategy::open(data.dir())?;
     let kept = scratch.is_none().then(|| data.dir().to_owned());
     let mut gate_config = context.config.gate.clone();
     let connections = &mut gate_config.connections;
@@ -109,6 +110,7 @@ pub(crate) fn run(context: Context, args: &Args, data_given: bool) -> CommandRes
             api_keys: Arc::clone(&api_keys),
             challenges,
             denied,
+            strategy,
             memory: memory_of_this_process(),
             demo: args.demo,
             part: if args.role == Role::Sale { gate::Part::Operators } else { gate::Part::All },
@@ -164,6 +166,7 @@ fn run_gate(context: &Context, args: &Args, socket: &Path) -> CommandResult {
             api_keys,
             challenges,
             denied: gate::DenyList::open(data)?,
+            strategy: gate::Strategy::open(data)?,
             memory: memory_of_this_process(),
             demo: false,
             part: gate::Part::Shoppers,

@@ -8,7 +8,7 @@ use contracts::{
     SaleStats, SaleView, ShopperRecord, SoldOutCount, Unavailable,
 };
 use engines::clock::{Clock, SteadyClock};
-use gate::ports::{self, Queued, Sale, SaleHealth, Sales, UseError, UsedChallenges, Winner};
+use gate::ports::{self, QueueFill, Queued, Sale, SaleHealth, Sales, UseError, UsedChallenges, Winner};
 use sale::known::Known;
 use std::collections::{BTreeMap, HashMap};
 use std::io::{self, BufReader, Write};
@@ -87,6 +87,7 @@ struct JoinedSale {
     view: ArcSwap<SaleView>,
     known: Known,
     queue: AtomicU64,
+    queue_max: AtomicU64,
     sent: AtomicU64,
     answered: AtomicU64,
     sequence: watch::Sender<Sequence>,
@@ -290,6 +291,7 @@ impl Link {
                     view: ArcSwap::from_pointee(view.clone()),
                     known: Known::default(),
                     queue: AtomicU64::new(0),
+                    queue_max: AtomicU64::new(0),
                     sent: AtomicU64::new(0),
                     answered: AtomicU64::new(0),
                     sequence: watch::Sender::new(view.as_of),
@@ -404,10 +406,11 @@ impl Flight {
 }
 
 impl JoinedSale {
-    fn see(&self, view: SaleView, queue: u64) {
+    fn see(&self, view: SaleView, queue: (u64, u64)) {
         let as_of = view.as_of;
         self.view.store(Arc::new(view));
-        self.queue.store(queue, Relaxed);
+        self.queue.store(queue.0, Relaxed);
+        self.queue_max.store(queue.1, Relaxed);
         self.sequence.send_if_modified(|last| std::mem::replace(last, as_of) != as_of);
     }
 
@@ -484,6 +487,12 @@ impl Sale for Wired {
             // Where nobody hears it, the answers were true all the same; only their number is not in the log.
             link.put(&ToSales::SaidSoldOut(self.0.number(), counts.to_vec()), |_| {});
         }
+    }
+
+    fn queue(&self) -> QueueFill {
+        // What this gate has on its way waits too, wherever it is.
+        let mine = self.0.sent.load(Relaxed).saturating_sub(self.0.answered.load(Relaxed));
+        QueueFill { length: mine.max(self.0.queue.load(Relaxed)), max: self.0.queue_max.load(Relaxed) }
     }
 
     fn position(&self, attempt: AttemptId, shopper: ShopperKey) -> Option<u64> {

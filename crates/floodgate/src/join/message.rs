@@ -91,12 +91,12 @@ pub(super) struct Seen {
     rate_per_second: u32,
     disk_full: bool,
     as_of: Sequence,
-    /// Attempts that wait for a decision.
-    pub(super) queue: u64,
+    /// Attempts that wait for a decision, and how many may.
+    pub(super) queue: (u64, u64),
 }
 
 impl Seen {
-    pub(super) fn of(view: &SaleView, queue: usize) -> Self {
+    pub(super) fn of(view: &SaleView, queue: (usize, usize)) -> Self {
         Self {
             state: view.state,
             rounds_opened: view.rounds_opened,
@@ -106,7 +106,7 @@ impl Seen {
             rate_per_second: view.rate_per_second,
             disk_full: view.disk_full,
             as_of: view.as_of,
-            queue: queue as u64,
+            queue: (queue.0 as u64, queue.1 as u64),
         }
     }
 

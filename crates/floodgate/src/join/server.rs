@@ -303,7 +303,7 @@ fn told(
             id: view.sale.clone(),
             log_id: log_id.to_string(),
             spec: json(&view.spec)?,
-            seen: Seen::of(&view, handle.queue_len()),
+            seen: Seen::of(&view, (handle.queue_len(), handle.queue_max())),
             known: handle.known().words().collect(),
         };
         message::write(&sale, bytes)?;
@@ -349,7 +349,12 @@ fn news(told: &Told, view: &SaleView, answers: Vec<(u64, Result<Answer, Unavaila
     // The view was taken before: whoever has what is missing in it is among those who are kept.
     let kept = told.follower.take();
     let spec = if Arc::ptr_eq(&told.seen.spec, &view.spec) { None } else { Some(json(&view.spec)?) };
-    Ok(News { kept, spec, seen: Some(Seen::of(view, told.handle.queue_len())), answers })
+    Ok(News {
+        kept,
+        spec,
+        seen: Some(Seen::of(view, (told.handle.queue_len(), told.handle.queue_max()))),
+        answers,
+    })
 }
 
 fn json(spec: &SaleSpec) -> io::Result<String> {

@@ -21,6 +21,7 @@ mod public_times;
 mod ready_for_the_storm;
 mod refused_requests;
 mod sold_out;
+mod strategy;
 mod tls;
 mod waitlist_events;
 mod winners_feed;

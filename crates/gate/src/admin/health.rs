@@ -44,7 +44,7 @@ pub(super) async fn readyz(State(gate): State<Arc<Gate>>) -> Result<&'static str
 pub(super) async fn metrics(State(gate): State<Arc<Gate>>) -> Response {
     let mut out = String::with_capacity(8192);
     let streams = gate.config.connections.events_max.saturating_sub(gate.events.available_permits());
-    gate.metrics.render(&gate.filter, &gate.pressure, streams, &mut out);
+    gate.metrics.render(&gate.filter, (&gate.pressure, &gate.strategy), streams, &mut out);
     let mut sales = Vec::new();
     for id in gate.sales.list() {
         let Some(sale) = gate.sales.get(id.as_str()) else { continue };

@@ -9,6 +9,7 @@ mod operate;
 mod reason;
 mod refusals;
 mod sign_in;
+mod strategy;
 
 use crate::{
     api::{Route, passes::bearer, route, shared_routes},
@@ -24,6 +25,7 @@ use std::sync::Arc;
 /// The routes of the admin listener.
 pub fn routes() -> Vec<Route> {
     const SALE: &str = "/api/v1/admin/sales/{sale}";
+    const STRATEGY: &str = "/api/v1/admin/strategy";
     const DENIED: &str = "/api/v1/admin/denied-networks";
     let mut routes = vec![
         route("put", SALE, put(operate::define)),
@@ -42,6 +44,8 @@ pub fn routes() -> Vec<Route> {
         route("get", "/api/v1/admin/sales/{sale}/winners.ndjson", get(feed::winners)),
         route("post", "/api/v1/admin/holds/{hold}/confirm", post(operate::confirm)),
         route("post", "/api/v1/admin/holds/{hold}/release", post(operate::release)),
+        route("get", STRATEGY, get(strategy::read)),
+        route("put", STRATEGY, put(strategy::order)),
         route("get", DENIED, get(denied::list)),
         route("put", DENIED, put(denied::add)),
         route("delete", DENIED, delete(denied::remove)),

@@ -50,10 +50,12 @@ pub(super) async fn stats_page(
         let Some(sale) = gate.sales.get(id.as_str()) else { continue };
         sales.push((sale.view(), reply(sale.stats()).await?));
     }
-    Ok(Html(render(&sales).into_string()))
+    Ok(Html(render(&gate, &sales).into_string()))
 }
 
-fn render(sales: &[(Arc<SaleView>, SaleStats)]) -> Markup {
+fn render(gate: &Gate, sales: &[(Arc<SaleView>, SaleStats)]) -> Markup {
+    let (stage, load) = (gate.strategy.stage(), gate.strategy.load());
+    let above = gate.pressure.is_above();
     html! {
         (DOCTYPE)
         html lang="en" {
@@ -66,6 +68,8 @@ fn render(sales: &[(Arc<SaleView>, SaleStats)]) -> Markup {
             body {
                 main class="wide" {
                     h1 { "Sales" }
+                    p { "Stage " strong { (stage.label()) } ", load " (load.most()) " %" @if above { "; memory is above the mark" } "." }
+                    p lang="zh" { "阶段：" strong { (stage.label_zh()) } "，负载 " (load.most()) "%" @if above { "；内存超过警戒线" } "。" }
                     @for (view, stats) in sales {
                         section class="card" {
                             h2 { (view.spec.name) " (" (view.sale) ")" }

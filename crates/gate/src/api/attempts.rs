@@ -160,9 +160,21 @@ impl Asked {
 }
 
 /// Milliseconds until the sale's rate lets an attempt go on; 429 if that is longer than anybody is made to wait.
-pub(crate) fn turn(gate: &Gate, front: &Front) -> Result<u64, Problem> {
+pub(crate) fn turn(gate: &Gate, front: &Front, tier: u8) -> Result<u64, Problem> {
     let rate = front.sale.view().rate_per_second;
-    front.admission.turn(rate, gate.now().0, gate.config.decision_wait_ms).map_err(|wait| {
+    let (now_ms, wait_ms_max) = (gate.now().0, gate.config.decision_wait_ms);
+    // Its tier's part of the rate first: what it may not have, others may.
+    let of_tier = match (rate > 0).then(|| gate.strategy.tier_rate(tier, rate)).flatten() {
+        Some(rate) => match front.tier_admissions[usize::from(tier)].turn(rate, now_ms, wait_ms_max) {
+            Err(wait) if gate.strategy.is_over_rate_share() => Err(wait),
+            Ok(wait_ms) if wait_ms > 0 && gate.strategy.is_over_rate_share() => Ok(wait_ms),
+            _ => Ok(0),
+        },
+        None => Ok(0),
+    };
+    let of_all =
+        |of_tier: u64| front.admission.turn(rate, now_ms, wait_ms_max).map(|of_all| of_all.max(of_tier));
+    of_tier.and_then(of_all).map_err(|wait| {
         let why =
             "the sale admits no more attempts now; this request decided nothing: wait as Retry-After says";
         Problem::new(Kind::Busy, why).retry_after(wait)
@@ -205,13 +217,15 @@ pub(crate) async fn ask(
         gate.metrics.answered_alone();
         return Ok(Asked::Answered(sold_out_answer(&said)));
     }
-    match turn(gate, front) {
+    match turn(gate, front, pass.tier) {
         Ok(0) => {}
         Ok(wait_ms) => sleep_until(start + std::time::Duration::from_millis(wait_ms)).await,
         Err(busy) => return known(front, id, pass.shopper, basket, busy).await.map(Asked::Answered),
     }
     let attempt = Attempt { id, shopper: pass.shopper, sealed: pass.sealed, tier: pass.tier, basket };
-    let Some(queued) = front.sale.attempt(attempt) else {
+    let mut one = vec![(0, attempt)];
+    let over = gate.strategy.over_queue_share(|| front.sale.queue(), &mut one);
+    let Some(queued) = over.is_empty().then(|| front.sale.attempt(attempt)).flatten() else {
         return known(front, id, pass.shopper, basket, queue_full()).await.map(Asked::Answered);
     };
     let asked = match timeout_at(start + gate.decision_wait(), reply(queued.answer)).await {

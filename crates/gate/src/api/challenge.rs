@@ -45,7 +45,7 @@ pub(super) async fn read(
         shopper: gate.keys.shopper_key(&shopper.id),
         now: gate.now(),
     };
-    let risk = gate.filter.challenge_level(peer.0, gate.now());
+    let risk = gate.filter.challenge_level(peer.0, gate.now()) + gate.strategy.harder_levels();
     let made = gate.challenges.make(asker, Wish { risk, sound }).await;
     let made = made.map_err(|error| {
         if error.kind() == std::io::ErrorKind::TimedOut {

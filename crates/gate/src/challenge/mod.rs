@@ -150,6 +150,8 @@ struct Asking {
     challenge: Arc<dyn Challenge>,
     ledger: Arc<dyn UsedChallenges>,
     makers: Arc<Semaphore>,
+    /// Only while the gate is a fortress.
+    only_in_need: bool,
 }
 
 impl Challenges {
@@ -168,10 +170,14 @@ impl Challenges {
         let keys = Arc::clone(keys);
         let challenge: Arc<dyn Challenge> = match config.mode {
             ChallengeMode::Off => return Self(None),
-            ChallengeMode::ProofOfWork => Arc::new(proof_of_work::ProofOfWork::new(keys, config)),
+            ChallengeMode::Fortress | ChallengeMode::ProofOfWork => {
+                Arc::new(proof_of_work::ProofOfWork::new(keys, config))
+            }
             ChallengeMode::Image => Arc::new(image::ImageCode::new(keys, config)),
         };
-        Self(Some(Asking { challenge, ledger, makers: Arc::new(Semaphore::new(MADE_AT_ONCE_MAX)) }))
+        let only_in_need = config.mode == ChallengeMode::Fortress;
+        let makers = Arc::new(Semaphore::new(MADE_AT_ONCE_MAX));
+        Self(Some(Asking { challenge, ledger, makers, only_in_need }))
     }
 
     /// The ledger, if there is one here.
@@ -179,9 +185,9 @@ impl Challenges {
         self.0.as_ref().map(|asking| Arc::clone(&asking.ledger))
     }
 
-    /// True if a pass has its price.
-    pub(crate) fn is_asked(&self) -> bool {
-        self.0.is_some()
+    /// True if a pass has its price, always or because the gate `needs` one.
+    pub(crate) fn is_asked(&self, needs: impl FnOnce() -> bool) -> bool {
+        self.0.as_ref().is_some_and(|asking| !asking.only_in_need || needs())
     }
 
     /// A challenge for this asker; `None` if none is asked for. [`io::ErrorKind::TimedOut`] if too many are asked for.

@@ -12,8 +12,8 @@ const CLOCKS_APART: u64 = 60 * UNITS_PER_SECOND;
 /// Slots in which a key may live. When all are taken, the one whose debt ends first is given up: an attacker with many
 /// keys gains tokens for keys that are nearly free of debt anyway, and nobody else is refused in another's place.
 const WAYS: usize = 4;
-/// Tokens that one question may cost: one, and one more for each level of risk.
-const TOKENS_MAX: u64 = 4;
+/// Tokens that one question may cost: one, and one more for each level of risk; four times that where the gate is a fortress.
+const TOKENS_MAX: u64 = 16;
 
 /// Buckets for up to `slots` busy keys, by the generic cell rate algorithm (ITU-T I.371): one number a bucket.
 #[derive(Debug)]
@@ -127,7 +127,7 @@ mod tests {
             let buckets = Buckets::new(10, 12, 64);
             (0..30).filter(|_| buckets.take_several(7, tokens, 1000).is_ok()).count()
         };
-        assert_eq!([1, 2, 4, 1000].map(asked), [12, 6, 3, 3]);
+        assert_eq!([1, 2, 4, 16, 1000].map(asked), [12, 6, 3, 1, 1]);
         let buckets = Buckets::new(10, 1, 64);
         assert_eq!(buckets.take_several(7, 4, 1000), Ok(()));
         assert!(buckets.take(7, 1300).is_err() && buckets.take(7, 1400).is_ok(), "a debt of four");

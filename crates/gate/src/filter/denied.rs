@@ -1,21 +1,11 @@
 //! Networks that operators have shut out. Looked up for every request without a lock; changed seldom, and durably: in
 //! `operators/denied.json` under the data directory, so that a restart lets nobody in again.
 
-use crate::{
-    config::Net,
-    keys::{read_secret, write_secret},
-};
+use crate::{config::Net, orders::OrdersFile};
 use arc_swap::ArcSwap;
 use contracts::Actor;
 use serde::{Deserialize, Serialize};
-use std::{
-    io,
-    net::IpAddr,
-    os::unix::fs::MetadataExt,
-    path::{Path, PathBuf},
-    sync::{Mutex, PoisonError},
-    time::SystemTime,
-};
+use std::{io, net::IpAddr, path::Path};
 use units::TimeMs;
 
 const VERSION: u32 = 1;
@@ -42,14 +32,9 @@ struct Stored {
 /// The networks that are shut out.
 #[derive(Debug)]
 pub struct DenyList {
-    path: PathBuf,
+    file: OrdersFile,
     standing: ArcSwap<Standing>,
-    /// Held while a change is made durable, or read: the file that the list was last taken from.
-    changing: Mutex<Option<Stamp>>,
 }
-
-/// Tells a file from the one that it replaces: inode, length and time of its last change.
-type Stamp = (u64, u64, SystemTime);
 
 #[derive(Debug, Default)]
 struct Standing {
@@ -71,43 +56,28 @@ pub(crate) enum ChangeError {
 impl DenyList {
     /// Reads the list, if there is one yet.
     pub fn open(data: &Path) -> io::Result<Self> {
-        let list = Self {
-            path: data.join("operators/denied.json"),
-            standing: ArcSwap::default(),
-            changing: Mutex::default(),
-        };
+        let file = OrdersFile::new(data.join("operators/denied.json"));
+        let list = Self { file, standing: ArcSwap::default() };
         list.refresh()?;
         Ok(list)
     }
 
-    /// Takes the list up as it is in the file, if that is another one than before: another process may have changed it.
+    /// Takes the list up as it is in the file, if that is another one than before.
     pub(crate) fn refresh(&self) -> io::Result<()> {
-        let mut known = self.changing.lock().unwrap_or_else(PoisonError::into_inner);
-        let stamp = self.stamp();
-        if stamp == *known {
-            return Ok(());
-        }
-        let named = |why: String| {
-            io::Error::new(io::ErrorKind::InvalidData, format!("{}: {why}", self.path.display()))
-        };
-        let networks = match read_secret(&self.path) {
-            Err(error) if error.kind() == io::ErrorKind::NotFound => Vec::new(),
-            read => {
-                let stored: Stored = serde_json::from_slice(&read?).map_err(|e| named(e.to_string()))?;
-                if stored.version != VERSION {
-                    return Err(named(format!("version {}, want {VERSION}", stored.version)));
+        self.file.follow(|bytes| {
+            let networks = match bytes {
+                None => Vec::new(),
+                Some(bytes) => {
+                    let stored: Stored = serde_json::from_slice(bytes).map_err(|e| e.to_string())?;
+                    if stored.version != VERSION {
+                        return Err(format!("version {}, want {VERSION}", stored.version));
+                    }
+                    stored.networks
                 }
-                stored.networks
-            }
-        };
-        self.standing.store(Standing::new(networks).into());
-        *known = stamp;
-        Ok(())
-    }
-
-    fn stamp(&self) -> Option<Stamp> {
-        let file = std::fs::metadata(&self.path).ok()?;
-        Some((file.ino(), file.len(), file.modified().ok()?))
+            };
+            self.standing.store(Standing::new(networks).into());
+            Ok(())
+        })
     }
 
     pub(crate) fn contains(&self, address: IpAddr) -> bool {
@@ -157,15 +127,24 @@ impl DenyList {
         &self,
         change: impl FnOnce(&mut Vec<Denied>) -> Result<T, ChangeError>,
     ) -> Result<T, ChangeError> {
-        let mut known = self.changing.lock().unwrap_or_else(PoisonError::into_inner);
-        let mut networks = self.list();
-        let changed = change(&mut networks)?;
-        let stored = Stored { version: VERSION, networks };
-        let text = serde_json::to_vec_pretty(&stored).map_err(|e| ChangeError::Disk(e.into()))?;
-        write_secret(&self.path, &text).map_err(ChangeError::Disk)?;
-        self.standing.store(Standing::new(stored.networks).into());
-        *known = self.stamp();
-        Ok(changed)
+        let mut changed = None;
+        self.file.change(
+            || {
+                let mut networks = self.list();
+                changed = Some(change(&mut networks)?);
+                let stored = Stored { version: VERSION, networks };
+                let text = serde_json::to_vec_pretty(&stored).map_err(io::Error::from)?;
+                Ok::<_, ChangeError>((text, Standing::new(stored.networks)))
+            },
+            |standing| self.standing.store(standing.into()),
+        )?;
+        changed.ok_or_else(|| ChangeError::Disk(io::Error::other("nothing was changed")))
+    }
+}
+
+impl From<io::Error> for ChangeError {
+    fn from(error: io::Error) -> Self {
+        Self::Disk(error)
     }
 }
 
@@ -230,10 +209,10 @@ mod tests {
         assert!(!here.contains(address));
         here.refresh().unwrap();
         assert!(here.contains(address));
-        write_secret(&here.path, b"{").unwrap();
+        crate::keys::write_secret(&dir.path().join("operators/denied.json"), b"{").unwrap();
         assert!(here.refresh().is_err() && here.refresh().is_err());
         assert!(here.contains(address), "the one before stays in force");
-        std::fs::remove_file(&here.path).unwrap();
+        std::fs::remove_file(dir.path().join("operators/denied.json")).unwrap();
         here.refresh().unwrap();
         assert!(!here.contains(address));
     }

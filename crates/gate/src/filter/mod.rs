@@ -259,8 +259,8 @@ impl Filter {
         shares.map(Some).ok_or(Reason::Connections)
     }
 
-    /// Lets an address ask, or says when it may again.
-    pub(crate) fn address(&self, address: IpAddr, now: TimeMs) -> Result<(), TooMany> {
+    /// Lets an address ask, or says when it may again. It counts so many `times`.
+    pub(crate) fn address(&self, address: IpAddr, times: u64, now: TimeMs) -> Result<(), TooMany> {
         if self.is_exempt(address) {
             return Ok(());
         }
@@ -269,7 +269,7 @@ impl Filter {
         let risk = if self.is_trusted(address) { Risk::default() } else { self.risks.of(key, now.0) };
         let level = self.effect(RiskEffect::Slowed, risk.own_level);
         self.addresses
-            .take_several(key, 1 + level as u64, now.0)
+            .take_several(key, times * (1 + level as u64), now.0)
             .map_err(too_many(Reason::AddressRate))
             .and_then(|()| {
                 let taken = self.prefixes.take(self.prefix_key(address), now.0);
@@ -422,16 +422,16 @@ mod tests {
     #[test]
     fn a_network_of_many_addresses_has_a_limit_of_its_own() {
         let filter = filter(|config| (config.prefix_per_second, config.prefix_burst) = (1, 100));
-        let asked = |n: u8| filter.address(address(&format!("203.0.113.{n}")), NOW);
+        let asked = |n: u8| filter.address(address(&format!("203.0.113.{n}")), 1, NOW);
         assert!((0..100).all(|n| asked(n).is_ok()));
         let too_many = asked(100).unwrap_err();
         assert_eq!(too_many, TooMany { reason: Reason::PrefixRate, wait_seconds: 1 });
-        assert!(filter.address(address("203.0.114.1"), NOW).is_ok(), "the network beside it");
+        assert!(filter.address(address("203.0.114.1"), 1, NOW).is_ok(), "the network beside it");
         let (known, _) = filter.known_address(address("203.0.113.100"));
         assert_eq!(known.unwrap().counts[Reason::PrefixRate as usize], 1);
         assert_eq!(refused(&filter, Reason::PrefixRate), 1);
         // A /48 is one customer, whatever it numbers its networks by.
-        let six = |n: u16| filter.address(address(&format!("2001:db8:7:{n:x}::1")), NOW);
+        let six = |n: u16| filter.address(address(&format!("2001:db8:7:{n:x}::1")), 1, NOW);
         assert!((0..100).all(|n| six(n).is_ok()));
         assert_eq!(six(100).unwrap_err().reason, Reason::PrefixRate);
     }
@@ -466,7 +466,7 @@ mod tests {
         let strict = LimitsConfig { address_per_second: 1, address_burst: 1, ..LimitsConfig::default() };
         let twice = |is_demo| {
             let filter = filter_of(&strict, is_demo);
-            (0..2).filter(|_| filter.address(address("::ffff:127.0.0.1"), NOW).is_ok()).count()
+            (0..2).filter(|_| filter.address(address("::ffff:127.0.0.1"), 1, NOW).is_ok()).count()
         };
         assert_eq!((twice(true), twice(false)), (2, 1));
     }

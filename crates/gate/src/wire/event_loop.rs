@@ -170,6 +170,7 @@ impl Loop {
                 tracing::error!(%error, "wait for connections: failed");
                 return;
             }
+            let turn = Instant::now();
             self.date.at(self.gate.now().0);
             for event in &events {
                 // A copy, for the struct is packed.
@@ -194,6 +195,10 @@ impl Loop {
             self.tell_those_who_wait(&mut scratch);
             self.relieve();
             self.sweep();
+            let turn_ms = turn.elapsed().as_millis() as u32;
+            if turn_ms > 0 {
+                self.gate.strategy.turn_ms.fetch_max(turn_ms, Ordering::Relaxed);
+            }
         }
     }
 

@@ -107,7 +107,11 @@ impl Loop {
     /// `GET` of the sale's document.
     pub(super) fn sale(&mut self, token: Token, sale: &str, head: &Head<'_>) {
         let started = Instant::now();
-        let close = self.closes(token, head);
+        let ends = self.gate.strategy.closes();
+        let close = self.closes(token, head) || ends;
+        if let Some(conn) = self.conns.get_mut(token) {
+            conn.close |= close;
+        }
         match self.gate.front(sale) {
             Ok(front) => {
                 let rendered = front.rendered(&self.gate.keys, self.gate.now());
@@ -189,7 +193,7 @@ impl Loop {
             self.gate.metrics.took(RouteClass::Attempt, started.elapsed());
             return Step::Answered;
         }
-        let turn = api::turn(&self.gate, &front);
+        let turn = api::turn(&self.gate, &front, pass.tier);
         let stage = Stage::Here;
         let pending =
             self.pending.insert(Pending { conn: token, front, rendered, pass, basket, id, started, stage });
@@ -246,6 +250,9 @@ impl Loop {
         for (front, batch) in &mut batches {
             if batch.is_empty() {
                 continue;
+            }
+            for token in self.gate.strategy.over_queue_share(|| front.sale.queue(), batch) {
+                self.ask_known(Token::from_u64(token), api::queue_full());
             }
             if catch_unwind(AssertUnwindSafe(|| front.sale.attempts(&self.mailbox, batch))).is_err() {
                 tracing::error!("put attempts to a sale: panicked");

@@ -209,7 +209,8 @@ impl Loop {
     /// How long a connection may rest.
     fn idle_seconds(&self) -> u32 {
         let configured = self.gate.config.connections.idle_timeout_seconds as u32;
-        Pressure::idle_seconds(configured, self.gate.pressure.is_above())
+        let hurried = self.gate.pressure.is_above() || self.gate.strategy.is_hurried();
+        Pressure::idle_seconds(configured, hurried)
     }
 
     /// All that came was served.

@@ -11,7 +11,9 @@ use gate::{
     Config, Keyring, Options,
     admin::keys::{ApiKeys, Role},
     jwt::{JwtVerifier, Shopper, sign_token},
-    ports::{Queued, Reply, Sale, SaleHealth, Sales, ShopperRecord, Unavailable, Winner, WinnerEvent},
+    ports::{
+        QueueFill, Queued, Reply, Sale, SaleHealth, Sales, ShopperRecord, Unavailable, Winner, WinnerEvent,
+    },
 };
 use std::{
     sync::{
@@ -69,6 +71,7 @@ struct Inner {
     asked: u64,
     said: Vec<SoldOutCount>,
     mail: Vec<Mail>,
+    queue_length: u64,
 }
 
 fn now_ms() -> u64 {
@@ -128,12 +131,18 @@ impl FakeSale {
             asked: 0,
             said: Vec::new(),
             mail: Vec::new(),
+            queue_length: 0,
         };
         Self { inner: Mutex::new(inner), sequence: watch::Sender::new(Sequence(1)), skew_ms }
     }
 
     pub fn set_mood(&self, mood: Mood) {
         self.inner.lock().unwrap().mood = mood;
+    }
+
+    /// Says that so many of 100 places of the queue are taken.
+    pub fn set_queue(&self, length: u64) {
+        self.inner.lock().unwrap().queue_length = length;
     }
 
     pub fn change_view(&self, change: impl FnOnce(&mut SaleView)) {
@@ -278,6 +287,10 @@ impl Sale for FakeSale {
 
     fn said_sold_out(&self, counts: &[SoldOutCount]) {
         self.inner.lock().unwrap().said.extend(counts);
+    }
+
+    fn queue(&self) -> QueueFill {
+        QueueFill { length: self.inner.lock().unwrap().queue_length, max: 100 }
     }
 
     fn position(&self, _: AttemptId, _: ShopperKey) -> Option<u64> {
@@ -456,6 +469,7 @@ impl Running {
             api_keys: Arc::clone(&api_keys),
             challenges,
             denied: gate::DenyList::open(dir.path()).unwrap(),
+            strategy: gate::Strategy::open(dir.path()).unwrap(),
             memory: gate::Memory {
                 resident_bytes: Arc::new(move || read.load(Relaxed)),
                 limit_bytes: MEMORY_LIMIT_BYTES,
