@@ -95,7 +95,7 @@ impl Tls {
 
     /// Looks after the files for as long as it is polled. `now` is asked for the time.
     pub(super) async fn watch(self: Arc<Self>, metrics: &Metrics, now: impl Fn() -> TimeMs) {
-        let (mut known, mut seen) = (self.opened, self.opened);
+        let mut seen = Seen { known: self.opened, last: self.opened };
         let mut warned: Option<tokio::time::Instant> = None;
         loop {
             let left = metrics.certificate_expires_seconds.load(Relaxed).saturating_sub(now().0 / 1000);
@@ -106,8 +106,7 @@ impl Tls {
             }
             tokio::time::sleep(LOOK_EVERY).await;
             let (hash, pair) = self.look().await;
-            if hash != known && hash == seen {
-                known = hash;
+            if seen.is_news(hash) {
                 match pair {
                     Ok(pair) => {
                         metrics.certificate_expires_seconds.store(pair.expires_seconds, Relaxed);
@@ -121,7 +120,6 @@ impl Tls {
                     }
                 }
             }
-            seen = hash;
         }
     }
 
@@ -132,6 +130,24 @@ impl Tls {
             (read.hash(), tls.files.pair(&read))
         });
         looked.await.unwrap_or_else(|error| ([0; 32], Err(io::Error::other(error))))
+    }
+}
+
+/// What the files held when they were last looked at, and what was last taken or refused, by their hashes.
+struct Seen {
+    known: [u8; 32],
+    last: [u8; 32],
+}
+
+impl Seen {
+    /// Whether there is something to be taken or refused: once for each content, and only for what two looks in a row have found.
+    fn is_news(&mut self, hash: [u8; 32]) -> bool {
+        let is_news = hash != self.known && hash == self.last;
+        self.last = hash;
+        if is_news {
+            self.known = hash;
+        }
+        is_news
     }
 }
 
@@ -221,4 +237,21 @@ impl Files {
 fn expiry(certificate: &CertificateDer<'_>) -> Option<u64> {
     let certificate = x509_cert::Certificate::from_der(certificate).ok()?;
     Some(certificate.tbs_certificate.validity.not_after.to_unix_duration().as_secs())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_stays_the_same_for_two_looks_is_news_once() {
+        let mut seen = Seen { known: [0; 32], last: [0; 32] };
+        let looks =
+            [(0, false), (1, false), (1, true), (1, false), (2, false), (3, false), (3, true), (3, false)];
+        for (look, want) in
+            looks.into_iter().chain([(1, false), (3, false), (0, false), (0, true), (0, false)])
+        {
+            assert_eq!(seen.is_news([look; 32]), want, "{look}");
+        }
+    }
 }
