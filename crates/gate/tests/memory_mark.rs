@@ -104,6 +104,24 @@ fn above_the_mark_idle_connections_go_then_new_ones_and_below_it_all_may_come() 
 }
 
 #[test]
+fn those_that_rest_longest_are_closed_first_and_a_portion_at_a_time() {
+    // 50 are few: after a portion of 256 the ten that are left are let alone. Two thirds of those that may be open call for no stage.
+    let gate = Running::start(true, false, |config| {
+        (config.connections.open_max, config.connections.threads) = (400, 1);
+        config.connections.memory_mark_percent = 50;
+    });
+    let mut young: Vec<TcpStream> = (0..10).map(|_| resting(&gate)).collect();
+    let old: Vec<TcpStream> = (0..256).map(|_| resting(&gate)).collect();
+    // Rests are told apart by the second.
+    std::thread::sleep(Duration::from_millis(2100));
+    assert!(young.iter_mut().all(is_served), "they have come first, and rest since now");
+    set_percent(&gate, 60);
+    assert!(old.iter().all(is_closed));
+    assert!(young.iter_mut().all(is_served));
+    assert_eq!(metric(&gate, "floodgate_gate_connections_shed_total{which=\"idle\"}"), 256);
+}
+
+#[test]
 fn few_connections_are_left_alone_whatever_needs_the_memory() {
     let gate = start();
     let mut two = [resting(&gate), resting(&gate)];

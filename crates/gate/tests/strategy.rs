@@ -156,6 +156,17 @@ fn the_load_raises_the_stage_and_the_stage_the_price() {
 }
 
 #[test]
+fn nobody_rests_for_long_in_a_stage() {
+    let gate = start(|config| config.connections.idle_timeout_seconds = 300);
+    order(&gate, &json!({ "stage": "guarded" }));
+    let mut resting = TcpStream::connect(gate.bound.shop).unwrap();
+    resting.set_read_timeout(Some(Duration::from_secs(60))).unwrap();
+    resting.write_all(format!("GET {SALE} HTTP/1.1\r\nHost: a\r\n\r\n").as_bytes()).unwrap();
+    assert!(resting.read(&mut [0; 8192]).unwrap() > 0);
+    assert_eq!(resting.read(&mut [0; 1]).unwrap(), 0, "closed after 15 s rather than 300");
+}
+
+#[test]
 fn a_request_counts_for_more_in_a_stage() {
     let asked = |stage: &str| {
         let gate = start(|config| {
