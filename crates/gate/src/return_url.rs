@@ -1,8 +1,14 @@
 //! Where a page may send a shopper back to, from a list of origins with paths, and what it says there of the outcome, signed. Whatever
 //! two readers of URLs could take for two places is refused: an open redirect would lend the sale's good name to anybody.
 
-use crate::{cors::is_origin, keys::Keyring};
-use contracts::SHOPPER_ID_BYTES_MAX;
+use crate::{
+    api::Outcome,
+    cors::is_origin,
+    keys::Keyring,
+    problem::{Kind, Problem},
+    state::Gate,
+};
+use contracts::{HoldState, SHOPPER_ID_BYTES_MAX};
 use data_encoding::BASE64URL_NOPAD;
 use serde::Serialize;
 use std::fmt::Write;
@@ -148,6 +154,37 @@ struct Claims<'a> {
     shopper: Option<&'a str>,
     iat: u64,
     exp: u64,
+}
+
+/// A return URL that a request names, or 422 if it is nowhere of ours.
+pub(crate) fn named(gate: &Gate, text: Option<&str>) -> Result<Option<ReturnUrl>, Problem> {
+    let Some(text) = text.filter(|text| !text.is_empty()) else { return Ok(None) };
+    let url = ReturnUrl::parse(text, &gate.config.return_urls);
+    url.map(Some).ok_or_else(|| {
+        Problem::new(Kind::Invalid, "return_url: not one of gate.return_urls, nor below one, to the letter")
+    })
+}
+
+/// The way back with what the shop can check: the ticket while there is something to be had for it, else the outcome. None while
+/// nothing is decided, or the decision is only about this moment.
+pub(crate) fn way_back(
+    gate: &Gate,
+    to: &ReturnUrl,
+    sale: &str,
+    outcome: &Outcome,
+    shopper: Option<&str>,
+) -> Option<String> {
+    let name = match (&outcome.hold, outcome.outcome) {
+        (Some(hold), _) if matches!(hold.state, HoldState::Held | HoldState::Confirmed) => {
+            return hold.ticket.as_deref().map(|ticket| to.with(ticket));
+        }
+        (Some(hold), _) => hold.state.as_str(),
+        (None, "queued" | "none" | "not_open" | "paused") => return None,
+        (None, name) => name,
+    };
+    let (attempt, as_of) = (outcome.attempt, outcome.as_of);
+    let said = Said { sale, attempt, outcome: name, as_of, shopper };
+    Some(to.with(&sign(&gate.keys, to, said, gate.now())))
 }
 
 /// Signs an outcome for the shop at a return URL: a compact JWS (RFC 7515), good for ten minutes.

@@ -200,3 +200,40 @@ fn nobody_is_sent_anywhere_else() {
     let answer = send(gate.bound.shop, "GET", &format!("/sales/demo?return_url={BACK_ENCODED}"), &[], "");
     assert_eq!(answer.status, 422);
 }
+
+#[test]
+fn the_api_signs_what_came_of_an_attempt_too() {
+    let gate = start();
+    let bearer = format!("Bearer {}", gate.token("alice"));
+    let sale = "/api/v1/sales/demo";
+    let pass = send(gate.bound.shop, "POST", &format!("{sale}/passes"), &[("authorization", &bearer)], "");
+    let pass = pass.json()["pass"].as_str().unwrap().to_owned();
+    let url = send(gate.bound.shop, "GET", sale, &[], "").json()["attempts_url"].as_str().unwrap().to_owned();
+    let attempt = |key: &str, query: &str| {
+        let headers =
+            [("floodgate-pass", &*pass), ("idempotency-key", key), ("content-type", "application/json")];
+        let body = r#"{"lines":[{"item":"phone","quantity":1}]}"#;
+        send(gate.bound.shop, "POST", &format!("{url}{query}"), &headers, body)
+    };
+    let query = format!("?return_url={BACK_ENCODED}");
+    let bought = attempt("k1", &query).json();
+    let ticket = bought["hold"]["ticket"].as_str().unwrap();
+    assert_eq!(bought["return_url"], format!("{BACK}&floodgate={ticket}"));
+    assert!(attempt("k1", "").json().get("return_url").is_none(), "nobody asked for it");
+
+    let refused = attempt("k2", &query).json();
+    let signed = refused["return_url"].as_str().unwrap().strip_prefix(&format!("{BACK}&floodgate=")).unwrap();
+    let (_, claims) = checked(&gate, signed);
+    assert_eq!((&claims["outcome"], &claims["shopper"]), (&"limit_reached".into(), &"alice".into()));
+    assert_eq!((&claims["aud"], &claims["as_of"]), (&"https://shop.example".into(), &refused["as_of"]));
+    assert_eq!(claims["attempt"], refused["attempt"]);
+
+    // Asked for later, and to nowhere but where the shop said.
+    let read = |query: &str| {
+        let path = format!("{sale}/attempts/{}{query}", bought["attempt"].as_str().unwrap());
+        send(gate.bound.shop, "GET", &path, &[("floodgate-pass", &pass)], "")
+    };
+    assert!(read(&query).json()["return_url"].as_str().unwrap().starts_with(BACK));
+    let elsewhere = "?return_url=https%3A%2F%2Fshop.example.evil%2Fcheckout";
+    assert_eq!((read(elsewhere).status, attempt("k3", elsewhere).status), (422, 422));
+}

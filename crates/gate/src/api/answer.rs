@@ -24,6 +24,9 @@ pub(crate) struct Outcome {
     pub(crate) held_by: Option<AttemptId>,
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(crate) retry_after_ms: Option<u64>,
+    /// Where the shop waits for it, with what it can check; if the request named such a place.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) return_url: Option<String>,
 }
 
 /// A hold in an answer.
@@ -81,6 +84,7 @@ impl Outcome {
             place: None,
             held_by: None,
             retry_after_ms: None,
+            return_url: None,
         }
     }
 
@@ -91,7 +95,7 @@ impl Outcome {
         Self { position: Some(position), retry_after_ms, ..Self::plain(attempt, "queued") }
     }
 
-    /// Appends the same JSON as [`Serialize`] writes, without looking for what would have to be escaped: nothing in it has to.
+    /// Appends the same JSON as [`Serialize`] writes, if there is no return URL, without looking for what would have to be escaped: nothing in it has to.
     pub(crate) fn write(&self, out: &mut Vec<u8>) {
         out.extend_from_slice(b"{\"attempt\":\"");
         out.extend_from_slice(&self.attempt.hex());

@@ -9,13 +9,14 @@ use crate::{
     front::{Front, Rendered, sold_out_answer},
     pass::Pass,
     problem::{Kind, Problem},
+    return_url::{self, ReturnUrl},
     state::{Gate, PASS_HEADER, Peer, check_media_type, clip, reply},
 };
 use arrayvec::ArrayVec;
 use axum::{
     Extension,
     body::Body,
-    extract::{Path, State},
+    extract::{Path, Query, State},
     response::{IntoResponse, Response},
 };
 use contracts::{Answer, Attempt, Basket, BasketError, Found, Line, QUANTITY_MAX, SaleSpec};
@@ -99,11 +100,23 @@ pub(crate) fn basket(body: &[u8], spec: &SaleSpec) -> Result<Basket, Problem> {
     parse_basket(body, spec).map_err(|why| Problem::new(Kind::Invalid, why))
 }
 
+/// Where the shop waits for what comes of it.
+#[derive(Deserialize)]
+pub(super) struct Back {
+    return_url: Option<String>,
+}
+
+fn way_back(gate: &Gate, to: &ReturnUrl, sale: &str, outcome: &Outcome, pass: &Pass) -> Option<String> {
+    let shopper = gate.keys.unseal(pass.shopper, &pass.sealed);
+    return_url::way_back(gate, to, sale, outcome, shopper.as_deref())
+}
+
 /// `POST {attempts_url}`, where it is not served by the loops themselves (see `wire`).
 pub(super) async fn create(
     State(gate): State<Arc<Gate>>,
     Extension(peer): Extension<Peer>,
     Path((sale, round_key)): Path<(String, String)>,
+    Query(back): Query<Back>,
     headers: HeaderMap,
     body: Body,
 ) -> Result<Response, Problem> {
@@ -117,15 +130,17 @@ pub(super) async fn create(
         idempotency_key: field("idempotency-key"),
     };
     let Admitted { pass, key } = admit(&gate, &question)?;
+    let to = return_url::named(&gate, back.return_url.as_deref())?;
     let body = gate.body(body, BODY_BYTES_MAX).await?;
     let basket = basket(&body, &rendered.view.spec)?;
     let id = gate.keys.attempt_id(&sale, pass.shopper, key);
     let asked = ask(&gate, &front, &pass, id, basket).await?;
     let with = ShopperLines { keys: &gate.keys, view: &rendered.view, pass: &pass, basket: Some(basket) };
-    let (status, outcome) = match asked {
+    let (status, mut outcome) = match asked {
         Asked::Answered(answer) => (StatusCode::OK, outcome_of(id, &answer, &with).ok_or_else(key_reused)?),
         Asked::Queued(position) => (StatusCode::ACCEPTED, Outcome::queued(id, position)),
     };
+    outcome.return_url = to.and_then(|to| way_back(&gate, &to, &sale, &outcome, &pass));
     let retry_after = outcome.retry_after_ms.map(|ms| [("retry-after", ms.div_ceil(1000).to_string())]);
     Ok((status, retry_after, json(&outcome)).into_response())
 }
@@ -289,13 +304,17 @@ pub(super) async fn read(
     State(gate): State<Arc<Gate>>,
     Extension(peer): Extension<Peer>,
     Path((sale, attempt)): Path<(String, String)>,
+    Query(back): Query<Back>,
     headers: HeaderMap,
 ) -> Result<Response, Problem> {
     let front = gate.front(&sale)?;
     gate.admit_address(peer)?;
     let pass = gate.pass(&headers, &sale)?;
     let attempt = parse_attempt(&attempt)?;
-    Ok(json(&current(&gate, &front, &pass, attempt).await?))
+    let to = return_url::named(&gate, back.return_url.as_deref())?;
+    let mut outcome = current(&gate, &front, &pass, attempt).await?;
+    outcome.return_url = to.and_then(|to| way_back(&gate, &to, &sale, &outcome, &pass));
+    Ok(json(&outcome))
 }
 
 pub(crate) fn parse_attempt(text: &str) -> Result<AttemptId, Problem> {

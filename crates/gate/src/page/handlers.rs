@@ -20,7 +20,7 @@ use axum::{
     extract::{Path, Query, State},
     response::{Html, IntoResponse, Redirect, Response},
 };
-use contracts::{Actor, Answer, Basket, HoldState, Operation, QUANTITY_MAX};
+use contracts::{Actor, Answer, Basket, Operation, QUANTITY_MAX};
 use data_encoding::BASE64URL_NOPAD;
 use http::{HeaderMap, StatusCode, header};
 use maud::Markup;
@@ -76,15 +76,6 @@ pub(super) async fn time(State(gate): State<Arc<Gate>>) -> Response {
     (headers, gate.now().0.to_string()).into_response()
 }
 
-/// Where the visitor wants to be sent back to, or 422 if that is nowhere of ours.
-fn return_to(gate: &Gate, text: Option<&str>) -> Result<Option<ReturnUrl>, Problem> {
-    let Some(text) = text.filter(|text| !text.is_empty()) else { return Ok(None) };
-    let url = ReturnUrl::parse(text, &gate.config.return_urls);
-    url.map(Some).ok_or_else(|| {
-        Problem::new(Kind::Invalid, "return_url: not one of gate.return_urls, nor below one, to the letter")
-    })
-}
-
 /// A demo visitor at a sale.
 struct Visit {
     gate: Arc<Gate>,
@@ -114,22 +105,10 @@ impl Visit {
         self.return_to.as_ref().map(ReturnUrl::as_query).unwrap_or_default()
     }
 
-    /// The way back with what the shop can check: the ticket while there is something to be had for it, else the outcome. None while
-    /// nothing is decided, or the decision is only about this moment.
+    /// The way back to the shop, with what it can check.
     fn way_back(&self, outcome: &Outcome) -> Option<String> {
-        let to = self.return_to.as_ref()?;
-        let name = match (&outcome.hold, outcome.outcome) {
-            (Some(hold), _) if matches!(hold.state, HoldState::Held | HoldState::Confirmed) => {
-                return hold.ticket.as_deref().map(|ticket| to.with(ticket));
-            }
-            (Some(hold), _) => hold.state.as_str(),
-            (None, "queued" | "none" | "not_open" | "paused") => return None,
-            (None, name) => name,
-        };
         let shopper = self.visitor.as_ref().map(|visitor| visitor.shopper().id);
-        let (attempt, as_of, shopper) = (outcome.attempt, outcome.as_of, shopper.as_deref());
-        let said = return_url::Said { sale: &self.sale, attempt, outcome: name, as_of, shopper };
-        Some(to.with(&return_url::sign(&self.gate.keys, to, said, self.gate.now())))
+        return_url::way_back(&self.gate, self.return_to.as_ref()?, &self.sale, outcome, shopper.as_deref())
     }
 
     fn form(&self) -> Option<Form> {
@@ -185,7 +164,7 @@ pub(super) async fn sale(
 ) -> Shown {
     gate.front(&sale)?;
     let lang = Lang::of(query.lang.as_deref(), &headers);
-    let return_to = return_to(&gate, query.return_url.as_deref())?;
+    let return_to = return_url::named(&gate, query.return_url.as_deref())?;
     let demo = gate.is_demo(&sale);
     let known = Visitor::known(&gate.keys, &headers).filter(|_| demo);
     let new = match (&known, demo) {
@@ -206,7 +185,7 @@ pub(super) async fn attempt(
     headers: HeaderMap,
 ) -> Shown {
     let lang = Lang::of(query.lang.as_deref(), &headers);
-    let return_to = return_to(&gate, query.return_url.as_deref())?;
+    let return_to = return_url::named(&gate, query.return_url.as_deref())?;
     let Some(visitor) = Visitor::known(&gate.keys, &headers).filter(|_| gate.is_demo(&sale)) else {
         gate.front(&sale)?;
         let query = return_to.as_ref().map(ReturnUrl::as_query).unwrap_or_default();
@@ -326,7 +305,7 @@ pub(super) async fn buy(
         return Err(no_visitor());
     }
     let lang = Lang::of(form.lang.as_deref(), &headers);
-    let return_to = return_to(&gate, form.return_url.as_deref())?;
+    let return_to = return_url::named(&gate, form.return_url.as_deref())?;
     let visit = Visit::new(Arc::clone(&gate), sale, lang, Some(visitor), return_to)?;
     let fragment = wants_fragment(&headers);
     let outcome = match buy_one(&visit, &form).await {
@@ -389,7 +368,7 @@ pub(super) async fn pay(
         return Err(no_visitor());
     }
     let lang = Lang::of(form.lang.as_deref(), &headers);
-    let return_to = return_to(&gate, form.return_url.as_deref())?;
+    let return_to = return_url::named(&gate, form.return_url.as_deref())?;
     let visit = Visit::new(Arc::clone(&gate), sale, lang, Some(visitor), return_to)?;
     let pass = visit.pass.as_ref().ok_or_else(no_visitor)?;
     let hold = form.hold;
