@@ -63,6 +63,8 @@ pub(crate) struct Units {
     pub(crate) sold: i64,
     /// What was free behind each entry that changed it.
     history: Vec<(u64, i64)>,
+    /// Whether the open round offered it and no place to wait was left, behind each entry that changed that.
+    none_left: Vec<(u64, bool)>,
     /// Who waits, in order of acceptance.
     pub(crate) waiting: Vec<usize>,
 }

@@ -4,7 +4,7 @@
 //! DIR/INCOMPLETE       a backup or a restore is under way here, or was cut off: not to be served
 //! DIR/LOCK             held by the one process that writes
 //! DIR/keys/            the master secret, the token secret, the operators' hashed keys
-//! DIR/gates.sock        where gates in processes of their own ask, while this one runs
+//! DIR/gates/socket        where gates in processes of their own ask, while this one runs
 //! DIR/operators/       what operators have ordered of the gate: networks that are denied
 //! DIR/challenges/      what the gate keeps of used challenges
 //! DIR/sales/SALE/made  says that the sale has a log, so that one that is gone is not taken for a new sale

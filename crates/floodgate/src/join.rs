@@ -13,7 +13,7 @@ use std::path::{Path, PathBuf};
 
 /// The socket of a data directory. Whoever may write to it may do what the gate may.
 pub(crate) fn socket(data: &Path) -> PathBuf {
-    data.join("gates.sock")
+    data.join("gates/socket")
 }
 
 /// A thread that follows the other process may leave anything half told if it panics: this process ends, and starts afresh.

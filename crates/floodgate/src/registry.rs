@@ -92,6 +92,11 @@ impl Registry {
         self.running().values().filter_map(told).collect()
     }
 
+    /// Every sale that has a log here, also one that could not be brought back.
+    pub(crate) fn all(&self) -> Vec<SaleId> {
+        self.data.sales().unwrap_or_default()
+    }
+
     /// The data directory.
     pub(crate) fn dir(&self) -> &std::path::Path {
         self.data.dir()
@@ -198,6 +203,14 @@ impl Sale for Wired {
 
     fn may_have(&self, shopper: ShopperKey) -> bool {
         self.handle.may_have(shopper)
+    }
+
+    fn expect(&self, shopper: ShopperKey) {
+        self.handle.known().ask(shopper);
+    }
+
+    fn no_longer_expect(&self, shopper: ShopperKey) {
+        self.handle.known().decided(shopper);
     }
 
     fn said_sold_out(&self, counts: &[SoldOutCount]) {

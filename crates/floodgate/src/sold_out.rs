@@ -35,6 +35,17 @@ pub(crate) async fn keep(dir: PathBuf, views: impl Fn() -> Vec<Arc<SaleView>>) {
     }
 }
 
+/// Takes all files away: what holds now is shown anew, and while nobody knows nothing is shown.
+pub(crate) fn forget(dir: &Path, sales: &[SaleId]) {
+    for sale in sales {
+        if let Err(error) = fs::remove_file(sold_out_file(dir, sale))
+            && error.kind() != io::ErrorKind::NotFound
+        {
+            tracing::warn!(%sale, %error, "the file that says \"sold out\" cannot be taken away: do it by hand");
+        }
+    }
+}
+
 /// Makes the file or takes it away. Nobody ever sees half of it. It need not outlive a crash: the next start makes it right.
 fn show(dir: &Path, view: &SaleView) -> io::Result<()> {
     let path = sold_out_file(dir, &view.sale);

@@ -201,6 +201,12 @@ impl Config {
                 "want up to 100 places such as \"https://shop.example/checkout\": https (http only to this machine), no query, no port that is the scheme's own",
             ));
         }
+        if self.connections.proxy_protocol && !self.tls.listen.is_empty() {
+            return Some((
+                "connections.proxy_protocol",
+                "want false with tls.listen, where its header is not read: let the balancer end TLS, or name whom it speaks for in no other way",
+            ));
+        }
         self.tls
             .wrong()
             .or_else(|| self.jwt.wrong())

@@ -113,6 +113,31 @@ impl Front {
     }
 }
 
+/// An attempt that waits here for its turn: until this is dropped its shopper is one who may have something.
+pub(crate) struct Expected {
+    sale: Arc<dyn Sale>,
+    shopper: ShopperKey,
+}
+
+impl Expected {
+    pub(crate) fn new(front: &Front, shopper: ShopperKey) -> Self {
+        front.sale.expect(shopper);
+        Self { sale: Arc::clone(&front.sale), shopper }
+    }
+}
+
+impl Drop for Expected {
+    fn drop(&mut self) {
+        self.sale.no_longer_expect(self.shopper);
+    }
+}
+
+impl fmt::Debug for Expected {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Expected").finish_non_exhaustive()
+    }
+}
+
 /// The answer that goes with what is counted.
 pub(crate) fn sold_out_answer(said: &SoldOutCount) -> Answer {
     Answer::Refused { refusal: Refusal::SoldOut, as_of: said.last_as_of }

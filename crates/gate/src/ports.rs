@@ -47,6 +47,13 @@ pub trait Sale: Send + Sync {
     /// be asked after [`Sale::view`]: nobody is missed who has what is missing in that view. Somebody else may be taken for one.
     fn may_have(&self, shopper: ShopperKey) -> bool;
 
+    /// An attempt of this shopper waits here for its turn: until it is [no longer](Sale::no_longer_expect) expected,
+    /// [`Sale::may_have`] says yes.
+    fn expect(&self, shopper: ShopperKey);
+
+    /// Takes back one [`Sale::expect`].
+    fn no_longer_expect(&self, shopper: ShopperKey);
+
     /// Takes the report of what a gate has told shoppers by itself, from [`SaleView::sold_out`]; it is logged.
     fn said_sold_out(&self, counts: &[SoldOutCount]);
 

@@ -82,7 +82,11 @@ impl Pressure {
     }
 
     /// How much of the mark is used, in percent.
-    pub(crate) fn load_percent(&self) -> u32 {
+    pub(crate) fn load_percent(&self, open: u64) -> u32 {
+        // What a sale takes for itself is no crowd's.
+        if open <= self.few {
+            return 0;
+        }
         let percent = self.resident_bytes.load(Relaxed).saturating_mul(100) / self.mark_bytes.max(1);
         percent.min(1000) as u32
     }
@@ -185,7 +189,7 @@ fn watch(gate: &Gate, loops: &[Arc<Inbox>], stopped: &Receiver<()>) {
             None => {}
         }
         // Where gates are in processes of their own, operators order elsewhere.
-        match gate.filter.denied.refresh().and_then(|()| gate.strategy.refresh()) {
+        match gate.filter.denied.refresh().and(gate.strategy.refresh()) {
             Ok(()) => orders_said = false,
             Err(error) if !orders_said => {
                 orders_said = true;
@@ -203,6 +207,7 @@ fn watch(gate: &Gate, loops: &[Arc<Inbox>], stopped: &Receiver<()>) {
 /// How much of each thing is used.
 fn load(gate: &Gate) -> Load {
     let percent = |part: u64, whole: u64| (part.saturating_mul(100) / whole.max(1)).min(1000) as u32;
+    let open = gate.metrics.connections.load(Relaxed);
     let sales = gate.sales.list().into_iter().filter_map(|id| gate.sales.get(id.as_str()));
     let fullest = sales.map(|sale| {
         let QueueFill { length, max } = sale.queue();
@@ -210,8 +215,8 @@ fn load(gate: &Gate) -> Load {
     });
     Load {
         queue: fullest.max().unwrap_or(0),
-        connections: percent(gate.metrics.connections.load(Relaxed), gate.config.connections.open_max as u64),
-        memory: gate.pressure.load_percent(),
+        connections: percent(open, gate.config.connections.open_max as u64),
+        memory: gate.pressure.load_percent(open),
         lag: gate.strategy.load().next_lag(gate.strategy.turn_ms.swap(0, Relaxed)),
     }
 }
@@ -241,7 +246,7 @@ mod tests {
         assert_eq!(look(95_000), (None, true, true));
         assert_eq!(look(89_999), (Some(Change::Over), false, false));
         assert_eq!(look(150_000), (Some(Change::Above), true, false));
-        assert_eq!(pressure.load_percent(), 150);
+        assert_eq!((pressure.load_percent(2000), pressure.load_percent(1024)), (150, 0));
         assert!(pressure.closing(1024).is_none() && pressure.closing(1025).is_some(), "where there are few");
     }
 }

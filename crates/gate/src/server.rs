@@ -294,6 +294,10 @@ impl Listening {
                     continue;
                 }
             };
+            if self.is_shop && self.gate.pressure.sheds(self.gate.metrics.connections.load(Relaxed)) {
+                self.gate.pressure.new_closed.fetch_add(1, Relaxed);
+                continue;
+            }
             // Operators and their machines have no shares; shoppers have them on the loops' listener too.
             let of_address = match &self.tls {
                 Some(_) => match self.gate.filter.connection(peer.ip(), self.gate.now()) {
@@ -442,7 +446,9 @@ impl Listening {
                 reader.show(&explained, &mut response);
             }
         }
-        if self.is_shop && class == RouteClass::Other && self.gate.strategy.closes() {
+        // Not behind TLS, where every further connection costs more than one that rests.
+        let may_close = self.is_shop && self.tls.is_none() && class == RouteClass::Other;
+        if may_close && self.gate.strategy.closes() {
             response.headers_mut().insert(header::CONNECTION, HeaderValue::from_static("close"));
         }
         self.gate.metrics.took(class, start.elapsed());

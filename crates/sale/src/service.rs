@@ -168,18 +168,24 @@ struct Shared {
 /// What gates have said by themselves and is not logged yet.
 #[derive(Debug, Default)]
 struct Said {
-    counts: Vec<SoldOutCount>,
+    /// By item and first entry.
+    counts: HashMap<(u16, Sequence), SoldOutCount>,
     since: Option<std::time::Instant>,
+    /// Answers that found no room here: they were given, and only their number is not logged.
+    lost: u64,
 }
 
 impl Said {
-    /// Stretches of entries that are counted apart before they are logged early; what an entry of the log holds is far more.
-    const COUNTS_MAX: usize = 1024;
+    /// Stretches of entries that are counted apart: in a second a sale that is given back unit by unit makes some hundred.
+    const COUNTS_MAX: usize = 8192;
 
     fn add(&mut self, counts: &[SoldOutCount]) {
         for count in counts {
-            if !self.counts.iter_mut().any(|known| known.merge(count)) {
-                self.counts.push(*count);
+            let room = self.counts.len() < Self::COUNTS_MAX;
+            match self.counts.entry((count.item, count.first_as_of)) {
+                Entry::Occupied(mut known) => drop(known.get_mut().merge(count)),
+                Entry::Vacant(new) if room => drop(new.insert(*count)),
+                Entry::Vacant(_) => self.lost = self.lost.saturating_add(count.count),
             }
         }
         if !self.counts.is_empty() {
@@ -191,12 +197,21 @@ impl Said {
     fn take_due(&mut self) -> Option<Vec<SoldOutCount>> {
         let old =
             self.since.is_some_and(|since| since.elapsed() >= Duration::from_millis(core::REFUSALS_EVERY.0));
-        (old || self.counts.len() >= Self::COUNTS_MAX).then(|| self.take())
+        old.then(|| self.take())
     }
 
     fn take(&mut self) -> Vec<SoldOutCount> {
         self.since = None;
-        std::mem::take(&mut self.counts)
+        let lost = std::mem::take(&mut self.lost);
+        if lost > 0 {
+            tracing::warn!(
+                lost,
+                "gates said \"sold out\" of more stretches than are counted: so many answers are not in the log"
+            );
+        }
+        let mut counts: Vec<SoldOutCount> = self.counts.drain().map(|(_, count)| count).collect();
+        counts.sort_unstable_by_key(|count| (count.item, count.first_as_of));
+        counts
     }
 }
 

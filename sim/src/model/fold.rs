@@ -115,6 +115,16 @@ impl Model {
         if self.state_since == seq {
             self.opened_and_shut.push((seq, self.open && !self.paused));
         }
+        for item in 0..self.items.len() as u16 {
+            let offered =
+                self.open_round().is_some_and(|round| self.offered(round, &Basket::single(item, 1)));
+            let none_left =
+                offered && self.items[usize::from(item)].waiting.len() as i64 >= self.places(item);
+            let known = &mut self.items[usize::from(item)].none_left;
+            if known.last().is_none_or(|(_, before)| *before != none_left) {
+                known.push((seq, none_left));
+            }
+        }
         (self.last, self.now) = (seq, entry.at);
         self.figures()
     }
@@ -359,6 +369,10 @@ impl Model {
             let none = throughout(&self.items[usize::from(e.item)].history, first, last, |free| *free == 0);
             ensure(none, "INV-2", || {
                 format!("entry {seq}: item {} was not sold out from {first} to {last}", e.item)
+            })?;
+            let left = !throughout(&self.items[usize::from(e.item)].none_left, last, last, |none| *none);
+            ensure(!left, "INV-4", || {
+                format!("entry {seq}: as of {last} item {} was not offered, or a place was left", e.item)
             })?;
             self.count("sold_out", e.count);
         }

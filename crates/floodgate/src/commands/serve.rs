@@ -3,7 +3,7 @@
 use super::print;
 use crate::data::Data;
 use crate::registry::Registry;
-use crate::{CommandResult, Context, files, join, memory};
+use crate::{CommandResult, Context, files, join, memory, sold_out};
 use contracts::{Actor, Operation, SaleSpec};
 use engines::clock::SteadyClock;
 use gate::ports::Sales;
@@ -33,7 +33,7 @@ pub(crate) struct Args {
     /// What this process is: all; the sales and the operators' listener, for gates that join; or such a gate
     #[arg(long, value_enum, default_value = "all")]
     role: Role,
-    /// The socket of the process with the sales: gates.sock in its data directory
+    /// The socket of the process with the sales: gates/socket in its data directory
     #[arg(long, value_name = "SOCKET", required_if_eq("role", "gate"), conflicts_with = "demo")]
     join: Option<PathBuf>,
     /// Where health, metrics and refusals of a gate are read [default: a free port of 127.0.0.1]
@@ -81,18 +81,9 @@ pub(crate) fn run(context: Context, args: &Args, data_given: bool) -> CommandRes
     let strategy = gate::Strategy::open(data.dir())?;
     let kept = scratch.is_none().then(|| data.dir().to_owned());
     let mut gate_config = context.config.gate.clone();
-    let connections = &mut gate_config.connections;
-    connections.open_max = connections.open_max.min(room_for_connections(connections.open_max));
-    let (open_max, limits) = (connections.open_max, &mut gate_config.limits);
-    if limits.leave_room(open_max) {
-        tracing::warn!(
-            open_max,
-            address_connections_max = limits.address_connections_max,
-            prefix_connections_max = limits.prefix_connections_max,
-            "gate.limits: fewer connections of an address or a network, so that none has all that may be open"
-        );
-    }
+    fit_connections(&mut gate_config);
     let registry = Arc::new(Registry::open(data, context.config.sale)?);
+    sold_out::forget(registry.dir(), &registry.all());
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
     let served = runtime.block_on(async {
         let sales: Arc<dyn Sales> = registry.clone();
@@ -101,7 +92,11 @@ pub(crate) fn run(context: Context, args: &Args, data_given: bool) -> CommandRes
             false => None,
         };
         let socket = join::socket(registry.dir());
-        tokio::spawn(join::serve_gates(&socket, Arc::clone(&registry), challenges.ledger())?);
+        match join::serve_gates(&socket, Arc::clone(&registry), Arc::clone(&keys), challenges.ledger()) {
+            Ok(serving) => drop(tokio::spawn(serving)),
+            Err(error) if args.role == Role::Sale => return Err(error.into()),
+            Err(error) => tracing::warn!(%error, "no gate in a process of its own can join"),
+        }
         let server = gate::bind(gate::Options {
             config: gate_config,
             sales: Arc::clone(&sales),
@@ -132,10 +127,11 @@ pub(crate) fn run(context: Context, args: &Args, data_given: bool) -> CommandRes
         }
         tokio::spawn(watch_clock(registry.clock()));
         let views = Arc::clone(&registry);
-        tokio::spawn(crate::sold_out::keep(registry.dir().to_owned(), move || views.views()));
+        tokio::spawn(sold_out::keep(registry.dir().to_owned(), move || views.views()));
         server.run(until_told()).await?;
         Ok::<(), Box<dyn std::error::Error>>(())
     });
+    sold_out::forget(registry.dir(), &registry.all());
     registry.stop();
     served?;
     tracing::info!("drained");
@@ -148,13 +144,12 @@ fn run_gate(context: &Context, args: &Args, socket: &Path) -> CommandResult {
     tracing::info!(data = %data.display(), socket = %socket.display(), "starting a gate");
     let mut config = context.config.gate.clone();
     config.admin_listen = args.admin_listen.unwrap_or(SocketAddr::from(([127, 0, 0, 1], 0)));
-    let connections = &mut config.connections;
-    connections.open_max = connections.open_max.min(room_for_connections(connections.open_max));
+    fit_connections(&mut config);
     let keys = Arc::new(gate::Keyring::open_existing(data)?);
     keys.prepare_tickets()?;
     let api_keys = Arc::new(gate::admin::keys::ApiKeys::open(data)?);
     let jwt = gate::jwt::JwtVerifier::open(&config.jwt, &data.join("keys/jwt.key"))?;
-    let joined = join::Joined::open(socket)?;
+    let joined = join::Joined::open(socket, &keys)?;
     let challenges = gate::Challenges::with(&config.challenge, &keys, Arc::new(joined.clone()));
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
     runtime.block_on(async {
@@ -178,6 +173,21 @@ fn run_gate(context: &Context, args: &Args, socket: &Path) -> CommandResult {
     })?;
     tracing::info!("drained");
     Ok(ExitCode::SUCCESS)
+}
+
+/// Takes no more connections than the limit of open files leaves, nor as many of one address or network.
+fn fit_connections(config: &mut gate::Config) {
+    let connections = &mut config.connections;
+    connections.open_max = connections.open_max.min(room_for_connections(connections.open_max));
+    let (open_max, limits) = (connections.open_max, &mut config.limits);
+    if limits.leave_room(open_max) {
+        tracing::warn!(
+            open_max,
+            address_connections_max = limits.address_connections_max,
+            prefix_connections_max = limits.prefix_connections_max,
+            "gate.limits: fewer connections of an address or a network, so that none has all that may be open"
+        );
+    }
 }
 
 fn memory_of_this_process() -> gate::Memory {

@@ -1,22 +1,23 @@
 //! A gate's side: the sales of another process, behind the gate's ports. While that process is away, what must be asked is
 //! answered "not now"; nothing is lost, for the same question may be asked again.
 
-use super::message::{self, News, Question, Reply, SaleNumber, Seen, ToGate, ToSales};
+use super::message::{self, COUNTS_MAX, News, Question, Reply, SaleNumber, Seen, ToGate, ToSales};
 use arc_swap::ArcSwap;
 use contracts::{
     Actor, Answer, Attempt, Found, Mail, Mailbox, OperateError, Operation, OperationDone, SaleSpec,
     SaleStats, SaleView, ShopperRecord, SoldOutCount, Unavailable,
 };
 use engines::clock::{Clock, SteadyClock};
+use gate::Keyring;
 use gate::ports::{self, QueueFill, Queued, Sale, SaleHealth, Sales, UseError, UsedChallenges, Winner};
 use sale::known::Known;
 use std::collections::{BTreeMap, HashMap};
 use std::io::{self, BufReader, Write};
 use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
-use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
+use std::sync::atomic::{AtomicI64, AtomicU64, Ordering::Relaxed};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError, RwLock};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 use tokio::sync::{oneshot, watch};
 use units::{AttemptId, SaleId, Sequence, ShopperKey, TimeMs};
 
@@ -25,6 +26,8 @@ const ON_THE_WAY_MAX: usize = 1 << 17;
 const UNSENT_BYTES_MAX: usize = 16 << 20;
 /// How soon it is tried again where nobody listens.
 const AGAIN_IN: Duration = Duration::from_millis(100);
+/// Older news than this are no ground to say anything alone: the other process says every tenth of a second that it is there.
+const NEWS_MAX: Duration = Duration::from_millis(500);
 /// How long the sales may take to be told at the start.
 const FIRST_WAIT_MAX: Duration = Duration::from_secs(30);
 
@@ -34,7 +37,15 @@ pub(crate) struct Joined(Arc<Link>);
 
 struct Link {
     socket: PathBuf,
+    /// What both sides say first.
+    greeting: String,
     clock: SteadyClock,
+    /// By how much the other process's clock is ahead of ours, and the latest time that was told here.
+    ahead_ms: AtomicI64,
+    latest_ms: AtomicU64,
+    began: Instant,
+    /// When the other process was last heard of, in milliseconds since `began`; [`NEVER`] while it is away.
+    heard_ms: AtomicU64,
     sales: RwLock<BTreeMap<SaleId, Arc<JoinedSale>>>,
     down: Mutex<Vec<SaleId>>,
     line: Mutex<Line>,
@@ -57,6 +68,8 @@ struct Line {
     up: bool,
     unsent: Vec<u8>,
     attempts: HashMap<u64, Flight>,
+    /// The token of each attempt that is on its way.
+    tokens: HashMap<AttemptId, u64>,
     asked: HashMap<u64, Tell>,
 }
 
@@ -82,7 +95,7 @@ struct JoinedSale {
     link: std::sync::Weak<Link>,
     id: SaleId,
     log_id: String,
-    /// On the present line.
+    /// On the present line; [`NEVER`] if the sale was not told there. Changes only under the line's lock.
     number: AtomicU64,
     view: ArcSwap<SaleView>,
     known: Known,
@@ -91,7 +104,12 @@ struct JoinedSale {
     sent: AtomicU64,
     answered: AtomicU64,
     sequence: watch::Sender<Sequence>,
+    /// What was said and not reported yet.
+    unreported: Mutex<Vec<SoldOutCount>>,
 }
+
+/// No time, and no number.
+const NEVER: u64 = u64::MAX;
 
 /// What is behind a lock is whole between two statements, so a panic of another holder leaves nothing half done.
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
@@ -104,10 +122,16 @@ fn away() -> Unavailable {
 
 impl Joined {
     /// Joins the process that listens there, and waits until its sales are told. Afterwards it follows it through restarts.
-    pub(crate) fn open(socket: &Path) -> io::Result<Self> {
+    /// `keys` tells whether both have the same.
+    pub(crate) fn open(socket: &Path, keys: &Keyring) -> io::Result<Self> {
         let link = Arc::new(Link {
             socket: socket.to_owned(),
+            greeting: message::greeting(keys)?,
             clock: SteadyClock::start(),
+            ahead_ms: AtomicI64::new(0),
+            latest_ms: AtomicU64::new(0),
+            began: Instant::now(),
+            heard_ms: AtomicU64::new(NEVER),
             sales: RwLock::default(),
             down: Mutex::default(),
             line: Mutex::default(),
@@ -120,11 +144,16 @@ impl Joined {
             let _guard = super::EndProcessOnPanic;
             let mut told = Some(told);
             loop {
+                let was_here = told.is_none();
                 if let Err(error) = reader.follow(&mut told) {
                     if let Some(told) = &told {
                         // Nobody hears it any more once the start has given up.
                         let _ = told.send(Err(error));
-                    } else {
+                    } else if was_here && error.kind() == io::ErrorKind::InvalidData {
+                        // Another build, or other keys: trying again helps nobody.
+                        tracing::error!(%error, socket = %reader.socket.display(), "cannot join any more: this gate ends");
+                        std::process::exit(1);
+                    } else if reader.heard_ms.load(Relaxed) != NEVER {
                         tracing::error!(%error, socket = %reader.socket.display(), "the process with the sales is away: joining again");
                     }
                 }
@@ -133,10 +162,10 @@ impl Joined {
             }
         })?;
         let named = |why: String| io::Error::other(format!("join {}: {why}", socket.display()));
-        let deadline = std::time::Instant::now() + FIRST_WAIT_MAX;
+        let deadline = Instant::now() + FIRST_WAIT_MAX;
         let mut last = "nothing was said within its time".to_owned();
         loop {
-            match is_told.recv_timeout(deadline.saturating_duration_since(std::time::Instant::now())) {
+            match is_told.recv_timeout(deadline.saturating_duration_since(Instant::now())) {
                 Ok(Ok(())) => return Ok(Self(link)),
                 // It may be starting, as this process is. What speaks another language will not learn it.
                 Ok(Err(error)) if error.kind() == io::ErrorKind::InvalidData => {
@@ -162,15 +191,19 @@ impl Link {
     ) -> io::Result<()> {
         let stream = UnixStream::connect(&self.socket)?;
         let mut hello = Vec::new();
-        message::write(&ToSales::Hello(message::greeting()), &mut hello)?;
+        message::write(&ToSales::Hello(self.greeting.clone()), &mut hello)?;
         (&stream).write_all(&hello)?;
         let mut from = BufReader::with_capacity(1 << 16, stream.try_clone()?);
         let mut frame = Vec::new();
         match message::read(&mut from, &mut frame)? {
-            ToGate::Hello(theirs) if theirs == message::greeting() => {}
+            ToGate::Hello(theirs, now) if theirs == self.greeting => {
+                self.ahead_ms.store(now.0 as i64 - self.clock.now().0 as i64, Relaxed);
+            }
             other => {
-                let why =
-                    format!("it says {other:?}, and this is {}: run the same build", message::greeting());
+                let why = format!(
+                    "it says {other:?}, and this is {:?}: run the same build on the same data",
+                    self.greeting
+                );
                 return Err(io::Error::new(io::ErrorKind::InvalidData, why));
             }
         }
@@ -181,8 +214,10 @@ impl Link {
         };
         let mut sales: Vec<Arc<JoinedSale>> = Vec::new();
         loop {
-            match message::read(&mut from, &mut frame)? {
-                ToGate::Hello(_) => {}
+            let heard = message::read(&mut from, &mut frame)?;
+            self.heard_ms.store(self.began.elapsed().as_millis() as u64, Relaxed);
+            match heard {
+                ToGate::Hello(..) | ToGate::StillHere => {}
                 ToGate::Sale { id, log_id, spec, seen, known } => {
                     let sale = self.sale(sales.len() as SaleNumber, id, log_id, &spec, seen, known)?;
                     sales.push(sale);
@@ -246,11 +281,16 @@ impl Link {
     /// Nobody is answered any more on this line. What was asked may be decided all the same: its shoppers are known from now on
     /// as those who may have something.
     fn hang_up(&self) {
+        self.heard_ms.store(NEVER, Relaxed);
         let (attempts, asked) = {
             let mut line = lock(&self.line);
             line.up = false;
             line.number += 1;
             line.unsent.clear();
+            line.tokens.clear();
+            // A sale that is not told again is nowhere, and its number another's.
+            let sales = self.sales.read().unwrap_or_else(PoisonError::into_inner);
+            sales.values().for_each(|sale| sale.number.store(NEVER, Relaxed));
             (std::mem::take(&mut line.attempts), std::mem::take(&mut line.asked))
         };
         self.to_send.notify_all();
@@ -287,7 +327,7 @@ impl Link {
                     link: Arc::downgrade(self),
                     id: id.clone(),
                     log_id,
-                    number: AtomicU64::new(0),
+                    number: AtomicU64::new(NEVER),
                     view: ArcSwap::from_pointee(view.clone()),
                     known: Known::default(),
                     queue: AtomicU64::new(0),
@@ -295,14 +335,17 @@ impl Link {
                     sent: AtomicU64::new(0),
                     answered: AtomicU64::new(0),
                     sequence: watch::Sender::new(view.as_of),
+                    unreported: Mutex::default(),
                 });
                 sales.insert(id, Arc::clone(&sale));
                 sale
             }
         };
         sale.known.keep_words(known.into_iter());
-        sale.number.store(u64::from(number), Relaxed);
         sale.see(view, queue);
+        drop(sales);
+        let _line = lock(&self.line);
+        sale.number.store(u64::from(number), Relaxed);
         Ok(sale)
     }
 
@@ -322,7 +365,13 @@ impl Link {
         }
         let landed: Vec<(Flight, Result<Answer, Unavailable>)> = {
             let mut line = lock(&self.line);
-            let land = |(token, answer)| Some((line.attempts.remove(&token)?, answer));
+            let land = |(token, answer)| {
+                let flight = line.attempts.remove(&token)?;
+                if line.tokens.get(&flight.id) == Some(&token) {
+                    line.tokens.remove(&flight.id);
+                }
+                Some((flight, answer))
+            };
             answers.into_iter().filter_map(land).collect()
         };
         sale.answered.fetch_add(landed.len() as u64, Relaxed);
@@ -345,15 +394,26 @@ impl Link {
         Ok(())
     }
 
-    /// Puts a message on its way, if the line is up and there is room; what it says of that in `line` is noted with it.
-    fn put(&self, message: &ToSales, note: impl FnOnce(&mut Line)) -> bool {
+    /// Puts a message on its way, if the line is up, the sale was told on it, and there is room; what follows from that is noted in
+    /// `line` with it.
+    fn put(
+        &self,
+        sale: Option<&JoinedSale>,
+        message: impl FnOnce(SaleNumber) -> ToSales,
+        note: impl FnOnce(&mut Line),
+    ) -> bool {
         let mut line = lock(&self.line);
         let on_the_way = line.attempts.len() + line.asked.len();
+        // Under the lock: a number is good for the line on which it was told.
+        let number = sale.map_or(0, |sale| sale.number.load(Relaxed));
+        if number == NEVER {
+            return false;
+        }
         if !line.up || on_the_way >= ON_THE_WAY_MAX || line.unsent.len() >= UNSENT_BYTES_MAX {
             return false;
         }
         let was_empty = line.unsent.is_empty();
-        if let Err(error) = message::write(message, &mut line.unsent) {
+        if let Err(error) = message::write(&message(number as SaleNumber), &mut line.unsent) {
             tracing::error!(%error, "put a question to the process with the sales: failed");
             return false;
         }
@@ -365,6 +425,13 @@ impl Link {
         true
     }
 
+    /// Whether what was told here is of this moment.
+    fn is_fresh(&self) -> bool {
+        let now_ms = self.began.elapsed().as_millis() as u64;
+        let heard_ms = self.heard_ms.load(Relaxed);
+        heard_ms != NEVER && now_ms.saturating_sub(heard_ms) < NEWS_MAX.as_millis() as u64
+    }
+
     fn next_token(&self) -> u64 {
         self.token.fetch_add(1, Relaxed)
     }
@@ -372,14 +439,16 @@ impl Link {
     /// Puts a question; `pick` takes its answer out of the reply.
     fn ask<T: Send + 'static>(
         &self,
-        question: Question,
+        sale: Option<&JoinedSale>,
+        question: impl FnOnce(SaleNumber) -> Question,
         pick: impl FnOnce(Option<Reply>) -> T + Send + 'static,
     ) -> oneshot::Receiver<T> {
         let (sender, receiver) = oneshot::channel();
         let token = self.next_token();
         // Whoever asked may have gone.
         let mut tell: Option<Tell> = Some(Box::new(move |reply| drop(sender.send(pick(reply)))));
-        self.put(&ToSales::Ask(token, question), |line| {
+        let message = |number| ToSales::Ask(token, question(number));
+        self.put(sale, message, |line| {
             if let Some(tell) = tell.take() {
                 line.asked.insert(token, tell);
             }
@@ -397,6 +466,7 @@ fn wrong(why: &str) -> io::Error {
 
 impl Flight {
     fn land(self, answer: Result<Answer, Unavailable>) {
+        self.sale.answered.fetch_add(1, Relaxed);
         self.sale.known.decided(self.shopper);
         match self.waiter {
             Waiter::One(sender) => drop(sender.send(answer)),
@@ -414,10 +484,6 @@ impl JoinedSale {
         self.sequence.send_if_modified(|last| std::mem::replace(last, as_of) != as_of);
     }
 
-    fn number(&self) -> SaleNumber {
-        self.number.load(Relaxed) as SaleNumber
-    }
-
     /// Puts attempts on their way, all or none.
     fn put(self: &Arc<Self>, batch: Vec<(Attempt, Waiter)>) -> Result<u64, Vec<(Attempt, Waiter)>> {
         let Some(link) = self.link.upgrade() else { return Err(batch) };
@@ -427,11 +493,13 @@ impl JoinedSale {
         batch.iter().for_each(|(attempt, _)| self.known.ask(attempt.shopper));
         let mut batch = Some(batch);
         let mut first = 0;
-        link.put(&ToSales::Attempts(self.number(), named), |line| {
+        let message = |number| ToSales::Attempts(number, named);
+        link.put(Some(self), message, |line| {
             for (token, (attempt, waiter)) in tokens.iter().zip(batch.take().into_iter().flatten()) {
                 let number = self.sent.fetch_add(1, Relaxed);
                 first = number;
                 let (shopper, id) = (attempt.shopper, attempt.id);
+                line.tokens.insert(id, *token);
                 line.attempts.insert(*token, Flight { sale: Arc::clone(self), shopper, id, number, waiter });
             }
         });
@@ -446,12 +514,12 @@ impl JoinedSale {
 
     fn ask<T: Send + 'static>(
         &self,
-        question: Question,
+        question: impl FnOnce(SaleNumber) -> Question,
         pick: impl FnOnce(Reply) -> Option<Result<T, Unavailable>> + Send + 'static,
     ) -> ports::Reply<T> {
         let pick = |reply: Option<Reply>| reply.and_then(pick).unwrap_or_else(|| Err(away()));
         match self.link.upgrade() {
-            Some(link) => link.ask(question, pick),
+            Some(link) => link.ask(Some(self), question, pick),
             None => oneshot::channel().1,
         }
     }
@@ -479,13 +547,32 @@ impl Sale for Wired {
     }
 
     fn may_have(&self, shopper: ShopperKey) -> bool {
-        self.0.known.may_have(shopper)
+        // What is not fresh is no ground to refuse anybody: the sale may have gone on without this gate.
+        let is_told = self.0.number.load(Relaxed) != NEVER;
+        let is_fresh = is_told && self.0.link.upgrade().is_some_and(|link| link.is_fresh());
+        !is_fresh || self.0.known.may_have(shopper)
+    }
+
+    fn expect(&self, shopper: ShopperKey) {
+        self.0.known.ask(shopper);
+    }
+
+    fn no_longer_expect(&self, shopper: ShopperKey) {
+        self.0.known.decided(shopper);
     }
 
     fn said_sold_out(&self, counts: &[SoldOutCount]) {
-        if let Some(link) = self.0.link.upgrade() {
-            // Where nobody hears it, the answers were true all the same; only their number is not in the log.
-            link.put(&ToSales::SaidSoldOut(self.0.number(), counts.to_vec()), |_| {});
+        let Some(link) = self.0.link.upgrade() else { return };
+        let mut unreported = lock(&self.0.unreported);
+        for count in counts {
+            if !unreported.iter_mut().any(|known| known.merge(count)) && unreported.len() < COUNTS_MAX {
+                unreported.push(*count);
+            }
+        }
+        // What finds no room now goes with the next report.
+        let report = unreported.clone();
+        if link.put(Some(&self.0), |number| ToSales::SaidSoldOut(number, report), |_| {}) {
+            unreported.clear();
         }
     }
 
@@ -499,19 +586,19 @@ impl Sale for Wired {
         let link = self.0.link.upgrade()?;
         let line = lock(&link.line);
         let flight =
-            line.attempts.values().find(|flight| flight.id == attempt && flight.shopper == shopper)?;
+            line.attempts.get(line.tokens.get(&attempt)?).filter(|flight| flight.shopper == shopper)?;
         // Those of this gate, or all that waited when the sale was last heard of: whichever is more.
         let mine = flight.number.saturating_sub(self.0.answered.load(Relaxed));
         Some(mine.max(self.0.queue.load(Relaxed)))
     }
 
     fn lookup(&self, attempt: AttemptId, shopper: ShopperKey) -> ports::Reply<Found> {
-        let question = Question::Lookup(self.0.number(), attempt, shopper);
+        let question = move |number| Question::Lookup(number, attempt, shopper);
         self.0.ask(question, |reply| if let Reply::Found(found) = reply { Some(found) } else { None })
     }
 
     fn shopper(&self, shopper: ShopperKey) -> ports::Reply<ShopperRecord> {
-        let question = Question::Shopper(self.0.number(), shopper);
+        let question = move |number| Question::Shopper(number, shopper);
         self.0.ask(question, |reply| if let Reply::Shopper(record) = reply { Some(record) } else { None })
     }
 
@@ -520,12 +607,12 @@ impl Sale for Wired {
         actor: Actor,
         operation: Operation,
     ) -> ports::Reply<Result<OperationDone, OperateError>> {
-        let question = Question::Operate(self.0.number(), actor, operation);
+        let question = |number| Question::Operate(number, actor, operation);
         self.0.ask(question, |reply| if let Reply::Operated(done) = reply { Some(done) } else { None })
     }
 
     fn stats(&self) -> ports::Reply<SaleStats> {
-        let question = Question::Stats(self.0.number());
+        let question = Question::Stats;
         self.0.ask(question, |reply| if let Reply::Stats(stats) = reply { Some(stats) } else { None })
     }
 
@@ -571,7 +658,9 @@ impl Sales for Joined {
     }
 
     fn now(&self) -> TimeMs {
-        self.0.clock.now()
+        // The other process's time, so that all gates of a sale have the same; it never runs backwards here.
+        let now = self.0.clock.now().0.saturating_add_signed(self.0.ahead_ms.load(Relaxed));
+        TimeMs(self.0.latest_ms.fetch_max(now, Relaxed).max(now))
     }
 }
 
@@ -582,9 +671,13 @@ impl UsedChallenges for Joined {
         expires_at: TimeMs,
         now: TimeMs,
     ) -> oneshot::Receiver<Result<(), UseError>> {
-        self.0.ask(Question::UseUp { nonce, expires_at, now }, |reply| match reply {
-            Some(Reply::UsedUp(used)) => used,
-            _ => Err(UseError::Busy),
-        })
+        self.0.ask(
+            None,
+            |_| Question::UseUp { nonce, expires_at, now },
+            |reply| match reply {
+                Some(Reply::UsedUp(used)) => used,
+                _ => Err(UseError::Busy),
+            },
+        )
     }
 }

@@ -5,18 +5,28 @@ use contracts::{
     Actor, Answer, Attempt, Found, ItemView, OperateError, Operation, OperationDone, SaleSpec, SaleState,
     SaleStats, SaleView, ShopperRecord, SoldOutCount, Unavailable,
 };
+use gate::Keyring;
 use gate::ports::UseError;
 use serde::{Deserialize, Serialize, de::DeserializeOwned};
 use std::io::{self, Read};
+use std::os::unix::fs::MetadataExt;
 use std::sync::Arc;
 use units::{AttemptId, SaleId, Sequence, ShopperKey, TimeMs};
 
 /// Bytes of a frame: a turn's attempts and a sale's filter of shoppers fit, and a length that is none is found out.
 pub(super) const FRAME_BYTES_MAX: usize = 16 << 20;
 
-/// Both sides say this first. It changes with the messages.
-pub(super) fn greeting() -> String {
-    format!("floodgate {} gates/1", env!("CARGO_PKG_VERSION"))
+/// Stretches of entries in one report of what was said.
+pub(super) const COUNTS_MAX: usize = 1024;
+/// Shoppers in one frame of news.
+pub(super) const KEPT_MAX: usize = 1 << 16;
+
+/// Both sides say this first: which build it is, to the file, and whose keys it has.
+pub(super) fn greeting(keys: &Keyring) -> io::Result<String> {
+    let build = std::fs::metadata("/proc/self/exe")?;
+    let (version, bytes) = (env!("CARGO_PKG_VERSION"), build.len());
+    let changed = format!("{}.{:09}", build.mtime(), build.mtime_nsec());
+    Ok(format!("floodgate {version} of {bytes} bytes and {changed}, keys {}", keys.kid()))
 }
 
 /// A sale's number on one connection, in the order in which the sales were told.
@@ -45,7 +55,8 @@ pub(super) enum Question {
 /// From the process with the sales.
 #[derive(Debug, Serialize, Deserialize)]
 pub(super) enum ToGate {
-    Hello(String),
+    /// And its time.
+    Hello(String, TimeMs),
     /// The next sale, as it is, and the filter of those who have something of it.
     Sale {
         id: SaleId,
@@ -59,6 +70,8 @@ pub(super) enum ToGate {
     Down(Vec<SaleId>),
     /// The sales that there were at the beginning have all been told. Others may follow.
     AllTold,
+    /// Nothing is new.
+    StillHere,
 }
 
 /// What has happened in a sale. In this order: who has something, then what everybody may see, then the answers.
@@ -196,7 +209,8 @@ mod tests {
         let sealed = SealedShopper::new(&[5; 64]).unwrap();
         let attempt = Attempt { id, shopper, sealed, tier: 3, basket };
         let said = SoldOutCount { item: 1, first_as_of: Sequence(3), last_as_of: Sequence(9), count: 4 };
-        same(&ToSales::Hello(greeting()));
+        let greeting = greeting(&Keyring::from_master(&[7; 32])).unwrap();
+        same(&ToSales::Hello(greeting));
         same(&ToSales::Attempts(2, vec![(1, attempt), (u64::MAX, attempt)]));
         same(&ToSales::SaidSoldOut(1, vec![said]));
         let by = Actor::new("gate", "given back");

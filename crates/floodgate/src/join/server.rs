@@ -1,14 +1,15 @@
 //! The side that has the sales: a socket on which gates ask.
 
-use super::message::{self, News, Question, Reply, SaleNumber, Seen, ToGate, ToSales};
+use super::message::{self, COUNTS_MAX, KEPT_MAX, News, Question, Reply, SaleNumber, Seen, ToGate, ToSales};
 use crate::registry::Registry;
 use contracts::{Answer, Attempt, Mail, Mailbox, Operation, SaleSpec, SaleView, Unavailable};
+use gate::Keyring;
 use gate::ports::{Sales, UseError, UsedChallenges};
 use sale::known::Follower;
 use sale::service::Handle;
 use std::collections::HashMap;
 use std::io;
-use std::os::unix::fs::PermissionsExt;
+use std::os::unix::fs::{DirBuilderExt, PermissionsExt};
 use std::path::Path;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
@@ -28,6 +29,7 @@ const ASKED_MAX: usize = 4096;
 /// What a connection's tasks share.
 struct Shared {
     registry: Arc<Registry>,
+    keys: Arc<Keyring>,
     challenges: Option<Arc<dyn UsedChallenges>>,
     outbox: Mutex<Outbox>,
     /// There is something to tell.
@@ -88,23 +90,36 @@ impl Mailbox for ToOneGate {
 pub(crate) fn serve_gates(
     path: &Path,
     registry: Arc<Registry>,
+    keys: Arc<Keyring>,
     challenges: Option<Arc<dyn UsedChallenges>>,
 ) -> io::Result<impl Future<Output = ()> + Send + use<>> {
     let named =
         |e: io::Error| io::Error::new(e.kind(), format!("listen for gates at {}: {e}", path.display()));
+    // In a directory that is the owner's alone, so that there is no moment at which others may connect.
+    let dir = path.parent().unwrap_or(path);
+    match std::fs::DirBuilder::new().mode(0o700).create(dir) {
+        Err(error) if error.kind() != io::ErrorKind::AlreadyExists => return Err(named(error)),
+        _ => std::fs::set_permissions(dir, std::fs::Permissions::from_mode(0o700)).map_err(named)?,
+    }
     match std::fs::remove_file(path) {
         Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(named(error)),
         _ => {}
     }
     let listener = UnixListener::bind(path).map_err(named)?;
-    std::fs::set_permissions(path, std::fs::Permissions::from_mode(0o600)).map_err(named)?;
     Ok(async move {
         loop {
             match listener.accept().await {
                 Ok((stream, _)) => {
-                    let (registry, challenges) = (Arc::clone(&registry), challenges.clone());
+                    let shared = Arc::new(Shared {
+                        registry: Arc::clone(&registry),
+                        keys: Arc::clone(&keys),
+                        challenges: challenges.clone(),
+                        outbox: Mutex::default(),
+                        news: Notify::new(),
+                        asked: tokio::sync::Semaphore::new(ASKED_MAX),
+                    });
                     tokio::spawn(async move {
-                        if let Err(error) = serve(stream, registry, challenges).await {
+                        if let Err(error) = serve(stream, shared).await {
                             tracing::warn!(%error, "a gate is gone");
                         }
                     });
@@ -118,36 +133,29 @@ pub(crate) fn serve_gates(
     })
 }
 
-async fn serve(
-    stream: UnixStream,
-    registry: Arc<Registry>,
-    challenges: Option<Arc<dyn UsedChallenges>>,
-) -> io::Result<()> {
+async fn serve(stream: UnixStream, shared: Arc<Shared>) -> io::Result<()> {
+    let greeting = message::greeting(&shared.keys)?;
     let (from, mut to) = stream.into_split();
     let mut from = BufReader::with_capacity(1 << 16, from);
     let mut bytes = Vec::new();
-    message::write(&ToGate::Hello(message::greeting()), &mut bytes)?;
+    message::write(&ToGate::Hello(greeting.clone(), shared.registry.now()), &mut bytes)?;
     to.write_all(&bytes).await?;
     let mut frame = Vec::new();
     let hello = tokio::time::timeout(GREETING_MAX, read(&mut from, &mut frame)).await;
     match hello.map_err(|_| io::Error::new(io::ErrorKind::TimedOut, "it says nothing"))?? {
-        ToSales::Hello(theirs) if theirs == message::greeting() => {}
+        ToSales::Hello(theirs) if theirs == greeting => {}
         other => {
-            let why = format!("it says {other:?}, and this is {}: run the same build", message::greeting());
+            let why =
+                format!("it says {other:?}, and this is {greeting:?}: run the same build on the same data");
             return Err(io::Error::new(io::ErrorKind::InvalidData, why));
         }
     }
     tracing::info!("a gate has joined");
-    let shared = Arc::new(Shared {
-        registry,
-        challenges,
-        outbox: Mutex::default(),
-        news: Notify::new(),
-        asked: tokio::sync::Semaphore::new(ASKED_MAX),
-    });
-    let telling = tokio::spawn(tell(Arc::clone(&shared), to));
-    let heard = hear(&shared, &mut from, &mut frame).await;
-    telling.abort();
+    // Whichever ends first ends the other: a gate that hears nothing more must join again.
+    let heard = tokio::select! {
+        heard = hear(&shared, &mut from, &mut frame) => heard,
+        told = tell(Arc::clone(&shared), to) => told,
+    };
     match heard {
         Err(error) if error.kind() == io::ErrorKind::UnexpectedEof => {
             tracing::info!("a gate has left");
@@ -176,16 +184,19 @@ async fn hear(
             ToSales::Attempts(sale, batch) => attempts(shared, sale, batch),
             ToSales::SaidSoldOut(sale, counts) => {
                 if let Some(handle) = shared.handle(sale) {
-                    handle.said_sold_out(&counts);
+                    handle.said_sold_out(&counts[..counts.len().min(COUNTS_MAX)]);
                 }
             }
-            ToSales::Ask(token, question) => ask(shared, token, question).await,
+            ToSales::Ask(token, question) => ask(shared, token, question),
         }
     }
 }
 
 fn attempts(shared: &Arc<Shared>, sale: SaleNumber, mut batch: Vec<(u64, Attempt)>) {
-    let Some(handle) = shared.handle(sale) else { return };
+    let Some(handle) = shared.handle(sale) else {
+        let gone = || Unavailable::Passing("no such sale".into());
+        return shared.answer(sale, batch.into_iter().map(|(token, _)| (token, Err(gone()))));
+    };
     let mailbox: Arc<dyn Mailbox> = Arc::new(ToOneGate { shared: Arc::clone(shared), sale });
     handle.attempts(&mailbox, &mut batch);
     // No room: what was promised to this very attempt before is said all the same.
@@ -202,12 +213,22 @@ fn attempts(shared: &Arc<Shared>, sale: SaleNumber, mut batch: Vec<(u64, Attempt
     }
 }
 
-/// Puts a question. Its answer is sent when it comes; more than so many at once wait here, and with them their gate.
-async fn ask(shared: &Arc<Shared>, token: u64, question: Question) {
+/// Puts a question. Its answer is sent when it comes; of more than so many at once none is put.
+fn ask(shared: &Arc<Shared>, token: u64, question: Question) {
     let gone = || Unavailable::Passing("the sale is stopping".into());
     let unknown = || Unavailable::Passing("no such sale".into());
     let on_behalf = Arc::clone(shared);
-    let Ok(permit) = shared.asked.acquire().await else { return };
+    let Ok(permit) = shared.asked.try_acquire() else {
+        let reply = match question {
+            Question::Lookup(..) => Reply::Found(Err(Unavailable::QueueFull)),
+            Question::Shopper(..) => Reply::Shopper(Err(Unavailable::QueueFull)),
+            Question::Operate(..) => Reply::Operated(Err(Unavailable::QueueFull)),
+            Question::Stats(_) => Reply::Stats(Err(Unavailable::QueueFull)),
+            Question::UseUp { .. } => Reply::UsedUp(Err(UseError::Busy)),
+        };
+        shared.outbox().replies.push((token, reply));
+        return shared.news.notify_one();
+    };
     permit.forget();
     tokio::spawn(async move {
         let shared = on_behalf;
@@ -250,11 +271,11 @@ async fn ask(shared: &Arc<Shared>, token: u64, question: Question) {
 
 /// Whether shoppers may do this themselves, and so a gate for them.
 fn is_a_shoppers(operation: &Operation) -> bool {
-    matches!(operation, Operation::Reserve { .. } | Operation::Release { .. } | Operation::Confirm { .. })
+    matches!(operation, Operation::Reserve { .. } | Operation::Release { .. })
 }
 
 /// Tells the gate whatever there is, for as long as it is there.
-async fn tell(shared: Arc<Shared>, mut to: OwnedWriteHalf) {
+async fn tell(shared: Arc<Shared>, mut to: OwnedWriteHalf) -> io::Result<()> {
     let mut followers = Followers::default();
     let mut bytes = Vec::new();
     let mut down = Vec::new();
@@ -265,13 +286,11 @@ async fn tell(shared: Arc<Shared>, mut to: OwnedWriteHalf) {
         if std::mem::take(&mut first) {
             all = all.and_then(|()| message::write(&ToGate::AllTold, &mut bytes));
         }
-        if let Err(error) = all {
-            tracing::error!(%error, "tell a gate what there is: failed");
-            return;
+        all?;
+        if bytes.is_empty() {
+            message::write(&ToGate::StillHere, &mut bytes)?;
         }
-        if !bytes.is_empty() && to.write_all(&bytes).await.is_err() {
-            return;
-        }
+        to.write_all(&bytes).await?;
         let _ = tokio::time::timeout(LOOK_EVERY, shared.news.notified()).await;
     }
 }
@@ -336,6 +355,12 @@ fn told(
         }
         if let Some(told) = shared.outbox().sales.get_mut(usize::from(number)) {
             told.seen = view;
+        }
+        // In pieces, those who have something first.
+        let mut news = news;
+        while news.kept.len() > KEPT_MAX {
+            let kept = news.kept.split_off(news.kept.len() - KEPT_MAX);
+            message::write(&ToGate::News(number, News { kept, ..News::default() }), bytes)?;
         }
         message::write(&ToGate::News(number, news), bytes)?;
     }

@@ -31,7 +31,7 @@ fn join(server: &Server, shop: &str, challenge: &str) -> Gate {
     std::fs::write(&config, format!("[gate]\nshop_listen = \"{shop}\"\n{limits}{challenge}")).unwrap();
     let log =
         std::fs::File::options().create(true).append(true).open(server.scratch().join("gates")).unwrap();
-    let socket = server.data.join("gates.sock");
+    let socket = server.data.join("gates/socket");
     let mut child = Command::new(BINARY)
         .args(["serve", "--role", "gate", "--join"])
         .arg(socket)
@@ -209,4 +209,67 @@ fn a_gate_that_cannot_join_says_why() {
     let said = run(&["--role", "gate", "--join", socket.to_str().unwrap()]);
     assert!(said.contains("join ") && said.contains("other.sock"), "{said}");
     other.join().unwrap();
+}
+
+#[test]
+fn a_sale_that_does_not_come_back_is_not_taken_for_another_nor_for_sold_out() {
+    let mut server = sales_alone("");
+    let gate = join(&server, "127.0.0.1:0", "");
+    server.shop = gate.shop.clone();
+    let spec = |stock| with(shop::spec(&[("phone", stock)]), json!({ "waitlist": { "places": 0 } }));
+    for (name, stock) in [("a-first", 1), ("launch", 2)] {
+        server.define(name, &spec(stock));
+    }
+    poll("the gate hears of both", || {
+        let metrics = server.client.get(&format!("http://{}/metrics", gate.admin)).body;
+        let told = |name: &str| metrics.contains(&format!("floodgate_sale_log_sequence{{sale=\"{name}\"}}"));
+        (told("a-first") && told("launch")).then_some(())
+    });
+    let (first, second) = (server.sale("a-first"), server.sale("launch"));
+    let (a, b) = (server.pass("a-first", "a"), server.pass("a-first", "b"));
+    first.granted(&a, "k", "phone");
+    assert_eq!(first.buy(&b, "k", "phone")["outcome"], "sold_out");
+
+    server.kill();
+    let asked = |key: &str| {
+        let headers = shop::Sale::attempt_headers(&b, key);
+        first.client.send("POST", &first.attempts_url, &headers, &shop::basket(&[("phone", 1)])).status
+    };
+    assert_eq!(asked("k2"), 503, "while the sale is away nobody is told that it is sold out");
+    std::fs::rename(server.data.join("sales/a-first/p0"), server.scratch().join("lost")).unwrap();
+    server.restart_unready();
+    server.shop = gate.shop.clone();
+    let other = server.pass("launch", "c");
+    poll("the gate has joined again", || {
+        let headers = shop::Sale::attempt_headers(&other, "k");
+        let reply =
+            second.client.send("POST", &second.attempts_url, &headers, &shop::basket(&[("phone", 1)]));
+        (reply.status == 200).then_some(())
+    });
+    for n in 0..5 {
+        assert_eq!(asked(&format!("again-{n}")), 503, "its number is another sale's now");
+    }
+    let stats = server.stats("launch");
+    assert_eq!(
+        (&stats["items"][0]["held"], &stats["outcomes"]["granted"]),
+        (&1.into(), &1.into()),
+        "{stats}"
+    );
+}
+
+#[test]
+fn a_gate_with_other_keys_is_not_let_in() {
+    let server = sales_alone("");
+    let stranger = Server::start();
+    let output = Command::new(BINARY)
+        .args(["serve", "--role", "gate", "--join"])
+        .arg(server.data.join("gates/socket"))
+        .arg("--data")
+        .arg(&stranger.data)
+        .arg("--config")
+        .arg(stranger.config_file())
+        .output()
+        .unwrap();
+    let said = String::from_utf8(output.stderr).unwrap();
+    assert!(!output.status.success() && said.contains("on the same data"), "{said}");
 }

@@ -6,7 +6,7 @@ use super::{
 };
 use crate::{
     filter::Reason,
-    front::{Front, Rendered, sold_out_answer},
+    front::{Expected, Front, Rendered, sold_out_answer},
     pass::Pass,
     problem::{Kind, Problem},
     return_url::{self, ReturnUrl},
@@ -232,9 +232,13 @@ pub(crate) async fn ask(
         gate.metrics.answered_alone();
         return Ok(Asked::Answered(sold_out_answer(&said)));
     }
+    let mut expected = None;
     match turn(gate, front, pass.tier) {
         Ok(0) => {}
-        Ok(wait_ms) => sleep_until(start + std::time::Duration::from_millis(wait_ms)).await,
+        Ok(wait_ms) => {
+            expected = Some(Expected::new(front, pass.shopper));
+            sleep_until(start + std::time::Duration::from_millis(wait_ms)).await;
+        }
         Err(busy) => return known(front, id, pass.shopper, basket, busy).await.map(Asked::Answered),
     }
     let attempt = Attempt { id, shopper: pass.shopper, sealed: pass.sealed, tier: pass.tier, basket };
@@ -243,6 +247,8 @@ pub(crate) async fn ask(
     let Some(queued) = over.is_empty().then(|| front.sale.attempt(attempt)).flatten() else {
         return known(front, id, pass.shopper, basket, queue_full()).await.map(Asked::Answered);
     };
+    // It is the sale's now, which knows it.
+    drop(expected);
     let asked = match timeout_at(start + gate.decision_wait(), reply(queued.answer)).await {
         Ok(answer) => Asked::Answered(answer?),
         Err(_) => Asked::Queued(front.sale.position(id, pass.shopper).unwrap_or(queued.position)),

@@ -32,9 +32,11 @@ pub(super) fn is_bare(headers: &HeaderMap) -> bool {
     {
         return true;
     }
-    // Browsers send Host first. Some balancers put fields of their own before it.
+    // Browsers send Host first, where there is one: HTTP/2 has it elsewhere. Some balancers put fields of their own before it.
     let first = headers.keys().next();
-    !headers.contains_key("x-forwarded-for") && first.is_some_and(|name| name != header::HOST)
+    headers.contains_key(header::HOST)
+        && !headers.contains_key("x-forwarded-for")
+        && first.is_some_and(|name| name != header::HOST)
 }
 
 #[cfg(test)]
@@ -55,6 +57,7 @@ mod tests {
         let host = ("host", "shop");
         check(&[host, ("user-agent", firefox), ("accept", "*/*")], false);
         check(&[host, ("accept", "*/*"), ("user-agent", "okhttp/4.12.0")], false);
+        check(&[("user-agent", firefox), ("accept", "*/*")], false);
         check(&[host, ("accept", "*/*")], true);
         check(&[host, ("user-agent", firefox)], true);
         check(&[("accept", "*/*"), host, ("user-agent", firefox)], true);

@@ -30,7 +30,6 @@ pub(super) async fn read(
 ) -> Result<Response, Problem> {
     let front = gate.front(&sale)?;
     gate.admit_address(peer)?;
-    gate.filter.asked(peer.0, browser::is_bare(&headers), gate.now());
     let sound = match query.media.as_deref() {
         None | Some("image") => false,
         Some("audio") => true,
@@ -40,6 +39,7 @@ pub(super) async fn read(
         }
     };
     let shopper = passes::shopper(&gate, &headers)?;
+    gate.filter.asked(peer.0, browser::is_bare(&headers), gate.now());
     let asker = Asker {
         sale: front.sale.view().sale.as_str().to_owned(),
         shopper: gate.keys.shopper_key(&shopper.id),

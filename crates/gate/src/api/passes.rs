@@ -34,12 +34,12 @@ pub(super) async fn create(
     let front = gate.front(&sale)?;
     gate.admit_address(peer)?;
     let now = gate.now();
-    gate.filter.asked(peer.0, browser::is_bare(&headers), now);
-    if let Some(wait) = gate.filter.asked_for_pass(peer.0, now) {
+    // Before anything is noted of the address: whoever has no token must not be able to speak for those who share it.
+    let shopper = shopper(&gate, &headers)?;
+    if let Some(wait) = gate.filter.asked_for_pass(peer.0, browser::is_bare(&headers), now) {
         let why = "this address takes passes like a machine, and gets none for a while: wait as Retry-After says, or use another network";
         return Err(Problem::new(Kind::LooksAutomated, why).retry_after(wait));
     }
-    let shopper = shopper(&gate, &headers)?;
     let sale = front.sale.view().sale.clone();
     // Read wherever nobody asks for it too: a mistake in it shows before the day on which somebody does.
     let solution = solution(&gate, &headers, body).await?;

@@ -291,11 +291,15 @@ impl Filter {
     }
 
     /// Notes that a pass is asked for. Seconds to wait for one, if the address looks too much like a machine.
-    pub(crate) fn asked_for_pass(&self, address: IpAddr, now: TimeMs) -> Option<u32> {
+    pub(crate) fn asked_for_pass(&self, address: IpAddr, is_bare: bool, now: TimeMs) -> Option<u32> {
         let key = self.risk_key(address)?;
-        self.risks.asked_for_pass(key, now.0);
-        let wait_seconds = self.risks.of(key, now.0).refused_seconds.unwrap_or(0);
-        Some(self.effect(RiskEffect::PassRefused, wait_seconds)).filter(|seconds| *seconds > 0)
+        let refused = || self.risks.of(key, now.0).refused_seconds;
+        // A refusal does not feed itself: who is refused gets no more points.
+        if refused().is_none() {
+            self.risks.asked(key, is_bare, now.0);
+            self.risks.asked_for_pass(key, now.0);
+        }
+        Some(self.effect(RiskEffect::PassRefused, refused().unwrap_or(0))).filter(|seconds| *seconds > 0)
     }
 
     /// Notes that a proof of work was good.

@@ -3,7 +3,7 @@
 use super::Seat;
 use crate::{
     cors::Caller,
-    front::{Front, Rendered},
+    front::{Expected, Front, Rendered},
     pass::Pass,
     problem::Problem,
 };
@@ -67,6 +67,8 @@ pub(super) struct Pending {
     pub(super) id: AttemptId,
     pub(super) started: Instant,
     pub(super) stage: Stage,
+    /// While it waits for its turn.
+    pub(super) _expected: Option<Expected>,
 }
 
 /// How far an attempt has come.

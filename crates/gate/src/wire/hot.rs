@@ -9,7 +9,7 @@ use super::{
 use crate::{
     api::{self, Asked, Outcome, Question, ShopperLines, outcome_in},
     cors::Caller,
-    front::{Front, Rendered, sold_out_answer},
+    front::{Expected, Front, Rendered, sold_out_answer},
     metrics::RouteClass,
     problem::{Kind, Problem},
     state::Peer,
@@ -195,8 +195,10 @@ impl Loop {
         }
         let turn = api::turn(&self.gate, &front, pass.tier);
         let stage = Stage::Here;
+        let expected = matches!(turn, Ok(1..)).then(|| Expected::new(&front, pass.shopper));
         let pending =
-            self.pending.insert(Pending { conn: token, front, rendered, pass, basket, id, started, stage });
+            Pending { conn: token, front, rendered, pass, basket, id, started, stage, _expected: expected };
+        let pending = self.pending.insert(pending);
         if let Some(conn) = self.conns.get_mut(token) {
             conn.state = State::Waiting;
         }

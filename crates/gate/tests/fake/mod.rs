@@ -70,6 +70,8 @@ struct Inner {
     /// Attempts that were put to it, and what the gate said without asking.
     asked: u64,
     said: Vec<SoldOutCount>,
+    /// Whose attempts wait in the gate for their turn.
+    expected: Vec<ShopperKey>,
     mail: Vec<Mail>,
     queue_length: u64,
 }
@@ -130,6 +132,7 @@ impl FakeSale {
             reserved: false,
             asked: 0,
             said: Vec::new(),
+            expected: Vec::new(),
             mail: Vec::new(),
             queue_length: 0,
         };
@@ -282,7 +285,18 @@ impl Sale for FakeSale {
     }
 
     fn may_have(&self, shopper: ShopperKey) -> bool {
-        self.inner.lock().unwrap().stored.iter().any(|(of, _)| *of == shopper)
+        let inner = self.inner.lock().unwrap();
+        inner.stored.iter().any(|(of, _)| *of == shopper) || inner.expected.contains(&shopper)
+    }
+
+    fn expect(&self, shopper: ShopperKey) {
+        self.inner.lock().unwrap().expected.push(shopper);
+    }
+
+    fn no_longer_expect(&self, shopper: ShopperKey) {
+        let mut inner = self.inner.lock().unwrap();
+        let at = inner.expected.iter().position(|of| *of == shopper).unwrap();
+        inner.expected.remove(at);
     }
 
     fn said_sold_out(&self, counts: &[SoldOutCount]) {

@@ -64,9 +64,39 @@ pub(super) struct Item {
     waiting: BTreeMap<u64, AttemptId>,
     /// Free units behind each entry that changed them, since refusals were last journalled; and before that.
     pub(super) history: Vec<(Sequence, i128)>,
-    /// From which entry to which nothing was free while the sale was open, and whether that goes on.
-    pub(super) sold_out: Vec<(Sequence, Sequence)>,
-    pub(super) sold_out_now: Option<Sequence>,
+    /// When nothing was free while the sale was open.
+    pub(super) none_free: Stretches,
+    /// When besides the open round offered it, and no place to wait was left.
+    pub(super) none_left: Stretches,
+}
+
+/// The stretches of entries behind which something holds.
+#[derive(Debug, Default)]
+pub(super) struct Stretches {
+    past: Vec<(Sequence, Sequence)>,
+    since: Option<Sequence>,
+}
+
+impl Stretches {
+    /// Notes whether it holds behind this entry.
+    fn follow(&mut self, sequence: Sequence, holds: bool) {
+        match (self.since, holds) {
+            (None, true) => self.since = Some(sequence),
+            (Some(from), false) => {
+                // Behind the entry before this one it was so still.
+                self.past.push((from, Sequence(sequence.0.saturating_sub(1))));
+                self.since = None;
+            }
+            _ => {}
+        }
+    }
+
+    /// Whether it held behind every entry from the first to the last.
+    pub(super) fn cover(&self, first: Sequence, last: Sequence) -> bool {
+        let before = self.past.partition_point(|(from, _)| *from <= first);
+        let ended = self.past[..before].last().is_some_and(|(_, to)| last <= *to);
+        ended || self.since.is_some_and(|from| from <= first)
+    }
 }
 
 impl Item {
@@ -77,13 +107,6 @@ impl Item {
     /// Initial, adjustments, free, held, sold, waiting.
     pub(super) fn figures(&self) -> [i128; 6] {
         [self.initial, self.adjustments, self.free, self.held, self.sold, self.waiting.len() as i128]
-    }
-
-    /// Whether nothing was free, in an open sale, behind any entry from the first to the last.
-    pub(super) fn was_sold_out(&self, first: Sequence, last: Sequence) -> bool {
-        let before = self.sold_out.partition_point(|(from, _)| *from <= first);
-        let ended = self.sold_out[..before].last().is_some_and(|(_, to)| last <= *to);
-        ended || self.sold_out_now.is_some_and(|from| from <= first)
     }
 
     pub(super) fn report(&self, item: ItemId) -> ItemReport {
@@ -228,24 +251,18 @@ impl Auditor {
             // How fast attempts are let in is no promise of the log's.
             Record::Rate { .. } => {}
         }
-        if self.state_since == sequence {
-            (0..self.items.len()).for_each(|item| self.follow_sold_out(sequence, item));
-        }
+        (0..self.items.len()).for_each(|item| self.follow_sold_out(sequence, item));
     }
 
     /// Keeps in which stretches of entries an item is sold out in an open sale.
     fn follow_sold_out(&mut self, sequence: Sequence, item: usize) {
+        let places = self.places(item);
+        let offered = self.round.is_some_and(|round| self.limits.contains_key(&(round, item as u16)));
         let open = self.round.is_some() && !self.paused;
         let Some(at) = self.items.get_mut(item) else { return };
-        match (at.sold_out_now, open && at.free <= 0) {
-            (None, true) => at.sold_out_now = Some(sequence),
-            (Some(from), false) => {
-                // Behind the entry before this one it was so still.
-                at.sold_out.push((from, Sequence(sequence.0.saturating_sub(1))));
-                at.sold_out_now = None;
-            }
-            _ => {}
-        }
+        let none_free = open && at.free <= 0;
+        at.none_free.follow(sequence, none_free);
+        at.none_left.follow(sequence, none_free && offered && at.waiting.len() as i128 >= places);
     }
 
     fn defined(&mut self, sequence: Sequence, spec: &SaleSpec) {
@@ -322,8 +339,6 @@ impl Auditor {
         at.held += held;
         at.sold += sold;
         at.history.push((sequence, at.free));
-        self.follow_sold_out(sequence, usize::from(item));
-        let Some(at) = self.items.get(usize::from(item)) else { return };
         let (put_up, f, h, s) = (at.put_up(), at.free, at.held, at.sold);
         self.checked.stock += 1;
         self.check(1, f >= 0 && h >= 0 && s >= 0 && h + s <= put_up, sequence, || {
@@ -462,6 +477,18 @@ impl Auditor {
         self.move_basket(sequence, &attempt.basket, -1, 1, 0);
     }
 
+    /// Places on an item's waitlist.
+    fn places(&self, item: usize) -> i128 {
+        match self.spec.as_ref().map(|spec| spec.waitlist) {
+            None => 0,
+            Some(Waitlist::Places(places)) => i128::from(places),
+            Some(Waitlist::Percent(percent)) => {
+                let put_up = self.items.get(item).map_or(0, Item::put_up);
+                (put_up * i128::from(percent) / 100).min(WAITLIST_PLACES_MAX)
+            }
+        }
+    }
+
     fn waitlisted(&mut self, sequence: Sequence, attempt: &Attempt, round: u16, position: u32) {
         let id = attempt.id;
         let order = self.accept(sequence, attempt, round, Standing::Waiting).order;
@@ -471,15 +498,10 @@ impl Auditor {
         let line = attempt.basket[0];
         let lacks = self.free(line.item) < i128::from(line.quantity);
         self.check(2, lacks, sequence, || format!("{id} must wait for what is free"));
-        let percent_or_places = self.spec.as_ref().map(|spec| spec.waitlist);
+        let places = self.places(usize::from(line.item));
         let Some(item) = self.items.get_mut(usize::from(line.item)) else { return };
         let (before, put_up) = (item.waiting.len() as i128, item.put_up());
         item.waiting.insert(order, id);
-        let places = match percent_or_places {
-            None => 0,
-            Some(Waitlist::Places(places)) => i128::from(places),
-            Some(Waitlist::Percent(percent)) => (put_up * i128::from(percent) / 100).min(WAITLIST_PLACES_MAX),
-        };
         self.checked.places += 1;
         self.check(3, before < places, sequence, || {
             format!("{id} is number {} on a waitlist of {places} places", before + 1)

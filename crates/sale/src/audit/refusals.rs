@@ -4,7 +4,7 @@
 //! sale can be checked. What it says of a shopper or a basket (`limit_reached`, `not_eligible`, `not_open` of an item that
 //! the open round does not offer) cannot, beyond that the sale was such that somebody could be told so.
 
-use super::auditor::Auditor;
+use super::auditor::{Auditor, Item};
 use crate::core::{RefusalCount, RefusalKind};
 use contracts::{Eligibility, SoldOutCount};
 use units::Sequence;
@@ -58,7 +58,8 @@ impl Auditor {
             self.check(4, first <= last && last < sequence, sequence, || {
                 format!("gates' refusals as of {first} to {last}")
             });
-            let so = self.items.get(usize::from(e.item)).is_some_and(|item| item.was_sold_out(first, last));
+            let so = |item: &Item| item.none_free.cover(first, last) && item.none_left.cover(last, last);
+            let so = self.items.get(usize::from(e.item)).is_some_and(so);
             self.check(2, so, sequence, || {
                 format!("{} were told that item {} is sold out as of {first} to {last}", e.count, e.item)
             });

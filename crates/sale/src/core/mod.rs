@@ -36,6 +36,9 @@ pub const REFUSALS_EVERY: DurationMs = DurationMs(1000);
 /// run out in the same second.
 pub const EXPIRIES_MAX: usize = 1024;
 
+/// Counts in one entry of what gates have said: 27 KB.
+const GATE_REFUSALS_MAX: usize = 1024;
+
 /// Attempts of one shopper that [`Core::shopper`] tells.
 const SHOPPER_ATTEMPTS_MAX: usize = 100;
 
@@ -376,7 +379,9 @@ impl Core {
             usize::from(c.item) < items && c.first_as_of <= c.last_as_of && c.last_as_of <= last
         };
         let entries: Vec<_> = counts.iter().filter(possible).copied().collect();
-        if entries.is_empty() { Ok(()) } else { self.commit(now, Record::GateRefusals { entries }, out) }
+        entries
+            .chunks(GATE_REFUSALS_MAX)
+            .try_for_each(|chunk| self.commit(now, Record::GateRefusals { entries: chunk.to_vec() }, out))
     }
 
     /// The sale in figures. `queue` is the driver's to fill in.
