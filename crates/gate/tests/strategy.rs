@@ -120,12 +120,22 @@ fn answer(mut stream: &TcpStream) -> (String, String) {
 fn the_load_raises_the_stage_and_the_stage_the_price() {
     let gate = start(|config| {
         config.challenge.mode = ChallengeMode::Fortress;
+        config.connections.open_max = 64;
         (config.limits.address_per_second, config.limits.address_burst) = (1, 1000);
         config.limits.trusted_proxies = vec!["127.0.0.1".parse().unwrap()];
     });
     let quick = |up: u32, down: u32| json!({ "up_percent": up, "down_percent": down, "down_seconds": 0 });
     order(&gate, &json!({ "guarded": quick(50, 40), "fortress": quick(80, 60) }));
     let pass = shopper(&gate, "POST", "passes").json()["pass"].as_str().unwrap().to_owned();
+    // Memory alone calls for nothing: a sale may have taken it for itself.
+    gate.resident_bytes.store(MEMORY_LIMIT_BYTES / 100 * 99, Relaxed);
+    let deadline = Instant::now() + Duration::from_millis(700);
+    while Instant::now() < deadline {
+        assert_eq!(metric(&gate, "floodgate_gate_stage{stage=\"normal\"}"), 1);
+        std::thread::sleep(Duration::from_millis(50));
+    }
+    gate.resident_bytes.store(0, Relaxed);
+    let _crowd: Vec<_> = (0..10).map(|_| TcpStream::connect(gate.bound.shop).unwrap()).collect();
     load(&gate, 10, "normal");
     assert_eq!(maxnumber(&gate), 100);
     assert!(goes_on(&gate, SALE) && goes_on(&gate, "/nothing"));
