@@ -59,7 +59,7 @@ fn test() -> Result<(), Failure> {
         ("haproxy", "haproxy"),
         ("strace", "strace"),
     ])?;
-    ensure_python(&["altcha==2.3.0"])?;
+    ensure_python(&["aiohttp==3.14.5", "altcha==2.3.0", "requests==2.34.2", "schemathesis==4.32.5"])?;
     cargo(&["test", "--workspace", "--locked"])?;
     chaos::sim(&["--seeds", SIM_SEEDS])
 }

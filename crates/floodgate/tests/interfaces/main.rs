@@ -16,6 +16,7 @@ mod eligibility;
 mod gates;
 mod lifecycle;
 mod one_sale_down;
+mod openapi_as_served;
 mod operators_in_the_log;
 mod public_times;
 mod ready_for_the_storm;
