@@ -7,6 +7,7 @@ mod admin_separation;
 mod audit_document;
 mod backup_restore;
 mod challenge;
+mod clients;
 mod config_errors;
 mod demo;
 mod denied_networks;
