@@ -7,7 +7,7 @@ mod fsync;
 mod shell;
 mod tidy;
 
-use shell::{Failure, cargo, ensure_programs, ensure_python};
+use shell::{Failure, cargo, ensure_programs, ensure_python, ensure_services};
 use std::process::ExitCode;
 
 const USAGE: &str = "\
@@ -53,13 +53,9 @@ fn main() -> ExitCode {
 }
 
 fn test() -> Result<(), Failure> {
-    ensure_programs(&[
-        ("chromium", "chromium"),
-        ("chromedriver", "chromium-driver"),
-        ("haproxy", "haproxy"),
-        ("strace", "strace"),
-    ])?;
-    ensure_python(&["altcha==2.3.0"])?;
+    ensure_programs(&[("chromium", "chromium"), ("chromedriver", "chromium-driver"), ("strace", "strace")])?;
+    ensure_services(&[("haproxy", "haproxy"), ("nginx", "nginx")])?;
+    ensure_python(&["aiohttp==3.14.5", "altcha==2.3.0", "requests==2.34.2", "schemathesis==4.32.5"])?;
     cargo(&["test", "--workspace", "--locked"])?;
     chaos::sim(&["--seeds", SIM_SEEDS])
 }

@@ -1,6 +1,8 @@
 //! Every head that the fuzzer starts from or found, and thousands near them, go through the check that the fuzz target makes; and
 //! through hyper, which must find in a plain request what the gate finds in it.
 
+#[path = "request_head/mutants.rs"]
+mod mutants;
 #[path = "../../../fuzz/checks/request_head.rs"]
 mod request_head;
 
@@ -8,65 +10,13 @@ use gate::wire::head::{Form, Parsed, hot_route, parse};
 use http_body_util::{BodyExt, Empty};
 use hyper::{Request, Response, body::Bytes, body::Incoming, server::conn::http1, service::service_fn};
 use hyper_util::rt::TokioIo;
+use mutants::{corpus, mutants};
 use std::{
     convert::Infallible,
-    fs,
-    path::PathBuf,
     sync::{Arc, Mutex},
 };
 use tokio::io::AsyncWriteExt;
 use units::Prng;
-
-fn corpus() -> Vec<Vec<u8>> {
-    let dir: PathBuf =
-        [env!("CARGO_MANIFEST_DIR"), "..", "..", "fuzz", "corpus", "request_head"].iter().collect();
-    let mut paths: Vec<PathBuf> = fs::read_dir(dir).unwrap().map(|entry| entry.unwrap().path()).collect();
-    paths.sort();
-    paths.into_iter().map(|path| fs::read(path).unwrap()).collect()
-}
-
-/// Requests near those of the corpus. Pieces are what a head is made of, so that a change is often still one.
-fn mutants(count: usize, seed: u64) -> impl Iterator<Item = Vec<u8>> {
-    const PIECES: [&[u8]; 20] = [
-        b"\r\n",
-        b"\n",
-        b"\r",
-        b"\0",
-        b": ",
-        b" ",
-        b"\t",
-        b"Host: b\r\n",
-        b"Content-Length: 3\r\n",
-        b"Content-Length: 0\r\n",
-        b"Content-Length: +3\r\n",
-        b"Transfer-Encoding: chunked\r\n",
-        b"Transfer-Encoding: identity\r\n",
-        b"Connection: close\r\n",
-        b"Expect: 100-continue\r\n",
-        b" folded\r\n",
-        b"0\r\n\r\n",
-        b"3\r\nabc\r\n",
-        b"X: \xff\r\n",
-        b"GET /next HTTP/1.1\r\nHost: a\r\n\r\n",
-    ];
-    let corpus = corpus();
-    let mut prng = Prng::new(seed);
-    (0..count).map(move |_| {
-        let mut bytes = prng.pick(&corpus).clone();
-        for _ in 0..1 + prng.below(3) {
-            let at = prng.below(bytes.len() as u64 + 1) as usize;
-            // Where a line begins, most of the time: elsewhere a piece is seldom a field.
-            let line = bytes[..at].windows(2).rposition(|pair| pair == b"\r\n").map_or(0, |begin| begin + 2);
-            match prng.below(5) {
-                0 => bytes.truncate(at),
-                1 if at < bytes.len() => bytes[at] = prng.next_u64() as u8,
-                2 => drop(bytes.splice(at..at, prng.pick(&PIECES).iter().copied())),
-                _ => drop(bytes.splice(line..line, prng.pick(&PIECES).iter().copied())),
-            }
-        }
-        bytes
-    })
-}
 
 #[test]
 fn every_head_means_one_thing_or_is_refused() {
@@ -78,16 +28,19 @@ fn every_head_means_one_thing_or_is_refused() {
     mutants(50_000, 1).for_each(|bytes| request_head::check(&bytes));
 }
 
-/// What hyper finds at the start of a connection: method, target and body of the first request.
-async fn hyper_finds(bytes: &[u8]) -> Option<(String, String, Vec<u8>)> {
-    let found = Arc::new(Mutex::new(None));
+/// A request's method, target and body.
+type Found = (String, String, Vec<u8>);
+
+/// What hyper finds on a connection: all requests until one is cut off or is none.
+async fn hyper_finds(bytes: &[u8]) -> Vec<Found> {
+    let found = Arc::new(Mutex::new(Vec::new()));
     let seen = Arc::clone(&found);
     let service = service_fn(move |request: Request<Incoming>| {
         let seen = Arc::clone(&seen);
         async move {
             let (method, target) = (request.method().to_string(), request.uri().to_string());
             if let Ok(body) = request.into_body().collect().await {
-                seen.lock().unwrap().get_or_insert((method, target, body.to_bytes().to_vec()));
+                seen.lock().unwrap().push((method, target, body.to_bytes().to_vec()));
             }
             Ok::<_, Infallible>(Response::new(Empty::<Bytes>::new()))
         }
@@ -98,22 +51,34 @@ async fn hyper_finds(bytes: &[u8]) -> Option<(String, String, Vec<u8>)> {
     // An error is one of hyper's answers.
     let _ = http1::Builder::new().half_close(true).serve_connection(TokioIo::new(server), service).await;
     drop(client);
-    found.lock().unwrap().take()
+    std::mem::take(&mut *found.lock().unwrap())
+}
+
+/// What the loops find: all plain requests until something else comes, and whether a request was the connection's last.
+fn we_find(mut bytes: &[u8]) -> Vec<Found> {
+    let mut found = Vec::new();
+    while let Parsed::Whole(head) = parse(bytes, 8192) {
+        let end = head.len + usize::try_from(head.body_len).unwrap_or(usize::MAX / 2);
+        if head.form != Form::Plain || bytes.len() < end {
+            break;
+        }
+        found.push((head.method.to_owned(), head.target.to_owned(), bytes[head.len..end].to_vec()));
+        if head.close {
+            break;
+        }
+        bytes = &bytes[end..];
+    }
+    found
 }
 
 #[tokio::test]
 async fn hyper_finds_the_same_in_every_plain_request() {
     let mut compared = 0;
     for bytes in corpus().into_iter().chain(mutants(60_000, 2)) {
-        let Parsed::Whole(head) = parse(&bytes, 8192) else { continue };
-        let end = head.len + usize::try_from(head.body_len).unwrap_or(usize::MAX / 2);
-        if head.form != Form::Plain || bytes.len() < end {
-            continue;
-        }
-        let ours = (head.method.to_owned(), head.target.to_owned(), bytes[head.len..end].to_vec());
-        let Some(theirs) = hyper_finds(&bytes).await else {
+        let Some(ours) = we_find(&bytes).into_iter().next() else { continue };
+        let Some(theirs) = hyper_finds(&bytes).await.into_iter().next() else {
             // Of a target that is no hot route, hyper has the last word anyway.
-            let hot = hot_route(head.target).is_some();
+            let hot = hot_route(&ours.1).is_some();
             assert!(!hot, "hyper refuses {:?}", String::from_utf8_lossy(&bytes));
             continue;
         };
@@ -123,9 +88,31 @@ async fn hyper_finds_the_same_in_every_plain_request() {
     assert!(compared > 2000, "too few were plain: {compared}");
 }
 
+#[tokio::test]
+async fn hyper_finds_the_same_requests_one_behind_another() {
+    let mut prng = Prng::new(3);
+    let all: Vec<Vec<u8>> = corpus().into_iter().chain(mutants(20_000, 4)).collect();
+    // Of a target that is no hot route, hyper has the last word anyway.
+    let is_hot = |found: &Found| hot_route(&found.1).is_some();
+    let plain = |bytes: &&Vec<u8>| we_find(bytes).first().is_some_and(is_hot);
+    let plain: Vec<&Vec<u8>> = all.iter().filter(plain).collect();
+    let mut longest = [0; 5];
+    for _ in 0..10_000 {
+        let ahead = prng.below(4);
+        let ahead = (0..ahead).flat_map(|_| prng.pick(&plain).iter().copied()).collect::<Vec<u8>>();
+        let bytes = [&ahead, prng.pick(&all).as_slice()].concat();
+        let ours: Vec<Found> = we_find(&bytes).into_iter().take_while(is_hot).collect();
+        let theirs = hyper_finds(&bytes).await;
+        let first: Vec<&Found> = theirs.iter().take(ours.len()).collect();
+        assert_eq!(first, ours.iter().collect::<Vec<_>>(), "{:?}", String::from_utf8_lossy(&bytes));
+        longest[ours.len().min(4)] += 1;
+    }
+    assert!(longest[..4].iter().all(|count| *count > 50), "how many requests there were: {longest:?}");
+}
+
 #[test]
 fn a_request_split_anywhere_is_the_same_request() {
-    for bytes in corpus() {
+    for bytes in corpus().into_iter().chain(mutants(20_000, 5)) {
         let whole = parse(&bytes, 8192);
         for end in 0..bytes.len() {
             match (parse(&bytes[..end], 8192), &whole) {

@@ -7,7 +7,6 @@ use data_encoding::{BASE64, BASE64URL_NOPAD, HEXLOWER};
 use serde_json::{Value, json};
 use sha2::{Digest, Sha256};
 use std::fs;
-use std::path::PathBuf;
 use std::process::Command;
 
 pub const PROOF_OF_WORK: &str = "\n[gate.challenge]\nmode = \"proof_of_work\"\nmaxnumber = 2000\n";
@@ -112,8 +111,7 @@ pub fn read_code(server: &Server, sale: &str, shopper: &str, made: &Value) -> St
 /// Runs a Python program with ALTCHA's own library; what it prints.
 #[track_caller]
 pub fn python(program: &str, args: &[&str]) -> String {
-    let target = PathBuf::from(env!("CARGO_TARGET_TMPDIR"));
-    let python = target.parent().unwrap().join("python/bin/python");
+    let python = super::python_program("python");
     let output = Command::new(&python).arg("-c").arg(program).args(args).output();
     let advice = "these tests need the Python package altcha: run `cargo xtask test`, which installs it";
     let output = output.unwrap_or_else(|e| panic!("start {}: {e}: {advice}", python.display()));

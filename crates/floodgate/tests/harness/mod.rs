@@ -304,6 +304,11 @@ impl Drop for Server {
     }
 }
 
+/// A program of the Python environment that `cargo xtask test` makes beside what is built.
+pub fn python_program(name: &str) -> PathBuf {
+    Path::new(env!("CARGO_TARGET_TMPDIR")).parent().unwrap().join("python/bin").join(name)
+}
+
 /// Runs the binary on a data directory.
 pub fn run(data: &Path, config: Option<&Path>, args: &[&str]) -> Output {
     let mut command = Command::new(BINARY);
