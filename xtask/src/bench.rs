@@ -1,7 +1,10 @@
 //! Benchmarks: run the measuring programs and print their table.
 
 mod client;
+mod crowd;
+mod flood;
 mod gate;
+mod gates;
 mod idle;
 mod process;
 mod servers;
@@ -29,13 +32,27 @@ pub(crate) fn idle(args: &[&str]) -> Result<(), Failure> {
     idle::run(&Options::read(args)?)
 }
 
-/// What may stand behind `bench gate` and `bench idle`.
+/// `cargo xtask bench crowd`.
+pub(crate) fn crowd(args: &[&str]) -> Result<(), Failure> {
+    crowd::run(&Options::read(args)?)
+}
+
+/// `cargo xtask bench flood`.
+pub(crate) fn flood(args: &[&str]) -> Result<(), Failure> {
+    flood::run(&Options::read(args)?)
+}
+
+/// What may stand behind the benches of the gate.
 struct Options {
     /// Rounds; each has every server of a row once.
     runs: usize,
     /// Requests of one measurement.
     requests: usize,
     only: Option<String>,
+    /// Of the crowd, over how many gates, and how long they wait.
+    connections: Option<usize>,
+    gates: Option<usize>,
+    hold_seconds: Option<u64>,
     json: bool,
     /// A build of the server from elsewhere, in place of this repository's.
     binary: Option<PathBuf>,
@@ -44,12 +61,21 @@ struct Options {
 impl Options {
     fn read(args: &[&str]) -> Result<Self, Failure> {
         // 300,000 requests are 2 s of CPU or more, beside which the kernel's 10 ms steps of CPU time are little.
-        let mut options = Self { runs: 5, requests: 300_000, only: None, json: false, binary: None };
+        let mut options = Self {
+            runs: 5,
+            requests: 300_000,
+            only: None,
+            connections: None,
+            gates: None,
+            hold_seconds: None,
+            json: false,
+            binary: None,
+        };
         let mut rest = args.iter();
         while let Some(arg) = rest.next() {
             let mut value =
                 || rest.next().copied().ok_or_else(|| Failure(format!("{arg}: a value is missing")));
-            let number = |text: &str| match text.parse() {
+            let number = |text: &str| match text.parse::<usize>() {
                 Ok(number) if number > 0 => Ok(number),
                 _ => Err(Failure(format!("{arg} {text}: want a number above 0"))),
             };
@@ -57,6 +83,9 @@ impl Options {
                 "--json" => options.json = true,
                 "--only" => options.only = Some(value()?.to_owned()),
                 "--runs" => options.runs = number(value()?)?,
+                "--connections" => options.connections = Some(number(value()?)?),
+                "--gates" => options.gates = Some(number(value()?)?),
+                "--hold-seconds" => options.hold_seconds = Some(number(value()?)? as u64),
                 "--requests" => options.requests = number(value()?)?,
                 "--binary" => options.binary = Some(value()?.into()),
                 _ => return Err(Failure(format!("not a flag: {arg}"))),
@@ -70,6 +99,8 @@ impl Options {
 struct Programs {
     floodgate: PathBuf,
     load: PathBuf,
+    crowd: PathBuf,
+    flood: PathBuf,
 }
 
 impl Programs {
@@ -80,14 +111,19 @@ impl Programs {
             (servers::LUA_MODULE, "libnginx-mod-http-lua"),
             (servers::LUA_REDIS, "lua-nginx-redis"),
             ("redis-server", "redis-server"),
-            ("taskset", "util-linux"),
-            ("setpriv", "util-linux"),
         ])?;
+        Self::ensure_own(options)
+    }
+
+    /// The same where there are no rivals.
+    fn ensure_own(options: &Options) -> Result<Self, Failure> {
+        ensure_services(&[("taskset", "util-linux"), ("setpriv", "util-linux")])?;
         let floodgate = match &options.binary {
             Some(binary) => binary.clone(),
             None => release_binary("floodgate")?,
         };
-        Ok(Self { floodgate, load: release_binary_of("xtask", "load")? })
+        let own = |name: &str| release_binary_of("xtask", name);
+        Ok(Self { floodgate, load: own("load")?, crowd: own("crowd")?, flood: own("flood")? })
     }
 }
 

@@ -19,6 +19,10 @@ cargo xtask bench gate [--json] [--runs N] [--requests N] [--only ROW] [--binary
                                  CPU time a request beside nginx, and nginx with Redis
 cargo xtask bench idle [--json] [--runs N] [--binary FLOODGATE]
                                  memory of a connection that waits
+cargo xtask bench crowd [--json] [--connections N] [--gates N] [--hold-seconds N] [--binary FLOODGATE]
+                                 200,000 connections that wait, over several gates, and a sale through them
+cargo xtask bench flood [--json] [--runs N] [--hold-seconds N] [--binary FLOODGATE]
+                                 shoppers who buy beside a flood of 20 times what the gate can refuse
 cargo xtask chaos sim [--seeds N] [--from S] | --seed S
 cargo xtask chaos mutants        every planted bug is caught by the simulator
 cargo xtask chaos sale           a rehearsal with kill -9 in the middle
@@ -37,6 +41,8 @@ fn main() -> ExitCode {
         ["bench", "sale", rest @ ..] => bench::sale(rest),
         ["bench", "gate", rest @ ..] => bench::gate(rest),
         ["bench", "idle", rest @ ..] => bench::idle(rest),
+        ["bench", "crowd", rest @ ..] => bench::crowd(rest),
+        ["bench", "flood", rest @ ..] => bench::flood(rest),
         ["chaos", "sim", rest @ ..] => chaos::sim(rest),
         ["chaos", "mutants"] => chaos::mutants(),
         ["chaos", "sale", rest @ ..] => chaos::sale(rest),

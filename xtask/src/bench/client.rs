@@ -19,7 +19,12 @@ pub(super) struct Client {
 
 impl Client {
     pub(super) fn start(load: &Path, args: &[String]) -> Result<Self, Failure> {
-        let mut command = pinned(CLIENT_CORE, load);
+        Self::start_on(CLIENT_CORE, load, args)
+    }
+
+    /// The same on other processors.
+    pub(super) fn start_on(cores: &str, program: &Path, args: &[String]) -> Result<Self, Failure> {
+        let mut command = pinned(cores, program);
         command.args(args).stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::inherit());
         let mut running = Running::spawn(&mut command)?;
         let child = running.child();
@@ -42,7 +47,11 @@ impl Client {
     }
 
     pub(super) fn go_on(&mut self) -> Result<(), Failure> {
-        Ok(self.input.write_all(b"\n")?)
+        self.tell("")
+    }
+
+    pub(super) fn tell(&mut self, command: &str) -> Result<(), Failure> {
+        Ok(self.input.write_all(format!("{command}\n").as_bytes())?)
     }
 }
 

@@ -12,6 +12,8 @@ use std::time::{Duration, Instant};
 /// Where servers run, and where their clients do.
 pub(super) const SERVER_CORE: &str = "0";
 pub(super) const CLIENT_CORE: &str = "1";
+/// Where both have to be, for there are many of each.
+pub(super) const BOTH_CORES: &str = "0,1";
 
 /// Steps a second in which `/proc/PID/stat` counts CPU time: USER_HZ, which is 100 wherever Debian runs (proc(5)).
 const STEPS_PER_SECOND: f64 = 100.0;

@@ -21,13 +21,13 @@ const LUA_KIT: &str = "/usr/lib/nginx/modules/ndk_http_module.so";
 /// Units on sale: more than any run asks for.
 const STOCK: u64 = 100_000_000;
 /// How long a server may take to listen, and to answer what the bench itself asks.
-const PATIENCE: Duration = Duration::from_secs(30);
+pub(super) const PATIENCE: Duration = Duration::from_secs(30);
 
-fn free_address() -> Result<SocketAddr, Failure> {
+pub(super) fn free_address() -> Result<SocketAddr, Failure> {
     Ok(TcpListener::bind("127.0.0.1:0")?.local_addr()?)
 }
 
-fn wait_for(what: &str, address: SocketAddr, log: &Path) -> Result<(), Failure> {
+pub(super) fn wait_for(what: &str, address: SocketAddr, log: &Path) -> Result<(), Failure> {
     let started = Instant::now();
     while TcpStream::connect(address).is_err() {
         if started.elapsed() > PATIENCE {
@@ -40,7 +40,7 @@ fn wait_for(what: &str, address: SocketAddr, log: &Path) -> Result<(), Failure> 
 }
 
 /// The body of an answer with status 200.
-fn ask(to: SocketAddr, request: &str) -> Result<String, Failure> {
+pub(super) fn ask(to: SocketAddr, request: &str) -> Result<String, Failure> {
     let mut stream = TcpStream::connect(to)?;
     stream.set_read_timeout(Some(PATIENCE))?;
     stream.write_all(request.as_bytes())?;
@@ -52,7 +52,7 @@ fn ask(to: SocketAddr, request: &str) -> Result<String, Failure> {
     }
 }
 
-fn text(path: &Path) -> String {
+pub(super) fn text(path: &Path) -> String {
     path.to_string_lossy().into_owned()
 }
 
@@ -72,10 +72,12 @@ pub(super) struct Setup {
     pub(super) stock: u64,
     /// Attempts a second by one shopper; 0 is no limit.
     pub(super) shopper_per_second: u32,
+    /// The limits of addresses hold for loopback too, as by default.
+    pub(super) is_limited: bool,
 }
 
 impl Setup {
-    pub(super) const OPEN: Self = Self { stock: STOCK, shopper_per_second: 0 };
+    pub(super) const OPEN: Self = Self { stock: STOCK, shopper_per_second: 0, is_limited: false };
 }
 
 impl Gate {
@@ -84,14 +86,17 @@ impl Gate {
     pub(super) fn start(program: &Path, dir: PathBuf, setup: &Setup) -> Result<Self, Failure> {
         let dir = TempDir::at(dir)?;
         let (shop, admin) = (free_address()?, free_address()?);
+        let limits = match setup.is_limited {
+            true => String::new(),
+            false => format!(
+                "[gate.limits]\nexempt_addresses = [\"127.0.0.0/8\"]\nshopper_per_second = {}\nshopper_burst = 1\n",
+                setup.shopper_per_second
+            ),
+        };
         fs::write(
             dir.0.join("floodgate.toml"),
             format!(
-                "[gate]\nshop_listen = \"{shop}\"\nadmin_listen = \"{admin}\"\n\
-                 [gate.limits]\nexempt_addresses = [\"127.0.0.0/8\"]\n\
-                 shopper_per_second = {}\nshopper_burst = 1\n\
-                 [gate.connections]\nthreads = 1\n",
-                setup.shopper_per_second
+                "[gate]\nshop_listen = \"{shop}\"\nadmin_listen = \"{admin}\"\n{limits}[gate.connections]\nthreads = 1\n"
             ),
         )?;
         let (data, config, log) =
@@ -101,23 +106,7 @@ impl Gate {
         let running = Running::start(SERVER_CORE, program, &args, &log)?;
         wait_for("the gate", admin, &log)?;
         wait_for("the gate", shop, &log)?;
-        let document = json!({
-            "name": "Bench", "currency": "EUR", "hold_seconds": 86_400, "waitlist": { "places": 0 },
-            "items": [{ "item": "phone", "name": "Phone" }],
-            "rounds": [{
-                "opens_at": "2020-01-01T00:00:00Z", "closes_at": "2100-01-01T00:00:00Z",
-                "items": [{ "item": "phone", "stock": setup.stock, "price_minor": 79_900 }],
-            }],
-        });
-        let body = document.to_string();
-        let request = format!(
-            "PUT /api/v1/admin/sales/{} HTTP/1.1\r\nHost: bench\r\nConnection: close\r\nAuthorization: Bearer {}\r\n\
-             Content-Type: application/json\r\nContent-Length: {}\r\n\r\n{body}",
-            Self::SALE,
-            key.trim(),
-            body.len()
-        );
-        ask(admin, &request)?;
+        define(admin, &key, setup.stock)?;
         let mut gate = Self { running, shop, attempts_path: String::new(), program: program.to_owned(), dir };
         let started = Instant::now();
         while started.elapsed() < PATIENCE {
@@ -147,14 +136,50 @@ impl Gate {
 
     /// A file of passes of so many shoppers whom the sale has not seen if `name` is new.
     pub(super) fn passes(&self, name: &str, count: usize) -> Result<PathBuf, Failure> {
+        self.credentials(name, count, &["--sale", Self::SALE])
+    }
+
+    /// The same of the tokens for which the shop's customers get their passes.
+    pub(super) fn tokens(&self, name: &str, count: usize) -> Result<PathBuf, Failure> {
+        self.credentials(name, count, &[])
+    }
+
+    /// Lines of the log that say a stage has changed.
+    pub(super) fn stages(&self) -> Vec<String> {
+        let log = fs::read_to_string(self.dir.0.join("log")).unwrap_or_default();
+        log.lines().filter(|line| line.contains("stage has changed")).map(str::to_owned).collect()
+    }
+
+    fn credentials(&self, name: &str, count: usize, more: &[&str]) -> Result<PathBuf, Failure> {
         let (data, config) = (text(&self.dir.0.join("data")), text(&self.dir.0.join("floodgate.toml")));
         let count = count.to_string();
-        let args = ["token", "--data", &data, "--config", &config, "--sale", Self::SALE, "--shopper", name];
-        let args = [&args[..], &["--count", &count]].concat();
-        let file = self.dir.0.join(format!("passes-{name}"));
+        let args = ["token", "--data", &data, "--config", &config, "--shopper", name, "--count", &count];
+        let args = [&args[..], more].concat();
+        let file = self.dir.0.join(format!("credentials-{name}"));
         fs::write(&file, output(&text(&self.program), &args)?)?;
         Ok(file)
     }
+}
+
+/// Sets the sale up, with an API key of an owner. It is open from then on, or in a moment.
+pub(super) fn define(admin: SocketAddr, key: &str, stock: u64) -> Result<(), Failure> {
+    let document = json!({
+        "name": "Bench", "currency": "EUR", "hold_seconds": 86_400, "waitlist": { "places": 0 },
+        "items": [{ "item": "phone", "name": "Phone" }],
+        "rounds": [{
+            "opens_at": "2020-01-01T00:00:00Z", "closes_at": "2100-01-01T00:00:00Z",
+            "items": [{ "item": "phone", "stock": stock, "price_minor": 79_900 }],
+        }],
+    });
+    let body = document.to_string();
+    let request = format!(
+        "PUT /api/v1/admin/sales/{} HTTP/1.1\r\nHost: bench\r\nConnection: close\r\nAuthorization: Bearer {}\r\n\
+         Content-Type: application/json\r\nContent-Length: {}\r\n\r\n{body}",
+        Gate::SALE,
+        key.trim(),
+        body.len()
+    );
+    ask(admin, &request).map(drop)
 }
 
 /// One nginx that answers at once, in four ways.

@@ -6,6 +6,13 @@
 //! reads another line, or the end of its input.
 #![expect(clippy::print_stderr, reason = "it talks to the bench that started it")]
 
+#[path = "../answers.rs"]
+mod answers;
+#[path = "../clients.rs"]
+mod clients;
+
+use answers::{ANSWER_BYTES_MAX, body_of};
+use clients::{Outcome, cpu_seconds, hear, say};
 use memchr::memmem::Finder;
 use rustix::event::{
     Timespec,
@@ -14,7 +21,6 @@ use rustix::event::{
 use serde_json::{Value, json};
 use std::{
     collections::BTreeMap,
-    error::Error,
     fs,
     io::{ErrorKind, Read, Write},
     net::{SocketAddr, TcpStream},
@@ -23,10 +29,6 @@ use std::{
     time::Instant,
 };
 
-type Outcome<T> = Result<T, Box<dyn Error>>;
-
-/// An answer with its body: the largest here has about 1 KiB.
-const ANSWER_BYTES_MAX: usize = 16 << 10;
 /// Silence after which the server is taken for dead: many times the two seconds after which it says that an attempt must wait.
 const PATIENCE: Timespec = Timespec { tv_sec: 20, tv_nsec: 0 };
 
@@ -161,7 +163,7 @@ fn load(settings: &Settings) -> Outcome<()> {
         crowd.run(0, settings.warm_up)?;
     }
     say("ready")?;
-    if !wait_for_line()? {
+    if hear()?.is_none() {
         return Ok(());
     }
     let (started, cpu) = (Instant::now(), cpu_seconds());
@@ -180,7 +182,7 @@ fn load(settings: &Settings) -> Outcome<()> {
         "request_bytes": requests.get(0).len(), "answer_bytes": crowd.answer_bytes,
     });
     say(&report.to_string())?;
-    wait_for_line().map(drop)
+    hear().map(drop)
 }
 
 struct Crowd<'a> {
@@ -293,29 +295,6 @@ impl<'a> Crowd<'a> {
     }
 }
 
-/// Where the body of the answer at the start of the bytes is, if all of it is there.
-fn body_of(bytes: &[u8], head_end: &Finder<'_>) -> Outcome<Option<Range<usize>>> {
-    let Some(end) = head_end.find(bytes) else { return Ok(None) };
-    let head = &bytes[..end];
-    // Each line from its end, so that no byte of a value is looked at twice.
-    let mut at = 0;
-    for line_end in memchr::memchr_iter(b'\n', head).chain([end]) {
-        let line = &head[at..line_end];
-        at = line_end + 1;
-        const NAME: &[u8] = b"content-length:";
-        if line.len() > NAME.len() && line[7] == b'-' && line[..NAME.len()].eq_ignore_ascii_case(NAME) {
-            let digits = line[NAME.len()..].trim_ascii();
-            let length = digits.iter().fold(0, |n, digit| n * 10 + usize::from(digit.wrapping_sub(b'0')));
-            let body = end + 4..end + 4 + length;
-            if body.end > ANSWER_BYTES_MAX {
-                return Err("an answer is longer than expected".into());
-            }
-            return Ok((bytes.len() >= body.end).then_some(body));
-        }
-    }
-    Err(format!("an answer without Content-Length: {}", String::from_utf8_lossy(head)).into())
-}
-
 /// Opens connections, has each served once, all at the same time, and keeps them.
 fn idle(settings: &Settings) -> Outcome<()> {
     let requests = settings.prepare()?;
@@ -345,7 +324,7 @@ fn idle(settings: &Settings) -> Outcome<()> {
         matched += usize::from(right && Finder::new(&settings.marker).find(&scratch[body]).is_some());
     }
     say(&json!({ "answers": conns.len(), "matched": matched }).to_string())?;
-    if !wait_for_line()? {
+    if hear()?.is_none() {
         return Ok(());
     }
     // Whoever was closed meanwhile reads an end; whoever is still there would have to wait.
@@ -356,21 +335,5 @@ fn idle(settings: &Settings) -> Outcome<()> {
         open += usize::from(kind == Err(ErrorKind::WouldBlock));
     }
     say(&json!({ "open": open }).to_string())?;
-    wait_for_line().map(drop)
-}
-
-fn say(line: &str) -> Outcome<()> {
-    let mut out = std::io::stdout();
-    out.write_all(format!("{line}\n").as_bytes())?;
-    Ok(out.flush()?)
-}
-
-/// False at the end of the input: nobody wants to know more.
-fn wait_for_line() -> Outcome<bool> {
-    Ok(std::io::stdin().read_line(&mut String::new())? > 0)
-}
-
-fn cpu_seconds() -> f64 {
-    let time = rustix::time::clock_gettime(rustix::time::ClockId::ProcessCPUTime);
-    time.tv_sec as f64 + time.tv_nsec as f64 / 1e9
+    hear().map(drop)
 }

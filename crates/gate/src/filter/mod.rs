@@ -380,6 +380,12 @@ impl Filter {
         (self.refused_addresses.of(key), self.connections.of(key))
     }
 
+    /// Whether an address was refused something in the last few seconds.
+    pub(crate) fn was_refused_within(&self, address: IpAddr, seconds: u64, now: TimeMs) -> bool {
+        let last = self.refused_addresses.of(self.address_key(address)).map(|known| known.last_seconds);
+        last.is_some_and(|last| last + seconds > now.0 / 1000)
+    }
+
     /// Why a shopper was refused.
     pub(crate) fn known_shopper(&self, shopper: ShopperKey) -> Option<Known> {
         self.refused_shoppers.of(shopper.low_bits())

@@ -1,6 +1,6 @@
 //! The connections of one loop. An idle one is this struct and a socket; it owns no buffer.
 
-use super::Seat;
+use super::{Seat, turns::Pace};
 use crate::{
     cors::Caller,
     front::{Expected, Front, Rendered},
@@ -37,6 +37,8 @@ pub(super) struct Conn {
     pub(super) seat: Seat,
     /// Whose page the present request comes from.
     pub(super) caller: Caller,
+    /// Whether it is served behind others.
+    pub(super) pace: Pace,
     pub(super) state: State,
     /// Seconds since the loop began at which this state has lasted too long.
     pub(super) until: u32,

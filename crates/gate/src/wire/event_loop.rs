@@ -83,6 +83,10 @@ pub(super) struct Loop {
     pub(super) late: Vec<Token>,
     /// Connections with bytes left to be read or served, in the next turn.
     pub(super) again: Vec<Token>,
+    /// Those who are served behind the others, first to last.
+    pub(super) back: VecDeque<Token>,
+    /// When they are next.
+    pub(super) back_from: Instant,
     pub(super) buffers: Vec<Vec<u8>>,
     pub(super) out: Vec<u8>,
     pub(super) body: Vec<u8>,
@@ -137,6 +141,8 @@ impl Loop {
             batches: Vec::new(),
             late: Vec::new(),
             again: Vec::new(),
+            back: VecDeque::new(),
+            back_from: Instant::now(),
             buffers: Vec::new(),
             out: Vec::with_capacity(OUT_BYTES),
             body: Vec::with_capacity(4096),
@@ -191,6 +197,7 @@ impl Loop {
             self.find_those_who_wait();
             self.take_turns();
             self.submit(&mut scratch);
+            self.serve_those_back(&mut scratch);
             self.report_what_was_said();
             self.tell_those_who_wait(&mut scratch);
             self.relieve();
@@ -219,7 +226,7 @@ impl Loop {
         if !self.again.is_empty() || self.batches.iter().any(|(_, batch)| !batch.is_empty()) {
             wait = Duration::ZERO;
         }
-        for at in [due, turn].into_iter().flatten() {
+        for at in [due, turn, self.back_due()].into_iter().flatten() {
             wait = wait.min(at.saturating_duration_since(now));
         }
         Timespec { tv_sec: wait.as_secs() as i64, tv_nsec: i64::from(wait.subsec_nanos()) }

@@ -41,6 +41,7 @@ impl Loop {
         let head = match head::parse(bytes, bytes_max) {
             Parsed::Partial => return Step::Partial(false),
             Parsed::Whole(head) => {
+                self.count_request(token);
                 self.meet(token, self.gate.cors.of(head.fields.origin));
                 head
             }
@@ -142,6 +143,9 @@ impl Loop {
     /// Answers with a problem.
     pub(super) fn refuse(&mut self, token: Token, problem: &Problem, close: bool) {
         self.gate.metrics.refused(problem.kind);
+        if problem.reason().is_some() || problem.kind == Kind::RateLimited {
+            self.stand_back(token);
+        }
         let cors = self.gate.cors.lines(self.caller(token));
         write::problem(&mut self.out, &mut self.body, problem, cors, &self.date, close);
         if let Some(conn) = self.conns.get_mut(token) {
@@ -340,7 +344,7 @@ impl Loop {
             self.rest(pending.conn);
             let more = |conn: &mut Conn| conn.readable || conn.ended || conn.input.is_some();
             if self.conns.get_mut(pending.conn).is_some_and(more) {
-                self.serve(pending.conn, scratch);
+                self.serve_in_turn(pending.conn, scratch);
             }
         }
     }

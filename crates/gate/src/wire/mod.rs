@@ -10,6 +10,7 @@ pub mod head;
 mod hot;
 pub mod proxy;
 mod stream;
+mod turns;
 mod write;
 
 pub(crate) use write::number;

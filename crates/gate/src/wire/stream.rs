@@ -42,7 +42,7 @@ impl Loop {
         if flags.contains(EventFlags::OUT) && conn.output.is_some() && !self.write_rest(token) {
             return;
         }
-        self.serve(token, scratch);
+        self.serve_in_turn(token, scratch);
     }
 
     /// Serves what has come, as far as that goes now.
@@ -90,7 +90,7 @@ impl Loop {
                 // Nothing whole is left, and nothing more comes.
                 return self.drop_conn(token);
             }
-            if all_read {
+            if all_read || self.waits_for_turn(token) {
                 return;
             }
         }
@@ -360,12 +360,14 @@ impl Loop {
             false => (State::Idle, self.idle_seconds()),
         };
         let until = self.seconds() + seconds;
+        let pace = self.pace_of_new(peer);
         let input = (!early.is_empty()).then(|| early.to_vec());
         let conn = Conn {
             stream,
             peer,
             seat,
             caller: Caller::default(),
+            pace,
             state,
             until,
             // What came meanwhile made no edge here.
@@ -378,7 +380,7 @@ impl Loop {
             output: None,
         };
         if let Some(token) = self.adopt(conn) {
-            self.guarded(token, |it| it.serve(token, scratch));
+            self.guarded(token, |it| it.serve_in_turn(token, scratch));
             self.rest_if_draining(token);
         }
     }

@@ -16,9 +16,11 @@ use gate::{
     },
 };
 use std::{
+    collections::VecDeque,
     sync::{
         Arc, Mutex,
         atomic::{AtomicU64, Ordering::Relaxed},
+        mpsc::{Receiver, Sender, channel},
     },
     time::{SystemTime, UNIX_EPOCH},
 };
@@ -55,6 +57,7 @@ pub struct Bound {
 
 pub struct FakeSale {
     inner: Mutex<Inner>,
+    held: Mutex<VecDeque<(Sender<()>, Receiver<()>)>>,
     sequence: watch::Sender<Sequence>,
     skew_ms: Arc<AtomicU64>,
 }
@@ -136,11 +139,24 @@ impl FakeSale {
             mail: Vec::new(),
             queue_length: 0,
         };
-        Self { inner: Mutex::new(inner), sequence: watch::Sender::new(Sequence(1)), skew_ms }
+        Self {
+            inner: Mutex::new(inner),
+            held: Mutex::default(),
+            sequence: watch::Sender::new(Sequence(1)),
+            skew_ms,
+        }
     }
 
     pub fn set_mood(&self, mood: Mood) {
         self.inner.lock().unwrap().mood = mood;
+    }
+
+    /// Keeps the loop that brings the next attempts inside the sale: the first end hears that it is there, and it goes on once the
+    /// second one is dropped. What comes to it meanwhile, it finds in one turn.
+    pub fn hold_next(&self) -> (Receiver<()>, Sender<()>) {
+        let ((there, hears), (releases, go_on)) = (channel(), channel());
+        self.held.lock().unwrap().push_back((there, go_on));
+        (hears, releases)
     }
 
     /// Says that so many of 100 places of the queue are taken.
@@ -265,6 +281,11 @@ impl Sale for FakeSale {
     }
 
     fn attempts(&self, to: &Arc<dyn Mailbox>, batch: &mut Vec<(u64, Attempt)>) {
+        let held = self.held.lock().unwrap().pop_front();
+        if let Some((there, go_on)) = held {
+            there.send(()).unwrap();
+            let _ = go_on.recv();
+        }
         let mut inner = self.inner.lock().unwrap();
         if inner.mood == Mood::Grants {
             let (pay_by, granted_as_of) = (self.now(), Sequence(1));
