@@ -48,15 +48,25 @@ fn told(gate: &Running, bytes: &[u8]) -> String {
     read_to_end(&stream)
 }
 
+/// An honest shopper reads the sale and buys.
 #[track_caller]
 fn others_are_served(gate: &Running) {
     let started = Instant::now();
     assert_eq!(send(gate.bound.shop, "GET", SALE, &[], "").status, 200);
+    let mut stream = connect(gate);
+    stream.write_all(attempt(gate, "honest", &pass_of(gate, "honest")).as_bytes()).unwrap();
+    stream.shutdown(std::net::Shutdown::Write).unwrap();
+    let answer = read_to_end(&stream);
+    assert!(answer.contains("\"outcome\":\"granted\""), "{answer}");
     assert!(started.elapsed() < Duration::from_secs(5), "{:?}", started.elapsed());
 }
 
 fn pass(gate: &Running) -> String {
-    let bearer = format!("Bearer {}", gate.token("mallory"));
+    pass_of(gate, "mallory")
+}
+
+fn pass_of(gate: &Running, shopper: &str) -> String {
+    let bearer = format!("Bearer {}", gate.token(shopper));
     let answer =
         send(gate.bound.shop, "POST", "/api/v1/sales/demo/passes", &[("authorization", &bearer)], "");
     answer.json()["pass"].as_str().unwrap().to_owned()
@@ -100,7 +110,7 @@ fn a_pipeline_of_a_thousand_is_answered_in_order() {
     let outcomes: Vec<&str> =
         answers.split("\"outcome\":\"").skip(1).map(|rest| rest.split('"').next().unwrap()).collect();
     assert_eq!((outcomes.len(), outcomes[0]), (100, "granted"));
-    assert!(outcomes[1..].iter().all(|outcome| *outcome == "limit_reached"), "one each: {outcomes:?}");
+    assert!(outcomes[1..].iter().all(|outcome| *outcome != "granted"), "one each: {outcomes:?}");
 }
 
 #[test]
@@ -178,17 +188,64 @@ fn whatever_could_hide_a_request_ends_the_connection() {
 #[test]
 fn nul_cr_and_lf_in_any_field_are_refused() {
     let gate = impatient();
-    let request = attempt(&gate, "k", "p");
-    for evil in ["\0", "\r", "\n"] {
-        for field in
-            ["Host: ", "Floodgate-Pass: ", "Idempotency-Key: ", "Content-Type: ", "Content-Length: ", "POST "]
-        {
-            let bytes = request.replacen(field, &format!("{field}a{evil}b"), 1);
-            let answer = told(&gate, bytes.as_bytes());
-            assert!(answer.starts_with("HTTP/1.1 400 "), "{field}{evil:?}: {answer}");
+    // Hot; hot and then axum's, for it is in a rare form; axum's.
+    let hot = attempt(&gate, "k", "p").replace(
+        "Host: a\r\n",
+        "Host: a\r\nX-Forwarded-For: 192.0.2.1\r\nOrigin: https://a\r\nConnection: keep-alive\r\n",
+    );
+    let rare = hot.replace("Host: a\r\n", "Host: a\r\nExpect: 100-continue\r\n");
+    let cold = hot.replace(
+        "Host: a\r\n",
+        "Host: a\r\nAuthorization: Bearer t\r\nCookie: b=c\r\nAccept-Language: en\r\n",
+    );
+    let cold = format!("POST /api/v1/sales/demo/passes HTTP/1.1\r\n{}", cold.split_once("\r\n").unwrap().1);
+    let mut tried = 0;
+    for request in [hot, rare, cold] {
+        let head = request.split_once("\r\n\r\n").unwrap().0;
+        // Before and inside each value, and inside the target and each name.
+        let at = head.match_indices(": ").flat_map(|(colon, _)| [colon - 1, colon + 2, colon + 3]);
+        for at in at.chain([head.find("/api").unwrap(), head.find("/api").unwrap() + 3]) {
+            for evil in ["\0", "\r", "\n"] {
+                let bytes = [&request[..at], evil, &request[at..]].concat();
+                let answer = told(&gate, bytes.as_bytes());
+                let statuses: Vec<&str> =
+                    answer.split("HTTP/1.1 ").skip(1).map(|answer| &answer[..3]).collect();
+                assert_eq!(statuses, ["400"], "{bytes:?}: {answer}");
+                tried += 1;
+            }
         }
     }
+    assert!(tried > 150, "{tried}");
     others_are_served(&gate);
+}
+
+#[test]
+fn an_encoded_end_of_line_is_one_in_no_answer() {
+    let gate = Running::start(true, true, |config| {
+        config.limits.exempt_addresses = vec!["127.0.0.0/8".parse().unwrap()];
+        config.return_urls = vec!["https://shop.example/".parse().unwrap()];
+    });
+    let end = "%0d%0aInjected:%20yes%0d%0a%0d%0a";
+    for path in [
+        format!("/{end}"),
+        format!("/api/v1/sales/{end}"),
+        format!("/api/v1/sales/demo?{end}"),
+        format!("/api/v1/sales/demo/rounds/{end}/attempts"),
+        format!("/api/v1/sales/demo/attempts/{end}"),
+        format!("/sales/{end}"),
+        format!("/sales/demo?lang={end}"),
+        format!("/sales/{end}/buy"),
+        format!("/?return_url=https://shop.example/{end}"),
+        format!("/sales/demo?return_url=https://shop.example/{end}"),
+    ] {
+        for method in ["GET", "POST", "OPTIONS"] {
+            let request = format!("{method} {path} HTTP/1.1\r\nHost: a\r\nConnection: close\r\n\r\n");
+            let answer = told(&gate, request.as_bytes());
+            assert!(answer.starts_with("HTTP/1.1 "), "{method} {path}: {answer}");
+            let injected = answer.lines().any(|line| line.to_ascii_lowercase().starts_with("injected"));
+            assert!(!injected, "{method} {path}: {answer}");
+        }
+    }
 }
 
 #[test]

@@ -15,6 +15,7 @@ mod disk_full;
 mod durable_directories;
 mod eligibility;
 mod gates;
+mod hostile_crowds;
 mod lifecycle;
 mod one_sale_down;
 mod openapi_as_served;
