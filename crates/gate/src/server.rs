@@ -49,6 +49,10 @@ use tower_service::Service;
 /// Connections on the admin listener: a few people, stores and a scraper.
 const ADMIN_OPEN_MAX: usize = 1024;
 
+/// What the kernel keeps of a shopper's connection until it is read: the largest request, with its head's default limit, fits. By
+/// itself the kernel keeps ten times that and more, which adds up where a flood is read slowly.
+const UNREAD_BYTES_MAX: usize = 16 << 10;
+
 /// Browsers that were here once come by TLS for a year (RFC 6797). Said behind TLS only, and only if `gate.public_origin` says that
 /// the shop is there: it holds for the host's other ports too, of which somebody may want one in clear.
 const STRICT_TRANSPORT: HeaderValue = HeaderValue::from_static("max-age=31536000");
@@ -123,6 +127,10 @@ pub fn bind(options: Options) -> io::Result<Server> {
         Part::All | Part::Shoppers => {
             let (backlog, threads) = (connections.backlog, connections.threads());
             let (shop, at) = listen("gate.shop_listen", config.shop_listen, backlog, threads, is_shared)?;
+            // Accepted sockets inherit it.
+            for listener in &shop {
+                socket2::SockRef::from(listener).set_recv_buffer_size(UNREAD_BYTES_MAX)?;
+            }
             (shop, Some(at))
         }
     };

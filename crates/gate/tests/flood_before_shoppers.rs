@@ -194,3 +194,22 @@ fn who_asks_without_end_stands_back_though_nothing_was_refused() {
     drop(second);
     read(&hasty, 1, "200");
 }
+
+#[test]
+fn what_is_not_read_yet_takes_little_of_the_kernels_memory() {
+    let gate = gate(&[]);
+    let flood = connect_from("127.0.0.2", &gate);
+    socket2::SockRef::from(&flood).set_send_buffer_size(4 << 10).unwrap();
+    let bob = (connect_from("127.0.0.3", &gate), attempt(&gate, "bob"));
+    let (there, release) = gate.sale.hold_next();
+    write(&bob.0, &bob.1);
+    there.recv_timeout(PATIENCE).unwrap();
+    // Nobody reads.
+    flood.set_nonblocking(true).unwrap();
+    let mut taken = 0;
+    while let Ok(written) = (&flood).write(&[b'a'; 1024]) {
+        taken += written;
+        assert!(taken < 48 << 10, "the largest request and the sender's own buffer are less");
+    }
+    drop(release);
+}
