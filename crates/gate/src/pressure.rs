@@ -204,6 +204,12 @@ fn watch(gate: &Gate, loops: &[Arc<Inbox>], stopped: &Receiver<()>) {
     }
 }
 
+/// How much of the last fifth of the connections is taken: a crowd that waits for the opening is what there is room for, and no load.
+fn crowded_percent(open: u64, open_max: u64) -> u32 {
+    let last = open_max.div_ceil(5).max(1);
+    (open.saturating_sub(open_max - last.min(open_max)).saturating_mul(100) / last).min(100) as u32
+}
+
 /// How much of each thing is used.
 fn load(gate: &Gate) -> Load {
     let percent = |part: u64, whole: u64| (part.saturating_mul(100) / whole.max(1)).min(1000) as u32;
@@ -215,7 +221,7 @@ fn load(gate: &Gate) -> Load {
     });
     Load {
         queue: fullest.max().unwrap_or(0),
-        connections: percent(open, gate.config.connections.open_max as u64),
+        connections: crowded_percent(open, gate.config.connections.open_max as u64),
         memory: gate.pressure.load_percent(open),
         lag: gate.strategy.load().next_lag(gate.strategy.turn_ms.swap(0, Relaxed)),
     }
@@ -246,6 +252,8 @@ mod tests {
         assert_eq!(look(95_000), (None, true, true));
         assert_eq!(look(89_999), (Some(Change::Over), false, false));
         assert_eq!(look(150_000), (Some(Change::Above), true, false));
+        assert_eq!([0, 80, 90, 96, 99, 100].map(|open| crowded_percent(open, 100)), [0, 0, 50, 80, 95, 100]);
+        assert_eq!([0, 1, 2].map(|open| crowded_percent(open, 1)), [0, 100, 100]);
         assert_eq!((pressure.load_percent(2000), pressure.load_percent(1024)), (150, 0));
         assert!(pressure.closing(1024).is_none() && pressure.closing(1025).is_some(), "where there are few");
     }
