@@ -9,7 +9,7 @@ use sale::known::Follower;
 use sale::service::Handle;
 use std::collections::HashMap;
 use std::io;
-use std::os::unix::fs::{DirBuilderExt, PermissionsExt};
+use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
@@ -97,10 +97,8 @@ pub(crate) fn serve_gates(
         |e: io::Error| io::Error::new(e.kind(), format!("listen for gates at {}: {e}", path.display()));
     // In a directory that is the owner's alone, so that there is no moment at which others may connect.
     let dir = path.parent().unwrap_or(path);
-    match std::fs::DirBuilder::new().mode(0o700).create(dir) {
-        Err(error) if error.kind() != io::ErrorKind::AlreadyExists => return Err(named(error)),
-        _ => std::fs::set_permissions(dir, std::fs::Permissions::from_mode(0o700)).map_err(named)?,
-    }
+    engines::embedded::disk::make_dir_durable(dir).map_err(named)?;
+    std::fs::set_permissions(dir, std::fs::Permissions::from_mode(0o700)).map_err(named)?;
     match std::fs::remove_file(path) {
         Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(named(error)),
         _ => {}
