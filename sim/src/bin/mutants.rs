@@ -115,6 +115,9 @@ fn apply(src: &Path, patch: &Path, reverse: bool) -> io::Result<Output> {
     git.arg(patch).output()
 }
 
+/// Many times what a run takes without a bug.
+const RUN_SECONDS_MAX: u32 = 60;
+
 fn build_and_run(place: &Path) -> io::Result<Fate> {
     let target = place.join("target");
     let build = Command::new(env::var_os("CARGO").unwrap_or_else(|| "cargo".into()))
@@ -133,12 +136,19 @@ fn build_and_run(place: &Path) -> io::Result<Fate> {
         let first = errors.lines().find(|line| line.starts_with("error")).unwrap_or("does not build");
         return Ok(Fate::Unusable(first.to_owned()));
     }
-    let run = Command::new(target.join("release/sim"))
+    let run = Command::new("timeout")
+        .arg(RUN_SECONDS_MAX.to_string())
+        .arg(target.join("release/sim"))
         .args(["--seeds", &SEEDS.to_string()])
         .args(env::args().skip(2))
         .output()?;
     if run.status.success() {
         return Ok(Fate::Survived);
+    }
+    // As `timeout` says it: a bug that lets the sale go round in circles is no less seen than one that lets it fall.
+    if run.status.code() == Some(124) {
+        let how = format!("does not end within {RUN_SECONDS_MAX} s");
+        return Ok(Fate::Caught { seed: None, how });
     }
     let said = String::from_utf8_lossy(&run.stdout);
     let complained = String::from_utf8_lossy(&run.stderr);
