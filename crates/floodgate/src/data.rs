@@ -4,8 +4,8 @@
 //! DIR/INCOMPLETE       a backup or a restore is under way here, or was cut off: not to be served
 //! DIR/LOCK             held by the one process that writes
 //! DIR/keys/            the master secret, the token secret, the operators' hashed keys
-//! DIR/gates/socket        where gates in processes of their own ask, while this one runs
-//! DIR/operators/       what operators have ordered of the gate: networks that are denied
+//! DIR/gates/socket     where gates in processes of their own ask, while this one runs
+//! DIR/operators/       what operators have ordered of the gate: networks that are denied, the strategy
 //! DIR/challenges/      what the gate keeps of used challenges
 //! DIR/sales/SALE/made  says that the sale has a log, so that one that is gone is not taken for a new sale
 //! DIR/sales/SALE/sold-out  there while the sale is sold out, for a web server in front

@@ -204,7 +204,7 @@ impl Config {
         if self.connections.proxy_protocol && !self.tls.listen.is_empty() {
             return Some((
                 "connections.proxy_protocol",
-                "want false with tls.listen, where its header is not read: let the balancer end TLS, or name whom it speaks for in no other way",
+                "want false with tls.listen, where that header is not read: let the balancer end TLS, and leave tls.listen empty",
             ));
         }
         self.tls
@@ -568,6 +568,15 @@ mod tests {
         check(18_000, (2000, 9000, true));
         check(1000, (250, 500, true));
         check(1, (1, 1, true));
+    }
+
+    #[test]
+    fn a_header_that_nobody_reads_is_not_asked_for() {
+        let mut config = Config::default();
+        config.connections.proxy_protocol = true;
+        assert_eq!(config.wrong(), None);
+        config.tls.listen = "127.0.0.1:8443".into();
+        assert_eq!(config.wrong().map(|(name, _)| name), Some("connections.proxy_protocol"));
     }
 
     #[test]

@@ -179,7 +179,7 @@ async fn hear(
     loop {
         match read(from, frame).await? {
             ToSales::Hello(_) => {}
-            ToSales::Attempts(sale, batch) => attempts(shared, sale, batch),
+            ToSales::Attempts(sale, batch) => attempts(shared, sale, batch)?,
             ToSales::SaidSoldOut(sale, counts) => {
                 if let Some(handle) = shared.handle(sale) {
                     handle.said_sold_out(&counts[..counts.len().min(COUNTS_MAX)]);
@@ -190,10 +190,13 @@ async fn hear(
     }
 }
 
-fn attempts(shared: &Arc<Shared>, sale: SaleNumber, mut batch: Vec<(u64, Attempt)>) {
+fn attempts(shared: &Arc<Shared>, sale: SaleNumber, mut batch: Vec<(u64, Attempt)>) -> io::Result<()> {
     let Some(handle) = shared.handle(sale) else {
-        let gone = || Unavailable::Passing("no such sale".into());
-        return shared.answer(sale, batch.into_iter().map(|(token, _)| (token, Err(gone()))));
+        // None that we let in does this; and its attempts are answered when its line ends, and only then.
+        return Err(io::Error::new(
+            io::ErrorKind::InvalidData,
+            format!("attempts at sale number {sale}: none was told"),
+        ));
     };
     let mailbox: Arc<dyn Mailbox> = Arc::new(ToOneGate { shared: Arc::clone(shared), sale });
     handle.attempts(&mailbox, &mut batch);
@@ -209,6 +212,7 @@ fn attempts(shared: &Arc<Shared>, sale: SaleNumber, mut batch: Vec<(u64, Attempt
             shared.answer(sale, [(token, answer)]);
         });
     }
+    Ok(())
 }
 
 /// Puts a question. Its answer is sent when it comes; of more than so many at once none is put.
