@@ -356,7 +356,10 @@ fn spawn_fetcher(
     let (wake, woken) = mpsc::sync_channel(1);
     // A set that anybody may read cannot hold a shared secret.
     let public: Vec<Algorithm> = algorithms.into_iter().filter(|&a| a != Algorithm::HS256).collect();
+    let provider = tokio_rustls::rustls::crypto::aws_lc_rs::default_provider();
+    let tls = ureq::tls::TlsConfig::builder().unversioned_rustls_crypto_provider(Arc::new(provider)).build();
     let agent: ureq::Agent = ureq::Agent::config_builder()
+        .tls_config(tls)
         .timeout_global(Some(FETCH_TIMEOUT))
         // A redirect must not leave what vouches for the keys.
         .https_only(url.starts_with("https://"))

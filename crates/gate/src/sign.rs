@@ -9,8 +9,9 @@
 //! it, and none is ever written anywhere. What this cannot see is a copy of the whole process's memory that goes on twice (a
 //! virtual machine that is restored from a snapshot of its memory); this key therefore signs tickets and nothing else.
 
+use aws_lc_rs::signature::Ed25519KeyPair;
 use curve25519_dalek::{EdwardsPoint, Scalar};
-use ed25519_dalek::{Signer as _, SigningKey, hazmat::ExpandedSecretKey};
+use ed25519_dalek::{SigningKey, hazmat::ExpandedSecretKey};
 use sha2::{Digest, Sha512};
 use std::{
     fmt, io,
@@ -18,15 +19,15 @@ use std::{
         Arc, Condvar, Mutex, MutexGuard, PoisonError, Weak,
         atomic::{AtomicU64, Ordering},
     },
-    time::Duration,
+    time::{Duration, Instant},
 };
 use zeroize::Zeroize;
 
 /// Nonces kept ready: a launch of 100,000 units, and what is asked for again meanwhile. 96 bytes each.
 const READY_MAX: usize = 2048 * TOGETHER;
-/// While tickets are being signed, more are made only below this: the rest waits for a quiet moment, and leaves the processor to
-/// those who are being answered.
-const READY_MIN: usize = READY_MAX / 4;
+/// More tickets than this in a look, and it is no quiet moment: the processor is left to those who are being answered, and who finds
+/// no nonce pays for a whole signature, which costs less than a nonce made now and used at once.
+const QUIET_MAX: u64 = 100;
 /// Made together, for the inverses that compressing needs cost less together: a millisecond's work.
 const TOGETHER: usize = 64;
 /// Rest between two batches: who is served meanwhile waits for a millisecond at most, and a processor is taken to a third.
@@ -47,7 +48,7 @@ impl Drop for Nonce {
 /// Signs with a key of its own.
 pub(crate) struct Signer {
     /// For when no nonce is ready: then r comes from the message, and differs from every one that chance has made.
-    plain: SigningKey,
+    plain: Ed25519KeyPair,
     secret: Scalar,
     public: [u8; 32],
     ready: Arc<Ready>,
@@ -59,8 +60,8 @@ struct Ready {
     using: Mutex<Vec<Nonce>>,
     /// Batches of [`TOGETHER`]. Whoever makes them stands back for everybody else, so nobody may wait for this lock but they.
     made: Mutex<Vec<Vec<Nonce>>>,
-    /// Told when few are left, or the signer is gone.
-    few: Condvar,
+    /// Told when the signer is gone.
+    gone: Condvar,
     /// Tickets signed so far.
     signed: AtomicU64,
 }
@@ -78,9 +79,6 @@ impl Ready {
             && let Ok(mut made) = self.made.try_lock()
         {
             *using = made.pop().unwrap_or_default();
-            if made.len() < READY_MIN / TOGETHER {
-                self.few.notify_one();
-            }
         }
         // Nothing of it may stay where it was.
         let empty = Nonce { r: Scalar::ZERO, point: [0; 32] };
@@ -99,7 +97,7 @@ impl fmt::Debug for Signer {
 impl Drop for Signer {
     fn drop(&mut self) {
         self.secret.zeroize();
-        self.ready.few.notify_all();
+        self.ready.gone.notify_all();
     }
 }
 
@@ -107,8 +105,9 @@ impl Signer {
     /// The key that follows from a seed, as in RFC 8032, section 5.1.5.
     pub(crate) fn from_seed(seed: &[u8; 32]) -> Self {
         let expanded = ExpandedSecretKey::from(seed);
-        let plain = SigningKey::from_bytes(seed);
-        let public = plain.verifying_key().to_bytes();
+        let public = SigningKey::from_bytes(seed).verifying_key().to_bytes();
+        let plain =
+            Ed25519KeyPair::from_seed_and_public_key(seed, &public).expect("the public half is the seed's");
         Self { plain, secret: expanded.scalar, public, ready: Arc::default() }
     }
 
@@ -120,7 +119,14 @@ impl Signer {
     /// Signs. A nonce that is ready makes it cheap.
     pub(crate) fn sign(&self, message: &[u8]) -> [u8; 64] {
         let nonce = self.ready.take();
-        nonce.map_or_else(|| self.plain.sign(message).to_bytes(), |nonce| self.finish(nonce, message))
+        nonce.map_or_else(|| self.plain(message), |nonce| self.finish(nonce, message))
+    }
+
+    /// As RFC 8032 says, by the library that does it fastest.
+    fn plain(&self, message: &[u8]) -> [u8; 64] {
+        let mut bytes = [0; 64];
+        bytes.copy_from_slice(self.plain.sign(message).as_ref());
+        bytes
     }
 
     fn finish(&self, nonce: Nonce, message: &[u8]) -> [u8; 64] {
@@ -147,16 +153,19 @@ fn keep_ready(ready: &Weak<Ready>) {
     if let Err(error) = engines::background::stand_back() {
         tracing::warn!(%error, "nonces cannot stand back: they are made at the usual priority");
     }
-    let mut signed = 0;
+    let (mut signed, mut looked) = (0, Instant::now());
+    let mut is_quiet = true;
     loop {
         let Some(ready) = ready.upgrade() else { return };
-        let so_far = ready.signed.load(Ordering::Relaxed);
-        let is_quiet = std::mem::replace(&mut signed, so_far) == so_far;
+        if looked.elapsed() >= NAP {
+            let so_far = ready.signed.load(Ordering::Relaxed);
+            is_quiet = so_far - std::mem::replace(&mut signed, so_far) <= QUIET_MAX;
+            looked = Instant::now();
+        }
         {
             let made = ready.made();
-            let left = made.len() * TOGETHER;
-            if left >= READY_MAX || (left >= READY_MIN && !is_quiet) {
-                drop(ready.few.wait_timeout(made, NAP));
+            if made.len() * TOGETHER >= READY_MAX || !is_quiet {
+                drop(ready.gone.wait_timeout(made, NAP));
                 continue;
             }
         }

@@ -159,14 +159,19 @@ impl Gate {
 
     /// Lets an address ask, or says when it may again.
     pub(crate) fn admit_address(&self, peer: Peer) -> Result<(), Problem> {
-        self.filter.address(peer.0, self.strategy.tokens_factor(), self.now()).map_err(|too_many| {
+        self.admit_address_at(peer, self.now())
+    }
+
+    /// The same for who has read the clock: a request of the crowd reads it once.
+    pub(crate) fn admit_address_at(&self, peer: Peer, now: TimeMs) -> Result<(), Problem> {
+        self.filter.address(peer.0, self.strategy.tokens_factor(), now).map_err(|too_many| {
             limited("too many requests from this address or its network: wait as Retry-After says", too_many)
         })
     }
 
     /// Lets a shopper attempt, or says when they may again.
-    pub(crate) fn admit_shopper(&self, pass: &Pass) -> Result<(), Problem> {
-        self.filter.shopper(pass.shopper, self.now()).map_err(|too_many| {
+    pub(crate) fn admit_shopper(&self, pass: &Pass, now: TimeMs) -> Result<(), Problem> {
+        self.filter.shopper(pass.shopper, now).map_err(|too_many| {
             limited("too many attempts by this shopper: wait as Retry-After says", too_many)
         })
     }
@@ -180,16 +185,16 @@ impl Gate {
 
     /// The pass that the request carries.
     pub(crate) fn pass(&self, headers: &HeaderMap, sale: &str) -> Result<Pass, Problem> {
-        self.verify_pass(headers.get(PASS_HEADER).map(http::HeaderValue::as_bytes), sale)
+        self.verify_pass(headers.get(PASS_HEADER).map(http::HeaderValue::as_bytes), sale, self.now())
     }
 
     /// The pass in a field, if it is good.
-    pub(crate) fn verify_pass(&self, field: Option<&[u8]>, sale: &str) -> Result<Pass, Problem> {
+    pub(crate) fn verify_pass(&self, field: Option<&[u8]>, sale: &str, now: TimeMs) -> Result<Pass, Problem> {
         let text = field.ok_or_else(|| {
             let why = "no Floodgate-Pass: POST /api/v1/sales/{sale}/passes gives one";
             Problem::new(Kind::PassMissing, why)
         })?;
-        pass::verify(&self.keys, text, sale, self.now())
+        pass::verify(&self.keys, text, sale, now)
             .map_err(|error| Problem::new(Kind::PassRefused, error.advice()))
     }
 

@@ -1,7 +1,7 @@
 //! The hold ticket: a compact JWS (RFC 7515, EdDSA as in RFC 8037) that says what is held for whom, so that a store can honour
 //! it offline. What it says follows from the hold alone; only its signature differs when it is made again.
 
-use crate::keys::Keyring;
+use crate::{keys::Keyring, wire::decimal};
 use arrayvec::ArrayVec;
 use contracts::{Basket, HoldView, SaleSpec};
 use data_encoding::BASE64URL_NOPAD;
@@ -33,11 +33,15 @@ fn payload_of(
     for (at, line) in basket.iter().enumerate() {
         out.write_all(if at == 0 { b"{\"item\":\"" } else { b",{\"item\":\"" })?;
         out.write_all(item_name(spec, line.item).as_bytes())?;
-        write!(out, "\",\"quantity\":{}}}", line.quantity)?;
+        out.write_all(b"\",\"quantity\":")?;
+        out.write_all(decimal(&mut [0; 20], u64::from(line.quantity)))?;
+        out.write_all(b"}")?;
     }
     out.write_all(b"],\"pay_by\":\"")?;
     out.write_all(&view.pay_by.text())?;
-    write!(out, "\",\"granted_as_of\":{}}}", view.granted_as_of)
+    out.write_all(b"\",\"granted_as_of\":")?;
+    out.write_all(decimal(&mut [0; 20], view.granted_as_of.0))?;
+    out.write_all(b"}")
 }
 
 /// Signs the ticket of a hold, in memory that need not be new.

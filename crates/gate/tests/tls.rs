@@ -29,7 +29,7 @@ use tokio_rustls::{
     client::TlsStream,
     rustls::{
         ClientConfig, ClientConnection, RootCertStore, StreamOwned,
-        crypto::ring,
+        crypto::aws_lc_rs,
         pki_types::{CertificateDer, ServerName},
         version::{TLS12, TLS13},
     },
@@ -113,7 +113,7 @@ impl Shop {
 fn client(known: &[&Made], protocol: &str) -> Arc<ClientConfig> {
     let mut roots = RootCertStore::empty();
     known.iter().for_each(|made| roots.add(made.der.clone()).unwrap());
-    let builder = ClientConfig::builder_with_provider(Arc::new(ring::default_provider()));
+    let builder = ClientConfig::builder_with_provider(Arc::new(aws_lc_rs::default_provider()));
     let builder = builder.with_protocol_versions(&[&TLS13, &TLS12]).unwrap();
     let mut config = builder.with_root_certificates(roots).with_no_client_auth();
     config.alpn_protocols = vec![protocol.as_bytes().to_vec()];

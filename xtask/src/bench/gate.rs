@@ -20,9 +20,10 @@ const CONNECTIONS: usize = 256;
 const WARM_UP: usize = 10_000;
 /// How long a server must do nothing that puts off no work: what it did has ended.
 const SETTLES_WITHIN: Duration = Duration::from_millis(150);
-/// Requests of a launch: with the warm-up, no more than three quarters of the nonces that a gate keeps ready, for below a quarter
-/// it makes more at once.
+/// Requests of a launch: with the warm-up, no more than its units, and than the nonces that a gate keeps ready.
 const LAUNCH: usize = 85_000;
+/// Units of a launch.
+const LAUNCH_STOCK: usize = 100_000;
 /// Shoppers of the row in which they ask too often: each may still ask once a second.
 const HASTY_SHOPPERS: usize = 16;
 /// Part of the answers that those few may be.
@@ -292,7 +293,10 @@ impl<'a> Place<'a> {
         requests: usize,
         flags: &'static [&'static str],
     ) -> Result<Measured, Failure> {
-        let gate = Gate::start(&self.programs.floodgate, self.dir.join("fresh"), &Setup::OPEN)?;
+        // No more units than a launch has: the sale's tables are as large as its stock.
+        let stock = (requests + WARM_UP).max(LAUNCH_STOCK) as u64;
+        let setup = Setup { stock, ..Setup::OPEN };
+        let gate = Gate::start(&self.programs.floodgate, self.dir.join("fresh"), &setup)?;
         let passes = gate.passes("shopper", requests + WARM_UP)?;
         let ask = Ask { flags, requests, ..self.ask(&gate, &passes.to_string_lossy(), "200", GRANTED) };
         check(

@@ -2,6 +2,7 @@
 
 use super::{
     answer::{Outcome, ShopperLines, outcome_of},
+    basket::parse_basket,
     json,
 };
 use crate::{
@@ -12,46 +13,29 @@ use crate::{
     return_url::{self, ReturnUrl},
     state::{Gate, PASS_HEADER, Peer, check_media_type, clip, reply},
 };
-use arrayvec::ArrayVec;
 use axum::{
     Extension,
     body::Body,
     extract::{Path, Query, State},
     response::{IntoResponse, Response},
 };
-use contracts::{Answer, Attempt, Basket, BasketError, Found, Line, QUANTITY_MAX, SaleSpec};
+use contracts::{Answer, Attempt, Basket, Found, SaleSpec};
 use http::{HeaderMap, StatusCode};
 use serde::{Deserialize, Serialize};
-use std::{borrow::Cow, sync::Arc};
+use std::sync::Arc;
 use tokio::time::{Instant, sleep_until, timeout_at};
-use units::{AttemptId, Sequence, ShopperKey};
+use units::{AttemptId, Sequence, ShopperKey, TimeMs};
 
 /// Bytes of an attempt's body.
 pub(crate) const BODY_BYTES_MAX: usize = 4096;
 const KEY_BYTES_MAX: usize = 64;
-/// Lines in a request; those of one item are added up.
-const REQUEST_LINES_MAX: usize = 64;
-
-#[derive(Deserialize)]
-#[serde(deny_unknown_fields)]
-struct AttemptRequest<'a> {
-    #[serde(borrow)]
-    lines: ArrayVec<LineRequest<'a>, REQUEST_LINES_MAX>,
-}
-
-#[derive(Deserialize)]
-#[serde(deny_unknown_fields)]
-struct LineRequest<'a> {
-    #[serde(borrow)]
-    item: Cow<'a, str>,
-    quantity: u16,
-}
 
 /// An attempt as it came, before its body is looked at.
 #[derive(Debug)]
 pub(crate) struct Question<'a> {
     pub(crate) sale: &'a str,
     pub(crate) peer: Peer,
+    pub(crate) now: TimeMs,
     pub(crate) pass: Option<&'a [u8]>,
     pub(crate) content_type: Option<&'a [u8]>,
     pub(crate) idempotency_key: Option<&'a [u8]>,
@@ -71,13 +55,14 @@ pub(crate) fn round(
     peer: Peer,
     sale: &str,
     round_key: &str,
+    now: TimeMs,
 ) -> Result<(Arc<Front>, Arc<Rendered>), Problem> {
     let front = gate.front(sale)?;
-    let rendered = front.rendered(&gate.keys, gate.now());
+    let rendered = front.rendered(&gate.keys, now);
     if rendered.knows_round_key(round_key) {
         return Ok((front, rendered));
     }
-    gate.admit_address(peer)?;
+    gate.admit_address_at(peer, now)?;
     Err(Problem::new(
         Kind::NotFound,
         "no round with this key: use the attempts_url that the sale publishes while a round is open",
@@ -87,11 +72,11 @@ pub(crate) fn round(
 
 /// Lets an attempt in whose round is open, or refuses it, in the order of cost.
 pub(crate) fn admit<'a>(gate: &Gate, question: &Question<'a>) -> Result<Admitted<'a>, Problem> {
-    gate.admit_address(question.peer)?;
-    let pass = gate.verify_pass(question.pass, question.sale)?;
+    gate.admit_address_at(question.peer, question.now)?;
+    let pass = gate.verify_pass(question.pass, question.sale, question.now)?;
     check_media_type(question.content_type, "application/json")?;
     let key = idempotency_key(question.idempotency_key)?;
-    gate.admit_shopper(&pass)?;
+    gate.admit_shopper(&pass, question.now)?;
     Ok(Admitted { pass, key })
 }
 
@@ -121,10 +106,12 @@ pub(super) async fn create(
     body: Body,
 ) -> Result<Response, Problem> {
     let field = |name: &str| headers.get(name).map(http::HeaderValue::as_bytes);
-    let (front, rendered) = round(&gate, peer, &sale, &round_key)?;
+    let now = gate.now();
+    let (front, rendered) = round(&gate, peer, &sale, &round_key, now)?;
     let question = Question {
         sale: &sale,
         peer,
+        now,
         pass: field(PASS_HEADER),
         content_type: field("content-type"),
         idempotency_key: field("idempotency-key"),
@@ -277,32 +264,8 @@ pub(crate) fn item_index(spec: &SaleSpec, item: &str) -> Result<u16, Problem> {
     known_item(spec, item).map_err(|why| Problem::new(Kind::Invalid, why))
 }
 
-fn known_item(spec: &SaleSpec, item: &str) -> Result<u16, String> {
+pub(super) fn known_item(spec: &SaleSpec, item: &str) -> Result<u16, String> {
     spec.item_index(item).ok_or_else(|| format!("lines: the sale has no item {:?}", clip(item)))
-}
-
-/// The basket that an attempt's body asks for, or what is wrong with it. Any bytes may come: a fuzz target stands here.
-pub fn parse_basket(body: &[u8], spec: &SaleSpec) -> Result<Basket, String> {
-    let request: AttemptRequest<'_> = serde_json::from_slice(body)
-        .map_err(|e| format!("body: {e}; want {{\"lines\":[{{\"item\":\"…\",\"quantity\":1}}]}}"))?;
-    let mut lines = ArrayVec::<Line, REQUEST_LINES_MAX>::new();
-    for line in &request.lines {
-        if line.quantity == 0 || line.quantity > QUANTITY_MAX {
-            return Err(format!(
-                "lines: quantity {} of item {:?}, want 1 to {QUANTITY_MAX}",
-                line.quantity,
-                clip(&line.item)
-            ));
-        }
-        lines.push(Line { item: known_item(spec, &line.item)?, quantity: line.quantity });
-    }
-    Basket::new(&lines).map_err(|e| match e {
-        BasketError::Quantity { item } => {
-            let item = crate::ticket::item_name(spec, item);
-            format!("lines: item {item:?} adds up to more than {QUANTITY_MAX}")
-        }
-        other => other.to_string(),
-    })
 }
 
 /// `GET …/attempts/{attempt}`. Another shopper's attempt looks like one that was never made.

@@ -2,6 +2,7 @@
 
 mod answer;
 pub(crate) mod attempts;
+mod basket;
 mod browser;
 mod challenge;
 mod events;
@@ -9,11 +10,11 @@ pub(crate) mod passes;
 pub(crate) mod reservation;
 
 pub(crate) use answer::{Outcome, ShopperLines, outcome_in, outcome_of};
-pub use attempts::parse_basket;
 pub(crate) use attempts::{
     Asked, BODY_BYTES_MAX as ATTEMPT_BODY_BYTES_MAX, Question, admit, ask, basket, item_index, key_reused,
     known, queue_full, round, turn,
 };
+pub use basket::parse_basket;
 
 use crate::{problem, state::Gate};
 use axum::{

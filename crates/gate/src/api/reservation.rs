@@ -22,7 +22,7 @@ fn shopper(gate: &Gate, peer: Peer, sale: &str, headers: &HeaderMap) -> Result<P
     gate.front(sale)?;
     gate.admit_address(peer)?;
     let pass = gate.pass(headers, sale)?;
-    gate.admit_shopper(&pass)?;
+    gate.admit_shopper(&pass, gate.now())?;
     Ok(pass)
 }
 

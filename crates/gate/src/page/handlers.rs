@@ -335,7 +335,7 @@ pub(super) async fn buy(
 async fn buy_one(visit: &Visit, form: &BuyForm) -> Result<Outcome, Problem> {
     let gate = &visit.gate;
     let pass = visit.pass.as_ref().ok_or_else(no_visitor)?;
-    gate.admit_shopper(pass)?;
+    gate.admit_shopper(pass, gate.now())?;
     if form.key.is_empty() || form.key.len() > 64 || !form.key.bytes().all(|b| b.is_ascii_graphic()) {
         return Err(Problem::new(Kind::IdempotencyKey, "key: want 1 to 64 visible ASCII characters"));
     }

@@ -14,7 +14,7 @@ use tokio_rustls::{
     TlsAcceptor,
     rustls::{
         Error, InconsistentKeys, ServerConfig,
-        crypto::{CryptoProvider, ring},
+        crypto::{CryptoProvider, aws_lc_rs},
         pki_types::{CertificateDer, PrivateKeyDer, pem::PemObject},
         server::{ClientHello, ResolvesServerCert},
         sign::CertifiedKey,
@@ -57,7 +57,7 @@ pub(super) struct Shaken {
 impl Tls {
     /// Reads the certificate and its key. The error names the file and what to do.
     pub(super) fn open(config: &TlsConfig, metrics: &Metrics) -> io::Result<Self> {
-        let provider = Arc::new(ring::default_provider());
+        let provider = Arc::new(aws_lc_rs::default_provider());
         let files = Files {
             certificate: PathBuf::from(&config.certificate_file),
             key: PathBuf::from(&config.key_file),
@@ -76,7 +76,7 @@ impl Tls {
         server.alpn_protocols = vec![b"h2".to_vec(), b"http/1.1".to_vec()];
         // Tickets that the client keeps, so that a crowd that comes back costs no memory here. Early data stays off: it can be
         // replayed (RFC 8446, section 8).
-        server.ticketer = ring::Ticketer::new().map_err(io::Error::other)?;
+        server.ticketer = aws_lc_rs::Ticketer::new().map_err(io::Error::other)?;
         Ok(Self {
             acceptor: TlsAcceptor::from(Arc::new(server)),
             served,

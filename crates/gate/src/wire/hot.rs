@@ -22,6 +22,7 @@ use std::{
     sync::Arc,
     time::{Duration, Instant},
 };
+use units::TimeMs;
 
 /// What became of the request at the start of some bytes.
 pub(super) enum Step {
@@ -64,13 +65,15 @@ impl Loop {
             self.refuse(token, &problem, true);
             return Step::Answered;
         }
+        let now = self.gate.now();
         match (hot, head.method) {
             (Hot::Sale(sale), "GET") if head.body_len == 0 => {
                 *at += head.len;
-                self.sale(token, sale, &head);
+                self.sale(token, sale, &head, now);
                 Step::Answered
             }
-            (Hot::Round { sale, key }, "POST") => match api::round(&self.gate, Peer(address), sale, key) {
+            (Hot::Round { sale, key }, "POST") => match api::round(&self.gate, Peer(address), sale, key, now)
+            {
                 // Before the body is waited for, so that whoever guesses a key learns nothing of how bodies are read.
                 Err(problem) => {
                     *at += total.min(here) as usize;
@@ -87,7 +90,7 @@ impl Loop {
                 Ok(_) if here < total => Step::Partial(true),
                 Ok(round) => {
                     *at += total as usize;
-                    self.attempt(token, (sale, address), round, &head, &bytes[head.len..total as usize])
+                    self.attempt(token, (sale, address, now), round, &head, &bytes[head.len..total as usize])
                 }
             },
             _ => Step::Other(Some(total)),
@@ -106,7 +109,7 @@ impl Loop {
     }
 
     /// `GET` of the sale's document.
-    pub(super) fn sale(&mut self, token: Token, sale: &str, head: &Head<'_>) {
+    pub(super) fn sale(&mut self, token: Token, sale: &str, head: &Head<'_>, now: TimeMs) {
         let started = Instant::now();
         let ends = self.gate.strategy.closes();
         let close = self.closes(token, head) || ends;
@@ -115,7 +118,7 @@ impl Loop {
         }
         match self.gate.front(sale) {
             Ok(front) => {
-                let rendered = front.rendered(&self.gate.keys, self.gate.now());
+                let rendered = front.rendered(&self.gate.keys, now);
                 let cors = self.gate.cors.lines(self.caller(token));
                 write::public(&mut self.out, &rendered.body, cors, &self.date, close);
             }
@@ -156,7 +159,7 @@ impl Loop {
     pub(super) fn attempt(
         &mut self,
         token: Token,
-        (sale, address): (&str, IpAddr),
+        (sale, address, now): (&str, IpAddr, TimeMs),
         (front, rendered): (Arc<Front>, Arc<Rendered>),
         head: &Head<'_>,
         body: &[u8],
@@ -166,6 +169,7 @@ impl Loop {
         let question = Question {
             sale,
             peer: Peer(address),
+            now,
             pass: head.fields.pass,
             content_type: head.fields.content_type,
             idempotency_key: head.fields.idempotency_key,

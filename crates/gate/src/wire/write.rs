@@ -128,7 +128,11 @@ fn field(out: &mut Vec<u8>, name: &str, value: u64) {
 
 /// Appends a number in decimal.
 pub(crate) fn number(out: &mut Vec<u8>, value: u64) {
-    let mut digits = [0; 20];
+    out.extend_from_slice(decimal(&mut [0; 20], value));
+}
+
+/// A number in decimal, without the machinery of formats: each answer has several.
+pub(crate) fn decimal(digits: &mut [u8; 20], value: u64) -> &[u8] {
     let (mut at, mut rest) = (digits.len(), value);
     loop {
         at -= 1;
@@ -138,5 +142,5 @@ pub(crate) fn number(out: &mut Vec<u8>, value: u64) {
             break;
         }
     }
-    out.extend_from_slice(&digits[at..]);
+    &digits[at..]
 }

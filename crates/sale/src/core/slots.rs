@@ -71,6 +71,20 @@ fn touch<T: Clone>(vec: &mut Vec<T>, more: usize, value: T) {
     vec.truncate(len);
 }
 
+/// The same for a table of slot numbers that has room for `count` already, and is empty.
+fn touch_table(table: &mut HashTable<u32>, count: usize) {
+    if !table.is_empty() {
+        return;
+    }
+    let places = table.capacity().next_power_of_two() as u64;
+    for at in 0..count as u64 {
+        // In the order of the places, so that the next one is near. Nothing is moved, for there is room.
+        let place = at * places / count as u64;
+        table.insert_unique(place, 0, |_| place);
+    }
+    table.clear();
+}
+
 #[derive(Debug, Clone)]
 struct Shopper {
     key: ShopperKey,
@@ -99,6 +113,8 @@ impl Slots {
         touch(&mut self.shoppers, more, Shopper { key: ShopperKey([0; 16]), active: NONE, any: NONE });
         self.by_attempt.reserve(more, |&at| self.slots[at as usize].attempt.low_bits());
         self.by_shopper.reserve(more, |&at| self.shoppers[at as usize].key.low_bits());
+        touch_table(&mut self.by_attempt, more);
+        touch_table(&mut self.by_shopper, more);
     }
 
     pub(super) fn len(&self) -> usize {
