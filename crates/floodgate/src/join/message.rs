@@ -314,6 +314,62 @@ mod tests {
         same(&ToGate::Down(vec!["demo".parse().unwrap()]));
     }
 
+    /// What the server tells of a list, for a gate that has another.
+    fn told(list: &DeniedShoppers, earlier: &DeniedShoppers) -> (Vec<DeniedPart>, DeniedSeen) {
+        let shared_runs = list.shared_runs(earlier);
+        let parts = list.runs()[shared_runs..].iter().flat_map(|run| {
+            let last = run.len().div_ceil(3) - 1;
+            let part = move |(at, part): (usize, &[ShopperKey])| DeniedPart {
+                shoppers: part.to_vec(),
+                ends: at == last,
+            };
+            run.chunks(3).enumerate().map(part)
+        });
+        (parts.collect(), DeniedSeen { since: list.since(), shared_runs, len: list.len() })
+    }
+
+    #[test]
+    fn a_deny_list_arrives_as_it_is_from_any_other_one() {
+        let mut prng = units::Prng::new(4);
+        let key = |n: u64| ShopperKey(u128::from(n).to_be_bytes());
+        let mut coming = DeniedComing::default();
+        let (mut list, mut there) = (DeniedShoppers::default(), Arc::<DeniedShoppers>::default());
+        let (mut next, mut longest) = (0, 0);
+        for entry in 1..500 {
+            // Some changes between two that are told.
+            let earlier = list.clone();
+            for _ in 0..prng.below(4) {
+                let before = if prng.percent(3) { DeniedShoppers::default() } else { list.clone() };
+                let more = prng.below(20);
+                list = before.and((next..next + more).map(key).collect(), Sequence(entry));
+                next += more;
+            }
+            let (parts, seen) = told(&list, &earlier);
+            parts.into_iter().for_each(|part| coming.take_up(part));
+            there = coming.list(&there, seen).unwrap();
+            assert_eq!((there.since(), there.runs()), (list.since(), list.runs()));
+            let (parts, seen) = told(&list, &list);
+            assert!(parts.is_empty());
+            assert!(Arc::ptr_eq(&coming.list(&there, seen).unwrap(), &there), "nothing is new");
+            longest = longest.max(there.len());
+        }
+        assert!(longest > 500, "{longest}");
+    }
+
+    #[test]
+    fn a_deny_list_that_is_not_whole_is_refused() {
+        let key = |n: u8| ShopperKey([n; 16]);
+        let none = Arc::<DeniedShoppers>::default();
+        let seen = |shared_runs, len| DeniedSeen { since: Sequence(7), shared_runs, len };
+        for (shoppers, ends, seen) in
+            [(vec![key(1)], true, seen(0, 2)), (vec![key(1)], false, seen(0, 1)), (vec![], true, seen(1, 0))]
+        {
+            let mut coming = DeniedComing::default();
+            coming.take_up(DeniedPart { shoppers, ends });
+            assert!(coming.list(&none, seen).is_err(), "{seen:?}");
+        }
+    }
+
     #[test]
     fn what_is_no_message_is_refused_and_costs_no_memory() {
         assert!(frame_len(u32::MAX.to_le_bytes()).is_err());
