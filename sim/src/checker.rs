@@ -6,7 +6,7 @@ mod replies;
 
 use crate::model::{Model, Standing};
 use crate::story::{Check, Violation, brief, ensure, name};
-use contracts::{Answer, Found, HoldState, Operation, OperationDone, SoldOutCount};
+use contracts::{Answer, Found, HoldState, Operation, OperationDone, SaidAlone};
 use engines::log::LogRead;
 use sale::core::{Entry, Record, RefusalKind};
 use sale::worker::{Command, Reply};
@@ -151,7 +151,7 @@ impl Checker {
         self.order(step, before, after)?;
         self.note_refusals(step);
 
-        let logged: Vec<_> = news.iter().filter_map(as_gate_refusals).collect();
+        let logged: Vec<_> = news.iter().flat_map(as_gate_refusals).collect();
         let mut news = news.iter();
         let mut operations = Operations::default();
         let mut order = step.commands.iter().zip(step.replies).peekable();
@@ -293,20 +293,27 @@ impl Checker {
 }
 
 /// The counts in an entry that has what gates said.
-fn as_gate_refusals(entry: &Entry) -> Option<Vec<SoldOutCount>> {
+fn as_gate_refusals(entry: &Entry) -> Vec<SaidAlone> {
     match &entry.record {
-        Record::GateRefusals { entries } => Some(entries.clone()),
-        _ => None,
+        Record::GateRefusals { entries } => entries.iter().copied().map(SaidAlone::SoldOut).collect(),
+        Record::GateNotEligible { entries } => entries.iter().copied().map(SaidAlone::NotEligible).collect(),
+        _ => Vec::new(),
     }
 }
 
-/// What gates said is logged as they reported it, each report once.
-fn gate_refusals(step: &Step<'_>, logged: &[Vec<SoldOutCount>]) -> Check {
-    let reported = step.commands.iter().zip(step.replies).filter_map(|asked| match asked {
-        (Command::GateRefusals(counts), Reply::Noted) => Some(counts),
-        _ => None,
+/// What gates said is logged as they reported it, each report once, what is sold out first.
+fn gate_refusals(step: &Step<'_>, logged: &[SaidAlone]) -> Check {
+    let reported = step.commands.iter().zip(step.replies).flat_map(|asked| match asked {
+        (Command::GateRefusals(counts), Reply::Noted) => {
+            let mut counts = counts.clone();
+            counts.sort_by_key(|said| !matches!(said, SaidAlone::SoldOut(_)));
+            counts
+        }
+        _ => Vec::new(),
     });
-    ensure(reported.eq(logged), "refusals", || format!("{logged:?} is not what gates have reported"))
+    ensure(reported.eq(logged.iter().copied()), "refusals", || {
+        format!("{logged:?} is not what gates have reported")
+    })
 }
 
 /// The entry that a reply names, where it names the one at which it was decided.

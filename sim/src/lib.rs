@@ -6,6 +6,7 @@
 mod checker;
 mod clients;
 pub mod disk;
+mod gate;
 mod model;
 mod nemesis;
 pub mod runner;

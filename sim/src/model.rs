@@ -103,6 +103,8 @@ pub(crate) struct Model {
     state_since: u64,
     /// Behind which entry it became open, or stopped being so.
     opened_and_shut: Vec<(u64, bool)>,
+    /// Behind which entry there was another deny list, and whether anybody was on it.
+    deny_lists: Vec<(u64, bool)>,
     journalled: u64,
 }
 

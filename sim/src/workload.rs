@@ -31,7 +31,7 @@ pub(crate) struct Workload {
     pub(crate) prng: Prng,
     pub(crate) habits: Habits,
     spec: SaleSpec,
-    shoppers: Vec<(ShopperKey, u8)>,
+    pub(crate) shoppers: Vec<(ShopperKey, u8)>,
     pub(crate) attempts: Vec<Attempt>,
     /// Attempts that somebody heard were granted or waitlisted.
     pub(crate) holds: Vec<AttemptId>,

@@ -5,10 +5,11 @@
 use crate::checker::{Checker, Step};
 use crate::clients::Clients;
 use crate::disk::SimDisk;
+use crate::gate::Gate;
 use crate::nemesis::Nemesis;
 use crate::story::{Check, EPOCH_MS, Story, Violation, clock, ensure, name};
 use crate::workload::Workload;
-use contracts::{Basket, Operation, SaleView, SoldOutCount};
+use contracts::Operation;
 use engines::embedded::{EmbeddedLog, LogId, Options, Partition};
 use engines::log::{Log, LogRead};
 use sale::core::Core;
@@ -38,13 +39,6 @@ pub struct Outcome {
 pub(crate) struct Server {
     pub(crate) worker: Worker<EmbeddedLog<SimDisk>>,
     pub(crate) reader: Box<dyn LogRead>,
-}
-
-/// A gate that says "sold out" by itself, as it saw the sale last, and reports that later.
-#[derive(Default)]
-struct Gate {
-    view: Option<SaleView>,
-    said: Vec<SoldOutCount>,
 }
 
 /// Everything in one run.
@@ -121,7 +115,7 @@ impl World {
         self.clients.run(&mut self.work)?;
         let most = 1 + self.work.prng.below(2 * self.work.habits.batch_max) as usize;
         let mut batch = self.clients.take(most);
-        if let Some(report) = self.gate_speaks() {
+        if let Some(report) = self.gate_speaks()? {
             let at = self.work.prng.below(batch.len() as u64 + 1) as usize;
             batch.insert(at, (self.clients.ticket(&report), report));
         }
@@ -129,24 +123,16 @@ impl World {
     }
 
     /// A gate looks at the sale now and then, answers some shoppers from what it saw, and reports some time after.
-    fn gate_speaks(&mut self) -> Option<Command> {
-        let prng = &mut self.work.prng;
-        if let Some(server) = &self.server
+    fn gate_speaks(&mut self) -> Result<Option<Command>, Violation> {
+        let (prng, shoppers, model) = (&mut self.work.prng, &self.work.shoppers, &self.checker.model);
+        if let (Some(server), Ok(name)) = (&self.server, "sim".parse())
             && prng.percent(30)
         {
-            self.gate.view = server.worker.core().view(&"sim".parse().ok()?, server.worker.disk_full());
+            let view = server.worker.core().view(&name, server.worker.disk_full());
+            self.gate.looks(view, model, shoppers);
         }
-        let view = self.gate.view.as_ref()?;
-        for item in 0..view.items.len() as u16 {
-            if let Some(said) = view.sold_out(&Basket::single(item, 1))
-                && prng.percent(40)
-                && !self.gate.said.iter_mut().any(|known| known.merge(&said))
-            {
-                self.gate.said.push(said);
-            }
-        }
-        let reports = !self.gate.said.is_empty() && prng.percent(10);
-        reports.then(|| Command::GateRefusals(std::mem::take(&mut self.gate.said)))
+        self.gate.speaks(prng, model, shoppers)?;
+        Ok(self.gate.reports(prng))
     }
 
     fn pass_time(&mut self) {
@@ -202,6 +188,7 @@ impl World {
             self.deliver(tickets, replies);
             return self.crash();
         }
+        self.gate.hears(&commands, &replies);
         self.commands += commands.len() as u64;
         let full = server.worker.disk_full();
         ensure(!full || self.nemesis.may_be_full(), "worker", || "the disk is not full".into())?;
@@ -273,6 +260,7 @@ impl World {
                     }
                     checked?;
                     self.same_bytes(&worker)?;
+                    self.gate.restarted(worker.core());
                     self.server = Some(Server { worker, reader });
                     self.nemesis.calm(armed);
                     return Ok(());

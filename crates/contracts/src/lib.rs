@@ -2,17 +2,21 @@
 //!
 //! No rule lives here, only shapes, their limits and their text forms.
 
+mod alone;
 mod attempt;
+mod denied;
 mod mailbox;
 mod operate;
 mod sale_spec;
 mod sale_view;
 mod winner;
 
+pub use alone::{IneligibleBy, NotEligibleCount, SaidAlone, SoldOutCount, Stretch};
 pub use attempt::{
     Answer, Attempt, Basket, BasketError, Found, HoldState, HoldView, LINES_MAX, Line, Place, QUANTITY_MAX,
     Refusal, SHOPPER_ID_BYTES_MAX, SealedShopper, StoredAttempt,
 };
+pub use denied::DeniedShoppers;
 pub use mailbox::{Mail, Mailbox};
 pub use operate::{
     Actor, ConfirmResult, ItemStats, LIST_CHUNK_MAX, ListKind, OperateError, Operation, OperationDone,
@@ -22,5 +26,5 @@ pub use sale_spec::{
     Eligibility, ITEMS_MAX, ItemSpec, LatePayment, ROUNDS_MAX, RoundItemSpec, RoundSpec, SPEC_BYTES_MAX,
     STOCK_MAX, SaleSpec, SpecError, Waitlist,
 };
-pub use sale_view::{ItemState, ItemView, SaleState, SaleView, SoldOutCount};
+pub use sale_view::{ItemState, ItemView, SaleState, SaleView};
 pub use winner::{ShopperRecord, Unavailable, Winner, WinnerEvent};

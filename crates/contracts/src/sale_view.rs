@@ -1,9 +1,11 @@
 //! A sale as everybody may see it: what the gate needs in order to answer without asking.
 
-use crate::{Basket, SaleSpec};
+use crate::{
+    Basket, DeniedShoppers, Eligibility, IneligibleBy, NotEligibleCount, SaidAlone, SaleSpec, SoldOutCount,
+};
 use serde::{Deserialize, Serialize};
 use std::sync::Arc;
-use units::{SaleId, Sequence, TimeMs};
+use units::{SaleId, Sequence, ShopperKey, TimeMs};
 
 /// Where a sale stands.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
@@ -44,7 +46,7 @@ pub struct ItemView {
 }
 
 /// What a sale publishes whenever it changes.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone)]
 pub struct SaleView {
     pub sale: SaleId,
     pub spec: Arc<SaleSpec>,
@@ -59,17 +61,11 @@ pub struct SaleView {
     pub rate_per_second: u32,
     /// Paused because the disk is full, not by an operator.
     pub disk_full: bool,
+    /// Since which entry a round has been open or not, and the sale paused or not, as it is.
+    pub state_since: Sequence,
+    /// Who may not buy, as of the same entry.
+    pub denied: Arc<DeniedShoppers>,
     pub as_of: Sequence,
-}
-
-/// So many shoppers were told by a gate, without the sale being asked, that a unit of an item is sold out.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
-pub struct SoldOutCount {
-    pub item: u16,
-    /// The entry since which no unit of it has been free, and the last that one of the answers named.
-    pub first_as_of: Sequence,
-    pub last_as_of: Sequence,
-    pub count: u64,
 }
 
 impl SaleView {
@@ -97,16 +93,43 @@ impl SaleView {
             count: 1,
         })
     }
-}
 
-impl SoldOutCount {
-    /// Adds another count to this one, if it is of the same stretch of entries.
-    pub fn merge(&mut self, other: &Self) -> bool {
-        let same = (self.item, self.first_as_of) == (other.item, other.first_as_of);
-        if same {
-            self.last_as_of = self.last_as_of.max(other.last_as_of);
-            self.count = self.count.saturating_add(other.count);
+    /// The rule by which a shopper may not buy, if the view has it. Who has no reservation, or is on no list of those who may, the
+    /// sale itself must say.
+    pub fn ineligible_by(&self, shopper: ShopperKey, tier: u8) -> Option<IneligibleBy> {
+        if self.denied.contains(shopper) {
+            return Some(IneligibleBy::DenyList);
         }
-        same
+        match self.spec.eligibility {
+            Eligibility::Tier { min } if tier < min => Some(IneligibleBy::Tier),
+            _ => None,
+        }
+    }
+
+    /// What a shopper who has nothing of the sale is told of any basket, if that is "not eligible" for certain.
+    pub fn not_eligible(&self, shopper: ShopperKey, tier: u8) -> Option<NotEligibleCount> {
+        if self.state != SaleState::Open {
+            return None;
+        }
+        let by = self.ineligible_by(shopper, tier)?;
+        let first_as_of = match by {
+            IneligibleBy::DenyList => self.denied.since().max(self.state_since),
+            IneligibleBy::Tier => self.state_since,
+        };
+        Some(NotEligibleCount { by, first_as_of, last_as_of: self.as_of, count: 1 })
+    }
+
+    /// What a gate may tell a shopper without asking the sale, in the order in which the sale itself looks. `may_have` says whether
+    /// something may be kept of them, or an attempt of theirs not be decided: then the sale answers.
+    pub fn alone(
+        &self,
+        shopper: ShopperKey,
+        tier: u8,
+        basket: &Basket,
+        may_have: impl FnOnce() -> bool,
+    ) -> Option<SaidAlone> {
+        let not_eligible = self.not_eligible(shopper, tier).map(SaidAlone::NotEligible);
+        let said = not_eligible.or_else(|| self.sold_out(basket).map(SaidAlone::SoldOut))?;
+        (!may_have()).then_some(said)
     }
 }

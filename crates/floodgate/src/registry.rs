@@ -3,7 +3,7 @@
 use crate::data::Data;
 use contracts::{
     Actor, Attempt, Eligibility, Found, LatePayment, Mailbox, OperateError, Operation, OperationDone,
-    SaleSpec, SaleState, SaleStats, SaleView, ShopperRecord, SoldOutCount, Waitlist,
+    SaidAlone, SaleSpec, SaleState, SaleStats, SaleView, ShopperRecord, Waitlist,
 };
 use engines::clock::{Clock, SteadyClock};
 use gate::ports::{QueueFill, Queued, Reply, Sale, SaleHealth, Sales, Unavailable, Winner};
@@ -213,8 +213,8 @@ impl Sale for Wired {
         self.handle.known().decided(shopper);
     }
 
-    fn said_sold_out(&self, counts: &[SoldOutCount]) {
-        self.handle.said_sold_out(counts);
+    fn said_alone(&self, counts: &[SaidAlone]) {
+        self.handle.said_alone(counts);
     }
 
     fn queue(&self) -> QueueFill {
@@ -279,6 +279,8 @@ fn not_set_up(sale: &SaleId) -> SaleView {
         items: Vec::new(),
         rate_per_second: 0,
         disk_full: false,
+        state_since: Sequence(0),
+        denied: Arc::default(),
         as_of: Sequence(0),
     }
 }

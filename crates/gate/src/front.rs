@@ -4,11 +4,12 @@
 use crate::{
     admission::Admission,
     keys::Keyring,
+    pass::Pass,
     ports::{Sale, Sales},
 };
 use arc_swap::ArcSwap;
 use axum::body::Bytes;
-use contracts::{Answer, Basket, ItemState, Refusal, SaleState, SaleView, SoldOutCount};
+use contracts::{Basket, ItemState, SaidAlone, SaleState, SaleView};
 use serde::Serialize;
 use std::{
     collections::HashMap,
@@ -83,15 +84,10 @@ impl Front {
         }
     }
 
-    /// What the gate alone may tell a shopper of a basket, if that is "sold out": they have nothing of the sale, and ask for nothing
-    /// else. `view` was taken before.
-    pub(crate) fn sold_out(
-        &self,
-        view: &SaleView,
-        shopper: ShopperKey,
-        basket: &Basket,
-    ) -> Option<SoldOutCount> {
-        view.sold_out(basket).filter(|_| !self.sale.may_have(shopper))
+    /// What the gate alone may tell a shopper of a basket: they have nothing of the sale, and are not eligible, or it is sold out.
+    /// `view` was taken before.
+    pub(crate) fn alone(&self, view: &SaleView, pass: &Pass, basket: &Basket) -> Option<SaidAlone> {
+        view.alone(pass.shopper, pass.tier, basket, || self.sale.may_have(pass.shopper))
     }
 
     /// The document of this second, rendered once for everybody.
@@ -138,18 +134,15 @@ impl fmt::Debug for Expected {
     }
 }
 
-/// The answer that goes with what is counted.
-pub(crate) fn sold_out_answer(said: &SoldOutCount) -> Answer {
-    Answer::Refused { refusal: Refusal::SoldOut, as_of: said.last_as_of }
-}
-
-/// Whether two views show the same document. `as_of` moves with every batch and is not in it.
+/// Whether two views show the same document, and refuse the same shoppers. `as_of` moves with every batch and is in neither.
 fn same_to_everybody(a: &Arc<SaleView>, b: &Arc<SaleView>) -> bool {
     let same = |a: &SaleView, b: &SaleView| {
         a.state == b.state
             && a.rounds_opened == b.rounds_opened
             && (a.opens_at, a.closes_at, a.rate_per_second) == (b.opens_at, b.closes_at, b.rate_per_second)
             && Arc::ptr_eq(&a.spec, &b.spec)
+            // Whoever was taken off the list is let in at once, not when the document is next rendered.
+            && Arc::ptr_eq(&a.denied, &b.denied)
             && a.items == b.items
     };
     Arc::ptr_eq(a, b) || same(a, b)

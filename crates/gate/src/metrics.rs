@@ -86,7 +86,7 @@ impl MetricName {
             Self::AnsweredAlone => (
                 "floodgate_gate_answered_alone_total",
                 "counter",
-                "Attempts told that it is sold out without the sale being asked; they are among the answers too",
+                "Attempts refused without the sale being asked, by outcome; they are among the answers too",
             ),
             Self::Refusals => ("floodgate_gate_refusals_total", "counter", "Problem documents sent, by kind"),
             Self::Filtered => (
@@ -197,6 +197,9 @@ pub(crate) const OUTCOMES: [&str; 10] = [
     "queued",
 ];
 
+/// Those that a gate may say by itself.
+const ALONE: [&str; 2] = ["sold_out", "not_eligible"];
+
 /// Which latency a request counts towards.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum RouteClass {
@@ -216,7 +219,8 @@ struct Histogram {
 #[derive(Debug)]
 pub(crate) struct Metrics {
     answers: [AtomicU64; OUTCOMES.len()],
-    answered_alone: AtomicU64,
+    /// By [`ALONE`].
+    answered_alone: [AtomicU64; ALONE.len()],
     refusals: Vec<AtomicU64>,
     attempt: Histogram,
     other: Histogram,
@@ -235,7 +239,7 @@ impl Metrics {
     pub(crate) fn new() -> Self {
         Self {
             answers: Default::default(),
-            answered_alone: AtomicU64::new(0),
+            answered_alone: Default::default(),
             refusals: Kind::ALL.iter().map(|_| AtomicU64::new(0)).collect(),
             attempt: Histogram::default(),
             other: Histogram::default(),
@@ -256,10 +260,12 @@ impl Metrics {
         }
     }
 
-    /// "Sold out", said without the sale being asked.
-    pub(crate) fn answered_alone(&self) {
-        self.answered("sold_out");
-        self.answered_alone.fetch_add(1, Relaxed);
+    /// An outcome that was said without the sale being asked.
+    pub(crate) fn answered_alone(&self, outcome: &str) {
+        self.answered(outcome);
+        if let Some(at) = ALONE.iter().position(|o| *o == outcome) {
+            self.answered_alone[at].fetch_add(1, Relaxed);
+        }
     }
 
     pub(crate) fn refused(&self, kind: Kind) {
@@ -291,6 +297,10 @@ impl Metrics {
     ) {
         let name = MetricName::Answers.head(out);
         for (outcome, count) in OUTCOMES.iter().zip(&self.answers) {
+            let _ = writeln!(out, "{name}{{outcome=\"{outcome}\"}} {}", count.load(Relaxed));
+        }
+        let name = MetricName::AnsweredAlone.head(out);
+        for (outcome, count) in ALONE.iter().zip(&self.answered_alone) {
             let _ = writeln!(out, "{name}{{outcome=\"{outcome}\"}} {}", count.load(Relaxed));
         }
         let name = MetricName::Refusals.head(out);
@@ -334,7 +344,6 @@ impl Metrics {
             );
         }
         for (metric, value) in [
-            (MetricName::AnsweredAlone, self.answered_alone.load(Relaxed)),
             (MetricName::Connections, self.connections.load(Relaxed)),
             (MetricName::ConnectionsRefused, self.connections_refused.load(Relaxed)),
             (MetricName::HandshakesFailed, self.handshakes_failed.load(Relaxed)),

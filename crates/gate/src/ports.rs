@@ -2,8 +2,8 @@
 //! process, by socket between two.
 
 use contracts::{
-    Actor, Answer, Attempt, Found, Mailbox, OperateError, Operation, OperationDone, SaleStats, SaleView,
-    SoldOutCount,
+    Actor, Answer, Attempt, Found, Mailbox, OperateError, Operation, OperationDone, SaidAlone, SaleStats,
+    SaleView,
 };
 pub use contracts::{ShopperRecord, Unavailable, Winner, WinnerEvent};
 use serde::{Deserialize, Serialize};
@@ -44,7 +44,7 @@ pub trait Sale: Send + Sync {
     fn attempts(&self, to: &Arc<dyn Mailbox>, batch: &mut Vec<(u64, Attempt)>);
 
     /// Whether the sale itself must answer this shopper: something is kept of them, or an attempt of theirs is not decided yet. To
-    /// be asked after [`Sale::view`]: nobody is missed who has what is missing in that view. Somebody else may be taken for one.
+    /// be asked after [`Sale::view`]: nobody is missed who had got something by then. Somebody else may be taken for one.
     fn may_have(&self, shopper: ShopperKey) -> bool;
 
     /// An attempt of this shopper waits here for its turn: until it is [no longer](Sale::no_longer_expect) expected,
@@ -54,8 +54,8 @@ pub trait Sale: Send + Sync {
     /// Takes back one [`Sale::expect`].
     fn no_longer_expect(&self, shopper: ShopperKey);
 
-    /// Takes the report of what a gate has told shoppers by itself, from [`SaleView::sold_out`]; it is logged.
-    fn said_sold_out(&self, counts: &[SoldOutCount]);
+    /// Takes the report of what a gate has told shoppers by itself, from [`SaleView::alone`]; it is logged.
+    fn said_alone(&self, counts: &[SaidAlone]);
 
     /// How full the queue is. Takes the queue's lock for a moment.
     fn queue(&self) -> QueueFill;

@@ -2,6 +2,7 @@
 
 use crate::{
     admin::keys::ApiKeys,
+    api::Asked,
     challenge::Challenges,
     config::Config,
     cors::Cors,
@@ -18,6 +19,7 @@ use crate::{
     strategy::Strategy,
 };
 use axum::body::{Body, Bytes, to_bytes};
+use contracts::{Answer, Refusal, SaidAlone};
 use http::{HeaderMap, header};
 use std::{
     fmt,
@@ -174,6 +176,24 @@ impl Gate {
         self.filter.shopper(pass.shopper, now).map_err(|too_many| {
             limited("too many attempts by this shopper: wait as Retry-After says", too_many)
         })
+    }
+
+    /// Counts what a shopper was told without the sale being asked.
+    pub(crate) fn note_alone(&self, pass: &Pass, said: &SaidAlone) {
+        self.metrics.answered_alone(Asked::Answered(said.answer()).as_str());
+        if let SaidAlone::NotEligible(said) = said {
+            self.filter.note_shopper(pass.shopper, said.by.into(), self.now());
+        }
+    }
+
+    /// The same of what the sale has told them itself, where the rule can be seen.
+    pub(crate) fn note_answer(&self, front: &Front, pass: &Pass, asked: &Asked) {
+        self.metrics.answered(asked.as_str());
+        if let Asked::Answered(Answer::Refused { refusal: Refusal::NotEligible, .. }) = asked
+            && let Some(by) = front.sale.view().ineligible_by(pass.shopper, pass.tier)
+        {
+            self.filter.note_shopper(pass.shopper, by.into(), self.now());
+        }
     }
 
     /// Lets a shopper make or give up a reservation, or says when they may again.

@@ -1,9 +1,10 @@
-//! Who may have something of the sale, for gates that answer "sold out" by themselves: a shopper of whom an attempt is kept, or
-//! is not decided yet, gets the sale's own answer.
+//! Who may have something of the sale, for gates that answer by themselves: a shopper of whom an attempt is kept, or is not decided
+//! yet, gets the sale's own answer.
 //!
 //! Both are filters of fixed size over a keyed hash, so no crowd makes them larger. One who has nothing may be taken for one who
 //! has something, and is then answered by the sale; the other way round is impossible.
 
+use contracts::Answer;
 use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 use units::ShopperKey;
@@ -67,6 +68,13 @@ impl Known {
         }
     }
 
+    /// Takes up what a shopper is going to be told: whoever gets a hold or a place is [kept](Known::keep).
+    pub fn hear(&self, shopper: ShopperKey, answer: &Answer) {
+        if let Answer::Granted(_) | Answer::Waitlisted { .. } = answer {
+            self.keep(shopper);
+        }
+    }
+
     /// Tells of everybody who is kept from now on. Whoever takes [`Known::words`] after this misses nobody.
     pub fn follow(&self) -> Arc<Follower> {
         let follower = Arc::new(Follower::default());
@@ -85,8 +93,8 @@ impl Known {
         self.undecided_of(shopper).fetch_sub(1, Ordering::AcqRel);
     }
 
-    /// Whether the sale itself must answer this shopper. To be asked after the view was taken that says "sold out": whoever has
-    /// what is missing in it was kept before it could be seen.
+    /// Whether the sale itself must answer this shopper. To be asked after the view was taken that refuses them: whoever has
+    /// got something by then was kept before it could be seen.
     pub fn may_have(&self, shopper: ShopperKey) -> bool {
         // In this order: whoever leaves the first was put into the second before.
         self.undecided_of(shopper).load(Ordering::Acquire) > 0

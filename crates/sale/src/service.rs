@@ -5,8 +5,8 @@ use crate::known::Known;
 use crate::worker::{Command, RecoverError, Recovery, Reply, STEP_COMMANDS_MAX, Worker, replay};
 use arc_swap::ArcSwapOption;
 use contracts::{
-    Actor, Answer, Attempt, Basket, Found, Mail, Mailbox, OperateError, Operation, OperationDone, SaleSpec,
-    SaleState, SaleStats, SaleView, ShopperRecord, SoldOutCount, Unavailable, Winner, WinnerEvent,
+    Actor, Answer, Attempt, Basket, Found, Mail, Mailbox, OperateError, Operation, OperationDone, SaidAlone,
+    SaleSpec, SaleState, SaleStats, SaleView, ShopperRecord, Stretch, Unavailable, Winner, WinnerEvent,
 };
 use engines::clock::Clock;
 use engines::log::{Log, LogRead, Snapshots};
@@ -55,7 +55,7 @@ enum Job {
     Shopper(ShopperKey, Sender<ShopperRecord>),
     Operate(Actor, Operation, Sender<Result<OperationDone, OperateError>>),
     Stats(Sender<SaleStats>),
-    GateRefusals(Vec<SoldOutCount>),
+    GateRefusals(Vec<SaidAlone>),
 }
 
 struct InFlight {
@@ -168,8 +168,7 @@ struct Shared {
 /// What gates have said by themselves and is not logged yet.
 #[derive(Debug, Default)]
 struct Said {
-    /// By item and first entry.
-    counts: HashMap<(u16, Sequence), SoldOutCount>,
+    counts: HashMap<Stretch, SaidAlone>,
     since: Option<std::time::Instant>,
     /// Answers that found no room here: they were given, and only their number is not logged.
     lost: u64,
@@ -179,13 +178,13 @@ impl Said {
     /// Stretches of entries that are counted apart: in a second a sale that is given back unit by unit makes some hundred.
     const COUNTS_MAX: usize = 8192;
 
-    fn add(&mut self, counts: &[SoldOutCount]) {
+    fn add(&mut self, counts: &[SaidAlone]) {
         for count in counts {
             let room = self.counts.len() < Self::COUNTS_MAX;
-            match self.counts.entry((count.item, count.first_as_of)) {
+            match self.counts.entry(count.stretch()) {
                 Entry::Occupied(mut known) => drop(known.get_mut().merge(count)),
                 Entry::Vacant(new) if room => drop(new.insert(*count)),
-                Entry::Vacant(_) => self.lost = self.lost.saturating_add(count.count),
+                Entry::Vacant(_) => self.lost = self.lost.saturating_add(count.count()),
             }
         }
         if !self.counts.is_empty() {
@@ -194,23 +193,23 @@ impl Said {
     }
 
     /// What is to be logged now.
-    fn take_due(&mut self) -> Option<Vec<SoldOutCount>> {
+    fn take_due(&mut self) -> Option<Vec<SaidAlone>> {
         let old =
             self.since.is_some_and(|since| since.elapsed() >= Duration::from_millis(core::REFUSALS_EVERY.0));
         old.then(|| self.take())
     }
 
-    fn take(&mut self) -> Vec<SoldOutCount> {
+    fn take(&mut self) -> Vec<SaidAlone> {
         self.since = None;
         let lost = std::mem::take(&mut self.lost);
         if lost > 0 {
             tracing::warn!(
                 lost,
-                "gates said \"sold out\" of more stretches than are counted: so many answers are not in the log"
+                "gates answered alone in more stretches than are counted: so many answers are not in the log"
             );
         }
-        let mut counts: Vec<SoldOutCount> = self.counts.drain().map(|(_, count)| count).collect();
-        counts.sort_unstable_by_key(|count| (count.item, count.first_as_of));
+        let mut counts: Vec<SaidAlone> = self.counts.drain().map(|(_, count)| count).collect();
+        counts.sort_unstable_by_key(SaidAlone::stretch);
         counts
     }
 }
@@ -373,7 +372,7 @@ impl Handle {
     }
 
     /// Takes the report of what a gate has said by itself; it is logged within [`core::REFUSALS_EVERY`].
-    pub fn said_sold_out(&self, counts: &[SoldOutCount]) {
+    pub fn said_alone(&self, counts: &[SaidAlone]) {
         lock(&self.0.said).add(counts);
     }
 
@@ -532,12 +531,8 @@ fn run_worker<L: Log>(mut worker: Worker<L>, shared: &Shared, clock: &dyn Clock)
             let replies = worker.take_replies();
             // Who has something is known before anybody can see that there is nothing left, or hears of it.
             for (job, reply) in batch.iter().zip(&replies) {
-                if let (
-                    Job::Attempt(attempt),
-                    Reply::Answer(Answer::Granted(_) | Answer::Waitlisted { .. }),
-                ) = (job, reply)
-                {
-                    shared.known.keep(attempt.shopper);
+                if let (Job::Attempt(attempt), Reply::Answer(answer)) = (job, reply) {
+                    shared.known.hear(attempt.shopper, answer);
                 }
             }
             // The view next: who hears that the last unit is theirs must not then read that it is still on sale.

@@ -5,8 +5,8 @@
 
 use crate::core::{Broken, Core, Entry, Record, ReplayError, SnapshotError, Tally};
 use contracts::{
-    Actor, Answer, Attempt, Found, OperateError, Operation, OperationDone, Refusal, SaleStats, ShopperRecord,
-    SoldOutCount, Unavailable,
+    Actor, Answer, Attempt, Found, OperateError, Operation, OperationDone, Refusal, SaidAlone, SaleStats,
+    ShopperRecord, Unavailable,
 };
 use engines::log::{AppendError, Batch, Log, LogError, LogRead};
 use std::fmt;
@@ -37,7 +37,7 @@ pub enum Command {
     },
     Stats,
     /// What gates have said by themselves.
-    GateRefusals(Vec<SoldOutCount>),
+    GateRefusals(Vec<SaidAlone>),
 }
 
 /// What it says, in the order of the commands.

@@ -193,6 +193,74 @@ fn a_stop_lets_what_is_queued_finish() {
     assert!(matches!(after, Err(Unavailable::Passing(_))), "nobody waits for ever: {after:?}");
 }
 
+/// The same for the deny list: it is known as soon as it is durable, and who has something is asked about all the same.
+#[test]
+fn a_gate_knows_the_deny_list_when_it_is_durable_and_until_it_is_cleared() {
+    let rig = rig(5, 100);
+    let operate = |operation: Operation| {
+        let done = rig.handle.operate(by(), operation);
+        rig.arrived.recv().unwrap();
+        done
+    };
+    let list = |clear, shoppers: &[u8]| {
+        let shoppers = shoppers.iter().map(|n| key(*n)).collect();
+        Operation::List { list: ListKind::Denied, clear, shoppers }
+    };
+    let told = |n: u8| {
+        let view = rig.handle.view().unwrap();
+        let said = view.alone(key(n), 0, &Basket::single(1, 1), || rig.handle.may_have(key(n)))?;
+        assert_eq!(said.answer(), Answer::Refused { refusal: Refusal::NotEligible, as_of: view.as_of });
+        Some((said.entries().0.0, said.entries().1.0))
+    };
+    let (_, granted) = rig.handle.attempt(attempt(1, 1)).unwrap();
+    rig.arrived.recv().unwrap();
+    rig.let_on.send(()).unwrap();
+    assert!(matches!(wait(granted), Answer::Granted(_)));
+    let denied = operate(list(true, &[1, 2, 3]));
+    assert_eq!(told(2), None, "the list is not durable");
+    // Somebody on it asks meanwhile: what is not decided is the sale's to answer.
+    let (_, undecided) = rig.handle.attempt(attempt(3, 1)).unwrap();
+    rig.let_on.send(()).unwrap();
+    assert_eq!(wait(denied), Ok(OperationDone::Ok));
+    assert_eq!(told(2), Some((4, 4)), "whoever hears that the list is taken finds it in force");
+    assert_eq!(told(4), None, "an honest shopper");
+    assert_eq!(told(1), None, "who has a hold gets the sale's own answer");
+    let (_, again) = rig.handle.attempt(attempt(1, 1)).unwrap();
+    assert!(matches!(wait(again), Answer::Granted(_)), "which is that they have it");
+    assert!(matches!(wait(undecided), Answer::Refused { refusal: Refusal::NotEligible, .. }));
+    assert_eq!(told(3), Some((4, 4)), "it is decided, and they have nothing");
+
+    rig.handle.said_alone(&[rig
+        .handle
+        .view()
+        .unwrap()
+        .not_eligible(key(2), 0)
+        .map(SaidAlone::NotEligible)
+        .unwrap()]);
+    let cleared = operate(list(true, &[]));
+    assert_eq!(told(2), Some((4, 4)), "as long as that is not durable");
+    rig.let_on.send(()).unwrap();
+    assert_eq!(wait(cleared), Ok(OperationDone::Ok));
+    assert_eq!(told(2), None, "whoever hears that it is cleared may buy at once");
+    let (mut log, handle, let_on, dir) = (None, rig.handle.clone(), rig.let_on.clone(), &rig._dir);
+    let_on.send(()).unwrap();
+    rig.service.stop();
+    drop(handle);
+    let reopened = EmbeddedLog::open_dir(dir.path(), Options::new(Partition(0), LogId([1; 16]))).unwrap();
+    let read = reopened.reader().read(Sequence(1), &mut |_, bytes| {
+        if let Record::GateNotEligible { entries } = Entry::decode(bytes).unwrap().record {
+            log = Some(entries);
+        }
+        std::ops::ControlFlow::Continue(())
+    });
+    read.unwrap();
+    let (by, entry) = (IneligibleBy::DenyList, Sequence(4));
+    let said = NotEligibleCount { by, first_as_of: entry, last_as_of: entry, count: 1 };
+    assert_eq!(log, Some(vec![said]), "what was said is logged, also once the list is another one");
+    let report = sale::audit::audit(&mut *reopened.reader(), None).unwrap();
+    assert!(report.holds(), "{report:#?}");
+}
+
 /// Takes what a shopper would be told by a gate alone.
 fn told_alone(handle: &Handle, n: u8) -> Option<SoldOutCount> {
     let said = handle.view().unwrap().sold_out(&Basket::single(1, 1))?;
@@ -214,7 +282,7 @@ fn a_gate_answers_by_itself_whoever_has_nothing_and_nobody_else() {
     assert_eq!(rig.handle.view().unwrap().sold_out(&Basket::single(1, 2)), None, "perhaps over a limit");
 
     // What was said is logged, also behind a restock, and by the sale's end at the latest.
-    rig.handle.said_sold_out(&[said, said]);
+    rig.handle.said_alone(&[SaidAlone::SoldOut(said); 2]);
     let released = rig.handle.operate(by(), Operation::Release { hold: id(1) });
     rig.arrived.recv().unwrap();
     rig.let_on.send(()).unwrap();

@@ -446,9 +446,11 @@ fn the_public_times_are_those_at_which_it_happened() {
     for (at, bytes) in l.log.iter().enumerate() {
         replayed.replay(Sequence(at as u64 + 1), bytes).unwrap();
     }
-    assert_eq!(replayed.view(&closed.sale, false), Some(closed.clone()), "after a restart too");
-    let restored = sale::core::Core::restore(&l.core.snapshot()).unwrap();
-    assert_eq!(restored.view(&closed.sale, false), Some(closed), "and from a snapshot");
+    let same = |core: &sale::core::Core| {
+        format!("{:?}", core.view(&closed.sale, false)) == format!("{:?}", Some(&closed))
+    };
+    assert!(same(&replayed), "after a restart too");
+    assert!(same(&sale::core::Core::restore(&l.core.snapshot()).unwrap()), "and from a snapshot");
 }
 
 #[test]

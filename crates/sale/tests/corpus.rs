@@ -107,6 +107,17 @@ fn records() -> Vec<(&'static str, Record)> {
                 }],
             },
         ),
+        (
+            "gate_not_eligible",
+            Record::GateNotEligible {
+                entries: vec![NotEligibleCount {
+                    by: IneligibleBy::DenyList,
+                    first_as_of: Sequence(40),
+                    last_as_of: Sequence(57),
+                    count: 9,
+                }],
+            },
+        ),
     ]
 }
 

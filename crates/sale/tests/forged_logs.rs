@@ -459,6 +459,67 @@ fn what_gates_said_was_so_at_each_entry_that_they_named() {
     check("while the sale was paused", &f, &[("INV-2", "as of 5 to 6")]);
 }
 
+/// So with those whom gates told that they may not buy: by one list without a break, or by the document.
+#[test]
+fn whom_gates_called_not_eligible_the_sale_had_a_rule_for() {
+    let said = |by, first, last, count| Record::GateNotEligible {
+        entries: vec![NotEligibleCount {
+            by,
+            first_as_of: Sequence(first),
+            last_as_of: Sequence(last),
+            count,
+        }],
+    };
+    let denied = |clear, shoppers: &[u8]| {
+        let shoppers = shoppers.iter().map(|n| key(*n)).collect();
+        Operation::List { list: ListKind::Denied, clear, shoppers }
+    };
+    // Entries: 1 the document, 2 the opening, 3 a list, 4 one more on it, 5 none any more, 6 a list, 7 and 8 a pause.
+    let sale = |spec| {
+        let mut f = Forgery::of(spec);
+        let commands = [denied(true, &[7]), denied(false, &[8]), denied(true, &[]), denied(true, &[9])];
+        for command in commands.into_iter().chain([Operation::Pause, Operation::Resume]) {
+            f.ledger.operate(command).unwrap();
+        }
+        assert_eq!(f.ledger.log.len(), 8);
+        f
+    };
+    let by_tier = || SaleSpec { eligibility: Eligibility::Tier { min: 1 }, ..spec(2) };
+    let (list, tier) = (IneligibleBy::DenyList, IneligibleBy::Tier);
+    let mut f = sale(by_tier());
+    f.write(&said(list, 3, 3, 5)).write(&said(list, 4, 4, 1)).write(&said(list, 6, 6, 1));
+    f.write(&said(tier, 2, 6, 40)).write(&said(list, 8, 11, 2)).write(&said(tier, 8, 12, 1));
+    let report = f.audit();
+    assert!(report.holds(), "{report:#?}");
+    assert_eq!(report.outcomes["not_eligible"], 50);
+    let how = &report.invariants[3].how;
+    assert!(how.contains("; 50 (limit_reached, not_eligible"), "who they were is not shown: {how}");
+    let lies = [
+        ("before there was a list", said(list, 2, 2, 1), "as of 2 to 2"),
+        ("from before the list", said(list, 2, 3, 1), "as of 2 to 3"),
+        ("across another list", said(list, 3, 4, 1), "as of 3 to 4"),
+        ("of a cleared list", said(list, 4, 5, 1), "as of 4 to 5"),
+        ("after it was cleared", said(list, 5, 5, 1), "as of 5 to 5"),
+        ("while paused", said(list, 6, 7, 1), "as of 6 to 7"),
+        ("across a pause", said(list, 6, 8, 1), "as of 6 to 8"),
+        ("of a tier while paused", said(tier, 2, 7, 1), "as of 2 to 7"),
+        ("of a tier before the opening", said(tier, 1, 2, 1), "as of 1 to 2"),
+        ("of the future", said(list, 8, 9, 1), "as of 8 to 9"),
+        ("backwards", said(tier, 4, 3, 1), "as of 4 to 3"),
+    ];
+    for (what, record, text) in lies {
+        let mut f = sale(by_tier());
+        f.write(&record);
+        let report = f.audit();
+        assert!(broken(&report).iter().any(|(id, how)| *id == "INV-4" && how.contains(text)), "{what}");
+    }
+    for spec in [spec(2), SaleSpec { eligibility: Eligibility::Tier { min: 0 }, ..spec(2) }] {
+        let mut f = sale(spec);
+        f.write(&said(tier, 2, 2, 1));
+        check("of a tier that nobody lacks", &f, &[("INV-4", "as of 2 to 2")]);
+    }
+}
+
 #[test]
 fn nor_one_out_of_order() {
     let waits = || {

@@ -10,7 +10,8 @@ use units::{Sequence, TimeMs};
 
 const RECORDS: &str = include_str!("golden/records-v1.txt");
 const SNAPSHOT_1: &str = include_str!("golden/snapshot-v1.txt");
-const SNAPSHOT: &str = include_str!("golden/snapshot-v2.txt");
+const SNAPSHOT_2: &str = include_str!("golden/snapshot-v2.txt");
+const SNAPSHOT: &str = include_str!("golden/snapshot-v3.txt");
 
 fn hex(bytes: &[u8]) -> String {
     bytes.iter().map(|b| format!("{b:02x}")).collect()
@@ -87,6 +88,19 @@ fn records() -> Vec<(&'static str, Record)> {
                 }],
             },
         ),
+        (
+            "gate_not_eligible",
+            Record::GateNotEligible {
+                entries: IneligibleBy::ALL
+                    .map(|by| NotEligibleCount {
+                        by,
+                        first_as_of: Sequence(40),
+                        last_as_of: Sequence(57),
+                        count: 9,
+                    })
+                    .to_vec(),
+            },
+        ),
     ]
 }
 
@@ -129,9 +143,11 @@ fn a_snapshot_is_written_and_read_as_ever() {
 }
 
 #[test]
-fn a_snapshot_of_the_first_version_is_passed_over() {
-    let old = unhex(SNAPSHOT_1.trim_end());
-    let refused = Core::restore(&old).unwrap_err().to_string();
-    assert!(refused.contains("version 1, this build reads 2"), "{refused}");
-    assert!(!Core::writes_like(&old) && Core::writes_like(&eventful().core.snapshot()));
+fn a_snapshot_of_an_earlier_version_is_passed_over() {
+    for (version, old) in [(1, SNAPSHOT_1), (2, SNAPSHOT_2)] {
+        let old = unhex(old.trim_end());
+        let refused = Core::restore(&old).unwrap_err().to_string();
+        assert!(refused.contains(&format!("version {version}, this build reads 3")), "{refused}");
+        assert!(!Core::writes_like(&old) && Core::writes_like(&eventful().core.snapshot()));
+    }
 }

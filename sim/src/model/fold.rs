@@ -2,7 +2,10 @@
 
 use super::{Kept, Model, Round, Standing, Units};
 use crate::story::{Check, Violation, ensure, name, shopper_name};
-use contracts::{Attempt, Basket, LatePayment, ListKind, SaleSpec, SoldOutCount};
+use contracts::{
+    Attempt, Basket, Eligibility, IneligibleBy, LatePayment, ListKind, NotEligibleCount, SaleSpec,
+    SoldOutCount,
+};
 use sale::core::{Entry, Record, RefusalCount, RefusalKind};
 use units::{AttemptId, DurationMs, TimeMs};
 
@@ -62,6 +65,9 @@ impl Model {
                     set.clear();
                 }
                 set.extend(shoppers);
+                if *list == ListKind::Denied {
+                    self.deny_lists.push((seq, !self.denied.is_empty()));
+                }
             }
             Record::Reserved { shopper, reserved } => {
                 ensure(self.opened == 0, "reservation", || "the sale has opened".into())?;
@@ -110,6 +116,7 @@ impl Model {
             Record::Voided { hold, .. } => self.end(seq, *hold, Standing::Voided)?,
             Record::Refusals { entries } => self.refusals(seq, entries)?,
             Record::GateRefusals { entries } => self.gate_refusals(seq, entries)?,
+            Record::GateNotEligible { entries } => self.gate_not_eligible(seq, entries)?,
             Record::SpaceRegained { refused, .. } => self.count("paused", *refused),
         }
         if self.state_since == seq {
@@ -375,6 +382,29 @@ impl Model {
                 format!("entry {seq}: as of {last} item {} was not offered, or a place was left", e.item)
             })?;
             self.count("sold_out", e.count);
+        }
+        Ok(())
+    }
+
+    /// The same of those whom they told that they may not buy: it was by one list, or by the sale's document.
+    fn gate_not_eligible(&mut self, seq: u64, entries: &[NotEligibleCount]) -> Check {
+        for e in entries {
+            let (first, last) = (e.first_as_of.0, e.last_as_of.0);
+            ensure(first <= last && last < seq, "INV-4", || format!("entry {seq}: as of {first} to {last}"))?;
+            let open = throughout(&self.opened_and_shut, first, last, |open| *open);
+            ensure(open, "INV-4", || format!("entry {seq}: the sale was not open from {first} to {last}"))?;
+            let rule = match e.by {
+                IneligibleBy::DenyList => {
+                    let last_list = self.deny_lists.iter().rfind(|(at, _)| *at <= last);
+                    last_list.is_some_and(|(since, somebody)| *since <= first && *somebody)
+                }
+                IneligibleBy::Tier => {
+                    let eligibility = self.spec.as_ref().map(|spec| spec.eligibility);
+                    matches!(eligibility, Some(Eligibility::Tier { min: 1.. }))
+                }
+            };
+            ensure(rule, "INV-4", || format!("entry {seq}: {:?} was no rule from {first} to {last}", e.by))?;
+            self.count("not_eligible", e.count);
         }
         Ok(())
     }

@@ -1,11 +1,11 @@
 //! A gate's side: the sales of another process, behind the gate's ports. While that process is away, what must be asked is
 //! answered "not now"; nothing is lost, for the same question may be asked again.
 
-use super::message::{self, COUNTS_MAX, News, Question, Reply, SaleNumber, Seen, ToGate, ToSales};
+use super::message::{self, COUNTS_MAX, DeniedComing, News, Question, Reply, SaleNumber, ToGate, ToSales};
 use arc_swap::ArcSwap;
 use contracts::{
-    Actor, Answer, Attempt, Found, Mail, Mailbox, OperateError, Operation, OperationDone, SaleSpec,
-    SaleStats, SaleView, ShopperRecord, SoldOutCount, Unavailable,
+    Actor, Answer, Attempt, Found, Mail, Mailbox, OperateError, Operation, OperationDone, SaidAlone,
+    SaleStats, SaleView, ShopperRecord, Unavailable,
 };
 use engines::clock::{Clock, SteadyClock};
 use gate::Keyring;
@@ -105,7 +105,7 @@ struct JoinedSale {
     answered: AtomicU64,
     sequence: watch::Sender<Sequence>,
     /// What was said and not reported yet.
-    unreported: Mutex<Vec<SoldOutCount>>,
+    unreported: Mutex<Vec<SaidAlone>>,
 }
 
 /// No time, and no number.
@@ -213,19 +213,24 @@ impl Link {
             line.number
         };
         let mut sales: Vec<Arc<JoinedSale>> = Vec::new();
+        let mut denied = DeniedComing::default();
         loop {
             let heard = message::read(&mut from, &mut frame)?;
             self.heard_ms.store(self.began.elapsed().as_millis() as u64, Relaxed);
             match heard {
                 ToGate::Hello(..) | ToGate::StillHere => {}
                 ToGate::Sale { id, log_id, spec, seen, known } => {
-                    let sale = self.sale(sales.len() as SaleNumber, id, log_id, &spec, seen, known)?;
+                    let denied = denied.list(&Arc::default(), seen.denied)?;
+                    let spec = Arc::new(serde_json::from_str(&spec).map_err(io::Error::other)?);
+                    let (queue, view) = (seen.queue, seen.view(id, spec, denied));
+                    let sale = self.sale(sales.len() as SaleNumber, log_id, view, queue, known)?;
                     sales.push(sale);
                 }
                 ToGate::News(sale, news) => {
                     let sale = sales.get(usize::from(sale)).ok_or_else(|| wrong("news of no sale"))?;
-                    self.news(sale, news)?;
+                    self.news(sale, news, &mut denied)?;
                 }
+                ToGate::Denied(part) => denied.take_up(part),
                 ToGate::Reply(token, reply) => {
                     let asked = lock(&self.line).asked.remove(&token);
                     if let Some(tell) = asked {
@@ -305,15 +310,12 @@ impl Link {
     fn sale(
         self: &Arc<Self>,
         number: SaleNumber,
-        id: SaleId,
         log_id: String,
-        spec: &str,
-        seen: Seen,
+        view: SaleView,
+        queue: (u64, u64),
         known: Vec<u64>,
     ) -> io::Result<Arc<JoinedSale>> {
-        let spec: Arc<SaleSpec> = Arc::new(serde_json::from_str(spec).map_err(io::Error::other)?);
-        let queue = seen.queue;
-        let view = seen.view(id.clone(), spec);
+        let id = view.sale.clone();
         let mut sales = self.sales.write().unwrap_or_else(PoisonError::into_inner);
         let sale = match sales.get(&id) {
             Some(sale) if sale.log_id == log_id => Arc::clone(sale),
@@ -349,7 +351,7 @@ impl Link {
         Ok(sale)
     }
 
-    fn news(&self, sale: &Arc<JoinedSale>, news: News) -> io::Result<()> {
+    fn news(&self, sale: &Arc<JoinedSale>, news: News, denied: &mut DeniedComing) -> io::Result<()> {
         let News { kept, spec, seen, answers } = news;
         kept.into_iter().for_each(|shopper| sale.known.keep(shopper));
         if let Some(seen) = seen {
@@ -357,8 +359,9 @@ impl Link {
                 Some(spec) => Arc::new(serde_json::from_str(&spec).map_err(io::Error::other)?),
                 None => Arc::clone(&sale.view.load().spec),
             };
+            let denied = denied.list(&sale.view.load().denied, seen.denied)?;
             let queue = seen.queue;
-            sale.see(seen.view(sale.id.clone(), spec), queue);
+            sale.see(seen.view(sale.id.clone(), spec, denied), queue);
         }
         if answers.is_empty() {
             return Ok(());
@@ -561,7 +564,7 @@ impl Sale for Wired {
         self.0.known.decided(shopper);
     }
 
-    fn said_sold_out(&self, counts: &[SoldOutCount]) {
+    fn said_alone(&self, counts: &[SaidAlone]) {
         let Some(link) = self.0.link.upgrade() else { return };
         let mut unreported = lock(&self.0.unreported);
         for count in counts {
@@ -571,7 +574,7 @@ impl Sale for Wired {
         }
         // What finds no room now goes with the next report.
         let report = unreported.clone();
-        if link.put(Some(&self.0), |number| ToSales::SaidSoldOut(number, report), |_| {}) {
+        if link.put(Some(&self.0), |number| ToSales::SaidAlone(number, report), |_| {}) {
             unreported.clear();
         }
     }

@@ -2,8 +2,8 @@
 //! little-endian) and so many bytes of postcard. Both sides are the same build: the first frame of each says which.
 
 use contracts::{
-    Actor, Answer, Attempt, Found, ItemView, OperateError, Operation, OperationDone, SaleSpec, SaleState,
-    SaleStats, SaleView, ShopperRecord, SoldOutCount, Unavailable,
+    Actor, Answer, Attempt, DeniedShoppers, Found, ItemView, OperateError, Operation, OperationDone,
+    SaidAlone, SaleSpec, SaleState, SaleStats, SaleView, ShopperRecord, Unavailable,
 };
 use gate::Keyring;
 use gate::ports::UseError;
@@ -18,6 +18,8 @@ pub(super) const FRAME_BYTES_MAX: usize = 16 << 20;
 
 /// Stretches of entries in one report of what was said.
 pub(super) const COUNTS_MAX: usize = 1024;
+/// Shoppers in one frame of a deny list: 1 MiB.
+pub(super) const DENIED_MAX: usize = 1 << 16;
 /// Shoppers in one frame of news.
 pub(super) const KEPT_MAX: usize = 1 << 16;
 
@@ -38,7 +40,7 @@ pub(super) enum ToSales {
     Hello(String),
     /// Each under a token, which comes back with its answer.
     Attempts(SaleNumber, Vec<(u64, Attempt)>),
-    SaidSoldOut(SaleNumber, Vec<SoldOutCount>),
+    SaidAlone(SaleNumber, Vec<SaidAlone>),
     /// Under a token too.
     Ask(u64, Question),
 }
@@ -66,6 +68,8 @@ pub(super) enum ToGate {
         known: Vec<u64>,
     },
     News(SaleNumber, News),
+    /// A part of the deny list that the next [`Seen`] has.
+    Denied(DeniedPart),
     Reply(u64, Reply),
     Down(Vec<SaleId>),
     /// The sales that there were at the beginning have all been told. Others may follow.
@@ -82,6 +86,59 @@ pub(super) struct News {
     pub(super) spec: Option<String>,
     pub(super) seen: Option<Seen>,
     pub(super) answers: Vec<(u64, Result<Answer, Unavailable>)>,
+}
+
+/// The runs of a deny list that are new, in order, each in as many parts as it takes.
+#[derive(Debug, Serialize, Deserialize)]
+pub(super) struct DeniedPart {
+    pub(super) shoppers: Vec<ShopperKey>,
+    /// The run ends with this part.
+    pub(super) ends: bool,
+}
+
+/// A deny list without its shoppers.
+#[derive(Debug, Clone, Copy, Serialize, Deserialize)]
+pub(super) struct DeniedSeen {
+    pub(super) since: Sequence,
+    /// Runs that are those of the list before; what came in parts stands behind them.
+    pub(super) shared_runs: usize,
+    pub(super) len: usize,
+}
+
+/// Runs of a deny list, as they come.
+#[derive(Debug, Default)]
+pub(super) struct DeniedComing {
+    runs: Vec<Arc<[ShopperKey]>>,
+    run: Vec<ShopperKey>,
+}
+
+impl DeniedComing {
+    pub(super) fn take_up(&mut self, part: DeniedPart) {
+        self.run.extend(part.shoppers);
+        if part.ends {
+            self.runs.push(std::mem::take(&mut self.run).into());
+        }
+    }
+
+    /// The list that is seen now. It must be the very one that was told: on it depends who may not buy.
+    pub(super) fn list(
+        &mut self,
+        before: &Arc<DeniedShoppers>,
+        seen: DeniedSeen,
+    ) -> io::Result<Arc<DeniedShoppers>> {
+        let Self { runs: new, run } = std::mem::take(self);
+        let same = seen.since == before.since() && seen.shared_runs == before.runs().len();
+        if same && new.is_empty() && run.is_empty() {
+            return Ok(Arc::clone(before));
+        }
+        let shared = before.runs().get(..seen.shared_runs);
+        let shared = shared.ok_or_else(|| wrong("a deny list shares more than there is"))?;
+        let list = DeniedShoppers::of_runs(seen.since, shared.iter().cloned().chain(new).collect());
+        match run.is_empty() && list.len() == seen.len {
+            true => Ok(Arc::new(list)),
+            false => Err(wrong(format!("{} of {} shoppers of a deny list", list.len(), seen.len))),
+        }
+    }
 }
 
 #[derive(Debug, Serialize, Deserialize)]
@@ -103,13 +160,16 @@ pub(super) struct Seen {
     items: Vec<ItemView>,
     rate_per_second: u32,
     disk_full: bool,
+    state_since: Sequence,
+    pub(super) denied: DeniedSeen,
     as_of: Sequence,
     /// Attempts that wait for a decision, and how many may.
     pub(super) queue: (u64, u64),
 }
 
 impl Seen {
-    pub(super) fn of(view: &SaleView, queue: (usize, usize)) -> Self {
+    /// `shared_runs`: as in [`DeniedSeen`]; the others have been told.
+    pub(super) fn of(view: &SaleView, shared_runs: usize, queue: (usize, usize)) -> Self {
         Self {
             state: view.state,
             rounds_opened: view.rounds_opened,
@@ -118,12 +178,14 @@ impl Seen {
             items: view.items.clone(),
             rate_per_second: view.rate_per_second,
             disk_full: view.disk_full,
+            state_since: view.state_since,
+            denied: DeniedSeen { since: view.denied.since(), shared_runs, len: view.denied.len() },
             as_of: view.as_of,
             queue: (queue.0 as u64, queue.1 as u64),
         }
     }
 
-    pub(super) fn view(self, sale: SaleId, spec: Arc<SaleSpec>) -> SaleView {
+    pub(super) fn view(self, sale: SaleId, spec: Arc<SaleSpec>, denied: Arc<DeniedShoppers>) -> SaleView {
         SaleView {
             sale,
             spec,
@@ -134,6 +196,8 @@ impl Seen {
             items: self.items,
             rate_per_second: self.rate_per_second,
             disk_full: self.disk_full,
+            state_since: self.state_since,
+            denied,
             as_of: self.as_of,
         }
     }
@@ -187,7 +251,10 @@ pub(super) fn read<T: DeserializeOwned>(from: &mut impl Read, frame: &mut Vec<u8
 #[cfg(test)]
 mod tests {
     use super::*;
-    use contracts::{Basket, HoldState, HoldView, Line, Place, Refusal, SealedShopper};
+    use contracts::{
+        Basket, HoldState, HoldView, IneligibleBy, Line, NotEligibleCount, Place, Refusal, SealedShopper,
+        SoldOutCount,
+    };
 
     fn same<T: Serialize + DeserializeOwned + std::fmt::Debug>(message: &T) {
         let mut bytes = Vec::new();
@@ -208,11 +275,14 @@ mod tests {
         let basket = Basket::new(&[Line { item: 3, quantity: 2 }, Line { item: 1, quantity: 1 }]).unwrap();
         let sealed = SealedShopper::new(&[5; 64]).unwrap();
         let attempt = Attempt { id, shopper, sealed, tier: 3, basket };
-        let said = SoldOutCount { item: 1, first_as_of: Sequence(3), last_as_of: Sequence(9), count: 4 };
+        let (first_as_of, last_as_of) = (Sequence(3), Sequence(9));
+        let sold_out = SaidAlone::SoldOut(SoldOutCount { item: 1, first_as_of, last_as_of, count: 4 });
+        let by = IneligibleBy::DenyList;
+        let denied = SaidAlone::NotEligible(NotEligibleCount { by, first_as_of, last_as_of, count: 4 });
         let greeting = greeting(&Keyring::from_master(&[7; 32])).unwrap();
         same(&ToSales::Hello(greeting));
         same(&ToSales::Attempts(2, vec![(1, attempt), (u64::MAX, attempt)]));
-        same(&ToSales::SaidSoldOut(1, vec![said]));
+        same(&ToSales::SaidAlone(1, vec![sold_out, denied]));
         let by = Actor::new("gate", "given back");
         for question in [
             Question::Lookup(0, id, shopper),
@@ -240,7 +310,64 @@ mod tests {
         same(&ToGate::Reply(1, Reply::Found(Ok(Found { answer: Answer::KeyReused, basket: Some(basket) }))));
         same(&ToGate::Reply(1, Reply::Operated(Ok(Err(OperateError::NotFound("it".into()))))));
         same(&ToGate::Reply(1, Reply::UsedUp(Err(UseError::Used))));
+        same(&ToGate::Denied(DeniedPart { shoppers: vec![shopper, shopper], ends: true }));
         same(&ToGate::Down(vec!["demo".parse().unwrap()]));
+    }
+
+    /// What the server tells of a list, for a gate that has another.
+    fn told(list: &DeniedShoppers, earlier: &DeniedShoppers) -> (Vec<DeniedPart>, DeniedSeen) {
+        let shared_runs = list.shared_runs(earlier);
+        let parts = list.runs()[shared_runs..].iter().flat_map(|run| {
+            let last = run.len().div_ceil(3) - 1;
+            let part = move |(at, part): (usize, &[ShopperKey])| DeniedPart {
+                shoppers: part.to_vec(),
+                ends: at == last,
+            };
+            run.chunks(3).enumerate().map(part)
+        });
+        (parts.collect(), DeniedSeen { since: list.since(), shared_runs, len: list.len() })
+    }
+
+    #[test]
+    fn a_deny_list_arrives_as_it_is_from_any_other_one() {
+        let mut prng = units::Prng::new(4);
+        let key = |n: u64| ShopperKey(u128::from(n).to_be_bytes());
+        let mut coming = DeniedComing::default();
+        let (mut list, mut there) = (DeniedShoppers::default(), Arc::<DeniedShoppers>::default());
+        let (mut next, mut longest) = (0, 0);
+        for entry in 1..500 {
+            // Some changes between two that are told.
+            let earlier = list.clone();
+            for _ in 0..prng.below(4) {
+                let before = if prng.percent(3) { DeniedShoppers::default() } else { list.clone() };
+                let more = prng.below(20);
+                list = before.and((next..next + more).map(key).collect(), Sequence(entry));
+                next += more;
+            }
+            let (parts, seen) = told(&list, &earlier);
+            parts.into_iter().for_each(|part| coming.take_up(part));
+            there = coming.list(&there, seen).unwrap();
+            assert_eq!((there.since(), there.runs()), (list.since(), list.runs()));
+            let (parts, seen) = told(&list, &list);
+            assert!(parts.is_empty());
+            assert!(Arc::ptr_eq(&coming.list(&there, seen).unwrap(), &there), "nothing is new");
+            longest = longest.max(there.len());
+        }
+        assert!(longest > 500, "{longest}");
+    }
+
+    #[test]
+    fn a_deny_list_that_is_not_whole_is_refused() {
+        let key = |n: u8| ShopperKey([n; 16]);
+        let none = Arc::<DeniedShoppers>::default();
+        let seen = |shared_runs, len| DeniedSeen { since: Sequence(7), shared_runs, len };
+        for (shoppers, ends, seen) in
+            [(vec![key(1)], true, seen(0, 2)), (vec![key(1)], false, seen(0, 1)), (vec![], true, seen(1, 0))]
+        {
+            let mut coming = DeniedComing::default();
+            coming.take_up(DeniedPart { shoppers, ends });
+            assert!(coming.list(&none, seen).is_err(), "{seen:?}");
+        }
     }
 
     #[test]

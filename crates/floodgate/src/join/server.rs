@@ -1,8 +1,11 @@
 //! The side that has the sales: a socket on which gates ask.
 
-use super::message::{self, COUNTS_MAX, KEPT_MAX, News, Question, Reply, SaleNumber, Seen, ToGate, ToSales};
+use super::message::{
+    self, COUNTS_MAX, DENIED_MAX, DeniedPart, KEPT_MAX, News, Question, Reply, SaleNumber, Seen, ToGate,
+    ToSales,
+};
 use crate::registry::Registry;
-use contracts::{Answer, Attempt, Mail, Mailbox, Operation, SaleSpec, SaleView, Unavailable};
+use contracts::{Answer, Attempt, DeniedShoppers, Mail, Mailbox, Operation, SaleSpec, SaleView, Unavailable};
 use gate::Keyring;
 use gate::ports::{Sales, UseError, UsedChallenges};
 use sale::known::Follower;
@@ -25,6 +28,8 @@ const LOOK_EVERY: Duration = Duration::from_millis(100);
 const GREETING_MAX: Duration = Duration::from_secs(5);
 /// Questions of a gate that wait at once; the attempts are bounded by the sale's queue.
 const ASKED_MAX: usize = 4096;
+/// Bytes of deny lists that are laid up before they are sent.
+const UNSENT_BYTES_MAX: usize = 1 << 20;
 
 /// What a connection's tasks share.
 struct Shared {
@@ -180,9 +185,9 @@ async fn hear(
         match read(from, frame).await? {
             ToSales::Hello(_) => {}
             ToSales::Attempts(sale, batch) => attempts(shared, sale, batch)?,
-            ToSales::SaidSoldOut(sale, counts) => {
+            ToSales::SaidAlone(sale, counts) => {
                 if let Some(handle) = shared.handle(sale) {
-                    handle.said_sold_out(&counts[..counts.len().min(COUNTS_MAX)]);
+                    handle.said_alone(&counts[..counts.len().min(COUNTS_MAX)]);
                 }
             }
             ToSales::Ask(token, question) => ask(shared, token, question),
@@ -284,7 +289,7 @@ async fn tell(shared: Arc<Shared>, mut to: OwnedWriteHalf) -> io::Result<()> {
     let mut first = true;
     loop {
         bytes.clear();
-        let mut all = told(&shared, &mut followers, &mut down, &mut bytes);
+        let mut all = told(&shared, &mut followers, &mut down, &mut bytes, &mut to).await;
         if std::mem::take(&mut first) {
             all = all.and_then(|()| message::write(&ToGate::AllTold, &mut bytes));
         }
@@ -307,11 +312,12 @@ impl Drop for Followers {
     }
 }
 
-fn told(
+async fn told(
     shared: &Arc<Shared>,
     followers: &mut Followers,
     down: &mut Vec<SaleId>,
     bytes: &mut Vec<u8>,
+    to: &mut OwnedWriteHalf,
 ) -> io::Result<()> {
     for (handle, log_id, view) in shared.registry.told() {
         if shared.outbox().sales.iter().any(|told| told.id == view.sale) {
@@ -320,11 +326,12 @@ fn told(
         // Whoever is kept after this is in the news, and who was kept before is in the filter.
         let follower = handle.known().follow();
         let view = handle.view().unwrap_or(view);
+        tell_denied(&view.denied, 0, bytes, to).await?;
         let sale = ToGate::Sale {
             id: view.sale.clone(),
             log_id: log_id.to_string(),
             spec: json(&view.spec)?,
-            seen: Seen::of(&view, (handle.queue_len(), handle.queue_max())),
+            seen: Seen::of(&view, 0, (handle.queue_len(), handle.queue_max())),
             known: handle.known().words().collect(),
         };
         message::write(&sale, bytes)?;
@@ -356,8 +363,10 @@ fn told(
             continue;
         }
         if let Some(told) = shared.outbox().sales.get_mut(usize::from(number)) {
-            told.seen = view;
+            told.seen = Arc::clone(&view);
         }
+        let shared_runs = view.denied.shared_runs(&told.seen.denied);
+        tell_denied(&view.denied, shared_runs, bytes, to).await?;
         // In pieces, those who have something first.
         let mut news = news;
         while news.kept.len() > KEPT_MAX {
@@ -379,9 +388,35 @@ fn news(told: &Told, view: &SaleView, answers: Vec<(u64, Result<Answer, Unavaila
     Ok(News {
         kept,
         spec,
-        seen: Some(Seen::of(view, (told.handle.queue_len(), told.handle.queue_max()))),
+        seen: Some(Seen::of(
+            view,
+            view.denied.shared_runs(&told.seen.denied),
+            (told.handle.queue_len(), told.handle.queue_max()),
+        )),
         answers,
     })
+}
+
+/// Tells the runs of a deny list behind those that the gate has. It holds once the view that it belongs to is told. Sent as it goes:
+/// a list of millions is not laid up here a second time.
+async fn tell_denied(
+    list: &DeniedShoppers,
+    shared_runs: usize,
+    bytes: &mut Vec<u8>,
+    to: &mut OwnedWriteHalf,
+) -> io::Result<()> {
+    for run in &list.runs()[shared_runs..] {
+        let mut parts = run.chunks(DENIED_MAX).peekable();
+        while let Some(part) = parts.next() {
+            let part = DeniedPart { shoppers: part.to_vec(), ends: parts.peek().is_none() };
+            message::write(&ToGate::Denied(part), bytes)?;
+            if bytes.len() >= UNSENT_BYTES_MAX {
+                to.write_all(bytes).await?;
+                bytes.clear();
+            }
+        }
+    }
+    Ok(())
 }
 
 fn json(spec: &SaleSpec) -> io::Result<String> {

@@ -276,6 +276,16 @@ impl Server {
         reply.json()
     }
 
+    /// Uploads a sale's deny list, one shopper a line; it is in force when this returns.
+    #[track_caller]
+    pub fn deny(&self, sale: &str, shoppers: &str) {
+        let url = self.admin_url(&format!("/api/v1/admin/sales/{sale}/denylist?reason=bots"));
+        let bearer = format!("Bearer {}", self.owner_key);
+        let fields = [("authorization", &*bearer), ("content-type", "text/plain")];
+        let reply = self.client.send("PUT", &url, &fields, shoppers);
+        assert_eq!(reply.status, 200, "{reply:?}");
+    }
+
     #[track_caller]
     pub fn stats(&self, sale: &str) -> Value {
         let reply = self.admin_send("GET", &format!("/sales/{sale}/stats"), "");

@@ -1,7 +1,9 @@
 //! Gates in processes of their own: they share a port, ask one process for the sale, and outlive each other.
 
 use crate::harness::{
-    BINARY, Server, Setup, poll,
+    BINARY, Server, Setup,
+    http::Client,
+    poll,
     shop::{self, hold, in_parallel, with},
 };
 use serde_json::{Value, json};
@@ -75,9 +77,16 @@ fn define(server: &Server, spec: &Value, gates: &[&Gate]) {
     }
 }
 
+const SOLD_OUT_ALONE: &str = "floodgate_gate_answered_alone_total{outcome=\"sold_out\"}";
+const NOT_ELIGIBLE_ALONE: &str = "floodgate_gate_answered_alone_total{outcome=\"not_eligible\"}";
+
 /// A figure of a process, by the whole name of its line.
 fn metric(server: &Server, admin: &str, name: &str) -> u64 {
-    let metrics = server.client.get(&format!("http://{admin}/metrics")).body;
+    figure(&server.client, admin, name)
+}
+
+fn figure(client: &Client, admin: &str, name: &str) -> u64 {
+    let metrics = client.get(&format!("http://{admin}/metrics")).body;
     let line = metrics.lines().find(|line| line.starts_with(&format!("{name} ")));
     line.unwrap_or_else(|| panic!("{name} in {metrics}")).rsplit(' ').next().unwrap().parse().unwrap()
 }
@@ -104,8 +113,7 @@ fn gates_share_a_port_and_a_sale_and_a_kill_of_either_side_costs_no_answer() {
         assert_eq!(before["outcome"], now["outcome"]);
         assert_eq!(before["attempt"], now["attempt"]);
     }
-    let alone =
-        [&first, &second].map(|gate| metric(&server, &gate.admin, "floodgate_gate_answered_alone_total"));
+    let alone = [&first, &second].map(|gate| metric(&server, &gate.admin, SOLD_OUT_ALONE));
     assert!(alone.iter().sum::<u64>() >= 20, "{alone:?}");
     let answered: Vec<u64> = [&first, &second]
         .iter()
@@ -255,6 +263,80 @@ fn a_sale_that_does_not_come_back_is_not_taken_for_another_nor_for_sold_out() {
         (&1.into(), &1.into()),
         "{stats}"
     );
+}
+
+/// A list of several frames, as it is at the beginning and as it changes, through a kill of the process with the sales.
+#[test]
+fn gates_know_the_deny_list_live_and_refuse_nobody_else() {
+    const BOTS: u64 = 150_000;
+    let mut server = sales_alone("");
+    let gate = join(&server, "127.0.0.1:0", "");
+    server.shop = gate.shop.clone();
+    define(&server, &shop::spec(&[("phone", 20)]), &[&gate]);
+    let sale = server.sale("launch");
+    let [bot, last, alice, late] =
+        ["bot-1", &format!("bot-{BOTS}"), "alice", "late"].map(|shopper| server.pass("launch", shopper));
+    let first = sale.granted(&alice, "k", "phone");
+    let bots: String = (1..=BOTS).map(|n| format!("bot-{n}\n")).collect();
+    server.deny("launch", &format!("alice\n{bots}"));
+    // The gate hears of it within a moment; before that the sale itself refuses.
+    let client = server.client.clone();
+    let alone = |gate: &Gate| figure(&client, &gate.admin, NOT_ELIGIBLE_ALONE);
+    let mut asked = 0;
+    poll("the gate answers alone", || {
+        asked += 1;
+        assert_eq!(sale.buy(&last, &format!("k-{asked}"), "phone")["outcome"], "not_eligible");
+        (alone(&gate) > 0).then_some(())
+    });
+    let before = alone(&gate);
+    for n in 0..20 {
+        assert_eq!(sale.buy(&bot, &format!("k-{n}"), "phone")["outcome"], "not_eligible");
+    }
+    assert_eq!(alone(&gate), before + 20);
+    assert_eq!(sale.buy(&alice, "k", "phone"), first, "who has something gets the sale's own answer");
+    let url = format!("http://{}/api/v1/admin/refusals?shopper=bot-1", gate.admin);
+    let why = server.client.admin("GET", &url, &server.new_key("support", "read-only"), "").json();
+    assert_eq!(why["refused"][0]["reason"], "deny_list", "{why}");
+
+    // A gate that joins now is told all of it before it answers anybody.
+    let other = join(&server, "127.0.0.1:0", "");
+    server.shop = other.shop.clone();
+    let there = server.sale("launch");
+    assert_eq!(there.buy(&last, "there", "phone")["outcome"], "not_eligible");
+    assert_eq!(alone(&other), 1);
+    assert_eq!(there.buy(&alice, "k", "phone")["outcome"], "granted");
+    assert_eq!(alone(&other), 1);
+
+    // Another list: who is new on it, and who is on it no more.
+    server.deny("launch", "late\n");
+    poll("the gates hear of it", || {
+        let told = there.buy(&late, "k", "phone")["outcome"].clone();
+        assert_eq!(told, "not_eligible");
+        (alone(&other) > 1).then_some(())
+    });
+    assert_eq!(there.buy(&bot, "let-in", "phone")["outcome"], "granted", "taken off with the same news");
+    poll("the other one too", || (sale.buy(&last, "let-in", "phone")["outcome"] == "granted").then_some(()));
+
+    // While the process with the sales is away nobody is refused from what was, and afterwards from what is.
+    server.kill();
+    let headers = shop::Sale::attempt_headers(&late, "away");
+    let away = there.client.send("POST", &there.attempts_url, &headers, &shop::basket(&[("phone", 1)]));
+    assert_eq!(away.status, 503, "{away:?}");
+    server.restart();
+    let before = alone(&other);
+    poll("the gate has joined again and answers alone", || {
+        let body = shop::basket(&[("phone", 1)]);
+        let told = there.client.send("POST", &there.attempts_url, &headers, &body);
+        assert!(told.status == 503 || told.json()["outcome"] == "not_eligible", "{told:?}");
+        (alone(&other) > before).then_some(())
+    });
+    server.deny("launch", "");
+    server.shop = other.shop.clone();
+    poll("let in", || (there.buy(&late, "at-last", "phone")["outcome"] == "granted").then_some(()));
+    poll("what the gates said is in the log", || {
+        (server.stats("launch")["outcomes"]["not_eligible"].as_u64().unwrap() > 0).then_some(())
+    });
+    server.audit();
 }
 
 #[test]

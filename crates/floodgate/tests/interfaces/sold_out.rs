@@ -17,7 +17,9 @@ fn the_gate_says_it_alone_a_file_shows_it_and_the_log_proves_it() {
     let first = sale.granted(&a, "k", "phone");
     let alone = |server: &Server| -> u64 {
         let metrics = server.client.get(&server.admin_url("/metrics")).body;
-        let line = metrics.lines().find(|line| line.starts_with("floodgate_gate_answered_alone_total "));
+        let line = metrics
+            .lines()
+            .find(|line| line.starts_with("floodgate_gate_answered_alone_total{outcome=\"sold_out\"} "));
         line.unwrap().rsplit(' ').next().unwrap().parse().unwrap()
     };
     let told = sale.buy(&b, "k", "phone");

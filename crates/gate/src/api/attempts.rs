@@ -7,7 +7,7 @@ use super::{
 };
 use crate::{
     filter::Reason,
-    front::{Expected, Front, Rendered, sold_out_answer},
+    front::{Expected, Front, Rendered},
     pass::Pass,
     problem::{Kind, Problem},
     return_url::{self, ReturnUrl},
@@ -214,10 +214,10 @@ pub(crate) async fn ask(
     basket: Basket,
 ) -> Result<Asked, Problem> {
     let start = Instant::now();
-    if let Some(said) = front.sold_out(&front.sale.view(), pass.shopper, &basket) {
-        front.sale.said_sold_out(&[said]);
-        gate.metrics.answered_alone();
-        return Ok(Asked::Answered(sold_out_answer(&said)));
+    if let Some(said) = front.alone(&front.sale.view(), pass, &basket) {
+        front.sale.said_alone(&[said]);
+        gate.note_alone(pass, &said);
+        return Ok(Asked::Answered(said.answer()));
     }
     let mut expected = None;
     match turn(gate, front, pass.tier) {
@@ -240,7 +240,7 @@ pub(crate) async fn ask(
         Ok(answer) => Asked::Answered(answer?),
         Err(_) => Asked::Queued(front.sale.position(id, pass.shopper).unwrap_or(queued.position)),
     };
-    gate.metrics.answered(asked.as_str());
+    gate.note_answer(front, pass, &asked);
     Ok(asked)
 }
 

@@ -9,6 +9,7 @@ mod shares;
 
 use crate::config::{LimitsConfig, RiskConfig};
 use buckets::Buckets;
+use contracts::IneligibleBy;
 pub use denied::DenyList;
 pub(crate) use denied::{ChangeError, DENIED_MAX, Denied};
 pub(crate) use refusals::Known;
@@ -41,7 +42,7 @@ const RISK_SLOTS: usize = 1 << 17;
 const RESERVATION_SECONDS: u32 = 10;
 const RESERVATION_BURST: u32 = 10;
 
-/// Why the gate refused somebody before their question reached a sale.
+/// Why the gate refused somebody: before their question reached a sale, or by a rule of the sale that the gate knows.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Reason {
     Denied,
@@ -54,10 +55,22 @@ pub(crate) enum Reason {
     Token,
     Challenge,
     Risk,
+    DenyList,
+    Tier,
+}
+
+/// Of shoppers alone: nothing is held against the address from which they ask.
+impl From<IneligibleBy> for Reason {
+    fn from(by: IneligibleBy) -> Self {
+        match by {
+            IneligibleBy::DenyList => Self::DenyList,
+            IneligibleBy::Tier => Self::Tier,
+        }
+    }
 }
 
 impl Reason {
-    pub(crate) const ALL: [Self; 10] = [
+    pub(crate) const ALL: [Self; 12] = [
         Self::Denied,
         Self::Connections,
         Self::AddressRate,
@@ -68,6 +81,8 @@ impl Reason {
         Self::Token,
         Self::Challenge,
         Self::Risk,
+        Self::DenyList,
+        Self::Tier,
     ];
 
     /// In metrics and in the API.
@@ -83,6 +98,8 @@ impl Reason {
             Self::Token => "token",
             Self::Challenge => "challenge",
             Self::Risk => "risk",
+            Self::DenyList => "deny_list",
+            Self::Tier => "tier",
         }
     }
 
@@ -120,6 +137,13 @@ impl Reason {
             Self::Risk => {
                 "no pass for an address that takes them like a machine (gate.risk.refuse_at); it fades; if it is a server of the shop, name \
                  it in exempt_addresses"
+            }
+            Self::DenyList => {
+                "the shopper is on a sale's deny list; the sale's log says who put it there and why; PUT \
+                 /api/v1/admin/sales/{sale}/denylist without them lets them in again"
+            }
+            Self::Tier => {
+                "the shopper's pass is of a lower tier than the sale is for (eligibility in its document); the shop's token says the tier"
             }
         }
     }
@@ -368,7 +392,7 @@ impl Filter {
 
     /// Notes that a shopper was refused. It is counted here only if no address is named with it.
     pub(crate) fn note_shopper(&self, shopper: ShopperKey, reason: Reason, now: TimeMs) {
-        if reason == Reason::ShopperRate {
+        if let Reason::ShopperRate | Reason::DenyList | Reason::Tier = reason {
             self.refused[reason as usize].fetch_add(1, Relaxed);
         }
         self.refused_shoppers.note(shopper.low_bits(), reason, now.0);

@@ -17,7 +17,7 @@ use crate::{
     state::Gate,
 };
 use axum::body::Bytes;
-use contracts::{Attempt, Mailbox, SoldOutCount};
+use contracts::{Attempt, Mailbox, SaidAlone};
 use rustix::{
     event::{
         Timespec,
@@ -92,7 +92,7 @@ pub(super) struct Loop {
     pub(super) body: Vec<u8>,
     pub(super) ticket: String,
     /// What was said in this turn without a sale being asked.
-    pub(super) said: Vec<(Arc<Front>, SoldOutCount)>,
+    pub(super) said: Vec<(Arc<Front>, SaidAlone)>,
     /// Empty, but for memory.
     letters: Letters,
     pub(super) date: write::Date,

@@ -9,12 +9,12 @@ use super::{
 use crate::{
     api::{self, Asked, Outcome, Question, ShopperLines, outcome_in},
     cors::Caller,
-    front::{Expected, Front, Rendered, sold_out_answer},
+    front::{Expected, Front, Rendered},
     metrics::RouteClass,
     problem::{Kind, Problem},
     state::Peer,
 };
-use contracts::{Answer, Attempt, SoldOutCount};
+use contracts::{Answer, Attempt, SaidAlone};
 use std::{
     cmp::Reverse,
     net::IpAddr,
@@ -187,16 +187,17 @@ impl Loop {
         };
         let pass = admitted.pass;
         let id = self.gate.keys.attempt_id(sale, pass.shopper, admitted.key);
-        if let Some(said) = front.sold_out(&rendered.view, pass.shopper, &basket) {
+        if let Some(said) = front.alone(&rendered.view, &pass, &basket) {
             let with = ShopperLines {
                 keys: &self.gate.keys,
                 view: &rendered.view,
                 pass: &pass,
                 basket: Some(basket),
             };
-            if let Some(outcome) = outcome_in(String::new(), id, &sold_out_answer(&said), &with) {
+            if let Some(outcome) = outcome_in(String::new(), id, &said.answer(), &with) {
                 self.write_outcome(token, outcome, close);
             }
+            self.gate.note_alone(&pass, &said);
             self.said_alone(&front, said);
             self.gate.metrics.took(RouteClass::Attempt, started.elapsed());
             return Step::Answered;
@@ -322,7 +323,7 @@ impl Loop {
             basket: Some(pending.basket),
         };
         let outcome = asked.and_then(|asked| {
-            self.gate.metrics.answered(asked.as_str());
+            self.gate.note_answer(&pending.front, &pending.pass, &asked);
             match asked {
                 Asked::Answered(answer) => {
                     let room = std::mem::take(&mut self.ticket);
@@ -363,11 +364,9 @@ impl Loop {
         outcome
     }
 
-    /// Counts what was said without the sale. It hears of it at the end of the turn.
-    fn said_alone(&mut self, front: &Arc<Front>, said: SoldOutCount) {
-        self.gate.metrics.answered_alone();
-        let same =
-            |known: &mut (Arc<Front>, SoldOutCount)| Arc::ptr_eq(&known.0, front) && known.1.merge(&said);
+    /// Keeps what was said without the sale, which hears of it at the end of the turn.
+    fn said_alone(&mut self, front: &Arc<Front>, said: SaidAlone) {
+        let same = |known: &mut (Arc<Front>, SaidAlone)| Arc::ptr_eq(&known.0, front) && known.1.merge(&said);
         if !self.said.iter_mut().any(same) {
             self.said.push((Arc::clone(front), said));
         }
@@ -376,7 +375,7 @@ impl Loop {
     /// Reports it.
     pub(super) fn report_what_was_said(&mut self) {
         for (front, said) in self.said.drain(..) {
-            front.sale.said_sold_out(&[said]);
+            front.sale.said_alone(&[said]);
         }
     }
 

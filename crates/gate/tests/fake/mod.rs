@@ -4,8 +4,8 @@
 
 use contracts::{
     Actor, Answer, Attempt, ConfirmResult, Found, HoldState, HoldView, ItemState, ItemView, Mail, Mailbox,
-    OperateError, Operation, OperationDone, Place, Refusal, SaleSpec, SaleState, SaleStats, SaleView,
-    SoldOutCount, StoredAttempt,
+    OperateError, Operation, OperationDone, Place, Refusal, SaidAlone, SaleSpec, SaleState, SaleStats,
+    SaleView, StoredAttempt,
 };
 use gate::{
     Config, Keyring, Options,
@@ -41,6 +41,8 @@ pub enum Mood {
     Unavailable,
     Panics,
     Waitlists,
+    /// Refuses whoever has nothing, by a rule of its own.
+    NotEligible,
     /// Carries out a command only a while after it was asked.
     Slow,
     /// Grants all and keeps nothing, without allocating.
@@ -72,7 +74,7 @@ struct Inner {
     reserved: bool,
     /// Attempts that were put to it, and what the gate said without asking.
     asked: u64,
-    said: Vec<SoldOutCount>,
+    said: Vec<SaidAlone>,
     /// Whose attempts wait in the gate for their turn.
     expected: Vec<ShopperKey>,
     mail: Vec<Mail>,
@@ -122,6 +124,8 @@ impl FakeSale {
                 .to_vec(),
             rate_per_second: 0,
             disk_full: false,
+            state_since: Sequence(1),
+            denied: Arc::default(),
             as_of: Sequence(1),
             spec: Arc::new(spec),
         };
@@ -182,7 +186,7 @@ impl FakeSale {
     }
 
     /// What the gate said without asking.
-    pub fn said(&self) -> Vec<SoldOutCount> {
+    pub fn said(&self) -> Vec<SaidAlone> {
         self.inner.lock().unwrap().said.clone()
     }
 
@@ -239,6 +243,7 @@ impl Sale for FakeSale {
             (_, Some(stored)) if stored.basket != attempt.basket => Ok(Answer::KeyReused),
             (_, Some(stored)) => Ok(stored.answer),
             (Mood::Grants, None) => Err(Unavailable::QueueFull),
+            (Mood::NotEligible, None) => Ok(Answer::Refused { refusal: Refusal::NotEligible, as_of }),
             (Mood::Waitlists, None) => Ok(Answer::Waitlisted { position: 3, place: Place::Waiting }),
             (Mood::Answers | Mood::Slow, None) if inner.view.state == SaleState::Scheduled => {
                 Ok(Answer::Refused { refusal: Refusal::NotOpen, as_of })
@@ -320,7 +325,7 @@ impl Sale for FakeSale {
         inner.expected.remove(at);
     }
 
-    fn said_sold_out(&self, counts: &[SoldOutCount]) {
+    fn said_alone(&self, counts: &[SaidAlone]) {
         self.inner.lock().unwrap().said.extend(counts);
     }
 
@@ -546,7 +551,11 @@ impl Running {
     }
 
     pub fn token(&self, shopper: &str) -> String {
-        let shopper = Shopper { id: shopper.into(), tier: 0 };
+        self.token_of_tier(shopper, 0)
+    }
+
+    pub fn token_of_tier(&self, shopper: &str, tier: u8) -> String {
+        let shopper = Shopper { id: shopper.into(), tier };
         sign_token(&self.jwt_secret, &Config::default().jwt, &shopper, self.sales.now(), 60)
     }
 

@@ -138,6 +138,9 @@ pub(super) struct Auditor {
     reserved: HashSet<ShopperKey>,
     allowed: HashSet<ShopperKey>,
     pub(super) denied: HashSet<ShopperKey>,
+    /// When the sale was open and had one and the same deny list, which was not empty; and when it was open and asked for a tier.
+    pub(super) denying: Stretches,
+    pub(super) by_tier: Stretches,
     pub(super) seen: HashMap<AttemptId, Seen>,
     accepted: u64,
     by_shopper: HashMap<ShopperKey, BTreeSet<AttemptId>>,
@@ -215,6 +218,10 @@ impl Auditor {
                     set.clear();
                 }
                 set.extend(shoppers);
+                if *list == ListKind::Denied {
+                    // Another list begins another stretch.
+                    self.denying.follow(sequence, false);
+                }
             }
             Record::Reserved { shopper, reserved } => {
                 let early = self.rounds_opened == 0;
@@ -244,6 +251,7 @@ impl Auditor {
             Record::Left { attempt, .. } => self.left(sequence, *attempt),
             Record::Refusals { entries } => self.refusals(sequence, entries),
             Record::GateRefusals { entries } => self.gate_refusals(sequence, entries),
+            Record::GateNotEligible { entries } => self.gate_not_eligible(sequence, entries),
             Record::SpaceRegained { refused, .. } => {
                 self.count("paused", *refused);
                 self.checked.refusals_disk_full = self.checked.refusals_disk_full.saturating_add(*refused);
@@ -252,6 +260,10 @@ impl Auditor {
             Record::Rate { .. } => {}
         }
         (0..self.items.len()).for_each(|item| self.follow_sold_out(sequence, item));
+        let open = self.round.is_some() && !self.paused;
+        self.denying.follow(sequence, open && !self.denied.is_empty());
+        let eligibility = self.spec.as_ref().map(|spec| spec.eligibility);
+        self.by_tier.follow(sequence, open && matches!(eligibility, Some(Eligibility::Tier { min: 1.. })));
     }
 
     /// Keeps in which stretches of entries an item is sold out in an open sale.

@@ -6,7 +6,7 @@
 
 use super::auditor::{Auditor, Item};
 use crate::core::{RefusalCount, RefusalKind};
-use contracts::{Eligibility, SoldOutCount};
+use contracts::{Eligibility, IneligibleBy, NotEligibleCount, SoldOutCount};
 use units::Sequence;
 
 /// What the log shows of a refusal.
@@ -65,6 +65,26 @@ impl Auditor {
             });
             self.checked.sold_out = self.checked.sold_out.saturating_add(e.count);
             self.checked.refusals_of_sale = self.checked.refusals_of_sale.saturating_add(e.count);
+        }
+    }
+
+    /// And that a shopper may not buy. Who they were the log does not say: it shows that the sale had the rule by which they were
+    /// refused at each entry that was named, and of a deny list that it was the same one throughout.
+    pub(super) fn gate_not_eligible(&mut self, sequence: Sequence, entries: &[NotEligibleCount]) {
+        for e in entries {
+            let (first, last) = (e.first_as_of, e.last_as_of);
+            self.count("not_eligible", e.count);
+            let (so, rule) = match e.by {
+                IneligibleBy::DenyList => (self.denying.cover(first, last), "one deny list"),
+                IneligibleBy::Tier => (self.by_tier.cover(first, last), "a tier to be had"),
+            };
+            self.check(4, so && first <= last && last < sequence, sequence, || {
+                format!(
+                    "{} refused as not eligible as of {first} to {last}, without {rule} throughout",
+                    e.count
+                )
+            });
+            self.checked.refusals_of_somebody = self.checked.refusals_of_somebody.saturating_add(e.count);
         }
     }
 

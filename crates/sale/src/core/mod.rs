@@ -20,7 +20,7 @@ pub use tally::Tally;
 
 use contracts::{
     Actor, Answer, Attempt, Basket, Found, HoldState, HoldView, ItemState, ItemStats, ItemView, Place,
-    Refusal, SaleSpec, SaleState, SaleStats, SaleView, ShopperRecord, SoldOutCount, StoredAttempt,
+    Refusal, SaidAlone, SaleSpec, SaleState, SaleStats, SaleView, ShopperRecord, StoredAttempt,
 };
 use engines::log::Batch;
 use slots::{Slot, SlotState};
@@ -371,17 +371,30 @@ impl Core {
     pub fn gate_refusals(
         &mut self,
         now: TimeMs,
-        counts: &[SoldOutCount],
+        counts: &[SaidAlone],
         out: &mut Batch,
     ) -> Result<(), Broken> {
-        let (items, last) = (self.state.stock.len(), self.state.sequence);
-        let possible = |c: &&SoldOutCount| {
-            usize::from(c.item) < items && c.first_as_of <= c.last_as_of && c.last_as_of <= last
-        };
-        let entries: Vec<_> = counts.iter().filter(possible).copied().collect();
-        entries
-            .chunks(GATE_REFUSALS_MAX)
-            .try_for_each(|chunk| self.commit(now, Record::GateRefusals { entries: chunk.to_vec() }, out))
+        let (mut sold_out, mut not_eligible) = (Vec::new(), Vec::new());
+        for said in counts {
+            let (first, last) = said.entries();
+            if first > last || last > self.state.sequence {
+                continue;
+            }
+            match *said {
+                SaidAlone::SoldOut(said) if usize::from(said.item) < self.state.stock.len() => {
+                    sold_out.push(said);
+                }
+                SaidAlone::SoldOut(_) => {}
+                SaidAlone::NotEligible(said) => not_eligible.push(said),
+            }
+        }
+        for chunk in sold_out.chunks(GATE_REFUSALS_MAX) {
+            self.commit(now, Record::GateRefusals { entries: chunk.to_vec() }, out)?;
+        }
+        for chunk in not_eligible.chunks(GATE_REFUSALS_MAX) {
+            self.commit(now, Record::GateNotEligible { entries: chunk.to_vec() }, out)?;
+        }
+        Ok(())
     }
 
     /// The sale in figures. `queue` is the driver's to fill in.
@@ -462,6 +475,8 @@ impl Core {
             items: (0..state.stock.len()).map(item).collect(),
             rate_per_second: state.rate_per_second,
             disk_full,
+            state_since: state.state_since,
+            denied: Arc::clone(&state.denied_shown),
             as_of: state.sequence,
         })
     }

@@ -3,7 +3,8 @@
 //! Bytes, once written, are a promise: a kind is never given another layout, it gets a new number.
 
 use contracts::{
-    Actor, Attempt, Basket, ListKind, Refusal, RoundItemLimit, SaleSpec, SealedShopper, SoldOutCount,
+    Actor, Attempt, Basket, IneligibleBy, ListKind, NotEligibleCount, Refusal, RoundItemLimit, SaleSpec,
+    SealedShopper, SoldOutCount,
 };
 use std::fmt;
 use units::{AttemptId, Sequence, ShopperKey, TimeMs};
@@ -124,6 +125,11 @@ pub enum Record {
     GateRefusals {
         entries: Vec<SoldOutCount>,
     },
+    /// What gates said by themselves: that a shopper is on the deny list, or of too low a tier. From `first_as_of` to `last_as_of`,
+    /// all of them before this one, the sale was open, and had that very list or asked for a tier.
+    GateNotEligible {
+        entries: Vec<NotEligibleCount>,
+    },
     /// The disk was full since `since`; `refused` attempts were told `paused` meanwhile.
     SpaceRegained {
         since: TimeMs,
@@ -222,6 +228,7 @@ mod kind {
     pub(super) const REFUSALS: u8 = 32;
     pub(super) const SPACE_REGAINED: u8 = 33;
     pub(super) const GATE_REFUSALS: u8 = 34;
+    pub(super) const GATE_NOT_ELIGIBLE: u8 = 35;
 }
 
 impl Record {
@@ -377,6 +384,16 @@ impl Record {
                     w.u64(e.count);
                 }
             }
+            Self::GateNotEligible { entries } => {
+                head(kind::GATE_NOT_ELIGIBLE);
+                w.u16(entries.len() as u16);
+                for e in entries {
+                    w.u8(e.by as u8);
+                    w.u64(e.first_as_of.0);
+                    w.u64(e.last_as_of.0);
+                    w.u64(e.count);
+                }
+            }
             Self::SpaceRegained { since, refused } => {
                 head(kind::SPACE_REGAINED);
                 w.u64(since.0);
@@ -470,6 +487,11 @@ impl Entry {
                 let count = r.u16()?;
                 let entries = (0..count).map(|_| r.sold_out_count()).collect::<Result<_, _>>()?;
                 Record::GateRefusals { entries }
+            }
+            kind::GATE_NOT_ELIGIBLE => {
+                let count = r.u16()?;
+                let entries = (0..count).map(|_| r.not_eligible_count()).collect::<Result<_, _>>()?;
+                Record::GateNotEligible { entries }
             }
             kind::SPACE_REGAINED => Record::SpaceRegained { since: TimeMs(r.u64()?), refused: r.u64()? },
             _ => return Err(DecodeError("unknown kind: written by a newer build?")),
@@ -625,6 +647,17 @@ impl<'a> Reader<'a> {
     fn sold_out_count(&mut self) -> Result<SoldOutCount, DecodeError> {
         Ok(SoldOutCount {
             item: self.u16()?,
+            first_as_of: Sequence(self.u64()?),
+            last_as_of: Sequence(self.u64()?),
+            count: self.u64()?,
+        })
+    }
+
+    fn not_eligible_count(&mut self) -> Result<NotEligibleCount, DecodeError> {
+        let number = self.u8()?;
+        let by = IneligibleBy::ALL.into_iter().find(|by| *by as u8 == number);
+        Ok(NotEligibleCount {
+            by: by.ok_or(DecodeError("rule by which nobody is refused"))?,
             first_as_of: Sequence(self.u64()?),
             last_as_of: Sequence(self.u64()?),
             count: self.u64()?,

@@ -412,10 +412,13 @@ impl ShopperSet {
         self.0.find(shopper.low_bits(), |k| *k == shopper).is_some()
     }
 
-    pub(super) fn insert(&mut self, shopper: ShopperKey) {
-        if !self.contains(shopper) {
+    /// True if the shopper was not in it yet.
+    pub(super) fn insert(&mut self, shopper: ShopperKey) -> bool {
+        let is_new = !self.contains(shopper);
+        if is_new {
             self.0.insert_unique(shopper.low_bits(), shopper, |k| k.low_bits());
         }
+        is_new
     }
 
     pub(super) fn remove(&mut self, shopper: ShopperKey) {

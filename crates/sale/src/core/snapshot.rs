@@ -5,7 +5,7 @@
 
 use super::Core;
 use super::record::{DecodeError, Reader, RefusalKind, Writer};
-use super::slots::{NewSlot, ShopperSet, SlotState};
+use super::slots::{NewSlot, SlotState};
 use super::state::{Counts, Offer, Payment, PaymentKind, Round, State, Stock};
 use super::waitlist::Waiter;
 use contracts::{HoldState, SaleSpec};
@@ -13,8 +13,9 @@ use std::fmt;
 use std::sync::Arc;
 use units::{AttemptId, Sequence, ShopperKey, TimeMs};
 
-/// 2 since a round's times are those at which it did open and close; the layout is that of 1.
-const VERSION: u16 = 2;
+/// 2 since a round's times are those at which it did open and close, in the layout of 1; 3 since it says since which entry the
+/// deny list has been as it is.
+const VERSION: u16 = 3;
 
 /// A snapshot that cannot be used; the log can make a new one.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -140,6 +141,7 @@ impl Core {
             w.u32(keys.len() as u32);
             keys.iter().for_each(|key| w.bytes(&key.0));
         }
+        w.u64(state.denied_shown.since().0);
         out
     }
 
@@ -237,9 +239,15 @@ impl Core {
             }
             state.payments.insert(slot, payments);
         }
-        for set in [&mut state.reserved, &mut state.allowed, &mut state.denied] {
-            read_set(&mut r, set)?;
+        for set in [&mut state.reserved, &mut state.allowed] {
+            for _ in 0..r.u32()? {
+                set.insert(ShopperKey(r.array()?));
+            }
         }
+        let denied = r.u32()? as usize;
+        let denied = r.take(denied.checked_mul(16).ok_or(DecodeError("deny list"))?)?;
+        let denied: Vec<ShopperKey> = denied.as_chunks::<16>().0.iter().map(|key| ShopperKey(*key)).collect();
+        state.deny(&denied, Sequence(r.u64()?));
         r.end()?;
         if !is_whole(&state) {
             return Err(SnapshotError("a number in it names what is not there".into()));
@@ -270,11 +278,4 @@ fn read_round(r: &mut Reader<'_>, items: usize) -> Result<Round, DecodeError> {
         Ok(offered.then_some(offer))
     });
     Ok(Round { opens_at, closes_at, offers: offers.collect::<Result<_, DecodeError>>()? })
-}
-
-fn read_set(r: &mut Reader<'_>, set: &mut ShopperSet) -> Result<(), DecodeError> {
-    for _ in 0..r.u32()? {
-        set.insert(ShopperKey(r.array()?));
-    }
-    Ok(())
 }

@@ -7,7 +7,9 @@ use super::deadlines::Deadlines;
 use super::record::{Entry, Record, RefusalKind};
 use super::slots::{NewSlot, ShopperSet, SlotState, Slots};
 use super::waitlist::{Waiter, WaitingList};
-use contracts::{Attempt, Basket, Eligibility, HoldState, LatePayment, ListKind, Refusal, SaleSpec};
+use contracts::{
+    Attempt, Basket, DeniedShoppers, Eligibility, HoldState, LatePayment, ListKind, Refusal, SaleSpec,
+};
 use std::collections::BTreeMap;
 use std::fmt;
 use std::sync::Arc;
@@ -133,6 +135,8 @@ pub(super) struct State {
     pub(super) reserved: ShopperSet,
     pub(super) allowed: ShopperSet,
     pub(super) denied: ShopperSet,
+    /// The same for everybody to see. The writer asks its own table, which answers each shopper at one look.
+    pub(super) denied_shown: Arc<DeniedShoppers>,
     pub(super) counts: Counts,
     /// Something became free, or the pause ended, and nobody has looked yet whether somebody who waits fits.
     pub(super) promotions_due: bool,
@@ -300,22 +304,28 @@ impl State {
                 self.rate_per_second = *per_second;
                 Ok(())
             }
-            Record::List { list, clear, shoppers, .. } => {
-                let set = match list {
-                    ListKind::Allowed => &mut self.allowed,
-                    ListKind::Denied => &mut self.denied,
-                };
+            Record::List { list: ListKind::Allowed, clear, shoppers, .. } => {
                 if *clear {
-                    set.clear();
+                    self.allowed.clear();
                 }
-                shoppers.iter().for_each(|shopper| set.insert(*shopper));
+                for shopper in shoppers {
+                    self.allowed.insert(*shopper);
+                }
+                Ok(())
+            }
+            Record::List { list: ListKind::Denied, clear, shoppers, .. } => {
+                if *clear {
+                    self.denied.clear();
+                    self.denied_shown = Arc::default();
+                }
+                self.deny(shoppers, sequence);
                 Ok(())
             }
             Record::Reserved { shopper, reserved } => {
                 if *reserved {
-                    self.reserved.insert(*shopper)
+                    self.reserved.insert(*shopper);
                 } else {
-                    self.reserved.remove(*shopper)
+                    self.reserved.remove(*shopper);
                 }
                 Ok(())
             }
@@ -386,6 +396,15 @@ impl State {
                 }
                 Ok(())
             }
+            Record::GateNotEligible { entries } => {
+                for e in entries {
+                    ensure(e.first_as_of <= e.last_as_of && e.last_as_of < sequence, "INV-4", || {
+                        format!("not eligible as of {} to {}", e.first_as_of, e.last_as_of)
+                    })?;
+                    self.count_refused(RefusalKind::NotEligible, e.count);
+                }
+                Ok(())
+            }
             Record::SpaceRegained { refused, .. } => {
                 self.count_refused(RefusalKind::Paused, *refused);
                 Ok(())
@@ -398,6 +417,12 @@ impl State {
         let lists = self.waiting.iter().zip(&self.stock);
         let fits = lists.filter_map(|(list, stock)| list.first_fitting(stock.free)).next();
         ensure(fits.is_none(), "INV-2", || "somebody waits for what is free".into())
+    }
+
+    /// Puts shoppers on the deny list, as the entry says.
+    pub(super) fn deny(&mut self, shoppers: &[ShopperKey], entry: Sequence) {
+        let new = shoppers.iter().copied().filter(|shopper| self.denied.insert(*shopper)).collect();
+        self.denied_shown = Arc::new(self.denied_shown.and(new, entry));
     }
 
     /// A count in a log may be anything; one that is at its end stays there.

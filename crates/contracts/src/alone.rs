@@ -1,0 +1,104 @@
+//! What gates tell shoppers without asking the sale, and how that is counted. The sale logs the counts, so that each answer can be
+//! held against the entries that it names.
+
+use crate::{Answer, Refusal};
+use serde::{Deserialize, Serialize};
+use units::Sequence;
+
+/// So many shoppers were told by a gate, without the sale being asked, that a unit of an item is sold out.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct SoldOutCount {
+    pub item: u16,
+    /// The entry since which no unit of it has been free, and the last that one of the answers named.
+    pub first_as_of: Sequence,
+    pub last_as_of: Sequence,
+    pub count: u64,
+}
+
+/// A rule that says of a shopper that they may not buy, and that a gate knows from the sale's view.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+pub enum IneligibleBy {
+    /// They are on the sale's deny list.
+    DenyList = 1,
+    /// The sale is for passes of a higher tier.
+    Tier = 2,
+}
+
+impl IneligibleBy {
+    pub const ALL: [Self; 2] = [Self::DenyList, Self::Tier];
+}
+
+/// So many shoppers were told by a gate, without the sale being asked, that they may not buy.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct NotEligibleCount {
+    pub by: IneligibleBy,
+    /// The entry since which the sale has been open, and its deny list the one that was asked; and the last that one of the answers
+    /// named.
+    pub first_as_of: Sequence,
+    pub last_as_of: Sequence,
+    pub count: u64,
+}
+
+/// What a gate has told shoppers by itself.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub enum SaidAlone {
+    SoldOut(SoldOutCount),
+    NotEligible(NotEligibleCount),
+}
+
+/// Answers that are counted together: the same was said, from the same entry on.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum Stretch {
+    SoldOut { item: u16, first_as_of: Sequence },
+    NotEligible { by: IneligibleBy, first_as_of: Sequence },
+}
+
+impl SaidAlone {
+    pub fn stretch(&self) -> Stretch {
+        match *self {
+            Self::SoldOut(SoldOutCount { item, first_as_of, .. }) => Stretch::SoldOut { item, first_as_of },
+            Self::NotEligible(NotEligibleCount { by, first_as_of, .. }) => {
+                Stretch::NotEligible { by, first_as_of }
+            }
+        }
+    }
+
+    /// The entries from which and to which it was so.
+    pub fn entries(&self) -> (Sequence, Sequence) {
+        match self {
+            Self::SoldOut(said) => (said.first_as_of, said.last_as_of),
+            Self::NotEligible(said) => (said.first_as_of, said.last_as_of),
+        }
+    }
+
+    pub fn count(&self) -> u64 {
+        match self {
+            Self::SoldOut(said) => said.count,
+            Self::NotEligible(said) => said.count,
+        }
+    }
+
+    /// The answer that goes with what is counted.
+    pub fn answer(&self) -> Answer {
+        let refusal = match self {
+            Self::SoldOut(_) => Refusal::SoldOut,
+            Self::NotEligible(_) => Refusal::NotEligible,
+        };
+        Answer::Refused { refusal, as_of: self.entries().1 }
+    }
+
+    /// Adds another count to this one, if it is of the same stretch of entries.
+    pub fn merge(&mut self, other: &Self) -> bool {
+        if self.stretch() != other.stretch() {
+            return false;
+        }
+        let (last, more) = (other.entries().1, other.count());
+        let (last_as_of, count) = match self {
+            Self::SoldOut(said) => (&mut said.last_as_of, &mut said.count),
+            Self::NotEligible(said) => (&mut said.last_as_of, &mut said.count),
+        };
+        *last_as_of = last.max(*last_as_of);
+        *count = count.saturating_add(more);
+        true
+    }
+}

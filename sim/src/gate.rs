@@ -1,0 +1,92 @@
+//! A gate that answers by itself, as it saw the sale last, and reports that later. What it tells a shopper is held against the log at
+//! once, for the report does not say who they were.
+
+use crate::model::Model;
+use crate::story::{Violation, ensure, shopper_name};
+use contracts::{Basket, SaidAlone, SaleView};
+use sale::core::Core;
+use sale::known::Known;
+use sale::worker::{Command, Reply};
+use std::collections::BTreeSet;
+use units::{Prng, ShopperKey};
+
+/// Shoppers who ask it in a turn.
+const ASKERS: u64 = 3;
+
+#[derive(Debug, Default)]
+pub(crate) struct Gate {
+    view: Option<SaleView>,
+    /// Who might not buy when it looked, as the model says.
+    barred: BTreeSet<ShopperKey>,
+    known: Known,
+    said: Vec<SaidAlone>,
+}
+
+impl Gate {
+    /// The sale has come back: whoever has something of it is known again.
+    pub(crate) fn restarted(&mut self, core: &Core) {
+        self.known = Known::default();
+        core.shoppers().for_each(|shopper| self.known.keep(shopper));
+    }
+
+    /// What the sale is going to tell shoppers.
+    pub(crate) fn hears(&self, commands: &[Command], replies: &[Reply]) {
+        for asked in commands.iter().zip(replies) {
+            if let (Command::Attempt(attempt), Reply::Answer(answer)) = asked {
+                self.known.hear(attempt.shopper, answer);
+            }
+        }
+    }
+
+    /// It looks at the sale, at whose last entry the model stands.
+    pub(crate) fn looks(&mut self, view: Option<SaleView>, model: &Model, shoppers: &[(ShopperKey, u8)]) {
+        self.view = view;
+        let open = model.open_round().is_some() && !model.paused;
+        let barred = shoppers.iter().filter(|(shopper, tier)| open && !model.eligible(*shopper, *tier));
+        self.barred = barred.map(|(shopper, _)| *shopper).collect();
+    }
+
+    /// It answers some shoppers from what it saw.
+    pub(crate) fn speaks(
+        &mut self,
+        prng: &mut Prng,
+        model: &Model,
+        shoppers: &[(ShopperKey, u8)],
+    ) -> Result<(), Violation> {
+        let Some(view) = &self.view else { return Ok(()) };
+        let mut said: Vec<SaidAlone> = Vec::new();
+        for item in 0..view.items.len() as u16 {
+            let sold_out = view.sold_out(&Basket::single(item, 1)).map(SaidAlone::SoldOut);
+            said.extend(sold_out.filter(|_| prng.percent(40)));
+        }
+        for _ in 0..ASKERS {
+            let (shopper, tier) = *prng.pick(shoppers);
+            let basket = Basket::single(prng.below(view.items.len() as u64) as u16, 1);
+            let told = view.alone(shopper, tier, &basket, || self.known.may_have(shopper));
+            if told.is_some() {
+                let kept = model.kept.iter().any(|kept| kept.attempt.shopper == shopper);
+                ensure(!kept, "INV-4", || {
+                    format!("a gate tells {} {told:?}, and something is kept of them", shopper_name(shopper))
+                })?;
+            }
+            if let Some(SaidAlone::NotEligible(_)) = told {
+                ensure(self.barred.contains(&shopper), "INV-4", || {
+                    format!("a gate tells {} {told:?}, and they might buy", shopper_name(shopper))
+                })?;
+            }
+            said.extend(told);
+        }
+        for said in said {
+            if !self.said.iter_mut().any(|known| known.merge(&said)) {
+                self.said.push(said);
+            }
+        }
+        Ok(())
+    }
+
+    /// It reports what it has said.
+    pub(crate) fn reports(&mut self, prng: &mut Prng) -> Option<Command> {
+        let reports = !self.said.is_empty() && prng.percent(10);
+        reports.then(|| Command::GateRefusals(std::mem::take(&mut self.said)))
+    }
+}
