@@ -10,8 +10,8 @@ mod sale_view;
 mod winner;
 
 pub use attempt::{
-    Answer, Attempt, Basket, BasketError, Found, HoldState, HoldView, LINES_MAX, Line, Place, QUANTITY_MAX,
-    Refusal, SHOPPER_ID_BYTES_MAX, SealedShopper, StoredAttempt,
+    Answer, Attempt, Basket, BasketError, Found, HoldState, HoldView, LINES_MAX, Line, LinePlace, Place,
+    QUANTITY_MAX, Refusal, SHOPPER_ID_BYTES_MAX, SealedShopper, StoredAttempt, Told,
 };
 pub use mailbox::{Mail, Mailbox};
 pub use operate::{

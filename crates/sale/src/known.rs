@@ -34,6 +34,11 @@ fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
 }
 
 impl Follower {
+    /// Adds one.
+    pub(crate) fn push(&self, shopper: ShopperKey) {
+        lock(&self.0).push(shopper);
+    }
+
     /// Those since the last time.
     pub fn take(&self) -> Vec<ShopperKey> {
         std::mem::take(&mut lock(&self.0))
@@ -60,11 +65,7 @@ impl Known {
         for bit in bits(shopper) {
             self.kept[(bit / 64) as usize].fetch_or(1 << (bit % 64), Ordering::SeqCst);
         }
-        if self.is_followed.load(Ordering::SeqCst) {
-            lock(&self.followers).retain(|follower| {
-                follower.upgrade().map(|follower| lock(&follower.0).push(shopper)).is_some()
-            });
-        }
+        self.tell_followers(shopper);
     }
 
     /// Tells of everybody who is kept from now on. Whoever takes [`Known::words`] after this misses nobody.
@@ -73,6 +74,14 @@ impl Known {
         lock(&self.followers).push(Arc::downgrade(&follower));
         self.is_followed.store(true, Ordering::SeqCst);
         follower
+    }
+
+    /// Tells those who follow of a shopper who was told a place in line: gates elsewhere know of their own attempts alone.
+    pub fn tell_followers(&self, shopper: ShopperKey) {
+        if self.is_followed.load(Ordering::SeqCst) {
+            lock(&self.followers)
+                .retain(|follower| follower.upgrade().map(|follower| follower.push(shopper)).is_some());
+        }
     }
 
     /// An attempt of this shopper is to be decided.
@@ -89,10 +98,14 @@ impl Known {
     /// what is missing in it was kept before it could be seen.
     pub fn may_have(&self, shopper: ShopperKey) -> bool {
         // In this order: whoever leaves the first was put into the second before.
-        self.undecided_of(shopper).load(Ordering::Acquire) > 0
-            || bits(shopper)
-                .into_iter()
-                .all(|bit| self.kept[(bit / 64) as usize].load(Ordering::Acquire) & 1 << (bit % 64) != 0)
+        self.undecided_of(shopper).load(Ordering::Acquire) > 0 || self.keeps(shopper)
+    }
+
+    /// Whether something is kept of this shopper; somebody else may be taken for one.
+    pub fn keeps(&self, shopper: ShopperKey) -> bool {
+        bits(shopper)
+            .into_iter()
+            .all(|bit| self.kept[(bit / 64) as usize].load(Ordering::Acquire) & 1 << (bit % 64) != 0)
     }
 
     /// The filter of those of whom something is kept, for gates in processes of their own.

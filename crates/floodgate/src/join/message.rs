@@ -2,11 +2,12 @@
 //! little-endian) and so many bytes of postcard. Both sides are the same build: the first frame of each says which.
 
 use contracts::{
-    Actor, Answer, Attempt, Found, ItemView, OperateError, Operation, OperationDone, SaleSpec, SaleState,
-    SaleStats, SaleView, ShopperRecord, SoldOutCount, Unavailable,
+    Actor, Attempt, Found, ItemView, LinePlace, OperateError, Operation, OperationDone, SaleSpec, SaleState,
+    SaleStats, SaleView, ShopperRecord, SoldOutCount, Told, Unavailable,
 };
 use gate::Keyring;
 use gate::ports::UseError;
+use sale::service::Handle;
 use serde::{Deserialize, Serialize, de::DeserializeOwned};
 use std::io::{self, Read};
 use std::os::unix::fs::MetadataExt;
@@ -36,8 +37,8 @@ pub(super) type SaleNumber = u16;
 #[derive(Debug, Serialize, Deserialize)]
 pub(super) enum ToSales {
     Hello(String),
-    /// Each under a token, which comes back with its answer.
-    Attempts(SaleNumber, Vec<(u64, Attempt)>),
+    /// Each under a token, which comes back with what is said to it; and how long their shoppers wait for that, in milliseconds.
+    Attempts(SaleNumber, u64, Vec<(u64, Attempt)>),
     SaidSoldOut(SaleNumber, Vec<SoldOutCount>),
     /// Under a token too.
     Ask(u64, Question),
@@ -46,6 +47,7 @@ pub(super) enum ToSales {
 #[derive(Debug, Serialize, Deserialize)]
 pub(super) enum Question {
     Lookup(SaleNumber, AttemptId, ShopperKey),
+    Position(SaleNumber, AttemptId, ShopperKey),
     Shopper(SaleNumber, ShopperKey),
     Operate(SaleNumber, Actor, Operation),
     Stats(SaleNumber),
@@ -77,16 +79,18 @@ pub(super) enum ToGate {
 /// What has happened in a sale. In this order: who has something, then what everybody may see, then the answers.
 #[derive(Debug, Default, Serialize, Deserialize)]
 pub(super) struct News {
+    /// Of whom something is kept, or who was told a place in line.
     pub(super) kept: Vec<ShopperKey>,
     /// The document in JSON, if it is another one.
     pub(super) spec: Option<String>,
     pub(super) seen: Option<Seen>,
-    pub(super) answers: Vec<(u64, Result<Answer, Unavailable>)>,
+    pub(super) answers: Vec<(u64, Result<Told, Unavailable>)>,
 }
 
 #[derive(Debug, Serialize, Deserialize)]
 pub(super) enum Reply {
     Found(Result<Found, Unavailable>),
+    Position(Result<Option<LinePlace>, Unavailable>),
     Shopper(Result<ShopperRecord, Unavailable>),
     Operated(Result<Result<OperationDone, OperateError>, Unavailable>),
     Stats(Result<SaleStats, Unavailable>),
@@ -104,12 +108,26 @@ pub(super) struct Seen {
     rate_per_second: u32,
     disk_full: bool,
     as_of: Sequence,
-    /// Attempts that wait for a decision, and how many may.
+    /// How full the queue is, and the line.
+    pub(super) fill: Fill,
+}
+
+/// The length and the greatest length of a sale's queue, and of the line behind it.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub(super) struct Fill {
     pub(super) queue: (u64, u64),
+    pub(super) line: (u64, u64),
+}
+
+impl Fill {
+    pub(super) fn of(sale: &Handle) -> Self {
+        let ((queue, line), (queue_max, line_max)) = (sale.queue_len(), sale.queue_max());
+        Self { queue: (queue as u64, queue_max as u64), line: (line as u64, line_max as u64) }
+    }
 }
 
 impl Seen {
-    pub(super) fn of(view: &SaleView, queue: (usize, usize)) -> Self {
+    pub(super) fn of(view: &SaleView, fill: Fill) -> Self {
         Self {
             state: view.state,
             rounds_opened: view.rounds_opened,
@@ -119,7 +137,7 @@ impl Seen {
             rate_per_second: view.rate_per_second,
             disk_full: view.disk_full,
             as_of: view.as_of,
-            queue: (queue.0 as u64, queue.1 as u64),
+            fill,
         }
     }
 
@@ -187,7 +205,7 @@ pub(super) fn read<T: DeserializeOwned>(from: &mut impl Read, frame: &mut Vec<u8
 #[cfg(test)]
 mod tests {
     use super::*;
-    use contracts::{Basket, HoldState, HoldView, Line, Place, Refusal, SealedShopper};
+    use contracts::{Answer, Basket, HoldState, HoldView, Line, Place, Refusal, SealedShopper};
 
     fn same<T: Serialize + DeserializeOwned + std::fmt::Debug>(message: &T) {
         let mut bytes = Vec::new();
@@ -211,11 +229,12 @@ mod tests {
         let said = SoldOutCount { item: 1, first_as_of: Sequence(3), last_as_of: Sequence(9), count: 4 };
         let greeting = greeting(&Keyring::from_master(&[7; 32])).unwrap();
         same(&ToSales::Hello(greeting));
-        same(&ToSales::Attempts(2, vec![(1, attempt), (u64::MAX, attempt)]));
+        same(&ToSales::Attempts(2, 2000, vec![(1, attempt), (u64::MAX, attempt)]));
         same(&ToSales::SaidSoldOut(1, vec![said]));
         let by = Actor::new("gate", "given back");
         for question in [
             Question::Lookup(0, id, shopper),
+            Question::Position(0, id, shopper),
             Question::Shopper(0, shopper),
             Question::Operate(0, by.clone(), Operation::Release { hold: id }),
             Question::Operate(0, by, Operation::Reserve { shopper, reserved: true }),
@@ -225,12 +244,18 @@ mod tests {
             same(&ToSales::Ask(5, question));
         }
         let hold = HoldView { state: HoldState::Held, pay_by: TimeMs(77), granted_as_of: Sequence(5) };
+        let place = LinePlace { position: 1000, wait_ms: Some(70_000) };
+        let refused = Refusal::LimitReached { held_by: Some(id) };
         let answers = [
-            Ok(Answer::Granted(hold)),
-            Ok(Answer::Waitlisted { position: 3, place: Place::Promoted(hold) }),
-            Ok(Answer::Refused { refusal: Refusal::LimitReached { held_by: Some(id) }, as_of: Sequence(1) }),
-            Ok(Answer::KeyReused),
+            Ok(Told::Answer(Answer::Granted(hold))),
+            Ok(Told::Answer(Answer::Waitlisted { position: 3, place: Place::Promoted(hold) })),
+            Ok(Told::Answer(Answer::Refused { refusal: refused, as_of: Sequence(1) })),
+            Ok(Told::Answer(Answer::KeyReused)),
+            Ok(Told::InLine(place)),
+            Ok(Told::InLine(LinePlace { wait_ms: None, ..place })),
             Err(Unavailable::QueueFull),
+            Err(Unavailable::LineFull { wait_ms: Some(9) }),
+            Err(Unavailable::TooManyInLine { wait_ms: None }),
             Err(Unavailable::Stopped("no".into())),
         ];
         let answers: Vec<_> = answers.into_iter().enumerate().map(|(at, a)| (at as u64, a)).collect();
@@ -239,6 +264,7 @@ mod tests {
         same(&ToGate::Reply(1, Reply::Shopper(Ok(record))));
         same(&ToGate::Reply(1, Reply::Found(Ok(Found { answer: Answer::KeyReused, basket: Some(basket) }))));
         same(&ToGate::Reply(1, Reply::Operated(Ok(Err(OperateError::NotFound("it".into()))))));
+        same(&ToGate::Reply(1, Reply::Position(Ok(Some(place)))));
         same(&ToGate::Reply(1, Reply::UsedUp(Err(UseError::Used))));
         same(&ToGate::Down(vec!["demo".parse().unwrap()]));
     }
