@@ -172,7 +172,7 @@ fn a_slow_writer_gives_a_place_in_line_and_a_full_queue_says_so() {
     assert!(queued.json().get("wait_ms").is_none(), "nobody knows: {queued:?}");
     for (mood, status, problem, retry_after) in [
         (Mood::Full, 503, "queue-full", "7"),
-        (Mood::TooMany, 429, "too-many-in-line", "30"),
+        (Mood::TooMany, 429, "too-many-in-line", "20"),
         (Mood::Passing, 503, "unavailable", "1"),
         // Nothing changes before an operator acts.
         (Mood::Unavailable, 503, "unavailable", "30"),

@@ -10,8 +10,8 @@ use units::ShopperKey;
 
 /// 1 MiB. With 200,000 shoppers who have something, one in 440 of the others is taken for one of them.
 const BITS: u64 = 1 << 23;
-/// 256 KiB. A full queue of 65,536 attempts fills two thirds of it.
-const UNDECIDED: usize = 1 << 16;
+/// 1 MiB. A full line of 262,144 attempts fills two thirds of it.
+const UNDECIDED: usize = 1 << 18;
 
 /// Who may have something.
 #[derive(Debug)]

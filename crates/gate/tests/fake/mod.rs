@@ -244,7 +244,7 @@ impl Sale for FakeSale {
             (_, Some(stored)) if stored.basket != attempt.basket => Ok(Answer::KeyReused),
             (_, Some(stored)) => Ok(stored.answer),
             (Mood::Full, None) => Err(Unavailable::LineFull { wait_ms: Some(7000) }),
-            (Mood::TooMany, None) => Err(Unavailable::TooManyInLine { wait_ms: Some(60_000) }),
+            (Mood::TooMany, None) => Err(Unavailable::TooManyInLine { wait_ms: Some(20_000) }),
             (Mood::InLine, None) => {
                 let _ = send.send(Ok(Told::InLine(IN_LINE)));
                 return told;
