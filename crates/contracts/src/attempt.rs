@@ -275,6 +275,23 @@ pub struct StoredAttempt {
     pub answer: Answer,
 }
 
+/// Where an attempt stands that will be decided.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct LinePlace {
+    /// Attempts that will be decided before it.
+    pub position: u64,
+    /// Milliseconds until it is decided, as far as that follows from the rate or was measured lately.
+    pub wait_ms: Option<u64>,
+}
+
+/// What whoever put an attempt hears of it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Told {
+    Answer(Answer),
+    /// It will be decided, later than anybody waits for it here: whoever wants the answer asks again.
+    InLine(LinePlace),
+}
+
 /// What is kept of an attempt that was asked for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Found {

@@ -13,8 +13,8 @@ mod winner;
 
 pub use alone::{IneligibleBy, NotEligibleCount, SaidAlone, SoldOutCount, Stretch};
 pub use attempt::{
-    Answer, Attempt, Basket, BasketError, Found, HoldState, HoldView, LINES_MAX, Line, Place, QUANTITY_MAX,
-    Refusal, SHOPPER_ID_BYTES_MAX, SealedShopper, StoredAttempt,
+    Answer, Attempt, Basket, BasketError, Found, HoldState, HoldView, LINES_MAX, Line, LinePlace, Place,
+    QUANTITY_MAX, Refusal, SHOPPER_ID_BYTES_MAX, SealedShopper, StoredAttempt, Told,
 };
 pub use denied::DeniedShoppers;
 pub use mailbox::{Mail, Mailbox};

@@ -1,13 +1,13 @@
 //! How many answers reach one who asks many questions at once, without a channel for each.
 
-use crate::{Answer, Unavailable};
+use crate::{Told, Unavailable};
 
-/// The answer to one question.
+/// What is said to one attempt.
 #[derive(Debug)]
 pub struct Mail {
     /// What the question was sent under.
     pub token: u64,
-    pub answer: Result<Answer, Unavailable>,
+    pub said: Result<Told, Unavailable>,
 }
 
 /// Takes answers, from any thread.

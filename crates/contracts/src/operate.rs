@@ -179,8 +179,10 @@ pub struct SaleStats {
     pub denied: u64,
     pub allowed: u64,
     pub rate_per_second: u32,
-    /// Attempts that wait for a decision.
+    /// Attempts that wait for a decision, those in line not counted.
     pub queue: u64,
+    /// Attempts in line behind the queue.
+    pub line: u64,
 }
 
 /// An item in figures. `initial + adjustments = free + held + sold`, always (INV-6).

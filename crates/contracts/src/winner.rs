@@ -51,6 +51,11 @@ pub struct ShopperRecord {
 pub enum Unavailable {
     /// More wait than there is room for. This question was not even put.
     QueueFull,
+    /// Neither the queue nor the line behind it has room for this attempt; so long is the line, in milliseconds, if that is
+    /// known.
+    LineFull { wait_ms: Option<u64> },
+    /// As many attempts of this shopper are in the line as may be; its length is as above.
+    TooManyInLine { wait_ms: Option<u64> },
     /// It passes: the process is stopping, or the disk is full.
     Passing(String),
     /// The writer has stopped for good, and an operator must act.
@@ -61,6 +66,8 @@ impl fmt::Display for Unavailable {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::QueueFull => f.write_str("the queue is full"),
+            Self::LineFull { .. } => f.write_str("the queue is full, and so is the line behind it"),
+            Self::TooManyInLine { .. } => f.write_str("too many attempts of this shopper are in line"),
             Self::Passing(why) | Self::Stopped(why) => f.write_str(why),
         }
     }

@@ -2,16 +2,16 @@
 
 use crate::data::Data;
 use contracts::{
-    Actor, Attempt, Eligibility, Found, LatePayment, Mailbox, OperateError, Operation, OperationDone,
-    SaidAlone, SaleSpec, SaleState, SaleStats, SaleView, ShopperRecord, Waitlist,
+    Actor, Attempt, Eligibility, Found, LatePayment, LinePlace, Mailbox, OperateError, Operation,
+    OperationDone, SaidAlone, SaleSpec, SaleState, SaleStats, SaleView, ShopperRecord, Told, Waitlist,
 };
 use engines::clock::{Clock, SteadyClock};
-use gate::ports::{QueueFill, Queued, Reply, Sale, SaleHealth, Sales, Unavailable, Winner};
+use gate::ports::{QueueFill, Reply, Sale, SaleHealth, Sales, Unavailable, Winner};
 use sale::service::{Handle, Service, Settings};
 use sale::worker::RecoverError;
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock, RwLockReadGuard};
-use tokio::sync::watch;
+use tokio::sync::{oneshot, watch};
 use units::{AttemptId, Currency, SaleId, Sequence, ShopperKey, TimeMs};
 
 /// By how much a log may be ahead of the clock, which two machines that follow NTP never are.
@@ -193,12 +193,12 @@ impl Sale for Wired {
         self.handle.view().unwrap_or_else(|| Arc::new(not_set_up(self.handle.sale())))
     }
 
-    fn attempt(&self, attempt: Attempt) -> Option<Queued> {
-        self.handle.attempt(attempt).map(|(position, answer)| Queued { position, answer })
+    fn attempt(&self, attempt: Attempt, patience_ms: u64) -> Reply<Told> {
+        self.handle.attempt(attempt, patience_ms)
     }
 
-    fn attempts(&self, to: &Arc<dyn Mailbox>, batch: &mut Vec<(u64, Attempt)>) {
-        self.handle.attempts(to, batch);
+    fn attempts(&self, to: &Arc<dyn Mailbox>, patience_ms: u64, batch: &mut Vec<(u64, Attempt)>) {
+        self.handle.attempts(to, patience_ms, batch);
     }
 
     fn may_have(&self, shopper: ShopperKey) -> bool {
@@ -218,11 +218,15 @@ impl Sale for Wired {
     }
 
     fn queue(&self) -> QueueFill {
-        QueueFill { length: self.handle.queue_len() as u64, max: self.handle.queue_max() as u64 }
+        let ((length, line), (max, line_max)) = (self.handle.queue_len(), self.handle.queue_max());
+        QueueFill { length: length as u64, max: max as u64, line: line as u64, line_max: line_max as u64 }
     }
 
-    fn position(&self, attempt: AttemptId, shopper: ShopperKey) -> Option<u64> {
-        self.handle.position(attempt, shopper)
+    fn position(&self, attempt: AttemptId, shopper: ShopperKey) -> Reply<Option<LinePlace>> {
+        let (sender, receiver) = oneshot::channel();
+        // The receiver is right here.
+        let _ = sender.send(self.handle.position(attempt, shopper));
+        receiver
     }
 
     fn log_id(&self) -> &str {

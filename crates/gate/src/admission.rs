@@ -1,8 +1,8 @@
-//! How fast a sale takes attempts up.
+//! How fast a tier's attempts go on to a sale that gives it a part of its rate. The rate of all is the sale's own to keep.
 
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 
-/// Admissions of a sale at a rate that may change: hands out the moments at which attempts may go on.
+/// Admissions at a rate that may change: hands out the moments at which attempts may go on.
 #[derive(Debug, Default)]
 pub(crate) struct Admission {
     next_us: AtomicU64,
@@ -12,10 +12,7 @@ impl Admission {
     /// Milliseconds to wait until this attempt's turn; `Err` with whole seconds if that is more than `wait_ms_max`, and
     /// then no turn is taken.
     pub(crate) fn turn(&self, per_second: u32, now_ms: u64, wait_ms_max: u64) -> Result<u64, u32> {
-        if per_second == 0 {
-            return Ok(0);
-        }
-        let (interval, now) = (1_000_000 / u64::from(per_second), now_ms * 1000);
+        let (interval, now) = (1_000_000 / u64::from(per_second.max(1)), now_ms * 1000);
         let mut turn = 0;
         let taken = self.next_us.fetch_update(Relaxed, Relaxed, |next| {
             turn = next.max(now);
@@ -36,6 +33,5 @@ mod tests {
         let waits: Vec<_> = (0..4).map(|_| admission.turn(10, 5000, 250)).collect();
         assert_eq!(waits, [Ok(0), Ok(100), Ok(200), Err(1)]);
         assert_eq!(admission.turn(10, 5300, 250), Ok(0));
-        assert_eq!(admission.turn(0, 5300, 0), Ok(0));
     }
 }

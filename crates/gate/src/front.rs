@@ -22,8 +22,7 @@ use units::{Money, ShopperKey, TimeMs};
 /// A sale, seen from the gate.
 pub(crate) struct Front {
     pub(crate) sale: Arc<dyn Sale>,
-    pub(crate) admission: Admission,
-    /// Of each tier that may have a part of the rate only.
+    /// Of each tier that may have a part of the sale's rate only.
     pub(crate) tier_admissions: Box<[Admission; 256]>,
     rendered: ArcSwap<Rendered>,
     rendering: Mutex<()>,
@@ -77,7 +76,6 @@ impl Front {
         let rendered = Rendered::new(keys, sale.view(), now, Vec::new());
         Self {
             sale,
-            admission: Admission::default(),
             tier_admissions: Box::new(std::array::from_fn(|_| Admission::default())),
             rendered: ArcSwap::from_pointee(rendered),
             rendering: Mutex::new(()),
@@ -109,7 +107,7 @@ impl Front {
     }
 }
 
-/// An attempt that waits here for its turn: until this is dropped its shopper is one who may have something.
+/// An attempt that waits here for its tier's turn: until this is dropped its shopper is one who may have something.
 pub(crate) struct Expected {
     sale: Arc<dyn Sale>,
     shopper: ShopperKey,

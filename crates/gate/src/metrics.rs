@@ -38,6 +38,7 @@ pub(crate) enum MetricName {
     ChallengesSolved,
     ChallengesRefused,
     QueueLength,
+    LineLength,
     LogSequence,
     SaleState,
     DiskFull,
@@ -50,7 +51,7 @@ pub(crate) const INVARIANTS: [&str; 7] = ["INV-1", "INV-2", "INV-3", "INV-4", "I
 
 impl MetricName {
     #[cfg(test)]
-    const ALL: [Self; 27] = [
+    const ALL: [Self; 28] = [
         Self::Answers,
         Self::AnsweredAlone,
         Self::Refusals,
@@ -73,6 +74,7 @@ impl MetricName {
         Self::ChallengesSolved,
         Self::ChallengesRefused,
         Self::QueueLength,
+        Self::LineLength,
         Self::LogSequence,
         Self::SaleState,
         Self::DiskFull,
@@ -155,9 +157,12 @@ impl MetricName {
             Self::ChallengesRefused => {
                 ("floodgate_gate_challenges_refused_total", "counter", "Solutions refused, by reason")
             }
-            Self::QueueLength => {
-                ("floodgate_sale_queue_length", "gauge", "Attempts that wait for a decision")
-            }
+            Self::QueueLength => (
+                "floodgate_sale_queue_length",
+                "gauge",
+                "Attempts that wait for a decision, those in line not counted",
+            ),
+            Self::LineLength => ("floodgate_sale_line_length", "gauge", "Attempts in line behind the queue"),
             Self::LogSequence => ("floodgate_sale_log_sequence", "gauge", "The log's last durable entry"),
             Self::SaleState => ("floodgate_sale_state", "gauge", "1 for the state that the sale is in"),
             Self::DiskFull => {

@@ -2,8 +2,8 @@
 //! process, by socket between two.
 
 use contracts::{
-    Actor, Answer, Attempt, Found, Mailbox, OperateError, Operation, OperationDone, SaidAlone, SaleStats,
-    SaleView,
+    Actor, Attempt, Found, LinePlace, Mailbox, OperateError, Operation, OperationDone, SaidAlone, SaleStats,
+    SaleView, Told,
 };
 pub use contracts::{ShopperRecord, Unavailable, Winner, WinnerEvent};
 use serde::{Deserialize, Serialize};
@@ -14,20 +14,15 @@ use units::{AttemptId, SaleId, Sequence, ShopperKey, TimeMs};
 /// A reply that comes later. A dropped sender means that the process is stopping.
 pub type Reply<T> = oneshot::Receiver<Result<T, Unavailable>>;
 
-/// An attempt on its way to the decision.
-#[derive(Debug)]
-pub struct Queued {
-    /// Attempts that will be decided before it.
-    pub position: u64,
-    pub answer: Reply<Answer>,
-}
-
-/// How full a sale's queue is.
+/// How full a sale's queue is, and the line behind it. A long line under a low rate is no load.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct QueueFill {
-    /// Attempts that wait for a decision.
+    /// Attempts that wait for a decision, those in line not counted.
     pub length: u64,
     pub max: u64,
+    /// Attempts in line.
+    pub line: u64,
+    pub line_max: u64,
 }
 
 /// One sale.
@@ -35,13 +30,15 @@ pub trait Sale: Send + Sync {
     /// What everybody may know of it. Cheap: no lock that a writer holds for long.
     fn view(&self) -> Arc<SaleView>;
 
-    /// Hands an attempt to the writer. Joins the decision if the same attempt is already on its way. `None` if the bounded
-    /// queue has no room.
-    fn attempt(&self, attempt: Attempt) -> Option<Queued>;
+    /// Hands an attempt to the writer, or joins the decision of the same one. What comes is its answer; or at once its place in line,
+    /// if the answer is expected later than in `patience_ms`, and then whoever asked is not told more. If there is no room
+    /// ([`Unavailable::LineFull`], [`Unavailable::TooManyInLine`]), what was promised to this very attempt before is said all
+    /// the same; so it is to whoever is in line.
+    fn attempt(&self, attempt: Attempt, patience_ms: u64) -> Reply<Told>;
 
-    /// The same for many at once, each under a token. Their answers come to `to`, together with all that are decided together; what
-    /// is left in `batch` found no room.
-    fn attempts(&self, to: &Arc<dyn Mailbox>, batch: &mut Vec<(u64, Attempt)>);
+    /// The same for many at once, each under a token. What they hear comes to `to`, together with all that are decided together. `batch`
+    /// is left empty.
+    fn attempts(&self, to: &Arc<dyn Mailbox>, patience_ms: u64, batch: &mut Vec<(u64, Attempt)>);
 
     /// Whether the sale itself must answer this shopper: something is kept of them, or an attempt of theirs is not decided yet. To
     /// be asked after [`Sale::view`]: nobody is missed who had got something by then. Somebody else may be taken for one.
@@ -60,8 +57,9 @@ pub trait Sale: Send + Sync {
     /// How full the queue is. Takes the queue's lock for a moment.
     fn queue(&self) -> QueueFill;
 
-    /// The place in the queue of a shopper's attempt that is not decided yet.
-    fn position(&self, attempt: AttemptId, shopper: ShopperKey) -> Option<u64>;
+    /// Where a shopper's attempt stands that is not decided yet; or why it was not taken up, if that has not been said. Where the
+    /// sale is in this process, the reply is there at once.
+    fn position(&self, attempt: AttemptId, shopper: ShopperKey) -> Reply<Option<LinePlace>>;
 
     /// What the sale keeps of an attempt; [`Answer::None`] if nothing, or if it is another shopper's.
     fn lookup(&self, attempt: AttemptId, shopper: ShopperKey) -> Reply<Found>;

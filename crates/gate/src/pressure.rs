@@ -216,7 +216,7 @@ fn load(gate: &Gate) -> Load {
     let open = gate.metrics.connections.load(Relaxed);
     let sales = gate.sales.list().into_iter().filter_map(|id| gate.sales.get(id.as_str()));
     let fullest = sales.map(|sale| {
-        let QueueFill { length, max } = sale.queue();
+        let QueueFill { length, max, .. } = sale.queue();
         percent(length, max)
     });
     Load {

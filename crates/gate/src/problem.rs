@@ -62,6 +62,7 @@ kinds! {
     LooksAutomated 429 "looks-automated" "The address takes passes like a machine",
     HeadTooLarge 431 "head-too-large" "The head of the request is too large",
     Busy 429 "busy" "More attempts than the sale admits",
+    TooManyInLine 429 "too-many-in-line" "The shopper has too many attempts in line",
     Internal 500 "internal" "The server failed",
     QueueFull 503 "queue-full" "The queue is full",
     Unavailable 503 "unavailable" "The sale cannot answer now",
@@ -139,10 +140,24 @@ impl From<Unavailable> for Problem {
                 let why = "the queue is full; this request did nothing: wait as Retry-After says";
                 Self::new(Kind::QueueFull, why).retry_after(1)
             }
+            Unavailable::LineFull { wait_ms } => {
+                let why = "the queue is full, and so is the line behind it; this request decided nothing: wait as Retry-After says";
+                Self::new(Kind::QueueFull, why).retry_after(seconds_in_line(wait_ms))
+            }
+            Unavailable::TooManyInLine { wait_ms } => {
+                let why = "as many attempts of this shopper are in line as may be; this request decided nothing: wait for their answers";
+                Self::new(Kind::TooManyInLine, why).retry_after(seconds_in_line(wait_ms))
+            }
             Unavailable::Passing(why) => Self::unavailable(&why),
             Unavailable::Stopped(_) => Self::stopped(),
         }
     }
+}
+
+/// When to come back to a line that is so long: places in it become free all the time, so not much later than a crowd may be asked to.
+fn seconds_in_line(wait_ms: Option<u64>) -> u32 {
+    // Nobody knows how long it is if nothing was decided lately.
+    wait_ms.map_or(5, |wait_ms| wait_ms.div_ceil(1000).clamp(1, 30) as u32)
 }
 
 /// A problem as RFC 9457, section 3 writes it.

@@ -384,7 +384,7 @@ impl Strategy {
         if !standing.has_shares {
             return over;
         }
-        let QueueFill { mut length, max } = queue();
+        let QueueFill { mut length, max, .. } = queue();
         batch.retain(|(token, attempt)| {
             let percent = standing.percents[usize::from(attempt.tier)].min(standing.plan.queue_percent);
             let has_room = length < (max * u64::from(percent)).div_ceil(100);
@@ -537,7 +537,7 @@ mod tests {
             let plan = Plan { stage: Choice::Fortress, tiers, dry_run, ..Plan::default() };
             strategy.order(plan, &boss(), TimeMs(0)).unwrap();
             let mut batch = batch(&[0, 0]);
-            let over = strategy.over_queue_share(|| QueueFill { length: 9, max: 10 }, &mut batch).len();
+            let over = strategy.over_queue_share(|| fill(9), &mut batch).len();
             let done = (strategy.harder_levels(), strategy.tokens_factor(), over, batch.len());
             let refused = [
                 strategy.closes(),
@@ -550,6 +550,11 @@ mod tests {
         };
         assert_eq!(check(false), ((2, 4, 2, 0), [true; 4]));
         assert_eq!(check(true), ((0, 1, 0, 2), [false; 4]));
+    }
+
+    /// A long line is no matter of shares.
+    fn fill(length: u64) -> QueueFill {
+        QueueFill { length, max: 10, line: 1000, line_max: 1000 }
     }
 
     fn batch(tiers: &[u8]) -> Vec<(u64, Attempt)> {
@@ -571,7 +576,7 @@ mod tests {
         let (_dir, strategy) = open();
         let over = |length: u64, tiers: &[u8]| {
             let mut batch = batch(tiers);
-            let over = strategy.over_queue_share(|| QueueFill { length, max: 10 }, &mut batch);
+            let over = strategy.over_queue_share(|| fill(length), &mut batch);
             assert_eq!(over.len() + batch.len(), tiers.len());
             over
         };

@@ -8,6 +8,7 @@ mod fake;
 use client::{Answer, send};
 use fake::{Mood, Running};
 use gate::{admin::keys::Role, ports::SaleHealth};
+use serde_json::json;
 use std::{
     io::{Read, Write},
     net::TcpStream,
@@ -168,8 +169,10 @@ fn a_slow_writer_gives_a_place_in_line_and_a_full_queue_says_so() {
         (202, &"queued".into(), &5.into())
     );
     assert_eq!(queued.header("retry-after"), Some("1"));
+    assert!(queued.json().get("wait_ms").is_none(), "nobody knows: {queued:?}");
     for (mood, status, problem, retry_after) in [
-        (Mood::Full, 503, "queue-full", "1"),
+        (Mood::Full, 503, "queue-full", "7"),
+        (Mood::TooMany, 429, "too-many-in-line", "20"),
         (Mood::Passing, 503, "unavailable", "1"),
         // Nothing changes before an operator acts.
         (Mood::Unavailable, 503, "unavailable", "30"),
@@ -199,16 +202,64 @@ fn limits_say_when_to_come_back() {
 
     let gate = Running::start(true, false, |_| {});
     let pass = self::pass(&gate, "alice");
+    // The sale's rate is the sale's to keep: the gate refuses nobody for it.
     gate.sale.change_view(|v| v.rate_per_second = 1);
     let first = attempt(&gate, &pass, "k", ONE_PHONE);
     assert_eq!(first.status, 200);
-    assert_eq!(attempt(&gate, &pass, "k2", ONE_PHONE).status, 429);
+    assert_eq!(attempt(&gate, &pass, "k2", ONE_PHONE).status, 200);
+    gate.sale.set_mood(Mood::Full);
+    assert_eq!(attempt(&gate, &pass, "k3", ONE_PHONE).status, 503);
     let again = attempt(&gate, &pass, "k", ONE_PHONE);
     assert_eq!(
         (again.status, again.body),
         (200, first.body),
-        "what was said for good is said again, whatever the rate"
+        "what was said for good is said again, however long the line"
     );
+}
+
+#[test]
+fn whoever_is_in_line_hears_the_place_and_the_time_at_once() {
+    // Nobody would wait so long for this test.
+    let gate = Running::start(true, false, |c| c.decision_wait_ms = 60_000);
+    let pass = pass(&gate, "alice");
+    gate.sale.set_mood(Mood::InLine);
+    let url = attempts_url(&gate);
+    let fields = [("floodgate-pass", &*pass), ("idempotency-key", "k"), ("content-type", "application/json")];
+    // What has a query, or expects a word before its body is sent, is axum's.
+    let axums = send(gate.bound.shop, "POST", &format!("{url}?x"), &fields, ONE_PHONE);
+    for told in [attempt(&gate, &pass, "k", ONE_PHONE), axums] {
+        assert_eq!((told.status, told.header("retry-after")), (202, Some("5")), "{told:?}");
+        let document = told.json();
+        assert_eq!(
+            document,
+            json!({
+                "attempt": document["attempt"], "outcome": "queued", "position": 41, "wait_ms": 90_000,
+                "retry_after_ms": 5000,
+            })
+        );
+        let path = format!("/api/v1/sales/demo/attempts/{}", document["attempt"].as_str().unwrap());
+        let read = send(gate.bound.shop, "GET", &path, &[("floodgate-pass", &pass)], "").json();
+        assert_eq!(read, document);
+        let mut events = TcpStream::connect(gate.bound.shop).unwrap();
+        let request = format!("GET {path}/events HTTP/1.1\r\nhost: x\r\nfloodgate-pass: {pass}\r\n\r\n");
+        events.write_all(request.as_bytes()).unwrap();
+        let (mut heard, mut buffer) = (String::new(), [0; 4096]);
+        while !heard.contains("\n\n\r\n") {
+            let len = events.read(&mut buffer).unwrap();
+            assert!(len > 0, "{heard}");
+            heard.push_str(std::str::from_utf8(&buffer[..len]).unwrap());
+        }
+        assert!(heard.contains(r#""position":41,"wait_ms":90000,"retry_after_ms":5000"#), "{heard}");
+    }
+    // Who has something hears that, in line or not.
+    gate.sale.set_mood(Mood::Answers);
+    let granted = attempt(&gate, &pass, "k", ONE_PHONE);
+    gate.sale.set_mood(Mood::InLine);
+    let again = attempt(&gate, &pass, "k", ONE_PHONE);
+    assert_eq!((again.status, &again.body), (200, &granted.body));
+    let path = format!("/api/v1/sales/demo/attempts/{}", again.json()["attempt"].as_str().unwrap());
+    let read = send(gate.bound.shop, "GET", &path, &[("floodgate-pass", &pass)], "").json();
+    assert_eq!(read, granted.json());
 }
 
 #[test]

@@ -134,9 +134,21 @@ fn the_page_reloads_itself_only_while_something_is_to_come() {
     let queued = browser.post("/sales/demo/buy", &buy_form(&page.body, "phone"));
     let result = browser.get(queued.header("location").unwrap()).body;
     assert!(result.contains("You are in line") && result.contains("content=\"2\""), "{result}");
+    assert!(result.contains("5 are before you.") && !result.contains("should come"), "{result}");
+    gate.sale.set_mood(Mood::InLine);
+    let page = browser.get("/sales/demo");
+    let queued = browser.post("/sales/demo/buy", &buy_form(&page.body, "phone"));
+    let location = queued.header("location").unwrap();
+    for (lang, words) in [
+        ("en", "41 are before you. Your answer should come in about 2 minutes."),
+        ("zh", "您前面还有 41 位。预计约 2 分钟后有结果。"),
+    ] {
+        let result = browser.get(&location.replace("lang=en", &format!("lang={lang}"))).body;
+        assert!(result.contains(words) && result.contains("content=\"2\""), "{result}");
+    }
     gate.sale.set_mood(Mood::Full);
     let full = browser.post("/sales/demo/buy", &buy_form(&page.body, "watch"));
-    assert_eq!((full.status, full.header("retry-after")), (503, Some("1")));
+    assert_eq!((full.status, full.header("retry-after")), (503, Some("7")));
     assert!(full.body.contains("It did not work") && full.body.contains("queue is full"), "{}", full.body);
 }
 

@@ -237,7 +237,7 @@ fn a_tier_has_its_part_of_the_rate() {
     let busy = |tier: u8| {
         let gate = start(|config| config.decision_wait_ms = 1000);
         let pass = shopper(&gate, "POST", "passes").json()["pass"].as_str().unwrap().to_owned();
-        // The third of three waits for a second; with half of it for two, which is longer than anybody is made to.
+        // Half of it is one a second: the third of three would wait for two, which is longer than anybody is made to.
         gate.sale.change_view(|view| view.rate_per_second = 2);
         order(&gate, &json!({ "tiers": [{ "tier": tier, "percent": 50 }] }));
         let streams: Vec<_> = ["a", "b", "c"].iter().map(|key| sent(&gate, &pass, key)).collect();
@@ -255,7 +255,9 @@ fn a_strategy_is_ordered_whole_with_a_reason_by_who_may() {
     assert_eq!((&told["ordered"], &told["stage"]), (&Value::Null, &json!("normal")), "{told}");
     assert_eq!(
         told["sales"][0],
-        json!({ "sale": "demo", "rate_per_second": 0, "queue": 0, "queue_max": 100 })
+        json!({
+            "sale": "demo", "rate_per_second": 0, "queue": 0, "queue_max": 100, "line": 1000, "line_max": 5000,
+        })
     );
     let plan = told["plan"].clone();
     let put = |key: &str, plan: &Value| admin(&gate, key, "PUT", &format!("{STRATEGY}?reason=why"), plan);

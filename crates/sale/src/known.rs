@@ -11,8 +11,8 @@ use units::ShopperKey;
 
 /// 1 MiB. With 200,000 shoppers who have something, one in 440 of the others is taken for one of them.
 const BITS: u64 = 1 << 23;
-/// 256 KiB. A full queue of 65,536 attempts fills two thirds of it.
-const UNDECIDED: usize = 1 << 16;
+/// 1 MiB. A full line of 262,144 attempts fills two thirds of it.
+const UNDECIDED: usize = 1 << 18;
 
 /// Who may have something.
 #[derive(Debug)]
@@ -35,6 +35,11 @@ fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
 }
 
 impl Follower {
+    /// Adds one.
+    pub(crate) fn push(&self, shopper: ShopperKey) {
+        lock(&self.0).push(shopper);
+    }
+
     /// Those since the last time.
     pub fn take(&self) -> Vec<ShopperKey> {
         std::mem::take(&mut lock(&self.0))
@@ -61,11 +66,7 @@ impl Known {
         for bit in bits(shopper) {
             self.kept[(bit / 64) as usize].fetch_or(1 << (bit % 64), Ordering::SeqCst);
         }
-        if self.is_followed.load(Ordering::SeqCst) {
-            lock(&self.followers).retain(|follower| {
-                follower.upgrade().map(|follower| lock(&follower.0).push(shopper)).is_some()
-            });
-        }
+        self.tell_followers(shopper);
     }
 
     /// Takes up what a shopper is going to be told: whoever gets a hold or a place is [kept](Known::keep).
@@ -83,6 +84,14 @@ impl Known {
         follower
     }
 
+    /// Tells those who follow of a shopper who was told a place in line: gates elsewhere know of their own attempts alone.
+    pub fn tell_followers(&self, shopper: ShopperKey) {
+        if self.is_followed.load(Ordering::SeqCst) {
+            lock(&self.followers)
+                .retain(|follower| follower.upgrade().map(|follower| follower.push(shopper)).is_some());
+        }
+    }
+
     /// An attempt of this shopper is to be decided.
     pub fn ask(&self, shopper: ShopperKey) {
         self.undecided_of(shopper).fetch_add(1, Ordering::AcqRel);
@@ -97,10 +106,14 @@ impl Known {
     /// got something by then was kept before it could be seen.
     pub fn may_have(&self, shopper: ShopperKey) -> bool {
         // In this order: whoever leaves the first was put into the second before.
-        self.undecided_of(shopper).load(Ordering::Acquire) > 0
-            || bits(shopper)
-                .into_iter()
-                .all(|bit| self.kept[(bit / 64) as usize].load(Ordering::Acquire) & 1 << (bit % 64) != 0)
+        self.undecided_of(shopper).load(Ordering::Acquire) > 0 || self.keeps(shopper)
+    }
+
+    /// Whether something is kept of this shopper; somebody else may be taken for one.
+    pub fn keeps(&self, shopper: ShopperKey) -> bool {
+        bits(shopper)
+            .into_iter()
+            .all(|bit| self.kept[(bit / 64) as usize].load(Ordering::Acquire) & 1 << (bit % 64) != 0)
     }
 
     /// The filter of those of whom something is kept, for gates in processes of their own.

@@ -5,5 +5,6 @@
 pub mod audit;
 pub mod core;
 pub mod known;
+mod queue;
 pub mod service;
 pub mod worker;

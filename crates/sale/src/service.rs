@@ -1,12 +1,13 @@
 //! Gives a worker its thread, its bounded queue and its snapshots, and everybody else a [`Handle`].
 
 use crate::core::{self, Core, Record};
-use crate::known::Known;
+use crate::known::{Follower, Known};
+use crate::queue::{Job, Limits, Moment, Post, Queue, Sender, Waiter};
 use crate::worker::{Command, RecoverError, Recovery, Reply, STEP_COMMANDS_MAX, Worker, replay};
 use arc_swap::ArcSwapOption;
 use contracts::{
-    Actor, Answer, Attempt, Basket, Found, Mail, Mailbox, OperateError, Operation, OperationDone, SaidAlone,
-    SaleSpec, SaleState, SaleStats, SaleView, ShopperRecord, Stretch, Unavailable, Winner, WinnerEvent,
+    Actor, Attempt, Basket, Found, LinePlace, Mailbox, OperateError, Operation, OperationDone, SaidAlone,
+    SaleSpec, SaleState, SaleStats, SaleView, ShopperRecord, Stretch, Told, Unavailable, Winner, WinnerEvent,
 };
 use engines::clock::Clock;
 use engines::log::{Log, LogRead, Snapshots};
@@ -17,19 +18,19 @@ use std::fmt;
 use std::ops::ControlFlow;
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::thread::JoinHandle;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 use tokio::sync::{oneshot, watch};
-use units::{AttemptId, OwnBits, SaleId, Sequence, ShopperKey};
+use units::{AttemptId, SaleId, Sequence, ShopperKey};
 
 /// A reply that comes later. A dropped sender means that the process is stopping.
 pub type Receiver<T> = oneshot::Receiver<Result<T, Unavailable>>;
-type Sender<T> = oneshot::Sender<Result<T, Unavailable>>;
 
 /// Every default of the section `[sale]`, commented.
 pub const DEFAULT_TOML: &str = include_str!("config.default.toml");
 
-/// The smallest and largest value of each number in the section. A million attempts that wait take 256 MiB.
-pub const RANGES: &[(&str, i64, i64)] = &[("queue_max", 1, 1_000_000), ("snapshot_every", 1, 1_000_000_000)];
+/// The smallest and largest value of each number in the section. What so many attempts take, `config.default.toml` says.
+pub const RANGES: &[(&str, i64, i64)] =
+    &[("queue_max", 1, 1_000_000), ("line_max", 0, 10_000_000), ("snapshot_every", 1, 1_000_000_000)];
 
 /// The section `[sale]`: how the service behaves.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
@@ -37,119 +38,23 @@ pub const RANGES: &[(&str, i64, i64)] = &[("queue_max", 1, 1_000_000), ("snapsho
 pub struct Settings {
     /// Commands that may wait for the worker.
     pub queue_max: usize,
+    /// Attempts that may stand in line behind them; 0 for no line.
+    pub line_max: usize,
     /// Entries after which a new snapshot is made.
     pub snapshot_every: u64,
 }
 
 impl Default for Settings {
     fn default() -> Self {
-        // 65,536 commands wait a tenth of a second at half a million decisions a second, and take 16 MiB.
-        Self { queue_max: 65_536, snapshot_every: 500_000 }
-    }
-}
-
-enum Job {
-    /// Who waits for it stands in [`Queue::in_flight`].
-    Attempt(Attempt),
-    Lookup(AttemptId, ShopperKey, Sender<Found>),
-    Shopper(ShopperKey, Sender<ShopperRecord>),
-    Operate(Actor, Operation, Sender<Result<OperationDone, OperateError>>),
-    Stats(Sender<SaleStats>),
-    GateRefusals(Vec<SaidAlone>),
-}
-
-struct InFlight {
-    attempt: Attempt,
-    /// Its number among all attempts that were ever queued.
-    number: u64,
-    first: Waiter,
-    /// Those who joined: seldom any.
-    others: Vec<Waiter>,
-}
-
-/// Who waits for an answer.
-enum Waiter {
-    One(Sender<Answer>),
-    Many(Arc<dyn Mailbox>, u64),
-}
-
-#[derive(Default)]
-struct Queue {
-    jobs: Vec<Job>,
-    /// An attempt's id is the output of a keyed hash.
-    in_flight: HashMap<AttemptId, InFlight, OwnBits>,
-    /// Attempts queued, and attempts decided, since the start.
-    queued: u64,
-    decided: u64,
-    stopping: bool,
-}
-
-impl Queue {
-    /// Queues an attempt, or joins the decision of the same one. Returns how many are decided before it; `None` if there is no
-    /// room, and then nobody waits.
-    fn take_up(&mut self, attempt: Attempt, waiter: Waiter, queue_max: usize, known: &Known) -> Option<u64> {
-        let decided = self.decided;
-        match self.in_flight.entry(attempt.id) {
-            Entry::Occupied(mut entry) => {
-                let same_id = entry.get_mut();
-                if same_id.attempt.shopper == attempt.shopper && same_id.attempt.basket == attempt.basket {
-                    same_id.others.push(waiter);
-                } else {
-                    waiter.tell(Ok(Answer::KeyReused));
-                }
-                Some(same_id.number.saturating_sub(decided))
-            }
-            Entry::Vacant(_) if self.jobs.len() >= queue_max || self.stopping => None,
-            Entry::Vacant(entry) => {
-                let number = self.queued;
-                self.queued += 1;
-                known.ask(attempt.shopper);
-                entry.insert(InFlight { attempt, number, first: waiter, others: Vec::new() });
-                self.jobs.push(Job::Attempt(attempt));
-                Some(number - decided)
-            }
-        }
-    }
-}
-
-impl Waiter {
-    /// A waiter that has gone away drops its receiver; nobody is left to tell.
-    fn tell(self, answer: Result<Answer, Unavailable>) {
-        match self {
-            Self::One(sender) => drop(sender.send(answer)),
-            Self::Many(to, token) => to.deliver(&mut vec![Mail { token, answer }]),
-        }
-    }
-}
-
-/// Answers on their way, each to its mailbox: one delivery for all that were decided together.
-#[derive(Default)]
-struct Post(Vec<(Arc<dyn Mailbox>, Vec<Mail>)>);
-
-impl Post {
-    fn tell(&mut self, waiter: Waiter, answer: Result<Answer, Unavailable>) {
-        match waiter {
-            one @ Waiter::One(_) => one.tell(answer),
-            Waiter::Many(to, token) => {
-                let mail = Mail { token, answer };
-                match self.0.iter_mut().find(|(known, _)| Arc::ptr_eq(known, &to)) {
-                    Some((_, mails)) => mails.push(mail),
-                    None => self.0.push((to, vec![mail])),
-                }
-            }
-        }
-    }
-
-    fn deliver(mut self) {
-        for (to, mails) in &mut self.0 {
-            to.deliver(mails);
-        }
+        // 65,536 commands wait a tenth of a second at half a million decisions a second; four times as many in line half a second.
+        Self { queue_max: 65_536, line_max: 262_144, snapshot_every: 500_000 }
     }
 }
 
 struct Shared {
     sale: SaleId,
-    queue_max: usize,
+    clock: Arc<dyn Clock>,
+    limits: Limits,
     queue: Mutex<Queue>,
     work: Condvar,
     /// Told when `stopping` is set, beside `work`, which only the worker may consume.
@@ -169,7 +74,7 @@ struct Shared {
 #[derive(Debug, Default)]
 struct Said {
     counts: HashMap<Stretch, SaidAlone>,
-    since: Option<std::time::Instant>,
+    since: Option<Instant>,
     /// Answers that found no room here: they were given, and only their number is not logged.
     lost: u64,
 }
@@ -188,7 +93,7 @@ impl Said {
             }
         }
         if !self.counts.is_empty() {
-            self.since.get_or_insert_with(std::time::Instant::now);
+            self.since.get_or_insert_with(Instant::now);
         }
     }
 
@@ -249,9 +154,11 @@ impl Service {
     ) -> Result<Self, RecoverError> {
         let (reader, snapshot_reader, snapshots) = (log.reader(), log.reader(), log.snapshots());
         let (worker, recovery) = Worker::open(log)?;
+        let limits = Limits { queue_max: settings.queue_max, line_max: settings.line_max };
         let shared = Arc::new(Shared {
-            queue_max: settings.queue_max,
-            queue: Mutex::default(),
+            clock,
+            limits,
+            queue: Mutex::new(Queue::new(limits)),
             work: Condvar::new(),
             ending: Condvar::new(),
             view: ArcSwapOption::from(worker.core().view(&sale, false).map(Arc::new)),
@@ -271,7 +178,7 @@ impl Service {
         };
         let newest = recovery.snapshot.unwrap_or_default();
         let (a, b) = (Arc::clone(&shared), Arc::clone(&shared));
-        let worker = spawn("sale", Box::new(move || run_worker(worker, &a, &*clock)))?;
+        let worker = spawn("sale", Box::new(move || run_worker(worker, &a)))?;
         let every = settings.snapshot_every;
         let snapshots = spawn(
             "snap",
@@ -291,7 +198,7 @@ impl Service {
         self.handle.clone()
     }
 
-    /// Lets the worker finish what is queued, then ends its threads.
+    /// Lets the worker finish what is queued or in line, then ends its threads.
     pub fn stop(self) {
         lock(&self.handle.0.queue).stopping = true;
         self.handle.0.work.notify_one();
@@ -325,40 +232,58 @@ impl Handle {
         lock(&self.0.invariants).iter().copied().collect()
     }
 
-    /// Queues an attempt, or joins the decision of the same one. Returns how many are decided before it, and its answer to
-    /// come; `None` if the queue is full.
-    pub fn attempt(&self, attempt: Attempt) -> Option<(u64, Receiver<Answer>)> {
+    /// Queues an attempt, or joins the decision of the same one. What comes is its answer; or at once its place, if the answer is
+    /// expected later than in `patience_ms`, and then nobody waits here.
+    pub fn attempt(&self, attempt: Attempt, patience_ms: u64) -> Receiver<Told> {
         let (sender, receiver) = oneshot::channel();
-        let mut queue = lock(&self.0.queue);
-        let was_idle = queue.jobs.is_empty();
-        let position = queue.take_up(attempt, Waiter::One(sender), self.0.queue_max, &self.0.known)?;
-        self.wake(queue, was_idle);
-        Some((position, receiver))
+        self.take_up([(attempt, Waiter::One(sender))], patience_ms);
+        receiver
     }
 
-    /// The same for many at once: their answers come to `to` under their tokens. What finds no room stays in `batch`.
-    pub fn attempts(&self, to: &Arc<dyn Mailbox>, batch: &mut Vec<(u64, Attempt)>) {
-        let mut queue = lock(&self.0.queue);
-        let was_idle = queue.jobs.is_empty();
-        batch.retain(|(token, attempt)| {
-            let waiter = Waiter::Many(Arc::clone(to), *token);
-            queue.take_up(*attempt, waiter, self.0.queue_max, &self.0.known).is_none()
-        });
-        self.wake(queue, was_idle);
+    /// The same for many at once: what is said to them comes to `to` under their tokens. `batch` is left empty.
+    pub fn attempts(&self, to: &Arc<dyn Mailbox>, patience_ms: u64, batch: &mut Vec<(u64, Attempt)>) {
+        let waiter = |(token, attempt)| (attempt, Waiter::Many(Arc::clone(to), token));
+        self.take_up(batch.drain(..).map(waiter), patience_ms);
     }
 
-    fn wake(&self, queue: MutexGuard<'_, Queue>, was_idle: bool) {
-        let is_work = !queue.jobs.is_empty();
+    fn take_up(&self, batch: impl IntoIterator<Item = (Attempt, Waiter)>, patience_ms: u64) {
+        let shared = &*self.0;
+        let at = shared.moment();
+        let mut post = Post::default();
+        let mut queue = lock(&shared.queue);
+        let was = (queue.jobs.is_empty(), queue.line_len());
+        for (attempt, waiter) in batch {
+            let Some((waiter, said)) = queue.take_up(attempt, waiter, at, patience_ms, &shared.known) else {
+                continue;
+            };
+            if let Ok(Told::InLine(_)) = said {
+                shared.known.tell_followers(attempt.shopper);
+            }
+            // What was promised to this very attempt before is said first, if there is room to look.
+            let is_answer = matches!(said, Ok(Told::Answer(_)));
+            if !is_answer && shared.known.keeps(attempt.shopper) && shared.has_room_to_ask(&queue) {
+                queue.look_up_first(attempt, waiter, said);
+            } else {
+                post.tell(waiter, said);
+            }
+        }
+        self.wake(queue, was);
+        post.deliver();
+    }
+
+    /// Wakes the worker if it may sleep and has something to do now, or later than it knew.
+    fn wake(&self, queue: MutexGuard<'_, Queue>, (was_idle, line_was): (bool, usize)) {
+        let is_new = (was_idle && !queue.jobs.is_empty()) || (line_was == 0 && queue.line_len() > 0);
         drop(queue);
-        if was_idle && is_work {
+        if is_new {
             self.0.work.notify_one();
         }
     }
 
     fn push(&self, mut queue: MutexGuard<'_, Queue>, job: Job) {
-        let was_idle = queue.jobs.is_empty();
+        let was = (queue.jobs.is_empty(), queue.line_len());
         queue.jobs.push(job);
-        self.wake(queue, was_idle);
+        self.wake(queue, was);
     }
 
     /// Whether the sale itself must answer this shopper: see [`Known::may_have`].
@@ -376,11 +301,24 @@ impl Handle {
         lock(&self.0.said).add(counts);
     }
 
-    /// How many are decided before a shopper's attempt that is not decided yet.
-    pub fn position(&self, attempt: AttemptId, shopper: ShopperKey) -> Option<u64> {
+    /// Hears of everybody whom a gate elsewhere must not answer by itself from now on: of whom something is kept, or who was told
+    /// a place in line. Those who wait now are heard of at once.
+    pub fn follow(&self) -> Arc<Follower> {
         let queue = lock(&self.0.queue);
-        let flight = queue.in_flight.get(&attempt).filter(|f| f.attempt.shopper == shopper)?;
-        Some(flight.number.saturating_sub(queue.decided))
+        let follower = self.0.known.follow();
+        queue.shoppers().for_each(|shopper| follower.push(shopper));
+        follower
+    }
+
+    /// Where a shopper's attempt stands that is not decided yet; or what is said to it, if it found no room and it is not clear yet
+    /// whether something was promised to it before.
+    pub fn position(
+        &self,
+        attempt: AttemptId,
+        shopper: ShopperKey,
+    ) -> Result<Option<LinePlace>, Unavailable> {
+        let at = self.0.moment();
+        lock(&self.0.queue).position(attempt, shopper, at)
     }
 
     /// What is kept of an attempt.
@@ -412,21 +350,21 @@ impl Handle {
         self.0.sequence.subscribe()
     }
 
-    /// Attempts that wait.
-    pub fn queue_len(&self) -> usize {
-        lock(&self.0.queue).in_flight.len()
+    /// Attempts that wait, and attempts in line behind them.
+    pub fn queue_len(&self) -> (usize, usize) {
+        let queue = lock(&self.0.queue);
+        (queue.len(), queue.line_len())
     }
 
-    /// How many there may be.
-    pub fn queue_max(&self) -> usize {
-        self.0.queue_max
+    /// How many there may be of either.
+    pub fn queue_max(&self) -> (usize, usize) {
+        (self.0.limits.queue_max, self.0.limits.line_max)
     }
 
     fn ask<T>(&self, job: impl FnOnce(Sender<T>) -> Job) -> Receiver<T> {
         let (sender, receiver) = oneshot::channel();
         let queue = lock(&self.0.queue);
-        // Twice as many as attempts: operators get through a full house.
-        let refused = match queue.jobs.len() < 2 * self.0.queue_max {
+        let refused = match self.0.has_room_to_ask(&queue) {
             _ if queue.stopping => Unavailable::Passing("the sale is stopping".into()),
             true => {
                 self.push(queue, job(sender));
@@ -515,11 +453,11 @@ impl Drop for SayOnPanic<'_> {
     }
 }
 
-fn run_worker<L: Log>(mut worker: Worker<L>, shared: &Shared, clock: &dyn Clock) {
+fn run_worker<L: Log>(mut worker: Worker<L>, shared: &Shared) {
     let _guard = EndProcessOnPanic;
     let mut jobs: Vec<Job> = Vec::new();
     let mut commands: Vec<Command> = Vec::new();
-    while wait_for_work(&worker, shared, clock, &mut jobs) {
+    while wait_for_work(&worker, shared, &mut jobs) {
         let mut rest = std::mem::take(&mut jobs).into_iter();
         loop {
             let batch: Vec<Job> = rest.by_ref().take(STEP_COMMANDS_MAX).collect();
@@ -527,7 +465,9 @@ fn run_worker<L: Log>(mut worker: Worker<L>, shared: &Shared, clock: &dyn Clock)
             commands.extend(batch.iter().map(command));
             let before = worker.core().sequence();
             let was_full = worker.disk_full();
-            worker.step(clock.now(), &commands);
+            let began = Instant::now();
+            worker.step(shared.clock.now(), &commands);
+            let took = began.elapsed();
             let replies = worker.take_replies();
             // Who has something is known before anybody can see that there is nothing left, or hears of it.
             for (job, reply) in batch.iter().zip(&replies) {
@@ -548,18 +488,37 @@ fn run_worker<L: Log>(mut worker: Worker<L>, shared: &Shared, clock: &dyn Clock)
                 }
             }
             let more = rest.len() > 0;
-            reply_all(shared, batch, replies);
+            reply_all(shared, batch, replies, took);
             if !more {
                 break;
             }
         }
     }
     let said = lock(&shared.said).take();
-    worker.step(clock.now(), &[Command::GateRefusals(said)]);
-    worker.finish(clock.now());
+    worker.step(shared.clock.now(), &[Command::GateRefusals(said)]);
+    worker.finish(shared.clock.now());
 }
 
 impl Shared {
+    /// Whom the rate holds back now. Refusals cost nothing: where all hear one, nobody waits for that; and asking before the
+    /// opening gains no place in line.
+    fn moment(&self) -> Moment {
+        let view = self.view.load();
+        let sells = |view: &SaleView| {
+            matches!(view.state, SaleState::Open | SaleState::Paused) && !view.is_sold_out()
+        };
+        let rate = match view.as_deref() {
+            Some(view) if sells(view) && self.stopped.load().is_none() => view.rate_per_second,
+            _ => 0,
+        };
+        Moment { now: self.clock.now(), rate }
+    }
+
+    /// Twice as many as attempts: operators get through a full house.
+    fn has_room_to_ask(&self, queue: &Queue) -> bool {
+        queue.jobs.len() < 2 * self.limits.queue_max
+    }
+
     /// What a worker that stopped holds may never have become durable: the last view that was stays, as one of a sale that
     /// sells nothing now.
     fn show_stopped(&self, why: &str) {
@@ -574,19 +533,18 @@ impl Shared {
     }
 }
 
-/// Sleeps until there are jobs or a timer is due; false when it is time to end.
-fn wait_for_work<L: Log>(
-    worker: &Worker<L>,
-    shared: &Shared,
-    clock: &dyn Clock,
-    jobs: &mut Vec<Job>,
-) -> bool {
+/// Sleeps until there are jobs, or a timer or a turn is due; false when it is time to end.
+fn wait_for_work<L: Log>(worker: &Worker<L>, shared: &Shared, jobs: &mut Vec<Job>) -> bool {
     /// The longest sleep: a clock that is moved ahead is noticed within it.
     const NAP: Duration = Duration::from_secs(1);
     let mut queue = lock(&shared.queue);
     loop {
+        let at = shared.moment();
+        queue.release(at);
         if !queue.jobs.is_empty() {
             std::mem::swap(&mut queue.jobs, jobs);
+            // The room that this makes is theirs who are next, not theirs who come next.
+            queue.release(at);
             jobs.extend(lock(&shared.said).take_due().map(Job::GateRefusals));
             return true;
         }
@@ -597,8 +555,9 @@ fn wait_for_work<L: Log>(
             jobs.push(Job::GateRefusals(counts));
             return true;
         }
-        let nap = match worker.next_wakeup() {
-            Some(at) => Duration::from_millis(at.since(clock.now()).0).min(NAP),
+        let next = [worker.next_wakeup(), queue.next_turn(at)].into_iter().flatten().min();
+        let nap = match next {
+            Some(next) => Duration::from_millis(next.since(at.now).0).min(NAP),
             None => NAP,
         };
         if nap.is_zero() {
@@ -618,35 +577,45 @@ fn command(job: &Job) -> Command {
         }
         Job::Stats(_) => Command::Stats,
         Job::GateRefusals(counts) => Command::GateRefusals(counts.clone()),
+        Job::Unheard(of) => Command::Lookup { attempt: of.attempt.id, shopper: of.attempt.shopper },
     }
 }
 
-fn reply_all(shared: &Shared, batch: Vec<Job>, replies: Vec<Reply>) {
-    let mut queue_len = 0;
+fn reply_all(shared: &Shared, batch: Vec<Job>, replies: Vec<Reply>, took: Duration) {
+    let (queue_len, line_len);
     let mut answers = Vec::with_capacity(batch.len());
     {
         let mut queue = lock(&shared.queue);
+        let mut has_attempts = false;
         for (job, reply) in batch.iter().zip(&replies) {
-            if let Job::Attempt(attempt) = job {
-                queue.decided += 1;
-                if let Some(flight) = queue.in_flight.remove(&attempt.id) {
-                    shared.known.decided(attempt.shopper);
-                    answers.push((flight.first, flight.others, reply));
+            match job {
+                Job::Attempt(attempt) => {
+                    has_attempts = true;
+                    if let Some(flight) = queue.decide(attempt, &shared.known) {
+                        answers.push((flight, reply));
+                    }
                 }
+                Job::Unheard(of) => queue.looked_up(&of.attempt),
+                _ => {}
             }
         }
-        queue_len += queue.in_flight.len() as u64;
+        if has_attempts {
+            queue.note_step(shared.clock.now(), took, batch.len());
+        }
+        (queue_len, line_len) = (queue.len() as u64, queue.line_len() as u64);
     }
     let mut post = Post::default();
-    for (first, others, reply) in answers {
-        for waiter in others {
+    for (flight, reply) in answers {
+        for waiter in flight.others.into_iter().chain(flight.first) {
             post.tell(waiter, as_answer(reply.clone()));
         }
-        post.tell(first, as_answer(reply.clone()));
     }
-    post.deliver();
     for (job, reply) in batch.into_iter().zip(replies) {
         match job {
+            Job::Unheard(of) => match reply {
+                Reply::Found(found) => of.tell(&found, &mut post),
+                other => post.tell(of.waiter, Err(unavailable(other))),
+            },
             Job::Attempt(_) => {}
             Job::Lookup(_, _, sender) => drop(sender.send(match reply {
                 Reply::Found(found) => Ok(found),
@@ -667,16 +636,17 @@ fn reply_all(shared: &Shared, batch: Vec<Job>, replies: Vec<Reply>) {
                 }
             }
             Job::Stats(sender) => drop(sender.send(match reply {
-                Reply::Stats(stats) => Ok(SaleStats { queue: queue_len, ..stats }),
+                Reply::Stats(stats) => Ok(SaleStats { queue: queue_len, line: line_len, ..stats }),
                 other => Err(unavailable(other)),
             })),
         }
     }
+    post.deliver();
 }
 
-fn as_answer(reply: Reply) -> Result<Answer, Unavailable> {
+fn as_answer(reply: Reply) -> Result<Told, Unavailable> {
     match reply {
-        Reply::Answer(answer) => Ok(answer),
+        Reply::Answer(answer) => Ok(Told::Answer(answer)),
         other => Err(unavailable(other)),
     }
 }
@@ -734,7 +704,7 @@ pub fn snapshot(
     reader: &mut dyn LogRead,
     snapshots: &mut dyn Snapshots,
 ) -> Result<(Sequence, Duration), RecoverError> {
-    let started = std::time::Instant::now();
+    let started = Instant::now();
     let mut core = match snapshots.latest()? {
         Some((at, bytes)) if at <= reader.last() => Core::restore(&bytes).unwrap_or_default(),
         _ => Core::new(),

@@ -1,5 +1,5 @@
-//! The service's side of an attempt: duplicates join one decision, the queue is bounded, a stop lets what is queued finish, and
-//! gates know whom they may answer by themselves.
+//! The service's side of an attempt: duplicates join one decision, the queue and the line behind it are bounded, a stop lets what
+//! is queued finish, and gates know whom they may answer by themselves.
 //! The log's appends are held up by the test, so that "meanwhile" is a state and not a race.
 
 mod ledger;
@@ -11,6 +11,7 @@ use engines::log::{AppendError, Batch, Log, LogError, LogRead, Snapshots};
 use ledger::{OPENS, by, id, key, spec};
 use sale::core::{Entry, Record};
 use sale::service::{Handle, Receiver, Service, Settings};
+use std::sync::atomic::{AtomicU64, Ordering::SeqCst};
 use std::sync::mpsc::{self, Receiver as Inbox, Sender};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
@@ -46,11 +47,13 @@ impl<L: Log> Log for HeldLog<L> {
     }
 }
 
-struct StoppedClock;
+/// Stands still between two words of the test.
+#[derive(Default)]
+struct TestClock(AtomicU64);
 
-impl Clock for StoppedClock {
+impl Clock for TestClock {
     fn now(&self) -> TimeMs {
-        TimeMs(OPENS)
+        TimeMs(OPENS + self.0.load(SeqCst))
     }
 }
 
@@ -59,28 +62,64 @@ struct Rig {
     handle: Handle,
     arrived: Inbox<u64>,
     let_on: Sender<()>,
+    clock: Arc<TestClock>,
     _dir: tempfile::TempDir,
+}
+
+impl Rig {
+    /// Puts an attempt, and waits for as long as it takes.
+    fn put(&self, n: u8) -> Receiver<Told> {
+        self.handle.attempt(attempt(n, 1), u64::MAX)
+    }
+
+    fn position(&self, n: u8) -> Option<u64> {
+        self.handle.position(id(n), key(n)).unwrap().map(|place| place.position)
+    }
+
+    /// Lets the next append through.
+    fn append(&self) -> u64 {
+        let count = self.arrived.recv().unwrap();
+        self.let_on.send(()).unwrap();
+        count
+    }
+
+    fn operate(&self, operation: Operation) {
+        let done = self.handle.operate(by(), operation);
+        self.append();
+        wait(done).unwrap();
+    }
 }
 
 /// An open sale of `stock` phones, whose appends wait for [`Rig::let_on`].
 fn rig(stock: u64, queue_max: usize) -> Rig {
+    rig_with(stock, Settings { queue_max, line_max: 0, ..Settings::default() })
+}
+
+fn rig_with(stock: u64, settings: Settings) -> Rig {
     let dir = tempfile::tempdir().unwrap();
     let log = EmbeddedLog::open_dir(dir.path(), Options::new(Partition(0), LogId([1; 16]))).unwrap();
     let (arrived_in, arrived) = mpsc::channel();
     let (let_on, let_on_in) = mpsc::channel();
     let log = HeldLog { log, arrived: arrived_in, let_on: let_on_in };
-    let settings = Settings { queue_max, ..Settings::default() };
-    let service = Service::start("test".parse().unwrap(), log, Arc::new(StoppedClock), settings).unwrap();
+    let clock = Arc::new(TestClock::default());
+    let service = Service::start("test".parse().unwrap(), log, clock.clone(), settings).unwrap();
     let handle = service.handle();
     let defined = handle.operate(by(), Operation::Define(Box::new(spec(stock))));
     arrived.recv().unwrap();
     let_on.send(()).unwrap();
     assert_eq!(wait(defined), Ok(OperationDone::Ok));
-    Rig { service, handle, arrived, let_on, _dir: dir }
+    Rig { service, handle, arrived, let_on, clock, _dir: dir }
 }
 
 fn wait<T>(receiver: Receiver<T>) -> T {
     receiver.blocking_recv().unwrap().unwrap()
+}
+
+fn answer(told: Receiver<Told>) -> Answer {
+    match wait(told) {
+        Told::Answer(answer) => answer,
+        Told::InLine(place) => panic!("in line at {place:?}"),
+    }
 }
 
 fn attempt(n: u8, quantity: u16) -> Attempt {
@@ -91,38 +130,34 @@ fn attempt(n: u8, quantity: u16) -> Attempt {
 #[test]
 fn duplicates_join_one_decision() {
     let rig = rig(5, 100);
-    let (position, first) = rig.handle.attempt(attempt(1, 1)).unwrap();
-    assert_eq!(position, 0);
+    let first = rig.put(1);
+    assert_eq!(rig.position(1), Some(0));
     assert_eq!(rig.arrived.recv().unwrap(), 1, "the grant is on its way to the disk");
-    let duplicates: Vec<_> = (0..50).map(|_| rig.handle.attempt(attempt(1, 1)).unwrap().1).collect();
-    assert_eq!(rig.handle.position(id(1), key(1)), Some(0));
-    assert_eq!(
-        wait(rig.handle.attempt(attempt(1, 2)).unwrap().1),
-        Answer::KeyReused,
-        "the same key, another body"
-    );
+    let duplicates: Vec<_> = (0..50).map(|_| rig.put(1)).collect();
+    assert_eq!(rig.position(1), Some(0));
+    assert_eq!(answer(rig.handle.attempt(attempt(1, 2), 0)), Answer::KeyReused, "the same key, another body");
     rig.let_on.send(()).unwrap();
-    let answer = wait(first);
-    assert!(matches!(answer, Answer::Granted(_)), "{answer:?}");
+    let granted = answer(first);
+    assert!(matches!(granted, Answer::Granted(_)), "{granted:?}");
     for duplicate in duplicates {
-        assert_eq!(wait(duplicate), answer);
+        assert_eq!(answer(duplicate), granted);
     }
     let stats = wait(rig.handle.stats());
     assert_eq!((stats.items[1].held, stats.as_of), (1, Sequence(3)), "one unit, one entry");
-    assert_eq!(rig.handle.position(id(1), key(1)), None);
+    assert_eq!(rig.position(1), None);
     rig.service.stop();
 }
 
 #[test]
 fn nobody_hears_of_a_grant_that_is_not_durable() {
     let rig = rig(5, 100);
-    let (_, mut granted) = rig.handle.attempt(attempt(1, 1)).unwrap();
+    let mut granted = rig.put(1);
     rig.arrived.recv().unwrap();
     assert!(granted.try_recv().is_err(), "the append has not returned");
     let mut looked = rig.handle.lookup(id(1), key(1));
     assert!(looked.try_recv().is_err(), "neither may a look-up tell");
     rig.let_on.send(()).unwrap();
-    assert!(matches!(wait(granted), Answer::Granted(_)));
+    assert!(matches!(answer(granted), Answer::Granted(_)));
     assert!(matches!(wait(looked), Found { answer: Answer::Granted(_), basket: Some(_) }));
     rig.service.stop();
 }
@@ -130,19 +165,24 @@ fn nobody_hears_of_a_grant_that_is_not_durable() {
 #[test]
 fn the_queue_is_bounded_and_the_place_in_it_is_told() {
     let rig = rig(5, 2);
-    let (_, first) = rig.handle.attempt(attempt(1, 1)).unwrap();
+    let first = rig.put(1);
     rig.arrived.recv().unwrap();
-    let (second_position, second) = rig.handle.attempt(attempt(2, 1)).unwrap();
-    let (third_position, third) = rig.handle.attempt(attempt(3, 1)).unwrap();
-    assert_eq!((second_position, third_position), (1, 2), "those on their way to the disk count");
-    assert!(rig.handle.attempt(attempt(4, 1)).is_none(), "two wait, and no more may");
-    assert!(rig.handle.attempt(attempt(3, 1)).is_some(), "but a duplicate takes no place");
+    let (second, third) = (rig.put(2), rig.put(3));
+    assert_eq!(
+        (rig.position(2), rig.position(3)),
+        (Some(1), Some(2)),
+        "those on their way to the disk count"
+    );
+    let full = rig.put(4).blocking_recv().unwrap();
+    assert!(matches!(full, Err(Unavailable::LineFull { .. })), "two wait, and no more may");
+    let same = rig.put(3);
+    assert_eq!(rig.position(4), None, "but a duplicate takes no place");
     let stats = rig.handle.stats();
     rig.let_on.send(()).unwrap();
     assert_eq!(rig.arrived.recv().unwrap(), 2, "both in one append");
     rig.let_on.send(()).unwrap();
-    for answer in [first, second, third] {
-        assert!(matches!(wait(answer), Answer::Granted(_)));
+    for told in [first, second, third, same] {
+        assert!(matches!(answer(told), Answer::Granted(_)));
     }
     assert_eq!(wait(stats).items[1].held, 3, "operators get through a full house");
     rig.service.stop();
@@ -151,7 +191,7 @@ fn the_queue_is_bounded_and_the_place_in_it_is_told() {
 #[test]
 fn a_queue_that_is_full_of_questions_says_so_and_not_that_it_stops() {
     let rig = rig(5, 2);
-    let (_, first) = rig.handle.attempt(attempt(1, 1)).unwrap();
+    let first = rig.put(1);
     rig.arrived.recv().unwrap();
     let asked: Vec<_> = (0..4).map(|_| rig.handle.stats()).collect();
     let looked = rig.handle.lookup(id(1), key(1)).blocking_recv().unwrap();
@@ -159,7 +199,7 @@ fn a_queue_that_is_full_of_questions_says_so_and_not_that_it_stops() {
     let commanded = rig.handle.operate(by(), Operation::Pause).blocking_recv().unwrap();
     assert_eq!(commanded, Err(Unavailable::QueueFull));
     rig.let_on.send(()).unwrap();
-    assert!(matches!(wait(first), Answer::Granted(_)));
+    assert!(matches!(answer(first), Answer::Granted(_)));
     for stats in asked {
         assert_eq!(wait(stats).items[1].held, 1);
     }
@@ -173,9 +213,9 @@ fn a_queue_that_is_full_of_questions_says_so_and_not_that_it_stops() {
 #[test]
 fn a_stop_lets_what_is_queued_finish() {
     let rig = rig(5, 100);
-    let (_, first) = rig.handle.attempt(attempt(1, 1)).unwrap();
+    let first = rig.put(1);
     rig.arrived.recv().unwrap();
-    let (_, second) = rig.handle.attempt(attempt(2, 1)).unwrap();
+    let second = rig.put(2);
     let stopping = Mutex::new(Some(rig.service));
     std::thread::scope(|scope| {
         scope.spawn(|| stopping.lock().unwrap().take().unwrap().stop());
@@ -187,8 +227,8 @@ fn a_stop_lets_what_is_queued_finish() {
         rig.arrived.recv().unwrap();
         rig.let_on.send(()).unwrap();
     });
-    assert!(matches!(wait(first), Answer::Granted(_)));
-    assert!(matches!(wait(second), Answer::Granted(_)));
+    assert!(matches!(answer(first), Answer::Granted(_)));
+    assert!(matches!(answer(second), Answer::Granted(_)));
     let after = rig.handle.lookup(id(1), key(1)).blocking_recv().unwrap();
     assert!(matches!(after, Err(Unavailable::Passing(_))), "nobody waits for ever: {after:?}");
 }
@@ -212,22 +252,22 @@ fn a_gate_knows_the_deny_list_when_it_is_durable_and_until_it_is_cleared() {
         assert_eq!(said.answer(), Answer::Refused { refusal: Refusal::NotEligible, as_of: view.as_of });
         Some((said.entries().0.0, said.entries().1.0))
     };
-    let (_, granted) = rig.handle.attempt(attempt(1, 1)).unwrap();
+    let granted = rig.put(1);
     rig.arrived.recv().unwrap();
     rig.let_on.send(()).unwrap();
-    assert!(matches!(wait(granted), Answer::Granted(_)));
+    assert!(matches!(answer(granted), Answer::Granted(_)));
     let denied = operate(list(true, &[1, 2, 3]));
     assert_eq!(told(2), None, "the list is not durable");
     // Somebody on it asks meanwhile: what is not decided is the sale's to answer.
-    let (_, undecided) = rig.handle.attempt(attempt(3, 1)).unwrap();
+    let undecided = rig.put(3);
     rig.let_on.send(()).unwrap();
     assert_eq!(wait(denied), Ok(OperationDone::Ok));
     assert_eq!(told(2), Some((4, 4)), "whoever hears that the list is taken finds it in force");
     assert_eq!(told(4), None, "an honest shopper");
     assert_eq!(told(1), None, "who has a hold gets the sale's own answer");
-    let (_, again) = rig.handle.attempt(attempt(1, 1)).unwrap();
-    assert!(matches!(wait(again), Answer::Granted(_)), "which is that they have it");
-    assert!(matches!(wait(undecided), Answer::Refused { refusal: Refusal::NotEligible, .. }));
+    let again = rig.put(1);
+    assert!(matches!(answer(again), Answer::Granted(_)), "which is that they have it");
+    assert!(matches!(answer(undecided), Answer::Refused { refusal: Refusal::NotEligible, .. }));
     assert_eq!(told(3), Some((4, 4)), "it is decided, and they have nothing");
 
     rig.handle.said_alone(&[rig
@@ -261,6 +301,107 @@ fn a_gate_knows_the_deny_list_when_it_is_durable_and_until_it_is_cleared() {
     assert!(report.holds(), "{report:#?}");
 }
 
+/// A sale whose queue has room for many, so that the rate alone holds anybody back.
+fn paced(stock: u64, per_second: u32, line_max: usize) -> Rig {
+    let rig = rig_with(stock, Settings { line_max, ..Settings::default() });
+    rig.operate(Operation::Rate { per_second });
+    rig
+}
+
+#[test]
+fn the_rate_holds_for_all_who_ask_and_the_line_moves_when_a_turn_is_due() {
+    let rig = paced(9, 10, 100);
+    let mut told: Vec<_> = (1..=4).map(|n| rig.put(n)).collect();
+    assert_eq!(rig.append(), 1);
+    assert!(matches!(answer(told.remove(0)), Answer::Granted(_)));
+    assert_eq!([2, 3, 4].map(|n| rig.position(n)), [Some(0), Some(1), Some(2)]);
+    let stats = wait(rig.handle.stats());
+    assert_eq!((stats.queue, stats.line), (0, 3));
+    assert_eq!((rig.handle.queue_len(), rig.handle.queue_max()), ((0, 3), (65_536, 100)));
+    assert!(told[0].try_recv().is_err());
+    // Nobody but the clock wakes the worker.
+    rig.clock.0.store(100, SeqCst);
+    assert_eq!(rig.append(), 1);
+    assert!(matches!(answer(told.remove(0)), Answer::Granted(_)));
+    // Another rate counts at once.
+    rig.operate(Operation::Rate { per_second: 0 });
+    assert_eq!(rig.append(), 2);
+    assert!(told.into_iter().all(|told| matches!(answer(told), Answer::Granted(_))));
+    rig.service.stop();
+}
+
+#[test]
+fn where_all_are_refused_nobody_is_held_back() {
+    let rig = paced(1, 1, 100);
+    // Both items, for of one that is left somebody may have some.
+    rig.operate(Operation::Adjust { item: 0, delta: -1 });
+    let winner = rig.put(1);
+    let others: Vec<_> = (2..=9).map(|n| rig.put(n)).collect();
+    rig.append();
+    assert!(matches!(answer(winner), Answer::Granted(_)));
+    // The clock stands still: no turn has come.
+    for told in others {
+        assert!(matches!(answer(told), Answer::Refused { refusal: Refusal::SoldOut, .. }));
+    }
+    assert!(!rig.handle.may_have(key(5)));
+    rig.let_on.send(()).unwrap();
+    rig.service.stop();
+}
+
+#[test]
+fn a_stop_decides_all_who_are_in_line() {
+    let rig = paced(9, 1, 100);
+    let told: Vec<_> = (1..=5).map(|n| rig.put(n)).collect();
+    assert_eq!(rig.append(), 1);
+    let Rig { service, let_on, arrived, .. } = rig;
+    std::thread::scope(|scope| {
+        scope.spawn(|| service.stop());
+        assert_eq!(arrived.recv().unwrap(), 4, "all at once");
+        let_on.send(()).unwrap();
+    });
+    assert!(told.into_iter().all(|told| matches!(answer(told), Answer::Granted(_))));
+}
+
+#[test]
+fn whoever_is_in_line_is_told_so_at_once_and_what_was_promised_before_is_said_first() {
+    let rig = paced(9, 1, 2);
+    let far = |n: u8| wait(rig.handle.attempt(attempt(n, 1), 500));
+    let first = rig.handle.attempt(attempt(1, 1), 500);
+    rig.append();
+    let granted = answer(first);
+    let follower = rig.handle.follow();
+    let place = LinePlace { position: 0, wait_ms: Some(1000) };
+    assert_eq!(far(2), Told::InLine(place));
+    assert_eq!(far(2), Told::InLine(place), "and again");
+    assert!(rig.handle.may_have(key(2)), "it is not decided");
+    assert_eq!(follower.take(), [key(2), key(2)], "gates elsewhere do not answer them alone");
+    assert_eq!(rig.handle.follow().take(), [key(2)], "and those that come later neither");
+    // In line too, where it does no harm; but what it got is said.
+    assert_eq!(far(1), Told::Answer(granted));
+    let other = Attempt { basket: Basket::single(1, 2), ..attempt(1, 1) };
+    assert_eq!(wait(rig.handle.attempt(other, 500)), Told::Answer(Answer::KeyReused));
+    let full = rig.put(3).blocking_recv().unwrap();
+    assert_eq!(full, Err(Unavailable::LineFull { wait_ms: Some(3000) }));
+    rig.operate(Operation::Rate { per_second: 0 });
+    rig.append();
+    assert!(matches!(answer(rig.put(2)), Answer::Granted(_)));
+    assert_eq!(answer(rig.put(1)), granted);
+
+    // A full line, and nobody knows yet whether something was promised: whoever is out of patience hears that it is full.
+    rig.operate(Operation::Rate { per_second: 1 });
+    rig.clock.0.store(1000, SeqCst);
+    let (fourth, _more) = (rig.put(4), [rig.put(5), rig.put(6)]);
+    rig.arrived.recv().unwrap();
+    let mut again = rig.put(1);
+    assert!(again.try_recv().is_err());
+    assert!(matches!(rig.handle.position(id(1), key(1)), Err(Unavailable::LineFull { .. })));
+    rig.let_on.send(()).unwrap();
+    assert!(matches!(answer(fourth), Answer::Granted(_)));
+    assert_eq!((answer(again), rig.position(1)), (granted, None));
+    rig.let_on.send(()).unwrap();
+    rig.service.stop();
+}
+
 /// Takes what a shopper would be told by a gate alone.
 fn told_alone(handle: &Handle, n: u8) -> Option<SoldOutCount> {
     let said = handle.view().unwrap().sold_out(&Basket::single(1, 1))?;
@@ -270,12 +411,12 @@ fn told_alone(handle: &Handle, n: u8) -> Option<SoldOutCount> {
 #[test]
 fn a_gate_answers_by_itself_whoever_has_nothing_and_nobody_else() {
     let rig = rig(1, 100);
-    let (_, winner) = rig.handle.attempt(attempt(1, 1)).unwrap();
+    let winner = rig.put(1);
     rig.arrived.recv().unwrap();
     assert_eq!(told_alone(&rig.handle, 2), None, "the last unit is not durably gone");
     assert!(rig.handle.may_have(key(1)), "an attempt that is not decided");
     rig.let_on.send(()).unwrap();
-    let Answer::Granted(hold) = wait(winner) else { panic!("the first in line") };
+    let Answer::Granted(hold) = answer(winner) else { panic!("the first in line") };
     let said = told_alone(&rig.handle, 2).expect("it is sold out, and there is no waitlist place");
     assert_eq!((said.first_as_of, said.last_as_of), (hold.granted_as_of, hold.granted_as_of));
     assert_eq!(told_alone(&rig.handle, 1), None, "who has a hold gets the sale's own answer");
@@ -304,9 +445,13 @@ fn a_gate_answers_by_itself_whoever_has_nothing_and_nobody_else() {
     assert_eq!(log, Some(vec![SoldOutCount { count: 2, ..said }]));
 
     // After a restart, who has something is known at once.
-    let service =
-        Service::start("test".parse().unwrap(), reopened, Arc::new(StoppedClock), Settings::default())
-            .unwrap();
+    let service = Service::start(
+        "test".parse().unwrap(),
+        reopened,
+        Arc::new(TestClock::default()),
+        Settings::default(),
+    )
+    .unwrap();
     assert!(service.handle().may_have(key(1)) && !service.handle().may_have(key(2)));
     service.stop();
 }

@@ -1,15 +1,17 @@
 //! A gate's side: the sales of another process, behind the gate's ports. While that process is away, what must be asked is
 //! answered "not now"; nothing is lost, for the same question may be asked again.
 
-use super::message::{self, COUNTS_MAX, DeniedComing, News, Question, Reply, SaleNumber, ToGate, ToSales};
+use super::message::{
+    self, COUNTS_MAX, DeniedComing, Fill, News, Question, Reply, SaleNumber, ToGate, ToSales,
+};
 use arc_swap::ArcSwap;
 use contracts::{
-    Actor, Answer, Attempt, Found, Mail, Mailbox, OperateError, Operation, OperationDone, SaidAlone,
-    SaleStats, SaleView, ShopperRecord, Unavailable,
+    Actor, Attempt, Found, LinePlace, Mail, Mailbox, OperateError, Operation, OperationDone, SaidAlone,
+    SaleStats, SaleView, ShopperRecord, Told, Unavailable,
 };
 use engines::clock::{Clock, SteadyClock};
 use gate::Keyring;
-use gate::ports::{self, QueueFill, Queued, Sale, SaleHealth, Sales, UseError, UsedChallenges, Winner};
+use gate::ports::{self, QueueFill, Sale, SaleHealth, Sales, UseError, UsedChallenges, Winner};
 use sale::known::Known;
 use std::collections::{BTreeMap, HashMap};
 use std::io::{self, BufReader, Write};
@@ -68,26 +70,21 @@ struct Line {
     up: bool,
     unsent: Vec<u8>,
     attempts: HashMap<u64, Flight>,
-    /// The token of each attempt that is on its way.
-    tokens: HashMap<AttemptId, u64>,
     asked: HashMap<u64, Tell>,
 }
 
 /// Takes a reply to whoever asked; none if it will never come.
 type Tell = Box<dyn FnOnce(Option<Reply>) + Send>;
 
-/// An attempt that is not answered.
+/// An attempt of which nothing was heard yet.
 struct Flight {
     sale: Arc<JoinedSale>,
     shopper: ShopperKey,
-    id: AttemptId,
-    /// Its number among all that this gate has sent.
-    number: u64,
     waiter: Waiter,
 }
 
 enum Waiter {
-    One(oneshot::Sender<Result<Answer, Unavailable>>),
+    One(oneshot::Sender<Result<Told, Unavailable>>),
     Many(Arc<dyn Mailbox>, u64),
 }
 
@@ -99,10 +96,9 @@ struct JoinedSale {
     number: AtomicU64,
     view: ArcSwap<SaleView>,
     known: Known,
-    queue: AtomicU64,
-    queue_max: AtomicU64,
-    sent: AtomicU64,
-    answered: AtomicU64,
+    fill: Mutex<Fill>,
+    /// Attempts of this gate of which nothing was heard yet.
+    on_the_way: AtomicU64,
     sequence: watch::Sender<Sequence>,
     /// What was said and not reported yet.
     unreported: Mutex<Vec<SaidAlone>>,
@@ -222,8 +218,8 @@ impl Link {
                 ToGate::Sale { id, log_id, spec, seen, known } => {
                     let denied = denied.list(&Arc::default(), seen.denied)?;
                     let spec = Arc::new(serde_json::from_str(&spec).map_err(io::Error::other)?);
-                    let (queue, view) = (seen.queue, seen.view(id, spec, denied));
-                    let sale = self.sale(sales.len() as SaleNumber, log_id, view, queue, known)?;
+                    let (fill, view) = (seen.fill, seen.view(id, spec, denied));
+                    let sale = self.sale(sales.len() as SaleNumber, log_id, view, fill, known)?;
                     sales.push(sale);
                 }
                 ToGate::News(sale, news) => {
@@ -292,7 +288,6 @@ impl Link {
             line.up = false;
             line.number += 1;
             line.unsent.clear();
-            line.tokens.clear();
             // A sale that is not told again is nowhere, and its number another's.
             let sales = self.sales.read().unwrap_or_else(PoisonError::into_inner);
             sales.values().for_each(|sale| sale.number.store(NEVER, Relaxed));
@@ -312,7 +307,7 @@ impl Link {
         number: SaleNumber,
         log_id: String,
         view: SaleView,
-        queue: (u64, u64),
+        fill: Fill,
         known: Vec<u64>,
     ) -> io::Result<Arc<JoinedSale>> {
         let id = view.sale.clone();
@@ -332,10 +327,8 @@ impl Link {
                     number: AtomicU64::new(NEVER),
                     view: ArcSwap::from_pointee(view.clone()),
                     known: Known::default(),
-                    queue: AtomicU64::new(0),
-                    queue_max: AtomicU64::new(0),
-                    sent: AtomicU64::new(0),
-                    answered: AtomicU64::new(0),
+                    fill: Mutex::default(),
+                    on_the_way: AtomicU64::new(0),
                     sequence: watch::Sender::new(view.as_of),
                     unreported: Mutex::default(),
                 });
@@ -344,7 +337,7 @@ impl Link {
             }
         };
         sale.known.keep_words(known.into_iter());
-        sale.see(view, queue);
+        sale.see(view, fill);
         drop(sales);
         let _line = lock(&self.line);
         sale.number.store(u64::from(number), Relaxed);
@@ -360,32 +353,27 @@ impl Link {
                 None => Arc::clone(&sale.view.load().spec),
             };
             let denied = denied.list(&sale.view.load().denied, seen.denied)?;
-            let queue = seen.queue;
-            sale.see(seen.view(sale.id.clone(), spec, denied), queue);
+            let fill = seen.fill;
+            sale.see(seen.view(sale.id.clone(), spec, denied), fill);
         }
         if answers.is_empty() {
             return Ok(());
         }
-        let landed: Vec<(Flight, Result<Answer, Unavailable>)> = {
+        let landed: Vec<(Flight, Result<Told, Unavailable>)> = {
             let mut line = lock(&self.line);
-            let land = |(token, answer)| {
-                let flight = line.attempts.remove(&token)?;
-                if line.tokens.get(&flight.id) == Some(&token) {
-                    line.tokens.remove(&flight.id);
-                }
-                Some((flight, answer))
-            };
+            let land = |(token, said)| Some((line.attempts.remove(&token)?, said));
             answers.into_iter().filter_map(land).collect()
         };
-        sale.answered.fetch_add(landed.len() as u64, Relaxed);
+        sale.on_the_way.fetch_sub(landed.len() as u64, Relaxed);
         let mut post: Vec<(Arc<dyn Mailbox>, Vec<Mail>)> = Vec::new();
-        for (flight, answer) in landed {
+        for (flight, said) in landed {
+            // Who was told a place in line is among those who are kept.
             sale.known.decided(flight.shopper);
             match flight.waiter {
                 // Whoever asked may have gone.
-                Waiter::One(sender) => drop(sender.send(answer)),
+                Waiter::One(sender) => drop(sender.send(said)),
                 Waiter::Many(to, token) => {
-                    let mail = Mail { token, answer };
+                    let mail = Mail { token, said };
                     match post.iter_mut().find(|(known, _)| Arc::ptr_eq(known, &to)) {
                         Some((_, mails)) => mails.push(mail),
                         None => post.push((to, vec![mail])),
@@ -397,35 +385,35 @@ impl Link {
         Ok(())
     }
 
-    /// Puts a message on its way, if the line is up, the sale was told on it, and there is room; what follows from that is noted in
-    /// `line` with it.
+    /// Puts a message on its way, if the line is up, the sale was told on it, and there is room, or says what is missing; what follows
+    /// from that is noted in `line` with it.
     fn put(
         &self,
         sale: Option<&JoinedSale>,
         message: impl FnOnce(SaleNumber) -> ToSales,
         note: impl FnOnce(&mut Line),
-    ) -> bool {
+    ) -> Result<(), Unavailable> {
         let mut line = lock(&self.line);
         let on_the_way = line.attempts.len() + line.asked.len();
         // Under the lock: a number is good for the line on which it was told.
         let number = sale.map_or(0, |sale| sale.number.load(Relaxed));
-        if number == NEVER {
-            return false;
+        if number == NEVER || !line.up {
+            return Err(away());
         }
-        if !line.up || on_the_way >= ON_THE_WAY_MAX || line.unsent.len() >= UNSENT_BYTES_MAX {
-            return false;
+        if on_the_way >= ON_THE_WAY_MAX || line.unsent.len() >= UNSENT_BYTES_MAX {
+            return Err(Unavailable::QueueFull);
         }
         let was_empty = line.unsent.is_empty();
         if let Err(error) = message::write(&message(number as SaleNumber), &mut line.unsent) {
             tracing::error!(%error, "put a question to the process with the sales: failed");
-            return false;
+            return Err(Unavailable::QueueFull);
         }
         note(&mut line);
         drop(line);
         if was_empty {
             self.to_send.notify_all();
         }
-        true
+        Ok(())
     }
 
     /// Whether what was told here is of this moment.
@@ -451,7 +439,8 @@ impl Link {
         // Whoever asked may have gone.
         let mut tell: Option<Tell> = Some(Box::new(move |reply| drop(sender.send(pick(reply)))));
         let message = |number| ToSales::Ask(token, question(number));
-        self.put(sale, message, |line| {
+        // What is missing, whoever asked is told as if nobody answered.
+        let _ = self.put(sale, message, |line| {
             if let Some(tell) = tell.take() {
                 line.asked.insert(token, tell);
             }
@@ -468,50 +457,52 @@ fn wrong(why: &str) -> io::Error {
 }
 
 impl Flight {
-    fn land(self, answer: Result<Answer, Unavailable>) {
-        self.sale.answered.fetch_add(1, Relaxed);
+    fn land(self, said: Result<Told, Unavailable>) {
+        self.sale.on_the_way.fetch_sub(1, Relaxed);
         self.sale.known.decided(self.shopper);
-        match self.waiter {
-            Waiter::One(sender) => drop(sender.send(answer)),
-            Waiter::Many(to, token) => to.deliver(&mut vec![Mail { token, answer }]),
+        self.waiter.tell(said);
+    }
+}
+
+impl Waiter {
+    fn tell(self, said: Result<Told, Unavailable>) {
+        match self {
+            Self::One(sender) => drop(sender.send(said)),
+            Self::Many(to, token) => to.deliver(&mut vec![Mail { token, said }]),
         }
     }
 }
 
 impl JoinedSale {
-    fn see(&self, view: SaleView, queue: (u64, u64)) {
+    fn see(&self, view: SaleView, fill: Fill) {
         let as_of = view.as_of;
         self.view.store(Arc::new(view));
-        self.queue.store(queue.0, Relaxed);
-        self.queue_max.store(queue.1, Relaxed);
+        *lock(&self.fill) = fill;
         self.sequence.send_if_modified(|last| std::mem::replace(last, as_of) != as_of);
     }
 
-    /// Puts attempts on their way, all or none.
-    fn put(self: &Arc<Self>, batch: Vec<(Attempt, Waiter)>) -> Result<u64, Vec<(Attempt, Waiter)>> {
-        let Some(link) = self.link.upgrade() else { return Err(batch) };
-        let tokens: Vec<u64> = batch.iter().map(|_| link.next_token()).collect();
+    /// Puts attempts on their way, all or none; those who wait for them are told if none was.
+    fn put(self: &Arc<Self>, batch: Vec<(Attempt, Waiter)>, patience_ms: u64) {
+        let link = self.link.upgrade();
+        let tokens: Vec<u64> =
+            batch.iter().map(|_| link.as_ref().map_or(0, |link| link.next_token())).collect();
         let named = tokens.iter().zip(&batch).map(|(token, (attempt, _))| (*token, *attempt)).collect();
         // Known before the answer can be.
         batch.iter().for_each(|(attempt, _)| self.known.ask(attempt.shopper));
         let mut batch = Some(batch);
-        let mut first = 0;
-        let message = |number| ToSales::Attempts(number, named);
-        link.put(Some(self), message, |line| {
+        let message = |number| ToSales::Attempts(number, patience_ms, named);
+        let note = |line: &mut Line| {
             for (token, (attempt, waiter)) in tokens.iter().zip(batch.take().into_iter().flatten()) {
-                let number = self.sent.fetch_add(1, Relaxed);
-                first = number;
-                let (shopper, id) = (attempt.shopper, attempt.id);
-                line.tokens.insert(id, *token);
-                line.attempts.insert(*token, Flight { sale: Arc::clone(self), shopper, id, number, waiter });
+                self.on_the_way.fetch_add(1, Relaxed);
+                let flight = Flight { sale: Arc::clone(self), shopper: attempt.shopper, waiter };
+                line.attempts.insert(*token, flight);
             }
-        });
-        match batch {
-            None => Ok(first.saturating_sub(self.answered.load(Relaxed))),
-            Some(batch) => {
-                batch.iter().for_each(|(attempt, _)| self.known.decided(attempt.shopper));
-                Err(batch)
-            }
+        };
+        let put = link.map_or_else(|| Err(away()), |link| link.put(Some(self), message, note));
+        let Err(why) = put else { return };
+        for (attempt, waiter) in batch.into_iter().flatten() {
+            self.known.decided(attempt.shopper);
+            waiter.tell(Err(why.clone()));
         }
     }
 
@@ -536,17 +527,15 @@ impl Sale for Wired {
         self.0.view.load_full()
     }
 
-    fn attempt(&self, attempt: Attempt) -> Option<Queued> {
-        let (sender, answer) = oneshot::channel();
-        let position = self.0.put(vec![(attempt, Waiter::One(sender))]).ok()?;
-        Some(Queued { position, answer })
+    fn attempt(&self, attempt: Attempt, patience_ms: u64) -> ports::Reply<Told> {
+        let (sender, told) = oneshot::channel();
+        self.0.put(vec![(attempt, Waiter::One(sender))], patience_ms);
+        told
     }
 
-    fn attempts(&self, to: &Arc<dyn Mailbox>, batch: &mut Vec<(u64, Attempt)>) {
-        let waiting = batch.iter().map(|(token, attempt)| (*attempt, Waiter::Many(Arc::clone(to), *token)));
-        if self.0.put(waiting.collect()).is_ok() {
-            batch.clear();
-        }
+    fn attempts(&self, to: &Arc<dyn Mailbox>, patience_ms: u64, batch: &mut Vec<(u64, Attempt)>) {
+        let waiting = |(token, attempt)| (attempt, Waiter::Many(Arc::clone(to), token));
+        self.0.put(batch.drain(..).map(waiting).collect(), patience_ms);
     }
 
     fn may_have(&self, shopper: ShopperKey) -> bool {
@@ -574,25 +563,22 @@ impl Sale for Wired {
         }
         // What finds no room now goes with the next report.
         let report = unreported.clone();
-        if link.put(Some(&self.0), |number| ToSales::SaidAlone(number, report), |_| {}) {
+        if link.put(Some(&self.0), |number| ToSales::SaidAlone(number, report), |_| {}).is_ok() {
             unreported.clear();
         }
     }
 
     fn queue(&self) -> QueueFill {
-        // What this gate has on its way waits too, wherever it is.
-        let mine = self.0.sent.load(Relaxed).saturating_sub(self.0.answered.load(Relaxed));
-        QueueFill { length: mine.max(self.0.queue.load(Relaxed)), max: self.0.queue_max.load(Relaxed) }
+        let Fill { queue, line } = *lock(&self.0.fill);
+        // What this gate has on its way waits too, wherever it is; but not what is in line by now.
+        let mine = self.0.on_the_way.load(Relaxed).saturating_sub(line.0);
+        QueueFill { length: mine.max(queue.0), max: queue.1, line: line.0, line_max: line.1 }
     }
 
-    fn position(&self, attempt: AttemptId, shopper: ShopperKey) -> Option<u64> {
-        let link = self.0.link.upgrade()?;
-        let line = lock(&link.line);
-        let flight =
-            line.attempts.get(line.tokens.get(&attempt)?).filter(|flight| flight.shopper == shopper)?;
-        // Those of this gate, or all that waited when the sale was last heard of: whichever is more.
-        let mine = flight.number.saturating_sub(self.0.answered.load(Relaxed));
-        Some(mine.max(self.0.queue.load(Relaxed)))
+    fn position(&self, attempt: AttemptId, shopper: ShopperKey) -> ports::Reply<Option<LinePlace>> {
+        // The sale's own word: how many of other gates are before it, nobody here knows. It was put on the same line before.
+        let question = move |number| Question::Position(number, attempt, shopper);
+        self.0.ask(question, |reply| if let Reply::Position(place) = reply { Some(place) } else { None })
     }
 
     fn lookup(&self, attempt: AttemptId, shopper: ShopperKey) -> ports::Reply<Found> {

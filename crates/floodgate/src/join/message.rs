@@ -2,11 +2,12 @@
 //! little-endian) and so many bytes of postcard. Both sides are the same build: the first frame of each says which.
 
 use contracts::{
-    Actor, Answer, Attempt, DeniedShoppers, Found, ItemView, OperateError, Operation, OperationDone,
-    SaidAlone, SaleSpec, SaleState, SaleStats, SaleView, ShopperRecord, Unavailable,
+    Actor, Attempt, DeniedShoppers, Found, ItemView, LinePlace, OperateError, Operation, OperationDone,
+    SaidAlone, SaleSpec, SaleState, SaleStats, SaleView, ShopperRecord, Told, Unavailable,
 };
 use gate::Keyring;
 use gate::ports::UseError;
+use sale::service::Handle;
 use serde::{Deserialize, Serialize, de::DeserializeOwned};
 use std::io::{self, Read};
 use std::os::unix::fs::MetadataExt;
@@ -38,8 +39,8 @@ pub(super) type SaleNumber = u16;
 #[derive(Debug, Serialize, Deserialize)]
 pub(super) enum ToSales {
     Hello(String),
-    /// Each under a token, which comes back with its answer.
-    Attempts(SaleNumber, Vec<(u64, Attempt)>),
+    /// Each under a token, which comes back with what is said to it; and how long their shoppers wait for that, in milliseconds.
+    Attempts(SaleNumber, u64, Vec<(u64, Attempt)>),
     SaidAlone(SaleNumber, Vec<SaidAlone>),
     /// Under a token too.
     Ask(u64, Question),
@@ -48,6 +49,7 @@ pub(super) enum ToSales {
 #[derive(Debug, Serialize, Deserialize)]
 pub(super) enum Question {
     Lookup(SaleNumber, AttemptId, ShopperKey),
+    Position(SaleNumber, AttemptId, ShopperKey),
     Shopper(SaleNumber, ShopperKey),
     Operate(SaleNumber, Actor, Operation),
     Stats(SaleNumber),
@@ -81,11 +83,12 @@ pub(super) enum ToGate {
 /// What has happened in a sale. In this order: who has something, then what everybody may see, then the answers.
 #[derive(Debug, Default, Serialize, Deserialize)]
 pub(super) struct News {
+    /// Of whom something is kept, or who was told a place in line.
     pub(super) kept: Vec<ShopperKey>,
     /// The document in JSON, if it is another one.
     pub(super) spec: Option<String>,
     pub(super) seen: Option<Seen>,
-    pub(super) answers: Vec<(u64, Result<Answer, Unavailable>)>,
+    pub(super) answers: Vec<(u64, Result<Told, Unavailable>)>,
 }
 
 /// The runs of a deny list that are new, in order, each in as many parts as it takes.
@@ -144,6 +147,7 @@ impl DeniedComing {
 #[derive(Debug, Serialize, Deserialize)]
 pub(super) enum Reply {
     Found(Result<Found, Unavailable>),
+    Position(Result<Option<LinePlace>, Unavailable>),
     Shopper(Result<ShopperRecord, Unavailable>),
     Operated(Result<Result<OperationDone, OperateError>, Unavailable>),
     Stats(Result<SaleStats, Unavailable>),
@@ -163,13 +167,27 @@ pub(super) struct Seen {
     state_since: Sequence,
     pub(super) denied: DeniedSeen,
     as_of: Sequence,
-    /// Attempts that wait for a decision, and how many may.
+    /// How full the queue is, and the line.
+    pub(super) fill: Fill,
+}
+
+/// The length and the greatest length of a sale's queue, and of the line behind it.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub(super) struct Fill {
     pub(super) queue: (u64, u64),
+    pub(super) line: (u64, u64),
+}
+
+impl Fill {
+    pub(super) fn of(sale: &Handle) -> Self {
+        let ((queue, line), (queue_max, line_max)) = (sale.queue_len(), sale.queue_max());
+        Self { queue: (queue as u64, queue_max as u64), line: (line as u64, line_max as u64) }
+    }
 }
 
 impl Seen {
     /// `shared_runs`: as in [`DeniedSeen`]; the others have been told.
-    pub(super) fn of(view: &SaleView, shared_runs: usize, queue: (usize, usize)) -> Self {
+    pub(super) fn of(view: &SaleView, shared_runs: usize, fill: Fill) -> Self {
         Self {
             state: view.state,
             rounds_opened: view.rounds_opened,
@@ -181,7 +199,7 @@ impl Seen {
             state_since: view.state_since,
             denied: DeniedSeen { since: view.denied.since(), shared_runs, len: view.denied.len() },
             as_of: view.as_of,
-            queue: (queue.0 as u64, queue.1 as u64),
+            fill,
         }
     }
 
@@ -252,8 +270,8 @@ pub(super) fn read<T: DeserializeOwned>(from: &mut impl Read, frame: &mut Vec<u8
 mod tests {
     use super::*;
     use contracts::{
-        Basket, HoldState, HoldView, IneligibleBy, Line, NotEligibleCount, Place, Refusal, SealedShopper,
-        SoldOutCount,
+        Answer, Basket, HoldState, HoldView, IneligibleBy, Line, NotEligibleCount, Place, Refusal,
+        SealedShopper, SoldOutCount,
     };
 
     fn same<T: Serialize + DeserializeOwned + std::fmt::Debug>(message: &T) {
@@ -281,11 +299,12 @@ mod tests {
         let denied = SaidAlone::NotEligible(NotEligibleCount { by, first_as_of, last_as_of, count: 4 });
         let greeting = greeting(&Keyring::from_master(&[7; 32])).unwrap();
         same(&ToSales::Hello(greeting));
-        same(&ToSales::Attempts(2, vec![(1, attempt), (u64::MAX, attempt)]));
+        same(&ToSales::Attempts(2, 2000, vec![(1, attempt), (u64::MAX, attempt)]));
         same(&ToSales::SaidAlone(1, vec![sold_out, denied]));
         let by = Actor::new("gate", "given back");
         for question in [
             Question::Lookup(0, id, shopper),
+            Question::Position(0, id, shopper),
             Question::Shopper(0, shopper),
             Question::Operate(0, by.clone(), Operation::Release { hold: id }),
             Question::Operate(0, by, Operation::Reserve { shopper, reserved: true }),
@@ -295,12 +314,18 @@ mod tests {
             same(&ToSales::Ask(5, question));
         }
         let hold = HoldView { state: HoldState::Held, pay_by: TimeMs(77), granted_as_of: Sequence(5) };
+        let place = LinePlace { position: 1000, wait_ms: Some(70_000) };
+        let refused = Refusal::LimitReached { held_by: Some(id) };
         let answers = [
-            Ok(Answer::Granted(hold)),
-            Ok(Answer::Waitlisted { position: 3, place: Place::Promoted(hold) }),
-            Ok(Answer::Refused { refusal: Refusal::LimitReached { held_by: Some(id) }, as_of: Sequence(1) }),
-            Ok(Answer::KeyReused),
+            Ok(Told::Answer(Answer::Granted(hold))),
+            Ok(Told::Answer(Answer::Waitlisted { position: 3, place: Place::Promoted(hold) })),
+            Ok(Told::Answer(Answer::Refused { refusal: refused, as_of: Sequence(1) })),
+            Ok(Told::Answer(Answer::KeyReused)),
+            Ok(Told::InLine(place)),
+            Ok(Told::InLine(LinePlace { wait_ms: None, ..place })),
             Err(Unavailable::QueueFull),
+            Err(Unavailable::LineFull { wait_ms: Some(9) }),
+            Err(Unavailable::TooManyInLine { wait_ms: None }),
             Err(Unavailable::Stopped("no".into())),
         ];
         let answers: Vec<_> = answers.into_iter().enumerate().map(|(at, a)| (at as u64, a)).collect();
@@ -309,6 +334,7 @@ mod tests {
         same(&ToGate::Reply(1, Reply::Shopper(Ok(record))));
         same(&ToGate::Reply(1, Reply::Found(Ok(Found { answer: Answer::KeyReused, basket: Some(basket) }))));
         same(&ToGate::Reply(1, Reply::Operated(Ok(Err(OperateError::NotFound("it".into()))))));
+        same(&ToGate::Reply(1, Reply::Position(Ok(Some(place)))));
         same(&ToGate::Reply(1, Reply::UsedUp(Err(UseError::Used))));
         same(&ToGate::Denied(DeniedPart { shoppers: vec![shopper, shopper], ends: true }));
         same(&ToGate::Down(vec!["demo".parse().unwrap()]));

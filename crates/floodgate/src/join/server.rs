@@ -1,11 +1,11 @@
 //! The side that has the sales: a socket on which gates ask.
 
 use super::message::{
-    self, COUNTS_MAX, DENIED_MAX, DeniedPart, KEPT_MAX, News, Question, Reply, SaleNumber, Seen, ToGate,
-    ToSales,
+    self, COUNTS_MAX, DENIED_MAX, DeniedPart, Fill, KEPT_MAX, News, Question, Reply, SaleNumber, Seen,
+    ToGate, ToSales,
 };
 use crate::registry::Registry;
-use contracts::{Answer, Attempt, DeniedShoppers, Mail, Mailbox, Operation, SaleSpec, SaleView, Unavailable};
+use contracts::{Attempt, DeniedShoppers, Mail, Mailbox, Operation, SaleSpec, SaleView, Told, Unavailable};
 use gate::Keyring;
 use gate::ports::{Sales, UseError, UsedChallenges};
 use sale::known::Follower;
@@ -26,7 +26,7 @@ use units::SaleId;
 const LOOK_EVERY: Duration = Duration::from_millis(100);
 /// How long the other side has to say what it is.
 const GREETING_MAX: Duration = Duration::from_secs(5);
-/// Questions of a gate that wait at once; the attempts are bounded by the sale's queue.
+/// Questions of a gate that wait at once; the attempts are bounded by the sale's queue and line.
 const ASKED_MAX: usize = 4096;
 /// Bytes of deny lists that are laid up before they are sent.
 const UNSENT_BYTES_MAX: usize = 1 << 20;
@@ -42,25 +42,26 @@ struct Shared {
     asked: tokio::sync::Semaphore,
 }
 
-/// An answer under its attempt's token.
-type NamedAnswer = (u64, Result<Answer, Unavailable>);
+/// What is said to an attempt, under its token.
+type NamedAnswer = (u64, Result<Told, Unavailable>);
 
 #[derive(Default)]
 struct Outbox {
     answers: HashMap<SaleNumber, Vec<NamedAnswer>>,
     replies: Vec<(u64, Reply)>,
     /// In the order in which the gate was told of them.
-    sales: Vec<Told>,
+    sales: Vec<Sale>,
 }
 
 /// A sale that the gate has been told of.
 #[derive(Clone)]
-struct Told {
+struct Sale {
     id: SaleId,
     handle: Handle,
     follower: Arc<Follower>,
     /// What it was told last.
     seen: Arc<SaleView>,
+    fill: Fill,
 }
 
 impl Shared {
@@ -87,7 +88,7 @@ struct ToOneGate {
 
 impl Mailbox for ToOneGate {
     fn deliver(&self, mail: &mut Vec<Mail>) {
-        self.shared.answer(self.sale, mail.drain(..).map(|mail| (mail.token, mail.answer)));
+        self.shared.answer(self.sale, mail.drain(..).map(|mail| (mail.token, mail.said)));
     }
 }
 
@@ -184,7 +185,7 @@ async fn hear(
     loop {
         match read(from, frame).await? {
             ToSales::Hello(_) => {}
-            ToSales::Attempts(sale, batch) => attempts(shared, sale, batch)?,
+            ToSales::Attempts(sale, patience_ms, batch) => attempts(shared, sale, patience_ms, batch)?,
             ToSales::SaidAlone(sale, counts) => {
                 if let Some(handle) = shared.handle(sale) {
                     handle.said_alone(&counts[..counts.len().min(COUNTS_MAX)]);
@@ -195,7 +196,12 @@ async fn hear(
     }
 }
 
-fn attempts(shared: &Arc<Shared>, sale: SaleNumber, mut batch: Vec<(u64, Attempt)>) -> io::Result<()> {
+fn attempts(
+    shared: &Arc<Shared>,
+    sale: SaleNumber,
+    patience_ms: u64,
+    mut batch: Vec<(u64, Attempt)>,
+) -> io::Result<()> {
     let Some(handle) = shared.handle(sale) else {
         // None that we let in does this; and its attempts are answered when its line ends, and only then.
         return Err(io::Error::new(
@@ -204,19 +210,7 @@ fn attempts(shared: &Arc<Shared>, sale: SaleNumber, mut batch: Vec<(u64, Attempt
         ));
     };
     let mailbox: Arc<dyn Mailbox> = Arc::new(ToOneGate { shared: Arc::clone(shared), sale });
-    handle.attempts(&mailbox, &mut batch);
-    // No room: what was promised to this very attempt before is said all the same.
-    for (token, attempt) in batch {
-        let (shared, known) = (Arc::clone(shared), handle.lookup(attempt.id, attempt.shopper));
-        tokio::spawn(async move {
-            let answer = match known.await {
-                Ok(Ok(found)) if found.basket == Some(attempt.basket) => Ok(found.answer),
-                Ok(Ok(found)) if found.basket.is_some() => Ok(Answer::KeyReused),
-                _ => Err(Unavailable::QueueFull),
-            };
-            shared.answer(sale, [(token, answer)]);
-        });
-    }
+    handle.attempts(&mailbox, patience_ms, &mut batch);
     Ok(())
 }
 
@@ -228,6 +222,7 @@ fn ask(shared: &Arc<Shared>, token: u64, question: Question) {
     let Ok(permit) = shared.asked.try_acquire() else {
         let reply = match question {
             Question::Lookup(..) => Reply::Found(Err(Unavailable::QueueFull)),
+            Question::Position(..) => Reply::Position(Err(Unavailable::QueueFull)),
             Question::Shopper(..) => Reply::Shopper(Err(Unavailable::QueueFull)),
             Question::Operate(..) => Reply::Operated(Err(Unavailable::QueueFull)),
             Question::Stats(_) => Reply::Stats(Err(Unavailable::QueueFull)),
@@ -245,6 +240,9 @@ fn ask(shared: &Arc<Shared>, token: u64, question: Question) {
                 Ok(handle) => handle.lookup(attempt, shopper).await.unwrap_or_else(|_| Err(gone())),
                 Err(error) => Err(error),
             }),
+            Question::Position(sale, attempt, shopper) => {
+                Reply::Position(handle(sale).and_then(|handle| handle.position(attempt, shopper)))
+            }
             Question::Shopper(sale, shopper) => Reply::Shopper(match handle(sale) {
                 Ok(handle) => handle.shopper(shopper).await.unwrap_or_else(|_| Err(gone())),
                 Err(error) => Err(error),
@@ -324,14 +322,15 @@ async fn told(
             continue;
         }
         // Whoever is kept after this is in the news, and who was kept before is in the filter.
-        let follower = handle.known().follow();
+        let follower = handle.follow();
         let view = handle.view().unwrap_or(view);
         tell_denied(&view.denied, 0, bytes, to).await?;
+        let fill = Fill::of(&handle);
         let sale = ToGate::Sale {
             id: view.sale.clone(),
             log_id: log_id.to_string(),
             spec: json(&view.spec)?,
-            seen: Seen::of(&view, 0, (handle.queue_len(), handle.queue_max())),
+            seen: Seen::of(&view, 0, fill),
             known: handle.known().words().collect(),
         };
         message::write(&sale, bytes)?;
@@ -342,7 +341,7 @@ async fn told(
                 waker.news.notify_one();
             }
         }));
-        let told = Told { id: view.sale.clone(), handle, follower, seen: view };
+        let told = Sale { id: view.sale.clone(), handle, follower, seen: view, fill };
         shared.outbox().sales.push(told);
     }
     let now_down = shared.registry.down();
@@ -358,12 +357,14 @@ async fn told(
     for (number, told) in sales.iter().enumerate() {
         let number = number as SaleNumber;
         let Some(view) = told.handle.view() else { continue };
-        let news = news(told, &view, answers.remove(&number).unwrap_or_default())?;
-        if Arc::ptr_eq(&told.seen, &view) && news.kept.is_empty() && news.answers.is_empty() {
+        let fill = Fill::of(&told.handle);
+        let news = news(told, (&view, fill), answers.remove(&number).unwrap_or_default())?;
+        let same = Arc::ptr_eq(&told.seen, &view) && told.fill == fill;
+        if same && news.kept.is_empty() && news.answers.is_empty() {
             continue;
         }
         if let Some(told) = shared.outbox().sales.get_mut(usize::from(number)) {
-            told.seen = Arc::clone(&view);
+            (told.seen, told.fill) = (Arc::clone(&view), fill);
         }
         let shared_runs = view.denied.shared_runs(&told.seen.denied);
         tell_denied(&view.denied, shared_runs, bytes, to).await?;
@@ -381,20 +382,12 @@ async fn told(
     Ok(())
 }
 
-fn news(told: &Told, view: &SaleView, answers: Vec<(u64, Result<Answer, Unavailable>)>) -> io::Result<News> {
+fn news(told: &Sale, (view, fill): (&SaleView, Fill), answers: Vec<NamedAnswer>) -> io::Result<News> {
     // The view was taken before: whoever has what is missing in it is among those who are kept.
     let kept = told.follower.take();
     let spec = if Arc::ptr_eq(&told.seen.spec, &view.spec) { None } else { Some(json(&view.spec)?) };
-    Ok(News {
-        kept,
-        spec,
-        seen: Some(Seen::of(
-            view,
-            view.denied.shared_runs(&told.seen.denied),
-            (told.handle.queue_len(), told.handle.queue_max()),
-        )),
-        answers,
-    })
+    let shared_runs = view.denied.shared_runs(&told.seen.denied);
+    Ok(News { kept, spec, seen: Some(Seen::of(view, shared_runs, fill)), answers })
 }
 
 /// Tells the runs of a deny list behind those that the gate has. It holds once the view that it belongs to is told. Sent as it goes:

@@ -187,6 +187,89 @@ fn what_a_gate_may_not_do_it_says_and_a_challenge_is_used_once_for_all() {
 }
 
 #[test]
+fn gates_share_one_rate_and_one_line() {
+    let mut server = sales_alone("");
+    let first = join(&server, "127.0.0.1:0", "");
+    let second = join(&server, &first.shop, "");
+    server.shop = first.shop.clone();
+    let spec = with(shop::spec(&[("phone", 100)]), json!({ "waitlist": { "places": 0 } }));
+    define(&server, &spec, &[&first, &second]);
+    server.admin("POST", "/sales/launch/rate", &json!({ "per_second": 1 }));
+    let sale = server.sale("launch");
+    let passes: Vec<(usize, String)> = server.passes("launch", "s", 40).into_iter().enumerate().collect();
+    let buy = |(n, pass): &(usize, String)| sale.attempt(pass, &format!("k-{n}"), &[("phone", 1)]).json();
+    let told = in_parallel(8, &passes, buy);
+    let queued: Vec<&Value> = told.iter().filter(|told| told["outcome"] == "queued").collect();
+    assert!(queued.len() > 20, "{told:?}");
+    for told in &queued {
+        let (position, wait_ms) = (told["position"].as_u64().unwrap(), told["wait_ms"].as_u64().unwrap());
+        assert!(wait_ms > position.saturating_sub(1) * 1000, "a second each, whichever gate it was: {told}");
+    }
+    let both = [&first, &second]
+        .map(|gate| metric(&server, &gate.admin, "floodgate_gate_answers_total{outcome=\"queued\"}"));
+    assert!(both.iter().all(|n| *n > 0), "the kernel spreads connections over both: {both:?}");
+    for gate in [&first, &second] {
+        poll("the gate hears of the line", || {
+            (metric(&server, &gate.admin, "floodgate_sale_line_length{sale=\"launch\"}") > 0).then_some(())
+        });
+    }
+    // Where it stands is the sale's word, from either of them, and it is one line: the last is behind all who are left.
+    let seen: Vec<Value> =
+        told.iter().zip(&passes).map(|(told, (_, pass))| sale.look(&told["attempt"], pass)).collect();
+    let positions = |all: &[Value]| all.iter().filter_map(|seen| seen["wait_ms"].as_u64()).max();
+    let left = server.stats("launch")["line"].as_u64().unwrap();
+    assert!(left > 0 && positions(&seen).unwrap() > (left - 1) * 1000, "{left} left: {seen:?}");
+    // Asking again takes no other place.
+    let again = in_parallel(8, &passes, buy);
+    for (before, now) in told.iter().zip(&again) {
+        assert_eq!(before["attempt"], now["attempt"]);
+        assert!(now["outcome"] == "granted" || now["position"].as_u64() <= before["position"].as_u64());
+    }
+    server.admin("POST", "/sales/launch/rate", &json!({ "per_second": 0 }));
+    for (told, (_, pass)) in told.iter().zip(&passes) {
+        let decided = poll("the decision", || {
+            Some(sale.look(&told["attempt"], pass)).filter(|seen| seen["outcome"] != "queued")
+        });
+        assert_eq!(decided["outcome"], "granted");
+    }
+    assert_eq!(server.stats("launch")["outcomes"]["granted"], 40);
+}
+
+#[test]
+fn no_gate_tells_anybody_alone_who_is_in_line_that_it_is_sold_out() {
+    let mut server = sales_alone("");
+    let first = join(&server, "127.0.0.1:0", "");
+    server.shop = first.shop.clone();
+    let spec = with(shop::spec(&[("phone", 1), ("case", 9)]), json!({ "waitlist": { "places": 0 } }));
+    define(&server, &spec, &[&first]);
+    // One in ten minutes would do; the rate has whole ones, so a crowd stands before whom this is about.
+    server.admin("POST", "/sales/launch/rate", &json!({ "per_second": 1 }));
+    let sale = server.sale("launch");
+    let crowd: Vec<(usize, String)> = server.passes("launch", "crowd", 60).into_iter().enumerate().collect();
+    let buy = |pass: &str, key: &str| sale.attempt(pass, key, &[("phone", 1)]).json();
+    assert_eq!(buy(&crowd[0].1, "k-0")["outcome"], "granted", "at once");
+    // It is sold out, and a gate says so alone; not to who asks for two things, which the sale must look at.
+    let both = |pass: &str| sale.attempt(pass, "k", &[("phone", 1), ("case", 1)]).json();
+    let told = in_parallel(8, &crowd[1..], |(_, pass)| both(pass));
+    let (last, (_, pass)) =
+        told.iter().zip(&crowd[1..]).max_by_key(|(told, _)| told["position"].as_u64()).unwrap();
+    assert_eq!(last["outcome"], "queued", "{told:?}");
+    let stranger = server.pass("launch", "stranger");
+    poll("the gate says so alone", || (buy(&stranger, "k")["outcome"] == "sold_out").then_some(()));
+    assert!(metric(&server, &first.admin, "floodgate_gate_answered_alone_total") > 0);
+    assert_ne!(buy(pass, "k2")["outcome"], "sold_out", "the same shopper is in line");
+    // A gate that comes later knows too.
+    let second = join(&server, "127.0.0.1:0", "");
+    let elsewhere = |pass: &str| {
+        let url = format!("http://{}{}", second.shop, sale.attempts_url.split_once(&first.shop).unwrap().1);
+        let headers = shop::Sale::attempt_headers(pass, "k3");
+        sale.client.send("POST", &url, &headers, &shop::basket(&[("phone", 1)])).json()["outcome"].clone()
+    };
+    assert_eq!(elsewhere(&stranger), "sold_out");
+    assert_ne!(elsewhere(pass), "sold_out");
+}
+
+#[test]
 fn a_gate_that_cannot_join_says_why() {
     let server = Server::start();
     let config = server.config_file();

@@ -112,10 +112,35 @@ fn a_crowd_of_one_is_slowed_down() {
     server.admin("POST", "/sales/launch/rate", &serde_json::json!({ "per_second": 1 }));
     let passes = server.passes("launch", "crowd", 20);
     let replies = shop::in_parallel(20, &passes, |pass| sale.attempt(pass, "k", &[("phone", 1)]));
-    let busy: Vec<_> = replies.iter().filter(|reply| reply.status == 429).collect();
-    assert!(!busy.is_empty() && busy.len() < 20, "{replies:?}");
-    for reply in busy {
-        assert_eq!(reply.problem(), "busy");
-        assert!(reply.header("retry-after").parse::<u32>().unwrap() >= 1, "{reply:?}");
+    let (in_line, answered): (Vec<_>, Vec<_>) = replies.iter().partition(|reply| reply.status == 202);
+    assert!(!in_line.is_empty() && !answered.is_empty(), "{replies:?}");
+    assert!(answered.iter().all(|reply| reply.status == 200), "{replies:?}");
+    for reply in in_line {
+        let told = reply.json();
+        let (position, wait_ms) = (told["position"].as_u64().unwrap(), told["wait_ms"].as_u64().unwrap());
+        assert!(wait_ms > 2000 && wait_ms > position.saturating_sub(1) * 1000, "a second each: {told}");
+        assert!((1..=5).contains(&reply.header("retry-after").parse::<u32>().unwrap()), "{reply:?}");
     }
+}
+
+#[test]
+fn one_shopper_does_not_fill_the_line() {
+    let server = Server::with(crate::harness::Setup {
+        gate: "decision_wait_ms = 1\n".to_owned(),
+        ..Default::default()
+    });
+    let sale = server.open_sale("launch", &shop::spec(&[("phone", 5)]));
+    server.admin("POST", "/sales/launch/rate", &serde_json::json!({ "per_second": 1 }));
+    let (greedy, other) = (server.pass("launch", "greedy"), server.pass("launch", "other"));
+    // One goes on a second; whoever has two in line at the same time is served no sooner.
+    let replies: Vec<_> =
+        (0..40).map(|n| sale.attempt(&greedy, &format!("k-{n}"), &[("phone", 1)])).collect();
+    let refused: Vec<_> = replies.iter().filter(|reply| reply.status == 429).collect();
+    assert!(!refused.is_empty(), "{replies:?}");
+    for reply in refused {
+        assert_eq!(reply.problem(), "too-many-in-line");
+        assert!((1..=30).contains(&reply.header("retry-after").parse::<u32>().unwrap()), "{reply:?}");
+    }
+    let told = sale.attempt(&other, "k", &[("phone", 1)]);
+    assert_eq!(told.status, 202, "{told:?}");
 }

@@ -49,7 +49,7 @@ pub(super) async fn metrics(State(gate): State<Arc<Gate>>) -> Response {
     for id in gate.sales.list() {
         let Some(sale) = gate.sales.get(id.as_str()) else { continue };
         let queue = match tokio::time::timeout(READY_WAIT, reply(sale.stats())).await {
-            Ok(Ok(stats)) => Some(stats.queue),
+            Ok(Ok(stats)) => Some((stats.queue, stats.line)),
             _ => None,
         };
         let sequence = *sale.sequence().borrow();
@@ -57,7 +57,11 @@ pub(super) async fn metrics(State(gate): State<Arc<Gate>>) -> Response {
     }
     let name = MetricName::QueueLength.head(&mut out);
     for (id, queue, ..) in &sales {
-        let _ = queue.map(|queue| writeln!(out, "{name}{{sale=\"{id}\"}} {queue}"));
+        let _ = queue.map(|(queue, _)| writeln!(out, "{name}{{sale=\"{id}\"}} {queue}"));
+    }
+    let name = MetricName::LineLength.head(&mut out);
+    for (id, queue, ..) in &sales {
+        let _ = queue.map(|(_, line)| writeln!(out, "{name}{{sale=\"{id}\"}} {line}"));
     }
     let name = MetricName::LogSequence.head(&mut out);
     for (id, _, sequence, _) in &sales {

@@ -73,7 +73,7 @@ fn render(gate: &Gate, sales: &[(Arc<SaleView>, SaleStats)]) -> Markup {
                     @for (view, stats) in sales {
                         section class="card" {
                             h2 { (view.spec.name) " (" (view.sale) ")" }
-                            p { "State " strong { (format!("{:?}", view.state).to_lowercase()) } ", log sequence " (stats.as_of) ", " (stats.queue) " waiting for a decision." }
+                            p { "State " strong { (format!("{:?}", view.state).to_lowercase()) } ", log sequence " (stats.as_of) ", " (stats.queue) " waiting for a decision, " (stats.line) " in line behind them." }
                             div class="scroll" {
                                 table {
                                     caption { "Units: initial + adjustments = free + held + sold" }

@@ -30,9 +30,11 @@ pub(super) async fn read(State(gate): State<Arc<Gate>>, headers: HeaderMap) -> R
         .into_iter()
         .filter_map(|id| {
             let sale = gate.sales.get(id.as_str())?;
-            let QueueFill { length, max } = sale.queue();
+            let QueueFill { length, max, line, line_max } = sale.queue();
             let rate = sale.view().rate_per_second;
-            Some(document!({ "sale": id, "rate_per_second": rate, "queue": length, "queue_max": max }))
+            Some(document!({
+                "sale": id, "rate_per_second": rate, "queue": length, "queue_max": max, "line": line, "line_max": line_max,
+            }))
         })
         .collect();
     let ordered =

@@ -1,7 +1,7 @@
 //! An answer of the sale as JSON. The same shape for the first answer, for asking again and for events.
 
 use crate::{keys::Keyring, pass::Pass, ticket};
-use contracts::{Answer, Basket, HoldState, HoldView, Place, Refusal, SaleView};
+use contracts::{Answer, Basket, HoldState, HoldView, LinePlace, Place, Refusal, SaleView};
 use serde::Serialize;
 use units::{AttemptId, Sequence, TimeMs};
 
@@ -22,6 +22,9 @@ pub(crate) struct Outcome {
     pub(crate) place: Option<&'static str>,
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(crate) held_by: Option<AttemptId>,
+    /// Until a queued attempt is decided, as far as anybody knows.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) wait_ms: Option<u64>,
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(crate) retry_after_ms: Option<u64>,
     /// Where the shop waits for it, with what it can check; if the request named such a place.
@@ -74,7 +77,8 @@ impl ShopperLines<'_> {
 }
 
 impl Outcome {
-    fn plain(attempt: AttemptId, outcome: &'static str) -> Self {
+    /// An outcome that says no more.
+    pub(crate) fn plain(attempt: AttemptId, outcome: &'static str) -> Self {
         Self {
             attempt,
             outcome,
@@ -83,16 +87,19 @@ impl Outcome {
             position: None,
             place: None,
             held_by: None,
+            wait_ms: None,
             retry_after_ms: None,
             return_url: None,
         }
     }
 
-    /// On its way, with this many before it.
-    pub(crate) fn queued(attempt: AttemptId, position: u64) -> Self {
-        // A writer decides some 100,000 a second; asking more often than twice a second tells nobody more.
-        let retry_after_ms = Some((position / 100).clamp(500, 5000));
-        Self { position: Some(position), retry_after_ms, ..Self::plain(attempt, "queued") }
+    /// On its way, with its place.
+    pub(crate) fn queued(attempt: AttemptId, place: LinePlace) -> Self {
+        let LinePlace { position, wait_ms } = place;
+        // Where nobody knows: a writer decides some 100,000 a second. Asking more often than twice a second tells nobody more, and a
+        // place further ahead is worth a look every five seconds.
+        let retry_after_ms = Some(wait_ms.unwrap_or(position / 100).clamp(500, 5000));
+        Self { position: Some(position), wait_ms, retry_after_ms, ..Self::plain(attempt, "queued") }
     }
 
     /// Appends the same JSON as [`Serialize`] writes, if there is no return URL, without looking for what would have to be escaped: nothing in it has to.
@@ -123,6 +130,7 @@ impl Outcome {
             out.extend_from_slice(&held_by.hex());
             out.push(b'"');
         }
+        number(out, ",\"wait_ms\":", self.wait_ms);
         number(out, ",\"retry_after_ms\":", self.retry_after_ms);
         out.push(b'}');
     }
@@ -223,10 +231,24 @@ mod tests {
             Answer::None { as_of },
         ];
         let outcomes = answers.iter().flat_map(|answer| [with, nameless].map(|w| outcome_of(id, answer, &w)));
-        for outcome in outcomes.flatten().chain([Outcome::queued(id, 0), Outcome::queued(id, 123_456)]) {
+        let queued = [(0, None), (123_456, None), (7, Some(0)), (8, Some(u64::MAX))]
+            .map(|(position, wait_ms)| Outcome::queued(id, LinePlace { position, wait_ms }));
+        for outcome in outcomes.flatten().chain(queued) {
             let mut written = Vec::new();
             outcome.write(&mut written);
             assert_eq!(String::from_utf8(written).unwrap(), serde_json::to_string(&outcome).unwrap());
         }
+    }
+
+    #[test]
+    fn whoever_is_queued_asks_again_when_the_answer_is_due_but_neither_in_a_hurry_nor_late() {
+        let retry = |position, wait_ms| {
+            Outcome::queued(AttemptId([1; 16]), LinePlace { position, wait_ms }).retry_after_ms.unwrap()
+        };
+        assert_eq!(
+            [Some(0), Some(501), Some(4000), Some(3_600_000)].map(|ms| retry(9, ms)),
+            [500, 501, 4000, 5000]
+        );
+        assert_eq!([0, 100_000, u64::MAX].map(|position| retry(position, None)), [500, 1000, 5000]);
     }
 }

@@ -19,10 +19,10 @@ use axum::{
     extract::{Path, Query, State},
     response::{IntoResponse, Response},
 };
-use contracts::{Answer, Attempt, Basket, Found, SaleSpec};
+use contracts::{Answer, Attempt, Basket, Found, LinePlace, SaleSpec, Told};
 use http::{HeaderMap, StatusCode};
 use serde::{Deserialize, Serialize};
-use std::sync::Arc;
+use std::{pin::pin, sync::Arc};
 use tokio::time::{Instant, sleep_until, timeout_at};
 use units::{AttemptId, Sequence, ShopperKey, TimeMs};
 
@@ -125,7 +125,7 @@ pub(super) async fn create(
     let with = ShopperLines { keys: &gate.keys, view: &rendered.view, pass: &pass, basket: Some(basket) };
     let (status, mut outcome) = match asked {
         Asked::Answered(answer) => (StatusCode::OK, outcome_of(id, &answer, &with).ok_or_else(key_reused)?),
-        Asked::Queued(position) => (StatusCode::ACCEPTED, Outcome::queued(id, position)),
+        Asked::Queued(place) => (StatusCode::ACCEPTED, Outcome::queued(id, place)),
     };
     outcome.return_url = to.and_then(|to| way_back(&gate, &to, &sale, &outcome, &pass));
     let retry_after = outcome.retry_after_ms.map(|ms| [("retry-after", ms.div_ceil(1000).to_string())]);
@@ -144,8 +144,17 @@ pub(crate) fn key_reused() -> Problem {
 #[derive(Debug)]
 pub(crate) enum Asked {
     Answered(Answer),
-    /// The decision takes longer than `decision_wait_ms`; it will come all the same. So many are decided before it.
-    Queued(u64),
+    /// The decision takes longer than `decision_wait_ms`; it will come all the same.
+    Queued(LinePlace),
+}
+
+impl From<Told> for Asked {
+    fn from(told: Told) -> Self {
+        match told {
+            Told::Answer(answer) => Self::Answered(answer),
+            Told::InLine(place) => Self::Queued(place),
+        }
+    }
 }
 
 impl Asked {
@@ -161,29 +170,23 @@ impl Asked {
     }
 }
 
-/// Milliseconds until the sale's rate lets an attempt go on; 429 if that is longer than anybody is made to wait.
+/// Milliseconds until its tier's part of the sale's rate, if it has no more than one, lets an attempt go on to the sale; 429 if that is
+/// longer than anybody is made to wait here. What the tier may not have, others may.
 pub(crate) fn turn(gate: &Gate, front: &Front, tier: u8) -> Result<u64, Problem> {
     let rate = front.sale.view().rate_per_second;
     let (now_ms, wait_ms_max) = (gate.now().0, gate.config.decision_wait_ms);
-    // Its tier's part of the rate first: what it may not have, others may.
-    let of_tier = match (rate > 0).then(|| gate.strategy.tier_rate(tier, rate)).flatten() {
-        Some(rate) => match front.tier_admissions[usize::from(tier)].turn(rate, now_ms, wait_ms_max) {
-            Err(wait) if gate.strategy.is_over_rate_share() => Err(wait),
-            Ok(wait_ms) if wait_ms > 0 && gate.strategy.is_over_rate_share() => Ok(wait_ms),
-            _ => Ok(0),
-        },
-        None => Ok(0),
-    };
-    let of_all =
-        |of_tier: u64| front.admission.turn(rate, now_ms, wait_ms_max).map(|of_all| of_all.max(of_tier));
-    of_tier.and_then(of_all).map_err(|wait| {
-        let why =
-            "the sale admits no more attempts now; this request decided nothing: wait as Retry-After says";
-        Problem::new(Kind::Busy, why).retry_after(wait)
-    })
+    let Some(rate) = (rate > 0).then(|| gate.strategy.tier_rate(tier, rate)).flatten() else { return Ok(0) };
+    match front.tier_admissions[usize::from(tier)].turn(rate, now_ms, wait_ms_max) {
+        Err(wait) if gate.strategy.is_over_rate_share() => {
+            let why = "the sale admits no more attempts now; this request decided nothing: wait as Retry-After says";
+            Err(Problem::new(Kind::Busy, why).retry_after(wait))
+        }
+        Ok(wait_ms) if wait_ms > 0 && gate.strategy.is_over_rate_share() => Ok(wait_ms),
+        _ => Ok(0),
+    }
 }
 
-/// 503: the bounded queue has no room.
+/// 503: the part of the queue that it may fill has no room.
 pub(crate) fn queue_full() -> Problem {
     let why = "the queue is full; this request decided nothing: wait as Retry-After says";
     Problem::new(Kind::QueueFull, why).retry_after(1)
@@ -231,14 +234,21 @@ pub(crate) async fn ask(
     let attempt = Attempt { id, shopper: pass.shopper, sealed: pass.sealed, tier: pass.tier, basket };
     let mut one = vec![(0, attempt)];
     let over = gate.strategy.over_queue_share(|| front.sale.queue(), &mut one);
-    let Some(queued) = over.is_empty().then(|| front.sale.attempt(attempt)).flatten() else {
+    if !over.is_empty() {
         return known(front, id, pass.shopper, basket, queue_full()).await.map(Asked::Answered);
-    };
+    }
+    let until = start + gate.decision_wait();
+    let patience_ms = until.saturating_duration_since(Instant::now()).as_millis() as u64;
+    let mut told = pin!(reply(front.sale.attempt(attempt, patience_ms)));
     // It is the sale's now, which knows it.
     drop(expected);
-    let asked = match timeout_at(start + gate.decision_wait(), reply(queued.answer)).await {
-        Ok(answer) => Asked::Answered(answer?),
-        Err(_) => Asked::Queued(front.sale.position(id, pass.shopper).unwrap_or(queued.position)),
+    let asked = match timeout_at(until, &mut told).await {
+        Ok(told) => Asked::from(told?),
+        Err(_) => match reply(front.sale.position(id, pass.shopper)).await? {
+            Some(place) => Asked::Queued(place),
+            // It was decided just now, and the answer is on its way.
+            None => Asked::from(told.await?),
+        },
     };
     gate.note_answer(front, pass, &asked);
     Ok(asked)
@@ -297,9 +307,12 @@ pub(crate) async fn current(
     pass: &Pass,
     attempt: AttemptId,
 ) -> Result<Outcome, Problem> {
+    // In this order: what is not on its way any more has been decided. What was promised to it before stands, even if it was put once
+    // more and is on its way again, or found no room.
+    let place = reply(front.sale.position(attempt, pass.shopper)).await.unwrap_or_default();
     let Found { answer, basket } = reply(front.sale.lookup(attempt, pass.shopper)).await?;
-    if let (Answer::None { .. }, Some(position)) = (&answer, front.sale.position(attempt, pass.shopper)) {
-        return Ok(Outcome::queued(attempt, position));
+    if let (Answer::None { .. }, Some(place)) = (&answer, place) {
+        return Ok(Outcome::queued(attempt, place));
     }
     let view = front.sale.view();
     let with = ShopperLines { keys: &gate.keys, view: &view, pass, basket };

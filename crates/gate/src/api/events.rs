@@ -42,7 +42,10 @@ struct Stream {
 #[derive(PartialEq, Eq)]
 enum Phase {
     First,
-    Waiting { queued: bool },
+    /// Whoever is in line is looked for when the answer says so, for a place changes all the time.
+    Waiting {
+        in_line: Option<Duration>,
+    },
     Done,
 }
 
@@ -88,13 +91,13 @@ impl Stream {
             match self.phase {
                 Phase::First => {}
                 Phase::Done => return None,
-                Phase::Waiting { queued } => {
+                Phase::Waiting { in_line } => {
                     tokio::select! {
-                        changed = self.sequence.changed(), if !queued => {
+                        changed = self.sequence.changed(), if in_line.is_none() => {
                             changed.ok()?;
                             sleep(LOOKUP_EVERY).await;
                         }
-                        () = sleep(LOOKUP_EVERY), if queued => {}
+                        () = sleep(in_line.unwrap_or(LOOKUP_EVERY)), if in_line.is_some() => {}
                         () = sleep_until(heartbeat) => return Some(":\n\n".into()),
                         () = drained(&mut self.draining) => return None,
                     }
@@ -104,7 +107,10 @@ impl Stream {
             let outcome = current(&self.gate, &self.front, &self.pass, self.attempt).await.ok()?;
             self.phase = match outcome.is_final() {
                 true => Phase::Done,
-                false => Phase::Waiting { queued: outcome.outcome == "queued" },
+                false => {
+                    let in_line = outcome.retry_after_ms.filter(|_| outcome.is_queued());
+                    Phase::Waiting { in_line: in_line.map(Duration::from_millis) }
+                }
             };
             let text = serde_json::to_string(&outcome).expect("answers have no map with odd keys");
             if text != self.sent {

@@ -49,6 +49,7 @@ async function ask(url, options, tries = 60) {
     const response = await fetch(url, { credentials: "omit", ...options }).catch(() => {});
     const body = await response?.json().catch(() => {});
     const queued = body?.outcome === "queued";
+    if (queued) n = 0;
     if (body && response.ok && !queued) return body;
     if (n >= tries || (body && !queued && response.status < 500 && ![408, 429].includes(response.status)))
       throw body || {};

@@ -223,16 +223,8 @@ impl Said {
         if !gate.keys.is_page_token(proof, "said", &[sale, &attempt.to_string(), outcome, as_of, held_by]) {
             return None;
         }
-        let refusal = Outcome::queued(attempt, 0);
         let as_of = Some(Sequence(as_of.parse().ok()?));
-        Some(Outcome {
-            outcome,
-            as_of,
-            held_by: held_by.parse().ok(),
-            position: None,
-            retry_after_ms: None,
-            ..refusal
-        })
+        Some(Outcome { as_of, held_by: held_by.parse().ok(), ..Outcome::plain(attempt, outcome) })
     }
 }
 
@@ -347,7 +339,7 @@ async fn buy_one(visit: &Visit, form: &BuyForm) -> Result<Outcome, Problem> {
     let with = ShopperLines { keys: &gate.keys, view: &view, pass, basket: Some(basket) };
     let id = gate.keys.attempt_id(view.sale.as_str(), pass.shopper, &form.key);
     match ask(gate, &visit.front, pass, id, basket).await? {
-        Asked::Queued(position) => Ok(Outcome::queued(id, position)),
+        Asked::Queued(place) => Ok(Outcome::queued(id, place)),
         Asked::Answered(answer) => outcome_of(id, &answer, &with)
             .ok_or_else(|| Problem::new(Kind::KeyReused, "this form was used already: load the page again")),
     }

@@ -100,6 +100,31 @@ impl Words {
         }
     }
 
+    /// Where a queued attempt stands.
+    pub(super) fn in_line(self, position: u64, wait_ms: Option<u64>) -> String {
+        let before = match (self.0, position) {
+            (Lang::En, 0) => "You are next.".to_owned(),
+            (Lang::En, 1) => "1 is before you.".to_owned(),
+            (Lang::En, _) => format!("{position} are before you."),
+            (Lang::Zh, 0) => "下一位就是您。".to_owned(),
+            (Lang::Zh, _) => format!("您前面还有 {position} 位。"),
+        };
+        let Some(wait_ms) = wait_ms else { return before };
+        let seconds = wait_ms.div_ceil(1000).max(1);
+        let minutes = seconds.div_ceil(60);
+        let wait = match (self.0, seconds, minutes) {
+            (Lang::En, 1, _) => "Your answer should come in about 1 second.".to_owned(),
+            (Lang::En, ..90, _) => format!("Your answer should come in about {seconds} seconds."),
+            (Lang::En, ..) => format!("Your answer should come in about {minutes} minutes."),
+            (Lang::Zh, ..90, _) => format!("预计约 {seconds} 秒后有结果。"),
+            (Lang::Zh, ..) => format!("预计约 {minutes} 分钟后有结果。"),
+        };
+        match self.0 {
+            Lang::En => format!("{before} {wait}"),
+            Lang::Zh => before + &wait,
+        }
+    }
+
     fn hold(self, state: HoldState) -> (&'static str, &'static str) {
         match state {
             HoldState::Held => (

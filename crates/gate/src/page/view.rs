@@ -279,7 +279,9 @@ impl SalePage<'_> {
                 data-outcome=(outcome.outcome) data-final=(outcome.is_final()) data-answered=(self.answered) {
                 h2 id="outcome-title" tabindex="-1" autofocus[self.answered] { (title) }
                 p { (meaning) }
-                @if let Some(position) = outcome.position.filter(|_| hold.is_none() && outcome.place != Some("left")) {
+                @if let (true, Some(position)) = (outcome.is_queued(), outcome.position) {
+                    p { strong { (words.in_line(position, outcome.wait_ms)) } }
+                } @else if let Some(position) = outcome.position.filter(|_| hold.is_none() && outcome.place != Some("left")) {
                     p { (words.say("Position", "位置")) ": " strong { (position) } }
                 }
                 @if let Some(hold) = held {

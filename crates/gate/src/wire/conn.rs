@@ -69,7 +69,7 @@ pub(super) struct Pending {
     pub(super) id: AttemptId,
     pub(super) started: Instant,
     pub(super) stage: Stage,
-    /// While it waits for its turn.
+    /// While it waits for its tier's turn.
     pub(super) _expected: Option<Expected>,
 }
 
@@ -80,7 +80,7 @@ pub(super) enum Stage {
     Here,
     /// It will be decided, whoever waits.
     Submitted,
-    /// There was no room: what is left to find out is whether something was promised before. Else this is said.
+    /// It may not go on to the sale now: what is left to find out is whether something was promised before. Else this is said.
     NoRoom(Problem),
 }
 

@@ -10,6 +10,7 @@ use super::{
     write,
 };
 use crate::{
+    api::Asked,
     filter::Share,
     front::Front,
     pressure::CLOSED_AT_ONCE,
@@ -75,7 +76,7 @@ pub(super) struct Loop {
     pub(super) pending: Slab<Pending>,
     /// When each pending attempt is told to wait, first to last: all have the same patience.
     pub(super) due: VecDeque<(Instant, Token)>,
-    /// Attempts that the sale's rate holds back until their turn.
+    /// Attempts that their tier's part of the sale's rate holds back until their turn.
     pub(super) turns: BinaryHeap<Reverse<(Instant, Token)>>,
     /// Attempts of this turn of the loop, by sale.
     pub(super) batches: Vec<Batch>,
@@ -364,11 +365,11 @@ impl Loop {
         let mut letters = std::mem::take(&mut self.letters);
         std::mem::swap(&mut letters, &mut *self.inbox.letters());
         for mail in letters.mail.drain(..) {
-            let answer = mail.answer.map_err(Problem::from);
-            self.answer(Token::from_u64(mail.token), answer, scratch);
+            let asked = mail.said.map(Asked::from).map_err(Problem::from);
+            self.say(Token::from_u64(mail.token), asked, scratch);
         }
-        for (token, answer) in letters.known.drain(..) {
-            self.answer(Token::from_u64(token), answer, scratch);
+        for (token, asked) in letters.asked.drain(..) {
+            self.say(Token::from_u64(token), asked, scratch);
         }
         for travelling in letters.back.drain(..) {
             self.welcome_back(travelling, scratch);

@@ -12,9 +12,9 @@ use crate::{
     front::{Expected, Front, Rendered},
     metrics::RouteClass,
     problem::{Kind, Problem},
-    state::Peer,
+    state::{Peer, reply},
 };
-use contracts::{Answer, Attempt, SaidAlone};
+use contracts::{Attempt, LinePlace, SaidAlone};
 use std::{
     cmp::Reverse,
     net::IpAddr,
@@ -265,17 +265,16 @@ impl Loop {
             for token in self.gate.strategy.over_queue_share(|| front.sale.queue(), batch) {
                 self.ask_known(Token::from_u64(token), api::queue_full());
             }
-            if catch_unwind(AssertUnwindSafe(|| front.sale.attempts(&self.mailbox, batch))).is_err() {
+            let patience_ms = self.gate.config.decision_wait_ms;
+            let put = || front.sale.attempts(&self.mailbox, patience_ms, batch);
+            if catch_unwind(AssertUnwindSafe(put)).is_err() {
                 tracing::error!("put attempts to a sale: panicked");
                 batch.clear();
                 let mut all = Vec::new();
                 self.pending.find(&mut all, |pending| Arc::ptr_eq(&pending.front, front));
                 for token in all {
-                    self.answer(token, Err(Problem::internal()), scratch);
+                    self.say(token, Err(Problem::internal()), scratch);
                 }
-            }
-            for (token, _) in batch.drain(..) {
-                self.ask_known(Token::from_u64(token), api::queue_full());
             }
         }
         // In the worst case, above, further attempts have come meanwhile.
@@ -287,7 +286,7 @@ impl Loop {
         }
     }
 
-    /// No room: what was promised to this very attempt before is said all the same, else `full`.
+    /// Not now: what was promised to this very attempt before is said all the same, else `full`.
     pub(super) fn ask_known(&mut self, token: Token, full: Problem) {
         let Some(pending) = self.pending.get_mut(token) else { return };
         pending.stage = Stage::NoRoom(full.clone());
@@ -295,13 +294,8 @@ impl Loop {
         let (id, shopper, basket) = (pending.id, pending.pass.shopper, pending.basket);
         self.runtime.spawn(async move {
             let answer = api::known(&front, id, shopper, basket, full).await;
-            inbox.tell_known(token.to_u64(), answer);
+            inbox.tell(token.to_u64(), answer.map(Asked::Answered));
         });
-    }
-
-    pub(super) fn answer(&mut self, token: Token, answer: Result<Answer, Problem>, scratch: &mut [u8]) {
-        let answer = answer.map(Asked::Answered);
-        self.say(token, answer, scratch);
     }
 
     /// Says what came of an attempt, and goes on with its connection.
@@ -329,7 +323,7 @@ impl Loop {
                     let room = std::mem::take(&mut self.ticket);
                     outcome_in(room, pending.id, &answer, &with).ok_or_else(api::key_reused)
                 }
-                Asked::Queued(position) => Ok(Outcome::queued(pending.id, position)),
+                Asked::Queued(place) => Ok(Outcome::queued(pending.id, place)),
             }
         });
         match outcome {
@@ -396,23 +390,39 @@ impl Loop {
         }
     }
 
-    /// Tells them their place in the queue, or that there was no room.
+    /// Tells them their place, or that there was no room.
     pub(super) fn tell_those_who_wait(&mut self, scratch: &mut [u8]) {
         for token in std::mem::take(&mut self.late) {
             let Some(pending) = self.pending.peek(token) else { continue };
-            let asked = match &pending.stage {
-                Stage::NoRoom(full) => Err(full.clone()),
-                Stage::Here | Stage::Submitted => {
-                    match pending.front.sale.position(pending.id, pending.pass.shopper) {
-                        Some(position) => Ok(Asked::Queued(position)),
-                        // It was decided just now, and the answer is on its way.
-                        None => continue,
+            if let Stage::NoRoom(full) = &pending.stage {
+                let full = full.clone();
+                self.say(token, Err(full), scratch);
+                continue;
+            }
+            let mut place = pending.front.sale.position(pending.id, pending.pass.shopper);
+            match place.try_recv() {
+                Ok(place) => {
+                    if let Some(asked) = late(place.map_err(Problem::from)) {
+                        self.say(token, asked, scratch);
                     }
                 }
-            };
-            self.say(token, asked, scratch);
+                // The sale is in another process.
+                Err(_) => {
+                    let inbox = Arc::clone(&self.inbox);
+                    self.runtime.spawn(async move {
+                        if let Some(asked) = late(reply(place).await) {
+                            inbox.tell(token.to_u64(), asked);
+                        }
+                    });
+                }
+            }
         }
     }
+}
+
+/// What is said to somebody whose decision takes too long; `None` if it was made just now, and the answer is on its way.
+fn late(place: Result<Option<LinePlace>, Problem>) -> Option<Result<Asked, Problem>> {
+    place.map(|place| place.map(Asked::Queued)).transpose()
 }
 
 fn malformed(why: head::Refusal, bytes_max: usize) -> Problem {

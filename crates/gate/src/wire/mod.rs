@@ -15,9 +15,9 @@ mod write;
 
 pub(crate) use write::{decimal, number};
 
-use crate::{filter::Share, problem::Problem, state::Gate};
+use crate::{api::Asked, filter::Share, problem::Problem, state::Gate};
 use axum::body::Bytes;
-use contracts::{Answer, Mail, Mailbox};
+use contracts::{Mail, Mailbox};
 use rustix::event::{EventfdFlags, eventfd};
 use std::{
     io,
@@ -87,8 +87,8 @@ impl Warning {
 #[derive(Debug, Default)]
 struct Letters {
     mail: Vec<Mail>,
-    /// Answers to attempts that found no room, which took a question of their own.
-    known: Vec<(u64, Result<Answer, Problem>)>,
+    /// What took a question of its own: whether something was promised before, or where an attempt stands.
+    asked: Vec<(u64, Result<Asked, Problem>)>,
     back: Vec<Travelling>,
 }
 
@@ -136,8 +136,8 @@ impl Inbox {
         self.wake();
     }
 
-    fn tell_known(&self, token: u64, answer: Result<Answer, Problem>) {
-        self.letters().known.push((token, answer));
+    fn tell(&self, token: u64, asked: Result<Asked, Problem>) {
+        self.letters().asked.push((token, asked));
         self.wake();
     }
 }

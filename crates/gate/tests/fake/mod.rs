@@ -3,17 +3,15 @@
 #![allow(dead_code, unreachable_pub, reason = "each test uses its own part")]
 
 use contracts::{
-    Actor, Answer, Attempt, ConfirmResult, Found, HoldState, HoldView, ItemState, ItemView, Mail, Mailbox,
-    OperateError, Operation, OperationDone, Place, Refusal, SaidAlone, SaleSpec, SaleState, SaleStats,
-    SaleView, StoredAttempt,
+    Actor, Answer, Attempt, ConfirmResult, Found, HoldState, HoldView, ItemState, ItemView, LinePlace, Mail,
+    Mailbox, OperateError, Operation, OperationDone, Place, Refusal, SaidAlone, SaleSpec, SaleState,
+    SaleStats, SaleView, StoredAttempt, Told,
 };
 use gate::{
     Config, Keyring, Options,
     admin::keys::{ApiKeys, Role},
     jwt::{JwtVerifier, Shopper, sign_token},
-    ports::{
-        QueueFill, Queued, Reply, Sale, SaleHealth, Sales, ShopperRecord, Unavailable, Winner, WinnerEvent,
-    },
+    ports::{QueueFill, Reply, Sale, SaleHealth, Sales, ShopperRecord, Unavailable, Winner, WinnerEvent},
 };
 use std::{
     collections::VecDeque,
@@ -34,7 +32,12 @@ pub enum Mood {
     Answers,
     /// Never decides.
     Silent,
+    /// Decides in 90 seconds, and says so.
+    InLine,
+    /// The line is full, and 7 seconds long.
     Full,
+    /// As many of the shopper's are in line as may be.
+    TooMany,
     /// Cannot answer, for a moment.
     Passing,
     /// Cannot answer until an operator acts.
@@ -48,6 +51,9 @@ pub enum Mood {
     /// Grants all and keeps nothing, without allocating.
     Grants,
 }
+
+/// Where whoever is in line stands.
+pub const IN_LINE: LinePlace = LinePlace { position: 41, wait_ms: Some(90_000) };
 
 /// Where the server listens.
 #[derive(Debug, Clone, Copy)]
@@ -225,23 +231,28 @@ impl Sale for FakeSale {
         Arc::clone(&self.inner.lock().unwrap().view)
     }
 
-    fn attempt(&self, attempt: Attempt) -> Option<Queued> {
-        let (send, answer) = oneshot::channel();
+    fn attempt(&self, attempt: Attempt, _: u64) -> Reply<Told> {
+        let (send, told) = oneshot::channel();
         let mut inner = self.inner.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
         let as_of = *self.sequence.borrow();
         inner.asked += 1;
         let known = inner.stored.iter().find(|(_, s)| s.id == attempt.id).map(|(_, s)| *s);
         let said = match (inner.mood, known) {
-            (Mood::Full, _) => return None,
             (Mood::Panics, _) => panic!("a bug"),
             (Mood::Passing, _) => Err(Unavailable::Passing("the disk is full".into())),
             (Mood::Unavailable, _) => Err(Unavailable::Stopped("log in an unknown state".into())),
             (Mood::Silent, _) => {
                 std::mem::forget(send);
-                return Some(Queued { position: 7, answer });
+                return told;
             }
             (_, Some(stored)) if stored.basket != attempt.basket => Ok(Answer::KeyReused),
             (_, Some(stored)) => Ok(stored.answer),
+            (Mood::Full, None) => Err(Unavailable::LineFull { wait_ms: Some(7000) }),
+            (Mood::TooMany, None) => Err(Unavailable::TooManyInLine { wait_ms: Some(20_000) }),
+            (Mood::InLine, None) => {
+                let _ = send.send(Ok(Told::InLine(IN_LINE)));
+                return told;
+            }
             (Mood::Grants, None) => Err(Unavailable::QueueFull),
             (Mood::NotEligible, None) => Ok(Answer::Refused { refusal: Refusal::NotEligible, as_of }),
             (Mood::Waitlists, None) => Ok(Answer::Waitlisted { position: 3, place: Place::Waiting }),
@@ -281,11 +292,11 @@ impl Sale for FakeSale {
                 (attempt.shopper, StoredAttempt { id: attempt.id, basket: attempt.basket, answer }),
             );
         }
-        let _ = send.send(said);
-        Some(Queued { position: 0, answer })
+        let _ = send.send(said.map(Told::Answer));
+        told
     }
 
-    fn attempts(&self, to: &Arc<dyn Mailbox>, batch: &mut Vec<(u64, Attempt)>) {
+    fn attempts(&self, to: &Arc<dyn Mailbox>, patience_ms: u64, batch: &mut Vec<(u64, Attempt)>) {
         let held = self.held.lock().unwrap().pop_front();
         if let Some((there, go_on)) = held {
             there.send(()).unwrap();
@@ -295,19 +306,16 @@ impl Sale for FakeSale {
         if inner.mood == Mood::Grants {
             let (pay_by, granted_as_of) = (self.now(), Sequence(1));
             let answer = Answer::Granted(HoldView { state: HoldState::Held, pay_by, granted_as_of });
-            inner.mail.extend(batch.drain(..).map(|(token, _)| Mail { token, answer: Ok(answer) }));
+            let said = Ok(Told::Answer(answer));
+            inner.mail.extend(batch.drain(..).map(|(token, _)| Mail { token, said: said.clone() }));
             return to.deliver(&mut inner.mail);
         }
         drop(inner);
-        let mut left = Vec::new();
         for (token, attempt) in batch.drain(..) {
-            match self.attempt(attempt).map(|mut queued| queued.answer.try_recv()) {
-                None => left.push((token, attempt)),
-                Some(Ok(answer)) => to.deliver(&mut vec![Mail { token, answer }]),
-                Some(Err(_)) => {}
+            if let Ok(said) = self.attempt(attempt, patience_ms).try_recv() {
+                to.deliver(&mut vec![Mail { token, said }]);
             }
         }
-        *batch = left;
     }
 
     fn may_have(&self, shopper: ShopperKey) -> bool {
@@ -330,11 +338,15 @@ impl Sale for FakeSale {
     }
 
     fn queue(&self) -> QueueFill {
-        QueueFill { length: self.inner.lock().unwrap().queue_length, max: 100 }
+        QueueFill { length: self.inner.lock().unwrap().queue_length, max: 100, line: 1000, line_max: 5000 }
     }
 
-    fn position(&self, _: AttemptId, _: ShopperKey) -> Option<u64> {
-        (self.inner.lock().unwrap().mood == Mood::Silent).then_some(5)
+    fn position(&self, _: AttemptId, _: ShopperKey) -> Reply<Option<LinePlace>> {
+        ready(match self.inner.lock().unwrap().mood {
+            Mood::Silent => Some(LinePlace { position: 5, wait_ms: None }),
+            Mood::InLine => Some(IN_LINE),
+            _ => None,
+        })
     }
 
     fn lookup(&self, attempt: AttemptId, shopper: ShopperKey) -> Reply<Found> {

@@ -397,7 +397,7 @@ impl Core {
         Ok(())
     }
 
-    /// The sale in figures. `queue` is the driver's to fill in.
+    /// The sale in figures. `queue` and `line` are the driver's to fill in.
     pub fn stats(&self) -> SaleStats {
         let state = &self.state;
         let items = state.spec.iter().flat_map(|spec| &spec.items).zip(&state.stock).zip(&state.waiting);
@@ -427,6 +427,7 @@ impl Core {
             allowed: state.allowed.len() as u64,
             rate_per_second: state.rate_per_second,
             queue: 0,
+            line: 0,
         }
     }
 
