@@ -199,6 +199,21 @@ impl Measured {
     }
 }
 
+/// What a worker looks at before it sleeps.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Work {
+    has_jobs: bool,
+    has_line: bool,
+}
+
+impl Work {
+    /// Whether there is something of which a worker that went to sleep over `was` does not know: that of a line it waits for the next
+    /// turn, and that of none for nothing.
+    pub(crate) fn is_news(self, was: Self) -> bool {
+        (self.has_jobs && !was.has_jobs) || (self.has_line && !was.has_line)
+    }
+}
+
 /// How long the queue and the line may be.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Limits {
@@ -398,6 +413,10 @@ impl Queue {
 
     fn step_max(&self) -> usize {
         STEP_COMMANDS_MAX.min(self.limits.queue_max)
+    }
+
+    pub(crate) fn work(&self) -> Work {
+        Work { has_jobs: !self.jobs.is_empty(), has_line: !self.line.is_empty() }
     }
 
     /// Attempts that are not decided and not in the line.
@@ -665,6 +684,23 @@ mod tests {
         assert_eq!(rig.decide(), [0]);
         let _crowd: Vec<Told1> = (0..3000).map(|n| rig.put_with(attempt(n, n), 2000).unwrap()).collect();
         assert_eq!(rig.place(2999).unwrap(), LinePlace { position: 2999, wait_ms: Some(100) });
+    }
+
+    #[test]
+    fn the_worker_is_woken_for_jobs_and_for_a_line_that_it_does_not_know() {
+        let mut rig = Rig::new(100, 100);
+        rig.rate = 1;
+        let mut is_news = |n: u32| {
+            let was = rig.queue.work();
+            let _told = rig.put(n).unwrap();
+            rig.queue.work().is_news(was)
+        };
+        assert_eq!([0, 1, 2].map(&mut is_news), [true, true, false], "a job, a line, and one more in it");
+        assert_eq!(rig.step(), [0]);
+        let was = rig.queue.work();
+        let (sender, _receiver) = oneshot::channel();
+        rig.queue.jobs.push(Job::Stats(sender));
+        assert!(rig.queue.work().is_news(was), "a question, while it waits for a turn");
     }
 
     #[test]

@@ -2,7 +2,7 @@
 
 use crate::core::{self, Core, Record};
 use crate::known::{Follower, Known};
-use crate::queue::{Job, Limits, Moment, Post, Queue, Sender, Waiter};
+use crate::queue::{Job, Limits, Moment, Post, Queue, Sender, Waiter, Work};
 use crate::worker::{Command, RecoverError, Recovery, Reply, STEP_COMMANDS_MAX, Worker, replay};
 use arc_swap::ArcSwapOption;
 use contracts::{
@@ -251,7 +251,7 @@ impl Handle {
         let at = shared.moment();
         let mut post = Post::default();
         let mut queue = lock(&shared.queue);
-        let was = (queue.jobs.is_empty(), queue.line_len());
+        let was = queue.work();
         for (attempt, waiter) in batch {
             let Some((waiter, said)) = queue.take_up(attempt, waiter, at, patience_ms, &shared.known) else {
                 continue;
@@ -271,17 +271,17 @@ impl Handle {
         post.deliver();
     }
 
-    /// Wakes the worker if it may sleep and has something to do now, or later than it knew.
-    fn wake(&self, queue: MutexGuard<'_, Queue>, (was_idle, line_was): (bool, usize)) {
-        let is_new = (was_idle && !queue.jobs.is_empty()) || (line_was == 0 && queue.line_len() > 0);
+    /// Wakes the worker if it may sleep and does not know of what there is to do.
+    fn wake(&self, queue: MutexGuard<'_, Queue>, was: Work) {
+        let is_news = queue.work().is_news(was);
         drop(queue);
-        if is_new {
+        if is_news {
             self.0.work.notify_one();
         }
     }
 
     fn push(&self, mut queue: MutexGuard<'_, Queue>, job: Job) {
-        let was = (queue.jobs.is_empty(), queue.line_len());
+        let was = queue.work();
         queue.jobs.push(job);
         self.wake(queue, was);
     }

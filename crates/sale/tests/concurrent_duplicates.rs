@@ -14,7 +14,8 @@ use sale::service::{Handle, Receiver, Service, Settings};
 use std::sync::atomic::{AtomicU64, Ordering::SeqCst};
 use std::sync::mpsc::{self, Receiver as Inbox, Sender};
 use std::sync::{Arc, Mutex};
-use std::time::Duration;
+use std::time::{Duration, Instant};
+use tokio::sync::oneshot::error::TryRecvError;
 use units::{Sequence, TimeMs};
 
 /// Asks before each append, and waits to be let.
@@ -111,8 +112,18 @@ fn rig_with(stock: u64, settings: Settings) -> Rig {
     Rig { service, handle, arrived, let_on, clock, _dir: dir }
 }
 
-fn wait<T>(receiver: Receiver<T>) -> T {
-    receiver.blocking_recv().unwrap().unwrap()
+fn wait<T>(mut receiver: Receiver<T>) -> T {
+    /// Far beyond what a busy machine needs.
+    const PATIENCE: Duration = Duration::from_secs(30);
+    let start = Instant::now();
+    loop {
+        match receiver.try_recv() {
+            Err(TryRecvError::Empty) if start.elapsed() < PATIENCE => {
+                std::thread::sleep(Duration::from_millis(1));
+            }
+            came => return came.expect("it comes").unwrap(),
+        }
+    }
 }
 
 fn answer(told: Receiver<Told>) -> Answer {
