@@ -2,8 +2,8 @@
 
 use crate::data::Data;
 use contracts::{
-    Actor, Attempt, Eligibility, Found, LatePayment, LinePlace, Mailbox, OperateError, Operation,
-    OperationDone, SaidAlone, SaleSpec, SaleState, SaleStats, SaleView, ShopperRecord, Told, Waitlist,
+    Actor, Attempt, Eligibility, Found, LatePayment, Mailbox, OperateError, Operation, OperationDone,
+    SaidAlone, SaleSpec, SaleState, SaleStats, SaleView, ShopperRecord, Told, Waitlist,
 };
 use engines::clock::{Clock, SteadyClock};
 use gate::ports::{QueueFill, Reply, Sale, SaleHealth, Sales, Unavailable, Winner};
@@ -222,7 +222,7 @@ impl Sale for Wired {
         QueueFill { length: length as u64, max: max as u64, line: line as u64, line_max: line_max as u64 }
     }
 
-    fn position(&self, attempt: AttemptId, shopper: ShopperKey) -> Reply<Option<LinePlace>> {
+    fn position(&self, attempt: AttemptId, shopper: ShopperKey) -> Reply<Option<Told>> {
         let (sender, receiver) = oneshot::channel();
         // The receiver is right here.
         let _ = sender.send(self.handle.position(attempt, shopper));

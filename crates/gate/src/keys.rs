@@ -244,6 +244,11 @@ impl Keyring {
         self.tickets.prepare()
     }
 
+    /// Tickets that can be signed at little cost now.
+    pub fn nonces_ready(&self) -> usize {
+        self.tickets.nonces_ready()
+    }
+
     /// The winners' key's id at `/api/v1/keys`.
     pub fn kid(&self) -> &str {
         &self.kid

@@ -2,8 +2,8 @@
 //! process, by socket between two.
 
 use contracts::{
-    Actor, Attempt, Found, LinePlace, Mailbox, OperateError, Operation, OperationDone, SaidAlone, SaleStats,
-    SaleView, Told,
+    Actor, Attempt, Found, Mailbox, OperateError, Operation, OperationDone, SaidAlone, SaleStats, SaleView,
+    Told,
 };
 pub use contracts::{ShopperRecord, Unavailable, Winner, WinnerEvent};
 use serde::{Deserialize, Serialize};
@@ -57,9 +57,9 @@ pub trait Sale: Send + Sync {
     /// How full the queue is. Takes the queue's lock for a moment.
     fn queue(&self) -> QueueFill;
 
-    /// Where a shopper's attempt stands that is not decided yet; or why it was not taken up, if that has not been said. Where the
-    /// sale is in this process, the reply is there at once.
-    fn position(&self, attempt: AttemptId, shopper: ShopperKey) -> Reply<Option<LinePlace>>;
+    /// Where a shopper's attempt stands that is not decided yet, or how it was refused lately, if they were told a place before; or why
+    /// it was not taken up, if that has not been said. Where the sale is in this process, the reply is there at once.
+    fn position(&self, attempt: AttemptId, shopper: ShopperKey) -> Reply<Option<Told>>;
 
     /// What the sale keeps of an attempt; [`Answer::None`] if nothing, or if it is another shopper's.
     fn lookup(&self, attempt: AttemptId, shopper: ShopperKey) -> Reply<Found>;

@@ -23,7 +23,7 @@ use std::{
 };
 use zeroize::Zeroize;
 
-/// Nonces kept ready: a launch of 100,000 units, and what is asked for again meanwhile. 96 bytes each.
+/// Nonces kept ready: a launch of 100,000 units, and what is asked for again meanwhile. 64 bytes each.
 const READY_MAX: usize = 2048 * TOGETHER;
 /// More tickets than this in a look, and it is no quiet moment: the processor is left to those who are being answered, and who finds
 /// no nonce pays for a whole signature, which costs less than a nonce made now and used at once.
@@ -137,6 +137,12 @@ impl Signer {
         signature[..32].copy_from_slice(&nonce.point);
         signature[32..].copy_from_slice(s.as_bytes());
         signature
+    }
+
+    /// Nonces in stock.
+    pub(crate) fn nonces_ready(&self) -> usize {
+        let using = self.ready.using.lock().unwrap_or_else(PoisonError::into_inner).len();
+        using + self.ready.made().len() * TOGETHER
     }
 
     /// Keeps nonces ready on a thread of its own, for as long as this signer lives.

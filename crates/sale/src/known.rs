@@ -11,8 +11,11 @@ use units::ShopperKey;
 
 /// 1 MiB. With 200,000 shoppers who have something, one in 440 of the others is taken for one of them.
 const BITS: u64 = 1 << 23;
-/// 1 MiB. A full line of 262,144 attempts fills two thirds of it.
-const UNDECIDED: usize = 1 << 18;
+/// Counters of undecided attempts for each that there may be: when all are on their way, one in five of the others is taken for one of
+/// theirs at the most.
+const COUNTERS: usize = 4;
+/// 64 MiB.
+const COUNTERS_MAX: usize = 1 << 24;
 
 /// Who may have something.
 #[derive(Debug)]
@@ -46,20 +49,27 @@ impl Follower {
     }
 }
 
+/// For a gate, which expects no more than some thousands.
 impl Default for Known {
     fn default() -> Self {
-        Self {
-            kept: std::iter::repeat_with(AtomicU64::default).take((BITS / 64) as usize).collect(),
-            undecided: std::iter::repeat_with(AtomicU32::default).take(UNDECIDED).collect(),
-            followers: Mutex::default(),
-            is_followed: AtomicBool::new(false),
-        }
+        Self::of(1 << 16)
     }
 }
 
 impl Known {
     /// Words of the filter of those of whom something is kept.
     pub const WORDS: usize = (BITS / 64) as usize;
+
+    /// For so many attempts that are not decided yet.
+    pub fn of(attempts: usize) -> Self {
+        let counters = attempts.saturating_mul(COUNTERS).clamp(1, COUNTERS_MAX).next_power_of_two();
+        Self {
+            kept: std::iter::repeat_with(AtomicU64::default).take((BITS / 64) as usize).collect(),
+            undecided: std::iter::repeat_with(AtomicU32::default).take(counters).collect(),
+            followers: Mutex::default(),
+            is_followed: AtomicBool::new(false),
+        }
+    }
 
     /// Something is kept of this shopper from now on. To be said before anybody sees a view in which that is so.
     pub fn keep(&self, shopper: ShopperKey) {
@@ -129,7 +139,7 @@ impl Known {
     }
 
     fn undecided_of(&self, shopper: ShopperKey) -> &AtomicU32 {
-        &self.undecided[(shopper.low_bits() >> 46) as usize % UNDECIDED]
+        &self.undecided[(shopper.low_bits() >> 40) as usize % self.undecided.len()]
     }
 }
 

@@ -40,6 +40,9 @@ const NS_PER_SECOND: u64 = 1_000_000_000;
 /// Of turns that came while the worker was busy, those of so long are taken at once afterwards.
 const CATCH_UP_NS: u64 = NS_PER_SECOND;
 
+/// Of turns that came while nobody asked, those of so long: loops put together what comes within some milliseconds.
+const TOGETHER_NS: u64 = 10 * NS_PER_MS;
+
 pub(crate) enum Job {
     /// Who waits for it stands in [`Queue::in_flight`].
     Attempt(Attempt),
@@ -77,6 +80,41 @@ pub(crate) struct InFlight {
     pub(crate) first: Option<Waiter>,
     /// Those who joined: seldom any.
     pub(crate) others: Vec<Waiter>,
+    /// Its shopper was told a place, and may wait nowhere: they hear what came of it when they ask.
+    is_told: bool,
+}
+
+/// Refusals of those who were told a place. What else came of an attempt the sale keeps; a refusal it forgets.
+#[derive(Default)]
+struct Refused {
+    answers: HashMap<AttemptId, (ShopperKey, Answer), OwnBits>,
+    /// First to last.
+    order: VecDeque<AttemptId>,
+}
+
+impl Refused {
+    fn note(&mut self, attempt: &Attempt, answer: &Answer, max: usize) {
+        if self.answers.insert(attempt.id, (attempt.shopper, *answer)).is_none() {
+            self.order.push_back(attempt.id);
+        }
+        while self.order.len() > max {
+            let oldest = self.order.pop_front();
+            oldest.and_then(|oldest| self.answers.remove(&oldest));
+        }
+    }
+
+    fn get(&self, attempt: AttemptId, shopper: ShopperKey) -> Option<Answer> {
+        self.answers.get(&attempt).filter(|(of, _)| *of == shopper).map(|(_, answer)| *answer)
+    }
+}
+
+impl InFlight {
+    /// Its shopper is told a place. Gates elsewhere hear of that, once: they know of their own attempts alone.
+    fn tell_place(&mut self, known: &Known) {
+        if !std::mem::replace(&mut self.is_told, true) {
+            known.tell_followers(self.attempt.shopper);
+        }
+    }
 }
 
 /// Who waits for an answer.
@@ -117,6 +155,8 @@ pub(crate) struct Moment {
     pub(crate) now: TimeMs,
     /// Attempts a second that may leave the line; 0 if nobody is held back.
     pub(crate) rate: u32,
+    /// All would hear that the sale is paused: those in line keep their places until it goes on.
+    pub(crate) is_paused: bool,
 }
 
 /// When the next attempt may go on: the generic cell rate algorithm (ITU-T I.371), whose last turn is kept instead of the next,
@@ -141,13 +181,19 @@ impl Pace {
 
     /// Takes a turn that is due. Out of the line, where turns may have come while nobody looked.
     fn take_from_line(&mut self, at: Moment) {
-        let now = at.now.0 * NS_PER_MS;
-        let due = if at.rate == 0 { now } else { self.next_ns(at.rate) };
-        self.last_ns = due.max(now.saturating_sub(CATCH_UP_NS));
+        self.take(at, CATCH_UP_NS);
     }
 
     fn take_at_once(&mut self, at: Moment) {
-        self.last_ns = at.now.0 * NS_PER_MS;
+        // At a slow rate nobody is to go a moment early.
+        let together = if Self::interval_ns(at.rate) < TOGETHER_NS { TOGETHER_NS } else { 0 };
+        self.take(at, together);
+    }
+
+    fn take(&mut self, at: Moment, late_ns: u64) {
+        let now = at.now.0 * NS_PER_MS;
+        let due = if at.rate == 0 { now } else { self.next_ns(at.rate) };
+        self.last_ns = due.max(now.saturating_sub(late_ns));
     }
 }
 
@@ -221,6 +267,13 @@ pub(crate) struct Limits {
     pub(crate) line_max: usize,
 }
 
+impl Limits {
+    /// Attempts that may be on their way.
+    pub(crate) fn all(self) -> usize {
+        self.queue_max + self.line_max
+    }
+}
+
 pub(crate) struct Queue {
     limits: Limits,
     pub(crate) jobs: Vec<Job>,
@@ -234,6 +287,9 @@ pub(crate) struct Queue {
     /// Attempts accepted, and attempts decided, since the start.
     queued: u64,
     decided: u64,
+    /// Those who joined somebody's decision, of all attempts: no more than attempts may be, however often they ask.
+    joined: usize,
+    refused: Refused,
     pace: Pace,
     measured: Measured,
     /// Since when nothing has been decided, while something is to be that is not in the line.
@@ -252,6 +308,8 @@ impl Queue {
             unheard: HashMap::default(),
             queued: 0,
             decided: 0,
+            joined: 0,
+            refused: Refused::default(),
             pace: Pace::default(),
             measured: Measured::default(),
             undecided_since: None,
@@ -275,12 +333,14 @@ impl Queue {
                 return Some((waiter, Ok(Told::Answer(Answer::KeyReused))));
             }
             let place = self.place(same_id.number, at);
-            if is_far(&place) || same_id.others.len() >= WAITERS_MAX {
+            let is_crowded = same_id.others.len() >= WAITERS_MAX || self.joined >= self.limits.all();
+            let same_id = self.in_flight.get_mut(&attempt.id)?;
+            if is_far(&place) || is_crowded {
+                same_id.tell_place(known);
                 return Some((waiter, Ok(Told::InLine(place))));
             }
-            if let Some(same_id) = self.in_flight.get_mut(&attempt.id) {
-                same_id.others.push(waiter);
-            }
+            same_id.others.push(waiter);
+            self.joined += 1;
             return None;
         }
         if self.stopping {
@@ -302,11 +362,18 @@ impl Queue {
             *self.in_line.entry(attempt.shopper).or_default() += 1;
         }
         let place = self.place(number, at);
-        let (first, told) = match is_far(&place) {
-            true => (None, Some((waiter, Ok(Told::InLine(place))))),
-            false => (Some(waiter), None),
+        let mut flight = InFlight { attempt, number, first: None, others: Vec::new(), is_told: false };
+        let told = match is_far(&place) {
+            true => {
+                flight.tell_place(known);
+                Some((waiter, Ok(Told::InLine(place))))
+            }
+            false => {
+                flight.first = Some(waiter);
+                None
+            }
         };
-        self.in_flight.insert(attempt.id, InFlight { attempt, number, first, others: Vec::new() });
+        self.in_flight.insert(attempt.id, flight);
         told
     }
 
@@ -323,8 +390,8 @@ impl Queue {
 
     /// Lets those out of the line whose turn it is, as far as the queue has room. At the end nobody is held back.
     pub(crate) fn release(&mut self, at: Moment) {
-        let at = if self.stopping { Moment { rate: 0, ..at } } else { at };
-        while self.jobs.len() < self.limits.queue_max && self.pace.is_due(at) {
+        let at = if self.stopping { Moment { rate: 0, is_paused: false, ..at } } else { at };
+        while !at.is_paused && self.jobs.len() < self.limits.queue_max && self.pace.is_due(at) {
             let Some(id) = self.line.pop_front() else { break };
             self.pace.take_from_line(at);
             let Some(flight) = self.in_flight.get(&id) else { continue };
@@ -346,14 +413,25 @@ impl Queue {
 
     /// When the next one in the line has its turn; `None` if nobody is held back.
     pub(crate) fn next_turn(&self, at: Moment) -> Option<TimeMs> {
-        let is_held = at.rate > 0 && !self.line.is_empty();
+        let is_held = at.rate > 0 && !at.is_paused && !self.line.is_empty();
         is_held.then(|| TimeMs(self.pace.next_ns(at.rate).div_ceil(NS_PER_MS)))
     }
 
     /// Counts an attempt as decided, and gives back who waits for it.
-    pub(crate) fn decide(&mut self, attempt: &Attempt, known: &Known) -> Option<InFlight> {
+    pub(crate) fn decide(
+        &mut self,
+        attempt: &Attempt,
+        answer: Option<&Answer>,
+        known: &Known,
+    ) -> Option<InFlight> {
         self.decided += 1;
         let flight = self.in_flight.remove(&attempt.id)?;
+        self.joined -= flight.others.len();
+        if let Some(refusal @ Answer::Refused { .. }) = answer
+            && flight.is_told
+        {
+            self.refused.note(attempt, refusal, self.limits.all());
+        }
         known.decided(attempt.shopper);
         Some(flight)
     }
@@ -377,18 +455,25 @@ impl Queue {
         self.unheard.remove(&attempt.id);
     }
 
-    /// Where a shopper's attempt stands that is not decided yet; or what is to be said to it if it found no room, and is being looked
-    /// up.
+    /// Where a shopper's attempt stands that is not decided yet; or how it was refused, if they were told its place before and may not
+    /// have heard; or what is to be said to it if it found no room, and is being looked up.
     pub(crate) fn position(
-        &self,
+        &mut self,
         attempt: AttemptId,
         shopper: ShopperKey,
         at: Moment,
-    ) -> Result<Option<LinePlace>, Unavailable> {
-        let Some(flight) = self.in_flight.get(&attempt) else {
-            return self.unheard.get(&attempt).map_or(Ok(None), |full| Err(full.clone()));
+        known: &Known,
+    ) -> Result<Option<Told>, Unavailable> {
+        let Some(flight) = self.in_flight.get_mut(&attempt) else {
+            let refused = self.refused.get(attempt, shopper).map(Told::Answer);
+            return self.unheard.get(&attempt).map_or(Ok(refused), |full| Err(full.clone()));
         };
-        Ok((flight.attempt.shopper == shopper).then(|| self.place(flight.number, at)))
+        if flight.attempt.shopper != shopper {
+            return Ok(None);
+        }
+        flight.tell_place(known);
+        let number = flight.number;
+        Ok(Some(Told::InLine(self.place(number, at))))
     }
 
     fn place(&self, number: u64, at: Moment) -> LinePlace {
@@ -397,6 +482,8 @@ impl Queue {
         let left_line = self.queued.saturating_sub(self.line.len() as u64);
         let wait_ms = match number.checked_sub(left_line) {
             _ if self.is_stalled(at.now) => None,
+            // Nobody knows when the sale goes on.
+            Some(_) if at.is_paused && !self.stopping => None,
             Some(before) if at.rate > 0 && !self.stopping => {
                 let now_ns = at.now.0 * NS_PER_MS;
                 let turn_ns = self.pace.next_ns(at.rate).max(now_ns) + before * Pace::interval_ns(at.rate);
@@ -436,295 +523,5 @@ impl Queue {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-    use contracts::{Basket, SealedShopper};
-
-    /// Nobody is told to come back.
-    const PATIENT: u64 = u64::MAX;
-
-    fn attempt(n: u32, shopper: u32) -> Attempt {
-        let bytes =
-            |n: u32| u128::from(n).wrapping_mul(0x9e37_79b9_7f4a_7c15_f39c_c060_5ced_c835).to_le_bytes();
-        let sealed = SealedShopper::new(b"x").unwrap();
-        let (id, shopper) = (AttemptId(bytes(n)), ShopperKey(bytes(shopper)));
-        Attempt { id, shopper, sealed, tier: 0, basket: Basket::single(0, 1) }
-    }
-
-    type Told1 = oneshot::Receiver<Said>;
-
-    struct Rig {
-        queue: Queue,
-        known: Known,
-        now: TimeMs,
-        rate: u32,
-    }
-
-    impl Rig {
-        fn new(queue_max: usize, line_max: usize) -> Self {
-            let queue = Queue::new(Limits { queue_max, line_max });
-            Self { queue, known: Known::default(), now: TimeMs(1_800_000_000_000), rate: 0 }
-        }
-
-        fn at(&self) -> Moment {
-            Moment { now: self.now, rate: self.rate }
-        }
-
-        /// Puts an attempt; what it hears at once, or where it hears it later.
-        fn put_with(&mut self, attempt: Attempt, patience_ms: u64) -> Result<Told1, Said> {
-            let (sender, receiver) = oneshot::channel();
-            let at = self.at();
-            match self.queue.take_up(attempt, Waiter::One(sender), at, patience_ms, &self.known) {
-                None => Ok(receiver),
-                Some((_, said)) => Err(said),
-            }
-        }
-
-        fn put(&mut self, n: u32) -> Result<Told1, Said> {
-            self.put_with(attempt(n, n), PATIENT)
-        }
-
-        fn place(&self, n: u32) -> Option<LinePlace> {
-            let attempt = attempt(n, n);
-            self.queue.position(attempt.id, attempt.shopper, self.at()).unwrap()
-        }
-
-        fn position(&self, n: u32) -> Option<u64> {
-            self.place(n).map(|place| place.position)
-        }
-
-        /// Lets out whose turn it is, and decides all that are in the queue; their numbers.
-        fn step(&mut self) -> Vec<u32> {
-            let at = self.at();
-            self.queue.release(at);
-            self.decide()
-        }
-
-        fn decide(&mut self) -> Vec<u32> {
-            let jobs = std::mem::take(&mut self.queue.jobs);
-            let mut decided = Vec::new();
-            for job in &jobs {
-                let Job::Attempt(of) = job else { continue };
-                decided.extend((0..1000).find(|n| attempt(*n, 0).id == of.id));
-                self.queue.decide(of, &self.known).unwrap();
-            }
-            if !decided.is_empty() {
-                self.queue.note_step(self.now, Duration::from_millis(100), jobs.len());
-            }
-            decided
-        }
-
-        fn pass(&mut self, ms: u64) {
-            self.now = TimeMs(self.now.0 + ms);
-        }
-    }
-
-    fn in_line(position: u64, wait_ms: u64) -> Said {
-        Ok(Told::InLine(LinePlace { position, wait_ms: Some(wait_ms) }))
-    }
-
-    #[test]
-    fn whoever_finds_no_room_stands_in_line_and_all_are_decided_in_the_order_of_acceptance() {
-        let mut rig = Rig::new(2, 100);
-        let waiting: Vec<Told1> = (0..7).map(|n| rig.put(n).unwrap()).collect();
-        assert_eq!((rig.queue.len(), rig.queue.line_len()), (2, 5));
-        assert_eq!(
-            (0..8).map(|n| rig.position(n)).collect::<Vec<_>>(),
-            [Some(0), Some(1), Some(2), Some(3), Some(4), Some(5), Some(6), None]
-        );
-        assert_eq!(rig.decide(), [0, 1]);
-        // There is room, and some are in line: whoever is new goes behind them.
-        let _late = rig.put(7).unwrap();
-        assert_eq!((rig.position(2), rig.position(7), rig.position(0)), (Some(0), Some(5), None));
-        assert_eq!((rig.step(), rig.step(), rig.step()), (vec![2, 3], vec![4, 5], vec![6, 7]));
-        assert_eq!((rig.queue.len(), rig.queue.line_len()), (0, 0));
-        assert!(rig.queue.in_line.is_empty() && rig.queue.in_flight.is_empty());
-        assert!(!rig.known.may_have(attempt(3, 3).shopper), "all are decided");
-        drop(waiting);
-        let _at_once = rig.put(8).unwrap();
-        assert_eq!((rig.queue.len(), rig.queue.line_len()), (1, 0));
-    }
-
-    #[test]
-    fn the_rate_lets_one_go_at_each_turn_and_says_exactly_when() {
-        let mut rig = Rig::new(100, 100);
-        rig.rate = 10;
-        let _waiting: Vec<Told1> = (0..5).map(|n| rig.put(n).unwrap()).collect();
-        assert_eq!((rig.queue.len(), rig.queue.line_len()), (1, 4));
-        assert_eq!(rig.queue.next_turn(rig.at()), Some(TimeMs(rig.now.0 + 100)));
-        let waits = |rig: &Rig| (1..5).map(|n| rig.place(n).unwrap().wait_ms.unwrap()).collect::<Vec<_>>();
-        assert_eq!(waits(&rig), [100, 200, 300, 400]);
-        assert_eq!(rig.step(), [0]);
-        rig.pass(99);
-        assert_eq!(rig.step(), [0; 0]);
-        rig.pass(1);
-        assert_eq!(rig.step(), [1]);
-        assert_eq!((rig.position(2), rig.place(4).unwrap().wait_ms), (Some(0), Some(300)));
-        // Two turns while the worker was busy.
-        rig.pass(250);
-        assert_eq!(rig.step(), [2, 3]);
-        rig.pass(50);
-        assert_eq!(rig.step(), [4]);
-        assert_eq!(rig.queue.next_turn(rig.at()), None);
-        // A worker that was busy for long does not let a crowd go for that.
-        let _more: Vec<Told1> = (5..50).map(|n| rig.put(n).unwrap()).collect();
-        rig.pass(60_000);
-        assert_eq!(rig.step().len(), 11, "those of a second, and whose turn it is");
-    }
-
-    #[test]
-    fn another_rate_counts_at_once_for_those_in_line() {
-        let mut rig = Rig::new(100, 100);
-        rig.rate = 1;
-        let _waiting: Vec<Told1> = (0..9).map(|n| rig.put(n).unwrap()).collect();
-        assert_eq!(rig.step(), [0]);
-        assert_eq!(rig.place(2).unwrap().wait_ms, Some(2000));
-        rig.rate = 100;
-        assert_eq!(rig.place(2).unwrap().wait_ms, Some(100), "a step takes so long");
-        rig.pass(10);
-        assert_eq!(rig.step(), [1]);
-        rig.rate = 1;
-        rig.pass(990);
-        assert_eq!(rig.step(), [0; 0]);
-        // None at all: also where all are refused anyway, for which the service says 0.
-        rig.rate = 0;
-        assert_eq!(rig.queue.next_turn(rig.at()), None);
-        assert_eq!(rig.step(), [2, 3, 4, 5, 6, 7, 8]);
-        rig.rate = 10;
-        let _next: Vec<Told1> = (9..12).map(|n| rig.put(n).unwrap()).collect();
-        assert_eq!(rig.step(), [0; 0], "no turns are saved up while there is no rate");
-    }
-
-    #[test]
-    fn a_stop_decides_all_who_are_in_line_and_takes_nobody_up() {
-        let mut rig = Rig::new(2, 100);
-        rig.rate = 1;
-        let _waiting: Vec<Told1> = (0..5).map(|n| rig.put(n).unwrap()).collect();
-        rig.queue.stopping = true;
-        assert!(matches!(rig.put(9), Err(Err(Unavailable::Passing(_)))));
-        assert_eq!((rig.step(), rig.step(), rig.step()), (vec![0, 1], vec![2, 3], vec![4]));
-        assert_eq!(rig.queue.line_len(), 0);
-    }
-
-    #[test]
-    fn a_full_line_takes_nobody_up_and_says_how_long_it_is() {
-        let mut rig = Rig::new(100, 3);
-        rig.rate = 2;
-        let _waiting: Vec<Told1> = (0..4).map(|n| rig.put(n).unwrap()).collect();
-        let full = Err(Unavailable::LineFull { wait_ms: Some(2000) });
-        assert_eq!(rig.put(4).unwrap_err(), full);
-        assert!(rig.put(3).is_ok(), "the same one takes no place");
-        assert!(!rig.known.may_have(attempt(4, 4).shopper));
-        rig.pass(500);
-        assert_eq!(rig.step(), [0, 1]);
-        assert!(rig.put(4).is_ok());
-
-        let mut rig = Rig::new(2, 0);
-        let _waiting: Vec<Told1> = (0..2).map(|n| rig.put(n).unwrap()).collect();
-        assert_eq!(rig.put(2).unwrap_err(), Err(Unavailable::LineFull { wait_ms: None }), "no line at all");
-        let mut rig = Rig::new(2, 0);
-        rig.rate = 1;
-        let _first = rig.put(0).unwrap();
-        assert_eq!(rig.put(1).unwrap_err(), Err(Unavailable::LineFull { wait_ms: Some(1000) }));
-    }
-
-    #[test]
-    fn whoever_would_wait_for_too_long_is_told_at_once_and_leaves_nothing_here_however_often_they_ask() {
-        let mut rig = Rig::new(100, 100);
-        rig.rate = 1;
-        let _first: Vec<Told1> = (0..3).map(|n| rig.put_with(attempt(n, n), 2000).unwrap()).collect();
-        let third = attempt(3, 3);
-        for _ in 0..1000 {
-            assert_eq!(rig.put_with(third, 2000).unwrap_err(), in_line(3, 3000));
-        }
-        let waiters = |rig: &Rig, of: Attempt| {
-            let flight = &rig.queue.in_flight[&of.id];
-            usize::from(flight.first.is_some()) + flight.others.len()
-        };
-        assert_eq!((waiters(&rig, third), waiters(&rig, attempt(2, 2))), (0, 1));
-        assert!(rig.known.may_have(third.shopper), "it is not decided");
-        let other = Attempt { basket: Basket::single(0, 2), ..third };
-        assert_eq!(rig.put_with(other, 2000).unwrap_err(), Ok(Told::Answer(Answer::KeyReused)));
-        // Nearer by: now it waits.
-        rig.pass(1000);
-        assert_eq!(rig.step(), [0, 1]);
-        let heard = rig.put_with(third, 2000);
-        assert_eq!((heard.is_ok(), waiters(&rig, third)), (true, 1));
-        // Those who join where nobody knows how long it takes are bounded too.
-        rig.rate = 0;
-        let _joined: Vec<_> = (0..WAITERS_MAX + 1).map(|_| rig.put(3)).collect();
-        assert_eq!(waiters(&rig, third), WAITERS_MAX);
-        assert!(matches!(rig.put(3).unwrap_err(), Ok(Told::InLine(LinePlace { position: 1, .. }))));
-    }
-
-    #[test]
-    fn how_long_it_takes_is_measured_and_nothing_is_said_where_nothing_moves() {
-        let mut rig = Rig::new(2, 100);
-        let _waiting: Vec<Told1> = (0..9).map(|n| rig.put(n).unwrap()).collect();
-        assert_eq!(rig.place(8).unwrap(), LinePlace { position: 8, wait_ms: None }, "nothing was measured");
-        assert_eq!(rig.decide(), [0, 1]);
-        // Steps of two take a tenth of a second each; the one that has it counts.
-        let waits: Vec<_> = (2..9).map(|n| rig.place(n).unwrap().wait_ms).collect();
-        assert_eq!(waits, [100, 100, 200, 200, 300, 300, 400].map(Some));
-        let at = rig.at();
-        rig.queue.release(at);
-        rig.pass(7000);
-        assert_eq!(rig.place(8).unwrap().wait_ms, Some(400));
-        rig.pass(2000);
-        assert_eq!(rig.place(8).unwrap(), LinePlace { position: 6, wait_ms: None }, "the disk stands still");
-        rig.rate = 1;
-        assert_eq!(rig.place(8).unwrap().wait_ms, None, "whatever the rate would be");
-        rig.rate = 0;
-        assert_eq!(rig.decide(), [2, 3]);
-        assert_eq!(rig.place(8).unwrap(), LinePlace { position: 4, wait_ms: Some(300) });
-
-        // A lone attempt whose step takes a while says nothing bad of a crowd's.
-        let mut rig = Rig::new(100_000, 100);
-        let _one = rig.put(0).unwrap();
-        assert_eq!(rig.decide(), [0]);
-        let _crowd: Vec<Told1> = (0..3000).map(|n| rig.put_with(attempt(n, n), 2000).unwrap()).collect();
-        assert_eq!(rig.place(2999).unwrap(), LinePlace { position: 2999, wait_ms: Some(100) });
-    }
-
-    #[test]
-    fn the_worker_is_woken_for_jobs_and_for_a_line_that_it_does_not_know() {
-        let mut rig = Rig::new(100, 100);
-        rig.rate = 1;
-        let mut is_news = |n: u32| {
-            let was = rig.queue.work();
-            let _told = rig.put(n).unwrap();
-            rig.queue.work().is_news(was)
-        };
-        assert_eq!([0, 1, 2].map(&mut is_news), [true, true, false], "a job, a line, and one more in it");
-        assert_eq!(rig.step(), [0]);
-        let was = rig.queue.work();
-        let (sender, _receiver) = oneshot::channel();
-        rig.queue.jobs.push(Job::Stats(sender));
-        assert!(rig.queue.work().is_news(was), "a question, while it waits for a turn");
-    }
-
-    #[test]
-    fn one_shopper_does_not_fill_the_line() {
-        let mut rig = Rig::new(1, 100);
-        let _before = rig.put(0).unwrap();
-        let mut mine = Vec::new();
-        for n in 1..=u32::from(LINE_OF_SHOPPER_MAX) {
-            mine.push(rig.put_with(attempt(n, 7), PATIENT).unwrap());
-        }
-        let too_many = rig.put_with(attempt(17, 7), PATIENT).unwrap_err();
-        assert_eq!(too_many, Err(Unavailable::TooManyInLine { wait_ms: None }));
-        assert!(rig.put_with(attempt(5, 7), PATIENT).is_ok(), "one that is there already");
-        assert!(rig.put(18).is_ok(), "another shopper");
-        assert_eq!(rig.queue.in_line.len(), 2, "a number for each shopper, and no more");
-        assert_eq!((rig.step(), rig.step()), (vec![0], vec![1]));
-        assert!(rig.put_with(attempt(17, 7), PATIENT).is_ok());
-    }
-
-    #[test]
-    fn an_attempt_in_line_takes_what_the_settings_say() {
-        // `config.default.toml` tells operators what a full line takes: these, in tables that are half full at the worst.
-        assert!(size_of::<(AttemptId, InFlight)>() <= 216, "{}", size_of::<(AttemptId, InFlight)>());
-        assert!(size_of::<(ShopperKey, u8)>() <= 17);
-        assert!(size_of::<AttemptId>() <= 16);
-    }
-}
+#[path = "queue_tests.rs"]
+mod tests;

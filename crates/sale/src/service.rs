@@ -6,8 +6,8 @@ use crate::queue::{Job, Limits, Moment, Post, Queue, Sender, Waiter, Work};
 use crate::worker::{Command, RecoverError, Recovery, Reply, STEP_COMMANDS_MAX, Worker, replay};
 use arc_swap::ArcSwapOption;
 use contracts::{
-    Actor, Attempt, Basket, Found, LinePlace, Mailbox, OperateError, Operation, OperationDone, SaidAlone,
-    SaleSpec, SaleState, SaleStats, SaleView, ShopperRecord, Stretch, Told, Unavailable, Winner, WinnerEvent,
+    Actor, Attempt, Basket, Found, Mailbox, OperateError, Operation, OperationDone, SaidAlone, SaleSpec,
+    SaleState, SaleStats, SaleView, ShopperRecord, Stretch, Told, Unavailable, Winner, WinnerEvent,
 };
 use engines::clock::Clock;
 use engines::log::{Log, LogRead, Snapshots};
@@ -162,7 +162,7 @@ impl Service {
             work: Condvar::new(),
             ending: Condvar::new(),
             view: ArcSwapOption::from(worker.core().view(&sale, false).map(Arc::new)),
-            known: Known::default(),
+            known: Known::of(limits.all()),
             said: Mutex::default(),
             sequence: watch::Sender::new(worker.core().sequence()),
             reader: Mutex::new(reader),
@@ -256,12 +256,10 @@ impl Handle {
             let Some((waiter, said)) = queue.take_up(attempt, waiter, at, patience_ms, &shared.known) else {
                 continue;
             };
-            if let Ok(Told::InLine(_)) = said {
-                shared.known.tell_followers(attempt.shopper);
-            }
             // What was promised to this very attempt before is said first, if there is room to look.
             let is_answer = matches!(said, Ok(Told::Answer(_)));
-            if !is_answer && shared.known.keeps(attempt.shopper) && shared.has_room_to_ask(&queue) {
+            let may_look = !queue.stopping && shared.has_room_to_ask(&queue);
+            if !is_answer && may_look && shared.known.keeps(attempt.shopper) {
                 queue.look_up_first(attempt, waiter, said);
             } else {
                 post.tell(waiter, said);
@@ -310,15 +308,11 @@ impl Handle {
         follower
     }
 
-    /// Where a shopper's attempt stands that is not decided yet; or what is said to it, if it found no room and it is not clear yet
-    /// whether something was promised to it before.
-    pub fn position(
-        &self,
-        attempt: AttemptId,
-        shopper: ShopperKey,
-    ) -> Result<Option<LinePlace>, Unavailable> {
+    /// Where a shopper's attempt stands that is not decided yet, or how it was refused lately, if they had been told its place; or what
+    /// is said to it, if it found no room and it is not clear yet whether something was promised to it before.
+    pub fn position(&self, attempt: AttemptId, shopper: ShopperKey) -> Result<Option<Told>, Unavailable> {
         let at = self.0.moment();
-        lock(&self.0.queue).position(attempt, shopper, at)
+        lock(&self.0.queue).position(attempt, shopper, at, &self.0.known)
     }
 
     /// What is kept of an attempt.
@@ -511,7 +505,8 @@ impl Shared {
             Some(view) if sells(view) && self.stopped.load().is_none() => view.rate_per_second,
             _ => 0,
         };
-        Moment { now: self.clock.now(), rate }
+        let is_paused = view.as_deref().is_some_and(|view| view.state == SaleState::Paused);
+        Moment { now: self.clock.now(), rate, is_paused: is_paused && self.stopped.load().is_none() }
     }
 
     /// Twice as many as attempts: operators get through a full house.
@@ -591,7 +586,11 @@ fn reply_all(shared: &Shared, batch: Vec<Job>, replies: Vec<Reply>, took: Durati
             match job {
                 Job::Attempt(attempt) => {
                     has_attempts = true;
-                    if let Some(flight) = queue.decide(attempt, &shared.known) {
+                    let answer = match reply {
+                        Reply::Answer(answer) => Some(answer),
+                        _ => None,
+                    };
+                    if let Some(flight) = queue.decide(attempt, answer, &shared.known) {
                         answers.push((flight, reply));
                     }
                 }

@@ -74,7 +74,10 @@ impl Rig {
     }
 
     fn position(&self, n: u8) -> Option<u64> {
-        self.handle.position(id(n), key(n)).unwrap().map(|place| place.position)
+        self.handle.position(id(n), key(n)).unwrap().map(|told| match told {
+            Told::InLine(place) => place.position,
+            Told::Answer(answer) => panic!("{answer:?}"),
+        })
     }
 
     /// Lets the next append through.
@@ -360,6 +363,50 @@ fn where_all_are_refused_nobody_is_held_back() {
 }
 
 #[test]
+fn a_pause_takes_nobodys_place() {
+    let rig = paced(9, 1, 100);
+    let mut told: Vec<_> = (1..=3).map(|n| rig.put(n)).collect();
+    rig.append();
+    assert!(matches!(answer(told.remove(0)), Answer::Granted(_)));
+    rig.operate(Operation::Pause);
+    rig.clock.0.store(1500, SeqCst);
+    // Had they been let go, they would be decided before this.
+    assert_eq!(wait(rig.handle.stats()).line, 2);
+    let behind = rig.put(4);
+    assert_eq!([2, 3, 4].map(|n| rig.position(n)), [Some(0), Some(1), Some(2)]);
+    rig.operate(Operation::Rate { per_second: 0 });
+    rig.operate(Operation::Resume);
+    rig.append();
+    assert!(told.into_iter().chain([behind]).all(|told| matches!(answer(told), Answer::Granted(_))));
+    rig.service.stop();
+}
+
+#[test]
+fn whoever_was_sent_away_with_a_place_hears_the_refusal_when_they_ask() {
+    let rig = paced(2, 1, 100);
+    rig.operate(Operation::Adjust { item: 0, delta: -2 });
+    let (winner, second) = (rig.put(1), rig.handle.attempt(attempt(2, 1), 0));
+    rig.append();
+    assert!(matches!(answer(winner), Answer::Granted(_)));
+    assert!(matches!(wait(second), Told::InLine(_)));
+    let third = rig.handle.attempt(Attempt { basket: Basket::single(1, 2), ..attempt(3, 1) }, 0);
+    assert!(matches!(wait(third), Told::InLine(_)));
+    rig.operate(Operation::Rate { per_second: 0 });
+    rig.append();
+    let found = wait(rig.handle.lookup(id(3), key(3)));
+    assert_eq!(found.basket, None, "the sale keeps no refusal");
+    let heard = rig.handle.position(id(3), key(3)).unwrap();
+    assert!(
+        matches!(heard, Some(Told::Answer(Answer::Refused { refusal: Refusal::SoldOut, .. }))),
+        "{heard:?}"
+    );
+    assert_eq!(rig.handle.position(id(2), key(2)), Ok(None), "what it got is kept");
+    assert_eq!(rig.handle.position(id(3), key(4)), Ok(None));
+    rig.let_on.send(()).unwrap();
+    rig.service.stop();
+}
+
+#[test]
 fn a_stop_decides_all_who_are_in_line() {
     let rig = paced(9, 1, 100);
     let told: Vec<_> = (1..=5).map(|n| rig.put(n)).collect();
@@ -385,7 +432,7 @@ fn whoever_is_in_line_is_told_so_at_once_and_what_was_promised_before_is_said_fi
     assert_eq!(far(2), Told::InLine(place));
     assert_eq!(far(2), Told::InLine(place), "and again");
     assert!(rig.handle.may_have(key(2)), "it is not decided");
-    assert_eq!(follower.take(), [key(2), key(2)], "gates elsewhere do not answer them alone");
+    assert_eq!(follower.take(), [key(2)], "gates elsewhere do not answer them alone, and hear of them once");
     assert_eq!(rig.handle.follow().take(), [key(2)], "and those that come later neither");
     // In line too, where it does no harm; but what it got is said.
     assert_eq!(far(1), Told::Answer(granted));

@@ -6,8 +6,8 @@ use super::message::{
 };
 use arc_swap::ArcSwap;
 use contracts::{
-    Actor, Attempt, Found, LinePlace, Mail, Mailbox, OperateError, Operation, OperationDone, SaidAlone,
-    SaleStats, SaleView, ShopperRecord, Told, Unavailable,
+    Actor, Attempt, Found, Mail, Mailbox, OperateError, Operation, OperationDone, SaidAlone, SaleStats,
+    SaleView, ShopperRecord, Told, Unavailable,
 };
 use engines::clock::{Clock, SteadyClock};
 use gate::Keyring;
@@ -212,7 +212,10 @@ impl Link {
         let mut denied = DeniedComing::default();
         loop {
             let heard = message::read(&mut from, &mut frame)?;
-            self.heard_ms.store(self.began.elapsed().as_millis() as u64, Relaxed);
+            // A part of a list says nothing of how the sale stands.
+            if !matches!(heard, ToGate::Denied(_)) {
+                self.heard_ms.store(self.began.elapsed().as_millis() as u64, Relaxed);
+            }
             match heard {
                 ToGate::Hello(..) | ToGate::StillHere => {}
                 ToGate::Sale { id, log_id, spec, seen, known } => {
@@ -557,8 +560,14 @@ impl Sale for Wired {
         let Some(link) = self.0.link.upgrade() else { return };
         let mut unreported = lock(&self.0.unreported);
         for count in counts {
-            if !unreported.iter_mut().any(|known| known.merge(count)) && unreported.len() < COUNTS_MAX {
-                unreported.push(*count);
+            if unreported.iter_mut().any(|known| known.merge(count)) {
+                continue;
+            }
+            match unreported.len() < COUNTS_MAX {
+                true => unreported.push(*count),
+                false => {
+                    tracing::warn!(sale = %self.0.id, "answers that this gate gave by itself are not in the log: the line is stuck")
+                }
             }
         }
         // What finds no room now goes with the next report.
@@ -575,7 +584,7 @@ impl Sale for Wired {
         QueueFill { length: mine.max(queue.0), max: queue.1, line: line.0, line_max: line.1 }
     }
 
-    fn position(&self, attempt: AttemptId, shopper: ShopperKey) -> ports::Reply<Option<LinePlace>> {
+    fn position(&self, attempt: AttemptId, shopper: ShopperKey) -> ports::Reply<Option<Told>> {
         // The sale's own word: how many of other gates are before it, nobody here knows. It was put on the same line before.
         let question = move |number| Question::Position(number, attempt, shopper);
         self.0.ask(question, |reply| if let Reply::Position(place) = reply { Some(place) } else { None })

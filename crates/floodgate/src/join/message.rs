@@ -2,8 +2,8 @@
 //! little-endian) and so many bytes of postcard. Both sides are the same build: the first frame of each says which.
 
 use contracts::{
-    Actor, Attempt, DeniedShoppers, Found, ItemView, LinePlace, OperateError, Operation, OperationDone,
-    SaidAlone, SaleSpec, SaleState, SaleStats, SaleView, ShopperRecord, Told, Unavailable,
+    Actor, Attempt, DeniedShoppers, Found, ItemView, OperateError, Operation, OperationDone, SaidAlone,
+    SaleSpec, SaleState, SaleStats, SaleView, ShopperRecord, Told, Unavailable,
 };
 use gate::Keyring;
 use gate::ports::UseError;
@@ -147,7 +147,7 @@ impl DeniedComing {
 #[derive(Debug, Serialize, Deserialize)]
 pub(super) enum Reply {
     Found(Result<Found, Unavailable>),
-    Position(Result<Option<LinePlace>, Unavailable>),
+    Position(Result<Option<Told>, Unavailable>),
     Shopper(Result<ShopperRecord, Unavailable>),
     Operated(Result<Result<OperationDone, OperateError>, Unavailable>),
     Stats(Result<SaleStats, Unavailable>),
@@ -270,7 +270,7 @@ pub(super) fn read<T: DeserializeOwned>(from: &mut impl Read, frame: &mut Vec<u8
 mod tests {
     use super::*;
     use contracts::{
-        Answer, Basket, HoldState, HoldView, IneligibleBy, Line, NotEligibleCount, Place, Refusal,
+        Answer, Basket, HoldState, HoldView, IneligibleBy, Line, LinePlace, NotEligibleCount, Place, Refusal,
         SealedShopper, SoldOutCount,
     };
 
@@ -334,7 +334,7 @@ mod tests {
         same(&ToGate::Reply(1, Reply::Shopper(Ok(record))));
         same(&ToGate::Reply(1, Reply::Found(Ok(Found { answer: Answer::KeyReused, basket: Some(basket) }))));
         same(&ToGate::Reply(1, Reply::Operated(Ok(Err(OperateError::NotFound("it".into()))))));
-        same(&ToGate::Reply(1, Reply::Position(Ok(Some(place)))));
+        same(&ToGate::Reply(1, Reply::Position(Ok(Some(Told::InLine(place))))));
         same(&ToGate::Reply(1, Reply::UsedUp(Err(UseError::Used))));
         same(&ToGate::Denied(DeniedPart { shoppers: vec![shopper, shopper], ends: true }));
         same(&ToGate::Down(vec!["demo".parse().unwrap()]));

@@ -28,6 +28,8 @@ const LOOK_EVERY: Duration = Duration::from_millis(100);
 const GREETING_MAX: Duration = Duration::from_secs(5);
 /// Questions of a gate that wait at once; the attempts are bounded by the sale's queue and line.
 const ASKED_MAX: usize = 4096;
+/// How long a gate may take to read what it is told. What it does not hear of meanwhile is kept for it here.
+const READS_WITHIN: Duration = Duration::from_secs(10);
 /// Bytes of deny lists that are laid up before they are sent.
 const UNSENT_BYTES_MAX: usize = 1 << 20;
 
@@ -295,9 +297,14 @@ async fn tell(shared: Arc<Shared>, mut to: OwnedWriteHalf) -> io::Result<()> {
         if bytes.is_empty() {
             message::write(&ToGate::StillHere, &mut bytes)?;
         }
-        to.write_all(&bytes).await?;
+        send(&mut to, &bytes).await?;
         let _ = tokio::time::timeout(LOOK_EVERY, shared.news.notified()).await;
     }
+}
+
+async fn send(to: &mut OwnedWriteHalf, bytes: &[u8]) -> io::Result<()> {
+    let written = tokio::time::timeout(READS_WITHIN, to.write_all(bytes)).await;
+    written.unwrap_or_else(|_| Err(io::Error::new(io::ErrorKind::TimedOut, "it reads nothing")))
 }
 
 /// Tasks that wake the teller when a sale's log grows; they end with it.
@@ -404,7 +411,7 @@ async fn tell_denied(
             let part = DeniedPart { shoppers: part.to_vec(), ends: parts.peek().is_none() };
             message::write(&ToGate::Denied(part), bytes)?;
             if bytes.len() >= UNSENT_BYTES_MAX {
-                to.write_all(bytes).await?;
+                send(to, bytes).await?;
                 bytes.clear();
             }
         }

@@ -256,7 +256,7 @@ fn no_gate_tells_anybody_alone_who_is_in_line_that_it_is_sold_out() {
     assert_eq!(last["outcome"], "queued", "{told:?}");
     let stranger = server.pass("launch", "stranger");
     poll("the gate says so alone", || (buy(&stranger, "k")["outcome"] == "sold_out").then_some(()));
-    assert!(metric(&server, &first.admin, "floodgate_gate_answered_alone_total") > 0);
+    assert!(metric(&server, &first.admin, SOLD_OUT_ALONE) > 0);
     assert_ne!(buy(pass, "k2")["outcome"], "sold_out", "the same shopper is in line");
     // A gate that comes later knows too.
     let second = join(&server, "127.0.0.1:0", "");

@@ -5,6 +5,8 @@ use crate::harness::{Server, Setup, poll, run, shop, stderr};
 use std::fs;
 use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
+use std::sync::Arc;
+use tokio_rustls::rustls::crypto::aws_lc_rs;
 use ureq::tls::{Certificate, RootCerts, TlsConfig};
 
 /// Writes a certificate for loopback that is good until a year, and gives it back.
@@ -39,7 +41,8 @@ fn the_shop_is_where_it_says_and_the_log_speaks_of_its_certificate() {
 
     let url = server.printed.lines().find_map(|line| line.strip_prefix("shop:  https://")).unwrap();
     let roots = RootCerts::new_with_certs(&[Certificate::from_pem(certificate.as_bytes()).unwrap()]);
-    let tls = TlsConfig::builder().root_certs(roots).build();
+    let provider = Arc::new(aws_lc_rs::default_provider());
+    let tls = TlsConfig::builder().root_certs(roots).unversioned_rustls_crypto_provider(provider).build();
     let agent = ureq::Agent::config_builder().tls_config(tls).build().new_agent();
     let mut answer =
         poll("the new certificate", || agent.get(format!("https://{url}api/v1/sales/launch")).call().ok());

@@ -9,6 +9,7 @@ use crate::{
     filter::Reason,
     front::{Expected, Front, Rendered},
     pass::Pass,
+    ports::Reply,
     problem::{Kind, Problem},
     return_url::{self, ReturnUrl},
     state::{Gate, PASS_HEADER, Peer, check_media_type, clip, reply},
@@ -19,13 +20,15 @@ use axum::{
     extract::{Path, Query, State},
     response::{IntoResponse, Response},
 };
-use contracts::{Answer, Attempt, Basket, Found, LinePlace, SaleSpec, Told};
+use contracts::{Answer, Attempt, Basket, Found, LinePlace, SaleSpec, Told, Unavailable};
 use http::{HeaderMap, StatusCode};
 use serde::{Deserialize, Serialize};
-use std::{pin::pin, sync::Arc};
-use tokio::time::{Instant, sleep_until, timeout_at};
+use std::{pin::pin, sync::Arc, time::Duration};
+use tokio::time::{Instant, sleep_until, timeout, timeout_at};
 use units::{AttemptId, Sequence, ShopperKey, TimeMs};
 
+/// How long the sale may take to say where an attempt stands, which it does without its writer.
+const STANDING_WITHIN: Duration = Duration::from_secs(1);
 /// Bytes of an attempt's body.
 pub(crate) const BODY_BYTES_MAX: usize = 4096;
 const KEY_BYTES_MAX: usize = 64;
@@ -192,19 +195,48 @@ pub(crate) fn queue_full() -> Problem {
     Problem::new(Kind::QueueFull, why).retry_after(1)
 }
 
-/// What was said to this very attempt before, if it was for good; else that there is no room for it now.
+/// What was said to this very attempt before, if it was for good, or its place if it is on its way; else that there is no room for it
+/// now.
 pub(crate) async fn known(
     front: &Front,
     id: AttemptId,
     shopper: ShopperKey,
     basket: Basket,
     full: Problem,
-) -> Result<Answer, Problem> {
+) -> Result<Asked, Problem> {
+    // In this order: see `current`.
+    let place = standing(front, id, shopper).await;
     let found = reply(front.sale.lookup(id, shopper)).await?;
-    match found.basket {
-        Some(kept) if kept == basket => Ok(found.answer),
-        Some(_) => Err(key_reused()),
-        None => Err(full),
+    match (found.basket, place) {
+        (Some(kept), _) if kept == basket => Ok(Asked::Answered(found.answer)),
+        (Some(_), _) => Err(key_reused()),
+        // It may be on its way under this key with another basket, and then its answer says so.
+        (None, Ok(Some(told @ Told::InLine(_)))) => Ok(Asked::from(told)),
+        (None, _) => Err(full),
+    }
+}
+
+/// Where an attempt stands, or how it was refused lately, as the sale says. Whoever asks waits for the sale no longer than
+/// [`STANDING_WITHIN`], and never hears that nothing was done: it is not this question that would have done anything.
+pub(crate) async fn standing(
+    front: &Front,
+    id: AttemptId,
+    shopper: ShopperKey,
+) -> Result<Option<Told>, Problem> {
+    standing_of(front.sale.position(id, shopper)).await
+}
+
+/// The same for a question that was put.
+pub(crate) async fn standing_of(asked: Reply<Option<Told>>) -> Result<Option<Told>, Problem> {
+    let silent = || Problem::unavailable("the sale does not say where this attempt stands");
+    match timeout(STANDING_WITHIN, asked).await {
+        Ok(Ok(Ok(told))) => Ok(told),
+        // It found no room, and whether something was promised to it before is being looked up.
+        Ok(Ok(Err(full @ (Unavailable::LineFull { .. } | Unavailable::TooManyInLine { .. })))) => {
+            Err(full.into())
+        }
+        Ok(Ok(Err(stopped @ Unavailable::Stopped(_)))) => Err(stopped.into()),
+        _ => Err(silent()),
     }
 }
 
@@ -227,15 +259,15 @@ pub(crate) async fn ask(
         Ok(0) => {}
         Ok(wait_ms) => {
             expected = Some(Expected::new(front, pass.shopper));
-            sleep_until(start + std::time::Duration::from_millis(wait_ms)).await;
+            sleep_until(start + Duration::from_millis(wait_ms)).await;
         }
-        Err(busy) => return known(front, id, pass.shopper, basket, busy).await.map(Asked::Answered),
+        Err(busy) => return known(front, id, pass.shopper, basket, busy).await,
     }
     let attempt = Attempt { id, shopper: pass.shopper, sealed: pass.sealed, tier: pass.tier, basket };
     let mut one = vec![(0, attempt)];
     let over = gate.strategy.over_queue_share(|| front.sale.queue(), &mut one);
     if !over.is_empty() {
-        return known(front, id, pass.shopper, basket, queue_full()).await.map(Asked::Answered);
+        return known(front, id, pass.shopper, basket, queue_full()).await;
     }
     let until = start + gate.decision_wait();
     let patience_ms = until.saturating_duration_since(Instant::now()).as_millis() as u64;
@@ -244,10 +276,13 @@ pub(crate) async fn ask(
     drop(expected);
     let asked = match timeout_at(until, &mut told).await {
         Ok(told) => Asked::from(told?),
-        Err(_) => match reply(front.sale.position(id, pass.shopper)).await? {
-            Some(place) => Asked::Queued(place),
+        Err(_) => match standing(front, id, pass.shopper).await? {
+            Some(told) => Asked::from(told),
             // It was decided just now, and the answer is on its way.
-            None => Asked::from(told.await?),
+            None => match timeout(STANDING_WITHIN, told).await {
+                Ok(told) => Asked::from(told?),
+                Err(_) => return Err(Problem::unavailable("the sale does not answer")),
+            },
         },
     };
     gate.note_answer(front, pass, &asked);
@@ -309,10 +344,18 @@ pub(crate) async fn current(
 ) -> Result<Outcome, Problem> {
     // In this order: what is not on its way any more has been decided. What was promised to it before stands, even if it was put once
     // more and is on its way again, or found no room.
-    let place = reply(front.sale.position(attempt, pass.shopper)).await.unwrap_or_default();
-    let Found { answer, basket } = reply(front.sale.lookup(attempt, pass.shopper)).await?;
-    if let (Answer::None { .. }, Some(place)) = (&answer, place) {
-        return Ok(Outcome::queued(attempt, place));
+    let place = standing(front, attempt, pass.shopper).await;
+    let Found { mut answer, basket } = reply(front.sale.lookup(attempt, pass.shopper)).await?;
+    if let Answer::None { .. } = &answer {
+        match place {
+            Ok(Some(Told::InLine(place))) => return Ok(Outcome::queued(attempt, place)),
+            Ok(Some(Told::Answer(refusal))) => answer = refusal,
+            Ok(None) => {}
+            // It found no room: nothing is on its way.
+            Err(full) if matches!(full.kind, Kind::QueueFull | Kind::TooManyInLine) => {}
+            // "Nothing" would be for good, and nobody knows that.
+            Err(silent) => return Err(silent),
+        }
     }
     let view = front.sale.view();
     let with = ShopperLines { keys: &gate.keys, view: &view, pass, basket };

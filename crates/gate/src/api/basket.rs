@@ -13,12 +13,36 @@ use std::{borrow::Cow, fmt};
 /// Lines in a request; those of one item are added up.
 const REQUEST_LINES_MAX: usize = 64;
 
+/// A line as it came.
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
 struct LineRequest<'a> {
     #[serde(borrow)]
     item: Cow<'a, str>,
     quantity: u16,
+}
+
+/// A line that is an object: a list of its fields in order would be taken for one too.
+struct LineObject;
+
+impl<'de> DeserializeSeed<'de> for LineObject {
+    type Value = LineRequest<'de>;
+
+    fn deserialize<D: Deserializer<'de>>(self, from: D) -> Result<Self::Value, D::Error> {
+        from.deserialize_map(self)
+    }
+}
+
+impl<'de> Visitor<'de> for LineObject {
+    type Value = LineRequest<'de>;
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("an object with `item` and `quantity`")
+    }
+
+    fn visit_map<A: MapAccess<'de>>(self, map: A) -> Result<Self::Value, A::Error> {
+        LineRequest::deserialize(de::value::MapAccessDeserializer::new(map))
+    }
 }
 
 /// A field's name, where it stands.
@@ -64,7 +88,7 @@ impl<'de> Visitor<'de> for &mut Lines<'_> {
 
     fn visit_seq<A: SeqAccess<'de>>(self, mut seq: A) -> Result<(), A::Error> {
         let mut count = 0;
-        while let Some(line) = seq.next_element::<LineRequest<'de>>()? {
+        while let Some(line) = seq.next_element_seed(LineObject)? {
             count += 1;
             if count > REQUEST_LINES_MAX {
                 return Err(de::Error::invalid_length(count, &self));
@@ -155,6 +179,8 @@ mod tests {
             ("{}".into(), "missing field `lines`"),
             (r#"{"lines":[]}"#.into(), "lines"),
             (r#"{"lines":{}}"#.into(), "an array of 64 lines at the most"),
+            (r#"{"lines":[["watch",1]]}"#.into(), "expected an object with `item` and `quantity`"),
+            (r#"{"lines":[{"item":"watch","quantity":1,"item":"watch"}]}"#.into(), "duplicate field `item`"),
             (r#"{"line":[]}"#.into(), "unknown field `line`"),
             (format!(r#"{{"lines":[{watch}],"lines":[{watch}]}}"#), "duplicate field `lines`"),
             (format!("{}x", of(std::slice::from_ref(&watch))), "trailing characters"),

@@ -12,7 +12,7 @@ pub(crate) mod reservation;
 pub(crate) use answer::{Outcome, ShopperLines, outcome_in, outcome_of};
 pub(crate) use attempts::{
     Asked, BODY_BYTES_MAX as ATTEMPT_BODY_BYTES_MAX, Question, admit, ask, basket, item_index, key_reused,
-    known, queue_full, round, turn,
+    known, queue_full, round, standing_of, turn,
 };
 pub use basket::parse_basket;
 

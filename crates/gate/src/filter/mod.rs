@@ -193,6 +193,8 @@ pub(crate) struct Filter {
     prefix_connections: Arc<Shares>,
     refused_addresses: Refusals,
     refused_shoppers: Refusals,
+    /// By a rule of a sale: those on a list of millions, who ask all the time, make nobody else forgotten.
+    ruled_out: Refusals,
     refused: [AtomicU64; Reason::ALL.len()],
     risks: Risks,
     /// What is decided of risks is counted, and does not happen.
@@ -221,6 +223,7 @@ impl Filter {
             prefix_connections: shares(),
             refused_addresses: Refusals::new(REFUSAL_SLOTS),
             refused_shoppers: Refusals::new(REFUSAL_SLOTS),
+            ruled_out: Refusals::new(REFUSAL_SLOTS),
             refused: Default::default(),
             risks: Risks::new(risk, RISK_SLOTS),
             risk_dry_run: risk.dry_run,
@@ -395,7 +398,11 @@ impl Filter {
         if let Reason::ShopperRate | Reason::DenyList | Reason::Tier = reason {
             self.refused[reason as usize].fetch_add(1, Relaxed);
         }
-        self.refused_shoppers.note(shopper.low_bits(), reason, now.0);
+        let table = match reason {
+            Reason::DenyList | Reason::Tier => &self.ruled_out,
+            _ => &self.refused_shoppers,
+        };
+        table.note(shopper.low_bits(), reason, now.0);
     }
 
     /// Why an address was refused, and how many connections it has.
@@ -412,7 +419,11 @@ impl Filter {
 
     /// Why a shopper was refused.
     pub(crate) fn known_shopper(&self, shopper: ShopperKey) -> Option<Known> {
-        self.refused_shoppers.of(shopper.low_bits())
+        let key = shopper.low_bits();
+        match (self.refused_shoppers.of(key), self.ruled_out.of(key)) {
+            (Some(here), Some(there)) => Some(here.and(there)),
+            (here, there) => here.or(there),
+        }
     }
 
     /// How often each reason was met since the start.

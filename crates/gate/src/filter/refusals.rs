@@ -28,6 +28,18 @@ pub(crate) struct Known {
     pub(crate) counts: [u8; Reason::ALL.len()],
 }
 
+impl Known {
+    /// Both, of the same key.
+    pub(crate) fn and(mut self, other: Self) -> Self {
+        self.last_seconds = self.last_seconds.max(other.last_seconds);
+        self.counts
+            .iter_mut()
+            .zip(other.counts)
+            .for_each(|(count, more)| *count = count.saturating_add(more));
+        self
+    }
+}
+
 /// The refusals of up to so many keys.
 #[derive(Debug)]
 pub(crate) struct Refusals(Vec<Slot>);

@@ -51,8 +51,8 @@ impl Words {
             "queued" => (
                 self.say("You are in line", "您正在排队"),
                 self.say(
-                    "Your attempt has been accepted and will be decided in order. Keep this page; your place stays even if you close it.",
-                    "您的请求已收到，将按顺序处理。请保留此页面；即使关闭页面，您的位置也会保留。",
+                    "Your attempt has been accepted and will be decided in order. Keep this page, or its address: your place stays even if you close it.",
+                    "您的请求已收到，将按顺序处理。请保留此页面或其网址；即使关闭页面，您的位置也会保留。",
                 ),
             ),
             "waitlisted" if outcome.place == Some("left") => (

@@ -12,9 +12,9 @@ use crate::{
     front::{Expected, Front, Rendered},
     metrics::RouteClass,
     problem::{Kind, Problem},
-    state::{Peer, reply},
+    state::Peer,
 };
-use contracts::{Attempt, LinePlace, SaidAlone};
+use contracts::{Attempt, SaidAlone};
 use std::{
     cmp::Reverse,
     net::IpAddr,
@@ -294,7 +294,7 @@ impl Loop {
         let (id, shopper, basket) = (pending.id, pending.pass.shopper, pending.basket);
         self.runtime.spawn(async move {
             let answer = api::known(&front, id, shopper, basket, full).await;
-            inbox.tell(token.to_u64(), answer.map(Asked::Answered));
+            inbox.tell(token.to_u64(), answer);
         });
     }
 
@@ -401,28 +401,22 @@ impl Loop {
             }
             let mut place = pending.front.sale.position(pending.id, pending.pass.shopper);
             match place.try_recv() {
-                Ok(place) => {
-                    if let Some(asked) = late(place.map_err(Problem::from)) {
-                        self.say(token, asked, scratch);
-                    }
-                }
+                Ok(Ok(Some(told))) => self.say(token, Ok(Asked::from(told)), scratch),
+                // It was decided just now, and the answer is on its way.
+                Ok(Ok(None)) => {}
+                Ok(Err(unavailable)) => self.say(token, Err(unavailable.into()), scratch),
                 // The sale is in another process.
                 Err(_) => {
                     let inbox = Arc::clone(&self.inbox);
                     self.runtime.spawn(async move {
-                        if let Some(asked) = late(reply(place).await) {
-                            inbox.tell(token.to_u64(), asked);
+                        if let Some(told) = api::standing_of(place).await.transpose() {
+                            inbox.tell(token.to_u64(), told.map(Asked::from));
                         }
                     });
                 }
             }
         }
     }
-}
-
-/// What is said to somebody whose decision takes too long; `None` if it was made just now, and the answer is on its way.
-fn late(place: Result<Option<LinePlace>, Problem>) -> Option<Result<Asked, Problem>> {
-    place.map(|place| place.map(Asked::Queued)).transpose()
 }
 
 fn malformed(why: head::Refusal, bytes_max: usize) -> Problem {

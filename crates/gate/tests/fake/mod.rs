@@ -341,10 +341,10 @@ impl Sale for FakeSale {
         QueueFill { length: self.inner.lock().unwrap().queue_length, max: 100, line: 1000, line_max: 5000 }
     }
 
-    fn position(&self, _: AttemptId, _: ShopperKey) -> Reply<Option<LinePlace>> {
+    fn position(&self, _: AttemptId, _: ShopperKey) -> Reply<Option<Told>> {
         ready(match self.inner.lock().unwrap().mood {
-            Mood::Silent => Some(LinePlace { position: 5, wait_ms: None }),
-            Mood::InLine => Some(IN_LINE),
+            Mood::Silent => Some(Told::InLine(LinePlace { position: 5, wait_ms: None })),
+            Mood::InLine => Some(Told::InLine(IN_LINE)),
             _ => None,
         })
     }
