@@ -263,6 +263,23 @@ fn whoever_is_in_line_hears_the_place_and_the_time_at_once() {
 }
 
 #[test]
+fn whoever_was_sent_away_with_a_place_hears_a_refusal_and_never_that_there_is_nothing() {
+    let gate = Running::start(true, false, |_| {});
+    let pass = pass(&gate, "alice");
+    gate.sale.set_mood(Mood::MuteInLine);
+    let told = attempt(&gate, &pass, "k", ONE_PHONE).json();
+    assert_eq!(told["outcome"], "queued");
+    let path = format!("/api/v1/sales/demo/attempts/{}", told["attempt"].as_str().unwrap());
+    let read = || send(gate.bound.shop, "GET", &path, &[("floodgate-pass", &pass)], "");
+    let unknown = read();
+    assert_eq!((unknown.status, &*unknown.problem()), (503, "unavailable"), "`none` would be for good");
+    gate.sale.set_mood(Mood::RefusedInLine);
+    assert_eq!((read().json()["outcome"].as_str(), read().status), (Some("sold_out"), 200));
+    gate.sale.set_mood(Mood::Full);
+    assert_eq!(read().json()["outcome"], "none", "nothing is on its way");
+}
+
+#[test]
 fn a_connection_whose_body_was_not_read_does_not_live_for_ever() {
     use std::io::{Read, Write};
     let gate = Running::start(true, false, |c| c.connections.idle_timeout_seconds = 1);

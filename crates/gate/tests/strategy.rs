@@ -224,6 +224,12 @@ fn attempts_fill_the_queue_as_far_as_ordered_and_what_was_promised_is_said() {
         assert_eq!(send(gate.bound.shop, "POST", &url, &headers, body).problem(), "queue-full");
         let again = answer(&sent(&gate, &pass, "a"));
         assert!(again.0 == "200" && again.1.contains("granted"), "{again:?}");
+        // Who is in line is told where, and not to come back.
+        gate.sale.set_mood(fake::Mood::InLine);
+        let place = answer(&sent(&gate, &pass, "b"));
+        assert!(place.0 == "202" && place.1.contains("\"position\":41"), "{place:?}");
+        assert_eq!(send(gate.bound.shop, "POST", &url, &headers, body).json()["position"], 41);
+        gate.sale.set_mood(fake::Mood::Answers);
         gate.sale.set_queue(49);
         assert_eq!(answer(&sent(&gate, &pass, "c")).0, "200");
     }

@@ -465,6 +465,24 @@ mod tests {
     }
 
     #[test]
+    fn those_on_a_list_of_millions_make_nobody_else_forgotten() {
+        let filter = filter(|_| {});
+        let shopper = |n: u64| {
+            let mut key = [0; 16];
+            key[..8].copy_from_slice(&n.wrapping_mul(0x9e37_79b9_7f4a_7c15).to_le_bytes());
+            ShopperKey(key)
+        };
+        filter.note_shopper(shopper(1), Reason::ShopperRate, TimeMs(1000));
+        (0..500_000).for_each(|n| filter.note_shopper(shopper(n), Reason::DenyList, TimeMs(2000 + n)));
+        let known = filter.known_shopper(shopper(1)).unwrap();
+        assert_eq!(known.counts[Reason::ShopperRate as usize], 1);
+        filter.note_shopper(shopper(1), Reason::Tier, TimeMs(900_000));
+        let known = filter.known_shopper(shopper(1)).unwrap();
+        assert_eq!((known.last_seconds, known.counts[Reason::Tier as usize]), (900, 1));
+        assert_eq!(known.counts[Reason::ShopperRate as usize], 1, "both are told");
+    }
+
+    #[test]
     fn a_network_of_many_addresses_has_a_limit_of_its_own() {
         let filter = filter(|config| (config.prefix_per_second, config.prefix_burst) = (1, 100));
         let asked = |n: u8| filter.address(address(&format!("203.0.113.{n}")), 1, NOW);

@@ -34,6 +34,10 @@ pub enum Mood {
     Silent,
     /// Decides in 90 seconds, and says so.
     InLine,
+    /// The same; has refused by now whoever asks where they stand.
+    RefusedInLine,
+    /// The same; does not say where anybody stands.
+    MuteInLine,
     /// The line is full, and 7 seconds long.
     Full,
     /// As many of the shopper's are in line as may be.
@@ -249,7 +253,7 @@ impl Sale for FakeSale {
             (_, Some(stored)) => Ok(stored.answer),
             (Mood::Full, None) => Err(Unavailable::LineFull { wait_ms: Some(7000) }),
             (Mood::TooMany, None) => Err(Unavailable::TooManyInLine { wait_ms: Some(20_000) }),
-            (Mood::InLine, None) => {
+            (Mood::InLine | Mood::RefusedInLine | Mood::MuteInLine, None) => {
                 let _ = send.send(Ok(Told::InLine(IN_LINE)));
                 return told;
             }
@@ -345,6 +349,15 @@ impl Sale for FakeSale {
         ready(match self.inner.lock().unwrap().mood {
             Mood::Silent => Some(Told::InLine(LinePlace { position: 5, wait_ms: None })),
             Mood::InLine => Some(Told::InLine(IN_LINE)),
+            Mood::RefusedInLine => {
+                let as_of = *self.sequence.borrow();
+                Some(Told::Answer(Answer::Refused { refusal: Refusal::SoldOut, as_of }))
+            }
+            Mood::MuteInLine => {
+                let (send, reply) = oneshot::channel();
+                let _ = send.send(Err(Unavailable::QueueFull));
+                return reply;
+            }
             _ => None,
         })
     }
