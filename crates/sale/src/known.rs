@@ -11,8 +11,8 @@ use units::ShopperKey;
 
 /// 1 MiB. With 200,000 shoppers who have something, one in 440 of the others is taken for one of them.
 const BITS: u64 = 1 << 23;
-/// Counters of undecided attempts for each that there may be: when all are on their way, one in five of the others is taken for one of
-/// theirs at the most.
+/// Counters of undecided attempts for each that there may be: when all are on their way, one in seven of the others is taken for one of
+/// theirs with the default settings, and one in two with the longest line.
 const COUNTERS: usize = 4;
 /// 64 MiB.
 const COUNTERS_MAX: usize = 1 << 24;

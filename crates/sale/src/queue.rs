@@ -80,6 +80,8 @@ pub(crate) struct InFlight {
     pub(crate) first: Option<Waiter>,
     /// Those who joined: seldom any.
     pub(crate) others: Vec<Waiter>,
+    /// It has stood in the line.
+    is_from_line: bool,
     /// Its shopper was told a place, and may wait nowhere: they hear what came of it when they ask.
     is_told: bool,
 }
@@ -100,6 +102,12 @@ impl Refused {
         while self.order.len() > max {
             let oldest = self.order.pop_front();
             oldest.and_then(|oldest| self.answers.remove(&oldest));
+        }
+    }
+
+    fn forget(&mut self, attempt: AttemptId) {
+        if !self.answers.is_empty() {
+            self.answers.remove(&attempt);
         }
     }
 
@@ -346,10 +354,14 @@ impl Queue {
         if self.stopping {
             return Some((waiter, Err(Unavailable::Passing("the sale is stopping".into()))));
         }
-        let at_once = self.line.is_empty() && self.jobs.len() < self.limits.queue_max && self.pace.is_due(at);
+        // Where all hear that the sale is paused, nobody waits for a turn to hear it.
+        let is_due = at.is_paused || self.pace.is_due(at);
+        let at_once = self.line.is_empty() && self.jobs.len() < self.limits.queue_max && is_due;
         if !at_once && let Err(full) = self.has_room(attempt.shopper, at) {
             return Some((waiter, Err(full)));
         }
+        // It may be answered otherwise now.
+        self.refused.forget(attempt.id);
         let number = self.queued;
         self.queued += 1;
         known.ask(attempt.shopper);
@@ -362,7 +374,14 @@ impl Queue {
             *self.in_line.entry(attempt.shopper).or_default() += 1;
         }
         let place = self.place(number, at);
-        let mut flight = InFlight { attempt, number, first: None, others: Vec::new(), is_told: false };
+        let mut flight = InFlight {
+            attempt,
+            number,
+            first: None,
+            others: Vec::new(),
+            is_from_line: !at_once,
+            is_told: false,
+        };
         let told = match is_far(&place) {
             true => {
                 flight.tell_place(known);
@@ -409,6 +428,27 @@ impl Queue {
             self.in_line.shrink_to(0);
             self.in_flight.shrink_to(2 * self.limits.queue_max);
         }
+    }
+
+    /// The sale was paused before these jobs and those in the queue were done: who comes out of the line goes back to its head, where
+    /// nobody is refused for that. Gives back the others of these jobs.
+    pub(crate) fn put_back(&mut self, jobs: impl Iterator<Item = Job>) -> Vec<Job> {
+        let mut back = Vec::new();
+        let mut sort = |in_flight: &HashMap<AttemptId, InFlight, OwnBits>, job: &Job| {
+            let flight = match job {
+                Job::Attempt(attempt) => in_flight.get(&attempt.id).filter(|flight| flight.is_from_line),
+                _ => None,
+            };
+            back.extend(flight.map(|flight| (flight.attempt.id, flight.attempt.shopper)));
+            flight.is_none()
+        };
+        let kept = jobs.filter(|job| sort(&self.in_flight, job)).collect();
+        self.jobs.retain(|job| sort(&self.in_flight, job));
+        for (id, shopper) in back.into_iter().rev() {
+            self.line.push_front(id);
+            *self.in_line.entry(shopper).or_default() += 1;
+        }
+        kept
     }
 
     /// When the next one in the line has its turn; `None` if nobody is held back.

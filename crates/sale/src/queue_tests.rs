@@ -263,6 +263,48 @@ fn a_paused_sale_keeps_the_line_as_it_is() {
 }
 
 #[test]
+fn a_pause_takes_back_those_who_have_just_left_the_line() {
+    let mut rig = Rig::new(3, 100);
+    let _waiting: Vec<Told1> = (0..10).map(|n| rig.put(n).unwrap()).collect();
+    assert_eq!(rig.decide(), [0, 1, 2]);
+    // The worker takes three, and the room is the next ones'.
+    let at = rig.at();
+    rig.queue.release(at);
+    let taken = std::mem::take(&mut rig.queue.jobs);
+    rig.queue.release(at);
+    assert_eq!(rig.queue.line_len(), 1);
+    rig.is_paused = true;
+    let (sender, _asked) = oneshot::channel();
+    rig.queue.jobs.push(Job::Stats(sender));
+    let kept = rig.queue.put_back(taken.into_iter());
+    assert!(kept.is_empty() && matches!(rig.queue.jobs[..], [Job::Stats(_)]), "what is asked is answered");
+    rig.queue.jobs.clear();
+    assert_eq!((rig.queue.len(), rig.queue.line_len()), (0, 7));
+    assert_eq!((3..10).map(|n| rig.position(n)).collect::<Vec<_>>(), (0..7).map(Some).collect::<Vec<_>>());
+    rig.is_paused = false;
+    assert_eq!((rig.step(), rig.step(), rig.step()), (vec![3, 4, 5], vec![6, 7, 8], vec![9]));
+    assert!(rig.queue.in_line.is_empty());
+    // Who never stood in line is told that the sale is paused, and nobody waits for a turn for that.
+    rig.is_paused = true;
+    rig.rate = 1;
+    let _at_once: Vec<Told1> = (10..13).map(|n| rig.put(n).unwrap()).collect();
+    let jobs = std::mem::take(&mut rig.queue.jobs);
+    assert_eq!((rig.queue.put_back(jobs.into_iter()).len(), rig.queue.line_len()), (3, 0));
+}
+
+#[test]
+fn a_refusal_is_forgotten_once_the_same_attempt_is_put_again() {
+    let mut rig = Rig::new(2, 1);
+    let _first = rig.put(0).unwrap();
+    assert_eq!(rig.position(0), Some(0));
+    assert_eq!(rig.step(), [0]);
+    assert_eq!(rig.asked(0), Some(Told::Answer(SOLD_OUT)));
+    let _again = rig.put(0).unwrap();
+    assert_eq!(rig.step(), [0]);
+    assert_eq!(rig.asked(0), None, "its answer is on its way, and may be another one");
+}
+
+#[test]
 fn whoever_was_told_a_place_hears_a_refusal_when_they_ask() {
     let mut rig = Rig::new(2, 1);
     rig.rate = 1;

@@ -481,6 +481,12 @@ fn run_worker<L: Log>(mut worker: Worker<L>, shared: &Shared) {
                     shared.show_stopped(why);
                 }
             }
+            if shared.moment().is_paused {
+                let mut queue = lock(&shared.queue);
+                if !queue.stopping {
+                    rest = queue.put_back(rest).into_iter();
+                }
+            }
             let more = rest.len() > 0;
             reply_all(shared, batch, replies, took);
             if !more {
@@ -498,15 +504,16 @@ impl Shared {
     /// opening gains no place in line.
     fn moment(&self) -> Moment {
         let view = self.view.load();
-        let sells = |view: &SaleView| {
-            matches!(view.state, SaleState::Open | SaleState::Paused) && !view.is_sold_out()
+        let now = self.clock.now();
+        let is_paused = |view: &SaleView| {
+            // Between two rounds it says so too, and then all would hear that none is open.
+            view.state == SaleState::Paused && (view.opens_at..view.closes_at).contains(&now)
         };
-        let rate = match view.as_deref() {
-            Some(view) if sells(view) && self.stopped.load().is_none() => view.rate_per_second,
-            _ => 0,
-        };
-        let is_paused = view.as_deref().is_some_and(|view| view.state == SaleState::Paused);
-        Moment { now: self.clock.now(), rate, is_paused: is_paused && self.stopped.load().is_none() }
+        let sells =
+            |view: &SaleView| (view.state == SaleState::Open || is_paused(view)) && !view.is_sold_out();
+        let view = view.as_deref().filter(|_| self.stopped.load().is_none());
+        let rate = view.filter(|view| sells(view)).map_or(0, |view| view.rate_per_second);
+        Moment { now, rate, is_paused: view.is_some_and(is_paused) }
     }
 
     /// Twice as many as attempts: operators get through a full house.
