@@ -115,12 +115,17 @@ fn a_crowd_of_one_is_slowed_down() {
     let (in_line, answered): (Vec<_>, Vec<_>) = replies.iter().partition(|reply| reply.status == 202);
     assert!(!in_line.is_empty() && !answered.is_empty(), "{replies:?}");
     assert!(answered.iter().all(|reply| reply.status == 200), "{replies:?}");
+    let mut told_at_once = 0;
     for reply in in_line {
         let told = reply.json();
         let (position, wait_ms) = (told["position"].as_u64().unwrap(), told["wait_ms"].as_u64().unwrap());
         assert!(wait_ms > position.saturating_sub(1) * 1000, "a second each: {told}");
+        // Of the others, the patience had ended.
+        told_at_once += usize::from(wait_ms > 2000);
+        assert!(wait_ms > 2000 || position <= 2, "{told}");
         assert!((1..=5).contains(&reply.header("retry-after").parse::<u32>().unwrap()), "{reply:?}");
     }
+    assert!(told_at_once >= 15, "{told_at_once}: {replies:?}");
 }
 
 #[test]
