@@ -6,13 +6,13 @@ mod replies;
 
 use crate::model::{Model, Standing};
 use crate::story::{Check, Violation, brief, ensure, name};
-use contracts::{Answer, Found, HoldState, Operation, OperationDone, SaidAlone};
+use contracts::{Answer, AttemptId, Found, HoldState, Operation, OperationDone, SaidAlone};
 use engines::log::LogRead;
 use sale::core::{Entry, Record, RefusalKind};
 use sale::worker::{Command, Reply};
 use std::collections::BTreeMap;
 use std::ops::ControlFlow;
-use units::{AttemptId, Sequence, TimeMs};
+use units::{Sequence, TimeMs};
 
 /// How late refusals may be journalled.
 const REFUSALS_LATE_MS: u64 = 1000;

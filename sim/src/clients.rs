@@ -4,10 +4,10 @@
 
 use crate::story::{Check, ensure, name};
 use crate::workload::{Workload, operate};
-use contracts::{Answer, Attempt, Found, HoldState, HoldView, Operation, OperationDone, Place};
+use contracts::{Answer, Attempt, AttemptId, Found, HoldState, HoldView, Operation, OperationDone, Place};
 use sale::worker::{Command, Reply};
 use std::collections::BTreeMap;
-use units::{AttemptId, Sequence, TimeMs};
+use units::{Sequence, TimeMs};
 
 /// Times that a question is sent again before its asker gives up.
 const TRIES_MAX: u32 = 5;

@@ -3,12 +3,12 @@
 
 use crate::model::Model;
 use crate::story::{Violation, ensure, shopper_name};
-use contracts::{Basket, SaidAlone, SaleView};
+use contracts::{Basket, SaidAlone, SaleView, ShopperKey};
 use sale::core::Core;
 use sale::known::Known;
 use sale::worker::{Command, Reply};
 use std::collections::BTreeSet;
-use units::{Prng, ShopperKey};
+use units::Prng;
 
 /// Shoppers who ask it in a turn.
 const ASKERS: u64 = 3;

@@ -6,9 +6,9 @@
 mod fold;
 
 use crate::story::{Check, Violation, name};
-use contracts::{Attempt, Basket, Eligibility, Line, SaleSpec, Waitlist};
+use contracts::{Attempt, AttemptId, Basket, Eligibility, Line, SaleSpec, ShopperKey, Waitlist};
 use std::collections::{BTreeMap, BTreeSet};
-use units::{AttemptId, ShopperKey, TimeMs};
+use units::TimeMs;
 
 /// Where a kept attempt stands.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

@@ -1,8 +1,9 @@
 //! What happened, line by line: the last lines are a failing seed's story, and the hash of all of them its fingerprint.
 
+use contracts::{AttemptId, ShopperKey};
 use sale::core::Record;
 use std::collections::VecDeque;
-use units::{AttemptId, ShopperKey, TimeMs};
+use units::TimeMs;
 
 /// Lines that a failing seed tells.
 const KEPT: usize = 30;

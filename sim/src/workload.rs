@@ -3,11 +3,11 @@
 
 use crate::story::{EPOCH_MS, attempt_id, shopper_key};
 use contracts::{
-    Actor, Attempt, Basket, Eligibility, ItemSpec, LatePayment, Line, ListKind, Operation, RoundItemLimit,
-    RoundItemSpec, RoundSpec, SaleSpec, SealedShopper, VoidTarget, Waitlist,
+    Actor, Attempt, AttemptId, Basket, Eligibility, ItemSpec, LatePayment, Line, ListKind, Operation,
+    RoundItemLimit, RoundItemSpec, RoundSpec, SaleSpec, SealedShopper, ShopperKey, VoidTarget, Waitlist,
 };
 use sale::worker::Command;
-use units::{AttemptId, Currency, Prng, ShopperKey, TimeMs};
+use units::{Currency, Prng, TimeMs};
 
 /// What differs from seed to seed, so that each meets another kind of trouble.
 #[derive(Debug)]

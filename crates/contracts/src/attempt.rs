@@ -1,8 +1,9 @@
 //! One attempt to buy: the question that a gate puts to a sale, and every answer that there is.
 
+use crate::{AttemptId, ShopperKey};
 use serde::{Deserialize, Serialize};
 use std::{fmt, ops::Deref};
-use units::{AttemptId, Sequence, ShopperKey, TimeMs};
+use units::{Sequence, TimeMs};
 
 /// Lines in one basket. A flash sale sells a handful of things; eight keep an attempt in two cache lines.
 pub const LINES_MAX: usize = 8;

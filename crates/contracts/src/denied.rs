@@ -1,8 +1,9 @@
 //! A sale's deny list, as whoever has the sale's view may ask it: exact, shared, and never changed. Another list is another value.
 
+use crate::ShopperKey;
 use std::fmt;
 use std::sync::Arc;
-use units::{Sequence, ShopperKey};
+use units::Sequence;
 
 /// Shoppers in a run that comes of merging two: the sale's writer makes one of 16 MiB within some milliseconds.
 const RUN_MAX: usize = 1 << 20;

@@ -5,6 +5,8 @@
 mod alone;
 mod attempt;
 mod denied;
+mod id;
+mod identity_hasher;
 mod mailbox;
 mod operate;
 mod sale_spec;
@@ -17,6 +19,8 @@ pub use attempt::{
     QUANTITY_MAX, Refusal, SHOPPER_ID_BYTES_MAX, SealedShopper, StoredAttempt, Told,
 };
 pub use denied::DeniedShoppers;
+pub use id::{AttemptId, IdError, ItemId, SaleId, ShopperKey};
+pub use identity_hasher::{IdentityBuildHasher, IdentityHasher};
 pub use mailbox::{Mail, Mailbox};
 pub use operate::{
     Actor, ConfirmResult, ItemStats, LIST_CHUNK_MAX, ListKind, OperateError, Operation, OperationDone,

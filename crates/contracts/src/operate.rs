@@ -1,10 +1,10 @@
 //! What operators and payments tell a sale to do, and what it says back. Each that changes something is logged with
 //! its actor and reason.
 
-use crate::{HoldView, SaleSpec};
+use crate::{AttemptId, HoldView, ItemId, SaleSpec, ShopperKey};
 use serde::{Deserialize, Serialize};
 use std::{collections::BTreeMap, fmt};
-use units::{AttemptId, ItemId, Sequence, ShopperKey, TimeMs};
+use units::{Sequence, TimeMs};
 
 /// Bytes of a reason, a payment reference or an actor's name.
 pub const REASON_BYTES_MAX: usize = 200;

@@ -1,8 +1,9 @@
 //! The document that sets a sale up: `PUT /api/v1/admin/sales/{sale}`.
 
+use crate::ItemId;
 use serde::{Deserialize, Serialize};
 use std::fmt;
-use units::{Currency, ItemId, TimeMs};
+use units::{Currency, TimeMs};
 
 /// Items in a sale.
 pub const ITEMS_MAX: usize = 200;

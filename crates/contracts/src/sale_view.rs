@@ -1,11 +1,12 @@
 //! A sale as everybody may see it: what the gate needs in order to answer without asking.
 
 use crate::{
-    Basket, DeniedShoppers, Eligibility, IneligibleBy, NotEligibleCount, SaidAlone, SaleSpec, SoldOutCount,
+    Basket, DeniedShoppers, Eligibility, IneligibleBy, NotEligibleCount, SaidAlone, SaleId, SaleSpec,
+    ShopperKey, SoldOutCount,
 };
 use serde::{Deserialize, Serialize};
 use std::sync::Arc;
-use units::{SaleId, Sequence, ShopperKey, TimeMs};
+use units::{Sequence, TimeMs};
 
 /// Where a sale stands.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]

@@ -1,9 +1,9 @@
 //! What a sale hands on: winners for a store, and a shopper's own record.
 
-use crate::{Basket, SealedShopper, StoredAttempt};
+use crate::{AttemptId, Basket, SealedShopper, ShopperKey, StoredAttempt};
 use serde::{Deserialize, Serialize};
 use std::fmt;
-use units::{AttemptId, Sequence, ShopperKey, TimeMs};
+use units::{Sequence, TimeMs};
 
 /// One event of a hold's life, as winners are handed to a store.
 #[derive(Debug, Clone, PartialEq, Eq)]

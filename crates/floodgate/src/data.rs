@@ -12,12 +12,12 @@
 //! DIR/sales/SALE/p0/   the decision log of the sale's partition 0, with its snapshots
 //! ```
 
+use contracts::SaleId;
 use engines::embedded::disk::{Disk, RealDisk, make_dir_durable};
 use engines::embedded::{EmbeddedLog, LogId, Options, Partition};
 use engines::log::LogError;
 use std::path::{Path, PathBuf};
 use std::{fs, io};
-use units::SaleId;
 
 /// A data directory that this process may write to.
 #[derive(Debug)]

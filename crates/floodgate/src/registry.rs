@@ -2,8 +2,9 @@
 
 use crate::data::Data;
 use contracts::{
-    Actor, Attempt, Eligibility, Found, LatePayment, Mailbox, OperateError, Operation, OperationDone,
-    SaidAlone, SaleSpec, SaleState, SaleStats, SaleView, ShopperRecord, Told, Waitlist,
+    Actor, Attempt, AttemptId, Eligibility, Found, LatePayment, Mailbox, OperateError, Operation,
+    OperationDone, SaidAlone, SaleId, SaleSpec, SaleState, SaleStats, SaleView, ShopperKey, ShopperRecord,
+    Told, Waitlist,
 };
 use engines::clock::{Clock, SteadyClock};
 use gate::ports::{QueueFill, Reply, Sale, SaleHealth, Sales, Unavailable, Winner};
@@ -12,7 +13,7 @@ use sale::worker::RecoverError;
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock, RwLockReadGuard};
 use tokio::sync::{oneshot, watch};
-use units::{AttemptId, Currency, SaleId, Sequence, ShopperKey, TimeMs};
+use units::{Currency, Sequence, TimeMs};
 
 /// By how much a log may be ahead of the clock, which two machines that follow NTP never are.
 const CLOCK_TOLERANCE_MS: u64 = 60_000;

@@ -2,13 +2,12 @@
 //! round offers is sold out and no place on a waitlist is left; whoever sees it may be a moment late, both ways.
 
 use crate::data::sold_out_file;
-use contracts::SaleView;
+use contracts::{SaleId, SaleView};
 use std::collections::HashMap;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 use std::{fs, io};
-use units::SaleId;
 
 /// How late the file may be.
 const LOOK_EVERY: Duration = Duration::from_millis(250);

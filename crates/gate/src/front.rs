@@ -9,7 +9,7 @@ use crate::{
 };
 use arc_swap::ArcSwap;
 use axum::body::Bytes;
-use contracts::{Basket, ItemState, SaidAlone, SaleState, SaleView};
+use contracts::{Basket, ItemState, SaidAlone, SaleState, SaleView, ShopperKey};
 use serde::Serialize;
 use std::{
     collections::HashMap,
@@ -17,7 +17,7 @@ use std::{
     sync::{Arc, Mutex, PoisonError, RwLock},
 };
 use subtle::ConstantTimeEq;
-use units::{Money, ShopperKey, TimeMs};
+use units::{Money, TimeMs};
 
 /// A sale, seen from the gate.
 pub(crate) struct Front {

@@ -3,14 +3,13 @@
 
 use crate::sign::Signer;
 use arrayvec::ArrayString;
-use contracts::{SHOPPER_ID_BYTES_MAX, SealedShopper};
+use contracts::{AttemptId, SHOPPER_ID_BYTES_MAX, SealedShopper, ShopperKey};
 use data_encoding::BASE64URL_NOPAD;
 use ed25519_dalek::{Signer as _, SigningKey};
 use hmac::{Hmac, KeyInit};
 use sha2::Sha256;
 use std::{fmt, fs, io, path::Path};
 use subtle::ConstantTimeEq;
-use units::{AttemptId, ShopperKey};
 
 const MASTER_BYTES: usize = 32;
 

@@ -1,10 +1,10 @@
 //! The pass: proof that a shopper was let in to a sale, checked with one HMAC and nothing else. It knows no HTTP.
 
 use crate::keys::Keyring;
-use contracts::SealedShopper;
+use contracts::{SaleId, SealedShopper, ShopperKey};
 use data_encoding::BASE64URL_NOPAD;
 use hmac::Mac;
-use units::{SaleId, ShopperKey, TimeMs};
+use units::TimeMs;
 
 const VERSION: u8 = 1;
 const MAC_BYTES: usize = 32;

@@ -2,14 +2,14 @@
 //! process, by socket between two.
 
 use contracts::{
-    Actor, Attempt, Found, Mailbox, OperateError, Operation, OperationDone, SaidAlone, SaleStats, SaleView,
-    Told,
+    Actor, Attempt, AttemptId, Found, Mailbox, OperateError, Operation, OperationDone, SaidAlone, SaleId,
+    SaleStats, SaleView, ShopperKey, Told,
 };
 pub use contracts::{ShopperRecord, Unavailable, Winner, WinnerEvent};
 use serde::{Deserialize, Serialize};
 use std::{fmt, sync::Arc};
 use tokio::sync::{oneshot, watch};
-use units::{AttemptId, SaleId, Sequence, ShopperKey, TimeMs};
+use units::{Sequence, TimeMs};
 
 /// A reply that comes later. A dropped sender means that the process is stopping.
 pub type Reply<T> = oneshot::Receiver<Result<T, Unavailable>>;

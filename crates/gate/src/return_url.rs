@@ -8,11 +8,11 @@ use crate::{
     problem::{Kind, Problem},
     state::Gate,
 };
-use contracts::{HoldState, SHOPPER_ID_BYTES_MAX};
+use contracts::{AttemptId, HoldState, SHOPPER_ID_BYTES_MAX};
 use data_encoding::BASE64URL_NOPAD;
 use serde::Serialize;
 use std::fmt::Write;
-use units::{AttemptId, Sequence, TimeMs};
+use units::{Sequence, TimeMs};
 
 /// Bytes of a URL; with the longest ticket behind it, it stays below what browsers and servers take.
 const URL_BYTES_MAX: usize = 1024;

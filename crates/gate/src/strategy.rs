@@ -561,7 +561,7 @@ mod tests {
         let attempt = |(token, tier): (usize, &u8)| {
             let attempt = Attempt {
                 id: Default::default(),
-                shopper: units::ShopperKey([0; 16]),
+                shopper: contracts::ShopperKey([0; 16]),
                 sealed: crate::keys::Keyring::from_master(&[7; 32]).seal("alice").unwrap().1,
                 tier: *tier,
                 basket: contracts::Basket::single(0, 1),

@@ -3,10 +3,9 @@
 
 use crate::{keys::Keyring, wire::decimal};
 use arrayvec::ArrayVec;
-use contracts::{Basket, HoldView, SaleSpec};
+use contracts::{AttemptId, Basket, HoldView, SaleSpec};
 use data_encoding::BASE64URL_NOPAD;
 use std::io::{self, Write};
-use units::AttemptId;
 
 /// What a ticket says takes at most: 8 lines with the longest names, and a shopper's id in which every byte is escaped.
 const PAYLOAD_BYTES_MAX: usize = 2048;

@@ -6,10 +6,10 @@ use crate::{
     ports::{Winner, WinnerEvent},
     ticket::item_name,
 };
-use contracts::SaleSpec;
+use contracts::{AttemptId, SaleSpec};
 use data_encoding::BASE64URL_NOPAD;
 use serde::Serialize;
-use units::{AttemptId, Sequence, TimeMs};
+use units::{Sequence, TimeMs};
 
 #[derive(Serialize)]
 struct WinnerLine<'a> {

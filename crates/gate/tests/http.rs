@@ -6,6 +6,7 @@ mod client;
 mod fake;
 
 use client::{Answer, send};
+use contracts::SaleId;
 use fake::{Mood, Running};
 use gate::{admin::keys::Role, ports::SaleHealth};
 use serde_json::json;
@@ -15,7 +16,7 @@ use std::{
     sync::atomic::Ordering::Relaxed,
     time::{Duration, Instant},
 };
-use units::{SaleId, TimeMs};
+use units::TimeMs;
 
 const ONE_PHONE: &str = r#"{"lines":[{"item":"phone","quantity":1}]}"#;
 

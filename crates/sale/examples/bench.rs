@@ -2,7 +2,7 @@
 //! Every figure is the median of several runs, with the lowest and the highest beside it.
 #![expect(clippy::print_stdout, clippy::print_stderr, reason = "a measuring program prints its measurements")]
 
-use contracts::{Actor, Answer, Attempt, Basket, Operation, SaleSpec, SealedShopper};
+use contracts::{Actor, Answer, Attempt, AttemptId, Basket, Operation, SaleSpec, SealedShopper, ShopperKey};
 use engines::embedded::{EmbeddedLog, LogId, Options, Partition};
 use engines::log::{Batch, Log};
 use sale::core::Core;
@@ -12,7 +12,7 @@ use serde_json::{Value, json};
 use std::path::Path;
 use std::process::{Command as Process, Stdio};
 use std::time::{Duration, Instant};
-use units::{AttemptId, Prng, ShopperKey, TimeMs};
+use units::{Prng, TimeMs};
 
 const SHOPPERS: usize = 1_000_000;
 const BATCH: usize = 4096;

@@ -10,11 +10,12 @@ mod refusals;
 
 use crate::core::{Core, Entry};
 use auditor::{Auditor, Item};
+use contracts::ItemId;
 use engines::log::{LogError, LogRead};
 use serde::Serialize;
 use std::collections::BTreeMap;
 use std::ops::ControlFlow;
-use units::{ItemId, Sequence};
+use units::Sequence;
 
 /// What an audit found.
 #[derive(Debug, Clone, Serialize)]

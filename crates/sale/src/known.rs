@@ -4,10 +4,9 @@
 //! Both are filters of fixed size over a keyed hash, so no crowd makes them larger. One who has nothing may be taken for one who
 //! has something, and is then answered by the sale; the other way round is impossible.
 
-use contracts::Answer;
+use contracts::{Answer, ShopperKey};
 use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
-use units::ShopperKey;
 
 /// 1 MiB. With 200,000 shoppers who have something, one in 440 of the others is taken for one of them.
 const BITS: u64 = 1 << 23;

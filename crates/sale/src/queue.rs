@@ -6,15 +6,15 @@
 use crate::known::Known;
 use crate::worker::STEP_COMMANDS_MAX;
 use contracts::{
-    Actor, Answer, Attempt, Found, LinePlace, Mail, Mailbox, OperateError, Operation, OperationDone,
-    SaidAlone, SaleStats, ShopperRecord, Told, Unavailable,
+    Actor, Answer, Attempt, AttemptId, Found, IdentityBuildHasher, LinePlace, Mail, Mailbox, OperateError,
+    Operation, OperationDone, SaidAlone, SaleStats, ShopperKey, ShopperRecord, Told, Unavailable,
 };
 use std::collections::hash_map::Entry;
 use std::collections::{HashMap, VecDeque};
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::sync::oneshot;
-use units::{AttemptId, OwnBits, ShopperKey, TimeMs};
+use units::TimeMs;
 
 pub(crate) type Sender<T> = oneshot::Sender<Result<T, Unavailable>>;
 
@@ -89,7 +89,7 @@ pub(crate) struct InFlight {
 /// Refusals of those who were told a place. What else came of an attempt the sale keeps; a refusal it forgets.
 #[derive(Default)]
 struct Refused {
-    answers: HashMap<AttemptId, (ShopperKey, Answer), OwnBits>,
+    answers: HashMap<AttemptId, (ShopperKey, Answer), IdentityBuildHasher>,
     /// First to last.
     order: VecDeque<AttemptId>,
 }
@@ -288,10 +288,10 @@ pub(crate) struct Queue {
     /// Those behind the queue, first to last. Whatever is kept of them stands in `in_flight`.
     line: VecDeque<AttemptId>,
     /// How many of each shopper's are in the line; its key is the output of a keyed hash, as an attempt's id is.
-    in_line: HashMap<ShopperKey, u8, OwnBits>,
-    in_flight: HashMap<AttemptId, InFlight, OwnBits>,
+    in_line: HashMap<ShopperKey, u8, IdentityBuildHasher>,
+    in_flight: HashMap<AttemptId, InFlight, IdentityBuildHasher>,
     /// What is said to those who found no room, unless something was promised to them before: that is being looked up.
-    unheard: HashMap<AttemptId, Unavailable, OwnBits>,
+    unheard: HashMap<AttemptId, Unavailable, IdentityBuildHasher>,
     /// Attempts accepted, and attempts decided, since the start.
     queued: u64,
     decided: u64,
@@ -434,7 +434,7 @@ impl Queue {
     /// nobody is refused for that. Gives back the others of these jobs.
     pub(crate) fn put_back(&mut self, jobs: impl Iterator<Item = Job>) -> Vec<Job> {
         let mut back = Vec::new();
-        let mut sort = |in_flight: &HashMap<AttemptId, InFlight, OwnBits>, job: &Job| {
+        let mut sort = |in_flight: &HashMap<AttemptId, InFlight, IdentityBuildHasher>, job: &Job| {
             let flight = match job {
                 Job::Attempt(attempt) => in_flight.get(&attempt.id).filter(|flight| flight.is_from_line),
                 _ => None,

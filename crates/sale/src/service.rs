@@ -6,8 +6,9 @@ use crate::queue::{Job, Limits, Moment, Post, Queue, Sender, Waiter, Work};
 use crate::worker::{Command, RecoverError, Recovery, Reply, STEP_COMMANDS_MAX, Worker, replay};
 use arc_swap::ArcSwapOption;
 use contracts::{
-    Actor, Attempt, Basket, Found, Mailbox, OperateError, Operation, OperationDone, SaidAlone, SaleSpec,
-    SaleState, SaleStats, SaleView, ShopperRecord, Stretch, Told, Unavailable, Winner, WinnerEvent,
+    Actor, Attempt, AttemptId, Basket, Found, Mailbox, OperateError, Operation, OperationDone, SaidAlone,
+    SaleId, SaleSpec, SaleState, SaleStats, SaleView, ShopperKey, ShopperRecord, Stretch, Told, Unavailable,
+    Winner, WinnerEvent,
 };
 use engines::clock::Clock;
 use engines::log::{Log, LogRead, Snapshots};
@@ -20,7 +21,7 @@ use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 use tokio::sync::{oneshot, watch};
-use units::{AttemptId, SaleId, Sequence, ShopperKey};
+use units::Sequence;
 
 /// A reply that comes later. A dropped sender means that the process is stopping.
 pub type Receiver<T> = oneshot::Receiver<Result<T, Unavailable>>;

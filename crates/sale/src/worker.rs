@@ -5,13 +5,13 @@
 
 use crate::core::{Broken, Core, Entry, Record, ReplayError, SnapshotError, Tally};
 use contracts::{
-    Actor, Answer, Attempt, Found, OperateError, Operation, OperationDone, Refusal, SaidAlone, SaleStats,
-    ShopperRecord, Unavailable,
+    Actor, Answer, Attempt, AttemptId, Found, OperateError, Operation, OperationDone, Refusal, SaidAlone,
+    SaleStats, ShopperKey, ShopperRecord, Unavailable,
 };
 use engines::log::{AppendError, Batch, Log, LogError, LogRead};
 use std::fmt;
 use std::ops::ControlFlow;
-use units::{AttemptId, DurationMs, Sequence, ShopperKey, TimeMs};
+use units::{DurationMs, Sequence, TimeMs};
 
 /// Commands in one step: bounds how long the first of them waits for the last.
 pub const STEP_COMMANDS_MAX: usize = 4096;

@@ -3,10 +3,11 @@
 
 mod ledger;
 
+use contracts::ShopperKey;
 use contracts::*;
 use ledger::{Ledger, OPENS, key, spec};
 use sale::core::{Core, Record};
-use units::{Prng, Sequence, ShopperKey};
+use units::{Prng, Sequence};
 
 const PHONE: u16 = 0;
 

@@ -4,12 +4,11 @@ use super::{Checker, standing, unheard_of};
 use crate::model::{Kept, Standing};
 use crate::story::{Check, Violation, ensure, name};
 use contracts::{
-    Answer, Attempt, ConfirmResult, Found, HoldView, OperateError, Operation, OperationDone, Place, Refusal,
-    SaleStats, ShopperRecord, VoidTarget,
+    Answer, Attempt, AttemptId, ConfirmResult, Found, HoldView, OperateError, Operation, OperationDone,
+    Place, Refusal, SaleStats, ShopperKey, ShopperRecord, VoidTarget,
 };
 use sale::worker::{Command, Reply};
 use std::collections::{BTreeMap, BTreeSet};
-use units::{AttemptId, ShopperKey};
 
 impl Checker {
     /// Checks a reply that names an entry, with the model standing there.

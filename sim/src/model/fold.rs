@@ -3,11 +3,11 @@
 use super::{Kept, Model, Round, Standing, Units};
 use crate::story::{Check, Violation, ensure, name, shopper_name};
 use contracts::{
-    Attempt, Basket, Eligibility, IneligibleBy, LatePayment, ListKind, NotEligibleCount, SaleSpec,
+    Attempt, AttemptId, Basket, Eligibility, IneligibleBy, LatePayment, ListKind, NotEligibleCount, SaleSpec,
     SoldOutCount,
 };
 use sale::core::{Entry, Record, RefusalCount, RefusalKind};
-use units::{AttemptId, DurationMs, TimeMs};
+use units::{DurationMs, TimeMs};
 
 /// Who opens and closes rounds when nobody does.
 const TIMER: &str = "timer";
@@ -166,7 +166,7 @@ impl Model {
         self.items = spec.items.iter().map(|_| Units::default()).collect();
         self.sale_limit = spec.limit_per_shopper;
         let number =
-            |item: &units::ItemId| spec.items.iter().position(|i| i.item == *item).unwrap_or(999) as u16;
+            |item: &contracts::ItemId| spec.items.iter().position(|i| i.item == *item).unwrap_or(999) as u16;
         let round = |r: &contracts::RoundSpec| Round {
             opens_at: r.opens_at,
             closes_at: r.closes_at,

@@ -2,12 +2,12 @@
 
 use super::print;
 use crate::{CommandResult, Context, data};
+use contracts::SaleId;
 use engines::embedded::open_read_only;
 use sale::audit::{Report, audit};
 use serde::Serialize;
 use std::fmt::Write as _;
 use std::process::ExitCode;
-use units::SaleId;
 
 #[derive(Debug, clap::Args)]
 pub(crate) struct Args {

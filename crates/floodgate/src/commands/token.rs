@@ -2,12 +2,13 @@
 
 use super::print;
 use crate::{CommandResult, Context};
+use contracts::SaleId;
 use gate::jwt::{Shopper, sign_token};
 use gate::pass::{Pass, issue};
 use serde_json::json;
 use std::process::ExitCode;
 use std::time::{SystemTime, UNIX_EPOCH};
-use units::{DurationMs, SaleId, TimeMs};
+use units::{DurationMs, TimeMs};
 
 #[derive(Debug, clap::Args)]
 pub(crate) struct Args {

@@ -6,8 +6,8 @@ use super::message::{
 };
 use arc_swap::ArcSwap;
 use contracts::{
-    Actor, Attempt, Found, Mail, Mailbox, OperateError, Operation, OperationDone, SaidAlone, SaleStats,
-    SaleView, ShopperRecord, Told, Unavailable,
+    Actor, Attempt, AttemptId, Found, Mail, Mailbox, OperateError, Operation, OperationDone, SaidAlone,
+    SaleId, SaleStats, SaleView, ShopperKey, ShopperRecord, Told, Unavailable,
 };
 use engines::clock::{Clock, SteadyClock};
 use gate::Keyring;
@@ -21,7 +21,7 @@ use std::sync::atomic::{AtomicI64, AtomicU64, Ordering::Relaxed};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError, RwLock};
 use std::time::{Duration, Instant};
 use tokio::sync::{oneshot, watch};
-use units::{AttemptId, SaleId, Sequence, ShopperKey, TimeMs};
+use units::{Sequence, TimeMs};
 
 /// Attempts and questions that may be on their way, and bytes that may wait for the socket.
 const ON_THE_WAY_MAX: usize = 1 << 17;

@@ -2,8 +2,9 @@
 //! little-endian) and so many bytes of postcard. Both sides are the same build: the first frame of each says which.
 
 use contracts::{
-    Actor, Attempt, DeniedShoppers, Found, ItemView, OperateError, Operation, OperationDone, SaidAlone,
-    SaleSpec, SaleState, SaleStats, SaleView, ShopperRecord, Told, Unavailable,
+    Actor, Attempt, AttemptId, DeniedShoppers, Found, ItemView, OperateError, Operation, OperationDone,
+    SaidAlone, SaleId, SaleSpec, SaleState, SaleStats, SaleView, ShopperKey, ShopperRecord, Told,
+    Unavailable,
 };
 use gate::Keyring;
 use gate::ports::UseError;
@@ -12,7 +13,7 @@ use serde::{Deserialize, Serialize, de::DeserializeOwned};
 use std::io::{self, Read};
 use std::os::unix::fs::MetadataExt;
 use std::sync::Arc;
-use units::{AttemptId, SaleId, Sequence, ShopperKey, TimeMs};
+use units::{Sequence, TimeMs};
 
 /// Bytes of a frame: a turn's attempts and a sale's filter of shoppers fit, and a length that is none is found out.
 pub(super) const FRAME_BYTES_MAX: usize = 16 << 20;

@@ -5,7 +5,9 @@ use super::message::{
     ToGate, ToSales,
 };
 use crate::registry::Registry;
-use contracts::{Attempt, DeniedShoppers, Mail, Mailbox, Operation, SaleSpec, SaleView, Told, Unavailable};
+use contracts::{
+    Attempt, DeniedShoppers, Mail, Mailbox, Operation, SaleId, SaleSpec, SaleView, Told, Unavailable,
+};
 use gate::Keyring;
 use gate::ports::{Sales, UseError, UsedChallenges};
 use sale::known::Follower;
@@ -20,7 +22,6 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt, BufReader};
 use tokio::net::unix::{OwnedReadHalf, OwnedWriteHalf};
 use tokio::net::{UnixListener, UnixStream};
 use tokio::sync::Notify;
-use units::SaleId;
 
 /// How late a gate hears of a sale that was just set up.
 const LOOK_EVERY: Duration = Duration::from_millis(100);

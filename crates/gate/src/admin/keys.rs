@@ -2,6 +2,7 @@
 //! at rest: there is nothing to guess that stretching could slow down, and a slow hash would be a way to tire the server.
 
 use crate::keys::{random_bytes, read_secret, write_secret};
+use contracts::SaleId;
 use data_encoding::BASE32_NOPAD;
 use serde::{Deserialize, Serialize};
 use std::{
@@ -12,7 +13,7 @@ use std::{
     time::{Duration, Instant, SystemTime},
 };
 use subtle::ConstantTimeEq;
-use units::{SaleId, TimeMs};
+use units::TimeMs;
 
 const VERSION: u32 = 1;
 const KEYS_MAX: usize = 1000;

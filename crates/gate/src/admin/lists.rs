@@ -13,12 +13,11 @@ use axum::{
     extract::{Path, RawQuery, State},
     response::Response,
 };
-use contracts::{Actor, LIST_CHUNK_MAX, ListKind, Operation, SHOPPER_ID_BYTES_MAX};
+use contracts::{Actor, LIST_CHUNK_MAX, ListKind, Operation, SHOPPER_ID_BYTES_MAX, ShopperKey};
 use http::HeaderMap;
 use http_body_util::BodyExt;
 use serde_json::json as document;
 use std::{sync::Arc, time::Duration};
-use units::ShopperKey;
 
 /// Shoppers in one upload, at 16 bytes each until it is whole.
 const SHOPPERS_MAX: usize = 5_000_000;

@@ -17,14 +17,14 @@ use axum::{
     response::Response,
 };
 use contracts::{
-    ConfirmResult, HoldView, ITEMS_MAX, OperateError, Operation, OperationDone, ROUNDS_MAX, RoundItemLimit,
-    SaleSpec, VOID_BATCH_MAX, VoidTarget,
+    AttemptId, ConfirmResult, HoldView, ITEMS_MAX, OperateError, Operation, OperationDone, ROUNDS_MAX,
+    RoundItemLimit, SaleId, SaleSpec, VOID_BATCH_MAX, VoidTarget,
 };
 use http::HeaderMap;
 use serde::{Deserialize, de::DeserializeOwned};
 use serde_json::{Value, json as document};
 use std::sync::Arc;
-use units::{AttemptId, SaleId, TimeMs};
+use units::TimeMs;
 
 /// As much as one entry of the log; a sale of 100 items in 100 rounds has 800 KB.
 const SPEC_BYTES_MAX: usize = 1 << 20;
@@ -172,7 +172,7 @@ pub(super) async fn define(
 ) -> Asked {
     let operator = authorize(&gate, &headers, Role::Owner)?;
     let reason = Reasons::Optional.in_query(query.as_deref())?;
-    let sale: SaleId = sale.parse().map_err(|e: units::IdError| invalid(e.to_string()))?;
+    let sale: SaleId = sale.parse().map_err(|e: contracts::IdError| invalid(e.to_string()))?;
     let spec: SaleSpec = parse(&gate, &headers, body, SPEC_BYTES_MAX).await?;
     spec.validate().map_err(|e| invalid(e.to_string()))?;
     let sales = Arc::clone(&gate.sales);

@@ -1,9 +1,9 @@
 //! An answer of the sale as JSON. The same shape for the first answer, for asking again and for events.
 
 use crate::{keys::Keyring, pass::Pass, ticket};
-use contracts::{Answer, Basket, HoldState, HoldView, LinePlace, Place, Refusal, SaleView};
+use contracts::{Answer, AttemptId, Basket, HoldState, HoldView, LinePlace, Place, Refusal, SaleView};
 use serde::Serialize;
-use units::{AttemptId, Sequence, TimeMs};
+use units::{Sequence, TimeMs};
 
 /// What is said of an attempt.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
@@ -204,7 +204,7 @@ pub(crate) fn outcome_in(
 #[cfg(test)]
 mod tests {
     use super::*;
-    use units::ShopperKey;
+    use contracts::ShopperKey;
 
     #[test]
     fn what_is_written_by_hand_is_what_serde_writes() {

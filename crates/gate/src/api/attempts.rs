@@ -20,12 +20,14 @@ use axum::{
     extract::{Path, Query, State},
     response::{IntoResponse, Response},
 };
-use contracts::{Answer, Attempt, Basket, Found, LinePlace, SaleSpec, Told, Unavailable};
+use contracts::{
+    Answer, Attempt, AttemptId, Basket, Found, LinePlace, SaleSpec, ShopperKey, Told, Unavailable,
+};
 use http::{HeaderMap, StatusCode};
 use serde::{Deserialize, Serialize};
 use std::{pin::pin, sync::Arc, time::Duration};
 use tokio::time::{Instant, sleep_until, timeout, timeout_at};
-use units::{AttemptId, Sequence, ShopperKey, TimeMs};
+use units::{Sequence, TimeMs};
 
 /// How long the sale may take to say where an attempt stands, which it does without its writer.
 const STANDING_WITHIN: Duration = Duration::from_secs(1);
@@ -332,7 +334,7 @@ pub(super) async fn read(
 }
 
 pub(crate) fn parse_attempt(text: &str) -> Result<AttemptId, Problem> {
-    text.parse().map_err(|e: units::IdError| Problem::new(Kind::NotFound, e.to_string()))
+    text.parse().map_err(|e: contracts::IdError| Problem::new(Kind::NotFound, e.to_string()))
 }
 
 /// What is known of an attempt now.

@@ -14,13 +14,14 @@ use axum::{
     extract::{Path, State},
     response::{IntoResponse, Response},
 };
+use contracts::AttemptId;
 use http::{HeaderMap, header};
 use std::{convert::Infallible, sync::Arc, time::Duration};
 use tokio::{
     sync::watch,
     time::{Instant, sleep, sleep_until},
 };
-use units::{AttemptId, Sequence};
+use units::Sequence;
 
 /// A busy log moves thousands of times a second; a shopper's own answer is looked up no more often than this.
 const LOOKUP_EVERY: Duration = Duration::from_millis(500);

@@ -14,11 +14,12 @@ use axum::{
     extract::{Path, State},
     response::Response,
 };
+use contracts::SaleId;
 use http::{HeaderMap, header};
 use serde::Deserialize;
 use serde_json::json as document;
 use std::sync::{Arc, atomic::Ordering::Relaxed};
-use units::{DurationMs, SaleId, TimeMs};
+use units::{DurationMs, TimeMs};
 
 /// The largest solution has some 600 bytes.
 const BODY_BYTES_MAX: usize = 4096;

@@ -15,12 +15,13 @@ use crate::{
     keys::Keyring,
     ports::UsedChallenges,
 };
+use contracts::ShopperKey;
 use engines::embedded::disk::RealDisk;
 use ledger::{Ledger, Nonce};
 use serde::Deserialize;
 use std::{fmt, io, path::Path, sync::Arc, time::Duration};
 use tokio::sync::Semaphore;
-use units::{DurationMs, ShopperKey, TimeMs};
+use units::{DurationMs, TimeMs};
 
 /// The highest level of risk.
 pub(crate) const RISK_MAX: usize = 3;

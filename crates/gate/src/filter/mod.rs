@@ -9,7 +9,7 @@ mod shares;
 
 use crate::config::{LimitsConfig, RiskConfig};
 use buckets::Buckets;
-use contracts::IneligibleBy;
+use contracts::{IneligibleBy, ShopperKey};
 pub use denied::DenyList;
 pub(crate) use denied::{ChangeError, DENIED_MAX, Denied};
 pub(crate) use refusals::Known;
@@ -25,7 +25,7 @@ use std::{
         atomic::{AtomicU64, Ordering::Relaxed},
     },
 };
-use units::{ShopperKey, TimeMs};
+use units::TimeMs;
 
 /// Slots of the limits of addresses and shoppers: 1 MiB each. There are fewer networks than addresses.
 const LIMIT_SLOTS: usize = 1 << 17;

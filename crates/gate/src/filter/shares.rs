@@ -1,20 +1,20 @@
 //! What a key has of a thing now: connections of an address, streams of a shopper.
 
+use contracts::IdentityBuildHasher;
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use units::OwnBits;
 
 /// How much of a thing each key has now, such as open streams. It holds the keys that have some, and no others.
 #[derive(Debug, Default)]
 pub(crate) struct Shares(Mutex<Counts>);
 
 /// A key is the output of a keyed hash.
-type Counts = HashMap<u64, usize, OwnBits>;
+type Counts = HashMap<u64, usize, IdentityBuildHasher>;
 
 impl Shares {
     /// With room for so many keys, so that it does not grow while a crowd comes.
     pub(crate) fn with_room(keys: usize) -> Self {
-        Self(Mutex::new(HashMap::with_capacity_and_hasher(keys, OwnBits::default())))
+        Self(Mutex::new(HashMap::with_capacity_and_hasher(keys, IdentityBuildHasher::default())))
     }
 
     /// One more for the key, until it is dropped; `None` if it has `max` already.

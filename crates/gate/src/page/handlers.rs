@@ -20,13 +20,13 @@ use axum::{
     extract::{Path, Query, State},
     response::{Html, IntoResponse, Redirect, Response},
 };
-use contracts::{Actor, Answer, Basket, Operation, QUANTITY_MAX};
+use contracts::{Actor, Answer, AttemptId, Basket, Operation, QUANTITY_MAX};
 use data_encoding::BASE64URL_NOPAD;
 use http::{HeaderMap, StatusCode, header};
 use maud::Markup;
 use serde::Deserialize;
 use std::sync::Arc;
-use units::{AttemptId, Sequence};
+use units::Sequence;
 
 const FORM_BYTES_MAX: usize = 4096;
 

@@ -7,9 +7,8 @@ use crate::{
     pass::Pass,
     problem::Problem,
 };
-use contracts::Basket;
+use contracts::{AttemptId, Basket};
 use std::{net::IpAddr, net::TcpStream, sync::Arc, time::Instant};
-use units::AttemptId;
 
 /// What a connection does.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

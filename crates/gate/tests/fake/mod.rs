@@ -3,9 +3,9 @@
 #![allow(dead_code, unreachable_pub, reason = "each test uses its own part")]
 
 use contracts::{
-    Actor, Answer, Attempt, ConfirmResult, Found, HoldState, HoldView, ItemState, ItemView, LinePlace, Mail,
-    Mailbox, OperateError, Operation, OperationDone, Place, Refusal, SaidAlone, SaleSpec, SaleState,
-    SaleStats, SaleView, StoredAttempt, Told,
+    Actor, Answer, Attempt, AttemptId, ConfirmResult, Found, HoldState, HoldView, ItemState, ItemView,
+    LinePlace, Mail, Mailbox, OperateError, Operation, OperationDone, Place, Refusal, SaidAlone, SaleId,
+    SaleSpec, SaleState, SaleStats, SaleView, ShopperKey, StoredAttempt, Told,
 };
 use gate::{
     Config, Keyring, Options,
@@ -23,7 +23,7 @@ use std::{
     time::{SystemTime, UNIX_EPOCH},
 };
 use tokio::sync::{oneshot, watch};
-use units::{AttemptId, DurationMs, SaleId, Sequence, ShopperKey, TimeMs};
+use units::{DurationMs, Sequence, TimeMs};
 
 /// What the sale does with the next attempts.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]

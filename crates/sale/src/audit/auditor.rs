@@ -5,9 +5,12 @@
 
 use super::ItemReport;
 use crate::core::{Entry, Record};
-use contracts::{Attempt, Basket, Eligibility, LatePayment, ListKind, RoundItemLimit, SaleSpec, Waitlist};
+use contracts::{
+    Attempt, AttemptId, Basket, Eligibility, ItemId, LatePayment, ListKind, RoundItemLimit, SaleSpec,
+    ShopperKey, Waitlist,
+};
 use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
-use units::{AttemptId, DurationMs, ItemId, Sequence, ShopperKey, TimeMs};
+use units::{DurationMs, Sequence, TimeMs};
 
 /// Places on one waitlist, as the documents say.
 const WAITLIST_PLACES_MAX: i128 = 1_000_000;

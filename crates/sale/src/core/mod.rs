@@ -19,15 +19,16 @@ pub use state::Broken;
 pub use tally::Tally;
 
 use contracts::{
-    Actor, Answer, Attempt, Basket, Found, HoldState, HoldView, ItemState, ItemStats, ItemView, Place,
-    Refusal, SaidAlone, SaleSpec, SaleState, SaleStats, SaleView, ShopperRecord, StoredAttempt,
+    Actor, Answer, Attempt, AttemptId, Basket, Found, HoldState, HoldView, ItemState, ItemStats, ItemView,
+    Place, Refusal, SaidAlone, SaleId, SaleSpec, SaleState, SaleStats, SaleView, ShopperKey, ShopperRecord,
+    StoredAttempt,
 };
 use engines::log::Batch;
 use slots::{Slot, SlotState};
 use state::State;
 use std::fmt;
 use std::sync::Arc;
-use units::{AttemptId, DurationMs, SaleId, Sequence, ShopperKey, TimeMs};
+use units::{DurationMs, Sequence, TimeMs};
 
 /// Refusals are journalled this often, and before anything that could make one of them untrue.
 pub const REFUSALS_EVERY: DurationMs = DurationMs(1000);

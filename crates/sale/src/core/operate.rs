@@ -5,12 +5,12 @@ use super::slots::SlotState;
 use super::state::{Broken, PaymentKind};
 use super::{Core, HoldView};
 use contracts::{
-    Actor, Basket, ConfirmResult, Eligibility, HoldState, LIST_CHUNK_MAX, LatePayment, OperateError,
-    Operation, OperationDone, REASON_BYTES_MAX, RoundItemLimit, STOCK_MAX, SaleSpec, VOID_BATCH_MAX,
-    VoidTarget,
+    Actor, AttemptId, Basket, ConfirmResult, Eligibility, HoldState, LIST_CHUNK_MAX, LatePayment,
+    OperateError, Operation, OperationDone, REASON_BYTES_MAX, RoundItemLimit, STOCK_MAX, SaleSpec,
+    ShopperKey, VOID_BATCH_MAX, VoidTarget,
 };
 use engines::log::{Batch, ENTRY_BYTES_MAX};
-use units::{AttemptId, ShopperKey, TimeMs};
+use units::TimeMs;
 
 type Done = Result<OperationDone, OperateError>;
 

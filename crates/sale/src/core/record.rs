@@ -3,11 +3,11 @@
 //! Bytes, once written, are a promise: a kind is never given another layout, it gets a new number.
 
 use contracts::{
-    Actor, Attempt, Basket, IneligibleBy, ListKind, NotEligibleCount, Refusal, RoundItemLimit, SaleSpec,
-    SealedShopper, SoldOutCount,
+    Actor, Attempt, AttemptId, Basket, IneligibleBy, ListKind, NotEligibleCount, Refusal, RoundItemLimit,
+    SaleSpec, SealedShopper, ShopperKey, SoldOutCount,
 };
 use std::fmt;
-use units::{AttemptId, Sequence, ShopperKey, TimeMs};
+use units::{Sequence, TimeMs};
 
 /// An entry of the log: what was decided, and when.
 #[derive(Debug, Clone, PartialEq, Eq)]

@@ -3,10 +3,10 @@
 //! The ids are outputs of a keyed hash, so the tables use their low bits as they are: no hash is computed, and nobody without
 //! the key can make two of them meet.
 
-use contracts::{Basket, HoldState, LINES_MAX, Line};
+use contracts::{AttemptId, Basket, HoldState, LINES_MAX, Line, ShopperKey};
 use hashbrown::HashTable;
 use hashbrown::hash_table::Entry;
-use units::{AttemptId, Sequence, ShopperKey, TimeMs};
+use units::{Sequence, TimeMs};
 
 /// No slot.
 const NONE: u32 = u32::MAX;

@@ -8,10 +8,10 @@ use super::record::{DecodeError, Reader, RefusalKind, Writer};
 use super::slots::{NewSlot, SlotState};
 use super::state::{Counts, Offer, Payment, PaymentKind, Round, State, Stock};
 use super::waitlist::Waiter;
-use contracts::{HoldState, SaleSpec};
+use contracts::{AttemptId, HoldState, SaleSpec, ShopperKey};
 use std::fmt;
 use std::sync::Arc;
-use units::{AttemptId, Sequence, ShopperKey, TimeMs};
+use units::{Sequence, TimeMs};
 
 /// 2 since a round's times are those at which it did open and close, in the layout of 1; 3 since it says since which entry the
 /// deny list has been as it is.

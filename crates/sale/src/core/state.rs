@@ -8,12 +8,13 @@ use super::record::{Entry, Record, RefusalKind};
 use super::slots::{NewSlot, ShopperSet, SlotState, Slots};
 use super::waitlist::{Waiter, WaitingList};
 use contracts::{
-    Attempt, Basket, DeniedShoppers, Eligibility, HoldState, LatePayment, ListKind, Refusal, SaleSpec,
+    Attempt, AttemptId, Basket, DeniedShoppers, Eligibility, HoldState, LatePayment, ListKind, Refusal,
+    SaleSpec, ShopperKey,
 };
 use std::collections::BTreeMap;
 use std::fmt;
 use std::sync::Arc;
-use units::{AttemptId, DurationMs, Sequence, ShopperKey, TimeMs};
+use units::{DurationMs, Sequence, TimeMs};
 
 /// A record that does not fit the state: the log was not written by this program, or this program has a defect. The sale
 /// stops before it says anything.

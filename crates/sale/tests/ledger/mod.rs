@@ -2,9 +2,10 @@
 #![allow(dead_code, reason = "each test file uses its part")]
 
 use contracts::*;
+use contracts::{AttemptId, ShopperKey};
 use engines::log::{Batch, LogError, LogRead, Visit};
 use sale::core::{Core, Entry, Record};
-use units::{AttemptId, Sequence, ShopperKey, TimeMs};
+use units::{Sequence, TimeMs};
 
 pub const OPENS: u64 = 1_000_000;
 pub const CLOSES: u64 = 2_000_000;

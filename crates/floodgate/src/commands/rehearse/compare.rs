@@ -2,12 +2,13 @@
 
 use super::FIRST;
 use super::ledger::{Line, Paid, Told};
+use contracts::{AttemptId, ShopperKey};
 use engines::log::{LogError, LogRead};
 use sale::core::{Entry, Record};
 use serde::Serialize;
 use std::collections::{BTreeMap, HashMap};
 use std::ops::ControlFlow;
-use units::{AttemptId, ShopperKey, TimeMs};
+use units::TimeMs;
 
 /// How the two agree.
 #[derive(Debug, Default, Serialize)]

@@ -1,8 +1,9 @@
 //! What the crowd was told, in the crowd's own words: one line a shopper, written by the load processes and held against the
 //! log at the end.
 
+use contracts::AttemptId;
 use std::io::{self, BufRead, Write};
-use units::{AttemptId, TimeMs};
+use units::TimeMs;
 
 /// What a shopper was told at last.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]

@@ -5,6 +5,7 @@
 use super::http::{Connection, Response};
 use super::ledger::{Line, Paid, Told};
 use crate::{CommandResult, Context};
+use contracts::{AttemptId, SaleId, ShopperKey};
 use gate::pass::{Pass, issue};
 use serde::{Deserialize, Serialize};
 use std::cell::{Cell, RefCell};
@@ -16,7 +17,7 @@ use std::rc::Rc;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 use tokio::sync::{Semaphore, watch};
 use tokio::time::{Instant, sleep, sleep_until};
-use units::{AttemptId, DurationMs, Prng, SaleId, ShopperKey, TimeMs};
+use units::{DurationMs, Prng, TimeMs};
 
 /// Source addresses of one process: 28,000 ports each outlast a minute of closed connections.
 const ADDRESSES: u64 = 200;

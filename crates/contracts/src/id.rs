@@ -1,4 +1,4 @@
-//! Names and numbers that identify things. Text forms are strict: what is printed is what is parsed.
+//! Names that identify things. Text forms are strict: what is printed is what is parsed.
 
 use serde::{Deserialize, Serialize};
 use std::{fmt, str::FromStr, sync::Arc};
@@ -200,29 +200,6 @@ hash_id!(
     ShopperKey,
     "shopper key"
 );
-
-/// The number of an entry in a decision log, counted from 1; 0 stands before the first.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Default, Serialize, Deserialize)]
-#[serde(transparent)]
-pub struct Sequence(pub u64);
-
-impl Sequence {
-    /// The sequence `count` entries further on.
-    pub fn plus(self, count: u64) -> Self {
-        Self(self.0 + count)
-    }
-
-    /// The sequence of the entry that follows.
-    pub fn next(self) -> Self {
-        self.plus(1)
-    }
-}
-
-impl fmt::Display for Sequence {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{}", self.0)
-    }
-}
 
 #[cfg(test)]
 mod tests {

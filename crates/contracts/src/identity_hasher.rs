@@ -2,15 +2,15 @@
 
 use std::hash::{BuildHasherDefault, Hasher};
 
-/// Builds hashers for keys that are outputs of a keyed hash: their first 8 bytes serve as they are. For keys that a stranger may
-/// choose it is wrong, for then all may fall into one place.
-pub type OwnBits = BuildHasherDefault<FirstEight>;
+/// Builds hashers for keys that are outputs of a keyed hash: their first 8 bytes are the hash. It is wrong for keys
+/// that a stranger may choose, because all of them could then fall into one place.
+pub type IdentityBuildHasher = BuildHasherDefault<IdentityHasher>;
 
 /// Takes the first 8 bytes that it is given as the hash.
 #[derive(Debug, Default)]
-pub struct FirstEight(u64);
+pub struct IdentityHasher(u64);
 
-impl Hasher for FirstEight {
+impl Hasher for IdentityHasher {
     fn finish(&self) -> u64 {
         self.0
     }
