@@ -6,7 +6,7 @@ mod replies;
 
 use crate::model::{Model, Standing};
 use crate::story::{Check, Violation, brief, ensure, name};
-use contracts::{Answer, AttemptId, Found, HoldState, Operation, OperationDone, SaidAlone};
+use contracts::{Answer, AttemptId, Found, GateRefusal, HoldState, Operation, OperationDone};
 use engines::log::LogRead;
 use sale::core::{Entry, Record, RefusalKind};
 use sale::worker::{Command, Reply};
@@ -293,20 +293,22 @@ impl Checker {
 }
 
 /// The counts in an entry that has what gates said.
-fn as_gate_refusals(entry: &Entry) -> Vec<SaidAlone> {
+fn as_gate_refusals(entry: &Entry) -> Vec<GateRefusal> {
     match &entry.record {
-        Record::GateRefusals { entries } => entries.iter().copied().map(SaidAlone::SoldOut).collect(),
-        Record::GateNotEligible { entries } => entries.iter().copied().map(SaidAlone::NotEligible).collect(),
+        Record::GateRefusals { entries } => entries.iter().copied().map(GateRefusal::SoldOut).collect(),
+        Record::GateNotEligible { entries } => {
+            entries.iter().copied().map(GateRefusal::NotEligible).collect()
+        }
         _ => Vec::new(),
     }
 }
 
 /// What gates said is logged as they reported it, each report once, what is sold out first.
-fn gate_refusals(step: &Step<'_>, logged: &[SaidAlone]) -> Check {
+fn gate_refusals(step: &Step<'_>, logged: &[GateRefusal]) -> Check {
     let reported = step.commands.iter().zip(step.replies).flat_map(|asked| match asked {
         (Command::GateRefusals(counts), Reply::Noted) => {
             let mut counts = counts.clone();
-            counts.sort_by_key(|said| !matches!(said, SaidAlone::SoldOut(_)));
+            counts.sort_by_key(|said| !matches!(said, GateRefusal::SoldOut(_)));
             counts
         }
         _ => Vec::new(),

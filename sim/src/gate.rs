@@ -3,9 +3,9 @@
 
 use crate::model::Model;
 use crate::story::{Violation, ensure, shopper_name};
-use contracts::{Basket, SaidAlone, SaleView, ShopperKey};
+use contracts::{Basket, GateRefusal, SaleView, ShopperKey};
 use sale::core::Core;
-use sale::known::Known;
+use sale::membership_filter::MembershipFilter;
 use sale::worker::{Command, Reply};
 use std::collections::BTreeSet;
 use units::Prng;
@@ -18,14 +18,14 @@ pub(crate) struct Gate {
     view: Option<SaleView>,
     /// Who might not buy when it looked, as the model says.
     barred: BTreeSet<ShopperKey>,
-    known: Known,
-    said: Vec<SaidAlone>,
+    known: MembershipFilter,
+    said: Vec<GateRefusal>,
 }
 
 impl Gate {
     /// The sale has come back: whoever has something of it is known again.
     pub(crate) fn restarted(&mut self, core: &Core) {
-        self.known = Known::default();
+        self.known = MembershipFilter::default();
         core.shoppers().for_each(|shopper| self.known.keep(shopper));
     }
 
@@ -54,9 +54,9 @@ impl Gate {
         shoppers: &[(ShopperKey, u8)],
     ) -> Result<(), Violation> {
         let Some(view) = &self.view else { return Ok(()) };
-        let mut said: Vec<SaidAlone> = Vec::new();
+        let mut said: Vec<GateRefusal> = Vec::new();
         for item in 0..view.items.len() as u16 {
-            let sold_out = view.sold_out(&Basket::single(item, 1)).map(SaidAlone::SoldOut);
+            let sold_out = view.sold_out(&Basket::single(item, 1)).map(GateRefusal::SoldOut);
             said.extend(sold_out.filter(|_| prng.percent(40)));
         }
         for _ in 0..ASKERS {
@@ -69,7 +69,7 @@ impl Gate {
                     format!("a gate tells {} {told:?}, and something is kept of them", shopper_name(shopper))
                 })?;
             }
-            if let Some(SaidAlone::NotEligible(_)) = told {
+            if let Some(GateRefusal::NotEligible(_)) = told {
                 ensure(self.barred.contains(&shopper), "INV-4", || {
                     format!("a gate tells {} {told:?}, and they might buy", shopper_name(shopper))
                 })?;

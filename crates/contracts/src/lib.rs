@@ -2,9 +2,9 @@
 //!
 //! No rule lives here, only shapes, their limits and their text forms.
 
-mod alone;
 mod attempt;
 mod denied;
+mod gate_refusal;
 mod id;
 mod identity_hasher;
 mod mailbox;
@@ -13,12 +13,12 @@ mod sale_spec;
 mod sale_view;
 mod winner;
 
-pub use alone::{IneligibleBy, NotEligibleCount, SaidAlone, SoldOutCount, Stretch};
 pub use attempt::{
     Answer, Attempt, Basket, BasketError, Found, HoldState, HoldView, LINES_MAX, Line, LinePlace, Place,
     QUANTITY_MAX, Refusal, SHOPPER_ID_BYTES_MAX, SealedShopper, StoredAttempt, Told,
 };
 pub use denied::DeniedShoppers;
+pub use gate_refusal::{GateRefusal, IneligibleBy, NotEligibleRange, SequenceRange, SoldOutRange};
 pub use id::{AttemptId, IdError, ItemId, SaleId, ShopperKey};
 pub use identity_hasher::{IdentityBuildHasher, IdentityHasher};
 pub use mailbox::{Mail, Mailbox};

@@ -1,8 +1,8 @@
 //! A sale as everybody may see it: what the gate needs in order to answer without asking.
 
 use crate::{
-    Basket, DeniedShoppers, Eligibility, IneligibleBy, NotEligibleCount, SaidAlone, SaleId, SaleSpec,
-    ShopperKey, SoldOutCount,
+    Basket, DeniedShoppers, Eligibility, GateRefusal, IneligibleBy, NotEligibleRange, SaleId, SaleSpec,
+    ShopperKey, SoldOutRange,
 };
 use serde::{Deserialize, Serialize};
 use std::sync::Arc;
@@ -79,7 +79,7 @@ impl SaleView {
 
     /// What a shopper who has nothing of the sale is told of a basket, if that is "sold out" for certain. Of one unit alone:
     /// whether more are within the limits, the sale itself must say.
-    pub fn sold_out(&self, basket: &Basket) -> Option<SoldOutCount> {
+    pub fn sold_out(&self, basket: &Basket) -> Option<SoldOutRange> {
         let [line] = **basket else { return None };
         let item = self.items.get(usize::from(line.item))?;
         let so = self.state == SaleState::Open
@@ -87,7 +87,7 @@ impl SaleView {
             && item.offered
             && item.state == ItemState::SoldOut
             && !item.waitlist_open;
-        so.then_some(SoldOutCount {
+        so.then_some(SoldOutRange {
             item: line.item,
             first_as_of: item.sold_out_since,
             last_as_of: self.as_of,
@@ -108,7 +108,7 @@ impl SaleView {
     }
 
     /// What a shopper who has nothing of the sale is told of any basket, if that is "not eligible" for certain.
-    pub fn not_eligible(&self, shopper: ShopperKey, tier: u8) -> Option<NotEligibleCount> {
+    pub fn not_eligible(&self, shopper: ShopperKey, tier: u8) -> Option<NotEligibleRange> {
         if self.state != SaleState::Open {
             return None;
         }
@@ -117,7 +117,7 @@ impl SaleView {
             IneligibleBy::DenyList => self.denied.since().max(self.state_since),
             IneligibleBy::Tier => self.state_since,
         };
-        Some(NotEligibleCount { by, first_as_of, last_as_of: self.as_of, count: 1 })
+        Some(NotEligibleRange { by, first_as_of, last_as_of: self.as_of, count: 1 })
     }
 
     /// What a gate may tell a shopper without asking the sale, in the order in which the sale itself looks. `may_have` says whether
@@ -128,9 +128,9 @@ impl SaleView {
         tier: u8,
         basket: &Basket,
         may_have: impl FnOnce() -> bool,
-    ) -> Option<SaidAlone> {
-        let not_eligible = self.not_eligible(shopper, tier).map(SaidAlone::NotEligible);
-        let said = not_eligible.or_else(|| self.sold_out(basket).map(SaidAlone::SoldOut))?;
+    ) -> Option<GateRefusal> {
+        let not_eligible = self.not_eligible(shopper, tier).map(GateRefusal::NotEligible);
+        let said = not_eligible.or_else(|| self.sold_out(basket).map(GateRefusal::SoldOut))?;
         (!may_have()).then_some(said)
     }
 }

@@ -8,7 +8,7 @@ const NICE: i32 = 10;
 ///
 /// A snapshot or a stock of signatures takes a processor for tenths of a second. On a machine of two processors everybody who
 /// is served meanwhile waited for it: 40 ms at the worst.
-pub fn stand_back() -> std::io::Result<()> {
+pub fn lower_priority() -> std::io::Result<()> {
     // Of Linux: without a process it is the calling thread's own priority.
     let now = rustix::process::getpriority_process(None)?;
     Ok(rustix::process::setpriority_process(None, NICE.max(now))?)
@@ -23,7 +23,7 @@ mod tests {
         let of_this = || rustix::process::getpriority_process(None).unwrap();
         let before = of_this();
         let there = std::thread::spawn(move || {
-            stand_back().unwrap();
+            lower_priority().unwrap();
             of_this()
         });
         assert_eq!(there.join().unwrap(), NICE.max(before));

@@ -2,8 +2,8 @@
 
 use crate::data::Data;
 use contracts::{
-    Actor, Attempt, AttemptId, Eligibility, Found, LatePayment, Mailbox, OperateError, Operation,
-    OperationDone, SaidAlone, SaleId, SaleSpec, SaleState, SaleStats, SaleView, ShopperKey, ShopperRecord,
+    Actor, Attempt, AttemptId, Eligibility, Found, GateRefusal, LatePayment, Mailbox, OperateError,
+    Operation, OperationDone, SaleId, SaleSpec, SaleState, SaleStats, SaleView, ShopperKey, ShopperRecord,
     Told, Waitlist,
 };
 use engines::clock::{Clock, SteadyClock};
@@ -214,8 +214,8 @@ impl Sale for Wired {
         self.handle.known().decided(shopper);
     }
 
-    fn said_alone(&self, counts: &[SaidAlone]) {
-        self.handle.said_alone(counts);
+    fn gate_refused(&self, counts: &[GateRefusal]) {
+        self.handle.gate_refused(counts);
     }
 
     fn queue(&self) -> QueueFill {

@@ -9,7 +9,7 @@ use crate::{
 };
 use arc_swap::ArcSwap;
 use axum::body::Bytes;
-use contracts::{Basket, ItemState, SaidAlone, SaleState, SaleView, ShopperKey};
+use contracts::{Basket, GateRefusal, ItemState, SaleState, SaleView, ShopperKey};
 use serde::Serialize;
 use std::{
     collections::HashMap,
@@ -84,7 +84,7 @@ impl Front {
 
     /// What the gate alone may tell a shopper of a basket: they have nothing of the sale, and are not eligible, or it is sold out.
     /// `view` was taken before.
-    pub(crate) fn alone(&self, view: &SaleView, pass: &Pass, basket: &Basket) -> Option<SaidAlone> {
+    pub(crate) fn alone(&self, view: &SaleView, pass: &Pass, basket: &Basket) -> Option<GateRefusal> {
         view.alone(pass.shopper, pass.tier, basket, || self.sale.may_have(pass.shopper))
     }
 

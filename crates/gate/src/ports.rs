@@ -2,7 +2,7 @@
 //! process, by socket between two.
 
 use contracts::{
-    Actor, Attempt, AttemptId, Found, Mailbox, OperateError, Operation, OperationDone, SaidAlone, SaleId,
+    Actor, Attempt, AttemptId, Found, GateRefusal, Mailbox, OperateError, Operation, OperationDone, SaleId,
     SaleStats, SaleView, ShopperKey, Told,
 };
 pub use contracts::{ShopperRecord, Unavailable, Winner, WinnerEvent};
@@ -52,7 +52,7 @@ pub trait Sale: Send + Sync {
     fn no_longer_expect(&self, shopper: ShopperKey);
 
     /// Takes the report of what a gate has told shoppers by itself, from [`SaleView::alone`]; it is logged.
-    fn said_alone(&self, counts: &[SaidAlone]);
+    fn gate_refused(&self, counts: &[GateRefusal]);
 
     /// How full the queue is. Takes the queue's lock for a moment.
     fn queue(&self) -> QueueFill;

@@ -162,7 +162,7 @@ impl Drop for Watch {
 }
 
 fn watch(gate: &Gate, loops: &[Arc<Inbox>], stopped: &Receiver<()>) {
-    if let Err(error) = engines::background::stand_back() {
+    if let Err(error) = engines::background::lower_priority() {
         tracing::warn!(%error, "memory is looked at with the usual priority");
     }
     let pressure = &gate.pressure;

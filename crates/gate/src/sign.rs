@@ -156,7 +156,7 @@ impl Signer {
 fn keep_ready(ready: &Weak<Ready>) {
     // Half a second at a time, so that the thread ends soon after its signer.
     const NAP: Duration = Duration::from_millis(500);
-    if let Err(error) = engines::background::stand_back() {
+    if let Err(error) = engines::background::lower_priority() {
         tracing::warn!(%error, "nonces cannot stand back: they are made at the usual priority");
     }
     let (mut signed, mut looked) = (0, Instant::now());

@@ -19,7 +19,7 @@ use crate::{
     strategy::Strategy,
 };
 use axum::body::{Body, Bytes, to_bytes};
-use contracts::{Answer, Refusal, SaidAlone};
+use contracts::{Answer, GateRefusal, Refusal};
 use http::{HeaderMap, header};
 use std::{
     fmt,
@@ -179,9 +179,9 @@ impl Gate {
     }
 
     /// Counts what a shopper was told without the sale being asked.
-    pub(crate) fn note_alone(&self, pass: &Pass, said: &SaidAlone) {
+    pub(crate) fn note_alone(&self, pass: &Pass, said: &GateRefusal) {
         self.metrics.answered_alone(Asked::Answered(said.answer()).as_str());
-        if let SaidAlone::NotEligible(said) = said {
+        if let GateRefusal::NotEligible(said) = said {
             self.filter.note_shopper(pass.shopper, said.by.into(), self.now());
         }
     }

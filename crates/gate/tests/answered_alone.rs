@@ -7,7 +7,7 @@ mod client;
 mod fake;
 
 use client::{Answer, send};
-use contracts::{DeniedShoppers, Eligibility, ItemState, SaidAlone, SaleState};
+use contracts::{DeniedShoppers, Eligibility, GateRefusal, ItemState, SaleState};
 use fake::{Mood, Running};
 use std::time::{Duration, Instant};
 use units::Sequence;
@@ -57,8 +57,8 @@ fn heard(gate: &Running, count: u64) -> Vec<(u64, u64, u64)> {
     let deadline = Instant::now() + Duration::from_secs(20);
     loop {
         let said = gate.sale.said();
-        if said.iter().map(SaidAlone::count).sum::<u64>() >= count || Instant::now() > deadline {
-            let entries = |s: &SaidAlone| (s.entries().0.0, s.entries().1.0, s.count());
+        if said.iter().map(GateRefusal::count).sum::<u64>() >= count || Instant::now() > deadline {
+            let entries = |s: &GateRefusal| (s.entries().0.0, s.entries().1.0, s.count());
             return said.iter().map(entries).collect();
         }
         std::thread::sleep(Duration::from_millis(5));

@@ -3,11 +3,11 @@
 //!
 //! It knows no clock and no sale: the time and the rate are passed in.
 
-use crate::known::Known;
+use crate::membership_filter::MembershipFilter;
 use crate::worker::STEP_COMMANDS_MAX;
 use contracts::{
-    Actor, Answer, Attempt, AttemptId, Found, IdentityBuildHasher, LinePlace, Mail, Mailbox, OperateError,
-    Operation, OperationDone, SaidAlone, SaleStats, ShopperKey, ShopperRecord, Told, Unavailable,
+    Actor, Answer, Attempt, AttemptId, Found, GateRefusal, IdentityBuildHasher, LinePlace, Mail, Mailbox,
+    OperateError, Operation, OperationDone, SaleStats, ShopperKey, ShopperRecord, Told, Unavailable,
 };
 use std::collections::hash_map::Entry;
 use std::collections::{HashMap, VecDeque};
@@ -50,18 +50,18 @@ pub(crate) enum Job {
     Shopper(ShopperKey, Sender<ShopperRecord>),
     Operate(Actor, Operation, Sender<Result<OperationDone, OperateError>>),
     Stats(Sender<SaleStats>),
-    GateRefusals(Vec<SaidAlone>),
-    Unheard(Box<Unheard>),
+    GateRefusals(Vec<GateRefusal>),
+    PendingLookup(Box<PendingLookup>),
 }
 
 /// An attempt that may have been answered before: what was promised is said first, and only then what is said here.
-pub(crate) struct Unheard {
+pub(crate) struct PendingLookup {
     pub(crate) attempt: Attempt,
     pub(crate) waiter: Waiter,
     pub(crate) else_said: Said,
 }
 
-impl Unheard {
+impl PendingLookup {
     pub(crate) fn tell(self, found: &Found, post: &mut Post) {
         let said = match found.basket {
             Some(kept) if kept == self.attempt.basket => Ok(Told::Answer(found.answer)),
@@ -118,7 +118,7 @@ impl Refused {
 
 impl InFlight {
     /// Its shopper is told a place. Gates elsewhere hear of that, once: they know of their own attempts alone.
-    fn tell_place(&mut self, known: &Known) {
+    fn tell_place(&mut self, known: &MembershipFilter) {
         if !std::mem::replace(&mut self.is_told, true) {
             known.tell_followers(self.attempt.shopper);
         }
@@ -291,7 +291,7 @@ pub(crate) struct Queue {
     in_line: HashMap<ShopperKey, u8, IdentityBuildHasher>,
     in_flight: HashMap<AttemptId, InFlight, IdentityBuildHasher>,
     /// What is said to those who found no room, unless something was promised to them before: that is being looked up.
-    unheard: HashMap<AttemptId, Unavailable, IdentityBuildHasher>,
+    pending_lookups: HashMap<AttemptId, Unavailable, IdentityBuildHasher>,
     /// Attempts accepted, and attempts decided, since the start.
     queued: u64,
     decided: u64,
@@ -313,7 +313,7 @@ impl Queue {
             line: VecDeque::new(),
             in_line: HashMap::default(),
             in_flight: HashMap::default(),
-            unheard: HashMap::default(),
+            pending_lookups: HashMap::default(),
             queued: 0,
             decided: 0,
             joined: 0,
@@ -327,13 +327,13 @@ impl Queue {
 
     /// Takes an attempt up, or joins the decision of the same one. Whoever does not wait here is given back with what is to be
     /// said: the answer is no nearer than `patience_ms`, or there is no room, or the key stands for something else.
-    pub(crate) fn take_up(
+    pub(crate) fn enqueue(
         &mut self,
         attempt: Attempt,
         waiter: Waiter,
         at: Moment,
         patience_ms: u64,
-        known: &Known,
+        known: &MembershipFilter,
     ) -> Option<(Waiter, Said)> {
         let is_far = |place: &LinePlace| place.wait_ms.is_some_and(|wait_ms| wait_ms > patience_ms);
         if let Some(same_id) = self.in_flight.get(&attempt.id) {
@@ -432,7 +432,7 @@ impl Queue {
 
     /// The sale was paused before these jobs and those in the queue were done: who comes out of the line goes back to its head, where
     /// nobody is refused for that. Gives back the others of these jobs.
-    pub(crate) fn put_back(&mut self, jobs: impl Iterator<Item = Job>) -> Vec<Job> {
+    pub(crate) fn requeue(&mut self, jobs: impl Iterator<Item = Job>) -> Vec<Job> {
         let mut back = Vec::new();
         let mut sort = |in_flight: &HashMap<AttemptId, InFlight, IdentityBuildHasher>, job: &Job| {
             let flight = match job {
@@ -462,7 +462,7 @@ impl Queue {
         &mut self,
         attempt: &Attempt,
         answer: Option<&Answer>,
-        known: &Known,
+        known: &MembershipFilter,
     ) -> Option<InFlight> {
         self.decided += 1;
         let flight = self.in_flight.remove(&attempt.id)?;
@@ -485,14 +485,14 @@ impl Queue {
     /// Has it looked up whether something was promised to an attempt before. Else `else_said` is said.
     pub(crate) fn look_up_first(&mut self, attempt: Attempt, waiter: Waiter, else_said: Said) {
         if let Err(full) = &else_said {
-            self.unheard.insert(attempt.id, full.clone());
+            self.pending_lookups.insert(attempt.id, full.clone());
         }
-        self.jobs.push(Job::Unheard(Box::new(Unheard { attempt, waiter, else_said })));
+        self.jobs.push(Job::PendingLookup(Box::new(PendingLookup { attempt, waiter, else_said })));
     }
 
     /// It was.
     pub(crate) fn looked_up(&mut self, attempt: &Attempt) {
-        self.unheard.remove(&attempt.id);
+        self.pending_lookups.remove(&attempt.id);
     }
 
     /// Where a shopper's attempt stands that is not decided yet; or how it was refused, if they were told its place before and may not
@@ -502,11 +502,11 @@ impl Queue {
         attempt: AttemptId,
         shopper: ShopperKey,
         at: Moment,
-        known: &Known,
+        known: &MembershipFilter,
     ) -> Result<Option<Told>, Unavailable> {
         let Some(flight) = self.in_flight.get_mut(&attempt) else {
             let refused = self.refused.get(attempt, shopper).map(Told::Answer);
-            return self.unheard.get(&attempt).map_or(Ok(refused), |full| Err(full.clone()));
+            return self.pending_lookups.get(&attempt).map_or(Ok(refused), |full| Err(full.clone()));
         };
         if flight.attempt.shopper != shopper {
             return Ok(None);

@@ -21,7 +21,7 @@ type Told1 = oneshot::Receiver<Said>;
 
 struct Rig {
     queue: Queue,
-    known: Known,
+    known: MembershipFilter,
     now: TimeMs,
     rate: u32,
     is_paused: bool,
@@ -30,7 +30,13 @@ struct Rig {
 impl Rig {
     fn new(queue_max: usize, line_max: usize) -> Self {
         let queue = Queue::new(Limits { queue_max, line_max });
-        Self { queue, known: Known::default(), now: TimeMs(1_800_000_000_000), rate: 0, is_paused: false }
+        Self {
+            queue,
+            known: MembershipFilter::default(),
+            now: TimeMs(1_800_000_000_000),
+            rate: 0,
+            is_paused: false,
+        }
     }
 
     fn at(&self) -> Moment {
@@ -41,7 +47,7 @@ impl Rig {
     fn put_with(&mut self, attempt: Attempt, patience_ms: u64) -> Result<Told1, Said> {
         let (sender, receiver) = oneshot::channel();
         let at = self.at();
-        match self.queue.take_up(attempt, Waiter::One(sender), at, patience_ms, &self.known) {
+        match self.queue.enqueue(attempt, Waiter::One(sender), at, patience_ms, &self.known) {
             None => Ok(receiver),
             Some((_, said)) => Err(said),
         }
@@ -276,7 +282,7 @@ fn a_pause_takes_back_those_who_have_just_left_the_line() {
     rig.is_paused = true;
     let (sender, _asked) = oneshot::channel();
     rig.queue.jobs.push(Job::Stats(sender));
-    let kept = rig.queue.put_back(taken.into_iter());
+    let kept = rig.queue.requeue(taken.into_iter());
     assert!(kept.is_empty() && matches!(rig.queue.jobs[..], [Job::Stats(_)]), "what is asked is answered");
     rig.queue.jobs.clear();
     assert_eq!((rig.queue.len(), rig.queue.line_len()), (0, 7));
@@ -289,7 +295,7 @@ fn a_pause_takes_back_those_who_have_just_left_the_line() {
     rig.rate = 1;
     let _at_once: Vec<Told1> = (10..13).map(|n| rig.put(n).unwrap()).collect();
     let jobs = std::mem::take(&mut rig.queue.jobs);
-    assert_eq!((rig.queue.put_back(jobs.into_iter()).len(), rig.queue.line_len()), (3, 0));
+    assert_eq!((rig.queue.requeue(jobs.into_iter()).len(), rig.queue.line_len()), (3, 0));
 }
 
 #[test]

@@ -1,14 +1,14 @@
 //! Gives a worker its thread, its bounded queue and its snapshots, and everybody else a [`Handle`].
 
 use crate::core::{self, Core, Record};
-use crate::known::{Follower, Known};
+use crate::membership_filter::{Follower, MembershipFilter};
 use crate::queue::{Job, Limits, Moment, Post, Queue, Sender, Waiter, Work};
 use crate::worker::{Command, RecoverError, Recovery, Reply, STEP_COMMANDS_MAX, Worker, replay};
 use arc_swap::ArcSwapOption;
 use contracts::{
-    Actor, Attempt, AttemptId, Basket, Found, Mailbox, OperateError, Operation, OperationDone, SaidAlone,
-    SaleId, SaleSpec, SaleState, SaleStats, SaleView, ShopperKey, ShopperRecord, Stretch, Told, Unavailable,
-    Winner, WinnerEvent,
+    Actor, Attempt, AttemptId, Basket, Found, GateRefusal, Mailbox, OperateError, Operation, OperationDone,
+    SaleId, SaleSpec, SaleState, SaleStats, SaleView, SequenceRange, ShopperKey, ShopperRecord, Told,
+    Unavailable, Winner, WinnerEvent,
 };
 use engines::clock::Clock;
 use engines::log::{Log, LogRead, Snapshots};
@@ -61,7 +61,7 @@ struct Shared {
     /// Told when `stopping` is set, beside `work`, which only the worker may consume.
     ending: Condvar,
     view: ArcSwapOption<SaleView>,
-    known: Known,
+    known: MembershipFilter,
     said: Mutex<Said>,
     sequence: watch::Sender<Sequence>,
     reader: Mutex<Box<dyn LogRead>>,
@@ -74,7 +74,7 @@ struct Shared {
 /// What gates have said by themselves and is not logged yet.
 #[derive(Debug, Default)]
 struct Said {
-    counts: HashMap<Stretch, SaidAlone>,
+    counts: HashMap<SequenceRange, GateRefusal>,
     since: Option<Instant>,
     /// Answers that found no room here: they were given, and only their number is not logged.
     lost: u64,
@@ -84,10 +84,10 @@ impl Said {
     /// Stretches of entries that are counted apart: in a second a sale that is given back unit by unit makes some hundred.
     const COUNTS_MAX: usize = 8192;
 
-    fn add(&mut self, counts: &[SaidAlone]) {
+    fn add(&mut self, counts: &[GateRefusal]) {
         for count in counts {
             let room = self.counts.len() < Self::COUNTS_MAX;
-            match self.counts.entry(count.stretch()) {
+            match self.counts.entry(count.range()) {
                 Entry::Occupied(mut known) => drop(known.get_mut().merge(count)),
                 Entry::Vacant(new) if room => drop(new.insert(*count)),
                 Entry::Vacant(_) => self.lost = self.lost.saturating_add(count.count()),
@@ -99,13 +99,13 @@ impl Said {
     }
 
     /// What is to be logged now.
-    fn take_due(&mut self) -> Option<Vec<SaidAlone>> {
+    fn take_due(&mut self) -> Option<Vec<GateRefusal>> {
         let old =
             self.since.is_some_and(|since| since.elapsed() >= Duration::from_millis(core::REFUSALS_EVERY.0));
         old.then(|| self.take())
     }
 
-    fn take(&mut self) -> Vec<SaidAlone> {
+    fn take(&mut self) -> Vec<GateRefusal> {
         self.since = None;
         let lost = std::mem::take(&mut self.lost);
         if lost > 0 {
@@ -114,8 +114,8 @@ impl Said {
                 "gates answered alone in more stretches than are counted: so many answers are not in the log"
             );
         }
-        let mut counts: Vec<SaidAlone> = self.counts.drain().map(|(_, count)| count).collect();
-        counts.sort_unstable_by_key(SaidAlone::stretch);
+        let mut counts: Vec<GateRefusal> = self.counts.drain().map(|(_, count)| count).collect();
+        counts.sort_unstable_by_key(GateRefusal::range);
         counts
     }
 }
@@ -163,7 +163,7 @@ impl Service {
             work: Condvar::new(),
             ending: Condvar::new(),
             view: ArcSwapOption::from(worker.core().view(&sale, false).map(Arc::new)),
-            known: Known::of(limits.all()),
+            known: MembershipFilter::of(limits.all()),
             said: Mutex::default(),
             sequence: watch::Sender::new(worker.core().sequence()),
             reader: Mutex::new(reader),
@@ -185,7 +185,7 @@ impl Service {
             "snap",
             Box::new(move || {
                 let _guard = SayOnPanic(&b.sale);
-                if let Err(error) = engines::background::stand_back() {
+                if let Err(error) = engines::background::lower_priority() {
                     tracing::warn!(%error, "snapshots cannot stand back: they are made at the usual priority");
                 }
                 run_snapshots(&b, snapshot_reader, snapshots, newest, every);
@@ -237,24 +237,24 @@ impl Handle {
     /// expected later than in `patience_ms`, and then nobody waits here.
     pub fn attempt(&self, attempt: Attempt, patience_ms: u64) -> Receiver<Told> {
         let (sender, receiver) = oneshot::channel();
-        self.take_up([(attempt, Waiter::One(sender))], patience_ms);
+        self.enqueue([(attempt, Waiter::One(sender))], patience_ms);
         receiver
     }
 
     /// The same for many at once: what is said to them comes to `to` under their tokens. `batch` is left empty.
     pub fn attempts(&self, to: &Arc<dyn Mailbox>, patience_ms: u64, batch: &mut Vec<(u64, Attempt)>) {
         let waiter = |(token, attempt)| (attempt, Waiter::Many(Arc::clone(to), token));
-        self.take_up(batch.drain(..).map(waiter), patience_ms);
+        self.enqueue(batch.drain(..).map(waiter), patience_ms);
     }
 
-    fn take_up(&self, batch: impl IntoIterator<Item = (Attempt, Waiter)>, patience_ms: u64) {
+    fn enqueue(&self, batch: impl IntoIterator<Item = (Attempt, Waiter)>, patience_ms: u64) {
         let shared = &*self.0;
         let at = shared.moment();
         let mut post = Post::default();
         let mut queue = lock(&shared.queue);
         let was = queue.work();
         for (attempt, waiter) in batch {
-            let Some((waiter, said)) = queue.take_up(attempt, waiter, at, patience_ms, &shared.known) else {
+            let Some((waiter, said)) = queue.enqueue(attempt, waiter, at, patience_ms, &shared.known) else {
                 continue;
             };
             // What was promised to this very attempt before is said first, if there is room to look.
@@ -285,18 +285,18 @@ impl Handle {
         self.wake(queue, was);
     }
 
-    /// Whether the sale itself must answer this shopper: see [`Known::may_have`].
+    /// Whether the sale itself must answer this shopper: see [`MembershipFilter::may_have`].
     pub fn may_have(&self, shopper: ShopperKey) -> bool {
         self.0.known.may_have(shopper)
     }
 
     /// Who may have something.
-    pub fn known(&self) -> &Known {
+    pub fn known(&self) -> &MembershipFilter {
         &self.0.known
     }
 
     /// Takes the report of what a gate has said by itself; it is logged within [`core::REFUSALS_EVERY`].
-    pub fn said_alone(&self, counts: &[SaidAlone]) {
+    pub fn gate_refused(&self, counts: &[GateRefusal]) {
         lock(&self.0.said).add(counts);
     }
 
@@ -374,7 +374,7 @@ impl Handle {
 
     /// Events of holds after `after`, `max` at the most, and how far the log was searched. Reads the disk.
     pub fn winners(&self, after: Sequence, max: usize) -> Result<(Vec<Winner>, Sequence), Unavailable> {
-        /// Entries looked at in one call, so that a long stretch without winners does not hold the reader for long.
+        /// Entries looked at in one call, so that a long run of entries without winners does not hold the reader for long.
         const ENTRIES_MAX: u64 = 200_000;
         let Some(view) = self.view() else { return Ok((Vec::new(), after)) };
         let mut winners = Vec::new();
@@ -485,7 +485,7 @@ fn run_worker<L: Log>(mut worker: Worker<L>, shared: &Shared) {
             if shared.moment().is_paused {
                 let mut queue = lock(&shared.queue);
                 if !queue.stopping {
-                    rest = queue.put_back(rest).into_iter();
+                    rest = queue.requeue(rest).into_iter();
                 }
             }
             let more = rest.len() > 0;
@@ -580,7 +580,7 @@ fn command(job: &Job) -> Command {
         }
         Job::Stats(_) => Command::Stats,
         Job::GateRefusals(counts) => Command::GateRefusals(counts.clone()),
-        Job::Unheard(of) => Command::Lookup { attempt: of.attempt.id, shopper: of.attempt.shopper },
+        Job::PendingLookup(of) => Command::Lookup { attempt: of.attempt.id, shopper: of.attempt.shopper },
     }
 }
 
@@ -602,7 +602,7 @@ fn reply_all(shared: &Shared, batch: Vec<Job>, replies: Vec<Reply>, took: Durati
                         answers.push((flight, reply));
                     }
                 }
-                Job::Unheard(of) => queue.looked_up(&of.attempt),
+                Job::PendingLookup(of) => queue.looked_up(&of.attempt),
                 _ => {}
             }
         }
@@ -619,7 +619,7 @@ fn reply_all(shared: &Shared, batch: Vec<Job>, replies: Vec<Reply>, took: Durati
     }
     for (job, reply) in batch.into_iter().zip(replies) {
         match job {
-            Job::Unheard(of) => match reply {
+            Job::PendingLookup(of) => match reply {
                 Reply::Found(found) => of.tell(&found, &mut post),
                 other => post.tell(of.waiter, Err(unavailable(other))),
             },

@@ -5,7 +5,7 @@
 
 use crate::core::{Broken, Core, Entry, Record, ReplayError, SnapshotError, Tally};
 use contracts::{
-    Actor, Answer, Attempt, AttemptId, Found, OperateError, Operation, OperationDone, Refusal, SaidAlone,
+    Actor, Answer, Attempt, AttemptId, Found, GateRefusal, OperateError, Operation, OperationDone, Refusal,
     SaleStats, ShopperKey, ShopperRecord, Unavailable,
 };
 use engines::log::{AppendError, Batch, Log, LogError, LogRead};
@@ -37,7 +37,7 @@ pub enum Command {
     },
     Stats,
     /// What gates have said by themselves.
-    GateRefusals(Vec<SaidAlone>),
+    GateRefusals(Vec<GateRefusal>),
 }
 
 /// What it says, in the order of the commands.

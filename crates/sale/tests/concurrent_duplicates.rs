@@ -284,12 +284,12 @@ fn a_gate_knows_the_deny_list_when_it_is_durable_and_until_it_is_cleared() {
     assert!(matches!(answer(undecided), Answer::Refused { refusal: Refusal::NotEligible, .. }));
     assert_eq!(told(3), Some((4, 4)), "it is decided, and they have nothing");
 
-    rig.handle.said_alone(&[rig
+    rig.handle.gate_refused(&[rig
         .handle
         .view()
         .unwrap()
         .not_eligible(key(2), 0)
-        .map(SaidAlone::NotEligible)
+        .map(GateRefusal::NotEligible)
         .unwrap()]);
     let cleared = operate(list(true, &[]));
     assert_eq!(told(2), Some((4, 4)), "as long as that is not durable");
@@ -309,7 +309,7 @@ fn a_gate_knows_the_deny_list_when_it_is_durable_and_until_it_is_cleared() {
     });
     read.unwrap();
     let (by, entry) = (IneligibleBy::DenyList, Sequence(4));
-    let said = NotEligibleCount { by, first_as_of: entry, last_as_of: entry, count: 1 };
+    let said = NotEligibleRange { by, first_as_of: entry, last_as_of: entry, count: 1 };
     assert_eq!(log, Some(vec![said]), "what was said is logged, also once the list is another one");
     let report = sale::audit::audit(&mut *reopened.reader(), None).unwrap();
     assert!(report.holds(), "{report:#?}");
@@ -461,7 +461,7 @@ fn whoever_is_in_line_is_told_so_at_once_and_what_was_promised_before_is_said_fi
 }
 
 /// Takes what a shopper would be told by a gate alone.
-fn told_alone(handle: &Handle, n: u8) -> Option<SoldOutCount> {
+fn told_alone(handle: &Handle, n: u8) -> Option<SoldOutRange> {
     let said = handle.view().unwrap().sold_out(&Basket::single(1, 1))?;
     (!handle.may_have(key(n))).then_some(said)
 }
@@ -481,7 +481,7 @@ fn a_gate_answers_by_itself_whoever_has_nothing_and_nobody_else() {
     assert_eq!(rig.handle.view().unwrap().sold_out(&Basket::single(1, 2)), None, "perhaps over a limit");
 
     // What was said is logged, also behind a restock, and by the sale's end at the latest.
-    rig.handle.said_alone(&[SaidAlone::SoldOut(said); 2]);
+    rig.handle.gate_refused(&[GateRefusal::SoldOut(said); 2]);
     let released = rig.handle.operate(by(), Operation::Release { hold: id(1) });
     rig.arrived.recv().unwrap();
     rig.let_on.send(()).unwrap();
@@ -500,7 +500,7 @@ fn a_gate_answers_by_itself_whoever_has_nothing_and_nobody_else() {
         std::ops::ControlFlow::Continue(())
     });
     read.unwrap();
-    assert_eq!(log, Some(vec![SoldOutCount { count: 2, ..said }]));
+    assert_eq!(log, Some(vec![SoldOutRange { count: 2, ..said }]));
 
     // After a restart, who has something is known at once.
     let service = Service::start(

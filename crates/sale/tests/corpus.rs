@@ -99,7 +99,7 @@ fn records() -> Vec<(&'static str, Record)> {
         (
             "gate_refusals",
             Record::GateRefusals {
-                entries: vec![SoldOutCount {
+                entries: vec![SoldOutRange {
                     item: 1,
                     first_as_of: Sequence(40),
                     last_as_of: Sequence(57),
@@ -110,7 +110,7 @@ fn records() -> Vec<(&'static str, Record)> {
         (
             "gate_not_eligible",
             Record::GateNotEligible {
-                entries: vec![NotEligibleCount {
+                entries: vec![NotEligibleRange {
                     by: IneligibleBy::DenyList,
                     first_as_of: Sequence(40),
                     last_as_of: Sequence(57),

@@ -420,7 +420,7 @@ fn nor_one_whose_refusals_were_not_true() {
 #[test]
 fn what_gates_said_was_so_at_each_entry_that_they_named() {
     let said = |item, first, last, count| Record::GateRefusals {
-        entries: vec![SoldOutCount { item, first_as_of: Sequence(first), last_as_of: Sequence(last), count }],
+        entries: vec![SoldOutRange { item, first_as_of: Sequence(first), last_as_of: Sequence(last), count }],
     };
     // Entries: 1 the document, 2 the opening, 3 to 5 the only phone goes, comes back and goes again.
     let sale = || {
@@ -463,7 +463,7 @@ fn what_gates_said_was_so_at_each_entry_that_they_named() {
 #[test]
 fn whom_gates_called_not_eligible_the_sale_had_a_rule_for() {
     let said = |by, first, last, count| Record::GateNotEligible {
-        entries: vec![NotEligibleCount {
+        entries: vec![NotEligibleRange {
             by,
             first_as_of: Sequence(first),
             last_as_of: Sequence(last),

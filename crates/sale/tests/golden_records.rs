@@ -80,7 +80,7 @@ fn records() -> Vec<(&'static str, Record)> {
         (
             "gate_refusals",
             Record::GateRefusals {
-                entries: vec![SoldOutCount {
+                entries: vec![SoldOutRange {
                     item: 1,
                     first_as_of: Sequence(40),
                     last_as_of: Sequence(57),
@@ -92,7 +92,7 @@ fn records() -> Vec<(&'static str, Record)> {
             "gate_not_eligible",
             Record::GateNotEligible {
                 entries: IneligibleBy::ALL
-                    .map(|by| NotEligibleCount {
+                    .map(|by| NotEligibleRange {
                         by,
                         first_as_of: Sequence(40),
                         last_as_of: Sequence(57),

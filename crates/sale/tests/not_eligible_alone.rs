@@ -20,13 +20,13 @@ fn deny(l: &mut Ledger, clear: bool, shoppers: &[u8]) {
     l.operate(Operation::List { list: ListKind::Denied, clear, shoppers }).unwrap();
 }
 
-fn told(view: &SaleView, shopper: u8) -> Option<SaidAlone> {
+fn told(view: &SaleView, shopper: u8) -> Option<GateRefusal> {
     view.alone(key(shopper), shopper, &Basket::single(PHONE, 1), || false)
 }
 
-fn not_eligible(by: IneligibleBy, first: u64, last: u64) -> Option<SaidAlone> {
+fn not_eligible(by: IneligibleBy, first: u64, last: u64) -> Option<GateRefusal> {
     let (first_as_of, last_as_of) = (Sequence(first), Sequence(last));
-    Some(SaidAlone::NotEligible(NotEligibleCount { by, first_as_of, last_as_of, count: 1 }))
+    Some(GateRefusal::NotEligible(NotEligibleRange { by, first_as_of, last_as_of, count: 1 }))
 }
 
 #[test]
@@ -110,7 +110,7 @@ fn what_the_view_says_is_what_the_sale_says() {
             match said {
                 Some(said) => {
                     assert_eq!(said.answer(), answer);
-                    by_view[usize::from(matches!(said, SaidAlone::NotEligible(_)))] += 1;
+                    by_view[usize::from(matches!(said, GateRefusal::NotEligible(_)))] += 1;
                 }
                 None => assert!(!matches!(
                     answer,
@@ -129,7 +129,7 @@ fn what_gates_said_is_logged_by_what_they_said() {
     l.buy(1, 1, &[(PHONE, 1)]);
     let seen = view(&l.core);
     let (denied, sold_out) = (told(&seen, 7).unwrap(), told(&seen, 2).unwrap());
-    let future = SaidAlone::NotEligible(NotEligibleCount {
+    let future = GateRefusal::NotEligible(NotEligibleRange {
         by: IneligibleBy::DenyList,
         first_as_of: Sequence(4),
         last_as_of: Sequence(99),
@@ -140,7 +140,9 @@ fn what_gates_said_is_logged_by_what_they_said() {
     l.core.gate_refusals(now, &[denied, sold_out, future], &mut out).unwrap();
     let logged: Vec<Record> =
         out.entries().map(|bytes| sale::core::Entry::decode(bytes).unwrap().record).collect();
-    let (SaidAlone::NotEligible(denied), SaidAlone::SoldOut(sold_out)) = (denied, sold_out) else { panic!() };
+    let (GateRefusal::NotEligible(denied), GateRefusal::SoldOut(sold_out)) = (denied, sold_out) else {
+        panic!()
+    };
     assert_eq!(
         logged,
         [Record::GateRefusals { entries: vec![sold_out] }, Record::GateNotEligible { entries: vec![denied] }]

@@ -3,8 +3,8 @@
 use super::{Kept, Model, Round, Standing, Units};
 use crate::story::{Check, Violation, ensure, name, shopper_name};
 use contracts::{
-    Attempt, AttemptId, Basket, Eligibility, IneligibleBy, LatePayment, ListKind, NotEligibleCount, SaleSpec,
-    SoldOutCount,
+    Attempt, AttemptId, Basket, Eligibility, IneligibleBy, LatePayment, ListKind, NotEligibleRange, SaleSpec,
+    SoldOutRange,
 };
 use sale::core::{Entry, Record, RefusalCount, RefusalKind};
 use units::{DurationMs, TimeMs};
@@ -367,7 +367,7 @@ impl Model {
     }
 
     /// What gates said by themselves was so at each entry that they named.
-    fn gate_refusals(&mut self, seq: u64, entries: &[SoldOutCount]) -> Check {
+    fn gate_refusals(&mut self, seq: u64, entries: &[SoldOutRange]) -> Check {
         for e in entries {
             let (first, last) = (e.first_as_of.0, e.last_as_of.0);
             ensure(first <= last && last < seq, "INV-4", || format!("entry {seq}: as of {first} to {last}"))?;
@@ -387,7 +387,7 @@ impl Model {
     }
 
     /// The same of those whom they told that they may not buy: it was by one list, or by the sale's document.
-    fn gate_not_eligible(&mut self, seq: u64, entries: &[NotEligibleCount]) -> Check {
+    fn gate_not_eligible(&mut self, seq: u64, entries: &[NotEligibleRange]) -> Check {
         for e in entries {
             let (first, last) = (e.first_as_of.0, e.last_as_of.0);
             ensure(first <= last && last < seq, "INV-4", || format!("entry {seq}: as of {first} to {last}"))?;

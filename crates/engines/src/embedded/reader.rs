@@ -68,13 +68,13 @@ struct Place<F> {
 }
 
 /// Where one read goes, and how far.
-struct Errand<'a, 'b> {
+struct Cursor<'a, 'b> {
     next: Sequence,
     visit: &'a mut Visit<'b>,
     stopped: bool,
 }
 
-impl Errand<'_, '_> {
+impl Cursor<'_, '_> {
     /// Visits what is wanted of a frame's entries; false once the visitor has had enough.
     fn frame(&mut self, header: &Header, body: &[u8]) -> bool {
         for (sequence, entry) in (header.first.0..).map(Sequence).zip(frame::entries(body).flatten()) {
@@ -130,7 +130,7 @@ impl<F: DiskFile> Place<F> {
     fn read_durable(
         &mut self,
         file: &str,
-        errand: &mut Errand<'_, '_>,
+        cursor: &mut Cursor<'_, '_>,
         until: Sequence,
     ) -> Result<(), LogError> {
         while self.walk.next <= until {
@@ -143,10 +143,10 @@ impl<F: DiskFile> Place<F> {
                     "entries that are known to be durable should be here, and no whole frame is",
                 ));
             };
-            if header.last() >= errand.next {
+            if header.last() >= cursor.next {
                 let body = self.walk.body(&header).map_err(io_error(format!("read {file}")))?;
                 let body = body.ok_or_else(|| damaged("the frame here fails its CRC"))?;
-                if !errand.frame(&header, body) {
+                if !cursor.frame(&header, body) {
                     return Ok(());
                 }
             }
@@ -156,12 +156,12 @@ impl<F: DiskFile> Place<F> {
     }
 
     /// Reads on to wherever this segment, the last one, ends.
-    fn read_to_end(&mut self, file: &str, errand: &mut Errand<'_, '_>) -> Result<(), LogError> {
+    fn read_to_end(&mut self, file: &str, cursor: &mut Cursor<'_, '_>) -> Result<(), LogError> {
         loop {
             if let Head::Frame(header) = self.walk.head().map_err(io_error(format!("read {file}")))?
                 && let Some(body) = self.walk.body(&header).map_err(io_error(format!("read {file}")))?
             {
-                if !errand.frame(&header, body) {
+                if !cursor.frame(&header, body) {
                     return Ok(());
                 }
                 self.pass(&header);
@@ -208,9 +208,9 @@ impl<D: Disk> LogRead for SharedReader<D> {
     fn read(&mut self, from: Sequence, visit: &mut Visit<'_>) -> Result<Sequence, LogError> {
         // Taken once and first: whatever is read after this is whole up to here.
         let limit = self.shared.durable();
-        let mut errand = Errand { next: from.max(Sequence(1)), visit, stopped: false };
-        while errand.next <= limit && !errand.stopped {
-            let next = errand.next;
+        let mut cursor = Cursor { next: from.max(Sequence(1)), visit, stopped: false };
+        while cursor.next <= limit && !cursor.stopped {
+            let next = cursor.next;
             let (first, found) = self.shared.with_starts(|starts| (starts[0], locate(starts, next)));
             let Some((segment, behind)) = found else {
                 return Err(LogError::Trimmed { from: next, first });
@@ -218,7 +218,7 @@ impl<D: Disk> LogRead for SharedReader<D> {
             let until = behind.map_or(limit, |behind| limit.min(Sequence(behind.0 - 1)));
             let file = path(&self.disk, &segment_name(segment));
             match self.place(segment, next) {
-                Ok(place) => place.read_durable(&file, &mut errand, until)?,
+                Ok(place) => place.read_durable(&file, &mut cursor, until)?,
                 Err(error) => {
                     // Trimmed between the look at the list and the opening of the file.
                     let first = self.shared.first();
@@ -226,7 +226,7 @@ impl<D: Disk> LogRead for SharedReader<D> {
                 }
             }
         }
-        Ok(Sequence(errand.next.0 - 1))
+        Ok(Sequence(cursor.next.0 - 1))
     }
 }
 
@@ -284,7 +284,7 @@ impl<D: Disk> ReadOnlyLog<D> {
         self.snapshots.latest()
     }
 
-    fn read_once(&mut self, errand: &mut Errand<'_, '_>) -> Result<(), LogError> {
+    fn read_once(&mut self, cursor: &mut Cursor<'_, '_>) -> Result<(), LogError> {
         let mut starts = recover::list(&self.disk)?.segments;
         starts.retain(|&start| start >= self.first);
         let Some(&first) = starts.first() else {
@@ -292,9 +292,9 @@ impl<D: Disk> ReadOnlyLog<D> {
             return Err(LogError::Damaged { file, offset: 0, why: "all segments are missing".to_owned() });
         };
         self.first = first;
-        while !errand.stopped {
-            let Some((segment, behind)) = locate(&starts, errand.next) else {
-                return Err(LogError::Trimmed { from: errand.next, first });
+        while !cursor.stopped {
+            let Some((segment, behind)) = locate(&starts, cursor.next) else {
+                return Err(LogError::Trimmed { from: cursor.next, first });
             };
             let file = path(&self.disk, &segment_name(segment));
             let place = match self.place.take().filter(|place| place.segment == segment) {
@@ -304,7 +304,7 @@ impl<D: Disk> ReadOnlyLog<D> {
                         .open_read(&segment_name(segment))
                         .map_err(io_error(format!("open {file}")))?;
                     let stands = place.stands(open).map_err(io_error(format!("read {file}")))?;
-                    (stands && place.seek(errand.next)).then_some(place)
+                    (stands && place.seek(cursor.next)).then_some(place)
                 }
                 None => None,
             };
@@ -313,9 +313,9 @@ impl<D: Disk> ReadOnlyLog<D> {
                 None => self.place.insert(Place::open(&self.disk, segment)?),
             };
             match behind {
-                Some(behind) => place.read_durable(&file, errand, Sequence(behind.0 - 1))?,
+                Some(behind) => place.read_durable(&file, cursor, Sequence(behind.0 - 1))?,
                 None => {
-                    place.read_to_end(&file, errand)?;
+                    place.read_to_end(&file, cursor)?;
                     self.last = Sequence(place.walk.next.0 - 1);
                     break;
                 }
@@ -335,12 +335,12 @@ impl<D: Disk> LogRead for ReadOnlyLog<D> {
     }
 
     fn read(&mut self, from: Sequence, visit: &mut Visit<'_>) -> Result<Sequence, LogError> {
-        let mut errand = Errand { next: from.max(Sequence(1)), visit, stopped: false };
+        let mut cursor = Cursor { next: from.max(Sequence(1)), visit, stopped: false };
         let mut looks = 8;
         loop {
             looks -= 1;
-            match self.read_once(&mut errand) {
-                Ok(()) => return Ok(Sequence(errand.next.0 - 1)),
+            match self.read_once(&mut cursor) {
+                Ok(()) => return Ok(Sequence(cursor.next.0 - 1)),
                 // Trimmed since it was listed: look again.
                 Err(LogError::Io { source, .. }) if looks > 0 && source.kind() == io::ErrorKind::NotFound => {
                 }

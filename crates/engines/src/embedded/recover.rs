@@ -211,7 +211,7 @@ fn walk_sealed<D: Disk>(
             Head::Zero => {
                 format!("it ends before entry {}, and the next segment here begins with {until}", walk.next)
             }
-            Head::Stranger(header) => {
+            Head::UnexpectedFrame(header) => {
                 format!("entry {} should be here, and there is a frame from {} on", walk.next, header.first)
             }
             Head::Broken => "the frame header here fails its CRC".to_owned(),
@@ -324,7 +324,7 @@ pub(crate) fn judge_tail<F: DiskFile>(walk: &mut Walk<F>, file: &str) -> Result<
     }
     let why = match (head, rest.later) {
         // One append writes all of a header or a part of it, and never one that is whole and wrong.
-        (Head::Stranger(header), _) => {
+        (Head::UnexpectedFrame(header), _) => {
             format!("entry {} should be here, and there is a frame from {} on", walk.next, header.first)
         }
         (_, Some(later)) => format!("no whole frame is here, and a later one is at byte {later}"),

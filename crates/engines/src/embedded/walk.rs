@@ -23,7 +23,7 @@ pub(crate) enum Head {
     /// A zero length word, or the end of the file.
     Zero,
     /// A whole header, but not of the frame that follows the one before.
-    Stranger(Header),
+    UnexpectedFrame(Header),
     /// Neither.
     Broken,
 }
@@ -79,7 +79,7 @@ impl<F: DiskFile> Walk<F> {
         }
         Ok(match Header::decode(bytes, key, at) {
             Some(header) if header.first == next && header.previous == previous => Head::Frame(header),
-            Some(header) => Head::Stranger(header),
+            Some(header) => Head::UnexpectedFrame(header),
             None => Head::Broken,
         })
     }

@@ -6,13 +6,13 @@ use super::message::{
 };
 use arc_swap::ArcSwap;
 use contracts::{
-    Actor, Attempt, AttemptId, Found, Mail, Mailbox, OperateError, Operation, OperationDone, SaidAlone,
+    Actor, Attempt, AttemptId, Found, GateRefusal, Mail, Mailbox, OperateError, Operation, OperationDone,
     SaleId, SaleStats, SaleView, ShopperKey, ShopperRecord, Told, Unavailable,
 };
 use engines::clock::{Clock, SteadyClock};
 use gate::Keyring;
 use gate::ports::{self, QueueFill, Sale, SaleHealth, Sales, UseError, UsedChallenges, Winner};
-use sale::known::Known;
+use sale::membership_filter::MembershipFilter;
 use std::collections::{BTreeMap, HashMap};
 use std::io::{self, BufReader, Write};
 use std::os::unix::net::UnixStream;
@@ -95,13 +95,13 @@ struct JoinedSale {
     /// On the present line; [`NEVER`] if the sale was not told there. Changes only under the line's lock.
     number: AtomicU64,
     view: ArcSwap<SaleView>,
-    known: Known,
+    known: MembershipFilter,
     fill: Mutex<Fill>,
     /// Attempts of this gate of which nothing was heard yet.
     on_the_way: AtomicU64,
     sequence: watch::Sender<Sequence>,
     /// What was said and not reported yet.
-    unreported: Mutex<Vec<SaidAlone>>,
+    unreported: Mutex<Vec<GateRefusal>>,
 }
 
 /// No time, and no number.
@@ -229,7 +229,7 @@ impl Link {
                     let sale = sales.get(usize::from(sale)).ok_or_else(|| wrong("news of no sale"))?;
                     self.news(sale, news, &mut denied)?;
                 }
-                ToGate::Denied(part) => denied.take_up(part),
+                ToGate::Denied(part) => denied.enqueue(part),
                 ToGate::Reply(token, reply) => {
                     let asked = lock(&self.line).asked.remove(&token);
                     if let Some(tell) = asked {
@@ -329,7 +329,7 @@ impl Link {
                     log_id,
                     number: AtomicU64::new(NEVER),
                     view: ArcSwap::from_pointee(view.clone()),
-                    known: Known::default(),
+                    known: MembershipFilter::default(),
                     fill: Mutex::default(),
                     on_the_way: AtomicU64::new(0),
                     sequence: watch::Sender::new(view.as_of),
@@ -490,7 +490,7 @@ impl JoinedSale {
         let tokens: Vec<u64> =
             batch.iter().map(|_| link.as_ref().map_or(0, |link| link.next_token())).collect();
         let named = tokens.iter().zip(&batch).map(|(token, (attempt, _))| (*token, *attempt)).collect();
-        // Known before the answer can be.
+        // MembershipFilter before the answer can be.
         batch.iter().for_each(|(attempt, _)| self.known.ask(attempt.shopper));
         let mut batch = Some(batch);
         let message = |number| ToSales::Attempts(number, patience_ms, named);
@@ -556,7 +556,7 @@ impl Sale for Wired {
         self.0.known.decided(shopper);
     }
 
-    fn said_alone(&self, counts: &[SaidAlone]) {
+    fn gate_refused(&self, counts: &[GateRefusal]) {
         let Some(link) = self.0.link.upgrade() else { return };
         let mut unreported = lock(&self.0.unreported);
         for count in counts {
@@ -572,7 +572,7 @@ impl Sale for Wired {
         }
         // What finds no room now goes with the next report.
         let report = unreported.clone();
-        if link.put(Some(&self.0), |number| ToSales::SaidAlone(number, report), |_| {}).is_ok() {
+        if link.put(Some(&self.0), |number| ToSales::GateRefusal(number, report), |_| {}).is_ok() {
             unreported.clear();
         }
     }

@@ -2,8 +2,8 @@
 //! little-endian) and so many bytes of postcard. Both sides are the same build: the first frame of each says which.
 
 use contracts::{
-    Actor, Attempt, AttemptId, DeniedShoppers, Found, ItemView, OperateError, Operation, OperationDone,
-    SaidAlone, SaleId, SaleSpec, SaleState, SaleStats, SaleView, ShopperKey, ShopperRecord, Told,
+    Actor, Attempt, AttemptId, DeniedShoppers, Found, GateRefusal, ItemView, OperateError, Operation,
+    OperationDone, SaleId, SaleSpec, SaleState, SaleStats, SaleView, ShopperKey, ShopperRecord, Told,
     Unavailable,
 };
 use gate::Keyring;
@@ -42,7 +42,7 @@ pub(super) enum ToSales {
     Hello(String),
     /// Each under a token, which comes back with what is said to it; and how long their shoppers wait for that, in milliseconds.
     Attempts(SaleNumber, u64, Vec<(u64, Attempt)>),
-    SaidAlone(SaleNumber, Vec<SaidAlone>),
+    GateRefusal(SaleNumber, Vec<GateRefusal>),
     /// Under a token too.
     Ask(u64, Question),
 }
@@ -117,7 +117,7 @@ pub(super) struct DeniedComing {
 }
 
 impl DeniedComing {
-    pub(super) fn take_up(&mut self, part: DeniedPart) {
+    pub(super) fn enqueue(&mut self, part: DeniedPart) {
         self.run.extend(part.shoppers);
         if part.ends {
             self.runs.push(std::mem::take(&mut self.run).into());
@@ -271,8 +271,8 @@ pub(super) fn read<T: DeserializeOwned>(from: &mut impl Read, frame: &mut Vec<u8
 mod tests {
     use super::*;
     use contracts::{
-        Answer, Basket, HoldState, HoldView, IneligibleBy, Line, LinePlace, NotEligibleCount, Place, Refusal,
-        SealedShopper, SoldOutCount,
+        Answer, Basket, HoldState, HoldView, IneligibleBy, Line, LinePlace, NotEligibleRange, Place, Refusal,
+        SealedShopper, SoldOutRange,
     };
 
     fn same<T: Serialize + DeserializeOwned + std::fmt::Debug>(message: &T) {
@@ -295,13 +295,13 @@ mod tests {
         let sealed = SealedShopper::new(&[5; 64]).unwrap();
         let attempt = Attempt { id, shopper, sealed, tier: 3, basket };
         let (first_as_of, last_as_of) = (Sequence(3), Sequence(9));
-        let sold_out = SaidAlone::SoldOut(SoldOutCount { item: 1, first_as_of, last_as_of, count: 4 });
+        let sold_out = GateRefusal::SoldOut(SoldOutRange { item: 1, first_as_of, last_as_of, count: 4 });
         let by = IneligibleBy::DenyList;
-        let denied = SaidAlone::NotEligible(NotEligibleCount { by, first_as_of, last_as_of, count: 4 });
+        let denied = GateRefusal::NotEligible(NotEligibleRange { by, first_as_of, last_as_of, count: 4 });
         let greeting = greeting(&Keyring::from_master(&[7; 32])).unwrap();
         same(&ToSales::Hello(greeting));
         same(&ToSales::Attempts(2, 2000, vec![(1, attempt), (u64::MAX, attempt)]));
-        same(&ToSales::SaidAlone(1, vec![sold_out, denied]));
+        same(&ToSales::GateRefusal(1, vec![sold_out, denied]));
         let by = Actor::new("gate", "given back");
         for question in [
             Question::Lookup(0, id, shopper),
@@ -372,7 +372,7 @@ mod tests {
                 next += more;
             }
             let (parts, seen) = told(&list, &earlier);
-            parts.into_iter().for_each(|part| coming.take_up(part));
+            parts.into_iter().for_each(|part| coming.enqueue(part));
             there = coming.list(&there, seen).unwrap();
             assert_eq!((there.since(), there.runs()), (list.since(), list.runs()));
             let (parts, seen) = told(&list, &list);
@@ -392,7 +392,7 @@ mod tests {
             [(vec![key(1)], true, seen(0, 2)), (vec![key(1)], false, seen(0, 1)), (vec![], true, seen(1, 0))]
         {
             let mut coming = DeniedComing::default();
-            coming.take_up(DeniedPart { shoppers, ends });
+            coming.enqueue(DeniedPart { shoppers, ends });
             assert!(coming.list(&none, seen).is_err(), "{seen:?}");
         }
     }

@@ -10,7 +10,7 @@ use contracts::{
 };
 use gate::Keyring;
 use gate::ports::{Sales, UseError, UsedChallenges};
-use sale::known::Follower;
+use sale::membership_filter::Follower;
 use sale::service::Handle;
 use std::collections::HashMap;
 use std::io;
@@ -189,9 +189,9 @@ async fn hear(
         match read(from, frame).await? {
             ToSales::Hello(_) => {}
             ToSales::Attempts(sale, patience_ms, batch) => attempts(shared, sale, patience_ms, batch)?,
-            ToSales::SaidAlone(sale, counts) => {
+            ToSales::GateRefusal(sale, counts) => {
                 if let Some(handle) = shared.handle(sale) {
-                    handle.said_alone(&counts[..counts.len().min(COUNTS_MAX)]);
+                    handle.gate_refused(&counts[..counts.len().min(COUNTS_MAX)]);
                 }
             }
             ToSales::Ask(token, question) => ask(shared, token, question),

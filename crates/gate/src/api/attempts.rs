@@ -252,7 +252,7 @@ pub(crate) async fn ask(
 ) -> Result<Asked, Problem> {
     let start = Instant::now();
     if let Some(said) = front.alone(&front.sale.view(), pass, &basket) {
-        front.sale.said_alone(&[said]);
+        front.sale.gate_refused(&[said]);
         gate.note_alone(pass, &said);
         return Ok(Asked::Answered(said.answer()));
     }

@@ -18,7 +18,7 @@ use crate::{
     state::Gate,
 };
 use axum::body::Bytes;
-use contracts::{Attempt, Mailbox, SaidAlone};
+use contracts::{Attempt, GateRefusal, Mailbox};
 use rustix::{
     event::{
         Timespec,
@@ -93,7 +93,7 @@ pub(super) struct Loop {
     pub(super) body: Vec<u8>,
     pub(super) ticket: String,
     /// What was said in this turn without a sale being asked.
-    pub(super) said: Vec<(Arc<Front>, SaidAlone)>,
+    pub(super) said: Vec<(Arc<Front>, GateRefusal)>,
     /// Empty, but for memory.
     letters: Letters,
     pub(super) date: write::Date,

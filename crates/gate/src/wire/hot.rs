@@ -14,7 +14,7 @@ use crate::{
     problem::{Kind, Problem},
     state::Peer,
 };
-use contracts::{Attempt, SaidAlone};
+use contracts::{Attempt, GateRefusal};
 use std::{
     cmp::Reverse,
     net::IpAddr,
@@ -147,7 +147,7 @@ impl Loop {
     pub(super) fn refuse(&mut self, token: Token, problem: &Problem, close: bool) {
         self.gate.metrics.refused(problem.kind);
         if problem.reason().is_some() || problem.kind == Kind::RateLimited {
-            self.stand_back(token);
+            self.lower_priority(token);
         }
         let cors = self.gate.cors.lines(self.caller(token));
         write::problem(&mut self.out, &mut self.body, problem, cors, &self.date, close);
@@ -198,7 +198,7 @@ impl Loop {
                 self.write_outcome(token, outcome, close);
             }
             self.gate.note_alone(&pass, &said);
-            self.said_alone(&front, said);
+            self.gate_refused(&front, said);
             self.gate.metrics.took(RouteClass::Attempt, started.elapsed());
             return Step::Answered;
         }
@@ -359,8 +359,9 @@ impl Loop {
     }
 
     /// Keeps what was said without the sale, which hears of it at the end of the turn.
-    fn said_alone(&mut self, front: &Arc<Front>, said: SaidAlone) {
-        let same = |known: &mut (Arc<Front>, SaidAlone)| Arc::ptr_eq(&known.0, front) && known.1.merge(&said);
+    fn gate_refused(&mut self, front: &Arc<Front>, said: GateRefusal) {
+        let same =
+            |known: &mut (Arc<Front>, GateRefusal)| Arc::ptr_eq(&known.0, front) && known.1.merge(&said);
         if !self.said.iter_mut().any(same) {
             self.said.push((Arc::clone(front), said));
         }
@@ -369,7 +370,7 @@ impl Loop {
     /// Reports it.
     pub(super) fn report_what_was_said(&mut self) {
         for (front, said) in self.said.drain(..) {
-            front.sale.said_alone(&[said]);
+            front.sale.gate_refused(&[said]);
         }
     }
 

@@ -41,7 +41,7 @@ impl Pace {
         self.asked > PACE_MAX
     }
 
-    fn stand_back(&mut self, now: u32) {
+    fn lower_priority(&mut self, now: u32) {
         self.back_until = now + BACK_SECONDS;
     }
 
@@ -57,7 +57,7 @@ impl Loop {
         if self.gate.filter.was_refused_within(peer, u64::from(BACK_SECONDS), self.gate.now())
             && !self.speaks_for_others(peer)
         {
-            pace.stand_back(self.swept);
+            pace.lower_priority(self.swept);
         }
         pace
     }
@@ -66,18 +66,18 @@ impl Loop {
     pub(super) fn count_request(&mut self, token: Token) {
         let now = self.swept;
         if self.conns.get_mut(token).is_some_and(|conn| conn.pace.is_too_fast(now)) {
-            self.stand_back(token);
+            self.lower_priority(token);
         }
     }
 
     /// From now on it is served behind the others for a while.
-    pub(super) fn stand_back(&mut self, token: Token) {
+    pub(super) fn lower_priority(&mut self, token: Token) {
         let now = self.swept;
         let Some(peer) = self.conns.peek(token).map(|conn| conn.peer) else { return };
         if !self.speaks_for_others(peer)
             && let Some(conn) = self.conns.get_mut(token)
         {
-            conn.pace.stand_back(now);
+            conn.pace.lower_priority(now);
         }
     }
 
@@ -145,7 +145,7 @@ mod tests {
         assert!(pace.is_too_fast(99));
         assert!(!pace.is_too_fast(100), "a new second");
         assert!(!pace.is_back(100), "nobody has said so");
-        pace.stand_back(100);
+        pace.lower_priority(100);
         assert!(pace.is_back(100) && pace.is_back(109) && !pace.is_back(110));
     }
 }

@@ -3,8 +3,8 @@
 #![allow(dead_code, unreachable_pub, reason = "each test uses its own part")]
 
 use contracts::{
-    Actor, Answer, Attempt, AttemptId, ConfirmResult, Found, HoldState, HoldView, ItemState, ItemView,
-    LinePlace, Mail, Mailbox, OperateError, Operation, OperationDone, Place, Refusal, SaidAlone, SaleId,
+    Actor, Answer, Attempt, AttemptId, ConfirmResult, Found, GateRefusal, HoldState, HoldView, ItemState,
+    ItemView, LinePlace, Mail, Mailbox, OperateError, Operation, OperationDone, Place, Refusal, SaleId,
     SaleSpec, SaleState, SaleStats, SaleView, ShopperKey, StoredAttempt, Told,
 };
 use gate::{
@@ -84,7 +84,7 @@ struct Inner {
     reserved: bool,
     /// Attempts that were put to it, and what the gate said without asking.
     asked: u64,
-    said: Vec<SaidAlone>,
+    said: Vec<GateRefusal>,
     /// Whose attempts wait in the gate for their turn.
     expected: Vec<ShopperKey>,
     mail: Vec<Mail>,
@@ -196,7 +196,7 @@ impl FakeSale {
     }
 
     /// What the gate said without asking.
-    pub fn said(&self) -> Vec<SaidAlone> {
+    pub fn said(&self) -> Vec<GateRefusal> {
         self.inner.lock().unwrap().said.clone()
     }
 
@@ -337,7 +337,7 @@ impl Sale for FakeSale {
         inner.expected.remove(at);
     }
 
-    fn said_alone(&self, counts: &[SaidAlone]) {
+    fn gate_refused(&self, counts: &[GateRefusal]) {
         self.inner.lock().unwrap().said.extend(counts);
     }
 

@@ -222,7 +222,7 @@ impl Auditor {
                 }
                 set.extend(shoppers);
                 if *list == ListKind::Denied {
-                    // Another list begins another stretch.
+                    // Another list begins another range.
                     self.denying.follow(sequence, false);
                 }
             }

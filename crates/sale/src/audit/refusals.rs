@@ -6,7 +6,7 @@
 
 use super::auditor::{Auditor, Item};
 use crate::core::{RefusalCount, RefusalKind};
-use contracts::{Eligibility, IneligibleBy, NotEligibleCount, SoldOutCount};
+use contracts::{Eligibility, IneligibleBy, NotEligibleRange, SoldOutRange};
 use units::Sequence;
 
 /// What the log shows of a refusal.
@@ -51,7 +51,7 @@ impl Auditor {
     }
 
     /// The same for what gates have said by themselves. They report it later, and name the entries of which it was true.
-    pub(super) fn gate_refusals(&mut self, sequence: Sequence, entries: &[SoldOutCount]) {
+    pub(super) fn gate_refusals(&mut self, sequence: Sequence, entries: &[SoldOutRange]) {
         for e in entries {
             let (first, last) = (e.first_as_of, e.last_as_of);
             self.count("sold_out", e.count);
@@ -70,7 +70,7 @@ impl Auditor {
 
     /// And that a shopper may not buy. Who they were the log does not say: it shows that the sale had the rule by which they were
     /// refused at each entry that was named, and of a deny list that it was the same one throughout.
-    pub(super) fn gate_not_eligible(&mut self, sequence: Sequence, entries: &[NotEligibleCount]) {
+    pub(super) fn gate_not_eligible(&mut self, sequence: Sequence, entries: &[NotEligibleRange]) {
         for e in entries {
             let (first, last) = (e.first_as_of, e.last_as_of);
             self.count("not_eligible", e.count);

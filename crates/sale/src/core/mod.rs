@@ -19,8 +19,8 @@ pub use state::Broken;
 pub use tally::Tally;
 
 use contracts::{
-    Actor, Answer, Attempt, AttemptId, Basket, Found, HoldState, HoldView, ItemState, ItemStats, ItemView,
-    Place, Refusal, SaidAlone, SaleId, SaleSpec, SaleState, SaleStats, SaleView, ShopperKey, ShopperRecord,
+    Actor, Answer, Attempt, AttemptId, Basket, Found, GateRefusal, HoldState, HoldView, ItemState, ItemStats,
+    ItemView, Place, Refusal, SaleId, SaleSpec, SaleState, SaleStats, SaleView, ShopperKey, ShopperRecord,
     StoredAttempt,
 };
 use engines::log::Batch;
@@ -372,7 +372,7 @@ impl Core {
     pub fn gate_refusals(
         &mut self,
         now: TimeMs,
-        counts: &[SaidAlone],
+        counts: &[GateRefusal],
         out: &mut Batch,
     ) -> Result<(), Broken> {
         let (mut sold_out, mut not_eligible) = (Vec::new(), Vec::new());
@@ -382,11 +382,11 @@ impl Core {
                 continue;
             }
             match *said {
-                SaidAlone::SoldOut(said) if usize::from(said.item) < self.state.stock.len() => {
+                GateRefusal::SoldOut(said) if usize::from(said.item) < self.state.stock.len() => {
                     sold_out.push(said);
                 }
-                SaidAlone::SoldOut(_) => {}
-                SaidAlone::NotEligible(said) => not_eligible.push(said),
+                GateRefusal::SoldOut(_) => {}
+                GateRefusal::NotEligible(said) => not_eligible.push(said),
             }
         }
         for chunk in sold_out.chunks(GATE_REFUSALS_MAX) {

@@ -3,8 +3,8 @@
 //! Bytes, once written, are a promise: a kind is never given another layout, it gets a new number.
 
 use contracts::{
-    Actor, Attempt, AttemptId, Basket, IneligibleBy, ListKind, NotEligibleCount, Refusal, RoundItemLimit,
-    SaleSpec, SealedShopper, ShopperKey, SoldOutCount,
+    Actor, Attempt, AttemptId, Basket, IneligibleBy, ListKind, NotEligibleRange, Refusal, RoundItemLimit,
+    SaleSpec, SealedShopper, ShopperKey, SoldOutRange,
 };
 use std::fmt;
 use units::{Sequence, TimeMs};
@@ -123,12 +123,12 @@ pub enum Record {
     /// What gates said by themselves: that a single unit is sold out. It was, and the sale was open, at each entry from
     /// `first_as_of` to `last_as_of`, all of them before this one; what has happened since does not matter.
     GateRefusals {
-        entries: Vec<SoldOutCount>,
+        entries: Vec<SoldOutRange>,
     },
     /// What gates said by themselves: that a shopper is on the deny list, or of too low a tier. From `first_as_of` to `last_as_of`,
     /// all of them before this one, the sale was open, and had that very list or asked for a tier.
     GateNotEligible {
-        entries: Vec<NotEligibleCount>,
+        entries: Vec<NotEligibleRange>,
     },
     /// The disk was full since `since`; `refused` attempts were told `paused` meanwhile.
     SpaceRegained {
@@ -644,8 +644,8 @@ impl<'a> Reader<'a> {
         })
     }
 
-    fn sold_out_count(&mut self) -> Result<SoldOutCount, DecodeError> {
-        Ok(SoldOutCount {
+    fn sold_out_count(&mut self) -> Result<SoldOutRange, DecodeError> {
+        Ok(SoldOutRange {
             item: self.u16()?,
             first_as_of: Sequence(self.u64()?),
             last_as_of: Sequence(self.u64()?),
@@ -653,10 +653,10 @@ impl<'a> Reader<'a> {
         })
     }
 
-    fn not_eligible_count(&mut self) -> Result<NotEligibleCount, DecodeError> {
+    fn not_eligible_count(&mut self) -> Result<NotEligibleRange, DecodeError> {
         let number = self.u8()?;
         let by = IneligibleBy::ALL.into_iter().find(|by| *by as u8 == number);
-        Ok(NotEligibleCount {
+        Ok(NotEligibleRange {
             by: by.ok_or(DecodeError("rule by which nobody is refused"))?,
             first_as_of: Sequence(self.u64()?),
             last_as_of: Sequence(self.u64()?),

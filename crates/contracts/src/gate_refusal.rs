@@ -7,7 +7,7 @@ use units::Sequence;
 
 /// So many shoppers were told by a gate, without the sale being asked, that a unit of an item is sold out.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
-pub struct SoldOutCount {
+pub struct SoldOutRange {
     pub item: u16,
     /// The entry since which no unit of it has been free, and the last that one of the answers named.
     pub first_as_of: Sequence,
@@ -30,7 +30,7 @@ impl IneligibleBy {
 
 /// So many shoppers were told by a gate, without the sale being asked, that they may not buy.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
-pub struct NotEligibleCount {
+pub struct NotEligibleRange {
     pub by: IneligibleBy,
     /// The entry since which the sale has been open, and its deny list the one that was asked; and the last that one of the answers
     /// named.
@@ -41,24 +41,26 @@ pub struct NotEligibleCount {
 
 /// What a gate has told shoppers by itself.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
-pub enum SaidAlone {
-    SoldOut(SoldOutCount),
-    NotEligible(NotEligibleCount),
+pub enum GateRefusal {
+    SoldOut(SoldOutRange),
+    NotEligible(NotEligibleRange),
 }
 
 /// Answers that are counted together: the same was said, from the same entry on.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub enum Stretch {
+pub enum SequenceRange {
     SoldOut { item: u16, first_as_of: Sequence },
     NotEligible { by: IneligibleBy, first_as_of: Sequence },
 }
 
-impl SaidAlone {
-    pub fn stretch(&self) -> Stretch {
+impl GateRefusal {
+    pub fn range(&self) -> SequenceRange {
         match *self {
-            Self::SoldOut(SoldOutCount { item, first_as_of, .. }) => Stretch::SoldOut { item, first_as_of },
-            Self::NotEligible(NotEligibleCount { by, first_as_of, .. }) => {
-                Stretch::NotEligible { by, first_as_of }
+            Self::SoldOut(SoldOutRange { item, first_as_of, .. }) => {
+                SequenceRange::SoldOut { item, first_as_of }
+            }
+            Self::NotEligible(NotEligibleRange { by, first_as_of, .. }) => {
+                SequenceRange::NotEligible { by, first_as_of }
             }
         }
     }
@@ -87,9 +89,9 @@ impl SaidAlone {
         Answer::Refused { refusal, as_of: self.entries().1 }
     }
 
-    /// Adds another count to this one, if it is of the same stretch of entries.
+    /// Adds another count to this one, if both are of the same range of entries.
     pub fn merge(&mut self, other: &Self) -> bool {
-        if self.stretch() != other.stretch() {
+        if self.range() != other.range() {
             return false;
         }
         let (last, more) = (other.entries().1, other.count());

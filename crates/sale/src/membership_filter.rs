@@ -18,7 +18,7 @@ const COUNTERS_MAX: usize = 1 << 24;
 
 /// Who may have something.
 #[derive(Debug)]
-pub struct Known {
+pub struct MembershipFilter {
     /// Two bits for each shopper (Bloom, "Space/time trade-offs in hash coding with allowable errors", 1970).
     kept: Vec<AtomicU64>,
     /// How many attempts are not decided yet, by a part of their shoppers' hash.
@@ -49,13 +49,13 @@ impl Follower {
 }
 
 /// For a gate, which expects no more than some thousands.
-impl Default for Known {
+impl Default for MembershipFilter {
     fn default() -> Self {
         Self::of(1 << 16)
     }
 }
 
-impl Known {
+impl MembershipFilter {
     /// Words of the filter of those of whom something is kept.
     pub const WORDS: usize = (BITS / 64) as usize;
 
@@ -78,14 +78,14 @@ impl Known {
         self.tell_followers(shopper);
     }
 
-    /// Takes up what a shopper is going to be told: whoever gets a hold or a place is [kept](Known::keep).
+    /// Takes up what a shopper is going to be told: whoever gets a hold or a place is [kept](MembershipFilter::keep).
     pub fn hear(&self, shopper: ShopperKey, answer: &Answer) {
         if let Answer::Granted(_) | Answer::Waitlisted { .. } = answer {
             self.keep(shopper);
         }
     }
 
-    /// Tells of everybody who is kept from now on. Whoever takes [`Known::words`] after this misses nobody.
+    /// Tells of everybody who is kept from now on. Whoever takes [`MembershipFilter::words`] after this misses nobody.
     pub fn follow(&self) -> Arc<Follower> {
         let follower = Arc::new(Follower::default());
         lock(&self.followers).push(Arc::downgrade(&follower));
@@ -106,7 +106,7 @@ impl Known {
         self.undecided_of(shopper).fetch_add(1, Ordering::AcqRel);
     }
 
-    /// It was decided, and what is kept of it has been [said](Known::keep).
+    /// It was decided, and what is kept of it has been [said](MembershipFilter::keep).
     pub fn decided(&self, shopper: ShopperKey) {
         self.undecided_of(shopper).fetch_sub(1, Ordering::AcqRel);
     }
@@ -169,12 +169,12 @@ mod tests {
 
     #[test]
     fn nobody_who_has_something_is_missed_and_few_others_are_taken_for_them() {
-        let known = Known::default();
+        let known = MembershipFilter::default();
         (0..200_000).for_each(|n| known.keep(shopper(n)));
         assert!((0..200_000).all(|n| known.may_have(shopper(n))));
         let others = (200_000..400_000).filter(|n| known.may_have(shopper(*n))).count();
         assert!(others < 800, "{others} of 200,000 who have nothing");
-        let copy = Known::default();
+        let copy = MembershipFilter::default();
         let follower = known.follow();
         copy.keep_words(known.words());
         known.keep(shopper(400_000));
@@ -183,12 +183,12 @@ mod tests {
         known.keep(shopper(400_001));
         assert!(lock(&known.followers).is_empty());
         assert!((0..200_000).all(|n| copy.may_have(shopper(n))));
-        assert_eq!(known.words().count(), Known::WORDS);
+        assert_eq!(known.words().count(), MembershipFilter::WORDS);
     }
 
     #[test]
     fn an_undecided_attempt_is_known_until_it_is_decided() {
-        let known = Known::default();
+        let known = MembershipFilter::default();
         assert!(!known.may_have(shopper(1)));
         known.ask(shopper(1));
         known.ask(shopper(1));
