@@ -1,11 +1,10 @@
 //! One master secret and everything derived from it: shopper keys, sealed names, attempt ids, round keys, MAC keys and the
 //! signing key. Nothing here knows a request or a clock, and nothing needs storing beside the 32 bytes.
 
-use crate::sign::Signer;
+use crate::jws::{JwsKey, SigningKey};
 use arrayvec::ArrayString;
 use contracts::{AttemptId, SHOPPER_ID_BYTES_MAX, SealedShopper, ShopperKey};
 use data_encoding::BASE64URL_NOPAD;
-use ed25519_dalek::{Signer as _, SigningKey};
 use hmac::{Hmac, KeyInit};
 use sha2::Sha256;
 use std::{fmt, fs, io, path::Path};
@@ -24,19 +23,14 @@ pub struct Keyring {
     challenge: [u8; 32],
     challenge_mac: Hmac<Sha256>,
     pass: Hmac<Sha256>,
-    signing: SigningKey,
-    kid: String,
-    tickets: Signer,
-    ticket_kid: String,
-    ticket_head: String,
-    outcomes: SigningKey,
-    outcome_kid: String,
-    outcome_head: String,
+    winners: SigningKey,
+    tickets: JwsKey,
+    outcomes: JwsKey,
 }
 
 impl fmt::Debug for Keyring {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Keyring").field("kid", &self.kid).finish_non_exhaustive()
+        f.debug_struct("Keyring").field("winners", &self.winners).finish_non_exhaustive()
     }
 }
 
@@ -71,16 +65,6 @@ impl Keyring {
     /// stored shopper key means.
     pub fn from_master(master: &[u8; 32]) -> Self {
         let derive = |context: &str| blake3::derive_key(context, master);
-        let signing = SigningKey::from_bytes(&derive("floodgate gate ed25519 signing key v1"));
-        let public = signing.verifying_key();
-        let kid = kid_of(public.as_bytes());
-        let tickets = Signer::from_seed(&derive("floodgate gate ed25519 ticket key v1"));
-        let ticket_kid = kid_of(tickets.public());
-        let ticket_head = format!(r#"{{"alg":"EdDSA","kid":"{ticket_kid}","typ":"floodgate-ticket+jws"}}"#);
-        let outcomes = SigningKey::from_bytes(&derive("floodgate gate ed25519 outcome key v1"));
-        let outcome_kid = kid_of(outcomes.verifying_key().as_bytes());
-        let outcome_head =
-            format!(r#"{{"alg":"EdDSA","kid":"{outcome_kid}","typ":"floodgate-outcome+jws"}}"#);
         Self {
             shopper: derive("floodgate gate shopper key v1"),
             seal: derive("floodgate gate sealed shopper v1"),
@@ -90,14 +74,15 @@ impl Keyring {
             challenge: derive("floodgate gate challenge binding v1"),
             challenge_mac: hmac_of(&derive("floodgate gate challenge mac v1")),
             pass: hmac_of(&derive("floodgate gate pass mac v1")),
-            signing,
-            kid,
-            tickets,
-            ticket_kid,
-            ticket_head: BASE64URL_NOPAD.encode(ticket_head.as_bytes()),
-            outcomes,
-            outcome_kid,
-            outcome_head: BASE64URL_NOPAD.encode(outcome_head.as_bytes()),
+            winners: SigningKey::from_seed(&derive("floodgate gate ed25519 signing key v1")),
+            tickets: JwsKey::from_seed(
+                &derive("floodgate gate ed25519 ticket key v1"),
+                "floodgate-ticket+jws",
+            ),
+            outcomes: JwsKey::from_seed(
+                &derive("floodgate gate ed25519 outcome key v1"),
+                "floodgate-outcome+jws",
+            ),
         }
     }
 
@@ -198,71 +183,31 @@ impl Keyring {
         token.as_bytes().ct_eq(self.page_token(purpose, fields).as_bytes()).into()
     }
 
-    /// Signs with Ed25519 (RFC 8032).
-    pub(crate) fn sign(&self, message: &[u8]) -> [u8; 64] {
-        self.signing.sign(message).to_bytes()
+    /// Signs winners.
+    pub(crate) fn winners(&self) -> &SigningKey {
+        &self.winners
     }
 
-    /// The public half, with which anybody checks winners.
-    pub fn public_key(&self) -> [u8; 32] {
-        self.signing.verifying_key().to_bytes()
+    /// Signs tickets.
+    pub(crate) fn tickets(&self) -> &JwsKey {
+        &self.tickets
     }
 
-    /// The public half, with which anybody checks tickets.
-    pub fn ticket_public_key(&self) -> [u8; 32] {
-        *self.tickets.public()
+    /// Signs outcomes for the way back to a shop.
+    pub(crate) fn outcomes(&self) -> &JwsKey {
+        &self.outcomes
     }
 
-    /// A ticket's first part, which is the same in all: the header of its JWS, in base64url.
-    pub(crate) fn ticket_head(&self) -> &str {
-        &self.ticket_head
-    }
-
-    /// Signs a ticket. Not the same bytes each time, all of them good.
-    pub(crate) fn sign_ticket(&self, message: &[u8]) -> [u8; 64] {
-        self.tickets.sign(message)
-    }
-
-    /// The public half, with which anybody checks signed outcomes.
-    pub fn outcome_public_key(&self) -> [u8; 32] {
-        self.outcomes.verifying_key().to_bytes()
-    }
-
-    /// A signed outcome's first part, as [`Keyring::ticket_head`].
-    pub(crate) fn outcome_head(&self) -> &str {
-        &self.outcome_head
-    }
-
-    /// Signs an outcome. Far fewer of them than tickets are asked for in a hurry, so nothing is made ready.
-    pub(crate) fn sign_outcome(&self, message: &[u8]) -> [u8; 64] {
-        self.outcomes.sign(message).to_bytes()
-    }
-
-    /// Makes the dear half of tickets' signatures ready before anybody needs them, on a thread of its own.
-    pub fn prepare_tickets(&self) -> io::Result<()> {
-        self.tickets.prepare()
-    }
-
-    /// Tickets that can be signed at little cost now.
-    pub fn nonces_ready(&self) -> usize {
-        self.tickets.nonces_ready()
-    }
-
-    /// The winners' key's id at `/api/v1/keys`.
+    /// The id of the key of winners, which tells this installation from every other one.
     pub fn kid(&self) -> &str {
-        &self.kid
+        self.winners.kid()
     }
 
     /// The public keys as a JWK Set (RFC 7517, RFC 8037): first that of winners, then that of tickets, then that of
     /// signed outcomes.
     pub fn jwks(&self) -> String {
-        let jwk = |kid: &str, public: &[u8; 32]| {
-            let x = BASE64URL_NOPAD.encode(public);
-            format!(r#"{{"kty":"OKP","crv":"Ed25519","use":"sig","alg":"EdDSA","kid":"{kid}","x":"{x}"}}"#)
-        };
-        let (winners, tickets) =
-            (jwk(&self.kid, &self.public_key()), jwk(&self.ticket_kid, self.tickets.public()));
-        let outcomes = jwk(&self.outcome_kid, &self.outcome_public_key());
+        let [winners, tickets, outcomes] =
+            [&self.winners, self.tickets.key(), self.outcomes.key()].map(SigningKey::jwk);
         format!(r#"{{"keys":[{winners},{tickets},{outcomes}]}}"#)
     }
 }
@@ -323,10 +268,6 @@ fn read_or_create_secret(path: &Path, make: impl Fn() -> io::Result<Vec<u8>>) ->
 
 fn invalid(path: &Path, why: &str) -> io::Error {
     io::Error::new(io::ErrorKind::InvalidData, format!("{}: {why}", path.display()))
-}
-
-fn kid_of(public: &[u8; 32]) -> String {
-    BASE64URL_NOPAD.encode(&blake3::hash(public).as_bytes()[..12])
 }
 
 fn hmac_of(key: &[u8; 32]) -> Hmac<Sha256> {

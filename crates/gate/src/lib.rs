@@ -8,6 +8,7 @@ pub mod config;
 mod cors;
 mod filter;
 mod front;
+mod jws;
 pub mod jwt;
 pub mod keys;
 mod metrics;
@@ -19,12 +20,11 @@ mod pressure;
 mod problem;
 mod return_url;
 mod server;
-mod sign;
 mod state;
 mod strategy;
 #[cfg(test)]
 mod testing;
-pub mod ticket;
+mod ticket;
 pub mod winners;
 pub mod wire;
 

@@ -37,7 +37,6 @@ pub(crate) enum MetricName {
     ChallengesIssued,
     ChallengesSolved,
     ChallengesRefused,
-    NoncesReady,
     QueueLength,
     LineLength,
     LogSequence,
@@ -52,7 +51,7 @@ pub(crate) const INVARIANTS: [&str; 7] = ["INV-1", "INV-2", "INV-3", "INV-4", "I
 
 impl MetricName {
     #[cfg(test)]
-    const ALL: [Self; 29] = [
+    const ALL: [Self; 28] = [
         Self::Answers,
         Self::AnsweredAlone,
         Self::Refusals,
@@ -74,7 +73,6 @@ impl MetricName {
         Self::ChallengesIssued,
         Self::ChallengesSolved,
         Self::ChallengesRefused,
-        Self::NoncesReady,
         Self::QueueLength,
         Self::LineLength,
         Self::LogSequence,
@@ -159,11 +157,6 @@ impl MetricName {
             Self::ChallengesRefused => {
                 ("floodgate_gate_challenges_refused_total", "counter", "Solutions refused, by reason")
             }
-            Self::NoncesReady => (
-                "floodgate_gate_nonces_ready",
-                "gauge",
-                "Tickets that can be signed at little cost, for their nonces are there",
-            ),
             Self::QueueLength => (
                 "floodgate_sale_queue_length",
                 "gauge",

@@ -27,7 +27,7 @@ impl OrdersFile {
     }
 
     /// Takes the file up, if it is another one than before; `None` if there is none. What cannot be taken up is looked at again.
-    pub(crate) fn follow(&self, enqueue: impl FnOnce(Option<&[u8]>) -> Result<(), String>) -> io::Result<()> {
+    pub(crate) fn follow(&self, adopt: impl FnOnce(Option<&[u8]>) -> Result<(), String>) -> io::Result<()> {
         let mut known = self.known();
         let stamp = self.stamp();
         if stamp == *known {
@@ -37,8 +37,8 @@ impl OrdersFile {
             io::Error::new(io::ErrorKind::InvalidData, format!("{}: {why}", self.path.display()))
         };
         match read_secret(&self.path) {
-            Err(error) if error.kind() == io::ErrorKind::NotFound => enqueue(None).map_err(named)?,
-            read => enqueue(Some(&read?)).map_err(named)?,
+            Err(error) if error.kind() == io::ErrorKind::NotFound => adopt(None).map_err(named)?,
+            read => adopt(Some(&read?)).map_err(named)?,
         }
         *known = stamp;
         Ok(())

@@ -5,11 +5,12 @@ use crate::{
     api::Outcome,
     cors::is_origin,
     keys::Keyring,
+    pass::Pass,
     problem::{Kind, Problem},
     state::Gate,
+    ticket,
 };
-use contracts::{AttemptId, HoldState, SHOPPER_ID_BYTES_MAX};
-use data_encoding::BASE64URL_NOPAD;
+use contracts::{AttemptId, Basket, HoldState, SHOPPER_ID_BYTES_MAX, SaleView};
 use serde::Serialize;
 use std::fmt::Write;
 use units::{Sequence, TimeMs};
@@ -165,25 +166,28 @@ pub(crate) fn named(gate: &Gate, text: Option<&str>) -> Result<Option<ReturnUrl>
     })
 }
 
-/// The way back with what the shop can check: the ticket while there is something to be had for it, else the outcome. None while
-/// nothing is decided, or the decision is only about this moment.
+/// The way back with what the shop can check: the ticket while there is something to be had for it,
+/// else the outcome. `None` while nothing is decided, or the decision is only about this moment.
+/// `basket` is what the attempt asked for, if the sale keeps it.
 pub(crate) fn way_back(
     gate: &Gate,
     to: &ReturnUrl,
-    sale: &str,
+    view: &SaleView,
     outcome: &Outcome,
-    shopper: Option<&str>,
+    pass: &Pass,
+    basket: Option<&Basket>,
 ) -> Option<String> {
     let name = match (&outcome.hold, outcome.outcome) {
         (Some(hold), _) if matches!(hold.state, HoldState::Held | HoldState::Confirmed) => {
-            return hold.ticket.as_deref().map(|ticket| to.with(ticket));
+            return ticket::sign(&gate.keys, view, pass, basket?, hold).map(|ticket| to.with(&ticket));
         }
         (Some(hold), _) => hold.state.as_str(),
         (None, "queued" | "none" | "not_open" | "paused") => return None,
         (None, name) => name,
     };
     let (attempt, as_of) = (outcome.attempt, outcome.as_of);
-    let said = Said { sale, attempt, outcome: name, as_of, shopper };
+    let shopper = gate.keys.unseal(pass.shopper, &pass.sealed);
+    let said = Said { sale: view.sale.as_str(), attempt, outcome: name, as_of, shopper: shopper.as_deref() };
     Some(to.with(&sign(&gate.keys, to, said, gate.now())))
 }
 
@@ -195,16 +199,13 @@ pub(crate) fn sign(keys: &Keyring, to: &ReturnUrl, said: Said<'_>, now: TimeMs) 
     let exp = iat + GOOD_FOR_SECONDS;
     let claims = Claims { aud: to.origin(), sale, attempt, outcome, as_of, shopper, iat, exp };
     let claims = serde_json::to_vec(&claims).expect("claims have no map with odd keys");
-    let mut text = format!("{}.{}", keys.outcome_head(), BASE64URL_NOPAD.encode(&claims));
-    let signature = keys.sign_outcome(text.as_bytes());
-    text.push('.');
-    BASE64URL_NOPAD.encode_append(&signature, &mut text);
-    text
+    keys.outcomes().sign(&claims)
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use data_encoding::BASE64URL_NOPAD;
     use ed25519_dalek::{Signature, VerifyingKey};
 
     fn list() -> Vec<String> {
@@ -324,10 +325,10 @@ mod tests {
         let (signed, signature) = text.rsplit_once('.').unwrap();
         let signature =
             Signature::from_slice(&BASE64URL_NOPAD.decode(signature.as_bytes()).unwrap()).unwrap();
-        let public = VerifyingKey::from_bytes(&keys.outcome_public_key()).unwrap();
+        let public = VerifyingKey::from_bytes(keys.outcomes().key().public()).unwrap();
         public.verify_strict(signed.as_bytes(), &signature).unwrap();
-        for other in [keys.ticket_public_key(), keys.public_key()] {
-            let other = VerifyingKey::from_bytes(&other).unwrap();
+        for other in [keys.tickets().key().public(), keys.winners().public()] {
+            let other = VerifyingKey::from_bytes(other).unwrap();
             assert!(other.verify_strict(signed.as_bytes(), &signature).is_err(), "a key is for one thing");
         }
         let parts: Vec<String> = signed

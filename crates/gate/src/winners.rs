@@ -73,7 +73,7 @@ pub fn append_line(keys: &Keyring, sale: &str, spec: &SaleSpec, winner: &Winner,
     let line = WinnerLine { seq: winner.sequence, at: winner.at, kind, hold: winner.hold, event };
     let text = serde_json::to_vec(&line).expect("a winner has no map with odd keys");
     let body = text.strip_suffix(b"}").unwrap_or(&text);
-    let signature = keys.sign(&signed_bytes(sale, body));
+    let signature = keys.winners().sign(&signed_bytes(sale, body));
     out.extend_from_slice(body);
     out.extend_from_slice(b",\"sig\":\"");
     out.extend_from_slice(BASE64URL_NOPAD.encode(&signature).as_bytes());
@@ -109,7 +109,7 @@ mod tests {
             assert!(body.ends_with(want), "{body}");
             let signature =
                 Signature::from_slice(&BASE64URL_NOPAD.decode(signature.as_bytes()).unwrap()).unwrap();
-            let public = VerifyingKey::from_bytes(&keys.public_key()).unwrap();
+            let public = VerifyingKey::from_bytes(keys.winners().public()).unwrap();
             public.verify_strict(&signed_bytes("demo", body.as_bytes()), &signature).unwrap();
             assert!(public.verify_strict(&signed_bytes("other", body.as_bytes()), &signature).is_err());
         };

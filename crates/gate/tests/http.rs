@@ -143,7 +143,7 @@ fn the_same_key_gets_the_same_answer_and_another_shopper_sees_nothing() {
     let granted = first.json();
     assert_eq!((first.status, &granted["outcome"]), (200, &"granted".into()));
     assert_eq!(granted["hold"]["state"], "held");
-    assert_eq!(attempt(&gate, &alice, "k1", ONE_PHONE).body, first.body, "the ticket's bytes too");
+    assert_eq!(attempt(&gate, &alice, "k1", ONE_PHONE).body, first.body, "the same bytes");
     let reused = attempt(&gate, &alice, "k1", r#"{"lines":[{"item":"watch","quantity":1}]}"#);
     assert_eq!((reused.status, &*reused.problem()), (422, "key-reused"));
     let limit = attempt(&gate, &alice, "k2", ONE_PHONE).json();

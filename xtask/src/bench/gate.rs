@@ -20,10 +20,8 @@ const CONNECTIONS: usize = 256;
 const WARM_UP: usize = 10_000;
 /// How long a server must do nothing that puts off no work: what it did has ended.
 const SETTLES_WITHIN: Duration = Duration::from_millis(150);
-/// Requests of a launch: with the warm-up, no more than its units, and than the nonces that a gate keeps ready.
-const LAUNCH: usize = 85_000;
-/// Units of a launch.
-const LAUNCH_STOCK: usize = 100_000;
+/// Units of a sale, if no more are asked for.
+const STOCK_MIN: usize = 100_000;
 /// Shoppers of the row in which they ask too often: each may still ask once a second.
 const HASTY_SHOPPERS: usize = 16;
 /// Part of the answers that those few may be.
@@ -34,8 +32,6 @@ const HASTY_SHARE: f64 = 0.005;
 enum Server {
     /// A fresh sale, and a new shopper with each request.
     Granted,
-    /// The same with fewer requests than the gate is prepared for (nonces of signatures that were made in quiet).
-    Launch,
     /// As `Granted`, with a field that comes twice: such requests are served by hyper and axum.
     GrantedByHyper,
     SoldOut,
@@ -54,7 +50,6 @@ impl Server {
     fn name(self) -> &'static str {
         match self {
             Self::Granted => "gate, granted",
-            Self::Launch => "gate, granted, the launch alone",
             Self::GrantedByHyper => "gate, granted, through hyper and axum",
             Self::SoldOut => "gate, sold out",
             Self::BadRoundKey => "gate, wrong round key",
@@ -87,13 +82,7 @@ const ROWS: &[Row] = &[
     Row {
         name: "granted",
         servers: &[Server::Granted, Server::NginxOk, Server::NginxLuaRedis],
-        reaches: &[(&[Server::NginxOk], 1.3), (&[Server::NginxLuaRedis], 0.4)],
-    },
-    // What a launch takes while it lasts: preparations and what is made up for later do not count.
-    Row {
-        name: "launch",
-        servers: &[Server::Launch, Server::NginxOk, Server::NginxLuaRedis],
-        reaches: &[(&[Server::NginxOk], 1.3), (&[Server::NginxLuaRedis], 0.4)],
+        reaches: &[(&[Server::NginxOk], 1.15), (&[Server::NginxLuaRedis], 0.35)],
     },
     Row {
         name: "sold-out",
@@ -226,10 +215,6 @@ impl<'a> Place<'a> {
         let nginx = |to, status| Ask { to, ..self.ask(&self.open, open, status, "") };
         let ask = match server {
             Server::Granted => return self.measure_fresh(server, self.requests, &[]),
-            Server::Launch => {
-                let measured = self.measure_fresh(server, self.requests.min(LAUNCH), &[])?;
-                return Ok(Measured { later_us: 0.0, ..measured });
-            }
             Server::GrantedByHyper => return self.measure_fresh(server, self.requests, &["--twice"]),
             Server::SoldOut => self.ask(&self.sold_out, sold_out, "200", r#""outcome":"sold_out""#),
             Server::BadRoundKey => Ask {
@@ -294,7 +279,7 @@ impl<'a> Place<'a> {
         flags: &'static [&'static str],
     ) -> Result<Measured, Failure> {
         // No more units than a launch has: the sale's tables are as large as its stock.
-        let stock = (requests + WARM_UP).max(LAUNCH_STOCK) as u64;
+        let stock = (requests + WARM_UP).max(STOCK_MIN) as u64;
         let setup = Setup { stock, ..Setup::OPEN };
         let gate = Gate::start(&self.programs.floodgate, self.dir.join("fresh"), &setup)?;
         let passes = gate.passes("shopper", requests + WARM_UP)?;

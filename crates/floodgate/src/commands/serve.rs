@@ -72,7 +72,6 @@ pub(crate) fn run(context: Context, args: &Args, data_given: bool) -> CommandRes
     tracing::info!(data = %dir.display(), config = config_file, "starting");
     let data = Data::open(dir)?;
     let keys = Arc::new(gate::Keyring::open(data.dir())?);
-    keys.prepare_tickets()?;
     gate::open_jwt_secret(data.dir())?;
     let api_keys = Arc::new(gate::admin::keys::ApiKeys::open(data.dir())?);
     let jwt = gate::jwt::JwtVerifier::open(&context.config.gate.jwt, &data.dir().join("keys/jwt.key"))?;
@@ -146,7 +145,6 @@ fn run_gate(context: &Context, args: &Args, socket: &Path) -> CommandResult {
     config.admin_listen = args.admin_listen.unwrap_or(SocketAddr::from(([127, 0, 0, 1], 0)));
     fit_connections(&mut config);
     let keys = Arc::new(gate::Keyring::open_existing(data)?);
-    keys.prepare_tickets()?;
     let api_keys = Arc::new(gate::admin::keys::ApiKeys::open(data)?);
     let jwt = gate::jwt::JwtVerifier::open(&config.jwt, &data.join("keys/jwt.key"))?;
     let joined = join::Joined::open(socket, &keys)?;

@@ -15,14 +15,17 @@ fn crash_after_said_granted() {
     for life in 0..3 {
         let (pass, key) = (server.pass("launch", &format!("shopper-{life}")), format!("key-{life}"));
         let said = sale.attempt(&pass, &key, &[("phone", 1)]);
+        let ticket = sale.ticket(&said.json()["attempt"], &pass);
         server.kill();
         assert_eq!(said.json()["outcome"], "granted", "{said:?}");
+        assert_eq!(said.json()["hold"].get("ticket"), None, "a ticket is made when it is asked for");
 
         server.restart();
         sale = server.sale("launch");
         let again = sale.attempt(&pass, &key, &[("phone", 1)]);
-        assert_eq!(again.body, said.body, "the same question has the same answer, ticket and all");
+        assert_eq!(again.body, said.body, "the same question has the same answer");
         assert_eq!(sale.look(&said.json()["attempt"], &pass), said.json());
+        assert_eq!(sale.ticket(&said.json()["attempt"], &pass), ticket, "the same ticket, to the byte");
     }
     let item = server.audit()[0]["items"][0].clone();
     assert_eq!((&item["held"], &item["free"]), (&3.into(), &0.into()), "{item}");

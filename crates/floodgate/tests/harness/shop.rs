@@ -36,26 +36,19 @@ pub fn with(mut spec: Value, fields: Value) -> Value {
     spec
 }
 
-/// What an answer says: all of it but the signatures of its tickets, each of which must be good, and need not be the same twice.
+/// Checks a ticket with the server's public keys.
 #[track_caller]
-fn said(jwks: &str, body: &str) -> String {
-    const BEFORE: &str = r#""ticket":""#;
+fn check_ticket(jwks: &str, ticket: &str) {
     let decode = |text: &str| data_encoding::BASE64URL_NOPAD.decode(text.as_bytes()).unwrap();
-    let mut said = body.to_owned();
-    for ticket in body.split(BEFORE).skip(1) {
-        let ticket = ticket.split('"').next().unwrap();
-        let (signed, signature) = ticket.rsplit_once('.').unwrap();
-        let header: Value = serde_json::from_slice(&decode(signed.split_once('.').unwrap().0)).unwrap();
-        let jwks: Value = serde_json::from_str(jwks).unwrap();
-        let key = jwks["keys"].as_array().unwrap().iter().find(|key| key["kid"] == header["kid"]).unwrap();
-        let public: [u8; 32] = decode(text(&key["x"])).try_into().unwrap();
-        VerifyingKey::from_bytes(&public)
-            .unwrap()
-            .verify_strict(signed.as_bytes(), &Signature::from_slice(&decode(signature)).unwrap())
-            .unwrap_or_else(|error| panic!("{error}: {body}"));
-        said = said.replace(ticket, signed);
-    }
-    said
+    let (signed, signature) = ticket.rsplit_once('.').unwrap();
+    let header: Value = serde_json::from_slice(&decode(signed.split_once('.').unwrap().0)).unwrap();
+    let jwks: Value = serde_json::from_str(jwks).unwrap();
+    let key = jwks["keys"].as_array().unwrap().iter().find(|key| key["kid"] == header["kid"]).unwrap();
+    let public: [u8; 32] = decode(text(&key["x"])).try_into().unwrap();
+    VerifyingKey::from_bytes(&public)
+        .unwrap()
+        .verify_strict(signed.as_bytes(), &Signature::from_slice(&decode(signature)).unwrap())
+        .unwrap_or_else(|error| panic!("{error}: {ticket}"));
 }
 
 /// The body of an attempt.
@@ -141,25 +134,13 @@ impl Sale {
 
     pub fn try_attempt(&self, pass: &str, key: &str, body: &str) -> Option<Reply> {
         let sent = self.client.try_send("POST", &self.attempts_url, &Self::attempt_headers(pass, key), body);
-        sent.ok().map(|reply| self.checked(reply))
+        sent.ok()
     }
 
     #[track_caller]
     pub fn attempt(&self, pass: &str, key: &str, lines: &[(&str, u16)]) -> Reply {
         let headers = Self::attempt_headers(pass, key);
-        self.checked(self.client.send("POST", &self.attempts_url, &headers, &basket(lines)))
-    }
-
-    /// A reply whose tickets are good, without their signatures: so two replies can be compared.
-    #[track_caller]
-    fn checked(&self, reply: Reply) -> Reply {
-        Reply { body: self.said(&reply.body), ..reply }
-    }
-
-    /// The same of a body that came by another way.
-    #[track_caller]
-    pub fn said(&self, body: &str) -> String {
-        said(&self.jwks, body)
+        self.client.send("POST", &self.attempts_url, &headers, &basket(lines))
     }
 
     /// One of an item; what came of it.
@@ -181,15 +162,32 @@ impl Sale {
     #[track_caller]
     pub fn ask(&self, method: &str, path: &str, pass: &str) -> Reply {
         let url = format!("{}{path}", self.base);
-        self.checked(self.client.send(method, &url, &[("floodgate-pass", pass)], ""))
+        self.client.send(method, &url, &[("floodgate-pass", pass)], "")
     }
 
-    /// An attempt as it stands now.
+    /// An attempt as it stands now. What is held has a ticket, which is checked and left out, so that
+    /// the rest can be compared with what was said before.
     #[track_caller]
     pub fn look(&self, attempt: &Value, pass: &str) -> Value {
+        self.look_with_ticket(attempt, pass).0
+    }
+
+    /// The ticket of an attempt that has a hold.
+    #[track_caller]
+    pub fn ticket(&self, attempt: &Value, pass: &str) -> String {
+        self.look_with_ticket(attempt, pass).1.expect("a hold has a ticket")
+    }
+
+    #[track_caller]
+    fn look_with_ticket(&self, attempt: &Value, pass: &str) -> (Value, Option<String>) {
         let reply = self.ask("GET", &format!("/attempts/{}", text(attempt)), pass);
         assert_eq!(reply.status, 200, "{reply:?}");
-        reply.json()
+        let mut outcome = reply.json();
+        let hold = outcome.get_mut("hold").and_then(Value::as_object_mut);
+        let ticket = hold.map(|hold| hold.remove("ticket").expect("a hold has a ticket"));
+        let ticket = ticket.map(|ticket| text(&ticket).to_owned());
+        ticket.iter().for_each(|ticket| check_ticket(&self.jwks, ticket));
+        (outcome, ticket)
     }
 }
 

@@ -32,6 +32,6 @@ fn the_kernel_has_nothing_to_make_ready_in_the_middle_of_the_storm() {
             }
         }
         stands_back.sort();
-        (stands_back == ["gate-nonces", "gate-watch"]).then_some(())
+        (stands_back == ["gate-watch"]).then_some(())
     });
 }

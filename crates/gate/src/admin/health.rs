@@ -45,8 +45,6 @@ pub(super) async fn metrics(State(gate): State<Arc<Gate>>) -> Response {
     let mut out = String::with_capacity(8192);
     let streams = gate.config.connections.events_max.saturating_sub(gate.events.available_permits());
     gate.metrics.render(&gate.filter, (&gate.pressure, &gate.strategy), streams, &mut out);
-    let name = MetricName::NoncesReady.head(&mut out);
-    let _ = writeln!(out, "{name} {}", gate.keys.nonces_ready());
     let mut sales = Vec::new();
     for id in gate.sales.list() {
         let Some(sale) = gate.sales.get(id.as_str()) else { continue };

@@ -1,7 +1,6 @@
 //! An answer of the sale as JSON. The same shape for the first answer, for asking again and for events.
 
-use crate::{keys::Keyring, pass::Pass, ticket};
-use contracts::{Answer, AttemptId, Basket, HoldState, HoldView, LinePlace, Place, Refusal, SaleView};
+use contracts::{Answer, AttemptId, HoldState, HoldView, LinePlace, Place, Refusal};
 use serde::Serialize;
 use units::{Sequence, TimeMs};
 
@@ -39,41 +38,22 @@ pub(crate) struct Hold {
     #[serde(serialize_with = "as_name")]
     pub(crate) state: HoldState,
     pub(crate) pay_by: TimeMs,
-    /// Absent only if the key that sealed the shopper's name is gone.
+    /// Signed for those who ask for it: see [`crate::ticket`].
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(crate) ticket: Option<String>,
+    /// For the ticket.
+    #[serde(skip)]
+    pub(crate) granted_as_of: Sequence,
+}
+
+impl Hold {
+    fn new(id: AttemptId, hold: &HoldView) -> Self {
+        Self { id, state: hold.state, pay_by: hold.pay_by, ticket: None, granted_as_of: hold.granted_as_of }
+    }
 }
 
 fn as_name<S: serde::Serializer>(state: &HoldState, to: S) -> Result<S::Ok, S::Error> {
     to.serialize_str(state.as_str())
-}
-
-/// What a ticket needs beside the hold.
-#[derive(Debug, Clone, Copy)]
-pub(crate) struct ShopperLines<'a> {
-    pub(crate) keys: &'a Keyring,
-    pub(crate) view: &'a SaleView,
-    pub(crate) pass: &'a Pass,
-    pub(crate) basket: Option<Basket>,
-}
-
-impl ShopperLines<'_> {
-    fn hold(&self, id: AttemptId, hold: &HoldView, room: String) -> Hold {
-        let shopper = self.keys.unseal(self.pass.shopper, &self.pass.sealed);
-        let ticket = shopper.zip(self.basket).map(|(shopper, basket)| {
-            ticket::sign(
-                room,
-                self.keys,
-                self.view.sale.as_str(),
-                &self.view.spec,
-                id,
-                &shopper,
-                &basket,
-                hold,
-            )
-        });
-        Hold { id, state: hold.state, pay_by: hold.pay_by, ticket }
-    }
 }
 
 impl Outcome {
@@ -102,7 +82,8 @@ impl Outcome {
         Self { position: Some(position), wait_ms, retry_after_ms, ..Self::plain(attempt, "queued") }
     }
 
-    /// Appends the same JSON as [`Serialize`] writes, if there is no return URL, without looking for what would have to be escaped: nothing in it has to.
+    /// Appends the JSON that [`Serialize`] writes of an outcome without ticket and return URL. Nothing in it
+    /// has to be escaped, so nothing is looked at.
     pub(crate) fn write(&self, out: &mut Vec<u8>) {
         out.extend_from_slice(b"{\"attempt\":\"");
         out.extend_from_slice(&self.attempt.hex());
@@ -115,9 +96,6 @@ impl Outcome {
             text(out, "\",\"state\":\"", hold.state.as_str());
             out.extend_from_slice(b"\",\"pay_by\":\"");
             out.extend_from_slice(&hold.pay_by.text());
-            if let Some(ticket) = &hold.ticket {
-                text(out, "\",\"ticket\":\"", ticket);
-            }
             out.extend_from_slice(b"\"}");
         }
         number(out, ",\"position\":", self.position);
@@ -165,25 +143,13 @@ fn number(out: &mut Vec<u8>, before: &str, number: Option<u64>) {
 }
 
 /// The answer in the API's words; `None` for a reused key, which is a problem and no outcome.
-pub(crate) fn outcome_of(id: AttemptId, answer: &Answer, with: &ShopperLines<'_>) -> Option<Outcome> {
-    outcome_in(String::new(), id, answer, with)
-}
-
-/// The same, with a ticket in memory that need not be new.
-pub(crate) fn outcome_in(
-    room: String,
-    id: AttemptId,
-    answer: &Answer,
-    with: &ShopperLines<'_>,
-) -> Option<Outcome> {
+pub(crate) fn outcome_of(id: AttemptId, answer: &Answer) -> Option<Outcome> {
     Some(match answer {
-        Answer::Granted(hold) => {
-            Outcome { hold: Some(with.hold(id, hold, room)), ..Outcome::plain(id, "granted") }
-        }
+        Answer::Granted(hold) => Outcome { hold: Some(Hold::new(id, hold)), ..Outcome::plain(id, "granted") },
         Answer::Waitlisted { position, place } => {
             let (name, hold) = match place {
                 Place::Waiting => ("waiting", None),
-                Place::Promoted(hold) => ("promoted", Some(with.hold(id, hold, room))),
+                Place::Promoted(hold) => ("promoted", Some(Hold::new(id, hold))),
                 Place::Left => ("left", None),
             };
             let position = Some(u64::from(*position));
@@ -204,18 +170,9 @@ pub(crate) fn outcome_in(
 #[cfg(test)]
 mod tests {
     use super::*;
-    use contracts::ShopperKey;
 
     #[test]
     fn what_is_written_by_hand_is_what_serde_writes() {
-        let keys = Keyring::from_master(&[7; 32]);
-        let (shopper, sealed) = keys.seal("al\"ice").unwrap();
-        let pass = Pass { shopper, sealed, tier: 0, expires_at: TimeMs(9) };
-        let view = crate::testing::view();
-        let basket = Some(Basket::single(1, 2));
-        let with = ShopperLines { keys: &keys, view: &view, pass: &pass, basket };
-        let stranger = Pass { shopper: ShopperKey([9; 16]), ..pass };
-        let nameless = ShopperLines { pass: &stranger, ..with };
         let id = AttemptId([0xa5; 16]);
         let hold = |state| HoldView { state, pay_by: TimeMs(1_794_391_200_250), granted_as_of: Sequence(7) };
         let as_of = Sequence(u64::MAX);
@@ -230,7 +187,7 @@ mod tests {
             Answer::Refused { refusal: Refusal::LimitReached { held_by: None }, as_of: Sequence(0) },
             Answer::None { as_of },
         ];
-        let outcomes = answers.iter().flat_map(|answer| [with, nameless].map(|w| outcome_of(id, answer, &w)));
+        let outcomes = answers.iter().map(|answer| outcome_of(id, answer));
         let queued = [(0, None), (123_456, None), (7, Some(0)), (8, Some(u64::MAX))]
             .map(|(position, wait_ms)| Outcome::queued(id, LinePlace { position, wait_ms }));
         for outcome in outcomes.flatten().chain(queued) {

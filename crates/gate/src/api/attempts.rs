@@ -1,7 +1,7 @@
 //! Attempts: asking once, and asking again what came of it.
 
 use super::{
-    answer::{Outcome, ShopperLines, outcome_of},
+    answer::{Outcome, outcome_of},
     basket::parse_basket,
     json,
 };
@@ -11,8 +11,9 @@ use crate::{
     pass::Pass,
     ports::Reply,
     problem::{Kind, Problem},
-    return_url::{self, ReturnUrl},
+    return_url::{self, way_back},
     state::{Gate, PASS_HEADER, Peer, check_media_type, clip, reply},
+    ticket,
 };
 use axum::{
     Extension,
@@ -96,11 +97,6 @@ pub(super) struct Back {
     return_url: Option<String>,
 }
 
-fn way_back(gate: &Gate, to: &ReturnUrl, sale: &str, outcome: &Outcome, pass: &Pass) -> Option<String> {
-    let shopper = gate.keys.unseal(pass.shopper, &pass.sealed);
-    return_url::way_back(gate, to, sale, outcome, shopper.as_deref())
-}
-
 /// `POST {attempts_url}`, where it is not served by the loops themselves (see `wire`).
 pub(super) async fn create(
     State(gate): State<Arc<Gate>>,
@@ -127,12 +123,12 @@ pub(super) async fn create(
     let basket = basket(&body, &rendered.view.spec)?;
     let id = gate.keys.attempt_id(&sale, pass.shopper, key);
     let asked = ask(&gate, &front, &pass, id, basket).await?;
-    let with = ShopperLines { keys: &gate.keys, view: &rendered.view, pass: &pass, basket: Some(basket) };
     let (status, mut outcome) = match asked {
-        Asked::Answered(answer) => (StatusCode::OK, outcome_of(id, &answer, &with).ok_or_else(key_reused)?),
+        Asked::Answered(answer) => (StatusCode::OK, outcome_of(id, &answer).ok_or_else(key_reused)?),
         Asked::Queued(place) => (StatusCode::ACCEPTED, Outcome::queued(id, place)),
     };
-    outcome.return_url = to.and_then(|to| way_back(&gate, &to, &sale, &outcome, &pass));
+    outcome.return_url =
+        to.and_then(|to| way_back(&gate, &to, &rendered.view, &outcome, &pass, Some(&basket)));
     let retry_after = outcome.retry_after_ms.map(|ms| [("retry-after", ms.div_ceil(1000).to_string())]);
     Ok((status, retry_after, json(&outcome)).into_response())
 }
@@ -328,8 +324,12 @@ pub(super) async fn read(
     let pass = gate.pass(&headers, &sale)?;
     let attempt = parse_attempt(&attempt)?;
     let to = return_url::named(&gate, back.return_url.as_deref())?;
-    let mut outcome = current(&gate, &front, &pass, attempt).await?;
-    outcome.return_url = to.and_then(|to| way_back(&gate, &to, &sale, &outcome, &pass));
+    let Current { mut outcome, basket } = current(&front, &pass, attempt).await?;
+    let view = front.sale.view();
+    outcome.return_url = to.and_then(|to| way_back(&gate, &to, &view, &outcome, &pass, basket.as_ref()));
+    if let (Some(hold), Some(basket)) = (&mut outcome.hold, &basket) {
+        hold.ticket = ticket::sign(&gate.keys, &view, &pass, basket, hold);
+    }
     Ok(json(&outcome))
 }
 
@@ -337,20 +337,24 @@ pub(crate) fn parse_attempt(text: &str) -> Result<AttemptId, Problem> {
     text.parse().map_err(|e: contracts::IdError| Problem::new(Kind::NotFound, e.to_string()))
 }
 
-/// What is known of an attempt now.
-pub(crate) async fn current(
-    gate: &Gate,
-    front: &Front,
-    pass: &Pass,
-    attempt: AttemptId,
-) -> Result<Outcome, Problem> {
+/// What is known of an attempt now, and what it asked for, if the sale keeps it.
+#[derive(Debug)]
+pub(crate) struct Current {
+    pub(crate) outcome: Outcome,
+    pub(crate) basket: Option<Basket>,
+}
+
+/// Looks an attempt up. Another shopper's attempt looks like one that was never made.
+pub(crate) async fn current(front: &Front, pass: &Pass, attempt: AttemptId) -> Result<Current, Problem> {
     // In this order: what is not on its way any more has been decided. What was promised to it before stands, even if it was put once
     // more and is on its way again, or found no room.
     let place = standing(front, attempt, pass.shopper).await;
     let Found { mut answer, basket } = reply(front.sale.lookup(attempt, pass.shopper)).await?;
     if let Answer::None { .. } = &answer {
         match place {
-            Ok(Some(Told::InLine(place))) => return Ok(Outcome::queued(attempt, place)),
+            Ok(Some(Told::InLine(place))) => {
+                return Ok(Current { outcome: Outcome::queued(attempt, place), basket });
+            }
             Ok(Some(Told::Answer(refusal))) => answer = refusal,
             Ok(None) => {}
             // It found no room: nothing is on its way.
@@ -359,9 +363,8 @@ pub(crate) async fn current(
             Err(silent) => return Err(silent),
         }
     }
-    let view = front.sale.view();
-    let with = ShopperLines { keys: &gate.keys, view: &view, pass, basket };
-    outcome_of(attempt, &answer, &with).ok_or_else(key_reused)
+    let outcome = outcome_of(attempt, &answer).ok_or_else(key_reused)?;
+    Ok(Current { outcome, basket })
 }
 
 #[derive(Serialize)]
@@ -396,12 +399,11 @@ pub(super) async fn list(
     let record = reply(front.sale.shopper(pass.shopper)).await?;
     let view = front.sale.view();
     let attempts = record.attempts.iter().filter_map(|stored| {
-        let with = ShopperLines { keys: &gate.keys, view: &view, pass: &pass, basket: Some(stored.basket) };
         let lines = stored
             .basket
             .iter()
-            .map(|l| ListedLine { item: crate::ticket::item_name(&view.spec, l.item), quantity: l.quantity });
-        Some(ListedAttempt { outcome: outcome_of(stored.id, &stored.answer, &with)?, lines: lines.collect() })
+            .map(|l| ListedLine { item: ticket::item_name(&view.spec, l.item), quantity: l.quantity });
+        Some(ListedAttempt { outcome: outcome_of(stored.id, &stored.answer)?, lines: lines.collect() })
     });
     Ok(json(&AttemptList { attempts: attempts.collect(), as_of: record.as_of }))
 }

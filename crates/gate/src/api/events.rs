@@ -29,7 +29,6 @@ const LOOKUP_EVERY: Duration = Duration::from_millis(500);
 const HEARTBEAT_EVERY: Duration = Duration::from_secs(15);
 
 struct Stream {
-    gate: Arc<Gate>,
     front: Arc<Front>,
     pass: Pass,
     attempt: AttemptId,
@@ -65,7 +64,6 @@ pub(super) async fn stream(
     let stream = Stream {
         sequence: front.sale.sequence(),
         draining: gate.draining.clone(),
-        gate,
         front,
         pass,
         attempt,
@@ -105,7 +103,7 @@ impl Stream {
                 }
             }
             self.sequence.mark_unchanged();
-            let outcome = current(&self.gate, &self.front, &self.pass, self.attempt).await.ok()?;
+            let outcome = current(&self.front, &self.pass, self.attempt).await.ok()?.outcome;
             self.phase = match outcome.is_final() {
                 true => Phase::Done,
                 false => {

@@ -9,7 +9,7 @@ mod events;
 pub(crate) mod passes;
 pub(crate) mod reservation;
 
-pub(crate) use answer::{Outcome, ShopperLines, outcome_in, outcome_of};
+pub(crate) use answer::{Hold, Outcome, outcome_of};
 pub(crate) use attempts::{
     Asked, BODY_BYTES_MAX as ATTEMPT_BODY_BYTES_MAX, Question, admit, ask, basket, item_index, key_reused,
     known, queue_full, round, standing_of, turn,

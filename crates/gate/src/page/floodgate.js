@@ -13,13 +13,13 @@ const words = {
   busy: ["Asking…", "提交中…"],
   granted: ["It is yours to pay", "抢购成功，请付款"],
   confirmed: ["Paid: it is yours", "已付款"],
-  waitlisted: ["You are on the waitlist", "您已进入候补名单"],
+  waitlisted: ["On the waitlist", "您已进入候补名单"],
   sold_out: ["Sold out", "已售罄"],
   limit_reached: ["Your limit is reached", "已达到限购数量"],
   not_eligible: ["Not for this sale", "您不符合条件"],
-  failed: ["It did not work: try again", "未能完成，请再试"],
+  failed: ["It failed: try again", "未能完成，请再试"],
 };
-const say = (word) => (words[word] || words.failed)[lang.startsWith("zh") ? 1 : 0];
+const say = (word) => (words[word] || words.failed)[+lang.startsWith("zh")];
 const make = (tag, more) => Object.assign(document.createElement(tag), more);
 const state = make("p");
 const button = make("button", { type: "button", textContent: say("buy"), onclick: () => buy().catch(() => {}) });
@@ -31,7 +31,7 @@ script.after(box);
 let seen, pass, asking;
 let offset = 0;
 const now = () => Date.now() + offset;
-// With chance in it, so that a crowd does not ask in step.
+// Jitter.
 const wait = (ms) => new Promise((done) => setTimeout(done, ms * (1 + Math.random() / 2)));
 const tell = (name, detail) => script.dispatchEvent(new CustomEvent(`floodgate:${name}`, { bubbles: true, detail }));
 const left = () => (seen?.state === "scheduled" ? Math.max(0, Date.parse(seen.opens_at) - now()) : 0);
@@ -43,7 +43,7 @@ function show() {
   button.disabled = asking || seen.state !== "open";
 }
 
-// What may pass is asked again, when Retry-After says and with the same key.
+// Retries with the same key, when Retry-After says.
 async function ask(url, options, tries = 60) {
   for (let n = 0; ; n++) {
     const response = await fetch(url, { credentials: "omit", ...options }).catch(() => {});
@@ -85,9 +85,11 @@ async function attempt(what, count, key, again) {
   try {
     const headers = { "content-type": "application/json", "floodgate-pass": await getPass(), "idempotency-key": key };
     const body = JSON.stringify({ lines: [{ item: what, quantity: +count }] });
-    return await ask(base + seen.attempts_url, { method: "POST", headers, body });
+    const got = await ask(base + seen.attempts_url, { method: "POST", headers, body });
+    // With the ticket.
+    return got.hold ? await ask(`${path}/attempts/${got.attempt}`, { headers }) : got;
   } catch (problem) {
-    // The pass or the round has ended.
+    // Pass or round has ended.
     if (!again || ![401, 404].includes(problem.status)) throw problem;
     pass = null;
     await look();
@@ -104,8 +106,8 @@ async function buy(what = item || seen.items[0].item, count = quantity) {
   try {
     const outcome = await attempt(what, count, key, true);
     const hold = outcome.hold?.state;
-    // Another purchase has a key of its own.
-    if (hold && hold !== "held" && hold !== "confirmed") delete sessionStorage[place];
+    // Another purchase, another key.
+    if (hold && !/held|confirmed/.test(hold)) delete sessionStorage[place];
     said.textContent = say(hold === "held" ? "granted" : hold || outcome.outcome);
     tell("outcome", outcome);
     return outcome;

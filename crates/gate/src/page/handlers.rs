@@ -6,7 +6,11 @@ use super::{
     visitor::{Lang, Visitor},
 };
 use crate::{
-    api::{Asked, Outcome, ShopperLines, ask, attempts, item_index, outcome_of, passes},
+    api::{
+        Asked, Outcome, ask,
+        attempts::{self, Current},
+        item_index, outcome_of, passes,
+    },
     front::Front,
     keys::random_bytes,
     pass::Pass,
@@ -20,7 +24,7 @@ use axum::{
     extract::{Path, Query, State},
     response::{Html, IntoResponse, Redirect, Response},
 };
-use contracts::{Actor, Answer, AttemptId, Basket, Operation, QUANTITY_MAX};
+use contracts::{Actor, Answer, AttemptId, Basket, Operation, QUANTITY_MAX, SaleView};
 use data_encoding::BASE64URL_NOPAD;
 use http::{HeaderMap, StatusCode, header};
 use maud::Markup;
@@ -106,9 +110,9 @@ impl Visit {
     }
 
     /// The way back to the shop, with what it can check.
-    fn way_back(&self, outcome: &Outcome) -> Option<String> {
-        let shopper = self.visitor.as_ref().map(|visitor| visitor.shopper().id);
-        return_url::way_back(&self.gate, self.return_to.as_ref()?, &self.sale, outcome, shopper.as_deref())
+    fn way_back(&self, view: &SaleView, shown: &Current) -> Option<String> {
+        let (to, pass) = (self.return_to.as_ref()?, self.pass.as_ref()?);
+        return_url::way_back(&self.gate, to, view, &shown.outcome, pass, shown.basket.as_ref())
     }
 
     fn form(&self) -> Option<Form> {
@@ -121,7 +125,7 @@ impl Visit {
     fn show(
         &self,
         path: String,
-        outcome: Option<Outcome>,
+        shown: Option<Current>,
         notice: Option<String>,
         answered: bool,
         fragment: bool,
@@ -133,10 +137,10 @@ impl Visit {
             view: &view,
             demo: self.gate.is_demo(&self.sale),
             form: self.form(),
-            way_back: outcome.as_ref().and_then(|outcome| self.way_back(outcome)),
+            way_back: shown.as_ref().and_then(|shown| self.way_back(&view, shown)),
             return_url: self.return_to.as_ref().map(ReturnUrl::as_str),
             query: self.query(),
-            outcome,
+            outcome: shown.map(|shown| shown.outcome),
             notice,
             path,
             answered,
@@ -145,13 +149,12 @@ impl Visit {
     }
 
     /// The newest attempt that the sale keeps of this visitor: a closed tab loses nothing.
-    async fn newest(&self) -> Option<Outcome> {
+    async fn newest(&self) -> Option<Current> {
         let pass = self.pass.as_ref()?;
         let record = reply(self.front.sale.shopper(pass.shopper)).await.ok()?;
         let stored = record.attempts.first()?;
-        let view = self.front.sale.view();
-        let with = ShopperLines { keys: &self.gate.keys, view: &view, pass, basket: Some(stored.basket) };
-        outcome_of(stored.id, &stored.answer, &with)
+        let outcome = outcome_of(stored.id, &stored.answer)?;
+        Some(Current { outcome, basket: Some(stored.basket) })
     }
 }
 
@@ -172,8 +175,8 @@ pub(super) async fn sale(
         _ => None,
     };
     let visit = Visit::new(Arc::clone(&gate), sale, lang, known.or_else(|| new.clone()), return_to)?;
-    let outcome = if new.is_none() { visit.newest().await } else { None };
-    let markup = visit.show(format!("/sales/{}", visit.sale), outcome, None, false, false);
+    let newest = if new.is_none() { visit.newest().await } else { None };
+    let markup = visit.show(format!("/sales/{}", visit.sale), newest, None, false, false);
     Ok(page(StatusCode::OK, markup, new.as_ref().map(|v| (&*gate, v))))
 }
 
@@ -194,13 +197,13 @@ pub(super) async fn attempt(
     let id = attempts::parse_attempt(&attempt)?;
     let visit = Visit::new(Arc::clone(&gate), sale, lang, Some(visitor), return_to)?;
     let said = query.said.as_deref().and_then(|said| Said::parse(&gate, &visit.sale, id, said));
-    let outcome = match (said, &visit.pass) {
-        (Some(said), _) => said,
-        (None, Some(pass)) => attempts::current(&gate, &visit.front, pass, id).await?,
+    let shown = match (said, &visit.pass) {
+        (Some(outcome), _) => Current { outcome, basket: None },
+        (None, Some(pass)) => attempts::current(&visit.front, pass, id).await?,
         (None, None) => return Err(no_visitor()),
     };
     let path = format!("/sales/{}/attempts/{id}", visit.sale);
-    Ok(page(StatusCode::OK, visit.show(path, Some(outcome), None, true, query.fragment.is_some()), None))
+    Ok(page(StatusCode::OK, visit.show(path, Some(shown), None, true, query.fragment.is_some()), None))
 }
 
 /// A refusal on its way through a redirect.
@@ -300,8 +303,8 @@ pub(super) async fn buy(
     let return_to = return_url::named(&gate, form.return_url.as_deref())?;
     let visit = Visit::new(Arc::clone(&gate), sale, lang, Some(visitor), return_to)?;
     let fragment = wants_fragment(&headers);
-    let outcome = match buy_one(&visit, &form).await {
-        Ok(outcome) => outcome,
+    let bought = match buy_one(&visit, &form).await {
+        Ok(bought) => bought,
         Err(problem) => {
             let (status, notice) = (problem.kind.status(), problem.detail().to_owned());
             let markup = visit.show(format!("/sales/{}", visit.sale), None, Some(notice), true, fragment);
@@ -314,8 +317,9 @@ pub(super) async fn buy(
         }
     };
     if fragment {
-        return Ok(page(StatusCode::OK, visit.show(String::new(), Some(outcome), None, true, true), None));
+        return Ok(page(StatusCode::OK, visit.show(String::new(), Some(bought), None, true, true), None));
     }
+    let outcome = bought.outcome;
     let stored = outcome.as_of.is_none();
     let said =
         if stored { String::new() } else { format!("&said={}", Said::write(&gate, &visit.sale, &outcome)) };
@@ -324,7 +328,7 @@ pub(super) async fn buy(
     Ok(Redirect::to(&to).into_response())
 }
 
-async fn buy_one(visit: &Visit, form: &BuyForm) -> Result<Outcome, Problem> {
+async fn buy_one(visit: &Visit, form: &BuyForm) -> Result<Current, Problem> {
     let gate = &visit.gate;
     let pass = visit.pass.as_ref().ok_or_else(no_visitor)?;
     gate.admit_shopper(pass, gate.now())?;
@@ -336,13 +340,14 @@ async fn buy_one(visit: &Visit, form: &BuyForm) -> Result<Outcome, Problem> {
     }
     let view = visit.front.sale.view();
     let basket = Basket::single(item_index(&view.spec, &form.item)?, form.quantity);
-    let with = ShopperLines { keys: &gate.keys, view: &view, pass, basket: Some(basket) };
     let id = gate.keys.attempt_id(view.sale.as_str(), pass.shopper, &form.key);
-    match ask(gate, &visit.front, pass, id, basket).await? {
-        Asked::Queued(place) => Ok(Outcome::queued(id, place)),
-        Asked::Answered(answer) => outcome_of(id, &answer, &with)
-            .ok_or_else(|| Problem::new(Kind::KeyReused, "this form was used already: load the page again")),
-    }
+    let outcome = match ask(gate, &visit.front, pass, id, basket).await? {
+        Asked::Queued(place) => Outcome::queued(id, place),
+        Asked::Answered(answer) => outcome_of(id, &answer).ok_or_else(|| {
+            Problem::new(Kind::KeyReused, "this form was used already: load the page again")
+        })?,
+    };
+    Ok(Current { outcome, basket: Some(basket) })
 }
 
 /// `POST /sales/{sale}/pay`: the sandbox's payment, in a demo only.
@@ -372,8 +377,8 @@ pub(super) async fn pay(
     let paid = reply(visit.front.sale.operate(Actor::new("demo", "sandbox payment"), confirm)).await?;
     paid.map_err(crate::api::reservation::operate_problem)?;
     if wants_fragment(&headers) {
-        let outcome = attempts::current(&gate, &visit.front, pass, hold).await?;
-        return Ok(page(StatusCode::OK, visit.show(String::new(), Some(outcome), None, true, true), None));
+        let paid = attempts::current(&visit.front, pass, hold).await?;
+        return Ok(page(StatusCode::OK, visit.show(String::new(), Some(paid), None, true, true), None));
     }
     let query = visit.query();
     let to = format!("/sales/{}/attempts/{hold}?lang={}{query}", visit.sale, lang.code());

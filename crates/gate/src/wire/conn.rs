@@ -3,7 +3,7 @@
 use super::{Seat, turns::Pace};
 use crate::{
     cors::Caller,
-    front::{Expected, Front, Rendered},
+    front::{Expected, Front},
     pass::Pass,
     problem::Problem,
 };
@@ -62,7 +62,6 @@ pub(super) struct Conn {
 pub(super) struct Pending {
     pub(super) conn: Token,
     pub(super) front: Arc<Front>,
-    pub(super) rendered: Arc<Rendered>,
     pub(super) pass: Pass,
     pub(super) basket: Basket,
     pub(super) id: AttemptId,

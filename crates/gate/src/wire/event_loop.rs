@@ -91,7 +91,6 @@ pub(super) struct Loop {
     pub(super) buffers: Vec<Vec<u8>>,
     pub(super) out: Vec<u8>,
     pub(super) body: Vec<u8>,
-    pub(super) ticket: String,
     /// What was said in this turn without a sale being asked.
     pub(super) said: Vec<(Arc<Front>, GateRefusal)>,
     /// Empty, but for memory.
@@ -147,7 +146,6 @@ impl Loop {
             buffers: Vec::new(),
             out: Vec::with_capacity(OUT_BYTES),
             body: Vec::with_capacity(4096),
-            ticket: String::new(),
             said: Vec::new(),
             letters: Letters::default(),
             date: write::Date::new(),

@@ -7,7 +7,7 @@ use super::{
     write,
 };
 use crate::{
-    api::{self, Asked, Outcome, Question, ShopperLines, outcome_in},
+    api::{self, Asked, Outcome, Question, outcome_of},
     cors::Caller,
     front::{Expected, Front, Rendered},
     metrics::RouteClass,
@@ -188,14 +188,8 @@ impl Loop {
         let pass = admitted.pass;
         let id = self.gate.keys.attempt_id(sale, pass.shopper, admitted.key);
         if let Some(said) = front.alone(&rendered.view, &pass, &basket) {
-            let with = ShopperLines {
-                keys: &self.gate.keys,
-                view: &rendered.view,
-                pass: &pass,
-                basket: Some(basket),
-            };
-            if let Some(outcome) = outcome_in(String::new(), id, &said.answer(), &with) {
-                self.write_outcome(token, outcome, close);
+            if let Some(outcome) = outcome_of(id, &said.answer()) {
+                self.write_outcome(token, &outcome, close);
             }
             self.gate.note_alone(&pass, &said);
             self.gate_refused(&front, said);
@@ -205,8 +199,7 @@ impl Loop {
         let turn = api::turn(&self.gate, &front, pass.tier);
         let stage = Stage::Here;
         let expected = matches!(turn, Ok(1..)).then(|| Expected::new(&front, pass.shopper));
-        let pending =
-            Pending { conn: token, front, rendered, pass, basket, id, started, stage, _expected: expected };
+        let pending = Pending { conn: token, front, pass, basket, id, started, stage, _expected: expected };
         let pending = self.pending.insert(pending);
         if let Some(conn) = self.conns.get_mut(token) {
             conn.state = State::Waiting;
@@ -310,28 +303,15 @@ impl Loop {
             return;
         };
         self.out.clear();
-        let with = ShopperLines {
-            keys: &self.gate.keys,
-            view: &pending.rendered.view,
-            pass: &pending.pass,
-            basket: Some(pending.basket),
-        };
         let outcome = asked.and_then(|asked| {
             self.gate.note_answer(&pending.front, &pending.pass, &asked);
             match asked {
-                Asked::Answered(answer) => {
-                    let room = std::mem::take(&mut self.ticket);
-                    outcome_in(room, pending.id, &answer, &with).ok_or_else(api::key_reused)
-                }
+                Asked::Answered(answer) => outcome_of(pending.id, &answer).ok_or_else(api::key_reused),
                 Asked::Queued(place) => Ok(Outcome::queued(pending.id, place)),
             }
         });
         match outcome {
-            Ok(outcome) => {
-                let outcome = self.write_outcome(pending.conn, outcome, close);
-                // Its memory serves the next one.
-                self.ticket = outcome.hold.and_then(|hold| hold.ticket).unwrap_or_default();
-            }
+            Ok(outcome) => self.write_outcome(pending.conn, &outcome, close),
             Err(problem) => self.refuse(pending.conn, &problem, close),
         }
         self.gate.metrics.took(RouteClass::Attempt, pending.started.elapsed());
@@ -348,14 +328,13 @@ impl Loop {
         }
     }
 
-    fn write_outcome(&mut self, to: Token, outcome: Outcome, close: bool) -> Outcome {
+    fn write_outcome(&mut self, to: Token, outcome: &Outcome, close: bool) {
         self.body.clear();
         outcome.write(&mut self.body);
         let status = if outcome.is_queued() { "202 Accepted" } else { "200 OK" };
         let retry_after = outcome.retry_after_ms.map(|ms| ms.div_ceil(1000));
         let cors = self.gate.cors.lines(self.caller(to));
         write::json(&mut self.out, status, &self.body, retry_after, cors, &self.date, close);
-        outcome
     }
 
     /// Keeps what was said without the sale, which hears of it at the end of the turn.

@@ -13,7 +13,7 @@ mod stream;
 mod turns;
 mod write;
 
-pub(crate) use write::{decimal, number};
+pub(crate) use write::number;
 
 use crate::{api::Asked, filter::Share, problem::Problem, state::Gate};
 use axum::body::Bytes;
