@@ -3,8 +3,8 @@
 //!
 //! Shared by the fuzz target and by the test that runs its corpus.
 
-use gate::wire::proxy::{BYTES_MAX, Parsed, parse};
 use std::net::IpAddr;
+use web::wire::proxy::{BYTES_MAX, Parsed, parse};
 
 pub(crate) fn check(data: &[u8]) {
     let Parsed::Whole { len, source } = parse(data) else { return };

@@ -14,8 +14,9 @@ const EDGES: &[(&str, &[&str])] = &[
     ("contracts", &["units"]),
     ("engines", &["units"]),
     ("sale", &["units", "contracts", "engines"]),
-    ("gate", &["units", "contracts", "engines"]),
-    ("floodgate", &["units", "contracts", "engines", "sale", "gate"]),
+    ("web", &["units", "contracts", "engines"]),
+    ("gate", &["units", "contracts", "engines", "web"]),
+    ("floodgate", &["units", "contracts", "engines", "sale", "web", "gate"]),
     ("sim", &["units", "contracts", "engines", "sale"]),
     ("xtask", &[]),
 ];

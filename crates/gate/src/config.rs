@@ -1,8 +1,10 @@
 //! The `[gate]` section of the configuration. Its commented default is the manual; a test holds the two together.
 
-use crate::{cors, return_url::is_entry};
+use crate::return_url::is_entry;
 use serde::{Deserialize, Serialize};
-use std::{fmt, net::IpAddr, net::SocketAddr, str::FromStr};
+use std::net::SocketAddr;
+pub use web::config::{AddressLimits, ConnectionsConfig, JwtAlgorithm, JwtConfig, TlsConfig};
+use web::{cors, net::Net};
 
 /// Every default, commented. `floodgate config` prints it.
 pub const DEFAULT_TOML: &str = include_str!("config.default.toml");
@@ -67,38 +69,6 @@ pub struct Config {
     pub connections: ConnectionsConfig,
 }
 
-/// The section `[gate.tls]`: the shop's second listener.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields, default)]
-pub struct TlsConfig {
-    pub listen: String,
-    pub certificate_file: String,
-    pub key_file: String,
-    pub handshake_timeout_seconds: u64,
-    pub streams_max: u32,
-}
-
-/// The section `[gate.jwt]`: who signs shopper tokens.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields, default)]
-pub struct JwtConfig {
-    pub issuer: String,
-    pub audience: String,
-    pub algorithms: Vec<JwtAlgorithm>,
-    pub key_file: String,
-    pub jwks_file: String,
-    pub jwks_url: String,
-}
-
-/// An algorithm of RFC 7518 or RFC 8037, by its own name.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
-pub enum JwtAlgorithm {
-    HS256,
-    ES256,
-    RS256,
-    EdDSA,
-}
-
 /// The section `[gate.limits]`: how often one may ask. A rate of 0 is no limit.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default)]
@@ -154,25 +124,6 @@ pub enum ChallengeMode {
     Image,
 }
 
-/// The section `[gate.connections]`.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields, default)]
-pub struct ConnectionsConfig {
-    pub threads: usize,
-    pub open_max: usize,
-    pub memory_mark_percent: u64,
-    pub proxy_protocol: bool,
-    pub events_max: usize,
-    pub events_per_shopper_max: usize,
-    pub events_per_address_max: usize,
-    pub backlog: u32,
-    pub header_bytes_max: usize,
-    pub header_timeout_seconds: u64,
-    pub body_timeout_seconds: u64,
-    pub idle_timeout_seconds: u64,
-    pub drain_seconds: u64,
-}
-
 /// Each request with an Origin is compared with all of them.
 const ORIGINS_MAX: usize = 100;
 
@@ -215,61 +166,6 @@ impl Config {
     }
 }
 
-impl TlsConfig {
-    /// Where the shop is behind TLS, if it is.
-    pub fn address(&self) -> Option<SocketAddr> {
-        self.listen.parse().ok()
-    }
-
-    /// As [`Config::wrong`].
-    fn wrong(&self) -> Option<(&'static str, &'static str)> {
-        if self.listen.is_empty() {
-            return None;
-        }
-        if self.address().is_none() {
-            return Some((
-                "tls.listen",
-                "want an address and a port, such as \"0.0.0.0:8443\", or \"\" for no TLS",
-            ));
-        }
-        if self.certificate_file.is_empty() {
-            return Some(("tls.certificate_file", "want the file of the certificate and its chain, in PEM"));
-        }
-        self.key_file.is_empty().then_some(("tls.key_file", "want the file of the certificate's key, in PEM"))
-    }
-}
-
-impl JwtConfig {
-    /// The same for `[gate.jwt]`; the name is still that below `[gate]`.
-    pub(crate) fn wrong(&self) -> Option<(&'static str, &'static str)> {
-        if self.algorithms.is_empty() {
-            return Some(("jwt.algorithms", "want at least one of HS256, ES256, RS256 and EdDSA"));
-        }
-        if self.issuer.is_empty() {
-            return Some(("jwt.issuer", "want the iss that the shop's tokens carry"));
-        }
-        if self.audience.is_empty() {
-            return Some(("jwt.audience", "want the aud that the shop's tokens carry"));
-        }
-        let sources = [
-            ("jwt.key_file", &self.key_file),
-            ("jwt.jwks_file", &self.jwks_file),
-            ("jwt.jwks_url", &self.jwks_url),
-        ];
-        let mut named = sources.iter().filter(|(_, source)| !source.is_empty());
-        if let (Some(_), Some((second, _))) = (named.next(), named.next()) {
-            return Some((second, "want one of key_file, jwks_file and jwks_url"));
-        }
-        let local = ["http://127.0.0.1:", "http://localhost:", "http://[::1]:"];
-        let safe =
-            |url: &str| url.starts_with("https://") || local.iter().any(|start| url.starts_with(start));
-        if !self.jwks_url.is_empty() && !safe(&self.jwks_url) {
-            return Some(("jwt.jwks_url", "want https:// (http:// only to this machine)"));
-        }
-        None
-    }
-}
-
 impl RiskConfig {
     /// As [`Config::wrong`].
     fn wrong(&self) -> Option<(&'static str, &'static str)> {
@@ -282,6 +178,20 @@ impl RiskConfig {
 }
 
 impl LimitsConfig {
+    /// Those of them that are for addresses.
+    pub(crate) fn addresses(&self) -> AddressLimits {
+        AddressLimits {
+            address_per_second: self.address_per_second,
+            address_burst: self.address_burst,
+            prefix_per_second: self.prefix_per_second,
+            prefix_burst: self.prefix_burst,
+            address_connections_max: self.address_connections_max,
+            prefix_connections_max: self.prefix_connections_max,
+            exempt_addresses: self.exempt_addresses.clone(),
+            trusted_proxies: self.trusted_proxies.clone(),
+        }
+    }
+
     /// Lowers the limits of connections so that neither one address nor one network can have all that may be open: an address a quarter, a
     /// network half. True if that changed one.
     pub fn leave_room(&mut self, open_max: usize) -> bool {
@@ -338,40 +248,16 @@ impl Default for Config {
     }
 }
 
-impl Default for TlsConfig {
-    fn default() -> Self {
-        Self {
-            listen: String::new(),
-            certificate_file: String::new(),
-            key_file: String::new(),
-            handshake_timeout_seconds: 10,
-            streams_max: 32,
-        }
-    }
-}
-
-impl Default for JwtConfig {
-    fn default() -> Self {
-        Self {
-            issuer: "shop".into(),
-            audience: "floodgate".into(),
-            algorithms: vec![JwtAlgorithm::HS256],
-            key_file: String::new(),
-            jwks_file: String::new(),
-            jwks_url: String::new(),
-        }
-    }
-}
-
 impl Default for LimitsConfig {
     fn default() -> Self {
+        let of_addresses = AddressLimits::default();
         Self {
-            address_per_second: 100,
-            address_burst: 400,
-            prefix_per_second: 2000,
-            prefix_burst: 8000,
-            address_connections_max: 2000,
-            prefix_connections_max: 10_000,
+            address_per_second: of_addresses.address_per_second,
+            address_burst: of_addresses.address_burst,
+            prefix_per_second: of_addresses.prefix_per_second,
+            prefix_burst: of_addresses.prefix_burst,
+            address_connections_max: of_addresses.address_connections_max,
+            prefix_connections_max: of_addresses.prefix_connections_max,
             shopper_per_second: 5,
             shopper_burst: 20,
             exempt_addresses: Vec::new(),
@@ -407,130 +293,6 @@ impl Default for ChallengeConfig {
             code_length: 5,
             used_max: 1_000_000,
         }
-    }
-}
-
-impl Default for ConnectionsConfig {
-    fn default() -> Self {
-        Self {
-            threads: 0,
-            open_max: 60_000,
-            memory_mark_percent: 50,
-            proxy_protocol: false,
-            events_max: 4096,
-            events_per_shopper_max: 4,
-            events_per_address_max: 1024,
-            backlog: 8192,
-            header_bytes_max: 8192,
-            header_timeout_seconds: 10,
-            body_timeout_seconds: 10,
-            idle_timeout_seconds: 300,
-            drain_seconds: 10,
-        }
-    }
-}
-
-impl ConnectionsConfig {
-    /// Threads of the shop's connections: as many as there are processors, if nobody said how many.
-    pub fn threads(&self) -> usize {
-        match self.threads {
-            0 => std::thread::available_parallelism().map_or(1, usize::from),
-            threads => threads,
-        }
-    }
-}
-
-/// A range of addresses, such as `10.0.0.0/8` or `::1`.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(try_from = "String", into = "String")]
-pub struct Net {
-    base: IpAddr,
-    prefix: u8,
-}
-
-impl Net {
-    /// Whether the address lies in the range. An IPv4 address in IPv6's clothes is taken as what it is.
-    pub fn contains(&self, address: IpAddr) -> bool {
-        let differs = |a: u128, b: u128, bits: u8| bits > 0 && (a ^ b) >> (128 - u32::from(bits)) != 0;
-        match (self.base, address.to_canonical()) {
-            (IpAddr::V4(a), IpAddr::V4(b)) => {
-                let wide = |v: std::net::Ipv4Addr| u128::from(u32::from(v)) << 96;
-                !differs(wide(a), wide(b), self.prefix)
-            }
-            (IpAddr::V6(a), IpAddr::V6(b)) => !differs(a.into(), b.into(), self.prefix),
-            _ => false,
-        }
-    }
-}
-
-impl Net {
-    /// The same range, named by its first address; one of IPv4 in IPv6's clothes as what it is.
-    pub(crate) fn without_host_bits(&self) -> Self {
-        let (base, prefix) = match (self.base.to_canonical(), self.prefix) {
-            (base @ IpAddr::V4(_), 96..) if self.base.is_ipv6() => (base, self.prefix - 96),
-            _ => (self.base, self.prefix),
-        };
-        let (first, _) = Self { base, prefix }.range();
-        let base = match base {
-            IpAddr::V4(_) => IpAddr::from((first as u32).to_be_bytes()),
-            IpAddr::V6(_) => IpAddr::from(first.to_be_bytes()),
-        };
-        Self { base, prefix }
-    }
-
-    pub(crate) fn is_v4(&self) -> bool {
-        self.base.is_ipv4()
-    }
-
-    /// Its first and last address, as numbers.
-    pub(crate) fn range(&self) -> (u128, u128) {
-        let (base, bits) = match self.base {
-            IpAddr::V4(v4) => (u128::from(u32::from(v4)), 32),
-            IpAddr::V6(v6) => (u128::from(v6), 128),
-        };
-        let hosts = match bits - u32::from(self.prefix) {
-            128 => u128::MAX,
-            bits => (1 << bits) - 1,
-        };
-        (base & !hosts, base | hosts)
-    }
-}
-
-/// One address.
-impl From<IpAddr> for Net {
-    fn from(base: IpAddr) -> Self {
-        Self { base, prefix: if base.is_ipv4() { 32 } else { 128 } }
-    }
-}
-
-impl FromStr for Net {
-    type Err = String;
-    fn from_str(text: &str) -> Result<Self, String> {
-        let refused = || format!("address range {text:?}: want such as 10.0.0.0/8 or ::1");
-        let (base, prefix) = text.split_once('/').map_or((text, None), |(base, prefix)| (base, Some(prefix)));
-        let base: IpAddr = base.parse().map_err(|_| refused())?;
-        let bits = if base.is_ipv4() { 32 } else { 128 };
-        let prefix = prefix.map_or(Ok(bits), str::parse).map_err(|_| refused())?;
-        if prefix <= bits { Ok(Self { base, prefix }) } else { Err(refused()) }
-    }
-}
-
-impl TryFrom<String> for Net {
-    type Error = String;
-    fn try_from(text: String) -> Result<Self, String> {
-        text.parse()
-    }
-}
-
-impl From<Net> for String {
-    fn from(net: Net) -> String {
-        net.to_string()
-    }
-}
-
-impl fmt::Display for Net {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{}/{}", self.base, self.prefix)
     }
 }
 
@@ -577,22 +339,5 @@ mod tests {
         assert_eq!(config.wrong(), None);
         config.tls.listen = "127.0.0.1:8443".into();
         assert_eq!(config.wrong().map(|(name, _)| name), Some("connections.proxy_protocol"));
-    }
-
-    #[test]
-    fn ranges_contain_what_they_should() {
-        let check = |net: &str, address: &str| net.parse::<Net>().unwrap().contains(address.parse().unwrap());
-        assert!(check("127.0.0.0/8", "127.9.9.9"));
-        assert!(check("127.0.0.0/8", "::ffff:127.0.0.1"));
-        assert!(check("::1", "::1"));
-        assert!(check("0.0.0.0/0", "8.8.8.8"));
-        assert!(!check("10.0.0.0/8", "11.0.0.1"));
-        assert!(!check("::/0", "10.0.0.1"));
-        assert!("10.0.0.0/33".parse::<Net>().is_err());
-        let named = |net: &str| net.parse::<Net>().unwrap().without_host_bits().to_string();
-        assert_eq!(
-            ["10.9.8.7/8", "::ffff:10.9.8.7/104", "2001:db8::7/32", "::7/0", "1.2.3.4"].map(named),
-            ["10.0.0.0/8", "10.0.0.0/8", "2001:db8::/32", "::/0", "1.2.3.4/32"]
-        );
     }
 }

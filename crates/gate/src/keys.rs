@@ -9,6 +9,7 @@ use hmac::{Hmac, KeyInit};
 use sha2::Sha256;
 use std::{fmt, fs, io, path::Path};
 use subtle::ConstantTimeEq;
+use web::secret::{invalid, random_bytes, read_or_create_secret, read_secret};
 
 const MASTER_BYTES: usize = 32;
 
@@ -222,54 +223,6 @@ pub fn open_jwt_secret(data: &Path) -> io::Result<Vec<u8>> {
     .map(|text| text.trim_ascii().to_vec())
 }
 
-/// Bytes from the operating system.
-pub(crate) fn random_bytes<const N: usize>() -> io::Result<[u8; N]> {
-    let mut bytes = [0; N];
-    getrandom::fill(&mut bytes).map_err(|e| io::Error::other(format!("random bytes: {e}")))?;
-    Ok(bytes)
-}
-
-/// Writes a file that only its owner can read, whole or not at all.
-pub(crate) fn write_secret(path: &Path, bytes: &[u8]) -> io::Result<()> {
-    use std::{io::Write, os::unix::fs::OpenOptionsExt};
-    let dir = path.parent().unwrap_or(Path::new("."));
-    engines::embedded::disk::make_dir_durable(dir)?;
-    let suffix = BASE64URL_NOPAD.encode(&random_bytes::<6>()?);
-    let temporary = path.with_extension(format!("new-{suffix}"));
-    let mut file = fs::OpenOptions::new().write(true).create_new(true).mode(0o600).open(&temporary)?;
-    let written =
-        file.write_all(bytes).and_then(|()| file.sync_all()).and_then(|()| fs::rename(&temporary, path));
-    if written.is_err() {
-        let _ = fs::remove_file(&temporary);
-    }
-    written.and_then(|()| fs::File::open(dir)?.sync_all())
-}
-
-/// Reads a secret file; refuses one that others can read.
-pub(crate) fn read_secret(path: &Path) -> io::Result<Vec<u8>> {
-    use std::os::unix::fs::PermissionsExt;
-    let named = |e: io::Error| io::Error::new(e.kind(), format!("{}: {e}", path.display()));
-    let mode = fs::metadata(path).map_err(named)?.permissions().mode();
-    if mode & 0o077 != 0 {
-        return Err(invalid(path, &format!("mode {:o} lets others in: chmod 600 it", mode & 0o777)));
-    }
-    fs::read(path).map_err(named)
-}
-
-fn read_or_create_secret(path: &Path, make: impl Fn() -> io::Result<Vec<u8>>) -> io::Result<Vec<u8>> {
-    match read_secret(path) {
-        Err(e) if e.kind() == io::ErrorKind::NotFound => {
-            write_secret(path, &make()?)?;
-            read_secret(path)
-        }
-        read => read,
-    }
-}
-
-fn invalid(path: &Path, why: &str) -> io::Error {
-    io::Error::new(io::ErrorKind::InvalidData, format!("{}: {why}", path.display()))
-}
-
 fn hmac_of(key: &[u8; 32]) -> Hmac<Sha256> {
     Hmac::new_from_slice(key).expect("HMAC takes a key of any length")
 }
@@ -284,6 +237,7 @@ fn short_hash(hash: blake3::Hash) -> [u8; 16] {
 mod tests {
     use super::*;
     use std::os::unix::fs::PermissionsExt;
+    use web::secret::write_secret;
 
     #[test]
     fn a_sealed_name_opens_only_with_its_own_key() {

@@ -2,9 +2,8 @@
 
 use crate::{
     challenge::Reason,
-    filter::Filter,
-    pressure::Pressure,
-    problem::Kind,
+    filter::{Filter, REASONS},
+    problem::{self, Kind},
     strategy::{Stage, Strategy},
 };
 use std::{
@@ -12,6 +11,7 @@ use std::{
     sync::atomic::{AtomicU64, Ordering::Relaxed},
     time::Duration,
 };
+use web::protection::Protection;
 
 /// Every metric of the gate.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -212,6 +212,13 @@ pub(crate) enum RouteClass {
     Other,
 }
 
+impl RouteClass {
+    /// Of the request of a path.
+    pub(crate) fn of_path(path: &str) -> Self {
+        if path.contains("/rounds/") { Self::Attempt } else { Self::Other }
+    }
+}
+
 const BOUNDS_SECONDS: [f64; 12] = [0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5];
 
 #[derive(Debug, Default)]
@@ -226,18 +233,13 @@ pub(crate) struct Metrics {
     answers: [AtomicU64; OUTCOMES.len()],
     /// By [`ALONE`].
     answered_alone: [AtomicU64; ALONE.len()],
-    refusals: Vec<AtomicU64>,
+    /// By kind of problem.
+    refusals: Vec<(&'static Kind, AtomicU64)>,
     attempt: Histogram,
     other: Histogram,
     pub(crate) challenges_issued: AtomicU64,
     pub(crate) challenges_solved: AtomicU64,
     challenges_refused: [AtomicU64; Reason::ALL.len()],
-    pub(crate) connections: AtomicU64,
-    pub(crate) connections_refused: AtomicU64,
-    pub(crate) handshakes_failed: AtomicU64,
-    pub(crate) certificate_failures: AtomicU64,
-    /// 0 if there is no certificate.
-    pub(crate) certificate_expires_seconds: AtomicU64,
 }
 
 impl Metrics {
@@ -245,17 +247,12 @@ impl Metrics {
         Self {
             answers: Default::default(),
             answered_alone: Default::default(),
-            refusals: Kind::ALL.iter().map(|_| AtomicU64::new(0)).collect(),
+            refusals: problem::all_kinds().map(|kind| (kind, AtomicU64::new(0))).collect(),
             attempt: Histogram::default(),
             other: Histogram::default(),
             challenges_issued: AtomicU64::new(0),
             challenges_solved: AtomicU64::new(0),
             challenges_refused: Default::default(),
-            connections: AtomicU64::new(0),
-            connections_refused: AtomicU64::new(0),
-            handshakes_failed: AtomicU64::new(0),
-            certificate_failures: AtomicU64::new(0),
-            certificate_expires_seconds: AtomicU64::new(0),
         }
     }
 
@@ -273,8 +270,10 @@ impl Metrics {
         }
     }
 
-    pub(crate) fn refused(&self, kind: Kind) {
-        self.refusals[kind as usize].fetch_add(1, Relaxed);
+    pub(crate) fn refused(&self, kind: &'static Kind) {
+        if let Some((_, count)) = self.refusals.iter().find(|(known, _)| std::ptr::eq(*known, kind)) {
+            count.fetch_add(1, Relaxed);
+        }
     }
 
     pub(crate) fn challenge_refused(&self, reason: Reason) {
@@ -296,7 +295,7 @@ impl Metrics {
     pub(crate) fn render(
         &self,
         filter: &Filter,
-        (pressure, strategy): (&Pressure, &Strategy),
+        (protection, strategy): (&Protection, &Strategy),
         event_streams: usize,
         out: &mut String,
     ) {
@@ -309,12 +308,13 @@ impl Metrics {
             let _ = writeln!(out, "{name}{{outcome=\"{outcome}\"}} {}", count.load(Relaxed));
         }
         let name = MetricName::Refusals.head(out);
-        for (kind, count) in Kind::ALL.iter().zip(&self.refusals) {
-            let _ = writeln!(out, "{name}{{problem=\"{}\"}} {}", kind.slug(), count.load(Relaxed));
+        for (kind, count) in &self.refusals {
+            let _ = writeln!(out, "{name}{{problem=\"{}\"}} {}", kind.slug, count.load(Relaxed));
         }
         let name = MetricName::Filtered.head(out);
-        for (reason, count) in filter.refused() {
-            let _ = writeln!(out, "{name}{{reason=\"{reason}\"}} {count}");
+        for reason in REASONS {
+            let count = protection.addresses.count_of(reason);
+            let _ = writeln!(out, "{name}{{reason=\"{}\"}} {count}", reason.label);
         }
         let (signals, effects) = filter.risks();
         let name = MetricName::RiskSignals.head(out);
@@ -348,11 +348,12 @@ impl Metrics {
                 "{name}_sum{{route=\"{route}\"}} {sum}\n{name}_count{{route=\"{route}\"}} {below}"
             );
         }
+        let (counters, pressure) = (&protection.counters, &protection.pressure);
         for (metric, value) in [
-            (MetricName::Connections, self.connections.load(Relaxed)),
-            (MetricName::ConnectionsRefused, self.connections_refused.load(Relaxed)),
-            (MetricName::HandshakesFailed, self.handshakes_failed.load(Relaxed)),
-            (MetricName::CertificateFailures, self.certificate_failures.load(Relaxed)),
+            (MetricName::Connections, counters.connections.load(Relaxed)),
+            (MetricName::ConnectionsRefused, counters.connections_refused.load(Relaxed)),
+            (MetricName::HandshakesFailed, counters.handshakes_failed.load(Relaxed)),
+            (MetricName::CertificateFailures, counters.certificate_failures.load(Relaxed)),
             (MetricName::MemoryBytes, pressure.resident_bytes.load(Relaxed)),
             (MetricName::MemoryMarkBytes, pressure.mark_bytes),
             (MetricName::EventStreams, event_streams as u64),
@@ -362,7 +363,7 @@ impl Metrics {
             let name = metric.head(out);
             let _ = writeln!(out, "{name} {value}");
         }
-        let expires_seconds = self.certificate_expires_seconds.load(Relaxed);
+        let expires_seconds = counters.certificate_expires_seconds.load(Relaxed);
         if expires_seconds > 0 {
             let name = MetricName::CertificateExpires.head(out);
             let _ = writeln!(out, "{name} {expires_seconds}");

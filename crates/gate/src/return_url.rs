@@ -3,10 +3,9 @@
 
 use crate::{
     api::Outcome,
-    cors::is_origin,
     keys::Keyring,
     pass::Pass,
-    problem::{Kind, Problem},
+    problem::{self, Problem},
     state::Gate,
     ticket,
 };
@@ -14,6 +13,7 @@ use contracts::{AttemptId, Basket, HoldState, SHOPPER_ID_BYTES_MAX, SaleView};
 use serde::Serialize;
 use std::fmt::Write;
 use units::{Sequence, TimeMs};
+use web::cors::is_origin;
 
 /// Bytes of a URL; with the longest ticket behind it, it stays below what browsers and servers take.
 const URL_BYTES_MAX: usize = 1024;
@@ -162,7 +162,10 @@ pub(crate) fn named(gate: &Gate, text: Option<&str>) -> Result<Option<ReturnUrl>
     let Some(text) = text.filter(|text| !text.is_empty()) else { return Ok(None) };
     let url = ReturnUrl::parse(text, &gate.config.return_urls);
     url.map(Some).ok_or_else(|| {
-        Problem::new(Kind::Invalid, "return_url: not one of gate.return_urls, nor below one, to the letter")
+        Problem::new(
+            &problem::INVALID,
+            "return_url: not one of gate.return_urls, nor below one, to the letter",
+        )
     })
 }
 

@@ -3,7 +3,7 @@
 //!
 //! What was ordered is kept in `operators/strategy.json` under the data directory. The stage is not: it follows from the load.
 
-use crate::{orders::OrdersFile, ports::QueueFill};
+use crate::ports::QueueFill;
 use arc_swap::ArcSwap;
 use contracts::{Actor, Attempt};
 use serde::{Deserialize, Serialize};
@@ -12,10 +12,11 @@ use std::{
     path::Path,
     sync::{
         Mutex, MutexGuard, PoisonError,
-        atomic::{AtomicU8, AtomicU32, AtomicU64, Ordering::Relaxed},
+        atomic::{AtomicU8, AtomicU64, Ordering::Relaxed},
     },
 };
 use units::TimeMs;
+use web::orders::OrdersFile;
 
 const VERSION: u32 = 1;
 /// Turns of a loop that take so long, each of them, are a load of 100 %: everybody on it waits as long.
@@ -249,8 +250,6 @@ pub struct Strategy {
     climb: Mutex<Climb>,
     stage: AtomicU8,
     effects: [AtomicU64; Effect::ALL.len()],
-    /// The longest turn of a loop since the last look.
-    pub(crate) turn_ms: AtomicU32,
 }
 
 impl Strategy {
@@ -262,7 +261,6 @@ impl Strategy {
             climb: Mutex::default(),
             stage: AtomicU8::new(0),
             effects: Default::default(),
-            turn_ms: AtomicU32::new(0),
         };
         strategy.refresh()?;
         Ok(strategy)

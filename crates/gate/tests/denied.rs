@@ -7,7 +7,6 @@ mod fake;
 
 use client::{Answer, send};
 use fake::Running;
-use gate::admin::keys::Role;
 use serde_json::{Value, json};
 use std::{
     io::{Read, Write},
@@ -15,6 +14,7 @@ use std::{
     time::Duration,
 };
 use units::TimeMs;
+use web::api_keys::Role;
 
 const SALE: &str = "/api/v1/sales/demo";
 const DENIED: &str = "/api/v1/admin/denied-networks";

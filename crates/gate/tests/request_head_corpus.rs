@@ -6,7 +6,7 @@ mod mutants;
 #[path = "../../../fuzz/checks/request_head.rs"]
 mod request_head;
 
-use gate::wire::head::{Form, Parsed, hot_route, parse};
+use gate::hot_route;
 use http_body_util::{BodyExt, Empty};
 use hyper::{Request, Response, body::Bytes, body::Incoming, server::conn::http1, service::service_fn};
 use hyper_util::rt::TokioIo;
@@ -17,13 +17,17 @@ use std::{
 };
 use tokio::io::AsyncWriteExt;
 use units::Prng;
+use web::wire::head::{Form, Parsed, parse};
+
+/// What the gate reads beside what every server reads.
+const FIELDS: [&str; 2] = ["floodgate-pass", "idempotency-key"];
 
 #[test]
 fn every_head_means_one_thing_or_is_refused() {
     let corpus = corpus();
     assert!(corpus.len() >= 8, "the corpus is not here");
     corpus.iter().for_each(|bytes| request_head::check(bytes));
-    let whole = corpus.iter().filter(|bytes| matches!(parse(bytes, 8192), Parsed::Whole(_)));
+    let whole = corpus.iter().filter(|bytes| matches!(parse(bytes, 8192, &FIELDS), Parsed::Whole(_)));
     assert!((4..corpus.len()).contains(&whole.count()), "the seeds reach both ends");
     mutants(50_000, 1).for_each(|bytes| request_head::check(&bytes));
 }
@@ -57,7 +61,7 @@ async fn hyper_finds(bytes: &[u8]) -> Vec<Found> {
 /// What the loops find: all plain requests until something else comes, and whether a request was the connection's last.
 fn we_find(mut bytes: &[u8]) -> Vec<Found> {
     let mut found = Vec::new();
-    while let Parsed::Whole(head) = parse(bytes, 8192) {
+    while let Parsed::Whole(head) = parse(bytes, 8192, &FIELDS) {
         let end = head.len + usize::try_from(head.body_len).unwrap_or(usize::MAX / 2);
         if head.form != Form::Plain || bytes.len() < end {
             break;
@@ -113,9 +117,9 @@ async fn hyper_finds_the_same_requests_one_behind_another() {
 #[test]
 fn a_request_split_anywhere_is_the_same_request() {
     for bytes in corpus().into_iter().chain(mutants(20_000, 5)) {
-        let whole = parse(&bytes, 8192);
+        let whole = parse(&bytes, 8192, &FIELDS);
         for end in 0..bytes.len() {
-            match (parse(&bytes[..end], 8192), &whole) {
+            match (parse(&bytes[..end], 8192, &FIELDS), &whole) {
                 (Parsed::Partial, _) => {}
                 (early, whole) => assert_eq!(early, *whole, "{end}"),
             }

@@ -7,7 +7,7 @@ mod fake;
 
 use client::{Answer, send};
 use fake::{MEMORY_LIMIT_BYTES, Running};
-use gate::{Config, admin::keys::Role, config::ChallengeMode};
+use gate::{Config, config::ChallengeMode};
 use serde_json::{Value, json};
 use std::{
     io::{Read, Write},
@@ -16,6 +16,7 @@ use std::{
     time::{Duration, Instant},
 };
 use units::TimeMs;
+use web::api_keys::Role;
 
 const SALE: &str = "/api/v1/sales/demo";
 const STRATEGY: &str = "/api/v1/admin/strategy";

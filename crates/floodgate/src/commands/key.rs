@@ -2,10 +2,10 @@
 
 use super::print;
 use crate::{CommandResult, Context};
-use gate::admin::keys::{ApiKeys, Role};
 use std::process::ExitCode;
 use std::time::{SystemTime, UNIX_EPOCH};
 use units::TimeMs;
+use web::api_keys::{ApiKeys, Role};
 
 #[derive(Debug, clap::Args)]
 pub(crate) struct Args {

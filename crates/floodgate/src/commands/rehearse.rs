@@ -193,8 +193,8 @@ impl Drop for Server {
 impl<'a> Rehearsal<'a> {
     /// `base` is the configuration file that was given, which has been checked.
     fn new(args: &'a Args, dir: &'a Path, scratch: &'a Path, base: toml::Table) -> Result<Self, Failure> {
-        let keys = gate::admin::keys::ApiKeys::open(dir)?;
-        let admin_key = keys.create("rehearsal", gate::admin::keys::Role::Owner, TimeMs(wall_ms()))?;
+        let keys = web::api_keys::ApiKeys::open(dir)?;
+        let admin_key = keys.create("rehearsal", web::api_keys::Role::Owner, TimeMs(wall_ms()))?;
         let (shop, admin) = (free_port()?, free_port()?);
         let config = server_config(base, shop, admin, args.stock);
         fs::write(scratch.join("server.toml"), toml::to_string(&config)?)?;

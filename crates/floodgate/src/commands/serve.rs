@@ -73,10 +73,10 @@ pub(crate) fn run(context: Context, args: &Args, data_given: bool) -> CommandRes
     let data = Data::open(dir)?;
     let keys = Arc::new(gate::Keyring::open(data.dir())?);
     gate::open_jwt_secret(data.dir())?;
-    let api_keys = Arc::new(gate::admin::keys::ApiKeys::open(data.dir())?);
-    let jwt = gate::jwt::JwtVerifier::open(&context.config.gate.jwt, &data.dir().join("keys/jwt.key"))?;
+    let api_keys = Arc::new(web::api_keys::ApiKeys::open(data.dir())?);
+    let jwt = web::jwt::JwtVerifier::open(&context.config.gate.jwt, &data.dir().join("keys/jwt.key"))?;
     let challenges = gate::Challenges::open(&context.config.gate.challenge, &keys, data.dir())?;
-    let denied = gate::DenyList::open(data.dir())?;
+    let denied = web::limits::DenyList::open(data.dir())?;
     let strategy = gate::Strategy::open(data.dir())?;
     let kept = scratch.is_none().then(|| data.dir().to_owned());
     let mut gate_config = context.config.gate.clone();
@@ -145,8 +145,8 @@ fn run_gate(context: &Context, args: &Args, socket: &Path) -> CommandResult {
     config.admin_listen = args.admin_listen.unwrap_or(SocketAddr::from(([127, 0, 0, 1], 0)));
     fit_connections(&mut config);
     let keys = Arc::new(gate::Keyring::open_existing(data)?);
-    let api_keys = Arc::new(gate::admin::keys::ApiKeys::open(data)?);
-    let jwt = gate::jwt::JwtVerifier::open(&config.jwt, &data.join("keys/jwt.key"))?;
+    let api_keys = Arc::new(web::api_keys::ApiKeys::open(data)?);
+    let jwt = web::jwt::JwtVerifier::open(&config.jwt, &data.join("keys/jwt.key"))?;
     let joined = join::Joined::open(socket, &keys)?;
     let challenges = gate::Challenges::with(&config.challenge, &keys, Arc::new(joined.clone()));
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
@@ -158,7 +158,7 @@ fn run_gate(context: &Context, args: &Args, socket: &Path) -> CommandResult {
             jwt,
             api_keys,
             challenges,
-            denied: gate::DenyList::open(data)?,
+            denied: web::limits::DenyList::open(data)?,
             strategy: gate::Strategy::open(data)?,
             memory: memory_of_this_process(),
             demo: false,
@@ -188,8 +188,11 @@ fn fit_connections(config: &mut gate::Config) {
     }
 }
 
-fn memory_of_this_process() -> gate::Memory {
-    gate::Memory { resident_bytes: Arc::new(memory::resident_bytes), limit_bytes: memory::limit_bytes() }
+fn memory_of_this_process() -> web::pressure::Memory {
+    web::pressure::Memory {
+        resident_bytes: Arc::new(memory::resident_bytes),
+        limit_bytes: memory::limit_bytes(),
+    }
 }
 
 fn start_logging(context: &Context) {

@@ -3,12 +3,12 @@
 use super::print;
 use crate::{CommandResult, Context};
 use contracts::SaleId;
-use gate::jwt::{Shopper, sign_token};
 use gate::pass::{Pass, issue};
 use serde_json::json;
 use std::process::ExitCode;
 use std::time::{SystemTime, UNIX_EPOCH};
 use units::{DurationMs, TimeMs};
+use web::jwt::{Shopper, sign_token};
 
 #[derive(Debug, clap::Args)]
 pub(crate) struct Args {

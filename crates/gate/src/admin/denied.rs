@@ -1,11 +1,9 @@
 //! `/api/v1/admin/denied-networks`: networks that are shut out of the shop's listener, from the answer on and after a restart too.
 
-use super::{authorize, keys::Role, operate::parse, reason::Reasons};
+use super::{authorize, operate::parse};
 use crate::{
     api::json,
-    config::Net,
-    filter::{ChangeError, DENIED_MAX},
-    problem::{Kind, Problem},
+    problem::{self, Problem},
     state::Gate,
 };
 use axum::{
@@ -18,6 +16,12 @@ use http::HeaderMap;
 use serde::Deserialize;
 use serde_json::json as document;
 use std::sync::Arc;
+use web::{
+    api_keys::Role,
+    limits::{ChangeError, DENIED_MAX},
+    net::Net,
+    reason::Reasons,
+};
 
 /// The longest network has 43 characters: a full list with room for what JSON puts around it.
 const BODY_BYTES_MAX: usize = 1 << 20;
@@ -41,7 +45,7 @@ pub(super) struct Remove {
 /// `GET`: all of them.
 pub(super) async fn list(State(gate): State<Arc<Gate>>, headers: HeaderMap) -> Result<Response, Problem> {
     authorize(&gate, &headers, Role::ReadOnly)?;
-    Ok(json(&document!({ "networks": gate.filter.denied.list() })))
+    Ok(json(&document!({ "networks": gate.protection.addresses.denied().list() })))
 }
 
 /// `PUT {"networks", "reason"}`: shuts these out too.
@@ -54,11 +58,11 @@ pub(super) async fn add(
     let Add { networks, reason } = parse(&gate, &headers, body, BODY_BYTES_MAX).await?;
     Reasons::Needed.check(&reason)?;
     if networks.is_empty() {
-        return Err(Problem::new(Kind::Invalid, "networks: want at least one"));
+        return Err(Problem::new(&problem::INVALID, "networks: want at least one"));
     }
     let actor = operator.actor(&reason);
     let added = change(&gate, actor.clone(), move |gate| {
-        gate.filter.denied.add(&networks, &actor, gate.now()).inspect(|added| {
+        gate.protection.addresses.denied().add(&networks, &actor, gate.now()).inspect(|added| {
             let of = networks.first().map(Net::to_string);
             tracing::warn!(
                 actor = actor.name,
@@ -82,10 +86,10 @@ pub(super) async fn remove(
     let operator = authorize(&gate, &headers, Role::Operator)?;
     Reasons::Needed.check(&reason)?;
     let network: Net =
-        network.parse().map_err(|why| Problem::new(Kind::Invalid, format!("network: {why}")))?;
+        network.parse().map_err(|why| Problem::new(&problem::INVALID, format!("network: {why}")))?;
     let actor = operator.actor(&reason);
     change(&gate, actor.clone(), move |gate| {
-        gate.filter.denied.remove(&network).inspect(|()| {
+        gate.protection.addresses.denied().remove(&network).inspect(|()| {
             tracing::warn!(actor = actor.name, reason = actor.reason, %network, "a network is let in again");
         })
     })
@@ -106,17 +110,17 @@ async fn change<T: Send + 'static>(
             let why = format!(
                 "there would be more than {DENIED_MAX} denied networks: name larger ones, or use a firewall"
             );
-            Problem::new(Kind::Conflict, why)
+            Problem::new(&problem::CONFLICT, why)
         }
         ChangeError::NotThere => {
             let why =
                 "this network is not denied as such: GET lists those that are, and a larger one may hold it";
-            Problem::new(Kind::NotFound, why)
+            Problem::new(&problem::NOT_FOUND, why)
         }
         ChangeError::Disk(error) => {
             tracing::error!(%error, actor = actor.name, "change the denied networks: not written");
             let why = "the change cannot be written, and does not hold: see the server's log";
-            Problem::new(Kind::Unavailable, why).retry_after(5)
+            Problem::new(&problem::UNAVAILABLE, why).retry_after(5)
         }
     })
 }

@@ -1,11 +1,11 @@
 //! The winners' feed: signed lines from the log, streamed as they are read. The reader keeps its place (`after`), so a store
 //! that was down goes on where it stopped.
 
-use super::{authorize, keys::Role};
+use super::authorize;
 use crate::{
     front::Front,
-    problem::{Kind, Problem},
-    state::{Gate, drained},
+    problem::{self, Problem},
+    state::Gate,
     winners::append_line,
 };
 use axum::{
@@ -20,6 +20,8 @@ use tokio::{
     time::{Instant, timeout_at},
 };
 use units::Sequence;
+use web::api_keys::Role;
+use web::protection::drained;
 
 /// Events in memory at once.
 const CHUNK_EVENTS: usize = 1000;
@@ -55,17 +57,17 @@ pub(super) async fn winners(
             "log: the sale's log is {log_id} now (a backup was restored?): what was read from another one may never have \
              happened here; read from after=0 and compare"
         );
-        return Err(Problem::new(Kind::Conflict, why));
+        return Err(Problem::new(&problem::CONFLICT, why));
     }
     if after > last {
         let why = format!(
             "after: the log ends at {last}: it is not the log that {after} was read from (a backup was restored?)"
         );
-        return Err(Problem::new(Kind::Conflict, why));
+        return Err(Problem::new(&problem::CONFLICT, why));
     }
     let mut feed = Feed {
         sequence: front.sale.sequence(),
-        draining: gate.draining.clone(),
+        draining: gate.protection.draining.clone(),
         gate,
         front,
         after,
@@ -103,10 +105,12 @@ fn parse_query(query: &str) -> Result<Query<'_>, Problem> {
             ("after", Some(number)) => after = number,
             ("wait", Some(number)) if number <= WAIT_SECONDS_MAX => wait = number,
             ("after", None) => {
-                return Err(Problem::new(Kind::Invalid, "after: want a sequence number, 0 for all"));
+                return Err(Problem::new(&problem::INVALID, "after: want a sequence number, 0 for all"));
             }
-            ("wait", _) => return Err(Problem::new(Kind::Invalid, "wait: want 0 to 60 seconds")),
-            _ => return Err(Problem::new(Kind::Invalid, "query: want after, wait and log, nothing else")),
+            ("wait", _) => return Err(Problem::new(&problem::INVALID, "wait: want 0 to 60 seconds")),
+            _ => {
+                return Err(Problem::new(&problem::INVALID, "query: want after, wait and log, nothing else"));
+            }
         }
     }
     Ok(Query { after: Sequence(after), wait_seconds: wait, log })

@@ -22,7 +22,7 @@ pub(super) async fn healthz() -> &'static str {
 
 /// `GET /readyz`: every sale answers, and the server does not drain.
 pub(super) async fn readyz(State(gate): State<Arc<Gate>>) -> Result<&'static str, Problem> {
-    if *gate.draining.borrow() {
+    if *gate.protection.draining.borrow() {
         return Err(Problem::unavailable("the server is stopping"));
     }
     if let Some(id) = gate.sales.down().first() {
@@ -44,7 +44,7 @@ pub(super) async fn readyz(State(gate): State<Arc<Gate>>) -> Result<&'static str
 pub(super) async fn metrics(State(gate): State<Arc<Gate>>) -> Response {
     let mut out = String::with_capacity(8192);
     let streams = gate.config.connections.events_max.saturating_sub(gate.events.available_permits());
-    gate.metrics.render(&gate.filter, (&gate.pressure, &gate.strategy), streams, &mut out);
+    gate.metrics.render(&gate.filter, (&gate.protection, &gate.strategy), streams, &mut out);
     let mut sales = Vec::new();
     for id in gate.sales.list() {
         let Some(sale) = gate.sales.get(id.as_str()) else { continue };

@@ -1,12 +1,12 @@
 //! Uploads of shopper lists: one id a line, hashed as it streams, and handed to the sale in chunks once all of it has come: an
 //! upload that breaks off, or has a wrong line, changes nothing. The ids themselves are never stored.
 
-use super::{authorize, keys::Role, reason::Reasons};
+use super::authorize;
 use crate::{
     api::{json, reservation::operate_problem},
     front::Front,
-    problem::{Kind, Problem},
-    state::{Gate, reply, want_media_type},
+    problem::{self, Problem},
+    state::{Gate, reply},
 };
 use axum::{
     body::Body,
@@ -18,6 +18,8 @@ use http::HeaderMap;
 use http_body_util::BodyExt;
 use serde_json::json as document;
 use std::{sync::Arc, time::Duration};
+use web::body::want_media_type;
+use web::{api_keys::Role, reason::Reasons};
 
 /// Shoppers in one upload, at 16 bytes each until it is whole.
 const SHOPPERS_MAX: usize = 5_000_000;
@@ -70,9 +72,9 @@ async fn upload(
     loop {
         let frame = tokio::time::timeout(silence_max, body.frame())
             .await
-            .map_err(|_| upload.wrong(Kind::BodyTimeout, "the body stopped"))?;
+            .map_err(|_| upload.wrong(&problem::BODY_TIMEOUT, "the body stopped"))?;
         let Some(frame) = frame else { break };
-        let frame = frame.map_err(|e| upload.wrong(Kind::BadRequest, &e.to_string()))?;
+        let frame = frame.map_err(|e| upload.wrong(&problem::BAD_REQUEST, &e.to_string()))?;
         let Ok(data) = frame.into_data() else { continue };
         let mut lines = data.split(|&b| b == b'\n').peekable();
         while let Some(line) = lines.next() {
@@ -120,7 +122,7 @@ async fn hand_over(
             let why =
                 format!("the sale took {at} of {} parts of the list: upload it again, whole", chunks.len());
             tracing::error!(%why, "a list is incomplete");
-            return Err(Problem::new(Kind::Unavailable, why).retry_after(1));
+            return Err(Problem::new(&problem::UNAVAILABLE, why).retry_after(1));
         }
         done?.map_err(operate_problem)?;
     }
@@ -138,16 +140,16 @@ impl Upload<'_> {
         }
         let id = std::str::from_utf8(line).ok().filter(|id| id.len() <= SHOPPER_ID_BYTES_MAX);
         let Some(id) = id else {
-            return Err(self.wrong(Kind::Invalid, "want one shopper id of 1 to 64 bytes in UTF-8"));
+            return Err(self.wrong(&problem::INVALID, "want one shopper id of 1 to 64 bytes in UTF-8"));
         };
         if self.shoppers.len() == SHOPPERS_MAX {
-            return Err(self.wrong(Kind::BodyTooLarge, "more than 5000000 shoppers"));
+            return Err(self.wrong(&problem::BODY_TOO_LARGE, "more than 5000000 shoppers"));
         }
         self.shoppers.push(self.gate.keys.shopper_key(id));
         Ok(())
     }
 
-    fn wrong(&self, kind: Kind, why: &str) -> Problem {
+    fn wrong(&self, kind: &'static problem::Kind, why: &str) -> Problem {
         Problem::new(kind, format!("line {}: {why}; the list is as it was", self.lines))
     }
 }

@@ -3,27 +3,29 @@
 mod denied;
 mod feed;
 mod health;
-pub mod keys;
 mod lists;
 mod operate;
-mod reason;
 mod refusals;
 mod sign_in;
 mod strategy;
 
 use crate::{
-    api::{Route, passes::bearer, route, shared_routes},
-    problem::{Kind, Problem},
+    api::shared_routes,
+    problem::{self, Problem},
     state::Gate,
 };
 use axum::routing::{delete, get, post, put};
 use contracts::Actor;
 use http::HeaderMap;
-use keys::Role;
 use std::sync::Arc;
+use web::{
+    api_keys::Role,
+    body::bearer,
+    route::{Route, route},
+};
 
 /// The routes of the admin listener.
-pub fn routes() -> Vec<Route> {
+pub fn routes() -> Vec<Route<Arc<Gate>>> {
     const SALE: &str = "/api/v1/admin/sales/{sale}";
     const STRATEGY: &str = "/api/v1/admin/strategy";
     const DENIED: &str = "/api/v1/admin/denied-networks";
@@ -55,7 +57,7 @@ pub fn routes() -> Vec<Route> {
 }
 
 /// Those that are about one process, whether it has the sales or not.
-pub(crate) fn routes_of_a_gate() -> Vec<Route> {
+pub(crate) fn routes_of_a_gate() -> Vec<Route<Arc<Gate>>> {
     let mut routes = vec![
         route("get", "/api/v1/admin/refusals", get(refusals::read)),
         route("get", "/healthz", get(health::healthz)),
@@ -67,10 +69,10 @@ pub(crate) fn routes_of_a_gate() -> Vec<Route> {
 }
 
 /// Routes that no document describes: pages, and the files that they load.
-pub(crate) fn pages() -> Vec<Route> {
+pub(crate) fn pages() -> Vec<Route<Arc<Gate>>> {
     let mut routes =
         vec![route("get", "/", get(sign_in::stats_page)), route("get", "/sign-in", get(sign_in::sign_in))];
-    routes.extend(crate::page::statics());
+    routes.extend(web::page::statics(crate::page::FILES));
     routes
 }
 
@@ -84,10 +86,11 @@ pub(crate) fn authorize(gate: &Arc<Gate>, headers: &HeaderMap, want: Role) -> Re
         }
         None => {
             let why = "no API key: send Authorization: Bearer fgk_…; floodgate key new makes one";
-            return Err(Problem::new(Kind::KeyMissing, why));
+            return Err(Problem::new(&problem::KEY_MISSING, why));
         }
     };
-    let (name, role) = known.ok_or_else(|| Problem::new(Kind::KeyRefused, "API key: unknown or revoked"))?;
+    let (name, role) =
+        known.ok_or_else(|| Problem::new(&problem::KEY_REFUSED, "API key: unknown or revoked"))?;
     if role < want {
         let role_name = |role| match role {
             Role::ReadOnly => "read-only",
@@ -95,7 +98,7 @@ pub(crate) fn authorize(gate: &Arc<Gate>, headers: &HeaderMap, want: Role) -> Re
             Role::Owner => "owner",
         };
         let why = format!("API key {name:?} is {}: this needs {}", role_name(role), role_name(want));
-        return Err(Problem::new(Kind::RoleRefused, why));
+        return Err(Problem::new(&problem::ROLE_REFUSED, why));
     }
     Ok(Operator { name })
 }

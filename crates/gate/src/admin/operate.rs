@@ -1,15 +1,11 @@
 //! Operators' commands as HTTP: each is parsed, handed to the sale with its actor and reason, and answered.
 
-use super::{
-    authorize,
-    keys::Role,
-    reason::{Reasons, check_text},
-};
+use super::authorize;
 use crate::{
     api::{attempts::parse_attempt, item_index, json, reservation::operate_problem},
     front::Front,
-    problem::{Kind, Problem},
-    state::{Gate, reply, want_media_type},
+    problem::{self, Problem},
+    state::{Gate, reply},
 };
 use axum::{
     body::Body,
@@ -25,6 +21,11 @@ use serde::{Deserialize, de::DeserializeOwned};
 use serde_json::{Value, json as document};
 use std::sync::Arc;
 use units::TimeMs;
+use web::{
+    api_keys::Role,
+    body::want_media_type,
+    reason::{Reasons, check_text},
+};
 
 /// As much as one entry of the log; a sale of 100 items in 100 rounds has 800 KB.
 const SPEC_BYTES_MAX: usize = 1 << 20;
@@ -101,7 +102,7 @@ struct Payment {
 }
 
 fn invalid(why: impl Into<String>) -> Problem {
-    Problem::new(Kind::Invalid, why.into())
+    Problem::new(&problem::INVALID, why.into())
 }
 
 /// The body as JSON.
@@ -177,8 +178,9 @@ pub(super) async fn define(
     spec.validate().map_err(|e| invalid(e.to_string()))?;
     let sales = Arc::clone(&gate.sales);
     let made = tokio::task::spawn_blocking(move || sales.get_or_create(&sale)).await;
-    let sale =
-        made.map_err(|e| Problem::unavailable(&format!("set up the sale: {e}")))?.map_err(Problem::from)?;
+    let sale = made
+        .map_err(|e| Problem::unavailable(&format!("set up the sale: {e}")))?
+        .map_err(problem::of_unavailable)?;
     let operation = Operation::Define(Box::new(spec));
     let outcome = reply(sale.operate(operator.actor(&reason), operation)).await?.map_err(operate_problem)?;
     Ok(done(None, &outcome))
@@ -303,7 +305,7 @@ pub(super) async fn adjust(
     let operator = authorize(&gate, &headers, Role::Operator)?;
     let front = gate.front(&sale)?;
     let item = front.sale.view().spec.item_index(&item);
-    let item = item.ok_or_else(|| Problem::new(Kind::NotFound, "the sale has no such item"))?;
+    let item = item.ok_or_else(|| Problem::new(&problem::NOT_FOUND, "the sale has no such item"))?;
     let Adjust { delta, reason } = parse(&gate, &headers, body, COMMAND_BYTES_MAX).await?;
     Reasons::Needed.check(&reason)?;
     if delta.unsigned_abs() > contracts::STOCK_MAX {
@@ -362,7 +364,7 @@ async fn on_hold(gate: &Gate, id: AttemptId, actor: &contracts::Actor, operation
             Err(problem) => silent = Some(problem),
         }
     }
-    Err(silent.unwrap_or_else(|| Problem::new(Kind::NotFound, format!("no hold {id}"))))
+    Err(silent.unwrap_or_else(|| Problem::new(&problem::NOT_FOUND, format!("no hold {id}"))))
 }
 
 /// `POST …/holds/{hold}/confirm {"payment"}`.

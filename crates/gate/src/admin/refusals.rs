@@ -1,11 +1,11 @@
 //! `GET /api/v1/admin/refusals`: why the gate refused an address or a shopper.
 
-use super::{authorize, keys::Role};
+use super::authorize;
 use crate::{
     api::json,
-    filter::{Denied, Known, Reason, Risk, Signal},
-    problem::{Kind, Problem},
-    state::{Gate, clip},
+    filter::{REASONS, Risk, Signal},
+    problem::{self, Problem},
+    state::Gate,
 };
 use axum::{
     extract::{Query, State},
@@ -15,6 +15,11 @@ use http::HeaderMap;
 use serde::{Deserialize, Serialize};
 use std::{collections::BTreeMap, net::IpAddr, sync::Arc};
 use units::TimeMs;
+use web::body::clip;
+use web::{
+    api_keys::Role,
+    limits::{Denied, Refused},
+};
 
 /// Exactly one of the two.
 #[derive(Debug, Deserialize)]
@@ -32,7 +37,7 @@ struct Answer {
     shopper: Option<String>,
     #[serde(skip_serializing_if = "Option::is_none")]
     last_at: Option<TimeMs>,
-    refused: Vec<Refused>,
+    refused: Vec<RefusedFor>,
 }
 
 /// An address, as it stands with the gate.
@@ -67,7 +72,7 @@ impl From<Risk> for RiskNow {
 }
 
 #[derive(Debug, Serialize)]
-struct Refused {
+struct RefusedFor {
     reason: &'static str,
     /// 255 stands for 255 or more.
     count: u8,
@@ -80,20 +85,21 @@ pub(super) async fn read(
     headers: HeaderMap,
 ) -> Result<Response, Problem> {
     authorize(&gate, &headers, Role::ReadOnly)?;
-    let invalid = |why: String| Problem::new(Kind::Invalid, why);
+    let invalid = |why: String| Problem::new(&problem::INVALID, why);
     let (address, shopper, known) = match (asked.address, asked.shopper) {
         (Some(text), None) => {
             let address: IpAddr = text
                 .parse()
                 .map_err(|_| invalid(format!("address {:?}: want such as 203.0.113.9", clip(&text))))?;
-            let (known, connections) = gate.filter.known_address(address);
-            let (exempt, trusted_proxy) = (gate.filter.is_exempt(address), gate.filter.is_trusted(address));
-            let denied = gate.filter.denied.of(address).filter(|_| gate.filter.is_denied(address));
+            let addresses = &gate.protection.addresses;
+            let (known, connections) = addresses.refused(address);
+            let (exempt, trusted_proxy) = (addresses.is_exempt(address), addresses.is_trusted(address));
+            let denied = addresses.denied().of(address).filter(|_| addresses.is_denied(address));
             let risk = gate.filter.known_risk(address, gate.now()).into();
             (Some(AddressNow { address, exempt, trusted_proxy, connections, denied, risk }), None, known)
         }
         (None, Some(id)) => {
-            let known = gate.filter.known_shopper(gate.keys.shopper_key(&id));
+            let known = gate.filter.refused_shopper(gate.keys.shopper_key(&id));
             (None, Some(clip(&id).to_owned()), known)
         }
         _ => return Err(invalid("query: want address=… or shopper=…, one of the two".into())),
@@ -102,9 +108,7 @@ pub(super) async fn read(
     Ok(json(&Answer { address, shopper, last_at, refused: known.map(refused).unwrap_or_default() }))
 }
 
-fn refused(known: Known) -> Vec<Refused> {
-    let counted = Reason::ALL.into_iter().zip(known.counts).filter(|(_, count)| *count > 0);
-    counted
-        .map(|(reason, count)| Refused { reason: reason.label(), count, advice: reason.advice() })
-        .collect()
+fn refused(known: Refused) -> Vec<RefusedFor> {
+    let counted = REASONS.into_iter().zip(known.counts).filter(|(_, count)| *count > 0);
+    counted.map(|(reason, count)| RefusedFor { reason: reason.label, count, advice: reason.advice }).collect()
 }

@@ -1,7 +1,7 @@
 //! One page for whoever started a demo: the sales in figures, behind a one-time key. The operators' console is another thing.
 
 use crate::{
-    problem::{Kind, Problem},
+    problem::{self, Problem},
     state::{Gate, reply},
 };
 use axum::{
@@ -17,7 +17,7 @@ const COOKIE: &str = "floodgate_session";
 
 /// Whether the browser has signed in.
 pub(super) fn has_session(gate: &Gate, headers: &HeaderMap) -> bool {
-    crate::page::cookie(headers, COOKIE).is_some_and(|session| gate.api_keys.is_session(session))
+    web::body::cookie(headers, COOKIE).is_some_and(|session| gate.api_keys.is_session(session))
 }
 
 /// `GET /sign-in?key=…`.
@@ -28,7 +28,7 @@ pub(super) async fn sign_in(
     let key = query.as_deref().and_then(|q| q.strip_prefix("key=")).unwrap_or_default();
     let session = gate.api_keys.sign_in(key).ok_or_else(|| {
         Problem::new(
-            Kind::KeyRefused,
+            &problem::KEY_REFUSED,
             "sign-in key: unknown, or used already; a restart of the server prints a new one",
         )
     })?;
@@ -43,7 +43,7 @@ pub(super) async fn stats_page(
 ) -> Result<Html<String>, Problem> {
     if !has_session(&gate, &headers) {
         let why = "not signed in: open the sign-in URL that the server printed at its start";
-        return Err(Problem::new(Kind::KeyMissing, why));
+        return Err(Problem::new(&problem::KEY_MISSING, why));
     }
     let mut sales = Vec::new();
     for id in gate.sales.list() {
@@ -55,7 +55,7 @@ pub(super) async fn stats_page(
 
 fn render(gate: &Gate, sales: &[(Arc<SaleView>, SaleStats)]) -> Markup {
     let (stage, load) = (gate.strategy.stage(), gate.strategy.load());
-    let above = gate.pressure.is_above();
+    let above = gate.protection.pressure.is_above();
     html! {
         (DOCTYPE)
         html lang="en" {
@@ -63,7 +63,7 @@ fn render(gate: &Gate, sales: &[(Arc<SaleView>, SaleStats)]) -> Markup {
                 meta charset="utf-8";
                 meta name="viewport" content="width=device-width, initial-scale=1";
                 title { "Sales · Floodgate" }
-                link rel="stylesheet" href=(crate::page::style_path());
+                link rel="stylesheet" href=(web::page::STYLE.path());
             }
             body {
                 main class="wide" {

@@ -1,10 +1,10 @@
 //! `/api/v1/admin/strategy`: how strict the gate is, as ordered and as it stands.
 
-use super::{authorize, keys::Role, operate::parse, reason::Reasons};
+use super::{authorize, operate::parse};
 use crate::{
     api::json,
     ports::QueueFill,
-    problem::{Kind, Problem},
+    problem::{self, Problem},
     state::Gate,
     strategy::Plan,
 };
@@ -16,6 +16,7 @@ use axum::{
 use http::HeaderMap;
 use serde_json::json as document;
 use std::sync::Arc;
+use web::{api_keys::Role, reason::Reasons};
 
 /// 256 tiers have 10 KB.
 const BODY_BYTES_MAX: usize = 64 << 10;
@@ -59,7 +60,7 @@ pub(super) async fn order(
     let actor = operator.actor(&Reasons::Needed.in_query(query.as_deref())?);
     let plan: Plan = parse(&gate, &headers, body, BODY_BYTES_MAX).await?;
     if let Some((field, want)) = plan.wrong() {
-        return Err(Problem::new(Kind::Invalid, format!("{field}: {want}")));
+        return Err(Problem::new(&problem::INVALID, format!("{field}: {want}")));
     }
     let ordered = tokio::task::spawn_blocking(move || {
         let said = document!(plan).to_string();
@@ -70,7 +71,7 @@ pub(super) async fn order(
     ordered.await.map_err(|_| Problem::internal())?.map_err(|error| {
         tracing::error!(%error, "order a strategy: not written");
         let why = "the strategy cannot be written, and does not hold: see the server's log";
-        Problem::new(Kind::Unavailable, why).retry_after(5)
+        Problem::new(&problem::UNAVAILABLE, why).retry_after(5)
     })?;
     Ok(json(&document!({ "done": true })))
 }

@@ -138,7 +138,7 @@ fn text(out: &mut Vec<u8>, before: &str, text: &str) {
 fn number(out: &mut Vec<u8>, before: &str, number: Option<u64>) {
     if let Some(number) = number {
         out.extend_from_slice(before.as_bytes());
-        crate::wire::number(out, number);
+        web::wire::number(out, number);
     }
 }
 

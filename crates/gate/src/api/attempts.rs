@@ -6,13 +6,13 @@ use super::{
     json,
 };
 use crate::{
-    filter::Reason,
+    filter,
     front::{Expected, Front, Rendered},
     pass::Pass,
     ports::Reply,
-    problem::{Kind, Problem},
+    problem::{self, Problem},
     return_url::{self, way_back},
-    state::{Gate, PASS_HEADER, Peer, check_media_type, clip, reply},
+    state::{Gate, PASS_HEADER, reply},
     ticket,
 };
 use axum::{
@@ -29,6 +29,10 @@ use serde::{Deserialize, Serialize};
 use std::{pin::pin, sync::Arc, time::Duration};
 use tokio::time::{Instant, sleep_until, timeout, timeout_at};
 use units::{Sequence, TimeMs};
+use web::{
+    body::{check_media_type, clip},
+    server::Peer,
+};
 
 /// How long the sale may take to say where an attempt stands, which it does without its writer.
 const STANDING_WITHIN: Duration = Duration::from_secs(1);
@@ -70,10 +74,10 @@ pub(crate) fn round(
     }
     gate.admit_address_at(peer, now)?;
     Err(Problem::new(
-        Kind::NotFound,
+        &problem::NOT_FOUND,
         "no round with this key: use the attempts_url that the sale publishes while a round is open",
     )
-    .because(Reason::RoundKey))
+    .because(filter::ROUND_KEY))
 }
 
 /// Lets an attempt in whose round is open, or refuses it, in the order of cost.
@@ -88,7 +92,7 @@ pub(crate) fn admit<'a>(gate: &Gate, question: &Question<'a>) -> Result<Admitted
 
 /// The basket that an attempt's body asks for, or 422.
 pub(crate) fn basket(body: &[u8], spec: &SaleSpec) -> Result<Basket, Problem> {
-    parse_basket(body, spec).map_err(|why| Problem::new(Kind::Invalid, why))
+    parse_basket(body, spec).map_err(|why| Problem::new(&problem::INVALID, why))
 }
 
 /// Where the shop waits for what comes of it.
@@ -136,7 +140,7 @@ pub(super) async fn create(
 /// 422: the key stands for something else.
 pub(crate) fn key_reused() -> Problem {
     Problem::new(
-        Kind::KeyReused,
+        &problem::KEY_REUSED,
         "this Idempotency-Key stands for another basket: use a new key for a new purchase",
     )
 }
@@ -180,7 +184,7 @@ pub(crate) fn turn(gate: &Gate, front: &Front, tier: u8) -> Result<u64, Problem>
     match front.tier_admissions[usize::from(tier)].turn(rate, now_ms, wait_ms_max) {
         Err(wait) if gate.strategy.is_over_rate_share() => {
             let why = "the sale admits no more attempts now; this request decided nothing: wait as Retry-After says";
-            Err(Problem::new(Kind::Busy, why).retry_after(wait))
+            Err(Problem::new(&problem::BUSY, why).retry_after(wait))
         }
         Ok(wait_ms) if wait_ms > 0 && gate.strategy.is_over_rate_share() => Ok(wait_ms),
         _ => Ok(0),
@@ -190,7 +194,7 @@ pub(crate) fn turn(gate: &Gate, front: &Front, tier: u8) -> Result<u64, Problem>
 /// 503: the part of the queue that it may fill has no room.
 pub(crate) fn queue_full() -> Problem {
     let why = "the queue is full; this request decided nothing: wait as Retry-After says";
-    Problem::new(Kind::QueueFull, why).retry_after(1)
+    Problem::new(&problem::QUEUE_FULL, why).retry_after(1)
 }
 
 /// What was said to this very attempt before, if it was for good, or its place if it is on its way; else that there is no room for it
@@ -231,9 +235,9 @@ pub(crate) async fn standing_of(asked: Reply<Option<Told>>) -> Result<Option<Tol
         Ok(Ok(Ok(told))) => Ok(told),
         // It found no room, and whether something was promised to it before is being looked up.
         Ok(Ok(Err(full @ (Unavailable::LineFull { .. } | Unavailable::TooManyInLine { .. })))) => {
-            Err(full.into())
+            Err(problem::of_unavailable(full))
         }
-        Ok(Ok(Err(stopped @ Unavailable::Stopped(_)))) => Err(stopped.into()),
+        Ok(Ok(Err(stopped @ Unavailable::Stopped(_)))) => Err(problem::of_unavailable(stopped)),
         _ => Err(silent()),
     }
 }
@@ -292,7 +296,7 @@ fn idempotency_key(field: Option<&[u8]>) -> Result<&str, Problem> {
         let want = format!(
             "Idempotency-Key: {why}, want 1 to {KEY_BYTES_MAX} visible ASCII characters, new for each purchase"
         );
-        Problem::new(Kind::IdempotencyKey, want)
+        Problem::new(&problem::IDEMPOTENCY_KEY, want)
     };
     let key = field.ok_or_else(|| refused("missing"))?;
     let visible = key.iter().all(u8::is_ascii_graphic);
@@ -304,7 +308,7 @@ fn idempotency_key(field: Option<&[u8]>) -> Result<&str, Problem> {
 
 /// The place of an item by name, or 422 naming it.
 pub(crate) fn item_index(spec: &SaleSpec, item: &str) -> Result<u16, Problem> {
-    known_item(spec, item).map_err(|why| Problem::new(Kind::Invalid, why))
+    known_item(spec, item).map_err(|why| Problem::new(&problem::INVALID, why))
 }
 
 pub(super) fn known_item(spec: &SaleSpec, item: &str) -> Result<u16, String> {
@@ -334,7 +338,7 @@ pub(super) async fn read(
 }
 
 pub(crate) fn parse_attempt(text: &str) -> Result<AttemptId, Problem> {
-    text.parse().map_err(|e: contracts::IdError| Problem::new(Kind::NotFound, e.to_string()))
+    text.parse().map_err(|e: contracts::IdError| Problem::new(&problem::NOT_FOUND, e.to_string()))
 }
 
 /// What is known of an attempt now, and what it asked for, if the sale keeps it.
@@ -358,7 +362,7 @@ pub(crate) async fn current(front: &Front, pass: &Pass, attempt: AttemptId) -> R
             Ok(Some(Told::Answer(refusal))) => answer = refusal,
             Ok(None) => {}
             // It found no room: nothing is on its way.
-            Err(full) if matches!(full.kind, Kind::QueueFull | Kind::TooManyInLine) => {}
+            Err(full) if full.is(&problem::QUEUE_FULL) || full.is(&problem::TOO_MANY_IN_LINE) => {}
             // "Nothing" would be for good, and nobody knows that.
             Err(silent) => return Err(silent),
         }

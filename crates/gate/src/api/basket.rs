@@ -1,7 +1,6 @@
 //! An attempt's body: the basket that it asks for. Any bytes may come: a fuzz target stands here.
 
 use super::attempts::known_item;
-use crate::state::clip;
 use arrayvec::ArrayVec;
 use contracts::{Basket, BasketError, Line, QUANTITY_MAX, SaleSpec};
 use serde::{
@@ -9,6 +8,7 @@ use serde::{
     de::{self, DeserializeSeed, Deserializer, MapAccess, SeqAccess, Visitor},
 };
 use std::{borrow::Cow, fmt};
+use web::body::clip;
 
 /// Lines in a request; those of one item are added up.
 const REQUEST_LINES_MAX: usize = 64;

@@ -3,8 +3,8 @@
 use super::{browser, json, passes};
 use crate::{
     challenge::{Asker, Wish},
-    problem::{Kind, Problem},
-    state::{Gate, Peer, clip},
+    problem::{self, Problem},
+    state::Gate,
 };
 use axum::{
     Extension,
@@ -14,6 +14,8 @@ use axum::{
 use http::HeaderMap;
 use serde::Deserialize;
 use std::sync::{Arc, atomic::Ordering::Relaxed};
+use web::body::clip;
+use web::server::Peer;
 
 #[derive(Debug, Deserialize)]
 pub(super) struct ChallengeQuery {
@@ -35,7 +37,7 @@ pub(super) async fn read(
         Some("audio") => true,
         Some(other) => {
             let detail = format!("media {:?}: want image or audio", clip(other));
-            return Err(Problem::new(Kind::Invalid, detail));
+            return Err(Problem::new(&problem::INVALID, detail));
         }
     };
     let shopper = passes::shopper(&gate, &headers)?;
@@ -49,14 +51,17 @@ pub(super) async fn read(
     let made = gate.challenges.make(asker, Wish { risk, sound }).await;
     let made = made.map_err(|error| {
         if error.kind() == std::io::ErrorKind::TimedOut {
-            return Problem::new(Kind::QueueFull, "too many codes are asked for: wait as Retry-After says")
-                .retry_after(2);
+            return Problem::new(
+                &problem::QUEUE_FULL,
+                "too many codes are asked for: wait as Retry-After says",
+            )
+            .retry_after(2);
         }
         tracing::error!(%error, "make a challenge: failed");
         Problem::unavailable("no challenge can be made")
     })?;
     let challenge = made.ok_or_else(|| {
-        Problem::new(Kind::NotFound, "no challenge is asked for: POST …/passes gives a pass without one")
+        Problem::new(&problem::NOT_FOUND, "no challenge is asked for: POST …/passes gives a pass without one")
     })?;
     gate.metrics.challenges_issued.fetch_add(1, Relaxed);
     Ok(json(&challenge))

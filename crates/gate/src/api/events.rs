@@ -6,7 +6,7 @@ use crate::{
     front::Front,
     pass::Pass,
     problem::Problem,
-    state::{Gate, Peer, StreamPermit, drained},
+    state::{Gate, StreamPermit},
 };
 use axum::{
     Extension,
@@ -22,6 +22,8 @@ use tokio::{
     time::{Instant, sleep, sleep_until},
 };
 use units::Sequence;
+use web::protection::drained;
+use web::server::Peer;
 
 /// A busy log moves thousands of times a second; a shopper's own answer is looked up no more often than this.
 const LOOKUP_EVERY: Duration = Duration::from_millis(500);
@@ -63,7 +65,7 @@ pub(super) async fn stream(
     let permit = gate.admit_stream(peer, &pass)?;
     let stream = Stream {
         sequence: front.sale.sequence(),
-        draining: gate.draining.clone(),
+        draining: gate.protection.draining.clone(),
         front,
         pass,
         attempt,

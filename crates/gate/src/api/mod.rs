@@ -18,36 +18,20 @@ pub use basket::parse_basket;
 
 use crate::{problem, state::Gate};
 use axum::{
-    Router,
     extract::{Path, State},
     response::{IntoResponse, Response},
-    routing::{MethodRouter, delete, get, post, put},
+    routing::{delete, get, post, put},
 };
 use http::{HeaderValue, header};
 use std::sync::Arc;
+pub(crate) use web::body::json;
+use web::route::{Route, route};
 
 /// The OpenAPI 3.1 description of both listeners.
 pub const OPENAPI: &str = include_str!("../../openapi.json");
 
-/// A route: what the document says and what answers.
-#[derive(Debug)]
-pub struct Route {
-    pub method: &'static str,
-    pub path: &'static str,
-    pub(crate) handler: MethodRouter<Arc<Gate>>,
-}
-
-pub(crate) fn route(method: &'static str, path: &'static str, handler: MethodRouter<Arc<Gate>>) -> Route {
-    Route { method, path, handler }
-}
-
-/// Puts a table of routes into a router.
-pub(crate) fn router(routes: Vec<Route>) -> Router<Arc<Gate>> {
-    routes.into_iter().fold(Router::new(), |router, route| router.route(route.path, route.handler))
-}
-
 /// The routes of the shop's listener under `/api`.
-pub fn routes() -> Vec<Route> {
+pub fn routes() -> Vec<Route<Arc<Gate>>> {
     const SALE: &str = "/api/v1/sales/{sale}";
     const ATTEMPTS: &str = "/api/v1/sales/{sale}/attempts";
     const ATTEMPT: &str = "/api/v1/sales/{sale}/attempts/{attempt}";
@@ -74,7 +58,7 @@ pub fn routes() -> Vec<Route> {
 }
 
 /// What both listeners serve.
-pub(crate) fn shared_routes() -> Vec<Route> {
+pub(crate) fn shared_routes() -> Vec<Route<Arc<Gate>>> {
     let text = |kind: &'static str, body: &'static str| {
         move || async move { ([(header::CONTENT_TYPE, kind)], body) }
     };
@@ -101,13 +85,6 @@ async fn keys(State(gate): State<Arc<Gate>>) -> Response {
     let headers =
         [(header::CONTENT_TYPE, "application/jwk-set+json"), (header::CACHE_CONTROL, "public, max-age=3600")];
     (headers, gate.keys.jwks()).into_response()
-}
-
-/// An answer in JSON that no cache may keep.
-pub(crate) fn json(value: &impl serde::Serialize) -> Response {
-    let body = serde_json::to_vec(value).expect("answers have no map with odd keys");
-    let headers = [(header::CONTENT_TYPE, "application/json"), (header::CACHE_CONTROL, "no-store")];
-    (headers, body).into_response()
 }
 
 #[cfg(test)]

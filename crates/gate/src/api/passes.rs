@@ -3,10 +3,9 @@
 use super::{browser, json};
 use crate::{
     challenge::{Asker, CodeAnswer, Refused, Solution, Solved, UseError},
-    jwt::{JwtError, Shopper},
     pass::{self, Pass},
-    problem::{Kind, Problem},
-    state::{Gate, Peer, want_media_type},
+    problem::{self, Problem},
+    state::Gate,
 };
 use axum::{
     Extension,
@@ -15,11 +14,16 @@ use axum::{
     response::Response,
 };
 use contracts::SaleId;
-use http::{HeaderMap, header};
+use http::HeaderMap;
 use serde::Deserialize;
 use serde_json::json as document;
 use std::sync::{Arc, atomic::Ordering::Relaxed};
 use units::{DurationMs, TimeMs};
+use web::{
+    body::{bearer, want_media_type},
+    jwt::{JwtError, Shopper},
+    server::Peer,
+};
 
 /// The largest solution has some 600 bytes.
 const BODY_BYTES_MAX: usize = 4096;
@@ -39,7 +43,7 @@ pub(super) async fn create(
     let shopper = shopper(&gate, &headers)?;
     if let Some(wait) = gate.filter.asked_for_pass(peer.0, browser::is_bare(&headers), now) {
         let why = "this address takes passes like a machine, and gets none for a while: wait as Retry-After says, or use another network";
-        return Err(Problem::new(Kind::LooksAutomated, why).retry_after(wait));
+        return Err(Problem::new(&problem::LOOKS_AUTOMATED, why).retry_after(wait));
     }
     let sale = front.sale.view().sale.clone();
     // Read wherever nobody asks for it too: a mistake in it shows before the day on which somebody does.
@@ -50,7 +54,7 @@ pub(super) async fn create(
         gate.filter.solved(peer.0, solved.too_fast, gate.now());
     }
     let (pass, expires_at) = issue(&gate, &sale, &shopper)
-        .ok_or_else(|| Problem::new(Kind::TokenRefused, "token: sub is no shopper id"))?;
+        .ok_or_else(|| Problem::new(&problem::TOKEN_REFUSED, "token: sub is no shopper id"))?;
     gate.filter.gave_pass(peer.0, gate.keys.shopper_key(&shopper.id), now);
     Ok(json(&document!({ "pass": pass, "expires_at": expires_at })))
 }
@@ -59,14 +63,14 @@ pub(super) async fn create(
 pub(super) fn shopper(gate: &Gate, headers: &HeaderMap) -> Result<Shopper, Problem> {
     let token = bearer(headers).ok_or_else(|| {
         Problem::new(
-            Kind::TokenMissing,
+            &problem::TOKEN_MISSING,
             "no shopper token: send Authorization: Bearer <JWT> from the shop's log-in",
         )
     })?;
     gate.jwt.verify(token, gate.now()).map_err(|error| match error {
         // Fetched again every ten seconds; until then the shopper has done nothing wrong.
         JwtError::NoKeysYet => Problem::unavailable(&error.to_string()).retry_after(10),
-        _ => Problem::new(Kind::TokenRefused, error.to_string()),
+        _ => Problem::new(&problem::TOKEN_REFUSED, error.to_string()),
     })
 }
 
@@ -92,12 +96,12 @@ async fn solution(gate: &Gate, headers: &HeaderMap, body: Body) -> Result<Option
     }
     want_media_type(headers, "application/json")?;
     let request: PassRequest =
-        serde_json::from_slice(&bytes).map_err(|e| Problem::new(Kind::Invalid, format!("body: {e}")))?;
+        serde_json::from_slice(&bytes).map_err(|e| Problem::new(&problem::INVALID, format!("body: {e}")))?;
     match (request.altcha, request.code) {
         (None, None) => Ok(None),
         (Some(altcha), None) => Ok(Some(Solution::Altcha(altcha))),
         (None, Some(code)) => Ok(Some(Solution::Code(code))),
-        (Some(_), Some(_)) => Err(Problem::new(Kind::Invalid, "body: want altcha or code, not both")),
+        (Some(_), Some(_)) => Err(Problem::new(&problem::INVALID, "body: want altcha or code, not both")),
     }
 }
 
@@ -114,19 +118,19 @@ async fn redeem(gate: &Gate, asker: Asker, solution: Option<&Solution>) -> Resul
         Refused::Missing => {
             let detail =
                 format!("no solution: solve GET /api/v1/sales/{sale}/challenge, and send it in the body");
-            Problem::new(Kind::ChallengeMissing, detail)
+            Problem::new(&problem::CHALLENGE_MISSING, detail)
         }
         Refused::Solution(reason) => {
             gate.metrics.challenge_refused(reason);
-            gate.filter.note_shopper(asker.shopper, crate::filter::Reason::Challenge, asker.now);
+            gate.filter.note_shopper(asker.shopper, crate::filter::CHALLENGE, asker.now);
             let detail = format!("solution: {reason}; get a new one at /api/v1/sales/{sale}/challenge");
-            Problem::new(Kind::ChallengeRefused, detail)
+            Problem::new(&problem::CHALLENGE_REFUSED, detail)
         }
         Refused::Unavailable(why) => {
             let seconds = if matches!(why, UseError::Disk(_)) { 5 } else { 1 };
             let detail =
                 format!("{why}; nobody gets a pass meanwhile; the solution stays good as long as it lasts");
-            Problem::new(Kind::Unavailable, detail).retry_after(seconds)
+            Problem::new(&problem::UNAVAILABLE, detail).retry_after(seconds)
         }
     })
 }
@@ -137,10 +141,4 @@ pub(crate) fn issue(gate: &Gate, sale: &SaleId, shopper: &Shopper) -> Option<(St
     let expires_at = gate.now().plus(DurationMs::seconds(gate.config.pass_ttl_seconds));
     let pass = Pass { shopper: key, sealed, tier: shopper.tier, expires_at };
     Some((pass::issue(&gate.keys, sale, &pass), expires_at))
-}
-
-/// The token of `Authorization: Bearer`.
-pub(crate) fn bearer(headers: &HeaderMap) -> Option<&str> {
-    let (scheme, token) = headers.get(header::AUTHORIZATION)?.to_str().ok()?.split_once(' ')?;
-    scheme.eq_ignore_ascii_case("bearer").then_some(token.trim())
 }

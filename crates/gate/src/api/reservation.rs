@@ -3,8 +3,8 @@
 use super::json;
 use crate::{
     pass::Pass,
-    problem::{Kind, Problem},
-    state::{Gate, Peer, reply},
+    problem::{self, Problem},
+    state::{Gate, reply},
 };
 use axum::{
     Extension,
@@ -15,6 +15,7 @@ use contracts::{Actor, OperateError, Operation, OperationDone};
 use http::HeaderMap;
 use serde_json::json as document;
 use std::sync::Arc;
+use web::server::Peer;
 
 type Asked = Result<Response, Problem>;
 
@@ -73,8 +74,8 @@ pub(super) async fn read(
 /// The sale's refusal of a command, by what the caller can do about it.
 pub(crate) fn operate_problem(error: OperateError) -> Problem {
     match error {
-        OperateError::Conflict(why) => Problem::new(Kind::Conflict, why),
-        OperateError::NotFound(why) => Problem::new(Kind::NotFound, why),
-        OperateError::Invalid(why) => Problem::new(Kind::Invalid, why),
+        OperateError::Conflict(why) => Problem::new(&problem::CONFLICT, why),
+        OperateError::NotFound(why) => Problem::new(&problem::NOT_FOUND, why),
+        OperateError::Invalid(why) => Problem::new(&problem::INVALID, why),
     }
 }

@@ -10,10 +10,7 @@
 //! a code is a price, as a proof of work is, and asks for another skill.
 
 use super::{Asker, Challenge, Checked, Reason, Solution, Wish, ledger::Nonce, sound};
-use crate::{
-    config::ChallengeConfig,
-    keys::{Keyring, random_bytes},
-};
+use crate::{config::ChallengeConfig, keys::Keyring};
 use captcha::{
     Captcha,
     filters::{Dots, Noise, Wave},
@@ -22,6 +19,7 @@ use data_encoding::{BASE64, BASE64URL_NOPAD};
 use std::{io, sync::Arc};
 use subtle::ConstantTimeEq;
 use units::{DurationMs, TimeMs};
+use web::secret::random_bytes;
 
 /// What looks or sounds like another is left out: O and 0, I, L and 1, S and 5, B and 8, and of those that rhyme most. So are J,
 /// M and W, for the crate places letters on a canvas of its own, which the narrowest and the widest code must fit.

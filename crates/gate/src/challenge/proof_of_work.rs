@@ -12,10 +12,7 @@
 //! with `&`, so that no digit can move between the expiry and the number (GHSA-6gvq-jcmp-8959, typo3-altcha#33).
 
 use super::{Asker, Challenge, Checked, RISK_MAX, Reason, Solution, Wish, ledger::Nonce};
-use crate::{
-    config::ChallengeConfig,
-    keys::{Keyring, random_bytes},
-};
+use crate::{config::ChallengeConfig, keys::Keyring};
 use data_encoding::{BASE64, HEXLOWER};
 use hmac::Mac;
 use serde::Deserialize;
@@ -23,6 +20,7 @@ use sha2::{Digest, Sha256};
 use std::{io, sync::Arc};
 use subtle::ConstantTimeEq;
 use units::{DurationMs, TimeMs};
+use web::secret::random_bytes;
 
 const ALGORITHM: &str = "SHA-256";
 /// Of a nonce, and of a binding.

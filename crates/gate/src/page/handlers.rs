@@ -3,7 +3,7 @@
 
 use super::{
     view::{Form, SalePage, index as index_page},
-    visitor::{Lang, Visitor},
+    visitor::Visitor,
 };
 use crate::{
     api::{
@@ -12,11 +12,10 @@ use crate::{
         item_index, outcome_of, passes,
     },
     front::Front,
-    keys::random_bytes,
     pass::Pass,
-    problem::{Kind, Problem},
+    problem::{self, Problem},
     return_url::{self, ReturnUrl},
-    state::{Gate, Peer, reply, want_media_type},
+    state::{Gate, reply},
 };
 use axum::{
     Extension,
@@ -31,6 +30,7 @@ use maud::Markup;
 use serde::Deserialize;
 use std::sync::Arc;
 use units::Sequence;
+use web::{body::want_media_type, page::Lang, secret::random_bytes, server::Peer};
 
 const FORM_BYTES_MAX: usize = 4096;
 
@@ -233,7 +233,7 @@ impl Said {
 
 fn no_visitor() -> Problem {
     Problem::new(
-        Kind::FormRefused,
+        &problem::FORM_REFUSED,
         "the form does not fit the visitor's cookie: load the page again, with cookies allowed",
     )
 }
@@ -275,9 +275,9 @@ async fn read_form<T: serde::de::DeserializeOwned>(
     let text = std::str::from_utf8(&bytes).unwrap_or_default();
     let uri = format!("/?{text}")
         .parse::<http::Uri>()
-        .map_err(|_| Problem::new(Kind::Invalid, "form: not url-encoded"))?;
+        .map_err(|_| Problem::new(&problem::INVALID, "form: not url-encoded"))?;
     let form = Query::<T>::try_from_uri(&uri)
-        .map_err(|e| Problem::new(Kind::Invalid, format!("form: {}", e.body_text())))?;
+        .map_err(|e| Problem::new(&problem::INVALID, format!("form: {}", e.body_text())))?;
     Ok((visitor, form.0))
 }
 
@@ -306,7 +306,10 @@ pub(super) async fn buy(
     let bought = match buy_one(&visit, &form).await {
         Ok(bought) => bought,
         Err(problem) => {
-            let (status, notice) = (problem.kind.status(), problem.detail().to_owned());
+            let (status, notice) = (
+                http::StatusCode::from_u16(problem.kind.status).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR),
+                problem.detail().to_owned(),
+            );
             let markup = visit.show(format!("/sales/{}", visit.sale), None, Some(notice), true, fragment);
             let retry_after = problem.into_response().headers().get(header::RETRY_AFTER).cloned();
             let mut response = page(status, markup, None);
@@ -333,10 +336,10 @@ async fn buy_one(visit: &Visit, form: &BuyForm) -> Result<Current, Problem> {
     let pass = visit.pass.as_ref().ok_or_else(no_visitor)?;
     gate.admit_shopper(pass, gate.now())?;
     if form.key.is_empty() || form.key.len() > 64 || !form.key.bytes().all(|b| b.is_ascii_graphic()) {
-        return Err(Problem::new(Kind::IdempotencyKey, "key: want 1 to 64 visible ASCII characters"));
+        return Err(Problem::new(&problem::IDEMPOTENCY_KEY, "key: want 1 to 64 visible ASCII characters"));
     }
     if form.quantity == 0 || form.quantity > QUANTITY_MAX {
-        return Err(Problem::new(Kind::Invalid, format!("quantity: want 1 to {QUANTITY_MAX}")));
+        return Err(Problem::new(&problem::INVALID, format!("quantity: want 1 to {QUANTITY_MAX}")));
     }
     let view = visit.front.sale.view();
     let basket = Basket::single(item_index(&view.spec, &form.item)?, form.quantity);
@@ -344,7 +347,7 @@ async fn buy_one(visit: &Visit, form: &BuyForm) -> Result<Current, Problem> {
     let outcome = match ask(gate, &visit.front, pass, id, basket).await? {
         Asked::Queued(place) => Outcome::queued(id, place),
         Asked::Answered(answer) => outcome_of(id, &answer).ok_or_else(|| {
-            Problem::new(Kind::KeyReused, "this form was used already: load the page again")
+            Problem::new(&problem::KEY_REUSED, "this form was used already: load the page again")
         })?,
     };
     Ok(Current { outcome, basket: Some(basket) })
@@ -371,7 +374,7 @@ pub(super) async fn pay(
     let hold = form.hold;
     let found = reply(visit.front.sale.lookup(hold, pass.shopper)).await?;
     if !matches!(found.answer, Answer::Granted(_) | Answer::Waitlisted { .. }) {
-        return Err(Problem::new(Kind::NotFound, format!("no hold {hold} of this visitor")));
+        return Err(Problem::new(&problem::NOT_FOUND, format!("no hold {hold} of this visitor")));
     }
     let confirm = Operation::Confirm { hold, payment: format!("sandbox-{hold}") };
     let paid = reply(visit.front.sale.operate(Actor::new("demo", "sandbox payment"), confirm)).await?;

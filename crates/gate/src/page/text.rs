@@ -1,9 +1,9 @@
 //! The page's words, in both languages side by side. Each outcome is said as it is: nothing is promised that the sale has not
 //! said.
 
-use super::visitor::Lang;
 use crate::api::Outcome;
 use contracts::{HoldState, ItemSpec, ItemState, SaleSpec, SaleState};
+use web::page::Lang;
 
 /// The words in one language.
 #[derive(Debug, Clone, Copy)]
@@ -11,10 +11,7 @@ pub(super) struct Words(pub(super) Lang);
 
 impl Words {
     pub(super) fn say(self, en: &'static str, zh: &'static str) -> &'static str {
-        match self.0 {
-            Lang::En => en,
-            Lang::Zh => zh,
-        }
+        self.0.say(en, zh)
     }
 
     pub(super) fn sale_name(self, spec: &SaleSpec) -> &str {

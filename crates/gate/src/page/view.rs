@@ -1,10 +1,11 @@
 //! The page's HTML. Everything that is shown is passed in; nothing is asked for here.
 
-use super::{script_path, style_path, text::Words, visitor::Lang};
+use super::{SCRIPT, text::Words};
 use crate::api::Outcome;
 use contracts::{HoldState, ItemSpec, ItemState, ItemView, SaleState, SaleView};
-use maud::{DOCTYPE, Markup, html};
+use maud::{Markup, html};
 use units::{Money, TimeMs};
+use web::page::{Frame, Lang};
 
 /// Quantities offered where there is no limit.
 const QUANTITY_SHOWN_MAX: u32 = 10;
@@ -45,34 +46,20 @@ fn document(
     refresh_seconds: Option<u64>,
     body: &Markup,
 ) -> Markup {
-    let words = Words(lang);
-    html! {
-        (DOCTYPE)
-        html lang=(lang.code()) {
-            head {
-                meta charset="utf-8";
-                meta name="viewport" content="width=device-width, initial-scale=1";
-                title { (title) " · Floodgate" }
-                link rel="stylesheet" href=(style_path());
-                script type="module" src=(script_path()) {}
-                @if let Some(seconds) = refresh_seconds {
-                    noscript { meta http-equiv="refresh" content=(seconds); }
-                }
-            }
-            body {
-                a class="skip" href="#main" { (words.say("Skip to the sale", "跳到活动内容")) }
-                header {
-                    p class="brand" { a href={ "/?lang=" (lang.code()) } { "Floodgate" } }
-                    nav aria-label=(words.say("Language", "语言")) {
-                        a href={ (path) "?lang=en" (query) } lang="en" hreflang="en" aria-current=[(lang == Lang::En).then_some("true")] { "English" }
-                        a href={ (path) "?lang=zh" (query) } lang="zh" hreflang="zh" aria-current=[(lang == Lang::Zh).then_some("true")] { "中文" }
-                    }
-                }
-                main id="main" { (body) }
-                footer { p { (words.say("Sells exactly what there is. Every answer is kept in a log that can be checked.", "有多少卖多少。每个结果都记录在可核查的日志中。")) } }
-            }
-        }
-    }
+    let frame = Frame {
+        lang,
+        title,
+        path,
+        query,
+        skip: lang.say("Skip to the sale", "跳到活动内容"),
+        footer: lang.say(
+            "Sells exactly what there is. Every answer is kept in a log that can be checked.",
+            "有多少卖多少。每个结果都记录在可核查的日志中。",
+        ),
+        script: Some(SCRIPT.path()),
+        refresh_seconds,
+    };
+    frame.render(body)
 }
 
 /// The list of sales.
@@ -92,20 +79,6 @@ pub(super) fn index(lang: Lang, sales: &[std::sync::Arc<SaleView>]) -> Markup {
         }
     };
     document(lang, title, ("/", ""), None, &body)
-}
-
-/// A problem, for a person. The detail is for whoever looks into it and so is in English.
-pub(super) fn problem(lang: Lang, title: &str, detail: &str) -> Markup {
-    let words = Words(lang);
-    let heading = words.say("It did not work", "未能完成");
-    let body = html! {
-        section class="card notice" aria-labelledby="outcome-title" {
-            h1 id="outcome-title" { (heading) }
-            div lang="en" { p { strong { (title) } } p { (detail) } }
-            p { a href={ "/?lang=" (lang.code()) } { (words.say("Back to the sale", "返回活动")) } }
-        }
-    };
-    document(lang, heading, ("/", ""), None, &body)
 }
 
 impl SalePage<'_> {

@@ -9,8 +9,6 @@ use contracts::{
 };
 use gate::{
     Config, Keyring, Options,
-    admin::keys::{ApiKeys, Role},
-    jwt::{JwtVerifier, Shopper, sign_token},
     ports::{QueueFill, Reply, Sale, SaleHealth, Sales, ShopperRecord, Unavailable, Winner, WinnerEvent},
 };
 use std::{
@@ -24,6 +22,10 @@ use std::{
 };
 use tokio::sync::{oneshot, watch};
 use units::{DurationMs, Sequence, TimeMs};
+use web::{
+    api_keys::{ApiKeys, Role},
+    jwt::{JwtVerifier, Shopper, sign_token},
+};
 
 /// What the sale does with the next attempts.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
@@ -533,9 +535,9 @@ impl Running {
             jwt,
             api_keys: Arc::clone(&api_keys),
             challenges,
-            denied: gate::DenyList::open(dir.path()).unwrap(),
+            denied: web::limits::DenyList::open(dir.path()).unwrap(),
             strategy: gate::Strategy::open(dir.path()).unwrap(),
-            memory: gate::Memory {
+            memory: web::pressure::Memory {
                 resident_bytes: Arc::new(move || read.load(Relaxed)),
                 limit_bytes: MEMORY_LIMIT_BYTES,
             },

@@ -1,0 +1,281 @@
+//! API keys of operators and their systems. A key carries a secret of 256 random bits, so one pass of a fast hash keeps it safe
+//! at rest: there is nothing to guess that stretching could slow down, and a slow hash would be a way to tire the server.
+
+use crate::secret::{random_bytes, read_secret, write_secret};
+use contracts::SaleId;
+use data_encoding::BASE32_NOPAD;
+use serde::{Deserialize, Serialize};
+use std::{
+    collections::VecDeque,
+    fs, io,
+    path::{Path, PathBuf},
+    sync::{Mutex, MutexGuard, PoisonError},
+    time::{Duration, Instant, SystemTime},
+};
+use subtle::ConstantTimeEq;
+use units::TimeMs;
+
+const VERSION: u32 = 1;
+const KEYS_MAX: usize = 1000;
+const SESSIONS_MAX: usize = 64;
+const SESSION_TTL: Duration = Duration::from_secs(12 * 3600);
+
+/// What a key may do. Each includes the one before.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Role {
+    /// Reads figures and winners.
+    ReadOnly,
+    /// Runs sales that are set up: opens, pauses, voids, confirms.
+    Operator,
+    /// Sets sales up.
+    Owner,
+}
+
+impl std::fmt::Display for Role {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(match self {
+            Self::ReadOnly => "read-only",
+            Self::Operator => "operator",
+            Self::Owner => "owner",
+        })
+    }
+}
+
+impl std::str::FromStr for Role {
+    type Err = String;
+    fn from_str(text: &str) -> Result<Self, String> {
+        let known =
+            [Self::ReadOnly, Self::Operator, Self::Owner].into_iter().find(|role| role.to_string() == text);
+        known.ok_or_else(|| format!("role {text:?}: want owner, operator or read-only"))
+    }
+}
+
+/// A key, without its secret.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct ApiKey {
+    /// 1 to 40 of `a-z`, `0-9` and `-`; stands in the log as the actor.
+    pub name: String,
+    pub role: Role,
+    pub created_at: TimeMs,
+    /// BLAKE3 of the secret, in hexadecimal.
+    hash: String,
+}
+
+#[derive(Debug, Default, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Stored {
+    version: u32,
+    keys: Vec<ApiKey>,
+}
+
+/// The keys in `keys/admin.json` under a data directory. Another process may change the file: it is read again.
+#[derive(Debug)]
+pub struct ApiKeys {
+    path: PathBuf,
+    known: Mutex<Current>,
+}
+
+#[derive(Debug, Default)]
+struct Current {
+    keys: Vec<ApiKey>,
+    stamp: Option<(SystemTime, u64)>,
+    /// Hashes of one-time keys that nobody has used.
+    one_time: VecDeque<[u8; 32]>,
+    sessions: VecDeque<([u8; 32], Instant)>,
+}
+
+impl ApiKeys {
+    /// Reads the keys, if there are any yet.
+    pub fn open(data: &Path) -> io::Result<Self> {
+        let keys = Self { path: data.join("keys/admin.json"), known: Mutex::default() };
+        let stored = keys.read()?;
+        let mut known = keys.known();
+        (known.keys, known.stamp) = (stored.keys, keys.stamp());
+        drop(known);
+        Ok(keys)
+    }
+
+    /// Makes a key and returns its text, `fgk_<name>_<secret>`, which is stored nowhere. The name must be new.
+    pub fn create(&self, name: &str, role: Role, now: TimeMs) -> io::Result<String> {
+        name.parse::<SaleId>()
+            .map_err(|e| invalid(format!("key name {name:?}: {e}").replace("sale id: ", "")))?;
+        let secret = secret()?;
+        let hash = blake3::hash(secret.as_bytes()).to_hex().to_string();
+        self.change(|stored| {
+            if stored.keys.iter().any(|k| k.name == name) {
+                return Err(io::Error::new(
+                    io::ErrorKind::AlreadyExists,
+                    format!("key {name:?}: there is one already"),
+                ));
+            }
+            if stored.keys.len() >= KEYS_MAX {
+                return Err(invalid(format!("key {name:?}: there are {KEYS_MAX} keys already")));
+            }
+            stored.keys.push(ApiKey { name: name.to_owned(), role, created_at: now, hash });
+            Ok(())
+        })?;
+        Ok(format!("fgk_{name}_{secret}"))
+    }
+
+    /// Takes a key away; false if there was none of that name. A running server notices at the next request.
+    pub fn revoke(&self, name: &str) -> io::Result<bool> {
+        let mut found = false;
+        self.change(|stored| {
+            let before = stored.keys.len();
+            stored.keys.retain(|k| k.name != name);
+            found = stored.keys.len() < before;
+            Ok(())
+        })?;
+        Ok(found)
+    }
+
+    /// All keys, in the order in which they were made.
+    pub fn list(&self) -> io::Result<Vec<ApiKey>> {
+        Ok(self.read()?.keys)
+    }
+
+    /// Whose key this is.
+    pub fn verify(&self, text: &str) -> Option<(String, Role)> {
+        let (name, secret) = text.strip_prefix("fgk_")?.split_once('_')?;
+        let hash = blake3::hash(secret.as_bytes()).to_hex();
+        let mut known = self.known();
+        self.reread_if_changed(&mut known);
+        let key = known.keys.iter().find(|k| k.name == name)?;
+        let same = bool::from(key.hash.as_bytes().ct_eq(hash.as_bytes()));
+        same.then(|| (key.name.clone(), key.role))
+    }
+
+    /// Makes a key that signs one browser in, once, until the process ends.
+    pub fn mint_one_time(&self) -> io::Result<String> {
+        let secret = secret()?;
+        let mut known = self.known();
+        known.one_time.truncate(SESSIONS_MAX - 1);
+        known.one_time.push_front(*blake3::hash(secret.as_bytes()).as_bytes());
+        Ok(secret)
+    }
+
+    /// Trades a one-time key for a session, which reads and does no more.
+    pub fn sign_in(&self, one_time: &str) -> Option<String> {
+        let hash = *blake3::hash(one_time.as_bytes()).as_bytes();
+        let session = secret().ok()?;
+        let mut known = self.known();
+        let at = known.one_time.iter().position(|h| h.ct_eq(&hash).into())?;
+        known.one_time.remove(at);
+        known.sessions.truncate(SESSIONS_MAX - 1);
+        known.sessions.push_front((*blake3::hash(session.as_bytes()).as_bytes(), Instant::now()));
+        Some(session)
+    }
+
+    pub fn is_session(&self, session: &str) -> bool {
+        let hash = *blake3::hash(session.as_bytes()).as_bytes();
+        let known = self.known();
+        known.sessions.iter().any(|(h, since)| bool::from(h.ct_eq(&hash)) && since.elapsed() < SESSION_TTL)
+    }
+
+    fn known(&self) -> MutexGuard<'_, Current> {
+        self.known.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn reread_if_changed(&self, known: &mut Current) {
+        let stamp = self.stamp();
+        if stamp == known.stamp {
+            return;
+        }
+        match self.read() {
+            Ok(stored) => (known.keys, known.stamp) = (stored.keys, stamp),
+            // Keys that cannot be checked are not good: a damaged file must not keep a revoked key alive.
+            Err(error) => {
+                tracing::error!(%error, "API keys not read: none is accepted until the file is right");
+                (known.keys, known.stamp) = (Vec::new(), stamp);
+            }
+        }
+    }
+
+    fn stamp(&self) -> Option<(SystemTime, u64)> {
+        use std::os::unix::fs::MetadataExt;
+        let meta = fs::metadata(&self.path).ok()?;
+        Some((meta.modified().ok()?, meta.ino()))
+    }
+
+    fn read(&self) -> io::Result<Stored> {
+        let bytes = match read_secret(&self.path) {
+            Err(e) if e.kind() == io::ErrorKind::NotFound => {
+                return Ok(Stored { version: VERSION, keys: Vec::new() });
+            }
+            read => read?,
+        };
+        let stored: Stored =
+            serde_json::from_slice(&bytes).map_err(|e| invalid(format!("{}: {e}", self.path.display())))?;
+        if stored.version == VERSION {
+            return Ok(stored);
+        }
+        Err(invalid(format!("{}: version {}, want {VERSION}", self.path.display(), stored.version)))
+    }
+
+    /// Reads, changes and writes under a lock that other processes honour too.
+    fn change(&self, change: impl FnOnce(&mut Stored) -> io::Result<()>) -> io::Result<()> {
+        if let Some(dir) = self.path.parent() {
+            engines::embedded::disk::make_dir_durable(dir)?;
+        }
+        let lock = fs::OpenOptions::new()
+            .create(true)
+            .truncate(false)
+            .write(true)
+            .open(self.path.with_extension("lock"))?;
+        lock.lock()?;
+        let mut stored = self.read()?;
+        change(&mut stored)?;
+        let text = serde_json::to_vec_pretty(&stored).map_err(io::Error::other)?;
+        write_secret(&self.path, &text)?;
+        let mut known = self.known();
+        (known.keys, known.stamp) = (stored.keys, self.stamp());
+        Ok(())
+    }
+}
+
+/// 256 random bits in 52 letters and digits, without the `_` that divides a key.
+fn secret() -> io::Result<String> {
+    Ok(BASE32_NOPAD.encode(&random_bytes::<32>()?).to_ascii_lowercase())
+}
+
+fn invalid(why: String) -> io::Error {
+    io::Error::new(io::ErrorKind::InvalidInput, why)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_revoked_key_is_refused_by_a_server_that_runs() {
+        let dir = tempfile::tempdir().unwrap();
+        let server = ApiKeys::open(dir.path()).unwrap();
+        let tool = ApiKeys::open(dir.path()).unwrap();
+        let text = tool.create("night-shift", Role::Operator, TimeMs(5)).unwrap();
+        assert_eq!(server.verify(&text), Some(("night-shift".to_owned(), Role::Operator)));
+        assert_eq!(server.verify(&text[..text.len() - 1]), None);
+        assert_eq!(server.verify(&text.replace("night", "day")), None);
+        assert!(!fs::read_to_string(dir.path().join("keys/admin.json")).unwrap().contains(&text[16..]));
+        assert!(tool.create("night-shift", Role::Owner, TimeMs(5)).is_err());
+        assert!(tool.create("Not_good", Role::Owner, TimeMs(5)).is_err());
+
+        assert!(tool.revoke("night-shift").unwrap());
+        assert!(!tool.revoke("night-shift").unwrap());
+        assert_eq!(server.verify(&text), None);
+        assert!(server.list().unwrap().is_empty());
+    }
+
+    #[test]
+    fn a_one_time_key_signs_in_once() {
+        let dir = tempfile::tempdir().unwrap();
+        let keys = ApiKeys::open(dir.path()).unwrap();
+        let one_time = keys.mint_one_time().unwrap();
+        assert_eq!(keys.sign_in("guess"), None);
+        let session = keys.sign_in(&one_time).unwrap();
+        assert!(keys.is_session(&session));
+        assert!(!keys.is_session(&one_time));
+        assert_eq!(keys.sign_in(&one_time), None);
+    }
+}

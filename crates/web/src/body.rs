@@ -1,0 +1,76 @@
+//! What a request carries: its type, and its bytes up to a limit of size and time.
+
+use crate::problem::{BAD_REQUEST, BODY_TIMEOUT, BODY_TOO_LARGE, MEDIA_TYPE, Problem};
+use axum::body::{Body, Bytes, to_bytes};
+use axum::response::{IntoResponse, Response};
+use http::{HeaderMap, header};
+use std::time::Duration;
+
+/// Reads a whole body of at most `bytes_max`, within `limit`.
+pub async fn read(body: Body, bytes_max: usize, limit: Duration) -> Result<Bytes, Problem> {
+    match tokio::time::timeout(limit, to_bytes(body, bytes_max)).await {
+        Ok(Ok(bytes)) => Ok(bytes),
+        Ok(Err(e)) if is_length_limit(&e) => {
+            Err(Problem::new(&BODY_TOO_LARGE, format!("body: more than {bytes_max} bytes")))
+        }
+        Ok(Err(e)) => Err(Problem::new(&BAD_REQUEST, format!("body: {e}"))),
+        Err(_) => Err(late(limit.as_secs())),
+    }
+}
+
+/// 408: the body was not there in time.
+pub fn late(seconds: u64) -> Problem {
+    Problem::new(&BODY_TIMEOUT, format!("body: not here within {seconds} s"))
+}
+
+fn is_length_limit(error: &axum::Error) -> bool {
+    let mut source = std::error::Error::source(error);
+    while let Some(e) = source {
+        if e.is::<http_body_util::LengthLimitError>() {
+            return true;
+        }
+        source = e.source();
+    }
+    false
+}
+
+/// Refuses a body of another type. Parameters such as `charset=utf-8` may follow.
+pub fn want_media_type(headers: &HeaderMap, want: &'static str) -> Result<(), Problem> {
+    check_media_type(headers.get(header::CONTENT_TYPE).map(http::HeaderValue::as_bytes), want)
+}
+
+/// The same, of the field alone.
+pub fn check_media_type(field: Option<&[u8]>, want: &'static str) -> Result<(), Problem> {
+    let got = field.and_then(|field| std::str::from_utf8(field).ok()).unwrap_or_default();
+    let essence = got.split(';').next().unwrap_or_default().trim();
+    if essence.eq_ignore_ascii_case(want) {
+        return Ok(());
+    }
+    Err(Problem::new(&MEDIA_TYPE, format!("Content-Type {:?}: want {want}", clip(got))))
+}
+
+/// A caller's text, short enough to be repeated.
+pub fn clip(text: &str) -> &str {
+    let end = (0..=text.len().min(60)).rev().find(|&at| text.is_char_boundary(at));
+    &text[..end.unwrap_or_default()]
+}
+
+/// An answer in JSON that no cache may keep.
+pub fn json(value: &impl serde::Serialize) -> Response {
+    let body = serde_json::to_vec(value).expect("answers have no map with odd keys");
+    let headers = [(header::CONTENT_TYPE, "application/json"), (header::CACHE_CONTROL, "no-store")];
+    (headers, body).into_response()
+}
+
+/// The value of a cookie.
+pub fn cookie<'a>(headers: &'a HeaderMap, name: &str) -> Option<&'a str> {
+    let mut pairs =
+        headers.get_all(header::COOKIE).iter().filter_map(|v| v.to_str().ok()).flat_map(|v| v.split(';'));
+    pairs.find_map(|pair| pair.trim().split_once('=').filter(|(n, _)| *n == name).map(|(_, value)| value))
+}
+
+/// The token of `Authorization: Bearer …`.
+pub fn bearer(headers: &HeaderMap) -> Option<&str> {
+    let (scheme, token) = headers.get(header::AUTHORIZATION)?.to_str().ok()?.split_once(' ')?;
+    scheme.eq_ignore_ascii_case("bearer").then_some(token.trim())
+}

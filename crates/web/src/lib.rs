@@ -1,0 +1,24 @@
+//! Serves HTTP for every context: listeners in clear and behind TLS, connection loops, HTTP/1.1 and HTTP/2,
+//! limits by address, a memory mark, drain, problem documents, API keys, tokens, CORS, and the frame of pages.
+//!
+//! It knows no context. A context composes a [`Protection`](protection::Protection), declares its problems with
+//! [`kinds!`], puts its handlers into a table of [`Route`](route::Route)s, and serves what must be fast inside
+//! the loops by [`Hot`](wire::Hot).
+
+pub mod api_keys;
+pub mod body;
+pub mod config;
+pub mod cors;
+pub mod jwt;
+pub mod limits;
+pub mod net;
+pub mod orders;
+pub mod page;
+pub mod pressure;
+pub mod problem;
+pub mod protection;
+pub mod reason;
+pub mod route;
+pub mod secret;
+pub mod server;
+pub mod wire;

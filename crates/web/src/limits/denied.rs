@@ -1,0 +1,307 @@
+//! Networks that operators have shut out. Looked up for every request without a lock; changed seldom, and durably: in
+//! `operators/denied.json` under the data directory, so that a restart lets nobody in again.
+
+use crate::{net::Net, orders::OrdersFile};
+use arc_swap::ArcSwap;
+use contracts::Actor;
+use serde::{Deserialize, Serialize};
+use std::{io, net::IpAddr, path::Path};
+use units::TimeMs;
+
+const VERSION: u32 = 1;
+/// Networks in the list: more are a matter for a firewall, which refuses them more cheaply.
+pub const DENIED_MAX: usize = 10_000;
+
+/// A network that is shut out, since when, by whom and why.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Denied {
+    pub network: Net,
+    pub since: TimeMs,
+    pub actor: String,
+    pub reason: String,
+}
+
+#[derive(Debug, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Stored {
+    version: u32,
+    networks: Vec<Denied>,
+}
+
+/// The networks that are shut out.
+#[derive(Debug)]
+pub struct DenyList {
+    file: OrdersFile,
+    standing: ArcSwap<Standing>,
+}
+
+#[derive(Debug, Default)]
+struct Standing {
+    networks: Vec<Denied>,
+    /// First and last address of each range, in order and apart from each other. IPv4 and IPv6 are apart too: `::/0` has no IPv4.
+    v4: Vec<(u128, u128)>,
+    v6: Vec<(u128, u128)>,
+}
+
+/// Why a change was not made.
+#[derive(Debug)]
+pub enum ChangeError {
+    /// There would be more than [`DENIED_MAX`].
+    TooMany,
+    NotThere,
+    Disk(io::Error),
+}
+
+impl DenyList {
+    /// Reads the list, if there is one yet.
+    pub fn open(data: &Path) -> io::Result<Self> {
+        let file = OrdersFile::new(data.join("operators/denied.json"));
+        let list = Self { file, standing: ArcSwap::default() };
+        list.refresh()?;
+        Ok(list)
+    }
+
+    /// Takes the list up as it is in the file, if that is another one than before.
+    pub fn refresh(&self) -> io::Result<()> {
+        self.file.follow(|bytes| {
+            let networks = match bytes {
+                None => Vec::new(),
+                Some(bytes) => {
+                    let stored: Stored = serde_json::from_slice(bytes).map_err(|e| e.to_string())?;
+                    if stored.version != VERSION {
+                        return Err(format!("version {}, want {VERSION}", stored.version));
+                    }
+                    stored.networks
+                }
+            };
+            self.standing.store(Standing::new(networks).into());
+            Ok(())
+        })
+    }
+
+    pub fn contains(&self, address: IpAddr) -> bool {
+        self.standing.load().contains(address)
+    }
+
+    /// The entry that shuts an address out; of several, the one that was made first.
+    pub fn of(&self, address: IpAddr) -> Option<Denied> {
+        let standing = self.standing.load();
+        standing.networks.iter().find(|denied| denied.network.contains(address)).cloned()
+    }
+
+    /// All of them, in the order in which they were made.
+    pub fn list(&self) -> Vec<Denied> {
+        self.standing.load().networks.clone()
+    }
+
+    /// Shuts networks out, from the moment at which this returns, and returns how many were not yet. Blocks on the disk.
+    pub fn add(&self, networks: &[Net], actor: &Actor, now: TimeMs) -> Result<usize, ChangeError> {
+        self.change(|list| {
+            let before = list.len();
+            for network in networks.iter().map(Net::without_host_bits) {
+                if list.iter().any(|denied| denied.network == network) {
+                    continue;
+                }
+                if list.len() == DENIED_MAX {
+                    return Err(ChangeError::TooMany);
+                }
+                let Actor { name: actor, reason } = actor.clone();
+                list.push(Denied { network, since: now, actor, reason });
+            }
+            Ok(list.len() - before)
+        })
+    }
+
+    /// Lets a network in again, which must be one of the list. Blocks on the disk.
+    pub fn remove(&self, network: &Net) -> Result<(), ChangeError> {
+        let network = network.without_host_bits();
+        self.change(|list| {
+            let before = list.len();
+            list.retain(|denied| denied.network != network);
+            if list.len() < before { Ok(()) } else { Err(ChangeError::NotThere) }
+        })
+    }
+
+    fn change<T>(
+        &self,
+        change: impl FnOnce(&mut Vec<Denied>) -> Result<T, ChangeError>,
+    ) -> Result<T, ChangeError> {
+        let mut changed = None;
+        self.file.change(
+            || {
+                let mut networks = self.list();
+                changed = Some(change(&mut networks)?);
+                let stored = Stored { version: VERSION, networks };
+                let text = serde_json::to_vec_pretty(&stored).map_err(io::Error::from)?;
+                Ok::<_, ChangeError>((text, Standing::new(stored.networks)))
+            },
+            |standing| self.standing.store(standing.into()),
+        )?;
+        changed.ok_or_else(|| ChangeError::Disk(io::Error::other("nothing was changed")))
+    }
+}
+
+impl From<io::Error> for ChangeError {
+    fn from(error: io::Error) -> Self {
+        Self::Disk(error)
+    }
+}
+
+impl Standing {
+    fn new(networks: Vec<Denied>) -> Self {
+        let ranges = |is_v4: bool| {
+            let family = networks.iter().filter(|denied| denied.network.is_v4() == is_v4);
+            merged(family.map(|denied| denied.network.range()).collect())
+        };
+        Self { v4: ranges(true), v6: ranges(false), networks }
+    }
+
+    fn contains(&self, address: IpAddr) -> bool {
+        let (ranges, address) = match address.to_canonical() {
+            IpAddr::V4(v4) => (&self.v4, u128::from(u32::from(v4))),
+            IpAddr::V6(v6) => (&self.v6, u128::from(v6)),
+        };
+        let behind = ranges.partition_point(|(first, _)| *first <= address);
+        behind > 0 && address <= ranges[behind - 1].1
+    }
+}
+
+/// The same addresses as ranges in order that do not touch.
+fn merged(mut ranges: Vec<(u128, u128)>) -> Vec<(u128, u128)> {
+    ranges.sort_unstable();
+    let mut merged: Vec<(u128, u128)> = Vec::with_capacity(ranges.len());
+    for (first, last) in ranges {
+        match merged.last_mut() {
+            Some((_, end)) if first <= end.saturating_add(1) => *end = last.max(*end),
+            _ => merged.push((first, last)),
+        }
+    }
+    merged
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use units::Prng;
+
+    fn open() -> (tempfile::TempDir, DenyList) {
+        let dir = tempfile::tempdir().unwrap();
+        let list = DenyList::open(dir.path()).unwrap();
+        (dir, list)
+    }
+
+    fn nets(texts: &[&str]) -> Vec<Net> {
+        texts.iter().map(|text| text.parse().unwrap()).collect()
+    }
+
+    fn boss() -> Actor {
+        Actor::new("boss", "bots")
+    }
+
+    #[test]
+    fn what_another_process_has_changed_is_taken_up_and_what_cannot_be_read_changes_nothing() {
+        let dir = tempfile::tempdir().unwrap();
+        let [here, there] = [0, 1].map(|_| DenyList::open(dir.path()).unwrap());
+        let address: IpAddr = "203.0.113.9".parse().unwrap();
+        let actor = Actor::new("ops", "test");
+        there.add(&["203.0.113.0/24".parse().unwrap()], &actor, TimeMs(1)).unwrap();
+        assert!(!here.contains(address));
+        here.refresh().unwrap();
+        assert!(here.contains(address));
+        crate::secret::write_secret(&dir.path().join("operators/denied.json"), b"{").unwrap();
+        assert!(here.refresh().is_err() && here.refresh().is_err());
+        assert!(here.contains(address), "the one before stays in force");
+        std::fs::remove_file(dir.path().join("operators/denied.json")).unwrap();
+        here.refresh().unwrap();
+        assert!(!here.contains(address));
+    }
+
+    #[test]
+    fn a_restart_keeps_the_list_and_who_made_it() {
+        let (dir, list) = open();
+        let added = list.add(&nets(&["10.9.8.7/8", "2001:db8::/32", "10.0.0.0/8"]), &boss(), TimeMs(5));
+        assert_eq!(added.unwrap(), 2, "host bits make no other network");
+        let reopened = DenyList::open(dir.path()).unwrap();
+        for (list, when) in [(&list, "at once"), (&reopened, "after a restart")] {
+            for (address, want) in [
+                ("10.255.0.1", true),
+                ("::ffff:10.0.0.1", true),
+                ("2001:db8:ffff::1", true),
+                ("11.0.0.0", false),
+                ("9.255.255.255", false),
+                ("2001:db9::", false),
+            ] {
+                assert_eq!(list.contains(address.parse().unwrap()), want, "{address} {when}");
+            }
+            let denied = list.of("10.1.1.1".parse().unwrap()).unwrap();
+            assert_eq!((&*denied.network.to_string(), denied.since), ("10.0.0.0/8", TimeMs(5)), "{when}");
+            assert_eq!((&*denied.actor, &*denied.reason), ("boss", "bots"), "{when}");
+        }
+        reopened.remove(&nets(&["10.0.0.0/8"])[0]).unwrap();
+        assert!(matches!(reopened.remove(&nets(&["10.0.0.0/8"])[0]), Err(ChangeError::NotThere)));
+        let reopened = DenyList::open(dir.path()).unwrap();
+        assert!(!reopened.contains("10.1.1.1".parse().unwrap()));
+        assert_eq!(reopened.list().len(), 1);
+    }
+
+    #[test]
+    fn the_ranges_have_the_addresses_of_the_networks_and_no_others() {
+        let mut prng = Prng::new(1);
+        for _ in 0..200 {
+            let mut random = |bits: u64| match prng.below(2) {
+                0 => IpAddr::from((0x0a00_0000 | prng.below(1 << bits) as u32).to_be_bytes()),
+                _ => IpAddr::from((0x2001_u128 << 112 | u128::from(prng.below(1 << bits))).to_be_bytes()),
+            };
+            let addresses: Vec<IpAddr> = (0..300).map(|_| random(12)).collect();
+            let networks: Vec<IpAddr> = (0..12).map(|_| random(12)).collect();
+            let texts = networks.iter().map(|base| {
+                let bits = if base.is_ipv4() { 32 } else { 128 };
+                format!("{base}/{}", bits - prng.below(7))
+            });
+            let networks: Vec<Net> = texts.map(|text| text.parse().unwrap()).collect();
+            let denied = |network: &Net| Denied {
+                network: network.without_host_bits(),
+                since: TimeMs(0),
+                actor: String::new(),
+                reason: String::new(),
+            };
+            let standing = Standing::new(networks.iter().map(denied).collect());
+            for address in addresses {
+                let want = networks.iter().any(|network| network.contains(address));
+                assert_eq!(standing.contains(address), want, "{address} in {networks:?}");
+            }
+        }
+    }
+
+    #[test]
+    fn more_than_fit_change_nothing() {
+        let (_dir, list) = open();
+        let many: Vec<Net> =
+            (0..=DENIED_MAX as u32).map(|n| Net::from(IpAddr::from((n << 8).to_be_bytes()))).collect();
+        assert!(matches!(list.add(&many, &boss(), TimeMs(0)), Err(ChangeError::TooMany)));
+        assert!(list.list().is_empty());
+        assert_eq!(list.add(&many[1..], &boss(), TimeMs(0)).unwrap(), DENIED_MAX);
+        assert_eq!(list.add(&many[1..3], &boss(), TimeMs(0)).unwrap(), 0, "those are there");
+    }
+
+    #[test]
+    fn what_cannot_be_written_does_not_hold() {
+        let (dir, list) = open();
+        std::fs::write(dir.path().join("operators"), "a file where the directory should be").unwrap();
+        let net = nets(&["10.0.0.0/8"]);
+        assert!(matches!(list.add(&net, &boss(), TimeMs(0)), Err(ChangeError::Disk(_))));
+        assert!(!list.contains("10.0.0.1".parse().unwrap()));
+    }
+
+    #[test]
+    fn a_damaged_list_is_refused_rather_than_forgotten() {
+        let (dir, list) = open();
+        list.add(&nets(&["10.0.0.0/8"]), &boss(), TimeMs(0)).unwrap();
+        for wrong in ["", "{}", r#"{"version":2,"networks":[]}"#, r#"{"version":1,"networks":[1]}"#] {
+            std::fs::write(dir.path().join("operators/denied.json"), wrong).unwrap();
+            let why = DenyList::open(dir.path()).unwrap_err().to_string();
+            assert!(why.contains("operators/denied.json"), "{why}");
+        }
+    }
+}

@@ -1,0 +1,18 @@
+//! How often an address may ask and how many connections it may have, as parts that a context composes, and
+//! [`AddressFilter`], which puts those for addresses together for every listener. It sees addresses and times, and
+//! no HTTP. What it keeps of who asks has a fixed size, whatever a crowd sends; what it counts of connections
+//! goes with them.
+
+mod addresses;
+mod buckets;
+mod denied;
+mod reason;
+mod refusals;
+mod shares;
+
+pub use addresses::{AddressFilter, TooMany};
+pub use buckets::Buckets;
+pub use denied::{ChangeError, DENIED_MAX, Denied, DenyList};
+pub use reason::{REASONS_MAX, Reason};
+pub use refusals::{Refusals, Refused};
+pub use shares::{Share, Shares};

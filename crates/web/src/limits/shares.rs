@@ -1,0 +1,76 @@
+//! What a key has of a thing now: connections of an address, streams of a shopper.
+
+use contracts::IdentityBuildHasher;
+use std::collections::HashMap;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+/// How much of a thing each key has now, such as open streams. It holds the keys that have some, and no others.
+#[derive(Debug, Default)]
+pub struct Shares(Mutex<Counts>);
+
+/// A key is the output of a keyed hash.
+type Counts = HashMap<u64, usize, IdentityBuildHasher>;
+
+impl Shares {
+    /// With room for so many keys, so that it does not grow while a crowd comes.
+    pub fn with_room(keys: usize) -> Self {
+        Self(Mutex::new(HashMap::with_capacity_and_hasher(keys, IdentityBuildHasher::default())))
+    }
+
+    /// One more for the key, until it is dropped; `None` if it has `max` already.
+    pub fn take(self: &Arc<Self>, key: u64, max: usize) -> Option<Share> {
+        let mut held = self.held();
+        let count = held.entry(key).or_default();
+        // An entry is there only if it counts something, so one that was just made is below any `max`.
+        if *count >= max.max(1) {
+            return None;
+        }
+        *count += 1;
+        Some(Share { of: Arc::clone(self), key })
+    }
+
+    /// How much the key has.
+    pub fn of(&self, key: u64) -> usize {
+        self.held().get(&key).copied().unwrap_or_default()
+    }
+
+    /// It is whole between two statements, so a panic of another holder leaves nothing half done.
+    fn held(&self) -> MutexGuard<'_, Counts> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// One of what a key has.
+#[derive(Debug)]
+pub struct Share {
+    of: Arc<Shares>,
+    key: u64,
+}
+
+impl Drop for Share {
+    fn drop(&mut self) {
+        let mut held = self.of.held();
+        if let Some(count) = held.get_mut(&self.key) {
+            *count -= 1;
+            if *count == 0 {
+                held.remove(&self.key);
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_share_is_given_back_and_a_key_that_has_none_is_forgotten() {
+        let shares = Arc::new(Shares::default());
+        let held: Vec<_> = (0..2).map(|_| shares.take(7, 2).unwrap()).collect();
+        assert!(shares.take(7, 2).is_none(), "two of two");
+        assert!(shares.take(8, 2).is_some(), "another key");
+        drop(held);
+        assert!(shares.held().is_empty());
+        assert!(shares.take(7, 2).is_some());
+    }
+}

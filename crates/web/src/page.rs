@@ -1,0 +1,240 @@
+//! The frame of every page: language, head, header and footer, the style sheet, and problems shown to a person.
+
+use crate::{
+    problem::{Explained, NOT_FOUND, Problem},
+    route::{Route, route},
+};
+use axum::{
+    extract::Path,
+    response::{IntoResponse, Response},
+    routing::get,
+};
+use http::{HeaderMap, HeaderValue, header};
+use maud::{DOCTYPE, Markup, html};
+use std::sync::OnceLock;
+
+/// Pages load nothing from elsewhere and run nothing that stands in them.
+pub const CONTENT_SECURITY_POLICY: &str = "default-src 'none'; script-src 'self'; style-src 'self'; connect-src 'self'; \
+     img-src 'self'; form-action 'self'; base-uri 'none'; frame-ancestors 'none'";
+
+/// The style sheet of every page, with the design tokens.
+pub static STYLE: StaticFile =
+    StaticFile::new("style", "css", "text/css; charset=utf-8", include_str!("style.css"));
+
+/// The page's language.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Lang {
+    En,
+    Zh,
+}
+
+impl Lang {
+    pub fn code(self) -> &'static str {
+        match self {
+            Self::En => "en",
+            Self::Zh => "zh",
+        }
+    }
+
+    /// `?lang=` first, then Accept-Language (RFC 9110, section 12.5.4), then English.
+    pub fn of(lang: Option<&str>, headers: &HeaderMap) -> Self {
+        let named = |tag: &str| match tag.trim().get(..2).map(str::to_ascii_lowercase).as_deref() {
+            Some("zh") => Some(Self::Zh),
+            Some("en") => Some(Self::En),
+            _ => None,
+        };
+        let accepted = headers.get(header::ACCEPT_LANGUAGE).and_then(|v| v.to_str().ok()).unwrap_or_default();
+        let mut best = (0.0, Self::En);
+        for range in accepted.split(',') {
+            let (tag, q) = range.split_once(";q=").unwrap_or((range, "1"));
+            let q: f32 = q.trim().parse().unwrap_or(0.0);
+            if let Some(lang) = named(tag).filter(|_| q > best.0) {
+                best = (q, lang);
+            }
+        }
+        lang.and_then(named).unwrap_or(best.1)
+    }
+}
+
+/// What a page says in either language.
+impl Lang {
+    /// The one of the two texts that is in this language.
+    pub fn say<'a>(self, en: &'a str, zh: &'a str) -> &'a str {
+        match self {
+            Self::En => en,
+            Self::Zh => zh,
+        }
+    }
+}
+
+/// What stands round a page's own content.
+#[derive(Debug, Clone, Copy)]
+pub struct Frame<'a> {
+    pub lang: Lang,
+    pub title: &'a str,
+    /// Where this page is, and what its links carry after `?lang=…`.
+    pub path: &'a str,
+    pub query: &'a str,
+    /// The skip link's text.
+    pub skip: &'a str,
+    pub footer: &'a str,
+    /// The path of a module that makes it live.
+    pub script: Option<&'a str>,
+    /// Without JavaScript it reloads itself so often.
+    pub refresh_seconds: Option<u64>,
+}
+
+impl Frame<'_> {
+    /// The whole page.
+    pub fn render(&self, body: &Markup) -> Markup {
+        let lang = self.lang;
+        html! {
+            (DOCTYPE)
+            html lang=(lang.code()) {
+                head {
+                    meta charset="utf-8";
+                    meta name="viewport" content="width=device-width, initial-scale=1";
+                    title { (self.title) " · Floodgate" }
+                    link rel="stylesheet" href=(STYLE.path());
+                    @if let Some(script) = self.script {
+                        script type="module" src=(script) {}
+                    }
+                    @if let Some(seconds) = self.refresh_seconds {
+                        noscript { meta http-equiv="refresh" content=(seconds); }
+                    }
+                }
+                body {
+                    a class="skip" href="#main" { (self.skip) }
+                    header {
+                        p class="brand" { a href={ "/?lang=" (lang.code()) } { "Floodgate" } }
+                        nav aria-label=(lang.say("Language", "语言")) {
+                            a href={ (self.path) "?lang=en" (self.query) } lang="en" hreflang="en" aria-current=[(lang == Lang::En).then_some("true")] { "English" }
+                            a href={ (self.path) "?lang=zh" (self.query) } lang="zh" hreflang="zh" aria-current=[(lang == Lang::Zh).then_some("true")] { "中文" }
+                        }
+                    }
+                    main id="main" { (body) }
+                    footer { p { (self.footer) } }
+                }
+            }
+        }
+    }
+}
+
+/// A file that pages load. Its name carries its content's hash, so it may be kept for ever.
+#[derive(Debug)]
+pub struct StaticFile {
+    name: &'static str,
+    extension: &'static str,
+    media_type: &'static str,
+    content: &'static str,
+    path: OnceLock<String>,
+}
+
+impl StaticFile {
+    pub const fn new(
+        name: &'static str,
+        extension: &'static str,
+        media_type: &'static str,
+        content: &'static str,
+    ) -> Self {
+        Self { name, extension, media_type, content, path: OnceLock::new() }
+    }
+
+    /// Where it is.
+    pub fn path(&self) -> &str {
+        self.path.get_or_init(|| {
+            let hash = blake3::hash(self.content.as_bytes()).to_hex();
+            format!("/static/{}-{}.{}", self.name, &hash[..16], self.extension)
+        })
+    }
+}
+
+/// The routes of the files that a listener's pages load.
+pub fn statics<S: Clone + Send + Sync + 'static>(files: &'static [&'static StaticFile]) -> Vec<Route<S>> {
+    let serve = move |Path(file): Path<String>| async move { serve(files, &file) };
+    vec![route("get", "/static/{file}", get(serve)), route("get", "/favicon.ico", get(icon))]
+}
+
+fn serve(files: &[&StaticFile], name: &str) -> Result<Response, Problem> {
+    let path = format!("/static/{name}");
+    let Some(file) = files.iter().find(|file| file.path() == path) else {
+        return Err(Problem::new(&NOT_FOUND, "no such file: load the page again"));
+    };
+    let headers = [
+        (header::CONTENT_TYPE, file.media_type),
+        (header::CACHE_CONTROL, "public, max-age=31536000, immutable"),
+    ];
+    Ok((headers, file.content).into_response())
+}
+
+async fn icon() -> Response {
+    let svg = "<svg xmlns='http://www.w3.org/2000/svg' viewBox='0 0 16 16'><rect width='16' height='16' rx='4' fill='#0b5d5e'/>\
+               <path d='M4 5h8M4 8h8M4 11h5' stroke='#fff' stroke-width='1.6'/></svg>";
+    ([(header::CONTENT_TYPE, "image/svg+xml"), (header::CACHE_CONTROL, "public, max-age=86400")], svg)
+        .into_response()
+}
+
+/// A person with a browser, to whom a problem is shown as a page; programs get the document.
+#[derive(Debug)]
+pub(crate) struct Reader(Lang);
+
+impl Reader {
+    pub(crate) fn of<B>(request: &http::Request<B>) -> Option<Self> {
+        let accept = request.headers().get(header::ACCEPT).and_then(|v| v.to_str().ok()).unwrap_or_default();
+        let query = request.uri().query().unwrap_or_default();
+        let lang = query.split('&').find_map(|pair| pair.strip_prefix("lang="));
+        let reads = accept.contains("text/html") && !request.uri().path().starts_with("/api/");
+        reads.then(|| Self(Lang::of(lang, request.headers())))
+    }
+
+    pub(crate) fn show(&self, problem: &Explained, response: &mut Response) {
+        let page = problem_page(self.0, problem.kind.title, &problem.detail).into_string();
+        let headers = response.headers_mut();
+        headers.insert(header::CONTENT_TYPE, HeaderValue::from_static("text/html; charset=utf-8"));
+        headers.remove(header::CONTENT_LENGTH);
+        *response.body_mut() = page.into();
+    }
+}
+
+/// A problem, for a person. The detail is for those who look into it and so is in English.
+fn problem_page(lang: Lang, title: &str, detail: &str) -> Markup {
+    let heading = lang.say("It did not work", "未能完成");
+    let body = html! {
+        section class="card notice" aria-labelledby="outcome-title" {
+            h1 id="outcome-title" { (heading) }
+            div lang="en" { p { strong { (title) } } p { (detail) } }
+            p { a href={ "/?lang=" (lang.code()) } { (lang.say("Back to the sale", "返回活动")) } }
+        }
+    };
+    let frame = Frame {
+        lang,
+        title: heading,
+        path: "/",
+        query: "",
+        skip: lang.say("Skip to the content", "跳到内容"),
+        footer: "",
+        script: None,
+        refresh_seconds: None,
+    };
+    frame.render(&body)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_language_is_asked_for_or_accepted() {
+        let check = |lang: Option<&str>, accept: &str, want| {
+            let mut headers = HeaderMap::new();
+            headers.insert(header::ACCEPT_LANGUAGE, accept.parse().unwrap());
+            assert_eq!(Lang::of(lang, &headers), want, "{lang:?} {accept}");
+        };
+        check(None, "", Lang::En);
+        check(None, "zh-CN,zh;q=0.9,en;q=0.8", Lang::Zh);
+        check(None, "en;q=0.5,zh-Hans;q=0.6", Lang::Zh);
+        check(None, "de,fr;q=0.9", Lang::En);
+        check(Some("en"), "zh", Lang::En);
+        check(Some("xx"), "zh", Lang::Zh);
+    }
+}

@@ -1,0 +1,222 @@
+//! Problem documents (RFC 9457): every answer that is not what was asked for. Here stand the kinds that any
+//! server of HTTP has; each context declares its own beside its rules, with [`kinds!`](crate::kinds).
+
+use crate::limits::Reason;
+use axum::response::{IntoResponse, Response};
+use http::{HeaderValue, StatusCode, header};
+use serde::Serialize;
+use std::borrow::Cow;
+
+/// What went wrong, by what the caller can do about it.
+#[derive(Debug, PartialEq, Eq)]
+pub struct Kind {
+    /// The fragment of `type`, and the label in metrics.
+    pub slug: &'static str,
+    /// An HTTP status code.
+    pub status: u16,
+    pub title: &'static str,
+    /// The scheme of a 401's challenge (RFC 9110, section 11.6.1).
+    pub scheme: Option<&'static str>,
+    /// Seconds after which it may have passed by itself.
+    pub retry_after_seconds: Option<u32>,
+    /// What is noted of the address that met it.
+    pub reason: Option<Reason>,
+}
+
+impl Kind {
+    /// A kind that says no more than this.
+    pub const fn new(status: u16, slug: &'static str, title: &'static str) -> Self {
+        Self { slug, status, title, scheme: None, retry_after_seconds: None, reason: None }
+    }
+
+    /// The same with the scheme of its challenge.
+    pub const fn scheme(self, scheme: &'static str) -> Self {
+        Self { scheme: Some(scheme), ..self }
+    }
+
+    /// The same with the seconds after which it may have passed.
+    pub const fn retry_after(self, seconds: u32) -> Self {
+        Self { retry_after_seconds: Some(seconds), ..self }
+    }
+
+    /// The same with what is noted of the address.
+    pub const fn because(self, reason: Reason) -> Self {
+        Self { reason: Some(reason), ..self }
+    }
+
+    fn status_code(&self) -> StatusCode {
+        StatusCode::from_u16(self.status).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR)
+    }
+}
+
+/// Declares kinds of problems as statics, and a list of all of them.
+#[macro_export]
+macro_rules! kinds {
+    ($(#[$doc:meta])* $list:ident: $($name:ident = $kind:expr;)*) => {
+        $(pub static $name: $crate::problem::Kind = $kind;)*
+        $(#[$doc])*
+        pub static $list: &[&$crate::problem::Kind] = &[$(&$name,)*];
+    };
+}
+
+kinds! {
+    /// The kinds that every server of HTTP has.
+    KINDS:
+    BAD_REQUEST = Kind::new(400, "bad-request", "The request cannot be read");
+    KEY_MISSING = Kind::new(401, "key-missing", "An API key is needed").scheme("Bearer");
+    KEY_REFUSED = Kind::new(401, "key-refused", "The API key is not good").scheme("Bearer");
+    ROLE_REFUSED = Kind::new(403, "role-refused", "The API key's role does not allow this");
+    ADDRESS_DENIED = Kind::new(403, "address-denied", "The address is shut out").because(Reason::DENIED);
+    NOT_FOUND = Kind::new(404, "not-found", "There is nothing here");
+    METHOD_NOT_ALLOWED = Kind::new(405, "method-not-allowed", "The method does not fit");
+    // A body that was slow once may not be so again; asking at once would be the same as a flood.
+    BODY_TIMEOUT = Kind::new(408, "body-timeout", "The body came too slowly").retry_after(1);
+    CONFLICT = Kind::new(409, "conflict", "It does not fit the present state");
+    BODY_TOO_LARGE = Kind::new(413, "body-too-large", "The body is too large");
+    MEDIA_TYPE = Kind::new(415, "media-type", "The body is of the wrong type");
+    INVALID = Kind::new(422, "invalid", "A value is wrong");
+    RATE_LIMITED = Kind::new(429, "rate-limited", "Too many requests");
+    HEAD_TOO_LARGE = Kind::new(431, "head-too-large", "The head of the request is too large");
+    // A bug that one request met may not be met again.
+    INTERNAL = Kind::new(500, "internal", "The server failed").retry_after(1);
+    UNAVAILABLE = Kind::new(503, "unavailable", "It cannot be answered now");
+}
+
+/// A refusal on its way to the caller.
+#[derive(Debug, Clone)]
+pub struct Problem {
+    pub kind: &'static Kind,
+    detail: Cow<'static, str>,
+    retry_after_seconds: Option<u32>,
+    reason: Option<Reason>,
+}
+
+impl Problem {
+    /// `detail` names the thing and what to do.
+    pub fn new(kind: &'static Kind, detail: impl Into<Cow<'static, str>>) -> Self {
+        Self { kind, detail: detail.into(), retry_after_seconds: None, reason: None }
+    }
+
+    /// The same with the seconds after which the caller may ask again.
+    pub fn retry_after(mut self, seconds: u32) -> Self {
+        self.retry_after_seconds = Some(seconds);
+        self
+    }
+
+    /// Says why more exactly than the kind does.
+    pub fn because(mut self, reason: Reason) -> Self {
+        self.reason = Some(reason);
+        self
+    }
+
+    /// Whether it is of this kind.
+    pub fn is(&self, kind: &'static Kind) -> bool {
+        std::ptr::eq(self.kind, kind)
+    }
+
+    /// What is noted of the address that met it, if anything.
+    pub fn reason(&self) -> Option<Reason> {
+        self.reason.or(self.kind.reason)
+    }
+
+    /// For a moment.
+    pub fn unavailable(why: &str) -> Self {
+        let detail = format!("{why}; this is no decision: asking the same again is safe");
+        Self::new(&UNAVAILABLE, detail).retry_after(1)
+    }
+
+    /// A bug of ours.
+    pub fn internal() -> Self {
+        Self::new(&INTERNAL, "a bug of the server: asking again with the same Idempotency-Key is safe")
+    }
+
+    /// What is said, for a page.
+    pub fn detail(&self) -> &str {
+        &self.detail
+    }
+
+    /// When to ask again, if that helps.
+    pub fn retry_after_seconds(&self) -> Option<u32> {
+        self.retry_after_seconds.or(self.kind.retry_after_seconds)
+    }
+
+    /// Appends the problem document.
+    pub fn write_document(&self, out: &mut Vec<u8>) {
+        let Kind { status, title, .. } = *self.kind;
+        let document = Document { kind: TypeUri(self.kind), title, status, detail: &self.detail };
+        // A Vec takes whatever is written, and the document has no map with odd keys.
+        let _ = serde_json::to_writer(out, &document);
+    }
+}
+
+/// A problem as RFC 9457, section 3 writes it.
+#[derive(Serialize)]
+struct Document<'a> {
+    #[serde(rename = "type")]
+    kind: TypeUri,
+    title: &'a str,
+    status: u16,
+    detail: &'a str,
+}
+
+struct TypeUri(&'static Kind);
+
+impl Serialize for TypeUri {
+    fn serialize<S: serde::Serializer>(&self, to: S) -> Result<S::Ok, S::Error> {
+        to.collect_str(&format_args!("/problems#{}", self.0.slug))
+    }
+}
+
+impl IntoResponse for Problem {
+    fn into_response(self) -> Response {
+        let kind = self.kind;
+        let mut document = Vec::with_capacity(256);
+        self.write_document(&mut document);
+        let mut response = (kind.status_code(), document).into_response();
+        let headers = response.headers_mut();
+        headers.insert(header::CONTENT_TYPE, HeaderValue::from_static("application/problem+json"));
+        headers.insert(header::CACHE_CONTROL, HeaderValue::from_static("no-store"));
+        if let Some(seconds) = self.retry_after_seconds() {
+            headers.insert(header::RETRY_AFTER, seconds.into());
+        }
+        if let Some(scheme) = kind.scheme {
+            headers.insert(header::WWW_AUTHENTICATE, HeaderValue::from_static(scheme));
+        }
+        let reason = self.reason();
+        response.extensions_mut().insert(Explained { kind, detail: self.detail, reason });
+        response
+    }
+}
+
+/// Which problem a response is, for those who count it or show it to people.
+#[derive(Debug, Clone)]
+pub struct Explained {
+    pub kind: &'static Kind,
+    pub detail: Cow<'static, str>,
+    pub reason: Option<Reason>,
+}
+
+/// Puts a problem document in place of a bare error answer of the framework.
+pub fn ensure(response: Response) -> Response {
+    let status = response.status();
+    let bare = !response.headers().contains_key(header::CONTENT_TYPE)
+        || response
+            .headers()
+            .get(header::CONTENT_TYPE)
+            .is_some_and(|t| t.as_bytes().starts_with(b"text/plain"));
+    if !(status.is_client_error() || status.is_server_error()) || !bare {
+        return response;
+    }
+    let kind = KINDS.iter().find(|kind| kind.status_code() == status).copied().unwrap_or(&BAD_REQUEST);
+    let allow = response.headers().get(header::ALLOW).cloned();
+    let detail = match kind.status {
+        405 => "this path knows other methods: see Allow",
+        404 => "no such path: see /api/v1/openapi.json",
+        _ => "the path or query cannot be read",
+    };
+    let mut response = Problem::new(kind, detail).into_response();
+    if let Some(allow) = allow {
+        response.headers_mut().insert(header::ALLOW, allow);
+    }
+    response
+}

@@ -1,0 +1,111 @@
+//! What protects a listener, the same for each: limits of addresses and connections, the memory mark,
+//! time-outs, counters. A context composes it once and gives it to all listeners of one kind of caller.
+
+use crate::{
+    config::ConnectionsConfig, cors::Cors, limits::AddressFilter, pressure::Pressure, problem::Kind,
+};
+use std::{
+    fmt,
+    sync::{
+        Arc,
+        atomic::{AtomicU32, AtomicU64, Ordering::Relaxed},
+    },
+    time::Duration,
+};
+use tokio::sync::watch;
+use units::TimeMs;
+
+/// What a context decides about connections while it is under load, and what it counts.
+pub trait Policy: Send + Sync {
+    /// Whether no connection may rest for long now.
+    fn is_hurried(&self) -> bool {
+        false
+    }
+
+    /// Whether an answer that is not worth a connection of its own ends it now.
+    fn closes(&self) -> bool {
+        false
+    }
+
+    /// Which of the context's classes a request counts towards, by its path.
+    fn class_of(&self, path: &str) -> u8;
+
+    /// Whether answers of that class are worth keeping the connection for.
+    fn keeps(&self, class: u8) -> bool;
+
+    /// A request of that class took so long.
+    fn took(&self, class: u8, time: Duration);
+
+    /// A problem document was sent.
+    fn refused(&self, kind: &'static Kind);
+}
+
+/// What is counted of connections.
+#[derive(Debug, Default)]
+pub struct Counters {
+    /// Open now.
+    pub connections: AtomicU64,
+    /// Closed because as many were open as may be.
+    pub connections_refused: AtomicU64,
+    /// TLS handshakes that failed or took too long.
+    pub handshakes_failed: AtomicU64,
+    /// Changes of the certificate's files that could not be used.
+    pub certificate_failures: AtomicU64,
+    /// When the certificate expires, in seconds since 1970; 0 if there is none.
+    pub certificate_expires_seconds: AtomicU64,
+}
+
+/// What protects the listeners of one kind of caller.
+pub struct Protection {
+    pub settings: ConnectionsConfig,
+    pub addresses: Arc<AddressFilter>,
+    pub pressure: Pressure,
+    pub cors: Arc<Cors>,
+    pub counters: Counters,
+    pub policy: Arc<dyn Policy>,
+    /// True once the server drains.
+    pub draining: watch::Receiver<bool>,
+    /// The longest turn of a loop since somebody last took it, in milliseconds.
+    pub turn_ms_max: AtomicU32,
+    /// The callers' browsers may be told to come by TLS alone.
+    pub is_https: bool,
+    pub clock: Arc<dyn Fn() -> TimeMs + Send + Sync>,
+}
+
+impl fmt::Debug for Protection {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Protection").field("settings", &self.settings).finish_non_exhaustive()
+    }
+}
+
+impl Protection {
+    /// The time, which never runs backwards.
+    pub fn now(&self) -> TimeMs {
+        (self.clock)()
+    }
+
+    /// How long a connection may rest between two requests now.
+    pub fn idle_seconds(&self) -> u32 {
+        let configured = self.settings.idle_timeout_seconds as u32;
+        Pressure::idle_seconds(configured, self.pressure.is_above() || self.policy.is_hurried())
+    }
+
+    /// Connections open now.
+    pub fn open(&self) -> u64 {
+        self.counters.connections.load(Relaxed)
+    }
+
+    /// Whether a new connection is closed at once, because memory is short; it is counted.
+    pub fn sheds(&self) -> bool {
+        let sheds = self.pressure.sheds(self.open());
+        if sheds {
+            self.pressure.new_closed.fetch_add(1, Relaxed);
+        }
+        sheds
+    }
+}
+
+/// Ready once the server drains.
+pub async fn drained(draining: &mut watch::Receiver<bool>) {
+    let _ = draining.wait_for(|d| *d).await;
+}

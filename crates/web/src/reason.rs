@@ -1,0 +1,50 @@
+//! Why an operator does something, as it will stand in the log. What changes something that people were promised needs a reason;
+//! elsewhere it may be left out.
+
+use crate::problem::{INVALID, Problem};
+use axum::extract::Query;
+use contracts::REASON_BYTES_MAX;
+use serde::Deserialize;
+
+/// Whether a command needs a reason.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Reasons {
+    Needed,
+    Optional,
+}
+
+#[derive(Deserialize, Default)]
+#[serde(deny_unknown_fields, default)]
+struct InQuery {
+    reason: String,
+}
+
+impl Reasons {
+    /// Refuses a reason that is missing, too long or no line of text.
+    pub fn check(self, reason: &str) -> Result<(), Problem> {
+        check_text("reason", reason, usize::from(self == Self::Needed))
+    }
+
+    /// The reason as `?reason=…`, for what has no JSON command as its body.
+    pub fn in_query(self, query: Option<&str>) -> Result<String, Problem> {
+        let wrong =
+            |why: String| Problem::new(&INVALID, format!("query: {why}; want reason, and nothing else"));
+        let uri = format!("/?{}", query.unwrap_or_default());
+        let uri: http::Uri = uri.parse().map_err(|e: http::uri::InvalidUri| wrong(e.to_string()))?;
+        let Query(InQuery { reason }) = Query::try_from_uri(&uri).map_err(|e| wrong(e.body_text()))?;
+        // What is no UTF-8 was replaced while it was decoded, and would not be logged as given.
+        if reason.contains(char::REPLACEMENT_CHARACTER) {
+            return Err(wrong("reason: not UTF-8".into()));
+        }
+        self.check(&reason).map(|()| reason)
+    }
+}
+
+/// Refuses a text for the log that is too short, too long, or could break a line.
+pub fn check_text(field: &str, text: &str, bytes_min: usize) -> Result<(), Problem> {
+    if (bytes_min..=REASON_BYTES_MAX).contains(&text.len()) && !text.contains(char::is_control) {
+        return Ok(());
+    }
+    let why = format!("{field}: want {bytes_min} to {REASON_BYTES_MAX} bytes without control characters");
+    Err(Problem::new(&INVALID, why))
+}

@@ -1,0 +1,54 @@
+//! Files with secrets: readable by their owner alone, written whole or not at all.
+
+use data_encoding::BASE64URL_NOPAD;
+use std::{fs, io, path::Path};
+
+/// Bytes from the operating system.
+pub fn random_bytes<const N: usize>() -> io::Result<[u8; N]> {
+    let mut bytes = [0; N];
+    getrandom::fill(&mut bytes).map_err(|e| io::Error::other(format!("random bytes: {e}")))?;
+    Ok(bytes)
+}
+
+/// Writes a file that only its owner can read, whole or not at all.
+pub fn write_secret(path: &Path, bytes: &[u8]) -> io::Result<()> {
+    use std::{io::Write, os::unix::fs::OpenOptionsExt};
+    let dir = path.parent().unwrap_or(Path::new("."));
+    engines::embedded::disk::make_dir_durable(dir)?;
+    let suffix = BASE64URL_NOPAD.encode(&random_bytes::<6>()?);
+    let temporary = path.with_extension(format!("new-{suffix}"));
+    let mut file = fs::OpenOptions::new().write(true).create_new(true).mode(0o600).open(&temporary)?;
+    let written =
+        file.write_all(bytes).and_then(|()| file.sync_all()).and_then(|()| fs::rename(&temporary, path));
+    if written.is_err() {
+        let _ = fs::remove_file(&temporary);
+    }
+    written.and_then(|()| fs::File::open(dir)?.sync_all())
+}
+
+/// Reads a secret file; refuses one that others can read.
+pub fn read_secret(path: &Path) -> io::Result<Vec<u8>> {
+    use std::os::unix::fs::PermissionsExt;
+    let named = |e: io::Error| io::Error::new(e.kind(), format!("{}: {e}", path.display()));
+    let mode = fs::metadata(path).map_err(named)?.permissions().mode();
+    if mode & 0o077 != 0 {
+        return Err(invalid(path, &format!("mode {:o} lets others in: chmod 600 it", mode & 0o777)));
+    }
+    fs::read(path).map_err(named)
+}
+
+/// Reads a secret file, or makes it at the first start.
+pub fn read_or_create_secret(path: &Path, make: impl Fn() -> io::Result<Vec<u8>>) -> io::Result<Vec<u8>> {
+    match read_secret(path) {
+        Err(e) if e.kind() == io::ErrorKind::NotFound => {
+            write_secret(path, &make()?)?;
+            read_secret(path)
+        }
+        read => read,
+    }
+}
+
+/// An error that names a file, and what to do about it.
+pub fn invalid(path: &Path, why: &str) -> io::Error {
+    io::Error::new(io::ErrorKind::InvalidData, format!("{}: {why}", path.display()))
+}

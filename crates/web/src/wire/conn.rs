@@ -1,0 +1,52 @@
+//! The connections of one loop. An idle one is this struct and a socket; it owns no buffer.
+
+use super::{Seat, turns::Pace};
+use crate::cors::Caller;
+use std::net::{IpAddr, TcpStream};
+
+/// What a connection does.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum State {
+    /// Before the header of the PROXY protocol, which says whom the connection is from.
+    Announced,
+    /// Between two requests, or before the first.
+    Idle,
+    /// Some bytes of a head have come.
+    Head,
+    /// The head is whole, the body is not.
+    Body,
+    /// A request waits for its answer; what comes behind it waits too.
+    Waiting,
+    /// The answer says that this is the end. What still comes is thrown away until the client has closed as well: closing
+    /// with bytes unread would reset the connection, and the answer might be lost with it (RFC 9112, section 9.6).
+    Lingering,
+}
+
+/// A connection.
+#[derive(Debug)]
+pub(super) struct Conn {
+    pub(super) stream: TcpStream,
+    pub(super) peer: IpAddr,
+    pub(super) seat: Seat,
+    /// Whose page the present request comes from.
+    pub(super) caller: Caller,
+    /// Whether it is served behind others.
+    pub(super) pace: Pace,
+    pub(super) state: State,
+    /// Seconds since the loop began at which this state has lasted too long.
+    pub(super) until: u32,
+    /// The socket may have more: an edge has come that was not read to its end.
+    pub(super) readable: bool,
+    /// The client will send nothing more.
+    pub(super) ended: bool,
+    /// It has said so: behind what is there to read comes the end, and no further edge.
+    pub(super) end_seen: bool,
+    /// Close once the answer is written.
+    pub(super) close: bool,
+    /// The loop is told when the socket takes bytes again.
+    pub(super) watches_out: bool,
+    /// Bytes of a request that is not whole, or of one that waits behind another.
+    pub(super) input: Option<Vec<u8>>,
+    /// Bytes of answers that the socket has not taken, and how many of them it has.
+    pub(super) output: Option<(Vec<u8>, usize)>,
+}

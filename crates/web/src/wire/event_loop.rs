@@ -1,0 +1,134 @@
+//! One thread's loop: what epoll says, what others have told it, and in which order its connections are served.
+//!
+//! Sockets are edge-triggered: one system call registers a connection for its whole life. Each turn reads what
+//! is there, lets the context do what the turn's requests have in common, and then looks at what was answered
+//! meanwhile.
+
+use super::{
+    hot::Hot,
+    io::{INBOX, Io, LISTENER},
+    slab::Token,
+};
+use rustix::event::{Timespec, epoll};
+use std::{
+    sync::atomic::Ordering,
+    time::{Duration, Instant},
+};
+
+/// What one read takes at most: 16 requests of a pipeline, or the largest request that is served here (8 KiB of
+/// head, 4 KiB of body) with room after it.
+const SCRATCH_BYTES: usize = 16 << 10;
+
+/// A thread's connections, and what serves their hot routes.
+pub(super) struct Loop<H: Hot> {
+    pub(super) io: Io<H::Letter>,
+    pub(super) hot: H,
+}
+
+impl<H: Hot> Loop<H> {
+    pub(super) fn run(mut self) {
+        let mut events = Vec::with_capacity(1024);
+        let header_bytes_max = self.io.protection.settings.header_bytes_max;
+        let mut scratch = vec![0; SCRATCH_BYTES.max(header_bytes_max + (8 << 10))];
+        while !self.io.inbox.ends.load(Ordering::SeqCst) {
+            events.clear();
+            let wait = self.wait();
+            let waited =
+                epoll::wait(&self.io.epoll, rustix::buffer::spare_capacity(&mut events), Some(&wait));
+            if let Err(error) = waited
+                && error != rustix::io::Errno::INTR
+            {
+                tracing::error!(%error, "wait for connections: failed");
+                return;
+            }
+            let turn = Instant::now();
+            self.io.date.at(self.io.protection.now().0);
+            for event in &events {
+                // A copy, for the struct is packed.
+                let (flags, data) = (event.flags, event.data);
+                match data.u64() {
+                    LISTENER => self.io.accept(),
+                    INBOX => {}
+                    token => {
+                        let token = Token::from_u64(token);
+                        self.guarded(token, |it| it.ready(token, flags, &mut scratch));
+                    }
+                }
+                self.serve_arrived(&mut scratch);
+            }
+            for token in std::mem::take(&mut self.io.again) {
+                self.guarded(token, |it| it.serve(token, &mut scratch));
+            }
+            self.read_letters(&mut scratch);
+            self.hot.turn(&mut self.io);
+            self.serve_resumed(&mut scratch);
+            self.serve_those_back(&mut scratch);
+            self.hot.end_of_turn(&mut self.io);
+            self.serve_resumed(&mut scratch);
+            self.io.relieve();
+            self.io.sweep();
+            let turn_ms = turn.elapsed().as_millis() as u32;
+            if turn_ms > 0 {
+                self.io.protection.turn_ms_max.fetch_max(turn_ms, Ordering::Relaxed);
+            }
+        }
+    }
+
+    /// A bug that one request meets must not end the connections of all others.
+    pub(super) fn guarded(&mut self, token: Token, serve: impl FnOnce(&mut Self)) {
+        let served = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| serve(self)));
+        if served.is_err() {
+            tracing::error!("serve a connection: panicked");
+            self.io.drop_conn(token);
+        }
+    }
+
+    /// Until when nothing needs to be done if nothing happens.
+    fn wait(&self) -> Timespec {
+        let now = Instant::now();
+        let mut wait = Duration::from_secs(1);
+        if !self.io.again.is_empty() {
+            wait = Duration::ZERO;
+        }
+        for at in [self.hot.due(), self.io.back_due()].into_iter().flatten() {
+            wait = wait.min(at.saturating_duration_since(now));
+        }
+        Timespec { tv_sec: wait.as_secs() as i64, tv_nsec: i64::from(wait.subsec_nanos()) }
+    }
+
+    /// Serves connections that have come, or have come back.
+    fn serve_arrived(&mut self, scratch: &mut [u8]) {
+        while let Some(token) = self.io.arrived.pop() {
+            self.guarded(token, |it| it.serve_in_turn(token, scratch));
+            self.io.rest_if_draining(token);
+        }
+    }
+
+    /// Goes on with connections whose answer has been sent.
+    fn serve_resumed(&mut self, scratch: &mut [u8]) {
+        while let Some(token) = self.io.resumed.pop() {
+            self.guarded(token, |it| it.serve_in_turn(token, scratch));
+        }
+    }
+
+    fn read_letters(&mut self, scratch: &mut [u8]) {
+        if !self.io.inbox.woken.swap(false, Ordering::SeqCst) {
+            return;
+        }
+        // The memory of the letters before takes the next ones.
+        let mut letters = std::mem::take(&mut self.io.letters);
+        std::mem::swap(&mut letters, &mut *self.io.inbox.letters());
+        for letter in letters.own.drain(..) {
+            self.hot.letter(&mut self.io, letter);
+            self.serve_resumed(scratch);
+        }
+        for travelling in letters.back.drain(..) {
+            self.io.welcome_back(travelling);
+            self.serve_arrived(scratch);
+        }
+        self.io.letters = letters;
+        if self.io.inbox.drains.load(Ordering::SeqCst) && !self.io.drains {
+            self.io.begin_drain();
+        }
+    }
+}

@@ -1,0 +1,68 @@
+//! What a context serves inside the connection loops, without axum: [`Hot`].
+
+use super::{Io, Token, head::Head};
+use std::{net::IpAddr, time::Instant};
+use units::TimeMs;
+
+/// A request whose head is whole.
+#[derive(Debug)]
+pub struct Asked<'a> {
+    pub conn: Token,
+    pub head: &'a Head<'a>,
+    /// Who asks, after trusted proxies.
+    pub address: IpAddr,
+    pub now: TimeMs,
+    /// Its body is here too.
+    pub is_whole: bool,
+}
+
+/// What is to be done with a request before its body is looked at.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Before {
+    /// Its answer is written.
+    Answered,
+    /// Its body is wanted, of at most so many bytes.
+    Body { bytes_max: usize },
+    /// It is axum's.
+    Other,
+}
+
+/// What became of a request.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Served {
+    /// Its answer is written.
+    Answered,
+    /// It is answered later, between [`Io::begin_answer`] and [`Io::end_answer`].
+    Waits,
+}
+
+/// The hot routes of a context. One value serves one loop, on its thread; nothing in it may block.
+pub trait Hot: Send + 'static {
+    /// What other threads tell it through the [`Inbox`](super::Inbox).
+    type Letter: Send + 'static;
+
+    /// Fields of a request's head that it reads beside the usual ones, in lower case; at most
+    /// [`head::OWN_FIELDS_MAX`](super::head::OWN_FIELDS_MAX).
+    const FIELDS: &'static [&'static str];
+
+    /// Whether a target is one of its routes. Called for every request, before anything is known of the caller.
+    fn is_hot(target: &str) -> bool;
+
+    /// Looks at a request whose head is whole, before its body is waited for.
+    fn head(&mut self, io: &mut Io<Self::Letter>, asked: &Asked<'_>) -> Before;
+
+    /// Serves a request that is whole. It was said to want its body just before.
+    fn request(&mut self, io: &mut Io<Self::Letter>, asked: &Asked<'_>, body: &[u8]) -> Served;
+
+    /// Takes what another thread has told the loop.
+    fn letter(&mut self, io: &mut Io<Self::Letter>, letter: Self::Letter);
+
+    /// Once a turn, after the requests that came in it.
+    fn turn(&mut self, io: &mut Io<Self::Letter>);
+
+    /// Once a turn, at its end: connections of low priority have been served too.
+    fn end_of_turn(&mut self, io: &mut Io<Self::Letter>);
+
+    /// When [`Hot::turn`] has something to do if nothing happens before.
+    fn due(&self) -> Option<Instant>;
+}

@@ -1,0 +1,250 @@
+//! Connection loops: a few threads, each with an epoll of its own, that serve a context's hot routes
+//! themselves and hand every other request over to axum, from which the connection comes back once it rests.
+//!
+//! Why not hyper for all of it: docs/adr, *A connection loop of our own*. A connection that waits between two
+//! requests is a socket and some hundred bytes; a request is read into memory that the thread has anyway, and an
+//! answer is one write. What a context does with its requests, it says in [`Hot`].
+
+mod conn;
+mod event_loop;
+pub mod head;
+mod hot;
+mod io;
+pub mod proxy;
+mod slab;
+mod stream;
+mod turns;
+mod write;
+
+pub use hot::{Asked, Before, Hot, Served};
+pub use io::Io;
+pub use slab::{Slab, Token};
+pub(crate) use stream::refuse_denied;
+pub use write::number;
+
+use crate::{limits::Share, protection::Protection};
+use axum::body::Bytes;
+use rustix::event::{EventfdFlags, eventfd};
+use std::{
+    fmt,
+    io::Result as IoResult,
+    net::{IpAddr, TcpListener, TcpStream},
+    os::fd::OwnedFd,
+    sync::{
+        Arc, Mutex, MutexGuard, PoisonError,
+        atomic::{AtomicBool, AtomicUsize, Ordering},
+    },
+    thread::JoinHandle,
+    time::{Duration, Instant},
+};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc};
+
+/// A connection's place among those that may be open, given back when it is dropped.
+#[derive(Debug)]
+pub struct Seat {
+    _of_all: OwnedSemaphorePermit,
+    of_address: Option<[Share; 2]>,
+}
+
+impl Seat {
+    /// One place of all, and one of the address and its network where those have limits.
+    pub fn new(of_all: OwnedSemaphorePermit, of_address: Option<[Share; 2]>) -> Self {
+        Self { _of_all: of_all, of_address }
+    }
+}
+
+/// Where a connection came from and goes back to.
+pub trait Home: Send + Sync + fmt::Debug {
+    /// Gives a connection to its loop: a new one, or one that rests again.
+    fn give_back(&self, connection: Travelling);
+}
+
+/// A connection on its way between a loop and axum.
+#[derive(Debug)]
+pub struct Travelling {
+    pub stream: TcpStream,
+    pub peer: IpAddr,
+    pub seat: Seat,
+    /// Bytes that were read and not served yet.
+    pub early: Bytes,
+    /// How many bytes the request has that it travels for; `None` if only its chunks say that.
+    pub request_bytes: Option<u64>,
+    /// It has just come from a balancer that first says in a header of the PROXY protocol whom it is from.
+    pub is_announced: bool,
+    pub home: Arc<dyn Home>,
+}
+
+/// A warning about connections that cannot be served is written no more often than this.
+const WARN_EVERY: Duration = Duration::from_secs(10);
+
+/// Something that may happen to every connection of a flood, and is written now and then.
+#[derive(Debug, Default)]
+pub struct Warning {
+    count: u64,
+    written: Option<Instant>,
+}
+
+impl Warning {
+    /// Counts it; how often it happened since the start if it is time to write.
+    pub fn due(&mut self) -> Option<u64> {
+        self.count += 1;
+        let is_due = self.written.is_none_or(|at| at.elapsed() > WARN_EVERY);
+        is_due.then(|| {
+            self.written = Some(Instant::now());
+            self.count
+        })
+    }
+}
+
+/// What others have for a loop.
+#[derive(Debug)]
+struct Letters<L> {
+    /// The context's own.
+    own: Vec<L>,
+    back: Vec<Travelling>,
+}
+
+impl<L> Default for Letters<L> {
+    fn default() -> Self {
+        Self { own: Vec::new(), back: Vec::new() }
+    }
+}
+
+/// Where a loop is reached from other threads.
+pub struct Inbox<L> {
+    letters: Mutex<Letters<L>>,
+    wake: OwnedFd,
+    /// The loop has been woken and has not looked yet.
+    woken: AtomicBool,
+    drains: AtomicBool,
+    ends: AtomicBool,
+    /// Connections that the loop has, and those on their way to it.
+    open: AtomicUsize,
+}
+
+impl<L> fmt::Debug for Inbox<L> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Inbox").field("open", &self.open).finish_non_exhaustive()
+    }
+}
+
+impl<L> Inbox<L> {
+    fn new() -> IoResult<Self> {
+        Ok(Self {
+            letters: Mutex::default(),
+            wake: eventfd(0, EventfdFlags::CLOEXEC | EventfdFlags::NONBLOCK)?,
+            woken: AtomicBool::new(false),
+            drains: AtomicBool::new(false),
+            ends: AtomicBool::new(false),
+            open: AtomicUsize::new(0),
+        })
+    }
+
+    fn letters(&self) -> MutexGuard<'_, Letters<L>> {
+        // Letters are whole between two statements, so a panic of another holder leaves nothing half done.
+        self.letters.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Makes the loop look.
+    pub fn wake(&self) {
+        if !self.woken.swap(true, Ordering::SeqCst) {
+            // It fails only when the counter is full, and then the loop is awake.
+            let _ = rustix::io::write(&self.wake, &1u64.to_le_bytes());
+        }
+    }
+
+    /// Tells the loop something, with one wake-up for all of it.
+    pub fn tell(&self, letters: impl IntoIterator<Item = L>) {
+        self.letters().own.extend(letters);
+        self.wake();
+    }
+}
+
+impl<L: Send> Home for Inbox<L> {
+    fn give_back(&self, connection: Travelling) {
+        self.open.fetch_add(1, Ordering::Relaxed);
+        self.letters().back.push(connection);
+        self.wake();
+    }
+}
+
+/// A loop that ends before it was told to leaves connections that nobody serves, and a port on which nobody
+/// answers: better that the process ends, and starts again.
+struct EndProcess<L>(Arc<Inbox<L>>);
+
+impl<L> Drop for EndProcess<L> {
+    fn drop(&mut self) {
+        if std::thread::panicking() || !self.0.ends.load(Ordering::SeqCst) {
+            tracing::error!("a connection loop ended by itself: the process ends");
+            std::process::abort();
+        }
+    }
+}
+
+/// The loops of a listener.
+#[derive(Debug)]
+pub struct Loops<L> {
+    inboxes: Vec<Arc<Inbox<L>>>,
+    threads: Vec<JoinHandle<()>>,
+}
+
+impl<L: Send + 'static> Loops<L> {
+    /// Starts one for each listener. `hot` makes what serves its hot routes. Connections for axum come out of
+    /// the channel. Call it inside a tokio runtime.
+    pub fn start<H: Hot<Letter = L>>(
+        protection: &Arc<Protection>,
+        listeners: Vec<TcpListener>,
+        permits: &Arc<Semaphore>,
+        to_axum: &mpsc::Sender<Travelling>,
+        hot: impl Fn(&Arc<Inbox<L>>) -> H,
+    ) -> IoResult<Self> {
+        let inboxes = listeners.iter().map(|_| Inbox::new().map(Arc::new)).collect::<IoResult<Vec<_>>>()?;
+        let all: Arc<[Arc<Inbox<L>>]> = inboxes.clone().into();
+        let mut loops = Self { inboxes, threads: Vec::new() };
+        for (number, (inbox, listener)) in all.iter().zip(listeners).enumerate() {
+            let io = Io::new(
+                Arc::clone(protection),
+                listener,
+                Arc::clone(permits),
+                to_axum.clone(),
+                Arc::clone(inbox),
+                Arc::clone(&all),
+            )?;
+            let event_loop = event_loop::Loop { io, hot: hot(inbox) };
+            let mine = Arc::clone(inbox);
+            let run = move || {
+                let _guard = EndProcess(mine);
+                event_loop.run();
+            };
+            loops.threads.push(std::thread::Builder::new().name(format!("gate-{number}")).spawn(run)?);
+        }
+        Ok(loops)
+    }
+
+    /// Makes each of them look.
+    pub fn waker(&self) -> impl Fn() + Send + 'static {
+        let inboxes = self.inboxes.clone();
+        move || inboxes.iter().for_each(|inbox| inbox.wake())
+    }
+
+    /// No new connections; those that are open end with their next answer.
+    pub fn drain(&self) {
+        for inbox in &self.inboxes {
+            inbox.drains.store(true, Ordering::SeqCst);
+            inbox.wake();
+        }
+    }
+
+    /// Ends the threads, whatever is still open. Blocks for a moment.
+    pub fn end(self) {
+        for inbox in &self.inboxes {
+            inbox.ends.store(true, Ordering::SeqCst);
+            inbox.wake();
+        }
+        for thread in self.threads {
+            if thread.join().is_err() {
+                tracing::error!("a connection loop panicked");
+            }
+        }
+    }
+}
