@@ -1,0 +1,219 @@
+//! A context of forty lines on this crate alone: one hot route that answers at once, one whose answer comes from
+//! another thread, and one ordinary route. What protects the flash sale protects it too.
+
+use axum::routing::get;
+use std::{
+    io::{Read, Write},
+    net::{SocketAddr, TcpStream},
+    sync::{
+        Arc,
+        atomic::{AtomicU32, AtomicU64, Ordering::Relaxed},
+    },
+    time::{Duration, Instant},
+};
+use tokio::sync::{mpsc, watch};
+use units::TimeMs;
+use web::{
+    config::{AddressLimits, ConnectionsConfig},
+    cors::Cors,
+    limits::{AddressFilter, DenyList, Reason},
+    pressure::{Memory, Pressure},
+    problem::{INVALID, Kind, Problem, RATE_LIMITED},
+    protection::{Counters, Policy, Protection},
+    route::route,
+    server::{Callers, Listening, listen},
+    wire::{Asked, Before, Hot, Io, Loops, Served, Token},
+};
+
+/// Counts what was refused.
+#[derive(Default)]
+struct Counted(AtomicU64);
+
+impl Policy for Counted {
+    fn class_of(&self, _: &str) -> u8 {
+        0
+    }
+    fn keeps(&self, _: u8) -> bool {
+        true
+    }
+    fn took(&self, _: u8, _: Duration) {}
+    fn refused(&self, _: &'static Kind) {
+        self.0.fetch_add(1, Relaxed);
+    }
+}
+
+/// Doubles numbers: `POST /now` at once, `POST /later` on another thread.
+struct Doubler(Arc<Protection>);
+
+impl Hot for Doubler {
+    type Letter = (u64, u64);
+    const FIELDS: &'static [&'static str] = &["x-unit"];
+
+    fn is_hot(target: &str) -> bool {
+        target == "/now" || target == "/later"
+    }
+
+    fn head(&mut self, io: &mut Io<Self::Letter>, asked: &Asked<'_>) -> Before {
+        if asked.head.method != "POST" {
+            return Before::Other;
+        }
+        match self.0.addresses.ask(asked.address, 1, asked.now) {
+            Ok(()) => Before::Body { bytes_max: 20 },
+            Err(too_many) => {
+                let problem = Problem::new(&RATE_LIMITED, "too many").retry_after(too_many.wait_seconds);
+                io.refuse(asked.conn, &problem, false);
+                Before::Answered
+            }
+        }
+    }
+
+    fn request(&mut self, io: &mut Io<Self::Letter>, asked: &Asked<'_>, body: &[u8]) -> Served {
+        let number = std::str::from_utf8(body).ok().and_then(|text| text.parse::<u64>().ok());
+        let Some(number) = number else {
+            io.refuse(asked.conn, &Problem::new(&INVALID, "body: want a number"), false);
+            return Served::Answered;
+        };
+        let unit = asked.head.fields.own[0].map_or(2, |unit| unit.len() as u64);
+        if asked.head.target == "/now" {
+            io.json(asked.conn, "200 OK", None, false, |out| web::wire::number(out, number * unit));
+            return Served::Answered;
+        }
+        io.wait(asked.conn);
+        let (inbox, conn) = (Arc::clone(io.inbox()), asked.conn.to_u64());
+        io.runtime().spawn(async move { inbox.tell([(conn, number * unit)]) });
+        Served::Waits
+    }
+
+    fn letter(&mut self, io: &mut Io<Self::Letter>, (conn, doubled): Self::Letter) {
+        let conn = Token::from_u64(conn);
+        let Some(close) = io.begin_answer(conn) else { return };
+        io.json(conn, "200 OK", None, close, |out| web::wire::number(out, doubled));
+        io.end_answer(conn, close);
+    }
+
+    fn turn(&mut self, _: &mut Io<Self::Letter>) {}
+    fn end_of_turn(&mut self, _: &mut Io<Self::Letter>) {}
+    fn due(&self) -> Option<Instant> {
+        None
+    }
+}
+
+struct Running {
+    at: SocketAddr,
+    protection: Arc<Protection>,
+    policy: Arc<Counted>,
+    drain: watch::Sender<bool>,
+    runtime: tokio::runtime::Runtime,
+    loops: Option<Loops<(u64, u64)>>,
+    _dir: tempfile::TempDir,
+}
+
+impl Running {
+    fn start(limits: &AddressLimits) -> Self {
+        let dir = tempfile::tempdir().unwrap();
+        let (drain, draining) = watch::channel(false);
+        let memory = Memory { resident_bytes: Arc::new(|| 0), limit_bytes: 1 << 30 };
+        let settings = ConnectionsConfig { threads: 1, open_max: 100, ..ConnectionsConfig::default() };
+        let policy = Arc::new(Counted::default());
+        let denied = DenyList::open(dir.path()).unwrap();
+        let protection = Arc::new(Protection {
+            addresses: Arc::new(AddressFilter::new(limits, settings.open_max, false, denied)),
+            pressure: Pressure::new(memory, 50, settings.open_max),
+            cors: Arc::new(Cors::new(&[], "content-type")),
+            counters: Counters::default(),
+            policy: Arc::clone(&policy) as _,
+            draining,
+            turn_ms_max: AtomicU32::new(0),
+            is_https: false,
+            clock: Arc::new(|| TimeMs(1_000_000)),
+            settings,
+        });
+        let runtime =
+            tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build().unwrap();
+        let (listeners, at) = listen("test", SocketAddr::from(([127, 0, 0, 1], 0)), 16, 1, false).unwrap();
+        let loops = runtime.block_on(async {
+            let routes = vec![route("get", "/hello", get(|| async { "hello" }))];
+            let listening = Arc::new(Listening::new(&protection, routes, (), Callers::Public, 100));
+            let (to_axum, from_loops) = mpsc::channel(100);
+            let doubler = |_: &_| Doubler(Arc::clone(&protection));
+            let loops = Loops::start(&protection, listeners, listening.permits(), &to_axum, doubler).unwrap();
+            tokio::spawn(listening.serve_travelling(from_loops));
+            loops
+        });
+        Self { at, protection, policy, drain, runtime, loops: Some(loops), _dir: dir }
+    }
+
+    /// Sends a request on a connection and reads one answer.
+    fn ask(&self, stream: &mut TcpStream, request: &str) -> String {
+        stream.write_all(request.as_bytes()).unwrap();
+        let (mut text, mut buffer) = (String::new(), [0; 4096]);
+        loop {
+            let read = stream.read(&mut buffer).unwrap();
+            assert!(read > 0, "closed after {text:?}");
+            text.push_str(std::str::from_utf8(&buffer[..read]).unwrap());
+            let Some((head, body)) = text.split_once("\r\n\r\n") else { continue };
+            let length = head.lines().find_map(|line| line.strip_prefix("content-length: ")).unwrap();
+            if body.len() == length.parse::<usize>().unwrap() {
+                return text;
+            }
+        }
+    }
+
+    fn connect(&self) -> TcpStream {
+        let stream = TcpStream::connect(self.at).unwrap();
+        stream.set_read_timeout(Some(Duration::from_secs(20))).unwrap();
+        stream
+    }
+}
+
+impl Drop for Running {
+    fn drop(&mut self) {
+        let _ = self.drain.send(true);
+        let loops = self.loops.take();
+        self.runtime.block_on(async { tokio::task::spawn_blocking(|| loops.map(Loops::end)).await }).unwrap();
+    }
+}
+
+fn post(path: &str, body: &str) -> String {
+    format!("POST {path} HTTP/1.1\r\nhost: a\r\ncontent-length: {}\r\n\r\n{body}", body.len())
+}
+
+#[test]
+fn hot_and_ordinary_requests_share_one_connection() {
+    let server = Running::start(&AddressLimits::default());
+    let mut stream = server.connect();
+    for (request, want) in [
+        (post("/now", "21"), "\r\n\r\n42"),
+        (post("/later", "4"), "\r\n\r\n8"),
+        ("GET /hello HTTP/1.1\r\nhost: a\r\n\r\n".to_owned(), "\r\n\r\nhello"),
+        (post("/now", "5").replace("host", "X-Unit: abc\r\nhost"), "\r\n\r\n15"),
+        (post("/now", "x"), "want a number"),
+        ("GET /now HTTP/1.1\r\nhost: a\r\n\r\n".to_owned(), "/problems#not-found"),
+        (post("/later", "1"), "\r\n\r\n2"),
+        (post("/now", &"1".repeat(21)), "/problems#body-too-large"),
+    ] {
+        let answer = server.ask(&mut stream, &request);
+        assert!(answer.contains(want), "{request:?}: {answer}");
+    }
+    assert_eq!(server.policy.0.load(Relaxed), 3, "two refused in the loop, one by axum");
+}
+
+#[test]
+fn its_callers_have_limits_without_a_line_of_its_own() {
+    let limits = AddressLimits {
+        address_per_second: 1,
+        address_burst: 2,
+        address_connections_max: 3,
+        ..AddressLimits::default()
+    };
+    let server = Running::start(&limits);
+    let mut stream = server.connect();
+    let statuses: Vec<String> =
+        (0..3).map(|_| server.ask(&mut stream, &post("/now", "1"))[9..12].to_owned()).collect();
+    assert_eq!(statuses, ["200", "200", "429"]);
+    assert_eq!(server.protection.addresses.count_of(Reason::ADDRESS_RATE), 1);
+
+    let _two = [server.connect(), server.connect()];
+    let mut fourth = server.connect();
+    assert_eq!(fourth.read(&mut [0; 1]).unwrap(), 0, "the address has its share of connections");
+}
