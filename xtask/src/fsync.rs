@@ -1,5 +1,5 @@
-//! `cargo xtask chaos fsync`: watches the real server's system calls and shows that no grant leaves before the fdatasync that
-//! covers it has returned.
+//! `cargo xtask chaos fsync`: watches the real server's system calls and shows that no grant leaves
+//! before the fdatasync that covers it has returned.
 
 use crate::shell::{Failure, command, output, release_binary};
 use std::collections::HashSet;
@@ -167,7 +167,8 @@ struct Found {
 fn check(trace: &str) -> Found {
     let mut found = Found::default();
     let mut told = HashSet::new();
-    // Hex of what was written to segments: not synced; covered by a sync under way, by its process; durable.
+    // Hex of what was written to segments: not synced; covered by a sync under way, by its process;
+    // durable.
     let mut written: Vec<String> = Vec::new();
     let mut covered: Vec<(String, Vec<String>)> = Vec::new();
     let mut durable = String::new();

@@ -58,12 +58,17 @@ pub(crate) fn is_on_path(program: &str) -> bool {
 
 /// Runs a program with the terminal's input and output; an exit code other than 0 is a failure.
 pub(crate) fn run(program: &str, args: &[&str]) -> Result<(), Failure> {
-    eprintln!("$ {program} {}", args.join(" "));
-    let status = command(program)
-        .args(args)
-        .status()
-        .map_err(|e| Failure(format!("{program}: {e}; is it installed?")))?;
-    if status.success() { Ok(()) } else { Err(Failure(format!("{program} {}: {status}", args.join(" ")))) }
+    finish(command(program).args(args))
+}
+
+/// The same for a command that is made already.
+pub(crate) fn finish(command: &mut Command) -> Result<(), Failure> {
+    let program = command.get_program().to_string_lossy().into_owned();
+    let words = command.get_args().map(|word| format!(" {}", word.to_string_lossy()));
+    let line = words.fold(program.clone(), |line, word| line + &word);
+    eprintln!("$ {line}");
+    let status = command.status().map_err(|e| Failure(format!("{program}: {e}; is it installed?")))?;
+    if status.success() { Ok(()) } else { Err(Failure(format!("{line}: {status}"))) }
 }
 
 pub(crate) fn cargo(args: &[&str]) -> Result<(), Failure> {

@@ -45,7 +45,8 @@ impl Steps {
         let cargo = shell::cargo_program();
         let words = [&["test"], args].concat();
         eprintln!("$ {cargo} {}", words.join(" "));
-        // Cargo says on standard error what it begins. The tests' own results go to standard output, past this program.
+        // Cargo says on standard error what it begins. The tests' own results go to standard
+        // output, past this program.
         let mut child = shell::command(&cargo).args(&words).stderr(Stdio::piped()).spawn()?;
         let said =
             child.stderr.take().ok_or_else(|| Failure("cargo's standard error is not there".into()))?;
@@ -72,7 +73,8 @@ impl Steps {
 
 /// The step that begins with this line of cargo's, if one does.
 fn begun(line: &str) -> Option<String> {
-    // `     Running tests/interfaces/main.rs (target/debug/deps/interfaces-0b1c2d3e)`, `   Doc-tests units`.
+    // `     Running tests/interfaces/main.rs (target/debug/deps/interfaces-0b1c2d3e)`, `
+    // Doc-tests units`.
     if let Some(rest) = line.strip_prefix("     Running ") {
         let (source, program) = rest.trim_end().strip_suffix(')')?.split_once(" (")?;
         let (name, _hash) = program.rsplit('/').next()?.rsplit_once('-')?;

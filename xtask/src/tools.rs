@@ -1,5 +1,6 @@
-//! What tests, benches and chaos need beside this repository: one list, by which what is missing is installed, the `PATH` is made
-//! that they run under, `cargo xtask doctor` looks, and README's table is checked. It does not know how a program is used.
+//! What tests, benches and chaos need beside this repository: one list, by which what is missing is
+//! installed, the `PATH` is made that they run under, `cargo xtask doctor` looks, and README's
+//! table is checked. It does not know how a program is used.
 
 use crate::shell::{self, Failure, target};
 use std::collections::{BTreeMap, BTreeSet};
@@ -40,7 +41,8 @@ impl Purpose {
 enum Source {
     /// Rust, which is there: it has built this program.
     Rust,
-    /// A choice of the person who builds, such as another linker: never installed, and used if it is there.
+    /// A choice of the person who builds, such as another linker: never installed, and used if it
+    /// is there.
     Choice,
     /// A package that every Debian has.
     Base(&'static str),
@@ -158,7 +160,8 @@ static TOOLS: &[Tool] = &[
     tool(Programs(&["redis-server"]), Debian("redis-server"), &[Bench], "the same"),
 ];
 
-/// Installs what is missing for that, and lets everything that is run from now on find the listed programs and no others.
+/// Installs what is missing for that, and lets everything that is run from now on find the listed
+/// programs and no others.
 pub(crate) fn ensure(purpose: Purpose) -> Result<(), Failure> {
     let needed = || TOOLS.iter().filter(|tool| purpose.needs(tool));
     let packages: BTreeSet<&str> = needed()
@@ -215,8 +218,9 @@ impl Tool {
         }
     }
 
-    /// Where its programs are looked for, first things first. What comes from Debian is taken from where Debian puts it, if it
-    /// is there: another `python3` in front may be a script that needs half a system.
+    /// Where its programs are looked for, first things first. What comes from Debian is taken from
+    /// where Debian puts it, if it is there: another `python3` in front may be a script that needs
+    /// half a system.
     fn dirs(&self) -> Vec<PathBuf> {
         let path = std::env::var_os("PATH").unwrap_or_default();
         let own = std::env::split_paths(&path);
@@ -249,7 +253,8 @@ impl Tool {
     }
 }
 
-/// Makes the directory hold links to these programs and nothing else. A run beside this one finds each program at any time.
+/// Makes the directory hold links to these programs and nothing else. A run beside this one finds
+/// each program at any time.
 fn link<'a>(dir: &Path, programs: impl Iterator<Item = (&'a str, PathBuf)>) -> Result<(), Failure> {
     fs::create_dir_all(dir)?;
     let programs: BTreeMap<&OsStr, PathBuf> =
@@ -277,7 +282,8 @@ fn gone(result: std::io::Result<()>) -> std::io::Result<()> {
     result.or_else(|error| if error.kind() == ErrorKind::NotFound { Ok(()) } else { Err(error) })
 }
 
-/// Installs packages of Debian. Their services are not started, neither by this nor at the next boot of a container.
+/// Installs packages of Debian. Their services are not started, neither by this nor at the next
+/// boot of a container.
 fn install(packages: &[&str]) -> Result<(), Failure> {
     if packages.is_empty() {
         return Ok(());
@@ -289,7 +295,8 @@ fn install(packages: &[&str]) -> Result<(), Failure> {
     if !rustix::process::geteuid().is_root() {
         return Err(Failure(format!("packages are missing; run as root: {by_hand}")));
     }
-    // What the packages' scripts ask before they start anything (deb-systemd-invoke, invoke-rc.d). One that is there is left.
+    // What the packages' scripts ask before they start anything (deb-systemd-invoke, invoke-rc.d).
+    // One that is there is left.
     const POLICY: &str = "/usr/sbin/policy-rc.d";
     let is_ours = !Path::new(POLICY).exists();
     if is_ours {
@@ -299,9 +306,9 @@ fn install(packages: &[&str]) -> Result<(), Failure> {
     let installed = (|| {
         shell::run("apt-get", &["-q", "update"])?;
         // 300 s: another installation, as a machine makes in its first minutes, may have the lock.
-        let lock = "DPkg::Lock::Timeout=300";
-        let args = ["-o", lock, "install", "-q", "-y", "--no-install-recommends"];
-        shell::run("env", &[&["DEBIAN_FRONTEND=noninteractive", "apt-get"], &args[..], packages].concat())
+        let mut install = shell::command("apt-get");
+        install.args(["-o", "DPkg::Lock::Timeout=300", "install", "-q", "-y", "--no-install-recommends"]);
+        shell::finish(install.args(packages).env("DEBIAN_FRONTEND", "noninteractive"))
     })();
     if is_ours {
         gone(fs::remove_file(POLICY))?;
@@ -433,6 +440,14 @@ pub(crate) fn markdown() -> String {
     text
 }
 
+/// The package client. Without it, what the list needs has to be there.
+const PACKAGE_CLIENT: [&str; 2] = ["apt-get", "dpkg-query"];
+
+/// Whether a program is on the list, or installs what is.
+pub(crate) fn knows(program: &str) -> bool {
+    PACKAGE_CLIENT.contains(&program) || TOOLS.iter().any(|tool| tool.names().contains(&program))
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -458,11 +473,11 @@ mod tests {
         // Left by an older list.
         std::os::unix::fs::symlink(home.join("forgotten"), dir.join("forgotten")).unwrap();
         link(&dir, [("listed", listed)].into_iter()).unwrap();
-        let run =
+        let said =
             |name: &str, path: &Path| Command::new(name).env("PATH", path).output().map(|out| out.stdout);
-        assert_eq!(run("listed", &dir).unwrap(), b"here\n");
-        assert_eq!(run("forgotten", &home).unwrap(), b"here\n", "it is there");
-        assert_eq!(run("forgotten", &dir).unwrap_err().kind(), ErrorKind::NotFound);
+        assert_eq!(said("listed", &dir).unwrap(), b"here\n");
+        assert_eq!(said("forgotten", &home).unwrap(), b"here\n", "it is there");
+        assert_eq!(said("forgotten", &dir).unwrap_err().kind(), ErrorKind::NotFound);
         fs::remove_dir_all(home).unwrap();
         fs::remove_dir_all(dir).unwrap();
     }
