@@ -96,7 +96,7 @@ static TOOLS: &[Tool] = &[
     tool(Programs(&["cc", "gcc"]), Debian("gcc"), ALL, "links, and compiles the C of dependencies and of Go"),
     tool(Programs(&["ar", "as", "ld"]), Debian("binutils"), ALL, "what the C compiler calls"),
     tool(Programs(&["git"]), Debian("git"), &[Ci, Chaos], "lists the files for `tidy`, applies planted bugs"),
-    tool(Programs(&["sh"]), Base("dash"), &[Test, Chaos], "mounts the small disk; Chromium's launcher"),
+    tool(Programs(&["sh"]), Base("dash"), &[Test], "mounts the small disk; Chromium's launcher"),
     tool(Programs(&["mount"]), Base("mount"), &[Test], "a small disk that fills"),
     tool(Programs(&["unshare"]), Base("util-linux"), &[Test], "a small disk that no other process sees"),
     tool(Programs(&["findmnt"]), Base("util-linux"), &[Test], "Chromium's launcher"),
@@ -282,8 +282,7 @@ fn gone(result: std::io::Result<()>) -> std::io::Result<()> {
     result.or_else(|error| if error.kind() == ErrorKind::NotFound { Ok(()) } else { Err(error) })
 }
 
-/// Installs packages of Debian. Their services are not started, neither by this nor at the next
-/// boot of a container.
+/// Installs packages of Debian. That does not start their services.
 fn install(packages: &[&str]) -> Result<(), Failure> {
     if packages.is_empty() {
         return Ok(());
