@@ -1,12 +1,16 @@
 //! How long each part of a long run takes, so that it is seen which one to make shorter.
 
 use crate::shell::{self, Failure};
-use std::io::{BufRead, BufReader, Write};
+use std::io::{BufRead, BufReader, Read, Write};
 use std::process::Stdio;
+use std::sync::mpsc::{self, RecvTimeoutError, SyncSender};
+use std::thread;
 use std::time::{Duration, Instant};
 
 /// Steps that are named at the end.
 const SLOWEST_COUNT: usize = 10;
+/// How often it is looked whether cargo has ended: steps take seconds.
+const LOOK_EVERY: Duration = Duration::from_millis(100);
 
 /// What has been done, and how long it took.
 #[derive(Debug, Default)]
@@ -48,26 +52,45 @@ impl Steps {
         // Cargo says on standard error what it begins. The tests' own results go to standard
         // output, past this program.
         let mut child = shell::command(&cargo).args(&words).stderr(Stdio::piped()).spawn()?;
-        let said =
-            child.stderr.take().ok_or_else(|| Failure("cargo's standard error is not there".into()))?;
+        let said = child.stderr.take().ok_or_else(|| Failure("cargo's standard error is missing".into()))?;
+        // Steps that wait to be noted: more than the repository has test programs.
+        let (tell, hear) = mpsc::sync_channel(256);
+        thread::spawn(move || pass_on(said, &tell));
         let (mut name, mut started) = ("build the tests".to_owned(), Instant::now());
-        let mut said = BufReader::new(said);
-        let mut line = Vec::new();
-        while said.read_until(b'\n', &mut line)? > 0 {
-            std::io::stderr().write_all(&line)?;
-            if let Some(next) = begun(&String::from_utf8_lossy(&line)) {
-                self.0.push((std::mem::replace(&mut name, next), started.elapsed()));
-                started = Instant::now();
+        let status = loop {
+            match hear.recv_timeout(LOOK_EVERY) {
+                Ok(next) => {
+                    self.0.push((std::mem::replace(&mut name, next), started.elapsed()));
+                    started = Instant::now();
+                }
+                Err(RecvTimeoutError::Disconnected) => break child.wait()?,
+                // It ends when cargo does, even if a process that a test has left holds the pipe.
+                Err(RecvTimeoutError::Timeout) => {
+                    if let Some(status) = child.try_wait()? {
+                        break status;
+                    }
+                }
             }
-            line.clear();
-        }
-        let status = child.wait()?;
+        };
         self.0.push((name.clone(), started.elapsed()));
         if status.success() {
             Ok(())
         } else {
             Err(Failure(format!("cargo {}: {status}: {name}", words.join(" "))))
         }
+    }
+}
+
+/// Passes on what cargo says, and tells of each step that begins.
+fn pass_on(said: impl Read, tell: &SyncSender<String>) {
+    let (mut said, mut line) = (BufReader::new(said), Vec::new());
+    while said.read_until(b'\n', &mut line).is_ok_and(|read| read > 0) {
+        // Without a terminal to tell it to, the run goes on.
+        let _ = std::io::stderr().write_all(&line);
+        if let Some(next) = begun(&String::from_utf8_lossy(&line)) {
+            let _ = tell.send(next);
+        }
+        line.clear();
     }
 }
 
@@ -103,6 +126,17 @@ mod tests {
         ] {
             assert_eq!(begun(line).as_deref(), step, "{line}");
         }
+    }
+
+    #[test]
+    fn each_step_is_told_of_once() {
+        let said =
+            "   Compiling units v0.1.0\n     Running unittests src/lib.rs (t/deps/units-0b)\nnot UTF-8: ";
+        let said = [said.as_bytes(), b"\xff\n   Doc-tests units\n"].concat();
+        let (tell, hear) = mpsc::sync_channel(4);
+        pass_on(&*said, &tell);
+        drop(tell);
+        assert_eq!(hear.iter().collect::<Vec<_>>(), ["unit tests of units", "doc tests of units"]);
     }
 
     #[test]

@@ -261,7 +261,9 @@ fn link<'a>(dir: &Path, programs: impl Iterator<Item = (&'a str, PathBuf)>) -> R
         programs.map(|(name, place)| (OsStr::new(name), place)).collect();
     for entry in fs::read_dir(dir)? {
         let entry = entry?;
-        if !programs.contains_key(&*entry.file_name()) {
+        let name = entry.file_name();
+        // What begins with a dot is being made by a run beside this one.
+        if !programs.contains_key(&*name) && !name.to_string_lossy().starts_with('.') {
             gone(fs::remove_file(entry.path()))?;
         }
     }
