@@ -9,7 +9,7 @@ mod idle;
 mod process;
 mod servers;
 
-use crate::shell::{Failure, cargo, ensure_services, release_binary, release_binary_of};
+use crate::shell::{Failure, cargo, release_binary, release_binary_of};
 use std::path::PathBuf;
 
 /// `cargo xtask bench sale`.
@@ -104,20 +104,8 @@ struct Programs {
 }
 
 impl Programs {
-    /// Installs or builds what is missing.
+    /// Builds what is missing.
     fn ensure(options: &Options) -> Result<Self, Failure> {
-        ensure_services(&[
-            ("nginx", "nginx"),
-            (servers::LUA_MODULE, "libnginx-mod-http-lua"),
-            (servers::LUA_REDIS, "lua-nginx-redis"),
-            ("redis-server", "redis-server"),
-        ])?;
-        Self::ensure_own(options)
-    }
-
-    /// The same where there are no rivals.
-    fn ensure_own(options: &Options) -> Result<Self, Failure> {
-        ensure_services(&[("taskset", "util-linux"), ("setpriv", "util-linux")])?;
         let floodgate = match &options.binary {
             Some(binary) => binary.clone(),
             None => release_binary("floodgate")?,

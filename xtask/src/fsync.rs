@@ -1,13 +1,13 @@
-//! `cargo xtask chaos fsync`: watches the real server's system calls and shows that no grant leaves before the fdatasync that
-//! covers it has returned.
+//! `cargo xtask chaos fsync`: watches the real server's system calls and shows that no grant leaves
+//! before the fdatasync that covers it has returned.
 
-use crate::shell::{Failure, ensure_programs, output, release_binary};
+use crate::shell::{Failure, command, output, release_binary};
 use std::collections::HashSet;
 use std::fs;
 use std::io::{Read, Write};
 use std::net::{SocketAddr, TcpListener, TcpStream};
 use std::path::Path;
-use std::process::{Child, Command, Stdio};
+use std::process::{Child, Stdio};
 use std::thread;
 use std::time::{Duration, Instant};
 
@@ -15,7 +15,6 @@ const SHOPPERS: usize = 300;
 const STOCK: usize = 200;
 
 pub(crate) fn run() -> Result<(), Failure> {
-    ensure_programs(&[("strace", "strace")])?;
     let binary = release_binary("floodgate")?;
     let dir = std::env::temp_dir().join(format!("floodgate-fsync-{}", std::process::id()));
     fs::create_dir_all(&dir)?;
@@ -31,7 +30,7 @@ fn watch(binary: &Path, dir: &Path) -> Result<(), Failure> {
     let (shop, admin) = (free()?, free()?);
     let config = dir.join("floodgate.toml");
     fs::write(&config, format!("[gate]\nshop_listen = \"{shop}\"\nadmin_listen = \"{admin}\"\n"))?;
-    let mut server = Command::new("strace")
+    let mut server = command("strace")
         .args(["-f", "-qq", "-y", "-xx", "-s", "1000000"])
         .args(["-e", "trace=pwrite64,write,writev,sendto,sendmsg,fdatasync,fsync", "-e", "signal=none", "-o"])
         .arg(&trace)
@@ -168,7 +167,8 @@ struct Found {
 fn check(trace: &str) -> Found {
     let mut found = Found::default();
     let mut told = HashSet::new();
-    // Hex of what was written to segments: not synced; covered by a sync under way, by its process; durable.
+    // Hex of what was written to segments: not synced; covered by a sync under way, by its process;
+    // durable.
     let mut written: Vec<String> = Vec::new();
     let mut covered: Vec<(String, Vec<String>)> = Vec::new();
     let mut durable = String::new();

@@ -5,14 +5,20 @@ mod bench;
 mod chaos;
 mod fsync;
 mod shell;
+mod steps;
 mod tidy;
+mod tools;
 
-use shell::{Failure, cargo, ensure_programs, ensure_python, ensure_services};
+use shell::{Failure, cargo};
 use std::process::ExitCode;
+use steps::Steps;
+use tools::Purpose;
 
 const USAGE: &str = "\
-cargo xtask test                 all tests; installs what they need when missing (Debian and Python packages)
+test, ci, bench and chaos install what they need and do not find (packages of Debian and of Python)
+cargo xtask test                 all tests
 cargo xtask ci                   format, clippy with warnings denied, tidy, test
+cargo xtask doctor [--markdown]  what tests, benches and chaos need, and what of it is there
 cargo xtask tidy                 the repository's own rules: dependency edges, purity, sizes, names
 cargo xtask bench sale [--json]  the core, the log, recovery and HTTP, in figures
 cargo xtask bench gate [--json] [--runs N] [--requests N] [--only ROW] [--binary FLOODGATE]
@@ -34,10 +40,31 @@ const SIM_SEEDS: &str = "2000";
 fn main() -> ExitCode {
     let args: Vec<String> = std::env::args().skip(1).collect();
     let words: Vec<&str> = args.iter().map(String::as_str).collect();
-    let result = shell::enter_root().and_then(|()| match words.as_slice() {
-        ["test"] => test(),
-        ["ci"] => ci(),
+    let result = shell::enter_root().and_then(|()| run(&words));
+    match result {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(failure) => {
+            eprintln!("xtask: {failure}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn run(words: &[&str]) -> Result<(), Failure> {
+    match words {
+        ["bench", ..] => tools::ensure(Purpose::Bench)?,
+        ["chaos", ..] => tools::ensure(Purpose::Chaos)?,
+        _ => {}
+    }
+    match words {
+        ["test"] => timed(test),
+        ["ci"] => timed(ci),
         ["tidy"] => tidy::run(),
+        ["doctor"] => tools::doctor(),
+        ["doctor", "--markdown"] => {
+            print!("{}", tools::markdown());
+            Ok(())
+        }
         ["bench", "sale", rest @ ..] => bench::sale(rest),
         ["bench", "gate", rest @ ..] => bench::gate(rest),
         ["bench", "idle", rest @ ..] => bench::idle(rest),
@@ -48,27 +75,36 @@ fn main() -> ExitCode {
         ["chaos", "sale", rest @ ..] => chaos::sale(rest),
         ["chaos", "fsync"] => fsync::run(),
         _ => Err(Failure(format!("not a task: {}\n{USAGE}", words.join(" ")))),
-    });
-    match result {
-        Ok(()) => ExitCode::SUCCESS,
-        Err(failure) => {
-            eprintln!("xtask: {failure}");
-            ExitCode::FAILURE
-        }
     }
 }
 
-fn test() -> Result<(), Failure> {
-    ensure_programs(&[("chromium", "chromium"), ("chromedriver", "chromium-driver"), ("strace", "strace")])?;
-    ensure_services(&[("haproxy", "haproxy"), ("nginx", "nginx")])?;
-    ensure_python(&["aiohttp==3.14.5", "altcha==2.3.0", "requests==2.34.2", "schemathesis==4.32.5"])?;
-    cargo(&["test", "--workspace", "--locked"])?;
-    chaos::sim(&["--seeds", SIM_SEEDS])
+/// Says at the end which steps were the slowest, however it ended.
+fn timed(does: fn(&mut Steps) -> Result<(), Failure>) -> Result<(), Failure> {
+    let mut steps = Steps::default();
+    let result = does(&mut steps);
+    print!("{}", steps.report());
+    result
 }
 
-fn ci() -> Result<(), Failure> {
-    cargo(&["fmt", "--all", "--check"])?;
-    cargo(&["clippy", "--workspace", "--all-targets", "--locked", "--", "-D", "warnings"])?;
-    tidy::run()?;
-    test()
+fn test(steps: &mut Steps) -> Result<(), Failure> {
+    steps.step("install what is missing", || tools::ensure(Purpose::Test))?;
+    all_tests(steps)
+}
+
+fn ci(steps: &mut Steps) -> Result<(), Failure> {
+    steps.step("install what is missing", || tools::ensure(Purpose::Ci))?;
+    steps.step("format", || cargo(&["fmt", "--all", "--check"]))?;
+    steps.step("clippy", || {
+        cargo(&["clippy", "--workspace", "--all-targets", "--locked", "--", "-D", "warnings"])
+    })?;
+    steps.step("tidy", tidy::run)?;
+    all_tests(steps)
+}
+
+fn all_tests(steps: &mut Steps) -> Result<(), Failure> {
+    steps.cargo_test(&["--workspace", "--locked"])?;
+    steps.step("build the simulator", || {
+        cargo(&["build", "--release", "--locked", "--package", "sim", "--bin", "sim"])
+    })?;
+    steps.step(&format!("{SIM_SEEDS} seeds of the simulator"), || chaos::sim(&["--seeds", SIM_SEEDS]))
 }

@@ -1,14 +1,22 @@
-//! The repository's own rules, as far as a machine can check them. Each failure names the file, the rule and what to do.
+//! The repository's own rules, as far as a machine can check them. Each failure names the file, the
+//! rule and what to do.
 
-use crate::shell::{Failure, output, root};
+mod imports;
+mod tokens;
+
+use crate::shell::{Failure, cargo_program, output, root};
+use crate::tools;
 use serde_json::Value;
+use std::cmp::Ordering;
 use std::fs;
 use std::path::Path;
+use tokens::Tokens;
 
 /// Lines of one source file. A file that is longer is rarely one thing.
 const LINES_MAX: usize = 900;
 
-/// Crates that each crate may use in its own code. The graph is the architecture: see ARCHITECTURE.md.
+/// Crates that each crate may use in its own code. The graph is the architecture: see
+/// ARCHITECTURE.md.
 const EDGES: &[(&str, &[&str])] = &[
     ("units", &[]),
     ("contracts", &["units"]),
@@ -36,6 +44,33 @@ const IMPURE: &[(&str, &str)] = &[
     ("rand", "take a seed as an argument"),
 ];
 
+/// Columns of a line with a comment: a reader's eye finds the next line from there.
+const COMMENT_COLUMNS_MAX: usize = 100;
+
+/// What is older than its rule, by the folder of a crate. These numbers can only go down.
+const TOLERATED: &[(&str, Tolerated)] = &[
+    ("crates/contracts", Tolerated { circular_imports: 0, wide_comments: 35 }),
+    ("crates/engines", Tolerated { circular_imports: 2, wide_comments: 103 }),
+    ("crates/sale", Tolerated { circular_imports: 0, wide_comments: 165 }),
+    ("crates/gate", Tolerated { circular_imports: 86, wide_comments: 362 }),
+    ("crates/floodgate", Tolerated { circular_imports: 0, wide_comments: 160 }),
+    ("sim", Tolerated { circular_imports: 2, wide_comments: 40 }),
+    ("xtask", Tolerated { circular_imports: 0, wide_comments: 23 }),
+    ("fuzz", Tolerated { circular_imports: 0, wide_comments: 10 }),
+];
+
+/// How much of it a crate still has.
+#[derive(Debug, Clone, Copy, Default)]
+struct Tolerated {
+    /// Imports between modules that are part of a circle.
+    circular_imports: usize,
+    /// Lines with a comment and more than `COMMENT_COLUMNS_MAX` columns.
+    wide_comments: usize,
+}
+
+/// Where README has the list of what the tests need.
+const README_TOOLS: [&str; 2] = ["<!-- from `cargo xtask doctor --markdown` -->\n", "<!-- until here -->"];
+
 const DOCUMENTS: &[&str] = &[
     "README.md",
     "ARCHITECTURE.md",
@@ -52,15 +87,27 @@ pub(crate) fn run() -> Result<(), Failure> {
     edges(&mut found)?;
     let listed = output("git", &["ls-files", "--cached", "--others", "--exclude-standard"])?;
     let files: Vec<&str> = listed.lines().filter(|file| root().join(file).is_file()).collect();
+    let mut sources = Vec::new();
     for file in &files {
         if file.ends_with(".rs") {
-            source(file, &fs::read_to_string(root().join(file))?, &mut found);
+            let text = fs::read_to_string(root().join(file))?;
+            source(file, &text, &mut found);
+            programs(file, &text, &mut found);
+            sources.push((*file, text));
         }
         if file.ends_with(".md") {
             links(file, &fs::read_to_string(root().join(file))?, &mut found);
         }
     }
+    let sources: Vec<(&str, &str)> = sources.iter().map(|(file, text)| (*file, &**text)).collect();
+    for folder in folders() {
+        let of_folder = TOLERATED.iter().find(|(name, _)| *name == folder);
+        let tolerated = of_folder.map(|(_, tolerated)| *tolerated).unwrap_or_default();
+        circular_imports(&folder, &sources, tolerated.circular_imports, &mut found);
+        wide_comments(&folder, &sources, tolerated.wide_comments, &mut found);
+    }
     documents(&mut found)?;
+    readme(&fs::read_to_string(root().join("README.md"))?, &mut found);
     patches(&files, &mut found);
     if found.is_empty() {
         println!("tidy: {} files, nothing to say", files.len());
@@ -70,7 +117,7 @@ pub(crate) fn run() -> Result<(), Failure> {
 }
 
 fn edges(found: &mut Vec<String>) -> Result<(), Failure> {
-    let metadata = output("cargo", &["metadata", "--no-deps", "--format-version", "1"])?;
+    let metadata = output(&cargo_program(), &["metadata", "--no-deps", "--format-version", "1"])?;
     let metadata: Value =
         serde_json::from_str(&metadata).map_err(|e| Failure(format!("cargo metadata: {e}")))?;
     for package in metadata["packages"].as_array().into_iter().flatten() {
@@ -105,7 +152,7 @@ fn source(file: &str, text: &str, found: &mut Vec<String>) {
         say(1, "open the file with `//!`: its purpose, and what it refuses to know".into());
     }
     let in_core = file.contains("/src/core/");
-    let this_file = file == "xtask/src/tidy.rs";
+    let this_file = file.starts_with("xtask/src/tidy");
     let mut before = "";
     for (at, line) in text.lines().enumerate() {
         let code = line.split("//").next().unwrap_or_default();
@@ -125,6 +172,103 @@ fn source(file: &str, text: &str, found: &mut Vec<String>) {
             say(at + 1, "`unsafe` without a `SAFETY:` proof in the line above".into());
         }
         before = line;
+    }
+}
+
+/// The crates' folders.
+fn folders() -> impl Iterator<Item = String> {
+    let at_top = ["sim", "xtask"];
+    let inner = EDGES.iter().filter(move |(name, _)| !at_top.contains(name));
+    inner
+        .map(|(name, _)| format!("crates/{name}"))
+        .chain(at_top.into_iter().chain(["fuzz"]).map(str::to_owned))
+}
+
+fn circular_imports(folder: &str, sources: &imports::Files<'_>, tolerated: usize, found: &mut Vec<String>) {
+    let edges = imports::circles(&format!("{folder}/src"), sources);
+    let list = || edges.iter().map(|edge| format!("\n  {}", imports::tell(edge, &edges))).collect::<String>();
+    let what = "imports that are part of a circle between modules";
+    match edges.len().cmp(&tolerated) {
+        Ordering::Equal => {}
+        Ordering::Greater if tolerated == 0 => {
+            found.push(format!("{folder}: {what}; move what both need into a module below them:{}", list()));
+        }
+        Ordering::Greater => {
+            let count = edges.len();
+            found.push(format!(
+                "{folder}: {count} {what}, and {tolerated} are tolerated; break one:{}",
+                list()
+            ));
+        }
+        Ordering::Less => found.push(lower(folder, "circular_imports", tolerated, edges.len())),
+    }
+}
+
+fn lower(folder: &str, name: &str, from: usize, to: usize) -> String {
+    format!("xtask/src/tidy.rs: {folder} has fewer than TOLERATED says: lower {name} from {from} to {to}")
+}
+
+fn wide_comments(folder: &str, sources: &imports::Files<'_>, tolerated: usize, found: &mut Vec<String>) {
+    let (mut count, mut places) = (0, String::new());
+    for (file, text) in sources.iter().filter(|(file, _)| Path::new(file).starts_with(folder)) {
+        let of_comments = Tokens::of(text).comment_lines;
+        let is_wide = |at: usize, line: &str| {
+            line.chars().count() > COMMENT_COLUMNS_MAX && of_comments.binary_search(&(at + 1)).is_ok()
+        };
+        let lines = text.lines().enumerate().filter(|(at, line)| is_wide(*at, line));
+        let lines: Vec<String> = lines.map(|(at, _)| (at + 1).to_string()).collect();
+        if !lines.is_empty() {
+            count += lines.len();
+            places.push_str(&format!("\n  {file}: {}", lines.join(" ")));
+        }
+    }
+    let what = format!("comments of more than {COMMENT_COLUMNS_MAX} columns");
+    match count.cmp(&tolerated) {
+        Ordering::Equal => {}
+        Ordering::Greater => {
+            found.push(format!(
+                "{folder}: {count} {what}, and {tolerated} are tolerated; break the new ones:{places}"
+            ));
+        }
+        Ordering::Less => found.push(lower(folder, "wide_comments", tolerated, count)),
+    }
+}
+
+/// Each program that is started by its name is on the list of tools, and xtask starts all of them
+/// under the list's `PATH`.
+fn programs(file: &str, text: &str, found: &mut Vec<String>) {
+    if file.starts_with("xtask/src/tidy") {
+        return;
+    }
+    for (at, line) in text.lines().enumerate() {
+        let is_xtask = file.starts_with("xtask/src/");
+        let calls: &[&str] = &["Command::new(\"", "command(\"", "run(\"", "output(\""];
+        for call in &calls[..if is_xtask { calls.len() } else { 1 }] {
+            let name = line.split_once(call).and_then(|(_, rest)| rest.split_once('"'));
+            if let Some((name, _)) = name.filter(|(name, _)| !tools::knows(name)) {
+                found.push(format!("{file}:{}: `{name}` is not on the list in xtask/src/tools.rs", at + 1));
+            }
+        }
+        let may_make = !is_xtask || file.ends_with("/shell.rs");
+        if !may_make && line.contains("Command::new(") && !line.contains(".env(\"PATH\"") {
+            found.push(format!(
+                "{file}:{}: use `shell::command`: it sets the PATH of listed programs",
+                at + 1
+            ));
+        }
+    }
+}
+
+/// README says what the tests need as the list does.
+fn readme(text: &str, found: &mut Vec<String>) {
+    let [from, until] = README_TOOLS;
+    let there = text.split_once(from).and_then(|(_, rest)| rest.split_once(until)).map(|(table, _)| table);
+    if there != Some(&*tools::markdown()) {
+        found.push(format!(
+            "README.md: what the tests need differs from xtask/src/tools.rs: put the output of \
+             `cargo xtask doctor --markdown` between `{}` and `{until}`",
+            from.trim_end()
+        ));
     }
 }
 
@@ -200,6 +344,55 @@ mod tests {
         assert_eq!(found.len(), 1, "{found:?}");
         source("crates/sale/src/worker.rs", "//! X.\nlet now = Instant::now();\n", &mut found);
         assert_eq!(found.len(), 1, "only a core is pure");
+    }
+
+    #[test]
+    fn what_is_tolerated_only_shrinks() {
+        let circle = [("crates/x/src/a.rs", "use crate::b::B;"), ("crates/x/src/b.rs", "use crate::a::A;")];
+        let wide = format!("let x = 1; // {}\nlet y = \"{}\";\n", "x".repeat(90), "y".repeat(100));
+        let comments = [("crates/x/tests/a.rs", &*wide), ("crates/other/src/a.rs", &wide)];
+        for (tolerated, want) in [(0, "circle between modules"), (2, ""), (3, "from 3 to 2")] {
+            let mut found = Vec::new();
+            circular_imports("crates/x", &circle, tolerated, &mut found);
+            assert!(found.concat().contains(want) && found.is_empty() == want.is_empty(), "{found:?}");
+        }
+        for (tolerated, want) in [(0, "crates/x/tests/a.rs: 1"), (1, ""), (2, "from 2 to 1")] {
+            let mut found = Vec::new();
+            wide_comments("crates/x", &comments, tolerated, &mut found);
+            assert!(found.concat().contains(want) && found.is_empty() == want.is_empty(), "{found:?}");
+        }
+    }
+
+    #[test]
+    fn a_program_that_is_not_listed_is_found() {
+        for (file, line, want) in [
+            ("crates/x/tests/a.rs", "Command::new(\"wrk\")", ""),
+            ("crates/x/tests/a.rs", "Command::new(\"hey\")", "`hey` is not on the list"),
+            ("crates/x/tests/a.rs", "Command::new(BINARY)", ""),
+            ("xtask/src/a.rs", "output(\"hey\", &[])", "`hey` is not on the list"),
+            ("xtask/src/a.rs", "Command::new(program)", "use `shell::command`"),
+        ] {
+            let mut found = Vec::new();
+            programs(file, line, &mut found);
+            assert!(
+                found.concat().contains(want) && found.is_empty() == want.is_empty(),
+                "{line}: {found:?}"
+            );
+        }
+    }
+
+    #[test]
+    fn readme_has_the_list_as_it_is() {
+        let [from, until] = README_TOOLS;
+        for (table, is_found) in [(tools::markdown(), false), (tools::markdown().replace("wrk", "hey"), true)]
+        {
+            let mut found = Vec::new();
+            readme(&format!("# X\n{from}{table}{until}\n"), &mut found);
+            assert_eq!(!found.is_empty(), is_found, "{found:?}");
+        }
+        let mut found = Vec::new();
+        readme("# X\n", &mut found);
+        assert_eq!(found.len(), 1);
     }
 
     #[test]

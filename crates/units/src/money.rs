@@ -1,4 +1,4 @@
-//! Money is a whole number of minor units and a currency. There is no fraction and no rounding here.
+//! Money is a whole number of minor units and a currency. There are no fractions, no rounding.
 
 use serde::{Deserialize, Serialize};
 use std::{fmt, str::FromStr};

@@ -1,6 +1,6 @@
 //! A seeded generator for simulation, load and samples. Never for secrets.
 
-/// SplitMix64 (Steele, Lea, Flood 2014): one word of state, every seed good, the same on every machine.
+/// SplitMix64 (Steele, Lea, Flood 2014): one word of state, every seed good, the same everywhere.
 #[derive(Debug, Clone)]
 pub struct Prng(u64);
 

@@ -1,4 +1,4 @@
-//! Points in time and lengths of time, in whole milliseconds. Reading a clock is somebody else's work.
+//! Points in time and lengths of time, in whole milliseconds. It reads no clock.
 
 use serde::{Deserialize, Serialize};
 use std::{fmt, str::FromStr};
@@ -33,8 +33,8 @@ impl TimeMs {
     pub fn text(self) -> [u8; 24] {
         let ms = self.0.min(Self::MAX.0);
         let (days, of_day) = (ms / 86_400_000, ms % 86_400_000);
-        // The civil calendar of a day count, in eras of 400 years that begin on 1 March (Hinnant, "chrono-compatible low-level
-        // date algorithms", civil_from_days).
+        // The civil calendar of a day count, in eras of 400 years that begin on 1 March (Hinnant,
+        // "chrono-compatible low-level date algorithms", civil_from_days).
         let shifted = days + 719_468;
         let (era, of_era) = (shifted / 146_097, shifted % 146_097);
         let year_of_era = (of_era - of_era / 1460 + of_era / 36_524 - of_era / 146_096) / 365;

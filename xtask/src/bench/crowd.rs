@@ -31,7 +31,7 @@ const ACTIVE_SHARE: f64 = 0.01;
 pub(super) fn run(options: &Options) -> Result<(), Failure> {
     let all = options.connections.unwrap_or(CONNECTIONS);
     let hold_seconds = options.hold_seconds.unwrap_or(HOLD_SECONDS);
-    let programs = Programs::ensure_own(options)?;
+    let programs = Programs::ensure(options)?;
     let dir = TempDir::new("crowd")?;
     let kernel_before = Kernel::now();
     let gates = Gates::start(

@@ -29,7 +29,7 @@ const REACH: f64 = 3.0;
 const CAPACITY_REQUESTS: usize = 200_000;
 
 pub(super) fn run(options: &Options) -> Result<(), Failure> {
-    let programs = Programs::ensure_own(options)?;
+    let programs = Programs::ensure(options)?;
     let dir = TempDir::new("flood")?;
     let seconds = options.hold_seconds.unwrap_or(BUY_SECONDS);
     let gate =

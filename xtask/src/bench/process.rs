@@ -1,7 +1,7 @@
 //! Processes that a bench starts: on one processor, ended by their own number whatever happens, and what the kernel says they have
 //! used. It knows nothing of what they do.
 
-use crate::shell::{Failure, output};
+use crate::shell::{Failure, command, output};
 use std::collections::HashMap;
 use std::fs::{self, File};
 use std::path::Path;
@@ -118,7 +118,7 @@ fn stat(pid: u32) -> Option<Vec<String>> {
 /// A command that runs on one processor, and ends with the bench even if that is killed. `setpriv` becomes `taskset`, and that
 /// becomes the program, so the process is the program's.
 pub(super) fn pinned(core: &str, program: &Path) -> Command {
-    let mut command = Command::new("setpriv");
+    let mut command = command("setpriv");
     command.args(["--pdeathsig", "TERM", "taskset", "-c", core]).arg(program);
     command
 }
@@ -148,7 +148,7 @@ mod tests {
 
     #[test]
     fn descendants_count_and_all_end() {
-        let mut shell = Command::new("sh");
+        let mut shell = command("sh");
         shell.args(["-c", "sleep 60 & i=0; while [ $i -lt 300000 ]; do i=$((i+1)); done; wait"]);
         let running = Running::spawn(&mut shell).unwrap();
         let started = Instant::now();

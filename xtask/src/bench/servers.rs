@@ -6,6 +6,7 @@ use super::{
     process::{QUIET_FOR, Running, SERVER_CORE},
 };
 use crate::shell::{Failure, output};
+use crate::tools::LUA_MODULE;
 use serde_json::{Value, json};
 use std::fs;
 use std::io::{BufRead, BufReader, Read, Write};
@@ -14,8 +15,6 @@ use std::path::{Path, PathBuf};
 use std::thread::sleep;
 use std::time::{Duration, Instant};
 
-pub(super) const LUA_MODULE: &str = "/usr/lib/nginx/modules/ngx_http_lua_module.so";
-pub(super) const LUA_REDIS: &str = "/usr/share/lua/5.1/nginx/redis.lua";
 const LUA_KIT: &str = "/usr/lib/nginx/modules/ndk_http_module.so";
 
 /// Units on sale: more than any run asks for.

@@ -1,9 +1,10 @@
-//! The client of `cargo xtask bench crowd|flood`: many connections from many addresses that ask at times that were set beforehand, and
-//! rest in between. It counts every one that the server closes.
+//! The client of `cargo xtask bench crowd|flood`: many connections from many addresses that ask at
+//! times that were set beforehand, and rest in between. It counts every one that the server closes.
 //!
-//! It reads one command a line and says what came of each in one line of JSON: `connect PER_SECOND` and `last PER_SECOND` ask once on
-//! each connection, `hold SECONDS DOCUMENTS ATTEMPTS` on some, and `buy SECONDS` lets shoppers get a pass and buy, and come again
-//! until they are told an outcome.
+//! It reads one command a line and says what came of each in one line of JSON: `connect PER_SECOND`
+//! and `last PER_SECOND` ask once on each connection, `hold SECONDS DOCUMENTS ATTEMPTS` on some,
+//! and `buy SECONDS` lets shoppers get a pass and buy, and come again until they are told an
+//! outcome.
 #![expect(clippy::print_stderr, reason = "it talks to the bench that started it")]
 
 #[path = "../answers.rs"]

@@ -1,7 +1,9 @@
-//! The sender of `cargo xtask bench flood`: offers requests from many addresses at a rate that no answer slows down, several in a row
-//! on connections that are kept, and one on each of others that are new. What the sockets do not take is not sent, and said.
+//! The sender of `cargo xtask bench flood`: offers requests from many addresses at a rate that no
+//! answer slows down, several in a row on connections that are kept, and one on each of others that
+//! are new. What the sockets do not take is not sent, and said.
 //!
-//! It says `ready` once its connections are there, begins at the next line, and ends at the one after, or at the end of its input.
+//! It says `ready` once its connections are there, begins at the next line, and ends at the one
+//! after, or at the end of its input.
 #![expect(clippy::print_stderr, reason = "it talks to the bench that started it")]
 
 #[path = "../clients.rs"]
@@ -80,7 +82,8 @@ fn work(args: &[String]) -> Outcome<()> {
     say(&report.to_string())
 }
 
-/// A request of each kind: wrong round keys, forged passes, attempts of one shopper again and again, and documents.
+/// A request of each kind: wrong round keys, forged passes, attempts of one shopper again and
+/// again, and documents.
 fn kinds(document: &str, path: &str, pass: &str) -> Vec<Vec<u8>> {
     let body = r#"{"lines":[{"item":"phone","quantity":1}]}"#;
     let post = |path: &str, pass: &str| {

@@ -1,9 +1,10 @@
-//! The load of `cargo xtask bench gate|idle`: a closed loop over keep-alive connections that costs as little as it can, so that
-//! what is measured is the server. Requests are whole bytes before the clock starts, and of an answer only the status, the
-//! length and one marker are looked at. It knows nothing of what it measures.
+//! The load of `cargo xtask bench gate|idle`: a closed loop over keep-alive connections that costs
+//! as little as it can, so that what is measured is the server. Requests are whole bytes before the
+//! clock starts, and of an answer only the status, the length and one marker are looked at. It
+//! knows nothing of what it measures.
 //!
-//! It says `ready`, waits for a line, works, and says what came of it in one line of JSON. Its connections stay open until it
-//! reads another line, or the end of its input.
+//! It says `ready`, waits for a line, works, and says what came of it in one line of JSON. Its
+//! connections stay open until it reads another line, or the end of its input.
 #![expect(clippy::print_stderr, reason = "it talks to the bench that started it")]
 
 #[path = "../answers.rs"]
@@ -29,7 +30,8 @@ use std::{
     time::Instant,
 };
 
-/// Silence after which the server is taken for dead: many times the two seconds after which it says that an attempt must wait.
+/// Silence after which the server is taken for dead: many times the two seconds after which it says
+/// that an attempt must wait.
 const PATIENCE: Timespec = Timespec { tv_sec: 20, tv_nsec: 0 };
 
 fn main() -> ExitCode {
@@ -217,7 +219,8 @@ impl<'a> Crowd<'a> {
         })
     }
 
-    /// Sends requests `from..from + count`, one at a time on each connection, and takes all answers.
+    /// Sends requests `from..from + count`, one at a time on each connection, and takes
+    /// all answers.
     fn run(&mut self, from: usize, count: usize) -> Outcome<Seen> {
         let mut seen = Seen { latency_ns: Vec::with_capacity(count), ..Seen::default() };
         let end = from + count;

@@ -88,7 +88,7 @@ print(PayloadV1(made.algorithm, made.challenge, number, made.salt, made.signatur
 
 #[test]
 fn a_full_disk_lets_no_replay_in() {
-    let mount_point = tempfile::tempdir().unwrap();
+    let mount_point = super::disk_full::mount_point();
     let wrapper = super::disk_full::on_a_small_disk(mount_point.path().to_str().unwrap());
     let data = mount_point.path().join("data");
     let settings = PROOF_OF_WORK.to_owned();

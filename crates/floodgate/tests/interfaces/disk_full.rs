@@ -12,23 +12,35 @@ use std::fs;
 use std::path::PathBuf;
 use std::process::Command;
 use std::time::{Duration, Instant};
+use tempfile::TempDir;
 
 /// Room for one log segment of 64 MiB, and, without the ballast, for one more.
 const DISK_BYTES: usize = 160 << 20;
 const BALLAST_BYTES: usize = 90 << 20;
 
-/// The words that start a program on a file system of its own at `dir`.
+/// A mount point that is a directory of `/dev/shm`.
+pub(crate) fn mount_point() -> TempDir {
+    tempfile::tempdir_in("/dev/shm").unwrap()
+}
+
+/// The words that start a program on a file system of its own at `dir`, a [`mount_point`].
 pub(crate) fn on_a_small_disk(dir: &str) -> Vec<String> {
-    let mount = format!("mount -t tmpfs -o size={DISK_BYTES} tmpfs \"$0\" && exec \"$@\"");
+    // Only what is a mount can be kept from other processes. In a chroot `/` is a plain directory;
+    // `/dev/shm` is a mount there too.
+    let mount = format!(
+        "mount --make-rprivate / 2>/dev/null || mount --make-private /dev/shm && \
+         mount -t tmpfs -o size={DISK_BYTES} tmpfs \"$0\" && exec \"$@\""
+    );
     let is_root = rustix::process::geteuid().is_root();
     let namespaces: &[&str] = if is_root { &["--mount"] } else { &["--user", "--map-root-user", "--mount"] };
-    let words = [&["unshare"], namespaces, &["sh", "-c", &*mount, dir]].concat();
+    let words =
+        [&["unshare", "--propagation", "unchanged"], namespaces, &["sh", "-c", &*mount, dir]].concat();
     words.into_iter().map(str::to_owned).collect()
 }
 
 #[test]
 fn a_full_disk_pauses_the_sale_and_loses_nothing() {
-    let mount_point = tempfile::tempdir().unwrap();
+    let mount_point = mount_point();
     let wrapper = on_a_small_disk(mount_point.path().to_str().unwrap());
     let tried = Command::new(&wrapper[0]).args(&wrapper[1..]).arg("true").output().unwrap();
     assert!(
