@@ -1,5 +1,5 @@
-//! What must hold for any bytes that come as an attempt's body: a basket that the sale can decide, or a reason that names what
-//! is wrong. Nothing else.
+//! What must hold for any bytes that come as an attempt's body: a basket that the sale can decide,
+//! or a reason that names what is wrong. Nothing else.
 //!
 //! Shared by the fuzz target and by the test that runs its corpus.
 
@@ -7,7 +7,8 @@ use contracts::{LINES_MAX, QUANTITY_MAX, SaleSpec};
 use gate::api::parse_basket;
 use std::{fmt::Write as _, sync::LazyLock};
 
-/// A sale of ten items, so that a basket can have too many; some names are hard to write in JSON or near one another.
+/// A sale of ten items, so that a basket can have too many; some names are hard to write in JSON or
+/// near one another.
 pub(crate) static SPEC: LazyLock<SaleSpec> = LazyLock::new(|| {
     let names = ["phone", "phone-2", "case", "a", "b", "c", "d", "e", "f", "g"];
     let list = |make: fn(&str) -> String| names.map(make).join(",");

@@ -1,5 +1,5 @@
-//! What must hold for any bytes that a segment file might have: opening and reading it comes to an end, panics nowhere,
-//! changes nothing, and shows entries only as they are in the file.
+//! What must hold for any bytes that a segment file might have: opening and reading it comes to an
+//! end, panics nowhere, changes nothing, and shows entries only as they are in the file.
 //!
 //! Shared by the fuzz target and by the test that runs its corpus.
 

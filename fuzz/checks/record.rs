@@ -1,4 +1,5 @@
-//! What must hold for any bytes that a log entry might have: they are no record, or one that is written as the same bytes.
+//! What must hold for any bytes that a log entry might have: they are no record, or one that is
+//! written as the same bytes.
 //!
 //! Shared by the fuzz target and by the test that runs its corpus.
 

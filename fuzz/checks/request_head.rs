@@ -1,5 +1,6 @@
-//! What must hold for any bytes that come as the head of a request: it is whole at one place only, whatever comes behind it; it
-//! means what a reader that knows nothing but lines and colons finds in it; and nothing in it could mean two things.
+//! What must hold for any bytes that come as the head of a request: it is whole at one place only,
+//! whatever comes behind it; it means what a reader that knows nothing but lines and colons finds
+//! in it; and nothing in it could mean two things.
 //!
 //! Shared by the fuzz target and by the test that runs its corpus.
 

@@ -1,5 +1,6 @@
-//! What must hold for any bytes that a snapshot might have: they are refused, or they are a state that comes back from its own
-//! snapshot. Never a panic, and no more memory than the bytes can fill.
+//! What must hold for any bytes that a snapshot might have: they are refused, or they are a state
+//! that comes back from its own snapshot. Never a panic, and no more memory than the bytes can
+//! fill.
 //!
 //! Shared by the fuzz target and by the test that runs its corpus.
 

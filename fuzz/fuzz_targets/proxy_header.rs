@@ -1,4 +1,5 @@
-//! Feeds bytes as the start of a balancer's connection to the gate's reader of PROXY protocol headers.
+//! Feeds bytes as the start of a balancer's connection to the gate's reader of PROXY protocol
+//! headers.
 
 #![no_main]
 

@@ -60,7 +60,8 @@ struct Options {
 
 impl Options {
     fn read(args: &[&str]) -> Result<Self, Failure> {
-        // 300,000 requests are 2 s of CPU or more, beside which the kernel's 10 ms steps of CPU time are little.
+        // 300,000 requests are 2 s of CPU or more, beside which the kernel's 10 ms steps of CPU
+        // time are little.
         let mut options = Self {
             runs: 5,
             requests: 300_000,

@@ -49,14 +49,14 @@ const COMMENT_COLUMNS_MAX: usize = 100;
 
 /// What is older than its rule, by the folder of a crate. These numbers can only go down.
 const TOLERATED: &[(&str, Tolerated)] = &[
-    ("crates/contracts", Tolerated { circular_imports: 0, wide_comments: 35 }),
+    ("crates/contracts", Tolerated { circular_imports: 0, wide_comments: 0 }),
     ("crates/engines", Tolerated { circular_imports: 2, wide_comments: 103 }),
     ("crates/sale", Tolerated { circular_imports: 0, wide_comments: 165 }),
-    ("crates/gate", Tolerated { circular_imports: 86, wide_comments: 362 }),
-    ("crates/floodgate", Tolerated { circular_imports: 0, wide_comments: 160 }),
+    ("crates/gate", Tolerated { circular_imports: 27, wide_comments: 0 }),
+    ("crates/floodgate", Tolerated { circular_imports: 0, wide_comments: 0 }),
     ("sim", Tolerated { circular_imports: 2, wide_comments: 40 }),
-    ("xtask", Tolerated { circular_imports: 0, wide_comments: 23 }),
-    ("fuzz", Tolerated { circular_imports: 0, wide_comments: 10 }),
+    ("xtask", Tolerated { circular_imports: 0, wide_comments: 0 }),
+    ("fuzz", Tolerated { circular_imports: 0, wide_comments: 0 }),
 ];
 
 /// How much of it a crate still has.

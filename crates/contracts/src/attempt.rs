@@ -5,7 +5,8 @@ use serde::{Deserialize, Serialize};
 use std::{fmt, ops::Deref};
 use units::{Sequence, TimeMs};
 
-/// Lines in one basket. A flash sale sells a handful of things; eight keep an attempt in two cache lines.
+/// Lines in one basket. A flash sale sells a handful of things; eight keep an attempt in two cache
+/// lines.
 pub const LINES_MAX: usize = 8;
 
 /// Units in one line.
@@ -81,7 +82,8 @@ impl Basket {
         }
     }
 
-    /// The basket of one line. Panics on a quantity that is not 1 to [`QUANTITY_MAX`]: for callers that have checked.
+    /// The basket of one line. Panics on a quantity that is not 1 to [`QUANTITY_MAX`]: for callers
+    /// that have checked.
     pub fn single(item: u16, quantity: u16) -> Self {
         assert!((1..=QUANTITY_MAX).contains(&quantity), "a line of {quantity} units");
         let mut lines = [Line::default(); LINES_MAX];
@@ -117,8 +119,9 @@ impl fmt::Debug for Basket {
     }
 }
 
-/// A shopper's id as the shop knows it, encrypted: the log keeps it so that winners can be named to the shop, and nobody
-/// without the key can read it. Deleting the key erases every name from every log and backup.
+/// A shopper's id as the shop knows it, encrypted: the log keeps it so that winners can be named to
+/// the shop, and nobody without the key can read it. Deleting the key erases every name from every
+/// log and backup.
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub struct SealedShopper {
     len: u8,
@@ -226,8 +229,8 @@ pub enum Place {
 pub enum Refusal {
     /// Less is free than was asked for, and there is no place on the waitlist either.
     SoldOut,
-    /// The shopper has, or would have, more than the sale's or the round's limit. Names the attempt that holds a unit
-    /// of theirs; none if the basket alone is over the limit.
+    /// The shopper has, or would have, more than the sale's or the round's limit. Names the attempt
+    /// that holds a unit of theirs; none if the basket alone is over the limit.
     LimitReached { held_by: Option<AttemptId> },
     /// Not on the list, no reservation, a tier too low, or denied.
     NotEligible,
@@ -281,7 +284,8 @@ pub struct StoredAttempt {
 pub struct LinePlace {
     /// Attempts that will be decided before it.
     pub position: u64,
-    /// Milliseconds until it is decided, as far as that follows from the rate or was measured lately.
+    /// Milliseconds until it is decided, as far as that follows from the rate or was measured
+    /// lately.
     pub wait_ms: Option<u64>,
 }
 
@@ -289,7 +293,8 @@ pub struct LinePlace {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Told {
     Answer(Answer),
-    /// It will be decided, later than anybody waits for it here: whoever wants the answer asks again.
+    /// It will be decided, later than anybody waits for it here: whoever wants the answer asks
+    /// again.
     InLine(LinePlace),
 }
 

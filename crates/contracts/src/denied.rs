@@ -1,18 +1,22 @@
-//! A sale's deny list, as whoever has the sale's view may ask it: exact, shared, and never changed. Another list is another value.
+//! A sale's deny list, as whoever has the sale's view may ask it: exact, shared, and never changed.
+//! Another list is another value.
 
 use crate::ShopperKey;
 use std::fmt;
 use std::sync::Arc;
 use units::Sequence;
 
-/// Shoppers in a run that comes of merging two: the sale's writer makes one of 16 MiB within some milliseconds.
+/// Shoppers in a run that comes of merging two: the sale's writer makes one of 16 MiB within some
+/// milliseconds.
 const RUN_MAX: usize = 1 << 20;
 
 /// The shoppers who may not buy, and since which entry it is these.
 ///
-/// The list is kept in sorted runs that views and gates share. What is added makes a new run, which is merged with those before it
-/// while they are no more than twice as long (as in O'Neil et al., "The log-structured merge-tree", 1996). So each shopper is copied
-/// some ten times while millions are uploaded in parts, and there are about twenty runs at the most, and two for each further million.
+/// The list is kept in sorted runs that views and gates share. What is added makes a new run, which
+/// is merged with those before it while they are no more than twice as long (as in O'Neil et al.,
+/// "The log-structured merge-tree", 1996). So each shopper is copied some ten times while millions
+/// are uploaded in parts, and there are about twenty runs at the most, and two for each further
+/// million.
 #[derive(Clone, Default)]
 pub struct DeniedShoppers {
     since: Sequence,
@@ -35,7 +39,8 @@ impl DeniedShoppers {
         Self { since, runs }
     }
 
-    /// The list with others on it, from an entry on. None of them is on it yet, and none is named twice.
+    /// The list with others on it, from an entry on. None of them is on it yet, and none is named
+    /// twice.
     pub fn and(&self, mut others: Vec<ShopperKey>, since: Sequence) -> Self {
         let mut runs = self.runs.clone();
         if !others.is_empty() {
@@ -117,7 +122,8 @@ mod tests {
         assert!(format!("{list:?}").len() < 80, "{list:?}");
     }
 
-    /// A million in parts: few runs to look into, and each shopper is copied a few times, not once for every part.
+    /// A million in parts: few runs to look into, and each shopper is copied a few times, not once
+    /// for every part.
     #[test]
     fn many_parts_cost_few_copies() {
         const PART: u64 = 512;

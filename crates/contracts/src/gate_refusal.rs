@@ -1,15 +1,17 @@
-//! What gates tell shoppers without asking the sale, and how that is counted. The sale logs the counts, so that each answer can be
-//! held against the entries that it names.
+//! What gates tell shoppers without asking the sale, and how that is counted. The sale logs the
+//! counts, so that each answer can be held against the entries that it names.
 
 use crate::{Answer, Refusal};
 use serde::{Deserialize, Serialize};
 use units::Sequence;
 
-/// So many shoppers were told by a gate, without the sale being asked, that a unit of an item is sold out.
+/// So many shoppers were told by a gate, without the sale being asked, that a unit of an item is
+/// sold out.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub struct SoldOutRange {
     pub item: u16,
-    /// The entry since which no unit of it has been free, and the last that one of the answers named.
+    /// The entry since which no unit of it has been free, and the last that one of the answers
+    /// named.
     pub first_as_of: Sequence,
     pub last_as_of: Sequence,
     pub count: u64,
@@ -32,8 +34,8 @@ impl IneligibleBy {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub struct NotEligibleRange {
     pub by: IneligibleBy,
-    /// The entry since which the sale has been open, and its deny list the one that was asked; and the last that one of the answers
-    /// named.
+    /// The entry since which the sale has been open, and its deny list the one that was asked; and
+    /// the last that one of the answers named.
     pub first_as_of: Sequence,
     pub last_as_of: Sequence,
     pub count: u64,

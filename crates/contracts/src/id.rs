@@ -51,8 +51,8 @@ macro_rules! slug_id {
         pub struct $name(Arc<str>);
 
         impl $name {
-            /// The id's text: 1 to 40 of `a-z`, `0-9` and `-`, no `-` in front, so that it is safe as a
-            /// directory name, in a URL and in a log line.
+            /// The id's text: 1 to 40 of `a-z`, `0-9` and `-`, no `-` in front, so that it is safe
+            /// as a directory name, in a URL and in a log line.
             pub fn as_str(&self) -> &str {
                 &self.0
             }
@@ -121,8 +121,8 @@ macro_rules! hash_id {
         pub struct $name(pub [u8; 16]);
 
         impl $name {
-            /// The low 64 bits. The value is the output of a keyed hash, so these are uniform and a table may
-            /// use them as they are.
+            /// The low 64 bits. The value is the output of a keyed hash, so these are uniform and a
+            /// table may use them as they are.
             pub fn low_bits(self) -> u64 {
                 let b = self.0;
                 u64::from_le_bytes([b[0], b[1], b[2], b[3], b[4], b[5], b[6], b[7]])
@@ -190,13 +190,15 @@ macro_rules! hash_id {
 }
 
 hash_id!(
-    /// One attempt of one shopper in one sale: a keyed hash of (sale, shopper, Idempotency-Key). It is also the
-    /// id of the hold that the attempt may lead to, for an attempt leads to one hold at the most.
+    /// One attempt of one shopper in one sale: a keyed hash of (sale, shopper, Idempotency-Key). It
+    /// is also the id of the hold that the attempt may lead to, for an attempt leads to one hold at
+    /// the most.
     AttemptId,
     "attempt id"
 );
 hash_id!(
-    /// A shopper as the log knows them: a keyed hash of the shop's own id. Without the key it says nothing.
+    /// A shopper as the log knows them: a keyed hash of the shop's own id. Without the key it says
+    /// nothing.
     ShopperKey,
     "shopper key"
 );

@@ -1,5 +1,5 @@
-//! What operators and payments tell a sale to do, and what it says back. Each that changes something is logged with
-//! its actor and reason.
+//! What operators and payments tell a sale to do, and what it says back. Each that changes
+//! something is logged with its actor and reason.
 
 use crate::{AttemptId, HoldView, ItemId, SaleSpec, ShopperKey};
 use serde::{Deserialize, Serialize};
@@ -106,8 +106,8 @@ pub enum Operation {
         shopper: ShopperKey,
         reserved: bool,
     },
-    /// Sets the sale up, or anew as long as no round has opened. It never leaves the process; the last, for serde counts the others
-    /// without it when it reads and with it when it writes.
+    /// Sets the sale up, or anew as long as no round has opened. It never leaves the process; the
+    /// last, for serde counts the others without it when it reads and with it when it writes.
     #[serde(skip)]
     Define(Box<SaleSpec>),
 }
@@ -172,8 +172,8 @@ impl std::error::Error for OperateError {}
 pub struct SaleStats {
     pub as_of: Sequence,
     pub items: Vec<ItemStats>,
-    /// Attempts by outcome since the log began: granted, waitlisted, and each refusal (these as journalled, so up to a
-    /// second behind).
+    /// Attempts by outcome since the log began: granted, waitlisted, and each refusal (these as
+    /// journalled, so up to a second behind).
     pub outcomes: BTreeMap<String, u64>,
     pub reservations: u64,
     pub denied: u64,

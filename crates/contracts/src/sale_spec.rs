@@ -98,7 +98,8 @@ impl Waitlist {
     }
 }
 
-/// Bytes of a document as the log keeps it: what its largest entry holds, beside kind, time and actor.
+/// Bytes of a document as the log keeps it: what its largest entry holds, beside kind, time and
+/// actor.
 pub const SPEC_BYTES_MAX: usize = (1 << 20) - 4096;
 
 /// Something that the sale sells.

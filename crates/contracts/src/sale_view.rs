@@ -54,8 +54,8 @@ pub struct SaleView {
     pub state: SaleState,
     /// Rounds that have opened so far; the last of them is the current one.
     pub rounds_opened: u16,
-    /// Of the open round, or else of the next; of the last when all is over. What has happened already is told as it happened:
-    /// when the round did open, when it did end.
+    /// Of the open round, or else of the next; of the last when all is over. What has happened
+    /// already is told as it happened: when the round did open, when it did end.
     pub opens_at: TimeMs,
     pub closes_at: TimeMs,
     pub items: Vec<ItemView>,
@@ -77,8 +77,8 @@ impl SaleView {
         self.state == SaleState::Open && now.next().is_some_and(out) && now.all(out)
     }
 
-    /// What a shopper who has nothing of the sale is told of a basket, if that is "sold out" for certain. Of one unit alone:
-    /// whether more are within the limits, the sale itself must say.
+    /// What a shopper who has nothing of the sale is told of a basket, if that is "sold out" for
+    /// certain. Of one unit alone: whether more are within the limits, the sale itself must say.
     pub fn sold_out(&self, basket: &Basket) -> Option<SoldOutRange> {
         let [line] = **basket else { return None };
         let item = self.items.get(usize::from(line.item))?;
@@ -95,8 +95,8 @@ impl SaleView {
         })
     }
 
-    /// The rule by which a shopper may not buy, if the view has it. Who has no reservation, or is on no list of those who may, the
-    /// sale itself must say.
+    /// The rule by which a shopper may not buy, if the view has it. Who has no reservation, or is
+    /// on no list of those who may, the sale itself must say.
     pub fn ineligible_by(&self, shopper: ShopperKey, tier: u8) -> Option<IneligibleBy> {
         if self.denied.contains(shopper) {
             return Some(IneligibleBy::DenyList);
@@ -107,7 +107,8 @@ impl SaleView {
         }
     }
 
-    /// What a shopper who has nothing of the sale is told of any basket, if that is "not eligible" for certain.
+    /// What a shopper who has nothing of the sale is told of any basket, if that is "not eligible"
+    /// for certain.
     pub fn not_eligible(&self, shopper: ShopperKey, tier: u8) -> Option<NotEligibleRange> {
         if self.state != SaleState::Open {
             return None;
@@ -120,8 +121,9 @@ impl SaleView {
         Some(NotEligibleRange { by, first_as_of, last_as_of: self.as_of, count: 1 })
     }
 
-    /// What a gate may tell a shopper without asking the sale, in the order in which the sale itself looks. `may_have` says whether
-    /// something may be kept of them, or an attempt of theirs not be decided: then the sale answers.
+    /// What a gate may tell a shopper without asking the sale, in the order in which the sale
+    /// itself looks. `may_have` says whether something may be kept of them, or an attempt of theirs
+    /// not be decided: then the sale answers.
     pub fn alone(
         &self,
         shopper: ShopperKey,

@@ -45,14 +45,14 @@ pub struct ShopperRecord {
     pub as_of: Sequence,
 }
 
-/// The sale cannot answer at all. Nothing was decided that the caller may rely on; asking again with the same key is safe.
-/// By how long that lasts.
+/// The sale cannot answer at all. Nothing was decided that the caller may rely on; asking again
+/// with the same key is safe. By how long that lasts.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Unavailable {
     /// More wait than there is room for. This question was not even put.
     QueueFull,
-    /// Neither the queue nor the line behind it has room for this attempt; so long is the line, in milliseconds, if that is
-    /// known.
+    /// Neither the queue nor the line behind it has room for this attempt; so long is the line, in
+    /// milliseconds, if that is known.
     LineFull { wait_ms: Option<u64> },
     /// As many attempts of this shopper are in the line as may be; its length is as above.
     TooManyInLine { wait_ms: Option<u64> },

@@ -9,7 +9,8 @@ pub(crate) mod token;
 
 use std::io::Write;
 
-/// Writes to standard output, as a command's result. A reader that has gone away (`| head`) ends the command quietly.
+/// Writes to standard output, as a command's result. A reader that has gone away (`| head`) ends
+/// the command quietly.
 pub(crate) fn print(text: &str) {
     let mut out = std::io::stdout().lock();
     if out.write_all(text.as_bytes()).and_then(|()| out.flush()).is_err() {

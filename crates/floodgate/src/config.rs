@@ -1,5 +1,6 @@
-//! One commented TOML with every default in it is the manual; the file that an operator writes changes some of it. Names and
-//! values are checked here, before anything is opened, for every command.
+//! One commented TOML with every default in it is the manual; the file that an operator writes
+//! changes some of it. Names and values are checked here, before anything is opened, for every
+//! command.
 
 mod names;
 
@@ -219,7 +220,8 @@ fn place<'a>(table: &'a mut toml::Table, key: &str) -> Option<&'a mut toml::Valu
     }
 }
 
-/// A value that is wrong though its type is right, or beside the others: its key, and what is wanted.
+/// A value that is wrong though its type is right, or beside the others: its key, and what is
+/// wanted.
 fn wrong_together(config: &Config) -> Option<(String, String)> {
     if !LOG_LEVELS.contains(&config.log.level.as_str()) {
         return Some(("log.level".into(), format!("want {}", LOG_LEVELS.join(", "))));
@@ -255,7 +257,8 @@ mod tests {
         assert_eq!(config.gate.pass_ttl_seconds, gate::Config::default().pass_ttl_seconds);
     }
 
-    /// Every number has its bounds: one below and one above is refused, with its line, its key and what is wanted.
+    /// Every number has its bounds: one below and one above is refused, with its line, its key and
+    /// what is wanted.
     #[test]
     fn every_number_has_bounds() {
         fn walk(prefix: &str, table: &toml::Table, check: &mut impl FnMut(&str, i64)) {

@@ -5,9 +5,9 @@
 //! DIR/LOCK             held by the one process that writes
 //! DIR/keys/            the master secret, the token secret, the operators' hashed keys
 //! DIR/gates/socket     where gates in processes of their own ask, while this one runs
-//! DIR/operators/       what operators have ordered of the gate: networks that are denied, the strategy
+//! DIR/operators/       what operators have ordered: networks that are denied, the strategy
 //! DIR/challenges/      what the gate keeps of used challenges
-//! DIR/sales/SALE/made  says that the sale has a log, so that one that is gone is not taken for a new sale
+//! DIR/sales/SALE/made  the sale has a log: one that is gone is not taken for a new sale
 //! DIR/sales/SALE/sold-out  there while the sale is sold out, for a web server in front
 //! DIR/sales/SALE/p0/   the decision log of the sale's partition 0, with its snapshots
 //! ```
@@ -59,7 +59,8 @@ impl Data {
     /// Opens a sale's log for writing; makes it if there is none.
     pub(crate) fn open_log(&self, sale: &SaleId) -> Result<EmbeddedLog<RealDisk>, LogError> {
         let dir = partition_dir(&self.dir, sale);
-        // The sale's own name too, though its directory may be there: a start that was cut off may not have synced it.
+        // The sale's own name too, though its directory may be there: a start that was cut off may
+        // not have synced it.
         let sale_dir = self.dir.join("sales").join(sale.as_str());
         for dir in [&sale_dir, &dir] {
             make_dir_durable(dir).map_err(io_error(format!("create {}", dir.display())))?;
@@ -93,7 +94,8 @@ pub(crate) fn new_log_id() -> Result<LogId, LogError> {
 /// Says in a directory that what is in it is not whole yet.
 const INCOMPLETE: &str = "INCOMPLETE";
 
-/// Marks a directory that is being filled: nobody takes it for a data directory until [`mark_complete`].
+/// Marks a directory that is being filled: nobody takes it for a data directory until
+/// [`mark_complete`].
 pub(crate) fn mark_incomplete(dir: &Path) -> io::Result<()> {
     make_dir_durable(dir)?;
     fs::write(

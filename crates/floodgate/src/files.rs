@@ -2,7 +2,8 @@
 
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 
-/// Raises the limit of open files as far as allowed, and returns it. If it cannot be raised, the limit that there is counts.
+/// Raises the limit of open files as far as allowed, and returns it. If it cannot be raised, the
+/// limit that there is counts.
 pub(crate) fn raise_limit() -> u64 {
     let limit = getrlimit(Resource::Nofile);
     let raised = Rlimit { current: limit.maximum, maximum: limit.maximum };
@@ -15,10 +16,12 @@ pub(crate) fn raise_limit() -> u64 {
 
 /// Has the kernel make its table for `count` open files now, 8 bytes each.
 ///
-/// Otherwise it grows by doubling, and each time every thread that opens a file meanwhile waits until all processors have let
-/// go of the old table (`synchronize_rcu`): 10 ms each time, as the storm begins.
+/// Otherwise it grows by doubling, and each time every thread that opens a file meanwhile waits
+/// until all processors have let go of the old table (`synchronize_rcu`): 10 ms each time, as the
+/// storm begins.
 pub(crate) fn reserve(count: u64) {
     let highest = i32::try_from(count.saturating_sub(1)).unwrap_or(i32::MAX);
-    // A descriptor of that number makes the table that long; closing it does not shorten it. Without room it stays as it is.
+    // A descriptor of that number makes the table that long; closing it does not shorten it.
+    // Without room it stays as it is.
     drop(rustix::io::fcntl_dupfd_cloexec(rustix::stdio::stdin(), highest));
 }

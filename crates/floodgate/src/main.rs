@@ -1,5 +1,5 @@
-//! `floodgate`: the one binary. Reads arguments, configuration and files, and wires the contexts together; it decides
-//! nothing of its own.
+//! `floodgate`: the one binary. Reads arguments, configuration and files, and wires the contexts
+//! together; it decides nothing of its own.
 
 mod commands;
 mod config;
@@ -14,7 +14,8 @@ use clap::{Parser, Subcommand};
 use std::path::PathBuf;
 use std::process::ExitCode;
 
-/// Gives pages back to the system when a storm is over, and costs less than the system's allocator under many threads.
+/// Gives pages back to the system when a storm is over, and costs less than the system's allocator
+/// under many threads.
 #[global_allocator]
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 
@@ -67,8 +68,9 @@ struct Context {
 type CommandResult = Result<ExitCode, Box<dyn std::error::Error>>;
 
 fn main() -> ExitCode {
-    // The allocator asks the kernel for pages of 2 MiB. To clear one takes a millisecond or more when it is first touched, which is in
-    // the middle of the storm: small pages kept the 99th percentile lower, and a third of the memory free. Without it, all works.
+    // The allocator asks the kernel for pages of 2 MiB. To clear one takes a millisecond or more
+    // when it is first touched, which is in the middle of the storm: small pages kept the 99th
+    // percentile lower, and a third of the memory free. Without it, all works.
     let _ = rustix::thread::disable_transparent_huge_pages(true);
     let cli = Cli::parse();
     match run(cli) {

@@ -1,4 +1,5 @@
-//! How much memory this process has, and how much it may have: by its control group, or else the machine's.
+//! How much memory this process has, and how much it may have: by its control group, or else the
+//! machine's.
 
 use std::fs;
 use std::path::Path;

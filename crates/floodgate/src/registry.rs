@@ -25,9 +25,11 @@ pub(crate) struct Registry {
     clock: Arc<SteadyClock>,
     settings: Settings,
     sales: RwLock<BTreeMap<SaleId, Running>>,
-    /// Held by whoever starts a sale, which waits for the disk: those who look for one do not wait for that.
+    /// Held by whoever starts a sale, which waits for the disk: those who look for one do not wait
+    /// for that.
     starting: Mutex<()>,
-    /// Sales whose log is here and could not be brought back, and the invariants that it breaks, if that is why.
+    /// Sales whose log is here and could not be brought back, and the invariants that it breaks, if
+    /// that is why.
     down: Mutex<BTreeMap<SaleId, Vec<&'static str>>>,
 }
 
@@ -49,7 +51,8 @@ fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
 }
 
 impl Registry {
-    /// Brings back every sale of the data directory. One that cannot be is said, and does not keep the others down.
+    /// Brings back every sale of the data directory. One that cannot be is said, and does not keep
+    /// the others down.
     pub(crate) fn open(data: Data, settings: Settings) -> Result<Self, RecoverError> {
         let registry = Self {
             clock: Arc::new(SteadyClock::start()),
@@ -142,7 +145,8 @@ impl Registry {
 
 impl Sales for Registry {
     fn get(&self, sale: &str) -> Option<Arc<dyn Sale>> {
-        // A sale that was never set up is not there yet for anybody but the operator who sets it up.
+        // A sale that was never set up is not there yet for anybody but the operator who sets it
+        // up.
         let id: SaleId = sale.parse().ok()?;
         let wired = self.running().get(&id).map(Running::wired)?;
         wired.handle.view().is_some().then(|| Arc::new(wired) as Arc<dyn Sale>)

@@ -1,5 +1,6 @@
-//! "Sold out" as a file beside the sale's log, for a web server in front that cannot ask. It is there while all that the open
-//! round offers is sold out and no place on a waitlist is left; whoever sees it may be a moment late, both ways.
+//! "Sold out" as a file beside the sale's log, for a web server in front that cannot ask. It is
+//! there while all that the open round offers is sold out and no place on a waitlist is left;
+//! whoever sees it may be a moment late, both ways.
 
 use crate::data::sold_out_file;
 use contracts::{SaleId, SaleView};
@@ -45,7 +46,8 @@ pub(crate) fn forget(dir: &Path, sales: &[SaleId]) {
     }
 }
 
-/// Makes the file or takes it away. Nobody ever sees half of it. It need not outlive a crash: the next start makes it right.
+/// Makes the file or takes it away. Nobody ever sees half of it. It need not outlive a crash: the
+/// next start makes it right.
 fn show(dir: &Path, view: &SaleView) -> io::Result<()> {
     let path = sold_out_file(dir, &view.sale);
     if view.is_sold_out() {

@@ -1,4 +1,5 @@
-//! The demo as visitors meet it: in headless Chromium, with and without JavaScript, in both languages, once by keyboard alone.
+//! The demo as visitors meet it: in headless Chromium, with and without JavaScript, in both
+//! languages, once by keyboard alone.
 
 mod harness;
 
@@ -63,7 +64,8 @@ fn chinese_without_script() {
     visit(Visitor { script: false, ..CHINESE });
 }
 
-/// A page of the shop's own, at an origin of its own, that sells by `/floodgate.js`. Its path is its language.
+/// A page of the shop's own, at an origin of its own, that sells by `/floodgate.js`. Its path is
+/// its language.
 fn serve_own_page(listener: TcpListener, gate: &str, token: &str) {
     let page = format!(
         "<body><script>window.heard = []; for (const name of ['state', 'outcome', 'problem'])
@@ -132,7 +134,8 @@ fn a_page_of_another_origin_buys_whatever_fails_meanwhile() {
         let again = page.heard("outcome").await;
         assert_eq!((&again["attempt"], &again["outcome"]), (&attempt, &json!("granted")));
         assert!(again["hold"]["ticket"].is_string(), "the page can pass it on: {again}");
-        // A page may ask by itself, and is answered itself: another basket is another purchase, over the stock.
+        // A page may ask by itself, and is answered itself: another basket is another purchase,
+        // over the stock.
         let script = "const [done] = arguments; document.querySelector('script[data-sale]').buy('phone', 2).then(done, done)";
         let refused = page.client.execute_async(script, Vec::new()).await.unwrap();
         assert!(["sold_out", "limit_reached"].contains(&refused["outcome"].as_str().unwrap()), "{refused}");

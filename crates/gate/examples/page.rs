@@ -1,4 +1,5 @@
-//! The demo's page over a sale in memory, to look at: `cargo run -p gate --example page [SECONDS TO THE OPENING]`.
+//! The demo's page over a sale in memory, to look at: `cargo run -p gate --example page [SECONDS TO
+//! THE OPENING]`.
 #![allow(clippy::print_stdout, reason = "it says where it listens")]
 
 #[path = "../tests/fake/mod.rs"]

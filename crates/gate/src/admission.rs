@@ -1,4 +1,5 @@
-//! How fast a tier's attempts go on to a sale that gives it a part of its rate. The rate of all is the sale's own to keep.
+//! How fast a tier's attempts go on to a sale that gives it a part of its rate. The rate of all is
+//! the sale's own to keep.
 
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 
@@ -9,8 +10,8 @@ pub(crate) struct Admission {
 }
 
 impl Admission {
-    /// Milliseconds to wait until this attempt's turn; `Err` with whole seconds if that is more than `wait_ms_max`, and
-    /// then no turn is taken.
+    /// Milliseconds to wait until this attempt's turn; `Err` with whole seconds if that is more
+    /// than `wait_ms_max`, and then no turn is taken.
     pub(crate) fn turn(&self, per_second: u32, now_ms: u64, wait_ms_max: u64) -> Result<u64, u32> {
         let (interval, now) = (1_000_000 / u64::from(per_second.max(1)), now_ms * 1000);
         let mut turn = 0;

@@ -1,4 +1,5 @@
-//! The `[gate]` section of the configuration. Its commented default is the manual; a test holds the two together.
+//! The `[gate]` section of the configuration. Its commented default is the manual; a test holds the
+//! two together.
 
 use crate::return_url::is_entry;
 use serde::{Deserialize, Serialize};
@@ -9,8 +10,8 @@ use web::{cors, net::Net};
 /// Every default, commented. `floodgate config` prints it.
 pub const DEFAULT_TOML: &str = include_str!("config.default.toml");
 
-/// The smallest and largest value of each number in the section `[gate]`, by its name below it. The limits count in steps of
-/// 10 µs, so they know no more than 100,000 a second.
+/// The smallest and largest value of each number in the section `[gate]`, by its name below it. The
+/// limits count in steps of 10 µs, so they know no more than 100,000 a second.
 pub const RANGES: &[(&str, i64, i64)] = &[
     ("pass_ttl_seconds", 1, 31_622_400),
     ("decision_wait_ms", 1, 60_000),
@@ -85,7 +86,8 @@ pub struct LimitsConfig {
     pub trusted_proxies: Vec<Net>,
 }
 
-/// The section `[gate.risk]`: what makes an address look like a script, in points, and what follows.
+/// The section `[gate.risk]`: what makes an address look like a script, in points, and what
+/// follows.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct RiskConfig {
@@ -192,8 +194,8 @@ impl LimitsConfig {
         }
     }
 
-    /// Lowers the limits of connections so that neither one address nor one network can have all that may be open: an address a quarter, a
-    /// network half. True if that changed one.
+    /// Lowers the limits of connections so that neither one address nor one network can have all
+    /// that may be open: an address a quarter, a network half. True if that changed one.
     pub fn leave_room(&mut self, open_max: usize) -> bool {
         let before = (self.address_connections_max, self.prefix_connections_max);
         self.address_connections_max = before.0.min((open_max / 4).max(1));
@@ -202,7 +204,8 @@ impl LimitsConfig {
     }
 }
 
-/// The largest factor of a proof of work's difficulty. With the largest `maxnumber` it stays below 2^53, which JavaScript can count to.
+/// The largest factor of a proof of work's difficulty. With the largest `maxnumber` it stays below
+/// 2^53, which JavaScript can count to.
 const MAXNUMBER_FACTOR_MAX: u64 = 1000;
 
 impl ChallengeConfig {

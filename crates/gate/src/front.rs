@@ -1,5 +1,5 @@
-//! What the gate keeps of each sale so that it can answer everybody at once: rendered bytes, round keys, admissions. All of it
-//! follows from the sale's view; nothing is decided here.
+//! What the gate keeps of each sale so that it can answer everybody at once: rendered bytes, round
+//! keys, admissions. All of it follows from the sale's view; nothing is decided here.
 
 use crate::{
     admission::Admission,
@@ -82,8 +82,8 @@ impl Front {
         }
     }
 
-    /// What the gate alone may tell a shopper of a basket: they have nothing of the sale, and are not eligible, or it is sold out.
-    /// `view` was taken before.
+    /// What the gate alone may tell a shopper of a basket: they have nothing of the sale, and are
+    /// not eligible, or it is sold out. `view` was taken before.
     pub(crate) fn alone(&self, view: &SaleView, pass: &Pass, basket: &Basket) -> Option<GateRefusal> {
         view.alone(pass.shopper, pass.tier, basket, || self.sale.may_have(pass.shopper))
     }
@@ -107,7 +107,8 @@ impl Front {
     }
 }
 
-/// An attempt that waits here for its tier's turn: until this is dropped its shopper is one who may have something.
+/// An attempt that waits here for its tier's turn: until this is dropped its shopper is one who may
+/// have something.
 pub(crate) struct Expected {
     sale: Arc<dyn Sale>,
     shopper: ShopperKey,
@@ -132,14 +133,16 @@ impl fmt::Debug for Expected {
     }
 }
 
-/// Whether two views show the same document, and refuse the same shoppers. `as_of` moves with every batch and is in neither.
+/// Whether two views show the same document, and refuse the same shoppers. `as_of` moves with every
+/// batch and is in neither.
 fn same_to_everybody(a: &Arc<SaleView>, b: &Arc<SaleView>) -> bool {
     let same = |a: &SaleView, b: &SaleView| {
         a.state == b.state
             && a.rounds_opened == b.rounds_opened
             && (a.opens_at, a.closes_at, a.rate_per_second) == (b.opens_at, b.closes_at, b.rate_per_second)
             && Arc::ptr_eq(&a.spec, &b.spec)
-            // Whoever was taken off the list is let in at once, not when the document is next rendered.
+            // Whoever was taken off the list is let in at once, not when the document is next
+            // rendered.
             && Arc::ptr_eq(&a.denied, &b.denied)
             && a.items == b.items
     };
@@ -196,7 +199,8 @@ impl fmt::Debug for Fronts {
 }
 
 impl Fronts {
-    /// The front of a sale that exists. Only names of real sales are kept, so guessing costs no memory.
+    /// The front of a sale that exists. Only names of real sales are kept, so guessing costs no
+    /// memory.
     pub(crate) fn get(&self, keys: &Keyring, sales: &dyn Sales, sale: &str) -> Option<Arc<Front>> {
         if let Some(front) = self.0.read().unwrap_or_else(PoisonError::into_inner).get(sale) {
             return Some(Arc::clone(front));

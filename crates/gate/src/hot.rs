@@ -1,5 +1,5 @@
-//! The hot routes, served inside the connection loops: the sale's document and attempts. What is decided about a
-//! request here, and how its answer comes to be said.
+//! The hot routes, served inside the connection loops: the sale's document and attempts. What is
+//! decided about a request here, and how its answer comes to be said.
 
 use crate::{
     api::{self, Asked, Outcome, Question, outcome_of},
@@ -28,7 +28,8 @@ use web::{
 pub(crate) enum Letter {
     /// The sale has answered an attempt.
     Mail(Mail),
-    /// What took a question of its own: whether something was promised before, or where an attempt stands.
+    /// What took a question of its own: whether something was promised before, or where an attempt
+    /// stands.
     Asked(u64, Result<Asked, Problem>),
 }
 
@@ -68,8 +69,8 @@ enum Stage {
     Here,
     /// It will be decided, whether or not anybody waits.
     Submitted,
-    /// It may not go on to the sale now: what is left to find out is whether something was promised before. Else this
-    /// is said.
+    /// It may not go on to the sale now: what is left to find out is whether something was promised
+    /// before. Else this is said.
     NoRoom(Problem),
 }
 
@@ -131,7 +132,8 @@ impl wire::Hot for Hot {
                 Before::Answered
             }
             (Some(HotRoute::Round { sale, key }), "POST") => {
-                // Before the body is waited for, so that a guessed key tells nothing of how bodies are read.
+                // Before the body is waited for, so that a guessed key tells nothing of how bodies
+                // are read.
                 match api::round(&self.gate, Peer(asked.address), sale, key, asked.now) {
                     Ok(round) => {
                         self.round = Some(round);
@@ -333,7 +335,8 @@ impl Hot {
         }
     }
 
-    /// The attempt may not go on now: what was promised to this very attempt before is said all the same, else `full`.
+    /// The attempt may not go on now: what was promised to this very attempt before is said all the
+    /// same, else `full`.
     fn ask_known(&mut self, io: &Io, token: Token, full: Problem) {
         let Some(pending) = self.pending.get_mut(token) else { return };
         pending.stage = Stage::NoRoom(full.clone());
@@ -360,8 +363,8 @@ impl Hot {
         }
     }
 
-    /// Finds attempts whose decision takes too long. One that is still here is put to the sale first, for what is said
-    /// then is that the decision will come.
+    /// Finds attempts whose decision takes too long. One that is still here is put to the sale
+    /// first, for what is said then is that the decision will come.
     fn find_late(&mut self) {
         let now = Instant::now();
         while let Some(&(at, token)) = self.due.front() {

@@ -1,5 +1,6 @@
-//! One master secret and everything derived from it: shopper keys, sealed names, attempt ids, round keys, MAC keys and the
-//! signing key. Nothing here knows a request or a clock, and nothing needs storing beside the 32 bytes.
+//! One master secret and everything derived from it: shopper keys, sealed names, attempt ids, round
+//! keys, MAC keys and the signing key. Nothing here knows a request or a clock, and nothing needs
+//! storing beside the 32 bytes.
 
 use crate::jws::{JwsKey, SigningKey};
 use arrayvec::ArrayString;
@@ -13,8 +14,8 @@ use web::secret::{invalid, random_bytes, read_or_create_secret, read_secret};
 
 const MASTER_BYTES: usize = 32;
 
-/// The keys of one installation. They depend on the master secret alone, so they survive a restart, and deleting the
-/// secret erases every shopper's name from every log and backup.
+/// The keys of one installation. They depend on the master secret alone, so they survive a restart,
+/// and deleting the secret erases every shopper's name from every log and backup.
 pub struct Keyring {
     shopper: [u8; 32],
     seal: [u8; 32],
@@ -36,8 +37,8 @@ impl fmt::Debug for Keyring {
 }
 
 impl Keyring {
-    /// Reads `keys/master.key` under the data directory, or creates it at the first start. Refuses a file of another
-    /// length and one that others can read.
+    /// Reads `keys/master.key` under the data directory, or creates it at the first start. Refuses
+    /// a file of another length and one that others can read.
     pub fn open(data: &Path) -> io::Result<Self> {
         let path = data.join("keys/master.key");
         let has_sales = fs::read_dir(data.join("sales")).is_ok_and(|mut sales| sales.next().is_some());
@@ -62,8 +63,8 @@ impl Keyring {
         })
     }
 
-    /// The keys that follow from a master secret. The context strings are a promise: changing one changes what every
-    /// stored shopper key means.
+    /// The keys that follow from a master secret. The context strings are a promise: changing one
+    /// changes what every stored shopper key means.
     pub fn from_master(master: &[u8; 32]) -> Self {
         let derive = |context: &str| blake3::derive_key(context, master);
         Self {
@@ -92,8 +93,9 @@ impl Keyring {
         ShopperKey(short_hash(blake3::keyed_hash(&self.shopper, id.as_bytes())))
     }
 
-    /// Encrypts a shopper id of 1 to [`SHOPPER_ID_BYTES_MAX`] bytes; `None` for another length. The shopper key is the
-    /// synthetic IV (the construction of RFC 5297), so the same id seals to the same bytes and needs no nonce.
+    /// Encrypts a shopper id of 1 to [`SHOPPER_ID_BYTES_MAX`] bytes; `None` for another length. The
+    /// shopper key is the synthetic IV (the construction of RFC 5297), so the same id seals to the
+    /// same bytes and needs no nonce.
     pub fn seal(&self, id: &str) -> Option<(ShopperKey, SealedShopper)> {
         if id.is_empty() {
             return None;
@@ -128,8 +130,8 @@ impl Keyring {
         }
     }
 
-    /// The attempt that a shopper makes in a sale under an Idempotency-Key. Fields are length-prefixed, so no two
-    /// different triples hash the same bytes.
+    /// The attempt that a shopper makes in a sale under an Idempotency-Key. Fields are
+    /// length-prefixed, so no two different triples hash the same bytes.
     pub fn attempt_id(&self, sale: &str, shopper: ShopperKey, idempotency_key: &str) -> AttemptId {
         let mut hasher = blake3::Hasher::new_keyed(&self.attempt);
         for field in [sale.as_bytes(), &shopper.0, idempotency_key.as_bytes()] {
@@ -138,8 +140,8 @@ impl Keyring {
         AttemptId(short_hash(hasher.finalize()))
     }
 
-    /// What the attempts' URL carries in a round, counted from 0: 22 URL-safe characters that nobody can guess before
-    /// the round opens.
+    /// What the attempts' URL carries in a round, counted from 0: 22 URL-safe characters that
+    /// nobody can guess before the round opens.
     pub fn round_key(&self, sale: &str, round: u16) -> String {
         let mut hasher = blake3::Hasher::new_keyed(&self.round);
         hasher
@@ -159,8 +161,8 @@ impl Keyring {
         self.challenge_mac.clone()
     }
 
-    /// What binds a challenge's fields to each other and to their purpose. Each stands after its length, so that no byte can move
-    /// from one to the next (typo3-altcha#33).
+    /// What binds a challenge's fields to each other and to their purpose. Each stands after its
+    /// length, so that no byte can move from one to the next (typo3-altcha#33).
     pub(crate) fn challenge_binding(&self, purpose: &str, fields: &[&[u8]]) -> [u8; 16] {
         let mut hasher = blake3::Hasher::new_keyed(&self.challenge);
         for field in std::iter::once(&purpose.as_bytes()).chain(fields) {
@@ -169,8 +171,8 @@ impl Keyring {
         short_hash(hasher.finalize())
     }
 
-    /// 22 URL-safe characters that bind a page's fields (CSRF token, demo cookie, refusal shown after a redirect) to
-    /// their purpose.
+    /// 22 URL-safe characters that bind a page's fields (CSRF token, demo cookie, refusal shown
+    /// after a redirect) to their purpose.
     pub(crate) fn page_token(&self, purpose: &str, fields: &[&str]) -> String {
         let mut hasher = blake3::Hasher::new_keyed(&self.page);
         for field in std::iter::once(&purpose).chain(fields) {
@@ -204,8 +206,8 @@ impl Keyring {
         self.winners.kid()
     }
 
-    /// The public keys as a JWK Set (RFC 7517, RFC 8037): first that of winners, then that of tickets, then that of
-    /// signed outcomes.
+    /// The public keys as a JWK Set (RFC 7517, RFC 8037): first that of winners, then that of
+    /// tickets, then that of signed outcomes.
     pub fn jwks(&self) -> String {
         let [winners, tickets, outcomes] =
             [&self.winners, self.tickets.key(), self.outcomes.key()].map(SigningKey::jwk);
@@ -213,8 +215,9 @@ impl Keyring {
     }
 }
 
-/// The secret for shopper tokens (HS256) in `keys/jwt.key`, created at the first start: 43 characters of base64url, used
-/// as they stand, so that what is in the file is what goes into the shop's token library.
+/// The secret for shopper tokens (HS256) in `keys/jwt.key`, created at the first start: 43
+/// characters of base64url, used as they stand, so that what is in the file is what goes into the
+/// shop's token library.
 pub fn open_jwt_secret(data: &Path) -> io::Result<Vec<u8>> {
     let path = data.join("keys/jwt.key");
     read_or_create_secret(&path, || {

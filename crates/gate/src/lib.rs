@@ -1,4 +1,5 @@
-//! The HTTP layer of the flash sale: verifies who asks, queues the question, returns the answer. It owns no stock.
+//! The HTTP layer of the flash sale: verifies who asks, queues the question, returns the answer. It
+//! owns no stock.
 
 pub mod admin;
 mod admission;

@@ -1,4 +1,5 @@
-//! Figures about the gate in Prometheus's text form. Every name stands in one enum; nothing here decides anything.
+//! Figures about the gate in Prometheus's text form. Every name stands in one enum; nothing here
+//! decides anything.
 
 use crate::{
     challenge::Reason,

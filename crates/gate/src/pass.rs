@@ -1,4 +1,5 @@
-//! The pass: proof that a shopper was let in to a sale, checked with one HMAC and nothing else. It knows no HTTP.
+//! The pass: proof that a shopper was let in to a sale, checked with one HMAC and nothing else. It
+//! knows no HTTP.
 
 use crate::keys::Keyring;
 use contracts::{SaleId, SealedShopper, ShopperKey};
@@ -8,7 +9,8 @@ use units::TimeMs;
 
 const VERSION: u8 = 1;
 const MAC_BYTES: usize = 32;
-/// Version, then sale (≤ 40), shopper key (16), sealed id (≤ 64), tier (1), expiry (8), each after its length, and the MAC.
+/// Version, then sale (≤ 40), shopper key (16), sealed id (≤ 64), tier (1), expiry (8), each after
+/// its length, and the MAC.
 const PASS_BYTES_MAX: usize = 1 + 41 + 17 + 65 + 2 + 9 + MAC_BYTES;
 
 /// Who a pass lets in.
@@ -34,7 +36,8 @@ pub enum PassError {
 }
 
 impl PassError {
-    /// What is wrong and what to do, without the sale's name: whoever sends wrong passes by the thousand costs no memory.
+    /// What is wrong and what to do, without the sale's name: whoever sends wrong passes by the
+    /// thousand costs no memory.
     pub(crate) fn advice(self) -> &'static str {
         match self {
             Self::Malformed => "pass: malformed; POST /api/v1/sales/{sale}/passes gives a new one",
@@ -49,8 +52,9 @@ impl PassError {
     }
 }
 
-/// Makes the pass's text: base64url of the fields and an HMAC-SHA256 over them. Every field stands after its length, so that
-/// bytes cannot move from one to the next under the same MAC (typo3-altcha#33).
+/// Makes the pass's text: base64url of the fields and an HMAC-SHA256 over them. Every field stands
+/// after its length, so that bytes cannot move from one to the next under the same MAC
+/// (typo3-altcha#33).
 pub fn issue(keys: &Keyring, sale: &SaleId, pass: &Pass) -> String {
     let mut bytes = Vec::with_capacity(PASS_BYTES_MAX);
     bytes.push(VERSION);
@@ -64,7 +68,8 @@ pub fn issue(keys: &Keyring, sale: &SaleId, pass: &Pass) -> String {
     BASE64URL_NOPAD.encode(&bytes)
 }
 
-/// Checks a pass for a sale at a time. The MAC comes first and is compared in constant time; allocates nothing.
+/// Checks a pass for a sale at a time. The MAC comes first and is compared in constant time;
+/// allocates nothing.
 pub fn verify(keys: &Keyring, text: &[u8], sale: &str, now: TimeMs) -> Result<Pass, PassError> {
     let mut buffer = [0; PASS_BYTES_MAX];
     let len = BASE64URL_NOPAD.decode_len(text.len()).map_err(|_| PassError::Malformed)?;
@@ -162,8 +167,9 @@ mod tests {
         BASE64URL_NOPAD.encode(&[&bytes[..], mac].concat())
     }
 
-    /// typo3-altcha#33: one letter moves from the sale's name through the shopper's key to the sealed id. Both are whole passes
-    /// whose fields, without the lengths, are the same bytes; a MAC over those alone would take one for the other.
+    /// typo3-altcha#33: one letter moves from the sale's name through the shopper's key to the
+    /// sealed id. Both are whole passes whose fields, without the lengths, are the same bytes; a
+    /// MAC over those alone would take one for the other.
     #[test]
     fn two_splits_of_the_same_bytes_are_two_passes() {
         let keys = Keyring::from_master(&[7; 32]);

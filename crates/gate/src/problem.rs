@@ -32,8 +32,9 @@ pub(crate) fn all_kinds() -> impl Iterator<Item = &'static Kind> {
     KINDS.iter().chain(OWN_KINDS).copied()
 }
 
-/// Until an operator acts, which is no matter of seconds: a crowd that asks every second would only be in the way.
-/// Why the sale stopped, with files and attempts in it, is for the log and the operators.
+/// Until an operator acts, which is no matter of seconds: a crowd that asks every second would only
+/// be in the way. Why the sale stopped, with files and attempts in it, is for the log and the
+/// operators.
 fn stopped() -> Problem {
     let detail = "the sale has stopped, and an operator must act first; this is no decision: asking the same again \
                   later is safe";
@@ -60,8 +61,8 @@ pub(crate) fn of_unavailable(unavailable: Unavailable) -> Problem {
     }
 }
 
-/// When to come back to a line that is so long: places in it become free all the time, so not much later than a crowd
-/// may be asked to.
+/// When to come back to a line that is so long: places in it become free all the time, so not much
+/// later than a crowd may be asked to.
 fn seconds_in_line(wait_ms: Option<u64>) -> u32 {
     // The length is unknown if nothing was decided lately.
     wait_ms.map_or(5, |wait_ms| wait_ms.div_ceil(1000).clamp(1, 30) as u32)

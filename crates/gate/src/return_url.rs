@@ -1,5 +1,6 @@
-//! Where a page may send a shopper back to, from a list of origins with paths, and what it says there of the outcome, signed. Whatever
-//! two readers of URLs could take for two places is refused: an open redirect would lend the sale's good name to anybody.
+//! Where a page may send a shopper back to, from a list of origins with paths, and what it says
+//! there of the outcome, signed. Whatever two readers of URLs could take for two places is refused:
+//! an open redirect would lend the sale's good name to anybody.
 
 use crate::{
     api::Outcome,
@@ -15,9 +16,11 @@ use std::fmt::Write;
 use units::{Sequence, TimeMs};
 use web::cors::is_origin;
 
-/// Bytes of a URL; with the longest ticket behind it, it stays below what browsers and servers take.
+/// Bytes of a URL; with the longest ticket behind it, it stays below what browsers and servers
+/// take.
 const URL_BYTES_MAX: usize = 1024;
-/// The parameter that carries the outcome. Shops have it to themselves: whoever writes the URL may not write it too.
+/// The parameter that carries the outcome. Shops have it to themselves: whoever writes the URL may
+/// not write it too.
 const PARAMETER: &str = "floodgate";
 /// How long a signed outcome is good: a slow phone's way back.
 const GOOD_FOR_SECONDS: u64 = 600;
@@ -85,7 +88,8 @@ fn is_root(entry: &str) -> bool {
     origin_of(entry).is_some_and(|origin| entry[origin.len()..] == *"/")
 }
 
-/// Whether an operator may name it: an origin, with a path if not all of it is meant. In clear only to this machine.
+/// Whether an operator may name it: an origin, with a path if not all of it is meant. In clear only
+/// to this machine.
 pub(crate) fn is_entry(text: &str) -> bool {
     let local = ["http://127.0.0.1", "http://localhost", "http://[::1]"];
     let Some(origin) = origin_of(text) else { return false };

@@ -40,8 +40,9 @@ use web::{
 /// Connections on the admin listener: a few people, stores and a scraper.
 const ADMIN_OPEN_MAX: usize = 1024;
 
-/// What the kernel keeps of a shopper's connection until it is read: the largest request, with its head's default limit,
-/// fits. By itself the kernel keeps ten times that and more, which adds up where a flood is read slowly.
+/// What the kernel keeps of a shopper's connection until it is read: the largest request, with its
+/// head's default limit, fits. By itself the kernel keeps ten times that and more, which adds up
+/// where a flood is read slowly.
 const UNREAD_BYTES_MAX: usize = 16 << 10;
 
 /// What a page of another origin may send beside what every page may.
@@ -71,7 +72,8 @@ pub enum Part {
     All,
     /// The operators' listener alone: shoppers come to gates in processes of their own.
     Operators,
-    /// The shop's listener, on a port that other processes share, and of the operators' what is about this process.
+    /// The shop's listener, on a port that other processes share, and of the operators' what is
+    /// about this process.
     Shoppers,
 }
 
@@ -140,7 +142,8 @@ impl Policy for GatePolicy {
     }
 }
 
-/// Binds the listeners. Connections are queued by the kernel from here on, and answered by [`Server::run`].
+/// Binds the listeners. Connections are queued by the kernel from here on, and answered by
+/// [`Server::run`].
 pub fn bind(options: Options) -> io::Result<Server> {
     let Options { config, sales, keys, jwt, api_keys, challenges, denied, memory, strategy, demo, part } =
         options;
@@ -170,7 +173,7 @@ pub fn bind(options: Options) -> io::Result<Server> {
     let (limits, open_max) = (config.limits.addresses(), connections.open_max);
     let protection = Arc::new(Protection {
         addresses: Arc::new(AddressFilter::new(&limits, open_max, demo, denied)),
-        pressure: Pressure::new(memory, connections.memory_mark_percent, open_max),
+        pressure: Arc::new(Pressure::new(memory, connections.memory_mark_percent, open_max)),
         cors: Arc::new(Cors::new(&config.allowed_origins, CORS_HEADERS)),
         counters: Counters::default(),
         policy: Arc::new(GatePolicy { metrics: Arc::clone(&metrics), strategy: Arc::clone(&strategy) }),
@@ -205,7 +208,8 @@ impl Server {
         self.bound
     }
 
-    /// Serves until `shutdown` is ready, then lets open requests end for `gate.connections.drain_seconds` at the most.
+    /// Serves until `shutdown` is ready, then lets open requests end for
+    /// `gate.connections.drain_seconds` at the most.
     pub async fn run(self, shutdown: impl Future<Output = ()> + Send) -> io::Result<()> {
         let gate = &self.gate;
         let protection = &gate.protection;
@@ -224,7 +228,7 @@ impl Server {
         let (to_axum, from_loops) = mpsc::channel(shop.open_max());
         let hot = |inbox: &_| Hot::new(gate, inbox);
         let loops = Loops::start(protection, self.shop, shop.permits(), &to_axum, hot)?;
-        let watch = Watch::start(Arc::clone(protection), at_look(Arc::clone(gate)), loops.waker())?;
+        let watch = Watch::start(Arc::clone(&protection.pressure), at_look(Arc::clone(gate)), loops.waker())?;
         let travelling = tokio::spawn(Arc::clone(&shop).serve_travelling(from_loops));
         let behind_tls = async {
             let Some((listener, tls)) = self.tls else { return std::future::pending().await };
@@ -260,7 +264,8 @@ impl Server {
     }
 }
 
-/// What happens each time that memory is looked at: orders of the operators are followed, and the stage is found.
+/// What happens each time that memory is looked at: orders of the operators are followed, and the
+/// stage is found.
 fn at_look(gate: Arc<Gate>) -> impl FnMut() + Send + 'static {
     let mut orders_said = false;
     move || {

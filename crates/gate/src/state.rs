@@ -94,7 +94,8 @@ impl Gate {
         }
     }
 
-    /// Whether visitors are made shoppers and payment is a sandbox: in a demo, and there for the sale `demo` alone.
+    /// Whether visitors are made shoppers and payment is a sandbox: in a demo, and there for the
+    /// sale `demo` alone.
     pub(crate) fn is_demo(&self, sale: &str) -> bool {
         self.demo && sale == "demo"
     }
@@ -114,8 +115,8 @@ impl Gate {
             .ok_or_else(|| Problem::new(&problem::NOT_FOUND, format!("no sale {:?}", clip(sale))))
     }
 
-    /// Lets a shopper follow an attempt, if the shopper and the address do not follow too many already: neither may have all
-    /// streams that there are.
+    /// Lets a shopper follow an attempt, if the shopper and the address do not follow too many
+    /// already: neither may have all streams that there are.
     pub(crate) fn admit_stream(&self, peer: Peer, pass: &Pass) -> Result<StreamPermit, Problem> {
         let full = |whose: &str| {
             let why = format!("{whose}: ask for the attempt itself instead, every few seconds");

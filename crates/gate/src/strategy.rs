@@ -1,7 +1,9 @@
-//! How strict the gate is: what operators have ordered, and the stage that the load calls for. Each stage makes asking dearer, so that
-//! those who are here can be served; none of them decides anything of a sale. The sale's rate is the sale's own and stands in its log.
+//! How strict the gate is: what operators have ordered, and the stage that the load calls for. Each
+//! stage makes asking dearer, so that those who are here can be served; none of them decides
+//! anything of a sale. The sale's rate is the sale's own and stands in its log.
 //!
-//! What was ordered is kept in `operators/strategy.json` under the data directory. The stage is not: it follows from the load.
+//! What was ordered is kept in `operators/strategy.json` under the data directory. The stage is
+//! not: it follows from the load.
 
 use crate::ports::QueueFill;
 use arc_swap::ArcSwap;
@@ -19,9 +21,11 @@ use units::TimeMs;
 use web::orders::OrdersFile;
 
 const VERSION: u32 = 1;
-/// Turns of a loop that take so long, each of them, are a load of 100 %: everybody on it waits as long.
+/// Turns of a loop that take so long, each of them, are a load of 100 %: everybody on it waits as
+/// long.
 const LAG_MS_FULL: u32 = 250;
-/// More a single turn does not count for: a machine that was busy with something else for a moment calls for no stage.
+/// More a single turn does not count for: a machine that was busy with something else for a moment
+/// calls for no stage.
 const LAG_PERCENT_MAX: u32 = 400;
 
 /// How strict it is.
@@ -29,9 +33,11 @@ const LAG_PERCENT_MAX: u32 = 400;
 #[serde(rename_all = "snake_case")]
 pub(crate) enum Stage {
     Normal,
-    /// Challenges are one level of risk harder, a request counts twice against the address's rate, and nobody rests for long.
+    /// Challenges are one level of risk harder, a request counts twice against the address's rate,
+    /// and nobody rests for long.
     Guarded,
-    /// Two levels, four times; answers that are not an attempt's end their connection; passes only for who solved a challenge.
+    /// Two levels, four times; answers that are not an attempt's end their connection; passes only
+    /// for who solved a challenge.
     Fortress,
 }
 
@@ -87,7 +93,8 @@ pub(crate) struct Trigger {
 #[serde(deny_unknown_fields)]
 pub(crate) struct TierShare {
     pub(crate) tier: u8,
-    /// Of the sale's rate; and the tier's attempts enter the queue only while so much of it is not full.
+    /// Of the sale's rate; and the tier's attempts enter the queue only while so much of it is not
+    /// full.
     pub(crate) percent: u8,
 }
 
@@ -228,7 +235,8 @@ impl Load {
         self.queue.max(self.connections).max(self.memory).max(self.lag)
     }
 
-    /// The lag after a look at which the longest turn of a loop took so long: of what there was, an eighth goes at each.
+    /// The lag after a look at which the longest turn of a loop took so long: of what there was, an
+    /// eighth goes at each.
     pub(crate) fn next_lag(self, turn_ms: u32) -> u32 {
         let now = (turn_ms.saturating_mul(100) / LAG_MS_FULL).min(LAG_PERCENT_MAX);
         (self.lag * 7 + now) / 8
@@ -370,8 +378,8 @@ impl Strategy {
         self.effect(Effect::RateShare, true)
     }
 
-    /// Takes those attempts out of a batch for which the part of the queue that they may fill has no room, and returns their
-    /// tokens.
+    /// Takes those attempts out of a batch for which the part of the queue that they may fill has
+    /// no room, and returns their tokens.
     pub(crate) fn over_queue_share(
         &self,
         queue: impl FnOnce() -> QueueFill,

@@ -1,6 +1,6 @@
-//! The hold ticket: a compact JWS (RFC 7515, EdDSA as in RFC 8037) that says what is held for whom, so
-//! that a store can honour it offline. What it says follows from the hold alone. It is made when it is
-//! asked for, never on the way of a purchase: a signature costs as much as half of one.
+//! The hold ticket: a compact JWS (RFC 7515, EdDSA as in RFC 8037) that says what is held for whom,
+//! so that a store can honour it offline. What it says follows from the hold alone. It is made when
+//! it is asked for, never on the way of a purchase: a signature costs as much as half of one.
 
 use crate::{api::Hold, keys::Keyring, pass::Pass};
 use contracts::{AttemptId, Basket, SaleSpec, SaleView};
@@ -24,8 +24,8 @@ struct Line<'a> {
     quantity: u16,
 }
 
-/// Signs the ticket of a hold of this pass's shopper. `None` only if the key that sealed the shopper's
-/// name is gone.
+/// Signs the ticket of a hold of this pass's shopper. `None` only if the key that sealed the
+/// shopper's name is gone.
 pub(crate) fn sign(
     keys: &Keyring,
     view: &SaleView,

@@ -1,5 +1,5 @@
-//! Winners as lines of JSON, each signed, by which a store imports what happened at its own pace. A line says nothing that the
-//! log does not.
+//! Winners as lines of JSON, each signed, by which a store imports what happened at its own pace. A
+//! line says nothing that the log does not.
 
 use crate::{
     keys::Keyring,
@@ -49,8 +49,8 @@ struct PricedLine<'a> {
     price_minor: u64,
 }
 
-/// Appends the winner's line. The Ed25519 signature is over `floodgate-winner-v1\n<sale>\n` and all bytes of the line before
-/// `,"sig":`, so a line cannot be passed off as another sale's.
+/// Appends the winner's line. The Ed25519 signature is over `floodgate-winner-v1\n<sale>\n` and all
+/// bytes of the line before `,"sig":`, so a line cannot be passed off as another sale's.
 pub fn append_line(keys: &Keyring, sale: &str, spec: &SaleSpec, winner: &Winner, out: &mut Vec<u8>) {
     let (kind, event) = match &winner.event {
         WinnerEvent::Granted { sealed, shopper, basket, prices_minor, pay_by } => {

@@ -1,4 +1,5 @@
-//! The hot path allocates nothing for a request, whatever comes of it: counted over all threads of the process.
+//! The hot path allocates nothing for a request, whatever comes of it: counted over all threads of
+//! the process.
 
 #[path = "fake/client.rs"]
 mod client;
@@ -22,7 +23,8 @@ const REQUESTS: usize = 2000;
 /// What timers and the runtime beside it may allocate meanwhile.
 const BESIDE: u64 = 20;
 
-/// Asks so often, one request after the other, and returns how many blocks the process allocated meanwhile.
+/// Asks so often, one request after the other, and returns how many blocks the process allocated
+/// meanwhile.
 fn blocks(gate: &Running, request: &str, status: &str) -> u64 {
     let mut stream = TcpStream::connect(gate.bound.shop).unwrap();
     stream.set_nodelay(true).unwrap();

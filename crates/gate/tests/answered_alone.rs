@@ -1,5 +1,5 @@
-//! What follows from the sale's view the gate says alone, to whoever has nothing of the sale: that it is sold out, and that they may
-//! not buy. The sale hears of it afterwards.
+//! What follows from the sale's view the gate says alone, to whoever has nothing of the sale: that
+//! it is sold out, and that they may not buy. The sale hears of it afterwards.
 
 #[path = "fake/client.rs"]
 mod client;
@@ -163,7 +163,8 @@ fn who_is_on_the_deny_list_is_told_alone_and_operators_learn_why() {
     }
 }
 
-/// The document is rendered once a second. Another list is in force at once all the same, either way.
+/// The document is rendered once a second. Another list is in force at once all the same, either
+/// way.
 #[test]
 fn another_deny_list_is_in_force_with_the_next_attempt() {
     let gate = Running::start(true, false, |_| {});

@@ -1,4 +1,5 @@
-//! Every body that the fuzzer starts from or found, and thousands near them, go through the check that the fuzz target makes.
+//! Every body that the fuzzer starts from or found, and thousands near them, go through the check
+//! that the fuzz target makes.
 
 #[path = "../../../fuzz/checks/attempt_body.rs"]
 mod attempt_body;

@@ -1,4 +1,5 @@
-//! What a pass costs, over real sockets: which solutions are taken, and how each of the others is refused.
+//! What a pass costs, over real sockets: which solutions are taken, and how each of the others is
+//! refused.
 
 #[path = "fake/client.rs"]
 mod client;

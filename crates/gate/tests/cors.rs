@@ -1,4 +1,5 @@
-//! Pages of other origins: those of the list may read what the API says, on the hot routes too, and nobody else's may.
+//! Pages of other origins: those of the list may read what the API says, on the hot routes too, and
+//! nobody else's may.
 
 #[path = "fake/client.rs"]
 mod client;

@@ -1,4 +1,5 @@
-//! Networks that operators shut out, over real connections: at once, for those behind a balancer too, for whom it was meant alone.
+//! Networks that operators shut out, over real connections: at once, for those behind a balancer
+//! too, for whom it was meant alone.
 
 #[path = "fake/client.rs"]
 mod client;
@@ -40,7 +41,8 @@ fn allow(gate: &Running, network: &str) -> Answer {
     admin(gate, &gate.owner, "DELETE", &path, &json!({}))
 }
 
-/// The status of the sale's document on a connection of its own; `None` if that is closed without an answer.
+/// The status of the sale's document on a connection of its own; `None` if that is closed without
+/// an answer.
 fn look(gate: &Running) -> Option<String> {
     let mut stream = TcpStream::connect(gate.bound.shop).unwrap();
     look_on(&mut stream, "")

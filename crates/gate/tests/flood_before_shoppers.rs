@@ -1,4 +1,5 @@
-//! A flood that is read before shoppers are: whoever asks without end, or what is refused, is served behind them.
+//! A flood that is read before shoppers are: whoever asks without end, or what is refused, is
+//! served behind them.
 
 #[path = "fake/client.rs"]
 mod client;
@@ -102,7 +103,8 @@ fn has_answers(stream: &TcpStream) -> bool {
     }
 }
 
-/// A flood and shoppers whom a loop finds in the same turn. Returns how many of the flood had an answer when the shopper had.
+/// A flood and shoppers whom a loop finds in the same turn. Returns how many of the flood had an
+/// answer when the shopper had.
 fn answered_before_a_shopper(gate: &Running, flood_from: &str) -> usize {
     let flood: Vec<_> = (0..CONNECTIONS).map(|_| connect_from(flood_from, gate)).collect();
     for stream in &flood {
@@ -117,7 +119,8 @@ fn answered_before_a_shopper(gate: &Running, flood_from: &str) -> usize {
     let [(there, first), (there_again, second)] = holds;
     write(&attempts[0].0, &attempts[0].1);
     there.recv_timeout(PATIENCE).unwrap();
-    // The loop is in the sale. It will find all of this at once, and the second attempt holds it before the turn is over.
+    // The loop is in the sale. It will find all of this at once, and the second attempt holds it
+    // before the turn is over.
     for stream in &flood {
         write(stream, &guess().repeat(IN_A_ROW));
     }

@@ -1,4 +1,5 @@
-//! Clients that mean no good, on the loops' own routes: each is answered or cut off, and nobody else notices.
+//! Clients that mean no good, on the loops' own routes: each is answered or cut off, and nobody
+//! else notices.
 
 #[path = "fake/client.rs"]
 mod client;
@@ -314,7 +315,8 @@ fn who_asks_without_reading_is_made_to_wait_and_not_the_others() {
     let mut stream = connect(&gate);
     stream.set_write_timeout(Some(Duration::from_secs(2))).unwrap();
     let many = format!("GET {SALE} HTTP/1.1\r\nHost: a\r\n\r\n").repeat(1000);
-    // Until the server takes no more, which is soon: what it has not written it keeps, and reads nothing on top of that.
+    // Until the server takes no more, which is soon: what it has not written it keeps, and reads
+    // nothing on top of that.
     let taken = (0..10_000).take_while(|_| stream.write_all(many.as_bytes()).is_ok()).count();
     assert!(taken < 10_000, "it read without end");
     others_are_served(&gate);
@@ -353,7 +355,8 @@ fn nothing_hides_behind_a_request_that_is_not_ours() {
             told(&gate, format!("GET /nothing HTTP/1.1\r\nHost: a\r\n\r\n{evil}{hidden}").as_bytes());
         let statuses: Vec<&str> = answer.split("HTTP/1.1 ").skip(1).map(|answer| &answer[..3]).collect();
         assert_eq!(statuses, ["404", "400"], "{evil:?}: {answer}");
-        // Nor behind a body that nobody reads, or whose length its chunks say: that request is the connection's last.
+        // Nor behind a body that nobody reads, or whose length its chunks say: that request is the
+        // connection's last.
         for body in ["Content-Length: 1\r\n\r\nx", "Transfer-Encoding: chunked\r\n\r\n1\r\nx\r\n0\r\n\r\n"] {
             let answer =
                 told(&gate, format!("POST /nothing HTTP/1.1\r\nHost: a\r\n{body}{evil}{hidden}").as_bytes());
@@ -388,7 +391,8 @@ fn an_attempt_behind_another_request_is_not_put_off() {
         assert_eq!(answers.matches("HTTP/1.1 ").count(), 2, "{answers}");
         quickest = quickest.min(started.elapsed());
         if n % 2 == 1 || n == 0 {
-            // An idle loop looks up once a second: had it been put off, it would have been until then.
+            // An idle loop looks up once a second: had it been put off, it would have been until
+            // then.
             assert!(quickest < Duration::from_millis(800), "{quickest:?}");
         }
     }

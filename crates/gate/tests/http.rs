@@ -499,7 +499,8 @@ fn operators_commands_are_checked_and_carried_out() {
     check(&format!("/holds/{}/release", "0".repeat(32)), "{}", 404, "no hold");
 }
 
-/// A row a command: how it is sent, whether it needs a reason, and that the reason is handed on as it was given.
+/// A row a command: how it is sent, whether it needs a reason, and that the reason is handed on as
+/// it was given.
 #[test]
 fn what_changes_a_promise_needs_a_reason_and_every_command_takes_one() {
     let gate = Running::start(true, false, |_| {});

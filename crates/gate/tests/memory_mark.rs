@@ -1,4 +1,5 @@
-//! What happens when the process has too much memory: idle connections go first, then new ones, and all is well again below the mark.
+//! What happens when the process has too much memory: idle connections go first, then new ones, and
+//! all is well again below the mark.
 
 #[path = "fake/client.rs"]
 mod client;
@@ -105,7 +106,8 @@ fn above_the_mark_idle_connections_go_then_new_ones_and_below_it_all_may_come() 
 
 #[test]
 fn those_that_rest_longest_are_closed_first_and_a_portion_at_a_time() {
-    // 50 are few: after a portion of 256 the ten that are left are let alone. Two thirds of those that may be open call for no stage.
+    // 50 are few: after a portion of 256 the ten that are left are let alone. Two thirds of those
+    // that may be open call for no stage.
     let gate = Running::start(true, false, |config| {
         (config.connections.open_max, config.connections.threads) = (400, 1);
         config.connections.memory_mark_percent = 50;

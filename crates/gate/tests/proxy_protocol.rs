@@ -1,5 +1,5 @@
-//! Whom a connection is from, where a balancer says so in a header of the PROXY protocol: for the filter, for shares of connections,
-//! on both ways of serving, and with a real balancer.
+//! Whom a connection is from, where a balancer says so in a header of the PROXY protocol: for the
+//! filter, for shares of connections, on both ways of serving, and with a real balancer.
 
 #[path = "fake/client.rs"]
 mod client;

@@ -1,5 +1,6 @@
-//! Every head that the fuzzer starts from or found, and thousands near them, go through the check that the fuzz target makes; and
-//! through hyper, which must find in a plain request what the gate finds in it.
+//! Every head that the fuzzer starts from or found, and thousands near them, go through the check
+//! that the fuzz target makes; and through hyper, which must find in a plain request what the gate
+//! finds in it.
 
 #[path = "request_head/mutants.rs"]
 mod mutants;
@@ -58,7 +59,8 @@ async fn hyper_finds(bytes: &[u8]) -> Vec<Found> {
     std::mem::take(&mut *found.lock().unwrap())
 }
 
-/// What the loops find: all plain requests until something else comes, and whether a request was the connection's last.
+/// What the loops find: all plain requests until something else comes, and whether a request was
+/// the connection's last.
 fn we_find(mut bytes: &[u8]) -> Vec<Found> {
     let mut found = Vec::new();
     while let Parsed::Whole(head) = parse(bytes, 8192, &FIELDS) {

@@ -1,4 +1,5 @@
-//! The way back to the shop: with a signed outcome, without a script, and to nowhere but where the shop said.
+//! The way back to the shop: with a signed outcome, without a script, and to nowhere but where the
+//! shop said.
 
 #[path = "fake/client.rs"]
 mod client;

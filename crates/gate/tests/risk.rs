@@ -1,4 +1,5 @@
-//! What an address gets that looks like a script: over real sockets, with the clock of the sales moved on where minutes must pass.
+//! What an address gets that looks like a script: over real sockets, with the clock of the sales
+//! moved on where minutes must pass.
 
 #[path = "fake/client.rs"]
 mod client;

@@ -1,6 +1,7 @@
-//! Where one request ends and the next begins must be the same for us and for whatever stands in front. Each entry of the corpus goes
-//! to the gate alone and through nginx and HAProxy, in their strict and in their lax settings, on connections to the gate that they keep
-//! and share; and what the gate answered is held against what each client was answered.
+//! Where one request ends and the next begins must be the same for us and for whatever stands in
+//! front. Each entry of the corpus goes to the gate alone and through nginx and HAProxy, in their
+//! strict and in their lax settings, on connections to the gate that they keep and share; and what
+//! the gate answered is held against what each client was answered.
 #[path = "fake/client.rs"]
 mod client;
 #[path = "smuggling/corpus.rs"]
@@ -87,7 +88,8 @@ fn exchange(to: SocketAddr, bytes: &[u8], what: &str) -> Vec<String> {
     answers(&said)
 }
 
-/// Of each answer what tells it from others: which sale's document it is, or else its status and whether it is the proxy's own.
+/// Of each answer what tells it from others: which sale's document it is, or else its status and
+/// whether it is the proxy's own.
 fn answers(said: &[u8]) -> Vec<String> {
     let text = String::from_utf8_lossy(said).replace("HTTP/1.0 ", "HTTP/1.1 ");
     let mut each: Vec<String> = Vec::new();
@@ -257,13 +259,15 @@ fn through(shop: &Shop, front: SocketAddr, tap: &Tap) -> Vec<String> {
             Want::Both => 3,
         };
         if want_len == 0 {
-            // Both lose patience at the same time: whether the client hears of it is left to chance.
+            // Both lose patience at the same time: whether the client hears of it is left to
+            // chance.
             if front_said.iter().chain(&gate_said).any(|said| said == "hidden" || said == "behind") {
                 is_wrong("what was no request was answered");
             }
         } else {
-            // One more that only the gate took for a request, or one less, would be an answer that is nobody's. What the proxy
-            // takes for a request of its own, where we would have refused, is one for both.
+            // One more that only the gate took for a request, or one less, would be an answer that
+            // is nobody's. What the proxy takes for a request of its own, where we would have
+            // refused, is one for both.
             if passed_on.iter().map(|said| said.as_str()).ne(gate_said.iter().map(String::as_str)) {
                 is_wrong("what the gate answered is not what the client got");
             }

@@ -1,5 +1,5 @@
-//! Bytes come as the network cuts them. Whatever is sent to the gate, alone or one behind another, plain or in chunks, well or badly
-//! made, is answered the same wherever it is cut in two.
+//! Bytes come as the network cuts them. Whatever is sent to the gate, alone or one behind another,
+//! plain or in chunks, well or badly made, is answered the same wherever it is cut in two.
 
 #[path = "fake/client.rs"]
 mod client;
@@ -73,7 +73,8 @@ impl Shop {
         self.attempt(key, "Transfer-Encoding: chunked\r\n", &body)
     }
 
-    /// Until the gate's one loop has read all that was sent before: it reads whatever is ready before it waits again.
+    /// Until the gate's one loop has read all that was sent before: it reads whatever is ready
+    /// before it waits again.
     fn ring(&mut self) {
         self.bell.write_all(SALE.as_bytes()).unwrap();
         let mut head = Vec::new();
@@ -96,7 +97,8 @@ impl Shop {
         stream
     }
 
-    /// What is answered to these bytes in one piece, after it was found to be the same for every two.
+    /// What is answered to these bytes in one piece, after it was found to be the same for every
+    /// two.
     fn same_wherever_it_is_cut(&mut self, bytes: &[u8]) -> Vec<String> {
         let mut stream = self.connect();
         stream.write_all(bytes).unwrap();
@@ -132,7 +134,8 @@ impl Shop {
     }
 }
 
-/// Of each answer until the end what must not depend on time: status, what came of it, and whether it is the last.
+/// Of each answer until the end what must not depend on time: status, what came of it, and whether
+/// it is the last.
 fn answers(stream: &mut TcpStream) -> Vec<String> {
     let mut said = Vec::new();
     stream.read_to_end(&mut said).unwrap_or_else(|e| panic!("{e}: {:?}", String::from_utf8_lossy(&said)));
@@ -213,7 +216,8 @@ fn badly_made_requests_are() {
     }
 }
 
-/// Whether every request in it is whole, or one of them ends the connection: else there would be nothing but time to wait for.
+/// Whether every request in it is whole, or one of them ends the connection: else there would be
+/// nothing but time to wait for.
 fn comes_to_an_end(mut bytes: &[u8]) -> bool {
     loop {
         match parse(bytes, 8192, &FIELDS) {

@@ -78,7 +78,8 @@ fn load(gate: &Running, percent: u64, stage: &str) {
     }
 }
 
-/// Whether the connection is still there after a request for the document, or after another that goes through axum.
+/// Whether the connection is still there after a request for the document, or after another that
+/// goes through axum.
 fn goes_on(gate: &Running, path: &str) -> bool {
     let mut stream = TcpStream::connect(gate.bound.shop).unwrap();
     stream.set_read_timeout(Some(Duration::from_secs(20))).unwrap();
@@ -244,7 +245,8 @@ fn a_tier_has_its_part_of_the_rate() {
     let busy = |tier: u8| {
         let gate = start(|config| config.decision_wait_ms = 1000);
         let pass = shopper(&gate, "POST", "passes").json()["pass"].as_str().unwrap().to_owned();
-        // Half of it is one a second: the third of three would wait for two, which is longer than anybody is made to.
+        // Half of it is one a second: the third of three would wait for two, which is longer than
+        // anybody is made to.
         gate.sale.change_view(|view| view.rate_per_second = 2);
         order(&gate, &json!({ "tiers": [{ "tier": tier, "percent": 50 }] }));
         let streams: Vec<_> = ["a", "b", "c"].iter().map(|key| sent(&gate, &pass, key)).collect();

@@ -1,5 +1,5 @@
-//! The shop's listener behind TLS: what works on the other one works here, a stranger's worst costs only the stranger, and the
-//! certificate follows its file.
+//! The shop's listener behind TLS: what works on the other one works here, a stranger's worst costs
+//! only the stranger, and the certificate follows its file.
 
 mod fake;
 #[path = "fake/client.rs"]
@@ -293,8 +293,9 @@ fn a_new_certificate_is_served_without_a_restart_and_a_broken_one_is_not() {
     assert_eq!(served(), new.der);
     stays(&mut before);
 
-    // Neither a certificate without its key, nor what is none, nor a key that others read: the old one stays in use, and what
-    // comes after them is taken all the same, by which it is known that they were looked at.
+    // Neither a certificate without its key, nor what is none, nor a key that others read: the old
+    // one stays in use, and what comes after them is taken all the same, by which it is known that
+    // they were looked at.
     let broken: [&dyn Fn(); 4] = [
         &|| fs::write(shop.files.path().join("shop.pem"), &third.certificate).unwrap(),
         &|| fs::write(shop.files.path().join("shop.pem"), "no certificate").unwrap(),
@@ -535,7 +536,8 @@ fn an_http2_connection_on_which_nothing_is_asked_ends() {
         config.connections.header_timeout_seconds = 1;
         config.connections.idle_timeout_seconds = 1;
     });
-    // Before a first request, and behind one; with a goodbye, and without one to a client that does not say it back.
+    // Before a first request, and behind one; with a goodbye, and without one to a client that does
+    // not say it back.
     let get = frames::fields(&[
         (":method", "GET"),
         (":scheme", "https"),
@@ -585,7 +587,8 @@ fn a_drain_says_goodbye_and_lets_streams_end() {
         });
         (asked, connection)
     });
-    // It is with the sale once the sale was asked for its place in the queue; until then a drain may come before it.
+    // It is with the sale once the sale was asked for its place in the queue; until then a drain
+    // may come before it.
     let began = Instant::now();
     while shop.running.sale.asked() == 0 {
         assert!(began.elapsed() < PATIENCE);

@@ -1,5 +1,6 @@
-//! API keys of operators and their systems. A key carries a secret of 256 random bits, so one pass of a fast hash keeps it safe
-//! at rest: there is nothing to guess that stretching could slow down, and a slow hash would be a way to tire the server.
+//! API keys of operators and their systems. A key carries a secret of 256 random bits, so one pass
+//! of a fast hash keeps it safe at rest: there is nothing to guess that stretching could slow down,
+//! and a slow hash would be a way to tire the server.
 
 use crate::secret::{random_bytes, read_secret, write_secret};
 use contracts::SaleId;
@@ -70,7 +71,8 @@ struct Stored {
     keys: Vec<ApiKey>,
 }
 
-/// The keys in `keys/admin.json` under a data directory. Another process may change the file: it is read again.
+/// The keys in `keys/admin.json` under a data directory. Another process may change the file: it is
+/// read again.
 #[derive(Debug)]
 pub struct ApiKeys {
     path: PathBuf,
@@ -97,7 +99,8 @@ impl ApiKeys {
         Ok(keys)
     }
 
-    /// Makes a key and returns its text, `fgk_<name>_<secret>`, which is stored nowhere. The name must be new.
+    /// Makes a key and returns its text, `fgk_<name>_<secret>`, which is stored nowhere. The name
+    /// must be new.
     pub fn create(&self, name: &str, role: Role, now: TimeMs) -> io::Result<String> {
         name.parse::<SaleId>()
             .map_err(|e| invalid(format!("key name {name:?}: {e}").replace("sale id: ", "")))?;
@@ -119,7 +122,8 @@ impl ApiKeys {
         Ok(format!("fgk_{name}_{secret}"))
     }
 
-    /// Takes a key away; false if there was none of that name. A running server notices at the next request.
+    /// Takes a key away; false if there was none of that name. A running server notices at the next
+    /// request.
     pub fn revoke(&self, name: &str) -> io::Result<bool> {
         let mut found = false;
         self.change(|stored| {
@@ -185,7 +189,8 @@ impl ApiKeys {
         }
         match self.read() {
             Ok(stored) => (known.keys, known.stamp) = (stored.keys, stamp),
-            // Keys that cannot be checked are not good: a damaged file must not keep a revoked key alive.
+            // Keys that cannot be checked are not good: a damaged file must not keep a revoked key
+            // alive.
             Err(error) => {
                 tracing::error!(%error, "API keys not read: none is accepted until the file is right");
                 (known.keys, known.stamp) = (Vec::new(), stamp);

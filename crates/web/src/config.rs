@@ -1,5 +1,5 @@
-//! The sections of a configuration that are about serving HTTP, for a context to put into its own. Names in
-//! errors are those below the context's section.
+//! The sections of a configuration that are about serving HTTP, for a context to put into its own.
+//! Names in errors are those below the context's section.
 
 use crate::net::Net;
 use serde::{Deserialize, Serialize};

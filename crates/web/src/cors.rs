@@ -1,8 +1,9 @@
-//! Who else's pages may read the API's answers: CORS, as the Fetch standard has it (https://fetch.spec.whatwg.org/#http-cors-protocol),
-//! from a list of exact origins. It decides what a browser shows to a page, and nothing about who may buy: that is the pass's.
+//! Who else's pages may read the API's answers: CORS, as the Fetch standard has it
+//! (https://fetch.spec.whatwg.org/#http-cors-protocol), from a list of exact origins. It decides
+//! what a browser shows to a page, and nothing about who may buy: that is the pass's.
 //!
-//! Never `*`, which would be everybody's, and never credentials: what the API goes by is in fields that a page sets on purpose, so a
-//! cookie would only add somebody else's.
+//! Never `*`, which would be everybody's, and never credentials: what the API goes by is in fields
+//! that a page sets on purpose, so a cookie would only add somebody else's.
 
 use crate::route::Route;
 use axum::{
@@ -38,7 +39,8 @@ struct Allowed {
 pub struct Caller(Option<u16>);
 
 impl Cors {
-    /// `allow_headers` are the fields that such a page may send, in lower case, with commas between them.
+    /// `allow_headers` are the fields that such a page may send, in lower case, with commas between
+    /// them.
     pub fn new(origins: &[String], allow_headers: &'static str) -> Self {
         let allowed = |origin: &String| Allowed {
             origin: origin.clone(),
@@ -50,7 +52,8 @@ impl Cors {
         Self { origins: origins.iter().map(allowed).collect(), allow_headers }
     }
 
-    /// By the Origin field of a request, compared as it stands: `null` is what a page has that hides where it is from.
+    /// By the Origin field of a request, compared as it stands: `null` is what a page has that
+    /// hides where it is from.
     pub fn of(&self, origin: Option<&[u8]>) -> Caller {
         let at = origin.and_then(|origin| self.origins.iter().position(|a| a.origin.as_bytes() == origin));
         Caller(at.and_then(|at| u16::try_from(at).ok()))
@@ -64,8 +67,8 @@ impl Cors {
         }
     }
 
-    /// The fields of an answer, each with its line's end. What one origin gets must not be kept for another, so they differ by it
-    /// wherever there is a list.
+    /// The fields of an answer, each with its line's end. What one origin gets must not be kept for
+    /// another, so they differ by it wherever there is a list.
     pub fn lines(&self, caller: Caller) -> &str {
         match self.allowed(caller) {
             Some(allowed) => &allowed.lines,
@@ -90,13 +93,15 @@ impl Cors {
         caller.0.and_then(|at| self.origins.get(usize::from(at)))
     }
 
-    /// Whose page a request of the API comes from; `None` for everything else, which is for pages of our own.
+    /// Whose page a request of the API comes from; `None` for everything else, which is for pages
+    /// of our own.
     pub fn caller<B>(&self, request: &http::Request<B>) -> Option<Caller> {
         request.uri().path().starts_with("/api/").then(|| self.of_headers(request.headers()))
     }
 }
 
-/// Whether a browser would write a page's origin so: scheme, host and, if it is not the scheme's own, port.
+/// Whether a browser would write a page's origin so: scheme, host and, if it is not the scheme's
+/// own, port.
 pub fn is_origin(text: &str) -> bool {
     let (host, own_port) = match (text.strip_prefix("https://"), text.strip_prefix("http://")) {
         (Some(host), _) => (host, ":443"),
@@ -131,8 +136,8 @@ pub fn preflights<S: Clone + Send + Sync + 'static>(routes: &[Route<S>], cors: &
 }
 
 impl Cors {
-    /// Answers the browser's question before it sends what a page of another origin wants to send. Whose page
-    /// it is, the answer says anyway.
+    /// Answers the browser's question before it sends what a page of another origin wants to send.
+    /// Whose page it is, the answer says anyway.
     fn preflight(&self, headers: &HeaderMap, methods: HeaderValue) -> Response {
         let mut response = StatusCode::NO_CONTENT.into_response();
         let out = response.headers_mut();

@@ -1,5 +1,6 @@
-//! Shopper tokens (RFC 7519) as the shop's log-in signs them. Each key is bound to one algorithm when it is loaded, so a token
-//! cannot choose how it is checked. Verified once, when the pass is issued.
+//! Shopper tokens (RFC 7519) as the shop's log-in signs them. Each key is bound to one algorithm
+//! when it is loaded, so a token cannot choose how it is checked. Verified once, when the pass is
+//! issued.
 
 use crate::config::{JwtAlgorithm, JwtConfig};
 use arc_swap::ArcSwap;
@@ -124,8 +125,9 @@ enum Source {
 }
 
 impl JwtVerifier {
-    /// Loads the keys. `default_key_file` is used if the configuration names none. Fails on a file that holds no key for a
-    /// configured algorithm; a URL that cannot be reached yet only refuses tokens until it can.
+    /// Loads the keys. `default_key_file` is used if the configuration names none. Fails on a file
+    /// that holds no key for a configured algorithm; a URL that cannot be reached yet only refuses
+    /// tokens until it can.
     pub fn open(config: &JwtConfig, default_key_file: &Path) -> io::Result<Self> {
         let algorithms: Vec<Algorithm> = config.algorithms.iter().map(|&a| algorithm(a)).collect();
         let invalid = |why: &str| io::Error::new(io::ErrorKind::InvalidInput, why.to_owned());
@@ -313,7 +315,8 @@ fn key_of_pem(pem: &[u8]) -> Option<Key> {
         .ok()
 }
 
-/// The keys of a JWK Set that are for signatures and for these algorithms; others are passed over, as RFC 7517 wants.
+/// The keys of a JWK Set that are for signatures and for these algorithms; others are passed over,
+/// as RFC 7517 wants.
 fn keys_of_set(bytes: &[u8], algorithms: &[Algorithm]) -> Result<Vec<Key>, serde_json::Error> {
     let set: JwkSet = serde_json::from_slice(bytes)?;
     let keys = set.keys.iter().filter_map(key_of_jwk).filter(|k| algorithms.contains(&k.algorithm));

@@ -12,7 +12,8 @@ pub struct Net {
 }
 
 impl Net {
-    /// Whether the address lies in the range. An IPv4 address in IPv6's clothes is taken as what it is.
+    /// Whether the address lies in the range. An IPv4 address in IPv6's clothes is taken as what it
+    /// is.
     pub fn contains(&self, address: IpAddr) -> bool {
         let differs = |a: u128, b: u128, bits: u8| bits > 0 && (a ^ b) >> (128 - u32::from(bits)) != 0;
         match (self.base, address.to_canonical()) {

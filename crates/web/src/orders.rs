@@ -1,5 +1,5 @@
-//! A file under the data directory that holds an order of the operators. The process that they speak to
-//! writes it durably; every other process on the same directory follows it.
+//! A file under the data directory that holds an order of the operators. The process that they
+//! speak to writes it durably; every other process on the same directory follows it.
 
 use crate::secret::{read_secret, write_secret};
 use std::{
@@ -26,7 +26,8 @@ impl OrdersFile {
         Self { path, known: Mutex::default() }
     }
 
-    /// Takes the file up, if it is another one than before; `None` if there is none. What cannot be taken up is looked at again.
+    /// Takes the file up, if it is another one than before; `None` if there is none. What cannot be
+    /// taken up is looked at again.
     pub fn follow(&self, adopt: impl FnOnce(Option<&[u8]>) -> Result<(), String>) -> io::Result<()> {
         let mut known = self.known();
         let stamp = self.stamp();

@@ -1,4 +1,5 @@
-//! The frame of every page: language, head, header and footer, the style sheet, and problems shown to a person.
+//! The frame of every page: language, head, header and footer, the style sheet, and problems shown
+//! to a person.
 
 use crate::{
     problem::{Explained, NOT_FOUND, Problem},

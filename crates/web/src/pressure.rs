@@ -1,9 +1,10 @@
-//! How much memory the process has, and what is done when that is too much: first connections that wait for nothing are closed, then
-//! new ones. One thread of low priority looks a few times a second; the loops of the connections act.
+//! How much memory the process has, and what is done when that is too much: first connections that
+//! wait for nothing are closed, then new ones. One thread of low priority looks a few times a
+//! second; the loops of the connections act.
 //!
-//! Memory goes to sales and their logs too, which no closed connection gives back: so nothing is closed where there are few.
+//! Memory goes to sales and their logs too, which no closed connection gives back: so nothing is
+//! closed where there are few.
 
-use crate::protection::Protection;
 use std::{
     fmt, io,
     sync::{
@@ -17,13 +18,15 @@ use std::{
 
 /// How often it is looked at.
 const LOOK_EVERY: Duration = Duration::from_millis(250);
-/// Looks above the mark after which new connections are closed too: what was closed has been given back by then.
+/// Looks above the mark after which new connections are closed too: what was closed has been given
+/// back by then.
 const LOOKS_UNTIL_SHEDDING: u32 = 4;
 /// It is over once so much of the mark is not exceeded, so that it does not begin again at once.
 const OVER_PERCENT: u64 = 90;
 /// Connections that a loop closes at each look.
 pub const CLOSED_AT_ONCE: usize = 256;
-/// Nothing is closed for its memory where no more are open; nor below an eighth of those that may be.
+/// Nothing is closed for its memory where no more are open; nor below an eighth of those that may
+/// be.
 const FEW: usize = 1024;
 /// Between two requests nobody is kept longer while memory is short, or the gate under load.
 const HURRIED_IDLE_SECONDS: u32 = 15;
@@ -100,7 +103,8 @@ impl Pressure {
         self.sheds.load(Relaxed) && open > self.few
     }
 
-    /// Which look it is, if it found too much memory and so many connections are enough to close some.
+    /// Which look it is, if it found too much memory and so many connections are enough to close
+    /// some.
     pub fn closing(&self, open: u64) -> Option<u64> {
         (self.is_above() && open > self.few).then(|| self.looks_above.load(Relaxed))
     }
@@ -145,12 +149,12 @@ pub struct Watch {
 impl Watch {
     /// Starts it. At each look it calls `at_look`, and `relieve` while memory is above the mark.
     pub fn start(
-        protection: Arc<Protection>,
+        pressure: Arc<Pressure>,
         mut at_look: impl FnMut() + Send + 'static,
         relieve: impl Fn() + Send + 'static,
     ) -> io::Result<Self> {
         let (stop, stopped) = channel();
-        let run = move || watch(&protection.pressure, &mut at_look, &relieve, &stopped);
+        let run = move || watch(&pressure, &mut at_look, &relieve, &stopped);
         let thread = std::thread::Builder::new().name("gate-watch".into()).spawn(run)?;
         Ok(Self { stop: Some(stop), thread: Some(thread) })
     }
@@ -197,8 +201,8 @@ fn watch(pressure: &Pressure, at_look: &mut dyn FnMut(), relieve: &dyn Fn(), sto
     }
 }
 
-/// How much of the last fifth of the connections is taken, in percent: a crowd that waits for the opening is
-/// what there is room for, and no load.
+/// How much of the last fifth of the connections is taken, in percent: a crowd that waits for the
+/// opening is what there is room for, and no load.
 pub fn crowded_percent(open: u64, open_max: u64) -> u32 {
     let last = open_max.div_ceil(5).max(1);
     (open.saturating_sub(open_max - last.min(open_max)).saturating_mul(100) / last).min(100) as u32

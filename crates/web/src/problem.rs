@@ -1,5 +1,6 @@
-//! Problem documents (RFC 9457): every answer that is not what was asked for. Here stand the kinds that any
-//! server of HTTP has; each context declares its own beside its rules, with [`kinds!`](crate::kinds).
+//! Problem documents (RFC 9457): every answer that is not what was asked for. Here stand the kinds
+//! that any server of HTTP has; each context declares its own beside its rules, with
+//! [`kinds!`](crate::kinds).
 
 use crate::limits::Reason;
 use axum::response::{IntoResponse, Response};

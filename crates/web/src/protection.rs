@@ -1,5 +1,6 @@
-//! What protects a listener, the same for each: limits of addresses and connections, the memory mark,
-//! time-outs, counters. A context composes it once and gives it to all listeners of one kind of caller.
+//! What protects a listener, the same for each: limits of addresses and connections, the memory
+//! mark, time-outs, counters. A context composes it once and gives it to all listeners of one kind
+//! of caller.
 
 use crate::{
     config::ConnectionsConfig, cors::Cors, limits::AddressFilter, pressure::Pressure, problem::Kind,
@@ -59,7 +60,7 @@ pub struct Counters {
 pub struct Protection {
     pub settings: ConnectionsConfig,
     pub addresses: Arc<AddressFilter>,
-    pub pressure: Pressure,
+    pub pressure: Arc<Pressure>,
     pub cors: Arc<Cors>,
     pub counters: Counters,
     pub policy: Arc<dyn Policy>,

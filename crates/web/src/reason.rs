@@ -1,5 +1,5 @@
-//! Why an operator does something, as it will stand in the log. What changes something that people were promised needs a reason;
-//! elsewhere it may be left out.
+//! Why an operator does something, as it will stand in the log. What changes something that people
+//! were promised needs a reason; elsewhere it may be left out.
 
 use crate::problem::{INVALID, Problem};
 use axum::extract::Query;

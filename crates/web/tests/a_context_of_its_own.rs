@@ -1,5 +1,6 @@
-//! A context of forty lines on this crate alone: one hot route that answers at once, one whose answer comes from
-//! another thread, and one ordinary route. What protects the flash sale protects it too.
+//! A context of forty lines on this crate alone: one hot route that answers at once, one whose
+//! answer comes from another thread, and one ordinary route. What protects the flash sale protects
+//! it too.
 
 use axum::routing::get;
 use std::{
@@ -118,7 +119,7 @@ impl Running {
         let denied = DenyList::open(dir.path()).unwrap();
         let protection = Arc::new(Protection {
             addresses: Arc::new(AddressFilter::new(limits, settings.open_max, false, denied)),
-            pressure: Pressure::new(memory, 50, settings.open_max),
+            pressure: Arc::new(Pressure::new(memory, 50, settings.open_max)),
             cors: Arc::new(Cors::new(&[], "content-type")),
             counters: Counters::default(),
             policy: Arc::clone(&policy) as _,

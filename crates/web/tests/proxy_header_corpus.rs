@@ -1,4 +1,5 @@
-//! Every header that the fuzzer starts from or found, and thousands near them, go through the check that the fuzz target makes.
+//! Every header that the fuzzer starts from or found, and thousands near them, go through the check
+//! that the fuzz target makes.
 
 #[path = "../../../fuzz/checks/proxy_header.rs"]
 mod proxy_header;

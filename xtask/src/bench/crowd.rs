@@ -1,5 +1,5 @@
-//! `cargo xtask bench crowd`: a crowd of connections that wait, over several gates in processes of their own, and a sale that is run
-//! through them. None may be dropped, and the sale must be exact.
+//! `cargo xtask bench crowd`: a crowd of connections that wait, over several gates in processes of
+//! their own, and a sale that is run through them. None may be dropped, and the sale must be exact.
 
 use super::{
     Options, Programs, TempDir,
@@ -15,8 +15,9 @@ use std::fs;
 use std::net::Ipv4Addr;
 
 const CONNECTIONS: usize = 200_000;
-/// Of one gate. With 20,000 open files it has room for 18,300, and at 80 % of those it is on its guard and lets nobody rest for long
-/// (docs/operating.md, "Strategy"); the kernel spreads connections by chance.
+/// Of one gate. With 20,000 open files it has room for 18,300, and at 80 % of those it is on its
+/// guard and lets nobody rest for long (docs/operating.md, "Strategy"); the kernel spreads
+/// connections by chance.
 const PER_GATE: usize = 13_400;
 /// Of one client, which has as many files at the most.
 const PER_CLIENT: usize = 18_500;

@@ -1,6 +1,7 @@
-//! `cargo xtask bench flood`: what honest shoppers wait for while a flood of 20 times what the gate can answer is offered to it from
-//! 5,000 addresses, beside what they wait for in quiet. The gate has one processor, and shoppers and flood have the other, the
-//! flood only what the shoppers leave.
+//! `cargo xtask bench flood`: what honest shoppers wait for while a flood of 20 times what the gate
+//! can answer is offered to it from 5,000 addresses, beside what they wait for in quiet. The gate
+//! has one processor, and shoppers and flood have the other, the flood only what the shoppers
+//! leave.
 
 use super::{
     Options, Programs, Spread, TempDir,
@@ -67,7 +68,8 @@ struct Round {
 #[derive(Debug)]
 struct Shoppers {
     granted: u64,
-    /// Purchases: from when a shopper means to begin, with pass, attempt and all that had to be asked again.
+    /// Purchases: from when a shopper means to begin, with pass, attempt and all that had to be
+    /// asked again.
     p50_ms: f64,
     p99_ms: f64,
     attempt_p50_ms: f64,
@@ -96,7 +98,8 @@ struct Flood {
     buffers_mib: f64,
 }
 
-/// Attempts with a wrong round key a second, over 256 connections of one address: beyond its limit, the cheapest refusal.
+/// Attempts with a wrong round key a second, over 256 connections of one address: beyond its limit,
+/// the cheapest refusal.
 fn capacity(programs: &Programs, gate: &Gate) -> Result<f64, Failure> {
     let path = gate.attempts_path.replace("/rounds/", "/rounds/0");
     let passes = gate.passes("capacity", 1000)?;

@@ -1,7 +1,9 @@
-//! `cargo xtask bench gate`: what the gate spends on a request, beside what others spend on the same one.
+//! `cargo xtask bench gate`: what the gate spends on a request, beside what others spend on the
+//! same one.
 //!
-//! All servers are up at once and work in turn, each on the same processor and alone; the client has another one. Every round has
-//! every server of a row once, and starts with another one than the last round.
+//! All servers are up at once and work in turn, each on the same processor and alone; the client
+//! has another one. Every round has every server of a row once, and starts with another one than
+//! the last round.
 
 use super::{
     Options, Programs, Spread, TempDir,

@@ -24,7 +24,8 @@ pub(super) struct Gates {
 }
 
 impl Gates {
-    /// Starts a sale of so many units, and so many gates, each with one thread, all on these processors.
+    /// Starts a sale of so many units, and so many gates, each with one thread, all on these
+    /// processors.
     pub(super) fn start(
         program: &Path,
         dir: PathBuf,
@@ -36,7 +37,8 @@ impl Gates {
         let (shop, admin) = (servers::free_address()?, servers::free_address()?);
         let (data, config) =
             (servers::text(&dir.0.join("data")), servers::text(&dir.0.join("floodgate.toml")));
-        // Nobody has to go because all of a crowd come from one machine, or because they wait for longer than usual.
+        // Nobody has to go because all of a crowd come from one machine, or because they wait for
+        // longer than usual.
         fs::write(
             &config,
             format!(
@@ -88,7 +90,8 @@ impl Gates {
         Ok(reports[0].clone())
     }
 
-    /// Lines of all processes' logs that say a stage has changed, or anything that a person must act on.
+    /// Lines of all processes' logs that say a stage has changed, or anything that a person must
+    /// act on.
     pub(super) fn remarks(&self) -> Vec<String> {
         let mut found = Vec::new();
         for entry in fs::read_dir(&self.dir.0).into_iter().flatten().flatten() {

@@ -1,4 +1,5 @@
-//! `cargo xtask bench idle`: the memory that a process has for connections that were served once and wait.
+//! `cargo xtask bench idle`: the memory that a process has for connections that were served once
+//! and wait.
 
 use super::{
     Options, Programs, Spread, TempDir,

@@ -1,5 +1,5 @@
-//! Processes that a bench starts: on one processor, ended by their own number whatever happens, and what the kernel says they have
-//! used. It knows nothing of what they do.
+//! Processes that a bench starts: on one processor, ended by their own number whatever happens, and
+//! what the kernel says they have used. It knows nothing of what they do.
 
 use crate::shell::{Failure, command, output};
 use std::collections::HashMap;
@@ -15,11 +15,13 @@ pub(super) const CLIENT_CORE: &str = "1";
 /// Where both have to be, for there are many of each.
 pub(super) const BOTH_CORES: &str = "0,1";
 
-/// Steps a second in which `/proc/PID/stat` counts CPU time: USER_HZ, which is 100 wherever Debian runs (proc(5)).
+/// Steps a second in which `/proc/PID/stat` counts CPU time: USER_HZ, which is 100 wherever Debian
+/// runs (proc(5)).
 const STEPS_PER_SECOND: f64 = 100.0;
 /// How long a process may take to end. A gate ends its open requests first, for up to 10 s.
 const ENDS_WITHIN: Duration = Duration::from_secs(15);
-/// How long a server must do nothing to be called quiet: a gate looks twice a second whether it has time to prepare signatures.
+/// How long a server must do nothing to be called quiet: a gate looks twice a second whether it has
+/// time to prepare signatures.
 pub(super) const QUIET_FOR: Duration = Duration::from_millis(1200);
 /// How long it may take to become so.
 const QUIET_WITHIN: Duration = Duration::from_secs(60);
@@ -115,8 +117,8 @@ fn stat(pid: u32) -> Option<Vec<String>> {
     Some(text.rsplit_once(')')?.1.split_whitespace().map(str::to_owned).collect())
 }
 
-/// A command that runs on one processor, and ends with the bench even if that is killed. `setpriv` becomes `taskset`, and that
-/// becomes the program, so the process is the program's.
+/// A command that runs on one processor, and ends with the bench even if that is killed. `setpriv`
+/// becomes `taskset`, and that becomes the program, so the process is the program's.
 pub(super) fn pinned(core: &str, program: &Path) -> Command {
     let mut command = command("setpriv");
     command.args(["--pdeathsig", "TERM", "taskset", "-c", core]).arg(program);

@@ -1,5 +1,6 @@
-//! The servers that are measured: the gate with a sale in it, and its rivals, each as one would set it up to be fast: one worker,
-//! no access log, connections that are kept. All listen on loopback, at ports of their own, in directories of their own.
+//! The servers that are measured: the gate with a sale in it, and its rivals, each as one would set
+//! it up to be fast: one worker, no access log, connections that are kept. All listen on loopback,
+//! at ports of their own, in directories of their own.
 
 use super::{
     TempDir,
@@ -282,7 +283,8 @@ impl LuaRedis {
         let redis = Running::start(SERVER_CORE, Path::new("redis-server"), &args, &log)?;
         wait_for("redis", redis_at, &log)?;
         let sha = resp(redis_at, &["SCRIPT", "LOAD", SCRIPT])?;
-        // Passes are not verified, and the body is read but not looked at: both would only add to it.
+        // Passes are not verified, and the body is read but not looked at: both would only add to
+        // it.
         let servers = format!(
             "lua_package_path '/usr/share/lua/5.1/?.lua;;';
             server {{

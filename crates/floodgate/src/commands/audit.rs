@@ -1,4 +1,5 @@
-//! `floodgate audit`: reads the logs of a data directory, its own or a copy, beside a live server or not.
+//! `floodgate audit`: reads the logs of a data directory, its own or a copy, beside a live server
+//! or not.
 
 use super::print;
 use crate::{CommandResult, Context, data};

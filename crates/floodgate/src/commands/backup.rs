@@ -1,7 +1,9 @@
-//! `floodgate backup` and `restore`: a data directory as files, consistent although its server goes on writing.
+//! `floodgate backup` and `restore`: a data directory as files, consistent although its server goes
+//! on writing.
 //!
-//! A log is not copied as files, which the writer changes meanwhile, but read entry by entry, each checked, and written anew:
-//! the copy ends with an entry that was whole, at some moment after the beginning.
+//! A log is not copied as files, which the writer changes meanwhile, but read entry by entry, each
+//! checked, and written anew: the copy ends with an entry that was whole, at some moment after the
+//! beginning.
 
 use super::print;
 use crate::data::{self, has_log, mark_complete, mark_incomplete, mark_sale_made, partition_dir};
@@ -106,8 +108,8 @@ fn copy_log(from: &Path, to: &Path, what: What) -> Result<Sequence, Box<dyn std:
     }
     make_dir_durable(to)?;
     let partition = source.report().partition;
-    // What a restored log says behind its end is another story than what the lost one said there: it gets an id of its own, by
-    // which those who follow a log (the winners' feed) notice.
+    // What a restored log says behind its end is another story than what the lost one said there:
+    // it gets an id of its own, by which those who follow a log (the winners' feed) notice.
     let log_id = match what {
         What::Backup => source.report().log_id,
         What::Restore => data::new_log_id()?,
@@ -136,7 +138,8 @@ fn copy_log(from: &Path, to: &Path, what: What) -> Result<Sequence, Box<dyn std:
     if !batch.is_empty() {
         copy.append(copy.last(), &batch)?;
     }
-    // A snapshot of the copy's own: it is made by replaying every entry, which is what a backup is for.
+    // A snapshot of the copy's own: it is made by replaying every entry, which is what a backup is
+    // for.
     if copy.last() > Sequence(0) {
         snapshot(&mut *copy.reader(), &mut *copy.snapshots())?;
     }

@@ -1,5 +1,5 @@
-//! `floodgate rehearse`: a server process of its own, a crowd in processes of its own, and at the end what the crowd was told
-//! against what the log says.
+//! `floodgate rehearse`: a server process of its own, a crowd in processes of its own, and at the
+//! end what the crowd was told against what the log says.
 
 mod compare;
 mod http;
@@ -52,7 +52,8 @@ pub(crate) struct Args {
     /// Load processes
     #[arg(long, value_name = "N", default_value_t = 2)]
     processes: u64,
-    /// Kill the server (SIGKILL) when so many hundredths of the stock are granted, and start it again
+    /// Kill the server (SIGKILL) when so many hundredths of the stock are granted, and start it
+    /// again
     #[arg(long, value_name = "PERCENT,…", value_delimiter = ',')]
     kill_at: Vec<u64>,
     #[arg(long, default_value_t = 1)]
@@ -148,8 +149,8 @@ struct Rehearsal<'a> {
     memory_max_kib: u64,
 }
 
-/// The configuration that was given, with the rehearsal's own listeners. The crowd is on one machine, so there are many shoppers
-/// behind each loopback address.
+/// The configuration that was given, with the rehearsal's own listeners. The crowd is on one
+/// machine, so there are many shoppers behind each loopback address.
 fn server_config(base: toml::Table, shop: SocketAddr, admin: SocketAddr, stock: u64) -> toml::Table {
     fn section<'a>(table: &'a mut toml::Table, name: &str) -> &'a mut toml::Table {
         let value = table.entry(name).or_insert_with(|| toml::Value::Table(toml::Table::new()));
@@ -274,7 +275,8 @@ impl<'a> Rehearsal<'a> {
         // Connecting the early ones takes its time: 4,000 a second.
         let opens_at = wall_ms() + 3000 + args.early.min(args.shoppers) / 4;
         let arrivals_ms = args.shoppers * 1000 / args.rate;
-        // Behind the last arrival: the holds of those who do not show up, twice over, and the promoted ones' payments.
+        // Behind the last arrival: the holds of those who do not show up, twice over, and the
+        // promoted ones' payments.
         let gives_up_at = opens_at + arrivals_ms * 2 + 4 * args.hold_seconds * 1000 + 15_000;
         self.set_up(opens_at, gives_up_at + 3_600_000)?;
         let seen: Arc<Mutex<Vec<Progress>>> =
@@ -333,7 +335,8 @@ impl<'a> Rehearsal<'a> {
         self.outcome(&lines, problems, kills, open_max, decision_seconds, started.elapsed())
     }
 
-    /// What is still held runs out, and goes to those who wait until nobody does: the end is then the last word.
+    /// What is still held runs out, and goes to those who wait until nobody does: the end is then
+    /// the last word.
     fn wait_until_quiet(&self) {
         const GENERATIONS: u64 = 6;
         let started = Instant::now();
@@ -373,7 +376,8 @@ impl<'a> Rehearsal<'a> {
             ("--opens-at", opens_at.to_string()),
             ("--gives-up-at", gives_up_at.to_string()),
             ("--no-show-percent", args.no_shows.to_string()),
-            // Those who look at their answer keep as many connections open as waited for the opening.
+            // Those who look at their answer keep as many connections open as waited for the
+            // opening.
             ("--linger-ms", (args.early * 1000 / args.rate).min(5000).to_string()),
             ("--seed", args.seed.to_string()),
         ];

@@ -20,8 +20,8 @@ use units::{DurationMs, TimeMs};
 
 #[derive(Debug, clap::Args)]
 pub(crate) struct Args {
-    /// Set up a sale named `demo` that opens in a moment; it is forgotten at the end, unless --data or the configuration file
-    /// names a data directory
+    /// Set up a sale named `demo` that opens in a moment; it is forgotten at the end, unless --data
+    /// or the configuration file names a data directory
     #[arg(long)]
     demo: bool,
     /// Seconds until the demo opens [default: 30]
@@ -30,7 +30,8 @@ pub(crate) struct Args {
     /// Units of each of the demo's items [default: 100]
     #[arg(long, value_name = "N", requires = "demo")]
     demo_stock: Option<u64>,
-    /// What this process is: all; the sales and the operators' listener, for gates that join; or such a gate
+    /// What this process is: all; the sales and the operators' listener, for gates that join; or
+    /// such a gate
     #[arg(long, value_enum, default_value = "all")]
     role: Role,
     /// The socket of the process with the sales: gates/socket in its data directory
@@ -173,7 +174,8 @@ fn run_gate(context: &Context, args: &Args, socket: &Path) -> CommandResult {
     Ok(ExitCode::SUCCESS)
 }
 
-/// Takes no more connections than the limit of open files leaves, nor as many of one address or network.
+/// Takes no more connections than the limit of open files leaves, nor as many of one address or
+/// network.
 fn fit_connections(config: &mut gate::Config) {
     let connections = &mut config.connections;
     connections.open_max = connections.open_max.min(room_for_connections(connections.open_max));
@@ -207,7 +209,8 @@ fn start_logging(context: &Context) {
 
 /// How many connections the limit of open files leaves, for which room is made at once.
 fn room_for_connections(wanted: usize) -> usize {
-    /// 1,024 connections of the admin listener, and of a hundred sales the logs, readers and snapshots.
+    /// 1,024 connections of the admin listener, and of a hundred sales the logs, readers and
+    /// snapshots.
     const OTHERS: u64 = 1700;
     let limit = files::raise_limit();
     let room = (limit.saturating_sub(OTHERS) as usize).max(16);
@@ -222,8 +225,8 @@ fn room_for_connections(wanted: usize) -> usize {
     room
 }
 
-/// Sales go by the clock as it was at the start. If somebody sets the machine's clock meanwhile, one of the two is wrong, and a
-/// person must say which.
+/// Sales go by the clock as it was at the start. If somebody sets the machine's clock meanwhile,
+/// one of the two is wrong, and a person must say which.
 async fn watch_clock(clock: Arc<SteadyClock>) {
     const LOOK_EVERY: Duration = Duration::from_secs(10);
     const TOLERANCE_MS: i64 = 5_000;

@@ -1,4 +1,5 @@
-//! `floodgate token`: shopper tokens signed with the configured secret, or ready passes, for any load tool.
+//! `floodgate token`: shopper tokens signed with the configured secret, or ready passes, for any
+//! load tool.
 
 use super::print;
 use crate::{CommandResult, Context};

@@ -1,4 +1,5 @@
-//! Refuses a key that there is not, and says which one may be meant. Knows names and where they stand, no values.
+//! Refuses a key that there is not, and says which one may be meant. Knows names and where they
+//! stand, no values.
 
 use super::{ConfigError, line_of};
 use std::path::Path;
@@ -56,8 +57,8 @@ fn parts(name: &str) -> (&str, &str) {
     name.rsplit_once('.').unwrap_or(("", name))
 }
 
-/// Which key may be meant: first one of the same section, spelt nearly so or begun so; then the same, or nearly the same, name in
-/// another section.
+/// Which key may be meant: first one of the same section, spelt nearly so or begun so; then the
+/// same, or nearly the same, name in another section.
 fn hint(prefix: &str, key: &str, all: &[String]) -> String {
     let section = prefix.trim_end_matches('.');
     let here = || all.iter().filter(|name| parts(name).0 == section);

@@ -1,5 +1,6 @@
-//! A gate's side: the sales of another process, behind the gate's ports. While that process is away, what must be asked is
-//! answered "not now"; nothing is lost, for the same question may be asked again.
+//! A gate's side: the sales of another process, behind the gate's ports. While that process is
+//! away, what must be asked is answered "not now"; nothing is lost, for the same question may be
+//! asked again.
 
 use super::message::{
     self, COUNTS_MAX, DeniedComing, Fill, News, Question, Reply, SaleNumber, ToGate, ToSales,
@@ -28,7 +29,8 @@ const ON_THE_WAY_MAX: usize = 1 << 17;
 const UNSENT_BYTES_MAX: usize = 16 << 20;
 /// How soon it is tried again where nobody listens.
 const AGAIN_IN: Duration = Duration::from_millis(100);
-/// Older news than this are no ground to say anything alone: the other process says every tenth of a second that it is there.
+/// Older news than this are no ground to say anything alone: the other process says every tenth of
+/// a second that it is there.
 const NEWS_MAX: Duration = Duration::from_millis(500);
 /// How long the sales may take to be told at the start.
 const FIRST_WAIT_MAX: Duration = Duration::from_secs(30);
@@ -42,11 +44,13 @@ struct Link {
     /// What both sides say first.
     greeting: String,
     clock: SteadyClock,
-    /// By how much the other process's clock is ahead of ours, and the latest time that was told here.
+    /// By how much the other process's clock is ahead of ours, and the latest time that was told
+    /// here.
     ahead_ms: AtomicI64,
     latest_ms: AtomicU64,
     began: Instant,
-    /// When the other process was last heard of, in milliseconds since `began`; [`NEVER`] while it is away.
+    /// When the other process was last heard of, in milliseconds since `began`; [`NEVER`] while it
+    /// is away.
     heard_ms: AtomicU64,
     sales: RwLock<BTreeMap<SaleId, Arc<JoinedSale>>>,
     down: Mutex<Vec<SaleId>>,
@@ -92,7 +96,8 @@ struct JoinedSale {
     link: std::sync::Weak<Link>,
     id: SaleId,
     log_id: String,
-    /// On the present line; [`NEVER`] if the sale was not told there. Changes only under the line's lock.
+    /// On the present line; [`NEVER`] if the sale was not told there. Changes only under the line's
+    /// lock.
     number: AtomicU64,
     view: ArcSwap<SaleView>,
     known: MembershipFilter,
@@ -107,7 +112,8 @@ struct JoinedSale {
 /// No time, and no number.
 const NEVER: u64 = u64::MAX;
 
-/// What is behind a lock is whole between two statements, so a panic of another holder leaves nothing half done.
+/// What is behind a lock is whole between two statements, so a panic of another holder leaves
+/// nothing half done.
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
@@ -117,8 +123,8 @@ fn away() -> Unavailable {
 }
 
 impl Joined {
-    /// Joins the process that listens there, and waits until its sales are told. Afterwards it follows it through restarts.
-    /// `keys` tells whether both have the same.
+    /// Joins the process that listens there, and waits until its sales are told. Afterwards it
+    /// follows it through restarts. `keys` tells whether both have the same.
     pub(crate) fn open(socket: &Path, keys: &Keyring) -> io::Result<Self> {
         let link = Arc::new(Link {
             socket: socket.to_owned(),
@@ -163,7 +169,8 @@ impl Joined {
         loop {
             match is_told.recv_timeout(deadline.saturating_duration_since(Instant::now())) {
                 Ok(Ok(())) => return Ok(Self(link)),
-                // It may be starting, as this process is. What speaks another language will not learn it.
+                // It may be starting, as this process is. What speaks another language will not
+                // learn it.
                 Ok(Err(error)) if error.kind() == io::ErrorKind::InvalidData => {
                     return Err(named(error.to_string()));
                 }
@@ -282,8 +289,8 @@ impl Link {
         }
     }
 
-    /// Nobody is answered any more on this line. What was asked may be decided all the same: its shoppers are known from now on
-    /// as those who may have something.
+    /// Nobody is answered any more on this line. What was asked may be decided all the same: its
+    /// shoppers are known from now on as those who may have something.
     fn hang_up(&self) {
         self.heard_ms.store(NEVER, Relaxed);
         let (attempts, asked) = {
@@ -318,7 +325,8 @@ impl Link {
         let sale = match sales.get(&id) {
             Some(sale) if sale.log_id == log_id => Arc::clone(sale),
             Some(_) => {
-                // What was said of the log before is not true of this one, and what it knows of shoppers neither.
+                // What was said of the log before is not true of this one, and what it knows of
+                // shoppers neither.
                 tracing::error!(sale = %id, "the sale has another log than before: this gate ends, to start afresh");
                 std::process::exit(1);
             }
@@ -388,8 +396,8 @@ impl Link {
         Ok(())
     }
 
-    /// Puts a message on its way, if the line is up, the sale was told on it, and there is room, or says what is missing; what follows
-    /// from that is noted in `line` with it.
+    /// Puts a message on its way, if the line is up, the sale was told on it, and there is room, or
+    /// says what is missing; what follows from that is noted in `line` with it.
     fn put(
         &self,
         sale: Option<&JoinedSale>,
@@ -542,7 +550,8 @@ impl Sale for Wired {
     }
 
     fn may_have(&self, shopper: ShopperKey) -> bool {
-        // What is not fresh is no ground to refuse anybody: the sale may have gone on without this gate.
+        // What is not fresh is no ground to refuse anybody: the sale may have gone on without this
+        // gate.
         let is_told = self.0.number.load(Relaxed) != NEVER;
         let is_fresh = is_told && self.0.link.upgrade().is_some_and(|link| link.is_fresh());
         !is_fresh || self.0.known.may_have(shopper)
@@ -585,7 +594,8 @@ impl Sale for Wired {
     }
 
     fn position(&self, attempt: AttemptId, shopper: ShopperKey) -> ports::Reply<Option<Told>> {
-        // The sale's own word: how many of other gates are before it, nobody here knows. It was put on the same line before.
+        // The sale's own word: how many of other gates are before it, nobody here knows. It was put
+        // on the same line before.
         let question = move |number| Question::Position(number, attempt, shopper);
         self.0.ask(question, |reply| if let Reply::Position(place) = reply { Some(place) } else { None })
     }
@@ -656,7 +666,8 @@ impl Sales for Joined {
     }
 
     fn now(&self) -> TimeMs {
-        // The other process's time, so that all gates of a sale have the same; it never runs backwards here.
+        // The other process's time, so that all gates of a sale have the same; it never runs
+        // backwards here.
         let now = self.0.clock.now().0.saturating_add_signed(self.0.ahead_ms.load(Relaxed));
         TimeMs(self.0.latest_ms.fetch_max(now, Relaxed).max(now))
     }

@@ -1,5 +1,6 @@
-//! What a gate in a process of its own and the process with the sales say to each other: frames of a length (`u32`,
-//! little-endian) and so many bytes of postcard. Both sides are the same build: the first frame of each says which.
+//! What a gate in a process of its own and the process with the sales say to each other: frames of
+//! a length (`u32`, little-endian) and so many bytes of postcard. Both sides are the same build:
+//! the first frame of each says which.
 
 use contracts::{
     Actor, Attempt, AttemptId, DeniedShoppers, Found, GateRefusal, ItemView, OperateError, Operation,
@@ -15,7 +16,8 @@ use std::os::unix::fs::MetadataExt;
 use std::sync::Arc;
 use units::{Sequence, TimeMs};
 
-/// Bytes of a frame: a turn's attempts and a sale's filter of shoppers fit, and a length that is none is found out.
+/// Bytes of a frame: a turn's attempts and a sale's filter of shoppers fit, and a length that is
+/// none is found out.
 pub(super) const FRAME_BYTES_MAX: usize = 16 << 20;
 
 /// Stretches of entries in one report of what was said.
@@ -40,7 +42,8 @@ pub(super) type SaleNumber = u16;
 #[derive(Debug, Serialize, Deserialize)]
 pub(super) enum ToSales {
     Hello(String),
-    /// Each under a token, which comes back with what is said to it; and how long their shoppers wait for that, in milliseconds.
+    /// Each under a token, which comes back with what is said to it; and how long their shoppers
+    /// wait for that, in milliseconds.
     Attempts(SaleNumber, u64, Vec<(u64, Attempt)>),
     GateRefusal(SaleNumber, Vec<GateRefusal>),
     /// Under a token too.
@@ -81,7 +84,8 @@ pub(super) enum ToGate {
     StillHere,
 }
 
-/// What has happened in a sale. In this order: who has something, then what everybody may see, then the answers.
+/// What has happened in a sale. In this order: who has something, then what everybody may see, then
+/// the answers.
 #[derive(Debug, Default, Serialize, Deserialize)]
 pub(super) struct News {
     /// Of whom something is kept, or who was told a place in line.
@@ -124,7 +128,8 @@ impl DeniedComing {
         }
     }
 
-    /// The list that is seen now. It must be the very one that was told: on it depends who may not buy.
+    /// The list that is seen now. It must be the very one that was told: on it depends who may not
+    /// buy.
     pub(super) fn list(
         &mut self,
         before: &Arc<DeniedShoppers>,

@@ -29,7 +29,8 @@ const LOOK_EVERY: Duration = Duration::from_millis(100);
 const GREETING_MAX: Duration = Duration::from_secs(5);
 /// Questions of a gate that wait at once; the attempts are bounded by the sale's queue and line.
 const ASKED_MAX: usize = 4096;
-/// How long a gate may take to read what it is told. What it does not hear of meanwhile is kept for it here.
+/// How long a gate may take to read what it is told. What it does not hear of meanwhile is kept for
+/// it here.
 const READS_WITHIN: Duration = Duration::from_secs(10);
 /// Bytes of deny lists that are laid up before they are sent.
 const UNSENT_BYTES_MAX: usize = 1 << 20;
@@ -104,7 +105,8 @@ pub(crate) fn serve_gates(
 ) -> io::Result<impl Future<Output = ()> + Send + use<>> {
     let named =
         |e: io::Error| io::Error::new(e.kind(), format!("listen for gates at {}: {e}", path.display()));
-    // In a directory that is the owner's alone, so that there is no moment at which others may connect.
+    // In a directory that is the owner's alone, so that there is no moment at which others may
+    // connect.
     let dir = path.parent().unwrap_or(path);
     engines::embedded::disk::make_dir_durable(dir).map_err(named)?;
     std::fs::set_permissions(dir, std::fs::Permissions::from_mode(0o700)).map_err(named)?;
@@ -206,7 +208,8 @@ fn attempts(
     mut batch: Vec<(u64, Attempt)>,
 ) -> io::Result<()> {
     let Some(handle) = shared.handle(sale) else {
-        // None that we let in does this; and its attempts are answered when its line ends, and only then.
+        // None that we let in does this; and its attempts are answered when its line ends, and only
+        // then.
         return Err(io::Error::new(
             io::ErrorKind::InvalidData,
             format!("attempts at sale number {sale}: none was told"),
@@ -398,8 +401,8 @@ fn news(told: &Sale, (view, fill): (&SaleView, Fill), answers: Vec<NamedAnswer>)
     Ok(News { kept, spec, seen: Some(Seen::of(view, shared_runs, fill)), answers })
 }
 
-/// Tells the runs of a deny list behind those that the gate has. It holds once the view that it belongs to is told. Sent as it goes:
-/// a list of millions is not laid up here a second time.
+/// Tells the runs of a deny list behind those that the gate has. It holds once the view that it
+/// belongs to is told. Sent as it goes: a list of millions is not laid up here a second time.
 async fn tell_denied(
     list: &DeniedShoppers,
     shared_runs: usize,

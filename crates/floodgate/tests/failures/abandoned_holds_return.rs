@@ -1,5 +1,6 @@
-//! woocommerce/woocommerce#44273 and #44231: the drafts of those who went away keep the stock from those who would buy. Here an
-//! unpaid hold ends by itself and its unit goes to whoever waits, or back on sale.
+//! woocommerce/woocommerce#44273 and #44231: the drafts of those who went away keep the stock from
+//! those who would buy. Here an unpaid hold ends by itself and its unit goes to whoever waits, or
+//! back on sale.
 
 use crate::harness::{
     Server, poll,

@@ -1,5 +1,6 @@
-//! aws-solutions/virtual-waiting-room-on-aws#154: those who went away keep their place in line, and those behind them stand
-//! still. Here each has the time of a hold to pay, and then the unit goes on by itself to the next.
+//! aws-solutions/virtual-waiting-room-on-aws#154: those who went away keep their place in line, and
+//! those behind them stand still. Here each has the time of a hold to pay, and then the unit goes
+//! on by itself to the next.
 
 use crate::harness::{
     Server, poll,

@@ -1,5 +1,6 @@
-//! bootsrc/jseckill#19: an acknowledgement that comes too late is taken for a failure, and the purchase that succeeded is made
-//! again. A client that has heard nothing knows nothing: here it asks again with the same key and hears what happened.
+//! bootsrc/jseckill#19: an acknowledgement that comes too late is taken for a failure, and the
+//! purchase that succeeded is made again. A client that has heard nothing knows nothing: here it
+//! asks again with the same key and hears what happened.
 
 use crate::harness::{
     Server,

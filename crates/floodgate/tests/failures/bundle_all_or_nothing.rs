@@ -1,5 +1,6 @@
-//! vendure-ecommerce/vendure#3508 and medusajs/medusa#16502: stock is checked in one transaction and allocated in another, and
-//! bundles oversell their scarcest part. Here a basket is granted whole, in one decision, or takes nothing.
+//! vendure-ecommerce/vendure#3508 and medusajs/medusa#16502: stock is checked in one transaction
+//! and allocated in another, and bundles oversell their scarcest part. Here a basket is granted
+//! whole, in one decision, or takes nothing.
 
 use crate::harness::{
     Server,

@@ -1,5 +1,5 @@
-//! cloudflare/cloudflare-docs#21157: whoever closes the tab loses the place in line. Here the place belongs to the shopper: with
-//! any pass of theirs, from any device, they find what they have.
+//! cloudflare/cloudflare-docs#21157: whoever closes the tab loses the place in line. Here the place
+//! belongs to the shopper: with any pass of theirs, from any device, they find what they have.
 
 use crate::harness::{
     Server,
@@ -23,7 +23,8 @@ fn closed_tab_keeps_the_place() {
     let held = sale.granted(&tab, "buy-case", "case");
     drop(sale);
 
-    // Another device: logged in again at the shop, with a new token and so a new pass, and a server that was restarted.
+    // Another device: logged in again at the shop, with a new token and so a new pass, and a server
+    // that was restarted.
     server.kill();
     server.restart();
     let token = server.output(&["token", "--shopper", "traveller"]);

@@ -1,5 +1,6 @@
-//! haopengmai/dianping#1: the server dies between telling the shopper of their success and writing it down, so that one of
-//! them is wrong for ever. Here what was said is on the disk before it is said.
+//! haopengmai/dianping#1: the server dies between telling the shopper of their success and writing
+//! it down, so that one of them is wrong for ever. Here what was said is on the disk before it is
+//! said.
 
 use crate::harness::{
     Server,

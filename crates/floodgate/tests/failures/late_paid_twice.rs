@@ -1,5 +1,6 @@
-//! mollie/WooCommerce#1252: a payment that is reported late takes its stock a second time. Here a payment is known by its
-//! reference, and one that comes after the hold's end claims the units once or says that the money goes back.
+//! mollie/WooCommerce#1252: a payment that is reported late takes its stock a second time. Here a
+//! payment is known by its reference, and one that comes after the hold's end claims the units once
+//! or says that the money goes back.
 
 use crate::harness::{
     Server, poll,

@@ -1,4 +1,5 @@
-//! Failures that somebody really had, each tried on this server: one file each, named after the failure.
+//! Failures that somebody really had, each tried on this server: one file each, named after the
+//! failure.
 
 #[path = "../harness/mod.rs"]
 mod harness;

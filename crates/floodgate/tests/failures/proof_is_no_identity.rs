@@ -1,6 +1,7 @@
-//! mCaptcha#186: a proof of work is a price, not an identity: one desktop makes some 250 of the hardest a second. Here it buys passes
-//! for one shopper, and what a shopper may have is counted in the sale; a proof lets nobody be somebody else, and none can be
-//! made in advance for shoppers to come.
+//! mCaptcha#186: a proof of work is a price, not an identity: one desktop makes some 250 of the
+//! hardest a second. Here it buys passes for one shopper, and what a shopper may have is counted in
+//! the sale; a proof lets nobody be somebody else, and none can be made in advance for shoppers to
+//! come.
 
 use crate::harness::challenge::{PROOF_OF_WORK, altcha, solve};
 use crate::harness::shop::{self, in_parallel};

@@ -1,4 +1,5 @@
-//! emfcamp/Website#816: the fastest refresher wins. Here asking again, however often, moves nobody forward.
+//! emfcamp/Website#816: the fastest refresher wins. Here asking again, however often, moves nobody
+//! forward.
 
 use crate::harness::{
     Server, poll,

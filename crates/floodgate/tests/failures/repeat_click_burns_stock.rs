@@ -1,5 +1,5 @@
-//! hfbin/Seckill#14: limit and decrement are two steps, so that an impatient shopper's second click takes a second unit, or
-//! takes one and gives nothing for it.
+//! hfbin/Seckill#14: limit and decrement are two steps, so that an impatient shopper's second click
+//! takes a second unit, or takes one and gives nothing for it.
 
 use crate::harness::{
     Server,

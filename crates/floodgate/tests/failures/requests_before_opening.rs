@@ -1,5 +1,6 @@
-//! newbee-ltd/newbee-mall#97: requests before the opening take stock, so that it is gone when the sale opens. Here the address
-//! to ask at does not exist before, and whoever knows an old one is told `not_open` and takes nothing.
+//! newbee-ltd/newbee-mall#97: requests before the opening take stock, so that it is gone when the
+//! sale opens. Here the address to ask at does not exist before, and whoever knows an old one is
+//! told `not_open` and takes nothing.
 
 use crate::harness::{
     Server,
@@ -42,7 +43,8 @@ fn requests_before_opening() {
     let item = server.stats("launch")["items"][0].clone();
     assert_eq!((&item["free"], &item["held"]), (&STOCK.into(), &0.into()), "{item}");
 
-    // What the first has left is sold on in the second; having been early gains nothing and costs nothing.
+    // What the first has left is sold on in the second; having been early gains nothing and costs
+    // nothing.
     server.admin("POST", "/sales/launch/open", &json!({ "reason": "test" }));
     let sale = server.sale("launch");
     let outcomes = in_parallel(8, &early, |pass| sale.buy(pass, "between", "phone"));

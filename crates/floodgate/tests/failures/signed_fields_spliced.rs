@@ -1,5 +1,6 @@
-//! typo3-altcha#33 (GHSA-6gvq-jcmp-8959): the signature covers salt and number as one text, so digits moved from the number to the expiry
-//! make a solved challenge last for years. Here each field is bound after its length, and a salt has one spelling.
+//! typo3-altcha#33 (GHSA-6gvq-jcmp-8959): the signature covers salt and number as one text, so
+//! digits moved from the number to the expiry make a solved challenge last for years. Here each
+//! field is bound after its length, and a salt has one spelling.
 
 use crate::harness::challenge::{PROOF_OF_WORK, altcha, solve};
 use crate::harness::shop::{self, text};

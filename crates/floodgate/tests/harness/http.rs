@@ -1,4 +1,5 @@
-//! A small HTTP client. Every request has a connection of its own, so nothing depends on one that a dead server left behind.
+//! A small HTTP client. Every request has a connection of its own, so nothing depends on one that a
+//! dead server left behind.
 
 use serde_json::Value;
 use std::collections::{BTreeMap, BTreeSet};

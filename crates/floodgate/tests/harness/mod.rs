@@ -1,5 +1,5 @@
-//! A real `floodgate` process on a data directory and ports of its own, and the ways to end it. It knows commands, files and
-//! signals; what is said over HTTP is in [`http`] and [`shop`].
+//! A real `floodgate` process on a data directory and ports of its own, and the ways to end it. It
+//! knows commands, files and signals; what is said over HTTP is in [`http`] and [`shop`].
 #![allow(dead_code, unreachable_pub, reason = "each test target uses its own part")]
 
 pub mod challenge;
@@ -244,7 +244,8 @@ impl Server {
         format!("http://{}{path}", self.admin)
     }
 
-    /// The data lies where only the server sees it under its own name: `path` is how this process does.
+    /// The data lies where only the server sees it under its own name: `path` is how this process
+    /// does.
     pub fn see_data_at(&mut self, path: PathBuf) {
         self.data = path;
         self.owner_key = self.new_key(&unique("tests"), "owner");

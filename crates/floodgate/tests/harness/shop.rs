@@ -16,7 +16,8 @@ pub fn in_ms(ms: u64) -> String {
     now().plus(DurationMs(ms)).to_string()
 }
 
-/// A sale of these items and stocks, open now, for an hour; one of each item a shopper; nobody may wait.
+/// A sale of these items and stocks, open now, for an hour; one of each item a shopper; nobody may
+/// wait.
 pub fn spec(items: &[(&str, u64)]) -> Value {
     let names: Vec<Value> = items.iter().map(|(item, _)| json!({ "item": item, "name": item })).collect();
     let offers: Vec<Value> = items
@@ -165,8 +166,8 @@ impl Sale {
         self.client.send(method, &url, &[("floodgate-pass", pass)], "")
     }
 
-    /// An attempt as it stands now. What is held has a ticket, which is checked and left out, so that
-    /// the rest can be compared with what was said before.
+    /// An attempt as it stands now. What is held has a ticket, which is checked and left out, so
+    /// that the rest can be compared with what was said before.
     #[track_caller]
     pub fn look(&self, attempt: &Value, pass: &str) -> Value {
         self.look_with_ticket(attempt, pass).0

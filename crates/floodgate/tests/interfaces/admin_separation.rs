@@ -1,4 +1,5 @@
-//! Operators' routes need a key of a role that is large enough, and are not on the shop's listener at all.
+//! Operators' routes need a key of a role that is large enough, and are not on the shop's listener
+//! at all.
 
 use crate::harness::{Server, http::Client, shop};
 use serde_json::{Value, json};

@@ -1,4 +1,5 @@
-//! A backup is taken while shoppers buy, put back elsewhere, and gives the answers that were given before.
+//! A backup is taken while shoppers buy, put back elsewhere, and gives the answers that were given
+//! before.
 
 use crate::harness::{
     Server, Setup, audit, run,

@@ -1,4 +1,5 @@
-//! What a pass costs where the configuration says so: codes to be read, ALTCHA's own library, and a ledger that finds no room.
+//! What a pass costs where the configuration says so: codes to be read, ALTCHA's own library, and a
+//! ledger that finds no room.
 
 use crate::harness::challenge::{IMAGE, PROOF_OF_WORK, altcha, python, read_code, solve};
 use crate::harness::shop::{self, text};
@@ -48,7 +49,8 @@ fn a_code_is_good_once_and_a_wrong_guess_is_the_last() {
     alice.is_refused(&answer(&heard, &code), "challenge-refused", "used before");
 }
 
-/// The library finds the number, makes the payload and is let in; and with the key it takes our challenge for one of its own.
+/// The library finds the number, makes the payload and is let in; and with the key it takes our
+/// challenge for one of its own.
 #[test]
 fn altchas_own_library_solves_and_verifies_ours() {
     const SOLVE: &str = "

@@ -1,5 +1,6 @@
-//! Clients as the world has them, unchanged: each reads the sale, takes a pass, buys, and asks for what clients ask for otherwise, on
-//! connections that it keeps where it can. Their programs lie beside this file.
+//! Clients as the world has them, unchanged: each reads the sale, takes a pass, buys, and asks for
+//! what clients ask for otherwise, on connections that it keeps where it can. Their programs lie
+//! beside this file.
 
 use crate::harness::{Server, python_program, shop, shop::text};
 use std::ffi::OsStr;
@@ -79,8 +80,8 @@ again 200 granted
 ";
 const CHUNKED: &str = "chunked 200 granted\nafter 200\n";
 
-/// Runs a client that takes the shop's address and a shopper's token, and prints a line for each answer. Our side ends a connection
-/// with a body in chunks, and with nothing else.
+/// Runs a client that takes the shop's address and a shopper's token, and prints a line for each
+/// answer. Our side ends a connection with a body in chunks, and with nothing else.
 #[track_caller]
 fn buys(program: impl AsRef<OsStr>, args: &[&str], source: &str, expects: bool, connections: u32) {
     let shop = Shop::open();

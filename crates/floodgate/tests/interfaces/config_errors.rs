@@ -1,4 +1,5 @@
-//! A configuration that is wrong is refused before anything is opened, with the key, its line and the nearest right name.
+//! A configuration that is wrong is refused before anything is opened, with the key, its line and
+//! the nearest right name.
 
 use crate::harness::{run, stderr, stdout};
 use std::fs;

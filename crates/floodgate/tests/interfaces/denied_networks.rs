@@ -1,4 +1,5 @@
-//! What operators denied stays denied, whatever happens to the process, and goes where the data goes.
+//! What operators denied stays denied, whatever happens to the process, and goes where the data
+//! goes.
 
 use crate::harness::{Server, run, stdout};
 use serde_json::json;

@@ -1,7 +1,8 @@
-//! The disk is full: the sale pauses itself and says so, loses nothing, and goes on by itself when there is room.
+//! The disk is full: the sale pauses itself and says so, loses nothing, and goes on by itself when
+//! there is room.
 //!
-//! The server has a small file system of its own, mounted where no other process sees it; it is gone when the server is. The
-//! test reaches it through `/proc/PID/root`.
+//! The server has a small file system of its own, mounted where no other process sees it; it is
+//! gone when the server is. The test reaches it through `/proc/PID/root`.
 
 use crate::harness::{
     Server, Setup, audit, poll,
@@ -62,8 +63,8 @@ fn a_full_disk_pauses_the_sale_and_loses_nothing() {
     server.admin("POST", &hold(&bought, "confirm"), &json!({ "payment": "p-1" }));
     fs::write(&ballast, vec![1; BALLAST_BYTES]).unwrap();
 
-    // A million ids take 16 MiB of log: the first segment fills, and there is no room for the next. Then ever fewer, until not
-    // even the smallest record finds a place in what is left.
+    // A million ids take 16 MiB of log: the first segment fills, and there is no room for the next.
+    // Then ever fewer, until not even the smallest record finds a place in what is left.
     let key = server.new_key("lists", "operator");
     let headers = [("authorization", &*format!("Bearer {key}")), ("content-type", "text/plain")];
     let url = server.admin_url("/api/v1/admin/sales/launch/denylist?reason=filling");
@@ -72,7 +73,8 @@ fn a_full_disk_pauses_the_sale_and_loses_nothing() {
     for ids_count in [1_000_000, 4096, 256, 16, 1] {
         let ids: String = (0..ids_count).map(|n| format!("bot-{n}\n")).collect();
         for _ in 0..2000 {
-            // A sale that has just paused refuses everything until it looks again, a second later: that says nothing of this size.
+            // A sale that has just paused refuses everything until it looks again, a second later:
+            // that says nothing of this size.
             let looked = Instant::now();
             while is_full() && looked.elapsed() < Duration::from_millis(2500) {
                 std::thread::sleep(Duration::from_millis(20));

@@ -1,6 +1,6 @@
-//! A file is safe only if the name of every directory above it is. After each directory that the server makes it syncs the one
-//! that holds its name, before it says anything to anybody; a power cut then cannot take a whole sale, its log and the
-//! mark that it had one, away without a trace.
+//! A file is safe only if the name of every directory above it is. After each directory that the
+//! server makes it syncs the one that holds its name, before it says anything to anybody; a power
+//! cut then cannot take a whole sale, its log and the mark that it had one, away without a trace.
 
 use crate::harness::{Server, Setup, shop};
 use std::collections::HashMap;

@@ -1,4 +1,5 @@
-//! Gates in processes of their own: they share a port, ask one process for the sale, and outlive each other.
+//! Gates in processes of their own: they share a port, ask one process for the sale, and outlive
+//! each other.
 
 use crate::harness::{
     BINARY, Server, Setup,
@@ -129,7 +130,8 @@ fn gates_share_a_port_and_a_sale_and_a_kill_of_either_side_costs_no_answer() {
     drop(second);
     assert_eq!(granted(&in_parallel(4, &passes, buy)), 40);
 
-    // The process with the sales is killed: the gate says so, and goes on once it is back, with the same answers.
+    // The process with the sales is killed: the gate says so, and goes on once it is back, with the
+    // same answers.
     server.kill();
     let asked = sale.client.send(
         "POST",
@@ -213,7 +215,8 @@ fn gates_share_one_rate_and_one_line() {
             (metric(&server, &gate.admin, "floodgate_sale_line_length{sale=\"launch\"}") > 0).then_some(())
         });
     }
-    // Where it stands is the sale's word, from either of them, and it is one line: the last is behind all who are left.
+    // Where it stands is the sale's word, from either of them, and it is one line: the last is
+    // behind all who are left.
     let seen: Vec<Value> =
         told.iter().zip(&passes).map(|(told, (_, pass))| sale.look(&told["attempt"], pass)).collect();
     let positions = |all: &[Value]| all.iter().filter_map(|seen| seen["wait_ms"].as_u64()).max();
@@ -242,13 +245,15 @@ fn no_gate_tells_anybody_alone_who_is_in_line_that_it_is_sold_out() {
     server.shop = first.shop.clone();
     let spec = with(shop::spec(&[("phone", 1), ("case", 9)]), json!({ "waitlist": { "places": 0 } }));
     define(&server, &spec, &[&first]);
-    // One in ten minutes would do; the rate has whole ones, so a crowd stands before whom this is about.
+    // One in ten minutes would do; the rate has whole ones, so a crowd stands before whom this is
+    // about.
     server.admin("POST", "/sales/launch/rate", &json!({ "per_second": 1 }));
     let sale = server.sale("launch");
     let crowd: Vec<(usize, String)> = server.passes("launch", "crowd", 60).into_iter().enumerate().collect();
     let buy = |pass: &str, key: &str| sale.attempt(pass, key, &[("phone", 1)]).json();
     assert_eq!(buy(&crowd[0].1, "k-0")["outcome"], "granted", "at once");
-    // It is sold out, and a gate says so alone; not to who asks for two things, which the sale must look at.
+    // It is sold out, and a gate says so alone; not to who asks for two things, which the sale must
+    // look at.
     let both = |pass: &str| sale.attempt(pass, "k", &[("phone", 1), ("case", 1)]).json();
     let told = in_parallel(8, &crowd[1..], |(_, pass)| both(pass));
     let (last, (_, pass)) =
@@ -348,7 +353,8 @@ fn a_sale_that_does_not_come_back_is_not_taken_for_another_nor_for_sold_out() {
     );
 }
 
-/// A list of several frames, as it is at the beginning and as it changes, through a kill of the process with the sales.
+/// A list of several frames, as it is at the beginning and as it changes, through a kill of the
+/// process with the sales.
 #[test]
 fn gates_know_the_deny_list_live_and_refuse_nobody_else() {
     const BOTS: u64 = 150_000;
@@ -400,7 +406,8 @@ fn gates_know_the_deny_list_live_and_refuse_nobody_else() {
     assert_eq!(there.buy(&bot, "let-in", "phone")["outcome"], "granted", "taken off with the same news");
     poll("the other one too", || (sale.buy(&last, "let-in", "phone")["outcome"] == "granted").then_some(()));
 
-    // While the process with the sales is away nobody is refused from what was, and afterwards from what is.
+    // While the process with the sales is away nobody is refused from what was, and afterwards from
+    // what is.
     server.kill();
     let headers = shop::Sale::attempt_headers(&late, "away");
     let away = there.client.send("POST", &there.attempts_url, &headers, &shop::basket(&[("phone", 1)]));

@@ -1,5 +1,5 @@
-//! Crowds that mean no good, as many as descriptors allow: they cost the process what is written here and no more, an honest shopper buys
-//! meanwhile, and nothing of them is left.
+//! Crowds that mean no good, as many as descriptors allow: they cost the process what is written
+//! here and no more, an honest shopper buys meanwhile, and nothing of them is left.
 
 use crate::harness::{Server, Setup, poll, shop};
 use rustix::process::{Resource, getrlimit, setrlimit};
@@ -9,7 +9,8 @@ use std::net::{Shutdown, TcpStream};
 /// Descriptors that everything else in either process may need, tests that run beside this one too.
 const SPARE: u64 = 2000;
 
-/// Lets this process have as many descriptors as it may, and says how many connections that is, up to so many.
+/// Lets this process have as many descriptors as it may, and says how many connections that is, up
+/// to so many.
 fn connections(wanted: u64) -> usize {
     let mut limit = getrlimit(Resource::Nofile);
     limit.current = limit.maximum;
@@ -19,7 +20,8 @@ fn connections(wanted: u64) -> usize {
     count as usize
 }
 
-/// What a crowd does with the sockets that it holds; `@attempt` is the head of an attempt without its framing.
+/// What a crowd does with the sockets that it holds; `@attempt` is the head of an attempt without
+/// its framing.
 enum Crowd {
     /// Sends so much and falls silent.
     Sends(String),
@@ -73,7 +75,8 @@ impl Shop {
         poll("the end of all connections", || (self.open_connections() == 0).then_some(()));
     }
 
-    /// A crowd comes, an honest shopper buys, and the crowd ends. Each of it may cost so much memory.
+    /// A crowd comes, an honest shopper buys, and the crowd ends. Each of it may cost so much
+    /// memory.
     #[track_caller]
     fn check(&self, name: &str, count: usize, crowd: &Crowd, kib_each_max: u64) {
         self.is_alone();
@@ -148,7 +151,8 @@ fn other_crowds_cost_little_and_hinder_nobody() {
         ("slow readers", 200, Crowd::AsksOn(format!("{get}\r\n").repeat(100)), 150),
     ];
     shop::in_parallel(3, &crowds, |(name, count, crowd, kib_each_max)| {
-        // On a process that has not had a crowd yet: memory that was freed would hide what this one costs.
+        // On a process that has not had a crowd yet: memory that was freed would hide what this one
+        // costs.
         Shop::open(2).check(name, *count, crowd, *kib_each_max);
     });
 }

@@ -1,5 +1,5 @@
-//! Not eligible: said by the gate alone as soon as the deny list is durable and until it is cleared, logged, and proven by the audit,
-//! through a restart.
+//! Not eligible: said by the gate alone as soon as the deny list is durable and until it is
+//! cleared, logged, and proven by the audit, through a restart.
 
 use crate::harness::{
     Server, poll,
@@ -37,7 +37,8 @@ fn the_gate_knows_the_deny_list_live_and_the_log_proves_it() {
         (&"deny_list".into(), &10.into())
     );
 
-    // Killed and started again, it still knows the list, and what was said is in the log before long.
+    // Killed and started again, it still knows the list, and what was said is in the log before
+    // long.
     server.kill();
     server.restart();
     sale = server.sale("launch");

@@ -1,5 +1,6 @@
-//! What openapi.json says, tried by Schemathesis: it reads the document from the listener, asks for all that it describes and for much
-//! that it does not, and holds every answer against it. How it asks, and what it leaves out and why, stands in schemathesis.toml.
+//! What openapi.json says, tried by Schemathesis: it reads the document from the listener, asks for
+//! all that it describes and for much that it does not, and holds every answer against it. How it
+//! asks, and what it leaves out and why, stands in schemathesis.toml.
 
 use crate::harness::{Server, Setup, challenge, python_program, shop, shop::text};
 use std::process::Command;
@@ -45,7 +46,8 @@ fn both_listeners_answer_as_their_document_says() {
     let ids = ["launch", round, text(&granted["hold"]["id"])];
     conforms(&server, &server.shop_url(""), &shopper, &["--exclude-path-regex", ADMIN], ids);
     conforms(&server, &server.admin_url(""), &owner, &["--include-path-regex", ADMIN], ids);
-    // Of what is not there, nothing but the answer's form is to be said: it is 404 whatever else is wrong.
+    // Of what is not there, nothing but the answer's form is to be said: it is 404 whatever else is
+    // wrong.
     let nobody = "0".repeat(32);
     let ids = ["nothing", &nobody, &nobody];
     conforms(

@@ -1,4 +1,5 @@
-//! The public document tells when a sale did open and did end, and never calls sold out what is free.
+//! The public document tells when a sale did open and did end, and never calls sold out what is
+//! free.
 
 use crate::harness::{
     Server,

@@ -18,7 +18,8 @@ fn the_kernel_has_nothing_to_make_ready_in_the_middle_of_the_storm() {
     };
     assert!(number("FDSize") > CONNECTIONS, "{status}");
     assert_eq!(number("THP_enabled"), 0, "{status}");
-    // A thread stands back with the first thing that it does, which may be a moment after it was begun.
+    // A thread stands back with the first thing that it does, which may be a moment after it was
+    // begun.
     poll("those that stand back, and no others: snapshots have a thread when there is a sale", || {
         let mut stands_back = Vec::new();
         for thread in fs::read_dir(format!("/proc/{pid}/task")).unwrap() {

@@ -1,4 +1,5 @@
-//! Sold out: said by the gate alone, shown by a file beside the log, logged, and proven by the audit, through a restart.
+//! Sold out: said by the gate alone, shown by a file beside the log, logged, and proven by the
+//! audit, through a restart.
 
 use crate::harness::{
     Server, poll,
@@ -40,7 +41,8 @@ fn the_gate_says_it_alone_a_file_shows_it_and_the_log_proves_it() {
     }
     poll("the file after a restart", || file.exists().then_some(()));
     assert_eq!(alone(&server), 50);
-    // What was said is in the log before long, and each answer is held against the entries that it names.
+    // What was said is in the log before long, and each answer is held against the entries that it
+    // names.
     let said = |server: &Server| server.stats("launch")["outcomes"]["sold_out"].as_u64().unwrap();
     poll("what the gate said, in the log", || (said(&server) >= 50).then_some(()));
 

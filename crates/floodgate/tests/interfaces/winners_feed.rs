@@ -1,5 +1,5 @@
-//! `winners.ndjson` as a store imports it: at its own pace, from where it stopped, believing nothing but the signatures, which
-//! it checks with the public key alone.
+//! `winners.ndjson` as a store imports it: at its own pace, from where it stopped, believing
+//! nothing but the signatures, which it checks with the public key alone.
 
 use crate::harness::{
     Server, poll,
@@ -146,7 +146,8 @@ fn a_store_follows_stops_and_resumes() {
     assert_eq!((other.lines, &other.holds), (store.lines, &store.holds));
 }
 
-/// A place that is given up or taken back had no hold, so a store that knows only holds hears nothing of it.
+/// A place that is given up or taken back had no hold, so a store that knows only holds hears
+/// nothing of it.
 #[test]
 fn places_that_never_had_a_hold_are_not_told() {
     let server = Server::start();

@@ -1,4 +1,5 @@
-//! `/api/v1/admin/denied-networks`: networks that are shut out of the shop's listener, from the answer on and after a restart too.
+//! `/api/v1/admin/denied-networks`: networks that are shut out of the shop's listener, from the
+//! answer on and after a restart too.
 
 use super::{authorize, operate::parse};
 use crate::{

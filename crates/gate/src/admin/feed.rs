@@ -1,5 +1,5 @@
-//! The winners' feed: signed lines from the log, streamed as they are read. The reader keeps its place (`after`), so a store
-//! that was down goes on where it stopped.
+//! The winners' feed: signed lines from the log, streamed as they are read. The reader keeps its
+//! place (`after`), so a store that was down goes on where it stopped.
 
 use super::authorize;
 use crate::{
@@ -37,10 +37,12 @@ struct Feed {
     sent: bool,
 }
 
-/// Which log the lines come from. With it as `log`, a reader is told when its place is one in another log.
+/// Which log the lines come from. With it as `log`, a reader is told when its place is one in
+/// another log.
 const LOG_HEADER: &str = "floodgate-log";
 
-/// `GET …/winners.ndjson?after=SEQ&wait=SECONDS&log=ID`: all events after a sequence. If there are none, waits for the first.
+/// `GET …/winners.ndjson?after=SEQ&wait=SECONDS&log=ID`: all events after a sequence. If there are
+/// none, waits for the first.
 pub(super) async fn winners(
     State(gate): State<Arc<Gate>>,
     Path(sale): Path<String>,
@@ -117,7 +119,8 @@ fn parse_query(query: &str) -> Result<Query<'_>, Problem> {
 }
 
 impl Feed {
-    /// The next lines; `None` when the log's end is reached and something was sent, or nobody came in time.
+    /// The next lines; `None` when the log's end is reached and something was sent, or nobody came
+    /// in time.
     async fn next(&mut self) -> io::Result<Option<Bytes>> {
         loop {
             let durable = *self.sequence.borrow_and_update();

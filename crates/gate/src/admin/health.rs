@@ -1,4 +1,5 @@
-//! Is it alive, can it answer, and in which figures. For machines, without a key: the listener is not public.
+//! Is it alive, can it answer, and in which figures. For machines, without a key: the listener is
+//! not public.
 
 use crate::{
     metrics::{INVARIANTS, MetricName},

@@ -1,5 +1,6 @@
-//! Uploads of shopper lists: one id a line, hashed as it streams, and handed to the sale in chunks once all of it has come: an
-//! upload that breaks off, or has a wrong line, changes nothing. The ids themselves are never stored.
+//! Uploads of shopper lists: one id a line, hashed as it streams, and handed to the sale in chunks
+//! once all of it has come: an upload that breaks off, or has a wrong line, changes nothing. The
+//! ids themselves are never stored.
 
 use super::authorize;
 use crate::{

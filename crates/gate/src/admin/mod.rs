@@ -1,4 +1,5 @@
-//! The operators' API, on a listener of its own. Nothing here is reachable from the shop's listener.
+//! The operators' API, on a listener of its own. Nothing here is reachable from the shop's
+//! listener.
 
 mod denied;
 mod feed;

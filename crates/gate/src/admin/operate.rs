@@ -1,4 +1,5 @@
-//! Operators' commands as HTTP: each is parsed, handed to the sale with its actor and reason, and answered.
+//! Operators' commands as HTTP: each is parsed, handed to the sale with its actor and reason, and
+//! answered.
 
 use super::authorize;
 use crate::{
@@ -351,7 +352,8 @@ pub(super) async fn stats(
     Ok(json(&reply(gate.front(&sale)?.sale.stats()).await?))
 }
 
-/// Carries a command out in the sale that has the hold. A hold's id says nothing of its sale, so each is asked.
+/// Carries a command out in the sale that has the hold. A hold's id says nothing of its sale, so
+/// each is asked.
 async fn on_hold(gate: &Gate, id: AttemptId, actor: &contracts::Actor, operation: &Operation) -> Asked {
     let mut silent = None;
     for sale in gate.sales.list() {

@@ -1,4 +1,5 @@
-//! One page for whoever started a demo: the sales in figures, behind a one-time key. The operators' console is another thing.
+//! One page for whoever started a demo: the sales in figures, behind a one-time key. The operators'
+//! console is another thing.
 
 use crate::{
     problem::{self, Problem},

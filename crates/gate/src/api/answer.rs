@@ -1,4 +1,5 @@
-//! An answer of the sale as JSON. The same shape for the first answer, for asking again and for events.
+//! An answer of the sale as JSON. The same shape for the first answer, for asking again and for
+//! events.
 
 use contracts::{Answer, AttemptId, HoldState, HoldView, LinePlace, Place, Refusal};
 use serde::Serialize;
@@ -76,14 +77,14 @@ impl Outcome {
     /// On its way, with its place.
     pub(crate) fn queued(attempt: AttemptId, place: LinePlace) -> Self {
         let LinePlace { position, wait_ms } = place;
-        // Where nobody knows: a writer decides some 100,000 a second. Asking more often than twice a second tells nobody more, and a
-        // place further ahead is worth a look every five seconds.
+        // Where nobody knows: a writer decides some 100,000 a second. Asking more often than twice
+        // a second tells nobody more, and a place further ahead is worth a look every five seconds.
         let retry_after_ms = Some(wait_ms.unwrap_or(position / 100).clamp(500, 5000));
         Self { position: Some(position), wait_ms, retry_after_ms, ..Self::plain(attempt, "queued") }
     }
 
-    /// Appends the JSON that [`Serialize`] writes of an outcome without ticket and return URL. Nothing in it
-    /// has to be escaped, so nothing is looked at.
+    /// Appends the JSON that [`Serialize`] writes of an outcome without ticket and return URL.
+    /// Nothing in it has to be escaped, so nothing is looked at.
     pub(crate) fn write(&self, out: &mut Vec<u8>) {
         out.extend_from_slice(b"{\"attempt\":\"");
         out.extend_from_slice(&self.attempt.hex());
@@ -118,8 +119,8 @@ impl Outcome {
         self.outcome == "queued"
     }
 
-    /// Whether nothing more will happen to it by itself. A voided purchase or a late payment may still come, and shows
-    /// when asked for.
+    /// Whether nothing more will happen to it by itself. A voided purchase or a late payment may
+    /// still come, and shows when asked for.
     pub(crate) fn is_final(&self) -> bool {
         match (self.outcome, &self.hold) {
             ("queued", _) => false,

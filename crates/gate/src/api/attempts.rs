@@ -58,8 +58,9 @@ pub(crate) struct Admitted<'a> {
     pub(crate) key: &'a str,
 }
 
-/// The sale's front, if a round that has opened has this key. It is looked at before anything else, so that whoever guesses
-/// learns nothing. A wrong key counts against the address like an attempt, so nobody guesses on.
+/// The sale's front, if a round that has opened has this key. It is looked at before anything else,
+/// so that whoever guesses learns nothing. A wrong key counts against the address like an attempt,
+/// so nobody guesses on.
 pub(crate) fn round(
     gate: &Gate,
     peer: Peer,
@@ -175,8 +176,9 @@ impl Asked {
     }
 }
 
-/// Milliseconds until its tier's part of the sale's rate, if it has no more than one, lets an attempt go on to the sale; 429 if that is
-/// longer than anybody is made to wait here. What the tier may not have, others may.
+/// Milliseconds until its tier's part of the sale's rate, if it has no more than one, lets an
+/// attempt go on to the sale; 429 if that is longer than anybody is made to wait here. What the
+/// tier may not have, others may.
 pub(crate) fn turn(gate: &Gate, front: &Front, tier: u8) -> Result<u64, Problem> {
     let rate = front.sale.view().rate_per_second;
     let (now_ms, wait_ms_max) = (gate.now().0, gate.config.decision_wait_ms);
@@ -197,8 +199,8 @@ pub(crate) fn queue_full() -> Problem {
     Problem::new(&problem::QUEUE_FULL, why).retry_after(1)
 }
 
-/// What was said to this very attempt before, if it was for good, or its place if it is on its way; else that there is no room for it
-/// now.
+/// What was said to this very attempt before, if it was for good, or its place if it is on its way;
+/// else that there is no room for it now.
 pub(crate) async fn known(
     front: &Front,
     id: AttemptId,
@@ -218,8 +220,9 @@ pub(crate) async fn known(
     }
 }
 
-/// Where an attempt stands, or how it was refused lately, as the sale says. Whoever asks waits for the sale no longer than
-/// [`STANDING_WITHIN`], and never hears that nothing was done: it is not this question that would have done anything.
+/// Where an attempt stands, or how it was refused lately, as the sale says. Whoever asks waits for
+/// the sale no longer than [`STANDING_WITHIN`], and never hears that nothing was done: it is not
+/// this question that would have done anything.
 pub(crate) async fn standing(
     front: &Front,
     id: AttemptId,
@@ -350,8 +353,8 @@ pub(crate) struct Current {
 
 /// Looks an attempt up. Another shopper's attempt looks like one that was never made.
 pub(crate) async fn current(front: &Front, pass: &Pass, attempt: AttemptId) -> Result<Current, Problem> {
-    // In this order: what is not on its way any more has been decided. What was promised to it before stands, even if it was put once
-    // more and is on its way again, or found no room.
+    // In this order: what is not on its way any more has been decided. What was promised to it
+    // before stands, even if it was put once more and is on its way again, or found no room.
     let place = standing(front, attempt, pass.shopper).await;
     let Found { mut answer, basket } = reply(front.sale.lookup(attempt, pass.shopper)).await?;
     if let Answer::None { .. } = &answer {

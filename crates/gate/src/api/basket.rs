@@ -49,8 +49,8 @@ impl<'de> Visitor<'de> for LineObject {
 #[derive(Deserialize)]
 struct Name<'a>(#[serde(borrow)] Cow<'a, str>);
 
-/// The lines of a body, each looked up as it is read: a list of them as they came would be copied from hand to hand, for nearly
-/// always there is one.
+/// The lines of a body, each looked up as it is read: a list of them as they came would be copied
+/// from hand to hand, for nearly always there is one.
 struct Lines<'s> {
     spec: &'s SaleSpec,
     lines: ArrayVec<Line, REQUEST_LINES_MAX>,

@@ -1,8 +1,10 @@
-//! Whether a request looks like one that a browser sent. It is easily looked like: this finds those who did not care.
+//! Whether a request looks like one that a browser sent. It is easily looked like: this finds those
+//! who did not care.
 
 use http::{HeaderMap, header};
 
-/// How libraries and tools name themselves, unless told otherwise. Those that apps for phones are made with are not among them.
+/// How libraries and tools name themselves, unless told otherwise. Those that apps for phones are
+/// made with are not among them.
 const LIBRARIES: [&str; 15] = [
     "aiohttp",
     "apache-httpclient",
@@ -32,7 +34,8 @@ pub(super) fn is_bare(headers: &HeaderMap) -> bool {
     {
         return true;
     }
-    // Browsers send Host first, where there is one: HTTP/2 has it elsewhere. Some balancers put fields of their own before it.
+    // Browsers send Host first, where there is one: HTTP/2 has it elsewhere. Some balancers put
+    // fields of their own before it.
     let first = headers.keys().next();
     headers.contains_key(header::HOST)
         && !headers.contains_key("x-forwarded-for")

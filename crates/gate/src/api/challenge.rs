@@ -22,7 +22,8 @@ pub(super) struct ChallengeQuery {
     media: Option<String>,
 }
 
-/// `GET …/challenge` with `Authorization: Bearer <shopper's JWT>`, so that the challenge is this shopper's alone.
+/// `GET …/challenge` with `Authorization: Bearer <shopper's JWT>`, so that the challenge is this
+/// shopper's alone.
 pub(super) async fn read(
     State(gate): State<Arc<Gate>>,
     Extension(peer): Extension<Peer>,

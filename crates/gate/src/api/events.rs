@@ -1,5 +1,5 @@
-//! What becomes of an attempt, as server-sent events: the present answer, then a new one whenever it changes, until nothing
-//! more can happen by itself. Reads the same answer as asking does.
+//! What becomes of an attempt, as server-sent events: the present answer, then a new one whenever
+//! it changes, until nothing more can happen by itself. Reads the same answer as asking does.
 
 use super::attempts::{current, parse_attempt};
 use crate::{
@@ -25,7 +25,8 @@ use units::Sequence;
 use web::protection::drained;
 use web::server::Peer;
 
-/// A busy log moves thousands of times a second; a shopper's own answer is looked up no more often than this.
+/// A busy log moves thousands of times a second; a shopper's own answer is looked up no more often
+/// than this.
 const LOOKUP_EVERY: Duration = Duration::from_millis(500);
 /// Proxies cut connections that say nothing for a minute.
 const HEARTBEAT_EVERY: Duration = Duration::from_secs(15);

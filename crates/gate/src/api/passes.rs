@@ -1,4 +1,5 @@
-//! Passes: a shopper's token, and what a challenge asks for, is checked once, here, so that an attempt costs one HMAC.
+//! Passes: a shopper's token, and what a challenge asks for, is checked once, here, so that an
+//! attempt costs one HMAC.
 
 use super::{browser, json};
 use crate::{
@@ -28,7 +29,8 @@ use web::{
 /// The largest solution has some 600 bytes.
 const BODY_BYTES_MAX: usize = 4096;
 
-/// `POST …/passes` with `Authorization: Bearer <shopper's JWT>`, and a solution where a challenge is asked for.
+/// `POST …/passes` with `Authorization: Bearer <shopper's JWT>`, and a solution where a challenge
+/// is asked for.
 pub(super) async fn create(
     State(gate): State<Arc<Gate>>,
     Extension(peer): Extension<Peer>,
@@ -39,14 +41,16 @@ pub(super) async fn create(
     let front = gate.front(&sale)?;
     gate.admit_address(peer)?;
     let now = gate.now();
-    // Before anything is noted of the address: whoever has no token must not be able to speak for those who share it.
+    // Before anything is noted of the address: whoever has no token must not be able to speak for
+    // those who share it.
     let shopper = shopper(&gate, &headers)?;
     if let Some(wait) = gate.filter.asked_for_pass(peer.0, browser::is_bare(&headers), now) {
         let why = "this address takes passes like a machine, and gets none for a while: wait as Retry-After says, or use another network";
         return Err(Problem::new(&problem::LOOKS_AUTOMATED, why).retry_after(wait));
     }
     let sale = front.sale.view().sale.clone();
-    // Read wherever nobody asks for it too: a mistake in it shows before the day on which somebody does.
+    // Read wherever nobody asks for it too: a mistake in it shows before the day on which somebody
+    // does.
     let solution = solution(&gate, &headers, body).await?;
     if gate.challenges.is_asked(|| gate.strategy.needs_challenge()) {
         let (sale, shopper) = (sale.as_str().to_owned(), gate.keys.shopper_key(&shopper.id));

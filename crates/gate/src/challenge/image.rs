@@ -1,13 +1,15 @@
-//! A code of a few letters, as a picture or as a sound. The server keeps nothing of it: the id that the client sends back holds a keyed
-//! hash of the answer, which tells nobody without the key whether a guess is right.
+//! A code of a few letters, as a picture or as a sound. The server keeps nothing of it: the id that
+//! the client sends back holds a keyed hash of the answer, which tells nobody without the key
+//! whether a guess is right.
 //!
 //! ```text
 //! id    base64url(nonce, 16 · expires, ms, 8 · answer's keyed hash, 16 · binding, 16)
 //! ```
 //!
-//! Both hashes are over sale, shopper, nonce and expiry, each after its length. One guess uses the challenge up, so guessing costs a
-//! new picture each time. Programs read such pictures too, and a program that has the crate's recordings can compare them:
-//! a code is a price, as a proof of work is, and asks for another skill.
+//! Both hashes are over sale, shopper, nonce and expiry, each after its length. One guess uses the
+//! challenge up, so guessing costs a new picture each time. Programs read such pictures too, and a
+//! program that has the crate's recordings can compare them: a code is a price, as a proof of work
+//! is, and asks for another skill.
 
 use super::{Asker, Challenge, Checked, Reason, Solution, Wish, ledger::Nonce, sound};
 use crate::{config::ChallengeConfig, keys::Keyring};
@@ -21,8 +23,9 @@ use subtle::ConstantTimeEq;
 use units::{DurationMs, TimeMs};
 use web::secret::random_bytes;
 
-/// What looks or sounds like another is left out: O and 0, I, L and 1, S and 5, B and 8, and of those that rhyme most. So are J,
-/// M and W, for the crate places letters on a canvas of its own, which the narrowest and the widest code must fit.
+/// What looks or sounds like another is left out: O and 0, I, L and 1, S and 5, B and 8, and of
+/// those that rhyme most. So are J, M and W, for the crate places letters on a canvas of its own,
+/// which the narrowest and the widest code must fit.
 const ALPHABET: [char; 21] =
     ['2', '3', '4', '5', '6', '7', '8', '9', 'A', 'C', 'E', 'F', 'H', 'K', 'N', 'P', 'R', 'T', 'U', 'X', 'Y'];
 const WIDTH: u32 = 280;

@@ -1,4 +1,5 @@
-//! Which challenges were used: each once, also after a crash. It knows no challenge, only its nonce and its expiry.
+//! Which challenges were used: each once, also after a crash. It knows no challenge, only its nonce
+//! and its expiry.
 //!
 //! ```text
 //! used-<n>.log   slots of 28 bytes: first a header, then one for each challenge that was used
@@ -6,14 +7,16 @@
 //! slot           nonce, 16 bytes · expires, ms · CRC-32C of the 24 bytes before
 //! ```
 //!
-//! Numbers are little-endian. Two files at the most are in use. A file takes what is used during one lifetime; then a new one is
-//! begun, and the file before it, whose challenges have all expired, goes. So what must be kept is bounded by what can be used in
-//! two lifetimes, and by `used_max`. `floor` is the last expiry that was ever forgotten: whatever expires by then is refused, so
-//! that a clock that was set back does not let it in again.
+//! Numbers are little-endian. Two files at the most are in use. A file takes what is used during
+//! one lifetime; then a new one is begun, and the file before it, whose challenges have all
+//! expired, goes. So what must be kept is bounded by what can be used in two lifetimes, and by
+//! `used_max`. `floor` is the last expiry that was ever forgotten: whatever expires by then is
+//! refused, so that a clock that was set back does not let it in again.
 //!
-//! A thread of its own writes all that waits with one append and one fdatasync, and answers then. If the disk does not take
-//! it, nobody is let in. A torn end is cut: nobody was answered on it. What reads well behind a hole is kept, for one challenge
-//! too many in the ledger costs its shopper another, and one too few would be a replay.
+//! A thread of its own writes all that waits with one append and one fdatasync, and answers then.
+//! If the disk does not take it, nobody is let in. A torn end is cut: nobody was answered on it.
+//! What reads well behind a hole is kept, for one challenge too many in the ledger costs its
+//! shopper another, and one too few would be a replay.
 
 use crate::ports::{UseError, UsedChallenges};
 use engines::embedded::disk::{Disk, DiskFile};
@@ -211,7 +214,8 @@ impl<D: Disk> Book<D> {
         results
     }
 
-    /// Begins a new file if the present one has been written to for a lifetime, and forgets the one before.
+    /// Begins a new file if the present one has been written to for a lifetime, and forgets the one
+    /// before.
     fn turn(&mut self, now: TimeMs) -> io::Result<()> {
         let Some((current, older)) = self.pages.split_last() else {
             return self.begin(now, self.floor);
@@ -254,8 +258,8 @@ impl<D: Disk> Book<D> {
             .collect();
         let written = page.file.write_at(&bytes, page.end).and_then(|()| page.file.sync_data());
         if let Err(error) = written {
-            // What is there of it counts as used at the next start, which costs a shopper another challenge. The next append
-            // writes over it.
+            // What is there of it counts as used at the next start, which costs a shopper another
+            // challenge. The next append writes over it.
             let _ = page.file.set_len(page.end);
             return Err(error);
         }
@@ -394,7 +398,8 @@ mod tests {
         assert!(why.contains("another process"), "{why}");
     }
 
-    /// What was durable before the cut stays used; what was cut was never said; and it goes on from there.
+    /// What was durable before the cut stays used; what was cut was never said; and it goes on from
+    /// there.
     #[test]
     fn a_file_cut_at_any_byte_keeps_what_is_whole() {
         let disk = SimDisk::new();

@@ -1,8 +1,9 @@
-//! What a shopper must solve before a pass: a proof of work, or a code to be read or heard. Each challenge is bound to its sale,
-//! its shopper and its expiry, and is used up once. It knows no HTTP.
+//! What a shopper must solve before a pass: a proof of work, or a code to be read or heard. Each
+//! challenge is bound to its sale, its shopper and its expiry, and is used up once. It knows no
+//! HTTP.
 //!
-//! A challenge is a price, not an identity (mCaptcha#186): it makes a pass dearer for a script, and says nothing about who asks. What
-//! a shopper may buy is limited in the sale.
+//! A challenge is a price, not an identity (mCaptcha#186): it makes a pass dearer for a script, and
+//! says nothing about who asks. What a shopper may buy is limited in the sale.
 
 mod image;
 mod ledger;
@@ -26,7 +27,8 @@ use units::{DurationMs, TimeMs};
 /// The highest level of risk.
 pub(crate) const RISK_MAX: usize = 3;
 
-/// Pictures and sounds cost milliseconds of a processor each: so many are made at once, on threads of their own.
+/// Pictures and sounds cost milliseconds of a processor each: so many are made at once, on threads
+/// of their own.
 const MADE_AT_ONCE_MAX: usize = 2;
 /// Longer nobody waits for one; then more are asked for than can be made.
 const WAIT_MAX: Duration = Duration::from_secs(2);
@@ -120,13 +122,15 @@ impl fmt::Display for Reason {
     }
 }
 
-/// Makes challenges and checks solutions, without remembering any: what it needs to know again, it gives to the client, bound
-/// by a key.
+/// Makes challenges and checks solutions, without remembering any: what it needs to know again, it
+/// gives to the client, bound by a key.
 pub(crate) trait Challenge: fmt::Debug + Send + Sync {
-    /// Something to solve, as JSON. It holds the answer in no other form than the one to be solved. May take milliseconds.
+    /// Something to solve, as JSON. It holds the answer in no other form than the one to be solved.
+    /// May take milliseconds.
     fn make(&self, asker: &Asker, wish: Wish) -> io::Result<serde_json::Value>;
 
-    /// Whether the solution is of a challenge made for this asker, and right. Says nothing about whether it was used.
+    /// Whether the solution is of a challenge made for this asker, and right. Says nothing about
+    /// whether it was used.
     fn check(&self, asker: &Asker, solution: &Solution) -> Result<Checked, Reason>;
 
     /// True if [`Challenge::make`] may take milliseconds.
@@ -156,7 +160,8 @@ struct Asking {
 }
 
 impl Challenges {
-    /// Reads what was used from `challenges/` under the data directory, if the configuration asks for a challenge at all.
+    /// Reads what was used from `challenges/` under the data directory, if the configuration asks
+    /// for a challenge at all.
     pub fn open(config: &ChallengeConfig, keys: &Arc<Keyring>, data: &Path) -> io::Result<Self> {
         if config.mode == ChallengeMode::Off {
             return Ok(Self(None));
@@ -191,7 +196,8 @@ impl Challenges {
         self.0.as_ref().is_some_and(|asking| !asking.only_in_need || needs())
     }
 
-    /// A challenge for this asker; `None` if none is asked for. [`io::ErrorKind::TimedOut`] if too many are asked for.
+    /// A challenge for this asker; `None` if none is asked for. [`io::ErrorKind::TimedOut`] if too
+    /// many are asked for.
     pub(crate) async fn make(&self, asker: Asker, wish: Wish) -> io::Result<Option<serde_json::Value>> {
         let Some(asking) = &self.0 else { return Ok(None) };
         let challenge = Arc::clone(&asking.challenge);

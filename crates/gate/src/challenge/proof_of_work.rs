@@ -1,15 +1,18 @@
-//! Proof of work as the ALTCHA widget knows it (version 1 of its protocol, which its version 3 still speaks): find the number behind a
-//! salt whose SHA-256 is the challenge. <https://altcha.org/docs/v2/server-integration/>
+//! Proof of work as the ALTCHA widget knows it (version 1 of its protocol, which its version 3
+//! still speaks): find the number behind a salt whose SHA-256 is the challenge.
+//! <https://altcha.org/docs/v2/server-integration/>
 //!
 //! ```text
-//! salt       NONCE BINDING ?issued=MS&expires=SECONDS&maxnumber=N&     nonce and binding: 32 hexadecimal digits each
+//! salt       NONCE BINDING ?issued=MS&expires=SECONDS&maxnumber=N&
+//!            (nonce and binding: 32 hexadecimal digits each)
 //! challenge  hex(SHA-256(salt · number in decimal))
 //! signature  hex(HMAC-SHA256(challenge))
 //! ```
 //!
-//! The signature says that challenge and number are ours. The binding, a keyed hash over sale, shopper, nonce, both times and
-//! maxnumber, each after its length, says what the salt was made for. A salt is read in this one spelling and no other, and ends
-//! with `&`, so that no digit can move between the expiry and the number (GHSA-6gvq-jcmp-8959, typo3-altcha#33).
+//! The signature says that challenge and number are ours. The binding, a keyed hash over sale,
+//! shopper, nonce, both times and maxnumber, each after its length, says what the salt was made
+//! for. A salt is read in this one spelling and no other, and ends with `&`, so that no digit can
+//! move between the expiry and the number (GHSA-6gvq-jcmp-8959, typo3-altcha#33).
 
 use super::{Asker, Challenge, Checked, RISK_MAX, Reason, Solution, Wish, ledger::Nonce};
 use crate::{config::ChallengeConfig, keys::Keyring};
@@ -25,8 +28,9 @@ use web::secret::random_bytes;
 const ALGORITHM: &str = "SHA-256";
 /// Of a nonce, and of a binding.
 const HEX_BYTES: usize = 32;
-/// What a browser needs for a try at least, with as many workers as the widget starts (16), each on a fast core: several times less
-/// than was ever seen. A browser that divides the numbers among workers may yet be lucky, so one fast solution proves nothing.
+/// What a browser needs for a try at least, with as many workers as the widget starts (16), each on
+/// a fast core: several times less than was ever seen. A browser that divides the numbers among
+/// workers may yet be lucky, so one fast solution proves nothing.
 const BROWSER_NS_PER_TRY: u128 = 50;
 
 #[derive(Debug)]
@@ -67,7 +71,8 @@ impl ProofOfWork {
         }
     }
 
-    /// The largest number that may have to be tried; half of it on average. A risk beyond the last level counts as that.
+    /// The largest number that may have to be tried; half of it on average. A risk beyond the last
+    /// level counts as that.
     pub(super) fn difficulty(&self, risk: usize) -> u64 {
         let factor = self.factors.get(risk.min(RISK_MAX)).copied().unwrap_or(1);
         self.maxnumber.saturating_mul(factor).max(1)
@@ -86,7 +91,8 @@ impl Challenge for ProofOfWork {
     fn make(&self, asker: &Asker, wish: Wish) -> io::Result<serde_json::Value> {
         let nonce: Nonce = random_bytes()?;
         let maxnumber = self.difficulty(wish.risk);
-        // A remainder of 64 random bits: no number is likelier than another by more than one in 2^30.
+        // A remainder of 64 random bits: no number is likelier than another by more than one in
+        // 2^30.
         let number = u64::from_le_bytes(random_bytes()?) % (maxnumber + 1);
         let expires_seconds = asker.now.plus(self.lifetime).0 / 1000;
         let issued_ms = asker.now.0;
@@ -122,12 +128,14 @@ impl Challenge for ProofOfWork {
         }
         let challenge = challenge_of(&payload.salt, payload.number);
         let signed = self.keys.challenge_mac().chain_update(&challenge).verify_slice(&signature).is_ok();
-        // A number that is wrong cannot be told from a challenge that is not ours: neither is signed. Only a solution uses it up.
+        // A number that is wrong cannot be told from a challenge that is not ours: neither is
+        // signed. Only a solution uses it up.
         if !signed || challenge != payload.challenge {
             return Err(Reason::NotYours);
         }
         let took_ns = u128::from(asker.now.0.saturating_sub(salt.issued_ms)) * 1_000_000;
-        // Issued later than now: two gates' clocks differ, and nothing is known of how long it took.
+        // Issued later than now: two gates' clocks differ, and nothing is known of how long it
+        // took.
         let is_known = salt.issued_ms <= asker.now.0;
         let too_fast = is_known && took_ns < u128::from(payload.number) * BROWSER_NS_PER_TRY;
         Ok(Checked { nonce, expires_at, solved: true, too_fast })
@@ -248,7 +256,8 @@ pub(super) mod tests {
         }
     }
 
-    /// No digit moves from one field to the next, none is added, and no field is said twice (typo3-altcha#33).
+    /// No digit moves from one field to the next, none is added, and no field is said twice
+    /// (typo3-altcha#33).
     #[test]
     fn no_spliced_or_changed_solution_is_good() {
         let (keys, proof) = proof(5000);

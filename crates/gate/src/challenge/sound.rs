@@ -1,4 +1,5 @@
-//! Joins the recordings of letters into one sound: WAV, mono, 8 bits, 11,025 samples a second, which is a quarter of what comes in. It knows no letter.
+//! Joins the recordings of letters into one sound: WAV, mono, 8 bits, 11,025 samples a second,
+//! which is a quarter of what comes in. It knows no letter.
 
 /// Samples a second of what comes in; every other one of them is kept.
 const RATE_IN: u32 = 22_050;

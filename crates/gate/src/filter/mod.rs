@@ -1,5 +1,6 @@
-//! Who may ask at all, beyond the limits of every address: shoppers, risks, and why not. It sees addresses, keyed
-//! hashes of shoppers and times, and no HTTP. What it keeps of who asks has a fixed size, whatever a crowd sends.
+//! Who may ask at all, beyond the limits of every address: shoppers, risks, and why not. It sees
+//! addresses, keyed hashes of shoppers and times, and no HTTP. What it keeps of who asks has a
+//! fixed size, whatever a crowd sends.
 
 mod risk;
 
@@ -25,8 +26,8 @@ const REFUSAL_SLOTS: usize = 1 << 17;
 /// Slots of those who took challenges or passes: 5 MiB.
 const RISK_SLOTS: usize = 1 << 17;
 
-/// Each change of a reservation is an entry in a log that nothing trims: a shopper who changes their mind ten times
-/// may do so again every ten seconds.
+/// Each change of a reservation is an entry in a log that nothing trims: a shopper who changes
+/// their mind ten times may do so again every ten seconds.
 const RESERVATION_SECONDS: u32 = 10;
 const RESERVATION_BURST: u32 = 10;
 
@@ -124,7 +125,8 @@ pub(crate) struct Filter {
     shoppers: Buckets,
     reservations: Buckets,
     refused_shoppers: Refusals,
-    /// By a rule of a sale: those on a list of millions, who ask all the time, make nobody else forgotten.
+    /// By a rule of a sale: those on a list of millions, who ask all the time, make nobody else
+    /// forgotten.
     ruled_out: Refusals,
     risks: Risks,
     /// What is decided of risks is counted, and does not happen.
@@ -148,8 +150,8 @@ impl Filter {
         }
     }
 
-    /// Lets an address ask, or says when it may again. A request counts so many `times`, and more if the address
-    /// looks like a script.
+    /// Lets an address ask, or says when it may again. A request counts so many `times`, and more
+    /// if the address looks like a script.
     pub(crate) fn address(&self, address: IpAddr, times: u64, now: TimeMs) -> Result<(), TooMany> {
         let level = self.risk_key(address).map_or(0, |key| self.risks.of(key, now.0).own_level);
         let level = self.effect(RiskEffect::Slowed, level);
@@ -169,7 +171,8 @@ impl Filter {
         }
     }
 
-    /// Notes that a pass is asked for. Seconds to wait for one, if the address looks too much like a machine.
+    /// Notes that a pass is asked for. Seconds to wait for one, if the address looks too much like
+    /// a machine.
     pub(crate) fn asked_for_pass(&self, address: IpAddr, is_bare: bool, now: TimeMs) -> Option<u32> {
         let key = self.risk_key(address)?;
         let refused = || self.risks.of(key, now.0).refused_seconds;

@@ -1,15 +1,18 @@
-//! How much an address looks like a script, by cheap signs that fade: what it scores now, and so which level of risk it has. It sees
-//! hashes, times and whether a sign was there, in a table of fixed size; what follows from a level is for others.
+//! How much an address looks like a script, by cheap signs that fade: what it scores now, and so
+//! which level of risk it has. It sees hashes, times and whether a sign was there, in a table of
+//! fixed size; what follows from a level is for others.
 //!
-//! Each sign is a suspicion, not a proof: a level makes things dearer. Only signs of a machine at work ([`Signal::is_machine`]) can
-//! close the door for a while, and neither a plain client nor many people behind one address are that.
+//! Each sign is a suspicion, not a proof: a level makes things dearer. Only signs of a machine at
+//! work ([`Signal::is_machine`]) can close the door for a while, and neither a plain client nor
+//! many people behind one address are that.
 
 use crate::config::RiskConfig;
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 
 /// Slots in which a key may live. When all are taken, the one that scores least is forgotten.
 const WAYS: usize = 4;
-/// A slot's first word holds 24 bits that tell its owner and 40 bits of milliseconds (35 years, then they begin again).
+/// A slot's first word holds 24 bits that tell its owner and 40 bits of milliseconds (35 years,
+/// then they begin again).
 const TIME_BITS: u32 = 40;
 const TIME_MASK: u64 = (1 << TIME_BITS) - 1;
 /// Parts of a point, so that what fades between two requests is not lost in rounding.
@@ -18,8 +21,8 @@ const PARTS: u64 = 64;
 pub(crate) const POINTS_MAX: u64 = u16::MAX as u64 / PARTS;
 /// Shoppers are counted anew after so long.
 const SHOPPERS_WINDOW_MS: u64 = 600_000;
-/// People who share an address come at chance moments: that two gaps differ by less than a sixteenth happens once in sixteen times,
-/// so six such pairs in a row once in many million.
+/// People who share an address come at chance moments: that two gaps differ by less than a
+/// sixteenth happens once in sixteen times, so six such pairs in a row once in many million.
 const STEADY_RUN: u64 = 6;
 /// Shorter gaps are a crowd, longer ones nobody's loop.
 const STEADY_GAP_MS: std::ops::RangeInclusive<u64> = 50..=120_000;
@@ -74,7 +77,8 @@ pub(crate) type Points = [u64; Signal::ALL.len()];
 pub(crate) struct Risk {
     /// 0 to 3.
     pub(crate) level: usize,
-    /// The same without regard to how many shoppers there are: an office is not slowed down for being one.
+    /// The same without regard to how many shoppers there are: an office is not slowed down for
+    /// being one.
     pub(crate) own_level: usize,
     /// Seconds until it may have a pass again.
     pub(crate) refused_seconds: Option<u32>,
@@ -88,7 +92,8 @@ struct Slot {
     points: AtomicU64,
     /// A bit for each of 64 classes of shoppers (linear counting: Whang et al., 1990).
     shoppers: AtomicU64,
-    /// 32 bits of the last gap, 8 of how many were like it, 24 of the window in which shoppers are counted.
+    /// 32 bits of the last gap, 8 of how many were like it, 24 of the window in which shoppers are
+    /// counted.
     cadence: AtomicU64,
     /// When the last pass was asked for, in milliseconds.
     pass_ms: AtomicU64,
@@ -157,8 +162,8 @@ impl Risks {
         }
     }
 
-    /// Notes a proof of work that was good. One that took its time takes half of another's points back: of a thousand people behind
-    /// one address a few have the luck that a program has always.
+    /// Notes a proof of work that was good. One that took its time takes half of another's points
+    /// back: of a thousand people behind one address a few have the luck that a program has always.
     pub(crate) fn solved(&self, key: u64, too_fast: bool, now_ms: u64) {
         if too_fast {
             return self.add(key, Signal::FastSolution, now_ms);
@@ -314,7 +319,8 @@ mod tests {
             now += 1 + prng.below(400);
             risks.asked(KEY, true, now);
             risks.asked_for_pass(KEY, now);
-            // Of those with the fastest machines one in twelve has the luck to be as fast as a program.
+            // Of those with the fastest machines one in twelve has the luck to be as fast as a
+            // program.
             risks.solved(KEY, prng.below(12) == 0, now);
             risks.gave_pass(KEY, prng.next_u64(), now);
             assert_eq!(risks.of(KEY, now).refused_seconds, None, "at {}", now - NOW);

@@ -1,5 +1,5 @@
-//! The page's requests: a visitor looks, buys, pays. Each POST is checked against the visitor's cookie before anything else,
-//! and answered with a redirect, so that reloading buys nothing twice.
+//! The page's requests: a visitor looks, buys, pays. Each POST is checked against the visitor's
+//! cookie before anything else, and answered with a redirect, so that reloading buys nothing twice.
 
 use super::{
     view::{Form, SalePage, index as index_page},

@@ -1,5 +1,5 @@
-//! The shop's own page, rendered on the server: works without JavaScript, is live with it. It sells in a demo only; a real
-//! shop's shoppers come with a pass from the shop.
+//! The shop's own page, rendered on the server: works without JavaScript, is live with it. It sells
+//! in a demo only; a real shop's shoppers come with a pass from the shop.
 
 mod handlers;
 mod text;
@@ -41,7 +41,8 @@ pub(crate) fn routes() -> Vec<Route<Arc<Gate>>> {
     routes
 }
 
-/// Its name stays, for it stands in pages that others keep; so it is asked for again every five minutes.
+/// Its name stays, for it stands in pages that others keep; so it is asked for again every five
+/// minutes.
 async fn embedded() -> Response {
     let headers = [
         (header::CONTENT_TYPE, "text/javascript; charset=utf-8"),

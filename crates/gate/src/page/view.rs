@@ -28,7 +28,8 @@ pub(super) struct SalePage<'a> {
     pub(super) form: Option<Form>,
     pub(super) outcome: Option<Outcome>,
     pub(super) notice: Option<String>,
-    /// Where the shop wants the visitor back, and the same with the outcome, once there is one for the shop.
+    /// Where the shop wants the visitor back, and the same with the outcome, once there is one for
+    /// the shop.
     pub(super) return_url: Option<&'a str>,
     pub(super) way_back: Option<String>,
     /// What links of our own carry on behind `?lang=…`.
@@ -286,8 +287,8 @@ impl SalePage<'_> {
     }
 }
 
-/// Where an item stands. What is left when nobody can buy it any more is over, not sold out and not to be had; the script says the
-/// same when that happens while the page is open.
+/// Where an item stands. What is left when nobody can buy it any more is over, not sold out and not
+/// to be had; the script says the same when that happens while the page is open.
 fn item_tag(words: Words, sale: SaleState, item: &ItemSpec, seen: ItemView) -> Markup {
     let ended = words.say("Ended", "已结束");
     let available = if seen.offered { words.item_state(ItemState::Available) } else { ended };

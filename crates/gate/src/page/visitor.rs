@@ -1,5 +1,5 @@
-//! Who looks at the page: the demo's cookie and the form's token. A visitor proves nothing; the cookie only keeps
-//! one demo shopper apart from the next.
+//! Who looks at the page: the demo's cookie and the form's token. A visitor proves nothing; the
+//! cookie only keeps one demo shopper apart from the next.
 
 use crate::{keys::Keyring, pass::Pass, state::Gate};
 use data_encoding::BASE64URL_NOPAD;
@@ -46,7 +46,8 @@ impl Visitor {
         Some(Pass { shopper, sealed, tier: 0, expires_at: now.plus(DurationMs::seconds(60)) })
     }
 
-    /// What a form of this visitor's carries; another site cannot read it and so cannot forge the form.
+    /// What a form of this visitor's carries; another site cannot read it and so cannot forge the
+    /// form.
     pub(super) fn csrf(&self, keys: &Keyring, sale: &str) -> String {
         keys.page_token("csrf", &[&self.id, sale])
     }

@@ -1,5 +1,5 @@
-//! A sale in memory, for tests of what the gate does itself. It counts stock and remembers answers; it keeps none of a real
-//! sale's promises.
+//! A sale in memory, for tests of what the gate does itself. It counts stock and remembers answers;
+//! it keeps none of a real sale's promises.
 #![allow(dead_code, unreachable_pub, reason = "each test uses its own part")]
 
 use contracts::{
@@ -167,8 +167,9 @@ impl FakeSale {
         self.inner.lock().unwrap().mood = mood;
     }
 
-    /// Keeps the loop that brings the next attempts inside the sale: the first end hears that it is there, and it goes on once the
-    /// second one is dropped. What comes to it meanwhile, it finds in one turn.
+    /// Keeps the loop that brings the next attempts inside the sale: the first end hears that it is
+    /// there, and it goes on once the second one is dropped. What comes to it meanwhile, it finds
+    /// in one turn.
     pub fn hold_next(&self) -> (Receiver<()>, Sender<()>) {
         let ((there, hears), (releases, go_on)) = (channel(), channel());
         self.held.lock().unwrap().push_back((there, go_on));

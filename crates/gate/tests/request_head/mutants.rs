@@ -12,7 +12,8 @@ pub fn corpus() -> Vec<Vec<u8>> {
     paths.into_iter().map(|path| fs::read(path).unwrap()).collect()
 }
 
-/// Requests near those of the corpus. Pieces are what a head is made of, so that a change is often still one.
+/// Requests near those of the corpus. Pieces are what a head is made of, so that a change is often
+/// still one.
 pub fn mutants(count: usize, seed: u64) -> impl Iterator<Item = Vec<u8>> {
     const PIECES: [&[u8]; 20] = [
         b"\r\n",

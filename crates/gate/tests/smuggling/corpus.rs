@@ -1,8 +1,10 @@
-//! Requests that two readers might read differently, and what the gate says to each when it comes without anybody in between.
+//! Requests that two readers might read differently, and what the gate says to each when it comes
+//! without anybody in between.
 //!
-//! Signs, so that an entry says only what it is about: `@post` is the head of an attempt without its framing and its empty line,
-//! `@get` that of a plain request, `@hidden` a whole request, `@hex` the hidden request's length in hex, `@len` the length of all that
-//! stands behind the entry's first empty line. Every character is one byte.
+//! Signs, so that an entry says only what it is about: `@post` is the head of an attempt without
+//! its framing and its empty line, `@get` that of a plain request, `@hidden` a whole request,
+//! `@hex` the hidden request's length in hex, `@len` the length of all that stands behind the
+//! entry's first empty line. Every character is one byte.
 
 /// What is answered to an entry and to the request that is sent behind it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

@@ -73,8 +73,8 @@ impl AddressFilter {
         self.config.trusted_proxies.iter().any(|net| net.contains(address))
     }
 
-    /// Whether an operator has shut an address out. What was said to have no limits, or to speak for others, is not: that would shut
-    /// out more than was meant.
+    /// Whether an operator has shut an address out. What was said to have no limits, or to speak
+    /// for others, is not: that would shut out more than was meant.
     pub fn is_denied(&self, address: IpAddr) -> bool {
         self.denied.contains(address) && !self.is_trusted(address) && !self.is_exempt(address)
     }
@@ -87,7 +87,8 @@ impl AddressFilter {
         }
     }
 
-    /// What one customer of a provider may have at the most, and the smallest network that is routed (RFC 6177, RFC 7454).
+    /// What one customer of a provider may have at the most, and the smallest network that is
+    /// routed (RFC 6177, RFC 7454).
     fn prefix_key(&self, address: IpAddr) -> u64 {
         match address.to_canonical() {
             IpAddr::V4(v4) => self.hasher.hash_one((4u8, u32::from(v4) >> 8)),
@@ -95,7 +96,8 @@ impl AddressFilter {
         }
     }
 
-    /// Lets an address, and its network, have one more connection, until the shares are dropped. `Ok(None)` if it has no limit.
+    /// Lets an address, and its network, have one more connection, until the shares are dropped.
+    /// `Ok(None)` if it has no limit.
     pub fn connection(&self, peer: IpAddr, now: TimeMs) -> Result<Option<[Share; 2]>, Reason> {
         if self.is_trusted(peer) || self.is_exempt(peer) {
             return Ok(None);
@@ -163,14 +165,14 @@ impl AddressFilter {
         last.is_some_and(|last| last + seconds > now.0 / 1000)
     }
 
-    /// Who asks: the peer, or whom a trusted proxy names. `forwarded` are the X-Forwarded-For fields, last to
-    /// first.
+    /// Who asks: the peer, or whom a trusted proxy names. `forwarded` are the X-Forwarded-For
+    /// fields, last to first.
     pub fn believed_address<'a>(&self, peer: IpAddr, forwarded: impl Iterator<Item = &'a [u8]>) -> IpAddr {
         if !self.is_trusted(peer) {
             return peer;
         }
-        // From the right, where the proxies wrote. What is not an address was not written by one of ours, and
-        // what stands left of it was written by somebody else.
+        // From the right, where the proxies wrote. What is not an address was not written by one of
+        // ours, and what stands left of it was written by somebody else.
         let mut believed = peer;
         for field in forwarded {
             for named in std::str::from_utf8(field).unwrap_or("?").rsplit(',') {

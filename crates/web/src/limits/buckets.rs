@@ -1,21 +1,26 @@
-//! Token buckets in a table of fixed size: how often an address or a shopper may ask. Knows neither; it sees hashes and times.
+//! Token buckets in a table of fixed size: how often an address or a shopper may ask. Knows
+//! neither; it sees hashes and times.
 
 use std::sync::OnceLock;
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 
-/// A slot holds 20 bits that tell its owner and 44 bits of time in units of 10 µs (5 years since the start).
+/// A slot holds 20 bits that tell its owner and 44 bits of time in units of 10 µs (5 years since
+/// the start).
 const TIME_BITS: u32 = 44;
 const TIME_MASK: u64 = (1 << TIME_BITS) - 1;
 const UNITS_PER_SECOND: u64 = 100_000;
 /// Readings of the clock differ by less.
 const CLOCKS_APART: u64 = 60 * UNITS_PER_SECOND;
-/// Slots in which a key may live. When all are taken, the one whose debt ends first is given up: an attacker with many
-/// keys gains tokens for keys that are nearly free of debt anyway, and nobody else is refused in another's place.
+/// Slots in which a key may live. When all are taken, the one whose debt ends first is given up: an
+/// attacker with many keys gains tokens for keys that are nearly free of debt anyway, and nobody
+/// else is refused in another's place.
 const WAYS: usize = 4;
-/// Tokens that one question may cost: one, and one more for each level of risk; four times that where the gate is a fortress.
+/// Tokens that one question may cost: one, and one more for each level of risk; four times that
+/// where the gate is a fortress.
 const TOKENS_MAX: u64 = 16;
 
-/// Buckets for up to `slots` busy keys, by the generic cell rate algorithm (ITU-T I.371): one number a bucket.
+/// Buckets for up to `slots` busy keys, by the generic cell rate algorithm (ITU-T I.371): one
+/// number a bucket.
 #[derive(Debug)]
 pub struct Buckets {
     slots: Vec<AtomicU64>,
@@ -44,8 +49,8 @@ impl Buckets {
         Self { interval, tolerance: interval * u64::from(burst.max(1) - 1), ..Self::new(1, 1, slots) }
     }
 
-    /// Takes a token, or says how many whole seconds to wait for one. Two racing callers may share a token; the limit is a
-    /// defence, not an account.
+    /// Takes a token, or says how many whole seconds to wait for one. Two racing callers may share
+    /// a token; the limit is a defence, not an account.
     pub fn take(&self, key: u64, now_ms: u64) -> Result<(), u32> {
         self.take_several(key, 1, now_ms)
     }
@@ -65,8 +70,9 @@ impl Buckets {
         let Some((slot, known)) = mine.map(|s| (s, true)).or_else(|| free().map(|s| (s, false))) else {
             return Ok(());
         };
-        // Nobody can owe more than this, unless the clock was set back since: then the debt is forgotten. Not at once, for threads
-        // that run at the same time have read the clock a little earlier or later.
+        // Nobody can owe more than this, unless the clock was set back since: then the debt is
+        // forgotten. Not at once, for threads that run at the same time have read the clock a
+        // little earlier or later.
         let most = now + self.tolerance + TOKENS_MAX * self.interval + CLOCKS_APART;
         let owed = Some(slot.load(Relaxed) & TIME_MASK).filter(|until| known && *until <= most);
         let paid_until = owed.unwrap_or(now).max(now);

@@ -1,5 +1,6 @@
-//! Networks that operators have shut out. Looked up for every request without a lock; changed seldom, and durably: in
-//! `operators/denied.json` under the data directory, so that a restart lets nobody in again.
+//! Networks that operators have shut out. Looked up for every request without a lock; changed
+//! seldom, and durably: in `operators/denied.json` under the data directory, so that a restart lets
+//! nobody in again.
 
 use crate::{net::Net, orders::OrdersFile};
 use arc_swap::ArcSwap;
@@ -39,7 +40,8 @@ pub struct DenyList {
 #[derive(Debug, Default)]
 struct Standing {
     networks: Vec<Denied>,
-    /// First and last address of each range, in order and apart from each other. IPv4 and IPv6 are apart too: `::/0` has no IPv4.
+    /// First and last address of each range, in order and apart from each other. IPv4 and IPv6 are
+    /// apart too: `::/0` has no IPv4.
     v4: Vec<(u128, u128)>,
     v6: Vec<(u128, u128)>,
 }
@@ -95,7 +97,8 @@ impl DenyList {
         self.standing.load().networks.clone()
     }
 
-    /// Shuts networks out, from the moment at which this returns, and returns how many were not yet. Blocks on the disk.
+    /// Shuts networks out, from the moment at which this returns, and returns how many were not
+    /// yet. Blocks on the disk.
     pub fn add(&self, networks: &[Net], actor: &Actor, now: TimeMs) -> Result<usize, ChangeError> {
         self.change(|list| {
             let before = list.len();

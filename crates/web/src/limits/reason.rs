@@ -3,8 +3,8 @@
 /// Reasons that one server may have: the bytes of a row in [`super::Refusals`].
 pub const REASONS_MAX: usize = 16;
 
-/// Why a request or a connection was refused. The first are [`Reason::OWN`]; a context adds its own after
-/// them.
+/// Why a request or a connection was refused. The first are [`Reason::OWN`]; a context adds its own
+/// after them.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Reason {
     /// Its place among all reasons of the server, below [`REASONS_MAX`].

@@ -1,10 +1,12 @@
-//! Why somebody was refused lately, for an operator who asks. Kept of a key's hash alone and in memory alone, in a table of fixed
-//! size: no address and no shopper's id is in it, and no crowd makes it larger.
+//! Why somebody was refused lately, for an operator who asks. Kept of a key's hash alone and in
+//! memory alone, in a table of fixed size: no address and no shopper's id is in it, and no crowd
+//! makes it larger.
 
 use super::{REASONS_MAX, Reason};
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 
-/// Slots in which a key may live. When all are taken, the one that was refused longest ago is forgotten.
+/// Slots in which a key may live. When all are taken, the one that was refused longest ago is
+/// forgotten.
 const WAYS: usize = 4;
 /// A slot's first word holds 24 bits that tell its owner and 40 bits of the time in seconds.
 const TIME_BITS: u32 = 40;

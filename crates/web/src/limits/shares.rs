@@ -4,7 +4,8 @@ use contracts::IdentityBuildHasher;
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-/// How much of a thing each key has now, such as open streams. It holds the keys that have some, and no others.
+/// How much of a thing each key has now, such as open streams. It holds the keys that have some,
+/// and no others.
 #[derive(Debug, Default)]
 pub struct Shares(Mutex<Counts>);
 
@@ -21,7 +22,8 @@ impl Shares {
     pub fn take(self: &Arc<Self>, key: u64, max: usize) -> Option<Share> {
         let mut held = self.held();
         let count = held.entry(key).or_default();
-        // An entry is there only if it counts something, so one that was just made is below any `max`.
+        // An entry is there only if it counts something, so one that was just made is below any
+        // `max`.
         if *count >= max.max(1) {
             return None;
         }

@@ -1,8 +1,10 @@
-//! One HTTP/1.1 connection, in clear or behind TLS. hyper keeps a read buffer of 8 KiB from its first poll to its end, so hyper is there only while a
-//! request is: once the answer is written the connection is taken apart, and put together again when bytes arrive.
+//! One HTTP/1.1 connection, in clear or behind TLS. hyper keeps a read buffer of 8 KiB from its
+//! first poll to its end, so hyper is there only while a request is: once the answer is written the
+//! connection is taken apart, and put together again when bytes arrive.
 //!
-//! It is taken apart only between two requests, never with a body that was not read to its end: what is left of that must not
-//! be taken for a request (request smuggling). Such a connection ends with its answer.
+//! It is taken apart only between two requests, never with a body that was not read to its end:
+//! what is left of that must not be taken for a request (request smuggling). Such a connection ends
+//! with its answer.
 
 use crate::{config::ConnectionsConfig, protection::drained};
 use axum::{
@@ -54,7 +56,8 @@ pub(super) struct Activity {
     /// A request's body was dropped before its end.
     body_left: AtomicBool,
     changed_ms: AtomicU64,
-    /// Answers of which the client could have a part that it has not asked for (HTTP/2: its window is full).
+    /// Answers of which the client could have a part that it has not asked for (HTTP/2: its window
+    /// is full).
     owed: AtomicU32,
     /// When it last took one.
     taken_ms: AtomicU64,
@@ -88,7 +91,8 @@ impl Activity {
         self.now_ms().saturating_sub(self.changed_ms.load(Relaxed))
     }
 
-    /// Since when the client has taken nothing of what it could have; `None` if it could have nothing.
+    /// Since when the client has taken nothing of what it could have; `None` if it could have
+    /// nothing.
     pub(super) fn stalled_ms(&self) -> Option<u64> {
         (self.owed.load(Relaxed) > 0).then(|| self.now_ms().saturating_sub(self.taken_ms.load(Relaxed)))
     }
@@ -132,7 +136,8 @@ impl Drop for InHand {
 
 /// What carries a connection's bytes.
 pub(super) trait Stream: AsyncRead + AsyncWrite + Unpin + Send + 'static {
-    /// Waits for bytes, or for the client's end, and says how many there are of the one that it peeked for.
+    /// Waits for bytes, or for the client's end, and says how many there are of the one that it
+    /// peeked for.
     fn poll_peeked(&self, cx: &mut Context<'_>) -> Poll<io::Result<usize>>;
 }
 
@@ -193,7 +198,8 @@ pub(super) async fn serve<S, F, A>(
     }
 }
 
-/// Runs hyper until the connection ends (`None`) or rests, with the bytes that came and were not served.
+/// Runs hyper until the connection ends (`None`) or rests, with the bytes that came and were not
+/// served.
 pub(super) async fn serve_busy<S, F, A>(
     stream: S,
     early: Bytes,
@@ -238,7 +244,8 @@ where
     let mut drains = false;
     let header_ms_max = settings.header_timeout_seconds * 1000;
     loop {
-        // hyper flushes before it waits, so an answer whose body is gone has been written, or the socket is blocked.
+        // hyper flushes before it waits, so an answer whose body is gone has been written, or the
+        // socket is blocked.
         let ended = poll_fn(|cx| match Pin::new(&mut connection).poll(cx) {
             Poll::Pending if visit != Visit::Last && activity.is_between_requests() => Poll::Ready(false),
             polled => polled.map(|_| true),
@@ -278,7 +285,8 @@ where
     }
 }
 
-/// A socket that says what happens on it, gives back first what was read too early, and has an end where the visit has one.
+/// A socket that says what happens on it, gives back first what was read too early, and has an end
+/// where the visit has one.
 #[derive(Debug)]
 struct Watched<S> {
     stream: S,
@@ -310,7 +318,8 @@ impl<S: Stream> AsyncRead for Watched<S> {
         }
         self.left -= (buf.filled().len() - before) as u64;
         let activity = &self.activity;
-        // The clock of the headers starts with their first byte, so that a byte now and then does not put it off.
+        // The clock of the headers starts with their first byte, so that a byte now and then does
+        // not put it off.
         if buf.filled().len() > before
             && activity.busy.load(Relaxed) == 0
             && !activity.in_headers.swap(true, Relaxed)
@@ -329,7 +338,8 @@ impl<S: Stream> Watched<S> {
         }
         match std::task::ready!(self.stream.poll_peeked(cx))? {
             0 => Poll::Ready(Ok(())),
-            // The next request is there. Whoever serves it finds it; hyper is polled again when its answer is ready.
+            // The next request is there. Whoever serves it finds it; hyper is polled again when its
+            // answer is ready.
             _ => Poll::Pending,
         }
     }

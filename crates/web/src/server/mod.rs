@@ -1,6 +1,6 @@
-//! Listeners that axum answers: in clear and behind TLS, by HTTP/1.1 and HTTP/2, and the requests that the loops
-//! hand over. A connection that waits for its next request owns no buffer: it is a socket and a small task, so a
-//! crowd may connect before the opening.
+//! Listeners that axum answers: in clear and behind TLS, by HTTP/1.1 and HTTP/2, and the requests
+//! that the loops hand over. A connection that waits for its next request owns no buffer: it is a
+//! socket and a small task, so a crowd may connect before the opening.
 
 mod connection;
 mod http2;
@@ -37,8 +37,9 @@ use tokio::{
 };
 use tower_service::Service;
 
-/// Browsers that were here once come by TLS for a year (RFC 6797). Said behind TLS only, and only if the server is
-/// known by an origin of HTTPS: it holds for the host's other ports too, of which somebody may want one in clear.
+/// Browsers that were here once come by TLS for a year (RFC 6797). Said behind TLS only, and only
+/// if the server is known by an origin of HTTPS: it holds for the host's other ports too, of which
+/// somebody may want one in clear.
 const STRICT_TRANSPORT: HeaderValue = HeaderValue::from_static("max-age=31536000");
 
 /// The address that a request came from, after trusted proxies.
@@ -57,8 +58,9 @@ pub fn listen_once(
     Ok((listener.ok_or_else(|| io::Error::other(format!("{what}: no listener")))??, at))
 }
 
-/// Listens on an address `count` times, and says which it is: the kernel spreads connections over the listeners by a hash, so that
-/// none has to be handed from one thread to another. If it `is_shared`, other processes of the same user may do so too.
+/// Listens on an address `count` times, and says which it is: the kernel spreads connections over
+/// the listeners by a hash, so that none has to be handed from one thread to another. If it
+/// `is_shared`, other processes of the same user may do so too.
 pub fn listen(
     what: &str,
     address: SocketAddr,
@@ -76,8 +78,9 @@ pub fn listen(
             socket.set_nonblocking(true)?;
             // Accepted sockets inherit it, which saves a system call for each.
             socket.set_tcp_nodelay(true)?;
-            // The first one binds and listens alone: were the port shared before, a second server would silently take half of the
-            // crowd. It is not shared at all where one listener is enough.
+            // The first one binds and listens alone: were the port shared before, a second server
+            // would silently take half of the crowd. It is not shared at all where one listener is
+            // enough.
             if number > 0 || is_shared {
                 socket.set_reuse_port(true)?;
             }
@@ -169,7 +172,8 @@ impl Listening {
             let (stream, peer) = match listener.accept().await {
                 Ok(accepted) => accepted,
                 Err(error) => {
-                    // Out of descriptors, most likely: what is open goes on, and some of it will end.
+                    // Out of descriptors, most likely: what is open goes on, and some of it will
+                    // end.
                     if failed.due().is_some() {
                         tracing::error!(%error, "accept a connection: failed (see `ulimit -n`)");
                     }
@@ -180,7 +184,8 @@ impl Listening {
             if self.is_public() && self.protection.sheds() {
                 continue;
             }
-            // Operators and their machines have no shares; shoppers have them on the loops' listener too.
+            // Operators and their machines have no shares; shoppers have them on the loops'
+            // listener too.
             let of_address = match &self.tls {
                 Some(_) => match self.protection.addresses.connection(peer.ip(), self.protection.now()) {
                     Ok(shares) => shares,
@@ -255,7 +260,8 @@ impl Listening {
         }
     }
 
-    /// Serves the requests that the loops do not, each until its connection rests; then it goes back to its loop.
+    /// Serves the requests that the loops do not, each until its connection rests; then it goes
+    /// back to its loop.
     pub async fn serve_travelling(self: Arc<Self>, mut from_loops: mpsc::Receiver<Travelling>) {
         while let Some(travelling) = from_loops.recv().await {
             tokio::spawn(Arc::clone(&self).travelling(travelling));

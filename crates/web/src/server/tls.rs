@@ -1,5 +1,5 @@
-//! TLS for the shop's second listener (RFC 8446, RFC 5246): the certificate, which is read again when it changes, and the
-//! handshake. It knows nothing of what is said behind it.
+//! TLS for the shop's second listener (RFC 8446, RFC 5246): the certificate, which is read again
+//! when it changes, and the handshake. It knows nothing of what is said behind it.
 
 use crate::{config::TlsConfig, protection::Counters, secret::read_secret};
 use arc_swap::ArcSwap;
@@ -25,9 +25,11 @@ use tokio_rustls::{
 use units::TimeMs;
 use x509_cert::der::Decode;
 
-/// How often the files are read: twice the same new content is a pair, and not one of which half is written.
+/// How often the files are read: twice the same new content is a pair, and not one of which half is
+/// written.
 const LOOK_EVERY: Duration = Duration::from_secs(2);
-/// Who renews certificates does it a month ahead; two weeks before the end something is wrong, and there is time left.
+/// Who renews certificates does it a month ahead; two weeks before the end something is wrong, and
+/// there is time left.
 const WARN_AHEAD_SECONDS: u64 = 14 * 86_400;
 const WARN_EVERY: Duration = Duration::from_secs(86_400);
 
@@ -75,8 +77,8 @@ impl Tls {
             .with_no_client_auth()
             .with_cert_resolver(Arc::clone(&served) as _);
         server.alpn_protocols = vec![b"h2".to_vec(), b"http/1.1".to_vec()];
-        // Tickets that the client keeps, so that a crowd that comes back costs no memory here. Early data stays off: it can be
-        // replayed (RFC 8446, section 8).
+        // Tickets that the client keeps, so that a crowd that comes back costs no memory here.
+        // Early data stays off: it can be replayed (RFC 8446, section 8).
         server.ticketer = aws_lc_rs::Ticketer::new().map_err(io::Error::other)?;
         Ok(Self {
             acceptor: TlsAcceptor::from(Arc::new(server)),
@@ -140,14 +142,16 @@ impl Tls {
     }
 }
 
-/// What the files held when they were last looked at, and what was last taken or refused, by their hashes.
+/// What the files held when they were last looked at, and what was last taken or refused, by their
+/// hashes.
 struct Seen {
     known: [u8; 32],
     last: [u8; 32],
 }
 
 impl Seen {
-    /// Whether there is something to be taken or refused: once for each content, and only for what two looks in a row have found.
+    /// Whether there is something to be taken or refused: once for each content, and only for what
+    /// two looks in a row have found.
     fn is_news(&mut self, hash: [u8; 32]) -> bool {
         let is_news = hash != self.known && hash == self.last;
         self.last = hash;

@@ -1,6 +1,6 @@
 //! The connections of one loop. An idle one is this struct and a socket; it owns no buffer.
 
-use super::{Seat, turns::Pace};
+use super::{Seat, pace::Pace};
 use crate::cors::Caller;
 use std::net::{IpAddr, TcpStream};
 
@@ -17,8 +17,9 @@ pub(super) enum State {
     Body,
     /// A request waits for its answer; what comes behind it waits too.
     Waiting,
-    /// The answer says that this is the end. What still comes is thrown away until the client has closed as well: closing
-    /// with bytes unread would reset the connection, and the answer might be lost with it (RFC 9112, section 9.6).
+    /// The answer says that this is the end. What still comes is thrown away until the client has
+    /// closed as well: closing with bytes unread would reset the connection, and the answer might
+    /// be lost with it (RFC 9112, section 9.6).
     Lingering,
 }
 

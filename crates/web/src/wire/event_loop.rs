@@ -1,8 +1,9 @@
-//! One thread's loop: what epoll says, what others have told it, and in which order its connections are served.
+//! One thread's loop: what epoll says, what others have told it, and in which order its connections
+//! are served.
 //!
-//! Sockets are edge-triggered: one system call registers a connection for its whole life. Each turn reads what
-//! is there, lets the context do what the turn's requests have in common, and then looks at what was answered
-//! meanwhile.
+//! Sockets are edge-triggered: one system call registers a connection for its whole life. Each turn
+//! reads what is there, lets the context do what the turn's requests have in common, and then looks
+//! at what was answered meanwhile.
 
 use super::{
     hot::Hot,
@@ -15,8 +16,8 @@ use std::{
     time::{Duration, Instant},
 };
 
-/// What one read takes at most: 16 requests of a pipeline, or the largest request that is served here (8 KiB of
-/// head, 4 KiB of body) with room after it.
+/// What one read takes at most: 16 requests of a pipeline, or the largest request that is served
+/// here (8 KiB of head, 4 KiB of body) with room after it.
 const SCRATCH_BYTES: usize = 16 << 10;
 
 /// A thread's connections, and what serves their hot routes.

@@ -1,8 +1,10 @@
-//! The head of an HTTP/1.1 request (RFC 9112): what hot routes need of it, where it ends, and how long the body is.
+//! The head of an HTTP/1.1 request (RFC 9112): what hot routes need of it, where it ends, and how
+//! long the body is.
 //!
-//! Whatever could mean one thing to a proxy in front and another to us is refused here, for both ways of serving, request by
-//! request: a bare LF, several lengths, a length beside a transfer coding, no Host or two. What is legal and rare (chunked bodies, HTTP/1.0, Expect)
-//! is said to be so, and left to others. It reads bytes and knows neither sockets nor routes.
+//! Whatever could mean one thing to a proxy in front and another to us is refused here, for both
+//! ways of serving, request by request: a bare LF, several lengths, a length beside a transfer
+//! coding, no Host or two. What is legal and rare (chunked bodies, HTTP/1.0, Expect) is said to be
+//! so, and left to others. It reads bytes and knows neither sockets nor routes.
 
 /// Fields in one head: browsers send some 20.
 const FIELDS_MAX: usize = 64;
@@ -29,14 +31,16 @@ pub struct Head<'a> {
 pub enum Form {
     /// HTTP/1.1, a target in origin form, and a length or no body.
     Plain,
-    /// Legal, and not worth a place in the hot path: HTTP/1.0, a chunked body, Expect, Upgrade, a target in another form.
+    /// Legal, and not worth a place in the hot path: HTTP/1.0, a chunked body, Expect, Upgrade, a
+    /// target in another form.
     Rare,
 }
 
 /// Fields that a context may have read beside those that every server reads.
 pub const OWN_FIELDS_MAX: usize = 4;
 
-/// The fields that hot routes look at, as they came. If one came twice, the request is [`Form::Rare`].
+/// The fields that hot routes look at, as they came. If one came twice, the request is
+/// [`Form::Rare`].
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct Fields<'a> {
     /// Those that the context named, in its order.
@@ -68,8 +72,8 @@ pub enum Refusal {
     Malformed(&'static str),
 }
 
-/// Reads the head at the start of `bytes`, of which no more than `bytes_max` may be head. `own` names up to
-/// [`OWN_FIELDS_MAX`] fields that the context reads.
+/// Reads the head at the start of `bytes`, of which no more than `bytes_max` may be head. `own`
+/// names up to [`OWN_FIELDS_MAX`] fields that the context reads.
 pub fn parse<'a>(bytes: &'a [u8], bytes_max: usize, own: &[&str]) -> Parsed<'a> {
     let mut storage = [httparse::EMPTY_HEADER; FIELDS_MAX];
     let mut request = httparse::Request::new(&mut storage);
@@ -106,7 +110,8 @@ fn check<'a>(
     own: &[&str],
 ) -> Result<Head<'a>, Refusal> {
     let malformed = |why| Err(Refusal::Malformed(why));
-    // httparse takes a bare LF for the end of a line, as RFC 9112, section 2.2 allows; not everything in front of us does.
+    // httparse takes a bare LF for the end of a line, as RFC 9112, section 2.2 allows; not
+    // everything in front of us does.
     if memchr::memchr_iter(b'\n', bytes).any(|at| at == 0 || bytes[at - 1] != b'\r') {
         return malformed("a line ends in a bare LF, want CR LF");
     }
@@ -155,7 +160,8 @@ fn check<'a>(
             }
         }
     }
-    // RFC 9112, section 6.1: a client must not send both, and what stands between us may believe the other one.
+    // RFC 9112, section 6.1: a client must not send both, and what stands between us may believe
+    // the other one.
     if coded && length.is_some() {
         return malformed("Content-Length and Transfer-Encoding came together");
     }
@@ -185,7 +191,8 @@ fn take<'a>(place: &mut Option<&'a [u8]>, twice: &mut bool, value: &'a [u8]) {
     *twice |= place.replace(value).is_some();
 }
 
-/// Digits and nothing else: `+5`, `5 5` and `0x5` mean different things to different readers (RFC 9110, section 8.6).
+/// Digits and nothing else: `+5`, `5 5` and `0x5` mean different things to different readers (RFC
+/// 9110, section 8.6).
 fn number(value: &[u8]) -> Option<u64> {
     // 18 digits fit into 63 bits.
     if value.is_empty() || value.len() > 18 || !value.iter().all(u8::is_ascii_digit) {

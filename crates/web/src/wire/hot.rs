@@ -45,7 +45,8 @@ pub trait Hot: Send + 'static {
     /// [`head::OWN_FIELDS_MAX`](super::head::OWN_FIELDS_MAX).
     const FIELDS: &'static [&'static str];
 
-    /// Whether a target is one of its routes. Called for every request, before anything is known of the caller.
+    /// Whether a target is one of its routes. Called for every request, before anything is known of
+    /// the caller.
     fn is_hot(target: &str) -> bool;
 
     /// Looks at a request whose head is whole, before its body is waited for.

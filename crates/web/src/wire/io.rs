@@ -1,12 +1,11 @@
-//! The connections of one loop and all that is kept for them: what a context's hot routes are lent, and what
-//! they may do with it.
+//! The connections of one loop and all that is kept for them: what a context's hot routes are lent,
+//! and what they may do with it.
 
 use super::{
     Inbox, Letters, Seat, Travelling, Warning,
     conn::{Conn, State},
     head::Head,
     slab::{Slab, Token},
-    stream::OUT_BYTES,
     write,
 };
 use crate::{
@@ -39,13 +38,16 @@ use tokio::{
 pub(super) const LISTENER: u64 = u64::MAX;
 pub(super) const INBOX: u64 = u64::MAX - 1;
 
+/// Answers of one connection are written when so much has gathered.
+pub(super) const OUT_BYTES: usize = 64 << 10;
 /// A pooled buffer: a usual request fits.
 const BUFFER_BYTES: usize = 1 << 10;
 /// Buffers kept for those to come; beyond that they are freed.
 const POOLED_MAX: usize = 4096;
 /// Connections accepted in one turn, so that those who are here are served meanwhile.
 const ACCEPTS_MAX: usize = 64;
-/// Connections that a loop may have more than another, beside an eighth, before it gives new ones away.
+/// Connections that a loop may have more than another, beside an eighth, before it gives new ones
+/// away.
 const AHEAD_MAX: usize = 64;
 
 /// A thread's connections, with buffers, clocks and counters.
@@ -131,8 +133,8 @@ impl<L: Send + 'static> Io<L> {
         }
     }
 
-    /// Begins the answer to a request that waited; whether it ends the connection. `None`: the connection has
-    /// gone.
+    /// Begins the answer to a request that waited; whether it ends the connection. `None`: the
+    /// connection has gone.
     pub fn begin_answer(&mut self, conn: Token) -> Option<bool> {
         let close = self.conns.get_mut(conn)?.close || self.drains;
         self.out.clear();
@@ -193,7 +195,8 @@ impl<L: Send + 'static> Io<L> {
         self.end_after(token, close);
     }
 
-    /// Does something for a connection. A bug that one request meets ends that connection and no other.
+    /// Does something for a connection. A bug that one request meets ends that connection and no
+    /// other.
     pub fn guarded(&mut self, conn: Token, work: impl FnOnce(&mut Self)) {
         if catch_unwind(AssertUnwindSafe(|| work(self))).is_err() {
             tracing::error!("serve a connection: panicked");
@@ -270,7 +273,8 @@ impl<L: Send + 'static> Io<L> {
                 Err(rustix::io::Errno::AGAIN) => return,
                 Err(rustix::io::Errno::CONNABORTED | rustix::io::Errno::INTR) => continue,
                 Err(error) => {
-                    // Out of descriptors, most likely: what is open goes on, and some of it will end.
+                    // Out of descriptors, most likely: what is open goes on, and some of it will
+                    // end.
                     if self.failed.due().is_some() {
                         tracing::error!(%error, "accept a connection: failed (see `ulimit -n`)");
                     }
@@ -324,13 +328,15 @@ impl<L: Send + 'static> Io<L> {
         }
     }
 
-    /// A share of what the address may have, `Some(None)` if it has no limit; `None` if it has all of it.
+    /// A share of what the address may have, `Some(None)` if it has no limit; `None` if it has all
+    /// of it.
     pub(super) fn share(&mut self, address: IpAddr) -> Option<Option<[Share; 2]>> {
         let refused = match self.protection.addresses.connection(address, self.protection.now()) {
             Ok(of_address) => return Some(of_address),
             Err(refused) => refused,
         };
-        // Metrics count each, and operators who ask are told: a line for each would be the flood of one host.
+        // Metrics count each, and operators who ask are told: a line for each would be the flood of
+        // one host.
         if let Some(count) = self.shared_out.due() {
             let reason = refused.label;
             tracing::warn!(%address, reason, count, "connection closed: {}", refused.advice);
@@ -338,8 +344,9 @@ impl<L: Send + 'static> Io<L> {
         None
     }
 
-    /// Where a new connection lives. The kernel spreads them evenly, but by chance, and those that stay are not
-    /// those that go: a loop that has clearly more than another gives new ones away. To move one costs a wake-up.
+    /// Where a new connection lives. The kernel spreads them evenly, but by chance, and those that
+    /// stay are not those that go: a loop that has clearly more than another gives new ones away.
+    /// To move one costs a wake-up.
     fn home_of_new(&self) -> &Arc<Inbox<L>> {
         let open = |inbox: &Arc<Inbox<L>>| inbox.open.load(Ordering::Relaxed);
         let mine = &self.inbox;
@@ -406,8 +413,8 @@ impl<L: Send + 'static> Io<L> {
         }
     }
 
-    /// Once for each look that found too much memory: ends some connections that rest, those that do for
-    /// longest first.
+    /// Once for each look that found too much memory: ends some connections that rest, those that
+    /// do for longest first.
     pub(super) fn relieve(&mut self) {
         let pressure = &self.protection.pressure;
         let open = self.protection.open();

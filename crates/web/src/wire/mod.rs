@@ -1,15 +1,18 @@
-//! Connection loops: a few threads, each with an epoll of its own, that serve a context's hot routes
-//! themselves and hand every other request over to axum, from which the connection comes back once it rests.
+//! Connection loops: a few threads, each with an epoll of its own, that serve a context's hot
+//! routes themselves and hand every other request over to axum, from which the connection comes
+//! back once it rests.
 //!
-//! Why not hyper for all of it: docs/adr, *A connection loop of our own*. A connection that waits between two
-//! requests is a socket and some hundred bytes; a request is read into memory that the thread has anyway, and an
-//! answer is one write. What a context does with its requests, it says in [`Hot`].
+//! Why not hyper for all of it: docs/adr, *A connection loop of our own*. A connection that waits
+//! between two requests is a socket and some hundred bytes; a request is read into memory that the
+//! thread has anyway, and an answer is one write. What a context does with its requests, it says in
+//! [`Hot`].
 
 mod conn;
 mod event_loop;
 pub mod head;
 mod hot;
 mod io;
+mod pace;
 pub mod proxy;
 mod slab;
 mod stream;
@@ -69,7 +72,8 @@ pub struct Travelling {
     pub early: Bytes,
     /// How many bytes the request has that it travels for; `None` if only its chunks say that.
     pub request_bytes: Option<u64>,
-    /// It has just come from a balancer that first says in a header of the PROXY protocol whom it is from.
+    /// It has just come from a balancer that first says in a header of the PROXY protocol whom it
+    /// is from.
     pub is_announced: bool,
     pub home: Arc<dyn Home>,
 }
@@ -141,7 +145,8 @@ impl<L> Inbox<L> {
     }
 
     fn letters(&self) -> MutexGuard<'_, Letters<L>> {
-        // Letters are whole between two statements, so a panic of another holder leaves nothing half done.
+        // Letters are whole between two statements, so a panic of another holder leaves nothing
+        // half done.
         self.letters.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
@@ -168,8 +173,8 @@ impl<L: Send> Home for Inbox<L> {
     }
 }
 
-/// A loop that ends before it was told to leaves connections that nobody serves, and a port on which nobody
-/// answers: better that the process ends, and starts again.
+/// A loop that ends before it was told to leaves connections that nobody serves, and a port on
+/// which nobody answers: better that the process ends, and starts again.
 struct EndProcess<L>(Arc<Inbox<L>>);
 
 impl<L> Drop for EndProcess<L> {
@@ -189,8 +194,8 @@ pub struct Loops<L> {
 }
 
 impl<L: Send + 'static> Loops<L> {
-    /// Starts one for each listener. `hot` makes what serves its hot routes. Connections for axum come out of
-    /// the channel. Call it inside a tokio runtime.
+    /// Starts one for each listener. `hot` makes what serves its hot routes. Connections for axum
+    /// come out of the channel. Call it inside a tokio runtime.
     pub fn start<H: Hot<Letter = L>>(
         protection: &Arc<Protection>,
         listeners: Vec<TcpListener>,

@@ -1,12 +1,12 @@
-//! The header of the PROXY protocol, version 2 (HAProxy's proxy-protocol.txt, section 2.2): with it a balancer that passes bytes on
-//! says, before the first of them, whom the connection is from. Version 1 is text that a client could send by accident, and is not
-//! read.
+//! The header of the PROXY protocol, version 2 (HAProxy's proxy-protocol.txt, section 2.2): with it
+//! a balancer that passes bytes on says, before the first of them, whom the connection is from.
+//! Version 1 is text that a client could send by accident, and is not read.
 //!
 //! ```text
 //! signature   12 bytes
 //! version     4 bits: 2; command, 4 bits: 0 LOCAL, 1 PROXY
 //! family      4 bits: 1 IPv4, 2 IPv6; transport, 4 bits: 1 stream. 0 for both: unknown
-//! length      16 bits, of what follows: source, destination, their ports, and TLVs, which are passed over
+//! length      16 bits, of what follows: source, destination, their ports, and TLVs (passed over)
 //! ```
 //!
 //! It reads bytes, and does not know who may send them.
@@ -24,7 +24,8 @@ pub const BYTES_MAX: usize = 536;
 pub enum Parsed {
     /// A header may still become of them.
     Partial,
-    /// A header of so many bytes. `None`: the proxy speaks for itself, as when it looks whether we are there.
+    /// A header of so many bytes. `None`: the proxy speaks for itself, as when it looks whether we
+    /// are there.
     Whole { len: usize, source: Option<IpAddr> },
     /// No header becomes of them.
     Refused(&'static str),

@@ -1,5 +1,5 @@
-//! A connection's bytes: reading them as far as that goes now, writing answers as far as the socket takes them,
-//! and the ways in which a connection leaves: to axum, or for good.
+//! A connection's bytes: reading them as far as that goes now, writing answers as far as the socket
+//! takes them, and the ways in which a connection leaves: to axum, or for good.
 
 use super::{
     Travelling,
@@ -7,7 +7,7 @@ use super::{
     event_loop::Loop,
     head::{self, Form},
     hot::{Asked, Before, Hot, Served},
-    io::Io,
+    io::{Io, OUT_BYTES},
     proxy::{self, Parsed},
     slab::Token,
 };
@@ -23,8 +23,6 @@ use std::{
     sync::{Arc, atomic::Ordering},
 };
 
-/// Answers of one connection are written when so much has gathered.
-pub(super) const OUT_BYTES: usize = 64 << 10;
 /// Reads of one connection in a row, so that a pipeline without end leaves room for others.
 const READS_MAX: usize = 4;
 /// Seconds that a client has to close after the last answer.
@@ -113,7 +111,8 @@ impl<H: Hot> Loop<H> {
         self.io.again.push(token);
     }
 
-    /// Serves the requests in `bytes`, and keeps what is left. False if the connection is no longer here.
+    /// Serves the requests in `bytes`, and keeps what is left. False if the connection is no longer
+    /// here.
     fn serve_bytes(&mut self, token: Token, bytes: &[u8]) -> bool {
         let mut at = 0;
         self.io.out.clear();
@@ -266,8 +265,9 @@ impl<L: Send + 'static> Io<L> {
         true
     }
 
-    /// Takes a connection for that of whom the header before its first request names, and returns how many bytes are done
-    /// with; 0 if the header is not whole. `None` if the connection is no longer here.
+    /// Takes a connection for that of whom the header before its first request names, and returns
+    /// how many bytes are done with; 0 if the header is not whole. `None` if the connection is no
+    /// longer here.
     fn announced(&mut self, token: Token, bytes: &[u8]) -> Option<usize> {
         let (len, source) = match proxy::parse(bytes) {
             Parsed::Partial => return Some(0),
@@ -408,7 +408,8 @@ impl<L: Send + 'static> Io<L> {
         false
     }
 
-    /// Sends what is left and the end, and waits for the client's. False: nothing more is served on it.
+    /// Sends what is left and the end, and waits for the client's. False: nothing more is served on
+    /// it.
     pub(super) fn linger(&mut self, token: Token) -> bool {
         let until = self.seconds() + LINGER_SECONDS;
         let Some(conn) = self.conns.get_mut(token) else { return false };

@@ -1,58 +1,31 @@
-//! Which connections are served first. One that asks without end, or for what is refused, has low priority: it
-//! is served after the others of its loop, in a bounded share of the loop's time. A flood takes no more of the
-//! processor than that, and those who buy do not wait for it.
+//! Which connections are served first. One that asks without end, or for what is refused, has low
+//! priority: it is served after the others of its loop, in a bounded share of the loop's time. A
+//! flood takes no more of the processor than that, and those who buy do not wait for it.
 
-use super::{conn::Conn, event_loop::Loop, hot::Hot, io::Io, slab::Token};
+use super::{
+    conn::Conn,
+    event_loop::Loop,
+    hot::Hot,
+    io::Io,
+    pace::{LOW_SECONDS, Pace},
+    slab::Token,
+};
 use std::{
     net::IpAddr,
     time::{Duration, Instant},
 };
 
-/// Requests of one connection within a second after which it stands back. A page asks every second or so, a shopper may attempt 20
-/// times at once (`gate.limits.shopper_burst`).
-const PACE_MAX: u16 = 20;
-/// For how long it does, and for how long new connections do whose address was refused something.
-const BACK_SECONDS: u32 = 10;
 /// What those who stand back have at once: little beside the disk's share of a purchase.
 const BACK_TURN: Duration = Duration::from_micros(500);
-/// And when they have had it, none for so long. A loop that never rests waits for its processor like everybody who never does: it
-/// is those who sleep whom a scheduler runs first.
+/// And when they have had it, none for so long. A loop that never rests waits for its processor
+/// like everybody who never does: it is those who sleep whom a scheduler runs first.
 const BACK_REST: Duration = Duration::from_micros(1500);
-
-/// How a connection has asked lately. Times are seconds since its loop began.
-#[derive(Debug, Default, Clone, Copy, PartialEq, Eq)]
-pub(super) struct Pace {
-    second: u32,
-    asked: u16,
-    /// It is in the queue of those who stand back.
-    queued: bool,
-    back_until: u32,
-}
-
-impl Pace {
-    /// Counts a request, and says whether it is one too many of its second.
-    fn is_too_fast(&mut self, now: u32) -> bool {
-        if self.second != now {
-            (self.second, self.asked) = (now, 0);
-        }
-        self.asked = self.asked.saturating_add(1);
-        self.asked > PACE_MAX
-    }
-
-    fn lower_priority(&mut self, now: u32) {
-        self.back_until = now + BACK_SECONDS;
-    }
-
-    fn is_back(&self, now: u32) -> bool {
-        now < self.back_until
-    }
-}
 
 impl<L: Send + 'static> Io<L> {
     /// The pace of a connection that has come, by what its address was refused.
     pub(super) fn pace_of_new(&self, peer: IpAddr) -> Pace {
         let mut pace = Pace::default();
-        if self.protection.addresses.was_refused_within(peer, u64::from(BACK_SECONDS), self.protection.now())
+        if self.protection.addresses.was_refused_within(peer, u64::from(LOW_SECONDS), self.protection.now())
             && !self.speaks_for_others(peer)
         {
             pace.lower_priority(self.swept);
@@ -88,7 +61,7 @@ impl<L: Send + 'static> Io<L> {
     pub(super) fn waits_for_turn(&mut self, token: Token) -> bool {
         let now = self.swept;
         let Some(Conn { pace, .. }) = self.conns.get_mut(token) else { return false };
-        let waits = pace.is_back(now);
+        let waits = pace.is_low(now);
         if waits && !std::mem::replace(&mut pace.queued, true) {
             self.back.push_back(token);
         }
@@ -126,26 +99,5 @@ impl<H: Hot> Loop<H> {
                 return;
             }
         }
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn who_asks_too_fast_stands_back_for_a_while_and_nobody_else_does() {
-        let mut pace = Pace::default();
-        for second in 1..100 {
-            assert!(
-                (0..PACE_MAX).all(|_| !pace.is_too_fast(second)),
-                "as often as one may, second after second"
-            );
-        }
-        assert!(pace.is_too_fast(99));
-        assert!(!pace.is_too_fast(100), "a new second");
-        assert!(!pace.is_back(100), "nobody has said so");
-        pace.lower_priority(100);
-        assert!(pace.is_back(100) && pace.is_back(109) && !pace.is_back(110));
     }
 }

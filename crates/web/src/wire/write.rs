@@ -2,7 +2,8 @@
 
 use crate::problem::{METHOD_NOT_ALLOWED, Problem};
 
-/// The fields that every answer of the gate has, for what is no page. `server` gives the same to axum's answers.
+/// The fields that every answer of the gate has, for what is no page. `server` gives the same to
+/// axum's answers.
 macro_rules! always {
     () => {
         "x-content-type-options: nosniff\r\nreferrer-policy: same-origin\r\nx-frame-options: DENY\r\n\

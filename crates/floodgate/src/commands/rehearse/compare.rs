@@ -49,8 +49,9 @@ impl Comparison {
                 let kept = seen.holds > 0 || seen.position > 0;
                 self.differ(kept, "told a refusal last, but the log has a hold or a place");
             }
-            // Every shopper asks until an answer comes or the rehearsal's time is over: whoever has none was let down, and
-            // what the log says of the attempt was held against nobody's word.
+            // Every shopper asks until an answer comes or the rehearsal's time is over: whoever has
+            // none was let down, and what the log says of the attempt was held against nobody's
+            // word.
             Told::Nothing => self.differ(true, "a shopper heard nothing"),
         }
         let another = line.held && seen.holds > 0 && seen.pay_by != line.pay_by;
@@ -209,7 +210,8 @@ mod tests {
         Line { told, paid, held, pay_by, position, ..Line::new(id(n)) }
     }
 
-    /// The shoppers' lines against the log's records: what differs, each once. Two units are on sale.
+    /// The shoppers' lines against the log's records: what differs, each once. Two units are on
+    /// sale.
     fn check(lines: &[Line], records: &[Record], differences: &[&str]) {
         let encode = |record: &Record| {
             let mut bytes = Vec::new();

@@ -1,5 +1,5 @@
-//! As much of an HTTP client as a crowd needs: one request at a time over one connection, from a chosen address. A real client
-//! library would be most of the rehearsal's cost.
+//! As much of an HTTP client as a crowd needs: one request at a time over one connection, from a
+//! chosen address. A real client library would be most of the rehearsal's cost.
 
 use std::io;
 use std::net::{IpAddr, SocketAddr};
@@ -40,7 +40,8 @@ impl Connection {
         Ok(Self { stream, buffer: Vec::new() })
     }
 
-    /// Sends a request that is complete as it stands, and reads the response. After an error the connection is of no use.
+    /// Sends a request that is complete as it stands, and reads the response. After an error the
+    /// connection is of no use.
     pub(super) async fn ask(&mut self, request: &[u8]) -> io::Result<Response> {
         timeout(ANSWER_TIMEOUT, self.exchange(request)).await?
     }

@@ -1,5 +1,5 @@
-//! What the crowd was told, in the crowd's own words: one line a shopper, written by the load processes and held against the
-//! log at the end.
+//! What the crowd was told, in the crowd's own words: one line a shopper, written by the load
+//! processes and held against the log at the end.
 
 use contracts::AttemptId;
 use std::io::{self, BufRead, Write};

@@ -1,4 +1,5 @@
-//! One process of the crowd: open-loop arrivals, a connection per shopper, retries like real clients.
+//! One process of the crowd: open-loop arrivals, a connection per shopper, retries like real
+//! clients.
 //!
 //! It believes nothing of what the server keeps: its ledger is what its shoppers were told.
 
@@ -104,7 +105,8 @@ struct Crowd {
     started: Instant,
     started_wall_ms: u64,
     provider: Vec<tokio::sync::Mutex<Option<Connection>>>,
-    /// One for each connection that may be open: a shopper who finds none waits, and the wait counts as latency.
+    /// One for each connection that may be open: a shopper who finds none waits, and the wait
+    /// counts as latency.
     places: Rc<Semaphore>,
     progress: Cell<Progress>,
     lines: RefCell<BufWriter<std::fs::File>>,
@@ -163,8 +165,9 @@ async fn report(crowd: Rc<Crowd>) {
     }
 }
 
-/// Asks for the sale's state until it tells where attempts go. A page's countdown knows the moment, so it asks then; what a
-/// shopper would wait for its own page's next look is no latency of the server.
+/// Asks for the sale's state until it tells where attempts go. A page's countdown knows the moment,
+/// so it asks then; what a shopper would wait for its own page's next look is no latency of the
+/// server.
 async fn find_round(crowd: Rc<Crowd>, url: watch::Sender<Option<String>>) {
     #[derive(Deserialize)]
     struct State {
@@ -186,7 +189,8 @@ async fn find_round(crowd: Rc<Crowd>, url: watch::Sender<Option<String>>) {
     }
 }
 
-/// Before the opening people look at the page, a hundredth as many a second as will buy: the opening is a step of a hundred.
+/// Before the opening people look at the page, a hundredth as many a second as will buy: the
+/// opening is a step of a hundred.
 async fn visitors(crowd: Rc<Crowd>) {
     let mut prng = Prng::new(crowd.args.seed ^ 0x7061_6765 ^ crowd.args.process);
     let request = format!("GET /api/v1/sales/{} HTTP/1.1\r\nHost: rehearsal\r\n\r\n", crowd.args.sale);
@@ -225,8 +229,8 @@ async fn arrivals(crowd: Rc<Crowd>) {
     let args = &crowd.args;
     let mut prng = Prng::new(args.seed ^ args.process.wrapping_mul(0x9e37_79b9));
     let mut running = tokio::task::JoinSet::new();
-    // The early ones connect over the seconds before the opening, at a hundredth of the rate plus what it takes to have all of
-    // them there; they ask within the first second.
+    // The early ones connect over the seconds before the opening, at a hundredth of the rate plus
+    // what it takes to have all of them there; they ask within the first second.
     let opens_in_ms = args.opens_at.saturating_sub(wall_ms()) as f64;
     let early = args.early.min(args.shoppers);
     let opening = crowd.started + Duration::from_secs_f64(opens_in_ms / 1000.0);
@@ -274,8 +278,9 @@ impl Crowd {
 }
 
 impl Line {
-    /// Notes what was said; false, and a contradiction, if it cannot stand beside what was said before. A grant or a place,
-    /// once said, is said again, with the same hold, `pay_by` and position; a refusal may have become a grant.
+    /// Notes what was said; false, and a contradiction, if it cannot stand beside what was said
+    /// before. A grant or a place, once said, is said again, with the same hold, `pay_by` and
+    /// position; a refusal may have become a grant.
     fn take(&mut self, answer: &Answer) -> bool {
         let told = match answer.outcome.as_str() {
             "granted" => Told::Granted,
@@ -397,7 +402,8 @@ impl Shopper {
         self.line.latency_us = due.elapsed().as_micros() as u64;
         self.crowd.count(|p| p.decided += 1);
         self.take(&answer);
-        // One in twenty asks again, as after a reload or from another device: the answer must be the same.
+        // One in twenty asks again, as after a reload or from another device: the answer must be
+        // the same.
         if self.prng.percent(5) {
             self.connection = None;
             if let Some(again) = self.buy().await {
@@ -562,7 +568,8 @@ impl Shopper {
     }
 
     async fn come_back(&mut self) {
-        /// Even the persistent lose heart: some 45 seconds, in which holds of those who did not show up run out twice.
+        /// Even the persistent lose heart: some 45 seconds, in which holds of those who did not
+        /// show up run out twice.
         const TRIES: u32 = 6;
         for _ in 0..TRIES {
             if self.crowd.given_up() {
@@ -591,7 +598,8 @@ mod tests {
         format!(r#"{{"outcome":"granted","hold":{{"id":"{id}","state":"held","pay_by":"{pay_by}"}}}}"#)
     }
 
-    /// What a shopper is told, one answer after the other, and how many of them contradict an earlier one.
+    /// What a shopper is told, one answer after the other, and how many of them contradict an
+    /// earlier one.
     fn check(answers: &[&str], contradictions: u32) {
         let mut line = Line::new(AttemptId([7; 16]));
         for answer in answers {
