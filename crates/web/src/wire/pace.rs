@@ -1,7 +1,7 @@
 //! How fast one connection asks. It sees seconds and knows no connection.
 
-/// Requests of one connection within a second after which it has low priority. A page asks every second
-/// or so, a shopper may attempt 20 times at once (`gate.limits.shopper_burst`).
+/// Requests of one connection within a second after which it has low priority. A page asks every
+/// second or so, a shopper may attempt 20 times at once (`gate.limits.shopper_burst`).
 const PACE_MAX: u16 = 20;
 /// For how long it does, and for how long new connections do whose address was refused something.
 pub(super) const LOW_SECONDS: u32 = 10;
