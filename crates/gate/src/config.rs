@@ -126,6 +126,8 @@ pub enum ChallengeMode {
     Image,
 }
 
+/// The highest level of risk; the lowest is 0.
+pub(crate) const RISK_MAX: usize = 3;
 /// Each request with an Origin is compared with all of them.
 const ORIGINS_MAX: usize = 100;
 
@@ -173,7 +175,7 @@ impl RiskConfig {
     fn wrong(&self) -> Option<(&'static str, &'static str)> {
         let levels = &self.levels;
         let rise = levels.windows(2).all(|pair| pair[0] < pair[1]);
-        let right = levels.len() == crate::challenge::RISK_MAX && rise && levels.first() > Some(&0);
+        let right = levels.len() == RISK_MAX && rise && levels.first() > Some(&0);
         (!right)
             .then_some(("risk.levels", "want three numbers of points, above 0, each above the one before"))
     }
@@ -224,9 +226,7 @@ impl ChallengeConfig {
         let good = |factor: &u64| (1..=MAXNUMBER_FACTOR_MAX).contains(factor);
         let factors = &self.maxnumber_factors;
         let want = "want four factors of 1 to 1000, one for each level of risk, none below the one before";
-        let right = factors.len() == crate::challenge::RISK_MAX + 1
-            && factors.iter().all(good)
-            && factors.is_sorted();
+        let right = factors.len() == RISK_MAX + 1 && factors.iter().all(good) && factors.is_sorted();
         (!right).then_some(("challenge.maxnumber_factors", want))
     }
 }

@@ -2,15 +2,16 @@
 //! decided about a request here, and how its answer comes to be said.
 
 use crate::{
-    api::{self, Asked, Outcome, Question, outcome_of},
+    api::{self, Question},
     front::{Expected, Front, Rendered},
     hot_route::{HotRoute, hot_route},
     metrics::RouteClass,
+    outcome::{Outcome, outcome_of},
     pass::Pass,
     problem::{self, Problem},
     state::{Gate, PASS_HEADER},
 };
-use contracts::{Attempt, AttemptId, Basket, GateRefusal, Mail, Mailbox};
+use contracts::{Attempt, AttemptId, Basket, GateRefusal, Mail, Mailbox, Told};
 use std::{
     cmp::Reverse,
     collections::{BinaryHeap, VecDeque},
@@ -30,7 +31,7 @@ pub(crate) enum Letter {
     Mail(Mail),
     /// What took a question of its own: whether something was promised before, or where an attempt
     /// stands.
-    Asked(u64, Result<Asked, Problem>),
+    Answer(u64, Result<Told, Problem>),
 }
 
 /// Brings a sale's answers to a loop.
@@ -124,7 +125,7 @@ impl wire::Hot for Hot {
         hot_route(target).is_some()
     }
 
-    fn head(&mut self, io: &mut Io, asked: &wire::Asked<'_>) -> Before {
+    fn head(&mut self, io: &mut Io, asked: &wire::HotRequest<'_>) -> Before {
         let head = asked.head;
         match (hot_route(head.target), head.method) {
             (Some(HotRoute::Sale(sale)), "GET") if head.body_len == 0 => {
@@ -151,7 +152,7 @@ impl wire::Hot for Hot {
         }
     }
 
-    fn request(&mut self, io: &mut Io, asked: &wire::Asked<'_>, body: &[u8]) -> Served {
+    fn request(&mut self, io: &mut Io, asked: &wire::HotRequest<'_>, body: &[u8]) -> Served {
         let (Some(round), Some(HotRoute::Round { sale, .. })) =
             (self.round.take(), hot_route(asked.head.target))
         else {
@@ -164,10 +165,10 @@ impl wire::Hot for Hot {
     fn letter(&mut self, io: &mut Io, letter: Letter) {
         match letter {
             Letter::Mail(mail) => {
-                let asked = mail.said.map(Asked::from).map_err(problem::of_unavailable);
-                self.say(io, Token::from_u64(mail.token), asked);
+                let told = mail.said.map_err(problem::of_unavailable);
+                self.say(io, Token::from_u64(mail.token), told);
             }
-            Letter::Asked(token, asked) => self.say(io, Token::from_u64(token), asked),
+            Letter::Answer(token, told) => self.say(io, Token::from_u64(token), told),
         }
     }
 
@@ -196,7 +197,7 @@ impl wire::Hot for Hot {
 
 impl Hot {
     /// `GET` of the sale's document.
-    fn sale(&self, io: &mut Io, sale: &str, asked: &wire::Asked<'_>) {
+    fn sale(&self, io: &mut Io, sale: &str, asked: &wire::HotRequest<'_>) {
         let started = Instant::now();
         let conn = asked.conn;
         let ends = self.gate.strategy.closes();
@@ -217,7 +218,7 @@ impl Hot {
         io: &mut Io,
         sale: &str,
         (front, rendered): (Arc<Front>, Arc<Rendered>),
-        asked: &wire::Asked<'_>,
+        asked: &wire::HotRequest<'_>,
         body: &[u8],
     ) -> Served {
         let started = Instant::now();
@@ -344,14 +345,14 @@ impl Hot {
         let (id, shopper, basket) = (pending.id, pending.pass.shopper, pending.basket);
         io.runtime().spawn(async move {
             let answer = api::known(&front, id, shopper, basket, full).await;
-            inbox.tell([Letter::Asked(token.to_u64(), answer)]);
+            inbox.tell([Letter::Answer(token.to_u64(), answer)]);
         });
     }
 
     /// Says what came of an attempt, and goes on with its connection.
-    fn say(&mut self, io: &mut Io, token: Token, asked: Result<Asked, Problem>) {
+    fn say(&mut self, io: &mut Io, token: Token, told: Result<Told, Problem>) {
         let Some(pending) = self.pending.remove(token) else { return };
-        io.guarded(pending.conn, |io| say(&self.gate, io, &pending, asked));
+        io.guarded(pending.conn, |io| say(&self.gate, io, &pending, told));
     }
 
     /// Keeps what was said without the sale, which hears of it at the end of the turn.
@@ -391,7 +392,7 @@ impl Hot {
             }
             let mut place = pending.front.sale.position(pending.id, pending.pass.shopper);
             match place.try_recv() {
-                Ok(Ok(Some(told))) => self.say(io, token, Ok(Asked::from(told))),
+                Ok(Ok(Some(told))) => self.say(io, token, Ok(told)),
                 // It was decided just now, and the answer is on its way.
                 Ok(Ok(None)) => {}
                 Ok(Err(unavailable)) => self.say(io, token, Err(problem::of_unavailable(unavailable))),
@@ -400,7 +401,7 @@ impl Hot {
                     let inbox = Arc::clone(io.inbox());
                     io.runtime().spawn(async move {
                         if let Some(told) = api::standing_of(place).await.transpose() {
-                            inbox.tell([Letter::Asked(token.to_u64(), told.map(Asked::from))]);
+                            inbox.tell([Letter::Answer(token.to_u64(), told)]);
                         }
                     });
                 }
@@ -409,14 +410,14 @@ impl Hot {
     }
 }
 
-fn say(gate: &Gate, io: &mut Io, pending: &Pending, asked: Result<Asked, Problem>) {
+fn say(gate: &Gate, io: &mut Io, pending: &Pending, told: Result<Told, Problem>) {
     let conn = pending.conn;
     let Some(close) = io.begin_answer(conn) else { return };
-    let outcome = asked.and_then(|asked| {
-        gate.note_answer(&pending.front, &pending.pass, &asked);
-        match asked {
-            Asked::Answered(answer) => outcome_of(pending.id, &answer).ok_or_else(api::key_reused),
-            Asked::Queued(place) => Ok(Outcome::queued(pending.id, place)),
+    let outcome = told.and_then(|told| {
+        gate.note_answer(&pending.front, &pending.pass, &told);
+        match told {
+            Told::Answer(answer) => outcome_of(pending.id, &answer).ok_or_else(api::key_reused),
+            Told::InLine(place) => Ok(Outcome::queued(pending.id, place)),
         }
     });
     match outcome {

@@ -13,6 +13,7 @@ mod hot_route;
 mod jws;
 pub mod keys;
 mod metrics;
+mod outcome;
 mod page;
 pub mod pass;
 pub mod ports;
@@ -24,6 +25,7 @@ mod strategy;
 #[cfg(test)]
 mod testing;
 mod ticket;
+mod way_back;
 pub mod winners;
 
 pub use challenge::Challenges;

@@ -1,19 +1,8 @@
-//! Where a page may send a shopper back to, from a list of origins with paths, and what it says
-//! there of the outcome, signed. Whatever two readers of URLs could take for two places is refused:
-//! an open redirect would lend the sale's good name to anybody.
+//! Where a page may send a shopper back to, from a list of origins with paths. Whatever two readers
+//! of URLs could take for two places is refused: an open redirect would lend the sale's good name
+//! to anybody.
 
-use crate::{
-    api::Outcome,
-    keys::Keyring,
-    pass::Pass,
-    problem::{self, Problem},
-    state::Gate,
-    ticket,
-};
-use contracts::{AttemptId, Basket, HoldState, SHOPPER_ID_BYTES_MAX, SaleView};
-use serde::Serialize;
 use std::fmt::Write;
-use units::{Sequence, TimeMs};
 use web::cors::is_origin;
 
 /// Bytes of a URL; with the longest ticket behind it, it stays below what browsers and servers
@@ -22,8 +11,6 @@ const URL_BYTES_MAX: usize = 1024;
 /// The parameter that carries the outcome. Shops have it to themselves: whoever writes the URL may
 /// not write it too.
 const PARAMETER: &str = "floodgate";
-/// How long a signed outcome is good: a slow phone's way back.
-const GOOD_FOR_SECONDS: u64 = 600;
 
 /// A URL of the list, or below one of it.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -45,7 +32,7 @@ impl ReturnUrl {
     }
 
     /// For whom an outcome is that is sent there.
-    fn origin(&self) -> &str {
+    pub(crate) fn origin(&self) -> &str {
         origin_of(&self.0).unwrap_or_default()
     }
 
@@ -136,84 +123,9 @@ fn encoded(text: &str) -> Option<Vec<u8>> {
     text.split('%').skip(1).map(digits).collect()
 }
 
-/// What is said of an attempt that has no ticket.
-#[derive(Debug, Clone, Copy)]
-pub(crate) struct Said<'a> {
-    pub(crate) sale: &'a str,
-    pub(crate) attempt: AttemptId,
-    pub(crate) outcome: &'a str,
-    pub(crate) as_of: Option<Sequence>,
-    pub(crate) shopper: Option<&'a str>,
-}
-
-/// The claims, in the names of RFC 7519 where it has them.
-#[derive(Serialize)]
-struct Claims<'a> {
-    aud: &'a str,
-    sale: &'a str,
-    attempt: AttemptId,
-    outcome: &'a str,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    as_of: Option<Sequence>,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    shopper: Option<&'a str>,
-    iat: u64,
-    exp: u64,
-}
-
-/// A return URL that a request names, or 422 if it is nowhere of ours.
-pub(crate) fn named(gate: &Gate, text: Option<&str>) -> Result<Option<ReturnUrl>, Problem> {
-    let Some(text) = text.filter(|text| !text.is_empty()) else { return Ok(None) };
-    let url = ReturnUrl::parse(text, &gate.config.return_urls);
-    url.map(Some).ok_or_else(|| {
-        Problem::new(
-            &problem::INVALID,
-            "return_url: not one of gate.return_urls, nor below one, to the letter",
-        )
-    })
-}
-
-/// The way back with what the shop can check: the ticket while there is something to be had for it,
-/// else the outcome. `None` while nothing is decided, or the decision is only about this moment.
-/// `basket` is what the attempt asked for, if the sale keeps it.
-pub(crate) fn way_back(
-    gate: &Gate,
-    to: &ReturnUrl,
-    view: &SaleView,
-    outcome: &Outcome,
-    pass: &Pass,
-    basket: Option<&Basket>,
-) -> Option<String> {
-    let name = match (&outcome.hold, outcome.outcome) {
-        (Some(hold), _) if matches!(hold.state, HoldState::Held | HoldState::Confirmed) => {
-            return ticket::sign(&gate.keys, view, pass, basket?, hold).map(|ticket| to.with(&ticket));
-        }
-        (Some(hold), _) => hold.state.as_str(),
-        (None, "queued" | "none" | "not_open" | "paused") => return None,
-        (None, name) => name,
-    };
-    let (attempt, as_of) = (outcome.attempt, outcome.as_of);
-    let shopper = gate.keys.unseal(pass.shopper, &pass.sealed);
-    let said = Said { sale: view.sale.as_str(), attempt, outcome: name, as_of, shopper: shopper.as_deref() };
-    Some(to.with(&sign(&gate.keys, to, said, gate.now())))
-}
-
-/// Signs an outcome for the shop at a return URL: a compact JWS (RFC 7515), good for ten minutes.
-pub(crate) fn sign(keys: &Keyring, to: &ReturnUrl, said: Said<'_>, now: TimeMs) -> String {
-    let Said { sale, attempt, outcome, as_of, shopper } = said;
-    let shopper = shopper.filter(|id| id.len() <= SHOPPER_ID_BYTES_MAX);
-    let iat = now.0 / 1000;
-    let exp = iat + GOOD_FOR_SECONDS;
-    let claims = Claims { aud: to.origin(), sale, attempt, outcome, as_of, shopper, iat, exp };
-    let claims = serde_json::to_vec(&claims).expect("claims have no map with odd keys");
-    keys.outcomes().sign(&claims)
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
-    use data_encoding::BASE64URL_NOPAD;
-    use ed25519_dalek::{Signature, VerifyingKey};
 
     fn list() -> Vec<String> {
         ["https://shop.example/checkout", "https://other.example", "http://127.0.0.1:9000/back/"]
@@ -320,31 +232,5 @@ mod tests {
         ] {
             assert!(!is_entry(bad), "{bad:?}");
         }
-    }
-
-    #[test]
-    fn a_signed_outcome_is_for_one_shop_and_ten_minutes() {
-        let keys = Keyring::from_master(&[7; 32]);
-        let to = ReturnUrl::parse("https://shop.example/checkout?cart=7", &list()).unwrap();
-        let (attempt, as_of) = (AttemptId([1; 16]), Some(Sequence(9)));
-        let said = Said { sale: "demo", attempt, outcome: "sold_out", as_of, shopper: Some("al\"ice") };
-        let text = sign(&keys, &to, said, TimeMs(5_500));
-        let (signed, signature) = text.rsplit_once('.').unwrap();
-        let signature =
-            Signature::from_slice(&BASE64URL_NOPAD.decode(signature.as_bytes()).unwrap()).unwrap();
-        let public = VerifyingKey::from_bytes(keys.outcomes().key().public()).unwrap();
-        public.verify_strict(signed.as_bytes(), &signature).unwrap();
-        for other in [keys.tickets().key().public(), keys.winners().public()] {
-            let other = VerifyingKey::from_bytes(other).unwrap();
-            assert!(other.verify_strict(signed.as_bytes(), &signature).is_err(), "a key is for one thing");
-        }
-        let parts: Vec<String> = signed
-            .split('.')
-            .map(|part| String::from_utf8(BASE64URL_NOPAD.decode(part.as_bytes()).unwrap()).unwrap())
-            .collect();
-        assert!(parts[0].contains(r#""typ":"floodgate-outcome+jws""#), "{}", parts[0]);
-        let want = r#"{"aud":"https://shop.example","sale":"demo","attempt":"01010101010101010101010101010101","outcome":"sold_out","as_of":9,"shopper":"al\"ice","iat":5,"exp":605}"#;
-        assert_eq!(parts[1], want);
-        assert_eq!(to.with(&text), format!("https://shop.example/checkout?cart=7&floodgate={text}"));
     }
 }

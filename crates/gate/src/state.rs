@@ -1,20 +1,20 @@
 //! What all handlers share, and the checks that stand before most of them.
 
 use crate::{
-    api::Asked,
     challenge::Challenges,
     config::Config,
     filter::{self, Filter},
     front::{Front, Fronts},
     keys::Keyring,
     metrics::Metrics,
+    outcome,
     pass::{self, Pass},
     ports::{Reply, Sales},
     problem::{self, Problem},
     strategy::Strategy,
 };
 use axum::body::{Body, Bytes};
-use contracts::{Answer, GateRefusal, Refusal};
+use contracts::{Answer, GateRefusal, Refusal, Told};
 use http::HeaderMap;
 use std::{fmt, sync::Arc, time::Duration};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
@@ -161,16 +161,16 @@ impl Gate {
 
     /// Counts what a shopper was told without the sale being asked.
     pub(crate) fn note_alone(&self, pass: &Pass, said: &GateRefusal) {
-        self.metrics.answered_alone(Asked::Answered(said.answer()).as_str());
+        self.metrics.answered_alone(outcome::label(&Told::Answer(said.answer())));
         if let GateRefusal::NotEligible(said) = said {
             self.filter.note_shopper(pass.shopper, filter::reason_of(said.by), self.now());
         }
     }
 
     /// The same of what the sale has told them itself, where the rule can be seen.
-    pub(crate) fn note_answer(&self, front: &Front, pass: &Pass, asked: &Asked) {
-        self.metrics.answered(asked.as_str());
-        if let Asked::Answered(Answer::Refused { refusal: Refusal::NotEligible, .. }) = asked
+    pub(crate) fn note_answer(&self, front: &Front, pass: &Pass, told: &Told) {
+        self.metrics.answered(outcome::label(told));
+        if let Told::Answer(Answer::Refused { refusal: Refusal::NotEligible, .. }) = told
             && let Some(by) = front.sale.view().ineligible_by(pass.shopper, pass.tier)
         {
             self.filter.note_shopper(pass.shopper, filter::reason_of(by), self.now());

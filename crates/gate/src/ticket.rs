@@ -2,7 +2,7 @@
 //! so that a store can honour it offline. What it says follows from the hold alone. It is made when
 //! it is asked for, never on the way of a purchase: a signature costs as much as half of one.
 
-use crate::{api::Hold, keys::Keyring, pass::Pass};
+use crate::{keys::Keyring, outcome::Hold, pass::Pass};
 use contracts::{AttemptId, Basket, SaleSpec, SaleView};
 use serde::Serialize;
 use units::{Sequence, TimeMs};

@@ -23,7 +23,7 @@ use web::{
     protection::{Counters, Policy, Protection},
     route::route,
     server::{Callers, Listening, listen},
-    wire::{Asked, Before, Hot, Io, Loops, Served, Token},
+    wire::{Before, Hot, HotRequest, Io, Loops, Served, Token},
 };
 
 /// Counts what was refused.
@@ -54,7 +54,7 @@ impl Hot for Doubler {
         target == "/now" || target == "/later"
     }
 
-    fn head(&mut self, io: &mut Io<Self::Letter>, asked: &Asked<'_>) -> Before {
+    fn head(&mut self, io: &mut Io<Self::Letter>, asked: &HotRequest<'_>) -> Before {
         if asked.head.method != "POST" {
             return Before::Other;
         }
@@ -68,7 +68,7 @@ impl Hot for Doubler {
         }
     }
 
-    fn request(&mut self, io: &mut Io<Self::Letter>, asked: &Asked<'_>, body: &[u8]) -> Served {
+    fn request(&mut self, io: &mut Io<Self::Letter>, asked: &HotRequest<'_>, body: &[u8]) -> Served {
         let number = std::str::from_utf8(body).ok().and_then(|text| text.parse::<u64>().ok());
         let Some(number) = number else {
             io.refuse(asked.conn, &Problem::new(&INVALID, "body: want a number"), false);

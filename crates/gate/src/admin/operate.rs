@@ -33,7 +33,7 @@ const SPEC_BYTES_MAX: usize = 1 << 20;
 /// A void of 4,096 attempts has 150 KB.
 const COMMAND_BYTES_MAX: usize = 256 << 10;
 
-type Asked = Result<Response, Problem>;
+type Handled = Result<Response, Problem>;
 
 #[derive(Deserialize, Default)]
 #[serde(deny_unknown_fields, default)]
@@ -171,7 +171,7 @@ pub(super) async fn define(
     RawQuery(query): RawQuery,
     headers: HeaderMap,
     body: Body,
-) -> Asked {
+) -> Handled {
     let operator = authorize(&gate, &headers, Role::Owner)?;
     let reason = Reasons::Optional.in_query(query.as_deref())?;
     let sale: SaleId = sale.parse().map_err(|e: contracts::IdError| invalid(e.to_string()))?;
@@ -194,7 +194,7 @@ async fn simple(
     body: Body,
     operation: Operation,
     needed: Reasons,
-) -> Asked {
+) -> Handled {
     let operator = authorize(gate, headers, Role::Operator)?;
     let front = gate.front(sale)?;
     let reason = parse_reason(gate, headers, body, needed).await?;
@@ -207,7 +207,7 @@ pub(super) async fn open(
     Path(sale): Path<String>,
     headers: HeaderMap,
     body: Body,
-) -> Asked {
+) -> Handled {
     simple(&gate, &sale, &headers, body, Operation::Open, Reasons::Optional).await
 }
 
@@ -217,7 +217,7 @@ pub(super) async fn pause(
     Path(sale): Path<String>,
     headers: HeaderMap,
     body: Body,
-) -> Asked {
+) -> Handled {
     simple(&gate, &sale, &headers, body, Operation::Pause, Reasons::Optional).await
 }
 
@@ -227,7 +227,7 @@ pub(super) async fn resume(
     Path(sale): Path<String>,
     headers: HeaderMap,
     body: Body,
-) -> Asked {
+) -> Handled {
     simple(&gate, &sale, &headers, body, Operation::Resume, Reasons::Optional).await
 }
 
@@ -237,7 +237,7 @@ pub(super) async fn close(
     Path(sale): Path<String>,
     headers: HeaderMap,
     body: Body,
-) -> Asked {
+) -> Handled {
     simple(&gate, &sale, &headers, body, Operation::Close, Reasons::Needed).await
 }
 
@@ -247,7 +247,7 @@ pub(super) async fn extend(
     Path(sale): Path<String>,
     headers: HeaderMap,
     body: Body,
-) -> Asked {
+) -> Handled {
     let operator = authorize(&gate, &headers, Role::Operator)?;
     let front = gate.front(&sale)?;
     let Extend { closes_at, reason } = parse(&gate, &headers, body, COMMAND_BYTES_MAX).await?;
@@ -261,7 +261,7 @@ pub(super) async fn limits(
     Path(sale): Path<String>,
     headers: HeaderMap,
     body: Body,
-) -> Asked {
+) -> Handled {
     let operator = authorize(&gate, &headers, Role::Operator)?;
     let front = gate.front(&sale)?;
     let limits: Limits = parse(&gate, &headers, body, COMMAND_BYTES_MAX).await?;
@@ -288,7 +288,7 @@ pub(super) async fn rate(
     Path(sale): Path<String>,
     headers: HeaderMap,
     body: Body,
-) -> Asked {
+) -> Handled {
     let operator = authorize(&gate, &headers, Role::Operator)?;
     let front = gate.front(&sale)?;
     let Rate { per_second, reason } = parse(&gate, &headers, body, COMMAND_BYTES_MAX).await?;
@@ -302,7 +302,7 @@ pub(super) async fn adjust(
     Path((sale, item)): Path<(String, String)>,
     headers: HeaderMap,
     body: Body,
-) -> Asked {
+) -> Handled {
     let operator = authorize(&gate, &headers, Role::Operator)?;
     let front = gate.front(&sale)?;
     let item = front.sale.view().spec.item_index(&item);
@@ -322,7 +322,7 @@ pub(super) async fn void(
     Path(sale): Path<String>,
     headers: HeaderMap,
     body: Body,
-) -> Asked {
+) -> Handled {
     let operator = authorize(&gate, &headers, Role::Operator)?;
     let front = gate.front(&sale)?;
     let void: Void = parse(&gate, &headers, body, COMMAND_BYTES_MAX).await?;
@@ -347,14 +347,14 @@ pub(super) async fn stats(
     State(gate): State<Arc<Gate>>,
     Path(sale): Path<String>,
     headers: HeaderMap,
-) -> Asked {
+) -> Handled {
     authorize(&gate, &headers, Role::ReadOnly)?;
     Ok(json(&reply(gate.front(&sale)?.sale.stats()).await?))
 }
 
 /// Carries a command out in the sale that has the hold. A hold's id says nothing of its sale, so
 /// each is asked.
-async fn on_hold(gate: &Gate, id: AttemptId, actor: &contracts::Actor, operation: &Operation) -> Asked {
+async fn on_hold(gate: &Gate, id: AttemptId, actor: &contracts::Actor, operation: &Operation) -> Handled {
     let mut silent = None;
     for sale in gate.sales.list() {
         let Some(sale) = gate.sales.get(sale.as_str()) else { continue };
@@ -375,7 +375,7 @@ pub(super) async fn confirm(
     Path(hold): Path<String>,
     headers: HeaderMap,
     body: Body,
-) -> Asked {
+) -> Handled {
     let operator = authorize(&gate, &headers, Role::Operator)?;
     let hold = parse_attempt(&hold)?;
     let Payment { payment, reason } = parse(&gate, &headers, body, COMMAND_BYTES_MAX).await?;
@@ -390,7 +390,7 @@ pub(super) async fn release(
     Path(hold): Path<String>,
     headers: HeaderMap,
     body: Body,
-) -> Asked {
+) -> Handled {
     let operator = authorize(&gate, &headers, Role::Operator)?;
     let hold = parse_attempt(&hold)?;
     let reason = parse_reason(&gate, &headers, body, Reasons::Optional).await?;

@@ -23,7 +23,7 @@ use web::{
 
 /// Exactly one of the two.
 #[derive(Debug, Deserialize)]
-pub(super) struct Asked {
+pub(super) struct RefusalQuery {
     address: Option<String>,
     shopper: Option<String>,
 }
@@ -81,7 +81,7 @@ struct RefusedFor {
 
 pub(super) async fn read(
     State(gate): State<Arc<Gate>>,
-    Query(asked): Query<Asked>,
+    Query(asked): Query<RefusalQuery>,
     headers: HeaderMap,
 ) -> Result<Response, Problem> {
     authorize(&gate, &headers, Role::ReadOnly)?;

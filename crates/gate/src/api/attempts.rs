@@ -1,19 +1,19 @@
 //! Attempts: asking once, and asking again what came of it.
 
 use super::{
-    answer::{Outcome, outcome_of},
-    basket::parse_basket,
+    basket::{known_item, parse_basket},
     json,
 };
 use crate::{
     filter,
     front::{Expected, Front, Rendered},
+    outcome::{Outcome, outcome_of},
     pass::Pass,
     ports::Reply,
     problem::{self, Problem},
-    return_url::{self, way_back},
     state::{Gate, PASS_HEADER, reply},
     ticket,
+    way_back::{self, way_back},
 };
 use axum::{
     Extension,
@@ -21,18 +21,13 @@ use axum::{
     extract::{Path, Query, State},
     response::{IntoResponse, Response},
 };
-use contracts::{
-    Answer, Attempt, AttemptId, Basket, Found, LinePlace, SaleSpec, ShopperKey, Told, Unavailable,
-};
+use contracts::{Answer, Attempt, AttemptId, Basket, Found, SaleSpec, ShopperKey, Told, Unavailable};
 use http::{HeaderMap, StatusCode};
 use serde::{Deserialize, Serialize};
 use std::{pin::pin, sync::Arc, time::Duration};
 use tokio::time::{Instant, sleep_until, timeout, timeout_at};
 use units::{Sequence, TimeMs};
-use web::{
-    body::{check_media_type, clip},
-    server::Peer,
-};
+use web::{body::check_media_type, server::Peer};
 
 /// How long the sale may take to say where an attempt stands, which it does without its writer.
 const STANDING_WITHIN: Duration = Duration::from_secs(1);
@@ -123,14 +118,14 @@ pub(super) async fn create(
         idempotency_key: field("idempotency-key"),
     };
     let Admitted { pass, key } = admit(&gate, &question)?;
-    let to = return_url::named(&gate, back.return_url.as_deref())?;
+    let to = way_back::named(&gate, back.return_url.as_deref())?;
     let body = gate.body(body, BODY_BYTES_MAX).await?;
     let basket = basket(&body, &rendered.view.spec)?;
     let id = gate.keys.attempt_id(&sale, pass.shopper, key);
     let asked = ask(&gate, &front, &pass, id, basket).await?;
     let (status, mut outcome) = match asked {
-        Asked::Answered(answer) => (StatusCode::OK, outcome_of(id, &answer).ok_or_else(key_reused)?),
-        Asked::Queued(place) => (StatusCode::ACCEPTED, Outcome::queued(id, place)),
+        Told::Answer(answer) => (StatusCode::OK, outcome_of(id, &answer).ok_or_else(key_reused)?),
+        Told::InLine(place) => (StatusCode::ACCEPTED, Outcome::queued(id, place)),
     };
     outcome.return_url =
         to.and_then(|to| way_back(&gate, &to, &rendered.view, &outcome, &pass, Some(&basket)));
@@ -144,36 +139,6 @@ pub(crate) fn key_reused() -> Problem {
         &problem::KEY_REUSED,
         "this Idempotency-Key stands for another basket: use a new key for a new purchase",
     )
-}
-
-/// What came of asking.
-#[derive(Debug)]
-pub(crate) enum Asked {
-    Answered(Answer),
-    /// The decision takes longer than `decision_wait_ms`; it will come all the same.
-    Queued(LinePlace),
-}
-
-impl From<Told> for Asked {
-    fn from(told: Told) -> Self {
-        match told {
-            Told::Answer(answer) => Self::Answered(answer),
-            Told::InLine(place) => Self::Queued(place),
-        }
-    }
-}
-
-impl Asked {
-    /// The outcome in metrics; empty for a reused key, which is none.
-    pub(crate) fn as_str(&self) -> &'static str {
-        match self {
-            Self::Answered(Answer::Granted(_)) => "granted",
-            Self::Answered(Answer::Waitlisted { .. }) => "waitlisted",
-            Self::Answered(Answer::Refused { refusal, .. }) => refusal.as_str(),
-            Self::Answered(_) => "",
-            Self::Queued(_) => "queued",
-        }
-    }
 }
 
 /// Milliseconds until its tier's part of the sale's rate, if it has no more than one, lets an
@@ -207,15 +172,15 @@ pub(crate) async fn known(
     shopper: ShopperKey,
     basket: Basket,
     full: Problem,
-) -> Result<Asked, Problem> {
+) -> Result<Told, Problem> {
     // In this order: see `current`.
     let place = standing(front, id, shopper).await;
     let found = reply(front.sale.lookup(id, shopper)).await?;
     match (found.basket, place) {
-        (Some(kept), _) if kept == basket => Ok(Asked::Answered(found.answer)),
+        (Some(kept), _) if kept == basket => Ok(Told::Answer(found.answer)),
         (Some(_), _) => Err(key_reused()),
         // It may be on its way under this key with another basket, and then its answer says so.
-        (None, Ok(Some(told @ Told::InLine(_)))) => Ok(Asked::from(told)),
+        (None, Ok(Some(told @ Told::InLine(_)))) => Ok(told),
         (None, _) => Err(full),
     }
 }
@@ -252,12 +217,12 @@ pub(crate) async fn ask(
     pass: &Pass,
     id: AttemptId,
     basket: Basket,
-) -> Result<Asked, Problem> {
+) -> Result<Told, Problem> {
     let start = Instant::now();
     if let Some(said) = front.alone(&front.sale.view(), pass, &basket) {
         front.sale.gate_refused(&[said]);
         gate.note_alone(pass, &said);
-        return Ok(Asked::Answered(said.answer()));
+        return Ok(Told::Answer(said.answer()));
     }
     let mut expected = None;
     match turn(gate, front, pass.tier) {
@@ -280,12 +245,12 @@ pub(crate) async fn ask(
     // It is the sale's now, which knows it.
     drop(expected);
     let asked = match timeout_at(until, &mut told).await {
-        Ok(told) => Asked::from(told?),
+        Ok(told) => told?,
         Err(_) => match standing(front, id, pass.shopper).await? {
-            Some(told) => Asked::from(told),
+            Some(told) => told,
             // It was decided just now, and the answer is on its way.
             None => match timeout(STANDING_WITHIN, told).await {
-                Ok(told) => Asked::from(told?),
+                Ok(told) => told?,
                 Err(_) => return Err(Problem::unavailable("the sale does not answer")),
             },
         },
@@ -314,10 +279,6 @@ pub(crate) fn item_index(spec: &SaleSpec, item: &str) -> Result<u16, Problem> {
     known_item(spec, item).map_err(|why| Problem::new(&problem::INVALID, why))
 }
 
-pub(super) fn known_item(spec: &SaleSpec, item: &str) -> Result<u16, String> {
-    spec.item_index(item).ok_or_else(|| format!("lines: the sale has no item {:?}", clip(item)))
-}
-
 /// `GET …/attempts/{attempt}`. Another shopper's attempt looks like one that was never made.
 pub(super) async fn read(
     State(gate): State<Arc<Gate>>,
@@ -330,7 +291,7 @@ pub(super) async fn read(
     gate.admit_address(peer)?;
     let pass = gate.pass(&headers, &sale)?;
     let attempt = parse_attempt(&attempt)?;
-    let to = return_url::named(&gate, back.return_url.as_deref())?;
+    let to = way_back::named(&gate, back.return_url.as_deref())?;
     let Current { mut outcome, basket } = current(&front, &pass, attempt).await?;
     let view = front.sale.view();
     outcome.return_url = to.and_then(|to| way_back(&gate, &to, &view, &outcome, &pass, basket.as_ref()));

@@ -1,6 +1,5 @@
 //! An attempt's body: the basket that it asks for. Any bytes may come: a fuzz target stands here.
 
-use super::attempts::known_item;
 use arrayvec::ArrayVec;
 use contracts::{Basket, BasketError, Line, QUANTITY_MAX, SaleSpec};
 use serde::{
@@ -155,6 +154,10 @@ pub fn parse_basket(body: &[u8], spec: &SaleSpec) -> Result<Basket, String> {
         }
         other => other.to_string(),
     })
+}
+
+pub(super) fn known_item(spec: &SaleSpec, item: &str) -> Result<u16, String> {
+    spec.item_index(item).ok_or_else(|| format!("lines: the sale has no item {:?}", clip(item)))
 }
 
 #[cfg(test)]

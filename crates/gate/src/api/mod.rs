@@ -1,6 +1,5 @@
 //! The shoppers' API. Routes stand in one table, which the OpenAPI document is tested against.
 
-mod answer;
 pub(crate) mod attempts;
 mod basket;
 mod browser;
@@ -9,10 +8,9 @@ mod events;
 pub(crate) mod passes;
 pub(crate) mod reservation;
 
-pub(crate) use answer::{Hold, Outcome, outcome_of};
 pub(crate) use attempts::{
-    Asked, BODY_BYTES_MAX as ATTEMPT_BODY_BYTES_MAX, Question, admit, ask, basket, item_index, key_reused,
-    known, queue_full, round, standing_of, turn,
+    BODY_BYTES_MAX as ATTEMPT_BODY_BYTES_MAX, Question, admit, ask, basket, item_index, key_reused, known,
+    queue_full, round, standing_of, turn,
 };
 pub use basket::parse_basket;
 

@@ -17,7 +17,7 @@ use serde_json::json as document;
 use std::sync::Arc;
 use web::server::Peer;
 
-type Asked = Result<Response, Problem>;
+type Handled = Result<Response, Problem>;
 
 fn shopper(gate: &Gate, peer: Peer, sale: &str, headers: &HeaderMap) -> Result<Pass, Problem> {
     gate.front(sale)?;
@@ -27,7 +27,7 @@ fn shopper(gate: &Gate, peer: Peer, sale: &str, headers: &HeaderMap) -> Result<P
     Ok(pass)
 }
 
-async fn reserve(gate: &Gate, peer: Peer, sale: &str, headers: &HeaderMap, reserved: bool) -> Asked {
+async fn reserve(gate: &Gate, peer: Peer, sale: &str, headers: &HeaderMap, reserved: bool) -> Handled {
     let pass = shopper(gate, peer, sale, headers)?;
     gate.admit_reservation(&pass)?;
     let operation = Operation::Reserve { shopper: pass.shopper, reserved };
@@ -45,7 +45,7 @@ pub(super) async fn make(
     Extension(peer): Extension<Peer>,
     Path(sale): Path<String>,
     headers: HeaderMap,
-) -> Asked {
+) -> Handled {
     reserve(&gate, peer, &sale, &headers, true).await
 }
 
@@ -55,7 +55,7 @@ pub(super) async fn cancel(
     Extension(peer): Extension<Peer>,
     Path(sale): Path<String>,
     headers: HeaderMap,
-) -> Asked {
+) -> Handled {
     reserve(&gate, peer, &sale, &headers, false).await
 }
 
@@ -65,7 +65,7 @@ pub(super) async fn read(
     Extension(peer): Extension<Peer>,
     Path(sale): Path<String>,
     headers: HeaderMap,
-) -> Asked {
+) -> Handled {
     let pass = shopper(&gate, peer, &sale, &headers)?;
     let record = reply(gate.front(&sale)?.sale.shopper(pass.shopper)).await?;
     Ok(json(&document!({ "reserved": record.reserved })))

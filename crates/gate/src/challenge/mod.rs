@@ -24,8 +24,7 @@ use std::{fmt, io, path::Path, sync::Arc, time::Duration};
 use tokio::sync::Semaphore;
 use units::{DurationMs, TimeMs};
 
-/// The highest level of risk.
-pub(crate) const RISK_MAX: usize = 3;
+pub(crate) use crate::config::RISK_MAX;
 
 /// Pictures and sounds cost milliseconds of a processor each: so many are made at once, on threads
 /// of their own.

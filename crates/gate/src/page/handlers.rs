@@ -7,15 +7,17 @@ use super::{
 };
 use crate::{
     api::{
-        Asked, Outcome, ask,
+        ask,
         attempts::{self, Current},
-        item_index, outcome_of, passes,
+        item_index, passes,
     },
     front::Front,
+    outcome::{Outcome, outcome_of},
     pass::Pass,
     problem::{self, Problem},
-    return_url::{self, ReturnUrl},
+    return_url::ReturnUrl,
     state::{Gate, reply},
+    way_back,
 };
 use axum::{
     Extension,
@@ -23,7 +25,7 @@ use axum::{
     extract::{Path, Query, State},
     response::{Html, IntoResponse, Redirect, Response},
 };
-use contracts::{Actor, Answer, AttemptId, Basket, Operation, QUANTITY_MAX, SaleView};
+use contracts::{Actor, Answer, AttemptId, Basket, Operation, QUANTITY_MAX, SaleView, Told};
 use data_encoding::BASE64URL_NOPAD;
 use http::{HeaderMap, StatusCode, header};
 use maud::Markup;
@@ -112,7 +114,7 @@ impl Visit {
     /// The way back to the shop, with what it can check.
     fn way_back(&self, view: &SaleView, shown: &Current) -> Option<String> {
         let (to, pass) = (self.return_to.as_ref()?, self.pass.as_ref()?);
-        return_url::way_back(&self.gate, to, view, &shown.outcome, pass, shown.basket.as_ref())
+        way_back::way_back(&self.gate, to, view, &shown.outcome, pass, shown.basket.as_ref())
     }
 
     fn form(&self) -> Option<Form> {
@@ -167,7 +169,7 @@ pub(super) async fn sale(
 ) -> Shown {
     gate.front(&sale)?;
     let lang = Lang::of(query.lang.as_deref(), &headers);
-    let return_to = return_url::named(&gate, query.return_url.as_deref())?;
+    let return_to = way_back::named(&gate, query.return_url.as_deref())?;
     let demo = gate.is_demo(&sale);
     let known = Visitor::known(&gate.keys, &headers).filter(|_| demo);
     let new = match (&known, demo) {
@@ -188,7 +190,7 @@ pub(super) async fn attempt(
     headers: HeaderMap,
 ) -> Shown {
     let lang = Lang::of(query.lang.as_deref(), &headers);
-    let return_to = return_url::named(&gate, query.return_url.as_deref())?;
+    let return_to = way_back::named(&gate, query.return_url.as_deref())?;
     let Some(visitor) = Visitor::known(&gate.keys, &headers).filter(|_| gate.is_demo(&sale)) else {
         gate.front(&sale)?;
         let query = return_to.as_ref().map(ReturnUrl::as_query).unwrap_or_default();
@@ -300,7 +302,7 @@ pub(super) async fn buy(
         return Err(no_visitor());
     }
     let lang = Lang::of(form.lang.as_deref(), &headers);
-    let return_to = return_url::named(&gate, form.return_url.as_deref())?;
+    let return_to = way_back::named(&gate, form.return_url.as_deref())?;
     let visit = Visit::new(Arc::clone(&gate), sale, lang, Some(visitor), return_to)?;
     let fragment = wants_fragment(&headers);
     let bought = match buy_one(&visit, &form).await {
@@ -345,8 +347,8 @@ async fn buy_one(visit: &Visit, form: &BuyForm) -> Result<Current, Problem> {
     let basket = Basket::single(item_index(&view.spec, &form.item)?, form.quantity);
     let id = gate.keys.attempt_id(view.sale.as_str(), pass.shopper, &form.key);
     let outcome = match ask(gate, &visit.front, pass, id, basket).await? {
-        Asked::Queued(place) => Outcome::queued(id, place),
-        Asked::Answered(answer) => outcome_of(id, &answer).ok_or_else(|| {
+        Told::InLine(place) => Outcome::queued(id, place),
+        Told::Answer(answer) => outcome_of(id, &answer).ok_or_else(|| {
             Problem::new(&problem::KEY_REUSED, "this form was used already: load the page again")
         })?,
     };
@@ -368,7 +370,7 @@ pub(super) async fn pay(
         return Err(no_visitor());
     }
     let lang = Lang::of(form.lang.as_deref(), &headers);
-    let return_to = return_url::named(&gate, form.return_url.as_deref())?;
+    let return_to = way_back::named(&gate, form.return_url.as_deref())?;
     let visit = Visit::new(Arc::clone(&gate), sale, lang, Some(visitor), return_to)?;
     let pass = visit.pass.as_ref().ok_or_else(no_visitor)?;
     let hold = form.hold;

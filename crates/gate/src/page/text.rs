@@ -1,7 +1,7 @@
 //! The page's words, in both languages side by side. Each outcome is said as it is: nothing is
 //! promised that the sale has not said.
 
-use crate::api::Outcome;
+use crate::outcome::Outcome;
 use contracts::{HoldState, ItemSpec, ItemState, SaleSpec, SaleState};
 use web::page::Lang;
 

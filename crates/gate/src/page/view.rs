@@ -1,7 +1,7 @@
 //! The page's HTML. Everything that is shown is passed in; nothing is asked for here.
 
 use super::{SCRIPT, text::Words};
-use crate::api::Outcome;
+use crate::outcome::Outcome;
 use contracts::{HoldState, ItemSpec, ItemState, ItemView, SaleState, SaleView};
 use maud::{Markup, html};
 use units::{Money, TimeMs};

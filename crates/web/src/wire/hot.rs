@@ -6,7 +6,7 @@ use units::TimeMs;
 
 /// A request whose head is whole.
 #[derive(Debug)]
-pub struct Asked<'a> {
+pub struct HotRequest<'a> {
     pub conn: Token,
     pub head: &'a Head<'a>,
     /// Who asks, after trusted proxies.
@@ -50,10 +50,10 @@ pub trait Hot: Send + 'static {
     fn is_hot(target: &str) -> bool;
 
     /// Looks at a request whose head is whole, before its body is waited for.
-    fn head(&mut self, io: &mut Io<Self::Letter>, asked: &Asked<'_>) -> Before;
+    fn head(&mut self, io: &mut Io<Self::Letter>, asked: &HotRequest<'_>) -> Before;
 
     /// Serves a request that is whole. It was said to want its body just before.
-    fn request(&mut self, io: &mut Io<Self::Letter>, asked: &Asked<'_>, body: &[u8]) -> Served;
+    fn request(&mut self, io: &mut Io<Self::Letter>, asked: &HotRequest<'_>, body: &[u8]) -> Served;
 
     /// Takes what another thread has told the loop.
     fn letter(&mut self, io: &mut Io<Self::Letter>, letter: Self::Letter);

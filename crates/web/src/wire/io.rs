@@ -278,7 +278,8 @@ impl<L: Send + 'static> Io<L> {
                     if self.failed.due().is_some() {
                         tracing::error!(%error, "accept a connection: failed (see `ulimit -n`)");
                     }
-                    // Asked again at the next sweep: the listener would wake this loop without end.
+                    // Asked again at the next sweep: the listener would wake this loop without
+                    // end.
                     self.deaf = epoll::delete(&self.epoll, listener).is_ok();
                     return;
                 }

@@ -19,7 +19,7 @@ mod stream;
 mod turns;
 mod write;
 
-pub use hot::{Asked, Before, Hot, Served};
+pub use hot::{Before, Hot, HotRequest, Served};
 pub use io::Io;
 pub use slab::{Slab, Token};
 pub(crate) use stream::refuse_denied;

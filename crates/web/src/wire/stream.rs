@@ -6,7 +6,7 @@ use super::{
     conn::{Conn, State},
     event_loop::Loop,
     head::{self, Form},
-    hot::{Asked, Before, Hot, Served},
+    hot::{Before, Hot, HotRequest, Served},
     io::{Io, OUT_BYTES},
     proxy::{self, Parsed},
     slab::Token,
@@ -207,7 +207,7 @@ impl<H: Hot> Loop<H> {
             return Step::Answered;
         }
         let now = io.protection.now();
-        let asked = Asked { conn: token, head: &head, address, now, is_whole: here >= total };
+        let asked = HotRequest { conn: token, head: &head, address, now, is_whole: here >= total };
         match hot.head(io, &asked) {
             Before::Other => Step::Other(Some(total)),
             Before::Answered => {

@@ -1,7 +1,7 @@
 //! An answer of the sale as JSON. The same shape for the first answer, for asking again and for
 //! events.
 
-use contracts::{Answer, AttemptId, HoldState, HoldView, LinePlace, Place, Refusal};
+use contracts::{Answer, AttemptId, HoldState, HoldView, LinePlace, Place, Refusal, Told};
 use serde::Serialize;
 use units::{Sequence, TimeMs};
 
@@ -166,6 +166,17 @@ pub(crate) fn outcome_of(id: AttemptId, answer: &Answer) -> Option<Outcome> {
         Answer::None { as_of } => Outcome { as_of: Some(*as_of), ..Outcome::plain(id, "none") },
         Answer::KeyReused => return None,
     })
+}
+
+/// The outcome in metrics; empty for a reused key, which is none.
+pub(crate) fn label(told: &Told) -> &'static str {
+    match told {
+        Told::Answer(Answer::Granted(_)) => "granted",
+        Told::Answer(Answer::Waitlisted { .. }) => "waitlisted",
+        Told::Answer(Answer::Refused { refusal, .. }) => refusal.as_str(),
+        Told::Answer(_) => "",
+        Told::InLine(_) => "queued",
+    }
 }
 
 #[cfg(test)]
