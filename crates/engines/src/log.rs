@@ -2,6 +2,7 @@
 //!
 //! It knows nothing of what the entries say. Every engine passes [`conformance`].
 
+use crate::codec::{Codec, Writer};
 use std::{fmt, ops::ControlFlow};
 use units::Sequence;
 
@@ -38,6 +39,13 @@ impl Batch {
     /// Adds this entry. Panics as [`Batch::push_with`] does.
     pub fn push(&mut self, entry: &[u8]) {
         self.push_with(|bytes| bytes.extend_from_slice(entry));
+    }
+
+    /// Adds a record, which in debug builds must come back from its bytes as it is. Panics as [`Batch::push_with`] does.
+    pub fn push_record<R: Codec>(&mut self, record: &R) {
+        let start = self.bytes.len() + 4;
+        self.push_with(|bytes| record.encode(&mut Writer::new(bytes)));
+        debug_assert_eq!(R::decode(&self.bytes[start..]).as_ref(), Ok(record), "what its bytes say");
     }
 
     /// How many entries it holds.
@@ -121,15 +129,12 @@ impl fmt::Display for LogError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::InUse { what } => {
-                write!(
-                    f,
-                    "open {what}: another process has it open; stop that one first, or use another --data"
-                )
+                write!(f, "open {what}: another process has it open; stop that one first")
             }
             Self::Damaged { file, offset, why } => write!(
                 f,
                 "read {file} at byte {offset}: {why}; nothing was changed. Put this file back from a backup \
-                 (`floodgate restore`) or from a replica; do not delete or cut it, for what follows would be lost"
+                 or from a replica; do not delete or cut it, for what follows would be lost"
             ),
             Self::Foreign { file, why } => {
                 write!(

@@ -5,6 +5,7 @@
 //! [`crate::worker`].
 
 mod deadlines;
+mod fields;
 mod operate;
 mod record;
 mod slots;
@@ -13,7 +14,7 @@ mod state;
 mod tally;
 mod waitlist;
 
-pub use record::{DecodeError, Entry, Record, RefusalCount, RefusalKind};
+pub use record::{Entry, Record, RefusalCount, RefusalKind};
 pub use snapshot::SnapshotError;
 pub use state::Broken;
 pub use tally::Tally;
@@ -23,6 +24,7 @@ use contracts::{
     ItemView, Place, Refusal, SaleId, SaleSpec, SaleState, SaleStats, SaleView, ShopperKey, ShopperRecord,
     StoredAttempt,
 };
+use engines::codec::DecodeError;
 use engines::log::Batch;
 use slots::{Slot, SlotState};
 use state::State;
@@ -124,7 +126,7 @@ impl Core {
     fn commit(&mut self, now: TimeMs, record: Record, out: &mut Batch) -> Result<(), Broken> {
         let entry = Entry { at: now.max(self.state.now), record };
         self.state.fold(&entry)?;
-        out.push_with(|bytes| entry.record.encode(entry.at, bytes));
+        out.push_record(&entry);
         Ok(())
     }
 

@@ -4,11 +4,13 @@
 //! Whatever can be derived (tables, chains, deadlines) is left out and built again.
 
 use super::Core;
-use super::record::{DecodeError, Reader, RefusalKind, Writer};
+use super::fields;
+use super::record::RefusalKind;
 use super::slots::{NewSlot, SlotState};
 use super::state::{Counts, Offer, Payment, PaymentKind, Round, State, Stock};
 use super::waitlist::Waiter;
 use contracts::{AttemptId, HoldState, SaleSpec, ShopperKey};
+use engines::codec::{DecodeError, Reader, Writer};
 use std::fmt;
 use std::sync::Arc;
 use units::{Sequence, TimeMs};
@@ -65,7 +67,7 @@ impl Core {
     pub fn snapshot(&self) -> Vec<u8> {
         let state = &self.state;
         let mut out = Vec::with_capacity(4096 + state.slots.len() * 72);
-        let mut w = Writer { out: &mut out };
+        let mut w = Writer::new(&mut out);
         w.u16(VERSION);
         w.u64(state.sequence.0);
         w.u64(state.now.0);
@@ -112,7 +114,7 @@ impl Core {
             w.u32(slot.position);
             w.u16(slot.round);
             w.u8(state_number(slot.state));
-            w.basket(&state.slots.basket(at));
+            fields::write_basket(&mut w, &state.slots.basket(at));
         }
         for list in &state.waiting {
             let waiting = list.in_order();
@@ -120,7 +122,7 @@ impl Core {
             for (_, waiter) in waiting {
                 w.u32(waiter.slot);
                 w.u8(waiter.tier);
-                w.sealed(&waiter.sealed);
+                fields::write_sealed(&mut w, &waiter.sealed);
             }
         }
         w.u32(state.payments.len() as u32);
@@ -152,7 +154,7 @@ impl Core {
 
     /// The sale as a snapshot has it. The rest of the log is to be replayed on top.
     pub fn restore(bytes: &[u8]) -> Result<Self, SnapshotError> {
-        let mut r = Reader { rest: bytes };
+        let mut r = Reader::new(bytes);
         let version = r.u16()?;
         if version != VERSION {
             return Err(SnapshotError(format!("version {version}, this build reads {VERSION}")));
@@ -192,7 +194,7 @@ impl Core {
         }
         let slots = r.u32()?;
         // At least 58 bytes a slot: a length that lies cannot make us reserve more than the snapshot could fill.
-        state.slots.reserve((slots as usize).min(r.rest.len() / 58) * 3 / 2);
+        state.slots.reserve((slots as usize).min(r.left() / 58) * 3 / 2);
         let mut deadlines = Vec::with_capacity(state.slots.room());
         for _ in 0..slots {
             let (attempt, shopper) = (AttemptId(r.array()?), ShopperKey(r.array()?));
@@ -205,7 +207,7 @@ impl Core {
             };
             let held = new.state == SlotState::Hold(HoldState::Held);
             let pay_by = new.pay_by;
-            let slot = state.slots.push_unindexed(attempt, shopper, &r.basket()?, new);
+            let slot = state.slots.push_unindexed(attempt, shopper, &fields::basket(&mut r)?, new);
             if held {
                 deadlines.push((pay_by, slot));
             }
@@ -216,7 +218,7 @@ impl Core {
         for _ in 0..items {
             let mut list = super::waitlist::WaitingList::default();
             for _ in 0..r.u32()? {
-                let waiter = Waiter { slot: r.u32()?, tier: r.u8()?, sealed: r.sealed()? };
+                let waiter = Waiter { slot: r.u32()?, tier: r.u8()?, sealed: fields::sealed(&mut r)? };
                 if waiter.slot as usize >= state.slots.len() {
                     return Err(SnapshotError("a waitlist names a slot that is not there".into()));
                 }
