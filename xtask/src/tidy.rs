@@ -13,10 +13,12 @@ const EDGES: &[(&str, &[&str])] = &[
     ("units", &[]),
     ("contracts", &["units"]),
     ("engines", &["units"]),
-    ("sale", &["units", "contracts", "engines"]),
+    ("runtime", &["units", "engines"]),
+    ("sale", &["units", "contracts", "engines", "runtime"]),
     ("gate", &["units", "contracts", "engines"]),
-    ("floodgate", &["units", "contracts", "engines", "sale", "gate"]),
-    ("sim", &["units", "contracts", "engines", "sale"]),
+    ("floodgate", &["units", "contracts", "engines", "runtime", "sale", "gate"]),
+    ("sim", &["units", "engines", "runtime"]),
+    ("sim-sale", &["units", "contracts", "engines", "runtime", "sale", "sim"]),
     ("xtask", &[]),
 ];
 
@@ -197,7 +199,7 @@ mod tests {
         let mut found = Vec::new();
         source("crates/sale/src/core/x.rs", "//! X.\nlet now = Instant::now();\n", &mut found);
         assert_eq!(found.len(), 1, "{found:?}");
-        source("crates/sale/src/worker.rs", "//! X.\nlet now = Instant::now();\n", &mut found);
+        source("crates/runtime/src/worker.rs", "//! X.\nlet now = Instant::now();\n", &mut found);
         assert_eq!(found.len(), 1, "only a core is pure");
     }
 

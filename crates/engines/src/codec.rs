@@ -1,6 +1,8 @@
-//! How records become bytes and bytes records: little-endian integers, texts behind their length, every byte accounted for.
+//! How records become bytes and bytes records: little-endian integers, texts behind their length,
+//! every byte accounted for.
 //!
-//! It knows no record. A context implements [`Codec`] for its entries; the bytes are then that context's promise.
+//! It knows no record. A context implements [`Codec`] for its entries; the bytes are then that
+//! context's promise.
 
 use std::fmt;
 
@@ -16,9 +18,11 @@ impl fmt::Display for DecodeError {
 
 impl std::error::Error for DecodeError {}
 
-/// What has bytes of its own. `decode(encode(x)) = x`, which [`crate::log::Batch::push_record`] asserts in debug builds.
+/// What has bytes of its own. `decode(encode(x)) = x`, which [`crate::log::Batch::push_record`]
+/// asserts in debug builds.
 pub trait Codec: Sized + PartialEq + fmt::Debug {
-    /// Appends its bytes. They are never empty, and as many as [`crate::log::ENTRY_BYTES_MAX`] at the most.
+    /// Appends its bytes. They are never empty, and as many as [`crate::log::ENTRY_BYTES_MAX`] at
+    /// the most.
     fn encode(&self, out: &mut Writer<'_>);
 
     /// Reads it back. Every byte must be accounted for: end with [`Reader::end`].

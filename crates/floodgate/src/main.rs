@@ -144,7 +144,7 @@ mod tests {
         let said = "open /srv/data: another process has it open; stop that one first, or use another --data";
         assert_eq!(with_causes(&in_use), said);
         let damaged = || LogError::Damaged { file: "seg".into(), offset: 7, why: "torn".into() };
-        let through = sale::worker::RecoverError::Log(damaged());
+        let through = runtime::RecoverError::Log(damaged());
         for said in [with_causes(&damaged()), with_causes(&through)] {
             assert_eq!(said.matches("; `floodgate restore` puts a backup back").count(), 1, "{said}");
         }

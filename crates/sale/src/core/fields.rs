@@ -1,4 +1,5 @@
-//! The fields that several records, or records and snapshots, share. Each way of writing one stands beside the way of reading it.
+//! The fields that several records, or records and snapshots, share. Each way of writing one stands
+//! beside the way of reading it.
 
 use super::record::{RefusalCount, RefusalKind};
 use contracts::{

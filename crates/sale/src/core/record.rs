@@ -1,4 +1,5 @@
-//! The records of the decision log: what each says, and its bytes. `docs/log-format.md` describes them for outsiders.
+//! The records of the decision log: what each says, and its bytes. `docs/log-format.md` describes
+//! them for outsiders.
 //!
 //! Bytes, once written, are a promise: a kind is never given another layout, it gets a new number.
 
@@ -77,7 +78,8 @@ pub enum Record {
         round: u16,
         position: u32,
     },
-    /// A waitlisted attempt's turn has come. Says again who and what, so that a reader of the log's tail need not look back.
+    /// A waitlisted attempt's turn has come. Says again who and what, so that a reader of the log's
+    /// tail need not look back.
     Promoted {
         attempt: Attempt,
         round: u16,
@@ -96,7 +98,8 @@ pub enum Record {
         payment: String,
         by: Option<Actor>,
     },
-    /// A hold was given back. In logs that were written before there was [`Record::Left`], a place on the waitlist too.
+    /// A hold was given back. In logs that were written before there was [`Record::Left`], a place
+    /// on the waitlist too.
     Released {
         hold: AttemptId,
         by: Actor,
@@ -109,25 +112,27 @@ pub enum Record {
         hold: AttemptId,
         by: Actor,
     },
-    /// A place on the waitlist was given up, or taken back (`voided`). A record of its own, so that a reader of the log's tail
-    /// knows without looking back that there never was a hold.
+    /// A place on the waitlist was given up, or taken back (`voided`). A record of its own, so that
+    /// a reader of the log's tail knows without looking back that there never was a hold.
     Left {
         attempt: AttemptId,
         voided: bool,
         by: Actor,
     },
-    /// Refusals said since the last such record. In between, nothing became free of which somebody was told that it is sold out,
-    /// and the sale did not open, close, pause or resume.
+    /// Refusals said since the last such record. In between, nothing became free of which somebody
+    /// was told that it is sold out, and the sale did not open, close, pause or resume.
     Refusals {
         entries: Vec<RefusalCount>,
     },
-    /// What gates said by themselves: that a single unit is sold out. It was, and the sale was open, at each entry from
-    /// `first_as_of` to `last_as_of`, all of them before this one; what has happened since does not matter.
+    /// What gates said by themselves: that a single unit is sold out. It was, and the sale was
+    /// open, at each entry from `first_as_of` to `last_as_of`, all of them before this one; what
+    /// has happened since does not matter.
     GateRefusals {
         entries: Vec<SoldOutRange>,
     },
-    /// What gates said by themselves: that a shopper is on the deny list, or of too low a tier. From `first_as_of` to `last_as_of`,
-    /// all of them before this one, the sale was open, and had that very list or asked for a tier.
+    /// What gates said by themselves: that a shopper is on the deny list, or of too low a tier.
+    /// From `first_as_of` to `last_as_of`, all of them before this one, the sale was open, and had
+    /// that very list or asked for a tier.
     GateNotEligible {
         entries: Vec<NotEligibleRange>,
     },
@@ -138,7 +143,8 @@ pub enum Record {
     },
 }
 
-/// So many refusals of one kind. `item` and `quantity` are what was asked for and not free (sold out), else 0.
+/// So many refusals of one kind. `item` and `quantity` are what was asked for and not free (sold
+/// out), else 0.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct RefusalCount {
     pub kind: RefusalKind,
@@ -221,7 +227,8 @@ mod kind {
 }
 
 impl Record {
-    /// Appends the entry's bytes: kind (u8), time (u64), then the fields in order; integers little-endian.
+    /// Appends the entry's bytes: kind (u8), time (u64), then the fields in order; integers
+    /// little-endian.
     pub fn encode(&self, at: TimeMs, out: &mut Vec<u8>) {
         self.write(at, &mut Writer::new(out));
     }
