@@ -1,8 +1,8 @@
 //! A disk in memory that forgets what was not synced.
 //!
-//! It is pessimistic where file systems differ: of everything written and not synced, a power cut keeps any part, in any
-//! order. It follows Linux in what a failed sync leaves behind: pages that read as written, count as clean, and are not on
-//! the disk.
+//! It is pessimistic where file systems differ: of everything written and not synced, a power cut
+//! keeps any part, in any order. It follows Linux in what a failed sync leaves behind: pages that
+//! read as written, count as clean, and are not on the disk.
 
 use engines::embedded::disk::{Disk, DiskFile, LOCK_NAME};
 use std::{
@@ -88,7 +88,9 @@ enum NameChange {
 #[derive(Debug, Default)]
 struct Faults {
     sync_fails: Option<Prng>,
-    dir_sync_fails: bool,
+    /// After so many syncs of the directory one fails.
+    dir_sync_fails: Option<u32>,
+    opens_fail: bool,
     /// Room that is left for files to grow.
     room_bytes: Option<u64>,
     /// Bytes that can be written until one write is told that the disk is full, or broken.
@@ -109,9 +111,9 @@ impl SimDisk {
         Self { world: Arc::default(), life: 0 }
     }
 
-    /// The power fails. Of what was not synced each write is kept whole, in part or not at all, in any order, as `prng` has
-    /// it; so is each change of a name or of a length. Handles from before are dead; the disk that is returned is of the
-    /// next life.
+    /// The power fails. Of what was not synced each write is kept whole, in part or not at all, in
+    /// any order, as `prng` has it; so is each change of a name or of a length. Handles from before
+    /// are dead; the disk that is returned is of the next life.
     pub fn power_cut(&self, prng: &mut Prng) -> Self {
         let mut world = lock(&self.world);
         for inode in &mut world.inodes {
@@ -127,7 +129,8 @@ impl SimDisk {
         self.next_life(&mut world)
     }
 
-    /// The process dies, and the machine stays: all that was written is there to be read, synced or not.
+    /// The process dies, and the machine stays: all that was written is there to be read, synced or
+    /// not.
     pub fn kill(&self) -> Self {
         self.next_life(&mut lock(&self.world))
     }
@@ -140,7 +143,8 @@ impl SimDisk {
         Self { world: self.world.clone(), life: world.life }
     }
 
-    /// The kernel drops the pages that it takes for clean: what a failed sync left is gone from the cache, too.
+    /// The kernel drops the pages that it takes for clean: what a failed sync left is gone from the
+    /// cache, too.
     pub fn drop_caches(&self) {
         for inode in &mut lock(&self.world).inodes {
             if inode.pending.is_empty() {
@@ -149,15 +153,26 @@ impl SimDisk {
         }
     }
 
-    /// The next sync of a file fails. Of what it was to make durable, a part is on the disk, as the seed has it; all of it
-    /// counts as clean from then on.
+    /// The next sync of a file fails. Of what it was to make durable, a part is on the disk, as the
+    /// seed has it; all of it counts as clean from then on.
     pub fn fail_next_sync(&self, seed: u64) {
         lock(&self.world).faults.sync_fails = Some(Prng::new(seed));
     }
 
     /// The next sync of the directory fails.
     pub fn fail_next_dir_sync(&self) {
-        lock(&self.world).faults.dir_sync_fails = true;
+        self.fail_dir_sync_after(0);
+    }
+
+    /// After `count` more syncs of the directory, one fails.
+    pub fn fail_dir_sync_after(&self, count: u32) {
+        lock(&self.world).faults.dir_sync_fails = Some(count);
+    }
+
+    /// No file can be opened or made, for there are too many open ones already, until told
+    /// otherwise.
+    pub fn fail_opens(&self, fail: bool) {
+        lock(&self.world).faults.opens_fail = fail;
     }
 
     /// Files can grow by this much in all from now on; `None` lifts the limit.
@@ -165,12 +180,14 @@ impl SimDisk {
         lock(&self.world).faults.room_bytes = bytes;
     }
 
-    /// Once `bytes` more have been written, the write that goes beyond them stops there and fails with `kind`, once.
+    /// Once `bytes` more have been written, the write that goes beyond them stops there and fails
+    /// with `kind`, once.
     pub fn fail_write_after(&self, bytes: u64, kind: ErrorKind) {
         lock(&self.world).faults.write_fails = Some((bytes, kind));
     }
 
-    /// Once `bytes` more have been written, in the middle of a write if need be, nothing works until the next life.
+    /// Once `bytes` more have been written, in the middle of a write if need be, nothing works
+    /// until the next life.
     pub fn die_after_bytes(&self, bytes: u64) {
         lock(&self.world).faults.dies_after_bytes = Some(bytes);
     }
@@ -273,6 +290,15 @@ impl World {
         Ok(())
     }
 
+    fn open_one_more(&self) -> io::Result<()> {
+        /// EMFILE, of Linux.
+        const TOO_MANY_OPEN_FILES: i32 = 24;
+        match self.faults.opens_fail {
+            true => Err(io::Error::from_raw_os_error(TOO_MANY_OPEN_FILES)),
+            false => Ok(()),
+        }
+    }
+
     fn inode(&self, name: &str) -> io::Result<usize> {
         self.names
             .get(name)
@@ -280,7 +306,8 @@ impl World {
             .ok_or_else(|| io::Error::new(ErrorKind::NotFound, format!("no file {name}")))
     }
 
-    /// Files without a name are gone when the process that had them open is; their numbers are not used again.
+    /// Files without a name are gone when the process that had them open is; their numbers are not
+    /// used again.
     fn forget_unnamed(&mut self) {
         let mut named = vec![false; self.inodes.len()];
         for &inode in self.names.values() {
@@ -415,6 +442,7 @@ impl Disk for SimDisk {
 
     fn create_new(&self, name: &str) -> io::Result<SimFile> {
         let mut world = self.world()?;
+        world.open_one_more()?;
         if world.names.contains_key(name) {
             return Err(io::Error::new(ErrorKind::AlreadyExists, format!("there is a file {name}")));
         }
@@ -426,7 +454,10 @@ impl Disk for SimDisk {
     }
 
     fn open(&self, name: &str) -> io::Result<SimFile> {
-        let inode = self.world()?.inode(name)?;
+        let world = self.world()?;
+        world.open_one_more()?;
+        let inode = world.inode(name)?;
+        drop(world);
         Ok(SimFile { world: self.world.clone(), life: self.life, inode, writable: true })
     }
 
@@ -453,7 +484,9 @@ impl Disk for SimDisk {
     fn sync_dir(&self) -> io::Result<()> {
         let mut world = self.world()?;
         world.operation()?;
-        if std::mem::take(&mut world.faults.dir_sync_fails) {
+        let left = world.faults.dir_sync_fails;
+        world.faults.dir_sync_fails = left.and_then(|left| left.checked_sub(1));
+        if left == Some(0) {
             return Err(io::Error::other("input/output error"));
         }
         world.renamings.clear();

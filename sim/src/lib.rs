@@ -1,17 +1,19 @@
 //! The simulator: a world that is the same for the same seed, and that breaks things on purpose.
 //!
-//! [`world`] drives the production worker over [`disk`], which forgets what was not synced, and holds every reply and every
-//! entry against a reading of the log of its own. [`runner`] runs many seeds.
+//! It knows no context. A context brings a [`System`]: commands, a model that reads the log by
+//! itself, and a checker that holds every reply against it. [`world`] drives the production worker
+//! over [`disk`], which forgets what was not synced; [`runner`] runs many seeds, and [`cli`] is the
+//! program around it. `sim/sale` is the first system.
 
-mod checker;
-mod clients;
+pub mod cli;
 pub mod disk;
-mod gate;
-mod model;
 mod nemesis;
+mod network;
 pub mod runner;
-mod story;
-mod workload;
+pub mod story;
+pub mod system;
+mod trouble;
 pub mod world;
 
-pub use story::Violation;
+pub use story::{Check, Violation, ensure};
+pub use system::{Habits, Step, System};

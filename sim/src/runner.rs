@@ -1,5 +1,6 @@
 //! Runs many seeds on several threads, and tells of the first that fails.
 
+use crate::system::System;
 use crate::world::{self, Outcome};
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Mutex, PoisonError};
@@ -35,7 +36,7 @@ pub fn replay_command(seed: u64, commands: u64) -> String {
 pub const COMMANDS: u64 = 1000;
 
 /// Runs the seeds of a plan until one fails; `progress` hears how many have passed.
-pub fn run(plan: Plan, progress: &(dyn Fn(u64) + Sync)) -> Summary {
+pub fn run<S: System>(plan: Plan, progress: &(dyn Fn(u64) + Sync)) -> Summary {
     let next = AtomicU64::new(0);
     let stop = AtomicBool::new(false);
     let summary = Mutex::new(Summary::default());
@@ -48,7 +49,7 @@ pub fn run(plan: Plan, progress: &(dyn Fn(u64) + Sync)) -> Summary {
             }
             let seed = plan.from + at;
             let mark = Running(seed, plan.commands);
-            let outcome = world::run(seed, plan.commands, false);
+            let outcome = world::run::<S>(seed, plan.commands, false);
             drop(mark);
             let mut summary = lock();
             summary.commands += outcome.commands;

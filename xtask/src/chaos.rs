@@ -4,14 +4,14 @@ use crate::shell::{Failure, cargo, release_binary, run};
 
 /// The simulator: `--seeds N`, `--from S`, `--seed S` go to it as they are.
 pub(crate) fn sim(args: &[&str]) -> Result<(), Failure> {
-    let mut all = vec!["run", "--release", "--locked", "--package", "sim", "--bin", "sim", "--"];
+    let mut all = vec!["run", "--release", "--locked", "--package", "sim-sale", "--bin", "sim", "--"];
     all.extend(args);
     cargo(&all)
 }
 
 /// Every planted bug must be caught.
 pub(crate) fn mutants() -> Result<(), Failure> {
-    cargo(&["run", "--release", "--locked", "--package", "sim", "--bin", "mutants"])
+    cargo(&["run", "--release", "--locked", "--package", "sim-sale", "--bin", "mutants"])
 }
 
 /// A rehearsal whose server is killed four times. Further flags go to `floodgate rehearse`.

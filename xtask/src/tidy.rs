@@ -21,11 +21,13 @@ const EDGES: &[(&str, &[&str])] = &[
     ("units", &[]),
     ("contracts", &["units"]),
     ("engines", &["units"]),
-    ("sale", &["units", "contracts", "engines"]),
+    ("runtime", &["units", "engines"]),
+    ("sale", &["units", "contracts", "engines", "runtime"]),
     ("web", &["units", "contracts", "engines"]),
     ("gate", &["units", "contracts", "engines", "web"]),
-    ("floodgate", &["units", "contracts", "engines", "sale", "web", "gate"]),
-    ("sim", &["units", "contracts", "engines", "sale"]),
+    ("floodgate", &["units", "contracts", "engines", "runtime", "sale", "web", "gate"]),
+    ("sim", &["units", "engines", "runtime"]),
+    ("sim-sale", &["units", "contracts", "engines", "runtime", "sale", "sim"]),
     ("xtask", &[]),
 ];
 
@@ -342,7 +344,7 @@ mod tests {
         let mut found = Vec::new();
         source("crates/sale/src/core/x.rs", "//! X.\nlet now = Instant::now();\n", &mut found);
         assert_eq!(found.len(), 1, "{found:?}");
-        source("crates/sale/src/worker.rs", "//! X.\nlet now = Instant::now();\n", &mut found);
+        source("crates/runtime/src/worker.rs", "//! X.\nlet now = Instant::now();\n", &mut found);
         assert_eq!(found.len(), 1, "only a core is pure");
     }
 

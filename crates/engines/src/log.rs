@@ -2,17 +2,22 @@
 //!
 //! It knows nothing of what the entries say. Every engine passes [`conformance`].
 
-use std::{fmt, ops::ControlFlow};
+use crate::codec::{Codec, Writer};
+use std::{
+    fmt,
+    io::{self, ErrorKind},
+    ops::ControlFlow,
+};
 use units::Sequence;
 
 pub mod conformance;
 
-/// The largest entry that a log takes, in bytes. A decision record is about 100 bytes; a chunk of an uploaded list
-/// is 64 KiB.
+/// The largest entry that a log takes, in bytes. A decision record is about 100 bytes; a chunk of
+/// an uploaded list is 64 KiB.
 pub const ENTRY_BYTES_MAX: usize = 1 << 20;
 
-/// Entries to be appended as one: all or none, in this order. Reused between appends, so that filling it
-/// allocates nothing.
+/// Entries to be appended as one: all or none, in this order. Reused between appends, so that
+/// filling it allocates nothing.
 #[derive(Debug, Clone, Default)]
 pub struct Batch {
     /// Each entry as its length (u32, little-endian) and its bytes.
@@ -24,7 +29,8 @@ impl Batch {
     /// Adds the entry that `write` appends to the buffer.
     ///
     /// # Panics
-    /// If the entry is empty or longer than [`ENTRY_BYTES_MAX`]: the caller encodes bounded records.
+    /// If the entry is empty or longer than [`ENTRY_BYTES_MAX`]: the caller encodes bounded
+    /// records.
     pub fn push_with(&mut self, write: impl FnOnce(&mut Vec<u8>)) {
         let start = self.bytes.len();
         self.bytes.extend_from_slice(&[0; 4]);
@@ -38,6 +44,14 @@ impl Batch {
     /// Adds this entry. Panics as [`Batch::push_with`] does.
     pub fn push(&mut self, entry: &[u8]) {
         self.push_with(|bytes| bytes.extend_from_slice(entry));
+    }
+
+    /// Adds a record, which in debug builds must come back from its bytes as it is. Panics as
+    /// [`Batch::push_with`] does.
+    pub fn push_record<R: Codec>(&mut self, record: &R) {
+        let start = self.bytes.len() + 4;
+        self.push_with(|bytes| record.encode(&mut Writer::new(bytes)));
+        debug_assert_eq!(R::decode(&self.bytes[start..]).as_ref(), Ok(record), "what its bytes say");
     }
 
     /// How many entries it holds.
@@ -76,13 +90,14 @@ impl Batch {
 /// Why a batch was not appended, by what the caller must do about it.
 #[derive(Debug)]
 pub enum AppendError {
-    /// Somebody else has appended: the last entry is `actual`, not what the caller expected. Nothing was written.
-    /// The caller is a stale writer and stops.
+    /// Somebody else has appended: the last entry is `actual`, not what the caller expected.
+    /// Nothing was written. The caller is a stale writer and stops.
     Conflict { actual: Sequence },
-    /// There is no room. Nothing was written and the log is as it was; the same append may succeed later.
-    Full(String),
-    /// The outcome is unknown: the batch may be durable or may not. The caller stops, calls [`Log::reopen`], reads what
-    /// is there, and only then answers anybody.
+    /// Nothing was written, for certain, and the log is as it was; the same append may succeed
+    /// later. There is no room, no file handle or no memory, or a fresh segment could not be made.
+    Shortage(String),
+    /// The outcome is unknown: the batch may be durable or may not. The caller stops, calls
+    /// [`Log::reopen`], reads what is there, and only then answers anybody.
     Unknown(String),
 }
 
@@ -92,7 +107,7 @@ impl fmt::Display for AppendError {
             Self::Conflict { actual } => {
                 write!(f, "append: another writer is at sequence {actual}; this one must stop")
             }
-            Self::Full(why) => write!(f, "append: no room: {why}"),
+            Self::Shortage(why) => write!(f, "append: nothing was written: {why}"),
             Self::Unknown(why) => write!(f, "append: outcome unknown: {why}"),
         }
     }
@@ -105,31 +120,46 @@ impl std::error::Error for AppendError {}
 pub enum LogError {
     /// Another process (or another value in this one) has it open for writing.
     InUse { what: String },
-    /// Bytes that were durable are no longer what they were, or a part is missing. Never repaired silently: the
-    /// message names the file and the offset and says what to do.
+    /// Bytes that were durable are no longer what they were, or a part is missing. Never repaired
+    /// silently: the message names the file and the offset and says what to do.
     Damaged { file: String, offset: u64, why: String },
     /// A file that is not ours, or of a version that this build does not know.
     Foreign { file: String, why: String },
-    /// The entries from `from` on were asked for, and those before `first` were trimmed. Going on behind the gap would give
-    /// a fold that is wrong without a sign; the reader begins with a snapshot instead.
+    /// The entries from `from` on were asked for, and those before `first` were trimmed. Going on
+    /// behind the gap would give a fold that is wrong without a sign; the reader begins with a
+    /// snapshot instead.
     Trimmed { from: Sequence, first: Sequence },
     /// The operating system refused.
     Io { doing: String, source: std::io::Error },
+}
+
+/// Whether this passes by itself: the disk or a quota is full, or there is no file handle or no
+/// memory left. Errors that have no kind of their own in std are known by Linux's numbers.
+pub fn is_shortage(error: &io::Error) -> bool {
+    use rustix::io::Errno;
+    let numbers = [Errno::MFILE, Errno::NFILE, Errno::NOMEM, Errno::AGAIN, Errno::NOSPC, Errno::DQUOT];
+    let by_number =
+        error.raw_os_error().is_some_and(|raw| numbers.iter().any(|errno| errno.raw_os_error() == raw));
+    by_number || matches!(error.kind(), ErrorKind::StorageFull | ErrorKind::QuotaExceeded)
+}
+
+impl LogError {
+    /// Whether it is a shortage that passes: see [`is_shortage`].
+    pub fn is_shortage(&self) -> bool {
+        matches!(self, Self::Io { source, .. } if is_shortage(source))
+    }
 }
 
 impl fmt::Display for LogError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::InUse { what } => {
-                write!(
-                    f,
-                    "open {what}: another process has it open; stop that one first, or use another --data"
-                )
+                write!(f, "open {what}: another process has it open; stop that one first")
             }
             Self::Damaged { file, offset, why } => write!(
                 f,
                 "read {file} at byte {offset}: {why}; nothing was changed. Put this file back from a backup \
-                 (`floodgate restore`) or from a replica; do not delete or cut it, for what follows would be lost"
+                 or from a replica; do not delete or cut it, for what follows would be lost"
             ),
             Self::Foreign { file, why } => {
                 write!(
@@ -160,29 +190,32 @@ impl std::error::Error for LogError {
 /// What a reader does with each entry: its sequence and its bytes.
 pub type Visit<'a> = dyn FnMut(Sequence, &[u8]) -> ControlFlow<()> + 'a;
 
-/// Reads a log that somebody else may be writing. A handle of its own: cheap to make, able to move to another thread.
+/// Reads a log that somebody else may be writing. A handle of its own: cheap to make, able to move
+/// to another thread.
 pub trait LogRead: Send {
-    /// The last entry known to be durable; 0 if there is none. Grows while the writer goes on (for a reader in another
-    /// process: at each call of [`LogRead::read`]).
+    /// The last entry known to be durable; 0 if there is none. Grows while the writer goes on (for
+    /// a reader in another process: at each call of [`LogRead::read`]).
     fn last(&self) -> Sequence;
 
     /// The first entry that is still kept (1 before anything was trimmed).
     fn first(&self) -> Sequence;
 
-    /// Visits the entries from `from` to [`LogRead::last`], in order, until told to stop; returns the sequence of the last
-    /// entry visited (`from - 1` if none was). Starting past the end visits nothing, 0 counts as 1, and starting before
-    /// [`LogRead::first`] is [`LogError::Trimmed`].
+    /// Visits the entries from `from` to [`LogRead::last`], in order, until told to stop; returns
+    /// the sequence of the last entry visited (`from - 1` if none was). Starting past the end
+    /// visits nothing, 0 counts as 1, and starting before [`LogRead::first`] is
+    /// [`LogError::Trimmed`].
     fn read(&mut self, from: Sequence, visit: &mut Visit<'_>) -> Result<Sequence, LogError>;
 }
 
-/// The place for snapshots: an optimisation, never the truth. A handle of its own, so that they are made off the hot path.
+/// The place for snapshots: an optimisation, never the truth. A handle of its own, so that they are
+/// made off the hot path.
 pub trait Snapshots: Send {
-    /// The newest snapshot that is whole, with the sequence that it stands at. A damaged one is passed over in favour of an
-    /// older one or of none, for the log can make it again.
+    /// The newest snapshot that is whole, with the sequence that it stands at. A damaged one is
+    /// passed over in favour of an older one or of none, for the log can make it again.
     fn latest(&self) -> Result<Option<(Sequence, Vec<u8>)>, LogError>;
 
-    /// Keeps `bytes` as the snapshot at `at`, durably and as one, and drops those that it makes superfluous (the newest two
-    /// stay). A snapshot of what is not durable is a caller's bug.
+    /// Keeps `bytes` as the snapshot at `at`, durably and as one, and drops those that it makes
+    /// superfluous (the newest two stay). A snapshot of what is not durable is a caller's bug.
     fn write(&mut self, at: Sequence, bytes: &[u8]) -> Result<(), LogError>;
 }
 
@@ -191,16 +224,18 @@ pub trait Log: Send {
     /// The last entry known to be durable; 0 if there is none.
     fn last(&self) -> Sequence;
 
-    /// Appends a batch behind the entry `expected`, as one: after a crash all of it is there or nothing. Returns once it is
-    /// durable, with the sequence of its last entry. An empty batch is a caller's bug.
+    /// Appends a batch behind the entry `expected`, as one: after a crash all of it is there or
+    /// nothing. Returns once it is durable, with the sequence of its last entry. An empty batch is
+    /// a caller's bug.
     fn append(&mut self, expected: Sequence, batch: &Batch) -> Result<Sequence, AppendError>;
 
-    /// After [`AppendError::Unknown`]: finds out what is durable, makes the log ready to append again, and returns its last
-    /// entry. What was durable before the failed append still is.
+    /// After [`AppendError::Unknown`]: finds out what is durable, makes the log ready to append
+    /// again, and returns its last entry. What was durable before the failed append still is.
     fn reopen(&mut self) -> Result<Sequence, LogError>;
 
-    /// Allows the engine to forget entries up to and including `up_to`; it may keep more than asked. After an error, the next
-    /// append may be [`AppendError::Unknown`] with nothing appended, as after any failure of the disk.
+    /// Allows the engine to forget entries up to and including `up_to`; it may keep more than
+    /// asked. After an error, the next append may be [`AppendError::Unknown`] with nothing
+    /// appended, as after any failure of the disk.
     fn trim(&mut self, up_to: Sequence) -> Result<(), LogError>;
 
     /// A reader of this log.

@@ -40,7 +40,7 @@ fn every_file_is_read_or_refused() {
 }
 
 #[test]
-fn so_are_files_near_a_good_one() {
+fn files_near_a_good_one_are_read_or_refused() {
     let mut prng = Prng::new(1);
     for round in 0..3000 {
         let mut data = segment(round % 2 == 0);

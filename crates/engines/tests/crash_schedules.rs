@@ -109,7 +109,7 @@ fn run(seed: u64) {
                 model.attempts += 1;
                 match log.append(last, &batch(last, count, model.attempts)) {
                     Ok(_) => model.acknowledged.extend((0..count).map(|_| model.attempts)),
-                    Err(AppendError::Full(_)) => assert_eq!(log.last(), last),
+                    Err(AppendError::Shortage(_)) => assert_eq!(log.last(), last),
                     Err(AppendError::Unknown(_)) => {
                         model.uncertain = Some((count, model.attempts));
                         if log.reopen().is_err() || disk.is_down() {

@@ -89,10 +89,24 @@ fn a_write_that_fails_in_the_middle() {
 }
 
 #[test]
-fn of_the_directory() {
+fn a_sync_of_the_directory_that_fails_before_the_rename_wrote_nothing_and_after_it_is_unknown() {
     let disk = SimDisk::new();
     let mut log = open(&disk).unwrap();
+    // Before the fresh segment has its name: nothing was written, and the next try makes it anew.
     disk.fail_next_dir_sync();
+    let last = loop {
+        let last = log.last();
+        match append(&mut log, 20) {
+            Ok(_) => {}
+            Err(AppendError::Shortage(_)) => break last,
+            Err(error) => panic!("{error}"),
+        }
+    };
+    assert_eq!(log.last(), last);
+    check_all(&mut *log.reader(), last.0);
+    append(&mut log, 20).unwrap();
+    // After that it may be there or not.
+    disk.fail_dir_sync_after(1);
     let last = loop {
         let last = log.last();
         match append(&mut log, 20) {

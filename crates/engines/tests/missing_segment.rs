@@ -25,7 +25,7 @@ fn long_log() -> SimDisk {
 }
 
 #[test]
-fn any_of_them() {
+fn any_missing_segment_is_refused() {
     let disk = long_log();
     for name in segments(&disk) {
         let copy = disk.copy();
@@ -36,7 +36,7 @@ fn any_of_them() {
 }
 
 #[test]
-fn the_first_after_a_trim() {
+fn the_first_segment_missing_after_a_trim_is_refused() {
     let disk = long_log();
     let mut log = open(&disk).unwrap();
     let second: u64 = segments(&disk)[1][4..24].parse().unwrap();
@@ -48,7 +48,7 @@ fn the_first_after_a_trim() {
 }
 
 #[test]
-fn all_of_them_beside_a_snapshot() {
+fn all_segments_missing_beside_a_snapshot_are_refused() {
     let disk = long_log();
     let log = open(&disk).unwrap();
     log.snapshots().write(Sequence(20), b"state").unwrap();

@@ -11,6 +11,7 @@ mod registry;
 mod sold_out;
 
 use clap::{Parser, Subcommand};
+use engines::log::LogError;
 use std::path::PathBuf;
 use std::process::ExitCode;
 
@@ -83,13 +84,14 @@ fn main() -> ExitCode {
 }
 
 #[expect(clippy::print_stderr, reason = "a command's error is for the person who typed it")]
-fn say_error(error: &dyn std::error::Error) {
+fn say_error(error: &(dyn std::error::Error + 'static)) {
     eprintln!("floodgate: {}", with_causes(error));
 }
 
-/// An error and what caused it, in one line.
-fn with_causes(error: &dyn std::error::Error) -> String {
+/// An error and what caused it, in one line, and what this program has to offer about it.
+fn with_causes(error: &(dyn std::error::Error + 'static)) -> String {
     let mut text = error.to_string();
+    let mut advice = advice(error);
     let mut source = error.source();
     while let Some(cause) = source {
         let cause_text = cause.to_string();
@@ -97,9 +99,19 @@ fn with_causes(error: &dyn std::error::Error) -> String {
             text.push_str(": ");
             text.push_str(&cause_text);
         }
+        advice = advice.or_else(|| self::advice(cause));
         source = cause.source();
     }
-    text
+    text + advice.unwrap_or_default()
+}
+
+/// What the log's own errors cannot say, for they know neither flags nor commands.
+fn advice(error: &(dyn std::error::Error + 'static)) -> Option<&'static str> {
+    match error.downcast_ref::<LogError>()? {
+        LogError::InUse { .. } => Some(", or use another --data"),
+        LogError::Damaged { .. } => Some("; `floodgate restore` puts a backup back"),
+        LogError::Foreign { .. } | LogError::Trimmed { .. } | LogError::Io { .. } => None,
+    }
 }
 
 fn run(cli: Cli) -> CommandResult {
@@ -121,5 +133,22 @@ fn run(cli: Cli) -> CommandResult {
         Command::Restore(args) => commands::backup::restore(&context, &args),
         Command::RehearseLoad(args) => commands::rehearse::load::run(&context, &args),
         Command::Config => Ok(ExitCode::SUCCESS),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_error_of_the_log_is_said_with_what_to_type() {
+        let in_use = LogError::InUse { what: "/srv/data".into() };
+        let said = "open /srv/data: another process has it open; stop that one first, or use another --data";
+        assert_eq!(with_causes(&in_use), said);
+        let damaged = || LogError::Damaged { file: "seg".into(), offset: 7, why: "torn".into() };
+        let through = runtime::RecoverError::Log(damaged());
+        for said in [with_causes(&damaged()), with_causes(&through)] {
+            assert_eq!(said.matches("; `floodgate restore` puts a backup back").count(), 1, "{said}");
+        }
     }
 }

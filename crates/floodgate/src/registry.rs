@@ -8,8 +8,8 @@ use contracts::{
 };
 use engines::clock::{Clock, SteadyClock};
 use gate::ports::{QueueFill, Reply, Sale, SaleHealth, Sales, Unavailable, Winner};
+use runtime::RecoverError;
 use sale::service::{Handle, Service, Settings};
-use sale::worker::RecoverError;
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock, RwLockReadGuard};
 use tokio::sync::{oneshot, watch};

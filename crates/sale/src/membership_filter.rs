@@ -1,17 +1,20 @@
-//! Who may have something of the sale, for gates that answer by themselves: a shopper of whom an attempt is kept, or is not decided
-//! yet, gets the sale's own answer.
+//! Who may have something of the sale, for gates that answer by themselves: a shopper of whom an
+//! attempt is kept, or is not decided yet, gets the sale's own answer.
 //!
-//! Both are filters of fixed size over a keyed hash, so no crowd makes them larger. One who has nothing may be taken for one who
-//! has something, and is then answered by the sale; the other way round is impossible.
+//! Both are filters of fixed size over a keyed hash, so no crowd makes them larger. One who has
+//! nothing may be taken for one who has something, and is then answered by the sale; the other way
+//! round is impossible.
 
 use contracts::{Answer, ShopperKey};
 use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 
-/// 1 MiB. With 200,000 shoppers who have something, one in 440 of the others is taken for one of them.
+/// 1 MiB. With 200,000 shoppers who have something, one in 440 of the others is taken for one of
+/// them.
 const BITS: u64 = 1 << 23;
-/// Counters of undecided attempts for each that there may be: when all are on their way, one in seven of the others is taken for one of
-/// theirs with the default settings, and one in two with the longest line.
+/// Counters of undecided attempts for each that there may be: when all are on their way, one in
+/// seven of the others is taken for one of theirs with the default settings, and one in two with
+/// the longest line.
 const COUNTERS: usize = 4;
 /// 64 MiB.
 const COUNTERS_MAX: usize = 1 << 24;
@@ -19,7 +22,8 @@ const COUNTERS_MAX: usize = 1 << 24;
 /// Who may have something.
 #[derive(Debug)]
 pub struct MembershipFilter {
-    /// Two bits for each shopper (Bloom, "Space/time trade-offs in hash coding with allowable errors", 1970).
+    /// Two bits for each shopper (Bloom, "Space/time trade-offs in hash coding with allowable
+    /// errors", 1970).
     kept: Vec<AtomicU64>,
     /// How many attempts are not decided yet, by a part of their shoppers' hash.
     undecided: Vec<AtomicU32>,
@@ -70,7 +74,8 @@ impl MembershipFilter {
         }
     }
 
-    /// Something is kept of this shopper from now on. To be said before anybody sees a view in which that is so.
+    /// Something is kept of this shopper from now on. To be said before anybody sees a view in
+    /// which that is so.
     pub fn keep(&self, shopper: ShopperKey) {
         for bit in bits(shopper) {
             self.kept[(bit / 64) as usize].fetch_or(1 << (bit % 64), Ordering::SeqCst);
@@ -78,14 +83,16 @@ impl MembershipFilter {
         self.tell_followers(shopper);
     }
 
-    /// Takes up what a shopper is going to be told: whoever gets a hold or a place is [kept](MembershipFilter::keep).
+    /// Takes up what a shopper is going to be told: whoever gets a hold or a place is
+    /// [kept](MembershipFilter::keep).
     pub fn hear(&self, shopper: ShopperKey, answer: &Answer) {
         if let Answer::Granted(_) | Answer::Waitlisted { .. } = answer {
             self.keep(shopper);
         }
     }
 
-    /// Tells of everybody who is kept from now on. Whoever takes [`MembershipFilter::words`] after this misses nobody.
+    /// Tells of everybody who is kept from now on. Whoever takes [`MembershipFilter::words`] after
+    /// this misses nobody.
     pub fn follow(&self) -> Arc<Follower> {
         let follower = Arc::new(Follower::default());
         lock(&self.followers).push(Arc::downgrade(&follower));
@@ -93,7 +100,8 @@ impl MembershipFilter {
         follower
     }
 
-    /// Tells those who follow of a shopper who was told a place in line: gates elsewhere know of their own attempts alone.
+    /// Tells those who follow of a shopper who was told a place in line: gates elsewhere know of
+    /// their own attempts alone.
     pub fn tell_followers(&self, shopper: ShopperKey) {
         if self.is_followed.load(Ordering::SeqCst) {
             lock(&self.followers)
@@ -111,8 +119,8 @@ impl MembershipFilter {
         self.undecided_of(shopper).fetch_sub(1, Ordering::AcqRel);
     }
 
-    /// Whether the sale itself must answer this shopper. To be asked after the view was taken that refuses them: whoever has
-    /// got something by then was kept before it could be seen.
+    /// Whether the sale itself must answer this shopper. To be asked after the view was taken that
+    /// refuses them: whoever has got something by then was kept before it could be seen.
     pub fn may_have(&self, shopper: ShopperKey) -> bool {
         // In this order: whoever leaves the first was put into the second before.
         self.undecided_of(shopper).load(Ordering::Acquire) > 0 || self.keeps(shopper)

@@ -400,7 +400,7 @@ fn a_place_that_is_given_up_is_no_end_of_a_hold() {
     old.buy(2, 2, &[(PHONE, 1)]);
     let mut bytes = Vec::new();
     Record::Released { hold: id(2), by: by() }.encode(TimeMs(OPENS), &mut bytes);
-    old.core.replay(Sequence(old.log.len() as u64 + 1), &bytes).unwrap();
+    runtime::replay_entry(&mut old.core, Sequence(old.log.len() as u64 + 1), &bytes).unwrap();
     old.log.push(bytes);
     assert_eq!(old.buy(2, 2, &[(PHONE, 1)]), "waitlisted 1 left");
 }
@@ -444,7 +444,7 @@ fn the_public_times_are_those_at_which_it_happened() {
     );
     let mut replayed = sale::core::Core::new();
     for (at, bytes) in l.log.iter().enumerate() {
-        replayed.replay(Sequence(at as u64 + 1), bytes).unwrap();
+        runtime::replay_entry(&mut replayed, Sequence(at as u64 + 1), bytes).unwrap();
     }
     let same = |core: &sale::core::Core| {
         format!("{:?}", core.view(&closed.sale, false)) == format!("{:?}", Some(&closed))

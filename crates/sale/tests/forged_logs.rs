@@ -184,7 +184,7 @@ fn a_log_that_oversells_is_not_proven() {
 }
 
 #[test]
-fn nor_is_one_that_undersells() {
+fn a_log_that_undersells_is_not_proven() {
     let mut f = Forgery::of(no_waitlist(2));
     f.refuse(RefusalKind::SoldOut, PHONE, 1, 40);
     check("sold out, said of free stock", &f, &[("INV-2", "40 were refused 1 of item 0 while 2 were free")]);
@@ -201,7 +201,7 @@ fn nor_is_one_that_undersells() {
 }
 
 #[test]
-fn nor_one_in_which_shoppers_have_what_they_may_not() {
+fn a_log_in_which_shoppers_have_what_they_may_not_is_not_proven() {
     let mut f = Forgery::of(no_waitlist(9));
     f.grant(1, 1, &[(PHONE, 1)]).grant(2, 1, &[(PHONE, 1)]);
     let text =
@@ -267,7 +267,7 @@ fn nor_one_in_which_shoppers_have_what_they_may_not() {
 }
 
 #[test]
-fn nor_one_that_takes_back_what_was_said() {
+fn a_log_that_takes_back_what_was_said_is_not_proven() {
     let held = || {
         let mut f = Forgery::of(no_waitlist(2));
         f.grant(1, 1, &[(PHONE, 1)]);
@@ -358,7 +358,7 @@ fn nor_one_that_takes_back_what_was_said() {
 }
 
 #[test]
-fn nor_one_whose_refusals_were_not_true() {
+fn a_log_whose_refusals_were_not_true_is_not_proven() {
     let refused = |spec: SaleSpec, kind| {
         let mut f = Forgery::of(spec);
         f.refuse(kind, 0, 0, 5000);
@@ -521,7 +521,7 @@ fn whom_gates_called_not_eligible_the_sale_had_a_rule_for() {
 }
 
 #[test]
-fn nor_one_out_of_order() {
+fn a_log_out_of_order_is_not_proven() {
     let waits = || {
         let mut f = Forgery::of(waitlist(2, 5));
         f.grant(1, 1, &[(CASE, 2)]).wait(2, 2, &[(CASE, 1)], 1).wait(3, 3, &[(CASE, 1)], 2);
@@ -546,7 +546,7 @@ fn nor_one_out_of_order() {
 }
 
 #[test]
-fn nor_one_whose_figures_do_not_add_up() {
+fn a_log_whose_figures_do_not_add_up_is_not_proven() {
     let mut two = no_waitlist(2);
     let mut second = two.rounds[0].clone();
     (second.opens_at, second.closes_at) = (TimeMs(CLOSES + 1000), TimeMs(CLOSES + 2000));
@@ -564,7 +564,7 @@ fn nor_one_whose_figures_do_not_add_up() {
 }
 
 #[test]
-fn nor_one_that_cannot_be_replayed() {
+fn a_log_that_cannot_be_replayed_is_not_proven() {
     let mut f = Forgery::of(no_waitlist(2));
     f.now = OPENS - 1;
     f.write(&Record::Rate { per_second: 1, by: by() });
@@ -628,7 +628,7 @@ fn no_mixture_of_entries_stops_the_auditor() {
         let mut core = sale::core::Core::new();
         let replays = log.iter().enumerate().all(|(at, bytes)| {
             assert!(Entry::decode(bytes).is_ok());
-            core.replay(Sequence(at as u64 + 1), bytes).is_ok()
+            runtime::replay_entry(&mut core, Sequence(at as u64 + 1), bytes).is_ok()
         });
         let report = audit(&mut MemoryLog(log), None).unwrap();
         assert!(replays || !report.holds(), "{report:#?}");

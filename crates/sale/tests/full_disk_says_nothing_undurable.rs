@@ -9,7 +9,7 @@ use engines::embedded::{EmbeddedLog, LogId, Options, Partition};
 use engines::log::Log;
 use ledger::{OPENS, id, key, spec};
 use sale::core::{Entry, Record};
-use sale::worker::{Command, Reply, Worker};
+use sale::{Command, Reply, Worker};
 use sim::disk::SimDisk;
 use std::io::ErrorKind;
 use std::ops::ControlFlow;
@@ -43,7 +43,7 @@ fn a_grant_that_met_a_full_disk_is_not_said() {
     let mut worker = open(&disk);
     disk.fail_write_after(0, ErrorKind::StorageFull);
     let replies = worker.step(TimeMs(OPENS), &[attempt(1, 1), attempt(2, 1)]).to_vec();
-    let as_of = worker.core().sequence();
+    let as_of = worker.machine().sequence();
     let paused = Reply::Answer(Answer::Refused { refusal: Refusal::Paused, as_of });
     assert_eq!(replies, [paused.clone(), paused]);
 }
@@ -56,12 +56,12 @@ fn refusals_from_before_are_counted_though_the_end_of_the_pause_met_a_failed_syn
     worker.step(TimeMs(OPENS + 1), &[attempt(1, 2)]);
     disk.fail_write_after(0, ErrorKind::StorageFull);
     worker.step(TimeMs(OPENS + 2), &[attempt(2, 1)]);
-    assert!(worker.disk_full());
+    assert!(worker.in_shortage());
     disk.fail_next_sync(1);
     worker.step(TimeMs(OPENS + 1002), &[]);
-    assert!(worker.disk_full(), "the record of the pause's end did not become durable");
+    assert!(worker.in_shortage(), "the record of the pause's end did not become durable");
     worker.step(TimeMs(OPENS + 2002), &[]);
-    assert!(!worker.disk_full());
+    assert!(!worker.in_shortage());
     assert_eq!(refusals(&worker), 1);
 }
 
@@ -79,7 +79,7 @@ fn a_failed_sync_on_a_full_disk_is_a_pause_too() {
     );
     for second in 1..4 {
         worker.step(TimeMs(OPENS + second * 1000), &[]);
-        assert!(worker.disk_full(), "{:?}", worker.stopped());
+        assert!(worker.in_shortage(), "{:?}", worker.stopped());
     }
     disk.limit_room(None);
     worker.step(TimeMs(OPENS + 4000), &[]);
@@ -95,7 +95,7 @@ fn snapshots_that_cannot_be_listed_do_not_stop_a_sale_that_has_its_log() {
     disk.create_new("seg-00000000000000000001.log.bak").unwrap();
     disk.fail_write_after(0, ErrorKind::StorageFull);
     worker.step(TimeMs(OPENS), &[attempt(1, 1)]);
-    assert!(worker.disk_full(), "{:?}", worker.stopped());
+    assert!(worker.in_shortage(), "{:?}", worker.stopped());
 }
 
 #[test]

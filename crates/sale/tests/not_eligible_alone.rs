@@ -50,7 +50,7 @@ fn the_view_has_the_deny_list_of_its_entry() {
     // A restart finds the same list of the same entry, in the log and in a snapshot.
     let (mut replayed, restored) = (Core::new(), Core::restore(&l.core.snapshot()).unwrap());
     for (at, bytes) in l.log.iter().enumerate() {
-        replayed.replay(Sequence(at as u64 + 1), bytes).unwrap();
+        runtime::replay_entry(&mut replayed, Sequence(at as u64 + 1), bytes).unwrap();
     }
     for again in [&view(&replayed), &view(&restored)] {
         assert_eq!((again.denied.len(), again.denied.since()), (3, Sequence(4)));
@@ -135,11 +135,11 @@ fn what_gates_said_is_logged_by_what_they_said() {
         last_as_of: Sequence(99),
         count: 1,
     });
-    let mut out = engines::log::Batch::default();
+    let mut out = runtime::Step::default();
     let now = units::TimeMs(l.now);
     l.core.gate_refusals(now, &[denied, sold_out, future], &mut out).unwrap();
     let logged: Vec<Record> =
-        out.entries().map(|bytes| sale::core::Entry::decode(bytes).unwrap().record).collect();
+        out.batch().entries().map(|bytes| sale::core::Entry::decode(bytes).unwrap().record).collect();
     let (GateRefusal::NotEligible(denied), GateRefusal::SoldOut(sold_out)) = (denied, sold_out) else {
         panic!()
     };

@@ -8,7 +8,7 @@ use engines::log::{AppendError, Batch, Log, LogError, LogRead, Snapshots};
 use ledger::{Ledger, MemoryLog, OPENS, by, id, spec};
 use sale::core::Record;
 use sale::service::{Service, Settings};
-use sale::worker::{Command, Reply, Worker};
+use sale::{Command, Reply, Worker};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 use std::time::{Duration, Instant};
@@ -40,7 +40,7 @@ impl Log for Swapped {
 
     fn append(&mut self, _expected: Sequence, _batch: &Batch) -> Result<Sequence, AppendError> {
         self.swapped.store(true, Relaxed);
-        Err(AppendError::Full("no room".into()))
+        Err(AppendError::Shortage("no room".into()))
     }
 
     fn reopen(&mut self) -> Result<Sequence, LogError> {
@@ -99,7 +99,7 @@ impl Clock for Still {
 }
 
 #[test]
-fn and_so_does_its_handle() {
+fn the_handle_names_the_invariant_that_the_worker_stopped_for() {
     let service =
         Service::start("launch".parse().unwrap(), swapped(), Arc::new(Still), Settings::default()).unwrap();
     let handle = service.handle();

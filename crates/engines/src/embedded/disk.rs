@@ -68,6 +68,11 @@ pub trait DiskFile: fmt::Debug + Send + 'static {
     }
 }
 
+/// Having nothing to remove is as good.
+pub(crate) fn gone(removed: io::Result<()>) -> io::Result<()> {
+    removed.or_else(|error| if error.kind() == io::ErrorKind::NotFound { Ok(()) } else { Err(error) })
+}
+
 /// A directory of the operating system.
 #[derive(Debug, Clone)]
 pub struct RealDisk {

@@ -2,10 +2,10 @@
 //! may be writing.
 
 use super::{
-    Report,
     disk::{Disk, DiskFile},
     frame::{self, Header, Key},
     recover::{self, Found, Verdict, io_error, judge_tail, path},
+    report::Report,
     segment::segment_name,
     snapshots::EmbeddedSnapshots,
     walk::{Head, Walk},

@@ -6,9 +6,9 @@
 //! durable: a later frame, a later segment, a mark, a snapshot. Only without any such proof is a tail torn.
 
 use super::{
-    LogId, Partition,
     disk::{Disk, DiskFile},
     frame::Key,
+    options::{LogId, Partition},
     segment::{FRAMES_AT, HeaderError, Kind, Mark, SegmentHeader, VERSION, kind, segment_name},
     walk::{self, Head, Walk},
 };

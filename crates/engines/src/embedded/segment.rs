@@ -3,9 +3,9 @@
 //! The layout is in `docs/log-format.md`, and it is a promise.
 
 use super::{
-    LogId, Partition,
     disk::LOCK_NAME,
     frame::{Key, u32_at, u64_at},
+    options::{LogId, Partition},
 };
 use units::Sequence;
 

@@ -1,10 +1,9 @@
 //! Snapshots as files beside the segments. The bytes in them are the caller's.
 
 use super::{
-    LogId, Partition,
-    disk::{Disk, DiskFile},
+    disk::{Disk, DiskFile, gone},
     frame::{u32_at, u64_at},
-    gone,
+    options::{LogId, Partition},
     reader::Shared,
     recover::{io_error, list, path},
     segment::{VERSION, snapshot_name},
@@ -72,13 +71,17 @@ impl<D: Disk> EmbeddedSnapshots<D> {
 
     fn put(&self, name: &str, file: &[u8]) -> io::Result<()> {
         let unfinished = format!("{name}.tmp");
-        gone(self.disk.remove(&unfinished))?;
-        let open = self.disk.create_new(&unfinished)?;
-        open.write_at(file, 0)?;
-        open.sync_data()?;
-        // As for a segment: no file of an earlier try may come up under the new name.
-        self.disk.sync_dir()?;
-        self.disk.rename(&unfinished, name)?;
+        let write = || {
+            gone(self.disk.remove(&unfinished))?;
+            let open = self.disk.create_new(&unfinished)?;
+            open.write_at(file, 0)?;
+            open.sync_data()?;
+            // As for a segment: no file of an earlier try may come up under the new name.
+            self.disk.sync_dir()?;
+            self.disk.rename(&unfinished, name)
+        };
+        // Where there was no room for all of it, what there is of it would keep room from the log.
+        write().inspect_err(|_| drop(self.disk.remove(&unfinished)))?;
         self.disk.sync_dir()
     }
 }

@@ -11,7 +11,7 @@ use crate::{CommandResult, Context};
 use engines::embedded::disk::{Disk, RealDisk, make_dir_durable};
 use engines::embedded::{EmbeddedLog, Options, open_read_only};
 use engines::log::{Batch, Log, LogRead};
-use sale::service::snapshot;
+use runtime::snapshot;
 use std::fmt;
 use std::fs::{self, File};
 use std::io;
@@ -141,7 +141,7 @@ fn copy_log(from: &Path, to: &Path, what: What) -> Result<Sequence, Box<dyn std:
     // A snapshot of the copy's own: it is made by replaying every entry, which is what a backup is
     // for.
     if copy.last() > Sequence(0) {
-        snapshot(&mut *copy.reader(), &mut *copy.snapshots())?;
+        snapshot::<sale::core::Core>(&mut *copy.reader(), &mut *copy.snapshots())?;
     }
     Ok(copy.last())
 }

@@ -1,14 +1,16 @@
 //! The auditor's own reading of the log: plain maps, a sum anew for every question.
 //!
-//! An entry that breaks a promise is noted, and applied as far as it means anything: the units go where the entry says that
-//! they went, so that the figures show what came of it. Nothing that an entry holds may make the auditor stop.
+//! An entry that breaks a promise is noted, and applied as far as it means anything: the units go
+//! where the entry says that they went, so that the figures show what came of it. Nothing that an
+//! entry holds may make the auditor stop.
 
-use super::ItemReport;
+use super::report::ItemReport;
 use crate::core::{Entry, Record};
 use contracts::{
     Attempt, AttemptId, Basket, Eligibility, ItemId, LatePayment, ListKind, RoundItemLimit, SaleSpec,
     ShopperKey, Waitlist,
 };
+use runtime::audit::Findings;
 use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 use units::{DurationMs, Sequence, TimeMs};
 
@@ -63,14 +65,48 @@ pub(super) struct Item {
     pub(super) free: i128,
     held: i128,
     sold: i128,
-    /// Order of acceptance → attempt.
-    waiting: BTreeMap<u64, AttemptId>,
-    /// Free units behind each entry that changed them, since refusals were last journalled; and before that.
+    waiting: Waiting,
+    /// Free units behind each entry that changed them, since refusals were last journalled; and
+    /// before that.
     pub(super) history: Vec<(Sequence, i128)>,
     /// When nothing was free while the sale was open.
     pub(super) none_free: Stretches,
     /// When besides the open round offered it, and no place to wait was left.
     pub(super) none_left: Stretches,
+}
+
+/// Who waits for an item: by quantity, so that thousands who do not fit are not asked one by one at
+/// each entry; then by order of acceptance.
+#[derive(Debug, Default)]
+pub(super) struct Waiting {
+    by_quantity: BTreeMap<u16, BTreeMap<u64, AttemptId>>,
+    count: usize,
+}
+
+impl Waiting {
+    pub(super) fn len(&self) -> usize {
+        self.count
+    }
+
+    fn insert(&mut self, quantity: u16, order: u64, attempt: AttemptId) {
+        let replaced = self.by_quantity.entry(quantity).or_default().insert(order, attempt);
+        self.count += usize::from(replaced.is_none());
+    }
+
+    fn remove(&mut self, quantity: u16, order: u64) {
+        let Some(queue) = self.by_quantity.get_mut(&quantity) else { return };
+        self.count -= usize::from(queue.remove(&order).is_some());
+        if queue.is_empty() {
+            self.by_quantity.remove(&quantity);
+        }
+    }
+
+    /// The first in line that asks for no more than `free`.
+    fn first_fitting(&self, free: i128) -> Option<AttemptId> {
+        let most = u16::try_from(free.clamp(0, u16::MAX.into())).unwrap_or_default();
+        let firsts = self.by_quantity.range(..=most).filter_map(|(_, queue)| queue.first_key_value());
+        firsts.min_by_key(|(order, _)| **order).map(|(_, attempt)| *attempt)
+    }
 }
 
 /// The stretches of entries behind which something holds.
@@ -126,6 +162,9 @@ impl Item {
     }
 }
 
+/// The sale's invariants, by their number less one.
+pub(super) const IDS: [&str; 7] = ["INV-1", "INV-2", "INV-3", "INV-4", "INV-5", "INV-6", "INV-7"];
+
 #[derive(Debug, Default)]
 pub(super) struct Auditor {
     pub(super) spec: Option<SaleSpec>,
@@ -141,7 +180,8 @@ pub(super) struct Auditor {
     reserved: HashSet<ShopperKey>,
     allowed: HashSet<ShopperKey>,
     pub(super) denied: HashSet<ShopperKey>,
-    /// When the sale was open and had one and the same deny list, which was not empty; and when it was open and asked for a tier.
+    /// When the sale was open and had one and the same deny list, which was not empty; and when it
+    /// was open and asked for a tier.
     pub(super) denying: Stretches,
     pub(super) by_tier: Stretches,
     pub(super) seen: HashMap<AttemptId, Seen>,
@@ -152,8 +192,7 @@ pub(super) struct Auditor {
     /// Behind which entry the sale last changed between open, paused and closed.
     pub(super) state_since: Sequence,
     pub(super) refusals_since: Sequence,
-    /// The first entry that breaks an invariant, by its number.
-    pub(super) findings: BTreeMap<u8, String>,
+    pub(super) findings: Findings,
     pub(super) checked: Checked,
 }
 
@@ -174,9 +213,8 @@ pub(super) struct Checked {
 
 impl Auditor {
     pub(super) fn check(&mut self, inv: u8, holds: bool, sequence: Sequence, why: impl FnOnce() -> String) {
-        if !holds {
-            self.findings.entry(inv).or_insert_with(|| format!("entry {sequence}: {}", why()));
-        }
+        let id = IDS[usize::from(inv) - 1];
+        self.findings.check(id, holds, sequence, why);
     }
 
     pub(super) fn count(&mut self, outcome: &str, count: u64) {
@@ -301,7 +339,8 @@ impl Auditor {
         self.spec = Some(spec.clone());
     }
 
-    /// INV-6: stock comes from the rounds, each opened once and in turn. Another opening brings none.
+    /// INV-6: stock comes from the rounds, each opened once and in turn. Another opening brings
+    /// none.
     fn round_opened(&mut self, sequence: Sequence, round: u16) {
         self.state_since = sequence;
         let offers = self.spec.as_ref().and_then(|spec| spec.rounds.get(usize::from(round))).cloned();
@@ -378,12 +417,11 @@ impl Auditor {
     /// The first in line for an item that asks for no more than is free.
     fn first_fitting(&self, item: u16) -> Option<AttemptId> {
         let at = self.items.get(usize::from(item))?;
-        let fits =
-            |id: &&AttemptId| self.seen.get(*id).is_some_and(|s| i128::from(s.basket[0].quantity) <= at.free);
-        if at.free <= 0 { None } else { at.waiting.values().find(fits).copied() }
+        if at.free <= 0 { None } else { at.waiting.first_fitting(at.free) }
     }
 
-    /// INV-2, second half. Promotions follow at once what made them possible, so before any other entry nobody fits.
+    /// INV-2, second half. Promotions follow at once what made them possible, so before any other
+    /// entry nobody fits.
     pub(super) fn nobody_waits_for_what_is_free(&mut self, sequence: Sequence) {
         if self.paused {
             return;
@@ -514,9 +552,11 @@ impl Auditor {
         let lacks = self.free(line.item) < i128::from(line.quantity);
         self.check(2, lacks, sequence, || format!("{id} must wait for what is free"));
         let places = self.places(usize::from(line.item));
+        // Of an attempt that was answered before, it is the first answer that counts.
+        let waits_for = self.seen.get(&id).map_or(line.quantity, |seen| seen.basket[0].quantity);
         let Some(item) = self.items.get_mut(usize::from(line.item)) else { return };
         let (before, put_up) = (item.waiting.len() as i128, item.put_up());
-        item.waiting.insert(order, id);
+        item.waiting.insert(waits_for, order, id);
         self.checked.places += 1;
         self.check(3, before < places, sequence, || {
             format!("{id} is number {} on a waitlist of {places} places", before + 1)
@@ -541,9 +581,9 @@ impl Auditor {
         let known = self.seen.get_mut(&id).filter(|seen| seen.standing == Standing::Waiting);
         let same = known.is_some_and(|seen| {
             seen.standing = Standing::Held;
-            let order = seen.order;
-            if let Some(at) = self.items.get_mut(usize::from(seen.basket[0].item)) {
-                at.waiting.remove(&order);
+            let (order, line) = (seen.order, seen.basket[0]);
+            if let Some(at) = self.items.get_mut(usize::from(line.item)) {
+                at.waiting.remove(line.quantity, order);
             }
             (seen.shopper, seen.basket, seen.round) == (attempt.shopper, attempt.basket, round)
         });
@@ -562,7 +602,8 @@ impl Auditor {
             && self.over_limit(id, seen.shopper, &seen.basket, seen.round).is_none()
     }
 
-    /// The units are the shopper's from here on, so they come from wherever they were, legally or not.
+    /// The units are the shopper's from here on, so they come from wherever they were, legally or
+    /// not.
     fn confirmed(&mut self, sequence: Sequence, hold: AttemptId, late: bool) {
         let Some(seen) = self.seen.get_mut(&hold) else {
             return self.check(4, false, sequence, || format!("{hold} is confirmed but was never granted"));
@@ -623,7 +664,7 @@ impl Auditor {
 
     fn leave(&mut self, seen: &Seen) {
         if let Some(at) = self.items.get_mut(usize::from(seen.basket[0].item)) {
-            at.waiting.remove(&seen.order);
+            at.waiting.remove(seen.basket[0].quantity, seen.order);
         }
     }
 

@@ -1,8 +1,9 @@
 //! Refusals, as they were journalled: which of them the log shows to have been true.
 //!
-//! The log has them by kind, item and quantity and does not say who was told so, or for which basket. So what a kind says of the
-//! sale can be checked. What it says of a shopper or a basket (`limit_reached`, `not_eligible`, `not_open` of an item that
-//! the open round does not offer) cannot, beyond that the sale was such that somebody could be told so.
+//! The log has them by kind, item and quantity and does not say who was told so, or for which
+//! basket. So what a kind says of the sale can be checked. What it says of a shopper or a basket
+//! (`limit_reached`, `not_eligible`, `not_open` of an item that the open round does not offer)
+//! cannot, beyond that the sale was such that somebody could be told so.
 
 use super::auditor::{Auditor, Item};
 use crate::core::{RefusalCount, RefusalKind};
@@ -19,7 +20,8 @@ enum Truth {
 }
 
 impl Auditor {
-    /// INV-2, first half, and INV-4 for refusals: each was true when it was said, and stayed so until it was journalled.
+    /// INV-2, first half, and INV-4 for refusals: each was true when it was said, and stayed so
+    /// until it was journalled.
     pub(super) fn refusals(&mut self, sequence: Sequence, entries: &[RefusalCount]) {
         for e in entries {
             let kind = e.kind.as_str();
@@ -50,7 +52,8 @@ impl Auditor {
         }
     }
 
-    /// The same for what gates have said by themselves. They report it later, and name the entries of which it was true.
+    /// The same for what gates have said by themselves. They report it later, and name the entries
+    /// of which it was true.
     pub(super) fn gate_refusals(&mut self, sequence: Sequence, entries: &[SoldOutRange]) {
         for e in entries {
             let (first, last) = (e.first_as_of, e.last_as_of);
@@ -68,8 +71,9 @@ impl Auditor {
         }
     }
 
-    /// And that a shopper may not buy. Who they were the log does not say: it shows that the sale had the rule by which they were
-    /// refused at each entry that was named, and of a deny list that it was the same one throughout.
+    /// And that a shopper may not buy. Who they were the log does not say: it shows that the sale
+    /// had the rule by which they were refused at each entry that was named, and of a deny list
+    /// that it was the same one throughout.
     pub(super) fn gate_not_eligible(&mut self, sequence: Sequence, entries: &[NotEligibleRange]) {
         for e in entries {
             let (first, last) = (e.first_as_of, e.last_as_of);

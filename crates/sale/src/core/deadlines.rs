@@ -1,5 +1,5 @@
-//! When holds run out. A hold's length is fixed once a sale has opened and its time never runs backwards, so deadlines come
-//! in order: a queue does what a heap would, at the cost of a push.
+//! When holds run out. A hold's length is fixed once a sale has opened and its time never runs
+//! backwards, so deadlines come in order: a queue does what a heap would, at the cost of a push.
 
 use std::collections::VecDeque;
 use units::TimeMs;
@@ -9,7 +9,8 @@ use units::TimeMs;
 pub(super) struct Deadlines(VecDeque<(TimeMs, u32)>);
 
 impl Deadlines {
-    /// The soonest: always one of a hold that is held, as long as [`Deadlines::drop_ended`] follows every end.
+    /// The soonest: always one of a hold that is held, as long as [`Deadlines::drop_ended`] follows
+    /// every end.
     pub(super) fn first(&self) -> Option<(TimeMs, u32)> {
         self.0.front().copied()
     }
@@ -19,7 +20,8 @@ impl Deadlines {
         if in_order {
             self.0.push_back((pay_by, slot));
         } else {
-            // Only a log from elsewhere, or a promotion (an old slot with a new deadline), comes here.
+            // Only a log from elsewhere, or a promotion (an old slot with a new deadline), comes
+            // here.
             let at = self.0.partition_point(|d| *d <= (pay_by, slot));
             self.0.insert(at, (pay_by, slot));
         }

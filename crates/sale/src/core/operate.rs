@@ -1,48 +1,69 @@
 //! What operators and payments may do, and when.
 
 use super::record::Record;
+use super::rules::Core;
 use super::slots::SlotState;
-use super::state::{Broken, PaymentKind};
-use super::{Core, HoldView};
+use super::state::PaymentKind;
 use contracts::{
-    Actor, AttemptId, Basket, ConfirmResult, Eligibility, HoldState, LIST_CHUNK_MAX, LatePayment,
+    Actor, AttemptId, Basket, ConfirmResult, Eligibility, HoldState, HoldView, LIST_CHUNK_MAX, LatePayment,
     OperateError, Operation, OperationDone, REASON_BYTES_MAX, RoundItemLimit, STOCK_MAX, SaleSpec,
     ShopperKey, VOID_BATCH_MAX, VoidTarget,
 };
-use engines::log::{Batch, ENTRY_BYTES_MAX};
+use engines::log::ENTRY_BYTES_MAX;
+use runtime::{Broken, Progress, Step};
 use units::TimeMs;
 
-type Done = Result<OperationDone, OperateError>;
+/// How far an operation of several steps has come.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct SoFar {
+    voided: u64,
+}
+
+/// What came of an operation.
+#[derive(Debug)]
+pub enum Operated {
+    Done(Result<OperationDone, OperateError>),
+    /// The step is full: append it, tick until nothing is owed, and go on with this.
+    More(SoFar),
+}
 
 /// Payments that one hold may see; a provider that sends more different references is broken.
 const PAYMENTS_MAX: usize = 16;
 
 const _: () = assert!(contracts::SPEC_BYTES_MAX + 4096 <= ENTRY_BYTES_MAX, "a document fits into an entry");
 
-fn conflict(why: impl Into<String>) -> Result<Done, Broken> {
-    Ok(Err(OperateError::Conflict(why.into())))
+fn conflict(why: impl Into<String>) -> Result<Operated, Broken> {
+    Ok(Operated::Done(Err(OperateError::Conflict(why.into()))))
 }
 
-fn not_found(why: impl Into<String>) -> Result<Done, Broken> {
-    Ok(Err(OperateError::NotFound(why.into())))
+fn not_found(why: impl Into<String>) -> Result<Operated, Broken> {
+    Ok(Operated::Done(Err(OperateError::NotFound(why.into()))))
 }
 
-fn invalid(why: impl Into<String>) -> Result<Done, Broken> {
-    Ok(Err(OperateError::Invalid(why.into())))
+fn invalid(why: impl Into<String>) -> Result<Operated, Broken> {
+    Ok(Operated::Done(Err(OperateError::Invalid(why.into()))))
 }
 
-const OK: Result<Done, Broken> = Ok(Ok(OperationDone::Ok));
+const OK: Result<Operated, Broken> = Ok(Operated::Done(Ok(OperationDone::Ok)));
+
+fn done(done: OperationDone) -> Result<Operated, Broken> {
+    Ok(Operated::Done(Ok(done)))
+}
 
 impl Core {
-    /// Carries out a command. [`Core::tick`] has been called for this `now`. The outer error stops the sale; the inner
-    /// one is the answer.
+    /// Carries out a command, or goes on with it. [`Core::tick`] has come to its end for this
+    /// `now`. The outer error stops the sale; the inner one is the answer.
+    ///
+    /// What an operation leaves to be promoted follows from the state: the next ticks see to it
+    /// before anything else is decided.
     pub fn operate(
         &mut self,
         now: TimeMs,
         by: Actor,
         operation: Operation,
-        out: &mut Batch,
-    ) -> Result<Done, Broken> {
+        so_far: SoFar,
+        out: &mut Step,
+    ) -> Result<Operated, Broken> {
         if self.state.spec.is_none() && !matches!(operation, Operation::Define(_)) {
             return not_found("this sale has not been set up yet: PUT its document first");
         }
@@ -78,7 +99,7 @@ impl Core {
                 self.commit(now, Record::List { list, clear, shoppers, by }, out)?;
                 OK
             }
-            Operation::Void(target) => self.void(now, by, target, out),
+            Operation::Void(target) => self.void(now, by, target, so_far, out),
             Operation::Confirm { hold, payment } => self.confirm(now, by, hold, payment, out),
             Operation::Release { hold } => self.release(now, by, hold, out),
             Operation::Reserve { shopper, reserved } => self.reserve(now, shopper, reserved, out),
@@ -90,8 +111,8 @@ impl Core {
         now: TimeMs,
         by: Actor,
         spec: Box<SaleSpec>,
-        out: &mut Batch,
-    ) -> Result<Done, Broken> {
+        out: &mut Step,
+    ) -> Result<Operated, Broken> {
         if let Err(wrong) = spec.validate() {
             return invalid(wrong.to_string());
         }
@@ -106,11 +127,11 @@ impl Core {
         self.journal_refusals(now, out)?;
         self.commit(now, Record::Defined { by, spec }, out)?;
         // A round that is due already opens with the same batch.
-        self.tick(now, out)?;
+        let _ = self.tick(now, out)?;
         OK
     }
 
-    fn open_now(&mut self, now: TimeMs, by: Actor, out: &mut Batch) -> Result<Done, Broken> {
+    fn open_now(&mut self, now: TimeMs, by: Actor, out: &mut Step) -> Result<Operated, Broken> {
         if self.state.round_open {
             return conflict("open: a round is open already");
         }
@@ -120,11 +141,17 @@ impl Core {
         if now >= next.closes_at {
             return conflict("open: the next round's time is over");
         }
-        self.open_round(now, by, out)?;
+        let _ = self.open_round(now, by, out)?;
         OK
     }
 
-    fn set_paused(&mut self, now: TimeMs, by: Actor, paused: bool, out: &mut Batch) -> Result<Done, Broken> {
+    fn set_paused(
+        &mut self,
+        now: TimeMs,
+        by: Actor,
+        paused: bool,
+        out: &mut Step,
+    ) -> Result<Operated, Broken> {
         if self.state.paused == paused {
             return OK;
         }
@@ -133,12 +160,18 @@ impl Core {
             self.commit(now, Record::Paused { by }, out)?;
         } else {
             self.commit(now, Record::Resumed { by }, out)?;
-            self.promote_all(now, out)?;
+            let _ = self.promote(now, out)?;
         }
         OK
     }
 
-    fn extend(&mut self, now: TimeMs, by: Actor, closes_at: TimeMs, out: &mut Batch) -> Result<Done, Broken> {
+    fn extend(
+        &mut self,
+        now: TimeMs,
+        by: Actor,
+        closes_at: TimeMs,
+        out: &mut Step,
+    ) -> Result<Operated, Broken> {
         let Some(round) = self.state.open_round() else {
             return conflict("extend: no round is open");
         };
@@ -163,8 +196,8 @@ impl Core {
         by: Actor,
         item: u16,
         delta: i64,
-        out: &mut Batch,
-    ) -> Result<Done, Broken> {
+        out: &mut Step,
+    ) -> Result<Operated, Broken> {
         let Some(stock) = self.state.stock.get(usize::from(item)) else {
             return not_found(format!("adjust: no item number {item}"));
         };
@@ -184,8 +217,9 @@ impl Core {
             self.before_restock(now, &Basket::single(item, 1), out)?;
         }
         self.commit(now, Record::Adjusted { item, delta, by }, out)?;
-        self.promote(now, item, out)?;
-        Ok(Ok(OperationDone::Adjusted { free: self.state.stock[usize::from(item)].free }))
+        // Said when it is durable, though some may still be promoted: put again, it would adjust twice.
+        let _ = self.promote(now, out)?;
+        done(OperationDone::Adjusted { free: self.state.stock[usize::from(item)].free })
     }
 
     fn limits(
@@ -194,8 +228,8 @@ impl Core {
         by: Actor,
         sale: Option<u32>,
         items: Vec<RoundItemLimit>,
-        out: &mut Batch,
-    ) -> Result<Done, Broken> {
+        out: &mut Step,
+    ) -> Result<Operated, Broken> {
         if let Some(wrong) = items.iter().find(|l| self.state.offer(l.round, l.item).is_none()) {
             return not_found(format!(
                 "limits: round {} does not offer item number {}",
@@ -213,39 +247,65 @@ impl Core {
         OK
     }
 
-    fn void(&mut self, now: TimeMs, by: Actor, target: VoidTarget, out: &mut Batch) -> Result<Done, Broken> {
-        let slots: Vec<u32> = match target {
+    fn void(
+        &mut self,
+        now: TimeMs,
+        by: Actor,
+        target: VoidTarget,
+        mut so_far: SoFar,
+        out: &mut Step,
+    ) -> Result<Operated, Broken> {
+        let attempts = match target {
             VoidTarget::Shopper(shopper) => {
-                let newest = self.state.slots.newest_active(shopper);
-                self.state.slots.active_from(newest).map(|(at, _)| at).collect()
-            }
-            VoidTarget::Attempts(attempts) => {
-                if attempts.len() > VOID_BATCH_MAX {
-                    return invalid(format!(
-                        "void: {} attempts, want at most {VOID_BATCH_MAX}",
-                        attempts.len()
-                    ));
+                // The newest that is active still, until none is: an earlier one's stock may have
+                // gone to a later one.
+                while let Some(slot) = self.state.slots.newest_active_of(shopper) {
+                    if out.is_full() {
+                        return Ok(Operated::More(so_far));
+                    }
+                    self.void_slot(now, slot, &by, &mut so_far, out)?;
                 }
-                if let Some(unknown) = attempts.iter().find(|id| self.state.slots.find(**id).is_none()) {
-                    return not_found(format!("void: no attempt {unknown}; nothing was voided"));
-                }
-                attempts.iter().filter_map(|id| self.state.slots.find(*id)).collect()
+                return done(OperationDone::Voided { count: so_far.voided });
             }
+            VoidTarget::Attempts(attempts) => attempts,
         };
-        let mut count = 0;
-        for slot in slots {
-            // Asked afresh for each: one may be named twice, and an earlier one's stock may have gone to a later one.
-            let s = self.state.slots.get(slot);
-            if s.state.is_active() {
-                let (attempt, waits, by) = (s.attempt, s.state == SlotState::Waiting, by.clone());
-                match waits {
-                    true => self.commit(now, Record::Left { attempt, voided: true, by }, out)?,
-                    false => self.end_hold(now, slot, Record::Voided { hold: attempt, by }, out)?,
-                }
-                count += 1;
-            }
+        if attempts.len() > VOID_BATCH_MAX {
+            return invalid(format!("void: {} attempts, want at most {VOID_BATCH_MAX}", attempts.len()));
         }
-        Ok(Ok(OperationDone::Voided { count }))
+        if let Some(unknown) = attempts.iter().find(|id| self.state.slots.find(**id).is_none()) {
+            return not_found(format!("void: no attempt {unknown}; nothing was voided"));
+        }
+        for slot in attempts.iter().filter_map(|id| self.state.slots.find(*id)).collect::<Vec<_>>() {
+            // Asked afresh for each: one may be named twice, or have been voided in the step
+            // before.
+            if !self.state.slots.get(slot).state.is_active() {
+                continue;
+            }
+            if out.is_full() {
+                return Ok(Operated::More(so_far));
+            }
+            self.void_slot(now, slot, &by, &mut so_far, out)?;
+        }
+        done(OperationDone::Voided { count: so_far.voided })
+    }
+
+    /// Takes back a hold or a place. Nothing is owed to anybody: the step is not full.
+    fn void_slot(
+        &mut self,
+        now: TimeMs,
+        slot: u32,
+        by: &Actor,
+        so_far: &mut SoFar,
+        out: &mut Step,
+    ) -> Result<(), Broken> {
+        let s = self.state.slots.get(slot);
+        let (attempt, waits, by) = (s.attempt, s.state == SlotState::Waiting, by.clone());
+        so_far.voided += 1;
+        if waits {
+            return self.commit(now, Record::Left { attempt, voided: true, by }, out);
+        }
+        let _ = self.end_hold(now, slot, Record::Voided { hold: attempt, by }, out)?;
+        Ok(())
     }
 
     fn view_of(&self, slot: u32) -> HoldView {
@@ -258,12 +318,12 @@ impl Core {
     }
 
     /// Expires the hold if its time is over but the timer has not come to it yet.
-    fn expire_if_due(&mut self, now: TimeMs, slot: u32, out: &mut Batch) -> Result<(), Broken> {
+    fn expire_if_due(&mut self, now: TimeMs, slot: u32, out: &mut Step) -> Result<Progress, Broken> {
         let s = self.state.slots.get(slot);
         if s.state == SlotState::Hold(HoldState::Held) && s.pay_by <= now {
-            self.expire(now, slot, out)?;
+            return self.expire(now, slot, out);
         }
-        Ok(())
+        Ok(Progress::Done)
     }
 
     fn confirm(
@@ -272,8 +332,8 @@ impl Core {
         by: Actor,
         hold: AttemptId,
         payment: String,
-        out: &mut Batch,
-    ) -> Result<Done, Broken> {
+        out: &mut Step,
+    ) -> Result<Operated, Broken> {
         if payment.is_empty() || payment.len() > REASON_BYTES_MAX {
             return invalid(format!("payment: want the provider's reference, 1 to {REASON_BYTES_MAX} bytes"));
         }
@@ -281,7 +341,9 @@ impl Core {
             return not_found(format!("confirm: no hold {hold}"));
         };
         let by = Some(by);
-        self.expire_if_due(now, slot, out)?;
+        if self.expire_if_due(now, slot, out)? == Progress::More {
+            return Ok(Operated::More(SoFar::default()));
+        }
         let seen = self.state.payments.get(&slot).map_or(&[][..], Vec::as_slice);
         if let Some(known) = seen.iter().find(|p| *p.reference == *payment) {
             let state = self.state.slots.get(slot).state;
@@ -292,7 +354,7 @@ impl Core {
                 PaymentKind::Confirmed => ConfirmResult::Confirmed { late: false },
                 PaymentKind::ConfirmedLate => ConfirmResult::Confirmed { late: true },
             };
-            return Ok(Ok(OperationDone::Confirmed { result, hold: self.view_of(slot) }));
+            return done(OperationDone::Confirmed { result, hold: self.view_of(slot) });
         }
         if seen.len() >= PAYMENTS_MAX {
             return conflict(format!(
@@ -318,11 +380,11 @@ impl Core {
                 ConfirmResult::Refund
             }
         };
-        Ok(Ok(OperationDone::Confirmed { result, hold: self.view_of(slot) }))
+        done(OperationDone::Confirmed { result, hold: self.view_of(slot) })
     }
 
-    /// Whether a payment that comes after the hold's end still buys the units: they are free, nobody waits for them, and the
-    /// shopper has not bought up to the limit meanwhile.
+    /// Whether a payment that comes after the hold's end still buys the units: they are free,
+    /// nobody waits for them, and the shopper has not bought up to the limit meanwhile.
     fn may_claim_late(&self, slot: u32) -> bool {
         let state = &self.state;
         let (s, basket) = (state.slots.get(slot), state.slots.basket(slot));
@@ -333,14 +395,22 @@ impl Core {
             && state.within_limits(s.shopper, &basket, s.round, Some(slot)).is_ok()
     }
 
-    fn release(&mut self, now: TimeMs, by: Actor, hold: AttemptId, out: &mut Batch) -> Result<Done, Broken> {
+    fn release(
+        &mut self,
+        now: TimeMs,
+        by: Actor,
+        hold: AttemptId,
+        out: &mut Step,
+    ) -> Result<Operated, Broken> {
         let Some(slot) = self.state.slots.find(hold) else {
             return not_found(format!("release: no hold {hold}"));
         };
-        self.expire_if_due(now, slot, out)?;
+        if self.expire_if_due(now, slot, out)? == Progress::More {
+            return Ok(Operated::More(SoFar::default()));
+        }
         match self.state.slots.get(slot).state {
             SlotState::Hold(HoldState::Held) => {
-                self.end_hold(now, slot, Record::Released { hold, by }, out)?;
+                let _ = self.end_hold(now, slot, Record::Released { hold, by }, out)?;
             }
             SlotState::Waiting => {
                 self.commit(now, Record::Left { attempt: hold, voided: false, by }, out)?;
@@ -350,11 +420,11 @@ impl Core {
                     "release: hold {hold} is paid; void it, with a reason, and refund it"
                 ));
             }
-            SlotState::Left => return Ok(Ok(OperationDone::Released { hold: None })),
+            SlotState::Left => return done(OperationDone::Released { hold: None }),
             SlotState::Hold(_) => {}
         }
         let left = self.state.slots.get(slot).state == SlotState::Left;
-        Ok(Ok(OperationDone::Released { hold: (!left).then(|| self.view_of(slot)) }))
+        done(OperationDone::Released { hold: (!left).then(|| self.view_of(slot)) })
     }
 
     fn reserve(
@@ -362,20 +432,20 @@ impl Core {
         now: TimeMs,
         shopper: ShopperKey,
         reserved: bool,
-        out: &mut Batch,
-    ) -> Result<Done, Broken> {
+        out: &mut Step,
+    ) -> Result<Operated, Broken> {
         let wanted =
             self.state.spec.as_ref().is_some_and(|spec| spec.eligibility == Eligibility::Reservation);
         if !wanted {
             return conflict("reservation: this sale takes none");
         }
         if self.state.reserved.contains(shopper) == reserved {
-            return Ok(Ok(OperationDone::Reserved { reserved }));
+            return done(OperationDone::Reserved { reserved });
         }
         if self.state.rounds_opened > 0 {
             return conflict("reservation: the sale has opened, so reservations are closed");
         }
         self.commit(now, Record::Reserved { shopper, reserved }, out)?;
-        Ok(Ok(OperationDone::Reserved { reserved }))
+        done(OperationDone::Reserved { reserved })
     }
 }

@@ -1,12 +1,14 @@
-//! The records of the decision log: what each says, and its bytes. `docs/log-format.md` describes them for outsiders.
+//! The records of the decision log: what each says, and its bytes. `docs/log-format.md` describes
+//! them for outsiders.
 //!
 //! Bytes, once written, are a promise: a kind is never given another layout, it gets a new number.
 
+use super::fields::{self, actor, attempt};
 use contracts::{
-    Actor, Attempt, AttemptId, Basket, IneligibleBy, ListKind, NotEligibleRange, Refusal, RoundItemLimit,
-    SaleSpec, SealedShopper, ShopperKey, SoldOutRange,
+    Actor, Attempt, AttemptId, ListKind, NotEligibleRange, Refusal, RoundItemLimit, SaleSpec, ShopperKey,
+    SoldOutRange,
 };
-use std::fmt;
+use engines::codec::{Codec, DecodeError, Reader, Writer};
 use units::{Sequence, TimeMs};
 
 /// An entry of the log: what was decided, and when.
@@ -76,7 +78,8 @@ pub enum Record {
         round: u16,
         position: u32,
     },
-    /// A waitlisted attempt's turn has come. Says again who and what, so that a reader of the log's tail need not look back.
+    /// A waitlisted attempt's turn has come. Says again who and what, so that a reader of the log's
+    /// tail need not look back.
     Promoted {
         attempt: Attempt,
         round: u16,
@@ -95,7 +98,8 @@ pub enum Record {
         payment: String,
         by: Option<Actor>,
     },
-    /// A hold was given back. In logs that were written before there was [`Record::Left`], a place on the waitlist too.
+    /// A hold was given back. In logs that were written before there was [`Record::Left`], a place
+    /// on the waitlist too.
     Released {
         hold: AttemptId,
         by: Actor,
@@ -108,25 +112,27 @@ pub enum Record {
         hold: AttemptId,
         by: Actor,
     },
-    /// A place on the waitlist was given up, or taken back (`voided`). A record of its own, so that a reader of the log's tail
-    /// knows without looking back that there never was a hold.
+    /// A place on the waitlist was given up, or taken back (`voided`). A record of its own, so that
+    /// a reader of the log's tail knows without looking back that there never was a hold.
     Left {
         attempt: AttemptId,
         voided: bool,
         by: Actor,
     },
-    /// Refusals said since the last such record. In between, nothing became free of which somebody was told that it is sold out,
-    /// and the sale did not open, close, pause or resume.
+    /// Refusals said since the last such record. In between, nothing became free of which somebody
+    /// was told that it is sold out, and the sale did not open, close, pause or resume.
     Refusals {
         entries: Vec<RefusalCount>,
     },
-    /// What gates said by themselves: that a single unit is sold out. It was, and the sale was open, at each entry from
-    /// `first_as_of` to `last_as_of`, all of them before this one; what has happened since does not matter.
+    /// What gates said by themselves: that a single unit is sold out. It was, and the sale was
+    /// open, at each entry from `first_as_of` to `last_as_of`, all of them before this one; what
+    /// has happened since does not matter.
     GateRefusals {
         entries: Vec<SoldOutRange>,
     },
-    /// What gates said by themselves: that a shopper is on the deny list, or of too low a tier. From `first_as_of` to `last_as_of`,
-    /// all of them before this one, the sale was open, and had that very list or asked for a tier.
+    /// What gates said by themselves: that a shopper is on the deny list, or of too low a tier.
+    /// From `first_as_of` to `last_as_of`, all of them before this one, the sale was open, and had
+    /// that very list or asked for a tier.
     GateNotEligible {
         entries: Vec<NotEligibleRange>,
     },
@@ -137,7 +143,8 @@ pub enum Record {
     },
 }
 
-/// So many refusals of one kind. `item` and `quantity` are what was asked for and not free (sold out), else 0.
+/// So many refusals of one kind. `item` and `quantity` are what was asked for and not free (sold
+/// out), else 0.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct RefusalCount {
     pub kind: RefusalKind,
@@ -190,18 +197,6 @@ impl From<Refusal> for RefusalKind {
     }
 }
 
-/// Bytes that are no record of any version this build knows.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct DecodeError(pub &'static str);
-
-impl fmt::Display for DecodeError {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "decode record: {}", self.0)
-    }
-}
-
-impl std::error::Error for DecodeError {}
-
 mod kind {
     pub(super) const DEFINED: u8 = 1;
     pub(super) const ROUND_OPENED: u8 = 2;
@@ -232,54 +227,58 @@ mod kind {
 }
 
 impl Record {
-    /// Appends the entry's bytes: kind (u8), time (u64), then the fields in order; integers little-endian.
+    /// Appends the entry's bytes: kind (u8), time (u64), then the fields in order; integers
+    /// little-endian.
     pub fn encode(&self, at: TimeMs, out: &mut Vec<u8>) {
-        let mut w = Writer { out };
-        let mut head = |kind: u8| {
+        self.write(at, &mut Writer::new(out));
+    }
+
+    fn write(&self, at: TimeMs, w: &mut Writer<'_>) {
+        let head = |w: &mut Writer<'_>, kind: u8| {
             w.u8(kind);
             w.u64(at.0);
         };
         match self {
             Self::Defined { by, spec } => {
-                head(kind::DEFINED);
-                w.actor(by);
+                head(w, kind::DEFINED);
+                fields::write_actor(w, by);
                 let json = serde_json::to_vec(spec).unwrap_or_default();
                 w.u32(json.len() as u32);
                 w.bytes(&json);
             }
             Self::RoundOpened { round, by } => {
-                head(kind::ROUND_OPENED);
+                head(w, kind::ROUND_OPENED);
                 w.u16(*round);
-                w.actor(by);
+                fields::write_actor(w, by);
             }
             Self::RoundClosed { round, by } => {
-                head(kind::ROUND_CLOSED);
+                head(w, kind::ROUND_CLOSED);
                 w.u16(*round);
-                w.actor(by);
+                fields::write_actor(w, by);
             }
             Self::Paused { by } => {
-                head(kind::PAUSED);
-                w.actor(by);
+                head(w, kind::PAUSED);
+                fields::write_actor(w, by);
             }
             Self::Resumed { by } => {
-                head(kind::RESUMED);
-                w.actor(by);
+                head(w, kind::RESUMED);
+                fields::write_actor(w, by);
             }
             Self::Extended { round, closes_at, by } => {
-                head(kind::EXTENDED);
+                head(w, kind::EXTENDED);
                 w.u16(*round);
                 w.u64(closes_at.0);
-                w.actor(by);
+                fields::write_actor(w, by);
             }
             Self::Adjusted { item, delta, by } => {
-                head(kind::ADJUSTED);
+                head(w, kind::ADJUSTED);
                 w.u16(*item);
                 w.u64(delta.cast_unsigned());
-                w.actor(by);
+                fields::write_actor(w, by);
             }
             Self::Limits { sale, items, by } => {
-                head(kind::LIMITS);
-                w.u8(u8::from(sale.is_some()));
+                head(w, kind::LIMITS);
+                w.flag(sale.is_some());
                 w.u32(sale.unwrap_or(0));
                 w.u16(items.len() as u16);
                 for limit in items {
@@ -287,115 +286,99 @@ impl Record {
                     w.u16(limit.item);
                     w.u16(limit.limit);
                 }
-                w.actor(by);
+                fields::write_actor(w, by);
             }
             Self::Rate { per_second, by } => {
-                head(kind::RATE);
+                head(w, kind::RATE);
                 w.u32(*per_second);
-                w.actor(by);
+                fields::write_actor(w, by);
             }
             Self::List { list, clear, shoppers, by } => {
-                head(kind::LIST);
+                head(w, kind::LIST);
                 w.u8(match list {
                     ListKind::Allowed => 1,
                     ListKind::Denied => 2,
                 });
-                w.u8(u8::from(*clear));
+                w.flag(*clear);
                 w.u32(shoppers.len() as u32);
                 for shopper in shoppers {
                     w.bytes(&shopper.0);
                 }
-                w.actor(by);
+                fields::write_actor(w, by);
             }
             Self::Reserved { shopper, reserved } => {
-                head(kind::RESERVED);
+                head(w, kind::RESERVED);
                 w.bytes(&shopper.0);
-                w.u8(u8::from(*reserved));
+                w.flag(*reserved);
             }
             Self::Granted { attempt, round, pay_by } => {
-                head(kind::GRANTED);
-                w.attempt(attempt);
+                head(w, kind::GRANTED);
+                fields::write_attempt(w, attempt);
                 w.u16(*round);
                 w.u64(pay_by.0);
             }
             Self::Waitlisted { attempt, round, position } => {
-                head(kind::WAITLISTED);
-                w.attempt(attempt);
+                head(w, kind::WAITLISTED);
+                fields::write_attempt(w, attempt);
                 w.u16(*round);
                 w.u32(*position);
             }
             Self::Promoted { attempt, round, pay_by } => {
-                head(kind::PROMOTED);
-                w.attempt(attempt);
+                head(w, kind::PROMOTED);
+                fields::write_attempt(w, attempt);
                 w.u16(*round);
                 w.u64(pay_by.0);
             }
             Self::Confirmed { hold, payment, late, by } => {
-                head(by.as_ref().map_or(kind::CONFIRMED, |_| kind::CONFIRMED_BY));
+                head(w, by.as_ref().map_or(kind::CONFIRMED, |_| kind::CONFIRMED_BY));
                 w.bytes(&hold.0);
                 w.text(payment);
-                w.u8(u8::from(*late));
-                by.iter().for_each(|by| w.actor(by));
+                w.flag(*late);
+                by.iter().for_each(|by| fields::write_actor(w, by));
             }
             Self::RefundDue { hold, payment, by } => {
-                head(by.as_ref().map_or(kind::REFUND_DUE, |_| kind::REFUND_DUE_BY));
+                head(w, by.as_ref().map_or(kind::REFUND_DUE, |_| kind::REFUND_DUE_BY));
                 w.bytes(&hold.0);
                 w.text(payment);
-                by.iter().for_each(|by| w.actor(by));
+                by.iter().for_each(|by| fields::write_actor(w, by));
             }
             Self::Released { hold, by } => {
-                head(kind::RELEASED);
+                head(w, kind::RELEASED);
                 w.bytes(&hold.0);
-                w.actor(by);
+                fields::write_actor(w, by);
             }
             Self::Expired { hold } => {
-                head(kind::EXPIRED);
+                head(w, kind::EXPIRED);
                 w.bytes(&hold.0);
             }
             Self::Voided { hold, by } => {
-                head(kind::VOIDED);
+                head(w, kind::VOIDED);
                 w.bytes(&hold.0);
-                w.actor(by);
+                fields::write_actor(w, by);
             }
             Self::Left { attempt, voided, by } => {
-                head(kind::LEFT);
+                head(w, kind::LEFT);
                 w.bytes(&attempt.0);
-                w.u8(u8::from(*voided));
-                w.actor(by);
+                w.flag(*voided);
+                fields::write_actor(w, by);
             }
             Self::Refusals { entries } => {
-                head(kind::REFUSALS);
+                head(w, kind::REFUSALS);
                 w.u16(entries.len() as u16);
-                for e in entries {
-                    w.u8(e.kind as u8);
-                    w.u16(e.item);
-                    w.u16(e.quantity);
-                    w.u64(e.first_as_of.0);
-                    w.u64(e.count);
-                }
+                entries.iter().for_each(|count| fields::write_refusal_count(w, count));
             }
             Self::GateRefusals { entries } => {
-                head(kind::GATE_REFUSALS);
+                head(w, kind::GATE_REFUSALS);
                 w.u16(entries.len() as u16);
-                for e in entries {
-                    w.u16(e.item);
-                    w.u64(e.first_as_of.0);
-                    w.u64(e.last_as_of.0);
-                    w.u64(e.count);
-                }
+                entries.iter().for_each(|range| fields::write_sold_out_range(w, range));
             }
             Self::GateNotEligible { entries } => {
-                head(kind::GATE_NOT_ELIGIBLE);
+                head(w, kind::GATE_NOT_ELIGIBLE);
                 w.u16(entries.len() as u16);
-                for e in entries {
-                    w.u8(e.by as u8);
-                    w.u64(e.first_as_of.0);
-                    w.u64(e.last_as_of.0);
-                    w.u64(e.count);
-                }
+                entries.iter().for_each(|range| fields::write_not_eligible_range(w, range));
             }
             Self::SpaceRegained { since, refused } => {
-                head(kind::SPACE_REGAINED);
+                head(w, kind::SPACE_REGAINED);
                 w.u64(since.0);
                 w.u64(*refused);
             }
@@ -403,30 +386,41 @@ impl Record {
     }
 }
 
+impl Codec for Entry {
+    fn encode(&self, w: &mut Writer<'_>) {
+        self.record.write(self.at, w);
+    }
+
+    fn decode(bytes: &[u8]) -> Result<Self, DecodeError> {
+        Self::decode(bytes)
+    }
+}
+
 impl Entry {
     /// Reads an entry back. Every byte must be accounted for.
     pub fn decode(bytes: &[u8]) -> Result<Self, DecodeError> {
-        let mut r = Reader { rest: bytes };
+        let mut reader = Reader::new(bytes);
+        let r = &mut reader;
         let kind = r.u8()?;
         let at = TimeMs(r.u64()?);
         let record = match kind {
             kind::DEFINED => {
-                let by = r.actor()?;
+                let by = actor(r)?;
                 let len = r.u32()? as usize;
                 let spec: SaleSpec =
                     serde_json::from_slice(r.take(len)?).map_err(|_| DecodeError("sale document"))?;
                 spec.validate().map_err(|_| DecodeError("sale document: a field is wrong"))?;
                 Record::Defined { by, spec: Box::new(spec) }
             }
-            kind::ROUND_OPENED => Record::RoundOpened { round: r.u16()?, by: r.actor()? },
-            kind::ROUND_CLOSED => Record::RoundClosed { round: r.u16()?, by: r.actor()? },
-            kind::PAUSED => Record::Paused { by: r.actor()? },
-            kind::RESUMED => Record::Resumed { by: r.actor()? },
+            kind::ROUND_OPENED => Record::RoundOpened { round: r.u16()?, by: actor(r)? },
+            kind::ROUND_CLOSED => Record::RoundClosed { round: r.u16()?, by: actor(r)? },
+            kind::PAUSED => Record::Paused { by: actor(r)? },
+            kind::RESUMED => Record::Resumed { by: actor(r)? },
             kind::EXTENDED => {
-                Record::Extended { round: r.u16()?, closes_at: TimeMs(r.u64()?), by: r.actor()? }
+                Record::Extended { round: r.u16()?, closes_at: TimeMs(r.u64()?), by: actor(r)? }
             }
             kind::ADJUSTED => {
-                Record::Adjusted { item: r.u16()?, delta: r.u64()?.cast_signed(), by: r.actor()? }
+                Record::Adjusted { item: r.u16()?, delta: r.u64()?.cast_signed(), by: actor(r)? }
             }
             kind::LIMITS => {
                 let sale = match (r.flag()?, r.u32()?) {
@@ -438,9 +432,9 @@ impl Entry {
                 let items = (0..count)
                     .map(|_| Ok(RoundItemLimit { round: r.u16()?, item: r.u16()?, limit: r.u16()? }))
                     .collect::<Result<_, _>>()?;
-                Record::Limits { sale, items, by: r.actor()? }
+                Record::Limits { sale, items, by: actor(r)? }
             }
-            kind::RATE => Record::Rate { per_second: r.u32()?, by: r.actor()? },
+            kind::RATE => Record::Rate { per_second: r.u32()?, by: actor(r)? },
             kind::LIST => {
                 let list = match r.u8()? {
                     1 => ListKind::Allowed,
@@ -451,232 +445,52 @@ impl Entry {
                 let count = r.u32()? as usize;
                 let keys = r.take(count.checked_mul(16).ok_or(DecodeError("list length"))?)?;
                 let shoppers = keys.as_chunks::<16>().0.iter().map(|key| ShopperKey(*key)).collect();
-                Record::List { list, clear, shoppers, by: r.actor()? }
+                Record::List { list, clear, shoppers, by: actor(r)? }
             }
             kind::RESERVED => Record::Reserved { shopper: ShopperKey(r.array()?), reserved: r.flag()? },
             kind::GRANTED => {
-                Record::Granted { attempt: r.attempt()?, round: r.u16()?, pay_by: TimeMs(r.u64()?) }
+                Record::Granted { attempt: attempt(r)?, round: r.u16()?, pay_by: TimeMs(r.u64()?) }
             }
             kind::WAITLISTED => {
-                Record::Waitlisted { attempt: r.attempt()?, round: r.u16()?, position: r.u32()? }
+                Record::Waitlisted { attempt: attempt(r)?, round: r.u16()?, position: r.u32()? }
             }
             kind::PROMOTED => {
-                Record::Promoted { attempt: r.attempt()?, round: r.u16()?, pay_by: TimeMs(r.u64()?) }
+                Record::Promoted { attempt: attempt(r)?, round: r.u16()?, pay_by: TimeMs(r.u64()?) }
             }
             kind::CONFIRMED | kind::CONFIRMED_BY => Record::Confirmed {
                 hold: AttemptId(r.array()?),
                 payment: r.text()?,
                 late: r.flag()?,
-                by: if kind == kind::CONFIRMED_BY { Some(r.actor()?) } else { None },
+                by: if kind == kind::CONFIRMED_BY { Some(actor(r)?) } else { None },
             },
             kind::REFUND_DUE | kind::REFUND_DUE_BY => Record::RefundDue {
                 hold: AttemptId(r.array()?),
                 payment: r.text()?,
-                by: if kind == kind::REFUND_DUE_BY { Some(r.actor()?) } else { None },
+                by: if kind == kind::REFUND_DUE_BY { Some(actor(r)?) } else { None },
             },
-            kind::RELEASED => Record::Released { hold: AttemptId(r.array()?), by: r.actor()? },
+            kind::RELEASED => Record::Released { hold: AttemptId(r.array()?), by: actor(r)? },
             kind::EXPIRED => Record::Expired { hold: AttemptId(r.array()?) },
-            kind::VOIDED => Record::Voided { hold: AttemptId(r.array()?), by: r.actor()? },
-            kind::LEFT => Record::Left { attempt: AttemptId(r.array()?), voided: r.flag()?, by: r.actor()? },
+            kind::VOIDED => Record::Voided { hold: AttemptId(r.array()?), by: actor(r)? },
+            kind::LEFT => Record::Left { attempt: AttemptId(r.array()?), voided: r.flag()?, by: actor(r)? },
             kind::REFUSALS => {
                 let count = r.u16()?;
-                let entries = (0..count).map(|_| r.refusal_count()).collect::<Result<_, _>>()?;
+                let entries = (0..count).map(|_| fields::refusal_count(r)).collect::<Result<_, _>>()?;
                 Record::Refusals { entries }
             }
             kind::GATE_REFUSALS => {
                 let count = r.u16()?;
-                let entries = (0..count).map(|_| r.sold_out_count()).collect::<Result<_, _>>()?;
+                let entries = (0..count).map(|_| fields::sold_out_range(r)).collect::<Result<_, _>>()?;
                 Record::GateRefusals { entries }
             }
             kind::GATE_NOT_ELIGIBLE => {
                 let count = r.u16()?;
-                let entries = (0..count).map(|_| r.not_eligible_count()).collect::<Result<_, _>>()?;
+                let entries = (0..count).map(|_| fields::not_eligible_range(r)).collect::<Result<_, _>>()?;
                 Record::GateNotEligible { entries }
             }
             kind::SPACE_REGAINED => Record::SpaceRegained { since: TimeMs(r.u64()?), refused: r.u64()? },
             _ => return Err(DecodeError("unknown kind: written by a newer build?")),
         };
-        r.end()?;
+        reader.end()?;
         Ok(Self { at, record })
-    }
-}
-
-/// Appends fields.
-pub(super) struct Writer<'a> {
-    pub(super) out: &'a mut Vec<u8>,
-}
-
-impl Writer<'_> {
-    pub(super) fn bytes(&mut self, bytes: &[u8]) {
-        self.out.extend_from_slice(bytes);
-    }
-
-    pub(super) fn u8(&mut self, n: u8) {
-        self.out.push(n);
-    }
-
-    pub(super) fn u16(&mut self, n: u16) {
-        self.bytes(&n.to_le_bytes());
-    }
-
-    pub(super) fn u32(&mut self, n: u32) {
-        self.bytes(&n.to_le_bytes());
-    }
-
-    pub(super) fn u64(&mut self, n: u64) {
-        self.bytes(&n.to_le_bytes());
-    }
-
-    /// Length (u16) and UTF-8. Whoever makes a record bounds its texts far below 64 KiB.
-    pub(super) fn text(&mut self, text: &str) {
-        self.u16(text.len() as u16);
-        self.bytes(text.as_bytes());
-    }
-
-    fn actor(&mut self, actor: &Actor) {
-        self.text(&actor.name);
-        self.text(&actor.reason);
-    }
-
-    /// In one piece: this is the record of which there are millions.
-    fn attempt(&mut self, a: &Attempt) {
-        const FIXED: usize = 16 + 16 + 1 + 1;
-        let mut bytes = [0; FIXED + contracts::SHOPPER_ID_BYTES_MAX];
-        bytes[..16].copy_from_slice(&a.id.0);
-        bytes[16..32].copy_from_slice(&a.shopper.0);
-        bytes[32] = a.tier;
-        bytes[33] = a.sealed.len() as u8;
-        let len = FIXED + a.sealed.len();
-        bytes[FIXED..len].copy_from_slice(&a.sealed);
-        self.bytes(&bytes[..len]);
-        self.basket(&a.basket);
-    }
-
-    pub(super) fn sealed(&mut self, sealed: &SealedShopper) {
-        self.u8(sealed.len() as u8);
-        self.bytes(sealed);
-    }
-
-    pub(super) fn basket(&mut self, basket: &Basket) {
-        self.u8(basket.len() as u8);
-        for line in basket.iter() {
-            self.u16(line.item);
-            self.u16(line.quantity);
-        }
-    }
-}
-
-/// Takes fields off the front, each checked.
-pub(super) struct Reader<'a> {
-    pub(super) rest: &'a [u8],
-}
-
-impl<'a> Reader<'a> {
-    pub(super) fn take(&mut self, len: usize) -> Result<&'a [u8], DecodeError> {
-        let (taken, rest) = self.rest.split_at_checked(len).ok_or(DecodeError("too short"))?;
-        self.rest = rest;
-        Ok(taken)
-    }
-
-    pub(super) fn array<const N: usize>(&mut self) -> Result<[u8; N], DecodeError> {
-        let (taken, rest) = self.rest.split_first_chunk().ok_or(DecodeError("too short"))?;
-        self.rest = rest;
-        Ok(*taken)
-    }
-
-    pub(super) fn u8(&mut self) -> Result<u8, DecodeError> {
-        Ok(self.array::<1>()?[0])
-    }
-
-    pub(super) fn u16(&mut self) -> Result<u16, DecodeError> {
-        Ok(u16::from_le_bytes(self.array()?))
-    }
-
-    pub(super) fn u32(&mut self) -> Result<u32, DecodeError> {
-        Ok(u32::from_le_bytes(self.array()?))
-    }
-
-    pub(super) fn u64(&mut self) -> Result<u64, DecodeError> {
-        Ok(u64::from_le_bytes(self.array()?))
-    }
-
-    pub(super) fn flag(&mut self) -> Result<bool, DecodeError> {
-        match self.u8()? {
-            0 => Ok(false),
-            1 => Ok(true),
-            _ => Err(DecodeError("flag is neither 0 nor 1")),
-        }
-    }
-
-    pub(super) fn text(&mut self) -> Result<String, DecodeError> {
-        let len = usize::from(self.u16()?);
-        let text = std::str::from_utf8(self.take(len)?).map_err(|_| DecodeError("text is not UTF-8"))?;
-        Ok(text.to_owned())
-    }
-
-    fn actor(&mut self) -> Result<Actor, DecodeError> {
-        Ok(Actor { name: self.text()?, reason: self.text()? })
-    }
-
-    pub(super) fn sealed(&mut self) -> Result<SealedShopper, DecodeError> {
-        let len = usize::from(self.u8()?);
-        SealedShopper::new(self.take(len)?).ok_or(DecodeError("sealed shopper: too long"))
-    }
-
-    pub(super) fn basket(&mut self) -> Result<Basket, DecodeError> {
-        let mut lines = [contracts::Line::default(); contracts::LINES_MAX];
-        let count = usize::from(self.u8()?);
-        let lines = lines.get_mut(..count).ok_or(DecodeError("basket: too many lines"))?;
-        for line in &mut *lines {
-            *line = contracts::Line { item: self.u16()?, quantity: self.u16()? };
-        }
-        let basket = Basket::new(lines).map_err(|_| DecodeError("basket"))?;
-        if *basket == *lines { Ok(basket) } else { Err(DecodeError("basket: lines out of order")) }
-    }
-
-    fn attempt(&mut self) -> Result<Attempt, DecodeError> {
-        Ok(Attempt {
-            id: AttemptId(self.array()?),
-            shopper: ShopperKey(self.array()?),
-            tier: self.u8()?,
-            sealed: self.sealed()?,
-            basket: self.basket()?,
-        })
-    }
-
-    fn sold_out_count(&mut self) -> Result<SoldOutRange, DecodeError> {
-        Ok(SoldOutRange {
-            item: self.u16()?,
-            first_as_of: Sequence(self.u64()?),
-            last_as_of: Sequence(self.u64()?),
-            count: self.u64()?,
-        })
-    }
-
-    fn not_eligible_count(&mut self) -> Result<NotEligibleRange, DecodeError> {
-        let number = self.u8()?;
-        let by = IneligibleBy::ALL.into_iter().find(|by| *by as u8 == number);
-        Ok(NotEligibleRange {
-            by: by.ok_or(DecodeError("rule by which nobody is refused"))?,
-            first_as_of: Sequence(self.u64()?),
-            last_as_of: Sequence(self.u64()?),
-            count: self.u64()?,
-        })
-    }
-
-    fn refusal_count(&mut self) -> Result<RefusalCount, DecodeError> {
-        let number = self.u8()?;
-        let kind = RefusalKind::ALL.into_iter().find(|k| *k as u8 == number);
-        Ok(RefusalCount {
-            kind: kind.ok_or(DecodeError("refusal kind"))?,
-            item: self.u16()?,
-            quantity: self.u16()?,
-            first_as_of: Sequence(self.u64()?),
-            count: self.u64()?,
-        })
-    }
-
-    pub(super) fn end(self) -> Result<(), DecodeError> {
-        if self.rest.is_empty() { Ok(()) } else { Err(DecodeError("bytes left over")) }
     }
 }

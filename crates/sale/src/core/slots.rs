@@ -1,7 +1,7 @@
 //! Every attempt that the sale keeps, found by its id or through its shopper.
 //!
-//! The ids are outputs of a keyed hash, so the tables use their low bits as they are: no hash is computed, and nobody without
-//! the key can make two of them meet.
+//! The ids are outputs of a keyed hash, so the tables use their low bits as they are: no hash is
+//! computed, and nobody without the key can make two of them meet.
 
 use contracts::{AttemptId, Basket, HoldState, LINES_MAX, Line, ShopperKey};
 use hashbrown::HashTable;
@@ -39,12 +39,16 @@ pub(super) struct Slot {
     pub(super) as_of: Sequence,
     /// Place on the waitlist when it came there, from 1; 0 if it was granted at once.
     pub(super) position: u32,
+    /// Its neighbours among the slots of its shopper whose units count: the next older, and the
+    /// next newer.
     next_active: u32,
+    newer_active: u32,
     next_any: u32,
     pub(super) round: u16,
     pub(super) state: SlotState,
     line_count: u8,
-    /// The first line; the others stand in `extra_lines` from `extra` on, for almost every basket has one.
+    /// The first line; the others stand in `extra_lines` from `extra` on, for almost every basket
+    /// has one.
     first_line: Line,
     extra: u32,
 }
@@ -56,6 +60,7 @@ const EMPTY_SLOT: Slot = Slot {
     as_of: Sequence(0),
     position: 0,
     next_active: NONE,
+    newer_active: NONE,
     next_any: NONE,
     round: 0,
     state: SlotState::Left,
@@ -78,7 +83,8 @@ fn touch_table(table: &mut HashTable<u32>, count: usize) {
     }
     let places = table.capacity().next_power_of_two() as u64;
     for at in 0..count as u64 {
-        // In the order of the places, so that the next one is near. Nothing is moved, for there is room.
+        // In the order of the places, so that the next one is near. Nothing is moved, for there is
+        // room.
         let place = at * places / count as u64;
         table.insert_unique(place, 0, |_| place);
     }
@@ -105,8 +111,8 @@ pub(super) struct Slots {
 }
 
 impl Slots {
-    /// Makes room for `count` attempts now, and touches it, so that in the middle of the storm no table grows and no page
-    /// is touched for the first time (which took a third of a grant).
+    /// Makes room for `count` attempts now, and touches it, so that in the middle of the storm no
+    /// table grows and no page is touched for the first time (which took a third of a grant).
     pub(super) fn reserve(&mut self, count: usize) {
         let more = count.saturating_sub(self.slots.len());
         touch(&mut self.slots, more, EMPTY_SLOT);
@@ -185,6 +191,7 @@ impl Slots {
             as_of: new.as_of,
             position: new.position,
             next_active: NONE,
+            newer_active: NONE,
             next_any: NONE,
             round: new.round,
             state: new.state,
@@ -195,8 +202,8 @@ impl Slots {
         slot
     }
 
-    /// Fills the tables from the slots, in the order of the tables: a million random places in memory would take several
-    /// times as long.
+    /// Fills the tables from the slots, in the order of the tables: a million random places in
+    /// memory would take several times as long.
     pub(super) fn index(&mut self) {
         let by_attempt =
             table_order(self.by_attempt.capacity(), self.slots.iter().map(|s| (s.attempt.low_bits(), ())));
@@ -262,8 +269,9 @@ impl Slots {
         Some(&self.shoppers[*at as usize])
     }
 
-    /// Puts the slot into its shopper's active chain, which is kept in descending order: the chain then depends on which
-    /// slots are active and on nothing else, and a restored snapshot has the same one.
+    /// Puts the slot into its shopper's active chain, which is kept in descending order: the chain
+    /// then depends on which slots are active and on nothing else, and a restored snapshot has the
+    /// same one.
     fn link(&mut self, owner: u32, slot: u32) {
         let head = self.shoppers[owner as usize].active;
         if head == NONE {
@@ -273,6 +281,7 @@ impl Slots {
         }
         if head < slot {
             self.slots[slot as usize].next_active = head;
+            self.slots[head as usize].newer_active = slot;
             self.shoppers[owner as usize].active = slot;
             return;
         }
@@ -281,26 +290,30 @@ impl Slots {
             let next = self.slots[before as usize].next_active;
             if next == NONE || next < slot {
                 self.slots[slot as usize].next_active = next;
+                self.slots[slot as usize].newer_active = before;
                 self.slots[before as usize].next_active = slot;
+                if next != NONE {
+                    self.slots[next as usize].newer_active = slot;
+                }
                 return;
             }
             before = next;
         }
     }
 
+    /// Takes the slot out, wherever it stands: holds of one shopper run out oldest first, and there
+    /// may be thousands.
     fn unlink(&mut self, owner: u32, slot: u32) {
-        let next = self.slots[slot as usize].next_active;
-        let head = self.shoppers[owner as usize].active;
-        if head == slot {
-            self.shoppers[owner as usize].active = next;
-        } else {
-            let mut before = head;
-            while self.slots[before as usize].next_active != slot {
-                before = self.slots[before as usize].next_active;
-            }
-            self.slots[before as usize].next_active = next;
+        let Slot { next_active: older, newer_active: newer, .. } = self.slots[slot as usize];
+        match newer {
+            NONE => self.shoppers[owner as usize].active = older,
+            _ => self.slots[newer as usize].next_active = older,
         }
-        self.slots[slot as usize].next_active = NONE;
+        if older != NONE {
+            self.slots[older as usize].newer_active = newer;
+        }
+        let s = &mut self.slots[slot as usize];
+        (s.next_active, s.newer_active) = (NONE, NONE);
     }
 
     /// Moves a slot to another state and keeps its shopper's chain right.
@@ -324,6 +337,11 @@ impl Slots {
     /// Whether the shopper has stored attempts.
     pub(super) fn is_known(&self, shopper: ShopperKey) -> bool {
         self.shopper(shopper).is_some()
+    }
+
+    /// The newest slot of a shopper whose units count, if there is one.
+    pub(super) fn newest_active_of(&self, shopper: ShopperKey) -> Option<u32> {
+        Some(self.newest_active(shopper)).filter(|slot| *slot != NONE)
     }
 
     /// The newest slot of a shopper whose units count, to be given to [`Slots::active_from`].
@@ -364,8 +382,9 @@ impl Slots {
     }
 }
 
-/// (hash, position, value) of each, sorted by where a table of this capacity keeps the hash, near enough that neighbours share
-/// their cache lines. Stable: equal hashes stay in order. One pass of a counting sort.
+/// (hash, position, value) of each, sorted by where a table of this capacity keeps the hash, near
+/// enough that neighbours share their cache lines. Stable: equal hashes stay in order. One pass of
+/// a counting sort.
 fn table_order<T: Copy + Default>(
     capacity: usize,
     all: impl Iterator<Item = (u64, T)> + Clone,
@@ -440,5 +459,48 @@ impl ShopperSet {
         let mut keys: Vec<ShopperKey> = self.0.iter().copied().collect();
         keys.sort_unstable();
         keys
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_slot_is_as_large_as_the_memory_of_a_sale_is_reckoned_with() {
+        assert_eq!(size_of::<Slot>(), 80);
+    }
+
+    #[test]
+    fn a_shoppers_active_slots_are_in_order_however_they_came_and_went() {
+        let mut slots = Slots::default();
+        let shopper = ShopperKey([7; 16]);
+        for n in 0..6u8 {
+            let new = NewSlot {
+                pay_by: TimeMs(0),
+                as_of: Sequence(1),
+                position: 0,
+                round: 0,
+                state: SlotState::Hold(HoldState::Held),
+            };
+            slots.insert(AttemptId([n; 16]), shopper, &Basket::single(0, 1), new).unwrap();
+        }
+        let check = |slots: &Slots, want: &[u32]| {
+            let active = slots.active_from(slots.newest_active(shopper)).map(|(at, _)| at);
+            assert_eq!(active.collect::<Vec<_>>(), want);
+        };
+        let end = |slots: &mut Slots, slot| slots.set_state(slot, SlotState::Hold(HoldState::Expired));
+        let again = |slots: &mut Slots, slot| slots.set_state(slot, SlotState::Hold(HoldState::Confirmed));
+        check(&slots, &[5, 4, 3, 2, 1, 0]);
+        end(&mut slots, 0);
+        end(&mut slots, 3);
+        end(&mut slots, 5);
+        check(&slots, &[4, 2, 1]);
+        again(&mut slots, 3);
+        again(&mut slots, 5);
+        again(&mut slots, 0);
+        check(&slots, &[5, 4, 3, 2, 1, 0]);
+        [1, 5, 3, 0, 4, 2].into_iter().for_each(|slot| end(&mut slots, slot));
+        check(&slots, &[]);
     }
 }

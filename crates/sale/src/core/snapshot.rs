@@ -1,63 +1,61 @@
 //! The state as bytes: a short cut past the log's beginning, never the truth.
 //!
-//! The bytes depend on the log alone (INV-7): a sale that ran for a day and one that was just replayed give the same ones.
-//! Whatever can be derived (tables, chains, deadlines) is left out and built again.
+//! The bytes depend on the log alone (INV-7): a sale that ran for a day and one that was just
+//! replayed give the same ones. Whatever can be derived (tables, chains, deadlines) is left out and
+//! built again.
 
-use super::Core;
-use super::record::{DecodeError, Reader, RefusalKind, Writer};
-use super::slots::{NewSlot, SlotState};
-use super::state::{Counts, Offer, Payment, PaymentKind, Round, State, Stock};
+use super::rules::Core;
+use super::slots::{NewSlot, Slot, SlotState};
+use super::snapshot_fields::{self as fields, SLOT_BYTES_MIN, SlotFields, Switches};
+use super::state::{Payment, PaymentKind, Round, State, Stock};
 use super::waitlist::Waiter;
-use contracts::{AttemptId, HoldState, SaleSpec, ShopperKey};
-use std::fmt;
+use contracts::{HoldState, SaleSpec, SealedShopper, ShopperKey};
+use engines::codec::{DecodeError, Reader, Writer};
+use runtime::SnapshotError;
 use std::sync::Arc;
 use units::{Sequence, TimeMs};
 
-/// 2 since a round's times are those at which it did open and close, in the layout of 1; 3 since it says since which entry the
-/// deny list has been as it is.
+/// 2 since a round's times are those at which it did open and close, in the layout of 1; 3 since it
+/// says since which entry the deny list has been as it is.
 const VERSION: u16 = 3;
 
-/// A snapshot that cannot be used; the log can make a new one.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct SnapshotError(String);
-
-impl fmt::Display for SnapshotError {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "restore snapshot: {}", self.0)
+/// Writes what stands before the lists of shoppers.
+fn write(w: &mut Writer<'_>, state: &State) -> Result<(), DecodeError> {
+    fields::position(w, &mut { state.sequence }, &mut { state.now })?;
+    let spec = state.spec.as_deref().map(|s| serde_json::to_vec(s).unwrap_or_default()).unwrap_or_default();
+    w.u32(spec.len() as u32);
+    w.bytes(&spec);
+    w.u16(state.rounds.len() as u16);
+    for round in &state.rounds {
+        fields::round(w, &mut round.clone())?;
     }
-}
-
-impl std::error::Error for SnapshotError {}
-
-impl From<DecodeError> for SnapshotError {
-    fn from(error: DecodeError) -> Self {
-        Self(error.0.to_owned())
+    Switches::of(state).pass(w)?;
+    for stock in &state.stock {
+        fields::stock(w, &mut { *stock })?;
     }
-}
-
-fn state_number(state: SlotState) -> u8 {
-    match state {
-        SlotState::Waiting => 1,
-        SlotState::Left => 2,
-        SlotState::Hold(HoldState::Held) => 3,
-        SlotState::Hold(HoldState::Confirmed) => 4,
-        SlotState::Hold(HoldState::Released) => 5,
-        SlotState::Hold(HoldState::Expired) => 6,
-        SlotState::Hold(HoldState::Voided) => 7,
+    fields::counts(w, &mut { state.counts })?;
+    w.u32(state.slots.len() as u32);
+    for (at, slot) in state.slots.iter() {
+        let Slot { attempt, shopper, pay_by, as_of, position, round, state: standing, .. } = *slot;
+        let new = NewSlot { pay_by, as_of, position, round, state: standing };
+        SlotFields { attempt, shopper, new, basket: state.slots.basket(at) }.pass(w)?;
     }
-}
-
-fn state_of_number(number: u8) -> Result<SlotState, DecodeError> {
-    Ok(match number {
-        1 => SlotState::Waiting,
-        2 => SlotState::Left,
-        3 => SlotState::Hold(HoldState::Held),
-        4 => SlotState::Hold(HoldState::Confirmed),
-        5 => SlotState::Hold(HoldState::Released),
-        6 => SlotState::Hold(HoldState::Expired),
-        7 => SlotState::Hold(HoldState::Voided),
-        _ => return Err(DecodeError("slot state")),
-    })
+    for list in &state.waiting {
+        let waiting = list.in_order();
+        w.u32(waiting.len() as u32);
+        for (_, mut waiter) in waiting {
+            fields::waiter(w, &mut waiter)?;
+        }
+    }
+    w.u32(state.payments.len() as u32);
+    for (slot, payments) in &state.payments {
+        w.u32(*slot);
+        w.u16(payments.len() as u16);
+        for payment in payments {
+            fields::payment(w, &mut payment.clone())?;
+        }
+    }
+    Ok(())
 }
 
 impl Core {
@@ -65,77 +63,10 @@ impl Core {
     pub fn snapshot(&self) -> Vec<u8> {
         let state = &self.state;
         let mut out = Vec::with_capacity(4096 + state.slots.len() * 72);
-        let mut w = Writer { out: &mut out };
+        let mut w = Writer::new(&mut out);
         w.u16(VERSION);
-        w.u64(state.sequence.0);
-        w.u64(state.now.0);
-        let spec =
-            state.spec.as_deref().map(|s| serde_json::to_vec(s).unwrap_or_default()).unwrap_or_default();
-        w.u32(spec.len() as u32);
-        w.bytes(&spec);
-        w.u16(state.rounds.len() as u16);
-        for round in &state.rounds {
-            w.u64(round.opens_at.0);
-            w.u64(round.closes_at.0);
-            for offer in &round.offers {
-                w.u8(u8::from(offer.is_some()));
-                let offer = offer.unwrap_or(Offer { stock: 0, price_minor: 0, limit: 0 });
-                w.u64(offer.stock);
-                w.u64(offer.price_minor);
-                w.u32(offer.limit);
-            }
-        }
-        w.u16(state.rounds_opened);
-        w.u8(u8::from(state.round_open));
-        w.u8(u8::from(state.paused));
-        w.u32(state.sale_limit);
-        w.u32(state.rate_per_second);
-        for stock in &state.stock {
-            w.u64(stock.initial);
-            w.u64(stock.adjusted.cast_unsigned());
-            w.u64(stock.free);
-            w.u64(stock.held);
-            w.u64(stock.sold);
-        }
-        w.u64(state.counts.granted);
-        w.u64(state.counts.waitlisted);
-        w.u64(state.counts.promoted);
-        for count in state.counts.refused {
-            w.u64(count);
-        }
-        w.u32(state.slots.len() as u32);
-        for (at, slot) in state.slots.iter() {
-            w.bytes(&slot.attempt.0);
-            w.bytes(&slot.shopper.0);
-            w.u64(slot.pay_by.0);
-            w.u64(slot.as_of.0);
-            w.u32(slot.position);
-            w.u16(slot.round);
-            w.u8(state_number(slot.state));
-            w.basket(&state.slots.basket(at));
-        }
-        for list in &state.waiting {
-            let waiting = list.in_order();
-            w.u32(waiting.len() as u32);
-            for (_, waiter) in waiting {
-                w.u32(waiter.slot);
-                w.u8(waiter.tier);
-                w.sealed(&waiter.sealed);
-            }
-        }
-        w.u32(state.payments.len() as u32);
-        for (slot, payments) in &state.payments {
-            w.u32(*slot);
-            w.u16(payments.len() as u16);
-            for payment in payments {
-                w.text(&payment.reference);
-                w.u8(match payment.kind {
-                    PaymentKind::Confirmed => 1,
-                    PaymentKind::ConfirmedLate => 2,
-                    PaymentKind::Refund => 3,
-                });
-            }
-        }
+        // A writer takes every value.
+        let _ = write(&mut w, state);
         for set in [&state.reserved, &state.allowed, &state.denied] {
             let keys = set.sorted();
             w.u32(keys.len() as u32);
@@ -145,19 +76,21 @@ impl Core {
         out
     }
 
-    /// Whether a snapshot is of the version that this build writes. One of another version is no evidence of anything.
+    /// Whether a snapshot is of the version that this build writes. One of another version is no
+    /// evidence of anything.
     pub fn writes_like(snapshot: &[u8]) -> bool {
         snapshot.starts_with(&VERSION.to_le_bytes())
     }
 
     /// The sale as a snapshot has it. The rest of the log is to be replayed on top.
     pub fn restore(bytes: &[u8]) -> Result<Self, SnapshotError> {
-        let mut r = Reader { rest: bytes };
+        let mut r = Reader::new(bytes);
         let version = r.u16()?;
         if version != VERSION {
             return Err(SnapshotError(format!("version {version}, this build reads {VERSION}")));
         }
-        let mut state = State { sequence: Sequence(r.u64()?), now: TimeMs(r.u64()?), ..State::default() };
+        let mut state = State::default();
+        fields::position(&mut r, &mut state.sequence, &mut state.now)?;
         state.state_since = state.sequence;
         let spec_len = r.u32()? as usize;
         let spec_json = r.take(spec_len)?;
@@ -168,44 +101,31 @@ impl Core {
         }
         let items = state.spec.as_ref().map_or(0, |spec| spec.items.len());
         for _ in 0..r.u16()? {
-            state.rounds.push(read_round(&mut r, items)?);
+            let (opens_at, closes_at) = (TimeMs(0), TimeMs(0));
+            let mut round = Round { opens_at, closes_at, offers: vec![None; items] };
+            fields::round(&mut r, &mut round)?;
+            state.rounds.push(round);
         }
-        state.rounds_opened = r.u16()?;
-        state.round_open = r.flag()?;
-        state.paused = r.flag()?;
-        state.sale_limit = r.u32()?;
-        state.rate_per_second = r.u32()?;
+        let mut switches = Switches::default();
+        switches.pass(&mut r)?;
+        switches.set(&mut state);
         for _ in 0..items {
-            state.stock.push(Stock {
-                initial: r.u64()?,
-                adjusted: r.u64()?.cast_signed(),
-                free: r.u64()?,
-                held: r.u64()?,
-                sold: r.u64()?,
-                empty_since: state.sequence,
-            });
+            let mut stock = Stock { empty_since: state.sequence, ..Stock::default() };
+            fields::stock(&mut r, &mut stock)?;
+            state.stock.push(stock);
         }
-        state.counts =
-            Counts { granted: r.u64()?, waitlisted: r.u64()?, promoted: r.u64()?, ..Counts::default() };
-        for kind in RefusalKind::ALL {
-            state.counts.refused[kind as usize - 1] = r.u64()?;
-        }
+        fields::counts(&mut r, &mut state.counts)?;
         let slots = r.u32()?;
-        // At least 58 bytes a slot: a length that lies cannot make us reserve more than the snapshot could fill.
-        state.slots.reserve((slots as usize).min(r.rest.len() / 58) * 3 / 2);
+        // A length that lies cannot make us reserve more than the snapshot could fill.
+        state.slots.reserve((slots as usize).min(r.left() / SLOT_BYTES_MIN) * 3 / 2);
         let mut deadlines = Vec::with_capacity(state.slots.room());
         for _ in 0..slots {
-            let (attempt, shopper) = (AttemptId(r.array()?), ShopperKey(r.array()?));
-            let new = NewSlot {
-                pay_by: TimeMs(r.u64()?),
-                as_of: Sequence(r.u64()?),
-                position: r.u32()?,
-                round: r.u16()?,
-                state: state_of_number(r.u8()?)?,
-            };
+            let mut slot = SlotFields::default();
+            slot.pass(&mut r)?;
+            let SlotFields { attempt, shopper, new, basket } = slot;
             let held = new.state == SlotState::Hold(HoldState::Held);
             let pay_by = new.pay_by;
-            let slot = state.slots.push_unindexed(attempt, shopper, &r.basket()?, new);
+            let slot = state.slots.push_unindexed(attempt, shopper, &basket, new);
             if held {
                 deadlines.push((pay_by, slot));
             }
@@ -216,7 +136,9 @@ impl Core {
         for _ in 0..items {
             let mut list = super::waitlist::WaitingList::default();
             for _ in 0..r.u32()? {
-                let waiter = Waiter { slot: r.u32()?, tier: r.u8()?, sealed: r.sealed()? };
+                let sealed = SealedShopper::new(&[]).ok_or(DecodeError("sealed shopper"))?;
+                let mut waiter = Waiter { slot: 0, tier: 0, sealed };
+                fields::waiter(&mut r, &mut waiter)?;
                 if waiter.slot as usize >= state.slots.len() {
                     return Err(SnapshotError("a waitlist names a slot that is not there".into()));
                 }
@@ -228,14 +150,9 @@ impl Core {
             let slot = r.u32()?;
             let mut payments = Vec::new();
             for _ in 0..r.u16()? {
-                let reference = r.text()?.into_boxed_str();
-                let kind = match r.u8()? {
-                    1 => PaymentKind::Confirmed,
-                    2 => PaymentKind::ConfirmedLate,
-                    3 => PaymentKind::Refund,
-                    _ => return Err(SnapshotError("payment kind".into())),
-                };
-                payments.push(Payment { reference, kind });
+                let mut payment = Payment { reference: "".into(), kind: PaymentKind::Refund };
+                fields::payment(&mut r, &mut payment)?;
+                payments.push(payment);
             }
             state.payments.insert(slot, payments);
         }
@@ -252,6 +169,7 @@ impl Core {
         if !is_whole(&state) {
             return Err(SnapshotError("a number in it names what is not there".into()));
         }
+        state.find_due();
         Ok(Self { state, tally: super::tally::Tally::default() })
     }
 }
@@ -268,14 +186,4 @@ fn is_whole(state: &State) -> bool {
     });
     let payments_fit = state.payments.keys().all(|slot| (*slot as usize) < state.slots.len());
     (state.spec.is_some() || state.slots.len() == 0) && rounds_fit && slots_fit && payments_fit
-}
-
-fn read_round(r: &mut Reader<'_>, items: usize) -> Result<Round, DecodeError> {
-    let (opens_at, closes_at) = (TimeMs(r.u64()?), TimeMs(r.u64()?));
-    let offers = (0..items).map(|_| {
-        let offered = r.flag()?;
-        let offer = Offer { stock: r.u64()?, price_minor: r.u64()?, limit: r.u32()? };
-        Ok(offered.then_some(offer))
-    });
-    Ok(Round { opens_at, closes_at, offers: offers.collect::<Result<_, DecodeError>>()? })
 }

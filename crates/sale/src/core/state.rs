@@ -1,9 +1,11 @@
 //! The state of one sale, and how each record changes it.
 //!
-//! [`State::fold`] is the only place that changes anything: the live sale, recovery, a rehearsal and the simulator all go
-//! through it. It refuses a record that would break an invariant, whoever wrote it.
+//! [`State::fold`] is the only place that changes anything: the live sale, recovery, a rehearsal
+//! and the simulator all go through it. It refuses a record that would break an invariant, whoever
+//! wrote it.
 
 use super::deadlines::Deadlines;
+use super::due::DueItems;
 use super::record::{Entry, Record, RefusalKind};
 use super::slots::{NewSlot, ShopperSet, SlotState, Slots};
 use super::waitlist::{Waiter, WaitingList};
@@ -11,38 +13,10 @@ use contracts::{
     Attempt, AttemptId, Basket, DeniedShoppers, Eligibility, HoldState, LatePayment, ListKind, Refusal,
     SaleSpec, ShopperKey,
 };
+use runtime::{Broken, ensure};
 use std::collections::BTreeMap;
-use std::fmt;
 use std::sync::Arc;
 use units::{DurationMs, Sequence, TimeMs};
-
-/// A record that does not fit the state: the log was not written by this program, or this program has a defect. The sale
-/// stops before it says anything.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Broken {
-    /// The invariant (`INV-1` …) or the rule.
-    pub rule: &'static str,
-    pub detail: String,
-}
-
-impl fmt::Display for Broken {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{}: {}", self.rule, self.detail)
-    }
-}
-
-impl std::error::Error for Broken {}
-
-impl Broken {
-    /// The invariant that it names, if the rule is one.
-    pub fn invariant(&self) -> Option<&'static str> {
-        self.rule.starts_with("INV-").then_some(self.rule)
-    }
-}
-
-fn ensure(holds: bool, rule: &'static str, detail: impl FnOnce() -> String) -> Result<(), Broken> {
-    if holds { Ok(()) } else { Err(Broken { rule, detail: detail() }) }
-}
 
 /// What a round offers of an item.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -71,7 +45,8 @@ pub(super) struct Stock {
     pub(super) free: u64,
     pub(super) held: u64,
     pub(super) sold: u64,
-    /// If nothing is free: an entry since which this has been so. Not kept in snapshots, where it is the snapshot's own.
+    /// If nothing is free: an entry since which this has been so. Not kept in snapshots, where it
+    /// is the snapshot's own.
     pub(super) empty_since: Sequence,
 }
 
@@ -122,7 +97,8 @@ pub(super) struct State {
     /// The last opened round is still open.
     pub(super) round_open: bool,
     pub(super) paused: bool,
-    /// An entry since which the sale has been open, paused or closed as it is. As [`Stock::empty_since`], not in snapshots.
+    /// An entry since which the sale has been open, paused or closed as it is. As
+    /// [`Stock::empty_since`], not in snapshots.
     pub(super) state_since: Sequence,
     pub(super) stock: Vec<Stock>,
     pub(super) waiting: Vec<WaitingList>,
@@ -136,11 +112,13 @@ pub(super) struct State {
     pub(super) reserved: ShopperSet,
     pub(super) allowed: ShopperSet,
     pub(super) denied: ShopperSet,
-    /// The same for everybody to see. The writer asks its own table, which answers each shopper at one look.
+    /// The same for everybody to see. The writer asks its own table, which answers each shopper at
+    /// one look.
     pub(super) denied_shown: Arc<DeniedShoppers>,
     pub(super) counts: Counts,
-    /// Something became free, or the pause ended, and nobody has looked yet whether somebody who waits fits.
-    pub(super) promotions_due: bool,
+    /// Of what something became free, or may be given again since the pause ended, and nobody has
+    /// looked yet whether somebody who waits fits.
+    pub(super) due: DueItems,
 }
 
 impl State {
@@ -203,7 +181,8 @@ impl State {
         self.spec.as_ref().map_or(0, |spec| spec.waitlist.places(units))
     }
 
-    /// INV-3: whether the shopper may have this basket beside what they have. `but_for`: a slot that does not count.
+    /// INV-3: whether the shopper may have this basket beside what they have. `but_for`: a slot
+    /// that does not count.
     pub(super) fn within_limits(
         &self,
         shopper: ShopperKey,
@@ -244,12 +223,13 @@ impl State {
         Ok(())
     }
 
-    /// Applies the next record of the log, whether it was read there or has just been decided: both are held to the same.
+    /// Applies the next record of the log, whether it was read there or has just been decided: both
+    /// are held to the same.
     pub(super) fn fold(&mut self, entry: &Entry) -> Result<(), Broken> {
         ensure(entry.at >= self.now, "time", || format!("record of {} after one of {}", entry.at, self.now))?;
-        if self.promotions_due && !self.paused && !matches!(entry.record, Record::Promoted { .. }) {
+        if !self.due.is_empty() && !self.paused && !matches!(entry.record, Record::Promoted { .. }) {
             self.nobody_waits_for_what_is_free()?;
-            self.promotions_due = false;
+            self.due.clear();
         }
         self.apply(entry, self.sequence.next())?;
         self.now = entry.at;
@@ -280,7 +260,7 @@ impl State {
             Record::Resumed { .. } => {
                 self.state_since = sequence;
                 self.paused = false;
-                self.promotions_due = true;
+                self.due.add_all(self.stock.len());
                 Ok(())
             }
             Record::Extended { round, closes_at, .. } => {
@@ -413,11 +393,42 @@ impl State {
         }
     }
 
-    /// INV-2, second half. Promotions follow at once what made them possible, so before any other entry nobody fits.
+    /// INV-2, second half. Promotions follow at once what made them possible, so before any other
+    /// entry nobody fits. Of an item that is not due nobody can, for whoever waits for it lacked
+    /// something when they came.
     fn nobody_waits_for_what_is_free(&self) -> Result<(), Broken> {
-        let lists = self.waiting.iter().zip(&self.stock);
-        let fits = lists.filter_map(|(list, stock)| list.first_fitting(stock.free)).next();
-        ensure(fits.is_none(), "INV-2", || "somebody waits for what is free".into())
+        let fits = self.due.iter().any(|item| self.first_fitting(item).is_some());
+        ensure(!fits, "INV-2", || "somebody waits for what is free".into())
+    }
+
+    /// The first who waits for an item and fits.
+    fn first_fitting(&self, item: u16) -> Option<&Waiter> {
+        self.waiting[usize::from(item)].first_fitting(self.stock[usize::from(item)].free)
+    }
+
+    /// Whether somebody is to be promoted before anything else happens.
+    pub(super) fn owes_promotions(&self) -> bool {
+        !self.paused && self.due.iter().any(|item| self.first_fitting(item).is_some())
+    }
+
+    /// Who is to be promoted next. Items of which nobody fits any more are looked at no further.
+    pub(super) fn next_promotion(&mut self) -> Option<Waiter> {
+        while !self.paused
+            && let Some(item) = self.due.first()
+        {
+            if let Some(waiter) = self.first_fitting(item) {
+                return Some(*waiter);
+            }
+            self.due.remove_first();
+        }
+        None
+    }
+
+    /// Finds what is due anew, for a state that comes from a snapshot.
+    pub(super) fn find_due(&mut self) {
+        let due: Vec<u16> =
+            (0..self.stock.len() as u16).filter(|item| self.first_fitting(*item).is_some()).collect();
+        due.into_iter().for_each(|item| self.due.add(item));
     }
 
     /// Puts shoppers on the deny list, as the entry says.
@@ -441,12 +452,14 @@ impl State {
     fn define(&mut self, spec: &SaleSpec) -> Result<(), Broken> {
         ensure(self.rounds_opened == 0 && self.slots.len() == 0, "define", || "the sale has begun".into())?;
         let stock_all = spec.rounds.iter().flat_map(|r| &r.items).map(|i| i.stock).sum::<u64>();
-        // Half as much again for holds that run out and are granted anew; at most what fits into 200 MiB.
+        // Half as much again for holds that run out and are granted anew; at most what fits into
+        // 200 MiB.
         let room = (stock_all + stock_all / 2).min(2_000_000) as usize;
         self.slots.reserve(room);
         self.deadlines.reserve(room);
         self.stock = vec![Stock::default(); spec.items.len()];
         self.waiting = spec.items.iter().map(|_| WaitingList::default()).collect();
+        self.due.clear();
         self.sale_limit = spec.limit_per_shopper;
         self.rounds = rounds_of(spec);
         self.spec = Some(Arc::new(spec.clone()));
@@ -465,7 +478,7 @@ impl State {
         }
         self.rounds_opened += 1;
         self.round_open = true;
-        self.promotions_due = true;
+        self.due.add_all(self.stock.len());
         Ok(())
     }
 
@@ -484,7 +497,7 @@ impl State {
             rule: "INV-6",
             detail: format!("adjusting item {item} by {delta} leaves what can be counted"),
         })?;
-        self.promotions_due = true;
+        self.due.add(item);
         self.check_stock(item)
     }
 
@@ -538,8 +551,9 @@ impl State {
         ensure(honest, "INV-4", || format!("{hold}, of {at}, is to be paid by {pay_by}"))
     }
 
-    /// Keeps a new attempt and counts anew what its shopper has with it. Both are asked where the tables are touched anyway:
-    /// to look first, as deciding does, and then to insert took a quarter of a grant.
+    /// Keeps a new attempt and counts anew what its shopper has with it. Both are asked where the
+    /// tables are touched anyway: to look first, as deciding does, and then to insert took a
+    /// quarter of a grant.
     fn keep(&mut self, attempt: &Attempt, new: NewSlot) -> Result<u32, Broken> {
         let slot = self.slots.insert(attempt.id, attempt.shopper, &attempt.basket, new);
         let slot =
@@ -548,7 +562,8 @@ impl State {
         Ok(slot)
     }
 
-    /// INV-3 behind a new attempt, by a sum of its own. The newest slot is the first of its shopper's.
+    /// INV-3 behind a new attempt, by a sum of its own. The newest slot is the first of its
+    /// shopper's.
     fn check_limits(&self, newest: u32) -> Result<(), Broken> {
         let new = self.slots.get(newest);
         let mine = || self.slots.active_from(newest).map(|(_, slot)| slot);
@@ -727,7 +742,7 @@ impl State {
             }
         }
         self.set_hold(slot, end);
-        self.promotions_due = true;
+        basket.iter().for_each(|line| self.due.add(line.item));
         Ok(())
     }
 

@@ -1,9 +1,11 @@
-//! Counts refusals until they are journalled. Not part of the state: what is not in the log yet was not decided by it.
+//! Counts refusals until they are journalled. Not part of the state: what is not in the log yet was
+//! not decided by it.
 
 use super::record::{RefusalCount, RefusalKind};
 use units::{Sequence, TimeMs};
 
-/// Different (kind, item, quantity) that are counted apart before the tally asks to be journalled early.
+/// Different (kind, item, quantity) that are counted apart before the tally asks to be journalled
+/// early.
 const ENTRIES_MAX: usize = 512;
 
 /// Refusals since they were last journalled.
@@ -14,7 +16,8 @@ pub struct Tally {
 }
 
 impl Tally {
-    /// When the first of them was said; long ago if the tally is full, so that it is journalled at once.
+    /// When the first of them was said; long ago if the tally is full, so that it is journalled at
+    /// once.
     pub(super) fn since(&self) -> Option<TimeMs> {
         if self.entries.len() >= ENTRIES_MAX { Some(TimeMs(0)) } else { self.since }
     }

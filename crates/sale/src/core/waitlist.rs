@@ -11,8 +11,9 @@ pub(super) struct Waiter {
     pub(super) sealed: SealedShopper,
 }
 
-/// The waitlist of one item. Kept by quantity, so that the first that fits is found without walking past all that do not.
-/// Slot numbers grow, so within a quantity they stand in order, and across quantities the smallest came first.
+/// The waitlist of one item. Kept by quantity, so that the first that fits is found without walking
+/// past all that do not. Slot numbers grow, so within a quantity they stand in order, and across
+/// quantities the smallest came first.
 #[derive(Debug, Default)]
 pub(super) struct WaitingList {
     by_quantity: BTreeMap<u16, VecDeque<Waiter>>,

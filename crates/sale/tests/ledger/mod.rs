@@ -3,8 +3,9 @@
 
 use contracts::*;
 use contracts::{AttemptId, ShopperKey};
-use engines::log::{Batch, LogError, LogRead, Visit};
-use sale::core::{Core, Entry, Record};
+use engines::log::{LogError, LogRead, Visit};
+use runtime::{Progress, Step};
+use sale::core::{Core, Entry, Operated, Record, SoFar};
 use units::{Sequence, TimeMs};
 
 pub const OPENS: u64 = 1_000_000;
@@ -52,12 +53,14 @@ impl Ledger {
         ledger
     }
 
-    fn run<T>(&mut self, f: impl FnOnce(&mut Core, TimeMs, &mut Batch) -> T) -> T {
-        let mut batch = Batch::default();
+    /// What fits into one step: these ledgers are small.
+    fn run<T>(&mut self, f: impl FnOnce(&mut Core, TimeMs, &mut Step) -> T) -> T {
+        let mut step = Step::default();
         let now = TimeMs(self.now);
-        self.core.tick(now, &mut batch).unwrap();
-        let result = f(&mut self.core, now, &mut batch);
-        self.log.extend(batch.entries().map(<[u8]>::to_vec));
+        assert_eq!(self.core.tick(now, &mut step).unwrap(), Progress::Done);
+        let result = f(&mut self.core, now, &mut step);
+        assert!(!step.is_full());
+        self.log.extend(step.batch().entries().map(<[u8]>::to_vec));
         self.check_replay();
         result
     }
@@ -66,7 +69,8 @@ impl Ledger {
     fn check_replay(&self) {
         let mut replayed = Core::new();
         for (at, bytes) in self.log.iter().enumerate() {
-            replayed.replay(Sequence(at as u64 + 1), bytes).unwrap();
+            replayed.apply(&[Entry::decode(bytes).unwrap()]).unwrap();
+            assert_eq!(replayed.sequence(), Sequence(at as u64 + 1));
         }
         let snapshot = self.core.snapshot();
         assert_eq!(replayed.snapshot(), snapshot, "replay differs");
@@ -107,7 +111,10 @@ impl Ledger {
     }
 
     pub fn operate(&mut self, operation: Operation) -> Result<OperationDone, OperateError> {
-        self.run(|core, now, out| core.operate(now, by(), operation, out).unwrap())
+        self.run(|core, now, out| match core.operate(now, by(), operation, SoFar::default(), out).unwrap() {
+            Operated::Done(done) => done,
+            Operated::More(so_far) => panic!("the step is not full: {so_far:?}"),
+        })
     }
 
     /// `confirmed`, `confirmed late`, `refund`, or why not.

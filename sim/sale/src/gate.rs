@@ -1,12 +1,13 @@
-//! A gate that answers by itself, as it saw the sale last, and reports that later. What it tells a shopper is held against the log at
-//! once, for the report does not say who they were.
+//! A gate that answers by itself, as it saw the sale last, and reports that later. What it tells a
+//! shopper is held against the log at once, for the report does not say who they were.
 
 use crate::model::Model;
-use crate::story::{Violation, ensure, shopper_name};
+use crate::names::shopper_name;
 use contracts::{Basket, GateRefusal, SaleView, ShopperKey};
 use sale::core::Core;
 use sale::membership_filter::MembershipFilter;
-use sale::worker::{Command, Reply};
+use sale::{Command, Reply};
+use sim::{Violation, ensure};
 use std::collections::BTreeSet;
 use units::Prng;
 

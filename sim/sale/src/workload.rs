@@ -1,35 +1,29 @@
-//! What a seed's sale is, and what shoppers, payments and operators ask of it. Small on purpose: few units, few shoppers and
-//! many keys, so that selling out, limits, waiting and giving back happen all the time.
+//! What a seed's sale is, and what shoppers, payments and operators ask of it. Small on purpose:
+//! few units, few shoppers and many keys, so that selling out, limits, waiting and giving back
+//! happen all the time.
 
-use crate::story::{EPOCH_MS, attempt_id, shopper_key};
+use crate::names::{attempt_id, shopper_key};
 use contracts::{
     Actor, Attempt, AttemptId, Basket, Eligibility, ItemSpec, LatePayment, Line, ListKind, Operation,
     RoundItemLimit, RoundItemSpec, RoundSpec, SaleSpec, SealedShopper, ShopperKey, VoidTarget, Waitlist,
 };
-use sale::worker::Command;
+use sale::Command;
+use sim::Habits;
+use sim::story::EPOCH_MS;
 use units::{Currency, Prng, TimeMs};
 
-/// What differs from seed to seed, so that each meets another kind of trouble.
+/// What shoppers, payments and operators are like in this seed, in a hundred.
 #[derive(Debug)]
-pub(crate) struct Habits {
-    pub(crate) batch_max: u64,
-    /// In a hundred.
-    pub(crate) lost: u64,
-    pub(crate) repeated: u64,
+pub(crate) struct Manners {
     pub(crate) operators: u64,
-    pub(crate) trouble: u64,
     pub(crate) pays: u64,
     pub(crate) releases: u64,
-    pub(crate) delay_ms_max: u64,
-    pub(crate) segment_bytes: u64,
-    pub(crate) time_jumps: bool,
 }
 
 /// A seed's shoppers, sale and attempts so far.
 #[derive(Debug)]
 pub(crate) struct Workload {
-    pub(crate) prng: Prng,
-    pub(crate) habits: Habits,
+    pub(crate) manners: Manners,
     spec: SaleSpec,
     pub(crate) shoppers: Vec<(ShopperKey, u8)>,
     pub(crate) attempts: Vec<Attempt>,
@@ -43,26 +37,28 @@ fn item_name(item: u64) -> String {
 }
 
 impl Workload {
-    pub(crate) fn new(seed: u64, commands: u64) -> Self {
-        let mut prng = Prng::new(seed);
-        let habits = Habits {
-            batch_max: *prng.pick(&[1, 3, 8, 40]),
-            lost: *prng.pick(&[0, 3, 15]),
-            repeated: *prng.pick(&[0, 5, 20]),
-            operators: *prng.pick(&[2, 5, 12]),
-            trouble: *prng.pick(&[1, 3, 8]),
-            pays: *prng.pick(&[10, 50, 90]),
-            releases: *prng.pick(&[5, 30, 60]),
-            delay_ms_max: *prng.pick(&[1, 100, 3000]),
-            segment_bytes: *prng.pick(&[6 << 10, 16 << 10, 64 << 10]),
-            time_jumps: prng.percent(50),
-        };
+    pub(crate) fn new(prng: &mut Prng, commands: u64) -> (Self, Habits) {
+        // In this order, which the seeds go by.
+        let batch_max = *prng.pick(&[1, 3, 8, 40]);
+        let lost = *prng.pick(&[0, 3, 15]);
+        let repeated = *prng.pick(&[0, 5, 20]);
+        let operators = *prng.pick(&[2, 5, 12]);
+        let trouble = *prng.pick(&[1, 3, 8]);
+        let pays = *prng.pick(&[10, 50, 90]);
+        let releases = *prng.pick(&[5, 30, 60]);
+        let delay_ms_max = *prng.pick(&[1, 100, 3000]);
+        let segment_bytes = *prng.pick(&[6 << 10, 16 << 10, 64 << 10]);
+        let time_jumps = prng.percent(50);
+        let habits = Habits { batch_max, lost, repeated, trouble, delay_ms_max, segment_bytes, time_jumps };
+        let manners = Manners { operators, pays, releases };
         let shoppers = 3 + prng.below(14);
         let shoppers = (0..shoppers).map(|n| (shopper_key(n), prng.below(4) as u8)).collect();
-        // What a turn takes on average (`World::pass_time`) and brings: the rounds fill the run, and little more.
+        // What a turn takes on average (`sim::world`) and brings: the rounds fill the run, and
+        // little more.
         let (turn_ms, ten_turns) = (425 + 37 * habits.batch_max, 6 * (1 + habits.batch_max));
-        let spec = Self::sale(&mut prng, commands * turn_ms * 10 / ten_turns);
-        Self { prng, habits, spec, shoppers, attempts: Vec::new(), holds: Vec::new(), payments: 0 }
+        let spec = Self::sale(prng, commands * turn_ms * 10 / ten_turns);
+        let (attempts, holds) = (Vec::new(), Vec::new());
+        (Self { manners, spec, shoppers, attempts, holds, payments: 0 }, habits)
     }
 
     fn sale(prng: &mut Prng, horizon_ms: u64) -> SaleSpec {
@@ -121,20 +117,20 @@ impl Workload {
     }
 
     /// The sale's document, and the lists that it needs before it opens.
-    pub(crate) fn set_up(&mut self) -> Vec<Command> {
+    pub(crate) fn set_up(&mut self, prng: &mut Prng) -> Vec<Command> {
         let mut commands = vec![operate(Operation::Define(Box::new(self.spec.clone())))];
         match self.spec.eligibility {
             Eligibility::List => {
                 let half = self.shoppers.len() / 2;
                 let keys: Vec<ShopperKey> = self.shoppers.iter().map(|s| s.0).collect();
                 for (clear, chunk) in [(true, &keys[..half]), (false, &keys[half..])] {
-                    let chosen = chunk.iter().filter(|_| self.prng.percent(80)).copied().collect();
+                    let chosen = chunk.iter().filter(|_| prng.percent(80)).copied().collect();
                     commands.push(list(ListKind::Allowed, clear, chosen));
                 }
             }
             Eligibility::Reservation => {
                 for (shopper, _) in self.shoppers.clone() {
-                    if self.prng.percent(80) {
+                    if prng.percent(80) {
                         commands.push(operate(Operation::Reserve { shopper, reserved: true }));
                     }
                 }
@@ -144,16 +140,15 @@ impl Workload {
         commands
     }
 
-    fn shopper(&mut self) -> (ShopperKey, u8) {
-        *self.prng.pick(&self.shoppers)
+    fn shopper(&mut self, prng: &mut Prng) -> (ShopperKey, u8) {
+        *prng.pick(&self.shoppers)
     }
 
-    fn item(&mut self) -> u16 {
-        self.prng.below(self.spec.items.len() as u64) as u16
+    fn item(&mut self, prng: &mut Prng) -> u16 {
+        prng.below(self.spec.items.len() as u64) as u16
     }
 
-    fn basket(&mut self) -> Basket {
-        let prng = &mut self.prng;
+    fn basket(&mut self, prng: &mut Prng) -> Basket {
         let items = self.spec.items.len() as u64;
         let count = *prng.pick(&[1, 1, 1, 2, 3]);
         // One in two hundred asks for an item that there is not.
@@ -167,65 +162,64 @@ impl Workload {
     }
 
     /// A shopper's new attempt.
-    pub(crate) fn attempt(&mut self) -> Attempt {
-        let (shopper, tier) = self.shopper();
+    pub(crate) fn attempt(&mut self, prng: &mut Prng) -> Attempt {
+        let (shopper, tier) = self.shopper(prng);
         let attempt = Attempt {
             id: attempt_id(self.attempts.len() as u64),
             shopper,
             sealed: SealedShopper::new(&shopper.0).expect("sixteen bytes"),
             tier,
-            basket: self.basket(),
+            basket: self.basket(prng),
         };
         self.attempts.push(attempt);
         attempt
     }
 
     /// One of the attempts so far, a late one more likely.
-    pub(crate) fn some_attempt(&mut self) -> Option<Attempt> {
+    pub(crate) fn some_attempt(&mut self, prng: &mut Prng) -> Option<Attempt> {
         let count = self.attempts.len() as u64;
-        let back = if self.prng.percent(70) { count.min(20) } else { count };
-        (count > 0).then(|| self.attempts[(count - 1 - self.prng.below(back)) as usize])
+        let back = if prng.percent(70) { count.min(20) } else { count };
+        (count > 0).then(|| self.attempts[(count - 1 - prng.below(back)) as usize])
     }
 
     /// Mostly one that has, or had, a hold or a place.
-    fn some_hold(&mut self) -> Option<AttemptId> {
-        if self.holds.is_empty() || self.prng.percent(15) {
-            return self.some_attempt().map(|attempt| attempt.id);
+    fn some_hold(&mut self, prng: &mut Prng) -> Option<AttemptId> {
+        if self.holds.is_empty() || prng.percent(15) {
+            return self.some_attempt(prng).map(|attempt| attempt.id);
         }
-        Some(*self.prng.pick(&self.holds))
+        Some(*prng.pick(&self.holds))
     }
 
     /// The same key for something else, or from somebody else.
-    pub(crate) fn reused(&mut self, attempt: Attempt) -> Attempt {
-        if self.prng.percent(80) {
-            Attempt { basket: self.basket(), ..attempt }
+    pub(crate) fn reused(&mut self, prng: &mut Prng, attempt: Attempt) -> Attempt {
+        if prng.percent(80) {
+            Attempt { basket: self.basket(prng), ..attempt }
         } else {
-            Attempt { shopper: self.shopper().0, ..attempt }
+            Attempt { shopper: self.shopper(prng).0, ..attempt }
         }
     }
 
     /// A payment's reference: a new one, or one that another hold's payment has.
-    pub(crate) fn payment(&mut self) -> String {
-        self.payments += u64::from(self.prng.percent(90));
+    pub(crate) fn payment(&mut self, prng: &mut Prng) -> String {
+        self.payments += u64::from(prng.percent(90));
         format!("p{}", self.payments)
     }
 
     /// What somebody asks who only looks.
-    pub(crate) fn look(&mut self) -> Command {
-        let Some(attempt) = self.some_attempt() else { return Command::Stats };
-        match self.prng.below(10) {
+    pub(crate) fn look(&mut self, prng: &mut Prng) -> Command {
+        let Some(attempt) = self.some_attempt(prng) else { return Command::Stats };
+        match prng.below(10) {
             0 => Command::Stats,
             1 => Command::Shopper(attempt.shopper),
-            2 => Command::Lookup { attempt: attempt.id, shopper: self.shopper().0 },
+            2 => Command::Lookup { attempt: attempt.id, shopper: self.shopper(prng).0 },
             3 => Command::Lookup { attempt: attempt_id(1 << 40), shopper: attempt.shopper },
             _ => Command::Lookup { attempt: attempt.id, shopper: attempt.shopper },
         }
     }
 
     /// What an operator does, or a shopper who reserves.
-    pub(crate) fn operation(&mut self, now: TimeMs) -> Command {
-        let item = self.item();
-        let prng = &mut self.prng;
+    pub(crate) fn operation(&mut self, prng: &mut Prng, now: TimeMs) -> Command {
+        let item = self.item(prng);
         let operation = match prng.below(40) {
             0..=3 => Operation::Pause,
             4..=9 => Operation::Resume,
@@ -256,33 +250,33 @@ impl Workload {
                 let chosen = self.shoppers.iter().map(|s| s.0).filter(|_| prng.percent(70)).collect();
                 return list(ListKind::Allowed, prng.percent(60), chosen);
             }
-            28..=29 => Operation::Void(VoidTarget::Shopper(self.shopper().0)),
+            28..=29 => Operation::Void(VoidTarget::Shopper(self.shopper(prng).0)),
             30..=34 => {
-                let count = 1 + self.prng.below(3);
-                let ids: Vec<AttemptId> = (0..count).filter_map(|_| self.some_hold()).collect();
+                let count = 1 + prng.below(3);
+                let ids: Vec<AttemptId> = (0..count).filter_map(|_| self.some_hold(prng)).collect();
                 Operation::Void(VoidTarget::Attempts(ids))
             }
             35 => {
                 let mut spec = self.spec.clone();
-                spec.limit_per_shopper = self.prng.below(6) as u32;
+                spec.limit_per_shopper = prng.below(6) as u32;
                 Operation::Define(Box::new(spec))
             }
-            36..=37 => match self.some_hold() {
+            36..=37 => match self.some_hold(prng) {
                 Some(hold) => Operation::Release { hold },
                 None => Operation::Resume,
             },
             _ => {
-                let reserved = self.prng.percent(70);
-                Operation::Reserve { shopper: self.shopper().0, reserved }
+                let reserved = prng.percent(70);
+                Operation::Reserve { shopper: self.shopper(prng).0, reserved }
             }
         };
         operate(operation)
     }
 
     /// A payment out of the blue, for any attempt.
-    pub(crate) fn stray_payment(&mut self) -> Option<Command> {
-        let hold = self.some_hold()?;
-        let payment = self.payment();
+    pub(crate) fn stray_payment(&mut self, prng: &mut Prng) -> Option<Command> {
+        let hold = self.some_hold(prng)?;
+        let payment = self.payment(prng);
         Some(operate(Operation::Confirm { hold, payment }))
     }
 }

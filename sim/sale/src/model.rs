@@ -1,12 +1,13 @@
-//! What a sale's log means, read by somebody who has never seen the sale's code: plain lists, counted anew for every
-//! question. [`fold`] checks every rule at every entry.
+//! What a sale's log means, read by somebody who has never seen the sale's code: plain lists,
+//! counted anew for every question. [`fold`] checks every rule at every entry.
 //!
 //! It shares the entries' bytes with `sale::core` and nothing else.
 
 mod fold;
 
-use crate::story::{Check, Violation, name};
+use crate::names::name;
 use contracts::{Attempt, AttemptId, Basket, Eligibility, Line, SaleSpec, ShopperKey, Waitlist};
+use sim::{Check, Violation};
 use std::collections::{BTreeMap, BTreeSet};
 use units::TimeMs;
 
@@ -63,7 +64,8 @@ pub(crate) struct Units {
     pub(crate) sold: i64,
     /// What was free behind each entry that changed it.
     history: Vec<(u64, i64)>,
-    /// Whether the open round offered it and no place to wait was left, behind each entry that changed that.
+    /// Whether the open round offered it and no place to wait was left, behind each entry that
+    /// changed that.
     none_left: Vec<(u64, bool)>,
     /// Who waits, in order of acceptance.
     pub(crate) waiting: Vec<usize>,

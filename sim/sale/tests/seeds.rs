@@ -1,11 +1,12 @@
 //! A few dozen seeds on every test run; `cargo xtask chaos sim` runs thousands.
 
 use sim::{runner, world};
+use sim_sale::Sale;
 
 #[test]
 fn every_promise_holds_in_a_world_that_breaks() {
     let plan = runner::Plan { from: 1, seeds: 40, commands: runner::COMMANDS, jobs: 2 };
-    let summary = runner::run(plan, &|_| {});
+    let summary = runner::run::<Sale>(plan, &|_| {});
     if let Some((seed, outcome)) = summary.failed {
         let (story, replay) = (outcome.story.join("\n"), runner::replay_command(seed, plan.commands));
         panic!("seed {seed}:\n{story}\nreplay: {replay}");
@@ -17,9 +18,9 @@ fn every_promise_holds_in_a_world_that_breaks() {
 #[test]
 fn the_same_seed_is_the_same_run() {
     for seed in 1000..1006 {
-        let (first, second) = (world::run(seed, 1000, false), world::run(seed, 1000, false));
+        let (first, second) = (world::run::<Sale>(seed, 1000, false), world::run::<Sale>(seed, 1000, false));
         assert_eq!(first.hash, second.hash, "seed {seed}");
         assert_eq!((first.commands, first.crashes), (second.commands, second.crashes), "seed {seed}");
     }
-    assert_ne!(world::run(1, 1000, false).hash, world::run(2, 1000, false).hash);
+    assert_ne!(world::run::<Sale>(1, 1000, false).hash, world::run::<Sale>(2, 1000, false).hash);
 }

@@ -2,12 +2,13 @@
 
 use super::{Checker, standing, unheard_of};
 use crate::model::{Kept, Standing};
-use crate::story::{Check, Violation, ensure, name};
+use crate::names::name;
 use contracts::{
     Answer, Attempt, AttemptId, ConfirmResult, Found, HoldView, OperateError, Operation, OperationDone,
     Place, Refusal, SaleStats, ShopperKey, ShopperRecord, VoidTarget,
 };
-use sale::worker::{Command, Reply};
+use sale::{Command, Reply};
+use sim::{Check, Violation, ensure};
 use std::collections::{BTreeMap, BTreeSet};
 
 impl Checker {
@@ -111,7 +112,8 @@ impl Checker {
         Ok(())
     }
 
-    /// The part of an answer that never changes, against the log; returns the standing that it tells.
+    /// The part of an answer that never changes, against the log; returns the standing that it
+    /// tells.
     fn permanent(&self, id: AttemptId, answer: &Answer) -> Result<Standing, Violation> {
         let kept = self.model.find(id).ok_or_else(|| unheard_of(id))?;
         let contradicted =
@@ -133,7 +135,8 @@ impl Checker {
         }
     }
 
-    /// A standing that was told: it was so at some time in the step, and nothing later was told before.
+    /// A standing that was told: it was so at some time in the step, and nothing later was told
+    /// before.
     fn told(&mut self, id: AttemptId, told: Standing, before: u64) -> Check {
         let kept = self.model.find(id).ok_or_else(|| unheard_of(id))?;
         let at = kept.history.iter().position(|(_, standing)| *standing == told);
@@ -252,7 +255,8 @@ impl Checker {
                 self.told(*hold, Standing::Confirmed, before)
             }
             (Operation::Adjust { delta, .. }, Err(OperateError::Conflict(_))) => {
-                // Before the first opening the document is changed instead; it may have opened later in this step.
+                // Before the first opening the document is changed instead; it may have opened
+                // later in this step.
                 let early = self.model.first_opened.is_none_or(|at| at > before);
                 ensure(*delta < 0 || early, "replies", || "more stock is refused".into())
             }

@@ -1,8 +1,9 @@
-//! `sim`: runs the simulator from the command line.
-#![expect(clippy::print_stdout, reason = "printing is what this program is for")]
+//! Runs a system in the simulator from the command line.
+#![expect(clippy::print_stdout, reason = "printing is what such a program is for")]
 
-use sim::runner::{self, COMMANDS, Plan};
-use sim::world;
+use crate::runner::{self, COMMANDS, Plan};
+use crate::system::System;
+use crate::world;
 use std::process::ExitCode;
 use std::time::Instant;
 
@@ -40,8 +41,8 @@ fn parse(mut args: impl Iterator<Item = String>) -> Result<Args, String> {
     if seed.is_none() && plan.seeds == 0 { Err(USAGE.to_owned()) } else { Ok(Args { plan, seed, trace }) }
 }
 
-fn one(seed: u64, commands: u64, trace: bool) -> bool {
-    let outcome = world::run(seed, commands, trace);
+fn one<S: System>(seed: u64, commands: u64, trace: bool) -> bool {
+    let outcome = world::run::<S>(seed, commands, trace);
     if trace || outcome.failure.is_some() {
         outcome.story.iter().for_each(|line| println!("{line}"));
     }
@@ -52,10 +53,10 @@ fn one(seed: u64, commands: u64, trace: bool) -> bool {
     outcome.failure.is_none()
 }
 
-fn many(plan: Plan) -> bool {
+fn many<S: System>(plan: Plan) -> bool {
     let started = Instant::now();
     let rate = |passed: u64| passed as f64 / started.elapsed().as_secs_f64().max(1e-9);
-    let summary = runner::run(plan, &|passed| {
+    let summary = runner::run::<S>(plan, &|passed| {
         if passed % PROGRESS_EVERY == 0 {
             println!("{passed} seeds passed, {:.1} seeds/s", rate(passed));
         }
@@ -76,7 +77,8 @@ fn many(plan: Plan) -> bool {
     summary.failed.is_none()
 }
 
-fn main() -> ExitCode {
+/// The whole program.
+pub fn main<S: System>() -> ExitCode {
     let args = match parse(std::env::args().skip(1)) {
         Ok(args) => args,
         Err(why) => {
@@ -85,8 +87,8 @@ fn main() -> ExitCode {
         }
     };
     let passed = match args.seed {
-        Some(seed) => one(seed, args.plan.commands, args.trace),
-        None => many(args.plan),
+        Some(seed) => one::<S>(seed, args.plan.commands, args.trace),
+        None => many::<S>(args.plan),
     };
     if passed { ExitCode::SUCCESS } else { ExitCode::FAILURE }
 }

@@ -1,15 +1,17 @@
-//! Holds every reply against the log: what was said must stand there, and must have been true at the entry that it names.
+//! Holds every reply against the log: what was said must stand there, and must have been true at
+//! the entry that it names.
 //!
 //! It looks at what leaves the worker, for whatever has left may have been heard.
 
 mod replies;
 
 use crate::model::{Model, Standing};
-use crate::story::{Check, Violation, brief, ensure, name};
+use crate::names::{brief, name};
 use contracts::{Answer, AttemptId, Found, GateRefusal, HoldState, Operation, OperationDone};
 use engines::log::LogRead;
 use sale::core::{Entry, Record, RefusalKind};
-use sale::worker::{Command, Reply};
+use sale::{Command, Reply};
+use sim::{Check, Violation, ensure};
 use std::collections::BTreeMap;
 use std::ops::ControlFlow;
 use units::{Sequence, TimeMs};
@@ -31,9 +33,13 @@ pub(crate) struct Step<'a> {
     pub(crate) now: TimeMs,
     pub(crate) commands: &'a [Command],
     pub(crate) replies: &'a [Reply],
-    /// Behind the step the sale has paused itself because the disk is full.
-    pub(crate) full: bool,
+    /// After the step nothing can be written.
+    pub(crate) in_shortage: bool,
     pub(crate) next_wakeup: Option<TimeMs>,
+    /// Nothing is left of what was to be done.
+    pub(crate) is_whole: bool,
+    /// Somebody is to be promoted, which waits for the end of a shortage.
+    pub(crate) owes: bool,
 }
 
 /// Commands that were carried out, and entries that say so.
@@ -54,6 +60,8 @@ pub(crate) struct Checker {
     refused_full: u64,
     /// How far through its history each attempt was told.
     said: BTreeMap<AttemptId, usize>,
+    /// Those of a step that is not whole are counted with the next.
+    operations: Operations,
     /// The entries of the last step, for the story.
     briefs: Vec<String>,
 }
@@ -109,7 +117,8 @@ impl Checker {
         std::mem::take(&mut self.briefs)
     }
 
-    /// Takes in what the log holds after a restart: all that it held before, and perhaps a batch whose outcome was unknown.
+    /// Takes in what the log holds after a restart: all that it held before, and perhaps a batch
+    /// whose outcome was unknown.
     pub(crate) fn restarted(&mut self, reader: &mut dyn LogRead) -> Check {
         let known = std::mem::take(&mut self.hashes);
         let mut found = Vec::new();
@@ -124,7 +133,8 @@ impl Checker {
             format!("entry {} was durable, and is gone or changed; {} were known", same + 1, known.len())
         })?;
         self.hashes = known;
-        // What was said and not journalled is lost with the process; what it decided last may have been journalled unsaid.
+        // What was said and not journalled is lost with the process; what it decided last may have
+        // been journalled unsaid.
         let mut said = Some(std::mem::take(&mut self.pending));
         self.refused_full = 0;
         for entry in self.news(reader)? {
@@ -139,7 +149,8 @@ impl Checker {
             }
             self.model.apply(&entry)?;
         }
-        self.model.nobody_waits_for_what_is_free()
+        self.operations = Operations::default();
+        Ok(())
     }
 
     /// Checks a step that the worker came through.
@@ -153,14 +164,16 @@ impl Checker {
 
         let logged: Vec<_> = news.iter().flat_map(as_gate_refusals).collect();
         let mut news = news.iter();
-        let mut operations = Operations::default();
+        let mut operations = std::mem::take(&mut self.operations);
+        let was_begun = !operations.logged.is_empty();
         let mut order = step.commands.iter().zip(step.replies).peekable();
         loop {
-            // What names an entry is checked when the model stands there; replies come in the order of their entries.
+            // What names an entry is checked when the model stands there; replies come in the order
+            // of their entries.
             while let Some(&(command, reply)) = order.peek()
                 && as_of(reply).is_none_or(|at| at <= self.model.last)
             {
-                self.as_of(command, reply, step.full)?;
+                self.as_of(command, reply, step.in_shortage)?;
                 order.next();
             }
             let Some(entry) = news.next() else { break };
@@ -173,10 +186,19 @@ impl Checker {
             self.standing_reply(command, reply, before)?;
             operations.done(command, reply);
         }
-        operations.check()?;
         self.toggles(step)?;
-        self.model.nobody_waits_for_what_is_free()?;
-        if step.full {
+        if !step.is_whole {
+            self.operations = operations;
+            return Ok(());
+        }
+        // What was begun and met a shortage is in the log, and nobody was told.
+        if !(step.in_shortage && was_begun) {
+            operations.check()?;
+        }
+        if !(step.in_shortage && step.owes) {
+            self.model.nobody_waits_for_what_is_free()?;
+        }
+        if step.in_shortage {
             let refused = |reply: &&Reply| matches!(reply, Reply::Answer(Answer::Refused { .. }));
             self.refused_full += step.replies.iter().filter(refused).count() as u64;
             return Ok(());
@@ -202,7 +224,7 @@ impl Checker {
     fn note_refusals(&mut self, step: &Step<'_>) {
         for reply in step.replies {
             let Reply::Answer(Answer::Refused { refusal, as_of }) = reply else { continue };
-            if !step.full {
+            if !step.in_shortage {
                 self.pending.push(Pending { kind: (*refusal).into(), as_of: as_of.0, said_at: step.now });
             }
         }

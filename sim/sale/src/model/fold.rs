@@ -1,12 +1,13 @@
 //! Reads the log, entry by entry, and says which rule one breaks.
 
 use super::{Kept, Model, Round, Standing, Units};
-use crate::story::{Check, Violation, ensure, name, shopper_name};
+use crate::names::{name, shopper_name};
 use contracts::{
     Attempt, AttemptId, Basket, Eligibility, IneligibleBy, LatePayment, ListKind, NotEligibleRange, SaleSpec,
     SoldOutRange,
 };
 use sale::core::{Entry, Record, RefusalCount, RefusalKind};
+use sim::{Check, Violation, ensure};
 use units::{DurationMs, TimeMs};
 
 /// Who opens and closes rounds when nobody does.
@@ -386,7 +387,8 @@ impl Model {
         Ok(())
     }
 
-    /// The same of those whom they told that they may not buy: it was by one list, or by the sale's document.
+    /// The same of those whom they told that they may not buy: it was by one list, or by the sale's
+    /// document.
     fn gate_not_eligible(&mut self, seq: u64, entries: &[NotEligibleRange]) -> Check {
         for e in entries {
             let (first, last) = (e.first_as_of.0, e.last_as_of.0);
@@ -410,7 +412,8 @@ impl Model {
     }
 }
 
-/// Whether something holds behind every entry from the first to the last. `history` has the entries that changed it.
+/// Whether something holds behind every entry from the first to the last. `history` has the entries
+/// that changed it.
 fn throughout<T>(history: &[(u64, T)], first: u64, last: u64, holds: impl Fn(&T) -> bool) -> bool {
     let Some(from) = history.iter().rposition(|(at, _)| *at <= first) else { return false };
     history[from..].iter().take_while(|(at, _)| *at <= last).all(|(_, value)| holds(value))

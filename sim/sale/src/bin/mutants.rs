@@ -1,7 +1,9 @@
-//! `mutants`: plants the bugs of `sim/mutants/` one at a time and shows that the simulator catches each.
+//! `mutants`: plants the bugs of `sim/mutants/` one at a time and shows that the simulator catches
+//! each.
 //!
-//! A checker that passes everything looks like a program without bugs. So the checker is checked: every patch breaks one
-//! promise in the production code, and a run of the simulator must fail for it.
+//! A checker that passes everything looks like a program without bugs. So the checker is checked:
+//! every patch breaks one promise in the production code, and a run of the simulator must fail for
+//! it.
 #![expect(clippy::print_stdout, reason = "printing is what this program is for")]
 
 use std::ffi::OsStr;
@@ -14,7 +16,19 @@ use std::{env, fs, io};
 const SEEDS: u64 = 500;
 
 /// The workspace's parts that the simulator is built from.
-const PARTS: [&str; 5] = ["crates/units", "crates/contracts", "crates/engines", "crates/sale", "sim"];
+const PARTS: [&str; 6] =
+    ["crates/units", "crates/contracts", "crates/engines", "crates/runtime", "crates/sale", "sim"];
+
+/// The workspace's members among them.
+const MEMBERS: [&str; 7] = [
+    "crates/units",
+    "crates/contracts",
+    "crates/engines",
+    "crates/runtime",
+    "crates/sale",
+    "sim",
+    "sim/sale",
+];
 
 /// What came of one planted bug.
 enum Fate {
@@ -41,7 +55,8 @@ fn main() -> ExitCode {
 
 /// Tries every patch, or those whose name contains `only`; true if all were caught.
 fn run(only: Option<&str>) -> io::Result<bool> {
-    let root = Path::new(env!("CARGO_MANIFEST_DIR")).parent().ok_or(io::ErrorKind::NotFound)?.to_owned();
+    let root =
+        Path::new(env!("CARGO_MANIFEST_DIR")).ancestors().nth(2).ok_or(io::ErrorKind::NotFound)?.to_owned();
     let place = root.join("target/mutants");
     copy_workspace(&root, &place.join("src"))?;
     let mut patches: Vec<PathBuf> = fs::read_dir(root.join("sim/mutants"))?
@@ -105,8 +120,8 @@ fn try_one(place: &Path, patch: Option<&Path>) -> io::Result<Fate> {
 
 fn apply(src: &Path, patch: &Path, reverse: bool) -> io::Result<Output> {
     let mut git = Command::new("git");
-    // Not a repository of its own, and not to be taken for a part of the one around it: there `git apply` would pass over
-    // every file in silence.
+    // Not a repository of its own, and not to be taken for a part of the one around it: there `git
+    // apply` would pass over every file in silence.
     let above = src.parent().unwrap_or(src);
     git.current_dir(src).env("GIT_CEILING_DIRECTORIES", above).args(["apply", "--verbose"]);
     if reverse {
@@ -122,7 +137,7 @@ fn build_and_run(place: &Path) -> io::Result<Fate> {
     let target = place.join("target");
     let build = Command::new(env::var_os("CARGO").unwrap_or_else(|| "cargo".into()))
         .current_dir(place.join("src"))
-        .args(["build", "--release", "--package", "sim", "--bin", "sim", "--target-dir"])
+        .args(["build", "--release", "--package", "sim-sale", "--bin", "sim", "--target-dir"])
         .arg(&target)
         // Built thirty times and run for seconds each: what counts is how fast it builds.
         .env("CARGO_PROFILE_RELEASE_LTO", "off")
@@ -145,7 +160,8 @@ fn build_and_run(place: &Path) -> io::Result<Fate> {
     if run.status.success() {
         return Ok(Fate::Survived);
     }
-    // As `timeout` says it: a bug that lets the sale go round in circles is no less seen than one that lets it fall.
+    // As `timeout` says it: a bug that lets the sale go round in circles is no less seen than one
+    // that lets it fall.
     if run.status.code() == Some(124) {
         let how = format!("does not end within {RUN_SECONDS_MAX} s");
         return Ok(Fate::Caught { seed: None, how });
@@ -166,15 +182,16 @@ fn last_line(bytes: &[u8]) -> String {
     String::from_utf8_lossy(bytes).lines().last().unwrap_or("no reason given").to_owned()
 }
 
-/// Brings the copy up to date. Files that are the same keep their time, so that cargo builds only what differs.
+/// Brings the copy up to date. Files that are the same keep their time, so that cargo builds only
+/// what differs.
 fn copy_workspace(root: &Path, to: &Path) -> io::Result<()> {
     for part in PARTS {
         copy_tree(&root.join(part), &to.join(part))?;
     }
     let manifest = fs::read_to_string(root.join("Cargo.toml"))?;
     let trimmed = manifest.lines().map(|line| match line.split_once(" = ") {
-        Some(("members", _)) => format!("members = {PARTS:?}\n"),
-        Some(("default-members", _)) => "default-members = [\"sim\"]\n".to_owned(),
+        Some(("members", _)) => format!("members = {MEMBERS:?}\n"),
+        Some(("default-members", _)) => "default-members = [\"sim/sale\"]\n".to_owned(),
         _ => format!("{line}\n"),
     });
     write_if_changed(&to.join("Cargo.toml"), trimmed.collect::<String>().as_bytes())?;

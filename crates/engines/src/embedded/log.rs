@@ -1,0 +1,394 @@
+//! The writer: one frame for each batch, durable before it is acknowledged.
+
+use super::disk::{Disk, DiskFile, RealDisk, gone};
+use super::frame::{self, Key};
+use super::options::{LogId, Options};
+use super::reader::{ReadOnlyLog, Shared, SharedReader};
+use super::recover::{self, Found, io_error, path};
+use super::report::Report;
+use super::segment::{FRAMES_AT, Mark, SegmentHeader, segment_name};
+use super::snapshots::EmbeddedSnapshots;
+use crate::log::{AppendError, Batch, Log, LogError, LogRead, Snapshots, is_shortage};
+use std::path::Path;
+use std::sync::Arc;
+use std::{fmt, io};
+use units::Sequence;
+
+/// Appends between two marks: often enough that a lost tail is noticed, seldom enough to cost
+/// nothing.
+const MARK_EVERY: u32 = 64;
+
+/// The one writer of a log on a disk.
+pub struct EmbeddedLog<D: Disk> {
+    disk: D,
+    _lock: D::Lock,
+    options: Options,
+    log_id: LogId,
+    key: Key,
+    shared: Arc<Shared>,
+    active: Active<D::File>,
+    /// The frame being written; kept for its memory.
+    frame: Vec<u8>,
+    /// Why the outcome of an append is unknown. Nothing is appended until [`Log::reopen`].
+    broken: Option<String>,
+    report: Report,
+}
+
+/// The segment that is appended to.
+#[derive(Debug)]
+struct Active<F> {
+    file: F,
+    first: Sequence,
+    capacity: u64,
+    /// Where the next frame goes, and the chain value for it.
+    end: u64,
+    previous: u32,
+    /// Of the newest mark in this segment, and how many appends it lags behind.
+    generation: u64,
+    unmarked: u32,
+}
+
+impl<D: Disk> fmt::Debug for EmbeddedLog<D> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("EmbeddedLog").field("disk", &self.disk).field("last", &self.shared.durable()).finish()
+    }
+}
+
+impl EmbeddedLog<RealDisk> {
+    /// Opens the log in this directory; makes both if they are not there.
+    pub fn open_dir(dir: &Path, options: Options) -> Result<Self, LogError> {
+        let disk = RealDisk::create(dir).map_err(io_error(format!("create {}", dir.display())))?;
+        Self::open(disk, options)
+    }
+}
+
+/// Opens the log in this directory to read only; see [`ReadOnlyLog`].
+pub fn open_read_only(dir: &Path) -> Result<ReadOnlyLog<RealDisk>, LogError> {
+    ReadOnlyLog::open(RealDisk::existing(dir))
+}
+
+impl<D: Disk> EmbeddedLog<D> {
+    /// Opens the log on this disk, checks every byte of it and cuts a torn tail; makes a new log if
+    /// the disk is empty.
+    pub fn open(disk: D, options: Options) -> Result<Self, LogError> {
+        let place = disk.place();
+        let lock = disk.lock().map_err(io_error(format!("lock {place}")))?;
+        let Some(lock) = lock else { return Err(LogError::InUse { what: place }) };
+        let found = recover::recover(&disk, Some(options.partition))?;
+        let Some(found) = found else { return Self::create(disk, lock, options) };
+
+        let doing = || format!("recover {place}");
+        let report = Report::of(&disk, &found);
+        let first = found.starts[found.starts.len() - 1];
+        let file = disk.open(&segment_name(first)).map_err(io_error(doing()))?;
+        settle(&file, first, &found).map_err(io_error(doing()))?;
+        let Found { end, previous, capacity, superfluous, .. } = found;
+        let generation = found.mark.map_or(0, |mark| mark.generation);
+        let mut log = Self {
+            disk,
+            _lock: lock,
+            options,
+            log_id: found.log_id,
+            key: Key::new(&found.log_id.0),
+            shared: Arc::new(Shared::new(found.last, found.starts)),
+            active: Active {
+                file,
+                first,
+                capacity,
+                end,
+                previous,
+                generation,
+                unmarked: u32::from(found.unproven_at.is_some()),
+            },
+            frame: Vec::new(),
+            broken: None,
+            report,
+        };
+        if !superfluous.is_empty() {
+            // The mark that says what was trimmed may have been read from the page cache, after a
+            // sync that failed. What it allows to be removed is removed only when it is on the
+            // disk.
+            let kept = log.shared.first();
+            log.mark_active(kept).and_then(|()| log.active.file.sync_data()).map_err(io_error(doing()))?;
+            for name in &superfluous {
+                gone(log.disk.remove(name)).map_err(io_error(doing()))?;
+            }
+        }
+        // Names that a process before this one has not synced, too: from here on they are built
+        // upon.
+        log.disk.sync_dir().map_err(io_error(doing()))?;
+        Ok(log)
+    }
+
+    fn create(disk: D, lock: D::Lock, options: Options) -> Result<Self, LogError> {
+        let Options { partition, new_log_id: log_id, segment_bytes } = options;
+        let bytes = segment_bytes.max(FRAMES_AT);
+        let first = Sequence(1);
+        let header = SegmentHeader { partition, log_id, first, kept: first, previous: 0, bytes };
+        let active = make_segment(&disk, &header)
+            .map_err(|failed| failed.source)
+            .map_err(io_error(format!("create a log in {}", disk.place())))?;
+        let last = Sequence(0);
+        let report = Report { partition, log_id, first, last, segments_count: 1, torn: None };
+        Ok(Self {
+            disk,
+            _lock: lock,
+            options,
+            log_id,
+            key: Key::new(&log_id.0),
+            shared: Arc::new(Shared::new(last, vec![first])),
+            active,
+            frame: Vec::new(),
+            broken: None,
+            report,
+        })
+    }
+
+    /// What was found at the opening.
+    pub fn report(&self) -> &Report {
+        &self.report
+    }
+
+    /// Goes on in a fresh segment, with room for a frame of `need` bytes.
+    fn begin_segment(&mut self, need: u64) -> Result<(), MakeFailed> {
+        let first = self.shared.durable().next();
+        let header = SegmentHeader {
+            partition: self.options.partition,
+            log_id: self.log_id,
+            first,
+            kept: self.shared.first(),
+            previous: self.active.previous,
+            bytes: self.options.segment_bytes.max(FRAMES_AT + need),
+        };
+        let fresh = make_segment(&self.disk, &header)?;
+        let old = std::mem::replace(&mut self.active, fresh);
+        // An old segment without an entry has lost its name to the fresh one. No reader of this
+        // process can be in it.
+        if old.first != first {
+            self.shared.with_starts(|starts| starts.push(first));
+            // Notes in the old segment that it is not the last one. Should that fail, nothing is
+            // lost but this proof, and the old file may well be why a fresh one was begun.
+            let mark = self.mark(old.generation + 1, old.end, true);
+            let _ = self.write_mark(&old.file, old.first, &mark).and_then(|()| old.file.sync_data());
+        }
+        Ok(())
+    }
+
+    fn mark(&self, generation: u64, end: u64, continued: bool) -> Mark {
+        Mark { generation, last: self.shared.durable(), end, kept: self.shared.first(), continued }
+    }
+
+    fn write_mark(&self, file: &D::File, segment: Sequence, mark: &Mark) -> io::Result<()> {
+        file.write_at(&mark.encode(self.key, segment), mark.place())
+    }
+
+    /// Notes in the active segment how far the log is durable. Not synced.
+    fn mark_active(&mut self, kept: Sequence) -> io::Result<()> {
+        let generation = self.active.generation + 1;
+        let mark = Mark { kept, ..self.mark(generation, self.active.end, false) };
+        self.write_mark(&self.active.file, self.active.first, &mark)?;
+        self.active.generation = generation;
+        self.active.unmarked = 0;
+        Ok(())
+    }
+
+    fn write_frame(&mut self) -> io::Result<()> {
+        if self.active.unmarked >= MARK_EVERY {
+            self.mark_active(self.shared.first())?;
+        }
+        self.active.file.write_at(&self.frame, self.active.end)
+    }
+
+    /// Takes back a frame that did not fit.
+    fn undo(&mut self) -> io::Result<()> {
+        self.frame.fill(0);
+        self.active.file.write_at(&self.frame, self.active.end)?;
+        // Synced, so that no part of it can come up behind a shorter frame that is written here
+        // next.
+        self.active.file.sync_data()
+    }
+
+    fn unknown(&mut self, why: String) -> AppendError {
+        self.broken = Some(why.clone());
+        AppendError::Unknown(why)
+    }
+}
+
+impl<D: Disk> Log for EmbeddedLog<D> {
+    fn last(&self) -> Sequence {
+        self.shared.durable()
+    }
+
+    fn append(&mut self, expected: Sequence, batch: &Batch) -> Result<Sequence, AppendError> {
+        assert!(!batch.is_empty(), "an append of nothing");
+        if let Some(why) = &self.broken {
+            return Err(AppendError::Unknown(why.clone()));
+        }
+        let actual = self.shared.durable();
+        if expected != actual {
+            return Err(AppendError::Conflict { actual });
+        }
+        let need = frame::frame_bytes(batch.as_bytes().len());
+        if self.active.end + need > self.active.capacity
+            && let Err(MakeFailed { source, clean }) = self.begin_segment(need)
+        {
+            let why = format!("begin a segment in {}: {source}", self.disk.place());
+            return Err(if clean { AppendError::Shortage(why) } else { self.unknown(why) });
+        }
+
+        let Active { end, previous, .. } = self.active;
+        let (count, body) = (batch.count() as u32, batch.as_bytes());
+        let crc = frame::encode(&mut self.frame, self.key, end, actual.next(), previous, count, body);
+        if let Err(error) = self.write_frame() {
+            let why = format!("write to {}: {error}", path(&self.disk, &segment_name(self.active.first)));
+            let undone = is_shortage(&error) && self.undo().is_ok();
+            return Err(if undone { AppendError::Shortage(why) } else { self.unknown(why) });
+        }
+        if let Err(error) = self.active.file.sync_data() {
+            let why = format!("sync {}: {error}", path(&self.disk, &segment_name(self.active.first)));
+            return Err(self.unknown(why));
+        }
+        self.active.end += need;
+        self.active.previous = crc;
+        self.active.unmarked += 1;
+        let last = actual.plus(batch.count());
+        self.shared.set_durable(last);
+        Ok(last)
+    }
+
+    /// Cuts the uncertain batch. After a failed sync the pages of the batch may count as clean
+    /// without being on the disk, so that neither reading them nor syncing again says anything, and
+    /// writing them anew at the same place meets the same trouble. So nothing of it is read: a
+    /// fresh segment, durable before this returns, begins with the sequence that the batch began
+    /// with, and with that whatever the old file holds from there on is no part of the log, on the
+    /// disk or off. Should the process end before, the next opening finds the batch whole, makes it
+    /// durable and keeps it, or cuts it.
+    fn reopen(&mut self) -> Result<Sequence, LogError> {
+        if self.broken.is_some() {
+            self.begin_segment(0)
+                .map_err(|failed| failed.source)
+                .map_err(io_error(format!("reopen {}", self.disk.place())))?;
+            self.broken = None;
+        }
+        Ok(self.shared.durable())
+    }
+
+    fn trim(&mut self, up_to: Sequence) -> Result<(), LogError> {
+        let place = self.disk.place();
+        let doing = || format!("trim {place}");
+        if let Some(why) = &self.broken {
+            return Err(LogError::Io {
+                doing: doing(),
+                source: io::Error::other(format!("reopen it first: {why}")),
+            });
+        }
+        let starts = self.shared.with_starts(|starts| starts.clone());
+        // A segment may go if the one behind it begins no later than the first entry to be kept.
+        // The last one stays.
+        let trimmed = starts[1..].iter().take_while(|behind| behind.0 - 1 <= up_to.0).count();
+        if trimmed == 0 {
+            return Ok(());
+        }
+        let kept = starts[trimmed];
+        // First durably noted, then done: else a missing segment could not be told from a trimmed
+        // one.
+        if let Err(error) = self.mark_active(kept).and_then(|()| self.active.file.sync_data()) {
+            // A sync that failed leaves this file as little to be trusted as one of an append does.
+            self.broken = Some(format!("note a trim: {error}"));
+            return Err(LogError::Io { doing: doing(), source: error });
+        }
+        self.shared.with_starts(|starts| starts.drain(..trimmed).count());
+        for &first in &starts[..trimmed] {
+            gone(self.disk.remove(&segment_name(first))).map_err(io_error(doing()))?;
+        }
+        self.disk.sync_dir().map_err(io_error(doing()))
+    }
+
+    fn reader(&self) -> Box<dyn LogRead> {
+        Box::new(SharedReader::new(self.disk.clone(), self.shared.clone()))
+    }
+
+    fn snapshots(&self) -> Box<dyn Snapshots> {
+        let (log_id, partition) = (self.log_id, self.options.partition);
+        Box::new(EmbeddedSnapshots::new(self.disk.clone(), log_id, partition, self.shared.clone()))
+    }
+}
+
+impl<D: Disk> Drop for EmbeddedLog<D> {
+    /// Notes how far the log is durable, so that damage to the last frame is not taken for a torn
+    /// append. If that fails, the log is as after a crash, which is no harm.
+    fn drop(&mut self) {
+        if self.broken.is_none() && self.active.unmarked > 0 {
+            let _ = self.mark_active(self.shared.first()).and_then(|()| self.active.file.sync_data());
+        }
+    }
+}
+
+/// Makes what was found at the end of the last segment durable, one way or the other.
+fn settle<F: DiskFile>(file: &F, segment: Sequence, found: &Found) -> io::Result<()> {
+    // Where the next frame goes there must be no header, on the disk either: after a failed sync
+    // the page cache may show zeros over a frame that was taken back. Without a header, whatever
+    // else is left of it cannot come up again.
+    let header_end = found.capacity.min(found.end + frame::HEADER_BYTES as u64);
+    let zeros = vec![0; 1 << 20];
+    let zeros_end = found.torn_end.unwrap_or(0).max(header_end);
+    let mut at = found.end;
+    while at < zeros_end {
+        let len = (zeros_end - at).min(zeros.len() as u64);
+        file.write_at(&zeros[..len as usize], at)?;
+        at += len;
+    }
+    // The last frame was read from the page cache. If the process before this one met a failed
+    // sync, it may be there and not on the disk, with nothing left to be written back. Written
+    // again, its pages are dirty again, and the sync means it.
+    if let Some(at) = found.unproven_at {
+        let mut frame = vec![0; (found.end - at) as usize];
+        let len = file.read_at(&mut frame, at)?;
+        file.write_at(&frame[..len], at)?;
+    }
+    // The same holds for the newest mark. The next one goes where the one before it is, and that
+    // may be the only one on the disk until this is there.
+    if let Some(mark) = found.mark {
+        file.write_at(&mark.encode(Key::new(&found.log_id.0), segment), mark.place())?;
+    }
+    file.sync_data()
+}
+
+/// A segment could not be made.
+struct MakeFailed {
+    source: io::Error,
+    /// Nothing of it is left.
+    clean: bool,
+}
+
+/// Makes a segment, durably, in place of an empty one of the same name if there is one. It gets its
+/// name when its header is durable, so that a segment without a header is always damage.
+fn make_segment<D: Disk>(disk: &D, header: &SegmentHeader) -> Result<Active<D::File>, MakeFailed> {
+    let name = segment_name(header.first);
+    let unfinished = format!("{name}.tmp");
+    let write = || {
+        gone(disk.remove(&unfinished))?;
+        let file = disk.create_new(&unfinished)?;
+        file.allocate(header.bytes)?;
+        file.write_at(&header.encode(), 0)?;
+        file.sync_data()?;
+        // An earlier try may have left a file of this name behind, whose removal is no more durable
+        // than this one's creation. Its bytes must not come up under the new name.
+        disk.sync_dir()?;
+        disk.rename(&unfinished, &name)?;
+        Ok(file)
+    };
+    let file =
+        write().map_err(|source| MakeFailed { source, clean: gone(disk.remove(&unfinished)).is_ok() })?;
+    // From the rename on the segment may be there after a crash or not.
+    disk.sync_dir().map_err(|source| MakeFailed { source, clean: false })?;
+    Ok(Active {
+        file,
+        first: header.first,
+        capacity: header.bytes,
+        end: FRAMES_AT,
+        previous: header.previous,
+        generation: 0,
+        unmarked: 0,
+    })
+}

@@ -1,0 +1,29 @@
+//! Which log it is, and how its files are made.
+
+/// Which partition of the stock a log belongs to.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Partition(pub u32);
+
+/// Tells one log's files from another's. Give each new log a random one.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub struct LogId(pub [u8; 16]);
+
+/// About 600,000 decisions.
+const SEGMENT_BYTES: u64 = 64 << 20;
+
+/// What an opened log should be.
+#[derive(Debug, Clone, Copy)]
+pub struct Options {
+    pub partition: Partition,
+    /// The id to give to the log if there is none yet.
+    pub new_log_id: LogId,
+    /// How long segments are made; a batch that is longer gets one of its own.
+    pub segment_bytes: u64,
+}
+
+impl Options {
+    /// With segments of 64 MiB.
+    pub fn new(partition: Partition, new_log_id: LogId) -> Self {
+        Self { partition, new_log_id, segment_bytes: SEGMENT_BYTES }
+    }
+}

@@ -1,0 +1,230 @@
+//! The two threads of a machine: one drives its worker, one makes snapshots. What stands between
+//! those who ask and the worker is a [`Front`]; [`crate::Service`] is the plain one.
+
+use crate::machine::Machine;
+use crate::recover::snapshot;
+use crate::worker::{STEP_COMMANDS_MAX, Worker};
+use engines::log::{Log, LogError, LogRead, Snapshots};
+use std::collections::VecDeque;
+use std::sync::{Condvar, Mutex, PoisonError};
+use std::thread::JoinHandle;
+use std::time::{Duration, Instant};
+use units::{Sequence, TimeMs};
+
+/// What stands between those who ask and the worker.
+pub trait Front: Send + Sync + 'static {
+    type Machine: Machine;
+    /// A question, and whom to answer.
+    type Job: Send;
+
+    fn now(&self) -> TimeMs;
+
+    /// Sleeps until there are jobs or the time has come, and adds what there is to `jobs`; false
+    /// when it is time to end. Does not sleep while `jobs` has some still.
+    fn wait(&self, next_wakeup: Option<TimeMs>, jobs: &mut VecDeque<Self::Job>) -> bool;
+
+    /// What the machine is asked.
+    fn command(job: &Self::Job) -> <Self::Machine as Machine>::Command;
+
+    /// A step is over, and what it decided durable; nobody has heard of it. `rest` are the jobs
+    /// that it did not answer: the front may take some back.
+    fn stepped(&self, step: &Stepped<'_, Self>, rest: &mut VecDeque<Self::Job>);
+
+    /// Passes the replies on, one for each job.
+    fn reply(&self, jobs: Vec<Self::Job>, replies: Vec<<Self::Machine as Machine>::Reply>, took: Duration);
+
+    /// Jobs of the front's own that are to be done before the end.
+    fn last_jobs(&self) -> Vec<Self::Job> {
+        Vec::new()
+    }
+}
+
+/// A step, as a front sees it.
+#[derive(Debug)]
+pub struct Stepped<'a, F: Front + ?Sized> {
+    /// The state, unless it must not be shown: then it may hold what never became durable.
+    pub machine: Option<&'a F::Machine>,
+    /// Whether there are new entries, or a shortage began or ended.
+    pub is_news: bool,
+    pub in_shortage: bool,
+    /// Why the worker has stopped for good, and the invariants that would have been broken.
+    pub stopped: Option<(&'a str, &'a [&'static str])>,
+    pub jobs: &'a [F::Job],
+    pub replies: &'a [<F::Machine as Machine>::Reply],
+}
+
+/// A writer that panicked may have left anything half done. Its log has not: the process ends, and
+/// starts from that.
+#[derive(Debug)]
+pub struct EndProcessOnPanic;
+
+impl Drop for EndProcessOnPanic {
+    fn drop(&mut self) {
+        if std::thread::panicking() {
+            std::process::abort();
+        }
+    }
+}
+
+/// Drives a worker until its front says that it is time to end, and then to an orderly one.
+pub fn run_worker<F: Front, L: Log>(front: &F, mut worker: Worker<F::Machine, L>) {
+    let _guard = EndProcessOnPanic;
+    let mut jobs = VecDeque::new();
+    let mut commands = Vec::new();
+    let mut answered_all = true;
+    loop {
+        let looks = jobs.is_empty() || !answered_all;
+        if looks && !front.wait(worker.next_wakeup(), &mut jobs) && jobs.is_empty() {
+            break;
+        }
+        answered_all = step(front, &mut worker, &mut jobs, &mut commands);
+    }
+    jobs.extend(front.last_jobs());
+    while !jobs.is_empty() {
+        step(front, &mut worker, &mut jobs, &mut commands);
+    }
+    worker.finish(front.now());
+}
+
+/// One step; true if it answered all that it was given.
+fn step<F: Front, L: Log>(
+    front: &F,
+    worker: &mut Worker<F::Machine, L>,
+    jobs: &mut VecDeque<F::Job>,
+    commands: &mut Vec<<F::Machine as Machine>::Command>,
+) -> bool {
+    commands.clear();
+    commands.extend(jobs.iter().take(STEP_COMMANDS_MAX).map(F::command));
+    let before = (worker.log().last(), worker.in_shortage());
+    let began = Instant::now();
+    worker.step(front.now(), commands);
+    let took = began.elapsed();
+    let mut replies = worker.take_replies();
+    let answered_all = replies.len() == commands.len();
+    let mut done: Vec<F::Job> = jobs.drain(..replies.len()).collect();
+    if !answered_all {
+        // What only looks does not wait for the end of something long.
+        let begun = commands.len() - replies.len();
+        let left: Vec<F::Job> = jobs.drain(..begun).collect();
+        let mut kept = VecDeque::with_capacity(begun + jobs.len());
+        for (job, command) in left.into_iter().zip(&commands[commands.len() - begun..]) {
+            match worker.read(command) {
+                Some(reply) => {
+                    done.push(job);
+                    replies.push(reply);
+                }
+                None => kept.push_back(job),
+            }
+        }
+        kept.append(jobs);
+        *jobs = kept;
+    }
+    let stepped = Stepped {
+        machine: (!worker.is_stale()).then(|| worker.machine()),
+        is_news: before != (worker.log().last(), worker.in_shortage()),
+        in_shortage: worker.in_shortage(),
+        stopped: worker.stopped().map(|why| (why, worker.invariants())),
+        jobs: &done,
+        replies: &replies,
+    };
+    front.stepped(&stepped, jobs);
+    front.reply(done, replies, took);
+    answered_all
+}
+
+/// Tells threads that it is time to end.
+#[derive(Debug, Default)]
+pub struct Ending {
+    is_due: Mutex<bool>,
+    told: Condvar,
+}
+
+impl Ending {
+    /// It is time.
+    pub fn begin(&self) {
+        *self.is_due.lock().unwrap_or_else(PoisonError::into_inner) = true;
+        self.told.notify_all();
+    }
+
+    /// Sleeps for so long, or until it is time; true if it is.
+    pub fn wait(&self, at_most: Duration) -> bool {
+        let is_due = self.is_due.lock().unwrap_or_else(PoisonError::into_inner);
+        if *is_due {
+            return true;
+        }
+        *self.told.wait_timeout(is_due, at_most).unwrap_or_else(PoisonError::into_inner).0
+    }
+}
+
+/// How snapshots are made.
+#[derive(Debug)]
+pub struct SnapshotPlan {
+    /// The machine's name, for messages.
+    pub name: String,
+    /// Where the newest one stands.
+    pub newest: Sequence,
+    /// Entries after which another is made.
+    pub every: u64,
+}
+
+/// Without its thread a machine goes on, and makes no snapshot: that is to be known before the next
+/// recovery takes long.
+struct SayOnPanic<'a>(&'a str);
+
+impl Drop for SayOnPanic<'_> {
+    fn drop(&mut self) {
+        if std::thread::panicking() {
+            tracing::error!(
+                name = self.0,
+                "the thread that makes snapshots panicked: restart when the machine can be spared"
+            );
+        }
+    }
+}
+
+/// Follows the log with a machine of its own and writes that machine's state now and then: the
+/// worker never waits for a snapshot, and every snapshot is a replay that worked. `on_broken` hears
+/// of invariants that the log breaks.
+pub fn run_snapshots<M: Machine>(
+    plan: SnapshotPlan,
+    mut reader: Box<dyn LogRead>,
+    mut snapshots: Box<dyn Snapshots>,
+    ending: &Ending,
+    on_broken: impl Fn(&[&'static str]),
+) {
+    const LOOK: Duration = Duration::from_millis(500);
+    let SnapshotPlan { name, mut newest, every } = plan;
+    let _guard = SayOnPanic(&name);
+    if let Err(error) = engines::background::lower_priority() {
+        tracing::warn!(%error, "snapshots cannot stand back: they are made at the usual priority");
+    }
+    loop {
+        let ends = ending.wait(LOOK);
+        let behind = reader.last().0.saturating_sub(newest.0);
+        if behind >= every {
+            match snapshot::<M>(&mut *reader, &mut *snapshots) {
+                Ok((at, took)) => {
+                    tracing::info!(name, sequence = at.0, ms = took.as_millis() as u64, "snapshot written");
+                    newest = at;
+                }
+                Err(why) => {
+                    on_broken(&why.invariants());
+                    tracing::warn!(name, %why, "no snapshot: recovery will take longer");
+                    // Not again before as many entries have come.
+                    newest = reader.last();
+                }
+            }
+        }
+        if ends {
+            return;
+        }
+    }
+}
+
+/// Starts a thread of a machine.
+pub fn spawn(name: &str, run: impl FnOnce() + Send + 'static) -> Result<JoinHandle<()>, LogError> {
+    std::thread::Builder::new()
+        .name(name.to_owned())
+        .spawn(run)
+        .map_err(|source| LogError::Io { doing: format!("start thread {name}"), source })
+}

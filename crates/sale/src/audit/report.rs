@@ -1,0 +1,38 @@
+//! What an audit tells.
+
+use contracts::ItemId;
+use runtime::audit::Verdict;
+use serde::Serialize;
+use std::collections::BTreeMap;
+
+/// What an audit found.
+#[derive(Debug, Clone, Serialize)]
+pub struct Report {
+    /// Entries read.
+    pub entries: u64,
+    pub items: Vec<ItemReport>,
+    /// Attempts by what was said to them.
+    pub outcomes: BTreeMap<String, u64>,
+    /// Holds by where they stand now.
+    pub holds: BTreeMap<String, u64>,
+    pub invariants: Vec<Verdict>,
+}
+
+/// An item's figures.
+#[derive(Debug, Clone, Serialize)]
+pub struct ItemReport {
+    pub item: ItemId,
+    pub initial: u64,
+    pub adjustments: i64,
+    pub free: i64,
+    pub held: i64,
+    pub sold: i64,
+    pub waiting: u64,
+}
+
+impl Report {
+    /// True if the log proves every invariant.
+    pub fn holds(&self) -> bool {
+        self.invariants.iter().all(|v| v.holds)
+    }
+}

@@ -1,0 +1,477 @@
+//! What a sale decides about an attempt, what time demands, and what it shows. What operators and
+//! payments may do stands in [`super::operate`].
+
+use super::record::{Entry, Record, RefusalKind};
+use super::slots::{Slot, SlotState};
+use super::state::State;
+use super::tally::Tally;
+use contracts::{
+    Actor, Answer, Attempt, AttemptId, Basket, Found, GateRefusal, HoldState, HoldView, ItemState, ItemStats,
+    ItemView, Place, Refusal, SaleId, SaleSpec, SaleState, SaleStats, SaleView, ShopperKey, ShopperRecord,
+    StoredAttempt,
+};
+use runtime::{Broken, Progress, Step};
+use std::sync::Arc;
+use units::{DurationMs, Sequence, TimeMs};
+
+/// Refusals are journalled this often, and before anything that could make one of them untrue.
+pub const REFUSALS_EVERY: DurationMs = DurationMs(1000);
+
+/// What a promotion costs beside its entry: it takes about twice as long as a grant, and pages are
+/// touched for the first time.
+const PROMOTION_WORK: usize = 3;
+
+/// Counts in one entry of what gates have said: 27 KB. A report has 8,192 counts at the most (see
+/// `service`), so what it logs fits into one step.
+const GATE_REFUSALS_MAX: usize = 1024;
+
+/// Attempts of one shopper that [`Core::shopper`] tells.
+const SHOPPER_ATTEMPTS_MAX: usize = 100;
+
+/// One sale: the state and the rules.
+#[derive(Debug, Default)]
+pub struct Core {
+    pub(super) state: State,
+    pub(super) tally: Tally,
+}
+
+impl Core {
+    /// A sale whose log is empty.
+    pub fn new() -> Self {
+        Self::default()
+    }
+
+    /// Applies the log's next entries.
+    pub fn apply(&mut self, entries: &[Entry]) -> Result<(), Broken> {
+        self.look_ahead(entries.iter().filter_map(|entry| match &entry.record {
+            Record::Granted { attempt, .. } | Record::Waitlisted { attempt, .. } => Some(attempt),
+            _ => None,
+        }));
+        entries.iter().try_for_each(|entry| self.state.fold(entry))
+    }
+
+    /// The last entry of which this is the fold.
+    pub fn sequence(&self) -> Sequence {
+        self.state.sequence
+    }
+
+    /// The time of that entry.
+    pub fn time(&self) -> TimeMs {
+        self.state.now
+    }
+
+    /// Logs a record and applies it.
+    pub(super) fn commit(&mut self, now: TimeMs, record: Record, out: &mut Step) -> Result<(), Broken> {
+        let entry = Entry { at: now.max(self.state.now), record };
+        self.state.fold(&entry)?;
+        out.push(&entry);
+        Ok(())
+    }
+
+    /// Does what is owed to those who wait, and then what time demands: opens and closes rounds,
+    /// lets holds expire, journals refusals. Call it before every batch of commands, and at
+    /// [`Core::next_wakeup`].
+    pub fn tick(&mut self, now: TimeMs, out: &mut Step) -> Result<Progress, Broken> {
+        let timer = || Actor::new("timer", "");
+        let mut progress = self.promote(now, out)?;
+        while progress == Progress::Done {
+            let round = self.state.rounds_opened;
+            let due = if self.state.round_open {
+                now >= self.state.rounds[usize::from(round) - 1].closes_at
+            } else {
+                self.state.next_round().is_some_and(|next| now >= next.opens_at)
+            };
+            if !due {
+                break;
+            }
+            if out.is_full() {
+                return Ok(Progress::More);
+            }
+            progress = match self.state.round_open {
+                true => self.close_round(now, timer(), out).map(|()| Progress::Done)?,
+                false => self.open_round(now, timer(), out)?,
+            };
+        }
+        while progress == Progress::Done
+            && let Some((pay_by, slot)) = self.state.deadlines.first()
+        {
+            if pay_by > now {
+                break;
+            }
+            progress = if out.is_full() { Progress::More } else { self.expire(now, slot, out)? };
+        }
+        let due = self.tally.since().is_some_and(|since| now.since(since) >= REFUSALS_EVERY);
+        if progress == Progress::Done && due {
+            self.journal_refusals(now, out)?;
+        }
+        Ok(progress)
+    }
+
+    /// Whether somebody is to be promoted before anything else happens.
+    pub fn owes_promotions(&self) -> bool {
+        self.state.owes_promotions()
+    }
+
+    /// When [`Core::tick`] has something to do next.
+    pub fn next_wakeup(&self) -> Option<TimeMs> {
+        if self.state.owes_promotions() {
+            return Some(TimeMs(0));
+        }
+        let round = if self.state.round_open {
+            Some(self.state.rounds[usize::from(self.state.rounds_opened) - 1].closes_at)
+        } else {
+            self.state.next_round().map(|next| next.opens_at)
+        };
+        let expiry = self.state.deadlines.first().map(|(pay_by, _)| pay_by);
+        let refusals = self.tally.since().map(|since| since.plus(REFUSALS_EVERY));
+        [round, expiry, refusals].into_iter().flatten().min()
+    }
+
+    /// Looks up all of a batch before any of it is decided, and returns how many are known already.
+    /// The look-ups do not depend on each other, so the processor waits for memory once for several
+    /// of them instead of once for each.
+    pub fn look_ahead<'a>(&self, attempts: impl Iterator<Item = &'a Attempt>) -> usize {
+        let known =
+            |a: &Attempt| self.state.slots.find(a.id).is_some() | self.state.slots.is_known(a.shopper);
+        attempts.filter(|a| known(a)).count()
+    }
+
+    /// Decides an attempt. [`Core::tick`] has been called for this `now`.
+    pub fn attempt(&mut self, now: TimeMs, attempt: &Attempt, out: &mut Step) -> Result<Answer, Broken> {
+        if let Some(answer) = self.stored(attempt) {
+            return Ok(answer);
+        }
+        match self.decide(attempt) {
+            Decision::Grant { round } => {
+                let pay_by = now.max(self.state.now).plus(self.state.hold_length());
+                self.commit(now, Record::Granted { attempt: *attempt, round, pay_by }, out)?;
+                let granted_as_of = self.state.sequence;
+                Ok(Answer::Granted(HoldView { state: HoldState::Held, pay_by, granted_as_of }))
+            }
+            Decision::Wait { round, position } => {
+                self.commit(now, Record::Waitlisted { attempt: *attempt, round, position }, out)?;
+                Ok(Answer::Waitlisted { position, place: Place::Waiting })
+            }
+            Decision::Refuse { refusal, item, quantity } => {
+                let as_of = self.state.sequence;
+                self.tally.note(now, refusal.into(), item, quantity, as_of);
+                Ok(Answer::Refused { refusal, as_of })
+            }
+        }
+    }
+
+    /// The answer to an attempt that was stored already; `None` if it is new.
+    pub fn stored(&self, attempt: &Attempt) -> Option<Answer> {
+        let slot = self.state.slots.find(attempt.id)?;
+        let same = self.state.slots.get(slot).shopper == attempt.shopper
+            && self.state.slots.basket(slot) == attempt.basket;
+        Some(if same { self.stored_answer(slot) } else { Answer::KeyReused })
+    }
+
+    /// The refusals that were said and are not journalled yet.
+    pub fn tally(&self) -> Tally {
+        self.tally.clone()
+    }
+
+    /// Takes them over into a core that was built again from the log.
+    pub fn set_tally(&mut self, tally: Tally) {
+        self.tally = tally;
+    }
+
+    fn decide(&self, attempt: &Attempt) -> Decision {
+        let refuse = |refusal| Decision::Refuse { refusal, item: 0, quantity: 0 };
+        let state = &self.state;
+        if state.spec.is_none() {
+            return refuse(Refusal::NotOpen);
+        }
+        let Some(round) = state.open_round() else {
+            let over = state.next_round().is_none();
+            return refuse(if over { Refusal::Closed } else { Refusal::NotOpen });
+        };
+        if state.paused {
+            return refuse(Refusal::Paused);
+        }
+        if !state.eligible(attempt.shopper, attempt.tier) {
+            return refuse(Refusal::NotEligible);
+        }
+        if !state.offers(round, &attempt.basket) {
+            return refuse(Refusal::NotOpen);
+        }
+        if let Err(refusal) = state.within_limits(attempt.shopper, &attempt.basket, round, None) {
+            return refuse(refusal);
+        }
+        let Some(lacking) = state.lacking(&attempt.basket) else { return Decision::Grant { round } };
+        let item = usize::from(lacking.item);
+        let stock = &state.stock[item];
+        // Nobody is told to wait for more than there will ever be.
+        let may_fit = u64::from(lacking.quantity) <= stock.free + stock.held + stock.sold;
+        let waiting = state.waiting[item].len() as u64;
+        if attempt.basket.len() == 1 && may_fit && waiting < state.waitlist_places(lacking.item) {
+            return Decision::Wait { round, position: waiting as u32 + 1 };
+        }
+        Decision::Refuse { refusal: Refusal::SoldOut, item: lacking.item, quantity: lacking.quantity }
+    }
+
+    pub(super) fn hold_view(slot: &Slot, state: HoldState) -> HoldView {
+        HoldView { state, pay_by: slot.pay_by, granted_as_of: slot.as_of }
+    }
+
+    fn stored_answer(&self, slot: u32) -> Answer {
+        let slot = self.state.slots.get(slot);
+        match slot.state {
+            SlotState::Hold(state) if slot.position == 0 => Answer::Granted(Self::hold_view(slot, state)),
+            SlotState::Hold(state) => {
+                let place = Place::Promoted(Self::hold_view(slot, state));
+                Answer::Waitlisted { position: slot.position, place }
+            }
+            SlotState::Waiting => Answer::Waitlisted { position: slot.position, place: Place::Waiting },
+            SlotState::Left => Answer::Waitlisted { position: slot.position, place: Place::Left },
+        }
+    }
+
+    /// What is kept of a shopper's attempt. Somebody else's attempt looks like none.
+    pub fn lookup(&self, attempt: AttemptId, shopper: ShopperKey) -> Found {
+        match self.state.slots.find(attempt) {
+            Some(slot) if self.state.slots.get(slot).shopper == shopper => {
+                Found { answer: self.stored_answer(slot), basket: Some(self.state.slots.basket(slot)) }
+            }
+            _ => Found { answer: Answer::None { as_of: self.state.sequence }, basket: None },
+        }
+    }
+
+    /// What is kept of a shopper.
+    pub fn shopper(&self, shopper: ShopperKey) -> ShopperRecord {
+        let stored = |(at, slot): (u32, &Slot)| StoredAttempt {
+            id: slot.attempt,
+            basket: self.state.slots.basket(at),
+            answer: self.stored_answer(at),
+        };
+        ShopperRecord {
+            attempts: self.state.slots.all_of(shopper).take(SHOPPER_ATTEMPTS_MAX).map(stored).collect(),
+            reserved: self.state.reserved.contains(shopper),
+            as_of: self.state.sequence,
+        }
+    }
+
+    /// Gives what has become free to those who wait for it, first come first served, as far as the
+    /// step goes. Whoever gets [`Progress::More`] decides nothing else before the rest of them has
+    /// been promoted.
+    pub(super) fn promote(&mut self, now: TimeMs, out: &mut Step) -> Result<Progress, Broken> {
+        while let Some(waiter) = self.state.next_promotion() {
+            if out.is_full() {
+                return Ok(Progress::More);
+            }
+            let slot = self.state.slots.get(waiter.slot);
+            let attempt = Attempt {
+                id: slot.attempt,
+                shopper: slot.shopper,
+                sealed: waiter.sealed,
+                tier: waiter.tier,
+                basket: self.state.slots.basket(waiter.slot),
+            };
+            let round = slot.round;
+            let pay_by = now.max(self.state.now).plus(self.state.hold_length());
+            self.commit(now, Record::Promoted { attempt, round, pay_by }, out)?;
+            out.spend(PROMOTION_WORK);
+        }
+        Ok(Progress::Done)
+    }
+
+    pub(super) fn journal_refusals(&mut self, now: TimeMs, out: &mut Step) -> Result<(), Broken> {
+        match self.tally.take() {
+            entries if entries.is_empty() => Ok(()),
+            entries => self.commit(now, Record::Refusals { entries }, out),
+        }
+    }
+
+    pub(super) fn open_round(&mut self, now: TimeMs, by: Actor, out: &mut Step) -> Result<Progress, Broken> {
+        self.journal_refusals(now, out)?;
+        self.commit(now, Record::RoundOpened { round: self.state.rounds_opened, by }, out)?;
+        self.promote(now, out)
+    }
+
+    pub(super) fn close_round(&mut self, now: TimeMs, by: Actor, out: &mut Step) -> Result<(), Broken> {
+        self.journal_refusals(now, out)?;
+        self.commit(now, Record::RoundClosed { round: self.state.rounds_opened - 1, by }, out)
+    }
+
+    /// Journals what has been refused if this makes units of the basket free, so that each refusal
+    /// stands in the log before the first entry that could make it untrue.
+    pub(super) fn before_restock(
+        &mut self,
+        now: TimeMs,
+        basket: &Basket,
+        out: &mut Step,
+    ) -> Result<(), Broken> {
+        let names = basket.iter().any(|line| self.tally.names_item(line.item));
+        if names { self.journal_refusals(now, out) } else { Ok(()) }
+    }
+
+    pub(super) fn expire(&mut self, now: TimeMs, slot: u32, out: &mut Step) -> Result<Progress, Broken> {
+        let hold = self.state.slots.get(slot).attempt;
+        self.end_hold(now, slot, Record::Expired { hold }, out)
+    }
+
+    pub(super) fn end_hold(
+        &mut self,
+        now: TimeMs,
+        slot: u32,
+        record: Record,
+        out: &mut Step,
+    ) -> Result<Progress, Broken> {
+        let basket = self.state.slots.basket(slot);
+        self.before_restock(now, &basket, out)?;
+        self.commit(now, record, out)?;
+        self.promote(now, out)
+    }
+
+    /// Everybody of whom an attempt is kept.
+    pub fn shoppers(&self) -> impl Iterator<Item = ShopperKey> {
+        self.state.slots.shoppers()
+    }
+
+    /// Logs what gates have told shoppers by themselves. A count of an item or an entry that there
+    /// is not is left out.
+    pub fn gate_refusals(
+        &mut self,
+        now: TimeMs,
+        counts: &[GateRefusal],
+        out: &mut Step,
+    ) -> Result<(), Broken> {
+        let (mut sold_out, mut not_eligible) = (Vec::new(), Vec::new());
+        for said in counts {
+            let (first, last) = said.entries();
+            if first > last || last > self.state.sequence {
+                continue;
+            }
+            match *said {
+                GateRefusal::SoldOut(said) if usize::from(said.item) < self.state.stock.len() => {
+                    sold_out.push(said);
+                }
+                GateRefusal::SoldOut(_) => {}
+                GateRefusal::NotEligible(said) => not_eligible.push(said),
+            }
+        }
+        for chunk in sold_out.chunks(GATE_REFUSALS_MAX) {
+            self.commit(now, Record::GateRefusals { entries: chunk.to_vec() }, out)?;
+        }
+        for chunk in not_eligible.chunks(GATE_REFUSALS_MAX) {
+            self.commit(now, Record::GateNotEligible { entries: chunk.to_vec() }, out)?;
+        }
+        Ok(())
+    }
+
+    /// The sale in figures. `queue` and `line` are the driver's to fill in.
+    pub fn stats(&self) -> SaleStats {
+        let state = &self.state;
+        let items = state.spec.iter().flat_map(|spec| &spec.items).zip(&state.stock).zip(&state.waiting);
+        let mut outcomes: std::collections::BTreeMap<String, u64> = RefusalKind::ALL
+            .iter()
+            .map(|kind| (kind.as_str().to_owned(), state.counts.refused[*kind as usize - 1]))
+            .collect();
+        outcomes.insert("granted".into(), state.counts.granted);
+        outcomes.insert("waitlisted".into(), state.counts.waitlisted);
+        outcomes.insert("promoted".into(), state.counts.promoted);
+        SaleStats {
+            as_of: state.sequence,
+            items: items
+                .map(|((item, stock), waiting)| ItemStats {
+                    item: item.item.clone(),
+                    initial: stock.initial,
+                    adjustments: stock.adjusted,
+                    free: stock.free,
+                    held: stock.held,
+                    sold: stock.sold,
+                    waiting: waiting.len() as u64,
+                })
+                .collect(),
+            outcomes,
+            reservations: state.reserved.len() as u64,
+            denied: state.denied.len() as u64,
+            allowed: state.allowed.len() as u64,
+            rate_per_second: state.rate_per_second,
+            queue: 0,
+            line: 0,
+        }
+    }
+
+    /// What everybody may see; `None` before the sale was set up.
+    pub fn view(&self, sale: &SaleId, disk_full: bool) -> Option<SaleView> {
+        let state = &self.state;
+        let spec = state.spec.as_ref()?;
+        let current = if state.round_open {
+            usize::from(state.rounds_opened) - 1
+        } else {
+            usize::from(state.rounds_opened)
+        };
+        let current = current.min(state.rounds.len() - 1);
+        let round = &state.rounds[current];
+        let sale_state = match (state.round_open, state.next_round()) {
+            (false, None) => SaleState::Closed,
+            _ if state.paused || disk_full => SaleState::Paused,
+            (true, _) => SaleState::Open,
+            (false, Some(_)) => SaleState::Scheduled,
+        };
+        let later = &state.rounds[usize::from(state.rounds_opened).min(state.rounds.len())..];
+        let item = |at: usize| {
+            let offered_now = state.round_open && round.offers[at].is_some();
+            let offered_later = later.iter().any(|r| r.offers[at].is_some());
+            ItemView {
+                state: match state.stock[at].free {
+                    _ if !offered_now && offered_later => ItemState::Upcoming,
+                    // Behind the last round too: nobody is ever told "sold out" of what is there.
+                    1.. => ItemState::Available,
+                    0 => ItemState::SoldOut,
+                },
+                offered: offered_now || offered_later,
+                waitlist_open: offered_now
+                    && (state.waiting[at].len() as u64) < state.waitlist_places(at as u16),
+                price_minor: round.offers[at].map_or_else(|| self.price(at), |o| o.price_minor),
+                sold_out_since: state.stock[at].empty_since.max(state.state_since),
+            }
+        };
+        Some(SaleView {
+            sale: sale.clone(),
+            spec: Arc::clone(spec),
+            state: sale_state,
+            rounds_opened: state.rounds_opened,
+            opens_at: round.opens_at,
+            closes_at: round.closes_at,
+            items: (0..state.stock.len()).map(item).collect(),
+            rate_per_second: state.rate_per_second,
+            disk_full,
+            state_since: state.state_since,
+            denied: Arc::clone(&state.denied_shown),
+            as_of: state.sequence,
+        })
+    }
+
+    /// The price of an item that the current round does not offer: the next one's, or the last
+    /// one's.
+    fn price(&self, item: usize) -> u64 {
+        let rounds = &self.state.rounds;
+        let later = rounds[usize::from(self.state.rounds_opened).min(rounds.len())..].iter();
+        later.chain(rounds.iter().rev()).find_map(|r| r.offers[item]).map_or(0, |offer| offer.price_minor)
+    }
+
+    /// The sale's document, as it was last set.
+    pub fn spec(&self) -> Option<&Arc<SaleSpec>> {
+        self.state.spec.as_ref()
+    }
+}
+
+enum Decision {
+    Grant {
+        round: u16,
+    },
+    Wait {
+        round: u16,
+        position: u32,
+    },
+    /// `item` and `quantity`: what was not free, where that was the reason.
+    Refuse {
+        refusal: Refusal,
+        item: u16,
+        quantity: u16,
+    },
+}

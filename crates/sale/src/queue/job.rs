@@ -1,0 +1,68 @@
+//! What the worker is given to do for somebody, and who hears of it.
+
+use contracts::{
+    Actor, Answer, Attempt, AttemptId, Found, GateRefusal, Mail, Mailbox, OperateError, Operation,
+    OperationDone, SaleStats, ShopperKey, ShopperRecord, Told, Unavailable,
+};
+use runtime::queue::Deliveries;
+use std::sync::Arc;
+use tokio::sync::oneshot;
+
+pub(crate) type Sender<T> = oneshot::Sender<Result<T, Unavailable>>;
+
+/// What is told to whoever put an attempt.
+pub(crate) type Said = Result<Told, Unavailable>;
+
+pub(crate) enum Job {
+    /// Who waits for it stands in [`super::Queue`].
+    Attempt(Attempt),
+    Lookup(AttemptId, ShopperKey, Sender<Found>),
+    Shopper(ShopperKey, Sender<ShopperRecord>),
+    Operate(Actor, Operation, Sender<Result<OperationDone, OperateError>>),
+    Stats(Sender<SaleStats>),
+    GateRefusals(Vec<GateRefusal>),
+    PendingLookup(Box<PendingLookup>),
+}
+
+/// An attempt that may have been answered before: what was promised is said first, and only then
+/// what is said here.
+pub(crate) struct PendingLookup {
+    pub(crate) attempt: Attempt,
+    pub(crate) waiter: Waiter,
+    pub(crate) else_said: Said,
+}
+
+impl PendingLookup {
+    pub(crate) fn tell(self, found: &Found, post: &mut Post) {
+        let said = match found.basket {
+            Some(kept) if kept == self.attempt.basket => Ok(Told::Answer(found.answer)),
+            Some(_) => Ok(Told::Answer(Answer::KeyReused)),
+            None => self.else_said,
+        };
+        post.tell(self.waiter, said);
+    }
+}
+
+/// Who waits for an answer.
+pub(crate) enum Waiter {
+    One(Sender<Told>),
+    Many(Arc<dyn Mailbox>, u64),
+}
+
+/// Answers on their way, each to its mailbox: one delivery for all that were decided together.
+#[derive(Default)]
+pub(crate) struct Post(Deliveries<dyn Mailbox, Mail>);
+
+impl Post {
+    pub(crate) fn tell(&mut self, waiter: Waiter, said: Said) {
+        match waiter {
+            // A waiter that has gone away drops its receiver; nobody is left to tell.
+            Waiter::One(sender) => drop(sender.send(said)),
+            Waiter::Many(to, token) => self.0.add(to, Mail { token, said }),
+        }
+    }
+
+    pub(crate) fn deliver(self) {
+        self.0.deliver(Mailbox::deliver);
+    }
+}

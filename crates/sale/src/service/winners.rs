@@ -1,0 +1,65 @@
+//! What a store hears of the sale, read from its log.
+
+use super::handle::Handle;
+use super::shared::lock;
+use crate::core::{Entry, Record};
+use contracts::{Basket, SaleSpec, Unavailable, Winner, WinnerEvent};
+use std::ops::ControlFlow;
+use units::Sequence;
+
+impl Handle {
+    /// Events of holds after `after`, `max` at the most, and how far the log was searched. Reads
+    /// the disk.
+    pub fn winners(&self, after: Sequence, max: usize) -> Result<(Vec<Winner>, Sequence), Unavailable> {
+        /// Entries looked at in one call, so that a long run of entries without winners does not
+        /// hold the reader for long.
+        const ENTRIES_MAX: u64 = 200_000;
+        let Some(view) = self.view() else { return Ok((Vec::new(), after)) };
+        let mut winners = Vec::new();
+        let mut searched = after;
+        let mut undecodable = None;
+        let mut reader = lock(&self.0.reader);
+        let read = reader.read(after.next(), &mut |sequence, bytes| {
+            match Entry::decode(bytes) {
+                Ok(entry) => winners.extend(winner(sequence, entry, &view.spec)),
+                Err(error) => {
+                    undecodable = Some(format!("entry {sequence}: {error}"));
+                    return ControlFlow::Break(());
+                }
+            }
+            searched = sequence;
+            let enough = winners.len() >= max || sequence.0 - after.0 >= ENTRIES_MAX;
+            if enough { ControlFlow::Break(()) } else { ControlFlow::Continue(()) }
+        });
+        match (read, undecodable) {
+            (Ok(_), None) => Ok((winners, searched)),
+            (Err(error), _) => Err(Unavailable::Passing(error.to_string())),
+            (_, Some(why)) => Err(Unavailable::Stopped(why)),
+        }
+    }
+}
+
+/// What a store hears of an entry, if it concerns it.
+fn winner(sequence: Sequence, entry: Entry, spec: &SaleSpec) -> Option<Winner> {
+    let prices = |basket: &Basket, round: u16| {
+        let offers = &spec.rounds.get(usize::from(round))?.items;
+        let price = |item: u16| {
+            let item = &spec.items.get(usize::from(item))?.item;
+            Some(offers.iter().find(|offer| offer.item == *item)?.price_minor)
+        };
+        basket.iter().map(|line| price(line.item)).collect::<Option<Vec<u64>>>()
+    };
+    let (hold, event) = match entry.record {
+        Record::Granted { attempt, round, pay_by } | Record::Promoted { attempt, round, pay_by } => {
+            let prices_minor = prices(&attempt.basket, round)?;
+            let (sealed, shopper, basket) = (attempt.sealed, attempt.shopper, attempt.basket);
+            (attempt.id, WinnerEvent::Granted { sealed, shopper, basket, prices_minor, pay_by })
+        }
+        Record::Confirmed { hold, payment, late, .. } => (hold, WinnerEvent::Confirmed { payment, late }),
+        Record::Released { hold, .. } => (hold, WinnerEvent::Released),
+        Record::Expired { hold } => (hold, WinnerEvent::Expired),
+        Record::Voided { hold, by } => (hold, WinnerEvent::Voided { reason: by.reason }),
+        _ => return None,
+    };
+    Some(Winner { sequence, at: entry.at, hold, event })
+}

@@ -1,0 +1,136 @@
+//! A network that loses, repeats and reorders, and clients who ask again.
+
+use crate::story::Check;
+use crate::system::{Command, Habits, Reply, System};
+use std::collections::BTreeMap;
+use units::Prng;
+
+/// The seed's chance, and how it is to be used.
+pub(crate) struct Chance<'a> {
+    pub(crate) prng: &'a mut Prng,
+    pub(crate) habits: &'a Habits,
+}
+
+/// Times that a question is sent again before its asker gives up.
+const TRIES_MAX: u32 = 5;
+
+/// A question under way, by its number.
+struct Asked<S: System> {
+    command: Command<S>,
+    tries: u32,
+    answered: bool,
+}
+
+/// What is going to happen.
+enum Event<S: System> {
+    /// The request reaches the server.
+    Arrive(usize),
+    /// The reply reaches the client.
+    Hear(usize, Reply<S>),
+    /// The client loses patience.
+    Impatient(usize),
+    /// Somebody sends something that was decided on earlier.
+    Send(Command<S>),
+}
+
+/// All messages under way.
+pub(crate) struct Network<S: System> {
+    asked: Vec<Asked<S>>,
+    /// By time, then in the order in which they were planned.
+    agenda: BTreeMap<(u64, u64), Event<S>>,
+    planned: u64,
+    /// Questions at the server's door.
+    inbox: Vec<usize>,
+    /// Real time, which no clock shows.
+    pub(crate) time_ms: u64,
+}
+
+impl<S: System> Network<S> {
+    pub(crate) fn new() -> Self {
+        Self { asked: Vec::new(), agenda: BTreeMap::new(), planned: 0, inbox: Vec::new(), time_ms: 0 }
+    }
+
+    fn plan(&mut self, in_ms: u64, event: Event<S>) {
+        self.planned += 1;
+        self.agenda.insert((self.time_ms + in_ms, self.planned), event);
+    }
+
+    /// Sends a command, and again if no answer comes.
+    pub(crate) fn send(&mut self, at: &mut Chance<'_>, command: Command<S>) {
+        self.asked.push(Asked { command, tries: 0, answered: false });
+        self.transmit(at, self.asked.len() - 1);
+    }
+
+    fn transmit(&mut self, at: &mut Chance<'_>, ticket: usize) {
+        let delay = |at: &mut Chance<'_>| {
+            let slow = if at.prng.percent(3) { 20 } else { 1 };
+            at.prng.below(at.habits.delay_ms_max * slow + 1)
+        };
+        if !at.prng.percent(at.habits.lost) {
+            let in_ms = delay(at);
+            self.plan(in_ms, Event::Arrive(ticket));
+        }
+        if at.prng.percent(at.habits.repeated) {
+            let in_ms = delay(at) * 2;
+            self.plan(in_ms, Event::Arrive(ticket));
+        }
+        self.asked[ticket].tries += 1;
+        if self.asked[ticket].tries < TRIES_MAX {
+            let in_ms = 500 + at.prng.below(4000);
+            self.plan(in_ms, Event::Impatient(ticket));
+        }
+    }
+
+    /// Lets everything happen that is due; what reaches the server waits at its door.
+    pub(crate) fn run(&mut self, at: &mut Chance<'_>, system: &mut S) -> Check {
+        while let Some(entry) = self.agenda.first_entry()
+            && entry.key().0 <= self.time_ms
+        {
+            match entry.remove() {
+                Event::Arrive(ticket) => self.inbox.push(ticket),
+                Event::Hear(ticket, reply) => {
+                    self.asked[ticket].answered = !S::is_no_answer(&reply);
+                    let mut later = Vec::new();
+                    system.hear(at.prng, &self.asked[ticket].command, &reply, &mut later)?;
+                    for (in_ms, command) in later {
+                        self.plan(in_ms, Event::Send(command));
+                    }
+                }
+                Event::Impatient(ticket) if !self.asked[ticket].answered => self.transmit(at, ticket),
+                Event::Impatient(_) => {}
+                Event::Send(command) => self.send(at, command),
+            }
+        }
+        Ok(())
+    }
+
+    /// When something happens next.
+    pub(crate) fn next(&self) -> Option<u64> {
+        self.agenda.first_key_value().map(|((at, _), _)| *at)
+    }
+
+    /// Takes questions off the door, `max` at the most.
+    pub(crate) fn take(&mut self, max: usize) -> Vec<(usize, Command<S>)> {
+        let max = max.min(self.inbox.len());
+        self.inbox.drain(..max).map(|ticket| (ticket, self.asked[ticket].command.clone())).collect()
+    }
+
+    /// A question's number, for one that does not go through the network.
+    pub(crate) fn ticket(&mut self, command: &Command<S>) -> usize {
+        self.asked.push(Asked { command: command.clone(), tries: TRIES_MAX, answered: false });
+        self.asked.len() - 1
+    }
+
+    /// The server is gone, and with it all that stood at its door.
+    pub(crate) fn server_gone(&mut self) {
+        self.inbox.clear();
+    }
+
+    /// Sends a reply on its way.
+    pub(crate) fn reply(&mut self, at: &mut Chance<'_>, ticket: usize, reply: Reply<S>) {
+        if !at.prng.percent(at.habits.lost) {
+            let in_ms = at.prng.below(at.habits.delay_ms_max + 1);
+            self.plan(in_ms, Event::Hear(ticket, reply));
+        }
+    }
+}

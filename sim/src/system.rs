@@ -1,0 +1,103 @@
+//! What a context brings to be simulated.
+
+use crate::story::{Check, Violation};
+use engines::log::{Log, LogRead};
+use runtime::Machine;
+use units::{Prng, TimeMs};
+
+/// A command of a system, and a reply of it.
+pub type Command<S> = <<S as System>::Machine as Machine>::Command;
+pub type Reply<S> = <<S as System>::Machine as Machine>::Reply;
+
+/// What the world of a seed is like. It differs from seed to seed, so that each meets another kind
+/// of trouble.
+#[derive(Debug, Clone, Copy)]
+pub struct Habits {
+    /// Commands in a turn, at the most.
+    pub batch_max: u64,
+    /// Of a hundred messages, how many are lost, and how many come twice.
+    pub lost: u64,
+    pub repeated: u64,
+    /// How often something breaks, in a hundred turns of one command.
+    pub trouble: u64,
+    /// How long a message is under way.
+    pub delay_ms_max: u64,
+    pub segment_bytes: u64,
+    pub time_jumps: bool,
+}
+
+/// A step of the worker, as it looks from outside.
+#[derive(Debug)]
+pub struct Step<'a, S: System> {
+    pub now: TimeMs,
+    /// The commands that were answered.
+    pub commands: &'a [Command<S>],
+    pub replies: &'a [Reply<S>],
+    /// After the step nothing can be written, for want of room.
+    pub in_shortage: bool,
+    pub next_wakeup: Option<TimeMs>,
+    /// Nothing is left of what was to be done: else the next step goes on with it before anything
+    /// new is decided.
+    pub is_whole: bool,
+}
+
+/// A context in the simulator: who asks what, and what must be true of every reply and every entry.
+/// All chance comes from the generator that is passed in.
+pub trait System: Sized {
+    type Machine: Machine<Command: Clone, Reply: Clone + PartialEq>;
+
+    /// A seed's system, for a run of so many commands, and the world around it.
+    fn new(prng: &mut Prng, commands: u64) -> (Self, Habits);
+
+    /// The first commands.
+    fn set_up(&mut self, prng: &mut Prng) -> Vec<Command<Self>>;
+
+    /// What somebody asks next.
+    fn ask(&mut self, prng: &mut Prng, now: TimeMs) -> Command<Self>;
+
+    /// A client hears a reply. What it does about that goes to `later`, with the milliseconds until
+    /// then.
+    fn hear(
+        &mut self,
+        prng: &mut Prng,
+        command: &Command<Self>,
+        reply: &Reply<Self>,
+        later: &mut Vec<(u64, Command<Self>)>,
+    ) -> Check;
+
+    /// Somebody in the machine's own process looks at it, which is `None` while it is down, and may
+    /// ask something; whether nothing can be written is told beside.
+    fn beside(
+        &mut self,
+        _prng: &mut Prng,
+        _machine: Option<(&Self::Machine, bool)>,
+    ) -> Result<Option<Command<Self>>, Violation> {
+        Ok(None)
+    }
+
+    /// The machine has come back, and its log is read anew: all that it held before must be there,
+    /// and perhaps a batch whose outcome was unknown.
+    fn restarted(&mut self, machine: &Self::Machine, reader: &mut dyn LogRead) -> Check;
+
+    /// Checks a step that the worker came through: the new entries, and the replies.
+    fn check(&mut self, step: &Step<'_, Self>, machine: &Self::Machine, reader: &mut dyn LogRead) -> Check;
+
+    /// The entries that came with the last step or restart, in a word each.
+    fn take_news(&mut self) -> Vec<String>;
+
+    /// The last entry that the model has read.
+    fn at(&self) -> u64;
+
+    /// Questions that are put when all is healed, whatever was heard, in batches.
+    fn last_questions(&mut self) -> Vec<Vec<Command<Self>>>;
+
+    /// Nothing is open any more: what must be true of the log as a whole, its audit among it.
+    fn end(&mut self, machine: &Self::Machine, log: &dyn Log) -> Check;
+
+    /// Whether a client takes this for no answer, and asks again.
+    fn is_no_answer(reply: &Reply<Self>) -> bool;
+
+    /// Both in a word, for the story.
+    fn brief(command: &Command<Self>) -> String;
+    fn brief_reply(reply: &Reply<Self>) -> String;
+}
