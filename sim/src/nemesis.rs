@@ -1,5 +1,5 @@
-//! What may break, and what that explains. Every fault is one that machines have: see [`crate::disk`]
-//! for what each leaves behind.
+//! What may break, and what that explains. Every fault is one that machines have: see
+//! [`crate::disk`] for what each leaves behind.
 
 use units::{Prng, TimeMs};
 

@@ -7,7 +7,6 @@ mod tokens;
 use crate::shell::{Failure, cargo_program, output, root};
 use crate::tools;
 use serde_json::Value;
-use std::cmp::Ordering;
 use std::fs;
 use std::path::Path;
 use tokens::Tokens;
@@ -49,27 +48,6 @@ const IMPURE: &[(&str, &str)] = &[
 /// Columns of a line with a comment: a reader's eye finds the next line from there.
 const COMMENT_COLUMNS_MAX: usize = 100;
 
-/// What is older than its rule, by the folder of a crate. These numbers can only go down.
-const TOLERATED: &[(&str, Tolerated)] = &[
-    ("crates/contracts", Tolerated { circular_imports: 0, wide_comments: 0 }),
-    ("crates/engines", Tolerated { circular_imports: 2, wide_comments: 103 }),
-    ("crates/sale", Tolerated { circular_imports: 0, wide_comments: 165 }),
-    ("crates/gate", Tolerated { circular_imports: 0, wide_comments: 0 }),
-    ("crates/floodgate", Tolerated { circular_imports: 0, wide_comments: 0 }),
-    ("sim", Tolerated { circular_imports: 2, wide_comments: 40 }),
-    ("xtask", Tolerated { circular_imports: 0, wide_comments: 0 }),
-    ("fuzz", Tolerated { circular_imports: 0, wide_comments: 0 }),
-];
-
-/// How much of it a crate still has.
-#[derive(Debug, Clone, Copy, Default)]
-struct Tolerated {
-    /// Imports between modules that are part of a circle.
-    circular_imports: usize,
-    /// Lines with a comment and more than `COMMENT_COLUMNS_MAX` columns.
-    wide_comments: usize,
-}
-
 /// Where README has the list of what the tests need.
 const README_TOOLS: [&str; 2] = ["<!-- from `cargo xtask doctor --markdown` -->\n", "<!-- until here -->"];
 
@@ -103,10 +81,8 @@ pub(crate) fn run() -> Result<(), Failure> {
     }
     let sources: Vec<(&str, &str)> = sources.iter().map(|(file, text)| (*file, &**text)).collect();
     for folder in folders() {
-        let of_folder = TOLERATED.iter().find(|(name, _)| *name == folder);
-        let tolerated = of_folder.map(|(_, tolerated)| *tolerated).unwrap_or_default();
-        circular_imports(&folder, &sources, tolerated.circular_imports, &mut found);
-        wide_comments(&folder, &sources, tolerated.wide_comments, &mut found);
+        circular_imports(&folder, &sources, &mut found);
+        wide_comments(&folder, &sources, &mut found);
     }
     documents(&mut found)?;
     readme(&fs::read_to_string(root().join("README.md"))?, &mut found);
@@ -186,32 +162,17 @@ fn folders() -> impl Iterator<Item = String> {
         .chain(at_top.into_iter().chain(["fuzz"]).map(str::to_owned))
 }
 
-fn circular_imports(folder: &str, sources: &imports::Files<'_>, tolerated: usize, found: &mut Vec<String>) {
+fn circular_imports(folder: &str, sources: &imports::Files<'_>, found: &mut Vec<String>) {
     let edges = imports::circles(&format!("{folder}/src"), sources);
-    let list = || edges.iter().map(|edge| format!("\n  {}", imports::tell(edge, &edges))).collect::<String>();
-    let what = "imports that are part of a circle between modules";
-    match edges.len().cmp(&tolerated) {
-        Ordering::Equal => {}
-        Ordering::Greater if tolerated == 0 => {
-            found.push(format!("{folder}: {what}; move what both need into a module below them:{}", list()));
-        }
-        Ordering::Greater => {
-            let count = edges.len();
-            found.push(format!(
-                "{folder}: {count} {what}, and {tolerated} are tolerated; break one:{}",
-                list()
-            ));
-        }
-        Ordering::Less => found.push(lower(folder, "circular_imports", tolerated, edges.len())),
+    if !edges.is_empty() {
+        let list: String = edges.iter().map(|edge| format!("\n  {}", imports::tell(edge, &edges))).collect();
+        let what = "imports that are part of a circle between modules";
+        found.push(format!("{folder}: {what}; move what both need into a module below them:{list}"));
     }
 }
 
-fn lower(folder: &str, name: &str, from: usize, to: usize) -> String {
-    format!("xtask/src/tidy.rs: {folder} has fewer than TOLERATED says: lower {name} from {from} to {to}")
-}
-
-fn wide_comments(folder: &str, sources: &imports::Files<'_>, tolerated: usize, found: &mut Vec<String>) {
-    let (mut count, mut places) = (0, String::new());
+fn wide_comments(folder: &str, sources: &imports::Files<'_>, found: &mut Vec<String>) {
+    let mut places = String::new();
     for (file, text) in sources.iter().filter(|(file, _)| Path::new(file).starts_with(folder)) {
         let of_comments = Tokens::of(text).comment_lines;
         let is_wide = |at: usize, line: &str| {
@@ -220,19 +181,13 @@ fn wide_comments(folder: &str, sources: &imports::Files<'_>, tolerated: usize, f
         let lines = text.lines().enumerate().filter(|(at, line)| is_wide(*at, line));
         let lines: Vec<String> = lines.map(|(at, _)| (at + 1).to_string()).collect();
         if !lines.is_empty() {
-            count += lines.len();
             places.push_str(&format!("\n  {file}: {}", lines.join(" ")));
         }
     }
-    let what = format!("comments of more than {COMMENT_COLUMNS_MAX} columns");
-    match count.cmp(&tolerated) {
-        Ordering::Equal => {}
-        Ordering::Greater => {
-            found.push(format!(
-                "{folder}: {count} {what}, and {tolerated} are tolerated; break the new ones:{places}"
-            ));
-        }
-        Ordering::Less => found.push(lower(folder, "wide_comments", tolerated, count)),
+    if !places.is_empty() {
+        found.push(format!(
+            "{folder}: comments of more than {COMMENT_COLUMNS_MAX} columns; break them:{places}"
+        ));
     }
 }
 
@@ -349,20 +304,18 @@ mod tests {
     }
 
     #[test]
-    fn what_is_tolerated_only_shrinks() {
+    fn circles_and_wide_comments_are_found() {
         let circle = [("crates/x/src/a.rs", "use crate::b::B;"), ("crates/x/src/b.rs", "use crate::a::A;")];
         let wide = format!("let x = 1; // {}\nlet y = \"{}\";\n", "x".repeat(90), "y".repeat(100));
         let comments = [("crates/x/tests/a.rs", &*wide), ("crates/other/src/a.rs", &wide)];
-        for (tolerated, want) in [(0, "circle between modules"), (2, ""), (3, "from 3 to 2")] {
+        for (folder, want) in [("crates/x", "circle between modules"), ("crates/other", "")] {
             let mut found = Vec::new();
-            circular_imports("crates/x", &circle, tolerated, &mut found);
+            circular_imports(folder, &circle, &mut found);
             assert!(found.concat().contains(want) && found.is_empty() == want.is_empty(), "{found:?}");
         }
-        for (tolerated, want) in [(0, "crates/x/tests/a.rs: 1"), (1, ""), (2, "from 2 to 1")] {
-            let mut found = Vec::new();
-            wide_comments("crates/x", &comments, tolerated, &mut found);
-            assert!(found.concat().contains(want) && found.is_empty() == want.is_empty(), "{found:?}");
-        }
+        let mut found = Vec::new();
+        wide_comments("crates/x", &comments, &mut found);
+        assert!(found.concat().ends_with("\n  crates/x/tests/a.rs: 1"), "{found:?}");
     }
 
     #[test]

@@ -10,9 +10,10 @@ pub trait Clock: Send + Sync {
     fn now(&self) -> TimeMs;
 }
 
-/// The machine's wall clock as it was at the start, carried on by the time since boot: a step of the wall clock (NTP, an
-/// operator, a leap second) in the middle of a sale must not expire ten thousand holds at once. The time since boot goes on
-/// while the machine is suspended, as CLOCK_MONOTONIC does not.
+/// The machine's wall clock as it was at the start, carried on by the time since boot: a step of
+/// the wall clock (NTP, an operator, a leap second) in the middle of a sale must not expire ten
+/// thousand holds at once. The time since boot goes on while the machine is suspended, as
+/// CLOCK_MONOTONIC does not.
 #[derive(Debug, Clone, Copy)]
 pub struct SteadyClock {
     wall: TimeMs,
@@ -25,8 +26,8 @@ impl SteadyClock {
         Self { wall: wall(), booted_ms: boot_ms() }
     }
 
-    /// By how many milliseconds this clock is ahead of the wall clock (behind, if negative). More than a moment means that the
-    /// wall clock was set, so that one of the two is wrong.
+    /// By how many milliseconds this clock is ahead of the wall clock (behind, if negative). More
+    /// than a moment means that the wall clock was set, so that one of the two is wrong.
     pub fn ahead_of_wall_ms(&self) -> i64 {
         self.now().0 as i64 - wall().0 as i64
     }

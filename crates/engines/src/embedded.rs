@@ -1,4 +1,5 @@
-//! The embedded log engine: checksummed segment files in one directory, one writer, fdatasync before every answer.
+//! The embedded log engine: checksummed segment files in one directory, one writer, fdatasync
+//! before every answer.
 //!
 //! It knows nothing of what the entries say. The format is in `docs/log-format.md`.
 
@@ -10,6 +11,7 @@ mod reader;
 mod recover;
 mod report;
 pub mod segment;
+mod shared;
 mod snapshots;
 mod walk;
 

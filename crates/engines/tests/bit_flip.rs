@@ -1,4 +1,5 @@
-//! A bit on the disk is not what it was. What was acknowledged is never cut for it: the log is refused, untouched.
+//! A bit on the disk is not what it was. What was acknowledged is never cut for it: the log is
+//! refused, untouched.
 
 mod world;
 

@@ -1,4 +1,5 @@
-//! Every file that the fuzzer found, or that it starts from, goes through the check that the fuzz target makes.
+//! Every file that the fuzzer found, or that it starts from, goes through the check that the fuzz
+//! target makes.
 
 #[path = "../../../fuzz/checks/log_frames.rs"]
 mod log_frames;
@@ -17,7 +18,8 @@ fn corpus() -> Vec<(PathBuf, Vec<u8>)> {
     paths.map(|path| (path.clone(), fs::read(path).unwrap())).collect()
 }
 
-/// A segment of a few frames, without most of the zeros behind them, so that a fuzzer's changes meet something.
+/// A segment of a few frames, without most of the zeros behind them, so that a fuzzer's changes
+/// meet something.
 fn segment(close: bool) -> Vec<u8> {
     let disk = SimDisk::new();
     let options = Options { segment_bytes: FRAMES_AT + 640, ..world::options() };

@@ -1,4 +1,5 @@
-//! Seeded schedules of appends, failures, restarts, trims and snapshots, against a model that knows what was acknowledged.
+//! Seeded schedules of appends, failures, restarts, trims and snapshots, against a model that knows
+//! what was acknowledged.
 
 mod world;
 

@@ -1,5 +1,6 @@
-//! A sync fails, and the kernel forgets that it did ("Can Applications Recover from fsync Failures?", Rebello et al., USENIX
-//! ATC 2020): what was written reads as if it were there, and is not.
+//! A sync fails, and the kernel forgets that it did ("Can Applications Recover from fsync
+//! Failures?", Rebello et al., USENIX ATC 2020): what was written reads as if it were there, and is
+//! not.
 
 mod world;
 
@@ -61,7 +62,8 @@ fn a_process_that_starts_after_it_does_not_take_the_cache_for_the_disk() {
             disk.drop_caches();
         }
         for round in 0..3 {
-            // Whatever this process finds, it tells people; so it must still be there when the power fails.
+            // Whatever this process finds, it tells people; so it must still be there when the
+            // power fails.
             let log = open(&disk).unwrap();
             let told = read_all(&mut *log.reader());
             assert!(told.len() == 2 || told.len() == 5, "seed {seed}: {}", told.len());

@@ -1,6 +1,8 @@
-//! The bytes of format version 1 are a promise: this build reads the files that the first one wrote, and writes the same.
+//! The bytes of format version 1 are a promise: this build reads the files that the first one
+//! wrote, and writes the same.
 //!
-//! Run with `GOLDEN=write` to put the files there. For a version that was released that is never right.
+//! Run with `GOLDEN=write` to put the files there. For a version that was released that is never
+//! right.
 
 mod world;
 
@@ -22,7 +24,8 @@ fn golden_files() -> BTreeMap<String, Vec<u8>> {
     entries.map(|entry| (entry.file_name().into_string().unwrap(), fs::read(entry.path()).unwrap())).collect()
 }
 
-/// A log of two segments, the first with a mark from the middle of it and one from its end, and with a snapshot.
+/// A log of two segments, the first with a mark from the middle of it and one from its end, and
+/// with a snapshot.
 fn write_log() -> SimDisk {
     let disk = SimDisk::new();
     let id = LogId(*b"golden log, v. 1");

@@ -19,9 +19,9 @@ pub const REPLAY_INVARIANT: &str = "INV-7";
 /// step's entries as one batch, and passes the replies on when they are durable. From a log,
 /// [`apply`](Machine::apply) is called with the same entries and must arrive at the same state.
 ///
-/// A step is bounded: a machine that pushes many entries, or scans much, asks [`Step::is_full`] before
-/// each and returns [`Progress::More`] or [`Decision::More`] when it is. What is left to do is done
-/// in the next step.
+/// A step is bounded: a machine that pushes many entries, or scans much, asks [`Step::is_full`]
+/// before each and returns [`Progress::More`] or [`Decision::More`] when it is. What is left to do
+/// is done in the next step.
 pub trait Machine: Default + fmt::Debug + Send + 'static {
     /// What it is asked.
     type Command: fmt::Debug + Send;
@@ -51,8 +51,9 @@ pub trait Machine: Default + fmt::Debug + Send + 'static {
     /// When [`Machine::tick`] has something to do next; a time that is over if it has now.
     fn next_wakeup(&self) -> Option<TimeMs>;
 
-    /// Decides a command, or answers it if it only reads. `so_far` is the default at first, and then what the call before returned
-    /// in [`Decision::More`]. A process that ends in between forgets that: the caller asks again.
+    /// Decides a command, or answers it if it only reads. `so_far` is the default at first, and
+    /// then what the call before returned in [`Decision::More`]. A process that ends in between
+    /// forgets that: the caller asks again.
     fn decide(
         &mut self,
         now: TimeMs,
@@ -100,8 +101,8 @@ pub trait Machine: Default + fmt::Debug + Send + 'static {
     fn during_shortage(&self, command: &Self::Command) -> DuringShortage<Self::Reply>;
 
     /// Pushes the entry that says that a shortage is over. It is the worker's probe, too: pushed,
-    /// appended, and applied once it is durable. [`Progress::More`], with nothing pushed, if what is
-    /// owed must be logged before: then the worker ticks.
+    /// appended, and applied once it is durable. [`Progress::More`], with nothing pushed, if what
+    /// is owed must be logged before: then the worker ticks.
     fn shortage_over(&self, now: TimeMs, shortage: &Shortage, out: &mut Step) -> Progress;
 
     /// The answer to any command while the machine may not be asked.
@@ -121,9 +122,9 @@ pub enum Progress {
 #[derive(Debug)]
 pub enum Decision<M: Machine> {
     Done(M::Reply),
-    /// The step is full: append it, tick until nothing is owed, and call again with the same command
-    /// and this. A shortage or the process's end may come in between, and then nobody is answered:
-    /// only for what may be put again.
+    /// The step is full: append it, tick until nothing is owed, and call again with the same
+    /// command and this. A shortage or the process's end may come in between, and then nobody is
+    /// answered: only for what may be put again.
     More(M::SoFar),
 }
 

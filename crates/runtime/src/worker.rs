@@ -364,7 +364,8 @@ impl<M: Machine, L: Log> Worker<M, L> {
         Ok(true)
     }
 
-    /// Appends during a shortage; false if it is not over. Then the state is the fold of the log again.
+    /// Appends during a shortage; false if it is not over. Then the state is the fold of the log
+    /// again.
     fn append_again(&mut self, expected: Sequence, volatile: M::Volatile) -> Result<bool, String> {
         let undone = match self.log.append(expected, self.step.batch()) {
             Ok(_) => return Ok(true),

@@ -1,5 +1,6 @@
-//! Measures the core, the core over the embedded log, and recovery; run by `cargo xtask bench sale`, which adds HTTP.
-//! Every figure is the median of several runs, with the lowest and the highest beside it.
+//! Measures the core, the core over the embedded log, and recovery; run by `cargo xtask bench
+//! sale`, which adds HTTP. Every figure is the median of several runs, with the lowest and the
+//! highest beside it.
 #![expect(clippy::print_stdout, clippy::print_stderr, reason = "a measuring program prints its measurements")]
 
 use contracts::{Actor, Answer, Attempt, AttemptId, Basket, Operation, SaleSpec, SealedShopper, ShopperKey};
@@ -164,8 +165,8 @@ fn core_storm(attempts: &[Attempt], stock: usize) -> f64 {
     attempts.len() as f64 / took.as_secs_f64() / 1e6
 }
 
-/// Millions of promotions a second, and the milliseconds of the longest step. All wait, the sale is paused, and there is one
-/// more unit for each.
+/// Millions of promotions a second, and the milliseconds of the longest step. All wait, the sale is
+/// paused, and there is one more unit for each.
 fn promotions(attempts: &[Attempt]) -> (f64, f64) {
     let mut core = Core::new();
     let mut step = Step::default();
@@ -208,7 +209,8 @@ struct Durable {
     recovery_warm_s: f64,
 }
 
-/// The production worker over the production log, on the file system that holds the temporary directory.
+/// The production worker over the production log, on the file system that holds the temporary
+/// directory.
 fn durable(attempts: &[Attempt]) -> Durable {
     let dir = tempfile::Builder::new().prefix("floodgate-bench-").tempdir().expect("a temporary directory");
     let open = || {
@@ -256,7 +258,8 @@ fn durable(attempts: &[Attempt]) -> Durable {
     }
 }
 
-/// Finds the highest load that the server decides (offered far more than it can), then measures latency at 70 % of it.
+/// Finds the highest load that the server decides (offered far more than it can), then measures
+/// latency at 70 % of it.
 fn http(binary: &Path, runs: usize, rows: &mut Vec<Row>) {
     let (mut highest, mut p50, mut p99, mut memory) = (Vec::new(), Vec::new(), Vec::new(), Vec::new());
     for _ in 0..runs {
@@ -307,7 +310,8 @@ fn launch(binary: &Path, rows: &mut Vec<Row>) {
 
 fn rehearse(binary: &Path, shoppers: u64, rate: u64) -> Value {
     let (shoppers, rate, stock) = (shoppers.to_string(), rate.to_string(), (shoppers / 5).to_string());
-    // A crowd that stands ready would be asked for within two seconds: here the rate is what counts, so nobody comes early.
+    // A crowd that stands ready would be asked for within two seconds: here the rate is what
+    // counts, so nobody comes early.
     let flags =
         ["--early", "0", "--hold-seconds", "5", "--shoppers", &shoppers, "--rate", &rate, "--stock", &stock];
     run_rehearsal(binary, &flags)

@@ -296,7 +296,8 @@ fn a_promotion_that_meets_a_full_disk_goes_on_before_anything_else() {
     assert!(matches!(replies[..], [Reply::Answer(Answer::Refused { refusal: Refusal::Paused, .. })]));
     assert!(rig.worker.in_shortage() && stock(&rig).2 > 0);
     rig.now += 1000;
-    // The end of the pause is logged when all who waited have theirs: an entry in between would pass them by.
+    // The end of the pause is logged when all who waited have theirs: an entry in between would
+    // pass them by.
     let replies = rig.ask(&attempt);
     assert!(matches!(replies[..], [Reply::Answer(Answer::Waitlisted { position: 1, .. })]), "{replies:?}");
     assert_eq!(stock(&rig), (0, 101, 1));

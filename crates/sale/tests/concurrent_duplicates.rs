@@ -1,6 +1,7 @@
-//! The service's side of an attempt: duplicates join one decision, the queue and the line behind it are bounded, a stop lets what
-//! is queued finish, and gates know whom they may answer by themselves.
-//! The log's appends are held up by the test, so that "meanwhile" is a state and not a race.
+//! The service's side of an attempt: duplicates join one decision, the queue and the line behind it
+//! are bounded, a stop lets what is queued finish, and gates know whom they may answer by
+//! themselves. The log's appends are held up by the test, so that "meanwhile" is a state and not a
+//! race.
 
 mod ledger;
 
@@ -247,7 +248,8 @@ fn a_stop_lets_what_is_queued_finish() {
     assert!(matches!(after, Err(Unavailable::Passing(_))), "nobody waits for ever: {after:?}");
 }
 
-/// The same for the deny list: it is known as soon as it is durable, and who has something is asked about all the same.
+/// The same for the deny list: it is known as soon as it is durable, and who has something is asked
+/// about all the same.
 #[test]
 fn a_gate_knows_the_deny_list_when_it_is_durable_and_until_it_is_cleared() {
     let rig = rig(5, 100);
@@ -445,7 +447,8 @@ fn whoever_is_in_line_is_told_so_at_once_and_what_was_promised_before_is_said_fi
     assert!(matches!(answer(rig.put(2)), Answer::Granted(_)));
     assert_eq!(answer(rig.put(1)), granted);
 
-    // A full line, and nobody knows yet whether something was promised: whoever is out of patience hears that it is full.
+    // A full line, and nobody knows yet whether something was promised: whoever is out of patience
+    // hears that it is full.
     rig.operate(Operation::Rate { per_second: 1 });
     rig.clock.0.store(1000, SeqCst);
     let (fourth, _more) = (rig.put(4), [rig.put(5), rig.put(6)]);

@@ -1,5 +1,5 @@
-//! Every entry and every snapshot that the fuzzers start from or found, and thousands near them, go through the checks that the
-//! fuzz targets make.
+//! Every entry and every snapshot that the fuzzers start from or found, and thousands near them, go
+//! through the checks that the fuzz targets make.
 
 mod ledger;
 #[path = "../../../fuzz/checks/record.rs"]
@@ -142,7 +142,8 @@ fn every_entry_near_a_record_is_one_or_refused() {
     assert!(good > 5000, "{good}: the changes leave something to look at");
 }
 
-/// Numbers that lie are the auditor's to read: it comes to an end, and proves nothing that the core does not replay.
+/// Numbers that lie are the auditor's to read: it comes to an end, and proves nothing that the core
+/// does not replay.
 #[test]
 fn no_log_of_such_entries_stops_the_auditor() {
     let corpus = corpus("record");

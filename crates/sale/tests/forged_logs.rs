@@ -1,5 +1,6 @@
-//! Logs that nobody should believe: each is an honest one with entries forged, left out or put elsewhere, and the audit must
-//! say which invariant it breaks and at which entry, whatever the core thinks of it.
+//! Logs that nobody should believe: each is an honest one with entries forged, left out or put
+//! elsewhere, and the audit must say which invariant it breaks and at which entry, whatever the
+//! core thinks of it.
 
 mod ledger;
 
@@ -69,7 +70,8 @@ fn attempt(n: u8, who: u8, lines: &[(u16, u16)]) -> Attempt {
     Attempt { id: id(n), shopper: key(who), sealed, tier: who, basket: Basket::new(&lines).unwrap() }
 }
 
-/// The verdicts that are broken, with what they say behind the entry's number; the others are proven.
+/// The verdicts that are broken, with what they say behind the entry's number; the others are
+/// proven.
 fn broken(report: &Report) -> Vec<(&'static str, String)> {
     let broken = report.invariants.iter().filter(|v| v.found != Found::Proven);
     broken
@@ -80,8 +82,8 @@ fn broken(report: &Report) -> Vec<(&'static str, String)> {
         .collect()
 }
 
-/// Each of `want` is a broken verdict and a part of what it says; nothing else is broken. A `*` behind the number: the core
-/// refuses the entry too, so INV-7 is broken with it and says so.
+/// Each of `want` is a broken verdict and a part of what it says; nothing else is broken. A `*`
+/// behind the number: the core refuses the entry too, so INV-7 is broken with it and says so.
 fn check(what: &str, forgery: &Forgery, want: &[(&str, &str)]) {
     let report = forgery.audit();
     let found = broken(&report);
@@ -405,7 +407,8 @@ fn a_log_whose_refusals_were_not_true_is_not_proven() {
     f.write(&Record::Refusals { entries });
     check("as of an entry before the last journal", &f, &[("INV-4", "refusals as of 2")]);
 
-    // Nobody is named, so these cannot be told from true ones; and the verdict does not say that they are true.
+    // Nobody is named, so these cannot be told from true ones; and the verdict does not say that
+    // they are true.
     for kind in [RefusalKind::LimitReached, RefusalKind::NotOpen] {
         let report = refused(SaleSpec { limit_per_shopper: 2, ..everyone() }, kind).audit();
         assert!(report.holds(), "{report:#?}");
@@ -416,13 +419,15 @@ fn a_log_whose_refusals_were_not_true_is_not_proven() {
     }
 }
 
-/// What gates have said by themselves is held against every entry that they named, though they report it later.
+/// What gates have said by themselves is held against every entry that they named, though they
+/// report it later.
 #[test]
 fn what_gates_said_was_so_at_each_entry_that_they_named() {
     let said = |item, first, last, count| Record::GateRefusals {
         entries: vec![SoldOutRange { item, first_as_of: Sequence(first), last_as_of: Sequence(last), count }],
     };
-    // Entries: 1 the document, 2 the opening, 3 to 5 the only phone goes, comes back and goes again.
+    // Entries: 1 the document, 2 the opening, 3 to 5 the only phone goes, comes back and goes
+    // again.
     let sale = || {
         let mut f = Forgery::of(no_waitlist(1));
         let l = &mut f.ledger;
@@ -459,7 +464,8 @@ fn what_gates_said_was_so_at_each_entry_that_they_named() {
     check("while the sale was paused", &f, &[("INV-2", "as of 5 to 6")]);
 }
 
-/// So with those whom gates told that they may not buy: by one list without a break, or by the document.
+/// So with those whom gates told that they may not buy: by one list without a break, or by the
+/// document.
 #[test]
 fn whom_gates_called_not_eligible_the_sale_had_a_rule_for() {
     let said = |by, first, last, count| Record::GateNotEligible {
@@ -474,7 +480,8 @@ fn whom_gates_called_not_eligible_the_sale_had_a_rule_for() {
         let shoppers = shoppers.iter().map(|n| key(*n)).collect();
         Operation::List { list: ListKind::Denied, clear, shoppers }
     };
-    // Entries: 1 the document, 2 the opening, 3 a list, 4 one more on it, 5 none any more, 6 a list, 7 and 8 a pause.
+    // Entries: 1 the document, 2 the opening, 3 a list, 4 one more on it, 5 none any more, 6 a
+    // list, 7 and 8 a pause.
     let sale = |spec| {
         let mut f = Forgery::of(spec);
         let commands = [denied(true, &[7]), denied(false, &[8]), denied(true, &[]), denied(true, &[9])];
@@ -605,7 +612,8 @@ fn a_log_that_cannot_be_replayed_is_not_proven() {
     assert!(nothing.invariants.iter().all(|v| v.found == Found::NotShown && v.how == "the log is empty"));
 }
 
-/// Entries that are cut out, doubled or swapped: the audit comes to an end, and never proves more than the core replays.
+/// Entries that are cut out, doubled or swapped: the audit comes to an end, and never proves more
+/// than the core replays.
 #[test]
 fn no_mixture_of_entries_stops_the_auditor() {
     let honest = eventful().log();

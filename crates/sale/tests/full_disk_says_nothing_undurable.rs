@@ -1,5 +1,6 @@
-//! A full disk: what was decided before it turned out to be full is not durable, and nobody may hear of it. And what was
-//! said before it was full stays counted, whatever the disk does meanwhile.
+//! A full disk: what was decided before it turned out to be full is not durable, and nobody may
+//! hear of it. And what was said before it was full stays counted, whatever the disk does
+//! meanwhile.
 
 mod ledger;
 

@@ -1,5 +1,5 @@
-//! The bytes of every kind of record, and of a snapshot, as they were first written. A change here is a change of what old
-//! logs say: give the record a new kind instead.
+//! The bytes of every kind of record, and of a snapshot, as they were first written. A change here
+//! is a change of what old logs say: give the record a new kind instead.
 
 mod ledger;
 

@@ -1,5 +1,5 @@
-//! `docs/log-format.md` is all that a reader in another language needs: here is one that knows nothing else, and reads the
-//! golden bytes of every kind of record.
+//! `docs/log-format.md` is all that a reader in another language needs: here is one that knows
+//! nothing else, and reads the golden bytes of every kind of record.
 
 use std::collections::BTreeMap;
 

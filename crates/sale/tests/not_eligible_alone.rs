@@ -1,5 +1,5 @@
-//! What a gate may say of who is not eligible, from the sale's view: the view has the deny list of its very entry, and what follows
-//! from it is what the sale itself would say.
+//! What a gate may say of who is not eligible, from the sale's view: the view has the deny list of
+//! its very entry, and what follows from it is what the sale itself would say.
 
 mod ledger;
 
@@ -88,8 +88,8 @@ fn a_tier_follows_from_the_document_alone() {
     );
 }
 
-/// Lists and stock at random: whatever the view says of somebody who has nothing, the sale says too. It is silent of none whom the
-/// deny list or the tier bars.
+/// Lists and stock at random: whatever the view says of somebody who has nothing, the sale says
+/// too. It is silent of none whom the deny list or the tier bars.
 #[test]
 fn what_the_view_says_is_what_the_sale_says() {
     let (mut prng, mut by_view) = (Prng::new(5), [0; 2]);

@@ -1,7 +1,7 @@
 //! The disk as the log needs it: a flat directory of files, and what makes each change durable.
 //!
-//! It knows nothing of segments and frames. [`RealDisk`] is a directory; the simulator brings one that forgets whatever
-//! was not synced.
+//! It knows nothing of segments and frames. [`RealDisk`] is a directory; the simulator brings one
+//! that forgets whatever was not synced.
 
 use rustix::fs::{FallocateFlags, fallocate};
 use std::{
@@ -40,7 +40,8 @@ pub trait Disk: Clone + fmt::Debug + Send + 'static {
     fn open_read(&self, name: &str) -> io::Result<Self::File>;
     /// Removes a file. Durable after [`Disk::sync_dir`].
     fn remove(&self, name: &str) -> io::Result<()>;
-    /// Renames a file, replacing one that has the name, in one step. Durable after [`Disk::sync_dir`].
+    /// Renames a file, replacing one that has the name, in one step. Durable after
+    /// [`Disk::sync_dir`].
     fn rename(&self, from: &str, to: &str) -> io::Result<()>;
     /// Makes the names durable.
     fn sync_dir(&self) -> io::Result<()>;
@@ -52,11 +53,13 @@ pub trait DiskFile: fmt::Debug + Send + 'static {
     fn write_at(&self, bytes: &[u8], offset: u64) -> io::Result<()>;
     /// Reads until `buf` is full or the file ends; returns how much it read.
     fn read_at(&self, buf: &mut [u8], offset: u64) -> io::Result<usize>;
-    /// Makes the content durable, and of the metadata what is needed to read it (fdatasync). After an error, what was written
-    /// since the last success may be on the disk or not, and reading it proves nothing: the kernel may have marked the pages
-    /// clean (Rebello et al., "Can Applications Recover from fsync Failures?", USENIX ATC 2020).
+    /// Makes the content durable, and of the metadata what is needed to read it (fdatasync). After
+    /// an error, what was written since the last success may be on the disk or not, and reading it
+    /// proves nothing: the kernel may have marked the pages clean (Rebello et al., "Can
+    /// Applications Recover from fsync Failures?", USENIX ATC 2020).
     fn sync_data(&self) -> io::Result<()>;
-    /// Reserves room up to `len` and makes the file that long, zeros behind the old end; never shortens it.
+    /// Reserves room up to `len` and makes the file that long, zeros behind the old end; never
+    /// shortens it.
     fn allocate(&self, len: u64) -> io::Result<()>;
     /// Cuts the file or lengthens it with zeros.
     fn set_len(&self, len: u64) -> io::Result<()>;
@@ -96,9 +99,9 @@ impl RealDisk {
     }
 }
 
-/// Makes a directory and those above it that are not there, for the owner alone, each durable before this returns: the name
-/// of a directory is safe only once its parent was synced. The last name is synced even if it was there, for whoever made
-/// it may have been cut off before that.
+/// Makes a directory and those above it that are not there, for the owner alone, each durable
+/// before this returns: the name of a directory is safe only once its parent was synced. The last
+/// name is synced even if it was there, for whoever made it may have been cut off before that.
 pub fn make_dir_durable(dir: &Path) -> io::Result<()> {
     let parent = match dir.parent() {
         Some(parent) if parent.as_os_str().is_empty() => Path::new("."),
@@ -199,7 +202,8 @@ impl DiskFile for File {
     fn allocate(&self, len: u64) -> io::Result<()> {
         match fallocate(self, FallocateFlags::empty(), 0, len) {
             Ok(()) => Ok(()),
-            // Some file systems cannot reserve. The log stays correct without; a full disk is then met by a write.
+            // Some file systems cannot reserve. The log stays correct without; a full disk is then
+            // met by a write.
             Err(rustix::io::Errno::OPNOTSUPP) => {
                 if DiskFile::len(self)? < len {
                     File::set_len(self, len)?;

@@ -1,4 +1,5 @@
-//! A frame: one batch of entries as bytes. Pure functions; where the bytes come from is somebody else's business.
+//! A frame: one batch of entries as bytes. Pure functions; where the bytes come from is somebody
+//! else's business.
 //!
 //! The layout is in `docs/log-format.md`, and it is a promise.
 
@@ -11,7 +12,8 @@ pub const ALIGN: u64 = 8;
 /// No frame's entries are longer than this in all; a batch of the sale is a few hundred KiB.
 pub const BODY_BYTES_MAX: usize = 1 << 30;
 
-/// What makes a frame of one log unlike one of any other: the CRC of the log's id, which every header's CRC starts from.
+/// What makes a frame of one log unlike one of any other: the CRC of the log's id, which every
+/// header's CRC starts from.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Key(u32);
 
@@ -21,8 +23,8 @@ impl Key {
         Self(crc32c::crc32c(log_id))
     }
 
-    /// The CRC of `bytes` as they stand at `offset` of a file of this log. With the offset in it, a frame copied or left over
-    /// at another place is not one.
+    /// The CRC of `bytes` as they stand at `offset` of a file of this log. With the offset in it, a
+    /// frame copied or left over at another place is not one.
     pub(crate) fn crc_at(self, offset: u64, bytes: &[u8]) -> u32 {
         crc32c::crc32c_append(crc32c::crc32c_append(self.0, &offset.to_le_bytes()), bytes)
     }
@@ -35,7 +37,8 @@ pub struct Header {
     pub body_bytes: u32,
     pub count: u32,
     pub first: Sequence,
-    /// The header CRC of the frame before: a frame left over from another past of the same log does not fit.
+    /// The header CRC of the frame before: a frame left over from another past of the same log does
+    /// not fit.
     pub previous: u32,
     /// Of the entries and the padding behind them.
     pub body_crc: u32,
@@ -44,7 +47,8 @@ pub struct Header {
 }
 
 impl Header {
-    /// The header in `bytes`, which stand at `offset` of their segment; `None` if there is none that is whole.
+    /// The header in `bytes`, which stand at `offset` of their segment; `None` if there is none
+    /// that is whole.
     pub fn decode(bytes: &[u8], key: Key, offset: u64) -> Option<Self> {
         let bytes: &[u8; HEADER_BYTES] = bytes.first_chunk()?;
         let header = Self {
@@ -73,8 +77,8 @@ impl Header {
         frame_bytes(self.body_bytes as usize)
     }
 
-    /// The body in `rest`, the frame behind its header, padding included, if it is what was written: its CRC fits, and it is
-    /// `count` entries and nothing else.
+    /// The body in `rest`, the frame behind its header, padding included, if it is what was
+    /// written: its CRC fits, and it is `count` entries and nothing else.
     pub fn body<'a>(&self, rest: &'a [u8]) -> Option<&'a [u8]> {
         if rest.len() as u64 != self.frame_bytes() - HEADER_BYTES as u64
             || crc32c::crc32c(rest) != self.body_crc
@@ -92,7 +96,8 @@ pub fn frame_bytes(body_bytes: usize) -> u64 {
     (HEADER_BYTES as u64 + body_bytes as u64).next_multiple_of(ALIGN)
 }
 
-/// The entries of a body, first to last; `None` as the last item if the body does not end with an entry.
+/// The entries of a body, first to last; `None` as the last item if the body does not end with an
+/// entry.
 pub fn entries(body: &[u8]) -> impl Iterator<Item = Option<&[u8]>> {
     let mut rest = body;
     std::iter::from_fn(move || {
@@ -108,8 +113,8 @@ pub fn entries(body: &[u8]) -> impl Iterator<Item = Option<&[u8]>> {
     })
 }
 
-/// Puts the frame of `body` (`count` entries from `first` on) for `offset` into `out`, replacing what is there; returns its
-/// header's CRC, which the next frame names.
+/// Puts the frame of `body` (`count` entries from `first` on) for `offset` into `out`, replacing
+/// what is there; returns its header's CRC, which the next frame names.
 ///
 /// # Panics
 /// If the body is empty or longer than [`BODY_BYTES_MAX`].

@@ -3,10 +3,11 @@
 use super::disk::{Disk, DiskFile, RealDisk, gone};
 use super::frame::{self, Key};
 use super::options::{LogId, Options};
-use super::reader::{ReadOnlyLog, Shared, SharedReader};
+use super::reader::{ReadOnlyLog, SharedReader};
 use super::recover::{self, Found, io_error, path};
 use super::report::Report;
 use super::segment::{FRAMES_AT, Mark, SegmentHeader, segment_name};
+use super::shared::Shared;
 use super::snapshots::EmbeddedSnapshots;
 use crate::log::{AppendError, Batch, Log, LogError, LogRead, Snapshots, is_shortage};
 use std::path::Path;

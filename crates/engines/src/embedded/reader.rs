@@ -1,5 +1,5 @@
-//! Readers: beside the writer in its process, which tells them how far is durable, or of a directory that another process
-//! may be writing.
+//! Readers: beside the writer in its process, which tells them how far is durable, or of a
+//! directory that another process may be writing.
 
 use super::{
     disk::{Disk, DiskFile},
@@ -7,6 +7,7 @@ use super::{
     recover::{self, Found, Verdict, io_error, judge_tail, path},
     report::Report,
     segment::segment_name,
+    shared::Shared,
     snapshots::EmbeddedSnapshots,
     walk::{Head, Walk},
 };
@@ -21,37 +22,6 @@ use std::{
 };
 use units::Sequence;
 
-/// What the writer tells the readers in its process.
-#[derive(Debug)]
-pub(crate) struct Shared {
-    durable: AtomicU64,
-    /// The first sequences of the segments, ascending; never empty.
-    starts: Mutex<Vec<Sequence>>,
-}
-
-impl Shared {
-    pub(crate) fn new(durable: Sequence, starts: Vec<Sequence>) -> Self {
-        Self { durable: AtomicU64::new(durable.0), starts: Mutex::new(starts) }
-    }
-
-    pub(crate) fn durable(&self) -> Sequence {
-        Sequence(self.durable.load(Ordering::Acquire))
-    }
-
-    /// Everything up to `last` is durable, and its bytes were written before this.
-    pub(crate) fn set_durable(&self, last: Sequence) {
-        self.durable.store(last.0, Ordering::Release);
-    }
-
-    pub(crate) fn first(&self) -> Sequence {
-        self.with_starts(|starts| starts[0])
-    }
-
-    pub(crate) fn with_starts<T>(&self, look: impl FnOnce(&mut Vec<Sequence>) -> T) -> T {
-        look(&mut self.starts.lock().unwrap_or_else(PoisonError::into_inner))
-    }
-}
-
 /// The segment that holds `next`, and where the one behind it begins.
 fn locate(starts: &[Sequence], next: Sequence) -> Option<(Sequence, Option<Sequence>)> {
     let behind = starts.partition_point(|&first| first <= next);
@@ -59,7 +29,8 @@ fn locate(starts: &[Sequence], next: Sequence) -> Option<(Sequence, Option<Seque
     Some((start, starts.get(behind).copied()))
 }
 
-/// A segment that is being read. Its place is kept between reads, so that following the end of the log costs a short read.
+/// A segment that is being read. Its place is kept between reads, so that following the end of the
+/// log costs a short read.
 struct Place<F> {
     segment: Sequence,
     walk: Walk<F>,
@@ -109,8 +80,9 @@ impl<F: DiskFile> Place<F> {
         self.walk.next <= next
     }
 
-    /// True if the last frame that was passed is still there. Beside a live writer a frame may have been seen that was never
-    /// acknowledged, and was cut since, or left behind in a file that another has replaced.
+    /// True if the last frame that was passed is still there. Beside a live writer a frame may have
+    /// been seen that was never acknowledged, and was cut since, or left behind in a file that
+    /// another has replaced.
     fn stands(&mut self, file: F) -> io::Result<bool> {
         self.walk.reopen(file);
         let Some((at, first, previous)) = self.behind else { return Ok(false) };
@@ -230,8 +202,8 @@ impl<D: Disk> LogRead for SharedReader<D> {
     }
 }
 
-/// A log that is only read: a copy, or one that another process may be writing. Locks nothing, repairs nothing, writes
-/// nothing.
+/// A log that is only read: a copy, or one that another process may be writing. Locks nothing,
+/// repairs nothing, writes nothing.
 ///
 /// Beside a live writer it may see the newest batch a moment before the writer's sync has returned.
 pub struct ReadOnlyLog<D: Disk> {
@@ -250,8 +222,8 @@ impl<D: Disk> fmt::Debug for ReadOnlyLog<D> {
 }
 
 impl<D: Disk> ReadOnlyLog<D> {
-    /// Opens what is there and checks all of it. A live writer may roll to a further segment or trim meanwhile; then this
-    /// looks again, a few times.
+    /// Opens what is there and checks all of it. A live writer may roll to a further segment or
+    /// trim meanwhile; then this looks again, a few times.
     pub fn open(disk: D) -> Result<Self, LogError> {
         let mut looks = 8;
         let found = loop {

@@ -11,7 +11,8 @@ use units::Sequence;
 
 /// The version of the format that this build writes, and the only one that it reads.
 pub const VERSION: u32 = 1;
-/// Frames start here: the header and the two marks have a page to themselves, so that writing one of them can tear no frame.
+/// Frames start here: the header and the two marks have a page to themselves, so that writing one
+/// of them can tear no frame.
 pub const FRAMES_AT: u64 = 4096;
 const HEADER_BYTES: usize = 64;
 const MARK_BYTES: usize = 48;
@@ -121,8 +122,9 @@ impl SegmentHeader {
     }
 }
 
-/// A note in a segment of what was durable when it was written. It is written after the fact, so it may lag behind, and it is
-/// never ahead. Two places take turns, so that a torn one leaves the one before.
+/// A note in a segment of what was durable when it was written. It is written after the fact, so it
+/// may lag behind, and it is never ahead. Two places take turns, so that a torn one leaves the one
+/// before.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Mark {
     pub generation: u64,

@@ -4,9 +4,9 @@ use super::{
     disk::{Disk, DiskFile, gone},
     frame::{u32_at, u64_at},
     options::{LogId, Partition},
-    reader::Shared,
     recover::{io_error, list, path},
     segment::{VERSION, snapshot_name},
+    shared::Shared,
 };
 use crate::log::{LogError, Snapshots};
 use std::{io, sync::Arc};
@@ -105,8 +105,8 @@ impl<D: Disk> Snapshots for EmbeddedSnapshots<D> {
     fn write(&mut self, at: Sequence, bytes: &[u8]) -> Result<(), LogError> {
         let name = snapshot_name(at);
         let doing = format!("write {}", path(&self.disk, &name));
-        // A snapshot proves at the next opening that the log once reached it. One of entries that may yet be lost would
-        // make a torn tail look like damage.
+        // A snapshot proves at the next opening that the log once reached it. One of entries that
+        // may yet be lost would make a torn tail look like damage.
         let durable = self.shared.durable();
         if at > durable {
             let why = format!("entry {at} is not durable, the last one that is is {durable}");

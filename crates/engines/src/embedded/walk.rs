@@ -1,7 +1,7 @@
 //! Walks the frames of one segment in big blocks.
 //!
-//! It says what stands at a place and never what to do about it: whether a bad frame is a torn tail or damage depends on
-//! what else is there ([`super::recover`]).
+//! It says what stands at a place and never what to do about it: whether a bad frame is a torn tail
+//! or damage depends on what else is there ([`super::recover`]).
 
 use super::{
     disk::DiskFile,
@@ -11,7 +11,8 @@ use super::{
 use std::io;
 use units::Sequence;
 
-/// First block read, and the largest: a reader near the end wants little, one that replays wants few calls.
+/// First block read, and the largest: a reader near the end wants little, one that replays wants
+/// few calls.
 const BLOCK_BYTES_MIN: usize = 64 << 10;
 const BLOCK_BYTES_MAX: usize = 1 << 20;
 
@@ -84,9 +85,11 @@ impl<F: DiskFile> Walk<F> {
         })
     }
 
-    /// The entries behind `header`, which [`Walk::head`] has just returned; `None` if they are not what was written.
+    /// The entries behind `header`, which [`Walk::head`] has just returned; `None` if they are not
+    /// what was written.
     pub(crate) fn body(&mut self, header: &Header) -> io::Result<Option<&[u8]>> {
-        // The header's CRC vouches for the length, so that it cannot make this ask for more memory than a frame has.
+        // The header's CRC vouches for the length, so that it cannot make this ask for more memory
+        // than a frame has.
         let bytes = self.bytes(header.frame_bytes() as usize)?;
         Ok(bytes.get(HEADER_BYTES..).and_then(|rest| header.body(rest)))
     }
@@ -127,7 +130,8 @@ pub(crate) struct Rest {
     pub later: Option<u64>,
 }
 
-/// Looks at all of `file` from `from` on for bytes that are not zero, and for headers of frames that begin after `next`.
+/// Looks at all of `file` from `from` on for bytes that are not zero, and for headers of frames
+/// that begin after `next`.
 pub(crate) fn rest<F: DiskFile>(file: &F, key: Key, from: u64, next: Sequence) -> io::Result<Rest> {
     let mut rest = Rest::default();
     // Blocks overlap by a header, so that none is missed at a border.

@@ -1,7 +1,8 @@
-//! What every engine of the log port promises, as one suite. An engine's tests call [`run`]; it panics at the first broken
-//! promise.
+//! What every engine of the log port promises, as one suite. An engine's tests call [`run`]; it
+//! panics at the first broken promise.
 //!
-//! It knows no engine. How an engine survives its own failures (torn tails, lost servers) is in that engine's tests.
+//! It knows no engine. How an engine survives its own failures (torn tails, lost servers) is in
+//! that engine's tests.
 
 use super::{AppendError, Batch, ENTRY_BYTES_MAX, Log, LogError, LogRead};
 use std::{ops::ControlFlow, thread};

@@ -1,4 +1,5 @@
-//! What the embedded engine's tests share: a small log, entries that tell their sequence, and a check of all that is there.
+//! What the embedded engine's tests share: a small log, entries that tell their sequence, and a
+//! check of all that is there.
 
 #![allow(dead_code, reason = "each test file takes what it needs")]
 
@@ -62,8 +63,8 @@ pub(crate) fn check_all(reader: &mut dyn LogRead, last: u64) {
     assert_eq!(read_all(reader), want);
 }
 
-/// Checks that neither a writer nor a reader takes what is on the disk, and that neither changes it; returns what the writer
-/// was told.
+/// Checks that neither a writer nor a reader takes what is on the disk, and that neither changes
+/// it; returns what the writer was told.
 pub(crate) fn check_refused(disk: &SimDisk, what: &str) -> LogError {
     let before = disk.files();
     let operations = disk.operations_count();

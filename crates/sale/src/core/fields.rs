@@ -1,7 +1,7 @@
 //! The fields that several records, or records and snapshots, share. Each way of writing one stands
 //! beside the way of reading it.
 
-use super::record::{RefusalCount, RefusalKind};
+use super::refusal::{RefusalCount, RefusalKind};
 use contracts::{
     Actor, Attempt, AttemptId, Basket, IneligibleBy, NotEligibleRange, SealedShopper, ShopperKey,
     SoldOutRange,

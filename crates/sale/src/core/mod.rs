@@ -10,6 +10,7 @@ mod fields;
 mod machine;
 mod operate;
 mod record;
+mod refusal;
 mod rules;
 mod slots;
 mod snapshot;
@@ -20,6 +21,7 @@ mod waitlist;
 
 pub use machine::{Command, Reply};
 pub use operate::{Operated, SoFar};
-pub use record::{Entry, Record, RefusalCount, RefusalKind};
+pub use record::{Entry, Record};
+pub use refusal::{RefusalCount, RefusalKind};
 pub use rules::{Core, REFUSALS_EVERY};
 pub use tally::Tally;

@@ -217,7 +217,8 @@ impl Core {
             self.before_restock(now, &Basket::single(item, 1), out)?;
         }
         self.commit(now, Record::Adjusted { item, delta, by }, out)?;
-        // Said when it is durable, though some may still be promoted: put again, it would adjust twice.
+        // Said when it is durable, though some may still be promoted: put again, it would adjust
+        // twice.
         let _ = self.promote(now, out)?;
         done(OperationDone::Adjusted { free: self.state.stock[usize::from(item)].free })
     }

@@ -1,7 +1,8 @@
 //! What a sale decides about an attempt, what time demands, and what it shows. What operators and
 //! payments may do stands in [`super::operate`].
 
-use super::record::{Entry, Record, RefusalKind};
+use super::record::{Entry, Record};
+use super::refusal::RefusalKind;
 use super::slots::{Slot, SlotState};
 use super::state::State;
 use super::tally::Tally;

@@ -1,7 +1,7 @@
 //! The fields of a snapshot, each described once: the same description writes it and reads it back.
 
 use super::fields;
-use super::record::RefusalKind;
+use super::refusal::RefusalKind;
 use super::slots::{NewSlot, SlotState};
 use super::state::{Counts, Offer, Payment, PaymentKind, Round, State, Stock};
 use super::waitlist::Waiter;
@@ -11,7 +11,8 @@ use units::{Sequence, TimeMs};
 
 type Passed = Result<(), DecodeError>;
 
-/// A way through the fields: a [`Writer`] takes each value as it is, a [`Reader`] puts another one in its place.
+/// A way through the fields: a [`Writer`] takes each value as it is, a [`Reader`] puts another one
+/// in its place.
 pub(super) trait Pass {
     fn array<const N: usize>(&mut self, bytes: &mut [u8; N]) -> Passed;
     fn basket(&mut self, basket: &mut Basket) -> Passed;

@@ -6,7 +6,8 @@
 
 use super::deadlines::Deadlines;
 use super::due::DueItems;
-use super::record::{Entry, Record, RefusalKind};
+use super::record::{Entry, Record};
+use super::refusal::RefusalKind;
 use super::slots::{NewSlot, ShopperSet, SlotState, Slots};
 use super::waitlist::{Waiter, WaitingList};
 use contracts::{

@@ -1,7 +1,7 @@
 //! Counts refusals until they are journalled. Not part of the state: what is not in the log yet was
 //! not decided by it.
 
-use super::record::{RefusalCount, RefusalKind};
+use super::refusal::{RefusalCount, RefusalKind};
 use units::{Sequence, TimeMs};
 
 /// Different (kind, item, quantity) that are counted apart before the tally asks to be journalled
