@@ -12,14 +12,7 @@ use super::{
     walk::{Head, Walk},
 };
 use crate::log::{LogError, LogRead, Snapshots, Visit};
-use std::{
-    fmt, io,
-    ops::ControlFlow,
-    sync::{
-        Arc, Mutex, PoisonError,
-        atomic::{AtomicU64, Ordering},
-    },
-};
+use std::{fmt, io, ops::ControlFlow, sync::Arc};
 use units::Sequence;
 
 /// The segment that holds `next`, and where the one behind it begins.
