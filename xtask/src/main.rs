@@ -104,7 +104,7 @@ fn ci(steps: &mut Steps) -> Result<(), Failure> {
 fn all_tests(steps: &mut Steps) -> Result<(), Failure> {
     steps.cargo_test(&["--workspace", "--locked"])?;
     steps.step("build the simulator", || {
-        cargo(&["build", "--release", "--locked", "--package", "sim", "--bin", "sim"])
+        cargo(&["build", "--release", "--locked", "--package", "sim-sale", "--bin", "sim"])
     })?;
     steps.step(&format!("{SIM_SEEDS} seeds of the simulator"), || chaos::sim(&["--seeds", SIM_SEEDS]))
 }
