@@ -155,11 +155,12 @@ fn source(file: &str, text: &str, found: &mut Vec<String>) {
 
 /// The crates' folders.
 fn folders() -> impl Iterator<Item = String> {
-    let at_top = ["sim", "xtask"];
-    let inner = EDGES.iter().filter(move |(name, _)| !at_top.contains(name));
-    inner
-        .map(|(name, _)| format!("crates/{name}"))
-        .chain(at_top.into_iter().chain(["fuzz"]).map(str::to_owned))
+    let folder = |name: &str| match name {
+        "sim" | "xtask" => name.to_owned(),
+        "sim-sale" => "sim/sale".to_owned(),
+        name => format!("crates/{name}"),
+    };
+    EDGES.iter().map(move |(name, _)| folder(name)).chain(["fuzz".to_owned()])
 }
 
 fn circular_imports(folder: &str, sources: &imports::Files<'_>, found: &mut Vec<String>) {

@@ -328,12 +328,7 @@ impl Hot {
             }
         }
         // Their memory serves the next turn's.
-        for (front, batch) in std::mem::replace(&mut self.batches, batches) {
-            match self.batches.iter_mut().find(|(known, _)| Arc::ptr_eq(known, &front)) {
-                Some((_, known)) => known.extend(batch),
-                None => self.batches.push((front, batch)),
-            }
-        }
+        self.batches = batches;
     }
 
     /// The attempt may not go on now: what was promised to this very attempt before is said all the

@@ -166,9 +166,11 @@ impl MetricName {
             Self::LineLength => ("floodgate_sale_line_length", "gauge", "Attempts in line behind the queue"),
             Self::LogSequence => ("floodgate_sale_log_sequence", "gauge", "The log's last durable entry"),
             Self::SaleState => ("floodgate_sale_state", "gauge", "1 for the state that the sale is in"),
-            Self::DiskFull => {
-                ("floodgate_sale_disk_full", "gauge", "1 while the sale is paused because the disk is full")
-            }
+            Self::DiskFull => (
+                "floodgate_sale_disk_full",
+                "gauge",
+                "1 while the sale is paused because nothing can be written (the disk is full, or file handles or memory are short)",
+            ),
             Self::SaleStopped => (
                 "floodgate_sale_stopped",
                 "gauge",

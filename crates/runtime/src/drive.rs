@@ -95,7 +95,7 @@ fn step<F: Front, L: Log>(
 ) -> bool {
     commands.clear();
     commands.extend(jobs.iter().take(STEP_COMMANDS_MAX).map(F::command));
-    let before = (worker.log().last(), worker.in_shortage());
+    let before = (worker.log().last(), worker.in_shortage(), worker.is_stale());
     let began = Instant::now();
     worker.step(front.now(), commands);
     let took = began.elapsed();
@@ -121,7 +121,7 @@ fn step<F: Front, L: Log>(
     }
     let stepped = Stepped {
         machine: (!worker.is_stale()).then(|| worker.machine()),
-        is_news: before != (worker.log().last(), worker.in_shortage()),
+        is_news: before != (worker.log().last(), worker.in_shortage(), worker.is_stale()),
         in_shortage: worker.in_shortage(),
         stopped: worker.stopped().map(|why| (why, worker.invariants())),
         jobs: &done,

@@ -345,7 +345,10 @@ impl<M: Machine, L: Log> Worker<M, L> {
                 // What was begun before the shortage comes first.
                 self.step.clear();
                 let ticked = self.machine.tick(now, &mut self.step);
-                let _ = ticked.map_err(|broken| format!("stopped before saying anything: {broken}"))?;
+                let _ = ticked.map_err(|broken| {
+                    self.invariants.extend(broken.invariant());
+                    format!("stopped before saying anything: {broken}")
+                })?;
             }
             if self.step.batch().is_empty() {
                 return Err("a shortage cannot end: the machine owes nothing, and does not say so".into());

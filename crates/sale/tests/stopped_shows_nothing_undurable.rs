@@ -42,3 +42,42 @@ fn a_round_whose_opening_is_in_doubt_is_not_shown_as_open() {
     assert_eq!(*handle.sequence().borrow(), before.as_of);
     sale.stop();
 }
+
+#[test]
+fn a_sale_whose_log_cannot_even_be_read_for_a_while_is_shown_as_paused() {
+    let disk = SimDisk::new();
+    let options = Options::new(Partition(0), LogId(*b"0123456789abcdef"));
+    let log = EmbeddedLog::open(disk.clone(), Options { segment_bytes: 16 << 10, ..options }).unwrap();
+    let clock: Arc<dyn Clock> = Arc::new(SteadyClock::start());
+    let sale = Service::start("launch".parse().unwrap(), log, clock.clone(), Settings::default()).unwrap();
+    let handle = sale.handle();
+    let mut open_now = spec(5);
+    open_now.rounds[0].opens_at = clock.now();
+    open_now.rounds[0].closes_at = clock.now().plus(units::DurationMs::seconds(7200));
+    open_now.rounds.truncate(1);
+    let operator = || Actor::new("test", "");
+    let operate = |operation| handle.operate(operator(), operation).blocking_recv().unwrap();
+    operate(Operation::Define(Box::new(open_now))).unwrap().unwrap();
+    let wait_for = |state: SaleState| {
+        let began = std::time::Instant::now();
+        while handle.view().unwrap().state != state {
+            assert!(began.elapsed().as_secs() < 20, "{:?}", handle.view());
+            std::thread::sleep(std::time::Duration::from_millis(10));
+        }
+    };
+    wait_for(SaleState::Open);
+
+    // The write fails, and there is no file handle to read the log again.
+    disk.fail_next_sync(1);
+    disk.fail_opens(true);
+    let said = operate(Operation::Rate { per_second: 7 });
+    assert!(said.is_err(), "{said:?}");
+    let view = handle.view().unwrap();
+    assert_eq!((view.state, view.disk_full, handle.stopped()), (SaleState::Paused, true, None));
+
+    disk.fail_opens(false);
+    wait_for(SaleState::Open);
+    assert!(!handle.view().unwrap().disk_full);
+    operate(Operation::Rate { per_second: 7 }).unwrap().unwrap();
+    sale.stop();
+}

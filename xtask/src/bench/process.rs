@@ -20,8 +20,8 @@ pub(super) const BOTH_CORES: &str = "0,1";
 const STEPS_PER_SECOND: f64 = 100.0;
 /// How long a process may take to end. A gate ends its open requests first, for up to 10 s.
 const ENDS_WITHIN: Duration = Duration::from_secs(15);
-/// How long a server must do nothing to be called quiet: a gate looks twice a second whether it has
-/// time to prepare signatures.
+/// How long a server must do nothing to be called quiet: memory is looked at four times a
+/// second.
 pub(super) const QUIET_FOR: Duration = Duration::from_millis(1200);
 /// How long it may take to become so.
 const QUIET_WITHIN: Duration = Duration::from_secs(60);

@@ -367,7 +367,8 @@ struct MakeFailed {
 fn make_segment<D: Disk>(disk: &D, header: &SegmentHeader) -> Result<Active<D::File>, MakeFailed> {
     let name = segment_name(header.first);
     let unfinished = format!("{name}.tmp");
-    let write = || {
+    let mut may_be_renamed = false;
+    let write = |may_be_renamed: &mut bool| {
         gone(disk.remove(&unfinished))?;
         let file = disk.create_new(&unfinished)?;
         file.allocate(header.bytes)?;
@@ -376,11 +377,17 @@ fn make_segment<D: Disk>(disk: &D, header: &SegmentHeader) -> Result<Active<D::F
         // An earlier try may have left a file of this name behind, whose removal is no more durable
         // than this one's creation. Its bytes must not come up under the new name.
         disk.sync_dir()?;
+        *may_be_renamed = true;
         disk.rename(&unfinished, &name)?;
         Ok(file)
     };
-    let file =
-        write().map_err(|source| MakeFailed { source, clean: gone(disk.remove(&unfinished)).is_ok() })?;
+    let file = write(&mut may_be_renamed).map_err(|source| {
+        let removed = disk.remove(&unfinished);
+        // A rename that failed may have taken effect all the same (a network's file system asks
+        // twice): then the old name is gone, and that proves nothing.
+        let clean = if may_be_renamed { removed.is_ok() } else { gone(removed).is_ok() };
+        MakeFailed { source, clean }
+    })?;
     // From the rename on the segment may be there after a crash or not.
     disk.sync_dir().map_err(|source| MakeFailed { source, clean: false })?;
     Ok(Active {

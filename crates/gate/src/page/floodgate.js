@@ -86,10 +86,10 @@ async function attempt(what, count, key, again) {
     const headers = { "content-type": "application/json", "floodgate-pass": await getPass(), "idempotency-key": key };
     const body = JSON.stringify({ lines: [{ item: what, quantity: +count }] });
     const got = await ask(base + seen.attempts_url, { method: "POST", headers, body });
-    // With the ticket.
-    return got.hold ? await ask(`${path}/attempts/${got.attempt}`, { headers }) : got;
+    // The ticket.
+    return got.hold ? ask(`${path}/attempts/${got.attempt}`, { headers }, 2).catch(() => got) : got;
   } catch (problem) {
-    // Pass or round has ended.
+    // Pass or round ended.
     if (!again || ![401, 404].includes(problem.status)) throw problem;
     pass = null;
     await look();

@@ -155,7 +155,8 @@ impl Machine for Core {
                 }
             },
             Command::Operate { .. } => DuringShortage::Answer(unavailable(
-                "the disk is full, so nothing can be changed; free some room and the sale goes on by itself",
+                "nothing can be written now (the disk is full, or file handles or memory are short), so nothing can be changed; free \
+                 some and the sale goes on by itself",
             )),
             read => DuringShortage::Answer(
                 self.read(read).unwrap_or_else(|| unavailable("this command changes the sale")),

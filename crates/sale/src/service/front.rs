@@ -72,9 +72,13 @@ impl Front for Shared {
         }
         // The view next: who hears that the last unit is theirs must not then read that it is still
         // on sale.
-        if let Some(core) = step.machine.filter(|_| step.is_news) {
-            self.view.store(core.view(&self.sale, step.in_shortage).map(Arc::new));
-            self.sequence.send_replace(core.sequence());
+        match step.machine {
+            Some(core) if step.is_news => {
+                self.view.store(core.view(&self.sale, step.in_shortage).map(Arc::new));
+                self.sequence.send_replace(core.sequence());
+            }
+            None if step.is_news && step.in_shortage => self.show_paused(true),
+            _ => {}
         }
         if let Some((why, invariants)) = step.stopped {
             lock(&self.invariants).extend(invariants);

@@ -66,10 +66,15 @@ impl Shared {
         if self.stopped.load().is_some() {
             return;
         }
-        if let Some(view) = self.view.load_full() {
-            let state = if view.state == SaleState::Closed { SaleState::Closed } else { SaleState::Paused };
-            self.view.store(Some(Arc::new(SaleView { state, ..(*view).clone() })));
-        }
+        self.show_paused(false);
         self.stopped.store(Some(Arc::new(why.to_owned())));
+    }
+
+    /// Shows the last view as that of a sale which sells nothing now: what the worker holds may not
+    /// be shown. `disk_full`: it goes on by itself once it can write again.
+    pub(super) fn show_paused(&self, disk_full: bool) {
+        let Some(view) = self.view.load_full() else { return };
+        let state = if view.state == SaleState::Closed { SaleState::Closed } else { SaleState::Paused };
+        self.view.store(Some(Arc::new(SaleView { state, disk_full, ..(*view).clone() })));
     }
 }

@@ -99,7 +99,7 @@ impl<H: Hot> Loop<H> {
 
     /// Serves connections that have come, or have come back.
     fn serve_arrived(&mut self, scratch: &mut [u8]) {
-        while let Some(token) = self.io.arrived.pop() {
+        while let Some(token) = self.io.arrived.pop_front() {
             self.guarded(token, |it| it.serve_in_turn(token, scratch));
             self.io.rest_if_draining(token);
         }
@@ -107,7 +107,7 @@ impl<H: Hot> Loop<H> {
 
     /// Goes on with connections whose answer has been sent.
     fn serve_resumed(&mut self, scratch: &mut [u8]) {
-        while let Some(token) = self.io.resumed.pop() {
+        while let Some(token) = self.io.resumed.pop_front() {
             self.guarded(token, |it| it.serve_in_turn(token, scratch));
         }
     }

@@ -65,9 +65,9 @@ pub struct Io<L> {
     /// Connections with bytes left to be read or served, in the next turn.
     pub(super) again: Vec<Token>,
     /// Connections that were answered and may have more to be served in this turn.
-    pub(super) resumed: Vec<Token>,
+    pub(super) resumed: VecDeque<Token>,
     /// New connections, and those that came back from axum, to be served in this turn.
-    pub(super) arrived: Vec<Token>,
+    pub(super) arrived: VecDeque<Token>,
     /// Connections of low priority, first to last.
     pub(super) back: VecDeque<Token>,
     /// When they are served next.
@@ -151,7 +151,7 @@ impl<L: Send + 'static> Io<L> {
             self.rest(token);
             let more = |conn: &mut Conn| conn.readable || conn.ended || conn.input.is_some();
             if self.conns.get_mut(token).is_some_and(more) {
-                self.resumed.push(token);
+                self.resumed.push_back(token);
             }
         }
     }
@@ -228,8 +228,8 @@ impl<L: Send + 'static> Io<L> {
             runtime: Handle::current(),
             conns: Slab::default(),
             again: Vec::new(),
-            resumed: Vec::new(),
-            arrived: Vec::new(),
+            resumed: VecDeque::new(),
+            arrived: VecDeque::new(),
             back: VecDeque::new(),
             back_from: Instant::now(),
             buffers: Vec::new(),
