@@ -9,9 +9,9 @@ pub const STEP_BYTES_MAX: usize = 1 << 20;
 
 /// Work of one step, in units. Each command and each entry is one; a machine adds what costs more.
 /// On two shared cores a grant of the sale, which is two units, took 0.5 to 0.7 µs, and a
-/// promotion, which is four, 0.7 to 1.5 µs (`cargo xtask bench sale`): a step of promotions takes 4 ms
-/// on average before it is written. The longest of a million's steps took 7 to 24 ms while others
-/// used the machine. A full step of 4,096 commands that are all granted fits.
+/// promotion, which is four, 0.7 to 1.5 µs (`cargo xtask bench sale`): a step of promotions takes 4
+/// ms on average before it is written. The longest of a million's steps took 7 to 24 ms while
+/// others used the machine. A full step of 4,096 commands that are all granted fits.
 pub const STEP_WORK_MAX: usize = 16_384;
 
 /// What one step may do.
