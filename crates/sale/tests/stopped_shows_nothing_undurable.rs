@@ -12,13 +12,19 @@ use sale::service::{Service, Settings};
 use sim::disk::SimDisk;
 use std::sync::Arc;
 
-#[test]
-fn a_round_whose_opening_is_in_doubt_is_not_shown_as_open() {
+/// A sale on a disk that can fail, with a log of small segments.
+fn start() -> (SimDisk, Arc<dyn Clock>, Service) {
     let disk = SimDisk::new();
     let options = Options::new(Partition(0), LogId(*b"0123456789abcdef"));
     let log = EmbeddedLog::open(disk.clone(), Options { segment_bytes: 16 << 10, ..options }).unwrap();
     let clock: Arc<dyn Clock> = Arc::new(SteadyClock::start());
     let sale = Service::start("launch".parse().unwrap(), log, clock.clone(), Settings::default()).unwrap();
+    (disk, clock, sale)
+}
+
+#[test]
+fn a_round_whose_opening_is_in_doubt_is_not_shown_as_open() {
+    let (disk, clock, sale) = start();
     let handle = sale.handle();
     let mut opens_later = spec(5);
     opens_later.rounds[0].opens_at = clock.now().plus(units::DurationMs::seconds(3600));
@@ -45,11 +51,7 @@ fn a_round_whose_opening_is_in_doubt_is_not_shown_as_open() {
 
 #[test]
 fn a_sale_whose_log_cannot_even_be_read_for_a_while_is_shown_as_paused() {
-    let disk = SimDisk::new();
-    let options = Options::new(Partition(0), LogId(*b"0123456789abcdef"));
-    let log = EmbeddedLog::open(disk.clone(), Options { segment_bytes: 16 << 10, ..options }).unwrap();
-    let clock: Arc<dyn Clock> = Arc::new(SteadyClock::start());
-    let sale = Service::start("launch".parse().unwrap(), log, clock.clone(), Settings::default()).unwrap();
+    let (disk, clock, sale) = start();
     let handle = sale.handle();
     let mut open_now = spec(5);
     open_now.rounds[0].opens_at = clock.now();

@@ -199,7 +199,7 @@ impl Listening {
                     tracing::warn!(
                         open_max = self.open_max,
                         refused,
-                        "connection closed: too many are open on the admin listener"
+                        "connection closed: too many are open on this listener"
                     );
                 }
                 continue;
