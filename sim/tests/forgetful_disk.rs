@@ -11,7 +11,7 @@ fn read(disk: &SimDisk) -> Option<Vec<u8>> {
 }
 
 #[test]
-fn what_was_synced_stays_and_what_was_not_comes_out_in_many_ways() {
+fn synced_writes_survive_and_unsynced_ones_come_out_in_many_ways() {
     let mut outcomes = BTreeSet::new();
     for seed in 0..500 {
         let disk = SimDisk::new();
@@ -30,7 +30,7 @@ fn what_was_synced_stays_and_what_was_not_comes_out_in_many_ways() {
 }
 
 #[test]
-fn a_name_that_was_not_synced_may_be_lost() {
+fn an_unsynced_file_name_may_be_lost() {
     let kept = (0..200).filter(|&seed| {
         let disk = SimDisk::new();
         disk.create_new("a").unwrap().sync_data().unwrap();
@@ -75,7 +75,7 @@ fn faults_strike_where_they_were_set() {
 }
 
 #[test]
-fn the_same_seed_loses_the_same() {
+fn the_same_seed_loses_the_same_writes() {
     let run = || {
         let disk = SimDisk::new();
         for name in ["a", "b", "c"] {

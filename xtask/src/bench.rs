@@ -176,7 +176,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_median_of_an_even_number_is_between_the_two_in_the_middle() {
+    fn the_median_of_an_even_count_lies_between_the_middle_two() {
         let of = |values: &[f64]| {
             let Spread { median, lowest, highest } = Spread::of(values.iter().copied());
             (lowest, median, highest)

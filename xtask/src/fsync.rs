@@ -250,7 +250,7 @@ mod tests {
     }
 
     #[test]
-    fn a_grant_that_overtakes_its_sync_is_found() {
+    fn a_grant_answered_before_its_fdatasync_is_found() {
         let append = "11 pwrite64(5</d/seg-1.log>, \"\\xab\\xcd\", 2, 4096) = 2".to_owned();
         let answer = format!(
             "12 writev(9<TCP:[1]>, [{{iov_base=\"{}\"}}], 1) = 9",

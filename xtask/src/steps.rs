@@ -112,7 +112,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn cargo_says_what_it_begins() {
+    fn a_step_is_recognised_in_cargos_output() {
         for (line, step) in [
             (
                 "     Running tests/interfaces/main.rs (target/debug/deps/interfaces-0b1c)\n",
@@ -129,7 +129,7 @@ mod tests {
     }
 
     #[test]
-    fn each_step_is_told_of_once() {
+    fn each_step_is_reported_once() {
         let said =
             "   Compiling units v0.1.0\n     Running unittests src/lib.rs (t/deps/units-0b)\nnot UTF-8: ";
         let said = [said.as_bytes(), b"\xff\n   Doc-tests units\n"].concat();
@@ -140,7 +140,7 @@ mod tests {
     }
 
     #[test]
-    fn ten_are_named_and_a_failure_counts() {
+    fn the_report_names_ten_steps_and_counts_a_failed_one() {
         let mut steps = Steps((1..=11).map(|n| (format!("step {n}"), Duration::from_secs(n))).collect());
         assert!(steps.step("fails", || Err::<(), _>(Failure("no".into()))).is_err());
         let report = steps.report();

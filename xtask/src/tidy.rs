@@ -288,7 +288,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn words_are_found_whole() {
+    fn only_whole_words_are_found() {
         assert!(names("use std::time::Duration;", "std::time"));
         assert!(names("HashMap::new()", "HashMap"));
         assert!(!names("FxHashMap::new()", "HashMap"));
@@ -305,7 +305,7 @@ mod tests {
     }
 
     #[test]
-    fn circles_and_wide_comments_are_found() {
+    fn circular_imports_and_wide_comments_are_found() {
         let circle = [("crates/x/src/a.rs", "use crate::b::B;"), ("crates/x/src/b.rs", "use crate::a::A;")];
         let wide = format!("let x = 1; // {}\nlet y = \"{}\";\n", "x".repeat(90), "y".repeat(100));
         let comments = [("crates/x/tests/a.rs", &*wide), ("crates/other/src/a.rs", &wide)];
@@ -338,7 +338,7 @@ mod tests {
     }
 
     #[test]
-    fn readme_has_the_list_as_it_is() {
+    fn a_readme_without_the_current_list_of_tools_is_found() {
         let [from, until] = README_TOOLS;
         for (table, is_found) in [(tools::markdown(), false), (tools::markdown().replace("wrk", "hey"), true)]
         {
@@ -352,7 +352,7 @@ mod tests {
     }
 
     #[test]
-    fn an_unproven_block_is_found() {
+    fn an_unsafe_block_without_a_proof_is_found() {
         let mut found = Vec::new();
         let bad = format!("//! X.\n{} {{ f() }}\n", "unsafe");
         source("crates/x/src/lib.rs", &bad, &mut found);

@@ -491,7 +491,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_not_there_is_missing() {
+    fn a_program_or_file_that_does_not_exist_is_missing() {
         let of = |look| Tool { look, source: Debian("x"), purposes: ALL, why: "a test" };
         assert_eq!(of(Programs(&["no-such-program", "sh"])).missing(), ["no-such-program"]);
         assert_eq!(of(File("/no/such/file")).missing(), ["/no/such/file"]);

@@ -320,7 +320,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_no_basket_is_refused() {
+    fn an_invalid_basket_is_refused() {
         let check = |lines: &[(u16, u16)], want| {
             let lines: Vec<Line> = lines.iter().map(|&(item, quantity)| Line { item, quantity }).collect();
             assert_eq!(Basket::new(&lines), Err(want), "{lines:?}");

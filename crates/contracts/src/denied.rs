@@ -105,7 +105,7 @@ mod tests {
     }
 
     #[test]
-    fn it_has_whom_it_was_told_and_nobody_else() {
+    fn a_deny_list_contains_exactly_the_shoppers_added_to_it() {
         let mut prng = Prng::new(3);
         let (mut list, mut told) = (DeniedShoppers::default(), BTreeSet::new());
         assert!(list.is_empty() && !list.contains(shopper(1)));
@@ -125,7 +125,7 @@ mod tests {
     /// A million in parts: few runs to look into, and each shopper is copied a few times, not once
     /// for every part.
     #[test]
-    fn many_parts_cost_few_copies() {
+    fn a_deny_list_of_many_parts_copies_each_shopper_few_times() {
         const PART: u64 = 512;
         let (mut list, mut copied) = (DeniedShoppers::default(), 0);
         for part in 0..2048 {

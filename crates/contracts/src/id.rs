@@ -208,14 +208,14 @@ mod tests {
     use super::*;
 
     #[test]
-    fn hash_ids_survive_their_text_form() {
+    fn a_hash_id_survives_a_round_trip_through_text() {
         let id = AttemptId(*b"\x00\x01\xfe\xff0123456789ab");
         assert_eq!(id.to_string(), "0001feff303132333435363738396162");
         assert_eq!(id.to_string().parse(), Ok(id));
     }
 
     #[test]
-    fn bad_ids_are_refused_with_the_reason() {
+    fn an_invalid_id_is_refused_with_the_reason() {
         let check = |text: &str, want: &str| {
             assert_eq!(text.parse::<SaleId>().unwrap_err().to_string(), want, "{text:?}");
         };

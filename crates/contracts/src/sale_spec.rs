@@ -242,7 +242,7 @@ mod tests {
     }
 
     #[test]
-    fn defaults_are_the_careful_ones() {
+    fn omitted_fields_of_a_sale_get_cautious_defaults() {
         let spec = spec();
         spec.validate().unwrap();
         assert_eq!(spec.eligibility, Eligibility::Everyone);
@@ -253,7 +253,7 @@ mod tests {
     }
 
     #[test]
-    fn a_wrong_field_is_named() {
+    fn an_invalid_field_of_a_sale_is_named() {
         let check = |change: fn(&mut SaleSpec), want: &str| {
             let mut spec = spec();
             change(&mut spec);
@@ -276,7 +276,7 @@ mod tests {
     }
 
     #[test]
-    fn unknown_fields_are_refused() {
+    fn an_unknown_field_of_a_sale_is_refused() {
         let text = serde_json::to_string(&spec()).unwrap().replace("hold_seconds", "hold_secs");
         assert!(serde_json::from_str::<SaleSpec>(&text).unwrap_err().to_string().contains("hold_secs"));
     }

@@ -20,7 +20,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_thread_stands_back_alone() {
+    fn lowering_a_threads_priority_leaves_other_threads_alone() {
         let of_this = || rustix::process::getpriority_process(None).unwrap();
         let before = of_this();
         let there = std::thread::spawn(move || {

@@ -161,7 +161,7 @@ mod tests {
     }
 
     #[test]
-    fn bytes_that_are_no_field_are_refused() {
+    fn malformed_fields_are_refused() {
         assert_eq!(Reader::new(&[1]).u16(), Err(DecodeError("too short")));
         assert_eq!(Reader::new(&[2]).flag(), Err(DecodeError("flag is neither 0 nor 1")));
         assert_eq!(Reader::new(&[1, 0, 0xff]).text(), Err(DecodeError("text is not UTF-8")));

@@ -30,7 +30,7 @@ fn three_frames(close: bool) -> (SimDisk, String, [u64; 4]) {
 }
 
 #[test]
-fn in_every_byte_of_a_frame_that_others_follow() {
+fn a_bit_flip_in_a_frame_before_the_last_is_refused() {
     let (disk, name, places) = three_frames(false);
     for byte in places[0]..places[2] {
         let copy = disk.copy();
@@ -43,7 +43,7 @@ fn in_every_byte_of_a_frame_that_others_follow() {
 }
 
 #[test]
-fn in_every_byte_of_the_last_frame_of_a_log_that_was_closed() {
+fn a_bit_flip_in_the_last_frame_of_a_closed_log_is_refused() {
     let (disk, name, places) = three_frames(true);
     for byte in places[2]..places[3] {
         let copy = disk.copy();
@@ -53,7 +53,7 @@ fn in_every_byte_of_the_last_frame_of_a_log_that_was_closed() {
 }
 
 #[test]
-fn in_the_last_frame_of_a_log_whose_process_was_killed_it_passes_for_a_torn_append() {
+fn a_bit_flip_in_the_last_frame_after_a_kill_passes_for_a_torn_append() {
     // Written down as it is: nothing on the disk tells the two apart. See docs/log-format.md.
     let (disk, name, places) = three_frames(false);
     disk.flip(&name, places[2] + 40, 0);
@@ -63,7 +63,7 @@ fn in_the_last_frame_of_a_log_whose_process_was_killed_it_passes_for_a_torn_appe
 }
 
 #[test]
-fn in_the_last_frame_once_a_snapshot_stands_behind_it() {
+fn a_bit_flip_in_the_last_frame_is_refused_if_a_snapshot_includes_it() {
     let disk = SimDisk::new();
     let mut log = open(&disk).unwrap();
     append(&mut log, 2).unwrap();
@@ -77,7 +77,7 @@ fn in_the_last_frame_once_a_snapshot_stands_behind_it() {
 }
 
 #[test]
-fn in_every_byte_of_a_segment_header() {
+fn a_bit_flip_in_a_segment_header_is_refused() {
     let (disk, name, _) = three_frames(true);
     for byte in 0..64 {
         let copy = disk.copy();
@@ -87,7 +87,7 @@ fn in_every_byte_of_a_segment_header() {
 }
 
 #[test]
-fn in_a_mark_it_does_no_harm() {
+fn a_bit_flip_in_a_mark_does_no_harm() {
     let (disk, name, places) = three_frames(true);
     for byte in 64..places[0] {
         let copy = disk.copy();
@@ -97,7 +97,7 @@ fn in_a_mark_it_does_no_harm() {
 }
 
 #[test]
-fn in_every_byte_of_a_snapshot_it_is_passed_over() {
+fn a_snapshot_with_a_bit_flip_is_skipped() {
     let disk = SimDisk::new();
     let mut log = open(&disk).unwrap();
     append(&mut log, 9).unwrap();
@@ -121,7 +121,7 @@ fn in_every_byte_of_a_snapshot_it_is_passed_over() {
 }
 
 #[test]
-fn under_a_running_reader() {
+fn a_running_reader_reports_a_bit_flip_and_shows_nothing_of_its_frame() {
     let (disk, name, places) = three_frames(true);
     let log = open(&disk).unwrap();
     disk.flip(&name, places[1] + 50, 0);

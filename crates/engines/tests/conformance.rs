@@ -62,12 +62,12 @@ impl Harness for OnSimDisk {
 }
 
 #[test]
-fn on_a_real_disk() {
+fn the_embedded_log_passes_the_conformance_suite_on_a_real_disk() {
     run(&mut OnRealDisk::default());
 }
 
 #[test]
-fn on_a_simulated_disk() {
+fn the_embedded_log_passes_the_conformance_suite_on_a_simulated_disk() {
     for seed in 0..8 {
         run(&mut OnSimDisk { disk: SimDisk::new(), prng: Prng::new(seed) });
     }

@@ -33,7 +33,7 @@ fn segment(close: bool) -> Vec<u8> {
 }
 
 #[test]
-fn every_file_is_read_or_refused() {
+fn every_corpus_file_is_read_or_refused() {
     let corpus = corpus();
     assert!(corpus.len() >= 5, "the corpus is not here");
     for (_, data) in &corpus {
@@ -42,7 +42,7 @@ fn every_file_is_read_or_refused() {
 }
 
 #[test]
-fn files_near_a_good_one_are_read_or_refused() {
+fn mutated_segments_are_read_or_refused() {
     let mut prng = Prng::new(1);
     for round in 0..3000 {
         let mut data = segment(round % 2 == 0);
@@ -60,7 +60,7 @@ fn files_near_a_good_one_are_read_or_refused() {
 
 /// Makes the seeds anew with `GOLDEN=write`.
 #[test]
-fn the_seeds_are_segments_of_this_version() {
+fn the_seed_files_are_segments_of_this_version() {
     let closed = segment(true);
     let killed = segment(false);
     let mut torn = killed.clone();

@@ -152,7 +152,7 @@ fn restart(
 }
 
 #[test]
-fn nothing_acknowledged_is_lost_and_nothing_is_made_up() {
+fn crashes_lose_no_acknowledged_entry_and_invent_none() {
     for seed in 0..SEEDS {
         run(seed);
     }

@@ -18,7 +18,7 @@ fn check_unknown(outcome: &Result<Sequence, AppendError>, what: &str) {
 }
 
 #[test]
-fn nothing_is_appended_until_reopened_and_then_the_batch_is_cut() {
+fn a_failed_fsync_blocks_appends_until_a_reopen_cuts_the_batch() {
     for seed in 0..300 {
         let disk = SimDisk::new();
         let mut log = open(&disk).unwrap();
@@ -50,7 +50,7 @@ fn nothing_is_appended_until_reopened_and_then_the_batch_is_cut() {
 }
 
 #[test]
-fn a_process_that_starts_after_it_does_not_take_the_cache_for_the_disk() {
+fn a_process_started_after_a_failed_fsync_does_not_trust_the_page_cache() {
     for seed in 0..300 {
         let disk = SimDisk::new();
         let mut log = open(&disk).unwrap();
@@ -76,7 +76,7 @@ fn a_process_that_starts_after_it_does_not_take_the_cache_for_the_disk() {
 }
 
 #[test]
-fn a_write_that_fails_in_the_middle() {
+fn a_write_that_fails_midway_is_unknown_and_cut_by_a_reopen() {
     for at in 0..150 {
         let disk = SimDisk::new();
         let mut log = open(&disk).unwrap();
@@ -91,7 +91,7 @@ fn a_write_that_fails_in_the_middle() {
 }
 
 #[test]
-fn a_sync_of_the_directory_that_fails_before_the_rename_wrote_nothing_and_after_it_is_unknown() {
+fn a_failed_directory_sync_wrote_nothing_before_the_rename_and_is_unknown_after_it() {
     let disk = SimDisk::new();
     let mut log = open(&disk).unwrap();
     // Before the fresh segment has its name: nothing was written, and the next try makes it anew.
@@ -127,7 +127,7 @@ fn a_sync_of_the_directory_that_fails_before_the_rename_wrote_nothing_and_after_
 }
 
 #[test]
-fn a_reader_of_another_process_that_saw_the_batch_sees_it_cut() {
+fn a_reader_in_another_process_sees_an_unsynced_batch_cut() {
     let disk = SimDisk::new();
     let mut log = open(&disk).unwrap();
     let mut reader = ReadOnlyLog::open(disk.clone()).unwrap();

@@ -23,7 +23,7 @@ fn small_log() -> SimDisk {
 }
 
 #[test]
-fn a_file_of_another_kind() {
+fn an_unknown_file_in_a_log_directory_is_refused() {
     for name in ["notes.txt", "seg-1.log", "seg-00000000000000000001.log.bak"] {
         let disk = small_log();
         disk.put(name, b"hello".to_vec());
@@ -32,14 +32,14 @@ fn a_file_of_another_kind() {
 }
 
 #[test]
-fn a_file_of_another_kind_in_an_empty_directory() {
+fn an_unknown_file_in_an_empty_directory_is_refused() {
     let disk = SimDisk::new();
     disk.put("photo.jpg", vec![1; 100]);
     check_foreign(&disk, "photo.jpg", "photo.jpg");
 }
 
 #[test]
-fn a_version_to_come() {
+fn a_segment_of_a_later_version_is_refused() {
     let disk = small_log();
     let name = newest_segment(&disk);
     let mut bytes = disk.take(&name).unwrap();
@@ -49,7 +49,7 @@ fn a_version_to_come() {
 }
 
 #[test]
-fn the_log_of_another_partition() {
+fn a_log_of_another_partition_is_refused() {
     let disk = small_log();
     let before = disk.files();
     let other = Options { partition: Partition(4), ..options() };
@@ -59,7 +59,7 @@ fn the_log_of_another_partition() {
 }
 
 #[test]
-fn a_segment_of_another_log() {
+fn a_segment_of_another_log_is_refused() {
     let disk = small_log();
     let other = SimDisk::new();
     let options = Options { new_log_id: LogId([9; 16]), ..options() };
@@ -73,7 +73,7 @@ fn a_segment_of_another_log() {
 }
 
 #[test]
-fn the_id_of_a_log_is_its_own_and_not_what_the_caller_offers() {
+fn an_existing_log_keeps_its_id_whatever_the_caller_offers() {
     let disk = small_log();
     let offer = Options { new_log_id: LogId([9; 16]), ..options() };
     let log = EmbeddedLog::open(disk, offer).unwrap();
@@ -82,7 +82,7 @@ fn the_id_of_a_log_is_its_own_and_not_what_the_caller_offers() {
 }
 
 #[test]
-fn a_snapshot_of_another_log_is_passed_over() {
+fn a_snapshot_of_another_log_is_skipped() {
     let other = SimDisk::new();
     let options = Options { new_log_id: LogId([9; 16]), ..options() };
     let mut log = EmbeddedLog::open(other.clone(), options).unwrap();
@@ -95,7 +95,7 @@ fn a_snapshot_of_another_log_is_passed_over() {
 }
 
 #[test]
-fn what_was_half_made_is_removed_and_not_read() {
+fn unfinished_files_are_removed_and_not_read() {
     let disk = small_log();
     disk.put("seg-00000000000000000004.log.tmp", vec![7; 50]);
     disk.put("snap-00000000000000000002.snap.tmp", vec![7; 50]);

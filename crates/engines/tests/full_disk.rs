@@ -9,7 +9,7 @@ use units::Prng;
 use world::{SEGMENT_BYTES, append, check_all, open};
 
 #[test]
-fn no_room_for_a_further_segment_is_a_shortage() {
+fn no_room_for_a_new_segment_is_a_shortage() {
     let disk = SimDisk::new();
     disk.limit_room(Some(2 * SEGMENT_BYTES));
     let mut log = open(&disk).unwrap();
@@ -32,7 +32,7 @@ fn no_room_for_a_further_segment_is_a_shortage() {
 }
 
 #[test]
-fn no_room_in_the_middle_of_a_frame_is_a_shortage_at_every_byte() {
+fn no_room_within_a_frame_is_a_shortage_at_every_byte() {
     for at in 0..900 {
         let disk = SimDisk::new();
         let mut log = open(&disk).unwrap();
@@ -52,7 +52,7 @@ fn no_room_in_the_middle_of_a_frame_is_a_shortage_at_every_byte() {
 }
 
 #[test]
-fn no_room_for_a_new_log_is_refused() {
+fn creating_a_log_without_room_is_refused() {
     let disk = SimDisk::new();
     disk.limit_room(Some(100));
     assert!(open(&disk).is_err());
@@ -61,7 +61,7 @@ fn no_room_for_a_new_log_is_refused() {
 }
 
 #[test]
-fn no_file_handle_is_left_for_a_further_segment() {
+fn no_file_handle_for_a_new_segment_is_a_shortage() {
     let disk = SimDisk::new();
     let mut log = open(&disk).unwrap();
     disk.fail_opens(true);
@@ -79,7 +79,7 @@ fn no_file_handle_is_left_for_a_further_segment() {
 }
 
 #[test]
-fn a_snapshot_that_finds_no_room_leaves_nothing_behind() {
+fn a_snapshot_without_room_leaves_no_files() {
     let disk = SimDisk::new();
     let mut log = open(&disk).unwrap();
     append(&mut log, 3).unwrap();

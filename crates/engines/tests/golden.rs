@@ -44,7 +44,7 @@ fn write_log() -> SimDisk {
 }
 
 #[test]
-fn this_build_writes_the_same() {
+fn this_build_writes_the_golden_bytes() {
     let files = write_log().files();
     if std::env::var("GOLDEN").is_ok_and(|what| what == "write") {
         fs::create_dir_all(dir()).unwrap();
@@ -61,7 +61,7 @@ fn this_build_writes_the_same() {
 }
 
 #[test]
-fn this_build_reads_it() {
+fn this_build_reads_the_golden_files() {
     let disk = SimDisk::new();
     for (name, bytes) in golden_files() {
         disk.put(&name, bytes);

@@ -48,7 +48,7 @@ fn the_first_segment_missing_after_a_trim_is_refused() {
 }
 
 #[test]
-fn all_segments_missing_beside_a_snapshot_are_refused() {
+fn a_snapshot_without_any_segment_is_refused() {
     let disk = long_log();
     let log = open(&disk).unwrap();
     log.snapshots().write(Sequence(20), b"state").unwrap();
@@ -60,7 +60,7 @@ fn all_segments_missing_beside_a_snapshot_are_refused() {
 }
 
 #[test]
-fn cut_at_any_length() {
+fn a_segment_cut_at_any_length_is_refused() {
     let disk = long_log();
     for name in segments(&disk) {
         let whole = disk.files()[&name].clone();
@@ -73,7 +73,7 @@ fn cut_at_any_length() {
 }
 
 #[test]
-fn with_a_hole_of_zeros() {
+fn a_segment_whose_frames_are_zeros_is_refused() {
     let disk = long_log();
     for name in segments(&disk) {
         let copy = disk.copy();
@@ -85,7 +85,7 @@ fn with_a_hole_of_zeros() {
 }
 
 #[test]
-fn taken_for_another() {
+fn a_segment_under_another_segments_name_is_refused() {
     let disk = long_log();
     let names = segments(&disk);
     let copy = disk.copy();
@@ -95,7 +95,7 @@ fn taken_for_another() {
 }
 
 #[test]
-fn a_trim_cut_short_leaves_holes_that_do_not_matter() {
+fn a_log_opens_after_a_trim_that_was_cut_short() {
     let disk = long_log();
     let starts: Vec<u64> = segments(&disk).iter().map(|name| name[4..24].parse().unwrap()).collect();
     let mut log = open(&disk).unwrap();
@@ -111,7 +111,7 @@ fn a_trim_cut_short_leaves_holes_that_do_not_matter() {
 }
 
 #[test]
-fn a_batch_larger_than_a_segment_has_its_own() {
+fn a_batch_larger_than_a_segment_gets_its_own_segment() {
     let disk = SimDisk::new();
     let mut log = open(&disk).unwrap();
     for count in [1, 2000, 1, 3000, 3000, 1] {

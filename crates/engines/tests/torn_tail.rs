@@ -41,7 +41,7 @@ fn check_after(disk: &SimDisk, (acknowledged, hoped): (Sequence, Sequence), what
 }
 
 #[test]
-fn at_every_byte_written() {
+fn a_crash_at_any_written_byte_keeps_acknowledged_entries() {
     let disk = SimDisk::new();
     run(&disk);
     let bytes = disk.written_bytes();
@@ -57,7 +57,7 @@ fn at_every_byte_written() {
 }
 
 #[test]
-fn before_every_operation() {
+fn a_crash_before_any_disk_operation_keeps_acknowledged_entries() {
     let disk = SimDisk::new();
     run(&disk);
     let operations = disk.operations_count();
@@ -73,7 +73,7 @@ fn before_every_operation() {
 }
 
 #[test]
-fn the_cut_is_reported_and_a_reader_passes_it_over() {
+fn a_torn_append_is_reported_when_it_is_cut_and_skipped_by_a_reader() {
     let disk = SimDisk::new();
     let mut log = open(&disk).unwrap();
     append(&mut log, 5).unwrap();

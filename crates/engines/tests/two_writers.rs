@@ -12,7 +12,7 @@ use units::Sequence;
 use world::{append, check_all, entry, open, options};
 
 #[test]
-fn on_a_real_disk() {
+fn a_second_writer_is_refused_on_a_real_disk() {
     let dir = tempfile::tempdir().unwrap();
     let mut first = EmbeddedLog::open_dir(dir.path(), options()).unwrap();
     append(&mut first, 3).unwrap();
@@ -24,7 +24,7 @@ fn on_a_real_disk() {
 }
 
 #[test]
-fn on_a_simulated_disk() {
+fn a_second_writer_is_refused_on_a_simulated_disk() {
     let disk = SimDisk::new();
     let first = open(&disk).unwrap();
     assert!(matches!(open(&disk), Err(LogError::InUse { .. })));
@@ -82,7 +82,7 @@ fn an_outside_reader_follows_a_writer_that_rolls_and_trims() {
 }
 
 #[test]
-fn a_reader_needs_a_log() {
+fn a_reader_refuses_a_directory_without_a_log() {
     let dir = tempfile::tempdir().unwrap();
     assert!(matches!(open_read_only(dir.path()), Err(LogError::Io { .. })));
     assert!(dir.path().read_dir().unwrap().next().is_none(), "a reader makes nothing");

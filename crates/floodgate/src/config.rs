@@ -241,7 +241,7 @@ mod tests {
     }
 
     #[test]
-    fn the_defaults_are_a_configuration() {
+    fn the_default_file_is_the_default_configuration() {
         let config = load(None).unwrap();
         assert_eq!(config.gate, gate::Config::default());
         assert_eq!(config.sale, sale::service::Settings::default());
@@ -251,7 +251,7 @@ mod tests {
     }
 
     #[test]
-    fn a_file_changes_what_it_names() {
+    fn a_configuration_file_changes_only_the_keys_that_it_names() {
         let config = parse(Path::new("x"), "[gate]\ndecision_wait_ms = 5\n").unwrap();
         assert_eq!(config.gate.decision_wait_ms, 5);
         assert_eq!(config.gate.pass_ttl_seconds, gate::Config::default().pass_ttl_seconds);
@@ -260,7 +260,7 @@ mod tests {
     /// Every number has its bounds: one below and one above is refused, with its line, its key and
     /// what is wanted.
     #[test]
-    fn every_number_has_bounds() {
+    fn a_number_out_of_its_bounds_is_refused() {
         fn walk(prefix: &str, table: &toml::Table, check: &mut impl FnMut(&str, i64)) {
             for (name, value) in table {
                 match value {
@@ -293,7 +293,7 @@ mod tests {
     }
 
     #[test]
-    fn a_wrong_value_is_refused_with_its_line_and_what_is_wanted() {
+    fn a_wrong_value_is_refused_with_its_line_and_the_allowed_values() {
         let check = |text: &str, want: &str| {
             let said = refused(text);
             assert!(said.starts_with("floodgate.toml") && said.contains(want), "{text:?}: {said}");

@@ -141,7 +141,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn an_error_of_the_log_is_said_with_what_to_type() {
+    fn a_log_error_says_what_the_operator_can_do() {
         let in_use = LogError::InUse { what: "/srv/data".into() };
         let said = "open /srv/data: another process has it open; stop that one first, or use another --data";
         assert_eq!(with_causes(&in_use), said);

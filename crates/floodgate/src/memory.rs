@@ -49,7 +49,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_smallest_limit_counts() {
+    fn the_smallest_memory_limit_applies() {
         const GROUP_1: &str = "12:cpu,cpuacct:/\n4:memory:/system/one\n0::/\n";
         const MACHINE: (&str, &str) = ("/proc/meminfo", "MemTotal:       2000 kB\nMemFree: 1 kB\n");
         let check = |files: &[(&str, &str)], want: Option<u64>| {
@@ -76,7 +76,7 @@ mod tests {
     }
 
     #[test]
-    fn this_process_has_memory_and_a_limit() {
+    fn this_processs_memory_and_limit_can_be_read() {
         let (resident, limit) = (resident_bytes(), limit_bytes());
         assert!(resident > 1 << 20 && resident < limit && limit < u64::MAX, "{resident} of {limit}");
     }

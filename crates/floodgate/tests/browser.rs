@@ -45,22 +45,22 @@ const CHINESE: Visitor = Visitor {
 };
 
 #[test]
-fn english_by_keyboard_alone() {
+fn a_visitor_buys_in_english_by_keyboard_alone() {
     visit(Visitor { keyboard: true, ..ENGLISH });
 }
 
 #[test]
-fn english_without_script() {
+fn a_visitor_buys_in_english_without_javascript() {
     visit(Visitor { script: false, ..ENGLISH });
 }
 
 #[test]
-fn chinese_with_script() {
+fn a_visitor_buys_in_chinese_with_javascript() {
     visit(CHINESE);
 }
 
 #[test]
-fn chinese_without_script() {
+fn a_visitor_buys_in_chinese_without_javascript() {
     visit(Visitor { script: false, ..CHINESE });
 }
 
@@ -113,7 +113,7 @@ fn visit_own_page<F: Future<Output = ()>>(script: bool, see: impl FnOnce(Page, S
 }
 
 #[test]
-fn a_page_of_another_origin_buys_whatever_fails_meanwhile() {
+fn a_page_of_an_allowed_origin_buys_through_a_server_restart() {
     visit_own_page(true, async |page, mut server, origin| {
         page.client.goto(&origin).await.unwrap();
         page.wait_for(".floodgate button:not([disabled])").await;
@@ -145,7 +145,7 @@ fn a_page_of_another_origin_buys_whatever_fails_meanwhile() {
 }
 
 #[test]
-fn a_page_that_the_gate_does_not_know_gets_no_further_than_a_link() {
+fn a_page_of_an_unlisted_origin_only_shows_a_link() {
     visit_own_page(true, async |page, server, origin| {
         // The same page under another name is another origin.
         page.client.goto(&origin.replace("127.0.0.1", "localhost")).await.unwrap();
@@ -162,7 +162,7 @@ fn a_page_that_the_gate_does_not_know_gets_no_further_than_a_link() {
 }
 
 #[test]
-fn a_page_without_script_links_to_the_sale() {
+fn a_shops_page_without_javascript_links_to_the_sale() {
     visit_own_page(false, async |page, _server, origin| {
         page.client.goto(&origin).await.unwrap();
         page.press("#plain").await;

@@ -66,7 +66,7 @@ fn heard(gate: &Running, count: u64) -> Vec<(u64, u64, u64)> {
 }
 
 #[test]
-fn the_gate_answers_alone_and_the_sale_hears_what_was_said() {
+fn the_gate_answers_sold_out_by_itself_and_reports_it_to_the_sale() {
     let gate = Running::start(true, false, |_| {});
     let first = attempt(&gate, "alice", "k1", PHONE, false).json();
     assert_eq!(first["outcome"], "granted");
@@ -86,7 +86,7 @@ fn the_gate_answers_alone_and_the_sale_hears_what_was_said() {
 }
 
 #[test]
-fn who_has_something_gets_the_sales_own_answer() {
+fn a_shopper_who_has_something_gets_the_sales_own_answer() {
     let gate = Running::start(true, false, |_| {});
     let first = attempt(&gate, "alice", "k1", PHONE, false).json();
     sell_out(&gate, false);
@@ -100,7 +100,7 @@ fn who_has_something_gets_the_sales_own_answer() {
 }
 
 #[test]
-fn what_the_gate_cannot_know_the_sale_is_asked() {
+fn the_gate_asks_the_sale_what_it_cannot_know() {
     let gate = Running::start(true, false, |_| {});
     let gate_knows = |shopper: &str, body: &str| {
         let before = gate.sale.asked();
@@ -138,7 +138,7 @@ fn reasons(gate: &Running, shopper: &str) -> Vec<(String, u64)> {
 }
 
 #[test]
-fn who_is_on_the_deny_list_is_told_alone_and_operators_learn_why() {
+fn the_gate_refuses_denied_shoppers_by_itself_and_operators_learn_why() {
     let gate = Running::start(true, false, |_| {});
     deny(&gate, &["mallory", "trent"]);
     for chunked in [false, true] {
@@ -166,7 +166,7 @@ fn who_is_on_the_deny_list_is_told_alone_and_operators_learn_why() {
 /// The document is rendered once a second. Another list is in force at once all the same, either
 /// way.
 #[test]
-fn another_deny_list_is_in_force_with_the_next_attempt() {
+fn a_new_deny_list_applies_to_the_next_attempt() {
     let gate = Running::start(true, false, |_| {});
     for round in 0..3 {
         for chunked in [false, true] {
@@ -214,7 +214,7 @@ fn a_denied_shopper_who_has_something_gets_the_sales_own_answer() {
 }
 
 #[test]
-fn not_eligible_comes_before_sold_out_and_behind_a_pause() {
+fn paused_takes_precedence_over_not_eligible_and_not_eligible_over_sold_out() {
     let gate = Running::start(true, false, |_| {});
     sell_out(&gate, false);
     deny(&gate, &["mallory"]);
@@ -234,7 +234,7 @@ fn not_eligible_comes_before_sold_out_and_behind_a_pause() {
 }
 
 #[test]
-fn a_pass_of_too_low_a_tier_is_told_alone() {
+fn the_gate_refuses_a_pass_of_a_lower_tier_by_itself() {
     let gate = Running::start(true, false, |_| {});
     gate.sale.change_view(|view| {
         let mut spec = (*view.spec).clone();

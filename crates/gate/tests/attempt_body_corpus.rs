@@ -16,7 +16,7 @@ fn corpus() -> Vec<Vec<u8>> {
 }
 
 #[test]
-fn every_body_is_a_basket_or_refused() {
+fn every_corpus_body_is_a_basket_or_refused() {
     let corpus = corpus();
     assert!(corpus.len() >= 6, "the corpus is not here");
     corpus.iter().for_each(|body| attempt_body::check(body));
@@ -25,7 +25,7 @@ fn every_body_is_a_basket_or_refused() {
 }
 
 #[test]
-fn so_is_every_body_near_one() {
+fn every_mutated_body_is_a_basket_or_refused() {
     let corpus = corpus();
     // What a body is made of, so that a change is more often than not still JSON.
     let pieces: [&[u8]; 12] =

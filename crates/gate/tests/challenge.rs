@@ -51,7 +51,7 @@ fn refused(answer: &Answer, status: u16, problem: &str, word: &str) {
 }
 
 #[test]
-fn nothing_is_asked_for_unless_the_configuration_says_so() {
+fn a_pass_needs_no_challenge_by_default() {
     let gate = Running::start(true, false, |_| {});
     refused(&challenge(&gate, "alice", ""), 404, "not-found", "without one");
     assert_eq!(pass(&gate, "alice", "").status, 200);
@@ -103,7 +103,7 @@ fn a_challenge_needs_a_shopper_and_is_limited_by_address() {
 }
 
 #[test]
-fn each_wrong_body_is_refused_by_name() {
+fn each_invalid_solution_is_refused_by_name() {
     let gate = proof_of_work();
     let check = |body: &str, status, problem: &str, word: &str| {
         refused(&pass(&gate, "alice", body), status, problem, word)
@@ -137,7 +137,7 @@ fn a_solution_expires_and_stays_used_when_the_clock_goes_back() {
 }
 
 #[test]
-fn a_guess_uses_a_code_up() {
+fn a_guess_uses_an_image_code_up() {
     let gate = Running::start(true, false, |config| config.challenge.mode = ChallengeMode::Image);
     let made = challenge(&gate, "alice", "").json();
     assert!(made["code"]["image"].as_str().unwrap().starts_with("data:image/png;base64,"), "{made}");

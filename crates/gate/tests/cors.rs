@@ -46,7 +46,7 @@ const FOREIGN: [&str; 12] = [
 ];
 
 #[test]
-fn the_hot_routes_are_read_by_pages_of_the_list_and_by_no_other() {
+fn only_pages_of_allowed_origins_can_read_the_hot_routes() {
     let running = start(true);
     let shop = running.bound.shop;
     let pass = |shopper: &str| {
@@ -176,7 +176,7 @@ fn every_route_of_the_api_answers_options() {
 }
 
 #[test]
-fn the_other_routes_of_the_api_are_read_by_pages_of_the_list_too() {
+fn only_pages_of_allowed_origins_can_read_the_ordinary_routes() {
     let running = start(true);
     let ask = |method: &str, path: &str, origin: &str| {
         send(running.bound.shop, method, path, &[("origin", origin)], "")
@@ -215,7 +215,7 @@ fn the_other_routes_of_the_api_are_read_by_pages_of_the_list_too() {
 }
 
 #[test]
-fn without_a_list_nothing_is_said_of_origins() {
+fn without_allowed_origins_no_cors_fields_are_sent() {
     let running = Running::start(true, true, |_| {});
     for path in ["/api/v1/sales/demo", "/api/v1/keys"] {
         let answer = send(running.bound.shop, "GET", path, &[("origin", SHOP)], "");

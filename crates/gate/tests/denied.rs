@@ -57,7 +57,7 @@ fn look_on(stream: &mut TcpStream, fields: &str) -> Option<String> {
 }
 
 #[test]
-fn a_denied_host_is_closed_as_it_comes_and_let_in_again() {
+fn a_denied_host_is_closed_on_connect_and_served_again_once_allowed() {
     let gate = Running::start(true, false, |_| {});
     let mut open = TcpStream::connect(gate.bound.shop).unwrap();
     assert_eq!(look_on(&mut open, "Accept: a\r\n").as_deref(), Some("200"));
@@ -114,7 +114,7 @@ fn a_denied_address_behind_a_balancer_is_told_what_to_do() {
 }
 
 #[test]
-fn the_list_says_who_denied_what_and_takes_nothing_wrong() {
+fn the_list_of_denied_networks_names_its_actors_and_refuses_invalid_entries() {
     let gate = Running::start(true, false, |_| {});
     let list = || admin(&gate, &gate.owner, "GET", DENIED, &json!({})).json();
     assert_eq!(list(), json!({ "networks": [] }));

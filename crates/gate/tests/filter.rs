@@ -44,7 +44,7 @@ fn counts(told: &Value) -> Vec<String> {
 }
 
 #[test]
-fn a_host_has_so_many_connections_and_room_again_once_it_closes_some() {
+fn a_host_at_its_connection_limit_may_connect_again_after_closing_some() {
     let gate = Running::start(true, false, |config| config.limits.address_connections_max = 3);
     let mut held: Vec<_> = (0..3).map(|_| connect(&gate)).collect();
     assert!(held.iter().all(is_served));
@@ -102,7 +102,7 @@ fn an_operator_is_told_why_an_address_was_refused() {
 }
 
 #[test]
-fn who_guesses_round_keys_runs_out_of_guesses() {
+fn guesses_at_round_keys_count_against_the_address_limit() {
     let gate = Running::start(true, false, |config| {
         (config.limits.address_per_second, config.limits.address_burst) = (1, 4);
     });
@@ -142,7 +142,7 @@ fn an_operator_is_told_why_a_shopper_was_refused() {
 }
 
 #[test]
-fn a_question_about_nobody_is_refused() {
+fn a_query_for_refusals_must_name_one_address_or_one_shopper() {
     let gate = Running::start(true, false, |_| {});
     let bearer = format!("Bearer {}", gate.owner);
     for query in ["", "?address=example.com", "?address=1.2.3.4&shopper=alice"] {

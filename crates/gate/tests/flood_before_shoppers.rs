@@ -143,17 +143,17 @@ fn answered_before_a_shopper(gate: &Running, flood_from: &str) -> usize {
 }
 
 #[test]
-fn who_is_refused_waits_behind_shoppers_and_is_answered_all_the_same() {
+fn a_refused_address_is_served_after_shoppers_and_still_answered() {
     assert_eq!(answered_before_a_shopper(&gate(&[]), "127.0.0.2"), 0);
 }
 
 #[test]
-fn who_has_no_limits_stands_back_for_nobody() {
+fn an_exempt_address_never_has_low_priority() {
     assert_eq!(answered_before_a_shopper(&gate(&["127.0.0.2/32"]), "127.0.0.2"), CONNECTIONS);
 }
 
 #[test]
-fn new_connections_of_a_refused_address_stand_back_too() {
+fn new_connections_of_a_refused_address_have_low_priority() {
     let gate = gate(&[]);
     write(&connect_from("127.0.0.2", &gate), &guess());
     let metrics = || send(gate.bound.admin, "GET", "/metrics", &[], "").body;
@@ -178,7 +178,7 @@ fn new_connections_of_a_refused_address_stand_back_too() {
 }
 
 #[test]
-fn who_asks_without_end_stands_back_though_nothing_was_refused() {
+fn a_connection_that_asks_too_fast_has_low_priority_without_a_refusal() {
     let gate = gate(&[]);
     let (hasty, shopper) = (connect_from("127.0.0.2", &gate), connect_from("127.0.0.3", &gate));
     write(&hasty, &document().repeat(IN_A_ROW));
@@ -199,7 +199,7 @@ fn who_asks_without_end_stands_back_though_nothing_was_refused() {
 }
 
 #[test]
-fn what_is_not_read_yet_takes_little_of_the_kernels_memory() {
+fn unread_requests_take_little_kernel_memory() {
     let gate = gate(&[]);
     let flood = connect_from("127.0.0.2", &gate);
     socket2::SockRef::from(&flood).set_send_buffer_size(4 << 10).unwrap();

@@ -129,7 +129,7 @@ fn a_request_that_comes_byte_by_byte_is_one_request() {
 }
 
 #[test]
-fn heads_without_end_are_refused_and_the_connection_ends() {
+fn an_endless_head_is_refused_and_its_connection_ends() {
     let gate = impatient();
     let bomb = format!("GET {SALE} HTTP/1.1\r\nHost: a\r\nX: {}\r\n\r\n", "x".repeat(9000));
     assert!(told(&gate, bomb.as_bytes()).starts_with("HTTP/1.1 431 "));
@@ -141,7 +141,7 @@ fn heads_without_end_are_refused_and_the_connection_ends() {
 }
 
 #[test]
-fn a_body_of_four_gigabytes_is_refused_before_it_comes() {
+fn an_announced_body_of_four_gigabytes_is_refused_before_it_arrives() {
     let gate = impatient();
     let request = attempt(&gate, "k", &pass(&gate));
     let announced = request.replace("Content-Length: 41", "Content-Length: 4294967296");
@@ -152,7 +152,7 @@ fn a_body_of_four_gigabytes_is_refused_before_it_comes() {
 }
 
 #[test]
-fn whatever_could_hide_a_request_ends_the_connection() {
+fn a_request_that_could_hide_another_ends_the_connection() {
     let gate = impatient();
     let hidden = "GET /api/v1/sales/demo HTTP/1.1\r\nHost: a\r\n\r\n";
     for fields in [
@@ -221,7 +221,7 @@ fn nul_cr_and_lf_in_any_field_are_refused() {
 }
 
 #[test]
-fn an_encoded_end_of_line_is_one_in_no_answer() {
+fn an_encoded_line_end_in_a_url_injects_no_line_into_an_answer() {
     let gate = Running::start(true, true, |config| {
         config.limits.exempt_addresses = vec!["127.0.0.0/8".parse().unwrap()];
         config.return_urls = vec!["https://shop.example/".parse().unwrap()];
@@ -250,7 +250,7 @@ fn an_encoded_end_of_line_is_one_in_no_answer() {
 }
 
 #[test]
-fn the_slow_are_cut_off_and_the_silent_too() {
+fn slow_and_silent_clients_are_cut_off() {
     let gate = impatient();
     let request = attempt(&gate, "k", &pass(&gate));
     let (head, body) = request.split_once("\r\n\r\n").unwrap();
@@ -282,7 +282,7 @@ fn the_slow_are_cut_off_and_the_silent_too() {
 }
 
 #[test]
-fn those_who_vanish_in_the_middle_leave_nothing_behind() {
+fn clients_that_vanish_midway_leave_nothing_open() {
     let gate = impatient();
     let pass = pass(&gate);
     let request = attempt(&gate, "vanished", &pass);
@@ -310,7 +310,7 @@ fn those_who_vanish_in_the_middle_leave_nothing_behind() {
 }
 
 #[test]
-fn who_asks_without_reading_is_made_to_wait_and_not_the_others() {
+fn a_client_that_never_reads_answers_blocks_only_itself() {
     let gate = impatient();
     let mut stream = connect(&gate);
     stream.set_write_timeout(Some(Duration::from_secs(2))).unwrap();
@@ -323,7 +323,7 @@ fn who_asks_without_reading_is_made_to_wait_and_not_the_others() {
 }
 
 #[test]
-fn cold_requests_sent_ahead_are_all_answered() {
+fn pipelined_requests_to_ordinary_routes_are_all_answered() {
     let gate = impatient();
     let mut stream = connect(&gate);
     // More than hyper reads at once, and then more than it answers in a row; hot ones among them.
@@ -343,7 +343,7 @@ fn cold_requests_sent_ahead_are_all_answered() {
 }
 
 #[test]
-fn nothing_hides_behind_a_request_that_is_not_ours() {
+fn no_request_is_smuggled_after_one_to_an_ordinary_route() {
     let gate = impatient();
     let hidden = "GET /api/v1/sales/demo HTTP/1.1\r\nHost: a\r\n\r\n";
     for evil in [
@@ -368,7 +368,7 @@ fn nothing_hides_behind_a_request_that_is_not_ours() {
 }
 
 #[test]
-fn an_attempt_behind_another_request_is_not_put_off() {
+fn an_attempt_after_another_request_in_a_pipeline_is_not_delayed() {
     let gate = Running::start(true, false, |config| {
         config.limits.shopper_per_second = 0;
         config.limits.exempt_addresses = vec!["127.0.0.0/8".parse().unwrap()];
@@ -399,7 +399,7 @@ fn an_attempt_behind_another_request_is_not_put_off() {
 }
 
 #[test]
-fn who_has_said_all_gets_the_answer_and_then_the_end() {
+fn a_client_that_closes_its_sending_side_gets_the_answer_and_then_the_close() {
     let gate = Running::start(true, false, |_| {});
     let pass = pass(&gate);
     for request in [format!("GET {SALE} HTTP/1.1\r\nHost: a\r\n\r\n"), attempt(&gate, "k", &pass)] {

@@ -46,7 +46,7 @@ fn admin(gate: &Running, key: &str, method: &str, path: &str, body: &str) -> Ans
 }
 
 #[test]
-fn the_sale_is_the_same_for_all_and_its_attempts_url_appears_when_it_opens() {
+fn the_sales_document_is_the_same_for_all_and_gets_its_attempts_url_at_the_opening() {
     let gate = Running::start(false, false, |_| {});
     let get = || send(gate.bound.shop, "GET", "/api/v1/sales/demo", &[], "");
     let before = get();
@@ -64,7 +64,7 @@ fn the_sale_is_the_same_for_all_and_its_attempts_url_appears_when_it_opens() {
 }
 
 #[test]
-fn a_guessed_round_key_is_not_found_before_anything_is_read() {
+fn a_guessed_round_key_is_not_found_before_the_body_is_checked() {
     let gate = Running::start(true, false, |_| {});
     for key in ["x", "AAAAAAAAAAAAAAAAAAAAAA", "%FF"] {
         let path = format!("/api/v1/sales/demo/rounds/{key}/attempts");
@@ -78,7 +78,7 @@ fn a_guessed_round_key_is_not_found_before_anything_is_read() {
 }
 
 #[test]
-fn each_wrong_attempt_is_refused_by_name() {
+fn each_invalid_attempt_is_refused_by_name() {
     let gate = Running::start(true, false, |c| c.limits.shopper_burst = 100);
     let pass = pass(&gate, "alice");
     let url = attempts_url(&gate);
@@ -112,7 +112,7 @@ fn each_wrong_attempt_is_refused_by_name() {
 }
 
 #[test]
-fn a_pass_opens_its_own_sale_until_it_expires() {
+fn a_pass_is_good_for_its_own_sale_until_it_expires() {
     let gate = Running::start(true, false, |c| c.pass_ttl_seconds = 60);
     gate.sales.add("other", fake::spec(0), true);
     let pass = pass(&gate, "alice");
@@ -144,7 +144,7 @@ fn without_ticket(mut outcome: serde_json::Value) -> serde_json::Value {
 }
 
 #[test]
-fn the_same_key_gets_the_same_answer_and_another_shopper_sees_nothing() {
+fn a_retry_with_the_same_key_gets_the_same_answer_and_other_shoppers_cannot_read_it() {
     let gate = Running::start(true, false, |_| {});
     let (alice, bob) = (pass(&gate, "alice"), pass(&gate, "bob"));
     let first = attempt(&gate, &alice, "k1", ONE_PHONE);
@@ -168,7 +168,7 @@ fn the_same_key_gets_the_same_answer_and_another_shopper_sees_nothing() {
 }
 
 #[test]
-fn a_slow_writer_gives_a_place_in_line_and_a_full_queue_says_so() {
+fn a_slow_decision_is_answered_with_a_place_and_a_full_queue_with_queue_full() {
     let gate = Running::start(true, false, |_| {});
     let pass = pass(&gate, "alice");
     gate.sale.set_mood(Mood::Silent);
@@ -196,7 +196,7 @@ fn a_slow_writer_gives_a_place_in_line_and_a_full_queue_says_so() {
 }
 
 #[test]
-fn limits_say_when_to_come_back() {
+fn a_request_over_a_limit_is_told_when_to_retry() {
     let gate =
         Running::start(true, false, |c| (c.limits.shopper_per_second, c.limits.shopper_burst) = (1, 2));
     let pass = pass(&gate, "alice");
@@ -227,7 +227,7 @@ fn limits_say_when_to_come_back() {
 }
 
 #[test]
-fn whoever_is_in_line_hears_the_place_and_the_time_at_once() {
+fn a_shopper_in_line_is_told_the_place_and_the_time_at_once() {
     // Nobody would wait so long for this test.
     let gate = Running::start(true, false, |c| c.decision_wait_ms = 60_000);
     let pass = pass(&gate, "alice");
@@ -272,7 +272,7 @@ fn whoever_is_in_line_hears_the_place_and_the_time_at_once() {
 }
 
 #[test]
-fn whoever_was_sent_away_with_a_place_hears_a_refusal_and_never_that_there_is_nothing() {
+fn a_shopper_sent_away_with_a_place_is_not_told_none_while_the_outcome_is_unknown() {
     let gate = Running::start(true, false, |_| {});
     let pass = pass(&gate, "alice");
     gate.sale.set_mood(Mood::MuteInLine);
@@ -289,7 +289,7 @@ fn whoever_was_sent_away_with_a_place_hears_a_refusal_and_never_that_there_is_no
 }
 
 #[test]
-fn a_connection_whose_body_was_not_read_does_not_live_for_ever() {
+fn a_connection_with_an_unread_body_is_closed() {
     use std::io::{Read, Write};
     let gate = Running::start(true, false, |c| c.connections.idle_timeout_seconds = 1);
     let mut stream = std::net::TcpStream::connect(gate.bound.shop).unwrap();
@@ -302,7 +302,7 @@ fn a_connection_whose_body_was_not_read_does_not_live_for_ever() {
 }
 
 #[test]
-fn whatever_is_asked_wrongly_is_a_problem_document() {
+fn every_invalid_request_gets_a_problem_document() {
     let gate = Running::start(true, false, |_| {});
     let check = |method: &str, path: &str, status: u16, problem: &str| {
         let answer = send(gate.bound.shop, method, path, &[], "");
@@ -341,7 +341,7 @@ fn events_follow_an_attempt_to_its_end() {
 
 /// One shopper, or one address, does not take every stream that there is.
 #[test]
-fn event_streams_are_shared_out() {
+fn event_streams_are_limited_by_shopper_and_by_address() {
     let open = |gate: &Running, pass: &str, id: &str| {
         let mut stream = TcpStream::connect(gate.bound.shop).unwrap();
         stream.set_read_timeout(Some(Duration::from_secs(10))).unwrap();
@@ -382,7 +382,7 @@ fn event_streams_are_shared_out() {
 }
 
 #[test]
-fn keys_that_were_never_fetched_are_no_fault_of_the_token() {
+fn a_token_is_not_blamed_for_keys_that_were_never_fetched() {
     let gate = Running::start(true, false, |c| c.jwt.jwks_url = "http://127.0.0.1:9/keys".into());
     let bearer = format!("Bearer {}", gate.token("alice"));
     let answer =
@@ -393,7 +393,7 @@ fn keys_that_were_never_fetched_are_no_fault_of_the_token() {
 
 /// A body that never comes: 408, and when to try again.
 #[test]
-fn a_slow_body_is_told_to_come_again() {
+fn a_body_that_is_too_slow_gets_408_and_a_time_to_retry() {
     let gate = Running::start(true, false, |c| c.connections.body_timeout_seconds = 1);
     let pass = pass(&gate, "alice");
     let mut stream = TcpStream::connect(gate.bound.shop).unwrap();
@@ -443,7 +443,7 @@ fn admin_routes_do_not_exist_on_the_shop_listener() {
 }
 
 #[test]
-fn roles_and_revocation_hold() {
+fn operators_routes_check_roles_and_revoked_keys() {
     let gate = Running::start(true, false, |_| {});
     let reader = gate.api_keys.create("reader", Role::ReadOnly, TimeMs(0)).unwrap();
     let operator = gate.api_keys.create("operator", Role::Operator, TimeMs(0)).unwrap();
@@ -502,7 +502,7 @@ fn operators_commands_are_checked_and_carried_out() {
 /// A row a command: how it is sent, whether it needs a reason, and that the reason is handed on as
 /// it was given.
 #[test]
-fn what_changes_a_promise_needs_a_reason_and_every_command_takes_one() {
+fn commands_that_change_a_promise_need_a_reason_and_every_command_accepts_one() {
     let gate = Running::start(true, false, |_| {});
     let bearer = format!("Bearer {}", gate.owner);
     let ask = |method: &str, path: &str, kind: &str, body: &str| {
@@ -591,7 +591,7 @@ fn a_long_list_streams_in_chunks() {
 }
 
 #[test]
-fn a_list_is_taken_whole_though_the_one_who_sent_it_has_gone() {
+fn an_uploaded_list_is_applied_whole_although_its_client_has_gone() {
     let gate = Running::start(true, false, |_| {});
     gate.sale.set_mood(fake::Mood::Slow);
     let body: String = (0..10_000).map(|n| format!("shopper-{n}\n")).collect();
@@ -617,7 +617,7 @@ fn a_list_is_taken_whole_though_the_one_who_sent_it_has_gone() {
 }
 
 #[test]
-fn a_list_from_an_editor_that_marks_its_files_is_a_list() {
+fn an_uploaded_list_may_begin_with_a_byte_order_mark() {
     let gate = Running::start(true, false, |_| {});
     let bearer = format!("Bearer {}", gate.owner);
     let headers = [("authorization", &*bearer), ("content-type", "text/plain")];
@@ -631,7 +631,7 @@ fn a_list_from_an_editor_that_marks_its_files_is_a_list() {
 }
 
 #[test]
-fn winners_are_read_from_where_one_stopped() {
+fn the_winners_feed_resumes_where_the_store_stopped() {
     let gate = Running::start(true, false, |_| {});
     let feed = |query: &str| {
         admin(&gate, &gate.owner, "GET", &format!("/api/v1/admin/sales/demo/winners.ndjson?{query}"), "")
@@ -679,7 +679,7 @@ fn figures_and_health_are_on_the_admin_listener() {
 }
 
 #[test]
-fn a_sale_that_stopped_for_an_invariant_is_a_figure_and_so_is_one_that_is_down() {
+fn metrics_show_a_sale_that_stopped_for_an_invariant_and_one_that_is_down() {
     let gate = Running::start(true, false, |_| {});
     let stopped = |invariants_broken: &[&'static str]| SaleHealth {
         stopped: true,
@@ -708,7 +708,7 @@ fn a_sale_that_stopped_for_an_invariant_is_a_figure_and_so_is_one_that_is_down()
 }
 
 #[test]
-fn a_connection_is_used_again_after_it_rested_and_a_slow_head_is_cut() {
+fn an_idle_connection_is_reused_and_a_slow_head_is_cut_off() {
     let gate = Running::start(true, false, |c| c.connections.header_timeout_seconds = 1);
     let mut stream = TcpStream::connect(gate.bound.shop).unwrap();
     stream.set_read_timeout(Some(Duration::from_secs(10))).unwrap();
@@ -744,7 +744,7 @@ fn draining_lets_an_open_request_end() {
 }
 
 #[test]
-fn a_body_that_was_not_read_is_never_taken_for_a_request() {
+fn an_unread_body_is_never_taken_for_a_request() {
     let gate = Running::start(true, false, |_| {});
     let inner = "GET /api/v1/keys HTTP/1.1\r\nhost: x\r\n\r\n";
     for (head, tail) in [
@@ -773,7 +773,7 @@ fn a_body_that_was_not_read_is_never_taken_for_a_request() {
 }
 
 #[test]
-fn requests_sent_ahead_are_answered_in_order() {
+fn pipelined_requests_are_answered_in_order() {
     let gate = Running::start(true, false, |_| {});
     let mut stream = TcpStream::connect(gate.bound.shop).unwrap();
     stream.set_read_timeout(Some(Duration::from_secs(2))).unwrap();

@@ -65,7 +65,7 @@ fn wait(what: &str, mut is_so: impl FnMut() -> bool) {
 }
 
 #[test]
-fn above_the_mark_idle_connections_go_then_new_ones_and_below_it_all_may_come() {
+fn above_the_memory_mark_idle_connections_are_closed_first_and_then_new_ones() {
     let gate = start();
     // One is in the middle of a request: it is not idle, and goes on.
     let mut busy = resting(&gate);
@@ -105,7 +105,7 @@ fn above_the_mark_idle_connections_go_then_new_ones_and_below_it_all_may_come() 
 }
 
 #[test]
-fn those_that_rest_longest_are_closed_first_and_a_portion_at_a_time() {
+fn the_longest_idle_connections_are_closed_first_a_portion_at_a_time() {
     // 50 are few: after a portion of 256 the ten that are left are let alone. Two thirds of those
     // that may be open call for no stage.
     let gate = Running::start(true, false, |config| {
@@ -124,7 +124,7 @@ fn those_that_rest_longest_are_closed_first_and_a_portion_at_a_time() {
 }
 
 #[test]
-fn few_connections_are_left_alone_whatever_needs_the_memory() {
+fn few_idle_connections_are_kept_whatever_the_memory() {
     let gate = start();
     let mut two = [resting(&gate), resting(&gate)];
     set_percent(&gate, 90);

@@ -72,7 +72,7 @@ fn a_visitor_without_javascript_buys_and_pays() {
 }
 
 #[test]
-fn a_refusal_is_said_truthfully_and_cannot_be_forged() {
+fn the_page_shows_a_refusal_truthfully_and_none_can_be_forged() {
     let gate = Running::start(true, true, |_| {});
     let (browser, page) = Browser::open(&gate, "");
     browser.post("/sales/demo/buy", &buy_form(&page.body, "phone"));
@@ -86,7 +86,7 @@ fn a_refusal_is_said_truthfully_and_cannot_be_forged() {
 }
 
 #[test]
-fn a_form_that_is_not_from_the_page_does_nothing() {
+fn a_form_that_the_page_did_not_issue_does_nothing() {
     let gate = Running::start(true, true, |_| {});
     let (browser, page) = Browser::open(&gate, "");
     let (other, _) = Browser::open(&gate, "");
@@ -122,7 +122,7 @@ fn a_form_that_is_not_from_the_page_does_nothing() {
 }
 
 #[test]
-fn the_page_reloads_itself_only_while_something_is_to_come() {
+fn the_page_reloads_itself_only_while_a_change_is_expected() {
     let gate = Running::start(false, true, |_| {});
     let (browser, page) = Browser::open(&gate, "?lang=zh");
     assert!(page.body.contains("距开始") && page.body.contains("手机") && page.body.contains("新品首发"));
@@ -153,7 +153,7 @@ fn the_page_reloads_itself_only_while_something_is_to_come() {
 }
 
 #[test]
-fn what_is_left_when_the_sale_has_ended_is_not_called_sold_out() {
+fn unsold_items_are_not_called_sold_out_after_the_sales_end() {
     let gate = Running::start(true, true, |_| {});
     gate.sale.change_view(|v| {
         v.state = contracts::SaleState::Closed;
@@ -179,7 +179,7 @@ fn what_is_left_when_the_sale_has_ended_is_not_called_sold_out() {
 }
 
 #[test]
-fn outside_a_demo_nobody_becomes_a_shopper_by_a_cookie() {
+fn outside_a_demo_no_cookie_makes_a_visitor_a_shopper() {
     let gate = Running::start(true, false, |_| {});
     let page = send(gate.bound.shop, "GET", "/sales/demo", &[], "");
     assert_eq!((page.status, page.header("set-cookie")), (200, None));

@@ -63,7 +63,7 @@ fn forged_by(gate: &Running, address: &str) -> u64 {
 }
 
 #[test]
-fn the_filter_sees_whom_the_header_names() {
+fn the_filter_sees_the_address_that_the_proxy_header_names() {
     let gate = start(|_| {});
     let plain = connect(gate.bound.shop);
     assert_eq!(status(&plain, &[from([203, 0, 113, 9]), forged_pass(&gate)].concat()).unwrap(), "401");
@@ -82,7 +82,7 @@ fn the_filter_sees_whom_the_header_names() {
 }
 
 #[test]
-fn a_share_of_connections_is_that_of_whom_the_header_names() {
+fn a_connection_counts_for_the_address_that_the_proxy_header_names() {
     let gate = start(|config| config.limits.address_connections_max = 2);
     let ask = format!("GET {SALE} HTTP/1.1\r\nHost: a\r\n\r\n").into_bytes();
     let open = |address| {
@@ -102,7 +102,7 @@ fn a_share_of_connections_is_that_of_whom_the_header_names() {
 }
 
 #[test]
-fn a_balancer_that_looks_whether_we_are_there_speaks_for_itself() {
+fn a_balancers_health_check_counts_for_the_balancer_itself() {
     let gate = start(|_| {});
     let local = b"\r\n\r\n\0\r\nQUIT\n\x20\x00\0\0";
     let look = format!("GET {SALE} HTTP/1.1\r\nHost: a\r\n\r\n");
@@ -110,7 +110,7 @@ fn a_balancer_that_looks_whether_we_are_there_speaks_for_itself() {
 }
 
 #[test]
-fn a_balancer_without_a_header_and_a_stranger_with_one_are_refused() {
+fn a_balancer_without_a_proxy_header_and_a_client_with_one_are_refused() {
     let look = format!("GET {SALE} HTTP/1.1\r\nHost: a\r\n\r\n");
     let gate = start(|_| {});
     let answer = send(gate.bound.shop, "GET", SALE, &[], "");
@@ -126,7 +126,7 @@ fn a_balancer_without_a_header_and_a_stranger_with_one_are_refused() {
 }
 
 #[test]
-fn a_balancer_that_says_nothing_has_as_long_as_a_head() {
+fn an_unfinished_proxy_header_is_cut_off_at_the_header_timeout() {
     let gate = start(|config| config.connections.header_timeout_seconds = 1);
     let mut silent = connect(gate.bound.shop);
     silent.write_all(&from([203, 0, 113, 9])[..14]).unwrap();
@@ -144,7 +144,7 @@ impl Drop for HaProxy {
 }
 
 #[test]
-fn haproxy_is_understood() {
+fn haproxys_proxy_header_is_understood() {
     let gate = start(|_| {});
     let port = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
     let listen = SocketAddr::from(([127, 0, 0, 1], port));

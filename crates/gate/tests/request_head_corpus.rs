@@ -24,7 +24,7 @@ use web::wire::head::{Form, Parsed, parse};
 const FIELDS: [&str; 2] = ["floodgate-pass", "idempotency-key"];
 
 #[test]
-fn every_head_means_one_thing_or_is_refused() {
+fn every_corpus_head_has_one_meaning_or_is_refused() {
     let corpus = corpus();
     assert!(corpus.len() >= 8, "the corpus is not here");
     corpus.iter().for_each(|bytes| request_head::check(bytes));
@@ -78,7 +78,7 @@ fn we_find(mut bytes: &[u8]) -> Vec<Found> {
 }
 
 #[tokio::test]
-async fn hyper_finds_the_same_in_every_plain_request() {
+async fn hyper_parses_every_plain_request_as_the_gate_does() {
     let mut compared = 0;
     for bytes in corpus().into_iter().chain(mutants(60_000, 2)) {
         let Some(ours) = we_find(&bytes).into_iter().next() else { continue };
@@ -95,7 +95,7 @@ async fn hyper_finds_the_same_in_every_plain_request() {
 }
 
 #[tokio::test]
-async fn hyper_finds_the_same_requests_one_behind_another() {
+async fn hyper_parses_pipelined_requests_as_the_gate_does() {
     let mut prng = Prng::new(3);
     let all: Vec<Vec<u8>> = corpus().into_iter().chain(mutants(20_000, 4)).collect();
     // Of a target that is no hot route, hyper has the last word anyway.
@@ -117,7 +117,7 @@ async fn hyper_finds_the_same_requests_one_behind_another() {
 }
 
 #[test]
-fn a_request_split_anywhere_is_the_same_request() {
+fn a_request_split_at_any_byte_parses_the_same() {
     for bytes in corpus().into_iter().chain(mutants(20_000, 5)) {
         let whole = parse(&bytes, 8192, &FIELDS);
         for end in 0..bytes.len() {

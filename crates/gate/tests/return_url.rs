@@ -86,7 +86,7 @@ fn outcome(gate: &Running, page: &str) -> (Value, Value) {
 }
 
 #[test]
-fn a_shopper_goes_back_with_a_ticket_or_a_signed_outcome() {
+fn a_shopper_returns_to_the_shop_with_a_ticket_or_a_signed_outcome() {
     let gate = start();
     let winner = Browser::open(&gate);
     let page = winner.buy();
@@ -129,7 +129,7 @@ fn a_shopper_goes_back_with_a_ticket_or_a_signed_outcome() {
 }
 
 #[test]
-fn there_is_no_way_back_before_there_is_an_outcome_for_the_shop() {
+fn the_page_has_no_return_link_before_there_is_an_outcome_for_the_shop() {
     let gate = start();
     let browser = Browser::open(&gate);
     assert_eq!(way_back(&browser.get(&format!("/sales/demo?return_url={BACK_ENCODED}")).body), None);
@@ -148,7 +148,7 @@ fn there_is_no_way_back_before_there_is_an_outcome_for_the_shop() {
 }
 
 #[test]
-fn nobody_is_sent_anywhere_else() {
+fn an_unlisted_return_url_is_refused() {
     let gate = start();
     let browser = Browser::open(&gate);
     let page = browser.buy();
@@ -203,7 +203,7 @@ fn nobody_is_sent_anywhere_else() {
 }
 
 #[test]
-fn the_api_signs_what_came_of_an_attempt_too() {
+fn the_api_answers_with_a_signed_return_url_if_asked() {
     let gate = start();
     let bearer = format!("Bearer {}", gate.token("alice"));
     let sale = "/api/v1/sales/demo";

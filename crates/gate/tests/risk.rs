@@ -73,7 +73,7 @@ fn a_bare_client_is_given_harder_challenges_and_a_browser_is_not() {
 }
 
 #[test]
-fn a_dry_run_counts_and_does_nothing() {
+fn a_dry_run_of_risk_counts_effects_and_applies_none() {
     let gate = start(|config| {
         (config.risk.bare_client_points, config.risk.levels) = (10, vec![20, 40, 60]);
         config.risk.dry_run = true;
@@ -84,7 +84,7 @@ fn a_dry_run_counts_and_does_nothing() {
 }
 
 #[test]
-fn a_bare_client_has_fewer_requests() {
+fn a_bare_client_may_send_fewer_requests() {
     let asked = |browser: bool| {
         let gate = start(|config| {
             (config.risk.bare_client_points, config.risk.levels) = (10, vec![10, 20, 30]);
@@ -99,7 +99,7 @@ fn a_bare_client_has_fewer_requests() {
 }
 
 #[test]
-fn who_takes_passes_at_the_beat_of_a_clock_gets_none_for_a_while() {
+fn an_address_that_takes_passes_at_a_steady_cadence_gets_none_for_a_while() {
     let check = |dry_run: bool| {
         let gate = start(|config| {
             config.challenge.mode = ChallengeMode::Off;
@@ -132,7 +132,7 @@ fn who_takes_passes_at_the_beat_of_a_clock_gets_none_for_a_while() {
 }
 
 #[test]
-fn an_office_of_many_is_not_refused() {
+fn an_address_of_many_shoppers_is_not_refused() {
     let gate = start(|config| {
         config.challenge.mode = ChallengeMode::Off;
         (config.risk.many_shoppers_points, config.risk.shoppers_max) = (1000, 5);

@@ -114,7 +114,7 @@ fn is_refusal(answer: &str) -> bool {
 }
 
 #[test]
-fn the_gate_alone_finds_the_borders_that_the_corpus_says() {
+fn the_gate_alone_finds_the_request_boundaries_that_the_corpus_expects() {
     let shop = Shop::open();
     let wrong = Mutex::new(Vec::new());
     // Some wait for the end of their patience.
@@ -294,7 +294,7 @@ fn through(shop: &Shop, front: SocketAddr, tap: &Tap) -> Vec<String> {
 }
 
 #[test]
-fn the_gate_and_the_proxies_in_front_find_the_same_borders() {
+fn the_gate_and_proxies_in_front_find_the_same_request_boundaries() {
     let shop = Shop::open();
     let dir = tempfile::tempdir().unwrap();
     type Start = fn(&std::path::Path, &str, &str, SocketAddr) -> (Proxy, SocketAddr);

@@ -156,7 +156,7 @@ fn answers(stream: &mut TcpStream) -> Vec<String> {
 }
 
 #[test]
-fn well_made_requests_are() {
+fn valid_requests_split_at_any_byte_get_the_same_answer() {
     let mut shop = Shop::open();
     let granted = |last: &str| format!("200 granted {last}");
     let sale = "200 demo false".to_owned();
@@ -195,7 +195,7 @@ fn well_made_requests_are() {
 }
 
 #[test]
-fn badly_made_requests_are() {
+fn malformed_requests_split_at_any_byte_get_the_same_answer() {
     let mut shop = Shop::open();
     for fields in [
         "Content-Length: 5\r\nTransfer-Encoding: chunked\r\n",
@@ -241,7 +241,7 @@ fn comes_to_an_end(mut bytes: &[u8]) -> bool {
 }
 
 #[test]
-fn requests_near_those_of_the_corpus_are() {
+fn mutated_requests_split_at_any_byte_get_the_same_answer() {
     let mut shop = Shop::open();
     let replace = |bytes: Vec<u8>, from: &str, to: &str| match bytes
         .windows(from.len())

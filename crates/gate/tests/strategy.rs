@@ -119,7 +119,7 @@ fn answer(mut stream: &TcpStream) -> (String, String) {
 }
 
 #[test]
-fn the_load_raises_the_stage_and_the_stage_the_price() {
+fn the_load_raises_the_stage_and_the_stage_raises_the_price() {
     let gate = start(|config| {
         config.challenge.mode = ChallengeMode::Fortress;
         config.connections.open_max = 64;
@@ -168,7 +168,7 @@ fn the_load_raises_the_stage_and_the_stage_the_price() {
 }
 
 #[test]
-fn nobody_rests_for_long_in_a_stage() {
+fn a_raised_stage_closes_idle_connections_sooner() {
     let gate = start(|config| config.connections.idle_timeout_seconds = 300);
     order(&gate, &json!({ "stage": "guarded" }));
     let mut resting = TcpStream::connect(gate.bound.shop).unwrap();
@@ -179,7 +179,7 @@ fn nobody_rests_for_long_in_a_stage() {
 }
 
 #[test]
-fn a_request_counts_for_more_in_a_stage() {
+fn a_raised_stage_counts_each_request_several_times() {
     let asked = |stage: &str| {
         let gate = start(|config| {
             (config.limits.address_per_second, config.limits.address_burst) = (1, 16);
@@ -191,7 +191,7 @@ fn a_request_counts_for_more_in_a_stage() {
 }
 
 #[test]
-fn a_dry_run_counts_and_does_nothing() {
+fn a_dry_run_of_a_strategy_counts_effects_and_applies_none() {
     let gate = start(|config| config.challenge.mode = ChallengeMode::Fortress);
     order(&gate, &json!({ "stage": "fortress", "queue_percent": 50, "dry_run": true }));
     assert_eq!((maxnumber(&gate), goes_on(&gate, SALE), goes_on(&gate, "/nothing")), (100, true, true));
@@ -205,7 +205,7 @@ fn a_dry_run_counts_and_does_nothing() {
 }
 
 #[test]
-fn attempts_fill_the_queue_as_far_as_ordered_and_what_was_promised_is_said() {
+fn attempts_fill_the_queue_up_to_queue_percent_and_kept_answers_are_still_given() {
     let gate = start(|_| {});
     let pass = shopper(&gate, "POST", "passes").json()["pass"].as_str().unwrap().to_owned();
     let granted = answer(&sent(&gate, &pass, "a"));
@@ -241,7 +241,7 @@ fn attempts_fill_the_queue_as_far_as_ordered_and_what_was_promised_is_said() {
 }
 
 #[test]
-fn a_tier_has_its_part_of_the_rate() {
+fn a_tier_may_use_only_its_share_of_the_rate() {
     let busy = |tier: u8| {
         let gate = start(|config| config.decision_wait_ms = 1000);
         let pass = shopper(&gate, "POST", "passes").json()["pass"].as_str().unwrap().to_owned();
@@ -256,7 +256,7 @@ fn a_tier_has_its_part_of_the_rate() {
 }
 
 #[test]
-fn a_strategy_is_ordered_whole_with_a_reason_by_who_may() {
+fn a_strategy_is_replaced_whole_with_a_reason_and_by_an_operator() {
     let gate = start(|_| {});
     let key = |name, role| gate.api_keys.create(name, role, TimeMs(0)).unwrap();
     let (reader, operator) = (key("reader", Role::ReadOnly), key("night-shift", Role::Operator));

@@ -238,7 +238,7 @@ fn a_purchase_works_over_http1_and_http2() {
 }
 
 #[test]
-fn browsers_are_told_to_stay_only_if_the_shop_is_behind_tls_by_its_public_origin() {
+fn hsts_is_sent_only_if_the_public_origin_is_https() {
     for (origin, want) in [("", false), ("http://shop.test", false), ("https://shop.test", true)] {
         let shop = Shop::start(|config| config.public_origin = origin.into());
         let (_, headers, _) = block_on(async {
@@ -252,7 +252,7 @@ fn browsers_are_told_to_stay_only_if_the_shop_is_behind_tls_by_its_public_origin
 }
 
 #[test]
-fn who_speaks_no_tls_leaves_others_unaffected() {
+fn a_client_that_speaks_no_tls_does_not_affect_others() {
     let shop = Shop::start(|config| config.tls.handshake_timeout_seconds = 1);
     // One that says nothing at all is cut as well.
     for bytes in [&b"GET / HTTP/1.1\r\nhost: test\r\n\r\n"[..], &[0x16, 3, 1, 0, 200, 1], &[0xff; 4096], b""]
@@ -316,7 +316,7 @@ fn a_new_certificate_is_served_without_a_restart_and_a_broken_one_is_not() {
 }
 
 #[test]
-fn what_is_wrong_with_the_files_is_said_at_the_start() {
+fn a_start_with_bad_certificate_files_says_what_is_wrong() {
     let (files, made, other) = (tempfile::tempdir().unwrap(), make(2040), make(2040));
     let path = |name: &str| files.path().join(name);
     let check = |break_it: &dyn Fn(), want: &[&str]| {
@@ -345,7 +345,7 @@ fn what_is_wrong_with_the_files_is_said_at_the_start() {
 }
 
 #[test]
-fn connections_of_an_address_and_of_all_are_counted_on_both_listeners_together() {
+fn connection_limits_count_both_listeners_together() {
     let check = |change: &dyn Fn(&mut Config)| {
         let (files, made) = (tempfile::tempdir().unwrap(), make(2040));
         put(files.path(), &made);
@@ -370,7 +370,7 @@ fn connections_of_an_address_and_of_all_are_counted_on_both_listeners_together()
 }
 
 #[test]
-fn requests_behind_tls_count_towards_the_address() {
+fn requests_over_tls_count_towards_the_address_limit() {
     let shop = Shop::start(|config| {
         (config.limits.address_per_second, config.limits.address_burst) = (1, 3);
         config.limits.trusted_proxies = vec!["127.0.0.1".parse().unwrap()];
@@ -389,7 +389,7 @@ fn requests_behind_tls_count_towards_the_address() {
 }
 
 #[test]
-fn a_head_that_is_too_large_is_refused() {
+fn a_head_over_tls_that_is_too_large_is_refused() {
     let shop = Shop::start(|_| {});
     let bomb = "x".repeat(9000);
     for protocol in ["http/1.1", "h2"] {
@@ -472,7 +472,7 @@ fn code(payload: &[u8]) -> u32 {
 }
 
 #[test]
-fn streams_beyond_the_limit_are_refused_and_who_goes_on_is_cut() {
+fn http2_streams_beyond_the_limit_are_refused_and_more_end_the_connection() {
     let shop = Shop::start(|config| config.tls.streams_max = 8);
     let token = format!("Bearer {}", shop.running.token("alice"));
     let fields = frames::fields(&[
@@ -507,7 +507,7 @@ fn streams_beyond_the_limit_are_refused_and_who_goes_on_is_cut() {
 }
 
 #[test]
-fn who_opens_and_resets_streams_in_a_row_is_cut() {
+fn a_client_that_keeps_resetting_http2_streams_is_cut_off() {
     let shop = Shop::start(|_| {});
     let fields = frames::fields(&[
         (":method", "GET"),
@@ -531,7 +531,7 @@ fn who_opens_and_resets_streams_in_a_row_is_cut() {
 }
 
 #[test]
-fn an_http2_connection_on_which_nothing_is_asked_ends() {
+fn an_idle_http2_connection_is_closed() {
     let shop = Shop::start(|config| {
         config.connections.header_timeout_seconds = 1;
         config.connections.idle_timeout_seconds = 1;
@@ -556,7 +556,7 @@ fn an_http2_connection_on_which_nothing_is_asked_ends() {
 }
 
 #[test]
-fn a_drain_says_goodbye_and_lets_streams_end() {
+fn a_drain_sends_goaway_and_lets_http2_streams_finish() {
     let mut shop = Shop::start(|config| config.decision_wait_ms = 1500);
     let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build().unwrap();
     shop.running.sale.set_mood(Mood::Silent);

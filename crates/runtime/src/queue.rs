@@ -100,7 +100,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_worker_that_has_jobs_still_is_given_no_more_than_the_queue_holds() {
+    fn a_worker_is_topped_up_to_no_more_jobs_than_the_queue_holds() {
         let mut queue = Queue::new(3);
         (0..5).for_each(|job| queue.push(job));
         assert!(queue.is_full() && !queue.is_crammed());
@@ -116,7 +116,7 @@ mod tests {
     }
 
     #[test]
-    fn replies_to_one_box_are_handed_over_together() {
+    fn replies_to_one_mailbox_are_delivered_together() {
         let (one, other): (Arc<str>, Arc<str>) = ("one".into(), "other".into());
         let mut deliveries = Deliveries::default();
         for (to, reply) in [(&one, 1), (&other, 2), (&one, 3)] {

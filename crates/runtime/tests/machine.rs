@@ -44,7 +44,7 @@ fn balance<L: Log>(worker: &Worker<Ledger, L>, account: u32) -> i64 {
 }
 
 #[test]
-fn what_was_said_is_there_after_a_power_cut() {
+fn what_was_answered_survives_a_power_cut() {
     let disk = SimDisk::new();
     let mut accounts = open(&disk);
     let replies = accounts.step(NOW, &[put(1, 10), put(1, -3), put(1, -8)]).to_vec();
@@ -58,7 +58,7 @@ fn what_was_said_is_there_after_a_power_cut() {
 }
 
 #[test]
-fn a_shortage_turns_commands_away_and_passes() {
+fn a_shortage_refuses_commands_until_it_is_over() {
     let disk = SimDisk::new();
     let mut accounts = open(&disk);
     accounts.step(NOW, &[put(1, 10)]);
@@ -81,7 +81,7 @@ fn a_shortage_turns_commands_away_and_passes() {
 }
 
 #[test]
-fn no_file_handle_is_a_shortage_too() {
+fn a_lack_of_file_handles_is_a_shortage() {
     let disk = SimDisk::new();
     let mut accounts = open(&disk);
     accounts.step(NOW, &[put(1, 10)]);
@@ -103,7 +103,7 @@ fn no_file_handle_is_a_shortage_too() {
 }
 
 #[test]
-fn an_append_of_unknown_outcome_is_settled_before_anybody_hears() {
+fn an_append_of_unknown_outcome_is_settled_before_any_reply() {
     for seed in 0..40 {
         let disk = SimDisk::new();
         let mut accounts = open(&disk);
@@ -137,7 +137,7 @@ fn small_steps(disk: &SimDisk, count: u32) -> Accounts {
 }
 
 #[test]
-fn what_time_demands_is_done_before_anything_else_in_as_many_steps_as_it_takes() {
+fn due_timers_run_before_commands_in_as_many_steps_as_they_take() {
     let disk = SimDisk::new();
     let mut accounts = small_steps(&disk, 12);
     let command = [Command::Move { account: 12, amount: -11 }];
@@ -154,7 +154,7 @@ fn what_time_demands_is_done_before_anything_else_in_as_many_steps_as_it_takes()
 }
 
 #[test]
-fn a_command_of_several_steps_says_how_far_it_came() {
+fn a_command_of_several_steps_resumes_where_the_last_step_ended() {
     let disk = SimDisk::new();
     let mut accounts = small_steps(&disk, 14);
     let commands = [Command::CloseFrom { account: 3 }, put(1, 1)];
@@ -167,7 +167,7 @@ fn a_command_of_several_steps_says_how_far_it_came() {
 }
 
 #[test]
-fn a_command_that_meets_a_shortage_halfway_is_turned_away_and_may_be_put_again() {
+fn a_command_that_meets_a_shortage_midway_is_refused_and_may_be_retried() {
     let disk = SimDisk::new();
     let mut accounts = small_steps(&disk, 12);
     let command = [Command::CloseFrom { account: 3 }];
@@ -256,7 +256,7 @@ fn service(disk: &SimDisk, queue_max: usize) -> Service<Ledger> {
 }
 
 #[test]
-fn a_service_answers_by_handle_and_by_mailbox_and_finishes_what_is_queued() {
+fn a_service_answers_by_handle_and_by_mailbox_and_finishes_its_queue() {
     let disk = SimDisk::new();
     let (sender, heard) = mpsc::channel();
     let inbox: Arc<dyn Mailbox<Reply>> = Arc::new(Inbox(Mutex::new(sender)));
@@ -279,7 +279,7 @@ fn a_service_answers_by_handle_and_by_mailbox_and_finishes_what_is_queued() {
 }
 
 #[test]
-fn a_full_queue_refuses_at_once() {
+fn a_full_queue_refuses_commands_at_once() {
     let running = service(&SimDisk::new(), 0);
     assert_eq!(running.handle().ask(put(1, 1)).unwrap_err(), NotQueued::QueueFull);
     running.stop();

@@ -176,7 +176,7 @@ mod tests {
     }
 
     #[test]
-    fn nobody_who_has_something_is_missed_and_few_others_are_taken_for_them() {
+    fn the_membership_filter_has_no_false_negatives_and_few_false_positives() {
         let known = MembershipFilter::default();
         (0..200_000).for_each(|n| known.keep(shopper(n)));
         assert!((0..200_000).all(|n| known.may_have(shopper(n))));
@@ -195,7 +195,7 @@ mod tests {
     }
 
     #[test]
-    fn an_undecided_attempt_is_known_until_it_is_decided() {
+    fn the_membership_filter_knows_an_attempt_until_it_is_decided() {
         let known = MembershipFilter::default();
         assert!(!known.may_have(shopper(1)));
         known.ask(shopper(1));

@@ -111,7 +111,7 @@ fn in_line(position: u64, wait_ms: u64) -> Said {
 }
 
 #[test]
-fn whoever_finds_no_room_stands_in_line_and_all_are_decided_in_the_order_of_acceptance() {
+fn attempts_beyond_the_queue_wait_in_line_and_are_decided_in_the_order_of_acceptance() {
     let mut rig = Rig::new(2, 100);
     let waiting: Vec<Told1> = (0..7).map(|n| rig.put(n).unwrap()).collect();
     assert_eq!((rig.queue.len(), rig.queue.line_len()), (2, 5));
@@ -134,7 +134,7 @@ fn whoever_finds_no_room_stands_in_line_and_all_are_decided_in_the_order_of_acce
 }
 
 #[test]
-fn the_rate_lets_one_go_at_each_turn_and_says_exactly_when() {
+fn the_rate_releases_one_attempt_a_turn_and_predicts_exactly_when() {
     let mut rig = Rig::new(100, 100);
     rig.rate = 10;
     let _waiting: Vec<Told1> = (0..5).map(|n| rig.put(n).unwrap()).collect();
@@ -161,7 +161,7 @@ fn the_rate_lets_one_go_at_each_turn_and_says_exactly_when() {
 }
 
 #[test]
-fn another_rate_counts_at_once_for_those_in_line() {
+fn a_new_rate_applies_at_once_to_the_line() {
     let mut rig = Rig::new(100, 100);
     rig.rate = 1;
     let _waiting: Vec<Told1> = (0..9).map(|n| rig.put(n).unwrap()).collect();
@@ -184,7 +184,7 @@ fn another_rate_counts_at_once_for_those_in_line() {
 }
 
 #[test]
-fn a_stop_decides_all_who_are_in_line_and_takes_nobody_up() {
+fn a_stopping_queue_decides_its_line_and_accepts_no_new_attempts() {
     let mut rig = Rig::new(2, 100);
     rig.rate = 1;
     let _waiting: Vec<Told1> = (0..5).map(|n| rig.put(n).unwrap()).collect();
@@ -195,7 +195,7 @@ fn a_stop_decides_all_who_are_in_line_and_takes_nobody_up() {
 }
 
 #[test]
-fn a_full_line_takes_nobody_up_and_says_how_long_it_is() {
+fn a_full_line_refuses_new_attempts_and_says_how_long_it_is() {
     let mut rig = Rig::new(100, 3);
     rig.rate = 2;
     let _waiting: Vec<Told1> = (0..4).map(|n| rig.put(n).unwrap()).collect();
@@ -217,7 +217,7 @@ fn a_full_line_takes_nobody_up_and_says_how_long_it_is() {
 }
 
 #[test]
-fn whoever_would_wait_for_too_long_is_told_at_once_and_leaves_nothing_here_however_often_they_ask() {
+fn a_shopper_with_too_long_a_wait_is_told_at_once_and_retries_leave_no_state() {
     let mut rig = Rig::new(100, 100);
     rig.rate = 1;
     let _first: Vec<Told1> = (0..3).map(|n| rig.put_with(attempt(n, n), 2000).unwrap()).collect();
@@ -246,7 +246,7 @@ fn whoever_would_wait_for_too_long_is_told_at_once_and_leaves_nothing_here_howev
 }
 
 #[test]
-fn those_who_join_are_bounded_over_all_attempts() {
+fn duplicates_that_join_attempts_are_bounded_over_all_attempts() {
     let mut rig = Rig::new(2, 2);
     let _waiting: Vec<Told1> = (0..4).map(|n| rig.put(n).unwrap()).collect();
     let _joined: Vec<Told1> = (0..4).map(|n| rig.put(n).unwrap()).collect();
@@ -256,7 +256,7 @@ fn those_who_join_are_bounded_over_all_attempts() {
 }
 
 #[test]
-fn a_paused_sale_keeps_the_line_as_it_is() {
+fn a_paused_sale_keeps_its_line() {
     let mut rig = Rig::new(2, 100);
     rig.rate = 10;
     let _waiting: Vec<Told1> = (0..4).map(|n| rig.put(n).unwrap()).collect();
@@ -276,7 +276,7 @@ fn a_paused_sale_keeps_the_line_as_it_is() {
 }
 
 #[test]
-fn a_pause_takes_back_those_who_have_just_left_the_line() {
+fn a_pause_puts_attempts_that_just_left_the_line_back() {
     let mut rig = Rig::new(3, 100);
     let _waiting: Vec<Told1> = (0..10).map(|n| rig.put(n).unwrap()).collect();
     assert_eq!(rig.decide(), [0, 1, 2]);
@@ -309,7 +309,7 @@ fn a_pause_takes_back_those_who_have_just_left_the_line() {
 }
 
 #[test]
-fn a_refusal_is_forgotten_once_the_same_attempt_is_put_again() {
+fn a_kept_refusal_is_forgotten_once_its_attempt_is_retried() {
     let mut rig = Rig::new(2, 1);
     let _first = rig.put(0).unwrap();
     assert_eq!(rig.position(0), Some(0));
@@ -321,7 +321,7 @@ fn a_refusal_is_forgotten_once_the_same_attempt_is_put_again() {
 }
 
 #[test]
-fn whoever_was_told_a_place_hears_a_refusal_when_they_ask() {
+fn a_shopper_who_was_told_a_place_gets_the_refusal_when_asking() {
     let mut rig = Rig::new(2, 1);
     rig.rate = 1;
     let followed = rig.known.follow();
@@ -352,7 +352,7 @@ fn whoever_was_told_a_place_hears_a_refusal_when_they_ask() {
 }
 
 #[test]
-fn a_rate_of_thousands_is_reached_though_time_comes_in_milliseconds() {
+fn a_rate_of_thousands_a_second_is_reached_with_a_clock_of_milliseconds() {
     for (queue_max, line_max) in [(100_000, 0), (100_000, 1000)] {
         let mut rig = Rig::new(queue_max, line_max);
         rig.rate = 5000;
@@ -377,7 +377,7 @@ fn a_rate_of_thousands_is_reached_though_time_comes_in_milliseconds() {
 }
 
 #[test]
-fn how_long_it_takes_is_measured_and_nothing_is_said_where_nothing_moves() {
+fn waiting_times_are_measured_and_left_out_while_the_line_stands_still() {
     let mut rig = Rig::new(2, 100);
     let _waiting: Vec<Told1> = (0..9).map(|n| rig.put(n).unwrap()).collect();
     assert_eq!(rig.place(8).unwrap(), LinePlace { position: 8, wait_ms: None }, "nothing was measured");
@@ -406,7 +406,7 @@ fn how_long_it_takes_is_measured_and_nothing_is_said_where_nothing_moves() {
 }
 
 #[test]
-fn the_worker_is_woken_for_jobs_and_for_a_line_that_it_does_not_know() {
+fn the_worker_is_woken_for_jobs_and_for_a_new_line() {
     let mut rig = Rig::new(100, 100);
     rig.rate = 1;
     let mut is_news = |n: u32| {
@@ -440,7 +440,7 @@ fn one_shopper_does_not_fill_the_line() {
 }
 
 #[test]
-fn an_attempt_in_line_takes_what_the_settings_say() {
+fn an_attempt_in_line_takes_the_memory_that_the_settings_document() {
     // `config.default.toml` tells operators what a full line takes: these, in tables that are half
     // full at the worst.
     assert!(size_of::<(AttemptId, InFlight)>() <= 216, "{}", size_of::<(AttemptId, InFlight)>());

@@ -195,14 +195,14 @@ fn resume(waiting: u64) -> Duration {
 }
 
 #[test]
-fn a_million_who_wait_are_promoted_in_bounded_steps_and_in_linear_time() {
+fn a_million_waiting_shoppers_are_promoted_in_bounded_steps_and_in_linear_time() {
     let tenth = resume(100_000);
     let all = resume(1_000_000);
     assert!(all < 30 * tenth, "100,000 took {tenth:?}, and ten times as many {all:?}");
 }
 
 #[test]
-fn an_adjustment_is_said_when_it_is_durable_and_promotes_in_further_steps() {
+fn an_adjustment_is_answered_once_durable_and_promotes_in_later_steps() {
     let log = Measured::default();
     let mut rig = Rig::open(log, sale(1));
     rig.worker.set_budget(Budget { work_max: 10, ..Budget::default() });
@@ -262,7 +262,7 @@ fn forty_thousand_holds_of_one_shopper_are_voided_in_bounded_steps_and_in_linear
 }
 
 #[test]
-fn an_audit_asks_thousands_who_do_not_fit_once() {
+fn an_audit_checks_thousands_of_places_that_do_not_fit_in_linear_time() {
     let audited = |waiting: u64| {
         let log = Measured::default();
         let mut rig = Rig::open(log.clone(), sale(3));
@@ -282,7 +282,7 @@ fn an_audit_asks_thousands_who_do_not_fit_once() {
 }
 
 #[test]
-fn a_promotion_that_meets_a_full_disk_goes_on_before_anything_else() {
+fn promotions_that_a_full_disk_interrupts_resume_before_anything_else() {
     let disk = SimDisk::new();
     let options = Options { segment_bytes: 64 << 10, ..Options::new(Partition(0), LogId([1; 16])) };
     let mut rig = Rig::open(EmbeddedLog::open(disk.clone(), options).unwrap(), sale(1));
@@ -306,7 +306,7 @@ fn a_promotion_that_meets_a_full_disk_goes_on_before_anything_else() {
 }
 
 #[test]
-fn a_crash_between_two_steps_leaves_what_is_owed_to_the_next_process() {
+fn promotions_that_a_crash_interrupts_resume_in_the_next_process() {
     for crash_after in 1..12 {
         let disk = SimDisk::new();
         let options = || Options { segment_bytes: 64 << 10, ..Options::new(Partition(0), LogId([1; 16])) };
@@ -348,7 +348,7 @@ fn a_crash_between_two_steps_leaves_what_is_owed_to_the_next_process() {
 }
 
 #[test]
-fn what_gates_report_at_the_most_fits_into_a_step() {
+fn the_largest_report_of_gate_refusals_fits_into_a_step() {
     let log = Measured::default();
     let mut rig = Rig::open(log.clone(), sale(1));
     rig.put(2, |n| n, 1);

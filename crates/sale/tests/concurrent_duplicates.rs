@@ -164,7 +164,7 @@ fn duplicates_join_one_decision() {
 }
 
 #[test]
-fn nobody_hears_of_a_grant_that_is_not_durable() {
+fn no_grant_is_answered_before_it_is_durable() {
     let rig = rig(5, 100);
     let mut granted = rig.put(1);
     rig.arrived.recv().unwrap();
@@ -178,7 +178,7 @@ fn nobody_hears_of_a_grant_that_is_not_durable() {
 }
 
 #[test]
-fn the_queue_is_bounded_and_the_place_in_it_is_told() {
+fn the_queue_is_bounded_and_tells_each_place() {
     let rig = rig(5, 2);
     let first = rig.put(1);
     rig.arrived.recv().unwrap();
@@ -204,7 +204,7 @@ fn the_queue_is_bounded_and_the_place_in_it_is_told() {
 }
 
 #[test]
-fn a_queue_that_is_full_of_questions_says_so_and_not_that_it_stops() {
+fn a_queue_full_of_reads_answers_queue_full_and_not_stopping() {
     let rig = rig(5, 2);
     let first = rig.put(1);
     rig.arrived.recv().unwrap();
@@ -226,7 +226,7 @@ fn a_queue_that_is_full_of_questions_says_so_and_not_that_it_stops() {
 }
 
 #[test]
-fn a_stop_lets_what_is_queued_finish() {
+fn queued_attempts_are_decided_before_a_stop() {
     let rig = rig(5, 100);
     let first = rig.put(1);
     rig.arrived.recv().unwrap();
@@ -251,7 +251,7 @@ fn a_stop_lets_what_is_queued_finish() {
 /// The same for the deny list: it is known as soon as it is durable, and who has something is asked
 /// about all the same.
 #[test]
-fn a_gate_knows_the_deny_list_when_it_is_durable_and_until_it_is_cleared() {
+fn a_gate_applies_a_deny_list_once_it_is_durable_and_until_it_is_cleared() {
     let rig = rig(5, 100);
     let operate = |operation: Operation| {
         let done = rig.handle.operate(by(), operation);
@@ -325,7 +325,7 @@ fn paced(stock: u64, per_second: u32, line_max: usize) -> Rig {
 }
 
 #[test]
-fn the_rate_holds_for_all_who_ask_and_the_line_moves_when_a_turn_is_due() {
+fn the_rate_applies_to_all_shoppers_and_the_line_moves_when_a_turn_is_due() {
     let rig = paced(9, 10, 100);
     let mut told: Vec<_> = (1..=4).map(|n| rig.put(n)).collect();
     assert_eq!(rig.append(), 1);
@@ -347,7 +347,7 @@ fn the_rate_holds_for_all_who_ask_and_the_line_moves_when_a_turn_is_due() {
 }
 
 #[test]
-fn where_all_are_refused_nobody_is_held_back() {
+fn the_rate_holds_no_attempt_back_while_all_are_refused() {
     let rig = paced(1, 1, 100);
     // Both items, for of one that is left somebody may have some.
     rig.operate(Operation::Adjust { item: 0, delta: -1 });
@@ -365,7 +365,7 @@ fn where_all_are_refused_nobody_is_held_back() {
 }
 
 #[test]
-fn a_pause_takes_nobodys_place() {
+fn attempts_in_line_keep_their_places_through_a_pause() {
     let rig = paced(9, 1, 100);
     let mut told: Vec<_> = (1..=3).map(|n| rig.put(n)).collect();
     rig.append();
@@ -384,7 +384,7 @@ fn a_pause_takes_nobodys_place() {
 }
 
 #[test]
-fn whoever_was_sent_away_with_a_place_hears_the_refusal_when_they_ask() {
+fn a_shopper_sent_away_with_a_place_gets_the_refusal_when_asking() {
     let rig = paced(2, 1, 100);
     rig.operate(Operation::Adjust { item: 0, delta: -2 });
     let (winner, second) = (rig.put(1), rig.handle.attempt(attempt(2, 1), 0));
@@ -409,7 +409,7 @@ fn whoever_was_sent_away_with_a_place_hears_the_refusal_when_they_ask() {
 }
 
 #[test]
-fn a_stop_decides_all_who_are_in_line() {
+fn a_stop_decides_every_attempt_in_line() {
     let rig = paced(9, 1, 100);
     let told: Vec<_> = (1..=5).map(|n| rig.put(n)).collect();
     assert_eq!(rig.append(), 1);
@@ -423,7 +423,7 @@ fn a_stop_decides_all_who_are_in_line() {
 }
 
 #[test]
-fn whoever_is_in_line_is_told_so_at_once_and_what_was_promised_before_is_said_first() {
+fn a_shopper_in_line_is_told_so_at_once_unless_the_sale_has_an_answer() {
     let rig = paced(9, 1, 2);
     let far = |n: u8| wait(rig.handle.attempt(attempt(n, 1), 500));
     let first = rig.handle.attempt(attempt(1, 1), 500);
@@ -470,7 +470,7 @@ fn told_alone(handle: &Handle, n: u8) -> Option<SoldOutRange> {
 }
 
 #[test]
-fn a_gate_answers_by_itself_whoever_has_nothing_and_nobody_else() {
+fn a_gate_refuses_by_itself_only_shoppers_who_have_nothing_in_the_sale() {
     let rig = rig(1, 100);
     let winner = rig.put(1);
     rig.arrived.recv().unwrap();

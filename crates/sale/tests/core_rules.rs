@@ -29,7 +29,7 @@ fn exactly_the_stock_is_sold() {
 }
 
 #[test]
-fn the_same_question_gets_the_same_answer() {
+fn a_repeated_attempt_gets_the_same_answer() {
     let mut l = Ledger::open(waitlist(1, 5));
     assert_eq!(l.buy(1, 1, &[(PHONE, 1)]), "granted held");
     assert_eq!(l.buy(1, 1, &[(PHONE, 1)]), "granted held");
@@ -43,7 +43,7 @@ fn the_same_question_gets_the_same_answer() {
 }
 
 #[test]
-fn a_key_belongs_to_one_basket_and_one_shopper() {
+fn a_key_reused_for_another_basket_or_shopper_is_refused() {
     let mut l = Ledger::open(spec(5));
     assert_eq!(l.buy(1, 1, &[(PHONE, 1)]), "granted held");
     assert_eq!(l.buy(1, 1, &[(CASE, 1)]), "key_reused");
@@ -52,7 +52,7 @@ fn a_key_belongs_to_one_basket_and_one_shopper() {
 }
 
 #[test]
-fn a_refusal_is_decided_afresh() {
+fn a_retry_after_a_refusal_is_decided_afresh() {
     let mut l = Ledger::open(no_waitlist(1));
     assert_eq!(l.buy(1, 1, &[(PHONE, 1)]), "granted held");
     assert_eq!(l.buy(2, 2, &[(PHONE, 1)]), "sold_out");
@@ -70,7 +70,7 @@ fn a_basket_is_all_or_nothing() {
 }
 
 #[test]
-fn limits_name_the_attempt_that_holds_the_unit() {
+fn limit_reached_names_the_attempt_that_holds_the_unit() {
     let mut l = Ledger::open(spec(10));
     assert_eq!(l.buy(1, 1, &[(PHONE, 1), (CASE, 3)]), "granted held");
     assert_eq!(l.buy(2, 1, &[(PHONE, 1)]), "limit_reached 1");
@@ -111,7 +111,7 @@ fn the_sale_limit_spans_rounds() {
 }
 
 #[test]
-fn requests_before_the_opening_eat_no_stock() {
+fn attempts_before_the_opening_take_no_stock() {
     // newbee-ltd/newbee-mall#97
     let mut l = Ledger { core: sale::core::Core::new(), now: OPENS - 1000, log: vec![] };
     assert_eq!(l.buy(1, 1, &[(PHONE, 1)]), "not_open", "not even set up");
@@ -123,7 +123,7 @@ fn requests_before_the_opening_eat_no_stock() {
 }
 
 #[test]
-fn an_unpaid_hold_runs_out_and_its_unit_is_sold_again() {
+fn an_unpaid_hold_expires_and_its_unit_is_sold_again() {
     let mut l = Ledger::open(no_waitlist(1));
     assert_eq!(l.buy(1, 1, &[(PHONE, 1)]), "granted held");
     l.at(OPENS + HOLD_SECONDS * 1000 - 1);
@@ -134,7 +134,7 @@ fn an_unpaid_hold_runs_out_and_its_unit_is_sold_again() {
 }
 
 #[test]
-fn what_becomes_free_goes_to_the_first_that_it_fits() {
+fn freed_units_go_to_the_first_place_that_they_fit() {
     let mut l = Ledger::open(waitlist(2, 9));
     assert_eq!(l.buy(1, 1, &[(CASE, 1)]), "granted held");
     assert_eq!(l.buy(2, 2, &[(CASE, 1)]), "granted held");
@@ -152,7 +152,7 @@ fn what_becomes_free_goes_to_the_first_that_it_fits() {
 }
 
 #[test]
-fn nobody_is_told_to_wait_for_more_than_there_is() {
+fn no_place_is_given_for_more_units_than_the_sale_has() {
     let mut l = Ledger::open(waitlist(2, 9));
     assert_eq!(l.buy(1, 1, &[(CASE, 3)]), "sold_out");
     assert_eq!(l.buy(2, 2, &[(PHONE, 1), (CASE, 3)]), "sold_out", "baskets do not wait");
@@ -210,7 +210,7 @@ fn a_payment_at_the_deadline_is_late_even_before_the_timer_ran() {
 }
 
 #[test]
-fn a_second_paid_message_reduces_stock_once() {
+fn a_repeated_payment_message_takes_stock_once() {
     // mollie/WooCommerce#1252
     let mut l = Ledger::open(spec(2));
     l.buy(1, 1, &[(PHONE, 1)]);
@@ -221,7 +221,7 @@ fn a_second_paid_message_reduces_stock_once() {
 }
 
 #[test]
-fn void_returns_the_stock_and_says_why() {
+fn a_void_returns_the_stock_once_and_a_payment_for_it_is_refunded() {
     let mut l = Ledger::open(waitlist(2, 5));
     l.buy(1, 1, &[(PHONE, 1)]);
     l.buy(2, 2, &[(PHONE, 1)]);
@@ -242,7 +242,7 @@ fn void_returns_the_stock_and_says_why() {
 }
 
 #[test]
-fn stock_is_never_taken_below_what_is_promised() {
+fn an_adjustment_never_takes_units_that_are_promised() {
     let mut l = Ledger::open(waitlist(3, 5));
     l.buy(1, 1, &[(PHONE, 1)]);
     let adjust = |l: &mut Ledger, delta| l.operate(Operation::Adjust { item: PHONE, delta });
@@ -254,7 +254,7 @@ fn stock_is_never_taken_below_what_is_promised() {
 }
 
 #[test]
-fn a_paused_sale_says_so_and_promotes_when_it_goes_on() {
+fn a_paused_sale_answers_paused_and_promotes_on_resume() {
     let mut l = Ledger::open(waitlist(1, 5));
     l.buy(1, 1, &[(PHONE, 1)]);
     l.buy(2, 2, &[(PHONE, 1)]);
@@ -269,7 +269,7 @@ fn a_paused_sale_says_so_and_promotes_when_it_goes_on() {
 }
 
 #[test]
-fn who_may_buy() {
+fn tier_lists_and_reservations_decide_who_may_buy() {
     let with = |eligibility| SaleSpec { eligibility, ..spec(5) };
     let mut l = Ledger::open(with(Eligibility::Tier { min: 3 }));
     assert_eq!(l.buy(1, 2, &[(PHONE, 1)]), "not_eligible");
@@ -325,7 +325,7 @@ fn refusals_are_journalled_once_a_second() {
 }
 
 #[test]
-fn the_clock_may_jump_back() {
+fn a_clock_that_jumps_back_does_not_move_the_sales_time_back() {
     let mut l = Ledger::open(spec(2));
     l.buy(1, 1, &[(PHONE, 1)]);
     l.now = OPENS - 500_000;
@@ -357,7 +357,7 @@ fn rounds_follow_the_operator_and_the_clock() {
 }
 
 #[test]
-fn a_tenth_of_the_stock_may_wait_unless_the_sale_says_otherwise() {
+fn the_waitlist_holds_a_tenth_of_the_stock_by_default() {
     let mut l = Ledger::open(spec(20));
     for n in 1..=20 {
         assert_eq!(l.buy(n, n, &[(PHONE, 1)]), "granted held");
@@ -368,7 +368,7 @@ fn a_tenth_of_the_stock_may_wait_unless_the_sale_says_otherwise() {
 }
 
 #[test]
-fn every_payment_is_logged_with_who_told_it() {
+fn every_payment_is_logged_with_its_reporter() {
     let mut l = Ledger::open(no_waitlist(2));
     l.buy(1, 1, &[(PHONE, 1)]);
     assert_eq!(l.pay(1, "pay-1"), "confirmed");
@@ -382,7 +382,7 @@ fn every_payment_is_logged_with_who_told_it() {
 }
 
 #[test]
-fn a_place_that_is_given_up_is_no_end_of_a_hold() {
+fn giving_up_a_place_is_not_the_end_of_a_hold() {
     let mut l = Ledger::open(waitlist(1, 5));
     l.buy(1, 1, &[(PHONE, 1)]);
     for n in 2..4 {
@@ -406,7 +406,7 @@ fn a_place_that_is_given_up_is_no_end_of_a_hold() {
 }
 
 #[test]
-fn one_look_finds_the_basket_however_many_attempts_came_after() {
+fn a_lookup_finds_the_basket_however_many_attempts_came_after() {
     let mut l = Ledger::open(no_waitlist(250));
     for n in 1..=120 {
         l.buy(n, 7, &[(CASE, 1)]);
@@ -424,7 +424,7 @@ fn seen(l: &Ledger) -> SaleView {
 }
 
 #[test]
-fn the_public_times_are_those_at_which_it_happened() {
+fn the_public_view_shows_when_the_sale_really_opened_and_closed() {
     let mut l = Ledger { core: sale::core::Core::new(), now: OPENS - 5000, log: vec![] };
     l.operate(Operation::Define(Box::new(spec(1)))).unwrap();
     assert_eq!((seen(&l).opens_at, seen(&l).closes_at), (TimeMs(OPENS), TimeMs(CLOSES)), "as planned");
@@ -454,7 +454,7 @@ fn the_public_times_are_those_at_which_it_happened() {
 }
 
 #[test]
-fn what_is_free_is_never_shown_as_sold_out() {
+fn an_item_with_free_units_is_never_shown_as_sold_out() {
     let mut l = Ledger::open(no_waitlist(1));
     let states = |l: &Ledger| seen(l).items.iter().map(|i| (i.state, i.offered)).collect::<Vec<_>>();
     l.buy(1, 1, &[(PHONE, 1)]);

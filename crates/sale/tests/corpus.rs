@@ -122,7 +122,7 @@ fn records() -> Vec<(&'static str, Record)> {
 }
 
 #[test]
-fn every_entry_is_a_record_or_refused() {
+fn every_corpus_entry_is_a_record_or_refused() {
     let encoded = |(name, record): (&'static str, Record)| {
         let mut bytes = Vec::new();
         record.encode(TimeMs(OPENS), &mut bytes);
@@ -135,7 +135,7 @@ fn every_entry_is_a_record_or_refused() {
 }
 
 #[test]
-fn every_entry_near_a_record_is_one_or_refused() {
+fn every_mutated_entry_is_a_record_or_refused() {
     let corpus = corpus("record");
     let mut prng = Prng::new(1);
     let good = (0..50_000).filter(|_| record::check(&near(&corpus, &mut prng))).count();
@@ -145,7 +145,7 @@ fn every_entry_near_a_record_is_one_or_refused() {
 /// Numbers that lie are the auditor's to read: it comes to an end, and proves nothing that the core
 /// does not replay.
 #[test]
-fn no_log_of_such_entries_stops_the_auditor() {
+fn the_auditor_terminates_on_logs_of_mutated_entries() {
     let corpus = corpus("record");
     let mut l = Ledger::open(spec(3));
     l.buy(1, 2, &[(0, 1)]);
@@ -198,7 +198,7 @@ fn snapshots() -> Vec<(&'static str, Vec<u8>)> {
 }
 
 #[test]
-fn every_snapshot_is_a_state_or_refused() {
+fn every_corpus_snapshot_is_a_state_or_refused() {
     check_seeds("snapshot", &snapshots());
     let states = corpus("snapshot").iter().filter(|bytes| snapshot::check(bytes)).count();
     assert!(states >= 4, "{states}");
@@ -212,7 +212,7 @@ fn peak_kib() -> u64 {
 }
 
 #[test]
-fn every_snapshot_near_a_good_one_is_read_or_refused_and_a_length_that_lies_costs_no_memory() {
+fn mutated_snapshots_are_read_or_refused_and_a_false_length_costs_no_memory() {
     let corpus = corpus("snapshot");
     let mut prng = Prng::new(1);
     let before = peak_kib();

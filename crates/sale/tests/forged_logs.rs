@@ -136,7 +136,7 @@ fn eventful() -> Forgery {
 }
 
 #[test]
-fn an_honest_log_is_proven_and_says_by_what() {
+fn an_honest_log_is_proven_and_the_report_says_what_was_checked() {
     let mut f = eventful();
     f.now = CLOSES + 1000;
     f.write(&Record::SpaceRegained { since: TimeMs(CLOSES), refused: 7 });
@@ -203,7 +203,7 @@ fn a_log_that_undersells_is_not_proven() {
 }
 
 #[test]
-fn a_log_in_which_shoppers_have_what_they_may_not_is_not_proven() {
+fn a_log_that_breaks_limits_or_eligibility_is_not_proven() {
     let mut f = Forgery::of(no_waitlist(9));
     f.grant(1, 1, &[(PHONE, 1)]).grant(2, 1, &[(PHONE, 1)]);
     let text =
@@ -269,7 +269,7 @@ fn a_log_in_which_shoppers_have_what_they_may_not_is_not_proven() {
 }
 
 #[test]
-fn a_log_that_takes_back_what_was_said_is_not_proven() {
+fn a_log_that_contradicts_earlier_answers_is_not_proven() {
     let held = || {
         let mut f = Forgery::of(no_waitlist(2));
         f.grant(1, 1, &[(PHONE, 1)]);
@@ -360,7 +360,7 @@ fn a_log_that_takes_back_what_was_said_is_not_proven() {
 }
 
 #[test]
-fn a_log_whose_refusals_were_not_true_is_not_proven() {
+fn a_log_with_untrue_refusals_is_not_proven() {
     let refused = |spec: SaleSpec, kind| {
         let mut f = Forgery::of(spec);
         f.refuse(kind, 0, 0, 5000);
@@ -422,7 +422,7 @@ fn a_log_whose_refusals_were_not_true_is_not_proven() {
 /// What gates have said by themselves is held against every entry that they named, though they
 /// report it later.
 #[test]
-fn what_gates_said_was_so_at_each_entry_that_they_named() {
+fn refusals_by_gates_are_checked_at_each_entry_that_they_named() {
     let said = |item, first, last, count| Record::GateRefusals {
         entries: vec![SoldOutRange { item, first_as_of: Sequence(first), last_as_of: Sequence(last), count }],
     };
@@ -467,7 +467,7 @@ fn what_gates_said_was_so_at_each_entry_that_they_named() {
 /// So with those whom gates told that they may not buy: by one list without a break, or by the
 /// document.
 #[test]
-fn whom_gates_called_not_eligible_the_sale_had_a_rule_for() {
+fn not_eligible_by_gates_is_proven_only_if_the_sale_had_such_a_rule() {
     let said = |by, first, last, count| Record::GateNotEligible {
         entries: vec![NotEligibleRange {
             by,
@@ -528,7 +528,7 @@ fn whom_gates_called_not_eligible_the_sale_had_a_rule_for() {
 }
 
 #[test]
-fn a_log_out_of_order_is_not_proven() {
+fn a_log_that_breaks_the_waitlists_order_is_not_proven() {
     let waits = || {
         let mut f = Forgery::of(waitlist(2, 5));
         f.grant(1, 1, &[(CASE, 2)]).wait(2, 2, &[(CASE, 1)], 1).wait(3, 3, &[(CASE, 1)], 2);
@@ -615,7 +615,7 @@ fn a_log_that_cannot_be_replayed_is_not_proven() {
 /// Entries that are cut out, doubled or swapped: the audit comes to an end, and never proves more
 /// than the core replays.
 #[test]
-fn no_mixture_of_entries_stops_the_auditor() {
+fn the_auditor_terminates_on_any_mixture_of_entries() {
     let honest = eventful().log();
     let len = honest.len();
     let mut mixtures: Vec<Vec<Vec<u8>>> = Vec::new();

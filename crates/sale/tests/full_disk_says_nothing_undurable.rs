@@ -39,7 +39,7 @@ fn open(disk: &SimDisk) -> Worker<EmbeddedLog<SimDisk>> {
 }
 
 #[test]
-fn a_grant_that_met_a_full_disk_is_not_said() {
+fn a_grant_that_met_a_full_disk_is_not_answered() {
     let disk = SimDisk::new();
     let mut worker = open(&disk);
     disk.fail_write_after(0, ErrorKind::StorageFull);
@@ -50,7 +50,7 @@ fn a_grant_that_met_a_full_disk_is_not_said() {
 }
 
 #[test]
-fn refusals_from_before_are_counted_though_the_end_of_the_pause_met_a_failed_sync() {
+fn refusals_before_a_full_disk_stay_counted_through_a_failed_sync() {
     let disk = SimDisk::new();
     let mut worker = open(&disk);
     // Two phones where one may be had: refused, and not journalled for a second.
@@ -67,7 +67,7 @@ fn refusals_from_before_are_counted_though_the_end_of_the_pause_met_a_failed_syn
 }
 
 #[test]
-fn a_failed_sync_on_a_full_disk_is_a_pause_too() {
+fn a_failed_sync_on_a_full_disk_pauses_the_sale() {
     let disk = SimDisk::new();
     let mut worker = open(&disk);
     // The segment that is to replace the one in doubt finds no room.
@@ -89,7 +89,7 @@ fn a_failed_sync_on_a_full_disk_is_a_pause_too() {
 }
 
 #[test]
-fn snapshots_that_cannot_be_listed_do_not_stop_a_sale_that_has_its_log() {
+fn a_full_disk_only_pauses_a_sale_whose_snapshots_cannot_be_listed() {
     let disk = SimDisk::new();
     let mut worker = open(&disk);
     // A copy that somebody made by hand, beside the log.
@@ -100,7 +100,7 @@ fn snapshots_that_cannot_be_listed_do_not_stop_a_sale_that_has_its_log() {
 }
 
 #[test]
-fn an_orderly_end_journals_the_last_refusals() {
+fn an_orderly_stop_journals_the_last_refusals() {
     let disk = SimDisk::new();
     let mut worker = open(&disk);
     worker.step(TimeMs(OPENS + 1), &[attempt(1, 2)]);

@@ -105,7 +105,7 @@ fn records() -> Vec<(&'static str, Record)> {
 }
 
 #[test]
-fn records_are_written_and_read_as_ever() {
+fn records_match_their_golden_bytes() {
     let mut written = String::new();
     for (name, record) in records() {
         let mut bytes = Vec::new();
@@ -135,7 +135,7 @@ fn eventful() -> Ledger {
 }
 
 #[test]
-fn a_snapshot_is_written_and_read_as_ever() {
+fn a_snapshot_matches_its_golden_bytes() {
     let sale = eventful();
     assert_eq!(hex(&sale.core.snapshot()), SNAPSHOT.trim_end(), "the bytes of a snapshot have changed");
     let restored = Core::restore(&unhex(SNAPSHOT.trim_end())).unwrap();
@@ -143,7 +143,7 @@ fn a_snapshot_is_written_and_read_as_ever() {
 }
 
 #[test]
-fn a_snapshot_of_an_earlier_version_is_passed_over() {
+fn a_snapshot_of_an_earlier_version_is_refused() {
     for (version, old) in [(1, SNAPSHOT_1), (2, SNAPSHOT_2)] {
         let old = unhex(old.trim_end());
         let refused = Core::restore(&old).unwrap_err().to_string();

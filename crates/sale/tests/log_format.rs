@@ -98,7 +98,7 @@ impl Reader<'_> {
 }
 
 #[test]
-fn every_kind_has_its_row() {
+fn every_kind_of_record_has_a_row_in_the_document() {
     let rows = rows();
     let in_code = KINDS.lines().filter_map(|line| {
         let (name, number) = line.trim().strip_prefix("pub(super) const ")?.split_once(": u8 = ")?;
@@ -111,7 +111,7 @@ fn every_kind_has_its_row() {
 }
 
 #[test]
-fn the_tables_read_every_golden_record() {
+fn the_documents_tables_read_every_golden_record() {
     let mut rows = rows();
     for line in RECORDS.lines() {
         let (name, hex) = line.split_once(' ').unwrap();

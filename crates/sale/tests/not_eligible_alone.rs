@@ -30,7 +30,7 @@ fn not_eligible(by: IneligibleBy, first: u64, last: u64) -> Option<GateRefusal> 
 }
 
 #[test]
-fn the_view_has_the_deny_list_of_its_entry() {
+fn the_sales_view_has_the_deny_list_of_its_entry() {
     let by_list = |first, last| not_eligible(IneligibleBy::DenyList, first, last);
     let mut l = Ledger { core: Core::new(), now: OPENS - 1000, log: vec![] };
     l.operate(Operation::Define(Box::new(spec(5)))).unwrap();
@@ -75,7 +75,7 @@ fn the_view_has_the_deny_list_of_its_entry() {
 }
 
 #[test]
-fn a_tier_follows_from_the_document_alone() {
+fn a_gate_refuses_a_lower_tier_by_the_sales_document_alone() {
     let mut l = Ledger::open(SaleSpec { eligibility: Eligibility::Tier { min: 5 }, ..spec(5) });
     let seen = view(&l.core);
     assert_eq!(told(&seen, 4), not_eligible(IneligibleBy::Tier, 2, 2));
@@ -91,7 +91,7 @@ fn a_tier_follows_from_the_document_alone() {
 /// Lists and stock at random: whatever the view says of somebody who has nothing, the sale says
 /// too. It is silent of none whom the deny list or the tier bars.
 #[test]
-fn what_the_view_says_is_what_the_sale_says() {
+fn a_gates_refusals_are_those_of_the_sale() {
     let (mut prng, mut by_view) = (Prng::new(5), [0; 2]);
     for round in 0..60 {
         let eligibility = if round % 2 == 0 { Eligibility::Everyone } else { Eligibility::Tier { min: 100 } };
@@ -123,7 +123,7 @@ fn what_the_view_says_is_what_the_sale_says() {
 }
 
 #[test]
-fn what_gates_said_is_logged_by_what_they_said() {
+fn refusals_by_gates_are_logged_by_their_kind() {
     let mut l = Ledger::open(SaleSpec { waitlist: Waitlist::Places(0), ..spec(1) });
     deny(&mut l, true, &[7]);
     l.buy(1, 1, &[(PHONE, 1)]);
@@ -153,7 +153,7 @@ fn what_gates_said_is_logged_by_what_they_said() {
 
 /// Uploads the same list again and again: it does not grow.
 #[test]
-fn a_list_that_is_told_again_is_no_longer_than_before() {
+fn uploading_the_same_deny_list_again_does_not_grow_it() {
     let mut l = Ledger::open(spec(1));
     let some: Vec<ShopperKey> = (0..100).map(key).collect();
     for _ in 0..50 {

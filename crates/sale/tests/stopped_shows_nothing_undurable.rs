@@ -50,7 +50,7 @@ fn a_round_whose_opening_is_in_doubt_is_not_shown_as_open() {
 }
 
 #[test]
-fn a_sale_whose_log_cannot_even_be_read_for_a_while_is_shown_as_paused() {
+fn a_sale_whose_log_cannot_be_read_for_a_while_is_shown_as_paused() {
     let (disk, clock, sale) = start();
     let handle = sale.handle();
     let mut open_now = spec(5);

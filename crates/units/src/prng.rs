@@ -68,7 +68,7 @@ mod tests {
     }
 
     #[test]
-    fn below_covers_its_range_and_no_more() {
+    fn below_yields_every_number_under_its_bound_and_no_other() {
         let mut prng = Prng::new(7);
         let mut seen = [0u32; 5];
         for _ in 0..1000 {

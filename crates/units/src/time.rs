@@ -121,7 +121,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn text_forms() {
+    fn a_time_survives_a_round_trip_through_rfc_3339_text() {
         let check = |text: &str, ms: u64| {
             assert_eq!(text.parse(), Ok(TimeMs(ms)), "{text}");
         };
@@ -135,7 +135,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_no_time_is_refused() {
+    fn an_invalid_time_is_refused() {
         for text in [
             "",
             "2026-11-11",
@@ -154,7 +154,7 @@ mod tests {
     }
 
     #[test]
-    fn every_day_of_four_centuries_returns() {
+    fn every_day_of_four_centuries_survives_a_round_trip_through_text() {
         for day in 0..146_097 {
             // With a different time of day on each.
             let time = TimeMs(day * 86_400_000 + day * 591_319 % 86_400_000);

@@ -38,7 +38,7 @@ fn a_token_of_the_shop_is_accepted() {
 }
 
 #[test]
-fn each_wrong_claim_is_refused_by_name() {
+fn each_wrong_claim_of_a_token_is_refused_by_name() {
     let (_dir, verifier) = hs256();
     let check = |name: &str, value: Value, want: &str| {
         let mut claims = claims();
@@ -67,7 +67,7 @@ fn each_wrong_claim_is_refused_by_name() {
 }
 
 #[test]
-fn no_token_chooses_its_own_algorithm() {
+fn a_token_cannot_choose_its_own_algorithm() {
     let (dir, verifier) = hs256();
     let alice = Shopper { id: "alice".into(), tier: 0 };
     let token = sign_token(SECRET, &JwtConfig::default(), &alice, NOW, 60);
@@ -98,7 +98,7 @@ fn no_token_chooses_its_own_algorithm() {
 }
 
 #[test]
-fn old_and_new_keys_of_a_set_work_side_by_side() {
+fn old_and_new_keys_of_a_jwks_work_side_by_side() {
     let dir = tempfile::tempdir().unwrap();
     let path = dir.path().join("jwks.json");
     let pair = |seed: u8| {
@@ -148,7 +148,7 @@ const RS256_TOKEN: &str = "eyJhbGciOiJSUzI1NiIsInR5cCI6IkpXVCJ9.eyJpc3MiOiJzaG9w
      Td8yc-Jfogv8QA";
 
 #[test]
-fn keys_in_pem_and_in_a_set_check_signatures_of_another_maker() {
+fn keys_in_pem_and_jwks_verify_signatures_made_by_another_library() {
     let dir = tempfile::tempdir().unwrap();
     let path = dir.path().join("public.pem");
     fs::write(&path, ES256_PEM).unwrap();

@@ -103,7 +103,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn ranges_contain_what_they_should() {
+    fn a_network_contains_exactly_its_addresses() {
         let check = |net: &str, address: &str| net.parse::<Net>().unwrap().contains(address.parse().unwrap());
         assert!(check("127.0.0.0/8", "127.9.9.9"));
         assert!(check("127.0.0.0/8", "::ffff:127.0.0.1"));

@@ -213,7 +213,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn pressure_begins_at_the_mark_and_is_over_well_below_it() {
+    fn memory_pressure_begins_at_the_mark_and_ends_well_below_it() {
         let now = Arc::new(AtomicU64::new(0));
         let read = Arc::clone(&now);
         let memory = Memory { resident_bytes: Arc::new(move || read.load(Relaxed)), limit_bytes: 200_000 };

@@ -200,7 +200,7 @@ fn hot_and_ordinary_requests_share_one_connection() {
 }
 
 #[test]
-fn its_callers_have_limits_without_a_line_of_its_own() {
+fn a_new_contexts_callers_have_limits_without_code_of_its_own() {
     let limits = AddressLimits {
         address_per_second: 1,
         address_burst: 2,

@@ -9,7 +9,7 @@ use units::Prng;
 use web::wire::proxy::{Parsed, parse};
 
 #[test]
-fn every_header_says_one_thing_or_is_refused() {
+fn every_corpus_proxy_header_has_one_meaning_or_is_refused() {
     let dir: PathBuf =
         [env!("CARGO_MANIFEST_DIR"), "..", "..", "fuzz", "corpus", "proxy_header"].iter().collect();
     let mut paths: Vec<PathBuf> = fs::read_dir(dir).unwrap().map(|entry| entry.unwrap().path()).collect();

@@ -4,7 +4,7 @@ use sim::{runner, world};
 use sim_sale::Sale;
 
 #[test]
-fn every_promise_holds_in_a_world_that_breaks() {
+fn every_promise_holds_under_injected_faults() {
     let plan = runner::Plan { from: 1, seeds: 40, commands: runner::COMMANDS, jobs: 2 };
     let summary = runner::run::<Sale>(plan, &|_| {});
     if let Some((seed, outcome)) = summary.failed {
@@ -16,7 +16,7 @@ fn every_promise_holds_in_a_world_that_breaks() {
 }
 
 #[test]
-fn the_same_seed_is_the_same_run() {
+fn the_same_seed_gives_the_same_run() {
     for seed in 1000..1006 {
         let (first, second) = (world::run::<Sale>(seed, 1000, false), world::run::<Sale>(seed, 1000, false));
         assert_eq!(first.hash, second.hash, "seed {seed}");

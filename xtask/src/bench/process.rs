@@ -149,7 +149,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn descendants_count_and_all_end() {
+    fn a_process_is_measured_and_ended_with_its_descendants() {
         let mut shell = command("sh");
         shell.args(["-c", "sleep 60 & i=0; while [ $i -lt 300000 ]; do i=$((i+1)); done; wait"]);
         let running = Running::spawn(&mut shell).unwrap();

@@ -411,7 +411,7 @@ mod tests {
     }
 
     #[test]
-    fn a_planted_circle_is_found_however_it_is_written() {
+    fn a_circular_import_is_found_however_it_is_written() {
         let b = ("src/b.rs", "//! B.\nuse crate::a::X;\n");
         let want = ["a->b at src/a.rs:3", "b->a at src/b.rs:2"];
         for uses in [
@@ -437,7 +437,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_no_circle_is_not_found() {
+    fn imports_that_form_no_circle_are_not_found() {
         for (uses, why) in [
             ("use std::b::Y;", "another crate"),
             ("// use crate::b::Y;", "a comment"),
@@ -464,7 +464,7 @@ mod tests {
     }
 
     #[test]
-    fn circles_are_found_at_every_level_and_over_several_modules() {
+    fn circular_imports_are_found_at_every_level_and_over_several_modules() {
         let files = [
             ("src/main.rs", "mod a; mod b; mod c;"),
             ("src/a/mod.rs", "mod x; mod y;"),

@@ -143,7 +143,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn literals_and_comments_are_no_code() {
+    fn literals_and_comments_are_not_code() {
         for (source, words) in [
             ("a::b // c\nd", "a :: b d"),
             ("a /* b /* c */ d */ e", "a e"),
@@ -161,7 +161,7 @@ mod tests {
     }
 
     #[test]
-    fn lines_are_counted() {
+    fn each_token_has_its_line_number() {
         let tokens = Tokens::of("a\n\"x\ny\" b // c\n/* d\ne */ f");
         let lines: Vec<(&str, usize)> = tokens.code.iter().map(|t| (&*t.text, t.line)).collect();
         assert_eq!(lines, [("a", 1), ("b", 3), ("f", 5)]);

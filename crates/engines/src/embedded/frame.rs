@@ -157,7 +157,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_frame_counts_only_where_it_was_written() {
+    fn a_frame_is_valid_only_where_it_was_written() {
         let key = Key::new(&[7; 16]);
         let mut out = Vec::new();
         let crc = encode(&mut out, key, 4096, Sequence(5), 99, 2, b"\x01\0\0\0a\x02\0\0\0bc");
@@ -171,7 +171,7 @@ mod tests {
     }
 
     #[test]
-    fn a_body_that_does_not_end_with_an_entry_is_none() {
+    fn a_frame_body_that_does_not_end_with_an_entry_is_invalid() {
         let check = |body: &[u8], want: Option<usize>| {
             assert_eq!(entries(body).try_fold(0, |n, entry| entry.map(|_| n + 1)), want, "{body:?}");
         };

@@ -185,7 +185,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn names_are_strict() {
+    fn only_exact_file_names_are_recognised() {
         let check = |name: &str, want: Kind| assert_eq!(kind(name), want, "{name}");
         check("LOCK", Kind::Lock);
         check("seg-00000000000000000001.log", Kind::Segment(Sequence(1)));
@@ -200,7 +200,7 @@ mod tests {
     }
 
     #[test]
-    fn the_newest_whole_mark_counts() {
+    fn the_newest_valid_mark_wins() {
         let key = Key::new(&[1; 16]);
         let mark = |generation| Mark {
             generation,

@@ -575,7 +575,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_server_runs_with_the_configuration_that_was_given() {
+    fn a_rehearsals_server_runs_with_the_given_configuration() {
         let base = "data = \"x\"\n[gate]\nshop_listen = \"1.2.3.4:80\"\ndecision_wait_ms = 7\n[gate.tls]\nlisten = \"0.0.0.0:443\"\n[gate.limits]\n\
                     shopper_burst = 3\nexempt_addresses = []\n[sale]\nqueue_max = 9\n";
         let [shop, admin] = ["127.0.0.1:1", "127.0.0.1:2"].map(|text| text.parse().unwrap());

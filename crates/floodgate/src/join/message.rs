@@ -294,7 +294,7 @@ mod tests {
     }
 
     #[test]
-    fn every_message_comes_out_as_it_went_in() {
+    fn every_message_between_gate_and_sales_survives_encoding() {
         let (id, shopper) = (AttemptId([7; 16]), ShopperKey([9; 16]));
         let basket = Basket::new(&[Line { item: 3, quantity: 2 }, Line { item: 1, quantity: 1 }]).unwrap();
         let sealed = SealedShopper::new(&[5; 64]).unwrap();
@@ -361,7 +361,7 @@ mod tests {
     }
 
     #[test]
-    fn a_deny_list_arrives_as_it_is_from_any_other_one() {
+    fn a_deny_list_arrives_complete_whichever_list_it_replaces() {
         let mut prng = units::Prng::new(4);
         let key = |n: u64| ShopperKey(u128::from(n).to_be_bytes());
         let mut coming = DeniedComing::default();
@@ -389,7 +389,7 @@ mod tests {
     }
 
     #[test]
-    fn a_deny_list_that_is_not_whole_is_refused() {
+    fn an_incomplete_deny_list_is_refused() {
         let key = |n: u8| ShopperKey([n; 16]);
         let none = Arc::<DeniedShoppers>::default();
         let seen = |shared_runs, len| DeniedSeen { since: Sequence(7), shared_runs, len };
@@ -403,7 +403,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_no_message_is_refused_and_costs_no_memory() {
+    fn an_invalid_message_is_refused_and_costs_no_memory() {
         assert!(frame_len(u32::MAX.to_le_bytes()).is_err());
         let mut prng = units::Prng::new(7);
         for _ in 0..20_000 {

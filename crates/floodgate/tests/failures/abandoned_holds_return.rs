@@ -9,7 +9,7 @@ use crate::harness::{
 use serde_json::json;
 
 #[test]
-fn abandoned_holds_return() {
+fn abandoned_holds_return_to_the_stock() {
     let server = Server::start();
     let spec = with(shop::spec(&[("phone", 2)]), json!({ "hold_seconds": 1 }));
     let sale = server.open_sale("launch", &spec);
@@ -33,7 +33,7 @@ fn abandoned_holds_return() {
 }
 
 #[test]
-fn abandoned_holds_return_to_those_who_wait() {
+fn abandoned_holds_go_to_waiting_shoppers() {
     let server = Server::start();
     let spec = with(shop::spec(&[("phone", 1)]), json!({ "hold_seconds": 1, "waitlist": { "places": 5 } }));
     let sale = server.open_sale("launch", &spec);

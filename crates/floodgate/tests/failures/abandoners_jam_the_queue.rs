@@ -25,7 +25,7 @@ fn ask(server: &Server, sale: &Sale, pass: &str) -> TcpStream {
 }
 
 #[test]
-fn abandoners_do_not_jam_the_queue() {
+fn abandoned_holds_do_not_block_the_waitlist() {
     const GONE: usize = 4;
     let server = Server::start();
     let spec = with(shop::spec(&[("phone", 1)]), json!({ "hold_seconds": 1, "waitlist": { "places": 10 } }));

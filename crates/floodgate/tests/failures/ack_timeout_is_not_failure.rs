@@ -9,7 +9,7 @@ use crate::harness::{
 };
 
 #[test]
-fn ack_timeout_is_not_failure() {
+fn a_retry_after_a_timeout_gets_the_first_answer() {
     const SHOPPERS: usize = 40;
     let server = Server::start();
     let sale = server.open_sale("launch", &shop::spec(&[("phone", 100)]));
@@ -32,7 +32,7 @@ fn ack_timeout_is_not_failure() {
 
 /// The answer to a request that nobody waited for is kept for whoever asks later.
 #[test]
-fn an_answer_that_nobody_heard_is_kept() {
+fn an_answer_that_was_never_received_is_kept_for_a_retry() {
     let server = Server::start();
     let sale = server.open_sale("launch", &shop::spec(&[("phone", 1)]));
     let pass = server.pass("launch", "mobile");

@@ -8,7 +8,7 @@ use crate::harness::{
 };
 
 #[test]
-fn bundle_all_or_nothing() {
+fn a_bundle_is_granted_whole_or_not_at_all() {
     const CASES: usize = 7;
     let server = Server::start();
     let sale = server.open_sale("launch", &shop::spec(&[("phone", 30), ("case", CASES as u64)]));
@@ -27,7 +27,7 @@ fn bundle_all_or_nothing() {
 
 /// Lines of one item are added up before anything is checked.
 #[test]
-fn a_bundle_of_equal_lines_is_summed() {
+fn equal_lines_of_a_basket_are_summed() {
     let server = Server::start();
     let sale = server.open_sale("launch", &shop::spec(&[("phone", 30)]));
     let pass = server.pass("launch", "clever");

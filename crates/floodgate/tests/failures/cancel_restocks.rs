@@ -8,7 +8,7 @@ use crate::harness::{
 use serde_json::json;
 
 #[test]
-fn cancel_restocks() {
+fn a_cancelled_purchase_returns_its_stock_once() {
     let server = Server::start();
     let sale = server.open_sale("launch", &shop::spec(&[("phone", 1)]));
     let [a, b, c] = ["a", "b", "c"].map(|shopper| server.pass("launch", shopper));

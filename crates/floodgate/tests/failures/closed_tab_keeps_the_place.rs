@@ -9,7 +9,7 @@ use crate::harness::{
 use serde_json::json;
 
 #[test]
-fn closed_tab_keeps_the_place() {
+fn a_shopper_who_closes_the_tab_keeps_the_place() {
     let mut server = Server::start();
     let spec = with(shop::spec(&[("phone", 1), ("case", 1)]), json!({ "waitlist": { "places": 5 } }));
     let sale = server.open_sale("launch", &spec);

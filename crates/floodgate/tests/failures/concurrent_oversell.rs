@@ -8,7 +8,7 @@ use crate::harness::{
 use serde_json::{Value, json};
 
 #[test]
-fn concurrent_oversell() {
+fn concurrent_shoppers_get_exactly_the_stock() {
     const STOCK: usize = 60;
     const SHOPPERS: usize = 400;
     let server = Server::start();
@@ -35,7 +35,7 @@ fn concurrent_oversell() {
 
 /// Stock that is taken away while the crowd buys never goes below what was promised.
 #[test]
-fn taking_stock_away_in_a_storm_breaks_no_promise() {
+fn taking_stock_away_during_a_storm_breaks_no_promise() {
     const STOCK: usize = 200;
     let server = Server::start();
     let sale = server.open_sale("launch", &shop::spec(&[("phone", STOCK as u64)]));

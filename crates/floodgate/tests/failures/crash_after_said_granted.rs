@@ -10,7 +10,7 @@ use std::sync::Mutex;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering::Relaxed};
 
 #[test]
-fn crash_after_said_granted() {
+fn a_grant_that_was_answered_survives_a_crash() {
     let mut server = Server::start();
     let mut sale = server.open_sale("launch", &shop::spec(&[("phone", 3)]));
     for life in 0..3 {
@@ -33,7 +33,7 @@ fn crash_after_said_granted() {
 }
 
 #[test]
-fn crash_in_a_storm_loses_nothing_that_was_said() {
+fn a_crash_during_a_storm_loses_no_answer() {
     const STOCK: u64 = 100_000;
     let mut server = Server::start();
     let sale = server.open_sale("launch", &shop::spec(&[("phone", STOCK)]));

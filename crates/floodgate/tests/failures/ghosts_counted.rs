@@ -8,7 +8,7 @@ use crate::harness::{
 use serde_json::{Value, json};
 
 #[test]
-fn ghosts_are_not_counted() {
+fn shoppers_who_left_are_not_counted_as_waiting() {
     let server = Server::start();
     let spec = with(shop::spec(&[("phone", 1)]), json!({ "waitlist": { "places": 5 } }));
     let sale = server.open_sale("launch", &spec);

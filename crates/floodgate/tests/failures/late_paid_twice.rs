@@ -18,7 +18,7 @@ fn expired(sale: &Sale, pass: &str) -> Value {
 }
 
 #[test]
-fn late_paid_twice() {
+fn a_late_payment_reported_twice_takes_stock_once() {
     let server = Server::start();
     let sale = server.open_sale("launch", &with(shop::spec(&[("phone", 2)]), json!({ "hold_seconds": 1 })));
     let late = expired(&sale, &server.pass("launch", "late"));
@@ -33,7 +33,7 @@ fn late_paid_twice() {
 }
 
 #[test]
-fn late_paid_when_the_unit_is_gone() {
+fn a_late_payment_is_refunded_if_the_unit_is_gone() {
     let server = Server::start();
     let sale = server.open_sale("launch", &with(shop::spec(&[("phone", 1)]), json!({ "hold_seconds": 1 })));
     let [a, b] = ["a", "b"].map(|shopper| server.pass("launch", shopper));
@@ -50,7 +50,7 @@ fn late_paid_when_the_unit_is_gone() {
 }
 
 #[test]
-fn late_paid_where_late_payments_are_refunded() {
+fn a_late_payment_is_refunded_if_the_policy_says_so() {
     let server = Server::start();
     let fields = json!({ "hold_seconds": 1, "late_payment": "refund" });
     let sale = server.open_sale("launch", &with(shop::spec(&[("phone", 1)]), fields));

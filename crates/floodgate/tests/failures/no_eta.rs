@@ -6,7 +6,7 @@ use crate::harness::{Server, Setup, poll, shop};
 use serde_json::Value;
 
 #[test]
-fn whoever_must_wait_is_told_how_many_are_before_and_when_to_ask_again() {
+fn a_waiting_shopper_is_told_how_many_are_before_and_when_to_ask_again() {
     let scratch = tempfile::tempdir().unwrap();
     let data = scratch.path().join("data");
     let slow = ["strace", "-D", "-f", "-qq", "-o", "/dev/null", "-e", "trace=fdatasync"];

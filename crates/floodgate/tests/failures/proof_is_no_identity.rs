@@ -8,7 +8,7 @@ use crate::harness::shop::{self, in_parallel};
 use crate::harness::{Server, Setup};
 
 #[test]
-fn proof_is_no_identity() {
+fn a_proof_of_work_gives_no_identity_and_raises_no_limit() {
     let server = Server::with(Setup { settings: PROOF_OF_WORK.into(), ..Setup::default() });
     let sale = server.open_sale("launch", &shop::spec(&[("phone", 100)]));
     let desktop = server.asker("launch", "desktop");

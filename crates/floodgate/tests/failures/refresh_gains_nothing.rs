@@ -8,7 +8,7 @@ use crate::harness::{
 use serde_json::json;
 
 #[test]
-fn refresh_gains_nothing() {
+fn refreshing_does_not_improve_a_shoppers_place() {
     let server = Server::start();
     let spec = with(shop::spec(&[("phone", 1)]), json!({ "waitlist": { "places": 10 } }));
     let sale = server.open_sale("launch", &spec);

@@ -9,7 +9,7 @@ use crate::harness::{
 const CLICKS: usize = 50;
 
 #[test]
-fn repeat_click_burns_stock() {
+fn a_repeated_click_takes_no_further_stock() {
     let server = Server::start();
     let sale = server.open_sale("launch", &shop::spec(&[("phone", 10)]));
     let pass = server.pass("launch", "impatient");
@@ -26,7 +26,7 @@ fn repeat_click_burns_stock() {
 
 /// The same clicks from a page that draws a new key for each.
 #[test]
-fn repeat_click_with_new_keys_burns_no_stock_either() {
+fn a_repeated_click_with_a_new_key_takes_no_further_stock() {
     let server = Server::start();
     let sale = server.open_sale("launch", &shop::spec(&[("phone", 10)]));
     let pass = server.pass("launch", "impatient");

@@ -9,7 +9,7 @@ use crate::harness::{
 use serde_json::json;
 
 #[test]
-fn requests_before_opening() {
+fn requests_before_the_opening_take_no_stock() {
     const STOCK: u64 = 5;
     let server = Server::start();
     let offer = json!([{ "item": "phone", "stock": STOCK, "price_minor": 1000 }]);

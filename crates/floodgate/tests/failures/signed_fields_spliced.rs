@@ -7,7 +7,7 @@ use crate::harness::shop::{self, text};
 use crate::harness::{Server, Setup};
 
 #[test]
-fn signed_fields_spliced() {
+fn spliced_fields_of_a_signed_challenge_are_refused() {
     let server = Server::with(Setup { settings: PROOF_OF_WORK.into(), ..Setup::default() });
     for sale in ["launch", "launch2"] {
         server.define(sale, &shop::spec(&[("phone", 1)]));

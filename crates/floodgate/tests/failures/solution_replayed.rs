@@ -7,7 +7,7 @@ use crate::harness::shop::{self, in_parallel};
 use crate::harness::{Server, Setup};
 
 #[test]
-fn solution_replayed() {
+fn a_replayed_solution_is_refused() {
     let mut server = Server::with(Setup { settings: PROOF_OF_WORK.into(), ..Setup::default() });
     server.open_sale("launch", &shop::spec(&[("phone", 1)]));
     let solution = altcha(&solve(&server.asker("launch", "alice").challenge()));

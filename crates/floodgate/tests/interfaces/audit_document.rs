@@ -44,7 +44,7 @@ struct Verdict {
 }
 
 #[test]
-fn every_name_stands_once_and_the_figures_are_the_sales() {
+fn the_audit_document_has_each_name_once_and_the_sales_figures() {
     let server = Server::start();
     let sale = server.open_sale("launch", &shop::spec(&[("phone", 3)]));
     let bought = sale.granted(&server.pass("launch", "a"), "buy", "phone");

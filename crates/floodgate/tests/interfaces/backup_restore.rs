@@ -12,7 +12,7 @@ use std::sync::Mutex;
 use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 
 #[test]
-fn a_backup_under_load_answers_the_same() {
+fn a_backup_taken_under_load_restores_the_same_answers() {
     // Snapshots come and go while files are copied.
     let settings = "\n[sale]\nsnapshot_every = 100\n".to_owned();
     let mut server = Server::with(Setup { settings: settings.clone(), ..Setup::default() });
@@ -64,7 +64,7 @@ fn a_backup_under_load_answers_the_same() {
 }
 
 #[test]
-fn a_restore_that_was_cut_off_is_not_served() {
+fn an_incomplete_restore_is_not_served() {
     let mut server = Server::start();
     for sale in ["first", "second"] {
         server.open_sale(sale, &shop::spec(&[("phone", 3)]));

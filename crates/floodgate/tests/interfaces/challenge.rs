@@ -15,7 +15,7 @@ fn server(settings: &str) -> Server {
 }
 
 #[test]
-fn a_code_is_good_once_and_a_wrong_guess_is_the_last() {
+fn one_solution_or_one_wrong_guess_uses_an_image_code_up() {
     let mut server = server(IMAGE);
     let sale = server.open_sale("launch", &shop::spec(&[("phone", 1)]));
     let answer = |made: &Value, code: &str| json!({ "code": { "id": made["code"]["id"], "answer": code } });
@@ -52,7 +52,7 @@ fn a_code_is_good_once_and_a_wrong_guess_is_the_last() {
 /// The library finds the number, makes the payload and is let in; and with the key it takes our
 /// challenge for one of its own.
 #[test]
-fn altchas_own_library_solves_and_verifies_ours() {
+fn altchas_own_library_solves_and_verifies_our_challenges() {
     const SOLVE: &str = "
 import base64, json, sys
 from altcha import solve_challenge_v1, verify_solution_v1, PayloadV1
@@ -89,7 +89,7 @@ print(PayloadV1(made.algorithm, made.challenge, number, made.salt, made.signatur
 }
 
 #[test]
-fn a_full_disk_lets_no_replay_in() {
+fn a_full_disk_accepts_no_replayed_solution() {
     let mount_point = super::disk_full::mount_point();
     let wrapper = super::disk_full::on_a_small_disk(mount_point.path().to_str().unwrap());
     let data = mount_point.path().join("data");

@@ -100,43 +100,43 @@ fn buys(program: impl AsRef<OsStr>, args: &[&str], source: &str, expects: bool, 
 }
 
 #[test]
-fn python_http_client() {
+fn python_http_client_buys() {
     buys(python_program("python"), &[], "http_client.py", false, 2);
 }
 
 #[test]
-fn python_requests_and_urllib3() {
+fn python_requests_over_urllib3_buys() {
     buys(python_program("python"), &[], "requests_session.py", false, 2);
 }
 
 #[test]
-fn python_aiohttp() {
+fn python_aiohttp_buys() {
     buys(python_program("python"), &[], "aiohttp_session.py", false, 2);
 }
 
 #[test]
-fn go_net_http() {
+fn go_net_http_buys() {
     buys("go", &["run"], "client.go", true, 2);
 }
 
 #[test]
-fn node_http() {
+fn node_http_buys() {
     buys("node", &[], "node_http.mjs", false, 2);
 }
 
 #[test]
-fn node_fetch() {
+fn node_fetch_buys() {
     // It ends a connection after HEAD itself, lest a body come all the same.
     buys("node", &[], "node_fetch.mjs", false, 3);
 }
 
 #[test]
-fn java_http_client() {
+fn java_http_client_buys() {
     buys("java", &[], "Client.java", true, 2);
 }
 
 #[test]
-fn curl() {
+fn curl_buys() {
     let shop = Shop::open();
     let sale = shop.url("/api/v1/sales/launch");
     let scratch = shop.server.scratch();
@@ -209,7 +209,7 @@ fn curl() {
 }
 
 #[test]
-fn ab_with_http_1_0() {
+fn ab_is_served_over_http_1_0() {
     let shop = Shop::open();
     let sale = shop.server.sale("launch");
     let body = shop.server.scratch().join("body");
@@ -240,7 +240,7 @@ fn ab_with_http_1_0() {
 }
 
 #[test]
-fn wrk() {
+fn wrk_is_served_pipelined_requests() {
     let shop = Shop::open();
     let sale = shop.server.sale("launch");
     let pass = shop.server.pass("launch", "alice");

@@ -104,14 +104,14 @@ fn a_wrong_value_is_refused_by_every_command() {
 }
 
 #[test]
-fn a_file_that_is_not_there_is_named() {
+fn a_missing_configuration_file_is_named() {
     let dir = tempfile::tempdir().unwrap();
     let output = run(dir.path(), Some(&dir.path().join("none.toml")), &["audit"]);
     assert!(!output.status.success() && stderr(&output).contains("none.toml"), "{}", stderr(&output));
 }
 
 #[test]
-fn what_is_printed_is_a_configuration_that_changes_nothing() {
+fn the_printed_configuration_is_valid_and_changes_nothing() {
     let dir = tempfile::tempdir().unwrap();
     let printed = stdout(&run(dir.path(), None, &["config"]));
     let file = dir.path().join("all.toml");
@@ -124,7 +124,7 @@ fn what_is_printed_is_a_configuration_that_changes_nothing() {
 
 /// The manual's page has the command's output in it, word for word.
 #[test]
-fn the_manual_has_what_is_printed() {
+fn the_manual_has_the_printed_configuration() {
     const BEGIN: &str = "<!-- begin floodgate config -->\n```toml\n";
     const END: &str = "```\n<!-- end floodgate config -->";
     let page = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../docs/configuration.md");

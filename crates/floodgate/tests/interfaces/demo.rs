@@ -9,7 +9,7 @@ use std::process::{Command, Stdio};
 const ON_FREE_PORTS: &str = "[gate]\nshop_listen = \"127.0.0.1:0\"\nadmin_listen = \"127.0.0.1:0\"\n";
 
 #[test]
-fn a_demo_on_existing_data_goes_on_and_says_that_its_switches_are_ignored() {
+fn a_demo_on_existing_data_continues_and_says_that_its_switches_are_ignored() {
     let serve = ["--demo", "--demo-opens-in", "0", "--demo-stock", "3"].map(str::to_owned).to_vec();
     let mut server = Server::with(Setup { serve, ..Setup::default() });
     assert!(!server.printed.contains("ignored"), "{}", server.printed);
@@ -53,7 +53,7 @@ fn said(dir: &Path, config: &str) -> String {
 }
 
 #[test]
-fn a_demo_is_forgotten_unless_a_directory_is_named() {
+fn a_demos_data_is_removed_unless_a_directory_is_named() {
     let dir = tempfile::tempdir().unwrap();
     let forgotten = said(dir.path(), ON_FREE_PORTS);
     assert!(forgotten.contains("forgotten at the end"), "{forgotten}");
@@ -64,7 +64,7 @@ fn a_demo_is_forgotten_unless_a_directory_is_named() {
 }
 
 #[test]
-fn tokens_are_what_the_server_takes() {
+fn the_server_accepts_the_token_commands_tokens() {
     let server = Server::start();
     server.open_sale("launch", &crate::harness::shop::spec(&[("phone", 5)]));
     let url = server.shop_url("/api/v1/sales/launch/passes");

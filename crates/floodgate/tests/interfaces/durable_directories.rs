@@ -7,7 +7,7 @@ use std::collections::HashMap;
 use std::fs;
 
 #[test]
-fn every_directory_that_is_made_has_its_parent_synced() {
+fn the_parent_of_every_new_directory_is_synced() {
     let scratch = tempfile::tempdir().unwrap();
     let (trace, data) = (scratch.path().join("trace"), scratch.path().join("some").join("data"));
     // -D: the server is the child that the test ends, and strace the one beside it.

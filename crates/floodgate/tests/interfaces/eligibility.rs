@@ -11,7 +11,7 @@ fn outcome(answer: &Value) -> &str {
 }
 
 #[test]
-fn a_reservation_is_made_before_the_sale_and_lets_in() {
+fn a_reservation_before_the_sale_makes_a_shopper_eligible() {
     let server = Server::start();
     let mut spec = with(shop::spec(&[("phone", 5)]), json!({ "eligibility": { "kind": "reservation" } }));
     spec["rounds"][0]["opens_at"] = in_ms(1_800_000).into();
@@ -42,7 +42,7 @@ fn a_reservation_is_made_before_the_sale_and_lets_in() {
 }
 
 #[test]
-fn a_tier_is_what_the_token_says() {
+fn a_shoppers_tier_is_that_of_the_token() {
     let server = Server::start();
     let spec = with(shop::spec(&[("phone", 5)]), json!({ "eligibility": { "kind": "tier", "min": 2 } }));
     let sale = server.open_sale("launch", &spec);
@@ -63,7 +63,7 @@ fn a_tier_is_what_the_token_says() {
 }
 
 #[test]
-fn a_list_is_uploaded_and_replaced_whole() {
+fn an_allow_list_is_uploaded_and_replaced_as_a_whole() {
     let server = Server::start();
     let spec = with(shop::spec(&[("phone", 50)]), json!({ "eligibility": { "kind": "list" } }));
     let sale = server.open_sale("launch", &spec);

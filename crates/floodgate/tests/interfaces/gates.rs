@@ -93,7 +93,7 @@ fn figure(client: &Client, admin: &str, name: &str) -> u64 {
 }
 
 #[test]
-fn gates_share_a_port_and_a_sale_and_a_kill_of_either_side_costs_no_answer() {
+fn gates_share_a_port_and_a_sale_and_a_kill_of_either_side_loses_no_answer() {
     let mut server = sales_alone("");
     let first = join(&server, "127.0.0.1:0", "");
     let second = join(&server, &first.shop, "");
@@ -166,7 +166,7 @@ fn gates_share_a_port_and_a_sale_and_a_kill_of_either_side_costs_no_answer() {
 }
 
 #[test]
-fn what_a_gate_may_not_do_it_says_and_a_challenge_is_used_once_for_all() {
+fn gates_accept_a_solution_once_together_and_have_no_operators_commands() {
     let challenge = "[gate.challenge]\nmode = \"proof_of_work\"\nmaxnumber = 1000\n";
     let mut server = sales_alone(challenge);
     let gate = join(&server, "127.0.0.1:0", challenge);
@@ -239,7 +239,7 @@ fn gates_share_one_rate_and_one_line() {
 }
 
 #[test]
-fn no_gate_tells_anybody_alone_who_is_in_line_that_it_is_sold_out() {
+fn no_gate_by_itself_answers_sold_out_to_a_shopper_in_line() {
     let mut server = sales_alone("");
     let first = join(&server, "127.0.0.1:0", "");
     server.shop = first.shop.clone();
@@ -308,7 +308,7 @@ fn a_gate_that_cannot_join_says_why() {
 }
 
 #[test]
-fn a_sale_that_does_not_come_back_is_not_taken_for_another_nor_for_sold_out() {
+fn a_sale_that_does_not_come_back_is_not_taken_for_another_or_for_sold_out() {
     let mut server = sales_alone("");
     let gate = join(&server, "127.0.0.1:0", "");
     server.shop = gate.shop.clone();
@@ -356,7 +356,7 @@ fn a_sale_that_does_not_come_back_is_not_taken_for_another_nor_for_sold_out() {
 /// A list of several frames, as it is at the beginning and as it changes, through a kill of the
 /// process with the sales.
 #[test]
-fn gates_know_the_deny_list_live_and_refuse_nobody_else() {
+fn gates_apply_a_changed_deny_list_and_refuse_no_other_shopper() {
     const BOTS: u64 = 150_000;
     let mut server = sales_alone("");
     let gate = join(&server, "127.0.0.1:0", "");
@@ -430,7 +430,7 @@ fn gates_know_the_deny_list_live_and_refuse_nobody_else() {
 }
 
 #[test]
-fn a_gate_with_other_keys_is_not_let_in() {
+fn a_gate_with_other_keys_is_refused() {
     let server = sales_alone("");
     let stranger = Server::start();
     let output = Command::new(BINARY)

@@ -126,14 +126,14 @@ impl Shop {
 }
 
 #[test]
-fn ten_thousand_half_open_cost_little_and_hinder_nobody() {
+fn ten_thousand_half_open_connections_cost_little_and_hinder_no_shopper() {
     let shop = Shop::open(6);
     let count = connections(10_000);
     shop.check("half open", count, &Crowd::Sends("GET /api/v1/sales/launch HTTP/1.1\r\nHo".into()), 3);
 }
 
 #[test]
-fn other_crowds_cost_little_and_hinder_nobody() {
+fn hostile_crowds_cost_little_and_hinder_no_shopper() {
     connections(10_000);
     let get = "GET /api/v1/sales/launch HTTP/1.1\r\nHost: a\r\n".to_owned();
     let attempt = "@attemptContent-Length: ";

@@ -68,7 +68,7 @@ fn a_second_process_on_the_same_data_is_refused() {
 }
 
 #[test]
-fn a_port_that_is_taken_is_named() {
+fn a_port_in_use_is_named() {
     let server = Server::start();
     let taken = server.scratch().join("taken.toml");
     std::fs::write(&taken, format!("[gate]\nshop_listen = \"{}\"\n", server.shop)).unwrap();
@@ -79,7 +79,7 @@ fn a_port_that_is_taken_is_named() {
 }
 
 #[test]
-fn a_crash_changes_no_byte_of_what_was_handed_out() {
+fn passes_urls_keys_and_answers_are_the_same_bytes_after_a_crash() {
     let settings = "\n[sale]\nsnapshot_every = 20\n".to_owned();
     let mut server = Server::with(Setup { settings, ..Setup::default() });
     let sale = server.open_sale("launch", &shop::spec(&[("phone", 200)]));

@@ -16,7 +16,7 @@ fn alone(server: &Server) -> u64 {
 }
 
 #[test]
-fn the_gate_knows_the_deny_list_live_and_the_log_proves_it() {
+fn the_gate_applies_a_changed_deny_list_and_the_log_proves_it() {
     let mut server = Server::start();
     let mut sale = server.open_sale("launch", &shop::spec(&[("phone", 5)]));
     let [alice, bob, bot] = ["alice", "bob", "bot"].map(|shopper| server.pass("launch", shopper));
@@ -55,7 +55,7 @@ fn the_gate_knows_the_deny_list_live_and_the_log_proves_it() {
 }
 
 #[test]
-fn a_tier_too_low_is_told_by_the_gate() {
+fn the_gate_refuses_a_pass_of_a_lower_tier() {
     let server = Server::start();
     let spec = with(shop::spec(&[("phone", 5)]), json!({ "eligibility": { "kind": "tier", "min": 2 } }));
     let sale = server.open_sale("launch", &spec);

@@ -13,7 +13,7 @@ fn time(seen: &serde_json::Value, field: &str) -> TimeMs {
 }
 
 #[test]
-fn an_early_opening_and_an_early_end_are_shown_as_they_happened() {
+fn an_early_opening_and_an_early_end_are_shown_at_their_real_times() {
     let mut server = Server::start();
     let mut spec = shop::spec(&[("phone", 2), ("case", 1)]);
     let planned = [in_ms(1_800_000), in_ms(3_600_000)];

@@ -4,7 +4,7 @@ use crate::harness::{Server, poll};
 use std::fs;
 
 #[test]
-fn the_kernel_has_nothing_to_make_ready_in_the_middle_of_the_storm() {
+fn the_server_prepares_kernel_tables_and_thread_priorities_at_its_start() {
     const CONNECTIONS: u64 = 1000;
     let server = Server::with(crate::harness::Setup {
         settings: format!("[gate.connections]\nopen_max = {CONNECTIONS}\n"),

@@ -6,7 +6,7 @@ use crate::harness::{
 };
 
 #[test]
-fn what_is_no_attempt_is_refused() {
+fn an_invalid_attempt_is_refused() {
     let server = Server::start();
     let sale = server.open_sale("launch", &shop::spec(&[("phone", 5)]));
     server.open_sale("other", &shop::spec(&[("phone", 5)]));
@@ -51,7 +51,7 @@ fn what_is_no_attempt_is_refused() {
 }
 
 #[test]
-fn same_key_with_another_body_is_refused() {
+fn a_reused_idempotency_key_with_another_body_is_refused() {
     let server = Server::start();
     let sale = server.open_sale("launch", &shop::spec(&[("phone", 5), ("case", 5)]));
     let pass = server.pass("launch", "shopper");
@@ -68,7 +68,7 @@ fn same_key_with_another_body_is_refused() {
 }
 
 #[test]
-fn what_is_not_there_is_not_found() {
+fn a_missing_resource_is_not_found() {
     let server = Server::start();
     let sale = server.open_sale("launch", &shop::spec(&[("phone", 5)]));
     let pass = server.pass("launch", "shopper");
@@ -105,7 +105,7 @@ fn what_is_not_there_is_not_found() {
 }
 
 #[test]
-fn a_crowd_of_one_is_slowed_down() {
+fn the_sales_rate_puts_a_crowd_in_line() {
     let settings = "\n[gate.connections]\nbody_timeout_seconds = 5\n".to_owned();
     let server = Server::with(crate::harness::Setup { settings, ..Default::default() });
     let sale = server.open_sale("launch", &shop::spec(&[("phone", 5)]));

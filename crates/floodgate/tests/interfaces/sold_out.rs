@@ -8,7 +8,7 @@ use crate::harness::{
 use serde_json::{Value, json};
 
 #[test]
-fn the_gate_says_it_alone_a_file_shows_it_and_the_log_proves_it() {
+fn the_gate_answers_sold_out_by_itself_a_file_shows_it_and_the_log_proves_it() {
     let mut server = Server::start();
     let spec = with(shop::spec(&[("phone", 1)]), json!({ "waitlist": { "places": 0 } }));
     let mut sale = server.open_sale("launch", &spec);

@@ -22,7 +22,7 @@ fn put(dir: &Path, until_year: i32) -> String {
 }
 
 #[test]
-fn the_shop_is_where_it_says_and_the_log_speaks_of_its_certificate() {
+fn the_tls_shop_is_at_its_printed_address_and_certificate_problems_are_logged() {
     let files = tempfile::tempdir().unwrap();
     let path = |name: &str| files.path().join(name);
     put(files.path(), 2020);

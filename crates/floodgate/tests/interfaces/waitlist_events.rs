@@ -7,7 +7,7 @@ use crate::harness::{
 use serde_json::{Value, json};
 
 #[test]
-fn a_promotion_is_told_to_whoever_follows() {
+fn a_promotion_is_sent_to_the_event_stream_that_follows_the_place() {
     let server = Server::start();
     let spec = with(shop::spec(&[("phone", 1)]), json!({ "waitlist": { "places": 2 } }));
     let sale = server.open_sale("launch", &spec);

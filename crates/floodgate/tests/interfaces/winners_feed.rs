@@ -93,7 +93,7 @@ impl Store {
 }
 
 #[test]
-fn a_store_follows_stops_and_resumes() {
+fn a_store_follows_the_winners_stops_and_resumes() {
     let mut server = Server::start();
     let fields = json!({ "hold_seconds": 2, "waitlist": { "places": 4 } });
     let sale = server.open_sale("launch", &with(shop::spec(&[("phone", 8), ("case", 20)]), fields));
@@ -149,7 +149,7 @@ fn a_store_follows_stops_and_resumes() {
 /// A place that is given up or taken back had no hold, so a store that knows only holds hears
 /// nothing of it.
 #[test]
-fn places_that_never_had_a_hold_are_not_told() {
+fn the_winners_feed_omits_places_that_never_had_a_hold() {
     let server = Server::start();
     let spec = with(shop::spec(&[("phone", 1)]), json!({ "waitlist": { "places": 4 } }));
     let sale = server.open_sale("launch", &spec);
@@ -168,7 +168,7 @@ fn places_that_never_had_a_hold_are_not_told() {
 }
 
 #[test]
-fn a_place_beyond_the_logs_end_is_a_conflict() {
+fn reading_winners_from_beyond_the_logs_end_is_a_conflict() {
     let server = Server::start();
     server.open_sale("launch", &shop::spec(&[("phone", 1)]));
     let last = server.stats("launch")["as_of"].as_u64().unwrap();
@@ -181,7 +181,7 @@ fn a_place_beyond_the_logs_end_is_a_conflict() {
 }
 
 #[test]
-fn a_question_that_makes_no_sense_is_refused() {
+fn an_invalid_query_for_winners_is_refused() {
     let server = Server::start();
     server.open_sale("launch", &shop::spec(&[("phone", 1)]));
     for query in ["after=x", "after=-1", "wait=61", "wait=x", "since=1"] {

@@ -467,12 +467,12 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_slot_is_as_large_as_the_memory_of_a_sale_is_reckoned_with() {
+    fn a_slot_has_the_size_that_a_sales_memory_estimate_assumes() {
         assert_eq!(size_of::<Slot>(), 80);
     }
 
     #[test]
-    fn a_shoppers_active_slots_are_in_order_however_they_came_and_went() {
+    fn a_shoppers_active_slots_stay_in_order_as_slots_come_and_go() {
         let mut slots = Slots::default();
         let shopper = ShopperKey([7; 16]);
         for n in 0..6u8 {

@@ -35,7 +35,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_default_file_says_every_default() {
+    fn the_default_file_lists_every_default() {
         #[derive(Deserialize)]
         struct File {
             sale: Settings,

@@ -215,7 +215,7 @@ mod tests {
     }
 
     #[test]
-    fn every_reason_has_its_place() {
+    fn every_refusal_reason_has_its_own_index() {
         for (at, reason) in Reason::OWN.into_iter().enumerate() {
             assert_eq!(usize::from(reason.at), at, "{}", reason.label);
         }
@@ -239,7 +239,7 @@ mod tests {
     }
 
     #[test]
-    fn an_address_has_so_many_connections_and_no_more() {
+    fn an_address_cannot_exceed_its_connection_limit() {
         let filter = filter(|config| {
             (config.address_connections_max, config.prefix_connections_max) = (2, 5);
             config.exempt_addresses = vec!["198.51.100.0/24".parse().unwrap()];
@@ -264,7 +264,7 @@ mod tests {
     }
 
     #[test]
-    fn loopback_is_exempt_where_that_was_asked_for() {
+    fn loopback_is_exempt_only_if_configured() {
         let strict = AddressLimits { address_per_second: 1, address_burst: 1, ..AddressLimits::default() };
         let twice = |exempts_loopback| {
             let filter = filter_of(&strict, exempts_loopback);

@@ -104,7 +104,7 @@ mod tests {
     }
 
     #[test]
-    fn a_thread_that_read_the_clock_a_moment_ago_forgets_no_debt() {
+    fn an_older_clock_reading_of_another_thread_forgives_no_debt() {
         let buckets = Buckets::new(10, 5, 64);
         let key = 0xdead_beef_0000_0001;
         assert_eq!(buckets.take(7, 1000), Ok(()), "the clock as it was at the start");
@@ -117,7 +117,7 @@ mod tests {
     }
 
     #[test]
-    fn a_clock_that_is_set_back_keeps_nobody_waiting_for_it() {
+    fn a_clock_that_is_set_back_does_not_block_a_bucket() {
         let buckets = Buckets::new(10, 5, 64);
         let key = 0xdead_beef_0000_0001;
         assert_eq!(buckets.take(7, 1000), Ok(()), "the clock as it was at the start");
@@ -128,7 +128,7 @@ mod tests {
     }
 
     #[test]
-    fn a_question_that_costs_more_leaves_less() {
+    fn a_request_that_costs_more_tokens_leaves_fewer() {
         let asked = |tokens| {
             let buckets = Buckets::new(10, 12, 64);
             (0..30).filter(|_| buckets.take_several(7, tokens, 1000).is_ok()).count()
@@ -140,7 +140,7 @@ mod tests {
     }
 
     #[test]
-    fn a_slow_bucket_gives_a_token_in_many_seconds() {
+    fn a_slow_bucket_gives_one_token_per_many_seconds() {
         let buckets = Buckets::slow(10, 2, 64);
         assert_eq!((0..3).map(|_| buckets.take(7, 1000)).collect::<Vec<_>>(), [Ok(()), Ok(()), Err(10)]);
         assert_eq!(buckets.take(7, 10_999), Err(1));
@@ -148,7 +148,7 @@ mod tests {
     }
 
     #[test]
-    fn a_flood_of_keys_needs_no_more_memory_and_refuses_nobody_else() {
+    fn a_flood_of_keys_takes_no_more_memory_and_refuses_no_other_key() {
         let buckets = Buckets::new(1, 1, 64);
         let refused =
             (0..100_000u64).filter(|k| buckets.take(k.wrapping_mul(0x9e37_79b9_7f4a_7c15), 5000).is_err());

@@ -203,7 +203,7 @@ mod tests {
     }
 
     #[test]
-    fn what_another_process_has_changed_is_taken_up_and_what_cannot_be_read_changes_nothing() {
+    fn a_deny_list_changed_by_another_process_applies_and_an_unreadable_one_changes_nothing() {
         let dir = tempfile::tempdir().unwrap();
         let [here, there] = [0, 1].map(|_| DenyList::open(dir.path()).unwrap());
         let address: IpAddr = "203.0.113.9".parse().unwrap();
@@ -221,7 +221,7 @@ mod tests {
     }
 
     #[test]
-    fn a_restart_keeps_the_list_and_who_made_it() {
+    fn a_restart_keeps_the_deny_list_and_its_actors() {
         let (dir, list) = open();
         let added = list.add(&nets(&["10.9.8.7/8", "2001:db8::/32", "10.0.0.0/8"]), &boss(), TimeMs(5));
         assert_eq!(added.unwrap(), 2, "host bits make no other network");
@@ -249,7 +249,7 @@ mod tests {
     }
 
     #[test]
-    fn the_ranges_have_the_addresses_of_the_networks_and_no_others() {
+    fn the_deny_lists_ranges_cover_exactly_its_networks() {
         let mut prng = Prng::new(1);
         for _ in 0..200 {
             let mut random = |bits: u64| match prng.below(2) {
@@ -278,7 +278,7 @@ mod tests {
     }
 
     #[test]
-    fn more_than_fit_change_nothing() {
+    fn more_denied_networks_than_fit_change_nothing() {
         let (_dir, list) = open();
         let many: Vec<Net> =
             (0..=DENIED_MAX as u32).map(|n| Net::from(IpAddr::from((n << 8).to_be_bytes()))).collect();
@@ -289,7 +289,7 @@ mod tests {
     }
 
     #[test]
-    fn what_cannot_be_written_does_not_hold() {
+    fn a_denial_that_cannot_be_written_does_not_apply() {
         let (dir, list) = open();
         std::fs::write(dir.path().join("operators"), "a file where the directory should be").unwrap();
         let net = nets(&["10.0.0.0/8"]);
@@ -298,7 +298,7 @@ mod tests {
     }
 
     #[test]
-    fn a_damaged_list_is_refused_rather_than_forgotten() {
+    fn a_damaged_deny_list_is_refused_rather_than_forgotten() {
         let (dir, list) = open();
         list.add(&nets(&["10.0.0.0/8"]), &boss(), TimeMs(0)).unwrap();
         for wrong in ["", "{}", r#"{"version":2,"networks":[]}"#, r#"{"version":1,"networks":[1]}"#] {

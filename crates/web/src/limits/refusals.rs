@@ -97,7 +97,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_key_is_told_why_and_no_other() {
+    fn refusals_are_found_by_their_own_key_only() {
         let refusals = Refusals::new(64);
         let key = 0x1234_5678_9abc_def0;
         assert_eq!(refusals.of(key), None);
@@ -113,7 +113,7 @@ mod tests {
     }
 
     #[test]
-    fn who_was_refused_longest_ago_is_forgotten_first() {
+    fn the_key_refused_longest_ago_is_forgotten_first() {
         let refusals = Refusals::new(WAYS);
         let key = |n: u64| (n + 1) << TIME_BITS;
         for n in 0..5 {

@@ -66,7 +66,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_share_is_given_back_and_a_key_that_has_none_is_forgotten() {
+    fn a_share_is_returned_when_dropped_and_a_key_without_shares_is_forgotten() {
         let shares = Arc::new(Shares::default());
         let held: Vec<_> = (0..2).map(|_| shares.take(7, 2).unwrap()).collect();
         assert!(shares.take(7, 2).is_none(), "two of two");

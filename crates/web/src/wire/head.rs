@@ -238,7 +238,7 @@ mod tests {
     }
 
     #[test]
-    fn what_two_readers_may_read_differently_is_refused() {
+    fn an_ambiguous_request_is_refused() {
         let check = |text: &str| match parse(text.as_bytes(), MAX, &OWN) {
             Parsed::Refused(Refusal::Malformed(why)) => why,
             other => panic!("{text:?}: {other:?}"),
@@ -276,7 +276,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_legal_and_rare_is_left_to_others() {
+    fn a_legal_but_rare_request_is_left_to_hyper() {
         for text in [
             "GET / HTTP/1.0\r\n\r\n",
             "POST / HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\n",
@@ -291,7 +291,7 @@ mod tests {
     }
 
     #[test]
-    fn the_connection_ends_when_the_client_says_so() {
+    fn connection_close_from_the_client_is_recognised() {
         let check = |text: &str, want| assert_eq!(whole(text).close, want, "{text:?}");
         check("GET / HTTP/1.1\r\nHost: a\r\n\r\n", false);
         check("GET / HTTP/1.1\r\nHost: a\r\nConnection: Close\r\n\r\n", true);

@@ -79,7 +79,7 @@ mod tests {
     }
 
     #[test]
-    fn a_header_says_whom_the_connection_is_from() {
+    fn a_proxy_header_names_the_clients_address() {
         let four = [&[203, 0, 113, 9, 10, 0, 0, 1][..], &[0xc3, 0x50, 0, 80]].concat();
         let six = [&Ipv6Addr::new(0x2001, 0xdb8, 0, 0, 0, 0, 0, 7).octets()[..], &[0; 20]].concat();
         let tlvs = [&four[..], &[0x03, 0, 4, 1, 2, 3, 4]].concat();
@@ -106,7 +106,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_no_header_is_refused() {
+    fn an_invalid_proxy_header_is_refused() {
         let four = [0; 12];
         for (bytes, why) in [
             (b"GET / HTTP/1.1\r\n".to_vec(), "signature"),

@@ -224,7 +224,7 @@ mod tests {
     }
 
     #[test]
-    fn ledgers_that_agree_do() {
+    fn ledgers_that_agree_have_no_differences() {
         let promoted = Line { held: true, pay_by: PAY_BY, ..told(3, Told::Waitlisted, Paid::Refund) };
         let lines = [
             told(1, Told::Granted, Paid::Confirmed),
@@ -237,7 +237,7 @@ mod tests {
     }
 
     #[test]
-    fn what_was_told_and_is_not_so_is_found() {
+    fn an_answer_that_the_log_contradicts_is_a_difference() {
         let granted = told(1, Told::Granted, Paid::No);
         let waits = told(1, Told::Waitlisted, Paid::No);
         check(&[granted], &[], &["told granted, but the log has no hold"]);
@@ -265,7 +265,7 @@ mod tests {
     }
 
     #[test]
-    fn so_is_what_was_paid_and_is_not_so() {
+    fn a_payment_that_the_log_contradicts_is_a_difference() {
         let paid = |paid| [told(1, Told::Granted, paid)];
         check(&paid(Paid::Confirmed), &[grant(1)], &["told paid, but the log has no confirmation"]);
         check(
@@ -285,7 +285,7 @@ mod tests {
     }
 
     #[test]
-    fn whoever_heard_nothing_is_a_difference_whatever_the_log_says() {
+    fn a_shopper_without_an_answer_is_a_difference_whatever_the_log_says() {
         let nothing = [told(1, Told::Nothing, Paid::No)];
         check(&nothing, &[], &["a shopper heard nothing"]);
         check(&nothing, &[grant(1)], &["a shopper heard nothing"]);
@@ -295,7 +295,7 @@ mod tests {
     }
 
     #[test]
-    fn so_is_what_was_sold_twice_or_to_nobody() {
+    fn a_unit_sold_twice_or_to_no_shopper_is_a_difference() {
         let granted = |n| told(n, Told::Granted, Paid::Confirmed);
         let all = [grant(1), pay(1), grant(2), pay(2), grant(3), pay(3)];
         check(

@@ -94,7 +94,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_response_is_read_when_it_is_whole() {
+    fn a_response_is_read_only_once_it_is_complete() {
         let text = b"HTTP/1.1 429 Too Many\r\nRetry-After: 7\r\ncontent-length: 2\r\n\r\nhi";
         for cut in 0..text.len() {
             assert!(parse(&text[..cut]).unwrap().is_none(), "{cut}");

@@ -133,7 +133,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_line_survives_its_text_form() {
+    fn a_ledger_line_survives_a_round_trip_through_text() {
         let line = Line {
             attempt: AttemptId([7; 16]),
             told: Told::Waitlisted,

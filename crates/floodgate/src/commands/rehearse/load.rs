@@ -609,7 +609,7 @@ mod tests {
     }
 
     #[test]
-    fn what_was_said_once_is_said_again_or_it_is_a_contradiction() {
+    fn a_later_answer_that_differs_is_a_contradiction() {
         const SOON: &str = "2026-11-24T10:15:00.000Z";
         const LATER: &str = "2026-11-24T10:15:00.001Z";
         let sold_out = r#"{"outcome":"sold_out","as_of":9}"#;
