@@ -1,5 +1,5 @@
-//! What must hold for any bytes that come as an attempt's body: a basket that the sale can decide,
-//! or a reason that names what is wrong. Nothing else.
+//! What must hold for any bytes that come as an attempt's body: they are a basket that the sale can
+//! decide, or are refused with a reason that names the error. Nothing else.
 //!
 //! Shared by the fuzz target and by the test that runs its corpus.
 

@@ -1,6 +1,6 @@
-//! What must hold for any bytes that come as a header of the PROXY protocol: it is whole at one
-//! place only, whatever comes behind it, it is never longer than is promised, and its source is
-//! what stands where the specification puts it.
+//! What must hold for any bytes that come as a header of the PROXY protocol: it ends at one place
+//! only, whatever follows, it is never longer than promised, and its source is read from where the
+//! specification puts it.
 //!
 //! Shared by the fuzz target and by the test that runs its corpus.
 

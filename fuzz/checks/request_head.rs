@@ -1,6 +1,6 @@
-//! What must hold for any bytes that come as the head of a request: it is whole at one place only,
-//! whatever comes behind it; it means what a reader that knows nothing but lines and colons finds
-//! in it; and nothing in it could mean two things.
+//! What must hold for any bytes that come as the head of a request: it ends at one place only,
+//! whatever follows; it means what a reader that knows only lines and colons finds in it; and
+//! nothing in it is ambiguous.
 //!
 //! Shared by the fuzz target and by the test that runs its corpus.
 
@@ -8,7 +8,7 @@ use web::wire::head::{Form, Head, Parsed, parse};
 
 /// As the gate's default.
 const BYTES_MAX: usize = 8192;
-/// Fields that a context reads beside those of every server: here the flash sale's.
+/// Fields that a context reads in addition to those of every server: here the flash sale's.
 const FIELDS: [&str; 2] = ["floodgate-pass", "idempotency-key"];
 
 pub(crate) fn check(data: &[u8]) {

@@ -1,8 +1,8 @@
-//! A disk in memory that forgets what was not synced.
+//! A disk in memory that loses unsynced writes.
 //!
 //! It is pessimistic where file systems differ: of everything written and not synced, a power cut
-//! keeps any part, in any order. It follows Linux in what a failed sync leaves behind: pages that
-//! read as written, count as clean, and are not on the disk.
+//! keeps any part, in any order. It follows Linux in the state after a failed sync: pages that read
+//! as written, count as clean, and are not on the disk.
 
 use engines::embedded::disk::{Disk, DiskFile, LOCK_NAME};
 use std::{
@@ -111,9 +111,9 @@ impl SimDisk {
         Self { world: Arc::default(), life: 0 }
     }
 
-    /// The power fails. Of what was not synced each write is kept whole, in part or not at all, in
-    /// any order, as `prng` has it; so is each change of a name or of a length. Handles from before
-    /// are dead; the disk that is returned is of the next life.
+    /// The power fails. Each unsynced write is kept whole, in part or not at all, in any order, as
+    /// `prng` decides; so is each change of a name or of a length. Old handles are dead; the
+    /// returned disk is for the next process.
     pub fn power_cut(&self, prng: &mut Prng) -> Self {
         let mut world = lock(&self.world);
         for inode in &mut world.inodes {

@@ -1,8 +1,8 @@
-//! The simulator: a world that is the same for the same seed, and that breaks things on purpose.
+//! The simulator: a world that is the same for the same seed, and that injects faults.
 //!
 //! It knows no context. A context brings a [`System`]: commands, a model that reads the log by
-//! itself, and a checker that holds every reply against it. [`world`] drives the production worker
-//! over [`disk`], which forgets what was not synced; [`runner`] runs many seeds, and [`cli`] is the
+//! itself, and a checker that compares every reply with it. [`world`] drives the production worker
+//! over [`disk`], which loses unsynced writes; [`runner`] runs many seeds, and [`cli`] is the
 //! program around it. `sim/sale` is the first system.
 
 pub mod cli;

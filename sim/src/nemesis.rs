@@ -1,5 +1,5 @@
-//! What may break, and what that explains. Every fault is one that machines have: see
-//! [`crate::disk`] for what each leaves behind.
+//! The faults that may happen, and what each of them explains. Every fault occurs on real machines:
+//! see [`crate::disk`] for the state after each.
 
 use units::{Prng, TimeMs};
 
@@ -15,7 +15,7 @@ pub(crate) struct Nemesis {
     pub(crate) room_is_short: bool,
     /// When there is room again; `None` once there is.
     pub(crate) room_until: Option<TimeMs>,
-    /// At this command the power fails, whatever else happens.
+    /// At this command the power fails, in any case.
     pub(crate) crash_at: u64,
     pub(crate) last: bool,
 }

@@ -1,4 +1,4 @@
-//! A network that loses, repeats and reorders, and clients who ask again.
+//! A network that loses, repeats and reorders messages, and clients that retry.
 
 use crate::story::Check;
 use crate::system::{Command, Habits, Reply, System};
@@ -21,7 +21,7 @@ struct Asked<S: System> {
     answered: bool,
 }
 
-/// What is going to happen.
+/// An event that is due.
 enum Event<S: System> {
     /// The request reaches the server.
     Arrive(usize),
@@ -29,7 +29,7 @@ enum Event<S: System> {
     Hear(usize, Reply<S>),
     /// The client loses patience.
     Impatient(usize),
-    /// Somebody sends something that was decided on earlier.
+    /// A client sends a command that was decided on earlier.
     Send(Command<S>),
 }
 

@@ -36,13 +36,13 @@ pub struct Step<'a, S: System> {
     /// After the step nothing can be written, for want of room.
     pub in_shortage: bool,
     pub next_wakeup: Option<TimeMs>,
-    /// Nothing is left of what was to be done: else the next step goes on with it before anything
+    /// No work remains from earlier steps: otherwise the next step goes on with it before anything
     /// new is decided.
     pub is_whole: bool,
 }
 
-/// A context in the simulator: who asks what, and what must be true of every reply and every entry.
-/// All chance comes from the generator that is passed in.
+/// A context in the simulator: its workload, and what must be true of every reply and every entry.
+/// All randomness comes from the generator that is passed in.
 pub trait System: Sized {
     type Machine: Machine<Command: Clone, Reply: Clone + PartialEq>;
 
@@ -52,7 +52,7 @@ pub trait System: Sized {
     /// The first commands.
     fn set_up(&mut self, prng: &mut Prng) -> Vec<Command<Self>>;
 
-    /// What somebody asks next.
+    /// The next command of a client.
     fn ask(&mut self, prng: &mut Prng, now: TimeMs) -> Command<Self>;
 
     /// A client hears a reply. What it does about that goes to `later`, with the milliseconds until
@@ -65,8 +65,8 @@ pub trait System: Sized {
         later: &mut Vec<(u64, Command<Self>)>,
     ) -> Check;
 
-    /// Somebody in the machine's own process looks at it, which is `None` while it is down, and may
-    /// ask something; whether nothing can be written is told beside.
+    /// Code in the machine's own process reads the machine, which is `None` while it is down, and
+    /// may send commands; it is also told whether nothing can be written.
     fn beside(
         &mut self,
         _prng: &mut Prng,
@@ -75,8 +75,8 @@ pub trait System: Sized {
         Ok(None)
     }
 
-    /// The machine has come back, and its log is read anew: all that it held before must be there,
-    /// and perhaps a batch whose outcome was unknown.
+    /// The machine has been recovered, and its log is read again: all that it held before must be
+    /// there, and perhaps a batch whose outcome was unknown.
     fn restarted(&mut self, machine: &Self::Machine, reader: &mut dyn LogRead) -> Check;
 
     /// Checks a step that the worker came through: the new entries, and the replies.
@@ -88,7 +88,8 @@ pub trait System: Sized {
     /// The last entry that the model has read.
     fn at(&self) -> u64;
 
-    /// Questions that are put when all is healed, whatever was heard, in batches.
+    /// Commands that are sent once the faults have stopped, whatever the earlier replies, in
+    /// batches.
     fn last_questions(&mut self) -> Vec<Vec<Command<Self>>>;
 
     /// Nothing is open any more: what must be true of the log as a whole, its audit among it.

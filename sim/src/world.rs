@@ -89,9 +89,9 @@ pub fn run<S: System>(seed: u64, commands: u64, trace: bool) -> Outcome {
     }
 }
 
-/// In one seed of four a step is so small that what is long takes several, as a promotion of a
-/// million does with the real one. By chance of its own, so that the others are what they would be
-/// without.
+/// In one seed of four a step is so small that long work takes several, as a promotion of a million
+/// does with the real budget. It has a generator of its own, so that the other seeds run as they
+/// would without it.
 fn budget(seed: u64) -> Budget {
     let mut prng = Prng::new(seed ^ 0x6275_6467_6574_2121);
     match prng.below(4) {
@@ -207,8 +207,8 @@ impl<S: System> World<S> {
         if let Some(why) = server.worker.stopped() {
             self.story.note(format!("{} the worker stopped: {why}", clock(now)));
             ensure(self.nemesis.explains(why), "worker", || why.to_owned())?;
-            // Whatever it decided last may never have become durable, and a refusal stands on that
-            // as much as a grant.
+            // Its last decisions may never have become durable, and a refusal depends on them as
+            // much as a grant.
             let said = replies.iter().find(|reply| !S::is_no_answer(reply));
             ensure(said.is_none(), "INV-4", || format!("{said:?} is said by a worker that has stopped"))?;
             let count = replies.len();

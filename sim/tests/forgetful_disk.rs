@@ -1,5 +1,5 @@
-//! The simulated disk keeps what was synced, and may lose anything else; a crash test on one that
-//! forgets nothing proves nothing.
+//! The simulated disk keeps synced writes, and may lose all others; a crash test on a disk that
+//! loses nothing proves nothing.
 
 use engines::embedded::disk::{Disk, DiskFile};
 use sim::disk::SimDisk;

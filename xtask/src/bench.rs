@@ -42,7 +42,7 @@ pub(crate) fn flood(args: &[&str]) -> Result<(), Failure> {
     flood::run(&Options::read(args)?)
 }
 
-/// What may stand behind the benches of the gate.
+/// The options of the benches of the gate.
 struct Options {
     /// Rounds; each has every server of a row once.
     runs: usize,
@@ -60,8 +60,8 @@ struct Options {
 
 impl Options {
     fn read(args: &[&str]) -> Result<Self, Failure> {
-        // 300,000 requests are 2 s of CPU or more, beside which the kernel's 10 ms steps of CPU
-        // time are little.
+        // 300,000 requests are 2 s of CPU or more, compared with which the kernel's 10 ms steps of
+        // CPU time are small.
         let mut options = Self {
             runs: 5,
             requests: 300_000,
@@ -157,7 +157,7 @@ impl TempDir {
         Ok(Self(dir))
     }
 
-    /// The file system below, for what is durable costs what the disk costs.
+    /// The file system used, for the cost of durability depends on the disk.
     fn file_system(&self) -> String {
         let path = self.0.to_string_lossy();
         crate::shell::output("stat", &["-f", "-c", "%T", &path])

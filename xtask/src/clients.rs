@@ -10,7 +10,7 @@ pub fn say(line: &str) -> Outcome<()> {
     Ok(out.flush()?)
 }
 
-/// The next line; `None` at the end of the input: nobody wants to know more.
+/// The next line; `None` at the end of the input, when no further result is wanted.
 pub fn hear() -> Outcome<Option<String>> {
     let mut line = String::new();
     let read = std::io::stdin().read_line(&mut line)?;

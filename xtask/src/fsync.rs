@@ -167,7 +167,7 @@ struct Found {
 fn check(trace: &str) -> Found {
     let mut found = Found::default();
     let mut told = HashSet::new();
-    // Hex of what was written to segments: not synced; covered by a sync under way, by its process;
+    // Bytes written to segments, in hex: not synced; covered by a sync under way, by its process;
     // durable.
     let mut written: Vec<String> = Vec::new();
     let mut covered: Vec<(String, Vec<String>)> = Vec::new();
@@ -228,7 +228,7 @@ fn text_of(call: &str) -> String {
     String::from_utf8_lossy(&bytes).into_owned()
 }
 
-/// The name behind a descriptor, where strace printed it in hex: `3<\x2f\x74>`.
+/// The name after a descriptor, where strace printed it in hex: `3<\x2f\x74>`.
 fn bytes_of(call: &str) -> Option<String> {
     let name = call.split_once('<')?.1.split_once('>')?.0;
     if !name.starts_with("\\x") {

@@ -1,4 +1,5 @@
-//! `cargo xtask`: what is done to the repository, so that CI and a person do the same.
+//! `cargo xtask`: the repository's checks, tests and measurements, the same for CI and for a
+//! person.
 #![expect(clippy::print_stdout, clippy::print_stderr, reason = "a tool that talks to the person who runs it")]
 
 mod bench;

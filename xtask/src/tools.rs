@@ -1,6 +1,6 @@
-//! What tests, benches and chaos need beside this repository: one list, by which what is missing is
-//! installed, the `PATH` is made that they run under, `cargo xtask doctor` looks, and README's
-//! table is checked. It does not know how a program is used.
+//! The programs that tests, benches and chaos need in addition to this repository. From this one
+//! list missing programs are installed, their `PATH` is built, `cargo xtask doctor` reports, and
+//! README's table is checked. It does not know how a program is used.
 
 use crate::shell::{self, Failure, target};
 use std::collections::{BTreeMap, BTreeSet};
@@ -10,7 +10,7 @@ use std::io::ErrorKind;
 use std::path::{Path, PathBuf};
 use std::process::Stdio;
 
-/// What is run.
+/// The purpose for which a program is needed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) enum Purpose {
     Test,
@@ -41,8 +41,7 @@ impl Purpose {
 enum Source {
     /// Rust, which is there: it has built this program.
     Rust,
-    /// A choice of the person who builds, such as another linker: never installed, and used if it
-    /// is there.
+    /// A choice of the developer, such as another linker: never installed, and used if it is there.
     Choice,
     /// A package that every Debian has.
     Base(&'static str),
@@ -160,8 +159,8 @@ static TOOLS: &[Tool] = &[
     tool(Programs(&["redis-server"]), Debian("redis-server"), &[Bench], "the same"),
 ];
 
-/// Installs what is missing for that, and lets everything that is run from now on find the listed
-/// programs and no others.
+/// Installs the missing programs for that purpose, and from now on lets every process find the
+/// listed programs and no others.
 pub(crate) fn ensure(purpose: Purpose) -> Result<(), Failure> {
     let needed = || TOOLS.iter().filter(|tool| purpose.needs(tool));
     let packages: BTreeSet<&str> = needed()
@@ -253,8 +252,8 @@ impl Tool {
     }
 }
 
-/// Makes the directory hold links to these programs and nothing else. A run beside this one finds
-/// each program at any time.
+/// Makes the directory hold links to these programs and nothing else. A concurrent run finds each
+/// program at any time.
 fn link<'a>(dir: &Path, programs: impl Iterator<Item = (&'a str, PathBuf)>) -> Result<(), Failure> {
     fs::create_dir_all(dir)?;
     let programs: BTreeMap<&OsStr, PathBuf> =
@@ -262,7 +261,7 @@ fn link<'a>(dir: &Path, programs: impl Iterator<Item = (&'a str, PathBuf)>) -> R
     for entry in fs::read_dir(dir)? {
         let entry = entry?;
         let name = entry.file_name();
-        // What begins with a dot is being made by a run beside this one.
+        // A name that begins with a dot is being created by a concurrent run.
         if !programs.contains_key(&*name) && !name.to_string_lossy().starts_with('.') {
             gone(fs::remove_file(entry.path()))?;
         }
@@ -317,12 +316,12 @@ fn install(packages: &[&str]) -> Result<(), Failure> {
     installed
 }
 
-/// The environment for the packages of Python. Tests find it beside what is built.
+/// The environment for the packages of Python. Tests find it next to the build's output.
 fn python_dir() -> PathBuf {
     target().join("python")
 }
 
-/// What is in it, as it was asked for.
+/// The packages in it, as they were requested.
 fn python_packages() -> Vec<String> {
     if !python_dir().join("bin/python").is_file() {
         return Vec::new();
@@ -355,7 +354,7 @@ fn install_python(requirements: &[String]) -> Result<(), Failure> {
     Ok(fs::write(dir.join("installed"), requirements.join(" "))?)
 }
 
-/// `cargo xtask doctor`: what is there. Fails if something that the tests need is not.
+/// `cargo xtask doctor`: what is installed. Fails if a program that the tests need is missing.
 pub(crate) fn doctor() -> Result<(), Failure> {
     let mut rows = vec![["", "what", "version", "where", "from", "for", "why"].map(str::to_owned)];
     let mut missing = Vec::new();
@@ -444,7 +443,7 @@ pub(crate) fn markdown() -> String {
 /// The package client. Without it, what the list needs has to be there.
 const PACKAGE_CLIENT: [&str; 2] = ["apt-get", "dpkg-query"];
 
-/// Whether a program is on the list, or installs what is.
+/// Whether a program is on the list, or installs those that are.
 pub(crate) fn knows(program: &str) -> bool {
     PACKAGE_CLIENT.contains(&program) || TOOLS.iter().any(|tool| tool.names().contains(&program))
 }

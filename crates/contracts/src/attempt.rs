@@ -92,7 +92,7 @@ impl Basket {
     }
 }
 
-/// Its lines, and what is read is checked.
+/// Serialized as its lines; lines that are read are checked.
 impl Serialize for Basket {
     fn serialize<S: serde::Serializer>(&self, to: S) -> Result<S::Ok, S::Error> {
         self[..].serialize(to)
@@ -120,7 +120,7 @@ impl fmt::Debug for Basket {
 }
 
 /// A shopper's id as the shop knows it, encrypted: the log keeps it so that winners can be named to
-/// the shop, and nobody without the key can read it. Deleting the key erases every name from every
+/// the shop, and it cannot be read without the key. Deleting the key erases every name from every
 /// log and backup.
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub struct SealedShopper {
@@ -163,7 +163,7 @@ impl fmt::Debug for SealedShopper {
     }
 }
 
-/// The question: may this shopper have this basket? The gate has verified who asks.
+/// The request: may this shopper have this basket? The gate has verified the shopper.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Attempt {
     pub id: AttemptId,
@@ -289,16 +289,16 @@ pub struct LinePlace {
     pub wait_ms: Option<u64>,
 }
 
-/// What whoever put an attempt hears of it.
+/// The answer to the caller of an attempt.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Told {
     Answer(Answer),
-    /// It will be decided, later than anybody waits for it here: whoever wants the answer asks
+    /// It will be decided, later than the caller waits for it: to get the answer, the caller asks
     /// again.
     InLine(LinePlace),
 }
 
-/// What is kept of an attempt that was asked for.
+/// The kept state of an attempt that was looked up.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Found {
     pub answer: Answer,

@@ -1,5 +1,5 @@
-//! A sale's deny list, as whoever has the sale's view may ask it: exact, shared, and never changed.
-//! Another list is another value.
+//! A sale's deny list, as part of the sale's view: exact, shared, and never changed. A changed list
+//! is a new value.
 
 use crate::ShopperKey;
 use std::fmt;
@@ -10,13 +10,13 @@ use units::Sequence;
 /// milliseconds.
 const RUN_MAX: usize = 1 << 20;
 
-/// The shoppers who may not buy, and since which entry it is these.
+/// The shoppers who may not buy, and the entry since which the list is the same.
 ///
-/// The list is kept in sorted runs that views and gates share. What is added makes a new run, which
-/// is merged with those before it while they are no more than twice as long (as in O'Neil et al.,
-/// "The log-structured merge-tree", 1996). So each shopper is copied some ten times while millions
-/// are uploaded in parts, and there are about twenty runs at the most, and two for each further
-/// million.
+/// The list is kept in sorted runs that views and gates share. Added shoppers form a new run, which
+/// is merged with the runs before it while they are no more than twice as long (as in O'Neil et
+/// al., "The log-structured merge-tree", 1996). So each shopper is copied some ten times while
+/// millions are uploaded in parts, and there are about twenty runs at the most, and two for each
+/// further million.
 #[derive(Clone, Default)]
 pub struct DeniedShoppers {
     since: Sequence,
@@ -34,7 +34,7 @@ impl fmt::Debug for DeniedShoppers {
 }
 
 impl DeniedShoppers {
-    /// The list that has these runs. Each is sorted, and nobody stands in two of them.
+    /// The list that has these runs. Each is sorted, and no shopper is in two of them.
     pub fn of_runs(since: Sequence, runs: Vec<Arc<[ShopperKey]>>) -> Self {
         Self { since, runs }
     }
@@ -84,7 +84,8 @@ impl DeniedShoppers {
         &self.runs
     }
 
-    /// How many of the first runs this list shares with an earlier one. What is behind them is new.
+    /// How many of the first runs this list shares with an earlier one. The runs after them are
+    /// new.
     pub fn shared_runs(&self, earlier: &Self) -> usize {
         let both = self.runs.iter().zip(&earlier.runs);
         both.take_while(|(mine, theirs)| Arc::ptr_eq(mine, theirs)).count()

@@ -82,7 +82,7 @@ impl GateRefusal {
         }
     }
 
-    /// The answer that goes with what is counted.
+    /// The answer that the counted shoppers got.
     pub fn answer(&self) -> Answer {
         let refusal = match self {
             Self::SoldOut(_) => Refusal::SoldOut,

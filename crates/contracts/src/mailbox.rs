@@ -1,8 +1,8 @@
-//! How many answers reach one who asks many questions at once, without a channel for each.
+//! How a caller with many requests gets their answers, without a channel for each.
 
 use crate::{Told, Unavailable};
 
-/// What is said to one attempt.
+/// The answer to one attempt.
 #[derive(Debug)]
 pub struct Mail {
     /// What the question was sent under.

@@ -15,7 +15,7 @@ pub const LIST_CHUNK_MAX: usize = 4096;
 /// Attempts that one void may name.
 pub const VOID_BATCH_MAX: usize = 4096;
 
-/// Who did it and why, as it will stand in the log.
+/// Who gave the command and why, as the log will say.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Actor {
     /// The API key's name, `timer`, or `demo`.
@@ -44,9 +44,9 @@ pub enum VoidTarget {
 /// Which list of shoppers.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub enum ListKind {
-    /// Those who may buy, where the sale's eligibility is a list.
+    /// The shoppers who may buy, if the sale's eligibility is a list.
     Allowed,
-    /// Those who may not.
+    /// The shoppers who may not buy.
     Denied,
 }
 
@@ -106,8 +106,9 @@ pub enum Operation {
         shopper: ShopperKey,
         reserved: bool,
     },
-    /// Sets the sale up, or anew as long as no round has opened. It never leaves the process; the
-    /// last, for serde counts the others without it when it reads and with it when it writes.
+    /// Sets the sale up, or changes its document as long as no round has opened. It never leaves
+    /// the process; the last, for serde counts the others without it when it reads and with it when
+    /// it writes.
     #[serde(skip)]
     Define(Box<SaleSpec>),
 }
@@ -153,7 +154,7 @@ pub enum OperateError {
     Conflict(String),
     /// It names something that the sale does not have.
     NotFound(String),
-    /// It is wrong whatever the state.
+    /// The command is wrong in any state of the sale.
     Invalid(String),
 }
 
@@ -173,7 +174,7 @@ pub struct SaleStats {
     pub as_of: Sequence,
     pub items: Vec<ItemStats>,
     /// Attempts by outcome since the log began: granted, waitlisted, and each refusal (these as
-    /// journalled, so up to a second behind).
+    /// journalled, so up to a second late).
     pub outcomes: BTreeMap<String, u64>,
     pub reservations: u64,
     pub denied: u64,
@@ -181,7 +182,7 @@ pub struct SaleStats {
     pub rate_per_second: u32,
     /// Attempts that wait for a decision, those in line not counted.
     pub queue: u64,
-    /// Attempts in line behind the queue.
+    /// Attempts in line before the queue.
     pub line: u64,
 }
 

@@ -45,13 +45,13 @@ fn default_hold_seconds() -> u64 {
     15 * 60
 }
 
-/// Who may buy.
+/// Which shoppers may buy.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, Default)]
 #[serde(tag = "kind", rename_all = "snake_case", deny_unknown_fields)]
 pub enum Eligibility {
     #[default]
     Everyone,
-    /// Those who made a reservation before the first round opened.
+    /// Shoppers who made a reservation before the first round opened.
     Reservation,
     /// Those whose token says at least this tier.
     Tier { min: u8 },
@@ -98,8 +98,8 @@ impl Waitlist {
     }
 }
 
-/// Bytes of a document as the log keeps it: what its largest entry holds, beside kind, time and
-/// actor.
+/// Bytes of a document as the log keeps it: what its largest entry holds, in addition to kind, time
+/// and actor.
 pub const SPEC_BYTES_MAX: usize = (1 << 20) - 4096;
 
 /// Something that the sale sells.

@@ -26,7 +26,7 @@ pub enum SaleState {
 pub enum ItemState {
     /// Not offered now, but in a round to come.
     Upcoming,
-    /// Units are free. Whether somebody who asks now may get one, the sale's state says.
+    /// Units are free. Whether they can be bought now depends on the sale's state.
     Available,
     /// No unit is free.
     SoldOut,
@@ -64,7 +64,7 @@ pub struct SaleView {
     pub disk_full: bool,
     /// Since which entry a round has been open or not, and the sale paused or not, as it is.
     pub state_since: Sequence,
-    /// Who may not buy, as of the same entry.
+    /// The shoppers who may not buy, as of the same entry.
     pub denied: Arc<DeniedShoppers>,
     pub as_of: Sequence,
 }
@@ -77,8 +77,9 @@ impl SaleView {
         self.state == SaleState::Open && now.next().is_some_and(out) && now.all(out)
     }
 
-    /// What a shopper who has nothing of the sale is told of a basket, if that is "sold out" for
-    /// certain. Of one unit alone: whether more are within the limits, the sale itself must say.
+    /// The answer "sold out" to a basket of a shopper who has nothing in the sale, if it is
+    /// certain. For a single unit only: whether more are within the limits, the sale itself must
+    /// decide.
     pub fn sold_out(&self, basket: &Basket) -> Option<SoldOutRange> {
         let [line] = **basket else { return None };
         let item = self.items.get(usize::from(line.item))?;
@@ -95,8 +96,8 @@ impl SaleView {
         })
     }
 
-    /// The rule by which a shopper may not buy, if the view has it. Who has no reservation, or is
-    /// on no list of those who may, the sale itself must say.
+    /// The rule by which a shopper may not buy, if the view has it. Whether a shopper has a
+    /// reservation, or is on the allow list, the sale itself must decide.
     pub fn ineligible_by(&self, shopper: ShopperKey, tier: u8) -> Option<IneligibleBy> {
         if self.denied.contains(shopper) {
             return Some(IneligibleBy::DenyList);
@@ -107,8 +108,7 @@ impl SaleView {
         }
     }
 
-    /// What a shopper who has nothing of the sale is told of any basket, if that is "not eligible"
-    /// for certain.
+    /// The answer "not eligible" to a shopper who has nothing in the sale, if it is certain.
     pub fn not_eligible(&self, shopper: ShopperKey, tier: u8) -> Option<NotEligibleRange> {
         if self.state != SaleState::Open {
             return None;

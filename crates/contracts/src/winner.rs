@@ -51,8 +51,8 @@ pub struct ShopperRecord {
 pub enum Unavailable {
     /// More wait than there is room for. This question was not even put.
     QueueFull,
-    /// Neither the queue nor the line behind it has room for this attempt; so long is the line, in
-    /// milliseconds, if that is known.
+    /// Neither the queue nor the line before it has room for this attempt; `wait_ms` is the length
+    /// of the line, if it is known.
     LineFull { wait_ms: Option<u64> },
     /// As many attempts of this shopper are in the line as may be; its length is as above.
     TooManyInLine { wait_ms: Option<u64> },

@@ -1,14 +1,14 @@
-//! Work that can wait, beside people who cannot.
+//! Lower priority for background work, so that requests do not wait for it.
 
-/// How far the thread stands back: against one at the usual priority it gets a tenth of a
-/// processor, in slices of some milliseconds that the scheduler lets it finish. Not further, for
-/// now and then it holds a lock that others need.
+/// The thread's nice value: competing with a thread of the usual priority it gets a tenth of a
+/// processor, in slices of some milliseconds that the scheduler lets it finish. Not lower, for now
+/// and then it holds a lock that other threads need.
 const NICE: i32 = 10;
 
 /// Lets other threads have most of the processor from now on. Call it on the thread itself.
 ///
 /// A snapshot or a stock of signatures takes a processor for tenths of a second. On a machine of
-/// two processors everybody who is served meanwhile waited for it: 40 ms at the worst.
+/// two processors all requests in that time waited for it: 40 ms at the worst.
 pub fn lower_priority() -> std::io::Result<()> {
     // Of Linux: without a process it is the calling thread's own priority.
     let now = rustix::process::getpriority_process(None)?;

@@ -1,5 +1,5 @@
-//! How records become bytes and bytes records: little-endian integers, texts behind their length,
-//! every byte accounted for.
+//! How records are encoded and decoded: little-endian integers, texts after their length, every
+//! byte accounted for.
 //!
 //! It knows no record. A context implements [`Codec`] for its entries; the bytes are then that
 //! context's promise.

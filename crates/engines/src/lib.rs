@@ -1,8 +1,8 @@
-//! The ports that contexts own state through, and every engine behind them.
+//! The ports through which contexts own state, and every engine that implements them.
 //!
 //! Today: [`log`] (one ordered decision log per stock partition) and [`clock`]; engine:
-//! [`embedded`]. [`codec`] is how records become the log's bytes, [`background`] for what works
-//! beside all that.
+//! [`embedded`]. [`codec`] encodes records as the log's bytes, [`background`] lowers the priority
+//! of background threads.
 
 pub mod background;
 pub mod clock;

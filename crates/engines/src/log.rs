@@ -64,7 +64,7 @@ impl Batch {
         self.count == 0
     }
 
-    /// The entries, each behind its length (u32, little-endian).
+    /// The entries, each after its length (u32, little-endian).
     pub fn as_bytes(&self) -> &[u8] {
         &self.bytes
     }
@@ -90,14 +90,14 @@ impl Batch {
 /// Why a batch was not appended, by what the caller must do about it.
 #[derive(Debug)]
 pub enum AppendError {
-    /// Somebody else has appended: the last entry is `actual`, not what the caller expected.
+    /// Another writer has appended: the last entry is `actual`, not what the caller expected.
     /// Nothing was written. The caller is a stale writer and stops.
     Conflict { actual: Sequence },
     /// Nothing was written, for certain, and the log is as it was; the same append may succeed
     /// later. There is no room, no file handle or no memory, or a fresh segment could not be made.
     Shortage(String),
     /// The outcome is unknown: the batch may be durable or may not. The caller stops, calls
-    /// [`Log::reopen`], reads what is there, and only then answers anybody.
+    /// [`Log::reopen`], reads what is there, and only then sends any reply.
     Unknown(String),
 }
 
@@ -126,7 +126,7 @@ pub enum LogError {
     /// A file that is not ours, or of a version that this build does not know.
     Foreign { file: String, why: String },
     /// The entries from `from` on were asked for, and those before `first` were trimmed. Going on
-    /// behind the gap would give a fold that is wrong without a sign; the reader begins with a
+    /// after the gap would give a wrong fold without any sign of it; the reader begins with a
     /// snapshot instead.
     Trimmed { from: Sequence, first: Sequence },
     /// The operating system refused.
@@ -190,7 +190,7 @@ impl std::error::Error for LogError {
 /// What a reader does with each entry: its sequence and its bytes.
 pub type Visit<'a> = dyn FnMut(Sequence, &[u8]) -> ControlFlow<()> + 'a;
 
-/// Reads a log that somebody else may be writing. A handle of its own: cheap to make, able to move
+/// Reads a log that another handle may be writing. A handle of its own: cheap to make, able to move
 /// to another thread.
 pub trait LogRead: Send {
     /// The last entry known to be durable; 0 if there is none. Grows while the writer goes on (for
@@ -224,12 +224,12 @@ pub trait Log: Send {
     /// The last entry known to be durable; 0 if there is none.
     fn last(&self) -> Sequence;
 
-    /// Appends a batch behind the entry `expected`, as one: after a crash all of it is there or
+    /// Appends a batch after the entry `expected`, as one: after a crash all of it is there or
     /// nothing. Returns once it is durable, with the sequence of its last entry. An empty batch is
     /// a caller's bug.
     fn append(&mut self, expected: Sequence, batch: &Batch) -> Result<Sequence, AppendError>;
 
-    /// After [`AppendError::Unknown`]: finds out what is durable, makes the log ready to append
+    /// After [`AppendError::Unknown`]: determines what is durable, makes the log ready to append
     /// again, and returns its last entry. What was durable before the failed append still is.
     fn reopen(&mut self) -> Result<Sequence, LogError>;
 

@@ -1,5 +1,5 @@
-//! A bit on the disk is not what it was. What was acknowledged is never cut for it: the log is
-//! refused, untouched.
+//! A bit on the disk has flipped. Acknowledged entries are never cut for it: the log is refused,
+//! untouched.
 
 mod world;
 

@@ -18,8 +18,8 @@ fn corpus() -> Vec<(PathBuf, Vec<u8>)> {
     paths.map(|path| (path.clone(), fs::read(path).unwrap())).collect()
 }
 
-/// A segment of a few frames, without most of the zeros behind them, so that a fuzzer's changes
-/// meet something.
+/// A segment of a few frames, without most of the zeros after them, so that a fuzzer's changes hit
+/// data.
 fn segment(close: bool) -> Vec<u8> {
     let disk = SimDisk::new();
     let options = Options { segment_bytes: FRAMES_AT + 640, ..world::options() };
@@ -58,7 +58,7 @@ fn mutated_segments_are_read_or_refused() {
     }
 }
 
-/// Makes the seeds anew with `GOLDEN=write`.
+/// Writes the seed files again with `GOLDEN=write`.
 #[test]
 fn the_seed_files_are_segments_of_this_version() {
     let closed = segment(true);

@@ -62,8 +62,7 @@ fn a_process_started_after_a_failed_fsync_does_not_trust_the_page_cache() {
             disk.drop_caches();
         }
         for round in 0..3 {
-            // Whatever this process finds, it tells people; so it must still be there when the
-            // power fails.
+            // What this process finds it reports to clients; so it must survive a power cut.
             let log = open(&disk).unwrap();
             let told = read_all(&mut *log.reader());
             assert!(told.len() == 2 || told.len() == 5, "seed {seed}: {}", told.len());

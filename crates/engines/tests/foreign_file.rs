@@ -1,4 +1,4 @@
-//! Something in the directory is not this log's.
+//! A file in the directory does not belong to this log.
 
 mod world;
 

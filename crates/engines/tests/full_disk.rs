@@ -1,4 +1,4 @@
-//! There is no room. The log stays as it was, and goes on when there is.
+//! The disk is full. The log stays as it was, and goes on once there is room.
 
 mod world;
 

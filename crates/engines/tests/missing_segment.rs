@@ -1,4 +1,4 @@
-//! A segment file is gone, was cut, or was put in another's place.
+//! A segment file is missing, was cut, or was put in another's place.
 
 mod world;
 

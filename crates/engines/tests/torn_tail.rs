@@ -1,5 +1,5 @@
-//! The machine stops in the middle of an append. What was acknowledged is there afterwards, and the
-//! batch that was not is there whole or not at all.
+//! The machine stops in the middle of an append. Acknowledged entries are there afterwards, and the
+//! batch that was not acknowledged is there whole or not at all.
 
 mod world;
 

@@ -1,4 +1,4 @@
-//! A second writer opens the same log; and readers do, which is no matter.
+//! A second writer opens the same log; and readers do, which is allowed.
 
 mod world;
 

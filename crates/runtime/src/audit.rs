@@ -1,10 +1,10 @@
-//! Drives an audit: every entry of a log goes to an auditor, whatever the machine thinks of it, and
-//! to the machine beside.
+//! Drives an audit: every entry of a log goes to an auditor, also those that the machine refuses,
+//! and to the machine.
 //!
 //! It knows no rule. An auditor keeps its own state in the plainest way and shares the entries'
 //! bytes with the machine and nothing else, so that a mistake in the machine's clever tables is not
-//! made twice. What the machine refuses is a finding, and at the end the two are held against each
-//! other. What was not looked at is not called proven.
+//! made twice. What the machine refuses is a finding, and at the end the two are compared. What was
+//! not checked is not reported as proven.
 
 use crate::machine::{Machine, REPLAY_INVARIANT};
 use crate::recover::ReplayError;
@@ -72,8 +72,8 @@ pub trait Auditor {
     /// Reads the next entry. Nothing that it holds may panic.
     fn entry(&mut self, sequence: Sequence, entry: &<Self::Machine as Machine>::Entry);
 
-    /// The log is read to its end: what is left to check, the machine's figures against the
-    /// auditor's among it. There is no machine if it refused an entry.
+    /// The log is read to its end: do the remaining checks, such as the machine's figures against
+    /// the auditor's. There is no machine if it refused an entry.
     fn end(&mut self, end: Sequence, machine: Option<&Self::Machine>);
 
     /// What was found.
@@ -95,7 +95,7 @@ pub struct Audited {
     pub ended_early: Option<String>,
 }
 
-/// The machine beside the auditor, as far as it follows.
+/// The machine that replays the log next to the auditor, up to the first entry that it refuses.
 #[derive(Debug, Default)]
 struct Beside<M> {
     machine: M,

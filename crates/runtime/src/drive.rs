@@ -1,5 +1,5 @@
-//! The two threads of a machine: one drives its worker, one makes snapshots. What stands between
-//! those who ask and the worker is a [`Front`]; [`crate::Service`] is the plain one.
+//! The two threads of a machine: one drives its worker, one makes snapshots. Between the callers
+//! and the worker is a [`Front`]; [`crate::Service`] is the plain one.
 
 use crate::machine::Machine;
 use crate::recover::snapshot;
@@ -11,10 +11,10 @@ use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 use units::{Sequence, TimeMs};
 
-/// What stands between those who ask and the worker.
+/// What takes jobs from callers and passes them to the worker.
 pub trait Front: Send + Sync + 'static {
     type Machine: Machine;
-    /// A question, and whom to answer.
+    /// A request, and where to send its reply.
     type Job: Send;
 
     fn now(&self) -> TimeMs;
@@ -26,8 +26,8 @@ pub trait Front: Send + Sync + 'static {
     /// What the machine is asked.
     fn command(job: &Self::Job) -> <Self::Machine as Machine>::Command;
 
-    /// A step is over, and what it decided durable; nobody has heard of it. `rest` are the jobs
-    /// that it did not answer: the front may take some back.
+    /// A step is over and its decisions are durable; no reply has been sent yet. `rest` are the
+    /// jobs that it did not answer: the front may take some back.
     fn stepped(&self, step: &Stepped<'_, Self>, rest: &mut VecDeque<Self::Job>);
 
     /// Passes the replies on, one for each job.

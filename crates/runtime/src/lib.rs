@@ -6,9 +6,9 @@
 //! | [`machine`] | what a context writes: commands in, replies and entries out |
 //! | [`step`] | the budget of one step |
 //! | [`recover`] | a machine at the end of its log, from a snapshot or from the first entry |
-//! | [`worker`] | a step function that makes decisions durable before anybody hears of them |
+//! | [`worker`] | a step function that makes decisions durable before any reply is sent |
 //! | [`queue`], [`drive`], [`service`] | threads, queue and replies around a worker |
-//! | [`audit`] | reads a log beside an auditor who does not trust the machine |
+//! | [`audit`] | feeds a log to an auditor that does not trust the machine |
 //!
 //! `tests/ledger` has the smallest machine that is complete, with its auditor; copy it to begin a
 //! new one.

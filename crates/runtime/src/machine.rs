@@ -10,9 +10,9 @@ pub const REPLAY_INVARIANT: &str = "INV-7";
 
 /// A deterministic state machine whose state is the fold of a log.
 ///
-/// It has no clock, no disk, no thread and no chance: time and commands go in, replies and entries
-/// come out, and the same input gives the same output on every machine. `Default` is the state of
-/// an empty log.
+/// It has no clock, no disk, no thread and no randomness: time and commands go in, replies and
+/// entries come out, and the same input gives the same output on every machine. `Default` is the
+/// state of an empty log.
 ///
 /// Live, [`crate::Worker`] calls [`tick`](Machine::tick) and then [`decide`](Machine::decide),
 /// which apply each entry to the state as they push it to the [`Step`]. The worker appends the
@@ -29,8 +29,8 @@ pub trait Machine: Default + fmt::Debug + Send + 'static {
     type Reply: fmt::Debug + Send;
     /// What it logs.
     type Entry: Codec;
-    /// What is not in the log and is kept when the state is built again from it after an append
-    /// that failed. `()` if there is nothing such.
+    /// State that is not in the log and is kept when the rest is rebuilt from it after a failed
+    /// append. `()` if there is none.
     type Volatile: Clone + Default + fmt::Debug + Send;
     /// How far a command of several steps has come. `()` if what is left always follows from the
     /// state.
@@ -42,10 +42,10 @@ pub trait Machine: Default + fmt::Debug + Send + 'static {
     /// The time of that entry.
     fn time(&self) -> TimeMs;
 
-    /// Does what time, and what was decided before, demand. Called at the start of every step.
+    /// Does what is due by the time or by earlier decisions. Called at the start of every step.
     /// After [`Progress::More`] the worker appends what there is and ticks again before it decides
-    /// anything; what is owed must follow from the state alone, so that it is done after a crash,
-    /// too.
+    /// anything; the remaining work must follow from the state alone, so that it is also done after
+    /// a crash.
     fn tick(&mut self, now: TimeMs, out: &mut Step) -> Result<Progress, Broken>;
 
     /// When [`Machine::tick`] has something to do next; a time that is over if it has now.
@@ -85,7 +85,7 @@ pub trait Machine: Default + fmt::Debug + Send + 'static {
     /// evidence of anything.
     fn writes_like(snapshot: &[u8]) -> bool;
 
-    /// What is not in the log.
+    /// The state that is not in the log.
     fn volatile(&self) -> Self::Volatile {
         Self::Volatile::default()
     }
@@ -122,13 +122,13 @@ pub enum Progress {
 #[derive(Debug)]
 pub enum Decision<M: Machine> {
     Done(M::Reply),
-    /// The step is full: append it, tick until nothing is owed, and call again with the same
-    /// command and this. A shortage or the process's end may come in between, and then nobody is
-    /// answered: only for what may be put again.
+    /// The step is full: append it, tick until no work remains, and call again with the same
+    /// command and this. A shortage or the process's end may come in between, and then no reply is
+    /// sent: only for commands that may be retried.
     More(M::SoFar),
 }
 
-/// What is said during a shortage.
+/// The reply during a shortage.
 #[derive(Debug)]
 pub enum DuringShortage<R> {
     /// An answer that needs no entry.

@@ -1,5 +1,5 @@
-//! The bounded queue before a worker, and the deliveries after it. It knows no machine: a job
-//! is whatever a front makes of a question and of whom to answer.
+//! The bounded queue before a worker, and the deliveries after it. It knows no machine: a job is
+//! what a front makes of a request and of where to send the reply.
 
 use std::collections::VecDeque;
 use std::sync::Arc;

@@ -1,5 +1,5 @@
 //! The plain front: a bounded queue of commands, a thread for the worker, one for snapshots, and a
-//! [`Handle`] for everybody who asks.
+//! [`Handle`] for all callers.
 
 use crate::drive::{Ending, Front, SnapshotPlan, Stepped, run_snapshots, run_worker, spawn};
 use crate::machine::Machine;
@@ -38,8 +38,8 @@ impl fmt::Display for NotQueued {
 
 impl std::error::Error for NotQueued {}
 
-/// Takes replies, from any thread: how many of them reach one who asks much, without a channel for
-/// each.
+/// Takes replies, from any thread: a caller with many requests gets its replies here, without a
+/// channel for each.
 pub trait Mailbox<R>: Send + Sync {
     /// Takes all of `mail`, each with the token under which the command was sent, and leaves it
     /// empty. Must not wait for anything.
@@ -51,7 +51,7 @@ enum Waiter<R> {
     Many(Arc<dyn Mailbox<R>>, u64),
 }
 
-/// A command, and whom to answer.
+/// A command, and where to send its reply.
 struct Job<M: Machine> {
     command: M::Command,
     waiter: Waiter<M::Reply>,
@@ -141,7 +141,7 @@ impl<M: Machine<Command: Clone>> Service<M> {
         Ok(Self { shared, threads, recovery })
     }
 
-    /// For those who ask.
+    /// A handle for callers.
     pub fn handle(&self) -> Handle<M> {
         Handle(Arc::clone(&self.shared))
     }
@@ -255,7 +255,7 @@ impl<M: Machine<Command: Clone>> Front for Shared<M> {
         let mut deliveries = Deliveries::default();
         for (job, reply) in jobs.into_iter().zip(replies) {
             match job.waiter {
-                // Who has gone away has dropped the receiver; nobody is left to tell.
+                // A caller that has gone has dropped the receiver; there is no one to reply to.
                 Waiter::One(sender) => drop(sender.send(reply)),
                 Waiter::Many(to, token) => deliveries.add(to, (token, reply)),
             }

@@ -1,8 +1,8 @@
-//! The worker: makes a machine's decisions durable before anybody hears of them.
+//! The worker: makes a machine's decisions durable before any reply is sent.
 //!
 //! It is a step function too: commands and the time go in, replies come out, and the log is the
-//! only thing it touches. The thread that drives it stands in [`crate::drive`]; a simulator drives
-//! the same function over a disk that breaks.
+//! only thing it touches. The thread that drives it is in [`crate::drive`]; a simulator drives the
+//! same function over a disk with injected faults.
 
 use crate::machine::{Broken, Decision, DuringShortage, Machine, Outage, Progress, Shortage};
 use crate::recover::{RecoverError, Recovery, ReplayError, recover};
@@ -18,8 +18,8 @@ pub const STEP_COMMANDS_MAX: usize = 4096;
 /// How often it is tried during a shortage whether it is over.
 pub const SHORTAGE_RETRY: DurationMs = DurationMs(1000);
 
-/// How often one step decides anew after appends of unknown outcome. The second failure in a row is
-/// no passing one.
+/// How often one step decides again after appends of unknown outcome. A second failure in a row is
+/// not a passing one.
 const UNKNOWN_MAX: u32 = 2;
 
 /// An error and what caused it: the worker's last word should say which disk said what.
@@ -36,10 +36,10 @@ enum Mode<V> {
         shortage: Shortage,
         next_try: TimeMs,
         /// The state could not be built again from the log yet: it has decisions that are not
-        /// durable, and is not shown to anybody. This is what is to be kept when it is.
+        /// durable, and must not be shown. This is what to keep when it is rebuilt.
         stale: Option<V>,
     },
-    /// It must not go on: somebody else writes the log, or an invariant broke.
+    /// It must not go on: another writer appends to the log, or an invariant broke.
     Stopped(String),
 }
 
@@ -97,8 +97,7 @@ impl<M: Machine, L: Log> Worker<M, L> {
         matches!(self.mode, Mode::Short { .. })
     }
 
-    /// True if the state may hold decisions that never became durable: it must not be shown to
-    /// anybody.
+    /// True if the state may hold decisions that never became durable: it must not be shown.
     pub fn is_stale(&self) -> bool {
         matches!(self.mode, Mode::Stopped(_) | Mode::Short { stale: Some(_), .. })
     }
@@ -127,10 +126,10 @@ impl<M: Machine, L: Log> Worker<M, L> {
 
     /// Decides the commands, in order, as far as one bounded step goes; makes what they changed
     /// durable; and returns the replies to the first of them, one for each. The caller steps again
-    /// with those that are left, the same one first. Not one reply may be passed on before this
-    /// returns, for a refusal too stands on decisions of the same batch.
+    /// with those that are left, the same one first. No reply may be passed on before this returns,
+    /// for refusals too depend on decisions of the same batch.
     ///
-    /// None is answered while the machine has more to do for what was decided before.
+    /// No command is answered while the machine has work left from earlier decisions.
     pub fn step(&mut self, now: TimeMs, commands: &[M::Command]) -> &[M::Reply] {
         self.replies.clear();
         match self.mode {
@@ -150,7 +149,7 @@ impl<M: Machine, L: Log> Worker<M, L> {
     /// The last steps before an orderly end, in which the machine [finishes](Machine::finish).
     pub fn finish(&mut self, now: TimeMs) {
         self.finishing = true;
-        // What is owed comes first, as always; a machine that never comes to its end would be a
+        // Remaining work comes first, as always; a machine that never finishes it would be a
         // defect.
         while self.finishing && matches!(self.mode, Mode::Running) {
             self.step_running(now, &[]);
@@ -194,7 +193,7 @@ impl<M: Machine, L: Log> Worker<M, L> {
                     match self.settle_unknown(expected) {
                         Ok(true) => return self.reach(reached),
                         Ok(false) => self.machine.set_volatile(volatile_before),
-                        // The log stays unable to append until there is room to make it anew: see
+                        // The log stays unable to append until there is room to reopen it: see
                         // `try_again`.
                         Err(error) if error.is_shortage() => {
                             return self.pause_short(now, commands, volatile_before, &with_causes(&error));
@@ -293,7 +292,7 @@ impl<M: Machine, L: Log> Worker<M, L> {
 
     fn step_short(&mut self, now: TimeMs, commands: &[M::Command]) {
         let Mode::Short { next_try, .. } = &mut self.mode else { return };
-        // What was decided before the shortage is not durable and must not be said.
+        // What was decided before the shortage is not durable and must not be answered.
         self.replies.clear();
         if now >= *next_try {
             *next_try = now.plus(SHORTAGE_RETRY);

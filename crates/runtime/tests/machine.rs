@@ -1,6 +1,6 @@
-//! The trait is no sale's: a ledger of a hundred lines goes through the whole worker, with a full
-//! disk, appends of unknown outcome, a panic, snapshots, steps that are too small, a queue, and an
-//! audit.
+//! The trait `Machine` does not depend on sales: a ledger of a hundred lines runs through the whole
+//! worker, with a full disk, appends of unknown outcome, a panic, snapshots, steps that are too
+//! small, a queue, and an audit.
 
 mod ledger;
 
@@ -85,7 +85,7 @@ fn a_lack_of_file_handles_is_a_shortage() {
     let disk = SimDisk::new();
     let mut accounts = open(&disk);
     accounts.step(NOW, &[put(1, 10)]);
-    // The write fails, the segment cannot be made anew, and the log cannot be read: nothing of the
+    // The write fails, the segment cannot be made again, and the log cannot be read: nothing of the
     // state may be shown.
     disk.fail_next_sync(1);
     disk.fail_opens(true);
@@ -159,8 +159,8 @@ fn a_command_of_several_steps_resumes_where_the_last_step_ended() {
     let mut accounts = small_steps(&disk, 14);
     let commands = [Command::CloseFrom { account: 3 }, put(1, 1)];
     assert!(accounts.step(NOW, &commands).is_empty());
-    // Its second step meets an append of unknown outcome, and is decided anew from where the first
-    // one came to.
+    // Its second step meets an append of unknown outcome, and is decided again from where the first
+    // one ended.
     disk.fail_next_sync(7);
     assert!(accounts.step(NOW, &commands).is_empty());
     assert_eq!(accounts.step(NOW, &commands), [Reply::Closed { count: 12 }, Reply::Moved { balance: 11 }]);

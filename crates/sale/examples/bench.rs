@@ -1,6 +1,6 @@
 //! Measures the core, the core over the embedded log, and recovery; run by `cargo xtask bench
 //! sale`, which adds HTTP. Every figure is the median of several runs, with the lowest and the
-//! highest beside it.
+//! highest.
 #![expect(clippy::print_stdout, clippy::print_stderr, reason = "a measuring program prints its measurements")]
 
 use contracts::{Actor, Answer, Attempt, AttemptId, Basket, Operation, SaleSpec, SealedShopper, ShopperKey};
@@ -311,7 +311,7 @@ fn launch(binary: &Path, rows: &mut Vec<Row>) {
 fn rehearse(binary: &Path, shoppers: u64, rate: u64) -> Value {
     let (shoppers, rate, stock) = (shoppers.to_string(), rate.to_string(), (shoppers / 5).to_string());
     // A crowd that stands ready would be asked for within two seconds: here the rate is what
-    // counts, so nobody comes early.
+    // counts, so no shopper comes early.
     let flags =
         ["--early", "0", "--hold-seconds", "5", "--shoppers", &shoppers, "--rate", &rate, "--stock", &stock];
     run_rehearsal(binary, &flags)

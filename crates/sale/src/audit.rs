@@ -1,10 +1,10 @@
-//! Derives everything again from the log alone, and says of each invariant whether the log proves
-//! it.
+//! Derives everything again from the log alone, and reports for each invariant whether the log
+//! proves it.
 //!
-//! The auditor reads every entry, whatever the core thinks of it: it shares the records' bytes with
-//! [`crate::core`] and nothing else, and keeps its own state in the plainest way, so that a mistake
-//! in the core's clever tables is not made here too. [`runtime::audit`] lets the core replay the
-//! same entries beside it, and holds the two against each other.
+//! The auditor reads every entry, also those that the core refuses: it shares the records' bytes
+//! with [`crate::core`] and nothing else, and keeps its own state in the plainest way, so that a
+//! mistake in the core's clever tables is not made here too. [`runtime::audit`] has the core replay
+//! the same entries, and compares the two.
 
 mod auditor;
 mod checked;

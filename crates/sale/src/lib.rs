@@ -1,5 +1,5 @@
 //! The flash sale's business layer: [`core`] holds the rules, [`service`] gives the worker that
-//! drives them a thread and everybody else a handle, [`membership_filter`] says whom gates may
+//! drives them a thread and callers a handle, [`membership_filter`] says which shoppers gates may
 //! answer by themselves, [`audit`] derives everything again from the log alone.
 
 pub mod audit;

@@ -1,16 +1,14 @@
-//! Who may have something of the sale, for gates that answer by themselves: a shopper of whom an
-//! attempt is kept, or is not decided yet, gets the sale's own answer.
+//! The shoppers who may have something in the sale, for gates that answer by themselves: a shopper
+//! with a kept or an undecided attempt gets the sale's own answer.
 //!
-//! Both are filters of fixed size over a keyed hash, so no crowd makes them larger. One who has
-//! nothing may be taken for one who has something, and is then answered by the sale; the other way
-//! round is impossible.
+//! Both are filters of fixed size over a keyed hash, so no crowd makes them larger. False positives
+//! are possible, and are then answered by the sale; false negatives are not.
 
 use contracts::{Answer, ShopperKey};
 use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 
-/// 1 MiB. With 200,000 shoppers who have something, one in 440 of the others is taken for one of
-/// them.
+/// 1 MiB. With 200,000 shoppers who have something, one in 440 of the others is a false positive.
 const BITS: u64 = 1 << 23;
 /// Counters of undecided attempts for each that there may be: when all are on their way, one in
 /// seven of the others is taken for one of theirs with the default settings, and one in two with
@@ -19,7 +17,7 @@ const COUNTERS: usize = 4;
 /// 64 MiB.
 const COUNTERS_MAX: usize = 1 << 24;
 
-/// Who may have something.
+/// The filter of shoppers who may have something in the sale.
 #[derive(Debug)]
 pub struct MembershipFilter {
     /// Two bits for each shopper (Bloom, "Space/time trade-offs in hash coding with allowable
@@ -31,7 +29,7 @@ pub struct MembershipFilter {
     is_followed: AtomicBool,
 }
 
-/// Hears of everybody of whom something is kept from now on.
+/// Receives every shopper of whom something is kept from now on.
 #[derive(Debug, Default)]
 pub struct Follower(Mutex<Vec<ShopperKey>>);
 
@@ -60,7 +58,7 @@ impl Default for MembershipFilter {
 }
 
 impl MembershipFilter {
-    /// Words of the filter of those of whom something is kept.
+    /// Words of the filter of shoppers of whom something is kept.
     pub const WORDS: usize = (BITS / 64) as usize;
 
     /// For so many attempts that are not decided yet.
@@ -74,8 +72,8 @@ impl MembershipFilter {
         }
     }
 
-    /// Something is kept of this shopper from now on. To be said before anybody sees a view in
-    /// which that is so.
+    /// Something is kept of this shopper from now on. Call it before a view that includes it is
+    /// published.
     pub fn keep(&self, shopper: ShopperKey) {
         for bit in bits(shopper) {
             self.kept[(bit / 64) as usize].fetch_or(1 << (bit % 64), Ordering::SeqCst);
@@ -83,7 +81,7 @@ impl MembershipFilter {
         self.tell_followers(shopper);
     }
 
-    /// Takes up what a shopper is going to be told: whoever gets a hold or a place is
+    /// Notes the answer that a shopper is about to get: a shopper who gets a hold or a place is
     /// [kept](MembershipFilter::keep).
     pub fn hear(&self, shopper: ShopperKey, answer: &Answer) {
         if let Answer::Granted(_) | Answer::Waitlisted { .. } = answer {
@@ -91,8 +89,8 @@ impl MembershipFilter {
         }
     }
 
-    /// Tells of everybody who is kept from now on. Whoever takes [`MembershipFilter::words`] after
-    /// this misses nobody.
+    /// Follows all shoppers who are kept from now on. A caller that takes
+    /// [`MembershipFilter::words`] after this misses none.
     pub fn follow(&self) -> Arc<Follower> {
         let follower = Arc::new(Follower::default());
         lock(&self.followers).push(Arc::downgrade(&follower));
@@ -100,8 +98,8 @@ impl MembershipFilter {
         follower
     }
 
-    /// Tells those who follow of a shopper who was told a place in line: gates elsewhere know of
-    /// their own attempts alone.
+    /// Tells followers of a shopper who was told a place in line: gates elsewhere know only their
+    /// own attempts.
     pub fn tell_followers(&self, shopper: ShopperKey) {
         if self.is_followed.load(Ordering::SeqCst) {
             lock(&self.followers)
@@ -114,31 +112,31 @@ impl MembershipFilter {
         self.undecided_of(shopper).fetch_add(1, Ordering::AcqRel);
     }
 
-    /// It was decided, and what is kept of it has been [said](MembershipFilter::keep).
+    /// The attempt was decided, and what is kept of it has been [noted](MembershipFilter::keep).
     pub fn decided(&self, shopper: ShopperKey) {
         self.undecided_of(shopper).fetch_sub(1, Ordering::AcqRel);
     }
 
-    /// Whether the sale itself must answer this shopper. To be asked after the view was taken that
-    /// refuses them: whoever has got something by then was kept before it could be seen.
+    /// Whether the sale itself must answer this shopper. Ask after taking the view that refuses
+    /// them: a shopper who has got something by then was kept before the view could show it.
     pub fn may_have(&self, shopper: ShopperKey) -> bool {
-        // In this order: whoever leaves the first was put into the second before.
+        // In this order: a shopper is put into the second filter before leaving the first.
         self.undecided_of(shopper).load(Ordering::Acquire) > 0 || self.keeps(shopper)
     }
 
-    /// Whether something is kept of this shopper; somebody else may be taken for one.
+    /// Whether something is kept of this shopper; false positives are possible.
     pub fn keeps(&self, shopper: ShopperKey) -> bool {
         bits(shopper)
             .into_iter()
             .all(|bit| self.kept[(bit / 64) as usize].load(Ordering::Acquire) & 1 << (bit % 64) != 0)
     }
 
-    /// The filter of those of whom something is kept, for gates in processes of their own.
+    /// The filter of shoppers of whom something is kept, for gates in processes of their own.
     pub fn words(&self) -> impl Iterator<Item = u64> {
         self.kept.iter().map(|word| word.load(Ordering::SeqCst))
     }
 
-    /// Adds all who are in another such filter.
+    /// Adds all shoppers of another such filter.
     pub fn keep_words(&self, words: impl Iterator<Item = u64>) {
         for (mine, theirs) in self.kept.iter().zip(words) {
             mine.fetch_or(theirs, Ordering::Release);

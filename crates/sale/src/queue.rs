@@ -1,6 +1,6 @@
-//! A sale's bounded queue, and the line behind it, which is where an attempt stands that the queue
-//! has no room for or that the sale's rate holds back. Numbers are given at acceptance, and answers
-//! come in their order.
+//! A sale's bounded queue, and the line before it, where attempts wait for which the queue has no
+//! room or which the sale's rate holds back. Numbers are given at acceptance, and answers come in
+//! their order.
 //!
 //! It knows no clock and no sale: the time and the rate are passed in.
 
@@ -23,11 +23,11 @@ use std::collections::{HashMap, VecDeque};
 use std::time::Duration;
 use units::TimeMs;
 
-/// Attempts of one shopper in the line: an honest one has one for each press of a button on each
-/// device, and whoever makes keys by the thousand leaves the line to others.
+/// Attempts of one shopper in the line: an honest shopper has one for each press of a button on
+/// each device, and a shopper who makes thousands of keys cannot fill the line.
 pub(crate) const LINE_OF_SHOPPER_MAX: u8 = 16;
 
-/// Who waits for one attempt. Whoever comes after them is told its place at once.
+/// Callers that wait for one attempt. Those beyond this are told its place at once.
 const WAITERS_MAX: usize = 64;
 
 /// A line that was longer gives its memory back when it has become empty.
@@ -39,7 +39,7 @@ pub(crate) struct InFlight {
     number: u64,
     /// None if it was told its place and asks again.
     pub(crate) first: Option<Waiter>,
-    /// Those who joined: seldom any.
+    /// Callers that joined: seldom any.
     pub(crate) others: Vec<Waiter>,
     /// It has stood in the line.
     is_from_line: bool,
@@ -89,20 +89,20 @@ impl Limits {
 pub(crate) struct Queue {
     limits: Limits,
     pub(crate) jobs: runtime::queue::Queue<Job>,
-    /// Those behind the queue, first to last. Whatever is kept of them stands in `in_flight`.
+    /// The attempts in line, first to last. Their state is in `in_flight`.
     line: VecDeque<AttemptId>,
     /// How many of each shopper's are in the line; its key is the output of a keyed hash, as an
     /// attempt's id is.
     in_line: HashMap<ShopperKey, u8, IdentityBuildHasher>,
     in_flight: HashMap<AttemptId, InFlight, IdentityBuildHasher>,
-    /// What is said to those who found no room, unless something was promised to them before: that
-    /// is being looked up.
+    /// The answers for attempts that found no room, unless the sale has an answer for them already:
+    /// that is being looked up.
     pending_lookups: HashMap<AttemptId, Unavailable, IdentityBuildHasher>,
     /// Attempts accepted, and attempts decided, since the start.
     queued: u64,
     decided: u64,
-    /// Those who joined somebody's decision, of all attempts: no more than attempts may be, however
-    /// often they ask.
+    /// Callers that joined a decision, over all attempts: at most as many as there may be attempts,
+    /// however often they ask.
     joined: usize,
     refused: Refused,
     pace: Pace,
@@ -130,9 +130,9 @@ impl Queue {
         }
     }
 
-    /// Takes an attempt up, or joins the decision of the same one. Whoever does not wait here is
-    /// given back with what is to be said: the answer is no nearer than `patience_ms`, or there is
-    /// no room, or the key stands for something else.
+    /// Accepts an attempt, or joins the decision of the same one. A caller that does not wait here
+    /// is returned with its answer: the decision is further away than `patience_ms`, or there is no
+    /// room, or the key stands for something else.
     pub(crate) fn enqueue(
         &mut self,
         attempt: Attempt,
@@ -160,7 +160,7 @@ impl Queue {
         if self.jobs.is_stopping() {
             return Some((waiter, Err(Unavailable::Passing("the sale is stopping".into()))));
         }
-        // Where all hear that the sale is paused, nobody waits for a turn to hear it.
+        // While every answer is `paused`, no attempt waits for a turn to get it.
         let is_due = at.is_paused || self.pace.is_due(at);
         let at_once = self.line.is_empty() && !self.jobs.is_full() && is_due;
         if !at_once && let Err(full) = self.has_room(attempt.shopper, at) {
@@ -213,8 +213,8 @@ impl Queue {
         }
     }
 
-    /// Lets those out of the line whose turn it is, as far as the queue has room. At the end nobody
-    /// is held back.
+    /// Releases the attempts whose turn it is from the line, as far as the queue has room. During a
+    /// stop none is held back.
     pub(crate) fn release(&mut self, at: Moment) {
         let at = if self.jobs.is_stopping() { Moment { rate: 0, is_paused: false, ..at } } else { at };
         while !at.is_paused && !self.jobs.is_full() && self.pace.is_due(at) {
@@ -237,8 +237,9 @@ impl Queue {
         }
     }
 
-    /// The sale was paused before these jobs and those in the queue were done: who comes out of the
-    /// line goes back to its head, where nobody is refused for that. The others of these jobs stay.
+    /// The sale was paused before these jobs and those in the queue were done: attempts that came
+    /// from the line go back to its head, where they are not refused for the pause. The other jobs
+    /// stay.
     pub(crate) fn requeue(&mut self, jobs: &mut VecDeque<Job>) {
         let mut back = Vec::new();
         let mut sort = |in_flight: &HashMap<AttemptId, InFlight, IdentityBuildHasher>, job: &Job| {
@@ -257,13 +258,13 @@ impl Queue {
         }
     }
 
-    /// When the next one in the line has its turn; `None` if nobody is held back.
+    /// When the next attempt in line has its turn; `None` if none is held back.
     pub(crate) fn next_turn(&self, at: Moment) -> Option<TimeMs> {
         let is_held = at.rate > 0 && !at.is_paused && !self.line.is_empty();
         is_held.then(|| TimeMs(self.pace.next_ns(at.rate).div_ceil(NS_PER_MS)))
     }
 
-    /// Counts an attempt as decided, and gives back who waits for it.
+    /// Counts an attempt as decided, and returns the callers that wait for it.
     pub(crate) fn decide(
         &mut self,
         attempt: &Attempt,
@@ -302,9 +303,9 @@ impl Queue {
         self.pending_lookups.remove(&attempt.id);
     }
 
-    /// Where a shopper's attempt stands that is not decided yet; or how it was refused, if they
-    /// were told its place before and may not have heard; or what is to be said to it if it found
-    /// no room, and is being looked up.
+    /// The place of a shopper's undecided attempt; or its refusal, if the shopper was told a place
+    /// before and may not have received the refusal; or the answer for an attempt that found no
+    /// room and is being looked up.
     pub(crate) fn position(
         &mut self,
         attempt: AttemptId,
@@ -330,7 +331,7 @@ impl Queue {
         let left_line = self.queued.saturating_sub(self.line.len() as u64);
         let wait_ms = match number.checked_sub(left_line) {
             _ if self.is_stalled(at.now) => None,
-            // Nobody knows when the sale goes on.
+            // It is unknown when the sale resumes.
             Some(_) if at.is_paused && !self.jobs.is_stopping() => None,
             Some(before) if at.rate > 0 && !self.jobs.is_stopping() => {
                 let now_ns = at.now.0 * NS_PER_MS;

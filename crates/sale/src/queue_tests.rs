@@ -1,11 +1,11 @@
-//! What the queue and the line behind it promise, with a clock of the test's own.
+//! What the queue and the line before it promise, with a clock of the test's own.
 
 use super::*;
 use contracts::{Basket, Refusal, SealedShopper};
 use tokio::sync::oneshot;
 use units::Sequence;
 
-/// Nobody is told to come back.
+/// A patience with which no caller is told to come back.
 const PATIENT: u64 = u64::MAX;
 
 fn attempt(n: u32, shopper: u32) -> Attempt {
@@ -120,7 +120,7 @@ fn attempts_beyond_the_queue_wait_in_line_and_are_decided_in_the_order_of_accept
         [Some(0), Some(1), Some(2), Some(3), Some(4), Some(5), Some(6), None]
     );
     assert_eq!(rig.decide(), [0, 1]);
-    // There is room, and some are in line: whoever is new goes behind them.
+    // There is room, and attempts are in line: a new one goes after them.
     let _late = rig.put(7).unwrap();
     assert_eq!((rig.position(2), rig.position(7)), (Some(0), Some(5)));
     assert_eq!(rig.asked(0), Some(Told::Answer(SOLD_OUT)), "it was told a place, above");
@@ -238,7 +238,7 @@ fn a_shopper_with_too_long_a_wait_is_told_at_once_and_retries_leave_no_state() {
     assert_eq!(rig.step(), [0, 1]);
     let heard = rig.put_with(third, 2000);
     assert_eq!((heard.is_ok(), waiters(&rig, third)), (true, 1));
-    // Those who join where nobody knows how long it takes are bounded too.
+    // Callers that join while no waiting time is known are bounded too.
     rig.rate = 0;
     let _joined: Vec<_> = (0..WAITERS_MAX + 1).map(|_| rig.put(3)).collect();
     assert_eq!(waiters(&rig, third), WAITERS_MAX);
@@ -298,8 +298,8 @@ fn a_pause_puts_attempts_that_just_left_the_line_back() {
     rig.is_paused = false;
     assert_eq!((rig.step(), rig.step(), rig.step()), (vec![3, 4, 5], vec![6, 7, 8], vec![9]));
     assert!(rig.queue.in_line.is_empty());
-    // Who never stood in line is told that the sale is paused, and nobody waits for a turn for
-    // that.
+    // Attempts that were never in line are told that the sale is paused, without waiting for a
+    // turn.
     rig.is_paused = true;
     rig.rate = 1;
     let _at_once: Vec<Told1> = (10..13).map(|n| rig.put(n).unwrap()).collect();
@@ -337,7 +337,8 @@ fn a_shopper_who_was_told_a_place_gets_the_refusal_when_asking() {
     let (other, at) = (attempt(0, 5), rig.at());
     let asked = rig.queue.position(other.id, other.shopper, at, &rig.known);
     assert_eq!(asked, Ok(None), "it is nobody else's");
-    // One who heard it needs none kept; and no more are kept than may be on their way.
+    // A caller that received its refusal needs none kept; and no more are kept than may be on their
+    // way.
     for n in 2..9 {
         rig.pass(2000);
         let _waits = rig.put(n).unwrap();

@@ -73,7 +73,7 @@ impl Service {
         Ok(Self { handle: Handle(shared), worker, snapshots, recovery })
     }
 
-    /// For those who ask.
+    /// A handle for callers.
     pub fn handle(&self) -> Handle {
         self.handle.clone()
     }

@@ -1,6 +1,6 @@
-//! What is long is done in bounded steps: a million who wait and one `resume`, one shopper's 40,000
-//! holds, an audit of thousands who do not fit. Each takes as many steps as it needs, and time that
-//! grows with its length and no faster.
+//! Long work is done in bounded steps: a million waiting shoppers and one `resume`, one shopper's
+//! 40,000 holds, an audit of thousands of places that do not fit. Each takes as many steps as it
+//! needs, and its time grows no faster than its length.
 
 mod ledger;
 
@@ -138,7 +138,7 @@ fn stock<L: Log>(rig: &Rig<L>) -> (u64, u64, u64) {
     (item.free, item.held, item.waiting)
 }
 
-/// A sale with `waiting` shoppers who wait, paused, and as many units free.
+/// A paused sale with `waiting` waiting shoppers, and as many free units.
 fn about_to_resume(waiting: u64) -> (Rig<Measured>, Measured) {
     let log = Measured::default();
     let mut rig = Rig::open(log.clone(), sale(1));
@@ -175,7 +175,7 @@ fn resume(waiting: u64) -> Duration {
         if let [reply] = &replies[..] {
             break (reply.clone(), 0);
         }
-        // Who only looks is answered in between, from what is durable.
+        // Read-only commands are answered in between, from the durable state.
         let look = Command::Lookup { attempt: attempt(1, 1, 1).id, shopper: attempt(1, 1, 1).shopper };
         assert!(matches!(rig.worker.read(&look), Some(Reply::Found(_))));
         assert!(rig.worker.read(&commands[2]).is_none());
@@ -296,8 +296,8 @@ fn promotions_that_a_full_disk_interrupts_resume_before_anything_else() {
     assert!(matches!(replies[..], [Reply::Answer(Answer::Refused { refusal: Refusal::Paused, .. })]));
     assert!(rig.worker.in_shortage() && stock(&rig).2 > 0);
     rig.now += 1000;
-    // The end of the pause is logged when all who waited have theirs: an entry in between would
-    // pass them by.
+    // The end of the pause is logged when all waiting shoppers have their units: an entry in
+    // between would overtake them.
     let replies = rig.ask(&attempt);
     assert!(matches!(replies[..], [Reply::Answer(Answer::Waitlisted { position: 1, .. })]), "{replies:?}");
     assert_eq!(stock(&rig), (0, 101, 1));
@@ -318,7 +318,7 @@ fn promotions_that_a_crash_interrupts_resume_in_the_next_process() {
         rig.step(&[operate(Operation::Resume)]);
         (1..crash_after).for_each(|_| drop(rig.step(&[])));
         let promoted = 100 - stock(&rig).2;
-        // A snapshot of the middle knows what is owed, too.
+        // A snapshot in the middle includes the promotions that are due, too.
         if crash_after % 2 == 0 {
             let log = rig.worker.log();
             runtime::snapshot::<sale::core::Core>(&mut *log.reader(), &mut *log.snapshots()).unwrap();
@@ -328,7 +328,7 @@ fn promotions_that_a_crash_interrupts_resume_in_the_next_process() {
         let mut rig = Rig { worker, now: OPENS + 1 };
         assert_eq!(100 - stock(&rig).2, promoted);
         rig.worker.set_budget(Budget { work_max: 10, ..Budget::default() });
-        // Whoever comes now comes after all of them.
+        // A new attempt comes after all of them.
         let replies = rig.ask(&[Command::Attempt(attempt(7_000, 7_000, 1))]);
         assert!(
             matches!(replies[..], [Reply::Answer(Answer::Waitlisted { position: 1, .. })]),

@@ -1,7 +1,7 @@
-//! The service's side of an attempt: duplicates join one decision, the queue and the line behind it
-//! are bounded, a stop lets what is queued finish, and gates know whom they may answer by
-//! themselves. The log's appends are held up by the test, so that "meanwhile" is a state and not a
-//! race.
+//! The service's side of an attempt: duplicates join one decision, the queue and the line before it
+//! are bounded, queued attempts are decided before a stop, and gates know which shoppers they may
+//! answer by themselves. The log's appends are held up by the test, so that "meanwhile" is a state
+//! and not a race.
 
 mod ledger;
 
@@ -234,7 +234,7 @@ fn queued_attempts_are_decided_before_a_stop() {
     let stopping = Mutex::new(Some(rig.service));
     std::thread::scope(|scope| {
         scope.spawn(|| stopping.lock().unwrap().take().unwrap().stop());
-        // Once it is stopping, who asks is turned away at once.
+        // Once it is stopping, new requests are refused at once.
         while !matches!(rig.handle.stats().try_recv(), Ok(Err(Unavailable::Passing(_)))) {
             std::thread::sleep(Duration::from_millis(1));
         }
@@ -248,8 +248,8 @@ fn queued_attempts_are_decided_before_a_stop() {
     assert!(matches!(after, Err(Unavailable::Passing(_))), "nobody waits for ever: {after:?}");
 }
 
-/// The same for the deny list: it is known as soon as it is durable, and who has something is asked
-/// about all the same.
+/// The deny list applies as soon as it is durable, and the sale is still asked about shoppers who
+/// have something.
 #[test]
 fn a_gate_applies_a_deny_list_once_it_is_durable_and_until_it_is_cleared() {
     let rig = rig(5, 100);
@@ -274,7 +274,7 @@ fn a_gate_applies_a_deny_list_once_it_is_durable_and_until_it_is_cleared() {
     assert!(matches!(answer(granted), Answer::Granted(_)));
     let denied = operate(list(true, &[1, 2, 3]));
     assert_eq!(told(2), None, "the list is not durable");
-    // Somebody on it asks meanwhile: what is not decided is the sale's to answer.
+    // A denied shopper asks meanwhile: an undecided attempt is the sale's to answer.
     let undecided = rig.put(3);
     rig.let_on.send(()).unwrap();
     assert_eq!(wait(denied), Ok(OperationDone::Ok));
@@ -317,7 +317,7 @@ fn a_gate_applies_a_deny_list_once_it_is_durable_and_until_it_is_cleared() {
     assert!(report.holds(), "{report:#?}");
 }
 
-/// A sale whose queue has room for many, so that the rate alone holds anybody back.
+/// A sale whose queue has room for many, so that only the rate holds attempts back.
 fn paced(stock: u64, per_second: u32, line_max: usize) -> Rig {
     let rig = rig_with(stock, Settings { line_max, ..Settings::default() });
     rig.operate(Operation::Rate { per_second });
@@ -335,7 +335,7 @@ fn the_rate_applies_to_all_shoppers_and_the_line_moves_when_a_turn_is_due() {
     assert_eq!((stats.queue, stats.line), (0, 3));
     assert_eq!((rig.handle.queue_len(), rig.handle.queue_max()), ((0, 3), (65_536, 100)));
     assert!(told[0].try_recv().is_err());
-    // Nobody but the clock wakes the worker.
+    // Only the clock wakes the worker.
     rig.clock.0.store(100, SeqCst);
     assert_eq!(rig.append(), 1);
     assert!(matches!(answer(told.remove(0)), Answer::Granted(_)));
@@ -349,7 +349,7 @@ fn the_rate_applies_to_all_shoppers_and_the_line_moves_when_a_turn_is_due() {
 #[test]
 fn the_rate_holds_no_attempt_back_while_all_are_refused() {
     let rig = paced(1, 1, 100);
-    // Both items, for of one that is left somebody may have some.
+    // Both items, for one that is left could still be granted.
     rig.operate(Operation::Adjust { item: 0, delta: -1 });
     let winner = rig.put(1);
     let others: Vec<_> = (2..=9).map(|n| rig.put(n)).collect();
@@ -447,8 +447,8 @@ fn a_shopper_in_line_is_told_so_at_once_unless_the_sale_has_an_answer() {
     assert!(matches!(answer(rig.put(2)), Answer::Granted(_)));
     assert_eq!(answer(rig.put(1)), granted);
 
-    // A full line, and nobody knows yet whether something was promised: whoever is out of patience
-    // hears that it is full.
+    // A full line, and it is not yet known whether the attempt was answered before: a caller out of
+    // patience is told that the line is full.
     rig.operate(Operation::Rate { per_second: 1 });
     rig.clock.0.store(1000, SeqCst);
     let (fourth, _more) = (rig.put(4), [rig.put(5), rig.put(6)]);
@@ -483,7 +483,7 @@ fn a_gate_refuses_by_itself_only_shoppers_who_have_nothing_in_the_sale() {
     assert_eq!(told_alone(&rig.handle, 1), None, "who has a hold gets the sale's own answer");
     assert_eq!(rig.handle.view().unwrap().sold_out(&Basket::single(1, 2)), None, "perhaps over a limit");
 
-    // What was said is logged, also behind a restock, and by the sale's end at the latest.
+    // Refusals by gates are logged, also after a restock, and by the sale's end at the latest.
     rig.handle.gate_refused(&[GateRefusal::SoldOut(said); 2]);
     let released = rig.handle.operate(by(), Operation::Release { hold: id(1) });
     rig.arrived.recv().unwrap();
@@ -505,7 +505,7 @@ fn a_gate_refuses_by_itself_only_shoppers_who_have_nothing_in_the_sale() {
     read.unwrap();
     assert_eq!(log, Some(vec![SoldOutRange { count: 2, ..said }]));
 
-    // After a restart, who has something is known at once.
+    // After a restart, the filter knows at once which shoppers have something.
     let service = Service::start(
         "test".parse().unwrap(),
         reopened,

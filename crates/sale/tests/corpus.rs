@@ -28,7 +28,7 @@ fn corpus(target: &str) -> Vec<Vec<u8>> {
     paths.into_iter().map(|path| fs::read(path).unwrap()).collect()
 }
 
-/// The seeds are what this version writes. Makes them anew with `GOLDEN=write`.
+/// The seeds are what this version writes. Writes them again with `GOLDEN=write`.
 fn check_seeds(target: &str, seeds: &[(&str, Vec<u8>)]) {
     for (name, bytes) in seeds {
         if std::env::var("GOLDEN").is_ok_and(|what| what == "write") {

@@ -1,6 +1,5 @@
-//! Logs that nobody should believe: each is an honest one with entries forged, left out or put
-//! elsewhere, and the audit must say which invariant it breaks and at which entry, whatever the
-//! core thinks of it.
+//! Forged logs: each is an honest log with entries forged, left out or moved, and the audit must
+//! say which invariant it breaks and at which entry, whether the core refuses it or not.
 
 mod ledger;
 
@@ -17,7 +16,7 @@ const HOLD_MS: u64 = HOLD_SECONDS * 1000;
 /// An honest sale's log, to be forged.
 struct Forgery {
     ledger: Ledger,
-    /// What was written behind the honest entries.
+    /// Entries written after the honest ones.
     forged: Vec<Vec<u8>>,
     now: u64,
 }
@@ -35,7 +34,7 @@ impl Forgery {
         self
     }
 
-    /// Attempt `n` of shopper `who` gets a hold.
+    /// Attempt `n` of shopper `who` is granted a hold.
     fn grant(&mut self, n: u8, who: u8, lines: &[(u16, u16)]) -> &mut Self {
         let pay_by = TimeMs(self.now + HOLD_MS);
         self.write(&Record::Granted { attempt: attempt(n, who, lines), round: 0, pay_by })
@@ -70,8 +69,7 @@ fn attempt(n: u8, who: u8, lines: &[(u16, u16)]) -> Attempt {
     Attempt { id: id(n), shopper: key(who), sealed, tier: who, basket: Basket::new(&lines).unwrap() }
 }
 
-/// The verdicts that are broken, with what they say behind the entry's number; the others are
-/// proven.
+/// The verdicts that are broken, with their text after the entry's number; the others are proven.
 fn broken(report: &Report) -> Vec<(&'static str, String)> {
     let broken = report.invariants.iter().filter(|v| v.found != Found::Proven);
     broken
@@ -83,7 +81,7 @@ fn broken(report: &Report) -> Vec<(&'static str, String)> {
 }
 
 /// Each of `want` is a broken verdict and a part of what it says; nothing else is broken. A `*`
-/// behind the number: the core refuses the entry too, so INV-7 is broken with it and says so.
+/// after the number: the core refuses the entry too, so INV-7 is broken with it and says so.
 fn check(what: &str, forgery: &Forgery, want: &[(&str, &str)]) {
     let report = forgery.audit();
     let found = broken(&report);
@@ -407,8 +405,8 @@ fn a_log_with_untrue_refusals_is_not_proven() {
     f.write(&Record::Refusals { entries });
     check("as of an entry before the last journal", &f, &[("INV-4", "refusals as of 2")]);
 
-    // Nobody is named, so these cannot be told from true ones; and the verdict does not say that
-    // they are true.
+    // No shopper is named, so these cannot be told from true ones; and the verdict does not say
+    // that they are true.
     for kind in [RefusalKind::LimitReached, RefusalKind::NotOpen] {
         let report = refused(SaleSpec { limit_per_shopper: 2, ..everyone() }, kind).audit();
         assert!(report.holds(), "{report:#?}");
@@ -419,8 +417,8 @@ fn a_log_with_untrue_refusals_is_not_proven() {
     }
 }
 
-/// What gates have said by themselves is held against every entry that they named, though they
-/// report it later.
+/// Refusals that gates sent by themselves are checked at every entry that they named, though they
+/// report them later.
 #[test]
 fn refusals_by_gates_are_checked_at_each_entry_that_they_named() {
     let said = |item, first, last, count| Record::GateRefusals {
@@ -464,8 +462,8 @@ fn refusals_by_gates_are_checked_at_each_entry_that_they_named() {
     check("while the sale was paused", &f, &[("INV-2", "as of 5 to 6")]);
 }
 
-/// So with those whom gates told that they may not buy: by one list without a break, or by the
-/// document.
+/// The same for shoppers whom gates told that they may not buy: by one unchanged list, or by the
+/// sale's document.
 #[test]
 fn not_eligible_by_gates_is_proven_only_if_the_sale_had_such_a_rule() {
     let said = |by, first, last, count| Record::GateNotEligible {
@@ -612,8 +610,8 @@ fn a_log_that_cannot_be_replayed_is_not_proven() {
     assert!(nothing.invariants.iter().all(|v| v.found == Found::NotShown && v.how == "the log is empty"));
 }
 
-/// Entries that are cut out, doubled or swapped: the audit comes to an end, and never proves more
-/// than the core replays.
+/// Entries removed, doubled or swapped: the audit terminates, and never proves more than the core
+/// replays.
 #[test]
 fn the_auditor_terminates_on_any_mixture_of_entries() {
     let honest = eventful().log();

@@ -1,6 +1,5 @@
-//! A full disk: what was decided before it turned out to be full is not durable, and nobody may
-//! hear of it. And what was said before it was full stays counted, whatever the disk does
-//! meanwhile.
+//! A full disk: decisions made before it turned out to be full are not durable, and must not be
+//! answered. And refusals from before it was full stay counted, whatever the disk does meanwhile.
 
 mod ledger;
 
@@ -92,7 +91,7 @@ fn a_failed_sync_on_a_full_disk_pauses_the_sale() {
 fn a_full_disk_only_pauses_a_sale_whose_snapshots_cannot_be_listed() {
     let disk = SimDisk::new();
     let mut worker = open(&disk);
-    // A copy that somebody made by hand, beside the log.
+    // A copy that a person made by hand, next to the log.
     disk.create_new("seg-00000000000000000001.log.bak").unwrap();
     disk.fail_write_after(0, ErrorKind::StorageFull);
     worker.step(TimeMs(OPENS), &[attempt(1, 1)]);

@@ -1,5 +1,5 @@
-//! `docs/log-format.md` is all that a reader in another language needs: here is one that knows
-//! nothing else, and reads the golden bytes of every kind of record.
+//! `docs/log-format.md` is all that a reader in another language needs: this test is such a reader,
+//! which knows nothing else, and reads the golden bytes of every kind of record.
 
 use std::collections::BTreeMap;
 
@@ -25,7 +25,7 @@ fn rows() -> BTreeMap<u8, Row> {
     table.take_while(|line| line.starts_with('|')).map(row).collect()
 }
 
-/// At the commas that stand in no brackets.
+/// At the commas outside of brackets.
 fn split(fields: &'static str) -> Vec<&'static str> {
     let mut depth = 0;
     let outside = |c: char| {
@@ -35,7 +35,7 @@ fn split(fields: &'static str) -> Vec<&'static str> {
     fields.split(outside).map(str::trim).collect()
 }
 
-/// What is left of an entry, and the last count that was read.
+/// The unread rest of an entry, and the last count that was read.
 struct Reader<'a> {
     rest: &'a [u8],
     n: u64,
@@ -119,7 +119,7 @@ fn the_documents_tables_read_every_golden_record() {
             (0..hex.len() / 2).map(|at| u8::from_str_radix(&hex[2 * at..2 * at + 2], 16).unwrap()).collect();
         let row = rows.remove(&bytes[0]).unwrap_or_else(|| panic!("{name}: no row, or a second time"));
         assert_eq!(row.name, name);
-        // Behind kind and time.
+        // After kind and time.
         let mut reader = Reader { rest: &bytes[9..], n: 0 };
         reader.fields(&row.fields);
         assert!(reader.rest.is_empty(), "{name}: {} bytes left over", reader.rest.len());

@@ -1,5 +1,5 @@
-//! What a gate may say of who is not eligible, from the sale's view: the view has the deny list of
-//! its very entry, and what follows from it is what the sale itself would say.
+//! Which shoppers a gate may call not eligible from the sale's view: the view has the deny list of
+//! its own entry, and its refusals are those that the sale itself would give.
 
 mod ledger;
 
@@ -88,8 +88,8 @@ fn a_gate_refuses_a_lower_tier_by_the_sales_document_alone() {
     );
 }
 
-/// Lists and stock at random: whatever the view says of somebody who has nothing, the sale says
-/// too. It is silent of none whom the deny list or the tier bars.
+/// Lists and stock at random: the view's answer to a shopper who has nothing is the sale's answer
+/// too. The view refuses every shopper whom the deny list or the tier bars.
 #[test]
 fn a_gates_refusals_are_those_of_the_sale() {
     let (mut prng, mut by_view) = (Prng::new(5), [0; 2]);
@@ -102,7 +102,7 @@ fn a_gates_refusals_are_those_of_the_sale() {
                 let chosen: Vec<u8> = (0..prng.below(40)).map(|_| prng.below(200) as u8).collect();
                 deny(&mut l, prng.percent(50), &chosen);
             }
-            // Nobody twice, so that nobody has anything.
+            // No shopper twice, so that none has anything.
             let shopper = n * 10 + prng.below(10) as u8;
             let item = prng.below(2) as u16;
             let said = view(&l.core).alone(key(shopper), shopper, &Basket::single(item, 1), || false);
@@ -151,7 +151,7 @@ fn refusals_by_gates_are_logged_by_their_kind() {
     assert_eq!((outcomes["not_eligible"], outcomes["sold_out"]), (1, 1));
 }
 
-/// Uploads the same list again and again: it does not grow.
+/// The same list is uploaded again and again: it does not grow.
 #[test]
 fn uploading_the_same_deny_list_again_does_not_grow_it() {
     let mut l = Ledger::open(spec(1));

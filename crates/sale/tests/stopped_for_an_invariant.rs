@@ -1,4 +1,4 @@
-//! A sale that stops because an invariant would break says which: operators are woken by it.
+//! A sale that stops because an invariant would break says which: operators are alerted by it.
 
 mod ledger;
 
@@ -14,7 +14,7 @@ use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 use std::time::{Duration, Instant};
 use units::{Sequence, TimeMs};
 
-/// An honest log that nobody can append to, and that is another one when it is read again.
+/// An honest log that cannot be appended to, and that is a different log when it is read again.
 struct Swapped {
     honest: Vec<Vec<u8>>,
     forged: Vec<Vec<u8>>,

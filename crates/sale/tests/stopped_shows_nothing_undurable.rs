@@ -1,6 +1,6 @@
 //! A worker that has stopped holds decisions that never became durable: neither its view nor its
-//! sequence may show them, for after the restart they will not have happened. What is shown is what
-//! was, and that nothing is sold now.
+//! sequence may show them, for after the restart they will not have happened. What is shown is the
+//! last durable state, and that nothing is sold now.
 
 mod ledger;
 

@@ -1,7 +1,7 @@
-//! Holds every reply against the log: what was said must stand there, and must have been true at
+//! Checks every reply against the log: what it says must be in the log, and must have been true at
 //! the entry that it names.
 //!
-//! It looks at what leaves the worker, for whatever has left may have been heard.
+//! It checks what leaves the worker, for any reply that has left may have been received.
 
 mod replies;
 
@@ -36,9 +36,9 @@ pub(crate) struct Step<'a> {
     /// After the step nothing can be written.
     pub(crate) in_shortage: bool,
     pub(crate) next_wakeup: Option<TimeMs>,
-    /// Nothing is left of what was to be done.
+    /// No work remains from earlier steps.
     pub(crate) is_whole: bool,
-    /// Somebody is to be promoted, which waits for the end of a shortage.
+    /// A promotion is due, which waits for the end of a shortage.
     pub(crate) owes: bool,
 }
 
@@ -49,11 +49,11 @@ struct Operations {
     logged: BTreeMap<&'static str, u64>,
 }
 
-/// What was promised so far.
+/// The promises made so far.
 #[derive(Debug, Default)]
 pub(crate) struct Checker {
     pub(crate) model: Model,
-    /// Every entry's bytes, as a hash: what was durable once never changes.
+    /// Every entry's bytes, as a hash: a durable entry never changes.
     hashes: Vec<u64>,
     pending: Vec<Pending>,
     /// Told `paused` because the disk was full, since it was.
@@ -88,7 +88,7 @@ fn unheard_of(id: AttemptId) -> Violation {
 }
 
 impl Checker {
-    /// Reads the entries behind those that are known.
+    /// Reads the entries after those that are known.
     fn news(&mut self, reader: &mut dyn LogRead) -> Result<Vec<Entry>, Violation> {
         let mut news = Vec::new();
         let mut wrong = None;
@@ -133,8 +133,8 @@ impl Checker {
             format!("entry {} was durable, and is gone or changed; {} were known", same + 1, known.len())
         })?;
         self.hashes = known;
-        // What was said and not journalled is lost with the process; what it decided last may have
-        // been journalled unsaid.
+        // Refusals that were sent and not journalled are lost with the process; its last decisions
+        // may have been journalled without being sent.
         let mut said = Some(std::mem::take(&mut self.pending));
         self.refused_full = 0;
         for entry in self.news(reader)? {
@@ -191,7 +191,7 @@ impl Checker {
             self.operations = operations;
             return Ok(());
         }
-        // What was begun and met a shortage is in the log, and nobody was told.
+        // A command that was begun and met a shortage is in the log, and was not answered.
         if !(step.in_shortage && was_begun) {
             operations.check()?;
         }
@@ -325,7 +325,7 @@ fn as_gate_refusals(entry: &Entry) -> Vec<GateRefusal> {
     }
 }
 
-/// What gates said is logged as they reported it, each report once, what is sold out first.
+/// Refusals by gates are logged as they reported them, each report once, `sold_out` first.
 fn gate_refusals(step: &Step<'_>, logged: &[GateRefusal]) -> Check {
     let reported = step.commands.iter().zip(step.replies).flat_map(|asked| match asked {
         (Command::GateRefusals(counts), Reply::Noted) => {

@@ -1,5 +1,6 @@
-//! A gate that answers by itself, as it saw the sale last, and reports that later. What it tells a
-//! shopper is held against the log at once, for the report does not say who they were.
+//! A gate that answers by itself, from its last view of the sale, and reports that later. Its
+//! answer to a shopper is checked against the log at once, for the report does not name the
+//! shopper.
 
 use crate::model::Model;
 use crate::names::shopper_name;
@@ -11,20 +12,20 @@ use sim::{Violation, ensure};
 use std::collections::BTreeSet;
 use units::Prng;
 
-/// Shoppers who ask it in a turn.
+/// Shoppers who ask the gate in a turn.
 const ASKERS: u64 = 3;
 
 #[derive(Debug, Default)]
 pub(crate) struct Gate {
     view: Option<SaleView>,
-    /// Who might not buy when it looked, as the model says.
+    /// The shoppers who might not buy when it looked, by the model.
     barred: BTreeSet<ShopperKey>,
     known: MembershipFilter,
     said: Vec<GateRefusal>,
 }
 
 impl Gate {
-    /// The sale has come back: whoever has something of it is known again.
+    /// The sale has been recovered: the filter knows again which shoppers have something in it.
     pub(crate) fn restarted(&mut self, core: &Core) {
         self.known = MembershipFilter::default();
         core.shoppers().for_each(|shopper| self.known.keep(shopper));

@@ -1,5 +1,5 @@
-//! The flash sale in the simulator: shoppers, payments and operators who ask, and a reading of the
-//! log of its own against which every reply and every entry is held.
+//! The flash sale in the simulator: shoppers, payments and operators that send commands, and an
+//! independent reading of the log against which every reply and every entry is checked.
 
 mod checker;
 mod gate;

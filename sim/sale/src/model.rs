@@ -1,5 +1,5 @@
-//! What a sale's log means, read by somebody who has never seen the sale's code: plain lists,
-//! counted anew for every question. [`fold`] checks every rule at every entry.
+//! What a sale's log means, by code that shares nothing with the sale's: plain lists, counted
+//! afresh for every check. [`fold`] checks every rule at every entry.
 //!
 //! It shares the entries' bytes with `sale::core` and nothing else.
 
@@ -62,12 +62,12 @@ pub(crate) struct Units {
     pub(crate) free: i64,
     pub(crate) held: i64,
     pub(crate) sold: i64,
-    /// What was free behind each entry that changed it.
+    /// The free units after each entry that changed them.
     history: Vec<(u64, i64)>,
-    /// Whether the open round offered it and no place to wait was left, behind each entry that
-    /// changed that.
+    /// Whether the open round offered the item with no unit and no place left, after each entry
+    /// that changed that.
     none_left: Vec<(u64, bool)>,
-    /// Who waits, in order of acceptance.
+    /// The waiting attempts, in order of acceptance.
     pub(crate) waiting: Vec<usize>,
 }
 
@@ -103,9 +103,9 @@ pub(crate) struct Model {
     pub(crate) outcomes: BTreeMap<String, u64>,
     /// Since when the sale has been open, paused or closed as it is.
     state_since: u64,
-    /// Behind which entry it became open, or stopped being so.
+    /// The entries after which the sale became open, or stopped being open.
     opened_and_shut: Vec<(u64, bool)>,
-    /// Behind which entry there was another deny list, and whether anybody was on it.
+    /// The entries after which there was another deny list, and whether it had any shopper.
     deny_lists: Vec<(u64, bool)>,
     journalled: u64,
 }

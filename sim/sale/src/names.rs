@@ -4,7 +4,8 @@ use contracts::{AttemptId, ShopperKey};
 use sale::core::Record;
 use sim::story::clock;
 
-/// Sixteen bytes that carry a number: uniform in front, where tables look, and legible behind.
+/// Sixteen bytes that carry a number: uniform at the front, where tables look, and legible at the
+/// end.
 fn numbered(number: u64, salt: u64) -> [u8; 16] {
     let mut bytes = [0; 16];
     bytes[..8].copy_from_slice(&units::Prng::new(number ^ salt).next_u64().to_le_bytes());

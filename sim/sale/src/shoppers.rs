@@ -11,7 +11,7 @@ use sim::{Check, ensure};
 use std::collections::BTreeMap;
 use units::{Prng, Sequence, TimeMs};
 
-/// What is sent later, and in how many milliseconds.
+/// The commands to send later, and in how many milliseconds.
 pub(crate) type Later = Vec<(u64, Command)>;
 
 /// What a client was told for good.
@@ -116,7 +116,7 @@ impl Shoppers {
         }
     }
 
-    /// Keeps what was promised; the same was promised before, or nothing.
+    /// Keeps the promise in an answer; an earlier answer must have promised the same, or nothing.
     fn heard(&mut self, id: AttemptId, answer: &Answer) -> Check {
         let hold = |view: &HoldView| Some((view.pay_by, view.granted_as_of));
         let now = match answer {

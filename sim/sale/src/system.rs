@@ -16,7 +16,7 @@ use units::{Prng, Sequence, TimeMs};
 /// Commands of the last questions that are put in one batch.
 const FINAL_BATCH: usize = 64;
 
-/// A sale, and all who have to do with it.
+/// A sale, and everyone who uses it: shoppers, operators, a gate.
 #[derive(Debug)]
 pub struct Sale {
     work: Workload,
@@ -75,7 +75,7 @@ impl System for Sale {
     fn restarted(&mut self, core: &Core, reader: &mut dyn LogRead) -> Check {
         self.checker.restarted(reader)?;
         self.gate.restarted(core);
-        // Between two steps of a promotion somebody waits for what is free: that is what is done
+        // Between two steps of a promotion some places wait for free units: their promotion comes
         // first now.
         if core.owes_promotions() { Ok(()) } else { self.checker.model.nobody_waits_for_what_is_free() }
     }
@@ -98,7 +98,7 @@ impl System for Sale {
         self.checker.model.last
     }
 
-    /// Everybody asks once more with the same key, whatever was heard.
+    /// Every shopper asks once more with the same key, whatever the earlier answer.
     fn last_questions(&mut self) -> Vec<Vec<Command>> {
         let batch = |chunk: &[contracts::Attempt]| {
             let again = chunk.iter().map(|attempt| Command::Attempt(*attempt));

@@ -27,7 +27,7 @@ pub(crate) struct Workload {
     spec: SaleSpec,
     pub(crate) shoppers: Vec<(ShopperKey, u8)>,
     pub(crate) attempts: Vec<Attempt>,
-    /// Attempts that somebody heard were granted or waitlisted.
+    /// Attempts of which a client was told that they were granted or waitlisted.
     pub(crate) holds: Vec<AttemptId>,
     payments: u64,
 }
@@ -190,7 +190,7 @@ impl Workload {
         Some(*prng.pick(&self.holds))
     }
 
-    /// The same key for something else, or from somebody else.
+    /// The same key for another basket, or from another shopper.
     pub(crate) fn reused(&mut self, prng: &mut Prng, attempt: Attempt) -> Attempt {
         if prng.percent(80) {
             Attempt { basket: self.basket(prng), ..attempt }
@@ -205,7 +205,7 @@ impl Workload {
         format!("p{}", self.payments)
     }
 
-    /// What somebody asks who only looks.
+    /// A read-only command.
     pub(crate) fn look(&mut self, prng: &mut Prng) -> Command {
         let Some(attempt) = self.some_attempt(prng) else { return Command::Stats };
         match prng.below(10) {
@@ -217,7 +217,7 @@ impl Workload {
         }
     }
 
-    /// What an operator does, or a shopper who reserves.
+    /// A command of an operator, or a shopper's reservation.
     pub(crate) fn operation(&mut self, prng: &mut Prng, now: TimeMs) -> Command {
         let item = self.item(prng);
         let operation = match prng.below(40) {

@@ -1,5 +1,5 @@
 //! The load's side of a measurement: starts the client, and reads the servers' CPU time before and
-//! after its work, and once more when they are quiet: what is put off is not saved.
+//! after its work, and once more when they are quiet, so that deferred work counts.
 
 use super::process::{CLIENT_CORE, Cpu, Running, pinned};
 use crate::shell::Failure;

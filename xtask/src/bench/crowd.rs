@@ -15,9 +15,9 @@ use std::fs;
 use std::net::Ipv4Addr;
 
 const CONNECTIONS: usize = 200_000;
-/// Of one gate. With 20,000 open files it has room for 18,300, and at 80 % of those it is on its
-/// guard and lets nobody rest for long (docs/operating.md, "Strategy"); the kernel spreads
-/// connections by chance.
+/// Connections of one gate. With 20,000 open files it has room for 18,300, and at 80 % of those it
+/// was in the stage `guarded` and closed idle connections early (docs/operating.md, "Strategy");
+/// the kernel spreads connections at random.
 const PER_GATE: usize = 13_400;
 /// Of one client, which has as many files at the most.
 const PER_CLIENT: usize = 18_500;

@@ -1,7 +1,7 @@
-//! `cargo xtask bench flood`: what honest shoppers wait for while a flood of 20 times what the gate
-//! can answer is offered to it from 5,000 addresses, beside what they wait for in quiet. The gate
-//! has one processor, and shoppers and flood have the other, the flood only what the shoppers
-//! leave.
+//! `cargo xtask bench flood`: how long honest shoppers wait while a flood of 20 times what the gate
+//! can answer is offered to it from 5,000 addresses, compared with how long they wait without it.
+//! The gate has one processor; shoppers and flood share the other, and the flood gets only what the
+//! shoppers leave.
 
 use super::{
     Options, Programs, Spread, TempDir,
@@ -57,7 +57,7 @@ pub(super) fn run(options: &Options) -> Result<(), Failure> {
     report(options, &gate, capacity, seconds, &rounds)
 }
 
-/// What was seen in a quiet run and in one under flood.
+/// The results of a quiet run and of one under flood.
 struct Round {
     quiet: Shoppers,
     flooded: Shoppers,
@@ -128,7 +128,7 @@ fn flat(args: &[(&str, String)]) -> Vec<String> {
     args.iter().flat_map(|(name, value)| [(*name).to_owned(), value.clone()]).collect()
 }
 
-/// Shoppers whom the sale has not seen buy, each from an address that has not been seen either.
+/// New shoppers buy, each from a new address.
 fn buy(
     programs: &Programs,
     gate: &Gate,
@@ -186,7 +186,7 @@ fn flood(
     round: usize,
     seconds: u64,
 ) -> Result<(Shoppers, Flood), Failure> {
-    // The flood stands back, so that shoppers do not wait for their own processor.
+    // The flood has low priority, so that shoppers do not wait for their own processor.
     let nice = [("-n", "19".to_owned())];
     let args = [
         ("--to", gate.shop.to_string()),

@@ -1,5 +1,5 @@
-//! `cargo xtask bench gate`: what the gate spends on a request, beside what others spend on the
-//! same one.
+//! `cargo xtask bench gate`: what the gate spends on a request, compared with what other servers
+//! spend on the same one.
 //!
 //! All servers are up at once and work in turn, each on the same processor and alone; the client
 //! has another one. Every round has every server of a row once, and starts with another one than
@@ -343,7 +343,7 @@ impl Ask {
     }
 }
 
-/// Refuses a measurement of something else than what was wanted.
+/// Refuses a measurement whose answers are not those of its row.
 fn check(
     what: &str,
     ask: &Ask,

@@ -19,7 +19,7 @@ pub(super) struct Gates {
     pub(super) shop: SocketAddr,
     pub(super) attempts_path: String,
     program: PathBuf,
-    /// Behind the processes that write there.
+    /// After the processes that write there, so that it is dropped last.
     dir: TempDir,
 }
 
@@ -37,8 +37,8 @@ impl Gates {
         let (shop, admin) = (servers::free_address()?, servers::free_address()?);
         let (data, config) =
             (servers::text(&dir.0.join("data")), servers::text(&dir.0.join("floodgate.toml")));
-        // Nobody has to go because all of a crowd come from one machine, or because they wait for
-        // longer than usual.
+        // No connection is closed because a whole crowd comes from one machine, or because it is
+        // idle for longer than usual.
         fs::write(
             &config,
             format!(

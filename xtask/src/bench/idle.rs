@@ -67,7 +67,7 @@ pub(super) fn run(options: &Options) -> Result<(), Failure> {
 
 /// Anonymous memory a connection.
 fn bytes_each(programs: &Programs, server: &Running, to: SocketAddr) -> Result<f64, Failure> {
-    // Whatever is made for the first request is there.
+    // What the first request creates now exists.
     drop(hold(programs, to, 1)?);
     let without = server.anonymous_bytes();
     let mut clients = Vec::new();

@@ -1,5 +1,5 @@
-//! Processes that a bench starts: on one processor, ended by their own number whatever happens, and
-//! what the kernel says they have used. It knows nothing of what they do.
+//! Processes that a bench starts: on one processor, ended by their process id in every case, and
+//! the resources that the kernel says they have used. It does not know what they do.
 
 use crate::shell::{Failure, command, output};
 use std::collections::HashMap;
@@ -84,7 +84,7 @@ impl Running {
         })
     }
 
-    /// Waits until it does nothing any more, whatever it does beforehand or afterwards.
+    /// Waits until the process is idle, whatever it does before or afterwards.
     pub(super) fn wait_until_quiet(&self, quiet_for: Duration) -> Result<(), Failure> {
         let started = Instant::now();
         let mut used = self.cpu();
@@ -111,7 +111,7 @@ impl Running {
     }
 }
 
-/// The fields of `/proc/PID/stat` behind the name, which may have blanks in it.
+/// The fields of `/proc/PID/stat` after the name, which may have blanks in it.
 fn stat(pid: u32) -> Option<Vec<String>> {
     let text = fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
     Some(text.rsplit_once(')')?.1.split_whitespace().map(str::to_owned).collect())
@@ -163,7 +163,7 @@ mod tests {
         assert!(used() > 0.0);
         assert!(running.anonymous_bytes() > 0);
         drop(running);
-        // Whoever lost its parent is still there until somebody reads how it ended.
+        // A process that lost its parent is still there until its exit status is read.
         let ended = |pid: &u32| stat(*pid).is_none_or(|fields| fields[0] == "Z");
         let asked = Instant::now();
         while !family.iter().all(ended) {

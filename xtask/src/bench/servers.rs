@@ -63,7 +63,7 @@ pub(super) struct Gate {
     /// Where its attempts go.
     pub(super) attempts_path: String,
     program: PathBuf,
-    // Behind `running`: it goes when nobody writes there any more.
+    // After `running`, so that it is dropped when no process writes there any more.
     dir: TempDir,
 }
 
@@ -134,7 +134,7 @@ impl Gate {
         )
     }
 
-    /// A file of passes of so many shoppers whom the sale has not seen if `name` is new.
+    /// A file of passes of `count` shoppers, who are new to the sale if `name` is new.
     pub(super) fn passes(&self, name: &str, count: usize) -> Result<PathBuf, Failure> {
         self.credentials(name, count, &["--sale", Self::SALE])
     }
@@ -262,7 +262,7 @@ impl LuaRedis {
         let (port, here, log) = (redis_at.port().to_string(), text(dir), dir.join("redis-log"));
         // A local socket spares both of them the kernel's TCP.
         let socket = text(&dir.join("redis.sock"));
-        // Nothing else to do than to append: no snapshots, and the file is never written anew.
+        // No work besides appending: no snapshots, and the file is never rewritten.
         let args = [
             "--port",
             &port,
@@ -314,7 +314,7 @@ impl LuaRedis {
         Ok(Self { nginx, redis, shop, redis_at })
     }
 
-    /// Forgets who has bought.
+    /// Forgets which shoppers have bought.
     pub(super) fn restock(&self) -> Result<(), Failure> {
         resp(self.redis_at, &["FLUSHALL"])?;
         resp(self.redis_at, &["SET", "stock", &STOCK.to_string()])?;

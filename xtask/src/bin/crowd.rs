@@ -139,7 +139,8 @@ fn work(settings: Settings) -> Outcome<()> {
             ["hold", seconds, documents, attempts] => {
                 let seconds: f64 = seconds.parse()?;
                 let (documents, attempts) = (documents.parse::<usize>()?, attempts.parse::<usize>()?);
-                // Those who ask are spread over the crowd, and no two of a kind are the same.
+                // The connections that ask are spread over the crowd, and no two of a kind are the
+                // same.
                 let spread = move |n: usize, of: usize| n * all / of;
                 let mut plan = evenly(documents, seconds, 0.0, |n| (spread(n, documents), What::Document));
                 let lasts = (seconds * SALE_AFTER).min(SALE_SECONDS_MAX);
@@ -169,7 +170,7 @@ enum What {
     Pass(usize),
 }
 
-/// What is asked, and when.
+/// A request, and when to send it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 struct Planned {
     due: Duration,
@@ -209,7 +210,8 @@ struct Seen {
     purchases_us: Vec<u64>,
     /// By outcome, or by status where there is none.
     outcomes: BTreeMap<String, u64>,
-    /// What was to be asked on a connection that was no longer there, or before its answer came.
+    /// Requests that were planned on a connection that was closed, or whose last answer had not
+    /// come.
     unasked: u64,
     lost: u64,
     closed: u64,
@@ -242,7 +244,8 @@ impl Crowd {
         })
     }
 
-    /// Asks what is planned when it is due, whatever was answered by then, and takes all answers.
+    /// Sends each planned request when it is due, whether or not earlier ones were answered, and
+    /// reads all answers.
     fn run(&mut self, plan: Vec<Planned>, at_least: Duration) -> Outcome<Value> {
         let (started, cpu) = (Instant::now(), cpu_seconds());
         let mut plan = plan.into_iter().peekable();
@@ -327,7 +330,7 @@ impl Crowd {
             place.asked = Some((due, what));
             self.waiting += 1;
         } else if buys {
-            // Connected anew, in a moment.
+            // Reconnected in a moment.
             place.stream = None;
             self.come_again(conn, due + COME_AGAIN, what, seen);
         } else {
@@ -447,7 +450,7 @@ impl Crowd {
     }
 }
 
-/// A text in an answer's document, behind its name.
+/// The text value after its name in an answer's document.
 fn text_of(body: &[u8], name: &[u8]) -> Option<String> {
     let rest = &body[memmem::find(body, name)? + name.len()..];
     let end = memchr::memchr(b'"', rest)?;

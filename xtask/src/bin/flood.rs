@@ -37,7 +37,7 @@ const IN_A_ROW: usize = 10;
 const NEW_EVERY: usize = 50;
 /// New connections that have had no answer yet.
 const NEW_MAX: usize = 4000;
-/// What is this much behind is not offered any more.
+/// Requests that are late by this much are no longer offered.
 const BEHIND_MAX: Duration = Duration::from_millis(100);
 
 static ENDS: AtomicBool = AtomicBool::new(false);
@@ -134,7 +134,7 @@ struct Flood {
     /// One request of each kind, and as many in a row as are written at once.
     kinds: Vec<(usize, Vec<u8>)>,
     epoll: OwnedFd,
-    /// Those that are kept, by address, and behind them the new ones.
+    /// The connections that are kept, by address, and after them the new ones.
     conns: Vec<Option<Conn>>,
     free: Vec<usize>,
     turn: usize,
@@ -162,7 +162,7 @@ impl Flood {
     fn connect_all(&mut self) -> Outcome<()> {
         for address in 0..self.addresses {
             self.connect(address, address, false)?;
-            // The listen queue is not what is to be measured here.
+            // The listen queue is not measured here.
             if address % 50 == 0 {
                 std::thread::sleep(Duration::from_millis(10));
             }

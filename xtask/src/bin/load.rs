@@ -1,9 +1,9 @@
 //! The load of `cargo xtask bench gate|idle`: a closed loop over keep-alive connections that costs
-//! as little as it can, so that what is measured is the server. Requests are whole bytes before the
-//! clock starts, and of an answer only the status, the length and one marker are looked at. It
-//! knows nothing of what it measures.
+//! as little as possible, so that the measurement is of the server. Requests are complete bytes
+//! before the clock starts, and of an answer only the status, the length and one marker are read.
+//! It does not know what it measures.
 //!
-//! It says `ready`, waits for a line, works, and says what came of it in one line of JSON. Its
+//! It prints `ready`, waits for a line, works, and prints the result as one line of JSON. Its
 //! connections stay open until it reads another line, or the end of its input.
 #![expect(clippy::print_stderr, reason = "it talks to the bench that started it")]
 
@@ -330,7 +330,8 @@ fn idle(settings: &Settings) -> Outcome<()> {
     if hear()?.is_none() {
         return Ok(());
     }
-    // Whoever was closed meanwhile reads an end; whoever is still there would have to wait.
+    // A connection that was closed meanwhile reads an end; one that is still open would have to
+    // wait.
     let mut open = 0;
     for conn in &mut conns {
         conn.set_nonblocking(true)?;

@@ -1,7 +1,7 @@
-//! No circle of imports between the modules of a crate: each can then be read with what is below it
-//! alone. A module is a file or a folder, at every level of the tree; that a parent and its child
-//! know each other is not a circle. What only tests import does not count. It reads names as far as
-//! files of one crate need it, and no types.
+//! No circular imports between the modules of a crate: each module can then be read with only the
+//! modules below it. A module is a file or a folder, at every level of the tree; a parent and its
+//! child may import each other. Imports in tests do not count. It resolves names within one crate,
+//! and no types.
 
 use super::tokens::{Token, Tokens};
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
@@ -117,7 +117,7 @@ impl Tree {
         tree
     }
 
-    /// By parent, who uses whom.
+    /// By parent, which module uses which.
     fn edges(&self) -> BTreeMap<Path, Edges> {
         let mut found: BTreeMap<Path, Edges> = BTreeMap::new();
         for (from, module) in &self.0 {
@@ -186,8 +186,8 @@ impl Tree {
     }
 }
 
-/// The module that a file below `src` is; `None` for a program of its own, and for tests that lie
-/// beside what they test.
+/// The module that a file below `src` is; `None` for a program of its own, and for test files next
+/// to the code that they test.
 fn module_of(file: &str, has_lib: bool) -> Option<Path> {
     let file = file.strip_prefix('/')?.strip_suffix(".rs")?;
     if file.starts_with("bin/") || file.ends_with("_tests") || (file == "main" && has_lib) {
@@ -341,7 +341,7 @@ impl Reader<'_> {
         module.renames.retain(|name, target| target.as_slice() != [name.as_str()]);
     }
 
-    /// One branch of what is imported, and those below it.
+    /// One branch of a `use` tree, and those below it.
     fn tree_of(&mut self, before: &mut Path, leaves: &mut Vec<Leaf>) {
         let place = self.place();
         let length = before.len();

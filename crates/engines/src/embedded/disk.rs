@@ -1,7 +1,7 @@
 //! The disk as the log needs it: a flat directory of files, and what makes each change durable.
 //!
 //! It knows nothing of segments and frames. [`RealDisk`] is a directory; the simulator brings one
-//! that forgets whatever was not synced.
+//! that loses what was not synced.
 
 use rustix::fs::{FallocateFlags, fallocate};
 use std::{
@@ -28,7 +28,8 @@ pub trait Disk: Clone + fmt::Debug + Send + 'static {
 
     /// Where it is, for messages.
     fn place(&self) -> String;
-    /// Takes the directory for one writer; `None` if somebody, in this process or another, has it.
+    /// Locks the directory for one writer; `None` if another writer, in this process or another,
+    /// has it.
     fn lock(&self) -> io::Result<Option<Self::Lock>>;
     /// The names of all files, in any order, [`LOCK_NAME`] included.
     fn list(&self) -> io::Result<Vec<String>>;
@@ -58,7 +59,7 @@ pub trait DiskFile: fmt::Debug + Send + 'static {
     /// proves nothing: the kernel may have marked the pages clean (Rebello et al., "Can
     /// Applications Recover from fsync Failures?", USENIX ATC 2020).
     fn sync_data(&self) -> io::Result<()>;
-    /// Reserves room up to `len` and makes the file that long, zeros behind the old end; never
+    /// Reserves room up to `len` and makes the file that long, with zeros after the old end; never
     /// shortens it.
     fn allocate(&self, len: u64) -> io::Result<()>;
     /// Cuts the file or lengthens it with zeros.
@@ -101,7 +102,8 @@ impl RealDisk {
 
 /// Makes a directory and those above it that are not there, for the owner alone, each durable
 /// before this returns: the name of a directory is safe only once its parent was synced. The last
-/// name is synced even if it was there, for whoever made it may have been cut off before that.
+/// name is synced even if it existed, for the process that made it may have been killed before it
+/// could sync.
 pub fn make_dir_durable(dir: &Path) -> io::Result<()> {
     let parent = match dir.parent() {
         Some(parent) if parent.as_os_str().is_empty() => Path::new("."),

@@ -1,5 +1,5 @@
-//! A frame: one batch of entries as bytes. Pure functions; where the bytes come from is somebody
-//! else's business.
+//! A frame: one batch of entries as bytes. Pure functions, which do not know where the bytes come
+//! from.
 //!
 //! The layout is in `docs/log-format.md`, and it is a promise.
 
@@ -33,14 +33,14 @@ impl Key {
 /// A frame's header, its CRC checked.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Header {
-    /// Bytes of the entries with their length words, without the padding behind them.
+    /// Bytes of the entries with their length words, without the padding after them.
     pub body_bytes: u32,
     pub count: u32,
     pub first: Sequence,
     /// The header CRC of the frame before: a frame left over from another past of the same log does
     /// not fit.
     pub previous: u32,
-    /// Of the entries and the padding behind them.
+    /// CRC of the entries and the padding after them.
     pub body_crc: u32,
     /// This header's own CRC.
     pub crc: u32,
@@ -77,8 +77,8 @@ impl Header {
         frame_bytes(self.body_bytes as usize)
     }
 
-    /// The body in `rest`, the frame behind its header, padding included, if it is what was
-    /// written: its CRC fits, and it is `count` entries and nothing else.
+    /// The body in `rest`, the frame after its header, padding included, if it is valid: its CRC
+    /// matches, and it is `count` entries and nothing else.
     pub fn body<'a>(&self, rest: &'a [u8]) -> Option<&'a [u8]> {
         if rest.len() as u64 != self.frame_bytes() - HEADER_BYTES as u64
             || crc32c::crc32c(rest) != self.body_crc

@@ -44,7 +44,7 @@ struct Active<F> {
     /// Where the next frame goes, and the chain value for it.
     end: u64,
     previous: u32,
-    /// Of the newest mark in this segment, and how many appends it lags behind.
+    /// Generation of the newest mark in this segment, and how many appends have followed it.
     generation: u64,
     unmarked: u32,
 }
@@ -204,7 +204,7 @@ impl<D: Disk> EmbeddedLog<D> {
     fn undo(&mut self) -> io::Result<()> {
         self.frame.fill(0);
         self.active.file.write_at(&self.frame, self.active.end)?;
-        // Synced, so that no part of it can come up behind a shorter frame that is written here
+        // Synced, so that no part of it can reappear after a shorter frame that is written here
         // next.
         self.active.file.sync_data()
     }
@@ -258,12 +258,12 @@ impl<D: Disk> Log for EmbeddedLog<D> {
     }
 
     /// Cuts the uncertain batch. After a failed sync the pages of the batch may count as clean
-    /// without being on the disk, so that neither reading them nor syncing again says anything, and
-    /// writing them anew at the same place meets the same trouble. So nothing of it is read: a
+    /// without being on the disk, so that neither reading them nor syncing again proves anything,
+    /// and writing them again at the same place meets the same trouble. So nothing of it is read: a
     /// fresh segment, durable before this returns, begins with the sequence that the batch began
-    /// with, and with that whatever the old file holds from there on is no part of the log, on the
-    /// disk or off. Should the process end before, the next opening finds the batch whole, makes it
-    /// durable and keeps it, or cuts it.
+    /// with. From then on, what the old file holds from that sequence on is not part of the log,
+    /// whether it is on the disk or not. If the process ends before that, the next opening finds
+    /// the batch whole, makes it durable and keeps it, or cuts it.
     fn reopen(&mut self) -> Result<Sequence, LogError> {
         if self.broken.is_some() {
             self.begin_segment(0)
@@ -284,7 +284,7 @@ impl<D: Disk> Log for EmbeddedLog<D> {
             });
         }
         let starts = self.shared.with_starts(|starts| starts.clone());
-        // A segment may go if the one behind it begins no later than the first entry to be kept.
+        // A segment may be removed if the next one begins no later than the first entry to be kept.
         // The last one stays.
         let trimmed = starts[1..].iter().take_while(|behind| behind.0 - 1 <= up_to.0).count();
         if trimmed == 0 {
@@ -328,8 +328,8 @@ impl<D: Disk> Drop for EmbeddedLog<D> {
 /// Makes what was found at the end of the last segment durable, one way or the other.
 fn settle<F: DiskFile>(file: &F, segment: Sequence, found: &Found) -> io::Result<()> {
     // Where the next frame goes there must be no header, on the disk either: after a failed sync
-    // the page cache may show zeros over a frame that was taken back. Without a header, whatever
-    // else is left of it cannot come up again.
+    // the page cache may show zeros over a frame that was taken back. Without a header, the rest of
+    // that frame cannot be read as one again.
     let header_end = found.capacity.min(found.end + frame::HEADER_BYTES as u64);
     let zeros = vec![0; 1 << 20];
     let zeros_end = found.torn_end.unwrap_or(0).max(header_end);
@@ -375,7 +375,7 @@ fn make_segment<D: Disk>(disk: &D, header: &SegmentHeader) -> Result<Active<D::F
         file.write_at(&header.encode(), 0)?;
         file.sync_data()?;
         // An earlier try may have left a file of this name behind, whose removal is no more durable
-        // than this one's creation. Its bytes must not come up under the new name.
+        // than this one's creation. Its bytes must not reappear under the new name.
         disk.sync_dir()?;
         *may_be_renamed = true;
         disk.rename(&unfinished, &name)?;

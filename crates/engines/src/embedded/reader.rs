@@ -1,5 +1,5 @@
-//! Readers: beside the writer in its process, which tells them how far is durable, or of a
-//! directory that another process may be writing.
+//! Readers: in the writer's process, where the writer tells them how far the log is durable, or of
+//! a directory that another process may be writing.
 
 use super::{
     disk::{Disk, DiskFile},
@@ -15,7 +15,7 @@ use crate::log::{LogError, LogRead, Snapshots, Visit};
 use std::{fmt, io, ops::ControlFlow, sync::Arc};
 use units::Sequence;
 
-/// The segment that holds `next`, and where the one behind it begins.
+/// The segment that holds `next`, and where the segment after it begins.
 fn locate(starts: &[Sequence], next: Sequence) -> Option<(Sequence, Option<Sequence>)> {
     let behind = starts.partition_point(|&first| first <= next);
     let start = *starts.get(behind.checked_sub(1)?)?;
@@ -39,7 +39,7 @@ struct Cursor<'a, 'b> {
 }
 
 impl Cursor<'_, '_> {
-    /// Visits what is wanted of a frame's entries; false once the visitor has had enough.
+    /// Visits the requested entries of a frame; false once the visitor stops.
     fn frame(&mut self, header: &Header, body: &[u8]) -> bool {
         for (sequence, entry) in (header.first.0..).map(Sequence).zip(frame::entries(body).flatten()) {
             if sequence < self.next {
@@ -73,8 +73,8 @@ impl<F: DiskFile> Place<F> {
         self.walk.next <= next
     }
 
-    /// True if the last frame that was passed is still there. Beside a live writer a frame may have
-    /// been seen that was never acknowledged, and was cut since, or left behind in a file that
+    /// True if the last frame that was read is still there. With a live writer, a frame may have
+    /// been read that was never acknowledged, and has since been cut, or left in a file that
     /// another has replaced.
     fn stands(&mut self, file: F) -> io::Result<bool> {
         self.walk.reopen(file);
@@ -198,7 +198,7 @@ impl<D: Disk> LogRead for SharedReader<D> {
 /// A log that is only read: a copy, or one that another process may be writing. Locks nothing,
 /// repairs nothing, writes nothing.
 ///
-/// Beside a live writer it may see the newest batch a moment before the writer's sync has returned.
+/// With a live writer it may see the newest batch a moment before the writer's sync has returned.
 pub struct ReadOnlyLog<D: Disk> {
     disk: D,
     place: Option<Place<D::File>>,
@@ -244,7 +244,7 @@ impl<D: Disk> ReadOnlyLog<D> {
         &self.report
     }
 
-    /// The log's snapshots, to read: writing one beside a live writer is the writer's business.
+    /// The log's snapshots, to read: only the writer may write snapshots.
     pub fn latest_snapshot(&self) -> Result<Option<(Sequence, Vec<u8>)>, LogError> {
         self.snapshots.latest()
     }

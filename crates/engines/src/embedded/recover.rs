@@ -1,11 +1,11 @@
-//! Finds out what a directory holds, and whether anything that was durable is missing. Changes
+//! Determines what a directory holds, and whether anything that was durable is missing. Changes
 //! nothing.
 //!
-//! The question behind it all: a crash may tear the one append that was under way, and that tail is
-//! to be cut; but bytes that do not fit may as well be an acknowledged batch that has been damaged,
-//! and that must be refused. The writer never begins an append before the one in front of it is
-//! durable, so anything that was written after a place proves that the place was durable: a later
-//! frame, a later segment, a mark, a snapshot. Only without any such proof is a tail torn.
+//! The question to decide: a crash may tear the one append that was under way, and that tail is to
+//! be cut; but invalid bytes may as well be an acknowledged batch that has been damaged, and that
+//! must be refused. The writer never begins an append before the previous one is durable, so
+//! anything that was written after a place proves that the place was durable: a later frame, a
+//! later segment, a mark, a snapshot. Only without any such proof is a tail torn.
 
 use super::{
     disk::{Disk, DiskFile},
@@ -35,7 +35,7 @@ pub(crate) struct Found {
     pub capacity: u64,
     /// The newest mark in the last segment.
     pub mark: Option<Mark>,
-    /// The tail to cut: up to this offset there are bytes behind `end` that are not zero.
+    /// The tail to cut: up to this offset there are bytes after `end` that are not zero.
     pub torn_end: Option<u64>,
     /// Files that do not matter any more: half made, or trimmed already.
     pub superfluous: Vec<String>,
@@ -139,8 +139,8 @@ pub(crate) fn recover<D: Disk>(disk: &D, want: Option<Partition>) -> Result<Opti
         return Err(LogError::Damaged { file: path(disk, &segment_name(newest)), offset: FRAMES_AT, why });
     }
 
-    // A trim that was cut short leaves segments behind, perhaps with holes: what it had promised to
-    // forget is passed over.
+    // A trim that was cut short leaves segments, perhaps with gaps: entries that it had marked as
+    // trimmed are skipped.
     let kept = mark.map_or(newest_header.kept, |mark| mark.kept.max(newest_header.kept));
     let trimmed = listing.segments.partition_point(|&first| first < kept);
     let mut superfluous = listing.unfinished;
@@ -191,9 +191,9 @@ fn begin<D: Disk>(
     Ok(Walk::new(file, Key::new(&header.log_id.0), first, header.previous))
 }
 
-/// Walks a segment that has one behind it: every entry up to the next one's first was durable. What
-/// stands behind those does not count: after a failed sync the writer goes on in a fresh segment,
-/// and leaves what may be there.
+/// Walks a segment that is followed by another: every entry before the next segment's first was
+/// durable. What follows them in the file does not count: after a failed sync the writer goes on in
+/// a fresh segment, and leaves what may be there.
 fn walk_sealed<D: Disk>(
     disk: &D,
     first: Sequence,
@@ -276,7 +276,7 @@ fn walk_last<D: Disk>(
 pub(crate) enum Step {
     /// A good frame, which started here.
     Passed { at: u64 },
-    /// The end; bytes that are not zero behind it end here.
+    /// The end of the segment's frames; the bytes after it that are not zero end at `torn_end`.
     End { torn_end: Option<u64> },
 }
 
@@ -308,7 +308,7 @@ fn pass<F: DiskFile>(walk: &mut Walk<F>, file: &str) -> Result<Option<u64>, LogE
 
 /// What a place is at which no good frame stands.
 pub(crate) enum Verdict {
-    /// The end of the log; bytes that are not zero behind it end here.
+    /// The end of the log; the bytes after it that are not zero end at `torn_end`.
     End { torn_end: Option<u64> },
     /// By now a good frame stands here: a writer was at work.
     Passable,
@@ -318,8 +318,8 @@ pub(crate) enum Verdict {
 pub(crate) fn judge_tail<F: DiskFile>(walk: &mut Walk<F>, file: &str) -> Result<Verdict, LogError> {
     let doing = || format!("read {file}");
     let rest = walk::rest(walk.file(), walk.key(), walk.at, walk.next).map_err(io_error(doing()))?;
-    // Look once more: beside a live writer the frame may have been half written at the first look.
-    // Whatever `rest` found behind it was begun after it was durable, so from now on it must be
+    // Read once more: with a live writer the frame may have been half written at the first read.
+    // Anything that `rest` found after it was begun once it was durable, so from now on it must be
     // whole.
     walk.refresh();
     let head = walk.head().map_err(io_error(doing()))?;
@@ -334,8 +334,8 @@ pub(crate) fn judge_tail<F: DiskFile>(walk: &mut Walk<F>, file: &str) -> Result<
             format!("entry {} should be here, and there is a frame from {} on", walk.next, header.first)
         }
         (_, Some(later)) => format!("no whole frame is here, and a later one is at byte {later}"),
-        // Other bytes behind this place prove nothing: they may be of an append that was taken
-        // back, of which the disk has kept what the page cache no longer showed.
+        // Other bytes after this place prove nothing: they may be of an append that was taken back,
+        // of which the disk has kept what the page cache no longer showed.
         (_, None) => return Ok(Verdict::End { torn_end: rest.end }),
     };
     Err(LogError::Damaged { file: file.to_owned(), offset: walk.at, why })

@@ -123,8 +123,8 @@ impl SegmentHeader {
 }
 
 /// A note in a segment of what was durable when it was written. It is written after the fact, so it
-/// may lag behind, and it is never ahead. Two places take turns, so that a torn one leaves the one
-/// before.
+/// may be out of date, and it is never ahead. Two places alternate, so that a torn mark leaves the
+/// previous one.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Mark {
     pub generation: u64,

@@ -1,4 +1,4 @@
-//! What one process knows of its log, beside the files.
+//! What one process knows of its log in memory.
 
 use std::sync::{
     Mutex, PoisonError,

@@ -1,4 +1,4 @@
-//! Snapshots as files beside the segments. The bytes in them are the caller's.
+//! Snapshots as files next to the segments. The bytes in them are the caller's.
 
 use super::{
     disk::{Disk, DiskFile, gone},

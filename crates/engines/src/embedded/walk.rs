@@ -66,7 +66,7 @@ impl<F: DiskFile> Walk<F> {
         self.refresh();
     }
 
-    /// Forgets what was read: somebody may have written since.
+    /// Drops what was buffered: a writer may have changed it since.
     pub(crate) fn refresh(&mut self) {
         self.buf_len = 0;
     }
@@ -85,7 +85,7 @@ impl<F: DiskFile> Walk<F> {
         })
     }
 
-    /// The entries behind `header`, which [`Walk::head`] has just returned; `None` if they are not
+    /// The entries after `header`, which [`Walk::head`] has just returned; `None` if they are not
     /// what was written.
     pub(crate) fn body(&mut self, header: &Header) -> io::Result<Option<&[u8]>> {
         // The header's CRC vouches for the length, so that it cannot make this ask for more memory
@@ -94,7 +94,7 @@ impl<F: DiskFile> Walk<F> {
         Ok(bytes.get(HEADER_BYTES..).and_then(|rest| header.body(rest)))
     }
 
-    /// Goes on behind the frame of `header`.
+    /// Moves to the place after the frame of `header`.
     pub(crate) fn pass(&mut self, header: &Header) {
         self.at += header.frame_bytes();
         self.next = header.last().next();
@@ -121,10 +121,10 @@ impl<F: DiskFile> Walk<F> {
     }
 }
 
-/// What stands behind the end of the good frames of a segment.
+/// What follows the last good frame of a segment.
 #[derive(Debug, Default, PartialEq, Eq)]
 pub(crate) struct Rest {
-    /// Behind the last byte that is not zero; `None` if all are.
+    /// The offset after the last byte that is not zero; `None` if all are.
     pub end: Option<u64>,
     /// Where the header of a later frame stands.
     pub later: Option<u64>,

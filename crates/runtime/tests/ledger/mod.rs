@@ -13,7 +13,7 @@ use units::{Sequence, TimeMs};
 /// Interest is paid at the end of each of these.
 pub const DAY_MS: u64 = 10_000;
 
-/// Nobody's balance is negative.
+/// No balance is negative.
 pub const SOLVENT: &str = "INV-1";
 
 #[derive(Debug, Clone, PartialEq, Eq)]

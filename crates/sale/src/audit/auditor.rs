@@ -1,8 +1,8 @@
-//! The auditor's own reading of the log: plain maps, a sum anew for every question.
+//! The auditor's own reading of the log: plain maps, and every sum computed afresh.
 //!
-//! An entry that breaks a promise is noted, and applied as far as it means anything: the units go
-//! where the entry says that they went, so that the figures show what came of it. Nothing that an
-//! entry holds may make the auditor stop.
+//! An entry that breaks a promise is noted, and applied as far as possible: the units go where the
+//! entry says that they went, so that the figures show its effect. No content of an entry may make
+//! the auditor stop.
 
 use super::report::ItemReport;
 use crate::core::{Entry, Record};
@@ -66,8 +66,8 @@ pub(super) struct Item {
     held: i128,
     sold: i128,
     waiting: Waiting,
-    /// Free units behind each entry that changed them, since refusals were last journalled; and
-    /// before that.
+    /// Free units after each entry that changed them, since refusals were last journalled; and the
+    /// value before that.
     pub(super) history: Vec<(Sequence, i128)>,
     /// When nothing was free while the sale was open.
     pub(super) none_free: Stretches,
@@ -75,8 +75,8 @@ pub(super) struct Item {
     pub(super) none_left: Stretches,
 }
 
-/// Who waits for an item: by quantity, so that thousands who do not fit are not asked one by one at
-/// each entry; then by order of acceptance.
+/// The places that wait for an item: by quantity, so that thousands that do not fit are not checked
+/// one by one at each entry; then by order of acceptance.
 #[derive(Debug, Default)]
 pub(super) struct Waiting {
     by_quantity: BTreeMap<u16, BTreeMap<u64, AttemptId>>,
@@ -109,7 +109,7 @@ impl Waiting {
     }
 }
 
-/// The stretches of entries behind which something holds.
+/// The ranges of entries after which a condition holds.
 #[derive(Debug, Default)]
 pub(super) struct Stretches {
     past: Vec<(Sequence, Sequence)>,
@@ -117,12 +117,12 @@ pub(super) struct Stretches {
 }
 
 impl Stretches {
-    /// Notes whether it holds behind this entry.
+    /// Notes whether the condition holds after this entry.
     fn follow(&mut self, sequence: Sequence, holds: bool) {
         match (self.since, holds) {
             (None, true) => self.since = Some(sequence),
             (Some(from), false) => {
-                // Behind the entry before this one it was so still.
+                // After the previous entry it still held.
                 self.past.push((from, Sequence(sequence.0.saturating_sub(1))));
                 self.since = None;
             }
@@ -130,7 +130,7 @@ impl Stretches {
         }
     }
 
-    /// Whether it held behind every entry from the first to the last.
+    /// Whether the condition held after every entry from the first to the last.
     pub(super) fn cover(&self, first: Sequence, last: Sequence) -> bool {
         let before = self.past.partition_point(|(from, _)| *from <= first);
         let ended = self.past[..before].last().is_some_and(|(_, to)| last <= *to);
@@ -189,7 +189,7 @@ pub(super) struct Auditor {
     by_shopper: HashMap<ShopperKey, BTreeSet<AttemptId>>,
     payments: HashSet<(AttemptId, String)>,
     pub(super) outcomes: BTreeMap<String, u64>,
-    /// Behind which entry the sale last changed between open, paused and closed.
+    /// The entry at which the sale last changed between open, paused and closed.
     pub(super) state_since: Sequence,
     pub(super) refusals_since: Sequence,
     pub(super) findings: Findings,
@@ -380,7 +380,7 @@ impl Auditor {
         }
     }
 
-    /// INV-1 and INV-6 behind every movement.
+    /// INV-1 and INV-6 after every movement.
     fn move_units(&mut self, sequence: Sequence, item: u16, free: i128, held: i128, sold: i128) {
         let since = self.refusals_since;
         let Some(at) = self.items.get_mut(usize::from(item)) else {
@@ -420,8 +420,8 @@ impl Auditor {
         if at.free <= 0 { None } else { at.waiting.first_fitting(at.free) }
     }
 
-    /// INV-2, second half. Promotions follow at once what made them possible, so before any other
-    /// entry nobody fits.
+    /// INV-2, second half. Promotions directly follow the entry that made them possible, so before
+    /// any other entry no waiting place fits.
     pub(super) fn nobody_waits_for_what_is_free(&mut self, sequence: Sequence) {
         if self.paused {
             return;
@@ -433,7 +433,7 @@ impl Auditor {
         }
     }
 
-    /// INV-5: nobody whom this basket would pass by.
+    /// INV-5: this basket overtakes no waiting place that fits.
     fn nobody_passed_by(&mut self, sequence: Sequence, id: AttemptId, basket: &Basket) {
         for line in basket.iter() {
             let passed_by = self.first_fitting(line.item);
@@ -593,7 +593,7 @@ impl Auditor {
         self.move_basket(sequence, &attempt.basket, -1, 1, 0);
     }
 
-    /// Whether a payment behind a hold's end may still buy.
+    /// Whether a payment after a hold's end may still buy.
     fn may_claim(&self, id: AttemptId, seen: &Seen) -> bool {
         self.spec.as_ref().is_some_and(|spec| spec.late_payment == LatePayment::ClaimIfFree)
             && seen.basket.iter().all(|line| {

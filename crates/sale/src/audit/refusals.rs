@@ -1,9 +1,9 @@
 //! Refusals, as they were journalled: which of them the log shows to have been true.
 //!
-//! The log has them by kind, item and quantity and does not say who was told so, or for which
-//! basket. So what a kind says of the sale can be checked. What it says of a shopper or a basket
-//! (`limit_reached`, `not_eligible`, `not_open` of an item that the open round does not offer)
-//! cannot, beyond that the sale was such that somebody could be told so.
+//! The log has them by kind, item and quantity, without the shopper or the basket. So what a kind
+//! says of the sale can be checked. What it says of a shopper or a basket (`limit_reached`,
+//! `not_eligible`, `not_open` of an item that the open round does not offer) cannot, except that
+//! the sale's state made such a refusal possible.
 
 use super::auditor::{Auditor, Item};
 use crate::core::{RefusalCount, RefusalKind};
@@ -14,7 +14,7 @@ use units::Sequence;
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Truth {
     Shown,
-    /// It depends on who asked for what.
+    /// It depends on the shopper and the basket.
     OfSomebody,
     Refuted,
 }
@@ -71,9 +71,9 @@ impl Auditor {
         }
     }
 
-    /// And that a shopper may not buy. Who they were the log does not say: it shows that the sale
-    /// had the rule by which they were refused at each entry that was named, and of a deny list
-    /// that it was the same one throughout.
+    /// The same for `not_eligible`. The log does not name the shoppers: it shows that the sale had
+    /// the rule by which they were refused at each entry that was named, and that a deny list was
+    /// the same one throughout.
     pub(super) fn gate_not_eligible(&mut self, sequence: Sequence, entries: &[NotEligibleRange]) {
         for e in entries {
             let (first, last) = (e.first_as_of, e.last_as_of);
@@ -105,7 +105,7 @@ impl Auditor {
         }
         let of_somebody = |possible: bool| if possible { Truth::OfSomebody } else { Truth::Refuted };
         match kind {
-            // Its stock is looked at beside this.
+            // Its stock is checked separately.
             RefusalKind::SoldOut => Truth::Shown,
             RefusalKind::LimitReached => {
                 let of_round = self.limits.iter().any(|((of, _), limit)| *of == round && *limit > 0);

@@ -11,7 +11,7 @@ pub struct Report {
     /// Entries read.
     pub entries: u64,
     pub items: Vec<ItemReport>,
-    /// Attempts by what was said to them.
+    /// Attempts by the answer that they got.
     pub outcomes: BTreeMap<String, u64>,
     /// Holds by where they stand now.
     pub holds: BTreeMap<String, u64>,

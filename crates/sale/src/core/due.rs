@@ -1,4 +1,4 @@
-//! Of which items something may be free for those who wait.
+//! The items of which units may be free for waiting shoppers.
 
 /// Items that became free, or may be given again, and have not been looked at since; ascending.
 /// Derived from the state: it is no part of a snapshot.

@@ -1,5 +1,5 @@
-//! The fields that several records, or records and snapshots, share. Each way of writing one stands
-//! beside the way of reading it.
+//! The fields that several records, or records and snapshots, share. The encoding of each is next
+//! to its decoding.
 
 use super::refusal::{RefusalCount, RefusalKind};
 use contracts::{

@@ -95,8 +95,7 @@ impl Machine for Core {
         Ok(Decision::Done(reply))
     }
 
-    /// What was refused since the last record of refusals is journalled, so that only a crash can
-    /// lose that.
+    /// Journals the refusals since the last record of refusals, so that only a crash can lose them.
     fn finish(&mut self, now: TimeMs, out: &mut Step) -> Result<(), Broken> {
         self.journal_refusals(now, out)
     }

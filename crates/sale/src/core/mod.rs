@@ -1,8 +1,8 @@
 //! The flash sale as a deterministic state machine.
 //!
 //! A command and the time go in; an answer and the records to be logged come out. There is no clock
-//! in here, no disk, no thread and no chance. Whoever drives it must make the records durable
-//! before anybody hears the answer: see [`runtime::Worker`].
+//! in here, no disk, no thread and no randomness. The caller must make the records durable before
+//! the answer is sent: see [`runtime::Worker`].
 
 mod deadlines;
 mod due;

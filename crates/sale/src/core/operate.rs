@@ -290,7 +290,8 @@ impl Core {
         done(OperationDone::Voided { count: so_far.voided })
     }
 
-    /// Takes back a hold or a place. Nothing is owed to anybody: the step is not full.
+    /// Takes back a hold or a place. Called only while no promotion is due and the step is not
+    /// full.
     fn void_slot(
         &mut self,
         now: TimeMs,
@@ -348,7 +349,7 @@ impl Core {
         let seen = self.state.payments.get(&slot).map_or(&[][..], Vec::as_slice);
         if let Some(known) = seen.iter().find(|p| *p.reference == *payment) {
             let state = self.state.slots.get(slot).state;
-            // A void after the payment means that the money goes back, whoever asks again.
+            // A void after the payment means a refund, however often the payment is reported again.
             let result = match known.kind {
                 PaymentKind::Refund => ConfirmResult::Refund,
                 _ if state != SlotState::Hold(HoldState::Confirmed) => ConfirmResult::Refund,
@@ -384,8 +385,8 @@ impl Core {
         done(OperationDone::Confirmed { result, hold: self.view_of(slot) })
     }
 
-    /// Whether a payment that comes after the hold's end still buys the units: they are free,
-    /// nobody waits for them, and the shopper has not bought up to the limit meanwhile.
+    /// Whether a payment that comes after the hold's end still buys the units: they are free, no
+    /// other shopper waits for them, and the shopper has not bought up to the limit meanwhile.
     fn may_claim_late(&self, slot: u32) -> bool {
         let state = &self.state;
         let (s, basket) = (state.slots.get(slot), state.slots.basket(slot));

@@ -78,7 +78,7 @@ pub enum Record {
         round: u16,
         position: u32,
     },
-    /// A waitlisted attempt's turn has come. Says again who and what, so that a reader of the log's
+    /// A waitlisted attempt's turn has come. Repeats the attempt, so that a reader of the log's
     /// tail need not look back.
     Promoted {
         attempt: Attempt,
@@ -92,7 +92,7 @@ pub enum Record {
         late: bool,
         by: Option<Actor>,
     },
-    /// A payment came for a hold that is over: the money goes back, whatever becomes free later.
+    /// A payment came for a hold that is over: it is refunded, even if units become free later.
     RefundDue {
         hold: AttemptId,
         payment: String,
@@ -119,8 +119,8 @@ pub enum Record {
         voided: bool,
         by: Actor,
     },
-    /// Refusals said since the last such record. In between, nothing became free of which somebody
-    /// was told that it is sold out, and the sale did not open, close, pause or resume.
+    /// Refusals since the last such record. In between, no item that a refusal called sold out
+    /// became free, and the sale did not open, close, pause or resume.
     Refusals {
         entries: Vec<RefusalCount>,
     },

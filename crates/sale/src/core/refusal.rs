@@ -1,10 +1,10 @@
-//! What is counted of refusals, which are logged together.
+//! Counts of refusals, which are logged together.
 
 use contracts::Refusal;
 use units::Sequence;
 
-/// So many refusals of one kind. `item` and `quantity` are what was asked for and not free (sold
-/// out), else 0.
+/// The count of refusals of one kind. `item` and `quantity` are what was asked for and not free
+/// (sold out), else 0.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct RefusalCount {
     pub kind: RefusalKind,

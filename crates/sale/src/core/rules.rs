@@ -18,8 +18,8 @@ use units::{DurationMs, Sequence, TimeMs};
 /// Refusals are journalled this often, and before anything that could make one of them untrue.
 pub const REFUSALS_EVERY: DurationMs = DurationMs(1000);
 
-/// What a promotion costs beside its entry: it takes about twice as long as a grant, and pages are
-/// touched for the first time.
+/// The work of a promotion in addition to its entry: it takes about twice as long as a grant, and
+/// touches pages for the first time.
 const PROMOTION_WORK: usize = 3;
 
 /// Counts in one entry of what gates have said: 27 KB. A report has 8,192 counts at the most (see
@@ -69,8 +69,8 @@ impl Core {
         Ok(())
     }
 
-    /// Does what is owed to those who wait, and then what time demands: opens and closes rounds,
-    /// lets holds expire, journals refusals. Call it before every batch of commands, and at
+    /// Does the promotions that are due, and then what the time requires: opens and closes rounds,
+    /// expires holds, journals refusals. Call it before every batch of commands, and at
     /// [`Core::next_wakeup`].
     pub fn tick(&mut self, now: TimeMs, out: &mut Step) -> Result<Progress, Broken> {
         let timer = || Actor::new("timer", "");
@@ -108,7 +108,7 @@ impl Core {
         Ok(progress)
     }
 
-    /// Whether somebody is to be promoted before anything else happens.
+    /// Whether a promotion is due, which comes before anything else.
     pub fn owes_promotions(&self) -> bool {
         self.state.owes_promotions()
     }
@@ -204,7 +204,7 @@ impl Core {
         let Some(lacking) = state.lacking(&attempt.basket) else { return Decision::Grant { round } };
         let item = usize::from(lacking.item);
         let stock = &state.stock[item];
-        // Nobody is told to wait for more than there will ever be.
+        // No place is given for more units than there will ever be.
         let may_fit = u64::from(lacking.quantity) <= stock.free + stock.held + stock.sold;
         let waiting = state.waiting[item].len() as u64;
         if attempt.basket.len() == 1 && may_fit && waiting < state.waitlist_places(lacking.item) {
@@ -230,7 +230,8 @@ impl Core {
         }
     }
 
-    /// What is kept of a shopper's attempt. Somebody else's attempt looks like none.
+    /// The state that is kept of a shopper's attempt. Another shopper's attempt is reported as
+    /// none.
     pub fn lookup(&self, attempt: AttemptId, shopper: ShopperKey) -> Found {
         match self.state.slots.find(attempt) {
             Some(slot) if self.state.slots.get(slot).shopper == shopper => {
@@ -240,7 +241,7 @@ impl Core {
         }
     }
 
-    /// What is kept of a shopper.
+    /// All that is kept of a shopper.
     pub fn shopper(&self, shopper: ShopperKey) -> ShopperRecord {
         let stored = |(at, slot): (u32, &Slot)| StoredAttempt {
             id: slot.attempt,
@@ -254,9 +255,9 @@ impl Core {
         }
     }
 
-    /// Gives what has become free to those who wait for it, first come first served, as far as the
-    /// step goes. Whoever gets [`Progress::More`] decides nothing else before the rest of them has
-    /// been promoted.
+    /// Gives freed units to waiting shoppers, first come first served, as far as the step's budget
+    /// goes. After [`Progress::More`] the caller must decide nothing else before the remaining
+    /// promotions.
     pub(super) fn promote(&mut self, now: TimeMs, out: &mut Step) -> Result<Progress, Broken> {
         while let Some(waiter) = self.state.next_promotion() {
             if out.is_full() {
@@ -326,7 +327,7 @@ impl Core {
         self.promote(now, out)
     }
 
-    /// Everybody of whom an attempt is kept.
+    /// All shoppers of whom an attempt is kept.
     pub fn shoppers(&self) -> impl Iterator<Item = ShopperKey> {
         self.state.slots.shoppers()
     }
@@ -420,7 +421,7 @@ impl Core {
             ItemView {
                 state: match state.stock[at].free {
                     _ if !offered_now && offered_later => ItemState::Upcoming,
-                    // Behind the last round too: nobody is ever told "sold out" of what is there.
+                    // After the last round too: an item with free units is never called sold out.
                     1.. => ItemState::Available,
                     0 => ItemState::SoldOut,
                 },

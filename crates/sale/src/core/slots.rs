@@ -1,7 +1,7 @@
 //! Every attempt that the sale keeps, found by its id or through its shopper.
 //!
 //! The ids are outputs of a keyed hash, so the tables use their low bits as they are: no hash is
-//! computed, and nobody without the key can make two of them meet.
+//! computed, and without the key collisions cannot be produced on purpose.
 
 use contracts::{AttemptId, Basket, HoldState, LINES_MAX, Line, ShopperKey};
 use hashbrown::HashTable;
@@ -141,7 +141,7 @@ impl Slots {
         &self.slots[slot as usize]
     }
 
-    /// Everybody who has a slot.
+    /// All shoppers who have a slot.
     pub(super) fn shoppers(&self) -> impl Iterator<Item = ShopperKey> {
         self.shoppers.iter().map(|shopper| shopper.key)
     }

@@ -1,8 +1,8 @@
-//! The state as bytes: a short cut past the log's beginning, never the truth.
+//! The state as bytes: it saves replaying the log's beginning, and the log stays the truth.
 //!
 //! The bytes depend on the log alone (INV-7): a sale that ran for a day and one that was just
-//! replayed give the same ones. Whatever can be derived (tables, chains, deadlines) is left out and
-//! built again.
+//! replayed give the same ones. All that can be derived (tables, chains, deadlines) is left out and
+//! rebuilt.
 
 use super::rules::Core;
 use super::slots::{NewSlot, Slot, SlotState};
@@ -174,7 +174,7 @@ impl Core {
     }
 }
 
-/// Whether every index leads somewhere: from here on nobody asks again.
+/// Whether every index is valid: it is not checked again after this.
 fn is_whole(state: &State) -> bool {
     let (rounds, items) = (state.rounds.len(), state.stock.len());
     let rounds_fit =

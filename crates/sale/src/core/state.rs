@@ -1,8 +1,8 @@
 //! The state of one sale, and how each record changes it.
 //!
 //! [`State::fold`] is the only place that changes anything: the live sale, recovery, a rehearsal
-//! and the simulator all go through it. It refuses a record that would break an invariant, whoever
-//! wrote it.
+//! and the simulator all go through it. It refuses a record that would break an invariant, wherever
+//! the record comes from.
 
 use super::deadlines::Deadlines;
 use super::due::DueItems;
@@ -117,8 +117,8 @@ pub(super) struct State {
     /// one look.
     pub(super) denied_shown: Arc<DeniedShoppers>,
     pub(super) counts: Counts,
-    /// Of what something became free, or may be given again since the pause ended, and nobody has
-    /// looked yet whether somebody who waits fits.
+    /// Items of which units became free, or may be given again since the pause ended, and whose
+    /// waitlist has not been checked for a place that fits.
     pub(super) due: DueItems,
 }
 
@@ -145,7 +145,7 @@ impl State {
         basket.iter().find(lacks).copied()
     }
 
-    /// Whether the shopper is among those who may buy.
+    /// Whether the shopper may buy.
     pub(super) fn eligible(&self, shopper: ShopperKey, tier: u8) -> bool {
         let listed = match self.spec.as_ref().map(|spec| spec.eligibility) {
             None => false,
@@ -167,7 +167,7 @@ impl State {
         DurationMs::seconds(self.spec.as_ref().map_or(0, |spec| spec.hold_seconds))
     }
 
-    /// INV-5: whether taking this basket now would pass by somebody who waits for what is free.
+    /// INV-5: whether granting this basket now would overtake a waiting place that fits.
     pub(super) fn overtakes(&self, basket: &Basket) -> bool {
         basket.iter().any(|line| {
             let item = usize::from(line.item);
@@ -182,8 +182,8 @@ impl State {
         self.spec.as_ref().map_or(0, |spec| spec.waitlist.places(units))
     }
 
-    /// INV-3: whether the shopper may have this basket beside what they have. `but_for`: a slot
-    /// that does not count.
+    /// INV-3: whether the shopper may have this basket in addition to what they have. `but_for`: a
+    /// slot that does not count.
     pub(super) fn within_limits(
         &self,
         shopper: ShopperKey,
@@ -394,25 +394,25 @@ impl State {
         }
     }
 
-    /// INV-2, second half. Promotions follow at once what made them possible, so before any other
-    /// entry nobody fits. Of an item that is not due nobody can, for whoever waits for it lacked
-    /// something when they came.
+    /// INV-2, second half. Promotions directly follow the entry that made them possible, so before
+    /// any other entry no waiting place fits. For an item that is not due none can: each place was
+    /// given because units were lacking.
     fn nobody_waits_for_what_is_free(&self) -> Result<(), Broken> {
         let fits = self.due.iter().any(|item| self.first_fitting(item).is_some());
         ensure(!fits, "INV-2", || "somebody waits for what is free".into())
     }
 
-    /// The first who waits for an item and fits.
+    /// The first waiting place of an item that fits.
     fn first_fitting(&self, item: u16) -> Option<&Waiter> {
         self.waiting[usize::from(item)].first_fitting(self.stock[usize::from(item)].free)
     }
 
-    /// Whether somebody is to be promoted before anything else happens.
+    /// Whether a promotion is due, which comes before anything else.
     pub(super) fn owes_promotions(&self) -> bool {
         !self.paused && self.due.iter().any(|item| self.first_fitting(item).is_some())
     }
 
-    /// Who is to be promoted next. Items of which nobody fits any more are looked at no further.
+    /// The next place to promote. An item with no place that fits is no longer due.
     pub(super) fn next_promotion(&mut self) -> Option<Waiter> {
         while !self.paused
             && let Some(item) = self.due.first()
@@ -425,7 +425,7 @@ impl State {
         None
     }
 
-    /// Finds what is due anew, for a state that comes from a snapshot.
+    /// Finds the due items again, for a state that comes from a snapshot.
     pub(super) fn find_due(&mut self) {
         let due: Vec<u16> =
             (0..self.stock.len() as u16).filter(|item| self.first_fitting(*item).is_some()).collect();
@@ -453,8 +453,8 @@ impl State {
     fn define(&mut self, spec: &SaleSpec) -> Result<(), Broken> {
         ensure(self.rounds_opened == 0 && self.slots.len() == 0, "define", || "the sale has begun".into())?;
         let stock_all = spec.rounds.iter().flat_map(|r| &r.items).map(|i| i.stock).sum::<u64>();
-        // Half as much again for holds that run out and are granted anew; at most what fits into
-        // 200 MiB.
+        // Half as much again for holds that expire and whose units are granted again; at most what
+        // fits into 200 MiB.
         let room = (stock_all + stock_all / 2).min(2_000_000) as usize;
         self.slots.reserve(room);
         self.deadlines.reserve(room);
@@ -502,7 +502,7 @@ impl State {
         self.check_stock(item)
     }
 
-    /// Moves units of a basket, line by line, and checks INV-6 behind each.
+    /// Moves units of a basket, line by line, and checks INV-6 after each.
     fn move_units(
         &mut self,
         basket: &Basket,
@@ -552,7 +552,7 @@ impl State {
         ensure(honest, "INV-4", || format!("{hold}, of {at}, is to be paid by {pay_by}"))
     }
 
-    /// Keeps a new attempt and counts anew what its shopper has with it. Both are asked where the
+    /// Keeps a new attempt and counts again what its shopper has with it. Both happen where the
     /// tables are touched anyway: to look first, as deciding does, and then to insert took a
     /// quarter of a grant.
     fn keep(&mut self, attempt: &Attempt, new: NewSlot) -> Result<u32, Broken> {
@@ -563,7 +563,7 @@ impl State {
         Ok(slot)
     }
 
-    /// INV-3 behind a new attempt, by a sum of its own. The newest slot is the first of its
+    /// INV-3 after a new attempt, by a sum of its own. The newest slot is the first of its
     /// shopper's.
     fn check_limits(&self, newest: u32) -> Result<(), Broken> {
         let new = self.slots.get(newest);

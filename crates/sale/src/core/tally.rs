@@ -1,5 +1,5 @@
-//! Counts refusals until they are journalled. Not part of the state: what is not in the log yet was
-//! not decided by it.
+//! Counts refusals until they are journalled. Not part of the state: counts that are not in the log
+//! yet do not follow from it.
 
 use super::refusal::{RefusalCount, RefusalKind};
 use units::{Sequence, TimeMs};
@@ -31,7 +31,7 @@ impl Tally {
         }
     }
 
-    /// Whether somebody was told that this item is sold out.
+    /// Whether a refusal said that this item is sold out.
     pub(super) fn names_item(&self, item: u16) -> bool {
         self.entries.iter().any(|e| e.kind == RefusalKind::SoldOut && e.item == item)
     }

@@ -1,4 +1,4 @@
-//! Who waits for one item, in order, found by how much fits.
+//! The places that wait for one item, in order, found by the quantity that fits.
 
 use contracts::SealedShopper;
 use std::collections::{BTreeMap, VecDeque};

@@ -1,4 +1,4 @@
-//! What the worker is given to do for somebody, and who hears of it.
+//! The jobs of the worker, and the callers that wait for them.
 
 use contracts::{
     Actor, Answer, Attempt, AttemptId, Found, GateRefusal, Mail, Mailbox, OperateError, Operation,
@@ -10,11 +10,11 @@ use tokio::sync::oneshot;
 
 pub(crate) type Sender<T> = oneshot::Sender<Result<T, Unavailable>>;
 
-/// What is told to whoever put an attempt.
+/// The answer to the caller of an attempt.
 pub(crate) type Said = Result<Told, Unavailable>;
 
 pub(crate) enum Job {
-    /// Who waits for it stands in [`super::Queue`].
+    /// Its callers are in [`super::Queue`].
     Attempt(Attempt),
     Lookup(AttemptId, ShopperKey, Sender<Found>),
     Shopper(ShopperKey, Sender<ShopperRecord>),
@@ -24,8 +24,8 @@ pub(crate) enum Job {
     PendingLookup(Box<PendingLookup>),
 }
 
-/// An attempt that may have been answered before: what was promised is said first, and only then
-/// what is said here.
+/// An attempt that may have been answered before: the kept answer comes first, and only without one
+/// the answer given here.
 pub(crate) struct PendingLookup {
     pub(crate) attempt: Attempt,
     pub(crate) waiter: Waiter,
@@ -43,7 +43,7 @@ impl PendingLookup {
     }
 }
 
-/// Who waits for an answer.
+/// A caller that waits for an answer.
 pub(crate) enum Waiter {
     One(Sender<Told>),
     Many(Arc<dyn Mailbox>, u64),
@@ -56,7 +56,7 @@ pub(crate) struct Post(Deliveries<dyn Mailbox, Mail>);
 impl Post {
     pub(crate) fn tell(&mut self, waiter: Waiter, said: Said) {
         match waiter {
-            // A waiter that has gone away drops its receiver; nobody is left to tell.
+            // A waiter that has gone drops its receiver; there is no one to answer.
             Waiter::One(sender) => drop(sender.send(said)),
             Waiter::Many(to, token) => self.0.add(to, Mail { token, said }),
         }

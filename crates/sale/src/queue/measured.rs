@@ -1,10 +1,10 @@
-//! How long decisions took lately, from which follows how long those who come now will wait.
+//! How long decisions took lately, from which the waiting time of new attempts is estimated.
 
 use std::time::Duration;
 use units::TimeMs;
 
-/// How far back the pace of decisions is measured, and how long nothing may be decided before
-/// nobody knows how long it takes.
+/// How far back the pace of decisions is measured, and for how long nothing may be decided before
+/// there is no estimate.
 pub(super) const LATELY_SECONDS: usize = 8;
 
 /// How long a step of the worker takes, in the last seconds.

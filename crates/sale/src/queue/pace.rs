@@ -5,18 +5,19 @@ use units::TimeMs;
 pub(super) const NS_PER_MS: u64 = 1_000_000;
 const NS_PER_SECOND: u64 = 1_000_000_000;
 
-/// Of turns that came while the worker was busy, those of so long are taken at once afterwards.
+/// Of the turns that came due while the worker was busy, at most those of this span are taken at
+/// once afterwards.
 const CATCH_UP_NS: u64 = NS_PER_SECOND;
 
-/// Of turns that came while nobody asked, those of so long: loops put together what comes within
-/// some milliseconds.
+/// Of the turns that came due unused, at most those of this span are taken together: loops batch
+/// the attempts of some milliseconds.
 const TOGETHER_NS: u64 = 10 * NS_PER_MS;
 
-/// What holds for whoever asks now.
+/// The conditions for an attempt at this moment.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Moment {
     pub(crate) now: TimeMs,
-    /// Attempts a second that may leave the line; 0 if nobody is held back.
+    /// Attempts a second that may leave the line; 0 if none is held back.
     pub(crate) rate: u32,
     /// All would hear that the sale is paused: those in line keep their places until it goes on.
     pub(crate) is_paused: bool,
@@ -42,13 +43,14 @@ impl Pace {
         at.rate == 0 || self.next_ns(at.rate) <= at.now.0 * NS_PER_MS
     }
 
-    /// Takes a turn that is due. Out of the line, where turns may have come while nobody looked.
+    /// Takes a turn that is due, for an attempt in line, where several turns may have come due
+    /// since the last look.
     pub(super) fn take_from_line(&mut self, at: Moment) {
         self.take(at, CATCH_UP_NS);
     }
 
     pub(super) fn take_at_once(&mut self, at: Moment) {
-        // At a slow rate nobody is to go a moment early.
+        // At a slow rate no attempt may go early.
         let together = if Self::interval_ns(at.rate) < TOGETHER_NS { TOGETHER_NS } else { 0 };
         self.take(at, together);
     }

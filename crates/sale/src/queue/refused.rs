@@ -1,10 +1,10 @@
-//! The last refusals of those who were told a place in line.
+//! The last refusals of shoppers who were told a place in line.
 
 use contracts::{Answer, Attempt, AttemptId, IdentityBuildHasher, ShopperKey};
 use std::collections::{HashMap, VecDeque};
 
-/// Refusals of those who were told a place. What else came of an attempt the sale keeps; a refusal
-/// it forgets.
+/// Refusals of shoppers who were told a place. The sale keeps other outcomes of an attempt, but not
+/// refusals.
 #[derive(Default)]
 pub(super) struct Refused {
     answers: HashMap<AttemptId, (ShopperKey, Answer), IdentityBuildHasher>,

@@ -1,4 +1,4 @@
-//! The sale between those who ask and its worker.
+//! The sale's front, between callers and its worker.
 
 use super::shared::{Shared, lock};
 use crate::core::{Command, Core, Reply};
@@ -26,7 +26,7 @@ impl Front for Shared {
             queue.release(at);
             if !queue.jobs.is_empty() {
                 queue.jobs.take(jobs);
-                // The room that this makes is theirs who are next, not theirs who come next.
+                // The room that this makes belongs to the attempts in line, not to new ones.
                 queue.release(at);
             }
             jobs.extend(lock(&self.said).take_due().map(Job::GateRefusals));
@@ -63,14 +63,14 @@ impl Front for Shared {
     }
 
     fn stepped(&self, step: &Stepped<'_, Self>, rest: &mut VecDeque<Job>) {
-        // Who has something is known before anybody can see that there is nothing left, or hears of
-        // it.
+        // The filter learns which shoppers have something before a view or an answer can say that
+        // nothing is left.
         for (job, reply) in step.jobs.iter().zip(step.replies) {
             if let (Job::Attempt(attempt), Reply::Answer(answer)) = (job, reply) {
                 self.known.hear(attempt.shopper, answer);
             }
         }
-        // The view next: who hears that the last unit is theirs must not then read that it is still
+        // The view next: a shopper who is granted the last unit must not then read that it is still
         // on sale.
         match step.machine {
             Some(core) if step.is_news => {

@@ -36,7 +36,7 @@ impl Handle {
         self.0.view.load_full()
     }
 
-    /// Why the sale can answer nobody any more, if so.
+    /// Why the sale has stopped answering, if it has.
     pub fn stopped(&self) -> Option<Arc<String>> {
         self.0.stopped.load_full()
     }
@@ -47,17 +47,17 @@ impl Handle {
         lock(&self.0.invariants).iter().copied().collect()
     }
 
-    /// Queues an attempt, or joins the decision of the same one. What comes is its answer; or at
-    /// once its place, if the answer is expected later than in `patience_ms`, and then nobody waits
-    /// here.
+    /// Queues an attempt, or joins the decision of the same one. The receiver gets its answer; or
+    /// at once its place, if the answer is expected later than in `patience_ms`, and then the
+    /// caller does not wait here.
     pub fn attempt(&self, attempt: Attempt, patience_ms: u64) -> Receiver<Told> {
         let (sender, receiver) = oneshot::channel();
         self.enqueue([(attempt, Waiter::One(sender))], patience_ms);
         receiver
     }
 
-    /// The same for many at once: what is said to them comes to `to` under their tokens. `batch` is
-    /// left empty.
+    /// The same for many at once: their answers come to `to` under their tokens. `batch` is left
+    /// empty.
     pub fn attempts(&self, to: &Arc<dyn Mailbox>, patience_ms: u64, batch: &mut Vec<(u64, Attempt)>) {
         let waiter = |(token, attempt)| (attempt, Waiter::Many(Arc::clone(to), token));
         self.enqueue(batch.drain(..).map(waiter), patience_ms);
@@ -73,8 +73,7 @@ impl Handle {
             let Some((waiter, said)) = queue.enqueue(attempt, waiter, at, patience_ms, &shared.known) else {
                 continue;
             };
-            // What was promised to this very attempt before is said first, if there is room to
-            // look.
+            // An earlier answer to this same attempt comes first, if there is room to look it up.
             let is_answer = matches!(said, Ok(Told::Answer(_)));
             let may_look = !queue.jobs.is_stopping() && shared.has_room_to_ask(&queue);
             if !is_answer && may_look && shared.known.keeps(attempt.shopper) {
@@ -107,7 +106,7 @@ impl Handle {
         self.0.known.may_have(shopper)
     }
 
-    /// Who may have something.
+    /// The shoppers who may have something in the sale.
     pub fn known(&self) -> &MembershipFilter {
         &self.0.known
     }
@@ -118,8 +117,9 @@ impl Handle {
         lock(&self.0.said).add(counts);
     }
 
-    /// Hears of everybody whom a gate elsewhere must not answer by itself from now on: of whom
-    /// something is kept, or who was told a place in line. Those who wait now are heard of at once.
+    /// Follows all shoppers whom a gate elsewhere must not answer by itself from now on: those of
+    /// whom something is kept, and those who were told a place in line. Those who wait now are
+    /// reported at once.
     pub fn follow(&self) -> Arc<Follower> {
         let queue = lock(&self.0.queue);
         let follower = self.0.known.follow();
@@ -127,20 +127,20 @@ impl Handle {
         follower
     }
 
-    /// Where a shopper's attempt stands that is not decided yet, or how it was refused lately, if
-    /// they had been told its place; or what is said to it, if it found no room and it is not clear
-    /// yet whether something was promised to it before.
+    /// The place of a shopper's undecided attempt, or its recent refusal, if the shopper had been
+    /// told a place; or the answer for an attempt that found no room, while it is not yet known
+    /// whether it was answered before.
     pub fn position(&self, attempt: AttemptId, shopper: ShopperKey) -> Result<Option<Told>, Unavailable> {
         let at = self.0.moment();
         lock(&self.0.queue).position(attempt, shopper, at, &self.0.known)
     }
 
-    /// What is kept of an attempt.
+    /// The state that is kept of an attempt.
     pub fn lookup(&self, attempt: AttemptId, shopper: ShopperKey) -> Receiver<Found> {
         self.ask(|sender| Job::Lookup(attempt, shopper, sender))
     }
 
-    /// What is kept of a shopper.
+    /// All that is kept of a shopper.
     pub fn shopper(&self, shopper: ShopperKey) -> Receiver<ShopperRecord> {
         self.ask(|sender| Job::Shopper(shopper, sender))
     }
@@ -164,7 +164,7 @@ impl Handle {
         self.0.sequence.subscribe()
     }
 
-    /// Attempts that wait, and attempts in line behind them.
+    /// Attempts in the queue, and attempts in line before it.
     pub fn queue_len(&self) -> (usize, usize) {
         let queue = lock(&self.0.queue);
         (queue.len(), queue.line_len())

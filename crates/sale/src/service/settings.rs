@@ -16,7 +16,7 @@ pub const RANGES: &[(&str, i64, i64)] =
 pub struct Settings {
     /// Commands that may wait for the worker.
     pub queue_max: usize,
-    /// Attempts that may stand in line behind them; 0 for no line.
+    /// Attempts that may wait in line for room in the queue; 0 for no line.
     pub line_max: usize,
     /// Entries after which a new snapshot is made.
     pub snapshot_every: u64,

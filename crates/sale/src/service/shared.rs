@@ -1,4 +1,4 @@
-//! What the sale's threads and those who ask share.
+//! The state that the sale's threads and its callers share.
 
 use super::gate_reports::Said;
 use crate::membership_filter::MembershipFilter;
@@ -39,8 +39,8 @@ pub(super) fn lock<T: ?Sized>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
 }
 
 impl Shared {
-    /// Whom the rate holds back now. Refusals cost nothing: where all hear one, nobody waits for
-    /// that; and asking before the opening gains no place in line.
+    /// Whether the rate holds attempts back now. Refusals cost nothing: while all are refused, none
+    /// waits for a turn; and asking before the opening gains no place in line.
     pub(super) fn moment(&self) -> Moment {
         let view = self.view.load();
         let now = self.clock.now();
@@ -55,7 +55,8 @@ impl Shared {
         Moment { now, rate, is_paused: view.is_some_and(is_paused) }
     }
 
-    /// Whether what is no attempt is taken: operators get through a full house.
+    /// Whether a job that is not an attempt is accepted: operators get through when the queue is
+    /// full of attempts.
     pub(super) fn has_room_to_ask(&self, queue: &Queue) -> bool {
         !queue.jobs.is_crammed()
     }

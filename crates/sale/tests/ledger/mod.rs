@@ -1,4 +1,4 @@
-//! Drives a core as a ledger: each test is a list of what was asked and what was said.
+//! Drives a core as a ledger: each test is a list of requests and answers.
 #![allow(dead_code, reason = "each test file uses its part")]
 
 use contracts::*;

@@ -151,7 +151,7 @@ impl Checker {
         Ok(())
     }
 
-    /// Checks a reply that names no entry, with the model behind the step.
+    /// Checks a reply that names no entry, with the model after the step.
     pub(super) fn standing_reply(&mut self, command: &Command, reply: &Reply, before: u64) -> Check {
         match (command, reply) {
             (Command::Attempt(Attempt { id, .. }), Reply::Answer(answer))

@@ -10,7 +10,7 @@ use sale::core::{Entry, Record, RefusalCount, RefusalKind};
 use sim::{Check, Violation, ensure};
 use units::{DurationMs, TimeMs};
 
-/// Who opens and closes rounds when nobody does.
+/// The actor that opens and closes rounds when no operator does.
 const TIMER: &str = "timer";
 
 impl Model {
@@ -275,7 +275,7 @@ impl Model {
         Ok(())
     }
 
-    /// Whether a payment behind the hold's end may still buy.
+    /// Whether a payment after the hold's end may still buy.
     fn may_claim(&self, kept: &Kept) -> bool {
         let Attempt { id, shopper, basket, .. } = &kept.attempt;
         self.spec.as_ref().is_some_and(|spec| spec.late_payment == LatePayment::ClaimIfFree)
@@ -387,8 +387,8 @@ impl Model {
         Ok(())
     }
 
-    /// The same of those whom they told that they may not buy: it was by one list, or by the sale's
-    /// document.
+    /// The same for shoppers whom gates told that they may not buy: it was by one list, or by the
+    /// sale's document.
     fn gate_not_eligible(&mut self, seq: u64, entries: &[NotEligibleRange]) -> Check {
         for e in entries {
             let (first, last) = (e.first_as_of.0, e.last_as_of.0);
@@ -412,8 +412,8 @@ impl Model {
     }
 }
 
-/// Whether something holds behind every entry from the first to the last. `history` has the entries
-/// that changed it.
+/// Whether a condition holds after every entry from the first to the last. `history` has the
+/// entries that changed it.
 fn throughout<T>(history: &[(u64, T)], first: u64, last: u64, holds: impl Fn(&T) -> bool) -> bool {
     let Some(from) = history.iter().rposition(|(at, _)| *at <= first) else { return false };
     history[from..].iter().take_while(|(at, _)| *at <= last).all(|(_, value)| holds(value))
