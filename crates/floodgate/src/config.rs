@@ -25,7 +25,7 @@ pub(crate) struct Config {
     pub(crate) sale: sale::service::Settings,
     #[serde(default)]
     pub(crate) gate: gate::Config,
-    /// The file names a data directory, so what is there is to be kept.
+    /// The file names a data directory, whose contents must be kept.
     #[serde(skip)]
     pub(crate) names_data: bool,
 }
@@ -126,7 +126,7 @@ fn parse(path: &Path, text: &str) -> Result<Config, ConfigError> {
     let part: toml::Table = toml::from_str(text).map_err(|e| wrong(e.to_string()))?;
     let mut given = Vec::new();
     collect(text, "", tree.get_ref(), &whole, &part, &mut given);
-    // One key at a time on top of what was right so far, so that the one that is wrong is known.
+    // One key at a time on top of the valid ones so far, so that the wrong key is known.
     for one in &given {
         check_value(path, one, &mut whole)?;
     }
@@ -220,8 +220,8 @@ fn place<'a>(table: &'a mut toml::Table, key: &str) -> Option<&'a mut toml::Valu
     }
 }
 
-/// A value that is wrong though its type is right, or beside the others: its key, and what is
-/// wanted.
+/// A value that is wrong although its type is right, or together with other values: its key, and
+/// the allowed values.
 fn wrong_together(config: &Config) -> Option<(String, String)> {
     if !LOG_LEVELS.contains(&config.log.level.as_str()) {
         return Some(("log.level".into(), format!("want {}", LOG_LEVELS.join(", "))));
@@ -258,7 +258,7 @@ mod tests {
     }
 
     /// Every number has its bounds: one below and one above is refused, with its line, its key and
-    /// what is wanted.
+    /// the allowed values.
     #[test]
     fn a_number_out_of_its_bounds_is_refused() {
         fn walk(prefix: &str, table: &toml::Table, check: &mut impl FnMut(&str, i64)) {
@@ -323,7 +323,7 @@ mod tests {
         check("[gate.jwt]\njwks_url = \"http://shop.example\"", "line 2: `gate.jwt.jwks_url`");
         check("[gate]\nshop_listen = \"nowhere\"", "line 2: `gate.shop_listen` = \"nowhere\"");
         check("[gate]\npublic_origin = \"sale.example\"", "line 2: `gate.public_origin`");
-        // Dotted, behind one that begins alike: the line is the wrong one's own.
+        // Dotted, after a key with the same beginning: the line is that of the wrong key.
         check(
             "gate.limits.address_burst = 3\n# shopper_burst\ngate.limits.shopper_burst = 0",
             "line 3: `gate.limits.shopper_burst` = 0",

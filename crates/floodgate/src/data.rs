@@ -1,4 +1,4 @@
-//! The data directory: where each thing lies in it, and who may open it.
+//! The data directory: the place of each file in it, and who may open it.
 //!
 //! ```text
 //! DIR/INCOMPLETE       a backup or a restore is under way here, or was cut off: not to be served
@@ -91,10 +91,10 @@ pub(crate) fn new_log_id() -> Result<LogId, LogError> {
     Ok(LogId(id))
 }
 
-/// Says in a directory that what is in it is not whole yet.
+/// Marks a directory whose contents are not complete yet.
 const INCOMPLETE: &str = "INCOMPLETE";
 
-/// Marks a directory that is being filled: nobody takes it for a data directory until
+/// Marks a directory that is being filled: no command accepts it as a data directory until
 /// [`mark_complete`].
 pub(crate) fn mark_incomplete(dir: &Path) -> io::Result<()> {
     make_dir_durable(dir)?;
@@ -156,7 +156,7 @@ fn has_segments(dir: &Path) -> io::Result<bool> {
     Ok(false)
 }
 
-/// Durable before the sale's first entry can be, for it is made before anybody can ask.
+/// Durable before the sale's first entry can be, for it is made before any request can arrive.
 fn mark_made(path: &Path) -> io::Result<()> {
     match fs::File::options().write(true).create_new(true).open(path) {
         Ok(file) => {

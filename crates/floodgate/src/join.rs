@@ -1,7 +1,7 @@
-//! Several gates, one sale: gates in processes of their own share the shop's port, and put their
-//! questions over a local socket to the process that has the sales. What each knows by itself is a
-//! copy that is told in the order of the log, so a gate never says "sold out" to somebody of whom
-//! the sale had kept something by then.
+//! Several gates, one sale: gates in processes of their own share the shop's port, and send their
+//! requests over a local socket to the process that has the sales. Each gate's own knowledge is a
+//! copy that is updated in the order of the log, so a gate never says "sold out" to a shopper of
+//! whom the sale had kept something by then.
 
 mod client;
 mod message;
@@ -12,7 +12,7 @@ pub(crate) use server::serve_gates;
 
 use std::path::{Path, PathBuf};
 
-/// The socket of a data directory. Whoever may write to it may do what the gate may.
+/// The socket of a data directory. A process that may write to it may do what the gate may.
 pub(crate) fn socket(data: &Path) -> PathBuf {
     data.join("gates/socket")
 }

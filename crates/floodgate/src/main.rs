@@ -1,5 +1,5 @@
 //! `floodgate`: the one binary. Reads arguments, configuration and files, and wires the contexts
-//! together; it decides nothing of its own.
+//! together; it makes no decisions itself.
 
 mod commands;
 mod config;
@@ -46,7 +46,7 @@ enum Command {
     Token(commands::token::Args),
     /// Make, revoke and list the operators' API keys
     Key(commands::key::Args),
-    /// Copy the data directory, consistently, beside a running server
+    /// Copy the data directory, consistently, while the server runs
     Backup(commands::backup::BackupArgs),
     /// Put a backup back into an empty data directory
     Restore(commands::backup::RestoreArgs),

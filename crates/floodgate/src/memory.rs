@@ -1,5 +1,5 @@
-//! How much memory this process has, and how much it may have: by its control group, or else the
-//! machine's.
+//! How much memory this process uses, and how much it may use: its control group's limit, or else
+//! the machine's memory.
 
 use std::fs;
 use std::path::Path;

@@ -25,8 +25,7 @@ pub(crate) struct Registry {
     clock: Arc<SteadyClock>,
     settings: Settings,
     sales: RwLock<BTreeMap<SaleId, Running>>,
-    /// Held by whoever starts a sale, which waits for the disk: those who look for one do not wait
-    /// for that.
+    /// Held while a sale is started, which waits for the disk: look-ups do not wait for that.
     starting: Mutex<()>,
     /// Sales whose log is here and could not be brought back, and the invariants that it breaks, if
     /// that is why.
@@ -136,7 +135,7 @@ impl Registry {
         Ok(wired)
     }
 
-    /// Lets every sale finish what is queued, and closes the logs.
+    /// Lets every sale decide its queued attempts, and closes the logs.
     pub(crate) fn stop(&self) {
         let sales = std::mem::take(&mut *self.sales.write().unwrap_or_else(PoisonError::into_inner));
         sales.into_values().for_each(|running| running.service.stop());
@@ -145,8 +144,7 @@ impl Registry {
 
 impl Sales for Registry {
     fn get(&self, sale: &str) -> Option<Arc<dyn Sale>> {
-        // A sale that was never set up is not there yet for anybody but the operator who sets it
-        // up.
+        // A sale that was never set up exists only for the operator who sets it up.
         let id: SaleId = sale.parse().ok()?;
         let wired = self.running().get(&id).map(Running::wired)?;
         wired.handle.view().is_some().then(|| Arc::new(wired) as Arc<dyn Sale>)
@@ -263,7 +261,7 @@ impl Sale for Wired {
     }
 }
 
-/// What the operator who is setting a sale up sees of it.
+/// The view of a sale for the operator who is setting it up.
 fn not_set_up(sale: &SaleId) -> SaleView {
     let at = TimeMs(0);
     let spec = SaleSpec {

@@ -1,6 +1,6 @@
-//! "Sold out" as a file beside the sale's log, for a web server in front that cannot ask. It is
-//! there while all that the open round offers is sold out and no place on a waitlist is left;
-//! whoever sees it may be a moment late, both ways.
+//! "Sold out" as a file next to the sale's log, for a web server in front that cannot ask. It
+//! exists while everything that the open round offers is sold out and no place on a waitlist is
+//! left; it may be a moment late, both ways.
 
 use crate::data::sold_out_file;
 use contracts::{SaleId, SaleView};
@@ -35,7 +35,7 @@ pub(crate) async fn keep(dir: PathBuf, views: impl Fn() -> Vec<Arc<SaleView>>) {
     }
 }
 
-/// Takes all files away: what holds now is shown anew, and while nobody knows nothing is shown.
+/// Removes all files: the current state is shown again, and while it is unknown nothing is shown.
 pub(crate) fn forget(dir: &Path, sales: &[SaleId]) {
     for sale in sales {
         if let Err(error) = fs::remove_file(sold_out_file(dir, sale))
@@ -46,8 +46,8 @@ pub(crate) fn forget(dir: &Path, sales: &[SaleId]) {
     }
 }
 
-/// Makes the file or takes it away. Nobody ever sees half of it. It need not outlive a crash: the
-/// next start makes it right.
+/// Creates or removes the file, in one step for readers. It need not survive a crash: the next
+/// start corrects it.
 fn show(dir: &Path, view: &SaleView) -> io::Result<()> {
     let path = sold_out_file(dir, &view.sale);
     if view.is_sold_out() {

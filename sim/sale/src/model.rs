@@ -64,7 +64,7 @@ pub(crate) struct Units {
     pub(crate) sold: i64,
     /// The free units after each entry that changed them.
     history: Vec<(u64, i64)>,
-    /// Whether the open round offered the item with no unit and no place left, after each entry
+    /// Whether the open round offered the item and its waitlist had no place left, after each entry
     /// that changed that.
     none_left: Vec<(u64, bool)>,
     /// The waiting attempts, in order of acceptance.

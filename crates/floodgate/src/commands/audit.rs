@@ -1,5 +1,5 @@
-//! `floodgate audit`: reads the logs of a data directory, its own or a copy, beside a live server
-//! or not.
+//! `floodgate audit`: reads the logs of a data directory, or of a copy, with or without a running
+//! server.
 
 use super::print;
 use crate::{CommandResult, Context, data};
@@ -25,7 +25,7 @@ struct SaleReport {
     sale: SaleId,
     /// True if the log proves every invariant.
     proven: bool,
-    /// A torn append that the log ends with: nobody was told of what is in it.
+    /// A torn append at the log's end, which was never acknowledged.
     torn_bytes: u64,
     #[serde(flatten)]
     report: Report,

@@ -1,9 +1,9 @@
-//! `floodgate backup` and `restore`: a data directory as files, consistent although its server goes
-//! on writing.
+//! `floodgate backup` and `restore`: copy a data directory consistently while its server goes on
+//! writing.
 //!
-//! A log is not copied as files, which the writer changes meanwhile, but read entry by entry, each
-//! checked, and written anew: the copy ends with an entry that was whole, at some moment after the
-//! beginning.
+//! A log is not copied as files, which the writer changes meanwhile, but read entry by entry,
+//! checked, and written again: the copy ends with a whole entry, as of some moment after the start
+//! of the copy.
 
 use super::print;
 use crate::data::{self, has_log, mark_complete, mark_incomplete, mark_sale_made, partition_dir};
@@ -108,8 +108,9 @@ fn copy_log(from: &Path, to: &Path, what: What) -> Result<Sequence, Box<dyn std:
     }
     make_dir_durable(to)?;
     let partition = source.report().partition;
-    // What a restored log says behind its end is another story than what the lost one said there:
-    // it gets an id of its own, by which those who follow a log (the winners' feed) notice.
+    // The entries that a restored log gets after its end differ from those that the lost log had
+    // there: it gets an id of its own, by which stores that follow the log (the winners' feed)
+    // notice.
     let log_id = match what {
         What::Backup => source.report().log_id,
         What::Restore => data::new_log_id()?,

@@ -1,5 +1,5 @@
-//! `floodgate rehearse`: a server process of its own, a crowd in processes of its own, and at the
-//! end what the crowd was told against what the log says.
+//! `floodgate rehearse`: a server process and a crowd in separate processes; at the end what the
+//! crowd was told is compared with the log.
 
 mod compare;
 mod http;
@@ -37,7 +37,7 @@ pub(crate) struct Args {
     /// Units on sale
     #[arg(long, value_name = "N", default_value_t = 10_000)]
     stock: u64,
-    /// Arrivals a second behind the opening; before it, a hundredth of that
+    /// Arrivals a second after the opening; before it, a hundredth of that
     #[arg(long, value_name = "N", default_value_t = 5_000)]
     rate: u64,
     /// Connections that stand open, waiting for the opening
@@ -149,8 +149,8 @@ struct Rehearsal<'a> {
     memory_max_kib: u64,
 }
 
-/// The configuration that was given, with the rehearsal's own listeners. The crowd is on one
-/// machine, so there are many shoppers behind each loopback address.
+/// The given configuration, with the rehearsal's own listeners. The crowd is on one machine, so
+/// many shoppers share each loopback address.
 fn server_config(base: toml::Table, shop: SocketAddr, admin: SocketAddr, stock: u64) -> toml::Table {
     fn section<'a>(table: &'a mut toml::Table, name: &str) -> &'a mut toml::Table {
         let value = table.entry(name).or_insert_with(|| toml::Value::Table(toml::Table::new()));
@@ -275,8 +275,8 @@ impl<'a> Rehearsal<'a> {
         // Connecting the early ones takes its time: 4,000 a second.
         let opens_at = wall_ms() + 3000 + args.early.min(args.shoppers) / 4;
         let arrivals_ms = args.shoppers * 1000 / args.rate;
-        // Behind the last arrival: the holds of those who do not show up, twice over, and the
-        // promoted ones' payments.
+        // After the last arrival: two lifetimes of no-shows' holds, and the payments of promoted
+        // shoppers.
         let gives_up_at = opens_at + arrivals_ms * 2 + 4 * args.hold_seconds * 1000 + 15_000;
         self.set_up(opens_at, gives_up_at + 3_600_000)?;
         let seen: Arc<Mutex<Vec<Progress>>> =
@@ -335,8 +335,8 @@ impl<'a> Rehearsal<'a> {
         self.outcome(&lines, problems, kills, open_max, decision_seconds, started.elapsed())
     }
 
-    /// What is still held runs out, and goes to those who wait until nobody does: the end is then
-    /// the last word.
+    /// Waits until unpaid holds have expired and their units have gone to waiting shoppers, so that
+    /// the result is final.
     fn wait_until_quiet(&self) {
         const GENERATIONS: u64 = 6;
         let started = Instant::now();
@@ -376,7 +376,7 @@ impl<'a> Rehearsal<'a> {
             ("--opens-at", opens_at.to_string()),
             ("--gives-up-at", gives_up_at.to_string()),
             ("--no-show-percent", args.no_shows.to_string()),
-            // Those who look at their answer keep as many connections open as waited for the
+            // Shoppers who read their answer keep as many connections open as waited for the
             // opening.
             ("--linger-ms", (args.early * 1000 / args.rate).min(5000).to_string()),
             ("--seed", args.seed.to_string()),

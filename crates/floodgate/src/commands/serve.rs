@@ -63,7 +63,7 @@ pub(crate) fn run(context: Context, args: &Args, data_given: bool) -> CommandRes
         }
         _ => {}
     }
-    // A demo that nobody asked to keep leaves nothing behind.
+    // A demo leaves no files unless a directory was named.
     let scratch = match args.demo && !data_given && !context.config.names_data {
         true => Some(tempfile::Builder::new().prefix("floodgate-demo-").tempdir()?),
         false => None,
@@ -203,7 +203,7 @@ fn start_logging(context: &Context) {
         .with_env_filter(EnvFilter::new(&log.level))
         .with_ansi(std::io::stderr().is_terminal())
         .with_writer(std::io::stderr);
-    // Fails only where somebody set one before, in a test.
+    // Fails only where one was set before, in a test.
     let _ = if log.json { builder.json().try_init() } else { builder.try_init() };
 }
 
@@ -225,8 +225,8 @@ fn room_for_connections(wanted: usize) -> usize {
     room
 }
 
-/// Sales go by the clock as it was at the start. If somebody sets the machine's clock meanwhile,
-/// one of the two is wrong, and a person must say which.
+/// Sales follow the clock as it was at the start. If the machine's clock is set meanwhile, one of
+/// the two is wrong, and a person must decide which.
 async fn watch_clock(clock: Arc<SteadyClock>) {
     const LOOK_EVERY: Duration = Duration::from_secs(10);
     const TOLERANCE_MS: i64 = 5_000;

@@ -13,7 +13,7 @@ use web::jwt::{Shopper, sign_token};
 
 #[derive(Debug, clap::Args)]
 pub(crate) struct Args {
-    /// The shopper's id; with --count, -1, -2 … are put behind it
+    /// The shopper's id; with --count, -1, -2 … are appended
     #[arg(long, value_name = "ID")]
     shopper: String,
     /// The shopper's tier

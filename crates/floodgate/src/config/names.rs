@@ -1,5 +1,5 @@
-//! Refuses a key that there is not, and says which one may be meant. Knows names and where they
-//! stand, no values.
+//! Refuses an unknown key, and suggests the one that may be meant. Knows names and their sections,
+//! no values.
 
 use super::{ConfigError, line_of};
 use std::path::Path;

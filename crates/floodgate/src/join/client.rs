@@ -1,6 +1,6 @@
-//! A gate's side: the sales of another process, behind the gate's ports. While that process is
-//! away, what must be asked is answered "not now"; nothing is lost, for the same question may be
-//! asked again.
+//! The gate's side: implements the gate's ports by the sales of another process. While that process
+//! is down, requests that need it are answered "not now"; nothing is lost, for the same request may
+//! be sent again.
 
 use super::message::{
     self, COUNTS_MAX, DeniedComing, Fill, News, Question, Reply, SaleNumber, ToGate, ToSales,
@@ -27,7 +27,7 @@ use units::{Sequence, TimeMs};
 /// Attempts and questions that may be on their way, and bytes that may wait for the socket.
 const ON_THE_WAY_MAX: usize = 1 << 17;
 const UNSENT_BYTES_MAX: usize = 16 << 20;
-/// How soon it is tried again where nobody listens.
+/// How soon to try again when no process listens.
 const AGAIN_IN: Duration = Duration::from_millis(100);
 /// Older news than this are no ground to say anything alone: the other process says every tenth of
 /// a second that it is there.
@@ -66,7 +66,7 @@ impl std::fmt::Debug for Link {
     }
 }
 
-/// The line to the other process, and what is on its way.
+/// The connection to the other process, and the requests under way on it.
 #[derive(Default)]
 struct Line {
     /// Counts connections, so that a thread knows when its own is over.
@@ -77,7 +77,7 @@ struct Line {
     asked: HashMap<u64, Tell>,
 }
 
-/// Takes a reply to whoever asked; none if it will never come.
+/// Passes a reply to the caller; none if it will never come.
 type Tell = Box<dyn FnOnce(Option<Reply>) + Send>;
 
 /// An attempt of which nothing was heard yet.
@@ -105,14 +105,14 @@ struct JoinedSale {
     /// Attempts of this gate of which nothing was heard yet.
     on_the_way: AtomicU64,
     sequence: watch::Sender<Sequence>,
-    /// What was said and not reported yet.
+    /// Refusals that were sent and not reported yet.
     unreported: Mutex<Vec<GateRefusal>>,
 }
 
 /// No time, and no number.
 const NEVER: u64 = u64::MAX;
 
-/// What is behind a lock is whole between two statements, so a panic of another holder leaves
+/// The data under a lock is consistent between two statements, so a panic of another holder leaves
 /// nothing half done.
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
@@ -149,10 +149,10 @@ impl Joined {
                 let was_here = told.is_none();
                 if let Err(error) = reader.follow(&mut told) {
                     if let Some(told) = &told {
-                        // Nobody hears it any more once the start has given up.
+                        // There is no receiver any more once the start has given up.
                         let _ = told.send(Err(error));
                     } else if was_here && error.kind() == io::ErrorKind::InvalidData {
-                        // Another build, or other keys: trying again helps nobody.
+                        // Another build, or other keys: trying again does not help.
                         tracing::error!(%error, socket = %reader.socket.display(), "cannot join any more: this gate ends");
                         std::process::exit(1);
                     } else if reader.heard_ms.load(Relaxed) != NEVER {
@@ -260,7 +260,7 @@ impl Link {
         let (link, stream) = (Arc::clone(self), stream.try_clone()?);
         std::thread::Builder::new().name("join-send".into()).spawn(move || link.send(number, &stream))?;
         if let Some(told) = told.take() {
-            // Nobody hears it if the start has given up.
+            // There is no receiver if the start has given up.
             let _ = told.send(Ok(()));
         }
         Ok(())
@@ -289,8 +289,8 @@ impl Link {
         }
     }
 
-    /// Nobody is answered any more on this line. What was asked may be decided all the same: its
-    /// shoppers are known from now on as those who may have something.
+    /// No reply comes any more on this connection. Requests under way may still be decided: their
+    /// shoppers count from now on as shoppers who may have something.
     fn hang_up(&self) {
         self.heard_ms.store(NEVER, Relaxed);
         let (attempts, asked) = {
@@ -325,8 +325,7 @@ impl Link {
         let sale = match sales.get(&id) {
             Some(sale) if sale.log_id == log_id => Arc::clone(sale),
             Some(_) => {
-                // What was said of the log before is not true of this one, and what it knows of
-                // shoppers neither.
+                // Earlier answers are not true of this log, nor is what the gate knows of shoppers.
                 tracing::error!(sale = %id, "the sale has another log than before: this gate ends, to start afresh");
                 std::process::exit(1);
             }
@@ -378,10 +377,10 @@ impl Link {
         sale.on_the_way.fetch_sub(landed.len() as u64, Relaxed);
         let mut post: Vec<(Arc<dyn Mailbox>, Vec<Mail>)> = Vec::new();
         for (flight, said) in landed {
-            // Who was told a place in line is among those who are kept.
+            // A shopper who was told a place in line is already in the filter.
             sale.known.decided(flight.shopper);
             match flight.waiter {
-                // Whoever asked may have gone.
+                // The caller may have gone.
                 Waiter::One(sender) => drop(sender.send(said)),
                 Waiter::Many(to, token) => {
                     let mail = Mail { token, said };
@@ -396,8 +395,8 @@ impl Link {
         Ok(())
     }
 
-    /// Puts a message on its way, if the line is up, the sale was told on it, and there is room, or
-    /// says what is missing; what follows from that is noted in `line` with it.
+    /// Sends a message if the connection is up, the sale was received on it, and there is room, or
+    /// returns what is missing; the consequences are noted in `line` at the same time.
     fn put(
         &self,
         sale: Option<&JoinedSale>,
@@ -427,7 +426,7 @@ impl Link {
         Ok(())
     }
 
-    /// Whether what was told here is of this moment.
+    /// Whether the gate's copy of the sale is current.
     fn is_fresh(&self) -> bool {
         let now_ms = self.began.elapsed().as_millis() as u64;
         let heard_ms = self.heard_ms.load(Relaxed);
@@ -447,10 +446,10 @@ impl Link {
     ) -> oneshot::Receiver<T> {
         let (sender, receiver) = oneshot::channel();
         let token = self.next_token();
-        // Whoever asked may have gone.
+        // The caller may have gone.
         let mut tell: Option<Tell> = Some(Box::new(move |reply| drop(sender.send(pick(reply)))));
         let message = |number| ToSales::Ask(token, question(number));
-        // What is missing, whoever asked is told as if nobody answered.
+        // If something is missing, the caller is answered as if no reply came.
         let _ = self.put(sale, message, |line| {
             if let Some(tell) = tell.take() {
                 line.asked.insert(token, tell);
@@ -492,7 +491,7 @@ impl JoinedSale {
         self.sequence.send_if_modified(|last| std::mem::replace(last, as_of) != as_of);
     }
 
-    /// Puts attempts on their way, all or none; those who wait for them are told if none was.
+    /// Sends attempts, all or none; their callers are told if none was sent.
     fn put(self: &Arc<Self>, batch: Vec<(Attempt, Waiter)>, patience_ms: u64) {
         let link = self.link.upgrade();
         let tokens: Vec<u64> =
@@ -550,8 +549,7 @@ impl Sale for Wired {
     }
 
     fn may_have(&self, shopper: ShopperKey) -> bool {
-        // What is not fresh is no ground to refuse anybody: the sale may have gone on without this
-        // gate.
+        // An outdated view is no ground for a refusal: the sale may have gone on without this gate.
         let is_told = self.0.number.load(Relaxed) != NEVER;
         let is_fresh = is_told && self.0.link.upgrade().is_some_and(|link| link.is_fresh());
         !is_fresh || self.0.known.may_have(shopper)
@@ -588,14 +586,15 @@ impl Sale for Wired {
 
     fn queue(&self) -> QueueFill {
         let Fill { queue, line } = *lock(&self.0.fill);
-        // What this gate has on its way waits too, wherever it is; but not what is in line by now.
+        // This gate's requests under way wait too, wherever they are; but not those that are in
+        // line by now.
         let mine = self.0.on_the_way.load(Relaxed).saturating_sub(line.0);
         QueueFill { length: mine.max(queue.0), max: queue.1, line: line.0, line_max: line.1 }
     }
 
     fn position(&self, attempt: AttemptId, shopper: ShopperKey) -> ports::Reply<Option<Told>> {
-        // The sale's own word: how many of other gates are before it, nobody here knows. It was put
-        // on the same line before.
+        // The sale must answer: this gate does not know how many attempts of other gates are before
+        // it. The attempt was sent on the same connection before.
         let question = move |number| Question::Position(number, attempt, shopper);
         self.0.ask(question, |reply| if let Reply::Position(place) = reply { Some(place) } else { None })
     }
@@ -657,7 +656,7 @@ impl Sales for Joined {
     }
 
     fn health(&self, _: &SaleId) -> SaleHealth {
-        // Whoever has the sale says how it is.
+        // The process with the sale reports its health.
         SaleHealth::default()
     }
 

@@ -1,5 +1,5 @@
-//! What a gate in a process of its own and the process with the sales say to each other: frames of
-//! a length (`u32`, little-endian) and so many bytes of postcard. Both sides are the same build:
+//! The messages between a gate in a process of its own and the process with the sales: frames of a
+//! length (`u32`, little-endian) and that many bytes of postcard. Both sides are the same build:
 //! the first frame of each says which.
 
 use contracts::{
@@ -20,7 +20,7 @@ use units::{Sequence, TimeMs};
 /// none is found out.
 pub(super) const FRAME_BYTES_MAX: usize = 16 << 20;
 
-/// Stretches of entries in one report of what was said.
+/// Ranges of entries in one report of refusals.
 pub(super) const COUNTS_MAX: usize = 1024;
 /// Shoppers in one frame of a deny list: 1 MiB.
 pub(super) const DENIED_MAX: usize = 1 << 16;
@@ -42,8 +42,8 @@ pub(super) type SaleNumber = u16;
 #[derive(Debug, Serialize, Deserialize)]
 pub(super) enum ToSales {
     Hello(String),
-    /// Each under a token, which comes back with what is said to it; and how long their shoppers
-    /// wait for that, in milliseconds.
+    /// Each under a token, which comes back with its answer; and how long their shoppers wait for
+    /// it, in milliseconds.
     Attempts(SaleNumber, u64, Vec<(u64, Attempt)>),
     GateRefusal(SaleNumber, Vec<GateRefusal>),
     /// Under a token too.
@@ -65,7 +65,7 @@ pub(super) enum Question {
 pub(super) enum ToGate {
     /// And its time.
     Hello(String, TimeMs),
-    /// The next sale, as it is, and the filter of those who have something of it.
+    /// The next sale, in its current state, and the filter of shoppers who have something in it.
     Sale {
         id: SaleId,
         log_id: String,
@@ -84,11 +84,11 @@ pub(super) enum ToGate {
     StillHere,
 }
 
-/// What has happened in a sale. In this order: who has something, then what everybody may see, then
-/// the answers.
+/// What has happened in a sale, in this order: the shoppers who have something, then the public
+/// view, then the answers.
 #[derive(Debug, Default, Serialize, Deserialize)]
 pub(super) struct News {
-    /// Of whom something is kept, or who was told a place in line.
+    /// Shoppers of whom something is kept, or who were told a place in line.
     pub(super) kept: Vec<ShopperKey>,
     /// The document in JSON, if it is another one.
     pub(super) spec: Option<String>,
@@ -108,7 +108,7 @@ pub(super) struct DeniedPart {
 #[derive(Debug, Clone, Copy, Serialize, Deserialize)]
 pub(super) struct DeniedSeen {
     pub(super) since: Sequence,
-    /// Runs that are those of the list before; what came in parts stands behind them.
+    /// The number of runs shared with the previous list; the runs that came in parts follow them.
     pub(super) shared_runs: usize,
     pub(super) len: usize,
 }
@@ -128,8 +128,8 @@ impl DeniedComing {
         }
     }
 
-    /// The list that is seen now. It must be the very one that was told: on it depends who may not
-    /// buy.
+    /// The list of the current view. It must be exactly the list that was sent: it decides which
+    /// shoppers may not buy.
     pub(super) fn list(
         &mut self,
         before: &Arc<DeniedShoppers>,
@@ -177,7 +177,7 @@ pub(super) struct Seen {
     pub(super) fill: Fill,
 }
 
-/// The length and the greatest length of a sale's queue, and of the line behind it.
+/// The length and the greatest length of a sale's queue, and of the line before it.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub(super) struct Fill {
     pub(super) queue: (u64, u64),

@@ -46,7 +46,7 @@ struct Shared {
     asked: tokio::sync::Semaphore,
 }
 
-/// What is said to an attempt, under its token.
+/// The answer to an attempt, under its token.
 type NamedAnswer = (u64, Result<Told, Unavailable>);
 
 #[derive(Default)]
@@ -96,7 +96,7 @@ impl Mailbox for ToOneGate {
     }
 }
 
-/// Listens until it is dropped. A socket that an earlier process left behind is taken away.
+/// Listens until it is dropped. A socket that an earlier process left is removed.
 pub(crate) fn serve_gates(
     path: &Path,
     registry: Arc<Registry>,
@@ -285,7 +285,7 @@ fn is_a_shoppers(operation: &Operation) -> bool {
     matches!(operation, Operation::Reserve { .. } | Operation::Release { .. })
 }
 
-/// Tells the gate whatever there is, for as long as it is there.
+/// Sends the gate all news, for as long as it is connected.
 async fn tell(shared: Arc<Shared>, mut to: OwnedWriteHalf) -> io::Result<()> {
     let mut followers = Followers::default();
     let mut bytes = Vec::new();
@@ -332,7 +332,8 @@ async fn told(
         if shared.outbox().sales.iter().any(|told| told.id == view.sale) {
             continue;
         }
-        // Whoever is kept after this is in the news, and who was kept before is in the filter.
+        // Shoppers who are kept after this are in the news, and those who were kept before are in
+        // the filter.
         let follower = handle.follow();
         let view = handle.view().unwrap_or(view);
         tell_denied(&view.denied, 0, bytes, to).await?;
@@ -379,7 +380,7 @@ async fn told(
         }
         let shared_runs = view.denied.shared_runs(&told.seen.denied);
         tell_denied(&view.denied, shared_runs, bytes, to).await?;
-        // In pieces, those who have something first.
+        // In pieces, the shoppers who have something first.
         let mut news = news;
         while news.kept.len() > KEPT_MAX {
             let kept = news.kept.split_off(news.kept.len() - KEPT_MAX);
@@ -394,15 +395,17 @@ async fn told(
 }
 
 fn news(told: &Sale, (view, fill): (&SaleView, Fill), answers: Vec<NamedAnswer>) -> io::Result<News> {
-    // The view was taken before: whoever has what is missing in it is among those who are kept.
+    // The view was taken before: the shoppers who have the units that it no longer shows are among
+    // those kept.
     let kept = told.follower.take();
     let spec = if Arc::ptr_eq(&told.seen.spec, &view.spec) { None } else { Some(json(&view.spec)?) };
     let shared_runs = view.denied.shared_runs(&told.seen.denied);
     Ok(News { kept, spec, seen: Some(Seen::of(view, shared_runs, fill)), answers })
 }
 
-/// Tells the runs of a deny list behind those that the gate has. It holds once the view that it
-/// belongs to is told. Sent as it goes: a list of millions is not laid up here a second time.
+/// Sends the runs of a deny list after those that the gate has. The list applies once the view that
+/// it belongs to is sent. Sent piece by piece: a list of millions is not buffered here a second
+/// time.
 async fn tell_denied(
     list: &DeniedShoppers,
     shared_runs: usize,

@@ -1,4 +1,4 @@
-//! The crowd's ledger against the log: nothing lost, nothing twice, nothing contradicted.
+//! Compares the crowd's ledger with the log: nothing lost, nothing twice, nothing contradicted.
 
 use super::FIRST;
 use super::ledger::{Line, Paid, Told};
@@ -49,9 +49,8 @@ impl Comparison {
                 let kept = seen.holds > 0 || seen.position > 0;
                 self.differ(kept, "told a refusal last, but the log has a hold or a place");
             }
-            // Every shopper asks until an answer comes or the rehearsal's time is over: whoever has
-            // none was let down, and what the log says of the attempt was held against nobody's
-            // word.
+            // Every shopper asks until an answer comes or the rehearsal's time is over: one without
+            // an answer is a failure, and there is no answer to compare with the log.
             Told::Nothing => self.differ(true, "a shopper heard nothing"),
         }
         let another = line.held && seen.holds > 0 && seen.pay_by != line.pay_by;

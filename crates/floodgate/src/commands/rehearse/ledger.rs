@@ -1,5 +1,5 @@
-//! What the crowd was told, in the crowd's own words: one line a shopper, written by the load
-//! processes and held against the log at the end.
+//! What the crowd was told, as the crowd recorded it: one line a shopper, written by the load
+//! processes and compared with the log at the end.
 
 use contracts::AttemptId;
 use std::io::{self, BufRead, Write};
@@ -65,7 +65,7 @@ impl Told {
 }
 
 impl Line {
-    /// A shopper who has asked nothing yet.
+    /// A shopper who has not asked yet.
     pub(super) fn new(attempt: AttemptId) -> Self {
         Self {
             attempt,

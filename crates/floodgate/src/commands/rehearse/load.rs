@@ -1,7 +1,7 @@
 //! One process of the crowd: open-loop arrivals, a connection per shopper, retries like real
 //! clients.
 //!
-//! It believes nothing of what the server keeps: its ledger is what its shoppers were told.
+//! It does not rely on the server's records: its ledger is what its shoppers were told.
 
 use super::http::{Connection, Response};
 use super::ledger::{Line, Paid, Told};
@@ -41,7 +41,7 @@ pub(crate) struct Args {
     process: u64,
     #[arg(long)]
     shoppers: u64,
-    /// Arrivals a second behind the opening; before it, a hundredth of that
+    /// Arrivals a second after the opening; before it, a hundredth of that
     #[arg(long)]
     rate: f64,
     /// Connections opened before the opening and kept until their shopper's turn
@@ -53,7 +53,7 @@ pub(crate) struct Args {
     /// Unix time in milliseconds
     #[arg(long)]
     opens_at: u64,
-    /// Unix time in milliseconds after which nobody asks again
+    /// Unix time in milliseconds after which no shopper asks again
     #[arg(long)]
     gives_up_at: u64,
     #[arg(long)]
@@ -105,8 +105,8 @@ struct Crowd {
     started: Instant,
     started_wall_ms: u64,
     provider: Vec<tokio::sync::Mutex<Option<Connection>>>,
-    /// One for each connection that may be open: a shopper who finds none waits, and the wait
-    /// counts as latency.
+    /// One permit for each connection that may be open: a shopper who finds none waits, and the
+    /// wait counts as latency.
     places: Rc<Semaphore>,
     progress: Cell<Progress>,
     lines: RefCell<BufWriter<std::fs::File>>,
@@ -118,7 +118,7 @@ fn wall_ms() -> u64 {
 }
 
 pub(crate) fn run(context: &Context, args: &Args) -> CommandResult {
-    /// Beside the connections of shoppers: visitors, providers, the ledger.
+    /// Other connections than shoppers': visitors, providers, the ledger.
     const OTHERS: u64 = 500;
     crate::files::reserve(crate::files::raise_limit().min(args.connections + OTHERS));
     let keys = gate::Keyring::open(&context.data)?;
@@ -224,7 +224,7 @@ async fn exchange(
     Ok(response)
 }
 
-/// Starts each shopper at the time that was intended for it, whatever the server does.
+/// Starts each shopper at its intended time, whatever the server does.
 async fn arrivals(crowd: Rc<Crowd>) {
     let args = &crowd.args;
     let mut prng = Prng::new(args.seed ^ args.process.wrapping_mul(0x9e37_79b9));
@@ -278,9 +278,9 @@ impl Crowd {
 }
 
 impl Line {
-    /// Notes what was said; false, and a contradiction, if it cannot stand beside what was said
-    /// before. A grant or a place, once said, is said again, with the same hold, `pay_by` and
-    /// position; a refusal may have become a grant.
+    /// Notes an answer; returns false, and counts a contradiction, if it does not agree with an
+    /// earlier one. A grant or a place must be repeated with the same hold, `pay_by` and position;
+    /// a refusal may have become a grant.
     fn take(&mut self, answer: &Answer) -> bool {
         let told = match answer.outcome.as_str() {
             "granted" => Told::Granted,
@@ -468,7 +468,7 @@ impl Shopper {
             };
             self.line.retries += 1;
             let wait_ms = wait_ms.unwrap_or(pause_ms);
-            // Jitter, so that those who failed together do not come back together.
+            // Jitter, so that shoppers who failed together do not retry together.
             sleep(Duration::from_millis(wait_ms / 2 + self.prng.below(wait_ms + 1))).await;
             pause_ms = (pause_ms * 2).min(5000);
         }
@@ -568,8 +568,8 @@ impl Shopper {
     }
 
     async fn come_back(&mut self) {
-        /// Even the persistent lose heart: some 45 seconds, in which holds of those who did not
-        /// show up run out twice.
+        /// Even persistent shoppers give up: after some 45 seconds, in which the holds of no-shows
+        /// expire twice.
         const TRIES: u32 = 6;
         for _ in 0..TRIES {
             if self.crowd.given_up() {
