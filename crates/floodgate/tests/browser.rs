@@ -118,7 +118,8 @@ fn a_page_of_an_allowed_origin_buys_through_a_server_restart() {
         page.client.goto(&origin).await.unwrap();
         page.wait_for(".floodgate button:not([disabled])").await;
         assert_eq!(page.text(".floodgate p").await, "Open");
-        // Nobody answers when the button is pressed: the script asks again, and it is one purchase.
+        // The server is down when the button is pressed: the script retries, and it is one
+        // purchase.
         server.kill();
         page.press(".floodgate button").await;
         page.wait_for_text(".floodgate p[role=status]", "Asking…").await;
@@ -231,7 +232,7 @@ async fn open_browser(driver: &Driver, profile: &std::path::Path, script: bool) 
         .unwrap_or_else(|e| panic!("start chromium: {e}: {ADVICE}"))
 }
 
-/// A browser, a server, a visit; the browser is closed whatever happened.
+/// A browser, a server, a visit; the browser is closed in every case.
 fn visit(visitor: Visitor) {
     let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build().unwrap();
     let profile = tempfile::Builder::new().prefix("floodgate-browser-").tempdir().unwrap();

@@ -1,4 +1,4 @@
-//! The hot path allocates nothing for a request, whatever comes of it: counted over all threads of
+//! The hot path allocates nothing for a request, whatever its outcome: counted over all threads of
 //! the process.
 
 #[path = "fake/client.rs"]
@@ -20,7 +20,7 @@ static ALLOCATOR: dhat::Alloc = dhat::Alloc;
 const SALE: &str = "/api/v1/sales/demo";
 /// Requests that are counted; before them come as many that warm buffers and tables up.
 const REQUESTS: usize = 2000;
-/// What timers and the runtime beside it may allocate meanwhile.
+/// What timers and the runtime may allocate meanwhile.
 const BESIDE: u64 = 20;
 
 /// Asks so often, one request after the other, and returns how many blocks the process allocated

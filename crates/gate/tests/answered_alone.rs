@@ -1,5 +1,6 @@
-//! What follows from the sale's view the gate says alone, to whoever has nothing of the sale: that
-//! it is sold out, and that they may not buy. The sale hears of it afterwards.
+//! Refusals that follow from the sale's view are sent by the gate itself, to shoppers who have
+//! nothing in the sale: that it is sold out, and that they may not buy. The sale is told
+//! afterwards.
 
 #[path = "fake/client.rs"]
 mod client;
@@ -15,7 +16,7 @@ use units::Sequence;
 const SALE: &str = "/api/v1/sales/demo";
 const PHONE: &str = r#"{"lines":[{"item":"phone","quantity":1}]}"#;
 
-/// The pass of a shopper, whose tier may stand behind a slash.
+/// The pass of a shopper, whose tier may follow after a slash.
 fn pass(gate: &Running, shopper: &str) -> String {
     let (id, tier) = shopper.split_once('/').unwrap_or((shopper, "0"));
     let bearer = format!("Bearer {}", gate.token_of_tier(id, tier.parse().unwrap()));
@@ -185,7 +186,7 @@ fn a_new_deny_list_applies_to_the_next_attempt() {
             assert_eq!(gate.sale.asked(), before + 2);
         }
     }
-    // The very shopper who was refused a moment ago.
+    // The same shopper who was refused a moment ago.
     deny(&gate, &[]);
     assert_ne!(attempt(&gate, "mallory", "k", PHONE, false).json()["outcome"], "not_eligible");
 }
@@ -208,7 +209,7 @@ fn a_denied_shopper_who_has_something_gets_the_sales_own_answer() {
     }
     assert_eq!(gate.sale.asked(), 5);
     assert_eq!(reasons(&gate, "alice"), [("deny_list".to_owned(), 2)], "and operators learn why");
-    // Whom the sale refuses by a rule that only it knows is on no list of the gate's.
+    // A shopper whom the sale refuses by a rule of its own is not recorded by the gate.
     assert_eq!(attempt(&gate, "bob", "k", PHONE, false).json()["outcome"], "not_eligible");
     assert_eq!(reasons(&gate, "bob"), []);
 }

@@ -1,5 +1,5 @@
-//! Pages of other origins: those of the list may read what the API says, on the hot routes too, and
-//! nobody else's may.
+//! Pages of other origins: those of allowed origins may read the API's answers, on the hot routes
+//! too, and no others may.
 
 #[path = "fake/client.rs"]
 mod client;
@@ -29,7 +29,7 @@ fn allowed(answer: &Answer) -> Option<&str> {
     answer.header("access-control-allow-origin")
 }
 
-/// Pages that are nobody's of the list.
+/// Origins that are not on the list.
 const FOREIGN: [&str; 12] = [
     "null",
     "*",
@@ -71,7 +71,7 @@ fn only_pages_of_allowed_origins_can_read_the_hot_routes() {
     assert_eq!(allowed(&answer), Some(SHOP));
     assert_eq!(answer.header("access-control-expose-headers"), Some("retry-after"));
     assert!(varies_by_origin(&answer));
-    // The answer itself is the same, whoever asks: a browser decides who reads it.
+    // The answer itself is the same for every origin: a browser decides which page may read it.
     for foreign in FOREIGN {
         let answer = attempt("alice", Some(foreign));
         assert_eq!((answer.status, allowed(&answer)), (200, None), "{foreign:?}");
@@ -194,7 +194,7 @@ fn only_pages_of_allowed_origins_can_read_the_ordinary_routes() {
         assert!(varies_by_origin(&answer), "{path}");
         assert_eq!(allowed(&ask(method, path, "null")), None, "{path}");
     }
-    // Pages are ours alone, and the visitor's cookie goes with nobody else's.
+    // Our pages are for us alone, and the visitor's cookie is not sent for other origins' pages.
     for path in ["/", "/sales/demo", "/time", "/problems"] {
         assert_eq!(allowed(&ask("GET", path, SHOP)), None, "{path}");
     }

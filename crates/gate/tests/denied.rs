@@ -1,5 +1,5 @@
-//! Networks that operators shut out, over real connections: at once, for those behind a balancer
-//! too, for whom it was meant alone.
+//! Networks that operators denied, over real connections: at once, also for addresses behind a
+//! balancer, and for no other address.
 
 #[path = "fake/client.rs"]
 mod client;
@@ -64,7 +64,7 @@ fn a_denied_host_is_closed_on_connect_and_served_again_once_allowed() {
     let denied = deny(&gate, &["127.0.0.0/8"]);
     assert_eq!((denied.status, denied.json()), (200, json!({ "added": 1 })));
     assert_eq!(look(&gate), None, "closed without an answer");
-    // What is open already is told, once.
+    // An open connection gets one answer.
     let mut rest = Vec::new();
     let _ = open.write_all(format!("GET {SALE} HTTP/1.1\r\nHost: a\r\n\r\n").as_bytes());
     open.read_to_end(&mut rest).unwrap();
@@ -103,7 +103,7 @@ fn a_denied_address_behind_a_balancer_is_told_what_to_do() {
             assert!(answer.body.contains("use another network"), "{answer:?}");
         }
     }
-    // Neither the balancer, nor its other guests, nor who was exempted by name.
+    // Neither the balancer, nor its other clients, nor an exempted address.
     for address in ["203.0.114.1", "127.0.0.1", "203.0.113.200"] {
         let answer = send(gate.bound.shop, "GET", SALE, &[("x-forwarded-for", address)], "");
         assert_eq!(answer.status, 200, "{address}: {answer:?}");

@@ -1,5 +1,5 @@
-//! A flood that is read before shoppers are: whoever asks without end, or what is refused, is
-//! served behind them.
+//! A flood that arrives before shoppers: connections that ask too fast, or that were refused, are
+//! served after them.
 
 #[path = "fake/client.rs"]
 mod client;
@@ -103,8 +103,8 @@ fn has_answers(stream: &TcpStream) -> bool {
     }
 }
 
-/// A flood and shoppers whom a loop finds in the same turn. Returns how many of the flood had an
-/// answer when the shopper had.
+/// A flood and a shopper that a loop finds in the same turn. Returns how many of the flood had an
+/// answer when the shopper had one.
 fn answered_before_a_shopper(gate: &Running, flood_from: &str) -> usize {
     let flood: Vec<_> = (0..CONNECTIONS).map(|_| connect_from(flood_from, gate)).collect();
     for stream in &flood {
@@ -207,7 +207,7 @@ fn unread_requests_take_little_kernel_memory() {
     let (there, release) = gate.sale.hold_next();
     write(&bob.0, &bob.1);
     there.recv_timeout(PATIENCE).unwrap();
-    // Nobody reads.
+    // The client reads nothing.
     flood.set_nonblocking(true).unwrap();
     let mut taken = 0;
     while let Ok(written) = (&flood).write(&[b'a'; 1024]) {

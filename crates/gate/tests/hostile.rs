@@ -1,5 +1,5 @@
-//! Clients that mean no good, on the loops' own routes: each is answered or cut off, and nobody
-//! else notices.
+//! Hostile clients, on the loops' own routes: each is answered or cut off, and no other client
+//! notices.
 
 #[path = "fake/client.rs"]
 mod client;
@@ -42,7 +42,7 @@ fn read_to_end(mut stream: &TcpStream) -> String {
     String::from_utf8_lossy(&bytes).into_owned()
 }
 
-/// What is said to these bytes, on a connection that the server then ends.
+/// The answer to these bytes, on a connection that the server then closes.
 fn told(gate: &Running, bytes: &[u8]) -> String {
     let mut stream = connect(gate);
     stream.write_all(bytes).unwrap();
@@ -147,7 +147,7 @@ fn an_announced_body_of_four_gigabytes_is_refused_before_it_arrives() {
     let announced = request.replace("Content-Length: 41", "Content-Length: 4294967296");
     let answer = told(&gate, announced.as_bytes());
     assert!(answer.starts_with("HTTP/1.1 413 ") && answer.contains("connection: close"), "{answer}");
-    // And what was sent of it is not taken for a request.
+    // And its part that was sent is not taken for a request.
     assert_eq!(answer.matches("HTTP/1.1 ").count(), 1, "{answer}");
 }
 
@@ -355,8 +355,8 @@ fn no_request_is_smuggled_after_one_to_an_ordinary_route() {
             told(&gate, format!("GET /nothing HTTP/1.1\r\nHost: a\r\n\r\n{evil}{hidden}").as_bytes());
         let statuses: Vec<&str> = answer.split("HTTP/1.1 ").skip(1).map(|answer| &answer[..3]).collect();
         assert_eq!(statuses, ["404", "400"], "{evil:?}: {answer}");
-        // Nor behind a body that nobody reads, or whose length its chunks say: that request is the
-        // connection's last.
+        // Nor after a body that is not read, or a chunked one: that request is the connection's
+        // last.
         for body in ["Content-Length: 1\r\n\r\nx", "Transfer-Encoding: chunked\r\n\r\n1\r\nx\r\n0\r\n\r\n"] {
             let answer =
                 told(&gate, format!("POST /nothing HTTP/1.1\r\nHost: a\r\n{body}{evil}{hidden}").as_bytes());

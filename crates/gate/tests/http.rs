@@ -1,4 +1,4 @@
-//! The gate over real sockets: who is let in, what is refused and in which words.
+//! The gate over real sockets: which requests are accepted, which are refused, and in which words.
 
 #[path = "fake/client.rs"]
 mod client;
@@ -211,7 +211,7 @@ fn a_request_over_a_limit_is_told_when_to_retry() {
 
     let gate = Running::start(true, false, |_| {});
     let pass = self::pass(&gate, "alice");
-    // The sale's rate is the sale's to keep: the gate refuses nobody for it.
+    // The sale keeps its own rate: the gate refuses no attempt for it.
     gate.sale.change_view(|v| v.rate_per_second = 1);
     let first = attempt(&gate, &pass, "k", ONE_PHONE);
     assert_eq!(first.status, 200);
@@ -228,7 +228,7 @@ fn a_request_over_a_limit_is_told_when_to_retry() {
 
 #[test]
 fn a_shopper_in_line_is_told_the_place_and_the_time_at_once() {
-    // Nobody would wait so long for this test.
+    // Longer than this test would wait.
     let gate = Running::start(true, false, |c| c.decision_wait_ms = 60_000);
     let pass = pass(&gate, "alice");
     gate.sale.set_mood(Mood::InLine);
@@ -260,7 +260,7 @@ fn a_shopper_in_line_is_told_the_place_and_the_time_at_once() {
         }
         assert!(heard.contains(r#""position":41,"wait_ms":90000,"retry_after_ms":5000"#), "{heard}");
     }
-    // Who has something hears that, in line or not.
+    // A shopper who has something gets that answer, in line or not.
     gate.sale.set_mood(Mood::Answers);
     let granted = attempt(&gate, &pass, "k", ONE_PHONE);
     gate.sale.set_mood(Mood::InLine);

@@ -1,5 +1,5 @@
-//! Whom a connection is from, where a balancer says so in a header of the PROXY protocol: for the
-//! filter, for shares of connections, on both ways of serving, and with a real balancer.
+//! The client's address, as a balancer names it in a header of the PROXY protocol: for the filter,
+//! for connection limits, on both ways of serving, and with a real balancer.
 
 #[path = "fake/client.rs"]
 mod client;
@@ -26,7 +26,7 @@ fn start(change: impl FnOnce(&mut gate::Config)) -> Running {
     })
 }
 
-/// The header for a connection from an IPv4 address, with a TLV behind the ports.
+/// The header for a connection from an IPv4 address, with a TLV after the ports.
 fn from(address: [u8; 4]) -> Vec<u8> {
     let tlv = [0xea, 0, 2, 1, 2];
     [b"\r\n\r\n\0\r\nQUIT\n\x21\x11\0\x11", &address[..], &[10, 0, 0, 1, 0xc3, 0x50, 0, 80], &tlv].concat()
@@ -149,7 +149,7 @@ fn haproxys_proxy_header_is_understood() {
     let port = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
     let listen = SocketAddr::from(([127, 0, 0, 1], port));
     let config = gate.data().join("haproxy.cfg");
-    // 127.0.0.2 is no balancer of ours, and is whom HAProxy speaks for.
+    // 127.0.0.2 is not a balancer of ours; it is the client that HAProxy names.
     let text = format!(
         "defaults\n mode tcp\n timeout connect 5s\n timeout client 20s\n timeout server 20s\n\
          listen gate\n bind {listen}\n server gate {} send-proxy-v2 check inter 100\n",

@@ -20,7 +20,7 @@ use tokio::io::AsyncWriteExt;
 use units::Prng;
 use web::wire::head::{Form, Parsed, parse};
 
-/// What the gate reads beside what every server reads.
+/// The fields that the gate reads in addition to those of every server.
 const FIELDS: [&str; 2] = ["floodgate-pass", "idempotency-key"];
 
 #[test]

@@ -1,7 +1,7 @@
-//! Where one request ends and the next begins must be the same for us and for whatever stands in
-//! front. Each entry of the corpus goes to the gate alone and through nginx and HAProxy, in their
-//! strict and in their lax settings, on connections to the gate that they keep and share; and what
-//! the gate answered is held against what each client was answered.
+//! The gate and a proxy in front of it must agree on where one request ends and the next begins.
+//! Each entry of the corpus goes to the gate alone and through nginx and HAProxy, in their strict
+//! and in their lax settings, on connections to the gate that they keep and share; and the gate's
+//! answers are compared with those that each client got.
 #[path = "fake/client.rs"]
 mod client;
 #[path = "smuggling/corpus.rs"]
@@ -23,7 +23,7 @@ use std::{
 
 const ONE_PHONE: &str = r#"{"lines":[{"item":"phone","quantity":1}]}"#;
 const HIDDEN: &str = "GET /api/v1/sales/hidden HTTP/1.1\r\nHost: a\r\n\r\n";
-/// Behind every entry: it is answered if the connection goes on, and ends it.
+/// Sent after every entry: it is answered if the connection goes on, and ends it.
 const BEHIND: &str = "GET /api/v1/sales/behind HTTP/1.1\r\nHost: a\r\nConnection: close\r\n\r\n";
 /// What the next shopper asks, on the connection to the gate that is left.
 const NEXT: &str = "GET /api/v1/sales/next HTTP/1.1\r\nHost: a\r\nConnection: close\r\n\r\n";
@@ -79,7 +79,7 @@ impl Shop {
 fn exchange(to: SocketAddr, bytes: &[u8], what: &str) -> Vec<String> {
     let mut stream = TcpStream::connect(to).unwrap();
     stream.set_read_timeout(Some(Duration::from_secs(20))).unwrap();
-    // Who refuses may close before all is sent.
+    // A server that refuses may close before all is sent.
     let _ = stream.write_all(bytes);
     let mut said = Vec::new();
     if let Err(error) = stream.read_to_end(&mut said) {
@@ -176,7 +176,7 @@ impl Tap {
 fn pump(mut from: &TcpStream, mut to: &TcpStream, kept: &Mutex<Vec<u8>>) {
     let mut buffer = [0; 4096];
     while let Ok(read @ 1..) = from.read(&mut buffer) {
-        // Kept before it goes on: who has the answer finds it here.
+        // Recorded before it is forwarded: once the client has the answer, it is here.
         kept.lock().unwrap().extend_from_slice(&buffer[..read]);
         if to.write_all(&buffer[..read]).is_err() {
             break;
@@ -265,9 +265,9 @@ fn through(shop: &Shop, front: SocketAddr, tap: &Tap) -> Vec<String> {
                 is_wrong("what was no request was answered");
             }
         } else {
-            // One more that only the gate took for a request, or one less, would be an answer that
-            // is nobody's. What the proxy takes for a request of its own, where we would have
-            // refused, is one for both.
+            // One more request that only the gate saw, or one less, would be an answer without a
+            // client. What the proxy takes for a separate request, where we would have refused, is
+            // one for both.
             if passed_on.iter().map(|said| said.as_str()).ne(gate_said.iter().map(String::as_str)) {
                 is_wrong("what the gate answered is not what the client got");
             }
@@ -283,7 +283,7 @@ fn through(shop: &Shop, front: SocketAddr, tap: &Tap) -> Vec<String> {
         // Nothing is left on the connection that the proxy keeps to the gate.
         let next = exchange(front, NEXT.as_bytes(), name);
         let mut gate_said = tap.take();
-        // That what was never whole is refused may come late.
+        // The refusal of an incomplete request may come late.
         gate_said.retain(|said| *want != Want::Never || said.parse::<u16>().is_err());
         if next != ["next"] || gate_said != ["next"] {
             wrong.push(format!("{name}: the next shopper got {next:?}, the gate said {gate_said:?}"));

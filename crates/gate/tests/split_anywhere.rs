@@ -1,5 +1,5 @@
-//! Bytes come as the network cuts them. Whatever is sent to the gate, alone or one behind another,
-//! plain or in chunks, well or badly made, is answered the same wherever it is cut in two.
+//! The network splits bytes anywhere. A request to the gate, alone or in a pipeline, plain or
+//! chunked, valid or malformed, gets the same answer wherever it is split in two.
 
 #[path = "fake/client.rs"]
 mod client;
@@ -18,7 +18,7 @@ use std::{
 };
 use web::wire::head::{Parsed, parse};
 
-/// What the gate reads beside what every server reads.
+/// The fields that the gate reads in addition to those of every server.
 const FIELDS: [&str; 2] = ["floodgate-pass", "idempotency-key"];
 const SALE: &str = "GET /api/v1/sales/demo HTTP/1.1\r\nHost: a\r\n\r\n";
 /// It ends the connection, so that the reader need not wait for that.
@@ -73,8 +73,8 @@ impl Shop {
         self.attempt(key, "Transfer-Encoding: chunked\r\n", &body)
     }
 
-    /// Until the gate's one loop has read all that was sent before: it reads whatever is ready
-    /// before it waits again.
+    /// Waits until the gate's one loop has read all that was sent before: it reads everything that
+    /// is ready before it waits again.
     fn ring(&mut self) {
         self.bell.write_all(SALE.as_bytes()).unwrap();
         let mut head = Vec::new();
@@ -97,8 +97,7 @@ impl Shop {
         stream
     }
 
-    /// What is answered to these bytes in one piece, after it was found to be the same for every
-    /// two.
+    /// The answer to these bytes in one piece, once it was found to be the same for every split.
     fn same_wherever_it_is_cut(&mut self, bytes: &[u8]) -> Vec<String> {
         let mut stream = self.connect();
         stream.write_all(bytes).unwrap();

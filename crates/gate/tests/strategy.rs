@@ -1,4 +1,4 @@
-//! What operators order of the gate, and what the load makes of it, over real sockets.
+//! The strategy that operators order, and its stages under load, over real sockets.
 
 #[path = "fake/client.rs"]
 mod client;
@@ -226,7 +226,7 @@ fn attempts_fill_the_queue_up_to_queue_percent_and_kept_answers_are_still_given(
         assert_eq!(send(gate.bound.shop, "POST", &url, &headers, body).problem(), "queue-full");
         let again = answer(&sent(&gate, &pass, "a"));
         assert!(again.0 == "200" && again.1.contains("granted"), "{again:?}");
-        // Who is in line is told where, and not to come back.
+        // An attempt in line is answered with its place, and not with a time to retry.
         gate.sale.set_mood(fake::Mood::InLine);
         let place = answer(&sent(&gate, &pass, "b"));
         assert!(place.0 == "202" && place.1.contains("\"position\":41"), "{place:?}");
@@ -245,8 +245,8 @@ fn a_tier_may_use_only_its_share_of_the_rate() {
     let busy = |tier: u8| {
         let gate = start(|config| config.decision_wait_ms = 1000);
         let pass = shopper(&gate, "POST", "passes").json()["pass"].as_str().unwrap().to_owned();
-        // Half of it is one a second: the third of three would wait for two, which is longer than
-        // anybody is made to.
+        // Half of it is one a second: the third of three would wait for two seconds, which is
+        // longer than any caller waits.
         gate.sale.change_view(|view| view.rate_per_second = 2);
         order(&gate, &json!({ "tiers": [{ "tier": tier, "percent": 50 }] }));
         let streams: Vec<_> = ["a", "b", "c"].iter().map(|key| sent(&gate, &pass, key)).collect();

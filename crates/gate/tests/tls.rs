@@ -1,5 +1,5 @@
-//! The shop's listener behind TLS: what works on the other one works here, a stranger's worst costs
-//! only the stranger, and the certificate follows its file.
+//! The shop's TLS listener: what works on the other one works here, a hostile client harms only
+//! itself, and the certificate follows its file.
 
 mod fake;
 #[path = "fake/client.rs"]
@@ -293,9 +293,9 @@ fn a_new_certificate_is_served_without_a_restart_and_a_broken_one_is_not() {
     assert_eq!(served(), new.der);
     stays(&mut before);
 
-    // Neither a certificate without its key, nor what is none, nor a key that others read: the old
-    // one stays in use, and what comes after them is taken all the same, by which it is known that
-    // they were looked at.
+    // Neither a certificate without its key, nor a broken one, nor a key that others can read is
+    // used: the old one stays in use. A good one after them is used, which shows that they were
+    // read.
     let broken: [&dyn Fn(); 4] = [
         &|| fs::write(shop.files.path().join("shop.pem"), &third.certificate).unwrap(),
         &|| fs::write(shop.files.path().join("shop.pem"), "no certificate").unwrap(),
@@ -536,8 +536,8 @@ fn an_idle_http2_connection_is_closed() {
         config.connections.header_timeout_seconds = 1;
         config.connections.idle_timeout_seconds = 1;
     });
-    // Before a first request, and behind one; with a goodbye, and without one to a client that does
-    // not say it back.
+    // Before a first request, and after one; with a GOAWAY, and without one for a client that does
+    // not answer it.
     let get = frames::fields(&[
         (":method", "GET"),
         (":scheme", "https"),

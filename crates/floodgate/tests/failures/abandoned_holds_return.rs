@@ -1,5 +1,5 @@
-//! woocommerce/woocommerce#44273 and #44231: the drafts of those who went away keep the stock from
-//! those who would buy. Here an unpaid hold ends by itself and its unit goes to whoever waits, or
+//! woocommerce/woocommerce#44273 and #44231: drafts of shoppers who left keep the stock from others
+//! who would buy. Here an unpaid hold expires by itself and its unit goes to a waiting shopper, or
 //! back on sale.
 
 use crate::harness::{

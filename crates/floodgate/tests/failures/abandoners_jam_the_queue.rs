@@ -1,6 +1,6 @@
-//! aws-solutions/virtual-waiting-room-on-aws#154: those who went away keep their place in line, and
-//! those behind them stand still. Here each has the time of a hold to pay, and then the unit goes
-//! on by itself to the next.
+//! aws-solutions/virtual-waiting-room-on-aws#154: shoppers who left keep their place in line, and
+//! those after them are stuck. Here each has the time of a hold to pay, and then the unit goes by
+//! itself to the next shopper.
 
 use crate::harness::{
     Server, poll,
@@ -10,7 +10,7 @@ use serde_json::{Value, json};
 use std::io::Write;
 use std::net::TcpStream;
 
-/// Asks. Nobody will read the answer.
+/// Sends an attempt whose answer is never read.
 fn ask(server: &Server, sale: &Sale, pass: &str) -> TcpStream {
     let path = sale.attempts_url.split_once(&server.shop).unwrap().1;
     let body = shop::basket(&[("phone", 1)]);

@@ -1,6 +1,6 @@
 //! bootsrc/jseckill#19: an acknowledgement that comes too late is taken for a failure, and the
-//! purchase that succeeded is made again. A client that has heard nothing knows nothing: here it
-//! asks again with the same key and hears what happened.
+//! purchase that succeeded is made again. A client without an answer cannot know the outcome: here
+//! it retries with the same key and gets it.
 
 use crate::harness::{
     Server,
@@ -30,7 +30,7 @@ fn a_retry_after_a_timeout_gets_the_first_answer() {
     assert_eq!(report["outcomes"]["granted"], SHOPPERS, "each was granted once: {report}");
 }
 
-/// The answer to a request that nobody waited for is kept for whoever asks later.
+/// The answer to a request whose client did not wait is kept for a later retry.
 #[test]
 fn an_answer_that_was_never_received_is_kept_for_a_retry() {
     let server = Server::start();

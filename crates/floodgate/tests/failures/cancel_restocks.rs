@@ -1,5 +1,5 @@
-//! HiEventsDev/Hi.Events#790: a cancelled order does not give its stock back. Here a hold that is
-//! released, and a purchase that is voided, do, each once however often it is said.
+//! HiEventsDev/Hi.Events#790: a cancelled order does not give its stock back. Here a released hold
+//! and a voided purchase do, each once, however often the command is repeated.
 
 use crate::harness::{
     Server,

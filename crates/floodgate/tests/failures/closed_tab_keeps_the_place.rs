@@ -1,5 +1,5 @@
-//! cloudflare/cloudflare-docs#21157: whoever closes the tab loses the place in line. Here the place
-//! belongs to the shopper: with any pass of theirs, from any device, they find what they have.
+//! cloudflare/cloudflare-docs#21157: a shopper who closes the tab loses the place in line. Here the
+//! place belongs to the shopper, who finds it again with any of their passes, from any device.
 
 use crate::harness::{
     Server,
@@ -47,7 +47,7 @@ fn a_shopper_who_closes_the_tab_keeps_the_place() {
         "the same key asks the same question from any device"
     );
 
-    // Nobody else sees it.
+    // No other shopper sees it.
     let stranger = sale.look(&waiting["attempt"], &other);
     assert_eq!(stranger["outcome"], "none", "{stranger}");
 }

@@ -1,5 +1,5 @@
 //! fossasia/eventyay#1359: a path that skips the lock sells more than there is. Here one writer
-//! decides everything, and a crowd gets exactly what there is, each of them one truthful answer.
+//! decides everything, and a crowd gets exactly the stock, and each shopper one truthful answer.
 
 use crate::harness::{
     Server,

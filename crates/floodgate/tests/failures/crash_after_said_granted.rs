@@ -1,6 +1,5 @@
-//! haopengmai/dianping#1: the server dies between telling the shopper of their success and writing
-//! it down, so that one of them is wrong for ever. Here what was said is on the disk before it is
-//! said.
+//! haopengmai/dianping#1: the server dies between telling the shopper of the success and recording
+//! it, so that one of the two is wrong for ever. Here an answer is on the disk before it is sent.
 
 use crate::harness::{
     Server,

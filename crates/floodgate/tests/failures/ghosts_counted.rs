@@ -1,5 +1,6 @@
-//! aws-solutions/virtual-waiting-room-on-aws#208: those who left are still counted as waiting. Here
-//! whoever leaves is gone from every figure at once, and the next place is counted without them.
+//! aws-solutions/virtual-waiting-room-on-aws#208: shoppers who left are still counted as waiting.
+//! Here a shopper who leaves is gone from every figure at once, and the next place is counted
+//! without them.
 
 use crate::harness::{
     Server, poll,
@@ -27,8 +28,8 @@ fn shoppers_who_left_are_not_counted_as_waiting() {
     let next = sale.buy(&passes[6], "k", "phone");
     assert_eq!((&next["outcome"], &next["position"]), (&"waitlisted".into(), &3.into()), "{next}");
 
-    // Nor are those who wait for a decision counted when they have it, whether they stayed to hear
-    // it or not.
+    // Nor are attempts counted as queued once they are decided, whether or not their clients stayed
+    // for the answer.
     poll("an empty queue", || {
         let metrics = server.client.get(&server.admin_url("/metrics")).body;
         metrics.contains("floodgate_sale_queue_length{sale=\"launch\"} 0\n").then_some(())

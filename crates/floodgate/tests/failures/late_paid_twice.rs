@@ -1,6 +1,6 @@
 //! mollie/WooCommerce#1252: a payment that is reported late takes its stock a second time. Here a
-//! payment is known by its reference, and one that comes after the hold's end claims the units once
-//! or says that the money goes back.
+//! payment is identified by its reference, and one that comes after the hold's end claims the units
+//! once or is to be refunded.
 
 use crate::harness::{
     Server, poll,
@@ -42,7 +42,7 @@ fn a_late_payment_is_refunded_if_the_unit_is_gone() {
     server.admin("POST", &hold(&other, "confirm"), &json!({ "payment": "tr_b" }));
     let pay = json!({ "payment": "tr_a" });
     assert_eq!(server.admin("POST", &hold(&late, "confirm"), &pay)["result"], "refund");
-    // What was said of this payment stays, although there would be stock again.
+    // The answer to this payment stays, although there is stock again.
     server.admin("POST", "/sales/launch/items/phone/adjust", &json!({ "delta": 1, "reason": "found one" }));
     assert_eq!(server.admin("POST", &hold(&late, "confirm"), &pay)["result"], "refund");
     let item = server.audit()[0]["items"][0].clone();

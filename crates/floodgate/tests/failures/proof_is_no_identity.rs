@@ -1,7 +1,6 @@
 //! mCaptcha#186: a proof of work is a price, not an identity: one desktop makes some 250 of the
-//! hardest a second. Here it buys passes for one shopper, and what a shopper may have is counted in
-//! the sale; a proof lets nobody be somebody else, and none can be made in advance for shoppers to
-//! come.
+//! hardest a second. Here it gets passes for one shopper, and the shopper's limit is counted in the
+//! sale; a proof works for no other shopper, and none can be made in advance for future shoppers.
 
 use crate::harness::challenge::{PROOF_OF_WORK, altcha, solve};
 use crate::harness::shop::{self, in_parallel};
@@ -20,7 +19,7 @@ fn a_proof_of_work_gives_no_identity_and_raises_no_limit() {
     let outcomes = in_parallel(8, &keyed, |(pass, key)| sale.buy(pass, key, "phone")["outcome"].clone());
     assert_eq!(outcomes.iter().filter(|outcome| **outcome == "granted").count(), 1, "{outcomes:?}");
     assert_eq!(outcomes.iter().filter(|outcome| **outcome == "limit_reached").count(), 249);
-    // A store of proofs is of use to nobody else.
+    // A store of proofs is of no use to another shopper.
     let hoarded = altcha(&solve(&desktop.challenge()));
     server.asker("launch", "another").is_refused(&hoarded, "challenge-refused", "another shopper");
 }

@@ -1,5 +1,5 @@
-//! emfcamp/Website#816: the fastest refresher wins. Here asking again, however often, moves nobody
-//! forward.
+//! emfcamp/Website#816: the fastest refresher wins. Here asking again, however often, moves no
+//! shopper forward.
 
 use crate::harness::{
     Server, poll,

@@ -1,6 +1,6 @@
 //! newbee-ltd/newbee-mall#97: requests before the opening take stock, so that it is gone when the
-//! sale opens. Here the address to ask at does not exist before, and whoever knows an old one is
-//! told `not_open` and takes nothing.
+//! sale opens. Here the URL for attempts does not exist before, and a shopper who knows an old one
+//! is told `not_open` and takes nothing.
 
 use crate::harness::{
     Server,

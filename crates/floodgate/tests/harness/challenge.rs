@@ -1,4 +1,4 @@
-//! Solves challenges as a browser does, and, as nobody else can, with the server's own secret.
+//! Solves challenges as a browser does, and, as only tests can, with the server's own secret.
 
 use super::Server;
 use super::http::Reply;
@@ -85,8 +85,8 @@ pub fn altcha(payload: &Value) -> Value {
     json!({ "altcha": BASE64.encode(payload.to_string().as_bytes()) })
 }
 
-/// What stands in a code's picture, found by trying every code with the server's secret: as
-/// crates/gate binds it, by docs/api.md nobody else can.
+/// The code in a challenge's image, found by trying every code with the server's secret, as
+/// crates/gate binds it; without the secret this is impossible.
 pub fn read_code(server: &Server, sale: &str, shopper: &str, made: &Value) -> String {
     const ALPHABET: &[u8] = b"23456789ACEFHKNPRTUXY";
     let id = BASE64URL_NOPAD.decode(text(&made["code"]["id"]).as_bytes()).unwrap();

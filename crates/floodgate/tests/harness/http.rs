@@ -1,5 +1,5 @@
-//! A small HTTP client. Every request has a connection of its own, so nothing depends on one that a
-//! dead server left behind.
+//! A small HTTP client. Every request has a connection of its own, so nothing depends on a
+//! connection to a dead server.
 
 use serde_json::Value;
 use std::collections::{BTreeMap, BTreeSet};
@@ -60,7 +60,7 @@ impl Described {
         Self(document["paths"].as_object().unwrap().iter().map(path).collect())
     }
 
-    /// Fails on an answer that the description does not list for what was asked.
+    /// Fails on an answer that the description does not list for the request.
     #[track_caller]
     fn check(&self, method: &str, url: &str, status: u16) {
         let path = url.split_once("://").unwrap().1.split_once('/').unwrap_or_default().1;

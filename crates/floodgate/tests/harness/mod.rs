@@ -1,5 +1,5 @@
 //! A real `floodgate` process on a data directory and ports of its own, and the ways to end it. It
-//! knows commands, files and signals; what is said over HTTP is in [`http`] and [`shop`].
+//! knows commands, files and signals; HTTP is in [`http`] and [`shop`].
 #![allow(dead_code, unreachable_pub, reason = "each test target uses its own part")]
 
 pub mod challenge;
@@ -48,11 +48,11 @@ pub fn poll<T>(what: &str, mut ask: impl FnMut() -> Option<T>) -> T {
 /// How a server is started.
 #[derive(Debug, Clone, Default)]
 pub struct Setup {
-    /// Keys of the configuration's `[gate]` beside the tests' own.
+    /// Keys of the configuration's `[gate]` in addition to the tests' own.
     pub gate: String,
-    /// Tables of configuration behind the tests' own.
+    /// Tables of configuration after the tests' own.
     pub settings: String,
-    /// Arguments behind `serve`.
+    /// Arguments after `serve`.
     pub serve: Vec<String>,
     /// What starts it, if not the test itself; the binary and its arguments follow.
     pub wrapper: Vec<String>,
@@ -123,7 +123,7 @@ impl Server {
         fs::write(self.config_file(), format!("{gate}{SETTINGS}{}", self.setup.settings)).unwrap();
     }
 
-    /// What it is started with from the next time on, behind `serve`.
+    /// The arguments after `serve` from the next start on.
     pub fn set_serve(&mut self, args: &[&str]) {
         self.setup.serve = args.iter().map(|arg| (*arg).to_owned()).collect();
     }
@@ -188,7 +188,7 @@ impl Server {
         Pid::from_child(self.child.as_ref().expect("the server runs"))
     }
 
-    /// `kill -9`, in the middle of whatever it does.
+    /// `kill -9`, at any moment.
     pub fn kill(&mut self) {
         let mut child = self.child.take().expect("the server runs");
         child.kill().unwrap();
@@ -315,7 +315,7 @@ impl Drop for Server {
     }
 }
 
-/// A program of the Python environment that `cargo xtask test` makes beside what is built.
+/// A program of the Python environment that `cargo xtask test` makes next to the build's output.
 pub fn python_program(name: &str) -> PathBuf {
     Path::new(env!("CARGO_TARGET_TMPDIR")).parent().unwrap().join("python/bin").join(name)
 }

@@ -16,8 +16,8 @@ pub fn in_ms(ms: u64) -> String {
     now().plus(DurationMs(ms)).to_string()
 }
 
-/// A sale of these items and stocks, open now, for an hour; one of each item a shopper; nobody may
-/// wait.
+/// A sale of these items and stocks, open now, for an hour; one of each item a shopper; no
+/// waitlist.
 pub fn spec(items: &[(&str, u64)]) -> Value {
     let names: Vec<Value> = items.iter().map(|(item, _)| json!({ "item": item, "name": item })).collect();
     let offers: Vec<Value> = items
@@ -166,8 +166,8 @@ impl Sale {
         self.client.send(method, &url, &[("floodgate-pass", pass)], "")
     }
 
-    /// An attempt as it stands now. What is held has a ticket, which is checked and left out, so
-    /// that the rest can be compared with what was said before.
+    /// An attempt as it stands now. A hold has a ticket, which is checked and left out, so that the
+    /// rest can be compared with earlier answers.
     #[track_caller]
     pub fn look(&self, attempt: &Value, pass: &str) -> Value {
         self.look_with_ticket(attempt, pass).0

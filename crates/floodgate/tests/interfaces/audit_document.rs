@@ -51,7 +51,7 @@ fn the_audit_document_has_each_name_once_and_the_sales_figures() {
     server.admin("POST", &hold(&bought, "confirm"), &json!({ "payment": "p-1" }));
     sale.granted(&server.pass("launch", "b"), "buy", "phone");
 
-    // Beside the live server.
+    // While the server runs.
     let text = server.output(&["audit", "--json"]);
     let reports: Vec<Report> = serde_json::from_str(&text).unwrap_or_else(|e| panic!("{e}: {text}"));
     let [report] = &reports[..] else { panic!("{reports:?}") };

@@ -1,5 +1,5 @@
-//! What a pass costs where the configuration says so: codes to be read, ALTCHA's own library, and a
-//! ledger that finds no room.
+//! Challenges before a pass, if the configuration asks for them: image codes, ALTCHA's own library,
+//! and a ledger without room.
 
 use crate::harness::challenge::{IMAGE, PROOF_OF_WORK, altcha, python, read_code, solve};
 use crate::harness::shop::{self, text};
@@ -29,7 +29,7 @@ fn one_solution_or_one_wrong_guess_uses_an_image_code_up() {
     sale.granted(text(&reply.json()["pass"]), "k", "phone");
     alice.is_refused(&answer(&made, &code), "challenge-refused", "used before");
 
-    // Whoever guesses wrong has used it up, and knows nothing.
+    // A wrong guess uses the code up, and reveals nothing.
     let guessed = alice.challenge();
     let code = read_code(&server, "launch", "alice", &guessed);
     alice.is_refused(&answer(&guessed, "????"), "challenge-refused", "wrong");

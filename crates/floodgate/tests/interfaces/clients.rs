@@ -1,6 +1,6 @@
-//! Clients as the world has them, unchanged: each reads the sale, takes a pass, buys, and asks for
-//! what clients ask for otherwise, on connections that it keeps where it can. Their programs lie
-//! beside this file.
+//! Real clients, unmodified: each reads the sale, takes a pass, buys, and sends other usual
+//! requests, on connections that it keeps alive where it can. Their programs are in the directory
+//! `clients`.
 
 use crate::harness::{Server, python_program, shop, shop::text};
 use std::ffi::OsStr;
@@ -87,7 +87,7 @@ fn buys(program: impl AsRef<OsStr>, args: &[&str], source: &str, expects: bool, 
     let shop = Shop::open();
     let mut command = Command::new(program);
     command.args(args).arg(Path::new(PROGRAMS).join(source)).args([&shop.at, &shop.token()]);
-    // Go keeps what it has compiled, and asks nobody for anything.
+    // Go keeps what it has compiled, and downloads nothing.
     command.env("GOCACHE", Path::new(env!("CARGO_TARGET_TMPDIR")).join("go"));
     command.envs([("GO111MODULE", "off"), ("GOTOOLCHAIN", "local"), ("GOFLAGS", "")]);
     let said = run(&mut command);

@@ -1,5 +1,5 @@
-//! A configuration that is wrong is refused before anything is opened, with the key, its line and
-//! the nearest right name.
+//! A wrong configuration is refused before anything is opened, with the key, its line and the
+//! nearest known name.
 
 use crate::harness::{run, stderr, stdout};
 use std::fs;
@@ -70,7 +70,7 @@ fn config_errors_name_key_line_and_nearest_name() {
     check("[sale", &["FILE", "line 1"]);
 }
 
-/// Whatever the command: before it opens anything, and with the line, the key and what is wanted.
+/// By every command: before it opens anything, and with the line, the key and the allowed values.
 #[test]
 fn a_wrong_value_is_refused_by_every_command() {
     let dir = tempfile::tempdir().unwrap();

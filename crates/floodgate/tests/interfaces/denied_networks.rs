@@ -1,5 +1,5 @@
-//! What operators denied stays denied, whatever happens to the process, and goes where the data
-//! goes.
+//! Networks that operators denied stay denied, whatever happens to the process, and are part of the
+//! data's backups.
 
 use crate::harness::{Server, run, stdout};
 use serde_json::json;

@@ -26,7 +26,7 @@ pub(crate) fn mount_point() -> TempDir {
 
 /// The words that start a program on a file system of its own at `dir`, a [`mount_point`].
 pub(crate) fn on_a_small_disk(dir: &str) -> Vec<String> {
-    // Only what is a mount can be kept from other processes. In a chroot `/` is a plain directory;
+    // Only a mount can be hidden from other processes. In a chroot `/` is a plain directory;
     // `/dev/shm` is a mount there too.
     let mount = format!(
         "mount --make-rprivate / 2>/dev/null || mount --make-private /dev/shm && \
@@ -64,7 +64,7 @@ fn a_full_disk_pauses_the_sale_and_loses_nothing() {
     fs::write(&ballast, vec![1; BALLAST_BYTES]).unwrap();
 
     // A million ids take 16 MiB of log: the first segment fills, and there is no room for the next.
-    // Then ever fewer, until not even the smallest record finds a place in what is left.
+    // Then ever fewer, until not even the smallest record fits into the remaining room.
     let key = server.new_key("lists", "operator");
     let headers = [("authorization", &*format!("Bearer {key}")), ("content-type", "text/plain")];
     let url = server.admin_url("/api/v1/admin/sales/launch/denylist?reason=filling");

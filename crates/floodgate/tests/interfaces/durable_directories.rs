@@ -1,6 +1,6 @@
-//! A file is safe only if the name of every directory above it is. After each directory that the
-//! server makes it syncs the one that holds its name, before it says anything to anybody; a power
-//! cut then cannot take a whole sale, its log and the mark that it had one, away without a trace.
+//! A file is safe only if the name of every directory above it is. After creating a directory, the
+//! server syncs its parent before it sends any reply; a power cut then cannot remove a whole sale,
+//! its log and the mark that it had one, without a trace.
 
 use crate::harness::{Server, Setup, shop};
 use std::collections::HashMap;
@@ -10,7 +10,7 @@ use std::fs;
 fn the_parent_of_every_new_directory_is_synced() {
     let scratch = tempfile::tempdir().unwrap();
     let (trace, data) = (scratch.path().join("trace"), scratch.path().join("some").join("data"));
-    // -D: the server is the child that the test ends, and strace the one beside it.
+    // -D: the server is the child that the test ends, and strace a process next to it.
     let strace =
         ["strace", "-D", "-f", "-qq", "-y", "-e", "trace=mkdir,mkdirat,fsync", "-e", "signal=none", "-o"];
     let mut wrapper: Vec<String> = strace.iter().map(|word| (*word).to_owned()).collect();

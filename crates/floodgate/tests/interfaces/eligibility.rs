@@ -1,4 +1,5 @@
-//! Who may buy: those with a reservation, of a tier, on a list; and nobody who is denied.
+//! Which shoppers may buy: those with a reservation, of a tier, or on a list; and none who is
+//! denied.
 
 use crate::harness::{
     Server,

@@ -151,7 +151,7 @@ fn gates_share_a_port_and_a_sale_and_a_kill_of_either_side_loses_no_answer() {
     for (before, now) in answers.iter().zip(&after) {
         assert_eq!(before["outcome"], now["outcome"], "{now}");
     }
-    // A unit comes back, and goes through the gate to whoever asks.
+    // A unit comes back, and goes through the gate to the next shopper who asks.
     let winner = answers.iter().find(|a| a["outcome"] == "granted").unwrap();
     let (loser, pass) = passes.iter().find(|(n, _)| answers[*n]["outcome"] == "sold_out").unwrap();
     server.admin("POST", &hold(winner, "release"), &json!({ "reason": "gave it back" }));
@@ -215,8 +215,8 @@ fn gates_share_one_rate_and_one_line() {
             (metric(&server, &gate.admin, "floodgate_sale_line_length{sale=\"launch\"}") > 0).then_some(())
         });
     }
-    // Where it stands is the sale's word, from either of them, and it is one line: the last is
-    // behind all who are left.
+    // The place comes from the sale, through either gate, and there is one line: the last attempt
+    // is after all who are left.
     let seen: Vec<Value> =
         told.iter().zip(&passes).map(|(told, (_, pass))| sale.look(&told["attempt"], pass)).collect();
     let positions = |all: &[Value]| all.iter().filter_map(|seen| seen["wait_ms"].as_u64()).max();
@@ -245,15 +245,15 @@ fn no_gate_by_itself_answers_sold_out_to_a_shopper_in_line() {
     server.shop = first.shop.clone();
     let spec = with(shop::spec(&[("phone", 1), ("case", 9)]), json!({ "waitlist": { "places": 0 } }));
     define(&server, &spec, &[&first]);
-    // One in ten minutes would do; the rate has whole ones, so a crowd stands before whom this is
-    // about.
+    // A rate of one in ten minutes would do, but rates are whole numbers a second: so a crowd is in
+    // line before the shopper of this test.
     server.admin("POST", "/sales/launch/rate", &json!({ "per_second": 1 }));
     let sale = server.sale("launch");
     let crowd: Vec<(usize, String)> = server.passes("launch", "crowd", 60).into_iter().enumerate().collect();
     let buy = |pass: &str, key: &str| sale.attempt(pass, key, &[("phone", 1)]).json();
     assert_eq!(buy(&crowd[0].1, "k-0")["outcome"], "granted", "at once");
-    // It is sold out, and a gate says so alone; not to who asks for two things, which the sale must
-    // look at.
+    // The item is sold out, and a gate says so by itself; but not for a basket of two items, which
+    // the sale must decide.
     let both = |pass: &str| sale.attempt(pass, "k", &[("phone", 1), ("case", 1)]).json();
     let told = in_parallel(8, &crowd[1..], |(_, pass)| both(pass));
     let (last, (_, pass)) =
@@ -387,7 +387,7 @@ fn gates_apply_a_changed_deny_list_and_refuse_no_other_shopper() {
     let why = server.client.admin("GET", &url, &server.new_key("support", "read-only"), "").json();
     assert_eq!(why["refused"][0]["reason"], "deny_list", "{why}");
 
-    // A gate that joins now is told all of it before it answers anybody.
+    // A gate that joins now gets all of it before it answers any request.
     let other = join(&server, "127.0.0.1:0", "");
     server.shop = other.shop.clone();
     let there = server.sale("launch");
@@ -396,7 +396,7 @@ fn gates_apply_a_changed_deny_list_and_refuse_no_other_shopper() {
     assert_eq!(there.buy(&alice, "k", "phone")["outcome"], "granted");
     assert_eq!(alone(&other), 1);
 
-    // Another list: who is new on it, and who is on it no more.
+    // Another list: with a new shopper on it, and with one removed.
     server.deny("launch", "late\n");
     poll("the gates hear of it", || {
         let told = there.buy(&late, "k", "phone")["outcome"].clone();
@@ -406,8 +406,8 @@ fn gates_apply_a_changed_deny_list_and_refuse_no_other_shopper() {
     assert_eq!(there.buy(&bot, "let-in", "phone")["outcome"], "granted", "taken off with the same news");
     poll("the other one too", || (sale.buy(&last, "let-in", "phone")["outcome"] == "granted").then_some(()));
 
-    // While the process with the sales is away nobody is refused from what was, and afterwards from
-    // what is.
+    // While the process with the sales is down no shopper is refused by the old list, and
+    // afterwards by the current one.
     server.kill();
     let headers = shop::Sale::attempt_headers(&late, "away");
     let away = there.client.send("POST", &there.attempts_url, &headers, &shop::basket(&[("phone", 1)]));

@@ -1,12 +1,12 @@
-//! Crowds that mean no good, as many as descriptors allow: they cost the process what is written
-//! here and no more, an honest shopper buys meanwhile, and nothing of them is left.
+//! Hostile crowds, as large as descriptors allow: they cost the process at most the memory stated
+//! here, an honest shopper buys meanwhile, and none of their connections is left open.
 
 use crate::harness::{Server, Setup, poll, shop};
 use rustix::process::{Resource, getrlimit, setrlimit};
 use std::io::{ErrorKind, Write};
 use std::net::{Shutdown, TcpStream};
 
-/// Descriptors that everything else in either process may need, tests that run beside this one too.
+/// Descriptors for everything else in either process, including tests that run at the same time.
 const SPARE: u64 = 2000;
 
 /// Lets this process have as many descriptors as it may, and says how many connections that is, up
@@ -99,7 +99,7 @@ impl Shop {
                         }
                     }
                 } else {
-                    // Who is refused early may not get rid of all.
+                    // A client that is refused early may not be able to send everything.
                     let _ = stream.write_all(bytes.as_bytes());
                 }
                 stream

@@ -42,7 +42,7 @@ fn sigterm_lets_open_requests_end_and_exits_with_success() {
     let said = answer.split_once("\r\n\r\n").unwrap().1;
     assert_eq!(sale.attempt(&pass, "k", &[("phone", 1)]).body, *said);
 
-    // Those who follow an attempt are let go.
+    // Event streams that follow an attempt are ended.
     let waiting = sale.buy(&waiter, "k", "phone");
     let url = format!("{}/attempts/{}/events", sale.base, shop::text(&waiting["attempt"]));
     let mut events = sale.client.lines(&url, &[("floodgate-pass", &waiter)]);

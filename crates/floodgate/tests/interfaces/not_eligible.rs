@@ -1,4 +1,4 @@
-//! Not eligible: said by the gate alone as soon as the deny list is durable and until it is
+//! Not eligible: answered by the gate itself from when the deny list is durable until it is
 //! cleared, logged, and proven by the audit, through a restart.
 
 use crate::harness::{
@@ -21,7 +21,7 @@ fn the_gate_applies_a_changed_deny_list_and_the_log_proves_it() {
     let mut sale = server.open_sale("launch", &shop::spec(&[("phone", 5)]));
     let [alice, bob, bot] = ["alice", "bob", "bot"].map(|shopper| server.pass("launch", shopper));
     let first = sale.granted(&alice, "k", "phone");
-    // Whoever reads that the list is taken finds it in force: no attempt behind that gets through.
+    // Once the upload is answered the list applies: no attempt after that gets through.
     server.deny("launch", "alice\nbot\n");
     for n in 0..10 {
         let told = sale.buy(&bot, &format!("k-{n}"), "phone");
@@ -37,7 +37,7 @@ fn the_gate_applies_a_changed_deny_list_and_the_log_proves_it() {
         (&"deny_list".into(), &10.into())
     );
 
-    // Killed and started again, it still knows the list, and what was said is in the log before
+    // Killed and started again, it still knows the list, and the refusals are in the log before
     // long.
     server.kill();
     server.restart();

@@ -1,4 +1,4 @@
-//! A sale whose log is damaged answers nobody; the others go on, and the operators are told.
+//! A sale whose log is damaged answers no request; the others go on, and the operators are told.
 
 use crate::harness::{Server, shop};
 use std::fs;
@@ -14,7 +14,7 @@ fn a_damaged_log_keeps_only_its_own_sale_down() {
     }
     let new = server.open_sale("new", &shop::spec(&[("phone", 5)]));
     server.stop();
-    // One bit, behind the header and before the last entry.
+    // One bit, after the header and before the last entry.
     let log = server.data.join("sales/old/p0/seg-00000000000000000001.log");
     let file = fs::File::options().read(true).write(true).open(log).unwrap();
     let mut byte = [0];

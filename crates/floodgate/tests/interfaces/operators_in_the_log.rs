@@ -1,4 +1,4 @@
-//! Whatever operators do stands in the log with who did it and why, in their own words.
+//! Every command of an operator is in the log with the actor and the reason, as it was given.
 
 use crate::harness::{
     Server,
@@ -12,7 +12,7 @@ use serde_json::json;
 use std::ops::ControlFlow;
 use units::Sequence;
 
-/// What was done and by whom, of every entry that somebody did.
+/// The kind and the actor of every entry that has one.
 fn actors(server: &Server) -> Vec<(&'static str, Actor)> {
     let mut found = Vec::new();
     let mut log = open_read_only(&server.data.join("sales/launch/p0")).unwrap();

@@ -1,5 +1,5 @@
-//! The public document tells when a sale did open and did end, and never calls sold out what is
-//! free.
+//! The public document says when a sale really opened and ended, and never calls free units sold
+//! out.
 
 use crate::harness::{
     Server,

@@ -1,4 +1,5 @@
-//! What would cost the first of a crowd tenths of a second is done before anybody comes.
+//! Preparations that would cost the first of a crowd tenths of a second are done before the first
+//! request.
 
 use crate::harness::{Server, poll};
 use std::fs;
@@ -18,8 +19,7 @@ fn the_server_prepares_kernel_tables_and_thread_priorities_at_its_start() {
     };
     assert!(number("FDSize") > CONNECTIONS, "{status}");
     assert_eq!(number("THP_enabled"), 0, "{status}");
-    // A thread stands back with the first thing that it does, which may be a moment after it was
-    // begun.
+    // A thread lowers its priority as its first action, which may be a moment after it was started.
     poll("those that stand back, and no others: snapshots have a thread when there is a sale", || {
         let mut stands_back = Vec::new();
         for thread in fs::read_dir(format!("/proc/{pid}/task")).unwrap() {

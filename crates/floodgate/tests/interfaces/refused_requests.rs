@@ -1,4 +1,4 @@
-//! What is not a question is refused with a problem that says what to do, and decides nothing.
+//! An invalid request is refused with a problem document that says what to do, and decides nothing.
 
 use crate::harness::{
     Server,
@@ -94,7 +94,7 @@ fn a_missing_resource_is_not_found() {
     let reply = server.admin_send("POST", &hold, "{\"payment\":\"p\"}");
     assert_eq!((reply.status, &*reply.problem()), (404, "not-found"));
 
-    // An attempt that nobody made is no error: it may be on its way.
+    // An attempt that is not known is not an error: it may be on its way.
     let none = sale.look(&"0".repeat(32).into(), &pass);
     assert_eq!(none["outcome"], "none", "{none}");
     assert!(none["as_of"].is_u64(), "{none}");
@@ -137,7 +137,8 @@ fn one_shopper_does_not_fill_the_line() {
     let sale = server.open_sale("launch", &shop::spec(&[("phone", 5)]));
     server.admin("POST", "/sales/launch/rate", &serde_json::json!({ "per_second": 1 }));
     let (greedy, other) = (server.pass("launch", "greedy"), server.pass("launch", "other"));
-    // One goes on a second; whoever has two in line at the same time is served no sooner.
+    // One attempt a second is released; a shopper with two in line at the same time is served no
+    // sooner.
     let replies: Vec<_> =
         (0..40).map(|n| sale.attempt(&greedy, &format!("k-{n}"), &[("phone", 1)])).collect();
     let refused: Vec<_> = replies.iter().filter(|reply| reply.status == 429).collect();

@@ -1,5 +1,5 @@
-//! Sold out: said by the gate alone, shown by a file beside the log, logged, and proven by the
-//! audit, through a restart.
+//! Sold out: answered by the gate itself, shown by a file next to the log, logged, and proven by
+//! the audit, through a restart.
 
 use crate::harness::{
     Server, poll,
@@ -30,7 +30,8 @@ fn the_gate_answers_sold_out_by_itself_a_file_shows_it_and_the_log_proves_it() {
     let shown: Value = serde_json::from_slice(&std::fs::read(&file).unwrap()).unwrap();
     assert_eq!(shown["sale"], "launch", "{shown}");
 
-    // Killed and started again, it still knows who has something and that nothing is left.
+    // Killed and started again, it still knows which shoppers have something and that nothing is
+    // left.
     server.kill();
     std::fs::remove_file(&file).unwrap();
     server.restart();
@@ -41,7 +42,7 @@ fn the_gate_answers_sold_out_by_itself_a_file_shows_it_and_the_log_proves_it() {
     }
     poll("the file after a restart", || file.exists().then_some(()));
     assert_eq!(alone(&server), 50);
-    // What was said is in the log before long, and each answer is held against the entries that it
+    // The refusals are in the log before long, and each answer is checked at the entries that it
     // names.
     let said = |server: &Server| server.stats("launch")["outcomes"]["sold_out"].as_u64().unwrap();
     poll("what the gate said, in the log", || (said(&server) >= 50).then_some(()));

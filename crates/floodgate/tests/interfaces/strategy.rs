@@ -1,4 +1,4 @@
-//! What operators ordered of the gate holds after a crash, with whoever ordered it.
+//! The strategy that operators ordered applies after a crash, with the operator's name.
 
 use crate::harness::Server;
 use serde_json::json;

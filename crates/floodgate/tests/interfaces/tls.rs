@@ -1,5 +1,5 @@
-//! The shop behind TLS, as the binary serves it: where it says it is, a client that trusts the
-//! certificate finds it, and the log says what somebody must do about the certificate.
+//! The shop over TLS, as the binary serves it: a client that trusts the certificate reaches it at
+//! the printed address, and the log says what an operator must do about the certificate.
 
 use crate::harness::{Server, Setup, poll, run, shop, stderr};
 use std::fs;

@@ -1,4 +1,4 @@
-//! A place on the waitlist, followed over server-sent events until its end.
+//! A place on the waitlist, followed by server-sent events until its end.
 
 use crate::harness::{
     Server,

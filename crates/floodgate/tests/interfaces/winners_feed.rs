@@ -1,5 +1,5 @@
-//! `winners.ndjson` as a store imports it: at its own pace, from where it stopped, believing
-//! nothing but the signatures, which it checks with the public key alone.
+//! `winners.ndjson` as a store imports it: at its own pace, from where it stopped, trusting only
+//! the signatures, which it checks with the public key alone.
 
 use crate::harness::{
     Server, poll,
@@ -38,7 +38,7 @@ impl Store {
         serde_json::from_str(line).ok()
     }
 
-    /// Takes over what is there, `max` lines at the most; the connection may then end anyhow.
+    /// Imports what there is, `max` lines at the most; the connection may then end in any way.
     fn import(&mut self, server: &Server, key: &str, wait: u64, max: usize) -> usize {
         let path = format!("/api/v1/admin/sales/launch/winners.ndjson?after={}&wait={wait}", self.after);
         let bearer = format!("Bearer {key}");
@@ -129,7 +129,8 @@ fn a_store_follows_the_winners_stops_and_resumes() {
     server.kill();
     server.restart();
 
-    // Three were never paid, and both who waited have had their turn by now, and let it pass.
+    // Three holds were never paid, and both waiting shoppers have had their turn by now, and did
+    // not pay.
     poll("end of the unpaid holds", || {
         let stats = server.stats("launch");
         (stats["items"][0]["held"] == 0 && stats["items"][0]["waiting"] == 0).then_some(())
@@ -140,7 +141,7 @@ fn a_store_follows_the_winners_stops_and_resumes() {
     store.agrees_with(&server);
     assert_eq!(store.units("phone", "confirmed"), 3);
 
-    // A store that begins anew hears the same.
+    // A store that begins again gets the same lines.
     let mut other = Store::new(&server);
     other.import(&server, &key, 0, usize::MAX);
     assert_eq!((other.lines, &other.holds), (store.lines, &store.holds));
@@ -162,7 +163,7 @@ fn the_winners_feed_omits_places_that_never_had_a_hold() {
     assert_eq!(server.admin("POST", "/sales/launch/void", &void)["voided"], 1);
     server.admin("POST", &hold(&first, "release"), &json!({}));
     let mut store = Store::new(&server);
-    // `Store::take` fails on whatever happens to a hold that was never granted.
+    // `Store::take` fails on any event of a hold that was never granted.
     assert_eq!(store.import(&server, &key, 0, usize::MAX), 3, "granted, released, and granted by promotion");
     store.agrees_with(&server);
 }

@@ -36,9 +36,9 @@ pub enum Mood {
     Silent,
     /// Decides in 90 seconds, and says so.
     InLine,
-    /// The same; has refused by now whoever asks where they stand.
+    /// The same; a look-up of the place then gets a refusal.
     RefusedInLine,
-    /// The same; does not say where anybody stands.
+    /// The same; a look-up gets no place.
     MuteInLine,
     /// The line is full, and 7 seconds long.
     Full,
@@ -50,7 +50,7 @@ pub enum Mood {
     Unavailable,
     Panics,
     Waitlists,
-    /// Refuses whoever has nothing, by a rule of its own.
+    /// Refuses shoppers who have nothing, by a rule of its own.
     NotEligible,
     /// Carries out a command only a while after it was asked.
     Slow,
@@ -58,7 +58,7 @@ pub enum Mood {
     Grants,
 }
 
-/// Where whoever is in line stands.
+/// The place of an attempt in line.
 pub const IN_LINE: LinePlace = LinePlace { position: 41, wait_ms: Some(90_000) };
 
 /// Where the server listens.

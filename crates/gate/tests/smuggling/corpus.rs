@@ -1,19 +1,19 @@
-//! Requests that two readers might read differently, and what the gate says to each when it comes
-//! without anybody in between.
+//! Requests that two parsers might read differently, and the gate's answer to each when there is no
+//! proxy in between.
 //!
 //! Signs, so that an entry says only what it is about: `@post` is the head of an attempt without
 //! its framing and its empty line, `@get` that of a plain request, `@hidden` a whole request,
-//! `@hex` the hidden request's length in hex, `@len` the length of all that stands behind the
-//! entry's first empty line. Every character is one byte.
+//! `@hex` the hidden request's length in hex, `@len` the length of everything after the entry's
+//! first empty line. Every character is one byte.
 
-/// What is answered to an entry and to the request that is sent behind it.
+/// The answers to an entry and to the request that is sent after it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Want {
     /// A 4xx or 505, and then the end.
     Refused,
     /// The entry alone, and then the end: where the next request begins is not worth a guess.
     Last,
-    /// The entry is one request: it is answered, and then the one behind it.
+    /// The entry is one request: it is answered, and then the request after it.
     One,
     /// The entry is two requests, and both are meant.
     Both,
