@@ -536,8 +536,8 @@ fn an_idle_http2_connection_is_closed() {
         config.connections.header_timeout_seconds = 1;
         config.connections.idle_timeout_seconds = 1;
     });
-    // Before a first request, and after one; with a GOAWAY, and without one for a client that does
-    // not answer it.
+    // Before a first request, and after one; with a GOAWAY, except for a client that has sent
+    // nothing.
     let get = frames::fields(&[
         (":method", "GET"),
         (":scheme", "https"),

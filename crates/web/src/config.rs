@@ -5,7 +5,7 @@ use crate::net::Net;
 use serde::{Deserialize, Serialize};
 use std::net::SocketAddr;
 
-/// A section `tls`: a listener behind TLS.
+/// A section `tls`: a TLS listener.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct TlsConfig {
@@ -16,7 +16,7 @@ pub struct TlsConfig {
     pub streams_max: u32,
 }
 
-/// A section `jwt`: who signs tokens.
+/// A section `jwt`: the signer of tokens.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct JwtConfig {
@@ -76,7 +76,7 @@ impl TlsConfig {
         self.listen.parse().ok()
     }
 
-    /// A value that is wrong though its type is right: its name, and what is wanted.
+    /// A value that is wrong although its type is right: its name, and the allowed values.
     pub fn wrong(&self) -> Option<(&'static str, &'static str)> {
         if self.listen.is_empty() {
             return None;
@@ -186,7 +186,7 @@ impl Default for ConnectionsConfig {
 }
 
 impl ConnectionsConfig {
-    /// Threads of the shop's connections: as many as there are processors, if nobody said how many.
+    /// Threads of the shop's connections: as many as there are processors, unless configured.
     pub fn threads(&self) -> usize {
         match self.threads {
             0 => std::thread::available_parallelism().map_or(1, usize::from),

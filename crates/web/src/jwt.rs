@@ -36,7 +36,7 @@ const FETCH_EVERY: Duration = Duration::from_secs(300);
 const FETCH_EVERY_MIN: Duration = Duration::from_secs(10);
 const FILE_CHECK_EVERY_MS: u64 = 1000;
 
-/// Who a token speaks of.
+/// The shopper whom a token names.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Shopper {
     /// 1 to 64 bytes.
@@ -357,7 +357,7 @@ fn spawn_fetcher(
     keys: Arc<ArcSwap<Vec<Key>>>,
 ) -> io::Result<mpsc::SyncSender<()>> {
     let (wake, woken) = mpsc::sync_channel(1);
-    // A set that anybody may read cannot hold a shared secret.
+    // A public key set cannot hold a shared secret.
     let public: Vec<Algorithm> = algorithms.into_iter().filter(|&a| a != Algorithm::HS256).collect();
     let provider = tokio_rustls::rustls::crypto::aws_lc_rs::default_provider();
     let tls = ureq::tls::TlsConfig::builder().unversioned_rustls_crypto_provider(Arc::new(provider)).build();

@@ -130,8 +130,8 @@ fn old_and_new_keys_of_a_jwks_work_side_by_side() {
     assert_eq!(verifier.verify(&old, NOW), Err(JwtError::UnknownKey));
 }
 
-// Made elsewhere, so that another implementation's signatures are what is checked; the private keys
-// were thrown away.
+// Made elsewhere, so that another implementation's signatures are checked; the private keys were
+// deleted.
 const ES256_PEM: &str = "-----BEGIN PUBLIC KEY-----\nMFkwEwYHKoZIzj0CAQYIKoZIzj0DAQcDQgAE6gnNtrEAQ5qBDIEmeRe3Qle3jIQr\niqH7IDUCkeQ5U5tLWVBRgXwn2zTFIzCGfXAbRaiuRXFkmiV+DmIXdLglIA==\n-----END PUBLIC KEY-----\n";
 const ES256_TOKEN: &str = "eyJhbGciOiJFUzI1NiIsInR5cCI6IkpXVCJ9.eyJpc3MiOiJzaG9wIiwiYXVkIjoiZmxvb2RnYXRlIiwic3ViIjoiY\
      WxpY2UiLCJleHAiOjE4MDAwMDAwNjB9.i4iQWeQzHc8fEWflmaBHdXv27FqhklOAH-80axhklNT0ckbsxlVl3U25bD\

@@ -1,10 +1,10 @@
-//! Serves HTTP for every context: listeners in clear and behind TLS, connection loops, HTTP/1.1 and
+//! Serves HTTP for every context: listeners in clear and with TLS, connection loops, HTTP/1.1 and
 //! HTTP/2, limits by address, a memory mark, drain, problem documents, API keys, tokens, CORS, and
 //! the frame of pages.
 //!
 //! It knows no context. A context composes a [`Protection`](protection::Protection), declares its
 //! problems with [`kinds!`], puts its handlers into a table of [`Route`](route::Route)s, and serves
-//! what must be fast inside the loops by [`Hot`](wire::Hot).
+//! its hot routes inside the loops by [`Hot`](wire::Hot).
 
 pub mod api_keys;
 pub mod body;

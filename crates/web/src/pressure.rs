@@ -1,9 +1,9 @@
-//! How much memory the process has, and what is done when that is too much: first connections that
-//! wait for nothing are closed, then new ones. One thread of low priority looks a few times a
-//! second; the loops of the connections act.
+//! How much memory the process uses, and what happens when it is too much: idle connections are
+//! closed first, then new ones. One thread of low priority checks a few times a second; the
+//! connections' loops act.
 //!
-//! Memory goes to sales and their logs too, which no closed connection gives back: so nothing is
-//! closed where there are few.
+//! Sales and their logs take memory too, which closing connections does not free: so none is closed
+//! while there are few.
 
 use std::{
     fmt, io,
@@ -18,8 +18,8 @@ use std::{
 
 /// How often it is looked at.
 const LOOK_EVERY: Duration = Duration::from_millis(250);
-/// Looks above the mark after which new connections are closed too: what was closed has been given
-/// back by then.
+/// Checks above the mark after which new connections are closed too: the memory of closed
+/// connections has been freed by then.
 const LOOKS_UNTIL_SHEDDING: u32 = 4;
 /// It is over once so much of the mark is not exceeded, so that it does not begin again at once.
 const OVER_PERCENT: u64 = 90;
@@ -28,10 +28,11 @@ pub const CLOSED_AT_ONCE: usize = 256;
 /// Nothing is closed for its memory where no more are open; nor below an eighth of those that may
 /// be.
 const FEW: usize = 1024;
-/// Between two requests nobody is kept longer while memory is short, or the gate under load.
+/// How long a connection may be idle between two requests while memory is short, or the gate under
+/// load.
 const HURRIED_IDLE_SECONDS: u32 = 15;
 
-/// The process's memory, as whoever started it can tell.
+/// The process's memory, as the program that starts the server measures it.
 #[derive(Clone)]
 pub struct Memory {
     /// What it has now. Asked a few times a second.
@@ -46,7 +47,7 @@ impl fmt::Debug for Memory {
     }
 }
 
-/// What was found at the last look, for the loops.
+/// The result of the last check, for the loops.
 #[derive(Debug)]
 pub struct Pressure {
     memory: Memory,

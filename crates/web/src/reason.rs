@@ -32,7 +32,7 @@ impl Reasons {
         let uri = format!("/?{}", query.unwrap_or_default());
         let uri: http::Uri = uri.parse().map_err(|e: http::uri::InvalidUri| wrong(e.to_string()))?;
         let Query(InQuery { reason }) = Query::try_from_uri(&uri).map_err(|e| wrong(e.body_text()))?;
-        // What is no UTF-8 was replaced while it was decoded, and would not be logged as given.
+        // Invalid UTF-8 was replaced while it was decoded, and would not be logged as given.
         if reason.contains(char::REPLACEMENT_CHARACTER) {
             return Err(wrong("reason: not UTF-8".into()));
         }

@@ -1,6 +1,6 @@
 //! A context of forty lines on this crate alone: one hot route that answers at once, one whose
-//! answer comes from another thread, and one ordinary route. What protects the flash sale protects
-//! it too.
+//! answer comes from another thread, and one ordinary route. The protection of the flash sale
+//! protects it too.
 
 use axum::routing::get;
 use std::{
@@ -26,7 +26,7 @@ use web::{
     wire::{Before, Hot, HotRequest, Io, Loops, Served, Token},
 };
 
-/// Counts what was refused.
+/// Counts refusals.
 #[derive(Default)]
 struct Counted(AtomicU64);
 

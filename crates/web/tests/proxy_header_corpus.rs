@@ -22,7 +22,7 @@ fn every_corpus_proxy_header_has_one_meaning_or_is_refused() {
     let (mut prng, mut whole) = (Prng::new(1), 0);
     for _ in 0..50_000 {
         let mut bytes = prng.pick(&corpus).clone();
-        // Mostly behind the signature: before that a change makes it no header at all.
+        // Mostly after the signature: a change in the signature makes it no header at all.
         let at = (10 + prng.below(30) as usize).min(bytes.len() - 1);
         match prng.below(4) {
             0 => bytes.truncate(at),

@@ -17,7 +17,7 @@ const LIMIT_SLOTS: usize = 1 << 17;
 const PREFIX_SLOTS: usize = 1 << 15;
 /// Connections for whose owners there is room from the start: 2 MiB at the most.
 const CONNECTION_KEYS_MAX: usize = 1 << 16;
-/// Slots of those who were refused: 3 MiB.
+/// Slots of refused addresses: 3 MiB.
 const REFUSAL_SLOTS: usize = 1 << 17;
 
 /// Too much was asked for.
@@ -28,7 +28,7 @@ pub struct TooMany {
     pub wait_seconds: u32,
 }
 
-/// The limits of addresses, and who met them.
+/// The limits of addresses, and the addresses that were refused by them.
 #[derive(Debug)]
 pub struct AddressFilter {
     config: AddressLimits,
@@ -68,13 +68,13 @@ impl AddressFilter {
             || self.config.exempt_addresses.iter().any(|net| net.contains(address))
     }
 
-    /// Whether an address is a balancer of ours, which speaks for others.
+    /// Whether an address is a balancer of ours, which forwards other clients' connections.
     pub fn is_trusted(&self, address: IpAddr) -> bool {
         self.config.trusted_proxies.iter().any(|net| net.contains(address))
     }
 
-    /// Whether an operator has shut an address out. What was said to have no limits, or to speak
-    /// for others, is not: that would shut out more than was meant.
+    /// Whether an operator has denied an address. Exempt addresses and trusted proxies are never
+    /// denied: that would deny more than was meant.
     pub fn is_denied(&self, address: IpAddr) -> bool {
         self.denied.contains(address) && !self.is_trusted(address) && !self.is_exempt(address)
     }
@@ -165,14 +165,14 @@ impl AddressFilter {
         last.is_some_and(|last| last + seconds > now.0 / 1000)
     }
 
-    /// Who asks: the peer, or whom a trusted proxy names. `forwarded` are the X-Forwarded-For
-    /// fields, last to first.
+    /// The client's address: the peer, or the address that a trusted proxy names. `forwarded` are
+    /// the X-Forwarded-For fields, last to first.
     pub fn believed_address<'a>(&self, peer: IpAddr, forwarded: impl Iterator<Item = &'a [u8]>) -> IpAddr {
         if !self.is_trusted(peer) {
             return peer;
         }
-        // From the right, where the proxies wrote. What is not an address was not written by one of
-        // ours, and what stands left of it was written by somebody else.
+        // From the right, where the proxies wrote. A value that is not an address was not written
+        // by one of ours, and everything left of it was written by others.
         let mut believed = peer;
         for field in forwarded {
             for named in std::str::from_utf8(field).unwrap_or("?").rsplit(',') {
@@ -232,7 +232,7 @@ mod tests {
         let (known, _) = filter.refused(address("203.0.113.100"));
         assert_eq!(known.unwrap().counts[usize::from(Reason::PREFIX_RATE.at)], 1);
         assert_eq!(filter.count_of(Reason::PREFIX_RATE), 1);
-        // A /48 is one customer, whatever it numbers its networks by.
+        // A /48 is one customer, however its networks are numbered.
         let six = |n: u16| filter.ask(address(&format!("2001:db8:7:{n:x}::1")), 1, NOW);
         assert!((0..100).all(|n| six(n).is_ok()));
         assert_eq!(six(100).unwrap_err().reason, Reason::PREFIX_RATE);

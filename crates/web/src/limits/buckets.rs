@@ -11,9 +11,9 @@ const TIME_MASK: u64 = (1 << TIME_BITS) - 1;
 const UNITS_PER_SECOND: u64 = 100_000;
 /// Readings of the clock differ by less.
 const CLOCKS_APART: u64 = 60 * UNITS_PER_SECOND;
-/// Slots in which a key may live. When all are taken, the one whose debt ends first is given up: an
-/// attacker with many keys gains tokens for keys that are nearly free of debt anyway, and nobody
-/// else is refused in another's place.
+/// Slots in which a key may live. When all are taken, the key whose debt ends first is dropped: an
+/// attacker with many keys gains tokens for keys that are nearly free of debt anyway, and no key is
+/// refused for another's debt.
 const WAYS: usize = 4;
 /// Tokens that one question may cost: one, and one more for each level of risk; four times that
 /// where the gate is a fortress.
@@ -70,7 +70,7 @@ impl Buckets {
         let Some((slot, known)) = mine.map(|s| (s, true)).or_else(|| free().map(|s| (s, false))) else {
             return Ok(());
         };
-        // Nobody can owe more than this, unless the clock was set back since: then the debt is
+        // No key can owe more than this, unless the clock was set back since: then the debt is
         // forgotten. Not at once, for threads that run at the same time have read the clock a
         // little earlier or later.
         let most = now + self.tolerance + TOKENS_MAX * self.interval + CLOCKS_APART;

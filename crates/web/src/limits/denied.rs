@@ -1,6 +1,6 @@
-//! Networks that operators have shut out. Looked up for every request without a lock; changed
-//! seldom, and durably: in `operators/denied.json` under the data directory, so that a restart lets
-//! nobody in again.
+//! Networks that operators have denied. Looked up for every request without a lock; changed seldom,
+//! and durably: in `operators/denied.json` under the data directory, so that a restart keeps the
+//! list.
 
 use crate::{net::Net, orders::OrdersFile};
 use arc_swap::ArcSwap;
@@ -13,7 +13,7 @@ const VERSION: u32 = 1;
 /// Networks in the list: more are a matter for a firewall, which refuses them more cheaply.
 pub const DENIED_MAX: usize = 10_000;
 
-/// A network that is shut out, since when, by whom and why.
+/// A denied network, since when, by whom and why.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Denied {

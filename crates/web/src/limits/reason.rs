@@ -1,4 +1,4 @@
-//! Why somebody was refused before their question was looked at.
+//! Why a client was refused before its request was handled.
 
 /// Reasons that one server may have: the bytes of a row in [`super::Refusals`].
 pub const REASONS_MAX: usize = 16;

@@ -1,5 +1,5 @@
-//! Why somebody was refused lately, for an operator who asks. Kept of a key's hash alone and in
-//! memory alone, in a table of fixed size: no address and no shopper's id is in it, and no crowd
+//! Why a client was refused recently, for an operator who asks. Kept by a key's hash only and in
+//! memory only, in a table of fixed size: no address and no shopper's id is in it, and no crowd
 //! makes it larger.
 
 use super::{REASONS_MAX, Reason};
@@ -21,7 +21,7 @@ struct Slot {
     counts: [AtomicU64; COUNT_WORDS],
 }
 
-/// What is known of a key.
+/// The refusals of a key.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Refused {
     /// Unix time of the last refusal.

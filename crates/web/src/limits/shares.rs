@@ -1,4 +1,4 @@
-//! What a key has of a thing now: connections of an address, streams of a shopper.
+//! How many of a resource each key holds now: connections of an address, streams of a shopper.
 
 use contracts::IdentityBuildHasher;
 use std::collections::HashMap;

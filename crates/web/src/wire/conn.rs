@@ -7,7 +7,7 @@ use std::net::{IpAddr, TcpStream};
 /// What a connection does.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum State {
-    /// Before the header of the PROXY protocol, which says whom the connection is from.
+    /// Before the header of the PROXY protocol, which names the client's address.
     Announced,
     /// Between two requests, or before the first.
     Idle,
@@ -15,7 +15,7 @@ pub(super) enum State {
     Head,
     /// The head is whole, the body is not.
     Body,
-    /// A request waits for its answer; what comes behind it waits too.
+    /// A request waits for its answer; later requests wait too.
     Waiting,
     /// The answer says that this is the end. What still comes is thrown away until the client has
     /// closed as well: closing with bytes unread would reset the connection, and the answer might
@@ -31,7 +31,7 @@ pub(super) struct Conn {
     pub(super) seat: Seat,
     /// Whose page the present request comes from.
     pub(super) caller: Caller,
-    /// Whether it is served behind others.
+    /// Whether it is served after others.
     pub(super) pace: Pace,
     pub(super) state: State,
     /// Seconds since the loop began at which this state has lasted too long.
@@ -40,13 +40,14 @@ pub(super) struct Conn {
     pub(super) readable: bool,
     /// The client will send nothing more.
     pub(super) ended: bool,
-    /// It has said so: behind what is there to read comes the end, and no further edge.
+    /// The client has closed its side: after the data that can be read comes the end, and no
+    /// further edge.
     pub(super) end_seen: bool,
     /// Close once the answer is written.
     pub(super) close: bool,
     /// The loop is told when the socket takes bytes again.
     pub(super) watches_out: bool,
-    /// Bytes of a request that is not whole, or of one that waits behind another.
+    /// Bytes of an incomplete request, or of one that waits for another's answer.
     pub(super) input: Option<Vec<u8>>,
     /// Bytes of answers that the socket has not taken, and how many of them it has.
     pub(super) output: Option<(Vec<u8>, usize)>,

@@ -1,9 +1,9 @@
-//! One thread's loop: what epoll says, what others have told it, and in which order its connections
-//! are served.
+//! One thread's loop: epoll's events, messages from other threads, and the order in which
+//! connections are served.
 //!
 //! Sockets are edge-triggered: one system call registers a connection for its whole life. Each turn
-//! reads what is there, lets the context do what the turn's requests have in common, and then looks
-//! at what was answered meanwhile.
+//! reads what is there, lets the context handle the turn's requests together, and then processes
+//! the answers that came meanwhile.
 
 use super::{
     hot::Hot,

@@ -1,10 +1,10 @@
-//! The head of an HTTP/1.1 request (RFC 9112): what hot routes need of it, where it ends, and how
-//! long the body is.
+//! The head of an HTTP/1.1 request (RFC 9112): the fields that hot routes need, where it ends, and
+//! how long the body is.
 //!
-//! Whatever could mean one thing to a proxy in front and another to us is refused here, for both
-//! ways of serving, request by request: a bare LF, several lengths, a length beside a transfer
-//! coding, no Host or two. What is legal and rare (chunked bodies, HTTP/1.0, Expect) is said to be
-//! so, and left to others. It reads bytes and knows neither sockets nor routes.
+//! Anything that a proxy in front might read differently is refused here, for both ways of serving,
+//! request by request: a bare LF, several lengths, a length together with a transfer coding, no
+//! Host or two. Legal but rare requests (chunked bodies, HTTP/1.0, Expect) are reported as such,
+//! and left to hyper. It reads bytes and knows neither sockets nor routes.
 
 /// Fields in one head: browsers send some 20.
 const FIELDS_MAX: usize = 64;
@@ -16,7 +16,7 @@ pub struct Head<'a> {
     pub target: &'a str,
     /// Bytes of the head, its empty line included.
     pub len: usize,
-    /// Bytes of the body behind it; 0 if there is none or if it is [`Form::Rare`].
+    /// Bytes of the body after it; 0 if there is none or if it is [`Form::Rare`].
     pub body_len: u64,
     pub form: Form,
     /// The body's length stands in its chunks.
@@ -36,7 +36,7 @@ pub enum Form {
     Rare,
 }
 
-/// Fields that a context may have read beside those that every server reads.
+/// Fields that a context may have read in addition to those that every server reads.
 pub const OWN_FIELDS_MAX: usize = 4;
 
 /// The fields that hot routes look at, as they came. If one came twice, the request is

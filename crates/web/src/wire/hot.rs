@@ -9,14 +9,14 @@ use units::TimeMs;
 pub struct HotRequest<'a> {
     pub conn: Token,
     pub head: &'a Head<'a>,
-    /// Who asks, after trusted proxies.
+    /// The client's address, after trusted proxies.
     pub address: IpAddr,
     pub now: TimeMs,
     /// Its body is here too.
     pub is_whole: bool,
 }
 
-/// What is to be done with a request before its body is looked at.
+/// What to do with a request before its body is read.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Before {
     /// Its answer is written.
@@ -41,8 +41,8 @@ pub trait Hot: Send + 'static {
     /// What other threads tell it through the [`Inbox`](super::Inbox).
     type Letter: Send + 'static;
 
-    /// Fields of a request's head that it reads beside the usual ones, in lower case; at most
-    /// [`head::OWN_FIELDS_MAX`](super::head::OWN_FIELDS_MAX).
+    /// Fields of a request's head that it reads in addition to the usual ones, in lower case; at
+    /// most [`head::OWN_FIELDS_MAX`](super::head::OWN_FIELDS_MAX).
     const FIELDS: &'static [&'static str];
 
     /// Whether a target is one of its routes. Called for every request, before anything is known of

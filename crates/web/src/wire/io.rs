@@ -44,10 +44,10 @@ pub(super) const OUT_BYTES: usize = 64 << 10;
 const BUFFER_BYTES: usize = 1 << 10;
 /// Buffers kept for those to come; beyond that they are freed.
 const POOLED_MAX: usize = 4096;
-/// Connections accepted in one turn, so that those who are here are served meanwhile.
+/// Connections accepted in one turn, so that open connections are served meanwhile.
 const ACCEPTS_MAX: usize = 64;
-/// Connections that a loop may have more than another, beside an eighth, before it gives new ones
-/// away.
+/// Connections that a loop may have more than another, in addition to an eighth, before it hands
+/// new ones over.
 const AHEAD_MAX: usize = 64;
 
 /// A thread's connections, with buffers, clocks and counters.
@@ -87,7 +87,7 @@ pub struct Io<L> {
     full: Warning,
     /// An address, or its network, had as many as it may.
     shared_out: Warning,
-    /// A balancer did not say whom it speaks for.
+    /// A balancer did not name the client's address.
     pub(super) unannounced: Warning,
     failed: Warning,
     /// No connection can be accepted for a moment.
@@ -177,7 +177,7 @@ impl<L: Send + 'static> Io<L> {
         write::public(&mut self.out, body, cors, &self.date, close);
     }
 
-    /// Notes the address of a caller who is refused.
+    /// Notes the address of a refused caller.
     pub fn note(&self, address: IpAddr, problem: &Problem) {
         if let Some(reason) = problem.reason() {
             self.protection.addresses.note(address, reason, self.protection.now());
@@ -273,8 +273,8 @@ impl<L: Send + 'static> Io<L> {
                 Err(rustix::io::Errno::AGAIN) => return,
                 Err(rustix::io::Errno::CONNABORTED | rustix::io::Errno::INTR) => continue,
                 Err(error) => {
-                    // Out of descriptors, most likely: what is open goes on, and some of it will
-                    // end.
+                    // Out of descriptors, most likely: open connections go on, and some of them
+                    // will end.
                     if self.failed.due().is_some() {
                         tracing::error!(%error, "accept a connection: failed (see `ulimit -n`)");
                     }
@@ -336,7 +336,7 @@ impl<L: Send + 'static> Io<L> {
             Ok(of_address) => return Some(of_address),
             Err(refused) => refused,
         };
-        // Metrics count each, and operators who ask are told: a line for each would be the flood of
+        // Metrics count each, and operators can query them: a log line for each would be a flood by
         // one host.
         if let Some(count) = self.shared_out.due() {
             let reason = refused.label;

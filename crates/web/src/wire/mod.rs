@@ -72,8 +72,8 @@ pub struct Travelling {
     pub early: Bytes,
     /// How many bytes the request has that it travels for; `None` if only its chunks say that.
     pub request_bytes: Option<u64>,
-    /// It has just come from a balancer that first says in a header of the PROXY protocol whom it
-    /// is from.
+    /// It has just come from a balancer that first names the client's address in a header of the
+    /// PROXY protocol.
     pub is_announced: bool,
     pub home: Arc<dyn Home>,
 }
@@ -173,8 +173,8 @@ impl<L: Send> Home for Inbox<L> {
     }
 }
 
-/// A loop that ends before it was told to leaves connections that nobody serves, and a port on
-/// which nobody answers: better that the process ends, and starts again.
+/// A loop that ends before it was told to leaves connections that are not served, and a port that
+/// does not answer: it is better that the process ends, and starts again.
 struct EndProcess<L>(Arc<Inbox<L>>);
 
 impl<L> Drop for EndProcess<L> {
@@ -240,7 +240,7 @@ impl<L: Send + 'static> Loops<L> {
         }
     }
 
-    /// Ends the threads, whatever is still open. Blocks for a moment.
+    /// Ends the threads, even with open connections. Blocks for a moment.
     pub fn end(self) {
         for inbox in &self.inboxes {
             inbox.ends.store(true, Ordering::SeqCst);

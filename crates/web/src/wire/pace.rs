@@ -1,4 +1,4 @@
-//! How fast one connection asks. It sees seconds and knows no connection.
+//! How fast one connection sends requests. It sees seconds and knows no connection.
 
 /// Requests of one connection within a second after which it has low priority. A page asks every
 /// second or so, a shopper may attempt 20 times at once (`gate.limits.shopper_burst`).

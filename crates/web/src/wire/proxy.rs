@@ -1,5 +1,5 @@
 //! The header of the PROXY protocol, version 2 (HAProxy's proxy-protocol.txt, section 2.2): with it
-//! a balancer that passes bytes on says, before the first of them, whom the connection is from.
+//! a balancer that forwards TCP names the client's address, before the first forwarded byte.
 //! Version 1 is text that a client could send by accident, and is not read.
 //!
 //! ```text

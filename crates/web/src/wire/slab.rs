@@ -1,6 +1,6 @@
 //! Values in places that are used again, each under a token that no other value will ever have.
 
-/// Names a place in a [`Slab`] and who has it now: an answer that comes too late finds nobody.
+/// Names a place in a [`Slab`] and its current value: an answer that comes too late finds nothing.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Token {
     index: u32,

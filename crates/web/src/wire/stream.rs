@@ -68,7 +68,7 @@ impl<H: Hot> Loop<H> {
             }
             let mut have = 0;
             if let Some(input) = conn.input.take() {
-                // What is kept came out of this very memory, or from axum, which got it from here.
+                // Kept bytes came from this buffer, or from axum, which got them from here.
                 have = input.len().min(scratch.len());
                 scratch[..have].copy_from_slice(&input[..have]);
                 let whole = have == input.len();
@@ -111,7 +111,7 @@ impl<H: Hot> Loop<H> {
         self.io.again.push(token);
     }
 
-    /// Serves the requests in `bytes`, and keeps what is left. False if the connection is no longer
+    /// Serves the requests in `bytes`, and keeps the rest. False if the connection is no longer
     /// here.
     fn serve_bytes(&mut self, token: Token, bytes: &[u8]) -> bool {
         let mut at = 0;
@@ -155,7 +155,7 @@ impl<H: Hot> Loop<H> {
                     if !self.io.flush(token) {
                         return false;
                     }
-                    // What was answered before must be on its way first.
+                    // Earlier answers must be sent first.
                     if self.io.conns.get_mut(token).is_some_and(|conn| conn.output.is_none()) {
                         self.io.hand_over(token, &bytes[at..], request_bytes);
                         return false;
@@ -265,9 +265,9 @@ impl<L: Send + 'static> Io<L> {
         true
     }
 
-    /// Takes a connection for that of whom the header before its first request names, and returns
-    /// how many bytes are done with; 0 if the header is not whole. `None` if the connection is no
-    /// longer here.
+    /// Takes over the client's address from the header before the first request, and returns how
+    /// many bytes it consumed; 0 if the header is incomplete. `None` if the connection is no longer
+    /// here.
     fn announced(&mut self, token: Token, bytes: &[u8]) -> Option<usize> {
         let (len, source) = match proxy::parse(bytes) {
             Parsed::Partial => return Some(0),
@@ -307,7 +307,7 @@ impl<L: Send + 'static> Io<L> {
         let idle = self.protection.idle_seconds();
         if let Some(conn) = self.conns.get_mut(token)
             && matches!(conn.state, State::Head | State::Body | State::Idle)
-            // Else it is not at rest: what is not written has its own time.
+            // Otherwise it is not idle: unwritten output has its own timeout.
             && conn.output.is_none()
         {
             conn.state = State::Idle;
@@ -408,8 +408,8 @@ impl<L: Send + 'static> Io<L> {
         false
     }
 
-    /// Sends what is left and the end, and waits for the client's. False: nothing more is served on
-    /// it.
+    /// Sends the remaining output and closes the sending side, and waits for the client to close.
+    /// False: nothing more is served on it.
     pub(super) fn linger(&mut self, token: Token) -> bool {
         let until = self.seconds() + LINGER_SECONDS;
         let Some(conn) = self.conns.get_mut(token) else { return false };

@@ -1,6 +1,6 @@
-//! Which connections are served first. One that asks without end, or for what is refused, has low
+//! Which connections are served first. One that asks too fast, or that was refused, has low
 //! priority: it is served after the others of its loop, in a bounded share of the loop's time. A
-//! flood takes no more of the processor than that, and those who buy do not wait for it.
+//! flood takes no more of the processor than that, and shoppers do not wait for it.
 
 use super::{
     conn::Conn,
@@ -15,10 +15,11 @@ use std::{
     time::{Duration, Instant},
 };
 
-/// What those who stand back have at once: little beside the disk's share of a purchase.
+/// The time that connections of low priority get at once: little compared with the disk's share of
+/// a purchase.
 const BACK_TURN: Duration = Duration::from_micros(500);
-/// And when they have had it, none for so long. A loop that never rests waits for its processor
-/// like everybody who never does: it is those who sleep whom a scheduler runs first.
+/// After that they get none for this long. A loop that never sleeps waits for its processor like
+/// any busy thread: a scheduler runs first the threads that have slept.
 const BACK_REST: Duration = Duration::from_micros(1500);
 
 impl<L: Send + 'static> Io<L> {
@@ -41,7 +42,7 @@ impl<L: Send + 'static> Io<L> {
         }
     }
 
-    /// From now on it is served behind the others for a while.
+    /// From now on it is served after the others for a while.
     pub(super) fn lower_priority(&mut self, token: Token) {
         let now = self.swept;
         let Some(peer) = self.conns.peek(token).map(|conn| conn.peer) else { return };
@@ -52,12 +53,12 @@ impl<L: Send + 'static> Io<L> {
         }
     }
 
-    /// A balancer, or whoever has no limits: many people share what comes over one connection.
+    /// A balancer, or an exempt address: many people may share one connection.
     fn speaks_for_others(&self, peer: IpAddr) -> bool {
         self.protection.addresses.is_trusted(peer) || self.protection.addresses.is_exempt(peer)
     }
 
-    /// Whether it stands back; then it is in the queue.
+    /// Whether it has low priority; then it is in the queue.
     pub(super) fn waits_for_turn(&mut self, token: Token) -> bool {
         let now = self.swept;
         let Some(Conn { pace, .. }) = self.conns.get_mut(token) else { return false };
@@ -68,7 +69,7 @@ impl<L: Send + 'static> Io<L> {
         waits
     }
 
-    /// When somebody of those who stand back is served next.
+    /// When the next connection of low priority is served.
     pub(super) fn back_due(&self) -> Option<Instant> {
         (!self.back.is_empty()).then_some(self.back_from)
     }
@@ -82,7 +83,7 @@ impl<H: Hot> Loop<H> {
         }
     }
 
-    /// Serves those who stand back, one read of each in turn, for as long as they may.
+    /// Serves connections of low priority, one read of each in turn, within their share of time.
     pub(super) fn serve_those_back(&mut self, scratch: &mut [u8]) {
         let began = Instant::now();
         if self.io.back.is_empty() || began < self.io.back_from {
@@ -91,7 +92,7 @@ impl<H: Hot> Loop<H> {
         while let Some(token) = self.io.back.pop_front() {
             let Some(conn) = self.io.conns.get_mut(token) else { continue };
             conn.pace.queued = false;
-            // Whoever has more goes to the end.
+            // A connection with more to read goes to the end.
             self.guarded(token, |it| it.serve(token, scratch));
             let now = Instant::now();
             if now >= began + BACK_TURN {

@@ -1,9 +1,9 @@
-//! Answers as bytes: status line, fields, body. What is the same in every answer stands here once.
+//! Answers as bytes: status line, fields, body. The parts that every answer shares are here once.
 
 use crate::problem::{METHOD_NOT_ALLOWED, Problem};
 
-/// The fields that every answer of the gate has, for what is no page. `server` gives the same to
-/// axum's answers.
+/// The fields of every answer of the gate that is not a page. `server` gives the same to axum's
+/// answers.
 macro_rules! always {
     () => {
         "x-content-type-options: nosniff\r\nreferrer-policy: same-origin\r\nx-frame-options: DENY\r\n\
