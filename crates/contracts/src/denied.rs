@@ -74,7 +74,7 @@ impl DeniedShoppers {
         self.runs.iter().map(|run| run.len()).sum()
     }
 
-    /// True if everybody may buy, as far as this list goes.
+    /// True if this list denies no shopper.
     pub fn is_empty(&self) -> bool {
         self.runs.is_empty()
     }
@@ -134,7 +134,7 @@ mod tests {
             list = list.and((part * PART..(part + 1) * PART).map(shopper).collect(), Sequence(part));
             let shared = list.shared_runs(&before);
             copied += list.runs()[shared..].iter().map(|run| run.len()).sum::<usize>();
-            assert!(list.runs().len() <= 12, "{} runs behind part {part}", list.runs().len());
+            assert!(list.runs().len() <= 12, "{} runs after part {part}", list.runs().len());
         }
         assert_eq!(list.len(), 2048 * PART as usize);
         assert!(copied < 12 * list.len(), "{copied} copied for {} shoppers", list.len());

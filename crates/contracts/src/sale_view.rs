@@ -1,4 +1,4 @@
-//! A sale as everybody may see it: what the gate needs in order to answer without asking.
+//! The public view of a sale: what the gate needs in order to answer without asking.
 
 use crate::{
     Basket, DeniedShoppers, Eligibility, GateRefusal, IneligibleBy, NotEligibleRange, SaleId, SaleSpec,

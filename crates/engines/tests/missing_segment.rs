@@ -107,7 +107,7 @@ fn a_log_opens_after_a_trim_that_was_cut_short() {
     disk.take(&segments(&disk)[1]);
     let log = open(&disk).unwrap();
     assert_eq!(log.reader().first(), Sequence(starts[3]));
-    assert_eq!(segments(&disk).len(), 2, "what was left behind is removed");
+    assert_eq!(segments(&disk).len(), 2, "the leftover segments are removed");
 }
 
 #[test]

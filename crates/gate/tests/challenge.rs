@@ -55,7 +55,7 @@ fn a_pass_needs_no_challenge_by_default() {
     let gate = Running::start(true, false, |_| {});
     refused(&challenge(&gate, "alice", ""), 404, "not-found", "without one");
     assert_eq!(pass(&gate, "alice", "").status, 200);
-    assert_eq!(pass(&gate, "alice", r#"{"altcha":"e30="}"#).status, 200, "nobody asked for it");
+    assert_eq!(pass(&gate, "alice", r#"{"altcha":"e30="}"#).status, 200, "no challenge was required");
     refused(&pass(&gate, "alice", r#"{"altcha":1}"#), 422, "invalid", "integer");
     refused(&pass(&gate, "alice", r#"{"altcha":null}"#), 422, "invalid", "null");
     assert!(!gate.data().join("challenges").exists());

@@ -178,7 +178,7 @@ fn a_slow_decision_is_answered_with_a_place_and_a_full_queue_with_queue_full() {
         (202, &"queued".into(), &5.into())
     );
     assert_eq!(queued.header("retry-after"), Some("1"));
-    assert!(queued.json().get("wait_ms").is_none(), "nobody knows: {queued:?}");
+    assert!(queued.json().get("wait_ms").is_none(), "the time is unknown: {queued:?}");
     for (mood, status, problem, retry_after) in [
         (Mood::Full, 503, "queue-full", "7"),
         (Mood::TooMany, 429, "too-many-in-line", "20"),

@@ -219,7 +219,7 @@ fn the_api_answers_with_a_signed_return_url_if_asked() {
     let query = format!("?return_url={BACK_ENCODED}");
     let bought = attempt("k1", &query).json();
     assert!(bought["hold"].get("ticket").is_none(), "a ticket is made where it is asked for");
-    assert!(attempt("k1", "").json().get("return_url").is_none(), "nobody asked for it");
+    assert!(attempt("k1", "").json().get("return_url").is_none(), "it was not asked for");
 
     let refused = attempt("k2", &query).json();
     let signed = refused["return_url"].as_str().unwrap().strip_prefix(&format!("{BACK}&floodgate=")).unwrap();

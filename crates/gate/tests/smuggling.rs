@@ -272,7 +272,7 @@ fn through(shop: &Shop, front: SocketAddr, tap: &Tap) -> Vec<String> {
                 is_wrong("what the gate answered is not what the client got");
             }
             if front_said.iter().rev().skip(1).any(|said| said.ends_with("of the proxy")) {
-                is_wrong("something was answered behind a proxy's refusal");
+                is_wrong("something was answered after a proxy's refusal");
             }
             let by_proxy = front_said.last().is_some_and(|said| said.ends_with("of the proxy"));
             if !by_proxy && front_said.len() < want_len {

@@ -63,7 +63,7 @@ fn put_key(dir: &Path, key: &str) {
     fs::set_permissions(dir.join("shop.key"), fs::Permissions::from_mode(0o600)).unwrap();
 }
 
-/// A gate behind TLS, and the files of its certificate.
+/// A gate with a TLS listener, and the files of its certificate.
 struct Shop {
     running: Running,
     made: Made,
@@ -597,5 +597,5 @@ fn a_drain_sends_goaway_and_lets_http2_streams_finish() {
     shop.running.stop();
     assert_eq!(block_on(asked).unwrap(), StatusCode::ACCEPTED, "the open stream was answered");
     block_on(connection).unwrap().expect("the connection ended in order");
-    assert!(raw(shop.at(), shop.client("h2")).is_err(), "nobody listens");
+    assert!(raw(shop.at(), shop.client("h2")).is_err(), "the listener is closed");
 }

@@ -264,9 +264,9 @@ fn a_paused_sale_keeps_its_line() {
     rig.is_paused = true;
     rig.pass(60_000);
     assert_eq!((rig.step(), rig.queue.next_turn(rig.at())), (vec![], None));
-    assert_eq!(rig.place(2), Some(LinePlace { position: 1, wait_ms: None }), "nobody knows when");
+    assert_eq!(rig.place(2), Some(LinePlace { position: 1, wait_ms: None }), "it is unknown when");
     let _behind = rig.put(4).unwrap();
-    assert_eq!(rig.position(4), Some(3), "whoever comes now stands behind them");
+    assert_eq!(rig.position(4), Some(3), "a new attempt goes after them");
     rig.is_paused = false;
     rig.rate = 0;
     assert_eq!(rig.step(), [1, 2]);
@@ -336,7 +336,7 @@ fn a_shopper_who_was_told_a_place_gets_the_refusal_when_asking() {
     assert_eq!([0, 1].map(|n| rig.asked(n)), [Some(Told::Answer(SOLD_OUT)); 2]);
     let (other, at) = (attempt(0, 5), rig.at());
     let asked = rig.queue.position(other.id, other.shopper, at, &rig.known);
-    assert_eq!(asked, Ok(None), "it is nobody else's");
+    assert_eq!(asked, Ok(None), "not for another shopper");
     // A caller that received its refusal needs none kept; and no more are kept than may be on their
     // way.
     for n in 2..9 {

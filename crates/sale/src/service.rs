@@ -1,5 +1,4 @@
-//! Gives a sale's worker its thread, its bounded queue and its snapshots, and everybody else a
-//! [`Handle`].
+//! Gives a sale's worker its thread, its bounded queue and its snapshots, and callers a [`Handle`].
 
 mod front;
 mod gate_reports;

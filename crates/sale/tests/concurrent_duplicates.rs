@@ -245,7 +245,7 @@ fn queued_attempts_are_decided_before_a_stop() {
     assert!(matches!(answer(first), Answer::Granted(_)));
     assert!(matches!(answer(second), Answer::Granted(_)));
     let after = rig.handle.lookup(id(1), key(1)).blocking_recv().unwrap();
-    assert!(matches!(after, Err(Unavailable::Passing(_))), "nobody waits for ever: {after:?}");
+    assert!(matches!(after, Err(Unavailable::Passing(_))), "no caller waits for ever: {after:?}");
 }
 
 /// The deny list applies as soon as it is durable, and the sale is still asked about shoppers who
@@ -278,7 +278,7 @@ fn a_gate_applies_a_deny_list_once_it_is_durable_and_until_it_is_cleared() {
     let undecided = rig.put(3);
     rig.let_on.send(()).unwrap();
     assert_eq!(wait(denied), Ok(OperationDone::Ok));
-    assert_eq!(told(2), Some((4, 4)), "whoever hears that the list is taken finds it in force");
+    assert_eq!(told(2), Some((4, 4)), "once the upload is answered the list applies");
     assert_eq!(told(4), None, "an honest shopper");
     assert_eq!(told(1), None, "who has a hold gets the sale's own answer");
     let again = rig.put(1);
@@ -297,7 +297,7 @@ fn a_gate_applies_a_deny_list_once_it_is_durable_and_until_it_is_cleared() {
     assert_eq!(told(2), Some((4, 4)), "as long as that is not durable");
     rig.let_on.send(()).unwrap();
     assert_eq!(wait(cleared), Ok(OperationDone::Ok));
-    assert_eq!(told(2), None, "whoever hears that it is cleared may buy at once");
+    assert_eq!(told(2), None, "once the clearing is answered the shopper may buy");
     let (mut log, handle, let_on, dir) = (None, rig.handle.clone(), rig.let_on.clone(), &rig._dir);
     let_on.send(()).unwrap();
     rig.service.stop();

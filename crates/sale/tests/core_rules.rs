@@ -180,7 +180,7 @@ fn a_late_payment_follows_the_policy() {
     l.buy(1, 1, &[(PHONE, 1)]);
     l.at(late);
     l.buy(2, 2, &[(PHONE, 1)]);
-    assert_eq!(l.pay(1, "p1"), "refund", "somebody else has it");
+    assert_eq!(l.pay(1, "p1"), "refund", "another shopper has it");
     l.release(2);
     assert_eq!(l.pay(1, "p1"), "refund", "and a refund is final");
 
@@ -416,7 +416,7 @@ fn a_lookup_finds_the_basket_however_many_attempts_came_after() {
     assert!(told.len() == 100 && told.iter().all(|a| a.id != id(1)), "the list is bounded");
     let found = l.core.lookup(id(1), key(7));
     assert_eq!(found.basket, Some(Basket::single(CASE, 1)));
-    assert_eq!(l.core.lookup(id(1), key(8)).basket, None, "nobody else's");
+    assert_eq!(l.core.lookup(id(1), key(8)).basket, None, "not for another shopper");
 }
 
 fn seen(l: &Ledger) -> SaleView {

@@ -169,7 +169,7 @@ fn a_log_that_oversells_is_not_proven() {
     // What the core refuses does not end the audit: the next entries are looked at all the same.
     f.grant(4, 4, &[(CASE, 6)]);
     let more = [("INV-1*", "entry 5: item 0: 3 held"), ("INV-3", "its shopper has 6 of item 1 in round 0")];
-    check("and one over the limit behind it", &f, &more);
+    check("and one over the limit after it", &f, &more);
     assert_eq!(f.audit().items[0].held, 3, "the figures are those of the log");
 
     let mut f = Forgery::of(no_waitlist(1));
@@ -197,7 +197,7 @@ fn a_log_that_undersells_is_not_proven() {
     let mut f = Forgery::of(waitlist(1, 5));
     f.grant(1, 1, &[(PHONE, 1)]).wait(2, 2, &[(PHONE, 1)], 1);
     f.write(&Record::Released { hold: id(1), by: by() }).write(&Record::Rate { per_second: 1, by: by() });
-    check("nobody promoted", &f, &[("INV-2*", "waits for what is free")]);
+    check("no one promoted", &f, &[("INV-2*", "waits for what is free")]);
 }
 
 #[test]
@@ -229,13 +229,17 @@ fn a_log_that_breaks_limits_or_eligibility_is_not_proven() {
     let mut f = Forgery::of(no_waitlist(9));
     f.write(&list(ListKind::Denied, vec![key(1)])).grant(1, 1, &[(PHONE, 1)]);
     check(
-        "a hold of somebody denied",
+        "a hold of a denied shopper",
         &f,
         &[("INV-3*", "entry 4: 01010101010101010101010101010101: its shopper may not buy")],
     );
     let mut f = Forgery::of(eligibility(Eligibility::List));
     f.write(&list(ListKind::Allowed, vec![key(1)])).grant(1, 1, &[(PHONE, 1)]).grant(2, 2, &[(PHONE, 1)]);
-    check("a hold of somebody not listed", &f, &[("INV-3*", "entry 5: 02020202020202020202020202020202")]);
+    check(
+        "a hold of a shopper who is not listed",
+        &f,
+        &[("INV-3*", "entry 5: 02020202020202020202020202020202")],
+    );
     let mut f = Forgery::of(eligibility(Eligibility::Tier { min: 3 }));
     f.grant(3, 3, &[(PHONE, 1)]).grant(2, 2, &[(PHONE, 1)]);
     check("a hold below the tier", &f, &[("INV-3*", "entry 4: 02020202020202020202020202020202")]);
@@ -334,11 +338,7 @@ fn a_log_that_contradicts_earlier_answers_is_not_proven() {
     check("a hold that leaves the waitlist", &f, &[("INV-4*", "leaves and did not wait")]);
     let mut f = held();
     f.write(&Record::RoundClosed { round: 0, by: by() }).grant(2, 2, &[(PHONE, 1)]);
-    check(
-        "granted behind the end",
-        &f,
-        &[("INV-4", "while round 0 is not open"), ("INV-7", "breaks rounds")],
-    );
+    check("granted after the end", &f, &[("INV-4", "while round 0 is not open"), ("INV-7", "breaks rounds")]);
     let mut f = held();
     f.write(&Record::Extended { round: 0, closes_at: TimeMs(CLOSES - 1), by: by() });
     check("an end that comes nearer", &f, &[("INV-4", "round 0 is extended to")]);
@@ -354,7 +354,7 @@ fn a_log_that_contradicts_earlier_answers_is_not_proven() {
     f.write(&Record::Released { hold: id(1), by: by() });
     let pay_by = TimeMs(OPENS + HOLD_MS);
     f.write(&Record::Promoted { attempt: attempt(2, 3, &[(PHONE, 1)]), round: 0, pay_by });
-    check("promoted as somebody else", &f, &[("INV-4*", "is promoted and did not wait so")]);
+    check("promoted as another shopper", &f, &[("INV-4*", "is promoted and did not wait so")]);
 }
 
 #[test]
@@ -521,7 +521,7 @@ fn not_eligible_by_gates_is_proven_only_if_the_sale_had_such_a_rule() {
     for spec in [spec(2), SaleSpec { eligibility: Eligibility::Tier { min: 0 }, ..spec(2) }] {
         let mut f = sale(spec);
         f.write(&said(tier, 2, 2, 1));
-        check("of a tier that nobody lacks", &f, &[("INV-4", "as of 2 to 2")]);
+        check("of a tier that no shopper lacks", &f, &[("INV-4", "as of 2 to 2")]);
     }
 }
 

@@ -126,7 +126,7 @@ impl Gate {
         format!("/api/v1/sales/{}", Self::SALE)
     }
 
-    /// The sale's state, as everybody may read it.
+    /// The sale's public state.
     pub(super) fn document(&self) -> Result<String, Failure> {
         ask(
             self.shop,

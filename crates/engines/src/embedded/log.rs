@@ -374,8 +374,8 @@ fn make_segment<D: Disk>(disk: &D, header: &SegmentHeader) -> Result<Active<D::F
         file.allocate(header.bytes)?;
         file.write_at(&header.encode(), 0)?;
         file.sync_data()?;
-        // An earlier try may have left a file of this name behind, whose removal is no more durable
-        // than this one's creation. Its bytes must not reappear under the new name.
+        // An earlier try may have left a file of this name, whose removal is no more durable than
+        // this one's creation. Its bytes must not reappear under the new name.
         disk.sync_dir()?;
         *may_be_renamed = true;
         disk.rename(&unfinished, &name)?;

@@ -57,7 +57,7 @@ fn a_demos_data_is_removed_unless_a_directory_is_named() {
     let dir = tempfile::tempdir().unwrap();
     let forgotten = said(dir.path(), ON_FREE_PORTS);
     assert!(forgotten.contains("forgotten at the end"), "{forgotten}");
-    assert!(!dir.path().join("floodgate-data").exists(), "nothing is left behind");
+    assert!(!dir.path().join("floodgate-data").exists(), "no files are left");
     let kept = said(dir.path(), &format!("data = \"kept\"\n{ON_FREE_PORTS}"));
     assert!(kept.contains("kept in kept"), "{kept}");
     assert!(dir.path().join("kept/sales/demo").is_dir());

@@ -331,7 +331,7 @@ fn a_sale_that_does_not_come_back_is_not_taken_for_another_or_for_sold_out() {
         let headers = shop::Sale::attempt_headers(&b, key);
         first.client.send("POST", &first.attempts_url, &headers, &shop::basket(&[("phone", 1)])).status
     };
-    assert_eq!(asked("k2"), 503, "while the sale is away nobody is told that it is sold out");
+    assert_eq!(asked("k2"), 503, "while the sale is down no shopper is told that it is sold out");
     std::fs::rename(server.data.join("sales/a-first/p0"), server.scratch().join("lost")).unwrap();
     server.restart_unready();
     server.shop = gate.shop.clone();

@@ -99,7 +99,7 @@ fn a_store_follows_the_winners_stops_and_resumes() {
     let sale = server.open_sale("launch", &with(shop::spec(&[("phone", 8), ("case", 20)]), fields));
     let key = server.new_key("store", "read-only");
     let mut store = Store::new(&server);
-    assert_eq!(store.import(&server, &key, 0, usize::MAX), 0, "nobody has won yet");
+    assert_eq!(store.import(&server, &key, 0, usize::MAX), 0, "there are no winners yet");
 
     // The store waits; the winner comes.
     let passes = server.passes("launch", "crowd", 14);

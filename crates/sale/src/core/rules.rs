@@ -397,7 +397,7 @@ impl Core {
         }
     }
 
-    /// What everybody may see; `None` before the sale was set up.
+    /// The public view; `None` before the sale was set up.
     pub fn view(&self, sale: &SaleId, disk_full: bool) -> Option<SaleView> {
         let state = &self.state;
         let spec = state.spec.as_ref()?;

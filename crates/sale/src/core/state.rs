@@ -113,7 +113,7 @@ pub(super) struct State {
     pub(super) reserved: ShopperSet,
     pub(super) allowed: ShopperSet,
     pub(super) denied: ShopperSet,
-    /// The same for everybody to see. The writer asks its own table, which answers each shopper at
+    /// The same for the public view. The writer asks its own table, which answers each shopper at
     /// one look.
     pub(super) denied_shown: Arc<DeniedShoppers>,
     pub(super) counts: Counts,

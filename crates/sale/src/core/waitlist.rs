@@ -51,7 +51,7 @@ impl WaitingList {
         }
     }
 
-    /// Everybody, in order of arrival, with the quantity that they wait for.
+    /// All places, in order of arrival, with the quantity that they wait for.
     pub(super) fn in_order(&self) -> Vec<(u16, Waiter)> {
         let all = self.by_quantity.iter().flat_map(|(quantity, queue)| queue.iter().map(|w| (*quantity, *w)));
         let mut all: Vec<_> = all.collect();

@@ -1,4 +1,4 @@
-//! One sale, as everybody but its worker knows it.
+//! One sale, as seen by all code except its worker.
 
 use super::shared::{Shared, lock};
 use crate::membership_filter::{Follower, MembershipFilter};
@@ -15,7 +15,7 @@ use units::Sequence;
 /// A reply that comes later. A dropped sender means that the process is stopping.
 pub type Receiver<T> = oneshot::Receiver<Result<T, Unavailable>>;
 
-/// One sale, as everybody but its worker knows it.
+/// One sale, as seen by all code except its worker.
 #[derive(Clone)]
 pub struct Handle(pub(super) Arc<Shared>);
 
@@ -31,7 +31,7 @@ impl Handle {
         &self.0.sale
     }
 
-    /// What everybody may know; `None` before the sale was set up.
+    /// The public view; `None` before the sale was set up.
     pub fn view(&self) -> Option<Arc<SaleView>> {
         self.0.view.load_full()
     }

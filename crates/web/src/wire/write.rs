@@ -96,7 +96,7 @@ pub(super) fn problem(
     end(out, scratch, date, close);
 }
 
-/// Appends a document that is the same for everybody, and may be kept for a second.
+/// Appends a document that is the same for all clients, and may be cached for a second.
 pub(super) fn public(out: &mut Vec<u8>, body: &[u8], cors: &str, date: &Date, close: bool) {
     out.extend_from_slice(
         concat!(
