@@ -10,10 +10,10 @@ pub trait Clock: Send + Sync {
     fn now(&self) -> TimeMs;
 }
 
-/// The machine's wall clock as it was at the start, carried on by the time since boot: a step of
-/// the wall clock (NTP, an operator, a leap second) in the middle of a sale must not expire ten
-/// thousand holds at once. The time since boot goes on while the machine is suspended, as
-/// CLOCK_MONOTONIC does not.
+/// The machine's wall clock as it was at the start, advanced by the time since boot: a step of the
+/// wall clock (NTP, an operator, a leap second) in the middle of a sale must not expire ten
+/// thousand holds at once. Unlike CLOCK_MONOTONIC, the time since boot also counts while the
+/// machine is suspended.
 #[derive(Debug, Clone, Copy)]
 pub struct SteadyClock {
     wall: TimeMs,

@@ -6,7 +6,7 @@
 
 use std::fmt;
 
-/// Bytes that are no record of any version this build knows.
+/// Bytes that are not a record of any version that this build knows.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct DecodeError(pub &'static str);
 
@@ -18,8 +18,8 @@ impl fmt::Display for DecodeError {
 
 impl std::error::Error for DecodeError {}
 
-/// What has bytes of its own. `decode(encode(x)) = x`, which [`crate::log::Batch::push_record`]
-/// asserts in debug builds.
+/// A type with an encoding of its own. `decode(encode(x)) = x`, which
+/// [`crate::log::Batch::push_record`] asserts in debug builds.
 pub trait Codec: Sized + PartialEq + fmt::Debug {
     /// Appends its bytes. They are never empty, and as many as [`crate::log::ENTRY_BYTES_MAX`] at
     /// the most.

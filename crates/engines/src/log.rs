@@ -46,8 +46,8 @@ impl Batch {
         self.push_with(|bytes| bytes.extend_from_slice(entry));
     }
 
-    /// Adds a record, which in debug builds must come back from its bytes as it is. Panics as
-    /// [`Batch::push_with`] does.
+    /// Adds a record; debug builds assert that it decodes to itself. Panics as [`Batch::push_with`]
+    /// does.
     pub fn push_record<R: Codec>(&mut self, record: &R) {
         let start = self.bytes.len() + 4;
         self.push_with(|bytes| record.encode(&mut Writer::new(bytes)));
@@ -211,11 +211,12 @@ pub trait LogRead: Send {
 /// made off the hot path.
 pub trait Snapshots: Send {
     /// The newest snapshot that is whole, with the sequence that it stands at. A damaged one is
-    /// passed over in favour of an older one or of none, for the log can make it again.
+    /// skipped in favour of an older one or of none, for it can be made again from the log.
     fn latest(&self) -> Result<Option<(Sequence, Vec<u8>)>, LogError>;
 
     /// Keeps `bytes` as the snapshot at `at`, durably and as one, and drops those that it makes
-    /// superfluous (the newest two stay). A snapshot of what is not durable is a caller's bug.
+    /// superfluous (the newest two stay). A snapshot of entries that are not durable is a caller's
+    /// bug.
     fn write(&mut self, at: Sequence, bytes: &[u8]) -> Result<(), LogError>;
 }
 

@@ -32,7 +32,7 @@ pub enum Found {
     /// Checked at every entry of the log.
     Proven,
     Broken,
-    /// Not broken as far as the audit came, and it did not come to the end.
+    /// Not broken up to the entry at which the audit stopped, which was not the log's end.
     NotShown,
 }
 
@@ -59,7 +59,7 @@ impl Findings {
         }
     }
 
-    /// What breaks an invariant first.
+    /// The first violation of an invariant.
     pub fn of(&self, id: &str) -> Option<&str> {
         self.0.get(id).map(String::as_str)
     }
@@ -69,29 +69,29 @@ impl Findings {
 pub trait Auditor {
     type Machine: Machine;
 
-    /// Reads the next entry. Nothing that it holds may panic.
+    /// Reads the next entry. No content of an entry may cause a panic.
     fn entry(&mut self, sequence: Sequence, entry: &<Self::Machine as Machine>::Entry);
 
     /// The log is read to its end: do the remaining checks, such as the machine's figures against
     /// the auditor's. There is no machine if it refused an entry.
     fn end(&mut self, end: Sequence, machine: Option<&Self::Machine>);
 
-    /// What was found.
+    /// The findings so far.
     fn findings(&mut self) -> &mut Findings;
 
-    /// Of each invariant, what it was checked by, for the case that nothing breaks it; in the order
-    /// in which they are told.
+    /// For each invariant, what was checked, to be reported if nothing breaks it; in the order of
+    /// the report.
     fn checked(&self, audited: &Audited) -> Vec<(&'static str, String)>;
 }
 
-/// How far an audit came.
+/// How far an audit got.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Audited {
     /// Entries read.
     pub entries: u64,
-    /// A stored snapshot was held against the replay.
+    /// A stored snapshot was compared with the replay.
     pub snapshot_compared: bool,
-    /// Why it did not come to the end.
+    /// Why it did not reach the end.
     pub ended_early: Option<String>,
 }
 
@@ -105,7 +105,7 @@ struct Beside<M> {
 }
 
 impl<M: Machine> Beside<M> {
-    /// The machine's refusal stands under the invariant that it names, and under that of the
+    /// The machine's refusal is reported under the invariant that it names, and under that of the
     /// replay.
     fn entry(&mut self, sequence: Sequence, entry: &M::Entry, findings: &mut Findings) {
         if self.refused {
@@ -128,7 +128,7 @@ impl<M: Machine> Beside<M> {
         }
     }
 
-    /// A snapshot comes back as it was, and the stored one is what the log gives.
+    /// A snapshot survives a round trip, and the stored one equals the log's replay.
     fn end(&self, end: Sequence, findings: &mut Findings) {
         if self.refused {
             return;
@@ -144,7 +144,7 @@ impl<M: Machine> Beside<M> {
     }
 }
 
-/// Audits a log, and a snapshot of it if there is one. Returns the verdicts, and how far it came.
+/// Audits a log, and a snapshot of it if there is one. Returns the verdicts, and how far it got.
 ///
 /// # Errors
 /// If the log cannot be read: then nothing is proven.

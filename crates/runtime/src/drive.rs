@@ -23,7 +23,7 @@ pub trait Front: Send + Sync + 'static {
     /// when it is time to end. Does not sleep while `jobs` has some still.
     fn wait(&self, next_wakeup: Option<TimeMs>, jobs: &mut VecDeque<Self::Job>) -> bool;
 
-    /// What the machine is asked.
+    /// The command for the machine.
     fn command(job: &Self::Job) -> <Self::Machine as Machine>::Command;
 
     /// A step is over and its decisions are durable; no reply has been sent yet. `rest` are the
@@ -42,7 +42,8 @@ pub trait Front: Send + Sync + 'static {
 /// A step, as a front sees it.
 #[derive(Debug)]
 pub struct Stepped<'a, F: Front + ?Sized> {
-    /// The state, unless it must not be shown: then it may hold what never became durable.
+    /// The state, unless it must not be shown because it may hold decisions that never became
+    /// durable.
     pub machine: Option<&'a F::Machine>,
     /// Whether there are new entries, or a shortage began or ended.
     pub is_news: bool,
@@ -53,8 +54,8 @@ pub struct Stepped<'a, F: Front + ?Sized> {
     pub replies: &'a [<F::Machine as Machine>::Reply],
 }
 
-/// A writer that panicked may have left anything half done. Its log has not: the process ends, and
-/// starts from that.
+/// A writer that panicked may have left its state half changed, but not its log: the process ends,
+/// and starts again from the log.
 #[derive(Debug)]
 pub struct EndProcessOnPanic;
 
@@ -66,7 +67,7 @@ impl Drop for EndProcessOnPanic {
     }
 }
 
-/// Drives a worker until its front says that it is time to end, and then to an orderly one.
+/// Drives a worker until its front says that it is time to end, and then to an orderly end.
 pub fn run_worker<F: Front, L: Log>(front: &F, mut worker: Worker<F::Machine, L>) {
     let _guard = EndProcessOnPanic;
     let mut jobs = VecDeque::new();
@@ -103,7 +104,7 @@ fn step<F: Front, L: Log>(
     let answered_all = replies.len() == commands.len();
     let mut done: Vec<F::Job> = jobs.drain(..replies.len()).collect();
     if !answered_all {
-        // What only looks does not wait for the end of something long.
+        // Read-only commands do not wait for the end of long work.
         let begun = commands.len() - replies.len();
         let left: Vec<F::Job> = jobs.drain(..begun).collect();
         let mut kept = VecDeque::with_capacity(begun + jobs.len());
@@ -140,13 +141,13 @@ pub struct Ending {
 }
 
 impl Ending {
-    /// It is time.
+    /// Signals that it is time to end.
     pub fn begin(&self) {
         *self.is_due.lock().unwrap_or_else(PoisonError::into_inner) = true;
         self.told.notify_all();
     }
 
-    /// Sleeps for so long, or until it is time; true if it is.
+    /// Sleeps for this long, or until it is time to end; true if it is.
     pub fn wait(&self, at_most: Duration) -> bool {
         let is_due = self.is_due.lock().unwrap_or_else(PoisonError::into_inner);
         if *is_due {
@@ -161,14 +162,14 @@ impl Ending {
 pub struct SnapshotPlan {
     /// The machine's name, for messages.
     pub name: String,
-    /// Where the newest one stands.
+    /// The entry of the newest snapshot.
     pub newest: Sequence,
     /// Entries after which another is made.
     pub every: u64,
 }
 
-/// Without its thread a machine goes on, and makes no snapshot: that is to be known before the next
-/// recovery takes long.
+/// Without this thread a machine goes on, and makes no snapshots: operators should know before the
+/// next recovery takes long.
 struct SayOnPanic<'a>(&'a str);
 
 impl Drop for SayOnPanic<'_> {
@@ -210,7 +211,7 @@ pub fn run_snapshots<M: Machine>(
                 Err(why) => {
                     on_broken(&why.invariants());
                     tracing::warn!(name, %why, "no snapshot: recovery will take longer");
-                    // Not again before as many entries have come.
+                    // Not again before that many further entries.
                     newest = reader.last();
                 }
             }

@@ -1,4 +1,5 @@
-//! What a context brings: a deterministic state machine. Everything else in this crate drives one.
+//! What a context provides: a deterministic state machine. Everything else in this crate drives
+//! one.
 
 use crate::step::Step;
 use engines::codec::{Codec, DecodeError};
@@ -20,14 +21,14 @@ pub const REPLAY_INVARIANT: &str = "INV-7";
 /// [`apply`](Machine::apply) is called with the same entries and must arrive at the same state.
 ///
 /// A step is bounded: a machine that pushes many entries, or scans much, asks [`Step::is_full`]
-/// before each and returns [`Progress::More`] or [`Decision::More`] when it is. What is left to do
+/// before each and returns [`Progress::More`] or [`Decision::More`] when it is. The remaining work
 /// is done in the next step.
 pub trait Machine: Default + fmt::Debug + Send + 'static {
-    /// What it is asked.
+    /// Its commands.
     type Command: fmt::Debug + Send;
-    /// What it says.
+    /// Its replies.
     type Reply: fmt::Debug + Send;
-    /// What it logs.
+    /// Its log entries.
     type Entry: Codec;
     /// State that is not in the log and is kept when the rest is rebuilt from it after a failed
     /// append. `()` if there is none.
@@ -48,12 +49,12 @@ pub trait Machine: Default + fmt::Debug + Send + 'static {
     /// a crash.
     fn tick(&mut self, now: TimeMs, out: &mut Step) -> Result<Progress, Broken>;
 
-    /// When [`Machine::tick`] has something to do next; a time that is over if it has now.
+    /// When [`Machine::tick`] has work next; a time in the past if it has work now.
     fn next_wakeup(&self) -> Option<TimeMs>;
 
     /// Decides a command, or answers it if it only reads. `so_far` is the default at first, and
-    /// then what the call before returned in [`Decision::More`]. A process that ends in between
-    /// forgets that: the caller asks again.
+    /// then what the previous call returned in [`Decision::More`]. It is lost if the process ends
+    /// in between: the caller asks again.
     fn decide(
         &mut self,
         now: TimeMs,
@@ -71,8 +72,8 @@ pub trait Machine: Default + fmt::Debug + Send + 'static {
     /// for many of them.
     fn look_ahead(&self, _commands: &[Self::Command]) {}
 
-    /// Applies the log's next entries, in order. After an error the state stands before the entry
-    /// that broke.
+    /// Applies the log's next entries, in order. After an error the state is that before the
+    /// failing entry.
     fn apply(&mut self, entries: &[Self::Entry]) -> Result<(), Broken>;
 
     /// The state as bytes. They depend on the log alone.
@@ -81,8 +82,8 @@ pub trait Machine: Default + fmt::Debug + Send + 'static {
     /// The state that [`Machine::snapshot`] wrote. Any bytes may come; none may panic.
     fn restore(bytes: &[u8]) -> Result<Self, SnapshotError>;
 
-    /// Whether a snapshot is of the version that this build writes. One of another version is no
-    /// evidence of anything.
+    /// Whether a snapshot is of the version that this build writes. One of another version proves
+    /// nothing.
     fn writes_like(snapshot: &[u8]) -> bool;
 
     /// The state that is not in the log.
@@ -90,22 +91,22 @@ pub trait Machine: Default + fmt::Debug + Send + 'static {
         Self::Volatile::default()
     }
 
-    /// Takes that over, after the state was built again.
+    /// Restores that state, after the rest was rebuilt.
     fn set_volatile(&mut self, _volatile: Self::Volatile) {}
 
-    /// The answer to a command that changes nothing; `None` for every other. It may be asked for
-    /// between two steps of something long, and while nothing can be written.
+    /// The answer to a command that changes nothing; `None` for every other. It may be called
+    /// between two steps of long work, and while nothing can be written.
     fn read(&self, command: &Self::Command) -> Option<Self::Reply>;
 
-    /// The answer to a command that is no read, during a shortage.
+    /// The answer to a command that is not read-only, during a shortage.
     fn during_shortage(&self, command: &Self::Command) -> DuringShortage<Self::Reply>;
 
-    /// Pushes the entry that says that a shortage is over. It is the worker's probe, too: pushed,
-    /// appended, and applied once it is durable. [`Progress::More`], with nothing pushed, if what
-    /// is owed must be logged before: then the worker ticks.
+    /// Pushes the entry that says that a shortage is over. It is also the worker's probe: pushed,
+    /// appended, and applied once it is durable. [`Progress::More`], with nothing pushed, if
+    /// remaining work must be logged before it: then the worker ticks.
     fn shortage_over(&self, now: TimeMs, shortage: &Shortage, out: &mut Step) -> Progress;
 
-    /// The answer to any command while the machine may not be asked.
+    /// The answer to any command while the machine is not available.
     fn unavailable(outage: &Outage) -> Self::Reply;
 }
 
@@ -118,7 +119,7 @@ pub enum Progress {
     More,
 }
 
-/// What came of a command.
+/// The result of a command.
 #[derive(Debug)]
 pub enum Decision<M: Machine> {
     Done(M::Reply),
@@ -137,27 +138,27 @@ pub enum DuringShortage<R> {
     TurnedAway(R),
 }
 
-/// A time in which nothing could be written, and that passes: the disk is full, or there is no file
-/// handle or no memory left.
+/// A passing period in which nothing can be written: the disk is full, or there is no file handle
+/// or no memory left.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Shortage {
     /// When it began.
     pub since: TimeMs,
-    /// Commands that were turned away since.
+    /// Commands that were refused since.
     pub turned_away: u64,
 }
 
-/// Why the machine may not be asked.
+/// Why the machine is not available.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Outage {
-    /// It passes: the log cannot be read at the moment.
+    /// Temporarily: the log cannot be read at the moment.
     Passing(String),
     /// The worker has stopped for good, and an operator must act.
     Stopped(String),
 }
 
 /// An entry that does not fit the state: the log was not written by this program, or this program
-/// has a defect. The worker stops before it says anything.
+/// has a defect. The worker stops before it sends any reply.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Broken {
     /// The invariant (`INV-1` …) or the rule.

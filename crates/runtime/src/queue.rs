@@ -13,7 +13,7 @@ pub struct Queue<J> {
 }
 
 impl<J> Queue<J> {
-    /// For so many jobs.
+    /// A queue for `len_max` jobs.
     pub fn new(len_max: usize) -> Self {
         Self { jobs: VecDeque::new(), len_max, stopping: false }
     }
@@ -26,24 +26,24 @@ impl<J> Queue<J> {
         self.jobs.is_empty()
     }
 
-    /// True if what can be refused must be.
+    /// True if refusable jobs must be refused.
     pub fn is_full(&self) -> bool {
         self.jobs.len() >= self.len_max
     }
 
-    /// True if even those must be refused that get through a full house, such as operators: for
+    /// True if even jobs that a full queue still accepts, such as operators', must be refused: for
     /// these there is room for as many again.
     pub fn is_crammed(&self) -> bool {
         self.jobs.len() >= 2 * self.len_max
     }
 
-    /// Adds a job, for which the caller has seen that there is room.
+    /// Adds a job; the caller has checked that there is room.
     pub fn push(&mut self, job: J) {
         self.jobs.push_back(job);
     }
 
-    /// Moves all jobs to `to`. A worker that has some still is given no more than makes `len_max`:
-    /// what it has taken is out of this bound.
+    /// Moves all jobs to `to`. A worker that still has jobs is filled up to `len_max` only, because
+    /// jobs that it has taken no longer count in the queue.
     pub fn take(&mut self, to: &mut VecDeque<J>) {
         if to.is_empty() {
             std::mem::swap(&mut self.jobs, to);
@@ -58,7 +58,7 @@ impl<J> Queue<J> {
         self.jobs.retain(keep);
     }
 
-    /// No more jobs are accepted. The worker finishes those that there are.
+    /// No more jobs are accepted. The worker finishes those that are queued.
     pub fn stop(&mut self) {
         self.stopping = true;
     }
@@ -68,7 +68,7 @@ impl<J> Queue<J> {
     }
 }
 
-/// Replies on their way, each to its box: one delivery for all that were decided together.
+/// Replies on their way, each to its mailbox: one delivery for all that were decided together.
 #[derive(Debug)]
 pub struct Deliveries<B: ?Sized, T>(Vec<(Arc<B>, Vec<T>)>);
 
@@ -79,7 +79,7 @@ impl<B: ?Sized, T> Default for Deliveries<B, T> {
 }
 
 impl<B: ?Sized, T> Deliveries<B, T> {
-    /// Adds a reply. There are few boxes, one for each loop that asks, so they are searched.
+    /// Adds a reply. There are few mailboxes, one for each loop, so they are searched linearly.
     pub fn add(&mut self, to: Arc<B>, reply: T) {
         match self.0.iter_mut().find(|(known, _)| Arc::ptr_eq(known, &to)) {
             Some((_, replies)) => replies.push(reply),
@@ -87,7 +87,7 @@ impl<B: ?Sized, T> Deliveries<B, T> {
         }
     }
 
-    /// Hands each box its replies, in the order in which they were added.
+    /// Delivers each mailbox its replies, in the order in which they were added.
     pub fn deliver(mut self, mut hand_over: impl FnMut(&B, &mut Vec<T>)) {
         for (to, replies) in &mut self.0 {
             hand_over(to, replies);

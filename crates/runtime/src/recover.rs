@@ -1,4 +1,4 @@
-//! Brings a machine back from its log, and makes the snapshots that shorten that.
+//! Recovers a machine from its log, and makes the snapshots that shorten recovery.
 
 use crate::machine::{Broken, Machine, REPLAY_INVARIANT, SnapshotError};
 use engines::codec::{Codec, DecodeError};
@@ -32,8 +32,7 @@ impl fmt::Display for ReplayError {
 impl std::error::Error for ReplayError {}
 
 impl ReplayError {
-    /// The invariants that this breaks: what cannot be replayed is no fold, and the one that is
-    /// named.
+    /// The invariants that this breaks: that of the replay, and the one that is named.
     pub fn invariants(&self) -> impl Iterator<Item = &'static str> {
         let named = match self {
             Self::Broken { source, .. } => source.invariant(),
@@ -43,12 +42,12 @@ impl ReplayError {
     }
 }
 
-/// Why a machine could not be brought back from its log.
+/// Why a machine could not be recovered from its log.
 #[derive(Debug)]
 pub enum RecoverError {
     Log(LogError),
     Replay(ReplayError),
-    /// The snapshot knows more than the log: the log's end is missing.
+    /// The snapshot is newer than the log: the log's end is missing.
     LogBehindSnapshot {
         snapshot: Sequence,
         log: Sequence,
@@ -88,7 +87,7 @@ impl RecoverError {
         }
     }
 
-    /// True if the log could not be read or made ready for a shortage that passes.
+    /// True if the log could not be read or opened because of a passing shortage.
     pub fn is_shortage(&self) -> bool {
         matches!(self, Self::Log(error) if error.is_shortage())
     }
@@ -100,7 +99,7 @@ impl From<LogError> for RecoverError {
     }
 }
 
-/// How a machine came back.
+/// How a machine was recovered.
 #[derive(Debug, Clone, Default)]
 pub struct Recovery {
     /// The snapshot that was used.
@@ -138,7 +137,7 @@ pub fn recover<M: Machine>(
     Ok((machine, recovery))
 }
 
-/// Brings a machine up to the log's end; returns how many entries it took.
+/// Replays the log up to its end; returns how many entries that took.
 pub fn replay<M: Machine>(machine: &mut M, log: &mut dyn LogRead) -> Result<u64, RecoverError> {
     let from = machine.sequence().next();
     let mut entries: Vec<M::Entry> = Vec::with_capacity(TOGETHER);
@@ -187,7 +186,7 @@ fn apply<M: Machine>(machine: &mut M, entries: &mut Vec<M::Entry>) -> Result<(),
 }
 
 /// Writes a snapshot of the log's end, by a machine of its own: every snapshot is a replay that
-/// worked. Returns where it stands, and how long it took.
+/// worked. Returns its entry, and how long it took.
 pub fn snapshot<M: Machine>(
     reader: &mut dyn LogRead,
     snapshots: &mut dyn Snapshots,

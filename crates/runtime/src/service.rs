@@ -19,8 +19,8 @@ use units::{Sequence, TimeMs};
 /// The longest sleep of a worker: a clock that is moved ahead is noticed within it.
 pub const NAP: Duration = Duration::from_secs(1);
 
-/// Why a command was not even queued. Nothing was decided: asking again is safe if the machine
-/// knows the command again.
+/// Why a command was not even queued. Nothing was decided: a retry is safe if the machine
+/// recognises a repeated command.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum NotQueued {
     QueueFull,
@@ -67,7 +67,8 @@ struct Shared<M: Machine> {
     invariants: Mutex<BTreeSet<&'static str>>,
 }
 
-/// A value is whole between two statements, so a panic of another holder leaves nothing half done.
+/// A value is consistent between two statements, so a panic of another holder leaves nothing half
+/// done.
 fn lock<T: ?Sized>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
@@ -81,7 +82,7 @@ pub struct Settings {
     pub snapshot_every: u64,
 }
 
-/// A machine that runs; stop it with [`Service::stop`].
+/// A running machine; stop it with [`Service::stop`].
 pub struct Service<M: Machine> {
     shared: Arc<Shared<M>>,
     threads: Vec<JoinHandle<()>>,
@@ -89,7 +90,7 @@ pub struct Service<M: Machine> {
     pub recovery: Recovery,
 }
 
-/// Asks a machine that runs.
+/// Sends commands to a running machine.
 pub struct Handle<M: Machine>(Arc<Shared<M>>);
 
 impl<M: Machine> Clone for Handle<M> {
@@ -111,7 +112,7 @@ impl<M: Machine> fmt::Debug for Service<M> {
 }
 
 impl<M: Machine<Command: Clone>> Service<M> {
-    /// Brings the machine back from its log and starts its threads, which bear `name`.
+    /// Recovers the machine from its log and starts its threads, which are named after `name`.
     pub fn start<L: Log + 'static>(
         name: &str,
         log: L,
@@ -146,7 +147,7 @@ impl<M: Machine<Command: Clone>> Service<M> {
         Handle(Arc::clone(&self.shared))
     }
 
-    /// Lets the worker finish what is queued, then ends its threads.
+    /// Lets the worker finish the queue, then ends its threads.
     pub fn stop(self) {
         lock(&self.shared.queue).stop();
         self.shared.work.notify_one();

@@ -4,7 +4,7 @@ use engines::codec::Codec;
 use engines::log::Batch;
 
 /// Entries of one step, in bytes: the largest single write, which at 100 MB/s takes 10 ms. A single
-/// decision may go beyond it, by what it pushes between two looks at [`Step::is_full`].
+/// decision may exceed it, by what it pushes between two checks of [`Step::is_full`].
 pub const STEP_BYTES_MAX: usize = 1 << 20;
 
 /// Work of one step, in units. Each command and each entry is one; a machine adds what costs more.
@@ -36,7 +36,7 @@ pub struct Step {
 }
 
 impl Step {
-    /// With another budget than the usual one. A test that wants many steps makes it small.
+    /// A step with another budget. A test that wants many steps makes it small.
     pub fn with_budget(budget: Budget) -> Self {
         Self { budget, ..Self::default() }
     }
@@ -47,17 +47,17 @@ impl Step {
         self.batch.push_record(entry);
     }
 
-    /// Counts work that pushes nothing.
+    /// Counts work that pushes no entry.
     pub fn spend(&mut self, units: usize) {
         self.work += units;
     }
 
-    /// True if no more is to be begun in this step.
+    /// True if no more work may be begun in this step.
     pub fn is_full(&self) -> bool {
         self.work >= self.budget.work_max || self.batch.as_bytes().len() >= self.budget.bytes_max
     }
 
-    /// What is to be appended.
+    /// The entries to append.
     pub fn batch(&self) -> &Batch {
         &self.batch
     }

@@ -12,17 +12,17 @@ use engines::log::{AppendError, Log};
 use std::ops::ControlFlow;
 use units::{DurationMs, Sequence, TimeMs};
 
-/// Commands in one step: bounds how long the first of them waits for the last.
+/// The most commands in one step: bounds how long the first of them waits for the last.
 pub const STEP_COMMANDS_MAX: usize = 4096;
 
-/// How often it is tried during a shortage whether it is over.
+/// How often, during a shortage, the worker tries whether it is over.
 pub const SHORTAGE_RETRY: DurationMs = DurationMs(1000);
 
 /// How often one step decides again after appends of unknown outcome. A second failure in a row is
 /// not a passing one.
 const UNKNOWN_MAX: u32 = 2;
 
-/// An error and what caused it: the worker's last word should say which disk said what.
+/// An error and what caused it: the worker's last message should name the disk and its error.
 fn with_causes(error: &dyn std::error::Error) -> String {
     let causes = std::iter::successors(error.source(), |cause| cause.source());
     causes.fold(error.to_string(), |text, cause| format!("{text}: {cause}"))
@@ -51,16 +51,16 @@ pub struct Worker<M: Machine, L> {
     step: Step,
     replies: Vec<M::Reply>,
     mode: Mode<M::Volatile>,
-    /// How far the first command of the next step has come, if it was begun.
+    /// How far the first command of the next step has got, if it was begun.
     so_far: Option<M::SoFar>,
-    /// The invariants for which it stopped.
+    /// The invariants for which the worker stopped.
     invariants: Vec<&'static str>,
     /// This is the last step.
     finishing: bool,
 }
 
 impl<M: Machine, L: Log> Worker<M, L> {
-    /// Brings the machine back to where its log ends.
+    /// Recovers the machine at the end of its log.
     pub fn open(log: L) -> Result<(Self, Recovery), RecoverError> {
         let (machine, recovery) = recover(&mut *log.reader(), log.snapshots().latest()?)?;
         let worker = Self {
@@ -76,7 +76,7 @@ impl<M: Machine, L: Log> Worker<M, L> {
         Ok((worker, recovery))
     }
 
-    /// Bounds each step from now on otherwise than usual.
+    /// Sets the budget of each later step.
     pub fn set_budget(&mut self, budget: Budget) {
         self.step = Step::with_budget(budget);
     }
@@ -209,7 +209,7 @@ impl<M: Machine, L: Log> Worker<M, L> {
         );
     }
 
-    /// Takes over how far a step came, once it is durable.
+    /// Records how far a step got, once it is durable.
     fn reach(&mut self, reached: Reached<M>) {
         self.so_far = reached.so_far;
         self.finishing &= !reached.finished;
@@ -259,8 +259,8 @@ impl<M: Machine, L: Log> Worker<M, L> {
         self.step_short(now, commands);
     }
 
-    /// Finds out whether the batch after `expected` became durable after all. Afterwards the state
-    /// is the fold of what did.
+    /// Determines whether the batch after `expected` became durable after all. Afterwards the state
+    /// is the fold of the durable entries.
     fn settle_unknown(&mut self, expected: Sequence) -> Result<bool, RecoverError> {
         let last = self.log.reopen()?;
         let batch = self.step.batch();
@@ -280,8 +280,8 @@ impl<M: Machine, L: Log> Worker<M, L> {
     }
 
     fn rebuild(&mut self) -> Result<(), RecoverError> {
-        // A snapshot is an optimisation: a place for snapshots that cannot be read must not stop a
-        // machine that has its log.
+        // A snapshot is an optimisation: unreadable snapshots must not stop a machine that has its
+        // log.
         let snapshot = self.log.snapshots().latest().unwrap_or_else(|error| {
             tracing::warn!(%error, "no snapshot can be read: replaying the whole log");
             None
@@ -341,7 +341,7 @@ impl<M: Machine, L: Log> Worker<M, L> {
             let is_first = self.machine.shortage_over(at, &shortage, &mut self.step) == Progress::More;
             let (volatile, expected) = (self.machine.volatile(), self.machine.sequence());
             if is_first {
-                // What was begun before the shortage comes first.
+                // Work that was begun before the shortage comes first.
                 self.step.clear();
                 let ticked = self.machine.tick(now, &mut self.step);
                 let _ = ticked.map_err(|broken| {
@@ -378,7 +378,7 @@ impl<M: Machine, L: Log> Worker<M, L> {
         };
         match undone {
             Ok(true) => return Ok(true),
-            // The state was built again from the log, which does not have these yet.
+            // The state was rebuilt from the log, which does not have these yet.
             Ok(false) => self.machine.set_volatile(volatile),
             Err(error) if error.is_shortage() => {
                 if let Mode::Short { stale, .. } = &mut self.mode
@@ -428,7 +428,7 @@ impl<M: Machine, L: Log> Worker<M, L> {
     }
 }
 
-/// How far a step came.
+/// How far a step got.
 struct Reached<M: Machine> {
     so_far: Option<M::SoFar>,
     /// [`Machine::finish`] was called.

@@ -10,9 +10,8 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 
 /// 1 MiB. With 200,000 shoppers who have something, one in 440 of the others is a false positive.
 const BITS: u64 = 1 << 23;
-/// Counters of undecided attempts for each that there may be: when all are on their way, one in
-/// seven of the others is taken for one of theirs with the default settings, and one in two with
-/// the longest line.
+/// Counters per possible undecided attempt: when all are on their way, one in seven of the other
+/// shoppers is a false positive with the default settings, and one in two with the longest line.
 const COUNTERS: usize = 4;
 /// 64 MiB.
 const COUNTERS_MAX: usize = 1 << 24;
@@ -23,7 +22,7 @@ pub struct MembershipFilter {
     /// Two bits for each shopper (Bloom, "Space/time trade-offs in hash coding with allowable
     /// errors", 1970).
     kept: Vec<AtomicU64>,
-    /// How many attempts are not decided yet, by a part of their shoppers' hash.
+    /// The number of undecided attempts, by a part of their shoppers' hash.
     undecided: Vec<AtomicU32>,
     followers: Mutex<Vec<Weak<Follower>>>,
     is_followed: AtomicBool,
@@ -33,7 +32,8 @@ pub struct MembershipFilter {
 #[derive(Debug, Default)]
 pub struct Follower(Mutex<Vec<ShopperKey>>);
 
-/// A list is whole between two statements, so a panic of another holder leaves nothing half done.
+/// A list is consistent between two statements, so a panic of another holder leaves nothing half
+/// done.
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
@@ -44,7 +44,7 @@ impl Follower {
         lock(&self.0).push(shopper);
     }
 
-    /// Those since the last time.
+    /// The shoppers since the last call.
     pub fn take(&self) -> Vec<ShopperKey> {
         std::mem::take(&mut lock(&self.0))
     }
@@ -61,7 +61,7 @@ impl MembershipFilter {
     /// Words of the filter of shoppers of whom something is kept.
     pub const WORDS: usize = (BITS / 64) as usize;
 
-    /// For so many attempts that are not decided yet.
+    /// A filter for this many undecided attempts.
     pub fn of(attempts: usize) -> Self {
         let counters = attempts.saturating_mul(COUNTERS).clamp(1, COUNTERS_MAX).next_power_of_two();
         Self {
@@ -107,7 +107,7 @@ impl MembershipFilter {
         }
     }
 
-    /// An attempt of this shopper is to be decided.
+    /// An attempt of this shopper is queued.
     pub fn ask(&self, shopper: ShopperKey) {
         self.undecided_of(shopper).fetch_add(1, Ordering::AcqRel);
     }

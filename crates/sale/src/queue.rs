@@ -30,26 +30,26 @@ pub(crate) const LINE_OF_SHOPPER_MAX: u8 = 16;
 /// Callers that wait for one attempt. Those beyond this are told its place at once.
 const WAITERS_MAX: usize = 64;
 
-/// A line that was longer gives its memory back when it has become empty.
+/// A line that was longer frees its memory when it has become empty.
 const KEPT_ROOM: usize = 1 << 16;
 
 pub(crate) struct InFlight {
     attempt: Attempt,
     /// Its number among all attempts that were ever queued.
     number: u64,
-    /// None if it was told its place and asks again.
+    /// None if the caller was told the place and asks again.
     pub(crate) first: Option<Waiter>,
     /// Callers that joined: seldom any.
     pub(crate) others: Vec<Waiter>,
-    /// It has stood in the line.
+    /// The attempt was in the line.
     is_from_line: bool,
-    /// Its shopper was told a place, and may wait nowhere: they hear what came of it when they ask.
+    /// Its shopper was told a place, and may not be waiting: they get the outcome when they ask.
     is_told: bool,
 }
 
 impl InFlight {
-    /// Its shopper is told a place. Gates elsewhere hear of that, once: they know of their own
-    /// attempts alone.
+    /// Its shopper is told a place. Gates elsewhere are told once, for they know only their own
+    /// attempts.
     fn tell_place(&mut self, known: &MembershipFilter) {
         if !std::mem::replace(&mut self.is_told, true) {
             known.tell_followers(self.attempt.shopper);
@@ -57,7 +57,7 @@ impl InFlight {
     }
 }
 
-/// What a worker looks at before it sleeps.
+/// What a worker checks before it sleeps.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Work {
     has_jobs: bool,
@@ -65,8 +65,8 @@ pub(crate) struct Work {
 }
 
 impl Work {
-    /// Whether there is something of which a worker that went to sleep over `was` does not know:
-    /// that of a line it waits for the next turn, and that of none for nothing.
+    /// Whether there is work that a worker which went to sleep at `was` does not know of: with a
+    /// line it sleeps until the next turn, without one indefinitely.
     pub(crate) fn is_news(self, was: Self) -> bool {
         (self.has_jobs && !was.has_jobs) || (self.has_line && !was.has_line)
     }
@@ -80,7 +80,7 @@ pub(crate) struct Limits {
 }
 
 impl Limits {
-    /// Attempts that may be on their way.
+    /// The most attempts that may be undecided.
     pub(crate) fn all(self) -> usize {
         self.queue_max + self.line_max
     }
@@ -107,7 +107,7 @@ pub(crate) struct Queue {
     refused: Refused,
     pace: Pace,
     measured: Measured,
-    /// Since when nothing has been decided, while something is to be that is not in the line.
+    /// The time since which nothing has been decided, while attempts wait that are not in the line.
     undecided_since: Option<TimeMs>,
 }
 
@@ -166,7 +166,7 @@ impl Queue {
         if !at_once && let Err(full) = self.has_room(attempt.shopper, at) {
             return Some((waiter, Err(full)));
         }
-        // It may be answered otherwise now.
+        // It may get another answer now.
         self.refused.forget(attempt.id);
         let number = self.queued;
         self.queued += 1;
@@ -283,14 +283,14 @@ impl Queue {
         Some(flight)
     }
 
-    /// Notes how long a step of so many commands took, in which attempts were decided.
+    /// Notes how long a step took in which attempts were decided, and its number of commands.
     pub(crate) fn note_step(&mut self, now: TimeMs, took: Duration, commands: usize) {
         self.measured.note(now, took, commands >= self.step_max());
         self.undecided_since = (self.len() > 0).then_some(now);
     }
 
-    /// Has it looked up whether something was promised to an attempt before. Else `else_said` is
-    /// said.
+    /// Has the sale look up whether an attempt was answered before. If not, `else_said` is the
+    /// answer.
     pub(crate) fn look_up_first(&mut self, attempt: Attempt, waiter: Waiter, else_said: Said) {
         if let Err(full) = &else_said {
             self.pending_lookups.insert(attempt.id, full.clone());
@@ -298,7 +298,7 @@ impl Queue {
         self.jobs.push(Job::PendingLookup(Box::new(PendingLookup { attempt, waiter, else_said })));
     }
 
-    /// It was.
+    /// It was looked up.
     pub(crate) fn looked_up(&mut self, attempt: &Attempt) {
         self.pending_lookups.remove(&attempt.id);
     }
@@ -355,7 +355,7 @@ impl Queue {
         Work { has_jobs: !self.jobs.is_empty(), has_line: !self.line.is_empty() }
     }
 
-    /// Attempts that are not decided and not in the line.
+    /// Undecided attempts that are not in the line.
     pub(crate) fn len(&self) -> usize {
         self.in_flight.len() - self.line.len()
     }
@@ -365,7 +365,7 @@ impl Queue {
         self.line.len()
     }
 
-    /// Whose attempts are not decided.
+    /// The shoppers of undecided attempts.
     pub(crate) fn shoppers(&self) -> impl Iterator<Item = ShopperKey> {
         self.in_flight.values().map(|flight| flight.attempt.shopper)
     }

@@ -15,7 +15,7 @@ fn attempt(n: u32, shopper: u32) -> Attempt {
     Attempt { id, shopper, sealed, tier: 0, basket: Basket::single(0, 1) }
 }
 
-/// What all are told.
+/// The answer to all attempts.
 const SOLD_OUT: Answer = Answer::Refused { refusal: Refusal::SoldOut, as_of: Sequence(7) };
 
 type Told1 = oneshot::Receiver<Said>;
@@ -50,7 +50,7 @@ impl Rig {
         Moment { now: self.now, rate: self.rate, is_paused: self.is_paused }
     }
 
-    /// Puts an attempt; what it hears at once, or where it hears it later.
+    /// Puts an attempt; returns its answer at once, or the receiver of a later one.
     fn put_with(&mut self, attempt: Attempt, patience_ms: u64) -> Result<Told1, Said> {
         let (sender, receiver) = oneshot::channel();
         let at = self.at();
@@ -80,7 +80,7 @@ impl Rig {
         self.place(n).map(|place| place.position)
     }
 
-    /// Lets out whose turn it is, and decides all that are in the queue; their numbers.
+    /// Releases the attempts whose turn it is, and decides all in the queue; returns their numbers.
     fn step(&mut self) -> Vec<u32> {
         let at = self.at();
         self.queue.release(at);
@@ -154,7 +154,7 @@ fn the_rate_releases_one_attempt_a_turn_and_predicts_exactly_when() {
     rig.pass(50);
     assert_eq!(rig.step(), [4]);
     assert_eq!(rig.queue.next_turn(rig.at()), None);
-    // A worker that was busy for long does not let a crowd go for that.
+    // A worker that was busy for long does not release a crowd at once.
     let _more: Vec<Told1> = (5..50).map(|n| rig.put(n).unwrap()).collect();
     rig.pass(60_000);
     assert_eq!(rig.step().len(), 11, "those of a second, and whose turn it is");
@@ -174,7 +174,7 @@ fn a_new_rate_applies_at_once_to_the_line() {
     rig.rate = 1;
     rig.pass(990);
     assert_eq!(rig.step(), [0; 0]);
-    // None at all: also where all are refused anyway, for which the service says 0.
+    // No rate: also while all are refused anyway, for which the service says 0.
     rig.rate = 0;
     assert_eq!(rig.queue.next_turn(rig.at()), None);
     assert_eq!(rig.step(), [2, 3, 4, 5, 6, 7, 8]);
@@ -280,7 +280,7 @@ fn a_pause_puts_attempts_that_just_left_the_line_back() {
     let mut rig = Rig::new(3, 100);
     let _waiting: Vec<Told1> = (0..10).map(|n| rig.put(n).unwrap()).collect();
     assert_eq!(rig.decide(), [0, 1, 2]);
-    // The worker takes three, and the room is the next ones'.
+    // The worker takes three, and the next ones get the room.
     let at = rig.at();
     rig.queue.release(at);
     let mut at_work = taken(&mut rig.queue);
@@ -398,7 +398,7 @@ fn waiting_times_are_measured_and_left_out_while_the_line_stands_still() {
     assert_eq!(rig.decide(), [2, 3]);
     assert_eq!(rig.place(8).unwrap(), LinePlace { position: 4, wait_ms: Some(300) });
 
-    // A lone attempt whose step takes a while says nothing bad of a crowd's.
+    // A lone attempt whose step takes a while does not worsen a crowd's estimate.
     let mut rig = Rig::new(100_000, 100);
     let _one = rig.put(0).unwrap();
     assert_eq!(rig.decide(), [0]);

@@ -35,7 +35,7 @@ pub struct Service {
 }
 
 impl Service {
-    /// Brings the sale back from its log and starts its threads.
+    /// Recovers the sale from its log and starts its threads.
     pub fn start<L: Log + 'static>(
         sale: SaleId,
         log: L,
@@ -77,7 +77,7 @@ impl Service {
         self.handle.clone()
     }
 
-    /// Lets the worker finish what is queued or in line, then ends its threads.
+    /// Lets the worker finish the queue and the line, then ends its threads.
     pub fn stop(self) {
         lock(&self.handle.0.queue).jobs.stop();
         self.handle.0.work.notify_one();

@@ -26,7 +26,7 @@ pub trait Disk: Clone + fmt::Debug + Send + 'static {
     /// Held while the directory is locked; dropping it unlocks.
     type Lock: fmt::Debug + Send + 'static;
 
-    /// Where it is, for messages.
+    /// The directory's path, for messages.
     fn place(&self) -> String;
     /// Locks the directory for one writer; `None` if another writer, in this process or another,
     /// has it.
@@ -37,7 +37,7 @@ pub trait Disk: Clone + fmt::Debug + Send + 'static {
     fn create_new(&self, name: &str) -> io::Result<Self::File>;
     /// Opens a file to read and write.
     fn open(&self, name: &str) -> io::Result<Self::File>;
-    /// Opens a file to read only; needs no right to write.
+    /// Opens a file to read only; needs no write permission.
     fn open_read(&self, name: &str) -> io::Result<Self::File>;
     /// Removes a file. Durable after [`Disk::sync_dir`].
     fn remove(&self, name: &str) -> io::Result<()>;
@@ -54,8 +54,8 @@ pub trait DiskFile: fmt::Debug + Send + 'static {
     fn write_at(&self, bytes: &[u8], offset: u64) -> io::Result<()>;
     /// Reads until `buf` is full or the file ends; returns how much it read.
     fn read_at(&self, buf: &mut [u8], offset: u64) -> io::Result<usize>;
-    /// Makes the content durable, and of the metadata what is needed to read it (fdatasync). After
-    /// an error, what was written since the last success may be on the disk or not, and reading it
+    /// Makes the content durable, with the metadata that is needed to read it (fdatasync). After an
+    /// error, what was written since the last success may be on the disk or not, and reading it
     /// proves nothing: the kernel may have marked the pages clean (Rebello et al., "Can
     /// Applications Recover from fsync Failures?", USENIX ATC 2020).
     fn sync_data(&self) -> io::Result<()>;
@@ -72,7 +72,7 @@ pub trait DiskFile: fmt::Debug + Send + 'static {
     }
 }
 
-/// Having nothing to remove is as good.
+/// A file that is already gone counts as removed.
 pub(crate) fn gone(removed: io::Result<()>) -> io::Result<()> {
     removed.or_else(|error| if error.kind() == io::ErrorKind::NotFound { Ok(()) } else { Err(error) })
 }
@@ -84,7 +84,7 @@ pub struct RealDisk {
 }
 
 impl RealDisk {
-    /// The directory `dir`, which is made, durably, if it is not there.
+    /// The directory `dir`, which is created, durably, if it does not exist.
     pub fn create(dir: &Path) -> io::Result<Self> {
         make_dir_durable(dir)?;
         Ok(Self::existing(dir))
@@ -100,10 +100,10 @@ impl RealDisk {
     }
 }
 
-/// Makes a directory and those above it that are not there, for the owner alone, each durable
-/// before this returns: the name of a directory is safe only once its parent was synced. The last
-/// name is synced even if it existed, for the process that made it may have been killed before it
-/// could sync.
+/// Creates a directory and its missing parents, for the owner only, each durable before this
+/// returns: the name of a directory is safe only once its parent was synced. The last name is
+/// synced even if it existed, for the process that made it may have been killed before it could
+/// sync.
 pub fn make_dir_durable(dir: &Path) -> io::Result<()> {
     let parent = match dir.parent() {
         Some(parent) if parent.as_os_str().is_empty() => Path::new("."),
@@ -115,7 +115,8 @@ pub fn make_dir_durable(dir: &Path) -> io::Result<()> {
     }
     match fs::DirBuilder::new().mode(0o700).create(dir) {
         Err(error) if error.kind() != io::ErrorKind::AlreadyExists || !dir.is_dir() => Err(error),
-        // A parent that may not be read cannot be synced by us; then it was not made by us either.
+        // A parent that we may not read cannot be synced by us; then it was not created by us
+        // either.
         _ => match File::open(parent) {
             Ok(parent) => parent.sync_all(),
             Err(error) if error.kind() == io::ErrorKind::PermissionDenied => Ok(()),

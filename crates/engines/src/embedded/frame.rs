@@ -12,8 +12,8 @@ pub const ALIGN: u64 = 8;
 /// No frame's entries are longer than this in all; a batch of the sale is a few hundred KiB.
 pub const BODY_BYTES_MAX: usize = 1 << 30;
 
-/// What makes a frame of one log unlike one of any other: the CRC of the log's id, which every
-/// header's CRC starts from.
+/// Distinguishes the frames of one log from those of any other: the CRC of the log's id, from which
+/// every header's CRC starts.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Key(u32);
 
@@ -24,7 +24,7 @@ impl Key {
     }
 
     /// The CRC of `bytes` as they stand at `offset` of a file of this log. With the offset in it, a
-    /// frame copied or left over at another place is not one.
+    /// frame that was copied to or left at another place is invalid.
     pub(crate) fn crc_at(self, offset: u64, bytes: &[u8]) -> u32 {
         crc32c::crc32c_append(crc32c::crc32c_append(self.0, &offset.to_le_bytes()), bytes)
     }
@@ -37,8 +37,8 @@ pub struct Header {
     pub body_bytes: u32,
     pub count: u32,
     pub first: Sequence,
-    /// The header CRC of the frame before: a frame left over from another past of the same log does
-    /// not fit.
+    /// The header CRC of the frame before: a frame left over from an abandoned part of the same log
+    /// does not fit.
     pub previous: u32,
     /// CRC of the entries and the padding after them.
     pub body_crc: u32,
@@ -91,7 +91,7 @@ impl Header {
     }
 }
 
-/// How long a frame is whose entries with their length words take `body_bytes`.
+/// The length of a frame whose entries with their length words take `body_bytes`.
 pub fn frame_bytes(body_bytes: usize) -> u64 {
     (HEADER_BYTES as u64 + body_bytes as u64).next_multiple_of(ALIGN)
 }

@@ -115,8 +115,8 @@ impl<D: Disk> EmbeddedLog<D> {
                 gone(log.disk.remove(name)).map_err(io_error(doing()))?;
             }
         }
-        // Names that a process before this one has not synced, too: from here on they are built
-        // upon.
+        // This also syncs names that an earlier process had not synced: from here on the log relies
+        // on them.
         log.disk.sync_dir().map_err(io_error(doing()))?;
         Ok(log)
     }
@@ -145,7 +145,7 @@ impl<D: Disk> EmbeddedLog<D> {
         })
     }
 
-    /// What was found at the opening.
+    /// The report of the opening.
     pub fn report(&self) -> &Report {
         &self.report
     }
@@ -167,8 +167,8 @@ impl<D: Disk> EmbeddedLog<D> {
         // process can be in it.
         if old.first != first {
             self.shared.with_starts(|starts| starts.push(first));
-            // Notes in the old segment that it is not the last one. Should that fail, nothing is
-            // lost but this proof, and the old file may well be why a fresh one was begun.
+            // Notes in the old segment that it is not the last one. If that fails, only this proof
+            // is lost, and the old file's failure may be why a fresh one was begun.
             let mark = self.mark(old.generation + 1, old.end, true);
             let _ = self.write_mark(&old.file, old.first, &mark).and_then(|()| old.file.sync_data());
         }
@@ -291,10 +291,10 @@ impl<D: Disk> Log for EmbeddedLog<D> {
             return Ok(());
         }
         let kept = starts[trimmed];
-        // First durably noted, then done: else a missing segment could not be told from a trimmed
-        // one.
+        // First noted durably, then done: otherwise a missing segment could not be told from a
+        // trimmed one.
         if let Err(error) = self.mark_active(kept).and_then(|()| self.active.file.sync_data()) {
-            // A sync that failed leaves this file as little to be trusted as one of an append does.
+            // After a failed sync this file can be trusted as little as after one of an append.
             self.broken = Some(format!("note a trim: {error}"));
             return Err(LogError::Io { doing: doing(), source: error });
         }
@@ -317,7 +317,7 @@ impl<D: Disk> Log for EmbeddedLog<D> {
 
 impl<D: Disk> Drop for EmbeddedLog<D> {
     /// Notes how far the log is durable, so that damage to the last frame is not taken for a torn
-    /// append. If that fails, the log is as after a crash, which is no harm.
+    /// append. If that fails, the log is as after a crash, which is harmless.
     fn drop(&mut self) {
         if self.broken.is_none() && self.active.unmarked > 0 {
             let _ = self.mark_active(self.shared.first()).and_then(|()| self.active.file.sync_data());
@@ -341,14 +341,14 @@ fn settle<F: DiskFile>(file: &F, segment: Sequence, found: &Found) -> io::Result
     }
     // The last frame was read from the page cache. If the process before this one met a failed
     // sync, it may be there and not on the disk, with nothing left to be written back. Written
-    // again, its pages are dirty again, and the sync means it.
+    // again, its pages are dirty again, and the sync takes effect.
     if let Some(at) = found.unproven_at {
         let mut frame = vec![0; (found.end - at) as usize];
         let len = file.read_at(&mut frame, at)?;
         file.write_at(&frame[..len], at)?;
     }
-    // The same holds for the newest mark. The next one goes where the one before it is, and that
-    // may be the only one on the disk until this is there.
+    // The same holds for the newest mark. The next mark overwrites the one before it, which may be
+    // the only one on the disk until this one is written.
     if let Some(mark) = found.mark {
         file.write_at(&mark.encode(Key::new(&found.log_id.0), segment), mark.place())?;
     }

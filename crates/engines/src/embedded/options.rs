@@ -11,13 +11,13 @@ pub struct LogId(pub [u8; 16]);
 /// About 600,000 decisions.
 const SEGMENT_BYTES: u64 = 64 << 20;
 
-/// What an opened log should be.
+/// The options of a log to open.
 #[derive(Debug, Clone, Copy)]
 pub struct Options {
     pub partition: Partition,
     /// The id to give to the log if there is none yet.
     pub new_log_id: LogId,
-    /// How long segments are made; a batch that is longer gets one of its own.
+    /// The length of new segments; a longer batch gets a segment of its own.
     pub segment_bytes: u64,
 }
 

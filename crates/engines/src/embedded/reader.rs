@@ -31,7 +31,7 @@ struct Place<F> {
     behind: Option<(u64, Sequence, u32)>,
 }
 
-/// Where one read goes, and how far.
+/// Where one read starts, and how far it goes.
 struct Cursor<'a, 'b> {
     next: Sequence,
     visit: &'a mut Visit<'b>,
@@ -171,7 +171,7 @@ impl<D: Disk> LogRead for SharedReader<D> {
     }
 
     fn read(&mut self, from: Sequence, visit: &mut Visit<'_>) -> Result<Sequence, LogError> {
-        // Taken once and first: whatever is read after this is whole up to here.
+        // Taken once and first: everything read after this is complete up to here.
         let limit = self.shared.durable();
         let mut cursor = Cursor { next: from.max(Sequence(1)), visit, stopped: false };
         while cursor.next <= limit && !cursor.stopped {
@@ -185,7 +185,7 @@ impl<D: Disk> LogRead for SharedReader<D> {
             match self.place(segment, next) {
                 Ok(place) => place.read_durable(&file, &mut cursor, until)?,
                 Err(error) => {
-                    // Trimmed between the look at the list and the opening of the file.
+                    // Trimmed between reading the list and opening the file.
                     let first = self.shared.first();
                     return Err(if first > next { LogError::Trimmed { from: next, first } } else { error });
                 }
@@ -239,7 +239,7 @@ impl<D: Disk> ReadOnlyLog<D> {
         Ok(Self { disk, place: None, snapshots, report, first: starts[0], last })
     }
 
-    /// What was found at the opening.
+    /// The report of the opening.
     pub fn report(&self) -> &Report {
         &self.report
     }

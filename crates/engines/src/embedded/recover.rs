@@ -37,7 +37,7 @@ pub(crate) struct Found {
     pub mark: Option<Mark>,
     /// The tail to cut: up to this offset there are bytes after `end` that are not zero.
     pub torn_end: Option<u64>,
-    /// Files that do not matter any more: half made, or trimmed already.
+    /// Files that are no longer needed: unfinished, or already trimmed.
     pub superfluous: Vec<String>,
 }
 
@@ -230,7 +230,7 @@ fn walk_sealed<D: Disk>(
     Ok(walk.previous)
 }
 
-/// What else is known to have been durable.
+/// Other evidence of what was durable.
 #[derive(Debug)]
 struct Proof {
     mark: Option<Mark>,
@@ -306,11 +306,11 @@ fn pass<F: DiskFile>(walk: &mut Walk<F>, file: &str) -> Result<Option<u64>, LogE
     Ok(None)
 }
 
-/// What a place is at which no good frame stands.
+/// The verdict on a place without a good frame.
 pub(crate) enum Verdict {
     /// The end of the log; the bytes after it that are not zero end at `torn_end`.
     End { torn_end: Option<u64> },
-    /// By now a good frame stands here: a writer was at work.
+    /// By now a good frame is here: a writer was active.
     Passable,
 }
 
@@ -329,7 +329,7 @@ pub(crate) fn judge_tail<F: DiskFile>(walk: &mut Walk<F>, file: &str) -> Result<
         return Ok(Verdict::Passable);
     }
     let why = match (head, rest.later) {
-        // One append writes all of a header or a part of it, and never one that is whole and wrong.
+        // One append writes all of a header or a part of it, and never a complete and wrong one.
         (Head::UnexpectedFrame(header), _) => {
             format!("entry {} should be here, and there is a frame from {} on", walk.next, header.first)
         }

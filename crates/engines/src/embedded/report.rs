@@ -18,7 +18,7 @@ pub struct Report {
     pub torn: Option<Torn>,
 }
 
-/// A tail that was cut, or, by a reader, passed over.
+/// A tail that was cut, or, by a reader, skipped.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Torn {
     pub file: String,

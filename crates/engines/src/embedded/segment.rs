@@ -25,7 +25,7 @@ pub(crate) enum Kind {
     Lock,
     Segment(Sequence),
     Snapshot(Sequence),
-    /// Half made when the process stopped: never renamed, so never part of the log.
+    /// Unfinished when the process stopped: never renamed, so never part of the log.
     Unfinished,
     Foreign,
 }
@@ -56,7 +56,7 @@ pub(crate) fn snapshot_name(at: Sequence) -> String {
     format!("snap-{:020}.snap", at.0)
 }
 
-/// What a segment says of itself when it is made.
+/// The header that a segment gets when it is created.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct SegmentHeader {
     pub partition: Partition,
@@ -71,7 +71,7 @@ pub struct SegmentHeader {
     pub bytes: u64,
 }
 
-/// Why a header was not taken.
+/// Why a header was refused.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum HeaderError {
     /// Not a segment of a log at all.
@@ -156,7 +156,7 @@ impl Mark {
         out
     }
 
-    /// The newest whole mark in a segment's first page.
+    /// The newest valid mark in a segment's first page.
     pub(crate) fn newest(page: &[u8], key: Key, segment: Sequence) -> Option<Self> {
         let at = |place: usize| {
             let bytes = page.get(place..place + MARK_BYTES)?;

@@ -76,11 +76,12 @@ impl<D: Disk> EmbeddedSnapshots<D> {
             let open = self.disk.create_new(&unfinished)?;
             open.write_at(file, 0)?;
             open.sync_data()?;
-            // As for a segment: no file of an earlier try may come up under the new name.
+            // As for a segment: no file of an earlier try may reappear under the new name.
             self.disk.sync_dir()?;
             self.disk.rename(&unfinished, name)
         };
-        // Where there was no room for all of it, what there is of it would keep room from the log.
+        // If there was no room for all of it, the part that was written would take room from the
+        // log.
         write().inspect_err(|_| drop(self.disk.remove(&unfinished)))?;
         self.disk.sync_dir()
     }

@@ -1,7 +1,7 @@
 //! Walks the frames of one segment in big blocks.
 //!
-//! It says what stands at a place and never what to do about it: whether a bad frame is a torn tail
-//! or damage depends on what else is there ([`super::recover`]).
+//! It says what is at a place and never what to do about it: whether a bad frame is a torn tail or
+//! damage depends on the rest of the log ([`super::recover`]).
 
 use super::{
     disk::DiskFile,
@@ -11,12 +11,12 @@ use super::{
 use std::io;
 use units::Sequence;
 
-/// First block read, and the largest: a reader near the end wants little, one that replays wants
-/// few calls.
+/// The first block read, and the largest: a reader near the end needs little, one that replays
+/// needs few calls.
 const BLOCK_BYTES_MIN: usize = 64 << 10;
 const BLOCK_BYTES_MAX: usize = 1 << 20;
 
-/// What stands where the next frame should.
+/// What is at the place of the next frame.
 #[derive(Debug)]
 pub(crate) enum Head {
     /// The header of the frame that follows.

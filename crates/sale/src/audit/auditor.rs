@@ -14,7 +14,7 @@ use runtime::audit::Findings;
 use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 use units::{DurationMs, Sequence, TimeMs};
 
-/// Places on one waitlist, as the documents say.
+/// Places on one waitlist, as the documentation says.
 const WAITLIST_PLACES_MAX: i128 = 1_000_000;
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
@@ -51,7 +51,7 @@ pub(super) struct Seen {
     shopper: ShopperKey,
     basket: Basket,
     round: u16,
-    /// Order in which it was accepted.
+    /// The order of acceptance.
     order: u64,
     pub(super) standing: Standing,
     pay_by: TimeMs,
@@ -71,7 +71,7 @@ pub(super) struct Item {
     pub(super) history: Vec<(Sequence, i128)>,
     /// When nothing was free while the sale was open.
     pub(super) none_free: Stretches,
-    /// When besides the open round offered it, and no place to wait was left.
+    /// The same, when in addition the open round offered it and no place on the waitlist was left.
     pub(super) none_left: Stretches,
 }
 
@@ -162,7 +162,7 @@ impl Item {
     }
 }
 
-/// The sale's invariants, by their number less one.
+/// The sale's invariants, by their number minus one.
 pub(super) const IDS: [&str; 7] = ["INV-1", "INV-2", "INV-3", "INV-4", "INV-5", "INV-6", "INV-7"];
 
 #[derive(Debug, Default)]
@@ -196,7 +196,7 @@ pub(super) struct Auditor {
     pub(super) checked: Checked,
 }
 
-/// How often each thing was checked, so that a verdict can say what it rests on.
+/// How often each thing was checked, so that a verdict can say what it is based on.
 #[derive(Debug, Default)]
 pub(super) struct Checked {
     pub(super) stock: u64,
@@ -297,7 +297,7 @@ impl Auditor {
                 self.count("paused", *refused);
                 self.checked.refusals_disk_full = self.checked.refusals_disk_full.saturating_add(*refused);
             }
-            // How fast attempts are let in is no promise of the log's.
+            // The rate of attempts is not a promise of the log.
             Record::Rate { .. } => {}
         }
         (0..self.items.len()).for_each(|item| self.follow_sold_out(sequence, item));
@@ -307,7 +307,7 @@ impl Auditor {
         self.by_tier.follow(sequence, open && matches!(eligibility, Some(Eligibility::Tier { min: 1.. })));
     }
 
-    /// Keeps in which stretches of entries an item is sold out in an open sale.
+    /// Keeps the ranges of entries in which an item is sold out in an open sale.
     fn follow_sold_out(&mut self, sequence: Sequence, item: usize) {
         let places = self.places(item);
         let offered = self.round.is_some_and(|round| self.limits.contains_key(&(round, item as u16)));
@@ -339,7 +339,7 @@ impl Auditor {
         self.spec = Some(spec.clone());
     }
 
-    /// INV-6: stock comes from the rounds, each opened once and in turn. Another opening brings
+    /// INV-6: stock comes from the rounds, each opened once and in order. Any other opening brings
     /// none.
     fn round_opened(&mut self, sequence: Sequence, round: u16) {
         self.state_since = sequence;
@@ -509,7 +509,7 @@ impl Auditor {
         seen
     }
 
-    /// A hold that is given now can be paid for as long as the sale says, and not a moment less.
+    /// A new hold can be paid for exactly as long as the sale says.
     fn hold_begins(&mut self, sequence: Sequence, id: AttemptId, pay_by: TimeMs) {
         let length = self.spec.as_ref().map_or(0, |spec| spec.hold_seconds);
         let honest = pay_by == self.now.plus(DurationMs::seconds(length));
@@ -552,7 +552,7 @@ impl Auditor {
         let lacks = self.free(line.item) < i128::from(line.quantity);
         self.check(2, lacks, sequence, || format!("{id} must wait for what is free"));
         let places = self.places(usize::from(line.item));
-        // Of an attempt that was answered before, it is the first answer that counts.
+        // If an attempt was answered before, the first answer counts.
         let waits_for = self.seen.get(&id).map_or(line.quantity, |seen| seen.basket[0].quantity);
         let Some(item) = self.items.get_mut(usize::from(line.item)) else { return };
         let (before, put_up) = (item.waiting.len() as i128, item.put_up());
@@ -602,8 +602,8 @@ impl Auditor {
             && self.over_limit(id, seen.shopper, &seen.basket, seen.round).is_none()
     }
 
-    /// The units are the shopper's from here on, so they come from wherever they were, legally or
-    /// not.
+    /// The units belong to the shopper from here on, so they are taken from wherever they were,
+    /// legally or not.
     fn confirmed(&mut self, sequence: Sequence, hold: AttemptId, late: bool) {
         let Some(seen) = self.seen.get_mut(&hold) else {
             return self.check(4, false, sequence, || format!("{hold} is confirmed but was never granted"));
@@ -634,7 +634,7 @@ impl Auditor {
         }
     }
 
-    /// Money goes back only where it cannot buy.
+    /// A payment is refunded only if it cannot buy.
     fn refund(&mut self, sequence: Sequence, hold: AttemptId) {
         let Some(seen) = self.seen.get(&hold).copied() else {
             return self.check(4, false, sequence, || format!("{hold} is paid back but was never granted"));

@@ -1,4 +1,4 @@
-//! The auditor as the runtime drives it, and what each verdict rests on.
+//! The auditor as the runtime drives it, and what each verdict is based on.
 
 use super::auditor::{Auditor, IDS, Item};
 use crate::core::{Core, Entry};
@@ -42,7 +42,7 @@ impl runtime::audit::Auditor for Auditor {
     }
 }
 
-/// What each invariant was checked by, if nothing breaks it.
+/// What was checked for each invariant, if nothing breaks it.
 fn proven(auditor: &Auditor, audited: &Audited) -> [String; 7] {
     let entries = audited.entries;
     let c = &auditor.checked;

@@ -52,8 +52,8 @@ impl Auditor {
         }
     }
 
-    /// The same for what gates have said by themselves. They report it later, and name the entries
-    /// of which it was true.
+    /// The same for refusals by gates. Gates report them later, and name the entries at which they
+    /// were true.
     pub(super) fn gate_refusals(&mut self, sequence: Sequence, entries: &[SoldOutRange]) {
         for e in entries {
             let (first, last) = (e.first_as_of, e.last_as_of);
@@ -92,7 +92,7 @@ impl Auditor {
         }
     }
 
-    /// What the state in which the sale is shows of such a refusal.
+    /// What the sale's current state shows of such a refusal.
     fn truth(&self, kind: RefusalKind) -> Truth {
         let of_sale = |said: bool| if said { Truth::Shown } else { Truth::Refuted };
         let Some(spec) = &self.spec else { return of_sale(kind == RefusalKind::NotOpen) };
@@ -114,7 +114,8 @@ impl Auditor {
             RefusalKind::NotEligible => {
                 of_somebody(spec.eligibility != Eligibility::Everyone || !self.denied.is_empty())
             }
-            // Of an item that this round does not offer; also of one that an earlier document had.
+            // For an item that this round does not offer; also for one that only an earlier
+            // document had.
             RefusalKind::NotOpen => Truth::OfSomebody,
             RefusalKind::Closed | RefusalKind::Paused => Truth::Refuted,
         }

@@ -1,11 +1,11 @@
-//! What an audit tells.
+//! The report of an audit.
 
 use contracts::ItemId;
 use runtime::audit::Verdict;
 use serde::Serialize;
 use std::collections::BTreeMap;
 
-/// What an audit found.
+/// The result of an audit.
 #[derive(Debug, Clone, Serialize)]
 pub struct Report {
     /// Entries read.
@@ -13,7 +13,7 @@ pub struct Report {
     pub items: Vec<ItemReport>,
     /// Attempts by the answer that they got.
     pub outcomes: BTreeMap<String, u64>,
-    /// Holds by where they stand now.
+    /// Holds by their current state.
     pub holds: BTreeMap<String, u64>,
     pub invariants: Vec<Verdict>,
 }

@@ -1,5 +1,5 @@
-//! When holds run out. A hold's length is fixed once a sale has opened and its time never runs
-//! backwards, so deadlines come in order: a queue does what a heap would, at the cost of a push.
+//! When holds expire. A hold's length is fixed once a sale has opened and its time never runs
+//! backwards, so deadlines come in order: a queue replaces a heap, and an insertion costs a push.
 
 use std::collections::VecDeque;
 use units::TimeMs;
@@ -20,14 +20,13 @@ impl Deadlines {
         if in_order {
             self.0.push_back((pay_by, slot));
         } else {
-            // Only a log from elsewhere, or a promotion (an old slot with a new deadline), comes
-            // here.
+            // Only a foreign log, or a promotion (an old slot with a new deadline), gets here.
             let at = self.0.partition_point(|d| *d <= (pay_by, slot));
             self.0.insert(at, (pay_by, slot));
         }
     }
 
-    /// Takes those off the front whose hold is no longer `held` with that deadline.
+    /// Removes entries from the front whose hold is no longer `held` with that deadline.
     pub(super) fn drop_ended(&mut self, held: impl Fn(TimeMs, u32) -> bool) {
         while let Some(&(pay_by, slot)) = self.0.front()
             && !held(pay_by, slot)

@@ -1,7 +1,7 @@
 //! The items of which units may be free for waiting shoppers.
 
-/// Items that became free, or may be given again, and have not been looked at since; ascending.
-/// Derived from the state: it is no part of a snapshot.
+/// Items of which units became free, or may be given again, and which have not been checked since;
+/// ascending. Derived from the state, so not part of a snapshot.
 #[derive(Debug, Default)]
 pub(super) struct DueItems(Vec<u16>);
 
@@ -12,7 +12,7 @@ impl DueItems {
         }
     }
 
-    /// All of so many items.
+    /// Makes all of `count` items due.
     pub(super) fn add_all(&mut self, count: usize) {
         self.0.clear();
         self.0.extend(0..count as u16);

@@ -1,4 +1,4 @@
-//! The core as the runtime drives it: what it is asked and says, and which rule answers.
+//! The core as the runtime drives it: its commands and replies, and which rule answers.
 
 use super::operate::{Operated, SoFar};
 use super::record::{Entry, Record};
@@ -11,7 +11,7 @@ use contracts::{
 use runtime::{Broken, Decision, DuringShortage, Machine, Outage, Progress, Shortage, SnapshotError, Step};
 use units::{Sequence, TimeMs};
 
-/// What a sale is asked.
+/// The commands of a sale.
 #[derive(Debug, Clone)]
 pub enum Command {
     Attempt(Attempt),
@@ -25,11 +25,11 @@ pub enum Command {
         operation: Operation,
     },
     Stats,
-    /// What gates have said by themselves.
+    /// Refusals that gates sent by themselves.
     GateRefusals(Vec<GateRefusal>),
 }
 
-/// What it says, in the order of the commands.
+/// The replies, in the order of the commands.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Reply {
     /// To [`Command::Attempt`].
@@ -124,7 +124,7 @@ impl Machine for Core {
         Self::writes_like(snapshot)
     }
 
-    /// The refusals that were said and are not journalled yet.
+    /// The refusals that are not journalled yet.
     fn volatile(&self) -> Tally {
         self.tally()
     }

@@ -13,17 +13,17 @@ use engines::log::ENTRY_BYTES_MAX;
 use runtime::{Broken, Progress, Step};
 use units::TimeMs;
 
-/// How far an operation of several steps has come.
+/// How far an operation of several steps has got.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct SoFar {
     voided: u64,
 }
 
-/// What came of an operation.
+/// The result of an operation.
 #[derive(Debug)]
 pub enum Operated {
     Done(Result<OperationDone, OperateError>),
-    /// The step is full: append it, tick until nothing is owed, and go on with this.
+    /// The step is full: append it, tick until no work remains, and go on with this.
     More(SoFar),
 }
 
@@ -51,11 +51,11 @@ fn done(done: OperationDone) -> Result<Operated, Broken> {
 }
 
 impl Core {
-    /// Carries out a command, or goes on with it. [`Core::tick`] has come to its end for this
-    /// `now`. The outer error stops the sale; the inner one is the answer.
+    /// Carries out a command, or goes on with it. [`Core::tick`] has finished for this `now`. The
+    /// outer error stops the sale; the inner one is the answer.
     ///
-    /// What an operation leaves to be promoted follows from the state: the next ticks see to it
-    /// before anything else is decided.
+    /// Promotions that an operation makes due follow from the state: the next ticks do them before
+    /// anything else is decided.
     pub fn operate(
         &mut self,
         now: TimeMs,
@@ -217,8 +217,8 @@ impl Core {
             self.before_restock(now, &Basket::single(item, 1), out)?;
         }
         self.commit(now, Record::Adjusted { item, delta, by }, out)?;
-        // Said when it is durable, though some may still be promoted: put again, it would adjust
-        // twice.
+        // Answered once it is durable, although some may still be promoted: a second call would
+        // adjust twice.
         let _ = self.promote(now, out)?;
         done(OperationDone::Adjusted { free: self.state.stock[usize::from(item)].free })
     }
@@ -258,7 +258,7 @@ impl Core {
     ) -> Result<Operated, Broken> {
         let attempts = match target {
             VoidTarget::Shopper(shopper) => {
-                // The newest that is active still, until none is: an earlier one's stock may have
+                // The newest that is still active, until none is: an earlier one's stock may have
                 // gone to a later one.
                 while let Some(slot) = self.state.slots.newest_active_of(shopper) {
                     if out.is_full() {
@@ -277,7 +277,7 @@ impl Core {
             return not_found(format!("void: no attempt {unknown}; nothing was voided"));
         }
         for slot in attempts.iter().filter_map(|id| self.state.slots.find(*id)).collect::<Vec<_>>() {
-            // Asked afresh for each: one may be named twice, or have been voided in the step
+            // Checked again for each: one may be named twice, or have been voided in the step
             // before.
             if !self.state.slots.get(slot).state.is_active() {
                 continue;
@@ -319,7 +319,7 @@ impl Core {
         Self::hold_view(slot, state)
     }
 
-    /// Expires the hold if its time is over but the timer has not come to it yet.
+    /// Expires the hold if its time is over but the timer has not reached it yet.
     fn expire_if_due(&mut self, now: TimeMs, slot: u32, out: &mut Step) -> Result<Progress, Broken> {
         let s = self.state.slots.get(slot);
         if s.state == SlotState::Hold(HoldState::Held) && s.pay_by <= now {

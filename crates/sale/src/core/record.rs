@@ -1,7 +1,8 @@
-//! The records of the decision log: what each says, and its bytes. `docs/log-format.md` describes
-//! them for outsiders.
+//! The records of the decision log: what each means, and its bytes. `docs/log-format.md` describes
+//! them for other readers.
 //!
-//! Bytes, once written, are a promise: a kind is never given another layout, it gets a new number.
+//! Bytes, once written, are a promise: the layout of a kind never changes; a new layout gets a new
+//! number.
 
 use super::fields::{self, actor, attempt};
 use super::refusal::RefusalCount;
@@ -85,7 +86,8 @@ pub enum Record {
         round: u16,
         pay_by: TimeMs,
     },
-    /// `by` is `None` in logs that were written before it was kept; so in the next one.
+    /// `by` is `None` in logs that were written before it was kept; the same holds for the next
+    /// record.
     Confirmed {
         hold: AttemptId,
         payment: String,
@@ -98,8 +100,8 @@ pub enum Record {
         payment: String,
         by: Option<Actor>,
     },
-    /// A hold was given back. In logs that were written before there was [`Record::Left`], a place
-    /// on the waitlist too.
+    /// A hold was released. In logs that were written before [`Record::Left`] existed, a place on
+    /// the waitlist too.
     Released {
         hold: AttemptId,
         by: Actor,
@@ -107,13 +109,13 @@ pub enum Record {
     Expired {
         hold: AttemptId,
     },
-    /// A hold was taken back; a place on the waitlist as in [`Record::Released`].
+    /// A hold was voided; or a place on the waitlist, as in [`Record::Released`].
     Voided {
         hold: AttemptId,
         by: Actor,
     },
     /// A place on the waitlist was given up, or taken back (`voided`). A record of its own, so that
-    /// a reader of the log's tail knows without looking back that there never was a hold.
+    /// a reader of the log's tail can tell without looking back that there never was a hold.
     Left {
         attempt: AttemptId,
         voided: bool,
@@ -124,15 +126,15 @@ pub enum Record {
     Refusals {
         entries: Vec<RefusalCount>,
     },
-    /// What gates said by themselves: that a single unit is sold out. It was, and the sale was
-    /// open, at each entry from `first_as_of` to `last_as_of`, all of them before this one; what
-    /// has happened since does not matter.
+    /// Refusals by gates: that a single unit is sold out. It was, and the sale was open, at each
+    /// entry from `first_as_of` to `last_as_of`, all of them before this one; what has happened
+    /// since does not matter.
     GateRefusals {
         entries: Vec<SoldOutRange>,
     },
-    /// What gates said by themselves: that a shopper is on the deny list, or of too low a tier.
-    /// From `first_as_of` to `last_as_of`, all of them before this one, the sale was open, and had
-    /// that very list or asked for a tier.
+    /// Refusals by gates: that a shopper is on the deny list, or of too low a tier. From
+    /// `first_as_of` to `last_as_of`, all of them before this one, the sale was open, and had
+    /// exactly that list or required a tier.
     GateNotEligible {
         entries: Vec<NotEligibleRange>,
     },

@@ -15,7 +15,7 @@ pub struct RefusalCount {
     pub count: u64,
 }
 
-/// The kinds of [`Refusal`], without what they name.
+/// The kinds of [`Refusal`], without their fields.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum RefusalKind {
     SoldOut = 1,

@@ -1,5 +1,5 @@
-//! What a sale decides about an attempt, what time demands, and what it shows. What operators and
-//! payments may do stands in [`super::operate`].
+//! How a sale decides an attempt, what it does when time is due, and its public view. Operators'
+//! commands and payments are in [`super::operate`].
 
 use super::record::{Entry, Record};
 use super::refusal::RefusalKind;
@@ -22,11 +22,11 @@ pub const REFUSALS_EVERY: DurationMs = DurationMs(1000);
 /// touches pages for the first time.
 const PROMOTION_WORK: usize = 3;
 
-/// Counts in one entry of what gates have said: 27 KB. A report has 8,192 counts at the most (see
-/// `service`), so what it logs fits into one step.
+/// Counts in one entry of refusals by gates: 27 KB. A report has 8,192 counts at the most (see
+/// `service`), so its entries fit into one step.
 const GATE_REFUSALS_MAX: usize = 1024;
 
-/// Attempts of one shopper that [`Core::shopper`] tells.
+/// The most attempts of one shopper that [`Core::shopper`] returns.
 const SHOPPER_ATTEMPTS_MAX: usize = 100;
 
 /// One sale: the state and the rules.
@@ -51,7 +51,7 @@ impl Core {
         entries.iter().try_for_each(|entry| self.state.fold(entry))
     }
 
-    /// The last entry of which this is the fold.
+    /// The last entry of the log that this is the fold of.
     pub fn sequence(&self) -> Sequence {
         self.state.sequence
     }
@@ -169,12 +169,12 @@ impl Core {
         Some(if same { self.stored_answer(slot) } else { Answer::KeyReused })
     }
 
-    /// The refusals that were said and are not journalled yet.
+    /// The refusals that are not journalled yet.
     pub fn tally(&self) -> Tally {
         self.tally.clone()
     }
 
-    /// Takes them over into a core that was built again from the log.
+    /// Restores them in a core that was rebuilt from the log.
     pub fn set_tally(&mut self, tally: Tally) {
         self.tally = tally;
     }
@@ -298,7 +298,7 @@ impl Core {
     }
 
     /// Journals what has been refused if this makes units of the basket free, so that each refusal
-    /// stands in the log before the first entry that could make it untrue.
+    /// is in the log before the first entry that could make it untrue.
     pub(super) fn before_restock(
         &mut self,
         now: TimeMs,
@@ -332,8 +332,8 @@ impl Core {
         self.state.slots.shoppers()
     }
 
-    /// Logs what gates have told shoppers by themselves. A count of an item or an entry that there
-    /// is not is left out.
+    /// Logs refusals that gates sent by themselves. A count for an item or an entry that does not
+    /// exist is left out.
     pub fn gate_refusals(
         &mut self,
         now: TimeMs,
@@ -363,7 +363,7 @@ impl Core {
         Ok(())
     }
 
-    /// The sale in figures. `queue` and `line` are the driver's to fill in.
+    /// The sale in figures. `queue` and `line` are filled in by the driver.
     pub fn stats(&self) -> SaleStats {
         let state = &self.state;
         let items = state.spec.iter().flat_map(|spec| &spec.items).zip(&state.stock).zip(&state.waiting);
@@ -470,7 +470,7 @@ enum Decision {
         round: u16,
         position: u32,
     },
-    /// `item` and `quantity`: what was not free, where that was the reason.
+    /// `item` and `quantity`: what was not free, if that was the reason.
     Refuse {
         refusal: Refusal,
         item: u16,

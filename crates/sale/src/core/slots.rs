@@ -11,7 +11,7 @@ use units::{Sequence, TimeMs};
 /// No slot.
 const NONE: u32 = u32::MAX;
 
-/// Where a stored attempt stands.
+/// The state of a stored attempt.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum SlotState {
     /// On the waitlist.
@@ -37,7 +37,7 @@ pub(super) struct Slot {
     pub(super) pay_by: TimeMs,
     /// The entry by which it was granted (or promoted), or put on the waitlist.
     pub(super) as_of: Sequence,
-    /// Place on the waitlist when it came there, from 1; 0 if it was granted at once.
+    /// Place on the waitlist when it was put there, from 1; 0 if it was granted at once.
     pub(super) position: u32,
     /// Its neighbours among the slots of its shopper whose units count: the next older, and the
     /// next newer.
@@ -47,7 +47,7 @@ pub(super) struct Slot {
     pub(super) round: u16,
     pub(super) state: SlotState,
     line_count: u8,
-    /// The first line; the others stand in `extra_lines` from `extra` on, for almost every basket
+    /// The first line; further lines are in `extra_lines` from `extra` on, for almost every basket
     /// has one.
     first_line: Line,
     extra: u32,
@@ -83,7 +83,7 @@ fn touch_table(table: &mut HashTable<u32>, count: usize) {
     }
     let places = table.capacity().next_power_of_two() as u64;
     for at in 0..count as u64 {
-        // In the order of the places, so that the next one is near. Nothing is moved, for there is
+        // In the order of the table, so that the next place is near. Nothing is moved, for there is
         // room.
         let place = at * places / count as u64;
         table.insert_unique(place, 0, |_| place);
@@ -213,7 +213,7 @@ impl Slots {
         }
         let of_shopper = self.slots.iter().map(|s| (s.shopper.low_bits(), (s.shopper, s.state.is_active())));
         for (_, slot, (shopper, active)) in table_order(self.by_shopper.capacity(), of_shopper) {
-            // Those of one shopper come in the order of their slots, so each becomes the newest.
+            // The slots of one shopper come in order, so each becomes the newest.
             let owner = self.shopper_or_new(shopper);
             self.own(owner, slot, active);
         }
@@ -275,7 +275,7 @@ impl Slots {
     fn link(&mut self, owner: u32, slot: u32) {
         let head = self.shoppers[owner as usize].active;
         if head == NONE {
-            // `next_active` says so already: the usual first attempt touches nothing else.
+            // `next_active` is already right: the usual first attempt touches nothing else.
             self.shoppers[owner as usize].active = slot;
             return;
         }
@@ -301,8 +301,8 @@ impl Slots {
         }
     }
 
-    /// Takes the slot out, wherever it stands: holds of one shopper run out oldest first, and there
-    /// may be thousands.
+    /// Removes the slot, wherever it is in the chain: holds of one shopper expire oldest first, and
+    /// there may be thousands.
     fn unlink(&mut self, owner: u32, slot: u32) {
         let Slot { next_active: older, newer_active: newer, .. } = self.slots[slot as usize];
         match newer {
@@ -316,7 +316,7 @@ impl Slots {
         (s.next_active, s.newer_active) = (NONE, NONE);
     }
 
-    /// Moves a slot to another state and keeps its shopper's chain right.
+    /// Moves a slot to another state and updates its shopper's chain.
     pub(super) fn set_state(&mut self, slot: u32, state: SlotState) {
         let (was, key) = (self.get(slot).state, self.get(slot).shopper);
         self.slots[slot as usize].state = state;
@@ -412,7 +412,7 @@ fn table_order<T: Copy + Default>(
     sorted
 }
 
-/// What [`Slots::insert`] cannot know.
+/// The parts of a new slot that [`Slots::insert`] cannot derive.
 #[derive(Debug)]
 pub(super) struct NewSlot {
     pub(super) pay_by: TimeMs,
@@ -454,7 +454,7 @@ impl ShopperSet {
         self.0.len()
     }
 
-    /// In order, so that a snapshot does not depend on how the set came about.
+    /// In order, so that a snapshot does not depend on the history of the set.
     pub(super) fn sorted(&self) -> Vec<ShopperKey> {
         let mut keys: Vec<ShopperKey> = self.0.iter().copied().collect();
         keys.sort_unstable();

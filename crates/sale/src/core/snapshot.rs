@@ -15,11 +15,11 @@ use runtime::SnapshotError;
 use std::sync::Arc;
 use units::{Sequence, TimeMs};
 
-/// 2 since a round's times are those at which it did open and close, in the layout of 1; 3 since it
-/// says since which entry the deny list has been as it is.
+/// Version 2: a round's times are those at which it really opened and closed, in the layout of
+/// version 1. Version 3: with the entry since which the deny list has been the same.
 const VERSION: u16 = 3;
 
-/// Writes what stands before the lists of shoppers.
+/// Writes the part before the lists of shoppers.
 fn write(w: &mut Writer<'_>, state: &State) -> Result<(), DecodeError> {
     fields::position(w, &mut { state.sequence }, &mut { state.now })?;
     let spec = state.spec.as_deref().map(|s| serde_json::to_vec(s).unwrap_or_default()).unwrap_or_default();
@@ -76,13 +76,13 @@ impl Core {
         out
     }
 
-    /// Whether a snapshot is of the version that this build writes. One of another version is no
-    /// evidence of anything.
+    /// Whether a snapshot is of the version that this build writes. One of another version proves
+    /// nothing.
     pub fn writes_like(snapshot: &[u8]) -> bool {
         snapshot.starts_with(&VERSION.to_le_bytes())
     }
 
-    /// The sale as a snapshot has it. The rest of the log is to be replayed on top.
+    /// The sale from a snapshot. The rest of the log must be replayed on top.
     pub fn restore(bytes: &[u8]) -> Result<Self, SnapshotError> {
         let mut r = Reader::new(bytes);
         let version = r.u16()?;
@@ -116,7 +116,7 @@ impl Core {
         }
         fields::counts(&mut r, &mut state.counts)?;
         let slots = r.u32()?;
-        // A length that lies cannot make us reserve more than the snapshot could fill.
+        // A false length cannot make us reserve more than the snapshot could fill.
         state.slots.reserve((slots as usize).min(r.left() / SLOT_BYTES_MIN) * 3 / 2);
         let mut deadlines = Vec::with_capacity(state.slots.room());
         for _ in 0..slots {

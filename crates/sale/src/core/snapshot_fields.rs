@@ -58,7 +58,7 @@ pub(super) trait Pass {
         Ok(())
     }
 
-    /// One of `all`, by its place in it, from 1.
+    /// One of `all`, by its index in it, from 1.
     fn one_of<T: Copy + PartialEq>(&mut self, value: &mut T, all: &[T], what: &'static str) -> Passed {
         let mut number = all.iter().position(|one| one == value).map_or(0, |at| at as u8 + 1);
         self.byte(&mut number)?;
@@ -123,7 +123,7 @@ pub(super) fn round(p: &mut impl Pass, round: &mut Round) -> Passed {
     round.offers.iter_mut().try_for_each(|offer| self::offer(p, offer))
 }
 
-/// What is not offered takes as much room.
+/// An item that is not offered takes the same room.
 fn offer(p: &mut impl Pass, offer: &mut Option<Offer>) -> Passed {
     let mut is_offered = offer.is_some();
     p.flag(&mut is_offered)?;
@@ -135,7 +135,7 @@ fn offer(p: &mut impl Pass, offer: &mut Option<Offer>) -> Passed {
     Ok(())
 }
 
-/// What is one figure each.
+/// The parts that are single figures.
 #[derive(Debug, Default)]
 pub(super) struct Switches {
     pub(super) rounds_opened: u16,
@@ -168,7 +168,7 @@ impl Switches {
     }
 }
 
-/// Since when nothing is free is not kept: see [`Stock::empty_since`].
+/// The entry since which nothing is free is not kept: see [`Stock::empty_since`].
 pub(super) fn stock(p: &mut impl Pass, stock: &mut Stock) -> Passed {
     let mut adjusted = stock.adjusted.cast_unsigned();
     p.long(&mut stock.initial)?;

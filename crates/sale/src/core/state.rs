@@ -31,7 +31,7 @@ pub(super) struct Offer {
 /// A round, with what operators have changed.
 #[derive(Debug, Clone)]
 pub(super) struct Round {
-    /// When it is to open; once it has opened, when it did. So with its end.
+    /// When it is to open; once it has opened, when it did. The same for its end.
     pub(super) opens_at: TimeMs,
     pub(super) closes_at: TimeMs,
     /// By item of the sale.
@@ -46,8 +46,8 @@ pub(super) struct Stock {
     pub(super) free: u64,
     pub(super) held: u64,
     pub(super) sold: u64,
-    /// If nothing is free: an entry since which this has been so. Not kept in snapshots, where it
-    /// is the snapshot's own.
+    /// If nothing is free: an entry since which this has been so. Not kept in snapshots: after a
+    /// restore it is the snapshot's entry.
     pub(super) empty_since: Sequence,
 }
 
@@ -82,7 +82,7 @@ pub(super) struct Counts {
     pub(super) granted: u64,
     pub(super) waitlisted: u64,
     pub(super) promoted: u64,
-    /// By [`RefusalKind`] number, less one; as journalled.
+    /// By [`RefusalKind`] number minus one; as journalled.
     pub(super) refused: [u64; RefusalKind::ALL.len()],
 }
 
@@ -113,8 +113,7 @@ pub(super) struct State {
     pub(super) reserved: ShopperSet,
     pub(super) allowed: ShopperSet,
     pub(super) denied: ShopperSet,
-    /// The same for the public view. The writer asks its own table, which answers each shopper at
-    /// one look.
+    /// The same for the public view. The writer asks its own table, which answers in one look-up.
     pub(super) denied_shown: Arc<DeniedShoppers>,
     pub(super) counts: Counts,
     /// Items of which units became free, or may be given again since the pause ended, and whose
@@ -137,7 +136,7 @@ impl State {
         self.rounds.get(usize::from(round))?.offers.get(usize::from(item))?.as_ref()
     }
 
-    /// The first line of the basket of which less is free than it asks for.
+    /// The first line of the basket that asks for more than is free.
     pub(super) fn lacking(&self, basket: &Basket) -> Option<contracts::Line> {
         let lacks = |l: &&contracts::Line| {
             self.stock.get(usize::from(l.item)).is_none_or(|s| s.free < u64::from(l.quantity))
@@ -224,8 +223,8 @@ impl State {
         Ok(())
     }
 
-    /// Applies the next record of the log, whether it was read there or has just been decided: both
-    /// are held to the same.
+    /// Applies the next record of the log, whether it was read from the log or has just been
+    /// decided: both pass the same checks.
     pub(super) fn fold(&mut self, entry: &Entry) -> Result<(), Broken> {
         ensure(entry.at >= self.now, "time", || format!("record of {} after one of {}", entry.at, self.now))?;
         if !self.due.is_empty() && !self.paused && !matches!(entry.record, Record::Promoted { .. }) {
@@ -438,7 +437,7 @@ impl State {
         self.denied_shown = Arc::new(self.denied_shown.and(new, entry));
     }
 
-    /// A count in a log may be anything; one that is at its end stays there.
+    /// A count in a log may be any number; the sum saturates.
     fn count_refused(&mut self, kind: RefusalKind, count: u64) {
         let sum = &mut self.counts.refused[kind as usize - 1];
         *sum = sum.saturating_add(count);
@@ -534,7 +533,7 @@ impl State {
         })
     }
 
-    /// What an attempt needs to be accepted, limits and stock aside.
+    /// The conditions for an attempt to be accepted, apart from limits and stock.
     fn may_be_accepted(&self, attempt: &Attempt, round: u16) -> Result<(), Broken> {
         let open = self.open_round() == Some(round) && !self.paused;
         ensure(open, "rounds", || format!("attempt {} in round {round}, which is not open", attempt.id))?;
@@ -546,7 +545,7 @@ impl State {
         })
     }
 
-    /// A hold that is given at `at` can be paid for just as long as the sale says.
+    /// A hold that is granted at `at` can be paid for exactly as long as the sale says.
     fn is_hold_length(&self, hold: AttemptId, at: TimeMs, pay_by: TimeMs) -> Result<(), Broken> {
         let honest = pay_by == at.plus(self.hold_length());
         ensure(honest, "INV-4", || format!("{hold}, of {at}, is to be paid by {pay_by}"))

@@ -16,7 +16,7 @@ pub struct Tally {
 }
 
 impl Tally {
-    /// When the first of them was said; long ago if the tally is full, so that it is journalled at
+    /// When the first of them was sent; long ago if the tally is full, so that it is journalled at
     /// once.
     pub(super) fn since(&self) -> Option<TimeMs> {
         if self.entries.len() >= ENTRIES_MAX { Some(TimeMs(0)) } else { self.since }

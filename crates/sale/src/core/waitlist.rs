@@ -12,8 +12,8 @@ pub(super) struct Waiter {
 }
 
 /// The waitlist of one item. Kept by quantity, so that the first that fits is found without walking
-/// past all that do not. Slot numbers grow, so within a quantity they stand in order, and across
-/// quantities the smallest came first.
+/// past all that do not. Slot numbers grow, so within a quantity they are in order, and across
+/// quantities the smallest number came first.
 #[derive(Debug, Default)]
 pub(super) struct WaitingList {
     by_quantity: BTreeMap<u16, VecDeque<Waiter>>,
@@ -39,7 +39,7 @@ impl WaitingList {
             .min_by_key(|waiter| waiter.slot)
     }
 
-    /// Takes a slot off, wherever it stands.
+    /// Removes a slot, wherever it is in the list.
     pub(super) fn remove(&mut self, quantity: u16, slot: u32) {
         let Some(queue) = self.by_quantity.get_mut(&quantity) else { return };
         if let Ok(at) = queue.binary_search_by_key(&slot, |waiter| waiter.slot) {

@@ -15,7 +15,7 @@ pub(super) struct Measured([Second; LATELY_SECONDS]);
 struct Second {
     second: u64,
     all: Steps,
-    /// Those that took as many commands as a step may have.
+    /// The steps that took as many commands as a step may have.
     full: Steps,
 }
 
@@ -38,9 +38,9 @@ impl Measured {
         }
     }
 
-    /// Milliseconds until the step that has an attempt with so many before it is over. Decisions a
-    /// second say that of a long queue alone: a step of one takes hardly less time than a step of
-    /// hundreds. `None` if no step with an attempt ended lately.
+    /// Milliseconds until the end of the step that decides an attempt with `before` others before
+    /// it. The rate of decisions predicts that only for a long queue: a step of one takes hardly
+    /// less time than a step of hundreds. `None` if no step with an attempt ended lately.
     pub(super) fn wait_ms(&self, now: TimeMs, before: u64, step_max: usize) -> Option<u64> {
         let lately = |slot: &&Second| now.0 / 1000 - slot.second.min(now.0 / 1000) < LATELY_SECONDS as u64;
         let sum = |of: fn(&Second) -> Steps| {

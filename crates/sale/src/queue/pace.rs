@@ -19,12 +19,13 @@ pub(crate) struct Moment {
     pub(crate) now: TimeMs,
     /// Attempts a second that may leave the line; 0 if none is held back.
     pub(crate) rate: u32,
-    /// All would hear that the sale is paused: those in line keep their places until it goes on.
+    /// Every attempt would be answered `paused`: those in line keep their places until the sale
+    /// resumes.
     pub(crate) is_paused: bool,
 }
 
 /// When the next attempt may go on: the generic cell rate algorithm (ITU-T I.371), whose last turn
-/// is kept instead of the next, so that another rate counts from the moment at which it holds.
+/// is kept instead of the next, so that a new rate applies from the moment at which it is set.
 #[derive(Default)]
 pub(super) struct Pace {
     last_ns: u64,

@@ -1,4 +1,4 @@
-//! What gates have said by themselves and is not logged yet.
+//! Refusals that gates sent by themselves and that are not logged yet.
 
 use crate::core::REFUSALS_EVERY;
 use contracts::{GateRefusal, SequenceRange};
@@ -6,18 +6,18 @@ use std::collections::HashMap;
 use std::collections::hash_map::Entry;
 use std::time::{Duration, Instant};
 
-/// What gates have said by themselves and is not logged yet.
+/// Refusals that gates sent by themselves and that are not logged yet.
 #[derive(Debug, Default)]
 pub(super) struct Said {
     counts: HashMap<SequenceRange, GateRefusal>,
     since: Option<Instant>,
-    /// Answers that found no room here: they were given, and only their number is not logged.
+    /// Refusals that found no room here: they were sent, and only their count is not logged.
     lost: u64,
 }
 
 impl Said {
-    /// Ranges of entries that are counted apart: in a second a sale that is given back unit by unit
-    /// makes some hundred.
+    /// Ranges of entries that are counted separately: a sale whose units are released one by one
+    /// makes some hundred in a second.
     const COUNTS_MAX: usize = 8192;
 
     pub(super) fn add(&mut self, counts: &[GateRefusal]) {
@@ -34,7 +34,7 @@ impl Said {
         }
     }
 
-    /// What is to be logged now.
+    /// The refusals to log now.
     pub(super) fn take_due(&mut self) -> Option<Vec<GateRefusal>> {
         let old = self.since.is_some_and(|since| since.elapsed() >= Duration::from_millis(REFUSALS_EVERY.0));
         old.then(|| self.take())

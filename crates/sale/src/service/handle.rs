@@ -86,7 +86,7 @@ impl Handle {
         post.deliver();
     }
 
-    /// Wakes the worker if it may sleep and does not know of what there is to do.
+    /// Wakes the worker if it may sleep and does not know of the new work.
     fn wake(&self, queue: MutexGuard<'_, Queue>, was: Work) {
         let is_news = queue.work().is_news(was);
         drop(queue);
@@ -111,7 +111,7 @@ impl Handle {
         &self.0.known
     }
 
-    /// Takes the report of what a gate has said by itself; it is logged within
+    /// Takes a gate's report of refusals that it sent by itself; they are logged within
     /// [`crate::core::REFUSALS_EVERY`].
     pub fn gate_refused(&self, counts: &[GateRefusal]) {
         lock(&self.0.said).add(counts);
@@ -170,7 +170,7 @@ impl Handle {
         (queue.len(), queue.line_len())
     }
 
-    /// How many there may be of either.
+    /// The most of either.
     pub fn queue_max(&self) -> (usize, usize) {
         (self.0.limits.queue_max, self.0.limits.line_max)
     }
@@ -186,7 +186,7 @@ impl Handle {
             }
             false => Unavailable::QueueFull,
         };
-        // The receiver is right here.
+        // The receiver still exists here.
         let _ = sender.send(Err(refused));
         receiver
     }

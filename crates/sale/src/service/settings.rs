@@ -5,8 +5,8 @@ use serde::{Deserialize, Serialize};
 /// Every default of the section `[sale]`, commented.
 pub const DEFAULT_TOML: &str = include_str!("../config.default.toml");
 
-/// The smallest and largest value of each number in the section. What so many attempts take,
-/// `config.default.toml` says.
+/// The smallest and largest value of each number in the section. `config.default.toml` says how
+/// much memory so many attempts take.
 pub const RANGES: &[(&str, i64, i64)] =
     &[("queue_max", 1, 1_000_000), ("line_max", 0, 10_000_000), ("snapshot_every", 1, 1_000_000_000)];
 
@@ -14,7 +14,7 @@ pub const RANGES: &[(&str, i64, i64)] =
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct Settings {
-    /// Commands that may wait for the worker.
+    /// Commands that may wait in the queue.
     pub queue_max: usize,
     /// Attempts that may wait in line for room in the queue; 0 for no line.
     pub line_max: usize,

@@ -32,8 +32,8 @@ pub(super) struct Shared {
     pub(super) invariants: Mutex<BTreeSet<&'static str>>,
 }
 
-/// A queue or a reader is whole between two statements, so a panic of another holder leaves nothing
-/// half done.
+/// A queue or a reader is consistent between two statements, so a panic of another holder leaves
+/// nothing half done.
 pub(super) fn lock<T: ?Sized>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
@@ -45,7 +45,8 @@ impl Shared {
         let view = self.view.load();
         let now = self.clock.now();
         let is_paused = |view: &SaleView| {
-            // Between two rounds it says so too, and then all would hear that none is open.
+            // Between two rounds the view may be paused too, but then all would be told that no
+            // round is open.
             view.state == SaleState::Paused && (view.opens_at..view.closes_at).contains(&now)
         };
         let sells =
@@ -61,8 +62,8 @@ impl Shared {
         !queue.jobs.is_crammed()
     }
 
-    /// What a worker that stopped holds may never have become durable: the last view that was
-    /// stays, as one of a sale that sells nothing now.
+    /// The state of a stopped worker may never have become durable: the last durable view stays, as
+    /// one of a sale that sells nothing now.
     pub(super) fn show_stopped(&self, why: &str) {
         if self.stopped.load().is_some() {
             return;
@@ -71,8 +72,8 @@ impl Shared {
         self.stopped.store(Some(Arc::new(why.to_owned())));
     }
 
-    /// Shows the last view as that of a sale which sells nothing now: what the worker holds may not
-    /// be shown. `disk_full`: it goes on by itself once it can write again.
+    /// Shows the last view as that of a sale which sells nothing now: the worker's state must not
+    /// be shown. `disk_full`: the sale resumes by itself once it can write again.
     pub(super) fn show_paused(&self, disk_full: bool) {
         let Some(view) = self.view.load_full() else { return };
         let state = if view.state == SaleState::Closed { SaleState::Closed } else { SaleState::Paused };

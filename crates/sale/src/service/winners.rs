@@ -1,4 +1,4 @@
-//! What a store hears of the sale, read from its log.
+//! The events that a store gets of the sale, read from its log.
 
 use super::handle::Handle;
 use super::shared::lock;
@@ -11,8 +11,8 @@ impl Handle {
     /// Events of holds after `after`, `max` at the most, and how far the log was searched. Reads
     /// the disk.
     pub fn winners(&self, after: Sequence, max: usize) -> Result<(Vec<Winner>, Sequence), Unavailable> {
-        /// Entries looked at in one call, so that a long run of entries without winners does not
-        /// hold the reader for long.
+        /// Entries read in one call, so that a long run of entries without winners does not hold
+        /// the reader for long.
         const ENTRIES_MAX: u64 = 200_000;
         let Some(view) = self.view() else { return Ok((Vec::new(), after)) };
         let mut winners = Vec::new();
@@ -39,7 +39,7 @@ impl Handle {
     }
 }
 
-/// What a store hears of an entry, if it concerns it.
+/// The event that a store gets for an entry, if there is one.
 fn winner(sequence: Sequence, entry: Entry, spec: &SaleSpec) -> Option<Winner> {
     let prices = |basket: &Basket, round: u16| {
         let offers = &spec.rounds.get(usize::from(round))?.items;
