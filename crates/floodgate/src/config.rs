@@ -1,6 +1,5 @@
-//! One commented TOML with every default in it is the manual; the file that an operator writes
-//! changes some of it. Names and values are checked here, before anything is opened, for every
-//! command.
+//! One commented TOML with every default is the manual; the file that an operator writes changes
+//! some of them. Names and values are checked here, before anything is opened, for every command.
 
 mod names;
 
@@ -11,7 +10,7 @@ use toml::de::{DeTable, DeValue};
 
 const OWN_DEFAULTS: &str = include_str!("config.default.toml");
 
-/// What a level of the log may be called.
+/// The names of log levels.
 const LOG_LEVELS: [&str; 5] = ["error", "warn", "info", "debug", "trace"];
 
 /// The whole configuration.
@@ -50,14 +49,14 @@ pub(crate) enum ConfigError {
         path: PathBuf,
         source: io::Error,
     },
-    /// `hint` says which key may be meant.
+    /// `hint` suggests the key that may be meant.
     Unknown {
         path: PathBuf,
         line: usize,
         key: String,
         hint: String,
     },
-    /// `want` says what would be right.
+    /// `want` names the allowed values.
     Value {
         path: PathBuf,
         line: usize,
@@ -65,7 +64,7 @@ pub(crate) enum ConfigError {
         value: String,
         want: String,
     },
-    /// No TOML.
+    /// Not TOML.
     Wrong {
         path: PathBuf,
         detail: String,
@@ -101,7 +100,7 @@ pub(crate) fn load(path: Option<&Path>) -> Result<Config, ConfigError> {
     parse(&name, &text)
 }
 
-/// A key that the file gives a value.
+/// A key to which the file gives a value.
 #[derive(Debug)]
 struct Given {
     key: String,
@@ -142,7 +141,7 @@ fn parse(path: &Path, text: &str) -> Result<Config, ConfigError> {
     Ok(config)
 }
 
-/// The keys of a file that are no sections, in its order.
+/// The keys of a file, without sections, in its order.
 fn collect(
     text: &str,
     prefix: &str,
@@ -181,7 +180,7 @@ fn range_of(key: &str) -> Option<(i64, i64)> {
         .or_else(|| key.strip_prefix("gate.").and_then(|key| find(gate::config::RANGES, key)))
 }
 
-/// Puts the value in the default's place, if it is a good one.
+/// Replaces the default by the value, if it is valid.
 fn check_value(path: &Path, one: &Given, whole: &mut toml::Table) -> Result<(), ConfigError> {
     let Some(default) = place(whole, &one.key).cloned() else { return Ok(()) };
     if !default.same_type(&one.value) {

@@ -31,7 +31,7 @@ fn io_error(doing: String) -> impl FnOnce(io::Error) -> LogError {
 }
 
 impl Data {
-    /// Makes the directory if it is not there, and locks it. A second process is refused.
+    /// Creates the directory if it does not exist, and locks it. A second process is refused.
     pub(crate) fn open(dir: &Path) -> Result<Self, LogError> {
         let doing = || format!("open data directory {}", dir.display());
         let disk = RealDisk::create(dir).map_err(io_error(doing()))?;
@@ -39,7 +39,7 @@ impl Data {
         make_dir_durable(&dir.join("sales")).map_err(io_error(doing()))?;
         match disk.lock().map_err(io_error(doing()))? {
             Some(lock) => {
-                // Again: a restore may have begun before the lock was taken.
+                // Checked again: a restore may have begun before the lock was taken.
                 refuse_incomplete(dir)?;
                 Ok(Self { dir: dir.to_owned(), _lock: lock })
             }
@@ -59,8 +59,8 @@ impl Data {
     /// Opens a sale's log for writing; makes it if there is none.
     pub(crate) fn open_log(&self, sale: &SaleId) -> Result<EmbeddedLog<RealDisk>, LogError> {
         let dir = partition_dir(&self.dir, sale);
-        // The sale's own name too, though its directory may be there: a start that was cut off may
-        // not have synced it.
+        // Syncs the sale's own name too, although its directory may exist: an earlier start may
+        // have been killed before it synced it.
         let sale_dir = self.dir.join("sales").join(sale.as_str());
         for dir in [&sale_dir, &dir] {
             make_dir_durable(dir).map_err(io_error(format!("create {}", dir.display())))?;
@@ -83,7 +83,7 @@ impl Data {
     }
 }
 
-/// A log's id: chance, so that no two logs have the same.
+/// A log's id: random, so that no two logs have the same.
 pub(crate) fn new_log_id() -> Result<LogId, LogError> {
     let mut id = [0; 16];
     getrandom::fill(&mut id)
@@ -105,14 +105,14 @@ pub(crate) fn mark_incomplete(dir: &Path) -> io::Result<()> {
     fs::File::open(dir)?.sync_all()
 }
 
-/// Takes the mark away, once all else is durable.
+/// Removes the mark, once all else is durable.
 pub(crate) fn mark_complete(dir: &Path) -> io::Result<()> {
     fs::File::open(dir)?.sync_all()?;
     fs::remove_file(dir.join(INCOMPLETE))?;
     fs::File::open(dir)?.sync_all()
 }
 
-/// A copy that was cut off looks like a data directory whose sales have sold less, or are gone.
+/// A partial copy looks like a data directory whose sales have sold less, or are gone.
 fn refuse_incomplete(dir: &Path) -> Result<(), LogError> {
     let mark = dir.join(INCOMPLETE);
     if !mark.exists() {
@@ -124,12 +124,12 @@ fn refuse_incomplete(dir: &Path) -> Result<(), LogError> {
     Err(LogError::Foreign { file: mark.display().to_string(), why })
 }
 
-/// The file that is there while a sale is sold out.
+/// The file that exists while a sale is sold out.
 pub(crate) fn sold_out_file(dir: &Path, sale: &SaleId) -> PathBuf {
     dir.join("sales").join(sale.as_str()).join("sold-out")
 }
 
-/// The file that says that a sale has a log.
+/// The file that marks that a sale has a log.
 fn made_marker(dir: &Path, sale: &SaleId) -> PathBuf {
     dir.join("sales").join(sale.as_str()).join("made")
 }
@@ -188,7 +188,7 @@ pub(crate) fn sales(dir: &Path) -> Result<Vec<SaleId>, LogError> {
     Ok(sales)
 }
 
-/// Where the log of a sale's only partition lies.
+/// The directory of the log of a sale's only partition.
 pub(crate) fn partition_dir(dir: &Path, sale: &SaleId) -> PathBuf {
     dir.join("sales").join(sale.as_str()).join("p0")
 }

@@ -3,7 +3,7 @@
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 
 /// Raises the limit of open files as far as allowed, and returns it. If it cannot be raised, the
-/// limit that there is counts.
+/// current limit applies.
 pub(crate) fn raise_limit() -> u64 {
     let limit = getrlimit(Resource::Nofile);
     let raised = Rlimit { current: limit.maximum, maximum: limit.maximum };
@@ -21,7 +21,7 @@ pub(crate) fn raise_limit() -> u64 {
 /// storm begins.
 pub(crate) fn reserve(count: u64) {
     let highest = i32::try_from(count.saturating_sub(1)).unwrap_or(i32::MAX);
-    // A descriptor of that number makes the table that long; closing it does not shorten it.
-    // Without room it stays as it is.
+    // A descriptor of that number grows the table; closing it does not shrink it. Without memory
+    // the table stays as it is.
     drop(rustix::io::fcntl_dupfd_cloexec(rustix::stdio::stdin(), highest));
 }

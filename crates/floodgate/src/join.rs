@@ -17,8 +17,8 @@ pub(crate) fn socket(data: &Path) -> PathBuf {
     data.join("gates/socket")
 }
 
-/// A thread that follows the other process may leave anything half told if it panics: this process
-/// ends, and starts afresh.
+/// A thread that follows the other process may leave updates half applied if it panics: this
+/// process ends, and starts afresh.
 struct EndProcessOnPanic;
 
 impl Drop for EndProcessOnPanic {

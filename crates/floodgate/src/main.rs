@@ -57,7 +57,7 @@ enum Command {
     RehearseLoad(commands::rehearse::load::Args),
 }
 
-/// What every command is given.
+/// The context of every command.
 #[derive(Debug)]
 struct Context {
     data: PathBuf,
@@ -65,13 +65,13 @@ struct Context {
     config: config::Config,
 }
 
-/// What goes wrong on the way, said once, at the end.
+/// An error of a command, reported once, at the end.
 type CommandResult = Result<ExitCode, Box<dyn std::error::Error>>;
 
 fn main() -> ExitCode {
-    // The allocator asks the kernel for pages of 2 MiB. To clear one takes a millisecond or more
+    // The allocator asks the kernel for pages of 2 MiB. Clearing one takes a millisecond or more
     // when it is first touched, which is in the middle of the storm: small pages kept the 99th
-    // percentile lower, and a third of the memory free. Without it, all works.
+    // percentile lower, and a third of the memory free. If this fails, everything still works.
     let _ = rustix::thread::disable_transparent_huge_pages(true);
     let cli = Cli::parse();
     match run(cli) {
@@ -88,7 +88,7 @@ fn say_error(error: &(dyn std::error::Error + 'static)) {
     eprintln!("floodgate: {}", with_causes(error));
 }
 
-/// An error and what caused it, in one line, and what this program has to offer about it.
+/// An error and its causes, in one line, with this program's advice about it.
 fn with_causes(error: &(dyn std::error::Error + 'static)) -> String {
     let mut text = error.to_string();
     let mut advice = advice(error);
@@ -105,7 +105,7 @@ fn with_causes(error: &(dyn std::error::Error + 'static)) -> String {
     text + advice.unwrap_or_default()
 }
 
-/// What the log's own errors cannot say, for they know neither flags nor commands.
+/// Advice that the log's own errors cannot give, for they know neither flags nor commands.
 fn advice(error: &(dyn std::error::Error + 'static)) -> Option<&'static str> {
     match error.downcast_ref::<LogError>()? {
         LogError::InUse { .. } => Some(", or use another --data"),

@@ -4,14 +4,14 @@
 use std::fs;
 use std::path::Path;
 
-/// Bytes that are in memory now; 0 if the kernel does not say.
+/// Resident bytes; 0 if the kernel does not say.
 pub(crate) fn resident_bytes() -> u64 {
     let statm = fs::read_to_string("/proc/self/statm").unwrap_or_default();
     let pages: Option<u64> = statm.split_whitespace().nth(1).and_then(|pages| pages.parse().ok());
     pages.unwrap_or(0) * rustix::param::page_size() as u64
 }
 
-/// Bytes that there may be at the most.
+/// The most bytes that the process may use.
 pub(crate) fn limit_bytes() -> u64 {
     let read = |path: &Path| fs::read_to_string(path).ok();
     limit(&read).unwrap_or(u64::MAX)
@@ -31,11 +31,11 @@ fn limit(read: &dyn Fn(&Path) -> Option<String>) -> Option<u64> {
             }
             _ => return Vec::new(),
         };
-        // In a container the path may be that of the host, and only the root is there.
+        // In a container the path may be that of the host, and only the root exists.
         let groups = Path::new(path).ancestors().map(|group| group.strip_prefix("/").unwrap_or(group));
         groups.filter_map(|group| read(&Path::new(root).join(group).join(file))).collect()
     });
-    // `max`, which is no number, is no limit; version 1 has a huge one in its place.
+    // `max`, which is not a number, means no limit; version 1 has a huge number instead.
     let limits = limits.filter_map(|text| text.trim().parse().ok());
     let machine = read(Path::new("/proc/meminfo")).and_then(|text| {
         let line = text.lines().find_map(|line| line.strip_prefix("MemTotal:"))?.trim();

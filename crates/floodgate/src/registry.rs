@@ -27,8 +27,8 @@ pub(crate) struct Registry {
     sales: RwLock<BTreeMap<SaleId, Running>>,
     /// Held while a sale is started, which waits for the disk: look-ups do not wait for that.
     starting: Mutex<()>,
-    /// Sales whose log is here and could not be brought back, and the invariants that it breaks, if
-    /// that is why.
+    /// Sales whose log is here but could not be recovered, with the invariants that it breaks, if
+    /// that is the reason.
     down: Mutex<BTreeMap<SaleId, Vec<&'static str>>>,
 }
 
@@ -44,14 +44,15 @@ impl Running {
     }
 }
 
-/// A map is whole between two statements, so a panic of another holder leaves nothing half done.
+/// A map is consistent between two statements, so a panic of another holder leaves nothing half
+/// done.
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 impl Registry {
-    /// Brings back every sale of the data directory. One that cannot be is said, and does not keep
-    /// the others down.
+    /// Recovers every sale of the data directory. One that cannot be recovered is logged, and does
+    /// not keep the others down.
     pub(crate) fn open(data: Data, settings: Settings) -> Result<Self, RecoverError> {
         let registry = Self {
             clock: Arc::new(SteadyClock::start()),
@@ -71,7 +72,7 @@ impl Registry {
         Ok(registry)
     }
 
-    /// The clock that all sales go by.
+    /// The clock that all sales follow.
     pub(crate) fn clock(&self) -> Arc<SteadyClock> {
         Arc::clone(&self.clock)
     }
@@ -95,7 +96,7 @@ impl Registry {
         self.running().values().filter_map(told).collect()
     }
 
-    /// Every sale that has a log here, also one that could not be brought back.
+    /// Every sale that has a log here, also one that could not be recovered.
     pub(crate) fn all(&self) -> Vec<SaleId> {
         self.data.sales().unwrap_or_default()
     }
@@ -227,7 +228,7 @@ impl Sale for Wired {
 
     fn position(&self, attempt: AttemptId, shopper: ShopperKey) -> Reply<Option<Told>> {
         let (sender, receiver) = oneshot::channel();
-        // The receiver is right here.
+        // The receiver still exists here.
         let _ = sender.send(self.handle.position(attempt, shopper));
         receiver
     }

@@ -66,12 +66,12 @@ fn copy(from: &Path, to: &Path, what: What) -> Result<(), Box<dyn std::error::Er
         return Err(format!("{what} to {}: it is not empty; name a new directory", to.display()).into());
     }
     mark_incomplete(to).map_err(|e| failed(to, e))?;
-    // Held to the end, so that a server that starts here meanwhile is refused.
+    // Held until the end, so that a server that starts here meanwhile is refused.
     let lock = RealDisk::existing(to).lock().map_err(|e| failed(to, e))?;
     if lock.is_none() {
         return Err(format!("{what} to {}: another process has it open", to.display()).into());
     }
-    // What operators ordered of the gate is not there before they do.
+    // The operators' orders to the gate exist only once they have given any.
     for dir in ["keys", "operators"].into_iter().filter(|dir| *dir == "keys" || from.join(dir).exists()) {
         let (from, to) = (from.join(dir), to.join(dir));
         make_dir_durable(&to).map_err(|e| failed(&to, e))?;
@@ -139,8 +139,7 @@ fn copy_log(from: &Path, to: &Path, what: What) -> Result<Sequence, Box<dyn std:
     if !batch.is_empty() {
         copy.append(copy.last(), &batch)?;
     }
-    // A snapshot of the copy's own: it is made by replaying every entry, which is what a backup is
-    // for.
+    // The copy's own snapshot: making it replays every entry, which verifies the backup.
     if copy.last() > Sequence(0) {
         snapshot::<sale::core::Core>(&mut *copy.reader(), &mut *copy.snapshots())?;
     }

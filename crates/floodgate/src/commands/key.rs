@@ -1,4 +1,4 @@
-//! `floodgate key`: the operators' API keys. A running server takes a change up by itself.
+//! `floodgate key`: the operators' API keys. A running server applies changes by itself.
 
 use super::print;
 use crate::{CommandResult, Context};

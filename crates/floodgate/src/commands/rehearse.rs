@@ -63,7 +63,7 @@ pub(crate) struct Args {
     json: bool,
 }
 
-/// What a rehearsal found.
+/// The result of a rehearsal.
 #[derive(Debug, Serialize)]
 struct Outcome {
     shoppers: u64,
@@ -166,7 +166,8 @@ fn server_config(base: toml::Table, shop: SocketAddr, admin: SocketAddr, stock: 
     }
     let exempt = toml::Value::Array(vec!["127.0.0.0/8".into()]);
     section(gate, "limits").insert("exempt_addresses".into(), exempt);
-    // Unless the file says otherwise, so often that some are made in the middle of the storm.
+    // Unless the file says otherwise, often enough that some snapshots are made in the middle of
+    // the storm.
     let every = i64::try_from(stock / 4).unwrap_or(i64::MAX).clamp(1000, 1_000_000_000);
     section(&mut config, "sale").entry("snapshot_every").or_insert_with(|| every.into());
     config
@@ -272,7 +273,7 @@ impl<'a> Rehearsal<'a> {
     fn run(mut self) -> Result<Outcome, Failure> {
         let args = self.args;
         let mut server = self.start_server()?;
-        // Connecting the early ones takes its time: 4,000 a second.
+        // Connecting the early shoppers takes time: 4,000 a second.
         let opens_at = wall_ms() + 3000 + args.early.min(args.shoppers) / 4;
         let arrivals_ms = args.shoppers * 1000 / args.rate;
         // After the last arrival: two lifetimes of no-shows' holds, and the payments of promoted

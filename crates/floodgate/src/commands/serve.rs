@@ -1,4 +1,4 @@
-//! `floodgate serve`: brings every sale back from its log, listens, and drains at SIGTERM.
+//! `floodgate serve`: recovers every sale from its log, listens, and drains at SIGTERM.
 
 use super::print;
 use crate::data::Data;
@@ -42,7 +42,7 @@ pub(crate) struct Args {
     admin_listen: Option<SocketAddr>,
 }
 
-/// What of the platform a process runs.
+/// The parts of the platform that a process runs.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
 enum Role {
     All,
@@ -138,7 +138,7 @@ pub(crate) fn run(context: Context, args: &Args, data_given: bool) -> CommandRes
     Ok(ExitCode::SUCCESS)
 }
 
-/// A gate alone, for the sales of another process. It reads that one's keys, and writes nothing.
+/// Only a gate, for the sales of another process. It reads that process's keys, and writes nothing.
 fn run_gate(context: &Context, args: &Args, socket: &Path) -> CommandResult {
     let data = &context.data;
     tracing::info!(data = %data.display(), socket = %socket.display(), "starting a gate");
@@ -174,8 +174,8 @@ fn run_gate(context: &Context, args: &Args, socket: &Path) -> CommandResult {
     Ok(ExitCode::SUCCESS)
 }
 
-/// Takes no more connections than the limit of open files leaves, nor as many of one address or
-/// network.
+/// Limits the connections to what the limit of open files allows, and lowers the limits of one
+/// address and network accordingly.
 fn fit_connections(config: &mut gate::Config) {
     let connections = &mut config.connections;
     connections.open_max = connections.open_max.min(room_for_connections(connections.open_max));
@@ -207,7 +207,8 @@ fn start_logging(context: &Context) {
     let _ = if log.json { builder.json().try_init() } else { builder.try_init() };
 }
 
-/// How many connections the limit of open files leaves, for which room is made at once.
+/// How many connections the limit of open files allows; the kernel's table is grown for them at
+/// once.
 fn room_for_connections(wanted: usize) -> usize {
     /// 1,024 connections of the admin listener, and of a hundred sales the logs, readers and
     /// snapshots.

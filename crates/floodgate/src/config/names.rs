@@ -5,10 +5,10 @@ use super::{ConfigError, line_of};
 use std::path::Path;
 use toml::de::{DeTable, DeValue};
 
-/// How far a misspelt name may be from the right one.
+/// The largest edit distance between a misspelt name and the right one.
 const DISTANCE_MAX: usize = 3;
 
-/// Refuses the first key that is not known.
+/// Refuses the first unknown key.
 pub(super) fn check(
     path: &Path,
     text: &str,
@@ -57,8 +57,8 @@ fn parts(name: &str) -> (&str, &str) {
     name.rsplit_once('.').unwrap_or(("", name))
 }
 
-/// Which key may be meant: first one of the same section, spelt nearly so or begun so; then the
-/// same, or nearly the same, name in another section.
+/// The key that may be meant: first one of the same section with a similar spelling or the same
+/// beginning; then the same, or a similar, name in another section.
 fn hint(prefix: &str, key: &str, all: &[String]) -> String {
     let section = prefix.trim_end_matches('.');
     let here = || all.iter().filter(|name| parts(name).0 == section);

@@ -24,15 +24,15 @@ use std::time::{Duration, Instant};
 use tokio::sync::{oneshot, watch};
 use units::{Sequence, TimeMs};
 
-/// Attempts and questions that may be on their way, and bytes that may wait for the socket.
+/// The most attempts and requests under way, and the most bytes that may wait for the socket.
 const ON_THE_WAY_MAX: usize = 1 << 17;
 const UNSENT_BYTES_MAX: usize = 16 << 20;
 /// How soon to try again when no process listens.
 const AGAIN_IN: Duration = Duration::from_millis(100);
-/// Older news than this are no ground to say anything alone: the other process says every tenth of
-/// a second that it is there.
+/// A view older than this is no ground for a refusal by the gate itself: the other process sends a
+/// sign of life every tenth of a second.
 const NEWS_MAX: Duration = Duration::from_millis(500);
-/// How long the sales may take to be told at the start.
+/// How long the initial transfer of the sales may take.
 const FIRST_WAIT_MAX: Duration = Duration::from_secs(30);
 
 /// The sales of the process that listens on a socket.
@@ -41,21 +41,21 @@ pub(crate) struct Joined(Arc<Link>);
 
 struct Link {
     socket: PathBuf,
-    /// What both sides say first.
+    /// The greeting of both sides.
     greeting: String,
     clock: SteadyClock,
-    /// By how much the other process's clock is ahead of ours, and the latest time that was told
-    /// here.
+    /// By how much the other process's clock is ahead of ours, and the latest time that was
+    /// returned here.
     ahead_ms: AtomicI64,
     latest_ms: AtomicU64,
     began: Instant,
-    /// When the other process was last heard of, in milliseconds since `began`; [`NEVER`] while it
-    /// is away.
+    /// When the last message of the other process came, in milliseconds since `began`; [`NEVER`]
+    /// while it is down.
     heard_ms: AtomicU64,
     sales: RwLock<BTreeMap<SaleId, Arc<JoinedSale>>>,
     down: Mutex<Vec<SaleId>>,
     line: Mutex<Line>,
-    /// There are bytes to be sent, or the line has changed.
+    /// There are bytes to send, or the connection has changed.
     to_send: Condvar,
     token: AtomicU64,
 }
@@ -80,7 +80,7 @@ struct Line {
 /// Passes a reply to the caller; none if it will never come.
 type Tell = Box<dyn FnOnce(Option<Reply>) + Send>;
 
-/// An attempt of which nothing was heard yet.
+/// An attempt without an answer yet.
 struct Flight {
     sale: Arc<JoinedSale>,
     shopper: ShopperKey,
@@ -96,13 +96,13 @@ struct JoinedSale {
     link: std::sync::Weak<Link>,
     id: SaleId,
     log_id: String,
-    /// On the present line; [`NEVER`] if the sale was not told there. Changes only under the line's
-    /// lock.
+    /// The sale's number on the current connection; [`NEVER`] if the sale has not been received on
+    /// it. Changes only under the connection's lock.
     number: AtomicU64,
     view: ArcSwap<SaleView>,
     known: MembershipFilter,
     fill: Mutex<Fill>,
-    /// Attempts of this gate of which nothing was heard yet.
+    /// Attempts of this gate without an answer yet.
     on_the_way: AtomicU64,
     sequence: watch::Sender<Sequence>,
     /// Refusals that were sent and not reported yet.
@@ -123,8 +123,8 @@ fn away() -> Unavailable {
 }
 
 impl Joined {
-    /// Joins the process that listens there, and waits until its sales are told. Afterwards it
-    /// follows it through restarts. `keys` tells whether both have the same.
+    /// Joins the process that listens there, and waits until its sales are received. Afterwards it
+    /// follows that process through restarts. `keys` shows whether both have the same keys.
     pub(crate) fn open(socket: &Path, keys: &Keyring) -> io::Result<Self> {
         let link = Arc::new(Link {
             socket: socket.to_owned(),
@@ -169,8 +169,8 @@ impl Joined {
         loop {
             match is_told.recv_timeout(deadline.saturating_duration_since(Instant::now())) {
                 Ok(Ok(())) => return Ok(Self(link)),
-                // It may be starting, as this process is. What speaks another language will not
-                // learn it.
+                // The other process may be starting, as this one is. One that speaks another
+                // protocol will not change.
                 Ok(Err(error)) if error.kind() == io::ErrorKind::InvalidData => {
                     return Err(named(error.to_string()));
                 }
@@ -187,7 +187,7 @@ impl Joined {
 }
 
 impl Link {
-    /// One connection, from its beginning to its end.
+    /// Serves one connection until it ends.
     fn follow(
         self: &Arc<Self>,
         told: &mut Option<std::sync::mpsc::Sender<io::Result<()>>>,
@@ -219,7 +219,7 @@ impl Link {
         let mut denied = DeniedComing::default();
         loop {
             let heard = message::read(&mut from, &mut frame)?;
-            // A part of a list says nothing of how the sale stands.
+            // A part of a list says nothing about the sale's current state.
             if !matches!(heard, ToGate::Denied(_)) {
                 self.heard_ms.store(self.began.elapsed().as_millis() as u64, Relaxed);
             }
@@ -249,7 +249,7 @@ impl Link {
         }
     }
 
-    /// Every sale has been told: from now on the line is used.
+    /// Every sale has been received: from now on the connection is used.
     fn begin(
         self: &Arc<Self>,
         number: u64,
@@ -266,7 +266,7 @@ impl Link {
         Ok(())
     }
 
-    /// Sends what there is until the line is another one.
+    /// Sends what there is until the connection is replaced.
     fn send(&self, number: u64, mut stream: &UnixStream) {
         let mut bytes = Vec::new();
         loop {
@@ -298,7 +298,7 @@ impl Link {
             line.up = false;
             line.number += 1;
             line.unsent.clear();
-            // A sale that is not told again is nowhere, and its number another's.
+            // A sale that is not sent again is gone, and its number belongs to another.
             let sales = self.sales.read().unwrap_or_else(PoisonError::into_inner);
             sales.values().for_each(|sale| sale.number.store(NEVER, Relaxed));
             (std::mem::take(&mut line.attempts), std::mem::take(&mut line.asked))
@@ -311,7 +311,7 @@ impl Link {
         asked.into_values().for_each(|tell| tell(None));
     }
 
-    /// A sale that was told: a new one, or one that is back.
+    /// A sale that was received: a new one, or one that is back.
     fn sale(
         self: &Arc<Self>,
         number: SaleNumber,
@@ -405,7 +405,7 @@ impl Link {
     ) -> Result<(), Unavailable> {
         let mut line = lock(&self.line);
         let on_the_way = line.attempts.len() + line.asked.len();
-        // Under the lock: a number is good for the line on which it was told.
+        // Under the lock: a number is valid for the connection on which it was received.
         let number = sale.map_or(0, |sale| sale.number.load(Relaxed));
         if number == NEVER || !line.up {
             return Err(away());
@@ -437,7 +437,7 @@ impl Link {
         self.token.fetch_add(1, Relaxed)
     }
 
-    /// Puts a question; `pick` takes its answer out of the reply.
+    /// Sends a request; `pick` takes its answer out of the reply.
     fn ask<T: Send + 'static>(
         &self,
         sale: Option<&JoinedSale>,
@@ -497,7 +497,7 @@ impl JoinedSale {
         let tokens: Vec<u64> =
             batch.iter().map(|_| link.as_ref().map_or(0, |link| link.next_token())).collect();
         let named = tokens.iter().zip(&batch).map(|(token, (attempt, _))| (*token, *attempt)).collect();
-        // MembershipFilter before the answer can be.
+        // In the filter before the answer can arrive.
         batch.iter().for_each(|(attempt, _)| self.known.ask(attempt.shopper));
         let mut batch = Some(batch);
         let message = |number| ToSales::Attempts(number, patience_ms, named);
@@ -577,7 +577,7 @@ impl Sale for Wired {
                 }
             }
         }
-        // What finds no room now goes with the next report.
+        // Refusals that find no room now go with the next report.
         let report = unreported.clone();
         if link.put(Some(&self.0), |number| ToSales::GateRefusal(number, report), |_| {}).is_ok() {
             unreported.clear();

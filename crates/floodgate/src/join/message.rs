@@ -16,8 +16,8 @@ use std::os::unix::fs::MetadataExt;
 use std::sync::Arc;
 use units::{Sequence, TimeMs};
 
-/// Bytes of a frame: a turn's attempts and a sale's filter of shoppers fit, and a length that is
-/// none is found out.
+/// The most bytes of a frame: a turn's attempts and a sale's filter of shoppers fit, and an invalid
+/// length is detected.
 pub(super) const FRAME_BYTES_MAX: usize = 16 << 20;
 
 /// Ranges of entries in one report of refusals.
@@ -27,7 +27,7 @@ pub(super) const DENIED_MAX: usize = 1 << 16;
 /// Shoppers in one frame of news.
 pub(super) const KEPT_MAX: usize = 1 << 16;
 
-/// Both sides say this first: which build it is, to the file, and whose keys it has.
+/// Both sides send this first: the build, to the file, and the keys that it has.
 pub(super) fn greeting(keys: &Keyring) -> io::Result<String> {
     let build = std::fs::metadata("/proc/self/exe")?;
     let (version, bytes) = (env!("CARGO_PKG_VERSION"), build.len());
@@ -35,7 +35,7 @@ pub(super) fn greeting(keys: &Keyring) -> io::Result<String> {
     Ok(format!("floodgate {version} of {bytes} bytes and {changed}, keys {}", keys.kid()))
 }
 
-/// A sale's number on one connection, in the order in which the sales were told.
+/// A sale's number on one connection, in the order in which the sales were sent.
 pub(super) type SaleNumber = u16;
 
 /// From a gate.
@@ -63,7 +63,7 @@ pub(super) enum Question {
 /// From the process with the sales.
 #[derive(Debug, Serialize, Deserialize)]
 pub(super) enum ToGate {
-    /// And its time.
+    /// The time of the process with the sales.
     Hello(String, TimeMs),
     /// The next sale, in its current state, and the filter of shoppers who have something in it.
     Sale {
@@ -78,9 +78,9 @@ pub(super) enum ToGate {
     Denied(DeniedPart),
     Reply(u64, Reply),
     Down(Vec<SaleId>),
-    /// The sales that there were at the beginning have all been told. Others may follow.
+    /// All sales that existed at the start have been sent. Others may follow.
     AllTold,
-    /// Nothing is new.
+    /// No news.
     StillHere,
 }
 
@@ -90,7 +90,7 @@ pub(super) enum ToGate {
 pub(super) struct News {
     /// Shoppers of whom something is kept, or who were told a place in line.
     pub(super) kept: Vec<ShopperKey>,
-    /// The document in JSON, if it is another one.
+    /// The document in JSON, if it has changed.
     pub(super) spec: Option<String>,
     pub(super) seen: Option<Seen>,
     pub(super) answers: Vec<(u64, Result<Told, Unavailable>)>,
@@ -113,7 +113,7 @@ pub(super) struct DeniedSeen {
     pub(super) len: usize,
 }
 
-/// Runs of a deny list, as they come.
+/// Runs of a deny list, as they arrive.
 #[derive(Debug, Default)]
 pub(super) struct DeniedComing {
     runs: Vec<Arc<[ShopperKey]>>,
@@ -192,7 +192,7 @@ impl Fill {
 }
 
 impl Seen {
-    /// `shared_runs`: as in [`DeniedSeen`]; the others have been told.
+    /// `shared_runs`: as in [`DeniedSeen`]; the others have been sent.
     pub(super) fn of(view: &SaleView, shared_runs: usize, fill: Fill) -> Self {
         Self {
             state: view.state,
@@ -249,7 +249,7 @@ pub(super) fn write(message: &impl Serialize, out: &mut Vec<u8>) -> io::Result<(
     }
 }
 
-/// The length that a frame's first four bytes say.
+/// The length in a frame's first four bytes.
 pub(super) fn frame_len(head: [u8; 4]) -> io::Result<usize> {
     let len = u32::from_le_bytes(head) as usize;
     if len <= FRAME_BYTES_MAX { Ok(len) } else { Err(wrong(format!("a frame of {len} bytes"))) }
@@ -346,7 +346,7 @@ mod tests {
         same(&ToGate::Down(vec!["demo".parse().unwrap()]));
     }
 
-    /// What the server tells of a list, for a gate that has another.
+    /// The messages by which the server sends a list to a gate that has another.
     fn told(list: &DeniedShoppers, earlier: &DeniedShoppers) -> (Vec<DeniedPart>, DeniedSeen) {
         let shared_runs = list.shared_runs(earlier);
         let parts = list.runs()[shared_runs..].iter().flat_map(|run| {
@@ -368,7 +368,7 @@ mod tests {
         let (mut list, mut there) = (DeniedShoppers::default(), Arc::<DeniedShoppers>::default());
         let (mut next, mut longest) = (0, 0);
         for entry in 1..500 {
-            // Some changes between two that are told.
+            // Some changes between two that are sent.
             let earlier = list.clone();
             for _ in 0..prng.below(4) {
                 let before = if prng.percent(3) { DeniedShoppers::default() } else { list.clone() };

@@ -1,4 +1,4 @@
-//! The side that has the sales: a socket on which gates ask.
+//! The side of the process with the sales: a socket for gates.
 
 use super::message::{
     self, COUNTS_MAX, DENIED_MAX, DeniedPart, Fill, KEPT_MAX, News, Question, Reply, SaleNumber, Seen,
@@ -23,16 +23,17 @@ use tokio::net::unix::{OwnedReadHalf, OwnedWriteHalf};
 use tokio::net::{UnixListener, UnixStream};
 use tokio::sync::Notify;
 
-/// How late a gate hears of a sale that was just set up.
+/// How late a gate is told of a new sale.
 const LOOK_EVERY: Duration = Duration::from_millis(100);
-/// How long the other side has to say what it is.
+/// How long the other side may take to send its greeting.
 const GREETING_MAX: Duration = Duration::from_secs(5);
-/// Questions of a gate that wait at once; the attempts are bounded by the sale's queue and line.
+/// The most requests of a gate that wait at once; its attempts are bounded by the sale's queue and
+/// line.
 const ASKED_MAX: usize = 4096;
-/// How long a gate may take to read what it is told. What it does not hear of meanwhile is kept for
-/// it here.
+/// How long a gate may take to read what it is sent. News that it has not read meanwhile is kept
+/// for it here.
 const READS_WITHIN: Duration = Duration::from_secs(10);
-/// Bytes of deny lists that are laid up before they are sent.
+/// The most bytes of deny lists that are buffered before they are sent.
 const UNSENT_BYTES_MAX: usize = 1 << 20;
 
 /// What a connection's tasks share.
@@ -41,7 +42,7 @@ struct Shared {
     keys: Arc<Keyring>,
     challenges: Option<Arc<dyn UsedChallenges>>,
     outbox: Mutex<Outbox>,
-    /// There is something to tell.
+    /// There is something to send.
     news: Notify,
     asked: tokio::sync::Semaphore,
 }
@@ -53,23 +54,24 @@ type NamedAnswer = (u64, Result<Told, Unavailable>);
 struct Outbox {
     answers: HashMap<SaleNumber, Vec<NamedAnswer>>,
     replies: Vec<(u64, Reply)>,
-    /// In the order in which the gate was told of them.
+    /// In the order in which they were sent to the gate.
     sales: Vec<Sale>,
 }
 
-/// A sale that the gate has been told of.
+/// A sale that has been sent to the gate.
 #[derive(Clone)]
 struct Sale {
     id: SaleId,
     handle: Handle,
     follower: Arc<Follower>,
-    /// What it was told last.
+    /// The state that was sent last.
     seen: Arc<SaleView>,
     fill: Fill,
 }
 
 impl Shared {
-    /// It is whole between two statements, so a panic of another holder leaves nothing half done.
+    /// It is consistent between two statements, so a panic of another holder leaves nothing half
+    /// done.
     fn outbox(&self) -> MutexGuard<'_, Outbox> {
         self.outbox.lock().unwrap_or_else(PoisonError::into_inner)
     }
@@ -105,7 +107,7 @@ pub(crate) fn serve_gates(
 ) -> io::Result<impl Future<Output = ()> + Send + use<>> {
     let named =
         |e: io::Error| io::Error::new(e.kind(), format!("listen for gates at {}: {e}", path.display()));
-    // In a directory that is the owner's alone, so that there is no moment at which others may
+    // In a directory that only the owner may enter, so that there is no moment at which others may
     // connect.
     let dir = path.parent().unwrap_or(path);
     engines::embedded::disk::make_dir_durable(dir).map_err(named)?;
@@ -160,7 +162,7 @@ async fn serve(stream: UnixStream, shared: Arc<Shared>) -> io::Result<()> {
         }
     }
     tracing::info!("a gate has joined");
-    // Whichever ends first ends the other: a gate that hears nothing more must join again.
+    // Whichever ends first ends the other: a gate that gets no more messages must join again.
     let heard = tokio::select! {
         heard = hear(&shared, &mut from, &mut frame) => heard,
         told = tell(Arc::clone(&shared), to) => told,
@@ -208,8 +210,8 @@ fn attempts(
     mut batch: Vec<(u64, Attempt)>,
 ) -> io::Result<()> {
     let Some(handle) = shared.handle(sale) else {
-        // None that we let in does this; and its attempts are answered when its line ends, and only
-        // then.
+        // No gate that we accept does this; and its attempts are answered only when its connection
+        // ends.
         return Err(io::Error::new(
             io::ErrorKind::InvalidData,
             format!("attempts at sale number {sale}: none was told"),
@@ -220,7 +222,7 @@ fn attempts(
     Ok(())
 }
 
-/// Puts a question. Its answer is sent when it comes; of more than so many at once none is put.
+/// Passes a request on. Its answer is sent when it comes; beyond the bound no request is passed on.
 fn ask(shared: &Arc<Shared>, token: u64, question: Question) {
     let gone = || Unavailable::Passing("the sale is stopping".into());
     let unknown = || Unavailable::Passing("no such sale".into());
@@ -361,7 +363,7 @@ async fn told(
         message::write(&ToGate::Down(now_down.clone()), bytes)?;
         *down = now_down;
     }
-    // Answers first taken, last said: what they rest on is looked at in between.
+    // Answers are taken first and sent last: the state that they depend on is read in between.
     let (mut answers, replies, sales) = {
         let mut outbox = shared.outbox();
         (std::mem::take(&mut outbox.answers), std::mem::take(&mut outbox.replies), outbox.sales.clone())

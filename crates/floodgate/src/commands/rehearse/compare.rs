@@ -10,14 +10,14 @@ use std::collections::{BTreeMap, HashMap};
 use std::ops::ControlFlow;
 use units::TimeMs;
 
-/// How the two agree.
+/// The result of the comparison.
 #[derive(Debug, Default, Serialize)]
 pub(super) struct Comparison {
     pub(super) lines: u64,
     pub(super) attempts_in_log: u64,
     pub(super) holds_in_log: u64,
     pub(super) payments_in_log: u64,
-    /// What differs, and how often.
+    /// The kinds of difference, and how often each occurs.
     pub(super) differences: BTreeMap<&'static str, u64>,
 }
 
@@ -30,7 +30,7 @@ impl Comparison {
         )
     }
 
-    /// One shopper's line against what the log has of the attempt.
+    /// Compares one shopper's line with the log's entries of the attempt.
     fn line(&mut self, line: &Line, seen: &InLog) {
         self.differ(line.contradictions > 0, "a shopper was told one thing and then another");
         match line.told {
@@ -82,17 +82,17 @@ impl Comparison {
 
 #[derive(Debug, Default)]
 struct InLog {
-    /// Its place on the waitlist when it came there; 0 if it never waited.
+    /// Its place on the waitlist when it was put there; 0 if it never waited.
     position: u32,
     holds: u32,
-    /// Of its last hold.
+    /// The `pay_by` of its last hold.
     pay_by: TimeMs,
     confirmed: u32,
     refunds: u32,
     claimed: bool,
 }
 
-/// Holds what the shoppers of a sale of `stock` units, one to a shopper, were told against its log.
+/// Compares the answers to the shoppers of a sale of `stock` units, one to a shopper, with its log.
 pub(super) fn compare(lines: &[Line], stock: u64, log: &mut dyn LogRead) -> Result<Comparison, LogError> {
     let mut result = Comparison { lines: lines.len() as u64, ..Comparison::default() };
     let mut attempts: HashMap<AttemptId, InLog> = HashMap::new();
@@ -209,8 +209,8 @@ mod tests {
         Line { told, paid, held, pay_by, position, ..Line::new(id(n)) }
     }
 
-    /// The shoppers' lines against the log's records: what differs, each once. Two units are on
-    /// sale.
+    /// Compares the shoppers' lines with the log's records: the expected differences, each once.
+    /// Two units are on sale.
     fn check(lines: &[Line], records: &[Record], differences: &[&str]) {
         let encode = |record: &Record| {
             let mut bytes = Vec::new();

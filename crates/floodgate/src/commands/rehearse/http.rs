@@ -1,4 +1,4 @@
-//! As much of an HTTP client as a crowd needs: one request at a time over one connection, from a
+//! The part of an HTTP client that a crowd needs: one request at a time over one connection, from a
 //! chosen address. A real client library would be most of the rehearsal's cost.
 
 use std::io;
@@ -12,7 +12,7 @@ const CONNECT_TIMEOUT: Duration = Duration::from_secs(20);
 const ANSWER_TIMEOUT: Duration = Duration::from_secs(30);
 const ANSWER_BYTES_MAX: usize = 64 << 10;
 
-/// A response: what the crowd looks at of it.
+/// A response: the parts that the crowd reads.
 #[derive(Debug)]
 pub(super) struct Response {
     pub(super) status: u16,
@@ -41,7 +41,7 @@ impl Connection {
     }
 
     /// Sends a request that is complete as it stands, and reads the response. After an error the
-    /// connection is of no use.
+    /// connection cannot be used.
     pub(super) async fn ask(&mut self, request: &[u8]) -> io::Result<Response> {
         timeout(ANSWER_TIMEOUT, self.exchange(request)).await?
     }
@@ -64,7 +64,7 @@ impl Connection {
     }
 }
 
-/// The response at the front of the bytes, if it is whole.
+/// The response at the start of the bytes, if it is complete.
 fn parse(bytes: &[u8]) -> io::Result<Option<Response>> {
     let Some(head_len) = bytes.windows(4).position(|w| w == b"\r\n\r\n") else { return Ok(None) };
     let head = std::str::from_utf8(&bytes[..head_len]).map_err(|_| invalid("header is not text"))?;

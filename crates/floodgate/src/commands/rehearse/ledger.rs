@@ -5,7 +5,7 @@ use contracts::AttemptId;
 use std::io::{self, BufRead, Write};
 use units::TimeMs;
 
-/// What a shopper was told at last.
+/// The last answer to a shopper.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub(super) enum Told {
     Granted,
@@ -17,14 +17,14 @@ pub(super) enum Told {
     Nothing,
 }
 
-/// What a shopper was told of the payment.
+/// The answer to a shopper's payment.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub(super) enum Paid {
-    /// Did not pay: had nothing to pay for, or did not show up.
+    /// Did not pay: had nothing to pay for, or was a no-show.
     No,
     Confirmed,
     Refund,
-    /// Paid, and heard nothing.
+    /// Paid, and got no answer.
     Unknown,
 }
 

@@ -100,7 +100,7 @@ struct Crowd {
     args: Args,
     keys: gate::Keyring,
     admin_key: String,
-    /// The path of the round's attempts, once the server has told it.
+    /// The path of the round's attempts, once the server has named it.
     attempts: watch::Receiver<Option<String>>,
     started: Instant,
     started_wall_ms: u64,
@@ -165,9 +165,8 @@ async fn report(crowd: Rc<Crowd>) {
     }
 }
 
-/// Asks for the sale's state until it tells where attempts go. A page's countdown knows the moment,
-/// so it asks then; what a shopper would wait for its own page's next look is no latency of the
-/// server.
+/// Asks for the sale's state until it names the URL for attempts. A page's countdown knows the
+/// moment, so it asks then; the time until a page's next poll is not latency of the server.
 async fn find_round(crowd: Rc<Crowd>, url: watch::Sender<Option<String>>) {
     #[derive(Deserialize)]
     struct State {
@@ -189,8 +188,8 @@ async fn find_round(crowd: Rc<Crowd>, url: watch::Sender<Option<String>>) {
     }
 }
 
-/// Before the opening people look at the page, a hundredth as many a second as will buy: the
-/// opening is a step of a hundred.
+/// Before the opening shoppers read the page, a hundredth as many a second as will buy: the opening
+/// is a hundredfold step.
 async fn visitors(crowd: Rc<Crowd>) {
     let mut prng = Prng::new(crowd.args.seed ^ 0x7061_6765 ^ crowd.args.process);
     let request = format!("GET /api/v1/sales/{} HTTP/1.1\r\nHost: rehearsal\r\n\r\n", crowd.args.sale);
@@ -229,8 +228,8 @@ async fn arrivals(crowd: Rc<Crowd>) {
     let args = &crowd.args;
     let mut prng = Prng::new(args.seed ^ args.process.wrapping_mul(0x9e37_79b9));
     let mut running = tokio::task::JoinSet::new();
-    // The early ones connect over the seconds before the opening, at a hundredth of the rate plus
-    // what it takes to have all of them there; they ask within the first second.
+    // Early shoppers connect over the seconds before the opening, at a hundredth of the rate plus
+    // what it takes to connect all of them; they ask within the first second.
     let opens_in_ms = args.opens_at.saturating_sub(wall_ms()) as f64;
     let early = args.early.min(args.shoppers);
     let opening = crowd.started + Duration::from_secs_f64(opens_in_ms / 1000.0);
@@ -351,7 +350,7 @@ async fn shopper(crowd: Rc<Crowd>, n: u64, due: Instant, seed: u64) {
         line: Line::new(attempt),
     };
     if Instant::now() < due {
-        // Early: the connection stands open and idle until the moment comes.
+        // Early: the connection is open and idle until the opening.
         it.take_place().await;
         it.connection = Connection::open(it.address, it.crowd.args.shop).await.ok();
         sleep_until(due).await;
@@ -387,7 +386,7 @@ impl Shopper {
         }
     }
 
-    /// Looks at the answer for a while, unless others wait for the connection.
+    /// Keeps the connection for a while after the answer, unless others wait for it.
     async fn linger(&mut self) {
         const STEP: Duration = Duration::from_millis(50);
         let until = Instant::now() + Duration::from_millis(self.crowd.args.linger_ms);
@@ -475,7 +474,7 @@ impl Shopper {
         None
     }
 
-    /// The decision, or how long to wait before asking again (the server's word, if it gave one).
+    /// The decision, or how long to wait before a retry (as the server said, if it did).
     fn read(&self, response: &Response) -> Result<Answer, Option<u64>> {
         let asked_to_wait = response.retry_after_seconds.map(|s| s * 1000);
         if !matches!(response.status, 200 | 202) {
@@ -508,7 +507,7 @@ impl Shopper {
         }
     }
 
-    /// The payment provider tells the sale, until it is answered.
+    /// The payment provider reports to the sale, until it is answered.
     async fn pay(&mut self) -> Paid {
         let body = format!(r#"{{"payment":"pay-{}"}}"#, self.attempt);
         let request = format!(
@@ -544,7 +543,7 @@ impl Shopper {
     }
 
     async fn wait_for_turn(&mut self) {
-        /// A waiting shopper closes the page, and looks in now and then for two minutes.
+        /// A waiting shopper closes the page, and checks now and then for two minutes.
         const LOOKS: u32 = 30;
         for _ in 0..LOOKS {
             if self.crowd.given_up() {
@@ -598,8 +597,7 @@ mod tests {
         format!(r#"{{"outcome":"granted","hold":{{"id":"{id}","state":"held","pay_by":"{pay_by}"}}}}"#)
     }
 
-    /// What a shopper is told, one answer after the other, and how many of them contradict an
-    /// earlier one.
+    /// The answers to a shopper, in order, and how many of them contradict an earlier one.
     fn check(answers: &[&str], contradictions: u32) {
         let mut line = Line::new(AttemptId([7; 16]));
         for answer in answers {
