@@ -12,14 +12,14 @@ use std::{
 };
 use units::Prng;
 
-/// What the disk itself writes as one.
+/// The unit that the disk writes atomically.
 const SECTOR_BYTES: usize = 512;
 
 /// One directory. Clones are the same disk.
 #[derive(Debug, Clone)]
 pub struct SimDisk {
     world: Arc<Mutex<World>>,
-    /// The life of the process that this handle belongs to; see [`SimDisk::power_cut`].
+    /// The life of the process to which this handle belongs; see [`SimDisk::power_cut`].
     life: u64,
 }
 
@@ -51,7 +51,7 @@ impl Drop for SimLock {
 #[derive(Debug, Default)]
 struct World {
     inodes: Vec<Inode>,
-    /// As the process sees it, and as the disk has it.
+    /// The file names as the process sees them, and as the disk has them.
     names: BTreeMap<String, usize>,
     durable_names: BTreeMap<String, usize>,
     renamings: Vec<NameChange>,
@@ -88,12 +88,12 @@ enum NameChange {
 #[derive(Debug, Default)]
 struct Faults {
     sync_fails: Option<Prng>,
-    /// After so many syncs of the directory one fails.
+    /// After this many syncs of the directory one fails.
     dir_sync_fails: Option<u32>,
     opens_fail: bool,
     /// Room that is left for files to grow.
     room_bytes: Option<u64>,
-    /// Bytes that can be written until one write is told that the disk is full, or broken.
+    /// Bytes that can be written until a write fails because the disk is full, or broken.
     write_fails: Option<(u64, ErrorKind)>,
     dies_after_bytes: Option<u64>,
     dies_after_operations: Option<u64>,
@@ -129,8 +129,7 @@ impl SimDisk {
         self.next_life(&mut world)
     }
 
-    /// The process dies, and the machine stays: all that was written is there to be read, synced or
-    /// not.
+    /// The process dies, and the machine goes on: all writes can be read, synced or not.
     pub fn kill(&self) -> Self {
         self.next_life(&mut lock(&self.world))
     }
@@ -143,8 +142,8 @@ impl SimDisk {
         Self { world: self.world.clone(), life: world.life }
     }
 
-    /// The kernel drops the pages that it takes for clean: what a failed sync left is gone from the
-    /// cache, too.
+    /// The kernel drops the pages that it takes for clean: the data of a failed sync is gone from
+    /// the cache, too.
     pub fn drop_caches(&self) {
         for inode in &mut lock(&self.world).inodes {
             if inode.pending.is_empty() {
@@ -153,8 +152,8 @@ impl SimDisk {
         }
     }
 
-    /// The next sync of a file fails. Of what it was to make durable, a part is on the disk, as the
-    /// seed has it; all of it counts as clean from then on.
+    /// The next sync of a file fails. A part of its data is on the disk, by the seed; all of it
+    /// counts as clean from then on.
     pub fn fail_next_sync(&self, seed: u64) {
         lock(&self.world).faults.sync_fails = Some(Prng::new(seed));
     }
@@ -169,8 +168,7 @@ impl SimDisk {
         lock(&self.world).faults.dir_sync_fails = Some(count);
     }
 
-    /// No file can be opened or made, for there are too many open ones already, until told
-    /// otherwise.
+    /// No file can be opened or created, because too many are open, until this is lifted.
     pub fn fail_opens(&self, fail: bool) {
         lock(&self.world).faults.opens_fail = fail;
     }
@@ -186,8 +184,7 @@ impl SimDisk {
         lock(&self.world).faults.write_fails = Some((bytes, kind));
     }
 
-    /// Once `bytes` more have been written, in the middle of a write if need be, nothing works
-    /// until the next life.
+    /// Once `bytes` more have been written, even within a write, nothing works until the next life.
     pub fn die_after_bytes(&self, bytes: u64) {
         lock(&self.world).faults.dies_after_bytes = Some(bytes);
     }
@@ -215,7 +212,7 @@ impl SimDisk {
         }
     }
 
-    /// Puts a file there, durably, in place of one of the name.
+    /// Puts a file there, durably, replacing one of the same name.
     pub fn put(&self, name: &str, bytes: Vec<u8>) {
         let mut world = lock(&self.world);
         let inode = Inode { cached: bytes.clone(), durable: bytes, pending: Vec::new() };
@@ -225,7 +222,7 @@ impl SimDisk {
         world.durable_names.insert(name.to_owned(), inode);
     }
 
-    /// Takes a file away, durably.
+    /// Removes a file, durably.
     pub fn take(&self, name: &str) -> Option<Vec<u8>> {
         let mut world = lock(&self.world);
         world.durable_names.remove(name);

@@ -3,14 +3,15 @@
 
 use units::{Prng, TimeMs};
 
-/// The breaker, with chance of its own, so that what clients do does not change what breaks.
+/// Injects the faults, with a generator of its own, so that the clients' behaviour does not change
+/// the faults.
 #[derive(Debug)]
 pub(crate) struct Nemesis {
     pub(crate) prng: Prng,
     pub(crate) crashes: u64,
     /// A fault of the disk is armed, or was since the process started.
     pub(crate) armed: bool,
-    /// A write will be told that the disk is full, or was since the process started.
+    /// A write will fail because the disk is full, or has since the process started.
     pub(crate) full_write: bool,
     pub(crate) room_is_short: bool,
     /// When there is room again; `None` once there is.
@@ -37,7 +38,7 @@ impl Nemesis {
     }
 
     /// Whether a worker may stop for this reason: the disk is broken, and no rule and no promise of
-    /// the log is.
+    /// the log is violated.
     pub(crate) fn explains(&self, why: &str) -> bool {
         let defects = [
             "before saying anything",
@@ -62,12 +63,12 @@ impl Nemesis {
         self.room_is_short || self.full_write || self.armed
     }
 
-    /// Whether a worker that paused itself must go on when it looks.
+    /// Whether a worker that paused itself must go on at its next check.
     pub(crate) fn has_room(&self) -> bool {
         !self.armed && self.room_until.is_none()
     }
 
-    /// From now on nothing breaks.
+    /// No faults from now on.
     pub(crate) fn last(&mut self) {
         self.last = true;
         self.room_until = None;

@@ -5,16 +5,16 @@ use crate::system::{Command, Habits, Reply, System};
 use std::collections::BTreeMap;
 use units::Prng;
 
-/// The seed's chance, and how it is to be used.
+/// The seed's generator, and the settings of the network.
 pub(crate) struct Chance<'a> {
     pub(crate) prng: &'a mut Prng,
     pub(crate) habits: &'a Habits,
 }
 
-/// Times that a question is sent again before its asker gives up.
+/// Times that a request is sent again before the client gives up.
 const TRIES_MAX: u32 = 5;
 
-/// A question under way, by its number.
+/// A request under way, by its number.
 struct Asked<S: System> {
     command: Command<S>,
     tries: u32,
@@ -27,7 +27,7 @@ enum Event<S: System> {
     Arrive(usize),
     /// The reply reaches the client.
     Hear(usize, Reply<S>),
-    /// The client loses patience.
+    /// The client's timeout expires.
     Impatient(usize),
     /// A client sends a command that was decided on earlier.
     Send(Command<S>),
@@ -39,7 +39,7 @@ pub(crate) struct Network<S: System> {
     /// By time, then in the order in which they were planned.
     agenda: BTreeMap<(u64, u64), Event<S>>,
     planned: u64,
-    /// Questions at the server's door.
+    /// Requests that have reached the server.
     inbox: Vec<usize>,
     /// Real time, which no clock shows.
     pub(crate) time_ms: u64,
@@ -81,7 +81,7 @@ impl<S: System> Network<S> {
         }
     }
 
-    /// Lets everything happen that is due; what reaches the server waits at its door.
+    /// Handles all events that are due; requests that reach the server are queued there.
     pub(crate) fn run(&mut self, at: &mut Chance<'_>, system: &mut S) -> Check {
         while let Some(entry) = self.agenda.first_entry()
             && entry.key().0 <= self.time_ms
@@ -104,29 +104,29 @@ impl<S: System> Network<S> {
         Ok(())
     }
 
-    /// When something happens next.
+    /// When the next event is due.
     pub(crate) fn next(&self) -> Option<u64> {
         self.agenda.first_key_value().map(|((at, _), _)| *at)
     }
 
-    /// Takes questions off the door, `max` at the most.
+    /// Takes queued requests, `max` at the most.
     pub(crate) fn take(&mut self, max: usize) -> Vec<(usize, Command<S>)> {
         let max = max.min(self.inbox.len());
         self.inbox.drain(..max).map(|ticket| (ticket, self.asked[ticket].command.clone())).collect()
     }
 
-    /// A question's number, for one that does not go through the network.
+    /// A number for a request that does not go through the network.
     pub(crate) fn ticket(&mut self, command: &Command<S>) -> usize {
         self.asked.push(Asked { command: command.clone(), tries: TRIES_MAX, answered: false });
         self.asked.len() - 1
     }
 
-    /// The server is gone, and with it all that stood at its door.
+    /// The server is down, and all requests queued there are lost.
     pub(crate) fn server_gone(&mut self) {
         self.inbox.clear();
     }
 
-    /// Sends a reply on its way.
+    /// Sends a reply.
     pub(crate) fn reply(&mut self, at: &mut Chance<'_>, ticket: usize, reply: Reply<S>) {
         if !at.prng.percent(at.habits.lost) {
             let in_ms = at.prng.below(at.habits.delay_ms_max + 1);

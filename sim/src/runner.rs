@@ -1,4 +1,4 @@
-//! Runs many seeds on several threads, and tells of the first that fails.
+//! Runs many seeds on several threads, and reports the first that fails.
 
 use crate::system::System;
 use crate::world::{self, Outcome};
@@ -15,7 +15,7 @@ pub struct Plan {
     pub jobs: usize,
 }
 
-/// What came of them.
+/// The result of the run.
 #[derive(Debug, Default)]
 pub struct Summary {
     pub passed: u64,
@@ -35,7 +35,7 @@ pub fn replay_command(seed: u64, commands: u64) -> String {
 /// Commands in a run, unless told otherwise.
 pub const COMMANDS: u64 = 1000;
 
-/// Runs the seeds of a plan until one fails; `progress` hears how many have passed.
+/// Runs the seeds of a plan until one fails; `progress` is told how many have passed.
 pub fn run<S: System>(plan: Plan, progress: &(dyn Fn(u64) + Sync)) -> Summary {
     let next = AtomicU64::new(0);
     let stop = AtomicBool::new(false);
@@ -74,7 +74,7 @@ pub fn run<S: System>(plan: Plan, progress: &(dyn Fn(u64) + Sync)) -> Summary {
     summary.into_inner().unwrap_or_else(PoisonError::into_inner)
 }
 
-/// Says which seed it was, should the run panic.
+/// Prints the seed, should the run panic.
 struct Running(u64, u64);
 
 impl Drop for Running {

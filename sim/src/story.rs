@@ -1,16 +1,16 @@
-//! What happened, line by line: the last lines are a failing seed's story, and the hash of all of
-//! them its fingerprint.
+//! The trace of a run, line by line: a failing seed prints the last lines, and the hash of all
+//! lines is its fingerprint.
 
 use std::collections::VecDeque;
 use units::TimeMs;
 
-/// Lines that a failing seed tells.
+/// Lines that a failing seed prints.
 const KEPT: usize = 30;
 
 /// A promise that did not hold.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Violation {
-    /// The invariant (`INV-1` …), or what else was promised.
+    /// The invariant (`INV-1` …), or another promise.
     pub rule: &'static str,
     pub what: String,
 }
@@ -23,7 +23,7 @@ pub fn ensure(holds: bool, rule: &'static str, what: impl FnOnce() -> String) ->
     if holds { Ok(()) } else { Err(Violation { rule, what: what() }) }
 }
 
-/// The record of a run.
+/// The trace of a run.
 #[derive(Debug)]
 pub(crate) struct Story {
     lines: VecDeque<String>,

@@ -1,4 +1,4 @@
-//! What a context brings to be simulated.
+//! What a context provides to be simulated.
 
 use crate::story::{Check, Violation};
 use engines::log::{Log, LogRead};
@@ -9,8 +9,7 @@ use units::{Prng, TimeMs};
 pub type Command<S> = <<S as System>::Machine as Machine>::Command;
 pub type Reply<S> = <<S as System>::Machine as Machine>::Reply;
 
-/// What the world of a seed is like. It differs from seed to seed, so that each meets another kind
-/// of trouble.
+/// The settings of a seed's world. They differ from seed to seed, so that each meets other faults.
 #[derive(Debug, Clone, Copy)]
 pub struct Habits {
     /// Commands in a turn, at the most.
@@ -18,7 +17,7 @@ pub struct Habits {
     /// Of a hundred messages, how many are lost, and how many come twice.
     pub lost: u64,
     pub repeated: u64,
-    /// How often something breaks, in a hundred turns of one command.
+    /// How often a fault occurs, in a hundred turns of one command.
     pub trouble: u64,
     /// How long a message is under way.
     pub delay_ms_max: u64,
@@ -46,7 +45,7 @@ pub struct Step<'a, S: System> {
 pub trait System: Sized {
     type Machine: Machine<Command: Clone, Reply: Clone + PartialEq>;
 
-    /// A seed's system, for a run of so many commands, and the world around it.
+    /// A seed's system, for a run of this many commands, and the world around it.
     fn new(prng: &mut Prng, commands: u64) -> (Self, Habits);
 
     /// The first commands.
@@ -55,7 +54,7 @@ pub trait System: Sized {
     /// The next command of a client.
     fn ask(&mut self, prng: &mut Prng, now: TimeMs) -> Command<Self>;
 
-    /// A client hears a reply. What it does about that goes to `later`, with the milliseconds until
+    /// A client receives a reply. Its further commands go to `later`, with the milliseconds until
     /// then.
     fn hear(
         &mut self,
@@ -79,7 +78,7 @@ pub trait System: Sized {
     /// there, and perhaps a batch whose outcome was unknown.
     fn restarted(&mut self, machine: &Self::Machine, reader: &mut dyn LogRead) -> Check;
 
-    /// Checks a step that the worker came through: the new entries, and the replies.
+    /// Checks a step after which the worker goes on: the new entries, and the replies.
     fn check(&mut self, step: &Step<'_, Self>, machine: &Self::Machine, reader: &mut dyn LogRead) -> Check;
 
     /// The entries that came with the last step or restart, in a word each.
@@ -92,13 +91,13 @@ pub trait System: Sized {
     /// batches.
     fn last_questions(&mut self) -> Vec<Vec<Command<Self>>>;
 
-    /// Nothing is open any more: what must be true of the log as a whole, its audit among it.
+    /// The run is over: checks the log as a whole, including its audit.
     fn end(&mut self, machine: &Self::Machine, log: &dyn Log) -> Check;
 
-    /// Whether a client takes this for no answer, and asks again.
+    /// Whether a client treats this as no answer, and retries.
     fn is_no_answer(reply: &Reply<Self>) -> bool;
 
-    /// Both in a word, for the story.
+    /// Both in a word, for the trace.
     fn brief(command: &Command<Self>) -> String;
     fn brief_reply(reply: &Reply<Self>) -> String;
 }

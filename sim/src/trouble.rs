@@ -1,4 +1,4 @@
-//! When something breaks, by the nemesis's chance.
+//! When faults occur, by the nemesis's generator.
 
 use crate::story::{Check, ensure};
 use crate::system::System;
@@ -9,7 +9,7 @@ use std::io::ErrorKind;
 use units::DurationMs;
 
 impl<S: System> World<S> {
-    /// Perhaps something breaks.
+    /// Perhaps causes a fault.
     pub(crate) fn trouble(&mut self) -> Check {
         let now = self.now();
         if self.nemesis.room_until.is_some_and(|until| now >= until) {
@@ -17,7 +17,7 @@ impl<S: System> World<S> {
             self.story.note("there is room again".into());
             self.nemesis.room_until = None;
         }
-        // Short for as long as the worker has not looked.
+        // The shortage lasts until the worker has checked.
         let full = self.server.as_ref().is_some_and(|server| server.worker.in_shortage());
         self.nemesis.room_is_short &= full || self.nemesis.room_until.is_some();
         if self.commands >= self.nemesis.crash_at {
@@ -82,8 +82,8 @@ impl<S: System> World<S> {
         Ok(())
     }
 
-    /// Perhaps the power fails between two steps of something long, right after a snapshot of the
-    /// middle or without one.
+    /// Perhaps the power fails between two steps of long work, right after a snapshot in the middle
+    /// or without one.
     pub(crate) fn strike_between_steps(&mut self) -> Check {
         if self.nemesis.last {
             return Ok(());
@@ -99,7 +99,7 @@ impl<S: System> World<S> {
         }
     }
 
-    /// The clock jumps: mostly a little, and back to the truth when it is far off.
+    /// The clock jumps: mostly a little, and back to the right time when it is far off.
     fn jump(&mut self) {
         let prng = &mut self.nemesis.prng;
         let span = *prng.pick(&[100, 2000, 30_000]);
@@ -108,8 +108,8 @@ impl<S: System> World<S> {
         self.story.note(format!("the clock is off by {} ms", self.skew_ms));
     }
 
-    /// Makes a snapshot as the service's thread does. It may fail with the disk, and is the state
-    /// if it does not.
+    /// Makes a snapshot as the service's thread does. It may fail with the disk; if not, it must
+    /// equal the state.
     fn snapshot(&mut self) -> Check {
         let Some(server) = &self.server else { return Ok(()) };
         let log = server.worker.log();
@@ -133,7 +133,7 @@ impl<S: System> World<S> {
         if self.disk.is_down() { self.crash() } else { Ok(()) }
     }
 
-    /// A bit of a snapshot rots. It must be passed over.
+    /// A bit of a snapshot flips. The snapshot must be skipped.
     fn flip_snapshot(&mut self) {
         let prng = &mut self.nemesis.prng;
         let files = self.disk.files();

@@ -1,5 +1,5 @@
-//! One run: the production worker on a disk that breaks, clients beyond a network that does, and a
-//! checker that hears all.
+//! One run: the production worker on a faulty disk, clients behind a faulty network, and a checker
+//! that sees everything.
 //!
 //! Everything comes from the seed: the same seed is the same run, to the last byte.
 
@@ -13,13 +13,13 @@ use engines::log::{Log, LogRead};
 use runtime::{Budget, Machine, Worker, recover};
 use units::{Prng, TimeMs};
 
-/// Steps in a row that may answer nothing and log nothing, though more is to be done.
+/// Steps in a row that may answer nothing and log nothing, although work remains.
 const IDLE_STEPS_MAX: u32 = 3;
 
 /// Messages that are taken in one step at the end.
 const FINAL_BATCH: usize = 64;
 
-/// Steps that it takes at most until nothing is due any more, the smallest ones.
+/// The most steps, of the smallest size, until nothing is due any more.
 const QUIET_STEPS_MAX: usize = 2000;
 
 /// How a run ended.
@@ -31,7 +31,7 @@ pub struct Outcome {
     pub crashes: u64,
     pub entries: u64,
     pub failure: Option<Violation>,
-    /// What happened: the last lines, or all where a trace was asked for.
+    /// The last lines of the trace, or all if a trace was requested.
     pub story: Vec<String>,
 }
 
@@ -106,7 +106,7 @@ impl<S: System> World<S> {
         for command in self.system.set_up(&mut self.prng) {
             self.send(command);
         }
-        // A bound, for a run that gets nowhere: a turn brings more than one command.
+        // A bound, for a run that makes no progress: a turn brings more than one command.
         for _ in 0..20 * commands + 1000 {
             if self.commands >= commands && self.nemesis.crashes > 0 {
                 return self.end();
@@ -165,13 +165,12 @@ impl<S: System> World<S> {
         self.network.time_ms += passed;
     }
 
-    /// As many steps of the worker as it takes to answer all of a batch, and all that is to be said
-    /// about each.
+    /// Runs as many steps of the worker as it takes to answer a whole batch, and checks each.
     fn steps(&mut self, batch: Vec<(usize, Command<S>)>) -> Check {
         let (tickets, commands): (Vec<usize>, Vec<Command<S>>) = batch.into_iter().unzip();
         let crashes = self.nemesis.crashes;
         let (mut answered, mut idle) = (0, 0);
-        // What stood at the door of a process that is gone is gone with it.
+        // Requests queued at a process that is gone are lost with it.
         while self.server.is_some() && self.nemesis.crashes == crashes {
             let before = self.system.at();
             let (count, is_whole) = self.step(&tickets[answered..], &commands[answered..])?;
@@ -191,8 +190,7 @@ impl<S: System> World<S> {
         Ok(())
     }
 
-    /// One step of the worker; how many commands it answered, and whether nothing is left of what
-    /// was to be done.
+    /// One step of the worker; returns how many commands it answered, and whether no work remains.
     fn step(&mut self, tickets: &[usize], commands: &[Command<S>]) -> Result<(usize, bool), Violation> {
         let now = self.now();
         let Some(server) = &mut self.server else { return Ok((commands.len(), true)) };
@@ -246,7 +244,7 @@ impl<S: System> World<S> {
         }
     }
 
-    /// The power fails, or the process dies; either way it comes back.
+    /// The power fails, or the process dies; either way it is restarted.
     pub(crate) fn crash(&mut self) -> Check {
         let live = self.server.take().and_then(|server| {
             let machine = server.worker.machine();
@@ -308,8 +306,8 @@ impl<S: System> World<S> {
         Err(Violation { rule: "recovery", what: "does not start again".into() })
     }
 
-    /// INV-7: what the machine came back as is what the whole log gives, and what its own snapshot
-    /// gives.
+    /// INV-7: the recovered machine equals the replay of the whole log, and the restore of its own
+    /// snapshot.
     fn same_bytes(&self, worker: &Worker<S::Machine, EmbeddedLog<SimDisk>>) -> Check {
         let bytes = worker.machine().snapshot();
         let replayed = recover::<S::Machine>(&mut *worker.log().reader(), None);
@@ -321,7 +319,7 @@ impl<S: System> World<S> {
         })
     }
 
-    /// Everything heals; then the last questions, the last deadlines, and the audit.
+    /// The faults stop; then the last requests, the last deadlines, and the audit.
     fn end(&mut self) -> Check {
         self.disk.limit_room(None);
         self.nemesis.last();

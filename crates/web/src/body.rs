@@ -1,4 +1,4 @@
-//! What a request carries: its type, and its bytes up to a limit of size and time.
+//! A request's body: its media type, and its bytes up to a limit of size and time.
 
 use crate::problem::{BAD_REQUEST, BODY_TIMEOUT, BODY_TOO_LARGE, MEDIA_TYPE, Problem};
 use axum::body::{Body, Bytes, to_bytes};
@@ -18,7 +18,7 @@ pub async fn read(body: Body, bytes_max: usize, limit: Duration) -> Result<Bytes
     }
 }
 
-/// 408: the body was not there in time.
+/// 408: the body did not arrive in time.
 pub fn late(seconds: u64) -> Problem {
     Problem::new(&BODY_TIMEOUT, format!("body: not here within {seconds} s"))
 }
@@ -39,7 +39,7 @@ pub fn want_media_type(headers: &HeaderMap, want: &'static str) -> Result<(), Pr
     check_media_type(headers.get(header::CONTENT_TYPE).map(http::HeaderValue::as_bytes), want)
 }
 
-/// The same, of the field alone.
+/// The same, for the header field alone.
 pub fn check_media_type(field: Option<&[u8]>, want: &'static str) -> Result<(), Problem> {
     let got = field.and_then(|field| std::str::from_utf8(field).ok()).unwrap_or_default();
     let essence = got.split(';').next().unwrap_or_default().trim();
@@ -49,7 +49,7 @@ pub fn check_media_type(field: Option<&[u8]>, want: &'static str) -> Result<(), 
     Err(Problem::new(&MEDIA_TYPE, format!("Content-Type {:?}: want {want}", clip(got))))
 }
 
-/// A caller's text, short enough to be repeated.
+/// A caller's text, shortened to be quoted.
 pub fn clip(text: &str) -> &str {
     let end = (0..=text.len().min(60)).rev().find(|&at| text.is_char_boundary(at));
     &text[..end.unwrap_or_default()]

@@ -1,5 +1,5 @@
-//! The sections of a configuration that are about serving HTTP, for a context to put into its own.
-//! Names in errors are those below the context's section.
+//! The sections of a configuration for serving HTTP, for a context to include in its own. Names in
+//! errors are those below the context's section.
 
 use crate::net::Net;
 use serde::{Deserialize, Serialize};
@@ -37,7 +37,8 @@ pub enum JwtAlgorithm {
     EdDSA,
 }
 
-/// How often an address may ask, and how many connections it may have. A rate of 0 is no limit.
+/// How many requests an address may send, and how many connections it may have. A rate of 0 is no
+/// limit.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct AddressLimits {
@@ -51,7 +52,7 @@ pub struct AddressLimits {
     pub trusted_proxies: Vec<Net>,
 }
 
-/// A section `connections`: what connections may take.
+/// A section `connections`: the limits of connections.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct ConnectionsConfig {
@@ -71,7 +72,7 @@ pub struct ConnectionsConfig {
 }
 
 impl TlsConfig {
-    /// Where it listens, if it does.
+    /// The listener's address, if there is one.
     pub fn address(&self) -> Option<SocketAddr> {
         self.listen.parse().ok()
     }

@@ -23,16 +23,16 @@ use std::{
 };
 use units::TimeMs;
 
-/// Clocks of a shop and of this server may differ by so much.
+/// Clocks of a shop and of this server may differ by this much.
 const LEEWAY_SECONDS: u64 = 30;
-/// Bytes of a token; those of large identity providers have about 2,000.
+/// The most bytes of a token; those of large identity providers have about 2,000.
 const TOKEN_BYTES_MAX: usize = 4096;
 const JWKS_BYTES_MAX: u64 = 256 * 1024;
 const KEYS_MAX: usize = 32;
 const SECRET_BYTES_MIN: usize = 32;
 const FETCH_TIMEOUT: Duration = Duration::from_secs(5);
 const FETCH_EVERY: Duration = Duration::from_secs(300);
-/// An unknown kid may ask for the set again no more often than this.
+/// An unknown kid may cause the set to be fetched no more often than this.
 const FETCH_EVERY_MIN: Duration = Duration::from_secs(10);
 const FILE_CHECK_EVERY_MS: u64 = 1000;
 
@@ -52,13 +52,13 @@ pub enum JwtError {
     Algorithm,
     /// No key fits its `alg` and `kid`.
     UnknownKey,
-    /// No key is known yet, as the set could not be fetched: this says nothing of the token.
+    /// No key is known yet, as the set could not be fetched: this says nothing about the token.
     NoKeysYet,
     Signature,
     Issuer,
     Audience,
     Expired,
-    /// `nbf` lies ahead.
+    /// `nbf` is in the future.
     NotYet,
     /// A claim is missing or has the wrong form.
     Claim(String),
@@ -154,7 +154,7 @@ impl JwtVerifier {
         validation.set_issuer(&[&config.issuer]);
         validation.set_audience(&[&config.audience]);
         validation.set_required_spec_claims(&["exp", "iss", "aud", "sub"]);
-        // Checked below, against the time that the caller passes in.
+        // Checked below, against the caller's time.
         validation.validate_exp = false;
         validation.validate_nbf = false;
         Ok(Self { validation, keys, source })
@@ -171,7 +171,7 @@ impl JwtVerifier {
         }
         self.reread_if_changed();
         let keys = self.keys.load();
-        // A set without a usable key is never taken over, so an empty one was never fetched.
+        // A set without a usable key is never installed, so an empty one was never fetched.
         if keys.is_empty() && matches!(self.source, Source::Url { .. }) {
             return Err(JwtError::NoKeysYet);
         }
@@ -315,8 +315,8 @@ fn key_of_pem(pem: &[u8]) -> Option<Key> {
         .ok()
 }
 
-/// The keys of a JWK Set that are for signatures and for these algorithms; others are passed over,
-/// as RFC 7517 wants.
+/// The keys of a JWK Set that are for signatures and for these algorithms; others are ignored, as
+/// RFC 7517 requires.
 fn keys_of_set(bytes: &[u8], algorithms: &[Algorithm]) -> Result<Vec<Key>, serde_json::Error> {
     let set: JwkSet = serde_json::from_slice(bytes)?;
     let keys = set.keys.iter().filter_map(key_of_jwk).filter(|k| algorithms.contains(&k.algorithm));
@@ -364,7 +364,7 @@ fn spawn_fetcher(
     let agent: ureq::Agent = ureq::Agent::config_builder()
         .tls_config(tls)
         .timeout_global(Some(FETCH_TIMEOUT))
-        // A redirect must not leave what vouches for the keys.
+        // A redirect must not leave the origin that vouches for the keys.
         .https_only(url.starts_with("https://"))
         .build()
         .into();

@@ -12,8 +12,7 @@ pub struct Net {
 }
 
 impl Net {
-    /// Whether the address lies in the range. An IPv4 address in IPv6's clothes is taken as what it
-    /// is.
+    /// Whether the address lies in the range. An IPv4-mapped IPv6 address counts as IPv4.
     pub fn contains(&self, address: IpAddr) -> bool {
         let differs = |a: u128, b: u128, bits: u8| bits > 0 && (a ^ b) >> (128 - u32::from(bits)) != 0;
         match (self.base, address.to_canonical()) {
@@ -28,7 +27,7 @@ impl Net {
 }
 
 impl Net {
-    /// The same range, named by its first address; one of IPv4 in IPv6's clothes as what it is.
+    /// The same range, named by its first address; an IPv4-mapped one as IPv4.
     pub fn without_host_bits(&self) -> Self {
         let (base, prefix) = match (self.base.to_canonical(), self.prefix) {
             (base @ IpAddr::V4(_), 96..) if self.base.is_ipv6() => (base, self.prefix - 96),

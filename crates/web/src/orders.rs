@@ -1,5 +1,5 @@
-//! A file under the data directory that holds an order of the operators. The process that they
-//! speak to writes it durably; every other process on the same directory follows it.
+//! A file under the data directory that holds an order of the operators. The process that receives
+//! the order writes it durably; every other process on the same directory follows it.
 
 use crate::secret::{read_secret, write_secret};
 use std::{
@@ -10,10 +10,10 @@ use std::{
     time::SystemTime,
 };
 
-/// Tells a file from the one that it replaces: inode, length and time of its last change.
+/// Distinguishes a file from the one that it replaces: inode, length and time of the last change.
 type Stamp = (u64, u64, SystemTime);
 
-/// The file, and as what it was last taken up.
+/// The file, and its identity when it was last loaded.
 #[derive(Debug)]
 pub struct OrdersFile {
     path: PathBuf,
@@ -26,8 +26,8 @@ impl OrdersFile {
         Self { path, known: Mutex::default() }
     }
 
-    /// Takes the file up, if it is another one than before; `None` if there is none. What cannot be
-    /// taken up is looked at again.
+    /// Loads the file, if it has changed; `None` if there is none. A file that cannot be loaded is
+    /// tried again.
     pub fn follow(&self, adopt: impl FnOnce(Option<&[u8]>) -> Result<(), String>) -> io::Result<()> {
         let mut known = self.known();
         let stamp = self.stamp();
@@ -45,7 +45,7 @@ impl OrdersFile {
         Ok(())
     }
 
-    /// Writes what `order` makes, durably, and then lets it hold. One order at a time.
+    /// Writes the result of `order`, durably, and then applies it. One order at a time.
     pub fn change<T, E: From<io::Error>>(
         &self,
         order: impl FnOnce() -> Result<(Vec<u8>, T), E>,

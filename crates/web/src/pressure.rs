@@ -16,17 +16,17 @@ use std::{
     time::Duration,
 };
 
-/// How often it is looked at.
+/// How often memory is checked.
 const LOOK_EVERY: Duration = Duration::from_millis(250);
 /// Checks above the mark after which new connections are closed too: the memory of closed
 /// connections has been freed by then.
 const LOOKS_UNTIL_SHEDDING: u32 = 4;
-/// It is over once so much of the mark is not exceeded, so that it does not begin again at once.
+/// Pressure is over below this part of the mark, so that it does not begin again at once.
 const OVER_PERCENT: u64 = 90;
-/// Connections that a loop closes at each look.
+/// Connections that a loop closes at each check.
 pub const CLOSED_AT_ONCE: usize = 256;
-/// Nothing is closed for its memory where no more are open; nor below an eighth of those that may
-/// be.
+/// With no more connections open than this, none is closed for memory; nor with fewer than an
+/// eighth of the maximum.
 const FEW: usize = 1024;
 /// How long a connection may be idle between two requests while memory is short, or the gate under
 /// load.
@@ -35,9 +35,9 @@ const HURRIED_IDLE_SECONDS: u32 = 15;
 /// The process's memory, as the program that starts the server measures it.
 #[derive(Clone)]
 pub struct Memory {
-    /// What it has now. Asked a few times a second.
+    /// Bytes in use now. Called a few times a second.
     pub resident_bytes: Arc<dyn Fn() -> u64 + Send + Sync>,
-    /// What it may have.
+    /// Bytes that it may use.
     pub limit_bytes: u64,
 }
 
@@ -56,7 +56,7 @@ pub struct Pressure {
     pub resident_bytes: AtomicU64,
     above: AtomicBool,
     sheds: AtomicBool,
-    /// Looks that found too much.
+    /// Checks that found too much.
     looks_above: AtomicU64,
     pub idle_closed: AtomicU64,
     pub new_closed: AtomicU64,
@@ -87,7 +87,7 @@ impl Pressure {
 
     /// How much of the mark is used, in percent.
     pub fn load_percent(&self, open: u64) -> u32 {
-        // What a sale takes for itself is no crowd's.
+        // Memory that a sale takes is not due to a crowd.
         if open <= self.few {
             return 0;
         }
@@ -99,18 +99,18 @@ impl Pressure {
         self.above.load(Relaxed)
     }
 
-    /// Whether new connections are closed, where so many are open.
+    /// Whether new connections are closed, with this many open.
     pub fn sheds(&self, open: u64) -> bool {
         self.sheds.load(Relaxed) && open > self.few
     }
 
-    /// Which look it is, if it found too much memory and so many connections are enough to close
-    /// some.
+    /// The number of the check, if it found too much memory and there are enough connections to
+    /// close some.
     pub fn closing(&self, open: u64) -> Option<u64> {
         (self.is_above() && open > self.few).then(|| self.looks_above.load(Relaxed))
     }
 
-    /// How long a connection may rest, while that is so.
+    /// How long a connection may be idle, while that is so.
     pub fn idle_seconds(configured: u32, hurried: bool) -> u32 {
         if hurried { configured.min(HURRIED_IDLE_SECONDS) } else { configured }
     }
@@ -140,7 +140,7 @@ impl Pressure {
     }
 }
 
-/// The thread that looks, until it is dropped.
+/// The thread that checks, until it is dropped.
 #[derive(Debug)]
 pub struct Watch {
     stop: Option<Sender<()>>,
@@ -148,7 +148,7 @@ pub struct Watch {
 }
 
 impl Watch {
-    /// Starts it. At each look it calls `at_look`, and `relieve` while memory is above the mark.
+    /// Starts it. At each check it calls `at_look`, and `relieve` while memory is above the mark.
     pub fn start(
         pressure: Arc<Pressure>,
         mut at_look: impl FnMut() + Send + 'static,
@@ -203,7 +203,7 @@ fn watch(pressure: &Pressure, at_look: &mut dyn FnMut(), relieve: &dyn Fn(), sto
 }
 
 /// How much of the last fifth of the connections is taken, in percent: a crowd that waits for the
-/// opening is what there is room for, and no load.
+/// opening is within the planned room, and is no load.
 pub fn crowded_percent(open: u64, open_max: u64) -> u32 {
     let last = open_max.div_ceil(5).max(1);
     (open.saturating_sub(open_max - last.min(open_max)).saturating_mul(100) / last).min(100) as u32

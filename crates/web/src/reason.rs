@@ -1,5 +1,5 @@
-//! Why an operator does something, as it will stand in the log. What changes something that people
-//! were promised needs a reason; elsewhere it may be left out.
+//! Why an operator gives a command, as the log will say. A command that changes a promise to
+//! shoppers needs a reason; for others it is optional.
 
 use crate::problem::{INVALID, Problem};
 use axum::extract::Query;
@@ -20,12 +20,12 @@ struct InQuery {
 }
 
 impl Reasons {
-    /// Refuses a reason that is missing, too long or no line of text.
+    /// Refuses a reason that is missing, too long or not one line of text.
     pub fn check(self, reason: &str) -> Result<(), Problem> {
         check_text("reason", reason, usize::from(self == Self::Needed))
     }
 
-    /// The reason as `?reason=…`, for what has no JSON command as its body.
+    /// The reason as `?reason=…`, for requests whose body is not a JSON command.
     pub fn in_query(self, query: Option<&str>) -> Result<String, Problem> {
         let wrong =
             |why: String| Problem::new(&INVALID, format!("query: {why}; want reason, and nothing else"));

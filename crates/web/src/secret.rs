@@ -1,16 +1,16 @@
-//! Files with secrets: readable by their owner alone, written whole or not at all.
+//! Files with secrets: readable by their owner only, written completely or not at all.
 
 use data_encoding::BASE64URL_NOPAD;
 use std::{fs, io, path::Path};
 
-/// Bytes from the operating system.
+/// Random bytes from the operating system.
 pub fn random_bytes<const N: usize>() -> io::Result<[u8; N]> {
     let mut bytes = [0; N];
     getrandom::fill(&mut bytes).map_err(|e| io::Error::other(format!("random bytes: {e}")))?;
     Ok(bytes)
 }
 
-/// Writes a file that only its owner can read, whole or not at all.
+/// Writes a file that only its owner can read, completely or not at all.
 pub fn write_secret(path: &Path, bytes: &[u8]) -> io::Result<()> {
     use std::{io::Write, os::unix::fs::OpenOptionsExt};
     let dir = path.parent().unwrap_or(Path::new("."));
@@ -37,7 +37,7 @@ pub fn read_secret(path: &Path) -> io::Result<Vec<u8>> {
     fs::read(path).map_err(named)
 }
 
-/// Reads a secret file, or makes it at the first start.
+/// Reads a secret file, or creates it at the first start.
 pub fn read_or_create_secret(path: &Path, make: impl Fn() -> io::Result<Vec<u8>>) -> io::Result<Vec<u8>> {
     match read_secret(path) {
         Err(e) if e.kind() == io::ErrorKind::NotFound => {

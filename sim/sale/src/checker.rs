@@ -19,7 +19,7 @@ use units::{Sequence, TimeMs};
 /// How late refusals may be journalled.
 const REFUSALS_LATE_MS: u64 = 1000;
 
-/// A refusal that was said and is not journalled yet.
+/// A refusal that was sent and is not journalled yet.
 #[derive(Debug)]
 struct Pending {
     kind: RefusalKind,
@@ -42,7 +42,7 @@ pub(crate) struct Step<'a> {
     pub(crate) owes: bool,
 }
 
-/// Commands that were carried out, and entries that say so.
+/// Commands that were carried out, and their entries in the log.
 #[derive(Debug, Default)]
 struct Operations {
     done: BTreeMap<&'static str, u64>,
@@ -56,13 +56,13 @@ pub(crate) struct Checker {
     /// Every entry's bytes, as a hash: a durable entry never changes.
     hashes: Vec<u64>,
     pending: Vec<Pending>,
-    /// Told `paused` because the disk was full, since it was.
+    /// Attempts that were answered `paused` because the disk was full, since it became full.
     refused_full: u64,
-    /// How far through its history each attempt was told.
+    /// How far each attempt's reported state has advanced.
     said: BTreeMap<AttemptId, usize>,
-    /// Those of a step that is not whole are counted with the next.
+    /// Refusals of an unfinished step are counted with the next.
     operations: Operations,
-    /// The entries of the last step, for the story.
+    /// The entries of the last step, for the trace.
     briefs: Vec<String>,
 }
 
@@ -112,12 +112,12 @@ impl Checker {
         }
     }
 
-    /// The entries that came with the last step, in a word each.
+    /// The entries of the last step, in a word each.
     pub(crate) fn take_news(&mut self) -> Vec<String> {
         std::mem::take(&mut self.briefs)
     }
 
-    /// Takes in what the log holds after a restart: all that it held before, and perhaps a batch
+    /// Checks the log after a restart: it must hold all that it held before, and perhaps a batch
     /// whose outcome was unknown.
     pub(crate) fn restarted(&mut self, reader: &mut dyn LogRead) -> Check {
         let known = std::mem::take(&mut self.hashes);
@@ -153,7 +153,7 @@ impl Checker {
         Ok(())
     }
 
-    /// Checks a step that the worker came through.
+    /// Checks a step after which the worker goes on.
     pub(crate) fn step(&mut self, step: &Step<'_>, reader: &mut dyn LogRead) -> Check {
         let before = self.model.last;
         let news = self.news(reader)?;
@@ -168,8 +168,8 @@ impl Checker {
         let was_begun = !operations.logged.is_empty();
         let mut order = step.commands.iter().zip(step.replies).peekable();
         loop {
-            // What names an entry is checked when the model stands there; replies come in the order
-            // of their entries.
+            // A reply that names an entry is checked with the model at that entry; replies come in
+            // the order of their entries.
             while let Some(&(command, reply)) = order.peek()
                 && as_of(reply).is_none_or(|at| at <= self.model.last)
             {
@@ -206,7 +206,7 @@ impl Checker {
         self.timers(step)
     }
 
-    /// Every reply stands at a place in the log, within the step, and the places never go back.
+    /// Every reply names an entry of the log, within the step, and the entries never go back.
     fn order(&self, step: &Step<'_>, before: u64, after: u64) -> Check {
         let mut last = before;
         for reply in step.replies {
@@ -230,7 +230,7 @@ impl Checker {
         }
     }
 
-    /// Refusals in the log are those that were said, no more and no fewer.
+    /// The refusals in the log are exactly those that were sent.
     fn journal(&mut self, entry: &Entry) -> Check {
         let seq = self.model.last + 1;
         match &entry.record {
@@ -257,7 +257,7 @@ impl Checker {
         }
     }
 
-    /// The last word on pausing and on a reservation is how it is.
+    /// The last command on pausing and on a reservation determines the state.
     fn toggles(&self, step: &Step<'_>) -> Check {
         let last = step.commands.iter().zip(step.replies).rev().find_map(|asked| match asked {
             (Command::Operate { operation: Operation::Pause, .. }, Reply::Done(Ok(_))) => Some(true),
@@ -279,7 +279,7 @@ impl Checker {
         ensure(so, "reservation", || format!("{last:?} was told"))
     }
 
-    /// What time has brought is done, and the worker will wake for what it brings next.
+    /// All that is due is done, and the worker will wake for what is due next.
     fn timers(&self, step: &Step<'_>) -> Check {
         let m = &self.model;
         for kept in m.kept.iter().filter(|kept| kept.standing() == Standing::Held) {
@@ -300,12 +300,12 @@ impl Checker {
         ensure(turned || due.is_none_or(|due| due > step.now), "rounds", || "a round did not turn".into())?;
         let wakes = due.is_none_or(|due| step.next_wakeup.is_some_and(|at| at <= due));
         ensure(wakes, "rounds", || "the worker sleeps past a round's time".into())?;
-        // By the first that was said: the clock may have been set back since.
+        // By the first that was sent: the clock may have been set back since.
         let late = self.pending.first().filter(|p| step.now.since(p.said_at).0 >= REFUSALS_LATE_MS);
         ensure(late.is_none(), "refusals", || format!("{late:?} is not journalled yet"))
     }
 
-    /// Nothing is open any more: no hold runs, no refusal waits for its record.
+    /// The run is over: no hold is running, no refusal waits for its record.
     pub(crate) fn quiet(&self) -> Check {
         let held = self.model.kept.iter().find(|kept| kept.standing() == Standing::Held);
         ensure(held.is_none(), "timer", || format!("{held:?} is held for ever"))?;
@@ -314,7 +314,7 @@ impl Checker {
     }
 }
 
-/// The counts in an entry that has what gates said.
+/// The counts in an entry of refusals by gates.
 fn as_gate_refusals(entry: &Entry) -> Vec<GateRefusal> {
     match &entry.record {
         Record::GateRefusals { entries } => entries.iter().copied().map(GateRefusal::SoldOut).collect(),
@@ -340,7 +340,7 @@ fn gate_refusals(step: &Step<'_>, logged: &[GateRefusal]) -> Check {
     })
 }
 
-/// The entry that a reply names, where it names the one at which it was decided.
+/// The entry that a reply names, if that is the one at which it was decided.
 fn as_of(reply: &Reply) -> Option<u64> {
     match reply {
         Reply::Answer(Answer::Refused { as_of, .. })

@@ -31,7 +31,7 @@ impl Gate {
         core.shoppers().for_each(|shopper| self.known.keep(shopper));
     }
 
-    /// What the sale is going to tell shoppers.
+    /// The answers that the sale is about to send.
     pub(crate) fn hears(&self, commands: &[Command], replies: &[Reply]) {
         for asked in commands.iter().zip(replies) {
             if let (Command::Attempt(attempt), Reply::Answer(answer)) = asked {
@@ -40,7 +40,7 @@ impl Gate {
         }
     }
 
-    /// It looks at the sale, at whose last entry the model stands.
+    /// It takes the sale's view; the model is at the same entry.
     pub(crate) fn looks(&mut self, view: Option<SaleView>, model: &Model, shoppers: &[(ShopperKey, u8)]) {
         self.view = view;
         let open = model.open_round().is_some() && !model.paused;
@@ -48,7 +48,7 @@ impl Gate {
         self.barred = barred.map(|(shopper, _)| *shopper).collect();
     }
 
-    /// It answers some shoppers from what it saw.
+    /// It answers some shoppers from that view.
     pub(crate) fn speaks(
         &mut self,
         prng: &mut Prng,
@@ -86,7 +86,7 @@ impl Gate {
         Ok(())
     }
 
-    /// It reports what it has said.
+    /// It reports its refusals.
     pub(crate) fn reports(&mut self, prng: &mut Prng) -> Option<Command> {
         let reports = !self.said.is_empty() && prng.percent(10);
         reports.then(|| Command::GateRefusals(std::mem::take(&mut self.said)))

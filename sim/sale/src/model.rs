@@ -11,7 +11,7 @@ use sim::{Check, Violation};
 use std::collections::{BTreeMap, BTreeSet};
 use units::TimeMs;
 
-/// Where a kept attempt stands.
+/// The state of a kept attempt.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Standing {
     Waiting,
@@ -42,9 +42,9 @@ pub(crate) struct Kept {
     pub(crate) pay_by: TimeMs,
     /// The entry that granted it, at once or by promotion; 0 if none has.
     pub(crate) granted: u64,
-    /// Every standing that it had, with the entry that brought it; none comes twice.
+    /// Every state that it had, with the entry that caused it; none comes twice.
     pub(crate) history: Vec<(u64, Standing)>,
-    /// Payments seen, and whether each bought (`Some(late)`) or is to be paid back.
+    /// Payments seen, and whether each bought (`Some(late)`) or is to be refunded.
     pub(crate) payments: Vec<(String, Option<bool>)>,
 }
 
@@ -79,7 +79,7 @@ pub(crate) struct Round {
     offers: BTreeMap<u16, (u64, u32)>,
 }
 
-/// The sale as the log tells it.
+/// The sale by the log.
 #[derive(Debug, Default)]
 pub(crate) struct Model {
     /// The last entry read, and its time.
@@ -101,7 +101,7 @@ pub(crate) struct Model {
     pub(crate) denied: BTreeSet<ShopperKey>,
     /// Attempts by outcome, refusals as journalled.
     pub(crate) outcomes: BTreeMap<String, u64>,
-    /// Since when the sale has been open, paused or closed as it is.
+    /// The entry since which the sale has been open, paused or closed as it is.
     state_since: u64,
     /// The entries after which the sale became open, or stopped being open.
     opened_and_shut: Vec<(u64, bool)>,
@@ -135,7 +135,7 @@ impl Model {
         self.items.get(usize::from(item)).map_or(0, |units| units.free)
     }
 
-    /// A line of which less is free than it asks for.
+    /// A line that asks for more than is free.
     pub(crate) fn lacking(&self, basket: &Basket) -> Option<Line> {
         basket.iter().find(|line| self.free(line.item) < i64::from(line.quantity)).copied()
     }
@@ -193,7 +193,7 @@ impl Model {
         }
     }
 
-    /// Whether a new attempt for this line would have a place to wait.
+    /// Whether the waitlist has a place for a new attempt for this line.
     pub(crate) fn has_place(&self, line: Line) -> bool {
         let units = &self.items[usize::from(line.item)];
         i64::from(line.quantity) <= units.initial + units.adjusted

@@ -1,4 +1,4 @@
-//! Ids that carry a number, and records in a word: what a story is told with.
+//! Ids that carry a number, and records in a word, for traces.
 
 use contracts::{AttemptId, ShopperKey};
 use sale::core::Record;

@@ -1,7 +1,7 @@
-//! Shoppers, payment providers and operators, as they go on after what they heard.
+//! Shoppers, payment providers and operators, as they react to replies.
 //!
-//! They know what they heard and nothing else. What they heard they keep, to be held against the
-//! log at the end.
+//! They know only the replies that they received. They keep these, to be compared with the log at
+//! the end.
 
 use crate::names::name;
 use crate::workload::{Workload, operate};
@@ -14,7 +14,7 @@ use units::{Prng, Sequence, TimeMs};
 /// The commands to send later, and in how many milliseconds.
 pub(crate) type Later = Vec<(u64, Command)>;
 
-/// What a client was told for good.
+/// The lasting part of what a client was told.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 struct Heard {
     position: u32,
@@ -28,7 +28,7 @@ pub(crate) struct Shoppers {
 }
 
 impl Shoppers {
-    /// A client hears a reply.
+    /// A client receives a reply.
     pub(crate) fn hear(
         &mut self,
         work: &mut Workload,
@@ -69,7 +69,7 @@ impl Shoppers {
         Ok(())
     }
 
-    /// What a shopper does about an answer.
+    /// A shopper's reaction to an answer.
     fn go_on(work: &mut Workload, prng: &mut Prng, attempt: Attempt, answer: &Answer, later: &mut Later) {
         let id = attempt.id;
         match answer {
@@ -107,7 +107,7 @@ impl Shoppers {
         later.push((in_ms, operate(Operation::Confirm { hold, payment })));
     }
 
-    /// The provider tells it once more, or the shopper has paid twice.
+    /// The provider reports it once more, or the shopper has paid twice.
     fn pay_again(work: &mut Workload, prng: &mut Prng, hold: AttemptId, payment: String, later: &mut Later) {
         if prng.percent(20) {
             let in_ms = prng.below(60_000);
@@ -139,7 +139,7 @@ impl Shoppers {
         Ok(())
     }
 
-    /// Whether the sale's own list of attempts has what every client heard.
+    /// Whether the sale's own list of attempts has what every client was told.
     pub(crate) fn agree(&self, kept: impl Fn(AttemptId) -> Option<(u32, TimeMs, u64)>) -> Check {
         for (id, heard) in &self.heard {
             let log = kept(*id);
@@ -152,7 +152,7 @@ impl Shoppers {
         Ok(())
     }
 
-    /// What a failed operation did, for the story.
+    /// What a failed operation did, for the trace.
     pub(crate) fn brief(reply: &Reply) -> String {
         match reply {
             Reply::Answer(Answer::Refused { refusal, as_of }) => {

@@ -13,7 +13,7 @@ use sim::story::clock;
 use sim::{Check, Habits, Step, System, Violation, ensure};
 use units::{Prng, Sequence, TimeMs};
 
-/// Commands of the last questions that are put in one batch.
+/// Commands of the last requests that are sent in one batch.
 const FINAL_BATCH: usize = 64;
 
 /// A sale, and everyone who uses it: shoppers, operators, a gate.
@@ -59,8 +59,8 @@ impl System for Sale {
         self.shoppers.hear(&mut self.work, prng, command, reply, later)
     }
 
-    /// A gate looks at the sale now and then, answers some shoppers from what it saw, and reports
-    /// some time after.
+    /// A gate takes the sale's view now and then, answers some shoppers from it, and reports some
+    /// time later.
     fn beside(&mut self, prng: &mut Prng, core: Option<(&Core, bool)>) -> Result<Option<Command>, Violation> {
         let (shoppers, model) = (&self.work.shoppers, &self.checker.model);
         if let (Some((core, in_shortage)), Ok(name)) = (core, "sim".parse())

@@ -1,6 +1,6 @@
-//! What a seed's sale is, and what shoppers, payments and operators ask of it. Small on purpose:
-//! few units, few shoppers and many keys, so that selling out, limits, waiting and giving back
-//! happen all the time.
+//! A seed's sale, and the commands of its shoppers, payments and operators. Small on purpose: few
+//! units, few shoppers and many keys, so that sell-outs, limits, waitlists and releases happen all
+//! the time.
 
 use crate::names::{attempt_id, shopper_key};
 use contracts::{
@@ -12,7 +12,7 @@ use sim::Habits;
 use sim::story::EPOCH_MS;
 use units::{Currency, Prng, TimeMs};
 
-/// What shoppers, payments and operators are like in this seed, in a hundred.
+/// How often shoppers, payments and operators do each thing in this seed, in a hundred.
 #[derive(Debug)]
 pub(crate) struct Manners {
     pub(crate) operators: u64,
@@ -38,7 +38,7 @@ fn item_name(item: u64) -> String {
 
 impl Workload {
     pub(crate) fn new(prng: &mut Prng, commands: u64) -> (Self, Habits) {
-        // In this order, which the seeds go by.
+        // In this order, on which the seeds depend.
         let batch_max = *prng.pick(&[1, 3, 8, 40]);
         let lost = *prng.pick(&[0, 3, 15]);
         let repeated = *prng.pick(&[0, 5, 20]);
@@ -53,7 +53,7 @@ impl Workload {
         let manners = Manners { operators, pays, releases };
         let shoppers = 3 + prng.below(14);
         let shoppers = (0..shoppers).map(|n| (shopper_key(n), prng.below(4) as u8)).collect();
-        // What a turn takes on average (`sim::world`) and brings: the rounds fill the run, and
+        // The average duration and commands of a turn (`sim::world`): the rounds fill the run, and
         // little more.
         let (turn_ms, ten_turns) = (425 + 37 * habits.batch_max, 6 * (1 + habits.batch_max));
         let spec = Self::sale(prng, commands * turn_ms * 10 / ten_turns);
@@ -151,7 +151,7 @@ impl Workload {
     fn basket(&mut self, prng: &mut Prng) -> Basket {
         let items = self.spec.items.len() as u64;
         let count = *prng.pick(&[1, 1, 1, 2, 3]);
-        // One in two hundred asks for an item that there is not.
+        // One in two hundred asks for an item that does not exist.
         let beyond = u64::from(prng.percent(1) && prng.percent(50));
         let line = |prng: &mut Prng| Line {
             item: prng.below(items + beyond) as u16,
@@ -182,7 +182,7 @@ impl Workload {
         (count > 0).then(|| self.attempts[(count - 1 - prng.below(back)) as usize])
     }
 
-    /// Mostly one that has, or had, a hold or a place.
+    /// An attempt that mostly has, or had, a hold or a place.
     fn some_hold(&mut self, prng: &mut Prng) -> Option<AttemptId> {
         if self.holds.is_empty() || prng.percent(15) {
             return self.some_attempt(prng).map(|attempt| attempt.id);
@@ -273,7 +273,7 @@ impl Workload {
         operate(operation)
     }
 
-    /// A payment out of the blue, for any attempt.
+    /// An unexpected payment, for any attempt.
     pub(crate) fn stray_payment(&mut self, prng: &mut Prng) -> Option<Command> {
         let hold = self.some_hold(prng)?;
         let payment = self.payment(prng);

@@ -15,16 +15,16 @@ use units::TimeMs;
 /// Slots of the limits of addresses: 1 MiB. There are fewer networks than addresses.
 const LIMIT_SLOTS: usize = 1 << 17;
 const PREFIX_SLOTS: usize = 1 << 15;
-/// Connections for whose owners there is room from the start: 2 MiB at the most.
+/// Connections for whose addresses there is room from the start: 2 MiB at the most.
 const CONNECTION_KEYS_MAX: usize = 1 << 16;
 /// Slots of refused addresses: 3 MiB.
 const REFUSAL_SLOTS: usize = 1 << 17;
 
-/// Too much was asked for.
+/// Too many requests were sent.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct TooMany {
     pub reason: Reason,
-    /// When it will be less.
+    /// Seconds until the next may be sent.
     pub wait_seconds: u32,
 }
 
@@ -45,7 +45,7 @@ pub struct AddressFilter {
 }
 
 impl AddressFilter {
-    /// With room for `open_max` connections. Loopback has no limits if `exempts_loopback`.
+    /// A filter with room for `open_max` connections. Loopback has no limits if `exempts_loopback`.
     pub fn new(config: &AddressLimits, open_max: usize, exempts_loopback: bool, denied: DenyList) -> Self {
         let shares = || Arc::new(Shares::with_room(open_max.min(CONNECTION_KEYS_MAX)));
         Self {
@@ -87,8 +87,8 @@ impl AddressFilter {
         }
     }
 
-    /// What one customer of a provider may have at the most, and the smallest network that is
-    /// routed (RFC 6177, RFC 7454).
+    /// The largest network of one customer of a provider, and the smallest network that is routed
+    /// (RFC 6177, RFC 7454).
     fn prefix_key(&self, address: IpAddr) -> u64 {
         match address.to_canonical() {
             IpAddr::V4(v4) => self.hasher.hash_one((4u8, u32::from(v4) >> 8)),
@@ -116,7 +116,7 @@ impl AddressFilter {
         shares.map(Some).ok_or(Reason::CONNECTIONS)
     }
 
-    /// Lets an address ask, or says when it may again. The request counts so many `times`.
+    /// Lets an address send a request, or says when it may again. The request counts `times` times.
     pub fn ask(&self, address: IpAddr, times: u64, now: TimeMs) -> Result<(), TooMany> {
         if self.is_exempt(address) {
             return Ok(());
@@ -132,7 +132,7 @@ impl AddressFilter {
             .inspect_err(|too_many| self.note(address, too_many.reason, now))
     }
 
-    /// The networks that operators have shut out.
+    /// The networks that operators have denied.
     pub fn denied(&self) -> &DenyList {
         &self.denied
     }
@@ -143,12 +143,12 @@ impl AddressFilter {
         self.refused.note(self.address_key(address), reason, now.0);
     }
 
-    /// Counts a refusal of which no address is kept.
+    /// Counts a refusal without recording an address.
     pub fn count(&self, reason: Reason) {
         self.counts[usize::from(reason.at)].fetch_add(1, Relaxed);
     }
 
-    /// How often a reason was met since the start.
+    /// How often each reason occurred since the start.
     pub fn count_of(&self, reason: Reason) -> u64 {
         self.counts[usize::from(reason.at)].load(Relaxed)
     }

@@ -1,22 +1,22 @@
-//! Token buckets in a table of fixed size: how often an address or a shopper may ask. Knows
-//! neither; it sees hashes and times.
+//! Token buckets in a table of fixed size: how often an address or a shopper may send requests. It
+//! knows neither, only hashes and times.
 
 use std::sync::OnceLock;
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 
-/// A slot holds 20 bits that tell its owner and 44 bits of time in units of 10 µs (5 years since
+/// A slot holds 20 bits that identify its key and 44 bits of time in units of 10 µs (5 years since
 /// the start).
 const TIME_BITS: u32 = 44;
 const TIME_MASK: u64 = (1 << TIME_BITS) - 1;
 const UNITS_PER_SECOND: u64 = 100_000;
-/// Readings of the clock differ by less.
+/// Clock readings of different threads differ by less than this.
 const CLOCKS_APART: u64 = 60 * UNITS_PER_SECOND;
 /// Slots in which a key may live. When all are taken, the key whose debt ends first is dropped: an
 /// attacker with many keys gains tokens for keys that are nearly free of debt anyway, and no key is
 /// refused for another's debt.
 const WAYS: usize = 4;
-/// Tokens that one question may cost: one, and one more for each level of risk; four times that
-/// where the gate is a fortress.
+/// The most tokens that one request may cost: one, and one more for each level of risk; four times
+/// that in the stage `fortress`.
 const TOKENS_MAX: u64 = 16;
 
 /// Buckets for up to `slots` busy keys, by the generic cell rate algorithm (ITU-T I.371): one
@@ -26,12 +26,12 @@ pub struct Buckets {
     slots: Vec<AtomicU64>,
     interval: u64,
     tolerance: u64,
-    /// The time of the first question, from which the slots count.
+    /// The time of the first request, from which the slots count.
     start_ms: OnceLock<u64>,
 }
 
 impl Buckets {
-    /// `per_second` tokens come back a second, `burst` fit. `per_second` 0 is no limit.
+    /// `per_second` tokens are refilled a second, up to `burst`. `per_second` 0 is no limit.
     pub fn new(per_second: u32, burst: u32, slots: usize) -> Self {
         let interval = if per_second == 0 { 0 } else { (UNITS_PER_SECOND / u64::from(per_second)).max(1) };
         let slots = if per_second == 0 { WAYS } else { slots.next_power_of_two().max(WAYS) };
@@ -43,7 +43,7 @@ impl Buckets {
         }
     }
 
-    /// One token comes back in `seconds`.
+    /// One token is refilled in `seconds`.
     pub fn slow(seconds: u32, burst: u32, slots: usize) -> Self {
         let interval = UNITS_PER_SECOND * u64::from(seconds);
         Self { interval, tolerance: interval * u64::from(burst.max(1) - 1), ..Self::new(1, 1, slots) }
@@ -55,7 +55,7 @@ impl Buckets {
         self.take_several(key, 1, now_ms)
     }
 
-    /// Takes up to [`TOKENS_MAX`] tokens where one is left, into debt if they are not.
+    /// Takes up to [`TOKENS_MAX`] tokens if one is left, going into debt for the others.
     pub fn take_several(&self, key: u64, tokens: u64, now_ms: u64) -> Result<(), u32> {
         if self.interval == 0 {
             return Ok(());

@@ -30,7 +30,7 @@ struct Stored {
     networks: Vec<Denied>,
 }
 
-/// The networks that are shut out.
+/// The networks that are denied.
 #[derive(Debug)]
 pub struct DenyList {
     file: OrdersFile,
@@ -64,7 +64,7 @@ impl DenyList {
         Ok(list)
     }
 
-    /// Takes the list up as it is in the file, if that is another one than before.
+    /// Loads the list from the file, if the file has changed.
     pub fn refresh(&self) -> io::Result<()> {
         self.file.follow(|bytes| {
             let networks = match bytes {
@@ -86,7 +86,7 @@ impl DenyList {
         self.standing.load().contains(address)
     }
 
-    /// The entry that shuts an address out; of several, the one that was made first.
+    /// The entry that denies an address; of several, the one that was made first.
     pub fn of(&self, address: IpAddr) -> Option<Denied> {
         let standing = self.standing.load();
         standing.networks.iter().find(|denied| denied.network.contains(address)).cloned()
@@ -97,8 +97,8 @@ impl DenyList {
         self.standing.load().networks.clone()
     }
 
-    /// Shuts networks out, from the moment at which this returns, and returns how many were not
-    /// yet. Blocks on the disk.
+    /// Denies networks, from the moment at which this returns, and returns how many of them are
+    /// new. Blocks on the disk.
     pub fn add(&self, networks: &[Net], actor: &Actor, now: TimeMs) -> Result<usize, ChangeError> {
         self.change(|list| {
             let before = list.len();
@@ -116,7 +116,7 @@ impl DenyList {
         })
     }
 
-    /// Lets a network in again, which must be one of the list. Blocks on the disk.
+    /// Removes a network from the list, on which it must be. Blocks on the disk.
     pub fn remove(&self, network: &Net) -> Result<(), ChangeError> {
         let network = network.without_host_bits();
         self.change(|list| {

@@ -1,15 +1,15 @@
 //! Why a client was refused before its request was handled.
 
-/// Reasons that one server may have: the bytes of a row in [`super::Refusals`].
+/// The most reasons of one server: the bytes of a row in [`super::Refusals`].
 pub const REASONS_MAX: usize = 16;
 
 /// Why a request or a connection was refused. The first are [`Reason::OWN`]; a context adds its own
 /// after them.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Reason {
-    /// Its place among all reasons of the server, below [`REASONS_MAX`].
+    /// Its index among all reasons of the server, below [`REASONS_MAX`].
     pub at: u8,
-    /// In metrics and in the API.
+    /// Its name in metrics and in the API.
     pub label: &'static str,
     /// What happened, and what an operator can do about it.
     pub advice: &'static str,
@@ -41,6 +41,6 @@ impl Reason {
         advice: "the network (a /24, or a /48 of IPv6), with all who share it, sent more requests than \
                  gate.limits.prefix_per_second; many people in it: raise it, or name the network in exempt_addresses",
     };
-    /// Those of every server.
+    /// The reasons of every server.
     pub const OWN: [Self; 4] = [Self::DENIED, Self::CONNECTIONS, Self::ADDRESS_RATE, Self::PREFIX_RATE];
 }

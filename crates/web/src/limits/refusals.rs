@@ -8,7 +8,7 @@ use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 /// Slots in which a key may live. When all are taken, the one that was refused longest ago is
 /// forgotten.
 const WAYS: usize = 4;
-/// A slot's first word holds 24 bits that tell its owner and 40 bits of the time in seconds.
+/// A slot's first word holds 24 bits that identify its key and 40 bits of the time in seconds.
 const TIME_BITS: u32 = 40;
 const TIME_MASK: u64 = (1 << TIME_BITS) - 1;
 const COUNT_WORDS: usize = REASONS_MAX / 8;
@@ -31,7 +31,7 @@ pub struct Refused {
 }
 
 impl Refused {
-    /// Both, of the same key.
+    /// Both refusals combined, for the same key.
     pub fn and(mut self, other: Self) -> Self {
         self.last_seconds = self.last_seconds.max(other.last_seconds);
         self.counts
@@ -42,7 +42,7 @@ impl Refused {
     }
 }
 
-/// The refusals of up to so many keys.
+/// The refusals of up to `slots` keys.
 #[derive(Debug)]
 pub struct Refusals(Vec<Slot>);
 

@@ -4,8 +4,8 @@ use contracts::IdentityBuildHasher;
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-/// How much of a thing each key has now, such as open streams. It holds the keys that have some,
-/// and no others.
+/// How many of a resource each key holds now, such as open streams. It has only keys that hold
+/// some.
 #[derive(Debug, Default)]
 pub struct Shares(Mutex<Counts>);
 
@@ -13,7 +13,7 @@ pub struct Shares(Mutex<Counts>);
 type Counts = HashMap<u64, usize, IdentityBuildHasher>;
 
 impl Shares {
-    /// With room for so many keys, so that it does not grow while a crowd comes.
+    /// With room for this many keys, so that it does not grow while a crowd arrives.
     pub fn with_room(keys: usize) -> Self {
         Self(Mutex::new(HashMap::with_capacity_and_hasher(keys, IdentityBuildHasher::default())))
     }
@@ -31,18 +31,19 @@ impl Shares {
         Some(Share { of: Arc::clone(self), key })
     }
 
-    /// How much the key has.
+    /// How many the key holds.
     pub fn of(&self, key: u64) -> usize {
         self.held().get(&key).copied().unwrap_or_default()
     }
 
-    /// It is whole between two statements, so a panic of another holder leaves nothing half done.
+    /// It is consistent between two statements, so a panic of another holder leaves nothing half
+    /// done.
     fn held(&self) -> MutexGuard<'_, Counts> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
-/// One of what a key has.
+/// One share of a key.
 #[derive(Debug)]
 pub struct Share {
     of: Arc<Shares>,

@@ -4,7 +4,7 @@ use super::{Seat, pace::Pace};
 use crate::cors::Caller;
 use std::net::{IpAddr, TcpStream};
 
-/// What a connection does.
+/// The state of a connection.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum State {
     /// Before the header of the PROXY protocol, which names the client's address.
@@ -13,13 +13,13 @@ pub(super) enum State {
     Idle,
     /// Some bytes of a head have come.
     Head,
-    /// The head is whole, the body is not.
+    /// The head is complete, the body is not.
     Body,
     /// A request waits for its answer; later requests wait too.
     Waiting,
-    /// The answer says that this is the end. What still comes is thrown away until the client has
-    /// closed as well: closing with bytes unread would reset the connection, and the answer might
-    /// be lost with it (RFC 9112, section 9.6).
+    /// The answer said that the connection ends. Bytes that still arrive are discarded until the
+    /// client has closed as well: closing with bytes unread would reset the connection, and the
+    /// answer might be lost with it (RFC 9112, section 9.6).
     Lingering,
 }
 
@@ -29,7 +29,7 @@ pub(super) struct Conn {
     pub(super) stream: TcpStream,
     pub(super) peer: IpAddr,
     pub(super) seat: Seat,
-    /// Whose page the present request comes from.
+    /// The origin of the page that sent the current request.
     pub(super) caller: Caller,
     /// Whether it is served after others.
     pub(super) pace: Pace,

@@ -6,10 +6,10 @@
 //! Host or two. Legal but rare requests (chunked bodies, HTTP/1.0, Expect) are reported as such,
 //! and left to hyper. It reads bytes and knows neither sockets nor routes.
 
-/// Fields in one head: browsers send some 20.
+/// The most fields in one head: browsers send some 20.
 const FIELDS_MAX: usize = 64;
 
-/// A head that is whole and means one thing.
+/// A complete and unambiguous head.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Head<'a> {
     pub method: &'a str,
@@ -19,7 +19,7 @@ pub struct Head<'a> {
     /// Bytes of the body after it; 0 if there is none or if it is [`Form::Rare`].
     pub body_len: u64,
     pub form: Form,
-    /// The body's length stands in its chunks.
+    /// The body's length is in its chunks.
     pub chunked: bool,
     /// The client wants no further request on this connection.
     pub close: bool,
@@ -31,41 +31,41 @@ pub struct Head<'a> {
 pub enum Form {
     /// HTTP/1.1, a target in origin form, and a length or no body.
     Plain,
-    /// Legal, and not worth a place in the hot path: HTTP/1.0, a chunked body, Expect, Upgrade, a
-    /// target in another form.
+    /// Legal, but not handled in the hot path: HTTP/1.0, a chunked body, Expect, Upgrade, a target
+    /// in another form.
     Rare,
 }
 
 /// Fields that a context may have read in addition to those that every server reads.
 pub const OWN_FIELDS_MAX: usize = 4;
 
-/// The fields that hot routes look at, as they came. If one came twice, the request is
-/// [`Form::Rare`].
+/// The fields that hot routes read, as they came. If one came twice, the request is [`Form::Rare`].
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct Fields<'a> {
-    /// Those that the context named, in its order.
+    /// The fields that the context named, in its order.
     pub own: [Option<&'a [u8]>; OWN_FIELDS_MAX],
     pub content_type: Option<&'a [u8]>,
-    /// Whose page asks, if a browser does.
+    /// The origin of the page, if a browser sent the request.
     pub origin: Option<&'a [u8]>,
-    /// What proxies say of the client's address.
+    /// The client's address by the proxies.
     pub forwarded_for: Option<&'a [u8]>,
 }
 
-/// What the bytes so far are.
+/// What the bytes so far amount to.
 #[derive(Debug, PartialEq, Eq)]
 pub enum Parsed<'a> {
-    /// A head may still become of them.
+    /// They may still become a head.
     Partial,
     Whole(Head<'a>),
-    /// No head becomes of them: answer, and close, for where the next request begins is not known.
+    /// They cannot become a head: answer, and close, because the start of the next request is
+    /// unknown.
     Refused(Refusal),
 }
 
-/// Why bytes are no head.
+/// Why bytes are not a head.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Refusal {
-    /// More than so many bytes or fields.
+    /// Too many bytes or fields.
     TooLarge,
     /// The version is not HTTP/1.0 or HTTP/1.1.
     Version,
@@ -110,8 +110,8 @@ fn check<'a>(
     own: &[&str],
 ) -> Result<Head<'a>, Refusal> {
     let malformed = |why| Err(Refusal::Malformed(why));
-    // httparse takes a bare LF for the end of a line, as RFC 9112, section 2.2 allows; not
-    // everything in front of us does.
+    // httparse takes a bare LF for the end of a line, as RFC 9112, section 2.2 allows; not every
+    // proxy in front of us does.
     if memchr::memchr_iter(b'\n', bytes).any(|at| at == 0 || bytes[at - 1] != b'\r') {
         return malformed("a line ends in a bare LF, want CR LF");
     }
@@ -125,7 +125,7 @@ fn check<'a>(
     for field in request.headers.iter() {
         let (name, value) = (field.name.as_bytes(), field.value);
         let is = |want: &str| name.eq_ignore_ascii_case(want.as_bytes());
-        // By length first: most fields of a browser's request are none of these.
+        // By length first: most fields of a browser's request are not among these.
         match name.len() {
             4 if is("host") => hosts += 1,
             6 if is("expect") => rare = true,
@@ -160,8 +160,8 @@ fn check<'a>(
             }
         }
     }
-    // RFC 9112, section 6.1: a client must not send both, and what stands between us may believe
-    // the other one.
+    // RFC 9112, section 6.1: a client must not send both, and a proxy between us may believe the
+    // other one.
     if coded && length.is_some() {
         return malformed("Content-Length and Transfer-Encoding came together");
     }
@@ -191,8 +191,8 @@ fn take<'a>(place: &mut Option<&'a [u8]>, twice: &mut bool, value: &'a [u8]) {
     *twice |= place.replace(value).is_some();
 }
 
-/// Digits and nothing else: `+5`, `5 5` and `0x5` mean different things to different readers (RFC
-/// 9110, section 8.6).
+/// Only digits: `+5`, `5 5` and `0x5` mean different things to different parsers (RFC 9110, section
+/// 8.6).
 fn number(value: &[u8]) -> Option<u64> {
     // 18 digits fit into 63 bits.
     if value.is_empty() || value.len() > 18 || !value.iter().all(u8::is_ascii_digit) {

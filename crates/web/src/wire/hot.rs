@@ -4,7 +4,7 @@ use super::{Io, Token, head::Head};
 use std::{net::IpAddr, time::Instant};
 use units::TimeMs;
 
-/// A request whose head is whole.
+/// A request whose head is complete.
 #[derive(Debug)]
 pub struct HotRequest<'a> {
     pub conn: Token,
@@ -12,7 +12,7 @@ pub struct HotRequest<'a> {
     /// The client's address, after trusted proxies.
     pub address: IpAddr,
     pub now: TimeMs,
-    /// Its body is here too.
+    /// The body has arrived too.
     pub is_whole: bool,
 }
 
@@ -21,13 +21,13 @@ pub struct HotRequest<'a> {
 pub enum Before {
     /// Its answer is written.
     Answered,
-    /// Its body is wanted, of at most so many bytes.
+    /// The body is needed, of at most this many bytes.
     Body { bytes_max: usize },
-    /// It is axum's.
+    /// It is left to axum.
     Other,
 }
 
-/// What became of a request.
+/// The result of serving a request.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Served {
     /// Its answer is written.
@@ -38,7 +38,7 @@ pub enum Served {
 
 /// The hot routes of a context. One value serves one loop, on its thread; nothing in it may block.
 pub trait Hot: Send + 'static {
-    /// What other threads tell it through the [`Inbox`](super::Inbox).
+    /// The messages of other threads through the [`Inbox`](super::Inbox).
     type Letter: Send + 'static;
 
     /// Fields of a request's head that it reads in addition to the usual ones, in lower case; at
@@ -49,13 +49,13 @@ pub trait Hot: Send + 'static {
     /// the caller.
     fn is_hot(target: &str) -> bool;
 
-    /// Looks at a request whose head is whole, before its body is waited for.
+    /// Checks a request whose head is complete, before its body has arrived.
     fn head(&mut self, io: &mut Io<Self::Letter>, asked: &HotRequest<'_>) -> Before;
 
-    /// Serves a request that is whole. It was said to want its body just before.
+    /// Serves a complete request. Just before, its body was said to be needed.
     fn request(&mut self, io: &mut Io<Self::Letter>, asked: &HotRequest<'_>, body: &[u8]) -> Served;
 
-    /// Takes what another thread has told the loop.
+    /// Handles a message from another thread.
     fn letter(&mut self, io: &mut Io<Self::Letter>, letter: Self::Letter);
 
     /// Once a turn, after the requests that came in it.
@@ -64,6 +64,6 @@ pub trait Hot: Send + 'static {
     /// Once a turn, at its end: connections of low priority have been served too.
     fn end_of_turn(&mut self, io: &mut Io<Self::Letter>);
 
-    /// When [`Hot::turn`] has something to do if nothing happens before.
+    /// When [`Hot::turn`] has work next, if nothing happens before.
     fn due(&self) -> Option<Instant>;
 }

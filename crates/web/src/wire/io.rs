@@ -1,5 +1,5 @@
-//! The connections of one loop and all that is kept for them: what a context's hot routes are lent,
-//! and what they may do with it.
+//! The connections of one loop and their shared state, with the operations that a context's hot
+//! routes may use.
 
 use super::{
     Inbox, Letters, Seat, Travelling, Warning,
@@ -38,11 +38,11 @@ use tokio::{
 pub(super) const LISTENER: u64 = u64::MAX;
 pub(super) const INBOX: u64 = u64::MAX - 1;
 
-/// Answers of one connection are written when so much has gathered.
+/// Answers of one connection are written once this much has been collected.
 pub(super) const OUT_BYTES: usize = 64 << 10;
 /// A pooled buffer: a usual request fits.
 const BUFFER_BYTES: usize = 1 << 10;
-/// Buffers kept for those to come; beyond that they are freed.
+/// Buffers kept for later requests; beyond that they are freed.
 const POOLED_MAX: usize = 4096;
 /// Connections accepted in one turn, so that open connections are served meanwhile.
 const ACCEPTS_MAX: usize = 64;
@@ -58,7 +58,7 @@ pub struct Io<L> {
     pub(super) permits: Arc<Semaphore>,
     pub(super) to_axum: mpsc::Sender<Travelling>,
     pub(super) inbox: Arc<Inbox<L>>,
-    /// Those of all loops, this one's too.
+    /// The connections of all loops, including this one's.
     pub(super) all: Arc<[Arc<Inbox<L>>]>,
     pub(super) runtime: Handle,
     pub(super) conns: Slab<Conn>,
@@ -70,7 +70,7 @@ pub struct Io<L> {
     pub(super) arrived: VecDeque<Token>,
     /// Connections of low priority, first to last.
     pub(super) back: VecDeque<Token>,
-    /// When they are served next.
+    /// When the connections of low priority are served next.
     pub(super) back_from: Instant,
     pub(super) buffers: Vec<Vec<u8>>,
     pub(super) out: Vec<u8>,
@@ -80,12 +80,12 @@ pub struct Io<L> {
     pub(super) date: write::Date,
     pub(super) began: Instant,
     pub(super) swept: u32,
-    /// The last look at memory after which connections were closed.
+    /// The last check of memory after which connections were closed.
     relieved: u64,
     pub(super) drains: bool,
     /// More connections were open than may be.
     full: Warning,
-    /// An address, or its network, had as many as it may.
+    /// An address, or its network, had as many connections as it may.
     shared_out: Warning,
     /// A balancer did not name the client's address.
     pub(super) unannounced: Warning,
@@ -100,14 +100,14 @@ impl<L> std::fmt::Debug for Io<L> {
     }
 }
 
-/// What a context's hot routes may do.
+/// The operations of a context's hot routes.
 impl<L: Send + 'static> Io<L> {
-    /// Where other threads reach this loop.
+    /// The inbox for other threads.
     pub fn inbox(&self) -> &Arc<Inbox<L>> {
         &self.inbox
     }
 
-    /// For what takes its time, and ends with a letter.
+    /// For longer work, which ends with a letter to the loop.
     pub fn runtime(&self) -> &Handle {
         &self.runtime
     }
@@ -195,8 +195,7 @@ impl<L: Send + 'static> Io<L> {
         self.end_after(token, close);
     }
 
-    /// Does something for a connection. A bug that one request meets ends that connection and no
-    /// other.
+    /// Runs an action for a connection. A panic in one request ends that connection and no other.
     pub fn guarded(&mut self, conn: Token, work: impl FnOnce(&mut Self)) {
         if catch_unwind(AssertUnwindSafe(|| work(self))).is_err() {
             tracing::error!("serve a connection: panicked");
@@ -257,7 +256,7 @@ impl<L: Send + 'static> Io<L> {
         self.conns.peek(token).map(|conn| conn.caller).unwrap_or_default()
     }
 
-    /// Notes whose page the request comes from.
+    /// Notes the origin of the page that sent the request.
     pub(super) fn meet(&mut self, token: Token, caller: Caller) {
         if let Some(conn) = self.conns.get_mut(token) {
             conn.caller = caller;
@@ -278,8 +277,7 @@ impl<L: Send + 'static> Io<L> {
                     if self.failed.due().is_some() {
                         tracing::error!(%error, "accept a connection: failed (see `ulimit -n`)");
                     }
-                    // Asked again at the next sweep: the listener would wake this loop without
-                    // end.
+                    // Retried at the next sweep: the listener would wake this loop without end.
                     self.deaf = epoll::delete(&self.epoll, listener).is_ok();
                     return;
                 }
@@ -329,8 +327,8 @@ impl<L: Send + 'static> Io<L> {
         }
     }
 
-    /// A share of what the address may have, `Some(None)` if it has no limit; `None` if it has all
-    /// of it.
+    /// A share of the address's connections, `Some(None)` if it has no limit; `None` if it has used
+    /// up all of them.
     pub(super) fn share(&mut self, address: IpAddr) -> Option<Option<[Share; 2]>> {
         let refused = match self.protection.addresses.connection(address, self.protection.now()) {
             Ok(of_address) => return Some(of_address),
@@ -345,9 +343,9 @@ impl<L: Send + 'static> Io<L> {
         None
     }
 
-    /// Where a new connection lives. The kernel spreads them evenly, but by chance, and those that
-    /// stay are not those that go: a loop that has clearly more than another gives new ones away.
-    /// To move one costs a wake-up.
+    /// Chooses the loop of a new connection. The kernel spreads them at random, and some stay
+    /// longer than others: a loop that has clearly more than another hands new ones over. Moving
+    /// one costs a wake-up.
     fn home_of_new(&self) -> &Arc<Inbox<L>> {
         let open = |inbox: &Arc<Inbox<L>>| inbox.open.load(Ordering::Relaxed);
         let mine = &self.inbox;
@@ -414,8 +412,8 @@ impl<L: Send + 'static> Io<L> {
         }
     }
 
-    /// Once for each look that found too much memory: ends some connections that rest, those that
-    /// do for longest first.
+    /// Once for each check that found too much memory: closes some idle connections, the longest
+    /// idle first.
     pub(super) fn relieve(&mut self) {
         let pressure = &self.protection.pressure;
         let open = self.protection.open();
@@ -434,7 +432,7 @@ impl<L: Send + 'static> Io<L> {
         }
     }
 
-    /// Once a second: ends what has lasted too long.
+    /// Once a second: closes connections whose state has lasted too long.
     pub(super) fn sweep(&mut self) {
         let now = self.seconds();
         if now == self.swept {

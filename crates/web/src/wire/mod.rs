@@ -1,11 +1,10 @@
 //! Connection loops: a few threads, each with an epoll of its own, that serve a context's hot
 //! routes themselves and hand every other request over to axum, from which the connection comes
-//! back once it rests.
+//! back once it is idle.
 //!
 //! Why not hyper for all of it: docs/adr, *A connection loop of our own*. A connection that waits
 //! between two requests is a socket and some hundred bytes; a request is read into memory that the
-//! thread has anyway, and an answer is one write. What a context does with its requests, it says in
-//! [`Hot`].
+//! thread has anyway, and an answer is one write. A context handles its requests by [`Hot`].
 
 mod conn;
 mod event_loop;
@@ -42,7 +41,7 @@ use std::{
 };
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc};
 
-/// A connection's place among those that may be open, given back when it is dropped.
+/// A connection's place among those that may be open, released when it is dropped.
 #[derive(Debug)]
 pub struct Seat {
     _of_all: OwnedSemaphorePermit,
@@ -50,7 +49,7 @@ pub struct Seat {
 }
 
 impl Seat {
-    /// One place of all, and one of the address and its network where those have limits.
+    /// One place among all, and one each for the address and its network if those have limits.
     pub fn new(of_all: OwnedSemaphorePermit, of_address: Option<[Share; 2]>) -> Self {
         Self { _of_all: of_all, of_address }
     }
@@ -58,7 +57,7 @@ impl Seat {
 
 /// Where a connection came from and goes back to.
 pub trait Home: Send + Sync + fmt::Debug {
-    /// Gives a connection to its loop: a new one, or one that rests again.
+    /// Hands a connection to its loop: a new one, or one that is idle again.
     fn give_back(&self, connection: Travelling);
 }
 
@@ -70,7 +69,7 @@ pub struct Travelling {
     pub seat: Seat,
     /// Bytes that were read and not served yet.
     pub early: Bytes,
-    /// How many bytes the request has that it travels for; `None` if only its chunks say that.
+    /// The length of the request that is handed over; `None` if only its chunks tell it.
     pub request_bytes: Option<u64>,
     /// It has just come from a balancer that first names the client's address in a header of the
     /// PROXY protocol.
@@ -81,7 +80,7 @@ pub struct Travelling {
 /// A warning about connections that cannot be served is written no more often than this.
 const WARN_EVERY: Duration = Duration::from_secs(10);
 
-/// Something that may happen to every connection of a flood, and is written now and then.
+/// A warning that every connection of a flood could cause, and that is written now and then.
 #[derive(Debug, Default)]
 pub struct Warning {
     count: u64,
@@ -100,10 +99,10 @@ impl Warning {
     }
 }
 
-/// What others have for a loop.
+/// Messages of other threads for a loop.
 #[derive(Debug)]
 struct Letters<L> {
-    /// The context's own.
+    /// The context's own messages.
     own: Vec<L>,
     back: Vec<Travelling>,
 }
@@ -114,11 +113,11 @@ impl<L> Default for Letters<L> {
     }
 }
 
-/// Where a loop is reached from other threads.
+/// A loop's inbox for other threads.
 pub struct Inbox<L> {
     letters: Mutex<Letters<L>>,
     wake: OwnedFd,
-    /// The loop has been woken and has not looked yet.
+    /// The loop has been woken and has not read its inbox yet.
     woken: AtomicBool,
     drains: AtomicBool,
     ends: AtomicBool,
@@ -145,20 +144,20 @@ impl<L> Inbox<L> {
     }
 
     fn letters(&self) -> MutexGuard<'_, Letters<L>> {
-        // Letters are whole between two statements, so a panic of another holder leaves nothing
-        // half done.
+        // Letters are consistent between two statements, so a panic of another holder leaves
+        // nothing half done.
         self.letters.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Makes the loop look.
+    /// Wakes the loop.
     pub fn wake(&self) {
         if !self.woken.swap(true, Ordering::SeqCst) {
-            // It fails only when the counter is full, and then the loop is awake.
+            // This fails only when the counter is full, and then the loop is awake.
             let _ = rustix::io::write(&self.wake, &1u64.to_le_bytes());
         }
     }
 
-    /// Tells the loop something, with one wake-up for all of it.
+    /// Sends letters to the loop, with one wake-up for all of them.
     pub fn tell(&self, letters: impl IntoIterator<Item = L>) {
         self.letters().own.extend(letters);
         self.wake();
@@ -226,7 +225,7 @@ impl<L: Send + 'static> Loops<L> {
         Ok(loops)
     }
 
-    /// Makes each of them look.
+    /// Wakes each loop.
     pub fn waker(&self) -> impl Fn() + Send + 'static {
         let inboxes = self.inboxes.clone();
         move || inboxes.iter().for_each(|inbox| inbox.wake())

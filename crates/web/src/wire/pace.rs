@@ -3,10 +3,10 @@
 /// Requests of one connection within a second after which it has low priority. A page asks every
 /// second or so, a shopper may attempt 20 times at once (`gate.limits.shopper_burst`).
 const PACE_MAX: u16 = 20;
-/// For how long it does, and for how long new connections do whose address was refused something.
+/// How long it has low priority, and how long new connections of a refused address have it.
 pub(super) const LOW_SECONDS: u32 = 10;
 
-/// How a connection has asked lately. Times are seconds since its loop began.
+/// A connection's recent requests. Times are seconds since its loop began.
 #[derive(Debug, Default, Clone, Copy, PartialEq, Eq)]
 pub(super) struct Pace {
     second: u32,
@@ -17,7 +17,7 @@ pub(super) struct Pace {
 }
 
 impl Pace {
-    /// Counts a request, and says whether it is one too many of its second.
+    /// Counts a request, and returns whether it is one too many in its second.
     pub(super) fn is_too_fast(&mut self, now: u32) -> bool {
         if self.second != now {
             (self.second, self.asked) = (now, 0);

@@ -16,18 +16,17 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 const SIGNATURE: &[u8; 12] = b"\r\n\r\n\0\r\nQUIT\n";
 /// Signature, version, family and length.
 const FIXED_BYTES: usize = SIGNATURE.len() + 4;
-/// The specification wants a header that fits into one segment of the smallest path (536 bytes).
+/// The specification requires a header that fits into one segment of the smallest path (536 bytes).
 pub const BYTES_MAX: usize = 536;
 
-/// What the bytes so far are.
+/// What the bytes so far amount to.
 #[derive(Debug, PartialEq, Eq)]
 pub enum Parsed {
-    /// A header may still become of them.
+    /// They may still become a header.
     Partial,
-    /// A header of so many bytes. `None`: the proxy speaks for itself, as when it looks whether we
-    /// are there.
+    /// A header of this many bytes. `None`: the proxy speaks for itself, as in a health check.
     Whole { len: usize, source: Option<IpAddr> },
-    /// No header becomes of them.
+    /// They cannot become a header.
     Refused(&'static str),
 }
 

@@ -1,4 +1,4 @@
-//! Values in places that are used again, each under a token that no other value will ever have.
+//! Values in reused places, each under a token that no other value will ever have.
 
 /// Names a place in a [`Slab`] and its current value: an answer that comes too late finds nothing.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
@@ -17,7 +17,7 @@ impl Token {
     }
 }
 
-/// Values in places that are used again, so that nothing is allocated once the crowd is there.
+/// Values in reused places, so that nothing is allocated once the crowd is there.
 #[derive(Debug)]
 pub struct Slab<T> {
     places: Vec<(u32, Option<T>)>,
@@ -63,7 +63,7 @@ impl<T> Slab<T> {
         Some(value)
     }
 
-    /// Tokens of those for which `wanted` holds.
+    /// Tokens of the values for which `wanted` is true.
     pub fn find(&self, found: &mut Vec<Token>, wanted: impl Fn(&T) -> bool) {
         for (index, (generation, place)) in self.places.iter().enumerate() {
             if place.as_ref().is_some_and(&wanted) {

@@ -1,5 +1,5 @@
-//! A connection's bytes: reading them as far as that goes now, writing answers as far as the socket
-//! takes them, and the ways in which a connection leaves: to axum, or for good.
+//! A connection's bytes: reading what has arrived, writing answers as far as the socket takes them,
+//! and the ways in which a connection leaves: to axum, or for good.
 
 use super::{
     Travelling,
@@ -27,23 +27,23 @@ use std::{
 const READS_MAX: usize = 4;
 /// Seconds that a client has to close after the last answer.
 const LINGER_SECONDS: u32 = 2;
-/// Seconds after which a client that does not take its answer is gone.
+/// Seconds after which a client that does not read its answer is cut off.
 const WRITE_STALL_SECONDS: u32 = 30;
 
-/// What became of the request at the start of some bytes.
+/// The result for the request at the start of some bytes.
 enum Step {
     /// It was answered; the next one may follow.
     Answered,
     /// It waits for its answer.
     Waits,
-    /// More bytes are needed. True if the head is whole.
+    /// More bytes are needed. True if the head is complete.
     Partial(bool),
-    /// It is axum's, and has so many bytes; `None` if only its chunks say how many.
+    /// It is for axum, with this many bytes; `None` if only its chunks tell the length.
     Other(Option<u64>),
 }
 
 impl<H: Hot> Loop<H> {
-    /// Something happened on a socket.
+    /// Handles an event of a socket.
     pub(super) fn ready(&mut self, token: Token, flags: EventFlags, scratch: &mut [u8]) {
         let Some(conn) = self.io.conns.get_mut(token) else { return };
         if flags.intersects(EventFlags::ERR | EventFlags::HUP) {
@@ -59,7 +59,7 @@ impl<H: Hot> Loop<H> {
         self.serve_in_turn(token, scratch);
     }
 
-    /// Serves what has come, as far as that goes now.
+    /// Serves the bytes that have arrived.
     pub(super) fn serve(&mut self, token: Token, scratch: &mut [u8]) {
         for _ in 0..READS_MAX {
             let Some(conn) = self.io.conns.get_mut(token) else { return };
@@ -101,7 +101,7 @@ impl<H: Hot> Loop<H> {
             }
             let Some(conn) = self.io.conns.get_mut(token) else { return };
             if conn.ended && conn.state != State::Waiting && conn.output.is_none() {
-                // Nothing whole is left, and nothing more comes.
+                // No complete request is left, and nothing more comes.
                 return self.io.drop_conn(token);
             }
             if all_read || self.io.waits_for_turn(token) {
@@ -130,7 +130,7 @@ impl<H: Hot> Loop<H> {
             match step {
                 Step::Answered => {
                     let Some(conn) = self.io.conns.get_mut(token) else { return false };
-                    // The next request has its own time.
+                    // The next request has its own timeout.
                     conn.state = State::Idle;
                     let closes = conn.close;
                     if closes {
@@ -231,7 +231,7 @@ impl<H: Hot> Loop<H> {
     }
 }
 
-/// Refuses an address that an operator has shut out.
+/// Refuses an address that an operator has denied.
 pub(crate) fn refuse_denied(protection: &Protection, address: IpAddr) -> Result<(), Problem> {
     if !protection.addresses.is_denied(address) {
         return Ok(());
@@ -301,7 +301,7 @@ impl<L: Send + 'static> Io<L> {
         }
     }
 
-    /// All that came was served.
+    /// Everything that arrived was served.
     pub(super) fn rest(&mut self, token: Token) {
         let now = self.seconds();
         let idle = self.protection.idle_seconds();
@@ -318,7 +318,7 @@ impl<L: Send + 'static> Io<L> {
         }
     }
 
-    /// Starts the clock of a request that is not whole. A byte now and then does not put it off.
+    /// Starts the timeout of an incomplete request. A byte now and then does not extend it.
     pub(super) fn wait_for_more(&mut self, token: Token, head_is_whole: bool) {
         let now = self.seconds();
         let settings = &self.protection.settings;
@@ -331,7 +331,7 @@ impl<L: Send + 'static> Io<L> {
         }
     }
 
-    /// Writes what has gathered in `out`. False if the connection is gone.
+    /// Writes the bytes collected in `out`. False if the connection is gone.
     pub(super) fn flush(&mut self, token: Token) -> bool {
         let Some(conn) = self.conns.get_mut(token) else { return false };
         if self.out.is_empty() {
@@ -377,7 +377,8 @@ impl<L: Send + 'static> Io<L> {
         true
     }
 
-    /// Goes on with what the socket did not take. False if it still does not take all, or is gone.
+    /// Writes the rest that the socket did not take. False if it still does not take all, or is
+    /// gone.
     pub(super) fn write_rest(&mut self, token: Token) -> bool {
         let until = self.seconds() + WRITE_STALL_SECONDS;
         let Some(conn) = self.conns.get_mut(token) else { return false };
@@ -441,7 +442,7 @@ impl<L: Send + 'static> Io<L> {
         }
     }
 
-    /// Takes a connection that is new, or rests again.
+    /// Accepts a connection that is new, or idle again.
     pub(super) fn welcome_back(&mut self, travelling: Travelling) {
         let Travelling { stream, peer, seat, early, is_announced, .. } = travelling;
         let settings = &self.protection.settings;
@@ -460,7 +461,7 @@ impl<L: Send + 'static> Io<L> {
             pace,
             state,
             until,
-            // What came meanwhile made no edge here.
+            // Bytes that arrived meanwhile caused no edge here.
             readable: true,
             ended: false,
             end_seen: false,

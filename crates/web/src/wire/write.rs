@@ -38,7 +38,7 @@ impl Date {
     }
 }
 
-/// Appends an answer in JSON that no cache may keep. `cors` are the fields for whose page asks.
+/// Appends an answer in JSON that no cache may keep. `cors` are the fields for the page that asks.
 pub(super) fn json(
     out: &mut Vec<u8>,
     status: &str,
@@ -132,7 +132,7 @@ pub fn number(out: &mut Vec<u8>, value: u64) {
     out.extend_from_slice(decimal(&mut [0; 20], value));
 }
 
-/// A number in decimal, without the machinery of formats: each answer has several.
+/// A number in decimal, without `format!`: each answer has several.
 fn decimal(digits: &mut [u8; 20], value: u64) -> &[u8] {
     let (mut at, mut rest) = (digits.len(), value);
     loop {

@@ -12,10 +12,10 @@ use std::process::{Command, ExitCode, Output};
 use std::time::Instant;
 use std::{env, fs, io};
 
-/// A bug that is not caught within so many seeds counts as missed.
+/// A bug that is not caught within this many seeds counts as missed.
 const SEEDS: u64 = 500;
 
-/// The workspace's parts that the simulator is built from.
+/// The parts of the workspace from which the simulator is built.
 const PARTS: [&str; 6] =
     ["crates/units", "crates/contracts", "crates/engines", "crates/runtime", "crates/sale", "sim"];
 
@@ -30,15 +30,15 @@ const MEMBERS: [&str; 7] = [
     "sim/sale",
 ];
 
-/// What came of one planted bug.
+/// The result for one planted bug.
 enum Fate {
-    /// The seed, if the simulator lived to name it, and what it said.
+    /// The seed, if the simulator could still name it, and its message.
     Caught {
         seed: Option<u64>,
         how: String,
     },
     Survived,
-    /// The patch does not apply, or what it leaves does not build.
+    /// The patch does not apply, or the patched code does not build.
     Unusable(String),
 }
 
@@ -68,7 +68,7 @@ fn run(only: Option<&str>) -> io::Result<bool> {
         .collect();
     patches.sort();
 
-    // Without a bug it must build and pass, or catching means nothing.
+    // Without a bug it must build and pass, otherwise catching proves nothing.
     match try_one(&place, None)? {
         Fate::Survived => println!("no bug planted: passes"),
         Fate::Caught { how, .. } | Fate::Unusable(how) => {
@@ -120,8 +120,8 @@ fn try_one(place: &Path, patch: Option<&Path>) -> io::Result<Fate> {
 
 fn apply(src: &Path, patch: &Path, reverse: bool) -> io::Result<Output> {
     let mut git = Command::new("git");
-    // Not a repository of its own, and not to be taken for a part of the one around it: there `git
-    // apply` would pass over every file in silence.
+    // The copy is not a repository, and must not be taken for a part of the one around it: there
+    // `git apply` would silently skip every file.
     let above = src.parent().unwrap_or(src);
     git.current_dir(src).env("GIT_CEILING_DIRECTORIES", above).args(["apply", "--verbose"]);
     if reverse {
@@ -130,7 +130,7 @@ fn apply(src: &Path, patch: &Path, reverse: bool) -> io::Result<Output> {
     git.arg(patch).output()
 }
 
-/// Many times what a run takes without a bug.
+/// Many times the duration of a run without a bug.
 const RUN_SECONDS_MAX: u32 = 60;
 
 fn build_and_run(place: &Path) -> io::Result<Fate> {
@@ -139,7 +139,7 @@ fn build_and_run(place: &Path) -> io::Result<Fate> {
         .current_dir(place.join("src"))
         .args(["build", "--release", "--package", "sim-sale", "--bin", "sim", "--target-dir"])
         .arg(&target)
-        // Built thirty times and run for seconds each: what counts is how fast it builds.
+        // Built many times and run for seconds each: build time is what counts.
         .env("CARGO_PROFILE_RELEASE_LTO", "off")
         .env("CARGO_PROFILE_RELEASE_DEBUG", "0")
         .env("CARGO_PROFILE_RELEASE_OPT_LEVEL", "2")
@@ -160,8 +160,8 @@ fn build_and_run(place: &Path) -> io::Result<Fate> {
     if run.status.success() {
         return Ok(Fate::Survived);
     }
-    // As `timeout` says it: a bug that lets the sale go round in circles is no less seen than one
-    // that lets it fall.
+    // The exit code of `timeout`: a bug that makes the sale loop for ever counts as caught, like
+    // one that makes it fail.
     if run.status.code() == Some(124) {
         let how = format!("does not end within {RUN_SECONDS_MAX} s");
         return Ok(Fate::Caught { seed: None, how });
@@ -182,8 +182,8 @@ fn last_line(bytes: &[u8]) -> String {
     String::from_utf8_lossy(bytes).lines().last().unwrap_or("no reason given").to_owned()
 }
 
-/// Brings the copy up to date. Files that are the same keep their time, so that cargo builds only
-/// what differs.
+/// Brings the copy up to date. Unchanged files keep their time, so that cargo builds only what
+/// differs.
 fn copy_workspace(root: &Path, to: &Path) -> io::Result<()> {
     for part in PARTS {
         copy_tree(&root.join(part), &to.join(part))?;

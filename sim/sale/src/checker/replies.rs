@@ -1,4 +1,4 @@
-//! Holds one reply against the log: whether what it says stands there, and was true.
+//! Checks one reply against the log: whether what it says is in the log, and was true.
 
 use super::{Checker, standing, unheard_of};
 use crate::model::{Kept, Standing};
@@ -12,7 +12,7 @@ use sim::{Check, Violation, ensure};
 use std::collections::{BTreeMap, BTreeSet};
 
 impl Checker {
-    /// Checks a reply that names an entry, with the model standing there.
+    /// Checks a reply that names an entry, with the model at that entry.
     pub(super) fn as_of(&self, command: &Command, reply: &Reply, full: bool) -> Check {
         match (command, reply) {
             (Command::Attempt(attempt), Reply::Answer(Answer::Refused { refusal, .. })) => {
@@ -112,8 +112,8 @@ impl Checker {
         Ok(())
     }
 
-    /// The part of an answer that never changes, against the log; returns the standing that it
-    /// tells.
+    /// Checks the part of an answer that never changes against the log; returns the state that it
+    /// reports.
     fn permanent(&self, id: AttemptId, answer: &Answer) -> Result<Standing, Violation> {
         let kept = self.model.find(id).ok_or_else(|| unheard_of(id))?;
         let contradicted =
@@ -135,7 +135,7 @@ impl Checker {
         }
     }
 
-    /// A standing that was told: it was so at some time in the step, and nothing later was told
+    /// Checks a reported state: it held at some time in the step, and no later state was reported
     /// before.
     fn told(&mut self, id: AttemptId, told: Standing, before: u64) -> Check {
         let kept = self.model.find(id).ok_or_else(|| unheard_of(id))?;

@@ -205,7 +205,7 @@ impl Model {
         }
     }
 
-    /// What a new attempt needs, stock aside.
+    /// The conditions for a new attempt, apart from stock.
     fn may_buy(&self, attempt: &Attempt, round: u16) -> Check {
         let Attempt { id, shopper, basket, .. } = attempt;
         let open = self.open_round() == Some(round) && !self.paused;
@@ -342,7 +342,7 @@ impl Model {
         Ok(())
     }
 
-    /// INV-2, first half: each was true when it was said, and stayed so until it was journalled.
+    /// INV-2, first half: each was true when it was sent, and stayed so until it was journalled.
     fn refusals(&mut self, seq: u64, entries: &[RefusalCount]) -> Check {
         for e in entries {
             let first = e.first_as_of.0;
@@ -367,7 +367,7 @@ impl Model {
         Ok(())
     }
 
-    /// What gates said by themselves was so at each entry that they named.
+    /// Refusals by gates were true at each entry that they named.
     fn gate_refusals(&mut self, seq: u64, entries: &[SoldOutRange]) -> Check {
         for e in entries {
             let (first, last) = (e.first_as_of.0, e.last_as_of.0);
