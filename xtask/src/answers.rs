@@ -1,4 +1,4 @@
-//! How the programs that measure as clients find an answer in bytes.
+//! How the measuring clients find an answer in bytes.
 
 use crate::clients::Outcome;
 use memchr::memmem::Finder;
@@ -7,11 +7,11 @@ use std::ops::Range;
 /// An answer with its body: the largest here has about 1 KiB.
 pub const ANSWER_BYTES_MAX: usize = 16 << 10;
 
-/// Where the body of the answer at the start of the bytes is, if all of it is there.
+/// The position of the body of the answer at the start of the bytes, if it is complete.
 pub fn body_of(bytes: &[u8], head_end: &Finder<'_>) -> Outcome<Option<Range<usize>>> {
     let Some(end) = head_end.find(bytes) else { return Ok(None) };
     let head = &bytes[..end];
-    // Each line from its end, so that no byte of a value is looked at twice.
+    // Each line from its end, so that no byte of a value is read twice.
     let mut at = 0;
     for line_end in memchr::memchr_iter(b'\n', head).chain([end]) {
         let line = &head[at..line_end];

@@ -49,12 +49,12 @@ struct Options {
     /// Requests of one measurement.
     requests: usize,
     only: Option<String>,
-    /// Of the crowd, over how many gates, and how long they wait.
+    /// The crowd's connections, over how many gates, and how long they wait.
     connections: Option<usize>,
     gates: Option<usize>,
     hold_seconds: Option<u64>,
     json: bool,
-    /// A build of the server from elsewhere, in place of this repository's.
+    /// Another build of the server, instead of this repository's.
     binary: Option<PathBuf>,
 }
 
@@ -105,7 +105,7 @@ struct Programs {
 }
 
 impl Programs {
-    /// Builds what is missing.
+    /// Builds the missing programs.
     fn ensure(options: &Options) -> Result<Self, Failure> {
         let floodgate = match &options.binary {
             Some(binary) => binary.clone(),
@@ -144,7 +144,7 @@ impl Spread {
     }
 }
 
-/// A directory that is gone when the bench ends, however it ends.
+/// A directory that is removed when the bench ends, in every case.
 struct TempDir(PathBuf);
 
 impl TempDir {

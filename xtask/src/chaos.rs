@@ -1,8 +1,8 @@
-//! What breaks things on purpose, and takes too long for every run of the tests.
+//! Fault injection that takes too long for every run of the tests.
 
 use crate::shell::{Failure, cargo, release_binary, run};
 
-/// The simulator: `--seeds N`, `--from S`, `--seed S` go to it as they are.
+/// The simulator: `--seeds N`, `--from S`, `--seed S` are passed to it unchanged.
 pub(crate) fn sim(args: &[&str]) -> Result<(), Failure> {
     let mut all = vec!["run", "--release", "--locked", "--package", "sim-sale", "--bin", "sim", "--"];
     all.extend(args);

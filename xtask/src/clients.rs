@@ -1,4 +1,4 @@
-//! How the programs that measure as clients talk to the bench that started them.
+//! How the measuring clients talk to the bench that started them.
 
 use std::{error::Error, io::Write};
 

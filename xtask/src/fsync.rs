@@ -159,11 +159,11 @@ struct Found {
     grants: usize,
     syncs: usize,
     appends: usize,
-    /// Attempts that were told too early.
+    /// Attempts that were answered too early.
     early: Vec<String>,
 }
 
-/// Reads a trace in the order in which the kernel was asked and answered.
+/// Reads a trace in the order of the system calls and their returns.
 fn check(trace: &str) -> Found {
     let mut found = Found::default();
     let mut told = HashSet::new();

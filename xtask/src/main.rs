@@ -79,7 +79,7 @@ fn run(words: &[&str]) -> Result<(), Failure> {
     }
 }
 
-/// Says at the end which steps were the slowest, however it ended.
+/// Reports at the end which steps were the slowest, also after a failure.
 fn timed(does: fn(&mut Steps) -> Result<(), Failure>) -> Result<(), Failure> {
     let mut steps = Steps::default();
     let result = does(&mut steps);

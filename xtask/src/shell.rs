@@ -1,4 +1,4 @@
-//! Runs programs. Which there are stands in `tools`.
+//! Runs programs. `tools` lists them.
 
 use std::ffi::OsStr;
 use std::fmt;
@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use std::sync::OnceLock;
 
-/// What went wrong, for the person at the terminal.
+/// An error, for the person at the terminal.
 #[derive(Debug)]
 pub(crate) struct Failure(pub(crate) String);
 
@@ -32,16 +32,16 @@ pub(crate) fn enter_root() -> Result<(), Failure> {
     std::env::set_current_dir(root()).map_err(|e| Failure(format!("enter the repository: {e}")))
 }
 
-/// What programs get as their `PATH`, once it is said.
+/// The `PATH` of started programs, once it is set.
 static PATH: OnceLock<PathBuf> = OnceLock::new();
 
-/// From now on programs are found in this directory alone, and so do they find others.
+/// From now on programs are found in this directory only, also by the programs themselves.
 pub(crate) fn narrow_path(dir: PathBuf) {
     // A second call is for the same purpose: a run of xtask has one.
     let _ = PATH.set(dir);
 }
 
-/// A program to be run. All of xtask makes its commands here.
+/// A program to run. All commands of xtask are made here.
 pub(crate) fn command(program: impl AsRef<OsStr>) -> Command {
     let mut command = Command::new(program);
     if let Some(dir) = PATH.get() {
@@ -61,7 +61,7 @@ pub(crate) fn run(program: &str, args: &[&str]) -> Result<(), Failure> {
     finish(command(program).args(args))
 }
 
-/// The same for a command that is made already.
+/// The same for an existing command.
 pub(crate) fn finish(command: &mut Command) -> Result<(), Failure> {
     let program = command.get_program().to_string_lossy().into_owned();
     let words = command.get_args().map(|word| format!(" {}", word.to_string_lossy()));
@@ -98,7 +98,7 @@ pub(crate) fn release_binary(package: &str) -> Result<PathBuf, Failure> {
     release_binary_of(package, package)
 }
 
-/// Where cargo builds.
+/// Cargo's target directory.
 pub(crate) fn target() -> PathBuf {
     std::env::var_os("CARGO_TARGET_DIR").map_or_else(|| root().join("target"), PathBuf::from)
 }

@@ -1,4 +1,4 @@
-//! How long each part of a long run takes, so that it is seen which one to make shorter.
+//! How long each part of a long run takes, to show which one to shorten.
 
 use crate::shell::{self, Failure};
 use std::io::{BufRead, BufReader, Read, Write};
@@ -7,17 +7,17 @@ use std::sync::mpsc::{self, RecvTimeoutError, SyncSender};
 use std::thread;
 use std::time::{Duration, Instant};
 
-/// Steps that are named at the end.
+/// The number of steps that are named at the end.
 const SLOWEST_COUNT: usize = 10;
-/// How often it is looked whether cargo has ended: steps take seconds.
+/// How often to check whether cargo has ended: steps take seconds.
 const LOOK_EVERY: Duration = Duration::from_millis(100);
 
-/// What has been done, and how long it took.
+/// The steps so far, and how long each took.
 #[derive(Debug, Default)]
 pub(crate) struct Steps(Vec<(String, Duration)>);
 
 impl Steps {
-    /// Does one step. One that fails counts as well.
+    /// Runs one step. A failed one counts as well.
     pub(crate) fn step<T>(
         &mut self,
         name: &str,
@@ -49,8 +49,8 @@ impl Steps {
         let cargo = shell::cargo_program();
         let words = [&["test"], args].concat();
         eprintln!("$ {cargo} {}", words.join(" "));
-        // Cargo says on standard error what it begins. The tests' own results go to standard
-        // output, past this program.
+        // Cargo prints each step that it begins on standard error. The tests' own results go
+        // directly to standard output.
         let mut child = shell::command(&cargo).args(&words).stderr(Stdio::piped()).spawn()?;
         let said = child.stderr.take().ok_or_else(|| Failure("cargo's standard error is missing".into()))?;
         // Steps that wait to be noted: more than the repository has test programs.
@@ -81,11 +81,11 @@ impl Steps {
     }
 }
 
-/// Passes on what cargo says, and tells of each step that begins.
+/// Passes cargo's output on, and reports each step that begins.
 fn pass_on(said: impl Read, tell: &SyncSender<String>) {
     let (mut said, mut line) = (BufReader::new(said), Vec::new());
     while said.read_until(b'\n', &mut line).is_ok_and(|read| read > 0) {
-        // Without a terminal to tell it to, the run goes on.
+        // Without a terminal to print to, the run goes on.
         let _ = std::io::stderr().write_all(&line);
         if let Some(next) = begun(&String::from_utf8_lossy(&line)) {
             let _ = tell.send(next);

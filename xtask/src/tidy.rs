@@ -30,7 +30,8 @@ const EDGES: &[(&str, &[&str])] = &[
     ("xtask", &[]),
 ];
 
-/// What a core may not name: it decides without waiting, and everything comes in as an argument.
+/// Names that a core may not use: it decides without waiting, and everything comes in as an
+/// argument.
 const IMPURE: &[(&str, &str)] = &[
     ("std::time", "take `now: TimeMs` as an argument"),
     ("Instant", "take `now: TimeMs` as an argument"),
@@ -217,7 +218,7 @@ fn programs(file: &str, text: &str, found: &mut Vec<String>) {
     }
 }
 
-/// README says what the tests need as the list does.
+/// README's table of programs equals the list.
 fn readme(text: &str, found: &mut Vec<String>) {
     let [from, until] = README_TOOLS;
     let there = text.split_once(from).and_then(|(_, rest)| rest.split_once(until)).map(|(table, _)| table);
@@ -240,7 +241,7 @@ fn names(code: &str, word: &str) -> bool {
     })
 }
 
-/// Links to files of the repository lead somewhere.
+/// Links to files of the repository have existing targets.
 fn links(file: &str, text: &str, found: &mut Vec<String>) {
     let folder = Path::new(file).parent().unwrap_or(Path::new(""));
     for (at, line) in text.lines().enumerate() {

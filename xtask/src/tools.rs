@@ -52,12 +52,12 @@ enum Source {
 }
 use Source::{Base, Choice, Debian, Python, Rust};
 
-/// How one sees whether it is there.
+/// How to check whether it is installed.
 #[derive(Debug, Clone, Copy)]
 enum Look {
     /// Programs by their names.
     Programs(&'static [&'static str]),
-    /// A file by its whole path.
+    /// A file by its absolute path.
     File(&'static str),
     /// A module that Python can import.
     Module(&'static str),
@@ -194,12 +194,12 @@ impl Tool {
         }
     }
 
-    /// What of it is not there.
+    /// The missing parts of it.
     fn missing(&self) -> Vec<&'static str> {
         self.names().iter().copied().filter(|name| self.place(name).is_none()).collect()
     }
 
-    /// Its programs that are there, each with its place.
+    /// Its installed programs, each with its path.
     fn found(&self) -> Vec<(&'static str, PathBuf)> {
         let Programs(names) = self.look else { return Vec::new() };
         names.iter().filter_map(|name| Some((*name, self.place(name)?))).collect()
@@ -217,9 +217,9 @@ impl Tool {
         }
     }
 
-    /// Where its programs are looked for, first things first. What comes from Debian is taken from
-    /// where Debian puts it, if it is there: another `python3` in front may be a script that needs
-    /// half a system.
+    /// Where its programs are searched, in order. A Debian program is taken from Debian's
+    /// directory, if it is there: another `python3` earlier in `PATH` may be a script that needs
+    /// more programs.
     fn dirs(&self) -> Vec<PathBuf> {
         let path = std::env::var_os("PATH").unwrap_or_default();
         let own = std::env::split_paths(&path);
@@ -278,7 +278,7 @@ fn link<'a>(dir: &Path, programs: impl Iterator<Item = (&'a str, PathBuf)>) -> R
     Ok(())
 }
 
-/// That a file is gone already is as good.
+/// A file that is already gone counts as removed.
 fn gone(result: std::io::Result<()>) -> std::io::Result<()> {
     result.or_else(|error| if error.kind() == ErrorKind::NotFound { Ok(()) } else { Err(error) })
 }
@@ -295,8 +295,8 @@ fn install(packages: &[&str]) -> Result<(), Failure> {
     if !rustix::process::geteuid().is_root() {
         return Err(Failure(format!("packages are missing; run as root: {by_hand}")));
     }
-    // What the packages' scripts ask before they start anything (deb-systemd-invoke, invoke-rc.d).
-    // One that is there is left.
+    // The script that packages' scripts ask before they start a service (deb-systemd-invoke,
+    // invoke-rc.d). An existing one is kept.
     const POLICY: &str = "/usr/sbin/policy-rc.d";
     let is_ours = !Path::new(POLICY).exists();
     if is_ours {
@@ -305,7 +305,7 @@ fn install(packages: &[&str]) -> Result<(), Failure> {
     }
     let installed = (|| {
         shell::run("apt-get", &["-q", "update"])?;
-        // 300 s: another installation, as a machine makes in its first minutes, may have the lock.
+        // 300 s: another installation, such as one in a machine's first minutes, may hold the lock.
         let mut install = shell::command("apt-get");
         install.args(["-o", "DPkg::Lock::Timeout=300", "install", "-q", "-y", "--no-install-recommends"]);
         shell::finish(install.args(packages).env("DEBIAN_FRONTEND", "noninteractive"))
@@ -389,7 +389,7 @@ pub(crate) fn doctor() -> Result<(), Failure> {
     )))
 }
 
-/// The package's, where the program is the package's; nothing where that is not known.
+/// The package's version, if the program is from the package; nothing if that is not known.
 fn version(tool: &Tool, place: &Path) -> String {
     match tool.source {
         Base(package) | Debian(package) if place.starts_with("/usr/") && !place.starts_with("/usr/local") => {
@@ -413,7 +413,8 @@ fn columns<const N: usize>(rows: &[[String; N]]) -> String {
     rows.iter().map(line).collect()
 }
 
-/// The list as README has it: `cargo xtask doctor --markdown`. What every Debian has is one row.
+/// The list as README has it: `cargo xtask doctor --markdown`. The programs that every Debian has
+/// are one row.
 pub(crate) fn markdown() -> String {
     let mut text = String::from("| package | for | what it does there |\n|---|---|---|\n");
     let code = |names: &[&str]| names.iter().map(|name| format!("`{name}`")).collect::<Vec<_>>().join(", ");
@@ -440,7 +441,7 @@ pub(crate) fn markdown() -> String {
     text
 }
 
-/// The package client. Without it, what the list needs has to be there.
+/// The package client. Without it, the programs of the list must be installed already.
 const PACKAGE_CLIENT: [&str; 2] = ["apt-get", "dpkg-query"];
 
 /// Whether a program is on the list, or installs those that are.

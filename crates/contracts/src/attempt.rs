@@ -1,12 +1,12 @@
-//! One attempt to buy: the question that a gate puts to a sale, and every answer that there is.
+//! One attempt to buy: the request that a gate sends to a sale, and every possible answer.
 
 use crate::{AttemptId, ShopperKey};
 use serde::{Deserialize, Serialize};
 use std::{fmt, ops::Deref};
 use units::{Sequence, TimeMs};
 
-/// Lines in one basket. A flash sale sells a handful of things; eight keep an attempt in two cache
-/// lines.
+/// The most lines in one basket. A flash sale sells a handful of items; eight keep an attempt in
+/// two cache lines.
 pub const LINES_MAX: usize = 8;
 
 /// Units in one line.
@@ -15,7 +15,7 @@ pub const QUANTITY_MAX: u16 = 1000;
 /// Bytes of a shopper id, as the shop knows it (a UUID has 36).
 pub const SHOPPER_ID_BYTES_MAX: usize = 64;
 
-/// So many units of the sale's `item`-th item.
+/// A quantity of the sale's `item`-th item.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Default, Serialize, Deserialize)]
 pub struct Line {
     /// Index in [`SaleSpec::items`](crate::SaleSpec::items).
@@ -31,7 +31,7 @@ pub struct Basket {
     lines: [Line; LINES_MAX],
 }
 
-/// Why some lines are no basket.
+/// Why some lines are not a valid basket.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum BasketError {
     Empty,
@@ -169,12 +169,12 @@ pub struct Attempt {
     pub id: AttemptId,
     pub shopper: ShopperKey,
     pub sealed: SealedShopper,
-    /// The shopper's tier, as the shop's token says; 0 if it says none.
+    /// The shopper's tier by the shop's token; 0 if it has none.
     pub tier: u8,
     pub basket: Basket,
 }
 
-/// Where a hold stands now.
+/// The state of a hold.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum HoldState {
@@ -182,7 +182,7 @@ pub enum HoldState {
     Held,
     /// Paid: the units are theirs.
     Confirmed,
-    /// Given back before the deadline.
+    /// Released before the deadline.
     Released,
     /// The deadline passed unpaid.
     Expired,
@@ -213,7 +213,7 @@ pub struct HoldView {
     pub granted_as_of: Sequence,
 }
 
-/// Where a place on the waitlist stands now.
+/// The state of a place on the waitlist.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Place {
     /// Waiting for stock.
@@ -256,14 +256,14 @@ impl Refusal {
     }
 }
 
-/// What a sale says to an attempt.
+/// A sale's answer to an attempt.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Answer {
-    /// Durable and permanent: this attempt got its basket. What happened later stands in the state.
+    /// Durable and permanent: this attempt got its basket. Later changes are in the hold's state.
     Granted(HoldView),
     /// Durable and permanent: this attempt got that place (counted from 1) on the waitlist.
     Waitlisted { position: u32, place: Place },
-    /// Not stored: the same attempt asked again is decided afresh.
+    /// Not stored: a retry of the same attempt is decided afresh.
     Refused { refusal: Refusal, as_of: Sequence },
     /// The same key came with another basket or from another shopper. Nothing was decided.
     KeyReused,
@@ -279,13 +279,12 @@ pub struct StoredAttempt {
     pub answer: Answer,
 }
 
-/// Where an attempt stands that will be decided.
+/// The place of an undecided attempt.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub struct LinePlace {
     /// Attempts that will be decided before it.
     pub position: u64,
-    /// Milliseconds until it is decided, as far as that follows from the rate or was measured
-    /// lately.
+    /// Milliseconds until it is decided, if that follows from the rate or from recent measurements.
     pub wait_ms: Option<u64>,
 }
 
@@ -302,7 +301,7 @@ pub enum Told {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Found {
     pub answer: Answer,
-    /// Of an attempt that is kept.
+    /// The basket of a kept attempt.
     pub basket: Option<Basket>,
 }
 

@@ -6,7 +6,7 @@ use std::fmt;
 use std::sync::Arc;
 use units::Sequence;
 
-/// Shoppers in a run that comes of merging two: the sale's writer makes one of 16 MiB within some
+/// The most shoppers in a merged run: the sale's writer makes one of 16 MiB within some
 /// milliseconds.
 const RUN_MAX: usize = 1 << 20;
 
@@ -23,7 +23,7 @@ pub struct DeniedShoppers {
     runs: Vec<Arc<[ShopperKey]>>,
 }
 
-/// Without the shoppers, of whom there may be millions.
+/// Omits the shoppers, of whom there may be millions.
 impl fmt::Debug for DeniedShoppers {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("DeniedShoppers")
@@ -39,8 +39,8 @@ impl DeniedShoppers {
         Self { since, runs }
     }
 
-    /// The list with others on it, from an entry on. None of them is on it yet, and none is named
-    /// twice.
+    /// The list with further shoppers, from an entry on. None of them is on it yet, and none is
+    /// named twice.
     pub fn and(&self, mut others: Vec<ShopperKey>, since: Sequence) -> Self {
         let mut runs = self.runs.clone();
         if !others.is_empty() {
@@ -50,7 +50,7 @@ impl DeniedShoppers {
                 && last.len() + others.len() <= RUN_MAX
             {
                 others.extend_from_slice(last);
-                // The stable sort finds the two that are in order already, and merges them.
+                // The stable sort finds the two sorted runs, and merges them.
                 others.sort();
                 runs.pop();
             }
@@ -64,12 +64,12 @@ impl DeniedShoppers {
         self.runs.iter().any(|run| run.binary_search(&shopper).is_ok())
     }
 
-    /// The entry since which it has been this list.
+    /// The entry since which the list has been the same.
     pub fn since(&self) -> Sequence {
         self.since
     }
 
-    /// How many they are.
+    /// The number of shoppers.
     pub fn len(&self) -> usize {
         self.runs.iter().map(|run| run.len()).sum()
     }
@@ -123,8 +123,8 @@ mod tests {
         assert!(format!("{list:?}").len() < 80, "{list:?}");
     }
 
-    /// A million in parts: few runs to look into, and each shopper is copied a few times, not once
-    /// for every part.
+    /// A million in parts: few runs to search, and each shopper is copied a few times, not once for
+    /// every part.
     #[test]
     fn a_deny_list_of_many_parts_copies_each_shopper_few_times() {
         const PART: u64 = 512;

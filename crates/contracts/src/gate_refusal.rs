@@ -1,12 +1,12 @@
-//! What gates tell shoppers without asking the sale, and how that is counted. The sale logs the
-//! counts, so that each answer can be held against the entries that it names.
+//! Refusals that gates send without asking the sale, and how they are counted. The sale logs the
+//! counts, so that each refusal can be checked at the entries that it names.
 
 use crate::{Answer, Refusal};
 use serde::{Deserialize, Serialize};
 use units::Sequence;
 
-/// So many shoppers were told by a gate, without the sale being asked, that a unit of an item is
-/// sold out.
+/// A count of shoppers whom a gate told, without asking the sale, that a unit of an item is sold
+/// out.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub struct SoldOutRange {
     pub item: u16,
@@ -17,7 +17,7 @@ pub struct SoldOutRange {
     pub count: u64,
 }
 
-/// A rule that says of a shopper that they may not buy, and that a gate knows from the sale's view.
+/// A rule by which a shopper may not buy, and which a gate knows from the sale's view.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 pub enum IneligibleBy {
     /// They are on the sale's deny list.
@@ -30,25 +30,25 @@ impl IneligibleBy {
     pub const ALL: [Self; 2] = [Self::DenyList, Self::Tier];
 }
 
-/// So many shoppers were told by a gate, without the sale being asked, that they may not buy.
+/// A count of shoppers whom a gate told, without asking the sale, that they may not buy.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub struct NotEligibleRange {
     pub by: IneligibleBy,
-    /// The entry since which the sale has been open, and its deny list the one that was asked; and
-    /// the last that one of the answers named.
+    /// The entry since which the sale has been open with this deny list, and the last that one of
+    /// the answers named.
     pub first_as_of: Sequence,
     pub last_as_of: Sequence,
     pub count: u64,
 }
 
-/// What a gate has told shoppers by itself.
+/// Refusals that a gate sent by itself.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub enum GateRefusal {
     SoldOut(SoldOutRange),
     NotEligible(NotEligibleRange),
 }
 
-/// Answers that are counted together: the same was said, from the same entry on.
+/// Answers that are counted together: the same refusal, from the same entry on.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum SequenceRange {
     SoldOut { item: u16, first_as_of: Sequence },
@@ -67,7 +67,7 @@ impl GateRefusal {
         }
     }
 
-    /// The entries from which and to which it was so.
+    /// The first and the last entry at which the refusal was true.
     pub fn entries(&self) -> (Sequence, Sequence) {
         match self {
             Self::SoldOut(said) => (said.first_as_of, said.last_as_of),

@@ -3,7 +3,7 @@
 use serde::{Deserialize, Serialize};
 use std::{fmt, str::FromStr, sync::Arc};
 
-/// Why a text is not the id that it was meant to be.
+/// Why a text is not a valid id.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum IdError {
     /// Not 1 to `max` characters long.
@@ -99,7 +99,7 @@ slug_id!(
     "sale id"
 );
 slug_id!(
-    /// Something that a sale sells, such as `phone`.
+    /// An item of a sale, such as `phone`.
     ItemId,
     "item id"
 );
@@ -143,7 +143,7 @@ macro_rules! hash_id {
         }
 
         impl Serialize for $name {
-            /// As text where people may read it, else as its bytes.
+            /// As text in human-readable formats, else as its bytes.
             fn serialize<S: serde::Serializer>(&self, to: S) -> Result<S::Ok, S::Error> {
                 if to.is_human_readable() {
                     return to.serialize_str(std::str::from_utf8(&hex(&self.0)).unwrap_or_default());
@@ -197,8 +197,8 @@ hash_id!(
     "attempt id"
 );
 hash_id!(
-    /// A shopper as the log knows them: a keyed hash of the shop's own id. Without the key it says
-    /// nothing.
+    /// A shopper as the log knows them: a keyed hash of the shop's own id. Without the key it
+    /// reveals nothing.
     ShopperKey,
     "shopper key"
 );

@@ -3,8 +3,7 @@
 use std::hash::{BuildHasherDefault, Hasher};
 
 /// Builds hashers for keys that are outputs of a keyed hash: their first 8 bytes are the hash. It
-/// is wrong for keys that a stranger may choose, because all of them could then fall into one
-/// place.
+/// is wrong for keys that a client may choose, because all of them could then collide.
 pub type IdentityBuildHasher = BuildHasherDefault<IdentityHasher>;
 
 /// Takes the first 8 bytes that it is given as the hash.

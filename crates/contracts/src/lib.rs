@@ -1,5 +1,5 @@
-//! What crosses the border between contexts: the questions, the answers and the documents that both
-//! sides must read alike.
+//! What crosses the border between contexts: requests, answers and documents that both sides must
+//! read alike.
 //!
 //! No rule lives here, only shapes, their limits and their text forms.
 

@@ -5,7 +5,7 @@ use crate::{Told, Unavailable};
 /// The answer to one attempt.
 #[derive(Debug)]
 pub struct Mail {
-    /// What the question was sent under.
+    /// The token of the request.
     pub token: u64,
     pub said: Result<Told, Unavailable>,
 }

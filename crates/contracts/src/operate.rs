@@ -1,4 +1,4 @@
-//! What operators and payments tell a sale to do, and what it says back. Each that changes
+//! Commands of operators and payments to a sale, and its replies. Each command that changes
 //! something is logged with its actor and reason.
 
 use crate::{AttemptId, HoldView, ItemId, SaleSpec, ShopperKey};
@@ -25,7 +25,7 @@ pub struct Actor {
 }
 
 impl Actor {
-    /// The same with both texts cut to [`REASON_BYTES_MAX`].
+    /// The same with both texts truncated to [`REASON_BYTES_MAX`].
     pub fn new(name: &str, reason: &str) -> Self {
         let cut = |text: &str| text[..text.floor_char_boundary(REASON_BYTES_MAX)].to_owned();
         Self { name: cut(name), reason: cut(reason) }
@@ -41,7 +41,7 @@ pub enum VoidTarget {
     Attempts(Vec<AttemptId>),
 }
 
-/// Which list of shoppers.
+/// A list of shoppers.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub enum ListKind {
     /// The shoppers who may buy, if the sale's eligibility is a list.
@@ -92,7 +92,7 @@ pub enum Operation {
         shoppers: Vec<ShopperKey>,
     },
     Void(VoidTarget),
-    /// The hold was paid. `payment` is the provider's reference, by which a repeat is known.
+    /// The hold was paid. `payment` is the provider's reference, by which a repeat is recognised.
     Confirm {
         hold: AttemptId,
         payment: String,
@@ -113,21 +113,21 @@ pub enum Operation {
     Define(Box<SaleSpec>),
 }
 
-/// What came of a payment.
+/// The result of a payment.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub enum ConfirmResult {
     /// The units are the shopper's. `late`: it came after the deadline and stock was left.
     Confirmed { late: bool },
-    /// The units are not the shopper's: pay the money back.
+    /// The units are not the shopper's: refund the payment.
     Refund,
 }
 
-/// What an operation did.
+/// The result of an operation.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub enum OperationDone {
-    /// Done, or already so.
+    /// Done, or already done.
     Ok,
-    /// So many attempts were voided; the others were over already.
+    /// The number of attempts that were voided; the others were already over.
     Voided {
         count: u64,
     },
@@ -150,7 +150,7 @@ pub enum OperationDone {
 /// Why an operation was refused, by what the caller can do about it.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub enum OperateError {
-    /// It does not fit the state that the sale is in.
+    /// It does not fit the sale's current state.
     Conflict(String),
     /// It names something that the sale does not have.
     NotFound(String),

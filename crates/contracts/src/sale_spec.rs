@@ -53,13 +53,13 @@ pub enum Eligibility {
     Everyone,
     /// Shoppers who made a reservation before the first round opened.
     Reservation,
-    /// Those whose token says at least this tier.
+    /// Shoppers whose token has at least this tier.
     Tier { min: u8 },
-    /// Those on the uploaded list.
+    /// Shoppers on the uploaded list.
     List,
 }
 
-/// What becomes of a payment that arrives after the hold is over.
+/// How to treat a payment that arrives after the hold is over.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, Default)]
 #[serde(rename_all = "snake_case")]
 pub enum LatePayment {
@@ -74,9 +74,9 @@ pub enum LatePayment {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case", deny_unknown_fields)]
 pub enum Waitlist {
-    /// So many hundredths of the item's stock.
+    /// This many hundredths of the item's stock.
     Percent(u8),
-    /// So many places an item.
+    /// This many places an item.
     Places(u32),
 }
 
@@ -102,7 +102,7 @@ impl Waitlist {
 /// and actor.
 pub const SPEC_BYTES_MAX: usize = (1 << 20) - 4096;
 
-/// Something that the sale sells.
+/// An item that the sale sells.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct ItemSpec {
@@ -113,7 +113,7 @@ pub struct ItemSpec {
     pub name_zh: Option<String>,
 }
 
-/// A time in which a sale is open. What an earlier round has left is sold on in the next.
+/// A time in which a sale is open. Unsold units of an earlier round go to the next.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct RoundSpec {
@@ -140,7 +140,7 @@ fn default_limit() -> u32 {
     1
 }
 
-/// A field of a [`SaleSpec`] that is wrong, and what it should be.
+/// An invalid field of a [`SaleSpec`], and what it should be.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct SpecError {
     /// Path of the field, such as `rounds[1].closes_at`.
@@ -166,7 +166,7 @@ impl SaleSpec {
         self.items.iter().position(|i| i.item.as_str() == item).map(|at| at as u16)
     }
 
-    /// Checks what no single field's type can.
+    /// Checks what the types of the fields cannot.
     pub fn validate(&self) -> Result<(), SpecError> {
         let named = |name: &str| (1..=NAME_CHARS_MAX).contains(&name.chars().count());
         let named_zh = |name: &Option<String>| name.as_deref().is_none_or(named);

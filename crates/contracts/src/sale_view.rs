@@ -8,7 +8,7 @@ use serde::{Deserialize, Serialize};
 use std::sync::Arc;
 use units::{Sequence, TimeMs};
 
-/// Where a sale stands.
+/// The state of a sale.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum SaleState {
@@ -20,7 +20,7 @@ pub enum SaleState {
     Closed,
 }
 
-/// Where an item stands.
+/// The state of an item.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum ItemState {
@@ -36,13 +36,14 @@ pub enum ItemState {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub struct ItemView {
     pub state: ItemState,
-    /// The open round offers it, or one to come.
+    /// The open round or a later one offers it.
     pub offered: bool,
     /// The waitlist has room for one more.
     pub waitlist_open: bool,
     /// The price in the current round (or the next), in minor units.
     pub price_minor: u64,
-    /// If no unit is free: since which entry this has been so without a break, and the sale open.
+    /// If no unit is free: the entry since which this has been so without a break, with the sale
+    /// open.
     pub sold_out_since: Sequence,
 }
 
@@ -54,15 +55,15 @@ pub struct SaleView {
     pub state: SaleState,
     /// Rounds that have opened so far; the last of them is the current one.
     pub rounds_opened: u16,
-    /// Of the open round, or else of the next; of the last when all is over. What has happened
-    /// already is told as it happened: when the round did open, when it did end.
+    /// Of the open round, or else of the next; of the last when all is over. Past times are the
+    /// real ones: when the round really opened and ended.
     pub opens_at: TimeMs,
     pub closes_at: TimeMs,
     pub items: Vec<ItemView>,
     pub rate_per_second: u32,
     /// Paused because the disk is full, not by an operator.
     pub disk_full: bool,
-    /// Since which entry a round has been open or not, and the sale paused or not, as it is.
+    /// The entry since which the round and the pause have been as they are.
     pub state_since: Sequence,
     /// The shoppers who may not buy, as of the same entry.
     pub denied: Arc<DeniedShoppers>,
@@ -121,9 +122,9 @@ impl SaleView {
         Some(NotEligibleRange { by, first_as_of, last_as_of: self.as_of, count: 1 })
     }
 
-    /// What a gate may tell a shopper without asking the sale, in the order in which the sale
-    /// itself looks. `may_have` says whether something may be kept of them, or an attempt of theirs
-    /// not be decided: then the sale answers.
+    /// The refusal that a gate may send without asking the sale, in the order in which the sale
+    /// itself checks. `may_have` says whether something may be kept of the shopper, or an attempt
+    /// of theirs be undecided: then the sale answers.
     pub fn alone(
         &self,
         shopper: ShopperKey,

@@ -1,11 +1,11 @@
-//! What a sale hands on: winners for a store, and a shopper's own record.
+//! What a sale publishes: winners for a store, and a shopper's own record.
 
 use crate::{AttemptId, Basket, SealedShopper, ShopperKey, StoredAttempt};
 use serde::{Deserialize, Serialize};
 use std::fmt;
 use units::{Sequence, TimeMs};
 
-/// One event of a hold's life, as winners are handed to a store.
+/// One event of a hold, as a line of the winners' feed for a store.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Winner {
     pub sequence: Sequence,
@@ -36,7 +36,7 @@ pub enum WinnerEvent {
     },
 }
 
-/// What a sale keeps of one shopper.
+/// All that a sale keeps of one shopper.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct ShopperRecord {
     /// Newest first, 100 at the most.
@@ -45,18 +45,18 @@ pub struct ShopperRecord {
     pub as_of: Sequence,
 }
 
-/// The sale cannot answer at all. Nothing was decided that the caller may rely on; asking again
-/// with the same key is safe. By how long that lasts.
+/// The sale cannot answer at all. Nothing was decided that the caller may rely on; a retry with the
+/// same key is safe. The variants differ in how long it lasts.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Unavailable {
-    /// More wait than there is room for. This question was not even put.
+    /// The queue is full. This request was not even queued.
     QueueFull,
     /// Neither the queue nor the line before it has room for this attempt; `wait_ms` is the length
     /// of the line, if it is known.
     LineFull { wait_ms: Option<u64> },
-    /// As many attempts of this shopper are in the line as may be; its length is as above.
+    /// The shopper has the most attempts in the line that one may have; `wait_ms` as above.
     TooManyInLine { wait_ms: Option<u64> },
-    /// It passes: the process is stopping, or the disk is full.
+    /// Temporary: the process is stopping, or the disk is full.
     Passing(String),
     /// The writer has stopped for good, and an operator must act.
     Stopped(String),

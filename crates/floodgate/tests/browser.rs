@@ -16,7 +16,7 @@ use std::time::{Duration, Instant};
 const ADVICE: &str =
     "the browser tests need chromium and chromedriver: run `cargo xtask test`, which installs them";
 
-/// What a visitor is and reads.
+/// A visitor's settings and the texts that they read.
 #[derive(Debug, Clone, Copy)]
 struct Visitor {
     lang: &'static str,
@@ -135,7 +135,7 @@ fn a_page_of_an_allowed_origin_buys_through_a_server_restart() {
         let again = page.heard("outcome").await;
         assert_eq!((&again["attempt"], &again["outcome"]), (&attempt, &json!("granted")));
         assert!(again["hold"]["ticket"].is_string(), "the page can pass it on: {again}");
-        // A page may ask by itself, and is answered itself: another basket is another purchase,
+        // A page may call `buy` itself, and gets the answer: another basket is another purchase,
         // over the stock.
         let script = "const [done] = arguments; document.querySelector('script[data-sale]').buy('phone', 2).then(done, done)";
         let refused = page.client.execute_async(script, Vec::new()).await.unwrap();
@@ -300,7 +300,7 @@ impl Page {
         assert_eq!(self.attribute("#outcome section", "data-attempt").await, attempt);
         assert_eq!(self.attribute("html", "lang").await, lang);
 
-        // One more is over the limit, which the page says as it is, and shows what the visitor has.
+        // One more is over the limit: the page says so, and shows what the visitor has.
         self.press("#buy button").await;
         self.wait_for("#outcome section[data-outcome=limit_reached]").await;
         assert_eq!(self.text("#outcome-title").await, limit);
@@ -358,7 +358,7 @@ impl Page {
         self.client.execute(script, Vec::new()).await.unwrap();
     }
 
-    /// The id of what has the focus.
+    /// The id of the element with the focus.
     async fn focus(&self) -> String {
         let focus = self.read("focus", || async { self.client.active_element().await?.attr("id").await });
         focus.await.unwrap_or_default()

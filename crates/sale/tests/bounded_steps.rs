@@ -88,7 +88,7 @@ fn sale(stock: u64) -> SaleSpec {
     sale
 }
 
-/// A worker and what it was asked.
+/// A worker and its commands.
 struct Rig<L> {
     worker: Worker<L>,
     now: u64,
@@ -150,7 +150,7 @@ fn about_to_resume(waiting: u64) -> (Rig<Measured>, Measured) {
     (rig, log)
 }
 
-/// How long it takes to promote so many.
+/// How long it takes to promote this many.
 fn resume(waiting: u64) -> Duration {
     let (mut rig, log) = about_to_resume(waiting);
     let before = rig.worker.machine().sequence();
@@ -160,8 +160,8 @@ fn resume(waiting: u64) -> Duration {
         Command::Attempt(attempt(5_000_001, 5_000_001, 1)),
     ];
     let started = Instant::now();
-    // The pause's last refusal and the resume are said after the first step, and nothing is decided
-    // before the last.
+    // The pause's last refusal and the resume are answered after the first step, and nothing is
+    // decided before the last.
     let replies = rig.step(&commands);
     let [Reply::Answer(Answer::Refused { refusal: Refusal::Paused, .. }), Reply::Done(Ok(OperationDone::Ok))] =
         replies[..]
@@ -219,7 +219,7 @@ fn best(run: impl Fn() -> Duration) -> Duration {
     (0..5).map(|_| run()).min().unwrap()
 }
 
-/// One shopper with so many holds; what it takes to end them.
+/// One shopper with this many holds; returns the time that it takes to end them.
 fn end_all(holds: u64, end: impl Fn(&mut Rig<Measured>)) -> Duration {
     let log = Measured::default();
     let mut rig = Rig::open(log.clone(), sale(holds));
@@ -266,8 +266,8 @@ fn an_audit_checks_thousands_of_places_that_do_not_fit_in_linear_time() {
     let audited = |waiting: u64| {
         let log = Measured::default();
         let mut rig = Rig::open(log.clone(), sale(3));
-        // All want four of three, which might be more one day; and one unit of them is given and
-        // taken back without end.
+        // All ask for four of three units, which might become more; and one unit is granted and
+        // released again and again.
         rig.ask(&[operate(Operation::Adjust { item: 0, delta: 1 })]);
         rig.ask(&[Command::Attempt(attempt(9_000_000, 9_000_000, 1))]);
         rig.put(waiting, |n| n, 4);

@@ -1,7 +1,7 @@
 //! The service's side of an attempt: duplicates join one decision, the queue and the line before it
 //! are bounded, queued attempts are decided before a stop, and gates know which shoppers they may
-//! answer by themselves. The log's appends are held up by the test, so that "meanwhile" is a state
-//! and not a race.
+//! answer by themselves. The test holds up the log's appends, so that "meanwhile" is a state and
+//! not a race.
 
 mod ledger;
 
@@ -19,7 +19,7 @@ use std::time::{Duration, Instant};
 use tokio::sync::oneshot::error::TryRecvError;
 use units::{Sequence, TimeMs};
 
-/// Asks before each append, and waits to be let.
+/// Signals before each append, and waits for permission.
 struct HeldLog<L> {
     log: L,
     arrived: Sender<u64>,
@@ -49,7 +49,7 @@ impl<L: Log> Log for HeldLog<L> {
     }
 }
 
-/// Stands still between two words of the test.
+/// A clock that stands still unless the test moves it.
 #[derive(Default)]
 struct TestClock(AtomicU64);
 
@@ -69,7 +69,7 @@ struct Rig {
 }
 
 impl Rig {
-    /// Puts an attempt, and waits for as long as it takes.
+    /// Sends an attempt, and waits for as long as it takes.
     fn put(&self, n: u8) -> Receiver<Told> {
         self.handle.attempt(attempt(n, 1), u64::MAX)
     }
@@ -436,7 +436,7 @@ fn a_shopper_in_line_is_told_so_at_once_unless_the_sale_has_an_answer() {
     assert!(rig.handle.may_have(key(2)), "it is not decided");
     assert_eq!(follower.take(), [key(2)], "gates elsewhere do not answer them alone, and hear of them once");
     assert_eq!(rig.handle.follow().take(), [key(2)], "and those that come later neither");
-    // In line too, where it does no harm; but what it got is said.
+    // In line too, where it does no harm; but its kept answer is sent.
     assert_eq!(far(1), Told::Answer(granted));
     let other = Attempt { basket: Basket::single(1, 2), ..attempt(1, 1) };
     assert_eq!(wait(rig.handle.attempt(other, 500)), Told::Answer(Answer::KeyReused));
@@ -463,7 +463,7 @@ fn a_shopper_in_line_is_told_so_at_once_unless_the_sale_has_an_answer() {
     rig.service.stop();
 }
 
-/// Takes what a shopper would be told by a gate alone.
+/// Returns the answer that a gate would give by itself.
 fn told_alone(handle: &Handle, n: u8) -> Option<SoldOutRange> {
     let said = handle.view().unwrap().sold_out(&Basket::single(1, 1))?;
     (!handle.may_have(key(n))).then_some(said)

@@ -394,7 +394,7 @@ fn giving_up_a_place_is_not_the_end_of_a_hold() {
     let [.., left, taken] = &records[..] else { panic!("{records:?}") };
     assert_eq!(*left, Record::Left { attempt: id(2), voided: false, by: by() });
     assert_eq!(*taken, Record::Left { attempt: id(3), voided: true, by: by() });
-    // Logs that were written before say it as of a hold.
+    // Older logs record it as the end of a hold.
     let mut old = Ledger::open(waitlist(1, 5));
     old.buy(1, 1, &[(PHONE, 1)]);
     old.buy(2, 2, &[(PHONE, 1)]);

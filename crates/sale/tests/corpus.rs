@@ -14,7 +14,7 @@ use sale::core::{Core, Record, RefusalCount, RefusalKind};
 use std::{fs, path::PathBuf};
 use units::{Prng, Sequence, TimeMs};
 
-/// Far more than the seeds need, and far less than a length that lies could ask for.
+/// Far more than the seeds need, and far less than a false length could ask for.
 const GROWTH_KIB_MAX: u64 = 256 << 10;
 
 fn dir(target: &str) -> PathBuf {
@@ -38,7 +38,7 @@ fn check_seeds(target: &str, seeds: &[(&str, Vec<u8>)]) {
     }
 }
 
-/// Bytes near one of the corpus: flipped, cut, spliced, or with a length that lies.
+/// A mutation of a corpus file: flipped, cut, spliced, or with a false length.
 fn near(corpus: &[Vec<u8>], prng: &mut Prng) -> Vec<u8> {
     let mut bytes = prng.pick(corpus).clone();
     for _ in 0..1 + prng.below(3) {
@@ -142,8 +142,8 @@ fn every_mutated_entry_is_a_record_or_refused() {
     assert!(good > 5000, "{good}: the changes leave something to look at");
 }
 
-/// Numbers that lie are the auditor's to read: it comes to an end, and proves nothing that the core
-/// does not replay.
+/// The auditor must cope with false numbers: it terminates, and proves nothing that the core does
+/// not replay.
 #[test]
 fn the_auditor_terminates_on_logs_of_mutated_entries() {
     let corpus = corpus("record");

@@ -110,7 +110,7 @@ fn waitlist(stock: u64, places: u32) -> SaleSpec {
     SaleSpec { waitlist: Waitlist::Places(places), ..spec(stock) }
 }
 
-/// A sale with one of everything that an audit looks at.
+/// A sale with one of everything that an audit checks.
 fn eventful() -> Forgery {
     let mut f = Forgery::of(SaleSpec { limit_per_shopper: 4, ..waitlist(2, 1) });
     let l = &mut f.ledger;
@@ -166,7 +166,7 @@ fn a_log_that_oversells_is_not_proven() {
         f.grant(n, n, &[(PHONE, 1)]);
     }
     check("a grant too many", &f, &[("INV-1*", "entry 5: item 0: 3 held and 0 sold of 2")]);
-    // What the core refuses does not end the audit: the next entries are looked at all the same.
+    // An entry that the core refuses does not end the audit: the next entries are still checked.
     f.grant(4, 4, &[(CASE, 6)]);
     let more = [("INV-1*", "entry 5: item 0: 3 held"), ("INV-3", "its shopper has 6 of item 1 in round 0")];
     check("and one over the limit after it", &f, &more);
@@ -596,7 +596,7 @@ fn a_log_that_cannot_be_replayed_is_not_proven() {
     of_seven(&report(&f, end, other), "the stored snapshot differs from the log's replay");
     of_seven(&report(&f, end + 1, snapshot), "a snapshot stands at a later entry: the log's end is missing");
 
-    // An entry that is none ends the audit: what it has not seen, it does not call proven.
+    // An undecodable entry ends the audit: it does not call proven what it has not seen.
     f.forged.push(vec![200, 0, 0]);
     let behind = f.audit();
     let seven = &behind.invariants[6];

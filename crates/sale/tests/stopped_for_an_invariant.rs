@@ -61,7 +61,7 @@ impl Log for Swapped {
     }
 }
 
-/// A log whose second reading has a hold expire that there never was.
+/// A log whose second reading expires a hold that never existed.
 fn swapped() -> Swapped {
     let honest = Ledger::open(spec(1)).log;
     let mut forged = honest.clone();

@@ -9,9 +9,9 @@ use std::path::Path;
 use std::process::{ChildStdin, ChildStdout, Stdio};
 use std::time::Duration;
 
-/// A client at work. Dropped, it ends.
+/// A running client. It ends when dropped.
 pub(super) struct Client {
-    // Before `running`: an end of input is what makes it end by itself.
+    // Before `running`: the end of its input makes it end by itself.
     input: ChildStdin,
     output: BufReader<ChildStdout>,
     _running: Running,
@@ -34,7 +34,7 @@ impl Client {
         Ok(Self { input, output: BufReader::new(output), _running: running })
     }
 
-    /// The next line that it says; it says why itself, if it cannot.
+    /// The next line that it prints; if it cannot go on, it prints the reason itself.
     pub(super) fn hear(&mut self) -> Result<String, Failure> {
         let mut line = String::new();
         self.output.read_line(&mut line)?;
@@ -55,13 +55,13 @@ impl Client {
     }
 }
 
-/// What a server used for some requests, and what the client saw.
+/// The resources that a server used for some requests, and the client's results.
 #[derive(Debug, Clone)]
 pub(super) struct Measured {
     /// CPU time of a request while the client was at work.
     pub(super) user_us: f64,
     pub(super) system_us: f64,
-    /// What the server made up for afterwards, until it was quiet again, by request too.
+    /// CPU time of deferred work, until the server was quiet again, also for each request.
     pub(super) later_us: f64,
     pub(super) requests_per_second: f64,
     pub(super) p50_ms: f64,
@@ -70,7 +70,7 @@ pub(super) struct Measured {
     pub(super) client_busy: f64,
     pub(super) matched: u64,
     pub(super) answers: u64,
-    /// Answers that were not as wanted, by status, and the first of them.
+    /// Unexpected answers, by status, and the first of them.
     pub(super) others: Value,
     pub(super) odd: String,
     pub(super) request_bytes: u64,

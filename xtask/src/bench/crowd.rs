@@ -1,5 +1,5 @@
-//! `cargo xtask bench crowd`: a crowd of connections that wait, over several gates in processes of
-//! their own, and a sale that is run through them. None may be dropped, and the sale must be exact.
+//! `cargo xtask bench crowd`: a crowd of waiting connections, over several gates in processes of
+//! their own, and a sale through them. None may be dropped, and the sale must be exact.
 
 use super::{
     Options, Programs, TempDir,
@@ -19,14 +19,14 @@ const CONNECTIONS: usize = 200_000;
 /// was in the stage `guarded` and closed idle connections early (docs/operating.md, "Strategy");
 /// the kernel spreads connections at random.
 const PER_GATE: usize = 13_400;
-/// Of one client, which has as many files at the most.
+/// Connections of one client, limited by its open files.
 const PER_CLIENT: usize = 18_500;
 const HOLD_SECONDS: u64 = 300;
 const STOCK: u64 = 2_000;
 const ATTEMPTS: usize = 10_000;
 /// Connections a second, of all clients.
 const CONNECTS_PER_SECOND: usize = 5_000;
-/// Of the crowd, a minute.
+/// The part of the crowd that asks in a minute.
 const ACTIVE_SHARE: f64 = 0.01;
 
 pub(super) fn run(options: &Options) -> Result<(), Failure> {
@@ -172,7 +172,7 @@ pub(super) fn run(options: &Options) -> Result<(), Failure> {
     }
 }
 
-/// What all clients saw.
+/// The results of all clients.
 #[derive(Default)]
 struct Heard {
     documents_us: Vec<u64>,
@@ -204,7 +204,7 @@ impl std::fmt::Debug for Heard {
     }
 }
 
-/// Gives a command to all clients, which work at the same time, and adds up what they say.
+/// Gives a command to all clients, which work at the same time, and adds up their results.
 fn tell(crowd: &mut [Client], command: impl Fn(usize) -> String) -> Result<Heard, Failure> {
     for (number, client) in crowd.iter_mut().enumerate() {
         client.tell(&command(number))?;
@@ -243,7 +243,7 @@ fn cpu_seconds(gates: &Gates) -> f64 {
     gates.gates.iter().chain([&gates.sale]).map(of).sum()
 }
 
-/// What the kernel has of connections, of the whole machine.
+/// The kernel's figures of connections, of the whole machine.
 pub(super) struct Kernel {
     slab: u64,
     tcp_in_use: u64,

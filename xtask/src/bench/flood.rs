@@ -17,13 +17,13 @@ use std::path::Path;
 use std::thread::sleep;
 use std::time::{Duration, Instant};
 
-/// The flood's rate, of the capacity.
+/// The flood's rate, as a multiple of the capacity.
 const TIMES: f64 = 20.0;
 const ADDRESSES: usize = 5_000;
 const SHOPPERS: usize = 1_000;
-/// In which all shoppers come, unless `--hold-seconds` says it.
+/// Seconds within which all shoppers come, unless `--hold-seconds` says otherwise.
 const BUY_SECONDS: u64 = 10;
-/// For which the flood runs before the first of them comes.
+/// Seconds for which the flood runs before the first shopper comes.
 const FLOOD_AHEAD: Duration = Duration::from_secs(3);
 const REACH: f64 = 3.0;
 /// Requests that measure the capacity: some three seconds.
@@ -64,26 +64,25 @@ struct Round {
     flood: Flood,
 }
 
-/// What shoppers saw.
+/// The shoppers' results.
 #[derive(Debug)]
 struct Shoppers {
     granted: u64,
-    /// Purchases: from when a shopper means to begin, with pass, attempt and all that had to be
-    /// asked again.
+    /// Purchases: from the shopper's intended start, with pass, attempt and all retries.
     p50_ms: f64,
     p99_ms: f64,
     attempt_p50_ms: f64,
     attempt_p99_ms: f64,
-    /// Questions that were asked again, as Retry-After said or because a connection was closed.
+    /// Requests that were sent again, as Retry-After said or because a connection was closed.
     again: u64,
     closed: u64,
     /// Outcomes, and statuses of answers without one.
     outcomes: Value,
-    /// Of the gate's processor.
+    /// Use of the gate's processor.
     server_cpu: f64,
 }
 
-/// What became of the flood.
+/// The results of the flood.
 #[derive(Debug)]
 struct Flood {
     seconds: f64,
@@ -94,7 +93,7 @@ struct Flood {
     opened: u64,
     ended: u64,
     client_cpu: f64,
-    /// Of the whole machine, while the flood lasts: both ends.
+    /// Memory of the whole machine during the flood: both ends.
     buffers_mib: f64,
 }
 

@@ -1,9 +1,9 @@
 //! `cargo xtask bench gate`: what the gate spends on a request, compared with what other servers
 //! spend on the same one.
 //!
-//! All servers are up at once and work in turn, each on the same processor and alone; the client
-//! has another one. Every round has every server of a row once, and starts with another one than
-//! the last round.
+//! All servers run at once and work in turn, each on the same processor and alone; the client has
+//! another one. Every round has every server of a row once, and starts with another server than the
+//! last round.
 
 use super::{
     Options, Programs, Spread, TempDir,
@@ -18,15 +18,15 @@ use std::path::Path;
 use std::time::Duration;
 
 const CONNECTIONS: usize = 256;
-/// Requests that go before those that count, so that connections, buffers and pages are there.
+/// Warm-up requests before those that count, so that connections, buffers and pages exist.
 const WARM_UP: usize = 10_000;
-/// How long a server must do nothing that puts off no work: what it did has ended.
+/// How long a server without deferred work must be idle: its work has ended.
 const SETTLES_WITHIN: Duration = Duration::from_millis(150);
-/// Units of a sale, if no more are asked for.
+/// Units of a sale, unless more are requested.
 const STOCK_MIN: usize = 100_000;
 /// Shoppers of the row in which they ask too often: each may still ask once a second.
 const HASTY_SHOPPERS: usize = 16;
-/// Part of the answers that those few may be.
+/// The part of the answers that those few may be.
 const HASTY_SHARE: f64 = 0.005;
 
 /// A server of a row, and what it must answer.
@@ -66,14 +66,14 @@ impl Server {
         }
     }
 
-    /// What it is named in the JSON document.
+    /// Its name in the JSON document.
     fn key(self) -> String {
         format!("{self:?}")
     }
 }
 
 struct Row {
-    /// What `--only` calls it.
+    /// Its name for `--only`.
     name: &'static str,
     servers: &'static [Server],
     /// Ratios of CPU time of the first server to the cheapest of these, and how high they may be.
@@ -111,7 +111,7 @@ const ROWS: &[Row] = &[
         servers: &[Server::State, Server::NginxString, Server::NginxFile],
         reaches: &[(&[Server::NginxString, Server::NginxFile], 1.0)],
     },
-    // What the loop of our own gains; no reach.
+    // The gain of our own loop; without a limit.
     Row {
         name: "hyper",
         servers: &[Server::Granted, Server::GrantedByHyper],
@@ -164,7 +164,7 @@ pub(super) fn run(options: &Options) -> Result<(), Failure> {
     Ok(())
 }
 
-/// All servers that stay up.
+/// All servers that stay running.
 struct Place<'a> {
     programs: &'a Programs,
     dir: &'a Path,
@@ -211,7 +211,7 @@ impl<'a> Place<'a> {
             .map(drop)
     }
 
-    /// One measurement; a failure if the answers were not what the row is about.
+    /// One measurement; it fails if the answers are not those of the row.
     fn measure(&self, server: Server) -> Result<Measured, Failure> {
         let [open, sold_out, hasty] = &self.passes;
         let nginx = |to, status| Ask { to, ..self.ask(&self.open, open, status, "") };
@@ -273,7 +273,7 @@ impl<'a> Place<'a> {
         Ok(measured)
     }
 
-    /// A gate with a sale of its own, so that each round finds the same: an empty log.
+    /// A gate with a sale of its own, so that each round starts the same, with an empty log.
     fn measure_fresh(
         &self,
         server: Server,
@@ -311,14 +311,14 @@ impl<'a> Place<'a> {
 
 const GRANTED: &str = r#""outcome":"granted""#;
 
-/// What a client is told.
+/// The parameters of a client.
 struct Ask {
     to: SocketAddr,
     path: String,
     /// None makes it a GET.
     passes: String,
     flags: &'static [&'static str],
-    /// What each answer must have.
+    /// The marker that each answer must have.
     status: &'static str,
     marker: &'static str,
     connections: usize,

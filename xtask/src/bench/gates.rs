@@ -24,7 +24,7 @@ pub(super) struct Gates {
 }
 
 impl Gates {
-    /// Starts a sale of so many units, and so many gates, each with one thread, all on these
+    /// Starts a sale of this many units, and this many gates, each with one thread, all on these
     /// processors.
     pub(super) fn start(
         program: &Path,
@@ -83,15 +83,15 @@ impl Gates {
         Ok(file)
     }
 
-    /// What the audit says of the log as it is.
+    /// The audit's result for the current log.
     pub(super) fn audit(&self) -> Result<Value, Failure> {
         let report = self.floodgate(&["audit", "--json"])?;
         let reports: Value = serde_json::from_str(&report).map_err(|e| Failure(e.to_string()))?;
         Ok(reports[0].clone())
     }
 
-    /// Lines of all processes' logs that say a stage has changed, or anything that a person must
-    /// act on.
+    /// Lines of all processes' logs that report a change of stage, or an error on which a person
+    /// must act.
     pub(super) fn remarks(&self) -> Vec<String> {
         let mut found = Vec::new();
         for entry in fs::read_dir(&self.dir.0).into_iter().flatten().flatten() {

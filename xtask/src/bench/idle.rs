@@ -24,7 +24,7 @@ pub(super) fn run(options: &Options) -> Result<(), Failure> {
     let programs = Programs::ensure(options)?;
     let (mut ours, mut theirs) = (Vec::new(), Vec::new());
     for round in 0..options.runs {
-        // Fresh processes: memory that was given back is not always gone.
+        // Fresh processes: freed memory is not always returned.
         let dir = TempDir::new("idle")?;
         let gate = Gate::start(&programs.floodgate, dir.0.join("gate"), &Setup::OPEN)?;
         let nginx = Nginx::start(&dir.0.join("nginx"), &gate.document()?)?;
@@ -90,7 +90,7 @@ fn bytes_each(programs: &Programs, server: &Running, to: SocketAddr) -> Result<f
     Ok(each)
 }
 
-/// A client with so many connections, all of which were served.
+/// A client with this many connections, all of which were served.
 fn hold(programs: &Programs, to: SocketAddr, connections: usize) -> Result<Client, Failure> {
     let args = ["--idle", "--to", &to.to_string(), "--path", &Gate::document_path()];
     let more = ["--connections", &connections.to_string(), "--marker", r#""state":"open""#];

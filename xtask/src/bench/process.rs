@@ -9,10 +9,10 @@ use std::process::{Child, Command, Stdio};
 use std::thread::sleep;
 use std::time::{Duration, Instant};
 
-/// Where servers run, and where their clients do.
+/// The processors of servers, and of their clients.
 pub(super) const SERVER_CORE: &str = "0";
 pub(super) const CLIENT_CORE: &str = "1";
-/// Where both have to be, for there are many of each.
+/// The processors for both, if there are many of each.
 pub(super) const BOTH_CORES: &str = "0,1";
 
 /// Steps a second in which `/proc/PID/stat` counts CPU time: USER_HZ, which is 100 wherever Debian
@@ -20,8 +20,7 @@ pub(super) const BOTH_CORES: &str = "0,1";
 const STEPS_PER_SECOND: f64 = 100.0;
 /// How long a process may take to end. A gate ends its open requests first, for up to 10 s.
 const ENDS_WITHIN: Duration = Duration::from_secs(15);
-/// How long a server must do nothing to be called quiet: memory is looked at four times a
-/// second.
+/// How long a server must be idle to count as quiet: memory is checked four times a second.
 pub(super) const QUIET_FOR: Duration = Duration::from_millis(1200);
 /// How long it may take to become so.
 const QUIET_WITHIN: Duration = Duration::from_secs(60);
@@ -33,13 +32,13 @@ pub(super) struct Cpu {
     pub(super) system: f64,
 }
 
-/// A process and those that it starts. Dropped, all of them end.
+/// A process and its descendants. All of them end when it is dropped.
 pub(super) struct Running {
     child: Child,
 }
 
 impl Running {
-    /// Starts a program on one processor; what it says on standard error goes to `log`.
+    /// Starts a program on one processor; its standard error goes to `log`.
     pub(super) fn start(core: &str, program: &Path, args: &[&str], log: &Path) -> Result<Self, Failure> {
         let mut command = pinned(core, program);
         command.args(args).stdin(Stdio::null()).stdout(Stdio::null()).stderr(File::create(log)?);
@@ -55,7 +54,7 @@ impl Running {
         &mut self.child
     }
 
-    /// Its number, and those of its descendants.
+    /// Its process id, and those of its descendants.
     fn family(&self) -> Vec<u32> {
         let mut children: HashMap<u32, Vec<u32>> = HashMap::new();
         for entry in fs::read_dir("/proc").into_iter().flatten().flatten() {
@@ -74,7 +73,7 @@ impl Running {
         family
     }
 
-    /// What it and its descendants have used.
+    /// The CPU time that it and its descendants have used.
     pub(super) fn cpu(&self) -> Cpu {
         self.family().into_iter().filter_map(stat).fold(Cpu::default(), |sum, fields| {
             // utime and stime: fields 14 and 15 in proc(5), whose third is the first here.

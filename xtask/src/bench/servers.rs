@@ -1,6 +1,6 @@
-//! The servers that are measured: the gate with a sale in it, and its rivals, each as one would set
-//! it up to be fast: one worker, no access log, connections that are kept. All listen on loopback,
-//! at ports of their own, in directories of their own.
+//! The servers that are measured: the gate with a sale, and its rivals, each set up to be fast: one
+//! worker, no access log, keep-alive connections. All listen on loopback, at ports of their own, in
+//! directories of their own.
 
 use super::{
     TempDir,
@@ -60,14 +60,14 @@ pub(super) fn text(path: &Path) -> String {
 pub(super) struct Gate {
     pub(super) running: Running,
     pub(super) shop: SocketAddr,
-    /// Where its attempts go.
+    /// The URL for its attempts.
     pub(super) attempts_path: String,
     program: PathBuf,
     // After `running`, so that it is dropped when no process writes there any more.
     dir: TempDir,
 }
 
-/// What differs from gate to gate.
+/// The settings that differ from gate to gate.
 pub(super) struct Setup {
     pub(super) stock: u64,
     /// Attempts a second by one shopper; 0 is no limit.
@@ -144,7 +144,7 @@ impl Gate {
         self.credentials(name, count, &[])
     }
 
-    /// Lines of the log that say a stage has changed.
+    /// Lines of the log that report a change of stage.
     pub(super) fn stages(&self) -> Vec<String> {
         let log = fs::read_to_string(self.dir.0.join("log")).unwrap_or_default();
         log.lines().filter(|line| line.contains("stage has changed")).map(str::to_owned).collect()
@@ -161,7 +161,7 @@ impl Gate {
     }
 }
 
-/// Sets the sale up, with an API key of an owner. It is open from then on, or in a moment.
+/// Sets the sale up, with an API key of an owner. It opens at once, or in a moment.
 pub(super) fn define(admin: SocketAddr, key: &str, stock: u64) -> Result<(), Failure> {
     let document = json!({
         "name": "Bench", "currency": "EUR", "hold_seconds": 86_400, "waitlist": { "places": 0 },
@@ -283,8 +283,8 @@ impl LuaRedis {
         let redis = Running::start(SERVER_CORE, Path::new("redis-server"), &args, &log)?;
         wait_for("redis", redis_at, &log)?;
         let sha = resp(redis_at, &["SCRIPT", "LOAD", SCRIPT])?;
-        // Passes are not verified, and the body is read but not looked at: both would only add to
-        // it.
+        // Passes are not verified, and the body is read but not parsed: both would only add to its
+        // cost.
         let servers = format!(
             "lua_package_path '/usr/share/lua/5.1/?.lua;;';
             server {{
@@ -321,7 +321,7 @@ impl LuaRedis {
         Ok(())
     }
 
-    /// Units that are left.
+    /// The units that are left.
     pub(super) fn sold(&self) -> Result<u64, Failure> {
         let left = resp(self.redis_at, &["GET", "stock"])?;
         let left: u64 = left.parse().map_err(|_| Failure(format!("redis has {left:?} in stock")))?;

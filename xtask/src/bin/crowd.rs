@@ -1,10 +1,10 @@
-//! The client of `cargo xtask bench crowd|flood`: many connections from many addresses that ask at
-//! times that were set beforehand, and rest in between. It counts every one that the server closes.
+//! The client of `cargo xtask bench crowd|flood`: many connections from many addresses that send
+//! requests at planned times, and are idle in between. It counts every one that the server closes.
 //!
-//! It reads one command a line and says what came of each in one line of JSON: `connect PER_SECOND`
-//! and `last PER_SECOND` ask once on each connection, `hold SECONDS DOCUMENTS ATTEMPTS` on some,
-//! and `buy SECONDS` lets shoppers get a pass and buy, and come again until they are told an
-//! outcome.
+//! It reads one command a line and prints the result of each as one line of JSON: `connect
+//! PER_SECOND` and `last PER_SECOND` ask once on each connection, `hold SECONDS DOCUMENTS ATTEMPTS`
+//! on some, and `buy SECONDS` lets shoppers get a pass and buy, and come again until they are told
+//! an outcome.
 #![expect(clippy::print_stderr, reason = "it talks to the bench that started it")]
 
 #[path = "../answers.rs"]
@@ -35,9 +35,9 @@ use std::{
     time::{Duration, Instant},
 };
 
-/// Silence after which an answer is not waited for any longer.
+/// The time after which the client stops waiting for an answer.
 const PATIENCE: Duration = Duration::from_secs(20);
-/// After which a shopper whose connection was closed comes again.
+/// The time after which a shopper whose connection was closed comes again.
 const COME_AGAIN: Duration = Duration::from_millis(200);
 /// The part of a hold after which the sale's attempts begin, and in which they all come.
 const SALE_AFTER: f64 = 1.0 / 3.0;
@@ -64,7 +64,7 @@ struct Settings {
     document: Vec<u8>,
     attempts_path: String,
     passes_path: String,
-    /// A pass, or the token that gets one.
+    /// A pass, or the token for one.
     credentials: Vec<String>,
 }
 
@@ -161,7 +161,7 @@ fn work(settings: Settings) -> Outcome<()> {
     Ok(())
 }
 
-/// Something that a connection asks.
+/// A request of a connection.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 enum What {
     Document,
@@ -192,21 +192,21 @@ struct Conn {
     stream: Option<TcpStream>,
     /// It is connected once and not again.
     was_open: bool,
-    /// What it has asked, and when it should have.
+    /// The request that was sent, and its intended time.
     asked: Option<(Duration, What)>,
-    /// When its shopper meant to begin.
+    /// The shopper's intended start.
     began: Option<Duration>,
-    /// The start of an answer that is not whole.
+    /// The start of an incomplete answer.
     early: Vec<u8>,
 }
 
-/// What came back during one command.
+/// The answers during one command.
 #[derive(Default)]
 struct Seen {
     documents_us: Vec<u64>,
     attempts_us: Vec<u64>,
     passes_us: Vec<u64>,
-    /// From when a shopper meant to begin to the outcome.
+    /// From a shopper's intended start to the outcome.
     purchases_us: Vec<u64>,
     /// By outcome, or by status where there is none.
     outcomes: BTreeMap<String, u64>,
@@ -309,7 +309,7 @@ impl Crowd {
         if self.conns[conn].stream.is_none() && (buys || !self.conns[conn].was_open) {
             self.connect(conn, seen)?;
         }
-        // A neighbour, if this one has something to wait for.
+        // A neighbour, if this connection is waiting for an answer.
         for _ in 0..100 {
             let place = &self.conns[conn];
             if buys || what == What::Document && place.stream.is_none() {
@@ -432,7 +432,7 @@ impl Crowd {
         match (what, said) {
             (What::Pass(shopper), Some(pass)) => {
                 self.settings.credentials[shopper] = pass;
-                // At once: it is the same shopper, with the next thing to do.
+                // At once: it is the same shopper's next request.
                 self.again.push(Reverse(Planned { due: now, conn: number, what: What::Attempt(shopper) }));
             }
             (_, Some(said)) => {
@@ -457,7 +457,7 @@ fn text_of(body: &[u8], name: &[u8]) -> Option<String> {
     Some(String::from_utf8_lossy(&rest[..end]).into_owned())
 }
 
-/// How long the answer says that one should wait, or a second.
+/// The answer's Retry-After, or a second.
 fn retry_after(head: &[u8]) -> Duration {
     let name = memmem::find(head, b"retry-after: ").or_else(|| memmem::find(head, b"Retry-After: "));
     let digits = name.map(|at| &head[at + b"retry-after: ".len()..]).unwrap_or_default();

@@ -1,8 +1,8 @@
 //! The sender of `cargo xtask bench flood`: offers requests from many addresses at a rate that no
 //! answer slows down, several in a row on connections that are kept, and one on each of others that
-//! are new. What the sockets do not take is not sent, and said.
+//! are new. Requests that the sockets do not take are not sent, and are reported.
 //!
-//! It says `ready` once its connections are there, begins at the next line, and ends at the one
+//! It prints `ready` once its connections are open, begins at the next line, and ends at the one
 //! after, or at the end of its input.
 #![expect(clippy::print_stderr, reason = "it talks to the bench that started it")]
 
@@ -33,7 +33,7 @@ use std::{
 
 /// Requests that are written in a row on a connection that is kept.
 const IN_A_ROW: usize = 10;
-/// Of so many turns one is for a new connection.
+/// One in this many turns is for a new connection.
 const NEW_EVERY: usize = 50;
 /// New connections that have had no answer yet.
 const NEW_MAX: usize = 4000;
@@ -194,7 +194,7 @@ impl Flood {
         let mut events = Vec::with_capacity(1024);
         let mut scratch = vec![0; 256 << 10];
         let behind_max = (rate * BEHIND_MAX.as_secs_f64()) as u64;
-        // Those that are not tried are due all the same.
+        // Requests that are not tried still count as due.
         let mut passed_over = 0;
         while !ENDS.load(Ordering::Relaxed) {
             let due = (rate * started.elapsed().as_secs_f64()) as u64;
@@ -258,7 +258,7 @@ impl Flood {
         let Some(conn) = &mut self.conns[place] else { return };
         match conn.stream.read(scratch) {
             Ok(read) if read > 0 => {
-                // An answer that is torn in its first twelve bytes is missed; few are.
+                // An answer that is split in its first twelve bytes is missed; few are.
                 for at in self.status.find_iter(&scratch[..read]) {
                     let status = scratch.get(at + 9..(at + 12).min(read)).unwrap_or_default();
                     let status = String::from_utf8_lossy(status).into_owned();

@@ -30,7 +30,7 @@ use std::{
     time::Instant,
 };
 
-/// Silence after which the server is taken for dead: many times the two seconds after which it says
+/// The time after which the server counts as dead: many times the two seconds after which it says
 /// that an attempt must wait.
 const PATIENCE: Timespec = Timespec { tv_sec: 20, tv_nsec: 0 };
 
@@ -50,7 +50,7 @@ fn main() -> ExitCode {
 struct Settings {
     to: SocketAddr,
     connections: usize,
-    /// Requests that are counted, and others that go before them.
+    /// Requests that are counted, and warm-up requests before them.
     requests: usize,
     warm_up: usize,
     path: String,
@@ -146,13 +146,13 @@ struct Conn {
     early: Vec<u8>,
 }
 
-/// What came back.
+/// The answers.
 #[derive(Default)]
 struct Seen {
     latency_ns: Vec<u32>,
-    /// Answers as they were wanted.
+    /// Expected answers.
     matched: usize,
-    /// Answers of another kind, by status.
+    /// Other answers, by status.
     others: BTreeMap<String, usize>,
     /// The first of the others.
     odd: Option<String>,
@@ -261,7 +261,7 @@ impl<'a> Crowd<'a> {
         Ok(())
     }
 
-    /// Takes what has come; the time, if an answer is whole.
+    /// Reads what has arrived; returns the time, if an answer is complete.
     fn receive(&mut self, number: usize, scratch: &mut [u8], seen: &mut Seen) -> Outcome<Option<Instant>> {
         let conn = &mut self.conns[number];
         let early = conn.early.len();

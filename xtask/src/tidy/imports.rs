@@ -38,7 +38,7 @@ pub(super) fn circles(src: &str, files: &Files<'_>) -> Vec<Edge> {
     found
 }
 
-/// The shortest circle that begins with this edge, told with its lines.
+/// The shortest circle that begins with this edge, with its lines.
 pub(super) fn tell(first: &Edge, edges: &[Edge]) -> String {
     let mut before: BTreeMap<&str, &Edge> = BTreeMap::new();
     let mut queue = VecDeque::from([&*first.to]);
@@ -83,16 +83,16 @@ fn is_reachable(edges: &Edges, from: &str, to: &str) -> bool {
 /// A module's names from the crate's root down; the root's is empty.
 type Path = Vec<String>;
 
-/// What a module says.
+/// The contents of a module.
 #[derive(Debug, Default)]
 struct Module {
-    /// Names that it has from elsewhere.
+    /// Names that it imports.
     renames: BTreeMap<String, Path>,
-    /// What it has all names of.
+    /// Modules of which it imports all names.
     globs: Vec<Path>,
     /// Names of its own.
     items: BTreeSet<String>,
-    /// What it names, with the place.
+    /// The paths that it uses, with their places.
     uses: Vec<(Path, String)>,
 }
 
@@ -205,7 +205,7 @@ struct Reader<'a> {
     tokens: &'a [Token],
     at: usize,
     tree: &'a mut Tree,
-    /// Modules that only tests have.
+    /// Modules that exist only in tests.
     of_tests: &'a mut Vec<Path>,
 }
 
@@ -258,7 +258,7 @@ impl Reader<'_> {
         format!("{}:{}", self.file, self.tokens.get(self.at).map_or(0, |token| token.line))
     }
 
-    /// An attribute. What only tests have is passed over with it.
+    /// An attribute. Items that exist only in tests are skipped with it.
     fn attribute(&mut self, path: &Path) {
         let is_test = ["#", "[", "cfg", "(", "test", ")", "]"];
         let for_tests_alone = is_test.iter().enumerate().all(|(ahead, text)| self.text(ahead) == *text);
@@ -293,7 +293,7 @@ impl Reader<'_> {
         self.at += 1;
     }
 
-    /// Passes over what stands between brackets, with them.
+    /// Skips a bracketed part, with its brackets.
     fn group(&mut self) {
         let mut depth = 0;
         while self.at < self.tokens.len() {
@@ -382,7 +382,7 @@ impl Reader<'_> {
                     leaves.push(Leaf { path: before.clone(), name, place });
                     break;
                 }
-                // No import that Rust would take; the end of it is found by the caller.
+                // Not an import that Rust would accept; the caller finds its end.
                 _ => {
                     self.at += 1;
                     break;
@@ -424,7 +424,7 @@ mod tests {
             "fn f() { crate::b::g(); }",
             "fn f(y: &'static super::b::Y) {}",
             "mod inner { use super::super::b::Y; }",
-            // What the root passes on comes from where it is.
+            // A re-export of the root resolves to its source.
             "use crate::Y;",
             "use super::Z;",
             "use crate::Renamed;",

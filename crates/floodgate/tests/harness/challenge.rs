@@ -28,7 +28,7 @@ impl Server {
         Asker { server: self, sale: sale.into(), bearer: format!("Bearer {}", token.trim()) }
     }
 
-    /// A key that follows from the server's master secret.
+    /// A key derived from the server's master secret.
     pub fn derived_key(&self, context: &str) -> [u8; 32] {
         blake3::derive_key(context, &fs::read(self.data.join("keys/master.key")).unwrap())
     }
@@ -80,7 +80,7 @@ pub fn solve(made: &Value) -> Value {
     })
 }
 
-/// The body that says so.
+/// The body with that payload.
 pub fn altcha(payload: &Value) -> Value {
     json!({ "altcha": BASE64.encode(payload.to_string().as_bytes()) })
 }

@@ -11,7 +11,7 @@ use ureq::http::{HeaderMap, Request};
 
 const JSON: (&str, &str) = ("content-type", "application/json");
 
-/// An answer, whole.
+/// A complete answer.
 #[derive(Debug, Clone)]
 pub struct Reply {
     pub status: u16,
@@ -97,7 +97,8 @@ impl Default for Client {
 }
 
 impl Client {
-    /// For what asks one listener for the other's paths, which the description does not tell apart.
+    /// For requests to one listener for the other's paths, which the description does not
+    /// distinguish.
     pub fn undescribed() -> Self {
         Self { only_described: false, ..Self::default() }
     }
@@ -124,7 +125,7 @@ impl Client {
         Ok(response)
     }
 
-    /// Fails if no whole answer came: the server may have been killed meanwhile.
+    /// Returns an error if no complete answer came: the server may have been killed meanwhile.
     #[track_caller]
     pub fn try_send(
         &self,
@@ -164,7 +165,7 @@ impl Client {
     }
 }
 
-/// A connection by hand, for what no good client does.
+/// A raw connection, for requests that no well-behaved client sends.
 #[derive(Debug)]
 pub struct Raw(pub TcpStream);
 

@@ -19,7 +19,7 @@ use std::time::{Duration, Instant};
 
 pub const BINARY: &str = env!("CARGO_BIN_EXE_floodgate");
 
-/// How long anything that must come may take: far beyond what a busy machine needs.
+/// The longest wait for anything that must happen: far beyond what a busy machine needs.
 pub const PATIENCE: Duration = Duration::from_secs(60);
 
 /// Loopback has no limits here, as every shopper of a test comes from there.
@@ -54,9 +54,9 @@ pub struct Setup {
     pub settings: String,
     /// Arguments after `serve`.
     pub serve: Vec<String>,
-    /// What starts it, if not the test itself; the binary and its arguments follow.
+    /// The command that starts it, if not the test itself; the binary and its arguments follow.
     pub wrapper: Vec<String>,
-    /// Where the data lies, if not in the scratch directory.
+    /// The data directory, if not in the scratch directory.
     pub data: Option<PathBuf>,
 }
 
@@ -214,7 +214,7 @@ impl Server {
         assert!(status.success(), "{status}: {}", self.errors());
     }
 
-    /// What it has written to standard error, over all its lives.
+    /// Its standard error, over all restarts.
     pub fn errors(&self) -> String {
         fs::read_to_string(self.scratch.path().join("stderr")).unwrap_or_default()
     }
@@ -230,7 +230,7 @@ impl Server {
         stdout(&self.command(args))
     }
 
-    /// The log's own account of everything; every invariant must be proven.
+    /// The audit of the log; every invariant must be proven.
     #[track_caller]
     pub fn audit(&self) -> Value {
         audit(&self.data)

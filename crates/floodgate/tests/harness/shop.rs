@@ -11,7 +11,7 @@ pub fn now() -> TimeMs {
     TimeMs(SystemTime::now().duration_since(UNIX_EPOCH).unwrap().as_millis() as u64)
 }
 
-/// In so many milliseconds, as a document writes it.
+/// The time in this many milliseconds, as in a document.
 pub fn in_ms(ms: u64) -> String {
     now().plus(DurationMs(ms)).to_string()
 }
@@ -59,7 +59,7 @@ pub fn basket(lines: &[(&str, u16)]) -> String {
     json!({ "lines": lines }).to_string()
 }
 
-/// Where attempts at an open sale go. It can be shared by threads while the server is elsewhere.
+/// An open sale for attempts. Threads can share it while the test owns the server.
 #[derive(Debug, Clone)]
 pub struct Sale {
     pub name: String,
@@ -108,7 +108,7 @@ impl Server {
         self.output(&["token", "--shopper", shopper, "--sale", sale]).trim().to_owned()
     }
 
-    /// So many passes for shoppers NAME-1, NAME-2 ….
+    /// Passes for shoppers NAME-1, NAME-2 ….
     pub fn passes(&self, sale: &str, name: &str, count: usize) -> Vec<String> {
         let count = count.to_string();
         let lines = self.output(&["token", "--shopper", name, "--sale", sale, "--count", &count]);
@@ -144,7 +144,7 @@ impl Sale {
         self.client.send("POST", &self.attempts_url, &headers, &basket(lines))
     }
 
-    /// One of an item; what came of it.
+    /// Buys one of an item; returns the answer.
     #[track_caller]
     pub fn buy(&self, pass: &str, key: &str, item: &str) -> Value {
         let reply = self.attempt(pass, key, &[(item, 1)]);
@@ -203,7 +203,7 @@ pub fn hold(outcome: &Value, command: &str) -> String {
     format!("/holds/{}/{command}", text(&outcome["hold"]["id"]))
 }
 
-/// Runs the work for each input on so many threads; the results in the inputs' order.
+/// Runs the work for each input on this many threads; returns the results in the inputs' order.
 pub fn in_parallel<I: Sync, O: Send>(threads: usize, inputs: &[I], work: impl Fn(&I) -> O + Sync) -> Vec<O> {
     let chunk = inputs.len().div_ceil(threads).max(1);
     std::thread::scope(|scope| {
