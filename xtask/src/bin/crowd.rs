@@ -1,10 +1,10 @@
 //! The client of `cargo xtask bench crowd|flood`: many connections from many addresses that send
 //! requests at planned times, and are idle in between. It counts every one that the server closes.
 //!
-//! It reads one command a line and prints the result of each as one line of JSON: `connect
-//! PER_SECOND` and `last PER_SECOND` ask once on each connection, `hold SECONDS DOCUMENTS ATTEMPTS`
-//! on some, and `buy SECONDS` lets shoppers get a pass and buy, and come again until they are told
-//! an outcome.
+//! It reads one command a line and prints the result of each as one line of JSON:
+//! `connect PER_SECOND` and `last PER_SECOND` ask once on each connection,
+//! `hold SECONDS DOCUMENTS ATTEMPTS` on some, and `buy SECONDS` lets shoppers get a pass and buy,
+//! and come again until they are told an outcome.
 #![expect(clippy::print_stderr, reason = "it talks to the bench that started it")]
 
 #[path = "../answers.rs"]
