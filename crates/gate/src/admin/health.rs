@@ -38,7 +38,8 @@ pub(super) async fn readyz(State(gate): State<Arc<Gate>>) -> Result<&'static str
     Ok("ready\n")
 }
 
-/// `GET /metrics`, in the text of OpenMetrics: what was counted since the start, and what is so now.
+/// `GET /metrics`, in the text of OpenMetrics: what was counted since the start, and what is so
+/// now.
 pub(super) async fn metrics(State(gate): State<Arc<Gate>>) -> Response {
     let mut now = Registry::default();
     let streams = gate.config.connections.events_max.saturating_sub(gate.events.available_permits());

@@ -33,7 +33,7 @@ const TEXT_BYTES: usize = 32 << 10;
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Metric {
     pub name: Cow<'static, str>,
-    pub help: Cow<'static, str>,
+    help: Cow<'static, str>,
     kind: MetricType,
 }
 
