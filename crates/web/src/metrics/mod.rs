@@ -25,7 +25,7 @@ use std::{
 
 /// The type of the answer (OpenMetrics 1.0, section "Protocol Negotiation").
 const CONTENT_TYPE: &str = "application/openmetrics-text; version=1.0.0; charset=utf-8";
-/// Room for a text of a few sales; more grows.
+/// Room for a few hundred rows; a longer text makes it grow.
 const TEXT_BYTES: usize = 32 << 10;
 
 /// A metric as it is declared: the name of its samples, its kind, and what it says. The text puts
