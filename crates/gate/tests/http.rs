@@ -11,6 +11,7 @@ use fake::{Mood, Running};
 use gate::ports::SaleHealth;
 use serde_json::json;
 use std::{
+    collections::BTreeSet,
     io::{Read, Write},
     net::TcpStream,
     sync::atomic::Ordering::Relaxed,
@@ -676,6 +677,40 @@ fn figures_and_health_are_on_the_admin_listener() {
     ] {
         assert!(metrics.contains(line), "{line}{metrics}");
     }
+}
+
+/// What a reader of OpenMetrics asks of a text: each family once and whole, each sample in the
+/// family of its name, and the end. Rows of the documents are what is there.
+#[test]
+fn figures_are_openmetrics_and_those_of_the_documents() {
+    let gate = Running::start(true, false, |_| {});
+    let answer = send(gate.bound.admin, "GET", "/metrics", &[], "");
+    let open_metrics = "application/openmetrics-text; version=1.0.0; charset=utf-8";
+    assert_eq!((answer.status, answer.header("content-type")), (200, Some(open_metrics)));
+    let text = answer.body.strip_suffix("# EOF\n").unwrap();
+    let mut rows = BTreeSet::new();
+    for family in text.split("# HELP ").skip(1) {
+        let (help, rest) = family.split_once("\n# TYPE ").unwrap();
+        let (kind, samples) = rest.split_once('\n').unwrap();
+        let (name, kind) = kind.split_once(' ').unwrap();
+        assert!(help.strip_prefix(name).unwrap().ends_with('.'), "{help}");
+        let row = if kind == "counter" { format!("{name}_total") } else { name.to_owned() };
+        for line in samples.lines() {
+            let sample = line.split(['{', ' ']).next().unwrap();
+            let part = sample.strip_prefix(&*row).unwrap();
+            let parts: &[&str] = if kind == "histogram" { &["_sum", "_count", "_bucket"] } else { &[""] };
+            assert!(parts.contains(&part), "{line}");
+        }
+        assert!(rows.insert(format!("| `{row}` | {kind} |")), "{row} is there twice");
+    }
+    let documents = include_str!("../../../docs/operating.md").lines();
+    let mut documented: BTreeSet<_> = documents
+        .filter(|line| line.starts_with("| `floodgate_"))
+        .map(|line| line.splitn(4, '|').take(3).collect::<Vec<_>>().join("|") + "|")
+        .collect();
+    // It is absent without TLS.
+    assert!(documented.remove("| `floodgate_gate_certificate_expires_seconds` | gauge |"));
+    assert_eq!(rows, documented);
 }
 
 #[test]

@@ -1,6 +1,6 @@
-//! Serves HTTP for every context: listeners in clear and with TLS, connection loops, HTTP/1.1 and
-//! HTTP/2, limits by address, a memory mark, drain, problem documents, API keys, tokens, CORS, and
-//! the frame of pages.
+//! Serves HTTP for every context: listeners in clear and behind TLS, connection loops, HTTP/1.1 and
+//! HTTP/2, limits by address, a memory mark, drain, problem documents, API keys, tokens, CORS,
+//! metrics, and the frame of pages.
 //!
 //! It knows no context. A context composes a [`Protection`](protection::Protection), declares its
 //! problems with [`kinds!`], puts its handlers into a table of [`Route`](route::Route)s, and serves
@@ -12,6 +12,7 @@ pub mod config;
 pub mod cors;
 pub mod jwt;
 pub mod limits;
+pub mod metrics;
 pub mod net;
 pub mod orders;
 pub mod page;

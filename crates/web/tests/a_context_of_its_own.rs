@@ -6,10 +6,7 @@ use axum::routing::get;
 use std::{
     io::{Read, Write},
     net::{SocketAddr, TcpStream},
-    sync::{
-        Arc,
-        atomic::{AtomicU32, AtomicU64, Ordering::Relaxed},
-    },
+    sync::{Arc, atomic::AtomicU32},
     time::{Duration, Instant},
 };
 use tokio::sync::{mpsc, watch};
@@ -18,17 +15,28 @@ use web::{
     config::{AddressLimits, ConnectionsConfig},
     cors::Cors,
     limits::{AddressFilter, DenyList, Reason},
+    metrics::{self, Naming, Registry, ServerMetrics},
     pressure::{Memory, Pressure},
-    problem::{INVALID, Kind, Problem, RATE_LIMITED},
+    problem::{INVALID, KINDS, Kind, Problem, RATE_LIMITED},
     protection::{Counters, Policy, Protection},
     route::route,
     server::{Callers, Listening, listen},
     wire::{Before, Hot, HotRequest, Io, Loops, Served, Token},
 };
 
-/// Counts refusals.
-#[derive(Default)]
-struct Counted(AtomicU64);
+/// Counts what every server counts, under names of its own.
+struct Counted {
+    registry: Registry,
+    metrics: ServerMetrics,
+}
+
+impl Counted {
+    fn new() -> Self {
+        let (mut registry, naming) = (Registry::default(), Naming { prefix: "doubler", section: "doubler" });
+        let metrics = ServerMetrics::new(naming, KINDS.iter().copied(), &["any"], &mut registry);
+        Self { registry, metrics }
+    }
+}
 
 impl Policy for Counted {
     fn class_of(&self, _: &str) -> u8 {
@@ -37,9 +45,11 @@ impl Policy for Counted {
     fn keeps(&self, _: u8) -> bool {
         true
     }
-    fn took(&self, _: u8, _: Duration) {}
-    fn refused(&self, _: &'static Kind) {
-        self.0.fetch_add(1, Relaxed);
+    fn took(&self, class: u8, time: Duration) {
+        self.metrics.took(class, time);
+    }
+    fn refused(&self, kind: &'static Kind) {
+        self.metrics.refused(kind);
     }
 }
 
@@ -102,7 +112,6 @@ impl Hot for Doubler {
 struct Running {
     at: SocketAddr,
     protection: Arc<Protection>,
-    policy: Arc<Counted>,
     drain: watch::Sender<bool>,
     runtime: tokio::runtime::Runtime,
     loops: Option<Loops<(u64, u64)>>,
@@ -115,7 +124,7 @@ impl Running {
         let (drain, draining) = watch::channel(false);
         let memory = Memory { resident_bytes: Arc::new(|| 0), limit_bytes: 1 << 30 };
         let settings = ConnectionsConfig { threads: 1, open_max: 100, ..ConnectionsConfig::default() };
-        let policy = Arc::new(Counted::default());
+        let policy = Arc::new(Counted::new());
         let denied = DenyList::open(dir.path()).unwrap();
         let protection = Arc::new(Protection {
             addresses: Arc::new(AddressFilter::new(limits, settings.open_max, false, denied)),
@@ -133,7 +142,16 @@ impl Running {
             tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build().unwrap();
         let (listeners, at) = listen("test", SocketAddr::from(([127, 0, 0, 1], 0)), 16, 1, false).unwrap();
         let loops = runtime.block_on(async {
-            let routes = vec![route("get", "/hello", get(|| async { "hello" }))];
+            let counted = Arc::clone(&protection);
+            let figures = move || {
+                let mut now = Registry::default();
+                policy.metrics.read(&counted, &mut now);
+                std::future::ready(metrics::answer(&[&policy.registry, &now]))
+            };
+            let routes = vec![
+                route("get", "/hello", get(|| async { "hello" })),
+                route("get", "/metrics", get(figures)),
+            ];
             let listening = Arc::new(Listening::new(&protection, routes, (), Callers::Public, 100));
             let (to_axum, from_loops) = mpsc::channel(100);
             let doubler = |_: &_| Doubler(Arc::clone(&protection));
@@ -141,7 +159,7 @@ impl Running {
             tokio::spawn(listening.serve_travelling(from_loops));
             loops
         });
-        Self { at, protection, policy, drain, runtime, loops: Some(loops), _dir: dir }
+        Self { at, protection, drain, runtime, loops: Some(loops), _dir: dir }
     }
 
     /// Sends a request on a connection and reads one answer.
@@ -196,7 +214,17 @@ fn hot_and_ordinary_requests_share_one_connection() {
         let answer = server.ask(&mut stream, &request);
         assert!(answer.contains(want), "{request:?}: {answer}");
     }
-    assert_eq!(server.policy.0.load(Relaxed), 3, "two refused in the loop, one by axum");
+    let figures = server.ask(&mut server.connect(), "GET /metrics HTTP/1.1\r\nhost: a\r\n\r\n");
+    for line in [
+        "doubler_refusals_total{problem=\"invalid\"} 1\n",
+        "doubler_refusals_total{problem=\"not-found\"} 1\n",
+        "doubler_refusals_total{problem=\"body-too-large\"} 1\n",
+        "doubler_request_seconds_count{route=\"any\"} 2\n",
+        "doubler_memory_mark_bytes 536870900\n",
+        "# HELP doubler_connections_refused Connections over doubler.connections.open_max.\n",
+    ] {
+        assert!(figures.contains(line), "{line}{figures}");
+    }
 }
 
 #[test]

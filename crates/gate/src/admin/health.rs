@@ -6,13 +6,10 @@ use crate::{
     problem::Problem,
     state::{Gate, reply},
 };
-use axum::{
-    extract::State,
-    response::{IntoResponse, Response},
-};
-use contracts::SaleState;
-use http::header;
-use std::{fmt::Write, sync::Arc, time::Duration};
+use axum::{extract::State, response::Response};
+use contracts::{SaleId, SaleState, SaleView};
+use std::{sync::Arc, time::Duration};
+use web::metrics::Registry;
 
 const READY_WAIT: Duration = Duration::from_secs(2);
 
@@ -41,64 +38,74 @@ pub(super) async fn readyz(State(gate): State<Arc<Gate>>) -> Result<&'static str
     Ok("ready\n")
 }
 
-/// `GET /metrics`, in Prometheus's text format 0.0.4.
+/// `GET /metrics`, in the text of OpenMetrics: what was counted since the start, and what is so
+/// now.
 pub(super) async fn metrics(State(gate): State<Arc<Gate>>) -> Response {
-    let mut out = String::with_capacity(8192);
+    let mut now = Registry::default();
     let streams = gate.config.connections.events_max.saturating_sub(gate.events.available_permits());
-    gate.metrics.render(&gate.filter, (&gate.protection, &gate.strategy), streams, &mut out);
-    let mut sales = Vec::new();
+    gate.metrics.read(&gate.filter, (&gate.protection, &gate.strategy), streams, &mut now);
+    let mut seen = Vec::new();
     for id in gate.sales.list() {
         let Some(sale) = gate.sales.get(id.as_str()) else { continue };
         let queue = match tokio::time::timeout(READY_WAIT, reply(sale.stats())).await {
             Ok(Ok(stats)) => Some((stats.queue, stats.line)),
             _ => None,
         };
-        let sequence = *sale.sequence().borrow();
-        sales.push((id, queue, sequence, sale.view()));
+        let sequence = sale.sequence().borrow().0;
+        seen.push(Seen { id, queue, sequence, view: sale.view() });
     }
-    let name = MetricName::QueueLength.head(&mut out);
-    for (id, queue, ..) in &sales {
-        let _ = queue.map(|(queue, _)| writeln!(out, "{name}{{sale=\"{id}\"}} {queue}"));
-    }
-    let name = MetricName::LineLength.head(&mut out);
-    for (id, queue, ..) in &sales {
-        let _ = queue.map(|(_, line)| writeln!(out, "{name}{{sale=\"{id}\"}} {line}"));
-    }
-    let name = MetricName::LogSequence.head(&mut out);
-    for (id, _, sequence, _) in &sales {
-        let _ = writeln!(out, "{name}{{sale=\"{id}\"}} {sequence}");
-    }
-    let name = MetricName::SaleState.head(&mut out);
-    for (id, _, _, view) in &sales {
-        for (state, label) in [
-            (SaleState::Scheduled, "scheduled"),
-            (SaleState::Open, "open"),
-            (SaleState::Paused, "paused"),
-            (SaleState::Closed, "closed"),
-        ] {
-            let _ =
-                writeln!(out, "{name}{{sale=\"{id}\",state=\"{label}\"}} {}", u8::from(view.state == state));
-        }
-    }
-    let name = MetricName::DiskFull.head(&mut out);
-    for (id, _, _, view) in &sales {
-        let _ = writeln!(out, "{name}{{sale=\"{id}\"}} {}", u8::from(view.disk_full));
-    }
-    // Of those too that could not be brought back: nobody else counts them.
-    let mut all: Vec<_> = sales.into_iter().map(|(id, ..)| id).chain(gate.sales.down()).collect();
+    read_sales(&seen, &mut now);
+    read_health(&gate, seen, &mut now);
+    web::metrics::answer(&[gate.metrics.registry(), &now])
+}
+
+/// A sale that answers, as it was a moment ago.
+struct Seen {
+    id: SaleId,
+    /// Who waits, in the queue and in line; none if the sale did not say so in time.
+    queue: Option<(u64, u64)>,
+    sequence: u64,
+    view: Arc<SaleView>,
+}
+
+fn read_sales(sales: &[Seen], now: &mut Registry) {
+    let queues = || sales.iter().filter_map(|of| Some((of_sale(&of.id), of.queue?)));
+    now.values(MetricName::QueueLength, queues().map(|(sale, (queue, _))| (sale, queue)));
+    now.values(MetricName::LineLength, queues().map(|(sale, (_, line))| (sale, line)));
+    now.values(MetricName::LogSequence, sales.iter().map(|of| (of_sale(&of.id), of.sequence)));
+    let states = sales.iter().flat_map(|of| {
+        let row = |(state, label)| ((of_sale(&of.id), [("state", label)]), u64::from(of.view.state == state));
+        STATES.map(row)
+    });
+    now.values(MetricName::SaleState, states);
+    let full = sales.iter().map(|of| (of_sale(&of.id), u64::from(of.view.disk_full)));
+    now.values(MetricName::DiskFull, full);
+}
+
+/// Of those sales too that could not be brought back: nobody else counts them.
+fn read_health(gate: &Gate, seen: Vec<Seen>, now: &mut Registry) {
+    let mut all: Vec<_> = seen.into_iter().map(|of| of.id).chain(gate.sales.down()).collect();
     all.sort_unstable();
     all.dedup();
     let health: Vec<_> = all.into_iter().map(|id| (gate.sales.health(&id), id)).collect();
-    let name = MetricName::SaleStopped.head(&mut out);
-    for (health, id) in &health {
-        let _ = writeln!(out, "{name}{{sale=\"{id}\"}} {}", u8::from(health.stopped));
-    }
-    let name = MetricName::InvariantBroken.head(&mut out);
-    for (health, id) in &health {
-        for invariant in INVARIANTS {
-            let broken = health.invariants_broken.contains(&invariant);
-            let _ = writeln!(out, "{name}{{sale=\"{id}\",invariant=\"{invariant}\"}} {}", u8::from(broken));
-        }
-    }
-    ([(header::CONTENT_TYPE, "text/plain; version=0.0.4")], out).into_response()
+    let stopped = health.iter().map(|(health, id)| (of_sale(id), u64::from(health.stopped)));
+    now.values(MetricName::SaleStopped, stopped);
+    let broken = health.iter().flat_map(|(health, id)| {
+        INVARIANTS.map(|invariant| {
+            let is_broken = health.invariants_broken.contains(&invariant);
+            ((of_sale(id), [("invariant", invariant)]), u64::from(is_broken))
+        })
+    });
+    now.values(MetricName::InvariantBroken, broken);
+}
+
+const STATES: [(SaleState, &str); 4] = [
+    (SaleState::Scheduled, "scheduled"),
+    (SaleState::Open, "open"),
+    (SaleState::Paused, "paused"),
+    (SaleState::Closed, "closed"),
+];
+
+fn of_sale(id: &SaleId) -> [(&'static str, String); 1] {
+    [("sale", id.to_string())]
 }

@@ -1,0 +1,154 @@
+//! The metrics that every server of HTTP has, whatever its context.
+
+use super::{Counter, Histogram, Metric, Registry};
+use crate::{problem::Kind, protection::Protection};
+use std::{sync::atomic::Ordering::Relaxed, time::Duration};
+
+const BOUNDS_SECONDS: [f64; 12] = [0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5];
+
+/// What a context calls its server.
+#[derive(Debug, Clone, Copy)]
+pub struct Naming {
+    /// What the names of its metrics begin with.
+    pub prefix: &'static str,
+    /// Its section of the configuration, of which the helps speak.
+    pub section: &'static str,
+}
+
+/// Every metric of a server.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum ServerMetric {
+    Refusals,
+    RequestSeconds,
+    Connections,
+    ConnectionsRefused,
+    HandshakesFailed,
+    CertificateExpires,
+    CertificateFailures,
+    ConnectionsShed,
+    MemoryBytes,
+    MemoryMarkBytes,
+}
+
+impl ServerMetric {
+    pub const ALL: [Self; 10] = [
+        Self::Refusals,
+        Self::RequestSeconds,
+        Self::Connections,
+        Self::ConnectionsRefused,
+        Self::HandshakesFailed,
+        Self::CertificateExpires,
+        Self::CertificateFailures,
+        Self::ConnectionsShed,
+        Self::MemoryBytes,
+        Self::MemoryMarkBytes,
+    ];
+
+    /// The metric, as it is called in a context.
+    pub fn of(self, Naming { prefix, section }: Naming) -> Metric {
+        let named = |name: &str| format!("{prefix}_{name}");
+        match self {
+            Self::Refusals => Metric::counter(named("refusals_total"), "Problem documents sent, by kind"),
+            Self::RequestSeconds => {
+                Metric::histogram(named("request_seconds"), "Time from request to answer")
+            }
+            Self::Connections => {
+                Metric::gauge(named("connections"), "Connections open on the public listeners")
+            }
+            Self::ConnectionsRefused => Metric::counter(
+                named("connections_refused_total"),
+                format!("Connections over {section}.connections.open_max"),
+            ),
+            Self::HandshakesFailed => Metric::counter(
+                named("tls_handshakes_failed_total"),
+                "TLS handshakes that failed or took too long",
+            ),
+            Self::CertificateExpires => Metric::gauge(
+                named("certificate_expires_seconds"),
+                format!("When the certificate of {section}.tls expires, in seconds since 1970"),
+            ),
+            Self::CertificateFailures => Metric::counter(
+                named("certificate_failures_total"),
+                format!("Changes of the files of {section}.tls that could not be used"),
+            ),
+            Self::ConnectionsShed => Metric::counter(
+                named("connections_shed_total"),
+                "Connections closed because memory was above the mark: idle ones, and new ones",
+            ),
+            Self::MemoryBytes => Metric::gauge(named("memory_bytes"), "Memory that the process has"),
+            Self::MemoryMarkBytes => Metric::gauge(
+                named("memory_mark_bytes"),
+                format!(
+                    "Memory from which on connections are closed ({section}.connections.memory_mark_percent)"
+                ),
+            ),
+        }
+    }
+}
+
+/// What a server counts of requests. What it counts of connections is in its [`Protection`].
+#[derive(Debug)]
+pub struct ServerMetrics {
+    naming: Naming,
+    refusals: Vec<(&'static Kind, Counter)>,
+    /// By class of request.
+    request_seconds: Vec<Histogram>,
+}
+
+impl ServerMetrics {
+    /// Registers what is counted of requests: problem documents of these `kinds`, and times by
+    /// class of request, of which `routes` are the names.
+    pub fn new(
+        naming: Naming,
+        kinds: impl Iterator<Item = &'static Kind>,
+        routes: &[&'static str],
+        registry: &mut Registry,
+    ) -> Self {
+        let kinds: Vec<_> = kinds.collect();
+        let slugs = kinds.iter().map(|kind| [("problem", kind.slug)]);
+        let refusals = registry.counters(ServerMetric::Refusals.of(naming), slugs);
+        let routes = routes.iter().map(|route| [("route", *route)]);
+        let times = ServerMetric::RequestSeconds.of(naming);
+        Self {
+            naming,
+            refusals: kinds.into_iter().zip(refusals).collect(),
+            request_seconds: registry.histograms(times, &BOUNDS_SECONDS, routes),
+        }
+    }
+
+    /// A problem document was sent.
+    pub fn refused(&self, kind: &'static Kind) {
+        if let Some((_, count)) = self.refusals.iter().find(|(known, _)| std::ptr::eq(*known, kind)) {
+            count.inc();
+        }
+    }
+
+    /// A request of that class took so long. One of a class without a name is not counted.
+    pub fn took(&self, class: u8, time: Duration) {
+        if let Some(histogram) = self.request_seconds.get(usize::from(class)) {
+            histogram.observe(time);
+        }
+    }
+
+    /// Registers what the listeners count of connections and memory, as it is now.
+    pub fn read(&self, protection: &Protection, registry: &mut Registry) {
+        let (counters, pressure) = (&protection.counters, &protection.pressure);
+        for (metric, value) in [
+            (ServerMetric::Connections, counters.connections.load(Relaxed)),
+            (ServerMetric::ConnectionsRefused, counters.connections_refused.load(Relaxed)),
+            (ServerMetric::HandshakesFailed, counters.handshakes_failed.load(Relaxed)),
+            (ServerMetric::CertificateFailures, counters.certificate_failures.load(Relaxed)),
+            (ServerMetric::MemoryBytes, pressure.resident_bytes.load(Relaxed)),
+            (ServerMetric::MemoryMarkBytes, pressure.mark_bytes),
+        ] {
+            registry.value(metric.of(self.naming), value);
+        }
+        let expires_seconds = counters.certificate_expires_seconds.load(Relaxed);
+        if expires_seconds > 0 {
+            registry.value(ServerMetric::CertificateExpires.of(self.naming), expires_seconds);
+        }
+        let shed = [("idle", &pressure.idle_closed), ("new", &pressure.new_closed)];
+        let shed = shed.map(|(which, count)| ([("which", which)], count.load(Relaxed)));
+        registry.values(ServerMetric::ConnectionsShed.of(self.naming), shed);
+    }
+}
