@@ -1,6 +1,7 @@
 //! One attempt to buy: the request that a gate sends to a sale, and every possible answer.
 
 use crate::{AttemptId, ShopperKey};
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use std::{fmt, ops::Deref};
 use units::{Sequence, TimeMs};
@@ -175,7 +176,7 @@ pub struct Attempt {
 }
 
 /// The state of a hold.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum HoldState {
     /// The units are kept for the shopper until `pay_by`.

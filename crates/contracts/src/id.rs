@@ -1,7 +1,8 @@
 //! Names that identify things. Text forms are strict: what is printed is what is parsed.
 
+use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
 use serde::{Deserialize, Serialize};
-use std::{fmt, str::FromStr, sync::Arc};
+use std::{borrow::Cow, fmt, str::FromStr, sync::Arc};
 
 /// Why a text is not a valid id.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -46,8 +47,9 @@ fn check_slug(what: &'static str, text: &str) -> Result<(), IdError> {
 macro_rules! slug_id {
     ($(#[$doc:meta])* $name:ident, $what:literal) => {
         $(#[$doc])*
-        #[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+        #[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize, JsonSchema)]
         #[serde(try_from = "String", into = "String")]
+        #[schemars(inline, extend("pattern" = "^[a-z0-9][a-z0-9-]{0,39}$"))]
         pub struct $name(Arc<str>);
 
         impl $name {
@@ -139,6 +141,21 @@ macro_rules! hash_id {
         impl fmt::Display for $name {
             fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
                 f.write_str(std::str::from_utf8(&hex(&self.0)).unwrap_or_default())
+            }
+        }
+
+        /// Its text.
+        impl JsonSchema for $name {
+            fn schema_name() -> Cow<'static, str> {
+                stringify!($name).into()
+            }
+
+            fn inline_schema() -> bool {
+                true
+            }
+
+            fn json_schema(_: &mut SchemaGenerator) -> Schema {
+                json_schema!({ "type": "string", "pattern": "^[0-9a-f]{32}$" })
             }
         }
 

@@ -2,6 +2,7 @@
 //! something is logged with its actor and reason.
 
 use crate::{AttemptId, HoldView, ItemId, SaleSpec, ShopperKey};
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use std::{collections::BTreeMap, fmt};
 use units::{Sequence, TimeMs};
@@ -169,7 +170,7 @@ impl fmt::Display for OperateError {
 impl std::error::Error for OperateError {}
 
 /// A sale in figures, for its operators.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, Default)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, Default, JsonSchema)]
 pub struct SaleStats {
     pub as_of: Sequence,
     pub items: Vec<ItemStats>,
@@ -187,7 +188,7 @@ pub struct SaleStats {
 }
 
 /// An item in figures. `initial + adjustments = free + held + sold`, always (INV-6).
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct ItemStats {
     pub item: ItemId,
     pub initial: u64,

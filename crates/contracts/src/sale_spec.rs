@@ -1,7 +1,9 @@
 //! The document that sets a sale up: `PUT /api/v1/admin/sales/{sale}`.
 
 use crate::ItemId;
+use schemars::{JsonSchema, Schema};
 use serde::{Deserialize, Serialize};
+use serde_json::Value;
 use std::fmt;
 use units::{Currency, TimeMs};
 
@@ -17,27 +19,33 @@ const HOLD_SECONDS_MAX: u64 = 7 * 86_400;
 const WAITLIST_PLACES_MAX: u64 = 1_000_000;
 
 /// A sale: what is sold, when, and to whom.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct SaleSpec {
+    #[schemars(length(min = 1, max = 120))]
     pub name: String,
     /// The name on Chinese pages; `name` if there is none.
     #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(min = 1, max = 120))]
     pub name_zh: Option<String>,
     pub currency: Currency,
     #[serde(default)]
     pub eligibility: Eligibility,
     /// Units that one shopper may have over all items and rounds; 0 is no limit.
     #[serde(default)]
+    #[schemars(range(max = 1000))]
     pub limit_per_shopper: u32,
     /// How long a hold waits to be paid.
     #[serde(default = "default_hold_seconds")]
+    #[schemars(range(min = 1, max = 604_800))]
     pub hold_seconds: u64,
     #[serde(default)]
     pub late_payment: LatePayment,
     #[serde(default)]
     pub waitlist: Waitlist,
+    #[schemars(length(min = 1, max = 200))]
     pub items: Vec<ItemSpec>,
+    #[schemars(length(min = 1, max = 200))]
     pub rounds: Vec<RoundSpec>,
 }
 
@@ -46,8 +54,9 @@ fn default_hold_seconds() -> u64 {
 }
 
 /// Which shoppers may buy.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, Default)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, Default, JsonSchema)]
 #[serde(tag = "kind", rename_all = "snake_case", deny_unknown_fields)]
+#[schemars(transform = open_without_fields)]
 pub enum Eligibility {
     #[default]
     Everyone,
@@ -59,8 +68,19 @@ pub enum Eligibility {
     List,
 }
 
+/// A kind that has no fields of its own takes, and ignores, any.
+fn open_without_fields(schema: &mut Schema) {
+    let kinds = schema.get_mut("oneOf").and_then(Value::as_array_mut).into_iter().flatten();
+    for kind in kinds.filter_map(Value::as_object_mut) {
+        let fields = kind.get("properties").and_then(Value::as_object).map_or(0, serde_json::Map::len);
+        if fields == 1 {
+            kind.remove("additionalProperties");
+        }
+    }
+}
+
 /// How to treat a payment that arrives after the hold is over.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, Default)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, Default, JsonSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum LatePayment {
     /// Claim the units again if they are still free, else refund.
@@ -71,13 +91,13 @@ pub enum LatePayment {
 }
 
 /// How many may wait for an item that is sold out.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "snake_case", deny_unknown_fields)]
 pub enum Waitlist {
     /// This many hundredths of the item's stock.
-    Percent(u8),
+    Percent(#[schemars(range(max = 100))] u8),
     /// This many places an item.
-    Places(u32),
+    Places(#[schemars(range(max = 1_000_000))] u32),
 }
 
 impl Default for Waitlist {
@@ -103,36 +123,42 @@ impl Waitlist {
 pub const SPEC_BYTES_MAX: usize = (1 << 20) - 4096;
 
 /// An item that the sale sells.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct ItemSpec {
     pub item: ItemId,
+    #[schemars(length(min = 1, max = 120))]
     pub name: String,
     /// The name on Chinese pages; `name` if there is none.
     #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(min = 1, max = 120))]
     pub name_zh: Option<String>,
 }
 
 /// A time in which a sale is open. Unsold units of an earlier round go to the next.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct RoundSpec {
     pub opens_at: TimeMs,
     pub closes_at: TimeMs,
+    #[schemars(length(min = 1, max = 200))]
     pub items: Vec<RoundItemSpec>,
 }
 
 /// What a round offers of an item.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct RoundItemSpec {
     pub item: ItemId,
     /// Units that come on sale when the round opens.
+    #[schemars(range(max = 100_000_000))]
     pub stock: u64,
     /// Price of a unit, in minor units of the sale's currency.
+    #[schemars(range(max = 9_007_199_254_740_992_u64))]
     pub price_minor: u64,
     /// Units that one shopper may have of this item in this round; 0 is no limit.
     #[serde(default = "default_limit")]
+    #[schemars(range(max = 1000))]
     pub limit_per_shopper: u32,
 }
 

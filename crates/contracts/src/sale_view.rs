@@ -4,12 +4,13 @@ use crate::{
     Basket, DeniedShoppers, Eligibility, GateRefusal, IneligibleBy, NotEligibleRange, SaleId, SaleSpec,
     ShopperKey, SoldOutRange,
 };
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use std::sync::Arc;
 use units::{Sequence, TimeMs};
 
 /// The state of a sale.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum SaleState {
     /// A round is still to open, and none is open.
@@ -21,7 +22,7 @@ pub enum SaleState {
 }
 
 /// The state of an item.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum ItemState {
     /// Not offered now, but in a round to come.

@@ -1,5 +1,6 @@
 //! Money is a whole number of minor units and a currency. There are no fractions, no rounding.
 
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use std::{fmt, str::FromStr};
 
@@ -21,8 +22,9 @@ impl fmt::Display for MoneyError {
 impl std::error::Error for MoneyError {}
 
 /// An ISO 4217 code such as `CNY`.
-#[derive(Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize, JsonSchema)]
 #[serde(try_from = "String", into = "String")]
+#[schemars(inline, extend("pattern" = "^[A-Z]{3}$"))]
 pub struct Currency([u8; 3]);
 
 impl Currency {
@@ -76,7 +78,7 @@ impl fmt::Debug for Currency {
 }
 
 /// An amount in minor units (cents, fen) of a currency.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct Money {
     pub amount_minor: u64,

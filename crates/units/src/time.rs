@@ -1,7 +1,8 @@
 //! Points in time and lengths of time, in whole milliseconds. It reads no clock.
 
+use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
 use serde::{Deserialize, Serialize};
-use std::{fmt, str::FromStr};
+use std::{borrow::Cow, fmt, str::FromStr};
 use time::{OffsetDateTime, format_description::well_known::Rfc3339};
 
 /// Milliseconds since 1970-01-01T00:00:00Z, without leap seconds.
@@ -95,6 +96,21 @@ impl FromStr for TimeMs {
         let refused = || TimeError(text.chars().take(40).collect());
         let at = OffsetDateTime::parse(text, &Rfc3339).map_err(|_| refused())?;
         u64::try_from(at.unix_timestamp_nanos() / 1_000_000).map(TimeMs).map_err(|_| refused())
+    }
+}
+
+/// Its text form.
+impl JsonSchema for TimeMs {
+    fn schema_name() -> Cow<'static, str> {
+        "Time".into()
+    }
+
+    fn inline_schema() -> bool {
+        true
+    }
+
+    fn json_schema(_: &mut SchemaGenerator) -> Schema {
+        json_schema!({ "type": "string", "format": "date-time", "examples": ["2026-11-11T10:00:00.000Z"] })
     }
 }
 
