@@ -2,9 +2,15 @@
 //! of a fast hash keeps it safe at rest: there is nothing to guess that stretching could slow down,
 //! and a slow hash would be a way to tire the server.
 
-use crate::secret::{random_bytes, read_secret, write_secret};
-use contracts::SaleId;
+use crate::{
+    body::{bearer, cookie},
+    problem::{INTERNAL, KEY_MISSING, KEY_REFUSED, Problem, ROLE_REFUSED},
+    secret::{random_bytes, read_secret, write_secret},
+};
+use axum::extract::FromRequestParts;
+use contracts::{Actor, SaleId};
 use data_encoding::BASE32_NOPAD;
+use http::{HeaderMap, request::Parts};
 use serde::{Deserialize, Serialize};
 use std::{
     collections::VecDeque,
@@ -16,6 +22,10 @@ use std::{
 use subtle::ConstantTimeEq;
 use units::TimeMs;
 
+/// The cookie of a session.
+pub(crate) const SESSION_COOKIE: &str = "floodgate_session";
+const NO_KEY: &str = "no API key: send Authorization: Bearer fgk_…; floodgate key new makes one. In a browser, open \
+                      the sign-in URL that the server printed at its start";
 const VERSION: u32 = 1;
 const KEYS_MAX: usize = 1000;
 const SESSIONS_MAX: usize = 64;
@@ -49,6 +59,32 @@ impl std::str::FromStr for Role {
         let known =
             [Self::ReadOnly, Self::Operator, Self::Owner].into_iter().find(|role| role.to_string() == text);
         known.ok_or_else(|| format!("role {text:?}: want owner, operator or read-only"))
+    }
+}
+
+/// An operator whose role is enough for what they ask.
+#[derive(Debug, Clone)]
+pub struct Operator {
+    name: String,
+}
+
+impl Operator {
+    /// The operator as the log names them, with the reason that they give.
+    pub fn actor(&self, reason: &str) -> Actor {
+        Actor::new(&self.name, reason)
+    }
+}
+
+/// The operator whom the table of operations has let in. A handler of an operation without a role
+/// gets none, which is a bug.
+impl<S: Send + Sync> FromRequestParts<S> for Operator {
+    type Rejection = Problem;
+
+    async fn from_request_parts(parts: &mut Parts, _: &S) -> Result<Self, Problem> {
+        parts.extensions.get::<Self>().cloned().ok_or_else(|| {
+            tracing::error!(path = parts.uri.path(), "an operation takes an operator and names no role");
+            Problem::new(&INTERNAL, "this operation names no role: nothing was done")
+        })
     }
 }
 
@@ -149,6 +185,23 @@ impl ApiKeys {
         let key = known.keys.iter().find(|k| k.name == name)?;
         let same = bool::from(key.hash.as_bytes().ct_eq(hash.as_bytes()));
         same.then(|| (key.name.clone(), key.role))
+    }
+
+    /// The operator who asks, if their role is enough.
+    pub(crate) fn authorize(&self, headers: &HeaderMap, want: Role) -> Result<Operator, Problem> {
+        let has_session = || cookie(headers, SESSION_COOKIE).is_some_and(|session| self.is_session(session));
+        let known = match bearer(headers) {
+            Some(text) => self.verify(text),
+            // A session reads and does nothing, so it needs no defence against forged requests.
+            None if want == Role::ReadOnly && has_session() => Some(("session".to_owned(), want)),
+            None => return Err(Problem::new(&KEY_MISSING, NO_KEY)),
+        };
+        let (name, role) = known.ok_or_else(|| Problem::new(&KEY_REFUSED, "API key: unknown or revoked"))?;
+        if role < want {
+            let why = format!("API key {name:?} is {role}: this needs {want}");
+            return Err(Problem::new(&ROLE_REFUSED, why));
+        }
+        Ok(Operator { name })
     }
 
     /// Makes a key that signs one browser in, once, until the process ends.

@@ -2,7 +2,6 @@
 
 use crate::problem::{BAD_REQUEST, BODY_TIMEOUT, BODY_TOO_LARGE, MEDIA_TYPE, Problem};
 use axum::body::{Body, Bytes, to_bytes};
-use axum::response::{IntoResponse, Response};
 use http::{HeaderMap, header};
 use std::time::Duration;
 
@@ -53,13 +52,6 @@ pub fn check_media_type(field: Option<&[u8]>, want: &'static str) -> Result<(), 
 pub fn clip(text: &str) -> &str {
     let end = (0..=text.len().min(60)).rev().find(|&at| text.is_char_boundary(at));
     &text[..end.unwrap_or_default()]
-}
-
-/// An answer in JSON that no cache may keep.
-pub fn json(value: &impl serde::Serialize) -> Response {
-    let body = serde_json::to_vec(value).expect("answers have no map with odd keys");
-    let headers = [(header::CONTENT_TYPE, "application/json"), (header::CACHE_CONTROL, "no-store")];
-    (headers, body).into_response()
 }
 
 /// The value of a cookie.

@@ -5,13 +5,8 @@
 //! Never `*`, which would be everybody's, and never credentials: what the API goes by is in fields
 //! that a page sets on purpose, so a cookie would only add somebody else's.
 
-use crate::route::Route;
-use axum::{
-    response::{IntoResponse, Response},
-    routing::options,
-};
+use axum::response::{IntoResponse, Response};
 use http::{HeaderMap, HeaderValue, StatusCode, header};
-use std::{collections::BTreeMap, sync::Arc};
 
 /// What it may read beside what every page may (a body, its type and length).
 const EXPOSE_HEADERS: &str = "retry-after";
@@ -118,27 +113,10 @@ pub fn is_origin(text: &str) -> bool {
     is_whole && host.bytes().all(of_host) && port_is_good && !host.ends_with(own_port)
 }
 
-/// `OPTIONS` of every path of the API in a table.
-pub fn preflights<S: Clone + Send + Sync + 'static>(routes: &[Route<S>], cors: &Arc<Cors>) -> Vec<Route<S>> {
-    let mut methods = BTreeMap::<&'static str, String>::new();
-    for route in routes.iter().filter(|route| route.path.starts_with("/api/")) {
-        let known = methods.entry(route.path).or_default();
-        known.push_str(&route.method.to_ascii_uppercase());
-        known.push_str(if route.method == "get" { ", HEAD, " } else { ", " });
-    }
-    let route = |(path, known): (&'static str, String)| {
-        let methods = HeaderValue::try_from(known + "OPTIONS").expect("methods are letters");
-        let cors = Arc::clone(cors);
-        let handler = options(move |headers: HeaderMap| async move { cors.preflight(&headers, methods) });
-        Route { method: "options", path, handler }
-    };
-    methods.into_iter().map(route).collect()
-}
-
 impl Cors {
     /// Answers the browser's question before it sends what a page of another origin wants to send.
     /// Whose page it is, the answer says anyway.
-    fn preflight(&self, headers: &HeaderMap, methods: HeaderValue) -> Response {
+    pub(crate) fn preflight(&self, headers: &HeaderMap, methods: HeaderValue) -> Response {
         let mut response = StatusCode::NO_CONTENT.into_response();
         let out = response.headers_mut();
         if self.allowed(self.of_headers(headers)).is_some()

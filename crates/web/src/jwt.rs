@@ -5,6 +5,7 @@
 use crate::config::{JwtAlgorithm, JwtConfig};
 use arc_swap::ArcSwap;
 use contracts::SHOPPER_ID_BYTES_MAX;
+use data_encoding::BASE64;
 use jsonwebtoken::{
     Algorithm, DecodingKey, EncodingKey, Header, Validation,
     errors::{Error, ErrorKind},
@@ -22,6 +23,10 @@ use std::{
     time::{Duration, Instant, SystemTime},
 };
 use units::TimeMs;
+use x509_cert::{
+    der::{Decode, oid::ObjectIdentifier},
+    spki::SubjectPublicKeyInfoOwned,
+};
 
 /// Clocks of a shop and of this server may differ by this much.
 const LEEWAY_SECONDS: u64 = 30;
@@ -70,7 +75,7 @@ impl fmt::Display for JwtError {
             Self::Malformed => f.write_str("token: no JWT"),
             Self::Algorithm => f.write_str("token: its alg is not one that this server accepts"),
             Self::NoKeysYet => {
-                f.write_str("token: the keys to check it with (gate.jwt.jwks_url) could not be fetched yet")
+                f.write_str("token: the keys to check it with (jwt.jwks_url) could not be fetched yet")
             }
             Self::UnknownKey => f.write_str("token: no known key for its alg and kid"),
             Self::Signature => f.write_str("token: wrong signature"),
@@ -125,14 +130,14 @@ enum Source {
 }
 
 impl JwtVerifier {
-    /// Loads the keys. `default_key_file` is used if the configuration names none. Fails on a file
-    /// that holds no key for a configured algorithm; a URL that cannot be reached yet only refuses
-    /// tokens until it can.
-    pub fn open(config: &JwtConfig, default_key_file: &Path) -> io::Result<Self> {
+    /// Loads the keys that this section of the configuration names; `default_key_file` if it names
+    /// none. Fails on a file that holds no key for a configured algorithm; a URL that cannot be
+    /// reached yet only refuses tokens until it can.
+    pub fn open(section: &str, config: &JwtConfig, default_key_file: &Path) -> io::Result<Self> {
         let algorithms: Vec<Algorithm> = config.algorithms.iter().map(|&a| algorithm(a)).collect();
         let invalid = |why: &str| io::Error::new(io::ErrorKind::InvalidInput, why.to_owned());
         if let Some((key, want)) = config.wrong() {
-            return Err(invalid(&format!("gate.{key}: {want}")));
+            return Err(invalid(&format!("{section}.{key}: {want}")));
         }
         let keys = Arc::new(ArcSwap::from_pointee(Vec::new()));
         let source = if config.jwks_url.is_empty() {
@@ -303,16 +308,47 @@ fn load_file(path: &Path, jwks: bool, algorithms: &[Algorithm]) -> io::Result<Ve
         vec![Key { kid: None, algorithm: Algorithm::HS256, key: DecodingKey::from_secret(&secret) }]
     };
     let keys: Vec<Key> = keys.into_iter().filter(|k| algorithms.contains(&k.algorithm)).collect();
-    if keys.is_empty() { Err(invalid("no key for any of gate.jwt.algorithms")) } else { Ok(keys) }
+    if keys.is_empty() { Err(invalid("no key for any of jwt.algorithms")) } else { Ok(keys) }
 }
 
-/// A PEM's own type says which algorithm it is for.
+/// The public key of a PEM (RFC 7468), of a certificate or by itself. Its type says which algorithm
+/// it is for.
 fn key_of_pem(pem: &[u8]) -> Option<Key> {
-    let bound = |algorithm, key| Key { kid: None, algorithm, key };
-    (DecodingKey::from_ec_pem(pem).map(|k| bound(Algorithm::ES256, k)))
-        .or_else(|_| DecodingKey::from_ed_pem(pem).map(|k| bound(Algorithm::EdDSA, k)))
-        .or_else(|_| DecodingKey::from_rsa_pem(pem).map(|k| bound(Algorithm::RS256, k)))
-        .ok()
+    let text = std::str::from_utf8(pem).ok()?;
+    let (label, rest) = text.split_once("-----BEGIN ")?.1.split_once("-----")?;
+    let (encoded, _) = rest.split_once("-----END ")?;
+    let encoded: String = encoded.split_ascii_whitespace().collect();
+    let der = BASE64.decode(encoded.as_bytes()).ok()?;
+    match label {
+        "PUBLIC KEY" => key_of_spki(&SubjectPublicKeyInfoOwned::from_der(&der).ok()?),
+        "CERTIFICATE" => {
+            let certificate = x509_cert::Certificate::from_der(&der).ok()?;
+            key_of_spki(&certificate.tbs_certificate.subject_public_key_info)
+        }
+        // RFC 8017, appendix A.1.1.
+        "RSA PUBLIC KEY" => Some(bound(Algorithm::RS256, DecodingKey::from_rsa_der(&der))),
+        _ => None,
+    }
+}
+
+fn bound(algorithm: Algorithm, key: DecodingKey) -> Key {
+    Key { kid: None, algorithm, key }
+}
+
+/// By its type: RFC 3279, section 2.3.1; RFC 5480, section 2.1.1; RFC 8410, section 3.
+fn key_of_spki(info: &SubjectPublicKeyInfoOwned) -> Option<Key> {
+    const RSA: ObjectIdentifier = ObjectIdentifier::new_unwrap("1.2.840.113549.1.1.1");
+    const EC: ObjectIdentifier = ObjectIdentifier::new_unwrap("1.2.840.10045.2.1");
+    const P256: ObjectIdentifier = ObjectIdentifier::new_unwrap("1.2.840.10045.3.1.7");
+    const ED25519: ObjectIdentifier = ObjectIdentifier::new_unwrap("1.3.101.112");
+    let key = info.subject_public_key.as_bytes()?;
+    let curve = || info.algorithm.parameters.as_ref()?.decode_as::<ObjectIdentifier>().ok();
+    match info.algorithm.oid {
+        RSA => Some(bound(Algorithm::RS256, DecodingKey::from_rsa_der(key))),
+        EC if curve() == Some(P256) => Some(bound(Algorithm::ES256, DecodingKey::from_ec_der(key))),
+        ED25519 => Some(bound(Algorithm::EdDSA, DecodingKey::from_ed_der(key))),
+        _ => None,
+    }
 }
 
 /// The keys of a JWK Set that are for signatures and for these algorithms; others are ignored, as
@@ -395,7 +431,7 @@ fn spawn_fetcher(
             }
         }
     };
-    std::thread::Builder::new().name("gate-jwks".into()).spawn(run)?;
+    std::thread::Builder::new().name("jwks".into()).spawn(run)?;
     Ok(wake)
 }
 

@@ -15,7 +15,7 @@ fn hs256() -> (tempfile::TempDir, JwtVerifier) {
     let dir = tempfile::tempdir().unwrap();
     let path = dir.path().join("jwt.key");
     write_secret(&path, SECRET).unwrap();
-    let verifier = JwtVerifier::open(&config(&[JwtAlgorithm::HS256]), &path).unwrap();
+    let verifier = JwtVerifier::open("gate", &config(&[JwtAlgorithm::HS256]), &path).unwrap();
     (dir, verifier)
 }
 
@@ -86,13 +86,13 @@ fn a_token_cannot_choose_its_own_algorithm() {
     let path = dir.path().join("public.pem");
     fs::write(&path, pem).unwrap();
     let both = config(&[JwtAlgorithm::EdDSA, JwtAlgorithm::HS256]);
-    let verifier = JwtVerifier::open(&both, &path).unwrap();
+    let verifier = JwtVerifier::open("gate", &both, &path).unwrap();
     for secret in [pem.as_bytes(), pem.trim().as_bytes()] {
         let forged = signed(&Header::new(Algorithm::HS256), &claims(), &EncodingKey::from_secret(secret));
         assert_eq!(verifier.verify(&forged, NOW), Err(JwtError::UnknownKey));
     }
     assert!(
-        JwtVerifier::open(&config(&[JwtAlgorithm::HS256]), &path).is_err(),
+        JwtVerifier::open("gate", &config(&[JwtAlgorithm::HS256]), &path).is_err(),
         "no key for the configured algorithm"
     );
 }
@@ -116,7 +116,7 @@ fn old_and_new_keys_of_a_jwks_work_side_by_side() {
     let encryption = json!({"kty": "OKP", "crv": "X25519", "use": "enc", "kid": "e", "x": "AAAA"});
     fs::write(&path, json!({"keys": [old_jwk, encryption]}).to_string()).unwrap();
     let config = JwtConfig { jwks_file: path.to_str().unwrap().into(), ..config(&[JwtAlgorithm::EdDSA]) };
-    let verifier = JwtVerifier::open(&config, Path::new("")).unwrap();
+    let verifier = JwtVerifier::open("gate", &config, Path::new("")).unwrap();
     assert_eq!(verifier.verify(&old, NOW).map(|s| s.id), Ok("alice".to_owned()));
     assert_eq!(verifier.verify(&new, NOW), Err(JwtError::UnknownKey));
 
@@ -147,13 +147,56 @@ const RS256_TOKEN: &str = "eyJhbGciOiJSUzI1NiIsInR5cCI6IkpXVCJ9.eyJpc3MiOiJzaG9w
      lGhzjJVCs-sSvYzpBhZB8iLXs5bKncUkHLJQXmqu2MX4Rnb405-D-bT8C5oqaRKjJE3WokwXij6IoayqpvNKthBgBA\
      Td8yc-Jfogv8QA";
 
+const RS256_PEM: &str = "-----BEGIN PUBLIC KEY-----\n\
+     MIIBIjANBgkqhkiG9w0BAQEFAAOCAQ8AMIIBCgKCAQEAvfDX/RcINovA4YoIlsqQ\n\
+     lUSB969ene7Sxn90OJ/SQpICHd3ECo5GWppp9AkbC409f6vws9hxnHsZzhSElsnd\n\
+     +LcKluUnDydxp+WoILBrQJYViJhSg6s5VNuWEwBFbSWRyTWfrHlEZBE/t7HE+0Uv\n\
+     T6tSIvM6PMsAa+AyQWSsYQ2Il+FZDXVmRiuE+ExZWgxVBTH8hDpXTi30ctKUkSFQ\n\
+     J8UM8S7NYzFPveclNlGUGREcembzuBLAS3I3V1Ymq0ccxLB644dgV9Iz5JDQXvBc\n\
+     57Y1bNijO5F4IjdhhFj6yphE07A9akKn53Q01Z1snQynJpIBB68OKMuoJoGYtayf\n\
+     rQIDAQAB\n\
+     -----END PUBLIC KEY-----\n";
+
+#[test]
+fn rsa_keys_and_certificates_in_pem_verify_signatures() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("public.pem");
+    let all = [JwtAlgorithm::ES256, JwtAlgorithm::RS256, JwtAlgorithm::EdDSA];
+    let said = |pem: &str, token: &str| {
+        fs::write(&path, pem).unwrap();
+        JwtVerifier::open("gate", &config(&all), &path).unwrap().verify(token, NOW).map(|s| s.id)
+    };
+    assert_eq!(said(RS256_PEM, RS256_TOKEN), Ok("alice".to_owned()));
+    let encoded: String = RS256_PEM.lines().filter(|line| !line.starts_with('-')).collect();
+    let spki = data_encoding::BASE64.decode(encoded.as_bytes()).unwrap();
+    // In an RSA key's SubjectPublicKeyInfo, the key of PKCS #1 begins at byte 24.
+    let pkcs1 = data_encoding::BASE64.encode(&spki[24..]);
+    let pkcs1 = format!("-----BEGIN RSA PUBLIC KEY-----\n{pkcs1}\n-----END RSA PUBLIC KEY-----\n");
+    assert_eq!(said(&pkcs1, RS256_TOKEN), Ok("alice".to_owned()));
+
+    for (kind, algorithm) in
+        [(&rcgen::PKCS_ECDSA_P256_SHA256, Algorithm::ES256), (&rcgen::PKCS_ED25519, Algorithm::EdDSA)]
+    {
+        let pair = rcgen::KeyPair::generate_for(kind).unwrap();
+        let certificate =
+            rcgen::CertificateParams::new(["shop".to_owned()]).unwrap().self_signed(&pair).unwrap();
+        let key = match algorithm {
+            Algorithm::ES256 => EncodingKey::from_ec_der(&pair.serialize_der()),
+            _ => EncodingKey::from_ed_der(&pair.serialize_der()),
+        };
+        let token = signed(&Header::new(algorithm), &claims(), &key);
+        assert_eq!(said(&certificate.pem(), &token), Ok("alice".to_owned()), "{algorithm:?}");
+        assert_eq!(said(&pair.public_key_pem(), &token), Ok("alice".to_owned()), "{algorithm:?}");
+    }
+}
+
 #[test]
 fn keys_in_pem_and_jwks_verify_signatures_made_by_another_library() {
     let dir = tempfile::tempdir().unwrap();
     let path = dir.path().join("public.pem");
     fs::write(&path, ES256_PEM).unwrap();
     let all = [JwtAlgorithm::ES256, JwtAlgorithm::RS256, JwtAlgorithm::HS256];
-    let verifier = JwtVerifier::open(&config(&all), &path).unwrap();
+    let verifier = JwtVerifier::open("gate", &config(&all), &path).unwrap();
     assert_eq!(verifier.verify(ES256_TOKEN, NOW).map(|s| s.id), Ok("alice".to_owned()));
     assert_eq!(verifier.verify(RS256_TOKEN, NOW), Err(JwtError::UnknownKey));
 
@@ -168,7 +211,7 @@ fn keys_in_pem_and_jwks_verify_signatures_made_by_another_library() {
         stream.write_all(format!("{head} {}\r\n\r\n{set}", set.len()).as_bytes()).unwrap();
     });
     let from_url = JwtConfig { jwks_url: url, ..config(&all) };
-    let verifier = JwtVerifier::open(&from_url, Path::new("")).unwrap();
+    let verifier = JwtVerifier::open("gate", &from_url, Path::new("")).unwrap();
     assert!(matches!(verifier.verify(RS256_TOKEN, NOW), Ok(_) | Err(JwtError::NoKeysYet)));
     let deadline = Instant::now() + Duration::from_secs(10);
     while verifier.verify(RS256_TOKEN, NOW).is_err() && Instant::now() < deadline {
@@ -177,5 +220,5 @@ fn keys_in_pem_and_jwks_verify_signatures_made_by_another_library() {
     assert_eq!(verifier.verify(RS256_TOKEN, NOW).map(|s| s.id), Ok("alice".to_owned()));
     assert_eq!(verifier.verify(ES256_TOKEN, NOW), Err(JwtError::UnknownKey));
     let plain = JwtConfig { jwks_url: "http://example.com/keys".into(), ..config(&all) };
-    assert!(JwtVerifier::open(&plain, Path::new("")).is_err());
+    assert!(JwtVerifier::open("gate", &plain, Path::new("")).is_err());
 }

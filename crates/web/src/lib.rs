@@ -1,26 +1,33 @@
-//! Serves HTTP for every context: listeners in clear and behind TLS, connection loops, HTTP/1.1 and
+//! Serves HTTP for every context: listeners in clear and with TLS, connection loops, HTTP/1.1 and
 //! HTTP/2, limits by address, a memory mark, drain, problem documents, API keys, tokens, CORS,
 //! metrics, and the frame of pages.
 //!
 //! It knows no context. A context composes a [`Protection`](protection::Protection), declares its
-//! problems with [`kinds!`], puts its handlers into a table of [`Route`](route::Route)s, and serves
-//! its hot routes inside the loops by [`Hot`](wire::Hot).
+//! problems with [`kinds!`], puts its handlers into a table of
+//! [`Operation`](operation::Operation)s, and serves its hot routes inside the loops by
+//! [`Hot`](wire::Hot).
 
 pub mod api_keys;
 pub mod body;
 pub mod config;
 pub mod cors;
+pub mod health;
+pub mod json;
 pub mod jwt;
 pub mod limits;
 pub mod metrics;
 pub mod net;
+pub mod openapi;
+pub mod operation;
 pub mod orders;
 pub mod page;
 pub mod pressure;
 pub mod problem;
 pub mod protection;
 pub mod reason;
-pub mod route;
+pub mod reference;
 pub mod secret;
 pub mod server;
+pub mod sign_in;
+pub mod sse;
 pub mod wire;

@@ -1,11 +1,13 @@
 //! Ranges of addresses.
 
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use std::{fmt, net::IpAddr, str::FromStr};
 
 /// A range of addresses, such as `10.0.0.0/8` or `::1`.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(try_from = "String", into = "String")]
+#[schemars(inline, extend("pattern" = "^[0-9A-Fa-f:.]{2,45}(/[0-9]{1,3})?$", "examples" = ["10.0.0.0/8"]))]
 pub struct Net {
     base: IpAddr,
     prefix: u8,

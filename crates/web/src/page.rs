@@ -2,13 +2,12 @@
 //! to a person.
 
 use crate::{
+    operation::{Access, Operation, get},
     problem::{Explained, NOT_FOUND, Problem},
-    route::{Route, route},
 };
 use axum::{
     extract::Path,
     response::{IntoResponse, Response},
-    routing::get,
 };
 use http::{HeaderMap, HeaderValue, header};
 use maud::{DOCTYPE, Markup, html};
@@ -35,6 +34,12 @@ impl Lang {
             Self::En => "en",
             Self::Zh => "zh",
         }
+    }
+
+    /// By the whole query, as [`Lang::of`].
+    pub fn asked(query: Option<&str>, headers: &HeaderMap) -> Self {
+        let mut pairs = query.unwrap_or_default().split('&');
+        Self::of(pairs.find_map(|pair| pair.strip_prefix("lang=")), headers)
     }
 
     /// `?lang=` first, then Accept-Language (RFC 9110, section 12.5.4), then English.
@@ -83,6 +88,11 @@ pub struct Frame<'a> {
     pub script: Option<&'a str>,
     /// Without JavaScript it reloads itself so often.
     pub refresh_seconds: Option<u64>,
+    /// The pages that one goes to from here: path, and name in this language. Of these, the one of
+    /// this path is marked.
+    pub places: &'a [(&'a str, &'a str)],
+    /// It has tables.
+    pub is_wide: bool,
 }
 
 impl Frame<'_> {
@@ -108,12 +118,19 @@ impl Frame<'_> {
                     a class="skip" href="#main" { (self.skip) }
                     header {
                         p class="brand" { a href={ "/?lang=" (lang.code()) } { "Floodgate" } }
+                        @if !self.places.is_empty() {
+                            nav aria-label=(lang.say("Pages", "页面")) {
+                                @for (path, name) in self.places {
+                                    a href={ (path) "?lang=" (lang.code()) } aria-current=[(*path == self.path).then_some("page")] { (name) }
+                                }
+                            }
+                        }
                         nav aria-label=(lang.say("Language", "语言")) {
                             a href={ (self.path) "?lang=en" (self.query) } lang="en" hreflang="en" aria-current=[(lang == Lang::En).then_some("true")] { "English" }
                             a href={ (self.path) "?lang=zh" (self.query) } lang="zh" hreflang="zh" aria-current=[(lang == Lang::Zh).then_some("true")] { "中文" }
                         }
                     }
-                    main id="main" { (body) }
+                    main id="main" class=[self.is_wide.then_some("wide")] { (body) }
                     footer { p { (self.footer) } }
                 }
             }
@@ -150,10 +167,13 @@ impl StaticFile {
     }
 }
 
-/// The routes of the files that a listener's pages load.
-pub fn statics<S: Clone + Send + Sync + 'static>(files: &'static [&'static StaticFile]) -> Vec<Route<S>> {
+/// The files that a listener's pages load.
+pub fn statics<S: Clone + Send + Sync + 'static>(files: &'static [&'static StaticFile]) -> Vec<Operation<S>> {
     let serve = move |Path(file): Path<String>| async move { serve(files, &file) };
-    vec![route("get", "/static/{file}", get(serve)), route("get", "/favicon.ico", get(icon))]
+    vec![
+        get("/static/{file}", "readStaticFile", Access::Open, serve),
+        get("/favicon.ico", "readIcon", Access::Open, icon),
+    ]
 }
 
 fn serve(files: &[&StaticFile], name: &str) -> Result<Response, Problem> {
@@ -182,10 +202,8 @@ pub(crate) struct Reader(Lang);
 impl Reader {
     pub(crate) fn of<B>(request: &http::Request<B>) -> Option<Self> {
         let accept = request.headers().get(header::ACCEPT).and_then(|v| v.to_str().ok()).unwrap_or_default();
-        let query = request.uri().query().unwrap_or_default();
-        let lang = query.split('&').find_map(|pair| pair.strip_prefix("lang="));
         let reads = accept.contains("text/html") && !request.uri().path().starts_with("/api/");
-        reads.then(|| Self(Lang::of(lang, request.headers())))
+        reads.then(|| Self(Lang::asked(request.uri().query(), request.headers())))
     }
 
     pub(crate) fn show(&self, problem: &Explained, response: &mut Response) {
@@ -216,6 +234,8 @@ fn problem_page(lang: Lang, title: &str, detail: &str) -> Markup {
         footer: "",
         script: None,
         refresh_seconds: None,
+        places: &[],
+        is_wide: false,
     };
     frame.render(&body)
 }

@@ -148,15 +148,17 @@ pub struct Watch {
 }
 
 impl Watch {
-    /// Starts it. At each check it calls `at_look`, and `relieve` while memory is above the mark.
+    /// Starts it, for a server of this section of the configuration. At each check it calls
+    /// `at_look`, and `relieve` while memory is above the mark.
     pub fn start(
+        section: &'static str,
         pressure: Arc<Pressure>,
         mut at_look: impl FnMut() + Send + 'static,
         relieve: impl Fn() + Send + 'static,
     ) -> io::Result<Self> {
         let (stop, stopped) = channel();
-        let run = move || watch(&pressure, &mut at_look, &relieve, &stopped);
-        let thread = std::thread::Builder::new().name("gate-watch".into()).spawn(run)?;
+        let run = move || watch(section, &pressure, &mut at_look, &relieve, &stopped);
+        let thread = std::thread::Builder::new().name(format!("{section}-watch")).spawn(run)?;
         Ok(Self { stop: Some(stop), thread: Some(thread) })
     }
 }
@@ -170,7 +172,13 @@ impl Drop for Watch {
     }
 }
 
-fn watch(pressure: &Pressure, at_look: &mut dyn FnMut(), relieve: &dyn Fn(), stopped: &Receiver<()>) {
+fn watch(
+    section: &str,
+    pressure: &Pressure,
+    at_look: &mut dyn FnMut(),
+    relieve: &dyn Fn(),
+    stopped: &Receiver<()>,
+) {
     if let Err(error) = engines::background::lower_priority() {
         tracing::warn!(%error, "memory is looked at with the usual priority");
     }
@@ -183,7 +191,7 @@ fn watch(pressure: &Pressure, at_look: &mut dyn FnMut(), relieve: &dyn Fn(), sto
             Some(Change::Above) => tracing::warn!(
                 resident_mib,
                 mark_mib,
-                "memory is above the mark (gate.connections.memory_mark_percent): idle connections are closed, those that rest longest first"
+                "memory is above the mark ({section}.connections.memory_mark_percent): idle connections are closed, those that rest longest first"
             ),
             Some(Change::Sheds) => {
                 tracing::warn!(

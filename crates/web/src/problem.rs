@@ -5,6 +5,7 @@
 use crate::limits::Reason;
 use axum::response::{IntoResponse, Response};
 use http::{HeaderValue, StatusCode, header};
+use schemars::JsonSchema;
 use serde::Serialize;
 use std::borrow::Cow;
 
@@ -16,9 +17,11 @@ pub struct Kind {
     /// An HTTP status code.
     pub status: u16,
     pub title: &'static str,
+    /// What it means and what to do, in Markdown.
+    pub advice: &'static str,
     /// The scheme of a 401's challenge (RFC 9110, section 11.6.1).
     pub scheme: Option<&'static str>,
-    /// Seconds after which it may have passed by itself.
+    /// Seconds after which it may have passed by itself, if the answer does not know better.
     pub retry_after_seconds: Option<u32>,
     /// What is noted of the address that met it.
     pub reason: Option<Reason>,
@@ -26,8 +29,8 @@ pub struct Kind {
 
 impl Kind {
     /// A kind that says no more than this.
-    pub const fn new(status: u16, slug: &'static str, title: &'static str) -> Self {
-        Self { slug, status, title, scheme: None, retry_after_seconds: None, reason: None }
+    pub const fn new(status: u16, slug: &'static str, title: &'static str, advice: &'static str) -> Self {
+        Self { slug, status, title, advice, scheme: None, retry_after_seconds: None, reason: None }
     }
 
     /// The same with the scheme of its challenge.
@@ -43,6 +46,11 @@ impl Kind {
     /// The same with what is noted of the address.
     pub const fn because(self, reason: Reason) -> Self {
         Self { reason: Some(reason), ..self }
+    }
+
+    /// Whether it may pass by itself: then every such answer has `Retry-After`.
+    pub(crate) fn may_pass(&self) -> bool {
+        self.retry_after_seconds.is_some()
     }
 
     fn status_code(&self) -> StatusCode {
@@ -63,24 +71,116 @@ macro_rules! kinds {
 kinds! {
     /// The kinds that every server of HTTP has.
     KINDS:
-    BAD_REQUEST = Kind::new(400, "bad-request", "The request cannot be read");
-    KEY_MISSING = Kind::new(401, "key-missing", "An API key is needed").scheme("Bearer");
-    KEY_REFUSED = Kind::new(401, "key-refused", "The API key is not good").scheme("Bearer");
-    ROLE_REFUSED = Kind::new(403, "role-refused", "The API key's role does not allow this");
-    ADDRESS_DENIED = Kind::new(403, "address-denied", "The address is shut out").because(Reason::DENIED);
-    NOT_FOUND = Kind::new(404, "not-found", "There is nothing here");
-    METHOD_NOT_ALLOWED = Kind::new(405, "method-not-allowed", "The method does not fit");
+    BAD_REQUEST = Kind::new(
+        400,
+        "bad-request",
+        "The request cannot be read",
+        "The path, the query or the request itself cannot be read. Correct it; repeating it does \
+         not help.",
+    );
+    KEY_MISSING = Kind::new(
+        401,
+        "key-missing",
+        "An API key is needed",
+        "Send an API key as `Authorization: Bearer fgk_…`. Make one with `floodgate key new`.",
+    ).scheme("Bearer");
+    KEY_REFUSED = Kind::new(
+        401,
+        "key-refused",
+        "The API key is not good",
+        "The API key is unknown or revoked.",
+    ).scheme("Bearer");
+    ROLE_REFUSED = Kind::new(
+        403,
+        "role-refused",
+        "The API key's role does not allow this",
+        "The key's role is too small: `read-only` keys read, `operator` keys run what is set up, \
+         `owner` keys also set it up.",
+    );
+    ADDRESS_DENIED = Kind::new(
+        403,
+        "address-denied",
+        "The address is shut out",
+        "The address that the request came from, or its network, was shut out by an operator. Use \
+         another network, such as a mobile one, or write to the shop; asking again from here does \
+         not help. Operators find out who did it and why with `GET \
+         /api/v1/admin/refusals?address=…`.",
+    ).because(Reason::DENIED);
+    NOT_FOUND = Kind::new(
+        404,
+        "not-found",
+        "There is nothing here",
+        "No such path, or nothing of that name; `detail` says what was looked for.",
+    );
+    METHOD_NOT_ALLOWED = Kind::new(
+        405,
+        "method-not-allowed",
+        "The method does not fit",
+        "The path knows other methods; `Allow` lists them.",
+    );
     // A body that was slow once may not be so again; asking at once would be the same as a flood.
-    BODY_TIMEOUT = Kind::new(408, "body-timeout", "The body came too slowly").retry_after(1);
-    CONFLICT = Kind::new(409, "conflict", "It does not fit the present state");
-    BODY_TOO_LARGE = Kind::new(413, "body-too-large", "The body is too large");
-    MEDIA_TYPE = Kind::new(415, "media-type", "The body is of the wrong type");
-    INVALID = Kind::new(422, "invalid", "A value is wrong");
-    RATE_LIMITED = Kind::new(429, "rate-limited", "Too many requests");
-    HEAD_TOO_LARGE = Kind::new(431, "head-too-large", "The head of the request is too large");
+    BODY_TIMEOUT = Kind::new(
+        408,
+        "body-timeout",
+        "The body came too slowly",
+        "The body did not arrive in time. Send it again with the same `Idempotency-Key`, after \
+         `Retry-After`.",
+    ).retry_after(1);
+    CONFLICT = Kind::new(
+        409,
+        "conflict",
+        "It does not fit the present state",
+        "The command does not fit the present state; `detail` says why.",
+    );
+    BODY_TOO_LARGE = Kind::new(
+        413,
+        "body-too-large",
+        "The body is too large",
+        "The body is over the limit that `detail` names.",
+    );
+    MEDIA_TYPE = Kind::new(
+        415,
+        "media-type",
+        "The body is of the wrong type",
+        "Send the `Content-Type` that `detail` names.",
+    );
+    INVALID = Kind::new(
+        422,
+        "invalid",
+        "A value is wrong",
+        "The body or a value in it is wrong; `detail` names the field, and the item or line where \
+         there is one.",
+    );
+    RATE_LIMITED = Kind::new(
+        429,
+        "rate-limited",
+        "Too many requests",
+        "This address or this caller asks too often. Wait as long as `Retry-After` says; being \
+         early gains nothing.",
+    ).retry_after(1);
+    HEAD_TOO_LARGE = Kind::new(
+        431,
+        "head-too-large",
+        "The head of the request is too large",
+        "The request line and the header fields together take more bytes, or are more fields, than \
+         the server reads. Send fewer cookies.",
+    );
     // A bug that one request met may not be met again.
-    INTERNAL = Kind::new(500, "internal", "The server failed").retry_after(1);
-    UNAVAILABLE = Kind::new(503, "unavailable", "It cannot be answered now");
+    INTERNAL = Kind::new(
+        500,
+        "internal",
+        "The server failed",
+        "A bug of the server. Asking again with the same `Idempotency-Key` is safe; wait as long \
+         as `Retry-After` says.",
+    ).retry_after(1);
+    UNAVAILABLE = Kind::new(
+        503,
+        "unavailable",
+        "It cannot be answered now",
+        "It cannot be answered now, and `detail` says why; this is no decision. Ask the same \
+         again, with the same `Idempotency-Key` where there is one: if it was decided, that answer \
+         comes. `Retry-After` is 30 if an operator must act first.",
+    ).retry_after(1);
 }
 
 /// A refusal on its way to the caller.
@@ -150,13 +250,17 @@ impl Problem {
     }
 }
 
-/// A problem as RFC 9457, section 3 writes it.
-#[derive(Serialize)]
-struct Document<'a> {
+/// A problem as RFC 9457, section 3 writes it; every type is explained at /problems.
+#[derive(Serialize, JsonSchema)]
+#[schemars(rename = "Problem")]
+pub(crate) struct Document<'a> {
     #[serde(rename = "type")]
+    #[schemars(with = "String", extend("format" = "uri-reference"))]
     kind: TypeUri,
     title: &'a str,
+    #[schemars(range(min = 400, max = 599))]
     status: u16,
+    /// What is wrong, and what to do.
     detail: &'a str,
 }
 

@@ -3,7 +3,12 @@
 //! of caller.
 
 use crate::{
-    config::ConnectionsConfig, cors::Cors, limits::AddressFilter, pressure::Pressure, problem::Kind,
+    api_keys::ApiKeys,
+    config::ConnectionsConfig,
+    cors::Cors,
+    limits::AddressFilter,
+    pressure::Pressure,
+    problem::{Kind, Problem},
 };
 use std::{
     fmt,
@@ -28,18 +33,22 @@ pub trait Policy: Send + Sync {
         false
     }
 
-    /// Which of the context's classes a request counts towards, by its path.
-    fn class_of(&self, path: &str) -> u8;
+    /// Whether answers of this operation are worth keeping the connection for, by its id.
+    fn keeps(&self, operation: &'static str) -> bool;
 
-    /// Whether answers of that class are worth keeping the connection for.
-    fn keeps(&self, class: u8) -> bool;
-
-    /// A request of that class took so long.
-    fn took(&self, class: u8, time: Duration);
+    /// A request for this operation took so long; [`NO_OPERATION`] if the table has none for it.
+    fn took(&self, operation: &'static str, time: Duration);
 
     /// A problem document was sent.
     fn refused(&self, kind: &'static Kind);
 }
+
+/// Stands for the operation of a request for which the table has none.
+pub const NO_OPERATION: &str = "none";
+/// Stands for pages, and the files that they load.
+pub const PAGE: &str = "page";
+/// Stands for a browser's question whether it may ask.
+pub const PREFLIGHT: &str = "preflight";
 
 /// What is counted of connections.
 #[derive(Debug, Default)]
@@ -58,10 +67,14 @@ pub struct Counters {
 
 /// What protects the listeners of one kind of caller.
 pub struct Protection {
+    /// The section of the configuration that its settings stand in, for messages.
+    pub section: &'static str,
     pub settings: ConnectionsConfig,
     pub addresses: Arc<AddressFilter>,
     pub pressure: Arc<Pressure>,
     pub cors: Arc<Cors>,
+    /// The keys of operators.
+    pub api_keys: Arc<ApiKeys>,
     pub counters: Counters,
     pub policy: Arc<dyn Policy>,
     /// True once the server drains.
@@ -89,6 +102,19 @@ impl Protection {
     pub fn idle_seconds(&self) -> u32 {
         let configured = self.settings.idle_timeout_seconds as u32;
         Pressure::idle_seconds(configured, self.pressure.is_above() || self.policy.is_hurried())
+    }
+
+    /// How long the body of a request may take.
+    pub fn body_timeout(&self) -> Duration {
+        Duration::from_secs(self.settings.body_timeout_seconds)
+    }
+
+    /// Refuses while the server drains.
+    pub fn refuse_draining(&self) -> Result<(), Problem> {
+        match *self.draining.borrow() {
+            true => Err(Problem::unavailable("the server is stopping")),
+            false => Ok(()),
+        }
     }
 
     /// Connections open now.

@@ -4,6 +4,7 @@
 use crate::problem::{INVALID, Problem};
 use axum::extract::Query;
 use contracts::REASON_BYTES_MAX;
+use schemars::JsonSchema;
 use serde::Deserialize;
 
 /// Whether a command needs a reason.
@@ -18,6 +19,23 @@ pub enum Reasons {
 struct InQuery {
     reason: String,
 }
+
+/// A reason that may be left out. Not checked: see [`Reasons::check`].
+#[derive(Debug, Clone, Default, Deserialize, JsonSchema)]
+#[schemars(inline, extend("pattern" = NO_CONTROLS), description = REASON)]
+pub struct Reason(#[schemars(length(max = 200))] pub String);
+
+/// A reason that is needed. Not checked: see [`Reasons::check`], which says more of one that is
+/// missing than the reader of JSON: a field of this type defaults to none.
+#[derive(Debug, Clone, Default, Deserialize, JsonSchema)]
+#[schemars(inline, extend("pattern" = NO_CONTROLS), description = REASON)]
+pub struct NeededReason(#[schemars(length(min = 1, max = 200))] pub String);
+
+const REASON: &str =
+    "In the operator's own words, for the log. At most 200 bytes of UTF-8, without control characters.";
+
+/// The pattern of text without control characters.
+pub const NO_CONTROLS: &str = r"^[^\u0000-\u001f\u007f-\u009f]*$";
 
 impl Reasons {
     /// Refuses a reason that is missing, too long or not one line of text.

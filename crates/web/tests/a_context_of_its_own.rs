@@ -2,7 +2,6 @@
 //! answer comes from another thread, and one ordinary route. The protection of the flash sale
 //! protects it too.
 
-use axum::routing::get;
 use std::{
     io::{Read, Write},
     net::{SocketAddr, TcpStream},
@@ -12,15 +11,16 @@ use std::{
 use tokio::sync::{mpsc, watch};
 use units::TimeMs;
 use web::{
+    api_keys::ApiKeys,
     config::{AddressLimits, ConnectionsConfig},
     cors::Cors,
     limits::{AddressFilter, DenyList, Reason},
     metrics::{self, Naming, Registry, ServerMetrics},
+    operation::{Access, Callers, Text, get},
     pressure::{Memory, Pressure},
     problem::{INVALID, KINDS, Kind, Problem, RATE_LIMITED},
     protection::{Counters, Policy, Protection},
-    route::route,
-    server::{Callers, Listening, listen},
+    server::{Listening, listen},
     wire::{Before, Hot, HotRequest, Io, Loops, Served, Token},
 };
 
@@ -33,20 +33,17 @@ struct Counted {
 impl Counted {
     fn new() -> Self {
         let (mut registry, naming) = (Registry::default(), Naming { prefix: "doubler", section: "doubler" });
-        let metrics = ServerMetrics::new(naming, KINDS.iter().copied(), &["any"], &mut registry);
+        let metrics = ServerMetrics::new(naming, KINDS, &["hello"], &mut registry);
         Self { registry, metrics }
     }
 }
 
 impl Policy for Counted {
-    fn class_of(&self, _: &str) -> u8 {
-        0
-    }
-    fn keeps(&self, _: u8) -> bool {
+    fn keeps(&self, _: &'static str) -> bool {
         true
     }
-    fn took(&self, class: u8, time: Duration) {
-        self.metrics.took(class, time);
+    fn took(&self, operation: &'static str, time: Duration) {
+        self.metrics.took(operation, time);
     }
     fn refused(&self, kind: &'static Kind) {
         self.metrics.refused(kind);
@@ -127,9 +124,11 @@ impl Running {
         let policy = Arc::new(Counted::new());
         let denied = DenyList::open(dir.path()).unwrap();
         let protection = Arc::new(Protection {
+            section: "doubler",
             addresses: Arc::new(AddressFilter::new(limits, settings.open_max, false, denied)),
             pressure: Arc::new(Pressure::new(memory, 50, settings.open_max)),
             cors: Arc::new(Cors::new(&[], "content-type")),
+            api_keys: Arc::new(ApiKeys::open(dir.path()).unwrap()),
             counters: Counters::default(),
             policy: Arc::clone(&policy) as _,
             draining,
@@ -148,11 +147,13 @@ impl Running {
                 policy.metrics.read(&counted, &mut now);
                 std::future::ready(metrics::answer(&[&policy.registry, &now]))
             };
-            let routes = vec![
-                route("get", "/hello", get(|| async { "hello" })),
-                route("get", "/metrics", get(figures)),
+            let operations = vec![
+                get("/hello", "hello", Access::Open, || async { "hello" })
+                    .does("Greets.")
+                    .replies_as::<Text>("text/plain", "A greeting."),
+                get("/metrics", "metrics", Access::Open, figures),
             ];
-            let listening = Arc::new(Listening::new(&protection, routes, (), Callers::Public, 100));
+            let listening = Arc::new(Listening::new(&protection, operations, (), Callers::Public, 100));
             let (to_axum, from_loops) = mpsc::channel(100);
             let doubler = |_: &_| Doubler(Arc::clone(&protection));
             let loops = Loops::start(&protection, listeners, listening.permits(), &to_axum, doubler).unwrap();
@@ -219,9 +220,10 @@ fn hot_and_ordinary_requests_share_one_connection() {
         "doubler_refusals_total{problem=\"invalid\"} 1\n",
         "doubler_refusals_total{problem=\"not-found\"} 1\n",
         "doubler_refusals_total{problem=\"body-too-large\"} 1\n",
-        "doubler_request_seconds_count{route=\"any\"} 2\n",
+        "doubler_request_seconds_count{route=\"hello\"} 1\n",
+        "doubler_request_seconds_count{route=\"none\"} 1\n",
         "doubler_memory_mark_bytes 536870900\n",
-        "# HELP doubler_connections_refused Connections over doubler.connections.open_max.\n",
+        "# HELP doubler_connections_refused_total Connections over doubler.connections.open_max.\n",
     ] {
         assert!(figures.contains(line), "{line}{figures}");
     }

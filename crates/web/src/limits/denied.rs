@@ -5,6 +5,7 @@
 use crate::{net::Net, orders::OrdersFile};
 use arc_swap::ArcSwap;
 use contracts::Actor;
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use std::{io, net::IpAddr, path::Path};
 use units::TimeMs;
@@ -14,11 +15,13 @@ const VERSION: u32 = 1;
 pub const DENIED_MAX: usize = 10_000;
 
 /// A denied network, since when, by whom and why.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
+#[schemars(rename = "DeniedNetwork")]
 pub struct Denied {
     pub network: Net,
     pub since: TimeMs,
+    /// The name of the API key.
     pub actor: String,
     pub reason: String,
 }

@@ -25,21 +25,21 @@ impl Reason {
     pub const CONNECTIONS: Self = Self {
         at: 1,
         label: "connections",
-        advice: "more connections than gate.limits.address_connections_max, or its network than \
-                 prefix_connections_max; many people behind one address: raise it, or name the address in \
+        advice: "more connections than limits.address_connections_max, or its network than \
+                 prefix_connections_max; many people with one address: raise it, or name the address in \
                  exempt_addresses; a balancer: name it in trusted_proxies",
     };
     pub const ADDRESS_RATE: Self = Self {
         at: 2,
         label: "address_rate",
-        advice: "more requests than gate.limits.address_per_second; many people behind one address: raise it, or name \
+        advice: "more requests than limits.address_per_second; many people with one address: raise it, or name \
                  the address in exempt_addresses; a balancer: name it in trusted_proxies",
     };
     pub const PREFIX_RATE: Self = Self {
         at: 3,
         label: "prefix_rate",
         advice: "the network (a /24, or a /48 of IPv6), with all who share it, sent more requests than \
-                 gate.limits.prefix_per_second; many people in it: raise it, or name the network in exempt_addresses",
+                 limits.prefix_per_second; many people in it: raise it, or name the network in exempt_addresses",
     };
     /// The reasons of every server.
     pub const OWN: [Self; 4] = [Self::DENIED, Self::CONNECTIONS, Self::ADDRESS_RATE, Self::PREFIX_RATE];

@@ -1,4 +1,4 @@
-//! Figures of a process for Prometheus, in the text of OpenMetrics. A context declares its metrics
+//! Figures of a process for Prometheus, in its text format. A context declares its metrics
 //! in one enum and registers them here; [`ServerMetrics`] registers those that every server has.
 //!
 //! Families of the library find a metric by its labels in a table behind a lock. Here the labels
@@ -14,7 +14,10 @@ pub use histogram::Histogram;
 use http::header;
 pub use prometheus_client::{encoding::EncodeLabelSet as Labels, metrics::counter::Counter};
 use prometheus_client::{
-    encoding::{EncodeLabelSet, EncodeMetric, MetricEncoder, NoLabelSet, text},
+    encoding::{
+        EncodeLabelSet, EncodeMetric, MetricEncoder, NoLabelSet,
+        prometheus_text::{CONTENT_TYPE, encode},
+    },
     metrics::MetricType,
 };
 pub use server::{Naming, ServerMetric, ServerMetrics};
@@ -23,10 +26,8 @@ use std::{
     fmt::{self, Debug},
 };
 
-/// The type of the answer (OpenMetrics 1.0, section "Protocol Negotiation").
-const CONTENT_TYPE: &str = "application/openmetrics-text; version=1.0.0; charset=utf-8";
-/// Room for a few hundred rows; a longer text makes it grow.
-const TEXT_BYTES: usize = 32 << 10;
+/// Room for a thousand rows; a longer text makes it grow.
+const TEXT_BYTES: usize = 128 << 10;
 
 /// A metric as it is declared: the name of its samples, its kind, and what it says. The text puts
 /// a full stop after the help.
@@ -130,7 +131,7 @@ impl Registry {
         let Metric { name, help, kind: declared } = metric;
         assert!(declared == kind, "{name}: declared as a {}", declared.as_str());
         let name = match kind {
-            // The library writes it behind each sample.
+            // The library adds it to each sample.
             MetricType::Counter => name
                 .strip_suffix("_total")
                 .unwrap_or_else(|| panic!("{name}: the name of a counter ends in _total")),
@@ -149,8 +150,8 @@ pub fn answer(registries: &[&Registry]) -> Response {
 
 fn write(registries: &[&Registry]) -> String {
     let mut text = String::with_capacity(TEXT_BYTES);
-    let whole = registries.iter().try_for_each(|registry| text::encode_registry(&mut text, &registry.0));
-    whole.and_then(|()| text::encode_eof(&mut text)).expect("a String takes whatever is written");
+    let whole = registries.iter().try_for_each(|registry| encode(&mut text, &registry.0));
+    whole.expect("a String takes whatever is written");
     text
 }
 
@@ -197,7 +198,7 @@ mod tests {
     use std::time::Duration;
 
     #[test]
-    fn metrics_are_written_in_the_text_of_openmetrics() {
+    fn metrics_are_written_in_the_text_of_prometheus() {
         let (mut counted, mut now) = (Registry::default(), Registry::default());
         let answers = counted.counters(
             Metric::counter("test_answers_total", "Answers"),
@@ -220,30 +221,29 @@ mod tests {
         );
         now.values(Metric::gauge("test_nobody", "Nobody"), [(NO_LABELS, 0); 0]);
         let expected = "\
-# HELP test_answers Answers.
-# TYPE test_answers counter
+# HELP test_answers_total Answers.
+# TYPE test_answers_total counter
 test_answers_total{said=\"yes\"} 0
 test_answers_total{said=\"no\"} 2
-# HELP test_starts Starts.
-# TYPE test_starts counter
+# HELP test_starts_total Starts.
+# TYPE test_starts_total counter
 test_starts_total 1
 # HELP test_seconds Time.
 # TYPE test_seconds histogram
+test_seconds_bucket{route=\"a\",le=\"0.0005\"} 1
+test_seconds_bucket{route=\"a\",le=\"1\"} 1
+test_seconds_bucket{route=\"a\",le=\"2.5\"} 2
+test_seconds_bucket{route=\"a\",le=\"+Inf\"} 3
 test_seconds_sum{route=\"a\"} 4.5005
 test_seconds_count{route=\"a\"} 3
-test_seconds_bucket{le=\"0.0005\",route=\"a\"} 1
-test_seconds_bucket{le=\"1.0\",route=\"a\"} 1
-test_seconds_bucket{le=\"2.5\",route=\"a\"} 2
-test_seconds_bucket{le=\"+Inf\",route=\"a\"} 3
 # HELP test_open Open.
 # TYPE test_open gauge
 test_open 18446744073709551615
-# HELP test_seen Seen.
-# TYPE test_seen counter
+# HELP test_seen_total Seen.
+# TYPE test_seen_total counter
 test_seen_total{of=\"a \\\"b\\\"\\n\",by=\"c\"} 7
 # HELP test_nobody Nobody.
 # TYPE test_nobody gauge
-# EOF
 ";
         assert_eq!(write(&[&counted, &now]), expected);
     }

@@ -1,7 +1,10 @@
 //! The metrics that every server of HTTP has, whatever its context.
 
 use super::{Counter, Histogram, Metric, Registry};
-use crate::{problem::Kind, protection::Protection};
+use crate::{
+    problem::Kind,
+    protection::{NO_OPERATION, PAGE, PREFLIGHT, Protection},
+};
 use std::{sync::atomic::Ordering::Relaxed, time::Duration};
 
 const BOUNDS_SECONDS: [f64; 12] = [0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5];
@@ -91,28 +94,29 @@ impl ServerMetric {
 pub struct ServerMetrics {
     naming: Naming,
     refusals: Vec<(&'static Kind, Counter)>,
-    /// By class of request.
-    request_seconds: Vec<Histogram>,
+    /// By operation.
+    request_seconds: Vec<(&'static str, Histogram)>,
 }
 
 impl ServerMetrics {
     /// Registers what is counted of requests: problem documents of these `kinds`, and times by
-    /// class of request, of which `routes` are the names.
+    /// operation. Those of the `operations` that come first are found first.
     pub fn new(
         naming: Naming,
-        kinds: impl Iterator<Item = &'static Kind>,
-        routes: &[&'static str],
+        kinds: &[&'static Kind],
+        operations: &[&'static str],
         registry: &mut Registry,
     ) -> Self {
-        let kinds: Vec<_> = kinds.collect();
+        let operations: Vec<_> = operations.iter().copied().chain([PAGE, PREFLIGHT, NO_OPERATION]).collect();
         let slugs = kinds.iter().map(|kind| [("problem", kind.slug)]);
         let refusals = registry.counters(ServerMetric::Refusals.of(naming), slugs);
-        let routes = routes.iter().map(|route| [("route", *route)]);
+        let routes = operations.iter().map(|operation| [("route", *operation)]);
         let times = ServerMetric::RequestSeconds.of(naming);
+        let times = registry.histograms(times, &BOUNDS_SECONDS, routes);
         Self {
             naming,
-            refusals: kinds.into_iter().zip(refusals).collect(),
-            request_seconds: registry.histograms(times, &BOUNDS_SECONDS, routes),
+            refusals: kinds.iter().copied().zip(refusals).collect(),
+            request_seconds: operations.into_iter().zip(times).collect(),
         }
     }
 
@@ -123,10 +127,12 @@ impl ServerMetrics {
         }
     }
 
-    /// A request of that class took so long. One of a class without a name is not counted.
-    pub fn took(&self, class: u8, time: Duration) {
-        if let Some(histogram) = self.request_seconds.get(usize::from(class)) {
-            histogram.observe(time);
+    /// A request for that operation took so long.
+    pub fn took(&self, operation: &'static str, time: Duration) {
+        let known = self.request_seconds.iter().find(|(known, _)| *known == operation);
+        debug_assert!(known.is_some(), "{operation}: not among the operations that are counted");
+        if let Some((_, times)) = known {
+            times.observe(time);
         }
     }
 

@@ -9,10 +9,10 @@ mod tls;
 pub use tls::Tls;
 
 use crate::{
+    operation::{Answered, Callers, Operation, preflights, router},
     page,
     problem::{self, Explained, NOT_FOUND, Problem},
-    protection::{Protection, drained},
-    route::{Route, router},
+    protection::{NO_OPERATION, Protection, drained},
     wire::{Seat, Travelling, Warning, refuse_denied},
 };
 use axum::{
@@ -97,15 +97,6 @@ pub fn listen(
     bind().map_err(|e: io::Error| io::Error::new(e.kind(), format!("{what}: listen on {address}: {e}")))
 }
 
-/// For whom a listener is.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Callers {
-    /// Everybody, and browsers on the pages of others.
-    Public,
-    /// Operators and their machines.
-    Operators,
-}
-
 /// One listener's side of a server.
 pub struct Listening {
     protection: Arc<Protection>,
@@ -126,12 +117,15 @@ impl Listening {
     /// Answers from this table, over `open_max` connections at the most.
     pub fn new<S: Clone + Send + Sync + 'static>(
         protection: &Arc<Protection>,
-        routes: Vec<Route<S>>,
+        mut operations: Vec<Operation<S>>,
         state: S,
         callers: Callers,
         open_max: usize,
     ) -> Self {
-        let router = router(routes)
+        if callers == Callers::Public {
+            operations.extend(preflights(&operations, &protection.cors));
+        }
+        let router = router(operations, callers, &protection.api_keys)
             .fallback(|| async { Problem::new(&NOT_FOUND, "no such path: see /api/v1/openapi.json") })
             .with_state(state);
         let open_max = open_max.clamp(1, u32::MAX as usize).min(Semaphore::MAX_PERMITS);
@@ -299,8 +293,8 @@ impl Listening {
     async fn answer(&self, request: Request<Taken>, peer: IpAddr, in_hand: InHand) -> Response {
         let start = Instant::now();
         let Protection { cors, policy, addresses, .. } = &*self.protection;
-        let class = policy.class_of(request.uri().path());
         let caller = cors.caller(&request).filter(|_| self.is_public());
+        let is_preflight = request.method() == http::Method::OPTIONS;
         let mut request = request.map(Body::new);
         let reader = page::Reader::of(&request);
         let forwarded = request.headers().get_all("x-forwarded-for").iter().rev();
@@ -316,13 +310,15 @@ impl Listening {
             }
         });
         let called = called.catch_unwind().await;
-        let response = called.map_or_else(
+        let mut response = called.map_or_else(
             |_| {
                 tracing::error!("answer a request: panicked");
                 Problem::internal().into_response()
             },
             |Ok(response)| response,
         );
+        let answered = response.extensions_mut().remove::<Answered>();
+        let operation = answered.map_or(NO_OPERATION, |Answered(operation)| operation);
         let mut response = problem::ensure(response);
         if let Some(explained) = response.extensions_mut().remove::<Explained>() {
             policy.refused(explained.kind);
@@ -334,11 +330,13 @@ impl Listening {
             }
         }
         // Not behind TLS, where every further connection costs more than one that rests.
-        let may_close = self.is_public() && self.tls.is_none() && !policy.keeps(class);
+        // What a browser may ask, it asks next.
+        let is_worth_it = is_preflight || policy.keeps(operation);
+        let may_close = self.is_public() && self.tls.is_none() && !is_worth_it;
         if may_close && policy.closes() {
             response.headers_mut().insert(header::CONNECTION, HeaderValue::from_static("close"));
         }
-        policy.took(class, start.elapsed());
+        policy.took(operation, start.elapsed());
         secure(&mut response);
         if let Some(caller) = caller {
             cors.put(caller, response.headers_mut());

@@ -58,10 +58,12 @@ pub(super) struct Handshake {
 }
 
 impl Tls {
-    /// Reads the certificate and its key. The error names the file and what to do.
-    pub fn open(config: &TlsConfig, counters: &Counters) -> io::Result<Self> {
+    /// Reads the certificate and its key, which this section of the configuration names. The error
+    /// names the key, the file and what to do.
+    pub fn open(section: &'static str, config: &TlsConfig, counters: &Counters) -> io::Result<Self> {
         let provider = Arc::new(aws_lc_rs::default_provider());
         let files = Files {
+            section,
             certificate: PathBuf::from(&config.certificate_file),
             key: PathBuf::from(&config.key_file),
             provider: Arc::clone(&provider),
@@ -175,6 +177,7 @@ impl ResolvesServerCert for Served {
 /// Where the certificate and its key are.
 #[derive(Debug)]
 struct Files {
+    section: &'static str,
     certificate: PathBuf,
     key: PathBuf,
     provider: Arc<CryptoProvider>,
@@ -210,11 +213,12 @@ impl Files {
     }
 
     fn pair(&self, read: &Read) -> io::Result<Pair> {
-        let again = |what: &str, e: &io::Error| io::Error::new(e.kind(), format!("gate.tls.{what}: {e}"));
+        let again =
+            |what: &str, e: &io::Error| io::Error::new(e.kind(), format!("{}.tls.{what}: {e}", self.section));
         let certificate = read.certificate.as_ref().map_err(|e| again("certificate_file", e))?;
         let key = read.key.as_ref().map_err(|e| again("key_file", e))?;
         let wrong = |what: &str, file: &PathBuf, why: &str| {
-            let text = format!("gate.tls.{what}: {}: {why}", file.display());
+            let text = format!("{}.tls.{what}: {}: {why}", self.section, file.display());
             io::Error::new(io::ErrorKind::InvalidData, text)
         };
         let wrong_certificate = |why: &str| wrong("certificate_file", &self.certificate, why);

@@ -296,10 +296,11 @@ impl<L: Send + 'static> Io<L> {
             self.protection.counters.connections_refused.fetch_add(1, Ordering::Relaxed);
             if let Some(refused) = self.full.due() {
                 let open_max = self.protection.settings.open_max;
+                let section = self.protection.section;
                 tracing::warn!(
                     open_max,
                     refused,
-                    "connection closed: too many are open (gate.connections.open_max)"
+                    "connection closed: too many are open ({section}.connections.open_max)"
                 );
             }
             return;

@@ -220,7 +220,9 @@ impl<L: Send + 'static> Loops<L> {
                 let _guard = EndProcess(mine);
                 event_loop.run();
             };
-            loops.threads.push(std::thread::Builder::new().name(format!("gate-{number}")).spawn(run)?);
+            loops.threads.push(
+                std::thread::Builder::new().name(format!("{}-{number}", protection.section)).spawn(run)?,
+            );
         }
         Ok(loops)
     }

@@ -273,8 +273,9 @@ impl<L: Send + 'static> Io<L> {
             Parsed::Partial => return Some(0),
             Parsed::Whole { len, source } => (len, source),
             Parsed::Refused(why) => {
+                let section = self.protection.section;
                 let detail = format!(
-                    "header of the PROXY protocol, version 2 (gate.connections.proxy_protocol): {why}"
+                    "header of the PROXY protocol, version 2 ({section}.connections.proxy_protocol): {why}"
                 );
                 if let Some(count) = self.unannounced.due() {
                     let proxy = self.conns.peek(token).map(|conn| conn.peer.to_string());

@@ -1,0 +1,36 @@
+//! Is it alive, can it answer, and in which figures: for machines, without a key, on a listener
+//! that is not public.
+
+use crate::operation::{Access, Operation, Text, get};
+use axum::handler::Handler;
+
+/// `/healthz`, `/readyz` and `/metrics`. A context says itself whether it can answer, and its
+/// figures.
+pub fn operations<S, R, M, RT, MT>(ready: R, metrics: M) -> Vec<Operation<S>>
+where
+    S: Clone + Send + Sync + 'static,
+    R: Handler<RT, S>,
+    M: Handler<MT, S>,
+    RT: 'static,
+    MT: 'static,
+{
+    vec![
+        get("/healthz", "health", Access::Open, healthz)
+            .does("The process runs.")
+            .tag("health")
+            .replies_as::<Text>("text/plain", "ok"),
+        get("/readyz", "ready", Access::Open, ready)
+            .does("The server can answer requests, and does not drain.")
+            .tag("health")
+            .replies_as::<Text>("text/plain", "ready")
+            .problems(&[&crate::problem::UNAVAILABLE]),
+        get("/metrics", "metrics", Access::Open, metrics)
+            .does("Metrics for Prometheus.")
+            .tag("health")
+            .replies_as::<Text>("text/plain", "Metrics."),
+    ]
+}
+
+async fn healthz() -> &'static str {
+    "ok\n"
+}

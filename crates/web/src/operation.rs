@@ -1,0 +1,405 @@
+//! The table of a context's operations. A row says all that is known of one: method, path, name,
+//! who may ask, what is sent, what comes back, and which problems. From it come the router, the
+//! check of roles, the OpenAPI document ([`crate::openapi`]), the labels of metrics, the page of
+//! problems, and the tests that walk every row.
+
+use crate::{
+    api_keys::{ApiKeys, Operator, Role},
+    cors::Cors,
+    problem::{self, BAD_REQUEST, Explained, INTERNAL, Kind},
+    protection::{PAGE, PREFLIGHT},
+};
+use axum::{
+    Router,
+    extract::{Request, State},
+    handler::Handler,
+    middleware::{self, Next},
+    response::{IntoResponse, Response},
+    routing::{MethodFilter, MethodRouter, on},
+};
+use http::{HeaderMap, HeaderValue};
+use schemars::{JsonSchema, Schema, SchemaGenerator};
+use std::{
+    collections::BTreeMap,
+    io::{self, Write},
+    sync::Arc,
+};
+
+/// Who may ask.
+#[derive(Debug, Clone, Copy)]
+pub enum Access {
+    /// Any caller that reaches the listener.
+    Open,
+    /// A caller with a credential of the context, which its handler checks.
+    Credential(&'static Credential),
+    /// An operator whose API key has this role at least. It is checked before the handler is
+    /// called, which gets the [`Operator`].
+    Role(Role),
+}
+
+/// A credential that a context gives out and checks by itself.
+#[derive(Debug)]
+pub struct Credential {
+    /// Its name among the document's security schemes.
+    pub name: &'static str,
+    pub sent: Sent,
+    /// What a caller hears who sends none.
+    pub missing: &'static Kind,
+    /// What a caller hears whose credential is not good.
+    pub refused: &'static Kind,
+}
+
+/// Where a credential stands in a request.
+#[derive(Debug, Clone, Copy)]
+pub enum Sent {
+    /// In a field of this name.
+    Field(&'static str),
+    /// In the query, under this name.
+    Query(&'static str),
+    /// In `Authorization: Bearer …`, in this format.
+    Bearer(&'static str),
+}
+
+/// For whom a listener is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Callers {
+    /// Everybody, and browsers on the pages of others.
+    Public,
+    /// Operators and their machines.
+    Operators,
+}
+
+/// How a type is described: `schema_of::<T>()`.
+pub type SchemaOf = fn(&mut SchemaGenerator) -> Schema;
+
+/// The description of a type.
+pub fn schema_of<T: JsonSchema>() -> SchemaOf {
+    |generator| generator.subschema_for::<T>()
+}
+
+/// Text, or lines of it.
+#[derive(Debug, JsonSchema)]
+#[schemars(inline)]
+pub struct Text(#[expect(dead_code, reason = "it is only described")] String);
+
+/// What a body is.
+#[derive(Debug, Clone, Copy)]
+pub struct Content {
+    pub media_type: &'static str,
+    pub schema: SchemaOf,
+}
+
+/// The body of a request.
+#[derive(Debug, Clone, Copy)]
+pub struct Body {
+    pub content: Content,
+    /// Whether it may be left out.
+    pub is_optional: bool,
+}
+
+/// An answer that is no problem.
+#[derive(Debug, Clone)]
+pub struct Reply {
+    /// An HTTP status code.
+    pub status: u16,
+    pub means: &'static str,
+    pub content: Content,
+    pub fields: Vec<Field>,
+}
+
+/// A field of a request or of an answer.
+#[derive(Debug, Clone, Copy)]
+pub struct Field {
+    pub name: &'static str,
+    pub means: &'static str,
+    pub schema: SchemaOf,
+    pub is_required: bool,
+}
+
+/// What the table says of an operation.
+#[derive(Debug, Clone)]
+pub struct Row {
+    /// In capital letters.
+    pub method: &'static str,
+    /// With its parameters in braces.
+    pub path: &'static str,
+    /// Its name in the document, in metrics and in tests: one within a context.
+    pub id: &'static str,
+    pub access: Access,
+    /// What it does, in one line; empty for what no document describes.
+    pub does: &'static str,
+    /// The group in the document, if it is not its listener's.
+    pub tag: Option<&'static str>,
+    /// A type whose fields are the parameters of the query.
+    pub query: Option<SchemaOf>,
+    pub fields: Vec<Field>,
+    pub body: Option<Body>,
+    pub replies: Vec<Reply>,
+    problems: Vec<&'static Kind>,
+}
+
+impl Row {
+    /// What stands for it in metrics.
+    fn label(&self) -> &'static str {
+        match self.is_described() {
+            true => self.id,
+            false if self.method == "OPTIONS" => PREFLIGHT,
+            false => PAGE,
+        }
+    }
+
+    /// Whether it is part of the API, and no page or file.
+    pub fn is_described(&self) -> bool {
+        !self.does.is_empty()
+    }
+
+    /// The kinds of problems that its handler and what stands before it may answer with, in the
+    /// order of their status.
+    pub fn problems(&self, callers: Callers) -> Vec<&'static Kind> {
+        let mut kinds: Vec<&'static Kind> = vec![&BAD_REQUEST, &INTERNAL];
+        match self.access {
+            Access::Open => {}
+            Access::Credential(of) => kinds.extend([of.missing, of.refused]),
+            Access::Role(Role::ReadOnly) => kinds.extend([&problem::KEY_MISSING, &problem::KEY_REFUSED]),
+            Access::Role(_) => {
+                kinds.extend([&problem::KEY_MISSING, &problem::KEY_REFUSED, &problem::ROLE_REFUSED]);
+            }
+        }
+        if callers == Callers::Public {
+            kinds.push(&problem::ADDRESS_DENIED);
+        }
+        if self.body.is_some() {
+            kinds.extend([&problem::BODY_TIMEOUT, &problem::BODY_TOO_LARGE, &problem::MEDIA_TYPE]);
+            kinds.push(&problem::INVALID);
+        }
+        if self.query.is_some() {
+            kinds.push(&problem::INVALID);
+        }
+        kinds.extend(&self.problems);
+        kinds.sort_by_key(|kind| (kind.status, kind.slug));
+        kinds.dedup_by(|a, b| std::ptr::eq(*a, *b));
+        kinds
+    }
+}
+
+/// A row and what answers it.
+#[derive(Debug)]
+pub struct Operation<S> {
+    pub row: Row,
+    pub(crate) handler: MethodRouter<S>,
+}
+
+macro_rules! methods {
+    ($($(#[$doc:meta])* $name:ident: $method:literal, $filter:ident;)*) => {$(
+        $(#[$doc])*
+        pub fn $name<S, T, H>(path: &'static str, id: &'static str, access: Access, handler: H) -> Operation<S>
+        where
+            S: Clone + Send + Sync + 'static,
+            T: 'static,
+            H: Handler<T, S>,
+        {
+            Operation::new($method, path, id, access, on(MethodFilter::$filter, handler))
+        }
+    )*};
+}
+
+methods! {
+    /// `GET`, and `HEAD` with it.
+    get: "GET", GET;
+    /// `POST`.
+    post: "POST", POST;
+    /// `PUT`.
+    put: "PUT", PUT;
+    /// `DELETE`.
+    delete: "DELETE", DELETE;
+}
+
+impl<S> Operation<S> {
+    pub(crate) fn new(
+        method: &'static str,
+        path: &'static str,
+        id: &'static str,
+        access: Access,
+        handler: MethodRouter<S>,
+    ) -> Self {
+        let row = Row {
+            method,
+            path,
+            id,
+            access,
+            does: "",
+            tag: None,
+            query: None,
+            fields: Vec::new(),
+            body: None,
+            replies: Vec::new(),
+            problems: Vec::new(),
+        };
+        Self { row, handler }
+    }
+
+    /// What it does, in one line: with it, the operation is part of the API.
+    pub fn does(mut self, does: &'static str) -> Self {
+        self.row.does = does;
+        self
+    }
+
+    /// Its group in the document.
+    pub fn tag(mut self, tag: &'static str) -> Self {
+        self.row.tag = Some(tag);
+        self
+    }
+
+    /// The type whose fields are its parameters in the query.
+    pub fn query<T: JsonSchema>(mut self) -> Self {
+        self.row.query = Some(schema_of::<T>());
+        self
+    }
+
+    /// A field that a request must have.
+    pub fn field<T: JsonSchema>(mut self, name: &'static str, means: &'static str) -> Self {
+        self.row.fields.push(Field { name, means, schema: schema_of::<T>(), is_required: true });
+        self
+    }
+
+    /// A body of JSON.
+    pub fn takes<T: JsonSchema>(mut self) -> Self {
+        let content = Content { media_type: "application/json", schema: schema_of::<T>() };
+        self.row.body = Some(Body { content, is_optional: false });
+        self
+    }
+
+    /// A body of JSON, or none.
+    pub fn may_take<T: JsonSchema>(mut self) -> Self {
+        let content = Content { media_type: "application/json", schema: schema_of::<T>() };
+        self.row.body = Some(Body { content, is_optional: true });
+        self
+    }
+
+    /// A body of another type.
+    pub fn takes_as<T: JsonSchema>(mut self, media_type: &'static str) -> Self {
+        let content = Content { media_type, schema: schema_of::<T>() };
+        self.row.body = Some(Body { content, is_optional: false });
+        self
+    }
+
+    /// 200 with JSON, and what it means.
+    pub fn replies<T: JsonSchema>(self, means: &'static str) -> Self {
+        self.replies_as::<T>("application/json", means)
+    }
+
+    /// 200 of another type.
+    pub fn replies_as<T: JsonSchema>(mut self, media_type: &'static str, means: &'static str) -> Self {
+        let content = Content { media_type, schema: schema_of::<T>() };
+        self.row.replies.push(Reply { status: 200, means, content, fields: Vec::new() });
+        self
+    }
+
+    /// A field of the answer before.
+    pub fn with_field<T: JsonSchema>(mut self, name: &'static str, means: &'static str) -> Self {
+        let field = Field { name, means, schema: schema_of::<T>(), is_required: true };
+        self.row.replies.iter_mut().last().expect("an answer was named before").fields.push(field);
+        self
+    }
+
+    /// 202 with JSON and `Retry-After`.
+    pub fn may_accept<T: JsonSchema>(mut self, means: &'static str) -> Self {
+        let content = Content { media_type: "application/json", schema: schema_of::<T>() };
+        let fields = vec![RETRY_AFTER];
+        self.row.replies.push(Reply { status: 202, means, content, fields });
+        self
+    }
+
+    /// The problems that its handler may answer with, beside those that follow from the row.
+    pub fn problems(mut self, kinds: &[&'static Kind]) -> Self {
+        self.row.problems.extend(kinds);
+        self
+    }
+}
+
+/// `Retry-After`, where it always is.
+pub(crate) const RETRY_AFTER: Field = Field {
+    name: "Retry-After",
+    means: "Seconds.",
+    schema: |_| schemars::json_schema!({ "type": "integer", "minimum": 1 }),
+    is_required: true,
+};
+
+/// Puts a table into a router. What a role opens is checked here, before a handler is called.
+pub(crate) fn router<S: Clone + Send + Sync + 'static>(
+    operations: Vec<Operation<S>>,
+    callers: Callers,
+    keys: &Arc<ApiKeys>,
+) -> Router<S> {
+    operations.into_iter().fold(Router::new(), |router, Operation { row, handler }| {
+        let problems = row.problems(callers);
+        let guard = Guard { row: Arc::new(row), problems, keys: Arc::clone(keys) };
+        let path = guard.row.path;
+        // Not for methods that the path does not know: they have no row.
+        let handler = handler.route_layer(middleware::from_fn_with_state(Arc::new(guard), guarded));
+        router.route(path, handler)
+    })
+}
+
+/// `OPTIONS` of every path of the API in a table.
+pub(crate) fn preflights<S: Clone + Send + Sync + 'static>(
+    operations: &[Operation<S>],
+    cors: &Arc<Cors>,
+) -> Vec<Operation<S>> {
+    let mut methods = BTreeMap::<&'static str, String>::new();
+    for row in operations.iter().map(|operation| &operation.row).filter(|row| row.path.starts_with("/api/")) {
+        let known = methods.entry(row.path).or_default();
+        known.push_str(row.method);
+        known.push_str(if row.method == "GET" { ", HEAD, " } else { ", " });
+    }
+    let operation = |(path, known): (&'static str, String)| {
+        let methods = HeaderValue::try_from(known + "OPTIONS").expect("methods are letters");
+        let cors = Arc::clone(cors);
+        let answer = move |headers: HeaderMap| async move { cors.preflight(&headers, methods) };
+        Operation::new("OPTIONS", path, PREFLIGHT, Access::Open, on(MethodFilter::OPTIONS, answer))
+    };
+    methods.into_iter().map(operation).collect()
+}
+
+struct Guard {
+    row: Arc<Row>,
+    problems: Vec<&'static Kind>,
+    keys: Arc<ApiKeys>,
+}
+
+/// Which operation answered, for those who count.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Answered(pub(crate) &'static str);
+
+async fn guarded(State(guard): State<Arc<Guard>>, mut request: Request, next: Next) -> Response {
+    let let_in = match guard.row.access {
+        Access::Role(want) => guard.keys.authorize(request.headers(), want).map(Some),
+        Access::Open | Access::Credential(_) => Ok(None),
+    };
+    let response = match let_in {
+        Ok(operator) => {
+            operator.map(|operator| request.extensions_mut().insert::<Operator>(operator));
+            next.run(request).await
+        }
+        Err(problem) => problem.into_response(),
+    };
+    guard.checked(response)
+}
+
+impl Guard {
+    /// In a build with debug assertions, ends the process for a problem that is not in the row: a
+    /// panic would be answered like any other, and no test would see it.
+    fn checked(&self, mut response: Response) -> Response {
+        if let Some(Explained { kind, detail, .. }) = response.extensions().get::<Explained>()
+            && cfg!(debug_assertions)
+            && self.row.is_described()
+            && !self.problems.iter().any(|known| std::ptr::eq(*known, *kind))
+        {
+            let row = self.row.id;
+            let _ = writeln!(io::stderr(), "{row} answers {}, which is not in its row: {detail}", kind.slug);
+            std::process::abort();
+        }
+        response.extensions_mut().insert(Answered(self.row.label()));
+        response
+    }
+}

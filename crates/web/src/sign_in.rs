@@ -1,0 +1,39 @@
+//! Signing in: a browser trades a one-time key for a session.
+
+use crate::{
+    api_keys::{ApiKeys, SESSION_COOKIE},
+    operation::{Access, Credential, Operation, Sent, get},
+    problem::{KEY_REFUSED, Problem},
+};
+use axum::{
+    extract::{FromRef, RawQuery, State},
+    response::{IntoResponse, Redirect, Response},
+};
+use http::header;
+use std::sync::Arc;
+
+/// What the server prints at its start.
+static ONE_TIME_KEY: Credential =
+    Credential { name: "oneTimeKey", sent: Sent::Query("key"), missing: &KEY_REFUSED, refused: &KEY_REFUSED };
+
+/// The operation that begins a session.
+pub fn operations<S>() -> Vec<Operation<S>>
+where
+    S: Clone + Send + Sync + 'static,
+    Arc<ApiKeys>: FromRef<S>,
+{
+    vec![get("/sign-in", "signIn", Access::Credential(&ONE_TIME_KEY), sign_in)]
+}
+
+/// `GET /sign-in?key=…`.
+async fn sign_in(State(keys): State<Arc<ApiKeys>>, RawQuery(query): RawQuery) -> Result<Response, Problem> {
+    let key = query.as_deref().and_then(|q| q.strip_prefix("key=")).unwrap_or_default();
+    let session = keys.sign_in(key).ok_or_else(|| {
+        Problem::new(
+            &KEY_REFUSED,
+            "sign-in key: unknown, or used already; a restart of the server prints a new one",
+        )
+    })?;
+    let cookie = format!("{SESSION_COOKIE}={session}; Path=/; HttpOnly; SameSite=Strict");
+    Ok(([(header::SET_COOKIE, cookie)], Redirect::to("/")).into_response())
+}

@@ -1,0 +1,49 @@
+//! Server-sent events (https://html.spec.whatwg.org/multipage/server-sent-events.html).
+
+use crate::protection::drained;
+use axum::{
+    body::Body,
+    response::{IntoResponse, Response},
+};
+use futures_util::{Stream, StreamExt, stream::unfold};
+use http::header;
+use std::{convert::Infallible, time::Duration};
+use tokio::{sync::watch, time::sleep};
+
+/// Proxies cut connections that say nothing for a minute.
+const HEARTBEAT_EVERY: Duration = Duration::from_secs(15);
+
+/// An event: its name, and data of one line.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Event {
+    pub name: &'static str,
+    pub data: String,
+}
+
+/// An answer of these events, until they end or the server drains. In silence it says a comment
+/// every 15 seconds.
+pub fn response(
+    events: impl Stream<Item = Event> + Send + 'static,
+    draining: watch::Receiver<bool>,
+) -> Response {
+    let stream = (Box::pin(events), draining, false);
+    let chunks = unfold(stream, |(mut events, mut draining, has_begun)| async move {
+        let chunk = tokio::select! {
+            biased;
+            event = events.next() => {
+                let Event { name, data } = event?;
+                format!("event: {name}\ndata: {data}\n\n")
+            }
+            () = sleep(HEARTBEAT_EVERY) => ":\n\n".to_owned(),
+            // What is so now is said first.
+            () = drained(&mut draining), if has_begun => return None,
+        };
+        Some((Ok::<_, Infallible>(chunk), (events, draining, true)))
+    });
+    let headers = [
+        (header::CONTENT_TYPE, "text/event-stream"),
+        (header::CACHE_CONTROL, "no-store"),
+        (header::HeaderName::from_static("x-accel-buffering"), "no"),
+    ];
+    (headers, Body::from_stream(chunks)).into_response()
+}
