@@ -4,7 +4,7 @@
 //! Shared by the fuzz target and by the test that runs its corpus.
 
 use contracts::{LINES_MAX, QUANTITY_MAX, SaleSpec};
-use gate::api::parse_basket;
+use gate::parse_basket;
 use std::{fmt::Write as _, sync::LazyLock};
 
 /// A sale of ten items, so that a basket can have too many; some names are hard to write in JSON or

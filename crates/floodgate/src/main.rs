@@ -52,6 +52,8 @@ enum Command {
     Restore(commands::backup::RestoreArgs),
     /// Print the commented configuration with every default; with --config, check that file first
     Config,
+    /// Print the OpenAPI document of the HTTP interface, or what each type of problem means
+    Openapi(commands::openapi::Args),
     /// One process of the rehearsal's crowd
     #[command(hide = true)]
     RehearseLoad(commands::rehearse::load::Args),
@@ -120,6 +122,9 @@ fn run(cli: Cli) -> CommandResult {
         commands::print(&config::default_toml());
         return Ok(ExitCode::SUCCESS);
     }
+    if let Command::Openapi(args) = &cli.command {
+        return commands::openapi::run(args);
+    }
     let given = cli.data.is_some();
     let data = cli.data.unwrap_or_else(|| config.data.clone());
     let context = Context { data, config_file: cli.config, config };
@@ -132,7 +137,7 @@ fn run(cli: Cli) -> CommandResult {
         Command::Backup(args) => commands::backup::backup(&context, &args),
         Command::Restore(args) => commands::backup::restore(&context, &args),
         Command::RehearseLoad(args) => commands::rehearse::load::run(&context, &args),
-        Command::Config => Ok(ExitCode::SUCCESS),
+        Command::Config | Command::Openapi(_) => Ok(ExitCode::SUCCESS),
     }
 }
 

@@ -6,10 +6,12 @@ use crate::{
     keys::Keyring,
     pass::Pass,
     ports::{Sale, Sales},
+    problem::{NOT_FOUND, Problem},
 };
 use arc_swap::ArcSwap;
 use axum::body::Bytes;
-use contracts::{Basket, GateRefusal, ItemState, SaleState, SaleView, ShopperKey};
+use contracts::{Basket, GateRefusal, ItemId, ItemState, SaleId, SaleState, SaleView, ShopperKey};
+use schemars::JsonSchema;
 use serde::Serialize;
 use std::{
     collections::HashMap,
@@ -18,6 +20,7 @@ use std::{
 };
 use subtle::ConstantTimeEq;
 use units::{Money, TimeMs};
+use web::body::clip;
 
 /// A sale, seen from the gate.
 pub(crate) struct Front {
@@ -46,28 +49,41 @@ pub(crate) struct Rendered {
 /// How long the same bytes are good; `server_time` in them is older by so much at the most.
 const FRESH_MS: u64 = 1000;
 
-#[derive(Serialize)]
-struct SaleDocument<'a> {
-    sale: &'a str,
+/// The sale as everybody sees it.
+#[derive(Serialize, JsonSchema)]
+#[schemars(rename = "Sale")]
+pub(crate) struct SaleDocument<'a> {
+    sale: &'a SaleId,
     name: &'a str,
     #[serde(skip_serializing_if = "Option::is_none")]
     name_zh: Option<&'a str>,
     state: SaleState,
+    /// When this document was made: up to a second ago.
     server_time: TimeMs,
+    /// Of the open round, or else of the next; of the last when all is over. Once it has opened:
+    /// when it did.
     opens_at: TimeMs,
+    /// Of the same round. Once it has ended: when it did.
     closes_at: TimeMs,
     items: Vec<ItemDocument<'a>>,
+    /// Where to POST attempts; there only while a round is open or paused.
     #[serde(skip_serializing_if = "Option::is_none")]
+    #[schemars(extend("format" = "uri-reference"))]
     attempts_url: Option<String>,
 }
 
-#[derive(Serialize)]
+/// An item of the sale.
+#[derive(Serialize, JsonSchema)]
+#[schemars(rename = "Item")]
 struct ItemDocument<'a> {
-    item: &'a str,
+    item: &'a ItemId,
     name: &'a str,
     #[serde(skip_serializing_if = "Option::is_none")]
     name_zh: Option<&'a str>,
+    /// Of a unit.
     price: Money,
+    /// Upcoming: a round to come offers it. Available: units are free; they can be had while the
+    /// sale is open. Sold out: no unit is free.
     state: ItemState,
 }
 
@@ -141,7 +157,7 @@ fn same_to_everybody(a: &Arc<SaleView>, b: &Arc<SaleView>) -> bool {
             && a.rounds_opened == b.rounds_opened
             && (a.opens_at, a.closes_at, a.rate_per_second) == (b.opens_at, b.closes_at, b.rate_per_second)
             && Arc::ptr_eq(&a.spec, &b.spec)
-            // Whoever was taken off the list is let in at once, not when the document is next
+            // A shopper who was taken off the list is let in at once, not when the document is next
             // rendered.
             && Arc::ptr_eq(&a.denied, &b.denied)
             && a.items == b.items
@@ -160,14 +176,14 @@ impl Rendered {
         let attempts_url = |key: &String| format!("/api/v1/sales/{sale}/rounds/{key}/attempts");
         let currency = view.spec.currency;
         let items = view.spec.items.iter().zip(&view.items).map(|(item, seen)| ItemDocument {
-            item: item.item.as_str(),
+            item: &item.item,
             name: &item.name,
             name_zh: item.name_zh.as_deref(),
             price: Money { amount_minor: seen.price_minor, currency },
             state: seen.state,
         });
         let document = SaleDocument {
-            sale,
+            sale: &view.sale,
             name: &view.spec.name,
             name_zh: view.spec.name_zh.as_deref(),
             state: view.state,
@@ -188,9 +204,12 @@ impl Rendered {
     }
 }
 
-/// The sales that this gate has met.
-#[derive(Default)]
-pub(crate) struct Fronts(RwLock<HashMap<String, Arc<Front>>>);
+/// The sales, as this gate has met them.
+pub(crate) struct Fronts {
+    sales: Arc<dyn Sales>,
+    keys: Arc<Keyring>,
+    met: RwLock<HashMap<String, Arc<Front>>>,
+}
 
 impl fmt::Debug for Fronts {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -199,15 +218,34 @@ impl fmt::Debug for Fronts {
 }
 
 impl Fronts {
-    /// The front of a sale that exists. Only names of real sales are kept, so guessing costs no
-    /// memory.
-    pub(crate) fn get(&self, keys: &Keyring, sales: &dyn Sales, sale: &str) -> Option<Arc<Front>> {
-        if let Some(front) = self.0.read().unwrap_or_else(PoisonError::into_inner).get(sale) {
-            return Some(Arc::clone(front));
+    pub(crate) fn new(sales: &Arc<dyn Sales>, keys: &Arc<Keyring>) -> Self {
+        Self { sales: Arc::clone(sales), keys: Arc::clone(keys), met: RwLock::default() }
+    }
+
+    /// The front of a sale, or 404. Only names of real sales are kept, so guessing costs no memory.
+    pub(crate) fn get(&self, sale: &str) -> Result<Arc<Front>, Problem> {
+        if let Some(front) = self.met.read().unwrap_or_else(PoisonError::into_inner).get(sale) {
+            return Ok(Arc::clone(front));
         }
-        let found = sales.get(sale)?;
-        let mut fronts = self.0.write().unwrap_or_else(PoisonError::into_inner);
-        let front = || Arc::new(Front::new(keys, found, sales.now()));
-        Some(Arc::clone(fronts.entry(sale.to_owned()).or_insert_with(front)))
+        let found = self.sales.get(sale);
+        let found = found.ok_or_else(|| Problem::new(&NOT_FOUND, format!("no sale {:?}", clip(sale))))?;
+        let mut met = self.met.write().unwrap_or_else(PoisonError::into_inner);
+        let front = || Arc::new(Front::new(&self.keys, found, self.sales.now()));
+        Ok(Arc::clone(met.entry(sale.to_owned()).or_insert_with(front)))
+    }
+
+    /// A sale's document of this second.
+    pub(crate) fn rendered(&self, front: &Front) -> Arc<Rendered> {
+        front.rendered(&self.keys, self.sales.now())
+    }
+
+    /// All sales.
+    pub(crate) fn sales(&self) -> &Arc<dyn Sales> {
+        &self.sales
+    }
+
+    /// Each sale, by its name.
+    pub(crate) fn each(&self) -> impl Iterator<Item = (SaleId, Arc<dyn Sale>)> {
+        self.sales.list().into_iter().filter_map(|id| self.sales.get(id.as_str()).map(|sale| (id, sale)))
     }
 }

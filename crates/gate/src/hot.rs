@@ -2,14 +2,18 @@
 //! decided about a request here, and how its answer comes to be said.
 
 use crate::{
-    api::{self, Question},
+    api::{ATTEMPT, READ_SALE},
+    attempts::{Attempts, BODY_BYTES_MAX, Question, basket},
+    decisions::{self, key_reused, queue_full},
     front::{Expected, Front, Rendered},
     hot_route::{HotRoute, hot_route},
-    metrics::RouteClass,
+    metrics::Metrics,
     outcome::{Outcome, outcome_of},
+    parts::Parts,
     pass::Pass,
+    passes::PASS_HEADER,
     problem::{self, Problem},
-    state::{Gate, PASS_HEADER},
+    strategy::Strategy,
 };
 use contracts::{Attempt, AttemptId, Basket, GateRefusal, Mail, Mailbox, Told};
 use std::{
@@ -77,7 +81,9 @@ enum Stage {
 
 /// The hot routes of one loop.
 pub(crate) struct Hot {
-    gate: Arc<Gate>,
+    attempts: Arc<Attempts>,
+    strategy: Arc<Strategy>,
+    metrics: Arc<Metrics>,
     mailbox: Arc<dyn Mailbox>,
     /// The round that the present request names, from its head to its body.
     round: Option<(Arc<Front>, Arc<Rendered>)>,
@@ -101,9 +107,11 @@ impl std::fmt::Debug for Hot {
 }
 
 impl Hot {
-    pub(crate) fn new(gate: &Arc<Gate>, inbox: &Arc<Inbox<Letter>>) -> Self {
+    pub(crate) fn new(parts: &Parts, inbox: &Arc<Inbox<Letter>>) -> Self {
         Self {
-            gate: Arc::clone(gate),
+            attempts: Arc::clone(&parts.attempts),
+            strategy: Arc::clone(&parts.strategy),
+            metrics: Arc::clone(&parts.metrics),
             mailbox: Arc::new(LoopMailbox(Arc::clone(inbox))),
             round: None,
             pending: Slab::default(),
@@ -135,10 +143,10 @@ impl wire::Hot for Hot {
             (Some(HotRoute::Round { sale, key }), "POST") => {
                 // Before the body is waited for, so that a guessed key tells nothing of how bodies
                 // are read.
-                match api::round(&self.gate, Peer(asked.address), sale, key, asked.now) {
+                match self.attempts.round(Peer(asked.address), sale, key, asked.now) {
                     Ok(round) => {
                         self.round = Some(round);
-                        Before::Body { bytes_max: api::ATTEMPT_BODY_BYTES_MAX }
+                        Before::Body { bytes_max: BODY_BYTES_MAX }
                     }
                     Err(problem) => {
                         let close = io.closes(asked.conn, head) || !asked.is_whole;
@@ -200,17 +208,17 @@ impl Hot {
     fn sale(&self, io: &mut Io, sale: &str, asked: &wire::HotRequest<'_>) {
         let started = Instant::now();
         let conn = asked.conn;
-        let ends = self.gate.strategy.closes();
+        let ends = self.strategy.closes();
         let close = io.closes(conn, asked.head) || ends;
         io.end_after(conn, close);
-        match self.gate.front(sale) {
+        match self.attempts.fronts.get(sale) {
             Ok(front) => {
-                let rendered = front.rendered(&self.gate.keys, asked.now);
+                let rendered = front.rendered(&self.attempts.keys, asked.now);
                 io.public(conn, &rendered.body, close);
             }
             Err(problem) => io.refuse(conn, &problem, close),
         }
-        self.gate.metrics.took(RouteClass::Other, started.elapsed());
+        self.metrics.took(READ_SALE, started.elapsed());
     }
 
     fn attempt(
@@ -233,35 +241,35 @@ impl Hot {
             content_type: fields.content_type,
             idempotency_key,
         };
-        let admitted = api::admit(&self.gate, &question)
-            .and_then(|admitted| Ok((api::basket(body, &rendered.view.spec)?, admitted)));
+        let admitted = self.attempts.admit(&question);
+        let admitted = admitted.and_then(|admitted| Ok((basket(body, &rendered.view.spec)?, admitted)));
         let (basket, admitted) = match admitted {
             Ok(admitted) => admitted,
             Err(problem) => {
                 io.note(asked.address, &problem);
                 io.refuse(conn, &problem, close);
-                self.gate.metrics.took(RouteClass::Attempt, started.elapsed());
+                self.metrics.took(ATTEMPT, started.elapsed());
                 return Served::Answered;
             }
         };
         let pass = admitted.pass;
-        let id = self.gate.keys.attempt_id(sale, pass.shopper, admitted.key);
+        let id = self.attempts.keys.attempt_id(sale, pass.shopper, admitted.key);
         if let Some(said) = front.alone(&rendered.view, &pass, &basket) {
             if let Some(outcome) = outcome_of(id, &said.answer()) {
                 write_outcome(io, conn, &outcome, close);
             }
-            self.gate.note_alone(&pass, &said);
+            self.attempts.decisions.note_alone(&pass, &said);
             self.gate_refused(&front, said);
-            self.gate.metrics.took(RouteClass::Attempt, started.elapsed());
+            self.metrics.took(ATTEMPT, started.elapsed());
             return Served::Answered;
         }
-        let turn = api::turn(&self.gate, &front, pass.tier);
+        let turn = self.attempts.decisions.turn(&front, pass.tier);
         let expected = matches!(turn, Ok(1..)).then(|| Expected::new(&front, pass.shopper));
         let pending =
             Pending { conn, front, pass, basket, id, started, stage: Stage::Here, _expected: expected };
         let pending = self.pending.insert(pending);
         io.wait(conn);
-        self.due.push_back((started + self.gate.decision_wait(), pending));
+        self.due.push_back((started + self.attempts.decisions.wait(), pending));
         match turn {
             Ok(0) => self.put(pending),
             Ok(wait_ms) => self.turns.push(Reverse((started + Duration::from_millis(wait_ms), pending))),
@@ -312,10 +320,10 @@ impl Hot {
             if batch.is_empty() {
                 continue;
             }
-            for token in self.gate.strategy.over_queue_share(|| front.sale.queue(), batch) {
-                self.ask_known(io, Token::from_u64(token), api::queue_full());
+            for token in self.strategy.over_queue_share(|| front.sale.queue(), batch) {
+                self.ask_known(io, Token::from_u64(token), queue_full());
             }
-            let patience_ms = self.gate.config.decision_wait_ms;
+            let patience_ms = self.attempts.decisions.wait_ms;
             let put = || front.sale.attempts(&self.mailbox, patience_ms, batch);
             if catch_unwind(AssertUnwindSafe(put)).is_err() {
                 tracing::error!("put attempts to a sale: panicked");
@@ -339,7 +347,7 @@ impl Hot {
         let (inbox, front) = (Arc::clone(io.inbox()), Arc::clone(&pending.front));
         let (id, shopper, basket) = (pending.id, pending.pass.shopper, pending.basket);
         io.runtime().spawn(async move {
-            let answer = api::known(&front, id, shopper, basket, full).await;
+            let answer = decisions::known(&front, id, shopper, basket, full).await;
             inbox.tell([Letter::Answer(token.to_u64(), answer)]);
         });
     }
@@ -347,7 +355,7 @@ impl Hot {
     /// Says what came of an attempt, and goes on with its connection.
     fn say(&mut self, io: &mut Io, token: Token, told: Result<Told, Problem>) {
         let Some(pending) = self.pending.remove(token) else { return };
-        io.guarded(pending.conn, |io| say(&self.gate, io, &pending, told));
+        io.guarded(pending.conn, |io| say(&self.attempts.decisions, io, &pending, told));
     }
 
     /// Keeps what was said without the sale, which hears of it at the end of the turn.
@@ -395,7 +403,7 @@ impl Hot {
                 Err(_) => {
                     let inbox = Arc::clone(io.inbox());
                     io.runtime().spawn(async move {
-                        if let Some(told) = api::standing_of(place).await.transpose() {
+                        if let Some(told) = decisions::standing_of(place).await.transpose() {
                             inbox.tell([Letter::Answer(token.to_u64(), told)]);
                         }
                     });
@@ -405,13 +413,13 @@ impl Hot {
     }
 }
 
-fn say(gate: &Gate, io: &mut Io, pending: &Pending, told: Result<Told, Problem>) {
+fn say(decisions: &decisions::Decisions, io: &mut Io, pending: &Pending, told: Result<Told, Problem>) {
     let conn = pending.conn;
     let Some(close) = io.begin_answer(conn) else { return };
     let outcome = told.and_then(|told| {
-        gate.note_answer(&pending.front, &pending.pass, &told);
+        decisions.note_answer(&pending.front, &pending.pass, &told);
         match told {
-            Told::Answer(answer) => outcome_of(pending.id, &answer).ok_or_else(api::key_reused),
+            Told::Answer(answer) => outcome_of(pending.id, &answer).ok_or_else(key_reused),
             Told::InLine(place) => Ok(Outcome::queued(pending.id, place)),
         }
     });
@@ -419,7 +427,7 @@ fn say(gate: &Gate, io: &mut Io, pending: &Pending, told: Result<Told, Problem>)
         Ok(outcome) => write_outcome(io, conn, &outcome, close),
         Err(problem) => io.refuse(conn, &problem, close),
     }
-    gate.metrics.took(RouteClass::Attempt, pending.started.elapsed());
+    decisions.metrics.took(ATTEMPT, pending.started.elapsed());
     io.end_answer(conn, close);
 }
 

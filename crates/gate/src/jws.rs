@@ -3,6 +3,8 @@
 
 use aws_lc_rs::signature::{Ed25519KeyPair, KeyPair};
 use data_encoding::BASE64URL_NOPAD;
+use schemars::JsonSchema;
+use serde::Serialize;
 use std::fmt;
 
 /// A signing key, and the name under which its public half is published.
@@ -46,10 +48,33 @@ impl SigningKey {
     }
 
     /// The public half as a JSON Web Key (RFC 7517, RFC 8037).
-    pub(crate) fn jwk(&self) -> String {
-        let (kid, x) = (&self.kid, BASE64URL_NOPAD.encode(self.public()));
-        format!(r#"{{"kty":"OKP","crv":"Ed25519","use":"sig","alg":"EdDSA","kid":"{kid}","x":"{x}"}}"#)
+    pub(crate) fn jwk(&self) -> PublicKey {
+        PublicKey {
+            kty: "OKP",
+            crv: "Ed25519",
+            usage: "sig",
+            alg: "EdDSA",
+            kid: self.kid.clone(),
+            x: BASE64URL_NOPAD.encode(self.public()),
+        }
     }
+}
+
+/// The public half of a key, as a JSON Web Key (RFC 8037, section 2).
+#[derive(Debug, Serialize, JsonSchema)]
+#[schemars(inline)]
+pub struct PublicKey {
+    #[schemars(extend("const" = "OKP"))]
+    kty: &'static str,
+    #[schemars(extend("const" = "Ed25519"))]
+    crv: &'static str,
+    #[serde(rename = "use")]
+    #[schemars(extend("const" = "sig"))]
+    usage: &'static str,
+    #[schemars(extend("const" = "EdDSA"))]
+    alg: &'static str,
+    kid: String,
+    x: String,
 }
 
 /// Signs claims of one type.

@@ -2,11 +2,13 @@
 //! keys, MAC keys and the signing key. Nothing here knows a request or a clock, and nothing needs
 //! storing beside the 32 bytes.
 
-use crate::jws::{JwsKey, SigningKey};
+use crate::jws::{JwsKey, PublicKey, SigningKey};
 use arrayvec::ArrayString;
 use contracts::{AttemptId, SHOPPER_ID_BYTES_MAX, SealedShopper, ShopperKey};
 use data_encoding::BASE64URL_NOPAD;
 use hmac::{Hmac, KeyInit};
+use schemars::JsonSchema;
+use serde::Serialize;
 use sha2::Sha256;
 use std::{fmt, fs, io, path::Path};
 use subtle::ConstantTimeEq;
@@ -208,11 +210,16 @@ impl Keyring {
 
     /// The public keys as a JWK Set (RFC 7517, RFC 8037): first that of winners, then that of
     /// tickets, then that of signed outcomes.
-    pub fn jwks(&self) -> String {
-        let [winners, tickets, outcomes] =
-            [&self.winners, self.tickets.key(), self.outcomes.key()].map(SigningKey::jwk);
-        format!(r#"{{"keys":[{winners},{tickets},{outcomes}]}}"#)
+    pub fn jwks(&self) -> KeySet {
+        let keys = [&self.winners, self.tickets.key(), self.outcomes.key()].map(SigningKey::jwk);
+        KeySet { keys: keys.into() }
     }
+}
+
+/// A JWK Set (RFC 7517, section 5).
+#[derive(Debug, Serialize, JsonSchema)]
+pub struct KeySet {
+    keys: Vec<PublicKey>,
 }
 
 /// The secret for shopper tokens (HS256) in `keys/jwt.key`, created at the first start: 43

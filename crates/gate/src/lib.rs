@@ -1,36 +1,46 @@
 //! The HTTP layer of the flash sale: verifies who asks, queues the question, returns the answer. It
 //! owns no stock.
 
-pub mod admin;
+mod admin;
 mod admission;
-pub mod api;
+mod api;
+mod attempts;
+mod basket;
 mod challenge;
 pub mod config;
+mod decisions;
 mod filter;
 mod front;
 mod hot;
 mod hot_route;
 mod jws;
 pub mod keys;
+mod limits;
 mod metrics;
 mod outcome;
 mod page;
+mod parts;
 pub mod pass;
+mod passes;
 pub mod ports;
 mod problem;
+mod reference;
 mod return_url;
 mod server;
-mod state;
+mod shop_page;
 mod strategy;
+mod streams;
 #[cfg(test)]
 mod testing;
 mod ticket;
 mod way_back;
 pub mod winners;
 
+pub use basket::parse_basket;
 pub use challenge::Challenges;
 pub use config::{Config, DEFAULT_TOML};
 pub use hot_route::{HotRoute, hot_route};
 pub use keys::{Keyring, open_jwt_secret};
+pub use reference::{operations, reference};
 pub use server::{Bound, Options, Part, Server, bind};
 pub use strategy::Strategy;

@@ -4,13 +4,11 @@
 use crate::{
     challenge::Reason,
     filter::{Filter, REASONS},
+    outcome::OUTCOMES,
     problem::{self, Kind},
     strategy::{Stage, Strategy},
 };
-use std::{
-    sync::atomic::{AtomicU64, Ordering::Relaxed},
-    time::Duration,
-};
+use std::time::Duration;
 use web::{
     metrics::{Counter, Metric, Naming, Registry, ServerMetrics},
     protection::Protection,
@@ -138,39 +136,8 @@ impl From<MetricName> for Metric {
     }
 }
 
-/// The outcomes of an attempt, as in the API.
-pub(crate) const OUTCOMES: [&str; 10] = [
-    "granted",
-    "waitlisted",
-    "sold_out",
-    "limit_reached",
-    "not_eligible",
-    "not_open",
-    "closed",
-    "paused",
-    "none",
-    "queued",
-];
-
 /// Those that a gate may say by itself.
 const ALONE: [&str; 2] = ["sold_out", "not_eligible"];
-
-/// Which latency a request counts towards.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum RouteClass {
-    Attempt,
-    Other,
-}
-
-impl RouteClass {
-    /// The labels, in the order of the classes.
-    const LABELS: [&str; 2] = ["attempt", "other"];
-
-    /// Of the request of a path.
-    pub(crate) fn of_path(path: &str) -> Self {
-        if path.contains("/rounds/") { Self::Attempt } else { Self::Other }
-    }
-}
 
 /// What the gate counts.
 #[derive(Debug)]
@@ -181,23 +148,24 @@ pub(crate) struct Metrics {
     answers: Vec<Counter>,
     /// By [`ALONE`].
     answered_alone: Vec<Counter>,
-    pub(crate) challenges_issued: AtomicU64,
-    pub(crate) challenges_solved: AtomicU64,
+    challenges_issued: Counter,
+    challenges_solved: Counter,
     /// By [`Reason::ALL`].
     challenges_refused: Vec<Counter>,
 }
 
 impl Metrics {
-    pub(crate) fn new() -> Self {
+    /// The gate counts the requests for these operations.
+    pub(crate) fn new(operations: &[&'static str]) -> Self {
         let mut registry = Registry::default();
         let outcomes = |of: &'static [&'static str]| of.iter().map(|outcome| [("outcome", *outcome)]);
         let reasons = Reason::ALL.map(|reason| [("reason", reason.label())]);
         Self {
-            server: ServerMetrics::new(NAMING, problem::all_kinds(), &RouteClass::LABELS, &mut registry),
+            server: ServerMetrics::new(NAMING, &problem::all_kinds(), operations, &mut registry),
             answers: registry.counters(MetricName::Answers, outcomes(&OUTCOMES)),
             answered_alone: registry.counters(MetricName::AnsweredAlone, outcomes(&ALONE)),
-            challenges_issued: AtomicU64::new(0),
-            challenges_solved: AtomicU64::new(0),
+            challenges_issued: registry.counter(MetricName::ChallengesIssued),
+            challenges_solved: registry.counter(MetricName::ChallengesSolved),
             challenges_refused: registry.counters(MetricName::ChallengesRefused, reasons),
             registry,
         }
@@ -226,12 +194,21 @@ impl Metrics {
         self.server.refused(kind);
     }
 
+    pub(crate) fn challenge_issued(&self) {
+        self.challenges_issued.inc();
+    }
+
+    pub(crate) fn challenge_solved(&self) {
+        self.challenges_solved.inc();
+    }
+
     pub(crate) fn challenge_refused(&self, reason: Reason) {
         self.challenges_refused[reason as usize].inc();
     }
 
-    pub(crate) fn took(&self, class: RouteClass, time: Duration) {
-        self.server.took(class as u8, time);
+    /// A request for this operation took so long.
+    pub(crate) fn took(&self, operation: &'static str, time: Duration) {
+        self.server.took(operation, time);
     }
 
     /// Registers what others count of this gate, as it is now.
@@ -253,8 +230,6 @@ impl Metrics {
         let effects = strategy.effects().map(|(effect, count)| ([("effect", effect)], count));
         now.values(MetricName::StrategyEffects, effects);
         now.value(MetricName::EventStreams, event_streams as u64);
-        now.value(MetricName::ChallengesIssued, self.challenges_issued.load(Relaxed));
-        now.value(MetricName::ChallengesSolved, self.challenges_solved.load(Relaxed));
     }
 }
 

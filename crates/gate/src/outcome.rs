@@ -2,44 +2,65 @@
 //! events.
 
 use contracts::{Answer, AttemptId, HoldState, HoldView, LinePlace, Place, Refusal, Told};
+use schemars::JsonSchema;
 use serde::Serialize;
 use units::{Sequence, TimeMs};
 
+/// The outcomes of an attempt, as in the API and in metrics.
+pub(crate) const OUTCOMES: [&str; 10] = [
+    "granted",
+    "waitlisted",
+    "sold_out",
+    "limit_reached",
+    "not_eligible",
+    "not_open",
+    "closed",
+    "paused",
+    "none",
+    "queued",
+];
+
 /// What is said of an attempt.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, JsonSchema)]
 pub(crate) struct Outcome {
     pub(crate) attempt: AttemptId,
+    #[schemars(extend("enum" = OUTCOMES))]
     pub(crate) outcome: &'static str,
     /// The log sequence at which a refusal was true.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(crate) as_of: Option<Sequence>,
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(crate) hold: Option<Hold>,
+    /// On the waitlist counted from 1; in the queue, how many are before it.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(crate) position: Option<u64>,
-    /// `waiting`, `promoted` or `left`, for an attempt that was waitlisted.
+    /// Where a place on the waitlist stands now.
     #[serde(skip_serializing_if = "Option::is_none")]
+    #[schemars(extend("enum" = ["waiting", "promoted", "left"]))]
     pub(crate) place: Option<&'static str>,
+    /// The attempt that holds a unit of the shopper's.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(crate) held_by: Option<AttemptId>,
-    /// Until a queued attempt is decided, as far as anybody knows.
+    /// Milliseconds until a queued attempt is decided, by the sale's rate or as measured lately;
+    /// absent where that is not known.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(crate) wait_ms: Option<u64>,
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(crate) retry_after_ms: Option<u64>,
-    /// Where the shop waits for it, with what it can check; if the request named such a place.
+    /// The return_url of the request with `floodgate=` after it: the ticket while there is
+    /// something to be had for it, else the signed outcome.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(crate) return_url: Option<String>,
 }
 
 /// A hold in an answer.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, JsonSchema)]
 pub(crate) struct Hold {
     pub(crate) id: AttemptId,
-    #[serde(serialize_with = "as_name")]
     pub(crate) state: HoldState,
     pub(crate) pay_by: TimeMs,
-    /// Signed for those who ask for it: see [`crate::ticket`].
+    /// Compact JWS, EdDSA, checked with /api/v1/keys: {sale, hold, shopper, lines, pay_by,
+    /// granted_as_of}. Only where the attempt itself is read.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(crate) ticket: Option<String>,
     /// For the ticket.
@@ -51,10 +72,6 @@ impl Hold {
     fn new(id: AttemptId, hold: &HoldView) -> Self {
         Self { id, state: hold.state, pay_by: hold.pay_by, ticket: None, granted_as_of: hold.granted_as_of }
     }
-}
-
-fn as_name<S: serde::Serializer>(state: &HoldState, to: S) -> Result<S::Ok, S::Error> {
-    to.serialize_str(state.as_str())
 }
 
 impl Outcome {

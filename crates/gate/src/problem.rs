@@ -1,35 +1,133 @@
-//! The problems that the flash sale's door adds to those of every server. Each kind is explained in
-//! `docs/api-problems.md`, which a test holds to this list.
+//! The problems that the flash sale's door adds to those of every server. `docs/api-problems.md` is
+//! made from them.
 
-use crate::filter;
-use contracts::Unavailable;
+use crate::{filter, ports::Reply};
+use contracts::{OperateError, Unavailable};
 pub(crate) use web::problem::*;
-
-/// The text that explains every kind, served at `/problems`.
-pub(crate) const DOCUMENT: &str = include_str!("../../../docs/api-problems.md");
 
 web::kinds! {
     /// The door's own kinds.
     OWN_KINDS:
-    PASS_MISSING = Kind::new(401, "pass-missing", "A pass is needed").scheme("Floodgate-Pass").because(filter::PASS);
-    PASS_REFUSED = Kind::new(401, "pass-refused", "The pass is not good").scheme("Floodgate-Pass").because(filter::PASS);
-    TOKEN_MISSING = Kind::new(401, "token-missing", "A shopper token is needed").scheme("Bearer").because(filter::TOKEN);
-    TOKEN_REFUSED = Kind::new(401, "token-refused", "The shopper token is not good").scheme("Bearer").because(filter::TOKEN);
-    FORM_REFUSED = Kind::new(403, "form-refused", "The form is not from this page");
+    PASS_MISSING = Kind::new(
+        401,
+        "pass-missing",
+        "A pass is needed",
+        "Send the pass in the header `Floodgate-Pass`. Get one with `POST \
+         /api/v1/sales/{sale}/passes`.",
+    ).scheme("Floodgate-Pass").because(filter::PASS);
+    PASS_REFUSED = Kind::new(
+        401,
+        "pass-refused",
+        "The pass is not good",
+        "The pass is malformed, changed, made for another sale or expired; `detail` says which. \
+         Get a new one.",
+    ).scheme("Floodgate-Pass").because(filter::PASS);
+    TOKEN_MISSING = Kind::new(
+        401,
+        "token-missing",
+        "A shopper token is needed",
+        "Send the shopper's JWT as `Authorization: Bearer …`.",
+    ).scheme("Bearer").because(filter::TOKEN);
+    TOKEN_REFUSED = Kind::new(
+        401,
+        "token-refused",
+        "The shopper token is not good",
+        "The JWT's algorithm, key, signature, issuer, audience, expiry or a claim is wrong; \
+         `detail` says which. Let the shopper log in again, or compare the shop's settings with \
+         `[gate.jwt]`.",
+    ).scheme("Bearer").because(filter::TOKEN);
+    FORM_REFUSED = Kind::new(
+        403,
+        "form-refused",
+        "The form is not from this page",
+        "The form's token does not fit the visitor's cookie. Load the page again, with cookies \
+         allowed.",
+    );
     // That one is missing is how an honest shopper begins.
-    CHALLENGE_MISSING = Kind::new(403, "challenge-missing", "A challenge must be solved first");
-    CHALLENGE_REFUSED = Kind::new(403, "challenge-refused", "The solution is not good").because(filter::CHALLENGE);
-    IDEMPOTENCY_KEY = Kind::new(422, "idempotency-key", "The Idempotency-Key is missing or wrong");
-    KEY_REUSED = Kind::new(422, "key-reused", "The Idempotency-Key was used for something else");
-    LOOKS_AUTOMATED = Kind::new(429, "looks-automated", "The address takes passes like a machine").because(filter::RISK);
-    BUSY = Kind::new(429, "busy", "More attempts than the sale admits");
-    TOO_MANY_IN_LINE = Kind::new(429, "too-many-in-line", "The shopper has too many attempts in line");
-    QUEUE_FULL = Kind::new(503, "queue-full", "The queue is full");
+    CHALLENGE_MISSING = Kind::new(
+        403,
+        "challenge-missing",
+        "A challenge must be solved first",
+        "A pass must be worked for. Get a challenge with `GET /api/v1/sales/{sale}/challenge`, \
+         solve it, and send the solution in the body of `POST /api/v1/sales/{sale}/passes`.",
+    );
+    CHALLENGE_REFUSED = Kind::new(
+        403,
+        "challenge-refused",
+        "The solution is not good",
+        "The solution is wrong, expired, used before, of another kind, or not one to a challenge \
+         that this shopper was given for this sale; `detail` says which. Get a new challenge with \
+         `GET /api/v1/sales/{sale}/challenge`: a code that was guessed wrong is used up.",
+    ).because(filter::CHALLENGE);
+    IDEMPOTENCY_KEY = Kind::new(
+        422,
+        "idempotency-key",
+        "The Idempotency-Key is missing or wrong",
+        "Send `Idempotency-Key`: 1 to 64 visible ASCII characters, new for each purchase, the same \
+         for each retry of it.",
+    );
+    KEY_REUSED = Kind::new(
+        422,
+        "key-reused",
+        "The Idempotency-Key was used for something else",
+        "This `Idempotency-Key` already stands for another basket. Use a new key for a new \
+         purchase; nothing was decided.",
+    );
+    LOOKS_AUTOMATED = Kind::new(
+        429,
+        "looks-automated",
+        "The address takes passes like a machine",
+        "Passes were taken from this address faster than people do, or at the beat of a clock, so \
+         it gets none for a while. Wait as long as `Retry-After` says, or use another network. A \
+         server that takes passes for its shoppers belongs in `gate.limits.exempt_addresses`.",
+    ).because(filter::RISK).retry_after(1);
+    BUSY = Kind::new(
+        429,
+        "busy",
+        "More attempts than the sale admits",
+        "More attempts arrive than the shopper's tier is admitted a second. Nothing was decided. \
+         Ask again, with the same `Idempotency-Key`, after `Retry-After`.",
+    ).retry_after(1);
+    TOO_MANY_IN_LINE = Kind::new(
+        429,
+        "too-many-in-line",
+        "The shopper has too many attempts in line",
+        "Sixteen attempts of this shopper are in line already, and this one was not put there. Ask \
+         what came of those, or ask again, with the same `Idempotency-Key`, after `Retry-After`.",
+    ).retry_after(5);
+    QUEUE_FULL = Kind::new(
+        503,
+        "queue-full",
+        "The queue is full",
+        "More arrives than can be worked off and the line is full, too many event streams are \
+         open, or too many codes are asked for. Nothing was decided or done. Ask again, with the \
+         same `Idempotency-Key`, after `Retry-After`.",
+    ).retry_after(1);
 }
 
-/// Every kind that the door may answer with, in the order of `docs/api-problems.md`.
-pub(crate) fn all_kinds() -> impl Iterator<Item = &'static Kind> {
-    KINDS.iter().chain(OWN_KINDS).copied()
+/// Every kind that the door may answer with, in the order of their status.
+pub(crate) fn all_kinds() -> Vec<&'static Kind> {
+    let mut all: Vec<_> = KINDS.iter().chain(OWN_KINDS).copied().collect();
+    all.sort_by_key(|kind| (kind.status, kind.slug));
+    all
+}
+
+/// Waits for a reply of the sale.
+pub(crate) async fn reply<T>(reply: Reply<T>) -> Result<T, Problem> {
+    match reply.await {
+        Ok(Ok(value)) => Ok(value),
+        Ok(Err(unavailable)) => Err(of_unavailable(unavailable)),
+        Err(_) => Err(Problem::unavailable("the sale is stopping")),
+    }
+}
+
+/// The sale's refusal of a command, by what the caller can do about it.
+pub(crate) fn of_operation(error: OperateError) -> Problem {
+    match error {
+        OperateError::Conflict(why) => Problem::new(&CONFLICT, why),
+        OperateError::NotFound(why) => Problem::new(&NOT_FOUND, why),
+        OperateError::Invalid(why) => Problem::new(&INVALID, why),
+    }
 }
 
 /// Until an operator acts, which is no matter of seconds: a crowd that asks every second would only
@@ -49,7 +147,7 @@ pub(crate) fn of_unavailable(unavailable: Unavailable) -> Problem {
             Problem::new(&QUEUE_FULL, why).retry_after(1)
         }
         Unavailable::LineFull { wait_ms } => {
-            let why = "the queue is full, and so is the line behind it; this request decided nothing: wait as Retry-After says";
+            let why = "the queue is full, and so is the line after it; this request decided nothing: wait as Retry-After says";
             Problem::new(&QUEUE_FULL, why).retry_after(seconds_in_line(wait_ms))
         }
         Unavailable::TooManyInLine { wait_ms } => {
@@ -71,20 +169,14 @@ fn seconds_in_line(wait_ms: Option<u64>) -> u32 {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use std::collections::BTreeMap;
 
     #[test]
-    fn every_kind_is_explained() {
-        let headings: Vec<&str> = DOCUMENT.lines().filter_map(|l| l.strip_prefix("## ")).collect();
-        let kinds: BTreeMap<&str, &Kind> = all_kinds().map(|kind| (kind.slug, kind)).collect();
-        assert_eq!(kinds.len(), all_kinds().count(), "each slug stands for one kind");
-        let mut explained = headings.clone();
-        explained.sort_unstable();
-        assert_eq!(explained, kinds.keys().copied().collect::<Vec<_>>());
-        for (slug, kind) in kinds {
-            let status = format!("`{}`", kind.status);
-            let section = DOCUMENT.split(&format!("## {slug}\n")).nth(1).unwrap();
-            assert!(section.trim_start().starts_with(&status), "{slug}: {status}");
-        }
+    fn each_slug_stands_for_one_kind_which_is_explained() {
+        let kinds = all_kinds();
+        let mut slugs: Vec<&str> = kinds.iter().map(|kind| kind.slug).collect();
+        slugs.sort_unstable();
+        slugs.dedup();
+        assert_eq!(slugs.len(), kinds.len());
+        assert!(kinds.iter().all(|kind| kind.advice.ends_with('.') && kind.advice.len() > 30));
     }
 }

@@ -1,16 +1,25 @@
 //! The listeners of a gate, bound, and what protects them.
 
 use crate::{
-    admin, api,
+    api::ATTEMPT,
+    attempts::Attempts,
     challenge::Challenges,
     config::Config,
+    decisions::Decisions,
+    filter::Filter,
+    front::Fronts,
     hot::Hot,
     keys::Keyring,
-    metrics::{Metrics, RouteClass},
-    page,
+    limits::Limits,
+    metrics::Metrics,
+    parts::{AllParts, Parts},
+    passes::Passes,
     ports::{QueueFill, Sales},
-    state::{Gate, Parts},
+    reference,
+    shop_page::ShopPage,
     strategy::{Load, Strategy},
+    streams::Streams,
+    way_back::WaysBack,
 };
 use std::{
     fmt, io,
@@ -27,15 +36,19 @@ use tokio::{
 };
 use web::{
     api_keys::ApiKeys,
-    cors::{Cors, preflights},
+    cors::Cors,
     jwt::JwtVerifier,
     limits::{AddressFilter, DenyList},
+    operation::Callers,
     pressure::{Memory, Pressure, Watch, crowded_percent},
     problem::Kind,
     protection::{Counters, Policy, Protection},
-    server::{Callers, Listening, Tls, listen, listen_once},
+    server::{Listening, Tls, listen, listen_once},
     wire::Loops,
 };
+
+/// The section of the configuration.
+const SECTION: &str = "gate";
 
 /// Connections on the admin listener: a few people, stores and a scraper.
 const ADMIN_OPEN_MAX: usize = 1024;
@@ -104,7 +117,7 @@ pub struct Server {
     tls: Option<(TcpListener, Arc<Tls>)>,
     admin: TcpListener,
     bound: Bound,
-    gate: Arc<Gate>,
+    parts: Parts,
     part: Part,
     drain: watch::Sender<bool>,
 }
@@ -124,17 +137,12 @@ impl Policy for GatePolicy {
         self.strategy.closes()
     }
 
-    fn class_of(&self, path: &str) -> u8 {
-        RouteClass::of_path(path) as u8
+    fn keeps(&self, operation: &'static str) -> bool {
+        operation == ATTEMPT
     }
 
-    fn keeps(&self, class: u8) -> bool {
-        class == RouteClass::Attempt as u8
-    }
-
-    fn took(&self, class: u8, time: Duration) {
-        let class = if self.keeps(class) { RouteClass::Attempt } else { RouteClass::Other };
-        self.metrics.took(class, time);
+    fn took(&self, operation: &'static str, time: Duration) {
+        self.metrics.took(operation, time);
     }
 
     fn refused(&self, kind: &'static Kind) {
@@ -168,13 +176,15 @@ pub fn bind(options: Options) -> io::Result<Server> {
     };
     let bound = Bound { shop: shop_address, tls: tls.as_ref().map(|(_, at)| *at), admin: admin_address };
     let (drain, draining) = watch::channel(false);
-    let (metrics, strategy) = (Arc::new(Metrics::new()), Arc::new(strategy));
+    let (metrics, strategy) = (Arc::new(Metrics::new(&reference::ids())), Arc::new(strategy));
     let clock = Arc::clone(&sales);
     let (limits, open_max) = (config.limits.addresses(), connections.open_max);
     let protection = Arc::new(Protection {
+        section: SECTION,
         addresses: Arc::new(AddressFilter::new(&limits, open_max, demo, denied)),
         pressure: Arc::new(Pressure::new(memory, connections.memory_mark_percent, open_max)),
         cors: Arc::new(Cors::new(&config.allowed_origins, CORS_HEADERS)),
+        api_keys: Arc::clone(&api_keys),
         counters: Counters::default(),
         policy: Arc::new(GatePolicy { metrics: Arc::clone(&metrics), strategy: Arc::clone(&strategy) }),
         draining,
@@ -184,22 +194,66 @@ pub fn bind(options: Options) -> io::Result<Server> {
         settings: connections.clone(),
     });
     let tls = match tls {
-        Some((listener, _)) => Some((listener, Arc::new(Tls::open(&config.tls, &protection.counters)?))),
+        Some((listener, _)) => {
+            Some((listener, Arc::new(Tls::open(SECTION, &config.tls, &protection.counters)?)))
+        }
         None => None,
     };
-    let gate = Arc::new(Gate::new(Parts {
-        config,
-        sales,
-        keys,
+    let filter = Filter::new(&config.limits, &config.risk, Arc::clone(&protection.addresses));
+    let limits = Arc::new(Limits::new(filter, &strategy, &protection));
+    let fronts = Arc::new(Fronts::new(&sales, &keys));
+    let passes = Arc::new(Passes {
+        keys: Arc::clone(&keys),
         jwt,
-        api_keys,
         challenges,
-        metrics,
-        strategy,
-        protection,
+        ttl_seconds: config.pass_ttl_seconds,
+        limits: Arc::clone(&limits),
+        strategy: Arc::clone(&strategy),
+        metrics: Arc::clone(&metrics),
+        protection: Arc::clone(&protection),
+    });
+    let decisions = Arc::new(Decisions {
+        strategy: Arc::clone(&strategy),
+        limits: Arc::clone(&limits),
+        metrics: Arc::clone(&metrics),
+        protection: Arc::clone(&protection),
+        wait_ms: config.decision_wait_ms,
+    });
+    let attempts = Arc::new(Attempts {
+        fronts: Arc::clone(&fronts),
+        limits: Arc::clone(&limits),
+        passes: Arc::clone(&passes),
+        decisions: Arc::clone(&decisions),
+        keys: Arc::clone(&keys),
+    });
+    let ways_back = Arc::new(WaysBack {
+        keys: Arc::clone(&keys),
+        return_urls: config.return_urls,
+        protection: Arc::clone(&protection),
+    });
+    let shop_page = Arc::new(ShopPage {
+        attempts: Arc::clone(&attempts),
+        ways_back: Arc::clone(&ways_back),
+        protection: Arc::clone(&protection),
         demo,
+    });
+    let streams = Arc::new(Streams::new(&protection));
+    let parts = Parts(Arc::new(AllParts {
+        fronts,
+        limits,
+        passes,
+        decisions,
+        attempts,
+        streams,
+        ways_back,
+        shop_page,
+        keys,
+        strategy,
+        metrics,
+        protection,
+        api_keys,
     }));
-    Ok(Server { shop, tls, admin, bound, gate, part, drain })
+    Ok(Server { shop, tls, admin, bound, parts, part, drain })
 }
 
 impl Server {
@@ -211,28 +265,27 @@ impl Server {
     /// Serves until `shutdown` is ready, then lets open requests end for
     /// `gate.connections.drain_seconds` at the most.
     pub async fn run(self, shutdown: impl Future<Output = ()> + Send) -> io::Result<()> {
-        let gate = &self.gate;
-        let protection = &gate.protection;
-        let mut shop_routes: Vec<_> = api::routes().into_iter().chain(page::routes()).collect();
-        shop_routes.extend(preflights(&shop_routes, &protection.cors));
-        let admin_routes = match self.part {
-            Part::All | Part::Operators => admin::routes().into_iter().chain(admin::pages()).collect(),
-            Part::Shoppers => admin::routes_of_a_gate(),
+        let parts = &self.parts;
+        let protection = &parts.protection;
+        let of_operators = match self.part {
+            Part::All | Part::Operators => reference::of_operators(),
+            Part::Shoppers => reference::of_a_gate(),
         };
-        let listening = |routes, callers, open_max| {
-            Arc::new(Listening::new(protection, routes, Arc::clone(gate), callers, open_max))
+        let listening = |operations, callers, open_max| {
+            Arc::new(Listening::new(protection, operations, parts.clone(), callers, open_max))
         };
-        let shop = listening(shop_routes, Callers::Public, protection.settings.open_max);
-        let admin = listening(admin_routes, Callers::Operators, ADMIN_OPEN_MAX);
+        let shop = listening(reference::of_shop(), Callers::Public, protection.settings.open_max);
+        let admin = listening(of_operators, Callers::Operators, ADMIN_OPEN_MAX);
         // As many as may be open: a loop never waits for axum.
         let (to_axum, from_loops) = mpsc::channel(shop.open_max());
-        let hot = |inbox: &_| Hot::new(gate, inbox);
+        let hot = |inbox: &_| Hot::new(parts, inbox);
         let loops = Loops::start(protection, self.shop, shop.permits(), &to_axum, hot)?;
-        let watch = Watch::start(Arc::clone(&protection.pressure), at_look(Arc::clone(gate)), loops.waker())?;
+        let watch =
+            Watch::start(SECTION, Arc::clone(&protection.pressure), at_look(parts.clone()), loops.waker())?;
         let travelling = tokio::spawn(Arc::clone(&shop).serve_travelling(from_loops));
         let behind_tls = async {
             let Some((listener, tls)) = self.tls else { return std::future::pending().await };
-            let watch = Arc::clone(&tls).watch(&protection.counters, || gate.now());
+            let watch = Arc::clone(&tls).watch(&protection.counters, || protection.now());
             let listening = Arc::new(shop.behind(tls));
             tokio::join!(watch, listening.accept(listener)).0
         };
@@ -266,11 +319,11 @@ impl Server {
 
 /// What happens each time that memory is looked at: orders of the operators are followed, and the
 /// stage is found.
-fn at_look(gate: Arc<Gate>) -> impl FnMut() + Send + 'static {
+fn at_look(parts: Parts) -> impl FnMut() + Send + 'static {
     let mut orders_said = false;
     move || {
         // Where gates are in processes of their own, operators order elsewhere.
-        match gate.protection.addresses.denied().refresh().and(gate.strategy.refresh()) {
+        match parts.protection.addresses.denied().refresh().and(parts.strategy.refresh()) {
             Ok(()) => orders_said = false,
             Err(error) if !orders_said => {
                 orders_said = true;
@@ -278,17 +331,16 @@ fn at_look(gate: Arc<Gate>) -> impl FnMut() + Send + 'static {
             }
             Err(_) => {}
         }
-        gate.strategy.look(load(&gate), gate.now());
+        parts.strategy.look(load(&parts), parts.protection.now());
     }
 }
 
 /// How much of each thing is used.
-fn load(gate: &Gate) -> Load {
+fn load(parts: &Parts) -> Load {
     let percent = |part: u64, whole: u64| (part.saturating_mul(100) / whole.max(1)).min(1000) as u32;
-    let protection = &gate.protection;
+    let protection = &parts.protection;
     let open = protection.open();
-    let sales = gate.sales.list().into_iter().filter_map(|id| gate.sales.get(id.as_str()));
-    let fullest = sales.map(|sale| {
+    let fullest = parts.fronts.each().map(|(_, sale)| {
         let QueueFill { length, max, .. } = sale.queue();
         percent(length, max)
     });
@@ -296,6 +348,6 @@ fn load(gate: &Gate) -> Load {
         queue: fullest.max().unwrap_or(0),
         connections: crowded_percent(open, protection.settings.open_max as u64),
         memory: protection.pressure.load_percent(open),
-        lag: gate.strategy.load().next_lag(protection.turn_ms_max.swap(0, Relaxed)),
+        lag: parts.strategy.load().next_lag(protection.turn_ms_max.swap(0, Relaxed)),
     }
 }

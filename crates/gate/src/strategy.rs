@@ -8,6 +8,7 @@
 use crate::ports::QueueFill;
 use arc_swap::ArcSwap;
 use contracts::{Actor, Attempt};
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use std::{
     io,
@@ -29,7 +30,7 @@ const LAG_MS_FULL: u32 = 250;
 const LAG_PERCENT_MAX: u32 = 400;
 
 /// How strict it is.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
 pub(crate) enum Stage {
     Normal,
@@ -67,7 +68,7 @@ impl Stage {
 }
 
 /// Who chooses the stage.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
 pub(crate) enum Choice {
     /// The load.
@@ -78,35 +79,40 @@ pub(crate) enum Choice {
 }
 
 /// When a stage begins, and when it is over.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub(crate) struct Trigger {
-    /// Load at which it begins.
+    /// Load at which the stage begins.
+    #[schemars(range(min = 1, max = 100))]
     pub(crate) up_percent: u32,
-    /// Load below which it ends, once that has been so for `down_seconds`.
+    /// Load below which it ends, once that has been so for down_seconds. Below up_percent.
     pub(crate) down_percent: u32,
+    #[schemars(range(max = 3600))]
     pub(crate) down_seconds: u32,
 }
 
 /// What a tier may have at the most.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub(crate) struct TierShare {
     pub(crate) tier: u8,
     /// Of the sale's rate; and the tier's attempts enter the queue only while so much of it is not
     /// full.
+    #[schemars(range(min = 1, max = 100))]
     pub(crate) percent: u8,
 }
 
 /// What operators order.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub(crate) struct Plan {
     pub(crate) stage: Choice,
     pub(crate) guarded: Trigger,
     pub(crate) fortress: Trigger,
     /// How much of each sale's queue attempts may fill.
+    #[schemars(range(min = 1, max = 100))]
     pub(crate) queue_percent: u8,
+    #[schemars(length(max = 256))]
     pub(crate) tiers: Vec<TierShare>,
     /// Everything is decided and counted, and nothing is refused or slowed.
     pub(crate) dry_run: bool,
@@ -222,11 +228,13 @@ impl Effect {
 }
 
 /// How much of each thing is used, in percent.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, JsonSchema)]
 pub(crate) struct Load {
     pub(crate) queue: u32,
     pub(crate) connections: u32,
+    /// Of the mark.
     pub(crate) memory: u32,
+    /// 100: the turns of the loops took 250 ms, over the last two seconds.
     pub(crate) lag: u32,
 }
 

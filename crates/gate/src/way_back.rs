@@ -6,12 +6,13 @@ use crate::{
     pass::Pass,
     problem::{self, Problem},
     return_url::ReturnUrl,
-    state::Gate,
     ticket,
 };
 use contracts::{AttemptId, Basket, HoldState, SHOPPER_ID_BYTES_MAX, SaleView};
 use serde::Serialize;
+use std::{fmt, sync::Arc};
 use units::{Sequence, TimeMs};
+use web::protection::Protection;
 
 /// How long a signed outcome is good: a slow phone's way back.
 const GOOD_FOR_SECONDS: u64 = 600;
@@ -41,41 +42,56 @@ struct Claims<'a> {
     exp: u64,
 }
 
-/// A return URL that a request names, or 422 if it is nowhere of ours.
-pub(crate) fn named(gate: &Gate, text: Option<&str>) -> Result<Option<ReturnUrl>, Problem> {
-    let Some(text) = text.filter(|text| !text.is_empty()) else { return Ok(None) };
-    let url = ReturnUrl::parse(text, &gate.config.return_urls);
-    url.map(Some).ok_or_else(|| {
-        Problem::new(
-            &problem::INVALID,
-            "return_url: not one of gate.return_urls, nor below one, to the letter",
-        )
-    })
+/// The ways back to shops that this door knows.
+pub(crate) struct WaysBack {
+    pub(crate) keys: Arc<Keyring>,
+    /// Where a shop may wait.
+    pub(crate) return_urls: Vec<String>,
+    pub(crate) protection: Arc<Protection>,
 }
 
-/// The way back with what the shop can check: the ticket while there is something to be had for it,
-/// else the outcome. `None` while nothing is decided, or the decision is only about this moment.
-/// `basket` is what the attempt asked for, if the sale keeps it.
-pub(crate) fn way_back(
-    gate: &Gate,
-    to: &ReturnUrl,
-    view: &SaleView,
-    outcome: &Outcome,
-    pass: &Pass,
-    basket: Option<&Basket>,
-) -> Option<String> {
-    let name = match (&outcome.hold, outcome.outcome) {
-        (Some(hold), _) if matches!(hold.state, HoldState::Held | HoldState::Confirmed) => {
-            return ticket::sign(&gate.keys, view, pass, basket?, hold).map(|ticket| to.with(&ticket));
-        }
-        (Some(hold), _) => hold.state.as_str(),
-        (None, "queued" | "none" | "not_open" | "paused") => return None,
-        (None, name) => name,
-    };
-    let (attempt, as_of) = (outcome.attempt, outcome.as_of);
-    let shopper = gate.keys.unseal(pass.shopper, &pass.sealed);
-    let said = Said { sale: view.sale.as_str(), attempt, outcome: name, as_of, shopper: shopper.as_deref() };
-    Some(to.with(&sign(&gate.keys, to, said, gate.now())))
+impl fmt::Debug for WaysBack {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("WaysBack").field("return_urls", &self.return_urls).finish_non_exhaustive()
+    }
+}
+
+impl WaysBack {
+    /// A return URL that a request names, or 422 if it is nowhere of ours.
+    pub(crate) fn named(&self, text: Option<&str>) -> Result<Option<ReturnUrl>, Problem> {
+        let Some(text) = text.filter(|text| !text.is_empty()) else { return Ok(None) };
+        let url = ReturnUrl::parse(text, &self.return_urls);
+        url.map(Some).ok_or_else(|| {
+            let why = "return_url: not one of gate.return_urls, nor below one, to the letter";
+            Problem::new(&problem::INVALID, why)
+        })
+    }
+
+    /// The way back with what the shop can check: the ticket while there is something to be had for
+    /// it, else the outcome. `None` while nothing is decided, or the decision is only about this
+    /// moment. `basket` is what the attempt asked for, if the sale keeps it.
+    pub(crate) fn signed(
+        &self,
+        to: &ReturnUrl,
+        view: &SaleView,
+        outcome: &Outcome,
+        pass: &Pass,
+        basket: Option<&Basket>,
+    ) -> Option<String> {
+        let name = match (&outcome.hold, outcome.outcome) {
+            (Some(hold), _) if matches!(hold.state, HoldState::Held | HoldState::Confirmed) => {
+                return ticket::sign(&self.keys, view, pass, basket?, hold).map(|ticket| to.with(&ticket));
+            }
+            (Some(hold), _) => hold.state.as_str(),
+            (None, "queued" | "none" | "not_open" | "paused") => return None,
+            (None, name) => name,
+        };
+        let (attempt, as_of) = (outcome.attempt, outcome.as_of);
+        let shopper = self.keys.unseal(pass.shopper, &pass.sealed);
+        let said =
+            Said { sale: view.sale.as_str(), attempt, outcome: name, as_of, shopper: shopper.as_deref() };
+        Some(to.with(&sign(&self.keys, to, said, self.protection.now())))
+    }
 }
 
 /// Signs an outcome for the shop at a return URL: a compact JWS (RFC 7515), good for ten minutes.

@@ -8,21 +8,37 @@ use crate::{
 };
 use contracts::{AttemptId, SaleSpec};
 use data_encoding::BASE64URL_NOPAD;
+use schemars::{JsonSchema, Schema};
 use serde::Serialize;
+use serde_json::{Value, json};
 use units::{Sequence, TimeMs};
 
-#[derive(Serialize)]
-struct WinnerLine<'a> {
+/// A line of the feed, to which its signature is added: base64url of Ed25519 over
+/// "floodgate-winner-v1\n<sale>\n" and all bytes of the line before ,"sig":
+#[derive(Serialize, JsonSchema)]
+#[schemars(rename = "Winner", transform = with_signature)]
+pub(crate) struct WinnerLine<'a> {
     seq: Sequence,
     at: TimeMs,
     #[serde(rename = "type")]
+    #[schemars(extend("enum" = ["granted", "confirmed", "released", "expired", "voided"]))]
     kind: &'static str,
     hold: AttemptId,
     #[serde(flatten)]
     event: EventFields<'a>,
 }
 
-#[derive(Serialize)]
+fn with_signature(schema: &mut Schema) {
+    let object = schema.ensure_object();
+    if let Some(known) = object.get_mut("properties").and_then(Value::as_object_mut) {
+        known.insert("sig".to_owned(), json!({ "type": "string" }));
+    }
+    if let Some(known) = object.get_mut("required").and_then(Value::as_array_mut) {
+        known.push("sig".into());
+    }
+}
+
+#[derive(Serialize, JsonSchema)]
 #[serde(untagged)]
 enum EventFields<'a> {
     /// `shopper` is null if the name's key is gone.
@@ -42,7 +58,7 @@ enum EventFields<'a> {
     Plain {},
 }
 
-#[derive(Serialize)]
+#[derive(Serialize, JsonSchema)]
 struct PricedLine<'a> {
     item: &'a str,
     quantity: u16,

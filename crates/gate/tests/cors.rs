@@ -8,6 +8,7 @@ mod fake;
 use client::{Answer, send};
 use fake::{Mood, Running};
 use std::collections::BTreeMap;
+use web::operation::Callers;
 
 const SHOP: &str = "https://shop.example";
 const BASKET: &str = r#"{"lines":[{"item":"phone","quantity":1}]}"#;
@@ -129,10 +130,12 @@ fn one_connection_may_carry_requests_of_several_pages() {
 fn every_route_of_the_api_answers_options() {
     let running = start(true);
     let mut methods = BTreeMap::<&str, Vec<String>>::new();
-    for route in gate::api::routes().iter().filter(|route| route.path.starts_with("/api/")) {
-        let known = methods.entry(route.path).or_default();
-        known.push(route.method.to_ascii_uppercase());
-        if route.method == "get" {
+    let operations = gate::operations();
+    let public = operations.iter().filter(|(callers, _)| *callers == Callers::Public);
+    for row in public.map(|(_, row)| row).filter(|row| row.path.starts_with("/api/")) {
+        let known = methods.entry(row.path).or_default();
+        known.push(row.method.to_owned());
+        if row.method == "GET" {
             known.push("HEAD".into());
         }
     }

@@ -303,6 +303,8 @@ fn a_strategy_is_replaced_whole_with_a_reason_and_by_an_operator() {
     let one_time = gate.api_keys.mint_one_time().unwrap();
     let signed_in = send(gate.bound.admin, "GET", &format!("/sign-in?key={one_time}"), &[], "");
     let cookie = signed_in.header("set-cookie").unwrap().split(';').next().unwrap().to_owned();
-    let page = send(gate.bound.admin, "GET", "/", &[("cookie", &cookie)], "").body;
-    assert!(page.contains("guarded") && page.contains("戒备"), "{page}");
+    for (path, stage) in [("/", "<strong>guarded</strong>"), ("/?lang=zh", "<strong>戒备</strong>")] {
+        let page = send(gate.bound.admin, "GET", path, &[("cookie", &cookie)], "").body;
+        assert!(page.contains(stage), "{path}: {page}");
+    }
 }

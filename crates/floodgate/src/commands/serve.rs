@@ -15,7 +15,7 @@ use std::process::ExitCode;
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::signal::unix::{SignalKind, signal};
-use tracing_subscriber::EnvFilter;
+use tracing_subscriber::filter::LevelFilter;
 use units::{DurationMs, TimeMs};
 
 #[derive(Debug, clap::Args)]
@@ -75,7 +75,8 @@ pub(crate) fn run(context: Context, args: &Args, data_given: bool) -> CommandRes
     let keys = Arc::new(gate::Keyring::open(data.dir())?);
     gate::open_jwt_secret(data.dir())?;
     let api_keys = Arc::new(web::api_keys::ApiKeys::open(data.dir())?);
-    let jwt = web::jwt::JwtVerifier::open(&context.config.gate.jwt, &data.dir().join("keys/jwt.key"))?;
+    let jwt =
+        web::jwt::JwtVerifier::open("gate", &context.config.gate.jwt, &data.dir().join("keys/jwt.key"))?;
     let challenges = gate::Challenges::open(&context.config.gate.challenge, &keys, data.dir())?;
     let denied = web::limits::DenyList::open(data.dir())?;
     let strategy = gate::Strategy::open(data.dir())?;
@@ -147,7 +148,7 @@ fn run_gate(context: &Context, args: &Args, socket: &Path) -> CommandResult {
     fit_connections(&mut config);
     let keys = Arc::new(gate::Keyring::open_existing(data)?);
     let api_keys = Arc::new(web::api_keys::ApiKeys::open(data)?);
-    let jwt = web::jwt::JwtVerifier::open(&config.jwt, &data.join("keys/jwt.key"))?;
+    let jwt = web::jwt::JwtVerifier::open("gate", &config.jwt, &data.join("keys/jwt.key"))?;
     let joined = join::Joined::open(socket, &keys)?;
     let challenges = gate::Challenges::with(&config.challenge, &keys, Arc::new(joined.clone()));
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
@@ -200,7 +201,8 @@ fn memory_of_this_process() -> web::pressure::Memory {
 fn start_logging(context: &Context) {
     let log = &context.config.log;
     let builder = tracing_subscriber::fmt()
-        .with_env_filter(EnvFilter::new(&log.level))
+        // The configuration has no other levels than these.
+        .with_max_level(log.level.parse().unwrap_or(LevelFilter::INFO))
         .with_ansi(std::io::stderr().is_terminal())
         .with_writer(std::io::stderr);
     // Fails only where one was set before, in a test.

@@ -1,69 +1,80 @@
 //! `/api/v1/admin/denied-networks`: networks that are shut out of the shop's listener, from the
 //! answer on and after a restart too.
 
-use super::{authorize, operate::parse};
-use crate::{
-    api::json,
-    problem::{self, Problem},
-    state::Gate,
-};
-use axum::{
-    body::Body,
-    extract::{Query, State},
-    response::Response,
-};
+use super::Done;
+use crate::problem::{self, Problem};
+use axum::extract::{Query, State};
 use contracts::Actor;
-use http::HeaderMap;
-use serde::Deserialize;
-use serde_json::json as document;
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
 use std::sync::Arc;
 use web::{
-    api_keys::Role,
-    limits::{ChangeError, DENIED_MAX},
+    api_keys::Operator,
+    json::{JsonBody, JsonReply},
+    limits::{ChangeError, DENIED_MAX, Denied},
     net::Net,
-    reason::Reasons,
+    protection::Protection,
+    reason::{NeededReason, Reasons},
 };
 
 /// The longest network has 43 characters: a full list with room for what JSON puts around it.
 const BODY_BYTES_MAX: usize = 1 << 20;
 
-#[derive(Debug, Deserialize)]
+/// Networks to shut out.
+#[derive(Debug, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
-struct Add {
+#[schemars(rename = "AddNetworks")]
+pub(super) struct Add {
+    #[schemars(length(min = 1, max = 10_000))]
     networks: Vec<Net>,
     #[serde(default)]
+    #[schemars(!default)]
+    reason: NeededReason,
+}
+
+/// How many were shut out.
+#[derive(Serialize, JsonSchema)]
+pub(super) struct Added {
+    /// How many were not shut out before.
+    added: usize,
+}
+
+/// Nothing is needed of it here, so that what is missing is named.
+#[derive(Debug, Default, Deserialize, JsonSchema)]
+#[serde(default)]
+#[schemars(!default)]
+pub(super) struct Remove {
+    /// As the list has it.
+    #[schemars(with = "Net")]
+    network: String,
+    #[schemars(with = "NeededReason")]
     reason: String,
 }
 
-/// Without anything needed, for who may ask is looked at first.
-#[derive(Debug, Default, Deserialize)]
-#[serde(default)]
-pub(super) struct Remove {
-    network: String,
-    reason: String,
+/// The networks that are shut out.
+#[derive(Serialize, JsonSchema)]
+pub(super) struct DeniedNetworks {
+    networks: Vec<Denied>,
 }
 
 /// `GET`: all of them.
-pub(super) async fn list(State(gate): State<Arc<Gate>>, headers: HeaderMap) -> Result<Response, Problem> {
-    authorize(&gate, &headers, Role::ReadOnly)?;
-    Ok(json(&document!({ "networks": gate.protection.addresses.denied().list() })))
+pub(super) async fn list(State(protection): State<Arc<Protection>>) -> JsonReply<DeniedNetworks> {
+    JsonReply(DeniedNetworks { networks: protection.addresses.denied().list() })
 }
 
 /// `PUT {"networks", "reason"}`: shuts these out too.
 pub(super) async fn add(
-    State(gate): State<Arc<Gate>>,
-    headers: HeaderMap,
-    body: Body,
-) -> Result<Response, Problem> {
-    let operator = authorize(&gate, &headers, Role::Operator)?;
-    let Add { networks, reason } = parse(&gate, &headers, body, BODY_BYTES_MAX).await?;
-    Reasons::Needed.check(&reason)?;
+    operator: Operator,
+    State(protection): State<Arc<Protection>>,
+    JsonBody(Add { networks, reason }): JsonBody<Add, BODY_BYTES_MAX>,
+) -> Result<JsonReply<Added>, Problem> {
+    Reasons::Needed.check(&reason.0)?;
     if networks.is_empty() {
         return Err(Problem::new(&problem::INVALID, "networks: want at least one"));
     }
-    let actor = operator.actor(&reason);
-    let added = change(&gate, actor.clone(), move |gate| {
-        gate.protection.addresses.denied().add(&networks, &actor, gate.now()).inspect(|added| {
+    let actor = operator.actor(&reason.0);
+    let added = change(&protection, actor.clone(), move |protection| {
+        protection.addresses.denied().add(&networks, &actor, protection.now()).inspect(|added| {
             let of = networks.first().map(Net::to_string);
             tracing::warn!(
                 actor = actor.name,
@@ -75,37 +86,36 @@ pub(super) async fn add(
         })
     })
     .await?;
-    Ok(json(&document!({ "added": added })))
+    Ok(JsonReply(Added { added }))
 }
 
 /// `DELETE ?network=…&reason=…`: lets one in again.
 pub(super) async fn remove(
-    State(gate): State<Arc<Gate>>,
+    operator: Operator,
+    State(protection): State<Arc<Protection>>,
     Query(Remove { network, reason }): Query<Remove>,
-    headers: HeaderMap,
-) -> Result<Response, Problem> {
-    let operator = authorize(&gate, &headers, Role::Operator)?;
+) -> Result<JsonReply<Done>, Problem> {
     Reasons::Needed.check(&reason)?;
     let network: Net =
         network.parse().map_err(|why| Problem::new(&problem::INVALID, format!("network: {why}")))?;
     let actor = operator.actor(&reason);
-    change(&gate, actor.clone(), move |gate| {
-        gate.protection.addresses.denied().remove(&network).inspect(|()| {
+    change(&protection, actor.clone(), move |protection| {
+        protection.addresses.denied().remove(&network).inspect(|()| {
             tracing::warn!(actor = actor.name, reason = actor.reason, %network, "a network is let in again");
         })
     })
     .await?;
-    Ok(json(&document!({ "done": true })))
+    Ok(JsonReply(Done::DONE))
 }
 
 /// Makes a change on a thread that may wait for the disk.
 async fn change<T: Send + 'static>(
-    gate: &Arc<Gate>,
+    protection: &Arc<Protection>,
     actor: Actor,
-    change: impl FnOnce(&Gate) -> Result<T, ChangeError> + Send + 'static,
+    change: impl FnOnce(&Protection) -> Result<T, ChangeError> + Send + 'static,
 ) -> Result<T, Problem> {
-    let gate = Arc::clone(gate);
-    let changed = tokio::task::spawn_blocking(move || change(&gate)).await;
+    let protection = Arc::clone(protection);
+    let changed = tokio::task::spawn_blocking(move || change(&protection)).await;
     changed.map_err(|_| Problem::internal())?.map_err(|error| match error {
         ChangeError::TooMany => {
             let why = format!(

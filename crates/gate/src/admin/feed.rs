@@ -1,34 +1,34 @@
 //! The winners' feed: signed lines from the log, streamed as they are read. The reader keeps its
 //! place (`after`), so a store that was down goes on where it stopped.
 
-use super::authorize;
 use crate::{
+    api::AtSale,
     front::Front,
+    keys::Keyring,
     problem::{self, Problem},
-    state::Gate,
     winners::append_line,
 };
 use axum::{
     body::{Body, Bytes},
-    extract::{Path, RawQuery, State},
+    extract::{RawQuery, State},
     response::{IntoResponse, Response},
 };
-use http::{HeaderMap, header};
+use http::header;
+use schemars::JsonSchema;
 use std::{io, sync::Arc, time::Duration};
 use tokio::{
     sync::watch,
     time::{Instant, timeout_at},
 };
 use units::Sequence;
-use web::api_keys::Role;
-use web::protection::drained;
+use web::protection::{Protection, drained};
 
 /// Events in memory at once.
 const CHUNK_EVENTS: usize = 1000;
 const WAIT_SECONDS_MAX: u64 = 60;
 
 struct Feed {
-    gate: Arc<Gate>,
+    keys: Arc<Keyring>,
     front: Arc<Front>,
     after: Sequence,
     sequence: watch::Receiver<Sequence>,
@@ -44,13 +44,11 @@ const LOG_HEADER: &str = "floodgate-log";
 /// `GET …/winners.ndjson?after=SEQ&wait=SECONDS&log=ID`: all events after a sequence. If there are
 /// none, waits for the first.
 pub(super) async fn winners(
-    State(gate): State<Arc<Gate>>,
-    Path(sale): Path<String>,
+    AtSale(front): AtSale,
+    State(keys): State<Arc<Keyring>>,
+    State(protection): State<Arc<Protection>>,
     RawQuery(query): RawQuery,
-    headers: HeaderMap,
 ) -> Result<Response, Problem> {
-    authorize(&gate, &headers, Role::ReadOnly)?;
-    let front = gate.front(&sale)?;
     let Query { after, wait_seconds, log } = parse_query(query.as_deref().unwrap_or_default())?;
     let last = *front.sale.sequence().borrow();
     let log_id = front.sale.log_id().to_owned();
@@ -69,8 +67,8 @@ pub(super) async fn winners(
     }
     let mut feed = Feed {
         sequence: front.sale.sequence(),
-        draining: gate.protection.draining.clone(),
-        gate,
+        draining: protection.draining.clone(),
+        keys,
         front,
         after,
         deadline: Instant::now() + Duration::from_secs(wait_seconds),
@@ -88,6 +86,21 @@ pub(super) async fn winners(
     });
     let headers = [(header::CONTENT_TYPE, "application/x-ndjson"), (header::CACHE_CONTROL, "no-store")];
     Ok((headers, [(LOG_HEADER, log_id)], Body::from_stream(rest)).into_response())
+}
+
+/// The query, as [`parse_query`] reads it.
+#[derive(JsonSchema)]
+#[expect(dead_code, reason = "it is only described")]
+pub(super) struct FeedQuery {
+    /// Events after this sequence.
+    #[schemars(range(min = 0), default)]
+    after: Option<u64>,
+    /// Seconds to wait for the first event if there is none.
+    #[schemars(range(max = 60), default)]
+    wait: Option<u64>,
+    /// The Floodgate-Log header of the answer that `after` was read from. 409 if the sale has
+    /// another log now.
+    log: Option<String>,
 }
 
 struct Query<'a> {
@@ -119,8 +132,8 @@ fn parse_query(query: &str) -> Result<Query<'_>, Problem> {
 }
 
 impl Feed {
-    /// The next lines; `None` when the log's end is reached and something was sent, or nobody came
-    /// in time.
+    /// The next lines; `None` when the log's end is reached and something was sent, or no event
+    /// came in time.
     async fn next(&mut self) -> io::Result<Option<Bytes>> {
         loop {
             let durable = *self.sequence.borrow_and_update();
@@ -148,13 +161,13 @@ impl Feed {
     }
 
     async fn read(&mut self) -> io::Result<Bytes> {
-        let (gate, front, after) = (Arc::clone(&self.gate), Arc::clone(&self.front), self.after);
+        let (keys, front, after) = (Arc::clone(&self.keys), Arc::clone(&self.front), self.after);
         let read = move || -> io::Result<(Vec<u8>, Sequence)> {
             let (winners, searched) = front.sale.winners(after, CHUNK_EVENTS).map_err(io::Error::other)?;
             let view = front.sale.view();
             let mut lines = Vec::with_capacity(winners.len() * 400);
             for winner in &winners {
-                append_line(&gate.keys, view.sale.as_str(), &view.spec, winner, &mut lines);
+                append_line(&keys, view.sale.as_str(), &view.spec, winner, &mut lines);
             }
             Ok((lines, searched))
         };

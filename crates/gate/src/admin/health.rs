@@ -1,52 +1,56 @@
-//! Is it alive, can it answer, and in which figures. For machines, without a key: the listener is
-//! not public.
+//! Whether the sales can answer, and in which figures.
 
 use crate::{
-    metrics::{INVARIANTS, MetricName},
-    problem::Problem,
-    state::{Gate, reply},
+    front::Fronts,
+    limits::Limits,
+    metrics::{INVARIANTS, MetricName, Metrics},
+    ports::Sales,
+    problem::{Problem, UNAVAILABLE, reply},
+    strategy::Strategy,
+    streams::Streams,
 };
 use axum::{extract::State, response::Response};
 use contracts::{SaleId, SaleState, SaleView};
 use std::{sync::Arc, time::Duration};
-use web::metrics::Registry;
+use web::{metrics::Registry, protection::Protection};
 
 const READY_WAIT: Duration = Duration::from_secs(2);
 
-/// `GET /healthz`: the process runs.
-pub(super) async fn healthz() -> &'static str {
-    "ok\n"
-}
-
 /// `GET /readyz`: every sale answers, and the server does not drain.
-pub(super) async fn readyz(State(gate): State<Arc<Gate>>) -> Result<&'static str, Problem> {
-    if *gate.protection.draining.borrow() {
-        return Err(Problem::unavailable("the server is stopping"));
-    }
-    if let Some(id) = gate.sales.down().first() {
+pub(super) async fn readyz(
+    State(fronts): State<Arc<Fronts>>,
+    State(protection): State<Arc<Protection>>,
+) -> Result<&'static str, Problem> {
+    protection.refuse_draining()?;
+    if let Some(id) = fronts.sales().down().first() {
         return Err(Problem::unavailable(&format!(
             "sale {id} could not be brought back from its log: the server's log says why"
         )));
     }
-    for id in gate.sales.list() {
-        let Some(sale) = gate.sales.get(id.as_str()) else { continue };
+    for (id, sale) in fronts.each() {
         match tokio::time::timeout(READY_WAIT, reply(sale.stats())).await {
-            Ok(stats) => stats.map(drop)?,
-            Err(_) => return Err(Problem::unavailable(&format!("sale {id} does not answer"))),
+            Ok(Ok(_)) => {}
+            Ok(Err(problem)) if problem.is(&UNAVAILABLE) => return Err(problem),
+            _ => return Err(Problem::unavailable(&format!("sale {id} does not answer"))),
         }
     }
     Ok("ready\n")
 }
 
-/// `GET /metrics`, in the text of OpenMetrics: what was counted since the start, and what is so
+/// `GET /metrics`, in Prometheus' text format: what was counted since the start, and what is so
 /// now.
-pub(super) async fn metrics(State(gate): State<Arc<Gate>>) -> Response {
+pub(super) async fn metrics(
+    State(fronts): State<Arc<Fronts>>,
+    State(limits): State<Arc<Limits>>,
+    State(strategy): State<Arc<Strategy>>,
+    State(streams): State<Arc<Streams>>,
+    State(metrics): State<Arc<Metrics>>,
+    State(protection): State<Arc<Protection>>,
+) -> Response {
     let mut now = Registry::default();
-    let streams = gate.config.connections.events_max.saturating_sub(gate.events.available_permits());
-    gate.metrics.read(&gate.filter, (&gate.protection, &gate.strategy), streams, &mut now);
+    metrics.read(&limits.filter, (&protection, &strategy), streams.open(), &mut now);
     let mut seen = Vec::new();
-    for id in gate.sales.list() {
-        let Some(sale) = gate.sales.get(id.as_str()) else { continue };
+    for (id, sale) in fronts.each() {
         let queue = match tokio::time::timeout(READY_WAIT, reply(sale.stats())).await {
             Ok(Ok(stats)) => Some((stats.queue, stats.line)),
             _ => None,
@@ -55,14 +59,14 @@ pub(super) async fn metrics(State(gate): State<Arc<Gate>>) -> Response {
         seen.push(Seen { id, queue, sequence, view: sale.view() });
     }
     read_sales(&seen, &mut now);
-    read_health(&gate, seen, &mut now);
-    web::metrics::answer(&[gate.metrics.registry(), &now])
+    read_health(&**fronts.sales(), seen, &mut now);
+    web::metrics::answer(&[metrics.registry(), &now])
 }
 
 /// A sale that answers, as it was a moment ago.
 struct Seen {
     id: SaleId,
-    /// Who waits, in the queue and in line; none if the sale did not say so in time.
+    /// How many wait, in the queue and in line; none if the sale did not say so in time.
     queue: Option<(u64, u64)>,
     sequence: u64,
     view: Arc<SaleView>,
@@ -82,12 +86,12 @@ fn read_sales(sales: &[Seen], now: &mut Registry) {
     now.values(MetricName::DiskFull, full);
 }
 
-/// Of those sales too that could not be brought back: nobody else counts them.
-fn read_health(gate: &Gate, seen: Vec<Seen>, now: &mut Registry) {
-    let mut all: Vec<_> = seen.into_iter().map(|of| of.id).chain(gate.sales.down()).collect();
+/// Of those sales too that could not be brought back, which are counted nowhere else.
+fn read_health(sales: &dyn Sales, seen: Vec<Seen>, now: &mut Registry) {
+    let mut all: Vec<_> = seen.into_iter().map(|of| of.id).chain(sales.down()).collect();
     all.sort_unstable();
     all.dedup();
-    let health: Vec<_> = all.into_iter().map(|id| (gate.sales.health(&id), id)).collect();
+    let health: Vec<_> = all.into_iter().map(|id| (sales.health(&id), id)).collect();
     let stopped = health.iter().map(|(health, id)| (of_sale(id), u64::from(health.stopped)));
     now.values(MetricName::SaleStopped, stopped);
     let broken = health.iter().flat_map(|(health, id)| {

@@ -2,73 +2,82 @@
 //! once all of it has come: an upload that breaks off, or has a wrong line, changes nothing. The
 //! ids themselves are never stored.
 
-use super::authorize;
 use crate::{
-    api::{json, reservation::operate_problem},
+    api::AtSale,
     front::Front,
-    problem::{self, Problem},
-    state::{Gate, reply},
+    keys::Keyring,
+    problem::{self, Problem, of_operation, reply},
 };
-use axum::{
-    body::Body,
-    extract::{Path, RawQuery, State},
-    response::Response,
-};
+use axum::extract::{RawQuery, Request, State};
 use contracts::{Actor, LIST_CHUNK_MAX, ListKind, Operation, SHOPPER_ID_BYTES_MAX, ShopperKey};
-use http::HeaderMap;
 use http_body_util::BodyExt;
-use serde_json::json as document;
-use std::{sync::Arc, time::Duration};
-use web::body::want_media_type;
-use web::{api_keys::Role, reason::Reasons};
+use schemars::JsonSchema;
+use serde::Serialize;
+use std::sync::Arc;
+use web::{
+    api_keys::Operator, body::want_media_type, json::JsonReply, protection::Protection, reason::Reasons,
+};
 
 /// Shoppers in one upload, at 16 bytes each until it is whole.
 const SHOPPERS_MAX: usize = 5_000_000;
 
+/// One shopper id of 1 to 64 bytes a line.
+#[derive(JsonSchema)]
+#[schemars(inline)]
+#[expect(dead_code, reason = "it is only described")]
+pub(super) struct ShopperIds(String);
+
+/// What was uploaded.
+#[derive(Serialize, JsonSchema)]
+pub(super) struct Uploaded {
+    shoppers: usize,
+}
+
+type Handled = Result<JsonReply<Uploaded>, Problem>;
+
 /// `PUT …/list?reason=…`: those who may buy.
 pub(super) async fn allowed(
-    State(gate): State<Arc<Gate>>,
-    Path(sale): Path<String>,
+    operator: Operator,
+    AtSale(front): AtSale,
+    State(keys): State<Arc<Keyring>>,
+    State(protection): State<Arc<Protection>>,
     RawQuery(query): RawQuery,
-    headers: HeaderMap,
-    body: Body,
-) -> Result<Response, Problem> {
-    let reason = || Reasons::Optional.in_query(query.as_deref());
-    upload(&gate, &sale, reason, &headers, body, ListKind::Allowed).await
+    request: Request,
+) -> Handled {
+    let actor = operator.actor(&Reasons::Optional.in_query(query.as_deref())?);
+    upload(front, (&keys, &protection), actor, request, ListKind::Allowed).await
 }
 
 /// `PUT …/denylist?reason=…`: those who may not.
 pub(super) async fn denied(
-    State(gate): State<Arc<Gate>>,
-    Path(sale): Path<String>,
+    operator: Operator,
+    AtSale(front): AtSale,
+    State(keys): State<Arc<Keyring>>,
+    State(protection): State<Arc<Protection>>,
     RawQuery(query): RawQuery,
-    headers: HeaderMap,
-    body: Body,
-) -> Result<Response, Problem> {
-    let reason = || Reasons::Needed.in_query(query.as_deref());
-    upload(&gate, &sale, reason, &headers, body, ListKind::Denied).await
+    request: Request,
+) -> Handled {
+    let actor = operator.actor(&Reasons::Needed.in_query(query.as_deref())?);
+    upload(front, (&keys, &protection), actor, request, ListKind::Denied).await
 }
 
 struct Upload<'a> {
-    gate: &'a Gate,
+    keys: &'a Keyring,
     shoppers: Vec<ShopperKey>,
     lines: u64,
 }
 
 async fn upload(
-    gate: &Arc<Gate>,
-    sale: &str,
-    reason: impl FnOnce() -> Result<String, Problem>,
-    headers: &HeaderMap,
-    mut body: Body,
+    front: Arc<Front>,
+    (keys, protection): (&Keyring, &Protection),
+    actor: Actor,
+    request: Request,
     list: ListKind,
-) -> Result<Response, Problem> {
-    let operator = authorize(gate, headers, Role::Operator)?;
-    let front = gate.front(sale)?;
-    let actor = operator.actor(&reason()?);
-    want_media_type(headers, "text/plain")?;
-    let mut upload = Upload { gate, shoppers: Vec::new(), lines: 0 };
-    let silence_max = Duration::from_secs(gate.config.connections.body_timeout_seconds);
+) -> Handled {
+    want_media_type(request.headers(), "text/plain")?;
+    let mut body = request.into_body();
+    let mut upload = Upload { keys, shoppers: Vec::new(), lines: 0 };
+    let silence_max = protection.body_timeout();
     let mut rest: Vec<u8> = Vec::new();
     loop {
         let frame = tokio::time::timeout(silence_max, body.frame())
@@ -102,7 +111,7 @@ async fn upload(
     // A task of its own: it goes on to the list's end even if the operator's connection does not.
     let sent = tokio::spawn(async move { hand_over(&front, &actor, list, &shoppers).await });
     sent.await.unwrap_or_else(|_| Err(Problem::internal()))?;
-    Ok(json(&document!({ "shoppers": count })))
+    Ok(JsonReply(Uploaded { shoppers: count }))
 }
 
 /// The first chunk clears the list, so from there on a failure leaves it incomplete, and says so.
@@ -125,7 +134,7 @@ async fn hand_over(
             tracing::error!(%why, "a list is incomplete");
             return Err(Problem::new(&problem::UNAVAILABLE, why).retry_after(1));
         }
-        done?.map_err(operate_problem)?;
+        done?.map_err(of_operation)?;
     }
     Ok(())
 }
@@ -146,7 +155,7 @@ impl Upload<'_> {
         if self.shoppers.len() == SHOPPERS_MAX {
             return Err(self.wrong(&problem::BODY_TOO_LARGE, "more than 5000000 shoppers"));
         }
-        self.shoppers.push(self.gate.keys.shopper_key(id));
+        self.shoppers.push(self.keys.shopper_key(id));
         Ok(())
     }
 

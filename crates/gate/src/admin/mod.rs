@@ -1,117 +1,208 @@
 //! The operators' API, on a listener of its own. Nothing here is reachable from the shop's
-//! listener.
+//! listener. Whether a role is enough is checked before a handler is called: see the table.
 
 mod denied;
 mod feed;
 mod health;
 mod lists;
 mod operate;
+mod pages;
 mod refusals;
-mod sign_in;
 mod strategy;
 
 use crate::{
-    api::shared_routes,
-    problem::{self, Problem},
-    state::Gate,
+    parts::Parts,
+    problem::{CONFLICT, INVALID, NOT_FOUND, QUEUE_FULL, UNAVAILABLE},
+    strategy::Plan,
+    winners::WinnerLine,
 };
-use axum::routing::{delete, get, post, put};
-use contracts::Actor;
-use http::HeaderMap;
-use std::sync::Arc;
+use contracts::{SaleSpec, SaleStats};
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
 use web::{
     api_keys::Role,
-    body::bearer,
-    route::{Route, route},
+    operation::{Access, Operation, Text, delete, get, post, put},
+    page::statics,
+    reason::{NeededReason, Reason},
+    sign_in,
 };
 
-/// The routes of the admin listener.
-pub fn routes() -> Vec<Route<Arc<Gate>>> {
+const READ: Access = Access::Role(Role::ReadOnly);
+const OPERATE: Access = Access::Role(Role::Operator);
+const OWN: Access = Access::Role(Role::Owner);
+
+/// The operations of the admin listener.
+pub(crate) fn operations() -> Vec<Operation<Parts>> {
+    let mut operations = of_sales();
+    operations.extend(of_the_door());
+    operations.extend(of_a_gate());
+    operations
+}
+
+/// What operators do with sales.
+fn of_sales() -> Vec<Operation<Parts>> {
     const SALE: &str = "/api/v1/admin/sales/{sale}";
+    // What any command to a sale may meet.
+    let commanded = [&NOT_FOUND, &CONFLICT, &INVALID, &QUEUE_FULL, &UNAVAILABLE];
+    vec![
+        put(SALE, "defineSale", OWN, operate::define)
+            .does("Sets a sale up, or anew as long as no round has opened.")
+            .query::<ReasonQuery>()
+            .takes::<SaleSpec>()
+            .replies::<Done>("Done.")
+            .problems(&commanded),
+        post("/api/v1/admin/sales/{sale}/open", "openSale", OPERATE, operate::open)
+            .does("Opens the next round now.")
+            .may_take::<operate::WithReason>()
+            .replies::<Done>("Done, or already so.")
+            .problems(&commanded),
+        post("/api/v1/admin/sales/{sale}/pause", "pauseSale", OPERATE, operate::pause)
+            .does("Pauses the sale.")
+            .may_take::<operate::WithReason>()
+            .replies::<Done>("Done, or already so.")
+            .problems(&commanded),
+        post("/api/v1/admin/sales/{sale}/resume", "resumeSale", OPERATE, operate::resume)
+            .does("Resumes the sale after a pause.")
+            .may_take::<operate::WithReason>()
+            .replies::<Done>("Done, or already so.")
+            .problems(&commanded),
+        post("/api/v1/admin/sales/{sale}/close", "closeSale", OPERATE, operate::close)
+            .does("Ends the open round now.")
+            .takes::<operate::WithNeededReason>()
+            .replies::<Done>("Done, or already so.")
+            .problems(&commanded),
+        post("/api/v1/admin/sales/{sale}/extend", "extendSale", OPERATE, operate::extend)
+            .does("Moves the end of the open round.")
+            .takes::<operate::Extend>()
+            .replies::<Done>("Done, or already so.")
+            .problems(&commanded),
+        post("/api/v1/admin/sales/{sale}/limits", "limitsSale", OPERATE, operate::limits)
+            .does("Changes limits per shopper.")
+            .takes::<operate::Limits>()
+            .replies::<Done>("Done, or already so.")
+            .problems(&commanded),
+        post("/api/v1/admin/sales/{sale}/rate", "rateSale", OPERATE, operate::rate)
+            .does("Changes how many attempts are admitted a second.")
+            .takes::<operate::Rate>()
+            .replies::<Done>("Done, or already so.")
+            .problems(&commanded),
+        post("/api/v1/admin/sales/{sale}/items/{item}/adjust", "adjustStock", OPERATE, operate::adjust)
+            .does("Adds or takes away stock, never below what is held and sold.")
+            .takes::<operate::Adjust>()
+            .replies::<operate::Adjusted>("The item's free units now.")
+            .problems(&commanded),
+        post("/api/v1/admin/sales/{sale}/void", "voidAttempts", OPERATE, operate::void)
+            .does("Takes back what a shopper or attempts have, and returns the stock. Idempotent.")
+            .takes::<operate::Void>()
+            .replies::<operate::Voided>("How many were voided; the others were over already.")
+            .problems(&commanded),
+        put("/api/v1/admin/sales/{sale}/list", "uploadList", OPERATE, lists::allowed)
+            .does("Those who may buy, where eligibility is a list. Replaces the list.")
+            .query::<ReasonQuery>()
+            .takes_as::<lists::ShopperIds>("text/plain")
+            .replies::<lists::Uploaded>("How many shoppers the list has.")
+            .problems(&commanded),
+        put("/api/v1/admin/sales/{sale}/denylist", "uploadDenylist", OPERATE, lists::denied)
+            .does("Those who may not buy. Replaces the list, which is in force when this answers; gates in other processes may refuse a shopper who was taken off it for some milliseconds more.")
+            .query::<NeededReasonQuery>()
+            .takes_as::<lists::ShopperIds>("text/plain")
+            .replies::<lists::Uploaded>("How many shoppers the list has.")
+            .problems(&commanded),
+        get("/api/v1/admin/sales/{sale}/stats", "readStats", READ, operate::stats)
+            .does("The sale in figures.")
+            .replies::<SaleStats>("The figures.")
+            .problems(&[&NOT_FOUND, &QUEUE_FULL, &UNAVAILABLE]),
+        get("/api/v1/admin/sales/{sale}/winners.ndjson", "readWinners", READ, feed::winners)
+            .does("Signed lines of what happened to holds, in order, after a sequence.")
+            .query::<feed::FeedQuery>()
+            .replies_as::<WinnerLine<'static>>("application/x-ndjson", "A line for each event.")
+            .with_field::<Text>("Floodgate-Log", "The id of the log that the lines are from: `log` of the next request.")
+            .problems(&[&NOT_FOUND, &CONFLICT, &UNAVAILABLE]),
+        post("/api/v1/admin/holds/{hold}/confirm", "confirmHold", OPERATE, operate::confirm)
+            .does("The hold was paid. Idempotent.")
+            .takes::<operate::Payment>()
+            .replies::<operate::Confirmed>("Confirmed: the units are the shopper's. Refund: they are not.")
+            .problems(&commanded),
+        post("/api/v1/admin/holds/{hold}/release", "releaseHold", OPERATE, operate::release)
+            .does("Releases the hold, or the place on the waitlist. Idempotent.")
+            .may_take::<operate::WithReason>()
+            .replies::<operate::Released>("The hold now; null for a place.")
+            .problems(&commanded),
+    ]
+}
+
+/// What operators do with the door.
+fn of_the_door() -> Vec<Operation<Parts>> {
     const STRATEGY: &str = "/api/v1/admin/strategy";
     const DENIED: &str = "/api/v1/admin/denied-networks";
-    let mut routes = vec![
-        route("put", SALE, put(operate::define)),
-        route("post", "/api/v1/admin/sales/{sale}/open", post(operate::open)),
-        route("post", "/api/v1/admin/sales/{sale}/pause", post(operate::pause)),
-        route("post", "/api/v1/admin/sales/{sale}/resume", post(operate::resume)),
-        route("post", "/api/v1/admin/sales/{sale}/close", post(operate::close)),
-        route("post", "/api/v1/admin/sales/{sale}/extend", post(operate::extend)),
-        route("post", "/api/v1/admin/sales/{sale}/limits", post(operate::limits)),
-        route("post", "/api/v1/admin/sales/{sale}/rate", post(operate::rate)),
-        route("post", "/api/v1/admin/sales/{sale}/items/{item}/adjust", post(operate::adjust)),
-        route("post", "/api/v1/admin/sales/{sale}/void", post(operate::void)),
-        route("put", "/api/v1/admin/sales/{sale}/list", put(lists::allowed)),
-        route("put", "/api/v1/admin/sales/{sale}/denylist", put(lists::denied)),
-        route("get", "/api/v1/admin/sales/{sale}/stats", get(operate::stats)),
-        route("get", "/api/v1/admin/sales/{sale}/winners.ndjson", get(feed::winners)),
-        route("post", "/api/v1/admin/holds/{hold}/confirm", post(operate::confirm)),
-        route("post", "/api/v1/admin/holds/{hold}/release", post(operate::release)),
-        route("get", STRATEGY, get(strategy::read)),
-        route("put", STRATEGY, put(strategy::order)),
-        route("get", DENIED, get(denied::list)),
-        route("put", DENIED, put(denied::add)),
-        route("delete", DENIED, delete(denied::remove)),
+    vec![
+        get(STRATEGY, "readStrategy", READ, strategy::read)
+            .does("How strict the gate is: as ordered, and as it stands.")
+            .replies::<strategy::Standing>("The plan that holds, who ordered it, the stage, the load, and each sale's rate and queue."),
+        put(STRATEGY, "orderStrategy", OPERATE, strategy::order)
+            .does("Replaces the plan, from the answer on and after a restart too.")
+            .query::<NeededReasonQuery>()
+            .takes::<Plan>()
+            .replies::<Done>("It is in force.")
+            .problems(&[&UNAVAILABLE]),
+        get(DENIED, "listDeniedNetworks", READ, denied::list)
+            .does("Networks that are shut out of the shop's listener, oldest first.")
+            .replies::<denied::DeniedNetworks>("All of them."),
+        put(DENIED, "addDeniedNetworks", OPERATE, denied::add)
+            .does("Shuts networks out, beside those that are, from the answer on and after a restart too. Those that are shut out already stay as they are. Addresses that are exempt or trusted proxies are not shut out.")
+            .takes::<denied::Add>()
+            .replies::<denied::Added>("It is in force.")
+            .problems(&[&CONFLICT, &UNAVAILABLE]),
+        delete(DENIED, "removeDeniedNetwork", OPERATE, denied::remove)
+            .does("Lets a network in again, which must be one of the list.")
+            .query::<denied::Remove>()
+            .replies::<Done>("It is in force.")
+            .problems(&[&NOT_FOUND, &UNAVAILABLE]),
+    ]
+}
+
+/// What is about one process, whether it has the sales or not.
+pub(crate) fn of_a_gate() -> Vec<Operation<Parts>> {
+    let mut operations = vec![
+        get("/api/v1/admin/refusals", "readRefusals", READ, refusals::read)
+            .does("Why the gate refused an address or a shopper, as far as it remembers.")
+            .query::<refusals::RefusalQuery>()
+            .replies::<refusals::Refusals>("What is known. An address or a shopper that was not refused, or whose refusals are forgotten, has none."),
     ];
-    routes.extend(routes_of_a_gate());
-    routes
+    operations.extend(web::health::operations(health::readyz, health::metrics));
+    operations
 }
 
-/// Those that are about one process, whether it has the sales or not.
-pub(crate) fn routes_of_a_gate() -> Vec<Route<Arc<Gate>>> {
-    let mut routes = vec![
-        route("get", "/api/v1/admin/refusals", get(refusals::read)),
-        route("get", "/healthz", get(health::healthz)),
-        route("get", "/readyz", get(health::readyz)),
-        route("get", "/metrics", get(health::metrics)),
-    ];
-    routes.extend(shared_routes());
-    routes
+/// What no document describes: pages, and the files that they load.
+pub(crate) fn pages() -> Vec<Operation<Parts>> {
+    let mut operations = vec![get("/", "showSales", READ, pages::sales)];
+    operations.extend(sign_in::operations());
+    operations.extend(statics(crate::page::FILES));
+    operations
 }
 
-/// Routes that no document describes: pages, and the files that they load.
-pub(crate) fn pages() -> Vec<Route<Arc<Gate>>> {
-    let mut routes =
-        vec![route("get", "/", get(sign_in::stats_page)), route("get", "/sign-in", get(sign_in::sign_in))];
-    routes.extend(web::page::statics(crate::page::FILES));
-    routes
+/// An operation's reason, where its body is something else.
+#[derive(Deserialize, JsonSchema)]
+#[expect(dead_code, reason = "it is only described: `Reasons` reads it")]
+struct ReasonQuery {
+    #[serde(default)]
+    reason: Reason,
 }
 
-/// Who asks, if their role is enough.
-pub(crate) fn authorize(gate: &Arc<Gate>, headers: &HeaderMap, want: Role) -> Result<Operator, Problem> {
-    let known = match bearer(headers) {
-        Some(text) => gate.api_keys.verify(text),
-        // A session reads and does nothing, so it needs no defence against forged requests.
-        None if want == Role::ReadOnly && sign_in::has_session(gate, headers) => {
-            Some(("session".to_owned(), Role::ReadOnly))
-        }
-        None => {
-            let why = "no API key: send Authorization: Bearer fgk_…; floodgate key new makes one";
-            return Err(Problem::new(&problem::KEY_MISSING, why));
-        }
-    };
-    let (name, role) =
-        known.ok_or_else(|| Problem::new(&problem::KEY_REFUSED, "API key: unknown or revoked"))?;
-    if role < want {
-        let role_name = |role| match role {
-            Role::ReadOnly => "read-only",
-            Role::Operator => "operator",
-            Role::Owner => "owner",
-        };
-        let why = format!("API key {name:?} is {}: this needs {}", role_name(role), role_name(want));
-        return Err(Problem::new(&problem::ROLE_REFUSED, why));
-    }
-    Ok(Operator { name })
+/// The same where a reason is needed.
+#[derive(Deserialize, JsonSchema)]
+#[expect(dead_code, reason = "it is only described: `Reasons` reads it")]
+struct NeededReasonQuery {
+    reason: NeededReason,
 }
 
-/// Somebody who may.
-#[derive(Debug)]
-pub(crate) struct Operator {
-    name: String,
+/// The command was carried out.
+#[derive(Serialize, JsonSchema)]
+pub(crate) struct Done {
+    #[schemars(extend("const" = true))]
+    done: bool,
 }
 
-impl Operator {
-    pub(crate) fn actor(&self, reason: &str) -> Actor {
-        Actor::new(&self.name, reason)
-    }
+impl Done {
+    const DONE: Self = Self { done: true };
 }

@@ -1,31 +1,29 @@
 //! Operators' commands as HTTP: each is parsed, handed to the sale with its actor and reason, and
 //! answered.
 
-use super::authorize;
+use super::Done;
 use crate::{
-    api::{attempts::parse_attempt, item_index, json, reservation::operate_problem},
-    front::Front,
-    problem::{self, Problem},
-    state::{Gate, reply},
+    api::AtSale,
+    attempts::parse_attempt,
+    basket::known_item,
+    front::{Front, Fronts},
+    keys::Keyring,
+    problem::{self, Problem, of_operation, reply},
 };
-use axum::{
-    body::Body,
-    extract::{Path, RawQuery, State},
-    response::Response,
-};
+use axum::extract::{FromRequestParts, Path, RawQuery, State};
 use contracts::{
-    AttemptId, ConfirmResult, HoldView, ITEMS_MAX, OperateError, Operation, OperationDone, ROUNDS_MAX,
-    RoundItemLimit, SaleId, SaleSpec, VOID_BATCH_MAX, VoidTarget,
+    Actor, AttemptId, ConfirmResult, HoldState, HoldView, ITEMS_MAX, ItemId, OperateError, Operation,
+    OperationDone, ROUNDS_MAX, RoundItemLimit, SaleId, SaleSpec, SaleStats, VOID_BATCH_MAX, VoidTarget,
 };
-use http::HeaderMap;
-use serde::{Deserialize, de::DeserializeOwned};
-use serde_json::{Value, json as document};
+use http::request;
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
 use std::sync::Arc;
 use units::TimeMs;
 use web::{
-    api_keys::Role,
-    body::want_media_type,
-    reason::{Reasons, check_text},
+    api_keys::Operator,
+    json::{JsonBody, JsonOrNothing, JsonReply},
+    reason::{NO_CONTROLS, NeededReason, Reason, Reasons, check_text},
 };
 
 /// As much as one entry of the log; a sale of 100 items in 100 rounds has 800 KB.
@@ -33,303 +31,328 @@ const SPEC_BYTES_MAX: usize = 1 << 20;
 /// A void of 4,096 attempts has 150 KB.
 const COMMAND_BYTES_MAX: usize = 256 << 10;
 
-type Handled = Result<Response, Problem>;
+type Command<T> = JsonBody<T, COMMAND_BYTES_MAX>;
+type CommandOrNothing<T> = JsonOrNothing<T, COMMAND_BYTES_MAX>;
+type Handled<T = Done> = Result<JsonReply<T>, Problem>;
 
-#[derive(Deserialize, Default)]
+/// A command that says no more than its reason.
+#[derive(Deserialize, JsonSchema, Default)]
 #[serde(deny_unknown_fields, default)]
-struct Reason {
-    reason: String,
+pub(super) struct WithReason {
+    reason: Reason,
 }
 
-#[derive(Deserialize)]
+/// A command that says no more than its reason, which is needed.
+#[derive(Default, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
-struct Extend {
+pub(super) struct WithNeededReason {
+    #[serde(default)]
+    #[schemars(!default)]
+    reason: NeededReason,
+}
+
+/// Another end of the open round.
+#[derive(Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub(super) struct Extend {
     closes_at: TimeMs,
     #[serde(default)]
-    reason: String,
+    reason: Reason,
 }
 
-#[derive(Deserialize)]
+/// More or less stock of an item.
+#[derive(Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
-struct Adjust {
+pub(super) struct Adjust {
+    #[schemars(range(min = -100_000_000, max = 100_000_000), extend("not" = { "const": 0 }))]
     delta: i64,
     #[serde(default)]
-    reason: String,
+    #[schemars(!default)]
+    reason: NeededReason,
 }
 
-#[derive(Deserialize)]
+/// Attempts admitted a second.
+#[derive(Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
-struct Rate {
+pub(super) struct Rate {
+    /// 0 lifts it.
+    #[schemars(range(max = 4_294_967_295_u32))]
     per_second: u32,
     #[serde(default)]
-    reason: String,
+    reason: Reason,
 }
 
-#[derive(Deserialize)]
+/// Other limits per shopper.
+#[derive(Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
-struct Limits {
+pub(super) struct Limits {
+    /// Units per shopper over all rounds; 0 lifts it, absent leaves it.
+    #[schemars(range(max = 1000))]
     limit_per_shopper: Option<u32>,
     #[serde(default)]
     items: Vec<ItemLimit>,
     #[serde(default)]
-    reason: String,
+    #[schemars(!default)]
+    reason: NeededReason,
 }
 
-#[derive(Deserialize)]
+/// Another limit per shopper for an item in a round.
+#[derive(Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 struct ItemLimit {
     /// Counted from 0, as in the sale's document.
+    #[schemars(range(max = 199))]
     round: u16,
+    #[schemars(with = "ItemId")]
     item: String,
+    #[schemars(range(max = 1000))]
     limit_per_shopper: u16,
 }
 
-#[derive(Deserialize)]
+/// Exactly one of shopper, attempt and attempts.
+#[derive(Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
-struct Void {
+#[schemars(extend("oneOf" = [
+    { "required": ["shopper"] }, { "required": ["attempt"] }, { "required": ["attempts"] },
+]))]
+pub(super) struct Void {
+    #[schemars(with = "String", length(min = 1, max = 64))]
+    #[serde(default)]
     shopper: Option<String>,
+    #[schemars(with = "AttemptId")]
+    #[serde(default)]
     attempt: Option<AttemptId>,
+    #[schemars(with = "Vec<AttemptId>", length(min = 1, max = 4096))]
+    #[serde(default)]
     attempts: Option<Vec<AttemptId>>,
     #[serde(default)]
-    reason: String,
+    #[schemars(!default)]
+    reason: NeededReason,
 }
 
-#[derive(Deserialize)]
+/// A payment of a hold.
+#[derive(Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
-struct Payment {
+pub(super) struct Payment {
+    /// The provider's reference, by which a repeat is known.
+    #[schemars(length(min = 1, max = 200), extend("pattern" = NO_CONTROLS))]
     payment: String,
     #[serde(default)]
-    reason: String,
+    reason: Reason,
+}
+
+/// An item's figures after a change.
+#[derive(Serialize, JsonSchema)]
+pub(super) struct Adjusted {
+    free: u64,
+}
+
+/// What was voided.
+#[derive(Serialize, JsonSchema)]
+pub(super) struct Voided {
+    voided: u64,
+}
+
+/// A hold as it is now.
+#[derive(Serialize, JsonSchema)]
+struct AdminHold {
+    id: AttemptId,
+    state: HoldState,
+    pay_by: TimeMs,
+}
+
+/// What came of a payment.
+#[derive(Serialize, JsonSchema)]
+pub(super) struct Confirmed {
+    result: PaymentResult,
+    /// It came after the deadline, and stock was left.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    late: Option<bool>,
+    hold: AdminHold,
+}
+
+#[derive(Serialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+#[schemars(inline)]
+enum PaymentResult {
+    Confirmed,
+    Refund,
+}
+
+/// What was given back.
+#[derive(Serialize, JsonSchema)]
+pub(super) struct Released {
+    hold: Option<AdminHold>,
 }
 
 fn invalid(why: impl Into<String>) -> Problem {
     Problem::new(&problem::INVALID, why.into())
 }
 
-/// The body as JSON.
-pub(super) async fn parse<T: DeserializeOwned>(
-    gate: &Gate,
-    headers: &HeaderMap,
-    body: Body,
-    bytes_max: usize,
-) -> Result<T, Problem> {
-    want_media_type(headers, "application/json")?;
-    let bytes = gate.body(body, bytes_max).await?;
-    serde_json::from_slice(&bytes).map_err(|e| invalid(format!("body: {e}")))
+/// The hold that the path names; 404 for what is no id.
+pub(super) struct HoldInPath(AttemptId);
+
+impl<S: Send + Sync> FromRequestParts<S> for HoldInPath {
+    type Rejection = Problem;
+
+    async fn from_request_parts(parts: &mut request::Parts, state: &S) -> Result<Self, Problem> {
+        let hold = Path::<String>::from_request_parts(parts, state).await;
+        let Path(hold) = hold.map_err(|_| Problem::new(&problem::BAD_REQUEST, "the path cannot be read"))?;
+        parse_attempt(&hold).map(Self)
+    }
 }
 
-/// The reason in a body that may be left out where no reason is needed.
-async fn parse_reason(
-    gate: &Gate,
-    headers: &HeaderMap,
-    body: Body,
-    needed: Reasons,
-) -> Result<String, Problem> {
-    let bytes = gate.body(body, COMMAND_BYTES_MAX).await?;
-    let Reason { reason } = match bytes.is_empty() {
-        true => Reason::default(),
-        false => parse(gate, headers, bytes.into(), COMMAND_BYTES_MAX).await?,
-    };
-    needed.check(&reason).map(|()| reason)
+async fn operate(front: &Front, actor: Actor, operation: Operation) -> Result<OperationDone, Problem> {
+    reply(front.sale.operate(actor, operation)).await?.map_err(of_operation)
 }
 
-async fn operate(
-    front: &Front,
-    actor: contracts::Actor,
-    operation: Operation,
-) -> Result<OperationDone, Problem> {
-    reply(front.sale.operate(actor, operation)).await?.map_err(operate_problem)
-}
-
-fn hold_document(id: AttemptId, hold: &HoldView) -> Value {
-    document!({ "id": id, "state": hold.state.as_str(), "pay_by": hold.pay_by })
-}
-
-fn done(hold: Option<AttemptId>, done: &OperationDone) -> Response {
-    let id = hold.unwrap_or_default();
-    json(&match done {
-        OperationDone::Ok => document!({ "done": true }),
-        OperationDone::Voided { count } => document!({ "voided": count }),
-        OperationDone::Confirmed { result: ConfirmResult::Confirmed { late }, hold } => {
-            document!({ "result": "confirmed", "late": late, "hold": hold_document(id, hold) })
-        }
-        OperationDone::Confirmed { result: ConfirmResult::Refund, hold } => {
-            document!({ "result": "refund", "hold": hold_document(id, hold) })
-        }
-        OperationDone::Released { hold } => {
-            document!({ "hold": hold.as_ref().map(|h| hold_document(id, h)) })
-        }
-        OperationDone::Adjusted { free } => document!({ "free": free }),
-        OperationDone::Reserved { reserved } => document!({ "reserved": reserved }),
-    })
+impl AdminHold {
+    fn new(id: AttemptId, hold: &HoldView) -> Self {
+        Self { id, state: hold.state, pay_by: hold.pay_by }
+    }
 }
 
 /// `PUT …/sales/{sale}?reason=…`: sets a sale up, or anew as long as no round has opened.
 pub(super) async fn define(
-    State(gate): State<Arc<Gate>>,
+    operator: Operator,
+    State(fronts): State<Arc<Fronts>>,
     Path(sale): Path<String>,
     RawQuery(query): RawQuery,
-    headers: HeaderMap,
-    body: Body,
+    JsonBody(spec): JsonBody<SaleSpec, SPEC_BYTES_MAX>,
 ) -> Handled {
-    let operator = authorize(&gate, &headers, Role::Owner)?;
     let reason = Reasons::Optional.in_query(query.as_deref())?;
     let sale: SaleId = sale.parse().map_err(|e: contracts::IdError| invalid(e.to_string()))?;
-    let spec: SaleSpec = parse(&gate, &headers, body, SPEC_BYTES_MAX).await?;
     spec.validate().map_err(|e| invalid(e.to_string()))?;
-    let sales = Arc::clone(&gate.sales);
+    let sales = Arc::clone(fronts.sales());
     let made = tokio::task::spawn_blocking(move || sales.get_or_create(&sale)).await;
     let sale = made
         .map_err(|e| Problem::unavailable(&format!("set up the sale: {e}")))?
         .map_err(problem::of_unavailable)?;
     let operation = Operation::Define(Box::new(spec));
-    let outcome = reply(sale.operate(operator.actor(&reason), operation)).await?.map_err(operate_problem)?;
-    Ok(done(None, &outcome))
+    reply(sale.operate(operator.actor(&reason), operation)).await?.map_err(of_operation)?;
+    Ok(JsonReply(Done::DONE))
 }
 
-async fn simple(
-    gate: &Arc<Gate>,
-    sale: &str,
-    headers: &HeaderMap,
-    body: Body,
-    operation: Operation,
-    needed: Reasons,
-) -> Handled {
-    let operator = authorize(gate, headers, Role::Operator)?;
-    let front = gate.front(sale)?;
-    let reason = parse_reason(gate, headers, body, needed).await?;
-    Ok(done(None, &operate(&front, operator.actor(&reason), operation).await?))
+async fn simple(operator: &Operator, AtSale(front): AtSale, reason: &str, operation: Operation) -> Handled {
+    operate(&front, operator.actor(reason), operation).await?;
+    Ok(JsonReply(Done::DONE))
 }
 
 /// `POST …/open`: opens the next round now.
 pub(super) async fn open(
-    State(gate): State<Arc<Gate>>,
-    Path(sale): Path<String>,
-    headers: HeaderMap,
-    body: Body,
+    operator: Operator,
+    sale: AtSale,
+    JsonOrNothing(WithReason { reason }): CommandOrNothing<WithReason>,
 ) -> Handled {
-    simple(&gate, &sale, &headers, body, Operation::Open, Reasons::Optional).await
+    Reasons::Optional.check(&reason.0)?;
+    simple(&operator, sale, &reason.0, Operation::Open).await
 }
 
 /// `POST …/pause`.
 pub(super) async fn pause(
-    State(gate): State<Arc<Gate>>,
-    Path(sale): Path<String>,
-    headers: HeaderMap,
-    body: Body,
+    operator: Operator,
+    sale: AtSale,
+    JsonOrNothing(WithReason { reason }): CommandOrNothing<WithReason>,
 ) -> Handled {
-    simple(&gate, &sale, &headers, body, Operation::Pause, Reasons::Optional).await
+    Reasons::Optional.check(&reason.0)?;
+    simple(&operator, sale, &reason.0, Operation::Pause).await
 }
 
 /// `POST …/resume`.
 pub(super) async fn resume(
-    State(gate): State<Arc<Gate>>,
-    Path(sale): Path<String>,
-    headers: HeaderMap,
-    body: Body,
+    operator: Operator,
+    sale: AtSale,
+    JsonOrNothing(WithReason { reason }): CommandOrNothing<WithReason>,
 ) -> Handled {
-    simple(&gate, &sale, &headers, body, Operation::Resume, Reasons::Optional).await
+    Reasons::Optional.check(&reason.0)?;
+    simple(&operator, sale, &reason.0, Operation::Resume).await
 }
 
 /// `POST …/close {"reason"}`: ends the open round now.
 pub(super) async fn close(
-    State(gate): State<Arc<Gate>>,
-    Path(sale): Path<String>,
-    headers: HeaderMap,
-    body: Body,
+    operator: Operator,
+    sale: AtSale,
+    JsonOrNothing(WithNeededReason { reason }): CommandOrNothing<WithNeededReason>,
 ) -> Handled {
-    simple(&gate, &sale, &headers, body, Operation::Close, Reasons::Needed).await
+    Reasons::Needed.check(&reason.0)?;
+    simple(&operator, sale, &reason.0, Operation::Close).await
 }
 
 /// `POST …/extend {"closes_at"}`.
 pub(super) async fn extend(
-    State(gate): State<Arc<Gate>>,
-    Path(sale): Path<String>,
-    headers: HeaderMap,
-    body: Body,
+    operator: Operator,
+    sale: AtSale,
+    JsonBody(Extend { closes_at, reason }): Command<Extend>,
 ) -> Handled {
-    let operator = authorize(&gate, &headers, Role::Operator)?;
-    let front = gate.front(&sale)?;
-    let Extend { closes_at, reason } = parse(&gate, &headers, body, COMMAND_BYTES_MAX).await?;
-    Reasons::Optional.check(&reason)?;
-    Ok(done(None, &operate(&front, operator.actor(&reason), Operation::Extend { closes_at }).await?))
+    Reasons::Optional.check(&reason.0)?;
+    simple(&operator, sale, &reason.0, Operation::Extend { closes_at }).await
 }
 
 /// `POST …/limits {"limit_per_shopper", "items", "reason"}`.
-pub(super) async fn limits(
-    State(gate): State<Arc<Gate>>,
-    Path(sale): Path<String>,
-    headers: HeaderMap,
-    body: Body,
-) -> Handled {
-    let operator = authorize(&gate, &headers, Role::Operator)?;
-    let front = gate.front(&sale)?;
-    let limits: Limits = parse(&gate, &headers, body, COMMAND_BYTES_MAX).await?;
-    Reasons::Needed.check(&limits.reason)?;
+pub(super) async fn limits(operator: Operator, sale: AtSale, JsonBody(limits): Command<Limits>) -> Handled {
+    Reasons::Needed.check(&limits.reason.0)?;
     if limits.items.len() > ITEMS_MAX * ROUNDS_MAX {
         return Err(invalid("items: too many"));
     }
-    let view = front.sale.view();
+    let view = sale.0.sale.view();
     let mut items = Vec::with_capacity(limits.items.len());
     for change in &limits.items {
-        let item = item_index(&view.spec, &change.item)?;
+        let item = known_item(&view.spec, &change.item).map_err(invalid)?;
         if usize::from(change.round) >= view.spec.rounds.len() {
             return Err(invalid(format!("items: no round {}, the first is 0", change.round)));
         }
         items.push(RoundItemLimit { round: change.round, item, limit: change.limit_per_shopper });
     }
     let operation = Operation::Limits { sale: limits.limit_per_shopper, items };
-    Ok(done(None, &operate(&front, operator.actor(&limits.reason), operation).await?))
+    simple(&operator, sale, &limits.reason.0, operation).await
 }
 
 /// `POST …/rate {"per_second"}`.
 pub(super) async fn rate(
-    State(gate): State<Arc<Gate>>,
-    Path(sale): Path<String>,
-    headers: HeaderMap,
-    body: Body,
+    operator: Operator,
+    sale: AtSale,
+    JsonBody(Rate { per_second, reason }): Command<Rate>,
 ) -> Handled {
-    let operator = authorize(&gate, &headers, Role::Operator)?;
-    let front = gate.front(&sale)?;
-    let Rate { per_second, reason } = parse(&gate, &headers, body, COMMAND_BYTES_MAX).await?;
-    Reasons::Optional.check(&reason)?;
-    Ok(done(None, &operate(&front, operator.actor(&reason), Operation::Rate { per_second }).await?))
+    Reasons::Optional.check(&reason.0)?;
+    simple(&operator, sale, &reason.0, Operation::Rate { per_second }).await
 }
 
 /// `POST …/items/{item}/adjust {"delta", "reason"}`.
 pub(super) async fn adjust(
-    State(gate): State<Arc<Gate>>,
-    Path((sale, item)): Path<(String, String)>,
-    headers: HeaderMap,
-    body: Body,
-) -> Handled {
-    let operator = authorize(&gate, &headers, Role::Operator)?;
-    let front = gate.front(&sale)?;
+    operator: Operator,
+    AtSale(front): AtSale,
+    Path((_, item)): Path<(String, String)>,
+    JsonBody(Adjust { delta, reason }): Command<Adjust>,
+) -> Handled<Adjusted> {
     let item = front.sale.view().spec.item_index(&item);
     let item = item.ok_or_else(|| Problem::new(&problem::NOT_FOUND, "the sale has no such item"))?;
-    let Adjust { delta, reason } = parse(&gate, &headers, body, COMMAND_BYTES_MAX).await?;
-    Reasons::Needed.check(&reason)?;
+    Reasons::Needed.check(&reason.0)?;
     if delta.unsigned_abs() > contracts::STOCK_MAX {
         return Err(invalid(format!("delta: want {} at the most, either way", contracts::STOCK_MAX)));
     }
-    let operation = Operation::Adjust { item, delta };
-    Ok(done(None, &operate(&front, operator.actor(&reason), operation).await?))
+    match operate(&front, operator.actor(&reason.0), Operation::Adjust { item, delta }).await? {
+        OperationDone::Adjusted { free } => Ok(JsonReply(Adjusted { free })),
+        other => Err(unexpected(&other)),
+    }
+}
+
+/// A sale answered another command than the one that it was given, which is a bug.
+fn unexpected(done: &OperationDone) -> Problem {
+    tracing::error!(?done, "a sale answered another command than the one that it was given");
+    Problem::internal()
 }
 
 /// `POST …/void`: by shopper, attempt or list of attempts.
 pub(super) async fn void(
-    State(gate): State<Arc<Gate>>,
-    Path(sale): Path<String>,
-    headers: HeaderMap,
-    body: Body,
-) -> Handled {
-    let operator = authorize(&gate, &headers, Role::Operator)?;
-    let front = gate.front(&sale)?;
-    let void: Void = parse(&gate, &headers, body, COMMAND_BYTES_MAX).await?;
-    Reasons::Needed.check(&void.reason)?;
+    operator: Operator,
+    AtSale(front): AtSale,
+    State(keys): State<Arc<Keyring>>,
+    JsonBody(void): Command<Void>,
+) -> Handled<Voided> {
+    Reasons::Needed.check(&void.reason.0)?;
     let target = match (void.shopper, void.attempt, void.attempts) {
         (Some(shopper), None, None) => {
-            let sealed = gate.keys.seal(&shopper).ok_or_else(|| invalid("shopper: want 1 to 64 bytes"))?;
+            let sealed = keys.seal(&shopper).ok_or_else(|| invalid("shopper: want 1 to 64 bytes"))?;
             VoidTarget::Shopper(sealed.0)
         }
         (None, Some(attempt), None) => VoidTarget::Attempts(vec![attempt]),
@@ -339,60 +362,72 @@ pub(super) async fn void(
         (None, None, Some(_)) => return Err(invalid(format!("attempts: want 1 to {VOID_BATCH_MAX}"))),
         _ => return Err(invalid("want exactly one of shopper, attempt and attempts")),
     };
-    Ok(done(None, &operate(&front, operator.actor(&void.reason), Operation::Void(target)).await?))
+    match operate(&front, operator.actor(&void.reason.0), Operation::Void(target)).await? {
+        OperationDone::Voided { count } => Ok(JsonReply(Voided { voided: count })),
+        other => Err(unexpected(&other)),
+    }
 }
 
 /// `GET …/stats`.
-pub(super) async fn stats(
-    State(gate): State<Arc<Gate>>,
-    Path(sale): Path<String>,
-    headers: HeaderMap,
-) -> Handled {
-    authorize(&gate, &headers, Role::ReadOnly)?;
-    Ok(json(&reply(gate.front(&sale)?.sale.stats()).await?))
+pub(super) async fn stats(AtSale(front): AtSale) -> Handled<SaleStats> {
+    reply(front.sale.stats()).await.map(JsonReply)
 }
 
 /// Carries a command out in the sale that has the hold. A hold's id says nothing of its sale, so
 /// each is asked.
-async fn on_hold(gate: &Gate, id: AttemptId, actor: &contracts::Actor, operation: &Operation) -> Handled {
+async fn on_hold(
+    fronts: &Fronts,
+    hold: AttemptId,
+    actor: &Actor,
+    operation: &Operation,
+) -> Result<OperationDone, Problem> {
     let mut silent = None;
-    for sale in gate.sales.list() {
-        let Some(sale) = gate.sales.get(sale.as_str()) else { continue };
+    for (_, sale) in fronts.each() {
         match reply(sale.operate(actor.clone(), operation.clone())).await {
             Ok(Err(OperateError::NotFound(_))) => {}
-            Ok(Err(error)) => return Err(operate_problem(error)),
-            Ok(Ok(outcome)) => return Ok(done(Some(id), &outcome)),
+            Ok(Err(error)) => return Err(of_operation(error)),
+            Ok(Ok(done)) => return Ok(done),
             // A sale that cannot answer must not keep the others' holds from being paid.
             Err(problem) => silent = Some(problem),
         }
     }
-    Err(silent.unwrap_or_else(|| Problem::new(&problem::NOT_FOUND, format!("no hold {id}"))))
+    Err(silent.unwrap_or_else(|| Problem::new(&problem::NOT_FOUND, format!("no hold {hold}"))))
 }
 
 /// `POST …/holds/{hold}/confirm {"payment"}`.
 pub(super) async fn confirm(
-    State(gate): State<Arc<Gate>>,
-    Path(hold): Path<String>,
-    headers: HeaderMap,
-    body: Body,
-) -> Handled {
-    let operator = authorize(&gate, &headers, Role::Operator)?;
-    let hold = parse_attempt(&hold)?;
-    let Payment { payment, reason } = parse(&gate, &headers, body, COMMAND_BYTES_MAX).await?;
+    operator: Operator,
+    HoldInPath(hold): HoldInPath,
+    State(fronts): State<Arc<Fronts>>,
+    JsonBody(Payment { payment, reason }): Command<Payment>,
+) -> Handled<Confirmed> {
     check_text("payment", &payment, 1)?;
-    Reasons::Optional.check(&reason)?;
-    on_hold(&gate, hold, &operator.actor(&reason), &Operation::Confirm { hold, payment }).await
+    Reasons::Optional.check(&reason.0)?;
+    let confirm = Operation::Confirm { hold, payment };
+    let (result, late, view) = match on_hold(&fronts, hold, &operator.actor(&reason.0), &confirm).await? {
+        OperationDone::Confirmed { result: ConfirmResult::Confirmed { late }, hold } => {
+            (PaymentResult::Confirmed, Some(late), hold)
+        }
+        OperationDone::Confirmed { result: ConfirmResult::Refund, hold } => {
+            (PaymentResult::Refund, None, hold)
+        }
+        other => return Err(unexpected(&other)),
+    };
+    Ok(JsonReply(Confirmed { result, late, hold: AdminHold::new(hold, &view) }))
 }
 
 /// `POST …/holds/{hold}/release`.
 pub(super) async fn release(
-    State(gate): State<Arc<Gate>>,
-    Path(hold): Path<String>,
-    headers: HeaderMap,
-    body: Body,
-) -> Handled {
-    let operator = authorize(&gate, &headers, Role::Operator)?;
-    let hold = parse_attempt(&hold)?;
-    let reason = parse_reason(&gate, &headers, body, Reasons::Optional).await?;
-    on_hold(&gate, hold, &operator.actor(&reason), &Operation::Release { hold }).await
+    operator: Operator,
+    HoldInPath(hold): HoldInPath,
+    State(fronts): State<Arc<Fronts>>,
+    JsonOrNothing(WithReason { reason }): CommandOrNothing<WithReason>,
+) -> Handled<Released> {
+    Reasons::Optional.check(&reason.0)?;
+    match on_hold(&fronts, hold, &operator.actor(&reason.0), &Operation::Release { hold }).await? {
+        OperationDone::Released { hold: view } => {
+            Ok(JsonReply(Released { hold: view.map(|view| AdminHold::new(hold, &view)) }))
+        }
+        other => Err(unexpected(&other)),
+    }
 }

@@ -1,36 +1,36 @@
 //! `GET /api/v1/admin/refusals`: why the gate refused an address or a shopper.
 
-use super::authorize;
 use crate::{
-    api::json,
     filter::{REASONS, Risk, Signal},
+    keys::Keyring,
+    limits::Limits,
     problem::{self, Problem},
-    state::Gate,
 };
-use axum::{
-    extract::{Query, State},
-    response::Response,
-};
-use http::HeaderMap;
+use axum::extract::{Query, State};
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use std::{collections::BTreeMap, net::IpAddr, sync::Arc};
 use units::TimeMs;
-use web::body::clip;
 use web::{
-    api_keys::Role,
+    body::clip,
+    json::JsonReply,
     limits::{Denied, Refused},
+    protection::Protection,
 };
 
 /// Exactly one of the two.
-#[derive(Debug, Deserialize)]
+#[derive(Debug, Deserialize, JsonSchema)]
 pub(super) struct RefusalQuery {
+    /// An address. Give this or shopper, one of the two.
+    #[schemars(extend("examples" = ["203.0.113.9"]))]
     address: Option<String>,
+    /// A shopper's id.
     shopper: Option<String>,
 }
 
 /// What is known.
-#[derive(Debug, Serialize)]
-struct Answer {
+#[derive(Debug, Serialize, JsonSchema)]
+pub(super) struct Refusals {
     #[serde(skip_serializing_if = "Option::is_none")]
     address: Option<AddressNow>,
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -41,11 +41,16 @@ struct Answer {
 }
 
 /// An address, as it stands with the gate.
-#[derive(Debug, Serialize)]
+#[derive(Debug, Serialize, JsonSchema)]
 struct AddressNow {
+    /// As it was asked for. Of IPv6, all else is said of its /64.
+    #[schemars(with = "String")]
     address: IpAddr,
+    /// It has no limits.
     exempt: bool,
+    /// It speaks for others.
     trusted_proxy: bool,
+    /// Open now. 0 for an address without a limit: those are not counted.
     connections: usize,
     #[serde(skip_serializing_if = "Option::is_none")]
     denied: Option<Denied>,
@@ -53,13 +58,16 @@ struct AddressNow {
 }
 
 /// How much the address looks like a script.
-#[derive(Debug, Serialize)]
+#[derive(Debug, Serialize, JsonSchema)]
 struct RiskNow {
-    /// 0 to 3.
+    #[schemars(range(max = 3))]
     level: usize,
-    /// By signal; those without are left out.
+    #[schemars(extend("additionalProperties" = { "type": "integer", "minimum": 1 }))]
+    /// By signal (fast_solution, bare_client, many_shoppers, steady_cadence); those without are
+    /// left out.
     points: BTreeMap<&'static str, u64>,
     /// How long it gets no pass.
+    #[schemars(range(min = 1))]
     #[serde(skip_serializing_if = "Option::is_none")]
     refused_seconds: Option<u32>,
 }
@@ -71,41 +79,45 @@ impl From<Risk> for RiskNow {
     }
 }
 
-#[derive(Debug, Serialize)]
+#[derive(Debug, Serialize, JsonSchema)]
 struct RefusedFor {
+    #[schemars(extend("enum" = REASONS.map(|reason| reason.label)))]
     reason: &'static str,
     /// 255 stands for 255 or more.
+    #[schemars(range(min = 1, max = 255))]
     count: u8,
+    /// What happened, and what can be done.
     advice: &'static str,
 }
 
 pub(super) async fn read(
-    State(gate): State<Arc<Gate>>,
+    State(limits): State<Arc<Limits>>,
+    State(keys): State<Arc<Keyring>>,
+    State(protection): State<Arc<Protection>>,
     Query(asked): Query<RefusalQuery>,
-    headers: HeaderMap,
-) -> Result<Response, Problem> {
-    authorize(&gate, &headers, Role::ReadOnly)?;
+) -> Result<JsonReply<Refusals>, Problem> {
     let invalid = |why: String| Problem::new(&problem::INVALID, why);
     let (address, shopper, known) = match (asked.address, asked.shopper) {
         (Some(text), None) => {
             let address: IpAddr = text
                 .parse()
                 .map_err(|_| invalid(format!("address {:?}: want such as 203.0.113.9", clip(&text))))?;
-            let addresses = &gate.protection.addresses;
+            let addresses = &protection.addresses;
             let (known, connections) = addresses.refused(address);
             let (exempt, trusted_proxy) = (addresses.is_exempt(address), addresses.is_trusted(address));
             let denied = addresses.denied().of(address).filter(|_| addresses.is_denied(address));
-            let risk = gate.filter.known_risk(address, gate.now()).into();
+            let risk = limits.filter.known_risk(address, protection.now()).into();
             (Some(AddressNow { address, exempt, trusted_proxy, connections, denied, risk }), None, known)
         }
         (None, Some(id)) => {
-            let known = gate.filter.refused_shopper(gate.keys.shopper_key(&id));
+            let known = limits.filter.refused_shopper(keys.shopper_key(&id));
             (None, Some(clip(&id).to_owned()), known)
         }
         _ => return Err(invalid("query: want address=… or shopper=…, one of the two".into())),
     };
     let last_at = known.map(|known| TimeMs(known.last_seconds * 1000));
-    Ok(json(&Answer { address, shopper, last_at, refused: known.map(refused).unwrap_or_default() }))
+    let refused = known.map(refused).unwrap_or_default();
+    Ok(JsonReply(Refusals { address, shopper, last_at, refused }))
 }
 
 fn refused(known: Refused) -> Vec<RefusedFor> {

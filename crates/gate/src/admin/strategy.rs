@@ -1,70 +1,96 @@
 //! `/api/v1/admin/strategy`: how strict the gate is, as ordered and as it stands.
 
-use super::{authorize, operate::parse};
+use super::Done;
 use crate::{
-    api::json,
+    front::Fronts,
     ports::QueueFill,
     problem::{self, Problem},
-    state::Gate,
-    strategy::Plan,
+    strategy::{Load, Plan, Stage, Strategy},
 };
-use axum::{
-    body::Body,
-    extract::{RawQuery, State},
-    response::Response,
-};
-use http::HeaderMap;
-use serde_json::json as document;
+use axum::extract::{RawQuery, State};
+use contracts::SaleId;
+use schemars::JsonSchema;
+use serde::Serialize;
 use std::sync::Arc;
-use web::{api_keys::Role, reason::Reasons};
+use units::TimeMs;
+use web::{
+    api_keys::Operator,
+    json::{JsonBody, JsonReply},
+    protection::Protection,
+    reason::Reasons,
+};
 
 /// 256 tiers have 10 KB.
 const BODY_BYTES_MAX: usize = 64 << 10;
 
+/// The strategy as it was ordered, and as it stands.
+#[derive(Serialize, JsonSchema)]
+pub(super) struct Standing {
+    plan: Plan,
+    /// Null for the plan that is built in.
+    ordered: Option<Ordered>,
+    stage: Stage,
+    load_percent: Load,
+    sales: Vec<SaleLoad>,
+}
+
+/// Who ordered it, when and why.
+#[derive(Serialize, JsonSchema)]
+#[schemars(inline)]
+struct Ordered {
+    since: TimeMs,
+    actor: String,
+    reason: String,
+}
+
+/// What a sale has to do.
+#[derive(Serialize, JsonSchema)]
+#[schemars(inline)]
+struct SaleLoad {
+    sale: SaleId,
+    rate_per_second: u32,
+    queue: u64,
+    queue_max: u64,
+    /// Attempts in line after the queue.
+    line: u64,
+    line_max: u64,
+}
+
 /// `GET`: the plan, who ordered it, the stage, the load, and what each sale has.
-pub(super) async fn read(State(gate): State<Arc<Gate>>, headers: HeaderMap) -> Result<Response, Problem> {
-    authorize(&gate, &headers, Role::ReadOnly)?;
-    let (plan, order) = gate.strategy.standing();
-    let sales: Vec<_> = gate
-        .sales
-        .list()
-        .into_iter()
-        .filter_map(|id| {
-            let sale = gate.sales.get(id.as_str())?;
-            let QueueFill { length, max, line, line_max } = sale.queue();
-            let rate = sale.view().rate_per_second;
-            Some(document!({
-                "sale": id, "rate_per_second": rate, "queue": length, "queue_max": max, "line": line, "line_max": line_max,
-            }))
-        })
-        .collect();
-    let ordered =
-        order.map(|order| document!({ "since": order.since, "actor": order.actor, "reason": order.reason }));
-    Ok(json(&document!({
-        "plan": plan,
-        "ordered": ordered,
-        "stage": gate.strategy.stage(),
-        "load_percent": gate.strategy.load(),
-        "sales": sales,
-    })))
+pub(super) async fn read(
+    State(fronts): State<Arc<Fronts>>,
+    State(strategy): State<Arc<Strategy>>,
+) -> JsonReply<Standing> {
+    let (plan, order) = strategy.standing();
+    let sales = fronts.each().map(|(id, sale)| {
+        let QueueFill { length, max, line, line_max } = sale.queue();
+        let rate_per_second = sale.view().rate_per_second;
+        SaleLoad { sale: id, rate_per_second, queue: length, queue_max: max, line, line_max }
+    });
+    JsonReply(Standing {
+        plan,
+        ordered: order.map(|order| Ordered { since: order.since, actor: order.actor, reason: order.reason }),
+        stage: strategy.stage(),
+        load_percent: strategy.load(),
+        sales: sales.collect(),
+    })
 }
 
 /// `PUT ?reason=…`: another plan, whole.
 pub(super) async fn order(
-    State(gate): State<Arc<Gate>>,
+    operator: Operator,
+    State(strategy): State<Arc<Strategy>>,
+    State(protection): State<Arc<Protection>>,
     RawQuery(query): RawQuery,
-    headers: HeaderMap,
-    body: Body,
-) -> Result<Response, Problem> {
-    let operator = authorize(&gate, &headers, Role::Operator)?;
+    JsonBody(plan): JsonBody<Plan, BODY_BYTES_MAX>,
+) -> Result<JsonReply<Done>, Problem> {
     let actor = operator.actor(&Reasons::Needed.in_query(query.as_deref())?);
-    let plan: Plan = parse(&gate, &headers, body, BODY_BYTES_MAX).await?;
     if let Some((field, want)) = plan.wrong() {
         return Err(Problem::new(&problem::INVALID, format!("{field}: {want}")));
     }
     let ordered = tokio::task::spawn_blocking(move || {
-        let said = document!(plan).to_string();
-        gate.strategy.order(plan, &actor, gate.now()).inspect(|()| {
+        let said = serde_json::to_string(&plan).unwrap_or_default();
+        strategy.order(plan, &actor, protection.now()).inspect(|()| {
             tracing::warn!(actor = actor.name, reason = actor.reason, plan = said, "a strategy was ordered");
         })
     });
@@ -73,5 +99,5 @@ pub(super) async fn order(
         let why = "the strategy cannot be written, and does not hold: see the server's log";
         Problem::new(&problem::UNAVAILABLE, why).retry_after(5)
     })?;
-    Ok(json(&document!({ "done": true })))
+    Ok(JsonReply(Done::DONE))
 }

@@ -1,120 +1,262 @@
-//! The shoppers' API. Routes stand in one table, which the OpenAPI document is tested against.
+//! The shoppers' API: its table of operations, and who asks.
 
-pub(crate) mod attempts;
-mod basket;
+mod attempts;
 mod browser;
-mod challenge;
 mod events;
-pub(crate) mod passes;
-pub(crate) mod reservation;
+mod passes;
+mod reservation;
 
-pub(crate) use attempts::{
-    BODY_BYTES_MAX as ATTEMPT_BODY_BYTES_MAX, Question, admit, ask, basket, item_index, key_reused, known,
-    queue_full, round, standing_of, turn,
+use crate::{
+    challenge::Made,
+    front::{Front, Fronts, SaleDocument},
+    keys::{KeySet, Keyring},
+    limits::Limits,
+    outcome::{OUTCOMES, Outcome},
+    parts::Parts,
+    pass::Pass,
+    passes::Passes,
+    problem::{
+        BAD_REQUEST, BUSY, CHALLENGE_MISSING, CHALLENGE_REFUSED, CONFLICT, IDEMPOTENCY_KEY, INVALID,
+        KEY_REUSED, LOOKS_AUTOMATED, NOT_FOUND, PASS_MISSING, PASS_REFUSED, Problem, QUEUE_FULL,
+        RATE_LIMITED, TOKEN_MISSING, TOKEN_REFUSED, TOO_MANY_IN_LINE, UNAVAILABLE,
+    },
 };
-pub use basket::parse_basket;
-
-use crate::{problem, state::Gate};
 use axum::{
-    extract::{Path, State},
+    Extension,
+    extract::{FromRef, FromRequestParts, Path, State},
     response::{IntoResponse, Response},
-    routing::{delete, get, post, put},
 };
-use http::{HeaderValue, header};
-use std::sync::Arc;
-pub(crate) use web::body::json;
-use web::route::{Route, route};
+use http::{HeaderValue, header, request};
+use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
+use serde::Deserialize;
+use std::{borrow::Cow, sync::Arc};
+use web::{
+    json::JsonReply,
+    jwt::Shopper,
+    operation::{Access, Credential, Operation, Sent, Text, delete, get, post, put},
+    server::Peer,
+};
 
-/// The OpenAPI 3.1 description of both listeners.
-pub const OPENAPI: &str = include_str!("../../openapi.json");
+/// The operation that the loops serve, and that is worth a connection of its own.
+pub(crate) const ATTEMPT: &str = "attempt";
+/// The other that the loops serve.
+pub(crate) const READ_SALE: &str = "readSale";
 
-/// The routes of the shop's listener under `/api`.
-pub fn routes() -> Vec<Route<Arc<Gate>>> {
+/// What a shopper attempts with.
+static PASS: Credential = Credential {
+    name: "pass",
+    sent: Sent::Field("Floodgate-Pass"),
+    missing: &PASS_MISSING,
+    refused: &PASS_REFUSED,
+};
+
+/// What a shop says of its shopper.
+static TOKEN: Credential = Credential {
+    name: "shopperToken",
+    sent: Sent::Bearer("JWT"),
+    missing: &TOKEN_MISSING,
+    refused: &TOKEN_REFUSED,
+};
+
+/// What the sale's document says to caches.
+#[derive(JsonSchema)]
+#[schemars(inline, extend("const" = "public, max-age=1"))]
+#[expect(dead_code, reason = "it is only described")]
+struct ForASecond(String);
+
+/// The operations of the shop's listener.
+pub(crate) fn operations() -> Vec<Operation<Parts>> {
     const SALE: &str = "/api/v1/sales/{sale}";
     const ATTEMPTS: &str = "/api/v1/sales/{sale}/attempts";
-    const ATTEMPT: &str = "/api/v1/sales/{sale}/attempts/{attempt}";
+    const ATTEMPT_PATH: &str = "/api/v1/sales/{sale}/attempts/{attempt}";
     const EVENTS: &str = "/api/v1/sales/{sale}/attempts/{attempt}/events";
     const ROUND: &str = "/api/v1/sales/{sale}/rounds/{round_key}/attempts";
     const RESERVATION: &str = "/api/v1/sales/{sale}/reservation";
     const PASSES: &str = "/api/v1/sales/{sale}/passes";
     const CHALLENGE: &str = "/api/v1/sales/{sale}/challenge";
-    let mut routes = vec![
-        route("get", SALE, get(sale)),
-        route("post", ROUND, post(attempts::create)),
-        route("get", ATTEMPTS, get(attempts::list)),
-        route("get", ATTEMPT, get(attempts::read)),
-        route("get", EVENTS, get(events::stream)),
-        route("put", RESERVATION, put(reservation::make)),
-        route("get", RESERVATION, get(reservation::read)),
-        route("delete", RESERVATION, delete(reservation::cancel)),
-        route("post", PASSES, post(passes::create)),
-        route("get", CHALLENGE, get(challenge::read)),
-        route("get", "/api/v1/keys", get(keys)),
-    ];
-    routes.extend(shared_routes());
-    routes
-}
-
-/// What both listeners serve.
-pub(crate) fn shared_routes() -> Vec<Route<Arc<Gate>>> {
-    let text = |kind: &'static str, body: &'static str| {
-        move || async move { ([(header::CONTENT_TYPE, kind)], body) }
-    };
+    let (by_pass, by_token) = (Access::Credential(&PASS), Access::Credential(&TOKEN));
+    // What any question of a shopper may meet.
+    let asked = [&NOT_FOUND, &RATE_LIMITED, &UNAVAILABLE];
     vec![
-        route("get", "/api/v1/openapi.json", get(text("application/json", OPENAPI))),
-        route("get", "/problems", get(text("text/markdown; charset=utf-8", problem::DOCUMENT))),
+        get(SALE, READ_SALE, Access::Open, sale)
+            .does("The sale as everybody sees it; the same bytes for all, good for a second.")
+            .replies::<SaleDocument<'static>>("The sale.")
+            .with_field::<ForASecond>("Cache-Control", "It may be kept for a second.")
+            .problems(&[&NOT_FOUND]),
+        post(ROUND, ATTEMPT, by_pass, attempts::create)
+            .does("Asks for a basket. Every outcome is 200; asking again with the same key gives the same grant or place.")
+            .query::<attempts::ReturnTo>()
+            .field::<attempts::IdempotencyKey>("Idempotency-Key", "New for each purchase, the same for each retry.")
+            .takes::<attempts::AttemptRequest>()
+            .replies::<Decided>("Decided.")
+            .may_accept::<Queued>("In line; it will be decided. Ask for the attempt after Retry-After.")
+            .problems(&asked)
+            .problems(&[&IDEMPOTENCY_KEY, &KEY_REUSED, &BUSY, &TOO_MANY_IN_LINE, &QUEUE_FULL]),
+        get(ATTEMPTS, "listAttempts", by_pass, attempts::list)
+            .does("What the sale keeps of the shopper, newest first, 100 at the most.")
+            .replies::<attempts::AttemptList>("The attempts.")
+            .problems(&asked)
+            .problems(&[&QUEUE_FULL]),
+        get(ATTEMPT_PATH, "readAttempt", by_pass, attempts::read)
+            .does("What came of an attempt. One that was never stored, and another shopper's, is \"none\".")
+            .query::<attempts::ReturnTo>()
+            .replies::<Outcome>("The outcome.")
+            .problems(&asked)
+            .problems(&[&KEY_REUSED, &QUEUE_FULL]),
+        get(EVENTS, "watchAttempt", by_pass, events::stream)
+            .does("The outcome now and whenever it changes, as server-sent events named \"attempt\", until nothing more can happen by itself.")
+            .replies_as::<Text>("text/event-stream", "Events; data is an Outcome.")
+            .problems(&asked)
+            .problems(&[&QUEUE_FULL]),
+        get(RESERVATION, "readReservation", by_pass, reservation::read)
+            .does("Whether the shopper has a reservation.")
+            .replies::<reservation::Reservation>("Whether there is one.")
+            .problems(&asked)
+            .problems(&[&QUEUE_FULL]),
+        put(RESERVATION, "makeReservation", by_pass, reservation::make)
+            .does("Makes a reservation.")
+            .replies::<reservation::Reservation>("Whether there is one now.")
+            .problems(&asked)
+            .problems(&[&CONFLICT, &INVALID, &QUEUE_FULL]),
+        delete(RESERVATION, "cancelReservation", by_pass, reservation::cancel)
+            .does("Cancels the reservation.")
+            .replies::<reservation::Reservation>("Whether there is one now.")
+            .problems(&asked)
+            .problems(&[&CONFLICT, &INVALID, &QUEUE_FULL]),
+        get(CHALLENGE, "readChallenge", by_token, passes::challenge)
+            .does("What the shopper must solve before a pass, for this shopper and this sale, once. 404 if nothing is asked for.")
+            .query::<passes::ChallengeQuery>()
+            .replies::<Made>("The challenge.")
+            .problems(&asked)
+            .problems(&[&QUEUE_FULL]),
+        post(PASSES, "issuePass", by_token, passes::create)
+            .does("Trades the shop's token for a pass, with a solution in the body where a challenge is asked for. A solution is good once.")
+            .may_take::<passes::PassRequest>()
+            .replies::<passes::Pass>("The pass.")
+            .problems(&asked)
+            .problems(&[&LOOKS_AUTOMATED, &CHALLENGE_MISSING, &CHALLENGE_REFUSED]),
+        get("/api/v1/keys", "readKeys", Access::Open, keys)
+            .does("The public keys: first the one that winners are checked with, then that of tickets and that of signed outcomes, which name theirs.")
+            .replies_as::<KeySet>("application/jwk-set+json", "A JWK Set."),
     ]
 }
 
-async fn sale(State(gate): State<Arc<Gate>>, Path(sale): Path<String>) -> Response {
-    let front = match gate.front(&sale) {
-        Ok(front) => front,
-        Err(problem) => return problem.into_response(),
-    };
-    let body = front.rendered(&gate.keys, gate.now()).body.clone();
-    let mut response = body.into_response();
+/// The outcome of an attempt that was decided.
+struct Decided;
+
+impl JsonSchema for Decided {
+    fn schema_name() -> Cow<'static, str> {
+        "Decided".into()
+    }
+
+    fn json_schema(generator: &mut SchemaGenerator) -> Schema {
+        let decided = &OUTCOMES[..8];
+        json_schema!({
+            "allOf": [generator.subschema_for::<Outcome>(), { "properties": { "outcome": { "enum": decided } } }],
+        })
+    }
+}
+
+/// The outcome of an attempt that is in line.
+struct Queued;
+
+impl JsonSchema for Queued {
+    fn schema_name() -> Cow<'static, str> {
+        "QueuedOutcome".into()
+    }
+
+    fn json_schema(generator: &mut SchemaGenerator) -> Schema {
+        json_schema!({
+            "allOf": [
+                generator.subschema_for::<Outcome>(),
+                { "properties": { "outcome": { "const": "queued" } }, "required": ["position", "retry_after_ms"] },
+            ],
+        })
+    }
+}
+
+async fn sale(AtSale(front): AtSale, State(fronts): State<Arc<Fronts>>) -> Response {
+    let mut response = fronts.rendered(&front).body.clone().into_response();
     let headers = response.headers_mut();
     headers.insert(header::CONTENT_TYPE, HeaderValue::from_static("application/json"));
     headers.insert(header::CACHE_CONTROL, HeaderValue::from_static("public, max-age=1"));
     response
 }
 
-async fn keys(State(gate): State<Arc<Gate>>) -> Response {
-    let headers =
-        [(header::CONTENT_TYPE, "application/jwk-set+json"), (header::CACHE_CONTROL, "public, max-age=3600")];
-    (headers, gate.keys.jwks()).into_response()
+async fn keys(State(keys): State<Arc<Keyring>>) -> Response {
+    let mut response = JsonReply(keys.jwks()).into_response();
+    let headers = response.headers_mut();
+    headers.insert(header::CONTENT_TYPE, HeaderValue::from_static("application/jwk-set+json"));
+    headers.insert(header::CACHE_CONTROL, HeaderValue::from_static("public, max-age=3600"));
+    response
 }
 
-#[cfg(test)]
-mod tests {
-    use super::*;
-    use std::collections::BTreeSet;
+#[derive(Deserialize)]
+struct OfSale {
+    sale: String,
+}
 
-    #[test]
-    fn the_openapi_document_has_exactly_the_routes() {
-        let document: serde_json::Value = serde_json::from_str(OPENAPI).unwrap();
-        let mut described = BTreeSet::new();
-        for (path, item) in document["paths"].as_object().unwrap() {
-            for (method, operation) in item.as_object().unwrap() {
-                if method == "parameters" {
-                    continue;
-                }
-                described.insert(format!("{method} {path}"));
-                assert!(operation["operationId"].is_string(), "{method} {path}");
-                assert!(!operation["responses"].as_object().unwrap().is_empty(), "{method} {path}");
-            }
-        }
-        let routes = routes().into_iter().chain(crate::admin::routes());
-        let built: BTreeSet<String> = routes.map(|r| format!("{} {}", r.method, r.path)).collect();
-        assert_eq!(described, built);
+/// The name of the sale in the path.
+async fn sale_name(parts: &mut request::Parts, state: &Parts) -> Result<String, Problem> {
+    let named = Path::<OfSale>::from_request_parts(parts, state).await;
+    let unread = |_| Problem::new(&BAD_REQUEST, "the path or query cannot be read");
+    named.map(|Path(OfSale { sale })| sale).map_err(unread)
+}
+
+async fn peer_of(parts: &mut request::Parts, state: &Parts) -> Result<Peer, Problem> {
+    let peer = Extension::<Peer>::from_request_parts(parts, state).await;
+    peer.map(|Extension(peer)| peer).map_err(|_| Problem::internal())
+}
+
+/// The sale that the path names; 404 if there is none.
+pub(crate) struct AtSale(pub(crate) Arc<Front>);
+
+impl FromRequestParts<Parts> for AtSale {
+    type Rejection = Problem;
+
+    async fn from_request_parts(parts: &mut request::Parts, state: &Parts) -> Result<Self, Problem> {
+        let sale = sale_name(parts, state).await?;
+        Arc::<Fronts>::from_ref(state).get(&sale).map(Self)
     }
+}
 
-    #[test]
-    fn every_reference_in_the_openapi_document_leads_somewhere() {
-        let document: serde_json::Value = serde_json::from_str(OPENAPI).unwrap();
-        for reference in OPENAPI.split("\"$ref\"").skip(1) {
-            let target = reference.split('"').nth(1).unwrap();
-            assert!(document.pointer(target.strip_prefix('#').unwrap()).is_some(), "{target}");
-        }
+/// A shopper with a good pass, at the sale that the path names, from an address that may ask.
+pub(crate) struct PassHolder {
+    pub(crate) front: Arc<Front>,
+    pub(crate) pass: Pass,
+    pub(crate) peer: Peer,
+}
+
+impl FromRequestParts<Parts> for PassHolder {
+    type Rejection = Problem;
+
+    async fn from_request_parts(parts: &mut request::Parts, state: &Parts) -> Result<Self, Problem> {
+        let sale = sale_name(parts, state).await?;
+        let front = Arc::<Fronts>::from_ref(state).get(&sale)?;
+        let peer = peer_of(parts, state).await?;
+        Arc::<Limits>::from_ref(state).address(peer)?;
+        let pass = Arc::<Passes>::from_ref(state).of(&parts.headers, &sale)?;
+        Ok(Self { front, pass, peer })
+    }
+}
+
+/// A shopper, by the shop's token, at the sale that the path names, from an address that may ask.
+pub(crate) struct TokenHolder {
+    pub(crate) front: Arc<Front>,
+    pub(crate) peer: Peer,
+    pub(crate) shopper: Shopper,
+}
+
+impl FromRequestParts<Parts> for TokenHolder {
+    type Rejection = Problem;
+
+    /// The token is checked before anything is noted of the address: a caller without one must not
+    /// be able to speak for others who share the address.
+    async fn from_request_parts(parts: &mut request::Parts, state: &Parts) -> Result<Self, Problem> {
+        let AtSale(front) = AtSale::from_request_parts(parts, state).await?;
+        let peer = peer_of(parts, state).await?;
+        Arc::<Limits>::from_ref(state).address(peer)?;
+        let shopper = Arc::<Passes>::from_ref(state).shopper(&parts.headers)?;
+        Ok(Self { front, peer, shopper })
     }
 }

@@ -1,90 +1,40 @@
-//! Passes: a shopper's token, and what a challenge asks for, is checked once, here, so that an
-//! attempt costs one HMAC.
+//! `…/passes` and `…/challenge`: a shopper's token, and what a challenge asks for, is checked once,
+//! here, so that an attempt costs one HMAC.
 
-use super::{browser, json};
+use super::{TokenHolder, browser};
 use crate::{
-    challenge::{Asker, CodeAnswer, Refused, Solution, Solved, UseError},
-    pass::{self, Pass},
+    challenge::{CodeAnswer, Made, Solution},
+    limits::Limits,
+    passes::Passes,
     problem::{self, Problem},
-    state::Gate,
 };
-use axum::{
-    Extension,
-    body::Body,
-    extract::{Path, State},
-    response::Response,
-};
-use contracts::SaleId;
+use axum::extract::{FromRequest, Query, Request, State};
 use http::HeaderMap;
-use serde::Deserialize;
-use serde_json::json as document;
-use std::sync::{Arc, atomic::Ordering::Relaxed};
-use units::{DurationMs, TimeMs};
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+use std::sync::Arc;
+use units::TimeMs;
 use web::{
-    body::{bearer, want_media_type},
-    jwt::{JwtError, Shopper},
-    server::Peer,
+    body::clip,
+    json::{JsonOrNothing, JsonReply},
+    protection::Protection,
 };
 
 /// The largest solution has some 600 bytes.
 const BODY_BYTES_MAX: usize = 4096;
 
-/// `POST …/passes` with `Authorization: Bearer <shopper's JWT>`, and a solution where a challenge
-/// is asked for.
-pub(super) async fn create(
-    State(gate): State<Arc<Gate>>,
-    Extension(peer): Extension<Peer>,
-    Path(sale): Path<String>,
-    headers: HeaderMap,
-    body: Body,
-) -> Result<Response, Problem> {
-    let front = gate.front(&sale)?;
-    gate.admit_address(peer)?;
-    let now = gate.now();
-    // Before anything is noted of the address: whoever has no token must not be able to speak for
-    // those who share it.
-    let shopper = shopper(&gate, &headers)?;
-    if let Some(wait) = gate.filter.asked_for_pass(peer.0, browser::is_bare(&headers), now) {
-        let why = "this address takes passes like a machine, and gets none for a while: wait as Retry-After says, or use another network";
-        return Err(Problem::new(&problem::LOOKS_AUTOMATED, why).retry_after(wait));
-    }
-    let sale = front.sale.view().sale.clone();
-    // Read wherever nobody asks for it too: a mistake in it shows before the day on which somebody
-    // does.
-    let solution = solution(&gate, &headers, body).await?;
-    if gate.challenges.is_asked(|| gate.strategy.needs_challenge()) {
-        let (sale, shopper) = (sale.as_str().to_owned(), gate.keys.shopper_key(&shopper.id));
-        let solved = redeem(&gate, Asker { sale, shopper, now: gate.now() }, solution.as_ref()).await?;
-        gate.filter.solved(peer.0, solved.too_fast, gate.now());
-    }
-    let (pass, expires_at) = issue(&gate, &sale, &shopper)
-        .ok_or_else(|| Problem::new(&problem::TOKEN_REFUSED, "token: sub is no shopper id"))?;
-    gate.filter.gave_pass(peer.0, gate.keys.shopper_key(&shopper.id), now);
-    Ok(json(&document!({ "pass": pass, "expires_at": expires_at })))
-}
-
-/// Whom the shop's token names.
-pub(super) fn shopper(gate: &Gate, headers: &HeaderMap) -> Result<Shopper, Problem> {
-    let token = bearer(headers).ok_or_else(|| {
-        Problem::new(
-            &problem::TOKEN_MISSING,
-            "no shopper token: send Authorization: Bearer <JWT> from the shop's log-in",
-        )
-    })?;
-    gate.jwt.verify(token, gate.now()).map_err(|error| match error {
-        // Fetched again every ten seconds; until then the shopper has done nothing wrong.
-        JwtError::NoKeysYet => Problem::unavailable(&error.to_string()).retry_after(10),
-        _ => Problem::new(&problem::TOKEN_REFUSED, error.to_string()),
-    })
-}
-
-/// The body, if there is one.
-#[derive(Debug, Deserialize)]
+/// The body, if there is one. One of the two at the most.
+#[derive(Debug, Default, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
-struct PassRequest {
+#[schemars(extend("not" = { "required": ["altcha", "code"] }))]
+pub(super) struct PassRequest {
+    /// What an ALTCHA widget gives: base64 of JSON with algorithm, challenge, number, salt and
+    /// signature.
     #[serde(default, deserialize_with = "there")]
+    #[schemars(with = "String")]
     altcha: Option<String>,
     #[serde(default, deserialize_with = "there")]
+    #[schemars(with = "CodeAnswer")]
     code: Option<CodeAnswer>,
 }
 
@@ -93,56 +43,78 @@ fn there<'de, T: Deserialize<'de>, D: serde::Deserializer<'de>>(from: D) -> Resu
     T::deserialize(from).map(Some)
 }
 
-async fn solution(gate: &Gate, headers: &HeaderMap, body: Body) -> Result<Option<Solution>, Problem> {
-    let bytes = gate.body(body, BODY_BYTES_MAX).await?;
-    if bytes.is_empty() {
-        return Ok(None);
-    }
-    want_media_type(headers, "application/json")?;
-    let request: PassRequest =
-        serde_json::from_slice(&bytes).map_err(|e| Problem::new(&problem::INVALID, format!("body: {e}")))?;
-    match (request.altcha, request.code) {
-        (None, None) => Ok(None),
-        (Some(altcha), None) => Ok(Some(Solution::Altcha(altcha))),
-        (None, Some(code)) => Ok(Some(Solution::Code(code))),
-        (Some(_), Some(_)) => Err(Problem::new(&problem::INVALID, "body: want altcha or code, not both")),
+impl PassRequest {
+    fn solution(self) -> Result<Option<Solution>, Problem> {
+        match (self.altcha, self.code) {
+            (None, None) => Ok(None),
+            (Some(altcha), None) => Ok(Some(Solution::Altcha(altcha))),
+            (None, Some(code)) => Ok(Some(Solution::Code(code))),
+            (Some(_), Some(_)) => Err(Problem::new(&problem::INVALID, "body: want altcha or code, not both")),
+        }
     }
 }
 
-async fn redeem(gate: &Gate, asker: Asker, solution: Option<&Solution>) -> Result<Solved, Problem> {
-    let refused = match gate.challenges.redeem(&asker, solution).await {
-        Ok(solved) => {
-            gate.metrics.challenges_solved.fetch_add(1, Relaxed);
-            return Ok(solved);
+/// A pass, and until when it is good.
+#[derive(Serialize, JsonSchema)]
+pub(super) struct Pass {
+    #[schemars(extend("pattern" = "^[A-Za-z0-9_-]+$"))]
+    pass: String,
+    expires_at: TimeMs,
+}
+
+/// `POST …/passes` with `Authorization: Bearer <shopper's JWT>`, and a solution where a challenge
+/// is asked for.
+pub(super) async fn create(
+    TokenHolder { front, peer, shopper }: TokenHolder,
+    State(limits): State<Arc<Limits>>,
+    State(passes): State<Arc<Passes>>,
+    State(protection): State<Arc<Protection>>,
+    request: Request,
+) -> Result<JsonReply<Pass>, Problem> {
+    let now = protection.now();
+    let is_bare = browser::is_bare(request.headers());
+    if let Some(wait) = limits.filter.asked_for_pass(peer.0, is_bare, now) {
+        let why = "this address takes passes like a machine, and gets none for a while: wait as Retry-After says, or use another network";
+        return Err(Problem::new(&problem::LOOKS_AUTOMATED, why).retry_after(wait));
+    }
+    let sale = front.sale.view().sale.clone();
+    // Read where no challenge is asked for too: a mistake in it shows before the day on which one
+    // is.
+    let JsonOrNothing(asked) =
+        JsonOrNothing::<PassRequest, BODY_BYTES_MAX>::from_request(request, &protection).await?;
+    passes.redeem(&sale, &shopper, peer, asked.solution()?.as_ref()).await?;
+    let (pass, expires_at) = passes
+        .issue(&sale, &shopper)
+        .ok_or_else(|| Problem::new(&problem::TOKEN_REFUSED, "token: sub is no shopper id"))?;
+    limits.filter.gave_pass(peer.0, passes.keys.shopper_key(&shopper.id), now);
+    Ok(JsonReply(Pass { pass, expires_at }))
+}
+
+#[derive(Debug, Deserialize, JsonSchema)]
+pub(super) struct ChallengeQuery {
+    /// Of a code: as a picture or as sound. Image, if it is left out.
+    #[schemars(extend("enum" = ["image", "audio"]))]
+    media: Option<String>,
+}
+
+/// `GET …/challenge` with `Authorization: Bearer <shopper's JWT>`, so that the challenge is this
+/// shopper's alone.
+pub(super) async fn challenge(
+    TokenHolder { front, peer, shopper }: TokenHolder,
+    State(limits): State<Arc<Limits>>,
+    State(passes): State<Arc<Passes>>,
+    State(protection): State<Arc<Protection>>,
+    Query(query): Query<ChallengeQuery>,
+    headers: HeaderMap,
+) -> Result<JsonReply<Made>, Problem> {
+    let sound = match query.media.as_deref() {
+        None | Some("image") => false,
+        Some("audio") => true,
+        Some(other) => {
+            let detail = format!("media {:?}: want image or audio", clip(other));
+            return Err(Problem::new(&problem::INVALID, detail));
         }
-        Err(refused) => refused,
     };
-    let sale = asker.sale;
-    Err(match refused {
-        Refused::Missing => {
-            let detail =
-                format!("no solution: solve GET /api/v1/sales/{sale}/challenge, and send it in the body");
-            Problem::new(&problem::CHALLENGE_MISSING, detail)
-        }
-        Refused::Solution(reason) => {
-            gate.metrics.challenge_refused(reason);
-            gate.filter.note_shopper(asker.shopper, crate::filter::CHALLENGE, asker.now);
-            let detail = format!("solution: {reason}; get a new one at /api/v1/sales/{sale}/challenge");
-            Problem::new(&problem::CHALLENGE_REFUSED, detail)
-        }
-        Refused::Unavailable(why) => {
-            let seconds = if matches!(why, UseError::Disk(_)) { 5 } else { 1 };
-            let detail =
-                format!("{why}; nobody gets a pass meanwhile; the solution stays good as long as it lasts");
-            Problem::new(&problem::UNAVAILABLE, detail).retry_after(seconds)
-        }
-    })
-}
-
-/// A pass from now on; `None` for an id that is not 1 to 64 bytes long.
-pub(crate) fn issue(gate: &Gate, sale: &SaleId, shopper: &Shopper) -> Option<(String, TimeMs)> {
-    let (key, sealed) = gate.keys.seal(&shopper.id)?;
-    let expires_at = gate.now().plus(DurationMs::seconds(gate.config.pass_ttl_seconds));
-    let pass = Pass { shopper: key, sealed, tier: shopper.tier, expires_at };
-    Some((pass::issue(&gate.keys, sale, &pass), expires_at))
+    limits.filter.asked(peer.0, browser::is_bare(&headers), protection.now());
+    passes.challenge(&front.sale.view().sale, &shopper, peer, sound).await.map(JsonReply)
 }

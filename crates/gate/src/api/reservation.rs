@@ -1,81 +1,52 @@
 //! A shopper's reservation: made before the sale, checked when it is eligibility.
 
-use super::json;
+use super::PassHolder;
 use crate::{
-    pass::Pass,
-    problem::{self, Problem},
-    state::{Gate, reply},
+    limits::Limits,
+    problem::{Problem, of_operation, reply},
 };
-use axum::{
-    Extension,
-    extract::{Path, State},
-    response::Response,
-};
-use contracts::{Actor, OperateError, Operation, OperationDone};
-use http::HeaderMap;
-use serde_json::json as document;
+use axum::extract::State;
+use contracts::{Actor, Operation, OperationDone};
+use schemars::JsonSchema;
+use serde::Serialize;
 use std::sync::Arc;
-use web::server::Peer;
+use web::{json::JsonReply, protection::Protection};
 
-type Handled = Result<Response, Problem>;
-
-fn shopper(gate: &Gate, peer: Peer, sale: &str, headers: &HeaderMap) -> Result<Pass, Problem> {
-    gate.front(sale)?;
-    gate.admit_address(peer)?;
-    let pass = gate.pass(headers, sale)?;
-    gate.admit_shopper(&pass, gate.now())?;
-    Ok(pass)
+#[derive(Serialize, JsonSchema)]
+pub(super) struct Reservation {
+    reserved: bool,
 }
 
-async fn reserve(gate: &Gate, peer: Peer, sale: &str, headers: &HeaderMap, reserved: bool) -> Handled {
-    let pass = shopper(gate, peer, sale, headers)?;
-    gate.admit_reservation(&pass)?;
+type Handled = Result<JsonReply<Reservation>, Problem>;
+
+async fn reserve(limits: &Limits, PassHolder { front, pass, .. }: PassHolder, reserved: bool) -> Handled {
+    limits.reservation(&pass)?;
     let operation = Operation::Reserve { shopper: pass.shopper, reserved };
-    let done = reply(gate.front(sale)?.sale.operate(Actor::new("shopper", ""), operation)).await?;
-    let reserved = match done.map_err(operate_problem)? {
+    let done = reply(front.sale.operate(Actor::new("shopper", ""), operation)).await?;
+    let reserved = match done.map_err(of_operation)? {
         OperationDone::Reserved { reserved } => reserved,
         _ => reserved,
     };
-    Ok(json(&document!({ "reserved": reserved })))
+    Ok(JsonReply(Reservation { reserved }))
 }
 
 /// `PUT …/reservation`.
-pub(super) async fn make(
-    State(gate): State<Arc<Gate>>,
-    Extension(peer): Extension<Peer>,
-    Path(sale): Path<String>,
-    headers: HeaderMap,
-) -> Handled {
-    reserve(&gate, peer, &sale, &headers, true).await
+pub(super) async fn make(holder: PassHolder, State(limits): State<Arc<Limits>>) -> Handled {
+    reserve(&limits, holder, true).await
 }
 
 /// `DELETE …/reservation`.
-pub(super) async fn cancel(
-    State(gate): State<Arc<Gate>>,
-    Extension(peer): Extension<Peer>,
-    Path(sale): Path<String>,
-    headers: HeaderMap,
-) -> Handled {
-    reserve(&gate, peer, &sale, &headers, false).await
+pub(super) async fn cancel(holder: PassHolder, State(limits): State<Arc<Limits>>) -> Handled {
+    reserve(&limits, holder, false).await
 }
 
 /// `GET …/reservation`.
 pub(super) async fn read(
-    State(gate): State<Arc<Gate>>,
-    Extension(peer): Extension<Peer>,
-    Path(sale): Path<String>,
-    headers: HeaderMap,
+    PassHolder { front, pass, .. }: PassHolder,
+    State(limits): State<Arc<Limits>>,
+    State(protection): State<Arc<Protection>>,
 ) -> Handled {
-    let pass = shopper(&gate, peer, &sale, &headers)?;
-    let record = reply(gate.front(&sale)?.sale.shopper(pass.shopper)).await?;
-    Ok(json(&document!({ "reserved": record.reserved })))
-}
-
-/// The sale's refusal of a command, by what the caller can do about it.
-pub(crate) fn operate_problem(error: OperateError) -> Problem {
-    match error {
-        OperateError::Conflict(why) => Problem::new(&problem::CONFLICT, why),
-        OperateError::NotFound(why) => Problem::new(&problem::NOT_FOUND, why),
-        OperateError::Invalid(why) => Problem::new(&problem::INVALID, why),
-    }
+    limits.shopper(&pass, protection.now())?;
+    let record = reply(front.sale.shopper(pass.shopper)).await?;
+    Ok(JsonReply(Reservation { reserved: record.reserved }))
 }

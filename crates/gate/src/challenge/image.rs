@@ -1,6 +1,6 @@
 //! A code of a few letters, as a picture or as a sound. The server keeps nothing of it: the id that
-//! the client sends back holds a keyed hash of the answer, which tells nobody without the key
-//! whether a guess is right.
+//! the client sends back holds a keyed hash of the answer, which says whether a guess is right
+//! only to the key's owner.
 //!
 //! ```text
 //! id    base64url(nonce, 16 · expires, ms, 8 · answer's keyed hash, 16 · binding, 16)
@@ -11,7 +11,7 @@
 //! program that has the crate's recordings can compare them: a code is a price, as a proof of work
 //! is, and asks for another skill.
 
-use super::{Asker, Challenge, Checked, Reason, Solution, Wish, ledger::Nonce, sound};
+use super::{Asker, Challenge, Checked, Code, Made, MadeCode, Reason, Solution, Wish, ledger::Nonce, sound};
 use crate::{config::ChallengeConfig, keys::Keyring};
 use captcha::{
     Captcha,
@@ -66,28 +66,25 @@ impl ImageCode {
 }
 
 impl Challenge for ImageCode {
-    fn make(&self, asker: &Asker, wish: Wish) -> io::Result<serde_json::Value> {
+    fn make(&self, asker: &Asker, wish: Wish) -> io::Result<Made> {
         let nonce: Nonce = random_bytes()?;
         let expires_at = asker.now.plus(self.lifetime);
         let mut drawing = Captcha::new();
         drawing.set_chars(&ALPHABET).add_chars(self.length);
         let id = self.id(asker, &nonce, expires_at, &drawing.chars_as_string());
-        let (medium, uri) = if wish.sound {
+        let (image, audio) = if wish.sound {
             let letters = drawing.as_wav().into_iter().collect::<Option<Vec<_>>>();
             let wav = letters
                 .as_deref()
                 .and_then(sound::join)
                 .ok_or_else(|| io::Error::other("no sound came of it"))?;
-            ("audio", format!("data:audio/wav;base64,{}", BASE64.encode(&wav)))
+            (None, Some(format!("data:audio/wav;base64,{}", BASE64.encode(&wav))))
         } else {
             let png =
                 finish(&mut drawing, wish.risk).ok_or_else(|| io::Error::other("no picture came of it"))?;
-            ("image", format!("data:image/png;base64,{}", BASE64.encode(&png)))
+            (Some(format!("data:image/png;base64,{}", BASE64.encode(&png))), None)
         };
-        Ok(serde_json::json!({
-            "code": { "id": id, "length": self.length, medium: uri },
-            "expires_at": expires_at,
-        }))
+        Ok(Made::Code(MadeCode { code: Code { id, length: self.length, image, audio }, expires_at }))
     }
 
     fn check(&self, asker: &Asker, solution: &Solution) -> Result<Checked, Reason> {
@@ -198,21 +195,23 @@ mod tests {
     fn a_picture_and_a_sound_are_what_they_say() {
         let (keys, code) = code();
         let alice = asker(&keys, "demo", "alice", 0);
-        let make = |sound, risk| code.make(&alice, Wish { risk, sound }).unwrap();
-        let bytes = |uri: &serde_json::Value, kind: &str| {
-            BASE64.decode(uri.as_str().unwrap().strip_prefix(kind).unwrap().as_bytes()).unwrap()
+        let make = |sound, risk| match code.make(&alice, Wish { risk, sound }).unwrap() {
+            Made::Code(made) => made.code,
+            other => panic!("no code: {other:?}"),
         };
+        let bytes =
+            |uri: &str, kind: &str| BASE64.decode(uri.strip_prefix(kind).unwrap().as_bytes()).unwrap();
         for risk in 0..=super::super::RISK_MAX {
             let picture = make(false, risk);
-            let png = bytes(&picture["code"]["image"], "data:image/png;base64,");
+            let png = bytes(picture.image.as_deref().unwrap(), "data:image/png;base64,");
             assert!(png.starts_with(b"\x89PNG\r\n") && png.len() > 1000, "{} bytes", png.len());
             assert_eq!(&png[16..24], [WIDTH.to_be_bytes(), HEIGHT.to_be_bytes()].concat(), "its size");
         }
         let sound = make(true, 0);
-        let wav = bytes(&sound["code"]["audio"], "data:audio/wav;base64,");
+        let wav = bytes(sound.audio.as_deref().unwrap(), "data:audio/wav;base64,");
         assert!(wav.starts_with(b"RIFF") && wav.len() > 50_000, "{} bytes", wav.len());
-        assert!(sound["code"]["image"].is_null());
-        assert_ne!(sound["code"]["id"], make(true, 0)["code"]["id"]);
-        assert_eq!(sound["code"]["length"], 5);
+        assert_eq!(sound.image, None);
+        assert_ne!(sound.id, make(true, 0).id);
+        assert_eq!(sound.length, 5);
     }
 }

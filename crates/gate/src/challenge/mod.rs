@@ -19,7 +19,8 @@ use crate::{
 use contracts::ShopperKey;
 use engines::embedded::disk::RealDisk;
 use ledger::{Ledger, Nonce};
-use serde::Deserialize;
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
 use std::{fmt, io, path::Path, sync::Arc, time::Duration};
 use tokio::sync::Semaphore;
 use units::{DurationMs, TimeMs};
@@ -57,12 +58,63 @@ pub(crate) enum Solution {
     Code(CodeAnswer),
 }
 
-/// What somebody read or heard.
-#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
+/// The answer to a code.
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub(crate) struct CodeAnswer {
     pub(crate) id: String,
+    /// Small letters count as large ones, and spaces do not count.
     pub(crate) answer: String,
+}
+
+/// A challenge that was made.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, JsonSchema)]
+#[serde(untagged)]
+#[schemars(inline)]
+pub(crate) enum Made {
+    ProofOfWork(MadeProofOfWork),
+    Code(MadeCode),
+}
+
+/// A challenge as ALTCHA has it, version 1: find the number whose decimal digits after the salt
+/// hash to the challenge.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, JsonSchema)]
+#[schemars(rename = "ProofOfWork", deny_unknown_fields)]
+pub(crate) struct MadeProofOfWork {
+    #[schemars(extend("const" = "SHA-256"))]
+    pub(crate) algorithm: &'static str,
+    #[schemars(extend("pattern" = "^[0-9a-f]{64}$"))]
+    pub(crate) challenge: String,
+    #[schemars(range(min = 1))]
+    pub(crate) maxnumber: u64,
+    #[schemars(extend("pattern" = "^[0-9a-f]{64}[?]issued=[0-9]+&expires=[0-9]+&maxnumber=[0-9]+&$"))]
+    pub(crate) salt: String,
+    #[schemars(extend("pattern" = "^[0-9a-f]{64}$"))]
+    pub(crate) signature: String,
+}
+
+/// A code to be read or heard, and typed.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, JsonSchema)]
+#[schemars(rename = "CodeChallenge", deny_unknown_fields)]
+pub(crate) struct MadeCode {
+    pub(crate) code: Code,
+    pub(crate) expires_at: TimeMs,
+}
+
+/// A code, as an image or as sound.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, JsonSchema)]
+#[schemars(inline, deny_unknown_fields)]
+pub(crate) struct Code {
+    #[schemars(extend("pattern" = "^[A-Za-z0-9_-]+$"))]
+    pub(crate) id: String,
+    #[schemars(range(min = 4, max = 6))]
+    pub(crate) length: u32,
+    /// A data: URL of a PNG, 280 by 120 pixels.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) image: Option<String>,
+    /// A data: URL of a WAV, some 1.6 seconds a letter; in place of the image.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) audio: Option<String>,
 }
 
 /// A challenge of ours, given to this asker, not expired. It counts as used now, solved or not.
@@ -126,7 +178,7 @@ impl fmt::Display for Reason {
 pub(crate) trait Challenge: fmt::Debug + Send + Sync {
     /// Something to solve, as JSON. It holds the answer in no other form than the one to be solved.
     /// May take milliseconds.
-    fn make(&self, asker: &Asker, wish: Wish) -> io::Result<serde_json::Value>;
+    fn make(&self, asker: &Asker, wish: Wish) -> io::Result<Made>;
 
     /// Whether the solution is of a challenge made for this asker, and right. Says nothing about
     /// whether it was used.
@@ -197,7 +249,7 @@ impl Challenges {
 
     /// A challenge for this asker; `None` if none is asked for. [`io::ErrorKind::TimedOut`] if too
     /// many are asked for.
-    pub(crate) async fn make(&self, asker: Asker, wish: Wish) -> io::Result<Option<serde_json::Value>> {
+    pub(crate) async fn make(&self, asker: Asker, wish: Wish) -> io::Result<Option<Made>> {
         let Some(asking) = &self.0 else { return Ok(None) };
         let challenge = Arc::clone(&asking.challenge);
         if !challenge.is_slow() {
@@ -255,7 +307,7 @@ mod tests {
         let (keys, challenges) = open(dir.path());
         let alice = asker(&keys, "demo", "alice", 1_000_000);
         let made = challenges.make(alice.clone(), Wish { risk: 0, sound: false }).await.unwrap().unwrap();
-        let solution = Solution::Altcha(proof_of_work::tests::solve(&made));
+        let solution = Solution::Altcha(proof_of_work::tests::solve(&proof_of_work::tests::sent(&made)));
         let challenges = Arc::new(challenges);
         let uses: Vec<_> = (0..1000)
             .map(|_| {

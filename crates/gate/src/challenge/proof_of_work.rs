@@ -1,5 +1,5 @@
 //! Proof of work as the ALTCHA widget knows it (version 1 of its protocol, which its version 3
-//! still speaks): find the number behind a salt whose SHA-256 is the challenge.
+//! still speaks): find the number after a salt whose SHA-256 is the challenge.
 //! <https://altcha.org/docs/v2/server-integration/>
 //!
 //! ```text
@@ -14,7 +14,9 @@
 //! for. A salt is read in this one spelling and no other, and ends with `&`, so that no digit can
 //! move between the expiry and the number (GHSA-6gvq-jcmp-8959, typo3-altcha#33).
 
-use super::{Asker, Challenge, Checked, RISK_MAX, Reason, Solution, Wish, ledger::Nonce};
+use super::{
+    Asker, Challenge, Checked, Made, MadeProofOfWork, RISK_MAX, Reason, Solution, Wish, ledger::Nonce,
+};
 use crate::{config::ChallengeConfig, keys::Keyring};
 use data_encoding::{BASE64, HEXLOWER};
 use hmac::Mac;
@@ -88,7 +90,7 @@ impl ProofOfWork {
 }
 
 impl Challenge for ProofOfWork {
-    fn make(&self, asker: &Asker, wish: Wish) -> io::Result<serde_json::Value> {
+    fn make(&self, asker: &Asker, wish: Wish) -> io::Result<Made> {
         let nonce: Nonce = random_bytes()?;
         let maxnumber = self.difficulty(wish.risk);
         // A remainder of 64 random bits: no number is likelier than another by more than one in
@@ -100,13 +102,8 @@ impl Challenge for ProofOfWork {
         let salt = Salt { binding: self.binding(asker, &unbound), ..unbound }.write();
         let challenge = challenge_of(&salt, number);
         let signature = self.keys.challenge_mac().chain_update(&challenge).finalize().into_bytes();
-        Ok(serde_json::json!({
-            "algorithm": ALGORITHM,
-            "challenge": challenge,
-            "maxnumber": maxnumber,
-            "salt": salt,
-            "signature": HEXLOWER.encode(&signature),
-        }))
+        let signature = HEXLOWER.encode(&signature);
+        Ok(Made::ProofOfWork(MadeProofOfWork { algorithm: ALGORITHM, challenge, maxnumber, salt, signature }))
     }
 
     fn check(&self, asker: &Asker, solution: &Solution) -> Result<Checked, Reason> {
@@ -200,6 +197,11 @@ pub(super) mod tests {
         BASE64.encode(payload.to_string().as_bytes())
     }
 
+    /// A challenge as a client gets it.
+    pub(in super::super) fn sent(made: &Made) -> Value {
+        serde_json::to_value(made).unwrap()
+    }
+
     const EASY: Wish = Wish { risk: 0, sound: false };
 
     #[test]
@@ -209,7 +211,7 @@ pub(super) mod tests {
         for (risk, factor) in factors.iter().enumerate() {
             assert_eq!(proof.difficulty(risk), 1000 * factor);
             let made = proof.make(&asker(&keys, "demo", "alice", 0), Wish { risk, sound: false }).unwrap();
-            assert_eq!(made["maxnumber"], 1000 * factor);
+            assert_eq!(sent(&made)["maxnumber"], 1000 * factor);
         }
         assert_eq!(proof.difficulty(9), proof.difficulty(RISK_MAX));
     }
@@ -218,7 +220,7 @@ pub(super) mod tests {
     fn a_solution_is_good_for_its_shopper_its_sale_and_its_time() {
         let (keys, proof) = proof(50);
         let made = proof.make(&asker(&keys, "demo", "alice", 500), EASY).unwrap();
-        let solution = Solution::Altcha(solve(&made));
+        let solution = Solution::Altcha(solve(&sent(&made)));
         let check =
             |sale, shopper, now| proof.check(&asker(&keys, sale, shopper, now), &solution).map(|c| c.solved);
         assert_eq!(check("demo", "alice", 500), Ok(true));
@@ -263,7 +265,7 @@ pub(super) mod tests {
         let (keys, proof) = proof(5000);
         let alice = asker(&keys, "demo", "alice", 0);
         let made = proof.make(&alice, EASY).unwrap();
-        let solved = solve(&made);
+        let solved = solve(&sent(&made));
         let good: Value = serde_json::from_slice(&BASE64.decode(solved.as_bytes()).unwrap()).unwrap();
         let (salt, number) = (good["salt"].as_str().unwrap(), good["number"].as_u64().unwrap());
         let check = |salt: &str, number: Value| {
@@ -311,7 +313,7 @@ pub(super) mod tests {
         }
         // The salt of one challenge with the rest of another.
         let other = proof.make(&alice, EASY).unwrap();
-        assert!(check(other["salt"].as_str().unwrap(), number.into()).is_err());
+        assert!(check(sent(&other)["salt"].as_str().unwrap(), number.into()).is_err());
         for text in ["", "e30=", "????", "bnVsbA=="] {
             assert_eq!(proof.check(&alice, &Solution::Altcha(text.into())), Err(Reason::Malformed), "{text}");
         }

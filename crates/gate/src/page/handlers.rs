@@ -6,22 +6,18 @@ use super::{
     visitor::Visitor,
 };
 use crate::{
-    api::{
-        ask,
-        attempts::{self, Current},
-        item_index, passes,
-    },
+    attempts::parse_attempt,
+    basket::known_item,
+    decisions::{Current, current},
     front::Front,
-    outcome::{Outcome, outcome_of},
+    outcome::{OUTCOMES, Outcome, outcome_of},
     pass::Pass,
-    problem::{self, Problem},
+    problem::{self, Problem, of_operation, reply},
     return_url::ReturnUrl,
-    state::{Gate, reply},
-    way_back,
+    shop_page::ShopPage,
 };
 use axum::{
     Extension,
-    body::Body,
     extract::{Path, Query, State},
     response::{Html, IntoResponse, Redirect, Response},
 };
@@ -32,7 +28,12 @@ use maud::Markup;
 use serde::Deserialize;
 use std::sync::Arc;
 use units::Sequence;
-use web::{body::want_media_type, page::Lang, secret::random_bytes, server::Peer};
+use web::{
+    body::{self, want_media_type},
+    page::Lang,
+    secret::random_bytes,
+    server::Peer,
+};
 
 const FORM_BYTES_MAX: usize = 4096;
 
@@ -49,12 +50,12 @@ pub(super) struct PageQuery {
 
 type Shown = Result<Response, Problem>;
 
-fn page(status: StatusCode, markup: Markup, visitor: Option<(&Gate, &Visitor)>) -> Response {
+fn page(status: StatusCode, markup: Markup, visitor: Option<(&ShopPage, &Visitor)>) -> Response {
     let mut response = (status, Html(markup.into_string())).into_response();
     let headers = response.headers_mut();
     headers.insert(header::CACHE_CONTROL, http::HeaderValue::from_static("no-store"));
     headers.insert(header::VARY, http::HeaderValue::from_static("accept-language, cookie"));
-    if let Some(Ok(cookie)) = visitor.map(|(gate, visitor)| visitor.set_cookie(gate).parse()) {
+    if let Some(Ok(cookie)) = visitor.map(|(shop, visitor)| visitor.set_cookie(shop).parse()) {
         headers.insert(header::SET_COOKIE, cookie);
     }
     response
@@ -62,29 +63,29 @@ fn page(status: StatusCode, markup: Markup, visitor: Option<(&Gate, &Visitor)>) 
 
 /// `GET /`.
 pub(super) async fn index(
-    State(gate): State<Arc<Gate>>,
+    State(shop): State<Arc<ShopPage>>,
     Query(query): Query<PageQuery>,
     headers: HeaderMap,
 ) -> Shown {
     let lang = Lang::of(query.lang.as_deref(), &headers);
-    let sales = gate.sales.list();
+    let sales = shop.attempts.fronts.sales().list();
     if let [only] = &*sales {
         let lang = query.lang.map(|_| format!("?lang={}", lang.code())).unwrap_or_default();
         return Ok(Redirect::to(&format!("/sales/{only}{lang}")).into_response());
     }
-    let views: Vec<_> = sales.iter().filter_map(|s| gate.sales.get(s.as_str())).map(|s| s.view()).collect();
+    let views: Vec<_> = shop.attempts.fronts.each().map(|(_, sale)| sale.view()).collect();
     Ok(page(StatusCode::OK, index_page(lang, &views), None))
 }
 
 /// `GET /time`: milliseconds, for the countdown.
-pub(super) async fn time(State(gate): State<Arc<Gate>>) -> Response {
+pub(super) async fn time(State(shop): State<Arc<ShopPage>>) -> Response {
     let headers = [(header::CONTENT_TYPE, "text/plain; charset=utf-8"), (header::CACHE_CONTROL, "no-store")];
-    (headers, gate.now().0.to_string()).into_response()
+    (headers, shop.protection.now().0.to_string()).into_response()
 }
 
 /// A demo visitor at a sale.
 struct Visit {
-    gate: Arc<Gate>,
+    shop: Arc<ShopPage>,
     front: Arc<Front>,
     sale: String,
     lang: Lang,
@@ -95,18 +96,18 @@ struct Visit {
 
 impl Visit {
     fn new(
-        gate: Arc<Gate>,
+        shop: Arc<ShopPage>,
         sale: String,
         lang: Lang,
         visitor: Option<Visitor>,
         return_to: Option<ReturnUrl>,
     ) -> Result<Self, Problem> {
-        let front = gate.front(&sale)?;
-        let pass = visitor.as_ref().and_then(|v| v.pass(&gate.keys, gate.now()));
-        Ok(Self { gate, front, sale, lang, visitor, pass, return_to })
+        let front = shop.attempts.fronts.get(&sale)?;
+        let pass = visitor.as_ref().and_then(|v| v.pass(&shop.attempts.keys, shop.protection.now()));
+        Ok(Self { shop, front, sale, lang, visitor, pass, return_to })
     }
 
-    /// Behind `?lang=…` of a link of our own.
+    /// What follows `?lang=…` in a link of our own.
     fn query(&self) -> String {
         self.return_to.as_ref().map(ReturnUrl::as_query).unwrap_or_default()
     }
@@ -114,14 +115,14 @@ impl Visit {
     /// The way back to the shop, with what it can check.
     fn way_back(&self, view: &SaleView, shown: &Current) -> Option<String> {
         let (to, pass) = (self.return_to.as_ref()?, self.pass.as_ref()?);
-        way_back::way_back(&self.gate, to, view, &shown.outcome, pass, shown.basket.as_ref())
+        self.shop.ways_back.signed(to, view, &shown.outcome, pass, shown.basket.as_ref())
     }
 
     fn form(&self) -> Option<Form> {
         let visitor = self.visitor.as_ref()?;
-        let (pass, _) = passes::issue(&self.gate, &self.front.sale.view().sale, &visitor.shopper())?;
+        let (pass, _) = self.shop.attempts.passes.issue(&self.front.sale.view().sale, &visitor.shopper())?;
         let idempotency_key = BASE64URL_NOPAD.encode(&random_bytes::<16>().ok()?);
-        Some(Form { csrf: visitor.csrf(&self.gate.keys, &self.sale), idempotency_key, pass })
+        Some(Form { csrf: visitor.csrf(&self.shop.attempts.keys, &self.sale), idempotency_key, pass })
     }
 
     fn show(
@@ -135,9 +136,9 @@ impl Visit {
         let view = self.front.sale.view();
         let page = SalePage {
             lang: self.lang,
-            now: self.gate.now(),
+            now: self.shop.protection.now(),
             view: &view,
-            demo: self.gate.is_demo(&self.sale),
+            demo: self.shop.is_demo(&self.sale),
             form: self.form(),
             way_back: shown.as_ref().and_then(|shown| self.way_back(&view, shown)),
             return_url: self.return_to.as_ref().map(ReturnUrl::as_str),
@@ -162,46 +163,46 @@ impl Visit {
 
 /// `GET /sales/{sale}`.
 pub(super) async fn sale(
-    State(gate): State<Arc<Gate>>,
+    State(shop): State<Arc<ShopPage>>,
     Path(sale): Path<String>,
     Query(query): Query<PageQuery>,
     headers: HeaderMap,
 ) -> Shown {
-    gate.front(&sale)?;
+    shop.attempts.fronts.get(&sale)?;
     let lang = Lang::of(query.lang.as_deref(), &headers);
-    let return_to = way_back::named(&gate, query.return_url.as_deref())?;
-    let demo = gate.is_demo(&sale);
-    let known = Visitor::known(&gate.keys, &headers).filter(|_| demo);
+    let return_to = shop.ways_back.named(query.return_url.as_deref())?;
+    let demo = shop.is_demo(&sale);
+    let known = Visitor::known(&shop.attempts.keys, &headers).filter(|_| demo);
     let new = match (&known, demo) {
         (None, true) => Some(Visitor::new().map_err(|e| Problem::unavailable(&e.to_string()))?),
         _ => None,
     };
-    let visit = Visit::new(Arc::clone(&gate), sale, lang, known.or_else(|| new.clone()), return_to)?;
+    let visit = Visit::new(Arc::clone(&shop), sale, lang, known.or_else(|| new.clone()), return_to)?;
     let newest = if new.is_none() { visit.newest().await } else { None };
     let markup = visit.show(format!("/sales/{}", visit.sale), newest, None, false, false);
-    Ok(page(StatusCode::OK, markup, new.as_ref().map(|v| (&*gate, v))))
+    Ok(page(StatusCode::OK, markup, new.as_ref().map(|v| (&*shop, v))))
 }
 
 /// `GET /sales/{sale}/attempts/{attempt}`: what came of it.
 pub(super) async fn attempt(
-    State(gate): State<Arc<Gate>>,
+    State(shop): State<Arc<ShopPage>>,
     Path((sale, attempt)): Path<(String, String)>,
     Query(query): Query<PageQuery>,
     headers: HeaderMap,
 ) -> Shown {
     let lang = Lang::of(query.lang.as_deref(), &headers);
-    let return_to = way_back::named(&gate, query.return_url.as_deref())?;
-    let Some(visitor) = Visitor::known(&gate.keys, &headers).filter(|_| gate.is_demo(&sale)) else {
-        gate.front(&sale)?;
+    let return_to = shop.ways_back.named(query.return_url.as_deref())?;
+    let Some(visitor) = Visitor::known(&shop.attempts.keys, &headers).filter(|_| shop.is_demo(&sale)) else {
+        shop.attempts.fronts.get(&sale)?;
         let query = return_to.as_ref().map(ReturnUrl::as_query).unwrap_or_default();
         return Ok(Redirect::to(&format!("/sales/{sale}?lang={}{query}", lang.code())).into_response());
     };
-    let id = attempts::parse_attempt(&attempt)?;
-    let visit = Visit::new(Arc::clone(&gate), sale, lang, Some(visitor), return_to)?;
-    let said = query.said.as_deref().and_then(|said| Said::parse(&gate, &visit.sale, id, said));
+    let id = parse_attempt(&attempt)?;
+    let visit = Visit::new(Arc::clone(&shop), sale, lang, Some(visitor), return_to)?;
+    let said = query.said.as_deref().and_then(|said| Said::parse(&shop, &visit.sale, id, said));
     let shown = match (said, &visit.pass) {
         (Some(outcome), _) => Current { outcome, basket: None },
-        (None, Some(pass)) => attempts::current(&visit.front, pass, id).await?,
+        (None, Some(pass)) => current(&visit.front, pass, id).await?,
         (None, None) => return Err(no_visitor()),
     };
     let path = format!("/sales/{}/attempts/{id}", visit.sale);
@@ -212,20 +213,25 @@ pub(super) async fn attempt(
 struct Said;
 
 impl Said {
-    fn write(gate: &Gate, sale: &str, outcome: &Outcome) -> String {
+    fn write(shop: &ShopPage, sale: &str, outcome: &Outcome) -> String {
         let as_of = outcome.as_of.unwrap_or_default().to_string();
         let held_by = outcome.held_by.map(|id| id.to_string()).unwrap_or_default();
-        let proof = gate
+        let proof = shop
+            .attempts
             .keys
             .page_token("said", &[sale, &outcome.attempt.to_string(), outcome.outcome, &as_of, &held_by]);
         format!("{}.{as_of}.{held_by}.{proof}", outcome.outcome)
     }
 
-    fn parse(gate: &Gate, sale: &str, attempt: AttemptId, said: &str) -> Option<Outcome> {
+    fn parse(shop: &ShopPage, sale: &str, attempt: AttemptId, said: &str) -> Option<Outcome> {
         let mut parts = said.split('.');
         let (name, as_of, held_by, proof) = (parts.next()?, parts.next()?, parts.next()?, parts.next()?);
-        let outcome = crate::metrics::OUTCOMES.into_iter().find(|o| *o == name)?;
-        if !gate.keys.is_page_token(proof, "said", &[sale, &attempt.to_string(), outcome, as_of, held_by]) {
+        let outcome = OUTCOMES.into_iter().find(|o| *o == name)?;
+        if !shop.attempts.keys.is_page_token(
+            proof,
+            "said",
+            &[sale, &attempt.to_string(), outcome, as_of, held_by],
+        ) {
             return None;
         }
         let as_of = Some(Sequence(as_of.parse().ok()?));
@@ -264,15 +270,15 @@ struct PayForm {
 
 /// The form, read only if it comes from a visitor of a demo.
 async fn read_form<T: serde::de::DeserializeOwned>(
-    gate: &Gate,
+    shop: &ShopPage,
     sale: &str,
     headers: &HeaderMap,
-    body: Body,
+    body: axum::body::Body,
 ) -> Result<(Visitor, T), Problem> {
     let visitor =
-        Visitor::known(&gate.keys, headers).filter(|_| gate.is_demo(sale)).ok_or_else(no_visitor)?;
+        Visitor::known(&shop.attempts.keys, headers).filter(|_| shop.is_demo(sale)).ok_or_else(no_visitor)?;
     want_media_type(headers, "application/x-www-form-urlencoded")?;
-    let bytes = gate.body(body, FORM_BYTES_MAX).await?;
+    let bytes = body::read(body, FORM_BYTES_MAX, shop.protection.body_timeout()).await?;
     // The query syntax of a URI is that of a form, and the framework reads it.
     let text = std::str::from_utf8(&bytes).unwrap_or_default();
     let uri = format!("/?{text}")
@@ -289,21 +295,21 @@ fn wants_fragment(headers: &HeaderMap) -> bool {
 
 /// `POST /sales/{sale}/buy`.
 pub(super) async fn buy(
-    State(gate): State<Arc<Gate>>,
+    State(shop): State<Arc<ShopPage>>,
     Extension(peer): Extension<Peer>,
     Path(sale): Path<String>,
     headers: HeaderMap,
-    body: Body,
+    body: axum::body::Body,
 ) -> Shown {
-    gate.front(&sale)?;
-    gate.admit_address(peer)?;
-    let (visitor, form) = read_form::<BuyForm>(&gate, &sale, &headers, body).await?;
-    if !visitor.is_csrf(&gate.keys, &sale, &form.csrf) {
+    shop.attempts.fronts.get(&sale)?;
+    shop.attempts.limits.address(peer)?;
+    let (visitor, form) = read_form::<BuyForm>(&shop, &sale, &headers, body).await?;
+    if !visitor.is_csrf(&shop.attempts.keys, &sale, &form.csrf) {
         return Err(no_visitor());
     }
     let lang = Lang::of(form.lang.as_deref(), &headers);
-    let return_to = way_back::named(&gate, form.return_url.as_deref())?;
-    let visit = Visit::new(Arc::clone(&gate), sale, lang, Some(visitor), return_to)?;
+    let return_to = shop.ways_back.named(form.return_url.as_deref())?;
+    let visit = Visit::new(Arc::clone(&shop), sale, lang, Some(visitor), return_to)?;
     let fragment = wants_fragment(&headers);
     let bought = match buy_one(&visit, &form).await {
         Ok(bought) => bought,
@@ -327,16 +333,16 @@ pub(super) async fn buy(
     let outcome = bought.outcome;
     let stored = outcome.as_of.is_none();
     let said =
-        if stored { String::new() } else { format!("&said={}", Said::write(&gate, &visit.sale, &outcome)) };
+        if stored { String::new() } else { format!("&said={}", Said::write(&shop, &visit.sale, &outcome)) };
     let query = visit.query();
     let to = format!("/sales/{}/attempts/{}?lang={}{said}{query}", visit.sale, outcome.attempt, lang.code());
     Ok(Redirect::to(&to).into_response())
 }
 
 async fn buy_one(visit: &Visit, form: &BuyForm) -> Result<Current, Problem> {
-    let gate = &visit.gate;
+    let shop = &visit.shop;
     let pass = visit.pass.as_ref().ok_or_else(no_visitor)?;
-    gate.admit_shopper(pass, gate.now())?;
+    shop.attempts.limits.shopper(pass, shop.protection.now())?;
     if form.key.is_empty() || form.key.len() > 64 || !form.key.bytes().all(|b| b.is_ascii_graphic()) {
         return Err(Problem::new(&problem::IDEMPOTENCY_KEY, "key: want 1 to 64 visible ASCII characters"));
     }
@@ -344,9 +350,10 @@ async fn buy_one(visit: &Visit, form: &BuyForm) -> Result<Current, Problem> {
         return Err(Problem::new(&problem::INVALID, format!("quantity: want 1 to {QUANTITY_MAX}")));
     }
     let view = visit.front.sale.view();
-    let basket = Basket::single(item_index(&view.spec, &form.item)?, form.quantity);
-    let id = gate.keys.attempt_id(view.sale.as_str(), pass.shopper, &form.key);
-    let outcome = match ask(gate, &visit.front, pass, id, basket).await? {
+    let item = known_item(&view.spec, &form.item).map_err(|why| Problem::new(&problem::INVALID, why))?;
+    let basket = Basket::single(item, form.quantity);
+    let id = shop.attempts.keys.attempt_id(view.sale.as_str(), pass.shopper, &form.key);
+    let outcome = match shop.attempts.decisions.ask(&visit.front, pass, id, basket).await? {
         Told::InLine(place) => Outcome::queued(id, place),
         Told::Answer(answer) => outcome_of(id, &answer).ok_or_else(|| {
             Problem::new(&problem::KEY_REUSED, "this form was used already: load the page again")
@@ -357,21 +364,21 @@ async fn buy_one(visit: &Visit, form: &BuyForm) -> Result<Current, Problem> {
 
 /// `POST /sales/{sale}/pay`: the sandbox's payment, in a demo only.
 pub(super) async fn pay(
-    State(gate): State<Arc<Gate>>,
+    State(shop): State<Arc<ShopPage>>,
     Extension(peer): Extension<Peer>,
     Path(sale): Path<String>,
     headers: HeaderMap,
-    body: Body,
+    body: axum::body::Body,
 ) -> Shown {
-    gate.front(&sale)?;
-    gate.admit_address(peer)?;
-    let (visitor, form) = read_form::<PayForm>(&gate, &sale, &headers, body).await?;
-    if !visitor.is_csrf(&gate.keys, &sale, &form.csrf) {
+    shop.attempts.fronts.get(&sale)?;
+    shop.attempts.limits.address(peer)?;
+    let (visitor, form) = read_form::<PayForm>(&shop, &sale, &headers, body).await?;
+    if !visitor.is_csrf(&shop.attempts.keys, &sale, &form.csrf) {
         return Err(no_visitor());
     }
     let lang = Lang::of(form.lang.as_deref(), &headers);
-    let return_to = way_back::named(&gate, form.return_url.as_deref())?;
-    let visit = Visit::new(Arc::clone(&gate), sale, lang, Some(visitor), return_to)?;
+    let return_to = shop.ways_back.named(form.return_url.as_deref())?;
+    let visit = Visit::new(Arc::clone(&shop), sale, lang, Some(visitor), return_to)?;
     let pass = visit.pass.as_ref().ok_or_else(no_visitor)?;
     let hold = form.hold;
     let found = reply(visit.front.sale.lookup(hold, pass.shopper)).await?;
@@ -380,9 +387,9 @@ pub(super) async fn pay(
     }
     let confirm = Operation::Confirm { hold, payment: format!("sandbox-{hold}") };
     let paid = reply(visit.front.sale.operate(Actor::new("demo", "sandbox payment"), confirm)).await?;
-    paid.map_err(crate::api::reservation::operate_problem)?;
+    paid.map_err(of_operation)?;
     if wants_fragment(&headers) {
-        let paid = attempts::current(&visit.front, pass, hold).await?;
+        let paid = current(&visit.front, pass, hold).await?;
         return Ok(page(StatusCode::OK, visit.show(String::new(), Some(paid), None, true, true), None));
     }
     let query = visit.query();

@@ -6,16 +6,15 @@ mod text;
 mod view;
 mod visitor;
 
-use crate::state::Gate;
-use axum::{
-    response::{IntoResponse, Response},
-    routing::{get, post},
-};
+pub(crate) use text::state_in;
+pub(crate) use view::state_name;
+
+use crate::parts::Parts;
+use axum::response::{IntoResponse, Response};
 use http::header;
-use std::sync::Arc;
 use web::{
+    operation::{Access, Operation, get, post},
     page::{STYLE, StaticFile, statics},
-    route::{Route, route},
 };
 
 /// What makes the page live.
@@ -26,19 +25,20 @@ pub(crate) static FILES: &[&StaticFile] = &[&STYLE, &SCRIPT];
 /// For pages of shops.
 const EMBEDDED: &str = include_str!("floodgate.js");
 
-/// The pages of the shop's listener.
-pub(crate) fn routes() -> Vec<Route<Arc<Gate>>> {
-    let mut routes = vec![
-        route("get", "/", get(handlers::index)),
-        route("get", "/sales/{sale}", get(handlers::sale)),
-        route("get", "/sales/{sale}/attempts/{attempt}", get(handlers::attempt)),
-        route("post", "/sales/{sale}/buy", post(handlers::buy)),
-        route("post", "/sales/{sale}/pay", post(handlers::pay)),
-        route("get", "/time", get(handlers::time)),
-        route("get", "/floodgate.js", get(embedded)),
+/// The pages of the shop's listener. A form carries a token that goes with the visitor's cookie,
+/// which its handler checks.
+pub(crate) fn operations() -> Vec<Operation<Parts>> {
+    let mut operations = vec![
+        get("/", "showShop", Access::Open, handlers::index),
+        get("/sales/{sale}", "showSale", Access::Open, handlers::sale),
+        get("/sales/{sale}/attempts/{attempt}", "showAttempt", Access::Open, handlers::attempt),
+        post("/sales/{sale}/buy", "buy", Access::Open, handlers::buy),
+        post("/sales/{sale}/pay", "pay", Access::Open, handlers::pay),
+        get("/time", "readTime", Access::Open, handlers::time),
+        get("/floodgate.js", "readScript", Access::Open, embedded),
     ];
-    routes.extend(statics(FILES));
-    routes
+    operations.extend(statics(FILES));
+    operations
 }
 
 /// Its name stays, for it stands in pages that others keep; so it is asked for again every five

@@ -147,3 +147,8 @@ impl Words {
         }
     }
 }
+
+/// A sale's state, in a language.
+pub(crate) fn state_in(lang: Lang, state: SaleState) -> &'static str {
+    Words(lang).sale_state(state)
+}

@@ -59,6 +59,8 @@ fn document(
         ),
         script: Some(SCRIPT.path()),
         refresh_seconds,
+        places: &[],
+        is_wide: false,
     };
     frame.render(body)
 }
@@ -303,7 +305,7 @@ fn item_tag(words: Words, sale: SaleState, item: &ItemSpec, seen: ItemView) -> M
     }
 }
 
-fn state_name(state: SaleState) -> &'static str {
+pub(crate) fn state_name(state: SaleState) -> &'static str {
     match state {
         SaleState::Scheduled => "scheduled",
         SaleState::Open => "open",

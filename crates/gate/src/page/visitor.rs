@@ -1,7 +1,7 @@
 //! Who looks at the page: the demo's cookie and the form's token. A visitor proves nothing; the
 //! cookie only keeps one demo shopper apart from the next.
 
-use crate::{keys::Keyring, pass::Pass, state::Gate};
+use crate::{keys::Keyring, pass::Pass, shop_page::ShopPage};
 use data_encoding::BASE64URL_NOPAD;
 use http::HeaderMap;
 use units::{DurationMs, TimeMs};
@@ -28,9 +28,9 @@ impl Visitor {
         Ok(Self { id: BASE64URL_NOPAD.encode(&random_bytes::<16>()?) })
     }
 
-    pub(super) fn set_cookie(&self, gate: &Gate) -> String {
-        let proof = gate.keys.page_token("demo cookie", &[&self.id]);
-        let secure = if gate.config.public_origin.starts_with("https://") { "; Secure" } else { "" };
+    pub(super) fn set_cookie(&self, shop: &ShopPage) -> String {
+        let proof = shop.attempts.keys.page_token("demo cookie", &[&self.id]);
+        let secure = if shop.protection.is_https { "; Secure" } else { "" };
         format!(
             "{COOKIE}={}.{proof}; Path=/; Max-Age={COOKIE_SECONDS}; HttpOnly; SameSite=Lax{secure}",
             self.id

@@ -522,7 +522,7 @@ impl Running {
         config.admin_listen.set_port(0);
         config.decision_wait_ms = 200;
         change(&mut config);
-        let jwt = JwtVerifier::open(&config.jwt, &dir.path().join("keys/jwt.key")).unwrap();
+        let jwt = JwtVerifier::open("gate", &config.jwt, &dir.path().join("keys/jwt.key")).unwrap();
         let api_keys = Arc::new(ApiKeys::open(dir.path()).unwrap());
         let owner = api_keys.create("boss", Role::Owner, TimeMs(0)).unwrap();
         let challenges = gate::Challenges::open(&config.challenge, &keys, dir.path()).unwrap();

@@ -1,5 +1,6 @@
 //! An attempt's body: the basket that it asks for. Any bytes may come: a fuzz target stands here.
 
+use crate::ticket::item_name;
 use arrayvec::ArrayVec;
 use contracts::{Basket, BasketError, Line, QUANTITY_MAX, SaleSpec};
 use serde::{
@@ -149,14 +150,14 @@ pub fn parse_basket(body: &[u8], spec: &SaleSpec) -> Result<Basket, String> {
     }
     Basket::new(&lines.lines).map_err(|e| match e {
         BasketError::Quantity { item } => {
-            let item = crate::ticket::item_name(spec, item);
+            let item = item_name(spec, item);
             format!("lines: item {item:?} adds up to more than {QUANTITY_MAX}")
         }
         other => other.to_string(),
     })
 }
 
-pub(super) fn known_item(spec: &SaleSpec, item: &str) -> Result<u16, String> {
+pub(crate) fn known_item(spec: &SaleSpec, item: &str) -> Result<u16, String> {
     spec.item_index(item).ok_or_else(|| format!("lines: the sale has no item {:?}", clip(item)))
 }
 

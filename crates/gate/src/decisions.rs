@@ -1,0 +1,216 @@
+//! Asking a sale for a decision, and where an attempt stands.
+
+use crate::{
+    front::{Expected, Front},
+    limits::Limits,
+    metrics::Metrics,
+    outcome::{self, Outcome, outcome_of},
+    pass::Pass,
+    ports::Reply,
+    problem::{self, Problem, reply},
+    strategy::Strategy,
+};
+use contracts::{
+    Answer, Attempt, AttemptId, Basket, Found, GateRefusal, Refusal, ShopperKey, Told, Unavailable,
+};
+use std::{fmt, pin::pin, sync::Arc, time::Duration};
+use tokio::time::{Instant, sleep_until, timeout, timeout_at};
+use web::protection::Protection;
+
+/// How long the sale may take to say where an attempt stands, which it does without its writer.
+const STANDING_WITHIN: Duration = Duration::from_secs(1);
+
+/// Puts attempts to their sales, as the strategy allows.
+pub(crate) struct Decisions {
+    pub(crate) strategy: Arc<Strategy>,
+    pub(crate) limits: Arc<Limits>,
+    pub(crate) metrics: Arc<Metrics>,
+    pub(crate) protection: Arc<Protection>,
+    /// How long a request waits for its decision.
+    pub(crate) wait_ms: u64,
+}
+
+impl fmt::Debug for Decisions {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Decisions").field("wait_ms", &self.wait_ms).finish_non_exhaustive()
+    }
+}
+
+impl Decisions {
+    /// How long a request waits for its decision.
+    pub(crate) fn wait(&self) -> Duration {
+        Duration::from_millis(self.wait_ms)
+    }
+
+    /// Milliseconds until its tier's part of the sale's rate, if it has no more than one, lets an
+    /// attempt go on to the sale; 429 if that is longer than a request may wait here. What the tier
+    /// may not have, others may.
+    pub(crate) fn turn(&self, front: &Front, tier: u8) -> Result<u64, Problem> {
+        let rate = front.sale.view().rate_per_second;
+        let now_ms = self.protection.now().0;
+        let Some(rate) = (rate > 0).then(|| self.strategy.tier_rate(tier, rate)).flatten() else {
+            return Ok(0);
+        };
+        match front.tier_admissions[usize::from(tier)].turn(rate, now_ms, self.wait_ms) {
+            Err(wait) if self.strategy.is_over_rate_share() => {
+                let why = "the sale admits no more attempts now; this request decided nothing: wait as Retry-After says";
+                Err(Problem::new(&problem::BUSY, why).retry_after(wait))
+            }
+            Ok(wait_ms) if wait_ms > 0 && self.strategy.is_over_rate_share() => Ok(wait_ms),
+            _ => Ok(0),
+        }
+    }
+
+    /// Puts an attempt to the sale and waits for the answer, but not for long.
+    pub(crate) async fn ask(
+        &self,
+        front: &Front,
+        pass: &Pass,
+        id: AttemptId,
+        basket: Basket,
+    ) -> Result<Told, Problem> {
+        let start = Instant::now();
+        if let Some(said) = front.alone(&front.sale.view(), pass, &basket) {
+            front.sale.gate_refused(&[said]);
+            self.note_alone(pass, &said);
+            return Ok(Told::Answer(said.answer()));
+        }
+        let mut expected = None;
+        match self.turn(front, pass.tier) {
+            Ok(0) => {}
+            Ok(wait_ms) => {
+                expected = Some(Expected::new(front, pass.shopper));
+                sleep_until(start + Duration::from_millis(wait_ms)).await;
+            }
+            Err(busy) => return known(front, id, pass.shopper, basket, busy).await,
+        }
+        let attempt = Attempt { id, shopper: pass.shopper, sealed: pass.sealed, tier: pass.tier, basket };
+        let mut one = vec![(0, attempt)];
+        let over = self.strategy.over_queue_share(|| front.sale.queue(), &mut one);
+        if !over.is_empty() {
+            return known(front, id, pass.shopper, basket, queue_full()).await;
+        }
+        let until = start + self.wait();
+        let patience_ms = until.saturating_duration_since(Instant::now()).as_millis() as u64;
+        let mut told = pin!(reply(front.sale.attempt(attempt, patience_ms)));
+        // It is the sale's now, which knows it.
+        drop(expected);
+        let told = match timeout_at(until, &mut told).await {
+            Ok(told) => told?,
+            Err(_) => match standing(front, id, pass.shopper).await? {
+                Some(told) => told,
+                // It was decided just now, and the answer is on its way.
+                None => match timeout(STANDING_WITHIN, told).await {
+                    Ok(told) => told?,
+                    Err(_) => return Err(Problem::unavailable("the sale does not answer")),
+                },
+            },
+        };
+        self.note_answer(front, pass, &told);
+        Ok(told)
+    }
+
+    /// Counts what a shopper was told without the sale being asked.
+    pub(crate) fn note_alone(&self, pass: &Pass, said: &GateRefusal) {
+        self.metrics.answered_alone(outcome::label(&Told::Answer(said.answer())));
+        if let GateRefusal::NotEligible(said) = said {
+            self.limits.note_ineligible(pass.shopper, said.by);
+        }
+    }
+
+    /// The same of what the sale has told them itself, where the rule can be seen.
+    pub(crate) fn note_answer(&self, front: &Front, pass: &Pass, told: &Told) {
+        self.metrics.answered(outcome::label(told));
+        if let Told::Answer(Answer::Refused { refusal: Refusal::NotEligible, .. }) = told
+            && let Some(by) = front.sale.view().ineligible_by(pass.shopper, pass.tier)
+        {
+            self.limits.note_ineligible(pass.shopper, by);
+        }
+    }
+}
+
+/// 422: the key stands for something else.
+pub(crate) fn key_reused() -> Problem {
+    Problem::new(
+        &problem::KEY_REUSED,
+        "this Idempotency-Key stands for another basket: use a new key for a new purchase",
+    )
+}
+
+/// 503: the part of the queue that it may fill has no room.
+pub(crate) fn queue_full() -> Problem {
+    let why = "the queue is full; this request decided nothing: wait as Retry-After says";
+    Problem::new(&problem::QUEUE_FULL, why).retry_after(1)
+}
+
+/// What was said to this very attempt before, if it was for good, or its place if it is on its way;
+/// else that there is no room for it now.
+pub(crate) async fn known(
+    front: &Front,
+    id: AttemptId,
+    shopper: ShopperKey,
+    basket: Basket,
+    full: Problem,
+) -> Result<Told, Problem> {
+    // In this order: see `current`.
+    let place = standing(front, id, shopper).await;
+    let found = reply(front.sale.lookup(id, shopper)).await?;
+    match (found.basket, place) {
+        (Some(kept), _) if kept == basket => Ok(Told::Answer(found.answer)),
+        (Some(_), _) => Err(key_reused()),
+        // It may be on its way under this key with another basket, and then its answer says so.
+        (None, Ok(Some(told @ Told::InLine(_)))) => Ok(told),
+        (None, _) => Err(full),
+    }
+}
+
+/// Where an attempt stands, or how it was refused lately, as the sale says. The caller waits for
+/// the sale no longer than [`STANDING_WITHIN`], and never hears that nothing was done: it is not
+/// this question that would have done anything.
+async fn standing(front: &Front, id: AttemptId, shopper: ShopperKey) -> Result<Option<Told>, Problem> {
+    standing_of(front.sale.position(id, shopper)).await
+}
+
+/// The same for a question that was put.
+pub(crate) async fn standing_of(position: Reply<Option<Told>>) -> Result<Option<Told>, Problem> {
+    let silent = || Problem::unavailable("the sale does not say where this attempt stands");
+    match timeout(STANDING_WITHIN, position).await {
+        Ok(Ok(Ok(told))) => Ok(told),
+        // It found no room, and whether something was promised to it before is being looked up.
+        Ok(Ok(Err(full @ (Unavailable::LineFull { .. } | Unavailable::TooManyInLine { .. })))) => {
+            Err(problem::of_unavailable(full))
+        }
+        Ok(Ok(Err(stopped @ Unavailable::Stopped(_)))) => Err(problem::of_unavailable(stopped)),
+        _ => Err(silent()),
+    }
+}
+
+/// What is known of an attempt now, and what it asked for, if the sale keeps it.
+#[derive(Debug)]
+pub(crate) struct Current {
+    pub(crate) outcome: Outcome,
+    pub(crate) basket: Option<Basket>,
+}
+
+/// Looks an attempt up. Another shopper's attempt looks like one that was never made.
+pub(crate) async fn current(front: &Front, pass: &Pass, attempt: AttemptId) -> Result<Current, Problem> {
+    // In this order: what is not on its way any more has been decided. What was promised to it
+    // before stands, even if it was put once more and is on its way again, or found no room.
+    let place = standing(front, attempt, pass.shopper).await;
+    let Found { mut answer, basket } = reply(front.sale.lookup(attempt, pass.shopper)).await?;
+    if let Answer::None { .. } = &answer {
+        match place {
+            Ok(Some(Told::InLine(place))) => {
+                return Ok(Current { outcome: Outcome::queued(attempt, place), basket });
+            }
+            Ok(Some(Told::Answer(refusal))) => answer = refusal,
+            Ok(None) => {}
+            // It found no room: nothing is on its way.
+            Err(full) if full.is(&problem::QUEUE_FULL) || full.is(&problem::TOO_MANY_IN_LINE) => {}
+            // "Nothing" would be for good, and it is not known.
+            Err(silent) => return Err(silent),
+        }
+    }
+    let outcome = outcome_of(attempt, &answer).ok_or_else(key_reused)?;
+    Ok(Current { outcome, basket })
+}

@@ -1,0 +1,74 @@
+//! How often an address or a shopper may ask, and what is noted of those who may not.
+
+use crate::{
+    filter::{self, Filter},
+    pass::Pass,
+    problem::{self, Problem},
+    strategy::Strategy,
+};
+use contracts::ShopperKey;
+use std::{fmt, sync::Arc};
+use units::TimeMs;
+use web::{
+    limits::{Reason, TooMany},
+    protection::Protection,
+    server::Peer,
+};
+
+/// The limits of the door.
+pub(crate) struct Limits {
+    pub(crate) filter: Filter,
+    strategy: Arc<Strategy>,
+    protection: Arc<Protection>,
+}
+
+impl fmt::Debug for Limits {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Limits").finish_non_exhaustive()
+    }
+}
+
+impl Limits {
+    pub(crate) fn new(filter: Filter, strategy: &Arc<Strategy>, protection: &Arc<Protection>) -> Self {
+        Self { filter, strategy: Arc::clone(strategy), protection: Arc::clone(protection) }
+    }
+
+    /// Lets an address ask, or says when it may again.
+    pub(crate) fn address(&self, peer: Peer) -> Result<(), Problem> {
+        self.address_at(peer, self.protection.now())
+    }
+
+    /// The same for a caller that has read the clock: a request of the crowd reads it once.
+    pub(crate) fn address_at(&self, peer: Peer, now: TimeMs) -> Result<(), Problem> {
+        let asked = self.filter.address(peer.0, self.strategy.tokens_factor(), now);
+        asked.map_err(limited("too many requests from this address or its network: wait as Retry-After says"))
+    }
+
+    /// Lets a shopper attempt, or says when they may again.
+    pub(crate) fn shopper(&self, pass: &Pass, now: TimeMs) -> Result<(), Problem> {
+        let asked = self.filter.shopper(pass.shopper, now);
+        asked.map_err(limited("too many attempts by this shopper: wait as Retry-After says"))
+    }
+
+    /// Lets a shopper make or give up a reservation, or says when they may again.
+    pub(crate) fn reservation(&self, pass: &Pass) -> Result<(), Problem> {
+        let now = self.protection.now();
+        self.shopper(pass, now)?;
+        let asked = self.filter.reservation(pass.shopper, now);
+        asked.map_err(limited("too many changes of this reservation: wait as Retry-After says"))
+    }
+
+    /// Notes that a shopper was refused.
+    pub(crate) fn note_shopper(&self, shopper: ShopperKey, reason: Reason) {
+        self.filter.note_shopper(shopper, reason, self.protection.now());
+    }
+
+    /// Notes that a shopper was refused by a rule of a sale.
+    pub(crate) fn note_ineligible(&self, shopper: ShopperKey, by: contracts::IneligibleBy) {
+        self.note_shopper(shopper, filter::reason_of(by));
+    }
+}
+
+fn limited(why: &'static str) -> impl Fn(TooMany) -> Problem {
+    move |too_many| Problem::new(&problem::RATE_LIMITED, why).retry_after(too_many.wait_seconds)
+}

@@ -1,0 +1,157 @@
+//! Passes as the door gives and takes them: the shop's token, a challenge where one is asked for,
+//! and the pass that an attempt carries.
+
+use crate::{
+    challenge::{Asker, Challenges, Made, Refused, Solution, Solved, UseError, Wish},
+    keys::Keyring,
+    limits::Limits,
+    metrics::Metrics,
+    pass::{self, Pass},
+    problem::{self, Problem},
+    strategy::Strategy,
+};
+use contracts::SaleId;
+use http::HeaderMap;
+use std::{fmt, io, sync::Arc};
+use units::{DurationMs, TimeMs};
+use web::{
+    body::bearer,
+    jwt::{JwtError, JwtVerifier, Shopper},
+    protection::Protection,
+    server::Peer,
+};
+
+/// The header that carries the pass.
+pub(crate) const PASS_HEADER: &str = "floodgate-pass";
+
+/// Gives passes and checks them.
+pub(crate) struct Passes {
+    pub(crate) keys: Arc<Keyring>,
+    pub(crate) jwt: JwtVerifier,
+    pub(crate) challenges: Challenges,
+    pub(crate) ttl_seconds: u64,
+    pub(crate) limits: Arc<Limits>,
+    pub(crate) strategy: Arc<Strategy>,
+    pub(crate) metrics: Arc<Metrics>,
+    pub(crate) protection: Arc<Protection>,
+}
+
+impl fmt::Debug for Passes {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Passes").finish_non_exhaustive()
+    }
+}
+
+impl Passes {
+    /// The pass that a request for a sale carries.
+    pub(crate) fn of(&self, headers: &HeaderMap, sale: &str) -> Result<Pass, Problem> {
+        let field = headers.get(PASS_HEADER).map(http::HeaderValue::as_bytes);
+        self.verify(field, sale, self.protection.now())
+    }
+
+    /// The pass in a field, if it is good.
+    pub(crate) fn verify(&self, field: Option<&[u8]>, sale: &str, now: TimeMs) -> Result<Pass, Problem> {
+        let text = field.ok_or_else(|| {
+            let why = "no Floodgate-Pass: POST /api/v1/sales/{sale}/passes gives one";
+            Problem::new(&problem::PASS_MISSING, why)
+        })?;
+        pass::verify(&self.keys, text, sale, now)
+            .map_err(|error| Problem::new(&problem::PASS_REFUSED, error.advice()))
+    }
+
+    /// The shopper whom the shop's token names.
+    pub(crate) fn shopper(&self, headers: &HeaderMap) -> Result<Shopper, Problem> {
+        let token = bearer(headers).ok_or_else(|| {
+            let why = "no shopper token: send Authorization: Bearer <JWT> from the shop's log-in";
+            Problem::new(&problem::TOKEN_MISSING, why)
+        })?;
+        self.jwt.verify(token, self.protection.now()).map_err(|error| match error {
+            // Fetched again every ten seconds; until then the shopper has done nothing wrong.
+            JwtError::NoKeysYet => Problem::unavailable(&error.to_string()).retry_after(10),
+            _ => Problem::new(&problem::TOKEN_REFUSED, error.to_string()),
+        })
+    }
+
+    fn asker(&self, sale: &SaleId, shopper: &Shopper) -> Asker {
+        let (sale, now) = (sale.as_str().to_owned(), self.protection.now());
+        Asker { sale, shopper: self.keys.shopper_key(&shopper.id), now }
+    }
+
+    /// A challenge for a shopper of a sale, or 404 if none is asked for.
+    pub(crate) async fn challenge(
+        &self,
+        sale: &SaleId,
+        shopper: &Shopper,
+        peer: Peer,
+        sound: bool,
+    ) -> Result<Made, Problem> {
+        let asker = self.asker(sale, shopper);
+        let risk = self.limits.filter.challenge_level(peer.0, asker.now) + self.strategy.harder_levels();
+        let made = self.challenges.make(asker, Wish { risk, sound }).await;
+        let made = made.map_err(|error| {
+            if error.kind() == io::ErrorKind::TimedOut {
+                let why = "too many codes are asked for: wait as Retry-After says";
+                return Problem::new(&problem::QUEUE_FULL, why).retry_after(2);
+            }
+            tracing::error!(%error, "make a challenge: failed");
+            Problem::unavailable("no challenge can be made")
+        })?;
+        let challenge = made.ok_or_else(|| {
+            let why = "no challenge is asked for: POST …/passes gives a pass without one";
+            Problem::new(&problem::NOT_FOUND, why)
+        })?;
+        self.metrics.challenge_issued();
+        Ok(challenge)
+    }
+
+    /// Checks a shopper's solution, if one is asked for.
+    pub(crate) async fn redeem(
+        &self,
+        sale: &SaleId,
+        shopper: &Shopper,
+        peer: Peer,
+        solution: Option<&Solution>,
+    ) -> Result<(), Problem> {
+        if !self.challenges.is_asked(|| self.strategy.needs_challenge()) {
+            return Ok(());
+        }
+        let asker = self.asker(sale, shopper);
+        let solved = self.challenges.redeem(&asker, solution).await;
+        let Solved { too_fast } = solved.map_err(|refused| self.refuse(&asker, refused))?;
+        self.metrics.challenge_solved();
+        self.limits.filter.solved(peer.0, too_fast, self.protection.now());
+        Ok(())
+    }
+
+    fn refuse(&self, asker: &Asker, refused: Refused) -> Problem {
+        let sale = &asker.sale;
+        match refused {
+            Refused::Missing => {
+                let detail =
+                    format!("no solution: solve GET /api/v1/sales/{sale}/challenge, and send it in the body");
+                Problem::new(&problem::CHALLENGE_MISSING, detail)
+            }
+            Refused::Solution(reason) => {
+                self.metrics.challenge_refused(reason);
+                self.limits.filter.note_shopper(asker.shopper, crate::filter::CHALLENGE, asker.now);
+                let detail = format!("solution: {reason}; get a new one at /api/v1/sales/{sale}/challenge");
+                Problem::new(&problem::CHALLENGE_REFUSED, detail)
+            }
+            Refused::Unavailable(why) => {
+                let seconds = if matches!(why, UseError::Disk(_)) { 5 } else { 1 };
+                let detail = format!(
+                    "{why}; no passes are given meanwhile; the solution stays good as long as it lasts"
+                );
+                Problem::new(&problem::UNAVAILABLE, detail).retry_after(seconds)
+            }
+        }
+    }
+
+    /// A pass from now on; `None` for an id that is not 1 to 64 bytes long.
+    pub(crate) fn issue(&self, sale: &SaleId, shopper: &Shopper) -> Option<(String, TimeMs)> {
+        let (key, sealed) = self.keys.seal(&shopper.id)?;
+        let expires_at = self.protection.now().plus(DurationMs::seconds(self.ttl_seconds));
+        let pass = Pass { shopper: key, sealed, tier: shopper.tier, expires_at };
+        Some((pass::issue(&self.keys, sale, &pass), expires_at))
+    }
+}

@@ -1,0 +1,28 @@
+//! What the shop's page is made of.
+
+use crate::{attempts::Attempts, way_back::WaysBack};
+use std::{fmt, sync::Arc};
+use web::protection::Protection;
+
+/// The parts of the shop's page.
+pub(crate) struct ShopPage {
+    pub(crate) attempts: Arc<Attempts>,
+    pub(crate) ways_back: Arc<WaysBack>,
+    pub(crate) protection: Arc<Protection>,
+    /// It sells to any visitor, and payment is a sandbox.
+    pub(crate) demo: bool,
+}
+
+impl fmt::Debug for ShopPage {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("ShopPage").field("demo", &self.demo).finish_non_exhaustive()
+    }
+}
+
+impl ShopPage {
+    /// Whether visitors are made shoppers and payment is a sandbox: in a demo, and there for the
+    /// sale `demo` alone.
+    pub(crate) fn is_demo(&self, sale: &str) -> bool {
+        self.demo && sale == "demo"
+    }
+}
