@@ -5,6 +5,7 @@
 mod bench;
 mod chaos;
 mod fsync;
+mod openapi;
 mod shell;
 mod steps;
 mod tidy;
@@ -21,6 +22,7 @@ cargo xtask test                 all tests
 cargo xtask ci                   format, clippy with warnings denied, tidy, test
 cargo xtask doctor [--markdown]  what tests, benches and chaos need, and what of it is there
 cargo xtask tidy                 the repository's own rules: dependency edges, purity, sizes, names
+cargo xtask openapi [--release]  writes openapi/<context>.json and the pages of problems; or says: this is a release
 cargo xtask bench sale [--json]  the core, the log, recovery and HTTP, in figures
 cargo xtask bench gate [--json] [--runs N] [--requests N] [--only ROW] [--binary FLOODGATE]
                                  CPU time a request beside nginx, and nginx with Redis
@@ -61,6 +63,8 @@ fn run(words: &[&str]) -> Result<(), Failure> {
         ["test"] => timed(test),
         ["ci"] => timed(ci),
         ["tidy"] => tidy::run(),
+        ["openapi"] => openapi::write(),
+        ["openapi", "--release"] => openapi::release(),
         ["doctor"] => tools::doctor(),
         ["doctor", "--markdown"] => {
             print!("{}", tools::markdown());

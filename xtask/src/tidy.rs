@@ -4,6 +4,7 @@
 mod imports;
 mod tokens;
 
+use crate::openapi;
 use crate::shell::{Failure, cargo_program, output, root};
 use crate::tools;
 use serde_json::Value;
@@ -86,6 +87,7 @@ pub(crate) fn run() -> Result<(), Failure> {
         wide_comments(&folder, &sources, &mut found);
     }
     documents(&mut found)?;
+    openapi::check(&mut found)?;
     readme(&fs::read_to_string(root().join("README.md"))?, &mut found);
     patches(&files, &mut found);
     if found.is_empty() {
