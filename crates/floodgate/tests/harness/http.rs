@@ -48,7 +48,7 @@ type Methods = BTreeMap<String, BTreeSet<u16>>;
 
 impl Described {
     fn new() -> Self {
-        let document: Value = serde_json::from_str(gate::api::OPENAPI).unwrap();
+        let document: Value = serde_json::from_str(gate::reference().openapi()).unwrap();
         let statuses = |operation: &Value| {
             operation["responses"].as_object().unwrap().keys().map(|status| status.parse().unwrap()).collect()
         };

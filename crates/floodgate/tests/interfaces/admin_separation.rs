@@ -1,65 +1,120 @@
 //! Operators' routes need a key of a role that is large enough, and are not on the shop's listener
 //! at all.
 
-use crate::harness::{Server, http::Client, shop};
+use crate::harness::{
+    Server,
+    http::{Client, Reply},
+    shop,
+};
 use serde_json::{Value, json};
+use web::{
+    api_keys::Role,
+    operation::{Access, Callers, Row, Sent},
+};
 
-/// Every method and path of the description, with its placeholders filled.
-fn described(server: &Server) -> Vec<(String, String)> {
-    let document = server.client.get(&server.admin_url("/api/v1/openapi.json")).json();
-    let mut routes = Vec::new();
-    for (path, item) in document["paths"].as_object().unwrap() {
-        for method in item.as_object().unwrap().keys().filter(|method| *method != "parameters") {
-            let path = path
-                .replace("{sale}", "launch")
-                .replace("{item}", "phone")
-                .replace("{attempt}", &"0".repeat(32))
-                .replace("{hold}", &"0".repeat(32))
-                .replace("{round_key}", &"A".repeat(22));
-            routes.push((method.to_uppercase(), path));
-        }
+/// The path of an operation, with its parameters filled.
+fn filled(row: &Row) -> String {
+    let mut path = row.path.to_owned();
+    for (name, value) in [
+        ("{sale}", "launch"),
+        ("{item}", "phone"),
+        ("{attempt}", &"0".repeat(32)),
+        ("{hold}", &"0".repeat(32)),
+        ("{round_key}", &"A".repeat(22)),
+        ("{file}", "none"),
+    ] {
+        path = path.replace(name, value);
     }
-    routes
+    assert!(!path.contains('{'), "{path}: a parameter that the test does not know");
+    path
+}
+
+/// What an operation answers to a key of each role, or to none.
+#[derive(Debug)]
+struct Walked {
+    none: Reply,
+    wrong: Reply,
+    roles: [(Role, Reply); 3],
 }
 
 #[test]
-fn admin_routes_are_absent_on_the_shop_listener() {
+fn every_operation_asks_on_each_listener_for_the_credential_of_its_row() {
     let server = Server::start();
     server.open_sale("launch", &shop::spec(&[("phone", 1)]));
-    let key = server.new_key("curious", "owner");
+    let keys = [Role::ReadOnly, Role::Operator, Role::Owner]
+        .map(|role| (role, server.new_key(&format!("walker-{role}"), &role.to_string())));
     let client = Client::undescribed();
-    let mut admin_count = 0;
-    for (method, path) in described(&server) {
-        let on_shop = client.admin(&method, &server.shop_url(&path), &key, "{}");
-        let is_admin =
-            path.starts_with("/api/v1/admin/") || ["/healthz", "/readyz", "/metrics"].contains(&&*path);
-        if is_admin {
-            admin_count += 1;
-            assert_eq!((on_shop.status, &*on_shop.problem()), (404, "not-found"), "{method} {path}");
+    let operations = gate::operations();
+    let is_on = |callers: Callers, row: &Row| {
+        operations
+            .iter()
+            .any(|(on, other)| *on == callers && (other.method, other.path) == (row.method, row.path))
+    };
+    let has_path = |callers: Callers, row: &Row| {
+        operations.iter().any(|(on, other)| *on == callers && other.path == row.path)
+    };
+    for (callers, row) in &operations {
+        let path = filled(row);
+        let (here, there, other) = match callers {
+            Callers::Public => (server.shop_url(&path), server.admin_url(&path), Callers::Operators),
+            Callers::Operators => (server.admin_url(&path), server.shop_url(&path), Callers::Public),
+        };
+        let ask = |url: &str, key: &str| client.admin(row.method, url, key, "{}");
+        let walked = Walked {
+            none: client.send(row.method, &here, &[("content-type", "application/json")], "{}"),
+            wrong: ask(&here, "fgk_nonsense"),
+            roles: [0, 1, 2].map(|at| (keys[at].0, ask(&here, &keys[at].1))),
+        };
+        let what = format!("{} {} on the {callers:?} listener: {walked:?}", row.method, row.path);
+        let is_let_in = |reply: &Reply| {
+            !["key-missing", "key-refused", "role-refused"]
+                .iter()
+                .any(|kind| reply.body.contains(&format!("#{kind}")))
+        };
+        match row.access {
+            Access::Role(want) => {
+                assert_eq!((walked.none.status, &*walked.none.problem()), (401, "key-missing"), "{what}");
+                assert_eq!((walked.wrong.status, &*walked.wrong.problem()), (401, "key-refused"), "{what}");
+                for (role, reply) in &walked.roles {
+                    if *role < want {
+                        assert_eq!(
+                            (reply.status, &*reply.problem()),
+                            (403, "role-refused"),
+                            "{role}: {what}"
+                        );
+                    } else {
+                        assert!(is_let_in(reply), "{role}: {what}");
+                    }
+                }
+            }
+            Access::Credential(of) => {
+                // A round whose key is guessed says nothing of credentials.
+                let hidden = (row.id == "attempt").then_some("not-found");
+                let none = hidden.unwrap_or(of.missing.slug);
+                assert_eq!(walked.none.problem(), none, "{what}");
+                // An API key is a bearer token, and no good one; as no pass it counts as none.
+                let wrong = match of.sent {
+                    Sent::Bearer(_) => of.refused.slug,
+                    Sent::Field(_) | Sent::Query(_) => none,
+                };
+                for reply in [&walked.wrong].into_iter().chain(walked.roles.iter().map(|(_, reply)| reply)) {
+                    assert_eq!(reply.problem(), wrong, "{what}");
+                }
+            }
+            Access::Open => {
+                let all =
+                    [&walked.none, &walked.wrong].into_iter().chain(walked.roles.iter().map(|(_, r)| r));
+                all.for_each(|reply| assert!(reply.status != 401 && is_let_in(reply), "{what}"));
+            }
         }
-        let is_shared = ["/api/v1/openapi.json", "/problems"].contains(&&*path);
-        if !is_admin && !is_shared {
-            let on_admin = client.admin(&method, &server.admin_url(&path), &key, "{}");
-            assert_eq!(on_admin.status, 404, "{method} {path}: a shoppers' route on the admin listener");
+        if !is_on(other, row) {
+            let owner = ask(&there, &keys[2].1);
+            // A path may be the other listener's too, with another method.
+            let want = if has_path(other, row) { 405 } else { 404 };
+            assert_eq!(owner.status, want, "{} {}: {owner:?} on the other listener", row.method, row.path);
         }
     }
-    assert!(admin_count >= 19, "{admin_count}");
-}
-
-#[test]
-fn key_required() {
-    let server = Server::start();
-    server.open_sale("launch", &shop::spec(&[("phone", 1)]));
-    for (method, path) in described(&server) {
-        if !path.starts_with("/api/v1/admin/") {
-            continue;
-        }
-        let url = server.admin_url(&path);
-        let none = server.client.send(&method, &url, &[("content-type", "application/json")], "{}");
-        assert_eq!((none.status, &*none.problem()), (401, "key-missing"), "{method} {path}");
-        let wrong = server.client.admin(&method, &url, "fgk_nonsense", "{}");
-        assert_eq!((wrong.status, &*wrong.problem()), (401, "key-refused"), "{method} {path}");
-    }
+    assert!(operations.len() > 50, "{} operations", operations.len());
 }
 
 #[test]

@@ -56,7 +56,7 @@ fn proven(auditor: &Auditor, audited: &Audited) -> [String; 7] {
     }
     if c.refusals_disk_full > 0 {
         refusals.push_str(&format!(
-            "; {} were told paused while the disk was full, of which the log has the count only",
+            "; {} were told paused while nothing could be written, of which the log has the count only",
             c.refusals_disk_full
         ));
     }
