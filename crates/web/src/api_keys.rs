@@ -1,6 +1,6 @@
-//! API keys of operators and their systems. A key carries a secret of 256 random bits, so one pass
-//! of a fast hash keeps it safe at rest: there is nothing to guess that stretching could slow down,
-//! and a slow hash would be a way to tire the server.
+//! API keys of operators and their systems. A key carries a secret of 256 random bits, so one round
+//! of a fast hash is enough to store it safely: such a secret cannot be guessed, so a slow hash
+//! would add nothing, and it would let callers keep the server busy.
 
 use crate::{
     body::{bearer, cookie},
@@ -31,7 +31,7 @@ const KEYS_MAX: usize = 1000;
 const SESSIONS_MAX: usize = 64;
 const SESSION_TTL: Duration = Duration::from_secs(12 * 3600);
 
-/// What a key may do. Each includes the one before.
+/// What a key may do. Each role includes the one before.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Role {
@@ -62,21 +62,21 @@ impl std::str::FromStr for Role {
     }
 }
 
-/// An operator whose role is enough for what they ask.
+/// An operator whose role is sufficient for the request.
 #[derive(Debug, Clone)]
 pub struct Operator {
     name: String,
 }
 
 impl Operator {
-    /// The operator as the log names them, with the reason that they give.
+    /// The operator as the log names them, with the reason that they gave.
     pub fn actor(&self, reason: &str) -> Actor {
         Actor::new(&self.name, reason)
     }
 }
 
-/// The operator whom the table of operations has let in. A handler of an operation without a role
-/// gets none, which is a bug.
+/// The operator whose role was checked by the table of operations. It is missing in the handler of
+/// an operation without a role, which is a bug.
 impl<S: Send + Sync> FromRequestParts<S> for Operator {
     type Rejection = Problem;
 
@@ -92,7 +92,7 @@ impl<S: Send + Sync> FromRequestParts<S> for Operator {
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct ApiKey {
-    /// 1 to 40 of `a-z`, `0-9` and `-`; stands in the log as the actor.
+    /// 1 to 40 of `a-z`, `0-9` and `-`; the log names it as the actor.
     pub name: String,
     pub role: Role,
     pub created_at: TimeMs,
@@ -107,8 +107,8 @@ struct Stored {
     keys: Vec<ApiKey>,
 }
 
-/// The keys in `keys/admin.json` under a data directory. Another process may change the file: it is
-/// read again.
+/// The keys in `keys/admin.json` under a data directory. Another process may change the file, so it
+/// is read again when it changes.
 #[derive(Debug)]
 pub struct ApiKeys {
     path: PathBuf,
@@ -119,7 +119,7 @@ pub struct ApiKeys {
 struct Current {
     keys: Vec<ApiKey>,
     stamp: Option<(SystemTime, u64)>,
-    /// Hashes of one-time keys that nobody has used.
+    /// Hashes of one-time keys that are not used yet.
     one_time: VecDeque<[u8; 32]>,
     sessions: VecDeque<([u8; 32], Instant)>,
 }
@@ -135,8 +135,8 @@ impl ApiKeys {
         Ok(keys)
     }
 
-    /// Makes a key and returns its text, `fgk_<name>_<secret>`, which is stored nowhere. The name
-    /// must be new.
+    /// Makes a key and returns its text, `fgk_<name>_<secret>`, which is not stored anywhere. The
+    /// name must be new.
     pub fn create(&self, name: &str, role: Role, now: TimeMs) -> io::Result<String> {
         name.parse::<SaleId>()
             .map_err(|e| invalid(format!("key name {name:?}: {e}").replace("sale id: ", "")))?;
@@ -158,7 +158,7 @@ impl ApiKeys {
         Ok(format!("fgk_{name}_{secret}"))
     }
 
-    /// Takes a key away; false if there was none of that name. A running server notices at the next
+    /// Revokes a key; false if there is none of that name. A running server notices at the next
     /// request.
     pub fn revoke(&self, name: &str) -> io::Result<bool> {
         let mut found = false;
@@ -187,12 +187,12 @@ impl ApiKeys {
         same.then(|| (key.name.clone(), key.role))
     }
 
-    /// The operator who asks, if their role is enough.
+    /// The operator who sent the request, if their role is sufficient.
     pub(crate) fn authorize(&self, headers: &HeaderMap, want: Role) -> Result<Operator, Problem> {
         let has_session = || cookie(headers, SESSION_COOKIE).is_some_and(|session| self.is_session(session));
         let known = match bearer(headers) {
             Some(text) => self.verify(text),
-            // A session reads and does nothing, so it needs no defence against forged requests.
+            // A session can only read, so it needs no defence against forged requests.
             None if want == Role::ReadOnly && has_session() => Some(("session".to_owned(), want)),
             None => return Err(Problem::new(&KEY_MISSING, NO_KEY)),
         };
@@ -204,7 +204,7 @@ impl ApiKeys {
         Ok(Operator { name })
     }
 
-    /// Makes a key that signs one browser in, once, until the process ends.
+    /// Makes a one-time key, which signs one browser in. It is valid until the process ends.
     pub fn mint_one_time(&self) -> io::Result<String> {
         let secret = secret()?;
         let mut known = self.known();
@@ -213,7 +213,7 @@ impl ApiKeys {
         Ok(secret)
     }
 
-    /// Trades a one-time key for a session, which reads and does no more.
+    /// Exchanges a one-time key for a session, which can only read.
     pub fn sign_in(&self, one_time: &str) -> Option<String> {
         let hash = *blake3::hash(one_time.as_bytes()).as_bytes();
         let session = secret().ok()?;
@@ -242,7 +242,7 @@ impl ApiKeys {
         }
         match self.read() {
             Ok(stored) => (known.keys, known.stamp) = (stored.keys, stamp),
-            // Keys that cannot be checked are not good: a damaged file must not keep a revoked key
+            // Without a readable file no key is valid: a damaged file must not keep a revoked key
             // alive.
             Err(error) => {
                 tracing::error!(%error, "API keys not read: none is accepted until the file is right");
@@ -293,7 +293,7 @@ impl ApiKeys {
     }
 }
 
-/// 256 random bits in 52 letters and digits, without the `_` that divides a key.
+/// 256 random bits as 52 letters and digits, without `_`, which separates the parts of a key.
 fn secret() -> io::Result<String> {
     Ok(BASE32_NOPAD.encode(&random_bytes::<32>()?).to_ascii_lowercase())
 }
@@ -307,7 +307,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_revoked_key_is_refused_by_a_server_that_runs() {
+    fn a_running_server_refuses_a_revoked_key() {
         let dir = tempfile::tempdir().unwrap();
         let server = ApiKeys::open(dir.path()).unwrap();
         let tool = ApiKeys::open(dir.path()).unwrap();

@@ -1,4 +1,4 @@
-//! A request's body: its media type, and its bytes up to a limit of size and time.
+//! A request's body: its media type, and its bytes, within limits of size and time.
 
 use crate::problem::{BAD_REQUEST, BODY_TIMEOUT, BODY_TOO_LARGE, MEDIA_TYPE, Problem};
 use axum::body::{Body, Bytes, to_bytes};
@@ -48,7 +48,7 @@ pub fn check_media_type(field: Option<&[u8]>, want: &'static str) -> Result<(), 
     Err(Problem::new(&MEDIA_TYPE, format!("Content-Type {:?}: want {want}", clip(got))))
 }
 
-/// A caller's text, shortened to be quoted.
+/// A caller's text, shortened to be quoted in an answer.
 pub fn clip(text: &str) -> &str {
     let end = (0..=text.len().min(60)).rev().find(|&at| text.is_char_boundary(at));
     &text[..end.unwrap_or_default()]

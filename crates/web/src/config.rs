@@ -1,5 +1,5 @@
-//! The sections of a configuration for serving HTTP, for a context to include in its own. Names in
-//! errors are those below the context's section.
+//! The sections of a configuration that concern HTTP. A context includes them in its own section;
+//! names in errors are relative to that section.
 
 use crate::net::Net;
 use serde::{Deserialize, Serialize};
@@ -28,7 +28,7 @@ pub struct JwtConfig {
     pub jwks_url: String,
 }
 
-/// An algorithm of RFC 7518 or RFC 8037, by its own name.
+/// An algorithm of RFC 7518 or RFC 8037, under its name there.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub enum JwtAlgorithm {
     HS256,
@@ -77,7 +77,7 @@ impl TlsConfig {
         self.listen.parse().ok()
     }
 
-    /// A value that is wrong although its type is right: its name, and the allowed values.
+    /// A value of the right type that is not allowed: its name, and the allowed values.
     pub fn wrong(&self) -> Option<(&'static str, &'static str)> {
         if self.listen.is_empty() {
             return None;

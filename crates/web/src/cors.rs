@@ -1,16 +1,18 @@
-//! Who else's pages may read the API's answers: CORS, as the Fetch standard has it
-//! (https://fetch.spec.whatwg.org/#http-cors-protocol), from a list of exact origins. It decides
-//! what a browser shows to a page, and nothing about who may buy: that is the pass's.
+//! Which other origins' pages may read the API's answers: CORS, as in the Fetch standard
+//! (https://fetch.spec.whatwg.org/#http-cors-protocol), with a list of exact origins. It decides
+//! what a browser shows to a page. Who may buy is decided by the pass.
 //!
-//! Never `*`, which would be everybody's, and never credentials: what the API goes by is in fields
-//! that a page sets on purpose, so a cookie would only add somebody else's.
+//! `*`, which would allow every page, is never sent, and credentials are never allowed. The API
+//! takes a caller's credentials from fields that a page sets on purpose, so a cookie could only add
+//! those of another person.
 
 use axum::response::{IntoResponse, Response};
 use http::{HeaderMap, HeaderValue, StatusCode, header};
 
-/// What it may read beside what every page may (a body, its type and length).
+/// The fields that such a page may read in addition to those that every page may (type and length
+/// of the body).
 const EXPOSE_HEADERS: &str = "retry-after";
-/// How long a browser remembers what it was allowed: what Chromium takes at the most.
+/// How long a browser may cache the answer to a preflight: the longest time that Chromium accepts.
 const MAX_AGE_SECONDS: HeaderValue = HeaderValue::from_static("7200");
 const VARY: &str = "vary: origin\r\n";
 
@@ -18,18 +20,18 @@ const VARY: &str = "vary: origin\r\n";
 #[derive(Debug)]
 pub struct Cors {
     origins: Vec<Allowed>,
-    /// What a page of another origin may send beside what every page may.
+    /// The fields that a page of another origin may send in addition to those that every page may.
     allow_headers: HeaderValue,
 }
 
 #[derive(Debug)]
 struct Allowed {
     origin: String,
-    /// The fields of an answer to it, as they stand in HTTP/1.1.
+    /// The fields of an answer to such a page, as lines of HTTP/1.1.
     lines: String,
 }
 
-/// Whose page asks: one of the list, or anybody.
+/// The origin of the page that sent a request: one of the list, or any other.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct Caller(Option<u16>);
 
@@ -47,8 +49,8 @@ impl Cors {
         Self { origins: origins.iter().map(allowed).collect(), allow_headers }
     }
 
-    /// By the Origin field of a request, compared as it stands: `null` is what a page has that
-    /// hides where it is from.
+    /// The origin by the Origin field of a request, compared byte by byte. A page that hides its
+    /// origin sends `null`.
     pub fn of(&self, origin: Option<&[u8]>) -> Caller {
         let at = origin.and_then(|origin| self.origins.iter().position(|a| a.origin.as_bytes() == origin));
         Caller(at.and_then(|at| u16::try_from(at).ok()))
@@ -62,8 +64,8 @@ impl Cors {
         }
     }
 
-    /// The fields of an answer, each with its line's end. What one origin gets must not be kept for
-    /// another, so they differ by it wherever there is a list.
+    /// The fields of an answer, each with its line end. A cache must not give one origin the answer
+    /// for another, so with a list every answer varies by Origin.
     pub fn lines(&self, caller: Caller) -> &str {
         match self.allowed(caller) {
             Some(allowed) => &allowed.lines,
@@ -72,7 +74,7 @@ impl Cors {
         }
     }
 
-    /// The same, for an answer of axum's.
+    /// The same for an answer of axum.
     pub fn put(&self, caller: Caller, headers: &mut HeaderMap) {
         if !self.origins.is_empty() {
             headers.append(header::VARY, HeaderValue::from_static("origin"));
@@ -88,15 +90,15 @@ impl Cors {
         caller.0.and_then(|at| self.origins.get(usize::from(at)))
     }
 
-    /// Whose page a request of the API comes from; `None` for everything else, which is for pages
-    /// of our own.
+    /// The origin of the page that sent a request of the API; `None` for all other paths, which
+    /// serve our own pages.
     pub fn caller<B>(&self, request: &http::Request<B>) -> Option<Caller> {
         request.uri().path().starts_with("/api/").then(|| self.of_headers(request.headers()))
     }
 }
 
-/// Whether a browser would write a page's origin so: scheme, host and, if it is not the scheme's
-/// own, port.
+/// Whether this is an origin as a browser writes it: scheme, host and, unless it is the default of
+/// the scheme, port.
 pub fn is_origin(text: &str) -> bool {
     let (host, own_port) = match (text.strip_prefix("https://"), text.strip_prefix("http://")) {
         (Some(host), _) => (host, ":443"),
@@ -114,8 +116,8 @@ pub fn is_origin(text: &str) -> bool {
 }
 
 impl Cors {
-    /// Answers the browser's question before it sends what a page of another origin wants to send.
-    /// Whose page it is, the answer says anyway.
+    /// Answers a preflight, which a browser sends before the request of a page of another origin.
+    /// The field for the page's origin is in every answer anyway.
     pub(crate) fn preflight(&self, headers: &HeaderMap, methods: HeaderValue) -> Response {
         let mut response = StatusCode::NO_CONTENT.into_response();
         let out = response.headers_mut();

@@ -1,11 +1,9 @@
-//! Is it alive, can it answer, and in which figures: for machines, without a key, on a listener
-//! that is not public.
+//! Liveness, readiness and metrics: for machines, without a key, on a listener that is not public.
 
 use crate::operation::{Access, Operation, Text, get};
 use axum::handler::Handler;
 
-/// `/healthz`, `/readyz` and `/metrics`. A context says itself whether it can answer, and its
-/// figures.
+/// `/healthz`, `/readyz` and `/metrics`. The context supplies readiness and metrics.
 pub fn operations<S, R, M, RT, MT>(ready: R, metrics: M) -> Vec<Operation<S>>
 where
     S: Clone + Send + Sync + 'static,

@@ -1,4 +1,4 @@
-//! Bodies of JSON, both ways.
+//! JSON bodies of requests and of answers.
 
 use crate::{
     body::{read, want_media_type},
@@ -16,11 +16,11 @@ use std::sync::Arc;
 
 const MEDIA_TYPE: &str = "application/json";
 
-/// A request's body of JSON, of `MAX` bytes at the most.
+/// A request's JSON body, of at most `MAX` bytes.
 #[derive(Debug)]
 pub struct JsonBody<T, const MAX: usize>(pub T);
 
-/// The same where the body may be left out, which stands for the default.
+/// The same where the body may be left out. Without a body it is the default.
 #[derive(Debug)]
 pub struct JsonOrNothing<T, const MAX: usize>(pub T);
 

@@ -1,6 +1,6 @@
-//! Shopper tokens (RFC 7519) as the shop's log-in signs them. Each key is bound to one algorithm
-//! when it is loaded, so a token cannot choose how it is checked. Verified once, when the pass is
-//! issued.
+//! Shopper tokens (RFC 7519), which the shop's log-in signs. Each key is bound to one algorithm
+//! when it is loaded, so a token cannot choose how it is checked. A token is verified once, when
+//! the pass is issued.
 
 use crate::config::{JwtAlgorithm, JwtConfig};
 use arc_swap::ArcSwap;
@@ -28,16 +28,16 @@ use x509_cert::{
     spki::SubjectPublicKeyInfoOwned,
 };
 
-/// Clocks of a shop and of this server may differ by this much.
+/// The clocks of the shop and of this server may differ by this much.
 const LEEWAY_SECONDS: u64 = 30;
-/// The most bytes of a token; those of large identity providers have about 2,000.
+/// The most bytes of a token. Tokens of large identity providers have about 2,000.
 const TOKEN_BYTES_MAX: usize = 4096;
 const JWKS_BYTES_MAX: u64 = 256 * 1024;
 const KEYS_MAX: usize = 32;
 const SECRET_BYTES_MIN: usize = 32;
 const FETCH_TIMEOUT: Duration = Duration::from_secs(5);
 const FETCH_EVERY: Duration = Duration::from_secs(300);
-/// An unknown kid may cause the set to be fetched no more often than this.
+/// The shortest time between two fetches of the set because of an unknown kid.
 const FETCH_EVERY_MIN: Duration = Duration::from_secs(10);
 const FILE_CHECK_EVERY_MS: u64 = 1000;
 
@@ -55,9 +55,10 @@ pub enum JwtError {
     Malformed,
     /// Its `alg` is not among the configured ones.
     Algorithm,
-    /// No key fits its `alg` and `kid`.
+    /// No key has its `alg` and `kid`.
     UnknownKey,
-    /// No key is known yet, as the set could not be fetched: this says nothing about the token.
+    /// No key is known yet, because the set could not be fetched. This says nothing about the
+    /// token.
     NoKeysYet,
     Signature,
     Issuer,
@@ -125,14 +126,14 @@ enum Source {
         checked_ms: AtomicU64,
         started: Instant,
     },
-    /// A thread fetches; a message asks it to do so now.
+    /// A thread fetches the set. A message asks it to do so now.
     Url { wake: mpsc::SyncSender<()> },
 }
 
 impl JwtVerifier {
     /// Loads the keys that this section of the configuration names; `default_key_file` if it names
-    /// none. Fails on a file that holds no key for a configured algorithm; a URL that cannot be
-    /// reached yet only refuses tokens until it can.
+    /// none. Fails on a file that holds no key for a configured algorithm. With a URL that cannot
+    /// be reached yet, tokens are refused until it can.
     pub fn open(section: &str, config: &JwtConfig, default_key_file: &Path) -> io::Result<Self> {
         let algorithms: Vec<Algorithm> = config.algorithms.iter().map(|&a| algorithm(a)).collect();
         let invalid = |why: &str| io::Error::new(io::ErrorKind::InvalidInput, why.to_owned());
@@ -253,7 +254,7 @@ fn refusal(error: &Error) -> JwtError {
     }
 }
 
-/// Signs a token with HS256, as `floodgate token` does.
+/// Signs a token with HS256, for `floodgate token`.
 pub fn sign_token(
     secret: &[u8],
     config: &JwtConfig,
@@ -311,8 +312,8 @@ fn load_file(path: &Path, jwks: bool, algorithms: &[Algorithm]) -> io::Result<Ve
     if keys.is_empty() { Err(invalid("no key for any of jwt.algorithms")) } else { Ok(keys) }
 }
 
-/// The public key of a PEM (RFC 7468), of a certificate or by itself. Its type says which algorithm
-/// it is for.
+/// The public key of a PEM (RFC 7468), which is a certificate or the key alone. Its type says which
+/// algorithm it is for.
 fn key_of_pem(pem: &[u8]) -> Option<Key> {
     let text = std::str::from_utf8(pem).ok()?;
     let (label, rest) = text.split_once("-----BEGIN ")?.1.split_once("-----")?;
@@ -351,7 +352,7 @@ fn key_of_spki(info: &SubjectPublicKeyInfoOwned) -> Option<Key> {
     }
 }
 
-/// The keys of a JWK Set that are for signatures and for these algorithms; others are ignored, as
+/// The keys of a JWK Set that are for signatures and for these algorithms. Others are ignored, as
 /// RFC 7517 requires.
 fn keys_of_set(bytes: &[u8], algorithms: &[Algorithm]) -> Result<Vec<Key>, serde_json::Error> {
     let set: JwkSet = serde_json::from_slice(bytes)?;

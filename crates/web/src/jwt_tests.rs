@@ -81,7 +81,8 @@ fn a_token_cannot_choose_its_own_algorithm() {
     let other = signed(&Header::new(Algorithm::HS256), &claims(), &EncodingKey::from_secret(b"x"));
     assert_eq!(verifier.verify(&other, NOW), Err(JwtError::Signature));
 
-    // The classic: a public key used as the secret of an HMAC, with both algorithms allowed.
+    // The well-known attack: a public key used as the secret of an HMAC, with both algorithms
+    // allowed.
     let pem = "-----BEGIN PUBLIC KEY-----\nMCowBQYDK2VwAyEA11qYAYKxCrfVS/7TyWQHOg7hcvPapiMlrwIaaPcHURo=\n-----END PUBLIC KEY-----\n";
     let path = dir.path().join("public.pem");
     fs::write(&path, pem).unwrap();
@@ -130,7 +131,7 @@ fn old_and_new_keys_of_a_jwks_work_side_by_side() {
     assert_eq!(verifier.verify(&old, NOW), Err(JwtError::UnknownKey));
 }
 
-// Made elsewhere, so that another implementation's signatures are checked; the private keys were
+// Made by another implementation, so that its signatures are checked. The private keys were
 // deleted.
 const ES256_PEM: &str = "-----BEGIN PUBLIC KEY-----\nMFkwEwYHKoZIzj0CAQYIKoZIzj0DAQcDQgAE6gnNtrEAQ5qBDIEmeRe3Qle3jIQr\niqH7IDUCkeQ5U5tLWVBRgXwn2zTFIzCGfXAbRaiuRXFkmiV+DmIXdLglIA==\n-----END PUBLIC KEY-----\n";
 const ES256_TOKEN: &str = "eyJhbGciOiJFUzI1NiIsInR5cCI6IkpXVCJ9.eyJpc3MiOiJzaG9wIiwiYXVkIjoiZmxvb2RnYXRlIiwic3ViIjoiY\

@@ -1,10 +1,10 @@
-//! Serves HTTP for every context: listeners in clear and with TLS, connection loops, HTTP/1.1 and
-//! HTTP/2, limits by address, a memory mark, drain, problem documents, API keys, tokens, CORS,
+//! The HTTP server of every context: listeners in clear and over TLS, connection loops, HTTP/1.1
+//! and HTTP/2, limits by address, a memory mark, drain, problem documents, API keys, tokens, CORS,
 //! metrics, and the frame of pages.
 //!
 //! It knows no context. A context composes a [`Protection`](protection::Protection), declares its
 //! problems with [`kinds!`], puts its handlers into a table of
-//! [`Operation`](operation::Operation)s, and serves its hot routes inside the loops by
+//! [`Operation`](operation::Operation)s, and serves its hot routes inside the loops with
 //! [`Hot`](wire::Hot).
 
 pub mod api_keys;

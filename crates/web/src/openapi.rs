@@ -12,24 +12,24 @@ use serde::Serialize;
 use serde_json::{Map, Value};
 use std::collections::BTreeMap;
 
-/// What a document says beside its operations.
+/// The parts of a document other than its operations.
 #[derive(Debug)]
 pub struct About {
     pub title: &'static str,
     pub summary: &'static str,
     pub description: &'static str,
     pub listeners: &'static [Listener],
-    /// The parameters that paths have, by their names.
+    /// The parameters of paths, by their names.
     pub path_parameters: &'static [PathParameter],
 }
 
-/// A listener, as a document names it.
+/// A listener, as a document describes it.
 #[derive(Debug)]
 pub struct Listener {
     pub callers: Callers,
     /// The group of its operations.
     pub tag: &'static str,
-    /// Where it is by default.
+    /// Its default URL.
     pub url: &'static str,
     pub description: &'static str,
 }
@@ -42,9 +42,9 @@ pub struct PathParameter {
     pub schema: fn() -> SchemaOf,
 }
 
-/// Describes these operations, each on the listener of these callers, as text of JSON. Panics if
-/// the table contradicts itself: two operations of one id, a parameter that nothing explains, two
-/// types of one name.
+/// Describes these operations, each on the listener of these callers, as JSON text. Panics if the
+/// table contradicts itself: two operations with one id, a parameter without a description, two
+/// types with one name.
 pub fn document(about: &About, rows: &[(Callers, Row)]) -> String {
     let mut schemas = Schemas::new();
     let mut paths = BTreeMap::<&str, BTreeMap<String, OperationObject>>::new();
@@ -54,7 +54,7 @@ pub fn document(about: &About, rows: &[(Callers, Row)]) -> String {
     for (callers, row) in rows.iter().filter(|(_, row)| row.is_described()) {
         let known = ids.insert(row.id, (row.method, row.path));
         if known == Some((row.method, row.path)) {
-            // It is on another listener too, which is described first.
+            // The operation is on another listener too, which is described first.
             continue;
         }
         assert!(known.is_none(), "two operations are called {}", row.id);
@@ -101,12 +101,12 @@ pub fn document(about: &About, rows: &[(Callers, Row)]) -> String {
 const API_KEY: &str = "apiKey";
 const PROBLEM: &str = "application/problem+json";
 
-/// The types that were named so far: what is sent is described by how it is read, and what comes
-/// back by how it is written.
+/// The types that were named so far. Bodies of requests are described as they are deserialized,
+/// bodies of answers as they are serialized.
 struct Schemas {
     read: SchemaGenerator,
     written: SchemaGenerator,
-    /// The problems of one status that some operation may answer with, by their names.
+    /// The sets of problems of one status that some operation may answer with, by their names.
     problems: BTreeMap<String, Response>,
 }
 
@@ -144,8 +144,8 @@ type Change = RecursiveTransform<fn(&mut Schema)>;
 const PLAIN: Change = RecursiveTransform(plainly);
 const NEVER_NULL: Change = RecursiveTransform(without_nulls);
 
-/// Takes out what is about Rust alone: how wide a number is, and where a line of a comment ends.
-/// What must be sent has no default.
+/// Removes what concerns Rust only: the width of numbers, and the line ends of comments. A required
+/// field has no default.
 fn plainly(schema: &mut Schema) {
     if let Some(format) = schema.get("format").and_then(Value::as_str)
         && (format.starts_with("uint") || format.starts_with("int") && format != "int64")
@@ -170,7 +170,7 @@ fn required_of(schema: &Schema) -> Vec<String> {
     names.filter_map(Value::as_str).map(str::to_owned).collect()
 }
 
-/// A field that may be left out of an answer is left out: it is null nowhere.
+/// An optional field of an answer is left out, and never null.
 fn without_nulls(schema: &mut Schema) {
     let required = required_of(schema);
     let Some(properties) = schema.get_mut("properties").and_then(Value::as_object_mut) else { return };
@@ -369,7 +369,7 @@ fn described(of: SchemaOf, generator: &mut SchemaGenerator) -> Value {
     schema.to_value()
 }
 
-/// A description that refers to nothing.
+/// A description without references.
 fn plain(schema: SchemaOf, like: &SchemaGenerator) -> Value {
     let mut settings = like.settings().clone();
     settings.inline_subschemas = true;

@@ -1,7 +1,7 @@
-//! The table of a context's operations. A row says all that is known of one: method, path, name,
-//! who may ask, what is sent, what comes back, and which problems. From it come the router, the
-//! check of roles, the OpenAPI document ([`crate::openapi`]), the labels of metrics, the page of
-//! problems, and the tests that walk every row.
+//! The table of a context's operations. A row describes one operation: method, path, name, who may
+//! call it, what is sent, what is returned, and which problems. The router, the check of roles, the
+//! OpenAPI document ([`crate::openapi`]), the labels of metrics, the page of problems, and the
+//! tests that visit every row are made from it.
 
 use crate::{
     api_keys::{ApiKeys, Operator, Role},
@@ -25,45 +25,45 @@ use std::{
     sync::Arc,
 };
 
-/// Who may ask.
+/// Who may call an operation.
 #[derive(Debug, Clone, Copy)]
 pub enum Access {
     /// Any caller that reaches the listener.
     Open,
     /// A caller with a credential of the context, which its handler checks.
     Credential(&'static Credential),
-    /// An operator whose API key has this role at least. It is checked before the handler is
+    /// An operator whose API key has at least this role. It is checked before the handler is
     /// called, which gets the [`Operator`].
     Role(Role),
 }
 
-/// A credential that a context gives out and checks by itself.
+/// A credential that the context itself issues and checks.
 #[derive(Debug)]
 pub struct Credential {
-    /// Its name among the document's security schemes.
+    /// The name of its security scheme in the document.
     pub name: &'static str,
     pub sent: Sent,
-    /// What a caller hears who sends none.
+    /// The problem for a caller who sends none.
     pub missing: &'static Kind,
-    /// What a caller hears whose credential is not good.
+    /// The problem for a caller whose credential is not valid.
     pub refused: &'static Kind,
 }
 
-/// Where a credential stands in a request.
+/// Where a request carries a credential.
 #[derive(Debug, Clone, Copy)]
 pub enum Sent {
-    /// In a field of this name.
+    /// In a field with this name.
     Field(&'static str),
-    /// In the query, under this name.
+    /// In the query parameter with this name.
     Query(&'static str),
     /// In `Authorization: Bearer …`, in this format.
     Bearer(&'static str),
 }
 
-/// For whom a listener is.
+/// Whom a listener is for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Callers {
-    /// Everybody, and browsers on the pages of others.
+    /// Everybody, and pages of other origins.
     Public,
     /// Operators and their machines.
     Operators,
@@ -77,7 +77,7 @@ pub fn schema_of<T: JsonSchema>() -> SchemaOf {
     |generator| generator.subschema_for::<T>()
 }
 
-/// Text, or lines of it.
+/// Text, or lines of text.
 #[derive(Debug, JsonSchema)]
 #[schemars(inline)]
 pub struct Text(#[expect(dead_code, reason = "it is only described")] String);
@@ -93,11 +93,11 @@ pub struct Content {
 #[derive(Debug, Clone, Copy)]
 pub struct Body {
     pub content: Content,
-    /// Whether it may be left out.
+    /// Whether it is optional.
     pub is_optional: bool,
 }
 
-/// An answer that is no problem.
+/// An answer that is not a problem.
 #[derive(Debug, Clone)]
 pub struct Reply {
     /// An HTTP status code.
@@ -116,17 +116,17 @@ pub struct Field {
     pub is_required: bool,
 }
 
-/// What the table says of an operation.
+/// A row of the table: the description of an operation.
 #[derive(Debug, Clone)]
 pub struct Row {
     /// In capital letters.
     pub method: &'static str,
-    /// With its parameters in braces.
+    /// With parameters in braces.
     pub path: &'static str,
-    /// Its name in the document, in metrics and in tests: one within a context.
+    /// Its name in the document, in metrics and in tests; unique within a context.
     pub id: &'static str,
     pub access: Access,
-    /// What it does, in one line; empty for what no document describes.
+    /// What it does, in one line; empty for an operation that no document describes.
     pub does: &'static str,
     /// The group in the document, if it is not its listener's.
     pub tag: Option<&'static str>,
@@ -139,7 +139,7 @@ pub struct Row {
 }
 
 impl Row {
-    /// What stands for it in metrics.
+    /// Its label in metrics.
     fn label(&self) -> &'static str {
         match self.is_described() {
             true => self.id,
@@ -148,12 +148,12 @@ impl Row {
         }
     }
 
-    /// Whether it is part of the API, and no page or file.
+    /// Whether it is part of the API, and not a page or a file.
     pub fn is_described(&self) -> bool {
         !self.does.is_empty()
     }
 
-    /// The kinds of problems that its handler and what stands before it may answer with, in the
+    /// The kinds of problems that its handler, and the checks before it, may answer with, in the
     /// order of their status.
     pub fn problems(&self, callers: Callers) -> Vec<&'static Kind> {
         let mut kinds: Vec<&'static Kind> = vec![&BAD_REQUEST, &INTERNAL];
@@ -182,7 +182,7 @@ impl Row {
     }
 }
 
-/// A row and what answers it.
+/// A row and its handler.
 #[derive(Debug)]
 pub struct Operation<S> {
     pub row: Row,
@@ -204,7 +204,7 @@ macro_rules! methods {
 }
 
 methods! {
-    /// `GET`, and `HEAD` with it.
+    /// `GET`, which includes `HEAD`.
     get: "GET", GET;
     /// `POST`.
     post: "POST", POST;
@@ -238,7 +238,7 @@ impl<S> Operation<S> {
         Self { row, handler }
     }
 
-    /// What it does, in one line: with it, the operation is part of the API.
+    /// What it does, in one line. It makes the operation part of the API.
     pub fn does(mut self, does: &'static str) -> Self {
         self.row.does = does;
         self
@@ -250,7 +250,7 @@ impl<S> Operation<S> {
         self
     }
 
-    /// The type whose fields are its parameters in the query.
+    /// The type whose fields are the parameters of its query.
     pub fn query<T: JsonSchema>(mut self) -> Self {
         self.row.query = Some(schema_of::<T>());
         self
@@ -262,14 +262,14 @@ impl<S> Operation<S> {
         self
     }
 
-    /// A body of JSON.
+    /// A JSON body.
     pub fn takes<T: JsonSchema>(mut self) -> Self {
         let content = Content { media_type: "application/json", schema: schema_of::<T>() };
         self.row.body = Some(Body { content, is_optional: false });
         self
     }
 
-    /// A body of JSON, or none.
+    /// A JSON body, or none.
     pub fn may_take<T: JsonSchema>(mut self) -> Self {
         let content = Content { media_type: "application/json", schema: schema_of::<T>() };
         self.row.body = Some(Body { content, is_optional: true });
@@ -288,14 +288,14 @@ impl<S> Operation<S> {
         self.replies_as::<T>("application/json", means)
     }
 
-    /// 200 of another type.
+    /// 200 with another type.
     pub fn replies_as<T: JsonSchema>(mut self, media_type: &'static str, means: &'static str) -> Self {
         let content = Content { media_type, schema: schema_of::<T>() };
         self.row.replies.push(Reply { status: 200, means, content, fields: Vec::new() });
         self
     }
 
-    /// A field of the answer before.
+    /// A field of the last answer that was added.
     pub fn with_field<T: JsonSchema>(mut self, name: &'static str, means: &'static str) -> Self {
         let field = Field { name, means, schema: schema_of::<T>(), is_required: true };
         self.row.replies.iter_mut().last().expect("an answer was named before").fields.push(field);
@@ -310,14 +310,15 @@ impl<S> Operation<S> {
         self
     }
 
-    /// The problems that its handler may answer with, beside those that follow from the row.
+    /// The problems that its handler may answer with, in addition to those that follow from the
+    /// row.
     pub fn problems(mut self, kinds: &[&'static Kind]) -> Self {
         self.row.problems.extend(kinds);
         self
     }
 }
 
-/// `Retry-After`, where it always is.
+/// `Retry-After`, for problems that always have it.
 pub(crate) const RETRY_AFTER: Field = Field {
     name: "Retry-After",
     means: "Seconds.",
@@ -325,7 +326,7 @@ pub(crate) const RETRY_AFTER: Field = Field {
     is_required: true,
 };
 
-/// Puts a table into a router. What a role opens is checked here, before a handler is called.
+/// Makes a router from a table. Roles are checked here, before a handler is called.
 pub(crate) fn router<S: Clone + Send + Sync + 'static>(
     operations: Vec<Operation<S>>,
     callers: Callers,
@@ -335,7 +336,7 @@ pub(crate) fn router<S: Clone + Send + Sync + 'static>(
         let problems = row.problems(callers);
         let guard = Guard { row: Arc::new(row), problems, keys: Arc::clone(keys) };
         let path = guard.row.path;
-        // Not for methods that the path does not know: they have no row.
+        // Not for methods that the path does not have: they have no row.
         let handler = handler.route_layer(middleware::from_fn_with_state(Arc::new(guard), guarded));
         router.route(path, handler)
     })
@@ -367,7 +368,7 @@ struct Guard {
     keys: Arc<ApiKeys>,
 }
 
-/// Which operation answered, for those who count.
+/// Which operation answered, for metrics.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Answered(pub(crate) &'static str);
 
@@ -388,7 +389,7 @@ async fn guarded(State(guard): State<Arc<Guard>>, mut request: Request, next: Ne
 
 impl Guard {
     /// In a build with debug assertions, ends the process for a problem that is not in the row: a
-    /// panic would be answered like any other, and no test would see it.
+    /// panic would be answered with 500 like any other, and no test would notice.
     fn checked(&self, mut response: Response) -> Response {
         if let Some(Explained { kind, detail, .. }) = response.extensions().get::<Explained>()
             && cfg!(debug_assertions)

@@ -1,5 +1,5 @@
 //! A file under the data directory that holds an order of the operators. The process that receives
-//! the order writes it durably; every other process on the same directory follows it.
+//! the order writes it durably; every other process on the same directory reads it.
 
 use crate::secret::{read_secret, write_secret};
 use std::{
@@ -26,8 +26,8 @@ impl OrdersFile {
         Self { path, known: Mutex::default() }
     }
 
-    /// Loads the file, if it has changed; `None` if there is none. A file that cannot be loaded is
-    /// tried again.
+    /// Loads the file, if it has changed; `None` if there is none. A file that could not be loaded
+    /// is tried again.
     pub fn follow(&self, adopt: impl FnOnce(Option<&[u8]>) -> Result<(), String>) -> io::Result<()> {
         let mut known = self.known();
         let stamp = self.stamp();

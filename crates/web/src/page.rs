@@ -13,7 +13,7 @@ use http::{HeaderMap, HeaderValue, header};
 use maud::{DOCTYPE, Markup, html};
 use std::sync::OnceLock;
 
-/// Pages load nothing from elsewhere and run nothing that stands in them.
+/// Pages load nothing from other origins, and run no inline scripts.
 pub const CONTENT_SECURITY_POLICY: &str = "default-src 'none'; script-src 'self'; style-src 'self'; connect-src 'self'; \
      img-src 'self'; form-action 'self'; base-uri 'none'; frame-ancestors 'none'";
 
@@ -62,9 +62,9 @@ impl Lang {
     }
 }
 
-/// What a page says in either language.
+/// A text in both languages.
 impl Lang {
-    /// The one of the two texts that is in this language.
+    /// The text in this language.
     pub fn say<'a>(self, en: &'a str, zh: &'a str) -> &'a str {
         match self {
             Self::En => en,
@@ -73,25 +73,25 @@ impl Lang {
     }
 }
 
-/// What stands round a page's own content.
+/// The frame around a page's own content.
 #[derive(Debug, Clone, Copy)]
 pub struct Frame<'a> {
     pub lang: Lang,
     pub title: &'a str,
-    /// Where this page is, and what its links carry after `?lang=…`.
+    /// The page's path, and what its links carry after `?lang=…`.
     pub path: &'a str,
     pub query: &'a str,
     /// The skip link's text.
     pub skip: &'a str,
     pub footer: &'a str,
-    /// The path of a module that makes it live.
+    /// The path of the module that makes the page live.
     pub script: Option<&'a str>,
-    /// Without JavaScript it reloads itself so often.
+    /// How often the page reloads itself without JavaScript.
     pub refresh_seconds: Option<u64>,
-    /// The pages that one goes to from here: path, and name in this language. Of these, the one of
-    /// this path is marked.
+    /// The pages of the navigation: path, and name in this language. The page of the path beside
+    /// them is marked.
     pub places: &'a [(&'a str, &'a str)],
-    /// It has tables.
+    /// The page has tables.
     pub is_wide: bool,
 }
 
@@ -138,7 +138,7 @@ impl Frame<'_> {
     }
 }
 
-/// A file that pages load. Its name carries its content's hash, so it may be kept for ever.
+/// A file that pages load. Its name contains the hash of its content, so it may be cached for ever.
 #[derive(Debug)]
 pub struct StaticFile {
     name: &'static str,
@@ -158,7 +158,7 @@ impl StaticFile {
         Self { name, extension, media_type, content, path: OnceLock::new() }
     }
 
-    /// Where it is.
+    /// Its path.
     pub fn path(&self) -> &str {
         self.path.get_or_init(|| {
             let hash = blake3::hash(self.content.as_bytes()).to_hex();
@@ -195,7 +195,7 @@ async fn icon() -> Response {
         .into_response()
 }
 
-/// A person with a browser, to whom a problem is shown as a page; programs get the document.
+/// A person with a browser, who gets a problem as a page. Programs get the document.
 #[derive(Debug)]
 pub(crate) struct Reader(Lang);
 
@@ -215,7 +215,7 @@ impl Reader {
     }
 }
 
-/// A problem, for a person. The detail is for those who look into it and so is in English.
+/// A problem as a page. The detail is for the developers who look into it, so it is in English.
 fn problem_page(lang: Lang, title: &str, detail: &str) -> Markup {
     let heading = lang.say("It did not work", "未能完成");
     let body = html! {
@@ -245,7 +245,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_language_is_asked_for_or_accepted() {
+    fn the_query_or_accept_language_sets_the_language() {
         let check = |lang: Option<&str>, accept: &str, want| {
             let mut headers = HeaderMap::new();
             headers.insert(header::ACCEPT_LANGUAGE, accept.parse().unwrap());

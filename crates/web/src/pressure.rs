@@ -1,9 +1,9 @@
 //! How much memory the process uses, and what happens when it is too much: idle connections are
-//! closed first, then new ones. One thread of low priority checks a few times a second; the
-//! connections' loops act.
+//! closed first, then new ones. A thread of low priority checks a few times a second; the
+//! connection loops act.
 //!
-//! Sales and their logs take memory too, which closing connections does not free: so none is closed
-//! while there are few.
+//! Sales and their logs use memory too, which closing connections does not free. So no connection
+//! is closed while there are few.
 
 use std::{
     fmt, io,
@@ -18,18 +18,18 @@ use std::{
 
 /// How often memory is checked.
 const LOOK_EVERY: Duration = Duration::from_millis(250);
-/// Checks above the mark after which new connections are closed too: the memory of closed
-/// connections has been freed by then.
+/// Checks above the mark after which new connections are closed too. By then the memory of closed
+/// connections has been freed.
 const LOOKS_UNTIL_SHEDDING: u32 = 4;
-/// Pressure is over below this part of the mark, so that it does not begin again at once.
+/// The pressure ends below this part of the mark, so that it does not begin again at once.
 const OVER_PERCENT: u64 = 90;
 /// Connections that a loop closes at each check.
 pub const CLOSED_AT_ONCE: usize = 256;
-/// With no more connections open than this, none is closed for memory; nor with fewer than an
-/// eighth of the maximum.
+/// With this many connections or fewer, none is closed for memory; nor with fewer than an eighth of
+/// the maximum.
 const FEW: usize = 1024;
-/// How long a connection may be idle between two requests while memory is short, or the gate under
-/// load.
+/// How long a connection may be idle between two requests while memory is short, or while the gate
+/// is under load.
 const HURRIED_IDLE_SECONDS: u32 = 15;
 
 /// The process's memory, as the program that starts the server measures it.
@@ -56,7 +56,7 @@ pub struct Pressure {
     pub resident_bytes: AtomicU64,
     above: AtomicBool,
     sheds: AtomicBool,
-    /// Checks that found too much.
+    /// Checks that found too much memory in use.
     looks_above: AtomicU64,
     pub idle_closed: AtomicU64,
     pub new_closed: AtomicU64,
@@ -87,7 +87,7 @@ impl Pressure {
 
     /// How much of the mark is used, in percent.
     pub fn load_percent(&self, open: u64) -> u32 {
-        // Memory that a sale takes is not due to a crowd.
+        // Memory of a sale is not caused by a crowd.
         if open <= self.few {
             return 0;
         }
@@ -104,13 +104,13 @@ impl Pressure {
         self.sheds.load(Relaxed) && open > self.few
     }
 
-    /// The number of the check, if it found too much memory and there are enough connections to
-    /// close some.
+    /// The number of the check, if it found too much memory in use and there are enough connections
+    /// to close some.
     pub fn closing(&self, open: u64) -> Option<u64> {
         (self.is_above() && open > self.few).then(|| self.looks_above.load(Relaxed))
     }
 
-    /// How long a connection may be idle, while that is so.
+    /// How long a connection may be idle while memory is short.
     pub fn idle_seconds(configured: u32, hurried: bool) -> u32 {
         if hurried { configured.min(HURRIED_IDLE_SECONDS) } else { configured }
     }
@@ -210,7 +210,7 @@ fn watch(
     }
 }
 
-/// How much of the last fifth of the connections is taken, in percent: a crowd that waits for the
+/// How much of the last fifth of the connections is in use, in percent. A crowd that waits for the
 /// opening is within the planned room, and is no load.
 pub fn crowded_percent(open: u64, open_max: u64) -> u32 {
     let last = open_max.div_ceil(5).max(1);

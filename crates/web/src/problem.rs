@@ -1,5 +1,5 @@
-//! Problem documents (RFC 9457): every answer that is not what was asked for. Here stand the kinds
-//! that any server of HTTP has; each context declares its own beside its rules, with
+//! Problem documents (RFC 9457): every answer other than the requested one. Here are the kinds that
+//! every HTTP server has; each context declares its own beside its rules, with
 //! [`kinds!`](crate::kinds).
 
 use crate::limits::Reason;
@@ -9,7 +9,7 @@ use schemars::JsonSchema;
 use serde::Serialize;
 use std::borrow::Cow;
 
-/// What went wrong, by what the caller can do about it.
+/// A kind of problem. Kinds differ by what the caller can do about them.
 #[derive(Debug, PartialEq, Eq)]
 pub struct Kind {
     /// The fragment of `type`, and the label in metrics.
@@ -21,34 +21,34 @@ pub struct Kind {
     pub advice: &'static str,
     /// The scheme of a 401's challenge (RFC 9110, section 11.6.1).
     pub scheme: Option<&'static str>,
-    /// Seconds after which it may have passed by itself, if the answer does not know better.
+    /// Seconds after which the problem may be over, unless the answer knows better.
     pub retry_after_seconds: Option<u32>,
-    /// What is noted of the address that met it.
+    /// The reason that is noted for the address that met it.
     pub reason: Option<Reason>,
 }
 
 impl Kind {
-    /// A kind that says no more than this.
+    /// A kind with no more than this.
     pub const fn new(status: u16, slug: &'static str, title: &'static str, advice: &'static str) -> Self {
         Self { slug, status, title, advice, scheme: None, retry_after_seconds: None, reason: None }
     }
 
-    /// The same with the scheme of its challenge.
+    /// The same, with the scheme of its challenge.
     pub const fn scheme(self, scheme: &'static str) -> Self {
         Self { scheme: Some(scheme), ..self }
     }
 
-    /// The same with the seconds after which it may have passed.
+    /// The same, with the seconds after which it may be over.
     pub const fn retry_after(self, seconds: u32) -> Self {
         Self { retry_after_seconds: Some(seconds), ..self }
     }
 
-    /// The same with what is noted of the address.
+    /// The same, with the reason that is noted for the address.
     pub const fn because(self, reason: Reason) -> Self {
         Self { reason: Some(reason), ..self }
     }
 
-    /// Whether it may pass by itself: then every such answer has `Retry-After`.
+    /// Whether the problem may end by itself. Every such answer then has `Retry-After`.
     pub(crate) fn may_pass(&self) -> bool {
         self.retry_after_seconds.is_some()
     }
@@ -69,7 +69,7 @@ macro_rules! kinds {
 }
 
 kinds! {
-    /// The kinds that every server of HTTP has.
+    /// The kinds that every HTTP server has.
     KINDS:
     BAD_REQUEST = Kind::new(
         400,
@@ -118,7 +118,8 @@ kinds! {
         "The method does not fit",
         "The path knows other methods; `Allow` lists them.",
     );
-    // A body that was slow once may not be so again; asking at once would be the same as a flood.
+    // A body that was slow once may not be slow again; but callers who try again at once would be a
+    // flood.
     BODY_TIMEOUT = Kind::new(
         408,
         "body-timeout",
@@ -165,7 +166,7 @@ kinds! {
         "The request line and the header fields together take more bytes, or are more fields, than \
          the server reads. Send fewer cookies.",
     );
-    // A bug that one request met may not be met again.
+    // The next request may not meet the same bug.
     INTERNAL = Kind::new(
         500,
         "internal",
@@ -198,13 +199,13 @@ impl Problem {
         Self { kind, detail: detail.into(), retry_after_seconds: None, reason: None }
     }
 
-    /// The same with the seconds after which the caller may ask again.
+    /// The same, with the seconds after which the caller may try again.
     pub fn retry_after(mut self, seconds: u32) -> Self {
         self.retry_after_seconds = Some(seconds);
         self
     }
 
-    /// Says why more exactly than the kind does.
+    /// Sets a more exact reason than that of the kind.
     pub fn because(mut self, reason: Reason) -> Self {
         self.reason = Some(reason);
         self
@@ -226,17 +227,17 @@ impl Problem {
         Self::new(&UNAVAILABLE, detail).retry_after(1)
     }
 
-    /// A bug of ours.
+    /// A bug of this server.
     pub fn internal() -> Self {
         Self::new(&INTERNAL, "a bug of the server: asking again with the same Idempotency-Key is safe")
     }
 
-    /// What is said, for a page.
+    /// The detail, for a page.
     pub fn detail(&self) -> &str {
         &self.detail
     }
 
-    /// When to ask again, if that helps.
+    /// Seconds after which to try again, if that helps.
     pub fn retry_after_seconds(&self) -> Option<u32> {
         self.retry_after_seconds.or(self.kind.retry_after_seconds)
     }
@@ -245,12 +246,12 @@ impl Problem {
     pub fn write_document(&self, out: &mut Vec<u8>) {
         let Kind { status, title, .. } = *self.kind;
         let document = Document { kind: TypeUri(self.kind), title, status, detail: &self.detail };
-        // A Vec takes whatever is written, and the document has no map with odd keys.
+        // Writing into a Vec cannot fail, and all keys of the document are strings.
         let _ = serde_json::to_writer(out, &document);
     }
 }
 
-/// A problem as RFC 9457, section 3 writes it; every type is explained at /problems.
+/// A problem as in RFC 9457, section 3. Every type is explained at /problems.
 #[derive(Serialize, JsonSchema)]
 #[schemars(rename = "Problem")]
 pub(crate) struct Document<'a> {
@@ -293,7 +294,7 @@ impl IntoResponse for Problem {
     }
 }
 
-/// Which problem a response is, for those who count it or show it to people.
+/// The problem of a response, for metrics and for pages.
 #[derive(Debug, Clone)]
 pub struct Explained {
     pub kind: &'static Kind,

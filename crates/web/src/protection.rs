@@ -1,6 +1,5 @@
-//! What protects a listener, the same for each: limits of addresses and connections, the memory
-//! mark, time-outs, counters. A context composes it once and gives it to all listeners of one kind
-//! of caller.
+//! What protects a listener: limits of addresses and connections, the memory mark, timeouts,
+//! counters. A context composes it once, and gives it to all listeners for one kind of caller.
 
 use crate::{
     api_keys::ApiKeys,
@@ -23,39 +22,40 @@ use units::TimeMs;
 
 /// What a context decides about connections while it is under load, and what it counts.
 pub trait Policy: Send + Sync {
-    /// Whether no connection may rest for long now.
+    /// Whether idle connections are closed soon now.
     fn is_hurried(&self) -> bool {
         false
     }
 
-    /// Whether an answer that is not worth a connection of its own ends it now.
+    /// Whether an answer that is not worth an open connection ends its connection now.
     fn closes(&self) -> bool {
         false
     }
 
-    /// Whether answers of this operation are worth keeping the connection for, by its id.
+    /// Whether answers of the operation with this id are worth an open connection.
     fn keeps(&self, operation: &'static str) -> bool;
 
-    /// A request for this operation took so long; [`NO_OPERATION`] if the table has none for it.
+    /// Records how long a request for this operation took; [`NO_OPERATION`] if the table has none
+    /// for it.
     fn took(&self, operation: &'static str, time: Duration);
 
-    /// A problem document was sent.
+    /// Counts a problem document that was sent.
     fn refused(&self, kind: &'static Kind);
 }
 
 /// Stands for the operation of a request for which the table has none.
 pub const NO_OPERATION: &str = "none";
-/// Stands for pages, and the files that they load.
+/// Stands for pages and the files that they load.
 pub const PAGE: &str = "page";
-/// Stands for a browser's question whether it may ask.
+/// Stands for preflights.
 pub const PREFLIGHT: &str = "preflight";
 
-/// What is counted of connections.
+/// Counts of connections.
 #[derive(Debug, Default)]
 pub struct Counters {
     /// Open now.
     pub connections: AtomicU64,
-    /// Closed because as many were open as may be.
+    /// Closed because the most connections that are allowed were open.
     pub connections_refused: AtomicU64,
     /// TLS handshakes that failed or took too long.
     pub handshakes_failed: AtomicU64,
@@ -67,7 +67,7 @@ pub struct Counters {
 
 /// What protects the listeners of one kind of caller.
 pub struct Protection {
-    /// The section of the configuration that its settings stand in, for messages.
+    /// The section of the configuration with its settings, for messages.
     pub section: &'static str,
     pub settings: ConnectionsConfig,
     pub addresses: Arc<AddressFilter>,
@@ -79,9 +79,9 @@ pub struct Protection {
     pub policy: Arc<dyn Policy>,
     /// True once the server drains.
     pub draining: watch::Receiver<bool>,
-    /// The longest turn of a loop since somebody last took it, in milliseconds.
+    /// The longest turn of a loop since this value was last taken, in milliseconds.
     pub turn_ms_max: AtomicU32,
-    /// The callers' browsers may be told to come by TLS alone.
+    /// Whether browsers may be told to use TLS only.
     pub is_https: bool,
     pub clock: Arc<dyn Fn() -> TimeMs + Send + Sync>,
 }
@@ -98,13 +98,13 @@ impl Protection {
         (self.clock)()
     }
 
-    /// How long a connection may rest between two requests now.
+    /// How long a connection may be idle between two requests now.
     pub fn idle_seconds(&self) -> u32 {
         let configured = self.settings.idle_timeout_seconds as u32;
         Pressure::idle_seconds(configured, self.pressure.is_above() || self.policy.is_hurried())
     }
 
-    /// How long the body of a request may take.
+    /// How long the body of a request may take to arrive.
     pub fn body_timeout(&self) -> Duration {
         Duration::from_secs(self.settings.body_timeout_seconds)
     }

@@ -1,5 +1,5 @@
-//! Why an operator gives a command, as the log will say. A command that changes a promise to
-//! shoppers needs a reason; for others it is optional.
+//! Why an operator gives a command, for the log. A command that changes a promise to shoppers needs
+//! a reason; for others it is optional.
 
 use crate::problem::{INVALID, Problem};
 use axum::extract::Query;

@@ -1,5 +1,5 @@
-//! What a context says of its own API: the OpenAPI document, and what each type of problem means,
-//! as Markdown and, for a person with a browser, as a page.
+//! The reference of a context's API: the OpenAPI document, and what each type of problem means, as
+//! Markdown and, for a person with a browser, as a page.
 
 use crate::{
     openapi::{self, About},
@@ -17,7 +17,7 @@ use maud::{Markup, html};
 use schemars::JsonSchema;
 use std::{collections::BTreeMap, fmt::Write, sync::Arc};
 
-/// What a context's document and page of problems are made from.
+/// The source of a context's OpenAPI document and page of problems.
 #[derive(Debug)]
 pub struct Reference {
     openapi: Bytes,
@@ -49,7 +49,7 @@ pub fn operations<S: Clone + Send + Sync + 'static>(reference: &Arc<Reference>) 
 }
 
 impl Reference {
-    /// Without a word, for a table that names where the reference is before there is one.
+    /// An empty reference, for a table that needs its paths before there is one.
     pub fn empty() -> Self {
         Self { openapi: Bytes::new(), problems: Bytes::new(), page: Default::default() }
     }
@@ -64,7 +64,7 @@ impl Reference {
         std::str::from_utf8(&self.problems).unwrap_or_default()
     }
 
-    /// Of a context with these operations and kinds of problems.
+    /// The reference of a context with these operations and kinds of problems.
     pub fn new(about: &About, rows: &[(Callers, Row)], kinds: &[&'static Kind]) -> Self {
         let explained: Vec<Explained> = kinds.iter().map(|kind| Explained::new(kind, rows)).collect();
         let page = [Lang::En, Lang::Zh].map(|lang| Bytes::from(page(lang, &explained).into_string()));

@@ -48,7 +48,7 @@ pub fn read_or_create_secret(path: &Path, make: impl Fn() -> io::Result<Vec<u8>>
     }
 }
 
-/// An error that names a file, and what to do about it.
+/// An error that names the file, and what to do about it.
 pub fn invalid(path: &Path, why: &str) -> io::Error {
     io::Error::new(io::ErrorKind::InvalidData, format!("{}: {why}", path.display()))
 }

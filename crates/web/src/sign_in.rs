@@ -1,4 +1,4 @@
-//! Signing in: a browser trades a one-time key for a session.
+//! Signing in: a browser exchanges a one-time key for a session.
 
 use crate::{
     api_keys::{ApiKeys, SESSION_COOKIE},
@@ -12,7 +12,7 @@ use axum::{
 use http::header;
 use std::sync::Arc;
 
-/// What the server prints at its start.
+/// The one-time key, in the URL that the server prints at its start.
 static ONE_TIME_KEY: Credential =
     Credential { name: "oneTimeKey", sent: Sent::Query("key"), missing: &KEY_REFUSED, refused: &KEY_REFUSED };
 

@@ -10,7 +10,7 @@ use http::header;
 use std::{convert::Infallible, time::Duration};
 use tokio::{sync::watch, time::sleep};
 
-/// Proxies cut connections that say nothing for a minute.
+/// Proxies close connections on which nothing is sent for a minute.
 const HEARTBEAT_EVERY: Duration = Duration::from_secs(15);
 
 /// An event: its name, and data of one line.
@@ -20,8 +20,8 @@ pub struct Event {
     pub data: String,
 }
 
-/// An answer of these events, until they end or the server drains. In silence it says a comment
-/// every 15 seconds.
+/// An answer with these events, until they end or the server drains. Without an event it sends a
+/// comment every 15 seconds.
 pub fn response(
     events: impl Stream<Item = Event> + Send + 'static,
     draining: watch::Receiver<bool>,
@@ -35,7 +35,7 @@ pub fn response(
                 format!("event: {name}\ndata: {data}\n\n")
             }
             () = sleep(HEARTBEAT_EVERY) => ":\n\n".to_owned(),
-            // What is so now is said first.
+            // The present state is sent first.
             () = drained(&mut draining), if has_begun => return None,
         };
         Some((Ok::<_, Infallible>(chunk), (events, draining, true)))

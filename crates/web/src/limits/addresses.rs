@@ -1,4 +1,4 @@
-//! The limits of addresses and their networks, for every listener.
+//! The limits of addresses and their networks, for all listeners.
 
 use super::{Buckets, DenyList, REASONS_MAX, Reason, Refusals, Refused, Share, Shares};
 use crate::config::AddressLimits;
@@ -15,7 +15,7 @@ use units::TimeMs;
 /// Slots of the limits of addresses: 1 MiB. There are fewer networks than addresses.
 const LIMIT_SLOTS: usize = 1 << 17;
 const PREFIX_SLOTS: usize = 1 << 15;
-/// Connections for whose addresses there is room from the start: 2 MiB at the most.
+/// The most connections for whose addresses there is room from the start: 2 MiB.
 const CONNECTION_KEYS_MAX: usize = 1 << 16;
 /// Slots of refused addresses: 3 MiB.
 const REFUSAL_SLOTS: usize = 1 << 17;
@@ -68,13 +68,13 @@ impl AddressFilter {
             || self.config.exempt_addresses.iter().any(|net| net.contains(address))
     }
 
-    /// Whether an address is a balancer of ours, which forwards other clients' connections.
+    /// Whether an address is one of our balancers, which forward the connections of clients.
     pub fn is_trusted(&self, address: IpAddr) -> bool {
         self.config.trusted_proxies.iter().any(|net| net.contains(address))
     }
 
     /// Whether an operator has denied an address. Exempt addresses and trusted proxies are never
-    /// denied: that would deny more than was meant.
+    /// denied: that would deny more clients than was meant.
     pub fn is_denied(&self, address: IpAddr) -> bool {
         self.denied.contains(address) && !self.is_trusted(address) && !self.is_exempt(address)
     }
@@ -87,7 +87,7 @@ impl AddressFilter {
         }
     }
 
-    /// The largest network of one customer of a provider, and the smallest network that is routed
+    /// The largest network that a provider gives to one customer, and the smallest that is routed
     /// (RFC 6177, RFC 7454).
     fn prefix_key(&self, address: IpAddr) -> u64 {
         match address.to_canonical() {
@@ -96,8 +96,8 @@ impl AddressFilter {
         }
     }
 
-    /// Lets an address, and its network, have one more connection, until the shares are dropped.
-    /// `Ok(None)` if it has no limit.
+    /// Counts one more connection of an address and of its network, until the shares are dropped.
+    /// `Ok(None)` if the address has no limit.
     pub fn connection(&self, peer: IpAddr, now: TimeMs) -> Result<Option<[Share; 2]>, Reason> {
         if self.is_trusted(peer) || self.is_exempt(peer) {
             return Ok(None);
@@ -116,7 +116,8 @@ impl AddressFilter {
         shares.map(Some).ok_or(Reason::CONNECTIONS)
     }
 
-    /// Lets an address send a request, or says when it may again. The request counts `times` times.
+    /// Lets an address send a request, or returns when it may again. The request counts `times`
+    /// times.
     pub fn ask(&self, address: IpAddr, times: u64, now: TimeMs) -> Result<(), TooMany> {
         if self.is_exempt(address) {
             return Ok(());
@@ -159,7 +160,7 @@ impl AddressFilter {
         (self.refused.of(key), self.connections.of(key))
     }
 
-    /// Whether an address was refused something in the last few seconds.
+    /// Whether an address was refused in the last few seconds.
     pub fn was_refused_within(&self, address: IpAddr, seconds: u64, now: TimeMs) -> bool {
         let last = self.refused.of(self.address_key(address)).map(|refused| refused.last_seconds);
         last.is_some_and(|last| last + seconds > now.0 / 1000)
@@ -171,8 +172,8 @@ impl AddressFilter {
         if !self.is_trusted(peer) {
             return peer;
         }
-        // From the right, where the proxies wrote. A value that is not an address was not written
-        // by one of ours, and everything left of it was written by others.
+        // Read from the right, where our proxies wrote. A value that is not an address was not
+        // written by one of them, and everything to its left came from the client.
         let mut believed = peer;
         for field in forwarded {
             for named in std::str::from_utf8(field).unwrap_or("?").rsplit(',') {

@@ -12,7 +12,7 @@ const UNITS_PER_SECOND: u64 = 100_000;
 /// Clock readings of different threads differ by less than this.
 const CLOCKS_APART: u64 = 60 * UNITS_PER_SECOND;
 /// Slots in which a key may live. When all are taken, the key whose debt ends first is dropped: an
-/// attacker with many keys gains tokens for keys that are nearly free of debt anyway, and no key is
+/// attacker with many keys gains tokens for keys that have nearly no debt anyway, and no key is
 /// refused for another's debt.
 const WAYS: usize = 4;
 /// The most tokens that one request may cost: one, and one more for each level of risk; four times
@@ -20,7 +20,7 @@ const WAYS: usize = 4;
 const TOKENS_MAX: u64 = 16;
 
 /// Buckets for up to `slots` busy keys, by the generic cell rate algorithm (ITU-T I.371): one
-/// number a bucket.
+/// number for each bucket.
 #[derive(Debug)]
 pub struct Buckets {
     slots: Vec<AtomicU64>,
@@ -70,9 +70,9 @@ impl Buckets {
         let Some((slot, known)) = mine.map(|s| (s, true)).or_else(|| free().map(|s| (s, false))) else {
             return Ok(());
         };
-        // No key can owe more than this, unless the clock was set back since: then the debt is
-        // forgotten. Not at once, for threads that run at the same time have read the clock a
-        // little earlier or later.
+        // No key can owe more than this, unless the clock was set back meanwhile: then the debt is
+        // forgotten. A small difference is no such case: threads that run at the same time read the
+        // clock a little earlier or later.
         let most = now + self.tolerance + TOKENS_MAX * self.interval + CLOCKS_APART;
         let owed = Some(slot.load(Relaxed) & TIME_MASK).filter(|until| known && *until <= most);
         let paid_until = owed.unwrap_or(now).max(now);

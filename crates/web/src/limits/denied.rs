@@ -1,6 +1,6 @@
-//! Networks that operators have denied. Looked up for every request without a lock; changed seldom,
-//! and durably: in `operators/denied.json` under the data directory, so that a restart keeps the
-//! list.
+//! Networks that operators have denied. The list is looked up for every request, without a lock. It
+//! is changed seldom, and kept in `operators/denied.json` under the data directory, so that it
+//! survives a restart.
 
 use crate::{net::Net, orders::OrdersFile};
 use arc_swap::ArcSwap;
@@ -11,10 +11,10 @@ use std::{io, net::IpAddr, path::Path};
 use units::TimeMs;
 
 const VERSION: u32 = 1;
-/// Networks in the list: more are a matter for a firewall, which refuses them more cheaply.
+/// The most networks in the list. More are a task for a firewall, which refuses them more cheaply.
 pub const DENIED_MAX: usize = 10_000;
 
-/// A denied network, since when, by whom and why.
+/// A denied network, with the time, the operator and the reason.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 #[schemars(rename = "DeniedNetwork")]
@@ -43,8 +43,8 @@ pub struct DenyList {
 #[derive(Debug, Default)]
 struct Standing {
     networks: Vec<Denied>,
-    /// First and last address of each range, in order and apart from each other. IPv4 and IPv6 are
-    /// apart too: `::/0` has no IPv4.
+    /// First and last address of each range, in order and without overlap. IPv4 and IPv6 are kept
+    /// apart: `::/0` contains no IPv4 address.
     v4: Vec<(u128, u128)>,
     v6: Vec<(u128, u128)>,
 }
@@ -52,7 +52,7 @@ struct Standing {
 /// Why a change was not made.
 #[derive(Debug)]
 pub enum ChangeError {
-    /// There would be more than [`DENIED_MAX`].
+    /// The list would have more than [`DENIED_MAX`] networks.
     TooMany,
     NotThere,
     Disk(io::Error),
@@ -95,13 +95,13 @@ impl DenyList {
         standing.networks.iter().find(|denied| denied.network.contains(address)).cloned()
     }
 
-    /// All of them, in the order in which they were made.
+    /// All entries, in the order in which they were made.
     pub fn list(&self) -> Vec<Denied> {
         self.standing.load().networks.clone()
     }
 
-    /// Denies networks, from the moment at which this returns, and returns how many of them are
-    /// new. Blocks on the disk.
+    /// Denies networks, and returns how many of them are new. The denial applies once this returns.
+    /// Blocks on the disk.
     pub fn add(&self, networks: &[Net], actor: &Actor, now: TimeMs) -> Result<usize, ChangeError> {
         self.change(|list| {
             let before = list.len();
@@ -119,7 +119,7 @@ impl DenyList {
         })
     }
 
-    /// Removes a network from the list, on which it must be. Blocks on the disk.
+    /// Removes a network, which must be in the list. Blocks on the disk.
     pub fn remove(&self, network: &Net) -> Result<(), ChangeError> {
         let network = network.without_host_bits();
         self.change(|list| {

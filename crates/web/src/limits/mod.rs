@@ -1,7 +1,7 @@
-//! How many requests an address may send and how many connections it may have, as parts that a
-//! context composes, and [`AddressFilter`], which puts those for addresses together for every
-//! listener. It sees addresses and times, and no HTTP. Its records of clients have a fixed size,
-//! whatever a crowd sends; its counts of connections end with them.
+//! How many requests an address may send and how many connections it may have: the parts, which a
+//! context composes, and [`AddressFilter`], which combines those for addresses and serves all
+//! listeners. This module sees addresses and times, and no HTTP. Its records of clients have a
+//! fixed size, whatever a crowd sends; a count of connections is dropped with the last of them.
 
 mod addresses;
 mod buckets;

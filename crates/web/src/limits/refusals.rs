@@ -1,6 +1,6 @@
-//! Why a client was refused recently, for an operator who asks. Kept by a key's hash only and in
-//! memory only, in a table of fixed size: no address and no shopper's id is in it, and no crowd
-//! makes it larger.
+//! Why a client was refused recently, for an operator who asks. The records are kept in memory
+//! only, by the hash of a key, in a table of fixed size: it holds no address and no shopper's id,
+//! and no crowd makes it larger.
 
 use super::{REASONS_MAX, Reason};
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
@@ -68,7 +68,7 @@ impl Refusals {
         slot.owner_and_seconds.store(owner | (now_ms / 1000) & TIME_MASK, Relaxed);
     }
 
-    /// Why the key was refused, if it was and is not forgotten.
+    /// Why the key was refused; `None` if it was not, or if that is forgotten.
     pub fn of(&self, key: u64) -> Option<Refused> {
         let (owner, ways) = self.ways(key);
         let slot = ways.iter().find(|slot| slot.owner() == owner)?;

@@ -4,8 +4,8 @@ use contracts::IdentityBuildHasher;
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-/// How many of a resource each key holds now, such as open streams. It has only keys that hold
-/// some.
+/// How many of a resource each key holds now, such as open streams. Only keys that hold some have
+/// an entry.
 #[derive(Debug, Default)]
 pub struct Shares(Mutex<Counts>);
 
@@ -13,7 +13,7 @@ pub struct Shares(Mutex<Counts>);
 type Counts = HashMap<u64, usize, IdentityBuildHasher>;
 
 impl Shares {
-    /// With room for this many keys, so that it does not grow while a crowd arrives.
+    /// A table with room for this many keys, so that it does not grow while a crowd arrives.
     pub fn with_room(keys: usize) -> Self {
         Self(Mutex::new(HashMap::with_capacity_and_hasher(keys, IdentityBuildHasher::default())))
     }
@@ -36,8 +36,8 @@ impl Shares {
         self.held().get(&key).copied().unwrap_or_default()
     }
 
-    /// It is consistent between two statements, so a panic of another holder leaves nothing half
-    /// done.
+    /// The table is consistent between two statements, so a panic of another holder leaves nothing
+    /// half done.
     fn held(&self) -> MutexGuard<'_, Counts> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }

@@ -1,5 +1,5 @@
-//! How long things took, in buckets. That of the library takes a lock for each observation: loops
-//! would wait for each other at every answer.
+//! A histogram of durations. That of the library takes a lock for each observation: the loops would
+//! wait for each other at every answer.
 
 use prometheus_client::{
     encoding::{EncodeMetric, MetricEncoder, NoLabelSet},
@@ -14,14 +14,14 @@ use std::{
     time::Duration,
 };
 
-/// A histogram of times, of which every clone is the same.
+/// A histogram of durations. Clones share their values.
 #[derive(Debug, Clone)]
 pub struct Histogram(Arc<Inner>);
 
 #[derive(Debug)]
 struct Inner {
     bounds_seconds: &'static [f64],
-    /// One more than there are bounds.
+    /// One more than the bounds.
     buckets: Box<[AtomicU64]>,
     sum_us: AtomicU64,
 }
@@ -32,7 +32,7 @@ impl Histogram {
         Self(Arc::new(Inner { bounds_seconds, buckets, sum_us: AtomicU64::new(0) }))
     }
 
-    /// Counts something that took so long.
+    /// Counts an observation.
     pub fn observe(&self, time: Duration) {
         let Inner { bounds_seconds, buckets, sum_us } = &*self.0;
         let seconds = time.as_secs_f64();
@@ -47,7 +47,7 @@ impl EncodeMetric for Histogram {
         let Inner { bounds_seconds, buckets, sum_us } = &*self.0;
         let bounds = bounds_seconds.iter().copied().chain(iter::once(f64::INFINITY));
         let buckets: Vec<_> = bounds.zip(buckets.iter().map(|bucket| bucket.load(Relaxed))).collect();
-        // Read once: the count is that of the last bucket, whatever is counted meanwhile.
+        // Read once, so that the count equals the last bucket, whatever is counted meanwhile.
         let count = buckets.iter().map(|(_, count)| count).sum();
         let sum = sum_us.load(Relaxed) as f64 / 1e6;
         encoder.encode_histogram::<NoLabelSet>(sum, count, &buckets, None)

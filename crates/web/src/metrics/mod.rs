@@ -1,10 +1,9 @@
 //! Figures of a process for Prometheus, in its text format. A context declares its metrics
 //! in one enum and registers them here; [`ServerMetrics`] registers those that every server has.
 //!
-//! Families of the library find a metric by its labels in a table behind a lock. Here the labels
-//! are known when a metric is registered: the caller keeps a handle for each set of them, and to
-//! count is one atomic addition. The rows of a metric are written in the order in which they were
-//! registered.
+//! The library finds a metric by its labels in a table under a lock. Here the labels are known when
+//! a metric is registered: the caller keeps a handle for each set of labels, and counting is one
+//! atomic addition. The rows of a metric are written in the order in which they were registered.
 
 mod histogram;
 mod server;
@@ -26,11 +25,11 @@ use std::{
     fmt::{self, Debug},
 };
 
-/// Room for a thousand rows; a longer text makes it grow.
+/// Room for a thousand rows; the buffer grows for a longer text.
 const TEXT_BYTES: usize = 128 << 10;
 
-/// A metric as it is declared: the name of its samples, its kind, and what it says. The text puts
-/// a full stop after the help.
+/// The declaration of a metric: the name of its samples, its kind, and its help. The text format
+/// puts a full stop after the help.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Metric {
     pub name: Cow<'static, str>,
@@ -39,22 +38,22 @@ pub struct Metric {
 }
 
 impl Metric {
-    /// What only grows. Its name ends in `_total`.
+    /// A value that only grows. Its name ends in `_total`.
     pub fn counter(name: impl Into<Cow<'static, str>>, help: impl Into<Cow<'static, str>>) -> Self {
         Self { name: name.into(), help: help.into(), kind: MetricType::Counter }
     }
 
-    /// What goes up and down.
+    /// A value that goes up and down.
     pub fn gauge(name: impl Into<Cow<'static, str>>, help: impl Into<Cow<'static, str>>) -> Self {
         Self { name: name.into(), help: help.into(), kind: MetricType::Gauge }
     }
 
-    /// How long things took. Its samples are `_bucket`, `_sum` and `_count`.
+    /// Durations. Its samples are `_bucket`, `_sum` and `_count`.
     pub fn histogram(name: impl Into<Cow<'static, str>>, help: impl Into<Cow<'static, str>>) -> Self {
         Self { name: name.into(), help: help.into(), kind: MetricType::Histogram }
     }
 
-    /// The kind, as the text names it.
+    /// The kind, as the text format names it.
     pub fn kind(&self) -> &str {
         self.kind.as_str()
     }
@@ -105,12 +104,12 @@ impl Registry {
         handles
     }
 
-    /// Registers a value without labels that is counted elsewhere, as it is now.
+    /// Registers a value without labels that is kept elsewhere and read at each scrape.
     pub fn value(&mut self, metric: impl Into<Metric>, value: u64) {
         self.values(metric, [(NO_LABELS, value)]);
     }
 
-    /// Registers values that are counted elsewhere, as they are now: of a counter or a gauge.
+    /// Registers values of a counter or a gauge that are kept elsewhere and read at each scrape.
     pub fn values<L: Labels + Debug + Send + Sync + 'static>(
         &mut self,
         metric: impl Into<Metric>,
@@ -131,7 +130,7 @@ impl Registry {
         let Metric { name, help, kind: declared } = metric;
         assert!(declared == kind, "{name}: declared as a {}", declared.as_str());
         let name = match kind {
-            // The library adds it to each sample.
+            // The library adds the suffix to each sample.
             MetricType::Counter => name
                 .strip_suffix("_total")
                 .unwrap_or_else(|| panic!("{name}: the name of a counter ends in _total")),
@@ -143,7 +142,7 @@ impl Registry {
 
 const NO_LABELS: [(&str, &str); 0] = [];
 
-/// The answer to a scrape: what all these registries have. No metric may be in two of them.
+/// The answer to a scrape: the metrics of all these registries. No metric may be in two of them.
 pub fn answer(registries: &[&Registry]) -> Response {
     ([(header::CONTENT_TYPE, CONTENT_TYPE)], write(registries)).into_response()
 }
@@ -172,7 +171,7 @@ impl<L: EncodeLabelSet, M: EncodeMetric> EncodeMetric for Rows<L, M> {
     }
 }
 
-/// What was counted elsewhere.
+/// A value that is kept elsewhere.
 #[derive(Debug)]
 struct Value {
     kind: MetricType,

@@ -1,4 +1,4 @@
-//! The metrics that every server of HTTP has, whatever its context.
+//! The metrics that every HTTP server has, whatever its context.
 
 use super::{Counter, Histogram, Metric, Registry};
 use crate::{
@@ -9,12 +9,12 @@ use std::{sync::atomic::Ordering::Relaxed, time::Duration};
 
 const BOUNDS_SECONDS: [f64; 12] = [0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5];
 
-/// What a context calls its server.
+/// The names of a context for its server.
 #[derive(Debug, Clone, Copy)]
 pub struct Naming {
-    /// What the names of its metrics begin with.
+    /// The prefix of its metrics.
     pub prefix: &'static str,
-    /// Its section of the configuration, of which the helps speak.
+    /// Its section of the configuration, which the help texts name.
     pub section: &'static str,
 }
 
@@ -47,7 +47,7 @@ impl ServerMetric {
         Self::MemoryMarkBytes,
     ];
 
-    /// The metric, as it is called in a context.
+    /// The metric, under its name in a context.
     pub fn of(self, Naming { prefix, section }: Naming) -> Metric {
         let named = |name: &str| format!("{prefix}_{name}");
         match self {
@@ -89,7 +89,7 @@ impl ServerMetric {
     }
 }
 
-/// What a server counts of requests. What it counts of connections is in its [`Protection`].
+/// A server's counts of requests. Its counts of connections are in its [`Protection`].
 #[derive(Debug)]
 pub struct ServerMetrics {
     naming: Naming,
@@ -99,8 +99,8 @@ pub struct ServerMetrics {
 }
 
 impl ServerMetrics {
-    /// Registers what is counted of requests: problem documents of these `kinds`, and times by
-    /// operation. Those of the `operations` that come first are found first.
+    /// Registers the counts of requests: problem documents of these `kinds`, and durations by
+    /// operation. `operations` are searched in their order, so the most frequent come first.
     pub fn new(
         naming: Naming,
         kinds: &[&'static Kind],
@@ -120,14 +120,14 @@ impl ServerMetrics {
         }
     }
 
-    /// A problem document was sent.
+    /// Counts a problem document that was sent.
     pub fn refused(&self, kind: &'static Kind) {
         if let Some((_, count)) = self.refusals.iter().find(|(known, _)| std::ptr::eq(*known, kind)) {
             count.inc();
         }
     }
 
-    /// A request for that operation took so long.
+    /// Records how long a request for that operation took.
     pub fn took(&self, operation: &'static str, time: Duration) {
         let known = self.request_seconds.iter().find(|(known, _)| *known == operation);
         debug_assert!(known.is_some(), "{operation}: not among the operations that are counted");
@@ -136,7 +136,7 @@ impl ServerMetrics {
         }
     }
 
-    /// Registers what the listeners count of connections and memory, as it is now.
+    /// Registers the listeners' values of connections and memory, which are read at each scrape.
     pub fn read(&self, protection: &Protection, registry: &mut Registry) {
         let (counters, pressure) = (&protection.counters, &protection.pressure);
         for (metric, value) in [

@@ -1,9 +1,9 @@
-//! One HTTP/1.1 connection, in clear or behind TLS. hyper keeps a read buffer of 8 KiB from its
-//! first poll to its end, so hyper is there only while a request is: once the answer is written the
-//! connection is taken apart, and put together again when bytes arrive.
+//! One HTTP/1.1 connection, in clear or over TLS. hyper keeps a read buffer of 8 KiB from its first
+//! poll to its end. So hyper runs only while there is a request: it is dropped once the answer is
+//! written, and made anew when bytes arrive.
 //!
-//! It is taken apart only between two requests, never with a body that was not read to its end:
-//! what is left of that must not be taken for a request (request smuggling). Such a connection ends
+//! hyper is dropped only between two requests, and never while a body is not read to its end: the
+//! rest of that body must not be taken for a request (request smuggling). Such a connection ends
 //! with its answer.
 
 use crate::{config::ConnectionsConfig, protection::drained};
@@ -38,28 +38,28 @@ use tokio::{
 };
 use tokio_rustls::server::TlsStream;
 
-/// How often a connection at work is looked at.
+/// How often a connection with a request is checked.
 const LOOK_EVERY: Duration = Duration::from_secs(1);
-/// A client that does not take its answer for so long is gone.
+/// A client that reads nothing of its answer for this long is taken to be gone.
 pub(super) const WRITE_STALL_MAX_MS: u64 = 30_000;
 
-/// What a connection does, as its socket and its service see it.
+/// The state of a connection, as its socket and its service see it.
 #[derive(Debug)]
 pub(super) struct Activity {
     started: Instant,
     /// Requests whose answer is not written yet.
     busy: AtomicU32,
-    /// Bytes of a request have come, and its headers are not whole yet.
+    /// Bytes of a request have arrived, and its headers are incomplete.
     in_headers: AtomicBool,
     write_blocked: AtomicBool,
     answered: AtomicBool,
     /// A request's body was dropped before its end.
     body_left: AtomicBool,
     changed_ms: AtomicU64,
-    /// Answers of which the client could have a part that it has not asked for (HTTP/2: its window
-    /// is full).
+    /// Answers with a part that is ready and that the client has not taken (HTTP/2: its window is
+    /// full).
     owed: AtomicU32,
-    /// When it last took one.
+    /// When the client last took a part.
     taken_ms: AtomicU64,
 }
 
@@ -91,13 +91,12 @@ impl Activity {
         self.now_ms().saturating_sub(self.changed_ms.load(Relaxed))
     }
 
-    /// Since when the client has taken nothing of what it could have; `None` if it could have
-    /// nothing.
+    /// Since when the client has taken nothing of what is ready; `None` if nothing is.
     pub(super) fn stalled_ms(&self) -> Option<u64> {
         (self.owed.load(Relaxed) > 0).then(|| self.now_ms().saturating_sub(self.taken_ms.load(Relaxed)))
     }
 
-    /// A request has come.
+    /// A request has arrived.
     pub(super) fn begin(self: &Arc<Self>) -> InHand {
         self.in_headers.store(false, Relaxed);
         self.busy.fetch_add(1, Relaxed);
@@ -122,7 +121,7 @@ impl Activity {
     }
 }
 
-/// A request, from its head to the end of its answer or of whoever wanted it.
+/// A request, from its head until its answer ends or the client is gone.
 #[derive(Debug)]
 pub(super) struct InHand(Arc<Activity>);
 
@@ -136,8 +135,8 @@ impl Drop for InHand {
 
 /// What carries a connection's bytes.
 pub(super) trait Stream: AsyncRead + AsyncWrite + Unpin + Send + 'static {
-    /// Waits for bytes, or for the client's end, and says how many there are of the one that it
-    /// peeked for.
+    /// Waits for bytes or for the end of the stream, and returns the number of bytes that it
+    /// peeked: at most one.
     fn poll_peeked(&self, cx: &mut Context<'_>) -> Poll<io::Result<usize>>;
 }
 
@@ -147,21 +146,21 @@ impl Stream for TcpStream {
     }
 }
 
-/// It is never lent for one request, so nobody asks what stands behind that.
+/// Such a stream never serves a [`Visit::One`], so it is never peeked.
 impl Stream for TlsStream<TcpStream> {
     fn poll_peeked(&self, _: &mut Context<'_>) -> Poll<io::Result<usize>> {
         Poll::Pending
     }
 }
 
-/// How much of a connection hyper is given.
+/// How much of a connection hyper may read.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Visit {
-    /// All requests that come until it rests.
+    /// All requests until the connection is idle.
     Open,
-    /// One request of so many bytes; what stands behind it is somebody else's to read.
+    /// One request of this many bytes; hyper may not read what follows it.
     One(u64),
-    /// One request whose length only hyper can tell. The connection ends with it.
+    /// One request whose length only hyper finds out. The connection ends with it.
     Last,
 }
 
@@ -198,8 +197,8 @@ pub(super) async fn serve<S, F, A>(
     }
 }
 
-/// Runs hyper until the connection ends (`None`) or rests, with the bytes that came and were not
-/// served.
+/// Runs hyper until the connection ends (`None`) or is idle: then returns the bytes that arrived
+/// and were not served.
 pub(super) async fn serve_busy<S, F, A>(
     stream: S,
     early: Bytes,
@@ -244,8 +243,8 @@ where
     let mut drains = false;
     let header_ms_max = settings.header_timeout_seconds * 1000;
     loop {
-        // hyper flushes before it waits, so an answer whose body is gone has been written, or the
-        // socket is blocked.
+        // hyper flushes before it waits. So once the body of an answer is dropped, the answer has
+        // been written, or the socket is blocked.
         let ended = poll_fn(|cx| match Pin::new(&mut connection).poll(cx) {
             Poll::Pending if visit != Visit::Last && activity.is_between_requests() => Poll::Ready(false),
             polled => polled.map(|_| true),
@@ -265,7 +264,8 @@ where
         let unchanged_ms = activity.unchanged_ms();
         let headers_late = activity.in_headers.load(Relaxed) && unchanged_ms > header_ms_max;
         let reader_gone = activity.write_blocked.load(Relaxed) && unchanged_ms > WRITE_STALL_MAX_MS;
-        // A connection whose last body was not read never rests, so its silence is measured here.
+        // A connection whose last body was not read never becomes idle, so its silence is measured
+        // here.
         let silent = activity.answered.load(Relaxed)
             && activity.busy.load(Relaxed) == 0
             && !activity.in_headers.load(Relaxed)
@@ -285,8 +285,8 @@ where
     }
 }
 
-/// A socket that says what happens on it, gives back first what was read too early, and has an end
-/// where the visit has one.
+/// A socket that reports what happens on it, returns first the bytes that were read too early, and
+/// ends where hyper must stop reading.
 #[derive(Debug)]
 struct Watched<S> {
     stream: S,
@@ -318,8 +318,8 @@ impl<S: Stream> AsyncRead for Watched<S> {
         }
         self.left -= (buf.filled().len() - before) as u64;
         let activity = &self.activity;
-        // The clock of the headers starts with their first byte, so that a byte now and then does
-        // not put it off.
+        // The timeout of the headers starts with their first byte, so that a byte now and then does
+        // not extend it.
         if buf.filled().len() > before
             && activity.busy.load(Relaxed) == 0
             && !activity.in_headers.swap(true, Relaxed)
@@ -331,14 +331,15 @@ impl<S: Stream> AsyncRead for Watched<S> {
 }
 
 impl<S: Stream> Watched<S> {
-    /// Behind the last byte that hyper may read: it hears of the client's end, and of nothing else.
+    /// After the last byte that hyper may read: it learns of the end of the stream, and of nothing
+    /// else.
     fn poll_end(&self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         if !self.early.is_empty() {
             return Poll::Pending;
         }
         match std::task::ready!(self.stream.poll_peeked(cx))? {
             0 => Poll::Ready(Ok(())),
-            // The next request is there. Whoever serves it finds it; hyper is polled again when its
+            // The next request has arrived, and is read later. hyper is polled again when its
             // answer is ready.
             _ => Poll::Pending,
         }
@@ -438,7 +439,7 @@ impl HttpBody for Taken {
 pub(super) struct Guarded {
     body: Body,
     in_hand: InHand,
-    /// The client's turn: it has not taken yet what it could have.
+    /// A part is ready, and the client has not taken it yet.
     owed: bool,
 }
 
@@ -494,7 +495,7 @@ mod tests {
     use super::*;
     use futures_util::{StreamExt, stream};
 
-    /// hyper asks for a part of an answer once its client has room for it.
+    /// hyper asks for a part of an answer once the client has room for it.
     #[test]
     fn an_answer_is_owed_to_a_client_until_it_takes_it() {
         let activity = Arc::new(Activity::new());

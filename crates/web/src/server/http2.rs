@@ -1,5 +1,5 @@
-//! One HTTP/2 connection (RFC 9113), behind TLS. hyper speaks it; here stand the limits on what a
-//! stranger may make it hold, and the clocks that end a connection on which nothing happens.
+//! One HTTP/2 connection (RFC 9113), over TLS. hyper speaks the protocol. Here are the limits on
+//! the memory that a client may make it use, and the timeouts that end an idle connection.
 
 use super::connection::{Activity, InHand, Stream, Taken, WRITE_STALL_MAX_MS};
 use crate::{config::ConnectionsConfig, protection::drained};
@@ -10,22 +10,22 @@ use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
 use std::{convert::Infallible, pin::pin, sync::Arc, time::Duration};
 use tokio::{sync::watch, time::sleep};
 
-/// What a client may send of bodies before it is told that some was read: four attempts' bodies on
-/// a stream, a page's forms on all.
+/// Bytes of bodies that a client may send before it is told that some were read: the bodies of four
+/// attempts on a stream, the forms of a page on all streams.
 const STREAM_WINDOW_BYTES: u32 = 16 << 10;
 const CONNECTION_WINDOW_BYTES: u32 = 64 << 10;
-/// What is kept of an answer for a client that does not take it: a page.
+/// Bytes of an answer that are kept for a client that does not read it: one page.
 const SEND_BUFFER_BYTES: usize = 16 << 10;
-/// Streams that a client has opened and reset before they were looked at, and those that were reset
-/// for its mistakes: one more is no accident (CVE-2023-44487), and ends the connection.
+/// Streams that a client has opened and reset before they were handled, and streams that were reset
+/// for its mistakes. More than this is an attack (CVE-2023-44487), and ends the connection.
 const RESET_EARLY_MAX: usize = 20;
 const RESET_FOR_MISTAKES_MAX: usize = 32;
-/// A peer that is gone is noticed while it waits for an answer; more often would keep a phone's
+/// Pings find a peer that is gone while an answer is pending. More of them would keep a phone's
 /// radio awake.
 const PING_EVERY: Duration = Duration::from_secs(60);
 const PING_WAIT: Duration = Duration::from_secs(20);
-/// How often a connection with open streams is looked at, and how long one may take to end that was
-/// told to.
+/// How often a connection with open streams is checked, and how long a connection may take to end
+/// once it has been told to.
 const LOOK_EVERY: Duration = Duration::from_secs(5);
 const GOODBYE: Duration = Duration::from_secs(2);
 
@@ -85,8 +85,8 @@ pub(super) async fn serve<S, F, A>(
     }
 }
 
-/// How long a client may be silent: before its first request as long as a head may take, later as
-/// between two requests.
+/// How long a client may be silent: before its first request, as long as a head may take; later, as
+/// long as a connection may be idle between two requests.
 fn silence_ms_max(activity: &Activity, settings: &ConnectionsConfig) -> u64 {
     let seconds = match activity.has_answered() {
         true => settings.idle_timeout_seconds,
@@ -95,7 +95,7 @@ fn silence_ms_max(activity: &Activity, settings: &ConnectionsConfig) -> u64 {
     seconds * 1000
 }
 
-/// When something may have lasted too long.
+/// When the next timeout may have passed.
 fn look_in(activity: &Activity, settings: &ConnectionsConfig) -> Duration {
     if activity.is_busy() {
         return LOOK_EVERY;

@@ -1,6 +1,6 @@
-//! Listeners that axum answers: in clear and behind TLS, by HTTP/1.1 and HTTP/2, and the requests
-//! that the loops hand over. A connection that waits for its next request owns no buffer: it is a
-//! socket and a small task, so a crowd may connect before the opening.
+//! The listeners that axum serves, in clear and over TLS, with HTTP/1.1 and HTTP/2, and the
+//! requests that the loops hand over. A connection that waits for its next request owns no buffer:
+//! it is a socket and a small task. So a crowd may connect before a sale opens.
 
 mod connection;
 mod http2;
@@ -37,16 +37,16 @@ use tokio::{
 };
 use tower_service::Service;
 
-/// Browsers that were here once come by TLS for a year (RFC 6797). Said behind TLS only, and only
-/// if the server is known by an origin of HTTPS: it holds for the host's other ports too, of which
-/// somebody may want one in clear.
+/// After one visit, a browser uses only TLS for a year (RFC 6797). The field is sent over TLS only,
+/// and only if the server has an HTTPS origin: it applies to all ports of the host, and another
+/// port may be meant to be in clear.
 const STRICT_TRANSPORT: HeaderValue = HeaderValue::from_static("max-age=31536000");
 
 /// The address that a request came from, after trusted proxies.
 #[derive(Debug, Clone, Copy)]
 pub struct Peer(pub IpAddr);
 
-/// Listens on an address, for tokio.
+/// Listens on an address, for use with tokio.
 pub fn listen_once(
     what: &str,
     address: SocketAddr,
@@ -58,9 +58,9 @@ pub fn listen_once(
     Ok((listener.ok_or_else(|| io::Error::other(format!("{what}: no listener")))??, at))
 }
 
-/// Listens on an address `count` times, and says which it is: the kernel spreads connections over
-/// the listeners by a hash, so that none has to be handed from one thread to another. If it
-/// `is_shared`, other processes of the same user may do so too.
+/// Listens on an address `count` times, and returns the address: the kernel spreads connections
+/// over the listeners by a hash, so that none has to be handed from one thread to another. If the
+/// port `is_shared`, other processes of the same user may listen on it too.
 pub fn listen(
     what: &str,
     address: SocketAddr,
@@ -76,11 +76,11 @@ pub fn listen(
                 socket2::Socket::new(socket2::Domain::for_address(address), socket2::Type::STREAM, None)?;
             socket.set_reuse_address(true)?;
             socket.set_nonblocking(true)?;
-            // Accepted sockets inherit it, which saves a system call for each.
+            // Accepted sockets inherit this option, which saves a system call for each.
             socket.set_tcp_nodelay(true)?;
-            // The first one binds and listens alone: were the port shared before, a second server
-            // would silently take half of the crowd. It is not shared at all where one listener is
-            // enough.
+            // The first listener binds and listens alone: if the port were shared before that, a
+            // second server would silently take half of the crowd. With a single listener the port
+            // is not shared at all.
             if number > 0 || is_shared {
                 socket.set_reuse_port(true)?;
             }
@@ -114,7 +114,7 @@ impl fmt::Debug for Listening {
 }
 
 impl Listening {
-    /// Answers from this table, over `open_max` connections at the most.
+    /// Serves this table, on at most `open_max` connections.
     pub fn new<S: Clone + Send + Sync + 'static>(
         protection: &Arc<Protection>,
         mut operations: Vec<Operation<S>>,
@@ -133,7 +133,8 @@ impl Listening {
         Self { protection: Arc::clone(protection), router, open_max, permits, callers, tls: None }
     }
 
-    /// The same behind TLS, with the same seats: those who came one way leave fewer for the other.
+    /// The same over TLS. Both listeners share the permits, so that connections of one leave fewer
+    /// for the other.
     pub fn behind(&self, tls: Arc<Tls>) -> Self {
         Self {
             protection: Arc::clone(&self.protection),
@@ -150,7 +151,7 @@ impl Listening {
         self.open_max
     }
 
-    /// The seats of its connections.
+    /// The permits for its connections.
     pub fn permits(&self) -> &Arc<Semaphore> {
         &self.permits
     }
@@ -166,8 +167,8 @@ impl Listening {
             let (stream, peer) = match listener.accept().await {
                 Ok(accepted) => accepted,
                 Err(error) => {
-                    // Out of descriptors, most likely: what is open goes on, and some of it will
-                    // end.
+                    // Most likely the process is out of descriptors. Open connections go on, and
+                    // some of them will end.
                     if failed.due().is_some() {
                         tracing::error!(%error, "accept a connection: failed (see `ulimit -n`)");
                     }
@@ -178,8 +179,8 @@ impl Listening {
             if self.is_public() && self.protection.sheds() {
                 continue;
             }
-            // Operators and their machines have no shares; shoppers have them on the loops'
-            // listener too.
+            // Operators and their machines have no limit of connections by address; shoppers have
+            // one, which counts their connections of the loops' listener too.
             let of_address = match &self.tls {
                 Some(_) => match self.protection.addresses.connection(peer.ip(), self.protection.now()) {
                     Ok(shares) => shares,
@@ -221,7 +222,7 @@ impl Listening {
             handshake = tls.handshake(stream) => handshake,
             () = drained(&mut draining) => return,
         };
-        // Boxed, so that a connection on which nothing has been said yet has no room for it.
+        // Boxed, so that a connection without a first byte needs no room for it.
         match handshake {
             Some(done) if done.is_http2 => Box::pin(self.http2(done.stream, peer, tls)).await,
             Some(done) => Box::pin(self.http1(done.stream, peer)).await,
@@ -241,7 +242,7 @@ impl Listening {
         http2::serve(stream, settings, tls.streams_max(), draining, answer).await;
     }
 
-    /// Answers whatever one connection asks.
+    /// Answers the requests of one connection.
     fn answers(
         self: &Arc<Self>,
         peer: IpAddr,
@@ -254,8 +255,8 @@ impl Listening {
         }
     }
 
-    /// Serves the requests that the loops do not, each until its connection rests; then it goes
-    /// back to its loop.
+    /// Serves the requests that the loops hand over. Once its connection is idle, it goes back to
+    /// its loop.
     pub async fn serve_travelling(self: Arc<Self>, mut from_loops: mpsc::Receiver<Travelling>) {
         while let Some(travelling) = from_loops.recv().await {
             tokio::spawn(Arc::clone(&self).travelling(travelling));
@@ -301,7 +302,7 @@ impl Listening {
         let address = addresses.believed_address(peer, forwarded.map(HeaderValue::as_bytes));
         request.extensions_mut().insert(Peer(address));
         let mut router = self.router.clone();
-        // Operators must not shut themselves out.
+        // Operators must not lock themselves out.
         let let_in = if self.is_public() { refuse_denied(&self.protection, address) } else { Ok(()) };
         let called = AssertUnwindSafe(async {
             match let_in {
@@ -329,8 +330,8 @@ impl Listening {
                 reader.show(&explained, &mut response);
             }
         }
-        // Not behind TLS, where every further connection costs more than one that rests.
-        // What a browser may ask, it asks next.
+        // Not over TLS, where a new connection costs more than an idle one. Nor after a preflight,
+        // as its request comes next.
         let is_worth_it = is_preflight || policy.keeps(operation);
         let may_close = self.is_public() && self.tls.is_none() && !is_worth_it;
         if may_close && policy.closes() {

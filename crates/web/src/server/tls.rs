@@ -1,5 +1,5 @@
 //! TLS for the shop's second listener (RFC 8446, RFC 5246): the certificate, which is read again
-//! when it changes, and the handshake. It knows nothing of what is said behind it.
+//! when it changes, and the handshake. It knows no HTTP.
 
 use crate::{config::TlsConfig, protection::Counters, secret::read_secret};
 use arc_swap::ArcSwap;
@@ -25,20 +25,20 @@ use tokio_rustls::{
 use units::TimeMs;
 use x509_cert::der::Decode;
 
-/// How often the files are read: twice the same new content is a pair, and not one of which half is
-/// written.
+/// How often the files are read. New content is used once two reads in a row have found it: it is
+/// then a complete pair of certificate and key, and not one that is half written.
 const LOOK_EVERY: Duration = Duration::from_secs(2);
-/// Who renews certificates does it a month ahead; two weeks before the end something is wrong, and
-/// there is time left.
+/// Certificates are renewed a month before they expire. Two weeks before, something is wrong, and
+/// there is still time to mend it.
 const WARN_AHEAD_SECONDS: u64 = 14 * 86_400;
 const WARN_EVERY: Duration = Duration::from_secs(86_400);
 
-/// Takes handshakes, with the newest certificate that was good.
+/// Accepts handshakes, with the newest valid certificate.
 pub struct Tls {
     acceptor: TlsAcceptor,
     served: Arc<Served>,
     files: Files,
-    /// Of what was in the files at the start.
+    /// From the content of the files at the start.
     opened: [u8; 32],
     handshake_max: Duration,
     streams_max: u32,
@@ -97,14 +97,14 @@ impl Tls {
         self.streams_max
     }
 
-    /// `None` if there is nobody behind it who speaks TLS, or they take too long.
+    /// `None` if the client does not speak TLS, or takes too long.
     pub(super) async fn handshake(&self, stream: TcpStream) -> Option<Handshake> {
         let stream = timeout(self.handshake_max, self.acceptor.accept(stream)).await.ok()?.ok()?;
         let is_http2 = stream.get_ref().1.alpn_protocol() == Some(b"h2");
         Some(Handshake { stream, is_http2 })
     }
 
-    /// Looks after the files for as long as it is polled. `now` is asked for the time.
+    /// Follows changes of the files for as long as it is polled. `now` returns the time.
     pub async fn watch(self: Arc<Self>, counters: &Counters, now: impl Fn() -> TimeMs) {
         let mut seen = Seen { known: self.opened, last: self.opened };
         let mut warned: Option<tokio::time::Instant> = None;
@@ -144,16 +144,15 @@ impl Tls {
     }
 }
 
-/// What the files held when they were last looked at, and what was last taken or refused, by their
-/// hashes.
+/// The hashes of the content that was last read, and of the content that was last taken or refused.
 struct Seen {
     known: [u8; 32],
     last: [u8; 32],
 }
 
 impl Seen {
-    /// Whether there is something to be taken or refused: once for each content, and only for what
-    /// two looks in a row have found.
+    /// Whether there is new content to take or refuse: once for each content, and only if two reads
+    /// in a row have found it.
     fn is_news(&mut self, hash: [u8; 32]) -> bool {
         let is_news = hash != self.known && hash == self.last;
         self.last = hash;
@@ -164,7 +163,7 @@ impl Seen {
     }
 }
 
-/// The certificate for every handshake, whatever name it asks for.
+/// The certificate for every handshake, whatever server name the client sends.
 #[derive(Debug)]
 struct Served(ArcSwap<CertifiedKey>);
 
@@ -183,7 +182,7 @@ struct Files {
     provider: Arc<CryptoProvider>,
 }
 
-/// What stands in the files, good or not.
+/// The content of the files, valid or not.
 struct Read {
     certificate: io::Result<Vec<u8>>,
     key: io::Result<Vec<u8>>,
@@ -248,7 +247,7 @@ impl Files {
     }
 }
 
-/// Until when a certificate is good, in seconds since 1970.
+/// When a certificate expires, in seconds since 1970.
 fn expiry(certificate: &CertificateDer<'_>) -> Option<u64> {
     let certificate = x509_cert::Certificate::from_der(certificate).ok()?;
     Some(certificate.tbs_certificate.validity.not_after.to_unix_duration().as_secs())

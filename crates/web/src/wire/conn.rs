@@ -15,7 +15,7 @@ pub(super) enum State {
     Head,
     /// The head is complete, the body is not.
     Body,
-    /// A request waits for its answer; later requests wait too.
+    /// A request waits for its answer; the requests after it wait too.
     Waiting,
     /// The answer said that the connection ends. Bytes that still arrive are discarded until the
     /// client has closed as well: closing with bytes unread would reset the connection, and the
@@ -31,16 +31,17 @@ pub(super) struct Conn {
     pub(super) seat: Seat,
     /// The origin of the page that sent the current request.
     pub(super) caller: Caller,
-    /// Whether it is served after others.
+    /// Whether it is served after the others.
     pub(super) pace: Pace,
     pub(super) state: State,
     /// Seconds since the loop began at which this state has lasted too long.
     pub(super) until: u32,
-    /// The socket may have more: an edge has come that was not read to its end.
+    /// The socket may have more bytes: an edge was reported, and the socket was not read to its
+    /// end.
     pub(super) readable: bool,
     /// The client will send nothing more.
     pub(super) ended: bool,
-    /// The client has closed its side: after the data that can be read comes the end, and no
+    /// The client has closed its side. After the bytes that can be read there is the end, and no
     /// further edge.
     pub(super) end_seen: bool,
     /// Close once the answer is written.

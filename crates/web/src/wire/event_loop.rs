@@ -16,8 +16,8 @@ use std::{
     time::{Duration, Instant},
 };
 
-/// What one read takes at most: 16 requests of a pipeline, or the largest request that is served
-/// here (8 KiB of head, 4 KiB of body) with room after it.
+/// The most bytes of one read: 16 pipelined requests, or the largest request that is served here (8
+/// KiB of head, 4 KiB of body) with some room after it.
 const SCRATCH_BYTES: usize = 16 << 10;
 
 /// A thread's connections, and what serves their hot routes.
@@ -45,7 +45,7 @@ impl<H: Hot> Loop<H> {
             let turn = Instant::now();
             self.io.date.at(self.io.protection.now().0);
             for event in &events {
-                // A copy, for the struct is packed.
+                // Copied, because the struct is packed.
                 let (flags, data) = (event.flags, event.data);
                 match data.u64() {
                     LISTENER => self.io.accept(),
@@ -75,7 +75,7 @@ impl<H: Hot> Loop<H> {
         }
     }
 
-    /// A bug that one request meets must not end the connections of all others.
+    /// A bug that one request meets must not end all other connections.
     pub(super) fn guarded(&mut self, token: Token, serve: impl FnOnce(&mut Self)) {
         let served = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| serve(self)));
         if served.is_err() {
@@ -84,7 +84,7 @@ impl<H: Hot> Loop<H> {
         }
     }
 
-    /// Until when nothing needs to be done if nothing happens.
+    /// How long the loop may sleep if no event arrives.
     fn wait(&self) -> Timespec {
         let now = Instant::now();
         let mut wait = Duration::from_secs(1);
@@ -97,7 +97,7 @@ impl<H: Hot> Loop<H> {
         Timespec { tv_sec: wait.as_secs() as i64, tv_nsec: i64::from(wait.subsec_nanos()) }
     }
 
-    /// Serves connections that have come, or have come back.
+    /// Serves connections that are new, or that came back from axum.
     fn serve_arrived(&mut self, scratch: &mut [u8]) {
         while let Some(token) = self.io.arrived.pop_front() {
             self.guarded(token, |it| it.serve_in_turn(token, scratch));
@@ -105,7 +105,7 @@ impl<H: Hot> Loop<H> {
         }
     }
 
-    /// Goes on with connections whose answer has been sent.
+    /// Goes on with connections whose answers have been sent.
     fn serve_resumed(&mut self, scratch: &mut [u8]) {
         while let Some(token) = self.io.resumed.pop_front() {
             self.guarded(token, |it| it.serve_in_turn(token, scratch));
@@ -116,7 +116,7 @@ impl<H: Hot> Loop<H> {
         if !self.io.inbox.woken.swap(false, Ordering::SeqCst) {
             return;
         }
-        // The memory of the letters before takes the next ones.
+        // The memory of these letters is used for the next ones.
         let mut letters = std::mem::take(&mut self.io.letters);
         std::mem::swap(&mut letters, &mut *self.io.inbox.letters());
         for letter in letters.own.drain(..) {

@@ -1,10 +1,10 @@
 //! The head of an HTTP/1.1 request (RFC 9112): the fields that hot routes need, where it ends, and
 //! how long the body is.
 //!
-//! Anything that a proxy in front might read differently is refused here, for both ways of serving,
-//! request by request: a bare LF, several lengths, a length together with a transfer coding, no
-//! Host or two. Legal but rare requests (chunked bodies, HTTP/1.0, Expect) are reported as such,
-//! and left to hyper. It reads bytes and knows neither sockets nor routes.
+//! Anything that a proxy in front might read differently is refused here, whether the loops or axum
+//! would serve the request: a bare LF, several lengths, a length together with a transfer coding,
+//! no Host or two. Legal but rare requests (chunked bodies, HTTP/1.0, Expect) are reported as such,
+//! and left to hyper. This module reads bytes and knows neither sockets nor routes.
 
 /// The most fields in one head: browsers send some 20.
 const FIELDS_MAX: usize = 64;
@@ -21,7 +21,7 @@ pub struct Head<'a> {
     pub form: Form,
     /// The body's length is in its chunks.
     pub chunked: bool,
-    /// The client wants no further request on this connection.
+    /// The client will send no further request on this connection.
     pub close: bool,
     pub fields: Fields<'a>,
 }
@@ -36,7 +36,7 @@ pub enum Form {
     Rare,
 }
 
-/// Fields that a context may have read in addition to those that every server reads.
+/// The most fields that a context may name in addition to those that every server reads.
 pub const OWN_FIELDS_MAX: usize = 4;
 
 /// The fields that hot routes read, as they came. If one came twice, the request is [`Form::Rare`].
@@ -47,11 +47,11 @@ pub struct Fields<'a> {
     pub content_type: Option<&'a [u8]>,
     /// The origin of the page, if a browser sent the request.
     pub origin: Option<&'a [u8]>,
-    /// The client's address by the proxies.
+    /// The client's address, as the proxies name it.
     pub forwarded_for: Option<&'a [u8]>,
 }
 
-/// What the bytes so far amount to.
+/// What the bytes are so far.
 #[derive(Debug, PartialEq, Eq)]
 pub enum Parsed<'a> {
     /// They may still become a head.
@@ -160,8 +160,8 @@ fn check<'a>(
             }
         }
     }
-    // RFC 9112, section 6.1: a client must not send both, and a proxy between us may believe the
-    // other one.
+    // RFC 9112, section 6.1: a client must not send both, and a proxy in front may go by the other
+    // one.
     if coded && length.is_some() {
         return malformed("Content-Length and Transfer-Encoding came together");
     }

@@ -41,18 +41,18 @@ pub trait Hot: Send + 'static {
     /// The messages of other threads through the [`Inbox`](super::Inbox).
     type Letter: Send + 'static;
 
-    /// Fields of a request's head that it reads in addition to the usual ones, in lower case; at
-    /// most [`head::OWN_FIELDS_MAX`](super::head::OWN_FIELDS_MAX).
+    /// Fields of a request's head that the routes read in addition to the usual ones, in lower
+    /// case; at most [`head::OWN_FIELDS_MAX`](super::head::OWN_FIELDS_MAX).
     const FIELDS: &'static [&'static str];
 
-    /// Whether a target is one of its routes. Called for every request, before anything is known of
-    /// the caller.
+    /// Whether a target is one of the hot routes. Called for every request, before anything is
+    /// known of the caller.
     fn is_hot(target: &str) -> bool;
 
     /// Checks a request whose head is complete, before its body has arrived.
     fn head(&mut self, io: &mut Io<Self::Letter>, asked: &HotRequest<'_>) -> Before;
 
-    /// Serves a complete request. Just before, its body was said to be needed.
+    /// Serves a complete request, right after it was decided that its body is needed.
     fn request(&mut self, io: &mut Io<Self::Letter>, asked: &HotRequest<'_>, body: &[u8]) -> Served;
 
     /// Handles a message from another thread.
@@ -61,7 +61,7 @@ pub trait Hot: Send + 'static {
     /// Once a turn, after the requests that came in it.
     fn turn(&mut self, io: &mut Io<Self::Letter>);
 
-    /// Once a turn, at its end: connections of low priority have been served too.
+    /// Once a turn, at its end, after the connections of low priority.
     fn end_of_turn(&mut self, io: &mut Io<Self::Letter>);
 
     /// When [`Hot::turn`] has work next, if nothing happens before.

@@ -46,8 +46,7 @@ const BUFFER_BYTES: usize = 1 << 10;
 const POOLED_MAX: usize = 4096;
 /// Connections accepted in one turn, so that open connections are served meanwhile.
 const ACCEPTS_MAX: usize = 64;
-/// Connections that a loop may have more than another, in addition to an eighth, before it hands
-/// new ones over.
+/// A loop hands new connections over once it has more than another by an eighth and this many.
 const AHEAD_MAX: usize = 64;
 
 /// A thread's connections, with buffers, clocks and counters.
@@ -75,7 +74,7 @@ pub struct Io<L> {
     pub(super) buffers: Vec<Vec<u8>>,
     pub(super) out: Vec<u8>,
     body: Vec<u8>,
-    /// Empty, but for memory.
+    /// Empty: kept for its memory.
     pub(super) letters: Letters<L>,
     pub(super) date: write::Date,
     pub(super) began: Instant,
@@ -107,7 +106,7 @@ impl<L: Send + 'static> Io<L> {
         &self.inbox
     }
 
-    /// For longer work, which ends with a letter to the loop.
+    /// For longer work, which sends a letter to the loop at its end.
     pub fn runtime(&self) -> &Handle {
         &self.runtime
     }
@@ -126,22 +125,22 @@ impl<L: Send + 'static> Io<L> {
         }
     }
 
-    /// The connection's request is answered later.
+    /// Notes that the connection's request is answered later.
     pub fn wait(&mut self, conn: Token) {
         if let Some(conn) = self.conns.get_mut(conn) {
             conn.state = State::Waiting;
         }
     }
 
-    /// Begins the answer to a request that waited; whether it ends the connection. `None`: the
-    /// connection has gone.
+    /// Begins the answer to a request that waited, and returns whether the answer ends the
+    /// connection. `None` if the connection is gone.
     pub fn begin_answer(&mut self, conn: Token) -> Option<bool> {
         let close = self.conns.get_mut(conn)?.close || self.drains;
         self.out.clear();
         Some(close)
     }
 
-    /// Sends it.
+    /// Sends that answer.
     pub fn end_answer(&mut self, token: Token, close: bool) {
         if let Some(conn) = self.conns.get_mut(token) {
             conn.state = State::Idle;
@@ -272,12 +271,13 @@ impl<L: Send + 'static> Io<L> {
                 Err(rustix::io::Errno::AGAIN) => return,
                 Err(rustix::io::Errno::CONNABORTED | rustix::io::Errno::INTR) => continue,
                 Err(error) => {
-                    // Out of descriptors, most likely: open connections go on, and some of them
-                    // will end.
+                    // Most likely the process is out of descriptors. Open connections go on, and
+                    // some of them will end.
                     if self.failed.due().is_some() {
                         tracing::error!(%error, "accept a connection: failed (see `ulimit -n`)");
                     }
-                    // Retried at the next sweep: the listener would wake this loop without end.
+                    // Retried at the next sweep: until then the listener would wake this loop again
+                    // and again.
                     self.deaf = epoll::delete(&self.epoll, listener).is_ok();
                     return;
                 }
@@ -344,9 +344,9 @@ impl<L: Send + 'static> Io<L> {
         None
     }
 
-    /// Chooses the loop of a new connection. The kernel spreads them at random, and some stay
-    /// longer than others: a loop that has clearly more than another hands new ones over. Moving
-    /// one costs a wake-up.
+    /// Chooses the loop of a new connection. The kernel spreads connections at random, and some
+    /// stay longer than others. So a loop that has clearly more than another hands new ones over.
+    /// To move one costs a wake-up.
     fn home_of_new(&self) -> &Arc<Inbox<L>> {
         let open = |inbox: &Arc<Inbox<L>>| inbox.open.load(Ordering::Relaxed);
         let mine = &self.inbox;

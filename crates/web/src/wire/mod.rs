@@ -3,8 +3,8 @@
 //! back once it is idle.
 //!
 //! Why not hyper for all of it: docs/adr, *A connection loop of our own*. A connection that waits
-//! between two requests is a socket and some hundred bytes; a request is read into memory that the
-//! thread has anyway, and an answer is one write. A context handles its requests by [`Hot`].
+//! between two requests is a socket and a few hundred bytes; a request is read into the thread's
+//! own buffer, and an answer is one write. A context handles its requests with [`Hot`].
 
 mod conn;
 mod event_loop;
@@ -71,13 +71,13 @@ pub struct Travelling {
     pub early: Bytes,
     /// The length of the request that is handed over; `None` if only its chunks tell it.
     pub request_bytes: Option<u64>,
-    /// It has just come from a balancer that first names the client's address in a header of the
-    /// PROXY protocol.
+    /// It is a new connection of a balancer, which first names the client's address in a header of
+    /// the PROXY protocol.
     pub is_announced: bool,
     pub home: Arc<dyn Home>,
 }
 
-/// A warning about connections that cannot be served is written no more often than this.
+/// The shortest time between two warnings about connections that cannot be served.
 const WARN_EVERY: Duration = Duration::from_secs(10);
 
 /// A warning that every connection of a flood could cause, and that is written now and then.
@@ -88,7 +88,8 @@ pub struct Warning {
 }
 
 impl Warning {
-    /// Counts it; how often it happened since the start if it is time to write.
+    /// Counts one event. Returns how many there were since the start, if it is time to write the
+    /// warning.
     pub fn due(&mut self) -> Option<u64> {
         self.count += 1;
         let is_due = self.written.is_none_or(|at| at.elapsed() > WARN_EVERY);
@@ -173,7 +174,7 @@ impl<L: Send> Home for Inbox<L> {
 }
 
 /// A loop that ends before it was told to leaves connections that are not served, and a port that
-/// does not answer: it is better that the process ends, and starts again.
+/// does not answer. It is better that the process ends, and is started again.
 struct EndProcess<L>(Arc<Inbox<L>>);
 
 impl<L> Drop for EndProcess<L> {
@@ -193,8 +194,8 @@ pub struct Loops<L> {
 }
 
 impl<L: Send + 'static> Loops<L> {
-    /// Starts one for each listener. `hot` makes what serves its hot routes. Connections for axum
-    /// come out of the channel. Call it inside a tokio runtime.
+    /// Starts one loop for each listener. `hot` makes the handler of its hot routes. Connections
+    /// for axum come out of the channel. To be called inside a tokio runtime.
     pub fn start<H: Hot<Letter = L>>(
         protection: &Arc<Protection>,
         listeners: Vec<TcpListener>,
@@ -233,7 +234,7 @@ impl<L: Send + 'static> Loops<L> {
         move || inboxes.iter().for_each(|inbox| inbox.wake())
     }
 
-    /// No new connections; those that are open end with their next answer.
+    /// Accepts no new connections. Open connections end with their next answer.
     pub fn drain(&self) {
         for inbox in &self.inboxes {
             inbox.drains.store(true, Ordering::SeqCst);

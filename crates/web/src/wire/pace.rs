@@ -1,9 +1,10 @@
-//! How fast one connection sends requests. It sees seconds and knows no connection.
+//! How fast one connection sends requests. It knows times, and not the connection itself.
 
-/// Requests of one connection within a second after which it has low priority. A page asks every
-/// second or so, a shopper may attempt 20 times at once (`gate.limits.shopper_burst`).
+/// Requests of one connection within a second after which it has low priority. A page sends one a
+/// second or so; a shopper may send 20 attempts at once (`gate.limits.shopper_burst`).
 const PACE_MAX: u16 = 20;
-/// How long it has low priority, and how long new connections of a refused address have it.
+/// How long a connection that is too fast has low priority, and so do new connections of a refused
+/// address.
 pub(super) const LOW_SECONDS: u32 = 10;
 
 /// A connection's recent requests. Times are seconds since its loop began.

@@ -9,7 +9,7 @@
 //! length      16 bits, of what follows: source, destination, their ports, and TLVs (passed over)
 //! ```
 //!
-//! It reads bytes, and does not know who may send them.
+//! This module reads bytes, and does not know who may send them.
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 

@@ -1,6 +1,6 @@
-//! Values in reused places, each under a token that no other value will ever have.
+//! Values in reused slots, each under a token that is never given to another value.
 
-/// Names a place in a [`Slab`] and its current value: an answer that comes too late finds nothing.
+/// Names a slot of a [`Slab`] and its current value. An answer that comes too late finds nothing.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Token {
     index: u32,
@@ -17,7 +17,7 @@ impl Token {
     }
 }
 
-/// Values in reused places, so that nothing is allocated once the crowd is there.
+/// Values in reused slots, so that nothing is allocated once the crowd has arrived.
 #[derive(Debug)]
 pub struct Slab<T> {
     places: Vec<(u32, Option<T>)>,
@@ -57,7 +57,7 @@ impl<T> Slab<T> {
             return None;
         }
         let value = place.take()?;
-        // The two highest tokens name no place: see the loop.
+        // The two highest tokens name no slot: the loop uses them for itself.
         *generation = (*generation + 1) % (u32::MAX - 1);
         self.free.push(token.index);
         Some(value)

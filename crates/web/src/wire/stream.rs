@@ -23,7 +23,7 @@ use std::{
     sync::{Arc, atomic::Ordering},
 };
 
-/// Reads of one connection in a row, so that a pipeline without end leaves room for others.
+/// Reads of one connection in a row. A client that sends without end leaves room for others.
 const READS_MAX: usize = 4;
 /// Seconds that a client has to close after the last answer.
 const LINGER_SECONDS: u32 = 2;
@@ -38,7 +38,7 @@ enum Step {
     Waits,
     /// More bytes are needed. True if the head is complete.
     Partial(bool),
-    /// It is for axum, with this many bytes; `None` if only its chunks tell the length.
+    /// It is left to axum, and has this many bytes; `None` if only its chunks tell the length.
     Other(Option<u64>),
 }
 
@@ -68,7 +68,7 @@ impl<H: Hot> Loop<H> {
             }
             let mut have = 0;
             if let Some(input) = conn.input.take() {
-                // Kept bytes came from this buffer, or from axum, which got them from here.
+                // The kept bytes came from this buffer, or from axum, which got them from it.
                 have = input.len().min(scratch.len());
                 scratch[..have].copy_from_slice(&input[..have]);
                 let whole = have == input.len();
@@ -101,7 +101,7 @@ impl<H: Hot> Loop<H> {
             }
             let Some(conn) = self.io.conns.get_mut(token) else { return };
             if conn.ended && conn.state != State::Waiting && conn.output.is_none() {
-                // No complete request is left, and nothing more comes.
+                // No complete request is left, and no more bytes will come.
                 return self.io.drop_conn(token);
             }
             if all_read || self.io.waits_for_turn(token) {
@@ -426,7 +426,7 @@ impl<L: Send + 'static> Io<L> {
     pub(super) fn hand_over(&mut self, token: Token, bytes: &[u8], request_bytes: Option<u64>) {
         let Some(conn) = self.conns.remove(token) else { return };
         self.inbox.open.fetch_sub(1, Ordering::Relaxed);
-        // A socket that is in two epolls would wake both.
+        // A socket that two epolls watch would wake both.
         let _ = epoll::delete(&self.epoll, &conn.stream);
         let travelling = Travelling {
             stream: conn.stream,

@@ -15,15 +15,16 @@ use std::{
     time::{Duration, Instant},
 };
 
-/// The time that connections of low priority get at once: little compared with the disk's share of
-/// a purchase.
+/// The time that connections of low priority get at once: short compared with the time that a
+/// purchase waits for the disk.
 const BACK_TURN: Duration = Duration::from_micros(500);
-/// After that they get none for this long. A loop that never sleeps waits for its processor like
-/// any busy thread: a scheduler runs first the threads that have slept.
+/// After that they get none for this long, so that the loop sleeps: a scheduler first runs the
+/// threads that have slept, and a loop that never sleeps waits for its processor like any busy
+/// thread.
 const BACK_REST: Duration = Duration::from_micros(1500);
 
 impl<L: Send + 'static> Io<L> {
-    /// The pace of a connection that has come, by what its address was refused.
+    /// The pace of a new connection: of low priority if its address was refused a short time ago.
     pub(super) fn pace_of_new(&self, peer: IpAddr) -> Pace {
         let mut pace = Pace::default();
         if self.protection.addresses.was_refused_within(peer, u64::from(LOW_SECONDS), self.protection.now())
@@ -42,7 +43,7 @@ impl<L: Send + 'static> Io<L> {
         }
     }
 
-    /// From now on it is served after the others for a while.
+    /// From now on the connection is served after the others for a while.
     pub(super) fn lower_priority(&mut self, token: Token) {
         let now = self.swept;
         let Some(peer) = self.conns.peek(token).map(|conn| conn.peer) else { return };
@@ -58,7 +59,7 @@ impl<L: Send + 'static> Io<L> {
         self.protection.addresses.is_trusted(peer) || self.protection.addresses.is_exempt(peer)
     }
 
-    /// Whether it has low priority; then it is in the queue.
+    /// Whether the connection has low priority; it is then in the queue.
     pub(super) fn waits_for_turn(&mut self, token: Token) -> bool {
         let now = self.swept;
         let Some(Conn { pace, .. }) = self.conns.get_mut(token) else { return false };

@@ -1,9 +1,10 @@
-//! Answers as bytes: status line, fields, body. The parts that every answer shares are here once.
+//! Answers as bytes: status line, fields, body. The parts that all answers share are written here
+//! only.
 
 use crate::problem::{METHOD_NOT_ALLOWED, Problem};
 
-/// The fields of every answer of the gate that is not a page. `server` gives the same to axum's
-/// answers.
+/// The fields of every answer of the gate that is not a page. `server` adds the same fields to
+/// axum's answers.
 macro_rules! always {
     () => {
         "x-content-type-options: nosniff\r\nreferrer-policy: same-origin\r\nx-frame-options: DENY\r\n\
@@ -11,7 +12,7 @@ macro_rules! always {
     };
 }
 
-/// The date of an answer (RFC 9110, section 6.6.1), made once a second.
+/// The date of an answer (RFC 9110, section 6.6.1), formatted once a second.
 #[derive(Debug)]
 pub(super) struct Date {
     second: u64,
