@@ -1,9 +1,9 @@
-//! How fast a tier's attempts go on to a sale that gives it a part of its rate. The rate of all is
-//! the sale's own to keep.
+//! How fast the attempts of a tier go on to the sale, if the tier has a part of the sale's rate.
+//! The rate of all attempts is kept by the sale itself.
 
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 
-/// Admissions at a rate that may change: hands out the moments at which attempts may go on.
+/// Admissions at a rate that may change: gives each attempt the time at which it may go on.
 #[derive(Debug, Default)]
 pub(crate) struct Admission {
     next_us: AtomicU64,

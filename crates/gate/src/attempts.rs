@@ -1,5 +1,5 @@
-//! The way of an attempt through the door, up to the sale: its round, its caller, its key, its
-//! basket. The loops and the ordinary handler go the same way.
+//! The checks of an attempt before it reaches the sale: its round, its caller, its key, its basket.
+//! The loops and the axum handler share them.
 
 use crate::{
     basket::parse_basket,
@@ -17,11 +17,11 @@ use std::{fmt, sync::Arc};
 use units::TimeMs;
 use web::{body::check_media_type, server::Peer};
 
-/// Bytes of an attempt's body.
+/// The most bytes of an attempt's body.
 pub(crate) const BODY_BYTES_MAX: usize = 4096;
 const KEY_BYTES_MAX: usize = 64;
 
-/// The parts that an attempt meets.
+/// The parts that handle an attempt.
 pub(crate) struct Attempts {
     pub(crate) fronts: Arc<Fronts>,
     pub(crate) limits: Arc<Limits>,
@@ -36,7 +36,7 @@ impl fmt::Debug for Attempts {
     }
 }
 
-/// An attempt as it came, before its body is looked at.
+/// An attempt as it arrived, before its body is read.
 #[derive(Debug)]
 pub(crate) struct Question<'a> {
     pub(crate) sale: &'a str,
@@ -55,9 +55,9 @@ pub(crate) struct Admitted<'a> {
 }
 
 impl Attempts {
-    /// The sale's front, if a round that has opened has this key. It is looked at before anything
-    /// else, so that guessing tells nothing. A wrong key counts against the address like an
-    /// attempt, so guessing comes to an end.
+    /// The sale's front, if a round that has opened has this key. The key is checked before
+    /// anything else, so that a guess reveals nothing. A wrong key counts against the limit of the
+    /// address like an attempt, so that guessing ends.
     pub(crate) fn round(
         &self,
         peer: Peer,
@@ -78,7 +78,7 @@ impl Attempts {
         .because(filter::ROUND_KEY))
     }
 
-    /// Lets an attempt in whose round is open, or refuses it, in the order of cost.
+    /// Admits an attempt whose round is open, or refuses it. The cheapest checks come first.
     pub(crate) fn admit<'a>(&self, question: &Question<'a>) -> Result<Admitted<'a>, Problem> {
         self.limits.address_at(question.peer, question.now)?;
         let pass = self.passes.verify(question.pass, question.sale, question.now)?;
@@ -94,7 +94,7 @@ pub(crate) fn basket(body: &[u8], spec: &SaleSpec) -> Result<Basket, Problem> {
     parse_basket(body, spec).map_err(|why| Problem::new(&problem::INVALID, why))
 }
 
-/// The id of an attempt in a path; 404 for what is none.
+/// The id of an attempt in a path; 404 for a malformed id.
 pub(crate) fn parse_attempt(text: &str) -> Result<AttemptId, Problem> {
     text.parse().map_err(|e: contracts::IdError| Problem::new(&problem::NOT_FOUND, e.to_string()))
 }

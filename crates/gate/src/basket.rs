@@ -1,4 +1,5 @@
-//! An attempt's body: the basket that it asks for. Any bytes may come: a fuzz target stands here.
+//! An attempt's body: the basket that it asks for. The bytes are not trusted, and a fuzz target
+//! tests this parser.
 
 use crate::ticket::item_name;
 use arrayvec::ArrayVec;
@@ -10,10 +11,10 @@ use serde::{
 use std::{borrow::Cow, fmt};
 use web::body::clip;
 
-/// Lines in a request; those of one item are added up.
+/// The most lines of a request. Lines of one item are added up.
 const REQUEST_LINES_MAX: usize = 64;
 
-/// A line as it came.
+/// A line as it arrived.
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
 struct LineRequest<'a> {
@@ -22,7 +23,8 @@ struct LineRequest<'a> {
     quantity: u16,
 }
 
-/// A line that is an object: a list of its fields in order would be taken for one too.
+/// A line that must be an object. Without this, a list of its fields in order would be accepted
+/// too.
 struct LineObject;
 
 impl<'de> DeserializeSeed<'de> for LineObject {
@@ -45,16 +47,16 @@ impl<'de> Visitor<'de> for LineObject {
     }
 }
 
-/// A field's name, where it stands.
+/// A field's name, borrowed from the body.
 #[derive(Deserialize)]
 struct Name<'a>(#[serde(borrow)] Cow<'a, str>);
 
-/// The lines of a body, each looked up as it is read: a list of them as they came would be copied
-/// from hand to hand, for nearly always there is one.
+/// The lines of a body. Each is looked up as it is read, which saves a list of lines: nearly all
+/// bodies have one line.
 struct Lines<'s> {
     spec: &'s SaleSpec,
     lines: ArrayVec<Line, REQUEST_LINES_MAX>,
-    /// The first that cannot be. What is no JSON behind it is said before.
+    /// The first line that is wrong. An error of JSON after it takes precedence.
     wrong: Option<String>,
 }
 
@@ -104,7 +106,7 @@ impl<'de> Visitor<'de> for &mut Lines<'_> {
     }
 }
 
-/// The body around them.
+/// The body around the lines.
 struct Body<'a, 's>(&'a mut Lines<'s>);
 
 impl<'de> DeserializeSeed<'de> for Body<'_, '_> {
@@ -191,7 +193,7 @@ mod tests {
             (of(&[line("watch", 0)]), "quantity 0 of item \"watch\""),
             (of(&[line("nothing", 1)]), "no item \"nothing\""),
             (of(&[line("nothing", 1), line("watch", 0)]), "no item \"nothing\""),
-            // What is no body at all comes first.
+            // An error of JSON takes precedence.
             (of(&[line("nothing", 1), "7".into()]), "body: "),
             (of(&vec![watch.clone(); 65]), "invalid length 65"),
         ] {

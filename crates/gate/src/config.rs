@@ -1,5 +1,5 @@
-//! The `[gate]` section of the configuration. Its commented default is the manual; a test holds the
-//! two together.
+//! The `[gate]` section of the configuration. Its commented default is the manual; a test compares
+//! the two.
 
 use crate::return_url::is_entry;
 use serde::{Deserialize, Serialize};
@@ -7,11 +7,11 @@ use std::net::SocketAddr;
 pub use web::config::{AddressLimits, ConnectionsConfig, JwtAlgorithm, JwtConfig, TlsConfig};
 use web::{cors, net::Net};
 
-/// Every default, commented. `floodgate config` prints it.
+/// Every default, with comments. `floodgate config` prints it.
 pub const DEFAULT_TOML: &str = include_str!("config.default.toml");
 
-/// The smallest and largest value of each number in the section `[gate]`, by its name below it. The
-/// limits count in steps of 10 µs, so they know no more than 100,000 a second.
+/// The smallest and largest value of each number in the section `[gate]`, by its name in the
+/// section. The limits count in steps of 10 µs, so a rate is at most 100,000 a second.
 pub const RANGES: &[(&str, i64, i64)] = &[
     ("pass_ttl_seconds", 1, 31_622_400),
     ("decision_wait_ms", 1, 60_000),
@@ -70,7 +70,8 @@ pub struct Config {
     pub connections: ConnectionsConfig,
 }
 
-/// The section `[gate.limits]`: how often one may ask. A rate of 0 is no limit.
+/// The section `[gate.limits]`: how many requests an address or a shopper may send. A rate of 0 is
+/// no limit.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct LimitsConfig {
@@ -86,8 +87,8 @@ pub struct LimitsConfig {
     pub trusted_proxies: Vec<Net>,
 }
 
-/// The section `[gate.risk]`: what makes an address look like a script, in points, and what
-/// follows.
+/// The section `[gate.risk]`: what makes an address look like a script, in points, and the
+/// consequences.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct RiskConfig {
@@ -102,7 +103,7 @@ pub struct RiskConfig {
     pub dry_run: bool,
 }
 
-/// The section `[gate.challenge]`: what a pass costs.
+/// The section `[gate.challenge]`: what must be solved before a pass.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct ChallengeConfig {
@@ -115,12 +116,12 @@ pub struct ChallengeConfig {
     pub used_max: usize,
 }
 
-/// What must be solved before a pass.
+/// The kind of challenge before a pass.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum ChallengeMode {
     Off,
-    /// A proof of work, in the stage that is called so.
+    /// A proof of work, in the stage with this name only.
     Fortress,
     ProofOfWork,
     Image,
@@ -128,11 +129,11 @@ pub enum ChallengeMode {
 
 /// The highest level of risk; the lowest is 0.
 pub(crate) const RISK_MAX: usize = 3;
-/// Each request with an Origin is compared with all of them.
+/// Bounded, because each request with an Origin is compared with all of them.
 const ORIGINS_MAX: usize = 100;
 
 impl Config {
-    /// A value that is wrong though its type is right: its name below `[gate]`, and what is wanted.
+    /// A value of the right type that is not allowed: its name in `[gate]`, and the allowed values.
     pub fn wrong(&self) -> Option<(&'static str, &'static str)> {
         let origin =
             self.public_origin.strip_prefix("https://").or(self.public_origin.strip_prefix("http://"));
@@ -182,7 +183,7 @@ impl RiskConfig {
 }
 
 impl LimitsConfig {
-    /// Those of them that are for addresses.
+    /// The limits for addresses.
     pub(crate) fn addresses(&self) -> AddressLimits {
         AddressLimits {
             address_per_second: self.address_per_second,
@@ -196,8 +197,8 @@ impl LimitsConfig {
         }
     }
 
-    /// Lowers the limits of connections so that neither one address nor one network can have all
-    /// that may be open: an address a quarter, a network half. True if that changed one.
+    /// Lowers the limits of connections, so that no address may have more than a quarter, and no
+    /// network more than half, of those that may be open. True if a limit was lowered.
     pub fn leave_room(&mut self, open_max: usize) -> bool {
         let before = (self.address_connections_max, self.prefix_connections_max);
         self.address_connections_max = before.0.min((open_max / 4).max(1));
@@ -206,12 +207,12 @@ impl LimitsConfig {
     }
 }
 
-/// The largest factor of a proof of work's difficulty. With the largest `maxnumber` it stays below
-/// 2^53, which JavaScript can count to.
+/// The largest factor of a proof of work's difficulty. Its product with the largest `maxnumber`
+/// stays below 2^53, up to which JavaScript counts exactly.
 const MAXNUMBER_FACTOR_MAX: u64 = 1000;
 
 impl ChallengeConfig {
-    /// How long a challenge of the mode may be used.
+    /// How long a challenge of this mode is valid.
     pub(crate) fn lifetime_seconds(&self) -> u64 {
         match self.mode {
             ChallengeMode::Off | ChallengeMode::Fortress | ChallengeMode::ProofOfWork => {
@@ -309,7 +310,7 @@ mod tests {
     }
 
     #[test]
-    fn the_default_file_says_every_default() {
+    fn the_default_file_has_every_default() {
         let file: File = toml::from_str(DEFAULT_TOML).unwrap();
         assert_eq!(file.gate, Config::default());
         let written: toml::Value = toml::from_str(DEFAULT_TOML).unwrap();
@@ -323,7 +324,7 @@ mod tests {
     }
 
     #[test]
-    fn nobody_may_have_all_connections_of_a_small_machine() {
+    fn one_address_or_network_cannot_have_all_connections_of_a_small_machine() {
         let check = |open_max, want: (usize, usize, bool)| {
             let mut limits = LimitsConfig::default();
             let changed = limits.leave_room(open_max);
@@ -336,7 +337,7 @@ mod tests {
     }
 
     #[test]
-    fn a_header_that_nobody_reads_is_not_asked_for() {
+    fn proxy_protocol_together_with_tls_is_refused() {
         let mut config = Config::default();
         config.connections.proxy_protocol = true;
         assert_eq!(config.wrong(), None);

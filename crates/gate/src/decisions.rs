@@ -1,4 +1,4 @@
-//! Asking a sale for a decision, and where an attempt stands.
+//! Asks a sale to decide an attempt, and for the state of an attempt.
 
 use crate::{
     front::{Expected, Front},
@@ -17,10 +17,10 @@ use std::{fmt, pin::pin, sync::Arc, time::Duration};
 use tokio::time::{Instant, sleep_until, timeout, timeout_at};
 use web::protection::Protection;
 
-/// How long the sale may take to say where an attempt stands, which it does without its writer.
+/// How long the sale may take to return the state of an attempt, which does not involve its writer.
 const STANDING_WITHIN: Duration = Duration::from_secs(1);
 
-/// Puts attempts to their sales, as the strategy allows.
+/// Submits attempts to their sales, as the strategy allows.
 pub(crate) struct Decisions {
     pub(crate) strategy: Arc<Strategy>,
     pub(crate) limits: Arc<Limits>,
@@ -42,9 +42,9 @@ impl Decisions {
         Duration::from_millis(self.wait_ms)
     }
 
-    /// Milliseconds until its tier's part of the sale's rate, if it has no more than one, lets an
-    /// attempt go on to the sale; 429 if that is longer than a request may wait here. What the tier
-    /// may not have, others may.
+    /// Milliseconds until an attempt may go on to the sale, if its tier has only a part of the
+    /// sale's rate; 429 if that is longer than a request may wait here. The rest of the rate is for
+    /// other tiers.
     pub(crate) fn turn(&self, front: &Front, tier: u8) -> Result<u64, Problem> {
         let rate = front.sale.view().rate_per_second;
         let now_ms = self.protection.now().0;
@@ -61,7 +61,7 @@ impl Decisions {
         }
     }
 
-    /// Puts an attempt to the sale and waits for the answer, but not for long.
+    /// Submits an attempt to the sale, and waits a limited time for the answer.
     pub(crate) async fn ask(
         &self,
         front: &Front,
@@ -93,13 +93,13 @@ impl Decisions {
         let until = start + self.wait();
         let patience_ms = until.saturating_duration_since(Instant::now()).as_millis() as u64;
         let mut told = pin!(reply(front.sale.attempt(attempt, patience_ms)));
-        // It is the sale's now, which knows it.
+        // The sale has the attempt now, and knows that its shopper may have something.
         drop(expected);
         let told = match timeout_at(until, &mut told).await {
             Ok(told) => told?,
             Err(_) => match standing(front, id, pass.shopper).await? {
                 Some(told) => told,
-                // It was decided just now, and the answer is on its way.
+                // The attempt was decided at this moment, and the answer is on its way.
                 None => match timeout(STANDING_WITHIN, told).await {
                     Ok(told) => told?,
                     Err(_) => return Err(Problem::unavailable("the sale does not answer")),
@@ -110,7 +110,7 @@ impl Decisions {
         Ok(told)
     }
 
-    /// Counts what a shopper was told without the sale being asked.
+    /// Counts an answer that the gate gave without asking the sale.
     pub(crate) fn note_alone(&self, pass: &Pass, said: &GateRefusal) {
         self.metrics.answered_alone(outcome::label(&Told::Answer(said.answer())));
         if let GateRefusal::NotEligible(said) = said {
@@ -118,7 +118,7 @@ impl Decisions {
         }
     }
 
-    /// The same of what the sale has told them itself, where the rule can be seen.
+    /// The same for an answer of the sale, if it shows by which rule the shopper was refused.
     pub(crate) fn note_answer(&self, front: &Front, pass: &Pass, told: &Told) {
         self.metrics.answered(outcome::label(told));
         if let Told::Answer(Answer::Refused { refusal: Refusal::NotEligible, .. }) = told
@@ -129,7 +129,7 @@ impl Decisions {
     }
 }
 
-/// 422: the key stands for something else.
+/// 422: the key was used for another basket.
 pub(crate) fn key_reused() -> Problem {
     Problem::new(
         &problem::KEY_REUSED,
@@ -137,14 +137,14 @@ pub(crate) fn key_reused() -> Problem {
     )
 }
 
-/// 503: the part of the queue that it may fill has no room.
+/// 503: the part of the queue that the attempt may use is full.
 pub(crate) fn queue_full() -> Problem {
     let why = "the queue is full; this request decided nothing: wait as Retry-After says";
     Problem::new(&problem::QUEUE_FULL, why).retry_after(1)
 }
 
-/// What was said to this very attempt before, if it was for good, or its place if it is on its way;
-/// else that there is no room for it now.
+/// The earlier answer to the same attempt, if it was final, or its place if it is in the queue;
+/// otherwise that there is no room now.
 pub(crate) async fn known(
     front: &Front,
     id: AttemptId,
@@ -152,31 +152,31 @@ pub(crate) async fn known(
     basket: Basket,
     full: Problem,
 ) -> Result<Told, Problem> {
-    // In this order: see `current`.
+    // The order matters: see `current`.
     let place = standing(front, id, shopper).await;
     let found = reply(front.sale.lookup(id, shopper)).await?;
     match (found.basket, place) {
         (Some(kept), _) if kept == basket => Ok(Told::Answer(found.answer)),
         (Some(_), _) => Err(key_reused()),
-        // It may be on its way under this key with another basket, and then its answer says so.
+        // The queue may have an attempt with this key and another basket. The answer then says so.
         (None, Ok(Some(told @ Told::InLine(_)))) => Ok(told),
         (None, _) => Err(full),
     }
 }
 
-/// Where an attempt stands, or how it was refused lately, as the sale says. The caller waits for
-/// the sale no longer than [`STANDING_WITHIN`], and never hears that nothing was done: it is not
-/// this question that would have done anything.
+/// The state of an attempt, or how it was refused a short time ago, from the sale. The wait is
+/// bounded by [`STANDING_WITHIN`]. The result never says that nothing was done, because the
+/// question itself would do nothing.
 async fn standing(front: &Front, id: AttemptId, shopper: ShopperKey) -> Result<Option<Told>, Problem> {
     standing_of(front.sale.position(id, shopper)).await
 }
 
-/// The same for a question that was put.
+/// The same for a question that was already sent.
 pub(crate) async fn standing_of(position: Reply<Option<Told>>) -> Result<Option<Told>, Problem> {
     let silent = || Problem::unavailable("the sale does not say where this attempt stands");
     match timeout(STANDING_WITHIN, position).await {
         Ok(Ok(Ok(told))) => Ok(told),
-        // It found no room, and whether something was promised to it before is being looked up.
+        // It found no room, and the sale is looking up whether it has an earlier promise.
         Ok(Ok(Err(full @ (Unavailable::LineFull { .. } | Unavailable::TooManyInLine { .. })))) => {
             Err(problem::of_unavailable(full))
         }
@@ -185,7 +185,7 @@ pub(crate) async fn standing_of(position: Reply<Option<Told>>) -> Result<Option<
     }
 }
 
-/// What is known of an attempt now, and what it asked for, if the sale keeps it.
+/// What is known of an attempt now, and its basket, if the sale keeps it.
 #[derive(Debug)]
 pub(crate) struct Current {
     pub(crate) outcome: Outcome,
@@ -194,8 +194,8 @@ pub(crate) struct Current {
 
 /// Looks an attempt up. Another shopper's attempt looks like one that was never made.
 pub(crate) async fn current(front: &Front, pass: &Pass, attempt: AttemptId) -> Result<Current, Problem> {
-    // In this order: what is not on its way any more has been decided. What was promised to it
-    // before stands, even if it was put once more and is on its way again, or found no room.
+    // The order matters: an attempt that has left the queue has been decided. An earlier promise
+    // stands, even if the attempt was sent again and is in the queue again, or found no room.
     let place = standing(front, attempt, pass.shopper).await;
     let Found { mut answer, basket } = reply(front.sale.lookup(attempt, pass.shopper)).await?;
     if let Answer::None { .. } = &answer {
@@ -205,9 +205,9 @@ pub(crate) async fn current(front: &Front, pass: &Pass, attempt: AttemptId) -> R
             }
             Ok(Some(Told::Answer(refusal))) => answer = refusal,
             Ok(None) => {}
-            // It found no room: nothing is on its way.
+            // It found no room, so it is not in the queue.
             Err(full) if full.is(&problem::QUEUE_FULL) || full.is(&problem::TOO_MANY_IN_LINE) => {}
-            // "Nothing" would be for good, and it is not known.
+            // "Nothing" would be final, and that is not known.
             Err(silent) => return Err(silent),
         }
     }

@@ -1,5 +1,5 @@
-//! What the gate keeps of each sale so that it can answer everybody at once: rendered bytes, round
-//! keys, admissions. All of it follows from the sale's view; nothing is decided here.
+//! What the gate keeps of each sale, so that it can answer at once: rendered bytes, round keys,
+//! admissions. All of it is derived from the sale's view; nothing is decided here.
 
 use crate::{
     admission::Admission,
@@ -22,10 +22,10 @@ use subtle::ConstantTimeEq;
 use units::{Money, TimeMs};
 use web::body::clip;
 
-/// A sale, seen from the gate.
+/// A sale, as the gate sees it.
 pub(crate) struct Front {
     pub(crate) sale: Arc<dyn Sale>,
-    /// Of each tier that may have a part of the sale's rate only.
+    /// For each tier that may have only a part of the sale's rate.
     pub(crate) tier_admissions: Box<[Admission; 256]>,
     rendered: ArcSwap<Rendered>,
     rendering: Mutex<()>,
@@ -37,7 +37,7 @@ impl fmt::Debug for Front {
     }
 }
 
-/// The public document, and the view that it shows.
+/// The public document, and the view that it was made from.
 #[derive(Debug)]
 pub(crate) struct Rendered {
     pub(crate) view: Arc<SaleView>,
@@ -46,10 +46,10 @@ pub(crate) struct Rendered {
     round_keys: Vec<String>,
 }
 
-/// How long the same bytes are good; `server_time` in them is older by so much at the most.
+/// How long the same bytes are served. `server_time` in them is at most this old.
 const FRESH_MS: u64 = 1000;
 
-/// The sale as everybody sees it.
+/// The public document of a sale.
 #[derive(Serialize, JsonSchema)]
 #[schemars(rename = "Sale")]
 pub(crate) struct SaleDocument<'a> {
@@ -60,13 +60,13 @@ pub(crate) struct SaleDocument<'a> {
     state: SaleState,
     /// When this document was made: up to a second ago.
     server_time: TimeMs,
-    /// Of the open round, or else of the next; of the last when all is over. Once it has opened:
-    /// when it did.
+    /// When the open round opened, or the next round will open; after the last round, when that
+    /// opened.
     opens_at: TimeMs,
-    /// Of the same round. Once it has ended: when it did.
+    /// When the same round ends, or ended.
     closes_at: TimeMs,
     items: Vec<ItemDocument<'a>>,
-    /// Where to POST attempts; there only while a round is open or paused.
+    /// Where to POST attempts; present only while a round is open or paused.
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schemars(extend("format" = "uri-reference"))]
     attempts_url: Option<String>,
@@ -80,9 +80,9 @@ struct ItemDocument<'a> {
     name: &'a str,
     #[serde(skip_serializing_if = "Option::is_none")]
     name_zh: Option<&'a str>,
-    /// Of a unit.
+    /// Price of one unit.
     price: Money,
-    /// Upcoming: a round to come offers it. Available: units are free; they can be had while the
+    /// Upcoming: a later round offers it. Available: units are free; they can be bought while the
     /// sale is open. Sold out: no unit is free.
     state: ItemState,
 }
@@ -98,13 +98,14 @@ impl Front {
         }
     }
 
-    /// What the gate alone may tell a shopper of a basket: they have nothing of the sale, and are
-    /// not eligible, or it is sold out. `view` was taken before.
+    /// The answer that the gate may give to a shopper without asking the sale: the shopper has
+    /// nothing of the sale, and is not eligible, or the basket is sold out. `view` must be older
+    /// than this call.
     pub(crate) fn alone(&self, view: &SaleView, pass: &Pass, basket: &Basket) -> Option<GateRefusal> {
         view.alone(pass.shopper, pass.tier, basket, || self.sale.may_have(pass.shopper))
     }
 
-    /// The document of this second, rendered once for everybody.
+    /// The document of this second, rendered once for all callers.
     pub(crate) fn rendered(&self, keys: &Keyring, now: TimeMs) -> Arc<Rendered> {
         let view = self.sale.view();
         let is_fresh = |r: &Rendered| same_to_everybody(&r.view, &view) && now.since(r.at).0 < FRESH_MS;
@@ -123,8 +124,8 @@ impl Front {
     }
 }
 
-/// An attempt that waits here for its tier's turn: until this is dropped its shopper is one who may
-/// have something.
+/// An attempt that waits here for its tier's turn. Until this is dropped, its shopper counts as one
+/// who may have something.
 pub(crate) struct Expected {
     sale: Arc<dyn Sale>,
     shopper: ShopperKey,
@@ -149,16 +150,16 @@ impl fmt::Debug for Expected {
     }
 }
 
-/// Whether two views show the same document, and refuse the same shoppers. `as_of` moves with every
-/// batch and is in neither.
+/// Whether two views give the same document, and refuse the same shoppers. `as_of` changes with
+/// every batch and concerns neither.
 fn same_to_everybody(a: &Arc<SaleView>, b: &Arc<SaleView>) -> bool {
     let same = |a: &SaleView, b: &SaleView| {
         a.state == b.state
             && a.rounds_opened == b.rounds_opened
             && (a.opens_at, a.closes_at, a.rate_per_second) == (b.opens_at, b.closes_at, b.rate_per_second)
             && Arc::ptr_eq(&a.spec, &b.spec)
-            // A shopper who was taken off the list is let in at once, not when the document is next
-            // rendered.
+            // A shopper who was removed from the list is let in at once, not when the document is
+            // next rendered.
             && Arc::ptr_eq(&a.denied, &b.denied)
             && a.items == b.items
     };
@@ -197,14 +198,14 @@ impl Rendered {
         Self { body, at: now, round_keys, view }
     }
 
-    /// Whether a round that has opened has this key. Takes as long for a key that is nearly right.
+    /// Whether a round that has opened has this key, in constant time.
     pub(crate) fn knows_round_key(&self, key: &str) -> bool {
         let fits = self.round_keys.iter().rev().map(|k| k.as_bytes().ct_eq(key.as_bytes()));
         fits.fold(subtle::Choice::from(0), |a, b| a | b).into()
     }
 }
 
-/// The sales, as this gate has met them.
+/// The fronts of the sales that this gate was asked for.
 pub(crate) struct Fronts {
     sales: Arc<dyn Sales>,
     keys: Arc<Keyring>,
@@ -222,7 +223,8 @@ impl Fronts {
         Self { sales: Arc::clone(sales), keys: Arc::clone(keys), met: RwLock::default() }
     }
 
-    /// The front of a sale, or 404. Only names of real sales are kept, so guessing costs no memory.
+    /// The front of a sale, or 404. Only names of existing sales are kept, so guesses cost no
+    /// memory.
     pub(crate) fn get(&self, sale: &str) -> Result<Arc<Front>, Problem> {
         if let Some(front) = self.met.read().unwrap_or_else(PoisonError::into_inner).get(sale) {
             return Ok(Arc::clone(front));

@@ -1,5 +1,5 @@
-//! The hot routes, served inside the connection loops: the sale's document and attempts. What is
-//! decided about a request here, and how its answer comes to be said.
+//! The hot routes, which are served inside the connection loops: the sale's document and attempts.
+//! It decides what becomes of each request, and sends its answer.
 
 use crate::{
     api::{ATTEMPT, READ_SALE},
@@ -28,17 +28,17 @@ use web::{
     wire::{self, Before, Inbox, Served, Slab, Token},
 };
 
-/// What other threads tell a loop.
+/// A message of another thread to a loop.
 #[derive(Debug)]
 pub(crate) enum Letter {
     /// The sale has answered an attempt.
     Mail(Mail),
-    /// What took a question of its own: whether something was promised before, or where an attempt
-    /// stands.
+    /// The answer to a separate question: whether there is an earlier promise, or the state of an
+    /// attempt.
     Answer(u64, Result<Told, Problem>),
 }
 
-/// Brings a sale's answers to a loop.
+/// Delivers a sale's answers to a loop.
 #[derive(Debug)]
 struct LoopMailbox(Arc<Inbox<Letter>>);
 
@@ -50,7 +50,7 @@ impl Mailbox for LoopMailbox {
 
 type Io = wire::Io<Letter>;
 
-/// A sale, and attempts for it, each under the token of its [`Pending`].
+/// A sale and attempts for it, each with the token of its [`Pending`].
 type Batch = (Arc<Front>, Vec<(u64, Attempt)>);
 
 /// A request that waits for its answer.
@@ -63,19 +63,19 @@ struct Pending {
     id: AttemptId,
     started: Instant,
     stage: Stage,
-    /// While it waits for its tier's turn.
+    /// Present while it waits for its tier's turn.
     _expected: Option<Expected>,
 }
 
-/// How far an attempt has come.
+/// The stage of an attempt.
 #[derive(Debug)]
 enum Stage {
-    /// It has not been put to the sale.
+    /// It has not been submitted to the sale.
     Here,
-    /// It will be decided, whether or not anybody waits.
+    /// It will be decided, whether or not the client still waits.
     Submitted,
-    /// It may not go on to the sale now: what is left to find out is whether something was promised
-    /// before. Else this is said.
+    /// It may not go on to the sale now. The gate still finds out whether there is an earlier
+    /// promise, and otherwise gives this answer.
     NoRoom(Problem),
 }
 
@@ -85,18 +85,18 @@ pub(crate) struct Hot {
     strategy: Arc<Strategy>,
     metrics: Arc<Metrics>,
     mailbox: Arc<dyn Mailbox>,
-    /// The round that the present request names, from its head to its body.
+    /// The round of the current request, kept from its head to its body.
     round: Option<(Arc<Front>, Arc<Rendered>)>,
     pending: Slab<Pending>,
-    /// When each pending attempt is told to wait, first to last: all have the same patience.
+    /// When each pending attempt is answered with its place, in order: all wait equally long.
     due: VecDeque<(Instant, Token)>,
-    /// Attempts that their tier's part of the sale's rate holds back until their turn.
+    /// Attempts that wait for their tier's turn, by its part of the sale's rate.
     turns: BinaryHeap<Reverse<(Instant, Token)>>,
     /// Attempts of this turn of the loop, by sale.
     batches: Vec<Batch>,
-    /// Attempts of this turn whose patience has ended: they are told where they stand once they do.
+    /// Attempts that have waited long enough in this turn. They are answered with their place.
     late: Vec<Token>,
-    /// What was said in this turn without a sale being asked.
+    /// Answers of this turn that the gate gave without asking the sale.
     said: Vec<(Arc<Front>, GateRefusal)>,
 }
 
@@ -141,8 +141,8 @@ impl wire::Hot for Hot {
                 Before::Answered
             }
             (Some(HotRoute::Round { sale, key }), "POST") => {
-                // Before the body is waited for, so that a guessed key tells nothing of how bodies
-                // are read.
+                // Checked before the body arrives, so that a guessed key reveals nothing about the
+                // reading of bodies.
                 match self.attempts.round(Peer(asked.address), sale, key, asked.now) {
                     Ok(round) => {
                         self.round = Some(round);
@@ -278,13 +278,13 @@ impl Hot {
         Served::Waits
     }
 
-    /// Puts an attempt among those of this turn.
+    /// Adds an attempt to those of this turn.
     fn put(&mut self, token: Token) {
         let Some(pending) = self.pending.get_mut(token) else { return };
         if !matches!(pending.stage, Stage::Here) {
             return;
         }
-        // From here on it is the sale's, and decided, unless there turns out to be no room.
+        // From here on the sale has the attempt and decides it, unless there is no room.
         pending.stage = Stage::Submitted;
         let attempt = Attempt {
             id: pending.id,
@@ -313,7 +313,7 @@ impl Hot {
         }
     }
 
-    /// Hands this turn's attempts to their sales.
+    /// Submits this turn's attempts to their sales.
     fn submit(&mut self, io: &mut Io) {
         let mut batches = std::mem::take(&mut self.batches);
         for (front, batch) in &mut batches {
@@ -335,12 +335,12 @@ impl Hot {
                 }
             }
         }
-        // Their memory serves the next turn's.
+        // Their memory is used for those of the next turn.
         self.batches = batches;
     }
 
-    /// The attempt may not go on now: what was promised to this very attempt before is said all the
-    /// same, else `full`.
+    /// The attempt may not go on now. An earlier promise to the same attempt is still returned,
+    /// otherwise `full`.
     fn ask_known(&mut self, io: &Io, token: Token, full: Problem) {
         let Some(pending) = self.pending.get_mut(token) else { return };
         pending.stage = Stage::NoRoom(full.clone());
@@ -352,13 +352,14 @@ impl Hot {
         });
     }
 
-    /// Says what came of an attempt, and goes on with its connection.
+    /// Sends the result of an attempt, and goes on with its connection.
     fn say(&mut self, io: &mut Io, token: Token, told: Result<Told, Problem>) {
         let Some(pending) = self.pending.remove(token) else { return };
         io.guarded(pending.conn, |io| say(&self.attempts.decisions, io, &pending, told));
     }
 
-    /// Keeps what was said without the sale, which hears of it at the end of the turn.
+    /// Records an answer that the gate gave without asking the sale, which is told at the end of
+    /// the turn.
     fn gate_refused(&mut self, front: &Arc<Front>, said: GateRefusal) {
         let same =
             |known: &mut (Arc<Front>, GateRefusal)| Arc::ptr_eq(&known.0, front) && known.1.merge(&said);
@@ -367,8 +368,8 @@ impl Hot {
         }
     }
 
-    /// Finds attempts whose decision takes too long. One that is still here is put to the sale
-    /// first, for what is said then is that the decision will come.
+    /// Finds attempts whose decision takes too long. An attempt that is not submitted yet is
+    /// submitted first, because the answer says that the decision will come.
     fn find_late(&mut self) {
         let now = Instant::now();
         while let Some(&(at, token)) = self.due.front() {
@@ -379,12 +380,12 @@ impl Hot {
                 self.put(token);
                 self.late.push(token);
             }
-            // Most have been answered long ago.
+            // Most of them have been answered long ago.
             self.due.pop_front();
         }
     }
 
-    /// Tells them their place, or that there was no room.
+    /// Answers attempts with their place, or that there was no room.
     fn tell_late(&mut self, io: &mut Io) {
         for token in std::mem::take(&mut self.late) {
             let Some(pending) = self.pending.peek(token) else { continue };
@@ -396,7 +397,7 @@ impl Hot {
             let mut place = pending.front.sale.position(pending.id, pending.pass.shopper);
             match place.try_recv() {
                 Ok(Ok(Some(told))) => self.say(io, token, Ok(told)),
-                // It was decided just now, and the answer is on its way.
+                // The attempt was decided at this moment, and the answer is on its way.
                 Ok(Ok(None)) => {}
                 Ok(Err(unavailable)) => self.say(io, token, Err(problem::of_unavailable(unavailable))),
                 // The sale is in another process.

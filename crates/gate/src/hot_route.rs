@@ -9,8 +9,7 @@ pub enum HotRoute<'a> {
     Round { sale: &'a str, key: &'a str },
 }
 
-/// The hot route that a target names, if it is one, without a query and with nothing that would
-/// have to be decoded.
+/// The hot route that a target names, if it has no query and nothing that would have to be decoded.
 pub fn hot_route(target: &str) -> Option<HotRoute<'_>> {
     let rest = target.strip_prefix("/api/v1/sales/")?;
     let plain = |part: &str| {

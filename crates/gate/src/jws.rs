@@ -1,5 +1,5 @@
 //! Ed25519 keys (RFC 8032), and compact JSON Web Signatures made with them (RFC 7515, `EdDSA` as in
-//! RFC 8037). What the claims mean is the caller's.
+//! RFC 8037). The caller defines what the claims mean.
 
 use aws_lc_rs::signature::{Ed25519KeyPair, KeyPair};
 use data_encoding::BASE64URL_NOPAD;
@@ -21,7 +21,7 @@ impl fmt::Debug for SigningKey {
 }
 
 impl SigningKey {
-    /// The key that follows from a seed, as in RFC 8032, section 5.1.5.
+    /// The key of a seed, as in RFC 8032, section 5.1.5.
     pub(crate) fn from_seed(seed: &[u8; 32]) -> Self {
         let pair = Ed25519KeyPair::from_seed_unchecked(seed).expect("a seed of 32 bytes is a key");
         let mut public = [0; 32];
@@ -30,7 +30,7 @@ impl SigningKey {
         Self { pair, public, kid }
     }
 
-    /// Signs. The same message has the same signature each time.
+    /// Signs a message. The same message always has the same signature.
     pub(crate) fn sign(&self, message: &[u8]) -> [u8; 64] {
         let mut signature = [0; 64];
         signature.copy_from_slice(self.pair.sign(message).as_ref());
@@ -81,19 +81,19 @@ pub struct PublicKey {
 #[derive(Debug)]
 pub(crate) struct JwsKey {
     key: SigningKey,
-    /// The protected header in base64url, which is the same in all of them.
+    /// The protected header in base64url, which is the same for all signatures.
     header: String,
 }
 
 impl JwsKey {
-    /// `typ` is what the header says of the type (RFC 7515, section 4.1.9).
+    /// `typ` is the type in the header (RFC 7515, section 4.1.9).
     pub(crate) fn from_seed(seed: &[u8; 32], typ: &str) -> Self {
         let key = SigningKey::from_seed(seed);
         let header = format!(r#"{{"alg":"EdDSA","kid":"{}","typ":"{typ}"}}"#, key.kid);
         Self { header: BASE64URL_NOPAD.encode(header.as_bytes()), key }
     }
 
-    /// The key of the signatures.
+    /// The key that signs.
     pub(crate) fn key(&self) -> &SigningKey {
         &self.key
     }

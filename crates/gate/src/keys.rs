@@ -1,6 +1,6 @@
 //! One master secret and everything derived from it: shopper keys, sealed names, attempt ids, round
-//! keys, MAC keys and the signing key. Nothing here knows a request or a clock, and nothing needs
-//! storing beside the 32 bytes.
+//! keys, MAC keys and the signing key. This module knows no request and no clock. Only the 32 bytes
+//! need to be stored.
 
 use crate::jws::{JwsKey, PublicKey, SigningKey};
 use arrayvec::ArrayString;
@@ -16,8 +16,8 @@ use web::secret::{invalid, random_bytes, read_or_create_secret, read_secret};
 
 const MASTER_BYTES: usize = 32;
 
-/// The keys of one installation. They depend on the master secret alone, so they survive a restart,
-/// and deleting the secret erases every shopper's name from every log and backup.
+/// The keys of one installation. They depend on the master secret alone, so they survive a restart.
+/// Deleting the secret makes every shopper's name in every log and backup unreadable.
 pub struct Keyring {
     shopper: [u8; 32],
     seal: [u8; 32],
@@ -40,7 +40,7 @@ impl fmt::Debug for Keyring {
 
 impl Keyring {
     /// Reads `keys/master.key` under the data directory, or creates it at the first start. Refuses
-    /// a file of another length and one that others can read.
+    /// a file of another length, and a file that others can read.
     pub fn open(data: &Path) -> io::Result<Self> {
         let path = data.join("keys/master.key");
         let has_sales = fs::read_dir(data.join("sales")).is_ok_and(|mut sales| sales.next().is_some());
@@ -65,8 +65,8 @@ impl Keyring {
         })
     }
 
-    /// The keys that follow from a master secret. The context strings are a promise: changing one
-    /// changes what every stored shopper key means.
+    /// Derives the keys from a master secret. The context strings must never change: a change would
+    /// give all shoppers other keys than those in the log.
     pub fn from_master(master: &[u8; 32]) -> Self {
         let derive = |context: &str| blake3::derive_key(context, master);
         Self {
@@ -90,7 +90,7 @@ impl Keyring {
         }
     }
 
-    /// The shopper as the log knows them.
+    /// The key of a shopper in the log.
     pub fn shopper_key(&self, id: &str) -> ShopperKey {
         ShopperKey(short_hash(blake3::keyed_hash(&self.shopper, id.as_bytes())))
     }
@@ -109,7 +109,7 @@ impl Keyring {
         Some((key, SealedShopper::new(&bytes[..id.len()])?))
     }
 
-    /// Decrypts, and accepts the result only if it hashes to the shopper key again.
+    /// Decrypts, and accepts the result only if its hash is the shopper key.
     pub fn unseal(
         &self,
         key: ShopperKey,
@@ -142,8 +142,8 @@ impl Keyring {
         AttemptId(short_hash(hasher.finalize()))
     }
 
-    /// What the attempts' URL carries in a round, counted from 0: 22 URL-safe characters that
-    /// nobody can guess before the round opens.
+    /// The key in the attempts' URL of a round, counted from 0: 22 URL-safe characters that cannot
+    /// be guessed before the round opens.
     pub fn round_key(&self, sale: &str, round: u16) -> String {
         let mut hasher = blake3::Hasher::new_keyed(&self.round);
         hasher
@@ -153,18 +153,19 @@ impl Keyring {
         BASE64URL_NOPAD.encode(&short_hash(hasher.finalize()))
     }
 
-    /// An HMAC-SHA256 state that is keyed for passes already.
+    /// An HMAC-SHA256 state with the key of passes.
     pub(crate) fn pass_mac(&self) -> Hmac<Sha256> {
         self.pass.clone()
     }
 
-    /// An HMAC-SHA256 state that is keyed for proofs of work already.
+    /// An HMAC-SHA256 state with the key of proofs of work.
     pub(crate) fn challenge_mac(&self) -> Hmac<Sha256> {
         self.challenge_mac.clone()
     }
 
-    /// What binds a challenge's fields to each other and to their purpose. Each stands after its
-    /// length, so that no byte can move from one to the next (typo3-altcha#33).
+    /// A keyed hash that binds a challenge's fields to each other and to their purpose. Each field
+    /// comes after its length, so that no byte can move from one field to the next
+    /// (typo3-altcha#33).
     pub(crate) fn challenge_binding(&self, purpose: &str, fields: &[&[u8]]) -> [u8; 16] {
         let mut hasher = blake3::Hasher::new_keyed(&self.challenge);
         for field in std::iter::once(&purpose.as_bytes()).chain(fields) {
@@ -173,8 +174,8 @@ impl Keyring {
         short_hash(hasher.finalize())
     }
 
-    /// 22 URL-safe characters that bind a page's fields (CSRF token, demo cookie, refusal shown
-    /// after a redirect) to their purpose.
+    /// A token of 22 URL-safe characters that binds a page's fields (CSRF token, demo cookie,
+    /// refusal shown after a redirect) to their purpose.
     pub(crate) fn page_token(&self, purpose: &str, fields: &[&str]) -> String {
         let mut hasher = blake3::Hasher::new_keyed(&self.page);
         for field in std::iter::once(&purpose).chain(fields) {
@@ -198,17 +199,17 @@ impl Keyring {
         &self.tickets
     }
 
-    /// Signs outcomes for the way back to a shop.
+    /// Signs outcomes for return URLs.
     pub(crate) fn outcomes(&self) -> &JwsKey {
         &self.outcomes
     }
 
-    /// The id of the key of winners, which tells this installation from every other one.
+    /// The id of the key that signs winners, which identifies this installation.
     pub fn kid(&self) -> &str {
         self.winners.kid()
     }
 
-    /// The public keys as a JWK Set (RFC 7517, RFC 8037): first that of winners, then that of
+    /// The public keys as a JWK Set (RFC 7517, RFC 8037): first the key of winners, then that of
     /// tickets, then that of signed outcomes.
     pub fn jwks(&self) -> KeySet {
         let keys = [&self.winners, self.tickets.key(), self.outcomes.key()].map(SigningKey::jwk);
@@ -223,8 +224,8 @@ pub struct KeySet {
 }
 
 /// The secret for shopper tokens (HS256) in `keys/jwt.key`, created at the first start: 43
-/// characters of base64url, used as they stand, so that what is in the file is what goes into the
-/// shop's token library.
+/// characters of base64url, used without decoding, so that the shop's token library takes the
+/// content of the file as it is.
 pub fn open_jwt_secret(data: &Path) -> io::Result<Vec<u8>> {
     let path = data.join("keys/jwt.key");
     read_or_create_secret(&path, || {

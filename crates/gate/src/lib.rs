@@ -1,5 +1,5 @@
-//! The HTTP layer of the flash sale: verifies who asks, queues the question, returns the answer. It
-//! owns no stock.
+//! The HTTP layer of the flash sale: checks the caller, submits the request to the sale, returns
+//! the answer. It owns no stock.
 
 mod admin;
 mod admission;

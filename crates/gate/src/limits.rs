@@ -1,4 +1,4 @@
-//! How often an address or a shopper may ask, and what is noted of those who may not.
+//! How many requests an address or a shopper may send, and the records of those that were refused.
 
 use crate::{
     filter::{self, Filter},
@@ -33,24 +33,24 @@ impl Limits {
         Self { filter, strategy: Arc::clone(strategy), protection: Arc::clone(protection) }
     }
 
-    /// Lets an address ask, or says when it may again.
+    /// Lets an address send a request, or returns when it may again.
     pub(crate) fn address(&self, peer: Peer) -> Result<(), Problem> {
         self.address_at(peer, self.protection.now())
     }
 
-    /// The same for a caller that has read the clock: a request of the crowd reads it once.
+    /// The same for a caller that has read the clock, so that a hot request reads it only once.
     pub(crate) fn address_at(&self, peer: Peer, now: TimeMs) -> Result<(), Problem> {
         let asked = self.filter.address(peer.0, self.strategy.tokens_factor(), now);
         asked.map_err(limited("too many requests from this address or its network: wait as Retry-After says"))
     }
 
-    /// Lets a shopper attempt, or says when they may again.
+    /// Lets a shopper send an attempt, or returns when they may again.
     pub(crate) fn shopper(&self, pass: &Pass, now: TimeMs) -> Result<(), Problem> {
         let asked = self.filter.shopper(pass.shopper, now);
         asked.map_err(limited("too many attempts by this shopper: wait as Retry-After says"))
     }
 
-    /// Lets a shopper make or give up a reservation, or says when they may again.
+    /// Lets a shopper make or cancel a reservation, or returns when they may again.
     pub(crate) fn reservation(&self, pass: &Pass) -> Result<(), Problem> {
         let now = self.protection.now();
         self.shopper(pass, now)?;
@@ -63,7 +63,7 @@ impl Limits {
         self.filter.note_shopper(shopper, reason, self.protection.now());
     }
 
-    /// Notes that a shopper was refused by a rule of a sale.
+    /// Notes that a rule of a sale refused a shopper.
     pub(crate) fn note_ineligible(&self, shopper: ShopperKey, by: contracts::IneligibleBy) {
         self.note_shopper(shopper, filter::reason_of(by));
     }

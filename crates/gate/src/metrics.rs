@@ -1,5 +1,5 @@
-//! Figures about the gate and its sales. Every name of its own stands in one enum, those that every
-//! server has in `web`; nothing here decides anything.
+//! Metrics of the gate and its sales. All names of the gate are in one enum; those that every
+//! server has are in `web`. Nothing is decided here.
 
 use crate::{
     challenge::Reason,
@@ -14,10 +14,10 @@ use web::{
     protection::Protection,
 };
 
-/// What the metrics of the gate's listeners are called, and its section of the configuration.
+/// The prefix of the metrics of the gate's listeners, and its section of the configuration.
 const NAMING: Naming = Naming { prefix: "floodgate_gate", section: "gate" };
 
-/// Every metric of the gate and its sales, beside those that every server has.
+/// Every metric of the gate and its sales, other than those that every server has.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum MetricName {
     Answers,
@@ -40,7 +40,7 @@ pub(crate) enum MetricName {
     InvariantBroken,
 }
 
-/// The promises of docs/invariants.md, by the names that they have everywhere.
+/// The invariants of docs/invariants.md, by the names that they have everywhere.
 pub(crate) const INVARIANTS: [&str; 7] = ["INV-1", "INV-2", "INV-3", "INV-4", "INV-5", "INV-6", "INV-7"];
 
 impl MetricName {
@@ -136,10 +136,10 @@ impl From<MetricName> for Metric {
     }
 }
 
-/// Those that a gate may say by itself.
+/// The outcomes that a gate may return without asking the sale.
 const ALONE: [&str; 2] = ["sold_out", "not_eligible"];
 
-/// What the gate counts.
+/// The counts of the gate.
 #[derive(Debug)]
 pub(crate) struct Metrics {
     registry: Registry,
@@ -155,7 +155,7 @@ pub(crate) struct Metrics {
 }
 
 impl Metrics {
-    /// The gate counts the requests for these operations.
+    /// `operations` are the ids of those whose requests are counted.
     pub(crate) fn new(operations: &[&'static str]) -> Self {
         let mut registry = Registry::default();
         let outcomes = |of: &'static [&'static str]| of.iter().map(|outcome| [("outcome", *outcome)]);
@@ -171,7 +171,7 @@ impl Metrics {
         }
     }
 
-    /// What is counted here, with its values.
+    /// The registry with what is counted here.
     pub(crate) fn registry(&self) -> &Registry {
         &self.registry
     }
@@ -182,7 +182,7 @@ impl Metrics {
         }
     }
 
-    /// An outcome that was said without the sale being asked.
+    /// Counts an outcome that the gate returned without asking the sale.
     pub(crate) fn answered_alone(&self, outcome: &str) {
         self.answered(outcome);
         if let Some(at) = ALONE.iter().position(|o| *o == outcome) {
@@ -206,12 +206,12 @@ impl Metrics {
         self.challenges_refused[reason as usize].inc();
     }
 
-    /// A request for this operation took so long.
+    /// Records how long a request for this operation took.
     pub(crate) fn took(&self, operation: &'static str, time: Duration) {
         self.server.took(operation, time);
     }
 
-    /// Registers what others count of this gate, as it is now.
+    /// Registers the values of this gate that are kept elsewhere and read at each scrape.
     pub(crate) fn read(
         &self,
         filter: &Filter,
@@ -248,7 +248,7 @@ mod tests {
         MetricName::ALL.into_iter().map(Metric::from).chain(of_every_server)
     }
 
-    /// What stands behind `expr:` in the rules.
+    /// The expressions after `expr:` in the rules.
     fn expressions() -> Vec<&'static str> {
         ALERTS.lines().filter_map(|line| line.trim().strip_prefix("expr: ")).collect()
     }
@@ -283,7 +283,7 @@ mod tests {
         }
     }
 
-    /// The gate's own, and those that `web` gives to every server.
+    /// The gate's own metrics, and those that every server has.
     #[test]
     fn every_metric_has_its_row_in_the_documents() {
         for metric in all() {

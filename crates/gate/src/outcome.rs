@@ -1,5 +1,4 @@
-//! An answer of the sale as JSON. The same shape for the first answer, for asking again and for
-//! events.
+//! An answer of the sale as JSON. The first answer, later queries and events have the same shape.
 
 use contracts::{Answer, AttemptId, HoldState, HoldView, LinePlace, Place, Refusal, Told};
 use schemars::JsonSchema;
@@ -20,35 +19,35 @@ pub(crate) const OUTCOMES: [&str; 10] = [
     "queued",
 ];
 
-/// What is said of an attempt.
+/// The outcome of an attempt.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, JsonSchema)]
 pub(crate) struct Outcome {
     pub(crate) attempt: AttemptId,
     #[schemars(extend("enum" = OUTCOMES))]
     pub(crate) outcome: &'static str,
-    /// The log sequence at which a refusal was true.
+    /// The log sequence at which the refusal was true.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(crate) as_of: Option<Sequence>,
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(crate) hold: Option<Hold>,
-    /// On the waitlist counted from 1; in the queue, how many are before it.
+    /// On the waitlist: the place, counted from 1. In the queue: how many attempts are before it.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(crate) position: Option<u64>,
-    /// Where a place on the waitlist stands now.
+    /// The state of a place on the waitlist now.
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schemars(extend("enum" = ["waiting", "promoted", "left"]))]
     pub(crate) place: Option<&'static str>,
-    /// The attempt that holds a unit of the shopper's.
+    /// The shopper's attempt that has a unit or a place already.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(crate) held_by: Option<AttemptId>,
-    /// Milliseconds until a queued attempt is decided, by the sale's rate or as measured lately;
-    /// absent where that is not known.
+    /// Milliseconds until a queued attempt is decided, estimated from the sale's rate or from
+    /// recent decisions; absent if that is not known.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(crate) wait_ms: Option<u64>,
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(crate) retry_after_ms: Option<u64>,
-    /// The return_url of the request with `floodgate=` after it: the ticket while there is
-    /// something to be had for it, else the signed outcome.
+    /// The return_url of the request with `floodgate=` added: the ticket while the hold is held or
+    /// confirmed, otherwise the signed outcome.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(crate) return_url: Option<String>,
 }
@@ -60,10 +59,10 @@ pub(crate) struct Hold {
     pub(crate) state: HoldState,
     pub(crate) pay_by: TimeMs,
     /// Compact JWS, EdDSA, checked with /api/v1/keys: {sale, hold, shopper, lines, pay_by,
-    /// granted_as_of}. Only where the attempt itself is read.
+    /// granted_as_of}. Present only where the attempt itself is read.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(crate) ticket: Option<String>,
-    /// For the ticket.
+    /// Needed for the ticket.
     #[serde(skip)]
     pub(crate) granted_as_of: Sequence,
 }
@@ -75,7 +74,7 @@ impl Hold {
 }
 
 impl Outcome {
-    /// An outcome that says no more.
+    /// An outcome without further fields.
     pub(crate) fn plain(attempt: AttemptId, outcome: &'static str) -> Self {
         Self {
             attempt,
@@ -91,17 +90,18 @@ impl Outcome {
         }
     }
 
-    /// On its way, with its place.
+    /// An attempt in the queue, with its place.
     pub(crate) fn queued(attempt: AttemptId, place: LinePlace) -> Self {
         let LinePlace { position, wait_ms } = place;
-        // Where nobody knows: a writer decides some 100,000 a second. Asking more often than twice
-        // a second tells nobody more, and a place further ahead is worth a look every five seconds.
+        // If the time is not known: a writer decides some 100,000 attempts a second. Asking more
+        // than twice a second shows nothing new, and a shopper should see their place move every
+        // five seconds.
         let retry_after_ms = Some(wait_ms.unwrap_or(position / 100).clamp(500, 5000));
         Self { position: Some(position), wait_ms, retry_after_ms, ..Self::plain(attempt, "queued") }
     }
 
-    /// Appends the JSON that [`Serialize`] writes of an outcome without ticket and return URL.
-    /// Nothing in it has to be escaped, so nothing is looked at.
+    /// Appends the JSON that [`Serialize`] writes for an outcome without ticket and return URL.
+    /// None of its values needs escaping, so none is checked.
     pub(crate) fn write(&self, out: &mut Vec<u8>) {
         out.extend_from_slice(b"{\"attempt\":\"");
         out.extend_from_slice(&self.attempt.hex());
@@ -131,13 +131,13 @@ impl Outcome {
         out.push(b'}');
     }
 
-    /// Whether it is on its way still.
+    /// Whether the attempt is still in the queue.
     pub(crate) fn is_queued(&self) -> bool {
         self.outcome == "queued"
     }
 
-    /// Whether nothing more will happen to it by itself. A voided purchase or a late payment may
-    /// still come, and shows when asked for.
+    /// Whether the outcome will not change by itself. A void or a late payment may still change it,
+    /// which shows when it is queried.
     pub(crate) fn is_final(&self) -> bool {
         match (self.outcome, &self.hold) {
             ("queued", _) => false,
@@ -160,7 +160,7 @@ fn number(out: &mut Vec<u8>, before: &str, number: Option<u64>) {
     }
 }
 
-/// The answer in the API's words; `None` for a reused key, which is a problem and no outcome.
+/// The answer in the API's terms; `None` for a reused key, which is a problem and not an outcome.
 pub(crate) fn outcome_of(id: AttemptId, answer: &Answer) -> Option<Outcome> {
     Some(match answer {
         Answer::Granted(hold) => Outcome { hold: Some(Hold::new(id, hold)), ..Outcome::plain(id, "granted") },
@@ -185,7 +185,7 @@ pub(crate) fn outcome_of(id: AttemptId, answer: &Answer) -> Option<Outcome> {
     })
 }
 
-/// The outcome in metrics; empty for a reused key, which is none.
+/// The label of the outcome in metrics; empty for a reused key, which is not an outcome.
 pub(crate) fn label(told: &Told) -> &'static str {
     match told {
         Told::Answer(Answer::Granted(_)) => "granted",
@@ -201,7 +201,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn what_is_written_by_hand_is_what_serde_writes() {
+    fn json_written_by_hand_equals_what_serde_writes() {
         let id = AttemptId([0xa5; 16]);
         let hold = |state| HoldView { state, pay_by: TimeMs(1_794_391_200_250), granted_as_of: Sequence(7) };
         let as_of = Sequence(u64::MAX);
@@ -227,7 +227,7 @@ mod tests {
     }
 
     #[test]
-    fn whoever_is_queued_asks_again_when_the_answer_is_due_but_neither_in_a_hurry_nor_late() {
+    fn a_queued_shopper_is_told_to_ask_again_when_the_answer_is_due() {
         let retry = |position, wait_ms| {
             Outcome::queued(AttemptId([1; 16]), LinePlace { position, wait_ms }).retry_after_ms.unwrap()
         };

@@ -1,4 +1,4 @@
-//! What the door is made of. A handler takes the parts that it uses, and no others.
+//! The parts of the gate. A handler takes only the parts that it uses.
 
 use crate::{
     attempts::Attempts, decisions::Decisions, front::Fronts, keys::Keyring, limits::Limits, metrics::Metrics,
@@ -10,7 +10,7 @@ use web::{api_keys::ApiKeys, protection::Protection};
 
 macro_rules! parts {
     ($($name:ident: $part:ty,)*) => {
-        /// All of them.
+        /// All parts.
         pub(crate) struct AllParts {
             $(pub(crate) $name: Arc<$part>,)*
         }
@@ -39,7 +39,7 @@ parts! {
     api_keys: ApiKeys,
 }
 
-/// All of them, as the state of a router, which copies it for each request.
+/// All parts, as the state of a router, which copies it for each request.
 #[derive(Clone)]
 pub(crate) struct Parts(pub(crate) Arc<AllParts>);
 

@@ -10,7 +10,7 @@ use units::TimeMs;
 const VERSION: u8 = 1;
 const MAC_BYTES: usize = 32;
 /// Version, then sale (≤ 40), shopper key (16), sealed id (≤ 64), tier (1), expiry (8), each after
-/// its length, and the MAC.
+/// its length, then the MAC.
 const PASS_BYTES_MAX: usize = 1 + 41 + 17 + 65 + 2 + 9 + MAC_BYTES;
 
 /// Who a pass lets in.
@@ -18,15 +18,15 @@ const PASS_BYTES_MAX: usize = 1 + 41 + 17 + 65 + 2 + 9 + MAC_BYTES;
 pub struct Pass {
     pub shopper: ShopperKey,
     pub sealed: SealedShopper,
-    /// 0 if the shop's token says none.
+    /// 0 if the shop's token has none.
     pub tier: u8,
     pub expires_at: TimeMs,
 }
 
-/// Why a pass lets nobody in.
+/// Why a pass is refused.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum PassError {
-    /// No pass of this version.
+    /// Not a pass of this version.
     Malformed,
     /// Changed, or made with another secret.
     BadMac,
@@ -36,8 +36,8 @@ pub enum PassError {
 }
 
 impl PassError {
-    /// What is wrong and what to do, without the sale's name: whoever sends wrong passes by the
-    /// thousand costs no memory.
+    /// What is wrong and what to do. It is a static text without the sale's name, so that a flood
+    /// of wrong passes allocates no memory.
     pub(crate) fn advice(self) -> &'static str {
         match self {
             Self::Malformed => "pass: malformed; POST /api/v1/sales/{sale}/passes gives a new one",
@@ -52,8 +52,8 @@ impl PassError {
     }
 }
 
-/// Makes the pass's text: base64url of the fields and an HMAC-SHA256 over them. Every field stands
-/// after its length, so that bytes cannot move from one to the next under the same MAC
+/// Makes the pass's text: base64url of the fields and an HMAC-SHA256 over them. Every field comes
+/// after its length, so that bytes cannot move from one field to the next under the same MAC
 /// (typo3-altcha#33).
 pub fn issue(keys: &Keyring, sale: &SaleId, pass: &Pass) -> String {
     let mut bytes = Vec::with_capacity(PASS_BYTES_MAX);
@@ -68,8 +68,8 @@ pub fn issue(keys: &Keyring, sale: &SaleId, pass: &Pass) -> String {
     BASE64URL_NOPAD.encode(&bytes)
 }
 
-/// Checks a pass for a sale at a time. The MAC comes first and is compared in constant time;
-/// allocates nothing.
+/// Checks a pass for a sale at a given time. The MAC is checked first, in constant time. Allocates
+/// nothing.
 pub fn verify(keys: &Keyring, text: &[u8], sale: &str, now: TimeMs) -> Result<Pass, PassError> {
     let mut buffer = [0; PASS_BYTES_MAX];
     let len = BASE64URL_NOPAD.decode_len(text.len()).map_err(|_| PassError::Malformed)?;
@@ -144,7 +144,7 @@ mod tests {
             let changed = BASE64URL_NOPAD.encode(&changed);
             assert!(verify(&keys, changed.as_bytes(), "demo", TimeMs(0)).is_err(), "byte {at}");
         }
-        // The head of one pass on the tail of another.
+        // The head of one pass with the tail of another.
         let other = issue(&keys, &"demo".parse().unwrap(), &pass(&keys, "mallo"));
         let spliced = format!("{}{}", &text[..40], &other[40..]);
         assert_eq!(verify(&keys, spliced.as_bytes(), "demo", TimeMs(0)), Err(PassError::BadMac));
@@ -157,7 +157,7 @@ mod tests {
         }
     }
 
-    /// The fields behind their lengths, with the MAC of another split of the same bytes.
+    /// The fields after their lengths, with the MAC of another split of the same bytes.
     fn framed(fields: &[Vec<u8>], mac: &[u8]) -> String {
         let mut bytes = vec![VERSION];
         for field in fields {
@@ -168,8 +168,8 @@ mod tests {
     }
 
     /// typo3-altcha#33: one letter moves from the sale's name through the shopper's key to the
-    /// sealed id. Both are whole passes whose fields, without the lengths, are the same bytes; a
-    /// MAC over those alone would take one for the other.
+    /// sealed id. Both are complete passes whose fields, without the lengths, are the same bytes. A
+    /// MAC over those bytes alone would accept one as the other.
     #[test]
     fn two_splits_of_the_same_bytes_are_two_passes() {
         let keys = Keyring::from_master(&[7; 32]);

@@ -1,5 +1,5 @@
-//! Passes as the door gives and takes them: the shop's token, a challenge where one is asked for,
-//! and the pass that an attempt carries.
+//! How the gate issues and checks passes: the shop's token, a challenge if one is required, and the
+//! pass that an attempt carries.
 
 use crate::{
     challenge::{Asker, Challenges, Made, Refused, Solution, Solved, UseError, Wish},
@@ -24,7 +24,7 @@ use web::{
 /// The header that carries the pass.
 pub(crate) const PASS_HEADER: &str = "floodgate-pass";
 
-/// Gives passes and checks them.
+/// Issues and checks passes.
 pub(crate) struct Passes {
     pub(crate) keys: Arc<Keyring>,
     pub(crate) jwt: JwtVerifier,
@@ -49,7 +49,7 @@ impl Passes {
         self.verify(field, sale, self.protection.now())
     }
 
-    /// The pass in a field, if it is good.
+    /// The pass in a header field, if it is valid.
     pub(crate) fn verify(&self, field: Option<&[u8]>, sale: &str, now: TimeMs) -> Result<Pass, Problem> {
         let text = field.ok_or_else(|| {
             let why = "no Floodgate-Pass: POST /api/v1/sales/{sale}/passes gives one";
@@ -66,7 +66,8 @@ impl Passes {
             Problem::new(&problem::TOKEN_MISSING, why)
         })?;
         self.jwt.verify(token, self.protection.now()).map_err(|error| match error {
-            // Fetched again every ten seconds; until then the shopper has done nothing wrong.
+            // The set is fetched again every ten seconds. Until then the shopper has done nothing
+            // wrong.
             JwtError::NoKeysYet => Problem::unavailable(&error.to_string()).retry_after(10),
             _ => Problem::new(&problem::TOKEN_REFUSED, error.to_string()),
         })
@@ -77,7 +78,7 @@ impl Passes {
         Asker { sale, shopper: self.keys.shopper_key(&shopper.id), now }
     }
 
-    /// A challenge for a shopper of a sale, or 404 if none is asked for.
+    /// A challenge for a shopper of a sale, or 404 if none is required.
     pub(crate) async fn challenge(
         &self,
         sale: &SaleId,
@@ -104,7 +105,7 @@ impl Passes {
         Ok(challenge)
     }
 
-    /// Checks a shopper's solution, if one is asked for.
+    /// Checks a shopper's solution, if one is required.
     pub(crate) async fn redeem(
         &self,
         sale: &SaleId,
@@ -147,7 +148,7 @@ impl Passes {
         }
     }
 
-    /// A pass from now on; `None` for an id that is not 1 to 64 bytes long.
+    /// A pass that is valid from now on; `None` for an id that is not 1 to 64 bytes long.
     pub(crate) fn issue(&self, sale: &SaleId, shopper: &Shopper) -> Option<(String, TimeMs)> {
         let (key, sealed) = self.keys.seal(&shopper.id)?;
         let expires_at = self.protection.now().plus(DurationMs::seconds(self.ttl_seconds));

@@ -1,5 +1,5 @@
-//! What the gate needs from the sales behind it. `floodgate` wires the sale's worker into these: by
-//! function call in one process, by socket between two.
+//! The ports of the gate: what it needs from the sales. `floodgate` implements them with the sale's
+//! worker, by function calls in one process and by a socket between two.
 
 use contracts::{
     Actor, Attempt, AttemptId, Found, GateRefusal, Mailbox, OperateError, Operation, OperationDone, SaleId,
@@ -14,10 +14,10 @@ use units::{Sequence, TimeMs};
 /// A reply that comes later. A dropped sender means that the process is stopping.
 pub type Reply<T> = oneshot::Receiver<Result<T, Unavailable>>;
 
-/// How full a sale's queue is, and the line behind it. A long line under a low rate is no load.
+/// How full a sale's queue is, and the line after it. A long line under a low rate is no load.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct QueueFill {
-    /// Attempts that wait for a decision, those in line not counted.
+    /// Attempts that wait for a decision, without those in line.
     pub length: u64,
     pub max: u64,
     /// Attempts in line.
@@ -27,50 +27,50 @@ pub struct QueueFill {
 
 /// One sale.
 pub trait Sale: Send + Sync {
-    /// What everybody may know of it. Cheap: no lock that a writer holds for long.
+    /// The public state of the sale. Cheap: takes no lock that a writer holds for long.
     fn view(&self) -> Arc<SaleView>;
 
-    /// Hands an attempt to the writer, or joins the decision of the same one. What comes is its
-    /// answer; or at once its place in line, if the answer is expected later than in `patience_ms`,
-    /// and then whoever asked is not told more. If there is no room ([`Unavailable::LineFull`],
-    /// [`Unavailable::TooManyInLine`]), what was promised to this very attempt before is said all
-    /// the same; so it is to whoever is in line.
+    /// Hands an attempt to the writer, or waits for the decision of the same attempt if it is
+    /// queued already. The reply is its answer; or, at once, its place in line, if the answer is
+    /// expected later than in `patience_ms`: no further reply follows then. If there is no room
+    /// ([`Unavailable::LineFull`], [`Unavailable::TooManyInLine`]), the reply is still an earlier
+    /// promise to the same attempt, or its place if it is in line.
     fn attempt(&self, attempt: Attempt, patience_ms: u64) -> Reply<Told>;
 
-    /// The same for many at once, each under a token. What they hear comes to `to`, together with
-    /// all that are decided together. `batch` is left empty.
+    /// The same for many attempts at once, each with a token. Their replies go to `to`, those of
+    /// one batch together. `batch` is left empty.
     fn attempts(&self, to: &Arc<dyn Mailbox>, patience_ms: u64, batch: &mut Vec<(u64, Attempt)>);
 
-    /// Whether the sale itself must answer this shopper: something is kept of them, or an attempt
-    /// of theirs is not decided yet. To be asked after [`Sale::view`]: nobody is missed who had got
-    /// something by then. Somebody else may be taken for one.
+    /// Whether the sale itself must answer this shopper: it keeps something of them, or an attempt
+    /// of theirs is not decided yet. To be called after [`Sale::view`]: then no shopper who has
+    /// something by that view is missed. False positives are possible.
     fn may_have(&self, shopper: ShopperKey) -> bool;
 
-    /// An attempt of this shopper waits here for its turn: until it is [no
-    /// longer](Sale::no_longer_expect) expected, [`Sale::may_have`] says yes.
+    /// An attempt of this shopper waits at the gate for its turn. Until it is [no
+    /// longer](Sale::no_longer_expect) expected, [`Sale::may_have`] is true.
     fn expect(&self, shopper: ShopperKey);
 
     /// Takes back one [`Sale::expect`].
     fn no_longer_expect(&self, shopper: ShopperKey);
 
-    /// Takes the report of what a gate has told shoppers by itself, from [`SaleView::alone`]; it is
-    /// logged.
+    /// Takes a report of the answers that a gate gave without asking the sale, from
+    /// [`SaleView::alone`]. The report is logged.
     fn gate_refused(&self, counts: &[GateRefusal]);
 
     /// How full the queue is. Takes the queue's lock for a moment.
     fn queue(&self) -> QueueFill;
 
-    /// Where a shopper's attempt stands that is not decided yet, or how it was refused lately, if
-    /// they were told a place before; or why it was not taken up, if that has not been said. Where
-    /// the sale is in this process, the reply is there at once.
+    /// The place of a shopper's attempt that is not decided yet; or how it was refused a short time
+    /// ago, if the shopper was told a place before; or why it was not queued, if the shopper has
+    /// not been told. If the sale is in this process, the reply is there at once.
     fn position(&self, attempt: AttemptId, shopper: ShopperKey) -> Reply<Option<Told>>;
 
-    /// What the sale keeps of an attempt; [`Answer::None`] if nothing, or if it is another
+    /// What the sale keeps of an attempt; [`Answer::None`] if nothing, or if the attempt is another
     /// shopper's.
     fn lookup(&self, attempt: AttemptId, shopper: ShopperKey) -> Reply<Found>;
 
-    /// All that the sale keeps of a shopper's attempts, newest first, 100 at the most; and whether
-    /// they have a reservation.
+    /// What the sale keeps of a shopper's attempts, newest first, at most 100; and whether they
+    /// have a reservation.
     fn shopper(&self, shopper: ShopperKey) -> Reply<ShopperRecord>;
 
     /// Carries out a command and logs it with its actor.
@@ -82,10 +82,10 @@ pub trait Sale: Send + Sync {
     /// The log's last durable entry, and every new one.
     fn sequence(&self) -> watch::Receiver<Sequence>;
 
-    /// Tells this log from every other one, also from one that was restored from its backup.
+    /// Identifies this log. A log that was restored from a backup has another id.
     fn log_id(&self) -> &str;
 
-    /// Events after `after`, in order, `max` at the most, and the sequence up to which the log was
+    /// Events after `after`, in order, at most `max`, and the sequence up to which the log was
     /// searched. Blocks on the disk: call it off the event loop.
     fn winners(&self, after: Sequence, max: usize) -> Result<(Vec<Winner>, Sequence), Unavailable>;
 }
@@ -93,15 +93,15 @@ pub trait Sale: Send + Sync {
 /// Why a challenge was not marked as used.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub enum UseError {
-    /// It was before.
+    /// It was used before.
     Used,
-    /// It expired so long ago that it was forgotten.
+    /// It expired so long ago that the ledger has forgotten it.
     Forgotten,
-    /// More are used and not yet expired than the ledger may hold.
+    /// The ledger is full of used challenges that have not expired.
     Full,
-    /// Too many wait.
+    /// Too many uses wait to be written.
     Busy,
-    /// The disk did not take it.
+    /// Writing it to the disk failed.
     Disk(String),
 }
 
@@ -112,16 +112,16 @@ impl fmt::Display for UseError {
             Self::Forgotten => f.write_str("it has expired"),
             Self::Full => f.write_str("the ledger of used challenges is full (gate.challenge.used_max)"),
             Self::Busy => f.write_str("too many challenges are being used at once"),
-            // Why is for the log, not for whoever asks.
+            // The reason is for the log, not for the caller.
             Self::Disk(_) => f.write_str("the ledger of used challenges cannot be written"),
         }
     }
 }
 
-/// Which challenges were used. There is one such ledger for all gates of a sale.
+/// Which challenges were used. All gates of a sale share one ledger.
 pub trait UsedChallenges: fmt::Debug + Send + Sync {
-    /// Marks a challenge, by its nonce, as used; durable once this says `Ok`, which it says once
-    /// for each, also after a crash.
+    /// Marks a challenge as used, by its nonce. The mark is durable once this returns `Ok`, which
+    /// it does only once for each challenge, even after a crash.
     fn use_up(
         &self,
         nonce: [u8; 16],
@@ -130,13 +130,14 @@ pub trait UsedChallenges: fmt::Debug + Send + Sync {
     ) -> oneshot::Receiver<Result<(), UseError>>;
 }
 
-/// Whether a sale goes on, as machines ask.
+/// The health of a sale.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct SaleHealth {
-    /// It answers nobody until somebody sees to it: its writer has stopped for good, or its log
-    /// could not be brought back.
+    /// It answers no requests until an operator acts: its writer has stopped for good, or its log
+    /// could not be recovered.
     pub stopped: bool,
-    /// The invariants (`INV-1` …) that were found broken, before anything was said of it.
+    /// The invariants (`INV-1` …) that were found broken, before any shopper was told of the
+    /// result.
     pub invariants_broken: Vec<&'static str>,
 }
 
@@ -148,13 +149,14 @@ pub trait Sales: Send + Sync + 'static {
     /// Their names, in order.
     fn list(&self) -> Vec<SaleId>;
 
-    /// Those whose log is there and could not be brought back: they answer nobody.
+    /// Sales whose log exists and could not be recovered: they answer no requests.
     fn down(&self) -> Vec<SaleId>;
 
-    /// How a sale is, also one that is [down](Sales::down).
+    /// The health of a sale, also of one that is [down](Sales::down).
     fn health(&self, sale: &SaleId) -> SaleHealth;
 
-    /// The sale of this name, with a new and empty log if there is none yet. Blocks on the disk.
+    /// The sale with this name. If there is none yet, it is created with an empty log. Blocks on
+    /// the disk.
     fn get_or_create(&self, sale: &SaleId) -> Result<Arc<dyn Sale>, Unavailable>;
 
     /// The time, which never runs backwards.

@@ -1,12 +1,12 @@
-//! The problems that the flash sale's door adds to those of every server. `docs/api-problems.md` is
-//! made from them.
+//! The problems that the gate adds to those of every server. `docs/api-problems.md` is made from
+//! them.
 
 use crate::{filter, ports::Reply};
 use contracts::{OperateError, Unavailable};
 pub(crate) use web::problem::*;
 
 web::kinds! {
-    /// The door's own kinds.
+    /// The gate's own kinds.
     OWN_KINDS:
     PASS_MISSING = Kind::new(
         401,
@@ -43,7 +43,7 @@ web::kinds! {
         "The form's token does not fit the visitor's cookie. Load the page again, with cookies \
          allowed.",
     );
-    // That one is missing is how an honest shopper begins.
+    // An honest shopper starts without a pass.
     CHALLENGE_MISSING = Kind::new(
         403,
         "challenge-missing",
@@ -105,7 +105,7 @@ web::kinds! {
     ).retry_after(1);
 }
 
-/// Every kind that the door may answer with, in the order of their status.
+/// Every kind that the gate may answer with, in the order of their status.
 pub(crate) fn all_kinds() -> Vec<&'static Kind> {
     let mut all: Vec<_> = KINDS.iter().chain(OWN_KINDS).copied().collect();
     all.sort_by_key(|kind| (kind.status, kind.slug));
@@ -121,7 +121,7 @@ pub(crate) async fn reply<T>(reply: Reply<T>) -> Result<T, Problem> {
     }
 }
 
-/// The sale's refusal of a command, by what the caller can do about it.
+/// The problem for a command that the sale refused, by what the caller can do about it.
 pub(crate) fn of_operation(error: OperateError) -> Problem {
     match error {
         OperateError::Conflict(why) => Problem::new(&CONFLICT, why),
@@ -130,16 +130,16 @@ pub(crate) fn of_operation(error: OperateError) -> Problem {
     }
 }
 
-/// Until an operator acts, which is no matter of seconds: a crowd that asks every second would only
-/// be in the way. Why the sale stopped, with files and attempts in it, is for the log and the
-/// operators.
+/// Only an operator can end this, which takes longer than seconds: a crowd that asks every second
+/// would only be in the way. Why the sale stopped is for the log and the operators, because the
+/// text names files and attempts.
 fn stopped() -> Problem {
     let detail = "the sale has stopped, and an operator must act first; this is no decision: asking the same again \
                   later is safe";
     Problem::new(&UNAVAILABLE, detail).retry_after(30)
 }
 
-/// What a caller is told of a sale that cannot answer.
+/// The problem for a caller of a sale that cannot answer.
 pub(crate) fn of_unavailable(unavailable: Unavailable) -> Problem {
     match unavailable {
         Unavailable::QueueFull => {
@@ -159,10 +159,10 @@ pub(crate) fn of_unavailable(unavailable: Unavailable) -> Problem {
     }
 }
 
-/// When to come back to a line that is so long: places in it become free all the time, so not much
-/// later than a crowd may be asked to.
+/// When to try again if the line is full. Places in it become free all the time, so the wait is
+/// capped: it only has to spread a crowd over time.
 fn seconds_in_line(wait_ms: Option<u64>) -> u32 {
-    // The length is unknown if nothing was decided lately.
+    // The wait in line is unknown if nothing was decided a short time ago.
     wait_ms.map_or(5, |wait_ms| wait_ms.div_ceil(1000).clamp(1, 30) as u32)
 }
 

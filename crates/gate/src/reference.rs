@@ -1,5 +1,4 @@
-//! The table of all operations, and what the door says of them: the OpenAPI document, and the page
-//! of problems.
+//! The table of all operations, and its documents: the OpenAPI document, and the page of problems.
 
 use crate::{
     admin,
@@ -18,7 +17,7 @@ use web::{
     reference::{self, Reference},
 };
 
-/// A key of a round, as `attempts_url` has it.
+/// A key of a round, as in `attempts_url`.
 #[derive(JsonSchema)]
 #[schemars(inline, extend("pattern" = "^[A-Za-z0-9_-]+$"))]
 #[expect(dead_code, reason = "it is only described")]
@@ -73,7 +72,7 @@ pub(crate) fn of_operators() -> Vec<Operation<Parts>> {
     all
 }
 
-/// Of those, what is about one process, whether it has the sales or not.
+/// The operators' operations that concern one process, whether it has the sales or not.
 pub(crate) fn of_a_gate() -> Vec<Operation<Parts>> {
     let mut all = admin::of_a_gate();
     all.extend(statics(page::FILES));
@@ -81,7 +80,7 @@ pub(crate) fn of_a_gate() -> Vec<Operation<Parts>> {
     all
 }
 
-/// Every operation of the door, on the listener of these callers.
+/// Every operation of the gate, on the listener of these callers.
 pub fn operations() -> Vec<(Callers, Row)> {
     rows(of_shop(), of_operators())
 }
@@ -91,7 +90,7 @@ fn rows(shop: Vec<Operation<Parts>>, operators: Vec<Operation<Parts>>) -> Vec<(C
     shop.chain(operators.into_iter().map(|operation| (Callers::Operators, operation.row))).collect()
 }
 
-/// The ids of the operations of the API, those first that are asked for most.
+/// The ids of the operations of the API, the most frequent first.
 pub(crate) fn ids() -> Vec<&'static str> {
     let mut ids = vec![ATTEMPT, READ_SALE];
     for (_, row) in operations() {
@@ -102,11 +101,11 @@ pub(crate) fn ids() -> Vec<&'static str> {
     ids
 }
 
-/// What the door says of its operations.
+/// The documents of the operations.
 pub fn reference() -> &'static Arc<Reference> {
     static REFERENCE: LazyLock<Arc<Reference>> = LazyLock::new(|| {
         let (mut shop, mut operators) = (api::operations(), admin::operations());
-        // Where the reference is stands in it too.
+        // The operations of the reference are in it too.
         let itself = Arc::new(Reference::empty());
         shop.extend(reference::operations(&itself));
         operators.extend(reference::operations(&itself));

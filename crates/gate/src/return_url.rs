@@ -1,23 +1,22 @@
-//! Where a page may send a shopper back to, from a list of origins with paths. Whatever two readers
-//! of URLs could take for two places is refused: an open redirect would lend the sale's good name
-//! to anybody.
+//! Where a page may send a shopper back to, by a list of origins with paths. A URL that two parsers
+//! could read differently is refused: an open redirect would let anybody use the sale's good name.
 
 use std::fmt::Write;
 use web::cors::is_origin;
 
-/// Bytes of a URL; with the longest ticket behind it, it stays below what browsers and servers
-/// take.
+/// The most bytes of a URL. With the longest ticket after it, it stays below what browsers and
+/// servers accept.
 const URL_BYTES_MAX: usize = 1024;
-/// The parameter that carries the outcome. Shops have it to themselves: whoever writes the URL may
-/// not write it too.
+/// The parameter that carries the outcome. Only the gate may set it: a return URL that already has
+/// it is refused.
 const PARAMETER: &str = "floodgate";
 
-/// A URL of the list, or below one of it.
+/// A URL of the list, or one below such a URL.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct ReturnUrl(String);
 
 impl ReturnUrl {
-    /// `None` if it is not one of ours, to the byte. `allowed` has passed [`is_entry`].
+    /// `None` if no entry allows it, byte by byte. `allowed` has passed [`is_entry`].
     pub(crate) fn parse(text: &str, allowed: &[String]) -> Option<Self> {
         let is_below = |entry: &String| {
             text.strip_prefix(entry.as_str()).is_some_and(|rest| {
@@ -31,12 +30,12 @@ impl ReturnUrl {
         good.then(|| Self(text.to_owned()))
     }
 
-    /// For whom an outcome is that is sent there.
+    /// The audience of an outcome that is sent there.
     pub(crate) fn origin(&self) -> &str {
         origin_of(&self.0).unwrap_or_default()
     }
 
-    /// The URL with a signed outcome or a ticket, which need no encoding.
+    /// The URL with a signed outcome or a ticket added, which need no encoding.
     pub(crate) fn with(&self, signed: &str) -> String {
         let separator = match self.0.split_once('?') {
             None => "?",
@@ -46,12 +45,12 @@ impl ReturnUrl {
         format!("{}{separator}{PARAMETER}={signed}", self.0)
     }
 
-    /// For a form's field.
+    /// The URL for a field of a form.
     pub(crate) fn as_str(&self) -> &str {
         &self.0
     }
 
-    /// For the query of a link of our own.
+    /// The URL encoded for the query of a link of the page.
     pub(crate) fn as_query(&self) -> String {
         let mut out = String::from("&return_url=");
         for byte in self.0.bytes() {
@@ -75,8 +74,8 @@ fn is_root(entry: &str) -> bool {
     origin_of(entry).is_some_and(|origin| entry[origin.len()..] == *"/")
 }
 
-/// Whether an operator may name it: an origin, with a path if not all of it is meant. In clear only
-/// to this machine.
+/// Whether an operator may name it in the list: an origin, with a path if not the whole origin is
+/// meant. In clear only for this machine.
 pub(crate) fn is_entry(text: &str) -> bool {
     let local = ["http://127.0.0.1", "http://localhost", "http://[::1]"];
     let Some(origin) = origin_of(text) else { return false };
@@ -88,7 +87,7 @@ pub(crate) fn is_entry(text: &str) -> bool {
     is_safe && is_origin(origin) && (path.is_empty() || is_path(path)) && text.len() <= URL_BYTES_MAX
 }
 
-/// A path with nothing in it that a server may resolve or decode into another.
+/// Whether a server cannot resolve or decode the path into another one.
 fn is_path(path: &str) -> bool {
     let plain = |b: u8| b.is_ascii_alphanumeric() || b"-._~/%".contains(&b);
     let Some(segments) = path.strip_prefix('/') else { return false };
@@ -99,11 +98,12 @@ fn is_path(path: &str) -> bool {
             return false;
         }
     }
-    // What is encoded may be a letter of another script, but none that means something in a path.
+    // An encoded byte may be part of a letter of another script, but not a character with a meaning
+    // in a path.
     path.bytes().all(plain) && encoded(path).is_some_and(|bytes| bytes.iter().all(|b| *b >= 0x80))
 }
 
-/// A query of which no pair is ours, nor could be read as ours.
+/// Whether no pair of the query is our parameter, or could be read as it.
 fn is_query(query: &str) -> bool {
     let plain = |b: u8| b.is_ascii_alphanumeric() || b"-._~%=&+:,@/!*()".contains(&b);
     let is_ours = |key: &str| {
@@ -114,7 +114,7 @@ fn is_query(query: &str) -> bool {
         && !query.split('&').any(|pair| is_ours(pair.split('=').next().unwrap_or_default()))
 }
 
-/// The bytes that stand encoded in it; `None` if a `%` begins none.
+/// The encoded bytes in a text; `None` if a `%` does not begin one.
 fn encoded(text: &str) -> Option<Vec<u8>> {
     let digits = |part: &str| {
         let digits = part.get(..2).filter(|digits| digits.bytes().all(|b| b.is_ascii_hexdigit()))?;

@@ -1,4 +1,4 @@
-//! The listeners of a gate, bound, and what protects them.
+//! The bound listeners of a gate, and what protects them.
 
 use crate::{
     api::ATTEMPT,
@@ -50,18 +50,18 @@ use web::{
 /// The section of the configuration.
 const SECTION: &str = "gate";
 
-/// Connections on the admin listener: a few people, stores and a scraper.
+/// The most connections on the admin listener: a few people, stores and a scraper.
 const ADMIN_OPEN_MAX: usize = 1024;
 
-/// What the kernel keeps of a shopper's connection until it is read: the largest request, with its
-/// head's default limit, fits. By itself the kernel keeps ten times that and more, which adds up
-/// where a flood is read slowly.
+/// The receive buffer of a shopper's connection: the largest request, with the default limit of its
+/// head, fits. The kernel's default is more than ten times that, which adds up when a flood is read
+/// slowly.
 const UNREAD_BYTES_MAX: usize = 16 << 10;
 
-/// What a page of another origin may send beside what every page may.
+/// The fields that a page of another origin may send in addition to those that every page may.
 const CORS_HEADERS: &str = "authorization, content-type, floodgate-pass, idempotency-key";
 
-/// What a gate is made of.
+/// What a gate needs.
 pub struct Options {
     pub config: Config,
     pub sales: Arc<dyn Sales>,
@@ -72,21 +72,21 @@ pub struct Options {
     pub denied: DenyList,
     pub memory: Memory,
     pub strategy: Strategy,
-    /// The page sells to whoever comes, payment is a sandbox, and loopback has no address limit.
+    /// The page sells to any visitor, payment is a sandbox, and loopback has no address limit.
     pub demo: bool,
     pub part: Part,
 }
 
-/// What of a gate is in this process.
+/// Which part of a gate is in this process.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub enum Part {
     /// Both listeners.
     #[default]
     All,
-    /// The operators' listener alone: shoppers come to gates in processes of their own.
+    /// The operators' listener alone: the gates for shoppers are in other processes.
     Operators,
-    /// The shop's listener, on a port that other processes share, and of the operators' what is
-    /// about this process.
+    /// The shop's listener, on a port that other processes share, and a listener for operators with
+    /// what concerns this process.
     Shoppers,
 }
 
@@ -99,20 +99,20 @@ impl fmt::Debug for Options {
     }
 }
 
-/// Where a server listens; the ports are real even if 0 was asked for.
+/// Where a server listens. The ports are the real ones, even if 0 was configured.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Bound {
-    /// None in a process that has the operators' listener alone.
+    /// None in a process with the operators' listener alone.
     pub shop: Option<SocketAddr>,
-    /// The shop behind TLS, if `gate.tls.listen` says where.
+    /// The shop over TLS, if `gate.tls.listen` is set.
     pub tls: Option<SocketAddr>,
     pub admin: SocketAddr,
 }
 
-/// The listeners, bound, and all that answers on them.
+/// The bound listeners, and what they serve.
 #[derive(Debug)]
 pub struct Server {
-    /// One for each loop, all of the same port.
+    /// One for each loop, all on the same port.
     shop: Vec<std::net::TcpListener>,
     tls: Option<(TcpListener, Arc<Tls>)>,
     admin: TcpListener,
@@ -162,7 +162,7 @@ pub fn bind(options: Options) -> io::Result<Server> {
         Part::All | Part::Shoppers => {
             let (backlog, threads) = (connections.backlog, connections.threads());
             let (shop, at) = listen("gate.shop_listen", config.shop_listen, backlog, threads, is_shared)?;
-            // Accepted sockets inherit it.
+            // Accepted sockets inherit this option.
             for listener in &shop {
                 socket2::SockRef::from(listener).set_recv_buffer_size(UNREAD_BYTES_MAX)?;
             }
@@ -262,8 +262,8 @@ impl Server {
         self.bound
     }
 
-    /// Serves until `shutdown` is ready, then lets open requests end for
-    /// `gate.connections.drain_seconds` at the most.
+    /// Serves until `shutdown` is ready, then waits at most `gate.connections.drain_seconds` for
+    /// open requests to end.
     pub async fn run(self, shutdown: impl Future<Output = ()> + Send) -> io::Result<()> {
         let parts = &self.parts;
         let protection = &parts.protection;
@@ -276,7 +276,7 @@ impl Server {
         };
         let shop = listening(reference::of_shop(), Callers::Public, protection.settings.open_max);
         let admin = listening(of_operators, Callers::Operators, ADMIN_OPEN_MAX);
-        // As many as may be open: a loop never waits for axum.
+        // Room for all connections that may be open, so that a loop never waits for axum.
         let (to_axum, from_loops) = mpsc::channel(shop.open_max());
         let hot = |inbox: &_| Hot::new(parts, inbox);
         let loops = Loops::start(protection, self.shop, shop.permits(), &to_axum, hot)?;
@@ -317,12 +317,11 @@ impl Server {
     }
 }
 
-/// What happens each time that memory is looked at: orders of the operators are followed, and the
-/// stage is found.
+/// What happens at each check of memory: orders of the operators are read, and the stage is chosen.
 fn at_look(parts: Parts) -> impl FnMut() + Send + 'static {
     let mut orders_said = false;
     move || {
-        // Where gates are in processes of their own, operators order elsewhere.
+        // If the gates have processes of their own, operators give orders in another process.
         match parts.protection.addresses.denied().refresh().and(parts.strategy.refresh()) {
             Ok(()) => orders_said = false,
             Err(error) if !orders_said => {
@@ -335,7 +334,7 @@ fn at_look(parts: Parts) -> impl FnMut() + Send + 'static {
     }
 }
 
-/// How much of each thing is used.
+/// How much of each resource is used.
 fn load(parts: &Parts) -> Load {
     let percent = |part: u64, whole: u64| (part.saturating_mul(100) / whole.max(1)).min(1000) as u32;
     let protection = &parts.protection;

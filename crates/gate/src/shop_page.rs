@@ -9,7 +9,7 @@ pub(crate) struct ShopPage {
     pub(crate) attempts: Arc<Attempts>,
     pub(crate) ways_back: Arc<WaysBack>,
     pub(crate) protection: Arc<Protection>,
-    /// It sells to any visitor, and payment is a sandbox.
+    /// The page sells to any visitor, and payment is a sandbox.
     pub(crate) demo: bool,
 }
 
@@ -20,8 +20,8 @@ impl fmt::Debug for ShopPage {
 }
 
 impl ShopPage {
-    /// Whether visitors are made shoppers and payment is a sandbox: in a demo, and there for the
-    /// sale `demo` alone.
+    /// Whether every visitor is a shopper and payment is a sandbox: in a demo, and only for the
+    /// sale `demo`.
     pub(crate) fn is_demo(&self, sale: &str) -> bool {
         self.demo && sale == "demo"
     }

@@ -1,9 +1,9 @@
-//! How strict the gate is: what operators have ordered, and the stage that the load calls for. Each
-//! stage makes asking dearer, so that those who are here can be served; none of them decides
-//! anything of a sale. The sale's rate is the sale's own and stands in its log.
+//! How strict the gate is: the orders of the operators, and the stage that the load calls for. Each
+//! stage makes requests cost more, so that the present clients can be served; no stage decides
+//! anything of a sale. The sale's rate belongs to the sale, and is in its log.
 //!
-//! What was ordered is kept in `operators/strategy.json` under the data directory. The stage is
-//! not: it follows from the load.
+//! The orders are kept in `operators/strategy.json` under the data directory. The stage is not
+//! kept: it follows from the load.
 
 use crate::ports::QueueFill;
 use arc_swap::ArcSwap;
@@ -22,23 +22,23 @@ use units::TimeMs;
 use web::orders::OrdersFile;
 
 const VERSION: u32 = 1;
-/// Turns of a loop that take so long, each of them, are a load of 100 %: everybody on it waits as
+/// If every turn of a loop takes this long, the load is 100 %: each client of the loop waits as
 /// long.
 const LAG_MS_FULL: u32 = 250;
-/// More a single turn does not count for: a machine that was busy with something else for a moment
+/// The most that a single turn counts for: a machine that was busy with something else for a moment
 /// calls for no stage.
 const LAG_PERCENT_MAX: u32 = 400;
 
-/// How strict it is.
+/// How strict the gate is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
 pub(crate) enum Stage {
     Normal,
     /// Challenges are one level of risk harder, a request counts twice against the address's rate,
-    /// and nobody rests for long.
+    /// and idle connections are closed soon.
     Guarded,
-    /// Two levels, four times; answers that are not an attempt's end their connection; passes only
-    /// for who solved a challenge.
+    /// Challenges are two levels harder, and a request counts four times; answers other than to
+    /// attempts end their connection; passes are only for shoppers who solved a challenge.
     Fortress,
 }
 
@@ -78,43 +78,43 @@ pub(crate) enum Choice {
     Fortress,
 }
 
-/// When a stage begins, and when it is over.
+/// When a stage begins, and when it ends.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub(crate) struct Trigger {
     /// Load at which the stage begins.
     #[schemars(range(min = 1, max = 100))]
     pub(crate) up_percent: u32,
-    /// Load below which it ends, once that has been so for down_seconds. Below up_percent.
+    /// The stage ends once the load has been below this for down_seconds. Must be below up_percent.
     pub(crate) down_percent: u32,
     #[schemars(range(max = 3600))]
     pub(crate) down_seconds: u32,
 }
 
-/// What a tier may have at the most.
+/// The most that a tier may have.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub(crate) struct TierShare {
     pub(crate) tier: u8,
-    /// Of the sale's rate; and the tier's attempts enter the queue only while so much of it is not
-    /// full.
+    /// Part of the sale's rate. It is also the part of the queue up to which the tier's attempts
+    /// may fill it.
     #[schemars(range(min = 1, max = 100))]
     pub(crate) percent: u8,
 }
 
-/// What operators order.
+/// The orders of the operators.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub(crate) struct Plan {
     pub(crate) stage: Choice,
     pub(crate) guarded: Trigger,
     pub(crate) fortress: Trigger,
-    /// How much of each sale's queue attempts may fill.
+    /// The part of each sale's queue that attempts may fill.
     #[schemars(range(min = 1, max = 100))]
     pub(crate) queue_percent: u8,
     #[schemars(length(max = 256))]
     pub(crate) tiers: Vec<TierShare>,
-    /// Everything is decided and counted, and nothing is refused or slowed.
+    /// Effects are decided and counted, but nothing is refused or slowed.
     pub(crate) dry_run: bool,
 }
 
@@ -132,7 +132,7 @@ impl Default for Plan {
 }
 
 impl Plan {
-    /// The field that is wrong, and what is wanted.
+    /// The field that is wrong, and the allowed values.
     pub(crate) fn wrong(&self) -> Option<(&'static str, &'static str)> {
         let wrong = |trigger: &Trigger| {
             !(1..=100).contains(&trigger.up_percent)
@@ -159,7 +159,7 @@ impl Plan {
     }
 }
 
-/// A plan, and whose it is.
+/// A plan, with who ordered it, when and why.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub(crate) struct Order {
@@ -170,7 +170,7 @@ pub(crate) struct Order {
     pub(crate) reason: String,
 }
 
-/// An order as it is looked up.
+/// The plan in force, prepared for fast look-ups.
 #[derive(Debug)]
 struct Standing {
     order: Option<Order>,
@@ -190,7 +190,7 @@ impl Standing {
     }
 }
 
-/// What is decided because of a strategy.
+/// An effect of the strategy.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Effect {
     HarderChallenge,
@@ -199,9 +199,9 @@ pub(crate) enum Effect {
     Closed,
     /// No pass without a challenge.
     ChallengeNeeded,
-    /// No room for an attempt in the part of the queue that it may fill.
+    /// The part of the queue that an attempt may fill was full.
     QueueShare,
-    /// Its tier's part of the sale's rate was used up.
+    /// The part of the sale's rate of an attempt's tier was used up.
     RateShare,
 }
 
@@ -227,14 +227,14 @@ impl Effect {
     }
 }
 
-/// How much of each thing is used, in percent.
+/// How much of each resource is used, in percent.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, JsonSchema)]
 pub(crate) struct Load {
     pub(crate) queue: u32,
     pub(crate) connections: u32,
-    /// Of the mark.
+    /// Of gate.connections.memory_mark_percent.
     pub(crate) memory: u32,
-    /// 100: the turns of the loops took 250 ms, over the last two seconds.
+    /// How long the turns of the loops took, over the last two seconds: 100 is 250 ms.
     pub(crate) lag: u32,
 }
 
@@ -243,8 +243,8 @@ impl Load {
         self.queue.max(self.connections).max(self.memory).max(self.lag)
     }
 
-    /// The lag after a look at which the longest turn of a loop took so long: of what there was, an
-    /// eighth goes at each.
+    /// The lag after a check at which the longest turn of a loop took this long: a moving average,
+    /// to which each check contributes an eighth.
     pub(crate) fn next_lag(self, turn_ms: u32) -> u32 {
         let now = (turn_ms.saturating_mul(100) / LAG_MS_FULL).min(LAG_PERCENT_MAX);
         (self.lag * 7 + now) / 8
@@ -269,7 +269,7 @@ pub struct Strategy {
 }
 
 impl Strategy {
-    /// Reads what was ordered, if anything was.
+    /// Reads the order, if there is one.
     pub fn open(data: &Path) -> io::Result<Self> {
         let strategy = Self {
             file: OrdersFile::new(data.join("operators/strategy.json")),
@@ -282,7 +282,7 @@ impl Strategy {
         Ok(strategy)
     }
 
-    /// Takes up what is ordered in the file, if that is something else than before.
+    /// Reads the order in the file, if it has changed.
     pub(crate) fn refresh(&self) -> io::Result<()> {
         self.file.follow(|bytes| {
             let order = match bytes {
@@ -303,13 +303,13 @@ impl Strategy {
         })
     }
 
-    /// What holds, and who ordered it, if somebody did.
+    /// The plan in force, and its order, if there is one.
     pub(crate) fn standing(&self) -> (Plan, Option<Order>) {
         let standing = self.standing.load();
         (standing.plan.clone(), standing.order.clone())
     }
 
-    /// Makes a plan hold, from the moment at which this returns. Blocks on the disk.
+    /// Puts a plan in force, once this returns. Blocks on the disk.
     pub(crate) fn order(&self, plan: Plan, actor: &Actor, now: TimeMs) -> io::Result<()> {
         let Actor { name: actor, reason } = actor.clone();
         let order = Order { version: VERSION, plan, since: now, actor, reason };
@@ -321,17 +321,17 @@ impl Strategy {
         Ok(())
     }
 
-    /// The stage that is decided.
+    /// The present stage, also in a dry run.
     pub(crate) fn stage(&self) -> Stage {
         Stage::of(self.stage.load(Relaxed))
     }
 
-    /// The load at the last look.
+    /// The load at the last check.
     pub(crate) fn load(&self) -> Load {
         self.climb().load
     }
 
-    /// Chooses the stage by the load.
+    /// Chooses the stage for this load.
     pub(crate) fn look(&self, load: Load, now: TimeMs) {
         let mut climb = self.climb();
         climb.load = load;
@@ -350,7 +350,7 @@ impl Strategy {
         self.climb.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// By how many levels a challenge is harder.
+    /// The number of levels by which a challenge is harder.
     pub(crate) fn harder_levels(&self) -> usize {
         self.effect(Effect::HarderChallenge, self.stage() as usize)
     }
@@ -360,17 +360,17 @@ impl Strategy {
         1 << self.effect(Effect::Slowed, self.stage() as u64)
     }
 
-    /// Whether an answer that is not an attempt's ends its connection.
+    /// Whether an answer other than to an attempt ends its connection.
     pub(crate) fn closes(&self) -> bool {
         self.effect(Effect::Closed, self.stage() == Stage::Fortress)
     }
 
-    /// Whether a pass is refused to those who bring no solution, where one is not asked for anyway.
+    /// Whether a pass needs a solution, even if the configuration does not require one.
     pub(crate) fn needs_challenge(&self) -> bool {
         self.effect(Effect::ChallengeNeeded, self.stage() == Stage::Fortress)
     }
 
-    /// Whether nobody may rest for long.
+    /// Whether idle connections are closed soon.
     pub(crate) fn is_hurried(&self) -> bool {
         self.stage() > Stage::Normal && !self.standing.load().plan.dry_run
     }
@@ -381,13 +381,13 @@ impl Strategy {
         (percent < 100).then(|| (u64::from(rate) * u64::from(percent) / 100).max(1) as u32)
     }
 
-    /// Counts an attempt beyond its tier's rate, and says whether it is refused.
+    /// Counts an attempt beyond its tier's rate, and returns whether it is refused.
     pub(crate) fn is_over_rate_share(&self) -> bool {
         self.effect(Effect::RateShare, true)
     }
 
-    /// Takes those attempts out of a batch for which the part of the queue that they may fill has
-    /// no room, and returns their tokens.
+    /// Removes from a batch the attempts for which the part of the queue that they may fill has no
+    /// room, and returns their tokens.
     pub(crate) fn over_queue_share(
         &self,
         queue: impl FnOnce() -> QueueFill,
@@ -412,7 +412,7 @@ impl Strategy {
         over
     }
 
-    /// Counts an effect, if there is one, and says how much of it happens.
+    /// Counts an effect, if there is one, and returns it; in a dry run, returns none.
     fn effect<T: Default + PartialEq>(&self, effect: Effect, much: T) -> T {
         if much == T::default() {
             return much;
@@ -427,7 +427,8 @@ impl Strategy {
     }
 }
 
-/// The stage after a look. Up at once, as far as the load calls for; down one at a time.
+/// The stage after a check. It rises at once, as far as the load calls for, and falls one stage at
+/// a time.
 fn next(was: Stage, plan: &Plan, climb: &mut Climb, now: TimeMs) -> Stage {
     let pinned = match plan.stage {
         Choice::Automatic => None,
@@ -490,11 +491,12 @@ mod tests {
         let queue = |percent| Load { queue: percent, ..Load::default() };
         assert_eq!(look(0, queue(79)), "normal");
         assert_eq!(look(1, queue(80)), "guarded");
-        // A short quiet moment ends nothing, and a load between the two does not count as quiet.
+        // A short quiet time does not end a stage, and a load between the two thresholds is not
+        // quiet.
         assert_eq!([look(2, queue(10)), look(31, queue(10)), look(32, queue(70))], ["guarded"; 3]);
         assert_eq!([look(33, queue(10)), look(62, queue(10))], ["guarded"; 2]);
         assert_eq!(look(63, queue(10)), "normal");
-        // Whatever it is that is used up; and straight to the top.
+        // Each resource counts, and a high load leads directly to the highest stage.
         for load in [
             Load { connections: 95, ..Load::default() },
             Load { memory: 120, ..Load::default() },
@@ -514,14 +516,14 @@ mod tests {
     }
 
     #[test]
-    fn one_slow_turn_is_no_load_and_many_are() {
+    fn many_slow_turns_are_a_load_and_one_is_not() {
         let lag = |turns: &[u32]| {
             turns.iter().fold(Load::default(), |load, ms| Load { lag: load.next_lag(*ms), ..load }).lag
         };
         assert_eq!(lag(&[60_000]), 50, "a machine that stood still for a minute");
         assert!(lag(&[[60_000].as_slice(), &[0; 16]].concat()) < 10, "four seconds later");
         assert!(lag(&[500; 20]) > 150);
-        // Half a second each: every other look sees none that has ended.
+        // Turns of half a second each: every second check sees none that has ended.
         assert!(lag(&[0, 500].repeat(20)) > 95);
         assert!(lag(&[20; 100]) < 10);
     }
@@ -544,7 +546,7 @@ mod tests {
     }
 
     #[test]
-    fn a_dry_run_decides_all_and_does_nothing() {
+    fn a_dry_run_counts_effects_and_has_none() {
         let check = |dry_run: bool| {
             let (_dir, strategy) = open();
             let tiers = vec![TierShare { tier: 0, percent: 50 }];
@@ -566,7 +568,7 @@ mod tests {
         assert_eq!(check(true), ((0, 1, 0, 2), [false; 4]));
     }
 
-    /// A long line is no matter of shares.
+    /// The line does not count for shares of the queue.
     fn fill(length: u64) -> QueueFill {
         QueueFill { length, max: 10, line: 1000, line_max: 1000 }
     }
@@ -586,7 +588,7 @@ mod tests {
     }
 
     #[test]
-    fn a_tier_fills_its_part_of_the_queue_and_leaves_the_rest_to_others() {
+    fn a_tier_fills_its_part_of_the_queue_and_leaves_the_rest() {
         let (_dir, strategy) = open();
         let over = |length: u64, tiers: &[u8]| {
             let mut batch = batch(tiers);
@@ -604,7 +606,7 @@ mod tests {
     }
 
     #[test]
-    fn a_restart_keeps_what_was_ordered_and_refuses_what_is_damaged() {
+    fn a_restart_keeps_the_order_and_refuses_a_damaged_file() {
         let (dir, strategy) = open();
         assert_eq!(strategy.standing(), (Plan::default(), None));
         let plan = Plan { queue_percent: 50, stage: Choice::Guarded, ..Plan::default() };

@@ -1,5 +1,5 @@
-//! Who may follow an attempt by server-sent events: neither one shopper nor one address may have
-//! all streams that there are.
+//! How many streams of server-sent events may be open: neither one shopper nor one address may have
+//! all of them.
 
 use crate::{
     pass::Pass,
@@ -45,12 +45,12 @@ impl Streams {
         }
     }
 
-    /// How many are open.
+    /// How many streams are open.
     pub(crate) fn open(&self) -> usize {
         self.protection.settings.events_max.saturating_sub(self.all.available_permits())
     }
 
-    /// Lets a shopper open one.
+    /// Lets a shopper open a stream.
     pub(crate) fn admit(&self, peer: Peer, pass: &Pass) -> Result<StreamPermit, Problem> {
         let full = |whose: &str| {
             let why = format!("{whose}: ask for the attempt itself instead, every few seconds");

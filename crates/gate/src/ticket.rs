@@ -1,6 +1,6 @@
 //! The hold ticket: a compact JWS (RFC 7515, EdDSA as in RFC 8037) that says what is held for whom,
-//! so that a store can honour it offline. What it says follows from the hold alone. It is made when
-//! it is asked for, never on the way of a purchase: a signature costs as much as half of one.
+//! so that a store can check it offline. Its content follows from the hold alone. It is made when
+//! it is read, and not during a purchase: a signature costs half as much as a whole purchase.
 
 use crate::{keys::Keyring, outcome::Hold, pass::Pass};
 use contracts::{AttemptId, Basket, SaleSpec, SaleView};
@@ -25,7 +25,7 @@ struct Line<'a> {
 }
 
 /// Signs the ticket of a hold of this pass's shopper. `None` only if the key that sealed the
-/// shopper's name is gone.
+/// shopper's name was deleted.
 pub(crate) fn sign(
     keys: &Keyring,
     view: &SaleView,

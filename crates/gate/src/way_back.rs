@@ -1,4 +1,5 @@
-//! The way back to a shop with what it can check: a ticket, or the outcome of an attempt, signed.
+//! The return to a shop with something that it can check: a ticket, or the signed outcome of an
+//! attempt.
 
 use crate::{
     keys::Keyring,
@@ -14,10 +15,10 @@ use std::{fmt, sync::Arc};
 use units::{Sequence, TimeMs};
 use web::protection::Protection;
 
-/// How long a signed outcome is good: a slow phone's way back.
+/// How long a signed outcome is valid: enough for a slow phone to return to the shop.
 const GOOD_FOR_SECONDS: u64 = 600;
 
-/// What is said of an attempt that has no ticket.
+/// The signed outcome of an attempt without a ticket.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Said<'a> {
     pub(crate) sale: &'a str,
@@ -27,7 +28,7 @@ pub(crate) struct Said<'a> {
     pub(crate) shopper: Option<&'a str>,
 }
 
-/// The claims, in the names of RFC 7519 where it has them.
+/// The claims, with the names of RFC 7519 where it has them.
 #[derive(Serialize)]
 struct Claims<'a> {
     aud: &'a str,
@@ -42,10 +43,10 @@ struct Claims<'a> {
     exp: u64,
 }
 
-/// The ways back to shops that this door knows.
+/// The return URLs that this gate allows.
 pub(crate) struct WaysBack {
     pub(crate) keys: Arc<Keyring>,
-    /// Where a shop may wait.
+    /// The list of the configuration.
     pub(crate) return_urls: Vec<String>,
     pub(crate) protection: Arc<Protection>,
 }
@@ -57,7 +58,7 @@ impl fmt::Debug for WaysBack {
 }
 
 impl WaysBack {
-    /// A return URL that a request names, or 422 if it is nowhere of ours.
+    /// The return URL of a request, or 422 if it is not allowed.
     pub(crate) fn named(&self, text: Option<&str>) -> Result<Option<ReturnUrl>, Problem> {
         let Some(text) = text.filter(|text| !text.is_empty()) else { return Ok(None) };
         let url = ReturnUrl::parse(text, &self.return_urls);
@@ -67,9 +68,9 @@ impl WaysBack {
         })
     }
 
-    /// The way back with what the shop can check: the ticket while there is something to be had for
-    /// it, else the outcome. `None` while nothing is decided, or the decision is only about this
-    /// moment. `basket` is what the attempt asked for, if the sale keeps it.
+    /// The return URL with what the shop can check: the ticket while the hold is held or confirmed,
+    /// otherwise the outcome. `None` while nothing is decided, or if the decision is about this
+    /// moment only. `basket` is what the attempt asked for, if the sale keeps it.
     pub(crate) fn signed(
         &self,
         to: &ReturnUrl,
@@ -94,7 +95,7 @@ impl WaysBack {
     }
 }
 
-/// Signs an outcome for the shop at a return URL: a compact JWS (RFC 7515), good for ten minutes.
+/// Signs an outcome for the shop at a return URL: a compact JWS (RFC 7515), valid for ten minutes.
 pub(crate) fn sign(keys: &Keyring, to: &ReturnUrl, said: Said<'_>, now: TimeMs) -> String {
     let Said { sale, attempt, outcome, as_of, shopper } = said;
     let shopper = shopper.filter(|id| id.len() <= SHOPPER_ID_BYTES_MAX);

@@ -1,5 +1,5 @@
-//! Winners as lines of JSON, each signed, by which a store imports what happened at its own pace. A
-//! line says nothing that the log does not.
+//! Winners as signed lines of JSON, which a store imports at its own pace. A line contains nothing
+//! that is not in the log.
 
 use crate::{
     keys::Keyring,
@@ -41,7 +41,7 @@ fn with_signature(schema: &mut Schema) {
 #[derive(Serialize, JsonSchema)]
 #[serde(untagged)]
 enum EventFields<'a> {
-    /// `shopper` is null if the name's key is gone.
+    /// `shopper` is null if the key of the name was deleted.
     Granted {
         shopper: Option<String>,
         lines: Vec<PricedLine<'a>>,
@@ -66,7 +66,7 @@ struct PricedLine<'a> {
 }
 
 /// Appends the winner's line. The Ed25519 signature is over `floodgate-winner-v1\n<sale>\n` and all
-/// bytes of the line before `,"sig":`, so a line cannot be passed off as another sale's.
+/// bytes of the line before `,"sig":`, so a line cannot pass for one of another sale.
 pub fn append_line(keys: &Keyring, sale: &str, spec: &SaleSpec, winner: &Winner, out: &mut Vec<u8>) {
     let (kind, event) = match &winner.event {
         WinnerEvent::Granted { sealed, shopper, basket, prices_minor, pay_by } => {

@@ -1,5 +1,5 @@
-//! `/api/v1/admin/denied-networks`: networks that are shut out of the shop's listener, from the
-//! answer on and after a restart too.
+//! `/api/v1/admin/denied-networks`: networks that the shop's listener refuses, as soon as the
+//! request is answered, and after a restart too.
 
 use super::Done;
 use crate::problem::{self, Problem};
@@ -17,10 +17,10 @@ use web::{
     reason::{NeededReason, Reasons},
 };
 
-/// The longest network has 43 characters: a full list with room for what JSON puts around it.
+/// A full list: the longest network has 43 characters, with some room for the JSON around it.
 const BODY_BYTES_MAX: usize = 1 << 20;
 
-/// Networks to shut out.
+/// Networks to deny.
 #[derive(Debug, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 #[schemars(rename = "AddNetworks")]
@@ -32,37 +32,37 @@ pub(super) struct Add {
     reason: NeededReason,
 }
 
-/// How many were shut out.
+/// How many were denied.
 #[derive(Serialize, JsonSchema)]
 pub(super) struct Added {
-    /// How many were not shut out before.
+    /// How many were not denied before.
     added: usize,
 }
 
-/// Nothing is needed of it here, so that what is missing is named.
+/// No field is required here, so that the problem can name what is missing.
 #[derive(Debug, Default, Deserialize, JsonSchema)]
 #[serde(default)]
 #[schemars(!default)]
 pub(super) struct Remove {
-    /// As the list has it.
+    /// As it is in the list.
     #[schemars(with = "Net")]
     network: String,
     #[schemars(with = "NeededReason")]
     reason: String,
 }
 
-/// The networks that are shut out.
+/// The networks that are denied.
 #[derive(Serialize, JsonSchema)]
 pub(super) struct DeniedNetworks {
     networks: Vec<Denied>,
 }
 
-/// `GET`: all of them.
+/// `GET`: all denied networks.
 pub(super) async fn list(State(protection): State<Arc<Protection>>) -> JsonReply<DeniedNetworks> {
     JsonReply(DeniedNetworks { networks: protection.addresses.denied().list() })
 }
 
-/// `PUT {"networks", "reason"}`: shuts these out too.
+/// `PUT {"networks", "reason"}`: denies these too.
 pub(super) async fn add(
     operator: Operator,
     State(protection): State<Arc<Protection>>,
@@ -89,7 +89,7 @@ pub(super) async fn add(
     Ok(JsonReply(Added { added }))
 }
 
-/// `DELETE ?network=…&reason=…`: lets one in again.
+/// `DELETE ?network=…&reason=…`: removes one from the list.
 pub(super) async fn remove(
     operator: Operator,
     State(protection): State<Arc<Protection>>,

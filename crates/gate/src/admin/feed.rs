@@ -1,5 +1,5 @@
 //! The winners' feed: signed lines from the log, streamed as they are read. The reader keeps its
-//! place (`after`), so a store that was down goes on where it stopped.
+//! position (`after`), so a store that was down goes on where it stopped.
 
 use crate::{
     api::AtSale,
@@ -23,7 +23,7 @@ use tokio::{
 use units::Sequence;
 use web::protection::{Protection, drained};
 
-/// Events in memory at once.
+/// The most events in memory at once.
 const CHUNK_EVENTS: usize = 1000;
 const WAIT_SECONDS_MAX: u64 = 60;
 
@@ -37,8 +37,8 @@ struct Feed {
     sent: bool,
 }
 
-/// Which log the lines come from. With it as `log`, a reader is told when its place is one in
-/// another log.
+/// Which log the lines come from. A reader that sends it as `log` is told if its position belongs
+/// to another log.
 const LOG_HEADER: &str = "floodgate-log";
 
 /// `GET …/winners.ndjson?after=SEQ&wait=SECONDS&log=ID`: all events after a sequence. If there are
@@ -74,7 +74,8 @@ pub(super) async fn winners(
         deadline: Instant::now() + Duration::from_secs(wait_seconds),
         sent: false,
     };
-    // The first chunk before the status line, so that a sale that cannot answer says so.
+    // The first chunk is read before the status line is sent, so that an error of the sale sets the
+    // status.
     let first = feed.next().await.map_err(|e| Problem::unavailable(&e.to_string()))?;
     let rest = futures_util::stream::unfold((first, feed), |(ready, mut feed)| async move {
         let chunk = match ready {
@@ -88,7 +89,7 @@ pub(super) async fn winners(
     Ok((headers, [(LOG_HEADER, log_id)], Body::from_stream(rest)).into_response())
 }
 
-/// The query, as [`parse_query`] reads it.
+/// The query, which [`parse_query`] reads.
 #[derive(JsonSchema)]
 #[expect(dead_code, reason = "it is only described")]
 pub(super) struct FeedQuery {
@@ -132,8 +133,8 @@ fn parse_query(query: &str) -> Result<Query<'_>, Problem> {
 }
 
 impl Feed {
-    /// The next lines; `None` when the log's end is reached and something was sent, or no event
-    /// came in time.
+    /// The next lines; `None` if the end of the log is reached and something was sent, or if no
+    /// event came in time.
     async fn next(&mut self) -> io::Result<Option<Bytes>> {
         loop {
             let durable = *self.sequence.borrow_and_update();

@@ -1,4 +1,4 @@
-//! Whether the sales can answer, and in which figures.
+//! Readiness of the sales, and metrics.
 
 use crate::{
     front::Fronts,
@@ -16,7 +16,7 @@ use web::{metrics::Registry, protection::Protection};
 
 const READY_WAIT: Duration = Duration::from_secs(2);
 
-/// `GET /readyz`: every sale answers, and the server does not drain.
+/// `GET /readyz`: whether every sale answers, and the server does not drain.
 pub(super) async fn readyz(
     State(fronts): State<Arc<Fronts>>,
     State(protection): State<Arc<Protection>>,
@@ -37,8 +37,7 @@ pub(super) async fn readyz(
     Ok("ready\n")
 }
 
-/// `GET /metrics`, in Prometheus' text format: what was counted since the start, and what is so
-/// now.
+/// `GET /metrics`, in Prometheus' text format: counts since the start, and present values.
 pub(super) async fn metrics(
     State(fronts): State<Arc<Fronts>>,
     State(limits): State<Arc<Limits>>,
@@ -63,10 +62,10 @@ pub(super) async fn metrics(
     web::metrics::answer(&[metrics.registry(), &now])
 }
 
-/// A sale that answers, as it was a moment ago.
+/// The state of a sale that answers.
 struct Seen {
     id: SaleId,
-    /// How many wait, in the queue and in line; none if the sale did not say so in time.
+    /// How many attempts wait, in the queue and in line; none if the sale did not answer in time.
     queue: Option<(u64, u64)>,
     sequence: u64,
     view: Arc<SaleView>,
@@ -86,7 +85,7 @@ fn read_sales(sales: &[Seen], now: &mut Registry) {
     now.values(MetricName::DiskFull, full);
 }
 
-/// Of those sales too that could not be brought back, which are counted nowhere else.
+/// Includes the sales that could not be recovered, which are counted nowhere else.
 fn read_health(sales: &dyn Sales, seen: Vec<Seen>, now: &mut Registry) {
     let mut all: Vec<_> = seen.into_iter().map(|of| of.id).chain(sales.down()).collect();
     all.sort_unstable();

@@ -1,6 +1,6 @@
-//! Uploads of shopper lists: one id a line, hashed as it streams, and handed to the sale in chunks
-//! once all of it has come: an upload that breaks off, or has a wrong line, changes nothing. The
-//! ids themselves are never stored.
+//! Uploads of shopper lists: one id on each line, hashed as it streams. The list is handed to the
+//! sale in chunks once all of it has arrived: an upload that breaks off, or has a wrong line,
+//! changes nothing. The ids themselves are never stored.
 
 use crate::{
     api::AtSale,
@@ -18,16 +18,16 @@ use web::{
     api_keys::Operator, body::want_media_type, json::JsonReply, protection::Protection, reason::Reasons,
 };
 
-/// Shoppers in one upload, at 16 bytes each until it is whole.
+/// The most shoppers in one upload. Each takes 16 bytes until the upload is complete.
 const SHOPPERS_MAX: usize = 5_000_000;
 
-/// One shopper id of 1 to 64 bytes a line.
+/// One shopper id of 1 to 64 bytes on each line.
 #[derive(JsonSchema)]
 #[schemars(inline)]
 #[expect(dead_code, reason = "it is only described")]
 pub(super) struct ShopperIds(String);
 
-/// What was uploaded.
+/// The size of the uploaded list.
 #[derive(Serialize, JsonSchema)]
 pub(super) struct Uploaded {
     shoppers: usize,
@@ -35,7 +35,7 @@ pub(super) struct Uploaded {
 
 type Handled = Result<JsonReply<Uploaded>, Problem>;
 
-/// `PUT …/list?reason=…`: those who may buy.
+/// `PUT …/list?reason=…`: the shoppers who may buy.
 pub(super) async fn allowed(
     operator: Operator,
     AtSale(front): AtSale,
@@ -48,7 +48,7 @@ pub(super) async fn allowed(
     upload(front, (&keys, &protection), actor, request, ListKind::Allowed).await
 }
 
-/// `PUT …/denylist?reason=…`: those who may not.
+/// `PUT …/denylist?reason=…`: the shoppers who may not buy.
 pub(super) async fn denied(
     operator: Operator,
     AtSale(front): AtSale,
@@ -90,7 +90,7 @@ async fn upload(
         while let Some(line) = lines.next() {
             if lines.peek().is_none() {
                 rest.extend_from_slice(line);
-                // More for a carriage return, and for a byte order mark.
+                // With room for a carriage return, and for a byte order mark.
                 if rest.len() > SHOPPER_ID_BYTES_MAX + 4 {
                     upload.line(&rest)?;
                 }
@@ -108,13 +108,15 @@ async fn upload(
     }
     let shoppers = upload.shoppers;
     let count = shoppers.len();
-    // A task of its own: it goes on to the list's end even if the operator's connection does not.
+    // A separate task, so that it goes on to the end of the list even if the operator's connection
+    // breaks.
     let sent = tokio::spawn(async move { hand_over(&front, &actor, list, &shoppers).await });
     sent.await.unwrap_or_else(|_| Err(Problem::internal()))?;
     Ok(JsonReply(Uploaded { shoppers: count }))
 }
 
-/// The first chunk clears the list, so from there on a failure leaves it incomplete, and says so.
+/// The first chunk clears the list, so a later failure leaves it incomplete, and the problem says
+/// so.
 async fn hand_over(
     front: &Front,
     actor: &Actor,
@@ -142,7 +144,7 @@ async fn hand_over(
 impl Upload<'_> {
     fn line(&mut self, line: &[u8]) -> Result<(), Problem> {
         self.lines += 1;
-        // Windows' editors put a byte order mark before the first line.
+        // Some editors put a byte order mark before the first line.
         let line = if self.lines == 1 { line.strip_prefix(b"\xef\xbb\xbf").unwrap_or(line) } else { line };
         let line = line.trim_ascii();
         if line.is_empty() {

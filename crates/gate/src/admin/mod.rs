@@ -1,5 +1,5 @@
-//! The operators' API, on a listener of its own. Nothing here is reachable from the shop's
-//! listener. Whether a role is enough is checked before a handler is called: see the table.
+//! The operators' API, on a separate listener. Nothing here can be reached through the shop's
+//! listener. Roles are checked before a handler is called, by the table of operations.
 
 mod denied;
 mod feed;
@@ -39,14 +39,14 @@ pub(crate) fn operations() -> Vec<Operation<Parts>> {
     operations
 }
 
-/// What operators do with sales.
+/// The operations on sales.
 fn of_sales() -> Vec<Operation<Parts>> {
     const SALE: &str = "/api/v1/admin/sales/{sale}";
-    // What any command to a sale may meet.
+    // The problems that any command to a sale may meet.
     let commanded = [&NOT_FOUND, &CONFLICT, &INVALID, &QUEUE_FULL, &UNAVAILABLE];
     vec![
         put(SALE, "defineSale", OWN, operate::define)
-            .does("Sets a sale up, or anew as long as no round has opened.")
+            .does("Sets a sale up, or changes it as long as no round has opened.")
             .query::<ReasonQuery>()
             .takes::<SaleSpec>()
             .replies::<Done>("Done.")
@@ -87,23 +87,23 @@ fn of_sales() -> Vec<Operation<Parts>> {
             .replies::<Done>("Done, or already so.")
             .problems(&commanded),
         post("/api/v1/admin/sales/{sale}/items/{item}/adjust", "adjustStock", OPERATE, operate::adjust)
-            .does("Adds or takes away stock, never below what is held and sold.")
+            .does("Adds or removes stock, never below what is held and sold.")
             .takes::<operate::Adjust>()
             .replies::<operate::Adjusted>("The item's free units now.")
             .problems(&commanded),
         post("/api/v1/admin/sales/{sale}/void", "voidAttempts", OPERATE, operate::void)
             .does("Takes back what a shopper or attempts have, and returns the stock. Idempotent.")
             .takes::<operate::Void>()
-            .replies::<operate::Voided>("How many were voided; the others were over already.")
+            .replies::<operate::Voided>("How many were voided; the others had already ended.")
             .problems(&commanded),
         put("/api/v1/admin/sales/{sale}/list", "uploadList", OPERATE, lists::allowed)
-            .does("Those who may buy, where eligibility is a list. Replaces the list.")
+            .does("The shoppers who may buy, where eligibility is a list. Replaces the list.")
             .query::<ReasonQuery>()
             .takes_as::<lists::ShopperIds>("text/plain")
             .replies::<lists::Uploaded>("How many shoppers the list has.")
             .problems(&commanded),
         put("/api/v1/admin/sales/{sale}/denylist", "uploadDenylist", OPERATE, lists::denied)
-            .does("Those who may not buy. Replaces the list, which is in force when this answers; gates in other processes may refuse a shopper who was taken off it for some milliseconds more.")
+            .does("The shoppers who may not buy. Replaces the list. The new list is in force when this answers; gates in other processes may refuse a shopper who was removed from it for some milliseconds more.")
             .query::<NeededReasonQuery>()
             .takes_as::<lists::ShopperIds>("text/plain")
             .replies::<lists::Uploaded>("How many shoppers the list has.")
@@ -113,13 +113,13 @@ fn of_sales() -> Vec<Operation<Parts>> {
             .replies::<SaleStats>("The figures.")
             .problems(&[&NOT_FOUND, &QUEUE_FULL, &UNAVAILABLE]),
         get("/api/v1/admin/sales/{sale}/winners.ndjson", "readWinners", READ, feed::winners)
-            .does("Signed lines of what happened to holds, in order, after a sequence.")
+            .does("What happened to holds after a sequence, in order, as signed lines.")
             .query::<feed::FeedQuery>()
             .replies_as::<WinnerLine<'static>>("application/x-ndjson", "A line for each event.")
-            .with_field::<Text>("Floodgate-Log", "The id of the log that the lines are from: `log` of the next request.")
+            .with_field::<Text>("Floodgate-Log", "The id of the log that the lines are from; send it as `log` in the next request.")
             .problems(&[&NOT_FOUND, &CONFLICT, &UNAVAILABLE]),
         post("/api/v1/admin/holds/{hold}/confirm", "confirmHold", OPERATE, operate::confirm)
-            .does("The hold was paid. Idempotent.")
+            .does("Records the payment of a hold. Idempotent.")
             .takes::<operate::Payment>()
             .replies::<operate::Confirmed>("Confirmed: the units are the shopper's. Refund: they are not.")
             .problems(&commanded),
@@ -131,49 +131,49 @@ fn of_sales() -> Vec<Operation<Parts>> {
     ]
 }
 
-/// What operators do with the door.
+/// The operations on the gate.
 fn of_the_door() -> Vec<Operation<Parts>> {
     const STRATEGY: &str = "/api/v1/admin/strategy";
     const DENIED: &str = "/api/v1/admin/denied-networks";
     vec![
         get(STRATEGY, "readStrategy", READ, strategy::read)
-            .does("How strict the gate is: as ordered, and as it stands.")
-            .replies::<strategy::Standing>("The plan that holds, who ordered it, the stage, the load, and each sale's rate and queue."),
+            .does("How strict the gate is: the order, and the present state.")
+            .replies::<strategy::Standing>("The plan in force, who ordered it, the stage, the load, and each sale's rate and queue."),
         put(STRATEGY, "orderStrategy", OPERATE, strategy::order)
-            .does("Replaces the plan, from the answer on and after a restart too.")
+            .does("Replaces the plan. It is in force when this answers, and after a restart.")
             .query::<NeededReasonQuery>()
             .takes::<Plan>()
             .replies::<Done>("It is in force.")
             .problems(&[&UNAVAILABLE]),
         get(DENIED, "listDeniedNetworks", READ, denied::list)
-            .does("Networks that are shut out of the shop's listener, oldest first.")
-            .replies::<denied::DeniedNetworks>("All of them."),
+            .does("The networks that the shop's listener refuses, oldest first.")
+            .replies::<denied::DeniedNetworks>("The denied networks."),
         put(DENIED, "addDeniedNetworks", OPERATE, denied::add)
-            .does("Shuts networks out, beside those that are, from the answer on and after a restart too. Those that are shut out already stay as they are. Addresses that are exempt or trusted proxies are not shut out.")
+            .does("Denies networks, in addition to those that are denied already, which stay as they are. It is in force when this answers, and after a restart. Addresses that are exempt or trusted proxies are never denied.")
             .takes::<denied::Add>()
             .replies::<denied::Added>("It is in force.")
             .problems(&[&CONFLICT, &UNAVAILABLE]),
         delete(DENIED, "removeDeniedNetwork", OPERATE, denied::remove)
-            .does("Lets a network in again, which must be one of the list.")
+            .does("Removes a network from the list, which must contain it.")
             .query::<denied::Remove>()
             .replies::<Done>("It is in force.")
             .problems(&[&NOT_FOUND, &UNAVAILABLE]),
     ]
 }
 
-/// What is about one process, whether it has the sales or not.
+/// The operations that concern one process, whether it has the sales or not.
 pub(crate) fn of_a_gate() -> Vec<Operation<Parts>> {
     let mut operations = vec![
         get("/api/v1/admin/refusals", "readRefusals", READ, refusals::read)
             .does("Why the gate refused an address or a shopper, as far as it remembers.")
             .query::<refusals::RefusalQuery>()
-            .replies::<refusals::Refusals>("What is known. An address or a shopper that was not refused, or whose refusals are forgotten, has none."),
+            .replies::<refusals::Refusals>("The refusals: none for an address or a shopper that was not refused, or whose refusals are forgotten."),
     ];
     operations.extend(web::health::operations(health::readyz, health::metrics));
     operations
 }
 
-/// What no document describes: pages, and the files that they load.
+/// What the OpenAPI document does not describe: pages, and the files that they load.
 pub(crate) fn pages() -> Vec<Operation<Parts>> {
     let mut operations = vec![get("/", "showSales", READ, pages::sales)];
     operations.extend(sign_in::operations());
@@ -181,7 +181,7 @@ pub(crate) fn pages() -> Vec<Operation<Parts>> {
     operations
 }
 
-/// An operation's reason, where its body is something else.
+/// The reason of an operation in its query, if its body is something else.
 #[derive(Deserialize, JsonSchema)]
 #[expect(dead_code, reason = "it is only described: `Reasons` reads it")]
 struct ReasonQuery {
@@ -189,7 +189,7 @@ struct ReasonQuery {
     reason: Reason,
 }
 
-/// The same where a reason is needed.
+/// The same, where a reason is needed.
 #[derive(Deserialize, JsonSchema)]
 #[expect(dead_code, reason = "it is only described: `Reasons` reads it")]
 struct NeededReasonQuery {

@@ -1,4 +1,4 @@
-//! Operators' commands as HTTP: each is parsed, handed to the sale with its actor and reason, and
+//! Operators' commands over HTTP: each is parsed, handed to the sale with its actor and reason, and
 //! answered.
 
 use super::Done;
@@ -26,16 +26,16 @@ use web::{
     reason::{NO_CONTROLS, NeededReason, Reason, Reasons, check_text},
 };
 
-/// As much as one entry of the log; a sale of 100 items in 100 rounds has 800 KB.
+/// The size of the largest entry of the log. A sale of 100 items in 100 rounds has 800 KB.
 const SPEC_BYTES_MAX: usize = 1 << 20;
-/// A void of 4,096 attempts has 150 KB.
+/// Room for a void of 4,096 attempts, which has 150 KB.
 const COMMAND_BYTES_MAX: usize = 256 << 10;
 
 type Command<T> = JsonBody<T, COMMAND_BYTES_MAX>;
 type CommandOrNothing<T> = JsonOrNothing<T, COMMAND_BYTES_MAX>;
 type Handled<T = Done> = Result<JsonReply<T>, Problem>;
 
-/// A command that says no more than its reason.
+/// A command with nothing but a reason.
 #[derive(Deserialize, JsonSchema, Default)]
 #[serde(deny_unknown_fields, default)]
 pub(super) struct WithReason {
@@ -51,7 +51,7 @@ pub(super) struct WithNeededReason {
     reason: NeededReason,
 }
 
-/// Another end of the open round.
+/// A new end of the open round.
 #[derive(Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub(super) struct Extend {
@@ -71,22 +71,22 @@ pub(super) struct Adjust {
     reason: NeededReason,
 }
 
-/// Attempts admitted a second.
+/// Attempts that are admitted a second.
 #[derive(Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub(super) struct Rate {
-    /// 0 lifts it.
+    /// 0 removes the limit.
     #[schemars(range(max = 4_294_967_295_u32))]
     per_second: u32,
     #[serde(default)]
     reason: Reason,
 }
 
-/// Other limits per shopper.
+/// New limits per shopper.
 #[derive(Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub(super) struct Limits {
-    /// Units per shopper over all rounds; 0 lifts it, absent leaves it.
+    /// Units per shopper over all rounds; 0 removes the limit, absent leaves it as it is.
     #[schemars(range(max = 1000))]
     limit_per_shopper: Option<u32>,
     #[serde(default)]
@@ -96,7 +96,7 @@ pub(super) struct Limits {
     reason: NeededReason,
 }
 
-/// Another limit per shopper for an item in a round.
+/// A new limit per shopper for an item in a round.
 #[derive(Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 struct ItemLimit {
@@ -134,7 +134,7 @@ pub(super) struct Void {
 #[derive(Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub(super) struct Payment {
-    /// The provider's reference, by which a repeat is known.
+    /// The provider's reference, by which a repeated payment is recognised.
     #[schemars(length(min = 1, max = 200), extend("pattern" = NO_CONTROLS))]
     payment: String,
     #[serde(default)]
@@ -147,7 +147,7 @@ pub(super) struct Adjusted {
     free: u64,
 }
 
-/// What was voided.
+/// The result of a void.
 #[derive(Serialize, JsonSchema)]
 pub(super) struct Voided {
     voided: u64,
@@ -161,11 +161,11 @@ struct AdminHold {
     pay_by: TimeMs,
 }
 
-/// What came of a payment.
+/// The result of a payment.
 #[derive(Serialize, JsonSchema)]
 pub(super) struct Confirmed {
     result: PaymentResult,
-    /// It came after the deadline, and stock was left.
+    /// The payment came after the deadline, and stock was left.
     #[serde(skip_serializing_if = "Option::is_none")]
     late: Option<bool>,
     hold: AdminHold,
@@ -179,7 +179,7 @@ enum PaymentResult {
     Refund,
 }
 
-/// What was given back.
+/// The result of a release.
 #[derive(Serialize, JsonSchema)]
 pub(super) struct Released {
     hold: Option<AdminHold>,
@@ -189,7 +189,7 @@ fn invalid(why: impl Into<String>) -> Problem {
     Problem::new(&problem::INVALID, why.into())
 }
 
-/// The hold that the path names; 404 for what is no id.
+/// The hold that the path names; 404 for a malformed id.
 pub(super) struct HoldInPath(AttemptId);
 
 impl<S: Send + Sync> FromRequestParts<S> for HoldInPath {
@@ -212,7 +212,7 @@ impl AdminHold {
     }
 }
 
-/// `PUT …/sales/{sale}?reason=…`: sets a sale up, or anew as long as no round has opened.
+/// `PUT …/sales/{sale}?reason=…`: sets a sale up, or changes it, as long as no round has opened.
 pub(super) async fn define(
     operator: Operator,
     State(fronts): State<Arc<Fronts>>,
@@ -336,7 +336,7 @@ pub(super) async fn adjust(
     }
 }
 
-/// A sale answered another command than the one that it was given, which is a bug.
+/// A sale answered a command other than the one that it was given, which is a bug.
 fn unexpected(done: &OperationDone) -> Problem {
     tracing::error!(?done, "a sale answered another command than the one that it was given");
     Problem::internal()
@@ -373,8 +373,8 @@ pub(super) async fn stats(AtSale(front): AtSale) -> Handled<SaleStats> {
     reply(front.sale.stats()).await.map(JsonReply)
 }
 
-/// Carries a command out in the sale that has the hold. A hold's id says nothing of its sale, so
-/// each is asked.
+/// Carries out a command in the sale that has the hold. A hold's id does not name its sale, so each
+/// sale is asked.
 async fn on_hold(
     fronts: &Fronts,
     hold: AttemptId,
@@ -387,7 +387,7 @@ async fn on_hold(
             Ok(Err(OperateError::NotFound(_))) => {}
             Ok(Err(error)) => return Err(of_operation(error)),
             Ok(Ok(done)) => return Ok(done),
-            // A sale that cannot answer must not keep the others' holds from being paid.
+            // A sale that cannot answer must not prevent payments for the holds of other sales.
             Err(problem) => silent = Some(problem),
         }
     }

@@ -18,17 +18,17 @@ use web::{
     protection::Protection,
 };
 
-/// Exactly one of the two.
+/// The query: exactly one of the two.
 #[derive(Debug, Deserialize, JsonSchema)]
 pub(super) struct RefusalQuery {
-    /// An address. Give this or shopper, one of the two.
+    /// An address. Give either this or shopper.
     #[schemars(extend("examples" = ["203.0.113.9"]))]
     address: Option<String>,
     /// A shopper's id.
     shopper: Option<String>,
 }
 
-/// What is known.
+/// The refusals of an address or a shopper.
 #[derive(Debug, Serialize, JsonSchema)]
 pub(super) struct Refusals {
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -40,17 +40,17 @@ pub(super) struct Refusals {
     refused: Vec<RefusedFor>,
 }
 
-/// An address, as it stands with the gate.
+/// The state of an address at the gate.
 #[derive(Debug, Serialize, JsonSchema)]
 struct AddressNow {
-    /// As it was asked for. Of IPv6, all else is said of its /64.
+    /// The address as in the request. For IPv6, the other fields concern its /64.
     #[schemars(with = "String")]
     address: IpAddr,
-    /// It has no limits.
+    /// Whether the address is exempt from limits.
     exempt: bool,
-    /// It speaks for others.
+    /// Whether the address is a proxy that forwards for others.
     trusted_proxy: bool,
-    /// Open now. 0 for an address without a limit: those are not counted.
+    /// Connections open now. 0 for an address without a limit, whose connections are not counted.
     connections: usize,
     #[serde(skip_serializing_if = "Option::is_none")]
     denied: Option<Denied>,
@@ -63,10 +63,10 @@ struct RiskNow {
     #[schemars(range(max = 3))]
     level: usize,
     #[schemars(extend("additionalProperties" = { "type": "integer", "minimum": 1 }))]
-    /// By signal (fast_solution, bare_client, many_shoppers, steady_cadence); those without are
-    /// left out.
+    /// Points by signal (fast_solution, bare_client, many_shoppers, steady_cadence); signals
+    /// without points are left out.
     points: BTreeMap<&'static str, u64>,
-    /// How long it gets no pass.
+    /// Seconds for which the address gets no pass.
     #[schemars(range(min = 1))]
     #[serde(skip_serializing_if = "Option::is_none")]
     refused_seconds: Option<u32>,
@@ -86,7 +86,7 @@ struct RefusedFor {
     /// 255 stands for 255 or more.
     #[schemars(range(min = 1, max = 255))]
     count: u8,
-    /// What happened, and what can be done.
+    /// What happened, and what an operator can do.
     advice: &'static str,
 }
 

@@ -1,4 +1,4 @@
-//! `/api/v1/admin/strategy`: how strict the gate is, as ordered and as it stands.
+//! `/api/v1/admin/strategy`: how strict the gate is: the order, and the present state.
 
 use super::Done;
 use crate::{
@@ -20,14 +20,14 @@ use web::{
     reason::Reasons,
 };
 
-/// 256 tiers have 10 KB.
+/// Enough for 256 tiers, which have 10 KB.
 const BODY_BYTES_MAX: usize = 64 << 10;
 
-/// The strategy as it was ordered, and as it stands.
+/// The strategy as it was ordered, and its present state.
 #[derive(Serialize, JsonSchema)]
 pub(super) struct Standing {
     plan: Plan,
-    /// Null for the plan that is built in.
+    /// Null for the built-in plan.
     ordered: Option<Ordered>,
     stage: Stage,
     load_percent: Load,
@@ -43,7 +43,7 @@ struct Ordered {
     reason: String,
 }
 
-/// What a sale has to do.
+/// The load of a sale.
 #[derive(Serialize, JsonSchema)]
 #[schemars(inline)]
 struct SaleLoad {
@@ -51,12 +51,12 @@ struct SaleLoad {
     rate_per_second: u32,
     queue: u64,
     queue_max: u64,
-    /// Attempts in line after the queue.
+    /// Attempts that wait in line, after those in the queue.
     line: u64,
     line_max: u64,
 }
 
-/// `GET`: the plan, who ordered it, the stage, the load, and what each sale has.
+/// `GET`: the plan, who ordered it, the stage, the load, and the queue of each sale.
 pub(super) async fn read(
     State(fronts): State<Arc<Fronts>>,
     State(strategy): State<Arc<Strategy>>,
@@ -76,7 +76,7 @@ pub(super) async fn read(
     })
 }
 
-/// `PUT ?reason=…`: another plan, whole.
+/// `PUT ?reason=…`: replaces the whole plan.
 pub(super) async fn order(
     operator: Operator,
     State(strategy): State<Arc<Strategy>>,

@@ -1,4 +1,4 @@
-//! `…/attempts`: asking once, and asking again what came of it.
+//! `…/attempts`: attempts to buy, and their outcomes.
 
 use super::PassHolder;
 use crate::{
@@ -24,13 +24,13 @@ use std::sync::Arc;
 use units::Sequence;
 use web::{body, json::JsonReply, protection::Protection, server::Peer};
 
-/// What a shopper wants, all of it or nothing.
+/// What a shopper wants to buy, all or nothing.
 #[derive(JsonSchema)]
 #[schemars(example = Self::example())]
 #[schemars(deny_unknown_fields)]
 #[expect(dead_code, reason = "it is only described: the basket is read as it comes")]
 pub(super) struct AttemptRequest {
-    /// Lines of one item are added up; at most 8 different items.
+    /// Lines of one item are added up. At most 8 different items.
     #[schemars(length(min = 1, max = 64))]
     lines: Vec<LineRequest>,
 }
@@ -57,10 +57,10 @@ impl AttemptRequest {
 #[expect(dead_code, reason = "it is only described")]
 pub(super) struct IdempotencyKey(#[schemars(length(min = 1, max = 64))] String);
 
-/// Where the shop waits for what comes of an attempt.
+/// The query with the shop's return URL.
 #[derive(Deserialize, JsonSchema)]
 pub(super) struct ReturnTo {
-    /// Where the shop waits for the outcome: one of gate.return_urls, or below one.
+    /// The URL of the shop that is to get the outcome: one of gate.return_urls, or below one.
     #[schemars(length(max = 1024))]
     return_url: Option<String>,
 }
@@ -142,7 +142,7 @@ struct ListedLine {
     quantity: u16,
 }
 
-/// `GET …/attempts`: what the sale keeps of the shopper, newest first.
+/// `GET …/attempts`: the shopper's attempts that the sale keeps, newest first.
 pub(super) async fn list(
     PassHolder { front, pass, .. }: PassHolder,
 ) -> Result<JsonReply<AttemptList>, Problem> {

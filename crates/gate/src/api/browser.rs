@@ -1,10 +1,9 @@
-//! Whether a request looks like one that a browser sent. It is easily looked like: this finds those
-//! who did not care.
+//! Whether a request looks like one of a browser. That is easy to imitate: this only finds clients
+//! that do not try.
 
 use http::{HeaderMap, header};
 
-/// How libraries and tools name themselves, unless told otherwise. Those that apps for phones are
-/// made with are not among them.
+/// The default names of libraries and tools. Libraries of phone apps are not among them.
 const LIBRARIES: [&str; 15] = [
     "aiohttp",
     "apache-httpclient",
@@ -28,14 +27,14 @@ pub(super) fn is_bare(headers: &HeaderMap) -> bool {
     let field =
         |name: header::HeaderName| headers.get(name).map(|value| value.as_bytes().to_ascii_lowercase());
     let (Some(agent), Some(_)) = (field(header::USER_AGENT), field(header::ACCEPT)) else { return true };
-    // Chromium without a window says so in the middle.
+    // Headless Chromium has its name in the middle.
     if LIBRARIES.iter().any(|name| agent.starts_with(name.as_bytes()))
         || memchr::memmem::find(&agent, b"headlesschrome").is_some()
     {
         return true;
     }
-    // Browsers send Host first, where there is one: HTTP/2 has it elsewhere. Some balancers put
-    // fields of their own before it.
+    // Browsers send Host first, if there is one: HTTP/2 has it elsewhere. Some balancers put their
+    // own fields before it.
     let first = headers.keys().next();
     headers.contains_key(header::HOST)
         && !headers.contains_key("x-forwarded-for")

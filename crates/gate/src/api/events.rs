@@ -1,5 +1,6 @@
-//! What becomes of an attempt, as server-sent events: the present answer, then a new one whenever
-//! it changes, until nothing more can happen by itself. Reads the same answer as asking does.
+//! The outcome of an attempt as server-sent events: the present answer, then a new one whenever it
+//! changes, until it can no longer change by itself. The answers are those of `GET
+//! …/attempts/{attempt}`.
 
 use super::PassHolder;
 use crate::{
@@ -23,8 +24,8 @@ use web::{
     sse::{self, Event},
 };
 
-/// A busy log moves thousands of times a second; a shopper's own answer is looked up no more often
-/// than this.
+/// A busy log grows thousands of times a second. A shopper's answer is looked up no more often than
+/// this.
 const LOOKUP_EVERY: Duration = Duration::from_millis(500);
 
 struct Followed {
@@ -40,7 +41,7 @@ struct Followed {
 #[derive(PartialEq, Eq)]
 enum Phase {
     First,
-    /// One that is in line is looked for when the answer says so, for a place changes all the time.
+    /// A place in line changes all the time, so it is looked up when the answer says so.
     Waiting {
         in_line: Option<Duration>,
     },

@@ -1,4 +1,4 @@
-//! The shoppers' API: its table of operations, and who asks.
+//! The shoppers' API: its table of operations, and the checks of its callers.
 
 mod attempts;
 mod browser;
@@ -37,12 +37,12 @@ use web::{
     server::Peer,
 };
 
-/// The operation that the loops serve, and that is worth a connection of its own.
+/// An attempt: an operation that the loops serve, and whose answer is worth an open connection.
 pub(crate) const ATTEMPT: &str = "attempt";
-/// The other that the loops serve.
+/// A sale's document: the other operation that the loops serve.
 pub(crate) const READ_SALE: &str = "readSale";
 
-/// What a shopper attempts with.
+/// The credential of a shopper's attempts.
 static PASS: Credential = Credential {
     name: "pass",
     sent: Sent::Field("Floodgate-Pass"),
@@ -50,7 +50,7 @@ static PASS: Credential = Credential {
     refused: &PASS_REFUSED,
 };
 
-/// What a shop says of its shopper.
+/// The credential with which a shop names its shopper.
 static TOKEN: Credential = Credential {
     name: "shopperToken",
     sent: Sent::Bearer("JWT"),
@@ -58,7 +58,7 @@ static TOKEN: Credential = Credential {
     refused: &TOKEN_REFUSED,
 };
 
-/// What the sale's document says to caches.
+/// The Cache-Control field of the sale's document.
 #[derive(JsonSchema)]
 #[schemars(inline, extend("const" = "public, max-age=1"))]
 #[expect(dead_code, reason = "it is only described")]
@@ -75,30 +75,30 @@ pub(crate) fn operations() -> Vec<Operation<Parts>> {
     const PASSES: &str = "/api/v1/sales/{sale}/passes";
     const CHALLENGE: &str = "/api/v1/sales/{sale}/challenge";
     let (by_pass, by_token) = (Access::Credential(&PASS), Access::Credential(&TOKEN));
-    // What any question of a shopper may meet.
+    // The problems that any request of a shopper may meet.
     let asked = [&NOT_FOUND, &RATE_LIMITED, &UNAVAILABLE];
     vec![
         get(SALE, READ_SALE, Access::Open, sale)
-            .does("The sale as everybody sees it; the same bytes for all, good for a second.")
+            .does("The public document of a sale. It is the same for every caller, and may be cached for a second.")
             .replies::<SaleDocument<'static>>("The sale.")
-            .with_field::<ForASecond>("Cache-Control", "It may be kept for a second.")
+            .with_field::<ForASecond>("Cache-Control", "It may be cached for a second.")
             .problems(&[&NOT_FOUND]),
         post(ROUND, ATTEMPT, by_pass, attempts::create)
-            .does("Asks for a basket. Every outcome is 200; asking again with the same key gives the same grant or place.")
+            .does("Attempts to buy a basket. Every outcome is 200. A repetition with the same key returns the same grant or place.")
             .query::<attempts::ReturnTo>()
             .field::<attempts::IdempotencyKey>("Idempotency-Key", "New for each purchase, the same for each retry.")
             .takes::<attempts::AttemptRequest>()
             .replies::<Decided>("Decided.")
-            .may_accept::<Queued>("In line; it will be decided. Ask for the attempt after Retry-After.")
+            .may_accept::<Queued>("In line: it will be decided. Read the attempt after Retry-After.")
             .problems(&asked)
             .problems(&[&IDEMPOTENCY_KEY, &KEY_REUSED, &BUSY, &TOO_MANY_IN_LINE, &QUEUE_FULL]),
         get(ATTEMPTS, "listAttempts", by_pass, attempts::list)
-            .does("What the sale keeps of the shopper, newest first, 100 at the most.")
+            .does("The shopper's attempts that the sale keeps, newest first, at most 100.")
             .replies::<attempts::AttemptList>("The attempts.")
             .problems(&asked)
             .problems(&[&QUEUE_FULL]),
         get(ATTEMPT_PATH, "readAttempt", by_pass, attempts::read)
-            .does("What came of an attempt. One that was never stored, and another shopper's, is \"none\".")
+            .does("The outcome of an attempt. It is \"none\" for an attempt that was never stored, and for another shopper's.")
             .query::<attempts::ReturnTo>()
             .replies::<Outcome>("The outcome.")
             .problems(&asked)
@@ -124,19 +124,19 @@ pub(crate) fn operations() -> Vec<Operation<Parts>> {
             .problems(&asked)
             .problems(&[&CONFLICT, &INVALID, &QUEUE_FULL]),
         get(CHALLENGE, "readChallenge", by_token, passes::challenge)
-            .does("What the shopper must solve before a pass, for this shopper and this sale, once. 404 if nothing is asked for.")
+            .does("What the shopper must solve before a pass. The challenge is valid once, for this shopper and this sale. 404 if none is required.")
             .query::<passes::ChallengeQuery>()
             .replies::<Made>("The challenge.")
             .problems(&asked)
             .problems(&[&QUEUE_FULL]),
         post(PASSES, "issuePass", by_token, passes::create)
-            .does("Trades the shop's token for a pass, with a solution in the body where a challenge is asked for. A solution is good once.")
+            .does("Exchanges the shop's token for a pass, with a solution in the body if a challenge is required. A solution is valid once.")
             .may_take::<passes::PassRequest>()
             .replies::<passes::Pass>("The pass.")
             .problems(&asked)
             .problems(&[&LOOKS_AUTOMATED, &CHALLENGE_MISSING, &CHALLENGE_REFUSED]),
         get("/api/v1/keys", "readKeys", Access::Open, keys)
-            .does("The public keys: first the one that winners are checked with, then that of tickets and that of signed outcomes, which name theirs.")
+            .does("The public keys: first that of winners, then that of tickets, then that of signed outcomes. Tickets and outcomes name their key in `kid`.")
             .replies_as::<KeySet>("application/jwk-set+json", "A JWK Set."),
     ]
 }
@@ -220,7 +220,7 @@ impl FromRequestParts<Parts> for AtSale {
     }
 }
 
-/// A shopper with a good pass, at the sale that the path names, from an address that may ask.
+/// A shopper with a valid pass for the sale that the path names, from an address within its limits.
 pub(crate) struct PassHolder {
     pub(crate) front: Arc<Front>,
     pub(crate) pass: Pass,
@@ -240,7 +240,8 @@ impl FromRequestParts<Parts> for PassHolder {
     }
 }
 
-/// A shopper, by the shop's token, at the sale that the path names, from an address that may ask.
+/// A shopper with a token of the shop, for the sale that the path names, from an address within its
+/// limits.
 pub(crate) struct TokenHolder {
     pub(crate) front: Arc<Front>,
     pub(crate) peer: Peer,
@@ -251,7 +252,7 @@ impl FromRequestParts<Parts> for TokenHolder {
     type Rejection = Problem;
 
     /// The token is checked before anything is noted of the address: a caller without one must not
-    /// be able to speak for others who share the address.
+    /// spoil the record of others who share the address.
     async fn from_request_parts(parts: &mut request::Parts, state: &Parts) -> Result<Self, Problem> {
         let AtSale(front) = AtSale::from_request_parts(parts, state).await?;
         let peer = peer_of(parts, state).await?;

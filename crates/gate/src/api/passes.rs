@@ -1,5 +1,5 @@
-//! `…/passes` and `…/challenge`: a shopper's token, and what a challenge asks for, is checked once,
-//! here, so that an attempt costs one HMAC.
+//! `…/passes` and `…/challenge`: a shopper's token, and the solution of a challenge, are checked
+//! once, here, so that the check of an attempt costs one HMAC.
 
 use super::{TokenHolder, browser};
 use crate::{
@@ -20,15 +20,15 @@ use web::{
     protection::Protection,
 };
 
-/// The largest solution has some 600 bytes.
+/// Enough for a solution, which has at most some 600 bytes.
 const BODY_BYTES_MAX: usize = 4096;
 
-/// The body, if there is one. One of the two at the most.
+/// The optional body, with at most one of the two fields.
 #[derive(Debug, Default, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 #[schemars(extend("not" = { "required": ["altcha", "code"] }))]
 pub(super) struct PassRequest {
-    /// What an ALTCHA widget gives: base64 of JSON with algorithm, challenge, number, salt and
+    /// The payload of an ALTCHA widget: base64 of JSON with algorithm, challenge, number, salt and
     /// signature.
     #[serde(default, deserialize_with = "there")]
     #[schemars(with = "String")]
@@ -38,7 +38,7 @@ pub(super) struct PassRequest {
     code: Option<CodeAnswer>,
 }
 
-/// A field that may be left out, and is not null.
+/// A field that is optional, and never null.
 fn there<'de, T: Deserialize<'de>, D: serde::Deserializer<'de>>(from: D) -> Result<Option<T>, D::Error> {
     T::deserialize(from).map(Some)
 }
@@ -54,7 +54,7 @@ impl PassRequest {
     }
 }
 
-/// A pass, and until when it is good.
+/// A pass, and when it expires.
 #[derive(Serialize, JsonSchema)]
 pub(super) struct Pass {
     #[schemars(extend("pattern" = "^[A-Za-z0-9_-]+$"))]
@@ -62,8 +62,8 @@ pub(super) struct Pass {
     expires_at: TimeMs,
 }
 
-/// `POST …/passes` with `Authorization: Bearer <shopper's JWT>`, and a solution where a challenge
-/// is asked for.
+/// `POST …/passes` with `Authorization: Bearer <shopper's JWT>`, and a solution if a challenge is
+/// required.
 pub(super) async fn create(
     TokenHolder { front, peer, shopper }: TokenHolder,
     State(limits): State<Arc<Limits>>,
@@ -78,7 +78,7 @@ pub(super) async fn create(
         return Err(Problem::new(&problem::LOOKS_AUTOMATED, why).retry_after(wait));
     }
     let sale = front.sale.view().sale.clone();
-    // Read where no challenge is asked for too: a mistake in it shows before the day on which one
+    // The body is read even if no challenge is required, so that a mistake in it shows before one
     // is.
     let JsonOrNothing(asked) =
         JsonOrNothing::<PassRequest, BODY_BYTES_MAX>::from_request(request, &protection).await?;
@@ -92,13 +92,13 @@ pub(super) async fn create(
 
 #[derive(Debug, Deserialize, JsonSchema)]
 pub(super) struct ChallengeQuery {
-    /// Of a code: as a picture or as sound. Image, if it is left out.
+    /// The form of a code: a picture or a sound. Image, if it is left out.
     #[schemars(extend("enum" = ["image", "audio"]))]
     media: Option<String>,
 }
 
-/// `GET …/challenge` with `Authorization: Bearer <shopper's JWT>`, so that the challenge is this
-/// shopper's alone.
+/// `GET …/challenge` with `Authorization: Bearer <shopper's JWT>`, so that the challenge is for
+/// this shopper only.
 pub(super) async fn challenge(
     TokenHolder { front, peer, shopper }: TokenHolder,
     State(limits): State<Arc<Limits>>,

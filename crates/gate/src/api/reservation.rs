@@ -1,4 +1,4 @@
-//! A shopper's reservation: made before the sale, checked when it is eligibility.
+//! A shopper's reservation, which is made before the sale, and checked by sales that require one.
 
 use super::PassHolder;
 use crate::{

@@ -1,15 +1,15 @@
 //! A code of a few letters, as a picture or as a sound. The server keeps nothing of it: the id that
-//! the client sends back holds a keyed hash of the answer, which says whether a guess is right
-//! only to the key's owner.
+//! the client sends back contains a keyed hash of the answer, and only the owner of the key can
+//! check a guess against it.
 //!
 //! ```text
 //! id    base64url(nonce, 16 · expires, ms, 8 · answer's keyed hash, 16 · binding, 16)
 //! ```
 //!
 //! Both hashes are over sale, shopper, nonce and expiry, each after its length. One guess uses the
-//! challenge up, so guessing costs a new picture each time. Programs read such pictures too, and a
-//! program that has the crate's recordings can compare them: a code is a price, as a proof of work
-//! is, and asks for another skill.
+//! challenge up, so each guess costs a new picture. Programs read such pictures too, and a program
+//! that has the crate's recordings can compare them: like a proof of work, a code is a price, which
+//! needs another skill.
 
 use super::{Asker, Challenge, Checked, Code, Made, MadeCode, Reason, Solution, Wish, ledger::Nonce, sound};
 use crate::{config::ChallengeConfig, keys::Keyring};
@@ -23,8 +23,8 @@ use subtle::ConstantTimeEq;
 use units::{DurationMs, TimeMs};
 use web::secret::random_bytes;
 
-/// What looks or sounds like another is left out: O and 0, I, L and 1, S and 5, B and 8, and of
-/// those that rhyme most. So are J, M and W, for the crate places letters on a canvas of its own,
+/// Letters that look or sound like another are left out: O and 0, I, L and 1, S and 5, B and 8, and
+/// most of those that rhyme. So are J, M and W: the crate draws letters on a canvas of fixed size,
 /// which the narrowest and the widest code must fit.
 const ALPHABET: [char; 21] =
     ['2', '3', '4', '5', '6', '7', '8', '9', 'A', 'C', 'E', 'F', 'H', 'K', 'N', 'P', 'R', 'T', 'U', 'X', 'Y'];
@@ -51,7 +51,7 @@ impl ImageCode {
     }
 
     fn answer_hash(&self, asker: &Asker, nonce: &Nonce, expires: &[u8; 8], answer: &str) -> [u8; 16] {
-        // People leave spaces, and write small what is large.
+        // People type spaces, and small letters for large ones.
         let answer: String =
             answer.chars().filter(|c| !c.is_whitespace()).flat_map(char::to_uppercase).collect();
         self.bind("code answer", asker, nonce, expires, answer.as_bytes())
@@ -112,7 +112,7 @@ impl Challenge for ImageCode {
     }
 }
 
-/// The picture of the letters, as PNG: bent, and the more dots the higher the risk.
+/// The picture of the letters, as PNG. It is distorted, and has more dots for a higher risk.
 fn finish(drawing: &mut Captcha, risk: usize) -> Option<Vec<u8>> {
     let noise = 0.1 * (1 + risk) as f32;
     drawing.apply_filter(Noise::new(noise));
@@ -159,7 +159,7 @@ mod tests {
         assert_eq!(check("demo2", "alice", 0, "AC3FH"), Err(Reason::NotYours));
         assert_eq!(code.check(&alice, &Solution::Altcha("e30=".into())), Err(Reason::OtherKind));
         assert_eq!(code.check(&alice, &answer("AAAA", "AC3FH")), Err(Reason::Malformed));
-        // The id of one with the answer of another, byte by byte.
+        // The id of one challenge with the hash of another, byte by byte.
         let bytes = BASE64URL_NOPAD.decode(id.as_bytes()).unwrap();
         let other =
             BASE64URL_NOPAD.decode(code.id(&alice, &[8; 16], TimeMs(200_000), "AAAAA").as_bytes()).unwrap();

@@ -1,5 +1,5 @@
-//! Which challenges were used: each once, also after a crash. It knows no challenge, only its nonce
-//! and its expiry.
+//! Which challenges were used: each may be used once, even after a crash. The ledger knows only the
+//! nonce and the expiry of a challenge.
 //!
 //! ```text
 //! used-<n>.log   slots of 28 bytes: first a header, then one for each challenge that was used
@@ -7,16 +7,16 @@
 //! slot           nonce, 16 bytes · expires, ms · CRC-32C of the 24 bytes before
 //! ```
 //!
-//! Numbers are little-endian. Two files at the most are in use. A file takes what is used during
-//! one lifetime; then a new one is begun, and the file before it, whose challenges have all
-//! expired, goes. So what must be kept is bounded by what can be used in two lifetimes, and by
-//! `used_max`. `floor` is the last expiry that was ever forgotten: whatever expires by then is
-//! refused, so that a clock that was set back does not let it in again.
+//! Numbers are little-endian. At most two files are in use. A file takes the challenges that are
+//! used during one lifetime. Then a new file is begun, and the file before the present one, whose
+//! challenges have all expired, is deleted. So the size is bounded by what can be used in two
+//! lifetimes, and by `used_max`. `floor` is the latest expiry that was ever forgotten: a challenge
+//! that expires by then is refused, so that a clock that was set back does not admit it again.
 //!
-//! A thread of its own writes all that waits with one append and one fdatasync, and answers then.
-//! If the disk does not take it, nobody is let in. A torn end is cut: nobody was answered on it.
-//! What reads well behind a hole is kept, for one challenge too many in the ledger costs its
-//! shopper another, and one too few would be a replay.
+//! A separate thread writes all waiting uses with one append and one fdatasync, and answers after
+//! that. If the write fails, no shopper is let in. A torn end is cut: no shopper was let in by it.
+//! Valid slots after a damaged one are kept: one challenge too many in the ledger costs its shopper
+//! another challenge, and one too few would allow a replay.
 
 use crate::ports::{UseError, UsedChallenges};
 use engines::embedded::disk::{Disk, DiskFile};
@@ -29,14 +29,15 @@ use std::{
 use tokio::sync::{mpsc, oneshot};
 use units::{DurationMs, TimeMs};
 
-/// What tells a challenge from every other.
+/// The nonce, which identifies a challenge.
 pub(crate) type Nonce = [u8; 16];
 
 const SLOT_BYTES: usize = 28;
 const MAGIC: [u8; 8] = *b"fgused01";
-/// Uses that wait for the thread. It takes all of them at once, and a sync takes milliseconds.
+/// The most uses that wait for the thread. It takes all of them at once, and a sync takes
+/// milliseconds.
 const QUEUE_MAX: usize = 8192;
-/// An error that goes on is logged no more often.
+/// The shortest time between two logs of an error that persists.
 const SAY_EVERY: Duration = Duration::from_secs(10);
 
 struct Use {
@@ -46,7 +47,7 @@ struct Use {
     answer: oneshot::Sender<Result<(), UseError>>,
 }
 
-/// The ledger, from any task.
+/// The handle of the ledger, for any task.
 #[derive(Debug)]
 pub(crate) struct Ledger {
     to: Option<mpsc::Sender<Use>>,
@@ -54,7 +55,8 @@ pub(crate) struct Ledger {
 }
 
 impl Ledger {
-    /// Reads what was used, and starts the thread. The directory is locked as long as it lives.
+    /// Reads the used challenges, and starts the thread. The directory is locked until this is
+    /// dropped.
     pub(crate) fn open<D: Disk>(disk: D, lifetime: DurationMs, used_max: usize) -> io::Result<Self> {
         let book = Book::open(disk, lifetime, used_max)?;
         let (to, from) = mpsc::channel(QUEUE_MAX);
@@ -88,7 +90,7 @@ impl Drop for Ledger {
     fn drop(&mut self) {
         drop(self.to.take());
         if let Some(thread) = self.thread.take() {
-            // If it panicked, that was said, and nobody was let in on it.
+            // If the thread panicked, that was logged, and no shopper was let in by it.
             let _ = thread.join();
         }
     }
@@ -116,18 +118,18 @@ fn run<D: Disk>(mut book: Book<D>, mut from: mpsc::Receiver<Use>) {
             said = Some(Instant::now());
         }
         for (used, result) in asked.into_iter().zip(results) {
-            // Whoever asked may have gone.
+            // The caller may have gone.
             let _ = used.answer.send(result);
         }
     }
 }
 
-/// One file.
+/// A file of the ledger.
 #[derive(Debug)]
 struct Page<F> {
     name: String,
     file: F,
-    /// Where the next slot goes.
+    /// The offset of the next slot.
     end: u64,
     started: TimeMs,
     floor: TimeMs,
@@ -135,12 +137,12 @@ struct Page<F> {
     used: HashSet<Nonce>,
 }
 
-/// The files and what is in them, without the thread.
+/// The files and their content, without the thread.
 #[derive(Debug)]
 struct Book<D: Disk> {
     disk: D,
     _lock: D::Lock,
-    /// The last one is written to.
+    /// The last one is the present one.
     pages: Vec<Page<D::File>>,
     floor: TimeMs,
     next_number: u64,
@@ -163,7 +165,7 @@ impl<D: Disk> Book<D> {
             let name = name_of(number);
             match Page::read(&disk, &name).map_err(named)? {
                 Some(page) => pages.push(page),
-                // It was being made when the process ended, and nothing was written to it.
+                // The process ended while it made this file, and nothing was written to it.
                 None => disk.remove(&name).map_err(named)?,
             }
         }
@@ -171,13 +173,14 @@ impl<D: Disk> Book<D> {
         Ok(Self { disk, _lock: lock, pages, floor, next_number, lifetime, used_max })
     }
 
-    /// Marks those that were not used yet, all with one sync; one answer for each, in order.
+    /// Marks those that were not used yet, all with one sync. Returns one result for each, in
+    /// order.
     fn use_up(&mut self, batch: &[(Nonce, TimeMs)], now: TimeMs) -> Vec<Result<(), UseError>> {
         let turned = self.turn(now);
         let mut room = self.used_max.saturating_sub(self.pages.iter().map(|page| page.used.len()).sum());
         let mut fresh: Vec<(Nonce, TimeMs)> = Vec::new();
         let mut seen: HashSet<Nonce> = HashSet::new();
-        // The first of the same may be let in; what the others are told depends on whether it was.
+        // Of equal challenges the first may be let in; the results of the others depend on it.
         let mut first = vec![false; batch.len()];
         let mut results: Vec<Result<(), UseError>> = Vec::with_capacity(batch.len());
         for (at, &(nonce, expires_at)) in batch.iter().enumerate() {
@@ -214,7 +217,7 @@ impl<D: Disk> Book<D> {
         results
     }
 
-    /// Begins a new file if the present one has been written to for a lifetime, and forgets the one
+    /// Begins a new file if the present one has been in use for a lifetime, and forgets the one
     /// before.
     fn turn(&mut self, now: TimeMs) -> io::Result<()> {
         let Some((current, older)) = self.pages.split_last() else {
@@ -224,12 +227,12 @@ impl<D: Disk> Book<D> {
         if now < current.started.plus(self.lifetime) || !expired {
             return Ok(());
         }
-        // Durable in the new file before the old ones go.
+        // Durable in the new file before the old ones are deleted.
         let floor = older.iter().map(|page| page.last_expiry).fold(self.floor, TimeMs::max);
         let forgotten = older.len();
         self.begin(now, floor)?;
         for page in self.pages.drain(..forgotten) {
-            // One that stays is read at the next start, and forgotten then.
+            // A file that could not be deleted is read at the next start, and forgotten then.
             let _ = self.disk.remove(&page.name);
         }
         self.disk.sync_dir()
@@ -258,8 +261,8 @@ impl<D: Disk> Book<D> {
             .collect();
         let written = page.file.write_at(&bytes, page.end).and_then(|()| page.file.sync_data());
         if let Err(error) = written {
-            // What is there of it counts as used at the next start, which costs a shopper another
-            // challenge. The next append writes over it.
+            // The part that was written counts as used at the next start, which costs a shopper
+            // another challenge. The next append writes over it.
             let _ = page.file.set_len(page.end);
             return Err(error);
         }
@@ -334,7 +337,7 @@ fn number_of(name: &str) -> Option<u64> {
     name.strip_prefix("used-")?.strip_suffix(".log")?.parse().ok()
 }
 
-/// 24 bytes and their sum.
+/// 24 bytes and their checksum.
 fn slot(fields: &[u8]) -> [u8; SLOT_BYTES] {
     let mut slot = [0; SLOT_BYTES];
     slot[..24].copy_from_slice(fields);
@@ -398,10 +401,10 @@ mod tests {
         assert!(why.contains("another process"), "{why}");
     }
 
-    /// What was durable before the cut stays used; what was cut was never said; and it goes on from
-    /// there.
+    /// Challenges that were durable before the cut stay used; no shopper was told of those that
+    /// were cut; and the ledger goes on from there.
     #[test]
-    fn a_file_cut_at_any_byte_keeps_what_is_whole() {
+    fn a_file_cut_at_any_byte_keeps_its_complete_slots() {
         let disk = SimDisk::new();
         let mut book = open(&disk);
         for n in 0..10 {
@@ -428,7 +431,7 @@ mod tests {
     }
 
     #[test]
-    fn rotten_bytes_lose_one_challenge_and_a_rotten_header_is_refused() {
+    fn damaged_bytes_lose_one_challenge_and_a_damaged_header_is_refused() {
         let disk = SimDisk::new();
         let mut book = open(&disk);
         (0..3).for_each(|n| assert_eq!(one(&mut book, n, 900, 0), Ok(())));
@@ -444,7 +447,7 @@ mod tests {
     }
 
     #[test]
-    fn what_has_expired_goes_and_does_not_come_back_with_the_clock() {
+    fn an_expired_challenge_stays_refused_if_the_clock_is_set_back() {
         let disk = SimDisk::new();
         let mut book = open(&disk);
         for n in 0..50_u32 {
@@ -456,7 +459,7 @@ mod tests {
         drop(book);
         let files = disk.files();
         assert_eq!(files.keys().filter(|name| name.starts_with("used-")).count(), 2, "{files:?}");
-        // The clock is set back to when the first was still good.
+        // The clock is set back to when the first was still valid.
         let mut book = open(&disk);
         assert_eq!(one(&mut book, 0, 1000, 0), Err(UseError::Forgotten));
         assert_eq!(one(&mut book, 49, 49 * 500 + 1000, 0), Err(UseError::Used));
@@ -476,7 +479,7 @@ mod tests {
     }
 
     #[test]
-    fn no_more_than_fit_are_kept() {
+    fn a_full_ledger_refuses_further_challenges() {
         let disk = SimDisk::new();
         let mut book = Book::open(disk, LIFETIME, 2).unwrap();
         let batch = [1, 2, 3, 1].map(|n| (nonce(n), TimeMs(1000)));
@@ -503,7 +506,7 @@ mod tests {
         disk.limit_room(None);
         assert_eq!(one(&mut book, 2, 900, 0), Ok(()), "it was not used up by the refusal");
         assert_eq!(one(&mut book, 2, 900, 0), Err(UseError::Used));
-        // The first file too may find no room.
+        // There may be no room even for the first file.
         let disk = SimDisk::new();
         disk.limit_room(Some(10));
         let mut book = open(&disk);
@@ -528,9 +531,9 @@ mod tests {
         }
     }
 
-    /// Whatever was said stays said, wherever the power goes, through changes of files too.
+    /// A challenge that was accepted stays used, wherever the power fails, even while files change.
     #[test]
-    fn a_power_cut_at_any_operation_forgets_nothing_that_was_said() {
+    fn a_power_cut_at_any_operation_forgets_no_used_challenge() {
         for seed in 0..20 {
             for operations in 0..60 {
                 let disk = SimDisk::new();

@@ -1,9 +1,9 @@
 //! What a shopper must solve before a pass: a proof of work, or a code to be read or heard. Each
-//! challenge is bound to its sale, its shopper and its expiry, and is used up once. It knows no
-//! HTTP.
+//! challenge is bound to its sale, its shopper and its expiry, and may be used once. This module
+//! knows no HTTP.
 //!
-//! A challenge is a price, not an identity (mCaptcha#186): it makes a pass dearer for a script, and
-//! says nothing about who asks. What a shopper may buy is limited in the sale.
+//! A challenge is a price, not an identity (mCaptcha#186): it makes a pass more expensive for a
+//! script, and proves nothing about the caller. What a shopper may buy is limited by the sale.
 
 mod image;
 mod ledger;
@@ -27,13 +27,13 @@ use units::{DurationMs, TimeMs};
 
 pub(crate) use crate::config::RISK_MAX;
 
-/// Pictures and sounds cost milliseconds of a processor each: so many are made at once, on threads
-/// of their own.
+/// Each picture or sound costs milliseconds of a processor. This many are made at once, on separate
+/// threads.
 const MADE_AT_ONCE_MAX: usize = 2;
-/// Longer nobody waits for one; then more are asked for than can be made.
+/// The longest wait for one. After that, more are requested than can be made.
 const WAIT_MAX: Duration = Duration::from_secs(2);
 
-/// Who is given a challenge, or solves one.
+/// The shopper who gets a challenge, or solves one.
 #[derive(Debug, Clone)]
 pub(crate) struct Asker {
     pub(crate) sale: String,
@@ -41,12 +41,12 @@ pub(crate) struct Asker {
     pub(crate) now: TimeMs,
 }
 
-/// What is to be made.
+/// The challenge that is to be made.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Wish {
-    /// 0 to [`RISK_MAX`]: how much like a script the asker looks.
+    /// 0 to [`RISK_MAX`]: how much the caller looks like a script.
     pub(crate) risk: usize,
-    /// Something to be heard rather than seen, where there is a choice.
+    /// Whether to make a sound rather than a picture, if there is a choice.
     pub(crate) sound: bool,
 }
 
@@ -63,7 +63,7 @@ pub(crate) enum Solution {
 #[serde(deny_unknown_fields)]
 pub(crate) struct CodeAnswer {
     pub(crate) id: String,
-    /// Small letters count as large ones, and spaces do not count.
+    /// Small letters count as large ones, and spaces are ignored.
     pub(crate) answer: String,
 }
 
@@ -76,8 +76,8 @@ pub(crate) enum Made {
     Code(MadeCode),
 }
 
-/// A challenge as ALTCHA has it, version 1: find the number whose decimal digits after the salt
-/// hash to the challenge.
+/// A challenge of ALTCHA, version 1. The solution is the number for which the hash of the salt and
+/// its decimal digits is the challenge.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, JsonSchema)]
 #[schemars(rename = "ProofOfWork", deny_unknown_fields)]
 pub(crate) struct MadeProofOfWork {
@@ -93,7 +93,7 @@ pub(crate) struct MadeProofOfWork {
     pub(crate) signature: String,
 }
 
-/// A code to be read or heard, and typed.
+/// A code that the shopper reads or hears, and types.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, JsonSchema)]
 #[schemars(rename = "CodeChallenge", deny_unknown_fields)]
 pub(crate) struct MadeCode {
@@ -112,12 +112,13 @@ pub(crate) struct Code {
     /// A data: URL of a PNG, 280 by 120 pixels.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(crate) image: Option<String>,
-    /// A data: URL of a WAV, some 1.6 seconds a letter; in place of the image.
+    /// A data: URL of a WAV, some 1.6 seconds for each letter; in place of the image.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(crate) audio: Option<String>,
 }
 
-/// A challenge of ours, given to this asker, not expired. It counts as used now, solved or not.
+/// A challenge of this gate, made for this caller, not expired. It counts as used now, solved or
+/// not.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Checked {
     nonce: Nonce,
@@ -126,10 +127,10 @@ pub(crate) struct Checked {
     too_fast: bool,
 }
 
-/// A challenge that was solved, and is used up.
+/// A challenge that was solved, and is now used.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Solved {
-    /// Sooner than a browser could have.
+    /// It was solved faster than a browser can.
     pub(crate) too_fast: bool,
 }
 
@@ -173,15 +174,15 @@ impl fmt::Display for Reason {
     }
 }
 
-/// Makes challenges and checks solutions, without remembering any: what it needs to know again, it
-/// gives to the client, bound by a key.
+/// Makes challenges and checks solutions, without keeping any: the client sends back what the check
+/// needs, protected by a keyed hash.
 pub(crate) trait Challenge: fmt::Debug + Send + Sync {
-    /// Something to solve, as JSON. It holds the answer in no other form than the one to be solved.
-    /// May take milliseconds.
+    /// A challenge, as JSON. It contains the answer only in the form that is to be solved. May take
+    /// milliseconds.
     fn make(&self, asker: &Asker, wish: Wish) -> io::Result<Made>;
 
-    /// Whether the solution is of a challenge made for this asker, and right. Says nothing about
-    /// whether it was used.
+    /// Whether the solution is right, and of a challenge that was made for this caller. Does not
+    /// check whether it was used.
     fn check(&self, asker: &Asker, solution: &Solution) -> Result<Checked, Reason>;
 
     /// True if [`Challenge::make`] may take milliseconds.
@@ -193,11 +194,11 @@ pub(crate) trait Challenge: fmt::Debug + Send + Sync {
 pub(crate) enum Refused {
     Missing,
     Solution(Reason),
-    /// The solution stays good.
+    /// The solution stays valid.
     Unavailable(UseError),
 }
 
-/// The challenge that the configuration asks for, and the ledger of those that were used.
+/// The challenge that the configuration requires, and the ledger of used challenges.
 #[derive(Debug)]
 pub struct Challenges(Option<Asking>);
 
@@ -206,13 +207,13 @@ struct Asking {
     challenge: Arc<dyn Challenge>,
     ledger: Arc<dyn UsedChallenges>,
     makers: Arc<Semaphore>,
-    /// Only while the gate is a fortress.
+    /// Only in the stage `fortress`.
     only_in_need: bool,
 }
 
 impl Challenges {
-    /// Reads what was used from `challenges/` under the data directory, if the configuration asks
-    /// for a challenge at all.
+    /// Reads the used challenges from `challenges/` under the data directory, if the configuration
+    /// has a challenge at all.
     pub fn open(config: &ChallengeConfig, keys: &Arc<Keyring>, data: &Path) -> io::Result<Self> {
         if config.mode == ChallengeMode::Off {
             return Ok(Self(None));
@@ -222,7 +223,7 @@ impl Challenges {
         Ok(Self::with(config, keys, Arc::new(Ledger::open(disk, lifetime, config.used_max)?)))
     }
 
-    /// The same over somebody else's ledger.
+    /// The same with a ledger that is elsewhere.
     pub fn with(config: &ChallengeConfig, keys: &Arc<Keyring>, ledger: Arc<dyn UsedChallenges>) -> Self {
         let keys = Arc::clone(keys);
         let challenge: Arc<dyn Challenge> = match config.mode {
@@ -237,18 +238,18 @@ impl Challenges {
         Self(Some(Asking { challenge, ledger, makers, only_in_need }))
     }
 
-    /// The ledger, if there is one here.
+    /// The ledger, if it is in this process.
     pub fn ledger(&self) -> Option<Arc<dyn UsedChallenges>> {
         self.0.as_ref().map(|asking| Arc::clone(&asking.ledger))
     }
 
-    /// True if a pass has its price, always or because the gate `needs` one.
+    /// True if a pass needs a solution, always or because the gate `needs` one now.
     pub(crate) fn is_asked(&self, needs: impl FnOnce() -> bool) -> bool {
         self.0.as_ref().is_some_and(|asking| !asking.only_in_need || needs())
     }
 
-    /// A challenge for this asker; `None` if none is asked for. [`io::ErrorKind::TimedOut`] if too
-    /// many are asked for.
+    /// A challenge for this caller; `None` if none is required. [`io::ErrorKind::TimedOut`] if too
+    /// many are requested.
     pub(crate) async fn make(&self, asker: Asker, wish: Wish) -> io::Result<Option<Made>> {
         let Some(asking) = &self.0 else { return Ok(None) };
         let challenge = Arc::clone(&asking.challenge);
@@ -266,7 +267,7 @@ impl Challenges {
         made.await.map_err(io::Error::other)?.map(Some)
     }
 
-    /// Lets an asker have a pass, once for each challenge; at once if none is asked for.
+    /// Lets a caller have a pass, once for each challenge; at once if none is required.
     pub(crate) async fn redeem(&self, asker: &Asker, solution: Option<&Solution>) -> Result<Solved, Refused> {
         let Some(asking) = &self.0 else { return Ok(Solved { too_fast: false }) };
         let checked =

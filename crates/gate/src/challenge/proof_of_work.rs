@@ -1,6 +1,6 @@
-//! Proof of work as the ALTCHA widget knows it (version 1 of its protocol, which its version 3
-//! still speaks): find the number after a salt whose SHA-256 is the challenge.
-//! <https://altcha.org/docs/v2/server-integration/>
+//! Proof of work for the ALTCHA widget (version 1 of its protocol, which version 3 of the widget
+//! still supports): find the number for which the SHA-256 of the salt and the number is the
+//! challenge. <https://altcha.org/docs/v2/server-integration/>
 //!
 //! ```text
 //! salt       NONCE BINDING ?issued=MS&expires=SECONDS&maxnumber=N&
@@ -9,10 +9,10 @@
 //! signature  hex(HMAC-SHA256(challenge))
 //! ```
 //!
-//! The signature says that challenge and number are ours. The binding, a keyed hash over sale,
-//! shopper, nonce, both times and maxnumber, each after its length, says what the salt was made
-//! for. A salt is read in this one spelling and no other, and ends with `&`, so that no digit can
-//! move between the expiry and the number (GHSA-6gvq-jcmp-8959, typo3-altcha#33).
+//! The signature proves that this gate made the challenge with its number. The binding, a keyed
+//! hash over sale, shopper, nonce, both times and maxnumber, each after its length, proves what the
+//! salt was made for. Only this one spelling of a salt is accepted. It ends with `&`, so that no
+//! digit can move between the expiry and the number (GHSA-6gvq-jcmp-8959, typo3-altcha#33).
 
 use super::{
     Asker, Challenge, Checked, Made, MadeProofOfWork, RISK_MAX, Reason, Solution, Wish, ledger::Nonce,
@@ -30,9 +30,9 @@ use web::secret::random_bytes;
 const ALGORITHM: &str = "SHA-256";
 /// Of a nonce, and of a binding.
 const HEX_BYTES: usize = 32;
-/// What a browser needs for a try at least, with as many workers as the widget starts (16), each on
-/// a fast core: several times less than was ever seen. A browser that divides the numbers among
-/// workers may yet be lucky, so one fast solution proves nothing.
+/// The least time of a browser for one try, with as many workers as the widget starts (16), each on
+/// a fast core: several times less than was ever measured. A browser that divides the numbers among
+/// workers may still be lucky, so one fast solution proves nothing.
 const BROWSER_NS_PER_TRY: u128 = 50;
 
 #[derive(Debug)]
@@ -43,7 +43,7 @@ pub(super) struct ProofOfWork {
     factors: Vec<u64>,
 }
 
-/// The solution, as the widget sends it. It may say more, such as how long it took.
+/// The solution, as the widget sends it. It may have further fields, such as how long it took.
 #[derive(Debug, Deserialize)]
 struct Payload {
     algorithm: String,
@@ -53,7 +53,7 @@ struct Payload {
     signature: String,
 }
 
-/// What a salt says.
+/// The content of a salt.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 struct Salt {
     nonce: Nonce,
@@ -73,14 +73,14 @@ impl ProofOfWork {
         }
     }
 
-    /// The largest number that may have to be tried; half of it on average. A risk beyond the last
-    /// level counts as that.
+    /// The largest number that may have to be tried; on average half of them are. A risk beyond the
+    /// last level counts as the last.
     pub(super) fn difficulty(&self, risk: usize) -> u64 {
         let factor = self.factors.get(risk.min(RISK_MAX)).copied().unwrap_or(1);
         self.maxnumber.saturating_mul(factor).max(1)
     }
 
-    /// Of all that a salt says beside it.
+    /// The binding: a keyed hash of the rest of a salt.
     fn binding(&self, asker: &Asker, salt: &Salt) -> [u8; 16] {
         let [issued, expires, maxnumber] =
             [salt.issued_ms, salt.expires_seconds, salt.maxnumber].map(u64::to_be_bytes);
@@ -93,7 +93,7 @@ impl Challenge for ProofOfWork {
     fn make(&self, asker: &Asker, wish: Wish) -> io::Result<Made> {
         let nonce: Nonce = random_bytes()?;
         let maxnumber = self.difficulty(wish.risk);
-        // A remainder of 64 random bits: no number is likelier than another by more than one in
+        // A remainder of 64 random bits: the chances of two numbers differ by less than one in
         // 2^30.
         let number = u64::from_le_bytes(random_bytes()?) % (maxnumber + 1);
         let expires_seconds = asker.now.plus(self.lifetime).0 / 1000;
@@ -125,14 +125,14 @@ impl Challenge for ProofOfWork {
         }
         let challenge = challenge_of(&payload.salt, payload.number);
         let signed = self.keys.challenge_mac().chain_update(&challenge).verify_slice(&signature).is_ok();
-        // A number that is wrong cannot be told from a challenge that is not ours: neither is
-        // signed. Only a solution uses it up.
+        // A wrong number cannot be distinguished from a forged challenge: neither is signed. Only a
+        // right solution uses the challenge up.
         if !signed || challenge != payload.challenge {
             return Err(Reason::NotYours);
         }
         let took_ns = u128::from(asker.now.0.saturating_sub(salt.issued_ms)) * 1_000_000;
-        // Issued later than now: two gates' clocks differ, and nothing is known of how long it
-        // took.
+        // Issued later than now: the clocks of two gates differ, so the time that it took is
+        // unknown.
         let is_known = salt.issued_ms <= asker.now.0;
         let too_fast = is_known && took_ns < u128::from(payload.number) * BROWSER_NS_PER_TRY;
         Ok(Checked { nonce, expires_at, solved: true, too_fast })
@@ -150,7 +150,7 @@ impl Salt {
         format!("{nonce}{binding}?issued={issued_ms}&expires={expires_seconds}&maxnumber={maxnumber}&")
     }
 
-    /// The one spelling only: what is read is written again and must be the same.
+    /// Accepts only one spelling: the salt is written again from its fields, and must be the same.
     fn read(text: &str) -> Option<Self> {
         let (hex, parameters) = text.split_once('?')?;
         let (nonce, binding) = hex.split_at_checked(HEX_BYTES)?;
@@ -197,7 +197,7 @@ pub(super) mod tests {
         BASE64.encode(payload.to_string().as_bytes())
     }
 
-    /// A challenge as a client gets it.
+    /// A challenge, as a client gets it.
     pub(in super::super) fn sent(made: &Made) -> Value {
         serde_json::to_value(made).unwrap()
     }
@@ -235,8 +235,8 @@ pub(super) mod tests {
     }
 
     #[test]
-    fn a_solution_that_no_browser_finds_so_soon_is_good_and_noticed() {
-        // 10,000,000 tries take a browser 0.5 s at least.
+    fn a_solution_faster_than_any_browser_is_accepted_and_noted() {
+        // 10,000,000 tries take a browser at least 0.5 s.
         let (keys, proof) = proof(10_000_000);
         let salt = Salt {
             nonce: [1; 16],
@@ -258,7 +258,7 @@ pub(super) mod tests {
         }
     }
 
-    /// No digit moves from one field to the next, none is added, and no field is said twice
+    /// No digit moves from one field to the next, none is added, and no field occurs twice
     /// (typo3-altcha#33).
     #[test]
     fn no_spliced_or_changed_solution_is_good() {

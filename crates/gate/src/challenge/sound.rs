@@ -1,7 +1,7 @@
-//! Joins the recordings of letters into one sound: WAV, mono, 8 bits, 11,025 samples a second,
-//! which is a quarter of what comes in. It knows no letter.
+//! Joins the recordings of letters into one sound: WAV, mono, 8 bits, 11,025 samples a second. The
+//! result has a quarter of the bytes of the recordings. This module knows no letters.
 
-/// Samples a second of what comes in; every other one of them is kept.
+/// Samples a second of the recordings. Every second sample is kept.
 const RATE_IN: u32 = 22_050;
 
 /// Joins WAV files of 16-bit samples, mono; `None` for another kind of file.
@@ -20,7 +20,7 @@ pub(super) fn join(letters: &[Vec<u8>]) -> Option<Vec<u8>> {
     let mut wav = Vec::with_capacity(44 + samples.len());
     wav.extend_from_slice(b"RIFF");
     wav.extend_from_slice(&(36 + len).to_le_bytes());
-    // PCM, one channel; a byte a sample.
+    // PCM, one channel, one byte for each sample.
     wav.extend_from_slice(b"WAVEfmt \x10\0\0\0\x01\0\x01\0");
     wav.extend_from_slice(&rate.to_le_bytes());
     wav.extend_from_slice(&rate.to_le_bytes());

@@ -1,6 +1,6 @@
-//! Who may ask at all, beyond the limits of every address: shoppers, risks, and why not. It sees
-//! addresses, keyed hashes of shoppers and times, and no HTTP. What it keeps of who asks has a
-//! fixed size, whatever a crowd sends.
+//! Which requests are admitted, in addition to the limits of addresses: limits of shoppers, risks
+//! of addresses, and the reasons of refusals. This module sees addresses, keyed hashes of shoppers
+//! and times, and no HTTP. Its records have a fixed size, whatever a crowd sends.
 
 mod risk;
 
@@ -21,17 +21,17 @@ use web::limits::{AddressFilter, Buckets, Reason, Refusals, Refused, TooMany};
 
 /// Slots of the limits of shoppers: 1 MiB.
 const LIMIT_SLOTS: usize = 1 << 17;
-/// Slots of those who were refused: 3 MiB each.
+/// Slots of refused shoppers: 3 MiB for each table.
 const REFUSAL_SLOTS: usize = 1 << 17;
-/// Slots of those who took challenges or passes: 5 MiB.
+/// Slots of addresses that took challenges or passes: 5 MiB.
 const RISK_SLOTS: usize = 1 << 17;
 
-/// Each change of a reservation is an entry in a log that nothing trims: a shopper who changes
-/// their mind ten times may do so again every ten seconds.
+/// Each change of a reservation is an entry in a log that is never trimmed. After ten changes a
+/// shopper may make another every ten seconds.
 const RESERVATION_SECONDS: u32 = 10;
 const RESERVATION_BURST: u32 = 10;
 
-// Reasons of the door, after those of every server.
+// Reasons of the gate, after those of every server.
 pub(crate) const SHOPPER_RATE: Reason = Reason {
     at: 4,
     label: "shopper_rate",
@@ -72,7 +72,7 @@ pub(crate) const TIER: Reason = Reason {
     advice: "the shopper's pass is of a lower tier than the sale is for (eligibility in its document); the shop's token says the tier",
 };
 
-/// All reasons, in the order of their places.
+/// All reasons, in the order of their indices.
 pub(crate) const REASONS: [Reason; 12] = [
     Reason::DENIED,
     Reason::CONNECTIONS,
@@ -88,7 +88,7 @@ pub(crate) const REASONS: [Reason; 12] = [
     TIER,
 ];
 
-/// Of shoppers alone: nothing is held against the address from which they ask.
+/// Reasons that concern shoppers only: they are not recorded for the address.
 pub(crate) fn reason_of(by: IneligibleBy) -> Reason {
     match by {
         IneligibleBy::DenyList => DENY_LIST,
@@ -96,7 +96,7 @@ pub(crate) fn reason_of(by: IneligibleBy) -> Reason {
     }
 }
 
-/// What follows from a level of risk.
+/// An effect of a level of risk.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum RiskEffect {
     /// A challenge was made harder.
@@ -118,18 +118,18 @@ impl RiskEffect {
     }
 }
 
-/// The limits of shoppers, the risks of addresses, and who met them.
+/// The limits of shoppers, the risks of addresses, and the refusals.
 #[derive(Debug)]
 pub(crate) struct Filter {
     addresses: Arc<AddressFilter>,
     shoppers: Buckets,
     reservations: Buckets,
     refused_shoppers: Refusals,
-    /// By a rule of a sale: those on a list of millions, who ask all the time, make nobody else
-    /// forgotten.
+    /// Refusals by a rule of a sale, in a separate table: shoppers on a list of millions who send
+    /// attempts all the time push no other record out.
     ruled_out: Refusals,
     risks: Risks,
-    /// What is decided of risks is counted, and does not happen.
+    /// Effects of risks are counted, and do not happen.
     risk_dry_run: bool,
     risk_effects: [AtomicU64; RiskEffect::ALL.len()],
     hasher: RandomState,
@@ -150,15 +150,15 @@ impl Filter {
         }
     }
 
-    /// Lets an address ask, or says when it may again. A request counts so many `times`, and more
-    /// if the address looks like a script.
+    /// Lets an address send a request, or returns when it may again. A request counts this many
+    /// `times`, and more if the address looks like a script.
     pub(crate) fn address(&self, address: IpAddr, times: u64, now: TimeMs) -> Result<(), TooMany> {
         let level = self.risk_key(address).map_or(0, |key| self.risks.of(key, now.0).own_level);
         let level = self.effect(RiskEffect::Slowed, level);
         self.addresses.ask(address, times * (1 + level as u64), now)
     }
 
-    /// The key of an address of which risks are kept.
+    /// The key under which the risk of an address is kept.
     fn risk_key(&self, address: IpAddr) -> Option<u64> {
         (!self.addresses.is_exempt(address) && !self.addresses.is_trusted(address))
             .then(|| self.addresses.address_key(address))
@@ -171,12 +171,12 @@ impl Filter {
         }
     }
 
-    /// Notes that a pass is asked for. Seconds to wait for one, if the address looks too much like
-    /// a machine.
+    /// Notes that a pass is requested. Returns the seconds to wait for one, if the address looks
+    /// too much like a script.
     pub(crate) fn asked_for_pass(&self, address: IpAddr, is_bare: bool, now: TimeMs) -> Option<u32> {
         let key = self.risk_key(address)?;
         let refused = || self.risks.of(key, now.0).refused_seconds;
-        // A refusal does not feed itself: who is refused gets no more points.
+        // A refusal must not prolong itself: a refused address gets no more points.
         if refused().is_none() {
             self.risks.asked(key, is_bare, now.0);
             self.risks.asked_for_pass(key, now.0);
@@ -184,14 +184,14 @@ impl Filter {
         Some(self.effect(RiskEffect::PassRefused, refused().unwrap_or(0))).filter(|seconds| *seconds > 0)
     }
 
-    /// Notes that a proof of work was good.
+    /// Notes that a proof of work was right.
     pub(crate) fn solved(&self, address: IpAddr, too_fast: bool, now: TimeMs) {
         if let Some(key) = self.risk_key(address) {
             self.risks.solved(key, too_fast, now.0);
         }
     }
 
-    /// Notes that a shopper was given a pass.
+    /// Notes that a shopper got a pass.
     pub(crate) fn gave_pass(&self, address: IpAddr, shopper: ShopperKey, now: TimeMs) {
         if let Some(key) = self.risk_key(address) {
             self.risks.gave_pass(key, self.hasher.hash_one(shopper.low_bits()), now.0);
@@ -203,12 +203,12 @@ impl Filter {
         self.effect(RiskEffect::HarderChallenge, self.known_risk(address, now).level)
     }
 
-    /// What an address looks like.
+    /// The risk of an address.
     pub(crate) fn known_risk(&self, address: IpAddr, now: TimeMs) -> Risk {
         self.risk_key(address).map_or_else(Risk::default, |key| self.risks.of(key, now.0))
     }
 
-    /// Counts an effect, if there is one, and says how much of it happens.
+    /// Counts an effect, if there is one, and returns it; in a dry run, returns none.
     fn effect<T: Default + PartialEq>(&self, effect: RiskEffect, much: T) -> T {
         if much == T::default() {
             return much;
@@ -217,7 +217,7 @@ impl Filter {
         if self.risk_dry_run { T::default() } else { much }
     }
 
-    /// How often each sign of a script was seen, and each effect decided, since the start.
+    /// How often each signal was seen, and each effect decided, since the start.
     pub(crate) fn risks(
         &self,
     ) -> (impl Iterator<Item = (&'static str, u64)>, impl Iterator<Item = (&'static str, u64)>) {
@@ -225,12 +225,12 @@ impl Filter {
         (self.risks.seen(), RiskEffect::ALL.iter().map(|effect| effect.label()).zip(counts))
     }
 
-    /// Lets a shopper attempt, or says when they may again.
+    /// Lets a shopper send an attempt, or returns when they may again.
     pub(crate) fn shopper(&self, shopper: ShopperKey, now: TimeMs) -> Result<(), TooMany> {
         self.of_shopper(&self.shoppers, shopper, now)
     }
 
-    /// Lets a shopper make or give up a reservation, or says when they may again.
+    /// Lets a shopper make or cancel a reservation, or returns when they may again.
     pub(crate) fn reservation(&self, shopper: ShopperKey, now: TimeMs) -> Result<(), TooMany> {
         self.of_shopper(&self.reservations, shopper, now)
     }
@@ -242,7 +242,7 @@ impl Filter {
         })
     }
 
-    /// Notes that a shopper was refused. It is counted here only if no address is named with it.
+    /// Notes that a shopper was refused. It is counted here only if no address is noted with it.
     pub(crate) fn note_shopper(&self, shopper: ShopperKey, reason: Reason, now: TimeMs) {
         if [SHOPPER_RATE, DENY_LIST, TIER].contains(&reason) {
             self.addresses.count(reason);
@@ -268,14 +268,14 @@ mod tests {
     use web::{config::AddressLimits, limits::DenyList};
 
     #[test]
-    fn every_reason_has_its_place() {
+    fn every_reason_has_its_own_index() {
         for (at, reason) in REASONS.into_iter().enumerate() {
             assert_eq!(usize::from(reason.at), at, "{}", reason.label);
         }
     }
 
     #[test]
-    fn those_on_a_list_of_millions_make_nobody_else_forgotten() {
+    fn refusals_of_a_list_of_millions_push_no_other_record_out() {
         let dir = tempfile::tempdir().unwrap();
         let denied = DenyList::open(dir.path()).unwrap();
         let addresses = Arc::new(AddressFilter::new(&AddressLimits::default(), 100, false, denied));

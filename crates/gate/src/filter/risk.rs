@@ -1,42 +1,42 @@
-//! How much an address looks like a script, by cheap signs that fade: what it scores now, and so
-//! which level of risk it has. It sees hashes, times and whether a sign was there, in a table of
-//! fixed size; what follows from a level is for others.
+//! How much an address looks like a script, by cheap signals that fade: its score now, and so its
+//! level of risk. This module sees hashes, times and signals, and keeps them in a table of fixed
+//! size. What follows from a level is decided elsewhere.
 //!
-//! Each sign is a suspicion, not a proof: a level makes things dearer. Only signs of a machine at
-//! work ([`Signal::is_machine`]) can close the door for a while, and neither a plain client nor
-//! many people behind one address are that.
+//! Each signal is a suspicion, not a proof: a level makes requests cost more. Only signals of a
+//! machine ([`Signal::is_machine`]) can refuse an address for a while, and neither a plain client
+//! nor many people with one address give such a signal.
 
 use crate::config::RiskConfig;
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 
-/// Slots in which a key may live. When all are taken, the one that scores least is forgotten.
+/// Slots in which a key may live. When all are taken, the key with the lowest score is forgotten.
 const WAYS: usize = 4;
-/// A slot's first word holds 24 bits that tell its owner and 40 bits of milliseconds (35 years,
-/// then they begin again).
+/// A slot's first word holds 24 bits that identify its key and 40 bits of milliseconds, which wrap
+/// around after 35 years.
 const TIME_BITS: u32 = 40;
 const TIME_MASK: u64 = (1 << TIME_BITS) - 1;
-/// Parts of a point, so that what fades between two requests is not lost in rounding.
+/// Parts of a point, so that a small decay between two requests is not lost in rounding.
 const PARTS: u64 = 64;
-/// Points of one signal: as many as its 16 bits hold.
+/// The most points of one signal: as many as its 16 bits hold.
 pub(crate) const POINTS_MAX: u64 = u16::MAX as u64 / PARTS;
-/// Shoppers are counted anew after so long.
+/// The window in which shoppers are counted.
 const SHOPPERS_WINDOW_MS: u64 = 600_000;
-/// People who share an address come at chance moments: that two gaps differ by less than a
-/// sixteenth happens once in sixteen times, so six such pairs in a row once in many million.
+/// People who share an address send requests at random times. Two gaps in a row differ by less than
+/// a sixteenth in one case of sixteen, so six such pairs in a row are one case in many millions.
 const STEADY_RUN: u64 = 6;
-/// Shorter gaps are a crowd, longer ones nobody's loop.
+/// Shorter gaps are those of a crowd, and longer ones are not those of a script.
 const STEADY_GAP_MS: std::ops::RangeInclusive<u64> = 50..=120_000;
 
-/// A sign that somebody may be a script.
+/// A signal that an address may be a script.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Signal {
-    /// A proof of work was solved faster than any browser does.
+    /// A proof of work was solved faster than any browser can.
     FastSolution,
     /// Headers that no browser sends.
     BareClient,
     /// Passes for many shoppers.
     ManyShoppers,
-    /// Passes at the beat of a clock.
+    /// Passes at regular intervals.
     SteadyCadence,
 }
 
@@ -44,7 +44,7 @@ impl Signal {
     pub(crate) const ALL: [Self; 4] =
         [Self::FastSolution, Self::BareClient, Self::ManyShoppers, Self::SteadyCadence];
 
-    /// In metrics and in the API.
+    /// The name in metrics and in the API.
     pub(crate) fn label(self) -> &'static str {
         match self {
             Self::FastSolution => "fast_solution",
@@ -54,7 +54,7 @@ impl Signal {
         }
     }
 
-    /// People do not do it, however many share the address.
+    /// Whether only a machine gives this signal, however many people share the address.
     fn is_machine(self) -> bool {
         matches!(self, Self::FastSolution | Self::SteadyCadence)
     }
@@ -72,15 +72,14 @@ impl Signal {
 /// Points by signal.
 pub(crate) type Points = [u64; Signal::ALL.len()];
 
-/// What an address looks like now.
+/// The risk of an address now.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub(crate) struct Risk {
     /// 0 to 3.
     pub(crate) level: usize,
-    /// The same without regard to how many shoppers there are: an office is not slowed down for
-    /// being one.
+    /// The same without the signal for many shoppers, so that an office is not slowed down.
     pub(crate) own_level: usize,
-    /// Seconds until it may have a pass again.
+    /// Seconds until the address may have a pass again.
     pub(crate) refused_seconds: Option<u32>,
     pub(crate) points: Points,
 }
@@ -88,23 +87,24 @@ pub(crate) struct Risk {
 #[derive(Debug, Default)]
 struct Slot {
     owner_and_ms: AtomicU64,
-    /// 16 bits a [`Signal`], in parts of a point, as they were at that time.
+    /// 16 bits for each [`Signal`], in parts of a point, at the time of the slot.
     points: AtomicU64,
-    /// A bit for each of 64 classes of shoppers (linear counting: Whang et al., 1990).
+    /// A bit for each of 64 hash classes of shoppers (linear counting: Whang et al., 1990).
     shoppers: AtomicU64,
-    /// 32 bits of the last gap, 8 of how many were like it, 24 of the window in which shoppers are
-    /// counted.
+    /// 32 bits: the last gap. 8 bits: how many gaps were like it. 24 bits: the window in which
+    /// shoppers are counted.
     cadence: AtomicU64,
-    /// When the last pass was asked for, in milliseconds.
+    /// When the last pass was requested, in milliseconds.
     pass_ms: AtomicU64,
 }
 
-/// The risk of up to so many addresses.
+/// The risks of a bounded number of addresses.
 #[derive(Debug)]
 pub(crate) struct Risks {
     slots: Vec<Slot>,
     config: RiskConfig,
-    /// Classes of which each has a shopper, when there are as many shoppers as nobody minds.
+    /// The number of classes with a shopper at the configured number of shoppers, beyond which
+    /// there are points.
     classes_max: u32,
     seen: [AtomicU64; Signal::ALL.len()],
 }
@@ -128,7 +128,7 @@ impl Risks {
         }
     }
 
-    /// Notes that a pass was asked for.
+    /// Notes that a pass was requested.
     pub(crate) fn asked_for_pass(&self, key: u64, now_ms: u64) {
         let slot = self.slot(key, now_ms);
         let before = slot.pass_ms.swap(now_ms, Relaxed);
@@ -143,7 +143,7 @@ impl Risks {
         }
     }
 
-    /// Notes a shopper who was given a pass; `shopper` is a hash.
+    /// Notes a shopper who got a pass; `shopper` is a hash.
     pub(crate) fn gave_pass(&self, key: u64, shopper: u64, now_ms: u64) {
         let slot = self.slot(key, now_ms);
         let window = (now_ms / SHOPPERS_WINDOW_MS) & 0xff_ffff;
@@ -162,8 +162,9 @@ impl Risks {
         }
     }
 
-    /// Notes a proof of work that was good. One that took its time takes half of another's points
-    /// back: of a thousand people behind one address a few have the luck that a program has always.
+    /// Notes a proof of work that was right. A slow one takes back half of the points of a fast
+    /// one: of a thousand people with one address, a few are as fast by luck as a program always
+    /// is.
     pub(crate) fn solved(&self, key: u64, too_fast: bool, now_ms: u64) {
         if too_fast {
             return self.add(key, Signal::FastSolution, now_ms);
@@ -172,7 +173,7 @@ impl Risks {
         self.change(key, now_ms, |parts| parts[0] = parts[0].saturating_sub(back));
     }
 
-    /// What an address looks like.
+    /// The risk of an address.
     pub(crate) fn of(&self, key: u64, now_ms: u64) -> Risk {
         let (owner, ways) = self.ways(key);
         let Some(slot) = ways.iter().find(|slot| slot.owner() == owner) else { return Risk::default() };
@@ -190,7 +191,7 @@ impl Risks {
         };
         let (machine, refuse_at) = (sum(Signal::is_machine), u64::from(self.config.refuse_at) * PARTS);
         let refused = refuse_at > 0 && machine >= refuse_at;
-        // It halves in `half_life_seconds`, however often it must.
+        // The score halves every `half_life_seconds`, as often as needed.
         let wait = || {
             let halvings = (machine as f64 / refuse_at as f64).log2();
             (halvings * f64::from(self.config.half_life_seconds)).ceil().max(1.0) as u32
@@ -221,7 +222,7 @@ impl Risks {
         });
     }
 
-    /// Changes what a key scores. Of two changes at the same moment one may be lost.
+    /// Changes the score of a key. Of two changes at the same moment one may be lost.
     fn change(&self, key: u64, now_ms: u64, change: impl FnOnce(&mut Points)) {
         let slot = self.slot(key, now_ms);
         let mut parts = self.parts(slot, now_ms);
@@ -231,7 +232,7 @@ impl Risks {
         slot.owner_and_ms.store(slot.owner() | now_ms & TIME_MASK, Relaxed);
     }
 
-    /// The key's slot; another's that scores least, if it has none.
+    /// The slot of the key; if it has none, the slot with the lowest score.
     fn slot(&self, key: u64, now_ms: u64) -> &Slot {
         let (owner, ways) = self.ways(key);
         if let Some(slot) = ways.iter().find(|slot| slot.owner() == owner) {
@@ -252,7 +253,8 @@ impl Risks {
         (owner, &self.slots[first..first + WAYS])
     }
 
-    /// What is left of a slot's points. A clock that was set back makes it long ago.
+    /// What is left of a slot's points. After a clock was set back, the time of the slot counts as
+    /// long ago.
     fn parts(&self, slot: &Slot, now_ms: u64) -> Points {
         let since_ms = now_ms.wrapping_sub(slot.owner_and_ms.load(Relaxed)) & TIME_MASK;
         let halvings = since_ms as f64 / (f64::from(self.config.half_life_seconds) * 1000.0);
@@ -273,7 +275,7 @@ mod tests {
     use units::Prng;
 
     const KEY: u64 = 0x1234_5678_9abc_def0;
-    /// As in 2026.
+    /// A time in 2026.
     const NOW: u64 = 1_795_000_000_000;
 
     fn risks(change: impl FnOnce(&mut RiskConfig)) -> Risks {
@@ -305,7 +307,7 @@ mod tests {
         assert_eq!(risks.of(KEY ^ 1 << 60, NOW), Risk::default(), "a neighbour in the table");
         risks.asked(KEY, false, NOW);
         assert_eq!(points(&risks, Signal::BareClient, NOW), 90, "a browser adds nothing");
-        // Little is lost to rounding, however often it changes.
+        // Little is lost in rounding, however often the score changes.
         (0..1000).for_each(|ms| risks.solved(KEY, false, NOW + 50_000 + ms));
         assert!((45..=46).contains(&points(&risks, Signal::BareClient, NOW + 100_000)));
     }
@@ -319,8 +321,7 @@ mod tests {
             now += 1 + prng.below(400);
             risks.asked(KEY, true, now);
             risks.asked_for_pass(KEY, now);
-            // Of those with the fastest machines one in twelve has the luck to be as fast as a
-            // program.
+            // Of people with the fastest machines, one in twelve is by luck as fast as a program.
             risks.solved(KEY, prng.below(12) == 0, now);
             risks.gave_pass(KEY, prng.next_u64(), now);
             assert_eq!(risks.of(KEY, now).refused_seconds, None, "at {}", now - NOW);
@@ -329,7 +330,7 @@ mod tests {
     }
 
     #[test]
-    fn many_shoppers_raise_the_price_and_slow_nobody_down() {
+    fn many_shoppers_raise_the_price_and_do_not_slow_requests() {
         let risks = risks(|config| (config.many_shoppers_points, config.shoppers_max) = (30, 20));
         let mut prng = Prng::new(1);
         let first: Vec<u64> = (0..12).map(|_| prng.next_u64()).collect();
@@ -346,7 +347,7 @@ mod tests {
     }
 
     #[test]
-    fn the_beat_of_a_clock_is_noticed_and_chance_is_not() {
+    fn regular_intervals_are_noticed_and_random_ones_are_not() {
         let cadence = |gaps: &mut dyn FnMut() -> u64, count: usize| {
             let (risks, mut now) = (risks(|_| {}), NOW);
             for _ in 0..count {
@@ -386,7 +387,7 @@ mod tests {
     }
 
     #[test]
-    fn a_flood_of_addresses_needs_no_more_memory_and_the_worst_stay_known() {
+    fn a_flood_of_addresses_takes_no_more_memory_and_the_highest_scores_stay() {
         let risks = risks(|_| {});
         (0..20).for_each(|_| risks.solved(KEY, true, NOW));
         let mut prng = Prng::new(1);

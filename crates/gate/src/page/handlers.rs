@@ -41,9 +41,9 @@ const FORM_BYTES_MAX: usize = 4096;
 #[serde(default)]
 pub(super) struct PageQuery {
     lang: Option<String>,
-    /// A refusal that was said just now: it is not stored, so the redirect carries it, signed.
+    /// A refusal of the request before: it is not stored, so the redirect carries it, signed.
     said: Option<String>,
-    /// The outcome alone.
+    /// Whether only the outcome is wanted.
     fragment: Option<String>,
     return_url: Option<String>,
 }
@@ -107,12 +107,12 @@ impl Visit {
         Ok(Self { shop, front, sale, lang, visitor, pass, return_to })
     }
 
-    /// What follows `?lang=…` in a link of our own.
+    /// What follows `?lang=…` in a link of the page.
     fn query(&self) -> String {
         self.return_to.as_ref().map(ReturnUrl::as_query).unwrap_or_default()
     }
 
-    /// The way back to the shop, with what it can check.
+    /// The return URL of the shop, with what it can check.
     fn way_back(&self, view: &SaleView, shown: &Current) -> Option<String> {
         let (to, pass) = (self.return_to.as_ref()?, self.pass.as_ref()?);
         self.shop.ways_back.signed(to, view, &shown.outcome, pass, shown.basket.as_ref())
@@ -151,7 +151,7 @@ impl Visit {
         if fragment { page.outcome_fragment() } else { page.render() }
     }
 
-    /// The newest attempt that the sale keeps of this visitor: a closed tab loses nothing.
+    /// The newest attempt that the sale keeps of this visitor, so that a closed tab loses nothing.
     async fn newest(&self) -> Option<Current> {
         let pass = self.pass.as_ref()?;
         let record = reply(self.front.sale.shopper(pass.shopper)).await.ok()?;
@@ -183,7 +183,7 @@ pub(super) async fn sale(
     Ok(page(StatusCode::OK, markup, new.as_ref().map(|v| (&*shop, v))))
 }
 
-/// `GET /sales/{sale}/attempts/{attempt}`: what came of it.
+/// `GET /sales/{sale}/attempts/{attempt}`: the outcome.
 pub(super) async fn attempt(
     State(shop): State<Arc<ShopPage>>,
     Path((sale, attempt)): Path<(String, String)>,
@@ -209,7 +209,7 @@ pub(super) async fn attempt(
     Ok(page(StatusCode::OK, visit.show(path, Some(shown), None, true, query.fragment.is_some()), None))
 }
 
-/// A refusal on its way through a redirect.
+/// A refusal that a redirect carries.
 struct Said;
 
 impl Said {
@@ -268,7 +268,7 @@ struct PayForm {
     return_url: Option<String>,
 }
 
-/// The form, read only if it comes from a visitor of a demo.
+/// The form; it is read only from a visitor of a demo.
 async fn read_form<T: serde::de::DeserializeOwned>(
     shop: &ShopPage,
     sale: &str,

@@ -1,5 +1,5 @@
-//! The shop's own page, rendered on the server: works without JavaScript, is live with it. It sells
-//! in a demo only; a real shop's shoppers come with a pass from the shop.
+//! The shop's own page, rendered on the server. It works without JavaScript, and is live with it.
+//! It sells in a demo only; a real shop's shoppers come with a pass from the shop.
 
 mod handlers;
 mod text;
@@ -17,16 +17,16 @@ use web::{
     page::{STYLE, StaticFile, statics},
 };
 
-/// What makes the page live.
+/// The script that makes the page live.
 pub(crate) static SCRIPT: StaticFile =
     StaticFile::new("app", "js", "text/javascript; charset=utf-8", include_str!("app.js"));
 /// The files that pages load.
 pub(crate) static FILES: &[&StaticFile] = &[&STYLE, &SCRIPT];
-/// For pages of shops.
+/// The script for pages of shops.
 const EMBEDDED: &str = include_str!("floodgate.js");
 
-/// The pages of the shop's listener. A form carries a token that goes with the visitor's cookie,
-/// which its handler checks.
+/// The pages of the shop's listener. A form carries a token for the visitor's cookie, which the
+/// handler checks.
 pub(crate) fn operations() -> Vec<Operation<Parts>> {
     let mut operations = vec![
         get("/", "showShop", Access::Open, handlers::index),
@@ -41,8 +41,8 @@ pub(crate) fn operations() -> Vec<Operation<Parts>> {
     operations
 }
 
-/// Its name stays, for it stands in pages that others keep; so it is asked for again every five
-/// minutes.
+/// Its name must not change, because the pages of shops refer to it; so browsers ask for it again
+/// every five minutes.
 async fn embedded() -> Response {
     let headers = [
         (header::CONTENT_TYPE, "text/javascript; charset=utf-8"),
@@ -57,7 +57,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn what_a_shop_puts_into_its_page_is_small() {
+    fn the_script_for_pages_of_shops_is_small() {
         assert!(EMBEDDED.len() <= 5120, "{} bytes", EMBEDDED.len());
     }
 }

@@ -1,11 +1,11 @@
-//! The page's words, in both languages side by side. Each outcome is said as it is: nothing is
-//! promised that the sale has not said.
+//! The page's texts, in both languages side by side. A text promises no more than the answer of the
+//! sale.
 
 use crate::outcome::Outcome;
 use contracts::{HoldState, ItemSpec, ItemState, SaleSpec, SaleState};
 use web::page::Lang;
 
-/// The words in one language.
+/// The texts in one language.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Words(pub(super) Lang);
 
@@ -39,7 +39,7 @@ impl Words {
         }
     }
 
-    /// An outcome's heading and what it means.
+    /// An outcome's heading and explanation.
     pub(super) fn outcome(self, outcome: &Outcome) -> (&'static str, &'static str) {
         if let Some(hold) = &outcome.hold {
             return self.hold(hold.state);
@@ -97,7 +97,7 @@ impl Words {
         }
     }
 
-    /// Where a queued attempt stands.
+    /// The place of a queued attempt.
     pub(super) fn in_line(self, position: u64, wait_ms: Option<u64>) -> String {
         let before = match (self.0, position) {
             (Lang::En, 0) => "You are next.".to_owned(),

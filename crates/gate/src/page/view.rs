@@ -1,4 +1,4 @@
-//! The page's HTML. Everything that is shown is passed in; nothing is asked for here.
+//! The page's HTML. Everything that is shown is passed in.
 
 use super::{SCRIPT, text::Words};
 use crate::outcome::Outcome;
@@ -7,7 +7,7 @@ use maud::{Markup, html};
 use units::{Money, TimeMs};
 use web::page::{Frame, Lang};
 
-/// Quantities offered where there is no limit.
+/// The most units that the page offers if there is no limit.
 const QUANTITY_SHOWN_MAX: u32 = 10;
 
 /// What a visitor needs in order to buy.
@@ -18,7 +18,7 @@ pub(super) struct Form {
     pub(super) pass: String,
 }
 
-/// All that a sale's page shows.
+/// Everything that a sale's page shows.
 #[derive(Debug)]
 pub(super) struct SalePage<'a> {
     pub(super) lang: Lang,
@@ -28,15 +28,14 @@ pub(super) struct SalePage<'a> {
     pub(super) form: Option<Form>,
     pub(super) outcome: Option<Outcome>,
     pub(super) notice: Option<String>,
-    /// Where the shop wants the visitor back, and the same with the outcome, once there is one for
-    /// the shop.
+    /// The shop's return URL, and the same with the outcome, once there is one for the shop.
     pub(super) return_url: Option<&'a str>,
     pub(super) way_back: Option<String>,
-    /// What links of our own carry on behind `?lang=…`.
+    /// What links of the page carry after `?lang=…`.
     pub(super) query: String,
     /// The page's own path, for the language switch.
     pub(super) path: String,
-    /// The outcome is what was asked for just now, and not a reminder.
+    /// The outcome is of the attempt that was requested, and not a reminder of an earlier one.
     pub(super) answered: bool,
 }
 
@@ -117,7 +116,7 @@ impl SalePage<'_> {
         document(self.lang, name, (&self.path, &self.query), self.refresh_seconds(), &body)
     }
 
-    /// Without JavaScript a page reloads itself only while something is to come.
+    /// Without JavaScript a page reloads itself only while something may still change.
     fn refresh_seconds(&self) -> Option<u64> {
         match &self.outcome {
             Some(outcome) if outcome.outcome == "queued" => return Some(2),
@@ -137,7 +136,7 @@ impl SalePage<'_> {
                 @if opening {
                     span class="while-closed" {
                         (words.say("Opens in", "距开始")) " "
-                        // Not live: a screen reader must not read every tick.
+                        // No live region: a screen reader must not read every tick.
                         strong id="countdown" role="timer" aria-live="off" { (hms(opens_in)) }
                         " (" time datetime=(view.opens_at) data-local="" { (readable(view.opens_at)) } ")"
                     }
@@ -289,8 +288,8 @@ impl SalePage<'_> {
     }
 }
 
-/// Where an item stands. What is left when nobody can buy it any more is over, not sold out and not
-/// to be had; the script says the same when that happens while the page is open.
+/// The state of an item. Units that are left after the sale are shown as over: neither sold out nor
+/// available. The script does the same if the sale ends while the page is open.
 fn item_tag(words: Words, sale: SaleState, item: &ItemSpec, seen: ItemView) -> Markup {
     let ended = words.say("Ended", "已结束");
     let available = if seen.offered { words.item_state(ItemState::Available) } else { ended };
@@ -318,7 +317,7 @@ fn hms(seconds: u64) -> String {
     format!("{:02}:{:02}:{:02}", seconds / 3600, seconds / 60 % 60, seconds % 60)
 }
 
-/// `2026-11-11 10:00:00 UTC`; the script puts the visitor's own time in its place.
+/// `2026-11-11 10:00:00 UTC`; the script replaces it by the visitor's local time.
 fn readable(time: TimeMs) -> String {
     let text = time.to_string();
     format!("{} {} UTC", &text[..10], &text[11..19])

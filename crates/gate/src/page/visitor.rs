@@ -1,5 +1,5 @@
-//! Who looks at the page: the demo's cookie and the form's token. A visitor proves nothing; the
-//! cookie only keeps one demo shopper apart from the next.
+//! The visitor of the page: the demo's cookie and the form's token. The cookie proves no identity;
+//! it only distinguishes the shoppers of a demo.
 
 use crate::{keys::Keyring, pass::Pass, shop_page::ShopPage};
 use data_encoding::BASE64URL_NOPAD;
@@ -17,7 +17,7 @@ pub(super) struct Visitor {
 }
 
 impl Visitor {
-    /// The visitor whose cookie this is; none if it is not of our making.
+    /// The visitor whose cookie this is; none if this gate did not make it.
     pub(super) fn known(keys: &Keyring, headers: &HeaderMap) -> Option<Self> {
         let (id, proof) = cookie(headers, COOKIE)?.split_once('.')?;
         (id.len() == 22 && keys.is_page_token(proof, "demo cookie", &[id]))
@@ -46,7 +46,7 @@ impl Visitor {
         Some(Pass { shopper, sealed, tier: 0, expires_at: now.plus(DurationMs::seconds(60)) })
     }
 
-    /// What a form of this visitor's carries; another site cannot read it and so cannot forge the
+    /// The token in the forms of this visitor. Another site cannot read it, and so cannot forge a
     /// form.
     pub(super) fn csrf(&self, keys: &Keyring, sale: &str) -> String {
         keys.page_token("csrf", &[&self.id, sale])
