@@ -64,8 +64,8 @@ fn a_visitor_buys_in_chinese_without_javascript() {
     visit(Visitor { script: false, ..CHINESE });
 }
 
-/// A page of the shop's own, at an origin of its own, that sells by `/floodgate.js`. Its path is
-/// its language.
+/// A page of the shop, at another origin, that sells with `/floodgate.js`. Its path is its
+/// language.
 fn serve_own_page(listener: TcpListener, gate: &str, token: &str) {
     let page = format!(
         "<body><script>window.heard = []; for (const name of ['state', 'outcome', 'problem'])
@@ -118,7 +118,7 @@ fn a_page_of_an_allowed_origin_buys_through_a_server_restart() {
         page.client.goto(&origin).await.unwrap();
         page.wait_for(".floodgate button:not([disabled])").await;
         assert_eq!(page.text(".floodgate p").await, "Open");
-        // The server is down when the button is pressed: the script retries, and it is one
+        // The server is down when the button is pressed: the script retries, and there is one
         // purchase.
         server.kill();
         page.press(".floodgate button").await;
@@ -127,7 +127,7 @@ fn a_page_of_an_allowed_origin_buys_through_a_server_restart() {
         page.wait_for_text(".floodgate p[role=status]", "It is yours to pay").await;
         let attempt = page.heard("outcome").await["attempt"].clone();
 
-        // Another load of the page has the same key, so it is the same purchase again.
+        // After a reload the page has the same key, so it is the same purchase again.
         page.client.goto(&format!("{origin}/zh")).await.unwrap();
         page.wait_for(".floodgate button:not([disabled])").await;
         page.press(".floodgate button").await;
@@ -136,7 +136,7 @@ fn a_page_of_an_allowed_origin_buys_through_a_server_restart() {
         assert_eq!((&again["attempt"], &again["outcome"]), (&attempt, &json!("granted")));
         assert!(again["hold"]["ticket"].is_string(), "the page can pass it on: {again}");
         // A page may call `buy` itself, and gets the answer: another basket is another purchase,
-        // over the stock.
+        // here of more than the stock.
         let script = "const [done] = arguments; document.querySelector('script[data-sale]').buy('phone', 2).then(done, done)";
         let refused = page.client.execute_async(script, Vec::new()).await.unwrap();
         assert!(["sold_out", "limit_reached"].contains(&refused["outcome"].as_str().unwrap()), "{refused}");
@@ -174,7 +174,7 @@ fn a_shops_page_without_javascript_links_to_the_sale() {
 struct Driver {
     child: Child,
     url: String,
-    /// Kept open, as it goes on printing.
+    /// Kept open, because the program goes on printing.
     _stdout: BufReader<ChildStdout>,
 }
 
@@ -265,7 +265,7 @@ impl Page {
         assert_eq!(self.attribute("html", "lang").await, lang);
         assert_eq!(self.attribute("#outcome", "aria-live").await, "polite", "an outcome is read aloud");
         if script {
-            // Gone after a reload: with script, nothing is to reload.
+            // Gone after a reload: with JavaScript the page does not reload itself.
             self.run("document.documentElement.dataset.visit = 'same'").await;
         }
         self.wait_for("#buy button:not([disabled])").await;
@@ -315,7 +315,7 @@ impl Page {
         found.for_element(Locator::Css(what)).await.unwrap_or_else(|e| panic!("{what}: {e}"));
     }
 
-    /// Tries again while the page is being put in another's place.
+    /// Tries again while the page is being replaced.
     async fn read<T, F>(&self, what: &str, mut ask: impl FnMut() -> F) -> T
     where
         F: Future<Output = Result<T, fantoccini::error::CmdError>>,
@@ -338,7 +338,7 @@ impl Page {
         }
     }
 
-    /// The newest event of a kind that the shop's page has heard.
+    /// The newest event of a kind that the shop's page has received.
     async fn heard(&self, name: &str) -> Value {
         let newest = format!("return (heard.filter((event) => event[0] === '{name}').pop() || [])[1]");
         self.client.execute(&newest, Vec::new()).await.unwrap()

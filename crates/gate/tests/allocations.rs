@@ -18,12 +18,12 @@ use std::{
 static ALLOCATOR: dhat::Alloc = dhat::Alloc;
 
 const SALE: &str = "/api/v1/sales/demo";
-/// Requests that are counted; before them come as many that warm buffers and tables up.
+/// Requests that are counted, after as many that warm up buffers and tables.
 const REQUESTS: usize = 2000;
 /// What timers and the runtime may allocate meanwhile.
 const BESIDE: u64 = 20;
 
-/// Asks so often, one request after the other, and returns how many blocks the process allocated
+/// Sends this many requests, one after the other, and returns how many blocks the process allocated
 /// meanwhile.
 fn blocks(gate: &Running, request: &str, status: &str) -> u64 {
     let mut stream = TcpStream::connect(gate.bound.shop).unwrap();

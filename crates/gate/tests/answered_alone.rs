@@ -1,6 +1,5 @@
-//! Refusals that follow from the sale's view are sent by the gate itself, to shoppers who have
-//! nothing in the sale: that it is sold out, and that they may not buy. The sale is told
-//! afterwards.
+//! Refusals that follow from the sale's view (sold out, not eligible) are sent by the gate itself,
+//! to shoppers who have nothing in the sale. The sale is told afterwards.
 
 #[path = "fake/client.rs"]
 mod client;
@@ -24,13 +23,13 @@ fn pass(gate: &Running, shopper: &str) -> String {
     answer.json()["pass"].as_str().unwrap().to_owned()
 }
 
-/// Attempts on the loops' own way, or on axum's, where requests with chunked bodies go.
+/// Attempts served by the loops, or by axum, which serves requests with chunked bodies.
 fn attempt(gate: &Running, shopper: &str, key: &str, body: &str, chunked: bool) -> Answer {
     let url = format!("{SALE}/rounds/{}/attempts", gate.keys.round_key("demo", 0));
     let pass = pass(gate, shopper);
     let mut headers =
         vec![("floodgate-pass", &*pass), ("idempotency-key", key), ("content-type", "application/json")];
-    // What expects a word before its body is sent is axum's.
+    // A request with `Expect: 100-continue` is left to axum.
     headers.extend(chunked.then_some(("expect", "100-continue")));
     let answer = send(gate.bound.shop, "POST", &url, &headers, body);
     match answer.status {
@@ -53,7 +52,7 @@ fn sell_out(gate: &Running, waitlist_open: bool) {
     });
 }
 
-/// What the sale heard of it, once it has heard of so many.
+/// What was reported to the sale, once it has this many reports.
 fn heard(gate: &Running, count: u64) -> Vec<(u64, u64, u64)> {
     let deadline = Instant::now() + Duration::from_secs(20);
     loop {
@@ -120,7 +119,7 @@ fn the_gate_asks_the_sale_what_it_cannot_know() {
     assert!(!gate_knows("eve", PHONE), "paused, and that is what is said");
 }
 
-/// Puts exactly these on the deny list, as of entry 40; the view is of entry 70.
+/// Puts exactly these shoppers on the deny list, as of entry 40; the view is of entry 70.
 fn deny(gate: &Running, shoppers: &[&str]) {
     let keys = shoppers.iter().map(|shopper| gate.keys.shopper_key(shopper)).collect();
     gate.sale.change_view(|view| {
@@ -129,7 +128,7 @@ fn deny(gate: &Running, shoppers: &[&str]) {
     });
 }
 
-/// Why the gate remembers to have refused a shopper.
+/// Why a shopper was refused, by the records of the gate.
 fn reasons(gate: &Running, shopper: &str) -> Vec<(String, u64)> {
     let bearer = format!("Bearer {}", gate.owner);
     let path = format!("/api/v1/admin/refusals?shopper={shopper}");
@@ -164,8 +163,8 @@ fn the_gate_refuses_denied_shoppers_by_itself_and_operators_learn_why() {
     }
 }
 
-/// The document is rendered once a second. Another list is in force at once all the same, either
-/// way.
+/// The document is rendered once a second. A new list is still in force at once, for added and for
+/// removed shoppers.
 #[test]
 fn a_new_deny_list_applies_to_the_next_attempt() {
     let gate = Running::start(true, false, |_| {});

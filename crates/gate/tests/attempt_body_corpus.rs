@@ -1,5 +1,5 @@
-//! Every body that the fuzzer starts from or found, and thousands near them, go through the check
-//! that the fuzz target makes.
+//! Every body that the fuzzer starts from or found, and thousands of mutations of them, pass
+//! through the check of the fuzz target.
 
 #[path = "../../../fuzz/checks/attempt_body.rs"]
 mod attempt_body;
@@ -27,7 +27,7 @@ fn every_corpus_body_is_a_basket_or_refused() {
 #[test]
 fn every_mutated_body_is_a_basket_or_refused() {
     let corpus = corpus();
-    // What a body is made of, so that a change is more often than not still JSON.
+    // Pieces of bodies, so that most mutations are still JSON.
     let pieces: [&[u8]; 12] =
         [b"\"", b"{", b"}", b"[", b",", b":", b"0", b"1000", b"-1", b"\\u0000", b"\"item\"", b"\xff"];
     let mut prng = Prng::new(1);

@@ -1,5 +1,5 @@
-//! What a pass costs, over real sockets: which solutions are taken, and how each of the others is
-//! refused.
+//! Challenges before a pass, over real sockets: which solutions are accepted, and how each of the
+//! others is refused.
 
 #[path = "fake/client.rs"]
 mod client;

@@ -1,5 +1,5 @@
-//! Pages of other origins: those of allowed origins may read the API's answers, on the hot routes
-//! too, and no others may.
+//! Pages of other origins: only those of allowed origins may read the API's answers, also on the
+//! hot routes.
 
 #[path = "fake/client.rs"]
 mod client;
@@ -23,7 +23,7 @@ fn varies_by_origin(answer: &Answer) -> bool {
     answer.head.lines().any(|line| line.eq_ignore_ascii_case("vary: origin"))
 }
 
-/// What the answer lets pages read; nothing may ever ask for cookies.
+/// What the answer lets pages read. No answer may ever allow cookies.
 fn allowed(answer: &Answer) -> Option<&str> {
     assert_eq!(answer.header("access-control-allow-credentials"), None, "{answer:?}");
     assert!(answer.head.matches("access-control-allow-origin").count() <= 1, "{answer:?}");
@@ -197,7 +197,8 @@ fn only_pages_of_allowed_origins_can_read_the_ordinary_routes() {
         assert!(varies_by_origin(&answer), "{path}");
         assert_eq!(allowed(&ask(method, path, "null")), None, "{path}");
     }
-    // Our pages are for us alone, and the visitor's cookie is not sent for other origins' pages.
+    // Our own pages may be read by no other origin, and the visitor's cookie is not sent for pages
+    // of other origins.
     for path in ["/", "/sales/demo", "/time", "/problems"] {
         assert_eq!(allowed(&ask("GET", path, SHOP)), None, "{path}");
     }
@@ -212,7 +213,7 @@ fn only_pages_of_allowed_origins_can_read_the_ordinary_routes() {
     let page = send(running.bound.shop, "GET", "/sales/demo", &[], "");
     let cookie = page.header("set-cookie").unwrap();
     assert!(cookie.contains("; SameSite=Lax") && cookie.contains("; HttpOnly"), "{cookie}");
-    // Nor does the operators' listener know pages of others.
+    // Nor does the operators' listener allow other origins.
     let admin = send(running.bound.admin, "GET", "/api/v1/openapi.json", &[("origin", SHOP)], "");
     assert_eq!((admin.status, allowed(&admin)), (200, None));
 }

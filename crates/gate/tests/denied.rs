@@ -1,5 +1,5 @@
-//! Networks that operators denied, over real connections: at once, also for addresses behind a
-//! balancer, and for no other address.
+//! Networks that operators denied, over real connections: they are refused at once, also behind a
+//! balancer, and no other address is.
 
 #[path = "fake/client.rs"]
 mod client;
@@ -41,8 +41,8 @@ fn allow(gate: &Running, network: &str) -> Answer {
     admin(gate, &gate.owner, "DELETE", &path, &json!({}))
 }
 
-/// The status of the sale's document on a connection of its own; `None` if that is closed without
-/// an answer.
+/// The status of the sale's document on a new connection; `None` if that is closed without an
+/// answer.
 fn look(gate: &Running) -> Option<String> {
     let mut stream = TcpStream::connect(gate.bound.shop).unwrap();
     look_on(&mut stream, "")

@@ -54,11 +54,11 @@ fn a_host_at_its_connection_limit_may_connect_again_after_closing_some() {
     assert_eq!(told["address"]["connections"], 3, "{told}");
     let metrics = send(gate.bound.admin, "GET", "/metrics", &[], "").body;
     assert!(metrics.contains("floodgate_gate_filtered_total{reason=\"connections\"} 1\n"), "{metrics}");
-    // One of the three visits axum before it ends: it has its place all the while.
+    // One of the three is handed over to axum before it ends: it counts all the time.
     held[0].write_all(b"GET /nothing HTTP/1.1\r\nHost: a\r\nConnection: close\r\n\r\n").unwrap();
     let _ = held[0].read_to_end(&mut Vec::new());
     drop(held);
-    // The server learns of the end of the other two by and by.
+    // The server notices the end of the other two a moment later.
     let started = Instant::now();
     while !is_served(&connect(&gate)) {
         assert!(started.elapsed() < Duration::from_secs(20), "no room again");
@@ -110,7 +110,7 @@ fn guesses_at_round_keys_count_against_the_address_limit() {
         let guessed = format!("{SALE}/rounds/{}/attempts{query}", "A".repeat(22));
         send(gate.bound.shop, "POST", &guessed, &[], "").status
     };
-    // With a query they go through axum.
+    // With a query, axum serves them.
     assert_eq!(
         [guess(""), guess("?a"), guess(""), guess("?a"), guess(""), guess("?a")],
         [404, 404, 404, 404, 429, 429]

@@ -17,11 +17,11 @@ use std::{
 const SALE: &str = "/api/v1/sales/demo";
 const ONE_PHONE: &str = r#"{"lines":[{"item":"phone","quantity":1}]}"#;
 const PATIENCE: Duration = Duration::from_secs(20);
-/// Connections of the flood, and what each asks in a row: less than a socket takes.
+/// Connections of the flood, and the requests that each sends in a row: fewer than a socket takes.
 const CONNECTIONS: usize = 8;
 const IN_A_ROW: usize = 100;
 
-/// One loop, and no limit that a flood would meet: what it asks is refused for other reasons.
+/// One loop, and no limit that a flood would reach: its requests are refused for other reasons.
 fn gate(exempt: &[&str]) -> Running {
     Running::start(true, false, |config| {
         config.connections.threads = 1;
@@ -65,7 +65,7 @@ fn write(mut stream: &TcpStream, text: &str) {
     stream.write_all(text.as_bytes()).unwrap();
 }
 
-/// Reads answers until so many have come whole, and checks their status.
+/// Reads answers until this many are complete, and checks their status.
 fn read(mut stream: &TcpStream, answers: usize, status: &str) {
     let mut text = String::new();
     let mut bytes = vec![0; 64 << 10];
@@ -103,8 +103,8 @@ fn has_answers(stream: &TcpStream) -> bool {
     }
 }
 
-/// A flood and a shopper that a loop finds in the same turn. Returns how many of the flood had an
-/// answer when the shopper had one.
+/// A flood and a shopper that a loop finds in the same turn. Returns how many requests of the flood
+/// were answered before the shopper.
 fn answered_before_a_shopper(gate: &Running, flood_from: &str) -> usize {
     let flood: Vec<_> = (0..CONNECTIONS).map(|_| connect_from(flood_from, gate)).collect();
     for stream in &flood {
@@ -119,8 +119,8 @@ fn answered_before_a_shopper(gate: &Running, flood_from: &str) -> usize {
     let [(there, first), (there_again, second)] = holds;
     write(&attempts[0].0, &attempts[0].1);
     there.recv_timeout(PATIENCE).unwrap();
-    // The loop is in the sale. It will find all of this at once, and the second attempt holds it
-    // before the turn is over.
+    // The loop is held inside the sale. It will find all of this at once, and the second attempt
+    // holds it before the turn ends.
     for stream in &flood {
         write(stream, &guess().repeat(IN_A_ROW));
     }
@@ -165,7 +165,7 @@ fn new_connections_of_a_refused_address_have_low_priority() {
     let [(there, first), (there_again, second)] = [gate.sale.hold_next(), gate.sale.hold_next()];
     write(&attempts[0].0, &attempts[0].1);
     there.recv_timeout(PATIENCE).unwrap();
-    // Neither has asked anything yet: only what its address was refused tells one from the other.
+    // Neither has sent a request yet. They differ only in that the address of one was refused.
     write(&flood, &document());
     write(&shopper, &document());
     write(&attempts[1].0, &attempts[1].1);

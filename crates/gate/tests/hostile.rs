@@ -1,5 +1,4 @@
-//! Hostile clients, on the loops' own routes: each is answered or cut off, and no other client
-//! notices.
+//! Hostile clients of the hot routes: each is answered or cut off, and no other client notices.
 
 #[path = "fake/client.rs"]
 mod client;
@@ -17,7 +16,7 @@ use std::{
 const SALE: &str = "/api/v1/sales/demo";
 const ONE_PHONE: &str = r#"{"lines":[{"item":"phone","quantity":1}]}"#;
 
-/// A gate that loses its patience within a second or two.
+/// A gate with timeouts of one or two seconds.
 fn impatient() -> Running {
     Running::start(true, false, |config| {
         config.connections.header_timeout_seconds = 1;
@@ -34,7 +33,7 @@ fn connect(gate: &Running) -> TcpStream {
     stream
 }
 
-/// All that comes until the server ends the connection.
+/// All bytes until the server ends the connection.
 fn read_to_end(mut stream: &TcpStream) -> String {
     let mut bytes = Vec::new();
     // A reset is an end too.
@@ -147,7 +146,7 @@ fn an_announced_body_of_four_gigabytes_is_refused_before_it_arrives() {
     let announced = request.replace("Content-Length: 41", "Content-Length: 4294967296");
     let answer = told(&gate, announced.as_bytes());
     assert!(answer.starts_with("HTTP/1.1 413 ") && answer.contains("connection: close"), "{answer}");
-    // And its part that was sent is not taken for a request.
+    // The part that was sent is not taken for a request.
     assert_eq!(answer.matches("HTTP/1.1 ").count(), 1, "{answer}");
 }
 
@@ -189,7 +188,7 @@ fn a_request_that_could_hide_another_ends_the_connection() {
 #[test]
 fn nul_cr_and_lf_in_any_field_are_refused() {
     let gate = impatient();
-    // Hot; hot and then axum's, for it is in a rare form; axum's.
+    // A hot route; a hot route in a rare form, which axum serves; a route of axum.
     let hot = attempt(&gate, "k", "p").replace(
         "Host: a\r\n",
         "Host: a\r\nX-Forwarded-For: 192.0.2.1\r\nOrigin: https://a\r\nConnection: keep-alive\r\n",
@@ -254,7 +253,7 @@ fn slow_and_silent_clients_are_cut_off() {
     let gate = impatient();
     let request = attempt(&gate, "k", &pass(&gate));
     let (head, body) = request.split_once("\r\n\r\n").unwrap();
-    // A byte now and then does not put the end off.
+    // A byte now and then does not extend the timeout.
     let drip = |sent: &str, rest: &str| {
         let mut stream = connect(&gate);
         stream.write_all(sent.as_bytes()).unwrap();
@@ -289,7 +288,7 @@ fn clients_that_vanish_midway_leave_nothing_open() {
     for cut in (1..request.len()).step_by(7) {
         let mut stream = connect(&gate);
         stream.write_all(&request.as_bytes()[..cut]).unwrap();
-        // Closing with a lingering time of nothing sends a reset.
+        // Closing with a linger time of 0 sends a reset.
         socket2::SockRef::from(&stream).set_linger(Some(Duration::ZERO)).unwrap();
     }
     let mut stream = connect(&gate);
@@ -315,8 +314,8 @@ fn a_client_that_never_reads_answers_blocks_only_itself() {
     let mut stream = connect(&gate);
     stream.set_write_timeout(Some(Duration::from_secs(2))).unwrap();
     let many = format!("GET {SALE} HTTP/1.1\r\nHost: a\r\n\r\n").repeat(1000);
-    // Until the server takes no more, which is soon: what it has not written it keeps, and reads
-    // nothing on top of that.
+    // Until the server takes no more, which is soon: it keeps what it could not write, and reads
+    // nothing more.
     let taken = (0..10_000).take_while(|_| stream.write_all(many.as_bytes()).is_ok()).count();
     assert!(taken < 10_000, "it read without end");
     others_are_served(&gate);
@@ -326,7 +325,8 @@ fn a_client_that_never_reads_answers_blocks_only_itself() {
 fn pipelined_requests_to_ordinary_routes_are_all_answered() {
     let gate = impatient();
     let mut stream = connect(&gate);
-    // More than hyper reads at once, and then more than it answers in a row; hot ones among them.
+    // More than hyper reads at once, and then more than it answers in a row, with requests for hot
+    // routes among them.
     let mut bytes = String::new();
     for n in 0..600 {
         let path = if n % 50 == 49 { SALE } else { "/nothing" };
@@ -355,8 +355,8 @@ fn no_request_is_smuggled_after_one_to_an_ordinary_route() {
             told(&gate, format!("GET /nothing HTTP/1.1\r\nHost: a\r\n\r\n{evil}{hidden}").as_bytes());
         let statuses: Vec<&str> = answer.split("HTTP/1.1 ").skip(1).map(|answer| &answer[..3]).collect();
         assert_eq!(statuses, ["404", "400"], "{evil:?}: {answer}");
-        // Nor after a body that is not read, or a chunked one: that request is the connection's
-        // last.
+        // Nor after a body that is not read, or a chunked one: the connection ends after that
+        // request.
         for body in ["Content-Length: 1\r\n\r\nx", "Transfer-Encoding: chunked\r\n\r\n1\r\nx\r\n0\r\n\r\n"] {
             let answer =
                 told(&gate, format!("POST /nothing HTTP/1.1\r\nHost: a\r\n{body}{evil}{hidden}").as_bytes());
@@ -391,8 +391,7 @@ fn an_attempt_after_another_request_in_a_pipeline_is_not_delayed() {
         assert_eq!(answers.matches("HTTP/1.1 ").count(), 2, "{answers}");
         quickest = quickest.min(started.elapsed());
         if n % 2 == 1 || n == 0 {
-            // An idle loop looks up once a second: had it been put off, it would have been until
-            // then.
+            // An idle loop wakes up once a second: a delayed attempt would have waited until then.
             assert!(quickest < Duration::from_millis(800), "{quickest:?}");
         }
     }

@@ -1,4 +1,5 @@
-//! The gate over real sockets: which requests are accepted, which are refused, and in which words.
+//! The gate over real sockets: which requests are accepted, which are refused, and with which
+//! texts.
 
 #[path = "fake/client.rs"]
 mod client;
@@ -137,7 +138,7 @@ fn a_pass_is_good_for_its_own_sale_until_it_expires() {
     assert_eq!(none.problem(), "token-missing");
 }
 
-/// An attempt that was asked for, without the ticket of its hold, which is there.
+/// An attempt as it is read, after a check that its hold has a ticket, and without that ticket.
 fn without_ticket(mut outcome: serde_json::Value) -> serde_json::Value {
     let ticket = outcome["hold"].as_object_mut().unwrap().remove("ticket");
     assert!(ticket.is_some_and(|ticket| ticket.is_string()), "{outcome}");
@@ -184,7 +185,7 @@ fn a_slow_decision_is_answered_with_a_place_and_a_full_queue_with_queue_full() {
         (Mood::Full, 503, "queue-full", "7"),
         (Mood::TooMany, 429, "too-many-in-line", "20"),
         (Mood::Passing, 503, "unavailable", "1"),
-        // Nothing changes before an operator acts.
+        // Nothing changes until an operator acts.
         (Mood::Unavailable, 503, "unavailable", "30"),
         (Mood::Panics, 500, "internal", "1"),
     ] {
@@ -235,7 +236,7 @@ fn a_shopper_in_line_is_told_the_place_and_the_time_at_once() {
     gate.sale.set_mood(Mood::InLine);
     let url = attempts_url(&gate);
     let fields = [("floodgate-pass", &*pass), ("idempotency-key", "k"), ("content-type", "application/json")];
-    // What has a query, or expects a word before its body is sent, is axum's.
+    // A request with a query, or with `Expect: 100-continue`, is left to axum.
     let axums = send(gate.bound.shop, "POST", &format!("{url}?x"), &fields, ONE_PHONE);
     for told in [attempt(&gate, &pass, "k", ONE_PHONE), axums] {
         assert_eq!((told.status, told.header("retry-after")), (202, Some("5")), "{told:?}");
@@ -340,7 +341,7 @@ fn events_follow_an_attempt_to_its_end() {
     assert!(events.body.contains(r#""state":"held""#) && events.body.contains(r#""state":"confirmed""#));
 }
 
-/// One shopper, or one address, does not take every stream that there is.
+/// Neither one shopper nor one address can take all streams.
 #[test]
 fn event_streams_are_limited_by_shopper_and_by_address() {
     let open = |gate: &Running, pass: &str, id: &str| {
@@ -392,7 +393,7 @@ fn a_token_is_not_blamed_for_keys_that_were_never_fetched() {
     assert_eq!(answer.header("retry-after"), Some("10"));
 }
 
-/// A body that never comes: 408, and when to try again.
+/// A body that never arrives: 408, with the time to try again.
 #[test]
 fn a_body_that_is_too_slow_gets_408_and_a_time_to_retry() {
     let gate = Running::start(true, false, |c| c.connections.body_timeout_seconds = 1);
@@ -499,8 +500,8 @@ fn operators_commands_are_checked_and_carried_out() {
     check(&format!("/holds/{}/release", "0".repeat(32)), "{}", 404, "no hold");
 }
 
-/// A row a command: how it is sent, whether it needs a reason, and that the reason is handed on as
-/// it was given.
+/// One row for each command: how it is sent, whether it needs a reason, and that the reason is
+/// passed on as it was given.
 #[test]
 fn commands_that_change_a_promise_need_a_reason_and_every_command_accepts_one() {
     let gate = Running::start(true, false, |_| {});
@@ -678,8 +679,8 @@ fn figures_and_health_are_on_the_admin_listener() {
     }
 }
 
-/// What a reader of Prometheus' text format asks of it: each family once and whole, each sample in
-/// the family of its name. The rows of the documents are those of the text.
+/// What a parser of Prometheus' text format requires: each family once and complete, each sample in
+/// the family of its name. The documents have the same rows.
 #[test]
 fn metrics_are_in_the_text_of_prometheus_and_are_those_of_the_documents() {
     let gate = Running::start(true, false, |_| {});

@@ -1,5 +1,5 @@
-//! What happens when the process has too much memory: idle connections go first, then new ones, and
-//! all is well again below the mark.
+//! What happens when the process uses too much memory: idle connections are closed first, then new
+//! ones, and neither below the mark.
 
 #[path = "fake/client.rs"]
 mod client;
@@ -17,7 +17,7 @@ use std::{
 
 const SALE: &str = "/api/v1/sales/demo";
 
-/// 16 connections may be open, of which two are few.
+/// 16 connections may be open, and no connection is closed if only two are.
 fn start() -> Running {
     Running::start(true, false, |config| {
         (config.connections.open_max, config.connections.threads) = (16, 1);
@@ -29,7 +29,7 @@ fn set_percent(gate: &Running, percent: u64) {
     gate.resident_bytes.store(MEMORY_LIMIT_BYTES / 100 * percent, Relaxed);
 }
 
-/// A connection that has been served, and rests.
+/// A connection that has been served, and is idle.
 fn resting(gate: &Running) -> TcpStream {
     let mut stream = TcpStream::connect(gate.bound.shop).unwrap();
     stream.set_read_timeout(Some(Duration::from_secs(20))).unwrap();
@@ -67,7 +67,7 @@ fn wait(what: &str, mut is_so: impl FnMut() -> bool) {
 #[test]
 fn above_the_memory_mark_idle_connections_are_closed_first_and_then_new_ones() {
     let gate = start();
-    // One is in the middle of a request: it is not idle, and goes on.
+    // One has sent a part of a request: it is not idle, and stays open.
     let mut busy = resting(&gate);
     busy.write_all(format!("GET {SALE} HTTP/1.1\r\nHo").as_bytes()).unwrap();
     let idle: Vec<TcpStream> = (0..8).map(|_| resting(&gate)).collect();
@@ -82,7 +82,7 @@ fn above_the_memory_mark_idle_connections_are_closed_first_and_then_new_ones() {
     let mut first = [0; 12];
     busy.read_exact(&mut first).unwrap();
     assert_eq!(&first, b"HTTP/1.1 200");
-    // Heads that are not whole keep their connections; beyond the few, new ones are closed.
+    // Connections with an incomplete head stay open; beyond the two, new connections are closed.
     let held: Vec<TcpStream> = (0..3)
         .map(|_| {
             let mut stream = TcpStream::connect(gate.bound.shop).unwrap();
@@ -106,15 +106,15 @@ fn above_the_memory_mark_idle_connections_are_closed_first_and_then_new_ones() {
 
 #[test]
 fn the_longest_idle_connections_are_closed_first_a_portion_at_a_time() {
-    // 50 are few: after a portion of 256 the ten that are left are let alone. Two thirds of those
-    // that may be open call for no stage.
+    // 50 connections are too few to close any: after a portion of 256 the remaining ten stay open.
+    // Two thirds of the connections that may be open call for no stage.
     let gate = Running::start(true, false, |config| {
         (config.connections.open_max, config.connections.threads) = (400, 1);
         config.connections.memory_mark_percent = 50;
     });
     let mut young: Vec<TcpStream> = (0..10).map(|_| resting(&gate)).collect();
     let old: Vec<TcpStream> = (0..256).map(|_| resting(&gate)).collect();
-    // Rests are told apart by the second.
+    // Idle times differ by whole seconds.
     std::thread::sleep(Duration::from_millis(2100));
     assert!(young.iter_mut().all(is_served), "they have come first, and rest since now");
     set_percent(&gate, 60);

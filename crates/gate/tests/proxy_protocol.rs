@@ -1,5 +1,5 @@
 //! The client's address, as a balancer names it in a header of the PROXY protocol: for the filter,
-//! for connection limits, on both ways of serving, and with a real balancer.
+//! for connection limits, in the loops and in axum, and with a real balancer.
 
 #[path = "fake/client.rs"]
 mod client;
@@ -46,7 +46,7 @@ fn status(mut stream: &TcpStream, bytes: &[u8]) -> Option<String> {
     Some(String::from_utf8_lossy(&first[9..]).into_owned())
 }
 
-/// A forged pass is noted with the address that showed it.
+/// A forged pass is noted for the address that sent it.
 fn forged_pass(gate: &Running) -> Vec<u8> {
     let url = gate.keys.round_key("demo", 0);
     format!("POST {SALE}/rounds/{url}/attempts HTTP/1.1\r\nHost: a\r\nFloodgate-Pass: x\r\nX-Forwarded-For: 192.0.2.1\r\nContent-Length: 0\r\n\r\n")
@@ -67,7 +67,7 @@ fn the_filter_sees_the_address_that_the_proxy_header_names() {
     let gate = start(|_| {});
     let plain = connect(gate.bound.shop);
     assert_eq!(status(&plain, &[from([203, 0, 113, 9]), forged_pass(&gate)].concat()).unwrap(), "401");
-    // Byte by byte, and over to axum for another request of the same connection.
+    // Byte by byte, and then another request of the same connection, which axum serves.
     let mut slow = connect(gate.bound.shop);
     slow.set_nodelay(true).unwrap();
     for byte in from([203, 0, 113, 10]) {
@@ -133,7 +133,7 @@ fn an_unfinished_proxy_header_is_cut_off_at_the_header_timeout() {
     assert_eq!(silent.read(&mut [0; 1]).unwrap(), 0, "closed, rather than after the reader's 20 s");
 }
 
-/// Ended when the test does.
+/// Ended with the test.
 struct HaProxy(Child);
 
 impl Drop for HaProxy {
@@ -149,7 +149,7 @@ fn haproxys_proxy_header_is_understood() {
     let port = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
     let listen = SocketAddr::from(([127, 0, 0, 1], port));
     let config = gate.data().join("haproxy.cfg");
-    // 127.0.0.2 is not a balancer of ours; it is the client that HAProxy names.
+    // 127.0.0.2 is not one of our balancers; it is the client that HAProxy names.
     let text = format!(
         "defaults\n mode tcp\n timeout connect 5s\n timeout client 20s\n timeout server 20s\n\
          listen gate\n bind {listen}\n server gate {} send-proxy-v2 check inter 100\n",

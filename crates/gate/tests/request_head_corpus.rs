@@ -1,6 +1,6 @@
-//! Every head that the fuzzer starts from or found, and thousands near them, go through the check
-//! that the fuzz target makes; and through hyper, which must find in a plain request what the gate
-//! finds in it.
+//! Every head that the fuzzer starts from or found, and thousands of mutations of them, pass
+//! through the check of the fuzz target; and through hyper, which must parse every plain request as
+//! the gate does.
 
 #[path = "request_head/mutants.rs"]
 mod mutants;
@@ -36,7 +36,7 @@ fn every_corpus_head_has_one_meaning_or_is_refused() {
 /// A request's method, target and body.
 type Found = (String, String, Vec<u8>);
 
-/// What hyper finds on a connection: all requests until one is cut off or is none.
+/// What hyper finds on a connection: all requests until one is incomplete or invalid.
 async fn hyper_finds(bytes: &[u8]) -> Vec<Found> {
     let found = Arc::new(Mutex::new(Vec::new()));
     let seen = Arc::clone(&found);
@@ -59,8 +59,8 @@ async fn hyper_finds(bytes: &[u8]) -> Vec<Found> {
     std::mem::take(&mut *found.lock().unwrap())
 }
 
-/// What the loops find: all plain requests until something else comes, and whether a request was
-/// the connection's last.
+/// What the loops find: all plain requests until the first that is not plain, and whether a request
+/// was the connection's last.
 fn we_find(mut bytes: &[u8]) -> Vec<Found> {
     let mut found = Vec::new();
     while let Parsed::Whole(head) = parse(bytes, 8192, &FIELDS) {
@@ -83,7 +83,7 @@ async fn hyper_parses_every_plain_request_as_the_gate_does() {
     for bytes in corpus().into_iter().chain(mutants(60_000, 2)) {
         let Some(ours) = we_find(&bytes).into_iter().next() else { continue };
         let Some(theirs) = hyper_finds(&bytes).await.into_iter().next() else {
-            // Of a target that is no hot route, hyper has the last word anyway.
+            // A target that is not a hot route is checked by hyper anyway.
             let hot = hot_route(&ours.1).is_some();
             assert!(!hot, "hyper refuses {:?}", String::from_utf8_lossy(&bytes));
             continue;
@@ -98,7 +98,7 @@ async fn hyper_parses_every_plain_request_as_the_gate_does() {
 async fn hyper_parses_pipelined_requests_as_the_gate_does() {
     let mut prng = Prng::new(3);
     let all: Vec<Vec<u8>> = corpus().into_iter().chain(mutants(20_000, 4)).collect();
-    // Of a target that is no hot route, hyper has the last word anyway.
+    // A target that is not a hot route is checked by hyper anyway.
     let is_hot = |found: &Found| hot_route(&found.1).is_some();
     let plain = |bytes: &&Vec<u8>| we_find(bytes).first().is_some_and(is_hot);
     let plain: Vec<&Vec<u8>> = all.iter().filter(plain).collect();

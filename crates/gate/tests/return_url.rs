@@ -1,5 +1,5 @@
-//! The way back to the shop: with a signed outcome, without a script, and to nowhere but where the
-//! shop said.
+//! The return to the shop: with a signed outcome, without a script, and only to URLs that the shop
+//! has listed.
 
 #[path = "fake/client.rs"]
 mod client;
@@ -35,7 +35,7 @@ impl<'a> Browser<'a> {
         send(self.gate.bound.shop, "GET", path, &[("cookie", &self.cookie)], "")
     }
 
-    /// Sends a form of a page as it stands, with what a visitor chooses.
+    /// Sends a form of a page unchanged, with the visitor's choices.
     fn submit(&self, page: &str, action: &str, chosen: &str) -> Answer {
         let form =
             page.split(&format!("action=\"{action}\"")).nth(1).unwrap_or_else(|| panic!("{action}: {page}"));
@@ -60,7 +60,7 @@ impl<'a> Browser<'a> {
     }
 }
 
-/// The link to the shop on a page, and what it carries.
+/// The link to the shop on a page, and the outcome in it.
 fn way_back(page: &str) -> Option<String> {
     let link = page.split("<a class=\"back\" href=\"").nth(1)?.split('"').next().unwrap();
     Some(link.replace("&amp;", "&"))
@@ -137,7 +137,7 @@ fn the_page_has_no_return_link_before_there_is_an_outcome_for_the_shop() {
     let page = browser.buy();
     assert!(page.contains("You are in line"), "{page}");
     assert_eq!(way_back(&page), None);
-    // Nor without having asked for it.
+    // Nor without a return_url in the request.
     gate.sale.set_mood(Mood::Answers);
     let page = browser.get("/sales/demo").body;
     let bought = browser.submit(&page, "/sales/demo/buy", "item=phone");
@@ -191,12 +191,12 @@ fn an_unlisted_return_url_is_refused() {
         let answer = browser.submit(&bought, "/sales/demo/pay", &format!("return_url={encoded}"));
         assert_eq!((answer.status, answer.header("location")), (422, None), "{hostile:?}");
     }
-    // Twice is no way around, and an empty one is none.
+    // Naming it twice is refused too, and an empty one counts as none.
     let twice =
         browser.get(&format!("/sales/demo?return_url={BACK_ENCODED}&return_url=https%3A%2F%2Fevil.example"));
     assert!(twice.status == 400 && !twice.body.contains("href=\"https://evil"), "{twice:?}");
     assert_eq!(browser.get("/sales/demo?return_url=").status, 200);
-    // Without a list there is no way back at all.
+    // Without a list every return URL is refused.
     let gate = Running::start(true, true, |_| {});
     let answer = send(gate.bound.shop, "GET", &format!("/sales/demo?return_url={BACK_ENCODED}"), &[], "");
     assert_eq!(answer.status, 422);
@@ -228,7 +228,7 @@ fn the_api_answers_with_a_signed_return_url_if_asked() {
     assert_eq!((&claims["aud"], &claims["as_of"]), (&"https://shop.example".into(), &refused["as_of"]));
     assert_eq!(claims["attempt"], refused["attempt"]);
 
-    // Asked for later, and to nowhere but where the shop said.
+    // Also for a later read, and only for URLs of the list.
     let read = |query: &str| {
         let path = format!("{sale}/attempts/{}{query}", bought["attempt"].as_str().unwrap());
         send(gate.bound.shop, "GET", &path, &[("floodgate-pass", &pass)], "")

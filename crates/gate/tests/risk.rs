@@ -1,5 +1,5 @@
-//! What an address gets that looks like a script: over real sockets, with the clock of the sales
-//! moved on where minutes must pass.
+//! What happens to an address that looks like a script, over real sockets. The clock of the sales
+//! is advanced where minutes must pass.
 
 #[path = "fake/client.rs"]
 mod client;
@@ -14,7 +14,7 @@ use std::sync::atomic::Ordering::Relaxed;
 
 const SALE: &str = "/api/v1/sales/demo";
 
-/// Behind a balancer, so that a test is many addresses.
+/// Behind a balancer, so that a test can use many addresses.
 fn start(change: impl FnOnce(&mut Config)) -> Running {
     Running::start(true, false, |config| {
         config.limits.trusted_proxies = vec!["127.0.0.1".parse().unwrap()];
@@ -34,7 +34,7 @@ fn ask(gate: &Running, method: &str, path: &str, address: &str, shopper: &str, b
     send(gate.bound.shop, method, &format!("{SALE}/{path}"), &headers, "")
 }
 
-/// How hard the proof of work is that an address is given.
+/// How hard a proof of work an address gets.
 fn maxnumber(gate: &Running, address: &str, browser: bool) -> u64 {
     ask(gate, "GET", "challenge", address, "alice", browser).json()["maxnumber"].as_u64().unwrap()
 }
@@ -67,7 +67,7 @@ fn a_bare_client_is_given_harder_challenges_and_a_browser_is_not() {
     assert!(told["address"]["risk"]["points"]["bare_client"].as_u64() >= Some(60), "{told}");
     assert_eq!(metric(&gate, "floodgate_gate_risk_signals_total{signal=\"bare_client\"}"), 7);
     assert_eq!(metric(&gate, "floodgate_gate_risk_effects_total{effect=\"harder_challenge\"}"), 6);
-    // It fades.
+    // The points fade.
     gate.sales.skew_ms.fetch_add(3_600_000, Relaxed);
     assert_eq!(maxnumber(&gate, "203.0.113.9", true), 100);
 }

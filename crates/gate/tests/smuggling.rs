@@ -1,7 +1,7 @@
 //! The gate and a proxy in front of it must agree on where one request ends and the next begins.
-//! Each entry of the corpus goes to the gate alone and through nginx and HAProxy, in their strict
-//! and in their lax settings, on connections to the gate that they keep and share; and the gate's
-//! answers are compared with those that each client got.
+//! Each entry of the corpus is sent to the gate directly, and through nginx and HAProxy, with their
+//! strict and their lax settings, over connections to the gate that the proxies keep open and
+//! share. The gate's answers are compared with those that each client got.
 #[path = "fake/client.rs"]
 mod client;
 #[path = "smuggling/corpus.rs"]
@@ -23,12 +23,13 @@ use std::{
 
 const ONE_PHONE: &str = r#"{"lines":[{"item":"phone","quantity":1}]}"#;
 const HIDDEN: &str = "GET /api/v1/sales/hidden HTTP/1.1\r\nHost: a\r\n\r\n";
-/// Sent after every entry: it is answered if the connection goes on, and ends it.
+/// Sent after every entry. If the connection is still open, it is answered, and ends the
+/// connection.
 const BEHIND: &str = "GET /api/v1/sales/behind HTTP/1.1\r\nHost: a\r\nConnection: close\r\n\r\n";
-/// What the next shopper asks, on the connection to the gate that is left.
+/// The next shopper's request, over the remaining connection to the gate.
 const NEXT: &str = "GET /api/v1/sales/next HTTP/1.1\r\nHost: a\r\nConnection: close\r\n\r\n";
 
-/// A gate, and the signs of the corpus for it.
+/// A gate, and the values of the corpus's placeholders for it.
 struct Shop {
     gate: Running,
     post: String,
@@ -74,12 +75,12 @@ impl Shop {
     }
 }
 
-/// Sends all of it, and reads to the end of the connection.
+/// Sends all bytes, and reads to the end of the connection.
 #[track_caller]
 fn exchange(to: SocketAddr, bytes: &[u8], what: &str) -> Vec<String> {
     let mut stream = TcpStream::connect(to).unwrap();
     stream.set_read_timeout(Some(Duration::from_secs(20))).unwrap();
-    // A server that refuses may close before all is sent.
+    // A server that refuses may close before all bytes are sent.
     let _ = stream.write_all(bytes);
     let mut said = Vec::new();
     if let Err(error) = stream.read_to_end(&mut said) {
@@ -88,8 +89,8 @@ fn exchange(to: SocketAddr, bytes: &[u8], what: &str) -> Vec<String> {
     answers(&said)
 }
 
-/// Of each answer what tells it from others: which sale's document it is, or else its status and
-/// whether it is the proxy's own.
+/// What distinguishes each answer: the sale of its document, or else its status and whether it is
+/// the proxy's own.
 fn answers(said: &[u8]) -> Vec<String> {
     let text = String::from_utf8_lossy(said).replace("HTTP/1.0 ", "HTTP/1.1 ");
     let mut each: Vec<String> = Vec::new();
@@ -97,7 +98,7 @@ fn answers(said: &[u8]) -> Vec<String> {
         let status = answer.get(..3).filter(|digits| digits.bytes().all(|digit| digit.is_ascii_digit()));
         let sale = answer.split("{\"sale\":\"").nth(1).and_then(|rest| rest.split('"').next());
         match (status, sale) {
-            // To a request without a version the answer is a body and nothing else.
+            // The answer to a request without a version is only a body.
             (Some("200") | None, Some(sale)) => each.push(sale.to_owned()),
             (Some("100") | None, _) => {}
             (Some(status), _) if answer.to_ascii_lowercase().contains("content-type: text/html") => {
@@ -117,7 +118,7 @@ fn is_refusal(answer: &str) -> bool {
 fn the_gate_alone_finds_the_request_boundaries_that_the_corpus_expects() {
     let shop = Shop::open();
     let wrong = Mutex::new(Vec::new());
-    // Some wait for the end of their patience.
+    // Some entries are answered only after a timeout.
     std::thread::scope(|scope| {
         for part in ENTRIES.chunks(ENTRIES.len().div_ceil(8)) {
             let (shop, wrong) = (&shop, &wrong);
@@ -144,7 +145,7 @@ fn the_gate_alone_finds_the_request_boundaries_that_the_corpus_expects() {
     assert!(wrong.is_empty(), "{}", wrong.join("\n"));
 }
 
-/// Stands between a proxy and the gate, and keeps what the gate says.
+/// A relay between a proxy and the gate, which records the gate's answers.
 struct Tap {
     at: SocketAddr,
     said: Arc<Mutex<Vec<u8>>>,
@@ -185,7 +186,7 @@ fn pump(mut from: &TcpStream, mut to: &TcpStream, kept: &Mutex<Vec<u8>>) {
     let _ = to.shutdown(Shutdown::Write);
 }
 
-/// A proxy. It is ended with the test.
+/// A proxy. It ends with the test.
 struct Proxy(Child);
 
 impl Drop for Proxy {
@@ -239,7 +240,7 @@ fn haproxy(dir: &std::path::Path, name: &str, more: &str, gate: SocketAddr) -> (
     (run("haproxy", &["-db", "-f", file.to_str().unwrap()], listen), listen)
 }
 
-/// Everything in the corpus through one proxy; what does not fit.
+/// Sends the whole corpus through one proxy, and returns the differences.
 fn through(shop: &Shop, front: SocketAddr, tap: &Tap) -> Vec<String> {
     let mut wrong = Vec::new();
     let mut served = 0;
@@ -259,15 +260,15 @@ fn through(shop: &Shop, front: SocketAddr, tap: &Tap) -> Vec<String> {
             Want::Both => 3,
         };
         if want_len == 0 {
-            // Both lose patience at the same time: whether the client hears of it is left to
+            // Both time out at the same moment, so whether the client gets an answer is a matter of
             // chance.
             if front_said.iter().chain(&gate_said).any(|said| said == "hidden" || said == "behind") {
                 is_wrong("what was no request was answered");
             }
         } else {
-            // One more request that only the gate saw, or one less, would be an answer without a
-            // client. What the proxy takes for a separate request, where we would have refused, is
-            // one for both.
+            // A request that only the gate saw, or only the proxy, would be an answer without a
+            // client. Where the proxy finds a separate request in bytes that the gate alone would
+            // refuse, both find it.
             if passed_on.iter().map(|said| said.as_str()).ne(gate_said.iter().map(String::as_str)) {
                 is_wrong("what the gate answered is not what the client got");
             }
@@ -298,7 +299,7 @@ fn the_gate_and_proxies_in_front_find_the_same_request_boundaries() {
     let shop = Shop::open();
     let dir = tempfile::tempdir().unwrap();
     type Start = fn(&std::path::Path, &str, &str, SocketAddr) -> (Proxy, SocketAddr);
-    // The lax settings let through what their makers say only to let through if one must.
+    // The lax settings let through what the documentation of the proxies advises against.
     let lax = "proxy_request_buffering off; ignore_invalid_headers off; underscores_in_headers on;";
     let fronts: [(&str, Start, &str); 4] = [
         ("nginx", nginx, ""),
@@ -322,7 +323,7 @@ fn the_gate_and_proxies_in_front_find_the_same_request_boundaries() {
         running.into_iter().flat_map(|thread| thread.join().unwrap()).collect()
     });
     assert!(wrong.is_empty(), "{}", wrong.join("\n"));
-    // The gate has seen no attempt that it would not have without them.
+    // The gate has seen no attempt that it would not have seen without the proxies.
     let buy =
         format!("{}Content-Length: {}\r\nConnection: close\r\n\r\n{ONE_PHONE}", shop.post, ONE_PHONE.len());
     assert_eq!(exchange(shop.gate.bound.shop, buy.as_bytes(), "an honest purchase"), ["200"]);

@@ -21,7 +21,7 @@ use web::wire::head::{Parsed, parse};
 /// The fields that the gate reads in addition to those of every server.
 const FIELDS: [&str; 2] = ["floodgate-pass", "idempotency-key"];
 const SALE: &str = "GET /api/v1/sales/demo HTTP/1.1\r\nHost: a\r\n\r\n";
-/// It ends the connection, so that the reader need not wait for that.
+/// It ends the connection, so that the reader need not wait for a timeout.
 const LAST: &str = "GET /api/v1/sales/demo HTTP/1.1\r\nHost: a\r\nConnection: close\r\n\r\n";
 const ONE_PHONE: &str = r#"{"lines":[{"item":"phone","quantity":1}]}"#;
 /// Connections open at once.
@@ -31,7 +31,7 @@ struct Shop {
     gate: Running,
     attempts_url: String,
     pass: String,
-    /// A connection that stays.
+    /// A connection that stays open.
     bell: TcpStream,
 }
 
@@ -63,7 +63,7 @@ impl Shop {
         self.attempt(key, &format!("Content-Length: {}\r\n", body.len()), body)
     }
 
-    /// The body in chunks of so many bytes.
+    /// The body in chunks of this many bytes.
     fn chunked(&self, key: &str, body: &str, size: usize, extension: &str, trailers: &str) -> String {
         let chunks = body.as_bytes().chunks(size);
         let chunks: String = chunks
@@ -92,7 +92,7 @@ impl Shop {
         let stream = TcpStream::connect(self.gate.bound.shop).unwrap();
         stream.set_nodelay(true).unwrap();
         stream.set_read_timeout(Some(Duration::from_secs(20))).unwrap();
-        // Thousands of ports would rest for a minute otherwise.
+        // Otherwise thousands of ports would be in TIME_WAIT for a minute.
         socket2::SockRef::from(&stream).set_linger(Some(Duration::ZERO)).unwrap();
         stream
     }
@@ -133,8 +133,8 @@ impl Shop {
     }
 }
 
-/// Of each answer until the end what must not depend on time: status, what came of it, and whether
-/// it is the last.
+/// The parts of each answer that must not depend on time: the status, the outcome, and whether it
+/// is the last.
 fn answers(stream: &mut TcpStream) -> Vec<String> {
     let mut said = Vec::new();
     stream.read_to_end(&mut said).unwrap_or_else(|e| panic!("{e}: {:?}", String::from_utf8_lossy(&said)));
@@ -149,7 +149,7 @@ fn answers(stream: &mut TcpStream) -> Vec<String> {
         let closes = answer.to_ascii_lowercase().contains("connection: close");
         format!("{} {} {closes}", answer.get(..3).unwrap_or_default(), what.unwrap_or_default())
     })
-    // An interim answer is said only if the body was not there yet.
+    // An interim answer is sent only if the body had not arrived yet.
     .filter(|answer| !answer.starts_with("100"))
     .collect()
 }
@@ -188,7 +188,7 @@ fn valid_requests_split_at_any_byte_get_the_same_answer() {
     );
     check(&format!("{expect}{LAST}"), &[granted("false"), last]);
     for attempt in chunked {
-        // Whose length its chunks say is the connection's last.
+        // A request with a chunked body is the connection's last.
         check(&format!("{SALE}{attempt}"), &[sale.clone(), granted("true")]);
     }
 }
@@ -215,8 +215,8 @@ fn malformed_requests_split_at_any_byte_get_the_same_answer() {
     }
 }
 
-/// Whether every request in it is whole, or one of them ends the connection: else there would be
-/// nothing but time to wait for.
+/// Whether every request in these bytes is complete, or one of them ends the connection: otherwise
+/// only a timeout would end it.
 fn comes_to_an_end(mut bytes: &[u8]) -> bool {
     loop {
         match parse(bytes, 8192, &FIELDS) {

@@ -23,9 +23,9 @@ const STRATEGY: &str = "/api/v1/admin/strategy";
 
 fn start(change: impl FnOnce(&mut Config)) -> Running {
     Running::start(true, false, |config| {
-        // So that what the memory has is the load.
+        // So that the use of memory is the load.
         config.connections.memory_mark_percent = 100;
-        // A client of a few lines is no browser.
+        // The small test client does not look like a browser.
         config.risk.bare_client_points = 0;
         config.challenge.maxnumber = 100;
         change(config);
@@ -42,7 +42,7 @@ fn strategy(gate: &Running) -> Value {
     admin(gate, &gate.owner, "GET", STRATEGY, &json!({})).json()
 }
 
-/// Orders the plan that holds with some fields changed.
+/// Orders the plan in force with some fields changed.
 fn order(gate: &Running, changes: &Value) {
     let mut plan = strategy(gate)["plan"].clone();
     for (field, value) in changes.as_object().unwrap() {
@@ -67,7 +67,7 @@ fn metric(gate: &Running, line: &str) -> u64 {
     found.unwrap_or_else(|| panic!("{line}: {metrics}")).parse().unwrap()
 }
 
-/// Uses so much of the memory, and waits until the gate is in a stage.
+/// Uses this much of the memory, and waits until the gate is in a stage.
 #[track_caller]
 fn load(gate: &Running, percent: u64, stage: &str) {
     gate.resident_bytes.store(MEMORY_LIMIT_BYTES / 100 * percent, Relaxed);
@@ -78,8 +78,8 @@ fn load(gate: &Running, percent: u64, stage: &str) {
     }
 }
 
-/// Whether the connection is still there after a request for the document, or after another that
-/// goes through axum.
+/// Whether the connection is still open after a request for the document, or after another request,
+/// which axum serves.
 fn goes_on(gate: &Running, path: &str) -> bool {
     let mut stream = TcpStream::connect(gate.bound.shop).unwrap();
     stream.set_read_timeout(Some(Duration::from_secs(20))).unwrap();
@@ -102,7 +102,7 @@ fn attempt_head(gate: &Running, pass: &str, key: &str) -> String {
     )
 }
 
-/// Sends an attempt on a connection of its own, whose answer is still to come.
+/// Sends an attempt on a new connection, and does not wait for the answer.
 fn sent(gate: &Running, pass: &str, key: &str) -> TcpStream {
     let mut stream = TcpStream::connect(gate.bound.shop).unwrap();
     stream.set_read_timeout(Some(Duration::from_secs(20))).unwrap();
@@ -129,7 +129,7 @@ fn the_load_raises_the_stage_and_the_stage_raises_the_price() {
     let quick = |up: u32, down: u32| json!({ "up_percent": up, "down_percent": down, "down_seconds": 0 });
     order(&gate, &json!({ "guarded": quick(50, 40), "fortress": quick(80, 60) }));
     let pass = shopper(&gate, "POST", "passes").json()["pass"].as_str().unwrap().to_owned();
-    // Memory alone calls for nothing: a sale may have taken it for itself.
+    // Memory alone calls for no stage: a sale may be using it.
     gate.resident_bytes.store(MEMORY_LIMIT_BYTES / 100 * 99, Relaxed);
     let deadline = Instant::now() + Duration::from_millis(700);
     while Instant::now() < deadline {
@@ -245,8 +245,8 @@ fn a_tier_may_use_only_its_share_of_the_rate() {
     let busy = |tier: u8| {
         let gate = start(|config| config.decision_wait_ms = 1000);
         let pass = shopper(&gate, "POST", "passes").json()["pass"].as_str().unwrap().to_owned();
-        // Half of it is one a second: the third of three would wait for two seconds, which is
-        // longer than any caller waits.
+        // Half of the rate is one a second: the third of three attempts would have to wait for two
+        // seconds, which is longer than the gate lets a request wait.
         gate.sale.change_view(|view| view.rate_per_second = 2);
         order(&gate, &json!({ "tiers": [{ "tier": tier, "percent": 50 }] }));
         let streams: Vec<_> = ["a", "b", "c"].iter().map(|key| sent(&gate, &pass, key)).collect();

@@ -1,4 +1,4 @@
-//! The shop's TLS listener: what works on the other one works here, a hostile client harms only
+//! The shop's TLS listener: it serves what the other listener serves, a hostile client harms only
 //! itself, and the certificate follows its file.
 
 mod fake;
@@ -38,7 +38,7 @@ use tokio_rustls::{
 const NAME: &str = "shop.test";
 const PATIENCE: Duration = Duration::from_secs(20);
 
-/// A certificate of our own, and how long it is good.
+/// A self-signed certificate, and how long it is valid.
 struct Made {
     certificate: String,
     key: String,
@@ -196,7 +196,7 @@ fn json(body: &str) -> serde_json::Value {
     serde_json::from_str(body).unwrap()
 }
 
-/// Buys a phone, from the sale's document to asking again.
+/// Buys a phone: reads the sale's document, sends an attempt, and reads its outcome.
 async fn buys(shop: &Shop, protocol: &str, shopper: &str) {
     let mut sender = Sender::new(shop, protocol).await;
     let (status, headers, body) = sender.send(request("GET", "/api/v1/sales/demo", &[], "")).await;
@@ -254,14 +254,14 @@ fn hsts_is_sent_only_if_the_public_origin_is_https() {
 #[test]
 fn a_client_that_speaks_no_tls_does_not_affect_others() {
     let shop = Shop::start(|config| config.tls.handshake_timeout_seconds = 1);
-    // One that says nothing at all is cut as well.
+    // A client that sends nothing at all is cut off as well.
     for bytes in [&b"GET / HTTP/1.1\r\nhost: test\r\n\r\n"[..], &[0x16, 3, 1, 0, 200, 1], &[0xff; 4096], b""]
     {
         let mut socket = TcpStream::connect(shop.at()).unwrap();
         socket.set_read_timeout(Some(PATIENCE)).unwrap();
         socket.write_all(bytes).unwrap();
         let mut said = Vec::new();
-        // Reset or closed, but not left open.
+        // The connection is reset or closed, but not left open.
         let end = socket.read_to_end(&mut said);
         let kind = end.err().map(|e| e.kind());
         assert!(matches!(kind, None | Some(std::io::ErrorKind::ConnectionReset)), "{kind:?}");
@@ -294,7 +294,7 @@ fn a_new_certificate_is_served_without_a_restart_and_a_broken_one_is_not() {
     stays(&mut before);
 
     // Neither a certificate without its key, nor a broken one, nor a key that others can read is
-    // used: the old one stays in use. A good one after them is used, which shows that they were
+    // used: the old pair stays in use. A valid pair after them is used, which shows that they were
     // read.
     let broken: [&dyn Fn(); 4] = [
         &|| fs::write(shop.files.path().join("shop.pem"), &third.certificate).unwrap(),
@@ -422,7 +422,7 @@ mod frames {
         [&len[1..], &[kind, flags], &stream.to_be_bytes(), payload].concat()
     }
 
-    /// Literals without a place in a table (RFC 7541, section 6.2.2).
+    /// Literals without indexing (RFC 7541, section 6.2.2).
     pub fn fields(fields: &[(&str, &str)]) -> Vec<u8> {
         let mut out = Vec::new();
         for (name, value) in fields {
@@ -483,7 +483,7 @@ fn http2_streams_beyond_the_limit_are_refused_and_more_end_the_connection() {
         ("authorization", &token),
     ]);
     let mut stream = raw(shop.at(), shop.client("h2")).unwrap();
-    // Their bodies do not come, so they stay open.
+    // Their bodies do not arrive, so they stay open.
     let open = |ids: std::ops::Range<u32>| -> Vec<u8> {
         ids.flat_map(|n| frames::frame(frames::HEADERS, frames::END_HEADERS, 2 * n + 1, &fields)).collect()
     };
@@ -587,8 +587,8 @@ fn a_drain_sends_goaway_and_lets_http2_streams_finish() {
         });
         (asked, connection)
     });
-    // It is with the sale once the sale was asked for its place in the queue; until then a drain
-    // may come before it.
+    // The attempt has reached the sale once the sale was asked for its place in the queue; until
+    // then a drain may come before it.
     let began = Instant::now();
     while shop.running.sale.asked() == 0 {
         assert!(began.elapsed() < PATIENCE);

@@ -1,6 +1,5 @@
-//! A context of forty lines on this crate alone: one hot route that answers at once, one whose
-//! answer comes from another thread, and one ordinary route. The protection of the flash sale
-//! protects it too.
+//! A small context that uses this crate alone: one hot route that answers at once, one whose answer
+//! comes from another thread, and one ordinary route. It has the same protection as the flash sale.
 
 use std::{
     io::{Read, Write},
@@ -24,7 +23,7 @@ use web::{
     wire::{Before, Hot, HotRequest, Io, Loops, Served, Token},
 };
 
-/// Counts what every server counts, under names of its own.
+/// Counts what every server counts, under the context's own names.
 struct Counted {
     registry: Registry,
     metrics: ServerMetrics,

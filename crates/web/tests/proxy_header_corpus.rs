@@ -1,5 +1,5 @@
-//! Every header that the fuzzer starts from or found, and thousands near them, go through the check
-//! that the fuzz target makes.
+//! Every header that the fuzzer starts from or found, and thousands of mutations of them, pass
+//! through the check of the fuzz target.
 
 #[path = "../../../fuzz/checks/proxy_header.rs"]
 mod proxy_header;
@@ -22,7 +22,7 @@ fn every_corpus_proxy_header_has_one_meaning_or_is_refused() {
     let (mut prng, mut whole) = (Prng::new(1), 0);
     for _ in 0..50_000 {
         let mut bytes = prng.pick(&corpus).clone();
-        // Mostly after the signature: a change in the signature makes it no header at all.
+        // Mostly after the signature: after a change in the signature it is not a header at all.
         let at = (10 + prng.below(30) as usize).min(bytes.len() - 1);
         match prng.below(4) {
             0 => bytes.truncate(at),

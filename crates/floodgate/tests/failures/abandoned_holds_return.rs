@@ -1,6 +1,6 @@
-//! woocommerce/woocommerce#44273 and #44231: drafts of shoppers who left keep the stock from others
-//! who would buy. Here an unpaid hold expires by itself and its unit goes to a waiting shopper, or
-//! back on sale.
+//! woocommerce/woocommerce#44273 and #44231: draft orders of shoppers who left keep the stock from
+//! others who would buy. Here an unpaid hold expires by itself and its unit goes to a waiting
+//! shopper, or back on sale.
 
 use crate::harness::{
     Server, poll,

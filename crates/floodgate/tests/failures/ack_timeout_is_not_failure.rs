@@ -20,7 +20,7 @@ fn a_retry_after_a_timeout_gets_the_first_answer() {
         let mut connection = Raw::connect(&server.shop);
         connection.head("POST", path, &Sale::attempt_headers(pass, "tunnel"), body.len());
         connection.write(body.as_bytes());
-        // Gone before the answer: whether it was decided, the client cannot know.
+        // The client is gone before the answer: it cannot know whether the attempt was decided.
         drop(connection);
         let heard = sale.granted(pass, "tunnel", "phone");
         assert_eq!(sale.granted(pass, "tunnel", "phone"), heard);

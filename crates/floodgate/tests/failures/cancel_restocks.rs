@@ -27,7 +27,7 @@ fn a_cancelled_purchase_returns_its_stock_once() {
         "the answer stays, the state tells"
     );
 
-    // The same key that was refused is decided afresh.
+    // An attempt with the key that was refused is decided again.
     let second = sale.granted(&b, "buy", "phone");
     server.admin("POST", &hold(&second, "confirm"), &json!({ "payment": "p-1" }));
     let refused = server.admin_send("POST", &hold(&second, "release"), "");

@@ -1,4 +1,4 @@
-//! Failures that real systems had, each tried on this server: one file each, named after the
+//! Failures that real systems had, each tested on this server: one file each, named after the
 //! failure.
 
 #[path = "../harness/mod.rs"]

@@ -1,6 +1,6 @@
 //! aws-solutions/virtual-waiting-room-on-aws#206: shoppers are not told how long it will take. Here
-//! a shopper who is not answered at once is told how many are decided before, and when to ask
-//! again; and the answer comes. The disk is slow: each sync takes a second.
+//! a shopper who is not answered at once is told how many attempts are decided before theirs, and
+//! when to ask again; and the answer comes. The disk is slow: each sync takes a second.
 
 use crate::harness::{Server, Setup, poll, shop};
 use serde_json::Value;

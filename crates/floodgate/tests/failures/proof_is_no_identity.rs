@@ -19,7 +19,7 @@ fn a_proof_of_work_gives_no_identity_and_raises_no_limit() {
     let outcomes = in_parallel(8, &keyed, |(pass, key)| sale.buy(pass, key, "phone")["outcome"].clone());
     assert_eq!(outcomes.iter().filter(|outcome| **outcome == "granted").count(), 1, "{outcomes:?}");
     assert_eq!(outcomes.iter().filter(|outcome| **outcome == "limit_reached").count(), 249);
-    // A store of proofs is of no use to another shopper.
+    // Proofs in stock are of no use to another shopper.
     let hoarded = altcha(&solve(&desktop.challenge()));
     server.asker("launch", "another").is_refused(&hoarded, "challenge-refused", "another shopper");
 }

@@ -1,4 +1,4 @@
-//! emfcamp/Website#816: the fastest refresher wins. Here asking again, however often, moves no
+//! emfcamp/Website#816: the fastest refresher wins. Here repeated requests, however many, move no
 //! shopper forward.
 
 use crate::harness::{

@@ -43,8 +43,8 @@ fn requests_before_the_opening_take_no_stock() {
     let item = server.stats("launch")["items"][0].clone();
     assert_eq!((&item["free"], &item["held"]), (&STOCK.into(), &0.into()), "{item}");
 
-    // What the first has left is sold on in the second; having been early gains nothing and costs
-    // nothing.
+    // The unsold units of the first round are sold in the second. An early attempt gains nothing
+    // and costs nothing.
     server.admin("POST", "/sales/launch/open", &json!({ "reason": "test" }));
     let sale = server.sale("launch");
     let outcomes = in_parallel(8, &early, |pass| sale.buy(pass, "between", "phone"));

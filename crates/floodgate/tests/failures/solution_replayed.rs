@@ -1,6 +1,6 @@
 //! altcha#57: nothing in the protocol keeps a solution from being sent again; preventing it is left
-//! to the integrator. Here a solution is good once: also for a thousand requests at the same time,
-//! after a restart, and after `kill -9` right after the pass.
+//! to the integrator. Here a solution is valid once: also for a thousand requests at the same time,
+//! after a restart, and after a `kill -9` right after the pass.
 
 use crate::harness::challenge::{PROOF_OF_WORK, altcha, solve};
 use crate::harness::shop::{self, in_parallel};

@@ -11,10 +11,10 @@ use std::process::Command;
 
 pub const PROOF_OF_WORK: &str = "\n[gate.challenge]\nmode = \"proof_of_work\"\nmaxnumber = 2000\n";
 
-/// Codes of the fewest letters, so that a test can try all of them.
+/// Codes with the fewest letters, so that a test can try all of them.
 pub const IMAGE: &str = "\n[gate.challenge]\nmode = \"image\"\ncode_length = 4\n";
 
-/// A shopper who asks for passes.
+/// A shopper who requests passes.
 #[derive(Debug, Clone)]
 pub struct Asker<'a> {
     server: &'a Server,
@@ -108,7 +108,7 @@ pub fn read_code(server: &Server, sale: &str, shopper: &str, made: &Value) -> St
         .unwrap()
 }
 
-/// Runs a Python program with ALTCHA's own library; what it prints.
+/// Runs a Python program with ALTCHA's own library, and returns what it prints.
 #[track_caller]
 pub fn python(program: &str, args: &[&str]) -> String {
     let python = super::python_program("python");

@@ -1,5 +1,5 @@
-//! A small HTTP client. Every request has a connection of its own, so nothing depends on a
-//! connection to a dead server.
+//! A small HTTP client. Every request uses a new connection, so nothing depends on a connection to
+//! a dead server.
 
 use serde_json::Value;
 use std::collections::{BTreeMap, BTreeSet};
@@ -25,7 +25,7 @@ impl Reply {
         serde_json::from_str(&self.body).unwrap_or_else(|e| panic!("{e}: {self:?}"))
     }
 
-    /// The problem's name, after a look at the rest of the document.
+    /// The problem's name, after a check of the rest of the document.
     #[track_caller]
     pub fn problem(&self) -> String {
         assert_eq!(self.header("content-type"), "application/problem+json", "{self:?}");
@@ -70,7 +70,7 @@ impl Described {
             template.len() == path.len() && path.iter().zip(template).all(same)
         };
         let Some((_, methods)) = self.0.iter().find(|(template, _)| fits(template)) else { return };
-        // Of other methods the description says for all paths that they are 405.
+        // For other methods the description says that they get 405 on all paths.
         let listed = methods.get(method).map_or(status == 405, |statuses| statuses.contains(&status));
         assert!(listed, "openapi.json does not list {status} for {method} {url}");
     }

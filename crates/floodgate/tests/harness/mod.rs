@@ -1,5 +1,5 @@
-//! A real `floodgate` process on a data directory and ports of its own, and the ways to end it. It
-//! knows commands, files and signals; HTTP is in [`http`] and [`shop`].
+//! A real `floodgate` process with its own data directory and ports, and the ways to end it. This
+//! module knows commands, files and signals; HTTP is in [`http`] and [`shop`].
 #![allow(dead_code, unreachable_pub, reason = "each test target uses its own part")]
 
 pub mod challenge;
@@ -22,7 +22,7 @@ pub const BINARY: &str = env!("CARGO_BIN_EXE_floodgate");
 /// The longest wait for anything that must happen: far beyond what a busy machine needs.
 pub const PATIENCE: Duration = Duration::from_secs(60);
 
-/// Loopback has no limits here, as every shopper of a test comes from there.
+/// Loopback has no limits here, because all shoppers of a test come from there.
 const SETTINGS: &str = "\
 [log]
 level = \"warn\"
@@ -32,7 +32,7 @@ exempt_addresses = [\"127.0.0.0/8\"]
 shopper_per_second = 0
 ";
 
-/// Asks until there is an answer.
+/// Repeats a question until there is an answer.
 #[track_caller]
 pub fn poll<T>(what: &str, mut ask: impl FnMut() -> Option<T>) -> T {
     let start = Instant::now();
@@ -136,7 +136,7 @@ impl Server {
         });
     }
 
-    /// The same, for one that will not say that it is ready.
+    /// The same, for a server that will not report that it is ready.
     pub fn restart_unready(&mut self) {
         self.write_config();
         poll("start the server", || self.try_start());
@@ -164,7 +164,7 @@ impl Server {
             .unwrap();
         let mut stdout = BufReader::new(child.stdout.take().unwrap());
         let mut printed = String::new();
-        // Every line before the last one that it prints is on its way when the admin line is there.
+        // When the admin line is there, all lines before it have been printed.
         while !printed.contains("admin: http://") {
             if stdout.read_line(&mut printed).unwrap() == 0 {
                 let status = child.wait().unwrap();
@@ -244,8 +244,7 @@ impl Server {
         format!("http://{}{path}", self.admin)
     }
 
-    /// The data lies where only the server sees it under its own name: `path` is how this process
-    /// does.
+    /// Only the server sees the data under its own path; `path` is where this process sees it.
     pub fn see_data_at(&mut self, path: PathBuf) {
         self.data = path;
         self.owner_key = self.new_key(&unique("tests"), "owner");
@@ -255,7 +254,7 @@ impl Server {
         self.output(&["key", "new", name, "--role", role]).trim().to_owned()
     }
 
-    /// An API key of a role, once the running server has taken it up.
+    /// An API key of a role, once the running server has read it.
     pub fn new_key(&self, name: &str, role: &str) -> String {
         let key = self.make_key(name, role);
         let url = self.admin_url("/api/v1/admin/sales/none/stats");

@@ -1,4 +1,4 @@
-//! A sale to sell, and shoppers who ask for it.
+//! A sale, and its shoppers.
 
 use super::http::{Client, Reply};
 use super::{Server, poll};
@@ -16,8 +16,8 @@ pub fn in_ms(ms: u64) -> String {
     now().plus(DurationMs(ms)).to_string()
 }
 
-/// A sale of these items and stocks, open now, for an hour; one of each item a shopper; no
-/// waitlist.
+/// A sale of these items and stocks, open now for an hour, with a limit of one of each item for
+/// each shopper, and no waitlist.
 pub fn spec(items: &[(&str, u64)]) -> Value {
     let names: Vec<Value> = items.iter().map(|(item, _)| json!({ "item": item, "name": item })).collect();
     let offers: Vec<Value> = items
@@ -30,7 +30,7 @@ pub fn spec(items: &[(&str, u64)]) -> Value {
     })
 }
 
-/// A spec with some fields of its own.
+/// A spec with some fields replaced.
 pub fn with(mut spec: Value, fields: Value) -> Value {
     let Value::Object(fields) = fields else { panic!("want fields") };
     spec.as_object_mut().unwrap().extend(fields);
@@ -159,7 +159,7 @@ impl Sale {
         outcome
     }
 
-    /// A shopper's question about the sale, with their pass.
+    /// A shopper's request about the sale, with their pass.
     #[track_caller]
     pub fn ask(&self, method: &str, path: &str, pass: &str) -> Reply {
         let url = format!("{}{path}", self.base);
@@ -197,7 +197,7 @@ pub fn text(value: &Value) -> &str {
     value.as_str().unwrap_or_else(|| panic!("want a text: {value}"))
 }
 
-/// The path of a hold's command for its attempt's answer.
+/// The path of a command for the hold in an attempt's answer.
 #[track_caller]
 pub fn hold(outcome: &Value, command: &str) -> String {
     format!("/holds/{}/{command}", text(&outcome["hold"]["id"]))

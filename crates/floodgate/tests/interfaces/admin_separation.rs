@@ -1,5 +1,4 @@
-//! Operators' routes need a key of a role that is large enough, and are not on the shop's listener
-//! at all.
+//! Operators' routes need a key with a sufficient role, and are not on the shop's listener at all.
 
 use crate::harness::{
     Server,
@@ -29,7 +28,7 @@ fn filled(row: &Row) -> String {
     path
 }
 
-/// What an operation answers to a key of each role, or to none.
+/// The answers of an operation to a key of each role, and without a key.
 #[derive(Debug)]
 struct Walked {
     none: Reply,
@@ -88,11 +87,12 @@ fn every_operation_asks_on_each_listener_for_the_credential_of_its_row() {
                 }
             }
             Access::Credential(of) => {
-                // A round whose key is guessed says nothing of credentials.
+                // With a guessed round key the answer reveals nothing about credentials.
                 let hidden = (row.id == "attempt").then_some("not-found");
                 let none = hidden.unwrap_or(of.missing.slug);
                 assert_eq!(walked.none.problem(), none, "{what}");
-                // An API key is a bearer token, and no good one; as no pass it counts as none.
+                // As a shopper token an API key is an invalid bearer token; as a pass it counts as
+                // none.
                 let wrong = match of.sent {
                     Sent::Bearer(_) => of.refused.slug,
                     Sent::Field(_) | Sent::Query(_) => none,
@@ -109,7 +109,7 @@ fn every_operation_asks_on_each_listener_for_the_credential_of_its_row() {
         }
         if !is_on(other, row) {
             let owner = ask(&there, &keys[2].1);
-            // A path may be the other listener's too, with another method.
+            // The other listener may have the same path with another method.
             let want = if has_path(other, row) { 405 } else { 404 };
             assert_eq!(owner.status, want, "{} {}: {owner:?} on the other listener", row.method, row.path);
         }

@@ -8,7 +8,7 @@ use serde::Deserialize;
 use serde_json::json;
 use std::collections::BTreeMap;
 
-/// A reader that refuses a document in which a name stands twice, as RFC 8259 lets it.
+/// A reader that refuses a document with a duplicate name, as RFC 8259 allows.
 #[derive(Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
 struct Report {

@@ -1,5 +1,5 @@
-//! A backup is taken while shoppers buy, put back elsewhere, and gives the answers that were given
-//! before.
+//! A backup is taken while shoppers buy, and restored elsewhere. The restored server gives the same
+//! answers as before.
 
 use crate::harness::{
     Server, Setup, audit, run,
@@ -102,7 +102,7 @@ fn a_store_that_follows_the_winners_notices_that_a_backup_was_restored() {
     let log = feed(&server, "after=0").header("floodgate-log").to_owned();
     let backup = server.scratch().join("backup");
     server.output(&["backup", &backup.display().to_string()]);
-    // Said, read by the store, and then lost.
+    // Answered, read by the store, and then lost.
     sale.granted(&server.pass("launch", "bob"), "k", "phone");
     let last = server.stats("launch")["as_of"].as_u64().unwrap();
     assert_eq!(feed(&server, &format!("after={last}&log={log}")).status, 200);

@@ -1,4 +1,4 @@
-//! Challenges before a pass, if the configuration asks for them: image codes, ALTCHA's own library,
+//! Challenges before a pass, if the configuration requires them: image codes, ALTCHA's own library,
 //! and a ledger without room.
 
 use crate::harness::challenge::{IMAGE, PROOF_OF_WORK, altcha, python, read_code, solve};
@@ -49,8 +49,8 @@ fn one_solution_or_one_wrong_guess_uses_an_image_code_up() {
     alice.is_refused(&answer(&heard, &code), "challenge-refused", "used before");
 }
 
-/// The library finds the number, makes the payload and is let in; and with the key it takes our
-/// challenge for one of its own.
+/// The library finds the number, makes the payload and gets a pass; and with the key it accepts our
+/// challenge as one of its own.
 #[test]
 fn altchas_own_library_solves_and_verifies_our_challenges() {
     const SOLVE: &str = "
@@ -66,7 +66,7 @@ assert verify_solution_v1(wrong, key, check_expires=True) == (False, None)
 assert verify_solution_v1(payload, b'another key', check_expires=True) == (False, None)
 print(payload.to_base64())
 ";
-    // What its own challenges look like is no way in: it knows neither our keys nor our salt.
+    // A challenge that the library makes itself is refused: it has neither our keys nor our salt.
     const MAKE: &str = "
 import json, sys
 from altcha import create_challenge_v1, solve_challenge_v1, PayloadV1

@@ -1,5 +1,5 @@
-//! Real clients, unmodified: each reads the sale, takes a pass, buys, and sends other usual
-//! requests, on connections that it keeps alive where it can. Their programs are in the directory
+//! Real clients, unmodified: each reads the sale, gets a pass, buys, and sends other usual
+//! requests, on connections that it keeps alive if it can. Their programs are in the directory
 //! `clients`.
 
 use crate::harness::{Server, python_program, shop, shop::text};
@@ -13,7 +13,7 @@ use std::sync::atomic::{AtomicU32, Ordering::SeqCst};
 
 const PROGRAMS: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/interfaces/clients");
 
-/// A shop, and a way to it on which connections are counted.
+/// A shop, and a relay to it that counts connections.
 struct Shop {
     server: Server,
     at: String,
@@ -81,7 +81,7 @@ again 200 granted
 const CHUNKED: &str = "chunked 200 granted\nafter 200\n";
 
 /// Runs a client that takes the shop's address and a shopper's token, and prints a line for each
-/// answer. Our side ends a connection with a body in chunks, and with nothing else.
+/// answer. Our side ends a connection after a chunked body, and for no other reason.
 #[track_caller]
 fn buys(program: impl AsRef<OsStr>, args: &[&str], source: &str, expects: bool, connections: u32) {
     let shop = Shop::open();
@@ -126,7 +126,7 @@ fn node_http_buys() {
 
 #[test]
 fn node_fetch_buys() {
-    // It ends a connection after HEAD itself, lest a body come all the same.
+    // It ends a connection after HEAD itself, in case a body follows.
     buys("node", &[], "node_fetch.mjs", false, 3);
 }
 
@@ -142,13 +142,13 @@ fn curl_buys() {
     let scratch = shop.server.scratch();
     let curl = |requests: &[&[&str]]| {
         let mut command = Command::new("curl");
-        // What it prints of each: the status, the connections made for it, the body.
+        // What it prints for each request: the status, the connections made for it, the body.
         for (n, request) in requests.iter().enumerate() {
             command.args(if n == 0 { &[][..] } else { &["--next"] });
             command.args(["-sS", "-m", "20", "-w", "\n%{http_code} %{num_connects}\n"]).args(*request);
         }
         let said = run(&mut command);
-        // Of each: what stands before its line of figures, and that.
+        // For each request: the text before its line of figures, and that line.
         let mut found = Vec::new();
         let mut body = String::new();
         for line in said.lines() {
@@ -187,7 +187,7 @@ fn curl_buys() {
     let attempts = [
         with(&[], &basket),
         with(&["-H", "Expect: 100-continue"], &basket),
-        // Of its own will, of so large a body.
+        // The client does so by itself for such a large body.
         with(&[], &large),
         with(&["-H", "Transfer-Encoding: chunked"], &basket),
         with(&["--http1.0"], &basket),
@@ -204,7 +204,7 @@ fn curl_buys() {
     for (n, (body, _)) in found.iter().enumerate() {
         assert_eq!(body.contains("\"outcome\":\"granted\""), n != 2, "{body}");
     }
-    // The large body was not waited for.
+    // The server did not wait for the large body.
     assert!(found[2].0.contains("/problems#body-too-large"), "{:?}", found[2]);
 }
 
@@ -257,6 +257,6 @@ fn wrk_is_served_pipelined_requests() {
     let (requests, failed) = line.split_once(" failed ").unwrap();
     assert_eq!(failed, "0", "{said}");
     assert!(requests.parse::<u32>().unwrap() > 50, "{said}");
-    // It tries the address with one more before.
+    // It first tests the address with one more connection.
     assert_eq!(shop.connections.load(SeqCst), 1 + 4, "connections are kept");
 }

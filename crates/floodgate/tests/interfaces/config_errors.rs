@@ -122,7 +122,7 @@ fn the_printed_configuration_is_valid_and_changes_nothing() {
     assert_eq!(stdout(&run(dir.path(), Some(&file), &["config"])), printed);
 }
 
-/// The manual's page has the command's output in it, word for word.
+/// The manual contains the output of the command, word for word.
 #[test]
 fn the_manual_has_the_printed_configuration() {
     const BEGIN: &str = "<!-- begin floodgate config -->\n```toml\n";

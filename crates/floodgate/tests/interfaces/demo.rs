@@ -1,4 +1,4 @@
-//! The demo: what it keeps, what it forgets, and what it says of both.
+//! The demo: what it keeps, what it removes, and what it says about both.
 
 use crate::harness::{BINARY, Server, Setup, shop::text};
 use std::fs;
@@ -35,7 +35,8 @@ fn a_demo_on_existing_data_continues_and_says_that_its_switches_are_ignored() {
     assert!(!server.printed.contains("ignored"), "no switch, nothing to say: {}", server.printed);
 }
 
-/// Starts a demo in a directory, without `--data`, until it has said where it keeps things.
+/// Starts a demo in a directory, without `--data`, and waits until it has printed where it keeps
+/// its data.
 fn said(dir: &Path, config: &str) -> String {
     fs::write(dir.join("floodgate.toml"), config).unwrap();
     let mut child = Command::new(BINARY)

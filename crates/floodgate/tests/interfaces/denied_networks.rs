@@ -1,5 +1,4 @@
-//! Networks that operators denied stay denied, whatever happens to the process, and are part of the
-//! data's backups.
+//! Networks that operators denied stay denied after a crash, and are part of backups.
 
 use crate::harness::{Server, run, stdout};
 use serde_json::json;

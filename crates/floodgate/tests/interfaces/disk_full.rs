@@ -24,7 +24,7 @@ pub(crate) fn mount_point() -> TempDir {
     tempfile::tempdir_in("/dev/shm").unwrap()
 }
 
-/// The words that start a program on a file system of its own at `dir`, a [`mount_point`].
+/// The command line that starts a program with its own file system at `dir`, a [`mount_point`].
 pub(crate) fn on_a_small_disk(dir: &str) -> Vec<String> {
     // Only a mount can be hidden from other processes. In a chroot `/` is a plain directory;
     // `/dev/shm` is a mount there too.
@@ -64,7 +64,8 @@ fn a_full_disk_pauses_the_sale_and_loses_nothing() {
     fs::write(&ballast, vec![1; BALLAST_BYTES]).unwrap();
 
     // A million ids take 16 MiB of log: the first segment fills, and there is no room for the next.
-    // Then ever fewer, until not even the smallest record fits into the remaining room.
+    // Then smaller and smaller lists, until not even the smallest record fits into the remaining
+    // room.
     let key = server.new_key("lists", "operator");
     let headers = [("authorization", &*format!("Bearer {key}")), ("content-type", "text/plain")];
     let url = server.admin_url("/api/v1/admin/sales/launch/denylist?reason=filling");
@@ -73,8 +74,8 @@ fn a_full_disk_pauses_the_sale_and_loses_nothing() {
     for ids_count in [1_000_000, 4096, 256, 16, 1] {
         let ids: String = (0..ids_count).map(|n| format!("bot-{n}\n")).collect();
         for _ in 0..2000 {
-            // A sale that has just paused refuses everything until it looks again, a second later:
-            // that says nothing of this size.
+            // A sale that has just paused refuses everything until it tries again, a second later:
+            // such a refusal proves nothing about this size.
             let looked = Instant::now();
             while is_full() && looked.elapsed() < Duration::from_millis(2500) {
                 std::thread::sleep(Duration::from_millis(20));

@@ -1,5 +1,5 @@
-//! Which shoppers may buy: those with a reservation, of a tier, or on a list; and none who is
-//! denied.
+//! Which shoppers may buy: those with a reservation, of a tier, or on a list; and none on the deny
+//! list.
 
 use crate::harness::{
     Server,

@@ -1,5 +1,5 @@
-//! Gates in processes of their own: they share a port, ask one process for the sale, and outlive
-//! each other.
+//! Gates in separate processes: they share a port, ask one process for the sale, and go on when
+//! another ends.
 
 use crate::harness::{
     BINARY, Server, Setup,
@@ -16,7 +16,7 @@ struct Gate {
     child: Child,
     shop: String,
     admin: String,
-    /// Kept open: what it prints must go somewhere.
+    /// Kept open, because the process must be able to print.
     _stdout: BufReader<std::process::ChildStdout>,
 }
 
@@ -27,7 +27,7 @@ impl Drop for Gate {
     }
 }
 
-/// Starts a gate on a port that others may have.
+/// Starts a gate on a port that others share.
 fn join(server: &Server, shop: &str, challenge: &str) -> Gate {
     let config = server.scratch().join("gate.toml");
     let limits = "[gate.limits]\nexempt_addresses = [\"127.0.0.0/8\"]\nshopper_per_second = 0\n";
@@ -81,7 +81,7 @@ fn define(server: &Server, spec: &Value, gates: &[&Gate]) {
 const SOLD_OUT_ALONE: &str = "floodgate_gate_answered_alone_total{outcome=\"sold_out\"}";
 const NOT_ELIGIBLE_ALONE: &str = "floodgate_gate_answered_alone_total{outcome=\"not_eligible\"}";
 
-/// A figure of a process, by the whole name of its line.
+/// A metric of a process, by the whole name of its line.
 fn metric(server: &Server, admin: &str, name: &str) -> u64 {
     figure(&server.client, admin, name)
 }
@@ -108,7 +108,7 @@ fn gates_share_a_port_and_a_sale_and_a_kill_of_either_side_loses_no_answer() {
     let granted = |answers: &[Value]| answers.iter().filter(|a| a["outcome"] == "granted").count();
     assert_eq!(granted(&answers), 40, "exactly what there is");
     assert!(answers.iter().all(|a| a["outcome"] == "granted" || a["outcome"] == "sold_out"), "{answers:?}");
-    // Both have answered, each by itself too, once nothing was left.
+    // Both have answered, and each has refused by itself once nothing was left.
     let again = in_parallel(8, &passes, buy);
     for (before, now) in answers.iter().zip(&again) {
         assert_eq!(before["outcome"], now["outcome"]);
@@ -126,7 +126,7 @@ fn gates_share_a_port_and_a_sale_and_a_kill_of_either_side_loses_no_answer() {
     assert!(answered.iter().all(|n| *n > 0), "the kernel spreads connections over both: {answered:?}");
     assert_eq!(answered.iter().sum::<u64>(), 120);
 
-    // One of the two is killed: the other goes on with all of it.
+    // One of the two is killed: the other goes on.
     drop(second);
     assert_eq!(granted(&in_parallel(4, &passes, buy)), 40);
 
@@ -178,7 +178,7 @@ fn gates_accept_a_solution_once_together_and_have_no_operators_commands() {
     let solution = crate::harness::challenge::altcha(&crate::harness::challenge::solve(&made));
     let used = in_parallel(8, &[(); 16], |()| asker.redeem(&solution).status);
     assert_eq!(used.iter().filter(|status| **status == 200).count(), 1, "{used:?}");
-    // Operators' commands are not a gate's.
+    // A gate has no commands of operators.
     let stats = server.client.admin(
         "GET",
         &format!("http://{}/api/v1/admin/sales/launch/stats", other.admin),
@@ -216,13 +216,13 @@ fn gates_share_one_rate_and_one_line() {
         });
     }
     // The place comes from the sale, through either gate, and there is one line: the last attempt
-    // is after all who are left.
+    // is after all others that are left.
     let seen: Vec<Value> =
         told.iter().zip(&passes).map(|(told, (_, pass))| sale.look(&told["attempt"], pass)).collect();
     let positions = |all: &[Value]| all.iter().filter_map(|seen| seen["wait_ms"].as_u64()).max();
     let left = server.stats("launch")["line"].as_u64().unwrap();
     assert!(left > 0 && positions(&seen).unwrap() > (left - 1) * 1000, "{left} left: {seen:?}");
-    // Asking again takes no other place.
+    // A retry takes no other place.
     let again = in_parallel(8, &passes, buy);
     for (before, now) in told.iter().zip(&again) {
         assert_eq!(before["attempt"], now["attempt"]);
@@ -293,7 +293,7 @@ fn a_gate_that_cannot_join_says_why() {
     };
     assert!(run(&["--role", "gate"]).contains("--join"), "a gate needs a socket");
     assert!(run(&["--join", "x.sock"]).contains("--role gate"));
-    // Something else listens there.
+    // Another program listens there.
     let socket = server.scratch().join("other.sock");
     let listener = std::os::unix::net::UnixListener::bind(&socket).unwrap();
     let other = std::thread::spawn(move || {
@@ -353,8 +353,8 @@ fn a_sale_that_does_not_come_back_is_not_taken_for_another_or_for_sold_out() {
     );
 }
 
-/// A list of several frames, as it is at the beginning and as it changes, through a kill of the
-/// process with the sales.
+/// A list of several frames: the first one, changed ones, and after a kill of the process with the
+/// sales.
 #[test]
 fn gates_apply_a_changed_deny_list_and_refuse_no_other_shopper() {
     const BOTS: u64 = 150_000;

@@ -9,8 +9,8 @@ use std::net::{Shutdown, TcpStream};
 /// Descriptors for everything else in either process, including tests that run at the same time.
 const SPARE: u64 = 2000;
 
-/// Lets this process have as many descriptors as it may, and says how many connections that is, up
-/// to so many.
+/// Raises the limit of descriptors of this process, and returns how many connections that allows,
+/// up to this many.
 fn connections(wanted: u64) -> usize {
     let mut limit = getrlimit(Resource::Nofile);
     limit.current = limit.maximum;
@@ -23,9 +23,9 @@ fn connections(wanted: u64) -> usize {
 /// What a crowd does with the sockets that it holds; `@attempt` is the head of an attempt without
 /// its framing.
 enum Crowd {
-    /// Sends so much and falls silent.
+    /// Sends these bytes, and then nothing.
     Sends(String),
-    /// Asks for more than it reads, until nothing more is taken.
+    /// Sends requests without reading the answers, until nothing more is taken.
     AsksOn(String),
     /// The gate ends it by itself.
     IsEnded(String),
@@ -75,8 +75,8 @@ impl Shop {
         poll("the end of all connections", || (self.open_connections() == 0).then_some(()));
     }
 
-    /// A crowd comes, an honest shopper buys, and the crowd ends. Each of it may cost so much
-    /// memory.
+    /// A crowd connects, an honest shopper buys, and the crowd ends. Each connection may cost this
+    /// much memory.
     #[track_caller]
     fn check(&self, name: &str, count: usize, crowd: &Crowd, kib_each_max: u64) {
         self.is_alone();
@@ -90,7 +90,7 @@ impl Shop {
                     stream.set_nonblocking(true).unwrap();
                     let mut taken = 0;
                     loop {
-                        // What the kernel's buffers take on both sides is far less.
+                        // The kernel's buffers on both sides take far less.
                         assert!(taken < 64 << 20, "{name}: it reads without end");
                         match stream.write(bytes.as_bytes()) {
                             Ok(written) => taken += written,
@@ -119,7 +119,8 @@ impl Shop {
             drop(held);
             return self.is_alone();
         }
-        // They stay, and the gate ends them; else this would be the crowd's own doing.
+        // The clients stay, and the gate ends their connections; otherwise the crowd would have
+        // ended them itself.
         self.is_alone();
         drop(held);
     }
@@ -151,8 +152,8 @@ fn hostile_crowds_cost_little_and_hinder_no_shopper() {
         ("slow readers", 200, Crowd::AsksOn(format!("{get}\r\n").repeat(100)), 150),
     ];
     shop::in_parallel(3, &crowds, |(name, count, crowd, kib_each_max)| {
-        // On a process that has not had a crowd yet: memory that was freed would hide what this one
-        // costs.
+        // On a process that has not had a crowd yet: freed memory would hide the cost of this
+        // crowd.
         Shop::open(2).check(name, *count, crowd, *kib_each_max);
     });
 }

@@ -1,4 +1,4 @@
-//! The interfaces that others build on, each tried on the real binary over real HTTP.
+//! The interfaces that other programs build on, each tested on the real binary over real HTTP.
 
 #[path = "../harness/mod.rs"]
 mod harness;

@@ -37,8 +37,7 @@ fn the_gate_applies_a_changed_deny_list_and_the_log_proves_it() {
         (&"deny_list".into(), &10.into())
     );
 
-    // Killed and started again, it still knows the list, and the refusals are in the log before
-    // long.
+    // After a kill and a restart it still knows the list, and the refusals are soon in the log.
     server.kill();
     server.restart();
     sale = server.sale("launch");

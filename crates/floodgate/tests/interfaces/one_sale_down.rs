@@ -33,7 +33,7 @@ fn a_damaged_log_keeps_only_its_own_sale_down() {
     for line in [
         "floodgate_sale_stopped{sale=\"old\"} 1\n",
         "floodgate_sale_stopped{sale=\"new\"} 0\n",
-        // The disk's damage is no invariant's.
+        // Damage of the disk breaks no invariant.
         "floodgate_invariant_broken{sale=\"old\",invariant=\"INV-7\"} 0\n",
     ] {
         assert!(metrics.contains(line), "{line}{metrics}");

@@ -1,6 +1,6 @@
-//! What openapi.json says, tried by Schemathesis: it reads the document from the listener, asks for
-//! all that it describes and for much that it does not, and holds every answer against it. How it
-//! asks, and what it leaves out and why, stands in schemathesis.toml.
+//! openapi.json, checked by Schemathesis: it reads the document from the listener, sends requests
+//! that the document describes and many that it does not, and checks every answer against it. Its
+//! settings, and what it leaves out and why, are in schemathesis.toml.
 
 use crate::harness::{Server, Setup, challenge, python_program, shop, shop::text};
 use std::process::Command;
@@ -9,12 +9,12 @@ const ADMIN: &str = "^/(api/v1/admin/|healthz|readyz|metrics)";
 const FORM: &str = "not_a_server_error,status_code_conformance,content_type_conformance,response_schema_conformance,\
                     response_headers_conformance,unsupported_method,allow_header_conformance";
 
-/// Runs Schemathesis against a listener; which operations is said in its own words.
+/// Runs Schemathesis against a listener. Its own options choose the operations.
 #[track_caller]
 fn conforms(server: &Server, url: &str, headers: &[(&str, &str)], which: &[&str], ids: [&str; 3]) {
     let config = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/interfaces/schemathesis.toml");
     let mut command = Command::new(python_program("schemathesis"));
-    // It looks for files of its own where it is started.
+    // It looks for its files in the directory in which it is started.
     command.current_dir(server.scratch()).args(["--config-file", config, "run"]);
     command.arg(format!("{url}/api/v1/openapi.json")).args(["--url", url, "--no-color"]).args(which);
     for (name, value) in headers {
@@ -46,7 +46,7 @@ fn both_listeners_answer_as_their_document_says() {
     let ids = ["launch", round, text(&granted["hold"]["id"])];
     conforms(&server, &server.shop_url(""), &shopper, &["--exclude-path-regex", ADMIN], ids);
     conforms(&server, &server.admin_url(""), &owner, &["--include-path-regex", ADMIN], ids);
-    // Of what is not there, nothing but the answer's form is to be said: it is 404 whatever else is
+    // For what does not exist, only the form of the answer is checked: it is 404, whatever else is
     // wrong.
     let nobody = "0".repeat(32);
     let ids = ["nothing", &nobody, &nobody];

@@ -1,5 +1,5 @@
-//! Preparations that would cost the first of a crowd tenths of a second are done before the first
-//! request.
+//! Preparations that would cost the first shoppers of a crowd tenths of a second are done before
+//! the first request.
 
 use crate::harness::{Server, poll};
 use std::fs;
@@ -26,7 +26,7 @@ fn the_server_prepares_kernel_tables_and_thread_priorities_at_its_start() {
             // It may have ended meanwhile.
             let Ok(stat) = fs::read_to_string(thread.unwrap().path().join("stat")) else { continue };
             let (name, rest) = stat.split_once('(').and_then(|(_, rest)| rest.rsplit_once(')')).unwrap();
-            // Field 19 of proc(5), whose third is the first here.
+            // Field 19 of proc(5); the first field here is its third.
             let nice: i32 = rest.split_whitespace().nth(16).unwrap().parse().unwrap();
             if nice > 0 {
                 stands_back.push(name.to_owned());

@@ -61,7 +61,7 @@ fn a_reused_idempotency_key_with_another_body_is_refused() {
     assert_eq!(sale.granted(&pass, "k", "phone"), first, "the first stands");
     // Another shopper's key of the same name is another key.
     sale.granted(&server.pass("launch", "another"), "k", "case");
-    // The same basket, said otherwise, is the same body.
+    // The same basket in another spelling is the same body.
     let spelled = " { \"lines\" : [ { \"quantity\":1, \"item\":\"ph\\u006fne\" } ] } ";
     let same = sale.try_attempt(&pass, "k", spelled).unwrap();
     assert_eq!(same.json(), first);
@@ -120,7 +120,7 @@ fn the_sales_rate_puts_a_crowd_in_line() {
         let told = reply.json();
         let (position, wait_ms) = (told["position"].as_u64().unwrap(), told["wait_ms"].as_u64().unwrap());
         assert!(wait_ms > position.saturating_sub(1) * 1000, "a second each: {told}");
-        // Of the others, the patience had ended.
+        // The others had waited as long as they could.
         told_at_once += usize::from(wait_ms > 2000);
         assert!(wait_ms > 2000 || position <= 2, "{told}");
         assert!((1..=5).contains(&reply.header("retry-after").parse::<u32>().unwrap()), "{reply:?}");

@@ -30,7 +30,7 @@ fn the_gate_answers_sold_out_by_itself_a_file_shows_it_and_the_log_proves_it() {
     let shown: Value = serde_json::from_slice(&std::fs::read(&file).unwrap()).unwrap();
     assert_eq!(shown["sale"], "launch", "{shown}");
 
-    // Killed and started again, it still knows which shoppers have something and that nothing is
+    // After a kill and a restart it still knows which shoppers have something, and that nothing is
     // left.
     server.kill();
     std::fs::remove_file(&file).unwrap();
@@ -42,8 +42,7 @@ fn the_gate_answers_sold_out_by_itself_a_file_shows_it_and_the_log_proves_it() {
     }
     poll("the file after a restart", || file.exists().then_some(()));
     assert_eq!(alone(&server), 50);
-    // The refusals are in the log before long, and each answer is checked at the entries that it
-    // names.
+    // The refusals are soon in the log, and each answer is checked at the entries that it names.
     let said = |server: &Server| server.stats("launch")["outcomes"]["sold_out"].as_u64().unwrap();
     poll("what the gate said, in the log", || (said(&server) >= 50).then_some(()));
 

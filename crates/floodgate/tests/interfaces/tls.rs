@@ -9,7 +9,7 @@ use std::sync::Arc;
 use tokio_rustls::rustls::crypto::aws_lc_rs;
 use ureq::tls::{Certificate, RootCerts, TlsConfig};
 
-/// Writes a certificate for loopback that is good until a year, and gives it back.
+/// Writes a certificate for loopback that is valid until a year, and returns it.
 fn put(dir: &Path, until_year: i32) -> String {
     let key = rcgen::KeyPair::generate().unwrap();
     let mut params = rcgen::CertificateParams::new(["127.0.0.1".to_owned()]).unwrap();

@@ -38,7 +38,7 @@ impl Store {
         serde_json::from_str(line).ok()
     }
 
-    /// Imports what there is, `max` lines at the most; the connection may then end in any way.
+    /// Imports the available lines, at most `max`; the connection may then end in any way.
     fn import(&mut self, server: &Server, key: &str, wait: u64, max: usize) -> usize {
         let path = format!("/api/v1/admin/sales/launch/winners.ndjson?after={}&wait={wait}", self.after);
         let bearer = format!("Bearer {key}");
@@ -101,7 +101,7 @@ fn a_store_follows_the_winners_stops_and_resumes() {
     let mut store = Store::new(&server);
     assert_eq!(store.import(&server, &key, 0, usize::MAX), 0, "there are no winners yet");
 
-    // The store waits; the winner comes.
+    // The store waits for the first winner.
     let passes = server.passes("launch", "crowd", 14);
     let waited = std::thread::scope(|scope| {
         let import = scope.spawn(|| store.import(&server, &key, 30, 1));
@@ -121,7 +121,7 @@ fn a_store_follows_the_winners_stops_and_resumes() {
         let payment = json!({ "payment": format!("p-{}", text(&answer["attempt"])) });
         assert_eq!(server.admin("POST", &hold(answer, "confirm"), &payment)["result"], "confirmed");
     }
-    // Stops in the middle, and misses the server's own crash.
+    // The store stops in the middle, and misses a crash of the server.
     assert_eq!(store.import(&server, &key, 0, 5), 5);
     let void = json!({ "attempt": answers[3]["attempt"], "reason": "chargeback" });
     assert_eq!(server.admin("POST", "/sales/launch/void", &void)["voided"], 1);
@@ -147,8 +147,8 @@ fn a_store_follows_the_winners_stops_and_resumes() {
     assert_eq!((other.lines, &other.holds), (store.lines, &store.holds));
 }
 
-/// A place that is given up or taken back had no hold, so a store that knows only holds hears
-/// nothing of it.
+/// A place that was released or voided had no hold, so a store that knows only holds gets no event
+/// of it.
 #[test]
 fn the_winners_feed_omits_places_that_never_had_a_hold() {
     let server = Server::start();

@@ -1,4 +1,4 @@
-//! An HTTP client of a few lines, so that a test sees exactly the bytes that were sent.
+//! A small HTTP client, so that a test sees exactly the bytes that were sent.
 #![allow(dead_code, unreachable_pub, reason = "each test uses its own part")]
 
 use std::{
@@ -27,7 +27,7 @@ impl Answer {
         serde_json::from_str(&self.body).unwrap_or_else(|e| panic!("{e}: {self:?}"))
     }
 
-    /// The fragment of the problem's type, after a look at the rest of it.
+    /// The fragment of the problem's type, after a check of the rest of the document.
     pub fn problem(&self) -> String {
         assert_eq!(self.header("content-type"), Some("application/problem+json"), "{self:?}");
         let problem = self.json();

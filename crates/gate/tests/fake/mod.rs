@@ -1,5 +1,5 @@
-//! A sale in memory, for tests of what the gate does itself. It counts stock and remembers answers;
-//! it keeps none of a real sale's promises.
+//! A sale in memory, for tests of the gate alone. It counts stock and remembers answers, and has
+//! none of the guarantees of a real sale.
 #![allow(dead_code, unreachable_pub, reason = "each test uses its own part")]
 
 use contracts::{
@@ -34,7 +34,7 @@ pub enum Mood {
     Answers,
     /// Never decides.
     Silent,
-    /// Decides in 90 seconds, and says so.
+    /// Expects to decide in 90 seconds, and says so.
     InLine,
     /// The same; a look-up of the place then gets a refusal.
     RefusedInLine,
@@ -42,19 +42,19 @@ pub enum Mood {
     MuteInLine,
     /// The line is full, and 7 seconds long.
     Full,
-    /// As many of the shopper's are in line as may be.
+    /// The shopper has as many attempts in line as is allowed.
     TooMany,
-    /// Cannot answer, for a moment.
+    /// Cannot answer for a moment.
     Passing,
     /// Cannot answer until an operator acts.
     Unavailable,
     Panics,
     Waitlists,
-    /// Refuses shoppers who have nothing, by a rule of its own.
+    /// Refuses shoppers who have nothing, by a rule that the gate does not know.
     NotEligible,
-    /// Carries out a command only a while after it was asked.
+    /// Carries out a command only some time after it was sent.
     Slow,
-    /// Grants all and keeps nothing, without allocating.
+    /// Grants everything and keeps nothing, without allocating.
     Grants,
 }
 
@@ -84,10 +84,10 @@ struct Inner {
     operations: Vec<(Actor, Operation)>,
     winners: Vec<Winner>,
     reserved: bool,
-    /// Attempts that were put to it, and what the gate said without asking.
+    /// Attempts that were submitted to it, and the answers that the gate gave without asking.
     asked: u64,
     said: Vec<GateRefusal>,
-    /// Whose attempts wait in the gate for their turn.
+    /// The shoppers whose attempts wait at the gate for their turn.
     expected: Vec<ShopperKey>,
     mail: Vec<Mail>,
     queue_length: u64,
@@ -103,7 +103,7 @@ fn ready<T>(value: T) -> Reply<T> {
     receive
 }
 
-/// A sale of two items that opens in so many seconds.
+/// A sale of two items that opens in this many seconds.
 pub fn spec(opens_in_seconds: u64) -> SaleSpec {
     let opens_at = TimeMs(now_ms()).plus(DurationMs::seconds(opens_in_seconds));
     let closes_at = opens_at.plus(DurationMs::seconds(3600));
@@ -167,16 +167,16 @@ impl FakeSale {
         self.inner.lock().unwrap().mood = mood;
     }
 
-    /// Keeps the loop that brings the next attempts inside the sale: the first end hears that it is
-    /// there, and it goes on once the second one is dropped. What comes to it meanwhile, it finds
-    /// in one turn.
+    /// Holds the loop that submits the next attempts inside the sale. The first channel end is told
+    /// when it is there; it goes on once the second end is dropped. What arrives meanwhile, the
+    /// loop finds in one turn.
     pub fn hold_next(&self) -> (Receiver<()>, Sender<()>) {
         let ((there, hears), (releases, go_on)) = (channel(), channel());
         self.held.lock().unwrap().push_back((there, go_on));
         (hears, releases)
     }
 
-    /// Says that so many of 100 places of the queue are taken.
+    /// Makes the queue report that this many of its 100 places are taken.
     pub fn set_queue(&self, length: u64) {
         self.inner.lock().unwrap().queue_length = length;
     }
@@ -198,7 +198,7 @@ impl FakeSale {
         });
     }
 
-    /// What the gate said without asking.
+    /// The answers that the gate gave without asking.
     pub fn said(&self) -> Vec<GateRefusal> {
         self.inner.lock().unwrap().said.clone()
     }
@@ -207,7 +207,7 @@ impl FakeSale {
         self.inner.lock().unwrap().operations.clone()
     }
 
-    /// Attempts that were put to it.
+    /// Attempts that were submitted to it.
     pub fn asked(&self) -> u64 {
         self.inner.lock().unwrap().asked
     }
@@ -444,7 +444,7 @@ pub struct FakeSales {
     sales: Mutex<Vec<(SaleId, Arc<FakeSale>)>>,
     pub skew_ms: Arc<AtomicU64>,
     pub down: Mutex<Vec<SaleId>>,
-    /// Of sales that are not well.
+    /// The health of sales that are not well.
     pub health: Mutex<Vec<(SaleId, SaleHealth)>>,
 }
 
@@ -490,7 +490,7 @@ impl Sales for FakeSales {
 
 pub const MEMORY_LIMIT_BYTES: u64 = 1 << 30;
 
-/// A gate over the fake, on ports of its own.
+/// A gate with the fake sale, on free ports.
 pub struct Running {
     pub bound: Bound,
     pub sales: Arc<FakeSales>,
@@ -498,7 +498,7 @@ pub struct Running {
     pub keys: Arc<Keyring>,
     pub api_keys: Arc<ApiKeys>,
     pub owner: String,
-    /// What the process is said to have, of [`MEMORY_LIMIT_BYTES`].
+    /// The memory that the process reports to use, of [`MEMORY_LIMIT_BYTES`].
     pub resident_bytes: Arc<AtomicU64>,
     jwt_secret: Vec<u8>,
     stop: Option<oneshot::Sender<()>>,

@@ -1,4 +1,4 @@
-//! The heads that the fuzzer starts from or found, and thousands near them.
+//! The heads that the fuzzer starts from or found, and thousands of mutations of them.
 #![allow(unreachable_pub, reason = "each test is a crate of its own")]
 
 use std::{fs, path::PathBuf};
@@ -12,8 +12,8 @@ pub fn corpus() -> Vec<Vec<u8>> {
     paths.into_iter().map(|path| fs::read(path).unwrap()).collect()
 }
 
-/// Requests near those of the corpus. Pieces are what a head is made of, so that a change is often
-/// still one.
+/// Mutations of the requests of the corpus. They use pieces of heads, so that the result is often
+/// still a head.
 pub fn mutants(count: usize, seed: u64) -> impl Iterator<Item = Vec<u8>> {
     const PIECES: [&[u8]; 20] = [
         b"\r\n",
@@ -43,7 +43,7 @@ pub fn mutants(count: usize, seed: u64) -> impl Iterator<Item = Vec<u8>> {
         let mut bytes = prng.pick(&corpus).clone();
         for _ in 0..1 + prng.below(3) {
             let at = prng.below(bytes.len() as u64 + 1) as usize;
-            // Where a line begins, most of the time: elsewhere a piece is seldom a field.
+            // Mostly at the start of a line: elsewhere a piece is seldom a field.
             let line = bytes[..at].windows(2).rposition(|pair| pair == b"\r\n").map_or(0, |begin| begin + 2);
             match prng.below(5) {
                 0 => bytes.truncate(at),

@@ -1,23 +1,24 @@
-//! Requests that two parsers might read differently, and the gate's answer to each when there is no
-//! proxy in between.
+//! Requests that two parsers might read differently, and the gate's answer to each without a proxy.
 //!
-//! Signs, so that an entry says only what it is about: `@post` is the head of an attempt without
-//! its framing and its empty line, `@get` that of a plain request, `@hidden` a whole request,
-//! `@hex` the hidden request's length in hex, `@len` the length of everything after the entry's
-//! first empty line. Every character is one byte.
+//! Placeholders, so that an entry contains only what it tests: `@post` is the head of an attempt
+//! without its framing and its empty line, `@get` that of a plain request, `@hidden` a whole
+//! request, `@hex` the hidden request's length in hex, `@len` the length of everything after the
+//! entry's first empty line. Every character is one byte.
 
 /// The answers to an entry and to the request that is sent after it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Want {
     /// A 4xx or 505, and then the end.
     Refused,
-    /// The entry alone, and then the end: where the next request begins is not worth a guess.
+    /// The entry alone is answered, and then the connection ends: the start of the next request is
+    /// not guessed.
     Last,
     /// The entry is one request: it is answered, and then the request after it.
     One,
-    /// The entry is two requests, and both are meant.
+    /// The entry is two requests, on purpose.
     Both,
-    /// More is announced than comes: at some time it ends, and nothing of it is a request.
+    /// More bytes are announced than arrive: the connection ends at a timeout, and no part of the
+    /// entry is a request.
     Never,
 }
 
@@ -54,7 +55,7 @@ pub const ENTRIES: &[(&str, &str, Want)] = &[
     ("CL.CL, the same", "@postContent-Length: @len\r\nContent-Length: @len\r\n\r\n@hidden", Refused),
     ("CL as a list", "@postContent-Length: 0, @len\r\n\r\n@hidden", Refused),
     ("CL as a list of the same", "@postContent-Length: 5, 5\r\n\r\n12345@hidden", Refused),
-    // Lengths that are no digits.
+    // Lengths that are not digits.
     ("CL with plus", "@postContent-Length: +@len\r\n\r\n@hidden", Refused),
     ("CL with minus", "@postContent-Length: -1\r\n\r\n@hidden", Refused),
     ("CL in hex", "@postContent-Length: 0x@hex\r\n\r\n@hidden", Refused),
@@ -70,7 +71,7 @@ pub const ENTRIES: &[(&str, &str, Want)] = &[
     ("CL with spaces around", "@postContent-Length:  \t@len \t\r\n\r\n@hidden", One),
     ("CL with zeros in front", "@postContent-Length: 0000@len\r\n\r\n@hidden", One),
     ("CL with no-break space", "@postContent-Length: \u{a0}@len\r\n\r\n@hidden", Refused),
-    // Transfer codings that are not chunked, or not said as they should be.
+    // Transfer codings other than chunked, or in unusual spellings.
     ("TE unknown", "@postTransfer-Encoding: xchunked\r\n\r\n0\r\n\r\n@hidden", Refused),
     ("TE identity", "@postTransfer-Encoding: identity\r\n\r\n0\r\n\r\n@hidden", Refused),
     ("TE gzip, chunked", "@postTransfer-Encoding: gzip, chunked\r\n\r\n0\r\n\r\n@hidden", Refused),
@@ -154,7 +155,7 @@ pub const ENTRIES: &[(&str, &str, Want)] = &[
         "GET /api/v1/sales/demo HTTP/1.0\r\nHost: a\r\nConnection: keep-alive\r\n\r\n",
         One,
     ),
-    // Bodies where none is expected, and fields that mean the hop.
+    // Bodies where none is expected, and hop-by-hop fields.
     ("GET with a length", "@getContent-Length: @len\r\n\r\n@hidden", Last),
     ("GET with chunks", "@getTransfer-Encoding: chunked\r\n\r\n@hex\r\n@hidden\r\n0\r\n\r\n", Last),
     (
