@@ -273,13 +273,13 @@ impl Page {
         assert_eq!(
             closes.ends_with("UTC"),
             !script,
-            "the script, if any, says the visitor's own time: {closes}"
+            "the script, if any, shows the visitor's local time: {closes}"
         );
 
         self.press("#buy button").await;
         self.wait_for("#outcome section[data-outcome=granted]").await;
         assert_eq!(self.text("#outcome-title").await, held);
-        assert_eq!(self.focus().await, "outcome-title", "a screen reader goes on at the outcome");
+        assert_eq!(self.focus().await, "outcome-title", "a screen reader continues at the outcome");
         let attempt = self.attribute("#outcome section", "data-attempt").await;
 
         self.press("#outcome form.pay button").await;
@@ -287,11 +287,7 @@ impl Page {
         assert_eq!(self.text("#outcome-title").await, paid);
         assert_eq!(self.focus().await, "outcome-title");
         if script {
-            assert_eq!(
-                self.attribute("html", "data-visit").await,
-                "same",
-                "the page has not been loaded again"
-            );
+            assert_eq!(self.attribute("html", "data-visit").await, "same", "the page was not reloaded");
         }
 
         self.client.refresh().await.unwrap();

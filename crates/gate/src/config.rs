@@ -317,7 +317,7 @@ mod tests {
         assert_eq!(
             written["gate"],
             toml::Value::try_from(Config::default()).unwrap(),
-            "a key is missing in the file"
+            "the file lacks a key"
         );
         let wrong = toml::from_str::<File>("[gate]\nshop_listn = \"1.2.3.4:1\"").err().unwrap().to_string();
         assert!(wrong.contains("shop_listn"), "{wrong}");

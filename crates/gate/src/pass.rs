@@ -182,7 +182,7 @@ mod tests {
             [&[sale.to_vec(), shopper.to_vec(), sealed.to_vec()][..], &tail].concat()
         };
         let honest = fields(b"demo", &pass.shopper.0, &pass.sealed);
-        assert_eq!(framed(&honest, mac), text, "the test builds passes as they are");
+        assert_eq!(framed(&honest, mac), text, "the test frames passes like the code");
         assert_eq!(verify(&keys, text.as_bytes(), "demo", TimeMs(0)), Ok(pass));
         let (last, head) = pass.shopper.0.split_last().unwrap();
         let moved = fields(b"dem", &[b"o", head].concat(), &[&[*last][..], &pass.sealed].concat());

@@ -533,7 +533,7 @@ mod tests {
         let (_dir, strategy) = open();
         let pin = |stage| strategy.order(Plan { stage, ..Plan::default() }, &boss(), TimeMs(0)).unwrap();
         pin(Choice::Guarded);
-        assert_eq!(strategy.stage(), Stage::Guarded, "from the order on");
+        assert_eq!(strategy.stage(), Stage::Guarded, "as soon as it is ordered");
         for percent in [100, 0] {
             strategy.look(Load { queue: percent, ..Load::default() }, TimeMs(3_600_000));
             assert_eq!(strategy.stage(), Stage::Guarded);
@@ -542,7 +542,7 @@ mod tests {
         strategy.look(Load { queue: 100, ..Load::default() }, TimeMs(3_600_000));
         assert_eq!(strategy.stage(), Stage::Normal);
         pin(Choice::Automatic);
-        assert_eq!(strategy.stage(), Stage::Fortress, "the load of the last look");
+        assert_eq!(strategy.stage(), Stage::Fortress, "the load of the last check");
     }
 
     #[test]
@@ -596,13 +596,13 @@ mod tests {
             assert_eq!(over.len() + batch.len(), tiers.len());
             over
         };
-        assert!(over(10, &[0; 5]).is_empty(), "the sale itself says when it is full");
+        assert!(over(10, &[0; 5]).is_empty(), "without shares only the sale refuses");
         let tiers = vec![TierShare { tier: 0, percent: 50 }];
         let plan = Plan { queue_percent: 80, tiers, ..Plan::default() };
         strategy.order(plan, &boss(), TimeMs(0)).unwrap();
         assert_eq!(over(3, &[0, 0, 0, 1, 0, 1, 1, 1]), [2, 4, 7], "five of tier 0, eight in all");
         assert_eq!((strategy.tier_rate(0, 100), strategy.tier_rate(1, 100)), (Some(50), None));
-        assert_eq!(strategy.tier_rate(0, 1), Some(1), "never nothing");
+        assert_eq!(strategy.tier_rate(0, 1), Some(1), "at least 1");
     }
 
     #[test]

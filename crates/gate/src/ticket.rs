@@ -81,6 +81,10 @@ mod tests {
             String::from_utf8(payload).unwrap(),
             r#"{"sale":"demo","hold":"01010101010101010101010101010101","shopper":"al\"ice","lines":[{"item":"watch","quantity":2}],"pay_by":"1970-01-01T00:00:00.005Z","granted_as_of":9}"#
         );
-        assert_eq!(make(&Pass { shopper: ShopperKey([9; 16]), ..pass }), None, "nobody's name");
+        assert_eq!(
+            make(&Pass { shopper: ShopperKey([9; 16]), ..pass }),
+            None,
+            "no name for this shopper key"
+        );
     }
 }

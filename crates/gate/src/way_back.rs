@@ -130,7 +130,7 @@ mod tests {
         public.verify_strict(signed.as_bytes(), &signature).unwrap();
         for other in [keys.tickets().key().public(), keys.winners().public()] {
             let other = VerifyingKey::from_bytes(other).unwrap();
-            assert!(other.verify_strict(signed.as_bytes(), &signature).is_err(), "a key is for one thing");
+            assert!(other.verify_strict(signed.as_bytes(), &signature).is_err(), "each key has one purpose");
         }
         let parts: Vec<String> = signed
             .split('.')

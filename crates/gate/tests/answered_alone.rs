@@ -78,7 +78,7 @@ fn the_gate_answers_sold_out_by_itself_and_reports_it_to_the_sale() {
         assert_eq!((&told["outcome"], &told["as_of"]), (&"sold_out".into(), &70.into()), "{told}");
         assert_eq!(told["attempt"].as_str().unwrap().len(), 32);
     }
-    assert_eq!(gate.sale.asked(), 1, "alice's alone");
+    assert_eq!(gate.sale.asked(), 1, "only alice's attempt");
     assert_eq!(heard(&gate, 2), [(60, 70, 1), (60, 70, 1)]);
     let metrics = send(gate.bound.admin, "GET", "/metrics", &[], "").body;
     assert!(metrics.contains("floodgate_gate_answered_alone_total{outcome=\"sold_out\"} 2\n"), "{metrics}");
@@ -112,11 +112,11 @@ fn the_gate_asks_the_sale_what_it_cannot_know() {
     gate.sale.change_view(|view| view.items.iter_mut().for_each(|item| item.waitlist_open = false));
     assert!(gate_knows("bob", PHONE));
     let many = |quantity: u16| format!(r#"{{"lines":[{{"item":"phone","quantity":{quantity}}}]}}"#);
-    assert!(!gate_knows("carol", &many(2)), "perhaps over a limit");
+    assert!(!gate_knows("carol", &many(2)), "it may be over a limit");
     let bundle = r#"{"lines":[{"item":"phone","quantity":1},{"item":"watch","quantity":1}]}"#;
-    assert!(!gate_knows("dave", bundle), "perhaps over a limit together");
+    assert!(!gate_knows("dave", bundle), "the items together may be over a limit");
     gate.sale.change_view(|view| view.state = SaleState::Paused);
-    assert!(!gate_knows("eve", PHONE), "paused, and that is what is said");
+    assert!(!gate_knows("eve", PHONE), "the answer must be paused");
 }
 
 /// Puts exactly these shoppers on the deny list, as of entry 40; the view is of entry 70.
@@ -204,7 +204,7 @@ fn a_denied_shopper_who_has_something_gets_the_sales_own_answer() {
     gate.sale.set_mood(Mood::NotEligible);
     for chunked in [false, true] {
         let other = attempt(&gate, "alice", "k2", PHONE, chunked).json();
-        assert_eq!(other["outcome"], "not_eligible", "the sale says it: {other}");
+        assert_eq!(other["outcome"], "not_eligible", "the answer is the sale's: {other}");
     }
     assert_eq!(gate.sale.asked(), 5);
     assert_eq!(reasons(&gate, "alice"), [("deny_list".to_owned(), 2)], "and operators learn why");

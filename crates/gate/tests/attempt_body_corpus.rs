@@ -18,10 +18,10 @@ fn corpus() -> Vec<Vec<u8>> {
 #[test]
 fn every_corpus_body_is_a_basket_or_refused() {
     let corpus = corpus();
-    assert!(corpus.len() >= 6, "the corpus is not here");
+    assert!(corpus.len() >= 6, "the corpus is missing");
     corpus.iter().for_each(|body| attempt_body::check(body));
     let baskets = corpus.iter().filter(|body| gate::parse_basket(body, &attempt_body::SPEC).is_ok());
-    assert!(baskets.count() >= 3, "the seeds reach both ends");
+    assert!(baskets.count() >= 3, "the seeds have valid and invalid bodies");
 }
 
 #[test]

@@ -90,7 +90,7 @@ fn only_pages_of_allowed_origins_can_read_the_hot_routes() {
         assert_eq!((no_round.status, allowed(&no_round)), (404, want), "{origin:?}");
         let document = send(shop, "GET", "/api/v1/sales/demo", &fields, "");
         assert_eq!((document.status, allowed(&document)), (200, want), "{origin:?}");
-        assert!(varies_by_origin(&document), "it may be kept, so it must say what it goes by");
+        assert!(varies_by_origin(&document), "it may be cached, so it must have Vary");
     };
     check(Some("https://first.example"), Some("https://first.example"));
     check(Some("null"), None);

@@ -133,7 +133,7 @@ fn the_list_of_denied_networks_names_its_actors_and_refuses_invalid_entries() {
     let many: Vec<String> = (0..10_001).map(|n| format!("10.{}.{}.0/24", n >> 8, n & 255)).collect();
     let full = deny(&gate, &many.iter().map(String::as_str).collect::<Vec<_>>());
     assert_eq!((full.status, full.problem()), (409, "conflict".into()));
-    assert_eq!(list(), json!({ "networks": [] }), "nothing of all that was taken");
+    assert_eq!(list(), json!({ "networks": [] }), "none of the invalid entries was taken");
 
     let (reader, operator) = (Role::ReadOnly, Role::Operator);
     let key = |name, role| gate.api_keys.create(name, role, TimeMs(0)).unwrap();

@@ -48,7 +48,7 @@ fn a_host_at_its_connection_limit_may_connect_again_after_closing_some() {
     let gate = Running::start(true, false, |config| config.limits.address_connections_max = 3);
     let mut held: Vec<_> = (0..3).map(|_| connect(&gate)).collect();
     assert!(held.iter().all(is_served));
-    assert!(!is_served(&connect(&gate)), "a fourth");
+    assert!(!is_served(&connect(&gate)), "a fourth connection");
     let told = refusals(&gate, "address=127.0.0.1");
     assert_eq!(counts(&told), ["connections=1"]);
     assert_eq!(told["address"]["connections"], 3, "{told}");
@@ -61,7 +61,7 @@ fn a_host_at_its_connection_limit_may_connect_again_after_closing_some() {
     // The server notices the end of the other two a moment later.
     let started = Instant::now();
     while !is_served(&connect(&gate)) {
-        assert!(started.elapsed() < Duration::from_secs(20), "no room again");
+        assert!(started.elapsed() < Duration::from_secs(20), "no connection was freed");
         std::thread::sleep(Duration::from_millis(20));
     }
 }

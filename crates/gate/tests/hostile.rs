@@ -110,7 +110,7 @@ fn a_pipeline_of_a_thousand_is_answered_in_order() {
     let outcomes: Vec<&str> =
         answers.split("\"outcome\":\"").skip(1).map(|rest| rest.split('"').next().unwrap()).collect();
     assert_eq!((outcomes.len(), outcomes[0]), (100, "granted"));
-    assert!(outcomes[1..].iter().all(|outcome| *outcome != "granted"), "one each: {outcomes:?}");
+    assert!(outcomes[1..].iter().all(|outcome| *outcome != "granted"), "one for each shopper: {outcomes:?}");
 }
 
 #[test]
@@ -317,7 +317,7 @@ fn a_client_that_never_reads_answers_blocks_only_itself() {
     // Until the server takes no more, which is soon: it keeps what it could not write, and reads
     // nothing more.
     let taken = (0..10_000).take_while(|_| stream.write_all(many.as_bytes()).is_ok()).count();
-    assert!(taken < 10_000, "it read without end");
+    assert!(taken < 10_000, "the server read without end");
     others_are_served(&gate);
 }
 
@@ -406,7 +406,7 @@ fn a_client_that_closes_its_sending_side_gets_the_answer_and_then_the_close() {
         stream.write_all(request.as_bytes()).unwrap();
         stream.shutdown(std::net::Shutdown::Write).unwrap();
         let mut answer = String::new();
-        stream.read_to_string(&mut answer).expect("the end comes, and not after the idle time");
+        stream.read_to_string(&mut answer).expect("the connection ends, and before the idle timeout");
         assert!(answer.starts_with("HTTP/1.1 200 "), "{answer}");
     }
 }

@@ -224,7 +224,7 @@ fn a_request_over_a_limit_is_told_when_to_retry() {
     assert_eq!(
         (again.status, again.body),
         (200, first.body),
-        "what was said for good is said again, however long the line"
+        "a final answer is repeated, however long the line is"
     );
 }
 
@@ -287,7 +287,7 @@ fn a_shopper_sent_away_with_a_place_is_not_told_none_while_the_outcome_is_unknow
     gate.sale.set_mood(Mood::RefusedInLine);
     assert_eq!((read().json()["outcome"].as_str(), read().status), (Some("sold_out"), 200));
     gate.sale.set_mood(Mood::Full);
-    assert_eq!(read().json()["outcome"], "none", "nothing is on its way");
+    assert_eq!(read().json()["outcome"], "none", "the attempt is not in the queue");
 }
 
 #[test]
@@ -364,12 +364,12 @@ fn event_streams_are_limited_by_shopper_and_by_address() {
     let (hers, his) = (waiting(&gate, &alice), waiting(&gate, &bob));
     let mut held: Vec<_> = (0..2).map(|_| open(&gate, &alice, &hers)).collect();
     assert!(held.iter().all(|(status, _)| status == "200"), "{held:?}");
-    assert_eq!(open(&gate, &alice, &hers).0, "503", "two of two");
-    assert_eq!(open(&gate, &bob, &his).0, "200", "another shopper has streams of his own");
+    assert_eq!(open(&gate, &alice, &hers).0, "503", "two of two streams are open");
+    assert_eq!(open(&gate, &bob, &his).0, "200", "another shopper has another limit");
     held.clear();
     let deadline = Instant::now() + Duration::from_secs(30);
     while open(&gate, &alice, &hers).0 != "200" {
-        assert!(Instant::now() < deadline, "a stream that ended is given back");
+        assert!(Instant::now() < deadline, "the permit of an ended stream is returned");
         std::thread::sleep(Duration::from_millis(100));
     }
 
@@ -586,7 +586,7 @@ fn a_long_list_streams_in_chunks() {
         })
         .collect();
     assert_eq!(chunks, [(true, 4096), (false, 4096), (false, 1808)]);
-    assert_eq!(put("").json()["shoppers"], 0, "an empty list is a list");
+    assert_eq!(put("").json()["shoppers"], 0, "an empty list is valid");
     let long = put(&format!("a\n{}\nb", "x".repeat(65)));
     assert_eq!((long.status, long.body.contains("line 2")), (422, true), "{long:?}");
 }

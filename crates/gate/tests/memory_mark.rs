@@ -116,7 +116,7 @@ fn the_longest_idle_connections_are_closed_first_a_portion_at_a_time() {
     let old: Vec<TcpStream> = (0..256).map(|_| resting(&gate)).collect();
     // Idle times differ by whole seconds.
     std::thread::sleep(Duration::from_millis(2100));
-    assert!(young.iter_mut().all(is_served), "they have come first, and rest since now");
+    assert!(young.iter_mut().all(is_served), "they connected first, and have just become idle");
     set_percent(&gate, 60);
     assert!(old.iter().all(is_closed));
     assert!(young.iter_mut().all(is_served));

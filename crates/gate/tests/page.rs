@@ -210,5 +210,5 @@ fn files_carry_their_hash_and_the_console_page_needs_its_key() {
     let again = send(gate.bound.admin, "GET", &format!("/sign-in?key={key}"), &[], "");
     assert_eq!(again.problem(), "key-refused");
     let open = send(gate.bound.admin, "POST", "/api/v1/admin/sales/demo/open", &[("cookie", &cookie)], "");
-    assert_eq!(open.problem(), "key-missing", "a session only reads");
+    assert_eq!(open.problem(), "key-missing", "a session can only read");
 }

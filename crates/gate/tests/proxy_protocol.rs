@@ -92,7 +92,7 @@ fn a_connection_counts_for_the_address_that_the_proxy_header_names() {
     };
     let held: Vec<_> = (0..2).map(|_| open([203, 0, 113, 9])).collect();
     assert!(held.iter().all(|(_, served)| *served));
-    assert!(!open([203, 0, 113, 9]).1, "a third");
+    assert!(!open([203, 0, 113, 9]).1, "a third connection");
     assert!(open([203, 0, 113, 10]).1, "another address behind the same balancer");
     drop(held);
     let started = Instant::now();
@@ -130,7 +130,7 @@ fn an_unfinished_proxy_header_is_cut_off_at_the_header_timeout() {
     let gate = start(|config| config.connections.header_timeout_seconds = 1);
     let mut silent = connect(gate.bound.shop);
     silent.write_all(&from([203, 0, 113, 9])[..14]).unwrap();
-    assert_eq!(silent.read(&mut [0; 1]).unwrap(), 0, "closed, rather than after the reader's 20 s");
+    assert_eq!(silent.read(&mut [0; 1]).unwrap(), 0, "closed before the reader's timeout of 20 s");
 }
 
 /// Ended with the test.

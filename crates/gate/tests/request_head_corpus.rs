@@ -26,10 +26,10 @@ const FIELDS: [&str; 2] = ["floodgate-pass", "idempotency-key"];
 #[test]
 fn every_corpus_head_has_one_meaning_or_is_refused() {
     let corpus = corpus();
-    assert!(corpus.len() >= 8, "the corpus is not here");
+    assert!(corpus.len() >= 8, "the corpus is missing");
     corpus.iter().for_each(|bytes| request_head::check(bytes));
     let whole = corpus.iter().filter(|bytes| matches!(parse(bytes, 8192, &FIELDS), Parsed::Whole(_)));
-    assert!((4..corpus.len()).contains(&whole.count()), "the seeds reach both ends");
+    assert!((4..corpus.len()).contains(&whole.count()), "the seeds have valid and invalid heads");
     mutants(50_000, 1).for_each(|bytes| request_head::check(&bytes));
 }
 
@@ -91,7 +91,7 @@ async fn hyper_parses_every_plain_request_as_the_gate_does() {
         assert_eq!(theirs, ours, "{:?}", String::from_utf8_lossy(&bytes));
         compared += 1;
     }
-    assert!(compared > 2000, "too few were plain: {compared}");
+    assert!(compared > 2000, "too few plain requests: {compared}");
 }
 
 #[tokio::test]
@@ -113,7 +113,10 @@ async fn hyper_parses_pipelined_requests_as_the_gate_does() {
         assert_eq!(first, ours.iter().collect::<Vec<_>>(), "{:?}", String::from_utf8_lossy(&bytes));
         longest[ours.len().min(4)] += 1;
     }
-    assert!(longest[..4].iter().all(|count| *count > 50), "how many requests there were: {longest:?}");
+    assert!(
+        longest[..4].iter().all(|count| *count > 50),
+        "pipelines by their number of requests: {longest:?}"
+    );
 }
 
 #[test]

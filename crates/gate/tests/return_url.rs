@@ -96,7 +96,11 @@ fn a_shopper_returns_to_the_shop_with_a_ticket_or_a_signed_outcome() {
     let page = winner.get(paid.header("location").unwrap()).body;
     assert_eq!(outcome(&gate, &page).1["hold"], ticket["hold"], "paid");
     let again = winner.get(&format!("/sales/demo?return_url={BACK_ENCODED}&lang=zh")).body;
-    assert_eq!(outcome(&gate, &again).1["hold"], ticket["hold"], "a closed tab");
+    assert_eq!(
+        outcome(&gate, &again).1["hold"],
+        ticket["hold"],
+        "the outcome is found again after a closed tab"
+    );
     assert!(again.contains("返回商店继续"), "{again}");
     let fragment = format!(
         "/sales/demo/attempts/{}?fragment=1&return_url={BACK_ENCODED}",
@@ -105,7 +109,7 @@ fn a_shopper_returns_to_the_shop_with_a_ticket_or_a_signed_outcome() {
     assert_eq!(
         outcome(&gate, &winner.get(&fragment).body).1["hold"],
         ticket["hold"],
-        "what the script puts in"
+        "the part of the page that the script inserts"
     );
 
     Browser::open(&gate).buy();
@@ -218,8 +222,8 @@ fn the_api_answers_with_a_signed_return_url_if_asked() {
     };
     let query = format!("?return_url={BACK_ENCODED}");
     let bought = attempt("k1", &query).json();
-    assert!(bought["hold"].get("ticket").is_none(), "a ticket is made where it is asked for");
-    assert!(attempt("k1", "").json().get("return_url").is_none(), "it was not asked for");
+    assert!(bought["hold"].get("ticket").is_none(), "the answer to an attempt has no ticket");
+    assert!(attempt("k1", "").json().get("return_url").is_none(), "the request named no return_url");
 
     let refused = attempt("k2", &query).json();
     let signed = refused["return_url"].as_str().unwrap().strip_prefix(&format!("{BACK}&floodgate=")).unwrap();
@@ -236,7 +240,7 @@ fn the_api_answers_with_a_signed_return_url_if_asked() {
     let read_now = read(&query).json();
     let ticket = read_now["hold"]["ticket"].as_str().unwrap();
     assert_eq!(read_now["return_url"], format!("{BACK}&floodgate={ticket}"));
-    assert_eq!(bought["return_url"], read_now["return_url"], "the way back carries the same ticket");
+    assert_eq!(bought["return_url"], read_now["return_url"], "the return URL has the same ticket");
     let elsewhere = "?return_url=https%3A%2F%2Fshop.example.evil%2Fcheckout";
     assert_eq!((read(elsewhere).status, attempt("k3", elsewhere).status), (422, 422));
 }

@@ -80,7 +80,11 @@ fn a_dry_run_of_risk_counts_effects_and_applies_none() {
     });
     assert!((0..7).all(|_| maxnumber(&gate, "203.0.113.9", false) == 100));
     assert_eq!(metric(&gate, "floodgate_gate_risk_effects_total{effect=\"harder_challenge\"}"), 6);
-    assert_eq!(risk(&gate, "203.0.113.9")["address"]["risk"]["level"], 3, "an operator sees what would be");
+    assert_eq!(
+        risk(&gate, "203.0.113.9")["address"]["risk"]["level"],
+        3,
+        "an operator sees the risk in a dry run"
+    );
 }
 
 #[test]
@@ -125,7 +129,7 @@ fn an_address_that_takes_passes_at_a_steady_cadence_gets_none_for_a_while() {
     let reasons: Vec<_> = told["refused"].as_array().unwrap().iter().map(|r| &r["reason"]).collect();
     assert_eq!(reasons, ["risk"], "{told}");
     assert!(told["address"]["risk"]["refused_seconds"].is_u64(), "{told}");
-    assert_eq!(ask(&gate, "POST", "passes", "203.0.113.10", "bob", true).status, 200, "a neighbour");
+    assert_eq!(ask(&gate, "POST", "passes", "203.0.113.10", "bob", true).status, 200, "another address");
     gate.sales.skew_ms.fetch_add((wait + 1) * 1000, Relaxed);
     assert_eq!(ask(&gate, "POST", "passes", "203.0.113.9", "alice", true).status, 200, "as Retry-After said");
     assert!(check(true).1.is_empty(), "a dry run");

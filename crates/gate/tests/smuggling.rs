@@ -263,21 +263,21 @@ fn through(shop: &Shop, front: SocketAddr, tap: &Tap) -> Vec<String> {
             // Both time out at the same moment, so whether the client gets an answer is a matter of
             // chance.
             if front_said.iter().chain(&gate_said).any(|said| said == "hidden" || said == "behind") {
-                is_wrong("what was no request was answered");
+                is_wrong("bytes that are not a request were answered");
             }
         } else {
             // A request that only the gate saw, or only the proxy, would be an answer without a
             // client. Where the proxy finds a separate request in bytes that the gate alone would
             // refuse, both find it.
             if passed_on.iter().map(|said| said.as_str()).ne(gate_said.iter().map(String::as_str)) {
-                is_wrong("what the gate answered is not what the client got");
+                is_wrong("the gate's answers are not those that the client got");
             }
             if front_said.iter().rev().skip(1).any(|said| said.ends_with("of the proxy")) {
                 is_wrong("something was answered after a proxy's refusal");
             }
             let by_proxy = front_said.last().is_some_and(|said| said.ends_with("of the proxy"));
             if !by_proxy && front_said.len() < want_len {
-                is_wrong("too little was answered");
+                is_wrong("too few answers");
             }
         }
         served += usize::from(front_said.last().is_some_and(|said| said == "behind"));
@@ -290,7 +290,7 @@ fn through(shop: &Shop, front: SocketAddr, tap: &Tap) -> Vec<String> {
             wrong.push(format!("{name}: the next shopper got {next:?}, the gate said {gate_said:?}"));
         }
     }
-    assert!(served >= 8, "the proxy passed nearly nothing on: {served}");
+    assert!(served >= 8, "the proxy forwarded nearly nothing: {served}");
     wrong
 }
 

@@ -175,7 +175,7 @@ fn a_raised_stage_closes_idle_connections_sooner() {
     resting.set_read_timeout(Some(Duration::from_secs(60))).unwrap();
     resting.write_all(format!("GET {SALE} HTTP/1.1\r\nHost: a\r\n\r\n").as_bytes()).unwrap();
     assert!(resting.read(&mut [0; 8192]).unwrap() > 0);
-    assert_eq!(resting.read(&mut [0; 1]).unwrap(), 0, "closed after 15 s rather than 300");
+    assert_eq!(resting.read(&mut [0; 1]).unwrap(), 0, "closed after 15 s, and not after 300");
 }
 
 #[test]
@@ -198,7 +198,7 @@ fn a_dry_run_of_a_strategy_counts_effects_and_applies_none() {
     let pass = shopper(&gate, "POST", "passes").json()["pass"].as_str().unwrap().to_owned();
     gate.sale.set_queue(90);
     assert_eq!(answer(&sent(&gate, &pass, "a")).0, "200");
-    assert_eq!(strategy(&gate)["stage"], "fortress", "an operator sees what would be");
+    assert_eq!(strategy(&gate)["stage"], "fortress", "an operator sees the stage of a dry run");
     for effect in ["harder_challenge", "slowed", "closed", "challenge_needed", "queue_share"] {
         assert!(metric(&gate, &format!("floodgate_gate_strategy_effects_total{{effect=\"{effect}\"}}")) > 0);
     }
@@ -237,7 +237,7 @@ fn attempts_fill_the_queue_up_to_queue_percent_and_kept_answers_are_still_given(
     }
     order(&gate, &json!({ "tiers": [{ "tier": 1, "percent": 10 }] }));
     gate.sale.set_queue(90);
-    assert_eq!(answer(&sent(&gate, &pass, "d")).0, "200", "another tier's part");
+    assert_eq!(answer(&sent(&gate, &pass, "d")).0, "200", "another tier has its own part");
 }
 
 #[test]
@@ -289,7 +289,7 @@ fn a_strategy_is_replaced_whole_with_a_reason_and_by_an_operator() {
         let answer = put(&operator, &wrong);
         assert_eq!((answer.status, answer.problem()), (422, "invalid".into()), "{wrong}");
     }
-    assert_eq!(strategy(&gate)["ordered"], Value::Null, "nothing of all that holds");
+    assert_eq!(strategy(&gate)["ordered"], Value::Null, "none of the invalid plans was taken");
     let mut good = plan;
     good["stage"] = json!("guarded");
     assert_eq!(put(&operator, &good).status, 200);

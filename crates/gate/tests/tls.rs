@@ -265,7 +265,7 @@ fn a_client_that_speaks_no_tls_does_not_affect_others() {
         let end = socket.read_to_end(&mut said);
         let kind = end.err().map(|e| e.kind());
         assert!(matches!(kind, None | Some(std::io::ErrorKind::ConnectionReset)), "{kind:?}");
-        assert!(said.len() < 16, "an alert at the most: {said:?}");
+        assert!(said.len() < 16, "at most an alert: {said:?}");
     }
     shop.wait_for_metric("floodgate_gate_tls_handshakes_failed_total", 4);
     shop.wait_for_metric("floodgate_gate_connections", 0);
@@ -357,7 +357,7 @@ fn connection_limits_count_both_listeners_together() {
         let held = raw(shop.at(), shop.client("h2")).unwrap();
         let in_clear = TcpStream::connect(shop.running.bound.shop).unwrap();
         shop.wait_for_metric("floodgate_gate_connections", 2);
-        assert!(raw(shop.at(), shop.client("h2")).is_err(), "a third one");
+        assert!(raw(shop.at(), shop.client("h2")).is_err(), "a third connection");
         let mut third = TcpStream::connect(shop.running.bound.shop).unwrap();
         third.set_read_timeout(Some(PATIENCE)).unwrap();
         assert!(third.read(&mut [0; 1]).unwrap_or(0) == 0, "closed as it came");
@@ -596,6 +596,6 @@ fn a_drain_sends_goaway_and_lets_http2_streams_finish() {
     }
     shop.running.stop();
     assert_eq!(block_on(asked).unwrap(), StatusCode::ACCEPTED, "the open stream was answered");
-    block_on(connection).unwrap().expect("the connection ended in order");
+    block_on(connection).unwrap().expect("the connection ended without an error");
     assert!(raw(shop.at(), shop.client("h2")).is_err(), "the listener is closed");
 }

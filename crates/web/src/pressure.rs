@@ -245,6 +245,9 @@ mod tests {
         assert_eq!([0, 80, 90, 96, 99, 100].map(|open| crowded_percent(open, 100)), [0, 0, 50, 80, 95, 100]);
         assert_eq!([0, 1, 2].map(|open| crowded_percent(open, 1)), [0, 100, 100]);
         assert_eq!((pressure.load_percent(2000), pressure.load_percent(1024)), (150, 0));
-        assert!(pressure.closing(1024).is_none() && pressure.closing(1025).is_some(), "where there are few");
+        assert!(
+            pressure.closing(1024).is_none() && pressure.closing(1025).is_some(),
+            "with few connections open"
+        );
     }
 }

@@ -245,5 +245,5 @@ fn a_new_contexts_callers_have_limits_without_code_of_its_own() {
 
     let _two = [server.connect(), server.connect()];
     let mut fourth = server.connect();
-    assert_eq!(fourth.read(&mut [0; 1]).unwrap(), 0, "the address has its share of connections");
+    assert_eq!(fourth.read(&mut [0; 1]).unwrap(), 0, "the address is at its limit of connections");
 }

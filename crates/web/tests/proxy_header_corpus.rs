@@ -18,7 +18,7 @@ fn every_corpus_proxy_header_has_one_meaning_or_is_refused() {
     corpus.iter().for_each(|bytes| proxy_header::check(bytes));
     let is_whole = |bytes: &[u8]| matches!(parse(bytes), Parsed::Whole { .. });
     let whole = corpus.iter().filter(|bytes| is_whole(bytes)).count();
-    assert!(whole >= 5 && whole < corpus.len(), "the seeds reach both ends");
+    assert!(whole >= 5 && whole < corpus.len(), "the seeds have valid and invalid headers");
     let (mut prng, mut whole) = (Prng::new(1), 0);
     for _ in 0..50_000 {
         let mut bytes = prng.pick(&corpus).clone();

@@ -45,7 +45,7 @@ fn abandoned_holds_go_to_waiting_shoppers() {
         let now = sale.look(&waiting["attempt"], &b);
         (now["place"] == "promoted").then_some(now)
     });
-    assert_eq!(promoted["outcome"], "waitlisted", "what was said stays");
+    assert_eq!(promoted["outcome"], "waitlisted", "the outcome stays");
     assert_eq!(sale.look(&gone["attempt"], &a)["hold"]["state"], "expired");
     server.audit();
 }

@@ -24,18 +24,26 @@ fn a_cancelled_purchase_returns_its_stock_once() {
     assert_eq!(
         sale.buy(&a, "buy", "phone")["hold"]["state"],
         "released",
-        "the answer stays, the state tells"
+        "the outcome stays, and the state shows the void"
     );
 
     // An attempt with the key that was refused is decided again.
     let second = sale.granted(&b, "buy", "phone");
     server.admin("POST", &hold(&second, "confirm"), &json!({ "payment": "p-1" }));
     let refused = server.admin_send("POST", &hold(&second, "release"), "");
-    assert_eq!((refused.status, &*refused.problem()), (409, "conflict"), "paid: only a void takes it back");
+    assert_eq!(
+        (refused.status, &*refused.problem()),
+        (409, "conflict"),
+        "it is paid: only a void can take it back"
+    );
     assert_eq!(sale.buy(&c, "buy", "phone")["outcome"], "sold_out");
     let void = json!({ "attempt": second["attempt"], "reason": "chargeback" });
     assert_eq!(server.admin("POST", "/sales/launch/void", &void)["voided"], 1);
-    assert_eq!(server.admin("POST", "/sales/launch/void", &void)["voided"], 0, "a void is done once");
+    assert_eq!(
+        server.admin("POST", "/sales/launch/void", &void)["voided"],
+        0,
+        "a repeated void does nothing"
+    );
     assert_eq!(sale.look(&second["attempt"], &b)["hold"]["state"], "voided");
     assert_eq!(text(&sale.granted(&c, "buy", "phone")["hold"]["state"]), "held");
 

@@ -41,11 +41,7 @@ fn a_shopper_who_closes_the_tab_keeps_the_place() {
     assert_eq!((&found[1]["attempt"], &found[1]["position"]), (&waiting["attempt"], &2.into()), "{found:?}");
     assert_eq!(found[1]["lines"], json!([{ "item": "phone", "quantity": 1 }]));
     assert_eq!(sale.look(&waiting["attempt"], &device), waiting);
-    assert_eq!(
-        sale.buy(&device, "buy", "phone"),
-        waiting,
-        "the same key asks the same question from any device"
-    );
+    assert_eq!(sale.buy(&device, "buy", "phone"), waiting, "the same key is the same attempt on any device");
 
     // No other shopper sees it.
     let stranger = sale.look(&waiting["attempt"], &other);

@@ -18,12 +18,12 @@ fn a_grant_that_was_answered_survives_a_crash() {
         let ticket = sale.ticket(&said.json()["attempt"], &pass);
         server.kill();
         assert_eq!(said.json()["outcome"], "granted", "{said:?}");
-        assert_eq!(said.json()["hold"].get("ticket"), None, "a ticket is made when it is asked for");
+        assert_eq!(said.json()["hold"].get("ticket"), None, "the answer to an attempt has no ticket");
 
         server.restart();
         sale = server.sale("launch");
         let again = sale.attempt(&pass, &key, &[("phone", 1)]);
-        assert_eq!(again.body, said.body, "the same question has the same answer");
+        assert_eq!(again.body, said.body, "a retry gets the same answer");
         assert_eq!(sale.look(&said.json()["attempt"], &pass), said.json());
         assert_eq!(sale.ticket(&said.json()["attempt"], &pass), ticket, "the same ticket, to the byte");
     }

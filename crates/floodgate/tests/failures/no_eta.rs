@@ -40,6 +40,6 @@ fn a_waiting_shopper_is_told_how_many_are_before_and_when_to_ask_again() {
             Some(sale.look(&queued["attempt"], pass)).filter(|seen| seen["outcome"] != "queued")
         });
         assert_eq!((&decided["outcome"], &decided["attempt"]), (&"granted".into(), &queued["attempt"]));
-        assert_eq!(sale.buy(pass, "k", "phone"), decided, "the same question, the same answer");
+        assert_eq!(sale.buy(pass, "k", "phone"), decided, "a retry gets the same answer");
     }
 }

@@ -19,7 +19,7 @@ fn a_repeated_click_takes_no_further_stock() {
         reply.body
     });
     assert!(bodies[0].contains("\"granted\""), "{}", bodies[0]);
-    assert!(bodies.iter().all(|body| *body == bodies[0]), "all clicks are one question");
+    assert!(bodies.iter().all(|body| *body == bodies[0]), "all clicks are one attempt");
     let item = server.audit()[0]["items"][0].clone();
     assert_eq!((&item["held"], &item["free"]), (&1.into(), &9.into()), "{item}");
 }

@@ -34,7 +34,7 @@ fn a_replayed_solution_is_refused() {
         for solution in &used {
             alice.is_refused(solution, "challenge-refused", "used before");
         }
-        assert_eq!(alice.redeem(&unused).status, 200, "what was not used is good in the next life");
+        assert_eq!(alice.redeem(&unused).status, 200, "an unused solution stays valid after a restart");
         used.push(unused);
     }
 }

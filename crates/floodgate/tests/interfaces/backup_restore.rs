@@ -57,7 +57,7 @@ fn a_backup_taken_under_load_restores_the_same_answers() {
     let copy = Server::with(Setup { settings, data: Some(restored), ..Setup::default() });
     let same = copy.sale("launch");
     let path = |url: &str| url.split_once("/api/").unwrap().1.to_owned();
-    assert_eq!(path(&same.attempts_url), path(&sale.attempts_url), "the round's address is the same");
+    assert_eq!(path(&same.attempts_url), path(&sale.attempts_url), "the round's URL is the same");
     in_parallel(8, &told, |(pass, body)| assert_eq!(same.attempt(pass, "k", &[("phone", 1)]).body, *body));
     same.granted(&copy.pass("launch", "new"), "k", "phone");
     assert_eq!(held(&copy.audit()), at_backup + 1);
@@ -80,7 +80,7 @@ fn an_incomplete_restore_is_not_served() {
 
     let cut_off = run(&restored, None, &["restore", &backup.display().to_string()]);
     assert!(!cut_off.status.success() && stderr(&cut_off).contains("seg-"), "{}", stderr(&cut_off));
-    assert!(restored.join("sales/first/p0").is_dir(), "a part of it is there");
+    assert!(restored.join("sales/first/p0").is_dir(), "a part of the copy is there");
     for command in [["serve"].as_slice(), &["audit"], &["backup", "elsewhere"]] {
         let refused = run(&restored, None, command);
         assert!(
@@ -114,7 +114,10 @@ fn a_store_that_follows_the_winners_notices_that_a_backup_was_restored() {
     for name in ["carol", "dave"] {
         sale.granted(&server.pass("launch", name), "k", "phone");
     }
-    assert!(server.stats("launch")["as_of"].as_u64().unwrap() > last, "the new log has passed the old place");
+    assert!(
+        server.stats("launch")["as_of"].as_u64().unwrap() > last,
+        "the new log is longer than the old position"
+    );
     let noticed = feed(&server, &format!("after={last}&log={log}"));
     assert_eq!(noticed.status, 409, "{noticed:?}");
     let new = feed(&server, "after=0").header("floodgate-log").to_owned();

@@ -94,7 +94,7 @@ fn buys(program: impl AsRef<OsStr>, args: &[&str], source: &str, expects: bool, 
     let lines: String = said.lines().map(|line| format!("{}\n", line.trim_end())).collect();
     let expect = if expects { "expect 200 granted\n" } else { "" };
     assert_eq!(lines, format!("{USUAL}{expect}{CHUNKED}"));
-    assert_eq!(shop.connections.load(SeqCst), connections, "connections are kept");
+    assert_eq!(shop.connections.load(SeqCst), connections, "connections are kept alive");
     let stats = shop.server.stats("launch");
     assert_eq!(stats["outcomes"]["granted"], 1, "{stats}");
 }
@@ -200,7 +200,7 @@ fn curl_buys() {
     let found = curl(&attempts);
     let statuses: Vec<String> = figures(&found).iter().map(|line| line[..3].to_owned()).collect();
     assert_eq!(statuses, ["200", "200", "413", "200", "200", "200", "200"], "{found:?}");
-    assert_eq!(found[1].1, "200 0", "who expects 100 keeps the connection");
+    assert_eq!(found[1].1, "200 0", "a client that expects 100 keeps the connection");
     for (n, (body, _)) in found.iter().enumerate() {
         assert_eq!(body.contains("\"outcome\":\"granted\""), n != 2, "{body}");
     }
@@ -258,5 +258,5 @@ fn wrk_is_served_pipelined_requests() {
     assert_eq!(failed, "0", "{said}");
     assert!(requests.parse::<u32>().unwrap() > 50, "{said}");
     // It first tests the address with one more connection.
-    assert_eq!(shop.connections.load(SeqCst), 1 + 4, "connections are kept");
+    assert_eq!(shop.connections.load(SeqCst), 1 + 4, "connections are kept alive");
 }

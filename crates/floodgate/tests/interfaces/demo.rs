@@ -26,7 +26,7 @@ fn a_demo_on_existing_data_continues_and_says_that_its_switches_are_ignored() {
     assert!(said.contains("--demo-opens-in and --demo-stock are ignored"), "{said}");
     let again = server.document("demo");
     assert_eq!((&again["state"], &again["opens_at"]), (&"open".into(), &before["opens_at"]), "{again}");
-    assert_eq!(server.stats("demo")["items"][0]["initial"], 3, "the stock is what it was");
+    assert_eq!(server.stats("demo")["items"][0]["initial"], 3, "the stock is unchanged");
     assert_eq!(sale.look(&granted["attempt"], &pass), granted);
 
     server.stop();

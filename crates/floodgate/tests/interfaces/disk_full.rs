@@ -92,13 +92,13 @@ fn a_full_disk_pauses_the_sale_and_loses_nothing() {
         assert_eq!(sale.buy(&late, "k", "phone")["outcome"], "paused");
         (is_full() && server.document("launch")["state"] == "paused").then_some(())
     });
-    assert_eq!(sale.attempt(&early, "k", &[("phone", 1)]).body, held.body, "what was said is said again");
+    assert_eq!(sale.attempt(&early, "k", &[("phone", 1)]).body, held.body, "the stored answer is repeated");
     assert_eq!(sale.look(&bought["attempt"], &paid)["hold"]["state"], "confirmed");
     let pay = server.admin_send("POST", &hold(&held.json(), "confirm"), "{\"payment\":\"p-2\"}");
     assert_eq!(
         (pay.status, &*pay.problem()),
         (503, "unavailable"),
-        "no payment is taken that cannot be kept"
+        "a payment that cannot be stored is refused"
     );
     assert!(pay.body.contains("disk is full"), "{pay:?}");
     audit(&seen);
@@ -121,8 +121,5 @@ fn a_full_disk_pauses_the_sale_and_loses_nothing() {
         (&2.into(), &1.into()),
         "{report}"
     );
-    assert!(
-        report["outcomes"]["paused"].as_u64().unwrap() >= 1,
-        "those who were told so are counted: {report}"
-    );
+    assert!(report["outcomes"]["paused"].as_u64().unwrap() >= 1, "the refusals are counted: {report}");
 }

@@ -106,7 +106,7 @@ fn gates_share_a_port_and_a_sale_and_a_kill_of_either_side_loses_no_answer() {
     let buy = |(n, pass): &(usize, String)| sale.buy(pass, &format!("k-{n}"), "phone");
     let answers = in_parallel(8, &passes, buy);
     let granted = |answers: &[Value]| answers.iter().filter(|a| a["outcome"] == "granted").count();
-    assert_eq!(granted(&answers), 40, "exactly what there is");
+    assert_eq!(granted(&answers), 40, "exactly the stock");
     assert!(answers.iter().all(|a| a["outcome"] == "granted" || a["outcome"] == "sold_out"), "{answers:?}");
     // Both have answered, and each has refused by itself once nothing was left.
     let again = in_parallel(8, &passes, buy);
@@ -205,7 +205,10 @@ fn gates_share_one_rate_and_one_line() {
     assert!(queued.len() > 20, "{told:?}");
     for told in &queued {
         let (position, wait_ms) = (told["position"].as_u64().unwrap(), told["wait_ms"].as_u64().unwrap());
-        assert!(wait_ms > position.saturating_sub(1) * 1000, "a second each, whichever gate it was: {told}");
+        assert!(
+            wait_ms > position.saturating_sub(1) * 1000,
+            "one second for each attempt before it, over both gates: {told}"
+        );
     }
     let both = [&first, &second]
         .map(|gate| metric(&server, &gate.admin, "floodgate_gate_answers_total{outcome=\"queued\"}"));
@@ -343,7 +346,7 @@ fn a_sale_that_does_not_come_back_is_not_taken_for_another_or_for_sold_out() {
         (reply.status == 200).then_some(())
     });
     for n in 0..5 {
-        assert_eq!(asked(&format!("again-{n}")), 503, "its number is another sale's now");
+        assert_eq!(asked(&format!("again-{n}")), 503, "its number is now that of another sale");
     }
     let stats = server.stats("launch");
     assert_eq!(
@@ -382,7 +385,11 @@ fn gates_apply_a_changed_deny_list_and_refuse_no_other_shopper() {
         assert_eq!(sale.buy(&bot, &format!("k-{n}"), "phone")["outcome"], "not_eligible");
     }
     assert_eq!(alone(&gate), before + 20);
-    assert_eq!(sale.buy(&alice, "k", "phone"), first, "who has something gets the sale's own answer");
+    assert_eq!(
+        sale.buy(&alice, "k", "phone"),
+        first,
+        "a shopper who has something gets the sale's own answer"
+    );
     let url = format!("http://{}/api/v1/admin/refusals?shopper=bot-1", gate.admin);
     let why = server.client.admin("GET", &url, &server.new_key("support", "read-only"), "").json();
     assert_eq!(why["refused"][0]["reason"], "deny_list", "{why}");
@@ -403,7 +410,7 @@ fn gates_apply_a_changed_deny_list_and_refuse_no_other_shopper() {
         assert_eq!(told, "not_eligible");
         (alone(&other) > 1).then_some(())
     });
-    assert_eq!(there.buy(&bot, "let-in", "phone")["outcome"], "granted", "taken off with the same news");
+    assert_eq!(there.buy(&bot, "let-in", "phone")["outcome"], "granted", "removed by the same change");
     poll("the other one too", || (sale.buy(&last, "let-in", "phone")["outcome"] == "granted").then_some(()));
 
     // While the process with the sales is down no shopper is refused by the old list, and

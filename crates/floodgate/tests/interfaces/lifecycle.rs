@@ -95,10 +95,10 @@ fn passes_urls_keys_and_answers_are_the_same_bytes_after_a_crash() {
         server.kill();
         server.restart();
         let again = server.sale("launch");
-        assert_eq!(again.attempts_url, sale.attempts_url, "the round's address");
+        assert_eq!(again.attempts_url, sale.attempts_url, "the round's URL");
         assert_eq!(server.client.get(&server.shop_url("/api/v1/keys")).body, keys, "the signing key");
         let bodies = in_parallel(8, &passes, |pass| again.attempt(pass, "k", &[("phone", 1)]).body);
-        assert_eq!(bodies, told, "passes let in, tickets and answers are the same bytes");
+        assert_eq!(bodies, told, "passes are valid, and tickets and answers are the same bytes");
     }
     server.audit();
 }

@@ -28,7 +28,11 @@ fn the_gate_applies_a_changed_deny_list_and_the_log_proves_it() {
         assert_eq!(told["outcome"], "not_eligible", "{told}");
     }
     assert_eq!(alone(&server), 10);
-    assert_eq!(sale.buy(&alice, "k", "phone"), first, "who has something gets the sale's own answer");
+    assert_eq!(
+        sale.buy(&alice, "k", "phone"),
+        first,
+        "a shopper who has something gets the sale's own answer"
+    );
     assert_eq!(sale.buy(&alice, "k2", "phone")["outcome"], "not_eligible");
     assert_eq!(alone(&server), 10, "also where that is a refusal");
     let told = server.admin("GET", "/refusals?shopper=bot", &json!({}));
@@ -47,7 +51,7 @@ fn the_gate_applies_a_changed_deny_list_and_the_log_proves_it() {
     poll("what the gate said, in the log", || (said(&server) >= 1).then_some(()));
 
     server.deny("launch", "");
-    assert_eq!(sale.buy(&bot, "cleared", "phone")["outcome"], "granted", "taken off the list");
+    assert_eq!(sale.buy(&bot, "cleared", "phone")["outcome"], "granted", "removed from the list");
     server.deny("launch", "bob\n");
     assert_eq!(sale.buy(&bob, "k", "phone")["outcome"], "not_eligible");
     server.audit();

@@ -29,7 +29,7 @@ fn an_early_opening_and_an_early_end_are_shown_at_their_real_times() {
     let open = server.document("launch");
     let opened_at = time(&open, "opens_at");
     assert!(before.0 - 2000 <= opened_at.0 && opened_at.0 <= now().0 + 2000, "{open}");
-    assert_eq!(open["closes_at"], planned[1], "the end is still to come");
+    assert_eq!(open["closes_at"], planned[1], "the end is still as planned");
 
     sale.granted(&server.pass("launch", "alice"), "k", "case");
     let before = now();

@@ -58,7 +58,7 @@ fn a_reused_idempotency_key_with_another_body_is_refused() {
     let first = sale.granted(&pass, "k", "phone");
     let other = sale.attempt(&pass, "k", &[("case", 1)]);
     assert_eq!((other.status, &*other.problem()), (422, "key-reused"));
-    assert_eq!(sale.granted(&pass, "k", "phone"), first, "the first stands");
+    assert_eq!(sale.granted(&pass, "k", "phone"), first, "the first answer stands");
     // Another shopper's key of the same name is another key.
     sale.granted(&server.pass("launch", "another"), "k", "case");
     // The same basket in another spelling is the same body.
@@ -119,7 +119,7 @@ fn the_sales_rate_puts_a_crowd_in_line() {
     for reply in in_line {
         let told = reply.json();
         let (position, wait_ms) = (told["position"].as_u64().unwrap(), told["wait_ms"].as_u64().unwrap());
-        assert!(wait_ms > position.saturating_sub(1) * 1000, "a second each: {told}");
+        assert!(wait_ms > position.saturating_sub(1) * 1000, "one second for each attempt before it: {told}");
         // The others had waited as long as they could.
         told_at_once += usize::from(wait_ms > 2000);
         assert!(wait_ms > 2000 || position <= 2, "{told}");

@@ -25,7 +25,11 @@ fn the_gate_answers_sold_out_by_itself_a_file_shows_it_and_the_log_proves_it() {
     };
     let told = sale.buy(&b, "k", "phone");
     assert_eq!(told["outcome"], "sold_out");
-    assert_eq!(sale.buy(&a, "k", "phone")["outcome"], "granted", "who has something hears of that");
+    assert_eq!(
+        sale.buy(&a, "k", "phone")["outcome"],
+        "granted",
+        "a shopper who has something gets that answer"
+    );
     poll("the file that says sold out", || file.exists().then_some(()));
     let shown: Value = serde_json::from_slice(&std::fs::read(&file).unwrap()).unwrap();
     assert_eq!(shown["sale"], "launch", "{shown}");

@@ -48,7 +48,11 @@ fn the_tls_shop_is_at_its_printed_address_and_certificate_problems_are_logged() 
         poll("the new certificate", || agent.get(format!("https://{url}api/v1/sales/launch")).call().ok());
     assert!(answer.body_mut().read_to_string().unwrap().contains("\"sale\":\"launch\""));
     let log = server.errors();
-    assert_eq!(log.matches("certificate not read").count(), 1, "once, however often it is looked at: {log}");
+    assert_eq!(
+        log.matches("certificate not read").count(),
+        1,
+        "logged once, however often the files are read: {log}"
+    );
     assert!(log.contains("shop.pem") && !log.contains("PRIVATE"), "{log}");
 
     fs::set_permissions(path("shop.key"), fs::Permissions::from_mode(0o644)).unwrap();

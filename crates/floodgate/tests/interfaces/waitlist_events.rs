@@ -27,11 +27,11 @@ fn a_promotion_is_sent_to_the_event_stream_that_follows_the_place() {
     let promoted = events.next().unwrap();
     assert_eq!((&promoted["outcome"], &promoted["place"]), (&"waitlisted".into(), &"promoted".into()));
     assert_eq!(promoted["hold"]["state"], "held", "{promoted}");
-    assert_eq!(sale.buy(&b, "k", "phone"), promoted, "asking again says the same");
-    assert_eq!(sale.look(&promoted["attempt"], &b), promoted, "with a good ticket");
+    assert_eq!(sale.buy(&b, "k", "phone"), promoted, "a retry gets the same answer");
+    assert_eq!(sale.look(&promoted["attempt"], &b), promoted, "with a valid ticket");
 
     server.admin("POST", &hold(&promoted, "confirm"), &json!({ "payment": "p-1" }));
     assert_eq!(events.next().unwrap()["hold"]["state"], "confirmed");
-    assert_eq!(events.next(), None, "nothing more can happen by itself: the stream ends");
+    assert_eq!(events.next(), None, "the outcome can no longer change by itself, so the stream ends");
     server.audit();
 }

@@ -46,9 +46,9 @@ impl Store {
         let mut count = 0;
         for line in lines.take(max) {
             let event = self.verified("launch", &line).unwrap_or_else(|| panic!("bad signature: {line}"));
-            assert!(self.verified("other", &line).is_none(), "signed for its sale alone");
+            assert!(self.verified("other", &line).is_none(), "signed for one sale only");
             let changed = line.replacen("\"seq\":", "\"seq\":1", 1);
-            assert!(self.verified("launch", &changed).is_none(), "a changed line is not signed");
+            assert!(self.verified("launch", &changed).is_none(), "the signature does not fit a changed line");
             let sequence = event["seq"].as_u64().unwrap();
             assert!(sequence > self.after, "in order, none twice: {line}");
             self.after = sequence;
@@ -137,7 +137,7 @@ fn a_store_follows_the_winners_stops_and_resumes() {
     });
     store.import(&server, &key, 0, 3);
     store.import(&server, &key, 0, usize::MAX);
-    assert_eq!(store.import(&server, &key, 0, usize::MAX), 0, "nothing is told twice");
+    assert_eq!(store.import(&server, &key, 0, usize::MAX), 0, "no event comes twice");
     store.agrees_with(&server);
     assert_eq!(store.units("phone", "confirmed"), 3);
 

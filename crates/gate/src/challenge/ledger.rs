@@ -439,7 +439,7 @@ mod tests {
         disk.flip("used-1.log", 2 * SLOT_BYTES as u64, 3);
         let mut book = open(&disk);
         assert_eq!(one(&mut book, 0, 900, 0), Err(UseError::Used));
-        assert_eq!(one(&mut book, 2, 900, 0), Err(UseError::Used), "what reads well behind it is kept");
+        assert_eq!(one(&mut book, 2, 900, 0), Err(UseError::Used), "valid slots after it are kept");
         drop(book);
         disk.flip("used-1.log", 9, 0);
         let why = Book::open(disk, LIFETIME, 1000).unwrap_err().to_string();
@@ -488,7 +488,7 @@ mod tests {
         assert_eq!(
             one(&mut book, 3, 2500, 1500),
             Err(UseError::Full),
-            "the old file is not forgotten before its time"
+            "the old file is kept until its challenges expire"
         );
         assert_eq!(one(&mut book, 4, 3500, 2600), Ok(()));
     }
@@ -504,7 +504,7 @@ mod tests {
         assert_eq!(results[0], Err(UseError::Used));
         assert!(matches!(results[1..], [Err(UseError::Disk(_)), Err(UseError::Disk(_))]), "{results:?}");
         disk.limit_room(None);
-        assert_eq!(one(&mut book, 2, 900, 0), Ok(()), "it was not used up by the refusal");
+        assert_eq!(one(&mut book, 2, 900, 0), Ok(()), "the refusal did not use it up");
         assert_eq!(one(&mut book, 2, 900, 0), Err(UseError::Used));
         // There may be no room even for the first file.
         let disk = SimDisk::new();

@@ -292,6 +292,6 @@ mod tests {
         filter.note_shopper(shopper(1), TIER, TimeMs(900_000));
         let known = filter.refused_shopper(shopper(1)).unwrap();
         assert_eq!((known.last_seconds, known.counts[usize::from(TIER.at)]), (900, 1));
-        assert_eq!(known.counts[usize::from(SHOPPER_RATE.at)], 1, "both are told");
+        assert_eq!(known.counts[usize::from(SHOPPER_RATE.at)], 1, "both refusals are in the record");
     }
 }

@@ -304,7 +304,7 @@ mod tests {
         for (seconds, want) in [(0, 90), (50, 63), (100, 45), (200, 22), (1000, 0), (40_000_000, 0)] {
             assert_eq!(points(&risks, Signal::BareClient, NOW + seconds * 1000), want, "after {seconds} s");
         }
-        assert_eq!(risks.of(KEY ^ 1 << 60, NOW), Risk::default(), "a neighbour in the table");
+        assert_eq!(risks.of(KEY ^ 1 << 60, NOW), Risk::default(), "another key with the same slots");
         risks.asked(KEY, false, NOW);
         assert_eq!(points(&risks, Signal::BareClient, NOW), 90, "a browser adds nothing");
         // Little is lost in rounding, however often the score changes.
@@ -326,7 +326,7 @@ mod tests {
             risks.gave_pass(KEY, prng.next_u64(), now);
             assert_eq!(risks.of(KEY, now).refused_seconds, None, "at {}", now - NOW);
         }
-        assert_eq!(risks.of(KEY, now).level, 3, "it is dear all the same");
+        assert_eq!(risks.of(KEY, now).level, 3, "the level is still 3");
     }
 
     #[test]
@@ -343,7 +343,7 @@ mod tests {
         assert_eq!((risk.level, risk.own_level, risk.refused_seconds), (3, 0, None));
         let later = NOW + 2 * SHOPPERS_WINDOW_MS;
         first.iter().for_each(|shopper| risks.gave_pass(KEY, *shopper, later));
-        assert!(risks.of(KEY, later).points[Signal::ManyShoppers as usize] <= 60, "they are counted anew");
+        assert!(risks.of(KEY, later).points[Signal::ManyShoppers as usize] <= 60, "a new window has begun");
     }
 
     #[test]

@@ -97,7 +97,7 @@ mod tests {
             assert_eq!(buckets.take(key, 1000), Ok(()));
         }
         assert_eq!(buckets.take(key, 1000), Err(1));
-        assert_eq!(buckets.take(0xbeef_dead_0000_0001, 1000), Ok(()), "a neighbour in the table");
+        assert_eq!(buckets.take(0xbeef_dead_0000_0001, 1000), Ok(()), "another key with the same slots");
         assert_eq!(buckets.take(key, 1500), Ok(()));
         assert_eq!(buckets.take(key, 1501), Err(1));
         assert!((0..1000).all(|_| Buckets::new(0, 0, 64).take(key, 0).is_ok()));

@@ -227,7 +227,7 @@ mod tests {
     fn a_restart_keeps_the_deny_list_and_its_actors() {
         let (dir, list) = open();
         let added = list.add(&nets(&["10.9.8.7/8", "2001:db8::/32", "10.0.0.0/8"]), &boss(), TimeMs(5));
-        assert_eq!(added.unwrap(), 2, "host bits make no other network");
+        assert_eq!(added.unwrap(), 2, "host bits do not make another network");
         let reopened = DenyList::open(dir.path()).unwrap();
         for (list, when) in [(&list, "at once"), (&reopened, "after a restart")] {
             for (address, want) in [
@@ -288,7 +288,7 @@ mod tests {
         assert!(matches!(list.add(&many, &boss(), TimeMs(0)), Err(ChangeError::TooMany)));
         assert!(list.list().is_empty());
         assert_eq!(list.add(&many[1..], &boss(), TimeMs(0)).unwrap(), DENIED_MAX);
-        assert_eq!(list.add(&many[1..3], &boss(), TimeMs(0)).unwrap(), 0, "those are there");
+        assert_eq!(list.add(&many[1..3], &boss(), TimeMs(0)).unwrap(), 0, "they are in the list already");
     }
 
     #[test]

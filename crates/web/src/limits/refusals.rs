@@ -109,7 +109,7 @@ mod tests {
         counts[usize::from(Reason::ADDRESS_RATE.at)] = 255;
         counts[usize::from(Reason::DENIED.at)] = 1;
         assert_eq!(refusals.of(key), Some(Refused { last_seconds: 400, counts }));
-        assert_eq!(refusals.of(key ^ 1 << 60), None, "a neighbour in the table");
+        assert_eq!(refusals.of(key ^ 1 << 60), None, "another key with the same slots");
     }
 
     #[test]

@@ -502,14 +502,18 @@ mod tests {
         let parts = stream::iter([Ok::<_, Infallible>("one")]).chain(stream::pending());
         let mut answer = Guarded::new(Body::from_stream(parts), activity.begin());
         let cx = &mut Context::from_waker(std::task::Waker::noop());
-        assert!(activity.stalled_ms().is_some(), "nothing was asked for yet");
+        assert!(activity.stalled_ms().is_some(), "the client has taken nothing yet");
         assert!(Pin::new(&mut answer).poll_frame(cx).is_ready());
-        assert!(activity.stalled_ms().is_some(), "there may be more");
+        assert!(activity.stalled_ms().is_some(), "more parts may follow");
         assert!(Pin::new(&mut answer).poll_frame(cx).is_pending());
-        assert_eq!(activity.stalled_ms(), None, "an event stream waits for us, and not for its client");
+        assert_eq!(
+            activity.stalled_ms(),
+            None,
+            "an event stream waits for the server, and not for its client"
+        );
         let mut other = Guarded::new(Body::from("all of it"), activity.begin());
         assert!(Pin::new(&mut other).poll_frame(cx).is_ready());
-        assert!(activity.stalled_ms().is_some(), "one of two");
+        assert!(activity.stalled_ms().is_some(), "one of two answers is pending");
         drop(other);
         assert_eq!(activity.stalled_ms(), None);
         assert!(activity.is_busy());

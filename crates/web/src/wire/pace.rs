@@ -48,12 +48,12 @@ mod tests {
         for second in 1..100 {
             assert!(
                 (0..PACE_MAX).all(|_| !pace.is_too_fast(second)),
-                "as often as one may, second after second"
+                "at the allowed rate, second after second"
             );
         }
         assert!(pace.is_too_fast(99));
         assert!(!pace.is_too_fast(100), "a new second");
-        assert!(!pace.is_low(100), "nobody has said so");
+        assert!(!pace.is_low(100), "it was not made low");
         pace.lower_priority(100);
         assert!(pace.is_low(100) && pace.is_low(109) && !pace.is_low(110));
     }

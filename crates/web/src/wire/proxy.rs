@@ -96,7 +96,7 @@ mod tests {
             assert_eq!(
                 parse(&[&bytes[..], b"GET / HTTP/1.1\r\n"].concat()),
                 whole,
-                "what follows is not read"
+                "bytes after the header are not read"
             );
             for end in 0..bytes.len() {
                 assert_eq!(parse(&bytes[..end]), Parsed::Partial, "{end} of {bytes:?}");

@@ -83,7 +83,7 @@ mod tests {
         let (a, b) = (slab.insert('a'), slab.insert('b'));
         assert_eq!(slab.remove(a), Some('a'));
         let c = slab.insert('c');
-        assert_eq!(slab.get_mut(a), None, "its place is c's now");
+        assert_eq!(slab.get_mut(a), None, "its slot is c's now");
         assert_eq!(slab.remove(a), None);
         assert_eq!((slab.get_mut(b).copied(), slab.peek(c).copied()), (Some('b'), Some('c')));
         assert_eq!(Token::from_u64(c.to_u64()), c);
