@@ -47,7 +47,7 @@ pub(crate) struct Question<'a> {
     pub(crate) idempotency_key: Option<&'a [u8]>,
 }
 
-/// A shopper who may attempt.
+/// A shopper who may send attempts.
 #[derive(Debug)]
 pub(crate) struct Admitted<'a> {
     pub(crate) pass: Pass,

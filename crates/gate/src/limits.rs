@@ -15,7 +15,7 @@ use web::{
     server::Peer,
 };
 
-/// The limits of the door.
+/// The limits of the gate.
 pub(crate) struct Limits {
     pub(crate) filter: Filter,
     strategy: Arc<Strategy>,

@@ -1,5 +1,5 @@
-//! The pass: proof that a shopper was let in to a sale, checked with one HMAC and nothing else. It
-//! knows no HTTP.
+//! The pass: proof that a shopper was admitted to a sale, checked with one HMAC and nothing else.
+//! It knows no HTTP.
 
 use crate::keys::Keyring;
 use contracts::{SaleId, SealedShopper, ShopperKey};
@@ -13,7 +13,7 @@ const MAC_BYTES: usize = 32;
 /// its length, then the MAC.
 const PASS_BYTES_MAX: usize = 1 + 41 + 17 + 65 + 2 + 9 + MAC_BYTES;
 
-/// Who a pass lets in.
+/// The holder of a pass.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Pass {
     pub shopper: ShopperKey,

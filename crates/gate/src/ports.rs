@@ -143,7 +143,7 @@ pub struct SaleHealth {
 
 /// All sales of this process.
 pub trait Sales: Send + Sync + 'static {
-    /// The sale of this name.
+    /// The sale with this name.
     fn get(&self, sale: &str) -> Option<Arc<dyn Sale>>;
 
     /// Their names, in order.

@@ -122,7 +122,7 @@ pub struct Server {
     drain: watch::Sender<bool>,
 }
 
-/// What the gate decides and counts of connections.
+/// The gate's decisions about connections, and its counts.
 struct GatePolicy {
     metrics: Arc<Metrics>,
     strategy: Arc<Strategy>,
@@ -321,7 +321,7 @@ impl Server {
 fn at_look(parts: Parts) -> impl FnMut() + Send + 'static {
     let mut orders_said = false;
     move || {
-        // If the gates have processes of their own, operators give orders in another process.
+        // If the gates have separate processes, operators give their orders to another process.
         match parts.protection.addresses.denied().refresh().and(parts.strategy.refresh()) {
             Ok(()) => orders_said = false,
             Err(error) if !orders_said => {

@@ -1,4 +1,4 @@
-//! What the shop's page is made of.
+//! The state of the shop's page.
 
 use crate::{attempts::Attempts, way_back::WaysBack};
 use std::{fmt, sync::Arc};

@@ -49,7 +49,7 @@ pub(crate) fn sign(
     Some(keys.tickets().sign(&serde_json::to_vec(&claims).expect("claims have no map with odd keys")))
 }
 
-/// The name of the sale's `item`-th item.
+/// The id of the sale's `item`-th item.
 pub(crate) fn item_name(spec: &SaleSpec, item: u16) -> &str {
     spec.items.get(usize::from(item)).map_or("", |i| i.item.as_str())
 }

@@ -82,7 +82,7 @@ pub fn schema_of<T: JsonSchema>() -> SchemaOf {
 #[schemars(inline)]
 pub struct Text(#[expect(dead_code, reason = "it is only described")] String);
 
-/// What a body is.
+/// The kind of a body.
 #[derive(Debug, Clone, Copy)]
 pub struct Content {
     pub media_type: &'static str,

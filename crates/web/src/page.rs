@@ -36,7 +36,7 @@ impl Lang {
         }
     }
 
-    /// By the whole query, as [`Lang::of`].
+    /// The language by the whole query; see [`Lang::of`].
     pub fn asked(query: Option<&str>, headers: &HeaderMap) -> Self {
         let mut pairs = query.unwrap_or_default().split('&');
         Self::of(pairs.find_map(|pair| pair.strip_prefix("lang=")), headers)

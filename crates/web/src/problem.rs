@@ -194,7 +194,7 @@ pub struct Problem {
 }
 
 impl Problem {
-    /// `detail` names the thing and what to do.
+    /// `detail` names what is wrong and what to do.
     pub fn new(kind: &'static Kind, detail: impl Into<Cow<'static, str>>) -> Self {
         Self { kind, detail: detail.into(), retry_after_seconds: None, reason: None }
     }
@@ -216,7 +216,7 @@ impl Problem {
         std::ptr::eq(self.kind, kind)
     }
 
-    /// What is noted of the address that met it, if anything.
+    /// The reason that is noted for the address that met it, if any.
     pub fn reason(&self) -> Option<Reason> {
         self.reason.or(self.kind.reason)
     }

@@ -20,7 +20,7 @@ use std::{
 use tokio::sync::watch;
 use units::TimeMs;
 
-/// What a context decides about connections while it is under load, and what it counts.
+/// A context's decisions about connections while it is under load, and its counts.
 pub trait Policy: Send + Sync {
     /// Whether idle connections are closed soon now.
     fn is_hurried(&self) -> bool {

@@ -30,7 +30,7 @@ pub struct Reference {
 #[schemars(inline)]
 struct AnyObject(#[expect(dead_code, reason = "it is only described")] BTreeMap<String, serde_json::Value>);
 
-/// Where the reference is, on each of a context's listeners.
+/// The operations of the reference, for each of a context's listeners.
 pub fn operations<S: Clone + Send + Sync + 'static>(reference: &Arc<Reference>) -> Vec<Operation<S>> {
     let (document, problems) = (Arc::clone(reference), Arc::clone(reference));
     let openapi =
@@ -104,7 +104,7 @@ impl Explained {
         Self { kind, operations, by_all }
     }
 
-    /// In English.
+    /// The sentence on the operations that may answer so, in English.
     fn answered_by(&self) -> String {
         match (self.by_all, &*self.operations) {
             (true, _) => "Any operation may answer with it.".to_owned(),

@@ -42,7 +42,7 @@ pub(super) struct WithReason {
     reason: Reason,
 }
 
-/// A command that says no more than its reason, which is needed.
+/// A command with nothing but a reason, which is required.
 #[derive(Default, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub(super) struct WithNeededReason {
@@ -60,7 +60,7 @@ pub(super) struct Extend {
     reason: Reason,
 }
 
-/// More or less stock of an item.
+/// A change of an item's stock.
 #[derive(Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub(super) struct Adjust {

@@ -28,7 +28,7 @@ use units::{DurationMs, TimeMs};
 use web::secret::random_bytes;
 
 const ALGORITHM: &str = "SHA-256";
-/// Of a nonce, and of a binding.
+/// Bytes of a nonce, and of a binding, in hexadecimal.
 const HEX_BYTES: usize = 32;
 /// The least time of a browser for one try, with as many workers as the widget starts (16), each on
 /// a fast core: several times less than was ever measured. A browser that divides the numbers among

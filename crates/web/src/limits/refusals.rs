@@ -17,7 +17,7 @@ const COUNT_WORDS: usize = REASONS_MAX / 8;
 #[derive(Debug, Default)]
 struct Slot {
     owner_and_seconds: AtomicU64,
-    /// A byte for each [`Reason`], which stays at 255; eight in a word.
+    /// A byte for each [`Reason`], which stops at 255; eight bytes in a word.
     counts: [AtomicU64; COUNT_WORDS],
 }
 

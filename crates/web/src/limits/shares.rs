@@ -22,8 +22,7 @@ impl Shares {
     pub fn take(self: &Arc<Self>, key: u64, max: usize) -> Option<Share> {
         let mut held = self.held();
         let count = held.entry(key).or_default();
-        // An entry is there only if it counts something, so one that was just made is below any
-        // `max`.
+        // Entries of 0 are removed, so an entry of 0 is new, and below any `max`.
         if *count >= max.max(1) {
             return None;
         }

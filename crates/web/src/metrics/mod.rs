@@ -1,5 +1,5 @@
-//! Figures of a process for Prometheus, in its text format. A context declares its metrics
-//! in one enum and registers them here; [`ServerMetrics`] registers those that every server has.
+//! Metrics of a process for Prometheus, in its text format. A context declares its metrics in one
+//! enum and registers them here; [`ServerMetrics`] registers those that every server has.
 //!
 //! The library finds a metric by its labels in a table under a lock. Here the labels are known when
 //! a metric is registered: the caller keeps a handle for each set of labels, and counting is one

@@ -86,12 +86,13 @@ impl Activity {
         self.changed_ms.store(self.now_ms(), Relaxed);
     }
 
-    /// Since when nothing has changed.
+    /// Milliseconds since something last changed.
     pub(super) fn unchanged_ms(&self) -> u64 {
         self.now_ms().saturating_sub(self.changed_ms.load(Relaxed))
     }
 
-    /// Since when the client has taken nothing of what is ready; `None` if nothing is.
+    /// Milliseconds for which the client has taken nothing of what is ready; `None` if nothing is
+    /// ready.
     pub(super) fn stalled_ms(&self) -> Option<u64> {
         (self.owed.load(Relaxed) > 0).then(|| self.now_ms().saturating_sub(self.taken_ms.load(Relaxed)))
     }
@@ -133,7 +134,7 @@ impl Drop for InHand {
     }
 }
 
-/// What carries a connection's bytes.
+/// The transport of a connection's bytes.
 pub(super) trait Stream: AsyncRead + AsyncWrite + Unpin + Send + 'static {
     /// Waits for bytes or for the end of the stream, and returns the number of bytes that it
     /// peeked: at most one.
@@ -188,7 +189,7 @@ pub(super) async fn serve<S, F, A>(
                 () = drained(&mut draining) => return,
             }
         }
-        // Boxed, so that an idle connection's task has no room for it.
+        // Boxed, so that an idle connection's task needs no room for it.
         let busy = Box::pin(serve_busy(stream, early, Visit::Open, settings, &mut draining, answer.clone()));
         match busy.await {
             Some(rested) => (stream, early) = rested,

@@ -50,7 +50,7 @@ impl fmt::Debug for Tls {
     }
 }
 
-/// What was agreed on in a handshake.
+/// The result of a handshake.
 #[derive(Debug)]
 pub(super) struct Handshake {
     pub(super) stream: TlsStream<TcpStream>,

@@ -11,7 +11,7 @@ pub(super) enum State {
     Announced,
     /// Between two requests, or before the first.
     Idle,
-    /// Some bytes of a head have come.
+    /// Some bytes of a head have arrived.
     Head,
     /// The head is complete, the body is not.
     Body,

@@ -12,7 +12,7 @@ pub struct HotRequest<'a> {
     /// The client's address, after trusted proxies.
     pub address: IpAddr,
     pub now: TimeMs,
-    /// The body has arrived too.
+    /// Whether the body has arrived too.
     pub is_whole: bool,
 }
 
@@ -38,7 +38,7 @@ pub enum Served {
 
 /// The hot routes of a context. One value serves one loop, on its thread; nothing in it may block.
 pub trait Hot: Send + 'static {
-    /// The messages of other threads through the [`Inbox`](super::Inbox).
+    /// The messages that other threads send through the [`Inbox`](super::Inbox).
     type Letter: Send + 'static;
 
     /// Fields of a request's head that the routes read in addition to the usual ones, in lower
@@ -58,10 +58,10 @@ pub trait Hot: Send + 'static {
     /// Handles a message from another thread.
     fn letter(&mut self, io: &mut Io<Self::Letter>, letter: Self::Letter);
 
-    /// Once a turn, after the requests that came in it.
+    /// Called once a turn, after the requests of the turn.
     fn turn(&mut self, io: &mut Io<Self::Letter>);
 
-    /// Once a turn, at its end, after the connections of low priority.
+    /// Called once a turn, at its end, after the connections of low priority.
     fn end_of_turn(&mut self, io: &mut Io<Self::Letter>);
 
     /// When [`Hot::turn`] has work next, if nothing happens before.

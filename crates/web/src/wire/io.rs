@@ -328,8 +328,8 @@ impl<L: Send + 'static> Io<L> {
         }
     }
 
-    /// A share of the address's connections, `Some(None)` if it has no limit; `None` if it has used
-    /// up all of them.
+    /// A share of the connections of the address; `Some(None)` if it has no limit, `None` if all
+    /// its shares are taken.
     pub(super) fn share(&mut self, address: IpAddr) -> Option<Option<[Share; 2]>> {
         let refused = match self.protection.addresses.connection(address, self.protection.now()) {
             Ok(of_address) => return Some(of_address),

@@ -1,6 +1,5 @@
-//! Connection loops: a few threads, each with an epoll of its own, that serve a context's hot
-//! routes themselves and hand every other request over to axum, from which the connection comes
-//! back once it is idle.
+//! Connection loops: a few threads, each with its own epoll, that serve a context's hot routes and
+//! hand all other requests over to axum. The connection comes back once it is idle.
 //!
 //! Why not hyper for all of it: docs/adr, *A connection loop of our own*. A connection that waits
 //! between two requests is a socket and a few hundred bytes; a request is read into the thread's
@@ -61,7 +60,7 @@ pub trait Home: Send + Sync + fmt::Debug {
     fn give_back(&self, connection: Travelling);
 }
 
-/// A connection on its way between a loop and axum.
+/// A connection that is handed over between a loop and axum.
 #[derive(Debug)]
 pub struct Travelling {
     pub stream: TcpStream,
