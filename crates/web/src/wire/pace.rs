@@ -3,8 +3,8 @@
 /// Requests of one connection within a second after which it has low priority. A page sends one a
 /// second or so; a shopper may send 20 attempts at once (`gate.limits.shopper_burst`).
 const PACE_MAX: u16 = 20;
-/// How long a connection that is too fast has low priority, and so do new connections of a refused
-/// address.
+/// How long a connection that sends too fast has low priority. New connections of a refused address
+/// have it for as long.
 pub(super) const LOW_SECONDS: u32 = 10;
 
 /// A connection's recent requests. Times are seconds since its loop began.

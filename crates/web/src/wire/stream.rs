@@ -23,7 +23,8 @@ use std::{
     sync::{Arc, atomic::Ordering},
 };
 
-/// Reads of one connection in a row. A client that sends without end leaves room for others.
+/// The most reads of one connection in a row, so that a client that sends without end leaves room
+/// for others.
 const READS_MAX: usize = 4;
 /// Seconds that a client has to close after the last answer.
 const LINGER_SECONDS: u32 = 2;
