@@ -1,6 +1,8 @@
 //! How records are encoded and decoded: little-endian integers, texts after their length, every
 //! byte accounted for.
 //!
+//! The small ones are inlined into the contexts that use them: a snapshot is millions of fields.
+//!
 //! It knows no record. A context implements [`Codec`] for its entries; the bytes are then that
 //! context's promise.
 
@@ -37,30 +39,37 @@ pub struct Writer<'a> {
 
 impl<'a> Writer<'a> {
     /// Appends to `out`.
+    #[inline]
     pub fn new(out: &'a mut Vec<u8>) -> Self {
         Self { out }
     }
 
+    #[inline]
     pub fn bytes(&mut self, bytes: &[u8]) {
         self.out.extend_from_slice(bytes);
     }
 
+    #[inline]
     pub fn u8(&mut self, n: u8) {
         self.out.push(n);
     }
 
+    #[inline]
     pub fn u16(&mut self, n: u16) {
         self.bytes(&n.to_le_bytes());
     }
 
+    #[inline]
     pub fn u32(&mut self, n: u32) {
         self.bytes(&n.to_le_bytes());
     }
 
+    #[inline]
     pub fn u64(&mut self, n: u64) {
         self.bytes(&n.to_le_bytes());
     }
 
+    #[inline]
     pub fn flag(&mut self, flag: bool) {
         self.u8(u8::from(flag));
     }
@@ -81,43 +90,52 @@ pub struct Reader<'a> {
 
 impl<'a> Reader<'a> {
     /// Reads `bytes` from their start.
+    #[inline]
     pub fn new(bytes: &'a [u8]) -> Self {
         Self { rest: bytes }
     }
 
     /// How many bytes are left.
+    #[inline]
     pub fn left(&self) -> usize {
         self.rest.len()
     }
 
+    #[inline]
     pub fn take(&mut self, len: usize) -> Result<&'a [u8], DecodeError> {
         let (taken, rest) = self.rest.split_at_checked(len).ok_or(DecodeError("too short"))?;
         self.rest = rest;
         Ok(taken)
     }
 
+    #[inline]
     pub fn array<const N: usize>(&mut self) -> Result<[u8; N], DecodeError> {
         let (taken, rest) = self.rest.split_first_chunk().ok_or(DecodeError("too short"))?;
         self.rest = rest;
         Ok(*taken)
     }
 
+    #[inline]
     pub fn u8(&mut self) -> Result<u8, DecodeError> {
         Ok(self.array::<1>()?[0])
     }
 
+    #[inline]
     pub fn u16(&mut self) -> Result<u16, DecodeError> {
         Ok(u16::from_le_bytes(self.array()?))
     }
 
+    #[inline]
     pub fn u32(&mut self) -> Result<u32, DecodeError> {
         Ok(u32::from_le_bytes(self.array()?))
     }
 
+    #[inline]
     pub fn u64(&mut self) -> Result<u64, DecodeError> {
         Ok(u64::from_le_bytes(self.array()?))
     }
 
+    #[inline]
     pub fn flag(&mut self) -> Result<bool, DecodeError> {
         match self.u8()? {
             0 => Ok(false),
@@ -133,6 +151,7 @@ impl<'a> Reader<'a> {
     }
 
     /// Nothing is left over.
+    #[inline]
     pub fn end(self) -> Result<(), DecodeError> {
         if self.rest.is_empty() { Ok(()) } else { Err(DecodeError("bytes left over")) }
     }

@@ -155,7 +155,7 @@ fn an_honest_log_is_proven_and_the_report_says_what_was_checked() {
         "3 answers, each said once and while its round was open; each hold's steps legal, 2 expiries not before their \
          pay_by; 2 refusals true of the sale as of their sequence; 2 (limit_reached, not_eligible, not_open of an item) \
          depend on who asked for what, which the log does not hold: it shows only that the sale had such a rule; 7 were told \
-         paused while the disk was full, of which the log has the count only"
+         paused while nothing could be written, of which the log has the count only"
     );
 }
 

@@ -69,21 +69,25 @@ pub(super) trait Pass {
 }
 
 impl Pass for Writer<'_> {
+    #[inline]
     fn array<const N: usize>(&mut self, bytes: &mut [u8; N]) -> Passed {
         self.bytes(bytes);
         Ok(())
     }
 
+    #[inline]
     fn basket(&mut self, basket: &mut Basket) -> Passed {
         fields::write_basket(self, basket);
         Ok(())
     }
 
+    #[inline]
     fn sealed(&mut self, sealed: &mut SealedShopper) -> Passed {
         fields::write_sealed(self, sealed);
         Ok(())
     }
 
+    #[inline]
     fn text(&mut self, text: &mut Box<str>) -> Passed {
         Writer::text(self, text);
         Ok(())
@@ -91,21 +95,25 @@ impl Pass for Writer<'_> {
 }
 
 impl Pass for Reader<'_> {
+    #[inline]
     fn array<const N: usize>(&mut self, bytes: &mut [u8; N]) -> Passed {
         *bytes = Reader::array(self)?;
         Ok(())
     }
 
+    #[inline]
     fn basket(&mut self, basket: &mut Basket) -> Passed {
         *basket = fields::basket(self)?;
         Ok(())
     }
 
+    #[inline]
     fn sealed(&mut self, sealed: &mut SealedShopper) -> Passed {
         *sealed = fields::sealed(self)?;
         Ok(())
     }
 
+    #[inline]
     fn text(&mut self, text: &mut Box<str>) -> Passed {
         *text = Reader::text(self)?.into_boxed_str();
         Ok(())
