@@ -1,12 +1,6 @@
 //! The table of all operations, and its documents: the OpenAPI document, and the page of problems.
 
-use crate::{
-    admin,
-    api::{self, ATTEMPT, READ_SALE},
-    page,
-    parts::Parts,
-    problem,
-};
+use crate::{admin, api, page, parts::Parts, problem};
 use contracts::{AttemptId, ItemId, SaleId};
 use schemars::JsonSchema;
 use std::sync::{Arc, LazyLock};
@@ -92,9 +86,11 @@ fn rows(shop: Vec<Operation<Parts>>, operators: Vec<Operation<Parts>>) -> Vec<(C
 
 /// The ids of the operations of the API, the most frequent first.
 pub(crate) fn ids() -> Vec<&'static str> {
-    let mut ids = vec![ATTEMPT, READ_SALE];
-    for (_, row) in operations() {
-        if row.is_described() && !ids.contains(&row.id) {
+    let mut rows: Vec<Row> = operations().into_iter().map(|(_, row)| row).collect();
+    rows.sort_by_key(|row| !row.is_hot);
+    let mut ids: Vec<&'static str> = Vec::new();
+    for row in rows.iter().filter(|row| row.is_described()) {
+        if !ids.contains(&row.id) {
             ids.push(row.id);
         }
     }
@@ -117,6 +113,10 @@ pub fn reference() -> &'static Arc<Reference> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::{
+        api::{ATTEMPT, READ_SALE},
+        hot_route,
+    };
     use web::operation::Access;
 
     const DOCUMENT: &str = include_str!("../../../openapi/gate.json");
@@ -127,6 +127,20 @@ mod tests {
         let made = "made from the table: cargo xtask openapi";
         assert!(DOCUMENT == reference().openapi(), "openapi/gate.json is not {made}");
         assert!(PROBLEMS == reference().problems(), "docs/api-problems.md is not {made}");
+    }
+
+    #[test]
+    fn the_loops_serve_exactly_the_hot_operations_of_the_table() {
+        for (callers, row) in operations() {
+            let path =
+                row.path.replace("{sale}", "demo").replace("{round_key}", "k").replace("{attempt}", "a");
+            let is_public = callers == Callers::Public;
+            assert_eq!(hot_route(&path).is_some() && is_public, row.is_hot, "{} {path}", row.method);
+        }
+        let hot = operations().into_iter().filter(|(_, row)| row.is_hot);
+        let hot: Vec<_> = hot.map(|(_, row)| (row.method, row.id)).collect();
+        assert_eq!(hot, [("GET", READ_SALE), ("POST", ATTEMPT)]);
+        assert_eq!(ids()[..2], [READ_SALE, ATTEMPT]);
     }
 
     #[test]

@@ -128,6 +128,9 @@ pub struct Row {
     pub access: Access,
     /// What it does, in one line; empty for an operation that no document describes.
     pub does: &'static str,
+    /// Whether the loops serve it themselves, where a request is plain enough: then its handler here
+    /// is for the other requests, and for TLS.
+    pub is_hot: bool,
     /// The group in the document, if it is not its listener's.
     pub tag: Option<&'static str>,
     /// A type whose fields are the parameters of the query.
@@ -228,6 +231,7 @@ impl<S> Operation<S> {
             id,
             access,
             does: "",
+            is_hot: false,
             tag: None,
             query: None,
             fields: Vec::new(),
@@ -241,6 +245,12 @@ impl<S> Operation<S> {
     /// What it does, in one line. It makes the operation part of the API.
     pub fn does(mut self, does: &'static str) -> Self {
         self.row.does = does;
+        self
+    }
+
+    /// The loops serve it themselves, where a request is plain enough.
+    pub fn hot(mut self) -> Self {
+        self.row.is_hot = true;
         self
     }
 

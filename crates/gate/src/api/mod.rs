@@ -79,11 +79,13 @@ pub(crate) fn operations() -> Vec<Operation<Parts>> {
     let asked = [&NOT_FOUND, &RATE_LIMITED, &UNAVAILABLE];
     vec![
         get(SALE, READ_SALE, Access::Open, sale)
+            .hot()
             .does("The public document of a sale. It is the same for every caller, and may be cached for a second.")
             .replies::<SaleDocument<'static>>("The sale.")
             .with_field::<ForASecond>("Cache-Control", "It may be cached for a second.")
             .problems(&[&NOT_FOUND]),
         post(ROUND, ATTEMPT, by_pass, attempts::create)
+            .hot()
             .does("Attempts to buy a basket. Every outcome is 200. A repetition with the same key returns the same grant or place.")
             .query::<attempts::ReturnTo>()
             .field::<attempts::IdempotencyKey>("Idempotency-Key", "New for each purchase, the same for each retry.")
