@@ -128,8 +128,8 @@ pub struct Row {
     pub access: Access,
     /// What it does, in one line; empty for an operation that no document describes.
     pub does: &'static str,
-    /// Whether the loops serve it themselves, where a request is plain enough: then its handler here
-    /// is for the other requests, and for TLS.
+    /// Whether the loops serve it themselves, where a request is plain enough: then its handler
+    /// here is for the other requests, and for TLS.
     pub is_hot: bool,
     /// The group in the document, if it is not its listener's.
     pub tag: Option<&'static str>,
