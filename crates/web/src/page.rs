@@ -95,7 +95,23 @@ pub struct Frame<'a> {
     pub is_wide: bool,
 }
 
-impl Frame<'_> {
+impl<'a> Frame<'a> {
+    /// A page that is neither live nor wide, and leads nowhere else.
+    pub(crate) fn plain(lang: Lang, title: &'a str, path: &'a str) -> Self {
+        Self {
+            lang,
+            title,
+            path,
+            query: "",
+            skip: lang.say("Skip to the content", "跳到内容"),
+            footer: "",
+            script: None,
+            refresh_seconds: None,
+            places: &[],
+            is_wide: false,
+        }
+    }
+
     /// The whole page.
     pub fn render(&self, body: &Markup) -> Markup {
         let lang = self.lang;
@@ -225,19 +241,7 @@ fn problem_page(lang: Lang, title: &str, detail: &str) -> Markup {
             p { a href={ "/?lang=" (lang.code()) } { (lang.say("Back to the sale", "返回活动")) } }
         }
     };
-    let frame = Frame {
-        lang,
-        title: heading,
-        path: "/",
-        query: "",
-        skip: lang.say("Skip to the content", "跳到内容"),
-        footer: "",
-        script: None,
-        refresh_seconds: None,
-        places: &[],
-        is_wide: false,
-    };
-    frame.render(&body)
+    Frame::plain(lang, heading, "/").render(&body)
 }
 
 #[cfg(test)]

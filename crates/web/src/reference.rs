@@ -150,19 +150,7 @@ fn page(lang: Lang, explained: &[Explained]) -> Markup {
             }
         }
     };
-    let frame = Frame {
-        lang,
-        title,
-        path: "/problems",
-        query: "",
-        skip: lang.say("Skip to the content", "跳到内容"),
-        footer: "",
-        script: None,
-        refresh_seconds: None,
-        places: &[],
-        is_wide: false,
-    };
-    frame.render(&body)
+    Frame::plain(lang, title, "/problems").render(&body)
 }
 
 /// Text with code between backticks.

@@ -103,7 +103,11 @@ fn of_sales() -> Vec<Operation<Parts>> {
             .replies::<lists::Uploaded>("How many shoppers the list has.")
             .problems(&commanded),
         put("/api/v1/admin/sales/{sale}/denylist", "uploadDenylist", OPERATE, lists::denied)
-            .does("The shoppers who may not buy. Replaces the list. The new list is in force when this answers; gates in other processes may refuse a shopper who was removed from it for some milliseconds more.")
+            .does(
+                "The shoppers who may not buy. Replaces the list. The new list is in force when this \
+                  answers; gates in other processes may refuse a shopper who was removed from it for some \
+                  milliseconds more.",
+            )
             .query::<NeededReasonQuery>()
             .takes_as::<lists::ShopperIds>("text/plain")
             .replies::<lists::Uploaded>("How many shoppers the list has.")
@@ -116,7 +120,10 @@ fn of_sales() -> Vec<Operation<Parts>> {
             .does("What happened to holds after a sequence, in order, as signed lines.")
             .query::<feed::FeedQuery>()
             .replies_as::<WinnerLine<'static>>("application/x-ndjson", "A line for each event.")
-            .with_field::<Text>("Floodgate-Log", "The id of the log that the lines are from; send it as `log` in the next request.")
+            .with_field::<Text>(
+                "Floodgate-Log",
+                "The id of the log that the lines are from; send it as `log` in the next request.",
+            )
             .problems(&[&NOT_FOUND, &CONFLICT, &UNAVAILABLE]),
         post("/api/v1/admin/holds/{hold}/confirm", "confirmHold", OPERATE, operate::confirm)
             .does("Records the payment of a hold. Idempotent.")
@@ -138,7 +145,10 @@ fn of_the_door() -> Vec<Operation<Parts>> {
     vec![
         get(STRATEGY, "readStrategy", READ, strategy::read)
             .does("How strict the gate is: the order, and the present state.")
-            .replies::<strategy::Standing>("The plan in force, who ordered it, the stage, the load, and each sale's rate and queue."),
+            .replies::<strategy::Standing>(
+                "The plan in force, who ordered it, the stage, the load, and \
+                  each sale's rate and queue.",
+            ),
         put(STRATEGY, "orderStrategy", OPERATE, strategy::order)
             .does("Replaces the plan. It is in force when this answers, and after a restart.")
             .query::<NeededReasonQuery>()
@@ -149,7 +159,11 @@ fn of_the_door() -> Vec<Operation<Parts>> {
             .does("The networks that the shop's listener refuses, oldest first.")
             .replies::<denied::DeniedNetworks>("The denied networks."),
         put(DENIED, "addDeniedNetworks", OPERATE, denied::add)
-            .does("Denies networks, in addition to those that are denied already, which stay as they are. It is in force when this answers, and after a restart. Addresses that are exempt or trusted proxies are never denied.")
+            .does(
+                "Denies networks, in addition to those that are denied already, which stay as they are. \
+                  It is in force when this answers, and after a restart. Addresses that are exempt or \
+                  trusted proxies are never denied.",
+            )
             .takes::<denied::Add>()
             .replies::<denied::Added>("It is in force.")
             .problems(&[&CONFLICT, &UNAVAILABLE]),
@@ -167,7 +181,10 @@ pub(crate) fn of_a_gate() -> Vec<Operation<Parts>> {
         get("/api/v1/admin/refusals", "readRefusals", READ, refusals::read)
             .does("Why the gate refused an address or a shopper, as far as it remembers.")
             .query::<refusals::RefusalQuery>()
-            .replies::<refusals::Refusals>("The refusals: none for an address or a shopper that was not refused, or whose refusals are forgotten."),
+            .replies::<refusals::Refusals>(
+                "The refusals: none for an address or a shopper that was not \
+                  refused, or whose refusals are forgotten.",
+            ),
     ];
     operations.extend(web::health::operations(health::readyz, health::metrics));
     operations

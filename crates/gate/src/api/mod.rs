@@ -80,15 +80,24 @@ pub(crate) fn operations() -> Vec<Operation<Parts>> {
     vec![
         get(SALE, READ_SALE, Access::Open, sale)
             .hot()
-            .does("The public document of a sale. It is the same for every caller, and may be cached for a second.")
+            .does(
+                "The public document of a sale. It is the same for every caller, and may be cached for a \
+                  second.",
+            )
             .replies::<SaleDocument<'static>>("The sale.")
             .with_field::<ForASecond>("Cache-Control", "It may be cached for a second.")
             .problems(&[&NOT_FOUND]),
         post(ROUND, ATTEMPT, by_pass, attempts::create)
             .hot()
-            .does("Attempts to buy a basket. Every outcome is 200. A repetition with the same key returns the same grant or place.")
+            .does(
+                "Attempts to buy a basket. Every outcome is 200. A repetition with the same key returns \
+                  the same grant or place.",
+            )
             .query::<attempts::ReturnTo>()
-            .field::<attempts::IdempotencyKey>("Idempotency-Key", "New for each purchase, the same for each retry.")
+            .field::<attempts::IdempotencyKey>(
+                "Idempotency-Key",
+                "New for each purchase, the same for each retry.",
+            )
             .takes::<attempts::AttemptRequest>()
             .replies::<Decided>("Decided.")
             .may_accept::<Queued>("In line: it will be decided. Read the attempt after Retry-After.")
@@ -100,13 +109,19 @@ pub(crate) fn operations() -> Vec<Operation<Parts>> {
             .problems(&asked)
             .problems(&[&QUEUE_FULL]),
         get(ATTEMPT_PATH, "readAttempt", by_pass, attempts::read)
-            .does("The outcome of an attempt. It is \"none\" for an attempt that was never stored, and for another shopper's.")
+            .does(
+                "The outcome of an attempt. It is \"none\" for an attempt that was never stored, and for \
+                  another shopper's.",
+            )
             .query::<attempts::ReturnTo>()
             .replies::<Outcome>("The outcome.")
             .problems(&asked)
             .problems(&[&KEY_REUSED, &QUEUE_FULL]),
         get(EVENTS, "watchAttempt", by_pass, events::stream)
-            .does("The outcome now and whenever it changes, as server-sent events named \"attempt\", until nothing more can happen by itself.")
+            .does(
+                "The outcome now and whenever it changes, as server-sent events named \"attempt\", until \
+                  nothing more can happen by itself.",
+            )
             .replies_as::<Text>("text/event-stream", "Events; data is an Outcome.")
             .problems(&asked)
             .problems(&[&QUEUE_FULL]),
@@ -126,19 +141,28 @@ pub(crate) fn operations() -> Vec<Operation<Parts>> {
             .problems(&asked)
             .problems(&[&CONFLICT, &INVALID, &QUEUE_FULL]),
         get(CHALLENGE, "readChallenge", by_token, passes::challenge)
-            .does("What the shopper must solve before a pass. The challenge is valid once, for this shopper and this sale. 404 if none is required.")
+            .does(
+                "What the shopper must solve before a pass. The challenge is valid once, for this \
+                  shopper and this sale. 404 if none is required.",
+            )
             .query::<passes::ChallengeQuery>()
             .replies::<Made>("The challenge.")
             .problems(&asked)
             .problems(&[&QUEUE_FULL]),
         post(PASSES, "issuePass", by_token, passes::create)
-            .does("Exchanges the shop's token for a pass, with a solution in the body if a challenge is required. A solution is valid once.")
+            .does(
+                "Exchanges the shop's token for a pass, with a solution in the body if a challenge is \
+                  required. A solution is valid once.",
+            )
             .may_take::<passes::PassRequest>()
             .replies::<passes::Pass>("The pass.")
             .problems(&asked)
             .problems(&[&LOOKS_AUTOMATED, &CHALLENGE_MISSING, &CHALLENGE_REFUSED]),
         get("/api/v1/keys", "readKeys", Access::Open, keys)
-            .does("The public keys: first that of winners, then that of tickets, then that of signed outcomes. Tickets and outcomes name their key in `kid`.")
+            .does(
+                "The public keys: first that of winners, then that of tickets, then that of signed \
+                  outcomes. Tickets and outcomes name their key in `kid`.",
+            )
             .replies_as::<KeySet>("application/jwk-set+json", "A JWK Set."),
     ]
 }
