@@ -2,7 +2,7 @@
 //! THE OPENING]`.
 #![allow(clippy::print_stdout, reason = "it says where it listens")]
 
-#[path = "../tests/fake/mod.rs"]
+#[path = "../tests/gate/fake/mod.rs"]
 mod fake;
 
 use std::time::Duration;

@@ -1,9 +1,9 @@
 //! The hot path allocates nothing for a request, whatever its outcome: counted over all threads of
 //! the process.
 
-#[path = "fake/client.rs"]
+#[path = "gate/client.rs"]
 mod client;
-#[path = "fake/mod.rs"]
+#[path = "gate/fake/mod.rs"]
 mod fake;
 
 use client::send;

@@ -1,0 +1,25 @@
+//! The tests of the gate over real sockets, in one binary: a binary each would link everything
+//! again. What counts the allocations of the whole process stands in a binary of its own.
+
+mod answered_alone;
+mod attempt_body_corpus;
+mod challenge;
+mod client;
+mod cors;
+mod denied;
+mod fake;
+mod filter;
+mod flood_before_shoppers;
+mod hostile;
+mod http;
+mod memory_mark;
+mod mutants;
+mod page;
+mod proxy_protocol;
+mod request_head_corpus;
+mod return_url;
+mod risk;
+mod smuggling;
+mod split_anywhere;
+mod strategy;
+mod tls;
