@@ -10,7 +10,7 @@
 //! | [`queue`], [`drive`], [`service`] | threads, queue and replies around a worker |
 //! | [`audit`] | feeds a log to an auditor that does not trust the machine |
 //!
-//! `tests/runtime/ledger` has the smallest machine that is complete, with its auditor; copy it to
+//! `tests/ledger` has the smallest machine that is complete, with its auditor; copy it to
 //! begin a new one.
 
 pub mod audit;

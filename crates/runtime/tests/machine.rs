@@ -2,10 +2,12 @@
 //! worker, with a full disk, appends of unknown outcome, a panic, snapshots, steps that are too
 //! small, a queue, and an audit.
 
-use crate::ledger::{Command, DAY_MS, Entry, Ledger, LedgerAuditor, Record, Reply, SOLVENT};
+mod ledger;
+
 use engines::clock::Clock;
 use engines::embedded::{EmbeddedLog, LogId, Options, Partition};
 use engines::log::Log;
+use ledger::{Command, DAY_MS, Entry, Ledger, LedgerAuditor, Record, Reply, SOLVENT};
 use runtime::audit::{Found, audit};
 use runtime::service::Settings;
 use runtime::{
