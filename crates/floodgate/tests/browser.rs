@@ -24,7 +24,8 @@ struct Visitor {
     keyboard: bool,
     held: &'static str,
     paid: &'static str,
-    limit: &'static str,
+    /// The button of somebody who has all that one shopper may have.
+    all: &'static str,
 }
 
 const ENGLISH: Visitor = Visitor {
@@ -33,14 +34,14 @@ const ENGLISH: Visitor = Visitor {
     keyboard: false,
     held: "It is yours to pay",
     paid: "Paid: it is yours",
-    limit: "Your limit is reached",
+    all: "You have as many as you may have",
 };
 
 const CHINESE: Visitor = Visitor {
     lang: "zh",
     held: "抢购成功，请付款",
     paid: "已付款，商品归您",
-    limit: "已达到限购数量",
+    all: "您已达到限购数量",
     ..ENGLISH
 };
 
@@ -65,12 +66,12 @@ fn a_visitor_buys_in_chinese_without_javascript() {
 }
 
 /// A page of the shop, at another origin, that sells with `/floodgate.js`. Its path is its
-/// language.
-fn serve_own_page(listener: TcpListener, gate: &str, token: &str) {
+/// language; the one for nobody fetches its token from a URL that answers with a page.
+fn serve_own_page(listener: TcpListener, gate: &str, token: String) {
     let page = format!(
         "<body><script>window.heard = []; for (const name of ['state', 'outcome', 'problem'])
          document.addEventListener('floodgate:' + name, (event) => heard.push([name, event.detail]))</script>
-         <script src=\"http://{gate}/floodgate.js\" data-sale=\"launch\" data-token=\"{token}\"></script>
+         <script src=\"http://{gate}/floodgate.js\" data-sale=\"launch\" TOKEN></script>
          <noscript><a id=\"plain\" href=\"http://{gate}/sales/launch\">Buy</a></noscript>"
     );
     std::thread::spawn(move || {
@@ -80,6 +81,10 @@ fn serve_own_page(listener: TcpListener, gate: &str, token: &str) {
             let mut reader = BufReader::new(stream.try_clone().unwrap());
             while !head.ends_with("\r\n\r\n") && reader.read_line(&mut head).is_ok_and(|read| read > 0) {}
             let lang = if head.starts_with("GET /zh ") { "zh" } else { "en" };
+            let nobody = head.starts_with("GET /nobody ");
+            let token =
+                if nobody { "data-token-url=\"/\"".into() } else { format!("data-token=\"{token}\"") };
+            let page = page.replace("TOKEN", &token);
             let body = format!("<!doctype html><html lang=\"{lang}\"><meta charset=\"utf-8\">{page}");
             let head = "HTTP/1.1 200 OK\r\ncontent-type: text/html\r\nconnection: close\r\ncontent-length";
             let _ = write!(stream, "{head}: {}\r\n\r\n{body}", body.len());
@@ -89,6 +94,14 @@ fn serve_own_page(listener: TcpListener, gate: &str, token: &str) {
 
 /// The shop's page, a gate that knows it, a browser.
 fn visit_own_page<F: Future<Output = ()>>(script: bool, see: impl FnOnce(Page, Server, String) -> F) {
+    visit_own_page_of(&shop::spec(&[("phone", 1)]), script, see);
+}
+
+fn visit_own_page_of<F: Future<Output = ()>>(
+    spec: &Value,
+    script: bool,
+    see: impl FnOnce(Page, Server, String) -> F,
+) {
     let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build().unwrap();
     let profile = tempfile::Builder::new().prefix("floodgate-browser-").tempdir().unwrap();
     let driver = Driver::start();
@@ -96,9 +109,9 @@ fn visit_own_page<F: Future<Output = ()>>(script: bool, see: impl FnOnce(Page, S
     let origin = format!("http://{}", listener.local_addr().unwrap());
     let server =
         Server::with(Setup { gate: format!("allowed_origins = [\"{origin}\"]\n"), ..Setup::default() });
-    server.open_sale("launch", &shop::spec(&[("phone", 1)]));
+    server.open_sale("launch", spec);
     let token = server.output(&["token", "--shopper", "alice"]);
-    serve_own_page(listener, &server.shop, token.trim());
+    serve_own_page(listener, &server.shop, token.trim().to_owned());
     runtime.block_on(async {
         let client = open_browser(&driver, profile.path(), script).await;
         let seen = std::panic::AssertUnwindSafe(see(
@@ -122,7 +135,7 @@ fn a_page_of_an_allowed_origin_buys_through_a_server_restart() {
         // purchase.
         server.kill();
         page.press(".floodgate button").await;
-        page.wait_for_text(".floodgate p[role=status]", "Asking…").await;
+        page.wait_for_text(".floodgate p[role=status]", "No answer yet: asking again").await;
         server.restart();
         page.wait_for_text(".floodgate p[role=status]", "It is yours to pay").await;
         let attempt = page.heard("outcome").await["attempt"].clone();
@@ -142,6 +155,40 @@ fn a_page_of_an_allowed_origin_buys_through_a_server_restart() {
         assert!(["sold_out", "limit_reached"].contains(&refused["outcome"].as_str().unwrap()), "{refused}");
         assert_eq!(page.heard("problem").await, Value::Null);
         assert_eq!(server.audit()[0]["items"][0]["held"], 1);
+    });
+}
+
+#[test]
+fn a_page_tells_what_becomes_of_a_place_and_of_a_hold() {
+    let spec = json!({ "waitlist": { "places": 5 }, "hold_seconds": 4 });
+    visit_own_page_of(&shop::with(shop::spec(&[("phone", 1)]), spec), true, async |page, server, origin| {
+        server.sale("launch").buy(&server.pass("launch", "bob"), "k", "phone");
+        let status = ".floodgate p[role=status]";
+        page.client.goto(&origin).await.unwrap();
+        page.wait_for_text(".floodgate button", "Sold out: join the waitlist").await;
+        page.press(".floodgate button").await;
+        page.wait_for_text(status, "On the waitlist").await;
+        // Bob does not pay, so it is her turn; nor does she.
+        page.wait_for_text(status, "It is yours to pay").await;
+        let promoted = page.heard("outcome").await;
+        assert!(promoted["hold"]["ticket"].is_string(), "the page can pass it on: {promoted}");
+        page.wait_for_text(status, "The time to pay is over").await;
+        page.wait_for_text(".floodgate button", "Buy now").await;
+        page.press(".floodgate button").await;
+        page.wait_for_text(status, "It is yours to pay").await;
+        assert_ne!(page.heard("outcome").await["attempt"], promoted["attempt"], "another purchase");
+    });
+}
+
+#[test]
+fn a_token_url_that_answers_with_a_page_is_said_at_once() {
+    visit_own_page(true, async |page, _server, origin| {
+        page.client.goto(&format!("{origin}/nobody")).await.unwrap();
+        page.wait_for(".floodgate button:not([disabled])").await;
+        page.press(".floodgate button").await;
+        page.wait_for_text(".floodgate p[role=status]", "Sign in to the shop again").await;
+        page.wait_for(".floodgate button:not([disabled])").await;
+        assert_eq!(page.heard("problem").await["type"], "no-token");
     });
 }
 
@@ -260,15 +307,15 @@ struct Page {
 
 impl Page {
     async fn buy_and_pay(&self, shop: &str) {
-        let Visitor { lang, script, held, paid, limit, .. } = self.visitor;
+        let Visitor { lang, script, held, paid, all, .. } = self.visitor;
         self.client.goto(&format!("{shop}?lang={lang}")).await.unwrap();
         assert_eq!(self.attribute("html", "lang").await, lang);
-        assert_eq!(self.attribute("#outcome", "aria-live").await, "polite", "an outcome is read aloud");
+        assert_eq!(self.attribute("#answer", "aria-live").await, "polite", "an outcome is read aloud");
         if script {
             // Gone after a reload: with JavaScript the page does not reload itself.
             self.run("document.documentElement.dataset.visit = 'same'").await;
         }
-        self.wait_for("#buy button:not([disabled])").await;
+        self.wait_for("form.buy button:not([disabled])").await;
         let closes = self.text("#closes").await;
         assert_eq!(
             closes.ends_with("UTC"),
@@ -276,34 +323,28 @@ impl Page {
             "the script, if any, shows the visitor's local time: {closes}"
         );
 
-        self.press("#buy button").await;
-        self.wait_for("#outcome section[data-outcome=granted]").await;
-        assert_eq!(self.text("#outcome-title").await, held);
-        assert_eq!(self.focus().await, "outcome-title", "a screen reader continues at the outcome");
-        let attempt = self.attribute("#outcome section", "data-attempt").await;
+        self.press("form.buy button").await;
+        self.wait_for("#answer section[data-outcome=granted]").await;
+        assert_eq!(self.text("#answer-title").await, held);
+        assert_eq!(self.focus().await, "answer-title", "a screen reader continues at the answer");
+        let attempt = self.attribute("#answer section", "data-attempt").await;
+        let row = format!("#yours li[data-attempt='{attempt}']");
+        self.wait_for_text("form.buy .does", all).await;
+        self.wait_for("form.buy button[disabled]").await;
 
-        self.press("#outcome form.pay button").await;
-        self.wait_for("#outcome section[data-final=true]").await;
-        assert_eq!(self.text("#outcome-title").await, paid);
-        assert_eq!(self.focus().await, "outcome-title");
+        self.press(&format!("{row} form.pay button")).await;
+        self.wait_for("#answer section[data-final=true]").await;
+        assert_eq!(self.text("#answer-title").await, paid);
+        assert_eq!(self.focus().await, "answer-title");
         if script {
             assert_eq!(self.attribute("html", "data-visit").await, "same", "the page was not reloaded");
         }
 
-        self.client.refresh().await.unwrap();
-        self.wait_for("#outcome section[data-final=true]").await;
-        assert_eq!(self.text("#outcome-title").await, paid, "a reload changes nothing");
-        assert_eq!(self.attribute("#outcome section", "data-attempt").await, attempt);
+        self.client.goto(&format!("{shop}sales/demo?lang={lang}")).await.unwrap();
+        self.wait_for(&format!("{row}[data-final=true]")).await;
+        assert_eq!(self.text(&format!("{row} .tag")).await, paid, "a closed tab loses nothing");
         assert_eq!(self.attribute("html", "lang").await, lang);
-
-        // One more is over the limit: the page says so, and shows what the visitor has.
-        self.press("#buy button").await;
-        self.wait_for("#outcome section[data-outcome=limit_reached]").await;
-        assert_eq!(self.text("#outcome-title").await, limit);
-        self.press("#outcome section p > a").await;
-        self.wait_for(&format!("#outcome section[data-attempt='{attempt}']")).await;
-        assert_eq!(self.text("#outcome-title").await, paid);
-        assert_eq!(self.attribute("html", "lang").await, lang);
+        self.wait_for_text("form.buy .does", all).await;
     }
 
     async fn wait_for(&self, what: &str) {

@@ -60,6 +60,7 @@ pub struct Config {
     pub public_origin: String,
     pub allowed_origins: Vec<String>,
     pub return_urls: Vec<String>,
+    pub shop_url: String,
     pub pass_ttl_seconds: u64,
     pub decision_wait_ms: u64,
     pub tls: TlsConfig,
@@ -157,6 +158,12 @@ impl Config {
                 "want up to 100 places such as \"https://shop.example/checkout\": https (http only to this machine), no query, no port that is the scheme's own",
             ));
         }
+        if !self.shop_url.is_empty() && !is_entry(&self.shop_url) {
+            return Some((
+                "shop_url",
+                "want such as \"https://shop.example/launch\": https (http only to this machine), no query, no port that is the scheme's own; or \"\"",
+            ));
+        }
         if self.connections.proxy_protocol && !self.tls.listen.is_empty() {
             return Some((
                 "connections.proxy_protocol",
@@ -240,6 +247,7 @@ impl Default for Config {
             public_origin: String::new(),
             allowed_origins: Vec::new(),
             return_urls: Vec::new(),
+            shop_url: String::new(),
             pass_ttl_seconds: 86_400,
             decision_wait_ms: 2000,
             tls: TlsConfig::default(),

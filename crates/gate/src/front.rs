@@ -85,6 +85,8 @@ struct ItemDocument<'a> {
     /// Upcoming: a later round offers it. Available: units are free; they can be bought while the
     /// sale is open. Sold out: no unit is free.
     state: ItemState,
+    /// A shopper who asks for it now, and finds no unit free, gets a place on the waitlist.
+    waitlist_open: bool,
 }
 
 impl Front {
@@ -182,6 +184,7 @@ impl Rendered {
             name_zh: item.name_zh.as_deref(),
             price: Money { amount_minor: seen.price_minor, currency },
             state: seen.state,
+            waitlist_open: seen.waitlist_open,
         });
         let document = SaleDocument {
             sale: &view.sale,

@@ -236,6 +236,7 @@ pub fn bind(options: Options) -> io::Result<Server> {
         ways_back: Arc::clone(&ways_back),
         protection: Arc::clone(&protection),
         demo,
+        shop_url: config.shop_url,
     });
     let streams = Arc::new(Streams::new(&protection));
     let parts = Parts(Arc::new(AllParts {

@@ -11,6 +11,8 @@ pub(crate) struct ShopPage {
     pub(crate) protection: Arc<Protection>,
     /// The page sells to any visitor, and payment is a sandbox.
     pub(crate) demo: bool,
+    /// Where the page leads outside a demo; empty if the operator has named no shop.
+    pub(crate) shop_url: String,
 }
 
 impl fmt::Debug for ShopPage {

@@ -1,19 +1,20 @@
 // The page's live half: a countdown by the server's clock, buying without a reload, and what becomes of it. The server renders
 // every word; this only puts it in place. Without this file the page works by plain forms.
 const sale = document.getElementById("sale");
-const outcome = document.getElementById("outcome");
-const form = document.getElementById("buy");
 if (sale) start();
 
 function start() {
   const lang = sale.dataset.lang;
   const path = `/api/v1/sales/${sale.dataset.sale}`;
+  const page = `/sales/${sale.dataset.sale}`;
   let opensAt = Number(sale.dataset.opens);
   let state = sale.dataset.state;
   // Until the clock has been compared, the page's own time of rendering will do.
   let offset = Number(sale.dataset.now) - Date.now();
   let polling = false;
-  let watched = null;
+  // Attempts whose events are being followed, and what was last heard of each.
+  const watched = new Map();
+  let seen = null;
 
   // Of a few round trips the shortest says most about the server's clock (NTP's reasoning, RFC 5905).
   async function compareClocks() {
@@ -36,15 +37,21 @@ function start() {
   function tick() {
     const countdown = document.getElementById("countdown");
     if (countdown) countdown.textContent = clock(opensAt - now());
-    for (const left of document.querySelectorAll("[data-until]")) left.textContent = clock(Number(left.dataset.until) - now());
+    tickOnce();
     if (state === "scheduled" && now() >= opensAt) poll();
     setTimeout(tick, 1000 - (now() % 1000) + 5);
+  }
+
+  function tickOnce() {
+    for (const left of document.querySelectorAll("[data-until]")) left.textContent = clock(Number(left.dataset.until) - now());
   }
 
   function clock(ms) {
     const seconds = Math.max(0, Math.ceil(ms / 1000));
     const two = (n) => String(Math.floor(n)).padStart(2, "0");
-    return `${two(seconds / 3600)}:${two((seconds / 60) % 60)}:${two(seconds % 60)}`;
+    const days = Math.floor(seconds / 86400);
+    const time = `${two((seconds / 3600) % 24)}:${two((seconds / 60) % 60)}:${two(seconds % 60)}`;
+    return days ? `${days} ${sale.dataset.day} ${time}` : time;
   }
 
   function localTimes(root) {
@@ -69,12 +76,13 @@ function start() {
     polling = false;
   }
 
-  function show(seen) {
-    if (!seen.state) return;
-    if (state !== "open" && seen.state === "open") {
+  function show(news) {
+    if (!news.state) return;
+    if (state !== "open" && news.state === "open") {
       const opened = document.getElementById("opened");
       if (opened) opened.textContent = opened.dataset.text;
     }
+    seen = news;
     state = seen.state;
     opensAt = Date.parse(seen.opens_at);
     const waiting = document.querySelector(".while-closed");
@@ -90,85 +98,107 @@ function start() {
     }
     const word = document.getElementById("closes-word");
     word.textContent = state === "closed" ? word.dataset.closed : word.dataset.open;
-    for (const item of seen.items) {
-      const tag = document.querySelector(`[data-item="${item.item}"]`);
+    buttons();
+  }
+
+  // What each item's button does at the moment, in the order of the server's own rules.
+  function buttons() {
+    const had = document.getElementById("yours").dataset.have.split(" ");
+    for (const item of seen ? seen.items : []) {
+      const row = document.querySelector(`[data-row="${item.item}"]`);
+      if (!row) continue;
+      const tag = row.querySelector("[data-item]");
       // What is left at the end is not sold out, and not to be had any more either.
       const word = state === "closed" && item.state === "available" ? "ended" : item.state;
-      if (tag && tag.dataset[word]) tag.textContent = tag.dataset[word];
-    }
-    const button = form && form.querySelector("button");
-    if (button && !button.dataset.asking) {
-      button.disabled = state !== "open";
-      button.textContent = state === "open" ? button.dataset.open : state === "scheduled" ? button.dataset.wait : tag.textContent;
+      if (tag.dataset[word]) tag.textContent = tag.dataset[word];
+      const button = row.querySelector("form.buy button");
+      if (!button || button.dataset.asking) continue;
+      const open = item.state === "available" ? "buy" : item.state === "sold_out" && item.waitlist_open ? "waitlist" : item.state;
+      const does = state !== "closed" && had.includes(item.item) ? "have" : state === "open" ? open : state;
+      button.disabled = !["buy", "waitlist"].includes(does);
+      button.querySelector(".does").textContent = button.dataset[does];
     }
   }
 
   const send = (form) =>
     fetch(form.action, { method: "POST", headers: { "X-Fragment": "1" }, body: new URLSearchParams(new FormData(form)) });
 
+  // Puts the parts that the server rendered in the place of those that the page has.
   function put(html, focus) {
-    outcome.innerHTML = html;
-    localTimes(outcome);
+    const parts = new DOMParser().parseFromString(html, "text/html");
+    for (const id of ["answer", "yours"]) {
+      const [part, old] = [parts.getElementById(id), document.getElementById(id)];
+      if (!part) continue;
+      const button = old.contains(document.activeElement) && document.activeElement.form;
+      old.replaceChildren(...part.childNodes);
+      Object.assign(old.dataset, part.dataset);
+      localTimes(old);
+      if (button) old.querySelector(`form.${button.className} input[value="${button.elements.hold.value}"] ~ button`)?.focus();
+    }
     tickOnce();
-    const pay = outcome.querySelector("form.pay");
-    if (pay) pay.addEventListener("submit", (event) => submit(event, pay));
-    if (focus) outcome.querySelector("h2")?.focus();
+    buttons();
+    if (focus) document.getElementById("answer-title")?.focus();
     watch();
   }
 
-  function tickOnce() {
-    for (const left of document.querySelectorAll("[data-until]")) left.textContent = clock(Number(left.dataset.until) - now());
-  }
-
-  async function submit(event, form) {
+  async function submit(event) {
     event.preventDefault();
+    const form = event.target;
     const button = form.querySelector("button");
-    const label = button.textContent;
+    const label = button.querySelector(".does");
+    const words = label && label.textContent;
     button.disabled = true;
     button.dataset.asking = "1";
-    if (button.dataset.busy) button.textContent = button.dataset.busy;
+    if (label) label.textContent = button.dataset.busy;
     try {
       const response = await send(form);
       const kind = response.headers.get("content-type") || "";
       if (!kind.startsWith("text/html")) throw new Error(String(response.status));
-      put(await response.text(), true);
-      renewKey();
+      const html = await response.text();
+      delete button.dataset.asking;
+      put(html, true);
+      renewKey(form);
     } catch {
-      // The same key goes out again, so nothing can be bought twice.
-      const failed = document.getElementById("buy")?.querySelector("button").dataset.failed;
-      // What is shown stays: it may hold the button that is to be pressed again.
-      const line = outcome.querySelector("p.failed") || outcome.appendChild(document.createElement("p"));
-      line.className = "failed";
-      line.textContent = failed || "";
+      // The same key goes out again, so nothing can be bought twice. What an earlier request got is no answer to this one.
+      const line = document.createElement("p");
+      line.className = "card notice";
+      line.textContent = sale.dataset.failed;
+      document.getElementById("answer").replaceChildren(line);
     }
     delete button.dataset.asking;
     button.disabled = false;
-    button.textContent = label;
+    if (label) label.textContent = words;
+    buttons();
   }
 
   // A purchase that got an answer for good is over: the next one needs a key of its own.
-  function renewKey() {
-    const said = outcome.querySelector("section")?.dataset.outcome;
-    if (!form || !["granted", "waitlisted"].includes(said)) return;
+  function renewKey(form) {
+    const said = document.querySelector("#answer section")?.dataset.outcome;
+    if (!form.elements.key || !["granted", "waitlisted"].includes(said)) return;
     const bytes = crypto.getRandomValues(new Uint8Array(16));
     form.elements.key.value = Array.from(bytes, (b) => b.toString(16).padStart(2, "0")).join("");
   }
 
-  // Follows the attempt that the page shows, until nothing more can happen to it.
-  async function watch() {
-    const section = outcome.querySelector("section[data-attempt]");
-    const attempt = section?.dataset.attempt;
-    if (!attempt || section.dataset.final === "true" || watched === attempt) return;
-    watched = attempt;
+  // Follows the attempts that the page shows, until nothing more can happen to them: four at most, for a browser opens six
+  // connections.
+  function watch() {
+    if (!sale.dataset.pass) return;
+    for (const { dataset } of document.querySelectorAll("[data-attempt][data-final=false]")) {
+      if (watched.size < 4 && !watched.has(dataset.attempt)) follow(dataset.attempt);
+    }
+  }
+
+  async function follow(attempt) {
+    watched.set(attempt, "");
     let pause = 1000;
-    while (watched === attempt) {
+    while (document.querySelector(`[data-attempt="${attempt}"][data-final=false]`)) {
       try {
-        const response = await fetch(`${path}/attempts/${attempt}/events`, { headers: { "Floodgate-Pass": form.dataset.pass } });
+        const response = await fetch(`${path}/attempts/${attempt}/events`, { headers: { "Floodgate-Pass": sale.dataset.pass } });
         const reader = response.body.pipeThrough(new TextDecoderStream()).getReader();
         let text = "";
         for (;;) {
           const { value, done } = await reader.read();
-          if (done || watched !== attempt) break;
+          if (done) break;
           text += value;
           const events = text.split("\n\n");
           text = events.pop();
@@ -179,31 +209,28 @@ function start() {
           pause = 1000;
         }
       } catch { /* connected again below */ }
-      if (outcome.querySelector("section")?.dataset.final === "true") break;
       await new Promise((done) => setTimeout(done, pause + Math.random() * 1000));
       pause = Math.min(pause * 2, 30000);
     }
-    if (watched === attempt) watched = null;
+    watched.delete(attempt);
+    watch();
   }
 
-  async function update(attempt, seen) {
-    const section = outcome.querySelector("section");
-    const shown = section && section.dataset.attempt === attempt ? section.dataset.seen || "" : "";
-    const key = `${seen.outcome} ${seen.hold?.state} ${seen.position} ${seen.place}`;
-    if (shown === key) return;
-    const first = shown === "";
-    const html = await (await fetch(`/sales/${sale.dataset.sale}/attempts/${attempt}?fragment=1&lang=${lang}${sale.dataset.query}`)).text();
-    const hadFocus = outcome.contains(document.activeElement);
-    if (!first || !section || section.dataset.outcome !== seen.outcome) put(html, hadFocus);
-    const now = outcome.querySelector("section");
-    if (now) now.dataset.seen = key;
+  // The answer to the last request stays as it is, unless the news is about that request.
+  async function update(attempt, news) {
+    const heard = `${news.outcome} ${news.hold?.state} ${news.position} ${news.place}`;
+    const before = watched.get(attempt);
+    if (before === heard) return;
+    watched.set(attempt, heard);
+    if (!before) return;
+    const answers = document.querySelector("#answer section")?.dataset.attempt === attempt;
+    const from = answers ? `${page}/attempts/${attempt}` : page;
+    put(await (await fetch(`${from}?fragment=1&lang=${lang}${sale.dataset.query}`)).text(), false);
   }
 
-  if (form) form.addEventListener("submit", (event) => submit(event, form));
-  const pay = outcome.querySelector("form.pay");
-  if (pay) pay.addEventListener("submit", (event) => submit(event, pay));
+  addEventListener("submit", submit);
   localTimes(document);
-  if (outcome.querySelector("section[data-answered=true]")) outcome.querySelector("h2").focus();
+  document.getElementById("answer-title")?.focus();
   compareClocks().then(tick);
   if (state !== "scheduled") poll();
   watch();

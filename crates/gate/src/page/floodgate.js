@@ -1,4 +1,4 @@
-// A sale on a shop's page: see docs/embedding.md. At most 5 KB.
+// A sale on a shop's page: see docs/embedding.md. At most 8 KB.
 (() => {
 const script = document.currentScript;
 const { sale, item, quantity = 1, token, tokenUrl, lang = document.documentElement.lang } = script.dataset;
@@ -10,6 +10,7 @@ const words = {
   paused: ["Paused", "已暂停"],
   closed: ["The sale is over", "活动已结束"],
   buy: ["Buy now", "立即抢购"],
+  join: ["Sold out: join the waitlist", "已售罄：加入候补"],
   busy: ["Asking…", "提交中…"],
   granted: ["It is yours to pay", "抢购成功，请付款"],
   confirmed: ["Paid: it is yours", "已付款"],
@@ -17,7 +18,13 @@ const words = {
   sold_out: ["Sold out", "已售罄"],
   limit_reached: ["Your limit is reached", "已达到限购数量"],
   not_eligible: ["Not for this sale", "您不符合条件"],
+  released: ["Given back", "已退回"],
+  expired: ["The time to pay is over", "付款时间已过"],
+  voided: ["Taken back by the shop", "已被商家收回"],
+  left: ["Your place on the waitlist is over", "您的候补资格已结束"],
   failed: ["It failed: try again", "未能完成，请再试"],
+  signin: ["Sign in to the shop again", "请重新登录商店"],
+  again: ["No answer yet: asking again", "暂无回复，正在重试"],
 };
 const say = (word) => (words[word] || words.failed)[+lang.startsWith("zh")];
 const make = (tag, more) => Object.assign(document.createElement(tag), more);
@@ -28,7 +35,7 @@ const box = make("div", { className: "floodgate" });
 box.append(make("a", { href: `${base}/sales/${sale}`, textContent: say("buy") }));
 script.after(box);
 
-let seen, pass, asking;
+let seen, pass, asking, watched;
 let offset = 0;
 const now = () => Date.now() + offset;
 // Jitter.
@@ -40,7 +47,15 @@ function show() {
   const ms = left();
   const clock = ` ${Math.floor(ms / 36e5)}${new Date(ms).toISOString().slice(13, 19)}`;
   state.textContent = say(seen.state) + (ms ? clock : "");
-  button.disabled = asking || seen.state !== "open";
+  const [wanted] = seen.items.filter((i) => !item || i.item === item);
+  const out = wanted?.state === "sold_out";
+  button.textContent = say(out ? (wanted.waitlist_open ? "join" : "sold_out") : "buy");
+  button.disabled = asking || seen.state !== "open" || (out && !wanted.waitlist_open);
+}
+
+// What an outcome says of the hold, or of the place.
+function word({ outcome, place, hold }) {
+  return hold ? (hold.state === "held" ? "granted" : hold.state) : place === "left" ? place : outcome;
 }
 
 // Retries with the same key, when Retry-After says.
@@ -53,6 +68,7 @@ async function ask(url, options, tries = 60) {
     if (body && response.ok && !queued) return body;
     if (n >= tries || (body && !queued && response.status < 500 && ![408, 429].includes(response.status)))
       throw body || {};
+    if (asking && !queued) said.textContent = say("again");
     await wait(1000 * (response?.headers.get("retry-after") || Math.min(2 ** n, 15)));
   }
 }
@@ -75,7 +91,9 @@ async function follow() {
 async function getPass() {
   if (script.dataset.pass) return script.dataset.pass;
   if (!pass || Date.parse(pass.expires_at) < now()) {
-    const bearer = token || (await (await fetch(tokenUrl)).text()).trim();
+    const bearer = token || (await (await fetch(tokenUrl).catch(() => {}))?.text())?.trim();
+    // A page for signing in, say, where the shop has no shopper.
+    if (!/^[\w-]+(\.[\w-]+){2}$/.test(bearer)) throw { type: "no-token", title: say("signin"), said: "signin" };
     pass = await ask(`${path}/passes`, { method: "POST", headers: { authorization: `Bearer ${bearer}` } });
   }
   return pass.pass;
@@ -97,6 +115,41 @@ async function attempt(what, count, key, again) {
   }
 }
 
+// Whether nothing follows. Another purchase gets another key then, unless this one was paid for.
+function isOver(last, place) {
+  if (/granted|waitlisted/.test(last)) return;
+  if (last !== "confirmed") delete sessionStorage[place];
+  return true;
+}
+
+// Tells what becomes of a hold or a place, until that is final.
+async function watch(outcome, place) {
+  const { attempt } = outcome;
+  let last = word(outcome);
+  for (watched = attempt; watched === attempt; await wait(2000)) {
+    try {
+      const headers = { "floodgate-pass": await getPass() };
+      const { body } = await fetch(`${path}/attempts/${attempt}/events`, { credentials: "omit", headers });
+      const reader = body.pipeThrough(new TextDecoderStream()).getReader();
+      for (let text = "", part; !(part = await reader.read()).done; ) {
+        const events = (text + part.value).split("\n\n");
+        text = events.pop();
+        for (const event of events) {
+          const data = event.match(/^data: (.*)/m);
+          const next = data && JSON.parse(data[1]);
+          if (watched !== attempt) return;
+          if (!next || word(next) === last) continue;
+          last = word(next);
+          said.textContent = say(last);
+          // With the ticket.
+          tell("outcome", next.hold ? await ask(`${path}/attempts/${attempt}`, { headers }, 2).catch(() => next) : next);
+          if (isOver(last, place)) return;
+        }
+      }
+    } catch {}
+  }
+}
+
 async function buy(what = item || seen.items[0].item, count = quantity) {
   const place = `floodgate ${base} ${sale} ${what} ${count}`;
   const key = sessionStorage[place] || crypto.getRandomValues(new Uint32Array(4)).join("-");
@@ -105,14 +158,12 @@ async function buy(what = item || seen.items[0].item, count = quantity) {
   said.textContent = say("busy");
   try {
     const outcome = await attempt(what, count, key, true);
-    const hold = outcome.hold?.state;
-    // Another purchase, another key.
-    if (hold && !/held|confirmed/.test(hold)) delete sessionStorage[place];
-    said.textContent = say(hold === "held" ? "granted" : hold || outcome.outcome);
+    said.textContent = say(word(outcome));
     tell("outcome", outcome);
+    if (!isOver(word(outcome), place)) watch(outcome, place);
     return outcome;
   } catch (problem) {
-    said.textContent = say("failed");
+    said.textContent = say(problem.said || "failed");
     tell("problem", problem);
     throw problem;
   } finally {

@@ -2,7 +2,7 @@
 //! cookie before anything else, and answered with a redirect, so that reloading buys nothing twice.
 
 use super::{
-    view::{Form, SalePage, index as index_page},
+    view::{Form, Own, Said, SalePage, index as index_page},
     visitor::Visitor,
 };
 use crate::{
@@ -21,7 +21,7 @@ use axum::{
     extract::{Path, Query, State},
     response::{Html, IntoResponse, Redirect, Response},
 };
-use contracts::{Actor, Answer, AttemptId, Basket, Operation, QUANTITY_MAX, SaleView, Told};
+use contracts::{Actor, Answer, AttemptId, Basket, Line, Operation, QUANTITY_MAX, SaleView, Told};
 use data_encoding::BASE64URL_NOPAD;
 use http::{HeaderMap, StatusCode, header};
 use maud::Markup;
@@ -36,6 +36,8 @@ use web::{
 };
 
 const FORM_BYTES_MAX: usize = 4096;
+/// The most holds and places that the page lists.
+const OWN_SHOWN_MAX: usize = 20;
 
 #[derive(Debug, Deserialize, Default)]
 #[serde(default)]
@@ -120,44 +122,50 @@ impl Visit {
 
     fn form(&self) -> Option<Form> {
         let visitor = self.visitor.as_ref()?;
-        let (pass, _) = self.shop.attempts.passes.issue(&self.front.sale.view().sale, &visitor.shopper())?;
-        let idempotency_key = BASE64URL_NOPAD.encode(&random_bytes::<16>().ok()?);
-        Some(Form { csrf: visitor.csrf(&self.shop.attempts.keys, &self.sale), idempotency_key, pass })
+        let view = self.front.sale.view();
+        let (pass, _) = self.shop.attempts.passes.issue(&view.sale, &visitor.shopper())?;
+        let key = |_| random_bytes::<16>().ok().map(|bytes| BASE64URL_NOPAD.encode(&bytes));
+        let idempotency_keys = view.items.iter().map(key).collect::<Option<_>>()?;
+        Some(Form { csrf: visitor.csrf(&self.shop.attempts.keys, &self.sale), idempotency_keys, pass })
     }
 
-    fn show(
-        &self,
-        path: String,
-        shown: Option<Current>,
-        notice: Option<String>,
-        answered: bool,
-        fragment: bool,
-    ) -> Markup {
+    /// The page, or the parts of it that a request changes.
+    async fn show(&self, path: String, said: Said, is_fragment: bool) -> Markup {
+        let kept = self.own().await;
         let view = self.front.sale.view();
+        let is_kept = |shown: &Current| kept.iter().any(|own| own.outcome.attempt == shown.outcome.attempt);
+        let way_back = match &said {
+            Said::Outcome(shown) if !is_kept(shown) => self.way_back(&view, shown),
+            _ => None,
+        };
+        let with_way = |current: Current| Own { way_back: self.way_back(&view, &current), current };
+        let own = kept.into_iter().map(with_way).collect();
         let page = SalePage {
             lang: self.lang,
             now: self.shop.protection.now(),
             view: &view,
             demo: self.shop.is_demo(&self.sale),
             form: self.form(),
-            way_back: shown.as_ref().and_then(|shown| self.way_back(&view, shown)),
+            said,
+            own,
+            way_back,
             return_url: self.return_to.as_ref().map(ReturnUrl::as_str),
+            shop_url: &self.shop.shop_url,
             query: self.query(),
-            outcome: shown.map(|shown| shown.outcome),
-            notice,
             path,
-            answered,
         };
-        if fragment { page.outcome_fragment() } else { page.render() }
+        if is_fragment { page.fragment() } else { page.render() }
     }
 
-    /// The newest attempt that the sale keeps of this visitor, so that a closed tab loses nothing.
-    async fn newest(&self) -> Option<Current> {
-        let pass = self.pass.as_ref()?;
-        let record = reply(self.front.sale.shopper(pass.shopper)).await.ok()?;
-        let stored = record.attempts.first()?;
-        let outcome = outcome_of(stored.id, &stored.answer)?;
-        Some(Current { outcome, basket: Some(stored.basket) })
+    /// What the sale keeps of this visitor, newest first, so that a closed tab loses nothing.
+    async fn own(&self) -> Vec<Current> {
+        let Some(pass) = &self.pass else { return Vec::new() };
+        let Ok(record) = reply(self.front.sale.shopper(pass.shopper)).await else { return Vec::new() };
+        let kept = record.attempts.iter().filter_map(|stored| {
+            let outcome = outcome_of(stored.id, &stored.answer)?;
+            Some(Current { outcome, basket: Some(stored.basket) })
+        });
+        kept.take(OWN_SHOWN_MAX).collect()
     }
 }
 
@@ -178,8 +186,7 @@ pub(super) async fn sale(
         _ => None,
     };
     let visit = Visit::new(Arc::clone(&shop), sale, lang, known.or_else(|| new.clone()), return_to)?;
-    let newest = if new.is_none() { visit.newest().await } else { None };
-    let markup = visit.show(format!("/sales/{}", visit.sale), newest, None, false, false);
+    let markup = visit.show(format!("/sales/{}", visit.sale), Said::Nothing, query.fragment.is_some()).await;
     Ok(page(StatusCode::OK, markup, new.as_ref().map(|v| (&*shop, v))))
 }
 
@@ -199,43 +206,49 @@ pub(super) async fn attempt(
     };
     let id = parse_attempt(&attempt)?;
     let visit = Visit::new(Arc::clone(&shop), sale, lang, Some(visitor), return_to)?;
-    let said = query.said.as_deref().and_then(|said| Said::parse(&shop, &visit.sale, id, said));
-    let shown = match (said, &visit.pass) {
-        (Some(outcome), _) => Current { outcome, basket: None },
+    let carried = query.said.as_deref().and_then(|said| Carried::parse(&shop, &visit, id, said));
+    let shown = match (carried, &visit.pass) {
+        (Some(refused), _) => refused,
         (None, Some(pass)) => current(&visit.front, pass, id).await?,
         (None, None) => return Err(no_visitor()),
     };
     let path = format!("/sales/{}/attempts/{id}", visit.sale);
-    Ok(page(StatusCode::OK, visit.show(path, Some(shown), None, true, query.fragment.is_some()), None))
+    let markup = visit.show(path, Said::Outcome(Box::new(shown)), query.fragment.is_some()).await;
+    Ok(page(StatusCode::OK, markup, None))
 }
 
 /// A refusal that a redirect carries.
-struct Said;
+struct Carried;
 
-impl Said {
-    fn write(shop: &ShopPage, sale: &str, outcome: &Outcome) -> String {
-        let as_of = outcome.as_of.unwrap_or_default().to_string();
-        let held_by = outcome.held_by.map(|id| id.to_string()).unwrap_or_default();
-        let proof = shop
-            .attempts
-            .keys
-            .page_token("said", &[sale, &outcome.attempt.to_string(), outcome.outcome, &as_of, &held_by]);
-        format!("{}.{as_of}.{held_by}.{proof}", outcome.outcome)
+impl Carried {
+    fn proof(shop: &ShopPage, sale: &str, attempt: AttemptId, fields: &str) -> String {
+        shop.attempts.keys.page_token("said", &[sale, &attempt.to_string(), fields])
     }
 
-    fn parse(shop: &ShopPage, sale: &str, attempt: AttemptId, said: &str) -> Option<Outcome> {
-        let mut parts = said.split('.');
-        let (name, as_of, held_by, proof) = (parts.next()?, parts.next()?, parts.next()?, parts.next()?);
-        let outcome = OUTCOMES.into_iter().find(|o| *o == name)?;
-        if !shop.attempts.keys.is_page_token(
-            proof,
-            "said",
-            &[sale, &attempt.to_string(), outcome, as_of, held_by],
-        ) {
+    /// `sold_out.as_of.held_by.item.quantity.proof`
+    fn write(shop: &ShopPage, sale: &str, said: &Current) -> String {
+        let outcome = &said.outcome;
+        let as_of = outcome.as_of.unwrap_or_default();
+        let held_by = outcome.held_by.map(|id| id.to_string()).unwrap_or_default();
+        let line = said.basket.and_then(|basket| basket.first().copied()).unwrap_or_default();
+        let fields = format!("{}.{as_of}.{held_by}.{}.{}", outcome.outcome, line.item, line.quantity);
+        let proof = Self::proof(shop, sale, outcome.attempt, &fields);
+        format!("{fields}.{proof}")
+    }
+
+    fn parse(shop: &ShopPage, visit: &Visit, attempt: AttemptId, text: &str) -> Option<Current> {
+        let (fields, proof) = text.rsplit_once('.')?;
+        let want = (&*visit.sale, &*attempt.to_string());
+        if !shop.attempts.keys.is_page_token(proof, "said", &[want.0, want.1, fields]) {
             return None;
         }
-        let as_of = Some(Sequence(as_of.parse().ok()?));
-        Some(Outcome { as_of, held_by: held_by.parse().ok(), ..Outcome::plain(attempt, outcome) })
+        let [name, as_of, held_by, item, quantity] = fields.split('.').collect::<Vec<_>>()[..] else {
+            return None;
+        };
+        let outcome = OUTCOMES.into_iter().find(|o| *o == name)?;
+        let (as_of, held_by) = (Some(Sequence(as_of.parse().ok()?)), held_by.parse().ok());
+        let basket = Basket::new(&[Line { item: item.parse().ok()?, quantity: quantity.parse().ok()? }]).ok();
+        Some(Current { outcome: Outcome { as_of, held_by, ..Outcome::plain(attempt, outcome) }, basket })
     }
 }
 
@@ -259,7 +272,7 @@ struct BuyForm {
 }
 
 #[derive(Debug, Deserialize)]
-struct PayForm {
+struct HoldForm {
     csrf: String,
     hold: AttemptId,
     #[serde(default)]
@@ -318,7 +331,7 @@ pub(super) async fn buy(
                 http::StatusCode::from_u16(problem.kind.status).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR),
                 problem.detail().to_owned(),
             );
-            let markup = visit.show(format!("/sales/{}", visit.sale), None, Some(notice), true, fragment);
+            let markup = visit.show(format!("/sales/{}", visit.sale), Said::Notice(notice), fragment).await;
             let retry_after = problem.into_response().headers().get(header::RETRY_AFTER).cloned();
             let mut response = page(status, markup, None);
             if let Some(seconds) = retry_after {
@@ -328,14 +341,17 @@ pub(super) async fn buy(
         }
     };
     if fragment {
-        return Ok(page(StatusCode::OK, visit.show(String::new(), Some(bought), None, true, true), None));
+        let markup = visit.show(String::new(), Said::Outcome(Box::new(bought)), true).await;
+        return Ok(page(StatusCode::OK, markup, None));
     }
-    let outcome = bought.outcome;
-    let stored = outcome.as_of.is_none();
-    let said =
-        if stored { String::new() } else { format!("&said={}", Said::write(&shop, &visit.sale, &outcome)) };
-    let query = visit.query();
-    let to = format!("/sales/{}/attempts/{}?lang={}{said}{query}", visit.sale, outcome.attempt, lang.code());
+    let is_stored = bought.outcome.as_of.is_none();
+    let said = if is_stored {
+        String::new()
+    } else {
+        format!("&said={}", Carried::write(&shop, &visit.sale, &bought))
+    };
+    let (query, id) = (visit.query(), bought.outcome.attempt);
+    let to = format!("/sales/{}/attempts/{id}?lang={}{said}{query}", visit.sale, lang.code());
     Ok(Redirect::to(&to).into_response())
 }
 
@@ -370,13 +386,37 @@ pub(super) async fn pay(
     headers: HeaderMap,
     body: axum::body::Body,
 ) -> Shown {
+    let pay = |hold| Operation::Confirm { hold, payment: format!("sandbox-{hold}") };
+    act(shop, peer, sale, &headers, body, pay).await
+}
+
+/// `POST /sales/{sale}/give-back`: gives a hold back, or a place on the waitlist.
+pub(super) async fn give_back(
+    State(shop): State<Arc<ShopPage>>,
+    Extension(peer): Extension<Peer>,
+    Path(sale): Path<String>,
+    headers: HeaderMap,
+    body: axum::body::Body,
+) -> Shown {
+    act(shop, peer, sale, &headers, body, |hold| Operation::Release { hold }).await
+}
+
+/// What a visitor does with what they have.
+async fn act(
+    shop: Arc<ShopPage>,
+    peer: Peer,
+    sale: String,
+    headers: &HeaderMap,
+    body: axum::body::Body,
+    operation: impl FnOnce(AttemptId) -> Operation,
+) -> Shown {
     shop.attempts.fronts.get(&sale)?;
     shop.attempts.limits.address(peer)?;
-    let (visitor, form) = read_form::<PayForm>(&shop, &sale, &headers, body).await?;
+    let (visitor, form) = read_form::<HoldForm>(&shop, &sale, headers, body).await?;
     if !visitor.is_csrf(&shop.attempts.keys, &sale, &form.csrf) {
         return Err(no_visitor());
     }
-    let lang = Lang::of(form.lang.as_deref(), &headers);
+    let lang = Lang::of(form.lang.as_deref(), headers);
     let return_to = shop.ways_back.named(form.return_url.as_deref())?;
     let visit = Visit::new(Arc::clone(&shop), sale, lang, Some(visitor), return_to)?;
     let pass = visit.pass.as_ref().ok_or_else(no_visitor)?;
@@ -385,12 +425,12 @@ pub(super) async fn pay(
     if !matches!(found.answer, Answer::Granted(_) | Answer::Waitlisted { .. }) {
         return Err(Problem::new(&problem::NOT_FOUND, format!("no hold {hold} of this visitor")));
     }
-    let confirm = Operation::Confirm { hold, payment: format!("sandbox-{hold}") };
-    let paid = reply(visit.front.sale.operate(Actor::new("demo", "sandbox payment"), confirm)).await?;
-    paid.map_err(of_operation)?;
-    if wants_fragment(&headers) {
-        let paid = current(&visit.front, pass, hold).await?;
-        return Ok(page(StatusCode::OK, visit.show(String::new(), Some(paid), None, true, true), None));
+    let done =
+        reply(visit.front.sale.operate(Actor::new("demo", "visitor of the demo"), operation(hold))).await?;
+    done.map_err(of_operation)?;
+    if wants_fragment(headers) {
+        let said = Said::Outcome(Box::new(current(&visit.front, pass, hold).await?));
+        return Ok(page(StatusCode::OK, visit.show(String::new(), said, true).await, None));
     }
     let query = visit.query();
     let to = format!("/sales/{}/attempts/{hold}?lang={}{query}", visit.sale, lang.code());

@@ -1,8 +1,10 @@
 //! The page's texts, in both languages side by side. A text promises no more than the answer of the
 //! sale.
 
+use super::does::Does;
 use crate::outcome::Outcome;
 use contracts::{HoldState, ItemSpec, ItemState, SaleSpec, SaleState};
+use units::DurationMs;
 use web::page::Lang;
 
 /// The texts in one language.
@@ -39,6 +41,30 @@ impl Words {
         }
     }
 
+    /// What a button does.
+    pub(super) fn does(self, does: Does) -> &'static str {
+        match does {
+            Does::Buy => self.say("Buy now", "立即抢购"),
+            Does::JoinWaitlist => self.say("Sold out: join the waitlist", "已售罄：加入候补"),
+            Does::SoldOut => self.item_state(ItemState::SoldOut),
+            Does::Upcoming => self.item_state(ItemState::Upcoming),
+            Does::HasAll => self.say("You have as many as you may have", "您已达到限购数量"),
+            Does::Wait => self.say("Waiting for the opening", "等待开始"),
+            Does::Paused => self.sale_state(SaleState::Paused),
+            Does::Ended => self.say("Ended", "已结束"),
+        }
+    }
+
+    /// `2 d 03:04:05`, without days below one.
+    pub(super) fn time_left(self, left: DurationMs) -> String {
+        let seconds = left.0 / 1000;
+        let clock = format!("{:02}:{:02}:{:02}", seconds / 3600 % 24, seconds / 60 % 60, seconds % 60);
+        match seconds / 86_400 {
+            0 => clock,
+            days => format!("{days} {} {clock}", self.say("d", "天")),
+        }
+    }
+
     /// An outcome's heading and explanation.
     pub(super) fn outcome(self, outcome: &Outcome) -> (&'static str, &'static str) {
         if let Some(hold) = &outcome.hold {
@@ -48,7 +74,7 @@ impl Words {
             "queued" => (
                 self.say("You are in line", "您正在排队"),
                 self.say(
-                    "Your attempt has been accepted and will be decided in order. Keep this page, or its address: your place stays even if you close it.",
+                    "Your request is in and will be answered in order. Keep this page, or its address: your place stays even if you close it.",
                     "您的请求已收到，将按顺序处理。请保留此页面或其网址；即使关闭页面，您的位置也会保留。",
                 ),
             ),
@@ -66,7 +92,7 @@ impl Words {
             "sold_out" => (
                 self.say("Sold out", "已售罄"),
                 self.say(
-                    "Nothing was free when you asked. Units that others give back come on sale again: you may ask again.",
+                    "Nothing was left when you asked. What others give back comes on sale again: you may ask again.",
                     "您提交时已无货。他人退回的商品会重新开售，您可以再试。",
                 ),
             ),
@@ -84,15 +110,15 @@ impl Words {
             ),
             "closed" => (
                 self.say("The sale is over", "活动已结束"),
-                self.say("No more attempts are taken.", "不再接受新的请求。"),
+                self.say("Nothing more is sold.", "不再接受新的请求。"),
             ),
             "paused" => (
                 self.say("The sale is paused", "活动已暂停"),
-                self.say("Nothing is sold now. What you hold stays yours until the time shown.", "当前暂停销售，您已占有的商品在所示时间之前仍为您保留。"),
+                self.say("Nothing is sold now. What is kept for you stays yours until the time shown.", "当前暂停销售，您已占有的商品在所示时间之前仍为您保留。"),
             ),
             _ => (
                 self.say("No answer is kept", "没有保存的结果"),
-                self.say("This attempt got nothing. You may ask again.", "本次请求没有获得商品，您可以再试。"),
+                self.say("This request got nothing. You may ask again.", "本次请求没有获得商品，您可以再试。"),
             ),
         }
     }
@@ -126,19 +152,18 @@ impl Words {
         match state {
             HoldState::Held => (
                 self.say("It is yours to pay", "抢购成功，请付款"),
-                self.say("The units are kept for you until the time below.", "商品已为您保留至以下时间。"),
+                self.say("It is kept for you until the time below.", "商品已为您保留至以下时间。"),
             ),
             HoldState::Confirmed => (
                 self.say("Paid: it is yours", "已付款，商品归您"),
                 self.say("The purchase is complete.", "购买已完成。"),
             ),
-            HoldState::Released => (
-                self.say("Given back", "已退回"),
-                self.say("The units went back on sale.", "商品已重新开售。"),
-            ),
+            HoldState::Released => {
+                (self.say("Given back", "已退回"), self.say("It went back on sale.", "商品已重新开售。"))
+            }
             HoldState::Expired => (
                 self.say("The time to pay is over", "付款时间已过"),
-                self.say("The units went back on sale.", "商品已重新开售。"),
+                self.say("It went back on sale.", "商品已重新开售。"),
             ),
             HoldState::Voided => (
                 self.say("Taken back by the shop", "已被商家收回"),

@@ -1,8 +1,8 @@
 //! The page's HTML. Everything that is shown is passed in.
 
-use super::{SCRIPT, text::Words};
-use crate::outcome::Outcome;
-use contracts::{HoldState, ItemSpec, ItemState, ItemView, SaleState, SaleView};
+use super::{SCRIPT, does::Does, text::Words};
+use crate::{decisions::Current, outcome::Outcome};
+use contracts::{Basket, HoldState, ItemSpec, ItemState, ItemView, SaleState, SaleView};
 use maud::{Markup, html};
 use units::{Money, TimeMs};
 use web::page::{Frame, Lang};
@@ -14,8 +14,26 @@ const QUANTITY_SHOWN_MAX: u32 = 10;
 #[derive(Debug)]
 pub(super) struct Form {
     pub(super) csrf: String,
-    pub(super) idempotency_key: String,
+    /// One for each item: each button of the page is a purchase of its own.
+    pub(super) idempotency_keys: Vec<String>,
     pub(super) pass: String,
+}
+
+/// A hold or a place of the visitor, and the shop's return URL with it.
+#[derive(Debug)]
+pub(super) struct Own {
+    pub(super) current: Current,
+    pub(super) way_back: Option<String>,
+}
+
+/// What the page says about the last request.
+#[derive(Debug)]
+pub(super) enum Said {
+    Nothing,
+    /// The outcome of the attempt that was asked for.
+    Outcome(Box<Current>),
+    /// Why there is none.
+    Notice(String),
 }
 
 /// Everything that a sale's page shows.
@@ -26,17 +44,19 @@ pub(super) struct SalePage<'a> {
     pub(super) view: &'a SaleView,
     pub(super) demo: bool,
     pub(super) form: Option<Form>,
-    pub(super) outcome: Option<Outcome>,
-    pub(super) notice: Option<String>,
-    /// The shop's return URL, and the same with the outcome, once there is one for the shop.
+    pub(super) said: Said,
+    /// All that the sale keeps of the visitor, newest first.
+    pub(super) own: Vec<Own>,
+    /// The shop's return URL, and the same with the outcome of the last request, if the sale keeps
+    /// nothing of that.
     pub(super) return_url: Option<&'a str>,
     pub(super) way_back: Option<String>,
+    /// The page of the shop that runs the sale; empty if the operator has named none.
+    pub(super) shop_url: &'a str,
     /// What links of the page carry after `?lang=…`.
     pub(super) query: String,
     /// The page's own path, for the language switch.
     pub(super) path: String,
-    /// The outcome is of the attempt that was requested, and not a reminder of an earlier one.
-    pub(super) answered: bool,
 }
 
 fn document(
@@ -98,30 +118,37 @@ impl SalePage<'_> {
                 }
             }
             section id="sale" class="card" aria-labelledby="sale-name"
-                data-sale=(view.sale) data-lang=(self.lang.code()) data-now=(self.now.0)
-                data-opens=(view.opens_at.0) data-state=(state_name(view.state)) data-query=(self.query) {
+                data-sale=(view.sale) data-lang=(self.lang.code()) data-now=(self.now.0) data-day=(words.say("d", "天"))
+                data-opens=(view.opens_at.0) data-state=(state_name(view.state)) data-query=(self.query)
+                data-pass=[self.form.as_ref().map(|form| &form.pass)]
+                data-failed=(words.say("No answer arrived. Nothing is lost: press the button again.", "没有收到回复。没有任何损失：请再次点击按钮。")) {
                 h1 id="sale-name" { (name) }
                 p { span class="tag" id="sale-state"
                     data-scheduled=(words.sale_state(SaleState::Scheduled)) data-open=(words.sale_state(SaleState::Open))
                     data-paused=(words.sale_state(SaleState::Paused)) data-closed=(words.sale_state(SaleState::Closed))
                     { (words.sale_state(view.state)) } }
                 (self.clock(words))
-                @if self.form.is_some() { (self.buy(words)) } @else {
-                    (self.items(words))
-                    p { (words.say("To buy, come from the shop that runs this sale.", "请从举办本活动的商店进入购买。")) }
-                }
             }
-            div id="outcome" aria-live="polite" { (self.outcome_fragment()) }
+            (self.answer_part(words))
+            (self.own_part(words))
+            section class="card" aria-labelledby="items-title" {
+                h2 id="items-title" { (words.say("For sale", "商品")) }
+                (self.items(words))
+                @if self.form.is_none() { (self.to_the_shop(words)) }
+            }
         };
         document(self.lang, name, (&self.path, &self.query), self.refresh_seconds(), &body)
     }
 
     /// Without JavaScript a page reloads itself only while something may still change.
     fn refresh_seconds(&self) -> Option<u64> {
-        match &self.outcome {
-            Some(outcome) if outcome.outcome == "queued" => return Some(2),
-            Some(outcome) if !outcome.is_final() && outcome.hold.is_none() => return Some(10),
-            _ => {}
+        if let Said::Outcome(said) = &self.said
+            && said.outcome.is_queued()
+        {
+            return Some(2);
+        }
+        if self.own.iter().any(|own| waits(&own.current.outcome)) {
+            return Some(10);
         }
         let opens_in = self.view.opens_at.since(self.now).0.div_ceil(1000);
         (self.view.state == SaleState::Scheduled).then(|| opens_in.clamp(1, 30))
@@ -130,14 +157,13 @@ impl SalePage<'_> {
     fn clock(&self, words: Words) -> Markup {
         let view = self.view;
         let opening = view.state == SaleState::Scheduled;
-        let opens_in = view.opens_at.since(self.now).0 / 1000;
         html! {
             p class="clock" {
                 @if opening {
                     span class="while-closed" {
                         (words.say("Opens in", "距开始")) " "
                         // No live region: a screen reader must not read every tick.
-                        strong id="countdown" role="timer" aria-live="off" { (hms(opens_in)) }
+                        strong id="countdown" role="timer" aria-live="off" { (words.time_left(view.opens_at.since(self.now))) }
                         " (" time datetime=(view.opens_at) data-local="" { (readable(view.opens_at)) } ")"
                     }
                 }
@@ -153,17 +179,37 @@ impl SalePage<'_> {
         }
     }
 
+    /// Outside a demo the shop sells, and this page only leads to it.
+    fn to_the_shop(&self, words: Words) -> Markup {
+        let to = self.return_url.unwrap_or(self.shop_url);
+        html! {
+            @if to.is_empty() {
+                p { (words.say("To buy, come from the shop that runs this sale.", "请从举办本活动的商店进入购买。")) }
+            } @else {
+                p { a class="back" href=(to) { (words.say("Buy at the shop that runs this sale", "前往举办本活动的商店购买")) } }
+            }
+        }
+    }
+
+    /// The items, each with a button of its own: nothing is selected, so nothing is bought that was
+    /// not chosen.
     fn items(&self, words: Words) -> Markup {
         let view = self.view;
         html! {
             ul class="items" {
-                @for (item, seen) in view.spec.items.iter().zip(&view.items) {
-                    li {
-                        span class="name" { (words.item_name(item)) }
-                        span class="price" { (self.price(seen.price_minor)) }
-                        (item_tag(words, view.state, item, *seen))
+                @for (at, (item, seen)) in view.spec.items.iter().zip(&view.items).enumerate() {
+                    li data-row=(item.item) {
+                        p {
+                            span class="name" { (words.item_name(item)) } " "
+                            span class="price" { (self.price(seen.price_minor)) } " "
+                            (item_tag(words, view.state, item, *seen))
+                        }
+                        @if let Some(form) = &self.form { (self.buy(words, form, at, item, *seen)) }
                     }
                 }
+            }
+            @if self.form.is_some() && view.state == SaleState::Scheduled {
+                noscript { p class="hint" { (words.say("This page reloads itself until the sale opens.", "活动开始前，本页面会自动刷新。")) } }
             }
         }
     }
@@ -172,48 +218,31 @@ impl SalePage<'_> {
         Money { amount_minor, currency: self.view.spec.currency }
     }
 
-    fn buy(&self, words: Words) -> Markup {
-        let Some(form) = &self.form else { return html! {} };
+    fn buy(&self, words: Words, form: &Form, at: usize, item: &ItemSpec, seen: ItemView) -> Markup {
         let view = self.view;
-        let open = view.state == SaleState::Open;
-        let first = view.items.iter().position(|i| i.state == ItemState::Available && i.offered).unwrap_or(0);
-        let limit = self.quantity_max();
+        let does = Does::now(view.state, seen, self.has(at));
+        let limit = self.quantity_max(at);
         html! {
-            form id="buy" method="post" action={ "/sales/" (view.sale) "/buy" } data-pass=(form.pass) {
+            form class="buy" method="post" action={ "/sales/" (view.sale) "/buy" } {
                 input type="hidden" name="csrf" value=(form.csrf);
-                input type="hidden" name="key" value=(form.idempotency_key);
+                input type="hidden" name="key" value=(form.idempotency_keys.get(at).map_or("", String::as_str));
                 input type="hidden" name="lang" value=(self.lang.code());
+                input type="hidden" name="item" value=(item.item);
                 (self.return_field())
-                fieldset {
-                    legend { (words.say("Choose", "选择商品")) }
-                    ul class="items" {
-                        @for (at, (item, seen)) in view.spec.items.iter().zip(&view.items).enumerate() {
-                            li {
-                                label {
-                                    input type="radio" name="item" value=(item.item) checked[at == first] required;
-                                    span class="name" { (words.item_name(item)) }
-                                    span class="price" { (self.price(seen.price_minor)) }
-                                    (item_tag(words, view.state, item, *seen))
-                                }
-                            }
-                        }
-                    }
-                }
                 @if limit > 1 {
-                    p { label { (words.say("Quantity", "数量")) " "
-                        select name="quantity" { @for n in 1..=limit { option value=(n) { (n) } } } } }
+                    label { (words.say("Quantity", "数量"))
+                        span class="visually-hidden" { ": " (words.item_name(item)) } " "
+                        select name="quantity" { @for n in 1..=limit { option value=(n) { (n) } } } }
                 } @else {
                     input type="hidden" name="quantity" value="1";
                 }
-                button type="submit" disabled[!open] data-open=(words.say("Buy now", "立即抢购"))
-                    data-wait=(words.say("Waiting for the opening", "等待开始")) data-busy=(words.say("Asking…", "提交中…"))
-                    data-failed=(words.say("No answer arrived. Nothing is lost: press the button again.", "没有收到回复。没有任何损失：请再次点击按钮。")) {
-                    @if open { (words.say("Buy now", "立即抢购")) }
-                    @else if view.state == SaleState::Scheduled { (words.say("Waiting for the opening", "等待开始")) }
-                    @else { (words.sale_state(view.state)) }
-                }
-                @if !open && view.state == SaleState::Scheduled {
-                    noscript { p class="hint" { (words.say("This page reloads itself until the sale opens.", "活动开始前，本页面会自动刷新。")) } }
+                button type="submit" disabled[!does.is_possible()] data-busy=(words.say("Asking…", "提交中…"))
+                    data-buy=(words.does(Does::Buy)) data-waitlist=(words.does(Does::JoinWaitlist))
+                    data-sold_out=(words.does(Does::SoldOut)) data-upcoming=(words.does(Does::Upcoming))
+                    data-have=(words.does(Does::HasAll)) data-scheduled=(words.does(Does::Wait))
+                    data-paused=(words.does(Does::Paused)) data-closed=(words.does(Does::Ended)) {
+                    span class="does" { (words.does(does)) }
+                    span class="visually-hidden" { ": " (words.item_name(item)) }
                 }
             }
         }
@@ -223,68 +252,197 @@ impl SalePage<'_> {
         html! { @if let Some(url) = self.return_url { input type="hidden" name="return_url" value=(url); } }
     }
 
-    fn quantity_max(&self) -> u32 {
+    /// The limit of an item for one shopper in this round, 0 for none.
+    fn limit(&self, at: usize) -> u32 {
         let spec = &self.view.spec;
-        let round = usize::from(self.view.rounds_opened.max(1)) - 1;
-        let of_round = spec.rounds.get(round).map(|r| r.items.iter().map(|i| i.limit_per_shopper));
-        let unlimited = |limit: u32| if limit == 0 { QUANTITY_SHOWN_MAX } else { limit };
-        let item = of_round.and_then(|limits| limits.map(unlimited).max()).unwrap_or(1);
-        item.min(unlimited(spec.limit_per_shopper)).min(QUANTITY_SHOWN_MAX)
+        let round = spec.rounds.get(usize::from(self.view.rounds_opened.max(1)) - 1);
+        let offer = round.and_then(|r| r.items.iter().find(|i| i.item == spec.items[at].item));
+        offer.map_or(1, |offer| offer.limit_per_shopper)
     }
 
-    /// The outcome alone, as the script puts it into the page.
-    pub(super) fn outcome_fragment(&self) -> Markup {
-        let words = Words(self.lang);
-        if let Some(notice) = &self.notice {
-            let title = words.say("It did not work", "未能完成");
-            return html! { section class="card notice" aria-labelledby="outcome-title" data-outcome="problem" {
-                h2 id="outcome-title" tabindex="-1" { (title) } p { (notice) }
-            } };
-        }
-        let Some(outcome) = &self.outcome else { return html! {} };
-        let (title, meaning) = words.outcome(outcome);
-        let hold = outcome.hold.as_ref();
-        let held = hold.filter(|h| h.state == HoldState::Held);
-        let tone = match hold.map(|h| h.state) {
-            Some(HoldState::Held | HoldState::Confirmed) => "good",
-            _ => "notice",
+    fn quantity_max(&self, at: usize) -> u32 {
+        let unlimited = |limit: u32| if limit == 0 { QUANTITY_SHOWN_MAX } else { limit };
+        unlimited(self.limit(at)).min(unlimited(self.view.spec.limit_per_shopper)).min(QUANTITY_SHOWN_MAX)
+    }
+
+    /// Whether the visitor has, or waits for, as many of an item as one shopper may have.
+    fn has(&self, at: usize) -> bool {
+        let lines = || {
+            self.own
+                .iter()
+                .map(|own| &own.current)
+                .filter(|own| is_had(&own.outcome))
+                .filter_map(|own| own.basket)
         };
+        let all: u64 = lines().flat_map(|b| b.to_vec()).map(|line| u64::from(line.quantity)).sum();
+        let of_item: u64 = lines()
+            .flat_map(|b| b.to_vec())
+            .filter(|line| usize::from(line.item) == at)
+            .map(|line| u64::from(line.quantity))
+            .sum();
+        let reached = |limit: u32, had: u64| limit > 0 && had >= u64::from(limit);
+        reached(self.limit(at), of_item) || reached(self.view.spec.limit_per_shopper, all)
+    }
+
+    /// Both parts that a request may change, as the script puts them into the page.
+    pub(super) fn fragment(&self) -> Markup {
+        let words = Words(self.lang);
         html! {
-            section class={ "card " (tone) } aria-labelledby="outcome-title" data-attempt=(outcome.attempt)
-                data-outcome=(outcome.outcome) data-final=(outcome.is_final()) data-answered=(self.answered) {
-                h2 id="outcome-title" tabindex="-1" autofocus[self.answered] { (title) }
+            @if !matches!(self.said, Said::Nothing) { (self.answer_part(words)) }
+            (self.own_part(words))
+        }
+    }
+
+    fn answer_part(&self, words: Words) -> Markup {
+        html! { div id="answer" aria-live="polite" { (self.answer(words)) } }
+    }
+
+    /// What became of the last request. It stays until the next one.
+    fn answer(&self, words: Words) -> Markup {
+        let said = match &self.said {
+            Said::Nothing => return html! {},
+            Said::Notice(notice) => {
+                return html! { section class="card notice" aria-labelledby="answer-title" data-outcome="problem" {
+                    h2 id="answer-title" tabindex="-1" autofocus { (words.say("It did not work", "未能完成")) }
+                    p { (notice) }
+                } };
+            }
+            Said::Outcome(said) => said,
+        };
+        let outcome = &said.outcome;
+        let (title, meaning) = words.outcome(outcome);
+        let is_good = outcome.hold.as_ref().is_some_and(|h| is_kept(h.state));
+        html! {
+            section class={ "card " (if is_good { "good" } else { "notice" }) } aria-labelledby="answer-title"
+                data-attempt=(outcome.attempt) data-outcome=(outcome.outcome) data-final=(outcome.is_final()) {
+                h2 id="answer-title" tabindex="-1" autofocus { (title) }
+                @if let Some(basket) = &said.basket { p { strong { (self.goods(words, basket)) } } }
                 p { (meaning) }
                 @if let (true, Some(position)) = (outcome.is_queued(), outcome.position) {
                     p { strong { (words.in_line(position, outcome.wait_ms)) } }
-                } @else if let Some(position) = outcome.position.filter(|_| hold.is_none() && outcome.place != Some("left")) {
-                    p { (words.say("Position", "位置")) ": " strong { (position) } }
                 }
-                @if let Some(hold) = held {
-                    p { (words.say("Pay by", "付款截止")) " " time datetime=(hold.pay_by) data-local="" { (readable(hold.pay_by)) }
-                        " · " (words.say("time left", "剩余")) " "
-                        strong data-until=(hold.pay_by.0) role="timer" aria-live="off" { (hms(hold.pay_by.since(self.now).0 / 1000)) } }
-                    @if let Some(form) = &self.form {
-                        form class="pay" method="post" action={ "/sales/" (self.view.sale) "/pay" } {
-                            input type="hidden" name="csrf" value=(form.csrf);
-                            input type="hidden" name="lang" value=(self.lang.code());
-                            input type="hidden" name="hold" value=(hold.id);
-                            (self.return_field())
-                            button type="submit" { (words.say("Pay (sandbox)", "付款（沙盒）")) }
-                        }
+                @if outcome.held_by.is_some() {
+                    p { a href="#yours" { (words.say("See what you have", "查看您已有的商品")) } }
+                }
+                (to_go_on(words, self.way_back.as_deref()))
+                (number(words, outcome))
+            }
+        }
+    }
+
+    /// `2 × Phone · 3998.00 CNY` for each line. The price is that of now, unless rounds differ in
+    /// it: then the hold's own is not known here, and none is shown.
+    fn goods(&self, words: Words, basket: &Basket) -> String {
+        let spec = &self.view.spec;
+        let mut text = Vec::new();
+        for line in basket.iter() {
+            let Some(item) = spec.items.get(usize::from(line.item)) else { continue };
+            let offers = spec.rounds.iter().flat_map(|r| &r.items).filter(|offer| offer.item == item.item);
+            let mut prices: Vec<u64> = offers.map(|offer| offer.price_minor).collect();
+            prices.dedup();
+            let price = match prices[..] {
+                [one] => format!(" · {}", self.price(one.saturating_mul(u64::from(line.quantity)))),
+                _ => String::new(),
+            };
+            text.push(format!("{} × {}{price}", line.quantity, words.item_name(item)));
+        }
+        text.join(", ")
+    }
+
+    fn own_part(&self, words: Words) -> Markup {
+        let had: Vec<&str> = (0..self.view.spec.items.len())
+            .filter(|at| self.form.is_some() && self.has(*at))
+            .map(|at| self.view.spec.items[at].item.as_str())
+            .collect();
+        html! {
+            div id="yours" data-have=(had.join(" ")) {
+                @if !self.own.is_empty() {
+                    section class="card" aria-labelledby="yours-title" {
+                        h2 id="yours-title" { (words.say("Yours", "您的商品")) }
+                        ul class="own" { @for own in &self.own { (self.own_row(words, own)) } }
                     }
-                }
-                @if let Some(other) = outcome.held_by {
-                    p { a href={ "/sales/" (self.view.sale) "/attempts/" (other) "?lang=" (self.lang.code()) (self.query) } { (words.say("See what you have", "查看您已有的商品")) } }
-                }
-                @if let Some(way_back) = &self.way_back {
-                    p { a class="back" href=(way_back) rel="noreferrer" { (words.say("Go on at the shop", "返回商店继续")) } }
-                }
-                p class="small" {
-                    (words.say("Attempt", "请求编号")) " " code { (outcome.attempt) }
-                    @if let Some(as_of) = outcome.as_of { " · " (words.say("true at log entry", "对应日志序号")) " " (as_of) }
                 }
             }
         }
+    }
+
+    /// A hold or a place, with its own buttons.
+    fn own_row(&self, words: Words, own: &Own) -> Markup {
+        let Own { current: Current { outcome, basket }, way_back } = own;
+        let (title, _) = words.outcome(outcome);
+        let held = outcome.hold.as_ref().filter(|h| h.state == HoldState::Held);
+        let waits = waits(outcome);
+        let good = outcome.hold.as_ref().is_some_and(|h| is_kept(h.state));
+        html! {
+            li class=[good.then_some("good")] data-attempt=(outcome.attempt) data-final=(outcome.is_final()) {
+                p { strong { @if let Some(basket) = basket { (self.goods(words, basket)) } } }
+                p {
+                    span class="tag" { (title) }
+                    @if let Some(hold) = held {
+                        " " (words.say("Pay by", "付款截止")) " " time datetime=(hold.pay_by) data-local="" { (readable(hold.pay_by)) }
+                        " · " (words.say("time left", "剩余")) " "
+                        strong data-until=(hold.pay_by.0) role="timer" aria-live="off" { (words.time_left(hold.pay_by.since(self.now))) }
+                    }
+                    @if let (true, Some(position)) = (waits, outcome.position) {
+                        " " (words.say("Place", "候补序号")) " " strong { (position) }
+                    }
+                }
+                @if let Some(form) = &self.form {
+                    @if held.is_some() {
+                        (self.act(form, outcome, "pay", words.say("Pay (sandbox)", "付款（沙盒）")))
+                        (self.act(form, outcome, "give-back", words.say("Give it back", "退回")))
+                    }
+                    @if waits { (self.act(form, outcome, "give-back", words.say("Leave the waitlist", "退出候补"))) }
+                }
+                (to_go_on(words, way_back.as_deref()))
+            }
+        }
+    }
+
+    fn act(&self, form: &Form, outcome: &Outcome, what: &str, label: &str) -> Markup {
+        html! {
+            form class=(what) method="post" action={ "/sales/" (self.view.sale) "/" (what) } {
+                input type="hidden" name="csrf" value=(form.csrf);
+                input type="hidden" name="lang" value=(self.lang.code());
+                input type="hidden" name="hold" value=(outcome.attempt);
+                (self.return_field())
+                button type="submit" { (label) }
+            }
+        }
+    }
+}
+
+/// The way back to the shop, with what the shop can check.
+fn to_go_on(words: Words, way_back: Option<&str>) -> Markup {
+    html! {
+        @if let Some(way_back) = way_back {
+            p { a class="back" href=(way_back) rel="noreferrer" { (words.say("Go on at the shop", "返回商店继续")) } }
+        }
+    }
+}
+
+/// Whether it is a place on the waitlist whose turn has not come.
+fn waits(outcome: &Outcome) -> bool {
+    outcome.hold.is_none() && !outcome.is_final()
+}
+
+/// What the shop's staff can find the request by.
+fn number(words: Words, outcome: &Outcome) -> Markup {
+    html! { p class="small" {
+        (words.say("If you ask the shop about it, give this number:", "如需咨询商家，请提供此编号："))
+        " " code { (outcome.attempt) }
+    } }
+}
+
+fn is_kept(state: HoldState) -> bool {
+    matches!(state, HoldState::Held | HoldState::Confirmed)
+}
+
+/// Whether it counts for the shopper's limits.
+fn is_had(outcome: &Outcome) -> bool {
+    match &outcome.hold {
+        Some(hold) => is_kept(hold.state),
+        None => outcome.place == Some("waiting"),
     }
 }
 
@@ -311,10 +469,6 @@ pub(crate) fn state_name(state: SaleState) -> &'static str {
         SaleState::Paused => "paused",
         SaleState::Closed => "closed",
     }
-}
-
-fn hms(seconds: u64) -> String {
-    format!("{:02}:{:02}:{:02}", seconds / 3600, seconds / 60 % 60, seconds % 60)
 }
 
 /// `2026-11-11 10:00:00 UTC`; the script replaces it by the visitor's local time.

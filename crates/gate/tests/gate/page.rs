@@ -207,3 +207,116 @@ fn files_carry_their_hash_and_the_console_page_needs_its_key() {
     let open = send(gate.bound.admin, "POST", "/api/v1/admin/sales/demo/open", &[("cookie", &cookie)], "");
     assert_eq!(open.problem(), "key-missing", "a session can only read");
 }
+
+/// The button of an item: whether it can be pressed, and what it says.
+fn button(page: &str, item: &str) -> (bool, String) {
+    let row = page.split(&format!("data-row=\"{item}\"")).nth(1).unwrap().split("</li>").next().unwrap();
+    let button = row.split("<button").nth(1).unwrap();
+    let (tag, text) = button.split_once("<span class=\"does\">").unwrap();
+    (!tag.contains(" disabled"), text.split('<').next().unwrap().to_owned())
+}
+
+#[test]
+fn a_button_says_what_it_does_now_and_buys_only_its_own_item() {
+    let gate = Running::start(false, true, |_| {});
+    let (browser, page) = Browser::open(&gate, "");
+    assert_eq!(button(&page.body, "phone"), (false, "Waiting for the opening".to_owned()));
+    gate.sale.open();
+    let page = browser.get("/sales/demo").body;
+    assert_eq!(button(&page, "phone"), (true, "Buy now".to_owned()));
+    assert!(!page.contains("type=\"radio\""), "nothing is selected: {page}");
+
+    let sell_out = |waitlist_open| {
+        gate.sale.change_view(|v| {
+            (v.items[0].state, v.items[0].waitlist_open) = (contracts::ItemState::SoldOut, waitlist_open);
+        });
+        browser.get("/sales/demo").body
+    };
+    assert_eq!(button(&sell_out(true), "phone"), (true, "Sold out: join the waitlist".to_owned()));
+    let page = sell_out(false);
+    assert_eq!(button(&page, "phone"), (false, "Sold out".to_owned()));
+    assert_eq!(button(&page, "watch"), (true, "Buy now".to_owned()), "the other one stays what it was");
+
+    browser.post("/sales/demo/buy", &buy_form(&page, "watch"));
+    let page = browser.get("/sales/demo?lang=zh").body;
+    assert_eq!(button(&page, "watch"), (false, "您已达到限购数量".to_owned()));
+    gate.sale.change_view(|v| v.state = contracts::SaleState::Paused);
+    assert_eq!(button(&browser.get("/sales/demo").body, "phone"), (false, "Paused".to_owned()));
+    gate.sale.change_view(|v| v.state = contracts::SaleState::Closed);
+    assert_eq!(button(&browser.get("/sales/demo").body, "watch"), (false, "Ended".to_owned()));
+}
+
+#[test]
+fn every_hold_is_listed_with_its_item_price_and_own_buttons() {
+    let gate = Running::start(true, true, |_| {});
+    let (browser, _) = Browser::open(&gate, "");
+    for item in ["phone", "watch"] {
+        let page = browser.get("/sales/demo").body;
+        browser.post("/sales/demo/buy", &buy_form(&page, item));
+    }
+    let page = browser.get("/sales/demo").body;
+    let rows: Vec<&str> = page.split("<li class=\"good\" data-attempt").skip(1).collect();
+    assert_eq!(rows.len(), 2, "the second hides the first: {page}");
+    for (row, goods) in rows.iter().zip(["1 × Watch · 99.00 CNY", "1 × Phone · 1999.00 CNY"]) {
+        let row = row.split("</li>").next().unwrap();
+        assert!(row.contains(goods) && row.contains("Pay by") && row.contains("data-until="), "{row}");
+        assert!(row.contains("Pay (sandbox)") && row.contains("Give it back"), "{row}");
+    }
+    let watch = field(rows[0], "hold");
+    let form = format!("csrf={}&hold={watch}&lang=en", field(&page, "csrf"));
+    let back = browser.post("/sales/demo/give-back", &form);
+    let shown = browser.get(back.header("location").unwrap()).body;
+    assert!(shown.contains("Given back") && shown.contains("It is yours to pay"), "{shown}");
+    let (thief, page) = Browser::open(&gate, "");
+    let phone = field(rows[1], "hold");
+    let stolen = format!("csrf={}&hold={phone}", field(&page.body, "csrf"));
+    assert_eq!(thief.post("/sales/demo/give-back", &stolen).problem(), "not-found");
+
+    let fragment = browser.get("/sales/demo?fragment=1").body;
+    assert!(fragment.starts_with("<div id=\"yours\"") && !fragment.contains("id=\"answer\""), "{fragment}");
+}
+
+#[test]
+fn a_refusal_names_what_was_asked_for_and_the_promoted_shopper_sees_it() {
+    let gate = Running::start(true, true, |_| {});
+    gate.sale.set_mood(Mood::Waitlists);
+    let (browser, page) = Browser::open(&gate, "");
+    let joined = browser.post("/sales/demo/buy", &buy_form(&page.body, "watch"));
+    let shown = browser.get(joined.header("location").unwrap()).body;
+    assert!(shown.contains("You are on the waitlist") && shown.contains("1 × Watch · 99.00 CNY"), "{shown}");
+    assert!(shown.contains("Place <strong>3</strong>") && shown.contains("Leave the waitlist"), "{shown}");
+    assert!(!button(&shown, "watch").0, "a place counts for the limit");
+    gate.sale.set_mood(Mood::NotEligible);
+    let refused = browser.post("/sales/demo/buy", &buy_form(&shown, "phone"));
+    let shown = browser.get(refused.header("location").unwrap()).body;
+    let answer = shown.split("id=\"yours\"").next().unwrap();
+    assert!(answer.contains("Not for this sale") && answer.contains("1 × Phone · 1999.00 CNY"), "{answer}");
+    for word in ["log entry", "attempt has", "units", "true at"] {
+        assert!(!shown.contains(word), "{word:?} is not a shopper's word");
+    }
+}
+
+#[test]
+fn a_page_that_does_not_sell_leads_to_the_shop() {
+    let gate = Running::start(true, false, |config| {
+        config.shop_url = "https://shop.example/launch".into();
+        config.return_urls = vec!["https://shop.example/checkout".into()];
+    });
+    let page = send(gate.bound.shop, "GET", "/sales/demo", &[], "").body;
+    assert!(page.contains("href=\"https://shop.example/launch\""), "{page}");
+    let from = "/sales/demo?return_url=https://shop.example/checkout/7";
+    let page = send(gate.bound.shop, "GET", from, &[], "").body;
+    assert!(page.contains("href=\"https://shop.example/checkout/7\""), "{page}");
+    let gate = Running::start(true, false, |_| {});
+    let page = send(gate.bound.shop, "GET", "/sales/demo", &[], "").body;
+    assert!(page.contains("come from the shop that runs this sale"), "{page}");
+}
+
+#[test]
+fn a_countdown_of_days_says_days() {
+    let gate = Running::start(false, true, |_| {});
+    gate.sale.change_view(|v| v.opens_at = v.opens_at.plus(units::DurationMs::seconds(2 * 86_400 + 7200)));
+    let (browser, page) = Browser::open(&gate, "");
+    assert!(page.body.contains(">2 d 0"), "{}", page.body);
+    assert!(browser.get("/sales/demo?lang=zh").body.contains(">2 天 0"));
+}
