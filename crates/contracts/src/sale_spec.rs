@@ -55,8 +55,8 @@ fn default_hold_seconds() -> u64 {
 
 /// Which shoppers may buy.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, Default, JsonSchema)]
-#[serde(tag = "kind", rename_all = "snake_case", deny_unknown_fields)]
-#[schemars(transform = open_without_fields)]
+#[serde(tag = "kind", rename_all = "snake_case", try_from = "StrictEligibility")]
+#[schemars(!try_from, deny_unknown_fields, transform = closed)]
 pub enum Eligibility {
     #[default]
     Everyone,
@@ -66,16 +66,85 @@ pub enum Eligibility {
     Tier { min: u8 },
     /// Shoppers on the uploaded list.
     List,
+    /// Shoppers for whom each rule that is named holds; at least one is named.
+    All {
+        /// They made a reservation before the first round opened.
+        #[serde(default)]
+        reservation: bool,
+        /// They are on the uploaded list.
+        #[serde(default)]
+        list: bool,
+        /// Their token has at least this tier.
+        #[serde(default)]
+        #[schemars(range(max = 255))]
+        tier_min: u8,
+    },
 }
 
-/// A kind that has no fields of its own takes, and ignores, any.
-fn open_without_fields(schema: &mut Schema) {
+/// The same, read without ignoring a field: serde ignores those of a kind that has none.
+#[derive(Deserialize)]
+#[serde(tag = "kind", rename_all = "snake_case", deny_unknown_fields)]
+enum StrictEligibility {
+    Everyone {},
+    Reservation {},
+    Tier {
+        min: u8,
+    },
+    List {},
+    All {
+        #[serde(default)]
+        reservation: bool,
+        #[serde(default)]
+        list: bool,
+        #[serde(default)]
+        tier_min: u8,
+    },
+}
+
+impl TryFrom<StrictEligibility> for Eligibility {
+    type Error = &'static str;
+
+    fn try_from(read: StrictEligibility) -> Result<Self, Self::Error> {
+        Ok(match read {
+            StrictEligibility::Everyone {} => Self::Everyone,
+            StrictEligibility::Reservation {} => Self::Reservation,
+            StrictEligibility::Tier { min } => Self::Tier { min },
+            StrictEligibility::List {} => Self::List,
+            StrictEligibility::All { reservation: false, list: false, tier_min: 0 } => {
+                return Err("eligibility: all: name a rule (reservation, list, tier_min), or use everyone");
+            }
+            StrictEligibility::All { reservation, list, tier_min } => {
+                Self::All { reservation, list, tier_min }
+            }
+        })
+    }
+}
+
+impl Eligibility {
+    /// The lowest tier that may buy.
+    pub fn tier_min(self) -> u8 {
+        match self {
+            Self::Tier { min } | Self::All { tier_min: min, .. } => min,
+            _ => 0,
+        }
+    }
+
+    /// Whether only shoppers with a reservation may buy.
+    pub fn wants_reservation(self) -> bool {
+        matches!(self, Self::Reservation | Self::All { reservation: true, .. })
+    }
+
+    /// Whether only shoppers on the uploaded list may buy.
+    pub fn wants_list(self) -> bool {
+        matches!(self, Self::List | Self::All { list: true, .. })
+    }
+}
+
+/// No kind takes a field that is not its own.
+fn closed(schema: &mut Schema) {
     let kinds = schema.get_mut("oneOf").and_then(Value::as_array_mut).into_iter().flatten();
     for kind in kinds.filter_map(Value::as_object_mut) {
-        let fields = kind.get("properties").and_then(Value::as_object).map_or(0, serde_json::Map::len);
-        if fields == 1 {
-            kind.remove("additionalProperties");
-        }
+        kind.insert("additionalProperties".into(), Value::Bool(false));
     }
 }
 
@@ -198,6 +267,12 @@ impl SaleSpec {
         let named_zh = |name: &Option<String>| name.as_deref().is_none_or(named);
         want(named(&self.name), || "name".into(), "want 1 to 120 characters")?;
         want(named_zh(&self.name_zh), || "name_zh".into(), "want 1 to 120 characters")?;
+        let currency = self.currency;
+        want(
+            currency.is_listed(),
+            || "currency".into(),
+            &format!("{} is no currency of ISO 4217", currency.as_str()),
+        )?;
         want(
             self.limit_per_shopper <= SHOPPER_LIMIT_MAX,
             || "limit_per_shopper".into(),
@@ -254,6 +329,43 @@ impl SaleSpec {
     }
 }
 
+impl SaleSpec {
+    /// What is allowed and may be a mistake, in words, each with the field that it is about.
+    pub fn warnings(&self) -> Vec<String> {
+        let mut found = Vec::new();
+        for (at, item) in self.items.iter().enumerate() {
+            if !self.rounds.iter().any(|r| r.items.iter().any(|offer| offer.item == item.item)) {
+                found.push(format!("items[{at}]: no round offers {}", item.item));
+            }
+        }
+        for (at, round) in self.rounds.iter().enumerate() {
+            let seconds = round.closes_at.since(round.opens_at).0 / 1000;
+            if seconds < self.hold_seconds {
+                let hold = self.hold_seconds;
+                found.push(format!(
+                    "rounds[{at}]: it lasts {seconds} s, and a hold is kept for {hold} s: what runs out is not sold again"
+                ));
+            }
+            for (i, offer) in round.items.iter().enumerate() {
+                let field = format!("rounds[{at}].items[{i}]");
+                if offer.stock == 0 {
+                    found.push(format!("{field}.stock: none of {} to sell", offer.item));
+                }
+                if offer.price_minor == 0 {
+                    found.push(format!("{field}.price_minor: {} costs nothing", offer.item));
+                }
+                if offer.limit_per_shopper == 0 && self.limit_per_shopper == 0 {
+                    found.push(format!(
+                        "{field}.limit_per_shopper: one shopper may buy all of {}",
+                        offer.item
+                    ));
+                }
+            }
+        }
+        found
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -299,6 +411,78 @@ mod tests {
         );
         check(|s| s.items.push(s.items[0].clone()), "items[1].item: stands there twice");
         check(|s| s.name.clear(), "name: want 1 to 120 characters");
+    }
+
+    #[test]
+    fn what_may_be_a_mistake_is_said_with_its_field() {
+        assert_eq!(spec().warnings(), Vec::<String>::new());
+        let check = |change: fn(&mut SaleSpec), want: &str| {
+            let mut spec = spec();
+            change(&mut spec);
+            spec.validate().unwrap();
+            assert_eq!(spec.warnings(), [want]);
+        };
+        check(
+            |s| s.rounds[0].closes_at = s.rounds[0].opens_at.plus(units::DurationMs::seconds(60)),
+            "rounds[0]: it lasts 60 s, and a hold is kept for 900 s: what runs out is not sold again",
+        );
+        check(|s| s.rounds[0].items[0].stock = 0, "rounds[0].items[0].stock: none of phone to sell");
+        check(
+            |s| s.rounds[0].items[0].price_minor = 0,
+            "rounds[0].items[0].price_minor: phone costs nothing",
+        );
+        check(
+            |s| s.rounds[0].items[0].limit_per_shopper = 0,
+            "rounds[0].items[0].limit_per_shopper: one shopper may buy all of phone",
+        );
+        check(
+            |s| {
+                let item = "case".parse().unwrap();
+                s.items.push(ItemSpec { item, name: "Case".into(), name_zh: None });
+            },
+            "items[1]: no round offers case",
+        );
+    }
+
+    #[test]
+    fn a_currency_that_nobody_pays_in_is_refused() {
+        let mut spec = spec();
+        spec.currency = "CNX".parse().unwrap();
+        let error = spec.validate().unwrap_err().to_string();
+        assert_eq!(error, "currency: CNX is no currency of ISO 4217");
+    }
+
+    #[test]
+    fn a_rule_of_eligibility_is_taken_whole_or_refused() {
+        let read = |text: &str| serde_json::from_str::<Eligibility>(text).map_err(|e| e.to_string());
+        for (text, want) in [
+            (r#"{"kind":"list"}"#, Eligibility::List),
+            (r#"{"kind":"tier","min":2}"#, Eligibility::Tier { min: 2 }),
+            (
+                r#"{"kind":"all","reservation":true,"list":true,"tier_min":2}"#,
+                Eligibility::All { reservation: true, list: true, tier_min: 2 },
+            ),
+            (
+                r#"{"kind":"all","list":true}"#,
+                Eligibility::All { reservation: false, list: true, tier_min: 0 },
+            ),
+        ] {
+            assert_eq!(read(text), Ok(want));
+            let stored = serde_json::to_string(&want).unwrap();
+            assert_eq!(read(&stored), Ok(want), "what is stored can be read again: {stored}");
+        }
+        for (text, named) in [
+            (r#"{"kind":"list","reservation":true,"min":2}"#, "`reservation`"),
+            (r#"{"kind":"everyone","min":2}"#, "`min`"),
+            (r#"{"kind":"reservation","list":true}"#, "`list`"),
+            (r#"{"kind":"tier","min":2,"list":true}"#, "`list`"),
+            (r#"{"kind":"all","min":2}"#, "`min`"),
+            (r#"{"kind":"all"}"#, "name a rule"),
+            (r#"{"kind":"all","list":false}"#, "name a rule"),
+        ] {
+            let error = read(text).unwrap_err();
+            assert!(error.contains(named), "{text}: {error}");
+        }
     }
 
     #[test]

@@ -1,8 +1,8 @@
 //! The public view of a sale: what the gate needs in order to answer without asking.
 
 use crate::{
-    Basket, DeniedShoppers, Eligibility, GateRefusal, IneligibleBy, NotEligibleRange, SaleId, SaleSpec,
-    ShopperKey, SoldOutRange,
+    Basket, DeniedShoppers, GateRefusal, IneligibleBy, NotEligibleRange, SaleId, SaleSpec, ShopperKey,
+    SoldOutRange,
 };
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
@@ -104,10 +104,7 @@ impl SaleView {
         if self.denied.contains(shopper) {
             return Some(IneligibleBy::DenyList);
         }
-        match self.spec.eligibility {
-            Eligibility::Tier { min } if tier < min => Some(IneligibleBy::Tier),
-            _ => None,
-        }
+        (tier < self.spec.eligibility.tier_min()).then_some(IneligibleBy::Tier)
     }
 
     /// The answer "not eligible" to a shopper who has nothing in the sale, if it is certain.

@@ -147,6 +147,11 @@ impl Model {
             Some(Eligibility::Reservation) => self.reserved.contains(&shopper),
             Some(Eligibility::Tier { min }) => tier >= min,
             Some(Eligibility::List) => self.allowed.contains(&shopper),
+            Some(Eligibility::All { reservation, list, tier_min }) => {
+                (!reservation || self.reserved.contains(&shopper))
+                    && (!list || self.allowed.contains(&shopper))
+                    && tier >= tier_min
+            }
         };
         listed && !self.denied.contains(&shopper)
     }

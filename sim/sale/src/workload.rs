@@ -95,6 +95,11 @@ impl Workload {
                 0 => Eligibility::Reservation,
                 1 => Eligibility::Tier { min: 1 + prng.below(2) as u8 },
                 2 => Eligibility::List,
+                3 => Eligibility::All {
+                    reservation: prng.percent(50),
+                    list: true,
+                    tier_min: prng.below(2) as u8,
+                },
                 _ => Eligibility::Everyone,
             },
             limit_per_shopper: *prng.pick(&[0, 0, 0, 2, 4, 7]),
@@ -119,23 +124,20 @@ impl Workload {
     /// The sale's document, and the lists that it needs before it opens.
     pub(crate) fn set_up(&mut self, prng: &mut Prng) -> Vec<Command> {
         let mut commands = vec![operate(Operation::Define(Box::new(self.spec.clone())))];
-        match self.spec.eligibility {
-            Eligibility::List => {
-                let half = self.shoppers.len() / 2;
-                let keys: Vec<ShopperKey> = self.shoppers.iter().map(|s| s.0).collect();
-                for (clear, chunk) in [(true, &keys[..half]), (false, &keys[half..])] {
-                    let chosen = chunk.iter().filter(|_| prng.percent(80)).copied().collect();
-                    commands.push(list(ListKind::Allowed, clear, chosen));
+        if self.spec.eligibility.wants_list() {
+            let half = self.shoppers.len() / 2;
+            let keys: Vec<ShopperKey> = self.shoppers.iter().map(|s| s.0).collect();
+            for (clear, chunk) in [(true, &keys[..half]), (false, &keys[half..])] {
+                let chosen = chunk.iter().filter(|_| prng.percent(80)).copied().collect();
+                commands.push(list(ListKind::Allowed, clear, chosen));
+            }
+        }
+        if self.spec.eligibility.wants_reservation() {
+            for (shopper, _) in self.shoppers.clone() {
+                if prng.percent(80) {
+                    commands.push(operate(Operation::Reserve { shopper, reserved: true }));
                 }
             }
-            Eligibility::Reservation => {
-                for (shopper, _) in self.shoppers.clone() {
-                    if prng.percent(80) {
-                        commands.push(operate(Operation::Reserve { shopper, reserved: true }));
-                    }
-                }
-            }
-            Eligibility::Everyone | Eligibility::Tier { .. } => {}
         }
         commands
     }

@@ -304,7 +304,7 @@ impl Auditor {
         let open = self.round.is_some() && !self.paused;
         self.denying.follow(sequence, open && !self.denied.is_empty());
         let eligibility = self.spec.as_ref().map(|spec| spec.eligibility);
-        self.by_tier.follow(sequence, open && matches!(eligibility, Some(Eligibility::Tier { min: 1.. })));
+        self.by_tier.follow(sequence, open && eligibility.is_some_and(|rule| rule.tier_min() > 0));
     }
 
     /// Keeps the ranges of entries in which an item is sold out in an open sale.
@@ -485,6 +485,11 @@ impl Auditor {
             Some(Eligibility::Reservation) => self.reserved.contains(&shopper),
             Some(Eligibility::Tier { min }) => tier >= min,
             Some(Eligibility::List) => self.allowed.contains(&shopper),
+            Some(Eligibility::All { reservation, list, tier_min }) => {
+                let reserved = !reservation || self.reserved.contains(&shopper);
+                let is_listed = !list || self.allowed.contains(&shopper);
+                reserved && is_listed && tier >= tier_min
+            }
         };
         listed && !self.denied.contains(&shopper)
     }

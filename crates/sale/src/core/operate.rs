@@ -5,9 +5,9 @@ use super::rules::Core;
 use super::slots::SlotState;
 use super::state::PaymentKind;
 use contracts::{
-    Actor, AttemptId, Basket, ConfirmResult, Eligibility, HoldState, HoldView, LIST_CHUNK_MAX, LatePayment,
-    OperateError, Operation, OperationDone, REASON_BYTES_MAX, RoundItemLimit, STOCK_MAX, SaleSpec,
-    ShopperKey, VOID_BATCH_MAX, VoidTarget,
+    Actor, AttemptId, Basket, ConfirmResult, HoldState, HoldView, LIST_CHUNK_MAX, LatePayment, OperateError,
+    Operation, OperationDone, REASON_BYTES_MAX, RoundItemLimit, STOCK_MAX, SaleSpec, ShopperKey,
+    VOID_BATCH_MAX, VoidTarget,
 };
 use engines::log::ENTRY_BYTES_MAX;
 use runtime::{Broken, Progress, Step};
@@ -436,8 +436,7 @@ impl Core {
         reserved: bool,
         out: &mut Step,
     ) -> Result<Operated, Broken> {
-        let wanted =
-            self.state.spec.as_ref().is_some_and(|spec| spec.eligibility == Eligibility::Reservation);
+        let wanted = self.state.spec.as_ref().is_some_and(|spec| spec.eligibility.wants_reservation());
         if !wanted {
             return conflict("reservation: this sale takes none");
         }

@@ -11,8 +11,8 @@ use super::refusal::RefusalKind;
 use super::slots::{NewSlot, ShopperSet, SlotState, Slots};
 use super::waitlist::{Waiter, WaitingList};
 use contracts::{
-    Attempt, AttemptId, Basket, DeniedShoppers, Eligibility, HoldState, LatePayment, ListKind, Refusal,
-    SaleSpec, ShopperKey,
+    Attempt, AttemptId, Basket, DeniedShoppers, HoldState, LatePayment, ListKind, Refusal, SaleSpec,
+    ShopperKey,
 };
 use runtime::{Broken, ensure};
 use std::collections::BTreeMap;
@@ -146,14 +146,11 @@ impl State {
 
     /// Whether the shopper may buy.
     pub(super) fn eligible(&self, shopper: ShopperKey, tier: u8) -> bool {
-        let listed = match self.spec.as_ref().map(|spec| spec.eligibility) {
-            None => false,
-            Some(Eligibility::Everyone) => true,
-            Some(Eligibility::Reservation) => self.reserved.contains(shopper),
-            Some(Eligibility::Tier { min }) => tier >= min,
-            Some(Eligibility::List) => self.allowed.contains(shopper),
-        };
-        listed && !self.denied.contains(shopper)
+        let Some(rule) = self.spec.as_ref().map(|spec| spec.eligibility) else { return false };
+        tier >= rule.tier_min()
+            && (!rule.wants_reservation() || self.reserved.contains(shopper))
+            && (!rule.wants_list() || self.allowed.contains(shopper))
+            && !self.denied.contains(shopper)
     }
 
     /// Whether the round offers all that is in the basket.

@@ -296,6 +296,24 @@ fn tier_lists_and_reservations_decide_who_may_buy() {
 }
 
 #[test]
+fn of_several_rules_each_must_hold() {
+    let all = Eligibility::All { reservation: true, list: true, tier_min: 2 };
+    let mut l = Ledger { core: sale::core::Core::new(), now: OPENS - 1000, log: vec![] };
+    l.operate(Operation::Define(Box::new(SaleSpec { eligibility: all, ..spec(5) }))).unwrap();
+    let listed = vec![key(1), key(2), key(4)];
+    l.operate(Operation::List { list: ListKind::Allowed, clear: true, shoppers: listed }).unwrap();
+    for who in [1, 3, 4] {
+        l.operate(Operation::Reserve { shopper: key(who), reserved: true }).unwrap();
+    }
+    l.at(OPENS);
+    // A shopper's number is the tier.
+    assert_eq!(l.buy(1, 1, &[(PHONE, 1)]), "not_eligible", "tier 1");
+    assert_eq!(l.buy(2, 2, &[(PHONE, 1)]), "not_eligible", "no reservation");
+    assert_eq!(l.buy(3, 3, &[(PHONE, 1)]), "not_eligible", "not listed");
+    assert_eq!(l.buy(4, 4, &[(PHONE, 1)]), "granted held");
+}
+
+#[test]
 fn refusals_are_journalled_before_they_could_become_untrue() {
     let mut l = Ledger::open(no_waitlist(1));
     l.buy(1, 1, &[(PHONE, 1)]);

@@ -241,6 +241,13 @@ fn a_log_that_breaks_limits_or_eligibility_is_not_proven() {
     let mut f = Forgery::of(eligibility(Eligibility::Tier { min: 3 }));
     f.grant(3, 3, &[(PHONE, 1)]).grant(2, 2, &[(PHONE, 1)]);
     check("a hold below the tier", &f, &[("INV-3*", "entry 4: 02020202020202020202020202020202")]);
+    let mut f = Forgery::of(eligibility(Eligibility::All { reservation: false, list: true, tier_min: 2 }));
+    f.write(&list(ListKind::Allowed, vec![key(1), key(2)])).grant(2, 2, &[(PHONE, 1)]).grant(
+        3,
+        3,
+        &[(PHONE, 1)],
+    );
+    check("a hold by one of two rules", &f, &[("INV-3*", "entry 5: 03030303030303030303030303030303")]);
     let mut f = Forgery::of(eligibility(Eligibility::Reservation));
     f.write(&Record::Reserved { shopper: key(1), reserved: true }).grant(1, 1, &[(PHONE, 1)]);
     check("a reservation after the opening", &f, &[("INV-3", "a reservation after the sale has opened")]);

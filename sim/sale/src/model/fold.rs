@@ -3,8 +3,7 @@
 use super::{Kept, Model, Round, Standing, Units};
 use crate::names::{name, shopper_name};
 use contracts::{
-    Attempt, AttemptId, Basket, Eligibility, IneligibleBy, LatePayment, ListKind, NotEligibleRange, SaleSpec,
-    SoldOutRange,
+    Attempt, AttemptId, Basket, IneligibleBy, LatePayment, ListKind, NotEligibleRange, SaleSpec, SoldOutRange,
 };
 use sale::core::{Entry, Record, RefusalCount, RefusalKind};
 use sim::{Check, Violation, ensure};
@@ -402,7 +401,7 @@ impl Model {
                 }
                 IneligibleBy::Tier => {
                     let eligibility = self.spec.as_ref().map(|spec| spec.eligibility);
-                    matches!(eligibility, Some(Eligibility::Tier { min: 1.. }))
+                    eligibility.is_some_and(|rule| rule.tier_min() > 0)
                 }
             };
             ensure(rule, "INV-4", || format!("entry {seq}: {:?} was no rule from {first} to {last}", e.by))?;
