@@ -15,6 +15,18 @@ pub const QUANTITY_MAX: u16 = 1000;
 
 /// Bytes of a shopper id, as the shop knows it (a UUID has 36).
 pub const SHOPPER_ID_BYTES_MAX: usize = 64;
+/// What [`is_shopper_id`] takes, in words.
+pub const SHOPPER_ID_FORM: &str = "1 to 64 visible ASCII characters, without spaces";
+
+/// The same as a regular expression, for schemas.
+pub const SHOPPER_ID_PATTERN: &str = "^[!-~]{1,64}$";
+
+/// Whether a text can be a shopper's id. Tokens, passes, lists and commands have this one grammar,
+/// and ids are compared byte for byte: one that looks like another, by a space, a mark or another
+/// form of a letter, would be on no list.
+pub fn is_shopper_id(text: &str) -> bool {
+    (1..=SHOPPER_ID_BYTES_MAX).contains(&text.len()) && text.bytes().all(|b| b.is_ascii_graphic())
+}
 
 /// A quantity of the sale's `item`-th item.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Default, Serialize, Deserialize)]

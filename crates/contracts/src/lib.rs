@@ -12,11 +12,13 @@ mod mailbox;
 mod operate;
 mod sale_spec;
 mod sale_view;
+mod timeline;
 mod winner;
 
 pub use attempt::{
     Answer, Attempt, Basket, BasketError, Found, HoldState, HoldView, LINES_MAX, Line, LinePlace, Place,
-    QUANTITY_MAX, Refusal, SHOPPER_ID_BYTES_MAX, SealedShopper, StoredAttempt, Told,
+    QUANTITY_MAX, Refusal, SHOPPER_ID_BYTES_MAX, SHOPPER_ID_FORM, SHOPPER_ID_PATTERN, SealedShopper,
+    StoredAttempt, Told, is_shopper_id,
 };
 pub use denied::DeniedShoppers;
 pub use gate_refusal::{GateRefusal, IneligibleBy, NotEligibleRange, SequenceRange, SoldOutRange};
@@ -32,4 +34,5 @@ pub use sale_spec::{
     STOCK_MAX, SaleSpec, SpecError, Waitlist,
 };
 pub use sale_view::{ItemState, ItemView, SaleState, SaleView};
+pub use timeline::{TimelineEntry, TimelineFilter};
 pub use winner::{ShopperRecord, Unavailable, Winner, WinnerEvent};

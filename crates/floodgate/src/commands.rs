@@ -3,6 +3,7 @@
 pub(crate) mod audit;
 pub(crate) mod backup;
 pub(crate) mod key;
+pub(crate) mod log;
 pub(crate) mod openapi;
 pub(crate) mod rehearse;
 pub(crate) mod serve;

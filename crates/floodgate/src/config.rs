@@ -3,7 +3,7 @@
 
 mod names;
 
-use serde::Deserialize;
+use serde::{Deserialize, Serialize};
 use std::path::{Path, PathBuf};
 use std::{fmt, fs, io};
 use toml::de::{DeTable, DeValue};
@@ -14,7 +14,7 @@ const OWN_DEFAULTS: &str = include_str!("config.default.toml");
 const LOG_LEVELS: [&str; 5] = ["error", "warn", "info", "debug", "trace"];
 
 /// The whole configuration.
-#[derive(Debug, Clone, Deserialize)]
+#[derive(Debug, Clone, Deserialize, Serialize)]
 #[serde(deny_unknown_fields)]
 pub(crate) struct Config {
     /// The data directory, unless `--data` names another.
@@ -30,7 +30,7 @@ pub(crate) struct Config {
 }
 
 /// What the process writes to standard error.
-#[derive(Debug, Clone, Deserialize)]
+#[derive(Debug, Clone, Deserialize, Serialize)]
 #[serde(deny_unknown_fields)]
 pub(crate) struct LogConfig {
     pub(crate) level: String,

@@ -188,6 +188,21 @@ pub(crate) fn sales(dir: &Path) -> Result<Vec<SaleId>, LogError> {
     Ok(sales)
 }
 
+/// The sale that is wanted, or the only one that there is.
+pub(crate) fn one_sale(command: &str, dir: &Path, wanted: Option<&SaleId>) -> Result<SaleId, String> {
+    let sales = sales(dir).map_err(|error| format!("{command}: {error}"))?;
+    let names = || sales.iter().map(SaleId::as_str).collect::<Vec<_>>().join(", ");
+    match (wanted, &sales[..]) {
+        (Some(wanted), _) if sales.contains(wanted) => Ok(wanted.clone()),
+        (_, []) => Err(format!("{command} {}: there is no sale in it", dir.display())),
+        (Some(wanted), _) => {
+            Err(format!("{command} {}: there is no sale {wanted}; there are: {}", dir.display(), names()))
+        }
+        (None, [only]) => Ok(only.clone()),
+        (None, _) => Err(format!("{command} {}: name one with --sale: {}", dir.display(), names())),
+    }
+}
+
 /// The directory of the log of a sale's only partition.
 pub(crate) fn partition_dir(dir: &Path, sale: &SaleId) -> PathBuf {
     dir.join("sales").join(sale.as_str()).join("p0")

@@ -44,13 +44,15 @@ enum Command {
     Audit(commands::audit::Args),
     /// Print shopper tokens or passes, for tests and load tools
     Token(commands::token::Args),
+    /// Print a sale's log in words: who did what, when and why
+    Log(commands::log::Args),
     /// Make, revoke and list the operators' API keys
     Key(commands::key::Args),
     /// Copy the data directory, consistently, while the server runs
     Backup(commands::backup::BackupArgs),
     /// Put a backup back into an empty data directory
     Restore(commands::backup::RestoreArgs),
-    /// Print the commented configuration with every default; with --config, check that file first
+    /// Print the commented configuration with every default; with --config, the values in force
     Config,
     /// Print the OpenAPI document of the HTTP interface, or what each type of problem means
     Openapi(commands::openapi::Args),
@@ -119,7 +121,10 @@ fn advice(error: &(dyn std::error::Error + 'static)) -> Option<&'static str> {
 fn run(cli: Cli) -> CommandResult {
     let config = config::load(cli.config.as_deref())?;
     if matches!(cli.command, Command::Config) {
-        commands::print(&config::default_toml());
+        commands::print(&match &cli.config {
+            None => config::default_toml(),
+            Some(file) => format!("# In force with {}\n{}", file.display(), toml::to_string(&config)?),
+        });
         return Ok(ExitCode::SUCCESS);
     }
     if let Command::Openapi(args) = &cli.command {
@@ -134,6 +139,7 @@ fn run(cli: Cli) -> CommandResult {
         Command::Audit(args) => commands::audit::run(&context, &args),
         Command::Token(args) => commands::token::run(&context, &args),
         Command::Key(args) => commands::key::run(&context, &args),
+        Command::Log(args) => commands::log::run(&context, &args),
         Command::Backup(args) => commands::backup::backup(&context, &args),
         Command::Restore(args) => commands::backup::restore(&context, &args),
         Command::RehearseLoad(args) => commands::rehearse::load::run(&context, &args),

@@ -4,7 +4,7 @@ use crate::data::Data;
 use contracts::{
     Actor, Attempt, AttemptId, Eligibility, Found, GateRefusal, LatePayment, Mailbox, OperateError,
     Operation, OperationDone, SaleId, SaleSpec, SaleState, SaleStats, SaleView, ShopperKey, ShopperRecord,
-    Told, Waitlist,
+    TimelineEntry, TimelineFilter, Told, Waitlist,
 };
 use engines::clock::{Clock, SteadyClock};
 use gate::ports::{QueueFill, Reply, Sale, SaleHealth, Sales, Unavailable, Winner};
@@ -255,6 +255,15 @@ impl Sale for Wired {
 
     fn sequence(&self) -> watch::Receiver<Sequence> {
         self.handle.sequence()
+    }
+
+    fn timeline(
+        &self,
+        after: Sequence,
+        wanted: TimelineFilter,
+        max: usize,
+    ) -> Result<(Vec<TimelineEntry>, Sequence), Unavailable> {
+        self.handle.timeline(after, wanted, max)
     }
 
     fn winners(&self, after: Sequence, max: usize) -> Result<(Vec<Winner>, Sequence), Unavailable> {

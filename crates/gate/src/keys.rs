@@ -4,7 +4,7 @@
 
 use crate::jws::{JwsKey, PublicKey, SigningKey};
 use arrayvec::ArrayString;
-use contracts::{AttemptId, SHOPPER_ID_BYTES_MAX, SealedShopper, ShopperKey};
+use contracts::{AttemptId, SHOPPER_ID_BYTES_MAX, SealedShopper, ShopperKey, is_shopper_id};
 use data_encoding::BASE64URL_NOPAD;
 use hmac::{Hmac, KeyInit};
 use schemars::JsonSchema;
@@ -95,11 +95,11 @@ impl Keyring {
         ShopperKey(short_hash(blake3::keyed_hash(&self.shopper, id.as_bytes())))
     }
 
-    /// Encrypts a shopper id of 1 to [`SHOPPER_ID_BYTES_MAX`] bytes; `None` for another length. The
-    /// shopper key is the synthetic IV (the construction of RFC 5297), so the same id seals to the
-    /// same bytes and needs no nonce.
+    /// Encrypts a shopper id; `None` for what is [none](is_shopper_id). The shopper key is the
+    /// synthetic IV (the construction of RFC 5297), so the same id seals to the same bytes and
+    /// needs no nonce.
     pub fn seal(&self, id: &str) -> Option<(ShopperKey, SealedShopper)> {
-        if id.is_empty() {
+        if !is_shopper_id(id) {
             return None;
         }
         let key = self.shopper_key(id);
@@ -253,15 +253,18 @@ mod tests {
     #[test]
     fn a_sealed_name_opens_only_with_its_own_key() {
         let keys = Keyring::from_master(&[7; 32]);
-        for id in ["a", "小明", &"x".repeat(64)] {
+        for id in ["a", "al\"ice", &"x".repeat(64)] {
             let (key, sealed) = keys.seal(id).unwrap();
             assert_ne!(&*sealed, id.as_bytes());
             assert_eq!(keys.unseal(key, &sealed).as_deref(), Some(id));
             assert_eq!(keys.unseal(keys.shopper_key("other"), &sealed), None);
             assert_eq!(Keyring::from_master(&[8; 32]).unseal(key, &sealed), None);
         }
-        assert!(keys.seal("").is_none());
-        assert!(keys.seal(&"x".repeat(65)).is_none());
+        let over = "x".repeat(65);
+        for id in ["", " bot ", "bot\r", "bot\n", "b\0t", "\u{feff}bot", "b ot", "bot\u{200b}", "小明", &over]
+        {
+            assert!(keys.seal(id).is_none(), "{id:?}");
+        }
     }
 
     #[test]

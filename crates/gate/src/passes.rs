@@ -7,7 +7,7 @@ use crate::{
     limits::Limits,
     metrics::Metrics,
     pass::{self, Pass},
-    problem::{self, Problem},
+    problem::{self, Kind, Problem},
     strategy::Strategy,
 };
 use contracts::SaleId;
@@ -42,10 +42,24 @@ impl fmt::Debug for Passes {
     }
 }
 
+/// The field of a request; a problem if there are two, for then it is not said which one is meant.
+pub(crate) fn field_once<'a>(
+    headers: &'a HeaderMap,
+    name: &'static str,
+    kind: &'static Kind,
+) -> Result<Option<&'a [u8]>, Problem> {
+    let mut fields = headers.get_all(name).iter();
+    let field = fields.next().map(http::HeaderValue::as_bytes);
+    match fields.next() {
+        None => Ok(field),
+        Some(_) => Err(Problem::new(kind, format!("{name}: this request has it twice; send it once"))),
+    }
+}
+
 impl Passes {
     /// The pass that a request for a sale carries.
     pub(crate) fn of(&self, headers: &HeaderMap, sale: &str) -> Result<Pass, Problem> {
-        let field = headers.get(PASS_HEADER).map(http::HeaderValue::as_bytes);
+        let field = field_once(headers, PASS_HEADER, &problem::PASS_REFUSED)?;
         self.verify(field, sale, self.protection.now())
     }
 

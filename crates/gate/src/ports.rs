@@ -3,7 +3,7 @@
 
 use contracts::{
     Actor, Attempt, AttemptId, Found, GateRefusal, Mailbox, OperateError, Operation, OperationDone, SaleId,
-    SaleStats, SaleView, ShopperKey, Told,
+    SaleStats, SaleView, ShopperKey, TimelineEntry, TimelineFilter, Told,
 };
 pub use contracts::{ShopperRecord, Unavailable, Winner, WinnerEvent};
 use serde::{Deserialize, Serialize};
@@ -84,6 +84,15 @@ pub trait Sale: Send + Sync {
 
     /// Identifies this log. A log that was restored from a backup has another id.
     fn log_id(&self) -> &str;
+
+    /// The log in words: entries after `after` that are wanted, in order, at most `max`, and the
+    /// sequence up to which the log was searched. Blocks on the disk: call it off the event loop.
+    fn timeline(
+        &self,
+        after: Sequence,
+        wanted: TimelineFilter,
+        max: usize,
+    ) -> Result<(Vec<TimelineEntry>, Sequence), Unavailable>;
 
     /// Events after `after`, in order, at most `max`, and the sequence up to which the log was
     /// searched. Blocks on the disk: call it off the event loop.

@@ -7,6 +7,7 @@ pub mod core;
 pub mod membership_filter;
 mod queue;
 pub mod service;
+pub mod timeline;
 
 pub use core::{Command, Reply};
 

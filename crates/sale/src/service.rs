@@ -5,6 +5,7 @@ mod gate_reports;
 mod handle;
 mod settings;
 mod shared;
+mod timeline;
 mod winners;
 
 pub use handle::{Handle, Receiver};

@@ -4,7 +4,7 @@
 
 use crate::config::{JwtAlgorithm, JwtConfig};
 use arc_swap::ArcSwap;
-use contracts::SHOPPER_ID_BYTES_MAX;
+use contracts::{SHOPPER_ID_FORM, is_shopper_id};
 use data_encoding::BASE64;
 use jsonwebtoken::{
     Algorithm, DecodingKey, EncodingKey, Header, Validation,
@@ -231,11 +231,8 @@ fn accept(claims: Claims, now: TimeMs) -> Result<Shopper, JwtError> {
     if claims.nbf > seconds + LEEWAY_SECONDS {
         return Err(JwtError::NotYet);
     }
-    if claims.sub.is_empty() || claims.sub.len() > SHOPPER_ID_BYTES_MAX {
-        return Err(JwtError::Claim(format!(
-            "sub has {} bytes, want 1 to {SHOPPER_ID_BYTES_MAX}",
-            claims.sub.len()
-        )));
+    if !is_shopper_id(&claims.sub) {
+        return Err(JwtError::Claim(format!("sub: want {SHOPPER_ID_FORM}")));
     }
     Ok(Shopper { id: claims.sub, tier: claims.tier })
 }

@@ -58,8 +58,16 @@ fn each_wrong_claim_of_a_token_is_refused_by_name() {
     check("exp", json!(1_799_999_970u64), "expired");
     check("nbf", json!(1_800_000_031u64), "nbf");
     check("sub", Value::Null, "sub");
-    check("sub", json!(""), "sub has 0 bytes");
-    check("sub", json!("x".repeat(65)), "sub has 65 bytes");
+    for id in [
+        json!(""),
+        json!("x".repeat(65)),
+        json!(" bot "),
+        json!("bot\r"),
+        json!("\u{feff}bot"),
+        json!("小明"),
+    ] {
+        check("sub", id, "sub: want 1 to 64 visible ASCII characters");
+    }
     check("tier", json!(256), "claims");
     for text in ["", "a.b", "a.b.c", &"x".repeat(5000)] {
         assert_eq!(verifier.verify(text, NOW), Err(JwtError::Malformed));

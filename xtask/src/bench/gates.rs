@@ -47,12 +47,12 @@ impl Gates {
                  [gate.connections]\nthreads = 1\nidle_timeout_seconds = 3600\n"
             ),
         )?;
-        let key =
-            output(&servers::text(program), &["key", "new", "bench", "--role", "owner", "--data", &data])?;
         let args = ["serve", "--data", &data, "--config", &config];
         let log = dir.0.join("log-sale");
         let sale = Running::start(cores, program, &[&args[..], &["--role", "sale"]].concat(), &log)?;
         servers::wait_for("the process with the sale", admin, &log)?;
+        let key =
+            output(&servers::text(program), &["key", "new", "bench", "--role", "owner", "--data", &data])?;
         servers::define(admin, &key, stock)?;
         let socket = servers::text(&dir.0.join("data/gates/socket"));
         let mut running = Vec::new();

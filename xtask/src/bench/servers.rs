@@ -101,11 +101,11 @@ impl Gate {
         )?;
         let (data, config, log) =
             (text(&dir.0.join("data")), text(&dir.0.join("floodgate.toml")), dir.0.join("log"));
-        let key = output(&text(program), &["key", "new", "bench", "--role", "owner", "--data", &data])?;
         let args = ["serve", "--data", &data, "--config", &config];
         let running = Running::start(SERVER_CORE, program, &args, &log)?;
         wait_for("the gate", admin, &log)?;
         wait_for("the gate", shop, &log)?;
+        let key = output(&text(program), &["key", "new", "bench", "--role", "owner", "--data", &data])?;
         define(admin, &key, setup.stock)?;
         let mut gate = Self { running, shop, attempts_path: String::new(), program: program.to_owned(), dir };
         let started = Instant::now();

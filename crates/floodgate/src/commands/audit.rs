@@ -33,7 +33,7 @@ struct SaleReport {
 
 pub(crate) fn run(context: &Context, args: &Args) -> CommandResult {
     let sales = match &args.sale {
-        Some(sale) => vec![sale.clone()],
+        Some(sale) => vec![data::one_sale("audit", &context.data, Some(sale))?],
         None => data::sales(&context.data)?,
     };
     if sales.is_empty() {

@@ -34,6 +34,13 @@ enum Action {
 }
 
 pub(crate) fn run(context: &Context, args: &Args) -> CommandResult {
+    // A wrong --data must not get keys that no server ever reads.
+    if !context.data.join("keys/master.key").is_file() {
+        let dir = context.data.display();
+        return Err(
+            format!("key: {dir} has no data: name the server's --data, or start it there once").into()
+        );
+    }
     let keys = ApiKeys::open(&context.data)?;
     match &args.action {
         Action::New { name, role } => {

@@ -3,7 +3,7 @@
 
 use super::print;
 use crate::{CommandResult, Context};
-use contracts::SaleId;
+use contracts::{SHOPPER_ID_FORM, SaleId};
 use gate::pass::{Pass, issue};
 use serde_json::json;
 use std::process::ExitCode;
@@ -59,7 +59,8 @@ pub(crate) fn run(context: &Context, args: &Args) -> CommandResult {
         );
     }
     let make = |id: String| -> Result<(String, &'static str, String), String> {
-        let (key, sealed) = keys.seal(&id).ok_or_else(|| format!("shopper {id:?}: want 1 to 64 bytes"))?;
+        let (key, sealed) =
+            keys.seal(&id).ok_or_else(|| format!("shopper {id:?}: want {SHOPPER_ID_FORM}"))?;
         match &args.sale {
             Some(sale) => {
                 let expires_at = now.plus(DurationMs::seconds(args.valid));

@@ -8,7 +8,7 @@ use super::message::{
 use arc_swap::ArcSwap;
 use contracts::{
     Actor, Attempt, AttemptId, Found, GateRefusal, Mail, Mailbox, OperateError, Operation, OperationDone,
-    SaleId, SaleStats, SaleView, ShopperKey, ShopperRecord, Told, Unavailable,
+    SaleId, SaleStats, SaleView, ShopperKey, ShopperRecord, TimelineEntry, TimelineFilter, Told, Unavailable,
 };
 use engines::clock::{Clock, SteadyClock};
 use gate::Keyring;
@@ -629,6 +629,15 @@ impl Sale for Wired {
 
     fn log_id(&self) -> &str {
         &self.0.log_id
+    }
+
+    fn timeline(
+        &self,
+        _: Sequence,
+        _: TimelineFilter,
+        _: usize,
+    ) -> Result<(Vec<TimelineEntry>, Sequence), Unavailable> {
+        Err(elsewhere())
     }
 
     fn winners(&self, _: Sequence, _: usize) -> Result<(Vec<Winner>, Sequence), Unavailable> {

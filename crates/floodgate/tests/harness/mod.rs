@@ -100,10 +100,10 @@ impl Server {
             owner_key: String::new(),
         };
         server.write_config();
+        server.restart();
         if server.setup.wrapper.is_empty() {
             server.owner_key = server.make_key(&unique("tests"), "owner");
         }
-        server.restart();
         server
     }
 

@@ -119,7 +119,35 @@ fn the_printed_configuration_is_valid_and_changes_nothing() {
     // Refused for the lack of a sale, not for a key of the configuration.
     let output = run(&dir.path().join("data"), Some(&file), &["audit"]);
     assert!(!stderr(&output).contains("all.toml"), "{}", stderr(&output));
-    assert_eq!(stdout(&run(dir.path(), Some(&file), &["config"])), printed);
+    // With a file the values in force are printed, which are a configuration too.
+    fs::write(&file, "[gate]\npass_ttl_seconds = 77\n").unwrap();
+    let in_force = stdout(&run(dir.path(), Some(&file), &["config"]));
+    for line in ["pass_ttl_seconds = 77", "decision_wait_ms = 2000", "[gate.jwt]"] {
+        assert!(in_force.lines().any(|l| l == line), "{line}: {in_force}");
+    }
+    let again = dir.path().join("again.toml");
+    fs::write(&again, &in_force).unwrap();
+    let without_name = |text: &str| text.split_once('\n').unwrap().1.to_owned();
+    let printed_again = stdout(&run(dir.path(), Some(&again), &["config"]));
+    assert_eq!(without_name(&printed_again), without_name(&in_force));
+}
+
+#[test]
+fn a_command_on_what_is_not_there_says_so_and_makes_nothing() {
+    let dir = tempfile::tempdir().unwrap();
+    let empty = dir.path().join("empty");
+    let output = run(&empty, None, &["key", "new", "me"]);
+    assert!(!output.status.success() && stderr(&output).contains("has no data"), "{}", stderr(&output));
+    assert!(!empty.exists(), "nothing was made");
+
+    let server = crate::harness::Server::start();
+    server.open_sale("launch", &crate::harness::shop::spec(&[("phone", 1)]));
+    let output = server.command(&["audit", "--sale", "nosuch"]);
+    let said = stderr(&output);
+    assert!(
+        !output.status.success() && said.contains("there is no sale nosuch; there are: launch"),
+        "{said}"
+    );
 }
 
 /// The manual contains the output of the command, word for word.

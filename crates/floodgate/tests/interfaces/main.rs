@@ -17,6 +17,7 @@ mod eligibility;
 mod gates;
 mod hostile_crowds;
 mod lifecycle;
+mod log_in_words;
 mod not_eligible;
 mod one_sale_down;
 mod openapi_as_served;

@@ -9,7 +9,10 @@ use crate::{
     problem::{self, Problem, of_operation, reply},
 };
 use axum::extract::{RawQuery, Request, State};
-use contracts::{Actor, LIST_CHUNK_MAX, ListKind, Operation, SHOPPER_ID_BYTES_MAX, ShopperKey};
+use contracts::{
+    Actor, LIST_CHUNK_MAX, ListKind, Operation, SHOPPER_ID_BYTES_MAX, SHOPPER_ID_FORM, ShopperKey,
+    is_shopper_id,
+};
 use http_body_util::BodyExt;
 use schemars::JsonSchema;
 use serde::Serialize;
@@ -21,13 +24,13 @@ use web::{
 /// The most shoppers in one upload. Each takes 16 bytes until the upload is complete.
 const SHOPPERS_MAX: usize = 5_000_000;
 
-/// One shopper id of 1 to 64 bytes on each line.
+/// One shopper id of 1 to 64 visible ASCII characters on each line.
 #[derive(JsonSchema)]
 #[schemars(inline)]
 #[expect(dead_code, reason = "it is only described")]
 pub(super) struct ShopperIds(String);
 
-/// The size of the uploaded list.
+/// How many different shoppers the uploaded list has.
 #[derive(Serialize, JsonSchema)]
 pub(super) struct Uploaded {
     shoppers: usize,
@@ -106,7 +109,14 @@ async fn upload(
     if !rest.is_empty() {
         upload.line(&rest)?;
     }
-    let shoppers = upload.shoppers;
+    let mut shoppers = upload.shoppers;
+    // A shopper who stands there twice counts once. Sorting millions takes a while.
+    let sorted = tokio::task::spawn_blocking(move || {
+        shoppers.sort_unstable();
+        shoppers.dedup();
+        shoppers
+    });
+    let shoppers = sorted.await.map_err(|_| Problem::internal())?;
     let count = shoppers.len();
     // A separate task, so that it goes on to the end of the list even if the operator's connection
     // breaks.
@@ -150,9 +160,8 @@ impl Upload<'_> {
         if line.is_empty() {
             return Ok(());
         }
-        let id = std::str::from_utf8(line).ok().filter(|id| id.len() <= SHOPPER_ID_BYTES_MAX);
-        let Some(id) = id else {
-            return Err(self.wrong(&problem::INVALID, "want one shopper id of 1 to 64 bytes in UTF-8"));
+        let Some(id) = std::str::from_utf8(line).ok().filter(|id| is_shopper_id(id)) else {
+            return Err(self.wrong(&problem::INVALID, &format!("want one shopper id of {SHOPPER_ID_FORM}")));
         };
         if self.shoppers.len() == SHOPPERS_MAX {
             return Err(self.wrong(&problem::BODY_TOO_LARGE, "more than 5000000 shoppers"));

@@ -8,7 +8,9 @@ mod lists;
 mod operate;
 mod pages;
 mod refusals;
+mod sales;
 mod strategy;
+mod timeline;
 
 use crate::{
     parts::Parts,
@@ -45,6 +47,13 @@ fn of_sales() -> Vec<Operation<Parts>> {
     // The problems that any command to a sale may meet.
     let commanded = [&NOT_FOUND, &CONFLICT, &INVALID, &QUEUE_FULL, &UNAVAILABLE];
     vec![
+        get("/api/v1/admin/sales", "listSales", READ, sales::list)
+            .does("All sales, also those that have not opened.")
+            .replies::<sales::SaleList>("The sales, by name."),
+        get(SALE, "readDefinition", READ, sales::read)
+            .does("A sale's whole definition, all rounds, and what it means in words.")
+            .replies::<sales::DefinedSale>("The definition.")
+            .problems(&[&NOT_FOUND, &QUEUE_FULL, &UNAVAILABLE]),
         put(SALE, "defineSale", OWN, operate::define)
             .does("Sets a sale up, or changes it as long as no round has opened.")
             .query::<ReasonQuery>()
@@ -116,6 +125,11 @@ fn of_sales() -> Vec<Operation<Parts>> {
             .does("The sale in figures.")
             .replies::<SaleStats>("The figures.")
             .problems(&[&NOT_FOUND, &QUEUE_FULL, &UNAVAILABLE]),
+        get("/api/v1/admin/sales/{sale}/log", "readLog", READ, timeline::read)
+            .does("The sale's log in words: who did what, when and why, by page.")
+            .query::<timeline::TimelineQuery>()
+            .replies::<timeline::TimelinePage>("A page of the log.")
+            .problems(&[&NOT_FOUND, &INVALID, &QUEUE_FULL, &UNAVAILABLE]),
         get("/api/v1/admin/sales/{sale}/winners.ndjson", "readWinners", READ, feed::winners)
             .does("What happened to holds after a sequence, in order, as signed lines.")
             .query::<feed::FeedQuery>()

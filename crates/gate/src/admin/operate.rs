@@ -13,7 +13,8 @@ use crate::{
 use axum::extract::{FromRequestParts, Path, RawQuery, State};
 use contracts::{
     Actor, AttemptId, ConfirmResult, HoldState, HoldView, ITEMS_MAX, ItemId, OperateError, Operation,
-    OperationDone, ROUNDS_MAX, RoundItemLimit, SaleId, SaleSpec, SaleStats, VOID_BATCH_MAX, VoidTarget,
+    OperationDone, ROUNDS_MAX, RoundItemLimit, SHOPPER_ID_FORM, SHOPPER_ID_PATTERN, SaleId, SaleSpec,
+    SaleStats, VOID_BATCH_MAX, VoidTarget,
 };
 use http::request;
 use schemars::JsonSchema;
@@ -116,7 +117,7 @@ struct ItemLimit {
     { "required": ["shopper"] }, { "required": ["attempt"] }, { "required": ["attempts"] },
 ]))]
 pub(super) struct Void {
-    #[schemars(with = "String", length(min = 1, max = 64))]
+    #[schemars(with = "String", length(min = 1, max = 64), extend("pattern" = SHOPPER_ID_PATTERN))]
     #[serde(default)]
     shopper: Option<String>,
     #[schemars(with = "AttemptId")]
@@ -352,7 +353,8 @@ pub(super) async fn void(
     Reasons::Needed.check(&void.reason.0)?;
     let target = match (void.shopper, void.attempt, void.attempts) {
         (Some(shopper), None, None) => {
-            let sealed = keys.seal(&shopper).ok_or_else(|| invalid("shopper: want 1 to 64 bytes"))?;
+            let sealed =
+                keys.seal(&shopper).ok_or_else(|| invalid(format!("shopper: want {SHOPPER_ID_FORM}")))?;
             VoidTarget::Shopper(sealed.0)
         }
         (None, Some(attempt), None) => VoidTarget::Attempts(vec![attempt]),

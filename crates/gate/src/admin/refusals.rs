@@ -7,6 +7,7 @@ use crate::{
     problem::{self, Problem},
 };
 use axum::extract::{Query, State};
+use contracts::{SHOPPER_ID_FORM, SHOPPER_ID_PATTERN, is_shopper_id};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use std::{collections::BTreeMap, net::IpAddr, sync::Arc};
@@ -25,6 +26,7 @@ pub(super) struct RefusalQuery {
     #[schemars(extend("examples" = ["203.0.113.9"]))]
     address: Option<String>,
     /// A shopper's id.
+    #[schemars(extend("pattern" = SHOPPER_ID_PATTERN))]
     shopper: Option<String>,
 }
 
@@ -108,6 +110,9 @@ pub(super) async fn read(
             let denied = addresses.denied().of(address).filter(|_| addresses.is_denied(address));
             let risk = limits.filter.known_risk(address, protection.now()).into();
             (Some(AddressNow { address, exempt, trusted_proxy, connections, denied, risk }), None, known)
+        }
+        (None, Some(id)) if !is_shopper_id(&id) => {
+            return Err(invalid(format!("shopper {:?}: want {SHOPPER_ID_FORM}", clip(&id))));
         }
         (None, Some(id)) => {
             let known = limits.filter.refused_shopper(keys.shopper_key(&id));

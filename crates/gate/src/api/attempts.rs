@@ -6,8 +6,8 @@ use crate::{
     decisions::{Current, current, key_reused},
     keys::Keyring,
     outcome::{Outcome, outcome_of},
-    passes::PASS_HEADER,
-    problem::{Problem, reply},
+    passes::{PASS_HEADER, field_once},
+    problem::{self, Problem, reply},
     ticket,
     way_back::WaysBack,
 };
@@ -76,16 +76,15 @@ pub(super) async fn create(
     request: Request,
 ) -> Result<Response, Problem> {
     let (head, body) = request.into_parts();
-    let field = |name: &str| head.headers.get(name).map(HeaderValue::as_bytes);
     let now = protection.now();
     let (front, rendered) = attempts.round(peer, &sale, &round_key, now)?;
     let question = Question {
         sale: &sale,
         peer,
         now,
-        pass: field(PASS_HEADER),
-        content_type: field("content-type"),
-        idempotency_key: field("idempotency-key"),
+        pass: field_once(&head.headers, PASS_HEADER, &problem::PASS_REFUSED)?,
+        content_type: head.headers.get("content-type").map(HeaderValue::as_bytes),
+        idempotency_key: field_once(&head.headers, "idempotency-key", &problem::IDEMPOTENCY_KEY)?,
     };
     let Admitted { pass, key } = attempts.admit(&question)?;
     let to = ways_back.named(back.return_url.as_deref())?;

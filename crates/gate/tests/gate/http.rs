@@ -613,14 +613,84 @@ fn an_uploaded_list_is_applied_whole_although_its_client_has_gone() {
 }
 
 #[test]
+fn a_request_with_two_passes_or_two_keys_is_refused() {
+    let gate = Running::start(true, false, |_| {});
+    let (alice, bob, url) = (pass(&gate, "alice"), pass(&gate, "bob"), attempts_url(&gate));
+    let ask = |more: &[(&str, &str)]| {
+        let mut headers = vec![("content-type", "application/json"), ("floodgate-pass", &*alice)];
+        headers.push(("idempotency-key", "k1"));
+        headers.extend(more);
+        send(gate.bound.shop, "POST", &url, &headers, ONE_PHONE)
+    };
+    assert_eq!(ask(&[("floodgate-pass", &bob)]).problem(), "pass-refused");
+    assert_eq!(ask(&[("Idempotency-Key", "k2")]).problem(), "idempotency-key");
+    assert_eq!(gate.sale.asked(), 0);
+    let list = [("floodgate-pass", &*alice), ("floodgate-pass", &*bob)];
+    let listed = send(gate.bound.shop, "GET", "/api/v1/sales/demo/attempts", &list, "");
+    assert_eq!(listed.problem(), "pass-refused");
+    assert_eq!(ask(&[]).status, 200);
+}
+
+#[test]
+fn operators_read_a_whole_definition_before_the_sale_opens() {
+    let gate = Running::start(false, false, |_| {});
+    let read = |path: &str| admin(&gate, &gate.owner, "GET", &format!("/api/v1/admin/sales{path}"), "");
+    let listed = read("").json();
+    let (sale, state) = (&listed["sales"][0]["sale"], &listed["sales"][0]["state"]);
+    assert_eq!((sale, state), (&json!("demo"), &json!("scheduled")), "{listed}");
+    let seen = read("/demo").json();
+    assert_eq!(
+        seen["definition"],
+        serde_json::to_value(&*gate::ports::Sale::view(&*gate.sale).spec).unwrap()
+    );
+    let says = seen["says"].to_string();
+    for words in
+        ["round 1: ", "2 × phone at 1999.00 CNY each, at most 1 for one shopper", "every shopper may buy"]
+    {
+        assert!(says.contains(words), "{words}: {says}");
+    }
+    assert_eq!(seen["warnings"], json!([]));
+    assert_eq!(read("/nosuch").problem(), "not-found");
+}
+
+#[test]
+fn every_place_takes_the_same_shopper_ids() {
+    let gate = Running::start(true, false, |_| {});
+    let (owner, token) = (format!("Bearer {}", gate.owner), |id: &str| format!("Bearer {}", gate.token(id)));
+    let passes = |id: &str| {
+        let headers = [("authorization", &*token(id))];
+        send(gate.bound.shop, "POST", "/api/v1/sales/demo/passes", &headers, "").status
+    };
+    let list = |id: &str| {
+        let headers = [("authorization", &*owner), ("content-type", "text/plain")];
+        let path = "/api/v1/admin/sales/demo/denylist?reason=bots";
+        send(gate.bound.admin, "PUT", path, &headers, &format!("alice\n{id}\nbob\n")).status
+    };
+    let void = |id: &str| {
+        let body = json!({ "shopper": id, "reason": "bot" }).to_string();
+        admin(&gate, &gate.owner, "POST", "/api/v1/admin/sales/demo/void", &body).status
+    };
+    assert_eq!((passes("bot:1@shop"), list("bot:1@shop"), void("bot:1@shop")), (200, 200, 200));
+    for id in ["b ot", "b\0t", "b\u{feff}ot", "bot\u{200b}", "\u{202e}tob", "小明", "bo\u{301}t"] {
+        assert_eq!((passes(id), list(id), void(id)), (401, 422, 422), "{id:?}");
+    }
+    // A list's line ends where its text ends; an id is never trimmed.
+    for id in [" bot", "bot ", "bot\r", "\u{feff}bot"] {
+        assert_eq!((passes(id), void(id)), (401, 422), "{id:?}");
+    }
+}
+
+#[test]
 fn an_uploaded_list_may_begin_with_a_byte_order_mark() {
     let gate = Running::start(true, false, |_| {});
     let bearer = format!("Bearer {}", gate.owner);
     let headers = [("authorization", &*bearer), ("content-type", "text/plain")];
-    send(gate.bound.admin, "PUT", "/api/v1/admin/sales/demo/list", &headers, "\u{feff}alice\r\nbob");
+    send(gate.bound.admin, "PUT", "/api/v1/admin/sales/demo/list", &headers, "\u{feff}alice\r\nbob\nalice");
     match &gate.sale.operations()[0].1 {
         contracts::Operation::List { shoppers, .. } => {
-            assert_eq!(*shoppers, [gate.keys.shopper_key("alice"), gate.keys.shopper_key("bob")]);
+            let mut want = ["alice", "bob"].map(|id| gate.keys.shopper_key(id));
+            want.sort();
+            assert_eq!(*shoppers, want, "each once");
         }
         other => panic!("{other:?}"),
     }

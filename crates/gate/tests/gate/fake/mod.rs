@@ -5,7 +5,7 @@
 use contracts::{
     Actor, Answer, Attempt, AttemptId, ConfirmResult, Found, GateRefusal, HoldState, HoldView, ItemState,
     ItemView, LinePlace, Mail, Mailbox, OperateError, Operation, OperationDone, Place, Refusal, SaleId,
-    SaleSpec, SaleState, SaleStats, SaleView, ShopperKey, StoredAttempt, Told,
+    SaleSpec, SaleState, SaleStats, SaleView, ShopperKey, StoredAttempt, TimelineEntry, TimelineFilter, Told,
 };
 use gate::{
     Config, Keyring, Options,
@@ -83,6 +83,7 @@ struct Inner {
     mood: Mood,
     operations: Vec<(Actor, Operation)>,
     winners: Vec<Winner>,
+    timeline: Vec<TimelineEntry>,
     reserved: bool,
     /// Attempts that were submitted to it, and the answers that the gate gave without asking.
     asked: u64,
@@ -148,6 +149,7 @@ impl FakeSale {
             mood: Mood::Answers,
             operations: Vec::new(),
             winners: Vec::new(),
+            timeline: Vec::new(),
             reserved: false,
             asked: 0,
             said: Vec::new(),
@@ -196,6 +198,10 @@ impl FakeSale {
             v.rounds_opened = 1;
             v.items.iter_mut().for_each(|i| i.state = ItemState::Available);
         });
+    }
+
+    pub fn log(&self, entry: TimelineEntry) {
+        self.inner.lock().unwrap().timeline.push(entry);
     }
 
     /// The answers that the gate gave without asking.
@@ -428,6 +434,17 @@ impl Sale for FakeSale {
 
     fn log_id(&self) -> &str {
         "00112233445566778899aabbccddeeff"
+    }
+
+    fn timeline(
+        &self,
+        after: Sequence,
+        wanted: TimelineFilter,
+        max: usize,
+    ) -> Result<(Vec<TimelineEntry>, Sequence), Unavailable> {
+        let all: Vec<TimelineEntry> = self.inner.lock().unwrap().timeline.clone();
+        let found = all.into_iter().filter(|e| e.sequence > after && wanted.wants(e)).take(max).collect();
+        Ok((found, *self.sequence.borrow()))
     }
 
     fn winners(&self, after: Sequence, max: usize) -> Result<(Vec<Winner>, Sequence), Unavailable> {

@@ -1,0 +1,43 @@
+//! A page of the log in words.
+
+use super::handle::Handle;
+use super::shared::lock;
+use crate::timeline::{Page, Timeline};
+use contracts::{TimelineEntry, TimelineFilter, Unavailable};
+use std::ops::ControlFlow;
+use units::Sequence;
+
+impl Handle {
+    /// The entries after `after` that are wanted, `max` at the most, and how far the log was
+    /// searched. Reads the disk.
+    pub fn timeline(
+        &self,
+        after: Sequence,
+        wanted: TimelineFilter,
+        max: usize,
+    ) -> Result<(Vec<TimelineEntry>, Sequence), Unavailable> {
+        /// As for the winners.
+        const ENTRIES_MAX: u64 = 200_000;
+        let timeline = self.view().map(|view| Timeline::of(&view.spec)).unwrap_or_default();
+        let mut page = Page::new(timeline, wanted, max);
+        let mut searched = after;
+        let mut undecodable = None;
+        let mut reader = lock(&self.0.reader);
+        let read = reader.read(after.next(), &mut |sequence, bytes| match page.take(sequence, bytes) {
+            Ok(full) => {
+                searched = sequence;
+                let enough = full || sequence.0 - after.0 >= ENTRIES_MAX;
+                if enough { ControlFlow::Break(()) } else { ControlFlow::Continue(()) }
+            }
+            Err(error) => {
+                undecodable = Some(format!("entry {sequence}: {error}"));
+                ControlFlow::Break(())
+            }
+        });
+        match (read, undecodable) {
+            (Ok(_), None) => Ok((page.found, searched)),
+            (Err(error), _) => Err(Unavailable::Passing(error.to_string())),
+            (_, Some(why)) => Err(Unavailable::Stopped(why)),
+        }
+    }
+}
