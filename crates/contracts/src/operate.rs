@@ -19,13 +19,28 @@ pub const VOID_BATCH_MAX: usize = 4096;
 /// Who gave the command and why, as the log will say.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Actor {
-    /// The API key's name, `timer`, or `demo`.
+    /// The API key's name, or one of [`Actor::SYSTEM`].
     pub name: String,
     /// In the actor's own words; may be empty where nothing is owed to a shopper.
     pub reason: String,
 }
 
 impl Actor {
+    /// What the sale does because it is due.
+    pub const TIMER: &str = "timer";
+    /// The pause of a sale whose log is ahead of the clock.
+    pub const CLOCK: &str = "clock";
+    /// The pause of a sale that was restored from a backup.
+    pub const RESTORE: &str = "restore";
+    /// The names by which the log calls what no API key has told a sale. None of them may be the
+    /// name of a key, or its commands could not be told from the sale's own actions.
+    pub const SYSTEM: [&str; 5] = [Self::TIMER, Self::CLOCK, Self::RESTORE, "demo", "shopper"];
+
+    /// Whether this is the sale itself, which does what is due.
+    pub fn is_timer(&self) -> bool {
+        self.name == Self::TIMER
+    }
+
     /// The same with both texts truncated to [`REASON_BYTES_MAX`].
     pub fn new(name: &str, reason: &str) -> Self {
         let cut = |text: &str| text[..text.floor_char_boundary(REASON_BYTES_MAX)].to_owned();
@@ -169,10 +184,69 @@ impl fmt::Display for OperateError {
 
 impl std::error::Error for OperateError {}
 
+/// Why a sale is paused.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum PauseCause {
+    /// An operator has paused it.
+    #[default]
+    Operator,
+    /// Its log's last entry was ahead of the machine's clock. It waits for an operator's resume.
+    Clock,
+    /// It was restored from a backup. It waits for an operator's resume.
+    Restored,
+}
+
+impl PauseCause {
+    pub const ALL: [Self; 3] = [Self::Operator, Self::Clock, Self::Restored];
+
+    /// The cause of a pause that this actor has logged.
+    pub fn of(actor: &Actor) -> Self {
+        match &*actor.name {
+            Actor::CLOCK => Self::Clock,
+            Actor::RESTORE => Self::Restored,
+            _ => Self::Operator,
+        }
+    }
+
+    /// The cause's name in JSON and metrics.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Operator => "operator",
+            Self::Clock => "clock",
+            Self::Restored => "restored",
+        }
+    }
+
+    /// What an operator must do, if the sale has paused by itself.
+    pub fn what_to_do(self) -> Option<&'static str> {
+        match self {
+            Self::Operator => None,
+            Self::Clock => Some(
+                "its log is ahead of this machine's clock: set the clock right and restart, or resume it if the log's time is right",
+            ),
+            Self::Restored => Some(
+                "it was restored from a backup: resume it once the server that the backup is of is gone for good",
+            ),
+        }
+    }
+}
+
+/// A pause.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub struct Pause {
+    pub cause: PauseCause,
+    /// The entry since which the sale has been paused.
+    pub as_of: Sequence,
+}
+
 /// A sale in figures, for its operators.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, Default, JsonSchema)]
 pub struct SaleStats {
     pub as_of: Sequence,
+    /// Why the sale is paused, if it is.
+    #[serde(default)]
+    pub pause: Option<Pause>,
     pub items: Vec<ItemStats>,
     /// Attempts by outcome since the log began: granted, waitlisted, and each refusal (these as
     /// journalled, so up to a second late).

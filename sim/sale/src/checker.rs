@@ -16,6 +16,9 @@ use std::collections::BTreeMap;
 use std::ops::ControlFlow;
 use units::{Sequence, TimeMs};
 
+/// By how much the log may be ahead of the clock in a sale that goes on by itself.
+const AHEAD_MS_MAX: u64 = 60_000;
+
 /// How late refusals may be journalled.
 const REFUSALS_LATE_MS: u64 = 1000;
 
@@ -38,8 +41,6 @@ pub(crate) struct Step<'a> {
     pub(crate) next_wakeup: Option<TimeMs>,
     /// No work remains from earlier steps.
     pub(crate) is_whole: bool,
-    /// A promotion is due, which waits for the end of a shortage.
-    pub(crate) owes: bool,
 }
 
 /// Commands that were carried out, and their entries in the log.
@@ -183,6 +184,10 @@ impl Checker {
         }
         gate_refusals(step, &logged)?;
         for (command, reply) in step.commands.iter().zip(step.replies) {
+            // While not even the log can be read, nobody is answered.
+            if step.in_shortage && matches!(reply, Reply::Unavailable(_)) {
+                continue;
+            }
             self.standing_reply(command, reply, before)?;
             operations.done(command, reply);
         }
@@ -195,7 +200,8 @@ impl Checker {
         if !(step.in_shortage && was_begun) {
             operations.check()?;
         }
-        if !(step.in_shortage && step.owes) {
+        // Promotions that are due wait for the end of a shortage.
+        if !step.in_shortage {
             self.model.nobody_waits_for_what_is_free()?;
         }
         if step.in_shortage {
@@ -290,6 +296,10 @@ impl Checker {
                 format!("the worker sleeps past the end of {}", name(kept.attempt.id))
             })?;
         }
+        let is_ahead = m.now.since(step.now).0 > AHEAD_MS_MAX && m.now != m.ahead_accepted;
+        ensure(!is_ahead || m.paused || m.spec.is_none(), "clock", || {
+            format!("the log is at {}, the clock at {}, and the sale goes on", m.now, step.now)
+        })?;
         let turn = |operation: &Operation| matches!(operation, Operation::Close | Operation::Open);
         let turned =
             step.commands.iter().any(|c| matches!(c, Command::Operate { operation, .. } if turn(operation)));
@@ -371,6 +381,8 @@ impl Operations {
 
     fn logged(&mut self, record: &Record) {
         let what = match record {
+            // The sale itself takes back the places of denied shoppers.
+            Record::Left { by, .. } if by.name == "timer" => return,
             Record::Voided { .. } | Record::Left { voided: true, .. } => "void",
             Record::Adjusted { .. } => "adjust",
             Record::Limits { .. } => "limits",

@@ -108,6 +108,12 @@ pub(crate) struct Model {
     /// The entries after which there was another deny list, and whether it had any shopper.
     deny_lists: Vec<(u64, bool)>,
     journalled: u64,
+    /// The last entry journalled refusals while something was due.
+    owes_timers: bool,
+    /// The sale has paused itself because its log is ahead of the clock; and when it was told to go
+    /// on.
+    paused_by_clock: bool,
+    pub(crate) ahead_accepted: TimeMs,
 }
 
 impl Model {

@@ -23,5 +23,5 @@ pub use machine::{Command, Reply};
 pub use operate::{Operated, SoFar};
 pub use record::{Entry, Record};
 pub use refusal::{RefusalCount, RefusalKind};
-pub use rules::{Core, REFUSALS_EVERY};
+pub use rules::{CLOCK_AHEAD_MAX, Core, REFUSALS_EVERY};
 pub use tally::Tally;

@@ -58,12 +58,13 @@ impl Core {
     /// anything else is decided.
     pub fn operate(
         &mut self,
-        now: TimeMs,
+        clock: TimeMs,
         by: Actor,
         operation: Operation,
         so_far: SoFar,
         out: &mut Step,
     ) -> Result<Operated, Broken> {
+        let now = clock.max(self.state.now);
         if self.state.spec.is_none() && !matches!(operation, Operation::Define(_)) {
             return not_found("this sale has not been set up yet: PUT its document first");
         }
@@ -357,6 +358,12 @@ impl Core {
                 PaymentKind::ConfirmedLate => ConfirmResult::Confirmed { late: true },
             };
             return done(OperationDone::Confirmed { result, hold: self.view_of(slot) });
+        }
+        if let Some(other) = self.state.paid_for.get(&*payment) {
+            let other = self.state.slots.get(*other).attempt;
+            return conflict(format!(
+                "confirm: payment {payment} was reported for hold {other}: one payment pays for one hold"
+            ));
         }
         if seen.len() >= PAYMENTS_MAX {
             return conflict(format!(

@@ -175,6 +175,42 @@ mod kind {
 }
 
 impl Record {
+    /// Whether this was decided after the timers had done all that was due at its time. The timers'
+    /// own entries come before that, and so does what they cause: promotions, and refusals that are
+    /// journalled first. The end of a shortage is logged before the timers run again, and a restored
+    /// copy's pause is logged when nothing runs.
+    pub(super) fn is_decision(&self) -> bool {
+        match self {
+            Self::RoundOpened { by, .. } | Self::RoundClosed { by, .. } | Self::Left { by, .. } => {
+                !by.is_timer()
+            }
+            Self::Paused { by } => by.name != Actor::RESTORE,
+            Self::Promoted { .. }
+            | Self::Expired { .. }
+            | Self::Refusals { .. }
+            | Self::SpaceRegained { .. } => false,
+            _ => true,
+        }
+    }
+
+    /// Whether this is a promotion, or takes a denied shopper's place back instead of one.
+    pub(super) fn is_of_the_line(&self) -> bool {
+        match self {
+            Self::Promoted { .. } => true,
+            Self::Left { by, .. } => by.is_timer(),
+            _ => false,
+        }
+    }
+
+    /// Whether the timers write this entry because its time has come.
+    pub(super) fn is_timers(&self) -> bool {
+        match self {
+            Self::RoundOpened { by, .. } | Self::RoundClosed { by, .. } => by.is_timer(),
+            Self::Expired { .. } => true,
+            _ => false,
+        }
+    }
+
     /// Appends the entry's bytes: kind (u8), time (u64), then the fields in order; integers
     /// little-endian.
     pub fn encode(&self, at: TimeMs, out: &mut Vec<u8>) {

@@ -17,7 +17,8 @@ use units::{Sequence, TimeMs};
 
 /// Version 2: a round's times are those at which it really opened and closed, in the layout of
 /// version 1. Version 3: with the entry since which the deny list has been the same.
-const VERSION: u16 = 3;
+/// Version 4: with the cause of a pause, and when an operator accepted a log that is ahead.
+const VERSION: u16 = 4;
 
 /// Writes the part before the lists of shoppers.
 fn write(w: &mut Writer<'_>, state: &State) -> Result<(), DecodeError> {
@@ -152,6 +153,7 @@ impl Core {
             for _ in 0..r.u16()? {
                 let mut payment = Payment { reference: "".into(), kind: PaymentKind::Refund };
                 fields::payment(&mut r, &mut payment)?;
+                state.note_paid_for(Arc::clone(&payment.reference), slot);
                 payments.push(payment);
             }
             state.payments.insert(slot, payments);

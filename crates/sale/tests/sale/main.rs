@@ -5,6 +5,7 @@ mod concurrent_duplicates;
 mod core_rules;
 mod corpus;
 mod forged_logs;
+mod forged_times;
 mod full_disk_says_nothing_undurable;
 mod golden_records;
 mod ledger;

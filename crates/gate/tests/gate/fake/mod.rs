@@ -136,6 +136,7 @@ impl FakeSale {
                 .to_vec(),
             rate_per_second: 0,
             disk_full: false,
+            pause: None,
             state_since: Sequence(1),
             denied: Arc::default(),
             as_of: Sequence(1),
