@@ -74,6 +74,15 @@ pub struct RoundItemLimit {
     pub limit: u16,
 }
 
+/// The Idempotency-Key of a command, and what it stands for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+pub struct CommandKey {
+    /// A hash of the caller's name and the key.
+    pub id: [u8; 16],
+    /// A hash of the command with its reason.
+    pub command: [u8; 16],
+}
+
 /// A command to a sale.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Operation {
@@ -122,11 +131,39 @@ pub enum Operation {
         shopper: ShopperKey,
         reserved: bool,
     },
+    /// A command of an operator that is carried out once, however often it comes with this key.
+    Once {
+        key: CommandKey,
+        operation: Box<Self>,
+    },
     /// Sets the sale up, or changes its document as long as no round has opened. It never leaves
     /// the process; the last, for serde counts the others without it when it reads and with it when
     /// it writes.
     #[serde(skip)]
     Define(Box<SaleSpec>),
+}
+
+impl Operation {
+    /// Whether it may have an Idempotency-Key. The others are idempotent by themselves.
+    pub fn takes_key(&self) -> bool {
+        match self {
+            Self::Open
+            | Self::Pause
+            | Self::Resume
+            | Self::Close
+            | Self::Extend { .. }
+            | Self::Adjust { .. }
+            | Self::Limits { .. }
+            | Self::Rate { .. }
+            | Self::Void(_) => true,
+            Self::List { .. }
+            | Self::Confirm { .. }
+            | Self::Release { .. }
+            | Self::Reserve { .. }
+            | Self::Once { .. }
+            | Self::Define(_) => false,
+        }
+    }
 }
 
 /// The result of a payment.

@@ -12,7 +12,7 @@ use engines::log::LogRead;
 use sale::core::{Entry, Record, RefusalKind};
 use sale::{Command, Reply};
 use sim::{Check, Violation, ensure};
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::ops::ControlFlow;
 use units::{Sequence, TimeMs};
 
@@ -46,6 +46,8 @@ pub(crate) struct Step<'a> {
 /// Commands that were carried out, and their entries in the log.
 #[derive(Debug, Default)]
 struct Operations {
+    /// The keys of commands that were carried out, and not repeated.
+    keys: BTreeSet<[u8; 16]>,
     done: BTreeMap<&'static str, u64>,
     logged: BTreeMap<&'static str, u64>,
 }
@@ -265,13 +267,16 @@ impl Checker {
 
     /// The last command on pausing and on a reservation determines the state.
     fn toggles(&self, step: &Step<'_>) -> Check {
+        // A repeated answer toggles nothing; what a new one does is in the log.
+        let keyed = |c: &Command| matches!(c, Command::Operate { operation: Operation::Once { .. }, .. });
         let last = step.commands.iter().zip(step.replies).rev().find_map(|asked| match asked {
             (Command::Operate { operation: Operation::Pause, .. }, Reply::Done(Ok(_))) => Some(true),
             (Command::Operate { operation: Operation::Resume, .. }, Reply::Done(Ok(_))) => Some(false),
             _ => None,
         });
         let paused = self.model.paused;
-        ensure(last.is_none_or(|last| last == paused), "pause", || {
+        let is_sure = !step.commands.iter().any(keyed);
+        ensure(!is_sure || last.is_none_or(|last| last == paused), "pause", || {
             format!("paused: {paused}, told {last:?}")
         })?;
         let last = step.commands.iter().zip(step.replies).rev().find_map(|asked| match asked {
@@ -300,7 +305,10 @@ impl Checker {
         ensure(!is_ahead || m.paused || m.spec.is_none(), "clock", || {
             format!("the log is at {}, the clock at {}, and the sale goes on", m.now, step.now)
         })?;
-        let turn = |operation: &Operation| matches!(operation, Operation::Close | Operation::Open);
+        let turn = |operation: &Operation| match operation {
+            Operation::Once { operation, .. } => matches!(**operation, Operation::Close | Operation::Open),
+            operation => matches!(operation, Operation::Close | Operation::Open),
+        };
         let turned =
             step.commands.iter().any(|c| matches!(c, Command::Operate { operation, .. } if turn(operation)));
         let due = match m.open_round() {
@@ -364,6 +372,11 @@ fn as_of(reply: &Reply) -> Option<u64> {
 impl Operations {
     fn done(&mut self, command: &Command, reply: &Reply) {
         let (Command::Operate { operation, .. }, Reply::Done(Ok(done))) = (command, reply) else { return };
+        let operation = match operation {
+            Operation::Once { key, .. } if !self.keys.remove(&key.id) => return,
+            Operation::Once { operation, .. } => operation,
+            operation => operation,
+        };
         let (what, count) = match (operation, done) {
             (Operation::Void(_), OperationDone::Voided { count }) => ("void", *count),
             (Operation::Adjust { .. }, _) => ("adjust", 1),
@@ -380,6 +393,9 @@ impl Operations {
     }
 
     fn logged(&mut self, record: &Record) {
+        if let Record::CommandDone { key, .. } = record {
+            self.keys.insert(key.id);
+        }
         let what = match record {
             // The sale itself takes back the places of denied shoppers.
             Record::Left { by, .. } if by.name == "timer" => return,

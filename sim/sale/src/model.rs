@@ -6,7 +6,9 @@
 mod fold;
 
 use crate::names::name;
-use contracts::{Attempt, AttemptId, Basket, Eligibility, Line, SaleSpec, ShopperKey, Waitlist};
+use contracts::{
+    Attempt, AttemptId, Basket, CommandKey, Eligibility, Line, OperationDone, SaleSpec, ShopperKey, Waitlist,
+};
 use sim::{Check, Violation};
 use std::collections::{BTreeMap, BTreeSet};
 use units::TimeMs;
@@ -108,6 +110,8 @@ pub(crate) struct Model {
     /// The entries after which there was another deny list, and whether it had any shopper.
     deny_lists: Vec<(u64, bool)>,
     journalled: u64,
+    /// Keys of commands that were carried out.
+    pub(crate) commands: BTreeMap<[u8; 16], (CommandKey, OperationDone)>,
     /// The last entry journalled refusals while something was due.
     owes_timers: bool,
     /// The sale has paused itself because its log is ahead of the clock; and when it was told to go

@@ -11,8 +11,11 @@ use contracts::{
     ShopperKey, Waitlist,
 };
 use runtime::audit::Findings;
-use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
+use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet, VecDeque};
 use units::{DurationMs, Sequence, TimeMs};
+
+/// Keys of commands that a sale remembers, as the documentation says.
+const COMMAND_KEYS_MAX: usize = 4096;
 
 /// Places on one waitlist, as the documentation says.
 const WAITLIST_PLACES_MAX: i128 = 1_000_000;
@@ -190,6 +193,8 @@ pub(super) struct Auditor {
     /// The hold for which a payment was settled, by its reference.
     payments: HashMap<String, AttemptId>,
     settled: HashSet<(AttemptId, String)>,
+    /// The keys of the last commands, oldest first.
+    command_keys: VecDeque<[u8; 16]>,
     /// The ends of all holds that are held.
     held: BTreeSet<(TimeMs, AttemptId)>,
     /// The times of the entries from [`Auditor::refusals_since`] on.
@@ -272,7 +277,7 @@ impl Auditor {
         }
         self.in_time(sequence, record);
         let of_the_line = match record {
-            Record::Promoted { .. } => true,
+            Record::Promoted { .. } | Record::CommandDone { .. } => true,
             Record::Left { by, .. } => by.name == Actor::TIMER,
             _ => false,
         };
@@ -353,6 +358,14 @@ impl Auditor {
             Record::SpaceRegained { refused, .. } => {
                 self.count("paused", *refused);
                 self.checked.refusals_disk_full = self.checked.refusals_disk_full.saturating_add(*refused);
+            }
+            Record::CommandDone { key, .. } => {
+                let fresh = !self.command_keys.contains(&key.id);
+                self.check(4, fresh, sequence, || "a command is done twice under one key".into());
+                self.command_keys.push_back(key.id);
+                if self.command_keys.len() > COMMAND_KEYS_MAX {
+                    self.command_keys.pop_front();
+                }
             }
             // The rate of attempts is not a promise of the log.
             Record::Rate { .. } => {}

@@ -1,13 +1,14 @@
 //! What operators and payments may do, and when.
 
+use super::command_keys::CommandAnswer;
 use super::record::Record;
 use super::rules::Core;
 use super::slots::SlotState;
 use super::state::PaymentKind;
 use contracts::{
-    Actor, AttemptId, Basket, ConfirmResult, Eligibility, HoldState, HoldView, LIST_CHUNK_MAX, LatePayment,
-    OperateError, Operation, OperationDone, REASON_BYTES_MAX, RoundItemLimit, STOCK_MAX, SaleSpec,
-    ShopperKey, VOID_BATCH_MAX, VoidTarget,
+    Actor, AttemptId, Basket, CommandKey, ConfirmResult, Eligibility, HoldState, HoldView, LIST_CHUNK_MAX,
+    LatePayment, OperateError, Operation, OperationDone, REASON_BYTES_MAX, RoundItemLimit, STOCK_MAX,
+    SaleSpec, ShopperKey, VOID_BATCH_MAX, VoidTarget,
 };
 use engines::log::ENTRY_BYTES_MAX;
 use runtime::{Broken, Progress, Step};
@@ -69,6 +70,55 @@ impl Core {
             return not_found("this sale has not been set up yet: PUT its document first");
         }
         match operation {
+            Operation::Once { key, operation } => self.once(now, by, key, *operation, so_far, out),
+            operation => self.carry_out(now, by, operation, so_far, out),
+        }
+    }
+
+    /// Carries out a command that has a key, unless it was carried out under it before: then it
+    /// repeats the answer. A command that was refused has changed nothing, and is decided afresh.
+    ///
+    /// The key is logged in the step in which the command is done. If the process ends between two
+    /// steps of a void, the rest is voided by the retry, which then counts only that.
+    fn once(
+        &mut self,
+        now: TimeMs,
+        by: Actor,
+        key: CommandKey,
+        operation: Operation,
+        so_far: SoFar,
+        out: &mut Step,
+    ) -> Result<Operated, Broken> {
+        if let Some((known, answer)) = self.state.command_keys.find(key.id) {
+            return match known == key {
+                true => done(answer.into()),
+                false => conflict(
+                    "Idempotency-Key: it stands for another command, and nothing was done: use a new key for a new command",
+                ),
+            };
+        }
+        if !operation.takes_key() {
+            return invalid("Idempotency-Key: this command takes none");
+        }
+        let operated = self.carry_out(now, by, operation, so_far, out)?;
+        if let Operated::Done(Ok(done)) = &operated
+            && let Some(answer) = CommandAnswer::of(done)
+        {
+            self.commit(now, Record::CommandDone { key, answer }, out)?;
+        }
+        Ok(operated)
+    }
+
+    fn carry_out(
+        &mut self,
+        now: TimeMs,
+        by: Actor,
+        operation: Operation,
+        so_far: SoFar,
+        out: &mut Step,
+    ) -> Result<Operated, Broken> {
+        match operation {
+            Operation::Once { .. } => invalid("Idempotency-Key: only one for a command"),
             Operation::Define(spec) => self.define(now, by, spec, out),
             Operation::Open => self.open_now(now, by, out),
             Operation::Pause => self.set_paused(now, by, true, out),

@@ -4,10 +4,12 @@
 //! Bytes, once written, are a promise: the layout of a kind never changes; a new layout gets a new
 //! number.
 
+use super::command_keys::CommandAnswer;
 use super::fields::{self, actor, attempt};
 use super::refusal::RefusalCount;
 use contracts::{
-    Actor, Attempt, AttemptId, ListKind, NotEligibleRange, RoundItemLimit, SaleSpec, ShopperKey, SoldOutRange,
+    Actor, Attempt, AttemptId, CommandKey, ListKind, NotEligibleRange, RoundItemLimit, SaleSpec, ShopperKey,
+    SoldOutRange,
 };
 use engines::codec::{Codec, DecodeError, Reader, Writer};
 use units::TimeMs;
@@ -68,6 +70,12 @@ pub enum Record {
     Reserved {
         shopper: ShopperKey,
         reserved: bool,
+    },
+    /// An operator's command was carried out under this key: what it changed stands before. Promotions
+    /// that it made due may still follow.
+    CommandDone {
+        key: CommandKey,
+        answer: CommandAnswer,
     },
     Granted {
         attempt: Attempt,
@@ -157,6 +165,7 @@ mod kind {
     pub(super) const RATE: u8 = 9;
     pub(super) const LIST: u8 = 10;
     pub(super) const RESERVED: u8 = 11;
+    pub(super) const COMMAND_DONE: u8 = 12;
     pub(super) const GRANTED: u8 = 16;
     pub(super) const WAITLISTED: u8 = 17;
     pub(super) const PROMOTED: u8 = 18;
@@ -193,10 +202,11 @@ impl Record {
         }
     }
 
-    /// Whether this is a promotion, or takes a denied shopper's place back instead of one.
-    pub(super) fn is_of_the_line(&self) -> bool {
+    /// Whether this may come while a waiting shopper could be promoted: it is a promotion, takes a
+    /// denied shopper's place back instead, or says that the command which freed the units is done.
+    pub(super) fn may_precede_promotions(&self) -> bool {
         match self {
-            Self::Promoted { .. } => true,
+            Self::Promoted { .. } | Self::CommandDone { .. } => true,
             Self::Left { by, .. } => by.is_timer(),
             _ => false,
         }
@@ -294,6 +304,10 @@ impl Record {
                 head(w, kind::RESERVED);
                 w.bytes(&shopper.0);
                 w.flag(*reserved);
+            }
+            Self::CommandDone { key, answer } => {
+                head(w, kind::COMMAND_DONE);
+                fields::write_command(w, *key, *answer);
             }
             Self::Granted { attempt, round, pay_by } => {
                 head(w, kind::GRANTED);
@@ -432,6 +446,10 @@ impl Entry {
                 Record::List { list, clear, shoppers, by: actor(r)? }
             }
             kind::RESERVED => Record::Reserved { shopper: ShopperKey(r.array()?), reserved: r.flag()? },
+            kind::COMMAND_DONE => {
+                let (key, answer) = fields::command(r)?;
+                Record::CommandDone { key, answer }
+            }
             kind::GRANTED => {
                 Record::Granted { attempt: attempt(r)?, round: r.u16()?, pay_by: TimeMs(r.u64()?) }
             }

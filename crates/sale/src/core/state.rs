@@ -4,6 +4,7 @@
 //! and the simulator all go through it. It refuses a record that would break an invariant, wherever
 //! the record comes from.
 
+use super::command_keys::CommandKeys;
 use super::deadlines::Deadlines;
 use super::due::DueItems;
 use super::record::{Entry, Record};
@@ -117,6 +118,8 @@ pub(super) struct State {
     pub(super) payments: BTreeMap<u32, Vec<Payment>>,
     /// The slot for which a payment was reported, by its reference. Not in snapshots.
     pub(super) paid_for: BTreeMap<Arc<str>, u32>,
+    /// Of operators' commands that were carried out.
+    pub(super) command_keys: CommandKeys,
     /// Of every hold that is held.
     pub(super) deadlines: Deadlines,
     pub(super) reserved: ShopperSet,
@@ -242,7 +245,7 @@ impl State {
     pub(super) fn fold(&mut self, entry: &Entry) -> Result<(), Broken> {
         ensure(entry.at >= self.now, "time", || format!("record of {} after one of {}", entry.at, self.now))?;
         self.is_in_time(entry)?;
-        if !self.due.is_empty() && !self.paused && !entry.record.is_of_the_line() {
+        if !self.due.is_empty() && !self.paused && !entry.record.may_precede_promotions() {
             self.nobody_waits_for_what_is_free()?;
             self.due.clear();
         }
@@ -373,6 +376,11 @@ impl State {
                     self.reserved.remove(*shopper);
                 }
                 Ok(())
+            }
+            Record::CommandDone { key, answer } => {
+                ensure(self.command_keys.insert(*key, *answer), "INV-4", || {
+                    "a command was carried out a second time under its key".into()
+                })
             }
             Record::Granted { attempt, round, pay_by } => {
                 self.may_be_accepted(attempt, *round)?;

@@ -55,6 +55,13 @@ fn records() -> Vec<(&'static str, Record)> {
             Record::List { list: ListKind::Denied, clear: true, shoppers: vec![key(1), key(2)], by: by() },
         ),
         ("reserved", Record::Reserved { shopper: key(3), reserved: true }),
+        (
+            "command_done",
+            Record::CommandDone {
+                key: CommandKey { id: [4; 16], command: [5; 16] },
+                answer: sale::core::CommandAnswer::Adjusted(70),
+            },
+        ),
         ("granted", Record::Granted { attempt, round: 1, pay_by }),
         ("waitlisted", Record::Waitlisted { attempt, round: 1, position: 12 }),
         ("promoted", Record::Promoted { attempt, round: 1, pay_by }),
@@ -129,7 +136,9 @@ fn eventful() -> Ledger {
     l.release(4);
     l.operate(Operation::List { list: ListKind::Denied, clear: true, shoppers: vec![key(9), key(8)] })
         .unwrap();
-    l.operate(Operation::Rate { per_second: 500 }).unwrap();
+    let key = CommandKey { id: [7; 16], command: [8; 16] };
+    let rate = Box::new(Operation::Rate { per_second: 500 });
+    l.operate(Operation::Once { key, operation: rate }).unwrap();
     l
 }
 

@@ -11,5 +11,6 @@ mod golden_records;
 mod ledger;
 mod log_format;
 mod not_eligible_alone;
+mod repeated_commands;
 mod stopped_for_an_invariant;
 mod stopped_shows_nothing_undurable;

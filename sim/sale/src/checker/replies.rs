@@ -214,6 +214,21 @@ impl Checker {
         done: &Result<OperationDone, OperateError>,
         before: u64,
     ) -> Check {
+        if let Operation::Once { key, operation } = operation {
+            let known = self.model.commands.get(&key.id);
+            return match (known, done) {
+                (Some((same, answer)), Ok(done)) if same == key => ensure(answer == done, "INV-4", || {
+                    format!("{operation:?} is answered {done:?}, and was {answer:?}")
+                }),
+                (Some((other, _)), Err(OperateError::Conflict(_))) if other != key => Ok(()),
+                // Refused first, and carried out by a retry in the same step.
+                (None | Some(_), Err(_)) => self.operation(operation, done, before),
+                _ => Err(Violation {
+                    rule: "INV-4",
+                    what: format!("{operation:?} is answered {done:?}, the log has {known:?}"),
+                }),
+            };
+        }
         let absurd = || Violation { rule: "replies", what: format!("{operation:?} is answered {done:?}") };
         match (operation, done) {
             (Operation::Confirm { hold, payment }, Ok(OperationDone::Confirmed { result, hold: view })) => {

@@ -66,6 +66,10 @@ impl Model {
                 }
             }
             Record::Rate { .. } => {}
+            Record::CommandDone { key, answer } => {
+                let before = self.commands.insert(key.id, (*key, (*answer).into()));
+                ensure(before.is_none(), "INV-4", || "a command is done twice under one key".into())?;
+            }
             Record::List { list, clear, shoppers, .. } => {
                 let set = match list {
                     ListKind::Allowed => &mut self.allowed,
@@ -477,10 +481,11 @@ impl Model {
     }
 }
 
-/// Whether an entry is a promotion, or takes a denied shopper's place instead of promoting it.
+/// Whether an entry is a promotion, or takes a denied shopper's place instead of promoting it, or
+/// says that the command which made a promotion due is done.
 fn is_of_the_line(record: &Record) -> bool {
     match record {
-        Record::Promoted { .. } => true,
+        Record::Promoted { .. } | Record::CommandDone { .. } => true,
         Record::Left { by, .. } => by.name == TIMER,
         _ => false,
     }
