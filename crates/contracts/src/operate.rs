@@ -292,6 +292,9 @@ pub struct SaleStats {
     pub denied: u64,
     pub allowed: u64,
     pub rate_per_second: u32,
+    /// Payments that bought nothing and must be refunded, since the log began.
+    #[serde(default)]
+    pub refunds_due: u64,
     /// Attempts that wait for a decision, those in line not counted.
     pub queue: u64,
     /// Attempts in line before the queue.

@@ -66,6 +66,8 @@ pub struct SaleView {
     pub disk_full: bool,
     /// Why the log says that it is paused, if it says so.
     pub pause: Option<PauseCause>,
+    /// It goes on from a backup of another log.
+    pub is_restored: bool,
     /// The entry since which the round and the pause have been as they are.
     pub state_since: Sequence,
     /// The shoppers who may not buy, as of the same entry.

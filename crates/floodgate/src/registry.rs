@@ -286,6 +286,7 @@ fn not_set_up(sale: &SaleId) -> SaleView {
         rate_per_second: 0,
         disk_full: false,
         pause: None,
+        is_restored: false,
         state_since: Sequence(0),
         denied: Arc::default(),
         as_of: Sequence(0),

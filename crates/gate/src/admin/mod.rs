@@ -15,7 +15,7 @@ use crate::{
     parts::Parts,
     problem::{CONFLICT, INVALID, NOT_FOUND, QUEUE_FULL, UNAVAILABLE},
     strategy::Plan,
-    winners::WinnerLine,
+    winners::{RefundLine, WinnerLine},
 };
 use contracts::{SaleSpec, SaleStats};
 use schemars::JsonSchema;
@@ -139,6 +139,15 @@ fn of_sales() -> Vec<Operation<Parts>> {
             .does("What happened to holds after a sequence, in order, as signed lines.")
             .query::<feed::FeedQuery>()
             .replies_as::<WinnerLine<'static>>("application/x-ndjson", "A line for each event.")
+            .with_field::<Text>(
+                "Floodgate-Log",
+                "The id of the log that the lines are from; send it as `log` in the next request.",
+            )
+            .problems(&[&NOT_FOUND, &CONFLICT, &UNAVAILABLE]),
+        get("/api/v1/admin/sales/{sale}/refunds.ndjson", "readRefunds", READ, feed::refunds)
+            .does("The payments after a sequence that bought nothing and must be refunded, in order, as signed lines.")
+            .query::<feed::FeedQuery>()
+            .replies_as::<RefundLine<'static>>("application/x-ndjson", "A line for each payment.")
             .with_field::<Text>(
                 "Floodgate-Log",
                 "The id of the log that the lines are from; send it as `log` in the next request.",

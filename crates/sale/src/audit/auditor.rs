@@ -202,6 +202,8 @@ pub(super) struct Auditor {
     /// Something was due when the last entry journalled refusals: what it was.
     owed: Option<Due>,
     pub(super) outcomes: BTreeMap<String, u64>,
+    /// Payments that must be refunded.
+    pub(super) refunds_due: u64,
     /// The entry at which the sale last changed between open, paused and closed.
     pub(super) state_since: Sequence,
     pub(super) refusals_since: Sequence,
@@ -278,6 +280,7 @@ impl Auditor {
         self.in_time(sequence, record);
         let of_the_line = match record {
             Record::Promoted { .. } | Record::CommandDone { .. } => true,
+            Record::Paused { by } => by.name == Actor::RESTORE,
             Record::Left { by, .. } => by.name == Actor::TIMER,
             _ => false,
         };
@@ -345,6 +348,7 @@ impl Auditor {
                 self.payment(sequence, *hold, payment);
             }
             Record::RefundDue { hold, payment, .. } => {
+                self.refunds_due += 1;
                 self.refund(sequence, *hold);
                 self.payment(sequence, *hold, payment);
             }

@@ -18,6 +18,8 @@ impl runtime::audit::Auditor for Auditor {
         let Some(stats) = core.map(Core::stats) else { return };
         let same_items = stats.items.len() == self.items.len();
         self.check(7, same_items, end, || "the core has other items".into());
+        let (ours, cores) = (self.refunds_due, stats.refunds_due);
+        self.check(7, ours == cores, end, || format!("{ours} refunds are due here, {cores} in the core"));
         for (at, s) in stats.items.iter().enumerate() {
             let ours = self.items.get(at).map(Item::figures);
             let cores = [

@@ -203,10 +203,12 @@ impl Record {
     }
 
     /// Whether this may come while a waiting shopper could be promoted: it is a promotion, takes a
-    /// denied shopper's place back instead, or says that the command which freed the units is done.
+    /// denied shopper's place back instead, or says that the command which freed the units is done. A
+    /// backup may end between two promotions, and then its copy is paused.
     pub(super) fn may_precede_promotions(&self) -> bool {
         match self {
             Self::Promoted { .. } | Self::CommandDone { .. } => true,
+            Self::Paused { by } => by.name == Actor::RESTORE,
             Self::Left { by, .. } => by.is_timer(),
             _ => false,
         }

@@ -430,6 +430,7 @@ impl Core {
             denied: state.denied.len() as u64,
             allowed: state.allowed.len() as u64,
             rate_per_second: state.rate_per_second,
+            refunds_due: state.counts.refunds_due,
             queue: 0,
             line: 0,
         }
@@ -481,6 +482,7 @@ impl Core {
             rate_per_second: state.rate_per_second,
             disk_full,
             pause: state.pause(),
+            is_restored: state.is_restored,
             state_since: state.state_since,
             denied: Arc::clone(&state.denied_shown),
             as_of: state.sequence,

@@ -18,7 +18,7 @@ use units::{Sequence, TimeMs};
 /// Version 2: a round's times are those at which it really opened and closed, in the layout of
 /// version 1. Version 3: with the entry since which the deny list has been the same.
 /// Version 4: with the cause of a pause, and when an operator accepted a log that is ahead; and
-/// with the keys of operators' commands.
+/// with the keys of operators' commands; and with whether a backup was restored.
 const VERSION: u16 = 4;
 
 /// Writes the part before the lists of shoppers.
@@ -159,6 +159,7 @@ impl Core {
             for _ in 0..r.u16()? {
                 let mut payment = Payment { reference: "".into(), kind: PaymentKind::Refund };
                 fields::payment(&mut r, &mut payment)?;
+                state.counts.refunds_due += u64::from(payment.kind == PaymentKind::Refund);
                 state.note_paid_for(Arc::clone(&payment.reference), slot);
                 payments.push(payment);
             }

@@ -83,6 +83,8 @@ pub(super) struct Counts {
     pub(super) granted: u64,
     pub(super) waitlisted: u64,
     pub(super) promoted: u64,
+    /// Payments that must be refunded. Not in snapshots, for it follows from the payments.
+    pub(super) refunds_due: u64,
     /// By [`RefusalKind`] number minus one; as journalled.
     pub(super) refused: [u64; RefusalKind::ALL.len()],
 }
@@ -103,6 +105,8 @@ pub(super) struct State {
     pub(super) pause_cause: PauseCause,
     /// The time of the entry by which an operator last accepted that the log is ahead of the clock.
     pub(super) ahead_accepted: TimeMs,
+    /// A backup was restored, and this is what came of it.
+    pub(super) is_restored: bool,
     /// The last entry journalled refusals while something was due, whose entry must follow.
     /// Never true between two batches, so not in snapshots.
     owes_timers: bool,
@@ -317,6 +321,7 @@ impl State {
                 self.state_since = sequence;
                 self.paused = true;
                 self.pause_cause = PauseCause::of(by);
+                self.is_restored |= self.pause_cause == PauseCause::Restored;
                 Ok(())
             }
             Record::Resumed { .. } => {
@@ -742,6 +747,7 @@ impl State {
         ensure(fresh, "INV-4", || format!("payment {reference} of slot {slot} again"))?;
         let reference: Arc<str> = reference.into();
         seen.push(Payment { reference: Arc::clone(&reference), kind });
+        self.counts.refunds_due += u64::from(kind == PaymentKind::Refund);
         self.note_paid_for(reference, slot);
         Ok(())
     }

@@ -543,3 +543,47 @@ fn a_sale_whose_log_is_ahead_of_the_clock_waits_for_an_operator() {
     l.at(OPENS - 1_000_000);
     assert_eq!(seen(&l).pause, Some(PauseCause::Clock));
 }
+
+#[test]
+fn payments_that_must_be_refunded_are_counted() {
+    let mut l = Ledger::open(no_waitlist(2));
+    l.buy(1, 1, &[(PHONE, 1)]);
+    assert_eq!(l.pay(1, "p1"), "confirmed");
+    assert_eq!(l.pay(1, "p2"), "refund", "paid twice");
+    l.operate(Operation::Void(VoidTarget::Attempts(vec![id(1)]))).unwrap();
+    assert_eq!(l.pay(1, "p3"), "refund", "voided");
+    assert_eq!(l.pay(1, "p3"), "refund", "and reported again");
+    assert_eq!(l.core.stats().refunds_due, 2);
+    let restored = sale::core::Core::restore(&l.core.snapshot()).unwrap();
+    assert_eq!(restored.stats(), l.core.stats());
+    let report = sale::audit::audit(&mut crate::ledger::MemoryLog(l.log.clone()), None).unwrap();
+    assert!(report.holds() && report.refunds_due == 2, "{report:#?}");
+}
+
+/// A backup may end anywhere between two batches, also between two promotions.
+#[test]
+fn a_restored_copy_is_paused_wherever_its_backup_ended() {
+    let mut released = Ledger::open(waitlist(1, 5));
+    released.buy(1, 1, &[(PHONE, 1)]);
+    released.buy(2, 2, &[(PHONE, 1)]);
+    released.release(1);
+    let mut log = released.log.clone();
+    assert!(matches!(released.records().last(), Some(Record::Promoted { .. })));
+    log.pop();
+    let mut pause = Vec::new();
+    Record::Paused { by: Actor::new("restore", "restored from a backup") }.encode(TimeMs(OPENS), &mut pause);
+    log.push(pause);
+    let mut copy = Ledger { core: sale::core::Core::new(), now: OPENS, log: Vec::new() };
+    for (bytes, at) in log.iter().zip(1..) {
+        runtime::replay_entry(&mut copy.core, Sequence(at), bytes).unwrap();
+    }
+    copy.log = log;
+    assert_eq!(seen(&copy).pause, Some(PauseCause::Restored));
+    assert!(seen(&copy).is_restored);
+    assert_eq!(copy.buy(3, 3, &[(PHONE, 1)]), "paused");
+    copy.operate(Operation::Resume).unwrap();
+    assert_eq!(copy.buy(2, 2, &[(PHONE, 1)]), "waitlisted 1 held");
+    assert!(seen(&copy).pause.is_none() && seen(&copy).is_restored);
+    let report = sale::audit::audit(&mut crate::ledger::MemoryLog(copy.log.clone()), None).unwrap();
+    assert!(report.holds(), "{report:#?}");
+}

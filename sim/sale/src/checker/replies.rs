@@ -100,6 +100,11 @@ impl Checker {
             let counted = (u.initial, u.adjusted, u.free, u.held, u.sold, u.waiting.len() as u64);
             ensure(told == counted, "INV-6", || format!("item {item}: told {told:?}, counted {counted:?}"))?;
         }
+        let payments = self.model.kept.iter().flat_map(|kept| &kept.payments);
+        let due = payments.filter(|(_, bought)| bought.is_none()).count() as u64;
+        ensure(stats.refunds_due == due, "INV-6", || {
+            format!("{} refunds are due, counted {due}", stats.refunds_due)
+        })?;
         self.outcomes(&stats.outcomes)
     }
 

@@ -137,6 +137,7 @@ impl FakeSale {
             rate_per_second: 0,
             disk_full: false,
             pause: None,
+            is_restored: false,
             state_since: Sequence(1),
             denied: Arc::default(),
             as_of: Sequence(1),
@@ -390,6 +391,10 @@ impl Sale for FakeSale {
             });
             return reply;
         }
+        let operation = match operation {
+            Operation::Once { operation, .. } => *operation,
+            operation => operation,
+        };
         ready(match operation {
             Operation::Open => {
                 self.open();
