@@ -106,6 +106,8 @@ pub enum Operation {
         sale: Option<u32>,
         items: Vec<RoundItemLimit>,
     },
+    /// Ends the waitlists for good: all who wait leave, and no place is given any more.
+    EndWaitlist,
     /// Attempts admitted per second; 0 lifts it.
     Rate {
         per_second: u32,
@@ -155,6 +157,7 @@ impl Operation {
             | Self::Adjust { .. }
             | Self::Limits { .. }
             | Self::Rate { .. }
+            | Self::EndWaitlist
             | Self::Void(_) => true,
             Self::List { .. }
             | Self::Confirm { .. }

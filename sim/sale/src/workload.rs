@@ -243,6 +243,7 @@ impl Workload {
                     limit: prng.below(5) as u16,
                 }],
             },
+            24 if prng.percent(30) => Operation::EndWaitlist,
             24 => Operation::Rate { per_second: prng.below(3) as u32 },
             25..=26 => {
                 let clear = prng.percent(50);

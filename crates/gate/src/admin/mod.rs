@@ -115,6 +115,13 @@ fn of_sales() -> Vec<Operation<Parts>> {
                 .replies::<operate::Voided>("How many were voided; the others had already ended.")
                 .problems(&commanded),
         ),
+        once(
+            post("/api/v1/admin/sales/{sale}/end-waitlist", "endWaitlist", OPERATE, operate::end_waitlist)
+                .does("Ends the waitlists for good: all who wait leave, and no place is given any more.")
+                .takes::<operate::WithNeededReason>()
+                .replies::<Done>("Done, or already so.")
+                .problems(&commanded),
+        ),
         put("/api/v1/admin/sales/{sale}/list", "uploadList", OPERATE, lists::allowed)
             .does("The shoppers who may buy, where eligibility is a list. Replaces the list.")
             .query::<ReasonQuery>()

@@ -278,6 +278,16 @@ pub(super) async fn close(
     simple(&caller, sale, &reason.0, Operation::Close).await
 }
 
+/// `POST …/end-waitlist {"reason"}`: all who wait leave.
+pub(super) async fn end_waitlist(
+    caller: Caller,
+    sale: AtSale,
+    JsonBody(WithNeededReason { reason }): Command<WithNeededReason>,
+) -> Handled {
+    Reasons::Needed.check(&reason.0)?;
+    simple(&caller, sale, &reason.0, Operation::EndWaitlist).await
+}
+
 /// `POST …/extend {"closes_at"}`.
 pub(super) async fn extend(
     caller: Caller,

@@ -201,6 +201,7 @@ pub(super) struct Auditor {
     pub(super) times: Vec<TimeMs>,
     /// Something was due when the last entry journalled refusals: what it was.
     owed: Option<Due>,
+    waitlist_ended: bool,
     pub(super) outcomes: BTreeMap<String, u64>,
     /// Payments that must be refunded.
     pub(super) refunds_due: u64,
@@ -217,6 +218,8 @@ enum Due {
     Expiry(TimeMs, AttemptId),
     Close(u16, TimeMs),
     Open(u16, TimeMs),
+    /// So many wait, and the waitlist has ended.
+    Leave(usize),
 }
 
 /// Whether an entry was decided after the timers had done all that was due at its time.
@@ -227,6 +230,7 @@ fn is_decision(record: &Record) -> bool {
         }
         Record::Paused { by } => by.name != Actor::RESTORE,
         Record::Promoted { .. }
+        | Record::CommandDone { .. }
         | Record::Expired { .. }
         | Record::Refusals { .. }
         | Record::SpaceRegained { .. } => false,
@@ -363,6 +367,7 @@ impl Auditor {
                 self.count("paused", *refused);
                 self.checked.refusals_disk_full = self.checked.refusals_disk_full.saturating_add(*refused);
             }
+            Record::WaitlistEnded { .. } => self.waitlist_ended = true,
             Record::CommandDone { key, .. } => {
                 let fresh = !self.command_keys.contains(&key.id);
                 self.check(4, fresh, sequence, || "a command is done twice under one key".into());
@@ -385,6 +390,10 @@ impl Auditor {
     /// What is due and not done: the hold whose end came first, or the turn of a round.
     fn due(&self) -> Option<Due> {
         let now = self.now;
+        let waiting = self.items.iter().map(|item| item.waiting.len()).sum();
+        if self.waitlist_ended && waiting > 0 {
+            return Some(Due::Leave(waiting));
+        }
         let expiry = self.held.first().filter(|(pay_by, _)| *pay_by <= now);
         if let Some(&(pay_by, hold)) = expiry {
             return Some(Due::Expiry(pay_by, hold));
@@ -441,6 +450,9 @@ impl Auditor {
             Due::Close(round, at) => self.check(4, false, sequence, || {
                 format!("round {round} is still open at {now}, and was to close at {at}")
             }),
+            Due::Leave(waiting) => {
+                self.check(4, false, sequence, || format!("{waiting} still wait, and the waitlist has ended"))
+            }
             Due::Open(round, at) => self.check(4, false, sequence, || {
                 format!("round {round} is not open at {now}, and was to open at {at}")
             }),
@@ -586,7 +598,7 @@ impl Auditor {
     /// The first in line for an item that asks for no more than is free.
     fn first_fitting(&self, item: u16) -> Option<AttemptId> {
         let at = self.items.get(usize::from(item))?;
-        if at.free <= 0 { None } else { at.waiting.first_fitting(at.free) }
+        if at.free <= 0 || self.waitlist_ended { None } else { at.waiting.first_fitting(at.free) }
     }
 
     /// INV-2, second half. Promotions directly follow the entry that made them possible, so before
@@ -705,6 +717,9 @@ impl Auditor {
 
     /// Places on an item's waitlist.
     fn places(&self, item: usize) -> i128 {
+        if self.waitlist_ended {
+            return 0;
+        }
         match self.spec.as_ref().map(|spec| spec.waitlist) {
             None => 0,
             Some(Waitlist::Places(places)) => i128::from(places),
@@ -746,6 +761,8 @@ impl Auditor {
         let (id, item) = (attempt.id, attempt.basket[0].item);
         let denied = self.denied.contains(&attempt.shopper);
         self.check(3, !denied, sequence, || format!("{id} is promoted, and its shopper is on the deny list"));
+        let ended = self.waitlist_ended;
+        self.check(4, !ended, sequence, || format!("{id} is promoted after the waitlist's end"));
         let paused = self.paused;
         self.check(4, !paused, sequence, || format!("{id} is promoted while the sale is paused"));
         let first = self.first_fitting(item);
@@ -838,7 +855,8 @@ impl Auditor {
     fn left(&mut self, sequence: Sequence, attempt: AttemptId, by: &Actor) {
         let waited = self.seen.get(&attempt).is_some_and(|seen| seen.standing == Standing::Waiting);
         let denied = self.seen.get(&attempt).is_some_and(|seen| self.denied.contains(&seen.shopper));
-        self.check(4, by.name != Actor::TIMER || denied, sequence, || {
+        let may = denied || self.waitlist_ended;
+        self.check(4, by.name != Actor::TIMER || may, sequence, || {
             format!("{attempt} is taken off the line, and is not on the deny list")
         });
         self.check(4, waited, sequence, || format!("{attempt} leaves and did not wait"));

@@ -133,6 +133,14 @@ impl Core {
             Operation::Extend { closes_at } => self.extend(now, by, closes_at, out),
             Operation::Adjust { item, delta } => self.adjust(now, by, item, delta, out),
             Operation::Limits { sale, items } => self.limits(now, by, sale, items, out),
+            Operation::EndWaitlist => {
+                if !self.state.waitlist_ended {
+                    self.commit(now, Record::WaitlistEnded { by }, out)?;
+                    // Those who are left are taken off by the next ticks, before anything else.
+                    let _ = self.empty_waitlist(now, out)?;
+                }
+                OK
+            }
             Operation::Rate { per_second } => {
                 if self.state.rate_per_second != per_second {
                     self.commit(now, Record::Rate { per_second, by }, out)?;

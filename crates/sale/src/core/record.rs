@@ -71,6 +71,10 @@ pub enum Record {
         shopper: ShopperKey,
         reserved: bool,
     },
+    /// The waitlists are over: the timer takes all places back, and none is given any more.
+    WaitlistEnded {
+        by: Actor,
+    },
     /// An operator's command was carried out under this key: what it changed stands before. Promotions
     /// that it made due may still follow.
     CommandDone {
@@ -166,6 +170,7 @@ mod kind {
     pub(super) const LIST: u8 = 10;
     pub(super) const RESERVED: u8 = 11;
     pub(super) const COMMAND_DONE: u8 = 12;
+    pub(super) const WAITLIST_ENDED: u8 = 13;
     pub(super) const GRANTED: u8 = 16;
     pub(super) const WAITLISTED: u8 = 17;
     pub(super) const PROMOTED: u8 = 18;
@@ -195,6 +200,7 @@ impl Record {
             }
             Self::Paused { by } => by.name != Actor::RESTORE,
             Self::Promoted { .. }
+            | Self::CommandDone { .. }
             | Self::Expired { .. }
             | Self::Refusals { .. }
             | Self::SpaceRegained { .. } => false,
@@ -306,6 +312,10 @@ impl Record {
                 head(w, kind::RESERVED);
                 w.bytes(&shopper.0);
                 w.flag(*reserved);
+            }
+            Self::WaitlistEnded { by } => {
+                head(w, kind::WAITLIST_ENDED);
+                fields::write_actor(w, by);
             }
             Self::CommandDone { key, answer } => {
                 head(w, kind::COMMAND_DONE);
@@ -448,6 +458,7 @@ impl Entry {
                 Record::List { list, clear, shoppers, by: actor(r)? }
             }
             kind::RESERVED => Record::Reserved { shopper: ShopperKey(r.array()?), reserved: r.flag()? },
+            kind::WAITLIST_ENDED => Record::WaitlistEnded { by: actor(r)? },
             kind::COMMAND_DONE => {
                 let (key, answer) = fields::command(r)?;
                 Record::CommandDone { key, answer }

@@ -80,6 +80,9 @@ impl Core {
         let timer = || Actor::new(Actor::TIMER, "");
         let now = clock.max(self.state.now);
         let mut progress = self.promote(now, out)?;
+        if progress == Progress::Done {
+            progress = self.empty_waitlist(now, out)?;
+        }
         while progress == Progress::Done {
             let round = self.state.rounds_opened;
             let due = if self.state.round_open {
@@ -144,7 +147,7 @@ impl Core {
 
     /// When [`Core::tick`] has something to do next.
     pub fn next_wakeup(&self) -> Option<TimeMs> {
-        if self.state.owes_promotions() {
+        if self.state.owes_promotions() || self.state.next_to_leave().is_some() {
             return Some(TimeMs(0));
         }
         let round = if self.state.round_open {
@@ -312,6 +315,20 @@ impl Core {
             let pay_by = now.max(self.state.now).plus(self.state.hold_length());
             self.commit(now, Record::Promoted { attempt, round, pay_by }, out)?;
             out.spend(PROMOTION_WORK);
+        }
+        Ok(Progress::Done)
+    }
+
+    /// Takes all places back once the waitlist has ended, as far as the step's budget goes.
+    pub(super) fn empty_waitlist(&mut self, now: TimeMs, out: &mut Step) -> Result<Progress, Broken> {
+        while let Some(waiter) = self.state.next_to_leave() {
+            if out.is_full() {
+                return Ok(Progress::More);
+            }
+            let attempt = self.state.slots.get(waiter.slot).attempt;
+            let by = Actor::new(Actor::TIMER, "the waitlist has ended");
+            self.commit(now, Record::Left { attempt, voided: true, by }, out)?;
+            out.spend(1);
         }
         Ok(Progress::Done)
     }

@@ -153,14 +153,23 @@ pub(super) struct Switches {
     pub(super) pause_cause: PauseCause,
     pub(super) ahead_accepted: TimeMs,
     pub(super) is_restored: bool,
+    pub(super) waitlist_ended: bool,
     pub(super) sale_limit: u32,
     pub(super) rate_per_second: u32,
 }
 
 impl Switches {
     pub(super) fn of(state: &State) -> Self {
-        let State { rounds_opened, round_open, paused, is_restored, sale_limit, rate_per_second, .. } =
-            *state;
+        let State {
+            rounds_opened,
+            round_open,
+            paused,
+            is_restored,
+            waitlist_ended,
+            sale_limit,
+            rate_per_second,
+            ..
+        } = *state;
         // The cause of an earlier pause is not kept.
         let (pause_cause, ahead_accepted) = (state.pause().unwrap_or_default(), state.ahead_accepted);
         Self {
@@ -170,6 +179,7 @@ impl Switches {
             pause_cause,
             ahead_accepted,
             is_restored,
+            waitlist_ended,
             sale_limit,
             rate_per_second,
         }
@@ -182,6 +192,7 @@ impl Switches {
         state.pause_cause = self.pause_cause;
         state.ahead_accepted = self.ahead_accepted;
         state.is_restored = self.is_restored;
+        state.waitlist_ended = self.waitlist_ended;
         state.sale_limit = self.sale_limit;
         state.rate_per_second = self.rate_per_second;
     }
@@ -193,6 +204,7 @@ impl Switches {
         p.one_of(&mut self.pause_cause, &PauseCause::ALL, "cause of a pause")?;
         p.long(&mut self.ahead_accepted.0)?;
         p.flag(&mut self.is_restored)?;
+        p.flag(&mut self.waitlist_ended)?;
         p.word(&mut self.sale_limit)?;
         p.word(&mut self.rate_per_second)
     }

@@ -105,6 +105,8 @@ pub(super) struct State {
     pub(super) pause_cause: PauseCause,
     /// The time of the entry by which an operator last accepted that the log is ahead of the clock.
     pub(super) ahead_accepted: TimeMs,
+    /// No place on a waitlist is given any more.
+    pub(super) waitlist_ended: bool,
     /// A backup was restored, and this is what came of it.
     pub(super) is_restored: bool,
     /// The last entry journalled refusals while something was due, whose entry must follow.
@@ -189,14 +191,14 @@ impl State {
 
     /// INV-5: whether granting this basket now would overtake a waiting place that fits.
     pub(super) fn overtakes(&self, basket: &Basket) -> bool {
-        basket.iter().any(|line| {
-            let item = usize::from(line.item);
-            self.waiting[item].first_fitting(self.stock[item].free).is_some()
-        })
+        basket.iter().any(|line| self.first_fitting(line.item).is_some())
     }
 
     /// Places on the waitlist of an item.
     pub(super) fn waitlist_places(&self, item: u16) -> u64 {
+        if self.waitlist_ended {
+            return 0;
+        }
         let stock = &self.stock[usize::from(item)];
         let units = stock.initial.saturating_add_signed(stock.adjusted);
         self.spec.as_ref().map_or(0, |spec| spec.waitlist.places(units))
@@ -286,6 +288,7 @@ impl State {
                 )
             })?;
         }
+        ensure(self.next_to_leave().is_none(), "INV-4", || "some wait after the waitlist's end".into())?;
         let turns_at = match self.open_round() {
             Some(round) => Some(self.rounds[usize::from(round)].closes_at),
             None => self.next_round().map(|next| next.opens_at),
@@ -382,6 +385,10 @@ impl State {
                 }
                 Ok(())
             }
+            Record::WaitlistEnded { .. } => {
+                self.waitlist_ended = true;
+                Ok(())
+            }
             Record::CommandDone { key, answer } => {
                 ensure(self.command_keys.insert(*key, *answer), "INV-4", || {
                     "a command was carried out a second time under its key".into()
@@ -435,7 +442,7 @@ impl State {
             Record::Left { attempt, by, .. } => {
                 let slot = self.slot(*attempt)?;
                 let denied = self.denied.contains(self.slots.get(slot).shopper);
-                ensure(!by.is_timer() || denied, "INV-4", || {
+                ensure(!by.is_timer() || denied || self.waitlist_ended, "INV-4", || {
                     format!("{attempt} is taken off the line, and its shopper is not denied")
                 })?;
                 let state = self.slots.get(slot).state;
@@ -488,7 +495,16 @@ impl State {
 
     /// The first waiting place of an item that fits.
     fn first_fitting(&self, item: u16) -> Option<&Waiter> {
+        if self.waitlist_ended {
+            return None;
+        }
         self.waiting[usize::from(item)].first_fitting(self.stock[usize::from(item)].free)
+    }
+
+    /// The next place to take back, if the waitlist has ended.
+    pub(super) fn next_to_leave(&self) -> Option<Waiter> {
+        let mut firsts = self.waiting.iter().filter_map(|list| list.first_fitting(u64::MAX));
+        firsts.next().filter(|_| self.waitlist_ended).copied()
     }
 
     /// Whether a promotion is due, which comes before anything else.
@@ -719,8 +735,8 @@ impl State {
         let basket = self.slots.basket(slot);
         let s = self.slots.get(slot);
         let same = (s.shopper, basket, s.round) == (attempt.shopper, attempt.basket, round);
-        ensure(same && !self.paused, "INV-4", || {
-            format!("{} is promoted as something else, or while the sale is paused", attempt.id)
+        ensure(same && !self.paused && !self.waitlist_ended, "INV-4", || {
+            format!("{} is promoted as something else, or while nobody is", attempt.id)
         })?;
         let line = basket[0];
         let free = self.stock[usize::from(line.item)].free;

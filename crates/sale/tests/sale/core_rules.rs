@@ -587,3 +587,25 @@ fn a_restored_copy_is_paused_wherever_its_backup_ended() {
     let report = sale::audit::audit(&mut crate::ledger::MemoryLog(copy.log.clone()), None).unwrap();
     assert!(report.holds(), "{report:#?}");
 }
+
+#[test]
+fn all_who_wait_leave_when_the_waitlist_ends() {
+    let mut l = Ledger::open(waitlist(1, 5));
+    l.buy(1, 1, &[(PHONE, 1)]);
+    for n in 2..5 {
+        l.buy(n, n, &[(PHONE, 1)]);
+    }
+    l.operate(Operation::EndWaitlist).unwrap();
+    assert_eq!(l.buy(2, 2, &[(PHONE, 1)]), "waitlisted 1 left");
+    assert_eq!(l.stock(0), (0, 1, 0, 0));
+    assert!(!seen(&l).items[0].waitlist_open);
+    assert_eq!(l.buy(6, 6, &[(PHONE, 1)]), "sold_out", "no place is given any more");
+    l.release(1);
+    assert_eq!(l.stock(0), (1, 0, 0, 0), "nobody is promoted");
+    assert_eq!(l.buy(7, 7, &[(PHONE, 1)]), "granted held");
+    let entries = l.log.len();
+    l.operate(Operation::EndWaitlist).unwrap();
+    assert_eq!(l.log.len(), entries, "it has ended already");
+    let report = sale::audit::audit(&mut crate::ledger::MemoryLog(l.log.clone()), None).unwrap();
+    assert!(report.holds(), "{report:#?}");
+}

@@ -201,3 +201,22 @@ fn a_sale_that_waits_for_long_expires_its_holds_when_it_wakes() {
     assert!(report.holds(), "{report:#?}");
     assert_eq!(spec(1).rounds.len(), 1);
 }
+
+#[test]
+fn nobody_waits_after_the_waitlists_end() {
+    let line = || {
+        let mut f = Forgery::of(waitlist(1, 5));
+        f.grant(1, 1, &[(PHONE, 1)]).wait(2, 2, &[(PHONE, 1)], 1);
+        f.write(&Record::WaitlistEnded { by: by() });
+        f
+    };
+    let mut f = line();
+    f.write(&Record::Rate { per_second: 1, by: by() });
+    check("one is forgotten", &f, &[("INV-4*", "1 still wait, and the waitlist has ended")]);
+    let mut f = line();
+    f.write(&Record::Left { attempt: id(2), voided: true, by: timer() });
+    f.write(&Record::Rate { per_second: 1, by: by() });
+    assert!(f.audit().holds(), "{:#?}", f.audit());
+    f.wait(3, 3, &[(PHONE, 1)], 1);
+    check("one comes after it", &f, &[("INV-3*", "is number 1 on a waitlist of 0 places")]);
+}

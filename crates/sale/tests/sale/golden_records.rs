@@ -55,6 +55,7 @@ fn records() -> Vec<(&'static str, Record)> {
             Record::List { list: ListKind::Denied, clear: true, shoppers: vec![key(1), key(2)], by: by() },
         ),
         ("reserved", Record::Reserved { shopper: key(3), reserved: true }),
+        ("waitlist_ended", Record::WaitlistEnded { by: by() }),
         (
             "command_done",
             Record::CommandDone {

@@ -66,6 +66,7 @@ impl Model {
                 }
             }
             Record::Rate { .. } => {}
+            Record::WaitlistEnded { .. } => self.waitlist_ended = true,
             Record::CommandDone { key, answer } => {
                 let before = self.commands.insert(key.id, (*key, (*answer).into()));
                 ensure(before.is_none(), "INV-4", || "a command is done twice under one key".into())?;
@@ -121,7 +122,7 @@ impl Model {
             Record::Released { hold, .. } => self.end(seq, *hold, Standing::Released)?,
             Record::Left { attempt, by, .. } => {
                 let denied = self.denied.contains(&self.get(*attempt)?.1.attempt.shopper);
-                ensure(by.name != TIMER || denied, "deny list", || {
+                ensure(by.name != TIMER || denied || self.waitlist_ended, "deny list", || {
                     format!("{} is taken off the line, and is not denied", name(*attempt))
                 })?;
                 self.leave(seq, *attempt)?;
@@ -173,7 +174,7 @@ impl Model {
         let late = self.late(entry.at);
         match &entry.record {
             Record::Refusals { .. } => self.owes_timers = late.is_some(),
-            Record::Promoted { .. } | Record::SpaceRegained { .. } => {}
+            Record::Promoted { .. } | Record::CommandDone { .. } | Record::SpaceRegained { .. } => {}
             Record::Left { by, .. } if by.name == TIMER => {}
             _ if timers => {}
             _ => ensure(late.is_none(), "timer", || late.unwrap_or_default())?,
@@ -183,6 +184,9 @@ impl Model {
 
     /// What was due by this time and has not happened.
     fn late(&self, now: TimeMs) -> Option<String> {
+        if self.waitlist_ended && self.items.iter().any(|units| !units.waiting.is_empty()) {
+            return Some("some wait after the waitlist's end".into());
+        }
         let ends = self.kept.iter().filter(|kept| kept.standing() == Standing::Held);
         if let Some(kept) = ends.filter(|kept| kept.pay_by <= now).min_by_key(|kept| kept.pay_by) {
             return Some(format!("{} outlasts its time, {}", name(kept.attempt.id), kept.pay_by));
