@@ -141,7 +141,8 @@ impl<S: System> World<S> {
         self.run_network()?;
         let most = 1 + self.prng.below(2 * self.habits.batch_max) as usize;
         let mut batch = self.network.take(most);
-        let server = self.server.as_ref();
+        // What a worker has decided and could not take back must not be shown.
+        let server = self.server.as_ref().filter(|server| !server.worker.is_stale());
         let machine = server.map(|server| (server.worker.machine(), server.worker.in_shortage()));
         if let Some(command) = self.system.beside(&mut self.prng, machine)? {
             let at = self.prng.below(batch.len() as u64 + 1) as usize;
@@ -228,7 +229,9 @@ impl<S: System> World<S> {
         }
         checked?;
         let (last, read) = (server.worker.machine().sequence().0, self.system.at());
-        ensure(last == read, "INV-7", || format!("the machine is at {last}, and its log at {read}"))?;
+        ensure(last == read || server.worker.is_stale(), "INV-7", || {
+            format!("the machine is at {last}, and its log at {read}")
+        })?;
         let count = replies.len();
         self.deliver(tickets, replies);
         if self.disk.is_down() {
@@ -248,7 +251,7 @@ impl<S: System> World<S> {
     pub(crate) fn crash(&mut self) -> Check {
         let live = self.server.take().and_then(|server| {
             let machine = server.worker.machine();
-            server.worker.stopped().is_none().then(|| (machine.sequence(), machine.snapshot()))
+            (!server.worker.is_stale()).then(|| (machine.sequence(), machine.snapshot()))
         });
         self.break_down();
         self.network.server_gone();

@@ -26,8 +26,9 @@ pub use id::{AttemptId, IdError, ItemId, SaleId, ShopperKey};
 pub use identity_hasher::{IdentityBuildHasher, IdentityHasher};
 pub use mailbox::{Mail, Mailbox};
 pub use operate::{
-    Actor, ConfirmResult, ItemStats, LIST_CHUNK_MAX, ListKind, OperateError, Operation, OperationDone,
-    REASON_BYTES_MAX, RoundItemLimit, SaleStats, VOID_BATCH_MAX, VoidTarget,
+    Actor, CommandKey, ConfirmResult, ItemStats, LIST_CHUNK_MAX, ListKind, OperateError, Operation,
+    OperationDone, Pause, PauseCause, REASON_BYTES_MAX, RoundItemLimit, SaleStats, VOID_BATCH_MAX,
+    VoidTarget,
 };
 pub use sale_spec::{
     Eligibility, ITEMS_MAX, ItemSpec, LatePayment, ROUNDS_MAX, RoundItemSpec, RoundSpec, SPEC_BYTES_MAX,

@@ -19,13 +19,28 @@ pub const VOID_BATCH_MAX: usize = 4096;
 /// Who gave the command and why, as the log will say.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Actor {
-    /// The API key's name, `timer`, or `demo`.
+    /// The API key's name, or one of [`Actor::SYSTEM`].
     pub name: String,
     /// In the actor's own words; may be empty where nothing is owed to a shopper.
     pub reason: String,
 }
 
 impl Actor {
+    /// What the sale does because it is due.
+    pub const TIMER: &str = "timer";
+    /// The pause of a sale whose log is ahead of the clock.
+    pub const CLOCK: &str = "clock";
+    /// The pause of a sale that was restored from a backup.
+    pub const RESTORE: &str = "restore";
+    /// The names by which the log calls what no API key has told a sale. None of them may be the
+    /// name of a key, or its commands could not be told from the sale's own actions.
+    pub const SYSTEM: [&str; 5] = [Self::TIMER, Self::CLOCK, Self::RESTORE, "demo", "shopper"];
+
+    /// Whether this is the sale itself, which does what is due.
+    pub fn is_timer(&self) -> bool {
+        self.name == Self::TIMER
+    }
+
     /// The same with both texts truncated to [`REASON_BYTES_MAX`].
     pub fn new(name: &str, reason: &str) -> Self {
         let cut = |text: &str| text[..text.floor_char_boundary(REASON_BYTES_MAX)].to_owned();
@@ -59,6 +74,15 @@ pub struct RoundItemLimit {
     pub limit: u16,
 }
 
+/// The Idempotency-Key of a command, and what it stands for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+pub struct CommandKey {
+    /// A hash of the caller's name and the key.
+    pub id: [u8; 16],
+    /// A hash of the command with its reason.
+    pub command: [u8; 16],
+}
+
 /// A command to a sale.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Operation {
@@ -82,6 +106,8 @@ pub enum Operation {
         sale: Option<u32>,
         items: Vec<RoundItemLimit>,
     },
+    /// Ends the waitlists for good: all who wait leave, and no place is given any more.
+    EndWaitlist,
     /// Attempts admitted per second; 0 lifts it.
     Rate {
         per_second: u32,
@@ -107,11 +133,40 @@ pub enum Operation {
         shopper: ShopperKey,
         reserved: bool,
     },
+    /// A command of an operator that is carried out once, however often it comes with this key.
+    Once {
+        key: CommandKey,
+        operation: Box<Self>,
+    },
     /// Sets the sale up, or changes its document as long as no round has opened. It never leaves
     /// the process; the last, for serde counts the others without it when it reads and with it when
     /// it writes.
     #[serde(skip)]
     Define(Box<SaleSpec>),
+}
+
+impl Operation {
+    /// Whether it may have an Idempotency-Key. The others are idempotent by themselves.
+    pub fn takes_key(&self) -> bool {
+        match self {
+            Self::Open
+            | Self::Pause
+            | Self::Resume
+            | Self::Close
+            | Self::Extend { .. }
+            | Self::Adjust { .. }
+            | Self::Limits { .. }
+            | Self::Rate { .. }
+            | Self::EndWaitlist
+            | Self::Void(_) => true,
+            Self::List { .. }
+            | Self::Confirm { .. }
+            | Self::Release { .. }
+            | Self::Reserve { .. }
+            | Self::Once { .. }
+            | Self::Define(_) => false,
+        }
+    }
 }
 
 /// The result of a payment.
@@ -169,10 +224,69 @@ impl fmt::Display for OperateError {
 
 impl std::error::Error for OperateError {}
 
+/// Why a sale is paused.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum PauseCause {
+    /// An operator has paused it.
+    #[default]
+    Operator,
+    /// Its log's last entry was ahead of the machine's clock. It waits for an operator's resume.
+    Clock,
+    /// It was restored from a backup. It waits for an operator's resume.
+    Restored,
+}
+
+impl PauseCause {
+    pub const ALL: [Self; 3] = [Self::Operator, Self::Clock, Self::Restored];
+
+    /// The cause of a pause that this actor has logged.
+    pub fn of(actor: &Actor) -> Self {
+        match &*actor.name {
+            Actor::CLOCK => Self::Clock,
+            Actor::RESTORE => Self::Restored,
+            _ => Self::Operator,
+        }
+    }
+
+    /// The cause's name in JSON and metrics.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Operator => "operator",
+            Self::Clock => "clock",
+            Self::Restored => "restored",
+        }
+    }
+
+    /// What an operator must do, if the sale has paused by itself.
+    pub fn what_to_do(self) -> Option<&'static str> {
+        match self {
+            Self::Operator => None,
+            Self::Clock => Some(
+                "its log is ahead of this machine's clock: set the clock right and restart, or resume it if the log's time is right",
+            ),
+            Self::Restored => Some(
+                "it was restored from a backup: resume it once the server that the backup is of is gone for good",
+            ),
+        }
+    }
+}
+
+/// A pause.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub struct Pause {
+    pub cause: PauseCause,
+    /// The entry since which the sale has been paused.
+    pub as_of: Sequence,
+}
+
 /// A sale in figures, for its operators.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, Default, JsonSchema)]
 pub struct SaleStats {
     pub as_of: Sequence,
+    /// Why the sale is paused, if it is.
+    #[serde(default)]
+    pub pause: Option<Pause>,
     pub items: Vec<ItemStats>,
     /// Attempts by outcome since the log began: granted, waitlisted, and each refusal (these as
     /// journalled, so up to a second late).
@@ -181,6 +295,9 @@ pub struct SaleStats {
     pub denied: u64,
     pub allowed: u64,
     pub rate_per_second: u32,
+    /// Payments that bought nothing and must be refunded, since the log began.
+    #[serde(default)]
+    pub refunds_due: u64,
     /// Attempts that wait for a decision, those in line not counted.
     pub queue: u64,
     /// Attempts in line before the queue.

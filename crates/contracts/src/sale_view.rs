@@ -1,8 +1,8 @@
 //! The public view of a sale: what the gate needs in order to answer without asking.
 
 use crate::{
-    Basket, DeniedShoppers, GateRefusal, IneligibleBy, NotEligibleRange, SaleId, SaleSpec, ShopperKey,
-    SoldOutRange,
+    Basket, DeniedShoppers, GateRefusal, IneligibleBy, NotEligibleRange, PauseCause, SaleId, SaleSpec,
+    ShopperKey, SoldOutRange,
 };
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
@@ -64,6 +64,10 @@ pub struct SaleView {
     pub rate_per_second: u32,
     /// Paused because the disk is full, not by an operator.
     pub disk_full: bool,
+    /// Why the log says that it is paused, if it says so.
+    pub pause: Option<PauseCause>,
+    /// It goes on from a backup of another log.
+    pub is_restored: bool,
     /// The entry since which the round and the pause have been as they are.
     pub state_since: Sequence,
     /// The shoppers who may not buy, as of the same entry.

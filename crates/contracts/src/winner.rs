@@ -34,6 +34,11 @@ pub enum WinnerEvent {
     Voided {
         reason: String,
     },
+    /// A payment came that bought nothing, and must be refunded. It is no line of the winners' feed,
+    /// but of the feed of refunds.
+    RefundDue {
+        payment: String,
+    },
 }
 
 /// All that a sale keeps of one shopper.

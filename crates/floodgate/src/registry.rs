@@ -9,14 +9,12 @@ use contracts::{
 use engines::clock::{Clock, SteadyClock};
 use gate::ports::{QueueFill, Reply, Sale, SaleHealth, Sales, Unavailable, Winner};
 use runtime::RecoverError;
+use sale::core::CLOCK_AHEAD_MAX;
 use sale::service::{Handle, Service, Settings};
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock, RwLockReadGuard};
 use tokio::sync::{oneshot, watch};
 use units::{Currency, Sequence, TimeMs};
-
-/// By how much a log may be ahead of the clock, which two machines that follow NTP never are.
-const CLOCK_TOLERANCE_MS: u64 = 60_000;
 
 /// Every sale of this process.
 #[derive(Debug)]
@@ -122,11 +120,11 @@ impl Registry {
             %sale, snapshot = recovery.snapshot.map(|s| s.0), replayed = recovery.replayed, "sale is ready"
         );
         let ahead_ms = recovery.time.since(self.clock.now()).0;
-        if ahead_ms > CLOCK_TOLERANCE_MS {
+        if ahead_ms > CLOCK_AHEAD_MAX.0 {
             tracing::error!(
                 %sale, seconds = ahead_ms / 1000,
-                "the sale's last entry is ahead of this machine's clock: rounds and holds run by the later of the two; set the \
-                 clock right"
+                "the sale's last entry is ahead of this machine's clock: the sale pauses until an operator resumes it; set the \
+                 clock right and restart, or resume it if the log's time is right"
             );
         }
         let running = Running { service, log_id };
@@ -296,6 +294,8 @@ fn not_set_up(sale: &SaleId) -> SaleView {
         items: Vec::new(),
         rate_per_second: 0,
         disk_full: false,
+        pause: None,
+        is_restored: false,
         state_since: Sequence(0),
         denied: Arc::default(),
         as_of: Sequence(0),

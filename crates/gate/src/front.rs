@@ -91,7 +91,7 @@ struct ItemDocument<'a> {
 
 impl Front {
     fn new(keys: &Keyring, sale: Arc<dyn Sale>, now: TimeMs) -> Self {
-        let rendered = Rendered::new(keys, sale.view(), now, Vec::new());
+        let rendered = Rendered::new(keys, (sale.view(), sale.log_id()), now, Vec::new());
         Self {
             sale,
             tier_admissions: Box::new(std::array::from_fn(|_| Admission::default())),
@@ -120,7 +120,7 @@ impl Front {
         if is_fresh(&rendered) {
             return Arc::clone(&rendered);
         }
-        let new = Arc::new(Rendered::new(keys, view, now, rendered.round_keys.clone()));
+        let new = Arc::new(Rendered::new(keys, (view, self.sale.log_id()), now, rendered.round_keys.clone()));
         self.rendered.store(Arc::clone(&new));
         new
     }
@@ -169,11 +169,19 @@ fn same_to_everybody(a: &Arc<SaleView>, b: &Arc<SaleView>) -> bool {
 }
 
 impl Rendered {
-    fn new(keys: &Keyring, view: Arc<SaleView>, now: TimeMs, mut round_keys: Vec<String>) -> Self {
+    fn new(
+        keys: &Keyring,
+        (view, log_id): (Arc<SaleView>, &str),
+        now: TimeMs,
+        mut round_keys: Vec<String>,
+    ) -> Self {
         let sale = view.sale.as_str();
         round_keys.truncate(usize::from(view.rounds_opened));
         for round in round_keys.len()..usize::from(view.rounds_opened) {
-            round_keys.push(keys.round_key(sale, round as u16));
+            round_keys.push(match view.is_restored {
+                true => keys.round_key_of_copy(sale, log_id, round as u16),
+                false => keys.round_key(sale, round as u16),
+            });
         }
         let open = matches!(view.state, SaleState::Open | SaleState::Paused);
         let attempts_url = |key: &String| format!("/api/v1/sales/{sale}/rounds/{key}/attempts");

@@ -153,6 +153,17 @@ impl Keyring {
         BASE64URL_NOPAD.encode(&short_hash(hasher.finalize()))
     }
 
+    /// The same in a sale that goes on from a backup. The log's id is not that of the log that the
+    /// backup was made of, so a URL of the one server is none of the other.
+    pub fn round_key_of_copy(&self, sale: &str, log_id: &str, round: u16) -> String {
+        let mut hasher = blake3::Hasher::new_keyed(&self.round);
+        for field in [sale, log_id] {
+            hasher.update(&(field.len() as u64).to_le_bytes()).update(field.as_bytes());
+        }
+        hasher.update(&round.to_le_bytes());
+        BASE64URL_NOPAD.encode(&short_hash(hasher.finalize()))
+    }
+
     /// An HMAC-SHA256 state with the key of passes.
     pub(crate) fn pass_mac(&self) -> Hmac<Sha256> {
         self.pass.clone()
@@ -278,6 +289,8 @@ mod tests {
             keys.kid()
         );
         assert_eq!(all, GOLDEN);
+        assert_ne!(keys.round_key_of_copy("demo", "1f", 0), keys.round_key("demo", 0));
+        assert_ne!(keys.round_key_of_copy("demo", "1f", 0), keys.round_key_of_copy("demo", "2f", 0));
         assert_ne!(keys.attempt_id("demo", shopper, "k1"), keys.attempt_id("demok", shopper, "1"));
         assert_ne!(keys.challenge_binding("p", &[b"ab", b"c"]), keys.challenge_binding("p", &[b"a", b"bc"]));
         assert_ne!(keys.challenge_binding("p", &[b"q"]), keys.challenge_binding("pq", &[b""]));

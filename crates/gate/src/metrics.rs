@@ -36,6 +36,7 @@ pub(crate) enum MetricName {
     LogSequence,
     SaleState,
     DiskFull,
+    WaitsForOperator,
     SaleStopped,
     InvariantBroken,
 }
@@ -45,7 +46,7 @@ pub(crate) const INVARIANTS: [&str; 7] = ["INV-1", "INV-2", "INV-3", "INV-4", "I
 
 impl MetricName {
     #[cfg(test)]
-    const ALL: [Self; 18] = [
+    const ALL: [Self; 19] = [
         Self::Answers,
         Self::AnsweredAlone,
         Self::Filtered,
@@ -62,6 +63,7 @@ impl MetricName {
         Self::LogSequence,
         Self::SaleState,
         Self::DiskFull,
+        Self::WaitsForOperator,
         Self::SaleStopped,
         Self::InvariantBroken,
     ];
@@ -121,6 +123,10 @@ impl From<MetricName> for Metric {
                 "floodgate_sale_disk_full",
                 "1 while the sale is paused because nothing can be written (the disk is full, or file handles \
                  or memory are short)",
+            ),
+            MetricName::WaitsForOperator => Self::gauge(
+                "floodgate_sale_waits_for_operator",
+                "1 if the sale has paused itself for this cause, and waits for an operator's resume",
             ),
             MetricName::SaleStopped => Self::gauge(
                 "floodgate_sale_stopped",

@@ -26,6 +26,8 @@ pub(crate) fn view() -> SaleView {
         items: Vec::new(),
         rate_per_second: 0,
         disk_full: false,
+        pause: None,
+        is_restored: false,
         state_since: Sequence(1),
         denied: Arc::default(),
         as_of: Sequence(1),

@@ -85,9 +85,33 @@ pub fn append_line(keys: &Keyring, sale: &str, spec: &SaleSpec, winner: &Winner,
         WinnerEvent::Released => ("released", EventFields::Plain {}),
         WinnerEvent::Expired => ("expired", EventFields::Plain {}),
         WinnerEvent::Voided { reason } => ("voided", EventFields::Voided { reason }),
+        WinnerEvent::RefundDue { payment } => return append_refund(keys, sale, winner, payment, out),
     };
     let line = WinnerLine { seq: winner.sequence, at: winner.at, kind, hold: winner.hold, event };
-    let text = serde_json::to_vec(&line).expect("a winner has no map with odd keys");
+    sign(keys, sale, &line, out);
+}
+
+/// A payment that bought nothing, to which its signature is added, as to a winner's line.
+#[derive(Serialize, JsonSchema)]
+#[schemars(rename = "Refund", transform = with_signature)]
+pub(crate) struct RefundLine<'a> {
+    seq: Sequence,
+    at: TimeMs,
+    #[serde(rename = "type")]
+    #[schemars(extend("const" = "refund_due"))]
+    kind: &'static str,
+    hold: AttemptId,
+    /// The provider's reference.
+    payment: &'a str,
+}
+
+fn append_refund(keys: &Keyring, sale: &str, winner: &Winner, payment: &str, out: &mut Vec<u8>) {
+    let Winner { sequence: seq, at, hold, .. } = *winner;
+    sign(keys, sale, &RefundLine { seq, at, kind: "refund_due", hold, payment }, out);
+}
+
+fn sign(keys: &Keyring, sale: &str, line: &impl Serialize, out: &mut Vec<u8>) {
+    let text = serde_json::to_vec(line).expect("a line has no map with odd keys");
     let body = text.strip_suffix(b"}").unwrap_or(&text);
     let signature = keys.winners().sign(&signed_bytes(sale, body));
     out.extend_from_slice(body);

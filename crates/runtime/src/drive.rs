@@ -72,7 +72,8 @@ pub fn run_worker<F: Front, L: Log>(front: &F, mut worker: Worker<F::Machine, L>
     let _guard = EndProcessOnPanic;
     let mut jobs = VecDeque::new();
     let mut commands = Vec::new();
-    let mut answered_all = true;
+    // What is due is done at once, and not when the first job comes.
+    let mut answered_all = step(front, &mut worker, &mut jobs, &mut commands);
     loop {
         let looks = jobs.is_empty() || !answered_all;
         if looks && !front.wait(worker.next_wakeup(), &mut jobs) && jobs.is_empty() {

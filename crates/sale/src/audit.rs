@@ -30,8 +30,9 @@ pub fn audit(log: &mut dyn LogRead, snapshot: Option<(Sequence, Vec<u8>)>) -> Re
     for seen in auditor.seen.values() {
         *holds.entry(seen.standing.as_str().into()).or_default() += 1;
     }
+    let refunds_due = auditor.refunds_due;
     let specs = auditor.spec.iter().flat_map(|spec| &spec.items);
     let items = auditor.items.iter().zip(specs).map(|(item, spec)| item.report(spec.item.clone()));
     let items = items.collect();
-    Ok(Report { entries: audited.entries, items, outcomes: auditor.outcomes, holds, invariants })
+    Ok(Report { entries: audited.entries, items, outcomes: auditor.outcomes, holds, refunds_due, invariants })
 }

@@ -146,6 +146,12 @@ impl Timeline {
                     ..plain("left", Some(by), format!("the place on the waitlist was {what}"))
                 }
             }
+            Record::WaitlistEnded { by } => {
+                plain("waitlist_ended", Some(by), "the waitlists were ended".into())
+            }
+            Record::CommandDone { .. } => {
+                plain("command_done", None, "the command before had an Idempotency-Key, which is kept".into())
+            }
             Record::Refusals { entries } => {
                 let count: u64 = entries.iter().map(|e| e.count).sum();
                 plain("refusals", None, format!("{count} attempts had been refused since the last count"))

@@ -12,9 +12,12 @@ use engines::log::LogRead;
 use sale::core::{Entry, Record, RefusalKind};
 use sale::{Command, Reply};
 use sim::{Check, Violation, ensure};
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::ops::ControlFlow;
 use units::{Sequence, TimeMs};
+
+/// By how much the log may be ahead of the clock in a sale that goes on by itself.
+const AHEAD_MS_MAX: u64 = 60_000;
 
 /// How late refusals may be journalled.
 const REFUSALS_LATE_MS: u64 = 1000;
@@ -38,13 +41,13 @@ pub(crate) struct Step<'a> {
     pub(crate) next_wakeup: Option<TimeMs>,
     /// No work remains from earlier steps.
     pub(crate) is_whole: bool,
-    /// A promotion is due, which waits for the end of a shortage.
-    pub(crate) owes: bool,
 }
 
 /// Commands that were carried out, and their entries in the log.
 #[derive(Debug, Default)]
 struct Operations {
+    /// The keys of commands that were carried out, and not repeated.
+    keys: BTreeSet<[u8; 16]>,
     done: BTreeMap<&'static str, u64>,
     logged: BTreeMap<&'static str, u64>,
 }
@@ -183,6 +186,10 @@ impl Checker {
         }
         gate_refusals(step, &logged)?;
         for (command, reply) in step.commands.iter().zip(step.replies) {
+            // While not even the log can be read, nobody is answered.
+            if step.in_shortage && matches!(reply, Reply::Unavailable(_)) {
+                continue;
+            }
             self.standing_reply(command, reply, before)?;
             operations.done(command, reply);
         }
@@ -195,7 +202,8 @@ impl Checker {
         if !(step.in_shortage && was_begun) {
             operations.check()?;
         }
-        if !(step.in_shortage && step.owes) {
+        // Promotions that are due wait for the end of a shortage.
+        if !step.in_shortage {
             self.model.nobody_waits_for_what_is_free()?;
         }
         if step.in_shortage {
@@ -259,13 +267,16 @@ impl Checker {
 
     /// The last command on pausing and on a reservation determines the state.
     fn toggles(&self, step: &Step<'_>) -> Check {
+        // A repeated answer toggles nothing; what a new one does is in the log.
+        let keyed = |c: &Command| matches!(c, Command::Operate { operation: Operation::Once { .. }, .. });
         let last = step.commands.iter().zip(step.replies).rev().find_map(|asked| match asked {
             (Command::Operate { operation: Operation::Pause, .. }, Reply::Done(Ok(_))) => Some(true),
             (Command::Operate { operation: Operation::Resume, .. }, Reply::Done(Ok(_))) => Some(false),
             _ => None,
         });
         let paused = self.model.paused;
-        ensure(last.is_none_or(|last| last == paused), "pause", || {
+        let is_sure = !step.commands.iter().any(keyed);
+        ensure(!is_sure || last.is_none_or(|last| last == paused), "pause", || {
             format!("paused: {paused}, told {last:?}")
         })?;
         let last = step.commands.iter().zip(step.replies).rev().find_map(|asked| match asked {
@@ -290,7 +301,14 @@ impl Checker {
                 format!("the worker sleeps past the end of {}", name(kept.attempt.id))
             })?;
         }
-        let turn = |operation: &Operation| matches!(operation, Operation::Close | Operation::Open);
+        let is_ahead = m.now.since(step.now).0 > AHEAD_MS_MAX && m.now != m.ahead_accepted;
+        ensure(!is_ahead || m.paused || m.spec.is_none(), "clock", || {
+            format!("the log is at {}, the clock at {}, and the sale goes on", m.now, step.now)
+        })?;
+        let turn = |operation: &Operation| match operation {
+            Operation::Once { operation, .. } => matches!(**operation, Operation::Close | Operation::Open),
+            operation => matches!(operation, Operation::Close | Operation::Open),
+        };
         let turned =
             step.commands.iter().any(|c| matches!(c, Command::Operate { operation, .. } if turn(operation)));
         let due = match m.open_round() {
@@ -354,6 +372,11 @@ fn as_of(reply: &Reply) -> Option<u64> {
 impl Operations {
     fn done(&mut self, command: &Command, reply: &Reply) {
         let (Command::Operate { operation, .. }, Reply::Done(Ok(done))) = (command, reply) else { return };
+        let operation = match operation {
+            Operation::Once { key, .. } if !self.keys.remove(&key.id) => return,
+            Operation::Once { operation, .. } => operation,
+            operation => operation,
+        };
         let (what, count) = match (operation, done) {
             (Operation::Void(_), OperationDone::Voided { count }) => ("void", *count),
             (Operation::Adjust { .. }, _) => ("adjust", 1),
@@ -370,7 +393,12 @@ impl Operations {
     }
 
     fn logged(&mut self, record: &Record) {
+        if let Record::CommandDone { key, .. } = record {
+            self.keys.insert(key.id);
+        }
         let what = match record {
+            // The sale itself takes back the places of denied shoppers.
+            Record::Left { by, .. } if by.name == "timer" => return,
             Record::Voided { .. } | Record::Left { voided: true, .. } => "void",
             Record::Adjusted { .. } => "adjust",
             Record::Limits { .. } => "limits",

@@ -6,7 +6,9 @@
 mod fold;
 
 use crate::names::name;
-use contracts::{Attempt, AttemptId, Basket, Eligibility, Line, SaleSpec, ShopperKey, Waitlist};
+use contracts::{
+    Attempt, AttemptId, Basket, CommandKey, Eligibility, Line, OperationDone, SaleSpec, ShopperKey, Waitlist,
+};
 use sim::{Check, Violation};
 use std::collections::{BTreeMap, BTreeSet};
 use units::TimeMs;
@@ -108,6 +110,15 @@ pub(crate) struct Model {
     /// The entries after which there was another deny list, and whether it had any shopper.
     deny_lists: Vec<(u64, bool)>,
     journalled: u64,
+    /// Keys of commands that were carried out.
+    pub(crate) commands: BTreeMap<[u8; 16], (CommandKey, OperationDone)>,
+    /// The last entry journalled refusals while something was due.
+    owes_timers: bool,
+    waitlist_ended: bool,
+    /// The sale has paused itself because its log is ahead of the clock; and when it was told to go
+    /// on.
+    paused_by_clock: bool,
+    pub(crate) ahead_accepted: TimeMs,
 }
 
 impl Model {
@@ -190,6 +201,9 @@ impl Model {
 
     /// Places on an item's waitlist.
     pub(crate) fn places(&self, item: u16) -> i64 {
+        if self.waitlist_ended {
+            return 0;
+        }
         let units = &self.items[usize::from(item)];
         match self.spec.as_ref().map(|spec| spec.waitlist) {
             None => 0,
@@ -207,7 +221,7 @@ impl Model {
 
     /// The first in line for an item that asks for no more than is free.
     fn first_fitting(&self, item: u16) -> Option<AttemptId> {
-        let units = self.items.get(usize::from(item))?;
+        let units = self.items.get(usize::from(item)).filter(|_| !self.waitlist_ended)?;
         let fits = |at: &&usize| i64::from(self.kept[**at].attempt.basket[0].quantity) <= units.free;
         units.waiting.iter().find(fits).map(|at| self.kept[*at].attempt.id)
     }

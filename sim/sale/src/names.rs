@@ -60,6 +60,7 @@ pub(crate) fn brief(record: &Record) -> String {
         Record::Defined { .. } => "defined".into(),
         Record::RoundOpened { round, .. } => format!("round {round} opened"),
         Record::RoundClosed { round, .. } => format!("round {round} closed"),
+        Record::CommandDone { key, answer } => format!("command {} is done: {answer:?}", key.id[0]),
         other => format!("{other:?}"),
     }
 }

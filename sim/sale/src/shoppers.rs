@@ -21,6 +21,13 @@ struct Heard {
     hold: Option<(TimeMs, Sequence)>,
 }
 
+fn pauses(operation: &Operation) -> bool {
+    match operation {
+        Operation::Once { operation, .. } => pauses(operation),
+        operation => *operation == Operation::Pause,
+    }
+}
+
 /// All clients.
 #[derive(Debug, Default)]
 pub(crate) struct Shoppers {
@@ -56,7 +63,7 @@ impl Shoppers {
                     Self::pay(work, prng, attempt, later);
                 }
             }
-            (Command::Operate { operation: Operation::Pause, .. }, Reply::Done(Ok(_))) => {
+            (Command::Operate { operation, .. }, Reply::Done(Ok(_))) if pauses(&operation) => {
                 let in_ms = prng.below(8000);
                 later.push((in_ms, operate(Operation::Resume)));
             }

@@ -83,9 +83,8 @@ impl System for Sale {
     fn check(&mut self, step: &Step<'_, Self>, core: &Core, reader: &mut dyn LogRead) -> Check {
         self.gate.hears(step.commands, step.replies);
         let before = self.checker.model.last;
-        let owes = core.owes_promotions();
         let sim::Step { now, commands, replies, in_shortage, next_wakeup, is_whole } = *step;
-        let step = checker::Step { now, commands, replies, in_shortage, next_wakeup, is_whole, owes };
+        let step = checker::Step { now, commands, replies, in_shortage, next_wakeup, is_whole };
         self.checker.step(&step, reader)?;
         if self.checker.model.last > before { self.checker.stats(&core.stats()) } else { Ok(()) }
     }

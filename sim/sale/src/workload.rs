@@ -4,8 +4,9 @@
 
 use crate::names::{attempt_id, shopper_key};
 use contracts::{
-    Actor, Attempt, AttemptId, Basket, Eligibility, ItemSpec, LatePayment, Line, ListKind, Operation,
-    RoundItemLimit, RoundItemSpec, RoundSpec, SaleSpec, SealedShopper, ShopperKey, VoidTarget, Waitlist,
+    Actor, Attempt, AttemptId, Basket, CommandKey, Eligibility, ItemSpec, LatePayment, Line, ListKind,
+    Operation, RoundItemLimit, RoundItemSpec, RoundSpec, SaleSpec, SealedShopper, ShopperKey, VoidTarget,
+    Waitlist,
 };
 use sale::Command;
 use sim::Habits;
@@ -30,6 +31,8 @@ pub(crate) struct Workload {
     /// Attempts of which a client was told that they were granted or waitlisted.
     pub(crate) holds: Vec<AttemptId>,
     payments: u64,
+    /// Commands that were given under a key.
+    keyed: Vec<(CommandKey, Operation)>,
 }
 
 fn item_name(item: u64) -> String {
@@ -58,7 +61,7 @@ impl Workload {
         let (turn_ms, ten_turns) = (425 + 37 * habits.batch_max, 6 * (1 + habits.batch_max));
         let spec = Self::sale(prng, commands * turn_ms * 10 / ten_turns);
         let (attempts, holds) = (Vec::new(), Vec::new());
-        (Self { manners, spec, shoppers, attempts, holds, payments: 0 }, habits)
+        (Self { manners, spec, shoppers, attempts, holds, payments: 0, keyed: Vec::new() }, habits)
     }
 
     fn sale(prng: &mut Prng, horizon_ms: u64) -> SaleSpec {
@@ -242,6 +245,7 @@ impl Workload {
                     limit: prng.below(5) as u16,
                 }],
             },
+            24 if prng.percent(30) => Operation::EndWaitlist,
             24 => Operation::Rate { per_second: prng.below(3) as u32 },
             25..=26 => {
                 let clear = prng.percent(50);
@@ -272,7 +276,28 @@ impl Workload {
                 Operation::Reserve { shopper: self.shopper(prng).0, reserved }
             }
         };
-        operate(operation)
+        operate(self.under_a_key(prng, operation))
+    }
+
+    /// Perhaps gives the command a key, or repeats one that was given before, or uses its key for
+    /// this one.
+    fn under_a_key(&mut self, prng: &mut Prng, operation: Operation) -> Operation {
+        let once = |key, operation| Operation::Once { key, operation: Box::new(operation) };
+        if !self.keyed.is_empty() && prng.percent(15) {
+            let back = prng.below(self.keyed.len().min(8) as u64) as usize;
+            let (key, known) = self.keyed[self.keyed.len() - 1 - back].clone();
+            if prng.percent(70) {
+                return once(key, known);
+            }
+            return once(CommandKey { command: [0xff; 16], ..key }, known);
+        }
+        if !operation.takes_key() || prng.percent(50) {
+            return operation;
+        }
+        let number = (self.keyed.len() as u128 + 1).to_le_bytes();
+        let key = CommandKey { id: number, command: number };
+        self.keyed.push((key, operation.clone()));
+        once(key, operation)
     }
 
     /// An unexpected payment, for any attempt.

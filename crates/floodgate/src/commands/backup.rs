@@ -8,10 +8,12 @@
 use super::print;
 use crate::data::{self, has_log, mark_complete, mark_incomplete, mark_sale_made, partition_dir};
 use crate::{CommandResult, Context};
+use contracts::Actor;
 use engines::embedded::disk::{Disk, RealDisk, make_dir_durable};
 use engines::embedded::{EmbeddedLog, Options, open_read_only};
 use engines::log::{Batch, Log, LogRead};
 use runtime::snapshot;
+use sale::core::{Entry, Record};
 use std::fmt;
 use std::fs::{self, File};
 use std::io;
@@ -118,8 +120,11 @@ fn copy_log(from: &Path, to: &Path, what: What) -> Result<Sequence, Box<dyn std:
     let mut copy = EmbeddedLog::open_dir(to, Options::new(partition, log_id))?;
     let mut batch = Batch::default();
     let mut failed = None;
+    let mut newest = Vec::new();
     source.read(Sequence(1), &mut |_, entry| {
         batch.push(entry);
+        newest.clear();
+        newest.extend_from_slice(entry);
         if batch.count() < TOGETHER {
             return ControlFlow::Continue(());
         }
@@ -136,6 +141,9 @@ fn copy_log(from: &Path, to: &Path, what: What) -> Result<Sequence, Box<dyn std:
     if let Some(error) = failed {
         return Err(error.into());
     }
+    if what == What::Restore && !newest.is_empty() {
+        batch.push(&pause_after(&newest)?);
+    }
     if !batch.is_empty() {
         copy.append(copy.last(), &batch)?;
     }
@@ -144,6 +152,16 @@ fn copy_log(from: &Path, to: &Path, what: What) -> Result<Sequence, Box<dyn std:
         snapshot::<sale::core::Core>(&mut *copy.reader(), &mut *copy.snapshots())?;
     }
     Ok(copy.last())
+}
+
+/// The pause of a restored copy: two servers that both sell the same stock would promise it twice. An
+/// operator resumes it, and says by that that the server which the backup is of is gone for good.
+fn pause_after(newest: &[u8]) -> Result<Vec<u8>, Box<dyn std::error::Error>> {
+    let at = Entry::decode(newest).map_err(|error| format!("the backup's last entry: {error}"))?.at;
+    let by = Actor::new(Actor::RESTORE, "restored from a backup");
+    let mut pause = Vec::new();
+    Record::Paused { by }.encode(at, &mut pause);
+    Ok(pause)
 }
 
 fn sync_dir(dir: &Path) -> io::Result<()> {

@@ -2,6 +2,7 @@
 
 use super::print;
 use crate::{CommandResult, Context};
+use contracts::Actor;
 use std::process::ExitCode;
 use std::time::{SystemTime, UNIX_EPOCH};
 use units::TimeMs;
@@ -44,6 +45,12 @@ pub(crate) fn run(context: &Context, args: &Args) -> CommandResult {
     let keys = ApiKeys::open(&context.data)?;
     match &args.action {
         Action::New { name, role } => {
+            if Actor::SYSTEM.contains(&&**name) {
+                return Err(format!(
+                    "key new: {name:?} is how the log calls the sale's own actions; give the key another name"
+                )
+                .into());
+            }
             let now = TimeMs(SystemTime::now().duration_since(UNIX_EPOCH)?.as_millis() as u64);
             print(&format!("{}\n", keys.create(name, *role, now)?));
         }

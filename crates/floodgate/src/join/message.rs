@@ -4,8 +4,8 @@
 
 use contracts::{
     Actor, Attempt, AttemptId, DeniedShoppers, Found, GateRefusal, ItemView, OperateError, Operation,
-    OperationDone, SaleId, SaleSpec, SaleState, SaleStats, SaleView, ShopperKey, ShopperRecord, Told,
-    Unavailable,
+    OperationDone, PauseCause, SaleId, SaleSpec, SaleState, SaleStats, SaleView, ShopperKey, ShopperRecord,
+    Told, Unavailable,
 };
 use gate::Keyring;
 use gate::ports::UseError;
@@ -170,6 +170,8 @@ pub(super) struct Seen {
     items: Vec<ItemView>,
     rate_per_second: u32,
     disk_full: bool,
+    pause: Option<PauseCause>,
+    is_restored: bool,
     state_since: Sequence,
     pub(super) denied: DeniedSeen,
     as_of: Sequence,
@@ -202,6 +204,8 @@ impl Seen {
             items: view.items.clone(),
             rate_per_second: view.rate_per_second,
             disk_full: view.disk_full,
+            pause: view.pause,
+            is_restored: view.is_restored,
             state_since: view.state_since,
             denied: DeniedSeen { since: view.denied.since(), shared_runs, len: view.denied.len() },
             as_of: view.as_of,
@@ -220,6 +224,8 @@ impl Seen {
             items: self.items,
             rate_per_second: self.rate_per_second,
             disk_full: self.disk_full,
+            pause: self.pause,
+            is_restored: self.is_restored,
             state_since: self.state_since,
             denied,
             as_of: self.as_of,

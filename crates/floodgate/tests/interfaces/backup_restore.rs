@@ -55,9 +55,24 @@ fn a_backup_taken_under_load_restores_the_same_answers() {
     server.kill();
 
     let copy = Server::with(Setup { settings, data: Some(restored), ..Setup::default() });
+    let ready = copy.client.try_send("GET", &copy.admin_url("/readyz"), &[], "").unwrap();
+    assert!(
+        ready.status == 200 && ready.body.contains("sale launch is paused: it was restored"),
+        "{ready:?}"
+    );
+    assert_eq!(copy.stats("launch")["pause"]["cause"], "restored");
     let same = copy.sale("launch");
     let path = |url: &str| url.split_once("/api/").unwrap().1.to_owned();
-    assert_eq!(path(&same.attempts_url), path(&sale.attempts_url), "the round's URL is the same");
+    assert_ne!(
+        path(&same.attempts_url),
+        path(&sale.attempts_url),
+        "a URL of the old server is none of the copy"
+    );
+    assert_eq!(same.buy(&copy.pass("launch", "early"), "k", "phone")["outcome"], "paused");
+    assert_eq!(
+        copy.admin_send("POST", "/sales/launch/resume", r#"{"reason":"the old one is gone"}"#).status,
+        200
+    );
     in_parallel(8, &told, |(pass, body)| assert_eq!(same.attempt(pass, "k", &[("phone", 1)]).body, *body));
     same.granted(&copy.pass("launch", "new"), "k", "phone");
     assert_eq!(held(&copy.audit()), at_backup + 1);
@@ -110,6 +125,7 @@ fn a_store_that_follows_the_winners_notices_that_a_backup_was_restored() {
     fs::remove_dir_all(&server.data).unwrap();
     stdout(&run(&server.data, None, &["restore", &backup.display().to_string()]));
     server.restart();
+    assert_eq!(server.admin_send("POST", "/sales/launch/resume", "").status, 200);
     let sale = server.sale("launch");
     for name in ["carol", "dave"] {
         sale.granted(&server.pass("launch", name), "k", "phone");

@@ -5,6 +5,7 @@ use crate::{
     api::AtSale,
     front::Front,
     keys::Keyring,
+    ports::{Winner, WinnerEvent},
     problem::{self, Problem},
     winners::append_line,
 };
@@ -27,7 +28,15 @@ use web::protection::{Protection, drained};
 const CHUNK_EVENTS: usize = 1000;
 const WAIT_SECONDS_MAX: u64 = 60;
 
+/// Which events of the log a feed has.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Lines {
+    Winners,
+    Refunds,
+}
+
 struct Feed {
+    lines: Lines,
     keys: Arc<Keyring>,
     front: Arc<Front>,
     after: Sequence,
@@ -49,6 +58,26 @@ pub(super) async fn winners(
     State(protection): State<Arc<Protection>>,
     RawQuery(query): RawQuery,
 ) -> Result<Response, Problem> {
+    feed(Lines::Winners, front, keys, &protection, query).await
+}
+
+/// `GET …/refunds.ndjson`, with the same query: the payments that must be refunded.
+pub(super) async fn refunds(
+    AtSale(front): AtSale,
+    State(keys): State<Arc<Keyring>>,
+    State(protection): State<Arc<Protection>>,
+    RawQuery(query): RawQuery,
+) -> Result<Response, Problem> {
+    feed(Lines::Refunds, front, keys, &protection, query).await
+}
+
+async fn feed(
+    lines: Lines,
+    front: Arc<Front>,
+    keys: Arc<Keyring>,
+    protection: &Protection,
+    query: Option<String>,
+) -> Result<Response, Problem> {
     let Query { after, wait_seconds, log } = parse_query(query.as_deref().unwrap_or_default())?;
     let last = *front.sale.sequence().borrow();
     let log_id = front.sale.log_id().to_owned();
@@ -66,6 +95,7 @@ pub(super) async fn winners(
         return Err(Problem::new(&problem::CONFLICT, why));
     }
     let mut feed = Feed {
+        lines,
         sequence: front.sale.sequence(),
         draining: protection.draining.clone(),
         keys,
@@ -163,11 +193,16 @@ impl Feed {
 
     async fn read(&mut self) -> io::Result<Bytes> {
         let (keys, front, after) = (Arc::clone(&self.keys), Arc::clone(&self.front), self.after);
+        let wanted = self.lines;
         let read = move || -> io::Result<(Vec<u8>, Sequence)> {
             let (winners, searched) = front.sale.winners(after, CHUNK_EVENTS).map_err(io::Error::other)?;
             let view = front.sale.view();
             let mut lines = Vec::with_capacity(winners.len() * 400);
-            for winner in &winners {
+            let is_wanted = |winner: &&Winner| {
+                let is_refund = matches!(winner.event, WinnerEvent::RefundDue { .. });
+                is_refund == (wanted == Lines::Refunds)
+            };
+            for winner in winners.iter().filter(is_wanted) {
                 append_line(&keys, view.sale.as_str(), &view.spec, winner, &mut lines);
             }
             Ok((lines, searched))

@@ -10,31 +10,36 @@ use crate::{
     streams::Streams,
 };
 use axum::{extract::State, response::Response};
-use contracts::{SaleId, SaleState, SaleView};
+use contracts::{PauseCause, SaleId, SaleState, SaleView};
 use std::{sync::Arc, time::Duration};
 use web::{metrics::Registry, protection::Protection};
 
 const READY_WAIT: Duration = Duration::from_secs(2);
 
-/// `GET /readyz`: whether every sale answers, and the server does not drain.
+/// `GET /readyz`: whether every sale answers, and the server does not drain. A sale that has paused
+/// itself answers, so the server is ready; the text says what it waits for.
 pub(super) async fn readyz(
     State(fronts): State<Arc<Fronts>>,
     State(protection): State<Arc<Protection>>,
-) -> Result<&'static str, Problem> {
+) -> Result<String, Problem> {
     protection.refuse_draining()?;
     if let Some(id) = fronts.sales().down().first() {
         return Err(Problem::unavailable(&format!(
             "sale {id} could not be brought back from its log: the server's log says why"
         )));
     }
+    let mut ready = "ready\n".to_owned();
     for (id, sale) in fronts.each() {
+        if let Some(what) = sale.view().pause.and_then(PauseCause::what_to_do) {
+            ready.push_str(&format!("sale {id} is paused: {what}\n"));
+        }
         match tokio::time::timeout(READY_WAIT, reply(sale.stats())).await {
             Ok(Ok(_)) => {}
             Ok(Err(problem)) if problem.is(&UNAVAILABLE) => return Err(problem),
             _ => return Err(Problem::unavailable(&format!("sale {id} does not answer"))),
         }
     }
-    Ok("ready\n")
+    Ok(ready)
 }
 
 /// `GET /metrics`, in Prometheus' text format: counts since the start, and present values.
@@ -83,6 +88,14 @@ fn read_sales(sales: &[Seen], now: &mut Registry) {
     now.values(MetricName::SaleState, states);
     let full = sales.iter().map(|of| (of_sale(&of.id), u64::from(of.view.disk_full)));
     now.values(MetricName::DiskFull, full);
+    let waits = sales.iter().flat_map(|of| {
+        let causes = PauseCause::ALL.into_iter().filter(|cause| cause.what_to_do().is_some());
+        causes.map(|cause| {
+            let is_so = of.view.pause == Some(cause);
+            ((of_sale(&of.id), [("cause", cause.as_str())]), u64::from(is_so))
+        })
+    });
+    now.values(MetricName::WaitsForOperator, waits);
 }
 
 /// Includes the sales that could not be recovered, which are counted nowhere else.

@@ -1,6 +1,7 @@
 //! The operators' API, on a separate listener. Nothing here can be reached through the shop's
 //! listener. Roles are checked before a handler is called, by the table of operations.
 
+mod caller;
 mod denied;
 mod feed;
 mod health;
@@ -16,14 +17,14 @@ use crate::{
     parts::Parts,
     problem::{CONFLICT, INVALID, NOT_FOUND, QUEUE_FULL, UNAVAILABLE},
     strategy::Plan,
-    winners::WinnerLine,
+    winners::{RefundLine, WinnerLine},
 };
 use contracts::{SaleSpec, SaleStats};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use web::{
     api_keys::Role,
-    operation::{Access, Operation, Text, delete, get, post, put},
+    operation::{Access, Field, Operation, Text, delete, get, post, put, schema_of},
     page::statics,
     reason::{NeededReason, Reason},
     sign_in,
@@ -60,51 +61,76 @@ fn of_sales() -> Vec<Operation<Parts>> {
             .takes::<SaleSpec>()
             .replies::<Done>("Done.")
             .problems(&commanded),
-        post("/api/v1/admin/sales/{sale}/open", "openSale", OPERATE, operate::open)
-            .does("Opens the next round now.")
-            .may_take::<operate::WithReason>()
-            .replies::<Done>("Done, or already so.")
-            .problems(&commanded),
-        post("/api/v1/admin/sales/{sale}/pause", "pauseSale", OPERATE, operate::pause)
-            .does("Pauses the sale.")
-            .may_take::<operate::WithReason>()
-            .replies::<Done>("Done, or already so.")
-            .problems(&commanded),
-        post("/api/v1/admin/sales/{sale}/resume", "resumeSale", OPERATE, operate::resume)
-            .does("Resumes the sale after a pause.")
-            .may_take::<operate::WithReason>()
-            .replies::<Done>("Done, or already so.")
-            .problems(&commanded),
-        post("/api/v1/admin/sales/{sale}/close", "closeSale", OPERATE, operate::close)
-            .does("Ends the open round now.")
-            .takes::<operate::WithNeededReason>()
-            .replies::<Done>("Done, or already so.")
-            .problems(&commanded),
-        post("/api/v1/admin/sales/{sale}/extend", "extendSale", OPERATE, operate::extend)
-            .does("Moves the end of the open round.")
-            .takes::<operate::Extend>()
-            .replies::<Done>("Done, or already so.")
-            .problems(&commanded),
-        post("/api/v1/admin/sales/{sale}/limits", "limitsSale", OPERATE, operate::limits)
-            .does("Changes limits per shopper.")
-            .takes::<operate::Limits>()
-            .replies::<Done>("Done, or already so.")
-            .problems(&commanded),
-        post("/api/v1/admin/sales/{sale}/rate", "rateSale", OPERATE, operate::rate)
-            .does("Changes how many attempts are admitted a second.")
-            .takes::<operate::Rate>()
-            .replies::<Done>("Done, or already so.")
-            .problems(&commanded),
-        post("/api/v1/admin/sales/{sale}/items/{item}/adjust", "adjustStock", OPERATE, operate::adjust)
-            .does("Adds or removes stock, never below what is held and sold.")
-            .takes::<operate::Adjust>()
-            .replies::<operate::Adjusted>("The item's free units now.")
-            .problems(&commanded),
-        post("/api/v1/admin/sales/{sale}/void", "voidAttempts", OPERATE, operate::void)
-            .does("Takes back what a shopper or attempts have, and returns the stock. Idempotent.")
-            .takes::<operate::Void>()
-            .replies::<operate::Voided>("How many were voided; the others had already ended.")
-            .problems(&commanded),
+        once(
+            post("/api/v1/admin/sales/{sale}/open", "openSale", OPERATE, operate::open)
+                .does("Opens the next round now.")
+                .may_take::<operate::WithReason>()
+                .replies::<Done>("Done, or already so.")
+                .problems(&commanded),
+        ),
+        once(
+            post("/api/v1/admin/sales/{sale}/pause", "pauseSale", OPERATE, operate::pause)
+                .does("Pauses the sale.")
+                .may_take::<operate::WithReason>()
+                .replies::<Done>("Done, or already so.")
+                .problems(&commanded),
+        ),
+        once(
+            post("/api/v1/admin/sales/{sale}/resume", "resumeSale", OPERATE, operate::resume)
+                .does("Resumes the sale after a pause.")
+                .may_take::<operate::WithReason>()
+                .replies::<Done>("Done, or already so.")
+                .problems(&commanded),
+        ),
+        once(
+            post("/api/v1/admin/sales/{sale}/close", "closeSale", OPERATE, operate::close)
+                .does("Ends the open round now.")
+                .takes::<operate::WithNeededReason>()
+                .replies::<Done>("Done, or already so.")
+                .problems(&commanded),
+        ),
+        once(
+            post("/api/v1/admin/sales/{sale}/extend", "extendSale", OPERATE, operate::extend)
+                .does("Moves the end of the open round.")
+                .takes::<operate::Extend>()
+                .replies::<Done>("Done, or already so.")
+                .problems(&commanded),
+        ),
+        once(
+            post("/api/v1/admin/sales/{sale}/limits", "limitsSale", OPERATE, operate::limits)
+                .does("Changes limits per shopper.")
+                .takes::<operate::Limits>()
+                .replies::<Done>("Done, or already so.")
+                .problems(&commanded),
+        ),
+        once(
+            post("/api/v1/admin/sales/{sale}/rate", "rateSale", OPERATE, operate::rate)
+                .does("Changes how many attempts are admitted a second.")
+                .takes::<operate::Rate>()
+                .replies::<Done>("Done, or already so.")
+                .problems(&commanded),
+        ),
+        once(
+            post("/api/v1/admin/sales/{sale}/items/{item}/adjust", "adjustStock", OPERATE, operate::adjust)
+                .does("Adds or removes stock, never below what is held and sold.")
+                .takes::<operate::Adjust>()
+                .replies::<operate::Adjusted>("The item's free units now.")
+                .problems(&commanded),
+        ),
+        once(
+            post("/api/v1/admin/sales/{sale}/void", "voidAttempts", OPERATE, operate::void)
+                .does("Takes back what a shopper or attempts have, and returns the stock. Idempotent.")
+                .takes::<operate::Void>()
+                .replies::<operate::Voided>("How many were voided; the others had already ended.")
+                .problems(&commanded),
+        ),
+        once(
+            post("/api/v1/admin/sales/{sale}/end-waitlist", "endWaitlist", OPERATE, operate::end_waitlist)
+                .does("Ends the waitlists for good: all who wait leave, and no place is given any more.")
+                .takes::<operate::WithNeededReason>()
+                .replies::<Done>("Done, or already so.")
+                .problems(&commanded),
+        ),
         put("/api/v1/admin/sales/{sale}/list", "uploadList", OPERATE, lists::allowed)
             .does("The shoppers who may buy, where eligibility is a list. Replaces the list.")
             .query::<ReasonQuery>()
@@ -139,6 +165,15 @@ fn of_sales() -> Vec<Operation<Parts>> {
                 "The id of the log that the lines are from; send it as `log` in the next request.",
             )
             .problems(&[&NOT_FOUND, &CONFLICT, &UNAVAILABLE]),
+        get("/api/v1/admin/sales/{sale}/refunds.ndjson", "readRefunds", READ, feed::refunds)
+            .does("The payments after a sequence that bought nothing and must be refunded, in order, as signed lines.")
+            .query::<feed::FeedQuery>()
+            .replies_as::<RefundLine<'static>>("application/x-ndjson", "A line for each payment.")
+            .with_field::<Text>(
+                "Floodgate-Log",
+                "The id of the log that the lines are from; send it as `log` in the next request.",
+            )
+            .problems(&[&NOT_FOUND, &CONFLICT, &UNAVAILABLE]),
         post("/api/v1/admin/holds/{hold}/confirm", "confirmHold", OPERATE, operate::confirm)
             .does("Records the payment of a hold. Idempotent.")
             .takes::<operate::Payment>()
@@ -150,6 +185,19 @@ fn of_sales() -> Vec<Operation<Parts>> {
             .replies::<operate::Released>("The hold now; null for a place.")
             .problems(&commanded),
     ]
+}
+
+/// Adds the optional Idempotency-Key to a command that is not idempotent by itself.
+fn once(mut operation: Operation<Parts>) -> Operation<Parts> {
+    operation.row.fields.push(Field {
+        name: "Idempotency-Key",
+        means: "New for each command, the same for each retry of it: the command is carried out once, and a \
+                retry gets the same answer; the same key with another command is 409. The sale remembers the \
+                last 4,096 keys.",
+        schema: schema_of::<caller::CommandKeyField>(),
+        is_required: false,
+    });
+    operation
 }
 
 /// The operations on the gate.

@@ -1,7 +1,7 @@
 //! Operators' commands over HTTP: each is parsed, handed to the sale with its actor and reason, and
 //! answered.
 
-use super::Done;
+use super::{Done, caller::Caller};
 use crate::{
     api::AtSale,
     attempts::parse_attempt,
@@ -203,7 +203,7 @@ impl<S: Send + Sync> FromRequestParts<S> for HoldInPath {
     }
 }
 
-async fn operate(front: &Front, actor: Actor, operation: Operation) -> Result<OperationDone, Problem> {
+async fn operate(front: &Front, (actor, operation): (Actor, Operation)) -> Result<OperationDone, Problem> {
     reply(front.sale.operate(actor, operation)).await?.map_err(of_operation)
 }
 
@@ -234,63 +234,73 @@ pub(super) async fn define(
     Ok(JsonReply(Done::DONE))
 }
 
-async fn simple(operator: &Operator, AtSale(front): AtSale, reason: &str, operation: Operation) -> Handled {
-    operate(&front, operator.actor(reason), operation).await?;
+async fn simple(caller: &Caller, AtSale(front): AtSale, reason: &str, operation: Operation) -> Handled {
+    operate(&front, caller.command(reason, operation)).await?;
     Ok(JsonReply(Done::DONE))
 }
 
 /// `POST …/open`: opens the next round now.
 pub(super) async fn open(
-    operator: Operator,
+    caller: Caller,
     sale: AtSale,
     JsonOrNothing(WithReason { reason }): CommandOrNothing<WithReason>,
 ) -> Handled {
     Reasons::Optional.check(&reason.0)?;
-    simple(&operator, sale, &reason.0, Operation::Open).await
+    simple(&caller, sale, &reason.0, Operation::Open).await
 }
 
 /// `POST …/pause`.
 pub(super) async fn pause(
-    operator: Operator,
+    caller: Caller,
     sale: AtSale,
     JsonOrNothing(WithReason { reason }): CommandOrNothing<WithReason>,
 ) -> Handled {
     Reasons::Optional.check(&reason.0)?;
-    simple(&operator, sale, &reason.0, Operation::Pause).await
+    simple(&caller, sale, &reason.0, Operation::Pause).await
 }
 
 /// `POST …/resume`.
 pub(super) async fn resume(
-    operator: Operator,
+    caller: Caller,
     sale: AtSale,
     JsonOrNothing(WithReason { reason }): CommandOrNothing<WithReason>,
 ) -> Handled {
     Reasons::Optional.check(&reason.0)?;
-    simple(&operator, sale, &reason.0, Operation::Resume).await
+    simple(&caller, sale, &reason.0, Operation::Resume).await
 }
 
 /// `POST …/close {"reason"}`: ends the open round now.
 pub(super) async fn close(
-    operator: Operator,
+    caller: Caller,
     sale: AtSale,
     JsonOrNothing(WithNeededReason { reason }): CommandOrNothing<WithNeededReason>,
 ) -> Handled {
     Reasons::Needed.check(&reason.0)?;
-    simple(&operator, sale, &reason.0, Operation::Close).await
+    simple(&caller, sale, &reason.0, Operation::Close).await
+}
+
+/// `POST …/end-waitlist {"reason"}`: all who wait leave.
+pub(super) async fn end_waitlist(
+    caller: Caller,
+    sale: AtSale,
+    JsonBody(WithNeededReason { reason }): Command<WithNeededReason>,
+) -> Handled {
+    Reasons::Needed.check(&reason.0)?;
+    simple(&caller, sale, &reason.0, Operation::EndWaitlist).await
 }
 
 /// `POST …/extend {"closes_at"}`.
 pub(super) async fn extend(
-    operator: Operator,
+    caller: Caller,
     sale: AtSale,
     JsonBody(Extend { closes_at, reason }): Command<Extend>,
 ) -> Handled {
     Reasons::Optional.check(&reason.0)?;
-    simple(&operator, sale, &reason.0, Operation::Extend { closes_at }).await
+    simple(&caller, sale, &reason.0, Operation::Extend { closes_at }).await
 }
 
 /// `POST …/limits {"limit_per_shopper", "items", "reason"}`.
-pub(super) async fn limits(operator: Operator, sale: AtSale, JsonBody(limits): Command<Limits>) -> Handled {
+pub(super) async fn limits(caller: Caller, sale: AtSale, JsonBody(limits): Command<Limits>) -> Handled {
     Reasons::Needed.check(&limits.reason.0)?;
     if limits.items.len() > ITEMS_MAX * ROUNDS_MAX {
         return Err(invalid("items: too many"));
@@ -305,22 +315,22 @@ pub(super) async fn limits(operator: Operator, sale: AtSale, JsonBody(limits): C
         items.push(RoundItemLimit { round: change.round, item, limit: change.limit_per_shopper });
     }
     let operation = Operation::Limits { sale: limits.limit_per_shopper, items };
-    simple(&operator, sale, &limits.reason.0, operation).await
+    simple(&caller, sale, &limits.reason.0, operation).await
 }
 
 /// `POST …/rate {"per_second"}`.
 pub(super) async fn rate(
-    operator: Operator,
+    caller: Caller,
     sale: AtSale,
     JsonBody(Rate { per_second, reason }): Command<Rate>,
 ) -> Handled {
     Reasons::Optional.check(&reason.0)?;
-    simple(&operator, sale, &reason.0, Operation::Rate { per_second }).await
+    simple(&caller, sale, &reason.0, Operation::Rate { per_second }).await
 }
 
 /// `POST …/items/{item}/adjust {"delta", "reason"}`.
 pub(super) async fn adjust(
-    operator: Operator,
+    caller: Caller,
     AtSale(front): AtSale,
     Path((_, item)): Path<(String, String)>,
     JsonBody(Adjust { delta, reason }): Command<Adjust>,
@@ -331,7 +341,7 @@ pub(super) async fn adjust(
     if delta.unsigned_abs() > contracts::STOCK_MAX {
         return Err(invalid(format!("delta: want {} at the most, either way", contracts::STOCK_MAX)));
     }
-    match operate(&front, operator.actor(&reason.0), Operation::Adjust { item, delta }).await? {
+    match operate(&front, caller.command(&reason.0, Operation::Adjust { item, delta })).await? {
         OperationDone::Adjusted { free } => Ok(JsonReply(Adjusted { free })),
         other => Err(unexpected(&other)),
     }
@@ -345,7 +355,7 @@ fn unexpected(done: &OperationDone) -> Problem {
 
 /// `POST …/void`: by shopper, attempt or list of attempts.
 pub(super) async fn void(
-    operator: Operator,
+    caller: Caller,
     AtSale(front): AtSale,
     State(keys): State<Arc<Keyring>>,
     JsonBody(void): Command<Void>,
@@ -364,7 +374,7 @@ pub(super) async fn void(
         (None, None, Some(_)) => return Err(invalid(format!("attempts: want 1 to {VOID_BATCH_MAX}"))),
         _ => return Err(invalid("want exactly one of shopper, attempt and attempts")),
     };
-    match operate(&front, operator.actor(&void.reason.0), Operation::Void(target)).await? {
+    match operate(&front, caller.command(&void.reason.0, Operation::Void(target))).await? {
         OperationDone::Voided { count } => Ok(JsonReply(Voided { voided: count })),
         other => Err(unexpected(&other)),
     }

@@ -10,7 +10,7 @@ use axum::{
     extract::{Query, State},
     response::Html,
 };
-use contracts::{SaleStats, SaleView};
+use contracts::{PauseCause, SaleStats, SaleView};
 use http::HeaderMap;
 use maud::{Markup, html};
 use serde::Deserialize;
@@ -102,6 +102,23 @@ fn sale(lang: Lang, view: &SaleView, stats: &SaleStats) -> Markup {
                 (lang.say(", log sequence ", "，日志序号 ")) (stats.as_of)
                 (lang.say(", ", "，")) (stats.queue) (lang.say(" waiting for a decision, ", " 个请求等待决定，"))
                 (stats.line) (lang.say(" in line after them.", " 个在其后排队。"))
+            }
+            @if let Some(pause) = &stats.pause {
+                p data-pause=(pause.cause.as_str()) {
+                    strong {
+                        (match pause.cause {
+                            PauseCause::Operator => lang.say("An operator has paused it.", "已由运营人员暂停。"),
+                            PauseCause::Clock => lang.say(
+                                "It has paused itself: its log is ahead of this machine's clock. Set the clock right and restart, or resume it if the log's time is right.",
+                                "已自行暂停：日志的时间超前于本机时钟。请校准时钟并重启；若日志时间正确，请恢复活动。",
+                            ),
+                            PauseCause::Restored => lang.say(
+                                "It was restored from a backup, and waits: resume it once the server that the backup is of is gone for good.",
+                                "已从备份恢复，等待确认：确认原服务器已停用后，请恢复活动。",
+                            ),
+                        })
+                    }
+                }
             }
             div class="scroll" {
                 table data-state=(state_name(view.state)) {

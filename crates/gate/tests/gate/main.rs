@@ -5,6 +5,7 @@ mod answered_alone;
 mod attempt_body_corpus;
 mod challenge;
 mod client;
+mod command_keys;
 mod cors;
 mod denied;
 mod fake;

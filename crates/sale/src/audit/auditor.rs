@@ -7,12 +7,15 @@
 use super::report::ItemReport;
 use crate::core::{Entry, Record};
 use contracts::{
-    Attempt, AttemptId, Basket, Eligibility, ItemId, LatePayment, ListKind, RoundItemLimit, SaleSpec,
+    Actor, Attempt, AttemptId, Basket, Eligibility, ItemId, LatePayment, ListKind, RoundItemLimit, SaleSpec,
     ShopperKey, Waitlist,
 };
 use runtime::audit::Findings;
-use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
+use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet, VecDeque};
 use units::{DurationMs, Sequence, TimeMs};
+
+/// Keys of commands that a sale remembers, as the documentation says.
+const COMMAND_KEYS_MAX: usize = 4096;
 
 /// Places on one waitlist, as the documentation says.
 const WAITLIST_PLACES_MAX: i128 = 1_000_000;
@@ -187,13 +190,61 @@ pub(super) struct Auditor {
     pub(super) seen: HashMap<AttemptId, Seen>,
     accepted: u64,
     by_shopper: HashMap<ShopperKey, BTreeSet<AttemptId>>,
-    payments: HashSet<(AttemptId, String)>,
+    /// The hold for which a payment was settled, by its reference.
+    payments: HashMap<String, AttemptId>,
+    settled: HashSet<(AttemptId, String)>,
+    /// The keys of the last commands, oldest first.
+    command_keys: VecDeque<[u8; 16]>,
+    /// The ends of all holds that are held.
+    held: BTreeSet<(TimeMs, AttemptId)>,
+    /// The times of the entries from [`Auditor::refusals_since`] on.
+    pub(super) times: Vec<TimeMs>,
+    /// Something was due when the last entry journalled refusals: what it was.
+    owed: Option<Due>,
+    waitlist_ended: bool,
     pub(super) outcomes: BTreeMap<String, u64>,
+    /// Payments that must be refunded.
+    pub(super) refunds_due: u64,
     /// The entry at which the sale last changed between open, paused and closed.
     pub(super) state_since: Sequence,
     pub(super) refusals_since: Sequence,
     pub(super) findings: Findings,
     pub(super) checked: Checked,
+}
+
+/// What should have happened by now.
+#[derive(Debug, Clone, Copy)]
+enum Due {
+    Expiry(TimeMs, AttemptId),
+    Close(u16, TimeMs),
+    Open(u16, TimeMs),
+    /// So many wait, and the waitlist has ended.
+    Leave(usize),
+}
+
+/// Whether an entry was decided after the timers had done all that was due at its time.
+fn is_decision(record: &Record) -> bool {
+    match record {
+        Record::RoundOpened { by, .. } | Record::RoundClosed { by, .. } | Record::Left { by, .. } => {
+            by.name != Actor::TIMER
+        }
+        Record::Paused { by } => by.name != Actor::RESTORE,
+        Record::Promoted { .. }
+        | Record::CommandDone { .. }
+        | Record::Expired { .. }
+        | Record::Refusals { .. }
+        | Record::SpaceRegained { .. } => false,
+        _ => true,
+    }
+}
+
+/// Whether an entry is an expiry, or a round that turns by itself.
+fn is_timers(record: &Record) -> bool {
+    match record {
+        Record::RoundOpened { .. } | Record::RoundClosed { .. } => !is_decision(record),
+        Record::Expired { .. } => true,
+        _ => false,
+    }
 }
 
 /// How often each thing was checked, so that a verdict can say what it is based on.
@@ -226,13 +277,30 @@ impl Auditor {
         let (at, record, before) = (entry.at, &entry.record, self.now);
         self.check(7, at >= before, sequence, || format!("its time is {at}, behind one of {before}"));
         self.now = before.max(at);
-        if !matches!(record, Record::Promoted { .. }) {
+        if sequence == Sequence(1) {
+            // Refusals before the first entry name entry 0.
+            self.times.push(TimeMs(0));
+        }
+        self.in_time(sequence, record);
+        let of_the_line = match record {
+            Record::Promoted { .. } | Record::CommandDone { .. } => true,
+            Record::Paused { by } => by.name == Actor::RESTORE,
+            Record::Left { by, .. } => by.name == Actor::TIMER,
+            _ => false,
+        };
+        if !of_the_line {
             self.nobody_waits_for_what_is_free(sequence);
         }
         match record {
             Record::Defined { spec, .. } => self.defined(sequence, spec),
-            Record::RoundOpened { round, .. } => self.round_opened(sequence, *round),
-            Record::RoundClosed { round, .. } => {
+            Record::RoundOpened { round, by } => {
+                let opens_at = self.opens_at(*round);
+                self.turns_in_time(sequence, (*round, "opens"), by, opens_at);
+                self.round_opened(sequence, *round);
+            }
+            Record::RoundClosed { round, by } => {
+                let closes_at = self.closes_at.get(usize::from(*round)).copied();
+                self.turns_in_time(sequence, (*round, "closes"), by, closes_at);
                 let open = self.round == Some(*round);
                 self.check(4, open, sequence, || format!("round {round} closes and was not open"));
                 self.state_since = sequence;
@@ -279,17 +347,19 @@ impl Auditor {
             }
             Record::Promoted { attempt, round, pay_by } => self.promoted(sequence, attempt, *round, *pay_by),
             Record::Confirmed { hold, payment, late, .. } => {
+                self.paid_in_time(sequence, *hold, *late);
                 self.confirmed(sequence, *hold, *late);
                 self.payment(sequence, *hold, payment);
             }
             Record::RefundDue { hold, payment, .. } => {
+                self.refunds_due += 1;
                 self.refund(sequence, *hold);
                 self.payment(sequence, *hold, payment);
             }
             Record::Released { hold, .. } => self.ended(sequence, *hold, Standing::Released),
             Record::Expired { hold } => self.expired(sequence, *hold),
             Record::Voided { hold, .. } => self.ended(sequence, *hold, Standing::Voided),
-            Record::Left { attempt, .. } => self.left(sequence, *attempt),
+            Record::Left { attempt, by, .. } => self.left(sequence, *attempt, by),
             Record::Refusals { entries } => self.refusals(sequence, entries),
             Record::GateRefusals { entries } => self.gate_refusals(sequence, entries),
             Record::GateNotEligible { entries } => self.gate_not_eligible(sequence, entries),
@@ -297,14 +367,123 @@ impl Auditor {
                 self.count("paused", *refused);
                 self.checked.refusals_disk_full = self.checked.refusals_disk_full.saturating_add(*refused);
             }
+            Record::WaitlistEnded { .. } => self.waitlist_ended = true,
+            Record::CommandDone { key, .. } => {
+                let fresh = !self.command_keys.contains(&key.id);
+                self.check(4, fresh, sequence, || "a command is done twice under one key".into());
+                self.command_keys.push_back(key.id);
+                if self.command_keys.len() > COMMAND_KEYS_MAX {
+                    self.command_keys.pop_front();
+                }
+            }
             // The rate of attempts is not a promise of the log.
             Record::Rate { .. } => {}
         }
+        self.times.push(self.now);
         (0..self.items.len()).for_each(|item| self.follow_sold_out(sequence, item));
         let open = self.round.is_some() && !self.paused;
         self.denying.follow(sequence, open && !self.denied.is_empty());
         let eligibility = self.spec.as_ref().map(|spec| spec.eligibility);
         self.by_tier.follow(sequence, open && eligibility.is_some_and(|rule| rule.tier_min() > 0));
+    }
+
+    /// What is due and not done: the hold whose end came first, or the turn of a round.
+    fn due(&self) -> Option<Due> {
+        let now = self.now;
+        let waiting = self.items.iter().map(|item| item.waiting.len()).sum();
+        if self.waitlist_ended && waiting > 0 {
+            return Some(Due::Leave(waiting));
+        }
+        let expiry = self.held.first().filter(|(pay_by, _)| *pay_by <= now);
+        if let Some(&(pay_by, hold)) = expiry {
+            return Some(Due::Expiry(pay_by, hold));
+        }
+        match self.round {
+            Some(round) => {
+                let closes_at = self.closes_at.get(usize::from(round)).copied();
+                closes_at.filter(|at| *at <= now).map(|at| Due::Close(round, at))
+            }
+            None => {
+                let next = self.rounds_opened;
+                self.opens_at(next).filter(|at| *at <= now).map(|at| Due::Open(next, at))
+            }
+        }
+    }
+
+    fn opens_at(&self, round: u16) -> Option<TimeMs> {
+        let rounds = self.spec.as_ref().map(|spec| &spec.rounds);
+        rounds.and_then(|rounds| rounds.get(usize::from(round))).map(|round| round.opens_at)
+    }
+
+    /// Time is a promise too: nothing is decided before what was due by then is done. Refusals are
+    /// journalled while something is due only directly before the entry that does it.
+    fn in_time(&mut self, sequence: Sequence, record: &Record) {
+        if let Some(due) = self.owed.take()
+            && !is_timers(record)
+        {
+            self.overdue(sequence, due);
+        }
+        let due = self.due();
+        if is_decision(record)
+            && let Some(due) = due
+        {
+            self.overdue(sequence, due);
+        }
+        if matches!(record, Record::Refusals { .. }) {
+            self.owed = due;
+        }
+    }
+
+    /// The log is read to its end: refusals were not its last entry while something was due.
+    pub(super) fn ends_in_time(&mut self, end: Sequence) {
+        if let Some(due) = self.owed.take() {
+            self.overdue(end, due);
+        }
+    }
+
+    fn overdue(&mut self, sequence: Sequence, due: Due) {
+        let now = self.now;
+        match due {
+            Due::Expiry(pay_by, hold) => self.check(2, false, sequence, || {
+                format!("{hold} is still held at {now}, and its time was over at {pay_by}")
+            }),
+            Due::Close(round, at) => self.check(4, false, sequence, || {
+                format!("round {round} is still open at {now}, and was to close at {at}")
+            }),
+            Due::Leave(waiting) => {
+                self.check(4, false, sequence, || format!("{waiting} still wait, and the waitlist has ended"))
+            }
+            Due::Open(round, at) => self.check(4, false, sequence, || {
+                format!("round {round} is not open at {now}, and was to open at {at}")
+            }),
+        }
+    }
+
+    /// A round turns by itself at its time, and earlier only if an operator says so.
+    fn turns_in_time(
+        &mut self,
+        sequence: Sequence,
+        (round, turns): (u16, &str),
+        by: &Actor,
+        due_at: Option<TimeMs>,
+    ) {
+        let early = due_at.map_or(0, |due_at| due_at.since(self.now).0);
+        self.check(4, by.name != Actor::TIMER || early == 0, sequence, || {
+            format!("round {round} {turns} {early} ms before its time, and no operator said so")
+        });
+    }
+
+    fn paid_in_time(&mut self, sequence: Sequence, hold: AttemptId, late: bool) {
+        let (now, held) = (self.now, self.seen.get(&hold).filter(|seen| seen.standing == Standing::Held));
+        let Some(pay_by) = held.map(|seen| seen.pay_by) else { return };
+        self.check(4, late || now < pay_by, sequence, || {
+            format!("{hold} is paid as if in time, and was to be paid by {pay_by}")
+        });
+    }
+
+    /// The hold whose end comes first, of those that are held.
+    pub(super) fn first_end(&self) -> Option<(TimeMs, AttemptId)> {
+        self.held.first().copied()
     }
 
     /// Keeps the ranges of entries in which an item is sold out in an open sale.
@@ -363,6 +542,8 @@ impl Auditor {
     fn extended(&mut self, sequence: Sequence, round: u16, closes_at: TimeMs) {
         let was = self.closes_at.get(usize::from(round)).copied();
         let later = self.round == Some(round) && was.is_some_and(|was| closes_at > was);
+        let next = self.opens_at(round.saturating_add(1));
+        let later = later && next.is_none_or(|next| closes_at <= next);
         self.check(4, later, sequence, || format!("round {round} is extended to {closes_at}, from {was:?}"));
         if let Some(at) = self.closes_at.get_mut(usize::from(round)) {
             *at = closes_at;
@@ -417,7 +598,7 @@ impl Auditor {
     /// The first in line for an item that asks for no more than is free.
     fn first_fitting(&self, item: u16) -> Option<AttemptId> {
         let at = self.items.get(usize::from(item))?;
-        if at.free <= 0 { None } else { at.waiting.first_fitting(at.free) }
+        if at.free <= 0 || self.waitlist_ended { None } else { at.waiting.first_fitting(at.free) }
     }
 
     /// INV-2, second half. Promotions directly follow the entry that made them possible, so before
@@ -523,7 +704,11 @@ impl Auditor {
             format!("{id} is to be paid by {pay_by}, and a hold of {now} has {length} s")
         });
         if let Some(seen) = self.seen.get_mut(&id) {
+            self.held.remove(&(seen.pay_by, id));
             seen.pay_by = pay_by;
+            if seen.standing == Standing::Held {
+                self.held.insert((pay_by, id));
+            }
         }
     }
 
@@ -537,6 +722,9 @@ impl Auditor {
 
     /// Places on an item's waitlist.
     fn places(&self, item: usize) -> i128 {
+        if self.waitlist_ended {
+            return 0;
+        }
         match self.spec.as_ref().map(|spec| spec.waitlist) {
             None => 0,
             Some(Waitlist::Places(places)) => i128::from(places),
@@ -576,6 +764,10 @@ impl Auditor {
 
     fn promoted(&mut self, sequence: Sequence, attempt: &Attempt, round: u16, pay_by: TimeMs) {
         let (id, item) = (attempt.id, attempt.basket[0].item);
+        let denied = self.denied.contains(&attempt.shopper);
+        self.check(3, !denied, sequence, || format!("{id} is promoted, and its shopper is on the deny list"));
+        let ended = self.waitlist_ended;
+        self.check(4, !ended, sequence, || format!("{id} is promoted after the waitlist's end"));
         let paused = self.paused;
         self.check(4, !paused, sequence, || format!("{id} is promoted while the sale is paused"));
         let first = self.first_fitting(item);
@@ -615,6 +807,7 @@ impl Auditor {
         };
         let was = *seen;
         seen.standing = Standing::Confirmed;
+        self.held.remove(&(was.pay_by, hold));
         let legal = match was.standing {
             Standing::Held => !late,
             Standing::Expired | Standing::Released => late,
@@ -655,12 +848,22 @@ impl Auditor {
     }
 
     fn payment(&mut self, sequence: Sequence, hold: AttemptId, payment: &str) {
-        let fresh = self.payments.insert((hold, payment.to_owned()));
+        let before = *self.payments.entry(payment.to_owned()).or_insert(hold);
+        self.check(4, before == hold, sequence, || {
+            format!("payment {payment} is settled for {hold}, and was for {before}")
+        });
+        let fresh = self.settled.insert((hold, payment.to_owned()));
         self.check(4, fresh, sequence, || format!("payment {payment} of {hold} is settled twice"));
     }
 
-    fn left(&mut self, sequence: Sequence, attempt: AttemptId) {
+    /// A place is given up or taken back; by the sale itself only if its shopper was denied.
+    fn left(&mut self, sequence: Sequence, attempt: AttemptId, by: &Actor) {
         let waited = self.seen.get(&attempt).is_some_and(|seen| seen.standing == Standing::Waiting);
+        let denied = self.seen.get(&attempt).is_some_and(|seen| self.denied.contains(&seen.shopper));
+        let may = denied || self.waitlist_ended;
+        self.check(4, by.name != Actor::TIMER || may, sequence, || {
+            format!("{attempt} is taken off the line, and is not on the deny list")
+        });
         self.check(4, waited, sequence, || format!("{attempt} leaves and did not wait"));
         if waited {
             self.ended(sequence, attempt, Standing::Released);
@@ -679,6 +882,12 @@ impl Auditor {
         self.check(4, now >= pay_by, sequence, || {
             format!("{hold} expires {} ms before its pay_by", pay_by.since(now).0)
         });
+        let first = self.first_end().filter(|(end, _)| *end < pay_by);
+        self.check(2, first.is_none(), sequence, || {
+            first.map_or_else(String::new, |(end, first)| {
+                format!("{hold} expires before {first}, whose time was over at {end}")
+            })
+        });
         self.ended(sequence, hold, Standing::Expired);
     }
 
@@ -694,6 +903,7 @@ impl Auditor {
             }
             Standing::Held => {
                 seen.standing = end;
+                self.held.remove(&(was.pay_by, hold));
                 self.move_basket(sequence, &was.basket, 1, -1, 0);
             }
             Standing::Confirmed if end == Standing::Voided => {

@@ -14,9 +14,12 @@ impl runtime::audit::Auditor for Auditor {
 
     fn end(&mut self, end: Sequence, core: Option<&Core>) {
         self.nobody_waits_for_what_is_free(end);
+        self.ends_in_time(end);
         let Some(stats) = core.map(Core::stats) else { return };
         let same_items = stats.items.len() == self.items.len();
         self.check(7, same_items, end, || "the core has other items".into());
+        let (ours, cores) = (self.refunds_due, stats.refunds_due);
+        self.check(7, ours == cores, end, || format!("{ours} refunds are due here, {cores} in the core"));
         for (at, s) in stats.items.iter().enumerate() {
             let ours = self.items.get(at).map(Item::figures);
             let cores = [
@@ -67,7 +70,8 @@ fn proven(auditor: &Auditor, audited: &Audited) -> [String; 7] {
     [
         format!("never more held and sold than put up: checked behind {} movements of stock", c.stock),
         format!(
-            "{} journalled sold_out, none while that much was free; nobody waited for what was free at any entry",
+            "{} journalled sold_out, none while that much was free; nobody waited for what was free at any entry, \
+             and no hold outlasted its time",
             c.sold_out
         ),
         format!(
@@ -76,8 +80,8 @@ fn proven(auditor: &Auditor, audited: &Audited) -> [String; 7] {
             c.limits, c.answers, c.places
         ),
         format!(
-            "{} answers, each said once and while its round was open; each hold's steps legal, {} expiries not before their \
-             pay_by; {refusals}",
+            "{} answers, each said once and while its round was open; each hold's steps legal and in time, {} expiries not \
+             before their pay_by; {refusals}",
             c.answers, c.expiries
         ),
         format!("{} grants, promotions and late payments, none past somebody who waited and fitted", c.order),

@@ -28,6 +28,7 @@ impl Auditor {
             self.count(kind, e.count);
             let in_time = self.refusals_since <= e.first_as_of && e.first_as_of < sequence;
             self.check(4, in_time, sequence, || format!("refusals as of {}", e.first_as_of));
+            self.said_in_time(sequence, e);
             let truth = self.truth(e.kind);
             let so = self.state_since <= e.first_as_of && truth != Truth::Refuted;
             self.check(4, so, sequence, || format!("{} {kind} said in another state", e.count));
@@ -47,9 +48,28 @@ impl Auditor {
             *sum = sum.saturating_add(e.count);
         }
         self.refusals_since = sequence;
+        self.times.clear();
         for item in &mut self.items {
             item.history.clear();
         }
+    }
+
+    /// INV-2: who was told that nothing is left was told after all holds had expired whose time was
+    /// over at the entry that was named.
+    fn said_in_time(&mut self, sequence: Sequence, e: &RefusalCount) {
+        let RefusalCount { kind, first_as_of, count, .. } = *e;
+        let entry = first_as_of.0.checked_sub(self.refusals_since.0).map(|at| at as usize);
+        // The first of these times is that of the entry that journalled refusals last.
+        let named_at = entry.and_then(|at| self.times.get(at)).copied();
+        let overdue = self.first_end().filter(|(end, _)| named_at.is_some_and(|at| *end <= at));
+        self.check(2, overdue.is_none(), sequence, || {
+            overdue.map_or_else(String::new, |(end, hold)| {
+                format!(
+                    "{count} {} said as of {first_as_of}, and {hold} was to expire at {end}",
+                    kind.as_str()
+                )
+            })
+        });
     }
 
     /// The same for refusals by gates. Gates report them later, and name the entries at which they

@@ -15,6 +15,8 @@ pub struct Report {
     pub outcomes: BTreeMap<String, u64>,
     /// Holds by their current state.
     pub holds: BTreeMap<String, u64>,
+    /// Payments that bought nothing and must be refunded.
+    pub refunds_due: u64,
     pub invariants: Vec<Verdict>,
 }
 

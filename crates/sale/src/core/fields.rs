@@ -1,9 +1,10 @@
 //! The fields that several records, or records and snapshots, share. The encoding of each is next
 //! to its decoding.
 
+use super::command_keys::CommandAnswer;
 use super::refusal::{RefusalCount, RefusalKind};
 use contracts::{
-    Actor, Attempt, AttemptId, Basket, IneligibleBy, NotEligibleRange, SealedShopper, ShopperKey,
+    Actor, Attempt, AttemptId, Basket, CommandKey, IneligibleBy, NotEligibleRange, SealedShopper, ShopperKey,
     SoldOutRange,
 };
 use engines::codec::{DecodeError, Reader, Writer};
@@ -16,6 +17,20 @@ pub(super) fn write_actor(w: &mut Writer<'_>, actor: &Actor) {
 
 pub(super) fn actor(r: &mut Reader<'_>) -> Result<Actor, DecodeError> {
     Ok(Actor { name: r.text()?, reason: r.text()? })
+}
+
+pub(super) fn write_command(w: &mut Writer<'_>, key: CommandKey, answer: CommandAnswer) {
+    let (what, figure) = answer.as_stored();
+    w.bytes(&key.id);
+    w.bytes(&key.command);
+    w.u8(what);
+    w.u64(figure);
+}
+
+pub(super) fn command(r: &mut Reader<'_>) -> Result<(CommandKey, CommandAnswer), DecodeError> {
+    let key = CommandKey { id: r.array()?, command: r.array()? };
+    let answer = CommandAnswer::from_stored((r.u8()?, r.u64()?));
+    Ok((key, answer.ok_or(DecodeError("answer to a command"))?))
 }
 
 /// In one piece: this is the record of which there are millions.

@@ -4,6 +4,7 @@
 //! in here, no disk, no thread and no randomness. The caller must make the records durable before
 //! the answer is sent: see [`runtime::Worker`].
 
+mod command_keys;
 mod deadlines;
 mod due;
 mod fields;
@@ -19,9 +20,10 @@ mod state;
 mod tally;
 mod waitlist;
 
+pub use command_keys::{COMMAND_KEYS_MAX, CommandAnswer};
 pub use machine::{Command, Reply};
 pub use operate::{Operated, SoFar};
 pub use record::{Entry, Record};
 pub use refusal::{RefusalCount, RefusalKind};
-pub use rules::{Core, REFUSALS_EVERY};
+pub use rules::{CLOCK_AHEAD_MAX, Core, REFUSALS_EVERY};
 pub use tally::Tally;

@@ -1,13 +1,14 @@
 //! What operators and payments may do, and when.
 
+use super::command_keys::CommandAnswer;
 use super::record::Record;
 use super::rules::Core;
 use super::slots::SlotState;
 use super::state::PaymentKind;
 use contracts::{
-    Actor, AttemptId, Basket, ConfirmResult, HoldState, HoldView, LIST_CHUNK_MAX, LatePayment, OperateError,
-    Operation, OperationDone, REASON_BYTES_MAX, RoundItemLimit, STOCK_MAX, SaleSpec, ShopperKey,
-    VOID_BATCH_MAX, VoidTarget,
+    Actor, AttemptId, Basket, CommandKey, ConfirmResult, HoldState, HoldView, LIST_CHUNK_MAX, LatePayment,
+    OperateError, Operation, OperationDone, REASON_BYTES_MAX, RoundItemLimit, STOCK_MAX, SaleSpec,
+    ShopperKey, VOID_BATCH_MAX, VoidTarget,
 };
 use engines::log::ENTRY_BYTES_MAX;
 use runtime::{Broken, Progress, Step};
@@ -58,16 +59,66 @@ impl Core {
     /// anything else is decided.
     pub fn operate(
         &mut self,
+        clock: TimeMs,
+        by: Actor,
+        operation: Operation,
+        so_far: SoFar,
+        out: &mut Step,
+    ) -> Result<Operated, Broken> {
+        let now = clock.max(self.state.now);
+        if self.state.spec.is_none() && !matches!(operation, Operation::Define(_)) {
+            return not_found("this sale has not been set up yet: PUT its document first");
+        }
+        match operation {
+            Operation::Once { key, operation } => self.once(now, by, key, *operation, so_far, out),
+            operation => self.carry_out(now, by, operation, so_far, out),
+        }
+    }
+
+    /// Carries out a command that has a key, unless it was carried out under it before: then it
+    /// repeats the answer. A command that was refused has changed nothing, and is decided afresh.
+    ///
+    /// The key is logged in the step in which the command is done. If the process ends between two
+    /// steps of a void, the rest is voided by the retry, which then counts only that.
+    fn once(
+        &mut self,
+        now: TimeMs,
+        by: Actor,
+        key: CommandKey,
+        operation: Operation,
+        so_far: SoFar,
+        out: &mut Step,
+    ) -> Result<Operated, Broken> {
+        if let Some((known, answer)) = self.state.command_keys.find(key.id) {
+            return match known == key {
+                true => done(answer.into()),
+                false => conflict(
+                    "Idempotency-Key: it stands for another command, and nothing was done: use a new key for a new command",
+                ),
+            };
+        }
+        if !operation.takes_key() {
+            return invalid("Idempotency-Key: this command takes none");
+        }
+        let operated = self.carry_out(now, by, operation, so_far, out)?;
+        if let Operated::Done(Ok(done)) = &operated
+            && let Some(answer) = CommandAnswer::of(done)
+        {
+            self.commit(now, Record::CommandDone { key, answer }, out)?;
+        }
+        Ok(operated)
+    }
+
+    fn carry_out(
+        &mut self,
         now: TimeMs,
         by: Actor,
         operation: Operation,
         so_far: SoFar,
         out: &mut Step,
     ) -> Result<Operated, Broken> {
-        if self.state.spec.is_none() && !matches!(operation, Operation::Define(_)) {
-            return not_found("this sale has not been set up yet: PUT its document first");
-        }
         match operation {
+            Operation::Once { .. } => invalid("Idempotency-Key: only one for a command"),
             Operation::Define(spec) => self.define(now, by, spec, out),
             Operation::Open => self.open_now(now, by, out),
             Operation::Pause => self.set_paused(now, by, true, out),
@@ -82,6 +133,14 @@ impl Core {
             Operation::Extend { closes_at } => self.extend(now, by, closes_at, out),
             Operation::Adjust { item, delta } => self.adjust(now, by, item, delta, out),
             Operation::Limits { sale, items } => self.limits(now, by, sale, items, out),
+            Operation::EndWaitlist => {
+                if !self.state.waitlist_ended {
+                    self.commit(now, Record::WaitlistEnded { by }, out)?;
+                    // Those who are left are taken off by the next ticks, before anything else.
+                    let _ = self.empty_waitlist(now, out)?;
+                }
+                OK
+            }
             Operation::Rate { per_second } => {
                 if self.state.rate_per_second != per_second {
                     self.commit(now, Record::Rate { per_second, by }, out)?;
@@ -357,6 +416,12 @@ impl Core {
                 PaymentKind::ConfirmedLate => ConfirmResult::Confirmed { late: true },
             };
             return done(OperationDone::Confirmed { result, hold: self.view_of(slot) });
+        }
+        if let Some(other) = self.state.paid_for.get(&*payment) {
+            let other = self.state.slots.get(*other).attempt;
+            return conflict(format!(
+                "confirm: payment {payment} was reported for hold {other}: one payment pays for one hold"
+            ));
         }
         if seen.len() >= PAYMENTS_MAX {
             return conflict(format!(

@@ -4,10 +4,12 @@
 //! Bytes, once written, are a promise: the layout of a kind never changes; a new layout gets a new
 //! number.
 
+use super::command_keys::CommandAnswer;
 use super::fields::{self, actor, attempt};
 use super::refusal::RefusalCount;
 use contracts::{
-    Actor, Attempt, AttemptId, ListKind, NotEligibleRange, RoundItemLimit, SaleSpec, ShopperKey, SoldOutRange,
+    Actor, Attempt, AttemptId, CommandKey, ListKind, NotEligibleRange, RoundItemLimit, SaleSpec, ShopperKey,
+    SoldOutRange,
 };
 use engines::codec::{Codec, DecodeError, Reader, Writer};
 use units::TimeMs;
@@ -68,6 +70,16 @@ pub enum Record {
     Reserved {
         shopper: ShopperKey,
         reserved: bool,
+    },
+    /// The waitlists are over: the timer takes all places back, and none is given any more.
+    WaitlistEnded {
+        by: Actor,
+    },
+    /// An operator's command was carried out under this key: what it changed stands before. Promotions
+    /// that it made due may still follow.
+    CommandDone {
+        key: CommandKey,
+        answer: CommandAnswer,
     },
     Granted {
         attempt: Attempt,
@@ -157,6 +169,8 @@ mod kind {
     pub(super) const RATE: u8 = 9;
     pub(super) const LIST: u8 = 10;
     pub(super) const RESERVED: u8 = 11;
+    pub(super) const COMMAND_DONE: u8 = 12;
+    pub(super) const WAITLIST_ENDED: u8 = 13;
     pub(super) const GRANTED: u8 = 16;
     pub(super) const WAITLISTED: u8 = 17;
     pub(super) const PROMOTED: u8 = 18;
@@ -175,6 +189,46 @@ mod kind {
 }
 
 impl Record {
+    /// Whether this was decided after the timers had done all that was due at its time. The timers'
+    /// own entries come before that, and so does what they cause: promotions, and refusals that are
+    /// journalled first. The end of a shortage is logged before the timers run again, and a restored
+    /// copy's pause is logged when nothing runs.
+    pub(super) fn is_decision(&self) -> bool {
+        match self {
+            Self::RoundOpened { by, .. } | Self::RoundClosed { by, .. } | Self::Left { by, .. } => {
+                !by.is_timer()
+            }
+            Self::Paused { by } => by.name != Actor::RESTORE,
+            Self::Promoted { .. }
+            | Self::CommandDone { .. }
+            | Self::Expired { .. }
+            | Self::Refusals { .. }
+            | Self::SpaceRegained { .. } => false,
+            _ => true,
+        }
+    }
+
+    /// Whether this may come while a waiting shopper could be promoted: it is a promotion, takes a
+    /// denied shopper's place back instead, or says that the command which freed the units is done. A
+    /// backup may end between two promotions, and then its copy is paused.
+    pub(super) fn may_precede_promotions(&self) -> bool {
+        match self {
+            Self::Promoted { .. } | Self::CommandDone { .. } => true,
+            Self::Paused { by } => by.name == Actor::RESTORE,
+            Self::Left { by, .. } => by.is_timer(),
+            _ => false,
+        }
+    }
+
+    /// Whether the timers write this entry because its time has come.
+    pub(super) fn is_timers(&self) -> bool {
+        match self {
+            Self::RoundOpened { by, .. } | Self::RoundClosed { by, .. } => by.is_timer(),
+            Self::Expired { .. } => true,
+            _ => false,
+        }
+    }
+
     /// Appends the entry's bytes: kind (u8), time (u64), then the fields in order; integers
     /// little-endian.
     pub fn encode(&self, at: TimeMs, out: &mut Vec<u8>) {
@@ -258,6 +312,14 @@ impl Record {
                 head(w, kind::RESERVED);
                 w.bytes(&shopper.0);
                 w.flag(*reserved);
+            }
+            Self::WaitlistEnded { by } => {
+                head(w, kind::WAITLIST_ENDED);
+                fields::write_actor(w, by);
+            }
+            Self::CommandDone { key, answer } => {
+                head(w, kind::COMMAND_DONE);
+                fields::write_command(w, *key, *answer);
             }
             Self::Granted { attempt, round, pay_by } => {
                 head(w, kind::GRANTED);
@@ -396,6 +458,11 @@ impl Entry {
                 Record::List { list, clear, shoppers, by: actor(r)? }
             }
             kind::RESERVED => Record::Reserved { shopper: ShopperKey(r.array()?), reserved: r.flag()? },
+            kind::WAITLIST_ENDED => Record::WaitlistEnded { by: actor(r)? },
+            kind::COMMAND_DONE => {
+                let (key, answer) = fields::command(r)?;
+                Record::CommandDone { key, answer }
+            }
             kind::GRANTED => {
                 Record::Granted { attempt: attempt(r)?, round: r.u16()?, pay_by: TimeMs(r.u64()?) }
             }

@@ -8,8 +8,8 @@ use super::state::State;
 use super::tally::Tally;
 use contracts::{
     Actor, Answer, Attempt, AttemptId, Basket, Found, GateRefusal, HoldState, HoldView, ItemState, ItemStats,
-    ItemView, Place, Refusal, SaleId, SaleSpec, SaleState, SaleStats, SaleView, ShopperKey, ShopperRecord,
-    StoredAttempt,
+    ItemView, Pause, PauseCause, Place, Refusal, SaleId, SaleSpec, SaleState, SaleStats, SaleView,
+    ShopperKey, ShopperRecord, StoredAttempt,
 };
 use runtime::{Broken, Progress, Step};
 use std::sync::Arc;
@@ -17,6 +17,9 @@ use units::{DurationMs, Sequence, TimeMs};
 
 /// Refusals are journalled this often, and before anything that could make one of them untrue.
 pub const REFUSALS_EVERY: DurationMs = DurationMs(1000);
+
+/// By how much the log may be ahead of the clock, which two machines that follow NTP never are.
+pub const CLOCK_AHEAD_MAX: DurationMs = DurationMs(60_000);
 
 /// The work of a promotion in addition to its entry: it takes about twice as long as a grant, and
 /// touches pages for the first time.
@@ -71,10 +74,15 @@ impl Core {
 
     /// Does the promotions that are due, and then what the time requires: opens and closes rounds,
     /// expires holds, journals refusals. Call it before every batch of commands, and at
-    /// [`Core::next_wakeup`].
-    pub fn tick(&mut self, now: TimeMs, out: &mut Step) -> Result<Progress, Broken> {
-        let timer = || Actor::new("timer", "");
+    /// [`Core::next_wakeup`]. What is due is due by the sale's own time, which is the log's if the
+    /// clock is behind it.
+    pub fn tick(&mut self, clock: TimeMs, out: &mut Step) -> Result<Progress, Broken> {
+        let timer = || Actor::new(Actor::TIMER, "");
+        let now = clock.max(self.state.now);
         let mut progress = self.promote(now, out)?;
+        if progress == Progress::Done {
+            progress = self.empty_waitlist(now, out)?;
+        }
         while progress == Progress::Done {
             let round = self.state.rounds_opened;
             let due = if self.state.round_open {
@@ -101,11 +109,35 @@ impl Core {
             }
             progress = if out.is_full() { Progress::More } else { self.expire(now, slot, out)? };
         }
-        let due = self.tally.since().is_some_and(|since| now.since(since) >= REFUSALS_EVERY);
+        if progress == Progress::Done && self.is_ahead_of(clock) {
+            if out.is_full() {
+                return Ok(Progress::More);
+            }
+            self.pause_for_the_clock(clock, out)?;
+        }
+        let due = self.tally.since().is_some_and(|since| clock.since(since) >= REFUSALS_EVERY);
         if progress == Progress::Done && due {
             self.journal_refusals(now, out)?;
         }
         Ok(progress)
+    }
+
+    /// Whether the log is so far ahead of the clock that one of the two must be wrong, and no
+    /// operator has said yet that it may go on.
+    fn is_ahead_of(&self, clock: TimeMs) -> bool {
+        let state = &self.state;
+        state.now.since(clock) > CLOCK_AHEAD_MAX
+            && state.spec.is_some()
+            && state.pause() != Some(PauseCause::Clock)
+            && state.now > state.ahead_accepted
+    }
+
+    fn pause_for_the_clock(&mut self, clock: TimeMs, out: &mut Step) -> Result<(), Broken> {
+        let now = self.state.now;
+        let ahead_s = now.since(clock).0 / 1000;
+        let reason = format!("the log's last entry is {ahead_s} s ahead of this machine's clock");
+        self.journal_refusals(now, out)?;
+        self.commit(now, Record::Paused { by: Actor::new(Actor::CLOCK, &reason) }, out)
     }
 
     /// Whether a promotion is due, which comes before anything else.
@@ -115,7 +147,7 @@ impl Core {
 
     /// When [`Core::tick`] has something to do next.
     pub fn next_wakeup(&self) -> Option<TimeMs> {
-        if self.state.owes_promotions() {
+        if self.state.owes_promotions() || self.state.next_to_leave().is_some() {
             return Some(TimeMs(0));
         }
         let round = if self.state.round_open {
@@ -256,7 +288,8 @@ impl Core {
     }
 
     /// Gives freed units to waiting shoppers, first come first served, as far as the step's budget
-    /// goes. After [`Progress::More`] the caller must decide nothing else before the remaining
+    /// goes. A shopper who is on the deny list when the turn comes loses the place. Other lists do
+    /// not take a place back: an upload comes in parts, and the first clears the list. After [`Progress::More`] the caller must decide nothing else before the remaining
     /// promotions.
     pub(super) fn promote(&mut self, now: TimeMs, out: &mut Step) -> Result<Progress, Broken> {
         while let Some(waiter) = self.state.next_promotion() {
@@ -264,6 +297,13 @@ impl Core {
                 return Ok(Progress::More);
             }
             let slot = self.state.slots.get(waiter.slot);
+            if self.state.denied.contains(slot.shopper) {
+                let by = Actor::new(Actor::TIMER, "on the deny list");
+                let attempt = slot.attempt;
+                self.commit(now, Record::Left { attempt, voided: true, by }, out)?;
+                out.spend(1);
+                continue;
+            }
             let attempt = Attempt {
                 id: slot.attempt,
                 shopper: slot.shopper,
@@ -275,6 +315,20 @@ impl Core {
             let pay_by = now.max(self.state.now).plus(self.state.hold_length());
             self.commit(now, Record::Promoted { attempt, round, pay_by }, out)?;
             out.spend(PROMOTION_WORK);
+        }
+        Ok(Progress::Done)
+    }
+
+    /// Takes all places back once the waitlist has ended, as far as the step's budget goes.
+    pub(super) fn empty_waitlist(&mut self, now: TimeMs, out: &mut Step) -> Result<Progress, Broken> {
+        while let Some(waiter) = self.state.next_to_leave() {
+            if out.is_full() {
+                return Ok(Progress::More);
+            }
+            let attempt = self.state.slots.get(waiter.slot).attempt;
+            let by = Actor::new(Actor::TIMER, "the waitlist has ended");
+            self.commit(now, Record::Left { attempt, voided: true, by }, out)?;
+            out.spend(1);
         }
         Ok(Progress::Done)
     }
@@ -376,6 +430,7 @@ impl Core {
         outcomes.insert("promoted".into(), state.counts.promoted);
         SaleStats {
             as_of: state.sequence,
+            pause: state.pause().map(|cause| Pause { cause, as_of: state.state_since }),
             items: items
                 .map(|((item, stock), waiting)| ItemStats {
                     item: item.item.clone(),
@@ -392,6 +447,7 @@ impl Core {
             denied: state.denied.len() as u64,
             allowed: state.allowed.len() as u64,
             rate_per_second: state.rate_per_second,
+            refunds_due: state.counts.refunds_due,
             queue: 0,
             line: 0,
         }
@@ -442,6 +498,8 @@ impl Core {
             items: (0..state.stock.len()).map(item).collect(),
             rate_per_second: state.rate_per_second,
             disk_full,
+            pause: state.pause(),
+            is_restored: state.is_restored,
             state_since: state.state_since,
             denied: Arc::clone(&state.denied_shown),
             as_of: state.sequence,

@@ -17,7 +17,10 @@ use units::{Sequence, TimeMs};
 
 /// Version 2: a round's times are those at which it really opened and closed, in the layout of
 /// version 1. Version 3: with the entry since which the deny list has been the same.
-const VERSION: u16 = 3;
+/// Version 4: with the cause of a pause, and when an operator accepted a log that is ahead; and
+/// with the keys of operators' commands; and with whether a backup was restored,
+/// and whether the waitlist has ended.
+const VERSION: u16 = 4;
 
 /// Writes the part before the lists of shoppers.
 fn write(w: &mut Writer<'_>, state: &State) -> Result<(), DecodeError> {
@@ -54,6 +57,11 @@ fn write(w: &mut Writer<'_>, state: &State) -> Result<(), DecodeError> {
         for payment in payments {
             fields::payment(w, &mut payment.clone())?;
         }
+    }
+    let keys = state.command_keys.in_order();
+    w.u32(keys.len() as u32);
+    for (key, answer) in keys {
+        super::fields::write_command(w, key, answer);
     }
     Ok(())
 }
@@ -152,9 +160,17 @@ impl Core {
             for _ in 0..r.u16()? {
                 let mut payment = Payment { reference: "".into(), kind: PaymentKind::Refund };
                 fields::payment(&mut r, &mut payment)?;
+                state.counts.refunds_due += u64::from(payment.kind == PaymentKind::Refund);
+                state.note_paid_for(Arc::clone(&payment.reference), slot);
                 payments.push(payment);
             }
             state.payments.insert(slot, payments);
+        }
+        for _ in 0..r.u32()? {
+            let (key, answer) = super::fields::command(&mut r)?;
+            if !state.command_keys.insert(key, answer) {
+                return Err(SnapshotError("a command stands in it twice".into()));
+            }
         }
         for set in [&mut state.reserved, &mut state.allowed] {
             for _ in 0..r.u32()? {

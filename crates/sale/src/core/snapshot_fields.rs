@@ -5,8 +5,9 @@ use super::refusal::RefusalKind;
 use super::slots::{NewSlot, SlotState};
 use super::state::{Counts, Offer, Payment, PaymentKind, Round, State, Stock};
 use super::waitlist::Waiter;
-use contracts::{AttemptId, Basket, HoldState, SealedShopper, ShopperKey};
+use contracts::{AttemptId, Basket, HoldState, PauseCause, SealedShopper, ShopperKey};
 use engines::codec::{DecodeError, Reader, Writer};
+use std::sync::Arc;
 use units::{Sequence, TimeMs};
 
 type Passed = Result<(), DecodeError>;
@@ -17,7 +18,7 @@ pub(super) trait Pass {
     fn array<const N: usize>(&mut self, bytes: &mut [u8; N]) -> Passed;
     fn basket(&mut self, basket: &mut Basket) -> Passed;
     fn sealed(&mut self, sealed: &mut SealedShopper) -> Passed;
-    fn text(&mut self, text: &mut Box<str>) -> Passed;
+    fn text(&mut self, text: &mut Arc<str>) -> Passed;
 
     fn byte(&mut self, n: &mut u8) -> Passed {
         let mut bytes = [*n];
@@ -88,7 +89,7 @@ impl Pass for Writer<'_> {
     }
 
     #[inline]
-    fn text(&mut self, text: &mut Box<str>) -> Passed {
+    fn text(&mut self, text: &mut Arc<str>) -> Passed {
         Writer::text(self, text);
         Ok(())
     }
@@ -114,8 +115,8 @@ impl Pass for Reader<'_> {
     }
 
     #[inline]
-    fn text(&mut self, text: &mut Box<str>) -> Passed {
-        *text = Reader::text(self)?.into_boxed_str();
+    fn text(&mut self, text: &mut Arc<str>) -> Passed {
+        *text = Reader::text(self)?.into();
         Ok(())
     }
 }
@@ -149,20 +150,49 @@ pub(super) struct Switches {
     pub(super) rounds_opened: u16,
     pub(super) round_open: bool,
     pub(super) paused: bool,
+    pub(super) pause_cause: PauseCause,
+    pub(super) ahead_accepted: TimeMs,
+    pub(super) is_restored: bool,
+    pub(super) waitlist_ended: bool,
     pub(super) sale_limit: u32,
     pub(super) rate_per_second: u32,
 }
 
 impl Switches {
     pub(super) fn of(state: &State) -> Self {
-        let State { rounds_opened, round_open, paused, sale_limit, rate_per_second, .. } = *state;
-        Self { rounds_opened, round_open, paused, sale_limit, rate_per_second }
+        let State {
+            rounds_opened,
+            round_open,
+            paused,
+            is_restored,
+            waitlist_ended,
+            sale_limit,
+            rate_per_second,
+            ..
+        } = *state;
+        // The cause of an earlier pause is not kept.
+        let (pause_cause, ahead_accepted) = (state.pause().unwrap_or_default(), state.ahead_accepted);
+        Self {
+            rounds_opened,
+            round_open,
+            paused,
+            pause_cause,
+            ahead_accepted,
+            is_restored,
+            waitlist_ended,
+            sale_limit,
+            rate_per_second,
+        }
     }
 
     pub(super) fn set(&self, state: &mut State) {
         state.rounds_opened = self.rounds_opened;
         state.round_open = self.round_open;
         state.paused = self.paused;
+        state.pause_cause = self.pause_cause;
+        state.ahead_accepted = self.ahead_accepted;
+        state.is_restored = self.is_restored;
+        state.waitlist_ended = self.waitlist_ended;
         state.sale_limit = self.sale_limit;
         state.rate_per_second = self.rate_per_second;
     }
@@ -171,6 +201,10 @@ impl Switches {
         p.short(&mut self.rounds_opened)?;
         p.flag(&mut self.round_open)?;
         p.flag(&mut self.paused)?;
+        p.one_of(&mut self.pause_cause, &PauseCause::ALL, "cause of a pause")?;
+        p.long(&mut self.ahead_accepted.0)?;
+        p.flag(&mut self.is_restored)?;
+        p.flag(&mut self.waitlist_ended)?;
         p.word(&mut self.sale_limit)?;
         p.word(&mut self.rate_per_second)
     }

@@ -4,6 +4,7 @@
 //! and the simulator all go through it. It refuses a record that would break an invariant, wherever
 //! the record comes from.
 
+use super::command_keys::CommandKeys;
 use super::deadlines::Deadlines;
 use super::due::DueItems;
 use super::record::{Entry, Record};
@@ -11,8 +12,8 @@ use super::refusal::RefusalKind;
 use super::slots::{NewSlot, ShopperSet, SlotState, Slots};
 use super::waitlist::{Waiter, WaitingList};
 use contracts::{
-    Attempt, AttemptId, Basket, DeniedShoppers, HoldState, LatePayment, ListKind, Refusal, SaleSpec,
-    ShopperKey,
+    Attempt, AttemptId, Basket, DeniedShoppers, HoldState, LatePayment, ListKind, PauseCause, Refusal,
+    SaleSpec, ShopperKey,
 };
 use runtime::{Broken, ensure};
 use std::collections::BTreeMap;
@@ -65,7 +66,7 @@ impl Stock {
 /// A payment that a hold has seen.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct Payment {
-    pub(super) reference: Box<str>,
+    pub(super) reference: Arc<str>,
     pub(super) kind: PaymentKind,
 }
 
@@ -82,6 +83,8 @@ pub(super) struct Counts {
     pub(super) granted: u64,
     pub(super) waitlisted: u64,
     pub(super) promoted: u64,
+    /// Payments that must be refunded. Not in snapshots, for it follows from the payments.
+    pub(super) refunds_due: u64,
     /// By [`RefusalKind`] number minus one; as journalled.
     pub(super) refused: [u64; RefusalKind::ALL.len()],
 }
@@ -98,6 +101,17 @@ pub(super) struct State {
     /// The last opened round is still open.
     pub(super) round_open: bool,
     pub(super) paused: bool,
+    /// Why, if it is.
+    pub(super) pause_cause: PauseCause,
+    /// The time of the entry by which an operator last accepted that the log is ahead of the clock.
+    pub(super) ahead_accepted: TimeMs,
+    /// No place on a waitlist is given any more.
+    pub(super) waitlist_ended: bool,
+    /// A backup was restored, and this is what came of it.
+    pub(super) is_restored: bool,
+    /// The last entry journalled refusals while something was due, whose entry must follow.
+    /// Never true between two batches, so not in snapshots.
+    owes_timers: bool,
     /// An entry since which the sale has been open, paused or closed as it is. As
     /// [`Stock::empty_since`], not in snapshots.
     pub(super) state_since: Sequence,
@@ -108,6 +122,10 @@ pub(super) struct State {
     pub(super) slots: Slots,
     /// By slot.
     pub(super) payments: BTreeMap<u32, Vec<Payment>>,
+    /// The slot for which a payment was reported, by its reference. Not in snapshots.
+    pub(super) paid_for: BTreeMap<Arc<str>, u32>,
+    /// Of operators' commands that were carried out.
+    pub(super) command_keys: CommandKeys,
     /// Of every hold that is held.
     pub(super) deadlines: Deadlines,
     pub(super) reserved: ShopperSet,
@@ -125,6 +143,11 @@ impl State {
     /// The open round's number.
     pub(super) fn open_round(&self) -> Option<u16> {
         self.round_open.then(|| self.rounds_opened - 1)
+    }
+
+    /// Why the sale is paused, if it is.
+    pub(super) fn pause(&self) -> Option<PauseCause> {
+        self.paused.then_some(self.pause_cause)
     }
 
     /// The next round to open.
@@ -165,14 +188,14 @@ impl State {
 
     /// INV-5: whether granting this basket now would overtake a waiting place that fits.
     pub(super) fn overtakes(&self, basket: &Basket) -> bool {
-        basket.iter().any(|line| {
-            let item = usize::from(line.item);
-            self.waiting[item].first_fitting(self.stock[item].free).is_some()
-        })
+        basket.iter().any(|line| self.first_fitting(line.item).is_some())
     }
 
     /// Places on the waitlist of an item.
     pub(super) fn waitlist_places(&self, item: u16) -> u64 {
+        if self.waitlist_ended {
+            return 0;
+        }
         let stock = &self.stock[usize::from(item)];
         let units = stock.initial.saturating_add_signed(stock.adjusted);
         self.spec.as_ref().map_or(0, |spec| spec.waitlist.places(units))
@@ -224,7 +247,8 @@ impl State {
     /// decided: both pass the same checks.
     pub(super) fn fold(&mut self, entry: &Entry) -> Result<(), Broken> {
         ensure(entry.at >= self.now, "time", || format!("record of {} after one of {}", entry.at, self.now))?;
-        if !self.due.is_empty() && !self.paused && !matches!(entry.record, Record::Promoted { .. }) {
+        self.is_in_time(entry)?;
+        if !self.due.is_empty() && !self.paused && !entry.record.may_precede_promotions() {
             self.nobody_waits_for_what_is_free()?;
             self.due.clear();
         }
@@ -234,34 +258,85 @@ impl State {
         Ok(())
     }
 
+    /// Time has done its work before anything is decided: holds have expired and rounds have turned
+    /// by then. The timers expire holds in the order of their ends, and journal refusals only
+    /// directly before the entry that is due.
+    fn is_in_time(&mut self, entry: &Entry) -> Result<(), Broken> {
+        let Entry { at, record } = entry;
+        if record.is_decision() {
+            self.nothing_is_due(*at)?;
+        }
+        let owed = std::mem::take(&mut self.owes_timers);
+        ensure(!owed || record.is_timers(), "INV-2", || {
+            format!("a hold or a round was due at {}, and is not ended", self.now)
+        })?;
+        if matches!(record, Record::Refusals { .. }) {
+            self.owes_timers = self.nothing_is_due(*at).is_err();
+        }
+        Ok(())
+    }
+
+    fn nothing_is_due(&self, at: TimeMs) -> Result<(), Broken> {
+        if let Some((pay_by, slot)) = self.deadlines.first() {
+            ensure(pay_by > at, "INV-2", || {
+                format!(
+                    "{} is still held at {at}, its time was over at {pay_by}",
+                    self.slots.get(slot).attempt
+                )
+            })?;
+        }
+        ensure(self.next_to_leave().is_none(), "INV-4", || "some wait after the waitlist's end".into())?;
+        let turns_at = match self.open_round() {
+            Some(round) => Some(self.rounds[usize::from(round)].closes_at),
+            None => self.next_round().map(|next| next.opens_at),
+        };
+        let due = turns_at.filter(|turns_at| *turns_at <= at);
+        ensure(due.is_none(), "rounds", || {
+            let ends = if self.round_open { "close" } else { "open" };
+            format!("at {at} a round was to {ends}, at {}", due.unwrap_or_default())
+        })
+    }
+
     fn apply(&mut self, entry: &Entry, sequence: Sequence) -> Result<(), Broken> {
         let at = entry.at;
         match &entry.record {
             Record::Defined { spec, .. } => self.define(spec),
-            Record::RoundOpened { round, .. } => {
+            Record::RoundOpened { round, by } => {
+                let early = by.is_timer() && self.next_round().is_some_and(|next| at < next.opens_at);
+                ensure(!early, "rounds", || format!("round {round} opens at {at}, before its time"))?;
                 self.state_since = sequence;
                 self.open(*round, at)
             }
-            Record::RoundClosed { round, .. } => {
+            Record::RoundClosed { round, by } => {
                 ensure(self.open_round() == Some(*round), "rounds", || format!("round {round} is not open"))?;
+                let closed = &mut self.rounds[usize::from(*round)];
+                let early = by.is_timer() && at < closed.closes_at;
+                ensure(!early, "rounds", || format!("round {round} closes at {at}, before its time"))?;
+                closed.closes_at = at;
                 self.state_since = sequence;
                 self.round_open = false;
-                self.rounds[usize::from(*round)].closes_at = at;
                 Ok(())
             }
-            Record::Paused { .. } => {
+            Record::Paused { by } => {
                 self.state_since = sequence;
                 self.paused = true;
+                self.pause_cause = PauseCause::of(by);
+                self.is_restored |= self.pause_cause == PauseCause::Restored;
                 Ok(())
             }
             Record::Resumed { .. } => {
                 self.state_since = sequence;
+                if self.pause() == Some(PauseCause::Clock) {
+                    self.ahead_accepted = at;
+                }
                 self.paused = false;
                 self.due.add_all(self.stock.len());
                 Ok(())
             }
             Record::Extended { round, closes_at, .. } => {
                 ensure(self.open_round() == Some(*round), "rounds", || format!("round {round} is not open"))?;
+                let over = self.next_round().is_some_and(|next| *closes_at > next.opens_at);
+                ensure(!over, "rounds", || format!("round {round} is extended into the next"))?;
                 self.rounds[usize::from(*round)].closes_at = *closes_at;
                 Ok(())
             }
@@ -307,6 +382,15 @@ impl State {
                 }
                 Ok(())
             }
+            Record::WaitlistEnded { .. } => {
+                self.waitlist_ended = true;
+                Ok(())
+            }
+            Record::CommandDone { key, answer } => {
+                ensure(self.command_keys.insert(*key, *answer), "INV-4", || {
+                    "a command was carried out a second time under its key".into()
+                })
+            }
             Record::Granted { attempt, round, pay_by } => {
                 self.may_be_accepted(attempt, *round)?;
                 self.is_hold_length(attempt.id, at, *pay_by)?;
@@ -339,6 +423,10 @@ impl State {
                 let slot = self.slot(*hold)?;
                 let pay_by = self.slots.get(slot).pay_by;
                 ensure(at >= pay_by, "INV-4", || format!("{hold} expires at {at}, before {pay_by}"))?;
+                let in_order = self.deadlines.first().is_none_or(|(first, _)| first >= pay_by);
+                ensure(in_order, "INV-2", || {
+                    format!("{hold} expires before one whose time was over earlier")
+                })?;
                 self.end_hold(slot, HoldState::Expired)
             }
             Record::Voided { hold, .. } => {
@@ -348,8 +436,12 @@ impl State {
                     _ => self.end_hold(slot, HoldState::Voided),
                 }
             }
-            Record::Left { attempt, .. } => {
+            Record::Left { attempt, by, .. } => {
                 let slot = self.slot(*attempt)?;
+                let denied = self.denied.contains(self.slots.get(slot).shopper);
+                ensure(!by.is_timer() || denied || self.waitlist_ended, "INV-4", || {
+                    format!("{attempt} is taken off the line, and its shopper is not denied")
+                })?;
                 let state = self.slots.get(slot).state;
                 ensure(state == SlotState::Waiting, "INV-4", || {
                     format!("{attempt} is {state:?}, and leaves")
@@ -400,7 +492,16 @@ impl State {
 
     /// The first waiting place of an item that fits.
     fn first_fitting(&self, item: u16) -> Option<&Waiter> {
+        if self.waitlist_ended {
+            return None;
+        }
         self.waiting[usize::from(item)].first_fitting(self.stock[usize::from(item)].free)
+    }
+
+    /// The next place to take back, if the waitlist has ended.
+    pub(super) fn next_to_leave(&self) -> Option<Waiter> {
+        let mut firsts = self.waiting.iter().filter_map(|list| list.first_fitting(u64::MAX));
+        firsts.next().filter(|_| self.waitlist_ended).copied()
     }
 
     /// Whether a promotion is due, which comes before anything else.
@@ -631,8 +732,8 @@ impl State {
         let basket = self.slots.basket(slot);
         let s = self.slots.get(slot);
         let same = (s.shopper, basket, s.round) == (attempt.shopper, attempt.basket, round);
-        ensure(same && !self.paused, "INV-4", || {
-            format!("{} is promoted as something else, or while the sale is paused", attempt.id)
+        ensure(same && !self.paused && !self.waitlist_ended, "INV-4", || {
+            format!("{} is promoted as something else, or while nobody is", attempt.id)
         })?;
         let line = basket[0];
         let free = self.stock[usize::from(line.item)].free;
@@ -648,11 +749,19 @@ impl State {
         Ok(())
     }
 
+    /// Older logs may have one payment for several holds: the first of them is named.
+    pub(super) fn note_paid_for(&mut self, reference: Arc<str>, slot: u32) {
+        self.paid_for.entry(reference).and_modify(|first| *first = slot.min(*first)).or_insert(slot);
+    }
+
     fn note_payment(&mut self, slot: u32, reference: &str, kind: PaymentKind) -> Result<(), Broken> {
         let seen = self.payments.entry(slot).or_default();
         let fresh = seen.iter().all(|p| *p.reference != *reference);
         ensure(fresh, "INV-4", || format!("payment {reference} of slot {slot} again"))?;
-        seen.push(Payment { reference: reference.into(), kind });
+        let reference: Arc<str> = reference.into();
+        seen.push(Payment { reference: Arc::clone(&reference), kind });
+        self.counts.refunds_due += u64::from(kind == PaymentKind::Refund);
+        self.note_paid_for(reference, slot);
         Ok(())
     }
 

@@ -1,4 +1,4 @@
-//! The events that a store gets of the sale, read from its log.
+//! The events that a store and a payment system get of the sale, read from its log.
 
 use super::handle::Handle;
 use super::shared::lock;
@@ -39,7 +39,7 @@ impl Handle {
     }
 }
 
-/// The event that a store gets for an entry, if there is one.
+/// The event that a store or a payment system gets for an entry, if there is one.
 fn winner(sequence: Sequence, entry: Entry, spec: &SaleSpec) -> Option<Winner> {
     let prices = |basket: &Basket, round: u16| {
         let offers = &spec.rounds.get(usize::from(round))?.items;
@@ -56,6 +56,7 @@ fn winner(sequence: Sequence, entry: Entry, spec: &SaleSpec) -> Option<Winner> {
             (attempt.id, WinnerEvent::Granted { sealed, shopper, basket, prices_minor, pay_by })
         }
         Record::Confirmed { hold, payment, late, .. } => (hold, WinnerEvent::Confirmed { payment, late }),
+        Record::RefundDue { hold, payment, .. } => (hold, WinnerEvent::RefundDue { payment }),
         Record::Released { hold, .. } => (hold, WinnerEvent::Released),
         Record::Expired { hold } => (hold, WinnerEvent::Expired),
         Record::Voided { hold, by } => (hold, WinnerEvent::Voided { reason: by.reason }),

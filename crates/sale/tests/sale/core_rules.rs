@@ -344,7 +344,7 @@ fn refusals_are_journalled_once_a_second() {
 fn a_clock_that_jumps_back_does_not_move_the_sales_time_back() {
     let mut l = Ledger::open(spec(2));
     l.buy(1, 1, &[(PHONE, 1)]);
-    l.now = OPENS - 500_000;
+    l.now = OPENS - 50_000;
     let Answer::Granted(hold) = l.attempt(2, 2, &[(PHONE, 1)]) else { panic!() };
     assert_eq!(
         hold.pay_by,
@@ -479,4 +479,151 @@ fn an_item_with_free_units_is_never_shown_as_sold_out() {
     assert_eq!(states(&l), [(ItemState::SoldOut, false), (ItemState::Available, false)], "one case is left");
     l.operate(Operation::Void(VoidTarget::Shopper(key(1)))).unwrap();
     assert_eq!(states(&l), [(ItemState::Available, false), (ItemState::Available, false)]);
+}
+
+#[test]
+fn a_denied_shopper_in_line_loses_the_place_when_its_turn_comes() {
+    let mut l = Ledger::open(waitlist(1, 5));
+    l.buy(1, 1, &[(PHONE, 1)]);
+    l.buy(2, 2, &[(PHONE, 1)]);
+    l.buy(3, 3, &[(PHONE, 1)]);
+    let deny = Operation::List { list: ListKind::Denied, clear: true, shoppers: vec![key(2)] };
+    l.operate(deny).unwrap();
+    assert_eq!(l.buy(2, 2, &[(PHONE, 1)]), "waitlisted 1", "the list may be taken back until then");
+    l.release(1);
+    assert_eq!(l.buy(2, 2, &[(PHONE, 1)]), "waitlisted 1 left");
+    assert_eq!(l.buy(3, 3, &[(PHONE, 1)]), "waitlisted 2 held");
+    let by = Actor::new("timer", "on the deny list");
+    assert!(l.records().contains(&Record::Left { attempt: id(2), voided: true, by }));
+}
+
+#[test]
+fn one_payment_pays_for_one_hold() {
+    let mut l = Ledger::open(no_waitlist(3));
+    l.buy(1, 1, &[(PHONE, 1)]);
+    l.buy(2, 2, &[(PHONE, 1)]);
+    assert_eq!(l.pay(1, "p1"), "confirmed");
+    let reused = |l: &mut Ledger, n| l.operate(Operation::Confirm { hold: id(n), payment: "p1".into() });
+    let Err(OperateError::Conflict(why)) = reused(&mut l, 2) else { panic!("one payment buys two holds") };
+    assert!(why.contains("payment p1 was reported for hold 01010101"), "{why}");
+    assert_eq!(l.stock(0), (1, 1, 1, 0));
+    let mut restored = Ledger { core: sale::core::Core::restore(&l.core.snapshot()).unwrap(), ..l };
+    restored.log = Vec::new();
+    assert_eq!(restored.core.stats().items[0].sold, 1);
+    let (mut step, now) = (runtime::Step::default(), TimeMs(OPENS));
+    let confirm = Operation::Confirm { hold: id(2), payment: "p1".into() };
+    let again = restored.core.operate(now, by(), confirm, sale::core::SoFar::default(), &mut step).unwrap();
+    let sale::core::Operated::Done(Err(OperateError::Conflict(_))) = again else { panic!("{again:?}") };
+}
+
+#[test]
+fn a_clock_that_jumps_back_leaves_nothing_due_behind() {
+    let mut l = Ledger::open(SaleSpec { late_payment: LatePayment::Refund, ..no_waitlist(2) });
+    l.buy(1, 1, &[(PHONE, 1)]);
+    let hold_ms = HOLD_SECONDS * 1000;
+    // The log's time has passed the hold's end, and the timer has not run since.
+    let mut bytes = Vec::new();
+    Record::SpaceRegained { since: TimeMs(OPENS), refused: 0 }.encode(TimeMs(OPENS + hold_ms), &mut bytes);
+    runtime::replay_entry(&mut l.core, Sequence(l.log.len() as u64 + 1), &bytes).unwrap();
+    l.log.push(bytes);
+    l.now = OPENS + 1;
+    assert_eq!(l.pay(1, "p"), "refund", "the log's time counts");
+    assert_eq!(l.stock(0), (2, 0, 0, 0));
+}
+
+/// The log's last entry is far ahead of the clock: one of the two is wrong, and a person must say
+/// which.
+#[test]
+fn a_sale_whose_log_is_ahead_of_the_clock_waits_for_an_operator() {
+    let mut l = Ledger::open(no_waitlist(3));
+    l.buy(1, 1, &[(PHONE, 1)]);
+    l.at(OPENS - 60_000);
+    assert_eq!(l.buy(2, 2, &[(PHONE, 1)]), "granted held", "a minute is borne");
+    l.at(OPENS - 60_001);
+    assert_eq!(l.buy(3, 3, &[(PHONE, 1)]), "paused");
+    let Some(Record::Paused { by }) = l.records().last().cloned() else { panic!("{:?}", l.records()) };
+    let reason = "the log's last entry is 60 s ahead of this machine's clock";
+    assert_eq!(by, Actor::new("clock", reason));
+    assert_eq!(seen(&l).pause, Some(PauseCause::Clock));
+    assert_eq!(l.core.stats().pause.map(|pause| pause.cause), Some(PauseCause::Clock));
+    l.operate(Operation::Resume).unwrap();
+    assert_eq!(l.buy(3, 3, &[(PHONE, 1)]), "granted held", "told to go on, it goes on");
+    assert_eq!(seen(&l).pause, None);
+    let restored = sale::core::Core::restore(&l.core.snapshot()).unwrap();
+    let mut step = runtime::Step::default();
+    let mut restored = Ledger { core: restored, now: l.now, log: Vec::new() };
+    let _ = restored.core.tick(TimeMs(restored.now), &mut step).unwrap();
+    assert!(step.batch().is_empty(), "after a restart too");
+    // A pause of an operator's own does not hide it.
+    let mut l = Ledger::open(no_waitlist(3));
+    l.operate(Operation::Pause).unwrap();
+    assert_eq!(seen(&l).pause, Some(PauseCause::Operator));
+    l.at(OPENS - 1_000_000);
+    assert_eq!(seen(&l).pause, Some(PauseCause::Clock));
+}
+
+#[test]
+fn payments_that_must_be_refunded_are_counted() {
+    let mut l = Ledger::open(no_waitlist(2));
+    l.buy(1, 1, &[(PHONE, 1)]);
+    assert_eq!(l.pay(1, "p1"), "confirmed");
+    assert_eq!(l.pay(1, "p2"), "refund", "paid twice");
+    l.operate(Operation::Void(VoidTarget::Attempts(vec![id(1)]))).unwrap();
+    assert_eq!(l.pay(1, "p3"), "refund", "voided");
+    assert_eq!(l.pay(1, "p3"), "refund", "and reported again");
+    assert_eq!(l.core.stats().refunds_due, 2);
+    let restored = sale::core::Core::restore(&l.core.snapshot()).unwrap();
+    assert_eq!(restored.stats(), l.core.stats());
+    let report = sale::audit::audit(&mut crate::ledger::MemoryLog(l.log.clone()), None).unwrap();
+    assert!(report.holds() && report.refunds_due == 2, "{report:#?}");
+}
+
+/// A backup may end anywhere between two batches, also between two promotions.
+#[test]
+fn a_restored_copy_is_paused_wherever_its_backup_ended() {
+    let mut released = Ledger::open(waitlist(1, 5));
+    released.buy(1, 1, &[(PHONE, 1)]);
+    released.buy(2, 2, &[(PHONE, 1)]);
+    released.release(1);
+    let mut log = released.log.clone();
+    assert!(matches!(released.records().last(), Some(Record::Promoted { .. })));
+    log.pop();
+    let mut pause = Vec::new();
+    Record::Paused { by: Actor::new("restore", "restored from a backup") }.encode(TimeMs(OPENS), &mut pause);
+    log.push(pause);
+    let mut copy = Ledger { core: sale::core::Core::new(), now: OPENS, log: Vec::new() };
+    for (bytes, at) in log.iter().zip(1..) {
+        runtime::replay_entry(&mut copy.core, Sequence(at), bytes).unwrap();
+    }
+    copy.log = log;
+    assert_eq!(seen(&copy).pause, Some(PauseCause::Restored));
+    assert!(seen(&copy).is_restored);
+    assert_eq!(copy.buy(3, 3, &[(PHONE, 1)]), "paused");
+    copy.operate(Operation::Resume).unwrap();
+    assert_eq!(copy.buy(2, 2, &[(PHONE, 1)]), "waitlisted 1 held");
+    assert!(seen(&copy).pause.is_none() && seen(&copy).is_restored);
+    let report = sale::audit::audit(&mut crate::ledger::MemoryLog(copy.log.clone()), None).unwrap();
+    assert!(report.holds(), "{report:#?}");
+}
+
+#[test]
+fn all_who_wait_leave_when_the_waitlist_ends() {
+    let mut l = Ledger::open(waitlist(1, 5));
+    l.buy(1, 1, &[(PHONE, 1)]);
+    for n in 2..5 {
+        l.buy(n, n, &[(PHONE, 1)]);
+    }
+    l.operate(Operation::EndWaitlist).unwrap();
+    assert_eq!(l.buy(2, 2, &[(PHONE, 1)]), "waitlisted 1 left");
+    assert_eq!(l.stock(0), (0, 1, 0, 0));
+    assert!(!seen(&l).items[0].waitlist_open);
+    assert_eq!(l.buy(6, 6, &[(PHONE, 1)]), "sold_out", "no place is given any more");
+    l.release(1);
+    assert_eq!(l.stock(0), (1, 0, 0, 0), "nobody is promoted");
+    assert_eq!(l.buy(7, 7, &[(PHONE, 1)]), "granted held");
+    let entries = l.log.len();
+    l.operate(Operation::EndWaitlist).unwrap();
+    assert_eq!(l.log.len(), entries, "it has ended already");
+    let report = sale::audit::audit(&mut crate::ledger::MemoryLog(l.log.clone()), None).unwrap();
+    assert!(report.holds(), "{report:#?}");
 }

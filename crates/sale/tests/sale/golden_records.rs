@@ -9,7 +9,8 @@ use units::{Sequence, TimeMs};
 const RECORDS: &str = include_str!("golden/records-v1.txt");
 const SNAPSHOT_1: &str = include_str!("golden/snapshot-v1.txt");
 const SNAPSHOT_2: &str = include_str!("golden/snapshot-v2.txt");
-const SNAPSHOT: &str = include_str!("golden/snapshot-v3.txt");
+const SNAPSHOT_3: &str = include_str!("golden/snapshot-v3.txt");
+const SNAPSHOT: &str = include_str!("golden/snapshot-v4.txt");
 
 fn hex(bytes: &[u8]) -> String {
     bytes.iter().map(|b| format!("{b:02x}")).collect()
@@ -54,6 +55,14 @@ fn records() -> Vec<(&'static str, Record)> {
             Record::List { list: ListKind::Denied, clear: true, shoppers: vec![key(1), key(2)], by: by() },
         ),
         ("reserved", Record::Reserved { shopper: key(3), reserved: true }),
+        ("waitlist_ended", Record::WaitlistEnded { by: by() }),
+        (
+            "command_done",
+            Record::CommandDone {
+                key: CommandKey { id: [4; 16], command: [5; 16] },
+                answer: sale::core::CommandAnswer::Adjusted(70),
+            },
+        ),
         ("granted", Record::Granted { attempt, round: 1, pay_by }),
         ("waitlisted", Record::Waitlisted { attempt, round: 1, position: 12 }),
         ("promoted", Record::Promoted { attempt, round: 1, pay_by }),
@@ -128,7 +137,9 @@ fn eventful() -> Ledger {
     l.release(4);
     l.operate(Operation::List { list: ListKind::Denied, clear: true, shoppers: vec![key(9), key(8)] })
         .unwrap();
-    l.operate(Operation::Rate { per_second: 500 }).unwrap();
+    let key = CommandKey { id: [7; 16], command: [8; 16] };
+    let rate = Box::new(Operation::Rate { per_second: 500 });
+    l.operate(Operation::Once { key, operation: rate }).unwrap();
     l
 }
 
@@ -142,10 +153,10 @@ fn a_snapshot_matches_its_golden_bytes() {
 
 #[test]
 fn a_snapshot_of_an_earlier_version_is_refused() {
-    for (version, old) in [(1, SNAPSHOT_1), (2, SNAPSHOT_2)] {
+    for (version, old) in [(1, SNAPSHOT_1), (2, SNAPSHOT_2), (3, SNAPSHOT_3)] {
         let old = unhex(old.trim_end());
         let refused = Core::restore(&old).unwrap_err().to_string();
-        assert!(refused.contains(&format!("version {version}, this build reads 3")), "{refused}");
+        assert!(refused.contains(&format!("version {version}, this build reads 4")), "{refused}");
         assert!(!Core::writes_like(&old) && Core::writes_like(&eventful().core.snapshot()));
     }
 }

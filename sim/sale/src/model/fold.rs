@@ -17,7 +17,8 @@ impl Model {
     pub(crate) fn apply(&mut self, entry: &Entry) -> Check {
         let seq = self.last + 1;
         ensure(entry.at >= self.now, "INV-7", || format!("entry {seq}: time runs backwards"))?;
-        if !matches!(entry.record, Record::Promoted { .. }) {
+        self.nothing_is_late(entry)?;
+        if !is_of_the_line(&entry.record) {
             self.nobody_waits_for_what_is_free()?;
         }
         let hold = DurationMs::seconds(self.spec.as_ref().map_or(0, |spec| spec.hold_seconds));
@@ -34,8 +35,16 @@ impl Model {
                 ensure(!early, "rounds", || format!("round {round} closes before its time"))?;
                 (self.open, self.state_since) = (false, seq);
             }
-            Record::Paused { .. } => (self.paused, self.state_since) = (true, seq),
-            Record::Resumed { .. } => (self.paused, self.state_since) = (false, seq),
+            Record::Paused { by } => {
+                (self.paused, self.state_since) = (true, seq);
+                self.paused_by_clock = by.name == "clock";
+            }
+            Record::Resumed { .. } => {
+                (self.paused, self.state_since) = (false, seq);
+                if std::mem::take(&mut self.paused_by_clock) {
+                    self.ahead_accepted = entry.at;
+                }
+            }
             Record::Extended { round, closes_at, .. } => {
                 ensure(self.open_round() == Some(*round), "rounds", || format!("{round} is not open"))?;
                 let next = self.next_round().map_or(TimeMs::MAX, |next| next.opens_at);
@@ -56,6 +65,11 @@ impl Model {
                 }
             }
             Record::Rate { .. } => {}
+            Record::WaitlistEnded { .. } => self.waitlist_ended = true,
+            Record::CommandDone { key, answer } => {
+                let before = self.commands.insert(key.id, (*key, (*answer).into()));
+                ensure(before.is_none(), "INV-4", || "a command is done twice under one key".into())?;
+            }
             Record::List { list, clear, shoppers, .. } => {
                 let set = match list {
                     ListKind::Allowed => &mut self.allowed,
@@ -105,11 +119,21 @@ impl Model {
                 self.refund(*hold, payment)?;
             }
             Record::Released { hold, .. } => self.end(seq, *hold, Standing::Released)?,
-            Record::Left { attempt, .. } => self.leave(seq, *attempt)?,
+            Record::Left { attempt, by, .. } => {
+                let denied = self.denied.contains(&self.get(*attempt)?.1.attempt.shopper);
+                ensure(by.name != TIMER || denied || self.waitlist_ended, "deny list", || {
+                    format!("{} is taken off the line, and is not denied", name(*attempt))
+                })?;
+                self.leave(seq, *attempt)?;
+            }
             Record::Expired { hold } => {
                 let pay_by = self.get(*hold)?.1.pay_by;
                 ensure(entry.at >= pay_by, "timer", || {
                     format!("{} expires before its time is over", name(*hold))
+                })?;
+                let mut held = self.kept.iter().filter(|kept| kept.standing() == Standing::Held);
+                ensure(held.all(|kept| kept.pay_by >= pay_by), "timer", || {
+                    format!("{} expires before one whose time was over earlier", name(*hold))
                 })?;
                 self.end(seq, *hold, Standing::Expired)?;
             }
@@ -134,6 +158,43 @@ impl Model {
         }
         (self.last, self.now) = (seq, entry.at);
         self.figures()
+    }
+
+    /// What is due happens before anything else is decided. The timers journal refusals, but only
+    /// directly before the entry that is due.
+    fn nothing_is_late(&mut self, entry: &Entry) -> Check {
+        let owed = std::mem::take(&mut self.owes_timers);
+        let timers = match &entry.record {
+            Record::RoundOpened { by, .. } | Record::RoundClosed { by, .. } => by.name == TIMER,
+            Record::Expired { .. } => true,
+            _ => false,
+        };
+        ensure(!owed || timers, "timer", || "refusals are journalled, and nothing follows".into())?;
+        let late = self.late(entry.at);
+        match &entry.record {
+            Record::Refusals { .. } => self.owes_timers = late.is_some(),
+            Record::Promoted { .. } | Record::CommandDone { .. } | Record::SpaceRegained { .. } => {}
+            Record::Left { by, .. } if by.name == TIMER => {}
+            _ if timers => {}
+            _ => ensure(late.is_none(), "timer", || late.unwrap_or_default())?,
+        }
+        Ok(())
+    }
+
+    /// What was due by this time and has not happened.
+    fn late(&self, now: TimeMs) -> Option<String> {
+        if self.waitlist_ended && self.items.iter().any(|units| !units.waiting.is_empty()) {
+            return Some("some wait after the waitlist's end".into());
+        }
+        let ends = self.kept.iter().filter(|kept| kept.standing() == Standing::Held);
+        if let Some(kept) = ends.filter(|kept| kept.pay_by <= now).min_by_key(|kept| kept.pay_by) {
+            return Some(format!("{} outlasts its time, {}", name(kept.attempt.id), kept.pay_by));
+        }
+        let (what, due) = match self.open_round() {
+            Some(round) => ("close", Some(self.rounds[usize::from(round)].closes_at)),
+            None => ("open", self.next_round().map(|next| next.opens_at)),
+        };
+        due.filter(|due| *due <= now).map(|due| format!("a round was to {what} at {due}"))
     }
 
     /// INV-1 and INV-6.
@@ -261,6 +322,9 @@ impl Model {
         let (at, kept) = self.get(id)?;
         let same = kept.attempt == *attempt && kept.round == round && kept.standing() == Standing::Waiting;
         ensure(same, "INV-4", || format!("{} is promoted as somebody else, or does not wait", name(id)))?;
+        ensure(!self.denied.contains(&attempt.shopper), "deny list", || {
+            format!("{} is promoted, and is denied", name(id))
+        })?;
         ensure(!self.paused, "INV-4", || format!("{} is promoted while the sale is paused", name(id)))?;
         let item = attempt.basket[0].item;
         let first = self.first_fitting(item);
@@ -283,7 +347,15 @@ impl Model {
             && !self.over_limit(*shopper, basket, kept.round, Some(*id))
     }
 
+    /// One payment pays for one hold.
+    fn of_no_other(&self, hold: AttemptId, payment: &str) -> Check {
+        let mut others = self.kept.iter().filter(|kept| kept.attempt.id != hold);
+        let used = others.any(|kept| kept.payments.iter().any(|(seen, _)| seen == payment));
+        ensure(!used, "INV-4", || format!("{payment} of {} is another's too", name(hold)))
+    }
+
     fn confirm(&mut self, seq: u64, hold: AttemptId, payment: &str, late: bool) -> Check {
+        self.of_no_other(hold, payment)?;
         let (at, kept) = self.get(hold)?;
         ensure(kept.payments.iter().all(|(seen, _)| seen != payment), "INV-4", || {
             format!("payment {payment} buys {} once more", name(hold))
@@ -306,6 +378,7 @@ impl Model {
     }
 
     fn refund(&mut self, hold: AttemptId, payment: &str) -> Check {
+        self.of_no_other(hold, payment)?;
         let (at, kept) = self.get(hold)?;
         ensure(kept.payments.iter().all(|(seen, _)| seen != payment), "INV-4", || {
             format!("payment {payment} of {} is settled twice", name(hold))
@@ -408,6 +481,16 @@ impl Model {
             self.count("not_eligible", e.count);
         }
         Ok(())
+    }
+}
+
+/// Whether an entry is a promotion, or takes a denied shopper's place instead of promoting it, or
+/// says that the command which made a promotion due is done.
+fn is_of_the_line(record: &Record) -> bool {
+    match record {
+        Record::Promoted { .. } | Record::CommandDone { .. } => true,
+        Record::Left { by, .. } => by.name == TIMER,
+        _ => false,
     }
 }
 

@@ -137,6 +137,8 @@ impl FakeSale {
                 .to_vec(),
             rate_per_second: 0,
             disk_full: false,
+            pause: None,
+            is_restored: false,
             state_since: Sequence(1),
             denied: Arc::default(),
             as_of: Sequence(1),
@@ -395,6 +397,10 @@ impl Sale for FakeSale {
             });
             return reply;
         }
+        let operation = match operation {
+            Operation::Once { operation, .. } => *operation,
+            operation => operation,
+        };
         ready(match operation {
             Operation::Open => {
                 self.open();
