@@ -19,8 +19,9 @@ mod write;
 
 pub use hot::{Before, Hot, HotRequest, Served};
 pub use io::Io;
+pub(crate) use pace::{LOW_SECONDS, Pace};
 pub use slab::{Slab, Token};
-pub(crate) use stream::refuse_denied;
+pub(crate) use stream::{boundaries, refuse_denied};
 pub use write::number;
 
 use crate::{limits::Share, protection::Protection};
