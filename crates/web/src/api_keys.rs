@@ -6,7 +6,7 @@ use crate::{
     body::{bearer, cookie},
     problem::{INTERNAL, KEY_MISSING, KEY_REFUSED, Problem, ROLE_REFUSED},
     secret::{random_bytes, read_secret, write_secret},
-    wire::Warning,
+    warning::Warning,
 };
 use axum::extract::FromRequestParts;
 use contracts::{Actor, SaleId};
@@ -182,7 +182,7 @@ impl ApiKeys {
         Ok(self.read()?.keys)
     }
 
-    /// Whose key this is. An error says that the keys cannot be read now, and nothing about the key.
+    /// Whose key this is. An error says that the keys cannot be read now, and nothing of the key.
     pub fn verify(&self, text: &str) -> Result<Option<(String, Role)>, Unread> {
         let Some((name, secret)) = text.strip_prefix("fgk_").and_then(|rest| rest.split_once('_')) else {
             return Ok(None);

@@ -6,9 +6,9 @@
 use crate::{
     api_keys::{ApiKeys, Operator, Role},
     cors::Cors,
+    net::Peer,
     problem::{self, BAD_REQUEST, Explained, INTERNAL, Kind},
     protection::{PAGE, PREFLIGHT},
-    server::Peer,
 };
 use axum::{
     Router,

@@ -120,7 +120,7 @@ impl Protection {
 
     /// How long an idle connection of this peer stays open while the server drains. A balancer
     /// keeps idle connections for its next requests, and a request on one that is just being closed
-    /// is lost to it: such a connection ends with its next answer, or shortly before the drain does.
+    /// is lost to it: such a connection ends with its next answer, or just before the drain does.
     pub fn drain_patience(&self, peer: IpAddr) -> Duration {
         let all = Duration::from_secs(self.settings.drain_seconds);
         match self.addresses.is_trusted(peer) {

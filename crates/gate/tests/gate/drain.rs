@@ -1,5 +1,5 @@
-//! A server that is told to stop answers what had arrived: on its loops, on what they hand over, and
-//! on the operators' listener; over TLS in `tls.rs`. Each answer says that the connection ends.
+//! A server that is told to stop answers what had arrived: on its loops, on what they hand over,
+//! and on the operators' listener; over TLS in `tls.rs`. Each answer says that the connection ends.
 
 use crate::client::send;
 use crate::fake::Running;

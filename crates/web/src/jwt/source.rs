@@ -3,7 +3,7 @@
 //! refused for good.
 
 use super::keys::{Key, key_of_file, keys_of_set};
-use crate::{config::JwtAlgorithm, secret, wire::Warning};
+use crate::{config::JwtAlgorithm, secret, warning::Warning};
 use arc_swap::ArcSwap;
 use std::{
     fs,

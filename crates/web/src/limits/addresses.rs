@@ -15,8 +15,8 @@ use units::TimeMs;
 /// Slots of the limits of addresses: 1 MiB. There are fewer networks than addresses.
 const LIMIT_SLOTS: usize = 1 << 17;
 const PREFIX_SLOTS: usize = 1 << 15;
-/// What is the same for all callers is answered from memory, and costs a tenth of an attempt. So ten
-/// times as many such requests are let in.
+/// What is the same for all callers is answered from memory, and costs a tenth of an attempt. So
+/// ten times as many such requests are let in.
 const READS_FACTOR: u32 = 10;
 /// The most connections for whose addresses there is room from the start: 2 MiB.
 const CONNECTION_KEYS_MAX: usize = 1 << 16;

@@ -13,8 +13,8 @@ use tokio::{
     time::{Instant, sleep_until},
 };
 
-/// The time between two such requests. Each takes some 50 µs, so they take no more than a twentieth
-/// of a processor.
+/// The time between two such requests. Each takes some 50 µs, so they take no more than a
+/// twentieth of a processor.
 const EVERY: Duration = Duration::from_millis(1);
 /// Requests that may wait for their turn; beyond that they are refused.
 const WAITING_MAX: usize = 4096;

@@ -8,6 +8,7 @@ mod low_priority;
 mod roll;
 mod tls;
 
+pub use crate::net::Peer;
 pub use tls::Tls;
 
 use crate::{
@@ -17,7 +18,8 @@ use crate::{
     pressure::CLOSED_AT_ONCE,
     problem::{self, Explained, NOT_FOUND, Problem, RATE_LIMITED},
     protection::{DRAIN_GRACE, NO_OPERATION, Protection, drained_for},
-    wire::{LOW_SECONDS, Pace, Seat, Travelling, Warning, refuse_denied},
+    warning::Warning,
+    wire::{LOW_SECONDS, Pace, Seat, Travelling, refuse_denied},
 };
 use axum::{
     Router,
@@ -52,10 +54,6 @@ const ROOM_WAIT_MAX: Duration = Duration::from_millis(50);
 /// and only if the server has an HTTPS origin: it applies to all ports of the host, and another
 /// port may be meant to be in clear.
 const STRICT_TRANSPORT: HeaderValue = HeaderValue::from_static("max-age=31536000");
-
-/// The address that a request came from, after trusted proxies.
-#[derive(Debug, Clone, Copy)]
-pub struct Peer(pub IpAddr);
 
 /// The buffers of an accepted connection, which the kernel doubles. The kernel's defaults are up to
 /// 4 MiB for each, which no measure of this process's memory sees: a client that asks for large

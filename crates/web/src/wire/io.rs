@@ -2,7 +2,7 @@
 //! routes may use.
 
 use super::{
-    Inbox, Letters, Seat, Travelling, Warning,
+    Inbox, Letters, Seat, Travelling,
     conn::{Conn, State},
     head::Head,
     slab::{Slab, Token},
@@ -14,6 +14,7 @@ use crate::{
     pressure::CLOSED_AT_ONCE,
     problem::{Problem, RATE_LIMITED},
     protection::{DRAIN_GRACE, Protection},
+    warning::Warning,
 };
 use axum::body::Bytes;
 use rustix::{
