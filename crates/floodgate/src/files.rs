@@ -14,6 +14,27 @@ pub(crate) fn raise_limit() -> u64 {
     current.unwrap_or(u64::MAX)
 }
 
+/// How many files are for what.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Room {
+    pub(crate) of_shoppers: usize,
+    pub(crate) of_operators: usize,
+    /// For what is no connection: logs, their next segments, snapshots and readers of a hundred
+    /// sales, secrets and lists that are read again, and the files of the process itself.
+    pub(crate) of_logs: usize,
+}
+
+/// Divides the open files. However few there are, connections leave half of them to the logs: a
+/// sale whose log cannot make its next segment pauses.
+pub(crate) fn room(limit: u64, operators_max: usize) -> Room {
+    const OF_LOGS_MAX: usize = 676;
+    let limit = usize::try_from(limit).unwrap_or(usize::MAX);
+    let of_operators = operators_max.min(limit / 8).max(1);
+    let of_logs = OF_LOGS_MAX.min(limit / 2);
+    let of_shoppers = limit.saturating_sub(of_operators).saturating_sub(of_logs).max(1);
+    Room { of_shoppers, of_operators, of_logs }
+}
+
 /// Has the kernel make its table for `count` open files now, 8 bytes each.
 ///
 /// Otherwise it grows by doubling, and each time every thread that opens a file meanwhile waits
@@ -24,4 +45,20 @@ pub(crate) fn reserve(count: u64) {
     // A descriptor of that number grows the table; closing it does not shrink it. Without memory
     // the table stays as it is.
     drop(rustix::io::fcntl_dupfd_cloexec(rustix::stdio::stdin(), highest));
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn connections_leave_files_to_the_logs_at_every_limit() {
+        for limit in (16..3000).chain([20_000, 65_536, 1 << 20, u64::MAX]) {
+            let Room { of_shoppers, of_operators, of_logs } = room(limit, 1024);
+            assert!(of_shoppers.saturating_add(of_operators).saturating_add(of_logs) as u64 <= limit);
+            assert!(of_shoppers > 0 && of_operators > 0 && of_logs as u64 >= (limit / 2).min(676), "{limit}");
+        }
+        assert_eq!(room(20_000, 1024), Room { of_shoppers: 18_300, of_operators: 1024, of_logs: 676 });
+        assert_eq!(room(256, 1024), Room { of_shoppers: 96, of_operators: 32, of_logs: 128 });
+    }
 }

@@ -211,6 +211,9 @@ impl Hot {
         let ends = self.strategy.closes();
         let close = io.closes(conn, asked.head) || ends;
         io.end_after(conn, close);
+        if let Err(problem) = self.attempts.passes.protection.let_read(asked.address, asked.now) {
+            return io.refuse(conn, &problem, close);
+        }
         match self.attempts.fronts.get(sale) {
             Ok(front) => {
                 let rendered = front.rendered(&self.attempts.keys, asked.now);

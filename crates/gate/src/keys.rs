@@ -242,7 +242,10 @@ pub fn open_jwt_secret(data: &Path) -> io::Result<Vec<u8>> {
     read_or_create_secret(&path, || {
         random_bytes().map(|b: [u8; 32]| (BASE64URL_NOPAD.encode(&b) + "\n").into_bytes())
     })
-    .map(|text| text.trim_ascii().to_vec())
+    .and_then(|text| {
+        let secret = web::jwt::shared_secret(&text).map_err(|why| web::secret::invalid(&path, &why))?;
+        Ok(secret.to_vec())
+    })
 }
 
 fn hmac_of(key: &[u8; 32]) -> Hmac<Sha256> {

@@ -42,5 +42,5 @@ pub use config::{Config, DEFAULT_TOML};
 pub use hot_route::{HotRoute, hot_route};
 pub use keys::{Keyring, open_jwt_secret};
 pub use reference::{operations, reference};
-pub use server::{Bound, Options, Part, Server, bind};
+pub use server::{ADMIN_OPEN_MAX, Bound, Options, Part, Server, bind};
 pub use strategy::Strategy;

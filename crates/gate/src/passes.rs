@@ -83,6 +83,9 @@ impl Passes {
             // The set is fetched again every ten seconds. Until then the shopper has done nothing
             // wrong.
             JwtError::NoKeysYet => Problem::unavailable(&error.to_string()).retry_after(10),
+            JwtError::KeysOutdated { retry_after_seconds } => {
+                Problem::unavailable(&error.to_string()).retry_after(retry_after_seconds)
+            }
             _ => Problem::new(&problem::TOKEN_REFUSED, error.to_string()),
         })
     }

@@ -20,7 +20,7 @@ struct RoundKey(#[schemars(length(min = 22))] String);
 static ABOUT: About = About {
     title: "Floodgate",
     summary: "A flash sale that sells exactly its stock.",
-    description: "Operations tagged admin and health are on the admin listener only. A path that does not exist answers \
+    description: "Operations tagged admin, and /readyz and /metrics, are on the admin listener only. A path that does not exist answers \
                   404, another method 405, both with a Problem. On the shop listeners HEAD is answered wherever GET is, and \
                   OPTIONS on every path of the API with 204, Allow, and what CORS asks for if the Origin is one of gate.allowed_origins.",
     listeners: &[

@@ -30,10 +30,7 @@ use std::{
     },
     time::Duration,
 };
-use tokio::{
-    net::TcpListener,
-    sync::{mpsc, watch},
-};
+use tokio::sync::{mpsc, watch};
 use web::{
     api_keys::ApiKeys,
     cors::Cors,
@@ -42,8 +39,8 @@ use web::{
     operation::Callers,
     pressure::{Memory, Pressure, Watch, crowded_percent},
     problem::Kind,
-    protection::{Counters, Policy, Protection},
-    server::{Listening, Tls, listen, listen_once},
+    protection::{Counters, DRAIN_GRACE, Policy, Protection},
+    server::{Buffers, Listening, Tls, listen, listen_once},
     wire::Loops,
 };
 
@@ -51,12 +48,19 @@ use web::{
 const SECTION: &str = "gate";
 
 /// The most connections on the admin listener: a few people, stores and a scraper.
-const ADMIN_OPEN_MAX: usize = 1024;
+pub const ADMIN_OPEN_MAX: usize = 1024;
+/// Threads of the admin listener. Payments are confirmed there, also while shoppers take all of the
+/// others.
+const ADMIN_THREADS: usize = 2;
 
-/// The receive buffer of a shopper's connection: the largest request, with the default limit of its
-/// head, fits. The kernel's default is more than ten times that, which adds up when a flood is read
-/// slowly.
-const UNREAD_BYTES_MAX: usize = 16 << 10;
+/// The buffers of a shopper's connection: the largest request, with the default limit of its head,
+/// fits, and so does a page. A crowd that reads slowly has no more than that.
+const OF_SHOPPER: Buffers = Buffers { receive_bytes: 16 << 10, send_bytes: 64 << 10 };
+/// Those of an operator's: lists of eligible shoppers come in, and feeds go out.
+const OF_OPERATOR: Buffers = Buffers { receive_bytes: 64 << 10, send_bytes: 128 << 10 };
+
+/// How much later than the other listeners the loops may close theirs.
+const LOOPS_BEHIND: Duration = Duration::from_millis(50);
 
 /// The fields that a page of another origin may send in addition to those that every page may.
 const CORS_HEADERS: &str = "authorization, content-type, floodgate-pass, idempotency-key";
@@ -75,6 +79,9 @@ pub struct Options {
     /// The page sells to any visitor, payment is a sandbox, and loopback has no address limit.
     pub demo: bool,
     pub part: Part,
+    /// Connections that may be open on the admin listener: [`ADMIN_OPEN_MAX`], or what the limit of
+    /// open files allows.
+    pub admin_open_max: usize,
 }
 
 /// Which part of a gate is in this process.
@@ -114,8 +121,9 @@ pub struct Bound {
 pub struct Server {
     /// One for each loop, all on the same port.
     shop: Vec<std::net::TcpListener>,
-    tls: Option<(TcpListener, Arc<Tls>)>,
-    admin: TcpListener,
+    tls: Option<(std::net::TcpListener, Arc<Tls>)>,
+    admin: std::net::TcpListener,
+    admin_open_max: usize,
     bound: Bound,
     parts: Parts,
     part: Part,
@@ -153,25 +161,23 @@ impl Policy for GatePolicy {
 /// Binds the listeners. Connections are queued by the kernel from here on, and answered by
 /// [`Server::run`].
 pub fn bind(options: Options) -> io::Result<Server> {
-    let Options { config, sales, keys, jwt, api_keys, challenges, denied, memory, strategy, demo, part } =
-        options;
+    let Options { config, sales, keys, jwt, api_keys, challenges, denied, memory, strategy, .. } = options;
+    let Options { demo, part, admin_open_max, .. } = options;
     let connections = &config.connections;
     let is_shared = part == Part::Shoppers;
     let (shop, shop_address) = match part {
         Part::Operators => (Vec::new(), None),
         Part::All | Part::Shoppers => {
             let (backlog, threads) = (connections.backlog, connections.threads());
-            let (shop, at) = listen("gate.shop_listen", config.shop_listen, backlog, threads, is_shared)?;
-            // Accepted sockets inherit this option.
-            for listener in &shop {
-                socket2::SockRef::from(listener).set_recv_buffer_size(UNREAD_BYTES_MAX)?;
-            }
+            let at = config.shop_listen;
+            let (shop, at) = listen("gate.shop_listen", at, backlog, threads, is_shared, OF_SHOPPER)?;
             (shop, Some(at))
         }
     };
-    let (admin, admin_address) = listen_once("gate.admin_listen", config.admin_listen, 128, false)?;
+    let (admin, admin_address) =
+        listen_once("gate.admin_listen", config.admin_listen, 128, false, OF_OPERATOR)?;
     let tls = match config.tls.address().filter(|_| part != Part::Operators) {
-        Some(address) => Some(listen_once("gate.tls.listen", address, connections.backlog, is_shared)?),
+        Some(at) => Some(listen_once("gate.tls.listen", at, connections.backlog, is_shared, OF_SHOPPER)?),
         None => None,
     };
     let bound = Bound { shop: shop_address, tls: tls.as_ref().map(|(_, at)| *at), admin: admin_address };
@@ -254,7 +260,7 @@ pub fn bind(options: Options) -> io::Result<Server> {
         protection,
         api_keys,
     }));
-    Ok(Server { shop, tls, admin, bound, parts, part, drain })
+    Ok(Server { shop, tls, admin, admin_open_max, bound, parts, part, drain })
 }
 
 impl Server {
@@ -276,28 +282,39 @@ impl Server {
             Arc::new(Listening::new(protection, operations, parts.clone(), callers, open_max))
         };
         let shop = listening(reference::of_shop(), Callers::Public, protection.settings.open_max);
-        let admin = listening(of_operators, Callers::Operators, ADMIN_OPEN_MAX);
+        let admin = listening(of_operators, Callers::Operators, self.admin_open_max);
+        let tls = self.tls.map(|(listener, tls)| (listener, Arc::new(shop.behind(Arc::clone(&tls))), tls));
         // Room for all connections that may be open, so that a loop never waits for axum.
         let (to_axum, from_loops) = mpsc::channel(shop.open_max());
         let hot = |inbox: &_| Hot::new(parts, inbox);
         let loops = Loops::start(protection, self.shop, shop.permits(), &to_axum, hot)?;
-        let watch =
-            Watch::start(SECTION, Arc::clone(&protection.pressure), at_look(parts.clone()), loops.waker())?;
-        let travelling = tokio::spawn(Arc::clone(&shop).serve_travelling(from_loops));
-        let behind_tls = async {
-            let Some((listener, tls)) = self.tls else { return std::future::pending().await };
-            let watch = Arc::clone(&tls).watch(&protection.counters, || protection.now());
-            let listening = Arc::new(shop.behind(tls));
-            tokio::join!(watch, listening.accept(listener)).0
+        let relieved = [Some(&admin), tls.as_ref().map(|(_, listening, _)| listening)];
+        let relieved: Vec<_> = relieved.into_iter().flatten().map(Arc::clone).collect();
+        let wake = loops.waker();
+        let relieve = move || {
+            wake();
+            relieved.iter().for_each(|listening| listening.relieve());
         };
-        tokio::select! {
-            () = Arc::clone(&admin).accept(self.admin) => {}
-            () = behind_tls => {}
-            () = shutdown => {}
+        let at_look = at_look(parts.clone());
+        let watch = Watch::start(SECTION, Arc::clone(&protection.pressure), at_look, relieve)?;
+        let travelling = tokio::spawn(Arc::clone(&shop).serve_travelling(from_loops));
+        let threads = OperatorsThreads::start()?;
+        let mut accepting = tokio::task::JoinSet::new();
+        accepting.spawn_on(Arc::clone(&admin).accept(self.admin), threads.handle());
+        let mut followed = None;
+        if let Some((listener, listening, tls)) = tls {
+            accepting.spawn(listening.accept(listener));
+            let protection = Arc::clone(protection);
+            let follow = async move { tls.watch(&protection.counters, || protection.now()).await };
+            followed = Some(tokio::spawn(follow));
         }
+        shutdown.await;
         loops.drain();
         self.drain.send_replace(true);
         let closed = async {
+            // Until then connections are accepted. The loops begin a moment later than this does.
+            tokio::time::sleep(DRAIN_GRACE + LOOPS_BEHIND).await;
+            while accepting.join_next().await.is_some() {}
             shop.all_closed().await;
             admin.all_closed().await;
         };
@@ -309,12 +326,36 @@ impl Server {
             );
         }
         travelling.abort();
+        followed.iter().for_each(tokio::task::JoinHandle::abort);
+        drop(threads);
         tokio::task::spawn_blocking(|| {
             drop(watch);
             loops.end();
         })
         .await
         .map_err(io::Error::other)
+    }
+}
+
+/// The threads of the operators' listener.
+struct OperatorsThreads(Option<tokio::runtime::Runtime>);
+
+impl OperatorsThreads {
+    fn start() -> io::Result<Self> {
+        let mut builder = tokio::runtime::Builder::new_multi_thread();
+        builder.worker_threads(ADMIN_THREADS).thread_name("gate-admin").enable_all();
+        Ok(Self(Some(builder.build()?)))
+    }
+
+    fn handle(&self) -> &tokio::runtime::Handle {
+        self.0.as_ref().expect("it is there until it is dropped").handle()
+    }
+}
+
+impl Drop for OperatorsThreads {
+    fn drop(&mut self) {
+        // It is dropped on a thread of another runtime, which must not wait for it.
+        self.0.take().into_iter().for_each(tokio::runtime::Runtime::shutdown_background);
     }
 }
 

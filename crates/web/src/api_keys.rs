@@ -6,6 +6,7 @@ use crate::{
     body::{bearer, cookie},
     problem::{INTERNAL, KEY_MISSING, KEY_REFUSED, Problem, ROLE_REFUSED},
     secret::{random_bytes, read_secret, write_secret},
+    warning::Warning,
 };
 use axum::extract::FromRequestParts;
 use contracts::{Actor, SaleId};
@@ -119,6 +120,11 @@ pub struct ApiKeys {
 struct Current {
     keys: Vec<ApiKey>,
     stamp: Option<(SystemTime, u64)>,
+    /// The file could not be read, for a reason that passes.
+    is_unread: bool,
+    /// Lines that a stranger could cause.
+    unread: Warning,
+    refused: Warning,
     /// Hashes of one-time keys that are not used yet.
     one_time: VecDeque<[u8; 32]>,
     sessions: VecDeque<([u8; 32], Instant)>,
@@ -176,22 +182,35 @@ impl ApiKeys {
         Ok(self.read()?.keys)
     }
 
-    /// Whose key this is.
-    pub fn verify(&self, text: &str) -> Option<(String, Role)> {
-        let (name, secret) = text.strip_prefix("fgk_")?.split_once('_')?;
+    /// Whose key this is. An error says that the keys cannot be read now, and nothing of the key.
+    pub fn verify(&self, text: &str) -> Result<Option<(String, Role)>, Unread> {
+        let Some((name, secret)) = text.strip_prefix("fgk_").and_then(|rest| rest.split_once('_')) else {
+            return Ok(None);
+        };
         let hash = blake3::hash(secret.as_bytes()).to_hex();
         let mut known = self.known();
         self.reread_if_changed(&mut known);
-        let key = known.keys.iter().find(|k| k.name == name)?;
-        let same = bool::from(key.hash.as_bytes().ct_eq(hash.as_bytes()));
-        same.then(|| (key.name.clone(), key.role))
+        if known.is_unread {
+            return Err(Unread);
+        }
+        let key = known.keys.iter().find(|k| k.name == name);
+        let same = |key: &&ApiKey| bool::from(key.hash.as_bytes().ct_eq(hash.as_bytes()));
+        Ok(key.filter(same).map(|key| (key.name.clone(), key.role)))
+    }
+
+    /// Notes that a key was refused. Returns how many were, if it is time to write a line.
+    pub(crate) fn refused(&self) -> Option<u64> {
+        self.known().refused.due()
     }
 
     /// The operator who sent the request, if their role is sufficient.
     pub(crate) fn authorize(&self, headers: &HeaderMap, want: Role) -> Result<Operator, Problem> {
         let has_session = || cookie(headers, SESSION_COOKIE).is_some_and(|session| self.is_session(session));
         let known = match bearer(headers) {
-            Some(text) => self.verify(text),
+            Some(text) => self.verify(text).map_err(|Unread| {
+                let why = "the API keys cannot be read now (the server's log says why)";
+                Problem::unavailable(why).retry_after(2)
+            })?,
             // A session can only read, so it needs no defence against forged requests.
             None if want == Role::ReadOnly && has_session() => Some(("session".to_owned(), want)),
             None => return Err(Problem::new(&KEY_MISSING, NO_KEY)),
@@ -211,6 +230,12 @@ impl ApiKeys {
         known.one_time.truncate(SESSIONS_MAX - 1);
         known.one_time.push_front(*blake3::hash(secret.as_bytes()).as_bytes());
         Ok(secret)
+    }
+
+    /// Whether a one-time key is valid. It stays so.
+    pub(crate) fn is_one_time(&self, one_time: &str) -> bool {
+        let hash = *blake3::hash(one_time.as_bytes()).as_bytes();
+        self.known().one_time.iter().any(|known| known.ct_eq(&hash).into())
     }
 
     /// Exchanges a one-time key for a session, which can only read.
@@ -240,8 +265,17 @@ impl ApiKeys {
         if stamp == known.stamp {
             return;
         }
+        known.is_unread = false;
         match self.read() {
             Ok(stored) => (known.keys, known.stamp) = (stored.keys, stamp),
+            // A key may have been revoked in what cannot be read, so none is accepted; but a
+            // shortage is not the operators' fault, and the next request tries again.
+            Err(error) if passes(&error) => {
+                known.is_unread = true;
+                if known.unread.due().is_some() {
+                    tracing::error!(%error, "API keys not read: operators get 503 until they can be");
+                }
+            }
             // Without a readable file no key is valid: a damaged file must not keep a revoked key
             // alive.
             Err(error) => {
@@ -293,6 +327,18 @@ impl ApiKeys {
     }
 }
 
+/// The keys cannot be read now.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Unread;
+
+/// Whether a failure to read a file may be over at the next try: of descriptors or memory there are
+/// too few, or the disk failed. A file with wrong content or a wrong mode stays wrong.
+fn passes(error: &io::Error) -> bool {
+    use io::ErrorKind::{InvalidData, InvalidInput, IsADirectory, NotADirectory, NotFound, PermissionDenied};
+    let stays = [InvalidData, InvalidInput, IsADirectory, NotADirectory, NotFound, PermissionDenied];
+    !stays.contains(&error.kind())
+}
+
 /// 256 random bits as 52 letters and digits, without `_`, which separates the parts of a key.
 fn secret() -> io::Result<String> {
     Ok(BASE32_NOPAD.encode(&random_bytes::<32>()?).to_ascii_lowercase())
@@ -312,16 +358,16 @@ mod tests {
         let server = ApiKeys::open(dir.path()).unwrap();
         let tool = ApiKeys::open(dir.path()).unwrap();
         let text = tool.create("night-shift", Role::Operator, TimeMs(5)).unwrap();
-        assert_eq!(server.verify(&text), Some(("night-shift".to_owned(), Role::Operator)));
-        assert_eq!(server.verify(&text[..text.len() - 1]), None);
-        assert_eq!(server.verify(&text.replace("night", "day")), None);
+        assert_eq!(server.verify(&text), Ok(Some(("night-shift".to_owned(), Role::Operator))));
+        assert_eq!(server.verify(&text[..text.len() - 1]), Ok(None));
+        assert_eq!(server.verify(&text.replace("night", "day")), Ok(None));
         assert!(!fs::read_to_string(dir.path().join("keys/admin.json")).unwrap().contains(&text[16..]));
         assert!(tool.create("night-shift", Role::Owner, TimeMs(5)).is_err());
         assert!(tool.create("Not_good", Role::Owner, TimeMs(5)).is_err());
 
         assert!(tool.revoke("night-shift").unwrap());
         assert!(!tool.revoke("night-shift").unwrap());
-        assert_eq!(server.verify(&text), None);
+        assert_eq!(server.verify(&text), Ok(None));
         assert!(server.list().unwrap().is_empty());
     }
 

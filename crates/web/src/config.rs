@@ -22,6 +22,7 @@ pub struct TlsConfig {
 pub struct JwtConfig {
     pub issuer: String,
     pub audience: String,
+    pub typ: String,
     pub algorithms: Vec<JwtAlgorithm>,
     pub key_file: String,
     pub jwks_file: String,
@@ -35,6 +36,22 @@ pub enum JwtAlgorithm {
     ES256,
     RS256,
     EdDSA,
+}
+
+impl JwtAlgorithm {
+    /// The algorithm that a token or a key names.
+    pub fn of(name: &str) -> Option<Self> {
+        [Self::HS256, Self::ES256, Self::RS256, Self::EdDSA].into_iter().find(|of| of.name() == name)
+    }
+
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::HS256 => "HS256",
+            Self::ES256 => "ES256",
+            Self::RS256 => "RS256",
+            Self::EdDSA => "EdDSA",
+        }
+    }
 }
 
 /// How many requests an address may send, and how many connections it may have. A rate of 0 is no
@@ -107,6 +124,9 @@ impl JwtConfig {
         if self.audience.is_empty() {
             return Some(("jwt.audience", "want the aud that the shop's tokens carry"));
         }
+        if self.typ.is_empty() {
+            return Some(("jwt.typ", "want \"JWT\", or the typ that the shop's tokens carry"));
+        }
         let sources = [
             ("jwt.key_file", &self.key_file),
             ("jwt.jwks_file", &self.jwks_file),
@@ -116,9 +136,14 @@ impl JwtConfig {
         if let (Some(_), Some((second, _))) = (named.next(), named.next()) {
             return Some((second, "want one of key_file, jwks_file and jwks_url"));
         }
-        let local = ["http://127.0.0.1:", "http://localhost:", "http://[::1]:"];
-        let safe =
-            |url: &str| url.starts_with("https://") || local.iter().any(|start| url.starts_with(start));
+        let safe = |url: &str| {
+            let url: Option<http::Uri> = url.parse().ok();
+            let part = |url: http::Uri| Some((url.scheme_str()?.to_owned(), url.authority()?.clone()));
+            url.and_then(part).is_some_and(|(scheme, at)| {
+                let is_here = ["127.0.0.1", "localhost", "[::1]"].contains(&at.host());
+                (scheme == "https" || scheme == "http" && is_here) && !at.as_str().contains('@')
+            })
+        };
         if !self.jwks_url.is_empty() && !safe(&self.jwks_url) {
             return Some(("jwt.jwks_url", "want https:// (http:// only to this machine)"));
         }
@@ -143,6 +168,7 @@ impl Default for JwtConfig {
         Self {
             issuer: "shop".into(),
             audience: "floodgate".into(),
+            typ: "JWT".into(),
             algorithms: vec![JwtAlgorithm::HS256],
             key_file: String::new(),
             jwks_file: String::new(),

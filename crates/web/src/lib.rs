@@ -30,4 +30,5 @@ pub mod secret;
 pub mod server;
 pub mod sign_in;
 pub mod sse;
+pub mod warning;
 pub mod wire;

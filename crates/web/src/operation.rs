@@ -6,6 +6,7 @@
 use crate::{
     api_keys::{ApiKeys, Operator, Role},
     cors::Cors,
+    net::Peer,
     problem::{self, BAD_REQUEST, Explained, INTERNAL, Kind},
     protection::{PAGE, PREFLIGHT},
 };
@@ -163,13 +164,13 @@ impl Row {
         match self.access {
             Access::Open => {}
             Access::Credential(of) => kinds.extend([of.missing, of.refused]),
-            Access::Role(Role::ReadOnly) => kinds.extend([&problem::KEY_MISSING, &problem::KEY_REFUSED]),
-            Access::Role(_) => {
-                kinds.extend([&problem::KEY_MISSING, &problem::KEY_REFUSED, &problem::ROLE_REFUSED]);
+            Access::Role(role) => {
+                kinds.extend([&problem::KEY_MISSING, &problem::KEY_REFUSED, &problem::UNAVAILABLE]);
+                kinds.extend((role > Role::ReadOnly).then_some(&problem::ROLE_REFUSED));
             }
         }
         if callers == Callers::Public {
-            kinds.push(&problem::ADDRESS_DENIED);
+            kinds.extend([&problem::ADDRESS_DENIED, &problem::RATE_LIMITED]);
         }
         if self.body.is_some() {
             kinds.extend([&problem::BODY_TIMEOUT, &problem::BODY_TOO_LARGE, &problem::MEDIA_TYPE]);
@@ -392,7 +393,16 @@ async fn guarded(State(guard): State<Arc<Guard>>, mut request: Request, next: Ne
             operator.map(|operator| request.extensions_mut().insert::<Operator>(operator));
             next.run(request).await
         }
-        Err(problem) => problem.into_response(),
+        Err(problem) => {
+            // An attack on the keys is seen in the log, and does not fill it.
+            let is_refused = problem.is(&problem::KEY_REFUSED) || problem.is(&problem::ROLE_REFUSED);
+            if is_refused && let Some(count) = guard.keys.refused() {
+                let address = request.extensions().get::<Peer>().map(|Peer(address)| address.to_string());
+                let operation = guard.row.id;
+                tracing::warn!(address, operation, count, "API key refused: {}", problem.detail());
+            }
+            problem.into_response()
+        }
     };
     guard.checked(response)
 }

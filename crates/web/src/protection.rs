@@ -7,10 +7,11 @@ use crate::{
     cors::Cors,
     limits::AddressFilter,
     pressure::Pressure,
-    problem::{Kind, Problem},
+    problem::{Kind, Problem, RATE_LIMITED},
 };
 use std::{
     fmt,
+    net::IpAddr,
     sync::{
         Arc,
         atomic::{AtomicU32, AtomicU64, Ordering::Relaxed},
@@ -117,6 +118,25 @@ impl Protection {
         }
     }
 
+    /// How long an idle connection of this peer stays open while the server drains. A balancer
+    /// keeps idle connections for its next requests, and a request on one that is just being closed
+    /// is lost to it: such a connection ends with its next answer, or just before the drain does.
+    pub fn drain_patience(&self, peer: IpAddr) -> Duration {
+        let all = Duration::from_secs(self.settings.drain_seconds);
+        match self.addresses.is_trusted(peer) {
+            true => all.saturating_sub(Duration::from_secs(1)).max(DRAIN_GRACE),
+            false => DRAIN_GRACE,
+        }
+    }
+
+    /// Lets an address send a request of any kind, or refuses it as too many.
+    pub fn let_read(&self, address: IpAddr, now: TimeMs) -> Result<(), Problem> {
+        self.addresses.ask_any(address, now).map_err(|too_many| {
+            let why = "too many requests from this address or its network: wait as Retry-After says";
+            Problem::new(&RATE_LIMITED, why).retry_after(too_many.wait_seconds)
+        })
+    }
+
     /// Connections open now.
     pub fn open(&self) -> u64 {
         self.counters.connections.load(Relaxed)
@@ -132,7 +152,18 @@ impl Protection {
     }
 }
 
+/// How long a server that drains still accepts connections and waits for requests on idle ones.
+/// What was sent before the client could know has then arrived, and is answered: closing at once
+/// would reset it.
+pub const DRAIN_GRACE: Duration = Duration::from_millis(300);
+
 /// Ready once the server drains.
 pub async fn drained(draining: &mut watch::Receiver<bool>) {
     let _ = draining.wait_for(|d| *d).await;
+}
+
+/// Ready once the server has drained for this long.
+pub async fn drained_for(draining: &mut watch::Receiver<bool>, patience: Duration) {
+    drained(draining).await;
+    tokio::time::sleep(patience).await;
 }

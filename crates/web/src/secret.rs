@@ -28,13 +28,22 @@ pub fn write_secret(path: &Path, bytes: &[u8]) -> io::Result<()> {
 
 /// Reads a secret file; refuses one that others can read.
 pub fn read_secret(path: &Path) -> io::Result<Vec<u8>> {
+    only_the_owner_reads(path)?;
+    fs::read(path).map_err(|e| named(path, &e))
+}
+
+/// Refuses a file that others can read.
+pub fn only_the_owner_reads(path: &Path) -> io::Result<()> {
     use std::os::unix::fs::PermissionsExt;
-    let named = |e: io::Error| io::Error::new(e.kind(), format!("{}: {e}", path.display()));
-    let mode = fs::metadata(path).map_err(named)?.permissions().mode();
+    let mode = fs::metadata(path).map_err(|e| named(path, &e))?.permissions().mode();
     if mode & 0o077 != 0 {
         return Err(invalid(path, &format!("mode {:o} lets others in: chmod 600 it", mode & 0o777)));
     }
-    fs::read(path).map_err(named)
+    Ok(())
+}
+
+fn named(path: &Path, error: &io::Error) -> io::Error {
+    io::Error::new(error.kind(), format!("{}: {error}", path.display()))
 }
 
 /// Reads a secret file, or creates it at the first start.

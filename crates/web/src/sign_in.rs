@@ -9,7 +9,7 @@ use axum::{
     extract::{FromRef, RawQuery, State},
     response::{IntoResponse, Redirect, Response},
 };
-use http::header;
+use http::{Method, header};
 use std::sync::Arc;
 
 /// The one-time key, in the URL that the server prints at its start.
@@ -25,9 +25,17 @@ where
     vec![get("/sign-in", "signIn", Access::Credential(&ONE_TIME_KEY), sign_in)]
 }
 
-/// `GET /sign-in?key=…`.
-async fn sign_in(State(keys): State<Arc<ApiKeys>>, RawQuery(query): RawQuery) -> Result<Response, Problem> {
+/// `GET /sign-in?key=…`. What looks at links, as mail programs do, asks with `HEAD` (RFC 9110,
+/// section 9.2.1: a safe method), and must not use the key up.
+async fn sign_in(
+    State(keys): State<Arc<ApiKeys>>,
+    method: Method,
+    RawQuery(query): RawQuery,
+) -> Result<Response, Problem> {
     let key = query.as_deref().and_then(|q| q.strip_prefix("key=")).unwrap_or_default();
+    if method == Method::HEAD && keys.is_one_time(key) {
+        return Ok(Redirect::to("/").into_response());
+    }
     let session = keys.sign_in(key).ok_or_else(|| {
         Problem::new(
             &KEY_REFUSED,

@@ -19,7 +19,7 @@ use web::{
     pressure::{Memory, Pressure},
     problem::{INVALID, KINDS, Kind, Problem, RATE_LIMITED},
     protection::{Counters, Policy, Protection},
-    server::{Listening, listen},
+    server::{Buffers, Listening, listen},
     wire::{Before, Hot, HotRequest, Io, Loops, Served, Token},
 };
 
@@ -138,7 +138,9 @@ impl Running {
         });
         let runtime =
             tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build().unwrap();
-        let (listeners, at) = listen("test", SocketAddr::from(([127, 0, 0, 1], 0)), 16, 1, false).unwrap();
+        let buffers = Buffers { receive_bytes: 16 << 10, send_bytes: 64 << 10 };
+        let any = SocketAddr::from(([127, 0, 0, 1], 0));
+        let (listeners, at) = listen("test", any, 16, 1, false, buffers).unwrap();
         let loops = runtime.block_on(async {
             let counted = Arc::clone(&protection);
             let figures = move || {

@@ -15,7 +15,11 @@ use std::process::ExitCode;
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::signal::unix::{SignalKind, signal};
-use tracing_subscriber::filter::LevelFilter;
+use tracing_subscriber::{
+    filter::{LevelFilter, Targets},
+    layer::SubscriberExt,
+    util::SubscriberInitExt,
+};
 use units::{DurationMs, TimeMs};
 
 #[derive(Debug, clap::Args)]
@@ -82,7 +86,7 @@ pub(crate) fn run(context: Context, args: &Args, data_given: bool) -> CommandRes
     let strategy = gate::Strategy::open(data.dir())?;
     let kept = scratch.is_none().then(|| data.dir().to_owned());
     let mut gate_config = context.config.gate.clone();
-    fit_connections(&mut gate_config);
+    let admin_open_max = fit_connections(&mut gate_config);
     let registry = Arc::new(Registry::open(data, context.config.sale)?);
     sold_out::forget(registry.dir(), &registry.all());
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
@@ -110,6 +114,7 @@ pub(crate) fn run(context: Context, args: &Args, data_given: bool) -> CommandRes
             memory: memory_of_this_process(),
             demo: args.demo,
             part: if args.role == Role::Sale { gate::Part::Operators } else { gate::Part::All },
+            admin_open_max,
         })?;
         let bound = server.bound();
         match bound.shop {
@@ -145,7 +150,7 @@ fn run_gate(context: &Context, args: &Args, socket: &Path) -> CommandResult {
     tracing::info!(data = %data.display(), socket = %socket.display(), "starting a gate");
     let mut config = context.config.gate.clone();
     config.admin_listen = args.admin_listen.unwrap_or(SocketAddr::from(([127, 0, 0, 1], 0)));
-    fit_connections(&mut config);
+    let admin_open_max = fit_connections(&mut config);
     let keys = Arc::new(gate::Keyring::open_existing(data)?);
     let api_keys = Arc::new(web::api_keys::ApiKeys::open(data)?);
     let jwt = web::jwt::JwtVerifier::open("gate", &config.jwt, &data.join("keys/jwt.key"))?;
@@ -165,6 +170,7 @@ fn run_gate(context: &Context, args: &Args, socket: &Path) -> CommandResult {
             memory: memory_of_this_process(),
             demo: false,
             part: gate::Part::Shoppers,
+            admin_open_max,
         })?;
         let bound = server.bound();
         bound.shop.iter().for_each(|shop| print(&format!("shop:  http://{shop}/\n")));
@@ -176,10 +182,11 @@ fn run_gate(context: &Context, args: &Args, socket: &Path) -> CommandResult {
 }
 
 /// Limits the connections to what the limit of open files allows, and lowers the limits of one
-/// address and network accordingly.
-fn fit_connections(config: &mut gate::Config) {
+/// address and network accordingly. Returns how many operators may have.
+fn fit_connections(config: &mut gate::Config) -> usize {
     let connections = &mut config.connections;
-    connections.open_max = connections.open_max.min(room_for_connections(connections.open_max));
+    let room = room_for_connections(connections.open_max);
+    connections.open_max = connections.open_max.min(room.of_shoppers);
     let (open_max, limits) = (connections.open_max, &mut config.limits);
     if limits.leave_room(open_max) {
         tracing::warn!(
@@ -189,6 +196,7 @@ fn fit_connections(config: &mut gate::Config) {
             "gate.limits: fewer connections of an address or a network, so that none has all that may be open"
         );
     }
+    room.of_operators
 }
 
 fn memory_of_this_process() -> web::pressure::Memory {
@@ -200,28 +208,31 @@ fn memory_of_this_process() -> web::pressure::Memory {
 
 fn start_logging(context: &Context) {
     let log = &context.config.log;
-    let builder = tracing_subscriber::fmt()
-        // The configuration has no other levels than these.
-        .with_max_level(log.level.parse().unwrap_or(LevelFilter::INFO))
+    // The configuration has no other levels than these.
+    let level: LevelFilter = log.level.parse().unwrap_or(LevelFilter::INFO);
+    // A client can make these write a line for each of its frames.
+    let of_strangers = ["h2", "hyper", "hyper_util", "rustls", "tokio_rustls", "axum", "ureq", "ureq_proto"];
+    let levels = of_strangers.into_iter().map(|target| (target, level.min(LevelFilter::ERROR)));
+    let levels = Targets::new().with_default(level).with_targets(levels);
+    let lines = tracing_subscriber::fmt::layer()
         .with_ansi(std::io::stderr().is_terminal())
         .with_writer(std::io::stderr);
+    let registry = tracing_subscriber::registry().with(levels);
     // Fails only where one was set before, in a test.
-    let _ = if log.json { builder.json().try_init() } else { builder.try_init() };
+    let _ = if log.json { registry.with(lines.json()).try_init() } else { registry.with(lines).try_init() };
 }
 
 /// How many connections the limit of open files allows; the kernel's table is grown for them at
 /// once.
-fn room_for_connections(wanted: usize) -> usize {
-    /// 1,024 connections of the admin listener, and of a hundred sales the logs, readers and
-    /// snapshots.
-    const OTHERS: u64 = 1700;
+fn room_for_connections(wanted: usize) -> files::Room {
     let limit = files::raise_limit();
-    let room = (limit.saturating_sub(OTHERS) as usize).max(16);
-    files::reserve(limit.min(wanted as u64 + OTHERS));
-    if room < wanted {
+    let room = files::room(limit, gate::ADMIN_OPEN_MAX);
+    files::reserve(limit.min((wanted + room.of_operators + room.of_logs) as u64));
+    if room.of_shoppers < wanted {
         tracing::warn!(
-            open_max = room,
+            open_max = room.of_shoppers,
             wanted,
+            admin_open_max = room.of_operators,
             "the limit of open files allows fewer connections than gate.connections.open_max (see `ulimit -n`)"
         );
     }

@@ -48,16 +48,18 @@ pub(crate) fn run(context: &Context, args: &Args) -> CommandResult {
     let secret = if config.key_file.is_empty() {
         gate::open_jwt_secret(&context.data)?
     } else {
-        let secret = std::fs::read(&config.key_file)
+        let file = std::fs::read(&config.key_file)
             .map_err(|error| format!("read gate.jwt.key_file {}: {error}", config.key_file))?;
-        secret.trim_ascii().to_vec()
+        match web::jwt::shared_secret(&file) {
+            Ok(secret) => secret.to_vec(),
+            // A pass is not signed with it.
+            Err(_) if args.sale.is_some() => Vec::new(),
+            Err(why) => {
+                let advice = "only a secret can sign here: use the shop's own signer, or --sale";
+                return Err(format!("gate.jwt.key_file {why}; {advice}").into());
+            }
+        }
     };
-    if args.sale.is_none() && secret.starts_with(b"-----BEGIN") {
-        return Err(
-            "gate.jwt.key_file holds a public key, which cannot sign: use the shop's own signer, or --sale"
-                .into(),
-        );
-    }
     let make = |id: String| -> Result<(String, &'static str, String), String> {
         let (key, sealed) =
             keys.seal(&id).ok_or_else(|| format!("shopper {id:?}: want {SHOPPER_ID_FORM}"))?;

@@ -164,6 +164,7 @@ pub(crate) fn operations() -> Vec<Operation<Parts>> {
                   outcomes. Tickets and outcomes name their key in `kid`.",
             )
             .replies_as::<KeySet>("application/jwk-set+json", "A JWK Set."),
+        web::health::alive(),
     ]
 }
 

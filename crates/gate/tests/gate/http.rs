@@ -876,7 +876,7 @@ fn pipelined_requests_are_answered_in_order() {
     let gate = Running::start(true, false, |_| {});
     let mut stream = TcpStream::connect(gate.bound.shop).unwrap();
     stream.set_read_timeout(Some(Duration::from_secs(2))).unwrap();
-    let half = "GET /healthz HTTP/1.1\r\nhost: x\r\n\r\nGET /time HTTP/1.1\r\nho";
+    let half = "GET /readyz HTTP/1.1\r\nhost: x\r\n\r\nGET /time HTTP/1.1\r\nho";
     stream.write_all(half.as_bytes()).unwrap();
     std::thread::sleep(Duration::from_millis(300));
     stream.write_all(b"st: x\r\nconnection: close\r\n\r\n").unwrap();

@@ -55,11 +55,16 @@ impl Shop {
 
     /// The bytes of an entry.
     fn bytes(&self, entry: &str) -> Vec<u8> {
+        Self::filled(entry, &self.post, "GET /api/v1/sales/demo HTTP/1.1\r\nHost: a\r\n", HIDDEN)
+    }
+
+    /// The same with these values of the placeholders.
+    fn filled(entry: &str, post: &str, get: &str, hidden: &str) -> Vec<u8> {
         let text = entry
-            .replace("@post", &self.post)
-            .replace("@get", "GET /api/v1/sales/demo HTTP/1.1\r\nHost: a\r\n")
-            .replace("@hidden", HIDDEN)
-            .replace("@hex", &format!("{:x}", HIDDEN.len()));
+            .replace("@post", post)
+            .replace("@get", get)
+            .replace("@hidden", hidden)
+            .replace("@hex", &format!("{:x}", hidden.len()));
         // The head ends at the first empty line, whatever ends its lines.
         let sent = text.trim_start();
         let ends = ["\r\n\r\n", "\n\n", "\r\n\n", "\r\r\n"];
@@ -128,6 +133,45 @@ fn the_gate_alone_finds_the_request_boundaries_that_the_corpus_expects() {
                         (Want::One, [first, "behind"]) => *first != "hidden",
                         (Want::Both, [_, "hidden", "behind"]) => true,
                         _ => false,
+                    };
+                    if !held {
+                        wrong.lock().unwrap().push(format!("{name}: want {want:?}, got {said:?}"));
+                    }
+                }
+            });
+        }
+    });
+    let wrong = wrong.into_inner().unwrap();
+    assert!(wrong.is_empty(), "{}", wrong.join("\n"));
+}
+
+#[test]
+fn the_admin_listener_finds_the_same_request_boundaries() {
+    // Only the hidden request is answered with 200.
+    const ASKED: &str = "/nothing HTTP/1.1\r\nHost: a\r\n";
+    const HEALTH: &str = "GET /healthz HTTP/1.1\r\nHost: a\r\n\r\n";
+    let shop = Shop::open();
+    let wrong = Mutex::new(Vec::new());
+    std::thread::scope(|scope| {
+        for part in ENTRIES.chunks(ENTRIES.len().div_ceil(8)) {
+            let (shop, wrong) = (&shop, &wrong);
+            scope.spawn(move || {
+                for (name, entry, want) in part {
+                    let bytes =
+                        Shop::filled(entry, &format!("POST {ASKED}"), &format!("GET {ASKED}"), HEALTH);
+                    let behind = format!("GET {ASKED}Connection: close\r\n\r\n");
+                    let bytes = [&*bytes, behind.as_bytes()].concat();
+                    let said = exchange(shop.gate.bound.admin, &bytes, name);
+                    let hidden = said.iter().filter(|said| *said == "200").count();
+                    let held = match want {
+                        // A length that is too large for the shop is no mistake here.
+                        Want::Refused => {
+                            let is_ours = said.first().is_some_and(|said| said != "404");
+                            said.len() == 1 && is_refusal(&said[0]) && (is_ours || name.contains("wraps"))
+                        }
+                        // A body that nobody reads ends the connection.
+                        Want::Last | Want::Never | Want::One => hidden == 0 && !said.is_empty(),
+                        Want::Both => hidden <= 1,
                     };
                     if !held {
                         wrong.lock().unwrap().push(format!("{name}: want {want:?}, got {said:?}"));

@@ -595,3 +595,51 @@ fn a_drain_sends_goaway_and_lets_http2_streams_finish() {
     block_on(connection).unwrap().expect("the connection ended without an error");
     assert!(raw(shop.at(), shop.client("h2")).is_err(), "the listener is closed");
 }
+
+#[test]
+fn requests_over_tls_that_arrived_before_a_stop_are_all_answered() {
+    const REQUESTS: usize = 64;
+    for round in 0..3 {
+        for protocol in ["http/1.1", "h2"] {
+            let mut shop = Shop::start(|config| {
+                config.limits.exempt_addresses = vec!["127.0.0.0/8".parse().unwrap()];
+            });
+            let get = frames::fields(&[
+                (":method", "GET"),
+                (":scheme", "https"),
+                (":path", "/problems"),
+                (":authority", NAME),
+            ]);
+            let flags = frames::END_HEADERS | frames::END_STREAM;
+            let request = match protocol {
+                "h2" => [frames::preface(), frames::frame(frames::HEADERS, flags, 1, &get)].concat(),
+                _ => b"GET /problems HTTP/1.1\r\nHost: a\r\n\r\n".to_vec(),
+            };
+            let mut streams: Vec<_> =
+                (0..REQUESTS).map(|_| raw(shop.at(), shop.client(protocol)).unwrap()).collect();
+            streams.iter_mut().for_each(|stream| stream.write_all(&request).unwrap());
+            std::thread::sleep(Duration::from_micros(300 * round));
+            shop.running.tell_to_stop();
+            let mut answered = 0;
+            for stream in &mut streams {
+                let is_answered = match protocol {
+                    "h2" => {
+                        let ends = |frames: &[(u8, u32, Vec<u8>)]| {
+                            frames.iter().any(|(kind, id, _)| (*kind, *id) == (frames::HEADERS, 1))
+                        };
+                        ends(&read_frames(stream, ends))
+                    }
+                    _ => {
+                        let mut said = Vec::new();
+                        // rustls reports an end without a farewell as an error.
+                        let _ = stream.read_to_end(&mut said);
+                        said.starts_with(b"HTTP/1.1 200")
+                    }
+                };
+                answered += usize::from(is_answered);
+            }
+            assert_eq!(answered, REQUESTS, "{protocol}, round {round}");
+            shop.running.stop();
+        }
+    }
+}

@@ -15,6 +15,9 @@ use units::TimeMs;
 /// Slots of the limits of addresses: 1 MiB. There are fewer networks than addresses.
 const LIMIT_SLOTS: usize = 1 << 17;
 const PREFIX_SLOTS: usize = 1 << 15;
+/// What is the same for all callers is answered from memory, and costs a tenth of an attempt. So
+/// ten times as many such requests are let in.
+const READS_FACTOR: u32 = 10;
 /// The most connections for whose addresses there is room from the start: 2 MiB.
 const CONNECTION_KEYS_MAX: usize = 1 << 16;
 /// Slots of refused addresses: 3 MiB.
@@ -36,6 +39,8 @@ pub struct AddressFilter {
     exempts_loopback: bool,
     addresses: Buckets,
     prefixes: Buckets,
+    reads: Buckets,
+    prefix_reads: Buckets,
     connections: Arc<Shares>,
     prefix_connections: Arc<Shares>,
     refused: Refusals,
@@ -52,6 +57,16 @@ impl AddressFilter {
             exempts_loopback,
             addresses: Buckets::new(config.address_per_second, config.address_burst, LIMIT_SLOTS),
             prefixes: Buckets::new(config.prefix_per_second, config.prefix_burst, PREFIX_SLOTS),
+            reads: Buckets::new(
+                config.address_per_second.saturating_mul(READS_FACTOR),
+                config.address_burst.saturating_mul(READS_FACTOR),
+                LIMIT_SLOTS,
+            ),
+            prefix_reads: Buckets::new(
+                config.prefix_per_second.saturating_mul(READS_FACTOR),
+                config.prefix_burst.saturating_mul(READS_FACTOR),
+                PREFIX_SLOTS,
+            ),
             connections: shares(),
             prefix_connections: shares(),
             refused: Refusals::new(REFUSAL_SLOTS),
@@ -89,7 +104,7 @@ impl AddressFilter {
 
     /// The largest network that a provider gives to one customer, and the smallest that is routed
     /// (RFC 6177, RFC 7454).
-    fn prefix_key(&self, address: IpAddr) -> u64 {
+    pub(crate) fn prefix_key(&self, address: IpAddr) -> u64 {
         match address.to_canonical() {
             IpAddr::V4(v4) => self.hasher.hash_one((4u8, u32::from(v4) >> 8)),
             IpAddr::V6(v6) => self.hasher.hash_one((6u8, u128::from(v6) >> 80)),
@@ -128,6 +143,23 @@ impl AddressFilter {
             .map_err(too_many(Reason::ADDRESS_RATE))
             .and_then(|()| {
                 let taken = self.prefixes.take(self.prefix_key(address), now.0);
+                taken.map_err(too_many(Reason::PREFIX_RATE))
+            })
+            .inspect_err(|too_many| self.note(address, too_many.reason, now))
+    }
+
+    /// Lets an address send a request of any kind, or returns when it may again. [`Self::ask`]
+    /// counts those that cost more.
+    pub fn ask_any(&self, address: IpAddr, now: TimeMs) -> Result<(), TooMany> {
+        if self.is_exempt(address) {
+            return Ok(());
+        }
+        let too_many = |reason| move |wait_seconds| TooMany { reason, wait_seconds };
+        self.reads
+            .take(self.address_key(address), now.0)
+            .map_err(too_many(Reason::ADDRESS_RATE))
+            .and_then(|()| {
+                let taken = self.prefix_reads.take(self.prefix_key(address), now.0);
                 taken.map_err(too_many(Reason::PREFIX_RATE))
             })
             .inspect_err(|too_many| self.note(address, too_many.reason, now))

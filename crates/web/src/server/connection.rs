@@ -6,7 +6,12 @@
 //! rest of that body must not be taken for a request (request smuggling). Such a connection ends
 //! with its answer.
 
-use crate::{config::ConnectionsConfig, protection::drained};
+use super::roll::Entry;
+use crate::{
+    config::ConnectionsConfig,
+    protection::{drained, drained_for},
+    wire,
+};
 use axum::{
     body::{Body, Bytes},
     response::Response,
@@ -31,7 +36,7 @@ use std::{
     time::{Duration, Instant},
 };
 use tokio::{
-    io::{AsyncRead, AsyncReadExt, AsyncWrite, ReadBuf},
+    io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt, ReadBuf},
     net::TcpStream,
     sync::watch,
     time::{sleep, timeout},
@@ -42,6 +47,12 @@ use tokio_rustls::server::TlsStream;
 const LOOK_EVERY: Duration = Duration::from_secs(1);
 /// A client that reads nothing of its answer for this long is taken to be gone.
 pub(super) const WRITE_STALL_MAX_MS: u64 = 30_000;
+
+/// The most bytes of one read of a head.
+const READ_BYTES: usize = 2048;
+/// How long, and for how many bytes, a client that was refused is waited for to close.
+const LINGER: Duration = Duration::from_secs(2);
+const LINGER_BYTES_MAX: usize = 256 << 10;
 
 /// The state of a connection, as its socket and its service see it.
 #[derive(Debug)]
@@ -61,11 +72,14 @@ pub(super) struct Activity {
     owed: AtomicU32,
     /// When the client last took a part.
     taken_ms: AtomicU64,
+    /// Its place on the listener's roll; a connection of a loop has none.
+    entry: Option<Arc<Entry>>,
 }
 
 impl Activity {
-    pub(super) fn new() -> Self {
+    pub(super) fn new(entry: Option<Arc<Entry>>) -> Self {
         Self {
+            entry,
             started: Instant::now(),
             busy: AtomicU32::new(0),
             in_headers: AtomicBool::new(false),
@@ -101,6 +115,7 @@ impl Activity {
     pub(super) fn begin(self: &Arc<Self>) -> InHand {
         self.in_headers.store(false, Relaxed);
         self.busy.fetch_add(1, Relaxed);
+        self.entry.iter().for_each(|entry| entry.begin());
         self.touch();
         InHand(Arc::clone(self))
     }
@@ -129,6 +144,7 @@ pub(super) struct InHand(Arc<Activity>);
 impl Drop for InHand {
     fn drop(&mut self) {
         self.0.busy.fetch_sub(1, Relaxed);
+        self.0.entry.iter().for_each(|entry| entry.end());
         self.0.answered.store(true, Relaxed);
         self.0.touch();
     }
@@ -165,11 +181,26 @@ pub(super) enum Visit {
     Last,
 }
 
-/// Serves one connection until either side ends it, it idles too long, or the server drains.
+/// The time that a connection has.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Patience {
+    /// For the first byte of its first request.
+    pub(super) first: Duration,
+    /// While it is idle and the server drains.
+    pub(super) drain: Duration,
+    /// Whether heads are read by the parser of the loops before hyper reads them: it refuses what
+    /// two parsers might read differently.
+    pub(super) is_strict: bool,
+}
+
+/// Serves one connection until either side ends it, it idles too long, it is told to close, or the
+/// server drains.
 pub(super) async fn serve<S, F, A>(
     mut stream: S,
     settings: &ConnectionsConfig,
+    patience: Patience,
     mut draining: watch::Receiver<bool>,
+    entry: Arc<Entry>,
     answer: F,
 ) where
     S: Stream,
@@ -177,23 +208,85 @@ pub(super) async fn serve<S, F, A>(
     A: Future<Output = Response> + Send + 'static,
 {
     let mut early = Bytes::new();
-    let idle_max = Duration::from_secs(settings.idle_timeout_seconds);
+    let mut idle_max = patience.first;
     loop {
         if early.is_empty() {
             let mut first = [0; 1];
             tokio::select! {
+                // First: what has arrived is answered, also while the server drains.
+                biased;
                 read = timeout(idle_max, stream.read(&mut first)) => match read {
                     Ok(Ok(1)) => early = Bytes::copy_from_slice(&first),
                     _ => return,
                 },
-                () = drained(&mut draining) => return,
+                () = drained_for(&mut draining, patience.drain) => return,
+                () = entry.told_to_close() => return,
             }
         }
+        idle_max = Duration::from_secs(settings.idle_timeout_seconds);
+        let visit = match patience.is_strict {
+            true => tokio::select! {
+                visit = read_head(&mut stream, &mut early, settings) => match visit {
+                    Some(visit) => visit,
+                    None => return,
+                },
+                () = entry.told_to_close() => return,
+            },
+            false => Visit::Open,
+        };
         // Boxed, so that an idle connection's task needs no room for it.
-        let busy = Box::pin(serve_busy(stream, early, Visit::Open, settings, &mut draining, answer.clone()));
-        match busy.await {
+        let of_roll = Some(Arc::clone(&entry));
+        let busy = serve_busy(stream, early, visit, settings, &mut draining, of_roll, answer.clone());
+        match Box::pin(busy).await {
             Some(rested) => (stream, early) = rested,
             None => return,
+        }
+    }
+}
+
+/// Reads on until the head of the request is complete, and returns how much of the connection hyper
+/// may read for it. `None` if it was refused, or did not come in time.
+async fn read_head<S: Stream>(
+    stream: &mut S,
+    early: &mut Bytes,
+    settings: &ConnectionsConfig,
+) -> Option<Visit> {
+    let limit = Duration::from_secs(settings.header_timeout_seconds);
+    let mut bytes = early.to_vec();
+    let read = timeout(limit, async {
+        loop {
+            match wire::boundaries(&bytes, settings.header_bytes_max) {
+                Some(Ok(request_bytes)) => return Some(Ok(request_bytes)),
+                Some(Err(refusal)) => return Some(Err(refusal)),
+                None => {}
+            }
+            let mut part = [0; READ_BYTES];
+            match stream.read(&mut part).await {
+                Ok(read @ 1..) => bytes.extend_from_slice(&part[..read]),
+                _ => return None,
+            }
+        }
+    });
+    match read.await.ok()?? {
+        Ok(request_bytes) => {
+            *early = bytes.into();
+            Some(request_bytes.map_or(Visit::Last, Visit::One))
+        }
+        Err(refusal) => {
+            let end = async {
+                stream.write_all(&refusal).await?;
+                stream.shutdown().await?;
+                // Closing with bytes unread would reset the connection, and the answer with it.
+                let mut left = LINGER_BYTES_MAX;
+                while let Ok(read @ 1..) = stream.read(&mut [0; READ_BYTES]).await
+                    && left > read
+                {
+                    left -= read;
+                }
+                Ok::<(), io::Error>(())
+            };
+            let _ = timeout(LINGER, end).await;
+            None
         }
     }
 }
@@ -206,6 +299,7 @@ pub(super) async fn serve_busy<S, F, A>(
     visit: Visit,
     settings: &ConnectionsConfig,
     draining: &mut watch::Receiver<bool>,
+    entry: Option<Arc<Entry>>,
     answer: F,
 ) -> Option<(S, Bytes)>
 where
@@ -213,7 +307,7 @@ where
     F: Fn(Request<Taken>, InHand) -> A + Clone + Send + 'static,
     A: Future<Output = Response> + Send + 'static,
 {
-    let activity = Arc::new(Activity::new());
+    let activity = Arc::new(Activity::new(entry.clone()));
     let io = TokioIo::new(Watched {
         stream,
         early,
@@ -239,9 +333,19 @@ where
     });
     let mut builder = http1::Builder::new();
     builder.max_buf_size(settings.header_bytes_max.max(8192)).header_read_timeout(None);
-    builder.keep_alive(visit != Visit::Last);
+    // hyper closes a connection that is told to shut down before it has read anything. So one that
+    // begins while the server drains is told from the start that it ends with its answer.
+    let mut drains = *draining.borrow();
+    builder.keep_alive(visit != Visit::Last && !drains);
     let mut connection = builder.serve_connection(io, service);
-    let mut drains = false;
+    let mut closes = entry.is_none();
+    let told = async {
+        match &entry {
+            Some(entry) => entry.told_to_close().await,
+            None => std::future::pending().await,
+        }
+    };
+    let mut told = std::pin::pin!(told);
     let header_ms_max = settings.header_timeout_seconds * 1000;
     loop {
         // hyper flushes before it waits. So once the body of an answer is dropped, the answer has
@@ -252,6 +356,8 @@ where
         });
         let mut rests = false;
         tokio::select! {
+            // First: hyper has then read something.
+            biased;
             ended = ended => match ended {
                 true => return None,
                 false => rests = true,
@@ -259,6 +365,13 @@ where
             () = sleep(LOOK_EVERY) => {}
             () = drained(draining), if !drains => {
                 drains = true;
+                Pin::new(&mut connection).graceful_shutdown();
+            }
+            () = &mut told, if !closes => {
+                if !activity.is_busy() {
+                    return None;
+                }
+                closes = true;
                 Pin::new(&mut connection).graceful_shutdown();
             }
         }
@@ -499,7 +612,7 @@ mod tests {
     /// hyper asks for a part of an answer once the client has room for it.
     #[test]
     fn an_answer_is_owed_to_a_client_until_it_takes_it() {
-        let activity = Arc::new(Activity::new());
+        let activity = Arc::new(Activity::new(None));
         let parts = stream::iter([Ok::<_, Infallible>("one")]).chain(stream::pending());
         let mut answer = Guarded::new(Body::from_stream(parts), activity.begin());
         let cx = &mut Context::from_waker(std::task::Waker::noop());

@@ -1,13 +1,21 @@
 //! One HTTP/2 connection (RFC 9113), over TLS. hyper speaks the protocol. Here are the limits on
 //! the memory that a client may make it use, and the timeouts that end an idle connection.
 
-use super::connection::{Activity, InHand, Stream, Taken, WRITE_STALL_MAX_MS};
+use super::{
+    connection::{Activity, InHand, Stream, Taken, WRITE_STALL_MAX_MS},
+    roll::Entry,
+};
 use crate::{config::ConnectionsConfig, protection::drained};
 use axum::response::Response;
 use http::Request;
 use hyper::{body::Incoming, server::conn::http2, service::service_fn};
 use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
-use std::{convert::Infallible, pin::pin, sync::Arc, time::Duration};
+use std::{
+    convert::Infallible,
+    pin::pin,
+    sync::Arc,
+    time::{Duration, Instant},
+};
 use tokio::{sync::watch, time::sleep};
 
 /// Bytes of bodies that a client may send before it is told that some were read: the bodies of four
@@ -35,13 +43,14 @@ pub(super) async fn serve<S, F, A>(
     settings: &ConnectionsConfig,
     streams_max: u32,
     mut draining: watch::Receiver<bool>,
+    entry: Arc<Entry>,
     answer: F,
 ) where
     S: Stream,
     F: Fn(Request<Taken>, InHand) -> A + Clone + Send + 'static,
     A: Future<Output = Response> + Send + 'static,
 {
-    let activity = Arc::new(Activity::new());
+    let activity = Arc::new(Activity::new(Some(Arc::clone(&entry))));
     let of_service = Arc::clone(&activity);
     let service = service_fn(move |request: Request<Incoming>| {
         let in_hand = of_service.begin();
@@ -61,26 +70,36 @@ pub(super) async fn serve<S, F, A>(
         .keep_alive_interval(PING_EVERY)
         .keep_alive_timeout(PING_WAIT);
     let mut connection = pin!(builder.serve_connection(TokioIo::new(stream), service));
-    let (mut drains, mut said_goodbye) = (false, false);
+    let mut drains = false;
+    let mut goodbye: Option<Instant> = None;
     loop {
-        let wait = if said_goodbye { GOODBYE } else { look_in(&activity, settings) };
+        let wait = if goodbye.is_some() { GOODBYE } else { look_in(&activity, settings) };
         tokio::select! {
             _ = connection.as_mut() => return,
             () = sleep(wait) => {}
             () = drained(&mut draining), if !drains => {
                 drains = true;
+                goodbye = goodbye.or(Some(Instant::now()));
+                connection.as_mut().graceful_shutdown();
+            }
+            () = entry.told_to_close(), if goodbye.is_none() => {
+                goodbye = Some(Instant::now());
                 connection.as_mut().graceful_shutdown();
             }
         }
         if activity.stalled_ms().is_some_and(|stalled| stalled > WRITE_STALL_MAX_MS) {
             return;
         }
-        if !activity.is_busy() && activity.unchanged_ms() >= silence_ms_max(&activity, settings) {
-            if said_goodbye {
-                return;
+        let is_silent = activity.unchanged_ms() >= silence_ms_max(&activity, settings);
+        match goodbye {
+            _ if activity.is_busy() => {}
+            // The client has had the time to answer the farewell.
+            Some(at) if at.elapsed() >= GOODBYE => return,
+            None if is_silent => {
+                goodbye = Some(Instant::now());
+                connection.as_mut().graceful_shutdown();
             }
-            said_goodbye = true;
-            connection.as_mut().graceful_shutdown();
+            _ => {}
         }
     }
 }

@@ -4,31 +4,39 @@
 
 mod connection;
 mod http2;
+mod low_priority;
+mod roll;
 mod tls;
 
+pub use crate::net::Peer;
 pub use tls::Tls;
 
 use crate::{
+    limits::{Share, Shares},
     operation::{Answered, Callers, Operation, preflights, router},
     page,
-    problem::{self, Explained, NOT_FOUND, Problem},
-    protection::{NO_OPERATION, Protection, drained},
-    wire::{Seat, Travelling, Warning, refuse_denied},
+    pressure::CLOSED_AT_ONCE,
+    problem::{self, Explained, NOT_FOUND, Problem, RATE_LIMITED},
+    protection::{DRAIN_GRACE, NO_OPERATION, Protection, drained_for},
+    warning::Warning,
+    wire::{LOW_SECONDS, Pace, Seat, Travelling, refuse_denied},
 };
 use axum::{
     Router,
     body::Body,
     response::{IntoResponse, Response},
 };
-use connection::{Guarded, InHand, Stream, Taken, Visit};
+use connection::{Guarded, InHand, Patience, Stream, Taken, Visit};
 use futures_util::FutureExt;
 use http::{HeaderValue, Request, header};
+use low_priority::Turns;
+use roll::{Entry, Roll};
 use std::{
     fmt, io,
     net::{IpAddr, SocketAddr},
     panic::AssertUnwindSafe,
     pin::Pin,
-    sync::{Arc, atomic::Ordering::Relaxed},
+    sync::{Arc, Mutex, PoisonError, atomic::Ordering::Relaxed},
     time::{Duration, Instant},
 };
 use tokio::{
@@ -37,25 +45,36 @@ use tokio::{
 };
 use tower_service::Service;
 
+/// Connections that are still accepted when the listener is closed: more than it queues.
+const QUEUED_MAX: usize = 16 << 10;
+/// How long a new connection waits for one that was told to close.
+const ROOM_WAIT_MAX: Duration = Duration::from_millis(50);
+
 /// After one visit, a browser uses only TLS for a year (RFC 6797). The field is sent over TLS only,
 /// and only if the server has an HTTPS origin: it applies to all ports of the host, and another
 /// port may be meant to be in clear.
 const STRICT_TRANSPORT: HeaderValue = HeaderValue::from_static("max-age=31536000");
 
-/// The address that a request came from, after trusted proxies.
+/// The buffers of an accepted connection, which the kernel doubles. The kernel's defaults are up to
+/// 4 MiB for each, which no measure of this process's memory sees: a client that asks for large
+/// answers and does not read them would have them.
 #[derive(Debug, Clone, Copy)]
-pub struct Peer(pub IpAddr);
+pub struct Buffers {
+    pub receive_bytes: usize,
+    pub send_bytes: usize,
+}
 
-/// Listens on an address, for use with tokio.
+/// Listens on an address once.
 pub fn listen_once(
     what: &str,
     address: SocketAddr,
     backlog: u32,
     is_shared: bool,
-) -> io::Result<(TcpListener, SocketAddr)> {
-    let (listeners, at) = listen(what, address, backlog, 1, is_shared)?;
-    let listener = listeners.into_iter().next().map(TcpListener::from_std);
-    Ok((listener.ok_or_else(|| io::Error::other(format!("{what}: no listener")))??, at))
+    buffers: Buffers,
+) -> io::Result<(std::net::TcpListener, SocketAddr)> {
+    let (listeners, at) = listen(what, address, backlog, 1, is_shared, buffers)?;
+    let listener = listeners.into_iter().next();
+    Ok((listener.ok_or_else(|| io::Error::other(format!("{what}: no listener")))?, at))
 }
 
 /// Listens on an address `count` times, and returns the address: the kernel spreads connections
@@ -67,6 +86,7 @@ pub fn listen(
     backlog: u32,
     count: usize,
     is_shared: bool,
+    buffers: Buffers,
 ) -> io::Result<(Vec<std::net::TcpListener>, SocketAddr)> {
     let bind = || {
         let mut sockets: Vec<socket2::Socket> = Vec::new();
@@ -76,8 +96,10 @@ pub fn listen(
                 socket2::Socket::new(socket2::Domain::for_address(address), socket2::Type::STREAM, None)?;
             socket.set_reuse_address(true)?;
             socket.set_nonblocking(true)?;
-            // Accepted sockets inherit this option, which saves a system call for each.
+            // Accepted sockets inherit these options, which saves system calls for each.
             socket.set_tcp_nodelay(true)?;
+            socket.set_recv_buffer_size(buffers.receive_bytes)?;
+            socket.set_send_buffer_size(buffers.send_bytes)?;
             // The first listener binds and listens alone: if the port were shared before that, a
             // second server would silently take half of the crowd. With a single listener the port
             // is not shared at all.
@@ -105,6 +127,23 @@ pub struct Listening {
     permits: Arc<Semaphore>,
     callers: Callers,
     tls: Option<Arc<Tls>>,
+    roll: Arc<Roll>,
+    turns: Turns,
+    /// Connections of each operators' address. Those of shoppers are counted for all listeners
+    /// together.
+    of_operators: Arc<Shares>,
+    /// The last check of memory after which connections were closed.
+    relieved: Mutex<u64>,
+    warnings: Mutex<Warnings>,
+}
+
+/// Lines that a stranger could cause.
+#[derive(Debug, Default)]
+struct Warnings {
+    full: Warning,
+    share: Warning,
+    failed: Warning,
+    panicked: Warning,
 }
 
 impl fmt::Debug for Listening {
@@ -130,20 +169,38 @@ impl Listening {
             .with_state(state);
         let open_max = open_max.clamp(1, u32::MAX as usize).min(Semaphore::MAX_PERMITS);
         let permits = Arc::new(Semaphore::new(open_max));
-        Self { protection: Arc::clone(protection), router, open_max, permits, callers, tls: None }
+        let protection = Arc::clone(protection);
+        Self::with(protection, router, open_max, permits, callers, None)
+    }
+
+    fn with(
+        protection: Arc<Protection>,
+        router: Router,
+        open_max: usize,
+        permits: Arc<Semaphore>,
+        callers: Callers,
+        tls: Option<Arc<Tls>>,
+    ) -> Self {
+        Self {
+            protection,
+            router,
+            open_max,
+            permits,
+            callers,
+            tls,
+            roll: Arc::default(),
+            turns: Turns::default(),
+            of_operators: Arc::default(),
+            relieved: Mutex::default(),
+            warnings: Mutex::default(),
+        }
     }
 
     /// The same over TLS. Both listeners share the permits, so that connections of one leave fewer
     /// for the other.
     pub fn behind(&self, tls: Arc<Tls>) -> Self {
-        Self {
-            protection: Arc::clone(&self.protection),
-            router: self.router.clone(),
-            open_max: self.open_max,
-            permits: Arc::clone(&self.permits),
-            callers: self.callers,
-            tls: Some(tls),
-        }
+        let (protection, router) = (Arc::clone(&self.protection), self.router.clone());
+        Self::with(protection, router, self.open_max, Arc::clone(&self.permits), self.callers, Some(tls))
     }
 
     /// How many connections may be open.
@@ -160,98 +217,220 @@ impl Listening {
         self.callers == Callers::Public
     }
 
-    /// Accepts connections and serves them, for as long as it is polled.
-    pub async fn accept(self: Arc<Self>, listener: TcpListener) {
-        let (mut full, mut failed) = (Warning::default(), Warning::default());
+    /// Accepts connections and serves them until the server drains: then those that the kernel has
+    /// queued, and no more.
+    pub async fn accept(self: Arc<Self>, listener: std::net::TcpListener) -> io::Result<()> {
+        let listener = TcpListener::from_std(listener)?;
+        let mut draining = self.protection.draining.clone();
+        let ending = drained_for(&mut draining, DRAIN_GRACE);
+        let mut ending = std::pin::pin!(ending);
         loop {
-            let (stream, peer) = match listener.accept().await {
-                Ok(accepted) => accepted,
+            let accepted = tokio::select! {
+                accepted = listener.accept() => accepted,
+                () = &mut ending => break,
+            };
+            match accepted {
+                Ok((stream, peer)) => self.admit(stream, peer.ip()).await,
                 Err(error) => {
                     // Most likely the process is out of descriptors. Open connections go on, and
                     // some of them will end.
-                    if failed.due().is_some() {
+                    if self.warns(|warnings| &mut warnings.failed).is_some() {
                         tracing::error!(%error, "accept a connection: failed (see `ulimit -n`)");
                     }
+                    self.roll.close_idle(1, None);
                     tokio::time::sleep(Duration::from_millis(50)).await;
-                    continue;
                 }
-            };
-            if self.is_public() && self.protection.sheds() {
-                continue;
             }
-            // Operators and their machines have no limit of connections by address; shoppers have
-            // one, which counts their connections of the loops' listener too.
-            let of_address = match &self.tls {
-                Some(_) => match self.protection.addresses.connection(peer.ip(), self.protection.now()) {
-                    Ok(shares) => shares,
-                    Err(_) => continue,
-                },
-                None => None,
-            };
-            let Ok(permit) = Arc::clone(&self.permits).try_acquire_owned() else {
-                self.protection.counters.connections_refused.fetch_add(1, Relaxed);
-                if let Some(refused) = full.due() {
-                    tracing::warn!(
-                        open_max = self.open_max,
-                        refused,
-                        "connection closed: too many are open on this listener"
-                    );
+        }
+        for _ in 0..QUEUED_MAX {
+            match listener.accept().now_or_never() {
+                Some(Ok((stream, peer))) => self.admit(stream, peer.ip()).await,
+                _ => break,
+            }
+        }
+        Ok(())
+    }
+
+    /// Serves a new connection, if there is room.
+    async fn admit(self: &Arc<Self>, stream: TcpStream, peer: IpAddr) {
+        if self.is_public() && self.protection.sheds() {
+            return;
+        }
+        let Some(of_address) = self.share(peer).await else { return };
+        let Some(permit) = self.permit().await else {
+            self.protection.counters.connections_refused.fetch_add(1, Relaxed);
+            if let Some(refused) = self.warns(|warnings| &mut warnings.full) {
+                let open_max = self.open_max;
+                tracing::warn!(open_max, refused, "connection closed: too many are open on this listener");
+            }
+            return;
+        };
+        let seat = Seat::new(permit, of_address);
+        let listening = Arc::clone(self);
+        tokio::spawn(async move {
+            let _seat = seat;
+            let address = listening.protection.addresses.address_key(peer);
+            let enrolled = listening.roll.enrol(address, listening.pace_of_new(peer));
+            let entry = Arc::clone(&enrolled.entry);
+            match &listening.tls {
+                None => Arc::clone(&listening).http1(stream, peer, entry).await,
+                Some(tls) => {
+                    listening.protection.counters.connections.fetch_add(1, Relaxed);
+                    let open = Open(&listening.protection);
+                    Arc::clone(&listening).handshake(tls, stream, peer, entry).await;
+                    drop(open);
                 }
-                continue;
+            }
+        });
+    }
+
+    /// A permit for a connection. On the operators' listener the connection that has been idle
+    /// longest makes room: whoever holds connections without using them must not keep operators
+    /// out. A crowd of shoppers waits on idle connections, so those stay.
+    async fn permit(&self) -> Option<tokio::sync::OwnedSemaphorePermit> {
+        let permit = || Arc::clone(&self.permits).try_acquire_owned().ok();
+        if let Some(permit) = permit() {
+            return Some(permit);
+        }
+        if self.is_public() || self.roll.close_idle(1, None) == 0 {
+            return None;
+        }
+        let waited = tokio::time::timeout(ROOM_WAIT_MAX, Arc::clone(&self.permits).acquire_owned());
+        waited.await.ok()?.ok()
+    }
+
+    /// A share of the connections of an address; `Some(None)` if it has no limit, `None` if all its
+    /// shares are taken.
+    async fn share(&self, peer: IpAddr) -> Option<Option<[Share; 2]>> {
+        let addresses = &self.protection.addresses;
+        if self.is_public() {
+            let refused = match addresses.connection(peer, self.protection.now()) {
+                Ok(shares) => return Some(shares),
+                Err(refused) => refused,
             };
-            let listening = Arc::clone(&self);
-            let seat = Seat::new(permit, of_address);
-            tokio::spawn(async move {
-                let _seat = seat;
-                match &listening.tls {
-                    None => Arc::clone(&listening).http1(stream, peer.ip()).await,
-                    Some(tls) => {
-                        listening.protection.counters.connections.fetch_add(1, Relaxed);
-                        let open = Open(&listening.protection);
-                        Arc::clone(&listening).handshake(tls, stream, peer.ip()).await;
-                        drop(open);
-                    }
+            if let Some(count) = self.warns(|warnings| &mut warnings.share) {
+                let reason = refused.label;
+                tracing::warn!(address = %peer, reason, count, "connection closed: {}", refused.advice);
+            }
+            return None;
+        }
+        let (address, network) = (addresses.address_key(peer), addresses.prefix_key(peer));
+        let take = || {
+            let of_address = self.of_operators.take(address, self.open_max.div_ceil(4))?;
+            // The key of a network is that of no address: both are from one keyed hash.
+            Some([of_address, self.of_operators.take(network, self.open_max.div_ceil(2))?])
+        };
+        if let Some(shares) = take() {
+            return Some(Some(shares));
+        }
+        // Its own longest idle connection makes room.
+        let began = Instant::now();
+        if self.roll.close_idle(1, Some(address)) > 0 {
+            while began.elapsed() < ROOM_WAIT_MAX {
+                tokio::time::sleep(Duration::from_millis(1)).await;
+                if let Some(shares) = take() {
+                    return Some(Some(shares));
                 }
-            });
+            }
+        }
+        if let Some(count) = self.warns(|warnings| &mut warnings.share) {
+            tracing::warn!(
+                address = %peer,
+                count,
+                "connection closed: its address, or its network, has too many on this listener"
+            );
+        }
+        None
+    }
+
+    /// The pace of a new connection: of low priority if its address was refused a short time ago.
+    fn pace_of_new(&self, peer: IpAddr) -> Pace {
+        let Protection { addresses, .. } = &*self.protection;
+        let mut pace = Pace::default();
+        let refused = addresses.was_refused_within(peer, u64::from(LOW_SECONDS), self.protection.now());
+        if refused && !self.speaks_for_others(peer) {
+            pace.lower_priority(self.seconds());
+        }
+        pace
+    }
+
+    /// A balancer, or an exempt address: many people may share one connection.
+    fn speaks_for_others(&self, peer: IpAddr) -> bool {
+        let addresses = &self.protection.addresses;
+        !self.is_public() || addresses.is_trusted(peer) || addresses.is_exempt(peer)
+    }
+
+    fn seconds(&self) -> u32 {
+        (self.protection.now().0 / 1000) as u32
+    }
+
+    /// Closes idle connections while memory is short, some at each check, the longest idle first.
+    /// To be called a few times a second.
+    pub fn relieve(&self) {
+        let Protection { pressure, .. } = &*self.protection;
+        let Some(look) = pressure.closing(self.protection.open()) else { return };
+        let mut relieved = self.relieved.lock().unwrap_or_else(PoisonError::into_inner);
+        if std::mem::replace(&mut *relieved, look) != look {
+            let closed = self.roll.close_idle(CLOSED_AT_ONCE, None);
+            pressure.idle_closed.fetch_add(closed as u64, Relaxed);
         }
     }
 
-    async fn handshake(self: Arc<Self>, tls: &Tls, stream: TcpStream, peer: IpAddr) {
+    /// Counts one event. Returns how many there were, if it is time to write a line about it.
+    fn warns(&self, which: impl FnOnce(&mut Warnings) -> &mut Warning) -> Option<u64> {
+        which(&mut self.warnings.lock().unwrap_or_else(PoisonError::into_inner)).due()
+    }
+
+    async fn handshake(self: Arc<Self>, tls: &Tls, stream: TcpStream, peer: IpAddr, entry: Arc<Entry>) {
         let mut draining = self.protection.draining.clone();
         let handshake = tokio::select! {
             handshake = tls.handshake(stream) => handshake,
-            () = drained(&mut draining) => return,
+            () = drained_for(&mut draining, DRAIN_GRACE) => return,
+            () = entry.told_to_close() => return,
         };
         // Boxed, so that a connection without a first byte needs no room for it.
         match handshake {
-            Some(done) if done.is_http2 => Box::pin(self.http2(done.stream, peer, tls)).await,
-            Some(done) => Box::pin(self.http1(done.stream, peer)).await,
+            Some(done) if done.is_http2 => Box::pin(self.http2(done.stream, peer, tls, entry)).await,
+            Some(done) => Box::pin(self.http1(done.stream, peer, entry)).await,
             None => drop(self.protection.counters.handshakes_failed.fetch_add(1, Relaxed)),
         }
     }
 
-    async fn http1(self: Arc<Self>, stream: impl Stream, peer: IpAddr) {
-        let answer = self.answers(peer);
+    async fn http1(self: Arc<Self>, stream: impl Stream, peer: IpAddr, entry: Arc<Entry>) {
+        let answer = self.answers(peer, Some(Arc::clone(&entry)));
         let settings = &self.protection.settings;
-        connection::serve(stream, settings, self.protection.draining.clone(), answer).await;
+        // A crowd connects before a sale opens. Operators have nothing to wait for.
+        let first = match self.is_public() {
+            true => settings.idle_timeout_seconds,
+            false => settings.header_timeout_seconds,
+        };
+        let patience = Patience {
+            first: Duration::from_secs(first),
+            drain: self.protection.drain_patience(peer),
+            // Behind TLS a stream cannot be peeked at, and so not be cut at the end of a request.
+            is_strict: self.tls.is_none(),
+        };
+        let draining = self.protection.draining.clone();
+        connection::serve(stream, settings, patience, draining, entry, answer).await;
     }
 
-    async fn http2(self: Arc<Self>, stream: impl Stream, peer: IpAddr, tls: &Tls) {
-        let answer = self.answers(peer);
+    async fn http2(self: Arc<Self>, stream: impl Stream, peer: IpAddr, tls: &Tls, entry: Arc<Entry>) {
+        let answer = self.answers(peer, Some(Arc::clone(&entry)));
         let (settings, draining) = (&self.protection.settings, self.protection.draining.clone());
-        http2::serve(stream, settings, tls.streams_max(), draining, answer).await;
+        http2::serve(stream, settings, tls.streams_max(), draining, entry, answer).await;
     }
 
     /// Answers the requests of one connection.
     fn answers(
         self: &Arc<Self>,
         peer: IpAddr,
+        entry: Option<Arc<Entry>>,
     ) -> impl Fn(Request<Taken>, InHand) -> Pin<Box<dyn Future<Output = Response> + Send>> + Clone + Send + 'static
     {
         let listening = Arc::clone(self);
         move |request, in_hand| {
-            let listening = Arc::clone(&listening);
-            Box::pin(async move { listening.answer(request, peer, in_hand).await })
+            let (listening, entry) = (Arc::clone(&listening), entry.clone());
+            Box::pin(async move { listening.answer(request, peer, entry.as_deref(), in_hand).await })
         }
     }
 
@@ -267,11 +446,11 @@ impl Listening {
         let Travelling { stream, peer, seat, early, request_bytes, home, .. } = travelling;
         let visit = request_bytes.map_or(Visit::Last, Visit::One);
         let protection = Arc::clone(&self.protection);
-        let answer = self.answers(peer);
+        let answer = self.answers(peer, None);
         let rested = match TcpStream::from_std(stream) {
             Ok(stream) => {
                 let (settings, mut draining) = (&protection.settings, protection.draining.clone());
-                connection::serve_busy(stream, early, visit, settings, &mut draining, answer)
+                connection::serve_busy(stream, early, visit, settings, &mut draining, None, answer)
                     .await
                     .and_then(|(stream, early)| Some((stream.into_std().ok()?, early)))
             }
@@ -291,7 +470,34 @@ impl Listening {
         }
     }
 
-    async fn answer(&self, request: Request<Taken>, peer: IpAddr, in_hand: InHand) -> Response {
+    /// Lets a request be answered, after the others if its connection asks too fast.
+    async fn let_in(&self, peer: IpAddr, address: IpAddr, entry: Option<&Entry>) -> Result<(), Problem> {
+        // Operators must not lock themselves out.
+        if !self.is_public() {
+            return Ok(());
+        }
+        refuse_denied(&self.protection, address)?;
+        self.protection.let_read(address, self.protection.now())?;
+        // The loops have turns of their own, before they hand a connection over.
+        let Some(entry) = entry.filter(|_| !self.speaks_for_others(peer)) else { return Ok(()) };
+        let now = self.seconds();
+        let is_low = {
+            let mut pace = entry.pace.lock().unwrap_or_else(PoisonError::into_inner);
+            if pace.is_too_fast(now) {
+                pace.lower_priority(now);
+            }
+            pace.is_low(now)
+        };
+        if is_low { self.turns.wait().await } else { Ok(()) }
+    }
+
+    async fn answer(
+        &self,
+        request: Request<Taken>,
+        peer: IpAddr,
+        entry: Option<&Entry>,
+        in_hand: InHand,
+    ) -> Response {
         let start = Instant::now();
         let Protection { cors, policy, addresses, .. } = &*self.protection;
         let caller = cors.caller(&request).filter(|_| self.is_public());
@@ -302,10 +508,8 @@ impl Listening {
         let address = addresses.believed_address(peer, forwarded.map(HeaderValue::as_bytes));
         request.extensions_mut().insert(Peer(address));
         let mut router = self.router.clone();
-        // Operators must not lock themselves out.
-        let let_in = if self.is_public() { refuse_denied(&self.protection, address) } else { Ok(()) };
         let called = AssertUnwindSafe(async {
-            match let_in {
+            match self.let_in(peer, address, entry).await {
                 Ok(()) => router.call(request).await,
                 Err(problem) => Ok(problem.into_response()),
             }
@@ -313,7 +517,9 @@ impl Listening {
         let called = called.catch_unwind().await;
         let mut response = called.map_or_else(
             |_| {
-                tracing::error!("answer a request: panicked");
+                if let Some(count) = self.warns(|warnings| &mut warnings.panicked) {
+                    tracing::error!(count, "answer a request: panicked");
+                }
                 Problem::internal().into_response()
             },
             |Ok(response)| response,
@@ -325,6 +531,11 @@ impl Listening {
             policy.refused(explained.kind);
             if let Some(reason) = explained.reason {
                 addresses.note(address, reason, self.protection.now());
+            }
+            let is_refused = explained.reason.is_some() || explained.kind == &RATE_LIMITED;
+            if let Some(entry) = entry.filter(|_| is_refused) {
+                let now = self.seconds();
+                entry.pace.lock().unwrap_or_else(PoisonError::into_inner).lower_priority(now);
             }
             if let Some(reader) = reader {
                 reader.show(&explained, &mut response);

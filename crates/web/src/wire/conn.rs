@@ -28,6 +28,9 @@ pub(super) enum State {
 pub(super) struct Conn {
     pub(super) stream: TcpStream,
     pub(super) peer: IpAddr,
+    /// The peer is a trusted proxy, and speaks for its clients over one connection after another.
+    /// Its idle connections are not closed early: it may just be sending a request on one.
+    pub(super) is_of_balancer: bool,
     pub(super) seat: Seat,
     /// The origin of the page that sent the current request.
     pub(super) caller: Caller,

@@ -66,6 +66,7 @@ impl<H: Hot> Loop<H> {
             self.serve_those_back(&mut scratch);
             self.hot.end_of_turn(&mut self.io);
             self.serve_resumed(&mut scratch);
+            self.end_grace(&mut scratch);
             self.io.relieve();
             self.io.sweep();
             let turn_ms = turn.elapsed().as_millis() as u32;
@@ -79,7 +80,7 @@ impl<H: Hot> Loop<H> {
     pub(super) fn guarded(&mut self, token: Token, serve: impl FnOnce(&mut Self)) {
         let served = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| serve(self)));
         if served.is_err() {
-            tracing::error!("serve a connection: panicked");
+            self.io.panicked();
             self.io.drop_conn(token);
         }
     }
@@ -91,10 +92,23 @@ impl<H: Hot> Loop<H> {
         if !self.io.again.is_empty() {
             wait = Duration::ZERO;
         }
-        for at in [self.hot.due(), self.io.back_due()].into_iter().flatten() {
+        for at in [self.hot.due(), self.io.back_due(), self.io.grace_ends].into_iter().flatten() {
             wait = wait.min(at.saturating_duration_since(now));
         }
         Timespec { tv_sec: wait.as_secs() as i64, tv_nsec: i64::from(wait.subsec_nanos()) }
+    }
+
+    /// While it drains: once nothing is awaited any more, serves what has arrived on connections
+    /// that are idle, and closes those on which nothing has.
+    fn end_grace(&mut self, scratch: &mut [u8]) {
+        if self.io.grace_ends.is_none_or(|at| Instant::now() < at) {
+            return;
+        }
+        for token in self.io.end_grace() {
+            self.guarded(token, |it| it.serve(token, scratch));
+            self.io.rest_if_draining(token);
+        }
+        self.serve_arrived(scratch);
     }
 
     /// Serves connections that are new, or that came back from axum.

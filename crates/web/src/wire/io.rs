@@ -2,7 +2,7 @@
 //! routes may use.
 
 use super::{
-    Inbox, Letters, Seat, Travelling, Warning,
+    Inbox, Letters, Seat, Travelling,
     conn::{Conn, State},
     head::Head,
     slab::{Slab, Token},
@@ -13,7 +13,8 @@ use crate::{
     limits::Share,
     pressure::CLOSED_AT_ONCE,
     problem::{Problem, RATE_LIMITED},
-    protection::Protection,
+    protection::{DRAIN_GRACE, Protection},
+    warning::Warning,
 };
 use axum::body::Bytes;
 use rustix::{
@@ -46,6 +47,8 @@ const BUFFER_BYTES: usize = 1 << 10;
 const POOLED_MAX: usize = 4096;
 /// Connections accepted in one turn, so that open connections are served meanwhile.
 const ACCEPTS_MAX: usize = 64;
+/// Turns of accepting before the listener is closed: at least as many connections as it queues.
+const ACCEPT_TURNS_AT_END: usize = 256;
 /// A loop hands new connections over once it has more than another by an eighth and this many.
 const AHEAD_MAX: usize = 64;
 
@@ -82,6 +85,8 @@ pub struct Io<L> {
     /// The last check of memory after which connections were closed.
     relieved: u64,
     pub(super) drains: bool,
+    /// While it drains: until when connections are accepted, and requests awaited on idle ones.
+    pub(super) grace_ends: Option<Instant>,
     /// More connections were open than may be.
     full: Warning,
     /// An address, or its network, had as many connections as it may.
@@ -89,6 +94,7 @@ pub struct Io<L> {
     /// A balancer did not name the client's address.
     pub(super) unannounced: Warning,
     failed: Warning,
+    panicked: Warning,
     /// No connection can be accepted for a moment.
     deaf: bool,
 }
@@ -197,7 +203,7 @@ impl<L: Send + 'static> Io<L> {
     /// Runs an action for a connection. A panic in one request ends that connection and no other.
     pub fn guarded(&mut self, conn: Token, work: impl FnOnce(&mut Self)) {
         if catch_unwind(AssertUnwindSafe(|| work(self))).is_err() {
-            tracing::error!("serve a connection: panicked");
+            self.panicked();
             self.drop_conn(conn);
         }
     }
@@ -239,12 +245,21 @@ impl<L: Send + 'static> Io<L> {
             swept: 0,
             relieved: 0,
             drains: false,
+            grace_ends: None,
             full: Warning::default(),
             shared_out: Warning::default(),
             unannounced: Warning::default(),
             failed: Warning::default(),
+            panicked: Warning::default(),
             deaf: false,
         })
+    }
+
+    /// A request met a bug: a line now and then, for whoever found the request may repeat it.
+    pub(super) fn panicked(&mut self) {
+        if let Some(count) = self.panicked.due() {
+            tracing::error!(count, "serve a connection: panicked");
+        }
     }
 
     pub(super) fn seconds(&self) -> u32 {
@@ -365,7 +380,9 @@ impl<L: Send + 'static> Io<L> {
             None => return None,
         };
         if let Err(error) = added {
-            tracing::error!(%error, "watch a connection: failed");
+            if self.failed.due().is_some() {
+                tracing::error!(%error, "watch a connection: failed");
+            }
             self.drop_conn(token);
             return None;
         }
@@ -396,21 +413,49 @@ impl<L: Send + 'static> Io<L> {
         self.buffers.pop().unwrap_or_else(|| Vec::with_capacity(BUFFER_BYTES))
     }
 
+    /// Ends an idle connection if the server drains and no request is awaited any more.
     pub(super) fn rest_if_draining(&mut self, token: Token) {
-        if self.drains && self.conns.get_mut(token).is_some_and(|conn| conn.state == State::Idle) {
+        let Some(conn) = self.conns.peek(token) else { return };
+        if self.is_ending()
+            && matches!(conn.state, State::Announced | State::Idle)
+            && conn.output.is_none()
+            && !conn.is_of_balancer
+        {
             self.drop_conn(token);
         }
     }
 
+    /// Whether it drains, and the time in which requests are still awaited is over.
+    fn is_ending(&self) -> bool {
+        self.drains && self.grace_ends.is_none()
+    }
+
+    /// What has arrived is answered, and what arrives within a moment. Each answer ends its
+    /// connection.
     pub(super) fn begin_drain(&mut self) {
         self.drains = true;
+        self.grace_ends = Some(Instant::now() + DRAIN_GRACE);
+    }
+
+    /// Accepts what the kernel has queued, closes the listener, and returns the idle connections.
+    pub(super) fn end_grace(&mut self) -> Vec<Token> {
+        self.grace_ends = None;
+        // What comes faster than it can be accepted is refused, like what comes later.
+        for _ in 0..ACCEPT_TURNS_AT_END {
+            self.accept();
+        }
         self.listener = None;
         let mut idle = Vec::new();
         let idles = |conn: &Conn| matches!(conn.state, State::Announced | State::Idle);
         self.conns.find(&mut idle, |conn| idles(conn) && conn.output.is_none());
-        for token in idle {
-            self.drop_conn(token);
+        let seconds = self.protection.settings.drain_seconds.saturating_sub(1) as u32;
+        let until = self.seconds() + seconds;
+        for token in &idle {
+            if let Some(conn) = self.conns.get_mut(*token) {
+                (conn.readable, conn.until) = (true, until);
+            }
         }
+        idle
     }
 
     /// Once for each check that found too much memory: closes some idle connections, the longest
@@ -421,7 +466,8 @@ impl<L: Send + 'static> Io<L> {
         let Some(look) = pressure.closing(open).filter(|look| *look != self.relieved) else { return };
         self.relieved = look;
         let mut idle = Vec::new();
-        self.conns.find(&mut idle, |conn| conn.state == State::Idle && conn.output.is_none());
+        let rests = |conn: &Conn| conn.state == State::Idle && conn.output.is_none();
+        self.conns.find(&mut idle, |conn| rests(conn) && !conn.is_of_balancer);
         let since = |token: &Token| self.conns.peek(*token).map_or(u32::MAX, |conn| conn.until);
         if idle.len() > CLOSED_AT_ONCE {
             idle.select_nth_unstable_by_key(CLOSED_AT_ONCE, since);

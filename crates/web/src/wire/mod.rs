@@ -19,8 +19,9 @@ mod write;
 
 pub use hot::{Before, Hot, HotRequest, Served};
 pub use io::Io;
+pub(crate) use pace::{LOW_SECONDS, Pace};
 pub use slab::{Slab, Token};
-pub(crate) use stream::refuse_denied;
+pub(crate) use stream::{boundaries, refuse_denied};
 pub use write::number;
 
 use crate::{limits::Share, protection::Protection};
@@ -36,7 +37,6 @@ use std::{
         atomic::{AtomicBool, AtomicUsize, Ordering},
     },
     thread::JoinHandle,
-    time::{Duration, Instant},
 };
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc};
 
@@ -74,29 +74,6 @@ pub struct Travelling {
     /// the PROXY protocol.
     pub is_announced: bool,
     pub home: Arc<dyn Home>,
-}
-
-/// The shortest time between two warnings about connections that cannot be served.
-const WARN_EVERY: Duration = Duration::from_secs(10);
-
-/// A warning that every connection of a flood could cause, and that is written now and then.
-#[derive(Debug, Default)]
-pub struct Warning {
-    count: u64,
-    written: Option<Instant>,
-}
-
-impl Warning {
-    /// Counts one event. Returns how many there were since the start, if it is time to write the
-    /// warning.
-    pub fn due(&mut self) -> Option<u64> {
-        self.count += 1;
-        let is_due = self.written.is_none_or(|at| at.elapsed() > WARN_EVERY);
-        is_due.then(|| {
-            self.written = Some(Instant::now());
-            self.count
-        })
-    }
 }
 
 /// Messages of other threads for a loop.

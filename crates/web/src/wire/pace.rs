@@ -5,11 +5,11 @@
 const PACE_MAX: u16 = 20;
 /// How long a connection that sends too fast has low priority. New connections of a refused address
 /// have it for as long.
-pub(super) const LOW_SECONDS: u32 = 10;
+pub(crate) const LOW_SECONDS: u32 = 10;
 
 /// A connection's recent requests. Times are seconds since its loop began.
 #[derive(Debug, Default, Clone, Copy, PartialEq, Eq)]
-pub(super) struct Pace {
+pub(crate) struct Pace {
     second: u32,
     asked: u16,
     /// It is in the queue of connections of low priority.
@@ -19,7 +19,7 @@ pub(super) struct Pace {
 
 impl Pace {
     /// Counts a request, and returns whether it is one too many in its second.
-    pub(super) fn is_too_fast(&mut self, now: u32) -> bool {
+    pub(crate) fn is_too_fast(&mut self, now: u32) -> bool {
         if self.second != now {
             (self.second, self.asked) = (now, 0);
         }
@@ -28,12 +28,12 @@ impl Pace {
     }
 
     /// It is served after the others for a while.
-    pub(super) fn lower_priority(&mut self, now: u32) {
+    pub(crate) fn lower_priority(&mut self, now: u32) {
         self.low_until = now + LOW_SECONDS;
     }
 
     /// Whether it is served after the others now.
-    pub(super) fn is_low(&self, now: u32) -> bool {
+    pub(crate) fn is_low(&self, now: u32) -> bool {
         now < self.low_until
     }
 }

@@ -10,6 +10,7 @@ use super::{
     io::{Io, OUT_BYTES},
     proxy::{self, Parsed},
     slab::Token,
+    write,
 };
 use crate::{
     cors::Caller,
@@ -242,6 +243,26 @@ pub(crate) fn refuse_denied(protection: &Protection, address: IpAddr) -> Result<
     Err(Problem::new(&ADDRESS_DENIED, why))
 }
 
+/// The boundaries of the request at the start of some bytes: its length, or `None` if only its
+/// chunks tell it. An error is the answer that refuses it. `None` if the head is incomplete.
+pub(crate) fn boundaries(bytes: &[u8], bytes_max: usize) -> Option<Result<Option<u64>, Vec<u8>>> {
+    match head::parse(bytes, bytes_max, &[]) {
+        head::Parsed::Partial => None,
+        head::Parsed::Whole(head) => {
+            let total = head.len as u64 + head.body_len;
+            Some(Ok((!head.chunked).then_some(total)))
+        }
+        head::Parsed::Refused(why) => {
+            let mut date = write::Date::new();
+            let since = std::time::UNIX_EPOCH.elapsed().unwrap_or_default();
+            date.at(since.as_millis() as u64);
+            let (mut out, mut scratch) = (Vec::new(), Vec::new());
+            write::problem(&mut out, &mut scratch, &malformed(why, bytes_max), "", &date, true);
+            Some(Err(out))
+        }
+    }
+}
+
 fn malformed(why: head::Refusal, bytes_max: usize) -> Problem {
     match why {
         head::Refusal::TooLarge => Problem::new(
@@ -303,19 +324,28 @@ impl<L: Send + 'static> Io<L> {
         }
     }
 
+    /// How long a connection may be idle now, and how long a balancer's may.
+    fn idle_seconds(&self) -> (u32, u32) {
+        (self.protection.idle_seconds(), self.protection.settings.idle_timeout_seconds as u32)
+    }
+
     /// Everything that arrived was served.
     pub(super) fn rest(&mut self, token: Token) {
         let now = self.seconds();
-        let idle = self.protection.idle_seconds();
+        let (idle, configured) = self.idle_seconds();
+        let drains = self.drains;
         if let Some(conn) = self.conns.get_mut(token)
             && matches!(conn.state, State::Head | State::Body | State::Idle)
             // Otherwise it is not idle: unwritten output has its own timeout.
             && conn.output.is_none()
         {
+            // A balancer's connection has the timeout of a drain once one has begun.
+            if !(drains && conn.is_of_balancer && conn.state == State::Idle) {
+                conn.until = now + if conn.is_of_balancer { configured } else { idle };
+            }
             conn.state = State::Idle;
-            conn.until = now + idle;
-            if self.drains {
-                self.drop_conn(token);
+            if drains {
+                self.rest_if_draining(token);
             }
         }
     }
@@ -448,8 +478,10 @@ impl<L: Send + 'static> Io<L> {
     pub(super) fn welcome_back(&mut self, travelling: Travelling) {
         let Travelling { stream, peer, seat, early, is_announced, .. } = travelling;
         let settings = &self.protection.settings;
+        let is_of_balancer = !settings.proxy_protocol && self.protection.addresses.is_trusted(peer);
         let (state, seconds) = match is_announced {
             true => (State::Announced, settings.header_timeout_seconds as u32),
+            false if is_of_balancer => (State::Idle, settings.idle_timeout_seconds as u32),
             false => (State::Idle, self.protection.idle_seconds()),
         };
         let until = self.seconds() + seconds;
@@ -458,6 +490,7 @@ impl<L: Send + 'static> Io<L> {
         let conn = Conn {
             stream,
             peer,
+            is_of_balancer,
             seat,
             caller: Caller::default(),
             pace,

@@ -567,6 +567,7 @@ impl Running {
             },
             demo,
             part: gate::Part::All,
+            admin_open_max: gate::ADMIN_OPEN_MAX,
         };
         let (tell, told) = std::sync::mpsc::channel();
         let run = move || {
@@ -618,9 +619,14 @@ impl Running {
         self.dir.path()
     }
 
+    /// Tells the server to drain.
+    pub fn tell_to_stop(&mut self) {
+        drop(self.stop.take());
+    }
+
     /// Tells the server to drain and waits for its end.
     pub fn stop(&mut self) {
-        drop(self.stop.take());
+        self.tell_to_stop();
         if let Some(done) = self.done.take() {
             done.join().unwrap();
         }

@@ -1,0 +1,199 @@
+//! What protects one listener protects each: silent connections, slow readers, floods of what is
+//! served without a credential, and lines that a stranger can cause.
+
+use crate::client::send;
+use crate::fake::{MEMORY_LIMIT_BYTES, Running};
+use std::{
+    io::{Read, Write},
+    net::{SocketAddr, TcpStream},
+    sync::atomic::Ordering::Relaxed,
+    time::{Duration, Instant},
+};
+
+fn connect(to: SocketAddr) -> TcpStream {
+    let stream = TcpStream::connect(to).unwrap();
+    stream.set_read_timeout(Some(Duration::from_secs(20))).unwrap();
+    stream
+}
+
+fn is_open(stream: &TcpStream) -> bool {
+    stream.set_nonblocking(true).unwrap();
+    let read = (&mut &*stream).read(&mut [0; 1]);
+    stream.set_nonblocking(false).unwrap();
+    read.is_err_and(|error| error.kind() == std::io::ErrorKind::WouldBlock)
+}
+
+#[track_caller]
+fn wait(what: &str, mut is_so: impl FnMut() -> bool) {
+    let started = Instant::now();
+    while !is_so() {
+        assert!(started.elapsed() < Duration::from_secs(20), "{what}: not within 20 s");
+        std::thread::sleep(Duration::from_millis(20));
+    }
+}
+
+#[test]
+fn silent_connections_do_not_keep_operators_out() {
+    let gate = Running::start(true, false, |config| config.connections.header_timeout_seconds = 3);
+    let began = Instant::now();
+    // More than may be open in all. An address has a quarter of them.
+    let silent: Vec<TcpStream> = (0..1100)
+        .map(|n| {
+            let mut stream = connect(gate.bound.admin);
+            if n % 3 == 0 {
+                let _ = stream.write_all(b"GET /healthz HTTP/1.1\r\nHo");
+            }
+            stream
+        })
+        .collect();
+    for _ in 0..20 {
+        assert_eq!(send(gate.bound.admin, "GET", "/healthz", &[], "").status, 200);
+    }
+    let open = silent.iter().filter(|stream| is_open(stream)).count();
+    assert!(open <= 256, "{open} of one address are open");
+    // Nor does a connection that asks again and again, and is served, lose its place.
+    let mut used = connect(gate.bound.admin);
+    for _ in 0..3 {
+        for _ in 0..30 {
+            drop(connect(gate.bound.admin));
+        }
+        used.write_all(b"GET /healthz HTTP/1.1\r\nHost: a\r\n\r\n").unwrap();
+        assert!(used.read(&mut [0; 2048]).unwrap() > 0);
+    }
+    // A connection without a first request is closed like one without the rest of its head.
+    wait("closed", || !silent.iter().any(is_open));
+    assert!(began.elapsed() < Duration::from_secs(15), "{:?}", began.elapsed());
+}
+
+#[test]
+fn idle_connections_of_operators_are_closed_above_the_memory_mark() {
+    let gate = Running::start(true, false, |config| {
+        (config.connections.open_max, config.connections.threads) = (16, 1);
+        config.connections.memory_mark_percent = 50;
+        config.limits.exempt_addresses = vec!["127.0.0.0/8".parse().unwrap()];
+    });
+    let idle: Vec<TcpStream> = (0..8).map(|_| connect(gate.bound.admin)).collect();
+    // With few connections of shoppers none is closed.
+    let shoppers: Vec<TcpStream> = (0..4)
+        .map(|_| {
+            let mut stream = connect(gate.bound.shop);
+            stream.write_all(b"GET ").unwrap();
+            stream
+        })
+        .collect();
+    wait("counted", || metric(&gate, "floodgate_gate_connections") == 4);
+    gate.resident_bytes.store(MEMORY_LIMIT_BYTES / 100 * 60, Relaxed);
+    wait("closed", || !idle.iter().any(is_open));
+    drop(shoppers);
+}
+
+fn metric(gate: &Running, line: &str) -> u64 {
+    let metrics = send(gate.bound.admin, "GET", "/metrics", &[], "").body;
+    metrics.lines().find_map(|l| l.strip_prefix(line)?.strip_prefix(' ')).unwrap().parse().unwrap()
+}
+
+/// Bytes that the kernel holds for this server's port and that a client has not taken.
+fn unsent_bytes(port: u16) -> u64 {
+    let table = std::fs::read_to_string("/proc/net/tcp").unwrap();
+    let at = format!(":{port:04X}");
+    let rows = table.lines().filter_map(|line| {
+        let mut fields = line.split_ascii_whitespace().skip(1);
+        let (local, queues) = (fields.next()?, fields.nth(2)?);
+        let unsent = queues.split(':').next()?;
+        local.ends_with(&at).then(|| u64::from_str_radix(unsent, 16).unwrap())
+    });
+    rows.sum()
+}
+
+#[test]
+fn a_slow_reader_of_large_answers_holds_little_in_the_kernel() {
+    let gate = Running::start(true, false, |config| {
+        config.limits.exempt_addresses = vec!["127.0.0.0/8".parse().unwrap()];
+    });
+    for (what, at, path) in [
+        ("shop", gate.bound.shop, "/api/v1/openapi.json"),
+        ("shop's loops", gate.bound.shop, "/api/v1/sales/demo"),
+        ("admin", gate.bound.admin, "/api/v1/openapi.json"),
+    ] {
+        const READERS: u64 = 5;
+        let slow: Vec<TcpStream> = (0..READERS)
+            .map(|_| {
+                let address: socket2::SockAddr = at.into();
+                let socket =
+                    socket2::Socket::new(socket2::Domain::IPV4, socket2::Type::STREAM, None).unwrap();
+                socket.set_recv_buffer_size(4096).unwrap();
+                socket.connect(&address).unwrap();
+                let mut stream = TcpStream::from(socket);
+                stream.set_write_timeout(Some(Duration::from_millis(300))).unwrap();
+                let many = format!("GET {path} HTTP/1.1\r\nHost: a\r\n\r\n").repeat(5000);
+                let _ = stream.write_all(many.as_bytes());
+                stream
+            })
+            .collect();
+        std::thread::sleep(Duration::from_millis(500));
+        let each = unsent_bytes(at.port()) / READERS;
+        assert!(each > 1000 && each < 512 << 10, "{what}: {each} bytes for each slow reader");
+        drop(slow);
+    }
+}
+
+#[test]
+fn what_anybody_may_read_is_under_an_address_rate() {
+    let gate = Running::start(true, false, |config| {
+        (config.limits.address_per_second, config.limits.address_burst) = (1, 3);
+        config.limits.trusted_proxies = vec!["127.0.0.1".parse().unwrap()];
+    });
+    for (n, path) in
+        ["/api/v1/sales/demo", "/api/v1/sales/none", "/", "/sales/demo", "/api/v1/openapi.json", "/nothing"]
+            .into_iter()
+            .enumerate()
+    {
+        let from = format!("203.0.113.{n}");
+        let ask = || send(gate.bound.shop, "GET", path, &[("x-forwarded-for", &from)], "");
+        let let_in = (0..60).take_while(|_| ask().status != 429).count();
+        // Ten times the burst, and what is refilled meanwhile.
+        assert!((30..55).contains(&let_in), "{path}: {let_in}");
+        let refused = ask();
+        if refused.status == 429 {
+            assert_eq!(refused.problem(), "rate-limited");
+            assert!(refused.header("retry-after").is_some());
+        }
+    }
+    // Operators read as often as they like.
+    assert!((0..100).all(|_| send(gate.bound.admin, "GET", "/healthz", &[], "").status == 200));
+}
+
+#[test]
+fn an_unreadable_file_of_keys_is_no_refusal_of_them() {
+    let gate = Running::start(true, false, |_| {});
+    let bearer = format!("Bearer {}", gate.owner);
+    let ask =
+        || send(gate.bound.admin, "GET", "/api/v1/admin/sales/demo/stats", &[("authorization", &bearer)], "");
+    assert_eq!(ask().status, 200);
+    // A loop of links cannot be read, and is neither missing nor wrong.
+    let file = gate.data().join("keys/admin.json");
+    let kept = std::fs::read(&file).unwrap();
+    std::fs::remove_file(&file).unwrap();
+    std::os::unix::fs::symlink(&file, &file).unwrap();
+    let answer = ask();
+    assert_eq!((answer.status, answer.problem()), (503, "unavailable".to_owned()), "{answer:?}");
+    assert!(answer.header("retry-after").is_some());
+    std::fs::remove_file(&file).unwrap();
+    web::secret::write_secret(&file, &kept).unwrap();
+    assert_eq!(ask().status, 200, "tried again");
+    std::fs::write(&file, "{").unwrap();
+    assert_eq!(ask().status, 401, "a damaged file keeps no key alive");
+}
+
+#[test]
+fn looking_at_a_sign_in_link_does_not_use_it_up() {
+    let gate = Running::start(true, false, |_| {});
+    let path = format!("/sign-in?key={}", gate.api_keys.mint_one_time().unwrap());
+    for _ in 0..3 {
+        let looked = send(gate.bound.admin, "HEAD", &path, &[], "");
+        assert!(looked.status == 303 && looked.header("set-cookie").is_none(), "{looked:?}");
+    }
+    let signed_in = send(gate.bound.admin, "GET", &path, &[], "");
+    assert!(signed_in.status == 303 && signed_in.header("set-cookie").is_some(), "{signed_in:?}");
+    assert_eq!(send(gate.bound.admin, "GET", &path, &[], "").status, 401, "once");
+}
