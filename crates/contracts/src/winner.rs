@@ -34,8 +34,8 @@ pub enum WinnerEvent {
     Voided {
         reason: String,
     },
-    /// A payment came that bought nothing, and must be refunded. It is no line of the winners' feed,
-    /// but of the feed of refunds.
+    /// A payment came that bought nothing, and must be refunded. It is no line of the winners'
+    /// feed, but of the feed of refunds.
     RefundDue {
         payment: String,
     },

@@ -154,8 +154,9 @@ fn copy_log(from: &Path, to: &Path, what: What) -> Result<Sequence, Box<dyn std:
     Ok(copy.last())
 }
 
-/// The pause of a restored copy: two servers that both sell the same stock would promise it twice. An
-/// operator resumes it, and says by that that the server which the backup is of is gone for good.
+/// The pause of a restored copy: two servers that both sell the same stock would promise it twice.
+/// An operator resumes it, and says by that that the server which the backup is of is gone for
+/// good.
 fn pause_after(newest: &[u8]) -> Result<Vec<u8>, Box<dyn std::error::Error>> {
     let at = Entry::decode(newest).map_err(|error| format!("the backup's last entry: {error}"))?.at;
     let by = Actor::new(Actor::RESTORE, "restored from a backup");

@@ -4,6 +4,8 @@
 //! entry says that they went, so that the figures show its effect. No content of an entry may make
 //! the auditor stop.
 
+mod times;
+
 use super::report::ItemReport;
 use crate::core::{Entry, Record};
 use contracts::{
@@ -73,9 +75,9 @@ pub(super) struct Item {
     /// value before that.
     pub(super) history: Vec<(Sequence, i128)>,
     /// When nothing was free while the sale was open.
-    pub(super) none_free: Stretches,
+    pub(super) none_free: SequenceRanges,
     /// The same, when in addition the open round offered it and no place on the waitlist was left.
-    pub(super) none_left: Stretches,
+    pub(super) none_left: SequenceRanges,
 }
 
 /// The places that wait for an item: by quantity, so that thousands that do not fit are not checked
@@ -114,12 +116,12 @@ impl Waiting {
 
 /// The ranges of entries after which a condition holds.
 #[derive(Debug, Default)]
-pub(super) struct Stretches {
+pub(super) struct SequenceRanges {
     past: Vec<(Sequence, Sequence)>,
     since: Option<Sequence>,
 }
 
-impl Stretches {
+impl SequenceRanges {
     /// Notes whether the condition holds after this entry.
     fn follow(&mut self, sequence: Sequence, holds: bool) {
         match (self.since, holds) {
@@ -185,8 +187,8 @@ pub(super) struct Auditor {
     pub(super) denied: HashSet<ShopperKey>,
     /// When the sale was open and had one and the same deny list, which was not empty; and when it
     /// was open and asked for a tier.
-    pub(super) denying: Stretches,
-    pub(super) by_tier: Stretches,
+    pub(super) denying: SequenceRanges,
+    pub(super) by_tier: SequenceRanges,
     pub(super) seen: HashMap<AttemptId, Seen>,
     accepted: u64,
     by_shopper: HashMap<ShopperKey, BTreeSet<AttemptId>>,
@@ -220,31 +222,6 @@ enum Due {
     Open(u16, TimeMs),
     /// So many wait, and the waitlist has ended.
     Leave(usize),
-}
-
-/// Whether an entry was decided after the timers had done all that was due at its time.
-fn is_decision(record: &Record) -> bool {
-    match record {
-        Record::RoundOpened { by, .. } | Record::RoundClosed { by, .. } | Record::Left { by, .. } => {
-            by.name != Actor::TIMER
-        }
-        Record::Paused { by } => by.name != Actor::RESTORE,
-        Record::Promoted { .. }
-        | Record::CommandDone { .. }
-        | Record::Expired { .. }
-        | Record::Refusals { .. }
-        | Record::SpaceRegained { .. } => false,
-        _ => true,
-    }
-}
-
-/// Whether an entry is an expiry, or a round that turns by itself.
-fn is_timers(record: &Record) -> bool {
-    match record {
-        Record::RoundOpened { .. } | Record::RoundClosed { .. } => !is_decision(record),
-        Record::Expired { .. } => true,
-        _ => false,
-    }
 }
 
 /// How often each thing was checked, so that a verdict can say what it is based on.
@@ -385,105 +362,6 @@ impl Auditor {
         self.denying.follow(sequence, open && !self.denied.is_empty());
         let eligibility = self.spec.as_ref().map(|spec| spec.eligibility);
         self.by_tier.follow(sequence, open && eligibility.is_some_and(|rule| rule.tier_min() > 0));
-    }
-
-    /// What is due and not done: the hold whose end came first, or the turn of a round.
-    fn due(&self) -> Option<Due> {
-        let now = self.now;
-        let waiting = self.items.iter().map(|item| item.waiting.len()).sum();
-        if self.waitlist_ended && waiting > 0 {
-            return Some(Due::Leave(waiting));
-        }
-        let expiry = self.held.first().filter(|(pay_by, _)| *pay_by <= now);
-        if let Some(&(pay_by, hold)) = expiry {
-            return Some(Due::Expiry(pay_by, hold));
-        }
-        match self.round {
-            Some(round) => {
-                let closes_at = self.closes_at.get(usize::from(round)).copied();
-                closes_at.filter(|at| *at <= now).map(|at| Due::Close(round, at))
-            }
-            None => {
-                let next = self.rounds_opened;
-                self.opens_at(next).filter(|at| *at <= now).map(|at| Due::Open(next, at))
-            }
-        }
-    }
-
-    fn opens_at(&self, round: u16) -> Option<TimeMs> {
-        let rounds = self.spec.as_ref().map(|spec| &spec.rounds);
-        rounds.and_then(|rounds| rounds.get(usize::from(round))).map(|round| round.opens_at)
-    }
-
-    /// Time is a promise too: nothing is decided before what was due by then is done. Refusals are
-    /// journalled while something is due only directly before the entry that does it.
-    fn in_time(&mut self, sequence: Sequence, record: &Record) {
-        if let Some(due) = self.owed.take()
-            && !is_timers(record)
-        {
-            self.overdue(sequence, due);
-        }
-        let due = self.due();
-        if is_decision(record)
-            && let Some(due) = due
-        {
-            self.overdue(sequence, due);
-        }
-        if matches!(record, Record::Refusals { .. }) {
-            self.owed = due;
-        }
-    }
-
-    /// The log is read to its end: refusals were not its last entry while something was due.
-    pub(super) fn ends_in_time(&mut self, end: Sequence) {
-        if let Some(due) = self.owed.take() {
-            self.overdue(end, due);
-        }
-    }
-
-    fn overdue(&mut self, sequence: Sequence, due: Due) {
-        let now = self.now;
-        match due {
-            Due::Expiry(pay_by, hold) => self.check(2, false, sequence, || {
-                format!("{hold} is still held at {now}, and its time was over at {pay_by}")
-            }),
-            Due::Close(round, at) => self.check(4, false, sequence, || {
-                format!("round {round} is still open at {now}, and was to close at {at}")
-            }),
-            Due::Leave(waiting) => {
-                self.check(4, false, sequence, || format!("{waiting} still wait, and the waitlist has ended"))
-            }
-            Due::Open(round, at) => self.check(4, false, sequence, || {
-                format!("round {round} is not open at {now}, and was to open at {at}")
-            }),
-        }
-    }
-
-    /// A round turns by itself at its time, and earlier only if an operator says so.
-    fn turns_in_time(
-        &mut self,
-        sequence: Sequence,
-        (round, turns): (u16, &str),
-        by: &Actor,
-        due_at: Option<TimeMs>,
-    ) {
-        let early = due_at.map_or(0, |due_at| due_at.since(self.now).0);
-        self.check(4, by.name != Actor::TIMER || early == 0, sequence, || {
-            format!("round {round} {turns} {early} ms before its time, and no operator said so")
-        });
-    }
-
-    fn paid_in_time(&mut self, sequence: Sequence, hold: AttemptId, late: bool) {
-        let (now, held) = (self.now, self.seen.get(&hold).filter(|seen| seen.standing == Standing::Held));
-        let Some(pay_by) = held.map(|seen| seen.pay_by) else { return };
-        self.check(4, late || now < pay_by, sequence, || {
-            format!("{hold} is paid as if in time, and was to be paid by {pay_by}")
-        });
-    }
-
-    /// The hold whose end comes first, of those that are held.
-    pub(super) fn first_end(&self) -> Option<(TimeMs, AttemptId)> {
-        self.held.first().copied()
     }
 
     /// Keeps the ranges of entries in which an item is sold out in an open sale.

@@ -75,8 +75,8 @@ pub enum Record {
     WaitlistEnded {
         by: Actor,
     },
-    /// An operator's command was carried out under this key: what it changed stands before. Promotions
-    /// that it made due may still follow.
+    /// An operator's command was carried out under this key: what it changed stands before.
+    /// Promotions that it made due may still follow.
     CommandDone {
         key: CommandKey,
         answer: CommandAnswer,
@@ -191,8 +191,8 @@ mod kind {
 impl Record {
     /// Whether this was decided after the timers had done all that was due at its time. The timers'
     /// own entries come before that, and so does what they cause: promotions, and refusals that are
-    /// journalled first. The end of a shortage is logged before the timers run again, and a restored
-    /// copy's pause is logged when nothing runs.
+    /// journalled first. The end of a shortage is logged before the timers run again, and a
+    /// restored copy's pause is logged when nothing runs.
     pub(super) fn is_decision(&self) -> bool {
         match self {
             Self::RoundOpened { by, .. } | Self::RoundClosed { by, .. } | Self::Left { by, .. } => {
@@ -209,8 +209,8 @@ impl Record {
     }
 
     /// Whether this may come while a waiting shopper could be promoted: it is a promotion, takes a
-    /// denied shopper's place back instead, or says that the command which freed the units is done. A
-    /// backup may end between two promotions, and then its copy is paused.
+    /// denied shopper's place back instead, or says that the command which freed the units is done.
+    /// A backup may end between two promotions, and then its copy is paused.
     pub(super) fn may_precede_promotions(&self) -> bool {
         match self {
             Self::Promoted { .. } | Self::CommandDone { .. } => true,

@@ -289,8 +289,8 @@ impl Core {
 
     /// Gives freed units to waiting shoppers, first come first served, as far as the step's budget
     /// goes. A shopper who is on the deny list when the turn comes loses the place. Other lists do
-    /// not take a place back: an upload comes in parts, and the first clears the list. After [`Progress::More`] the caller must decide nothing else before the remaining
-    /// promotions.
+    /// not take a place back: an upload comes in parts, and the first clears the list. After
+    /// [`Progress::More`] the caller must decide nothing else before the remaining promotions.
     pub(super) fn promote(&mut self, now: TimeMs, out: &mut Step) -> Result<Progress, Broken> {
         while let Some(waiter) = self.state.next_promotion() {
             if out.is_full() {
