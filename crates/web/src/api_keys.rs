@@ -116,10 +116,13 @@ pub struct ApiKeys {
     known: Mutex<Current>,
 }
 
+/// What tells a changed file: time of change, inode, and time of the inode's change.
+type Stamp = (SystemTime, u64, i64, i64);
+
 #[derive(Debug, Default)]
 struct Current {
     keys: Vec<ApiKey>,
-    stamp: Option<(SystemTime, u64)>,
+    stamp: Option<Stamp>,
     /// The file could not be read, for a reason that passes.
     is_unread: bool,
     /// Lines that a stranger could cause.
@@ -215,6 +218,11 @@ impl ApiKeys {
             None if want == Role::ReadOnly && has_session() => Some(("session".to_owned(), want)),
             None => return Err(Problem::new(&KEY_MISSING, NO_KEY)),
         };
+        // Made by an earlier build: the log must tell the sale's own actions from an operator's.
+        if known.as_ref().is_some_and(|(name, _)| Actor::SYSTEM.contains(&&**name)) {
+            let why = "API key: its name is one of the log's own: make another with `floodgate key new`";
+            return Err(Problem::new(&KEY_REFUSED, why));
+        }
         let (name, role) = known.ok_or_else(|| Problem::new(&KEY_REFUSED, "API key: unknown or revoked"))?;
         if role < want {
             let why = format!("API key {name:?} is {role}: this needs {want}");
@@ -263,6 +271,7 @@ impl ApiKeys {
     fn reread_if_changed(&self, known: &mut Current) {
         let stamp = self.stamp();
         if stamp == known.stamp {
+            known.is_unread = false;
             return;
         }
         known.is_unread = false;
@@ -285,10 +294,11 @@ impl ApiKeys {
         }
     }
 
-    fn stamp(&self) -> Option<(SystemTime, u64)> {
+    fn stamp(&self) -> Option<Stamp> {
         use std::os::unix::fs::MetadataExt;
         let meta = fs::metadata(&self.path).ok()?;
-        Some((meta.modified().ok()?, meta.ino()))
+        // A mended mode or owner changes the last of them alone.
+        Some((meta.modified().ok()?, meta.ino(), meta.ctime(), meta.ctime_nsec()))
     }
 
     fn read(&self) -> io::Result<Stored> {

@@ -69,4 +69,5 @@ fn the_log_says_who_did_what_and_why() {
     assert_eq!(kinds(page["entries"].as_array().unwrap()).last().unwrap(), "voided", "{page}");
     assert_eq!(read("shopper=b%20ob")["status"], 422);
     assert_eq!(read("max=0")["status"], 422);
+    assert_eq!(read("after=18446744073709551615")["status"], 409);
 }

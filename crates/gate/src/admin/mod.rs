@@ -155,7 +155,7 @@ fn of_sales() -> Vec<Operation<Parts>> {
             .does("The sale's log in words: who did what, when and why, by page.")
             .query::<timeline::TimelineQuery>()
             .replies::<timeline::TimelinePage>("A page of the log.")
-            .problems(&[&NOT_FOUND, &INVALID, &QUEUE_FULL, &UNAVAILABLE]),
+            .problems(&[&NOT_FOUND, &CONFLICT, &INVALID, &QUEUE_FULL, &UNAVAILABLE]),
         get("/api/v1/admin/sales/{sale}/winners.ndjson", "readWinners", READ, feed::winners)
             .does("What happened to holds after a sequence, in order, as signed lines.")
             .query::<feed::FeedQuery>()

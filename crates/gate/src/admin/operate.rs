@@ -223,7 +223,7 @@ pub(super) async fn define(
 ) -> Handled {
     let reason = Reasons::Optional.in_query(query.as_deref())?;
     let sale: SaleId = sale.parse().map_err(|e: contracts::IdError| invalid(e.to_string()))?;
-    spec.validate().map_err(|e| invalid(e.to_string()))?;
+    spec.validate_new().map_err(|e| invalid(e.to_string()))?;
     let sales = Arc::clone(fronts.sales());
     let made = tokio::task::spawn_blocking(move || sales.get_or_create(&sale)).await;
     let sale = made

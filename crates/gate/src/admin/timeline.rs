@@ -97,6 +97,10 @@ pub(super) async fn read(
         wanted.attempts.extend(record.attempts.iter().map(|attempt| attempt.id));
     }
     let end = *front.sale.sequence().borrow();
+    if query.after > end.0 {
+        let why = format!("after: the log ends at {end} (a backup was restored?): begin again with after=0");
+        return Err(Problem::new(&problem::CONFLICT, why));
+    }
     let read = move || front.sale.timeline(Sequence(query.after), wanted, max);
     let read = tokio::task::spawn_blocking(read).await.map_err(|_| Problem::internal())?;
     let (entries, searched) = read.map_err(problem::of_unavailable)?;

@@ -109,12 +109,14 @@ function start() {
       if (!row) continue;
       const tag = row.querySelector("[data-item]");
       // What is left at the end is not sold out, and not to be had any more either.
-      const word = state === "closed" && item.state === "available" ? "ended" : item.state;
+      const word = (state === "closed" || row.dataset.offered === "false") && item.state === "available" ? "ended" : item.state;
       if (tag.dataset[word]) tag.textContent = tag.dataset[word];
       const button = row.querySelector("form.buy button");
       if (!button || button.dataset.asking) continue;
       const open = item.state === "available" ? "buy" : item.state === "sold_out" && item.waitlist_open ? "waitlist" : item.state;
-      const does = state !== "closed" && had.includes(item.item) ? "have" : state === "open" ? open : state;
+      // An item that no further round offers is over, whatever is left of it.
+      const over = row.dataset.offered === "false";
+      const does = over ? "closed" : state !== "closed" && had.includes(item.item) ? "have" : state === "open" ? open : state;
       button.disabled = !["buy", "waitlist"].includes(does);
       button.querySelector(".does").textContent = button.dataset[does];
     }
@@ -157,6 +159,7 @@ function start() {
       const html = await response.text();
       delete button.dataset.asking;
       put(html, true);
+      form.dataset.attempt = document.querySelector("#answer section")?.dataset.attempt || "";
       renewKey(form);
     } catch {
       // The same key goes out again, so nothing can be bought twice. What an earlier request got is no answer to this one.
@@ -219,13 +222,13 @@ function start() {
   // The answer to the last request stays as it is, unless the news is about that request.
   async function update(attempt, news) {
     const heard = `${news.outcome} ${news.hold?.state} ${news.position} ${news.place}`;
-    const before = watched.get(attempt);
-    if (before === heard) return;
+    if (watched.get(attempt) === heard) return;
     watched.set(attempt, heard);
-    if (!before) return;
     const answers = document.querySelector("#answer section")?.dataset.attempt === attempt;
     const from = answers ? `${page}/attempts/${attempt}` : page;
     put(await (await fetch(`${from}?fragment=1&lang=${lang}${sale.dataset.query}`)).text(), false);
+    // What was in line when the button was pressed has an answer now.
+    for (const form of document.querySelectorAll("form.buy")) if (form.dataset.attempt === attempt) renewKey(form);
   }
 
   addEventListener("submit", submit);

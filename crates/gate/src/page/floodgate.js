@@ -1,4 +1,4 @@
-// A sale on a shop's page: see docs/embedding.md. At most 8 KB.
+// A sale on a shop's page: see docs/embedding.md. At most 9 KB.
 (() => {
 const script = document.currentScript;
 const { sale, item, quantity = 1, token, tokenUrl, lang = document.documentElement.lang } = script.dataset;
@@ -10,6 +10,7 @@ const words = {
   paused: ["Paused", "已暂停"],
   closed: ["The sale is over", "活动已结束"],
   buy: ["Buy now", "立即抢购"],
+  mine: ["See your purchase", "查看您的购买"],
   join: ["Sold out: join the waitlist", "已售罄：加入候补"],
   busy: ["Asking…", "提交中…"],
   granted: ["It is yours to pay", "抢购成功，请付款"],
@@ -49,8 +50,15 @@ function show() {
   state.textContent = say(seen.state) + (ms ? clock : "");
   const [wanted] = seen.items.filter((i) => !item || i.item === item);
   const out = wanted?.state === "sold_out";
-  button.textContent = say(out ? (wanted.waitlist_open ? "join" : "sold_out") : "buy");
-  button.disabled = asking || seen.state !== "open" || (out && !wanted.waitlist_open);
+  // The same key again gives the same answer.
+  const mine = wanted && sessionStorage[placeOf(wanted.item, quantity)];
+  button.textContent = say(mine ? "mine" : out ? (wanted.waitlist_open ? "join" : "sold_out") : "buy");
+  button.disabled = asking || seen.state !== "open" || (out && !wanted.waitlist_open && !mine);
+}
+
+// Where the tab keeps the key of a purchase.
+function placeOf(what, count) {
+  return `floodgate ${base} ${sale} ${what} ${count}`;
 }
 
 // What an outcome says of the hold, or of the place.
@@ -82,9 +90,9 @@ async function look() {
 }
 
 async function follow() {
-  while (seen?.state !== "closed") {
-    await look().catch(() => {});
-    await wait(left() > 6e4 ? 2e4 : left() > 4000 || seen?.state !== "scheduled" ? 3000 : 300);
+  for (let failed = 0; seen?.state !== "closed"; ) {
+    await look().then(() => (failed = 0), () => failed++);
+    await wait(failed ? Math.min(500 * 2 ** failed, 3e4) : left() > 6e4 ? 2e4 : left() > 4000 || seen?.state !== "scheduled" ? 3000 : 300);
   }
 }
 
@@ -126,10 +134,16 @@ function isOver(last, place) {
 async function watch(outcome, place) {
   const { attempt } = outcome;
   let last = word(outcome);
-  for (watched = attempt; watched === attempt; await wait(2000)) {
+  let pause = 1000;
+  for (watched = attempt; watched === attempt; await wait((pause = Math.min(pause * 2, 3e4)))) {
     try {
       const headers = { "floodgate-pass": await getPass() };
-      const { body } = await fetch(`${path}/attempts/${attempt}/events`, { credentials: "omit", headers });
+      const { body, status, headers: told } = await fetch(`${path}/attempts/${attempt}/events`, { credentials: "omit", headers });
+      if (status === 401) pass = null;
+      if (status !== 200) {
+        await wait(1000 * (told.get("retry-after") || 0));
+        continue;
+      }
       const reader = body.pipeThrough(new TextDecoderStream()).getReader();
       for (let text = "", part; !(part = await reader.read()).done; ) {
         const events = (text + part.value).split("\n\n");
@@ -138,6 +152,7 @@ async function watch(outcome, place) {
           const data = event.match(/^data: (.*)/m);
           const next = data && JSON.parse(data[1]);
           if (watched !== attempt) return;
+          pause = 1000;
           if (!next || word(next) === last) continue;
           last = word(next);
           said.textContent = say(last);
@@ -146,12 +161,14 @@ async function watch(outcome, place) {
           if (isOver(last, place)) return;
         }
       }
-    } catch {}
+    } catch (problem) {
+      if (problem.said) return;
+    }
   }
 }
 
 async function buy(what = item || seen.items[0].item, count = quantity) {
-  const place = `floodgate ${base} ${sale} ${what} ${count}`;
+  const place = placeOf(what, count);
   const key = sessionStorage[place] || crypto.getRandomValues(new Uint32Array(4)).join("-");
   sessionStorage[place] = key;
   asking = button.disabled = true;

@@ -198,7 +198,7 @@ impl SalePage<'_> {
         html! {
             ul class="items" {
                 @for (at, (item, seen)) in view.spec.items.iter().zip(&view.items).enumerate() {
-                    li data-row=(item.item) {
+                    li data-row=(item.item) data-offered=(seen.offered) {
                         p {
                             span class="name" { (words.item_name(item)) } " "
                             span class="price" { (self.price(seen.price_minor)) } " "
@@ -265,8 +265,13 @@ impl SalePage<'_> {
         unlimited(self.limit(at)).min(unlimited(self.view.spec.limit_per_shopper)).min(QUANTITY_SHOWN_MAX)
     }
 
-    /// Whether the visitor has, or waits for, as many of an item as one shopper may have.
+    /// Whether the visitor has, or waits for, as many of an item as one shopper may have. In a sale
+    /// of several rounds the limit is that of a round, and the round of a hold is not known here:
+    /// there the sale itself answers.
     fn has(&self, at: usize) -> bool {
+        if self.view.spec.rounds.len() > 1 {
+            return false;
+        }
         let lines = || {
             self.own
                 .iter()

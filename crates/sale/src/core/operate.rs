@@ -7,8 +7,8 @@ use super::slots::SlotState;
 use super::state::PaymentKind;
 use contracts::{
     Actor, AttemptId, Basket, CommandKey, ConfirmResult, HoldState, HoldView, LIST_CHUNK_MAX, LatePayment,
-    OperateError, Operation, OperationDone, REASON_BYTES_MAX, RoundItemLimit, STOCK_MAX, SaleSpec,
-    ShopperKey, VOID_BATCH_MAX, VoidTarget,
+    OperateError, Operation, OperationDone, PauseCause, REASON_BYTES_MAX, RoundItemLimit, STOCK_MAX,
+    SaleSpec, ShopperKey, VOID_BATCH_MAX, VoidTarget,
 };
 use engines::log::ENTRY_BYTES_MAX;
 use runtime::{Broken, Progress, Step};
@@ -172,7 +172,7 @@ impl Core {
         spec: Box<SaleSpec>,
         out: &mut Step,
     ) -> Result<Operated, Broken> {
-        if let Err(wrong) = spec.validate() {
+        if let Err(wrong) = spec.validate_new() {
             return invalid(wrong.to_string());
         }
         if self.state.spec.as_deref() == Some(&*spec) {
@@ -437,6 +437,14 @@ impl Core {
             SlotState::Hold(HoldState::Held) => {
                 self.commit(now, Record::Confirmed { hold, payment, late: false, by }, out)?;
                 ConfirmResult::Confirmed { late: false }
+            }
+            // The other server may have sold the units since the backup, and a refund is final.
+            SlotState::Hold(HoldState::Expired | HoldState::Released)
+                if self.state.pause() == Some(PauseCause::Restored) =>
+            {
+                return conflict(format!(
+                    "confirm: {hold} is over, and this is a restored copy: resume the sale first, then send the payment again"
+                ));
             }
             SlotState::Hold(HoldState::Expired | HoldState::Released) if self.may_claim_late(slot) => {
                 self.commit(now, Record::Confirmed { hold, payment, late: true, by }, out)?;

@@ -128,7 +128,8 @@ impl Core {
         let state = &self.state;
         state.now.since(clock) > CLOCK_AHEAD_MAX
             && state.spec.is_some()
-            && state.pause() != Some(PauseCause::Clock)
+            // A restored copy waits for an operator already, and for the graver reason.
+            && !matches!(state.pause(), Some(PauseCause::Clock | PauseCause::Restored))
             && state.now > state.ahead_accepted
     }
 

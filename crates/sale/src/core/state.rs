@@ -500,8 +500,11 @@ impl State {
 
     /// The next place to take back, if the waitlist has ended.
     pub(super) fn next_to_leave(&self) -> Option<Waiter> {
-        let mut firsts = self.waiting.iter().filter_map(|list| list.first_fitting(u64::MAX));
-        firsts.next().filter(|_| self.waitlist_ended).copied()
+        // Asked before every decision, so the lists are looked at only if there is something to do.
+        if !self.waitlist_ended {
+            return None;
+        }
+        self.waiting.iter().find_map(|list| list.first_fitting(u64::MAX)).copied()
     }
 
     /// Whether a promotion is due, which comes before anything else.

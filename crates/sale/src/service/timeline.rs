@@ -16,8 +16,9 @@ impl Handle {
         wanted: TimelineFilter,
         max: usize,
     ) -> Result<(Vec<TimelineEntry>, Sequence), Unavailable> {
-        /// As for the winners.
-        const ENTRIES_MAX: u64 = 200_000;
+        /// Fewer than for the winners: each entry is put into words before the filter sees it, and
+        /// the feeds wait for the same reader.
+        const ENTRIES_MAX: u64 = 10_000;
         let timeline = self.view().map(|view| Timeline::of(&view.spec)).unwrap_or_default();
         let mut page = Page::new(timeline, wanted, max);
         let mut searched = after;

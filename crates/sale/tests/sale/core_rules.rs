@@ -599,6 +599,10 @@ fn a_restored_copy_is_paused_wherever_its_backup_ended() {
     assert_eq!(seen(&copy).pause, Some(PauseCause::Restored));
     assert!(seen(&copy).is_restored);
     assert_eq!(copy.buy(3, 3, &[(PHONE, 1)]), "paused");
+    // The other server may have sold the unit since: a late payment neither buys it nor is
+    // refunded.
+    let late = copy.operate(Operation::Confirm { hold: id(1), payment: "p1".into() });
+    assert!(matches!(late, Err(OperateError::Conflict(_))), "{late:?}");
     copy.operate(Operation::Resume).unwrap();
     assert_eq!(copy.buy(2, 2, &[(PHONE, 1)]), "waitlisted 1 held");
     assert!(seen(&copy).pause.is_none() && seen(&copy).is_restored);

@@ -74,7 +74,7 @@ pub(super) struct FileSource {
 }
 
 /// A change of the file changes its time, its length or its inode.
-type Stamp = (SystemTime, u64, u64);
+type Stamp = (SystemTime, u64, u64, i64, i64);
 
 impl FileSource {
     pub(super) fn open(path: PathBuf, is_set: bool, algorithms: &[JwtAlgorithm]) -> io::Result<Self> {
@@ -130,7 +130,8 @@ impl FileSource {
 
 fn stamp_of(path: &Path) -> Option<Stamp> {
     let meta = fs::metadata(path).ok()?;
-    Some((meta.modified().ok()?, meta.len(), meta.ino()))
+    // A mended mode changes the last of them alone.
+    Some((meta.modified().ok()?, meta.len(), meta.ino(), meta.ctime(), meta.ctime_nsec()))
 }
 
 fn load(path: &Path, is_set: bool, algorithms: &[JwtAlgorithm]) -> io::Result<Vec<Key>> {
@@ -149,6 +150,9 @@ fn load(path: &Path, is_set: bool, algorithms: &[JwtAlgorithm]) -> io::Result<Ve
         }
         vec![key]
     };
+    if is_set && keys.iter().any(|key| key.algorithm == JwtAlgorithm::HS256) {
+        secret::only_the_owner_reads(path)?;
+    }
     let keys: Vec<Key> = keys.into_iter().filter(|key| algorithms.contains(&key.algorithm)).collect();
     if keys.is_empty() { Err(invalid("no key for any of jwt.algorithms")) } else { Ok(keys) }
 }
