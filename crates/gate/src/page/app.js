@@ -131,10 +131,12 @@ function start() {
     for (const id of ["answer", "yours"]) {
       const [part, old] = [parts.getElementById(id), document.getElementById(id)];
       if (!part) continue;
-      const button = old.contains(document.activeElement) && document.activeElement.form;
+      const focused = old.contains(document.activeElement) ? document.activeElement : null;
+      const button = focused?.form;
       old.replaceChildren(...part.childNodes);
       Object.assign(old.dataset, part.dataset);
       localTimes(old);
+      if (focused?.id) document.getElementById(focused.id)?.focus();
       if (button) old.querySelector(`form.${button.className} input[value="${button.elements.hold.value}"] ~ button`)?.focus();
     }
     tickOnce();
