@@ -99,6 +99,9 @@ fn text(sale: &SaleReport) -> String {
         let all: Vec<String> = counts.iter().map(|(name, count)| format!("{name} {count}")).collect();
         let _ = writeln!(out, "  {title}: {}", all.join(", "));
     }
+    if report.refunds_due > 0 {
+        let _ = writeln!(out, "  refunds due: {}", report.refunds_due);
+    }
     for verdict in &report.invariants {
         let _ = writeln!(out, "  {} {}: {}", verdict.id, verdict.found.as_str(), verdict.how);
     }

@@ -19,6 +19,7 @@ struct Report {
     items: Vec<Item>,
     outcomes: BTreeMap<String, u64>,
     holds: BTreeMap<String, u64>,
+    refunds_due: u64,
     invariants: Vec<Verdict>,
 }
 
@@ -50,6 +51,8 @@ fn the_audit_document_has_each_name_once_and_the_sales_figures() {
     let bought = sale.granted(&server.pass("launch", "a"), "buy", "phone");
     server.admin("POST", &hold(&bought, "confirm"), &json!({ "payment": "p-1" }));
     sale.granted(&server.pass("launch", "b"), "buy", "phone");
+    // A second payment for what is paid buys nothing.
+    server.admin("POST", &hold(&bought, "confirm"), &json!({ "payment": "p-2" }));
 
     // While the server runs.
     let text = server.output(&["audit", "--json"]);
@@ -62,10 +65,14 @@ fn the_audit_document_has_each_name_once_and_the_sales_figures() {
     assert_eq!((i.free, i.held, i.sold, i.waiting), (1, 1, 1, 0));
     assert_eq!(report.outcomes, BTreeMap::from([("granted".into(), 2)]));
     assert_eq!(report.holds, BTreeMap::from([("confirmed".into(), 1), ("held".into(), 1)]));
+    assert_eq!(report.refunds_due, 1);
     let ids: Vec<&str> = report.invariants.iter().map(|v| &*v.id).collect();
     assert_eq!(ids, ["INV-1", "INV-2", "INV-3", "INV-4", "INV-5", "INV-6", "INV-7"]);
     assert!(report.invariants.iter().all(|v| v.holds && v.found == "proven" && !v.how.is_empty()));
 
     let words = server.output(&["audit"]);
-    assert!(words.contains("sale launch") && words.contains("INV-7 proven"), "{words}");
+    assert!(
+        words.contains("sale launch") && words.contains("refunds due: 1") && words.contains("INV-7 proven"),
+        "{words}"
+    );
 }
