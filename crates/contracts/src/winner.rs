@@ -71,7 +71,7 @@ impl fmt::Display for Unavailable {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::QueueFull => f.write_str("the queue is full"),
-            Self::LineFull { .. } => f.write_str("the queue is full, and so is the line behind it"),
+            Self::LineFull { .. } => f.write_str("the queue is full, and so is the line for it"),
             Self::TooManyInLine { .. } => f.write_str("too many attempts of this shopper are in line"),
             Self::Passing(why) | Self::Stopped(why) => f.write_str(why),
         }

@@ -190,7 +190,7 @@ impl wire::Hot for Hot {
         for (front, said) in self.said.drain(..) {
             front.sale.gate_refused(&[said]);
         }
-        self.tell_late(io);
+        self.answer_overdue(io);
     }
 
     fn due(&self) -> Option<Instant> {
@@ -389,7 +389,7 @@ impl Hot {
     }
 
     /// Answers attempts with their place, or that there was no room.
-    fn tell_late(&mut self, io: &mut Io) {
+    fn answer_overdue(&mut self, io: &mut Io) {
         for token in std::mem::take(&mut self.late) {
             let Some(pending) = self.pending.peek(token) else { continue };
             if let Stage::NoRoom(full) = &pending.stage {

@@ -18,7 +18,7 @@ web::kinds! {
     PASS_REFUSED = Kind::new(
         401,
         "pass-refused",
-        "The pass is not good",
+        "The pass was refused",
         "The pass is malformed, changed, made for another sale or expired; `detail` says which. \
          Get a new one.",
     ).scheme("Floodgate-Pass").because(filter::PASS);
@@ -31,7 +31,7 @@ web::kinds! {
     TOKEN_REFUSED = Kind::new(
         401,
         "token-refused",
-        "The shopper token is not good",
+        "The shopper token was refused",
         "The JWT's algorithm, key, signature, issuer, audience, expiry or a claim is wrong; \
          `detail` says which. Let the shopper log in again, or compare the shop's settings with \
          `[gate.jwt]`.",
@@ -54,7 +54,7 @@ web::kinds! {
     CHALLENGE_REFUSED = Kind::new(
         403,
         "challenge-refused",
-        "The solution is not good",
+        "The solution was refused",
         "The solution is wrong, expired, used before, of another kind, or not one to a challenge \
          that this shopper was given for this sale; `detail` says which. Get a new challenge with \
          `GET /api/v1/sales/{sale}/challenge`: a code that was guessed wrong is used up.",

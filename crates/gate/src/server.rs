@@ -283,7 +283,7 @@ impl Server {
         };
         let shop = listening(reference::of_shop(), Callers::Public, protection.settings.open_max);
         let admin = listening(of_operators, Callers::Operators, self.admin_open_max);
-        let tls = self.tls.map(|(listener, tls)| (listener, Arc::new(shop.behind(Arc::clone(&tls))), tls));
+        let tls = self.tls.map(|(listener, tls)| (listener, Arc::new(shop.over_tls(Arc::clone(&tls))), tls));
         // Room for all connections that may be open, so that a loop never waits for axum.
         let (to_axum, from_loops) = mpsc::channel(shop.open_max());
         let hot = |inbox: &_| Hot::new(parts, inbox);

@@ -87,7 +87,7 @@ kinds! {
     KEY_REFUSED = Kind::new(
         401,
         "key-refused",
-        "The API key is not good",
+        "The API key was refused",
         "The API key is unknown or revoked.",
     ).scheme("Bearer");
     ROLE_REFUSED = Kind::new(

@@ -286,7 +286,7 @@ impl<D: Disk> Log for EmbeddedLog<D> {
         let starts = self.shared.with_starts(|starts| starts.clone());
         // A segment may be removed if the next one begins no later than the first entry to be kept.
         // The last one stays.
-        let trimmed = starts[1..].iter().take_while(|behind| behind.0 - 1 <= up_to.0).count();
+        let trimmed = starts[1..].iter().take_while(|next| next.0 - 1 <= up_to.0).count();
         if trimmed == 0 {
             return Ok(());
         }

@@ -17,9 +17,9 @@ use units::Sequence;
 
 /// The segment that holds `next`, and where the segment after it begins.
 fn locate(starts: &[Sequence], next: Sequence) -> Option<(Sequence, Option<Sequence>)> {
-    let behind = starts.partition_point(|&first| first <= next);
-    let start = *starts.get(behind.checked_sub(1)?)?;
-    Some((start, starts.get(behind).copied()))
+    let following = starts.partition_point(|&first| first <= next);
+    let start = *starts.get(following.checked_sub(1)?)?;
+    Some((start, starts.get(following).copied()))
 }
 
 /// A segment that is being read. Its place is kept between reads, so that following the end of the
@@ -28,7 +28,7 @@ struct Place<F> {
     segment: Sequence,
     walk: Walk<F>,
     /// The last frame that was passed: a reader that stopped in it may come back to the rest of it.
-    behind: Option<(u64, Sequence, u32)>,
+    following: Option<(u64, Sequence, u32)>,
 }
 
 /// Where one read starts, and how far it goes.
@@ -59,13 +59,13 @@ impl<F: DiskFile> Place<F> {
     fn open<D: Disk<File = F>>(disk: &D, segment: Sequence) -> Result<Self, LogError> {
         let (file, header, _) = recover::open_segment(disk, segment)?;
         let walk = Walk::new(file, Key::new(&header.log_id.0), segment, header.previous);
-        Ok(Self { segment, walk, behind: None })
+        Ok(Self { segment, walk, following: None })
     }
 
     /// Goes back to the last frame if `next` is in it; false if `next` is even further back.
     fn seek(&mut self, next: Sequence) -> bool {
         self.walk.refresh();
-        if let Some((at, first, previous)) = self.behind.take()
+        if let Some((at, first, previous)) = self.following.take()
             && (first..self.walk.next).contains(&next)
         {
             (self.walk.at, self.walk.next, self.walk.previous) = (at, first, previous);
@@ -78,7 +78,7 @@ impl<F: DiskFile> Place<F> {
     /// another has replaced.
     fn stands(&mut self, file: F) -> io::Result<bool> {
         self.walk.reopen(file);
-        let Some((at, first, previous)) = self.behind else { return Ok(false) };
+        let Some((at, first, previous)) = self.following else { return Ok(false) };
         let end = (self.walk.at, self.walk.next, self.walk.previous);
         (self.walk.at, self.walk.next, self.walk.previous) = (at, first, previous);
         let head = self.walk.head()?;
@@ -87,7 +87,7 @@ impl<F: DiskFile> Place<F> {
     }
 
     fn pass(&mut self, header: &Header) {
-        self.behind = Some((self.walk.at, header.first, self.walk.previous));
+        self.following = Some((self.walk.at, header.first, self.walk.previous));
         self.walk.pass(header);
     }
 
@@ -177,10 +177,10 @@ impl<D: Disk> LogRead for SharedReader<D> {
         while cursor.next <= limit && !cursor.stopped {
             let next = cursor.next;
             let (first, found) = self.shared.with_starts(|starts| (starts[0], locate(starts, next)));
-            let Some((segment, behind)) = found else {
+            let Some((segment, following)) = found else {
                 return Err(LogError::Trimmed { from: next, first });
             };
-            let until = behind.map_or(limit, |behind| limit.min(Sequence(behind.0 - 1)));
+            let until = following.map_or(limit, |following| limit.min(Sequence(following.0 - 1)));
             let file = path(&self.disk, &segment_name(segment));
             match self.place(segment, next) {
                 Ok(place) => place.read_durable(&file, &mut cursor, until)?,
@@ -258,7 +258,7 @@ impl<D: Disk> ReadOnlyLog<D> {
         };
         self.first = first;
         while !cursor.stopped {
-            let Some((segment, behind)) = locate(&starts, cursor.next) else {
+            let Some((segment, following)) = locate(&starts, cursor.next) else {
                 return Err(LogError::Trimmed { from: cursor.next, first });
             };
             let file = path(&self.disk, &segment_name(segment));
@@ -277,8 +277,8 @@ impl<D: Disk> ReadOnlyLog<D> {
                 Some(place) => self.place.insert(place),
                 None => self.place.insert(Place::open(&self.disk, segment)?),
             };
-            match behind {
-                Some(behind) => place.read_durable(&file, cursor, Sequence(behind.0 - 1))?,
+            match following {
+                Some(following) => place.read_durable(&file, cursor, Sequence(following.0 - 1))?,
                 None => {
                     place.read_to_end(&file, cursor)?;
                     self.last = Sequence(place.walk.next.0 - 1);

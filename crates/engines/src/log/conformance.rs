@@ -109,7 +109,7 @@ fn a_stale_writer_is_fenced(harness: &mut dyn Harness) {
     for expected in [0, 2, 4, 99] {
         match log.append(Sequence(expected), &batch) {
             Err(AppendError::Conflict { actual }) => assert_eq!(actual, Sequence(3)),
-            other => panic!("append behind {expected} of 3: {other:?}"),
+            other => panic!("append after {expected} of 3: {other:?}"),
         }
     }
     check_from(&mut *log.reader(), 1, 3);

@@ -176,7 +176,7 @@ impl Joined {
                 }
                 Ok(Err(error)) => {
                     if last != error.to_string() {
-                        tracing::warn!(%error, socket = %socket.display(), "nobody to join yet: trying again for a while");
+                        tracing::warn!(%error, socket = %socket.display(), "no process with the sales to join yet: trying again for a while");
                     }
                     last = error.to_string();
                 }

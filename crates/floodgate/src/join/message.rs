@@ -265,7 +265,7 @@ pub(super) fn frame_len(head: [u8; 4]) -> io::Result<usize> {
 pub(super) fn decode<T: DeserializeOwned>(frame: &[u8]) -> io::Result<T> {
     match postcard::take_from_bytes(frame).map_err(wrong)? {
         (message, []) => Ok(message),
-        _ => Err(wrong("bytes behind a message")),
+        _ => Err(wrong("bytes after a message")),
     }
 }
 

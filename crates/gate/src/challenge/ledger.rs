@@ -114,7 +114,7 @@ fn run<D: Disk>(mut book: Book<D>, mut from: mpsc::Receiver<Use>) {
             && said.is_none_or(|at| at.elapsed() > SAY_EVERY)
         {
             let disk = if let UseError::Disk(why) = error { why } else { "" };
-            tracing::error!(why = %error, disk, place = %book.disk.place(), "challenges cannot be used: nobody gets a pass");
+            tracing::error!(why = %error, disk, place = %book.disk.place(), "challenges cannot be used: no passes are issued");
             said = Some(Instant::now());
         }
         for (used, result) in asked.into_iter().zip(results) {

@@ -273,7 +273,8 @@ impl Challenges {
         let checked =
             asking.challenge.check(asker, solution.ok_or(Refused::Missing)?).map_err(Refused::Solution)?;
         let used = asking.ledger.use_up(checked.nonce, checked.expires_at, asker.now).await;
-        let used = used.unwrap_or_else(|_| Err(UseError::Disk("whoever keeps the ledger has ended".into())));
+        let used =
+            used.unwrap_or_else(|_| Err(UseError::Disk("the thread that keeps the ledger has ended".into())));
         used.map_err(|error| match error {
             UseError::Used => Refused::Solution(Reason::Used),
             UseError::Forgotten => Refused::Solution(Reason::Expired),

@@ -1,5 +1,5 @@
 //! The Idempotency-Keys of operators' commands that were carried out, each with its command and
-//! answer. The newest are kept: whoever retries does so within minutes.
+//! answer. The newest are kept: a caller retries within minutes.
 
 use contracts::{CommandKey, OperationDone};
 use std::collections::{BTreeMap, VecDeque};

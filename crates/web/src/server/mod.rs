@@ -198,7 +198,7 @@ impl Listening {
 
     /// The same over TLS. Both listeners share the permits, so that connections of one leave fewer
     /// for the other.
-    pub fn behind(&self, tls: Arc<Tls>) -> Self {
+    pub fn over_tls(&self, tls: Arc<Tls>) -> Self {
         let (protection, router) = (Arc::clone(&self.protection), self.router.clone());
         Self::with(protection, router, self.open_max, Arc::clone(&self.permits), self.callers, Some(tls))
     }
@@ -285,8 +285,8 @@ impl Listening {
     }
 
     /// A permit for a connection. On the operators' listener the connection that has been idle
-    /// longest makes room: whoever holds connections without using them must not keep operators
-    /// out. A crowd of shoppers waits on idle connections, so those stay.
+    /// longest makes room: a caller who holds connections without using them must not keep
+    /// operators out. A crowd of shoppers waits on idle connections, so those stay.
     async fn permit(&self) -> Option<tokio::sync::OwnedSemaphorePermit> {
         let permit = || Arc::clone(&self.permits).try_acquire_owned().ok();
         if let Some(permit) = permit() {

@@ -255,7 +255,8 @@ impl<L: Send + 'static> Io<L> {
         })
     }
 
-    /// A request met a bug: a line now and then, for whoever found the request may repeat it.
+    /// A request met a bug: a line now and then, for the caller who found the request may repeat
+    /// it.
     pub(super) fn panicked(&mut self) {
         if let Some(count) = self.panicked.due() {
             tracing::error!(count, "serve a connection: panicked");
