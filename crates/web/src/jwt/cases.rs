@@ -12,7 +12,6 @@ use aws_lc_rs::{
 };
 use serde_json::{Value, json};
 use std::{
-    fs,
     io::{Read, Write},
     net::{TcpListener, TcpStream},
     sync::{
@@ -269,7 +268,7 @@ const ALL: [JwtAlgorithm; 4] =
 fn of_set(set: &str) -> io::Result<JwtVerifier> {
     let dir = tempfile::tempdir().unwrap();
     let path = dir.path().join("jwks.json");
-    fs::write(&path, set).unwrap();
+    write_secret(&path, set.as_bytes()).unwrap();
     let config = JwtConfig { jwks_file: path.to_str().unwrap().into(), ..config(&ALL) };
     let opened = JwtVerifier::open("gate", &config, Path::new(""));
     opened.inspect(|_| std::mem::forget(dir))
