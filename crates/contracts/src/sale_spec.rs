@@ -448,7 +448,7 @@ mod tests {
     }
 
     #[test]
-    fn a_currency_that_nobody_pays_in_is_refused() {
+    fn a_new_sale_in_a_currency_outside_iso_4217_is_refused() {
         let mut spec = spec();
         spec.currency = "CNX".parse().unwrap();
         spec.validate().expect("a log of an earlier build may have it");

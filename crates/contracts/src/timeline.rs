@@ -11,7 +11,7 @@ pub struct TimelineEntry {
     pub at: TimeMs,
     /// The entry's name in `docs/log-format.md`.
     pub kind: &'static str,
-    /// Who caused it; none where the log names nobody.
+    /// Who caused it; none if the log names no actor.
     pub by: Option<Actor>,
     pub shopper: Option<ShopperKey>,
     /// The shopper's id, encrypted, where the entry has it.

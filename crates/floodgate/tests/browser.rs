@@ -66,7 +66,7 @@ fn a_visitor_buys_in_chinese_without_javascript() {
 }
 
 /// A page of the shop, at another origin, that sells with `/floodgate.js`. Its path is its
-/// language; the one for nobody fetches its token from a URL that answers with a page.
+/// language; `/signed-out` fetches its token from a URL that answers with a page.
 fn serve_own_page(listener: TcpListener, gate: &str, token: String) {
     let page = format!(
         "<body><script>window.heard = []; for (const name of ['state', 'outcome', 'problem'])
@@ -81,9 +81,9 @@ fn serve_own_page(listener: TcpListener, gate: &str, token: String) {
             let mut reader = BufReader::new(stream.try_clone().unwrap());
             while !head.ends_with("\r\n\r\n") && reader.read_line(&mut head).is_ok_and(|read| read > 0) {}
             let lang = if head.starts_with("GET /zh ") { "zh" } else { "en" };
-            let nobody = head.starts_with("GET /nobody ");
+            let signed_out = head.starts_with("GET /signed-out ");
             let token =
-                if nobody { "data-token-url=\"/\"".into() } else { format!("data-token=\"{token}\"") };
+                if signed_out { "data-token-url=\"/\"".into() } else { format!("data-token=\"{token}\"") };
             let page = page.replace("TOKEN", &token);
             let body = format!("<!doctype html><html lang=\"{lang}\"><meta charset=\"utf-8\">{page}");
             let head = "HTTP/1.1 200 OK\r\ncontent-type: text/html\r\nconnection: close\r\ncontent-length";
@@ -186,7 +186,7 @@ fn a_page_tells_what_becomes_of_a_place_and_of_a_hold() {
 #[test]
 fn a_token_url_that_answers_with_a_page_is_said_at_once() {
     visit_own_page(true, async |page, _server, origin| {
-        page.client.goto(&format!("{origin}/nobody")).await.unwrap();
+        page.client.goto(&format!("{origin}/signed-out")).await.unwrap();
         page.wait_for(".floodgate button:not([disabled])").await;
         page.press(".floodgate button").await;
         page.wait_for_text(".floodgate p[role=status]", "Sign in to the shop again").await;

@@ -270,11 +270,10 @@ impl ApiKeys {
 
     fn reread_if_changed(&self, known: &mut Current) {
         let stamp = self.stamp();
+        known.is_unread = false;
         if stamp == known.stamp {
-            known.is_unread = false;
             return;
         }
-        known.is_unread = false;
         match self.read() {
             Ok(stored) => (known.keys, known.stamp) = (stored.keys, stamp),
             // A key may have been revoked in what cannot be read, so none is accepted; but a

@@ -1,6 +1,6 @@
 //! The open connections of a listener that has no loops: which of them are idle, and since when. If
-//! room is needed, those that have been idle longest are told to close. So connections that nobody
-//! uses keep no one out, however many there are.
+//! room is needed, those that have been idle longest are told to close. So connections that no
+//! caller uses keep no one out, however many there are.
 
 use super::low_priority::Pace;
 use crate::wire::{Slab, Token};
