@@ -17,6 +17,7 @@ mod http;
 mod memory_mark;
 mod mutants;
 mod page;
+mod proxy;
 mod proxy_protocol;
 mod request_head_corpus;
 mod return_url;

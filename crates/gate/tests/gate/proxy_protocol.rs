@@ -3,11 +3,11 @@
 
 use crate::client::send;
 use crate::fake::Running;
+use crate::proxy::{Proxy, unused_address};
 use std::{
     fs,
     io::{Read, Write},
-    net::{SocketAddr, TcpListener, TcpStream},
-    process::{Child, Command, Stdio},
+    net::{SocketAddr, TcpStream},
     time::{Duration, Instant},
 };
 
@@ -128,21 +128,10 @@ fn an_unfinished_proxy_header_is_cut_off_at_the_header_timeout() {
     assert_eq!(silent.read(&mut [0; 1]).unwrap(), 0, "closed before the reader's timeout of 20 s");
 }
 
-/// Ended with the test.
-struct HaProxy(Child);
-
-impl Drop for HaProxy {
-    fn drop(&mut self) {
-        let _ = self.0.kill();
-        let _ = self.0.wait();
-    }
-}
-
 #[test]
 fn haproxys_proxy_header_is_understood() {
     let gate = start(|_| {});
-    let port = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
-    let listen = SocketAddr::from(([127, 0, 0, 1], port));
+    let listen = unused_address();
     let config = gate.data().join("haproxy.cfg");
     // 127.0.0.2 is not one of our balancers; it is the client that HAProxy names.
     let text = format!(
@@ -151,19 +140,11 @@ fn haproxys_proxy_header_is_understood() {
         gate.bound.shop
     );
     fs::write(&config, text).unwrap();
-    let _haproxy = HaProxy(
-        Command::new("haproxy").arg("-db").arg("-f").arg(&config).stderr(Stdio::null()).spawn().unwrap(),
-    );
-    let started = Instant::now();
-    let stream = loop {
-        let socket = socket2::Socket::new(socket2::Domain::IPV4, socket2::Type::STREAM, None).unwrap();
-        socket.bind(&SocketAddr::from(([127, 0, 0, 2], 0)).into()).unwrap();
-        match socket.connect(&listen.into()) {
-            Ok(()) => break TcpStream::from(socket),
-            Err(error) => assert!(started.elapsed() < Duration::from_secs(20), "{error}"),
-        }
-        std::thread::sleep(Duration::from_millis(20));
-    };
+    let _haproxy = Proxy::start("haproxy", &["-db", "-f", config.to_str().unwrap()], listen);
+    let socket = socket2::Socket::new(socket2::Domain::IPV4, socket2::Type::STREAM, None).unwrap();
+    socket.bind(&SocketAddr::from(([127, 0, 0, 2], 0)).into()).unwrap();
+    socket.connect(&listen.into()).unwrap();
+    let stream = TcpStream::from(socket);
     stream.set_read_timeout(Some(Duration::from_secs(20))).unwrap();
     assert_eq!(status(&stream, &forged_pass(&gate)).unwrap(), "401");
     assert_eq!([forged_by(&gate, "127.0.0.2"), forged_by(&gate, "127.0.0.1")], [1, 0]);

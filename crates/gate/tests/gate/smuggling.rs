@@ -6,14 +6,14 @@ mod corpus;
 
 use crate::client::send;
 use crate::fake::{Running, spec};
+use crate::proxy::{Proxy, unused_address};
 use corpus::{ENTRIES, Want};
 use std::{
     fs,
     io::{Read, Write},
     net::{Shutdown, SocketAddr, TcpListener, TcpStream},
-    process::{Child, Command, Stdio},
     sync::{Arc, Mutex},
-    time::{Duration, Instant},
+    time::Duration,
 };
 
 const ONE_PHONE: &str = r#"{"lines":[{"item":"phone","quantity":1}]}"#;
@@ -225,35 +225,8 @@ fn pump(mut from: &TcpStream, mut to: &TcpStream, kept: &Mutex<Vec<u8>>) {
     let _ = to.shutdown(Shutdown::Write);
 }
 
-/// A proxy. It ends with the test.
-struct Proxy(Child);
-
-impl Drop for Proxy {
-    fn drop(&mut self) {
-        let _ = self.0.kill();
-        let _ = self.0.wait();
-    }
-}
-
-fn free() -> SocketAddr {
-    TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap()
-}
-
-fn run(program: &str, args: &[&str], listen: SocketAddr) -> Proxy {
-    let child = Command::new(program).args(args).stdout(Stdio::null()).stderr(Stdio::null()).spawn();
-    let advice = "`cargo xtask test` installs it";
-    let mut proxy = Proxy(child.unwrap_or_else(|e| panic!("start {program}: {e}: {advice}")));
-    let started = Instant::now();
-    while TcpStream::connect(listen).is_err() {
-        assert!(proxy.0.try_wait().unwrap().is_none(), "{program} ended: {args:?}");
-        assert!(started.elapsed() < Duration::from_secs(20), "{program} does not listen");
-        std::thread::sleep(Duration::from_millis(20));
-    }
-    proxy
-}
-
 fn nginx(dir: &std::path::Path, name: &str, more: &str, gate: SocketAddr) -> (Proxy, SocketAddr) {
-    let (listen, file) = (free(), dir.join(format!("{name}.conf")));
+    let (listen, file) = (unused_address(), dir.join(format!("{name}.conf")));
     let text = format!(
         "daemon off;\nmaster_process off;\npid {name}.pid;\nerror_log stderr;\nevents {{}}\nhttp {{\n\
          access_log off;\nclient_header_timeout 1;\nclient_body_timeout 1;\nlingering_time 1;\nlingering_timeout 1;\n\
@@ -265,18 +238,18 @@ fn nginx(dir: &std::path::Path, name: &str, more: &str, gate: SocketAddr) -> (Pr
     );
     fs::write(&file, text).unwrap();
     let (prefix, file) = (dir.to_str().unwrap(), file.to_str().unwrap());
-    (run("nginx", &["-p", prefix, "-c", file, "-e", "stderr"], listen), listen)
+    (Proxy::start("nginx", &["-p", prefix, "-c", file, "-e", "stderr"], listen), listen)
 }
 
 fn haproxy(dir: &std::path::Path, name: &str, more: &str, gate: SocketAddr) -> (Proxy, SocketAddr) {
-    let (listen, file) = (free(), dir.join(format!("{name}.cfg")));
+    let (listen, file) = (unused_address(), dir.join(format!("{name}.cfg")));
     let text = format!(
         "defaults\n mode http\n timeout connect 5s\n timeout client 1s\n timeout server 5s\n\
          timeout http-request 1s\n timeout http-keep-alive 1s\n http-reuse always\n retries 0\n\
          listen gate\n bind {listen}\n {more}\n server gate {gate}\n"
     );
     fs::write(&file, text).unwrap();
-    (run("haproxy", &["-db", "-f", file.to_str().unwrap()], listen), listen)
+    (Proxy::start("haproxy", &["-db", "-f", file.to_str().unwrap()], listen), listen)
 }
 
 /// Sends the whole corpus through one proxy, and returns the differences.
