@@ -65,6 +65,29 @@ fn silent_connections_do_not_keep_operators_out() {
     assert!(began.elapsed() < Duration::from_secs(15), "{:?}", began.elapsed());
 }
 
+/// The hosts of one network hold all that the network may have.
+#[test]
+fn silent_neighbours_do_not_keep_an_operator_out() {
+    let gate = Running::start(true, false, |config| config.connections.header_timeout_seconds = 60);
+    let connect_from = |host| {
+        let socket = socket2::Socket::new(socket2::Domain::IPV4, socket2::Type::STREAM, None).unwrap();
+        socket.bind(&SocketAddr::from(([127, 0, 0, host], 0)).into()).unwrap();
+        socket.connect(&gate.bound.admin.into()).unwrap();
+        let stream = TcpStream::from(socket);
+        stream.set_read_timeout(Some(Duration::from_secs(20))).unwrap();
+        stream
+    };
+    let silent: Vec<TcpStream> = (0..600).map(|n| connect_from(2 + n % 2)).collect();
+    wait("half of the listener is theirs", || silent.iter().filter(|stream| is_open(stream)).count() == 512);
+    for _ in 0..20 {
+        let mut operator = connect_from(4);
+        operator.write_all(b"GET /healthz HTTP/1.1\r\nHost: a\r\n\r\n").unwrap();
+        let mut head = [0; 12];
+        operator.read_exact(&mut head).unwrap();
+        assert_eq!(&head, b"HTTP/1.1 200");
+    }
+}
+
 #[test]
 fn idle_connections_of_operators_are_closed_above_the_memory_mark() {
     let gate = Running::start(true, false, |config| {

@@ -12,7 +12,7 @@ pub use crate::net::Peer;
 pub use tls::Tls;
 
 use crate::{
-    limits::{Share, Shares},
+    limits::{Reason, Shares},
     operation::{Answered, Callers, Operation, preflights, router},
     page,
     pressure::CLOSED_AT_ONCE,
@@ -30,7 +30,7 @@ use connection::{Guarded, InHand, Patience, Stream, Taken, Visit};
 use futures_util::FutureExt;
 use http::{HeaderValue, Request, header};
 use low_priority::Turns;
-use roll::{Entry, Roll};
+use roll::{Among, Entry, From, Roll};
 use std::{
     fmt, io,
     net::{IpAddr, SocketAddr},
@@ -41,7 +41,7 @@ use std::{
 };
 use tokio::{
     net::{TcpListener, TcpStream},
-    sync::{Semaphore, mpsc},
+    sync::{OwnedSemaphorePermit, Semaphore, mpsc},
 };
 use tower_service::Service;
 
@@ -49,6 +49,9 @@ use tower_service::Service;
 const QUEUED_MAX: usize = 16 << 10;
 /// How long a new connection waits for one that was told to close.
 const ROOM_WAIT_MAX: Duration = Duration::from_millis(50);
+
+/// New connections that wait at once.
+const WAIT_FOR_ROOM_MAX: usize = 64;
 
 /// After one visit, a browser uses only TLS for a year (RFC 6797). The field is sent over TLS only,
 /// and only if the server has an HTTPS origin: it applies to all ports of the host, and another
@@ -129,12 +132,36 @@ pub struct Listening {
     tls: Option<Arc<Tls>>,
     roll: Arc<Roll>,
     turns: Turns,
+    /// New connections that wait for one that was told to close.
+    wait_for_room: Arc<Semaphore>,
     /// Connections of each operators' address. Those of shoppers are counted for all listeners
     /// together.
     of_operators: Arc<Shares>,
     /// The last check of memory after which connections were closed.
     relieved: Mutex<u64>,
     warnings: Mutex<Warnings>,
+}
+
+/// Why a request is not answered.
+enum LetIn {
+    Refused(Problem),
+    /// Too many of low priority wait.
+    NoTurn(Problem),
+}
+
+/// Marks the answer to a request that got no turn.
+#[derive(Clone, Copy)]
+struct NoTurn;
+
+/// Why a new connection has no room.
+#[derive(Debug, Clone, Copy)]
+enum Full {
+    /// The listener has no permit left.
+    Listener,
+    /// An operators' address, or its network, has all its shares.
+    Share(u64),
+    /// A shoppers' address is refused, or has all its shares.
+    Public(Reason),
 }
 
 /// Lines that a stranger could cause.
@@ -190,6 +217,7 @@ impl Listening {
             tls,
             roll: Arc::default(),
             turns: Turns::default(),
+            wait_for_room: Arc::new(Semaphore::new(WAIT_FOR_ROOM_MAX)),
             of_operators: Arc::default(),
             relieved: Mutex::default(),
             warnings: Mutex::default(),
@@ -230,47 +258,75 @@ impl Listening {
                 () = &mut ending => break,
             };
             match accepted {
-                Ok((stream, peer)) => self.admit(stream, peer.ip()).await,
+                Ok((stream, peer)) => self.admit(stream, peer.ip()),
                 Err(error) => {
                     // Most likely the process is out of descriptors. Open connections go on, and
                     // some of them will end.
                     if self.warns(|warnings| &mut warnings.failed).is_some() {
                         tracing::error!(%error, "accept a connection: failed (see `ulimit -n`)");
                     }
-                    self.roll.close_idle(1, None);
+                    self.roll.close_idle(1, Among::All);
                     tokio::time::sleep(Duration::from_millis(50)).await;
                 }
             }
         }
         for _ in 0..QUEUED_MAX {
             match listener.accept().now_or_never() {
-                Some(Ok((stream, peer))) => self.admit(stream, peer.ip()).await,
+                Some(Ok((stream, peer))) => self.admit(stream, peer.ip()),
                 _ => break,
             }
         }
         Ok(())
     }
 
-    /// Serves a new connection, if there is room.
-    async fn admit(self: &Arc<Self>, stream: TcpStream, peer: IpAddr) {
+    /// Serves a new connection, if there is room. On the operators' listener connections that have
+    /// been idle longest make room: a caller who holds connections without using them must not keep
+    /// operators out. A crowd of shoppers waits on idle connections, so those stay.
+    fn admit(self: &Arc<Self>, stream: TcpStream, peer: IpAddr) {
         if self.is_public() && self.protection.sheds() {
             return;
         }
-        let Some(of_address) = self.share(peer).await else { return };
-        let Some(permit) = self.permit().await else {
-            self.protection.counters.connections_refused.fetch_add(1, Relaxed);
-            if let Some(refused) = self.warns(|warnings| &mut warnings.full) {
-                let open_max = self.open_max;
-                tracing::warn!(open_max, refused, "connection closed: too many are open on this listener");
+        match self.seat(peer) {
+            Ok(seat) => self.serve(stream, peer, seat),
+            Err(full) => {
+                let told = if self.is_public() { 0 } else { self.make_room(full) };
+                // Others are accepted meanwhile.
+                match Arc::clone(&self.wait_for_room).try_acquire_owned() {
+                    Ok(waits) if told > 0 => drop(tokio::spawn(Arc::clone(self).wait(stream, peer, waits))),
+                    _ => self.refused(peer, full),
+                }
             }
-            return;
+        }
+    }
+
+    /// Serves a new connection once another one has ended, which was told to.
+    async fn wait(self: Arc<Self>, stream: TcpStream, peer: IpAddr, waits: OwnedSemaphorePermit) {
+        let began = Instant::now();
+        let seat = loop {
+            tokio::time::sleep(Duration::from_millis(1)).await;
+            match self.seat(peer) {
+                Err(_) if began.elapsed() < ROOM_WAIT_MAX => {}
+                seat => break seat,
+            }
         };
-        let seat = Seat::new(permit, of_address);
+        drop(waits);
+        match seat {
+            Ok(seat) => self.serve(stream, peer, seat),
+            Err(full) => self.refused(peer, full),
+        }
+    }
+
+    fn serve(self: &Arc<Self>, stream: TcpStream, peer: IpAddr, seat: Seat) {
         let listening = Arc::clone(self);
         tokio::spawn(async move {
             let _seat = seat;
-            let address = listening.protection.addresses.address_key(peer);
-            let enrolled = listening.roll.enrol(address, listening.pace_of_new(peer));
+            let addresses = &listening.protection.addresses;
+            let from = From {
+                address: addresses.address_key(peer),
+                network: addresses.prefix_key(peer),
+                is_shared: listening.is_public() && listening.speaks_for_others(peer),
+            };
+            let enrolled = listening.roll.enrol(from, listening.pace_of_new(peer));
             let entry = Arc::clone(&enrolled.entry);
             match &listening.tls {
                 None => Arc::clone(&listening).http1(stream, peer, entry).await,
@@ -284,63 +340,60 @@ impl Listening {
         });
     }
 
-    /// A permit for a connection. On the operators' listener the connection that has been idle
-    /// longest makes room: a caller who holds connections without using them must not keep
-    /// operators out. A crowd of shoppers waits on idle connections, so those stay.
-    async fn permit(&self) -> Option<tokio::sync::OwnedSemaphorePermit> {
-        let permit = || Arc::clone(&self.permits).try_acquire_owned().ok();
-        if let Some(permit) = permit() {
-            return Some(permit);
-        }
-        if self.is_public() || self.roll.close_idle(1, None) == 0 {
-            return None;
-        }
-        let waited = tokio::time::timeout(ROOM_WAIT_MAX, Arc::clone(&self.permits).acquire_owned());
-        waited.await.ok()?.ok()
+    /// A seat for a connection, of the listener's and of its address's.
+    fn seat(&self, peer: IpAddr) -> Result<Seat, Full> {
+        let addresses = &self.protection.addresses;
+        let of_address = if self.is_public() {
+            addresses.connection(peer, self.protection.now()).map_err(Full::Public)?
+        } else {
+            // The key of a network is that of no address: both are from one keyed hash.
+            let (address, network) = (addresses.address_key(peer), addresses.prefix_key(peer));
+            let take = |key, max| self.of_operators.take(key, max).ok_or(Full::Share(key));
+            Some([take(address, self.open_max.div_ceil(4))?, take(network, self.open_max.div_ceil(2))?])
+        };
+        let permit = Arc::clone(&self.permits).try_acquire_owned().map_err(|_| Full::Listener)?;
+        Ok(Seat::new(permit, of_address))
     }
 
-    /// A share of the connections of an address; `Some(None)` if it has no limit, `None` if all its
-    /// shares are taken.
-    async fn share(&self, peer: IpAddr) -> Option<Option<[Share; 2]>> {
-        let addresses = &self.protection.addresses;
-        if self.is_public() {
-            let refused = match addresses.connection(peer, self.protection.now()) {
-                Ok(shares) => return Some(shares),
-                Err(refused) => refused,
-            };
-            if let Some(count) = self.warns(|warnings| &mut warnings.share) {
-                let reason = refused.label;
-                tracing::warn!(address = %peer, reason, count, "connection closed: {}", refused.advice);
+    /// Tells the connection to close that has been idle longest, of those for which there is no
+    /// more room. Returns how many were told.
+    fn make_room(&self, full: Full) -> usize {
+        match full {
+            Full::Listener => self.roll.close_idle(1, Among::All),
+            Full::Share(key) => self.roll.close_idle(1, Among::Of(key)),
+            Full::Public(_) => 0,
+        }
+    }
+
+    fn refused(&self, peer: IpAddr, full: Full) {
+        match full {
+            Full::Listener => {
+                self.protection.counters.connections_refused.fetch_add(1, Relaxed);
+                if let Some(refused) = self.warns(|warnings| &mut warnings.full) {
+                    let open_max = self.open_max;
+                    tracing::warn!(
+                        open_max,
+                        refused,
+                        "connection closed: too many are open on this listener"
+                    );
+                }
             }
-            return None;
-        }
-        let (address, network) = (addresses.address_key(peer), addresses.prefix_key(peer));
-        let take = || {
-            let of_address = self.of_operators.take(address, self.open_max.div_ceil(4))?;
-            // The key of a network is that of no address: both are from one keyed hash.
-            Some([of_address, self.of_operators.take(network, self.open_max.div_ceil(2))?])
-        };
-        if let Some(shares) = take() {
-            return Some(Some(shares));
-        }
-        // Its own longest idle connection makes room.
-        let began = Instant::now();
-        if self.roll.close_idle(1, Some(address)) > 0 {
-            while began.elapsed() < ROOM_WAIT_MAX {
-                tokio::time::sleep(Duration::from_millis(1)).await;
-                if let Some(shares) = take() {
-                    return Some(Some(shares));
+            Full::Public(refused) => {
+                if let Some(count) = self.warns(|warnings| &mut warnings.share) {
+                    let reason = refused.label;
+                    tracing::warn!(address = %peer, reason, count, "connection closed: {}", refused.advice);
+                }
+            }
+            Full::Share(_) => {
+                if let Some(count) = self.warns(|warnings| &mut warnings.share) {
+                    tracing::warn!(
+                        address = %peer,
+                        count,
+                        "connection closed: its address, or its network, has too many on this listener"
+                    );
                 }
             }
         }
-        if let Some(count) = self.warns(|warnings| &mut warnings.share) {
-            tracing::warn!(
-                address = %peer,
-                count,
-                "connection closed: its address, or its network, has too many on this listener"
-            );
-        }
-        None
     }
 
     /// The pace of a new connection: of low priority if its address was refused a short time ago.
@@ -371,7 +424,7 @@ impl Listening {
         let Some(look) = pressure.closing(self.protection.open()) else { return };
         let mut relieved = self.relieved.lock().unwrap_or_else(PoisonError::into_inner);
         if std::mem::replace(&mut *relieved, look) != look {
-            let closed = self.roll.close_idle(CLOSED_AT_ONCE, None);
+            let closed = self.roll.close_idle(CLOSED_AT_ONCE, Among::Strangers);
             pressure.idle_closed.fetch_add(closed as u64, Relaxed);
         }
     }
@@ -471,13 +524,13 @@ impl Listening {
     }
 
     /// Lets a request be answered, after the others if its connection asks too fast.
-    async fn let_in(&self, peer: IpAddr, address: IpAddr, entry: Option<&Entry>) -> Result<(), Problem> {
+    async fn let_in(&self, peer: IpAddr, address: IpAddr, entry: Option<&Entry>) -> Result<(), LetIn> {
         // Operators must not lock themselves out.
         if !self.is_public() {
             return Ok(());
         }
-        refuse_denied(&self.protection, address)?;
-        self.protection.let_read(address, self.protection.now())?;
+        refuse_denied(&self.protection, address).map_err(LetIn::Refused)?;
+        self.protection.let_read(address, self.protection.now()).map_err(LetIn::Refused)?;
         // The loops have turns of their own, before they hand a connection over.
         let Some(entry) = entry.filter(|_| !self.speaks_for_others(peer)) else { return Ok(()) };
         let now = self.seconds();
@@ -488,7 +541,8 @@ impl Listening {
             }
             pace.is_low(now)
         };
-        if is_low { self.turns.wait().await } else { Ok(()) }
+        let key = self.protection.addresses.address_key(address);
+        if is_low { self.turns.wait(key).await.map_err(LetIn::NoTurn) } else { Ok(()) }
     }
 
     async fn answer(
@@ -511,7 +565,12 @@ impl Listening {
         let called = AssertUnwindSafe(async {
             match self.let_in(peer, address, entry).await {
                 Ok(()) => router.call(request).await,
-                Err(problem) => Ok(problem.into_response()),
+                Err(LetIn::Refused(problem)) => Ok(problem.into_response()),
+                Err(LetIn::NoTurn(problem)) => {
+                    let mut response = problem.into_response();
+                    response.extensions_mut().insert(NoTurn);
+                    Ok(response)
+                }
             }
         });
         let called = called.catch_unwind().await;
@@ -524,6 +583,7 @@ impl Listening {
             },
             |Ok(response)| response,
         );
+        let had_no_turn = response.extensions_mut().remove::<NoTurn>().is_some();
         let answered = response.extensions_mut().remove::<Answered>();
         let operation = answered.map_or(NO_OPERATION, |Answered(operation)| operation);
         let mut response = problem::ensure(response);
@@ -532,7 +592,9 @@ impl Listening {
             if let Some(reason) = explained.reason {
                 addresses.note(address, reason, self.protection.now());
             }
-            let is_refused = explained.reason.is_some() || explained.kind == &RATE_LIMITED;
+            // A low priority must not be what keeps it low.
+            let is_rate = explained.kind == &RATE_LIMITED && !had_no_turn;
+            let is_refused = explained.reason.is_some() || is_rate;
             if let Some(entry) = entry.filter(|_| is_refused) {
                 let now = self.seconds();
                 entry.pace.lock().unwrap_or_else(PoisonError::into_inner).lower_priority(now);

@@ -26,11 +26,30 @@ impl Default for Roll {
     }
 }
 
+/// Which connections may be told to close.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Among {
+    All,
+    /// All but those of balancers and exempt addresses, which many people share.
+    Strangers,
+    /// Those of this address or network.
+    Of(u64),
+}
+
+/// Whom a connection is from.
+#[derive(Debug, Clone, Copy, Default)]
+pub(super) struct From {
+    /// The keys of its address and of its network, which are keys of nothing else.
+    pub(super) address: u64,
+    pub(super) network: u64,
+    /// A balancer, or an exempt address.
+    pub(super) is_shared: bool,
+}
+
 /// What is known of a connection.
 #[derive(Debug)]
 pub(super) struct Entry {
-    /// The key of its address, if the listener counts by address.
-    address: u64,
+    from: From,
     /// Requests that are not answered yet.
     busy: AtomicU32,
     /// When the last one was answered, or else when the connection was accepted.
@@ -67,6 +86,14 @@ impl Entry {
         self.close.notify_one();
     }
 
+    fn is_among(&self, among: Among) -> bool {
+        match among {
+            Among::All => true,
+            Among::Strangers => !self.from.is_shared,
+            Among::Of(key) => self.from.address == key || self.from.network == key,
+        }
+    }
+
     fn is_idle(&self) -> bool {
         self.busy.load(Relaxed) == 0 && !self.told.load(Relaxed)
     }
@@ -87,9 +114,9 @@ impl Drop for Enrolled {
 }
 
 impl Roll {
-    pub(super) fn enrol(self: &Arc<Self>, address: u64, pace: Pace) -> Enrolled {
+    pub(super) fn enrol(self: &Arc<Self>, from: From, pace: Pace) -> Enrolled {
         let entry = Arc::new(Entry {
-            address,
+            from,
             busy: AtomicU32::new(0),
             idle_since_ms: AtomicU64::new(self.started.elapsed().as_millis() as u64),
             told: AtomicBool::new(false),
@@ -101,14 +128,12 @@ impl Roll {
         Enrolled { roll: Arc::clone(self), token, entry }
     }
 
-    /// Tells idle connections to close, at most this many, the longest idle first; of one address
-    /// if one is named. Returns how many were told.
-    pub(super) fn close_idle(&self, max: usize, address: Option<u64>) -> usize {
+    /// Tells idle connections among these to close, at most this many, the longest idle first.
+    /// Returns how many were told.
+    pub(super) fn close_idle(&self, max: usize, among: Among) -> usize {
         let entries = self.entries();
         let mut idle = Vec::new();
-        entries.find(&mut idle, |entry| {
-            entry.is_idle() && address.is_none_or(|address| entry.address == address)
-        });
+        entries.find(&mut idle, |entry| entry.is_idle() && entry.is_among(among));
         let since = |token: &Token| entries.peek(*token).map_or(u64::MAX, |e| e.idle_since_ms.load(Relaxed));
         if idle.len() > max {
             idle.select_nth_unstable_by_key(max, since);
@@ -134,21 +159,24 @@ mod tests {
         let roll = Arc::new(Roll::default());
         let enrolled: Vec<Enrolled> = (0..6)
             .map(|n| {
-                let it = roll.enrol(n % 2, Pace::default());
+                let from = From { address: n % 2, network: 10 + n / 3, is_shared: n == 0 };
+                let it = roll.enrol(from, Pace::default());
                 it.entry.idle_since_ms.store(10 - n, Relaxed);
                 it
             })
             .collect();
         let told = || enrolled.iter().map(|it| it.entry.told.load(Relaxed)).collect::<Vec<_>>();
         enrolled[5].entry.begin();
-        assert_eq!(roll.close_idle(1, None), 1);
+        assert_eq!(roll.close_idle(1, Among::All), 1);
         assert_eq!(told(), [false, false, false, false, true, false], "5 has a request");
-        assert_eq!(roll.close_idle(1, Some(1)), 1);
+        assert_eq!(roll.close_idle(1, Among::Of(1)), 1);
         assert_eq!(told(), [false, false, false, true, true, false], "of one address");
         enrolled[5].entry.end();
-        assert_eq!(roll.close_idle(9, Some(1)), 2);
-        assert_eq!(told(), [false, true, false, true, true, true]);
+        assert_eq!(roll.close_idle(1, Among::Of(10)), 1);
+        assert_eq!(told(), [false, false, true, true, true, false], "of one network");
+        assert_eq!(roll.close_idle(9, Among::Strangers), 2);
+        assert_eq!(told(), [false, true, true, true, true, true], "but the one that many share");
         drop(enrolled);
-        assert_eq!(roll.close_idle(9, None), 0);
+        assert_eq!(roll.close_idle(9, Among::All), 0);
     }
 }
