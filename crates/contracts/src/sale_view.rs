@@ -88,18 +88,18 @@ impl SaleView {
     /// decide.
     pub fn sold_out(&self, basket: &Basket) -> Option<SoldOutRange> {
         let [line] = **basket else { return None };
-        let item = self.items.get(usize::from(line.item))?;
+        if line.quantity == 1 { self.item_sold_out(line.item) } else { None }
+    }
+
+    /// The answer "sold out" to a shopper who wants one unit of an item, if it is certain.
+    pub fn item_sold_out(&self, item: u16) -> Option<SoldOutRange> {
+        let of = self.items.get(usize::from(item))?;
         let so = self.state == SaleState::Open
-            && line.quantity == 1
-            && item.offered
-            && item.state == ItemState::SoldOut
-            && !item.waitlist_open;
-        so.then_some(SoldOutRange {
-            item: line.item,
-            first_as_of: item.sold_out_since,
-            last_as_of: self.as_of,
-            count: 1,
-        })
+            && of.offered
+            && of.state == ItemState::SoldOut
+            && !of.waitlist_open;
+        let (first_as_of, last_as_of) = (of.sold_out_since, self.as_of);
+        so.then_some(SoldOutRange { item, first_as_of, last_as_of, count: 1 })
     }
 
     /// The rule by which a shopper may not buy, if the view has it. Whether a shopper has a
@@ -117,11 +117,15 @@ impl SaleView {
             return None;
         }
         let by = self.ineligible_by(shopper, tier)?;
-        let first_as_of = match by {
+        Some(NotEligibleRange { by, first_as_of: self.rule_since(by), last_as_of: self.as_of, count: 1 })
+    }
+
+    /// The entry since which the sale has been in its state, with this rule.
+    pub fn rule_since(&self, by: IneligibleBy) -> Sequence {
+        match by {
             IneligibleBy::DenyList => self.denied.since().max(self.state_since),
             IneligibleBy::Tier => self.state_since,
-        };
-        Some(NotEligibleRange { by, first_as_of, last_as_of: self.as_of, count: 1 })
+        }
     }
 
     /// The refusal that a gate may send without asking the sale, in the order in which the sale

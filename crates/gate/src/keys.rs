@@ -26,6 +26,7 @@ pub struct Keyring {
     page: [u8; 32],
     challenge: [u8; 32],
     challenge_mac: Hmac<Sha256>,
+    peer: [u8; 32],
     pass: Hmac<Sha256>,
     winners: SigningKey,
     tickets: JwsKey,
@@ -77,6 +78,7 @@ impl Keyring {
             page: derive("floodgate gate page tokens v1"),
             challenge: derive("floodgate gate challenge binding v1"),
             challenge_mac: hmac_of(&derive("floodgate gate challenge mac v1")),
+            peer: derive("floodgate gate peer proof v1"),
             pass: hmac_of(&derive("floodgate gate pass mac v1")),
             winners: SigningKey::from_seed(&derive("floodgate gate ed25519 signing key v1")),
             tickets: JwsKey::from_seed(
@@ -88,6 +90,17 @@ impl Keyring {
                 "floodgate-outcome+jws",
             ),
         }
+    }
+
+    /// Proves to another process of this installation that this one has the master key: a hash over
+    /// `said`, whose meaning is the caller's.
+    pub fn peer_proof(&self, said: &[u8]) -> [u8; 32] {
+        *blake3::keyed_hash(&self.peer, said).as_bytes()
+    }
+
+    /// Whether this is the [proof](Self::peer_proof), compared in constant time.
+    pub fn is_peer_proof(&self, said: &[u8], proof: &[u8; 32]) -> bool {
+        self.peer_proof(said).ct_eq(proof).into()
     }
 
     /// The key of a shopper in the log.

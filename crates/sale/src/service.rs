@@ -18,6 +18,7 @@ use arc_swap::ArcSwapOption;
 use contracts::SaleId;
 use engines::clock::Clock;
 use engines::log::Log;
+use gate_reports::Said;
 use runtime::drive::{Ending, SnapshotPlan, run_snapshots, run_worker, spawn};
 use runtime::{RecoverError, Recovery, Worker};
 use shared::{Shared, lock};
@@ -46,15 +47,17 @@ impl Service {
         let (reader, snapshot_reader, snapshots) = (log.reader(), log.reader(), log.snapshots());
         let (worker, recovery) = Worker::<Core, L>::open(log)?;
         let limits = Limits { queue_max: settings.queue_max, line_max: settings.line_max };
+        let (view, mut said) = (worker.machine().view(&sale, false), Said::default());
+        view.iter().for_each(|view| said.publish(view));
         let shared = Arc::new(Shared {
             clock,
             limits,
             queue: Mutex::new(Queue::new(limits)),
             work: Condvar::new(),
             ending: Ending::default(),
-            view: ArcSwapOption::from(worker.machine().view(&sale, false).map(Arc::new)),
+            view: ArcSwapOption::from(view.map(Arc::new)),
             known: MembershipFilter::of(limits.all()),
-            said: Mutex::default(),
+            said: Mutex::new(said),
             sequence: watch::Sender::new(worker.machine().sequence()),
             reader: Mutex::new(reader),
             stopped: ArcSwapOption::empty(),

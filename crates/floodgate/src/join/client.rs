@@ -3,7 +3,8 @@
 //! be sent again.
 
 use super::message::{
-    self, COUNTS_MAX, DeniedComing, Fill, News, Question, Reply, SaleNumber, ToGate, ToSales,
+    self, COUNTS_MAX, DeniedComing, FRAME_BYTES_MAX, Fill, News, Nonce, Question, Reply, SaleNumber, Side,
+    ToGate, ToSales, UNPROVEN_BYTES_MAX,
 };
 use arc_swap::ArcSwap;
 use contracts::{
@@ -32,6 +33,8 @@ const AGAIN_IN: Duration = Duration::from_millis(100);
 /// A view older than this is no ground for a refusal by the gate itself: the other process sends a
 /// sign of life every tenth of a second.
 const NEWS_MAX: Duration = Duration::from_millis(500);
+/// How long the other side may take with each message of the greeting.
+const GREETING_MAX: Duration = Duration::from_secs(5);
 /// How long the initial transfer of the sales may take.
 const FIRST_WAIT_MAX: Duration = Duration::from_secs(30);
 
@@ -41,6 +44,7 @@ pub(crate) struct Joined(Arc<Link>);
 
 struct Link {
     socket: PathBuf,
+    keys: Arc<Keyring>,
     /// The greeting of both sides.
     greeting: String,
     clock: SteadyClock,
@@ -125,10 +129,11 @@ fn away() -> Unavailable {
 impl Joined {
     /// Joins the process that listens there, and waits until its sales are received. Afterwards it
     /// follows that process through restarts. `keys` shows whether both have the same keys.
-    pub(crate) fn open(socket: &Path, keys: &Keyring) -> io::Result<Self> {
+    pub(crate) fn open(socket: &Path, keys: &Arc<Keyring>) -> io::Result<Self> {
         let link = Arc::new(Link {
             socket: socket.to_owned(),
             greeting: message::greeting(keys)?,
+            keys: Arc::clone(keys),
             clock: SteadyClock::start(),
             ahead_ms: AtomicI64::new(0),
             latest_ms: AtomicU64::new(0),
@@ -193,23 +198,14 @@ impl Link {
         told: &mut Option<std::sync::mpsc::Sender<io::Result<()>>>,
     ) -> io::Result<()> {
         let stream = UnixStream::connect(&self.socket)?;
-        let mut hello = Vec::new();
-        message::write(&ToSales::Hello(self.greeting.clone()), &mut hello)?;
-        (&stream).write_all(&hello)?;
         let mut from = BufReader::with_capacity(1 << 16, stream.try_clone()?);
         let mut frame = Vec::new();
-        match message::read(&mut from, &mut frame)? {
-            ToGate::Hello(theirs, now) if theirs == self.greeting => {
-                self.ahead_ms.store(now.0 as i64 - self.clock.now().0 as i64, Relaxed);
+        self.greet(&stream, &mut from, &mut frame).map_err(|error| match error.kind() {
+            io::ErrorKind::WouldBlock | io::ErrorKind::TimedOut => {
+                io::Error::new(io::ErrorKind::TimedOut, "it does not greet in time")
             }
-            other => {
-                let why = format!(
-                    "it says {other:?}, and this is {:?}: run the same build on the same data",
-                    self.greeting
-                );
-                return Err(io::Error::new(io::ErrorKind::InvalidData, why));
-            }
-        }
+            _ => error,
+        })?;
         let number = {
             let mut line = lock(&self.line);
             line.number += 1;
@@ -218,13 +214,13 @@ impl Link {
         let mut sales: Vec<Arc<JoinedSale>> = Vec::new();
         let mut denied = DeniedComing::default();
         loop {
-            let heard = message::read(&mut from, &mut frame)?;
+            let heard = message::read(&mut from, &mut frame, FRAME_BYTES_MAX)?;
             // A part of a list says nothing about the sale's current state.
             if !matches!(heard, ToGate::Denied(_)) {
                 self.heard_ms.store(self.began.elapsed().as_millis() as u64, Relaxed);
             }
             match heard {
-                ToGate::Hello(..) | ToGate::StillHere => {}
+                ToGate::Hello { .. } | ToGate::Proven { .. } | ToGate::StillHere => {}
                 ToGate::Sale { id, log_id, spec, seen, known } => {
                     let denied = denied.list(&Arc::default(), seen.denied)?;
                     let spec = Arc::new(serde_json::from_str(&spec).map_err(io::Error::other)?);
@@ -247,6 +243,46 @@ impl Link {
                 ToGate::AllTold => self.begin(number, &stream, told)?,
             }
         }
+    }
+
+    /// Both sides say which build and which keys they are of, and prove that they have the keys.
+    fn greet(
+        &self,
+        mut stream: &UnixStream,
+        from: &mut BufReader<UnixStream>,
+        frame: &mut Vec<u8>,
+    ) -> io::Result<()> {
+        let invalid = |why: String| io::Error::new(io::ErrorKind::InvalidData, why);
+        stream.set_read_timeout(Some(GREETING_MAX))?;
+        stream.set_write_timeout(Some(GREETING_MAX))?;
+        let of_sales = match message::read(from, frame, UNPROVEN_BYTES_MAX)? {
+            ToGate::Hello { greeting, nonce } if greeting == self.greeting => nonce,
+            ToGate::Hello { greeting, .. } => {
+                return Err(invalid(format!(
+                    "it says {greeting:?}, and this is {:?}: run the same build on the same data",
+                    self.greeting
+                )));
+            }
+            _ => return Err(invalid("it does not greet".into())),
+        };
+        let of_gate: Nonce = web::secret::random_bytes()?;
+        let hello = ToSales::Hello {
+            greeting: self.greeting.clone(),
+            nonce: of_gate,
+            proof: message::proof(&self.keys, Side::Gate, &of_sales, &of_gate),
+        };
+        let mut bytes = Vec::new();
+        message::write(&hello, &mut bytes)?;
+        stream.write_all(&bytes)?;
+        match message::read(from, frame, UNPROVEN_BYTES_MAX)? {
+            ToGate::Proven { proof, now } => {
+                message::check_proof(&self.keys, Side::Sales, &of_sales, &of_gate, &proof)?;
+                self.ahead_ms.store(now.0 as i64 - self.clock.now().0 as i64, Relaxed);
+            }
+            _ => return Err(invalid("it does not prove that it has the master key".into())),
+        }
+        stream.set_read_timeout(None)?;
+        stream.set_write_timeout(None)
     }
 
     /// Every sale has been received: from now on the connection is used.
@@ -609,12 +645,15 @@ impl Sale for Wired {
         self.0.ask(question, |reply| if let Reply::Shopper(record) = reply { Some(record) } else { None })
     }
 
-    fn operate(
-        &self,
-        actor: Actor,
-        operation: Operation,
-    ) -> ports::Reply<Result<OperationDone, OperateError>> {
-        let question = |number| Question::Operate(number, actor, operation);
+    fn operate(&self, _: Actor, operation: Operation) -> ports::Reply<Result<OperationDone, OperateError>> {
+        // The only command that is a shopper's own. Operators' commands go to the other process.
+        let Operation::Reserve { shopper, reserved } = operation else {
+            let (sender, receiver) = oneshot::channel();
+            // The receiver still exists here.
+            let _ = sender.send(Err(elsewhere()));
+            return receiver;
+        };
+        let question = move |number| Question::Reserve(number, shopper, reserved);
         self.0.ask(question, |reply| if let Reply::Operated(done) = reply { Some(done) } else { None })
     }
 

@@ -3,9 +3,9 @@
 //! the first frame of each says which.
 
 use contracts::{
-    Actor, Attempt, AttemptId, DeniedShoppers, Found, GateRefusal, ItemView, OperateError, Operation,
-    OperationDone, PauseCause, SaleId, SaleSpec, SaleState, SaleStats, SaleView, ShopperKey, ShopperRecord,
-    Told, Unavailable,
+    Attempt, AttemptId, DeniedShoppers, Found, GateRefusal, ItemView, OperateError, OperationDone,
+    PauseCause, SaleId, SaleSpec, SaleState, SaleStats, SaleView, ShopperKey, ShopperRecord, Told,
+    Unavailable,
 };
 use gate::Keyring;
 use gate::ports::UseError;
@@ -27,6 +27,48 @@ pub(super) const DENIED_MAX: usize = 1 << 16;
 /// Shoppers in one frame of news.
 pub(super) const KEPT_MAX: usize = 1 << 16;
 
+/// The most bytes of a frame of a peer that has not proved itself.
+pub(super) const UNPROVEN_BYTES_MAX: usize = 4096;
+
+/// Random bytes, of one side and one connection, that the other side's proof must cover.
+pub(super) type Nonce = [u8; 32];
+
+/// Who proves that it has the master key.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Side {
+    Gate,
+    Sales,
+}
+
+/// What a side's proof covers: both nonces, so it is of this connection alone, and the side, so it
+/// cannot be sent back.
+fn proven(side: Side, of_sales: &Nonce, of_gate: &Nonce) -> Vec<u8> {
+    let side: &[u8] = match side {
+        Side::Gate => b"gate",
+        Side::Sales => b"sales",
+    };
+    [of_sales, of_gate, side].concat()
+}
+
+/// The proof that one side has the master key.
+pub(super) fn proof(keys: &Keyring, side: Side, of_sales: &Nonce, of_gate: &Nonce) -> [u8; 32] {
+    keys.peer_proof(&proven(side, of_sales, of_gate))
+}
+
+/// Checks the other side's proof.
+pub(super) fn check_proof(
+    keys: &Keyring,
+    side: Side,
+    of_sales: &Nonce,
+    of_gate: &Nonce,
+    proof: &[u8; 32],
+) -> io::Result<()> {
+    match keys.is_peer_proof(&proven(side, of_sales, of_gate), proof) {
+        true => Ok(()),
+        false => Err(wrong("it does not prove that it has the master key of this data directory")),
+    }
+}
+
 /// Both sides send this first: the build, to the file, and the keys that it has.
 pub(super) fn greeting(keys: &Keyring) -> io::Result<String> {
     let build = std::fs::metadata("/proc/self/exe")?;
@@ -41,7 +83,12 @@ pub(super) type SaleNumber = u16;
 /// From a gate.
 #[derive(Debug, Serialize, Deserialize)]
 pub(super) enum ToSales {
-    Hello(String),
+    /// The gate's proof covers both nonces; the second is its own.
+    Hello {
+        greeting: String,
+        nonce: Nonce,
+        proof: [u8; 32],
+    },
     /// Each under a token, which comes back with its answer; and how long their shoppers wait for
     /// it, in milliseconds.
     Attempts(SaleNumber, u64, Vec<(u64, Attempt)>),
@@ -55,16 +102,28 @@ pub(super) enum Question {
     Lookup(SaleNumber, AttemptId, ShopperKey),
     Position(SaleNumber, AttemptId, ShopperKey),
     Shopper(SaleNumber, ShopperKey),
-    Operate(SaleNumber, Actor, Operation),
+    /// Whether the shopper wants a reservation: the only command that is a shopper's own.
+    Reserve(SaleNumber, ShopperKey, bool),
     Stats(SaleNumber),
-    UseUp { nonce: [u8; 16], expires_at: TimeMs, now: TimeMs },
+    UseUp {
+        nonce: [u8; 16],
+        expires_at: TimeMs,
+        now: TimeMs,
+    },
 }
 
 /// From the process with the sales.
 #[derive(Debug, Serialize, Deserialize)]
 pub(super) enum ToGate {
-    /// The time of the process with the sales.
-    Hello(String, TimeMs),
+    Hello {
+        greeting: String,
+        nonce: Nonce,
+    },
+    /// The sales' side has checked the gate's proof; and its time.
+    Proven {
+        proof: [u8; 32],
+        now: TimeMs,
+    },
     /// The next sale, in its current state, and the filter of shoppers who have something in it.
     Sale {
         id: SaleId,
@@ -256,9 +315,9 @@ pub(super) fn write(message: &impl Serialize, out: &mut Vec<u8>) -> io::Result<(
 }
 
 /// The length in a frame's first four bytes.
-pub(super) fn frame_len(head: [u8; 4]) -> io::Result<usize> {
+pub(super) fn frame_len(head: [u8; 4], max: usize) -> io::Result<usize> {
     let len = u32::from_le_bytes(head) as usize;
-    if len <= FRAME_BYTES_MAX { Ok(len) } else { Err(wrong(format!("a frame of {len} bytes"))) }
+    if len <= max { Ok(len) } else { Err(wrong(format!("a frame of {len} bytes"))) }
 }
 
 /// The message in a frame. Every byte must be accounted for.
@@ -269,11 +328,15 @@ pub(super) fn decode<T: DeserializeOwned>(frame: &[u8]) -> io::Result<T> {
     }
 }
 
-/// Reads a frame, waiting for it.
-pub(super) fn read<T: DeserializeOwned>(from: &mut impl Read, frame: &mut Vec<u8>) -> io::Result<T> {
+/// Reads a frame of at most `max` bytes, waiting for it.
+pub(super) fn read<T: DeserializeOwned>(
+    from: &mut impl Read,
+    frame: &mut Vec<u8>,
+    max: usize,
+) -> io::Result<T> {
     let mut head = [0; 4];
     from.read_exact(&mut head)?;
-    frame.resize(frame_len(head)?, 0);
+    frame.resize(frame_len(head, max)?, 0);
     from.read_exact(frame)?;
     decode(frame)
 }
@@ -289,8 +352,8 @@ mod tests {
     fn same<T: Serialize + DeserializeOwned + std::fmt::Debug>(message: &T) {
         let mut bytes = Vec::new();
         write(message, &mut bytes).unwrap();
-        let again: T =
-            read(&mut bytes.as_slice(), &mut Vec::new()).unwrap_or_else(|e| panic!("{message:?}: {e}"));
+        let again: T = read(&mut bytes.as_slice(), &mut Vec::new(), FRAME_BYTES_MAX)
+            .unwrap_or_else(|e| panic!("{message:?}: {e}"));
         assert_eq!(format!("{message:?}"), format!("{again:?}"));
         for cut in 4..bytes.len() {
             assert!(decode::<T>(&bytes[4..cut]).is_err(), "{message:?} cut at {cut}");
@@ -310,16 +373,16 @@ mod tests {
         let by = IneligibleBy::DenyList;
         let denied = GateRefusal::NotEligible(NotEligibleRange { by, first_as_of, last_as_of, count: 4 });
         let greeting = greeting(&Keyring::from_master(&[7; 32])).unwrap();
-        same(&ToSales::Hello(greeting));
+        same(&ToSales::Hello { greeting: greeting.clone(), nonce: [1; 32], proof: [2; 32] });
+        same(&ToGate::Hello { greeting, nonce: [3; 32] });
+        same(&ToGate::Proven { proof: [4; 32], now: TimeMs(7) });
         same(&ToSales::Attempts(2, 2000, vec![(1, attempt), (u64::MAX, attempt)]));
         same(&ToSales::GateRefusal(1, vec![sold_out, denied]));
-        let by = Actor::new("gate", "given back");
         for question in [
             Question::Lookup(0, id, shopper),
             Question::Position(0, id, shopper),
             Question::Shopper(0, shopper),
-            Question::Operate(0, by.clone(), Operation::Release { hold: id }),
-            Question::Operate(0, by, Operation::Reserve { shopper, reserved: true }),
+            Question::Reserve(0, shopper, true),
             Question::Stats(1),
             Question::UseUp { nonce: [1; 16], expires_at: TimeMs(9), now: TimeMs(8) },
         ] {
@@ -409,8 +472,26 @@ mod tests {
     }
 
     #[test]
+    fn a_proof_is_of_one_side_of_one_connection_under_one_key() {
+        let (keys, other) = (Keyring::from_master(&[7; 32]), Keyring::from_master(&[8; 32]));
+        let of_gate = proof(&keys, Side::Gate, &[1; 32], &[2; 32]);
+        check_proof(&keys, Side::Gate, &[1; 32], &[2; 32], &of_gate).unwrap();
+        for (keys, side, of_sales, of_gates) in [
+            (&keys, Side::Sales, [1; 32], [2; 32]),
+            (&keys, Side::Gate, [2; 32], [1; 32]),
+            (&keys, Side::Gate, [1; 32], [3; 32]),
+            (&keys, Side::Gate, [3; 32], [2; 32]),
+            (&other, Side::Gate, [1; 32], [2; 32]),
+        ] {
+            let error = check_proof(keys, side, &of_sales, &of_gates, &of_gate).unwrap_err();
+            assert!(error.to_string().contains("master key"), "{error}");
+        }
+    }
+
+    #[test]
     fn an_invalid_message_is_refused_and_costs_no_memory() {
-        assert!(frame_len(u32::MAX.to_le_bytes()).is_err());
+        assert!(frame_len(u32::MAX.to_le_bytes(), FRAME_BYTES_MAX).is_err());
+        assert!(frame_len(5000_u32.to_le_bytes(), UNPROVEN_BYTES_MAX).is_err());
         let mut prng = units::Prng::new(7);
         for _ in 0..20_000 {
             let bytes: Vec<u8> = (0..prng.below(64)).map(|_| prng.next_u64() as u8).collect();

@@ -1,12 +1,12 @@
 //! The side of the process with the sales: a socket for gates.
 
 use super::message::{
-    self, COUNTS_MAX, DENIED_MAX, DeniedPart, Fill, KEPT_MAX, News, Question, Reply, SaleNumber, Seen,
-    ToGate, ToSales,
+    self, COUNTS_MAX, DENIED_MAX, DeniedPart, FRAME_BYTES_MAX, Fill, KEPT_MAX, News, Nonce, Question, Reply,
+    SaleNumber, Seen, Side, ToGate, ToSales, UNPROVEN_BYTES_MAX,
 };
 use crate::registry::Registry;
 use contracts::{
-    Attempt, DeniedShoppers, Mail, Mailbox, Operation, SaleId, SaleSpec, SaleView, Told, Unavailable,
+    Actor, Attempt, DeniedShoppers, Mail, Mailbox, Operation, SaleId, SaleSpec, SaleView, Told, Unavailable,
 };
 use gate::Keyring;
 use gate::ports::{Sales, UseError, UsedChallenges};
@@ -25,6 +25,8 @@ use tokio::sync::Notify;
 
 /// How late a gate is told of a new sale.
 const LOOK_EVERY: Duration = Duration::from_millis(100);
+/// The most gates at once, with those that have not proved themselves yet.
+const GATES_MAX: usize = 64;
 /// How long the other side may take to send its greeting.
 const GREETING_MAX: Duration = Duration::from_secs(5);
 /// The most requests of a gate that wait at once; its attempts are bounded by the sale's queue and
@@ -117,8 +119,11 @@ pub(crate) fn serve_gates(
         _ => {}
     }
     let listener = UnixListener::bind(path).map_err(named)?;
+    let room = Arc::new(tokio::sync::Semaphore::new(GATES_MAX));
     Ok(async move {
         loop {
+            // Others wait in the socket's backlog.
+            let Ok(seat) = Arc::clone(&room).acquire_owned().await else { return };
             match listener.accept().await {
                 Ok((stream, _)) => {
                     let shared = Arc::new(Shared {
@@ -133,6 +138,7 @@ pub(crate) fn serve_gates(
                         if let Err(error) = serve(stream, shared).await {
                             tracing::warn!(%error, "a gate is gone");
                         }
+                        drop(seat);
                     });
                 }
                 Err(error) => {
@@ -149,18 +155,27 @@ async fn serve(stream: UnixStream, shared: Arc<Shared>) -> io::Result<()> {
     let (from, mut to) = stream.into_split();
     let mut from = BufReader::with_capacity(1 << 16, from);
     let mut bytes = Vec::new();
-    message::write(&ToGate::Hello(greeting.clone(), shared.registry.now()), &mut bytes)?;
-    to.write_all(&bytes).await?;
+    let of_sales: Nonce = web::secret::random_bytes()?;
+    message::write(&ToGate::Hello { greeting: greeting.clone(), nonce: of_sales }, &mut bytes)?;
+    send(&mut to, &bytes).await?;
     let mut frame = Vec::new();
-    let hello = tokio::time::timeout(GREETING_MAX, read(&mut from, &mut frame)).await;
-    match hello.map_err(|_| io::Error::new(io::ErrorKind::TimedOut, "it says nothing"))?? {
-        ToSales::Hello(theirs) if theirs == greeting => {}
-        other => {
+    let hello = tokio::time::timeout(GREETING_MAX, read(&mut from, &mut frame, UNPROVEN_BYTES_MAX)).await;
+    let of_gate = match hello.map_err(|_| io::Error::new(io::ErrorKind::TimedOut, "it says nothing"))?? {
+        ToSales::Hello { greeting: theirs, nonce, proof } if theirs == greeting => {
+            message::check_proof(&shared.keys, Side::Gate, &of_sales, &nonce, &proof)?;
+            nonce
+        }
+        ToSales::Hello { greeting: theirs, .. } => {
             let why =
-                format!("it says {other:?}, and this is {greeting:?}: run the same build on the same data");
+                format!("it says {theirs:?}, and this is {greeting:?}: run the same build on the same data");
             return Err(io::Error::new(io::ErrorKind::InvalidData, why));
         }
-    }
+        _ => return Err(io::Error::new(io::ErrorKind::InvalidData, "it does not greet")),
+    };
+    bytes.clear();
+    let proof = message::proof(&shared.keys, Side::Sales, &of_sales, &of_gate);
+    message::write(&ToGate::Proven { proof, now: shared.registry.now() }, &mut bytes)?;
+    send(&mut to, &bytes).await?;
     tracing::info!("a gate has joined");
     // Whichever ends first ends the other: a gate that gets no more messages must join again.
     let heard = tokio::select! {
@@ -176,10 +191,10 @@ async fn serve(stream: UnixStream, shared: Arc<Shared>) -> io::Result<()> {
     }
 }
 
-async fn read(from: &mut BufReader<OwnedReadHalf>, frame: &mut Vec<u8>) -> io::Result<ToSales> {
+async fn read(from: &mut BufReader<OwnedReadHalf>, frame: &mut Vec<u8>, max: usize) -> io::Result<ToSales> {
     let mut head = [0; 4];
     from.read_exact(&mut head).await?;
-    frame.resize(message::frame_len(head)?, 0);
+    frame.resize(message::frame_len(head, max)?, 0);
     from.read_exact(frame).await?;
     message::decode(frame)
 }
@@ -190,8 +205,8 @@ async fn hear(
     frame: &mut Vec<u8>,
 ) -> io::Result<()> {
     loop {
-        match read(from, frame).await? {
-            ToSales::Hello(_) => {}
+        match read(from, frame, FRAME_BYTES_MAX).await? {
+            ToSales::Hello { .. } => {}
             ToSales::Attempts(sale, patience_ms, batch) => attempts(shared, sale, patience_ms, batch)?,
             ToSales::GateRefusal(sale, counts) => {
                 if let Some(handle) = shared.handle(sale) {
@@ -232,7 +247,7 @@ fn ask(shared: &Arc<Shared>, token: u64, question: Question) {
             Question::Lookup(..) => Reply::Found(Err(Unavailable::QueueFull)),
             Question::Position(..) => Reply::Position(Err(Unavailable::QueueFull)),
             Question::Shopper(..) => Reply::Shopper(Err(Unavailable::QueueFull)),
-            Question::Operate(..) => Reply::Operated(Err(Unavailable::QueueFull)),
+            Question::Reserve(..) => Reply::Operated(Err(Unavailable::QueueFull)),
             Question::Stats(_) => Reply::Stats(Err(Unavailable::QueueFull)),
             Question::UseUp { .. } => Reply::UsedUp(Err(UseError::Busy)),
         };
@@ -255,12 +270,11 @@ fn ask(shared: &Arc<Shared>, token: u64, question: Question) {
                 Ok(handle) => handle.shopper(shopper).await.unwrap_or_else(|_| Err(gone())),
                 Err(error) => Err(error),
             }),
-            Question::Operate(sale, actor, operation) => Reply::Operated(match handle(sale) {
-                Ok(handle) if is_a_shoppers(&operation) => {
-                    handle.operate(actor, operation).await.unwrap_or_else(|_| Err(gone()))
-                }
-                Ok(_) => {
-                    Err(Unavailable::Passing("operators' commands go to the process with the sales".into()))
+            Question::Reserve(sale, shopper, reserved) => Reply::Operated(match handle(sale) {
+                Ok(handle) => {
+                    let operation = Operation::Reserve { shopper, reserved };
+                    let done = handle.operate(Actor::new("shopper", ""), operation).await;
+                    done.unwrap_or_else(|_| Err(gone()))
                 }
                 Err(error) => Err(error),
             }),
@@ -280,11 +294,6 @@ fn ask(shared: &Arc<Shared>, token: u64, question: Question) {
         shared.outbox().replies.push((token, reply));
         shared.news.notify_one();
     });
-}
-
-/// Whether shoppers may do this themselves, and so a gate for them.
-fn is_a_shoppers(operation: &Operation) -> bool {
-    matches!(operation, Operation::Reserve { .. } | Operation::Release { .. })
 }
 
 /// Sends the gate all news, for as long as it is connected.

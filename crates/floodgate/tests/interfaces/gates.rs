@@ -10,6 +10,7 @@ use crate::harness::{
 use serde_json::{Value, json};
 use std::io::{BufRead, BufReader};
 use std::process::{Child, Command, Stdio};
+use std::time::Duration;
 
 /// A gate; it is killed when the test ends.
 struct Gate {
@@ -301,9 +302,9 @@ fn a_gate_that_cannot_join_says_why() {
     let listener = std::os::unix::net::UnixListener::bind(&socket).unwrap();
     let other = std::thread::spawn(move || {
         let (mut stream, _) = listener.accept().unwrap();
-        let mut hello = [0; 8];
-        std::io::Read::read_exact(&mut stream, &mut hello).unwrap();
         std::io::Write::write_all(&mut stream, b"SSH-2.0-other\r\n").unwrap();
+        // The gate ends the connection, and has said nothing.
+        assert_eq!(std::io::Read::read(&mut stream, &mut [0; 1]).unwrap_or(0), 0);
     });
     let said = run(&["--role", "gate", "--join", socket.to_str().unwrap()]);
     assert!(said.contains("join ") && said.contains("other.sock"), "{said}");
@@ -451,4 +452,44 @@ fn a_gate_with_other_keys_is_refused() {
         .unwrap();
     let said = String::from_utf8(output.stderr).unwrap();
     assert!(!output.status.success() && said.contains("on the same data"), "{said}");
+}
+
+/// The socket's directory is only the owner's, but whoever can connect must still prove that they
+/// have the master key.
+#[test]
+fn a_peer_that_only_repeats_the_greeting_is_told_nothing() {
+    use std::io::{Read, Write};
+    let server = sales_alone("");
+    define(&server, &shop::spec(&[("phone", 1)]), &[]);
+    let connect = || {
+        let stream = std::os::unix::net::UnixStream::connect(server.data.join("gates/socket")).unwrap();
+        stream.set_read_timeout(Some(Duration::from_secs(20))).unwrap();
+        stream
+    };
+    let frame = |stream: &mut std::os::unix::net::UnixStream| {
+        let mut head = [0; 4];
+        stream.read_exact(&mut head).map(|()| {
+            let mut frame = vec![0; u32::from_le_bytes(head) as usize];
+            stream.read_exact(&mut frame).unwrap();
+            frame
+        })
+    };
+    let mut stream = connect();
+    // The greeting in its frame: a tag, the text's length and the text, the nonce.
+    let theirs = frame(&mut stream).unwrap();
+    let greeting = &theirs[..theirs.len() - 32];
+    assert!(String::from_utf8_lossy(greeting).contains("floodgate"), "{theirs:?}");
+    let other = frame(&mut connect()).unwrap();
+    assert_ne!(theirs, other, "each connection has a nonce of its own");
+    let hello = [greeting, &[1; 32], &[2; 32]].concat();
+    stream.write_all(&(hello.len() as u32).to_le_bytes()).unwrap();
+    stream.write_all(&hello).unwrap();
+    let told = frame(&mut stream).map_err(|error| error.kind());
+    assert_eq!(told, Err(std::io::ErrorKind::UnexpectedEof));
+    // And a frame that is larger than any greeting is not waited for.
+    let mut stream = connect();
+    frame(&mut stream).unwrap();
+    stream.write_all(&(1_u32 << 20).to_le_bytes()).unwrap();
+    assert_eq!(frame(&mut stream).map_err(|error| error.kind()), Err(std::io::ErrorKind::UnexpectedEof));
+    poll("the log says why", || server.errors().contains("master key").then_some(()));
 }

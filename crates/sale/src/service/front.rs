@@ -74,7 +74,9 @@ impl Front for Shared {
         // on sale.
         match step.machine {
             Some(core) if step.is_news => {
-                self.view.store(core.view(&self.sale, step.in_shortage).map(Arc::new));
+                let view = core.view(&self.sale, step.in_shortage);
+                view.iter().for_each(|view| lock(&self.said).publish(view));
+                self.view.store(view.map(Arc::new));
                 self.sequence.send_replace(core.sequence());
             }
             None if step.is_news && step.in_shortage => self.show_paused(true),

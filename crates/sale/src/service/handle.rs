@@ -112,9 +112,9 @@ impl Handle {
     }
 
     /// Takes a gate's report of refusals that it sent by itself; they are logged within
-    /// [`crate::core::REFUSALS_EVERY`].
+    /// [`crate::core::REFUSALS_EVERY`]. What no published view said is not logged.
     pub fn gate_refused(&self, counts: &[GateRefusal]) {
-        lock(&self.0.said).add(counts);
+        lock(&self.0.said).report(counts);
     }
 
     /// Follows all shoppers whom a gate elsewhere must not answer by itself from now on: those of

@@ -483,6 +483,17 @@ fn a_gate_refuses_by_itself_only_shoppers_who_have_nothing_in_the_sale() {
 
     // Refusals by gates are logged, also after a restock, and by the sale's end at the latest.
     rig.handle.gate_refused(&[GateRefusal::SoldOut(said); 2]);
+    // What no view said is not logged: the audit would call it a false refusal for ever.
+    let (first_as_of, last_as_of) = (said.first_as_of, said.last_as_of);
+    let not_eligible = |by| NotEligibleRange { by, first_as_of, last_as_of, count: 1 };
+    rig.handle.gate_refused(&[
+        GateRefusal::SoldOut(SoldOutRange { item: 0, ..said }),
+        GateRefusal::SoldOut(SoldOutRange { item: 9, ..said }),
+        GateRefusal::SoldOut(SoldOutRange { first_as_of: Sequence(1), ..said }),
+        GateRefusal::SoldOut(SoldOutRange { last_as_of: Sequence(last_as_of.0 + 1), ..said }),
+        GateRefusal::NotEligible(not_eligible(IneligibleBy::DenyList)),
+        GateRefusal::NotEligible(not_eligible(IneligibleBy::Tier)),
+    ]);
     let released = rig.handle.operate(by(), Operation::Release { hold: id(1) });
     rig.arrived.recv().unwrap();
     rig.let_on.send(()).unwrap();
@@ -495,8 +506,10 @@ fn a_gate_refuses_by_itself_only_shoppers_who_have_nothing_in_the_sale() {
     drop(handle);
     let reopened = EmbeddedLog::open_dir(dir.path(), Options::new(Partition(0), LogId([1; 16]))).unwrap();
     let read = reopened.reader().read(Sequence(1), &mut |_, bytes| {
-        if let Record::GateRefusals { entries } = Entry::decode(bytes).unwrap().record {
-            log = Some(entries);
+        match Entry::decode(bytes).unwrap().record {
+            Record::GateRefusals { entries } => assert_eq!(log.replace(entries), None, "one report"),
+            Record::GateNotEligible { entries } => panic!("no rule bars anybody: {entries:?}"),
+            _ => {}
         }
         std::ops::ControlFlow::Continue(())
     });
