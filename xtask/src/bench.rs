@@ -22,6 +22,13 @@ pub(crate) fn sale(args: &[&str]) -> Result<(), Failure> {
     cargo(&all)
 }
 
+/// `cargo xtask bench steps`.
+pub(crate) fn steps(args: &[&str]) -> Result<(), Failure> {
+    let mut all = vec!["run", "--release", "--locked", "--package", "sale", "--example", "steps", "--"];
+    all.extend(args);
+    cargo(&all)
+}
+
 /// `cargo xtask bench gate`.
 pub(crate) fn gate(args: &[&str]) -> Result<(), Failure> {
     gate::run(&Options::read(args)?)

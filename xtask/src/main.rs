@@ -71,6 +71,7 @@ fn run(words: &[&str]) -> Result<(), Failure> {
             Ok(())
         }
         ["bench", "sale", rest @ ..] => bench::sale(rest),
+        ["bench", "steps", rest @ ..] => bench::steps(rest),
         ["bench", "gate", rest @ ..] => bench::gate(rest),
         ["bench", "idle", rest @ ..] => bench::idle(rest),
         ["bench", "crowd", rest @ ..] => bench::crowd(rest),
