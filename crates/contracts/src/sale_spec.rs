@@ -43,6 +43,10 @@ pub struct SaleSpec {
     pub late_payment: LatePayment,
     #[serde(default)]
     pub waitlist: Waitlist,
+    /// When the waitlists end: all who still wait then lose their place and are told. Without it
+    /// they end when an operator says so. An ended waitlist does not begin again.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub waitlist_ends_at: Option<TimeMs>,
     #[schemars(length(min = 1, max = 200))]
     pub items: Vec<ItemSpec>,
     #[schemars(length(min = 1, max = 200))]
@@ -321,6 +325,12 @@ impl SaleSpec {
                 )?;
             }
         }
+        let after_opening = |ends_at: &TimeMs| self.rounds.iter().all(|round| *ends_at > round.opens_at);
+        want(
+            self.waitlist_ends_at.iter().all(after_opening),
+            || "waitlist_ends_at".into(),
+            "want a time after the last round's opens_at",
+        )?;
         let bytes = serde_json::to_vec(self).map_or(usize::MAX, |json| json.len());
         if bytes > SPEC_BYTES_MAX {
             let why = format!(

@@ -281,6 +281,7 @@ fn not_set_up(sale: &SaleId) -> SaleView {
         hold_seconds: 0,
         late_payment: LatePayment::default(),
         waitlist: Waitlist::default(),
+        waitlist_ends_at: None,
         items: Vec::new(),
         rounds: Vec::new(),
     };

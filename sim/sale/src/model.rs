@@ -199,6 +199,11 @@ impl Model {
         })
     }
 
+    /// When the waitlists are to end, if they have not.
+    fn waitlist_ends_at(&self) -> Option<TimeMs> {
+        self.spec.as_ref().and_then(|spec| spec.waitlist_ends_at).filter(|_| !self.waitlist_ended)
+    }
+
     /// Places on an item's waitlist.
     pub(crate) fn places(&self, item: u16) -> i64 {
         if self.waitlist_ended {

@@ -11,7 +11,7 @@ use contracts::{
 use sale::Command;
 use sim::Habits;
 use sim::story::EPOCH_MS;
-use units::{Currency, Prng, TimeMs};
+use units::{Currency, DurationMs, Prng, TimeMs};
 
 /// How often shoppers, payments and operators do each thing in this seed, in a hundred.
 #[derive(Debug)]
@@ -89,8 +89,12 @@ impl Workload {
             opens_at += length.max(1) + if prng.percent(50) { 0 } else { prng.below(round_ms / 10 + 1) };
             spec
         };
-        let rounds = (0..rounds).map(|_| round(prng)).collect();
+        let rounds: Vec<RoundSpec> = (0..rounds).map(|_| round(prng)).collect();
+        let (last, ends) = (&rounds[rounds.len() - 1], prng.percent(25));
+        let open_ms = last.closes_at.since(last.opens_at).0;
+        let waitlist_ends_at = ends.then(|| last.opens_at.plus(DurationMs(1 + prng.below(open_ms + 20_000))));
         SaleSpec {
+            waitlist_ends_at,
             name: "sale".into(),
             name_zh: None,
             currency: Currency::NONE,

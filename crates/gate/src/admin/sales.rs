@@ -120,5 +120,9 @@ fn says(view: &SaleView) -> Vec<String> {
         limit => format!("over all rounds and items at most {limit} for one shopper"),
     });
     lines.push(format!("a hold is to be paid within {} s", spec.hold_seconds));
+    lines.push(match spec.waitlist_ends_at {
+        Some(ends_at) => format!("all who still wait at {ends_at} lose their place"),
+        None => "the waitlists end when an operator says so".into(),
+    });
     lines
 }

@@ -217,6 +217,7 @@ pub(super) struct Auditor {
 /// What should have happened by now.
 #[derive(Debug, Clone, Copy)]
 enum Due {
+    EndWaitlist(TimeMs),
     Expiry(TimeMs, AttemptId),
     Close(u16, TimeMs),
     Open(u16, TimeMs),
@@ -237,6 +238,8 @@ pub(super) struct Checked {
     pub(super) refusals_of_sale: u64,
     pub(super) refusals_of_somebody: u64,
     pub(super) refusals_disk_full: u64,
+    /// At the log's end promotions are due, and the core is about to do them.
+    pub(super) owes_promotions: bool,
 }
 
 impl Auditor {
@@ -344,7 +347,7 @@ impl Auditor {
                 self.count("paused", *refused);
                 self.checked.refusals_disk_full = self.checked.refusals_disk_full.saturating_add(*refused);
             }
-            Record::WaitlistEnded { .. } => self.waitlist_ended = true,
+            Record::WaitlistEnded { by } => self.waitlist_ends(sequence, by),
             Record::CommandDone { key, .. } => {
                 let fresh = !self.command_keys.contains(&key.id);
                 self.check(4, fresh, sequence, || "a command is done twice under one key".into());

@@ -13,7 +13,11 @@ impl runtime::audit::Auditor for Auditor {
     }
 
     fn end(&mut self, end: Sequence, core: Option<&Core>) {
-        self.nobody_waits_for_what_is_free(end);
+        // A process may end between two batches of promotions, and the next one goes on with them.
+        match core.is_some_and(Core::owes_promotions) {
+            true => self.checked.owes_promotions = true,
+            false => self.nobody_waits_for_what_is_free(end),
+        }
         self.ends_in_time(end);
         let Some(stats) = core.map(Core::stats) else { return };
         let same_items = stats.items.len() == self.items.len();
@@ -63,6 +67,10 @@ fn proven(auditor: &Auditor, audited: &Audited) -> [String; 7] {
             c.refusals_disk_full
         ));
     }
+    let owed = match c.owes_promotions {
+        true => "; the log ends between two promotions, and the next start goes on with them",
+        false => "",
+    };
     let snapshot = match audited.snapshot_compared {
         true => "; the stored snapshot has the replay's bytes",
         false => "; no snapshot was stored by this version",
@@ -71,7 +79,7 @@ fn proven(auditor: &Auditor, audited: &Audited) -> [String; 7] {
         format!("never more held and sold than put up: checked behind {} movements of stock", c.stock),
         format!(
             "{} journalled sold_out, none while that much was free; nobody waited for what was free at any entry, \
-             and no hold outlasted its time",
+             and no hold outlasted its time{owed}",
             c.sold_out
         ),
         format!(

@@ -195,9 +195,10 @@ impl Record {
     /// restored copy's pause is logged when nothing runs.
     pub(super) fn is_decision(&self) -> bool {
         match self {
-            Self::RoundOpened { by, .. } | Self::RoundClosed { by, .. } | Self::Left { by, .. } => {
-                !by.is_timer()
-            }
+            Self::RoundOpened { by, .. }
+            | Self::RoundClosed { by, .. }
+            | Self::WaitlistEnded { by }
+            | Self::Left { by, .. } => !by.is_timer(),
             Self::Paused { by } => by.name != Actor::RESTORE,
             Self::Promoted { .. }
             | Self::CommandDone { .. }

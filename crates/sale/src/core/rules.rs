@@ -80,6 +80,14 @@ impl Core {
         let timer = || Actor::new(Actor::TIMER, "");
         let now = clock.max(self.state.now);
         let mut progress = self.promote(now, out)?;
+        if progress == Progress::Done && self.state.waitlist_ends_at().is_some_and(|at| at <= now) {
+            if out.is_full() {
+                return Ok(Progress::More);
+            }
+            // Before holds expire: nobody gets a unit that came free after the waitlist's end.
+            let by = Actor::new(Actor::TIMER, "its time is over");
+            self.commit(now, Record::WaitlistEnded { by }, out)?;
+        }
         if progress == Progress::Done {
             progress = self.empty_waitlist(now, out)?;
         }
@@ -158,7 +166,7 @@ impl Core {
         };
         let expiry = self.state.deadlines.first().map(|(pay_by, _)| pay_by);
         let refusals = self.tally.since().map(|since| since.plus(REFUSALS_EVERY));
-        [round, expiry, refusals].into_iter().flatten().min()
+        [round, self.state.waitlist_ends_at(), expiry, refusals].into_iter().flatten().min()
     }
 
     /// Looks up all of a batch before any of it is decided, and returns how many are known already.

@@ -285,6 +285,10 @@ impl State {
                 )
             })?;
         }
+        let ended_at = self.waitlist_ends_at().filter(|ends_at| *ends_at <= at);
+        ensure(ended_at.is_none(), "INV-4", || {
+            format!("the waitlist goes on at {at}, and was to end at {}", ended_at.unwrap_or_default())
+        })?;
         ensure(self.next_to_leave().is_none(), "INV-4", || "some wait after the waitlist's end".into())?;
         let turns_at = match self.open_round() {
             Some(round) => Some(self.rounds[usize::from(round)].closes_at),
@@ -382,7 +386,11 @@ impl State {
                 }
                 Ok(())
             }
-            Record::WaitlistEnded { .. } => {
+            Record::WaitlistEnded { by } => {
+                let is_time = self.waitlist_ends_at().is_some_and(|ends_at| ends_at <= at);
+                ensure(!by.is_timer() || is_time, "INV-4", || {
+                    "the waitlist ends before its time, and no operator said so".into()
+                })?;
                 self.waitlist_ended = true;
                 Ok(())
             }
@@ -496,6 +504,11 @@ impl State {
             return None;
         }
         self.waiting[usize::from(item)].first_fitting(self.stock[usize::from(item)].free)
+    }
+
+    /// When the waitlist will end, if a time is set and it has not ended.
+    pub(super) fn waitlist_ends_at(&self) -> Option<TimeMs> {
+        self.spec.as_ref().and_then(|spec| spec.waitlist_ends_at).filter(|_| !self.waitlist_ended)
     }
 
     /// The next place to take back, if the waitlist has ended.

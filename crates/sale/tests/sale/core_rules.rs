@@ -1,5 +1,6 @@
 //! The rules, as ledgers.
 
+use crate::forged_logs::HOLD_MS;
 use crate::ledger::{CLOSES, HOLD_SECONDS, Ledger, OPENS, by, id, key, spec};
 use contracts::*;
 use sale::core::{Record, RefusalKind};
@@ -630,4 +631,82 @@ fn all_who_wait_leave_when_the_waitlist_ends() {
     assert_eq!(l.log.len(), entries, "it has ended already");
     let report = sale::audit::audit(&mut crate::ledger::MemoryLog(l.log.clone()), None).unwrap();
     assert!(report.holds(), "{report:#?}");
+}
+
+/// Those who wait, at a time at which the next hold has expired too.
+fn waitlist_with_an_end() -> Ledger {
+    let ends_at = Some(TimeMs(OPENS + 2 * HOLD_MS));
+    let mut l = Ledger::open(SaleSpec { waitlist_ends_at: ends_at, ..waitlist(1, 5) });
+    l.buy(1, 1, &[(PHONE, 1)]);
+    for n in 2..5 {
+        l.buy(n, n, &[(PHONE, 1)]);
+    }
+    assert_eq!(l.core.next_wakeup(), Some(TimeMs(OPENS + HOLD_MS)));
+    l
+}
+
+#[test]
+fn the_waitlist_ends_at_its_time() {
+    let mut l = waitlist_with_an_end();
+    l.at(OPENS + HOLD_MS);
+    assert_eq!(l.buy(2, 2, &[(PHONE, 1)]), "waitlisted 1 held");
+    l.at(OPENS + 2 * HOLD_MS - 1);
+    assert_eq!(l.buy(3, 3, &[(PHONE, 1)]), "waitlisted 2");
+    assert_eq!(l.core.next_wakeup(), Some(TimeMs(OPENS + 2 * HOLD_MS)));
+    // The promoted shopper's hold expires at the same moment, and its unit is for sale again.
+    l.at(OPENS + 2 * HOLD_MS);
+    assert_eq!(l.buy(3, 3, &[(PHONE, 1)]), "waitlisted 2 left");
+    assert_eq!(l.stock(0), (1, 0, 0, 0));
+    assert!(!seen(&l).items[0].waitlist_open);
+    assert_eq!(l.buy(7, 7, &[(PHONE, 1)]), "granted held");
+    assert_eq!(l.buy(8, 8, &[(PHONE, 1)]), "sold_out", "no place is given any more");
+    let entries = l.log.len();
+    l.operate(Operation::EndWaitlist).unwrap();
+    assert_eq!(l.log.len(), entries, "it has ended already");
+    let report = sale::audit::audit(&mut crate::ledger::MemoryLog(l.log.clone()), None).unwrap();
+    assert!(report.holds(), "{report:#?}");
+}
+
+#[test]
+fn nobody_is_promoted_after_the_waitlists_time_even_if_the_sale_was_down() {
+    let mut l = waitlist_with_an_end();
+    // Nothing ran when the first hold expired, and when the waitlist was to end.
+    l.at(OPENS + 3 * HOLD_MS);
+    assert_eq!(l.buy(2, 2, &[(PHONE, 1)]), "waitlisted 1 left");
+    assert_eq!(l.stock(0), (1, 0, 0, 0));
+    let report = sale::audit::audit(&mut crate::ledger::MemoryLog(l.log.clone()), None).unwrap();
+    assert!(report.holds(), "{report:#?}");
+}
+
+#[test]
+fn a_paused_sale_ends_its_waitlist_in_time() {
+    let mut l = waitlist_with_an_end();
+    l.operate(Operation::Pause).unwrap();
+    l.at(OPENS + 2 * HOLD_MS);
+    assert_eq!(l.buy(2, 2, &[(PHONE, 1)]), "waitlisted 1 left");
+    let report = sale::audit::audit(&mut crate::ledger::MemoryLog(l.log.clone()), None).unwrap();
+    assert!(report.holds(), "{report:#?}");
+}
+
+#[test]
+fn a_log_that_ends_before_a_promotion_is_proven_and_the_next_start_promotes() {
+    let mut l = Ledger::open(waitlist(1, 5));
+    for n in 1..4 {
+        l.buy(n, n, &[(PHONE, 1)]);
+    }
+    l.operate(Operation::Adjust { item: PHONE, delta: 2 }).unwrap();
+    let mut log = l.log.clone();
+    let last = sale::core::Entry::decode(&log[log.len() - 1]).unwrap();
+    assert!(matches!(last.record, Record::Promoted { .. }));
+    log.pop();
+    let report = sale::audit::audit(&mut crate::ledger::MemoryLog(log.clone()), None).unwrap();
+    assert!(report.holds(), "{report:#?}");
+    let inv_2 = report.invariants.iter().find(|verdict| verdict.id == "INV-2").unwrap();
+    assert!(inv_2.how.contains("goes on with them"), "{inv_2:?}");
+    let mut next = Ledger { core: sale::core::Core::new(), now: OPENS, log: log.clone() };
+    for (bytes, at) in log.iter().zip(1..) {
+        runtime::replay_entry(&mut next.core, Sequence(at), bytes).unwrap();
+    }
+    next.at(OPENS);
+    assert_eq!(next.stock(0), (0, 3, 0, 0));
 }

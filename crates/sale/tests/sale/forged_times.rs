@@ -220,3 +220,35 @@ fn nobody_waits_after_the_waitlists_end() {
     f.wait(3, 3, &[(PHONE, 1)], 1);
     check("one comes after it", &f, &[("INV-3*", "is number 1 on a waitlist of 0 places")]);
 }
+
+#[test]
+fn a_waitlist_ends_at_its_time() {
+    const ENDS: u64 = OPENS + 1000;
+    let line = || {
+        let mut f = Forgery::of(SaleSpec { waitlist_ends_at: Some(TimeMs(ENDS)), ..waitlist(1, 5) });
+        f.grant(1, 1, &[(PHONE, 1)]).wait(2, 2, &[(PHONE, 1)], 1);
+        f
+    };
+    let left = || Record::Left { attempt: id(2), voided: true, by: timer() };
+    let mut f = line();
+    f.now = ENDS;
+    f.write(&Record::WaitlistEnded { by: timer() }).write(&left());
+    f.write(&Record::Rate { per_second: 1, by: by() });
+    assert!(f.audit().holds(), "{:#?}", f.audit());
+    let mut f = line();
+    f.now = ENDS - 1;
+    f.write(&Record::WaitlistEnded { by: timer() }).write(&left());
+    check("early", &f, &[("INV-4*", "the waitlist ends before its time, and no operator said so")]);
+    let mut f = line();
+    f.now = ENDS - 1;
+    f.write(&Record::WaitlistEnded { by: by() }).write(&left());
+    assert!(f.audit().holds(), "an operator may: {:#?}", f.audit());
+    let mut f = line();
+    f.now = ENDS;
+    f.write(&Record::Rate { per_second: 1, by: by() });
+    check("late", &f, &[("INV-4*", "the waitlist goes on at")]);
+    let mut f = line();
+    f.now = ENDS;
+    f.wait(3, 3, &[(PHONE, 1)], 2);
+    check("one more place", &f, &[("INV-4*", "and was to end at")]);
+}

@@ -65,7 +65,11 @@ impl Model {
                 }
             }
             Record::Rate { .. } => {}
-            Record::WaitlistEnded { .. } => self.waitlist_ended = true,
+            Record::WaitlistEnded { by } => {
+                let is_time = self.waitlist_ends_at().is_some_and(|at| at <= entry.at);
+                ensure(by.name != TIMER || is_time, "timer", || "the waitlist ends too early".into())?;
+                self.waitlist_ended = true;
+            }
             Record::CommandDone { key, answer } => {
                 let before = self.commands.insert(key.id, (*key, (*answer).into()));
                 ensure(before.is_none(), "INV-4", || "a command is done twice under one key".into())?;
@@ -174,7 +178,7 @@ impl Model {
         match &entry.record {
             Record::Refusals { .. } => self.owes_timers = late.is_some(),
             Record::Promoted { .. } | Record::CommandDone { .. } | Record::SpaceRegained { .. } => {}
-            Record::Left { by, .. } if by.name == TIMER => {}
+            Record::Left { by, .. } | Record::WaitlistEnded { by } if by.name == TIMER => {}
             _ if timers => {}
             _ => ensure(late.is_none(), "timer", || late.unwrap_or_default())?,
         }
@@ -183,6 +187,9 @@ impl Model {
 
     /// What was due by this time and has not happened.
     fn late(&self, now: TimeMs) -> Option<String> {
+        if let Some(ends_at) = self.waitlist_ends_at().filter(|at| *at <= now) {
+            return Some(format!("the waitlist was to end at {ends_at}"));
+        }
         if self.waitlist_ended && self.items.iter().any(|units| !units.waiting.is_empty()) {
             return Some("some wait after the waitlist's end".into());
         }

@@ -6,9 +6,10 @@ use super::{Actor, AttemptId, Auditor, Due, Record, Sequence, Standing, TimeMs};
 /// Whether an entry was decided after the timers had done all that was due at its time.
 fn is_decision(record: &Record) -> bool {
     match record {
-        Record::RoundOpened { by, .. } | Record::RoundClosed { by, .. } | Record::Left { by, .. } => {
-            by.name != Actor::TIMER
-        }
+        Record::RoundOpened { by, .. }
+        | Record::RoundClosed { by, .. }
+        | Record::WaitlistEnded { by }
+        | Record::Left { by, .. } => by.name != Actor::TIMER,
         Record::Paused { by } => by.name != Actor::RESTORE,
         Record::Promoted { .. }
         | Record::CommandDone { .. }
@@ -29,9 +30,12 @@ fn is_timers(record: &Record) -> bool {
 }
 
 impl Auditor {
-    /// What is due and not done: the hold whose end came first, or the turn of a round.
+    /// What is due and not done: the waitlist's end, the first hold's end, or a round's turn.
     fn due(&self) -> Option<Due> {
         let now = self.now;
+        if let Some(ends_at) = self.waitlist_ends_at().filter(|at| *at <= now) {
+            return Some(Due::EndWaitlist(ends_at));
+        }
         let waiting = self.items.iter().map(|item| item.waiting.len()).sum();
         if self.waitlist_ended && waiting > 0 {
             return Some(Due::Leave(waiting));
@@ -50,6 +54,19 @@ impl Auditor {
                 self.opens_at(next).filter(|at| *at <= now).map(|at| Due::Open(next, at))
             }
         }
+    }
+
+    fn waitlist_ends_at(&self) -> Option<TimeMs> {
+        self.spec.as_ref().and_then(|spec| spec.waitlist_ends_at).filter(|_| !self.waitlist_ended)
+    }
+
+    /// The waitlist ends by itself at its time, and earlier only if an operator says so.
+    pub(super) fn waitlist_ends(&mut self, sequence: Sequence, by: &Actor) {
+        let is_time = self.waitlist_ends_at().is_some_and(|ends_at| ends_at <= self.now);
+        self.check(4, by.name != Actor::TIMER || is_time, sequence, || {
+            "the waitlist ends before its time, and no operator said so".into()
+        });
+        self.waitlist_ended = true;
     }
 
     pub(super) fn opens_at(&self, round: u16) -> Option<TimeMs> {
@@ -91,6 +108,9 @@ impl Auditor {
             }),
             Due::Close(round, at) => self.check(4, false, sequence, || {
                 format!("round {round} is still open at {now}, and was to close at {at}")
+            }),
+            Due::EndWaitlist(at) => self.check(4, false, sequence, || {
+                format!("the waitlist goes on at {now}, and was to end at {at}")
             }),
             Due::Leave(waiting) => {
                 self.check(4, false, sequence, || format!("{waiting} still wait, and the waitlist has ended"))
