@@ -164,7 +164,7 @@ impl Stream for TcpStream {
 }
 
 /// Such a stream never serves a [`Visit::One`], so it is never peeked.
-impl Stream for TlsStream<TcpStream> {
+impl Stream for Box<TlsStream<TcpStream>> {
     fn poll_peeked(&self, _: &mut Context<'_>) -> Poll<io::Result<usize>> {
         Poll::Pending
     }

@@ -329,7 +329,8 @@ impl Listening {
             let enrolled = listening.roll.enrol(from, listening.pace_of_new(peer));
             let entry = Arc::clone(&enrolled.entry);
             match &listening.tls {
-                None => Arc::clone(&listening).http1(stream, peer, entry).await,
+                // Boxed, so that a connection over TLS needs no room for it.
+                None => Box::pin(Arc::clone(&listening).http1(stream, peer, entry)).await,
                 Some(tls) => {
                     listening.protection.counters.connections.fetch_add(1, Relaxed);
                     let open = Open(&listening.protection);
@@ -436,12 +437,12 @@ impl Listening {
 
     async fn handshake(self: Arc<Self>, tls: &Tls, stream: TcpStream, peer: IpAddr, entry: Arc<Entry>) {
         let mut draining = self.protection.draining.clone();
+        // Boxed, as what follows is: a connection without a first byte needs no room for either.
         let handshake = tokio::select! {
-            handshake = tls.handshake(stream) => handshake,
+            handshake = Box::pin(tls.handshake(stream)) => handshake,
             () = drained_for(&mut draining, DRAIN_GRACE) => return,
             () = entry.told_to_close() => return,
         };
-        // Boxed, so that a connection without a first byte needs no room for it.
         match handshake {
             Some(done) if done.is_http2 => Box::pin(self.http2(done.stream, peer, tls, entry)).await,
             Some(done) => Box::pin(self.http1(done.stream, peer, entry)).await,

@@ -53,7 +53,8 @@ impl fmt::Debug for Tls {
 /// The result of a handshake.
 #[derive(Debug)]
 pub(super) struct Handshake {
-    pub(super) stream: TlsStream<TcpStream>,
+    /// Boxed: futures that pass it on would each have room for it, for as long as they live.
+    pub(super) stream: Box<TlsStream<TcpStream>>,
     pub(super) is_http2: bool,
 }
 
@@ -101,7 +102,7 @@ impl Tls {
     pub(super) async fn handshake(&self, stream: TcpStream) -> Option<Handshake> {
         let stream = timeout(self.handshake_max, self.acceptor.accept(stream)).await.ok()?.ok()?;
         let is_http2 = stream.get_ref().1.alpn_protocol() == Some(b"h2");
-        Some(Handshake { stream, is_http2 })
+        Some(Handshake { stream: Box::new(stream), is_http2 })
     }
 
     /// Follows changes of the files for as long as it is polled. `now` returns the time.
