@@ -6,16 +6,16 @@ use std::fmt;
 use std::sync::Arc;
 use units::Sequence;
 
-/// The most shoppers in a merged run: the sale's writer makes one of 16 MiB within some
+/// The most shoppers in a merged run: the sale's writer makes one of 8 MiB within some
 /// milliseconds.
-const RUN_MAX: usize = 1 << 20;
+const RUN_MAX: usize = 1 << 19;
 
 /// The shoppers who may not buy, and the entry since which the list is the same.
 ///
 /// The list is kept in sorted runs that views and gates share. Added shoppers form a new run, which
 /// is merged with the runs before it while they are no more than twice as long (as in O'Neil et
 /// al., "The log-structured merge-tree", 1996). So each shopper is copied some ten times while
-/// millions are uploaded in parts, and there are about twenty runs at the most, and two for each
+/// millions are uploaded in parts, and there are about twenty runs at the most, and four for each
 /// further million.
 #[derive(Clone, Default)]
 pub struct DeniedShoppers {

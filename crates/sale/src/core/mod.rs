@@ -8,6 +8,7 @@ mod command_keys;
 mod deadlines;
 mod due;
 mod fields;
+mod grown;
 mod machine;
 mod operate;
 mod record;

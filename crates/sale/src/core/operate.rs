@@ -51,6 +51,10 @@ fn done(done: OperationDone) -> Result<Operated, Broken> {
     Ok(Operated::Done(Ok(done)))
 }
 
+/// The work of a payment in addition to its entry: finding and keeping its reference among a
+/// million others takes up to 10 µs.
+const PAYMENT_WORK: usize = 10;
+
 impl Core {
     /// Carries out a command, or goes on with it. [`Core::tick`] has finished for this `now`. The
     /// outer error stops the sale; the inner one is the answer.
@@ -395,6 +399,7 @@ impl Core {
         payment: String,
         out: &mut Step,
     ) -> Result<Operated, Broken> {
+        out.spend(PAYMENT_WORK);
         if payment.is_empty() || payment.len() > REASON_BYTES_MAX {
             return invalid(format!("payment: want the provider's reference, 1 to {REASON_BYTES_MAX} bytes"));
         }

@@ -25,6 +25,9 @@ pub const CLOCK_AHEAD_MAX: DurationMs = DurationMs(60_000);
 /// touches pages for the first time.
 const PROMOTION_WORK: usize = 3;
 
+/// The same for a hold that expires, and for a place that is taken back.
+const END_WORK: usize = 2;
+
 /// Counts in one entry of refusals by gates: 27 KB. A report has 8,192 counts at the most (see
 /// `service`), so its entries fit into one step.
 const GATE_REFUSALS_MAX: usize = 1024;
@@ -127,6 +130,9 @@ impl Core {
         if progress == Progress::Done && due {
             self.journal_refusals(now, out)?;
         }
+        if progress == Progress::Done && out.batch().as_bytes().is_empty() {
+            self.state.slots.prepare();
+        }
         Ok(progress)
     }
 
@@ -156,7 +162,8 @@ impl Core {
 
     /// When [`Core::tick`] has something to do next.
     pub fn next_wakeup(&self) -> Option<TimeMs> {
-        if self.state.owes_promotions() || self.state.next_to_leave().is_some() {
+        let owes = self.state.owes_promotions() || self.state.next_to_leave().is_some();
+        if owes || self.state.slots.is_unprepared() {
             return Some(TimeMs(0));
         }
         let round = if self.state.round_open {
@@ -337,7 +344,7 @@ impl Core {
             let attempt = self.state.slots.get(waiter.slot).attempt;
             let by = Actor::new(Actor::TIMER, "the waitlist has ended");
             self.commit(now, Record::Left { attempt, voided: true, by }, out)?;
-            out.spend(1);
+            out.spend(END_WORK);
         }
         Ok(Progress::Done)
     }
@@ -374,6 +381,7 @@ impl Core {
 
     pub(super) fn expire(&mut self, now: TimeMs, slot: u32, out: &mut Step) -> Result<Progress, Broken> {
         let hold = self.state.slots.get(slot).attempt;
+        out.spend(END_WORK);
         self.end_hold(now, slot, Record::Expired { hold }, out)
     }
 

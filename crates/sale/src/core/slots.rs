@@ -3,8 +3,8 @@
 //! The ids are outputs of a keyed hash, so the tables use their low bits as they are: no hash is
 //! computed, and without the key collisions cannot be produced on purpose.
 
+use super::grown::{Parts, Pieces};
 use contracts::{AttemptId, Basket, HoldState, LINES_MAX, Line, ShopperKey};
-use hashbrown::HashTable;
 use hashbrown::hash_table::Entry;
 use units::{Sequence, TimeMs};
 
@@ -69,27 +69,8 @@ const EMPTY_SLOT: Slot = Slot {
     extra: 0,
 };
 
-/// Grows a vector's memory by `more` elements and writes to all of it.
-fn touch<T: Clone>(vec: &mut Vec<T>, more: usize, value: T) {
-    let len = vec.len();
-    vec.resize(len + more, value);
-    vec.truncate(len);
-}
-
-/// The same for a table of slot numbers that has room for `count` already, and is empty.
-fn touch_table(table: &mut HashTable<u32>, count: usize) {
-    if !table.is_empty() {
-        return;
-    }
-    let places = table.capacity().next_power_of_two() as u64;
-    for at in 0..count as u64 {
-        // In the order of the table, so that the next place is near. Nothing is moved, for there is
-        // room.
-        let place = at * places / count as u64;
-        table.insert_unique(place, 0, |_| place);
-    }
-    table.clear();
-}
+/// No shopper has this key: it is that of memory which is only touched.
+const EMPTY_SHOPPER: Shopper = Shopper { key: ShopperKey([0; 16]), active: NONE, any: NONE };
 
 #[derive(Debug, Clone)]
 struct Shopper {
@@ -103,33 +84,53 @@ struct Shopper {
 /// The stored attempts.
 #[derive(Debug, Default)]
 pub(super) struct Slots {
-    slots: Vec<Slot>,
-    extra_lines: Vec<Line>,
-    by_attempt: HashTable<u32>,
-    shoppers: Vec<Shopper>,
-    by_shopper: HashTable<u32>,
+    slots: Pieces<Slot>,
+    extra_lines: Pieces<Line>,
+    by_attempt: Parts<u32>,
+    shoppers: Pieces<Shopper>,
+    by_shopper: Parts<u32>,
+    /// Slots for which memory is still to be prepared, and the parts of the tables that are.
+    to_prepare: usize,
+    parts_prepared: usize,
 }
 
 impl Slots {
-    /// Makes room for `count` attempts now, and touches it, so that in the middle of the storm no
-    /// table grows and no page is touched for the first time (which took a third of a grant).
+    /// Makes room for `count` attempts. [`Slots::prepare`] then touches it piece by piece: in the
+    /// middle of the storm the first touch of each page took a third of a grant.
     pub(super) fn reserve(&mut self, count: usize) {
-        let more = count.saturating_sub(self.slots.len());
-        touch(&mut self.slots, more, EMPTY_SLOT);
-        touch(&mut self.shoppers, more, Shopper { key: ShopperKey([0; 16]), active: NONE, any: NONE });
-        self.by_attempt.reserve(more, |&at| self.slots[at as usize].attempt.low_bits());
-        self.by_shopper.reserve(more, |&at| self.shoppers[at as usize].key.low_bits());
-        touch_table(&mut self.by_attempt, more);
-        touch_table(&mut self.by_shopper, more);
+        self.by_attempt.reserve(count, |&at| self.slots[at as usize].attempt.low_bits());
+        self.by_shopper.reserve(count, |&at| self.shoppers[at as usize].key.low_bits());
+        (self.to_prepare, self.parts_prepared) = (count, 0);
+        // The room of a small sale is one piece.
+        if count <= Pieces::<Slot>::PIECE {
+            self.prepare();
+        }
+    }
+
+    /// Whether there is room that is not prepared.
+    pub(super) fn is_unprepared(&self) -> bool {
+        self.to_prepare > 0
+    }
+
+    /// Prepares room for one more piece of slots.
+    pub(super) fn prepare(&mut self) {
+        let piece = self.to_prepare.min(Pieces::<Slot>::PIECE);
+        if piece == 0 {
+            return;
+        }
+        self.slots.prepare(EMPTY_SLOT, piece);
+        self.shoppers.prepare(EMPTY_SHOPPER, piece);
+        let parts = (Parts::<u32>::PARTS - self.parts_prepared) * piece / self.to_prepare;
+        for part in self.parts_prepared..self.parts_prepared + parts {
+            self.by_attempt.touch(part);
+            self.by_shopper.touch(part);
+        }
+        self.parts_prepared += parts;
+        self.to_prepare -= piece;
     }
 
     pub(super) fn len(&self) -> usize {
         self.slots.len()
-    }
-
-    /// Attempts for which there is room.
-    pub(super) fn room(&self) -> usize {
-        self.slots.capacity()
     }
 
     /// Slot numbers are given in order, so this is also the order of acceptance.
@@ -158,7 +159,9 @@ impl Slots {
         let count = usize::from(s.line_count);
         if count > 1 {
             let from = s.extra as usize;
-            lines[1..count].copy_from_slice(&self.extra_lines[from..from + count - 1]);
+            for (line, at) in lines[1..count].iter_mut().zip(from..) {
+                *line = self.extra_lines[at];
+            }
             return Basket::new(&lines[..count]).unwrap_or_default();
         }
         Basket::single(s.first_line.item, s.first_line.quantity)
@@ -168,8 +171,8 @@ impl Slots {
     pub(super) fn each_line(&self, s: &Slot, mut f: impl FnMut(Line)) {
         f(s.first_line);
         let from = s.extra as usize;
-        for line in &self.extra_lines[from..from + usize::from(s.line_count) - 1] {
-            f(*line);
+        for at in from..from + usize::from(s.line_count) - 1 {
+            f(self.extra_lines[at]);
         }
     }
 
@@ -183,7 +186,7 @@ impl Slots {
     ) -> u32 {
         let slot = self.slots.len() as u32;
         let extra = self.extra_lines.len() as u32;
-        self.extra_lines.extend_from_slice(&basket[1..]);
+        basket[1..].iter().for_each(|line| self.extra_lines.push(*line));
         self.slots.push(Slot {
             attempt,
             shopper,
@@ -205,14 +208,16 @@ impl Slots {
     /// Fills the tables from the slots, in the order of the tables: a million random places in
     /// memory would take several times as long.
     pub(super) fn index(&mut self) {
-        let by_attempt =
-            table_order(self.by_attempt.capacity(), self.slots.iter().map(|s| (s.attempt.low_bits(), ())));
+        let by_attempt = table_order(
+            self.by_attempt.part_capacity(),
+            self.slots.iter().map(|s| (s.attempt.low_bits(), ())),
+        );
         for (hash, slot, ()) in by_attempt {
             let slots = &self.slots;
             self.by_attempt.insert_unique(hash, slot, |&at| slots[at as usize].attempt.low_bits());
         }
         let of_shopper = self.slots.iter().map(|s| (s.shopper.low_bits(), (s.shopper, s.state.is_active())));
-        for (_, slot, (shopper, active)) in table_order(self.by_shopper.capacity(), of_shopper) {
+        for (_, slot, (shopper, active)) in table_order(self.by_shopper.part_capacity(), of_shopper) {
             // The slots of one shopper come in order, so each becomes the newest.
             let owner = self.shopper_or_new(shopper);
             self.own(owner, slot, active);
@@ -384,17 +389,18 @@ impl Slots {
 
 /// (hash, position, value) of each, sorted by where a table of this capacity keeps the hash, near
 /// enough that neighbours share their cache lines. Stable: equal hashes stay in order. One pass of
-/// a counting sort.
+/// a counting sort. `capacity` is that of a part of the table.
 fn table_order<T: Copy + Default>(
     capacity: usize,
     all: impl Iterator<Item = (u64, T)> + Clone,
 ) -> Vec<(u64, u32, T)> {
-    const PARTS_BITS: u32 = 12;
+    /// Neighbourhoods of a part.
+    const BITS: u32 = 4;
     // hashbrown keeps a hash at its low bits, in tables of a power of two at most 7/8 full.
-    let places = (capacity * 8 / 7).next_power_of_two().max(1 << PARTS_BITS) as u64;
-    let shift = places.trailing_zeros() - PARTS_BITS;
-    let part = |hash: u64| ((hash & (places - 1)) >> shift) as usize;
-    let mut starts = vec![0usize; (1 << PARTS_BITS) + 1];
+    let places = (capacity * 8 / 7).next_power_of_two().max(1 << BITS) as u64;
+    let shift = places.trailing_zeros() - BITS;
+    let part = |hash: u64| Parts::<u32>::part(hash) << BITS | ((hash & (places - 1)) >> shift) as usize;
+    let mut starts = vec![0usize; (Parts::<u32>::PARTS << BITS) + 1];
     let mut count = 0;
     for (hash, _) in all.clone() {
         starts[part(hash) + 1] += 1;
@@ -424,7 +430,7 @@ pub(super) struct NewSlot {
 
 /// A set of shoppers, such as an uploaded list.
 #[derive(Debug, Default)]
-pub(super) struct ShopperSet(HashTable<ShopperKey>);
+pub(super) struct ShopperSet(Parts<ShopperKey>);
 
 impl ShopperSet {
     pub(super) fn contains(&self, shopper: ShopperKey) -> bool {
@@ -441,13 +447,13 @@ impl ShopperSet {
     }
 
     pub(super) fn remove(&mut self, shopper: ShopperKey) {
-        if let Ok(found) = self.0.find_entry(shopper.low_bits(), |k| *k == shopper) {
+        if let Some(found) = self.0.find_entry(shopper.low_bits(), |k| *k == shopper) {
             found.remove();
         }
     }
 
     pub(super) fn clear(&mut self) {
-        self.0.clear();
+        self.0 = Parts::default();
     }
 
     pub(super) fn len(&self) -> usize {

@@ -126,7 +126,7 @@ impl Core {
         let slots = r.u32()?;
         // A false length cannot make us reserve more than the snapshot could fill.
         state.slots.reserve((slots as usize).min(r.left() / SLOT_BYTES_MIN) * 3 / 2);
-        let mut deadlines = Vec::with_capacity(state.slots.room());
+        let mut deadlines = Vec::new();
         for _ in 0..slots {
             let mut slot = SlotFields::default();
             slot.pass(&mut r)?;

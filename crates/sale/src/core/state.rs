@@ -570,7 +570,6 @@ impl State {
         // fits into 200 MiB.
         let room = (stock_all + stock_all / 2).min(2_000_000) as usize;
         self.slots.reserve(room);
-        self.deadlines.reserve(room);
         self.stock = vec![Stock::default(); spec.items.len()];
         self.waiting = spec.items.iter().map(|_| WaitingList::default()).collect();
         self.due.clear();
@@ -869,6 +868,10 @@ impl State {
     }
 
     fn set_hold(&mut self, slot: u32, state: HoldState) {
+        let was = self.slots.get(slot);
+        if was.state == SlotState::Hold(HoldState::Held) && state != HoldState::Held {
+            self.deadlines.end(was.pay_by, slot);
+        }
         self.slots.set_state(slot, SlotState::Hold(state));
         let slots = &self.slots;
         self.deadlines.drop_ended(|pay_by, slot| {

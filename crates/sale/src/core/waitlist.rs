@@ -1,7 +1,7 @@
 //! The places that wait for one item, in order, found by the quantity that fits.
 
 use contracts::SealedShopper;
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::BTreeMap;
 
 /// A place on the waitlist.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -12,11 +12,10 @@ pub(super) struct Waiter {
 }
 
 /// The waitlist of one item. Kept by quantity, so that the first that fits is found without walking
-/// past all that do not. Slot numbers grow, so within a quantity they are in order, and across
-/// quantities the smallest number came first.
+/// past all that do not. Slot numbers grow, so the smallest came first.
 #[derive(Debug, Default)]
 pub(super) struct WaitingList {
-    by_quantity: BTreeMap<u16, VecDeque<Waiter>>,
+    by_quantity: BTreeMap<u16, BTreeMap<u32, Waiter>>,
     len: usize,
 }
 
@@ -26,8 +25,8 @@ impl WaitingList {
     }
 
     pub(super) fn push(&mut self, quantity: u16, waiter: Waiter) {
-        self.by_quantity.entry(quantity).or_default().push_back(waiter);
-        self.len += 1;
+        let before = self.by_quantity.entry(quantity).or_default().insert(waiter.slot, waiter);
+        self.len += usize::from(before.is_none());
     }
 
     /// The first in line that asks for no more than `free`.
@@ -35,17 +34,15 @@ impl WaitingList {
         let fitting = u16::try_from(free).unwrap_or(u16::MAX);
         self.by_quantity
             .range(..=fitting)
-            .filter_map(|(_, queue)| queue.front())
+            .filter_map(|(_, queue)| queue.first_key_value())
+            .map(|(_, waiter)| waiter)
             .min_by_key(|waiter| waiter.slot)
     }
 
     /// Removes a slot, wherever it is in the list.
     pub(super) fn remove(&mut self, quantity: u16, slot: u32) {
         let Some(queue) = self.by_quantity.get_mut(&quantity) else { return };
-        if let Ok(at) = queue.binary_search_by_key(&slot, |waiter| waiter.slot) {
-            queue.remove(at);
-            self.len -= 1;
-        }
+        self.len -= usize::from(queue.remove(&slot).is_some());
         if queue.is_empty() {
             self.by_quantity.remove(&quantity);
         }
@@ -53,7 +50,8 @@ impl WaitingList {
 
     /// All places, in order of arrival, with the quantity that they wait for.
     pub(super) fn in_order(&self) -> Vec<(u16, Waiter)> {
-        let all = self.by_quantity.iter().flat_map(|(quantity, queue)| queue.iter().map(|w| (*quantity, *w)));
+        let all =
+            self.by_quantity.iter().flat_map(|(quantity, queue)| queue.values().map(|w| (*quantity, *w)));
         let mut all: Vec<_> = all.collect();
         all.sort_unstable_by_key(|(_, waiter)| waiter.slot);
         all
