@@ -77,7 +77,7 @@ fn silent_neighbours_do_not_keep_an_operator_out() {
         stream.set_read_timeout(Some(Duration::from_secs(20))).unwrap();
         stream
     };
-    let silent: Vec<TcpStream> = (0..600).map(|n| connect_from(2 + n % 2)).collect();
+    let silent: Vec<TcpStream> = (0..600_u16).map(|n| connect_from(2 + (n % 2) as u8)).collect();
     wait("half of the listener is theirs", || silent.iter().filter(|stream| is_open(stream)).count() == 512);
     for _ in 0..20 {
         let mut operator = connect_from(4);
