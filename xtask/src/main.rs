@@ -24,6 +24,8 @@ cargo xtask doctor [--markdown]  what tests, benches and chaos need, and what of
 cargo xtask tidy                 the repository's own rules: dependency edges, purity, sizes, names
 cargo xtask openapi [--release]  writes openapi/<context>.json and the pages of problems; or says: this is a release
 cargo xtask bench sale [--json]  the core, the log, recovery and HTTP, in figures
+cargo xtask bench steps [--json] [--only HISTORY]
+                                 the longest step of the worker, for long histories
 cargo xtask bench gate [--json] [--runs N] [--requests N] [--only ROW] [--binary FLOODGATE]
                                  CPU time a request beside nginx, and nginx with Redis
 cargo xtask bench idle [--json] [--runs N] [--binary FLOODGATE]

@@ -12,6 +12,7 @@ use serde_json::{Value, json};
 use std::fs;
 use std::io::{BufRead, BufReader, Read, Write};
 use std::net::{SocketAddr, TcpListener, TcpStream};
+use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::thread::sleep;
 use std::time::{Duration, Instant};
@@ -60,11 +61,22 @@ pub(super) fn text(path: &Path) -> String {
 pub(super) struct Gate {
     pub(super) running: Running,
     pub(super) shop: SocketAddr,
+    pub(super) tls: Option<SocketAddr>,
     /// The URL for its attempts.
     pub(super) attempts_path: String,
     program: PathBuf,
     // After `running`, so that it is dropped when no process writes there any more.
     dir: TempDir,
+}
+
+/// A section of the configuration, with a certificate made for it.
+fn tls_settings(dir: &Path, at: SocketAddr) -> Result<String, Failure> {
+    let (certificate, key) = (text(&dir.join("shop.pem")), text(&dir.join("shop.key")));
+    let of_key = ["req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:prime256v1", "-nodes"];
+    let of_files = ["-keyout", &key, "-out", &certificate, "-days", "30", "-subj", "/CN=shop.test"];
+    output("openssl", &[&of_key[..], &of_files].concat())?;
+    fs::set_permissions(&key, fs::Permissions::from_mode(0o600))?;
+    Ok(format!("[gate.tls]\nlisten = \"{at}\"\ncertificate_file = \"{certificate}\"\nkey_file = \"{key}\"\n"))
 }
 
 /// The settings that differ from gate to gate.
@@ -74,10 +86,13 @@ pub(super) struct Setup {
     pub(super) shopper_per_second: u32,
     /// The limits of addresses hold for loopback too, as by default.
     pub(super) is_limited: bool,
+    /// It listens for TLS too.
+    pub(super) has_tls: bool,
 }
 
 impl Setup {
-    pub(super) const OPEN: Self = Self { stock: STOCK, shopper_per_second: 0, is_limited: false };
+    pub(super) const OPEN: Self =
+        Self { stock: STOCK, shopper_per_second: 0, is_limited: false, has_tls: false };
 }
 
 impl Gate {
@@ -93,10 +108,17 @@ impl Gate {
                 setup.shopper_per_second
             ),
         };
+        let (tls, of_tls) = match setup.has_tls {
+            true => {
+                let at = free_address()?;
+                (Some(at), tls_settings(&dir.0, at)?)
+            }
+            false => (None, String::new()),
+        };
         fs::write(
             dir.0.join("floodgate.toml"),
             format!(
-                "[gate]\nshop_listen = \"{shop}\"\nadmin_listen = \"{admin}\"\n{limits}[gate.connections]\nthreads = 1\n"
+                "[gate]\nshop_listen = \"{shop}\"\nadmin_listen = \"{admin}\"\n{limits}[gate.connections]\nthreads = 1\n{of_tls}"
             ),
         )?;
         let (data, config, log) =
@@ -107,7 +129,8 @@ impl Gate {
         wait_for("the gate", shop, &log)?;
         let key = output(&text(program), &["key", "new", "bench", "--role", "owner", "--data", &data])?;
         define(admin, &key, setup.stock)?;
-        let mut gate = Self { running, shop, attempts_path: String::new(), program: program.to_owned(), dir };
+        let mut gate =
+            Self { running, shop, tls, attempts_path: String::new(), program: program.to_owned(), dir };
         let started = Instant::now();
         while started.elapsed() < PATIENCE {
             let document: Value =
