@@ -33,7 +33,7 @@ const AGAIN_IN: Duration = Duration::from_millis(100);
 /// A view older than this is no ground for a refusal by the gate itself: the other process sends a
 /// sign of life every tenth of a second.
 const NEWS_MAX: Duration = Duration::from_millis(500);
-/// How long the other side may take with each message of the greeting.
+/// How long the other side may be silent during the greeting.
 const GREETING_MAX: Duration = Duration::from_secs(5);
 /// How long the initial transfer of the sales may take.
 const FIRST_WAIT_MAX: Duration = Duration::from_secs(30);
@@ -201,9 +201,10 @@ impl Link {
         let mut from = BufReader::with_capacity(1 << 16, stream.try_clone()?);
         let mut frame = Vec::new();
         self.greet(&stream, &mut from, &mut frame).map_err(|error| match error.kind() {
-            io::ErrorKind::WouldBlock | io::ErrorKind::TimedOut => {
-                io::Error::new(io::ErrorKind::TimedOut, "it does not greet in time")
-            }
+            io::ErrorKind::WouldBlock | io::ErrorKind::TimedOut => io::Error::new(
+                io::ErrorKind::TimedOut,
+                "it does not greet in time (at most 64 gates can join)",
+            ),
             _ => error,
         })?;
         let number = {

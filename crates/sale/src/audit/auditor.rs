@@ -269,7 +269,7 @@ impl Auditor {
             _ => false,
         };
         if !of_the_line {
-            self.nobody_waits_for_what_is_free(sequence);
+            self.nobody_waits_for_what_is_free(sequence, &[]);
         }
         match record {
             Record::Defined { spec, .. } => self.defined(sequence, spec),
@@ -483,12 +483,12 @@ impl Auditor {
     }
 
     /// INV-2, second half. Promotions directly follow the entry that made them possible, so before
-    /// any other entry no waiting place fits.
-    pub(super) fn nobody_waits_for_what_is_free(&mut self, sequence: Sequence) {
+    /// any other entry no waiting place fits. For items that are `owed` the next entry may do it.
+    pub(super) fn nobody_waits_for_what_is_free(&mut self, sequence: Sequence, owed: &[u16]) {
         if self.paused {
             return;
         }
-        for item in 0..self.items.len() as u16 {
+        for item in (0..self.items.len() as u16).filter(|item| !owed.contains(item)) {
             if let Some(waiting) = self.first_fitting(item) {
                 self.check(2, false, sequence, || format!("{waiting} waits for what is free"));
             }

@@ -14,10 +14,9 @@ impl runtime::audit::Auditor for Auditor {
 
     fn end(&mut self, end: Sequence, core: Option<&Core>) {
         // A process may end between two batches of promotions, and the next one goes on with them.
-        match core.is_some_and(Core::owes_promotions) {
-            true => self.checked.owes_promotions = true,
-            false => self.nobody_waits_for_what_is_free(end),
-        }
+        let owed: Vec<u16> = core.into_iter().flat_map(Core::owed_items).collect();
+        self.checked.owes_promotions = !owed.is_empty();
+        self.nobody_waits_for_what_is_free(end, &owed);
         self.ends_in_time(end);
         let Some(stats) = core.map(Core::stats) else { return };
         let same_items = stats.items.len() == self.items.len();

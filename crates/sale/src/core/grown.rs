@@ -57,6 +57,12 @@ impl<T> Pieces<T> {
 }
 
 impl<T: Clone> Pieces<T> {
+    /// Elements that it has, or has memory for that was written to.
+    pub(super) fn prepared(&self) -> usize {
+        let spare: usize = self.spare.iter().map(Vec::capacity).sum();
+        self.len.next_multiple_of(Self::PIECE) + spare
+    }
+
     /// Adds a piece whose memory has been written to, of at most `len` elements.
     pub(super) fn prepare(&mut self, value: T, len: usize) {
         let mut spare = Vec::with_capacity(len.min(Self::PIECE));
@@ -164,7 +170,7 @@ impl Parts<u32> {
 
 /// An ordered queue in pieces, mostly pushed at the back and popped at the front. Values that are
 /// over may stay in it until they reach the front. A piece that has no others is dropped at once:
-/// there are never many in a row at the front.
+/// so there are at most two pieces of them in a row at the front.
 #[derive(Debug)]
 pub(super) struct OrderedQueue<T> {
     /// None is empty.
@@ -233,7 +239,7 @@ impl<T: Copy + Ord> OrderedQueue<T> {
         }
     }
 
-    /// A value that is in the queue is over; there is one of it, and this is called for it once.
+    /// A value that is in the queue, of which there is only one, is over. Called for it once.
     pub(super) fn end(&mut self, value: T) {
         let at = self.piece_of(value);
         let Some(piece) = self.pieces.get_mut(at) else { return };

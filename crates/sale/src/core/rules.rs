@@ -87,7 +87,7 @@ impl Core {
             if out.is_full() {
                 return Ok(Progress::More);
             }
-            // Before holds expire: nobody gets a unit that came free after the waitlist's end.
+            // Before holds expire: who waited gets no unit that comes free from now on.
             let by = Actor::new(Actor::TIMER, "its time is over");
             self.commit(now, Record::WaitlistEnded { by }, out)?;
         }
@@ -130,7 +130,7 @@ impl Core {
         if progress == Progress::Done && due {
             self.journal_refusals(now, out)?;
         }
-        if progress == Progress::Done && out.batch().as_bytes().is_empty() {
+        if progress == Progress::Done && out.batch().as_bytes().is_empty() && self.state.wants_room() {
             self.state.slots.prepare();
         }
         Ok(progress)
@@ -160,10 +160,15 @@ impl Core {
         self.state.owes_promotions()
     }
 
+    /// The items of which it could be: [`Core::owes_promotions`].
+    pub fn owed_items(&self) -> impl Iterator<Item = u16> {
+        self.state.owed_items()
+    }
+
     /// When [`Core::tick`] has something to do next.
     pub fn next_wakeup(&self) -> Option<TimeMs> {
         let owes = self.state.owes_promotions() || self.state.next_to_leave().is_some();
-        if owes || self.state.slots.is_unprepared() {
+        if owes || self.state.wants_room() {
             return Some(TimeMs(0));
         }
         let round = if self.state.round_open {

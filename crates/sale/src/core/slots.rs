@@ -89,8 +89,8 @@ pub(super) struct Slots {
     by_attempt: Parts<u32>,
     shoppers: Pieces<Shopper>,
     by_shopper: Parts<u32>,
-    /// Slots for which memory is still to be prepared, and the parts of the tables that are.
-    to_prepare: usize,
+    /// Slots for which there is to be memory, and the parts of the tables that are prepared.
+    room: usize,
     parts_prepared: usize,
 }
 
@@ -100,7 +100,7 @@ impl Slots {
     pub(super) fn reserve(&mut self, count: usize) {
         self.by_attempt.reserve(count, |&at| self.slots[at as usize].attempt.low_bits());
         self.by_shopper.reserve(count, |&at| self.shoppers[at as usize].key.low_bits());
-        (self.to_prepare, self.parts_prepared) = (count, 0);
+        (self.room, self.parts_prepared) = (count, 0);
         // The room of a small sale is one piece.
         if count <= Pieces::<Slot>::PIECE {
             self.prepare();
@@ -109,24 +109,24 @@ impl Slots {
 
     /// Whether there is room that is not prepared.
     pub(super) fn is_unprepared(&self) -> bool {
-        self.to_prepare > 0
+        self.slots.prepared() < self.room
     }
 
     /// Prepares room for one more piece of slots.
     pub(super) fn prepare(&mut self) {
-        let piece = self.to_prepare.min(Pieces::<Slot>::PIECE);
-        if piece == 0 {
+        let left = self.room.saturating_sub(self.slots.prepared());
+        if left == 0 {
             return;
         }
+        let piece = left.min(Pieces::<Slot>::PIECE);
         self.slots.prepare(EMPTY_SLOT, piece);
         self.shoppers.prepare(EMPTY_SHOPPER, piece);
-        let parts = (Parts::<u32>::PARTS - self.parts_prepared) * piece / self.to_prepare;
+        let parts = (Parts::<u32>::PARTS - self.parts_prepared) * piece / left;
         for part in self.parts_prepared..self.parts_prepared + parts {
             self.by_attempt.touch(part);
             self.by_shopper.touch(part);
         }
         self.parts_prepared += parts;
-        self.to_prepare -= piece;
     }
 
     pub(super) fn len(&self) -> usize {
@@ -475,6 +475,39 @@ mod tests {
     #[test]
     fn a_slot_has_the_size_that_a_sales_memory_estimate_assumes() {
         assert_eq!(size_of::<Slot>(), 80);
+    }
+
+    #[test]
+    fn room_is_prepared_once_however_often_it_is_asked_for() {
+        let mut slots = Slots::default();
+        for _ in 0..3 {
+            slots.reserve(100_000);
+            while slots.is_unprepared() {
+                slots.prepare();
+            }
+            let prepared = slots.slots.prepared();
+            assert!((100_000..100_000 + Pieces::<Slot>::PIECE).contains(&prepared), "{prepared}");
+        }
+        // What is stored counts, as after a restart.
+        for n in 0..50_000_u128 {
+            let new = NewSlot {
+                pay_by: TimeMs(0),
+                as_of: Sequence(1),
+                position: 0,
+                round: 0,
+                state: SlotState::Left,
+            };
+            let (id, of) = (AttemptId(n.to_le_bytes()), ShopperKey(n.to_le_bytes()));
+            slots.insert(id, of, &Basket::single(0, 1), new).unwrap();
+        }
+        slots.reserve(60_000);
+        assert!(!slots.is_unprepared());
+        slots.reserve(1_000_000);
+        while slots.is_unprepared() {
+            slots.prepare();
+        }
+        let prepared = slots.slots.prepared();
+        assert!((1_000_000..1_000_000 + Pieces::<Slot>::PIECE).contains(&prepared), "{prepared}");
     }
 
     #[test]

@@ -155,6 +155,11 @@ impl State {
         self.rounds.get(usize::from(self.rounds_opened))
     }
 
+    /// Whether there is room to prepare for attempts that may still come.
+    pub(super) fn wants_room(&self) -> bool {
+        self.slots.is_unprepared() && (self.round_open || self.next_round().is_some())
+    }
+
     pub(super) fn offer(&self, round: u16, item: u16) -> Option<&Offer> {
         self.rounds.get(usize::from(round))?.offers.get(usize::from(item))?.as_ref()
     }
@@ -522,7 +527,12 @@ impl State {
 
     /// Whether a promotion is due, which comes before anything else.
     pub(super) fn owes_promotions(&self) -> bool {
-        !self.paused && self.due.iter().any(|item| self.first_fitting(item).is_some())
+        self.owed_items().next().is_some()
+    }
+
+    /// The items of which a waiting shopper could be promoted.
+    pub(super) fn owed_items(&self) -> impl Iterator<Item = u16> {
+        self.due.iter().filter(|item| !self.paused && self.first_fitting(*item).is_some())
     }
 
     /// The next place to promote. An item with no place that fits is no longer due.

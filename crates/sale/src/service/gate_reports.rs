@@ -1,7 +1,8 @@
 //! Refusals that gates sent by themselves and that are not logged yet.
 //!
 //! Once a refusal is in the log, the audit holds the sale to it. So a report is checked first: a
-//! gate may say only what a published view said, at an entry at which it said so.
+//! gate may name only entries at which, by the views that were published, it was true. How many
+//! shoppers were told so is the gate's word.
 
 use crate::core::REFUSALS_EVERY;
 use contracts::{GateRefusal, IneligibleBy, SaleState, SaleView, SequenceRange};
@@ -19,8 +20,8 @@ struct Published {
 }
 
 impl Published {
-    /// The most ranges that are remembered. When there are more, those that the current view no
-    /// longer has are forgotten, and reports of them that are still to come are not logged.
+    /// The most ranges that are remembered. When there are more, the older half is forgotten, and
+    /// reports of these that are still to come are not logged.
     const RANGES_MAX: usize = 16_384;
     /// The most interruptions that are remembered of one range.
     const SPANS_MAX: usize = 64;
@@ -38,7 +39,11 @@ impl Published {
         }
         self.last_view = view.as_of;
         if self.said.len() > Self::RANGES_MAX {
-            self.said.retain(|_, spans| spans.last().is_some_and(|(_, last)| *last == view.as_of));
+            let last_of = |spans: &Vec<(Sequence, Sequence)>| spans.last().map_or(Sequence(0), |span| span.1);
+            let mut lasts: Vec<Sequence> = self.said.values().map(last_of).collect();
+            let half = lasts.len() / 2;
+            let newer = *lasts.select_nth_unstable(half).1;
+            self.said.retain(|_, spans| last_of(spans) >= newer);
         }
     }
 
@@ -138,8 +143,8 @@ impl Said {
         if unfounded > 0 {
             tracing::warn!(
                 unfounded,
-                "a gate reports answers that no view of this process allowed: they are not in the log. After a \
-                 restart some are expected; else look for a process that should not be there"
+                "a gate reports answers that no view of this process allowed, or one of long ago: they are not in the \
+                 sale's log. After a restart some are expected; else look for a process that should not be there"
             );
         }
         let mut counts: Vec<GateRefusal> = self.counts.drain().map(|(_, count)| count).collect();

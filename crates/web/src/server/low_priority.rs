@@ -47,7 +47,7 @@ impl Turns {
         let waiting = Waiting::among(&self.waiting);
         let share = self.by_address.take(address, WAITING_OF_ADDRESS_MAX);
         if waiting.others >= WAITING_MAX || share.is_none() {
-            let why = "too many requests on this connection: wait as Retry-After says";
+            let why = "too many requests of this address or connection: wait as Retry-After says";
             return Err(Problem::new(&RATE_LIMITED, why).retry_after(5));
         }
         let mut next = self.next.lock().await;

@@ -12,7 +12,7 @@ pub use crate::net::Peer;
 pub use tls::Tls;
 
 use crate::{
-    limits::{Reason, Shares},
+    limits::{Reason, Share, Shares},
     operation::{Answered, Callers, Operation, preflights, router},
     page,
     pressure::CLOSED_AT_ONCE,
@@ -50,8 +50,9 @@ const QUEUED_MAX: usize = 16 << 10;
 /// How long a new connection waits for one that was told to close.
 const ROOM_WAIT_MAX: Duration = Duration::from_millis(50);
 
-/// New connections that wait at once.
+/// New connections that wait at once, of all and of one address.
 const WAIT_FOR_ROOM_MAX: usize = 64;
+const WAIT_OF_ADDRESS_MAX: usize = 8;
 
 /// After one visit, a browser uses only TLS for a year (RFC 6797). The field is sent over TLS only,
 /// and only if the server has an HTTPS origin: it applies to all ports of the host, and another
@@ -134,6 +135,7 @@ pub struct Listening {
     turns: Turns,
     /// New connections that wait for one that was told to close.
     wait_for_room: Arc<Semaphore>,
+    waiting_of_address: Arc<Shares>,
     /// Connections of each operators' address. Those of shoppers are counted for all listeners
     /// together.
     of_operators: Arc<Shares>,
@@ -218,6 +220,7 @@ impl Listening {
             roll: Arc::default(),
             turns: Turns::default(),
             wait_for_room: Arc::new(Semaphore::new(WAIT_FOR_ROOM_MAX)),
+            waiting_of_address: Arc::default(),
             of_operators: Arc::default(),
             relieved: Mutex::default(),
             warnings: Mutex::default(),
@@ -288,28 +291,52 @@ impl Listening {
         }
         match self.seat(peer) {
             Ok(seat) => self.serve(stream, peer, seat),
-            Err(full) => {
-                let told = if self.is_public() { 0 } else { self.make_room(full) };
+            Err(full) => match self.place_to_wait(peer) {
                 // Others are accepted meanwhile.
-                match Arc::clone(&self.wait_for_room).try_acquire_owned() {
-                    Ok(waits) if told > 0 => drop(tokio::spawn(Arc::clone(self).wait(stream, peer, waits))),
-                    _ => self.refused(peer, full),
+                Some(place) if self.make_room(full) > 0 => {
+                    tokio::spawn(Arc::clone(self).wait(stream, peer, full, place));
                 }
-            }
+                _ => self.refused(peer, full),
+            },
         }
     }
 
+    /// Whether one more connection of this address may wait for another one to end.
+    fn place_to_wait(&self, peer: IpAddr) -> Option<(OwnedSemaphorePermit, Share)> {
+        let place = Arc::clone(&self.wait_for_room).try_acquire_owned().ok()?;
+        let address = self.protection.addresses.address_key(peer);
+        Some((place, self.waiting_of_address.take(address, WAIT_OF_ADDRESS_MAX)?))
+    }
+
     /// Serves a new connection once another one has ended, which was told to.
-    async fn wait(self: Arc<Self>, stream: TcpStream, peer: IpAddr, waits: OwnedSemaphorePermit) {
-        let began = Instant::now();
-        let seat = loop {
-            tokio::time::sleep(Duration::from_millis(1)).await;
-            match self.seat(peer) {
-                Err(_) if began.elapsed() < ROOM_WAIT_MAX => {}
-                seat => break seat,
+    async fn wait(
+        self: Arc<Self>,
+        stream: TcpStream,
+        peer: IpAddr,
+        full: Full,
+        place: (OwnedSemaphorePermit, Share),
+    ) {
+        let seat = match full {
+            // In the order in which they wait: a later connection does not take the permit first.
+            Full::Listener => {
+                let permit = Arc::clone(&self.permits).acquire_owned();
+                match tokio::time::timeout(ROOM_WAIT_MAX, permit).await {
+                    Ok(Ok(permit)) => self.shares(peer).map(|shares| Seat::new(permit, shares)),
+                    _ => Err(full),
+                }
+            }
+            Full::Share(_) | Full::Public(_) => {
+                let began = Instant::now();
+                loop {
+                    tokio::time::sleep(Duration::from_millis(1)).await;
+                    match self.seat(peer) {
+                        Err(_) if began.elapsed() < ROOM_WAIT_MAX => {}
+                        seat => break seat,
+                    }
+                }
             }
         };
-        drop(waits);
+        drop(place);
         match seat {
             Ok(seat) => self.serve(stream, peer, seat),
             Err(full) => self.refused(peer, full),
@@ -341,25 +368,31 @@ impl Listening {
         });
     }
 
+    /// The shares of a connection in those of its address and its network; `None` if they have no
+    /// limit.
+    fn shares(&self, peer: IpAddr) -> Result<Option<[Share; 2]>, Full> {
+        let addresses = &self.protection.addresses;
+        if self.is_public() {
+            return addresses.connection(peer, self.protection.now()).map_err(Full::Public);
+        }
+        // The key of a network is that of no address: both are from one keyed hash.
+        let (address, network) = (addresses.address_key(peer), addresses.prefix_key(peer));
+        let take = |key, max| self.of_operators.take(key, max).ok_or(Full::Share(key));
+        Ok(Some([take(address, self.open_max.div_ceil(4))?, take(network, self.open_max.div_ceil(2))?]))
+    }
+
     /// A seat for a connection, of the listener's and of its address's.
     fn seat(&self, peer: IpAddr) -> Result<Seat, Full> {
-        let addresses = &self.protection.addresses;
-        let of_address = if self.is_public() {
-            addresses.connection(peer, self.protection.now()).map_err(Full::Public)?
-        } else {
-            // The key of a network is that of no address: both are from one keyed hash.
-            let (address, network) = (addresses.address_key(peer), addresses.prefix_key(peer));
-            let take = |key, max| self.of_operators.take(key, max).ok_or(Full::Share(key));
-            Some([take(address, self.open_max.div_ceil(4))?, take(network, self.open_max.div_ceil(2))?])
-        };
+        let of_address = self.shares(peer)?;
         let permit = Arc::clone(&self.permits).try_acquire_owned().map_err(|_| Full::Listener)?;
         Ok(Seat::new(permit, of_address))
     }
 
     /// Tells the connection to close that has been idle longest, of those for which there is no
-    /// more room. Returns how many were told.
+    /// more room. Returns how many were told: none of shoppers'.
     fn make_room(&self, full: Full) -> usize {
         match full {
+            _ if self.is_public() => 0,
             Full::Listener => self.roll.close_idle(1, Among::All),
             Full::Share(key) => self.roll.close_idle(1, Among::Of(key)),
             Full::Public(_) => 0,
@@ -425,7 +458,9 @@ impl Listening {
         let Some(look) = pressure.closing(self.protection.open()) else { return };
         let mut relieved = self.relieved.lock().unwrap_or_else(PoisonError::into_inner);
         if std::mem::replace(&mut *relieved, look) != look {
-            let closed = self.roll.close_idle(CLOSED_AT_ONCE, Among::Strangers);
+            let mut closed = self.roll.close_idle(CLOSED_AT_ONCE, Among::Strangers);
+            // Those that many people share come last.
+            closed += self.roll.close_idle(CLOSED_AT_ONCE - closed.min(CLOSED_AT_ONCE), Among::All);
             pressure.idle_closed.fetch_add(closed as u64, Relaxed);
         }
     }
