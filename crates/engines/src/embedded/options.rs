@@ -17,12 +17,13 @@ pub struct Options {
     pub partition: Partition,
     /// The id to give to the log if there is none yet.
     pub new_log_id: LogId,
-    /// The length of new segments; a longer batch gets a segment of its own.
+    /// How long a segment may become; it begins small and grows. A longer batch gets a segment of
+    /// its own.
     pub segment_bytes: u64,
 }
 
 impl Options {
-    /// With segments of 64 MiB.
+    /// With segments of up to 64 MiB.
     pub fn new(partition: Partition, new_log_id: LogId) -> Self {
         Self { partition, new_log_id, segment_bytes: SEGMENT_BYTES }
     }
