@@ -94,6 +94,10 @@ pub trait System: Sized {
     /// The run is over: checks the log as a whole, including its audit.
     fn end(&mut self, machine: &Self::Machine, log: &dyn Log) -> Check;
 
+    /// Commands that show every part of the state: a machine that was restored from a snapshot must
+    /// answer them as one that has replayed the log.
+    fn probes(&self) -> Vec<Command<Self>>;
+
     /// Whether a client treats this as no answer, and retries.
     fn is_no_answer(reply: &Reply<Self>) -> bool;
 

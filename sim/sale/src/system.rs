@@ -86,7 +86,12 @@ impl System for Sale {
         let sim::Step { now, commands, replies, in_shortage, next_wakeup, is_whole } = *step;
         let step = checker::Step { now, commands, replies, in_shortage, next_wakeup, is_whole };
         self.checker.step(&step, reader)?;
-        if self.checker.model.last > before { self.checker.stats(&core.stats()) } else { Ok(()) }
+        if self.checker.model.last == before {
+            return Ok(());
+        }
+        self.checker.stats(&core.stats())?;
+        let name = "sim".parse().map_err(|_| Violation { rule: "state", what: "no name".into() })?;
+        self.checker.view(core.view(&name, in_shortage).as_ref())
     }
 
     fn take_news(&mut self) -> Vec<String> {
@@ -95,6 +100,10 @@ impl System for Sale {
 
     fn at(&self) -> u64 {
         self.checker.model.last
+    }
+
+    fn probes(&self) -> Vec<Command> {
+        self.work.probes(&self.checker.model)
     }
 
     /// Every shopper asks once more with the same key, whatever the earlier answer.

@@ -2,6 +2,7 @@
 //! units, few shoppers and many keys, so that sell-outs, limits, waitlists and releases happen all
 //! the time.
 
+use crate::model::Model;
 use crate::names::{attempt_id, shopper_key};
 use contracts::{
     Actor, Attempt, AttemptId, Basket, CommandKey, Eligibility, ItemSpec, LatePayment, Line, ListKind,
@@ -34,6 +35,9 @@ pub(crate) struct Workload {
     /// Commands that were given under a key.
     keyed: Vec<(CommandKey, Operation)>,
 }
+
+/// Kept attempts, and keys of commands, that are asked about when two machines are compared.
+const PROBED: usize = 24;
 
 fn item_name(item: u64) -> String {
     format!("item-{item}")
@@ -169,15 +173,15 @@ impl Workload {
     /// A shopper's new attempt.
     pub(crate) fn attempt(&mut self, prng: &mut Prng) -> Attempt {
         let (shopper, tier) = self.shopper(prng);
-        let attempt = Attempt {
-            id: attempt_id(self.attempts.len() as u64),
-            shopper,
-            sealed: SealedShopper::new(&shopper.0).expect("sixteen bytes"),
-            tier,
-            basket: self.basket(prng),
-        };
+        let id = attempt_id(self.attempts.len() as u64);
+        let attempt = Self::attempt_of(id, shopper, tier, self.basket(prng));
         self.attempts.push(attempt);
         attempt
+    }
+
+    fn attempt_of(id: AttemptId, shopper: ShopperKey, tier: u8, basket: Basket) -> Attempt {
+        let sealed = SealedShopper::new(&shopper.0).expect("sixteen bytes");
+        Attempt { id, shopper, sealed, tier, basket }
     }
 
     /// One of the attempts so far, a late one more likely.
@@ -300,6 +304,46 @@ impl Workload {
         once(key, operation)
     }
 
+    /// Commands whose answers show every part of a sale's state: what is kept of each shopper, which
+    /// payments and keys were seen, who is on which list, what is free, and who is next in line.
+    pub(crate) fn probes(&self, model: &Model) -> Vec<Command> {
+        let mut probes = vec![Command::Stats];
+        probes.extend(self.shoppers.iter().map(|(shopper, _)| Command::Shopper(*shopper)));
+        let newest = model.kept.iter().rev().take(PROBED);
+        for kept in newest {
+            let hold = kept.attempt.id;
+            // As it was paid, by another's payment, and by a new one.
+            for payment in [kept.payments.last().map(|(seen, _)| seen.clone()), Some(format!("probe {hold}"))]
+            {
+                let confirm = |payment| operate(Operation::Confirm { hold, payment });
+                probes.extend(payment.map(confirm));
+            }
+            probes.push(Command::Attempt(kept.attempt));
+        }
+        let keyed = self.keyed.iter().rev().take(PROBED).cloned();
+        let once = |(key, operation)| Operation::Once { key, operation: Box::new(operation) };
+        probes.extend(keyed.map(once).map(operate));
+        probes.push(operate(Operation::Resume));
+        let items = self.spec.items.len() as u64;
+        let asks = (0..).zip(&self.shoppers).flat_map(|(n, (shopper, tier))| {
+            (0..items).map(move |item| {
+                let id = attempt_id((2 << 40) + n * items + item);
+                Self::attempt_of(id, *shopper, *tier, Basket::single(item as u16, 1))
+            })
+        });
+        let asks: Vec<Command> = asks.map(Command::Attempt).collect();
+        probes.extend(asks.clone());
+        for item in 0..items as u16 {
+            probes.push(operate(Operation::Adjust { item, delta: 2 }));
+        }
+        let void = |(shopper, _): &(ShopperKey, u8)| operate(Operation::Void(VoidTarget::Shopper(*shopper)));
+        probes.extend(self.shoppers.iter().take(2).map(void));
+        probes.extend(asks);
+        probes.push(operate(Operation::EndWaitlist));
+        probes.push(Command::Stats);
+        probes
+    }
+
     /// An unexpected payment, for any attempt.
     pub(crate) fn stray_payment(&mut self, prng: &mut Prng) -> Option<Command> {
         let hold = self.some_hold(prng)?;
@@ -308,9 +352,14 @@ impl Workload {
     }
 }
 
+/// Who gives all commands.
+pub(crate) fn operator() -> Actor {
+    Actor::new("simulator", "because")
+}
+
 /// A command of the operators' side.
 pub(crate) fn operate(operation: Operation) -> Command {
-    Command::Operate { actor: Actor::new("simulator", "because"), operation }
+    Command::Operate { actor: operator(), operation }
 }
 
 fn list(list: ListKind, clear: bool, shoppers: Vec<ShopperKey>) -> Command {

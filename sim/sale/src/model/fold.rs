@@ -64,7 +64,7 @@ impl Model {
                         u32::from(limit.limit);
                 }
             }
-            Record::Rate { .. } => {}
+            Record::Rate { per_second, .. } => self.rate = *per_second,
             Record::WaitlistEnded { .. } => self.waitlist_ended = true,
             Record::CommandDone { key, answer } => {
                 let before = self.commands.insert(key.id, (*key, (*answer).into()));
@@ -288,7 +288,6 @@ impl Model {
         self.kept.push(Kept {
             attempt: *attempt,
             round,
-            accepted: seq,
             position: 0,
             pay_by: TimeMs(0),
             granted: 0,
