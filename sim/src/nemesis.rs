@@ -20,6 +20,8 @@ pub(crate) struct Nemesis {
     pub(crate) clock_set_at: Option<u64>,
     /// A snapshot is being written, in turns with the worker.
     pub(crate) in_turns: bool,
+    /// A call was refused in this life: perhaps the one that was to remove a file.
+    pub(crate) was_refused: bool,
     pub(crate) last: bool,
 }
 
@@ -53,6 +55,7 @@ impl Nemesis {
             crash_at,
             clock_set_at: None,
             in_turns: false,
+            was_refused: false,
             last: false,
         }
     }

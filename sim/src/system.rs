@@ -21,6 +21,8 @@ pub struct Habits {
     pub trouble: u64,
     /// How long a message is under way.
     pub delay_ms_max: u64,
+    /// How long a segment of the log is at first, and how long it may become.
+    pub first_bytes: u64,
     pub segment_bytes: u64,
     pub time_jumps: bool,
 }
@@ -34,6 +36,8 @@ pub struct Step<'a, S: System> {
     pub replies: &'a [Reply<S>],
     /// After the step nothing can be written, for want of room.
     pub in_shortage: bool,
+    /// The machine has decisions that are not durable, and must not be shown.
+    pub is_stale: bool,
     pub next_wakeup: Option<TimeMs>,
     /// No work remains from earlier steps: otherwise the next step goes on with it before anything
     /// new is decided.

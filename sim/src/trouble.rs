@@ -145,6 +145,10 @@ impl<S: System> World<S> {
         };
         struck.extend(self.disk.take_struck());
         beside?;
+        if !self.disk.is_down() && self.nemesis.crashes == crashes {
+            self.nemesis.was_refused |= struck.contains(&"a call is refused");
+            self.nothing_is_unfinished()?;
+        }
         match made {
             Ok((at, _)) => {
                 self.story.note(format!("snapshot at {at}"));
@@ -152,6 +156,9 @@ impl<S: System> World<S> {
                 let checked = self.snapshot_is_the_replay(at);
                 self.disk.hold_faults(false);
                 checked?;
+                let files = self.disk.files();
+                let kept = files.keys().filter(|name| name.ends_with(".snap")).count();
+                ensure(kept <= 2, "leftover", || format!("{kept} snapshots are kept"))?;
             }
             Err(error) => {
                 let why = in_full(&error);

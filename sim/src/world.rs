@@ -220,6 +220,7 @@ impl<S: System> World<S> {
         drop(self.disk.take_struck());
         let replies = server.worker.step(now, commands).to_vec();
         let struck = self.disk.take_struck();
+        self.nemesis.was_refused |= struck.contains(&"a call is refused");
         ensure(replies.len() <= commands.len(), "replies", || "more than there are commands".into())?;
         let answered_all = replies.len() == commands.len();
         let (tickets, commands) = (&tickets[..replies.len()], &commands[..replies.len()]);
@@ -228,6 +229,9 @@ impl<S: System> World<S> {
         }
         if let Some(why) = server.worker.stopped() {
             self.story.note(format!("{} the worker stopped: {why}", clock(now)));
+            // What passes by itself is waited for.
+            let is_shortage = ["os error 24", "no space left"].iter().any(|short| why.contains(short));
+            ensure(!is_shortage, "availability", || format!("it has stopped for good: {why}"))?;
             ensure(is_excused(&self.disk, why, &struck), "excuse", || {
                 format!("{why}, and there was only {struck:?}")
             })?;
@@ -253,7 +257,8 @@ impl<S: System> World<S> {
         let is_soon = next_wakeup.is_some_and(|at| at <= now.plus(SHORTAGE_RETRY));
         ensure(!in_shortage || is_soon, "availability", || format!("it looks again at {next_wakeup:?}"))?;
         let is_whole = in_shortage || (answered_all && next_wakeup.is_none_or(|at| at > now));
-        let step = Step { now, commands, replies: &replies, in_shortage, next_wakeup, is_whole };
+        let is_stale = server.worker.is_stale();
+        let step = Step { now, commands, replies: &replies, in_shortage, is_stale, next_wakeup, is_whole };
         self.disk.hold_faults(true);
         let checked = self.system.check(&step, server.worker.machine(), &mut *server.reader);
         self.disk.hold_faults(false);
@@ -307,6 +312,7 @@ impl<S: System> World<S> {
     /// Opens the log and the sale, perhaps dying again on the way.
     fn start(&mut self, trouble: bool) -> Check {
         let options = Options {
+            first_bytes: self.habits.first_bytes,
             segment_bytes: self.habits.segment_bytes,
             ..Options::new(Partition(0), LogId(*b"simulated log id"))
         };
@@ -330,6 +336,8 @@ impl<S: System> World<S> {
                         self.story.note(format!("found {line}"));
                     }
                     checked?;
+                    self.nemesis.was_refused = false;
+                    self.nothing_is_unfinished()?;
                     self.same_bytes(&worker)?;
                     self.disk.hold_faults(false);
                     self.server = Some(Server { worker, reader });
@@ -346,6 +354,14 @@ impl<S: System> World<S> {
             self.break_down();
         }
         Err(Violation { rule: "recovery", what: "does not start again".into() })
+    }
+
+    /// No file is left that a failed call, or a life that has ended, has begun; unless a call that was
+    /// to remove it was refused in this life.
+    pub(crate) fn nothing_is_unfinished(&self) -> Check {
+        let files = self.disk.files();
+        let left: Vec<&String> = files.keys().filter(|name| name.ends_with(".tmp")).collect();
+        ensure(left.is_empty() || self.nemesis.was_refused, "leftover", || format!("{left:?} is left"))
     }
 
     /// INV-7: the recovered machine equals the replay of the whole log, and the restore of its own

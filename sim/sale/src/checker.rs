@@ -160,12 +160,18 @@ impl Checker {
 
         let logged: Vec<_> = news.iter().flat_map(as_gate_refusals).collect();
         let mut news = news.iter();
+        // The sale looks at the clock before it decides anything.
+        let is_by_clock =
+            |entry: &Entry| matches!(&entry.record, Record::Paused { by } if by.name == "clock");
+        let looked_at_clock =
+            news.as_slice().iter().rposition(is_by_clock).map_or(0, |at| before + at as u64 + 1);
         let mut ledger = std::mem::take(&mut self.ledger);
         let mut order = step.commands.iter().zip(step.replies).peekable();
         loop {
             // Each reply is checked with the model at the entry at which it was decided: the one
             // that it names, or, after those before it, the first at which it is true.
             while let Some(&(command, reply)) = order.peek()
+                && self.model.last >= looked_at_clock
                 && self.is_decided(command, reply, step, &mut ledger)?
             {
                 order.next();
@@ -205,7 +211,7 @@ impl Checker {
             self.refused_full += step.replies.iter().filter(refused).count() as u64;
             return Ok(());
         }
-        self.timers(step)
+        self.timers(step, before)
     }
 
     /// Whether a reply was decided at this entry, and not at a later one; checks it if it names this
@@ -306,7 +312,7 @@ impl Checker {
     }
 
     /// All that is due is done, and the worker will wake for what is due next.
-    fn timers(&self, step: &Step<'_>) -> Check {
+    fn timers(&self, step: &Step<'_>, before: u64) -> Check {
         let m = &self.model;
         for kept in m.kept.iter().filter(|kept| kept.standing() == Standing::Held) {
             ensure(kept.pay_by > step.now, "timer", || {
@@ -317,7 +323,13 @@ impl Checker {
             })?;
         }
         let is_ahead = m.now.since(step.now).0 > AHEAD_MS_MAX && m.now != m.ahead_accepted;
-        ensure(!is_ahead || m.paused || m.spec.is_none(), "clock", || {
+        // A step that was full of promotions has not looked at the clock yet, nor has one since the sale
+        // was set up in it: the next one does, before it decides anything.
+        let is_define =
+            |command: &Command| matches!(command, Command::Operate { operation: Operation::Define(_), .. });
+        let is_set_up = step.commands.iter().any(is_define);
+        let has_looked = before == m.last || !step.commands.is_empty() && !is_set_up;
+        ensure(!is_ahead || m.paused || m.spec.is_none() || !has_looked, "clock", || {
             format!("the log is at {}, the clock at {}, and the sale goes on", m.now, step.now)
         })?;
         let turn = |operation: &Operation| match operation {

@@ -83,10 +83,10 @@ impl System for Sale {
     fn check(&mut self, step: &Step<'_, Self>, core: &Core, reader: &mut dyn LogRead) -> Check {
         self.gate.hears(step.commands, step.replies);
         let before = self.checker.model.last;
-        let sim::Step { now, commands, replies, in_shortage, next_wakeup, is_whole } = *step;
+        let sim::Step { now, commands, replies, in_shortage, is_stale, next_wakeup, is_whole } = *step;
         let step = checker::Step { now, commands, replies, in_shortage, next_wakeup, is_whole };
         self.checker.step(&step, reader)?;
-        if self.checker.model.last == before {
+        if self.checker.model.last == before || is_stale {
             return Ok(());
         }
         self.checker.stats(&core.stats())?;

@@ -55,8 +55,18 @@ impl Workload {
         let releases = *prng.pick(&[5, 30, 60]);
         let delay_ms_max = *prng.pick(&[1, 100, 3000]);
         let segment_bytes = *prng.pick(&[6 << 10, 16 << 10, 64 << 10]);
+        let first_bytes = *prng.pick(&[4 << 10, 5 << 10, 64 << 10]);
         let time_jumps = prng.percent(50);
-        let habits = Habits { batch_max, lost, repeated, trouble, delay_ms_max, segment_bytes, time_jumps };
+        let habits = Habits {
+            batch_max,
+            lost,
+            repeated,
+            trouble,
+            delay_ms_max,
+            first_bytes,
+            segment_bytes,
+            time_jumps,
+        };
         let manners = Manners { operators, pays, releases };
         let shoppers = 3 + prng.below(14);
         let shoppers = (0..shoppers).map(|n| (shopper_key(n), prng.below(4) as u8)).collect();

@@ -5,37 +5,43 @@
 //! almost every append stays within the file's length, where a sync has little metadata to write.
 
 use super::frame::ALIGN;
-
-/// The first length: some 600 decisions. 64 MiB are reached in ten steps.
-pub(super) const FIRST_BYTES: u64 = 64 << 10;
+use super::options::Options;
 
 /// What a file grows by when there is no room for a whole step.
 const SMALLEST_STEP_BYTES: u64 = 4096;
 
 /// The lengths to try, the best one first, for a file of `bytes` that must become `wanted` bytes
 /// long; `None` if a segment must not become that long.
-pub(super) fn lengths(bytes: u64, wanted: u64, segment_bytes: u64) -> Option<[u64; 2]> {
-    if wanted > segment_bytes {
+pub(super) fn lengths(bytes: u64, wanted: u64, options: &Options) -> Option<[u64; 2]> {
+    if wanted > options.segment_bytes {
         return None;
     }
-    let up_to = |len: u64| len.min(segment_bytes / ALIGN * ALIGN).max(wanted);
-    let step = (2 * bytes).max(FIRST_BYTES).max(wanted.next_multiple_of(SMALLEST_STEP_BYTES));
-    Some([up_to(step), up_to(wanted.next_multiple_of(SMALLEST_STEP_BYTES))])
+    let up_to = |len: u64| len.min(options.segment_bytes / ALIGN * ALIGN).max(wanted);
+    let least = wanted.next_multiple_of(SMALLEST_STEP_BYTES);
+    Some([up_to((2 * bytes).max(options.first_bytes).max(least)), up_to(least)])
 }
 
 /// The length at which to make a segment that must have `wanted` bytes.
-pub(super) fn first_length(wanted: u64, segment_bytes: u64) -> u64 {
-    lengths(0, wanted, segment_bytes).map_or(wanted, |[len, _]| len)
+pub(super) fn first_length(wanted: u64, options: &Options) -> u64 {
+    lengths(0, wanted, options).map_or(wanted, |[len, _]| len)
 }
 
 #[cfg(test)]
 mod tests {
+    use super::super::options::{LogId, Partition};
     use super::*;
+
+    const FIRST_BYTES: u64 = 64 << 10;
+
+    fn options(segment_bytes: u64) -> Options {
+        Options { segment_bytes, ..Options::new(Partition(0), LogId([0; 16])) }
+    }
 
     #[test]
     fn a_segment_doubles_up_to_its_full_length() {
-        let check =
-            |bytes, wanted, want| assert_eq!(lengths(bytes, wanted, 64 << 20), want, "{bytes} {wanted}");
+        let check = |bytes, wanted, want| {
+            assert_eq!(lengths(bytes, wanted, &options(64 << 20)), want, "{bytes} {wanted}")
+        };
         check(0, 4096, Some([64 << 10, 4096]));
         check(64 << 10, (64 << 10) + 8, Some([128 << 10, 68 << 10]));
         check(64 << 10, 1 << 20, Some([1 << 20, 1 << 20]));
@@ -43,7 +49,7 @@ mod tests {
         check(64 << 20, (64 << 20) + 8, None);
         let (mut bytes, mut steps) = (FIRST_BYTES, 0);
         while bytes < 64 << 20 {
-            [bytes, _] = lengths(bytes, bytes + 8, 64 << 20).unwrap();
+            [bytes, _] = lengths(bytes, bytes + 8, &options(64 << 20)).unwrap();
             steps += 1;
         }
         assert_eq!((bytes, steps), (64 << 20, 10));
@@ -51,9 +57,9 @@ mod tests {
 
     #[test]
     fn a_segment_is_made_no_longer_than_it_may_become_unless_one_batch_needs_it() {
-        assert_eq!(first_length(4096, 64 << 20), FIRST_BYTES);
-        assert_eq!(first_length(4096, 6144), 6144);
-        assert_eq!(first_length(1 << 20, 64 << 20), 1 << 20);
-        assert_eq!(first_length(5 << 20, 64 << 10), 5 << 20);
+        assert_eq!(first_length(4096, &options(64 << 20)), FIRST_BYTES);
+        assert_eq!(first_length(4096, &options(6144)), 6144);
+        assert_eq!(first_length(1 << 20, &options(64 << 20)), 1 << 20);
+        assert_eq!(first_length(5 << 20, &options(64 << 10)), 5 << 20);
     }
 }

@@ -49,6 +49,9 @@ struct Active<F> {
     capacity: u64,
     /// How long it was made.
     made_bytes: u64,
+    /// A sync of it has failed: what it seems to hold may not be on the disk, and no further sync
+    /// says so. The next append begins another.
+    is_doubtful: bool,
     /// Where the next frame goes, and the chain value for it.
     end: u64,
     previous: u32,
@@ -105,6 +108,7 @@ impl<D: Disk> EmbeddedLog<D> {
                 first,
                 capacity,
                 made_bytes,
+                is_doubtful: false,
                 end,
                 previous,
                 generation,
@@ -132,8 +136,8 @@ impl<D: Disk> EmbeddedLog<D> {
     }
 
     fn create(disk: D, lock: D::Lock, options: Options) -> Result<Self, LogError> {
-        let Options { partition, new_log_id: log_id, segment_bytes } = options;
-        let bytes = growth::first_length(FRAMES_AT, segment_bytes);
+        let Options { partition, new_log_id: log_id, .. } = options;
+        let bytes = growth::first_length(FRAMES_AT, &options);
         let first = Sequence(1);
         let header = SegmentHeader { partition, log_id, first, kept: first, previous: 0, bytes };
         let active = make_segment(&disk, &header)
@@ -170,7 +174,7 @@ impl<D: Disk> EmbeddedLog<D> {
             first,
             kept: self.shared.first(),
             previous: self.active.previous,
-            bytes: growth::first_length(FRAMES_AT + need, self.options.segment_bytes),
+            bytes: growth::first_length(FRAMES_AT + need, &self.options),
         };
         let fresh = make_segment(&self.disk, &header)?;
         let old = std::mem::replace(&mut self.active, fresh);
@@ -240,8 +244,12 @@ impl<D: Disk> EmbeddedLog<D> {
                 self.mark_active(self.shared.first())
             }),
         };
-        // Nothing was appended, but after a failed sync this file can be trusted no longer.
-        grown.or_else(|_| self.begin_segment_for(wanted - self.active.end))
+        // Nothing was appended, but after a failed sync this file can be trusted no longer: its new
+        // length may be one that it has in the page cache only.
+        grown.or_else(|_| {
+            self.active.is_doubtful = true;
+            self.begin_segment_for(wanted - self.active.end)
+        })
     }
 
     fn begin_segment_for(&mut self, need: u64) -> Result<(), AppendError> {
@@ -255,10 +263,12 @@ impl<D: Disk> EmbeddedLog<D> {
     fn make_room(&mut self, need: u64) -> Result<(), AppendError> {
         let owed = self.owed_bytes.max(need);
         let wanted = self.active.end + owed;
-        let made = if wanted <= self.active.capacity {
+        let made = if self.active.is_doubtful {
+            self.begin_segment_for(owed)
+        } else if wanted <= self.active.capacity {
             Ok(())
         } else {
-            match growth::lengths(self.active.capacity, wanted, self.options.segment_bytes) {
+            match growth::lengths(self.active.capacity, wanted, &self.options) {
                 Some(lengths) => self.grow(wanted, lengths),
                 None => self.begin_segment_for(owed),
             }
@@ -490,6 +500,7 @@ fn make_segment<D: Disk>(disk: &D, header: &SegmentHeader) -> Result<Active<D::F
         first: header.first,
         capacity: header.bytes,
         made_bytes: header.bytes,
+        is_doubtful: false,
         end: FRAMES_AT,
         previous: header.previous,
         generation: 0,

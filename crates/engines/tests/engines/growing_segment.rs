@@ -108,6 +108,35 @@ fn a_failed_sync_in_a_step_appends_nothing_twice_and_loses_nothing() {
 }
 
 #[test]
+fn a_file_whose_step_could_not_be_synced_is_not_used_again() {
+    for seed in 0..30 {
+        let (disk, mut log) = nearly_full();
+        // Up to the last append before the step.
+        let before = loop {
+            let copy = disk.copy();
+            append(&mut log, COUNT).unwrap();
+            if len(&disk) > STEP {
+                break copy;
+            }
+        };
+        let mut log = open_long(&before).unwrap();
+        let last = log.last().0;
+        before.fail_opens(true);
+        before.fail_next_sync(seed);
+        let refused = append(&mut log, COUNT).unwrap_err();
+        assert!(matches!(refused, AppendError::Shortage(_)), "{refused}");
+        before.fail_opens(false);
+        append(&mut log, COUNT).unwrap();
+        let mut disk = before.kill();
+        disk.drop_caches();
+        for _ in 0..2 {
+            check_all(&mut *open_long(&disk).unwrap().reader(), last + COUNT);
+            disk = disk.power_cut(&mut Prng::new(seed));
+        }
+    }
+}
+
+#[test]
 fn a_step_without_room_takes_what_there_is_and_then_is_a_shortage() {
     let (disk, mut log) = nearly_full();
     disk.limit_room(Some(10_000));
