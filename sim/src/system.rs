@@ -58,6 +58,11 @@ pub trait System: Sized {
     /// The next command of a client.
     fn ask(&mut self, prng: &mut Prng, now: TimeMs) -> Command<Self>;
 
+    /// Commands of a crowd that reach the server together, past the network.
+    fn crowd(&mut self, _prng: &mut Prng, _now: TimeMs) -> Vec<Command<Self>> {
+        Vec::new()
+    }
+
     /// A client receives a reply. Its further commands go to `later`, with the milliseconds until
     /// then.
     fn hear(

@@ -73,7 +73,10 @@ impl<S: System> World<S> {
                 disk.limit_room(Some(room));
                 self.nemesis.room_until_ms = Some(time_ms + prng.below(6000));
             }
-            17..=21 => return self.snapshot(),
+            17..=21 => {
+                let in_turns = prng.percent(25);
+                return self.snapshot(in_turns);
+            }
             22 => self.flip_snapshot(),
             23 => {
                 story.note("no file can be opened".into());
@@ -103,7 +106,7 @@ impl<S: System> World<S> {
             0 => self.crash(),
             1 => {
                 let crashes = self.nemesis.crashes;
-                self.snapshot()?;
+                self.snapshot(false)?;
                 if self.nemesis.crashes == crashes { self.crash() } else { Ok(()) }
             }
             _ => Ok(()),
@@ -119,9 +122,10 @@ impl<S: System> World<S> {
         self.story.note(format!("the clock is off by {} ms", self.skew_ms));
     }
 
-    /// Makes a snapshot as the service's thread does, perhaps while the worker goes on. It may fail
-    /// with the disk; if not, it must equal the replay of the log up to its entry.
-    fn snapshot(&mut self) -> Check {
+    /// Makes a snapshot as the service's thread does, perhaps in turns with the worker, which then has
+    /// no command that is half done. It may fail with the disk; if not, it must equal the replay of
+    /// the log up to its entry.
+    fn snapshot(&mut self, in_turns: bool) -> Check {
         let Some(server) = &self.server else { return Ok(()) };
         let log = server.worker.log();
         let (mut reader, mut snapshots) = (log.reader(), log.snapshots());
@@ -129,7 +133,7 @@ impl<S: System> World<S> {
         let crashes = self.nemesis.crashes;
         drop(self.disk.take_struck());
         let (mut struck, mut beside) = (Vec::new(), Ok(()));
-        let made = if self.nemesis.prng.percent(25) {
+        let made = if in_turns {
             self.nemesis.in_turns = true;
             let disk = self.disk.clone();
             let made = disk.in_turns(write, || {

@@ -161,6 +161,9 @@ impl<S: System> World<S> {
         self.run_network()?;
         let most = 1 + self.prng.below(2 * self.habits.batch_max) as usize;
         let mut batch = self.network.take(most);
+        let now = self.now();
+        let crowd = self.system.crowd(&mut self.prng, now);
+        batch.extend(crowd.into_iter().map(|command| (self.network.ticket(&command), command)));
         // What a worker has decided and could not take back must not be shown.
         let server = self.server.as_ref().filter(|server| !server.worker.is_stale());
         let machine = server.map(|server| (server.worker.machine(), server.worker.in_shortage()));

@@ -2,6 +2,7 @@
 
 use crate::checker::{self, Checker};
 use crate::gate::Gate;
+use crate::model::{Kept, Standing};
 use crate::names::{name, shopper_name};
 use crate::shoppers::{Later, Shoppers};
 use crate::workload::Workload;
@@ -53,6 +54,11 @@ impl System for Sale {
             },
             _ => Command::Attempt(work.attempt(prng)),
         }
+    }
+
+    fn crowd(&mut self, prng: &mut Prng, now: TimeMs) -> Vec<Command> {
+        let held = |kept: &Kept| kept.standing() == Standing::Held && kept.pay_by <= now;
+        self.work.crowd(prng, || self.checker.model.kept.iter().any(held))
     }
 
     fn hear(&mut self, prng: &mut Prng, command: &Command, reply: &Reply, later: &mut Later) -> Check {

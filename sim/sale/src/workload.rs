@@ -5,9 +5,9 @@
 use crate::model::Model;
 use crate::names::{attempt_id, shopper_key};
 use contracts::{
-    Actor, Attempt, AttemptId, Basket, CommandKey, Eligibility, ItemSpec, LatePayment, Line, ListKind,
-    Operation, RoundItemLimit, RoundItemSpec, RoundSpec, SaleSpec, SealedShopper, ShopperKey, VoidTarget,
-    Waitlist,
+    Actor, Attempt, AttemptId, Basket, CommandKey, Eligibility, ItemSpec, LIST_CHUNK_MAX, LatePayment, Line,
+    ListKind, Operation, REASON_BYTES_MAX, RoundItemLimit, RoundItemSpec, RoundSpec, STOCK_MAX, SaleSpec,
+    SealedShopper, ShopperKey, VOID_BATCH_MAX, VoidTarget, Waitlist,
 };
 use sale::Command;
 use sim::Habits;
@@ -34,6 +34,23 @@ pub(crate) struct Workload {
     payments: u64,
     /// Commands that were given under a key.
     keyed: Vec<(CommandKey, Operation)>,
+    /// The next commands of a crowd, the last one first.
+    crowd: Vec<Command>,
+    /// Crowds that are still to come.
+    crowds: u32,
+}
+
+/// Attempts of a crowd: more than a step that counts to a thousand would end.
+const CROWD: usize = 1200;
+
+/// Makes room for a crowd: enough units of the first item, in all rounds, and no limit.
+fn crowded(spec: &mut SaleSpec) {
+    spec.limit_per_shopper = 0;
+    for offer in spec.rounds.iter_mut().flat_map(|round| &mut round.items) {
+        if offer.item == spec.items[0].item {
+            (offer.stock, offer.limit_per_shopper) = (CROWD as u64 * 2, 0);
+        }
+    }
 }
 
 /// Kept attempts, and keys of commands, that are asked about when two machines are compared.
@@ -73,9 +90,56 @@ impl Workload {
         // The average duration and commands of a turn (`sim::world`): the rounds fill the run, and
         // little more.
         let (turn_ms, ten_turns) = (425 + 37 * habits.batch_max, 6 * (1 + habits.batch_max));
-        let spec = Self::sale(prng, commands * turn_ms * 10 / ten_turns);
+        let mut spec = Self::sale(prng, commands * turn_ms * 10 / ten_turns);
         let (attempts, holds) = (Vec::new(), Vec::new());
-        (Self { manners, spec, shoppers, attempts, holds, payments: 0, keyed: Vec::new() }, habits)
+        let crowds = if prng.percent(5) { 1 + prng.below(2) as u32 } else { 0 };
+        if crowds > 0 {
+            crowded(&mut spec);
+        }
+        let (payments, keyed, crowd) = (0, Vec::new(), Vec::new());
+        (Self { manners, spec, shoppers, attempts, holds, payments, keyed, crowd, crowds }, habits)
+    }
+
+    /// A crowd's next commands, if there is one: one shopper with more holds than a step of a
+    /// thousand ends, payments for many of them at the moment at which all are due, and a void of
+    /// all that are left.
+    pub(crate) fn crowd(&mut self, prng: &mut Prng, is_due: impl Fn() -> bool) -> Vec<Command> {
+        if self.crowd.is_empty() && self.crowds > 0 && self.attempts.len() > 100 && prng.percent(3) {
+            self.crowds -= 1;
+            let (shopper, tier) = self.shopper(prng);
+            self.crowd.push(operate(Operation::Void(VoidTarget::Shopper(shopper))));
+            let mut bought = Vec::new();
+            for _ in 0..CROWD {
+                let id = attempt_id(self.attempts.len() as u64);
+                let attempt = Self::attempt_of(id, shopper, tier, Basket::single(0, 1));
+                self.attempts.push(attempt);
+                bought.push(attempt);
+            }
+            for attempt in bought.iter().step_by(5) {
+                let payment = self.payment(prng);
+                self.crowd.push(operate(Operation::Confirm { hold: attempt.id, payment }));
+            }
+            self.crowd.extend(bought.into_iter().map(Command::Attempt));
+            // Held for long enough that the void meets them, or all due at once.
+            if prng.percent(50) {
+                self.crowd.remove(0);
+            }
+        }
+        // First all that buy, and the rest when their time is over; or, with a void, before.
+        let buys = self.crowd.iter().rev().take_while(|c| matches!(c, Command::Attempt(_))).count();
+        let voids =
+            matches!(self.crowd.first(), Some(Command::Operate { operation: Operation::Void(_), .. }));
+        let is_time = !self.crowd.is_empty() && (voids && prng.percent(50) || is_due());
+        let now = if buys > 0 {
+            buys
+        } else if is_time {
+            self.crowd.len()
+        } else {
+            0
+        };
+        let mut commands = self.crowd.split_off(self.crowd.len() - now);
+        commands.reverse();
+        commands
     }
 
     fn sale(prng: &mut Prng, horizon_ms: u64) -> SaleSpec {
@@ -145,8 +209,18 @@ impl Workload {
             let half = self.shoppers.len() / 2;
             let keys: Vec<ShopperKey> = self.shoppers.iter().map(|s| s.0).collect();
             for (clear, chunk) in [(true, &keys[..half]), (false, &keys[half..])] {
-                let chosen = chunk.iter().filter(|_| prng.percent(80)).copied().collect();
+                let mut chosen: Vec<ShopperKey> =
+                    chunk.iter().filter(|_| prng.percent(80)).copied().collect();
+                if prng.percent(20) {
+                    // As long as a part may be, those who come to the sale last.
+                    let others = (LIST_CHUNK_MAX - chosen.len()) as u64;
+                    chosen.splice(0..0, (0..others).map(|n| shopper_key((1 << 32) + n)));
+                }
                 commands.push(list(ListKind::Allowed, clear, chosen));
+            }
+            if prng.percent(20) {
+                let too_many = (0..=LIST_CHUNK_MAX as u64).map(shopper_key).collect();
+                commands.push(list(ListKind::Allowed, true, too_many));
             }
         }
         if self.spec.eligibility.wants_reservation() {
@@ -271,6 +345,7 @@ impl Workload {
                 return list(ListKind::Allowed, prng.percent(60), chosen);
             }
             28..=29 => Operation::Void(VoidTarget::Shopper(self.shopper(prng).0)),
+            30 if prng.percent(10) => self.beyond_a_bound(prng),
             30..=34 => {
                 let count = 1 + prng.below(3);
                 let ids: Vec<AttemptId> = (0..count).filter_map(|_| self.some_hold(prng)).collect();
@@ -291,6 +366,20 @@ impl Workload {
             }
         };
         operate(self.under_a_key(prng, operation))
+    }
+
+    /// A command that is larger than commands may be, or as large as they may be.
+    fn beyond_a_bound(&mut self, prng: &mut Prng) -> Operation {
+        let some = self.some_attempt(prng).map_or(attempt_id(0), |attempt| attempt.id);
+        let limit = RoundItemLimit { round: 0, item: 0, limit: 1000 };
+        let more = usize::from(prng.percent(50));
+        match prng.below(5) {
+            0 => Operation::Void(VoidTarget::Attempts(vec![some; VOID_BATCH_MAX + more])),
+            1 => Operation::Limits { sale: Some(1000 + more as u32), items: Vec::new() },
+            2 => Operation::Limits { sale: None, items: vec![limit; 1000 + more] },
+            3 => Operation::Confirm { hold: some, payment: "p".repeat(REASON_BYTES_MAX + more) },
+            _ => Operation::Adjust { item: 0, delta: -(STOCK_MAX as i64) - more as i64 },
+        }
     }
 
     /// Perhaps gives the command a key, or repeats one that was given before, or uses its key for
