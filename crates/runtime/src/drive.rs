@@ -3,11 +3,12 @@
 
 use crate::machine::Machine;
 use crate::recover::snapshot;
+use crate::sync::thread::{Builder, JoinHandle};
+use crate::sync::{Condvar, Mutex};
 use crate::worker::{STEP_COMMANDS_MAX, Worker};
 use engines::log::{Log, LogError, LogRead, Snapshots};
 use std::collections::VecDeque;
-use std::sync::{Condvar, Mutex, PoisonError};
-use std::thread::JoinHandle;
+use std::sync::PoisonError;
 use std::time::{Duration, Instant};
 use units::{Sequence, TimeMs};
 
@@ -252,7 +253,7 @@ pub fn run_snapshots<M: Machine>(
 
 /// Starts a thread of a machine.
 pub fn spawn(name: &str, run: impl FnOnce() + Send + 'static) -> Result<JoinHandle<()>, LogError> {
-    std::thread::Builder::new()
+    Builder::new()
         .name(name.to_owned())
         .spawn(run)
         .map_err(|source| LogError::Io { doing: format!("start thread {name}"), source })

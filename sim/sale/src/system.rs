@@ -2,7 +2,6 @@
 
 use crate::checker::{self, Checker};
 use crate::gate::Gate;
-use crate::model::{Kept, Standing};
 use crate::names::{name, shopper_name};
 use crate::shoppers::{Later, Shoppers};
 use crate::workload::Workload;
@@ -57,8 +56,7 @@ impl System for Sale {
     }
 
     fn crowd(&mut self, prng: &mut Prng, now: TimeMs) -> Vec<Command> {
-        let held = |kept: &Kept| kept.standing() == Standing::Held && kept.pay_by <= now;
-        self.work.crowd(prng, || self.checker.model.kept.iter().any(held))
+        self.work.crowd(prng, &self.checker.model, now)
     }
 
     fn hear(&mut self, prng: &mut Prng, command: &Command, reply: &Reply, later: &mut Later) -> Check {

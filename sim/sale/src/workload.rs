@@ -103,15 +103,23 @@ impl Workload {
     /// A crowd's next commands, if there is one: one shopper with more holds than a step of a
     /// thousand ends, payments for many of them at the moment at which all are due, and a void of
     /// all that are left.
-    pub(crate) fn crowd(&mut self, prng: &mut Prng, is_due: impl Fn() -> bool) -> Vec<Command> {
-        if self.crowd.is_empty() && self.crowds > 0 && self.attempts.len() > 100 && prng.percent(3) {
+    pub(crate) fn crowd(&mut self, prng: &mut Prng, model: &Model, now: TimeMs) -> Vec<Command> {
+        let (shopper, tier) = self.shopper(prng);
+        let basket = Basket::single(0, 1);
+        let may_buy = model.open_round().is_some_and(|round| {
+            model.offered(round, &basket)
+                && !model.paused
+                && model.eligible(shopper, tier)
+                && !model.over_limit(shopper, &basket, round, None)
+                && model.items[0].free > CROWD as i64
+        });
+        if self.crowd.is_empty() && self.crowds > 0 && may_buy && prng.percent(10) {
             self.crowds -= 1;
-            let (shopper, tier) = self.shopper(prng);
             self.crowd.push(operate(Operation::Void(VoidTarget::Shopper(shopper))));
             let mut bought = Vec::new();
             for _ in 0..CROWD {
                 let id = attempt_id(self.attempts.len() as u64);
-                let attempt = Self::attempt_of(id, shopper, tier, Basket::single(0, 1));
+                let attempt = Self::attempt_of(id, shopper, tier, basket);
                 self.attempts.push(attempt);
                 bought.push(attempt);
             }
@@ -129,7 +137,7 @@ impl Workload {
         let buys = self.crowd.iter().rev().take_while(|c| matches!(c, Command::Attempt(_))).count();
         let voids =
             matches!(self.crowd.first(), Some(Command::Operate { operation: Operation::Void(_), .. }));
-        let is_time = !self.crowd.is_empty() && (voids && prng.percent(50) || is_due());
+        let is_time = !self.crowd.is_empty() && (voids && prng.percent(50) || model.late(now).is_some());
         let now = if buys > 0 {
             buys
         } else if is_time {

@@ -182,7 +182,7 @@ impl Model {
     }
 
     /// What was due by this time and has not happened.
-    fn late(&self, now: TimeMs) -> Option<String> {
+    pub(crate) fn late(&self, now: TimeMs) -> Option<String> {
         if self.waitlist_ended && self.items.iter().any(|units| !units.waiting.is_empty()) {
             return Some("some wait after the waitlist's end".into());
         }
