@@ -4,13 +4,11 @@
 //! Both are filters of fixed size over a keyed hash, so no crowd makes them larger. False positives
 //! are possible, and are then answered by the sale; false negatives are not.
 
-use crate::sync::{AtomicBool, AtomicU32, AtomicU64, Mutex, MutexGuard};
+use crate::sync::{AtomicBool, AtomicU32, AtomicU64, FILTER_BITS as BITS, Mutex, MutexGuard};
 use contracts::{Answer, ShopperKey};
 use std::sync::atomic::Ordering;
 use std::sync::{Arc, PoisonError, Weak};
 
-/// 1 MiB. With 200,000 shoppers who have something, one in 440 of the others is a false positive.
-const BITS: u64 = 1 << 23;
 /// Counters per possible undecided attempt: when all are on their way, one in seven of the other
 /// shoppers is a false positive with the default settings, and one in two with the longest line.
 const COUNTERS: usize = 4;

@@ -330,7 +330,12 @@ impl Workload {
             12..=13 => {
                 let end = prng.pick(&self.spec.rounds).closes_at.0;
                 let from = if prng.percent(80) { end } else { now.0 };
-                Operation::Extend { closes_at: TimeMs(from + prng.below(20_000)) }
+                // Up to the opening of a round, or anywhere.
+                let closes_at = match prng.percent(25) {
+                    true => prng.pick(&self.spec.rounds).opens_at,
+                    false => TimeMs(from + prng.below(20_000)),
+                };
+                Operation::Extend { closes_at }
             }
             14..=20 => Operation::Adjust { item, delta: *prng.pick(&[1, 1, 2, 4, -1, -1, -2, -9, 0]) },
             21..=23 => Operation::Limits {

@@ -13,8 +13,7 @@ use std::sync::Arc;
 #[allow(dead_code, reason = "the gate's part of it")]
 mod filter;
 
-/// Each execution makes a filter of a megabyte anew, of which every word is modelled.
-const SCHEDULES: usize = 60;
+const SCHEDULES: usize = 20_000;
 
 fn in_many_schedules(run: impl Fn() + Send + Sync + 'static) {
     let mut config = Config::new();

@@ -13,6 +13,7 @@ mod ledger;
 mod log_format;
 mod not_eligible_alone;
 mod repeated_commands;
+mod small_sale;
 mod stopped_for_an_invariant;
 mod stopped_shows_nothing_undurable;
 mod sync;

@@ -3,3 +3,6 @@
 
 pub(crate) use shuttle::sync::atomic::{AtomicBool, AtomicU32, AtomicU64};
 pub(crate) use shuttle::sync::{Mutex, MutexGuard};
+
+/// Every word is modelled, and made anew for each schedule.
+pub(crate) const FILTER_BITS: u64 = 1 << 9;
