@@ -230,6 +230,13 @@ impl Checker {
             return Ok(false);
         }
         self.as_of(command, reply, step.in_shortage)?;
+        if let Reply::Answer(Answer::Refused { .. }) = reply
+            && !step.in_shortage
+        {
+            // Units that a hold has kept for too long are refused to nobody.
+            let late = self.model.late(step.now.max(self.model.now));
+            ensure(late.is_none(), "timer", || format!("a refusal, and {}", late.unwrap_or_default()))?;
+        }
         Ok(true)
     }
 
