@@ -80,11 +80,13 @@ fn check(queue_max: usize, stops_early: bool) {
             })
             .collect();
         let mut running = Some(running);
-        if stops_early {
-            running.take().map(Service::stop);
+        if let Some(running) = running.take_if(|_| stops_early) {
+            running.stop();
         }
         let queued: Vec<Vec<u64>> = senders.into_iter().map(|sender| sender.join().unwrap()).collect();
-        running.map(Service::stop);
+        if let Some(running) = running {
+            running.stop();
+        }
         let mut queued: Vec<u64> = queued.concat();
         assert!(stops_early || queued.len() as u64 == SENDERS * COMMANDS);
         let mut answered = inbox.0.lock().unwrap().clone();

@@ -12,6 +12,7 @@ use contracts::{
 use sale::Command;
 use sim::Habits;
 use sim::story::EPOCH_MS;
+use std::collections::BTreeSet;
 use units::{Currency, Prng, TimeMs};
 
 /// How often shoppers, payments and operators do each thing in this seed, in a hundred.
@@ -38,6 +39,8 @@ pub(crate) struct Workload {
     crowd: Vec<Command>,
     /// Crowds that are still to come.
     crowds: u32,
+    /// Attempts of crowds: what becomes of them is the crowd's business.
+    pub(crate) crowded: BTreeSet<AttemptId>,
 }
 
 /// Attempts of a crowd: more than a step that counts to a thousand would end.
@@ -46,6 +49,7 @@ const CROWD: usize = 1200;
 /// Makes room for a crowd: enough units of the first item, in all rounds, and no limit.
 fn crowded(spec: &mut SaleSpec) {
     spec.limit_per_shopper = 0;
+    spec.hold_seconds = 3;
     for offer in spec.rounds.iter_mut().flat_map(|round| &mut round.items) {
         if offer.item == spec.items[0].item {
             (offer.stock, offer.limit_per_shopper) = (CROWD as u64 * 2, 0);
@@ -96,8 +100,8 @@ impl Workload {
         if crowds > 0 {
             crowded(&mut spec);
         }
-        let (payments, keyed, crowd) = (0, Vec::new(), Vec::new());
-        (Self { manners, spec, shoppers, attempts, holds, payments, keyed, crowd, crowds }, habits)
+        let (payments, keyed, crowd, crowded) = (0, Vec::new(), Vec::new(), BTreeSet::new());
+        (Self { manners, spec, shoppers, attempts, holds, payments, keyed, crowd, crowds, crowded }, habits)
     }
 
     /// A crowd's next commands, if there is one: one shopper with more holds than a step of a
@@ -121,6 +125,7 @@ impl Workload {
                 let id = attempt_id(self.attempts.len() as u64);
                 let attempt = Self::attempt_of(id, shopper, tier, basket);
                 self.attempts.push(attempt);
+                self.crowded.insert(id);
                 bought.push(attempt);
             }
             for attempt in bought.iter().step_by(5) {

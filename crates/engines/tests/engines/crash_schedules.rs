@@ -66,7 +66,7 @@ fn run(seed: u64) {
     let mut prng = Prng::new(seed);
     let mut disk = SimDisk::new();
     // In half of the schedules a segment grows many times.
-    let first_bytes = if seed % 2 == 0 { FRAMES_AT + 256 } else { u64::MAX };
+    let first_bytes = if seed.is_multiple_of(2) { FRAMES_AT + 256 } else { u64::MAX };
     let open = |disk: &SimDisk| EmbeddedLog::open(disk.clone(), Options { first_bytes, ..options() });
     let mut log = open(&disk).unwrap();
     let mut model = Model::default();
