@@ -122,9 +122,9 @@ impl<S: System> World<S> {
         self.story.note(format!("the clock is off by {} ms", self.skew_ms));
     }
 
-    /// Makes a snapshot as the service's thread does, perhaps in turns with the worker, which then has
-    /// no command that is half done. It may fail with the disk; if not, it must equal the replay of
-    /// the log up to its entry.
+    /// Makes a snapshot as the service's thread does, perhaps in turns with the worker, which then
+    /// has no command that is half done. It may fail with the disk; if not, it must equal the
+    /// replay of the log up to its entry.
     fn snapshot(&mut self, in_turns: bool) -> Check {
         let Some(server) = &self.server else { return Ok(()) };
         let log = server.worker.log();

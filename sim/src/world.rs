@@ -97,9 +97,9 @@ pub fn run<S: System>(seed: u64, commands: u64, trace: bool) -> Outcome {
     }
 }
 
-/// In three seeds of eight a step is so small that long work takes several, as a promotion of a million
-/// does with the real budget. It has a generator of its own, so that the other seeds run as they
-/// would without it.
+/// In three seeds of eight a step is so small that long work takes several, as a promotion of a
+/// million does with the real budget. It has a generator of its own, so that the other seeds run as
+/// they would without it.
 fn budget(seed: u64) -> Budget {
     let mut prng = Prng::new(seed ^ 0x6275_6467_6574_2121);
     match prng.below(8) {
@@ -359,8 +359,8 @@ impl<S: System> World<S> {
         Err(Violation { rule: "recovery", what: "does not start again".into() })
     }
 
-    /// No file is left that a failed call, or a life that has ended, has begun; unless a call that was
-    /// to remove it was refused in this life.
+    /// No file is left that a failed call, or a life that has ended, has begun; unless a call that
+    /// was to remove it was refused in this life.
     pub(crate) fn nothing_is_unfinished(&self) -> Check {
         let files = self.disk.files();
         let left: Vec<&String> = files.keys().filter(|name| name.ends_with(".tmp")).collect();
@@ -400,8 +400,8 @@ impl<S: System> World<S> {
         Ok(())
     }
 
-    /// A reader in another process sees what is durable, all of it, in order; and no more, unless an
-    /// append is of unknown outcome, which it is between two steps only during a shortage.
+    /// A reader in another process sees what is durable, all of it, in order; and no more, unless
+    /// an append is of unknown outcome, which it is between two steps only during a shortage.
     fn look_from_outside(&mut self) -> Check {
         let Some(server) = &self.server else { return Ok(()) };
         let is_certain = !server.worker.in_shortage();

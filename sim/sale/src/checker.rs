@@ -214,8 +214,8 @@ impl Checker {
         self.timers(step, before)
     }
 
-    /// Whether a reply was decided at this entry, and not at a later one; checks it if it names this
-    /// one.
+    /// Whether a reply was decided at this entry, and not at a later one; checks it if it names
+    /// this one.
     fn is_decided(
         &self,
         command: &Command,
@@ -330,8 +330,8 @@ impl Checker {
             })?;
         }
         let is_ahead = m.now.since(step.now).0 > AHEAD_MS_MAX && m.now != m.ahead_accepted;
-        // A step that was full of promotions has not looked at the clock yet, nor has one since the sale
-        // was set up in it: the next one does, before it decides anything.
+        // A step that was full of promotions has not looked at the clock yet, nor has one since the
+        // sale was set up in it: the next one does, before it decides anything.
         let is_define =
             |command: &Command| matches!(command, Command::Operate { operation: Operation::Define(_), .. });
         let is_set_up = step.commands.iter().any(is_define);

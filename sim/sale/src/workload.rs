@@ -421,8 +421,9 @@ impl Workload {
         once(key, operation)
     }
 
-    /// Commands whose answers show every part of a sale's state: what is kept of each shopper, which
-    /// payments and keys were seen, who is on which list, what is free, and who is next in line.
+    /// Commands whose answers show every part of a sale's state: what is kept of each shopper,
+    /// which payments and keys were seen, who is on which list, what is free, and who is next in
+    /// line.
     pub(crate) fn probes(&self, model: &Model) -> Vec<Command> {
         let mut probes = vec![Command::Stats];
         probes.extend(self.shoppers.iter().map(|(shopper, _)| Command::Shopper(*shopper)));

@@ -219,8 +219,8 @@ impl<D: Disk> EmbeddedLog<D> {
     /// never was that long. What a crash leaves of a step is zeros after the last frame, or
     /// nothing. The next opening takes the length that it finds, and makes that durable.
     ///
-    /// The two marks cannot both be torn: since the one before this there was a sync, and this one is
-    /// synced before the next.
+    /// The two marks cannot both be torn: since the one before this there was a sync, and this one
+    /// is synced before the next.
     fn grow(&mut self, wanted: u64, lengths: [u64; 2]) -> Result<(), AppendError> {
         let mut grown = Ok(0);
         for len in lengths {
@@ -283,7 +283,8 @@ impl<D: Disk> EmbeddedLog<D> {
     }
 
     /// Writes zeros, which are there already, where a frame did not fit. Some file systems reserve
-    /// no room, or write elsewhere what is overwritten: there only a write shows that there is room.
+    /// no room, or write elsewhere what is overwritten: there only a write shows that there is
+    /// room.
     fn prove_room(&mut self, owed: u64) -> Result<(), AppendError> {
         self.frame.clear();
         self.frame.resize(owed as usize, 0);
@@ -448,14 +449,14 @@ fn settle<F: DiskFile>(file: &F, segment: Sequence, found: &Found) -> io::Result
     }
     // The same holds for the newest mark. The next mark overwrites the one before it, which may be
     // the only one on the disk until this one is written.
-    // And for the length, if the file has grown and no mark says how far: with its last byte written
-    // it is that long on the disk, too. Frames may be written up to there from now on.
+    if let Some(mark) = found.mark {
+        file.write_at(&mark.encode(Key::new(&found.log_id.0), segment), mark.place())?;
+    }
+    // And for the length, if the file has grown and no mark says how far: with its last byte
+    // written it is that long on the disk, too. Frames may be written up to there from now on.
     let proven_bytes = found.mark.map_or(0, |mark| mark.grown_to).max(found.made_bytes);
     if found.capacity > proven_bytes.max(found.end) {
         file.write_at(&[0], found.capacity - 1)?;
-    }
-    if let Some(mark) = found.mark {
-        file.write_at(&mark.encode(Key::new(&found.log_id.0), segment), mark.place())?;
     }
     file.sync_data()
 }

@@ -102,8 +102,9 @@ pub(crate) fn open_segment<D: Disk>(
         HeaderError::Crc => damaged(0, "the segment header fails its CRC"),
     })?;
     let len = open.len().map_err(io_error(format!("read {file}")))?;
-    // The length in the header was durable before the segment got its name, and one in a mark before
-    // the mark was written. Asked for after the page was read: with a live writer it only grows.
+    // The length in the header was durable before the segment got its name, and one in a mark
+    // before the mark was written. Asked for after the page was read: with a live writer it only
+    // grows.
     let bytes = proven_bytes(&header, Mark::newest(&page, Key::new(&header.log_id.0), first));
     if len < bytes {
         return Err(damaged(len, &format!("the file ends here and should be {bytes} bytes long")));

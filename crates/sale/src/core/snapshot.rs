@@ -16,11 +16,10 @@ use std::sync::Arc;
 use units::{Sequence, TimeMs};
 
 /// Version 2: a round's times are those at which it really opened and closed, in the layout of
-/// version 1. Version 3: with the entry since which the deny list has been the same.
-/// Version 4: with the cause of a pause, and when an operator accepted a log that is ahead; and
-/// with the keys of operators' commands; and with whether a backup was restored,
-/// and whether the waitlist has ended. Version 5: with the entry since which the sale has been open,
-/// paused or closed as it is.
+/// version 1. Version 3: with the entry since which the deny list has been the same. Version 4:
+/// with the cause of a pause, and when an operator accepted a log that is ahead; and with the keys
+/// of operators' commands; and with whether a backup was restored, and whether the waitlist has
+/// ended. Version 5: with the entry since which the sale has been open, paused or closed as it is.
 const VERSION: u16 = 5;
 
 /// Writes the part before the lists of shoppers.

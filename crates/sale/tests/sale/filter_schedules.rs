@@ -1,6 +1,6 @@
 //! The membership filter under a model checker: in each of many schedules another thread goes on
-//! between any two uses of what the threads share. A gate never takes a shopper who has something for
-//! one who has nothing, and a gate in another process misses nobody.
+//! between any two uses of what the threads share. A gate never takes a shopper who has something
+//! for one who has nothing, and a gate in another process misses nobody.
 
 use contracts::ShopperKey;
 use filter::MembershipFilter;

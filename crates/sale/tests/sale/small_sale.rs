@@ -1,5 +1,5 @@
-//! A sale of 50 units takes little of a real disk: its log, its snapshots, and a backup, which is the
-//! log read entry by entry and written again.
+//! A sale of 50 units takes little of a real disk: its log, its snapshots, and a backup, which is
+//! the log read entry by entry and written again.
 
 use crate::ledger::{OPENS, spec};
 use contracts::{Actor, Attempt, AttemptId, Basket, Operation, SealedShopper, ShopperKey};
@@ -54,7 +54,8 @@ fn a_sale_of_fifty_units_takes_less_than_a_quarter_of_a_mebibyte_and_so_does_its
     let (dir, backup) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
     let mut worker = Worker::open(open(dir.path())).unwrap().0;
     worker.step(TimeMs(OPENS), &[operate(Operation::Define(Box::new(spec(UNITS))))]);
-    // Each shopper alone, which makes the most frames; then the payments; then the refusals' record.
+    // Each shopper alone, which makes the most frames; then the payments; then the refusals'
+    // record.
     for n in 0..SHOPPERS {
         worker.step(TimeMs(OPENS + n), &[attempt(n)]);
     }

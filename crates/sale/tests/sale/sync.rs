@@ -1,5 +1,5 @@
-//! The types of a model checker in the place of std's, for [`crate::filter_schedules`]: a file of the
-//! crate that is compiled again here finds them as `crate::sync`.
+//! The types of a model checker in the place of std's, for [`crate::filter_schedules`]: a file of
+//! the crate that is compiled again here finds them as `crate::sync`.
 
 pub(crate) use shuttle::sync::atomic::{AtomicBool, AtomicU32, AtomicU64};
 pub(crate) use shuttle::sync::{Mutex, MutexGuard};

@@ -1,6 +1,6 @@
 //! Checks what operators, payments and shoppers with a reservation are told against the log: a
-//! command that was done has left exactly its own entries, and a refusal was true at an entry of the
-//! step, in the order of the commands. No answer is taken on trust.
+//! command that was done has left exactly its own entries, and a refusal was true at an entry of
+//! the step, in the order of the commands. No answer is taken on trust.
 
 use crate::model::{Kept, Model, Standing};
 use contracts::{

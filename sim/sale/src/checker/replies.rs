@@ -214,7 +214,8 @@ impl Checker {
         }
     }
 
-    /// A hold's or a place's state that an operation reports is no earlier than one reported before.
+    /// A hold's or a place's state that an operation reports is no earlier than one reported
+    /// before.
     fn told_by_operation(
         &mut self,
         operation: &Operation,
