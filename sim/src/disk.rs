@@ -9,8 +9,12 @@ use std::{
     collections::BTreeMap,
     io::{self, ErrorKind},
     sync::{Arc, Mutex, MutexGuard, PoisonError},
+    thread,
 };
+use turns::{EndOfTurns, Pace, Turn};
 use units::Prng;
+
+mod turns;
 
 /// The unit that the disk writes atomically.
 const SECTOR_BYTES: usize = 512;
@@ -61,6 +65,12 @@ struct World {
     faults: Faults,
     operations_count: u64,
     written_bytes: u64,
+    /// Faults that have struck in this life, and not only been armed.
+    struck: Vec<&'static str>,
+    /// Calls are not refused for now: they are the simulator's own.
+    is_held: bool,
+    /// The thread that makes its calls in turns with another.
+    paced: Option<Pace>,
 }
 
 #[derive(Debug, Default)]
@@ -85,14 +95,40 @@ enum NameChange {
     Remove { name: String },
 }
 
+/// A call that the disk can be told to refuse.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Call {
+    Create,
+    Open,
+    Read,
+    Remove,
+    Rename,
+    /// The file has its new name, and the caller is told that it has not: a network's file system
+    /// asks twice, and hears the second time that there is no such file.
+    RenameDone,
+}
+
+/// Errors of Linux that std gives no kind of their own.
+pub const EIO: i32 = 5;
+pub const EMFILE: i32 = 24;
+
+/// After `left` more calls one is refused, once.
+#[derive(Debug)]
+struct Refusal {
+    call: Call,
+    left: u64,
+    errno: i32,
+}
+
 #[derive(Debug, Default)]
 struct Faults {
     sync_fails: Option<Prng>,
     /// After this many syncs of the directory one fails.
     dir_sync_fails: Option<u32>,
     opens_fail: bool,
-    /// Room that is left for files to grow.
-    room_bytes: Option<u64>,
+    refusals: Vec<Refusal>,
+    /// What all files together may have.
+    capacity_bytes: Option<u64>,
     /// Bytes that can be written until a write fails because the disk is full, or broken.
     write_fails: Option<(u64, ErrorKind)>,
     dies_after_bytes: Option<u64>,
@@ -138,7 +174,8 @@ impl SimDisk {
         world.life += 1;
         world.locked = false;
         world.dead = false;
-        world.faults = Faults { room_bytes: world.faults.room_bytes, ..Faults::default() };
+        world.faults = Faults { capacity_bytes: world.faults.capacity_bytes, ..Faults::default() };
+        world.struck.clear();
         Self { world: self.world.clone(), life: world.life }
     }
 
@@ -173,9 +210,60 @@ impl SimDisk {
         lock(&self.world).faults.opens_fail = fail;
     }
 
-    /// Files can grow by this much in all from now on; `None` lifts the limit.
+    /// After `count` more such calls, one is refused with this error, once, and does nothing.
+    pub fn refuse_after(&self, call: Call, count: u64, errno: i32) {
+        lock(&self.world).faults.refusals.push(Refusal { call, left: count, errno });
+    }
+
+    /// Files can grow by this much in all from now on, and by what is removed; `None` lifts the
+    /// limit.
     pub fn limit_room(&self, bytes: Option<u64>) {
-        lock(&self.world).faults.room_bytes = bytes;
+        let mut world = lock(&self.world);
+        world.faults.capacity_bytes = bytes.map(|bytes| bytes + world.used_bytes());
+    }
+
+    /// The faults that have struck since the last call, or since this life began.
+    pub fn take_struck(&self) -> Vec<&'static str> {
+        std::mem::take(&mut lock(&self.world).struck)
+    }
+
+    /// Reads by the simulator itself, between these two calls, are not refused.
+    pub fn hold_faults(&self, hold: bool) {
+        lock(&self.world).is_held = hold;
+    }
+
+    /// Does `work`, and before each of its calls on this disk `between`, on the caller's thread:
+    /// two threads of a process that use the disk in turns. Exactly one of them runs at any time,
+    /// so that the same seed gives the same run.
+    ///
+    /// # Panics
+    /// If `work` panics.
+    pub fn in_turns<T: Send>(&self, work: impl FnOnce() -> T + Send, mut between: impl FnMut()) -> T {
+        let pace = Pace::default();
+        thread::scope(|scope| {
+            let working = scope.spawn(|| {
+                // Dropped at the end, also by a panic: the other thread must not wait for ever.
+                let _end = EndOfTurns(&pace);
+                pace.wait_for(Turn::Work);
+                lock(&self.world).paced = Some(pace.of_this_thread());
+                work()
+            });
+            let _end = EndOfTurns(&pace);
+            loop {
+                pace.pass(Turn::Work);
+                if pace.wait_for_main() {
+                    break;
+                }
+                between();
+            }
+            lock(&self.world).paced = None;
+            working.join().expect("the work on the other thread")
+        })
+    }
+
+    /// What all files have in all.
+    pub fn used_bytes(&self) -> u64 {
+        lock(&self.world).used_bytes()
     }
 
     /// Once `bytes` more have been written, the write that goes beyond them stops there and fails
@@ -266,6 +354,11 @@ fn lock(world: &Mutex<World>) -> MutexGuard<'_, World> {
 }
 
 fn alive(world: &Mutex<World>, life: u64) -> io::Result<MutexGuard<'_, World>> {
+    let paced = lock(world).paced.clone();
+    if let Some(pace) = paced.filter(Pace::is_of_this_thread) {
+        pace.pass(Turn::Main);
+        pace.wait_for(Turn::Work);
+    }
     let world = lock(world);
     if world.dead || world.life != life {
         return Err(io::Error::other("the machine is down"));
@@ -279,6 +372,7 @@ impl World {
         if let Some(left) = &mut self.faults.dies_after_operations {
             if *left == 0 {
                 self.dead = true;
+                self.struck.push("the machine dies");
                 return Err(io::Error::other("the machine is down"));
             }
             *left -= 1;
@@ -287,13 +381,31 @@ impl World {
         Ok(())
     }
 
-    fn open_one_more(&self) -> io::Result<()> {
-        /// EMFILE, of Linux.
-        const TOO_MANY_OPEN_FILES: i32 = 24;
-        match self.faults.opens_fail {
-            true => Err(io::Error::from_raw_os_error(TOO_MANY_OPEN_FILES)),
-            false => Ok(()),
+    /// Fails if this call is to be refused.
+    fn admit(&mut self, call: Call) -> io::Result<()> {
+        if self.is_held {
+            return Ok(());
         }
+        let opens = matches!(call, Call::Create | Call::Open);
+        if opens && self.faults.opens_fail {
+            self.struck.push("no file handle is left");
+            return Err(io::Error::from_raw_os_error(EMFILE));
+        }
+        let Some(at) = self.faults.refusals.iter().position(|refusal| refusal.call == call) else {
+            return Ok(());
+        };
+        let refusal = &mut self.faults.refusals[at];
+        if refusal.left > 0 {
+            refusal.left -= 1;
+            return Ok(());
+        }
+        let errno = self.faults.refusals.swap_remove(at).errno;
+        self.struck.push("a call is refused");
+        Err(io::Error::from_raw_os_error(errno))
+    }
+
+    fn used_bytes(&self) -> u64 {
+        self.names.values().map(|&inode| self.inodes[inode].cached.len() as u64).sum()
     }
 
     fn inode(&self, name: &str) -> io::Result<usize> {
@@ -323,10 +435,10 @@ impl World {
     }
 
     fn grow(&mut self, by: usize) -> io::Result<()> {
-        if let Some(room) = &mut self.faults.room_bytes {
-            *room = room
-                .checked_sub(by as u64)
-                .ok_or_else(|| io::Error::new(ErrorKind::StorageFull, "no space left on device"))?;
+        let Some(capacity) = self.faults.capacity_bytes else { return Ok(()) };
+        if by > 0 && self.used_bytes() + by as u64 > capacity {
+            self.struck.push("the disk is full");
+            return Err(io::Error::new(ErrorKind::StorageFull, "no space left on device"));
         }
         Ok(())
     }
@@ -434,12 +546,15 @@ impl Disk for SimDisk {
     }
 
     fn list(&self) -> io::Result<Vec<String>> {
-        Ok(self.world()?.names.keys().cloned().collect())
+        let mut world = self.world()?;
+        // A directory is opened to be listed.
+        world.admit(Call::Open)?;
+        Ok(world.names.keys().cloned().collect())
     }
 
     fn create_new(&self, name: &str) -> io::Result<SimFile> {
         let mut world = self.world()?;
-        world.open_one_more()?;
+        world.admit(Call::Create)?;
         if world.names.contains_key(name) {
             return Err(io::Error::new(ErrorKind::AlreadyExists, format!("there is a file {name}")));
         }
@@ -451,8 +566,8 @@ impl Disk for SimDisk {
     }
 
     fn open(&self, name: &str) -> io::Result<SimFile> {
-        let world = self.world()?;
-        world.open_one_more()?;
+        let mut world = self.world()?;
+        world.admit(Call::Open)?;
         let inode = world.inode(name)?;
         drop(world);
         Ok(SimFile { world: self.world.clone(), life: self.life, inode, writable: true })
@@ -465,6 +580,7 @@ impl Disk for SimDisk {
     fn remove(&self, name: &str) -> io::Result<()> {
         let mut world = self.world()?;
         world.inode(name)?;
+        world.admit(Call::Remove)?;
         world.operation()?;
         world.rename(NameChange::Remove { name: name.to_owned() });
         Ok(())
@@ -473,9 +589,10 @@ impl Disk for SimDisk {
     fn rename(&self, from: &str, to: &str) -> io::Result<()> {
         let mut world = self.world()?;
         world.inode(from)?;
+        world.admit(Call::Rename)?;
         world.operation()?;
         world.rename(NameChange::Rename { from: from.to_owned(), to: to.to_owned() });
-        Ok(())
+        world.admit(Call::RenameDone)
     }
 
     fn sync_dir(&self) -> io::Result<()> {
@@ -484,6 +601,7 @@ impl Disk for SimDisk {
         let left = world.faults.dir_sync_fails;
         world.faults.dir_sync_fails = left.and_then(|left| left.checked_sub(1));
         if left == Some(0) {
+            world.struck.push("a sync of the directory fails");
             return Err(io::Error::other("input/output error"));
         }
         world.renamings.clear();
@@ -515,6 +633,7 @@ impl DiskFile for SimFile {
             world.faults.write_fails = left.checked_sub(len as u64).map(|left| (left, kind));
             if world.faults.write_fails.is_none() {
                 len = left as usize;
+                world.struck.push("a write fails");
                 outcome = Err(io::Error::new(kind, "the write stopped in the middle"));
             }
         }
@@ -524,6 +643,7 @@ impl DiskFile for SimFile {
                 None => {
                     len = left as usize;
                     world.dead = true;
+                    world.struck.push("the machine dies");
                     outcome = Err(io::Error::other("the machine is down"));
                 }
             }
@@ -540,7 +660,8 @@ impl DiskFile for SimFile {
     }
 
     fn read_at(&self, buf: &mut [u8], offset: u64) -> io::Result<usize> {
-        let world = self.world()?;
+        let mut world = self.world()?;
+        world.admit(Call::Read)?;
         let bytes = world.inodes[self.inode].cached.get(offset as usize..).unwrap_or_default();
         let len = bytes.len().min(buf.len());
         buf[..len].copy_from_slice(&bytes[..len]);
@@ -555,6 +676,7 @@ impl DiskFile for SimFile {
                 Ok(())
             }
             Some(mut prng) => {
+                world.struck.push("a sync fails");
                 world.inodes[self.inode].lose_pending(&mut prng);
                 Err(io::Error::other("input/output error"))
             }

@@ -1,7 +1,9 @@
 //! The faults that may happen, and what each of them explains. Every fault occurs on real machines:
 //! see [`crate::disk`] for the state after each.
 
-use units::{Prng, TimeMs};
+use crate::disk::SimDisk;
+use std::iter::successors;
+use units::Prng;
 
 /// Injects the faults, with a generator of its own, so that the clients' behaviour does not change
 /// the faults.
@@ -9,17 +11,37 @@ use units::{Prng, TimeMs};
 pub(crate) struct Nemesis {
     pub(crate) prng: Prng,
     pub(crate) crashes: u64,
-    /// A fault of the disk is armed, or was since the process started.
-    pub(crate) armed: bool,
-    /// A write will fail because the disk is full, or has since the process started.
-    pub(crate) full_write: bool,
-    pub(crate) room_is_short: bool,
-    /// When there is room again; `None` once there is.
-    pub(crate) room_until: Option<TimeMs>,
+    /// When, in real time, there is room again, and there are file handles; `None` once there are.
+    pub(crate) room_until_ms: Option<u64>,
+    pub(crate) handles_until_ms: Option<u64>,
     /// At this command the power fails, in any case.
     pub(crate) crash_at: u64,
+    /// At this command a clock that was wrong at the start is set.
+    pub(crate) clock_set_at: Option<u64>,
+    /// A snapshot is being written, in turns with the worker.
+    pub(crate) in_turns: bool,
+    /// A call was refused in this life: perhaps the one that was to remove a file.
+    pub(crate) was_refused: bool,
     pub(crate) last: bool,
 }
+
+/// By how much a clock may be wrong at the start, and how far it jumps at the most.
+pub(crate) const HOURS_MS: u64 = 3 * 3_600_000;
+
+/// What the caller of a call that a fault has struck is told.
+const TOLD: [(&str, &str); 7] = [
+    ("a sync fails", "input/output error"),
+    ("a sync of the directory fails", "input/output error"),
+    ("a write fails", "the write stopped in the middle"),
+    ("the disk is full", "no space left on device"),
+    ("no file handle is left", "os error 24"),
+    ("a call is refused", "os error"),
+    ("the machine dies", "the machine is down"),
+];
+
+/// What is never an excuse: a rule or a promise of the log is violated, whatever the disk did.
+const DEFECTS: [&str; 5] =
+    ["before saying anything", "another writer", "replay", "nothing was changed", "its end is missing"];
 
 impl Nemesis {
     pub(crate) fn new(seed: u64, commands: u64) -> Self {
@@ -28,49 +50,65 @@ impl Nemesis {
         Self {
             prng,
             crashes: 0,
-            armed: false,
-            full_write: false,
-            room_is_short: false,
-            room_until: None,
+            room_until_ms: None,
+            handles_until_ms: None,
             crash_at,
+            clock_set_at: None,
+            in_turns: false,
+            was_refused: false,
             last: false,
         }
     }
 
-    /// Whether a worker may stop for this reason: the disk is broken, and no rule and no promise of
-    /// the log is violated.
-    pub(crate) fn explains(&self, why: &str) -> bool {
-        let defects = [
-            "before saying anything",
-            "another writer",
-            "replay",
-            "nothing was changed",
-            "its end is missing",
-        ];
-        (self.armed || self.room_is_short) && !defects.iter().any(|defect| why.contains(defect))
-    }
-
-    /// The process has started; a fault for its start may still be armed.
-    pub(crate) fn calm(&mut self, armed: bool) {
-        self.armed = armed;
-        self.full_write = false;
-        self.room_is_short &= self.room_until.is_some();
-    }
-
-    /// Whether nothing may be written for a while: the disk is full, or a fault met a segment that
-    /// was being made.
-    pub(crate) fn may_be_short(&self) -> bool {
-        self.room_is_short || self.full_write || self.armed
-    }
-
-    /// Whether a worker that paused itself must go on at its next check.
-    pub(crate) fn has_room(&self) -> bool {
-        !self.armed && self.room_until.is_none()
+    /// By how much the clock is wrong at the start: in one seed of twelve, until a later command.
+    pub(crate) fn first_skew_ms(&mut self, seed: u64, commands: u64) -> i64 {
+        let mut prng = Prng::new(seed ^ 0x636c_6f63_6b21_2121);
+        if !prng.percent(8) {
+            return 0;
+        }
+        self.clock_set_at = Some(prng.below(commands / 8 + 1));
+        prng.below(2 * HOURS_MS) as i64 - HOURS_MS as i64
     }
 
     /// No faults from now on.
     pub(crate) fn last(&mut self) {
         self.last = true;
-        self.room_until = None;
+        (self.room_until_ms, self.handles_until_ms) = (None, None);
+    }
+}
+
+/// Whether a failure is excused: its words must name a fault that has struck just now. One that was
+/// armed and has not struck, or that struck before, explains nothing.
+fn is_explained(why: &str, struck: &[&str]) -> bool {
+    let is_named = TOLD.iter().any(|(fault, told)| struck.contains(fault) && why.contains(told));
+    let is_twice = struck.len() >= 2 && why.contains("unknown twice in a row");
+    (is_named || is_twice) && !DEFECTS.iter().any(|defect| why.contains(defect))
+}
+
+/// As [`is_explained`]. A machine that is down may have been stopped by another call.
+pub(crate) fn is_excused(disk: &SimDisk, why: &str, struck: &[&str]) -> bool {
+    is_explained(why, struck) || (disk.is_down() && is_explained(why, &["the machine dies"]))
+}
+
+/// An error and what caused it.
+pub(crate) fn in_full(error: &dyn std::error::Error) -> String {
+    let causes = successors(error.source(), |cause| cause.source());
+    causes.fold(error.to_string(), |text, cause| format!("{text}: {cause}"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_excuse_names_a_fault_that_has_struck() {
+        let check = |why: &str, struck: &[&str], want| assert_eq!(is_explained(why, struck), want, "{why}");
+        check("sync seg-1: input/output error", &["a sync fails"], true);
+        check("sync seg-1: input/output error", &[], false);
+        check("sync seg-1: input/output error", &["the disk is full"], false);
+        check("open seg-1: Too many open files (os error 24)", &["no file handle is left"], true);
+        check("the log's outcome was unknown twice in a row", &["a sync fails"], false);
+        check("the log's outcome was unknown twice in a row", &["a sync fails", "a write fails"], true);
+        check("replay entry 7: input/output error", &["a sync fails"], false);
     }
 }

@@ -21,6 +21,8 @@ pub struct Habits {
     pub trouble: u64,
     /// How long a message is under way.
     pub delay_ms_max: u64,
+    /// How long a segment of the log is at first, and how long it may become.
+    pub first_bytes: u64,
     pub segment_bytes: u64,
     pub time_jumps: bool,
 }
@@ -34,6 +36,8 @@ pub struct Step<'a, S: System> {
     pub replies: &'a [Reply<S>],
     /// After the step nothing can be written, for want of room.
     pub in_shortage: bool,
+    /// The machine has decisions that are not durable, and must not be shown.
+    pub is_stale: bool,
     pub next_wakeup: Option<TimeMs>,
     /// No work remains from earlier steps: otherwise the next step goes on with it before anything
     /// new is decided.
@@ -53,6 +57,11 @@ pub trait System: Sized {
 
     /// The next command of a client.
     fn ask(&mut self, prng: &mut Prng, now: TimeMs) -> Command<Self>;
+
+    /// Commands of a crowd that reach the server together, past the network.
+    fn crowd(&mut self, _prng: &mut Prng, _now: TimeMs) -> Vec<Command<Self>> {
+        Vec::new()
+    }
 
     /// A client receives a reply. Its further commands go to `later`, with the milliseconds until
     /// then.
@@ -93,6 +102,10 @@ pub trait System: Sized {
 
     /// The run is over: checks the log as a whole, including its audit.
     fn end(&mut self, machine: &Self::Machine, log: &dyn Log) -> Check;
+
+    /// Commands that show every part of the state: a machine that was restored from a snapshot must
+    /// answer them as one that has replayed the log.
+    fn probes(&self) -> Vec<Command<Self>>;
 
     /// Whether a client treats this as no answer, and retries.
     fn is_no_answer(reply: &Reply<Self>) -> bool;

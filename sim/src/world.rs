@@ -4,14 +4,15 @@
 //! Everything comes from the seed: the same seed is the same run, to the last byte.
 
 use crate::disk::SimDisk;
-use crate::nemesis::Nemesis;
+use crate::nemesis::{Nemesis, in_full, is_excused};
 use crate::network::{Chance, Network};
 use crate::story::{Check, EPOCH_MS, Story, Violation, clock, ensure};
 use crate::system::{Command, Habits, Reply, Step, System};
-use engines::embedded::{EmbeddedLog, LogId, Options, Partition};
-use engines::log::{Log, LogRead};
-use runtime::{Budget, Machine, Worker, recover};
-use units::{Prng, TimeMs};
+use engines::embedded::{EmbeddedLog, LogId, Options, Partition, ReadOnlyLog};
+use engines::log::{Log, LogError, LogRead};
+use runtime::{Budget, Decision, Machine, Progress, SHORTAGE_RETRY, Worker, recover};
+use std::ops::ControlFlow;
+use units::{Prng, Sequence, TimeMs};
 
 /// Steps in a row that may answer nothing and log nothing, although work remains.
 const IDLE_STEPS_MAX: u32 = 3;
@@ -20,7 +21,10 @@ const IDLE_STEPS_MAX: u32 = 3;
 const FINAL_BATCH: usize = 64;
 
 /// The most steps, of the smallest size, until nothing is due any more.
-const QUIET_STEPS_MAX: usize = 2000;
+const QUIET_STEPS_MAX: usize = 20_000;
+
+/// Of a hundred turns, after how many a reader in another process looks at the log.
+const LOOKS: u64 = 4;
 
 /// How a run ended.
 #[derive(Debug)]
@@ -53,6 +57,8 @@ pub(crate) struct World<S: System> {
     pub(crate) disk: SimDisk,
     pub(crate) server: Option<Server<S>>,
     pub(crate) nemesis: Nemesis,
+    /// A reader in another process.
+    pub(crate) outside: Option<ReadOnlyLog<SimDisk>>,
     /// How wrong the clock is.
     pub(crate) skew_ms: i64,
     pub(crate) commands: u64,
@@ -72,9 +78,11 @@ pub fn run<S: System>(seed: u64, commands: u64, trace: bool) -> Outcome {
         disk: SimDisk::new(),
         server: None,
         nemesis: Nemesis::new(seed, commands),
+        outside: None,
         skew_ms: 0,
         commands: 0,
     };
+    world.skew_ms = world.nemesis.first_skew_ms(seed, commands);
     let failure = world.live(commands).err();
     if let Some(violation) = &failure {
         world.story.note(format!("FAILED: {}: {}", violation.rule, violation.what));
@@ -89,13 +97,14 @@ pub fn run<S: System>(seed: u64, commands: u64, trace: bool) -> Outcome {
     }
 }
 
-/// In one seed of four a step is so small that long work takes several, as a promotion of a million
-/// does with the real budget. It has a generator of its own, so that the other seeds run as they
-/// would without it.
+/// In three seeds of eight a step is so small that long work takes several, as a promotion of a
+/// million does with the real budget. It has a generator of its own, so that the other seeds run as
+/// they would without it.
 fn budget(seed: u64) -> Budget {
     let mut prng = Prng::new(seed ^ 0x6275_6467_6574_2121);
-    match prng.below(4) {
-        0 => Budget { work_max: 1 + prng.below(8) as usize, ..Budget::default() },
+    match prng.below(8) {
+        0..2 => Budget { work_max: 1 + prng.below(8) as usize, ..Budget::default() },
+        2 => Budget { bytes_max: 1 + prng.below(2000) as usize, ..Budget::default() },
         _ => Budget::default(),
     }
 }
@@ -121,6 +130,11 @@ impl<S: System> World<S> {
         TimeMs((EPOCH_MS + self.network.time_ms).saturating_add_signed(self.skew_ms))
     }
 
+    /// Real time, which no clock shows.
+    pub(crate) fn time_ms(&self) -> u64 {
+        self.network.time_ms
+    }
+
     fn send(&mut self, command: Command<S>) {
         self.network.send(&mut Chance { prng: &mut self.prng, habits: &self.habits }, command);
     }
@@ -132,6 +146,12 @@ impl<S: System> World<S> {
     fn turn(&mut self) -> Check {
         self.pass_time();
         self.trouble()?;
+        self.serve()?;
+        if self.prng.percent(LOOKS) { self.look_from_outside() } else { Ok(()) }
+    }
+
+    /// Clients send commands, and the worker takes what has arrived.
+    pub(crate) fn serve(&mut self) -> Check {
         let wanted = 1 + self.prng.below(self.habits.batch_max);
         for _ in 0..wanted {
             let now = self.now();
@@ -141,6 +161,9 @@ impl<S: System> World<S> {
         self.run_network()?;
         let most = 1 + self.prng.below(2 * self.habits.batch_max) as usize;
         let mut batch = self.network.take(most);
+        let now = self.now();
+        let crowd = self.system.crowd(&mut self.prng, now);
+        batch.extend(crowd.into_iter().map(|command| (self.network.ticket(&command), command)));
         // What a worker has decided and could not take back must not be shown.
         let server = self.server.as_ref().filter(|server| !server.worker.is_stale());
         let machine = server.map(|server| (server.worker.machine(), server.worker.in_shortage()));
@@ -195,8 +218,12 @@ impl<S: System> World<S> {
     fn step(&mut self, tickets: &[usize], commands: &[Command<S>]) -> Result<(usize, bool), Violation> {
         let now = self.now();
         let Some(server) = &mut self.server else { return Ok((commands.len(), true)) };
-        let looks = server.worker.in_shortage() && server.worker.next_wakeup().is_some_and(|at| at <= now);
+        let was_short = server.worker.in_shortage();
+        let looks = was_short && server.worker.next_wakeup().is_some_and(|at| at <= now);
+        drop(self.disk.take_struck());
         let replies = server.worker.step(now, commands).to_vec();
+        let struck = self.disk.take_struck();
+        self.nemesis.was_refused |= struck.contains(&"a call is refused");
         ensure(replies.len() <= commands.len(), "replies", || "more than there are commands".into())?;
         let answered_all = replies.len() == commands.len();
         let (tickets, commands) = (&tickets[..replies.len()], &commands[..replies.len()]);
@@ -205,7 +232,12 @@ impl<S: System> World<S> {
         }
         if let Some(why) = server.worker.stopped() {
             self.story.note(format!("{} the worker stopped: {why}", clock(now)));
-            ensure(self.nemesis.explains(why), "worker", || why.to_owned())?;
+            // What passes by itself is waited for.
+            let is_shortage = ["os error 24", "no space left"].iter().any(|short| why.contains(short));
+            ensure(!is_shortage, "availability", || format!("it has stopped for good: {why}"))?;
+            ensure(is_excused(&self.disk, why, &struck), "excuse", || {
+                format!("{why}, and there was only {struck:?}")
+            })?;
             // Its last decisions may never have become durable, and a refusal depends on them as
             // much as a grant.
             let said = replies.iter().find(|reply| !S::is_no_answer(reply));
@@ -217,13 +249,22 @@ impl<S: System> World<S> {
         }
         self.commands += commands.len() as u64;
         let in_shortage = server.worker.in_shortage();
-        ensure(!in_shortage || self.nemesis.may_be_short(), "worker", || "nothing is short".into())?;
-        let stuck = in_shortage && looks && self.nemesis.has_room();
-        ensure(!stuck, "worker", || "there is room, and it does not go on".into())?;
         let next_wakeup = server.worker.next_wakeup();
+        ensure(!in_shortage || was_short || !struck.is_empty(), "excuse", || {
+            "it has paused itself, and no fault has struck".into()
+        })?;
+        // Available again within a second after the fault is over.
+        ensure(!(in_shortage && looks && struck.is_empty()), "availability", || {
+            "nothing is short any more, and it does not go on".into()
+        })?;
+        let is_soon = next_wakeup.is_some_and(|at| at <= now.plus(SHORTAGE_RETRY));
+        ensure(!in_shortage || is_soon, "availability", || format!("it looks again at {next_wakeup:?}"))?;
         let is_whole = in_shortage || (answered_all && next_wakeup.is_none_or(|at| at > now));
-        let step = Step { now, commands, replies: &replies, in_shortage, next_wakeup, is_whole };
+        let is_stale = server.worker.is_stale();
+        let step = Step { now, commands, replies: &replies, in_shortage, is_stale, next_wakeup, is_whole };
+        self.disk.hold_faults(true);
         let checked = self.system.check(&step, server.worker.machine(), &mut *server.reader);
+        self.disk.hold_faults(false);
         for line in self.system.take_news() {
             self.story.note(format!("{} {line}", clock(now)));
         }
@@ -274,39 +315,56 @@ impl<S: System> World<S> {
     /// Opens the log and the sale, perhaps dying again on the way.
     fn start(&mut self, trouble: bool) -> Check {
         let options = Options {
+            first_bytes: self.habits.first_bytes,
             segment_bytes: self.habits.segment_bytes,
             ..Options::new(Partition(0), LogId(*b"simulated log id"))
         };
         for tries_left in (0..4).rev() {
-            let armed = trouble && tries_left > 0 && self.arm_for_start();
-            let opened = EmbeddedLog::open(self.disk.clone(), options).map_err(|error| error.to_string());
+            if trouble && tries_left > 0 {
+                self.arm_for_start();
+            }
+            let opened = EmbeddedLog::open(self.disk.clone(), options).map_err(|error| in_full(&error));
             let opened =
-                opened.and_then(|log| Worker::<S::Machine, _>::open(log).map_err(|error| error.to_string()));
+                opened.and_then(|log| Worker::<S::Machine, _>::open(log).map_err(|error| in_full(&error)));
+            let struck = self.disk.take_struck();
             match opened {
                 Ok((mut worker, recovery)) if !self.disk.is_down() => {
                     worker.set_budget(self.budget);
                     let (at, from) = (worker.machine().sequence(), recovery.snapshot.unwrap_or_default());
                     self.story.note(format!("{} started at {at}, snapshot {from}", clock(self.now())));
                     let mut reader = worker.log().reader();
+                    self.disk.hold_faults(true);
                     let checked = self.system.restarted(worker.machine(), &mut *reader);
                     for line in self.system.take_news() {
                         self.story.note(format!("found {line}"));
                     }
                     checked?;
+                    self.nemesis.was_refused = false;
+                    self.nothing_is_unfinished()?;
                     self.same_bytes(&worker)?;
+                    self.disk.hold_faults(false);
                     self.server = Some(Server { worker, reader });
-                    self.nemesis.calm(armed);
                     return Ok(());
                 }
                 Ok(_) => {}
                 Err(why) => {
                     self.story.note(format!("{} cannot start: {why}", clock(self.now())));
-                    ensure(armed, "recovery", || why.clone())?;
+                    ensure(is_excused(&self.disk, &why, &struck), "excuse", || {
+                        format!("{why}, and there was only {struck:?}")
+                    })?;
                 }
             }
             self.break_down();
         }
         Err(Violation { rule: "recovery", what: "does not start again".into() })
+    }
+
+    /// No file is left that a failed call, or a life that has ended, has begun; unless a call that
+    /// was to remove it was refused in this life.
+    pub(crate) fn nothing_is_unfinished(&self) -> Check {
+        let files = self.disk.files();
+        let left: Vec<&String> = files.keys().filter(|name| name.ends_with(".tmp")).collect();
+        ensure(left.is_empty() || self.nemesis.was_refused, "leftover", || format!("{left:?} is left"))
     }
 
     /// INV-7: the recovered machine equals the replay of the whole log, and the restore of its own
@@ -319,12 +377,59 @@ impl<S: System> World<S> {
         let restored = S::Machine::restore(&bytes).map(|machine| machine.snapshot());
         ensure(restored.is_ok_and(|again| again == bytes), "INV-7", || {
             "its snapshot gives other bytes".into()
-        })
+        })?;
+        let recovered = S::Machine::restore(&bytes);
+        recovered.map_or(Ok(()), |recovered| self.same_answers(recovered, whole))
+    }
+
+    /// Two machines at the same entry, one of them from a snapshot, answer the same and log the
+    /// same, whatever is asked next. Their bytes say only that a snapshot of both would have the
+    /// same fields, and not that these are all.
+    pub(crate) fn same_answers(&self, mut restored: S::Machine, mut replayed: S::Machine) -> Check {
+        let now = self.now().max(replayed.time());
+        for command in self.system.probes() {
+            let (a, b) = (answer(&mut restored, now, &command), answer(&mut replayed, now, &command));
+            ensure(a == b, "INV-7", || {
+                let at = replayed.sequence();
+                format!(
+                    "{} at {at}: restored from a snapshot it is {a:?}, replayed {b:?}",
+                    S::brief(&command)
+                )
+            })?;
+        }
+        Ok(())
+    }
+
+    /// A reader in another process sees what is durable, all of it, in order; and no more, unless
+    /// an append is of unknown outcome, which it is between two steps only during a shortage.
+    fn look_from_outside(&mut self) -> Check {
+        let Some(server) = &self.server else { return Ok(()) };
+        let is_certain = !server.worker.in_shortage();
+        let (last, from) = (server.worker.log().last(), Sequence(1 + self.prng.below(self.system.at() + 1)));
+        let mut own = server.worker.log().reader();
+        self.disk.hold_faults(true);
+        let mut outside = match self.outside.take().filter(|_| self.prng.percent(80)) {
+            Some(outside) => outside,
+            None => ReadOnlyLog::open(self.disk.clone()).map_err(|error| broken(&error))?,
+        };
+        let (seen, durable) = (entries_from(&mut outside, from)?, entries_from(&mut *own, from)?);
+        self.disk.hold_faults(false);
+        let sees_more = outside.last() > last || seen.len() > durable.len();
+        ensure(seen.starts_with(&durable) && !(is_certain && sees_more), "durable", || {
+            let seen = seen.len();
+            format!(
+                "from {from} a reader outside sees {seen} entries up to {}, and {last} is the last",
+                outside.last()
+            )
+        })?;
+        self.outside = Some(outside);
+        Ok(())
     }
 
     /// The faults stop; then the last requests, the last deadlines, and the audit.
     fn end(&mut self) -> Check {
         self.disk.limit_room(None);
+        self.disk.fail_opens(false);
         self.nemesis.last();
         self.crash()?;
         while let Some(at) = self.network.next() {
@@ -350,5 +455,42 @@ impl<S: System> World<S> {
         let Some(server) = &self.server else { return Ok(()) };
         self.system.end(server.worker.machine(), server.worker.log())?;
         self.same_bytes(&server.worker)
+    }
+}
+
+fn broken(error: &LogError) -> Violation {
+    Violation { rule: "durable", what: in_full(error) }
+}
+
+fn entries_from(reader: &mut dyn LogRead, from: Sequence) -> Result<Vec<Vec<u8>>, Violation> {
+    let mut entries = Vec::new();
+    let mut keep = |_: Sequence, bytes: &[u8]| {
+        entries.push(bytes.to_vec());
+        ControlFlow::Continue(())
+    };
+    reader.read(from, &mut keep).map_err(|error| broken(&error))?;
+    Ok(entries)
+}
+
+/// What a machine answers to a command, and the entries that it would log with it; or how it
+/// breaks.
+type Answered<M> = Result<(<M as Machine>::Reply, Vec<u8>), runtime::Broken>;
+
+fn answer<M: Machine>(machine: &mut M, now: TimeMs, command: &M::Command) -> Answered<M> {
+    let mut logged = Vec::new();
+    let mut so_far = M::SoFar::default();
+    loop {
+        let mut step = runtime::Step::default();
+        let progress = machine.tick(now, &mut step)?;
+        let decided = match progress {
+            Progress::Done => Some(machine.decide(now, command, &so_far, &mut step)?),
+            Progress::More => None,
+        };
+        logged.extend_from_slice(step.batch().as_bytes());
+        match decided {
+            Some(Decision::Done(reply)) => return Ok((reply, logged)),
+            Some(Decision::More(further)) => so_far = further,
+            None => {}
+        }
     }
 }

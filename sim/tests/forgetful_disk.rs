@@ -2,7 +2,7 @@
 //! loses nothing proves nothing.
 
 use engines::embedded::disk::{Disk, DiskFile};
-use sim::disk::SimDisk;
+use sim::disk::{Call, EIO, EMFILE, SimDisk};
 use std::{collections::BTreeSet, io::ErrorKind};
 use units::Prng;
 
@@ -84,4 +84,82 @@ fn the_same_seed_loses_the_same_writes() {
         disk.power_cut(&mut Prng::new(5)).files()
     };
     assert_eq!(run(), run());
+}
+
+#[test]
+fn a_name_that_was_not_synced_after_a_rename_may_be_the_old_one() {
+    let renamed = (0..200).filter(|&seed| {
+        let disk = SimDisk::new();
+        disk.create_new("a").unwrap().sync_data().unwrap();
+        disk.sync_dir().unwrap();
+        disk.rename("a", "b").unwrap();
+        let files = disk.power_cut(&mut Prng::new(seed)).files();
+        assert_eq!(files.len(), 1, "under one of its names");
+        files.contains_key("b")
+    });
+    assert!((50..150).contains(&renamed.count()));
+}
+
+#[test]
+fn what_is_removed_makes_room_and_what_a_rename_replaces_does_too() {
+    let disk = SimDisk::new();
+    for name in ["a", "b", "c"] {
+        disk.create_new(name).unwrap().write_at(&[1; 1000], 0).unwrap();
+    }
+    disk.limit_room(Some(100));
+    let file = disk.open("a").unwrap();
+    assert!(file.allocate(1101).is_err() && file.allocate(1100).is_ok());
+    disk.remove("b").unwrap();
+    assert!(file.allocate(2101).is_err() && file.allocate(2100).is_ok());
+    disk.rename("a", "c").unwrap();
+    assert!(file.allocate(3101).is_err() && file.allocate(3100).is_ok());
+    assert_eq!(disk.take_struck(), ["the disk is full"; 3]);
+}
+
+#[test]
+fn a_call_is_refused_once_and_does_nothing_but_a_rename_that_was_done() {
+    let disk = SimDisk::new();
+    let file = disk.create_new("a").unwrap();
+    for (call, errno) in [(Call::Create, EMFILE), (Call::Open, EIO), (Call::Remove, EIO), (Call::Rename, EIO)]
+    {
+        disk.refuse_after(call, 0, errno);
+        let outcome = match call {
+            Call::Create => disk.create_new("b").map(drop),
+            Call::Open => disk.open("a").map(drop),
+            Call::Remove => disk.remove("a"),
+            _ => disk.rename("a", "b"),
+        };
+        assert_eq!(outcome.unwrap_err().raw_os_error(), Some(errno), "{call:?}");
+        assert!(disk.files().keys().eq(["a"]), "{call:?}");
+        disk.open("a").unwrap();
+    }
+    disk.refuse_after(Call::Read, 1, EIO);
+    file.read_at(&mut [0], 0).unwrap();
+    disk.hold_faults(true);
+    file.read_at(&mut [0], 0).unwrap();
+    disk.hold_faults(false);
+    assert!(file.read_at(&mut [0], 0).is_err(), "a fault that was held is still there");
+    disk.refuse_after(Call::RenameDone, 0, EIO);
+    assert!(disk.rename("a", "b").is_err());
+    assert!(disk.files().keys().eq(["b"]));
+}
+
+#[test]
+fn work_on_another_thread_stops_before_each_of_its_calls() {
+    let disk = SimDisk::new();
+    let other = disk.clone();
+    let mut seen = Vec::new();
+    let work = move || {
+        let file = other.create_new("a").unwrap();
+        file.write_at(&[1; 10], 0).unwrap();
+        other.rename("a", "b").unwrap();
+        "done"
+    };
+    let outcome = disk.in_turns(work, || {
+        let files = disk.files();
+        seen.push(files.into_iter().map(|(name, bytes)| (name, bytes.len())).next());
+    });
+    assert_eq!(outcome, "done");
+    let a = |len| Some(("a".to_owned(), len));
+    assert_eq!(seen, [None, a(0), a(10)]);
 }

@@ -5,6 +5,7 @@
 
 pub mod disk;
 pub mod frame;
+mod growth;
 mod log;
 mod options;
 mod reader;

@@ -3,11 +3,12 @@
 
 use crate::machine::Machine;
 use crate::recover::snapshot;
+use crate::sync::thread::{Builder, JoinHandle};
+use crate::sync::{Condvar, Mutex};
 use crate::worker::{STEP_COMMANDS_MAX, Worker};
 use engines::log::{Log, LogError, LogRead, Snapshots};
 use std::collections::VecDeque;
-use std::sync::{Condvar, Mutex, PoisonError};
-use std::thread::JoinHandle;
+use std::sync::PoisonError;
 use std::time::{Duration, Instant};
 use units::{Sequence, TimeMs};
 
@@ -184,6 +185,34 @@ impl Drop for SayOnPanic<'_> {
     }
 }
 
+/// When the next snapshot is to be made.
+#[derive(Debug)]
+struct Turn {
+    /// The entry of the newest one.
+    newest: Sequence,
+    every: u64,
+    /// When to try once more what met a shortage.
+    again_at: Option<Instant>,
+}
+
+impl Turn {
+    fn is_due(&self, last: Sequence, now: Instant) -> bool {
+        last.0.saturating_sub(self.newest.0) >= self.every || self.again_at.is_some_and(|at| now >= at)
+    }
+
+    fn made(&mut self, at: Sequence) {
+        (self.newest, self.again_at) = (at, None);
+    }
+
+    /// A shortage passes: the snapshot is tried again a little later. After any other failure none
+    /// is made before as many further entries.
+    fn failed(&mut self, last: Sequence, now: Instant, is_shortage: bool) {
+        /// Long enough that replaying the log for nothing does not load the machine.
+        const AGAIN: Duration = Duration::from_secs(30);
+        (self.newest, self.again_at) = (last, is_shortage.then_some(now + AGAIN));
+    }
+}
+
 /// Follows the log with a machine of its own and writes that machine's state now and then: the
 /// worker never waits for a snapshot, and every snapshot is a replay that worked. `on_broken` hears
 /// of invariants that the log breaks.
@@ -195,25 +224,24 @@ pub fn run_snapshots<M: Machine>(
     on_broken: impl Fn(&[&'static str]),
 ) {
     const LOOK: Duration = Duration::from_millis(500);
-    let SnapshotPlan { name, mut newest, every } = plan;
+    let SnapshotPlan { name, newest, every } = plan;
+    let mut turn = Turn { newest, every, again_at: None };
     let _guard = SayOnPanic(&name);
     if let Err(error) = engines::background::lower_priority() {
         tracing::warn!(%error, "snapshots cannot stand back: they are made at the usual priority");
     }
     loop {
         let ends = ending.wait(LOOK);
-        let behind = reader.last().0.saturating_sub(newest.0);
-        if behind >= every {
+        if turn.is_due(reader.last(), Instant::now()) {
             match snapshot::<M>(&mut *reader, &mut *snapshots) {
                 Ok((at, took)) => {
                     tracing::info!(name, sequence = at.0, ms = took.as_millis() as u64, "snapshot written");
-                    newest = at;
+                    turn.made(at);
                 }
                 Err(why) => {
                     on_broken(&why.invariants());
                     tracing::warn!(name, %why, "no snapshot: recovery will take longer");
-                    // Not again before that many further entries.
-                    newest = reader.last();
+                    turn.failed(reader.last(), Instant::now(), why.is_shortage());
                 }
             }
         }
@@ -225,8 +253,30 @@ pub fn run_snapshots<M: Machine>(
 
 /// Starts a thread of a machine.
 pub fn spawn(name: &str, run: impl FnOnce() + Send + 'static) -> Result<JoinHandle<()>, LogError> {
-    std::thread::Builder::new()
+    Builder::new()
         .name(name.to_owned())
         .spawn(run)
         .map_err(|source| LogError::Io { doing: format!("start thread {name}"), source })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_snapshot_that_met_a_shortage_is_tried_again_and_another_failure_waits_for_entries() {
+        let began = Instant::now();
+        let after = |seconds| began + Duration::from_secs(seconds);
+        let mut turn = Turn { newest: Sequence(100), every: 50, again_at: None };
+        assert!(!turn.is_due(Sequence(149), began));
+        assert!(turn.is_due(Sequence(150), began));
+        turn.failed(Sequence(150), began, true);
+        assert!(!turn.is_due(Sequence(150), after(29)));
+        assert!(turn.is_due(Sequence(150), after(30)));
+        turn.failed(Sequence(150), after(30), false);
+        assert!(!turn.is_due(Sequence(199), after(9999)));
+        assert!(turn.is_due(Sequence(200), after(31)));
+        turn.made(Sequence(200));
+        assert!(!turn.is_due(Sequence(200), after(9999)));
+    }
 }

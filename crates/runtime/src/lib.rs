@@ -20,7 +20,12 @@ pub mod queue;
 pub mod recover;
 pub mod service;
 pub mod step;
+mod sync;
 pub mod worker;
+
+/// The tests share a machine with those in `tests/`, which names this crate from outside.
+#[cfg(test)]
+extern crate self as runtime;
 
 pub use machine::{
     Broken, Decision, DuringShortage, Machine, Outage, Progress, REPLAY_INVARIANT, Shortage, SnapshotError,

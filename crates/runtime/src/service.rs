@@ -5,13 +5,14 @@ use crate::drive::{Ending, Front, SnapshotPlan, Stepped, run_snapshots, run_work
 use crate::machine::Machine;
 use crate::queue::{Deliveries, Queue};
 use crate::recover::{RecoverError, Recovery};
+use crate::sync::thread::JoinHandle;
+use crate::sync::{Condvar, Mutex, MutexGuard};
 use crate::worker::Worker;
 use engines::clock::Clock;
 use engines::log::Log;
 use std::collections::{BTreeSet, VecDeque};
 use std::fmt;
-use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
-use std::thread::JoinHandle;
+use std::sync::{Arc, PoisonError};
 use std::time::Duration;
 use tokio::sync::{oneshot, watch};
 use units::{Sequence, TimeMs};
@@ -264,3 +265,7 @@ impl<M: Machine<Command: Clone>> Front for Shared<M> {
         deliveries.deliver(Mailbox::deliver);
     }
 }
+
+#[cfg(test)]
+#[path = "service_schedules.rs"]
+mod schedules;

@@ -132,9 +132,13 @@ impl<M: Machine, L: Log> Worker<M, L> {
     /// No command is answered while the machine has work left from earlier decisions.
     pub fn step(&mut self, now: TimeMs, commands: &[M::Command]) -> &[M::Reply] {
         self.replies.clear();
-        match self.mode {
+        match &mut self.mode {
             Mode::Running => self.step_running(now, commands),
-            Mode::Short { .. } => self.step_short(now, commands),
+            Mode::Short { next_try, .. } => {
+                // A clock that was set back does not make the pause longer.
+                *next_try = (*next_try).min(now.plus(SHORTAGE_RETRY));
+                self.step_short(now, commands);
+            }
             Mode::Stopped(_) => self.all_unavailable(commands.len()),
         }
         debug_assert!(self.replies.len() <= commands.len());
@@ -336,6 +340,7 @@ impl<M: Machine, L: Log> Worker<M, L> {
             }
         }
         let at = now.max(self.machine.time());
+        let mut was_settled = false;
         loop {
             self.step.clear();
             let is_first = self.machine.shortage_over(at, &shortage, &mut self.step) == Progress::More;
@@ -352,11 +357,12 @@ impl<M: Machine, L: Log> Worker<M, L> {
             if self.step.batch().is_empty() {
                 return Err("a shortage cannot end: the machine owes nothing, and does not say so".into());
             }
-            if !self.append_again(expected, volatile)? {
-                return Ok(false);
-            }
-            if !is_first {
-                break;
+            match self.append_again(expected, volatile)? {
+                Again::Done if is_first => {}
+                Again::Done => break,
+                // The log had to be opened again first: now it can be appended to.
+                Again::Settled if !was_settled => was_settled = true,
+                Again::Settled | Again::Short => return Ok(false),
             }
         }
         self.apply_probe().map_err(|error| self.reason(&error))?;
@@ -366,20 +372,25 @@ impl<M: Machine, L: Log> Worker<M, L> {
         Ok(true)
     }
 
-    /// Appends during a shortage; false if it is not over. Then the state is the fold of the log
-    /// again.
-    fn append_again(&mut self, expected: Sequence, volatile: M::Volatile) -> Result<bool, String> {
+    /// Appends during a shortage. If that fails, the state is the fold of the log again.
+    fn append_again(&mut self, expected: Sequence, volatile: M::Volatile) -> Result<Again, String> {
         let undone = match self.log.append(expected, self.step.batch()) {
-            Ok(_) => return Ok(true),
+            Ok(_) => return Ok(Again::Done),
             Err(conflict @ AppendError::Conflict { .. }) => return Err(conflict.to_string()),
-            Err(AppendError::Shortage(_)) if self.machine.sequence() == expected => return Ok(false),
-            Err(AppendError::Shortage(_)) => self.rebuild().map(|()| false),
-            Err(AppendError::Unknown(_)) => self.settle_unknown(expected),
+            Err(AppendError::Shortage(_)) if self.machine.sequence() == expected => return Ok(Again::Short),
+            Err(AppendError::Shortage(_)) => self.rebuild().map(|()| Again::Short),
+            Err(AppendError::Unknown(_)) => {
+                let landed = self.settle_unknown(expected);
+                landed.map(|landed| if landed { Again::Done } else { Again::Settled })
+            }
         };
         match undone {
-            Ok(true) => return Ok(true),
+            Ok(Again::Done) => return Ok(Again::Done),
             // The state was rebuilt from the log, which does not have these yet.
-            Ok(false) => self.machine.set_volatile(volatile),
+            Ok(again) => {
+                self.machine.set_volatile(volatile);
+                return Ok(again);
+            }
             Err(error) if error.is_shortage() => {
                 if let Mode::Short { stale, .. } = &mut self.mode
                     && self.machine.sequence() != expected
@@ -389,7 +400,7 @@ impl<M: Machine, L: Log> Worker<M, L> {
             }
             Err(error) => return Err(self.reason(&error)),
         }
-        Ok(false)
+        Ok(Again::Short)
     }
 
     /// Applies the entry that has just become durable.
@@ -426,6 +437,15 @@ impl<M: Machine, L: Log> Worker<M, L> {
         self.replies.clear();
         self.replies.extend(std::iter::repeat_with(|| M::unavailable(&outage)).take(count));
     }
+}
+
+/// The outcome of an append during a shortage.
+enum Again {
+    Done,
+    /// Nothing was appended, and the shortage is not over.
+    Short,
+    /// Nothing was appended, and it is known again what the log holds.
+    Settled,
 }
 
 /// How far a step got.

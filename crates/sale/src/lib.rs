@@ -5,8 +5,11 @@
 pub mod audit;
 pub mod core;
 pub mod membership_filter;
+#[cfg(test)]
+mod membership_filter_tests;
 mod queue;
 pub mod service;
+mod sync;
 pub mod timeline;
 
 pub use core::{Command, Reply};

@@ -4,12 +4,11 @@
 //! Both are filters of fixed size over a keyed hash, so no crowd makes them larger. False positives
 //! are possible, and are then answered by the sale; false negatives are not.
 
+use crate::sync::{AtomicBool, AtomicU32, AtomicU64, FILTER_BITS as BITS, Mutex, MutexGuard};
 use contracts::{Answer, ShopperKey};
-use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
+use std::sync::atomic::Ordering;
+use std::sync::{Arc, PoisonError, Weak};
 
-/// 1 MiB. With 200,000 shoppers who have something, one in 440 of the others is a false positive.
-const BITS: u64 = 1 << 23;
 /// Counters per possible undecided attempt: when all are on their way, one in seven of the other
 /// shoppers is a false positive with the default settings, and one in two with the longest line.
 const COUNTERS: usize = 4;
@@ -143,6 +142,12 @@ impl MembershipFilter {
         }
     }
 
+    /// How many receive shoppers, or have since the last one was kept.
+    #[cfg(test)]
+    pub(crate) fn followers_count(&self) -> usize {
+        lock(&self.followers).len()
+    }
+
     fn undecided_of(&self, shopper: ShopperKey) -> &AtomicU32 {
         &self.undecided[(shopper.low_bits() >> 40) as usize % self.undecided.len()]
     }
@@ -151,56 +156,4 @@ impl MembershipFilter {
 fn bits(shopper: ShopperKey) -> [u64; 2] {
     let hash = shopper.low_bits();
     [hash % BITS, (hash >> 23) % BITS]
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn shopper(n: u64) -> ShopperKey {
-        let hash = mixed(n);
-        let mut key = [0; 16];
-        key[..8].copy_from_slice(&hash.to_le_bytes());
-        key[8..].copy_from_slice(&hash.rotate_left(17).to_le_bytes());
-        ShopperKey(key)
-    }
-
-    /// SplitMix64, which is as even as the keyed hash that keys come from.
-    fn mixed(n: u64) -> u64 {
-        let mut z = n.wrapping_add(1).wrapping_mul(0x9e37_79b9_7f4a_7c15);
-        z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
-        z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
-        z ^ (z >> 31)
-    }
-
-    #[test]
-    fn the_membership_filter_has_no_false_negatives_and_few_false_positives() {
-        let known = MembershipFilter::default();
-        (0..200_000).for_each(|n| known.keep(shopper(n)));
-        assert!((0..200_000).all(|n| known.may_have(shopper(n))));
-        let others = (200_000..400_000).filter(|n| known.may_have(shopper(*n))).count();
-        assert!(others < 800, "{others} of 200,000 who have nothing");
-        let copy = MembershipFilter::default();
-        let follower = known.follow();
-        copy.keep_words(known.words());
-        known.keep(shopper(400_000));
-        assert_eq!((follower.take(), follower.take()), (vec![shopper(400_000)], Vec::new()));
-        drop(follower);
-        known.keep(shopper(400_001));
-        assert!(lock(&known.followers).is_empty());
-        assert!((0..200_000).all(|n| copy.may_have(shopper(n))));
-        assert_eq!(known.words().count(), MembershipFilter::WORDS);
-    }
-
-    #[test]
-    fn the_membership_filter_knows_an_attempt_until_it_is_decided() {
-        let known = MembershipFilter::default();
-        assert!(!known.may_have(shopper(1)));
-        known.ask(shopper(1));
-        known.ask(shopper(1));
-        known.decided(shopper(1));
-        assert!(known.may_have(shopper(1)), "one of two is not decided");
-        known.decided(shopper(1));
-        assert!(!known.may_have(shopper(1)));
-    }
 }

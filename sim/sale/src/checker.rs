@@ -3,16 +3,18 @@
 //!
 //! It checks what leaves the worker, for any reply that has left may have been received.
 
+mod operators;
 mod replies;
 
 use crate::model::{Model, Standing};
 use crate::names::{brief, name};
-use contracts::{Answer, AttemptId, Found, GateRefusal, HoldState, Operation, OperationDone};
+use contracts::{Answer, AttemptId, Found, GateRefusal, HoldState, Operation, SaleState, SaleView};
 use engines::log::LogRead;
+use operators::Ledger;
 use sale::core::{Entry, Record, RefusalKind};
 use sale::{Command, Reply};
 use sim::{Check, Violation, ensure};
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 use std::ops::ControlFlow;
 use units::{Sequence, TimeMs};
 
@@ -43,15 +45,6 @@ pub(crate) struct Step<'a> {
     pub(crate) is_whole: bool,
 }
 
-/// Commands that were carried out, and their entries in the log.
-#[derive(Debug, Default)]
-struct Operations {
-    /// The keys of commands that were carried out, and not repeated.
-    keys: BTreeSet<[u8; 16]>,
-    done: BTreeMap<&'static str, u64>,
-    logged: BTreeMap<&'static str, u64>,
-}
-
 /// The promises made so far.
 #[derive(Debug, Default)]
 pub(crate) struct Checker {
@@ -63,8 +56,8 @@ pub(crate) struct Checker {
     refused_full: u64,
     /// How far each attempt's reported state has advanced.
     said: BTreeMap<AttemptId, usize>,
-    /// Refusals of an unfinished step are counted with the next.
-    operations: Operations,
+    /// Entries of a command that takes several steps are accounted for when it is answered.
+    ledger: Ledger,
     /// The entries of the last step, for the trace.
     briefs: Vec<String>,
 }
@@ -152,7 +145,7 @@ impl Checker {
             }
             self.model.apply(&entry)?;
         }
-        self.operations = Operations::default();
+        self.ledger = Ledger::default();
         Ok(())
     }
 
@@ -167,22 +160,31 @@ impl Checker {
 
         let logged: Vec<_> = news.iter().flat_map(as_gate_refusals).collect();
         let mut news = news.iter();
-        let mut operations = std::mem::take(&mut self.operations);
-        let was_begun = !operations.logged.is_empty();
+        // The sale looks at the clock before it decides anything.
+        let is_by_clock =
+            |entry: &Entry| matches!(&entry.record, Record::Paused { by } if by.name == "clock");
+        let looked_at_clock =
+            news.as_slice().iter().rposition(is_by_clock).map_or(0, |at| before + at as u64 + 1);
+        let mut ledger = std::mem::take(&mut self.ledger);
         let mut order = step.commands.iter().zip(step.replies).peekable();
         loop {
-            // A reply that names an entry is checked with the model at that entry; replies come in
-            // the order of their entries.
+            // Each reply is checked with the model at the entry at which it was decided: the one
+            // that it names, or, after those before it, the first at which it is true.
             while let Some(&(command, reply)) = order.peek()
-                && as_of(reply).is_none_or(|at| at <= self.model.last)
+                && self.model.last >= looked_at_clock
+                && self.is_decided(command, reply, step, &mut ledger)?
             {
-                self.as_of(command, reply, step.in_shortage)?;
                 order.next();
             }
             let Some(entry) = news.next() else { break };
             self.journal(entry)?;
-            operations.logged(&entry.record);
+            ledger.logged(&entry.record)?;
             self.model.apply(entry)?;
+        }
+        if let Some((command, reply)) = order.next() {
+            let what =
+                format!("{command:?} is answered {reply:?}: not so at any entry from {before} to {after}");
+            return Err(Violation { rule: "operators", what });
         }
         gate_refusals(step, &logged)?;
         for (command, reply) in step.commands.iter().zip(step.replies) {
@@ -191,16 +193,14 @@ impl Checker {
                 continue;
             }
             self.standing_reply(command, reply, before)?;
-            operations.done(command, reply);
         }
-        self.toggles(step)?;
         if !step.is_whole {
-            self.operations = operations;
+            self.ledger = ledger;
             return Ok(());
         }
         // A command that was begun and met a shortage is in the log, and was not answered.
-        if !(step.in_shortage && was_begun) {
-            operations.check()?;
+        if !step.in_shortage {
+            ledger.is_settled()?;
         }
         // Promotions that are due wait for the end of a shortage.
         if !step.in_shortage {
@@ -211,7 +211,33 @@ impl Checker {
             self.refused_full += step.replies.iter().filter(refused).count() as u64;
             return Ok(());
         }
-        self.timers(step)
+        self.timers(step, before)
+    }
+
+    /// Whether a reply was decided at this entry, and not at a later one; checks it if it names
+    /// this one.
+    fn is_decided(
+        &self,
+        command: &Command,
+        reply: &Reply,
+        step: &Step<'_>,
+        ledger: &mut Ledger,
+    ) -> Result<bool, Violation> {
+        if let (Command::Operate { operation, .. }, Reply::Done(answer)) = (command, reply) {
+            return Ok(ledger.settles(&self.model, step.now, operation, answer));
+        }
+        if as_of(reply).is_some_and(|at| at > self.model.last) {
+            return Ok(false);
+        }
+        self.as_of(command, reply, step.in_shortage)?;
+        if let Reply::Answer(Answer::Refused { .. }) = reply
+            && !step.in_shortage
+        {
+            // Units that a hold has kept for too long are refused to nobody.
+            let late = self.model.late(step.now.max(self.model.now));
+            ensure(late.is_none(), "timer", || format!("a refusal, and {}", late.unwrap_or_default()))?;
+        }
+        Ok(true)
     }
 
     /// Every reply names an entry of the log, within the step, and the entries never go back.
@@ -265,33 +291,35 @@ impl Checker {
         }
     }
 
-    /// The last command on pausing and on a reservation determines the state.
-    fn toggles(&self, step: &Step<'_>) -> Check {
-        // A repeated answer toggles nothing; what a new one does is in the log.
-        let keyed = |c: &Command| matches!(c, Command::Operate { operation: Operation::Once { .. }, .. });
-        let last = step.commands.iter().zip(step.replies).rev().find_map(|asked| match asked {
-            (Command::Operate { operation: Operation::Pause, .. }, Reply::Done(Ok(_))) => Some(true),
-            (Command::Operate { operation: Operation::Resume, .. }, Reply::Done(Ok(_))) => Some(false),
-            _ => None,
-        });
-        let paused = self.model.paused;
-        let is_sure = !step.commands.iter().any(keyed);
-        ensure(!is_sure || last.is_none_or(|last| last == paused), "pause", || {
-            format!("paused: {paused}, told {last:?}")
+    /// Whether the sale's view is what the log says, in what operators determine.
+    pub(crate) fn view(&self, view: Option<&SaleView>) -> Check {
+        let m = &self.model;
+        let Some(view) = view else {
+            return ensure(m.spec.is_none(), "state", || "a sale that is set up has no view".into());
+        };
+        let state = match (m.open_round(), m.next_round()) {
+            (None, None) => SaleState::Closed,
+            _ if m.paused || view.disk_full => SaleState::Paused,
+            (Some(_), _) => SaleState::Open,
+            (None, Some(_)) => SaleState::Scheduled,
+        };
+        let told = (view.state, view.pause.is_some(), usize::from(view.rounds_opened), view.rate_per_second);
+        ensure(told == (state, m.paused, m.opened, m.rate), "state", || {
+            format!(
+                "the sale is {told:?}, by the log {state:?}, paused: {}, {}, {}",
+                m.paused, m.opened, m.rate
+            )
         })?;
-        let last = step.commands.iter().zip(step.replies).rev().find_map(|asked| match asked {
-            (
-                Command::Operate { operation: Operation::Reserve { shopper, .. }, .. },
-                Reply::Done(Ok(OperationDone::Reserved { reserved })),
-            ) => Some((*shopper, *reserved)),
-            _ => None,
-        });
-        let so = last.is_none_or(|(shopper, reserved)| self.model.reserved.contains(&shopper) == reserved);
-        ensure(so, "reservation", || format!("{last:?} was told"))
+        ensure(m.spec.as_ref() == Some(&*view.spec), "state", || "another document than the log's".into())?;
+        let current = m.open_round().map_or(m.next_round(), |round| m.rounds.get(usize::from(round)));
+        ensure(current.is_none_or(|round| round.closes_at == view.closes_at), "state", || {
+            format!("the round ends at {}, by the log it is {current:?}", view.closes_at)
+        })?;
+        ensure(view.as_of.0 == m.last, "state", || format!("a view as of {}", view.as_of))
     }
 
     /// All that is due is done, and the worker will wake for what is due next.
-    fn timers(&self, step: &Step<'_>) -> Check {
+    fn timers(&self, step: &Step<'_>, before: u64) -> Check {
         let m = &self.model;
         for kept in m.kept.iter().filter(|kept| kept.standing() == Standing::Held) {
             ensure(kept.pay_by > step.now, "timer", || {
@@ -302,7 +330,13 @@ impl Checker {
             })?;
         }
         let is_ahead = m.now.since(step.now).0 > AHEAD_MS_MAX && m.now != m.ahead_accepted;
-        ensure(!is_ahead || m.paused || m.spec.is_none(), "clock", || {
+        // A step that was full of promotions has not looked at the clock yet, nor has one since the
+        // sale was set up in it: the next one does, before it decides anything.
+        let is_define =
+            |command: &Command| matches!(command, Command::Operate { operation: Operation::Define(_), .. });
+        let is_set_up = step.commands.iter().any(is_define);
+        let has_looked = before == m.last || !step.commands.is_empty() && !is_set_up;
+        ensure(!is_ahead || m.paused || m.spec.is_none() || !has_looked, "clock", || {
             format!("the log is at {}, the clock at {}, and the sale goes on", m.now, step.now)
         })?;
         let turn = |operation: &Operation| match operation {
@@ -366,54 +400,5 @@ fn as_of(reply: &Reply) -> Option<u64> {
         Reply::Shopper(record) => Some(record.as_of.0),
         Reply::Stats(stats) => Some(stats.as_of.0),
         _ => None,
-    }
-}
-
-impl Operations {
-    fn done(&mut self, command: &Command, reply: &Reply) {
-        let (Command::Operate { operation, .. }, Reply::Done(Ok(done))) = (command, reply) else { return };
-        let operation = match operation {
-            Operation::Once { key, .. } if !self.keys.remove(&key.id) => return,
-            Operation::Once { operation, .. } => operation,
-            operation => operation,
-        };
-        let (what, count) = match (operation, done) {
-            (Operation::Void(_), OperationDone::Voided { count }) => ("void", *count),
-            (Operation::Adjust { .. }, _) => ("adjust", 1),
-            (Operation::Limits { .. }, _) => ("limits", 1),
-            (Operation::List { .. }, _) => ("list", 1),
-            (Operation::Extend { .. }, _) => ("extend", 1),
-            (Operation::Close, _) => ("close", 1),
-            (Operation::Open, _) => ("open", 1),
-            _ => return,
-        };
-        if count > 0 {
-            *self.done.entry(what).or_default() += count;
-        }
-    }
-
-    fn logged(&mut self, record: &Record) {
-        if let Record::CommandDone { key, .. } = record {
-            self.keys.insert(key.id);
-        }
-        let what = match record {
-            // The sale itself takes back the places of denied shoppers.
-            Record::Left { by, .. } if by.name == "timer" => return,
-            Record::Voided { .. } | Record::Left { voided: true, .. } => "void",
-            Record::Adjusted { .. } => "adjust",
-            Record::Limits { .. } => "limits",
-            Record::List { .. } => "list",
-            Record::Extended { .. } => "extend",
-            Record::RoundClosed { by, .. } if by.name != "timer" => "close",
-            Record::RoundOpened { by, .. } if by.name != "timer" => "open",
-            _ => return,
-        };
-        *self.logged.entry(what).or_default() += 1;
-    }
-
-    fn check(&self) -> Check {
-        ensure(self.done == self.logged, "replies", || {
-            format!("told as done {:?}, logged {:?}", self.done, self.logged)
-        })
     }
 }

@@ -37,8 +37,6 @@ impl Standing {
 pub(crate) struct Kept {
     pub(crate) attempt: Attempt,
     pub(crate) round: u16,
-    /// The entry that accepted it.
-    pub(crate) accepted: u64,
     /// 0 if it was granted at once.
     pub(crate) position: u32,
     pub(crate) pay_by: TimeMs,
@@ -114,7 +112,9 @@ pub(crate) struct Model {
     pub(crate) commands: BTreeMap<[u8; 16], (CommandKey, OperationDone)>,
     /// The last entry journalled refusals while something was due.
     owes_timers: bool,
-    waitlist_ended: bool,
+    pub(crate) waitlist_ended: bool,
+    /// Attempts that are let in per second; 0 is no limit.
+    pub(crate) rate: u32,
     /// The sale has paused itself because its log is ahead of the clock; and when it was told to go
     /// on.
     paused_by_clock: bool,
@@ -134,7 +134,7 @@ impl Model {
         self.rounds.get(self.opened)
     }
 
-    fn offer(&self, round: u16, item: u16) -> Option<(u64, u32)> {
+    pub(crate) fn offer(&self, round: u16, item: u16) -> Option<(u64, u32)> {
         self.rounds.get(usize::from(round))?.offers.get(&item).copied()
     }
 

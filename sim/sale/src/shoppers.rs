@@ -47,6 +47,9 @@ impl Shoppers {
         match (command.clone(), reply) {
             (Command::Attempt(attempt), Reply::Answer(answer)) => {
                 self.heard(attempt.id, answer)?;
+                if work.crowded.contains(&attempt.id) {
+                    return Ok(());
+                }
                 if matches!(answer, Answer::Granted(_) | Answer::Waitlisted { .. }) {
                     work.holds.push(attempt.id);
                 }

@@ -55,6 +55,10 @@ impl System for Sale {
         }
     }
 
+    fn crowd(&mut self, prng: &mut Prng, now: TimeMs) -> Vec<Command> {
+        self.work.crowd(prng, &self.checker.model, now)
+    }
+
     fn hear(&mut self, prng: &mut Prng, command: &Command, reply: &Reply, later: &mut Later) -> Check {
         self.shoppers.hear(&mut self.work, prng, command, reply, later)
     }
@@ -83,10 +87,15 @@ impl System for Sale {
     fn check(&mut self, step: &Step<'_, Self>, core: &Core, reader: &mut dyn LogRead) -> Check {
         self.gate.hears(step.commands, step.replies);
         let before = self.checker.model.last;
-        let sim::Step { now, commands, replies, in_shortage, next_wakeup, is_whole } = *step;
+        let sim::Step { now, commands, replies, in_shortage, is_stale, next_wakeup, is_whole } = *step;
         let step = checker::Step { now, commands, replies, in_shortage, next_wakeup, is_whole };
         self.checker.step(&step, reader)?;
-        if self.checker.model.last > before { self.checker.stats(&core.stats()) } else { Ok(()) }
+        if self.checker.model.last == before || is_stale {
+            return Ok(());
+        }
+        self.checker.stats(&core.stats())?;
+        let name = "sim".parse().map_err(|_| Violation { rule: "state", what: "no name".into() })?;
+        self.checker.view(core.view(&name, in_shortage).as_ref())
     }
 
     fn take_news(&mut self) -> Vec<String> {
@@ -95,6 +104,10 @@ impl System for Sale {
 
     fn at(&self) -> u64 {
         self.checker.model.last
+    }
+
+    fn probes(&self) -> Vec<Command> {
+        self.work.probes(&self.checker.model)
     }
 
     /// Every shopper asks once more with the same key, whatever the earlier answer.

@@ -2,15 +2,17 @@
 //! units, few shoppers and many keys, so that sell-outs, limits, waitlists and releases happen all
 //! the time.
 
+use crate::model::Model;
 use crate::names::{attempt_id, shopper_key};
 use contracts::{
-    Actor, Attempt, AttemptId, Basket, CommandKey, Eligibility, ItemSpec, LatePayment, Line, ListKind,
-    Operation, RoundItemLimit, RoundItemSpec, RoundSpec, SaleSpec, SealedShopper, ShopperKey, VoidTarget,
-    Waitlist,
+    Actor, Attempt, AttemptId, Basket, CommandKey, Eligibility, ItemSpec, LIST_CHUNK_MAX, LatePayment, Line,
+    ListKind, Operation, REASON_BYTES_MAX, RoundItemLimit, RoundItemSpec, RoundSpec, STOCK_MAX, SaleSpec,
+    SealedShopper, ShopperKey, VOID_BATCH_MAX, VoidTarget, Waitlist,
 };
 use sale::Command;
 use sim::Habits;
 use sim::story::EPOCH_MS;
+use std::collections::BTreeSet;
 use units::{Currency, DurationMs, Prng, TimeMs};
 
 /// How often shoppers, payments and operators do each thing in this seed, in a hundred.
@@ -33,7 +35,30 @@ pub(crate) struct Workload {
     payments: u64,
     /// Commands that were given under a key.
     keyed: Vec<(CommandKey, Operation)>,
+    /// The next commands of a crowd, the last one first.
+    crowd: Vec<Command>,
+    /// Crowds that are still to come.
+    crowds: u32,
+    /// Attempts of crowds: what becomes of them is the crowd's business.
+    pub(crate) crowded: BTreeSet<AttemptId>,
 }
+
+/// Attempts of a crowd: more than a step that counts to a thousand would end.
+const CROWD: usize = 1200;
+
+/// Makes room for a crowd: enough units of the first item, in all rounds, and no limit.
+fn crowded(spec: &mut SaleSpec) {
+    spec.limit_per_shopper = 0;
+    spec.hold_seconds = 3;
+    for offer in spec.rounds.iter_mut().flat_map(|round| &mut round.items) {
+        if offer.item == spec.items[0].item {
+            (offer.stock, offer.limit_per_shopper) = (CROWD as u64 * 2, 0);
+        }
+    }
+}
+
+/// Kept attempts, and keys of commands, that are asked about when two machines are compared.
+const PROBED: usize = 24;
 
 fn item_name(item: u64) -> String {
     format!("item-{item}")
@@ -51,17 +76,83 @@ impl Workload {
         let releases = *prng.pick(&[5, 30, 60]);
         let delay_ms_max = *prng.pick(&[1, 100, 3000]);
         let segment_bytes = *prng.pick(&[6 << 10, 16 << 10, 64 << 10]);
+        let first_bytes = *prng.pick(&[4 << 10, 5 << 10, 64 << 10]);
         let time_jumps = prng.percent(50);
-        let habits = Habits { batch_max, lost, repeated, trouble, delay_ms_max, segment_bytes, time_jumps };
+        let habits = Habits {
+            batch_max,
+            lost,
+            repeated,
+            trouble,
+            delay_ms_max,
+            first_bytes,
+            segment_bytes,
+            time_jumps,
+        };
         let manners = Manners { operators, pays, releases };
         let shoppers = 3 + prng.below(14);
         let shoppers = (0..shoppers).map(|n| (shopper_key(n), prng.below(4) as u8)).collect();
         // The average duration and commands of a turn (`sim::world`): the rounds fill the run, and
         // little more.
         let (turn_ms, ten_turns) = (425 + 37 * habits.batch_max, 6 * (1 + habits.batch_max));
-        let spec = Self::sale(prng, commands * turn_ms * 10 / ten_turns);
+        let mut spec = Self::sale(prng, commands * turn_ms * 10 / ten_turns);
         let (attempts, holds) = (Vec::new(), Vec::new());
-        (Self { manners, spec, shoppers, attempts, holds, payments: 0, keyed: Vec::new() }, habits)
+        let crowds = if prng.percent(5) { 1 + prng.below(2) as u32 } else { 0 };
+        if crowds > 0 {
+            crowded(&mut spec);
+        }
+        let (payments, keyed, crowd, crowded) = (0, Vec::new(), Vec::new(), BTreeSet::new());
+        (Self { manners, spec, shoppers, attempts, holds, payments, keyed, crowd, crowds, crowded }, habits)
+    }
+
+    /// A crowd's next commands, if there is one: one shopper with more holds than a step of a
+    /// thousand ends, payments for many of them at the moment at which all are due, and a void of
+    /// all that are left.
+    pub(crate) fn crowd(&mut self, prng: &mut Prng, model: &Model, now: TimeMs) -> Vec<Command> {
+        let (shopper, tier) = self.shopper(prng);
+        let basket = Basket::single(0, 1);
+        let may_buy = model.open_round().is_some_and(|round| {
+            model.offered(round, &basket)
+                && !model.paused
+                && model.eligible(shopper, tier)
+                && !model.over_limit(shopper, &basket, round, None)
+                && model.items[0].free > CROWD as i64
+        });
+        if self.crowd.is_empty() && self.crowds > 0 && may_buy && prng.percent(10) {
+            self.crowds -= 1;
+            self.crowd.push(operate(Operation::Void(VoidTarget::Shopper(shopper))));
+            let mut bought = Vec::new();
+            for _ in 0..CROWD {
+                let id = attempt_id(self.attempts.len() as u64);
+                let attempt = Self::attempt_of(id, shopper, tier, basket);
+                self.attempts.push(attempt);
+                self.crowded.insert(id);
+                bought.push(attempt);
+            }
+            for attempt in bought.iter().step_by(5) {
+                let payment = self.payment(prng);
+                self.crowd.push(operate(Operation::Confirm { hold: attempt.id, payment }));
+            }
+            self.crowd.extend(bought.into_iter().map(Command::Attempt));
+            // Held for long enough that the void meets them, or all due at once.
+            if prng.percent(50) {
+                self.crowd.remove(0);
+            }
+        }
+        // First all that buy, and the rest when their time is over; or, with a void, before.
+        let buys = self.crowd.iter().rev().take_while(|c| matches!(c, Command::Attempt(_))).count();
+        let voids =
+            matches!(self.crowd.first(), Some(Command::Operate { operation: Operation::Void(_), .. }));
+        let is_time = !self.crowd.is_empty() && (voids && prng.percent(50) || model.late(now).is_some());
+        let now = if buys > 0 {
+            buys
+        } else if is_time {
+            self.crowd.len()
+        } else {
+            0
+        };
+        let mut commands = self.crowd.split_off(self.crowd.len() - now);
+        commands.reverse();
+        commands
     }
 
     fn sale(prng: &mut Prng, horizon_ms: u64) -> SaleSpec {
@@ -135,8 +226,18 @@ impl Workload {
             let half = self.shoppers.len() / 2;
             let keys: Vec<ShopperKey> = self.shoppers.iter().map(|s| s.0).collect();
             for (clear, chunk) in [(true, &keys[..half]), (false, &keys[half..])] {
-                let chosen = chunk.iter().filter(|_| prng.percent(80)).copied().collect();
+                let mut chosen: Vec<ShopperKey> =
+                    chunk.iter().filter(|_| prng.percent(80)).copied().collect();
+                if prng.percent(20) {
+                    // As long as a part may be, those who come to the sale last.
+                    let others = (LIST_CHUNK_MAX - chosen.len()) as u64;
+                    chosen.splice(0..0, (0..others).map(|n| shopper_key((1 << 32) + n)));
+                }
                 commands.push(list(ListKind::Allowed, clear, chosen));
+            }
+            if prng.percent(20) {
+                let too_many = (0..=LIST_CHUNK_MAX as u64).map(shopper_key).collect();
+                commands.push(list(ListKind::Allowed, true, too_many));
             }
         }
         if self.spec.eligibility.wants_reservation() {
@@ -173,15 +274,15 @@ impl Workload {
     /// A shopper's new attempt.
     pub(crate) fn attempt(&mut self, prng: &mut Prng) -> Attempt {
         let (shopper, tier) = self.shopper(prng);
-        let attempt = Attempt {
-            id: attempt_id(self.attempts.len() as u64),
-            shopper,
-            sealed: SealedShopper::new(&shopper.0).expect("sixteen bytes"),
-            tier,
-            basket: self.basket(prng),
-        };
+        let id = attempt_id(self.attempts.len() as u64);
+        let attempt = Self::attempt_of(id, shopper, tier, self.basket(prng));
         self.attempts.push(attempt);
         attempt
+    }
+
+    fn attempt_of(id: AttemptId, shopper: ShopperKey, tier: u8, basket: Basket) -> Attempt {
+        let sealed = SealedShopper::new(&shopper.0).expect("sixteen bytes");
+        Attempt { id, shopper, sealed, tier, basket }
     }
 
     /// One of the attempts so far, a late one more likely.
@@ -238,7 +339,12 @@ impl Workload {
             12..=13 => {
                 let end = prng.pick(&self.spec.rounds).closes_at.0;
                 let from = if prng.percent(80) { end } else { now.0 };
-                Operation::Extend { closes_at: TimeMs(from + prng.below(20_000)) }
+                // Up to the opening of a round, or anywhere.
+                let closes_at = match prng.percent(25) {
+                    true => prng.pick(&self.spec.rounds).opens_at,
+                    false => TimeMs(from + prng.below(20_000)),
+                };
+                Operation::Extend { closes_at }
             }
             14..=20 => Operation::Adjust { item, delta: *prng.pick(&[1, 1, 2, 4, -1, -1, -2, -9, 0]) },
             21..=23 => Operation::Limits {
@@ -261,6 +367,7 @@ impl Workload {
                 return list(ListKind::Allowed, prng.percent(60), chosen);
             }
             28..=29 => Operation::Void(VoidTarget::Shopper(self.shopper(prng).0)),
+            30 if prng.percent(10) => self.beyond_a_bound(prng),
             30..=34 => {
                 let count = 1 + prng.below(3);
                 let ids: Vec<AttemptId> = (0..count).filter_map(|_| self.some_hold(prng)).collect();
@@ -281,6 +388,20 @@ impl Workload {
             }
         };
         operate(self.under_a_key(prng, operation))
+    }
+
+    /// A command that is larger than commands may be, or as large as they may be.
+    fn beyond_a_bound(&mut self, prng: &mut Prng) -> Operation {
+        let some = self.some_attempt(prng).map_or(attempt_id(0), |attempt| attempt.id);
+        let limit = RoundItemLimit { round: 0, item: 0, limit: 1000 };
+        let more = usize::from(prng.percent(50));
+        match prng.below(5) {
+            0 => Operation::Void(VoidTarget::Attempts(vec![some; VOID_BATCH_MAX + more])),
+            1 => Operation::Limits { sale: Some(1000 + more as u32), items: Vec::new() },
+            2 => Operation::Limits { sale: None, items: vec![limit; 1000 + more] },
+            3 => Operation::Confirm { hold: some, payment: "p".repeat(REASON_BYTES_MAX + more) },
+            _ => Operation::Adjust { item: 0, delta: -(STOCK_MAX as i64) - more as i64 },
+        }
     }
 
     /// Perhaps gives the command a key, or repeats one that was given before, or uses its key for
@@ -304,6 +425,47 @@ impl Workload {
         once(key, operation)
     }
 
+    /// Commands whose answers show every part of a sale's state: what is kept of each shopper,
+    /// which payments and keys were seen, who is on which list, what is free, and who is next in
+    /// line.
+    pub(crate) fn probes(&self, model: &Model) -> Vec<Command> {
+        let mut probes = vec![Command::Stats];
+        probes.extend(self.shoppers.iter().map(|(shopper, _)| Command::Shopper(*shopper)));
+        let newest = model.kept.iter().rev().take(PROBED);
+        for kept in newest {
+            let hold = kept.attempt.id;
+            // As it was paid, by another's payment, and by a new one.
+            for payment in [kept.payments.last().map(|(seen, _)| seen.clone()), Some(format!("probe {hold}"))]
+            {
+                let confirm = |payment| operate(Operation::Confirm { hold, payment });
+                probes.extend(payment.map(confirm));
+            }
+            probes.push(Command::Attempt(kept.attempt));
+        }
+        let keyed = self.keyed.iter().rev().take(PROBED).cloned();
+        let once = |(key, operation)| Operation::Once { key, operation: Box::new(operation) };
+        probes.extend(keyed.map(once).map(operate));
+        probes.push(operate(Operation::Resume));
+        let items = self.spec.items.len() as u64;
+        let asks = (0..).zip(&self.shoppers).flat_map(|(n, (shopper, tier))| {
+            (0..items).map(move |item| {
+                let id = attempt_id((2 << 40) + n * items + item);
+                Self::attempt_of(id, *shopper, *tier, Basket::single(item as u16, 1))
+            })
+        });
+        let asks: Vec<Command> = asks.map(Command::Attempt).collect();
+        probes.extend(asks.clone());
+        for item in 0..items as u16 {
+            probes.push(operate(Operation::Adjust { item, delta: 2 }));
+        }
+        let void = |(shopper, _): &(ShopperKey, u8)| operate(Operation::Void(VoidTarget::Shopper(*shopper)));
+        probes.extend(self.shoppers.iter().take(2).map(void));
+        probes.extend(asks);
+        probes.push(operate(Operation::EndWaitlist));
+        probes.push(Command::Stats);
+        probes
+    }
+
     /// An unexpected payment, for any attempt.
     pub(crate) fn stray_payment(&mut self, prng: &mut Prng) -> Option<Command> {
         let hold = self.some_hold(prng)?;
@@ -312,9 +474,14 @@ impl Workload {
     }
 }
 
+/// Who gives all commands.
+pub(crate) fn operator() -> Actor {
+    Actor::new("simulator", "because")
+}
+
 /// A command of the operators' side.
 pub(crate) fn operate(operation: Operation) -> Command {
-    Command::Operate { actor: Actor::new("simulator", "because"), operation }
+    Command::Operate { actor: operator(), operation }
 }
 
 fn list(list: ListKind, clear: bool, shoppers: Vec<ShopperKey>) -> Command {

@@ -10,7 +10,7 @@ use std::{
     io,
     os::unix::fs::{DirBuilderExt, FileExt, OpenOptionsExt},
     path::{Path, PathBuf},
-    sync::Arc,
+    sync::{Arc, OnceLock},
 };
 
 /// The file that the lock is taken on. It is always empty.
@@ -81,18 +81,31 @@ pub(crate) fn gone(removed: io::Result<()>) -> io::Result<()> {
 #[derive(Debug, Clone)]
 pub struct RealDisk {
     dir: Arc<PathBuf>,
+    /// The directory, open to be synced: a sync of its names must not fail because the process has
+    /// too many files open.
+    opened: Arc<OnceLock<File>>,
 }
 
 impl RealDisk {
     /// The directory `dir`, which is created, durably, if it does not exist.
     pub fn create(dir: &Path) -> io::Result<Self> {
         make_dir_durable(dir)?;
-        Ok(Self::existing(dir))
+        let disk = Self::existing(dir);
+        disk.opened()?;
+        Ok(disk)
     }
 
     /// The directory `dir` as it is; nothing is made.
     pub fn existing(dir: &Path) -> Self {
-        Self { dir: Arc::new(dir.to_owned()) }
+        Self { dir: Arc::new(dir.to_owned()), opened: Arc::default() }
+    }
+
+    fn opened(&self) -> io::Result<&File> {
+        if let Some(opened) = self.opened.get() {
+            return Ok(opened);
+        }
+        let opened = File::open(&*self.dir)?;
+        Ok(self.opened.get_or_init(|| opened))
     }
 
     fn path(&self, name: &str) -> PathBuf {
@@ -103,26 +116,47 @@ impl RealDisk {
 /// Creates a directory and its missing parents, for the owner only, each durable before this
 /// returns: the name of a directory is safe only once its parent was synced. The last name is
 /// synced even if it existed, for the process that made it may have been killed before it could
-/// sync.
+/// sync. If this fails, it leaves no directory that it has made.
 pub fn make_dir_durable(dir: &Path) -> io::Result<()> {
-    let parent = match dir.parent() {
-        Some(parent) if parent.as_os_str().is_empty() => Path::new("."),
-        Some(parent) => parent,
-        None => return Ok(()),
-    };
-    if !parent.is_dir() {
-        make_dir_durable(parent)?;
-    }
-    match fs::DirBuilder::new().mode(0o700).create(dir) {
-        Err(error) if error.kind() != io::ErrorKind::AlreadyExists || !dir.is_dir() => Err(error),
+    make_dirs(dir, &|parent| match File::open(parent) {
+        Ok(parent) => parent.sync_all(),
         // A parent that we may not read cannot be synced by us; then it was not created by us
         // either.
-        _ => match File::open(parent) {
-            Ok(parent) => parent.sync_all(),
-            Err(error) if error.kind() == io::ErrorKind::PermissionDenied => Ok(()),
-            Err(error) => Err(error),
-        },
+        Err(error) if error.kind() == io::ErrorKind::PermissionDenied => Ok(()),
+        Err(error) => Err(error),
+    })
+}
+
+/// As [`make_dir_durable`], with `sync` for a directory in which a name was made.
+fn make_dirs(dir: &Path, sync: &dyn Fn(&Path) -> io::Result<()>) -> io::Result<()> {
+    let is_missing = |above: &&Path| !above.as_os_str().is_empty() && !above.is_dir();
+    let mut wanted: Vec<&Path> = dir.ancestors().skip(1).take_while(is_missing).collect();
+    wanted.reverse();
+    wanted.push(dir);
+    let mut made = Vec::new();
+    for dir in wanted {
+        if let Err(error) = make_dir(dir, sync, &mut made) {
+            // Only what is empty is removed: another process may use it by now.
+            made.iter().rev().for_each(|dir| drop(fs::remove_dir(dir)));
+            return Err(error);
+        }
     }
+    Ok(())
+}
+
+/// Creates one directory, if it does not exist, and syncs the one that it is in; adds it to `made`.
+fn make_dir<'a>(
+    dir: &'a Path,
+    sync: &dyn Fn(&Path) -> io::Result<()>,
+    made: &mut Vec<&'a Path>,
+) -> io::Result<()> {
+    let Some(parent) = dir.parent() else { return Ok(()) };
+    match fs::DirBuilder::new().mode(0o700).create(dir) {
+        Ok(()) => made.push(dir),
+        Err(error) if error.kind() == io::ErrorKind::AlreadyExists && dir.is_dir() => {}
+        Err(error) => return Err(error),
+    }
+    sync(if parent.as_os_str().is_empty() { Path::new(".") } else { parent })
 }
 
 /// An exclusive `flock`, which the operating system drops with the process.
@@ -176,7 +210,7 @@ impl Disk for RealDisk {
     }
 
     fn sync_dir(&self) -> io::Result<()> {
-        File::open(&*self.dir)?.sync_all()
+        self.opened()?.sync_all()
     }
 }
 
@@ -223,5 +257,31 @@ impl DiskFile for File {
 
     fn len(&self) -> io::Result<u64> {
         Ok(self.metadata()?.len())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_directory_that_cannot_be_made_durable_is_not_left_behind() {
+        let root = tempfile::tempdir().unwrap();
+        let left = || fs::read_dir(root.path()).unwrap().count();
+        let dir = root.path().join("a/b/c");
+        for failing in ["", "a", "a/b"] {
+            let failing = root.path().join(failing);
+            let sync = |parent: &Path| {
+                if parent == failing { Err(io::Error::other("no handle is left")) } else { Ok(()) }
+            };
+            assert!(make_dirs(&dir, &sync).is_err());
+            assert_eq!(left(), 0, "after a failure in {}", failing.display());
+        }
+        fs::create_dir(root.path().join("a")).unwrap();
+        fs::write(root.path().join("a/kept"), "").unwrap();
+        assert!(make_dirs(&dir, &|_| Err(io::Error::other("no handle is left"))).is_err());
+        assert_eq!(fs::read_dir(root.path().join("a")).unwrap().count(), 1, "what was there stays");
+        make_dir_durable(&dir).unwrap();
+        assert!(dir.is_dir());
     }
 }

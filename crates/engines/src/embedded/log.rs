@@ -2,6 +2,7 @@
 
 use super::disk::{Disk, DiskFile, RealDisk, gone};
 use super::frame::{self, Key};
+use super::growth;
 use super::options::{LogId, Options};
 use super::reader::{ReadOnlyLog, SharedReader};
 use super::recover::{self, Found, io_error, path};
@@ -32,6 +33,10 @@ pub struct EmbeddedLog<D: Disk> {
     frame: Vec<u8>,
     /// Why the outcome of an append is unknown. Nothing is appended until [`Log::reopen`].
     broken: Option<String>,
+    /// The length of the longest frame for which there was no room. Until there is, nothing is
+    /// appended: otherwise a log that has room for small frames only would seem to have recovered
+    /// with each of these, and be short again with the next long one.
+    owed_bytes: u64,
     report: Report,
 }
 
@@ -40,7 +45,13 @@ pub struct EmbeddedLog<D: Disk> {
 struct Active<F> {
     file: F,
     first: Sequence,
+    /// How long the file is, durably: frames are written within it.
     capacity: u64,
+    /// How long it was made.
+    made_bytes: u64,
+    /// A sync of it has failed: what it seems to hold may not be on the disk, and no further sync
+    /// says so. The next append begins another.
+    is_doubtful: bool,
     /// Where the next frame goes, and the chain value for it.
     end: u64,
     previous: u32,
@@ -83,7 +94,7 @@ impl<D: Disk> EmbeddedLog<D> {
         let first = found.starts[found.starts.len() - 1];
         let file = disk.open(&segment_name(first)).map_err(io_error(doing()))?;
         settle(&file, first, &found).map_err(io_error(doing()))?;
-        let Found { end, previous, capacity, superfluous, .. } = found;
+        let Found { end, previous, capacity, made_bytes, superfluous, .. } = found;
         let generation = found.mark.map_or(0, |mark| mark.generation);
         let mut log = Self {
             disk,
@@ -96,6 +107,8 @@ impl<D: Disk> EmbeddedLog<D> {
                 file,
                 first,
                 capacity,
+                made_bytes,
+                is_doubtful: false,
                 end,
                 previous,
                 generation,
@@ -103,6 +116,7 @@ impl<D: Disk> EmbeddedLog<D> {
             },
             frame: Vec::new(),
             broken: None,
+            owed_bytes: 0,
             report,
         };
         if !superfluous.is_empty() {
@@ -122,8 +136,8 @@ impl<D: Disk> EmbeddedLog<D> {
     }
 
     fn create(disk: D, lock: D::Lock, options: Options) -> Result<Self, LogError> {
-        let Options { partition, new_log_id: log_id, segment_bytes } = options;
-        let bytes = segment_bytes.max(FRAMES_AT);
+        let Options { partition, new_log_id: log_id, .. } = options;
+        let bytes = growth::first_length(FRAMES_AT, &options);
         let first = Sequence(1);
         let header = SegmentHeader { partition, log_id, first, kept: first, previous: 0, bytes };
         let active = make_segment(&disk, &header)
@@ -141,6 +155,7 @@ impl<D: Disk> EmbeddedLog<D> {
             active,
             frame: Vec::new(),
             broken: None,
+            owed_bytes: 0,
             report,
         })
     }
@@ -159,7 +174,7 @@ impl<D: Disk> EmbeddedLog<D> {
             first,
             kept: self.shared.first(),
             previous: self.active.previous,
-            bytes: self.options.segment_bytes.max(FRAMES_AT + need),
+            bytes: growth::first_length(FRAMES_AT + need, &self.options),
         };
         let fresh = make_segment(&self.disk, &header)?;
         let old = std::mem::replace(&mut self.active, fresh);
@@ -169,14 +184,16 @@ impl<D: Disk> EmbeddedLog<D> {
             self.shared.with_starts(|starts| starts.push(first));
             // Notes in the old segment that it is not the last one. If that fails, only this proof
             // is lost, and the old file's failure may be why a fresh one was begun.
-            let mark = self.mark(old.generation + 1, old.end, true);
+            let mark = Mark { continued: true, ..self.mark(&old, old.generation + 1) };
             let _ = self.write_mark(&old.file, old.first, &mark).and_then(|()| old.file.sync_data());
         }
         Ok(())
     }
 
-    fn mark(&self, generation: u64, end: u64, continued: bool) -> Mark {
-        Mark { generation, last: self.shared.durable(), end, kept: self.shared.first(), continued }
+    fn mark(&self, of: &Active<D::File>, generation: u64) -> Mark {
+        let grown_to = if of.capacity > of.made_bytes { of.capacity } else { 0 };
+        let (last, kept) = (self.shared.durable(), self.shared.first());
+        Mark { generation, last, end: of.end, kept, continued: false, grown_to }
     }
 
     fn write_mark(&self, file: &D::File, segment: Sequence, mark: &Mark) -> io::Result<()> {
@@ -186,11 +203,98 @@ impl<D: Disk> EmbeddedLog<D> {
     /// Notes in the active segment how far the log is durable. Not synced.
     fn mark_active(&mut self, kept: Sequence) -> io::Result<()> {
         let generation = self.active.generation + 1;
-        let mark = Mark { kept, ..self.mark(generation, self.active.end, false) };
+        let mark = Mark { kept, ..self.mark(&self.active, generation) };
         self.write_mark(&self.active.file, self.active.first, &mark)?;
         self.active.generation = generation;
         self.active.unmarked = 0;
         Ok(())
+    }
+
+    /// Lengthens the active segment so that it holds `wanted` bytes.
+    ///
+    /// Why a crash at any point loses nothing: the new length is durable before the mark that names
+    /// it is written, and that mark is written before any frame that relies on the length, and is
+    /// synced with it. So a mark is never ahead of the file, and an acknowledged frame is never
+    /// beyond what the header or a mark proves: a file that was cut is still told from one that
+    /// never was that long. What a crash leaves of a step is zeros after the last frame, or
+    /// nothing. The next opening takes the length that it finds, and makes that durable.
+    ///
+    /// The two marks cannot both be torn: since the one before this there was a sync, and this one
+    /// is synced before the next.
+    fn grow(&mut self, wanted: u64, lengths: [u64; 2]) -> Result<(), AppendError> {
+        let mut grown = Ok(0);
+        for len in lengths {
+            grown = self.active.file.allocate(len).map(|()| len);
+            let Err(error) = &grown else { break };
+            // A part of a step may have been made before the room ran out.
+            let _ = self.active.file.set_len(self.active.capacity);
+            if !is_shortage(error) {
+                break;
+            }
+        }
+        let name = segment_name(self.active.first);
+        let grown = match grown {
+            Err(error) if is_shortage(&error) => {
+                let why = format!("lengthen {} to {wanted} bytes: {error}", path(&self.disk, &name));
+                return Err(AppendError::Shortage(why));
+            }
+            grown => grown.and_then(|len| {
+                self.active.file.sync_data()?;
+                self.active.capacity = len;
+                self.mark_active(self.shared.first())
+            }),
+        };
+        // Nothing was appended, but after a failed sync this file can be trusted no longer: its new
+        // length may be one that it has in the page cache only.
+        grown.or_else(|_| {
+            self.active.is_doubtful = true;
+            self.begin_segment_for(wanted - self.active.end)
+        })
+    }
+
+    fn begin_segment_for(&mut self, need: u64) -> Result<(), AppendError> {
+        self.begin_segment(need).map_err(|MakeFailed { source, clean }| {
+            let why = format!("begin a segment in {}: {source}", self.disk.place());
+            if clean { AppendError::Shortage(why) } else { self.unknown(why) }
+        })
+    }
+
+    /// Sees to it that a frame of `need` bytes fits into the active segment.
+    fn make_room(&mut self, need: u64) -> Result<(), AppendError> {
+        let owed = self.owed_bytes.max(need);
+        let wanted = self.active.end + owed;
+        let made = if self.active.is_doubtful {
+            self.begin_segment_for(owed)
+        } else if wanted <= self.active.capacity {
+            Ok(())
+        } else {
+            match growth::lengths(self.active.capacity, wanted, &self.options) {
+                Some(lengths) => self.grow(wanted, lengths),
+                None => self.begin_segment_for(owed),
+            }
+        };
+        let made = made.and_then(|()| if self.owed_bytes > 0 { self.prove_room(owed) } else { Ok(()) });
+        match made {
+            Ok(()) => self.owed_bytes = 0,
+            Err(AppendError::Shortage(_)) => self.owed_bytes = owed,
+            Err(_) => {}
+        }
+        made
+    }
+
+    /// Writes zeros, which are there already, where a frame did not fit. Some file systems reserve
+    /// no room, or write elsewhere what is overwritten: there only a write shows that there is
+    /// room.
+    fn prove_room(&mut self, owed: u64) -> Result<(), AppendError> {
+        self.frame.clear();
+        self.frame.resize(owed as usize, 0);
+        let doing = format!("write to {}", path(&self.disk, &segment_name(self.active.first)));
+        if let Err(error) = self.active.file.write_at(&self.frame, self.active.end) {
+            let why = format!("{doing}: {error}");
+            return Err(if is_shortage(&error) { AppendError::Shortage(why) } else { self.unknown(why) });
+        }
+        // As for a frame: after a sync that failed, this file can be trusted no longer.
+        self.active.file.sync_data().map_err(|error| self.unknown(format!("{doing}: sync: {error}")))
     }
 
     fn write_frame(&mut self) -> io::Result<()> {
@@ -230,18 +334,14 @@ impl<D: Disk> Log for EmbeddedLog<D> {
             return Err(AppendError::Conflict { actual });
         }
         let need = frame::frame_bytes(batch.as_bytes().len());
-        if self.active.end + need > self.active.capacity
-            && let Err(MakeFailed { source, clean }) = self.begin_segment(need)
-        {
-            let why = format!("begin a segment in {}: {source}", self.disk.place());
-            return Err(if clean { AppendError::Shortage(why) } else { self.unknown(why) });
-        }
+        self.make_room(need)?;
 
         let Active { end, previous, .. } = self.active;
         let (count, body) = (batch.count() as u32, batch.as_bytes());
         let crc = frame::encode(&mut self.frame, self.key, end, actual.next(), previous, count, body);
         if let Err(error) = self.write_frame() {
             let why = format!("write to {}: {error}", path(&self.disk, &segment_name(self.active.first)));
+            self.owed_bytes = if is_shortage(&error) { need } else { 0 };
             let undone = is_shortage(&error) && self.undo().is_ok();
             return Err(if undone { AppendError::Shortage(why) } else { self.unknown(why) });
         }
@@ -352,6 +452,12 @@ fn settle<F: DiskFile>(file: &F, segment: Sequence, found: &Found) -> io::Result
     if let Some(mark) = found.mark {
         file.write_at(&mark.encode(Key::new(&found.log_id.0), segment), mark.place())?;
     }
+    // And for the length, if the file has grown and no mark says how far: with its last byte
+    // written it is that long on the disk, too. Frames may be written up to there from now on.
+    let proven_bytes = found.mark.map_or(0, |mark| mark.grown_to).max(found.made_bytes);
+    if found.capacity > proven_bytes.max(found.end) {
+        file.write_at(&[0], found.capacity - 1)?;
+    }
     file.sync_data()
 }
 
@@ -394,6 +500,8 @@ fn make_segment<D: Disk>(disk: &D, header: &SegmentHeader) -> Result<Active<D::F
         file,
         first: header.first,
         capacity: header.bytes,
+        made_bytes: header.bytes,
+        is_doubtful: false,
         end: FRAMES_AT,
         previous: header.previous,
         generation: 0,

@@ -8,7 +8,10 @@ pub struct Partition(pub u32);
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub struct LogId(pub [u8; 16]);
 
-/// About 600,000 decisions.
+/// Some 600 decisions.
+const FIRST_BYTES: u64 = 64 << 10;
+
+/// About 600,000 decisions, reached in ten steps.
 const SEGMENT_BYTES: u64 = 64 << 20;
 
 /// The options of a log to open.
@@ -17,13 +20,16 @@ pub struct Options {
     pub partition: Partition,
     /// The id to give to the log if there is none yet.
     pub new_log_id: LogId,
-    /// The length of new segments; a longer batch gets a segment of its own.
+    /// How long a segment is at first.
+    pub first_bytes: u64,
+    /// How long a segment may become; it begins small and grows. A longer batch gets a segment of
+    /// its own.
     pub segment_bytes: u64,
 }
 
 impl Options {
-    /// With segments of 64 MiB.
+    /// With segments of 64 KiB that grow up to 64 MiB.
     pub fn new(partition: Partition, new_log_id: LogId) -> Self {
-        Self { partition, new_log_id, segment_bytes: SEGMENT_BYTES }
+        Self { partition, new_log_id, first_bytes: FIRST_BYTES, segment_bytes: SEGMENT_BYTES }
     }
 }

@@ -9,7 +9,7 @@
 
 use super::{
     disk::{Disk, DiskFile},
-    frame::Key,
+    frame::{ALIGN, Key},
     options::{LogId, Partition},
     segment::{FRAMES_AT, HeaderError, Kind, Mark, SegmentHeader, VERSION, kind, segment_name},
     walk::{self, Head, Walk},
@@ -31,8 +31,9 @@ pub(crate) struct Found {
     pub previous: u32,
     /// Where the last frame of the last segment starts, if it has one that no mark proves.
     pub unproven_at: Option<u64>,
-    /// How long that segment was made.
+    /// How long that segment is, and how long it was made.
     pub capacity: u64,
+    pub made_bytes: u64,
     /// The newest mark in the last segment.
     pub mark: Option<Mark>,
     /// The tail to cut: up to this offset there are bytes after `end` that are not zero.
@@ -101,15 +102,23 @@ pub(crate) fn open_segment<D: Disk>(
         HeaderError::Crc => damaged(0, "the segment header fails its CRC"),
     })?;
     let len = open.len().map_err(io_error(format!("read {file}")))?;
-    if len < header.bytes {
-        // The length was durable before the segment got its name.
-        return Err(damaged(len, &format!("the file ends here and should be {} bytes long", header.bytes)));
+    // The length in the header was durable before the segment got its name, and one in a mark
+    // before the mark was written. Asked for after the page was read: with a live writer it only
+    // grows.
+    let bytes = proven_bytes(&header, Mark::newest(&page, Key::new(&header.log_id.0), first));
+    if len < bytes {
+        return Err(damaged(len, &format!("the file ends here and should be {bytes} bytes long")));
     }
     if header.first != first {
         let why = format!("its header says that it begins with entry {}; it was renamed", header.first);
         return Err(LogError::Foreign { file, why });
     }
     Ok((open, header, page))
+}
+
+/// How long a segment's file is at least.
+fn proven_bytes(header: &SegmentHeader, mark: Option<Mark>) -> u64 {
+    mark.map_or(0, |mark| mark.grown_to).max(header.bytes)
 }
 
 /// What the directory holds; `None` if there is no log in it yet.
@@ -126,7 +135,7 @@ pub(crate) fn recover<D: Disk>(disk: &D, want: Option<Partition>) -> Result<Opti
         };
     };
 
-    let (_, newest_header, newest_page) = open_segment(disk, newest)?;
+    let (newest_file, newest_header, newest_page) = open_segment(disk, newest)?;
     let SegmentHeader { partition, log_id, .. } = newest_header;
     if want.is_some_and(|want| want != partition) {
         let why = format!("it belongs to partition {}", partition.0);
@@ -157,6 +166,8 @@ pub(crate) fn recover<D: Disk>(disk: &D, want: Option<Partition>) -> Result<Opti
     }
     let proof = Proof { mark, snapshot: listing.snapshots.last().copied() };
     let tail = walk_last(disk, newest, &newest_header, chain, &proof)?;
+    let doing = format!("read {}", path(disk, &segment_name(newest)));
+    let len = newest_file.len().map_err(io_error(doing))?;
     Ok(Some(Found {
         log_id,
         partition,
@@ -164,7 +175,8 @@ pub(crate) fn recover<D: Disk>(disk: &D, want: Option<Partition>) -> Result<Opti
         last: Sequence(tail.next.0 - 1),
         end: tail.at,
         previous: tail.previous,
-        capacity: newest_header.bytes,
+        capacity: (len / ALIGN * ALIGN).max(tail.at),
+        made_bytes: newest_header.bytes,
         unproven_at: tail.last_frame_at.filter(|_| mark.is_none_or(|mark| mark.end < tail.at)),
         mark,
         torn_end: tail.torn_end,

@@ -4,7 +4,7 @@
 
 use super::{
     disk::LOCK_NAME,
-    frame::{Key, u32_at, u64_at},
+    frame::{ALIGN, Key, u32_at, u64_at},
     options::{LogId, Partition},
 };
 use units::Sequence;
@@ -56,6 +56,11 @@ pub(crate) fn snapshot_name(at: Sequence) -> String {
     format!("snap-{:020}.snap", at.0)
 }
 
+/// True for the name of an [`Kind::Unfinished`] snapshot.
+pub(crate) fn is_unfinished_snapshot(name: &str) -> bool {
+    name.strip_suffix(".tmp").is_some_and(|whole| matches!(kind(whole), Kind::Snapshot(_)))
+}
+
 /// The header that a segment gets when it is created.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct SegmentHeader {
@@ -67,7 +72,8 @@ pub struct SegmentHeader {
     pub kept: Sequence,
     /// The header CRC of the last frame before this segment; 0 if there is none.
     pub previous: u32,
-    /// How long its file is. One that is shorter has lost its end.
+    /// How long its file was made. One that is shorter has lost its end; one that has grown since
+    /// says so in its marks.
     pub bytes: u64,
 }
 
@@ -135,6 +141,9 @@ pub(crate) struct Mark {
     pub kept: Sequence,
     /// A further segment was made, durably.
     pub continued: bool,
+    /// How long the file was, durably, if it had grown beyond the length in its header; else 0. A
+    /// multiple of [`ALIGN`].
+    pub grown_to: u64,
 }
 
 impl Mark {
@@ -151,6 +160,8 @@ impl Mark {
         out[16..24].copy_from_slice(&self.last.0.to_le_bytes());
         out[24..32].copy_from_slice(&self.end.to_le_bytes());
         out[32..40].copy_from_slice(&self.kept.0.to_le_bytes());
+        let grown_to = u32::try_from(self.grown_to / ALIGN).unwrap_or(u32::MAX);
+        out[40..44].copy_from_slice(&grown_to.to_le_bytes());
         let crc = Self::crc(key, segment, self.place(), &out[..44]);
         out[44..].copy_from_slice(&crc.to_le_bytes());
         out
@@ -166,6 +177,7 @@ impl Mark {
                 end: u64_at(bytes, 24),
                 kept: Sequence(u64_at(bytes, 32)),
                 continued: u32_at(bytes, 4) & 1 == 1,
+                grown_to: u64::from(u32_at(bytes, 40)) * ALIGN,
             };
             let whole = u32_at(bytes, 0) == MARK_MAGIC
                 && mark.place() == place as u64
@@ -208,6 +220,7 @@ mod tests {
             end: 4096,
             kept: Sequence(1),
             continued: false,
+            grown_to: generation << 20,
         };
         let mut page = vec![0; 4096];
         assert_eq!(Mark::newest(&page, key, Sequence(1)), None);

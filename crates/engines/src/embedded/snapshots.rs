@@ -5,7 +5,7 @@ use super::{
     frame::{u32_at, u64_at},
     options::{LogId, Partition},
     recover::{io_error, list, path},
-    segment::{VERSION, snapshot_name},
+    segment::{VERSION, is_unfinished_snapshot, snapshot_name},
     shared::Shared,
 };
 use crate::log::{LogError, Snapshots};
@@ -72,8 +72,9 @@ impl<D: Disk> EmbeddedSnapshots<D> {
     fn put(&self, name: &str, file: &[u8]) -> io::Result<()> {
         let unfinished = format!("{name}.tmp");
         let write = || {
-            gone(self.disk.remove(&unfinished))?;
             let open = self.disk.create_new(&unfinished)?;
+            // If there is no room, this says so before any of it is taken from the log.
+            open.allocate(file.len() as u64)?;
             open.write_at(file, 0)?;
             open.sync_data()?;
             // As for a segment: no file of an earlier try may reappear under the new name.
@@ -84,6 +85,26 @@ impl<D: Disk> EmbeddedSnapshots<D> {
         // log.
         write().inspect_err(|_| drop(self.disk.remove(&unfinished)))?;
         self.disk.sync_dir()
+    }
+
+    /// Removes what an earlier snapshot could not remove when it failed.
+    fn remove_unfinished(&self) -> Result<(), LogError> {
+        let unfinished = list(&self.disk)?.unfinished;
+        for name in unfinished.iter().filter(|name| is_unfinished_snapshot(name)) {
+            gone(self.disk.remove(name)).map_err(io_error(format!("remove {}", path(&self.disk, name))))?;
+        }
+        Ok(())
+    }
+
+    /// Removes all but the newest.
+    fn remove_superseded(&self) -> Result<(), LogError> {
+        let snapshots = list(&self.disk)?.snapshots;
+        let superseded = snapshots.len().saturating_sub(KEPT_COUNT);
+        for &old in &snapshots[..superseded] {
+            let name = snapshot_name(old);
+            gone(self.disk.remove(&name)).map_err(io_error(format!("remove {}", path(&self.disk, &name))))?;
+        }
+        Ok(())
     }
 }
 
@@ -113,15 +134,13 @@ impl<D: Disk> Snapshots for EmbeddedSnapshots<D> {
             let why = format!("entry {at} is not durable, the last one that is is {durable}");
             return Err(LogError::Io { doing, source: io::Error::new(io::ErrorKind::InvalidInput, why) });
         }
+        let _alone = self.shared.writing_snapshot();
+        self.remove_unfinished()?;
         let file = encode(self.partition, self.log_id, at, bytes);
-        self.put(&name, &file).map_err(io_error(doing))?;
-
-        let snapshots = list(&self.disk)?.snapshots;
-        let superseded = snapshots.len().saturating_sub(KEPT_COUNT);
-        for &old in &snapshots[..superseded] {
-            let name = snapshot_name(old);
-            gone(self.disk.remove(&name)).map_err(io_error(format!("remove {}", path(&self.disk, &name))))?;
-        }
-        Ok(())
+        let put = self.put(&name, &file).map_err(io_error(doing));
+        // Also after a failure: it may have come after the file had its name, and snapshots that
+        // are never removed fill the disk.
+        let removed = self.remove_superseded();
+        put.and(removed)
     }
 }

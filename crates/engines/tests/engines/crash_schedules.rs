@@ -1,12 +1,12 @@
 //! Seeded schedules of appends, failures, restarts, trims and snapshots, against a model that knows
 //! what was acknowledged.
 
-use crate::world::{batch, entry, open};
+use crate::world::{batch, entry, options};
 use engines::{
-    embedded::{EmbeddedLog, ReadOnlyLog},
-    log::{AppendError, Log},
+    embedded::{EmbeddedLog, Options, ReadOnlyLog, segment::FRAMES_AT},
+    log::{AppendError, Log, LogError},
 };
-use sim::disk::SimDisk;
+use sim::disk::{Call, EIO, EMFILE, SimDisk};
 use std::{io::ErrorKind, ops::ControlFlow};
 use units::{Prng, Sequence};
 
@@ -27,7 +27,8 @@ struct Model {
 
 impl Model {
     /// Checks what is there after a restart, and takes it as what was acknowledged.
-    fn check(&mut self, log: &EmbeddedLog<SimDisk>, seed: u64) {
+    fn check(&mut self, log: &EmbeddedLog<SimDisk>, disk: &SimDisk, seed: u64) {
+        disk.hold_faults(true);
         let known = self.acknowledged.len() as u64;
         if let Some((count, attempt)) = self.uncertain.take()
             && log.last().0 != known
@@ -57,12 +58,16 @@ impl Model {
             None => assert_eq!(self.snapshot, 0, "seed {seed}"),
         }
         assert!(snapshot.is_none_or(|(at, _)| at.0 >= self.snapshot), "seed {seed}: an older snapshot");
+        disk.hold_faults(false);
     }
 }
 
 fn run(seed: u64) {
     let mut prng = Prng::new(seed);
     let mut disk = SimDisk::new();
+    // In half of the schedules a segment grows many times.
+    let first_bytes = if seed.is_multiple_of(2) { FRAMES_AT + 256 } else { u64::MAX };
+    let open = |disk: &SimDisk| EmbeddedLog::open(disk.clone(), Options { first_bytes, ..options() });
     let mut log = open(&disk).unwrap();
     let mut model = Model::default();
     for _ in 0..COMMANDS {
@@ -75,6 +80,10 @@ fn run(seed: u64) {
             5 => disk.limit_room(Some(prng.below(40_000))),
             6 => disk.limit_room(None),
             7 => disk.fail_next_dir_sync(),
+            13 => {
+                let call = *prng.pick(&[Call::Create, Call::Open, Call::Rename, Call::RenameDone]);
+                disk.refuse_after(call, prng.below(3), *prng.pick(&[EIO, EMFILE]));
+            }
             8 | 9 => {
                 disk = match prng.below(3) {
                     0 => disk.power_cut(&mut prng),
@@ -84,8 +93,8 @@ fn run(seed: u64) {
                 if prng.percent(20) {
                     disk.drop_caches();
                 }
-                log = restart(log, &mut disk, &mut prng, seed);
-                model.check(&log, seed);
+                log = restart(&open, log, &mut disk, &mut prng, seed);
+                model.check(&log, &disk, seed);
             }
             10 => {
                 let up_to = prng.below(log.last().0 + 1);
@@ -113,9 +122,9 @@ fn run(seed: u64) {
                         model.uncertain = Some((count, model.attempts));
                         if log.reopen().is_err() || disk.is_down() {
                             disk = if prng.percent(50) { disk.power_cut(&mut prng) } else { disk.kill() };
-                            log = restart(log, &mut disk, &mut prng, seed);
+                            log = restart(&open, log, &mut disk, &mut prng, seed);
                         }
-                        model.check(&log, seed);
+                        model.check(&log, &disk, seed);
                     }
                     Err(error @ AppendError::Conflict { .. }) => panic!("seed {seed}: {error}"),
                 }
@@ -126,6 +135,7 @@ fn run(seed: u64) {
 
 /// Opens the log again; the machine may stop in the middle of that, too, and of the next try.
 fn restart(
+    open: &impl Fn(&SimDisk) -> Result<EmbeddedLog<SimDisk>, LogError>,
     log: EmbeddedLog<SimDisk>,
     disk: &mut SimDisk,
     prng: &mut Prng,

@@ -2,7 +2,7 @@
 
 use crate::world::{SEGMENT_BYTES, append, check_all, open};
 use engines::log::{AppendError, Log};
-use sim::disk::SimDisk;
+use sim::disk::{Call, EIO, SimDisk};
 use std::io::ErrorKind;
 use units::Prng;
 
@@ -90,4 +90,105 @@ fn a_snapshot_without_room_leaves_no_files() {
     disk.limit_room(None);
     log.snapshots().write(log.last(), &[7; 6000]).unwrap();
     assert_eq!(log.snapshots().latest().unwrap(), Some((log.last(), vec![7; 6000])));
+}
+
+/// Snapshots' files, finished or not.
+fn snapshots(disk: &SimDisk) -> Vec<String> {
+    disk.files().into_keys().filter(|name| name.starts_with("snap-")).collect()
+}
+
+#[test]
+fn a_snapshot_that_failed_at_any_call_leaves_no_files_and_no_shortage() {
+    for call in [Call::Create, Call::Rename, Call::RenameDone] {
+        let disk = SimDisk::new();
+        let mut log = open(&disk).unwrap();
+        append(&mut log, 3).unwrap();
+        disk.limit_room(Some(7000));
+        disk.refuse_after(call, 0, EIO);
+        log.snapshots().write(log.last(), &[7; 6000]).unwrap_err();
+        let left = snapshots(&disk);
+        assert!(left.iter().all(|name| !name.ends_with(".tmp")), "{call:?}: {left:?}");
+        assert!(left.is_empty() || call == Call::RenameDone, "{call:?}: {left:?}");
+        log.snapshots().write(log.last(), &[7; 6000]).unwrap_or_else(|error| {
+            assert_eq!(call, Call::RenameDone, "{error}: there is no room for it twice");
+        });
+        assert_eq!(snapshots(&disk).len(), 1, "{call:?}");
+    }
+}
+
+#[test]
+fn a_snapshot_that_could_not_be_taken_back_is_removed_by_the_next_one_or_the_next_start() {
+    for restart in [false, true] {
+        let disk = SimDisk::new();
+        let mut log = open(&disk).unwrap();
+        append(&mut log, 3).unwrap();
+        disk.fail_write_after(5000, ErrorKind::Other);
+        disk.refuse_after(Call::Remove, 0, EIO);
+        log.snapshots().write(log.last(), &[7; 6000]).unwrap_err();
+        assert_eq!(snapshots(&disk), ["snap-00000000000000000003.snap.tmp"], "it could not be removed");
+        append(&mut log, 1).unwrap();
+        if restart {
+            drop(log);
+            log = open(&disk.kill()).unwrap();
+            assert!(snapshots(&disk).is_empty());
+        }
+        log.snapshots().write(log.last(), &[7; 6000]).unwrap();
+        assert_eq!(snapshots(&disk), ["snap-00000000000000000004.snap"]);
+    }
+}
+
+#[test]
+fn snapshots_whose_names_cannot_be_synced_do_not_pile_up() {
+    let disk = SimDisk::new();
+    let mut log = open(&disk).unwrap();
+    for _ in 0..10 {
+        append(&mut log, 1).unwrap();
+        disk.fail_dir_sync_after(1);
+        log.snapshots().write(log.last(), b"state").unwrap_err();
+        assert!(snapshots(&disk).len() <= 2, "{:?}", snapshots(&disk));
+    }
+}
+
+#[test]
+fn room_that_comes_back_by_removing_snapshots_ends_a_shortage() {
+    let disk = SimDisk::new();
+    let mut log = open(&disk).unwrap();
+    append(&mut log, 3).unwrap();
+    log.snapshots().write(log.last(), &[7; 60_000]).unwrap();
+    disk.limit_room(Some(1000));
+    let refused = loop {
+        if let Err(error) = append(&mut log, 10) {
+            break error;
+        }
+    };
+    assert!(matches!(refused, AppendError::Shortage(_)), "{refused}");
+    assert!(matches!(append(&mut log, 10), Err(AppendError::Shortage(_))));
+    disk.take(&snapshots(&disk)[0]).unwrap();
+    append(&mut log, 10).unwrap();
+}
+
+#[test]
+fn a_segment_that_failed_at_any_call_leaves_no_files() {
+    for call in [Call::Create, Call::Rename, Call::RenameDone] {
+        let disk = SimDisk::new();
+        let mut log = open(&disk).unwrap();
+        append(&mut log, 3).unwrap();
+        disk.refuse_after(call, 0, EIO);
+        let refused = loop {
+            if let Err(error) = append(&mut log, 20) {
+                break error;
+            }
+        };
+        let is_clean = call != Call::RenameDone;
+        assert_eq!(matches!(refused, AppendError::Shortage(_)), is_clean, "{call:?}: {refused}");
+        assert_eq!(disk.files().len(), if is_clean { 1 } else { 2 }, "{call:?}");
+        let last = log.last();
+        if !is_clean {
+            assert!(matches!(append(&mut log, 20), Err(AppendError::Unknown(_))));
+            assert_eq!(log.reopen().unwrap(), last);
+        }
+        append(&mut log, 20).unwrap();
+        drop(log);
+        check_all(&mut *open(&disk).unwrap().reader(), last.0 + 20);
+    }
 }

@@ -187,9 +187,6 @@ impl Core {
                 "the sale's first round has opened, so its document is fixed: use adjust, limits, extend, rate, pause or close",
             );
         }
-        if spec.waitlist_ends_at.is_some_and(|ends_at| ends_at <= now) {
-            return invalid(format!("waitlist_ends_at: want a time to come: it is {now}"));
-        }
         self.journal_refusals(now, out)?;
         self.commit(now, Record::Defined { by, spec }, out)?;
         // A round that is due already opens with the same batch.

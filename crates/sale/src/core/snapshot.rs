@@ -16,11 +16,11 @@ use std::sync::Arc;
 use units::{Sequence, TimeMs};
 
 /// Version 2: a round's times are those at which it really opened and closed, in the layout of
-/// version 1. Version 3: with the entry since which the deny list has been the same.
-/// Version 4: with the cause of a pause, and when an operator accepted a log that is ahead; and
-/// with the keys of operators' commands; and with whether a backup was restored,
-/// and whether the waitlist has ended.
-const VERSION: u16 = 4;
+/// version 1. Version 3: with the entry since which the deny list has been the same. Version 4:
+/// with the cause of a pause, and when an operator accepted a log that is ahead; and with the keys
+/// of operators' commands; and with whether a backup was restored, and whether the waitlist has
+/// ended. Version 5: with the entry since which the sale has been open, paused or closed as it is.
+const VERSION: u16 = 5;
 
 /// Writes the part before the lists of shoppers.
 fn write(w: &mut Writer<'_>, state: &State) -> Result<(), DecodeError> {
@@ -81,6 +81,7 @@ impl Core {
             keys.iter().for_each(|key| w.bytes(&key.0));
         }
         w.u64(state.denied_shown.since().0);
+        w.u64(state.state_since.0);
         out
     }
 
@@ -99,7 +100,6 @@ impl Core {
         }
         let mut state = State::default();
         fields::position(&mut r, &mut state.sequence, &mut state.now)?;
-        state.state_since = state.sequence;
         let spec_len = r.u32()? as usize;
         let spec_json = r.take(spec_len)?;
         if !spec_json.is_empty() {
@@ -181,6 +181,7 @@ impl Core {
         let denied = r.take(denied.checked_mul(16).ok_or(DecodeError("deny list"))?)?;
         let denied: Vec<ShopperKey> = denied.as_chunks::<16>().0.iter().map(|key| ShopperKey(*key)).collect();
         state.deny(&denied, Sequence(r.u64()?));
+        state.state_since = Sequence(r.u64()?);
         r.end()?;
         if !is_whole(&state) {
             return Err(SnapshotError("a number in it names what is not there".into()));
@@ -201,5 +202,6 @@ fn is_whole(state: &State) -> bool {
         fits
     });
     let payments_fit = state.payments.keys().all(|slot| (*slot as usize) < state.slots.len());
-    (state.spec.is_some() || state.slots.len() == 0) && rounds_fit && slots_fit && payments_fit
+    let since_fits = state.state_since <= state.sequence;
+    (state.spec.is_some() || state.slots.len() == 0) && since_fits && rounds_fit && slots_fit && payments_fit
 }

@@ -10,7 +10,8 @@ const RECORDS: &str = include_str!("golden/records-v1.txt");
 const SNAPSHOT_1: &str = include_str!("golden/snapshot-v1.txt");
 const SNAPSHOT_2: &str = include_str!("golden/snapshot-v2.txt");
 const SNAPSHOT_3: &str = include_str!("golden/snapshot-v3.txt");
-const SNAPSHOT: &str = include_str!("golden/snapshot-v4.txt");
+const SNAPSHOT_4: &str = include_str!("golden/snapshot-v4.txt");
+const SNAPSHOT: &str = include_str!("golden/snapshot-v5.txt");
 
 fn hex(bytes: &[u8]) -> String {
     bytes.iter().map(|b| format!("{b:02x}")).collect()
@@ -153,10 +154,10 @@ fn a_snapshot_matches_its_golden_bytes() {
 
 #[test]
 fn a_snapshot_of_an_earlier_version_is_refused() {
-    for (version, old) in [(1, SNAPSHOT_1), (2, SNAPSHOT_2), (3, SNAPSHOT_3)] {
+    for (version, old) in [(1, SNAPSHOT_1), (2, SNAPSHOT_2), (3, SNAPSHOT_3), (4, SNAPSHOT_4)] {
         let old = unhex(old.trim_end());
         let refused = Core::restore(&old).unwrap_err().to_string();
-        assert!(refused.contains(&format!("version {version}, this build reads 4")), "{refused}");
+        assert!(refused.contains(&format!("version {version}, this build reads 5")), "{refused}");
         assert!(!Core::writes_like(&old) && Core::writes_like(&eventful().core.snapshot()));
     }
 }

@@ -4,8 +4,8 @@ use super::{Checker, standing, unheard_of};
 use crate::model::{Kept, Standing};
 use crate::names::name;
 use contracts::{
-    Answer, Attempt, AttemptId, ConfirmResult, Found, HoldView, OperateError, Operation, OperationDone,
-    Place, Refusal, SaleStats, ShopperKey, ShopperRecord, VoidTarget,
+    Answer, Attempt, AttemptId, Found, HoldView, OperateError, Operation, OperationDone, Place, Refusal,
+    SaleStats, ShopperKey, ShopperRecord,
 };
 use sale::{Command, Reply};
 use sim::{Check, Violation, ensure};
@@ -201,8 +201,9 @@ impl Checker {
                     }
                 }
             }
-            (Command::Operate { operation, .. }, Reply::Done(done)) => {
-                self.operation(operation, done, before)
+            // What else it says was checked at the entry at which it was decided.
+            (Command::Operate { operation, .. }, Reply::Done(answer)) => {
+                self.told_by_operation(operation, answer, before)
             }
             (Command::Shopper(_), Reply::Shopper(_)) | (Command::Stats, Reply::Stats(_)) => Ok(()),
             (Command::Operate { .. } | Command::GateRefusals(_), Reply::Unavailable(_)) => Ok(()),
@@ -213,83 +214,21 @@ impl Checker {
         }
     }
 
-    fn operation(
+    /// A hold's or a place's state that an operation reports is no earlier than one reported
+    /// before.
+    fn told_by_operation(
         &mut self,
         operation: &Operation,
-        done: &Result<OperationDone, OperateError>,
+        answer: &Result<OperationDone, OperateError>,
         before: u64,
     ) -> Check {
-        if let Operation::Once { key, operation } = operation {
-            let known = self.model.commands.get(&key.id);
-            return match (known, done) {
-                (Some((same, answer)), Ok(done)) if same == key => ensure(answer == done, "INV-4", || {
-                    format!("{operation:?} is answered {done:?}, and was {answer:?}")
-                }),
-                (Some((other, _)), Err(OperateError::Conflict(_))) if other != key => Ok(()),
-                // Refused first, and carried out by a retry in the same step.
-                (None | Some(_), Err(_)) => self.operation(operation, done, before),
-                _ => Err(Violation {
-                    rule: "INV-4",
-                    what: format!("{operation:?} is answered {done:?}, the log has {known:?}"),
-                }),
-            };
-        }
-        let absurd = || Violation { rule: "replies", what: format!("{operation:?} is answered {done:?}") };
-        match (operation, done) {
-            (Operation::Confirm { hold, payment }, Ok(OperationDone::Confirmed { result, hold: view })) => {
-                let kept = self.model.find(*hold).ok_or_else(|| unheard_of(*hold))?;
-                let settled = kept.payments.iter().find(|(seen, _)| seen == payment).map(|(_, how)| *how);
-                let voided = kept.standing() == Standing::Voided;
-                let so = match result {
-                    ConfirmResult::Confirmed { late } => settled == Some(Some(*late)),
-                    ConfirmResult::Refund => settled == Some(None) || settled.is_some() && voided,
-                };
-                ensure(so, "INV-4", || {
-                    format!("{payment} of {} is {result:?}, not {settled:?}", name(*hold))
-                })?;
-                let same = view.pay_by == kept.pay_by && view.granted_as_of.0 == kept.granted;
-                ensure(same, "INV-4", || format!("{}: {view:?}", name(*hold)))?;
+        match (operation, answer) {
+            (Operation::Confirm { hold, .. }, Ok(OperationDone::Confirmed { hold: view, .. })) => {
                 self.told(*hold, standing(view.state), before)
             }
             (Operation::Release { hold }, Ok(OperationDone::Released { hold: view })) => {
-                let end = view.map_or(Standing::Left, |view| standing(view.state));
-                let over = !matches!(end, Standing::Held | Standing::Confirmed | Standing::Waiting);
-                ensure(over, "replies", || format!("{} is released and {end:?}", name(*hold)))?;
-                self.told(*hold, end, before)
+                self.told(*hold, view.map_or(Standing::Left, |view| standing(view.state)), before)
             }
-            (
-                Operation::Confirm { hold, .. } | Operation::Release { hold },
-                Err(OperateError::NotFound(_)),
-            ) => {
-                let known = self.model.find(*hold).is_some_and(|kept| kept.accepted <= before);
-                ensure(!known, "INV-4", || format!("{} is not found", name(*hold)))
-            }
-            (Operation::Confirm { hold, payment }, Err(OperateError::Conflict(_))) => {
-                let others = self.model.kept.iter().filter(|kept| kept.attempt.id != *hold);
-                let mut seen = others.flat_map(|kept| &kept.payments);
-                if seen.any(|(seen, _)| seen == payment) {
-                    return Ok(());
-                }
-                let kept = self.model.find(*hold).ok_or_else(|| unheard_of(*hold))?;
-                let waited = kept.position > 0 && (kept.granted == 0 || kept.granted > before);
-                ensure(waited || kept.payments.len() >= 16, "replies", || {
-                    format!("{} cannot be paid", name(*hold))
-                })
-            }
-            (Operation::Release { hold }, Err(OperateError::Conflict(_))) => {
-                self.told(*hold, Standing::Confirmed, before)
-            }
-            (Operation::Adjust { delta, .. }, Err(OperateError::Conflict(_))) => {
-                // Before the first opening the document is changed instead; it may have opened
-                // later in this step.
-                let early = self.model.first_opened.is_none_or(|at| at > before);
-                ensure(*delta < 0 || early, "replies", || "more stock is refused".into())
-            }
-            (Operation::Void(VoidTarget::Shopper(_)), Err(OperateError::Conflict(_))) => Err(absurd()),
-            (_, Err(OperateError::Invalid(_))) => match operation {
-                Operation::Extend { .. } | Operation::Adjust { delta: 0, .. } => Ok(()),
-                _ => Err(absurd()),
-            },
             _ => Ok(()),
         }
     }

@@ -64,7 +64,7 @@ impl Model {
                         u32::from(limit.limit);
                 }
             }
-            Record::Rate { .. } => {}
+            Record::Rate { per_second, .. } => self.rate = *per_second,
             Record::WaitlistEnded { by } => {
                 let is_time = self.waitlist_ends_at().is_some_and(|at| at <= entry.at);
                 ensure(by.name != TIMER || is_time, "timer", || "the waitlist ends too early".into())?;
@@ -186,7 +186,7 @@ impl Model {
     }
 
     /// What was due by this time and has not happened.
-    fn late(&self, now: TimeMs) -> Option<String> {
+    pub(crate) fn late(&self, now: TimeMs) -> Option<String> {
         if let Some(ends_at) = self.waitlist_ends_at().filter(|at| *at <= now) {
             return Some(format!("the waitlist was to end at {ends_at}"));
         }
@@ -295,7 +295,6 @@ impl Model {
         self.kept.push(Kept {
             attempt: *attempt,
             round,
-            accepted: seq,
             position: 0,
             pay_by: TimeMs(0),
             granted: 0,

@@ -22,6 +22,11 @@ pub(crate) fn open(disk: &SimDisk) -> Result<EmbeddedLog<SimDisk>, LogError> {
     EmbeddedLog::open(disk.clone(), options())
 }
 
+/// As [`open`], with segments that grow in many steps.
+pub(crate) fn open_long(disk: &SimDisk) -> Result<EmbeddedLog<SimDisk>, LogError> {
+    EmbeddedLog::open(disk.clone(), Options { segment_bytes: 4 << 20, ..options() })
+}
+
 /// What entry `sequence` says when it was written by the `attempt`-th try to write it.
 pub(crate) fn entry(sequence: u64, attempt: u64) -> Vec<u8> {
     let mut bytes = format!("entry {sequence} attempt {attempt} ").into_bytes();
