@@ -97,6 +97,13 @@ kinds! {
         "The key's role is too small: `read-only` keys read, `operator` keys run what is set up, \
          `owner` keys also set it up.",
     );
+    FORM_REFUSED = Kind::new(
+        403,
+        "form-refused",
+        "The form is not from this page",
+        "The form's token does not fit the visitor's cookie. Load the page again, with cookies \
+         allowed.",
+    );
     ADDRESS_DENIED = Kind::new(
         403,
         "address-denied",

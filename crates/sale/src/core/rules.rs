@@ -4,7 +4,7 @@
 use super::record::{Entry, Record};
 use super::refusal::RefusalKind;
 use super::slots::{Slot, SlotState};
-use super::state::State;
+use super::state::{Offer, State};
 use super::tally::Tally;
 use contracts::{
     Actor, Answer, Attempt, AttemptId, Basket, Found, GateRefusal, HoldState, HoldView, ItemState, ItemStats,
@@ -485,7 +485,12 @@ impl Core {
                 offered: offered_now || offered_later,
                 waitlist_open: offered_now
                     && (state.waiting[at].len() as u64) < state.waitlist_places(at as u16),
-                price_minor: round.offers[at].map_or_else(|| self.price(at), |o| o.price_minor),
+                price_minor: round.offers[at]
+                    .or_else(|| self.offer_elsewhere(at))
+                    .map_or(0, |o| o.price_minor),
+                limit_per_shopper: round.offers[at]
+                    .or_else(|| self.offer_elsewhere(at))
+                    .map_or(0, |o| o.limit),
                 sold_out_since: state.stock[at].empty_since.max(state.state_since),
             }
         };
@@ -497,6 +502,7 @@ impl Core {
             opens_at: round.opens_at,
             closes_at: round.closes_at,
             items: (0..state.stock.len()).map(item).collect(),
+            limit_per_shopper: state.sale_limit,
             rate_per_second: state.rate_per_second,
             disk_full,
             pause: state.pause(),
@@ -507,12 +513,11 @@ impl Core {
         })
     }
 
-    /// The price of an item that the current round does not offer: the next one's, or the last
-    /// one's.
-    fn price(&self, item: usize) -> u64 {
+    /// The offer of an item that the current round does not offer: the next one, or the last one.
+    fn offer_elsewhere(&self, item: usize) -> Option<Offer> {
         let rounds = &self.state.rounds;
         let later = rounds[usize::from(self.state.rounds_opened).min(rounds.len())..].iter();
-        later.chain(rounds.iter().rev()).find_map(|r| r.offers[item]).map_or(0, |offer| offer.price_minor)
+        later.chain(rounds.iter().rev()).find_map(|r| r.offers[item])
     }
 
     /// The sale's document, as it was last set.

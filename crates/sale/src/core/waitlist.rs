@@ -51,6 +51,14 @@ impl WaitingList {
         }
     }
 
+    /// For each quantity the places in order, without those at the front for which `skip` holds.
+    pub(super) fn rows(
+        &self,
+        skip: impl Fn(&Waiter) -> bool,
+    ) -> impl Iterator<Item = impl Iterator<Item = &Waiter>> {
+        self.by_quantity.values().map(move |queue| queue.range(queue.partition_point(&skip)..))
+    }
+
     /// All places, in order of arrival, with the quantity that they wait for.
     pub(super) fn in_order(&self) -> Vec<(u16, Waiter)> {
         let all = self.by_quantity.iter().flat_map(|(quantity, queue)| queue.iter().map(|w| (*quantity, *w)));

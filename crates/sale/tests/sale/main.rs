@@ -14,3 +14,4 @@ mod not_eligible_alone;
 mod repeated_commands;
 mod stopped_for_an_invariant;
 mod stopped_shows_nothing_undurable;
+mod waiting_pages;
