@@ -460,6 +460,7 @@ fn a_deleted_sale_is_gone_from_the_gates_and_its_name_may_be_used_again() {
     server.shop = gate.shop.clone();
     let mut later = shop::spec(&[("phone", 5)]);
     later["rounds"][0]["opens_at"] = shop::in_ms(3_600_000).into();
+    later["rounds"][0]["closes_at"] = shop::in_ms(7_200_000).into();
     define(&server, &later, &[&gate]);
     let status = |server: &Server| server.client.get(&server.shop_url("/api/v1/sales/launch")).status;
     let wait_for = |server: &Server, want: u16| {
@@ -468,7 +469,9 @@ fn a_deleted_sale_is_gone_from_the_gates_and_its_name_may_be_used_again() {
     assert_eq!(status(&server), 200);
     server.admin("DELETE", "/sales/launch?reason=cancelled", &Value::Null);
     wait_for(&server, 404);
-    let again = server.open_sale("launch", &shop::spec(&[("phone", 1)]));
+    server.define("launch", &shop::spec(&[("phone", 1)]));
+    wait_for(&server, 200);
+    let again = server.sale("launch");
     again.granted(&server.pass("launch", "alice"), "k", "phone");
 
     // A sale that is deleted while the gate is away.

@@ -2,7 +2,7 @@
 //! pages have the forms that the role allows. They work without JavaScript.
 
 use crate::harness::{
-    Server, Setup,
+    Server,
     http::Reply,
     shop::{self, text, with},
     stderr, stdout,
@@ -23,7 +23,7 @@ fn follow(server: &Server, link: &str) -> Reply {
 impl<'a> Browser<'a> {
     #[track_caller]
     fn sign_in(server: &'a Server, key: &str) -> Self {
-        let link = sign_in_link(server, key);
+        let link = sign_in_link(server, &["--at", &server.admin_url(""), key]);
         let signed_in = follow(server, &link);
         assert_eq!((signed_in.status, signed_in.header("location")), (303, "/"), "{signed_in:?}");
         let cookie = signed_in.header("set-cookie");
@@ -71,12 +71,12 @@ fn encoded(text: &str) -> String {
 }
 
 #[track_caller]
-fn sign_in_link(server: &Server, key: &str) -> String {
-    let output = server.command(&["key", "sign-in", key]);
+fn sign_in_link(server: &Server, args: &[&str]) -> String {
+    let output = server.command(&[&["key", "sign-in"], args].concat());
     let said = stderr(&output);
     assert!(said.contains("once, within 10 minutes"), "{said}");
     let link = stdout(&output).trim().to_owned();
-    assert!(link.starts_with(&server.admin_url("/sign-in?key=")), "of gate.admin_listen: {link}");
+    assert!(link.starts_with(&server.admin_url("/sign-in?key=")), "{link}");
     link
 }
 
@@ -90,11 +90,15 @@ fn later() -> Value {
 
 #[test]
 fn a_link_signs_one_browser_in_and_never_stands_in_a_log() {
-    let mut server = Server::with(Setup { settings: "".into(), ..Setup::default() });
+    let mut server = Server::start();
     server.new_key("nora", "operator");
-    // The port of the configuration is fixed from the first start on.
+    let no_port = server.command(&["key", "sign-in", "nora"]);
+    assert!(stderr(&no_port).contains("name the address with --at"), "{no_port:?}");
+    // From the second start on the configuration has the port of the first.
     server.stop();
-    let link = sign_in_link(&server, "nora");
+    server.restart();
+    server.stop();
+    let link = sign_in_link(&server, &["nora"]);
     server.restart();
     let secret = link.rsplit('=').next().unwrap().to_owned();
     assert_eq!(secret.len(), 52, "256 random bits");

@@ -256,14 +256,14 @@ fn a_limit_that_an_operator_changed_is_the_one_that_the_page_goes_by() {
     assert!(!row(&page.body).contains("<select"), "the document's limit is one");
     browser.post("/sales/demo/buy", &buy_form(&page.body, "phone"));
     let page = browser.get("/sales/demo").body;
-    assert_eq!(button(&page, "phone").1, "You have as many as you may");
+    assert_eq!(button(&page, "phone").1, "You have as many as you may have");
     gate.sale.change_view(|v| v.items[0].limit_per_shopper = 3);
     let page = browser.get("/sales/demo").body;
     assert_eq!(button(&page, "phone"), (true, "Buy now".to_owned()));
     assert!(row(&page).contains("<option value=\"3\">") && !row(&page).contains("<option value=\"4\">"));
     gate.sale.change_view(|v| v.limit_per_shopper = 1);
     let page = browser.get("/sales/demo").body;
-    assert_eq!(button(&page, "phone").1, "You have as many as you may", "over the whole sale");
+    assert_eq!(button(&page, "phone").1, "You have as many as you may have", "over the whole sale");
 }
 
 #[test]
