@@ -49,7 +49,7 @@ pub(crate) fn run(context: &Context, args: &Args) -> CommandResult {
             let Some(line) = place.basket.first() else { continue };
             let item = spec.items.get(usize::from(line.item)).map_or("?", |item| item.item.as_str());
             let shopper = keys.as_ref().and_then(|keys| keys.unseal(place.shopper, &place.sealed));
-            let shopper = shopper.as_ref().map(|shopper| shopper.as_str());
+            let shopper = shopper.as_deref();
             let (position, quantity, attempt) = (place.position, line.quantity, place.attempt);
             print(&match args.json {
                 true => {

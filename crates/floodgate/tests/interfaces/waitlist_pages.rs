@@ -68,7 +68,7 @@ fn operators_list_who_waits_in_the_order_of_their_places() {
     assert_eq!(left["shopper"], "w-1", "the first got the phone");
     server.admin("POST", &format!("/holds/{}/release", text(&left["attempt"])), &json!({}));
     assert_eq!(brief(&read("")["places"]), all[2..]);
-    for (query, problem) in [("?max=0", "invalid"), ("?max=1001", "invalid"), ("?item=nosuch", "invalid")] {
+    for (query, problem) in [("?max=0", "invalid"), ("?max=1001", "invalid"), ("?item=nosuch", "not-found")] {
         let refused = server.admin_send("GET", &format!("/sales/launch/waitlist{query}"), "");
         assert_eq!(refused.problem(), problem, "{query}");
     }

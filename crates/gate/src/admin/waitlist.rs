@@ -3,7 +3,6 @@
 use super::pages::places;
 use crate::{
     api::AtSale,
-    basket::known_item,
     front::Front,
     keys::Keyring,
     problem::{self, Problem, reply},
@@ -20,6 +19,7 @@ use serde::{Deserialize, Serialize};
 use std::sync::Arc;
 use units::{Sequence, TimeMs};
 use web::{
+    body::clip,
     json::JsonReply,
     page::{Frame, Lang},
 };
@@ -85,8 +85,12 @@ async fn page(front: &Front, keys: &Keyring, query: &WaitlistQuery) -> Result<Wa
         return Err(Problem::new(&problem::INVALID, format!("max: want 1 to {PAGE_PLACES_MAX}")));
     }
     let spec = Arc::clone(&front.sale.view().spec);
-    let item = query.item.as_deref().map(|item| known_item(&spec, item)).transpose();
-    let item = item.map_err(|why| Problem::new(&problem::INVALID, why))?;
+    let item = query.item.as_deref().map(|item| {
+        let none =
+            || Problem::new(&problem::NOT_FOUND, format!("item: the sale has no item {:?}", clip(item)));
+        spec.item_index(item).ok_or_else(none)
+    });
+    let item = item.transpose()?;
     let after = Sequence(query.after);
     let found = reply(front.sale.waiting(WaitingQuery { item, after, max })).await?;
     let given: Vec<Sequence> = found.iter().map(|place| place.as_of).collect();

@@ -475,6 +475,7 @@ impl Core {
         let item = |at: usize| {
             let offered_now = state.round_open && round.offers[at].is_some();
             let offered_later = later.iter().any(|r| r.offers[at].is_some());
+            let offer = round.offers[at].or_else(|| self.offer_elsewhere(at));
             ItemView {
                 state: match state.stock[at].free {
                     _ if !offered_now && offered_later => ItemState::Upcoming,
@@ -485,12 +486,8 @@ impl Core {
                 offered: offered_now || offered_later,
                 waitlist_open: offered_now
                     && (state.waiting[at].len() as u64) < state.waitlist_places(at as u16),
-                price_minor: round.offers[at]
-                    .or_else(|| self.offer_elsewhere(at))
-                    .map_or(0, |o| o.price_minor),
-                limit_per_shopper: round.offers[at]
-                    .or_else(|| self.offer_elsewhere(at))
-                    .map_or(0, |o| o.limit),
+                price_minor: offer.map_or(0, |o| o.price_minor),
+                limit_per_shopper: offer.map_or(0, |o| o.limit),
                 sold_out_since: state.stock[at].empty_since.max(state.state_since),
             }
         };
