@@ -260,15 +260,22 @@ impl Sales for Registry {
         if view.is_some_and(|view| view.rounds_opened > 0) {
             return refused("the sale has opened".into());
         }
-        // Whatever shoppers and timers do at this moment is decided before the log is looked at.
+        let kept_for = || {
+            open_read_only(&crate::data::partition_dir(self.data.dir(), sale))
+                .and_then(|mut log| service::kept_for(&mut log))
+        };
+        // A sale that stays goes on meanwhile.
+        if let Ok(Some(why)) = kept_for() {
+            return refused(why);
+        }
+        // Whatever shoppers and timers do at this moment is decided before the log is looked at
+        // again.
         let running = self.sales.write().unwrap_or_else(PoisonError::into_inner).remove(sale);
         if let Some(running) = running {
             running.is_gone.store(true, Ordering::Relaxed);
             running.service.stop();
         }
-        let kept_for = open_read_only(&crate::data::partition_dir(self.data.dir(), sale))
-            .and_then(|mut log| service::kept_for(&mut log));
-        let taken = match kept_for {
+        let taken = match kept_for() {
             Ok(None) => self.data.take_away(sale).map_err(|error| error.to_string()),
             Ok(Some(why)) => {
                 self.start_again(sale);

@@ -326,7 +326,9 @@ impl<'a> Rehearsal<'a> {
             }
         }
         for load in &mut crowd {
-            if !load.child.wait()?.success() {
+            let ended_well = load.child.wait()?.success();
+            let was_read = load.reader.take().is_none_or(|reader| reader.join().is_ok());
+            if !ended_well || !was_read {
                 problems.push("a load process failed".into());
             }
         }
@@ -402,14 +404,14 @@ impl<'a> Rehearsal<'a> {
             .spawn()?;
         let out = child.stdout.take().ok_or("rehearse: a load process without output")?;
         let seen = Arc::clone(seen);
-        thread::spawn(move || {
+        let reader = thread::spawn(move || {
             for line in BufReader::new(out).lines().map_while(Result::ok) {
                 if let Ok(progress) = serde_json::from_str(&line) {
                     seen.lock().unwrap_or_else(PoisonError::into_inner)[process as usize] = progress;
                 }
             }
         });
-        Ok(Load { child, ledger })
+        Ok(Load { child, ledger, reader: Some(reader) })
     }
 
     fn outcome(
@@ -485,6 +487,8 @@ struct Served {
 struct Load {
     child: Child,
     ledger: PathBuf,
+    /// Reads its figures, the last of which come at its end.
+    reader: Option<thread::JoinHandle<()>>,
 }
 
 impl Drop for Load {

@@ -208,6 +208,33 @@ fn only_what_never_opened_and_no_shopper_is_in_can_be_deleted() {
 }
 
 #[test]
+fn a_reservation_that_was_answered_is_never_deleted() {
+    let server = Server::start();
+    let reserved = with(later(&[("phone", 5)]), json!({ "eligibility": { "kind": "reservation" } }));
+    let mut ends = Vec::new();
+    for n in 0..12 {
+        let sale = format!("race-{n}");
+        server.define(&sale, &reserved);
+        let pass = server.pass(&sale, "alice");
+        let url = server.shop_url(&format!("/api/v1/sales/{sale}/reservation"));
+        let (made, deleted) = std::thread::scope(|scope| {
+            let made = scope.spawn(|| server.client.send("PUT", &url, &[("floodgate-pass", &pass)], ""));
+            std::thread::sleep(std::time::Duration::from_micros(n * 300));
+            let deleted = delete(&server, &sale);
+            (made.join().unwrap(), deleted)
+        });
+        assert!(!(made.status == 200 && deleted.status == 200), "{made:?} {deleted:?}");
+        if made.status == 200 {
+            assert_eq!(deleted.problem(), "conflict", "{deleted:?}");
+            assert_eq!(server.stats(&sale)["reservations"], 1);
+        }
+        ends.push((made.status, deleted.status));
+    }
+    assert!(ends.iter().all(|(made, deleted)| *made == 200 || *deleted == 200), "{ends:?}");
+    server.audit();
+}
+
+#[test]
 fn a_backup_has_the_drafts() {
     let server = Server::start();
     let spec = later(&[("phone", 5)]);

@@ -50,7 +50,7 @@ fn kill_during(method: &str, path: &str, body: &str, before: &'static str, after
         assert_eq!(state(&server), before);
         let answered = std::thread::scope(|scope| {
             let asked = scope.spawn(|| server.try_admin_send(method, path, body));
-            std::thread::sleep(Duration::from_micros(200 * step * step));
+            std::thread::sleep(Duration::from_secs_f64(0.0002 * 1.25_f64.powi(step)));
             server.send_sigkill();
             asked.join().unwrap()
         });
