@@ -88,7 +88,8 @@ kinds! {
         401,
         "key-refused",
         "The API key was refused",
-        "The API key is unknown or revoked.",
+        "The API key is unknown or revoked; or the link to sign in with is unknown, was used before or \
+         has expired. `detail` says which. `floodgate key` makes keys and links.",
     ).scheme("Bearer");
     ROLE_REFUSED = Kind::new(
         403,
