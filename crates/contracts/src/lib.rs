@@ -13,6 +13,7 @@ mod operate;
 mod sale_spec;
 mod sale_view;
 mod timeline;
+mod waiting;
 mod winner;
 
 pub use attempt::{
@@ -36,4 +37,5 @@ pub use sale_spec::{
 };
 pub use sale_view::{ItemState, ItemView, SaleState, SaleView};
 pub use timeline::{TimelineEntry, TimelineFilter};
+pub use waiting::{WaitingPlace, WaitingQuery};
 pub use winner::{ShopperRecord, Unavailable, Winner, WinnerEvent};

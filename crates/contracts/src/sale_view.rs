@@ -43,6 +43,9 @@ pub struct ItemView {
     pub waitlist_open: bool,
     /// The price in the current round (or the next), in minor units.
     pub price_minor: u64,
+    /// Units that one shopper may have of the item in the current round (or the next), as operators
+    /// have set it; 0 is no limit.
+    pub limit_per_shopper: u32,
     /// If no unit is free: the entry since which this has been so without a break, with the sale
     /// open.
     pub sold_out_since: Sequence,
@@ -61,6 +64,9 @@ pub struct SaleView {
     pub opens_at: TimeMs,
     pub closes_at: TimeMs,
     pub items: Vec<ItemView>,
+    /// Units that one shopper may have over all items and rounds, as operators have set it; 0 is no
+    /// limit.
+    pub limit_per_shopper: u32,
     pub rate_per_second: u32,
     /// Paused because the disk is full, not by an operator.
     pub disk_full: bool,

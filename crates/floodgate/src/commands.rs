@@ -8,6 +8,7 @@ pub(crate) mod openapi;
 pub(crate) mod rehearse;
 pub(crate) mod serve;
 pub(crate) mod token;
+pub(crate) mod waitlist;
 
 use std::io::Write;
 

@@ -10,7 +10,11 @@
 //! DIR/sales/SALE/made  the sale has a log: one that is gone is not taken for a new sale
 //! DIR/sales/SALE/sold-out  there while the sale is sold out, for a web server in front
 //! DIR/sales/SALE/p0/   the decision log of the sale's partition 0, with its snapshots
+//! DIR/operators/drafts/  sales that are not public yet
+//! DIR/unfinished/      sales that are being made or deleted; emptied at the start
 //! ```
+//!
+//! A sale comes into `sales/` and leaves it by one rename, so a crash leaves all of it or nothing.
 
 use contracts::SaleId;
 use engines::embedded::disk::{Disk, RealDisk, make_dir_durable};
@@ -41,7 +45,9 @@ impl Data {
             Some(lock) => {
                 // Checked again: a restore may have begun before the lock was taken.
                 refuse_incomplete(dir)?;
-                Ok(Self { dir: dir.to_owned(), _lock: lock })
+                let data = Self { dir: dir.to_owned(), _lock: lock };
+                data.clear_up();
+                Ok(data)
             }
             None => Err(LogError::InUse { what: dir.display().to_string() }),
         }
@@ -56,12 +62,95 @@ impl Data {
         sales(&self.dir)
     }
 
-    /// Opens a sale's log for writing; makes it if there is none.
+    /// Removes what an earlier process left unfinished. What cannot be removed is in nobody's way.
+    fn clear_up(&self) {
+        let cannot = |what: &Path, error: io::Error| {
+            tracing::warn!(what = %what.display(), %error, "what an earlier process left unfinished cannot be removed: do it by hand");
+        };
+        let unfinished = self.dir.join(UNFINISHED);
+        if let Err(error) = remove_tree(&unfinished) {
+            cannot(&unfinished, error);
+        }
+        for dir in ["keys", "operators", "operators/drafts"] {
+            let dir = self.dir.join(dir);
+            if let Err(error) = web::secret::remove_unfinished(&dir) {
+                cannot(&dir, error);
+            }
+        }
+        // Earlier builds made a sale's directory before its log.
+        for sale in self.sales().unwrap_or_default() {
+            if made_marker(&self.dir, &sale).exists() || has_log(&self.dir, &sale).unwrap_or(true) {
+                continue;
+            }
+            match self.take_away(&sale) {
+                Ok(()) => tracing::warn!(%sale, "the directory of a sale that never had a log was removed"),
+                Err(error) => cannot(&self.sale_dir(&sale), error),
+            }
+        }
+    }
+
+    fn sale_dir(&self, sale: &SaleId) -> PathBuf {
+        self.dir.join("sales").join(sale.as_str())
+    }
+
+    fn unfinished_dir(&self, sale: &SaleId) -> PathBuf {
+        self.dir.join(UNFINISHED).join(sale.as_str())
+    }
+
+    /// Begins a log for a sale that has none, where nobody looks for sales.
+    pub(crate) fn begin_log(&self, sale: &SaleId) -> Result<EmbeddedLog<RealDisk>, LogError> {
+        let dir = self.unfinished_dir(sale);
+        let failed = || format!("create {}", dir.display());
+        remove_tree(&dir).map_err(io_error(failed()))?;
+        make_dir_durable(&dir).map_err(io_error(failed()))?;
+        EmbeddedLog::open_dir(&dir.join("p0"), Options::new(Partition(0), new_log_id()?))
+    }
+
+    /// Moves a sale whose log was begun to where sales are looked for, durably.
+    pub(crate) fn put_in_place(&self, sale: &SaleId) -> io::Result<()> {
+        let (from, to) = (self.unfinished_dir(sale), self.sale_dir(sale));
+        mark_made(&from.join("made"))?;
+        self.rename(&from, &to)
+    }
+
+    /// Whether there is anything of this name where sales are looked for.
+    pub(crate) fn has(&self, sale: &SaleId) -> bool {
+        self.sale_dir(sale).exists()
+    }
+
+    /// Moves a sale away from where sales are looked for, durably, and removes its files.
+    pub(crate) fn take_away(&self, sale: &SaleId) -> io::Result<()> {
+        let away = self.unfinished_dir(sale);
+        remove_tree(&away)?;
+        make_dir_durable(&self.dir.join(UNFINISHED))?;
+        self.rename(&self.sale_dir(sale), &away)?;
+        self.abandon(sale);
+        Ok(())
+    }
+
+    /// Removes a sale that was begun or taken away. What is left of it is removed at the next
+    /// start.
+    pub(crate) fn abandon(&self, sale: &SaleId) {
+        let dir = self.unfinished_dir(sale);
+        if let Err(error) = remove_tree(&dir) {
+            tracing::warn!(dir = %dir.display(), %error, "files of an unfinished or deleted sale are left: the next start removes them");
+        }
+    }
+
+    fn rename(&self, from: &Path, to: &Path) -> io::Result<()> {
+        fs::rename(from, to)?;
+        for dir in [from, to].into_iter().filter_map(Path::parent) {
+            fs::File::open(dir)?.sync_all()?;
+        }
+        Ok(())
+    }
+
+    /// Opens a sale's log for writing.
     pub(crate) fn open_log(&self, sale: &SaleId) -> Result<EmbeddedLog<RealDisk>, LogError> {
         let dir = partition_dir(&self.dir, sale);
         // Syncs the sale's own name too, although its directory may exist: an earlier start may
         // have been killed before it synced it.
-        let sale_dir = self.dir.join("sales").join(sale.as_str());
+        let sale_dir = self.sale_dir(sale);
         for dir in [&sale_dir, &dir] {
             make_dir_durable(dir).map_err(io_error(format!("create {}", dir.display())))?;
         }
@@ -89,6 +178,17 @@ pub(crate) fn new_log_id() -> Result<LogId, LogError> {
     getrandom::fill(&mut id)
         .map_err(|e| io_error("draw a log id".into())(io::Error::other(e.to_string())))?;
     Ok(LogId(id))
+}
+
+/// Where sales are while they are made or deleted. Nobody looks for sales here.
+const UNFINISHED: &str = "unfinished";
+
+/// Removes a directory with all that is in it, if it exists.
+fn remove_tree(dir: &Path) -> io::Result<()> {
+    match fs::remove_dir_all(dir) {
+        Err(error) if error.kind() != io::ErrorKind::NotFound => Err(error),
+        _ => Ok(()),
+    }
 }
 
 /// Marks a directory whose contents are not complete yet.

@@ -46,7 +46,9 @@ enum Command {
     Token(commands::token::Args),
     /// Print a sale's log in words: who did what, when and why
     Log(commands::log::Args),
-    /// Make, revoke and list the operators' API keys
+    /// Print who waits on a sale's waitlists: place, shopper, item, quantity, since when
+    Waitlist(commands::waitlist::Args),
+    /// Make, revoke and list the operators' API keys, and make links to sign in with
     Key(commands::key::Args),
     /// Copy the data directory, consistently, while the server runs
     Backup(commands::backup::BackupArgs),
@@ -140,6 +142,7 @@ fn run(cli: Cli) -> CommandResult {
         Command::Token(args) => commands::token::run(&context, &args),
         Command::Key(args) => commands::key::run(&context, &args),
         Command::Log(args) => commands::log::run(&context, &args),
+        Command::Waitlist(args) => commands::waitlist::run(&context, &args),
         Command::Backup(args) => commands::backup::backup(&context, &args),
         Command::Restore(args) => commands::backup::restore(&context, &args),
         Command::RehearseLoad(args) => commands::rehearse::load::run(&context, &args),

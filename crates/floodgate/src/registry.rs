@@ -4,14 +4,16 @@ use crate::data::Data;
 use contracts::{
     Actor, Attempt, AttemptId, Eligibility, Found, GateRefusal, LatePayment, Mailbox, OperateError,
     Operation, OperationDone, SaleId, SaleSpec, SaleState, SaleStats, SaleView, ShopperKey, ShopperRecord,
-    TimelineEntry, TimelineFilter, Told, Waitlist,
+    TimelineEntry, TimelineFilter, Told, WaitingPlace, WaitingQuery, Waitlist,
 };
 use engines::clock::{Clock, SteadyClock};
-use gate::ports::{QueueFill, Reply, Sale, SaleHealth, Sales, Unavailable, Winner};
+use engines::embedded::open_read_only;
+use gate::ports::{Made, QueueFill, Reply, Sale, SaleHealth, Sales, Unavailable, Winner};
 use runtime::RecoverError;
 use sale::core::CLOCK_AHEAD_MAX;
-use sale::service::{Handle, Service, Settings};
+use sale::service::{self, Handle, Service, Settings};
 use std::collections::BTreeMap;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock, RwLockReadGuard};
 use tokio::sync::{oneshot, watch};
 use units::{Currency, Sequence, TimeMs};
@@ -34,11 +36,13 @@ pub(crate) struct Registry {
 struct Running {
     service: Service,
     log_id: Arc<str>,
+    is_gone: Arc<AtomicBool>,
 }
 
 impl Running {
     fn wired(&self) -> Wired {
-        Wired { handle: self.service.handle(), log_id: Arc::clone(&self.log_id) }
+        let (log_id, is_gone) = (Arc::clone(&self.log_id), Arc::clone(&self.is_gone));
+        Wired { handle: self.service.handle(), log_id, is_gone }
     }
 }
 
@@ -85,11 +89,11 @@ impl Registry {
     }
 
     /// Every sale that is set up, for gates in other processes.
-    pub(crate) fn told(&self) -> Vec<(Handle, Arc<str>, Arc<SaleView>)> {
+    pub(crate) fn told(&self) -> Vec<(Wired, Arc<SaleView>)> {
         let told = |running: &Running| {
-            let handle = running.service.handle();
-            let view = handle.view()?;
-            Some((handle, Arc::clone(&running.log_id), view))
+            let wired = running.wired();
+            let view = wired.handle.view()?;
+            Some((wired, view))
         };
         self.running().values().filter_map(told).collect()
     }
@@ -104,8 +108,9 @@ impl Registry {
         self.data.dir()
     }
 
+    /// Starts a sale from its log, unless it runs already. Called with `starting` held, or before
+    /// any request.
     fn start(&self, sale: &SaleId) -> Result<Wired, RecoverError> {
-        let _starting = lock(&self.starting);
         if let Some(running) = self.running().get(sale) {
             return Ok(running.wired());
         }
@@ -127,11 +132,67 @@ impl Registry {
                  clock right and restart, or resume it if the log's time is right"
             );
         }
-        let running = Running { service, log_id };
+        let running = Running { service, log_id, is_gone: Arc::default() };
         let wired = running.wired();
         self.sales.write().unwrap_or_else(PoisonError::into_inner).insert(sale.clone(), running);
         lock(&self.down).remove(sale);
         Ok(wired)
+    }
+
+    /// The same for a request, which cannot wait for a passing failure.
+    fn start_now(&self, sale: &SaleId) -> Result<Wired, Unavailable> {
+        self.start(sale).map_err(|error| {
+            let why = crate::with_causes(&error);
+            tracing::error!(%sale, %why, "the sale cannot be started");
+            Unavailable::Stopped(why)
+        })
+    }
+
+    /// Starts a sale that was stopped in order to be deleted, and stays.
+    fn start_again(&self, sale: &SaleId) {
+        if let Err(error) = self.start(sale) {
+            let why = crate::with_causes(&error);
+            tracing::error!(%sale, %why, "the sale cannot be started again: restart the server");
+            lock(&self.down).insert(sale.clone(), error.invariants());
+        }
+    }
+
+    /// Makes a sale with its document as the first entry, and starts it. If anything fails, nothing
+    /// of it is left.
+    fn make(&self, sale: &SaleId, actor: Actor, spec: Box<SaleSpec>) -> Made {
+        let failed = |error: &(dyn std::error::Error + 'static)| {
+            let why = crate::with_causes(error);
+            tracing::error!(%sale, %why, "the sale cannot be set up: nothing of it is left");
+            Unavailable::Passing("the sale cannot be written to the disk: see the server's log".into())
+        };
+        let log = match self.data.begin_log(sale) {
+            Ok(log) => log,
+            Err(error) => {
+                self.data.abandon(sale);
+                return Err(failed(&error));
+            }
+        };
+        match service::set_up(log, self.clock.now(), actor, spec) {
+            Ok(Ok(_)) => {}
+            refused => {
+                self.data.abandon(sale);
+                return refused.map(|done| done.map(drop));
+            }
+        }
+        let started = match self.data.put_in_place(sale) {
+            Ok(()) => self.start_now(sale),
+            Err(error) => Err(failed(&error)),
+        };
+        if let Err(why) = started {
+            if self.data.has(sale)
+                && let Err(error) = self.data.take_away(sale)
+            {
+                tracing::error!(%sale, %error, "the sale was set up, and cannot be started or taken back: restart");
+            }
+            self.data.abandon(sale);
+            return Err(why);
+        }
+        Ok(Ok(()))
     }
 
     /// Lets every sale decide its queued attempts, and closes the logs.
@@ -171,13 +232,63 @@ impl Sales for Registry {
         })
     }
 
-    fn get_or_create(&self, sale: &SaleId) -> Result<Arc<dyn Sale>, Unavailable> {
-        let wired = self.start(sale).map_err(|error| {
-            let why = crate::with_causes(&error);
-            tracing::error!(%sale, %why, "the sale cannot be started");
-            Unavailable::Stopped(why)
-        })?;
-        Ok(Arc::new(wired))
+    fn define(&self, sale: &SaleId, actor: Actor, spec: Box<SaleSpec>) -> Made {
+        let running = {
+            let _starting = lock(&self.starting);
+            if self.running().get(sale).is_none() && !self.data.has(sale) {
+                return self.make(sale, actor, spec);
+            }
+            self.start_now(sale)?
+        };
+        let done = running.handle.operate(actor, Operation::Define(spec)).blocking_recv();
+        let done = done.unwrap_or_else(|_| Err(Unavailable::Passing("the sale is stopping".into())))?;
+        Ok(done.map(drop))
+    }
+
+    fn delete(&self, sale: &SaleId) -> Made {
+        let refused = |why: String| {
+            let advice = "; only what never opened, and no shopper has an entry in, can be deleted";
+            Ok(Err(OperateError::Conflict(format!("delete: {why}{advice}"))))
+        };
+        let _starting = lock(&self.starting);
+        let Some(view) = self.running().get(sale).map(|running| running.service.handle().view()) else {
+            return match self.data.has(sale) {
+                true => refused("its log could not be read at the start".into()),
+                false => Ok(Err(OperateError::NotFound(format!("delete: no sale {sale}")))),
+            };
+        };
+        if view.is_some_and(|view| view.rounds_opened > 0) {
+            return refused("the sale has opened".into());
+        }
+        let kept_for = || {
+            open_read_only(&crate::data::partition_dir(self.data.dir(), sale))
+                .and_then(|mut log| service::kept_for(&mut log))
+        };
+        // A sale that stays goes on meanwhile.
+        if let Ok(Some(why)) = kept_for() {
+            return refused(why);
+        }
+        // Whatever shoppers and timers do at this moment is decided before the log is looked at
+        // again.
+        let running = self.sales.write().unwrap_or_else(PoisonError::into_inner).remove(sale);
+        if let Some(running) = running {
+            running.is_gone.store(true, Ordering::Relaxed);
+            running.service.stop();
+        }
+        let taken = match kept_for() {
+            Ok(None) => self.data.take_away(sale).map_err(|error| error.to_string()),
+            Ok(Some(why)) => {
+                self.start_again(sale);
+                return refused(why);
+            }
+            Err(error) => Err(crate::with_causes(&error)),
+        };
+        if let Err(why) = taken {
+            self.start_again(sale);
+            tracing::error!(%sale, %why, "the sale cannot be deleted");
+            return Err(Unavailable::Passing("the sale cannot be deleted now: see the server's log".into()));
+        }
+        Ok(Ok(()))
     }
 
     fn now(&self) -> TimeMs {
@@ -185,14 +296,21 @@ impl Sales for Registry {
     }
 }
 
-struct Wired {
-    handle: Handle,
-    log_id: Arc<str>,
+/// A running sale, for callers.
+#[derive(Debug, Clone)]
+pub(crate) struct Wired {
+    pub(crate) handle: Handle,
+    pub(crate) log_id: Arc<str>,
+    is_gone: Arc<AtomicBool>,
 }
 
 impl Sale for Wired {
     fn view(&self) -> Arc<SaleView> {
         self.handle.view().unwrap_or_else(|| Arc::new(not_set_up(self.handle.sale())))
+    }
+
+    fn is_gone(&self) -> bool {
+        self.is_gone.load(Ordering::Relaxed)
     }
 
     fn attempt(&self, attempt: Attempt, patience_ms: u64) -> Reply<Told> {
@@ -251,6 +369,14 @@ impl Sale for Wired {
         self.handle.stats()
     }
 
+    fn waiting(&self, query: WaitingQuery) -> Reply<Vec<WaitingPlace>> {
+        self.handle.waiting(query)
+    }
+
+    fn times(&self, of: &[Sequence]) -> Result<Vec<TimeMs>, Unavailable> {
+        self.handle.times(of)
+    }
+
     fn sequence(&self) -> watch::Receiver<Sequence> {
         self.handle.sequence()
     }
@@ -293,6 +419,7 @@ fn not_set_up(sale: &SaleId) -> SaleView {
         opens_at: at,
         closes_at: at,
         items: Vec::new(),
+        limit_per_shopper: 0,
         rate_per_second: 0,
         disk_full: false,
         pause: None,

@@ -52,8 +52,13 @@ fn show(dir: &Path, view: &SaleView) -> io::Result<()> {
     let path = sold_out_file(dir, &view.sale);
     if view.is_sold_out() {
         let new = path.with_extension("new");
-        fs::write(&new, format!("{{\"sale\":\"{}\",\"as_of\":{}}}\n", view.sale, view.as_of))?;
-        return fs::rename(&new, &path);
+        let text = format!("{{\"sale\":\"{}\",\"as_of\":{}}}\n", view.sale, view.as_of);
+        let shown = fs::write(&new, text).and_then(|()| fs::rename(&new, &path));
+        if shown.is_err() {
+            // On a full disk a part of it may have been written.
+            let _ = fs::remove_file(&new);
+        }
+        return shown;
     }
     match fs::remove_file(&path) {
         Err(error) if error.kind() != io::ErrorKind::NotFound => Err(error),

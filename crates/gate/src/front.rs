@@ -229,6 +229,10 @@ impl fmt::Debug for Fronts {
     }
 }
 
+fn no_sale(sale: &str) -> Problem {
+    Problem::new(&NOT_FOUND, format!("no sale {:?}", clip(sale)))
+}
+
 impl Fronts {
     pub(crate) fn new(sales: &Arc<dyn Sales>, keys: &Arc<Keyring>) -> Self {
         Self { sales: Arc::clone(sales), keys: Arc::clone(keys), met: RwLock::default() }
@@ -237,12 +241,18 @@ impl Fronts {
     /// The front of a sale, or 404. Only names of existing sales are kept, so guesses cost no
     /// memory.
     pub(crate) fn get(&self, sale: &str) -> Result<Arc<Front>, Problem> {
-        if let Some(front) = self.met.read().unwrap_or_else(PoisonError::into_inner).get(sale) {
-            return Ok(Arc::clone(front));
+        let met = self.met.read().unwrap_or_else(PoisonError::into_inner).get(sale).cloned();
+        let was_met = met.is_some();
+        if let Some(front) = met.filter(|front| !front.sale.is_gone()) {
+            return Ok(front);
         }
         let found = self.sales.get(sale);
-        let found = found.ok_or_else(|| Problem::new(&NOT_FOUND, format!("no sale {:?}", clip(sale))))?;
+        if found.is_none() && !was_met {
+            return Err(no_sale(sale));
+        }
         let mut met = self.met.write().unwrap_or_else(PoisonError::into_inner);
+        met.retain(|_, front| !front.sale.is_gone());
+        let Some(found) = found else { return Err(no_sale(sale)) };
         let front = || Arc::new(Front::new(&self.keys, found, self.sales.now()));
         Ok(Arc::clone(met.entry(sale.to_owned()).or_insert_with(front)))
     }

@@ -1,8 +1,9 @@
 //! The parts of the gate. A handler takes only the parts that it uses.
 
 use crate::{
-    attempts::Attempts, decisions::Decisions, front::Fronts, keys::Keyring, limits::Limits, metrics::Metrics,
-    passes::Passes, shop_page::ShopPage, strategy::Strategy, streams::Streams, way_back::WaysBack,
+    attempts::Attempts, decisions::Decisions, drafts::Drafts, front::Fronts, keys::Keyring, limits::Limits,
+    metrics::Metrics, passes::Passes, shop_page::ShopPage, strategy::Strategy, streams::Streams,
+    way_back::WaysBack,
 };
 use axum::extract::FromRef;
 use std::{fmt, ops::Deref, sync::Arc};
@@ -25,6 +26,7 @@ macro_rules! parts {
 
 parts! {
     fronts: Fronts,
+    drafts: Drafts,
     limits: Limits,
     passes: Passes,
     decisions: Decisions,

@@ -3,7 +3,8 @@
 
 use contracts::{
     Actor, Attempt, AttemptId, Found, GateRefusal, Mailbox, OperateError, Operation, OperationDone, SaleId,
-    SaleStats, SaleView, ShopperKey, TimelineEntry, TimelineFilter, Told,
+    SaleSpec, SaleStats, SaleView, ShopperKey, TimelineEntry, TimelineFilter, Told, WaitingPlace,
+    WaitingQuery,
 };
 pub use contracts::{ShopperRecord, Unavailable, Winner, WinnerEvent};
 use serde::{Deserialize, Serialize};
@@ -13,6 +14,9 @@ use units::{Sequence, TimeMs};
 
 /// A reply that comes later. A dropped sender means that the process is stopping.
 pub type Reply<T> = oneshot::Receiver<Result<T, Unavailable>>;
+
+/// The result of setting a sale up or deleting it.
+pub type Made = Result<Result<(), OperateError>, Unavailable>;
 
 /// How full a sale's queue is, and the line after it. A long line under a low rate is no load.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -29,6 +33,10 @@ pub struct QueueFill {
 pub trait Sale: Send + Sync {
     /// The public state of the sale. Cheap: takes no lock that a writer holds for long.
     fn view(&self) -> Arc<SaleView>;
+
+    /// Whether the sale was deleted, or stopped and started again, since this was obtained: ask
+    /// [`Sales::get`] again. Cheap.
+    fn is_gone(&self) -> bool;
 
     /// Hands an attempt to the writer, or waits for the decision of the same attempt if it is
     /// queued already. The reply is its answer; or, at once, its place in line, if the answer is
@@ -78,6 +86,13 @@ pub trait Sale: Send + Sync {
 
     /// The sale in figures.
     fn stats(&self) -> Reply<SaleStats>;
+
+    /// A page of those who wait.
+    fn waiting(&self, query: WaitingQuery) -> Reply<Vec<WaitingPlace>>;
+
+    /// When these entries of the log were written, in order: of all, or of the first ones. Blocks
+    /// on the disk.
+    fn times(&self, of: &[Sequence]) -> Result<Vec<TimeMs>, Unavailable>;
 
     /// The log's last durable entry, and every new one.
     fn sequence(&self) -> watch::Receiver<Sequence>;
@@ -164,9 +179,13 @@ pub trait Sales: Send + Sync + 'static {
     /// The health of a sale, also of one that is [down](Sales::down).
     fn health(&self, sale: &SaleId) -> SaleHealth;
 
-    /// The sale with this name. If there is none yet, it is created with an empty log. Blocks on
-    /// the disk.
-    fn get_or_create(&self, sale: &SaleId) -> Result<Arc<dyn Sale>, Unavailable>;
+    /// Sets a sale up, or changes its document as long as no round has opened. A sale that was
+    /// refused, or could not be written, leaves nothing behind. Blocks on the disk.
+    fn define(&self, sale: &SaleId, actor: Actor, spec: Box<SaleSpec>) -> Made;
+
+    /// Deletes a sale that never opened, and in whose log no shopper has an entry, with all of its
+    /// files. Blocks on the disk.
+    fn delete(&self, sale: &SaleId) -> Made;
 
     /// The time, which never runs backwards.
     fn now(&self) -> TimeMs;

@@ -36,13 +36,6 @@ web::kinds! {
          `detail` says which. Let the shopper log in again, or compare the shop's settings with \
          `[gate.jwt]`.",
     ).scheme("Bearer").because(filter::TOKEN);
-    FORM_REFUSED = Kind::new(
-        403,
-        "form-refused",
-        "The form is not from this page",
-        "The form's token does not fit the visitor's cookie. Load the page again, with cookies \
-         allowed.",
-    );
     // An honest shopper starts without a pass.
     CHALLENGE_MISSING = Kind::new(
         403,

@@ -6,6 +6,7 @@ use crate::{
     challenge::Challenges,
     config::Config,
     decisions::Decisions,
+    drafts::Drafts,
     filter::Filter,
     front::Fronts,
     hot::Hot,
@@ -76,6 +77,7 @@ pub struct Options {
     pub denied: DenyList,
     pub memory: Memory,
     pub strategy: Strategy,
+    pub drafts: Drafts,
     /// The page sells to any visitor, payment is a sandbox, and loopback has no address limit.
     pub demo: bool,
     pub part: Part,
@@ -162,7 +164,10 @@ impl Policy for GatePolicy {
 /// [`Server::run`].
 pub fn bind(options: Options) -> io::Result<Server> {
     let Options { config, sales, keys, jwt, api_keys, challenges, denied, memory, strategy, .. } = options;
-    let Options { demo, part, admin_open_max, .. } = options;
+    let Options { demo, part, admin_open_max, drafts, .. } = options;
+    if part != Part::Shoppers {
+        drafts.settle(&*sales);
+    }
     let connections = &config.connections;
     let is_shared = part == Part::Shoppers;
     let (shop, shop_address) = match part {
@@ -247,6 +252,7 @@ pub fn bind(options: Options) -> io::Result<Server> {
     let streams = Arc::new(Streams::new(&protection));
     let parts = Parts(Arc::new(AllParts {
         fronts,
+        drafts: Arc::new(drafts),
         limits,
         passes,
         decisions,

@@ -24,6 +24,7 @@ pub(crate) fn view() -> SaleView {
         opens_at: TimeMs(0),
         closes_at: TimeMs(1),
         items: Vec::new(),
+        limit_per_shopper: 0,
         rate_per_second: 0,
         disk_full: false,
         pause: None,

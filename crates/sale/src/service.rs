@@ -1,5 +1,6 @@
 //! Gives a sale's worker its thread, its bounded queue and its snapshots, and callers a [`Handle`].
 
+mod before_opening;
 mod front;
 mod gate_reports;
 mod handle;
@@ -8,6 +9,7 @@ mod shared;
 mod timeline;
 mod winners;
 
+pub use before_opening::{kept_for, set_up};
 pub use handle::{Handle, Receiver};
 pub use settings::{DEFAULT_TOML, RANGES, Settings};
 

@@ -206,7 +206,7 @@ impl Page {
         if let Some(attempt) = entry.attempt
             && self.filter.shopper.is_some_and(|shopper| entry.shopper == Some(shopper))
         {
-            self.filter.attempts.insert(attempt);
+            self.filter.shoppers_attempts.insert(attempt);
         }
         if self.filter.wants(&entry) {
             self.found.push(entry);

@@ -11,7 +11,7 @@ use crate::{
 use axum::extract::FromRequestParts;
 use contracts::{Actor, SaleId};
 use data_encoding::BASE32_NOPAD;
-use http::{HeaderMap, request::Parts};
+use http::{Extensions, HeaderMap, request::Parts};
 use serde::{Deserialize, Serialize};
 use std::{
     collections::VecDeque,
@@ -21,15 +21,19 @@ use std::{
     time::{Duration, Instant, SystemTime},
 };
 use subtle::ConstantTimeEq;
-use units::TimeMs;
+use units::{DurationMs, TimeMs};
 
 /// The cookie of a session.
 pub(crate) const SESSION_COOKIE: &str = "floodgate_session";
 const NO_KEY: &str = "no API key: send Authorization: Bearer fgk_…; floodgate key new makes one. In a browser, open \
-                      the sign-in URL that the server printed at its start";
+                      a link that floodgate key sign-in prints";
 const VERSION: u32 = 1;
 const KEYS_MAX: usize = 1000;
 const SESSIONS_MAX: usize = 64;
+/// Links that are not used yet.
+const LINKS_MAX: usize = 64;
+/// How the session of the server's own link is named.
+const OWN_SESSION: &str = "session";
 const SESSION_TTL: Duration = Duration::from_secs(12 * 3600);
 
 /// What a key may do. Each role includes the one before.
@@ -73,6 +77,72 @@ impl Operator {
     /// The operator as the log names them, with the reason that they gave.
     pub fn actor(&self, reason: &str) -> Actor {
         Actor::new(&self.name, reason)
+    }
+}
+
+/// A browser's session, with the role that its key has now.
+#[derive(Debug, Clone)]
+pub struct SignedIn {
+    name: String,
+    role: Role,
+    form_token: String,
+}
+
+impl SignedIn {
+    /// Whether the session's key has at least this role.
+    pub fn may(&self, want: Role) -> bool {
+        self.role >= want
+    }
+
+    /// The name of the key by which the browser signed in.
+    pub fn name(&self) -> &str {
+        &self.name
+    }
+
+    /// What a form of a page of this session carries; other pages cannot know it.
+    pub fn form_token(&self) -> &str {
+        &self.form_token
+    }
+
+    pub(crate) fn operator(&self) -> Operator {
+        Operator { name: self.name.clone() }
+    }
+}
+
+/// The session of the request, if it has one: pages show forms only to who may send them.
+#[derive(Debug)]
+pub struct MaybeSignedIn(pub Option<SignedIn>);
+
+impl<S: Send + Sync> FromRequestParts<S> for MaybeSignedIn {
+    type Rejection = Problem;
+
+    async fn from_request_parts(parts: &mut Parts, _: &S) -> Result<Self, Problem> {
+        Ok(Self(parts.extensions.get::<SignedIn>().cloned()))
+    }
+}
+
+/// Who sent a request, and how that was proven.
+#[derive(Debug)]
+pub(crate) enum Known {
+    /// With an API key.
+    Key(Operator),
+    /// With a session's cookie, which a browser sends by itself. `reads`: the operation only reads.
+    Session { signed_in: SignedIn, reads: bool },
+}
+
+impl Known {
+    /// Notes the caller for the handler. The operator of a form is proven by the form's token
+    /// first.
+    pub(crate) fn note(self, extensions: &mut Extensions) {
+        match self {
+            Self::Key(operator) => drop(extensions.insert(operator)),
+            Self::Session { signed_in, reads } => {
+                if reads {
+                    extensions.insert(signed_in.operator());
+                }
+                extensions.insert(signed_in);
+            }
+        }
     }
 }
 
@@ -130,7 +200,16 @@ struct Current {
     refused: Warning,
     /// Hashes of one-time keys that are not used yet.
     one_time: VecDeque<[u8; 32]>,
-    sessions: VecDeque<([u8; 32], Instant)>,
+    sessions: VecDeque<Session>,
+}
+
+/// A browser that has signed in.
+#[derive(Debug)]
+struct Session {
+    hash: [u8; 32],
+    since: Instant,
+    /// The key whose role it has; none for the session of the server's own link, which only reads.
+    of: Option<ApiKey>,
 }
 
 impl ApiKeys {
@@ -206,18 +285,20 @@ impl ApiKeys {
         self.known().refused.due()
     }
 
-    /// The operator who sent the request, if their role is sufficient.
-    pub(crate) fn authorize(&self, headers: &HeaderMap, want: Role) -> Result<Operator, Problem> {
-        let has_session = || cookie(headers, SESSION_COOKIE).is_some_and(|session| self.is_session(session));
-        let known = match bearer(headers) {
-            Some(text) => self.verify(text).map_err(|Unread| {
-                let why = "the API keys cannot be read now (the server's log says why)";
-                Problem::unavailable(why).retry_after(2)
-            })?,
-            // A session can only read, so it needs no defence against forged requests.
-            None if want == Role::ReadOnly && has_session() => Some(("session".to_owned(), want)),
-            None => return Err(Problem::new(&KEY_MISSING, NO_KEY)),
+    /// Who sent the request, if their role is sufficient. A session is sufficient for what only
+    /// reads and for forms of pages.
+    pub(crate) fn authorize(&self, headers: &HeaderMap, want: Role, is_form: bool) -> Result<Known, Problem> {
+        let Some(text) = bearer(headers) else {
+            let session = cookie(headers, SESSION_COOKIE).and_then(|session| self.session(session));
+            let signed_in = session.ok_or_else(|| Problem::new(&KEY_MISSING, NO_KEY))?;
+            return match want {
+                Role::ReadOnly => Ok(Known::Session { signed_in, reads: !is_form }),
+                _ if !is_form => Err(Problem::new(&KEY_MISSING, NO_KEY)),
+                _ if signed_in.may(want) => Ok(Known::Session { signed_in, reads: false }),
+                _ => Err(role_refused(&signed_in.name, signed_in.role, want)),
+            };
         };
+        let known = self.verify(text).map_err(|Unread| unread())?;
         // Made by an earlier build: the log must tell the sale's own actions from an operator's.
         if known.as_ref().is_some_and(|(name, _)| Actor::SYSTEM.contains(&&**name)) {
             let why = "API key: its name is one of the log's own: make another with `floodgate key new`";
@@ -225,10 +306,9 @@ impl ApiKeys {
         }
         let (name, role) = known.ok_or_else(|| Problem::new(&KEY_REFUSED, "API key: unknown or revoked"))?;
         if role < want {
-            let why = format!("API key {name:?} is {role}: this needs {want}");
-            return Err(Problem::new(&ROLE_REFUSED, why));
+            return Err(role_refused(&name, role, want));
         }
-        Ok(Operator { name })
+        Ok(Known::Key(Operator { name }))
     }
 
     /// Makes a one-time key, which signs one browser in. It is valid until the process ends.
@@ -246,22 +326,122 @@ impl ApiKeys {
         self.known().one_time.iter().any(|known| known.ct_eq(&hash).into())
     }
 
-    /// Exchanges a one-time key for a session, which can only read.
+    /// Exchanges a one-time key of this process for a session, which can only read.
     pub fn sign_in(&self, one_time: &str) -> Option<String> {
         let hash = *blake3::hash(one_time.as_bytes()).as_bytes();
-        let session = secret().ok()?;
         let mut known = self.known();
         let at = known.one_time.iter().position(|h| h.ct_eq(&hash).into())?;
+        let session = begin_session(&mut known, None).ok()?;
         known.one_time.remove(at);
-        known.sessions.truncate(SESSIONS_MAX - 1);
-        known.sessions.push_front((*blake3::hash(session.as_bytes()).as_bytes(), Instant::now()));
         Some(session)
     }
 
-    pub fn is_session(&self, session: &str) -> bool {
+    /// The session of this cookie, with the role that its key has now. A revoked key ends its
+    /// sessions.
+    pub fn session(&self, session: &str) -> Option<SignedIn> {
         let hash = *blake3::hash(session.as_bytes()).as_bytes();
-        let known = self.known();
-        known.sessions.iter().any(|(h, since)| bool::from(h.ct_eq(&hash)) && since.elapsed() < SESSION_TTL)
+        let mut known = self.known();
+        self.reread_if_changed(&mut known);
+        let found = known.sessions.iter().find(|s| bool::from(s.hash.ct_eq(&hash)))?;
+        if found.since.elapsed() >= SESSION_TTL {
+            return None;
+        }
+        let (name, role) = match &found.of {
+            None => (OWN_SESSION.to_owned(), Role::ReadOnly),
+            Some(of) => {
+                let key = known.keys.iter().find(|key| *key == of).filter(|_| !known.is_unread)?;
+                (key.name.clone(), key.role)
+            }
+        };
+        let token = blake3::derive_key("floodgate operators' forms v1", session.as_bytes());
+        Some(SignedIn { name, role, form_token: BASE32_NOPAD.encode(&token[..20]) })
+    }
+
+    /// Makes a link's one-time key, by which one browser signs in with the role of the named key.
+    /// Any process on the same data directory may make it, and the server takes it.
+    pub fn mint_sign_in(&self, name: &str, now: TimeMs, lifetime: DurationMs) -> io::Result<(Role, String)> {
+        let secret = secret()?;
+        let hash = blake3::hash(secret.as_bytes()).to_hex().to_string();
+        let mut role = None;
+        self.change_links(|stored, links| {
+            let Some(key) = stored.keys.iter().find(|key| key.name == name) else {
+                let why = format!("there is no key {name:?}; `floodgate key list` prints them");
+                return Err(io::Error::new(io::ErrorKind::NotFound, why));
+            };
+            role = Some(key.role);
+            links.links.retain(|link| link.expires_at > now);
+            if links.links.len() >= LINKS_MAX {
+                let why =
+                    format!("there are {LINKS_MAX} unused sign-in links already: wait until they expire");
+                return Err(invalid(why));
+            }
+            links.links.push(Link { key: key.clone(), hash, expires_at: now.plus(lifetime) });
+            Ok(())
+        })?;
+        Ok((role.unwrap_or(Role::ReadOnly), secret))
+    }
+
+    /// Whether a link's one-time key is valid. It stays so.
+    pub(crate) fn is_sign_in(&self, one_time: &str, now: TimeMs) -> bool {
+        let hash = blake3::hash(one_time.as_bytes()).to_hex();
+        let links = self.read_links().unwrap_or_default();
+        links.links.iter().any(|link| link.is(&hash) && link.expires_at > now)
+    }
+
+    /// Exchanges a link's one-time key for a session with the role of its key. The key is used up
+    /// durably before there is a session, so no crash lets it be used twice. Blocks on the disk.
+    pub(crate) fn take_sign_in(&self, one_time: &str, now: TimeMs) -> io::Result<Taken> {
+        let hash = blake3::hash(one_time.as_bytes()).to_hex();
+        // What nobody has made costs no lock.
+        if !self.read_links()?.links.iter().any(|link| link.is(&hash)) {
+            return Ok(Taken::Unknown);
+        }
+        let mut taken = None;
+        self.change_links(|_, links| {
+            if let Some(at) = links.links.iter().position(|link| link.is(&hash)) {
+                taken = Some(links.links.swap_remove(at));
+            }
+            Ok(())
+        })?;
+        let Some(link) = taken else { return Ok(Taken::Unknown) };
+        let name = link.key.name.clone();
+        let mut known = self.known();
+        self.reread_if_changed(&mut known);
+        let is_there = known.keys.contains(&link.key);
+        if link.expires_at <= now || !is_there {
+            return Ok(Taken::Refused {
+                name,
+                why: if is_there { "expired" } else { "its API key was revoked" },
+            });
+        }
+        let session = begin_session(&mut known, Some(link.key))?;
+        Ok(Taken::Session { name, session })
+    }
+
+    fn links_path(&self) -> PathBuf {
+        self.path.with_file_name("sign-in.json")
+    }
+
+    fn read_links(&self) -> io::Result<Links> {
+        let path = self.links_path();
+        let bytes = match read_secret(&path) {
+            Err(e) if e.kind() == io::ErrorKind::NotFound => return Ok(Links::default()),
+            read => read?,
+        };
+        let links: Links = serde_json::from_slice(&bytes)
+            .map_err(|_| invalid(format!("{}: it cannot be read: remove it", path.display())))?;
+        if links.version == VERSION {
+            return Ok(links);
+        }
+        Err(invalid(format!("{}: version {}, want {VERSION}: remove it", path.display(), links.version)))
+    }
+
+    fn change_links(&self, change: impl FnOnce(&Stored, &mut Links) -> io::Result<()>) -> io::Result<()> {
+        let _lock = self.lock()?;
+        let (stored, mut links) = (self.read()?, self.read_links()?);
+        change(&stored, &mut links)?;
+        links.version = VERSION;
+        write_secret(&self.links_path(), &serde_json::to_vec_pretty(&links).map_err(io::Error::other)?)
     }
 
     fn known(&self) -> MutexGuard<'_, Current> {
@@ -315,8 +495,9 @@ impl ApiKeys {
         Err(invalid(format!("{}: version {}, want {VERSION}", self.path.display(), stored.version)))
     }
 
-    /// Reads, changes and writes under a lock that other processes honour too.
-    fn change(&self, change: impl FnOnce(&mut Stored) -> io::Result<()>) -> io::Result<()> {
+    /// The lock that every process takes before it changes the keys or the links. It is held until
+    /// the file is dropped.
+    fn lock(&self) -> io::Result<fs::File> {
         if let Some(dir) = self.path.parent() {
             engines::embedded::disk::make_dir_durable(dir)?;
         }
@@ -326,6 +507,12 @@ impl ApiKeys {
             .write(true)
             .open(self.path.with_extension("lock"))?;
         lock.lock()?;
+        Ok(lock)
+    }
+
+    /// Reads, changes and writes under a lock that other processes honour too.
+    fn change(&self, change: impl FnOnce(&mut Stored) -> io::Result<()>) -> io::Result<()> {
+        let _lock = self.lock()?;
         let mut stored = self.read()?;
         change(&mut stored)?;
         let text = serde_json::to_vec_pretty(&stored).map_err(io::Error::other)?;
@@ -334,6 +521,61 @@ impl ApiKeys {
         (known.keys, known.stamp) = (stored.keys, self.stamp());
         Ok(())
     }
+}
+
+/// A link by which one browser may sign in.
+#[derive(Debug, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Link {
+    /// The key as it was: one that was revoked and made again is another.
+    key: ApiKey,
+    /// BLAKE3 of the link's one-time key, in hexadecimal.
+    hash: String,
+    expires_at: TimeMs,
+}
+
+impl Link {
+    fn is(&self, hash: &str) -> bool {
+        self.hash.as_bytes().ct_eq(hash.as_bytes()).into()
+    }
+}
+
+#[derive(Debug, Default, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Links {
+    version: u32,
+    links: Vec<Link>,
+}
+
+/// What came of a link's one-time key.
+#[derive(Debug, PartialEq, Eq)]
+pub(crate) enum Taken {
+    Session {
+        name: String,
+        session: String,
+    },
+    Refused {
+        name: String,
+        why: &'static str,
+    },
+    /// There is no such key, or it was used before.
+    Unknown,
+}
+
+fn begin_session(known: &mut Current, of: Option<ApiKey>) -> io::Result<String> {
+    let session = secret()?;
+    known.sessions.truncate(SESSIONS_MAX - 1);
+    let hash = *blake3::hash(session.as_bytes()).as_bytes();
+    known.sessions.push_front(Session { hash, since: Instant::now(), of });
+    Ok(session)
+}
+
+fn unread() -> Problem {
+    Problem::unavailable("the API keys cannot be read now (the server's log says why)").retry_after(2)
+}
+
+fn role_refused(name: &str, role: Role, want: Role) -> Problem {
+    Problem::new(&ROLE_REFUSED, format!("API key {name:?} is {role}: this needs {want}"))
 }
 
 /// The keys cannot be read now.
@@ -387,8 +629,78 @@ mod tests {
         let one_time = keys.mint_one_time().unwrap();
         assert_eq!(keys.sign_in("guess"), None);
         let session = keys.sign_in(&one_time).unwrap();
-        assert!(keys.is_session(&session));
-        assert!(!keys.is_session(&one_time));
+        let signed_in = keys.session(&session).unwrap();
+        assert!(signed_in.may(Role::ReadOnly) && !signed_in.may(Role::Operator));
+        assert!(keys.session(&one_time).is_none());
         assert_eq!(keys.sign_in(&one_time), None);
+    }
+
+    const LIFETIME: DurationMs = DurationMs(600_000);
+
+    #[test]
+    fn a_link_of_another_process_signs_in_once_with_the_role_of_its_key() {
+        let dir = tempfile::tempdir().unwrap();
+        let (server, tool) = (ApiKeys::open(dir.path()).unwrap(), ApiKeys::open(dir.path()).unwrap());
+        assert!(tool.mint_sign_in("nora", TimeMs(5), LIFETIME).is_err(), "no such key");
+        tool.create("nora", Role::Operator, TimeMs(5)).unwrap();
+        let (role, link) = tool.mint_sign_in("nora", TimeMs(5), LIFETIME).unwrap();
+        assert_eq!(role, Role::Operator);
+        assert!(!fs::read_to_string(dir.path().join("keys/sign-in.json")).unwrap().contains(&link));
+        assert!(server.is_sign_in(&link, TimeMs(6)) && !server.is_sign_in(&link, TimeMs(600_005)));
+        let Taken::Session { name, session } = server.take_sign_in(&link, TimeMs(6)).unwrap() else {
+            panic!()
+        };
+        assert_eq!(name, "nora");
+        let signed_in = server.session(&session).unwrap();
+        assert_eq!((signed_in.name(), signed_in.may(Role::Operator)), ("nora", true));
+        assert!(!signed_in.may(Role::Owner));
+        assert_eq!(server.take_sign_in(&link, TimeMs(6)).unwrap(), Taken::Unknown);
+        let again = ApiKeys::open(dir.path()).unwrap();
+        assert_eq!(again.take_sign_in(&link, TimeMs(6)).unwrap(), Taken::Unknown, "after a restart too");
+
+        // A revoked key ends its sessions, also if another gets its name.
+        tool.revoke("nora").unwrap();
+        assert!(server.session(&session).is_none());
+        tool.create("nora", Role::Owner, TimeMs(7)).unwrap();
+        assert!(server.session(&session).is_none());
+    }
+
+    #[test]
+    fn a_link_that_expired_or_whose_key_was_revoked_is_refused_and_used_up() {
+        let dir = tempfile::tempdir().unwrap();
+        let keys = ApiKeys::open(dir.path()).unwrap();
+        keys.create("nora", Role::Owner, TimeMs(5)).unwrap();
+        let check = |at: u64, revoke: bool, why: &'static str| {
+            let (_, link) = keys.mint_sign_in("nora", TimeMs(5), LIFETIME).unwrap();
+            if revoke {
+                keys.revoke("nora").unwrap();
+            }
+            let refused = Taken::Refused { name: "nora".into(), why };
+            assert_eq!(keys.take_sign_in(&link, TimeMs(at)).unwrap(), refused);
+            assert_eq!(keys.take_sign_in(&link, TimeMs(6)).unwrap(), Taken::Unknown);
+        };
+        check(600_005, false, "expired");
+        check(6, true, "its API key was revoked");
+    }
+
+    #[test]
+    fn a_sessions_cookie_alone_never_changes_anything() {
+        let dir = tempfile::tempdir().unwrap();
+        let keys = ApiKeys::open(dir.path()).unwrap();
+        keys.create("nora", Role::Operator, TimeMs(5)).unwrap();
+        let (_, link) = keys.mint_sign_in("nora", TimeMs(5), LIFETIME).unwrap();
+        let Taken::Session { session, .. } = keys.take_sign_in(&link, TimeMs(6)).unwrap() else { panic!() };
+        let mut headers = HeaderMap::new();
+        headers.insert("cookie", format!("{SESSION_COOKIE}={session}").parse().unwrap());
+        let operator = |want, is_form| {
+            let mut extensions = Extensions::new();
+            keys.authorize(&headers, want, is_form)?.note(&mut extensions);
+            Ok::<_, Problem>((extensions.get::<Operator>().is_some(), extensions.get::<SignedIn>().is_some()))
+        };
+        assert_eq!(operator(Role::ReadOnly, false).unwrap(), (true, true));
+        assert_eq!(operator(Role::Operator, true).unwrap(), (false, true), "the form proves the operator");
+        assert_eq!(operator(Role::ReadOnly, true).unwrap(), (false, true));
+        assert!(operator(Role::Operator, false).unwrap_err().is(&KEY_MISSING));
+        assert!(operator(Role::Owner, true).unwrap_err().is(&ROLE_REFUSED));
     }
 }

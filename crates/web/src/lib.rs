@@ -11,6 +11,7 @@ pub mod api_keys;
 pub mod body;
 pub mod config;
 pub mod cors;
+pub mod form;
 pub mod health;
 pub mod json;
 pub mod jwt;

@@ -4,7 +4,7 @@
 //! tests that visit every row are made from it.
 
 use crate::{
-    api_keys::{ApiKeys, Operator, Role},
+    api_keys::{ApiKeys, Role},
     cors::Cors,
     net::Peer,
     problem::{self, BAD_REQUEST, Explained, INTERNAL, Kind},
@@ -34,7 +34,7 @@ pub enum Access {
     /// A caller with a credential of the context, which its handler checks.
     Credential(&'static Credential),
     /// An operator whose API key has at least this role. It is checked before the handler is
-    /// called, which gets the [`Operator`].
+    /// called, which gets the [`Operator`](crate::api_keys::Operator).
     Role(Role),
 }
 
@@ -132,6 +132,9 @@ pub struct Row {
     /// Whether the loops serve it themselves, where a request is plain enough: then its handler
     /// here is for the other requests, and for TLS.
     pub is_hot: bool,
+    /// Whether it takes a form of the operators' pages: then a session is sufficient too, and the
+    /// handler gets its operator from [`SignedForm`](crate::form::SignedForm) only.
+    pub is_form: bool,
     /// The group in the document, if it is not its listener's.
     pub tag: Option<&'static str>,
     /// A type whose fields are the parameters of the query.
@@ -233,6 +236,7 @@ impl<S> Operation<S> {
             access,
             does: "",
             is_hot: false,
+            is_form: false,
             tag: None,
             query: None,
             fields: Vec::new(),
@@ -252,6 +256,12 @@ impl<S> Operation<S> {
     /// The loops serve it themselves, where a request is plain enough.
     pub fn hot(mut self) -> Self {
         self.row.is_hot = true;
+        self
+    }
+
+    /// It takes a form of the operators' pages.
+    pub fn form(mut self) -> Self {
+        self.row.is_form = true;
         self
     }
 
@@ -385,12 +395,14 @@ pub(crate) struct Answered(pub(crate) &'static str);
 
 async fn guarded(State(guard): State<Arc<Guard>>, mut request: Request, next: Next) -> Response {
     let let_in = match guard.row.access {
-        Access::Role(want) => guard.keys.authorize(request.headers(), want).map(Some),
+        Access::Role(want) => guard.keys.authorize(request.headers(), want, guard.row.is_form).map(Some),
         Access::Open | Access::Credential(_) => Ok(None),
     };
     let response = match let_in {
-        Ok(operator) => {
-            operator.map(|operator| request.extensions_mut().insert::<Operator>(operator));
+        Ok(caller) => {
+            if let Some(caller) = caller {
+                caller.note(request.extensions_mut());
+            }
             next.run(request).await
         }
         Err(problem) => {

@@ -88,7 +88,8 @@ kinds! {
         401,
         "key-refused",
         "The API key was refused",
-        "The API key is unknown or revoked.",
+        "The API key is unknown or revoked; or the link to sign in with is unknown, was used before or \
+         has expired. `detail` says which. `floodgate key` makes keys and links.",
     ).scheme("Bearer");
     ROLE_REFUSED = Kind::new(
         403,
@@ -96,6 +97,13 @@ kinds! {
         "The API key's role does not allow this",
         "The key's role is too small: `read-only` keys read, `operator` keys run what is set up, \
          `owner` keys also set it up.",
+    );
+    FORM_REFUSED = Kind::new(
+        403,
+        "form-refused",
+        "The form is not from this page",
+        "The form's token does not fit the visitor's cookie. Load the page again, with cookies \
+         allowed.",
     );
     ADDRESS_DENIED = Kind::new(
         403,

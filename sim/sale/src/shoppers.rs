@@ -174,6 +174,7 @@ impl Shoppers {
             Reply::Done(Err(error)) => format!("error: {error}"),
             Reply::Shopper(record) => format!("{} attempts as of {}", record.attempts.len(), record.as_of),
             Reply::Stats(stats) => format!("stats as of {}", stats.as_of),
+            Reply::Waiting(page) => format!("{} places", page.len()),
             Reply::Noted => "noted".into(),
             Reply::Unavailable(why) => format!("unavailable: {why:?}"),
         }

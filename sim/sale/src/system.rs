@@ -169,6 +169,7 @@ fn brief(command: &Command) -> String {
         Command::Lookup { attempt, .. } => format!("lookup {}", name(*attempt)),
         Command::Shopper(shopper) => format!("all of {}", shopper_name(*shopper)),
         Command::Stats => "stats".into(),
+        Command::Waiting(query) => format!("{query:?}"),
         Command::GateRefusals(counts) => format!("{counts:?}"),
         Command::Operate { operation: Operation::Confirm { hold, payment }, .. } => {
             format!("{payment} for {}", name(*hold))

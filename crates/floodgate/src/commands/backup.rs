@@ -74,10 +74,15 @@ fn copy(from: &Path, to: &Path, what: What) -> Result<(), Box<dyn std::error::Er
         return Err(format!("{what} to {}: another process has it open", to.display()).into());
     }
     // The operators' orders to the gate exist only once they have given any.
-    for dir in ["keys", "operators"].into_iter().filter(|dir| *dir == "keys" || from.join(dir).exists()) {
+    let dirs = ["keys", "operators", "operators/drafts"];
+    for dir in dirs.into_iter().filter(|dir| *dir == "keys" || from.join(dir).exists()) {
         let (from, to) = (from.join(dir), to.join(dir));
         make_dir_durable(&to).map_err(|e| failed(&to, e))?;
         for file in files(&from).map_err(|e| failed(&from, e))? {
+            // A copy must not bring a link back that was used meanwhile.
+            if file == "sign-in.json" {
+                continue;
+            }
             copy_file(&from.join(&file), &to.join(&file)).map_err(|e| failed(&from.join(&file), e))?;
         }
         sync_dir(&to).map_err(|e| failed(&to, e))?;

@@ -20,7 +20,7 @@ pub(crate) struct Args {
     /// Only what was done by and for this shopper
     #[arg(long, value_name = "ID")]
     shopper: Option<String>,
-    /// Only this hold, or this attempt
+    /// Only this hold, or this attempt; with --shopper, only if it is theirs
     #[arg(long, value_name = "HOLD")]
     hold: Option<AttemptId>,
     /// Only what this actor did: the name of an API key, timer, demo
@@ -42,7 +42,7 @@ pub(crate) fn run(context: &Context, args: &Args) -> CommandResult {
     let keys = context.data.join("keys/master.key").is_file().then(|| gate::Keyring::open(&context.data));
     let keys = keys.transpose()?;
     let mut wanted = TimelineFilter { by: args.by.clone(), ..TimelineFilter::default() };
-    wanted.attempts.extend(args.hold);
+    wanted.attempt = args.hold;
     if let Some(id) = &args.shopper {
         if !is_shopper_id(id) {
             return Err(format!("log: shopper {id:?}: want {SHOPPER_ID_FORM}").into());

@@ -5,14 +5,16 @@ mod compare;
 mod http;
 mod ledger;
 pub(crate) mod load;
+mod objectives;
 
 use super::print;
 use crate::{CommandResult, Context, data};
 use compare::{Comparison, compare};
 use contracts::SaleSpec;
 use engines::embedded::open_read_only;
-use ledger::{Line, Told};
+use ledger::{Line, Paid, Told};
 use load::Progress;
+use objectives::{Limits, Objective, Seen};
 use sale::audit::{Report, audit};
 use serde::Serialize;
 use serde_json::json;
@@ -56,6 +58,8 @@ pub(crate) struct Args {
     /// again
     #[arg(long, value_name = "PERCENT,…", value_delimiter = ',')]
     kill_at: Vec<u64>,
+    #[command(flatten)]
+    limits: Limits,
     #[arg(long, default_value_t = 1)]
     seed: u64,
     /// One JSON document instead of text
@@ -68,8 +72,9 @@ pub(crate) struct Args {
 struct Outcome {
     shoppers: u64,
     stock: u64,
-    /// True if the ledgers agree, every invariant is proven and nothing else went wrong.
+    /// True if every objective is met and nothing else went wrong.
     go: bool,
+    objectives: Vec<Objective>,
     /// What went wrong, if anything.
     problems: Vec<String>,
     told: BTreeMap<&'static str, u64>,
@@ -293,6 +298,8 @@ impl<'a> Rehearsal<'a> {
         let mut kills = 0;
         let mut open_max = 0;
         let mut said = Instant::now();
+        // A file or the log of a build server would get a line each second.
+        let is_watched = io::stderr().is_terminal();
         let mut last_decided = (opens_at, 0);
         while crowd.iter_mut().any(|load| matches!(load.child.try_wait(), Ok(None))) {
             thread::sleep(Duration::from_millis(20));
@@ -313,13 +320,15 @@ impl<'a> Rehearsal<'a> {
                 problems.push(format!("the server ended by itself: {status}"));
                 break;
             }
-            if said.elapsed() >= Duration::from_secs(1) {
+            if is_watched && said.elapsed() >= Duration::from_secs(1) {
                 said = Instant::now();
                 bar(total, args.shoppers, opens_at);
             }
         }
         for load in &mut crowd {
-            if !load.child.wait()?.success() {
+            let ended_well = load.child.wait()?.success();
+            let was_read = load.reader.take().is_none_or(|reader| reader.join().is_ok());
+            if !ended_well || !was_read {
                 problems.push("a load process failed".into());
             }
         }
@@ -333,7 +342,8 @@ impl<'a> Rehearsal<'a> {
             lines.extend(ledger::read(BufReader::new(File::open(&load.ledger)?))?);
         }
         let decision_seconds = last_decided.0.saturating_sub(opens_at) as f64 / 1000.0;
-        self.outcome(&lines, problems, kills, open_max, decision_seconds, started.elapsed())
+        let served = Served { kills, open_max, decision_seconds, took: started.elapsed(), total: sum(&seen) };
+        self.outcome(&lines, problems, &served)
     }
 
     /// Waits until unpaid holds have expired and their units have gone to waiting shoppers, so that
@@ -394,32 +404,27 @@ impl<'a> Rehearsal<'a> {
             .spawn()?;
         let out = child.stdout.take().ok_or("rehearse: a load process without output")?;
         let seen = Arc::clone(seen);
-        thread::spawn(move || {
+        let reader = thread::spawn(move || {
             for line in BufReader::new(out).lines().map_while(Result::ok) {
                 if let Ok(progress) = serde_json::from_str(&line) {
                     seen.lock().unwrap_or_else(PoisonError::into_inner)[process as usize] = progress;
                 }
             }
         });
-        Ok(Load { child, ledger })
+        Ok(Load { child, ledger, reader: Some(reader) })
     }
 
     fn outcome(
         &self,
         lines: &[Line],
         mut problems: Vec<String>,
-        server_kills: usize,
-        connections_open_max: u64,
-        decision_seconds: f64,
-        took: Duration,
+        served: &Served,
     ) -> Result<Outcome, Failure> {
         let partition = data::partition_dir(self.dir, &SALE.parse()?);
         let mut log = open_read_only(&partition)?;
         let snapshot = log.latest_snapshot()?;
         let report = audit(&mut log, snapshot)?;
         let comparison = compare(lines, self.args.stock, &mut log)?;
-        problems
-            .extend(report.invariants.iter().filter(|v| !v.holds).map(|v| format!("{}: {}", v.id, v.how)));
         problems.extend(comparison.differences.iter().map(|(what, count)| format!("{count} × {what}")));
         if lines.len() as u64 != self.args.shoppers {
             problems.push(format!("{} shoppers left a line, not {}", lines.len(), self.args.shoppers));
@@ -434,18 +439,35 @@ impl<'a> Rehearsal<'a> {
         }
         latencies.sort_unstable();
         let decided = latencies.len() as f64;
+        let latency_ms = percentiles(&latencies);
+        let unanswered = |line: &&Line| line.told == Told::Nothing || line.paid == Paid::Unknown;
+        let missing = self.args.shoppers.saturating_sub(lines.len() as u64);
+        let seen = Seen {
+            p99_ms: (!latencies.is_empty()).then_some(latency_ms.p99),
+            requests: served.total.requests,
+            errors: served.total.errors,
+            lost: lines.iter().filter(unanswered).count() as u64 + missing,
+            differences: comparison.differences.values().sum(),
+            kills: !self.args.kill_at.is_empty(),
+        };
+        let invariants = report.invariants.iter().map(|v| (v.id, v.holds, v.found.as_str()));
+        let objectives = objectives::judge(self.args.limits, &seen, invariants);
         Ok(Outcome {
             shoppers: self.args.shoppers,
             stock: self.args.stock,
-            go: problems.is_empty(),
+            go: problems.is_empty() && objectives.iter().all(|objective| objective.is_met),
+            objectives,
             problems,
             told,
             retries: lines.iter().map(|line| u64::from(line.retries)).sum(),
-            latency_ms: percentiles(&latencies),
-            connections_open_max,
-            decisions_per_second: if decision_seconds > 0.0 { decided / decision_seconds } else { 0.0 },
-            seconds: took.as_secs_f64(),
-            server_kills,
+            latency_ms,
+            connections_open_max: served.open_max,
+            decisions_per_second: match served.decision_seconds {
+                seconds if seconds > 0.0 => decided / seconds,
+                _ => 0.0,
+            },
+            seconds: served.took.as_secs_f64(),
+            server_kills: served.kills,
             server_memory_max_mib: self.memory_max_kib as f64 / 1024.0,
             comparison,
             audit: report,
@@ -453,9 +475,20 @@ impl<'a> Rehearsal<'a> {
     }
 }
 
+/// What the server's processes and the crowd's counters showed.
+struct Served {
+    kills: usize,
+    open_max: u64,
+    decision_seconds: f64,
+    took: Duration,
+    total: Progress,
+}
+
 struct Load {
     child: Child,
     ledger: PathBuf,
+    /// Reads its figures, the last of which come at its end.
+    reader: Option<thread::JoinHandle<()>>,
 }
 
 impl Drop for Load {
@@ -473,6 +506,7 @@ fn sum(seen: &Mutex<Vec<Progress>>) -> Progress {
         sum.confirmed += p.confirmed;
         sum.finished += p.finished;
         sum.open += p.open;
+        sum.requests += p.requests;
         sum.errors += p.errors;
         sum
     })
@@ -528,11 +562,7 @@ fn bar(p: Progress, shoppers: u64, opens_at: u64) {
         "[{bar}] {when}: {} open, {} decided, {} granted, {} paid, {} done, {} errors",
         p.open, p.decided, p.granted, p.confirmed, p.finished, p.errors
     );
-    if io::stderr().is_terminal() {
-        eprint!("\r\x1b[K{text}");
-    } else {
-        eprintln!("{text}");
-    }
+    eprint!("\r\x1b[K{text}");
 }
 
 fn text(o: &Outcome) -> String {
@@ -563,6 +593,7 @@ fn text(o: &Outcome) -> String {
     for verdict in &o.audit.invariants {
         lines.push(format!("{} {}: {}", verdict.id, verdict.found.as_str(), verdict.how));
     }
+    lines.extend(objectives::lines(&o.objectives));
     lines.extend(o.problems.iter().map(|problem| format!("PROBLEM: {problem}")));
     lines.push(if o.go { "GO".into() } else { "NO GO".into() });
     lines.join("\n") + "\n"

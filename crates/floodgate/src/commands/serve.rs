@@ -4,7 +4,7 @@ use super::print;
 use crate::data::Data;
 use crate::registry::Registry;
 use crate::{CommandResult, Context, files, join, memory, sold_out};
-use contracts::{Actor, Operation, SaleSpec};
+use contracts::{Actor, SaleSpec};
 use engines::clock::SteadyClock;
 use gate::ports::Sales;
 use serde_json::json;
@@ -55,6 +55,8 @@ enum Role {
 }
 
 const DEMO: &str = "demo";
+const DEMO_WITHOUT_CHALLENGE: &str = "demo: its page asks for no challenge, although gate.challenge is configured: a visitor of the demo has a pass already, \
+     and only a shopper who comes with a token (POST /api/v1/sales/demo/passes) has to solve one\n";
 const DEMO_OPENS_IN: u64 = 30;
 const DEMO_STOCK: u64 = 100;
 
@@ -84,16 +86,18 @@ pub(crate) fn run(context: Context, args: &Args, data_given: bool) -> CommandRes
     let challenges = gate::Challenges::open(&context.config.gate.challenge, &keys, data.dir())?;
     let denied = web::limits::DenyList::open(data.dir())?;
     let strategy = gate::Strategy::open(data.dir())?;
+    let drafts = gate::Drafts::open(data.dir())?;
     let kept = scratch.is_none().then(|| data.dir().to_owned());
     let mut gate_config = context.config.gate.clone();
     let admin_open_max = fit_connections(&mut gate_config);
+    let asks_for_challenges = gate_config.challenge.mode != gate::config::ChallengeMode::Off;
     let registry = Arc::new(Registry::open(data, context.config.sale)?);
     sold_out::forget(registry.dir(), &registry.all());
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
     let served = runtime.block_on(async {
         let sales: Arc<dyn Sales> = registry.clone();
         let opens_at = match args.demo {
-            true => Some(set_up_demo(&*sales, args).await?),
+            true => Some(set_up_demo(&sales, args).await?),
             false => None,
         };
         let socket = join::socket(registry.dir());
@@ -111,6 +115,7 @@ pub(crate) fn run(context: Context, args: &Args, data_given: bool) -> CommandRes
             challenges,
             denied,
             strategy,
+            drafts,
             memory: memory_of_this_process(),
             demo: args.demo,
             part: if args.role == Role::Sale { gate::Part::Operators } else { gate::Part::All },
@@ -128,8 +133,14 @@ pub(crate) fn run(context: Context, args: &Args, data_given: bool) -> CommandRes
             let one_time = api_keys.mint_one_time()?;
             print(&format!("admin: http://{}/sign-in?key={one_time} (works once)\n", bound.admin));
             print(&demo_words(opens_at, sales.now(), kept.as_deref()));
+            if asks_for_challenges {
+                print(DEMO_WITHOUT_CHALLENGE);
+            }
         } else {
-            print(&format!("admin: http://{}/ (make a key: floodgate key new NAME)\n", bound.admin));
+            print(&format!(
+                "admin: http://{}/ (make a key: floodgate key new NAME; then a link for a browser: floodgate key sign-in NAME)\n",
+                bound.admin
+            ));
         }
         tokio::spawn(watch_clock(registry.clock()));
         let views = Arc::clone(&registry);
@@ -167,6 +178,7 @@ fn run_gate(context: &Context, args: &Args, socket: &Path) -> CommandResult {
             challenges,
             denied: web::limits::DenyList::open(data)?,
             strategy: gate::Strategy::open(data)?,
+            drafts: gate::Drafts::open(data)?,
             memory: memory_of_this_process(),
             demo: false,
             part: gate::Part::Shoppers,
@@ -275,7 +287,7 @@ async fn until_told() {
 }
 
 /// Sets the demo up, or finds it on existing data. Returns when its round opens or opened.
-async fn set_up_demo(sales: &dyn Sales, args: &Args) -> Result<TimeMs, Box<dyn std::error::Error>> {
+async fn set_up_demo(sales: &Arc<dyn Sales>, args: &Args) -> Result<TimeMs, Box<dyn std::error::Error>> {
     if let Some(existing) = sales.get(DEMO) {
         if args.demo_opens_in.is_some() || args.demo_stock.is_some() {
             print(
@@ -286,9 +298,9 @@ async fn set_up_demo(sales: &dyn Sales, args: &Args) -> Result<TimeMs, Box<dyn s
     }
     let opens_at = sales.now().plus(DurationMs::seconds(args.demo_opens_in.unwrap_or(DEMO_OPENS_IN)));
     let spec = demo_spec(opens_at, args.demo_stock.unwrap_or(DEMO_STOCK))?;
-    let sale = sales.get_or_create(&DEMO.parse()?)?;
+    let (sales, sale) = (Arc::clone(sales), DEMO.parse()?);
     let actor = Actor::new("demo", "floodgate serve --demo");
-    sale.operate(actor, Operation::Define(Box::new(spec))).await???;
+    tokio::task::spawn_blocking(move || sales.define(&sale, actor, Box::new(spec))).await???;
     Ok(opens_at)
 }
 

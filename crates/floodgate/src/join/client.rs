@@ -9,17 +9,18 @@ use super::message::{
 use arc_swap::ArcSwap;
 use contracts::{
     Actor, Attempt, AttemptId, Found, GateRefusal, Mail, Mailbox, OperateError, Operation, OperationDone,
-    SaleId, SaleStats, SaleView, ShopperKey, ShopperRecord, TimelineEntry, TimelineFilter, Told, Unavailable,
+    SaleId, SaleSpec, SaleStats, SaleView, ShopperKey, ShopperRecord, TimelineEntry, TimelineFilter, Told,
+    Unavailable, WaitingPlace, WaitingQuery,
 };
 use engines::clock::{Clock, SteadyClock};
 use gate::Keyring;
-use gate::ports::{self, QueueFill, Sale, SaleHealth, Sales, UseError, UsedChallenges, Winner};
+use gate::ports::{self, Made, QueueFill, Sale, SaleHealth, Sales, UseError, UsedChallenges, Winner};
 use sale::membership_filter::MembershipFilter;
 use std::collections::{BTreeMap, HashMap};
 use std::io::{self, BufReader, Write};
 use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
-use std::sync::atomic::{AtomicI64, AtomicU64, Ordering::Relaxed};
+use std::sync::atomic::{AtomicBool, AtomicI64, AtomicU64, Ordering::Relaxed};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError, RwLock};
 use std::time::{Duration, Instant};
 use tokio::sync::{oneshot, watch};
@@ -100,6 +101,7 @@ struct JoinedSale {
     link: std::sync::Weak<Link>,
     id: SaleId,
     log_id: String,
+    is_gone: AtomicBool,
     /// The sale's number on the current connection; [`NEVER`] if the sale has not been received on
     /// it. Changes only under the connection's lock.
     number: AtomicU64,
@@ -233,6 +235,10 @@ impl Link {
                     let sale = sales.get(usize::from(sale)).ok_or_else(|| wrong("news of no sale"))?;
                     self.news(sale, news, &mut denied)?;
                 }
+                ToGate::Gone(sale) => {
+                    let sale = sales.get(usize::from(sale)).ok_or_else(|| wrong("the end of no sale"))?;
+                    self.forget(sale);
+                }
                 ToGate::Denied(part) => denied.enqueue(part),
                 ToGate::Reply(token, reply) => {
                     let asked = lock(&self.line).asked.remove(&token);
@@ -293,6 +299,13 @@ impl Link {
         stream: &UnixStream,
         told: &mut Option<std::sync::mpsc::Sender<io::Result<()>>>,
     ) -> io::Result<()> {
+        // What was not sent now is down, or was deleted while this gate was away.
+        let down = lock(&self.down).clone();
+        let known: Vec<_> =
+            self.sales.read().unwrap_or_else(PoisonError::into_inner).values().cloned().collect();
+        let deleted =
+            |sale: &&Arc<JoinedSale>| sale.number.load(Relaxed) == NEVER && !down.contains(&sale.id);
+        known.iter().filter(deleted).for_each(|sale| self.forget(sale));
         lock(&self.line).up = true;
         let (link, stream) = (Arc::clone(self), stream.try_clone()?);
         std::thread::Builder::new().name("join-send".into()).spawn(move || link.send(number, &stream))?;
@@ -371,6 +384,7 @@ impl Link {
                     link: Arc::downgrade(self),
                     id: id.clone(),
                     log_id,
+                    is_gone: AtomicBool::new(false),
                     number: AtomicU64::new(NEVER),
                     view: ArcSwap::from_pointee(view.clone()),
                     known: MembershipFilter::default(),
@@ -389,6 +403,14 @@ impl Link {
         let _line = lock(&self.line);
         sale.number.store(u64::from(number), Relaxed);
         Ok(sale)
+    }
+
+    /// The sale was deleted: it never opened, and no shopper has anything in it.
+    fn forget(&self, sale: &JoinedSale) {
+        sale.is_gone.store(true, Relaxed);
+        self.sales.write().unwrap_or_else(PoisonError::into_inner).remove(&sale.id);
+        let _line = lock(&self.line);
+        sale.number.store(NEVER, Relaxed);
     }
 
     fn news(&self, sale: &Arc<JoinedSale>, news: News, denied: &mut DeniedComing) -> io::Result<()> {
@@ -574,6 +596,10 @@ impl Sale for Wired {
         self.0.view.load_full()
     }
 
+    fn is_gone(&self) -> bool {
+        self.0.is_gone.load(Relaxed)
+    }
+
     fn attempt(&self, attempt: Attempt, patience_ms: u64) -> ports::Reply<Told> {
         let (sender, told) = oneshot::channel();
         self.0.put(vec![(attempt, Waiter::One(sender))], patience_ms);
@@ -680,6 +706,17 @@ impl Sale for Wired {
         Err(elsewhere())
     }
 
+    fn waiting(&self, _: WaitingQuery) -> ports::Reply<Vec<WaitingPlace>> {
+        let (sender, reply) = oneshot::channel();
+        // The receiver still exists here.
+        let _ = sender.send(Err(elsewhere()));
+        reply
+    }
+
+    fn times(&self, _: &[Sequence]) -> Result<Vec<TimeMs>, Unavailable> {
+        Err(elsewhere())
+    }
+
     fn winners(&self, _: Sequence, _: usize) -> Result<(Vec<Winner>, Sequence), Unavailable> {
         Err(elsewhere())
     }
@@ -709,7 +746,11 @@ impl Sales for Joined {
         SaleHealth::default()
     }
 
-    fn get_or_create(&self, _: &SaleId) -> Result<Arc<dyn Sale>, Unavailable> {
+    fn define(&self, _: &SaleId, _: Actor, _: Box<SaleSpec>) -> Made {
+        Err(elsewhere())
+    }
+
+    fn delete(&self, _: &SaleId) -> Made {
         Err(elsewhere())
     }
 

@@ -133,6 +133,8 @@ pub(super) enum ToGate {
         known: Vec<u64>,
     },
     News(SaleNumber, News),
+    /// The sale was deleted: no more is heard of this number.
+    Gone(SaleNumber),
     /// A part of the deny list that the next [`Seen`] has.
     Denied(DeniedPart),
     Reply(u64, Reply),
@@ -227,6 +229,7 @@ pub(super) struct Seen {
     opens_at: TimeMs,
     closes_at: TimeMs,
     items: Vec<ItemView>,
+    limit_per_shopper: u32,
     rate_per_second: u32,
     disk_full: bool,
     pause: Option<PauseCause>,
@@ -261,6 +264,7 @@ impl Seen {
             opens_at: view.opens_at,
             closes_at: view.closes_at,
             items: view.items.clone(),
+            limit_per_shopper: view.limit_per_shopper,
             rate_per_second: view.rate_per_second,
             disk_full: view.disk_full,
             pause: view.pause,
@@ -281,6 +285,7 @@ impl Seen {
             opens_at: self.opens_at,
             closes_at: self.closes_at,
             items: self.items,
+            limit_per_shopper: self.limit_per_shopper,
             rate_per_second: self.rate_per_second,
             disk_full: self.disk_full,
             pause: self.pause,
@@ -412,6 +417,7 @@ mod tests {
         same(&ToGate::Reply(1, Reply::Position(Ok(Some(Told::InLine(place))))));
         same(&ToGate::Reply(1, Reply::UsedUp(Err(UseError::Used))));
         same(&ToGate::Denied(DeniedPart { shoppers: vec![shopper, shopper], ends: true }));
+        same(&ToGate::Gone(3));
         same(&ToGate::Down(vec!["demo".parse().unwrap()]));
     }
 

@@ -4,12 +4,12 @@ use super::message::{
     self, COUNTS_MAX, DENIED_MAX, DeniedPart, FRAME_BYTES_MAX, Fill, KEPT_MAX, News, Nonce, Question, Reply,
     SaleNumber, Seen, Side, ToGate, ToSales, UNPROVEN_BYTES_MAX,
 };
-use crate::registry::Registry;
+use crate::registry::{Registry, Wired};
 use contracts::{
     Actor, Attempt, DeniedShoppers, Mail, Mailbox, Operation, SaleId, SaleSpec, SaleView, Told, Unavailable,
 };
 use gate::Keyring;
-use gate::ports::{Sales, UseError, UsedChallenges};
+use gate::ports::{Sale as _, Sales, UseError, UsedChallenges};
 use sale::membership_filter::Follower;
 use sale::service::Handle;
 use std::collections::HashMap;
@@ -65,6 +65,9 @@ struct Outbox {
 struct Sale {
     id: SaleId,
     handle: Handle,
+    wired: Wired,
+    /// The gate was told that the sale is gone.
+    is_forgotten: bool,
     follower: Arc<Follower>,
     /// The state that was sent last.
     seen: Arc<SaleView>,
@@ -339,9 +342,20 @@ async fn told(
     bytes: &mut Vec<u8>,
     to: &mut OwnedWriteHalf,
 ) -> io::Result<()> {
-    for (handle, log_id, view) in shared.registry.told() {
-        if shared.outbox().sales.iter().any(|told| told.id == view.sale) {
+    // A sale that was deleted is forgotten before another of its name is told.
+    for (number, told) in shared.outbox().sales.iter_mut().enumerate() {
+        if told.wired.is_gone() && !std::mem::replace(&mut told.is_forgotten, true) {
+            message::write(&ToGate::Gone(number as SaleNumber), bytes)?;
+        }
+    }
+    for (wired, view) in shared.registry.told() {
+        if shared.outbox().sales.iter().any(|told| told.id == view.sale && !told.is_forgotten) {
             continue;
+        }
+        let handle = wired.handle.clone();
+        if shared.outbox().sales.len() > usize::from(SaleNumber::MAX) {
+            // The gate joins again, and its numbers begin afresh.
+            return Err(io::Error::other("more sales were told on one connection than have numbers"));
         }
         // Shoppers who are kept after this are in the news, and those who were kept before are in
         // the filter.
@@ -351,7 +365,7 @@ async fn told(
         let fill = Fill::of(&handle);
         let sale = ToGate::Sale {
             id: view.sale.clone(),
-            log_id: log_id.to_string(),
+            log_id: wired.log_id.to_string(),
             spec: json(&view.spec)?,
             seen: Seen::of(&view, 0, fill),
             known: handle.known().words().collect(),
@@ -364,7 +378,8 @@ async fn told(
                 waker.news.notify_one();
             }
         }));
-        let told = Sale { id: view.sale.clone(), handle, follower, seen: view, fill };
+        let id = view.sale.clone();
+        let told = Sale { id, handle, wired, is_forgotten: false, follower, seen: view, fill };
         shared.outbox().sales.push(told);
     }
     let now_down = shared.registry.down();
@@ -379,6 +394,13 @@ async fn told(
     };
     for (number, told) in sales.iter().enumerate() {
         let number = number as SaleNumber;
+        if told.is_forgotten {
+            let answers = answers.remove(&number).unwrap_or_default();
+            if !answers.is_empty() {
+                message::write(&ToGate::News(number, News { answers, ..News::default() }), bytes)?;
+            }
+            continue;
+        }
         let Some(view) = told.handle.view() else { continue };
         let fill = Fill::of(&told.handle);
         let news = news(told, (&view, fill), answers.remove(&number).unwrap_or_default())?;

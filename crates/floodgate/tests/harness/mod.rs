@@ -195,6 +195,11 @@ impl Server {
         child.wait().unwrap();
     }
 
+    /// The same, from a thread that only borrows the server, which collects it with [`Self::wait`].
+    pub fn send_sigkill(&self) {
+        kill_process(self.pid(), Signal::KILL).unwrap();
+    }
+
     /// Asks it to end.
     pub fn send_sigterm(&self) {
         kill_process(self.pid(), Signal::TERM).unwrap();
@@ -205,6 +210,13 @@ impl Server {
         let status = poll("end of the server", || child.try_wait().unwrap());
         assert!(child.try_wait().is_ok());
         status
+    }
+
+    /// What it printed after the line with its admin address, once it has ended.
+    pub fn rest_of_stdout(&mut self) -> String {
+        let mut rest = String::new();
+        std::io::Read::read_to_string(&mut self.stdout.take().unwrap(), &mut rest).unwrap();
+        rest
     }
 
     /// Ends it in an orderly way.
@@ -266,6 +278,14 @@ impl Server {
     pub fn admin_send(&self, method: &str, path: &str, body: &str) -> Reply {
         let key = self.owner_key.clone();
         self.client.admin(method, &self.admin_url(&format!("/api/v1/admin{path}")), &key, body)
+    }
+
+    /// The same; none if no answer came.
+    pub fn try_admin_send(&self, method: &str, path: &str, body: &str) -> Option<Reply> {
+        let url = self.admin_url(&format!("/api/v1/admin{path}"));
+        let bearer = format!("Bearer {}", self.owner_key);
+        let fields = [("content-type", "application/json"), ("authorization", &*bearer)];
+        self.client.try_send(method, &url, &fields, body).ok()
     }
 
     /// The same, for one that must succeed.

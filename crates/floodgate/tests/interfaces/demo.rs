@@ -65,6 +65,33 @@ fn a_demos_data_is_removed_unless_a_directory_is_named() {
 }
 
 #[test]
+fn a_demo_says_that_its_page_asks_for_no_challenge_although_one_is_configured() {
+    const SAYS: &str = "its page asks for no challenge, although gate.challenge is configured";
+    let demo = |settings: &str| {
+        let serve = vec!["--demo".to_owned()];
+        Server::with(Setup { serve, settings: settings.into(), ..Setup::default() })
+    };
+    // The line comes after those that the harness waits for.
+    let says = |server: &mut Server| {
+        server.stop();
+        server.rest_of_stdout()
+    };
+    let mut server = demo("[gate.challenge]\nmode = \"proof_of_work\"\n");
+    let page = server.client.get(&server.shop_url("/sales/demo"));
+    assert!(page.status == 200 && page.body.contains("data-pass="), "the page works: {page:?}");
+    // A shopper with a token has to solve one, as the line says.
+    let token = server.output(&["token", "--shopper", "alice"]);
+    let bearer = format!("Bearer {}", token.trim());
+    let url = server.shop_url("/api/v1/sales/demo/passes");
+    let refused = server.client.send("POST", &url, &[("authorization", &bearer)], "");
+    assert_eq!(refused.problem(), "challenge-missing");
+    let said = says(&mut server);
+    assert!(said.contains(SAYS), "{said}");
+    let said = says(&mut demo(""));
+    assert!(said.contains("sandbox") && !said.contains(SAYS), "{said}");
+}
+
+#[test]
 fn the_server_accepts_the_token_commands_tokens() {
     let server = Server::start();
     server.open_sale("launch", &crate::harness::shop::spec(&[("phone", 5)]));

@@ -11,8 +11,8 @@ fn the_parent_of_every_new_directory_is_synced() {
     let scratch = tempfile::tempdir().unwrap();
     let (trace, data) = (scratch.path().join("trace"), scratch.path().join("some").join("data"));
     // -D: the server is the child that the test ends, and strace a process next to it.
-    let strace =
-        ["strace", "-D", "-f", "-qq", "-y", "-e", "trace=mkdir,mkdirat,fsync", "-e", "signal=none", "-o"];
+    let calls = "trace=mkdir,mkdirat,rename,fsync";
+    let strace = ["strace", "-D", "-f", "-qq", "-y", "-e", calls, "-e", "signal=none", "-o"];
     let mut wrapper: Vec<String> = strace.iter().map(|word| (*word).to_owned()).collect();
     wrapper.push(trace.display().to_string());
     let mut server = Server::with(Setup { wrapper, data: Some(data.clone()), ..Setup::default() });
@@ -24,11 +24,19 @@ fn the_parent_of_every_new_directory_is_synced() {
     let mut pending: HashMap<String, String> = HashMap::new();
     let mut made = Vec::new();
     for line in trace.lines() {
-        let quoted = || line.split('"').nth(1).unwrap().to_owned();
+        let quoted = |at: usize| line.split('"').nth(at).unwrap().to_owned();
+        let parent = |path: &str| path.rsplit_once('/').unwrap().0.to_owned();
         if line.contains(" mkdir") && line.ends_with("= 0") {
-            let dir = quoted();
-            pending.insert(dir.rsplit_once('/').unwrap().0.to_owned(), dir.clone());
+            let dir = quoted(1);
+            pending.insert(parent(&dir), dir.clone());
             made.push(dir);
+        } else if line.contains(" rename(") && line.ends_with("= 0") {
+            // A sale is made elsewhere, and comes to its place by a rename, which both directories
+            // must keep.
+            let (from, to) = (quoted(1), quoted(3));
+            pending.insert(parent(&from), from);
+            pending.insert(parent(&to), to.clone());
+            made.push(to);
         } else if line.contains(" fsync(") {
             let synced = line.split_once('<').unwrap().1.split('>').next().unwrap();
             pending.remove(synced);
@@ -39,8 +47,10 @@ fn the_parent_of_every_new_directory_is_synced() {
         data.display().to_string(),
         under("keys"),
         under("sales"),
+        under("unfinished"),
+        under("unfinished/launch"),
+        under("unfinished/launch/p0"),
         under("sales/launch"),
-        under("sales/launch/p0"),
     ] {
         assert!(made.contains(&dir), "{dir} is not among {made:?}");
     }

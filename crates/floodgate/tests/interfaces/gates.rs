@@ -493,3 +493,39 @@ fn a_peer_that_only_repeats_the_greeting_is_told_nothing() {
     assert_eq!(frame(&mut stream).map_err(|error| error.kind()), Err(std::io::ErrorKind::UnexpectedEof));
     poll("the log says why", || server.errors().contains("master key").then_some(()));
 }
+
+#[test]
+fn a_deleted_sale_is_gone_from_the_gates_and_its_name_may_be_used_again() {
+    let mut server = sales_alone("");
+    let gate = join(&server, "127.0.0.1:0", "");
+    server.shop = gate.shop.clone();
+    let mut later = shop::spec(&[("phone", 5)]);
+    later["rounds"][0]["opens_at"] = shop::in_ms(3_600_000).into();
+    later["rounds"][0]["closes_at"] = shop::in_ms(7_200_000).into();
+    define(&server, &later, &[&gate]);
+    let status = |server: &Server| server.client.get(&server.shop_url("/api/v1/sales/launch")).status;
+    let wait_for = |server: &Server, want: u16| {
+        poll("the gate hears of the change", || (status(server) == want).then_some(()));
+    };
+    assert_eq!(status(&server), 200);
+    server.admin("DELETE", "/sales/launch?reason=cancelled", &Value::Null);
+    wait_for(&server, 404);
+    server.define("launch", &shop::spec(&[("phone", 1)]));
+    wait_for(&server, 200);
+    let again = server.sale("launch");
+    again.granted(&server.pass("launch", "alice"), "k", "phone");
+
+    // A sale that is deleted while the gate is away.
+    server.define("other", &later);
+    let other = |server: &Server| server.client.get(&server.shop_url("/api/v1/sales/other")).status;
+    poll("the gate hears of the other", || (other(&server) == 200).then_some(()));
+    server.kill();
+    std::fs::remove_dir_all(server.data.join("sales/other")).unwrap();
+    server.shop = "127.0.0.1:0".into();
+    server.restart();
+    server.shop = gate.shop.clone();
+    poll("the gate hears that it is gone", || (other(&server) == 404).then_some(()));
+    let launch = status(&server);
+    assert_eq!(launch, 200, "the one that is left is served");
+    again.granted(&server.pass("launch", "alice"), "k", "phone");
+}

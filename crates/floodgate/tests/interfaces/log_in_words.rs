@@ -46,6 +46,9 @@ fn the_log_says_who_did_what_and_why() {
     let both = lines(&["--shopper", "alice", "--by", "night-shift"]);
     assert_eq!(both[0]["what"], "payment \"pay-7\" was recorded", "{both:?}");
     assert_eq!(lines(&["--after", "1", "--max", "1"])[0]["sequence"], 2);
+    // Filters narrow each other down.
+    assert_eq!(kinds(&lines(&["--shopper", "bob", "--hold", his_hold])), ["granted", "voided"]);
+    assert_eq!(lines(&["--shopper", "alice", "--hold", his_hold]), Vec::<Value>::new());
     let output = server.command(&["log", "--sale", "nosuch"]);
     assert!(stderr(&output).contains("there is no sale nosuch; there are: launch"), "{}", stderr(&output));
 
@@ -67,6 +70,9 @@ fn the_log_says_who_did_what_and_why() {
     // A page that begins after the hold was made still knows whose it is.
     let page = read("shopper=bob&after=4");
     assert_eq!(kinds(page["entries"].as_array().unwrap()).last().unwrap(), "voided", "{page}");
+    let of = |query: &str| kinds(read(query)["entries"].as_array().unwrap());
+    assert_eq!(of(&format!("shopper=bob&hold={his_hold}")), ["granted", "voided"]);
+    assert_eq!(of(&format!("shopper=alice&hold={his_hold}")), Vec::<String>::new());
     assert_eq!(read("shopper=b%20ob")["status"], 422);
     assert_eq!(read("max=0")["status"], 422);
     assert_eq!(read("after=18446744073709551615")["status"], 409);

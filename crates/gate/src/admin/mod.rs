@@ -2,7 +2,10 @@
 //! listener. Roles are checked before a handler is called, by the table of operations.
 
 mod caller;
+mod change;
 mod denied;
+mod draft_pages;
+mod drafts;
 mod feed;
 mod health;
 mod lists;
@@ -10,8 +13,10 @@ mod operate;
 mod pages;
 mod refusals;
 mod sales;
+mod says;
 mod strategy;
 mod timeline;
+mod waitlist;
 
 use crate::{
     parts::Parts,
@@ -45,12 +50,13 @@ pub(crate) fn operations() -> Vec<Operation<Parts>> {
 /// The operations on sales.
 fn of_sales() -> Vec<Operation<Parts>> {
     const SALE: &str = "/api/v1/admin/sales/{sale}";
+    const DRAFT: &str = "/api/v1/admin/sales/{sale}/draft";
     // The problems that any command to a sale may meet.
     let commanded = [&NOT_FOUND, &CONFLICT, &INVALID, &QUEUE_FULL, &UNAVAILABLE];
     vec![
         get("/api/v1/admin/sales", "listSales", READ, sales::list)
-            .does("All sales, also those that have not opened.")
-            .replies::<sales::SaleList>("The sales, by name."),
+            .does("All sales, also those that have not opened, and all drafts.")
+            .replies::<sales::SaleList>("The sales, by name, and the drafts."),
         get(SALE, "readDefinition", READ, sales::read)
             .does("A sale's whole definition, all rounds, and what it means in words.")
             .replies::<sales::DefinedSale>("The definition.")
@@ -60,6 +66,37 @@ fn of_sales() -> Vec<Operation<Parts>> {
             .query::<ReasonQuery>()
             .takes::<SaleSpec>()
             .replies::<Done>("Done.")
+            .problems(&commanded),
+        delete(SALE, "deleteSale", OWN, drafts::delete)
+            .does(
+                "Deletes a draft, or a sale that never opened and in whose log no shopper has an entry, \
+                  with all of its files.",
+            )
+            .query::<NeededReasonQuery>()
+            .replies::<Done>("It is deleted.")
+            .problems(&commanded),
+        get(DRAFT, "readDraft", READ, drafts::read)
+            .does("A draft with its document, and what must be corrected before it can be published.")
+            .replies::<drafts::DraftedSale>("The draft.")
+            .problems(&[&NOT_FOUND, &INVALID]),
+        put(DRAFT, "saveDraft", OPERATE, drafts::save)
+            .does(
+                "Saves a sale's document as a draft, which only operators see. It need not be valid or \
+                  complete. Replaces an earlier draft of this name.",
+            )
+            .query::<ReasonQuery>()
+            .takes::<drafts::DraftDefinition>()
+            .replies::<drafts::DraftedSale>("The draft as it is saved.")
+            .problems(&[&CONFLICT, &INVALID, &UNAVAILABLE]),
+        post("/api/v1/admin/sales/{sale}/copy", "copySale", OPERATE, drafts::copy)
+            .does("Copies the document of a sale or of a draft to a draft of another name. Idempotent.")
+            .takes::<drafts::CopyTo>()
+            .replies::<drafts::DraftedSale>("The copy.")
+            .problems(&[&NOT_FOUND, &CONFLICT, &INVALID, &UNAVAILABLE]),
+        post("/api/v1/admin/sales/{sale}/publish", "publishDraft", OWN, drafts::publish)
+            .does("Makes a draft the sale of its name, which shoppers see from now on. Idempotent.")
+            .takes::<operate::WithNeededReason>()
+            .replies::<Done>("Done, or already so.")
             .problems(&commanded),
         once(
             post("/api/v1/admin/sales/{sale}/open", "openSale", OPERATE, operate::open)
@@ -156,6 +193,11 @@ fn of_sales() -> Vec<Operation<Parts>> {
             .query::<timeline::TimelineQuery>()
             .replies::<timeline::TimelinePage>("A page of the log.")
             .problems(&[&NOT_FOUND, &CONFLICT, &INVALID, &QUEUE_FULL, &UNAVAILABLE]),
+        get("/api/v1/admin/sales/{sale}/waitlist", "readWaitlist", READ, waitlist::read)
+            .does("Who waits, in the order in which the places were given, by page.")
+            .query::<waitlist::WaitlistQuery>()
+            .replies::<waitlist::WaitlistPage>("A page of those who wait.")
+            .problems(&[&NOT_FOUND, &INVALID, &QUEUE_FULL, &UNAVAILABLE]),
         get("/api/v1/admin/sales/{sale}/winners.ndjson", "readWinners", READ, feed::winners)
             .does("What happened to holds after a sequence, in order, as signed lines.")
             .query::<feed::FeedQuery>()
@@ -254,7 +296,16 @@ pub(crate) fn of_a_gate() -> Vec<Operation<Parts>> {
 
 /// What the OpenAPI document does not describe: pages, and the files that they load.
 pub(crate) fn pages() -> Vec<Operation<Parts>> {
-    let mut operations = vec![get("/", "showSales", READ, pages::sales)];
+    let mut operations = vec![
+        get("/", "showSales", READ, pages::sales),
+        get("/sales/{sale}/waitlist", "showWaitlist", READ, waitlist::show),
+        get("/drafts", "showDrafts", READ, draft_pages::list),
+        get("/drafts/{sale}/document", "showDraft", READ, draft_pages::document),
+        post("/drafts/save", "saveDraftForm", OPERATE, draft_pages::save).form(),
+        post("/drafts/copy", "copyForm", OPERATE, draft_pages::copy).form(),
+        post("/drafts/publish", "publishForm", OWN, draft_pages::publish).form(),
+        post("/drafts/delete", "deleteForm", OWN, draft_pages::delete).form(),
+    ];
     operations.extend(sign_in::operations());
     operations.extend(statics(crate::page::FILES));
     operations

@@ -1,11 +1,16 @@
 //! Operators' commands over HTTP: each is parsed, handed to the sale with its actor and reason, and
 //! answered.
 
-use super::{Done, caller::Caller};
+use super::{
+    Done,
+    caller::{Caller, Commanded},
+    change::{change, sale_id},
+};
 use crate::{
     api::AtSale,
     attempts::parse_attempt,
     basket::known_item,
+    drafts::Drafts,
     front::{Front, Fronts},
     keys::Keyring,
     problem::{self, Problem, of_operation, reply},
@@ -13,8 +18,8 @@ use crate::{
 use axum::extract::{FromRequestParts, Path, RawQuery, State};
 use contracts::{
     Actor, AttemptId, ConfirmResult, HoldState, HoldView, ITEMS_MAX, ItemId, OperateError, Operation,
-    OperationDone, ROUNDS_MAX, RoundItemLimit, SHOPPER_ID_FORM, SHOPPER_ID_PATTERN, SaleId, SaleSpec,
-    SaleStats, VOID_BATCH_MAX, VoidTarget,
+    OperationDone, ROUNDS_MAX, RoundItemLimit, SHOPPER_ID_FORM, SHOPPER_ID_PATTERN, SaleSpec, SaleStats,
+    VOID_BATCH_MAX, VoidTarget,
 };
 use http::request;
 use schemars::JsonSchema;
@@ -49,7 +54,7 @@ pub(super) struct WithReason {
 pub(super) struct WithNeededReason {
     #[serde(default)]
     #[schemars(!default)]
-    reason: NeededReason,
+    pub(super) reason: NeededReason,
 }
 
 /// A new end of the open round.
@@ -203,8 +208,18 @@ impl<S: Send + Sync> FromRequestParts<S> for HoldInPath {
     }
 }
 
-async fn operate(front: &Front, (actor, operation): (Actor, Operation)) -> Result<OperationDone, Problem> {
-    reply(front.sale.operate(actor, operation)).await?.map_err(of_operation)
+async fn operate(front: &Front, commanded: Commanded) -> Result<OperationDone, Problem> {
+    let Commanded { actor, operation, as_before } = commanded;
+    let first = reply(front.sale.operate(actor.clone(), operation)).await?;
+    let done = match (first, as_before) {
+        // If the key stands for another command, it may be this one as an earlier build wrote it.
+        // Otherwise the sale refuses it again.
+        (Err(OperateError::Conflict(_)), Some(as_before)) => {
+            reply(front.sale.operate(actor, as_before)).await?
+        }
+        (first, _) => first,
+    };
+    done.map_err(of_operation)
 }
 
 impl AdminHold {
@@ -217,20 +232,15 @@ impl AdminHold {
 pub(super) async fn define(
     operator: Operator,
     State(fronts): State<Arc<Fronts>>,
+    State(drafts): State<Arc<Drafts>>,
     Path(sale): Path<String>,
     RawQuery(query): RawQuery,
     JsonBody(spec): JsonBody<SaleSpec, SPEC_BYTES_MAX>,
 ) -> Handled {
     let reason = Reasons::Optional.in_query(query.as_deref())?;
-    let sale: SaleId = sale.parse().map_err(|e: contracts::IdError| invalid(e.to_string()))?;
+    let (sale, by) = (sale_id(&sale)?, operator.actor(&reason));
     spec.validate_new().map_err(|e| invalid(e.to_string()))?;
-    let sales = Arc::clone(fronts.sales());
-    let made = tokio::task::spawn_blocking(move || sales.get_or_create(&sale)).await;
-    let sale = made
-        .map_err(|e| Problem::unavailable(&format!("set up the sale: {e}")))?
-        .map_err(problem::of_unavailable)?;
-    let operation = Operation::Define(Box::new(spec));
-    reply(sale.operate(operator.actor(&reason), operation)).await?.map_err(of_operation)?;
+    change(drafts, &fronts, move |drafts, sales| drafts.define(sales, &sale, by, Box::new(spec))).await?;
     Ok(JsonReply(Done::DONE))
 }
 

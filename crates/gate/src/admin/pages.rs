@@ -21,8 +21,12 @@ use web::{
 };
 
 /// The pages of the operators' listener.
-fn places(lang: Lang) -> [(&'static str, &'static str); 2] {
-    [("/", lang.say("Sales", "活动")), ("/problems", lang.say("Problem documents", "问题文档"))]
+pub(super) fn places(lang: Lang) -> [(&'static str, &'static str); 3] {
+    [
+        ("/", lang.say("Sales", "活动")),
+        ("/drafts", lang.say("Drafts", "草稿")),
+        ("/problems", lang.say("Problem documents", "问题文档")),
+    ]
 }
 
 #[derive(Deserialize)]
@@ -135,6 +139,9 @@ fn sale(lang: Lang, view: &SaleView, stats: &SaleStats) -> Markup {
                     }
                 }
             }
+            p { a href={ "/sales/" (view.sale) "/waitlist?lang=" (lang.code()) } {
+                (lang.say("Who waits", "候补名单")) span class="visually-hidden" { ": " (name) }
+            } }
             h3 { (lang.say("Attempts so far, by outcome", "迄今的请求，按结果")) }
             dl {
                 @for (outcome, count) in &stats.outcomes { dt { (outcome) } dd { (count) } }

@@ -30,7 +30,8 @@ pub(super) struct TimelineQuery {
     #[serde(default)]
     #[schemars(range(min = 1, max = 1000), extend("default" = 100))]
     max: Option<usize>,
-    /// A shopper's id: what was done by and for them.
+    /// A shopper's id: what was done by and for them. With further filters, only entries that fit
+    /// them all.
     #[serde(default)]
     #[schemars(extend("pattern" = SHOPPER_ID_PATTERN))]
     shopper: Option<String>,
@@ -84,7 +85,7 @@ pub(super) async fn read(
     }
     let mut wanted = TimelineFilter { by: query.by, ..TimelineFilter::default() };
     if let Some(hold) = &query.hold {
-        wanted.attempts.insert(parse_attempt(hold)?);
+        wanted.attempt = Some(parse_attempt(hold)?);
     }
     if let Some(id) = &query.shopper {
         if !is_shopper_id(id) {
@@ -94,7 +95,7 @@ pub(super) async fn read(
         wanted.shopper = Some(shopper);
         // A page may begin after the entry that ties a hold to its shopper.
         let record = reply(front.sale.shopper(shopper)).await?;
-        wanted.attempts.extend(record.attempts.iter().map(|attempt| attempt.id));
+        wanted.shoppers_attempts.extend(record.attempts.iter().map(|attempt| attempt.id));
     }
     let end = *front.sale.sequence().borrow();
     if query.after > end.0 {

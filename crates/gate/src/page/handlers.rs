@@ -281,6 +281,55 @@ struct HoldForm {
     return_url: Option<String>,
 }
 
+/// What every form of the page has.
+trait PageForm: serde::de::DeserializeOwned {
+    fn csrf(&self) -> &str;
+    fn lang(&self) -> Option<&str>;
+    fn return_url(&self) -> Option<&str>;
+}
+
+macro_rules! page_form {
+    ($form:ty) => {
+        impl PageForm for $form {
+            fn csrf(&self) -> &str {
+                &self.csrf
+            }
+
+            fn lang(&self) -> Option<&str> {
+                self.lang.as_deref()
+            }
+
+            fn return_url(&self) -> Option<&str> {
+                self.return_url.as_deref()
+            }
+        }
+    };
+}
+
+page_form!(BuyForm);
+page_form!(HoldForm);
+
+/// The visitor of a demo who sent a form of this page, and the form. The sale and the address are
+/// checked before anything is read.
+async fn posted<T: PageForm>(
+    shop: Arc<ShopPage>,
+    peer: Peer,
+    sale: String,
+    headers: &HeaderMap,
+    body: axum::body::Body,
+) -> Result<(Visit, T), Problem> {
+    shop.attempts.fronts.get(&sale)?;
+    shop.attempts.limits.address(peer)?;
+    let (visitor, form) = read_form::<T>(&shop, &sale, headers, body).await?;
+    if !visitor.is_csrf(&shop.attempts.keys, &sale, form.csrf()) {
+        return Err(no_visitor());
+    }
+    let lang = Lang::of(form.lang(), headers);
+    let return_to = shop.ways_back.named(form.return_url())?;
+    let visit = Visit::new(shop, sale, lang, Some(visitor), return_to)?;
+    Ok((visit, form))
+}
+
 /// The form; it is read only from a visitor of a demo.
 async fn read_form<T: serde::de::DeserializeOwned>(
     shop: &ShopPage,
@@ -314,15 +363,7 @@ pub(super) async fn buy(
     headers: HeaderMap,
     body: axum::body::Body,
 ) -> Shown {
-    shop.attempts.fronts.get(&sale)?;
-    shop.attempts.limits.address(peer)?;
-    let (visitor, form) = read_form::<BuyForm>(&shop, &sale, &headers, body).await?;
-    if !visitor.is_csrf(&shop.attempts.keys, &sale, &form.csrf) {
-        return Err(no_visitor());
-    }
-    let lang = Lang::of(form.lang.as_deref(), &headers);
-    let return_to = shop.ways_back.named(form.return_url.as_deref())?;
-    let visit = Visit::new(Arc::clone(&shop), sale, lang, Some(visitor), return_to)?;
+    let (visit, form) = posted::<BuyForm>(Arc::clone(&shop), peer, sale, &headers, body).await?;
     let fragment = wants_fragment(&headers);
     let bought = match buy_one(&visit, &form).await {
         Ok(bought) => bought,
@@ -351,7 +392,7 @@ pub(super) async fn buy(
         format!("&said={}", Carried::write(&shop, &visit.sale, &bought))
     };
     let (query, id) = (visit.query(), bought.outcome.attempt);
-    let to = format!("/sales/{}/attempts/{id}?lang={}{said}{query}", visit.sale, lang.code());
+    let to = format!("/sales/{}/attempts/{id}?lang={}{said}{query}", visit.sale, visit.lang.code());
     Ok(Redirect::to(&to).into_response())
 }
 
@@ -410,15 +451,7 @@ async fn act(
     body: axum::body::Body,
     operation: impl FnOnce(AttemptId) -> Operation,
 ) -> Shown {
-    shop.attempts.fronts.get(&sale)?;
-    shop.attempts.limits.address(peer)?;
-    let (visitor, form) = read_form::<HoldForm>(&shop, &sale, headers, body).await?;
-    if !visitor.is_csrf(&shop.attempts.keys, &sale, &form.csrf) {
-        return Err(no_visitor());
-    }
-    let lang = Lang::of(form.lang.as_deref(), headers);
-    let return_to = shop.ways_back.named(form.return_url.as_deref())?;
-    let visit = Visit::new(Arc::clone(&shop), sale, lang, Some(visitor), return_to)?;
+    let (visit, form) = posted::<HoldForm>(shop, peer, sale, headers, body).await?;
     let pass = visit.pass.as_ref().ok_or_else(no_visitor)?;
     let hold = form.hold;
     let found = reply(visit.front.sale.lookup(hold, pass.shopper)).await?;
@@ -433,6 +466,6 @@ async fn act(
         return Ok(page(StatusCode::OK, visit.show(String::new(), said, true).await, None));
     }
     let query = visit.query();
-    let to = format!("/sales/{}/attempts/{hold}?lang={}{query}", visit.sale, lang.code());
+    let to = format!("/sales/{}/attempts/{hold}?lang={}{query}", visit.sale, visit.lang.code());
     Ok(Redirect::to(&to).into_response())
 }

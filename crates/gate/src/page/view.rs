@@ -252,17 +252,11 @@ impl SalePage<'_> {
         html! { @if let Some(url) = self.return_url { input type="hidden" name="return_url" value=(url); } }
     }
 
-    /// The limit of an item for one shopper in this round, 0 for none.
-    fn limit(&self, at: usize) -> u32 {
-        let spec = &self.view.spec;
-        let round = spec.rounds.get(usize::from(self.view.rounds_opened.max(1)) - 1);
-        let offer = round.and_then(|r| r.items.iter().find(|i| i.item == spec.items[at].item));
-        offer.map_or(1, |offer| offer.limit_per_shopper)
-    }
-
+    /// The most units that a visitor may ask for at once.
     fn quantity_max(&self, at: usize) -> u32 {
         let unlimited = |limit: u32| if limit == 0 { QUANTITY_SHOWN_MAX } else { limit };
-        unlimited(self.limit(at)).min(unlimited(self.view.spec.limit_per_shopper)).min(QUANTITY_SHOWN_MAX)
+        let of_item = self.view.items.get(at).map_or(1, |item| item.limit_per_shopper);
+        unlimited(of_item).min(unlimited(self.view.limit_per_shopper)).min(QUANTITY_SHOWN_MAX)
     }
 
     /// Whether the visitor has, or waits for, as many of an item as one shopper may have. In a sale
@@ -286,7 +280,8 @@ impl SalePage<'_> {
             .map(|line| u64::from(line.quantity))
             .sum();
         let reached = |limit: u32, had: u64| limit > 0 && had >= u64::from(limit);
-        reached(self.limit(at), of_item) || reached(self.view.spec.limit_per_shopper, all)
+        let item_limit = self.view.items.get(at).map_or(0, |item| item.limit_per_shopper);
+        reached(item_limit, of_item) || reached(self.view.limit_per_shopper, all)
     }
 
     /// Both parts that a request may change, as the script puts them into the page.

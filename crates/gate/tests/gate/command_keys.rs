@@ -61,3 +61,32 @@ fn a_key_is_optional_and_a_wrong_one_is_refused() {
     }
     assert_eq!(gate.sale.operations().len(), count, "and nothing is done");
 }
+
+/// A sale may remember the key of a command as an earlier build wrote it, with a hash of other
+/// bytes.
+#[test]
+fn a_key_that_stands_for_another_command_is_tried_as_an_earlier_build_made_it() {
+    let gate = Running::start(true, false, |_| {});
+    let bearer = format!("Bearer {}", gate.owner);
+    let headers =
+        [("authorization", &*bearer), ("content-type", "application/json"), ("idempotency-key", "k1")];
+    let ask = |path: &str, body: &str| send(gate.bound.admin, "POST", path, &headers, body);
+    // The fake sale refuses every pause as one that does not fit.
+    let refused = ask("/api/v1/admin/sales/demo/pause", r#"{"reason":"rain"}"#);
+    assert_eq!(refused.problem(), "conflict");
+    let keys: Vec<CommandKey> = gate
+        .sale
+        .operations()
+        .into_iter()
+        .map(|(_, operation)| match operation {
+            Operation::Once { key, operation } if *operation == Operation::Pause => key,
+            other => panic!("{other:?}"),
+        })
+        .collect();
+    assert_eq!(keys.len(), 2, "{keys:?}");
+    assert_eq!(keys[0].id, keys[1].id);
+    assert_ne!(keys[0].command, keys[1].command);
+
+    assert_eq!(ask(ADJUST, MORE).status, 200);
+    assert_eq!(gate.sale.operations().len(), 3, "what is carried out is not tried again");
+}

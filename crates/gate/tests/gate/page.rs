@@ -247,6 +247,26 @@ fn a_button_says_what_it_does_now_and_buys_only_its_own_item() {
 }
 
 #[test]
+fn a_limit_that_an_operator_changed_is_the_one_that_the_page_goes_by() {
+    let gate = Running::start(true, true, |_| {});
+    let (browser, page) = Browser::open(&gate, "");
+    let row = |page: &str| {
+        page.split("data-row=\"phone\"").nth(1).unwrap().split("</li>").next().unwrap().to_owned()
+    };
+    assert!(!row(&page.body).contains("<select"), "the document's limit is one");
+    browser.post("/sales/demo/buy", &buy_form(&page.body, "phone"));
+    let page = browser.get("/sales/demo").body;
+    assert_eq!(button(&page, "phone").1, "You have as many as you may have");
+    gate.sale.change_view(|v| v.items[0].limit_per_shopper = 3);
+    let page = browser.get("/sales/demo").body;
+    assert_eq!(button(&page, "phone"), (true, "Buy now".to_owned()));
+    assert!(row(&page).contains("<option value=\"3\">") && !row(&page).contains("<option value=\"4\">"));
+    gate.sale.change_view(|v| v.limit_per_shopper = 1);
+    let page = browser.get("/sales/demo").body;
+    assert_eq!(button(&page, "phone").1, "You have as many as you may have", "over the whole sale");
+}
+
+#[test]
 fn every_hold_is_listed_with_its_item_price_and_own_buttons() {
     let gate = Running::start(true, true, |_| {});
     let (browser, _) = Browser::open(&gate, "");

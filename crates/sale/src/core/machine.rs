@@ -6,7 +6,7 @@ use super::rules::Core;
 use super::tally::Tally;
 use contracts::{
     Actor, Answer, Attempt, AttemptId, Found, GateRefusal, OperateError, Operation, OperationDone, Refusal,
-    SaleStats, ShopperKey, ShopperRecord, Unavailable,
+    SaleStats, ShopperKey, ShopperRecord, Unavailable, WaitingPlace, WaitingQuery,
 };
 use runtime::{Broken, Decision, DuringShortage, Machine, Outage, Progress, Shortage, SnapshotError, Step};
 use units::{Sequence, TimeMs};
@@ -25,6 +25,8 @@ pub enum Command {
         operation: Operation,
     },
     Stats,
+    /// A page of those who wait.
+    Waiting(WaitingQuery),
     /// Refusals that gates sent by themselves.
     GateRefusals(Vec<GateRefusal>),
 }
@@ -39,6 +41,7 @@ pub enum Reply {
     Shopper(ShopperRecord),
     Done(Result<OperationDone, OperateError>),
     Stats(SaleStats),
+    Waiting(Vec<WaitingPlace>),
     /// To [`Command::GateRefusals`].
     Noted,
     /// To any of them.
@@ -91,6 +94,7 @@ impl Machine for Core {
             Command::Lookup { attempt, shopper } => Reply::Found(self.lookup(*attempt, *shopper)),
             Command::Shopper(shopper) => Reply::Shopper(self.shopper(*shopper)),
             Command::Stats => Reply::Stats(self.stats()),
+            Command::Waiting(query) => Reply::Waiting(self.waiting(query)),
         };
         Ok(Decision::Done(reply))
     }
@@ -138,6 +142,7 @@ impl Machine for Core {
             Command::Lookup { attempt, shopper } => Some(Reply::Found(self.lookup(*attempt, *shopper))),
             Command::Shopper(shopper) => Some(Reply::Shopper(self.shopper(*shopper))),
             Command::Stats => Some(Reply::Stats(self.stats())),
+            Command::Waiting(query) => Some(Reply::Waiting(self.waiting(query))),
             Command::Attempt(_) | Command::Operate { .. } | Command::GateRefusals(_) => None,
         }
     }

@@ -19,6 +19,7 @@ mod snapshot;
 mod snapshot_fields;
 mod state;
 mod tally;
+mod waiting;
 mod waitlist;
 
 pub use command_keys::{COMMAND_KEYS_MAX, CommandAnswer};
@@ -28,3 +29,4 @@ pub use record::{Entry, Record};
 pub use refusal::{RefusalCount, RefusalKind};
 pub use rules::{CLOCK_AHEAD_MAX, Core, REFUSALS_EVERY};
 pub use tally::Tally;
+pub use waiting::WAITING_PAGE_MAX;

@@ -4,7 +4,7 @@
 use super::record::{Entry, Record};
 use super::refusal::RefusalKind;
 use super::slots::{Slot, SlotState};
-use super::state::State;
+use super::state::{Offer, State};
 use super::tally::Tally;
 use contracts::{
     Actor, Answer, Attempt, AttemptId, Basket, Found, GateRefusal, HoldState, HoldView, ItemState, ItemStats,
@@ -496,6 +496,7 @@ impl Core {
         let item = |at: usize| {
             let offered_now = state.round_open && round.offers[at].is_some();
             let offered_later = later.iter().any(|r| r.offers[at].is_some());
+            let offer = round.offers[at].or_else(|| self.offer_elsewhere(at));
             ItemView {
                 state: match state.stock[at].free {
                     _ if !offered_now && offered_later => ItemState::Upcoming,
@@ -506,7 +507,8 @@ impl Core {
                 offered: offered_now || offered_later,
                 waitlist_open: offered_now
                     && (state.waiting[at].len() as u64) < state.waitlist_places(at as u16),
-                price_minor: round.offers[at].map_or_else(|| self.price(at), |o| o.price_minor),
+                price_minor: offer.map_or(0, |o| o.price_minor),
+                limit_per_shopper: offer.map_or(0, |o| o.limit),
                 sold_out_since: state.stock[at].empty_since.max(state.state_since),
             }
         };
@@ -518,6 +520,7 @@ impl Core {
             opens_at: round.opens_at,
             closes_at: round.closes_at,
             items: (0..state.stock.len()).map(item).collect(),
+            limit_per_shopper: state.sale_limit,
             rate_per_second: state.rate_per_second,
             disk_full,
             pause: state.pause(),
@@ -528,12 +531,11 @@ impl Core {
         })
     }
 
-    /// The price of an item that the current round does not offer: the next one's, or the last
-    /// one's.
-    fn price(&self, item: usize) -> u64 {
+    /// The offer of an item that the current round does not offer: the next one, or the last one.
+    fn offer_elsewhere(&self, item: usize) -> Option<Offer> {
         let rounds = &self.state.rounds;
         let later = rounds[usize::from(self.state.rounds_opened).min(rounds.len())..].iter();
-        later.chain(rounds.iter().rev()).find_map(|r| r.offers[item]).map_or(0, |offer| offer.price_minor)
+        later.chain(rounds.iter().rev()).find_map(|r| r.offers[item])
     }
 
     /// The sale's document, as it was last set.

@@ -48,6 +48,25 @@ impl WaitingList {
         }
     }
 
+    /// For each quantity the places in order, without those at the front for which `skip` holds. It
+    /// must hold for none after one for which it does not.
+    pub(super) fn rows(
+        &self,
+        skip: impl Fn(&Waiter) -> bool,
+    ) -> impl Iterator<Item = impl Iterator<Item = &Waiter>> {
+        self.by_quantity.values().map(move |queue| {
+            let (mut first, mut end) = (0, queue.last_key_value().map_or(0, |(slot, _)| slot + 1));
+            while first < end {
+                let middle = first + (end - first) / 2;
+                match queue.range(middle..).next() {
+                    Some((slot, waiter)) if skip(waiter) => first = slot + 1,
+                    _ => end = middle,
+                }
+            }
+            queue.range(first..).map(|(_, waiter)| waiter)
+        })
+    }
+
     /// All places, in order of arrival, with the quantity that they wait for.
     pub(super) fn in_order(&self) -> Vec<(u16, Waiter)> {
         let all =

@@ -2,7 +2,7 @@
 
 use contracts::{
     Actor, Answer, Attempt, AttemptId, Found, GateRefusal, Mail, Mailbox, OperateError, Operation,
-    OperationDone, SaleStats, ShopperKey, ShopperRecord, Told, Unavailable,
+    OperationDone, SaleStats, ShopperKey, ShopperRecord, Told, Unavailable, WaitingPlace, WaitingQuery,
 };
 use runtime::queue::Deliveries;
 use std::sync::Arc;
@@ -20,6 +20,7 @@ pub(crate) enum Job {
     Shopper(ShopperKey, Sender<ShopperRecord>),
     Operate(Actor, Operation, Sender<Result<OperationDone, OperateError>>),
     Stats(Sender<SaleStats>),
+    Waiting(WaitingQuery, Sender<Vec<WaitingPlace>>),
     GateRefusals(Vec<GateRefusal>),
     PendingLookup(Box<PendingLookup>),
 }

@@ -57,6 +57,7 @@ impl Front for Shared {
                 Command::Operate { actor: actor.clone(), operation: operation.clone() }
             }
             Job::Stats(_) => Command::Stats,
+            Job::Waiting(query, _) => Command::Waiting(query.clone()),
             Job::GateRefusals(counts) => Command::GateRefusals(counts.clone()),
             Job::PendingLookup(of) => Command::Lookup { attempt: of.attempt.id, shopper: of.attempt.shopper },
         }
@@ -152,6 +153,10 @@ impl Front for Shared {
                         lock(&self.said).add(&counts);
                     }
                 }
+                Job::Waiting(_, sender) => drop(sender.send(match reply {
+                    Reply::Waiting(page) => Ok(page),
+                    other => Err(unavailable(other)),
+                })),
                 Job::Stats(sender) => drop(sender.send(match reply {
                     Reply::Stats(stats) => Ok(SaleStats { queue: queue_len, line: line_len, ..stats }),
                     other => Err(unavailable(other)),

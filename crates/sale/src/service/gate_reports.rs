@@ -175,6 +175,7 @@ mod tests {
             offered: true,
             waitlist_open,
             price_minor: 1,
+            limit_per_shopper: 1,
             sold_out_since: Sequence(out_since.unwrap_or_default()),
         };
         let denied = denied_since.map_or_else(DeniedShoppers::default, |since| {
@@ -189,6 +190,7 @@ mod tests {
             closes_at: TimeMs(2),
             items: vec![item],
             rate_per_second: 0,
+            limit_per_shopper: 0,
             disk_full: false,
             pause: None,
             is_restored: false,

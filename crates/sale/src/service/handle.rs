@@ -5,7 +5,7 @@ use crate::membership_filter::{Follower, MembershipFilter};
 use crate::queue::{Job, Post, Queue, Sender, Waiter, Work};
 use contracts::{
     Actor, Attempt, AttemptId, Found, GateRefusal, Mailbox, OperateError, Operation, OperationDone, SaleId,
-    SaleStats, SaleView, ShopperKey, ShopperRecord, Told, Unavailable,
+    SaleStats, SaleView, ShopperKey, ShopperRecord, Told, Unavailable, WaitingPlace, WaitingQuery,
 };
 use std::fmt;
 use std::sync::{Arc, MutexGuard};
@@ -157,6 +157,11 @@ impl Handle {
     /// The sale in figures.
     pub fn stats(&self) -> Receiver<SaleStats> {
         self.ask(Job::Stats)
+    }
+
+    /// A page of those who wait.
+    pub fn waiting(&self, query: WaitingQuery) -> Receiver<Vec<WaitingPlace>> {
+        self.ask(|sender| Job::Waiting(query, sender))
     }
 
     /// The last durable entry, and every new one.

@@ -17,3 +17,4 @@ mod small_sale;
 mod stopped_for_an_invariant;
 mod stopped_shows_nothing_undurable;
 mod sync;
+mod waiting_pages;

@@ -75,6 +75,9 @@ pub(super) struct Progress {
     pub(super) confirmed: u64,
     pub(super) finished: u64,
     pub(super) open: u64,
+    pub(super) requests: u64,
+    /// Requests without an answer, or with one that is none of the sale's: neither a decision nor
+    /// "not now".
     pub(super) errors: u64,
 }
 
@@ -199,6 +202,7 @@ async fn visitors(crowd: Rc<Crowd>) {
         let (visitor, request) = (Rc::clone(&crowd), Rc::clone(&request));
         let address = crowd.address(prng.next_u64());
         tokio::task::spawn_local(async move {
+            visitor.count(|p| p.requests += 1);
             let looked = exchange(&mut None, address, visitor.args.shop, request.as_bytes()).await;
             if !looked.is_ok_and(|response| response.status == 200) {
                 visitor.count(|p| p.errors += 1);
@@ -453,6 +457,7 @@ impl Shopper {
         let mut pause_ms = 100;
         while !self.crowd.given_up() {
             self.take_place().await;
+            self.crowd.count(|p| p.requests += 1);
             let response =
                 exchange(&mut self.connection, self.address, self.crowd.args.shop, request.as_bytes()).await;
             let wait_ms = match response {
@@ -520,6 +525,7 @@ impl Shopper {
         while !self.crowd.given_up() {
             let which = self.key.low_bits() as usize % PROVIDERS;
             let mut provider = self.crowd.provider[which].lock().await;
+            self.crowd.count(|p| p.requests += 1);
             let response =
                 exchange(&mut provider, self.crowd.address(0), self.crowd.args.admin, request.as_bytes())
                     .await;
@@ -533,7 +539,10 @@ impl Shopper {
                     self.crowd.count(|p| p.errors += 1);
                     return Paid::Unknown;
                 }
-                _ => {
+                unanswered => {
+                    if unanswered.is_err() {
+                        self.crowd.count(|p| p.errors += 1);
+                    }
                     self.line.retries += 1;
                     sleep(Duration::from_millis(100 + self.prng.below(400))).await;
                 }

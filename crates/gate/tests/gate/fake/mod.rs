@@ -6,16 +6,19 @@ use contracts::{
     Actor, Answer, Attempt, AttemptId, ConfirmResult, Found, GateRefusal, HoldState, HoldView, ItemState,
     ItemView, LinePlace, Mail, Mailbox, OperateError, Operation, OperationDone, Place, Refusal, SaleId,
     SaleSpec, SaleState, SaleStats, SaleView, ShopperKey, StoredAttempt, TimelineEntry, TimelineFilter, Told,
+    WaitingPlace, WaitingQuery,
 };
 use gate::{
     Config, Keyring, Options,
-    ports::{QueueFill, Reply, Sale, SaleHealth, Sales, ShopperRecord, Unavailable, Winner, WinnerEvent},
+    ports::{
+        Made, QueueFill, Reply, Sale, SaleHealth, Sales, ShopperRecord, Unavailable, Winner, WinnerEvent,
+    },
 };
 use std::{
     collections::VecDeque,
     sync::{
         Arc, Mutex,
-        atomic::{AtomicU64, Ordering::Relaxed},
+        atomic::{AtomicBool, AtomicU64, Ordering::Relaxed},
         mpsc::{Receiver, Sender, channel},
     },
     time::{SystemTime, UNIX_EPOCH},
@@ -74,6 +77,7 @@ pub struct FakeSale {
     held: Mutex<VecDeque<(Sender<()>, Receiver<()>)>>,
     sequence: watch::Sender<Sequence>,
     skew_ms: Arc<AtomicU64>,
+    is_gone: AtomicBool,
 }
 
 struct Inner {
@@ -84,6 +88,7 @@ struct Inner {
     operations: Vec<(Actor, Operation)>,
     winners: Vec<Winner>,
     timeline: Vec<TimelineEntry>,
+    waiting: Vec<WaitingPlace>,
     reserved: bool,
     /// Attempts that were submitted to it, and the answers that the gate gave without asking.
     asked: u64,
@@ -132,9 +137,11 @@ impl FakeSale {
                     offered: true,
                     waitlist_open: true,
                     price_minor,
+                    limit_per_shopper: spec.rounds[0].items[0].limit_per_shopper,
                     sold_out_since: Sequence(1),
                 })
                 .to_vec(),
+            limit_per_shopper: spec.limit_per_shopper,
             rate_per_second: 0,
             disk_full: false,
             pause: None,
@@ -152,6 +159,7 @@ impl FakeSale {
             operations: Vec::new(),
             winners: Vec::new(),
             timeline: Vec::new(),
+            waiting: Vec::new(),
             reserved: false,
             asked: 0,
             said: Vec::new(),
@@ -164,6 +172,7 @@ impl FakeSale {
             held: Mutex::default(),
             sequence: watch::Sender::new(Sequence(1)),
             skew_ms,
+            is_gone: AtomicBool::new(false),
         }
     }
 
@@ -200,6 +209,10 @@ impl FakeSale {
             v.rounds_opened = 1;
             v.items.iter_mut().for_each(|i| i.state = ItemState::Available);
         });
+    }
+
+    pub fn set_waiting(&self, places: Vec<WaitingPlace>) {
+        self.inner.lock().unwrap().waiting = places;
     }
 
     pub fn log(&self, entry: TimelineEntry) {
@@ -244,6 +257,10 @@ impl FakeSale {
 impl Sale for FakeSale {
     fn view(&self) -> Arc<SaleView> {
         Arc::clone(&self.inner.lock().unwrap().view)
+    }
+
+    fn is_gone(&self) -> bool {
+        self.is_gone.load(Relaxed)
     }
 
     fn attempt(&self, attempt: Attempt, _: u64) -> Reply<Told> {
@@ -438,6 +455,19 @@ impl Sale for FakeSale {
         self.sequence.subscribe()
     }
 
+    fn waiting(&self, query: WaitingQuery) -> Reply<Vec<WaitingPlace>> {
+        let inner = self.inner.lock().unwrap();
+        let wanted = |place: &&WaitingPlace| {
+            place.as_of > query.after && query.item.is_none_or(|item| place.basket[0].item == item)
+        };
+        ready(inner.waiting.iter().filter(wanted).take(query.max).copied().collect())
+    }
+
+    /// Entries are a second apart, and of one read only a few are found.
+    fn times(&self, of: &[Sequence]) -> Result<Vec<TimeMs>, Unavailable> {
+        Ok(of.iter().take(3).map(|sequence| TimeMs(sequence.0 * 1000)).collect())
+    }
+
     fn log_id(&self) -> &str {
         "00112233445566778899aabbccddeeff"
     }
@@ -502,8 +532,23 @@ impl Sales for FakeSales {
             .map_or_else(SaleHealth::default, |(_, health)| health.clone())
     }
 
-    fn get_or_create(&self, sale: &SaleId) -> Result<Arc<dyn Sale>, Unavailable> {
-        Ok(self.get(sale.as_str()).unwrap_or_else(|| self.add(sale.as_str(), spec(60), false)))
+    fn define(&self, sale: &SaleId, actor: Actor, new: Box<SaleSpec>) -> Made {
+        let made = self.get(sale.as_str()).unwrap_or_else(|| self.add(sale.as_str(), (*new).clone(), false));
+        let done = made.operate(actor, Operation::Define(new)).blocking_recv().unwrap()?;
+        Ok(done.map(drop))
+    }
+
+    fn delete(&self, sale: &SaleId) -> Made {
+        let mut sales = self.sales.lock().unwrap();
+        let Some(at) = sales.iter().position(|(id, _)| id == sale) else {
+            return Ok(Err(OperateError::NotFound("no such sale".into())));
+        };
+        if sales[at].1.view().rounds_opened > 0 {
+            return Ok(Err(OperateError::Conflict("the sale has opened".into())));
+        }
+        let (_, sale) = sales.remove(at);
+        sale.is_gone.store(true, Relaxed);
+        Ok(Ok(()))
     }
 
     fn now(&self) -> TimeMs {
@@ -561,6 +606,7 @@ impl Running {
             challenges,
             denied: web::limits::DenyList::open(dir.path()).unwrap(),
             strategy: gate::Strategy::open(dir.path()).unwrap(),
+            drafts: gate::Drafts::open(dir.path()).unwrap(),
             memory: web::pressure::Memory {
                 resident_bytes: Arc::new(move || read.load(Relaxed)),
                 limit_bytes: MEMORY_LIMIT_BYTES,

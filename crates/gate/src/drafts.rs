@@ -1,0 +1,438 @@
+//! Sales that are being prepared. A draft is a document in a file of its own: no shopper can see
+//! it, no log has it, and no worker runs for it, until an operator publishes it.
+//!
+//! Every change is one file written, renamed or removed. A publication makes the sale first and
+//! removes the draft after it; a crash between the two leaves both, and the next start removes the
+//! draft.
+
+use crate::{
+    ports::Sales,
+    problem::{CONFLICT, INVALID, NOT_FOUND, Problem, UNAVAILABLE, of_operation, of_unavailable},
+};
+use contracts::{Actor, SaleId, SaleSpec};
+use engines::embedded::disk::make_dir_durable;
+use serde::{Deserialize, Serialize};
+use serde_json::{Map, Value};
+use std::{
+    collections::BTreeMap,
+    fs, io,
+    path::{Path, PathBuf},
+    sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock},
+};
+use units::TimeMs;
+use web::secret::{read_secret, write_secret};
+
+/// Drafts at once. Each takes up to a megabyte of memory.
+const DRAFTS_MAX: usize = 100;
+const VERSION: u32 = 1;
+
+/// A sale's document, as an operator has it so far. It need not be valid.
+pub(crate) type Document = Map<String, Value>;
+
+/// A draft.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct Draft {
+    version: u32,
+    pub(crate) sale: SaleId,
+    pub(crate) saved_at: TimeMs,
+    pub(crate) by: String,
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    pub(crate) reason: String,
+    pub(crate) definition: Document,
+}
+
+/// The drafts in `operators/drafts` under a data directory.
+#[derive(Debug)]
+pub struct Drafts {
+    dir: PathBuf,
+    /// Held while something changes, which waits for the disk: readers do not wait for that.
+    changing: Mutex<()>,
+    kept: RwLock<BTreeMap<SaleId, Arc<Draft>>>,
+}
+
+impl Drafts {
+    /// Reads the drafts. One that cannot be read is left where it is, and reported.
+    pub fn open(data: &Path) -> io::Result<Self> {
+        let dir = data.join("operators/drafts");
+        let mut kept = BTreeMap::new();
+        let entries = match fs::read_dir(&dir) {
+            Err(error) if error.kind() == io::ErrorKind::NotFound => Vec::new(),
+            entries => entries?.collect::<io::Result<Vec<_>>>()?,
+        };
+        for path in entries.into_iter().map(|entry| entry.path()) {
+            if path.extension().is_none_or(|extension| extension != "json") {
+                continue;
+            }
+            match read(&path) {
+                Ok(draft) => drop(kept.insert(draft.sale.clone(), Arc::new(draft))),
+                Err(why) => {
+                    tracing::error!(file = %path.display(), %why, "a draft cannot be read: it is left out")
+                }
+            }
+        }
+        Ok(Self { dir, changing: Mutex::default(), kept: RwLock::new(kept) })
+    }
+
+    /// Removes the drafts of sales that exist: their publication was cut off after it had made the
+    /// sale.
+    pub(crate) fn settle(&self, sales: &dyn Sales) {
+        let _changing = self.change();
+        for draft in self.list() {
+            if exists(sales, &draft.sale) {
+                tracing::warn!(sale = %draft.sale, "a draft was published before the last stop: it is removed");
+                self.remove(&draft.sale);
+            }
+        }
+    }
+
+    /// All drafts, by name.
+    pub(crate) fn list(&self) -> Vec<Arc<Draft>> {
+        self.kept.read().unwrap_or_else(PoisonError::into_inner).values().cloned().collect()
+    }
+
+    pub(crate) fn get(&self, sale: &SaleId) -> Option<Arc<Draft>> {
+        self.kept.read().unwrap_or_else(PoisonError::into_inner).get(sale).cloned()
+    }
+
+    /// The same, or 404.
+    pub(crate) fn find(&self, sale: &SaleId) -> Result<Arc<Draft>, Problem> {
+        self.get(sale).ok_or_else(|| Problem::new(&NOT_FOUND, format!("there is no draft of a sale {sale}")))
+    }
+
+    /// Saves a draft, in place of an earlier one of this name. Blocks on the disk.
+    pub(crate) fn save(
+        &self,
+        sales: &dyn Sales,
+        sale: &SaleId,
+        definition: Document,
+        by: &Actor,
+    ) -> Result<Arc<Draft>, Problem> {
+        let _changing = self.change();
+        self.write(sales, sale, definition, by)
+    }
+
+    /// Copies the document of a draft or of a sale to a draft of another name. Blocks on the disk.
+    pub(crate) fn copy(
+        &self,
+        sales: &dyn Sales,
+        from: &SaleId,
+        to: &SaleId,
+        by: &Actor,
+    ) -> Result<Arc<Draft>, Problem> {
+        let _changing = self.change();
+        let definition = match self.get(from) {
+            Some(draft) => draft.definition.clone(),
+            None => {
+                let sale = sales.get(from.as_str());
+                let sale =
+                    sale.ok_or_else(|| Problem::new(&NOT_FOUND, format!("no sale {from}, and no draft")))?;
+                document_of(&sale.view().spec)?
+            }
+        };
+        match self.get(to) {
+            // A repetition.
+            Some(same) if same.definition == definition => Ok(same),
+            Some(_) => Err(Problem::new(
+                &CONFLICT,
+                format!(
+                    "there is a draft {to} already, with another document: choose another name, or delete that first"
+                ),
+            )),
+            None => self.write(sales, to, definition, by),
+        }
+    }
+
+    /// Makes a draft the sale of its name, or finds that it is one already. Blocks on the disk.
+    pub(crate) fn publish(&self, sales: &dyn Sales, sale: &SaleId, by: &Actor) -> Result<(), Problem> {
+        let _changing = self.change();
+        let draft = match self.find(sale) {
+            Ok(draft) => draft,
+            Err(_) if sales.get(sale.as_str()).is_some() => return Ok(()),
+            Err(problem) => return Err(problem),
+        };
+        let spec = parse(&draft.definition).map_err(|why| Problem::new(&INVALID, why))?;
+        sales.define(sale, by.clone(), Box::new(spec)).map_err(of_unavailable)?.map_err(of_operation)?;
+        tracing::warn!(%sale, actor = by.name, reason = by.reason, "a draft was published");
+        self.remove(sale);
+        Ok(())
+    }
+
+    /// Sets a sale up without a draft, or changes it. Blocks on the disk.
+    pub(crate) fn define(
+        &self,
+        sales: &dyn Sales,
+        sale: &SaleId,
+        by: Actor,
+        spec: Box<SaleSpec>,
+    ) -> Result<(), Problem> {
+        let _changing = self.change();
+        if self.get(sale).is_some() {
+            let why = format!("there is a draft {sale}: publish it, delete it, or choose another name");
+            return Err(Problem::new(&CONFLICT, why));
+        }
+        sales.define(sale, by, spec).map_err(of_unavailable)?.map_err(of_operation)
+    }
+
+    /// Deletes a draft, or a sale that never opened. Blocks on the disk.
+    pub(crate) fn delete(&self, sales: &dyn Sales, sale: &SaleId, by: &Actor) -> Result<(), Problem> {
+        let _changing = self.change();
+        let what = match self.get(sale) {
+            Some(_) => {
+                self.remove_file(sale).map_err(|error| not_written(&error))?;
+                self.forget(sale);
+                "a draft was deleted"
+            }
+            None => {
+                sales.delete(sale).map_err(of_unavailable)?.map_err(of_operation)?;
+                "a sale that never opened was deleted"
+            }
+        };
+        // The sale's own log is gone, so this line is all that says who did it.
+        tracing::warn!(%sale, actor = by.name, reason = by.reason, "{what}");
+        Ok(())
+    }
+
+    fn write(
+        &self,
+        sales: &dyn Sales,
+        sale: &SaleId,
+        definition: Document,
+        by: &Actor,
+    ) -> Result<Arc<Draft>, Problem> {
+        if exists(sales, sale) {
+            let why = format!(
+                "there is a sale {sale} already: copy it to another name, or change it while no round has opened"
+            );
+            return Err(Problem::new(&CONFLICT, why));
+        }
+        let is_new = self.get(sale).is_none();
+        if is_new && self.list().len() >= DRAFTS_MAX {
+            let why = format!("there are {DRAFTS_MAX} drafts already: publish or delete one first");
+            return Err(Problem::new(&CONFLICT, why));
+        }
+        let (by, reason, saved_at) = (by.name.clone(), by.reason.clone(), sales.now());
+        let draft = Draft { version: VERSION, sale: sale.clone(), saved_at, by, reason, definition };
+        let bytes = serde_json::to_vec_pretty(&draft).map_err(|_| Problem::internal())?;
+        make_dir_durable(&self.dir)
+            .and_then(|()| write_secret(&self.path(sale), &bytes))
+            .map_err(|error| not_written(&error))?;
+        let draft = Arc::new(draft);
+        self.kept.write().unwrap_or_else(PoisonError::into_inner).insert(sale.clone(), Arc::clone(&draft));
+        Ok(draft)
+    }
+
+    /// Removes a draft whose sale exists. If that fails, the next start removes it.
+    fn remove(&self, sale: &SaleId) {
+        if let Err(error) = self.remove_file(sale) {
+            tracing::warn!(%sale, %error, "a published draft cannot be removed: the next start removes it");
+        }
+        self.forget(sale);
+    }
+
+    fn remove_file(&self, sale: &SaleId) -> io::Result<()> {
+        match fs::remove_file(self.path(sale)) {
+            Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
+            _ => {}
+        }
+        fs::File::open(&self.dir)?.sync_all()
+    }
+
+    fn forget(&self, sale: &SaleId) {
+        self.kept.write().unwrap_or_else(PoisonError::into_inner).remove(sale);
+    }
+
+    fn path(&self, sale: &SaleId) -> PathBuf {
+        self.dir.join(format!("{sale}.json"))
+    }
+
+    /// Nothing is half done between two statements, so a panic of another holder spoils nothing.
+    fn change(&self) -> MutexGuard<'_, ()> {
+        self.changing.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+fn read(path: &Path) -> Result<Draft, String> {
+    let bytes = read_secret(path).map_err(|error| error.to_string())?;
+    let draft: Draft = serde_json::from_slice(&bytes).map_err(|error| error.to_string())?;
+    let is_named = path.file_stem().is_some_and(|name| name == draft.sale.as_str());
+    match draft.version == VERSION && is_named {
+        true => Ok(draft),
+        false => Err(format!(
+            "version {} of sale {}: want {VERSION}, and the sale's name",
+            draft.version, draft.sale
+        )),
+    }
+}
+
+/// Whether there is a sale of this name, also one that could not be recovered.
+fn exists(sales: &dyn Sales, sale: &SaleId) -> bool {
+    sales.get(sale.as_str()).is_some() || sales.down().contains(sale)
+}
+
+fn not_written(error: &io::Error) -> Problem {
+    tracing::error!(%error, "change a draft: not written");
+    let why = "the draft cannot be written, and is as it was: see the server's log";
+    Problem::new(&UNAVAILABLE, why).retry_after(5)
+}
+
+/// A valid document, as a draft has it.
+fn document_of(spec: &SaleSpec) -> Result<Document, Problem> {
+    match serde_json::to_value(spec) {
+        Ok(Value::Object(document)) => Ok(document),
+        _ => Err(Problem::internal()),
+    }
+}
+
+/// The sale that a document defines, or what is wrong with the document.
+pub(crate) fn parse(document: &Document) -> Result<SaleSpec, String> {
+    let spec: SaleSpec =
+        serde_path_to_error::deserialize(Value::Object(document.clone())).map_err(|error| {
+            let path = match error.path().to_string() {
+                path if path == "." => String::new(),
+                path => path,
+            };
+            in_words(&path, &error.inner().to_string())
+        })?;
+    spec.validate_new().map_err(|error| error.to_string())?;
+    Ok(spec)
+}
+
+/// The message of the reader of JSON, in the terms of the document.
+fn in_words(path: &str, message: &str) -> String {
+    let quoted = |text: &str| text.split('`').nth(1).unwrap_or_default().to_owned();
+    let inside = |field: &str| match path {
+        "" => field.to_owned(),
+        path if path == field || path.ends_with(&format!(".{field}")) => path.to_owned(),
+        path => format!("{path}.{field}"),
+    };
+    if message.starts_with("missing field") {
+        return format!("{}: is missing", inside(&quoted(message)));
+    }
+    if let Some(rest) = message.strip_prefix("unknown field") {
+        let known: Vec<&str> = rest.split('`').skip(3).step_by(2).collect();
+        return format!(
+            "{}: there is no such field; there can be {}",
+            inside(&quoted(message)),
+            known.join(", ")
+        );
+    }
+    if let Some(rest) = message.strip_prefix("unknown variant") {
+        let known: Vec<&str> = rest.split('`').skip(3).step_by(2).collect();
+        return format!("{path}: {} is no choice; choose of {}", quoted(message), known.join(", "));
+    }
+    let found = message.strip_prefix("invalid type: ").or_else(|| message.strip_prefix("invalid value: "));
+    let Some((found, wanted)) = found.and_then(|rest| rest.rsplit_once(", expected ")) else {
+        return format!("{path}: {message}");
+    };
+    let found = match found.split_once(' ') {
+        Some(("string", text)) => format!("the text {text}"),
+        Some(("integer" | "floating", number)) => {
+            format!("the number {}", number.trim_start_matches("point ").trim_matches('`'))
+        }
+        Some(("boolean", value)) => value.trim_matches('`').to_owned(),
+        _ => match found {
+            "map" => "an object".to_owned(),
+            "sequence" => "a list".to_owned(),
+            "null" => "nothing".to_owned(),
+            other => other.to_owned(),
+        },
+    };
+    let wanted = match wanted {
+        "u8" => "a whole number, 0 to 255",
+        "u16" | "u32" | "u64" | "usize" => "a whole number, 0 or more",
+        "a string" | "string" => "a text",
+        "a sequence" => "a list",
+        "a boolean" => "true or false",
+        other if other.starts_with("struct") || other == "a map" => "an object with fields",
+        other => other,
+    };
+    format!("{path}: want {wanted}, and it is {found}")
+}
+
+/// What a draft's times mean now, where that may be a mistake: a copy has the times of the sale
+/// that it is a copy of.
+pub(crate) fn late_times(spec: &SaleSpec, now: TimeMs) -> Vec<String> {
+    let rounds = spec.rounds.iter().enumerate();
+    let late = rounds.filter_map(|(at, round)| match (round.opens_at <= now, round.closes_at <= now) {
+        (_, true) => {
+            Some(format!("rounds[{at}].closes_at: this time is over, so the round would never open"))
+        }
+        (true, false) => {
+            Some(format!("rounds[{at}].opens_at: this time is over, so the round would open at once"))
+        }
+        (false, false) => None,
+    });
+    late.collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use serde_json::json;
+
+    fn document() -> Value {
+        json!({
+            "name": "Launch", "currency": "CNY", "items": [{ "item": "phone", "name": "Phone" }],
+            "rounds": [{ "opens_at": "2030-01-01T10:00:00Z", "closes_at": "2030-01-01T12:00:00Z",
+                         "items": [{ "item": "phone", "stock": 5, "price_minor": 1000 }] }],
+        })
+    }
+
+    #[test]
+    fn what_is_wrong_with_a_document_is_said_in_its_own_terms() {
+        let check = |pointer: &str, value: Value, want: &str| {
+            let mut document = document();
+            let (parent, field) = pointer.rsplit_once('/').unwrap();
+            let parent = document.pointer_mut(parent).unwrap().as_object_mut().unwrap();
+            match value {
+                Value::Null => drop(parent.remove(field)),
+                value => drop(parent.insert(field.to_owned(), value)),
+            }
+            let said = parse(document.as_object().unwrap()).unwrap_err();
+            assert_eq!(said, want, "{pointer}");
+        };
+        parse(document().as_object().unwrap()).unwrap();
+        check("/currency", Value::Null, "currency: is missing");
+        check("/rounds/0/items/0/stock", Value::Null, "rounds[0].items[0].stock: is missing");
+        let number = "want a whole number, 0 or more, and it is";
+        check(
+            "/rounds/0/items/0/stock",
+            json!("five"),
+            &format!("rounds[0].items[0].stock: {number} the text \"five\""),
+        );
+        check(
+            "/rounds/0/items/0/stock",
+            json!(-5),
+            &format!("rounds[0].items[0].stock: {number} the number -5"),
+        );
+        check(
+            "/rounds/0/items/0/stock",
+            json!(1.5),
+            &format!("rounds[0].items[0].stock: {number} the number 1.5"),
+        );
+        check("/name", json!(7), "name: want a text, and it is the number 7");
+        check("/items", json!({}), "items: want a list, and it is an object");
+        check("/rounds", json!([]), "rounds: want 1 to 200");
+        check(
+            "/items/0/colour",
+            json!("red"),
+            "items[0].colour: there is no such field; there can be item, name, name_zh",
+        );
+        check(
+            "/late_payment",
+            json!("never"),
+            "late_payment: never is no choice; choose of claim_if_free, refund",
+        );
+        check("/currency", json!("ABC"), "currency: ABC is no currency of ISO 4217");
+    }
+
+    #[test]
+    fn times_that_are_over_are_pointed_out() {
+        let spec = parse(document().as_object().unwrap()).unwrap();
+        let [opens_at, closes_at] = [spec.rounds[0].opens_at, spec.rounds[0].closes_at];
+        assert_eq!(late_times(&spec, TimeMs(opens_at.0 - 1)), Vec::<String>::new());
+        assert!(late_times(&spec, opens_at)[0].starts_with("rounds[0].opens_at: this time is over"));
+        assert!(late_times(&spec, closes_at)[0].starts_with("rounds[0].closes_at: this time is over"));
+    }
+}
