@@ -7,12 +7,12 @@ use super::{
     process::Running,
     servers::{Gate, Nginx, Setup, wait_for},
 };
-use crate::shell::Failure;
+use crate::shell::{Failure, command};
 use serde_json::json;
 use std::fs;
 use std::io::{BufRead, BufReader, Write};
 use std::net::SocketAddr;
-use std::process::{Child, Command, Stdio};
+use std::process::{Child, Stdio};
 use std::thread::sleep;
 use std::time::Duration;
 
@@ -111,7 +111,7 @@ fn bytes_each_over_tls(programs: &Programs, protocol: &str) -> Result<f64, Failu
     wait_for("the gate", at, &dir.0.join("gate/log"))?;
     let script = dir.0.join("tls_crowd.py");
     fs::write(&script, include_str!("tls_crowd.py"))?;
-    let mut crowd = Command::new("python3")
+    let mut crowd = command("python3")
         .arg(&script)
         .args([at.port().to_string(), protocol.to_owned(), TLS_CONNECTIONS.to_string()])
         .stdin(Stdio::piped())

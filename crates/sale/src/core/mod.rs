@@ -11,6 +11,7 @@ mod fields;
 mod grown;
 mod machine;
 mod operate;
+mod promotions;
 mod record;
 mod refusal;
 mod rules;
