@@ -137,12 +137,17 @@ impl Data {
         }
     }
 
+    /// Moves a directory, durably. After an error it is where it was, as far as anybody can see.
     fn rename(&self, from: &Path, to: &Path) -> io::Result<()> {
+        // Opened first, so that nothing is moved when no more files can be opened.
+        let dirs = [from, to].into_iter().filter_map(Path::parent).map(fs::File::open);
+        let dirs = dirs.collect::<io::Result<Vec<_>>>()?;
         fs::rename(from, to)?;
-        for dir in [from, to].into_iter().filter_map(Path::parent) {
-            fs::File::open(dir)?.sync_all()?;
-        }
-        Ok(())
+        dirs.iter().try_for_each(fs::File::sync_all).inspect_err(|_| {
+            if let Err(error) = fs::rename(to, from) {
+                tracing::error!(from = %to.display(), to = %from.display(), %error, "move back: failed");
+            }
+        })
     }
 
     /// Opens a sale's log for writing.

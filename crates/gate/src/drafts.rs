@@ -22,8 +22,13 @@ use std::{
 use units::TimeMs;
 use web::secret::{read_secret, write_secret};
 
-/// Drafts at once. Each takes up to a megabyte of memory.
+/// Drafts at once, and what they may have together and each: bytes of their files, and values, of
+/// which each takes some 30 to 140 bytes of memory.
 const DRAFTS_MAX: usize = 100;
+const BYTES_MAX: usize = 8 << 20;
+const BYTES_EACH_MAX: usize = 1 << 20;
+const VALUES_EACH_MAX: usize = 200_000;
+const VALUES_MAX: usize = 1_000_000;
 const VERSION: u32 = 1;
 
 /// A sale's document, as an operator has it so far. It need not be valid.
@@ -40,6 +45,21 @@ pub(crate) struct Draft {
     #[serde(default, skip_serializing_if = "String::is_empty")]
     pub(crate) reason: String,
     pub(crate) definition: Document,
+    /// Bytes of its file, and values of its document.
+    #[serde(skip)]
+    size: (usize, usize),
+}
+
+/// How many values there are in a document.
+fn values(document: &Document) -> usize {
+    fn within(value: &Value) -> usize {
+        1 + match value {
+            Value::Array(values) => values.iter().map(within).sum(),
+            Value::Object(fields) => fields.values().map(within).sum(),
+            _ => 0,
+        }
+    }
+    document.values().map(within).sum()
 }
 
 /// The drafts in `operators/drafts` under a data directory.
@@ -174,10 +194,21 @@ impl Drafts {
         sales.define(sale, by, spec).map_err(of_unavailable)?.map_err(of_operation)
     }
 
-    /// Deletes a draft, or a sale that never opened. Blocks on the disk.
-    pub(crate) fn delete(&self, sales: &dyn Sales, sale: &SaleId, by: &Actor) -> Result<(), Problem> {
+    /// Deletes a draft, or a sale that never opened; only a draft if `only_draft`, for it may have
+    /// been published meanwhile. Blocks on the disk.
+    pub(crate) fn delete(
+        &self,
+        sales: &dyn Sales,
+        sale: &SaleId,
+        by: &Actor,
+        only_draft: bool,
+    ) -> Result<(), Problem> {
         let _changing = self.change();
         let what = match self.get(sale) {
+            None if only_draft => {
+                let why = format!("there is no draft {sale} any more: it was deleted, or is a sale now");
+                return Err(Problem::new(&CONFLICT, why));
+            }
             Some(_) => {
                 self.remove_file(sale).map_err(|error| not_written(&error))?;
                 self.forget(sale);
@@ -185,6 +216,10 @@ impl Drafts {
             }
             None => {
                 sales.delete(sale).map_err(of_unavailable)?.map_err(of_operation)?;
+                // A draft of it that could not be removed when it was published.
+                if let Err(error) = self.remove_file(sale) {
+                    tracing::warn!(%sale, %error, "a draft of a deleted sale may be left");
+                }
                 "a sale that never opened was deleted"
             }
         };
@@ -212,14 +247,41 @@ impl Drafts {
             return Err(Problem::new(&CONFLICT, why));
         }
         let (by, reason, saved_at) = (by.name.clone(), by.reason.clone(), sales.now());
-        let draft = Draft { version: VERSION, sale: sale.clone(), saved_at, by, reason, definition };
-        let bytes = serde_json::to_vec_pretty(&draft).map_err(|_| Problem::internal())?;
+        let size = (0, values(&definition));
+        let mut draft =
+            Draft { version: VERSION, sale: sale.clone(), saved_at, by, reason, definition, size };
+        let bytes = serde_json::to_vec(&draft).map_err(|_| Problem::internal())?;
+        draft.size.0 = bytes.len();
+        self.is_small(&draft)?;
         make_dir_durable(&self.dir)
             .and_then(|()| write_secret(&self.path(sale), &bytes))
             .map_err(|error| not_written(&error))?;
         let draft = Arc::new(draft);
         self.kept.write().unwrap_or_else(PoisonError::into_inner).insert(sale.clone(), Arc::clone(&draft));
         Ok(draft)
+    }
+
+    /// Whether there is room for this draft beside the others.
+    fn is_small(&self, draft: &Draft) -> Result<(), Problem> {
+        let others = self.list().into_iter().filter(|other| other.sale != draft.sale);
+        let (mut bytes, mut values) = draft.size;
+        if bytes > BYTES_EACH_MAX || values > VALUES_EACH_MAX {
+            let why = format!(
+                "the document has {bytes} bytes and {values} values: want at most {BYTES_EACH_MAX} and {VALUES_EACH_MAX}"
+            );
+            return Err(Problem::new(&INVALID, why));
+        }
+        for other in others {
+            (bytes, values) = (bytes + other.size.0, values + other.size.1);
+        }
+        if bytes > BYTES_MAX || values > VALUES_MAX {
+            let why = format!(
+                "all drafts would have {bytes} bytes and {values} values: want at most {BYTES_MAX} and {VALUES_MAX}: \
+                 publish or delete one first"
+            );
+            return Err(Problem::new(&CONFLICT, why));
+        }
+        Ok(())
     }
 
     /// Removes a draft whose sale exists. If that fails, the next start removes it.
@@ -254,7 +316,8 @@ impl Drafts {
 
 fn read(path: &Path) -> Result<Draft, String> {
     let bytes = read_secret(path).map_err(|error| error.to_string())?;
-    let draft: Draft = serde_json::from_slice(&bytes).map_err(|error| error.to_string())?;
+    let mut draft: Draft = serde_json::from_slice(&bytes).map_err(|error| error.to_string())?;
+    draft.size = (bytes.len(), values(&draft.definition));
     let is_named = path.file_stem().is_some_and(|name| name == draft.sale.as_str());
     match draft.version == VERSION && is_named {
         true => Ok(draft),

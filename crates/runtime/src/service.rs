@@ -235,7 +235,12 @@ impl<M: Machine<Command: Clone>> Front for Shared<M> {
             if nap.is_zero() {
                 return true;
             }
-            queue = self.work.wait_timeout(queue, nap).unwrap_or_else(PoisonError::into_inner).0;
+            let waited = self.work.wait_timeout(queue, nap).unwrap_or_else(PoisonError::into_inner);
+            queue = waited.0;
+            // The machine is asked again when it wants to wake: the clock may have been set back.
+            if waited.1.timed_out() && next_wakeup.is_some() {
+                return true;
+            }
         }
     }
 

@@ -96,6 +96,7 @@ impl<D: Disk> EmbeddedLog<D> {
         settle(&file, first, &found).map_err(io_error(doing()))?;
         let Found { end, previous, capacity, made_bytes, superfluous, .. } = found;
         let generation = found.mark.map_or(0, |mark| mark.generation);
+        let is_named = capacity <= found.proven_bytes;
         let mut log = Self {
             disk,
             _lock: lock,
@@ -112,7 +113,9 @@ impl<D: Disk> EmbeddedLog<D> {
                 end,
                 previous,
                 generation,
-                unmarked: u32::from(found.unproven_at.is_some()),
+                // A length that no mark names gets one with the first frame: a crash in the middle
+                // of a step left it.
+                unmarked: if is_named { u32::from(found.unproven_at.is_some()) } else { MARK_EVERY },
             },
             frame: Vec::new(),
             broken: None,
@@ -219,8 +222,8 @@ impl<D: Disk> EmbeddedLog<D> {
     /// never was that long. What a crash leaves of a step is zeros after the last frame, or
     /// nothing. The next opening takes the length that it finds, and makes that durable.
     ///
-    /// The two marks cannot both be torn: since the one before this there was a sync, and this one
-    /// is synced before the next.
+    /// Each mark lies within a sector of its own: a crash spoils the mark that is being written, and
+    /// not the other.
     fn grow(&mut self, wanted: u64, lengths: [u64; 2]) -> Result<(), AppendError> {
         let mut grown = Ok(0);
         for len in lengths {
@@ -244,8 +247,8 @@ impl<D: Disk> EmbeddedLog<D> {
                 self.mark_active(self.shared.first())
             }),
         };
-        // Nothing was appended, but after a failed sync this file can be trusted no longer: its new
-        // length may be one that it has in the page cache only.
+        // Nothing was appended, but a step failed other than for want of room, and this file can be
+        // trusted no longer: its new length may be one that it has in the page cache only.
         grown.or_else(|_| {
             self.active.is_doubtful = true;
             self.begin_segment_for(wanted - self.active.end)

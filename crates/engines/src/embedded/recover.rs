@@ -34,6 +34,8 @@ pub(crate) struct Found {
     /// How long that segment is, and how long it was made.
     pub capacity: u64,
     pub made_bytes: u64,
+    /// The length that its header or its mark names.
+    pub proven_bytes: u64,
     /// The newest mark in the last segment.
     pub mark: Option<Mark>,
     /// The tail to cut: up to this offset there are bytes after `end` that are not zero.
@@ -103,8 +105,8 @@ pub(crate) fn open_segment<D: Disk>(
     })?;
     let len = open.len().map_err(io_error(format!("read {file}")))?;
     // The length in the header was durable before the segment got its name, and one in a mark
-    // before the mark was written. Asked for after the page was read: with a live writer it only
-    // grows.
+    // before the mark was written. Asked for after the page was read: a live writer never makes it
+    // shorter than what they name.
     let bytes = proven_bytes(&header, Mark::newest(&page, Key::new(&header.log_id.0), first));
     if len < bytes {
         return Err(damaged(len, &format!("the file ends here and should be {bytes} bytes long")));
@@ -177,6 +179,7 @@ pub(crate) fn recover<D: Disk>(disk: &D, want: Option<Partition>) -> Result<Opti
         previous: tail.previous,
         capacity: (len / ALIGN * ALIGN).max(tail.at),
         made_bytes: newest_header.bytes,
+        proven_bytes: proven_bytes(&newest_header, mark),
         unproven_at: tail.last_frame_at.filter(|_| mark.is_none_or(|mark| mark.end < tail.at)),
         mark,
         torn_end: tail.torn_end,

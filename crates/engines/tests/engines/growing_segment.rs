@@ -214,6 +214,36 @@ fn a_grown_segment_that_was_cut_is_refused() {
     check_all(&mut *open_long(&disk.copy()).unwrap().reader(), log.last().0);
 }
 
+/// The length was made, and the power failed before a mark named it. The next process appends
+/// beyond the old length.
+#[test]
+fn a_length_that_a_crash_left_without_a_mark_is_named_before_it_is_relied_on() {
+    let disk = SimDisk::new();
+    let mut log = open_long(&disk).unwrap();
+    append(&mut log, COUNT).unwrap();
+    let old = len(&disk) as usize;
+    drop(log);
+    let name = newest_segment(&disk);
+    let mut longer = disk.files()[&name].clone();
+    longer.resize(2 * old, 0);
+    disk.put(&name, longer);
+    let mut log = open_long(&disk).unwrap();
+    while (log.last().0 / COUNT) < 2 || log_end(&disk) <= old {
+        append(&mut log, COUNT).unwrap();
+    }
+    let disk = disk.kill();
+    let cut = disk.copy();
+    cut.put(&name, disk.files()[&name][..old].to_vec());
+    check_refused(&cut, "cut at the old length");
+    check_all(&mut *open_long(&disk).unwrap().reader(), log.last().0);
+}
+
+/// Up to where there are bytes in the newest segment.
+fn log_end(disk: &SimDisk) -> usize {
+    let file = disk.files()[&newest_segment(disk)].clone();
+    file.iter().rposition(|byte| *byte != 0).map_or(0, |at| at + 1)
+}
+
 #[test]
 fn a_log_with_segments_that_were_made_whole_is_read_and_goes_on() {
     // Such a segment has its full length in its header, and no mark with another one.

@@ -52,25 +52,8 @@ fn a_sale_for_which_the_disk_has_no_room_leaves_nothing() {
     let mut server = Server::with(Setup { wrapper, data: Some(data.clone()), ..Setup::default() });
     let seen = PathBuf::from(format!("/proc/{}/root{}", server.pid().as_raw_nonzero(), data.display()));
     server.see_data_at(seen.clone());
-    // A log needs 64 MiB, and the disk has 160.
-    let ballast = seen.parent().unwrap().join("ballast");
-    fs::write(&ballast, vec![1; 120 << 20]).unwrap();
     let spec = shop::spec(&[("phone", 1)]);
-    for _ in 0..2 {
-        let refused = server.admin_send("PUT", "/sales/launch", &spec.to_string());
-        assert_eq!((refused.status, &*refused.problem()), (503, "unavailable"), "{refused:?}");
-        assert_eq!(entries(&seen.join("sales")), Vec::<String>::new());
-        assert_eq!(entries(&seen.join("unfinished")), Vec::<String>::new());
-        assert_eq!(server.client.get(&server.admin_url("/readyz")).status, 200);
-    }
     server.admin("PUT", "/sales/launch/draft", &spec);
-    let refused = server.admin_send("POST", "/sales/launch/publish", r#"{"reason":"ready"}"#);
-    assert_eq!(refused.problem(), "unavailable", "{refused:?}");
-    let list = server.admin("GET", "/sales", &Value::Null);
-    assert_eq!((&list["sales"], &list["drafts"][0]["sale"]), (&json!([]), &"launch".into()), "{list}");
-    assert_eq!(entries(&seen.join("sales")), Vec::<String>::new());
-
-    // A draft is written whole or not at all.
     let mut room = 16 << 20;
     for n in 0..100 {
         let full = seen.parent().unwrap().join(format!("ballast-{n}"));
@@ -83,6 +66,20 @@ fn a_sale_for_which_the_disk_has_no_room_leaves_nothing() {
         }
     }
     assert!(room < 4096, "the disk is not full");
+    for _ in 0..2 {
+        let refused = server.admin_send("PUT", "/sales/other", &spec.to_string());
+        assert_eq!((refused.status, &*refused.problem()), (503, "unavailable"), "{refused:?}");
+        assert_eq!(entries(&seen.join("sales")), Vec::<String>::new());
+        assert_eq!(entries(&seen.join("unfinished")), Vec::<String>::new());
+        assert_eq!(server.client.get(&server.admin_url("/readyz")).status, 200);
+    }
+    let refused = server.admin_send("POST", "/sales/launch/publish", r#"{"reason":"ready"}"#);
+    assert_eq!(refused.problem(), "unavailable", "{refused:?}");
+    let list = server.admin("GET", "/sales", &Value::Null);
+    assert_eq!((&list["sales"], &list["drafts"][0]["sale"]), (&json!([]), &"launch".into()), "{list}");
+    assert_eq!(entries(&seen.join("sales")), Vec::<String>::new());
+
+    // A draft is written whole or not at all.
     let large = shop::with(spec.clone(), json!({ "name": "x".repeat(100_000) }));
     let refused = server.admin_send("PUT", "/sales/large/draft", &large.to_string());
     assert_eq!(refused.problem(), "unavailable", "{refused:?}");

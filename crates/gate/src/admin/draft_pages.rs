@@ -187,7 +187,11 @@ pub(super) async fn delete(
         let (sale, reason) = (sale_id(form.field("sale"))?, form.field("reason"));
         Reasons::Needed.check(reason)?;
         let by = form.operator.actor(reason);
-        change(Arc::clone(&drafts), &fronts, move |drafts, sales| drafts.delete(sales, &sale, &by)).await
+        let only_draft = form.field("what") == "draft";
+        change(Arc::clone(&drafts), &fronts, move |drafts, sales| {
+            drafts.delete(sales, &sale, &by, only_draft)
+        })
+        .await
     };
     let deleted = deleted.await;
     answer(&form, &headers, (&fronts, &drafts, signed_in.as_ref()), deleted, "deleted")
@@ -334,7 +338,7 @@ impl Page<'_> {
                 } }
                 (self.publish_form(sale, listed.is_valid))
                 (self.copy_form(sale))
-                (self.delete_form(sale))
+                (self.delete_form(sale, "draft"))
             }
         }
     }
@@ -348,7 +352,7 @@ impl Page<'_> {
                     (view.spec.name) " (" (sale) ") " span class="tag" { (state_in(lang, view.state)) }
                 }
                 (self.copy_form(sale))
-                @if never_opened { (self.delete_form(sale)) }
+                @if never_opened { (self.delete_form(sale, "sale")) }
             }
         }
     }
@@ -398,11 +402,12 @@ impl Page<'_> {
         }
     }
 
-    fn delete_form(&self, sale: &SaleId) -> Markup {
+    fn delete_form(&self, sale: &SaleId, what: &str) -> Markup {
         let Some(signed_in) = self.may(Role::Owner) else { return html! {} };
         html! {
             form class="operate" method="post" action="/drafts/delete" {
                 (self.common(signed_in, Some(sale.as_str())))
+                input type="hidden" name="what" value=(what);
                 (self.reason(sale, "delete"))
                 button type="submit" {
                     (self.lang.say("Delete", "删除")) span class="visually-hidden" { ": " (sale) }

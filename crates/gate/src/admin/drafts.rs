@@ -173,6 +173,6 @@ pub(super) async fn delete(
 ) -> Result<JsonReply<Done>, Problem> {
     let reason = Reasons::Needed.in_query(query.as_deref())?;
     let (sale, by) = (sale_id(&sale)?, operator.actor(&reason));
-    change(drafts, &fronts, move |drafts, sales| drafts.delete(sales, &sale, &by)).await?;
+    change(drafts, &fronts, move |drafts, sales| drafts.delete(sales, &sale, &by, false)).await?;
     Ok(JsonReply(Done::DONE))
 }

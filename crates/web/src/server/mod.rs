@@ -51,8 +51,8 @@ const QUEUED_MAX: usize = 16 << 10;
 const ROOM_WAIT_MAX: Duration = Duration::from_millis(50);
 
 /// New connections that wait at once, of all and of one address.
-const WAIT_FOR_ROOM_MAX: usize = 64;
-const WAIT_OF_ADDRESS_MAX: usize = 8;
+const WAIT_FOR_ROOM_MAX: usize = 1024;
+const WAIT_OF_ADDRESS_MAX: usize = 512;
 
 /// After one visit, a browser uses only TLS for a year (RFC 6797). The field is sent over TLS only,
 /// and only if the server has an HTTPS origin: it applies to all ports of the host, and another
@@ -291,12 +291,14 @@ impl Listening {
         }
         match self.seat(peer) {
             Ok(seat) => self.serve(stream, peer, seat),
+            Err(full) if self.is_public() => self.refused(peer, full),
             Err(full) => match self.place_to_wait(peer) {
                 // Others are accepted meanwhile.
-                Some(place) if self.make_room(full) > 0 => {
+                Some(place) => {
+                    self.make_room(full);
                     tokio::spawn(Arc::clone(self).wait(stream, peer, full, place));
                 }
-                _ => self.refused(peer, full),
+                None => self.refused(peer, full),
             },
         }
     }
@@ -308,7 +310,7 @@ impl Listening {
         Some((place, self.waiting_of_address.take(address, WAIT_OF_ADDRESS_MAX)?))
     }
 
-    /// Serves a new connection once another one has ended, which was told to.
+    /// Serves a new connection once another one has ended: it, or an earlier one, has told one to.
     async fn wait(
         self: Arc<Self>,
         stream: TcpStream,
@@ -389,14 +391,13 @@ impl Listening {
     }
 
     /// Tells the connection to close that has been idle longest, of those for which there is no
-    /// more room. Returns how many were told: none of shoppers'.
-    fn make_room(&self, full: Full) -> usize {
+    /// more room.
+    fn make_room(&self, full: Full) {
         match full {
-            _ if self.is_public() => 0,
             Full::Listener => self.roll.close_idle(1, Among::All),
             Full::Share(key) => self.roll.close_idle(1, Among::Of(key)),
             Full::Public(_) => 0,
-        }
+        };
     }
 
     fn refused(&self, peer: IpAddr, full: Full) {
