@@ -222,8 +222,8 @@ impl<D: Disk> EmbeddedLog<D> {
     /// never was that long. What a crash leaves of a step is zeros after the last frame, or
     /// nothing. The next opening takes the length that it finds, and makes that durable.
     ///
-    /// Each mark lies within a sector of its own: a crash spoils the mark that is being written, and
-    /// not the other.
+    /// Each mark lies within a sector of its own. So a crash spoils the mark that is being written,
+    /// and not the other.
     fn grow(&mut self, wanted: u64, lengths: [u64; 2]) -> Result<(), AppendError> {
         let mut grown = Ok(0);
         for len in lengths {

@@ -49,8 +49,8 @@ fn silent_connections_do_not_keep_operators_out() {
     for _ in 0..20 {
         assert_eq!(send(gate.bound.admin, "GET", "/healthz", &[], "").status, 200);
     }
-    let open = silent.iter().filter(|stream| is_open(stream)).count();
-    assert!(open <= 256, "{open} of one address are open");
+    // Beyond a quarter of the listener's connections, those that wait for room are closed soon.
+    wait("one address has a quarter", || silent.iter().filter(|stream| is_open(stream)).count() <= 256);
     // Nor does a connection that asks again and again, and is served, lose its place.
     let mut used = connect(gate.bound.admin);
     for _ in 0..3 {

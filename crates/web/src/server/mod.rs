@@ -50,6 +50,8 @@ const QUEUED_MAX: usize = 16 << 10;
 /// How long a new connection waits for one that was told to close.
 const ROOM_WAIT_MAX: Duration = Duration::from_millis(50);
 
+/// How often it tells one more to close.
+const TELL_EVERY: Duration = Duration::from_millis(4);
 /// New connections that wait at once, of all and of one address.
 const WAIT_FOR_ROOM_MAX: usize = 1024;
 const WAIT_OF_ADDRESS_MAX: usize = 512;
@@ -318,25 +320,39 @@ impl Listening {
         full: Full,
         place: (OwnedSemaphorePermit, Share),
     ) {
+        let began = Instant::now();
+        let mut tried = 0;
         let seat = match full {
             // In the order in which they wait: a later connection does not take the permit first.
             Full::Listener => {
-                let permit = Arc::clone(&self.permits).acquire_owned();
-                match tokio::time::timeout(ROOM_WAIT_MAX, permit).await {
-                    Ok(Ok(permit)) => self.shares(peer).map(|shares| Seat::new(permit, shares)),
-                    _ => Err(full),
-                }
-            }
-            Full::Share(_) | Full::Public(_) => {
-                let began = Instant::now();
+                let mut permit = std::pin::pin!(Arc::clone(&self.permits).acquire_owned());
                 loop {
-                    tokio::time::sleep(Duration::from_millis(1)).await;
-                    match self.seat(peer) {
-                        Err(_) if began.elapsed() < ROOM_WAIT_MAX => {}
-                        seat => break seat,
+                    tokio::select! {
+                        permit = &mut permit => match permit {
+                            Ok(permit) => break self.shares(peer).map(|shares| Seat::new(permit, shares)),
+                            Err(_) => break Err(full),
+                        },
+                        () = tokio::time::sleep(TELL_EVERY) => {}
                     }
+                    if began.elapsed() >= ROOM_WAIT_MAX {
+                        break Err(full);
+                    }
+                    // None was idle before, or another connection has taken the share.
+                    self.make_room(full);
                 }
             }
+            Full::Share(_) | Full::Public(_) => loop {
+                tokio::time::sleep(Duration::from_millis(1)).await;
+                tried += 1;
+                match self.seat(peer) {
+                    Err(full) if began.elapsed() < ROOM_WAIT_MAX => {
+                        if tried % TELL_EVERY.as_millis() == 0 {
+                            self.make_room(full);
+                        }
+                    }
+                    seat => break seat,
+                }
+            },
         };
         drop(place);
         match seat {
