@@ -17,7 +17,7 @@ pub const LIST_CHUNK_MAX: usize = 4096;
 pub const VOID_BATCH_MAX: usize = 4096;
 
 /// Who gave the command and why, as the log will say.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Actor {
     /// The API key's name, or one of [`Actor::SYSTEM`].
     pub name: String,
@@ -49,7 +49,7 @@ impl Actor {
 }
 
 /// Whose stock a void returns.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub enum VoidTarget {
     /// All that this shopper holds, has bought or waits for.
     Shopper(ShopperKey),
@@ -58,7 +58,7 @@ pub enum VoidTarget {
 }
 
 /// A list of shoppers.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum ListKind {
     /// The shoppers who may buy, if the sale's eligibility is a list.
     Allowed,
@@ -67,7 +67,7 @@ pub enum ListKind {
 }
 
 /// A new limit per shopper for an item in a round.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct RoundItemLimit {
     pub round: u16,
     pub item: u16,
@@ -75,7 +75,7 @@ pub struct RoundItemLimit {
 }
 
 /// The Idempotency-Key of a command, and what it stands for.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub struct CommandKey {
     /// A hash of the caller's name and the key.
     pub id: [u8; 16],
@@ -84,7 +84,7 @@ pub struct CommandKey {
 }
 
 /// A command to a sale.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Operation {
     /// Opens the next round now.
     Open,
@@ -138,10 +138,7 @@ pub enum Operation {
         key: CommandKey,
         operation: Box<Self>,
     },
-    /// Sets the sale up, or changes its document as long as no round has opened. It never leaves
-    /// the process; the last, for serde counts the others without it when it reads and with it when
-    /// it writes.
-    #[serde(skip)]
+    /// Sets the sale up, or changes its document as long as no round has opened.
     Define(Box<SaleSpec>),
 }
 

@@ -62,7 +62,7 @@ impl Data {
         sales(&self.dir)
     }
 
-    /// Removes what an earlier process left unfinished. What cannot be removed is in nobody's way.
+    /// Removes what an earlier process left unfinished. What cannot be removed does no harm.
     fn clear_up(&self) {
         let cannot = |what: &Path, error: io::Error| {
             tracing::warn!(what = %what.display(), %error, "what an earlier process left unfinished cannot be removed: do it by hand");
@@ -97,7 +97,7 @@ impl Data {
         self.dir.join(UNFINISHED).join(sale.as_str())
     }
 
-    /// Begins a log for a sale that has none, where nobody looks for sales.
+    /// Begins a log for a sale that has none, in a place that is not searched for sales.
     pub(crate) fn begin_log(&self, sale: &SaleId) -> Result<EmbeddedLog<RealDisk>, LogError> {
         let dir = self.unfinished_dir(sale);
         let failed = || format!("create {}", dir.display());
@@ -185,7 +185,7 @@ pub(crate) fn new_log_id() -> Result<LogId, LogError> {
     Ok(LogId(id))
 }
 
-/// Where sales are while they are made or deleted. Nobody looks for sales here.
+/// Where sales are while they are made or deleted. It is not searched for sales.
 const UNFINISHED: &str = "unfinished";
 
 /// Removes a directory with all that is in it, if it exists.

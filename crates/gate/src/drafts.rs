@@ -252,6 +252,10 @@ impl Drafts {
             Draft { version: VERSION, sale: sale.clone(), saved_at, by, reason, definition, size };
         let bytes = serde_json::to_vec(&draft).map_err(|_| Problem::internal())?;
         draft.size.0 = bytes.len();
+        // The file nests the document one level deeper than it was sent.
+        if serde_json::from_slice::<Draft>(&bytes).is_err() {
+            return Err(Problem::new(&INVALID, "the document is nested too deeply"));
+        }
         self.is_small(&draft)?;
         make_dir_durable(&self.dir)
             .and_then(|()| write_secret(&self.path(sale), &bytes))
@@ -497,5 +501,36 @@ mod tests {
         assert_eq!(late_times(&spec, TimeMs(opens_at.0 - 1)), Vec::<String>::new());
         assert!(late_times(&spec, opens_at)[0].starts_with("rounds[0].opens_at: this time is over"));
         assert!(late_times(&spec, closes_at)[0].starts_with("rounds[0].closes_at: this time is over"));
+    }
+
+    /// A draft of the sale `name`, of so many bytes and values.
+    fn draft(name: &str, size: (usize, usize)) -> Draft {
+        let (sale, definition) = (name.parse().unwrap(), Document::new());
+        let (by, reason) = ("nora".into(), String::new());
+        Draft { version: VERSION, sale, saved_at: TimeMs(0), by, reason, definition, size }
+    }
+
+    #[test]
+    fn drafts_are_bounded_each_and_together() {
+        let dir = tempfile::tempdir().unwrap();
+        let drafts = Drafts::open(dir.path()).unwrap();
+        let kind = |size| drafts.is_small(&draft("one", size)).map_err(|problem| problem.kind.slug);
+        assert_eq!(kind((BYTES_EACH_MAX, VALUES_EACH_MAX)), Ok(()));
+        assert_eq!(kind((BYTES_EACH_MAX + 1, 1)), Err(INVALID.slug));
+        assert_eq!(kind((1, VALUES_EACH_MAX + 1)), Err(INVALID.slug));
+        let keep = |name: &str, size| {
+            let draft = Arc::new(draft(name, size));
+            drafts.kept.write().unwrap().insert(draft.sale.clone(), draft);
+        };
+        for n in 0..7 {
+            keep(&format!("other-{n}"), (BYTES_EACH_MAX, 1));
+        }
+        // What it replaces does not count.
+        keep("one", (BYTES_EACH_MAX, 1));
+        assert_eq!(kind((BYTES_EACH_MAX, 1)), Ok(()));
+        keep("last", (1, 1));
+        assert_eq!(kind((BYTES_EACH_MAX, 1)), Err(CONFLICT.slug));
+        let document = json!({ "a": [1, { "b": 2 }], "c": null });
+        assert_eq!(values(document.as_object().unwrap()), 5);
     }
 }

@@ -392,7 +392,7 @@ impl ApiKeys {
     /// durably before there is a session, so no crash lets it be used twice. Blocks on the disk.
     pub(crate) fn take_sign_in(&self, one_time: &str, now: TimeMs) -> io::Result<Taken> {
         let hash = blake3::hash(one_time.as_bytes()).to_hex();
-        // What nobody has made costs no lock.
+        // A file that was never made costs no lock.
         if !self.read_links()?.links.iter().any(|link| link.is(&hash)) {
             return Ok(Taken::Unknown);
         }

@@ -26,7 +26,7 @@ fn inside() -> Option<PathBuf> {
     env::var_os(DIR).map(PathBuf::from)
 }
 
-/// Runs a test of this binary again, behind a command.
+/// Runs a test of this binary again, by a command.
 fn again(test: &str, dir: &Path, wrapper: &[&str]) {
     let exe = env::current_exe().unwrap();
     let mut command = Command::new(wrapper.first().map_or(exe.as_os_str(), |first| first.as_ref()));

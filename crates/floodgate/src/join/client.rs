@@ -3,8 +3,8 @@
 //! be sent again.
 
 use super::message::{
-    self, COUNTS_MAX, DeniedComing, FRAME_BYTES_MAX, Fill, News, Nonce, Question, Reply, SaleNumber, Side,
-    ToGate, ToSales, UNPROVEN_BYTES_MAX,
+    self, COUNTS_MAX, DeniedComing, FRAME_BYTES_MAX, Fill, GATES_MAX, News, Nonce, Question, Reply,
+    SaleNumber, Side, ToGate, ToSales, UNPROVEN_BYTES_MAX,
 };
 use arc_swap::ArcSwap;
 use contracts::{
@@ -203,10 +203,10 @@ impl Link {
         let mut from = BufReader::with_capacity(1 << 16, stream.try_clone()?);
         let mut frame = Vec::new();
         self.greet(&stream, &mut from, &mut frame).map_err(|error| match error.kind() {
-            io::ErrorKind::WouldBlock | io::ErrorKind::TimedOut => io::Error::new(
-                io::ErrorKind::TimedOut,
-                "it does not greet in time (at most 64 gates can join)",
-            ),
+            io::ErrorKind::WouldBlock | io::ErrorKind::TimedOut => {
+                let why = format!("it does not greet in time (at most {GATES_MAX} gates can join)");
+                io::Error::new(io::ErrorKind::TimedOut, why)
+            }
             _ => error,
         })?;
         let number = {

@@ -1,8 +1,8 @@
 //! The side of the process with the sales: a socket for gates.
 
 use super::message::{
-    self, COUNTS_MAX, DENIED_MAX, DeniedPart, FRAME_BYTES_MAX, Fill, KEPT_MAX, News, Nonce, Question, Reply,
-    SaleNumber, Seen, Side, ToGate, ToSales, UNPROVEN_BYTES_MAX,
+    self, COUNTS_MAX, DENIED_MAX, DeniedPart, FRAME_BYTES_MAX, Fill, GATES_MAX, KEPT_MAX, News, Nonce,
+    Question, Reply, SaleNumber, Seen, Side, ToGate, ToSales, UNPROVEN_BYTES_MAX,
 };
 use crate::registry::{Registry, Wired};
 use contracts::{
@@ -25,8 +25,6 @@ use tokio::sync::Notify;
 
 /// How late a gate is told of a new sale.
 const LOOK_EVERY: Duration = Duration::from_millis(100);
-/// The most gates at once, with those that have not proved themselves yet.
-const GATES_MAX: usize = 64;
 /// How long the other side may take to send its greeting.
 const GREETING_MAX: Duration = Duration::from_secs(5);
 /// The most requests of a gate that wait at once; its attempts are bounded by the sale's queue and

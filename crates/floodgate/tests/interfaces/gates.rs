@@ -454,8 +454,8 @@ fn a_gate_with_other_keys_is_refused() {
     assert!(!output.status.success() && said.contains("on the same data"), "{said}");
 }
 
-/// The socket's directory is only the owner's, but whoever can connect must still prove that they
-/// have the master key.
+/// The socket's directory is only the owner's, but a peer that can connect must still prove that it
+/// has the master key.
 #[test]
 fn a_peer_that_only_repeats_the_greeting_is_told_nothing() {
     use std::io::{Read, Write};

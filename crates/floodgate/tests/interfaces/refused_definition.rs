@@ -1,4 +1,4 @@
-//! A sale that was refused, or could not be written, leaves nothing behind: neither now nor after
+//! A sale that was refused, or could not be written, leaves no file: neither now nor after
 //! the next start.
 
 use crate::disk_full::{mount_point, on_a_small_disk};

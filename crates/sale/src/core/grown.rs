@@ -218,7 +218,7 @@ impl<T: Copy + Ord> OrderedQueue<T> {
         self.pieces.partition_point(begins).saturating_sub(1)
     }
 
-    /// Inserts a value behind all that are not greater.
+    /// Inserts a value after all that are not greater.
     pub(super) fn insert(&mut self, value: T) {
         if self.back().is_none_or(|back| back <= value) {
             match self.pieces.back_mut().filter(|last| last.values.len() < Self::PIECE) {
@@ -301,7 +301,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_over_does_not_pile_up_behind_the_front() {
+    fn what_is_over_does_not_pile_up_after_the_front() {
         let (mut queue, mut over) = (OrderedQueue::default(), vec![false; 100_000]);
         (0..100_000_u64).for_each(|n| queue.insert(n));
         let mut prng = Prng::new(9);

@@ -53,7 +53,9 @@ fn done(done: OperationDone) -> Result<Operated, Broken> {
 
 /// The work of a payment in addition to its entry: finding and keeping its reference among a
 /// million others takes up to 10 µs.
-const PAYMENT_WORK: usize = 10;
+const PAYMENT_WORK: usize = 20;
+/// The same for a hold or a place that is given up: it is found among a million that wait.
+const RELEASE_WORK: usize = 8;
 
 impl Core {
     /// Carries out a command, or goes on with it. [`Core::tick`] has finished for this `now`. The
@@ -482,6 +484,7 @@ impl Core {
         hold: AttemptId,
         out: &mut Step,
     ) -> Result<Operated, Broken> {
+        out.spend(RELEASE_WORK);
         let Some(slot) = self.state.slots.find(hold) else {
             return not_found(format!("release: no hold {hold}"));
         };

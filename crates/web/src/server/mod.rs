@@ -30,7 +30,7 @@ use connection::{Guarded, InHand, Patience, Stream, Taken, Visit};
 use futures_util::FutureExt;
 use http::{HeaderValue, Request, header};
 use low_priority::Turns;
-use roll::{Among, Entry, From, Roll};
+use roll::{Among, Entry, Origin, Roll};
 use std::{
     fmt, io,
     net::{IpAddr, SocketAddr},
@@ -366,12 +366,12 @@ impl Listening {
         tokio::spawn(async move {
             let _seat = seat;
             let addresses = &listening.protection.addresses;
-            let from = From {
+            let origin = Origin {
                 address: addresses.address_key(peer),
                 network: addresses.prefix_key(peer),
                 is_shared: listening.is_public() && listening.speaks_for_others(peer),
             };
-            let enrolled = listening.roll.enrol(from, listening.pace_of_new(peer));
+            let enrolled = listening.roll.enrol(origin, listening.pace_of_new(peer));
             let entry = Arc::clone(&enrolled.entry);
             match &listening.tls {
                 // Boxed, so that a connection over TLS needs no room for it.
@@ -477,7 +477,7 @@ impl Listening {
         if std::mem::replace(&mut *relieved, look) != look {
             let mut closed = self.roll.close_idle(CLOSED_AT_ONCE, Among::Strangers);
             // Those that many people share come last.
-            closed += self.roll.close_idle(CLOSED_AT_ONCE - closed.min(CLOSED_AT_ONCE), Among::All);
+            closed += self.roll.close_idle(CLOSED_AT_ONCE - closed, Among::All);
             pressure.idle_closed.fetch_add(closed as u64, Relaxed);
         }
     }

@@ -38,7 +38,7 @@ pub(super) enum Among {
 
 /// Whom a connection is from.
 #[derive(Debug, Clone, Copy, Default)]
-pub(super) struct From {
+pub(super) struct Origin {
     /// The keys of its address and of its network, which are keys of nothing else.
     pub(super) address: u64,
     pub(super) network: u64,
@@ -49,7 +49,7 @@ pub(super) struct From {
 /// What is known of a connection.
 #[derive(Debug)]
 pub(super) struct Entry {
-    from: From,
+    origin: Origin,
     /// Requests that are not answered yet.
     busy: AtomicU32,
     /// When the last one was answered, or else when the connection was accepted.
@@ -89,8 +89,8 @@ impl Entry {
     fn is_among(&self, among: Among) -> bool {
         match among {
             Among::All => true,
-            Among::Strangers => !self.from.is_shared,
-            Among::Of(key) => self.from.address == key || self.from.network == key,
+            Among::Strangers => !self.origin.is_shared,
+            Among::Of(key) => self.origin.address == key || self.origin.network == key,
         }
     }
 
@@ -114,9 +114,9 @@ impl Drop for Enrolled {
 }
 
 impl Roll {
-    pub(super) fn enrol(self: &Arc<Self>, from: From, pace: Pace) -> Enrolled {
+    pub(super) fn enrol(self: &Arc<Self>, origin: Origin, pace: Pace) -> Enrolled {
         let entry = Arc::new(Entry {
-            from,
+            origin,
             busy: AtomicU32::new(0),
             idle_since_ms: AtomicU64::new(self.started.elapsed().as_millis() as u64),
             told: AtomicBool::new(false),
@@ -159,8 +159,8 @@ mod tests {
         let roll = Arc::new(Roll::default());
         let enrolled: Vec<Enrolled> = (0..6)
             .map(|n| {
-                let from = From { address: n % 2, network: 10 + n / 3, is_shared: n == 0 };
-                let it = roll.enrol(from, Pace::default());
+                let origin = Origin { address: n % 2, network: 10 + n / 3, is_shared: n == 0 };
+                let it = roll.enrol(origin, Pace::default());
                 it.entry.idle_since_ms.store(10 - n, Relaxed);
                 it
             })

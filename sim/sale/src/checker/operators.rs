@@ -63,7 +63,7 @@ impl Ledger {
         Ok(())
     }
 
-    /// A step in which all commands were answered has left no entry that nobody asked for.
+    /// A step in which all commands were answered has left no entry that no command asked for.
     pub(super) fn is_settled(&self) -> Check {
         ensure(self.open.is_empty(), "operators", || format!("nobody was told of {:?}", self.open))
     }
