@@ -7,7 +7,9 @@
 
 use crate::{
     ports::Sales,
-    problem::{CONFLICT, INVALID, NOT_FOUND, Problem, UNAVAILABLE, of_operation, of_unavailable},
+    problem::{
+        CONFLICT, DRAFT_CHANGED, INVALID, NOT_FOUND, Problem, UNAVAILABLE, of_operation, of_unavailable,
+    },
 };
 use contracts::{Actor, SaleId, SaleSpec};
 use engines::embedded::disk::make_dir_durable;
@@ -17,7 +19,7 @@ use std::{
     collections::BTreeMap,
     fs, io,
     path::{Path, PathBuf},
-    sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock},
+    sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError, RwLock},
 };
 use units::TimeMs;
 use web::secret::{read_secret, write_secret};
@@ -30,6 +32,8 @@ const BYTES_EACH_MAX: usize = 1 << 20;
 const VALUES_EACH_MAX: usize = 200_000;
 const VALUES_MAX: usize = 1_000_000;
 const VERSION: u32 = 1;
+/// Characters of a revision: 128 bits.
+const REVISION_CHARS: usize = 32;
 
 /// A sale's document, as an operator has it so far. It need not be valid.
 pub(crate) type Document = Map<String, Value>;
@@ -48,6 +52,67 @@ pub(crate) struct Draft {
     /// Bytes of its file, and values of its document.
     #[serde(skip)]
     size: (usize, usize),
+    #[serde(skip)]
+    judged: OnceLock<Judged>,
+}
+
+/// What is found in a document once, when it is first looked at.
+#[derive(Debug, Clone, PartialEq)]
+struct Judged {
+    revision: String,
+    /// A valid document is small: its items and rounds are bounded.
+    spec: Result<Box<SaleSpec>, String>,
+}
+
+impl Draft {
+    fn judged(&self) -> &Judged {
+        self.judged.get_or_init(|| {
+            let text = serde_json::to_vec(&self.definition).unwrap_or_default();
+            let revision = blake3::hash(&text).to_hex()[..REVISION_CHARS].to_owned();
+            Judged { revision, spec: parse(&self.definition).map(Box::new) }
+        })
+    }
+
+    /// Tells this document from another one of the same name: 32 hexadecimal digits.
+    pub(crate) fn revision(&self) -> &str {
+        &self.judged().revision
+    }
+
+    /// The sale that it defines, or what is wrong with it.
+    pub(crate) fn spec(&self) -> Result<&SaleSpec, &str> {
+        self.judged().spec.as_deref().map_err(String::as_str)
+    }
+}
+
+/// The draft that an operator had before them when they decided.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) enum Expected {
+    /// They did not say.
+    Any,
+    /// There was none of this name.
+    Absent,
+    /// There was one of this name.
+    Present,
+    Revision(String),
+}
+
+impl Expected {
+    /// Whether the draft is still the one that the operator had before them.
+    fn check(&self, sale: &SaleId, draft: Option<&Draft>) -> Result<(), Problem> {
+        let why = match (self, draft) {
+            (Self::Any, _) | (Self::Absent, None) | (Self::Present, Some(_)) => return Ok(()),
+            (Self::Revision(revision), Some(draft)) if draft.revision() == revision => return Ok(()),
+            (Self::Absent, Some(draft)) => {
+                format!("there is a draft {sale} already, which {} saved at {}", draft.by, draft.saved_at)
+            }
+            (_, Some(draft)) => format!(
+                "the draft {sale} is another one than you had before you: {} saved it at {}",
+                draft.by, draft.saved_at
+            ),
+            (_, None) => format!("there is no draft {sale} any more: it was deleted, or is a sale now"),
+        };
+        Err(Problem::new(&DRAFT_CHANGED, format!("{why}: nothing was done")))
+    }
 }
 
 /// How many values there are in a document.
@@ -94,14 +159,20 @@ impl Drafts {
         Ok(Self { dir, changing: Mutex::default(), kept: RwLock::new(kept) })
     }
 
-    /// Removes the drafts of sales that exist: their publication was cut off after it had made the
-    /// sale.
+    /// Removes the drafts whose sales exist with the same document: their publication was cut off
+    /// after it had made the sale. A draft with another document is left for the operators.
     pub(crate) fn settle(&self, sales: &dyn Sales) {
         let _changing = self.change();
         for draft in self.list() {
-            if exists(sales, &draft.sale) {
+            let Some(sale) = sales.get(draft.sale.as_str()) else { continue };
+            if draft.spec() == Ok(&*sale.view().spec) {
                 tracing::warn!(sale = %draft.sale, "a draft was published before the last stop: it is removed");
                 self.remove(&draft.sale);
+            } else {
+                tracing::warn!(
+                    sale = %draft.sale,
+                    "there are a sale and a draft of this name: delete the draft, or copy it to another name"
+                );
             }
         }
     }
@@ -120,15 +191,21 @@ impl Drafts {
         self.get(sale).ok_or_else(|| Problem::new(&NOT_FOUND, format!("there is no draft of a sale {sale}")))
     }
 
-    /// Saves a draft, in place of an earlier one of this name. Blocks on the disk.
+    /// Saves a draft, in place of the expected one of this name. Blocks on the disk.
     pub(crate) fn save(
         &self,
         sales: &dyn Sales,
         sale: &SaleId,
         definition: Document,
         by: &Actor,
+        expected: &Expected,
     ) -> Result<Arc<Draft>, Problem> {
         let _changing = self.change();
+        match self.get(sale) {
+            // A repetition.
+            Some(same) if same.definition == definition => return Ok(same),
+            kept => expected.check(sale, kept.as_deref())?,
+        }
         self.write(sales, sale, definition, by)
     }
 
@@ -163,16 +240,31 @@ impl Drafts {
         }
     }
 
-    /// Makes a draft the sale of its name, or finds that it is one already. Blocks on the disk.
-    pub(crate) fn publish(&self, sales: &dyn Sales, sale: &SaleId, by: &Actor) -> Result<(), Problem> {
+    /// Makes the expected draft the sale of its name, or finds that there is such a sale already.
+    /// Blocks on the disk.
+    pub(crate) fn publish(
+        &self,
+        sales: &dyn Sales,
+        sale: &SaleId,
+        by: &Actor,
+        expected: &Expected,
+    ) -> Result<(), Problem> {
         let _changing = self.change();
         let draft = match self.find(sale) {
             Ok(draft) => draft,
             Err(_) if sales.get(sale.as_str()).is_some() => return Ok(()),
             Err(problem) => return Err(problem),
         };
-        let spec = parse(&draft.definition).map_err(|why| Problem::new(&INVALID, why))?;
-        sales.define(sale, by.clone(), Box::new(spec)).map_err(of_unavailable)?.map_err(of_operation)?;
+        expected.check(sale, Some(&draft))?;
+        let spec = draft.spec().map_err(|why| Problem::new(&INVALID, why.to_owned()))?;
+        if sales.get(sale.as_str()).is_some_and(|made| *made.view().spec != *spec) {
+            let why = format!("there is a sale {sale} already: copy the draft to another name, or delete it");
+            return Err(Problem::new(&CONFLICT, why));
+        }
+        sales
+            .define(sale, by.clone(), Box::new(spec.clone()))
+            .map_err(of_unavailable)?
+            .map_err(of_operation)?;
         tracing::warn!(%sale, actor = by.name, reason = by.reason, "a draft was published");
         self.remove(sale);
         Ok(())
@@ -194,21 +286,19 @@ impl Drafts {
         sales.define(sale, by, spec).map_err(of_unavailable)?.map_err(of_operation)
     }
 
-    /// Deletes a draft, or a sale that never opened; only a draft if `only_draft`, for it may have
-    /// been published meanwhile. Blocks on the disk.
+    /// Deletes the expected draft; or, if none was expected or nothing was said, a sale that never
+    /// opened. Blocks on the disk.
     pub(crate) fn delete(
         &self,
         sales: &dyn Sales,
         sale: &SaleId,
         by: &Actor,
-        only_draft: bool,
+        expected: &Expected,
     ) -> Result<(), Problem> {
         let _changing = self.change();
-        let what = match self.get(sale) {
-            None if only_draft => {
-                let why = format!("there is no draft {sale} any more: it was deleted, or is a sale now");
-                return Err(Problem::new(&CONFLICT, why));
-            }
+        let kept = self.get(sale);
+        expected.check(sale, kept.as_deref())?;
+        let what = match kept {
             Some(_) => {
                 self.remove_file(sale).map_err(|error| not_written(&error))?;
                 self.forget(sale);
@@ -247,9 +337,9 @@ impl Drafts {
             return Err(Problem::new(&CONFLICT, why));
         }
         let (by, reason, saved_at) = (by.name.clone(), by.reason.clone(), sales.now());
-        let size = (0, values(&definition));
+        let (size, judged) = ((0, values(&definition)), OnceLock::new());
         let mut draft =
-            Draft { version: VERSION, sale: sale.clone(), saved_at, by, reason, definition, size };
+            Draft { version: VERSION, sale: sale.clone(), saved_at, by, reason, definition, size, judged };
         let bytes = serde_json::to_vec(&draft).map_err(|_| Problem::internal())?;
         draft.size.0 = bytes.len();
         // The file nests the document one level deeper than it was sent.
@@ -423,10 +513,10 @@ pub(crate) fn late_times(spec: &SaleSpec, now: TimeMs) -> Vec<String> {
     let rounds = spec.rounds.iter().enumerate();
     let late = rounds.filter_map(|(at, round)| match (round.opens_at <= now, round.closes_at <= now) {
         (_, true) => {
-            Some(format!("rounds[{at}].closes_at: this time is over, so the round would never open"))
+            Some(format!("rounds[{at}].closes_at: this time has passed, so the round would never open"))
         }
         (true, false) => {
-            Some(format!("rounds[{at}].opens_at: this time is over, so the round would open at once"))
+            Some(format!("rounds[{at}].opens_at: this time has passed, so the round would open at once"))
         }
         (false, false) => None,
     });
@@ -495,19 +585,20 @@ mod tests {
     }
 
     #[test]
-    fn times_that_are_over_are_pointed_out() {
+    fn times_that_have_passed_are_pointed_out() {
         let spec = parse(document().as_object().unwrap()).unwrap();
         let [opens_at, closes_at] = [spec.rounds[0].opens_at, spec.rounds[0].closes_at];
         assert_eq!(late_times(&spec, TimeMs(opens_at.0 - 1)), Vec::<String>::new());
-        assert!(late_times(&spec, opens_at)[0].starts_with("rounds[0].opens_at: this time is over"));
-        assert!(late_times(&spec, closes_at)[0].starts_with("rounds[0].closes_at: this time is over"));
+        assert!(late_times(&spec, opens_at)[0].starts_with("rounds[0].opens_at: this time has passed"));
+        assert!(late_times(&spec, closes_at)[0].starts_with("rounds[0].closes_at: this time has passed"));
     }
 
     /// A draft of the sale `name`, of so many bytes and values.
     fn draft(name: &str, size: (usize, usize)) -> Draft {
         let (sale, definition) = (name.parse().unwrap(), Document::new());
         let (by, reason) = ("nora".into(), String::new());
-        Draft { version: VERSION, sale, saved_at: TimeMs(0), by, reason, definition, size }
+        let (saved_at, judged) = (TimeMs(0), OnceLock::new());
+        Draft { version: VERSION, sale, saved_at, by, reason, definition, size, judged }
     }
 
     #[test]

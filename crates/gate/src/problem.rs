@@ -52,6 +52,14 @@ web::kinds! {
          that this shopper was given for this sale; `detail` says which. Get a new challenge with \
          `GET /api/v1/sales/{sale}/challenge`: a code that was guessed wrong is used up.",
     ).because(filter::CHALLENGE);
+    DRAFT_CHANGED = Kind::new(
+        412,
+        "draft-changed",
+        "The draft is another one now",
+        "Somebody saved, published or deleted the draft after it was read, or there is one already \
+         where a new one was meant; `detail` says which. Nothing was done. Read it again with `GET \
+         /api/v1/admin/sales/{sale}/draft`, and decide again, with its `ETag` as `If-Match`.",
+    );
     IDEMPOTENCY_KEY = Kind::new(
         422,
         "idempotency-key",

@@ -303,16 +303,17 @@ impl Server {
         };
         let at_look = at_look(parts.clone());
         let watch = Watch::start(SECTION, Arc::clone(&protection.pressure), at_look, relieve)?;
-        let travelling = tokio::spawn(Arc::clone(&shop).serve_travelling(from_loops));
+        // Until the end: they are cut off when the set is dropped.
+        let mut beside = tokio::task::JoinSet::new();
+        beside.spawn(Arc::clone(&shop).serve_travelling(from_loops));
+        beside.spawn(Arc::clone(protection).note_lateness());
         let threads = OperatorsThreads::start()?;
         let mut accepting = tokio::task::JoinSet::new();
         accepting.spawn_on(Arc::clone(&admin).accept(self.admin), threads.handle());
-        let mut followed = None;
         if let Some((listener, listening, tls)) = tls {
             accepting.spawn(listening.accept(listener));
             let protection = Arc::clone(protection);
-            let follow = async move { tls.watch(&protection.counters, || protection.now()).await };
-            followed = Some(tokio::spawn(follow));
+            beside.spawn(async move { tls.watch(&protection.counters, || protection.now()).await });
         }
         shutdown.await;
         loops.drain();
@@ -331,9 +332,7 @@ impl Server {
                 "drained for as long as allowed: requests were cut off"
             );
         }
-        travelling.abort();
-        followed.iter().for_each(tokio::task::JoinHandle::abort);
-        drop(threads);
+        drop((beside, threads));
         tokio::task::spawn_blocking(|| {
             drop(watch);
             loops.end();

@@ -23,8 +23,10 @@ use std::{
 use subtle::ConstantTimeEq;
 use units::{DurationMs, TimeMs};
 
-/// The cookie of a session.
+/// The cookie of a session; of one whose pages have `https` addresses, the other (RFC 6265bis,
+/// section 4.1.3.2), which no page of another host of the domain can set.
 pub(crate) const SESSION_COOKIE: &str = "floodgate_session";
+pub(crate) const SECURE_SESSION_COOKIE: &str = "__Host-floodgate_session";
 const NO_KEY: &str = "no API key: send Authorization: Bearer fgk_…; floodgate key new makes one. In a browser, open \
                       a link that floodgate key sign-in prints";
 const VERSION: u32 = 1;
@@ -285,12 +287,19 @@ impl ApiKeys {
         self.known().refused.due()
     }
 
+    /// Whether it is time for a line about files that cannot be read.
+    pub(crate) fn is_unread_line_due(&self) -> bool {
+        self.known().unread.due().is_some()
+    }
+
     /// Who sent the request, if their role is sufficient. A session is sufficient for what only
     /// reads and for forms of pages.
     pub(crate) fn authorize(&self, headers: &HeaderMap, want: Role, is_form: bool) -> Result<Known, Problem> {
         let Some(text) = bearer(headers) else {
-            let session = cookie(headers, SESSION_COOKIE).and_then(|session| self.session(session));
-            let signed_in = session.ok_or_else(|| Problem::new(&KEY_MISSING, NO_KEY))?;
+            let session = cookie(headers, SECURE_SESSION_COOKIE).or_else(|| cookie(headers, SESSION_COOKIE));
+            let session = session.map(|session| self.session(session)).transpose();
+            let signed_in = session.map_err(|Unread| unread())?.flatten();
+            let signed_in = signed_in.ok_or_else(|| Problem::new(&KEY_MISSING, NO_KEY))?;
             return match want {
                 Role::ReadOnly => Ok(Known::Session { signed_in, reads: !is_form }),
                 _ if !is_form => Err(Problem::new(&KEY_MISSING, NO_KEY)),
@@ -337,24 +346,25 @@ impl ApiKeys {
     }
 
     /// The session of this cookie, with the role that its key has now. A revoked key ends its
-    /// sessions.
-    pub fn session(&self, session: &str) -> Option<SignedIn> {
+    /// sessions; an error says that the keys cannot be read now, and nothing of the session.
+    pub fn session(&self, session: &str) -> Result<Option<SignedIn>, Unread> {
         let hash = *blake3::hash(session.as_bytes()).as_bytes();
         let mut known = self.known();
         self.reread_if_changed(&mut known);
-        let found = known.sessions.iter().find(|s| bool::from(s.hash.ct_eq(&hash)))?;
-        if found.since.elapsed() >= SESSION_TTL {
-            return None;
-        }
+        let found = known.sessions.iter().find(|s| bool::from(s.hash.ct_eq(&hash)));
+        let Some(found) = found.filter(|session| session.since.elapsed() < SESSION_TTL) else {
+            return Ok(None);
+        };
         let (name, role) = match &found.of {
             None => (OWN_SESSION.to_owned(), Role::ReadOnly),
-            Some(of) => {
-                let key = known.keys.iter().find(|key| *key == of).filter(|_| !known.is_unread)?;
-                (key.name.clone(), key.role)
-            }
+            Some(_) if known.is_unread => return Err(Unread),
+            Some(of) => match known.keys.iter().find(|key| *key == of) {
+                Some(key) => (key.name.clone(), key.role),
+                None => return Ok(None),
+            },
         };
         let token = blake3::derive_key("floodgate operators' forms v1", session.as_bytes());
-        Some(SignedIn { name, role, form_token: BASE32_NOPAD.encode(&token[..20]) })
+        Ok(Some(SignedIn { name, role, form_token: BASE32_NOPAD.encode(&token[..20]) }))
     }
 
     /// Makes a link's one-time key, by which one browser signs in with the role of the named key.
@@ -381,11 +391,11 @@ impl ApiKeys {
         Ok((role.unwrap_or(Role::ReadOnly), secret))
     }
 
-    /// Whether a link's one-time key is valid. It stays so.
-    pub(crate) fn is_sign_in(&self, one_time: &str, now: TimeMs) -> bool {
+    /// Whether a link's one-time key is valid. It stays so. Blocks on the disk.
+    pub(crate) fn is_sign_in(&self, one_time: &str, now: TimeMs) -> io::Result<bool> {
         let hash = blake3::hash(one_time.as_bytes()).to_hex();
-        let links = self.read_links().unwrap_or_default();
-        links.links.iter().any(|link| link.is(&hash) && link.expires_at > now)
+        let links = self.read_links()?;
+        Ok(links.links.iter().any(|link| link.is(&hash) && link.expires_at > now))
     }
 
     /// Exchanges a link's one-time key for a session with the role of its key. The key is used up
@@ -629,9 +639,9 @@ mod tests {
         let one_time = keys.mint_one_time().unwrap();
         assert_eq!(keys.sign_in("guess"), None);
         let session = keys.sign_in(&one_time).unwrap();
-        let signed_in = keys.session(&session).unwrap();
+        let signed_in = keys.session(&session).unwrap().unwrap();
         assert!(signed_in.may(Role::ReadOnly) && !signed_in.may(Role::Operator));
-        assert!(keys.session(&one_time).is_none());
+        assert!(keys.session(&one_time).unwrap().is_none());
         assert_eq!(keys.sign_in(&one_time), None);
     }
 
@@ -646,12 +656,13 @@ mod tests {
         let (role, link) = tool.mint_sign_in("nora", TimeMs(5), LIFETIME).unwrap();
         assert_eq!(role, Role::Operator);
         assert!(!fs::read_to_string(dir.path().join("keys/sign-in.json")).unwrap().contains(&link));
-        assert!(server.is_sign_in(&link, TimeMs(6)) && !server.is_sign_in(&link, TimeMs(600_005)));
+        assert!(server.is_sign_in(&link, TimeMs(6)).unwrap());
+        assert!(!server.is_sign_in(&link, TimeMs(600_005)).unwrap());
         let Taken::Session { name, session } = server.take_sign_in(&link, TimeMs(6)).unwrap() else {
             panic!()
         };
         assert_eq!(name, "nora");
-        let signed_in = server.session(&session).unwrap();
+        let signed_in = server.session(&session).unwrap().unwrap();
         assert_eq!((signed_in.name(), signed_in.may(Role::Operator)), ("nora", true));
         assert!(!signed_in.may(Role::Owner));
         assert_eq!(server.take_sign_in(&link, TimeMs(6)).unwrap(), Taken::Unknown);
@@ -660,9 +671,9 @@ mod tests {
 
         // A revoked key ends its sessions, also if another gets its name.
         tool.revoke("nora").unwrap();
-        assert!(server.session(&session).is_none());
+        assert!(server.session(&session).unwrap().is_none());
         tool.create("nora", Role::Owner, TimeMs(7)).unwrap();
-        assert!(server.session(&session).is_none());
+        assert!(server.session(&session).unwrap().is_none());
     }
 
     #[test]

@@ -21,6 +21,9 @@ use std::{
 use tokio::sync::watch;
 use units::TimeMs;
 
+/// How often it is measured how late tasks are.
+const LATENESS_EVERY: Duration = Duration::from_millis(100);
+
 /// A context's decisions about connections while it is under load, and its counts.
 pub trait Policy: Send + Sync {
     /// Whether idle connections are closed soon now.
@@ -80,7 +83,8 @@ pub struct Protection {
     pub policy: Arc<dyn Policy>,
     /// True once the server drains.
     pub draining: watch::Receiver<bool>,
-    /// The longest turn of a loop since this value was last taken, in milliseconds.
+    /// The longest turn of a loop, and the most that a task of the runtime was late, since this
+    /// value was last taken, in milliseconds.
     pub turn_ms_max: AtomicU32,
     /// Whether browsers may be told to use TLS only.
     pub is_https: bool,
@@ -97,6 +101,16 @@ impl Protection {
     /// The time, which never runs backwards.
     pub fn now(&self) -> TimeMs {
         (self.clock)()
+    }
+
+    /// Notes how late the tasks of a runtime are, as the loops note their turns: TLS connections
+    /// have no loop. It never ends.
+    pub async fn note_lateness(self: Arc<Self>) {
+        loop {
+            let due = tokio::time::Instant::now() + LATENESS_EVERY;
+            tokio::time::sleep_until(due).await;
+            self.turn_ms_max.fetch_max(due.elapsed().as_millis() as u32, Relaxed);
+        }
     }
 
     /// How long a connection may be idle between two requests now.

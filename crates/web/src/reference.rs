@@ -134,7 +134,7 @@ fn markdown(explained: &[Explained]) -> String {
 
 /// The explanations are for developers, and in English on both pages.
 fn page(lang: Lang, explained: &[Explained]) -> Markup {
-    let title = lang.say("Problem documents", "问题文档");
+    let title = lang.say("Problem documents", "错误说明");
     let body = html! {
         h1 { (title) }
         @if lang == Lang::Zh { p { "以下说明面向开发者，仅提供英文。" } }

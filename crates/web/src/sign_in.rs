@@ -1,15 +1,19 @@
-//! Signing in: a browser exchanges a one-time key for a session.
+//! Signing in: a browser exchanges a one-time key for a session. The link leads to a page with a
+//! button, and the button uses the key up: programs that look at links, as mail and chat programs
+//! do, leave it valid.
 
 use crate::{
-    api_keys::{ApiKeys, SESSION_COOKIE, Taken},
-    operation::{Access, Credential, Operation, Sent, get},
-    problem::{KEY_REFUSED, Problem},
+    api_keys::{ApiKeys, SECURE_SESSION_COOKIE, SESSION_COOKIE, Taken},
+    operation::{Access, Credential, Operation, Sent, get, post},
+    page::{Frame, Lang},
+    problem::{FORM_REFUSED, KEY_REFUSED, Problem},
 };
 use axum::{
     extract::{FromRef, RawQuery, State},
-    response::{IntoResponse, Redirect, Response},
+    response::{Html, IntoResponse, Redirect, Response},
 };
-use http::{Method, header};
+use http::{HeaderMap, header};
+use maud::html;
 use std::{
     sync::Arc,
     time::{SystemTime, UNIX_EPOCH},
@@ -20,32 +24,73 @@ use units::TimeMs;
 static ONE_TIME_KEY: Credential =
     Credential { name: "oneTimeKey", sent: Sent::Query("key"), missing: &KEY_REFUSED, refused: &KEY_REFUSED };
 
-/// The operation that begins a session.
+/// The operations that begin a session.
 pub fn operations<S>() -> Vec<Operation<S>>
 where
     S: Clone + Send + Sync + 'static,
     Arc<ApiKeys>: FromRef<S>,
 {
-    vec![get("/sign-in", "signIn", Access::Credential(&ONE_TIME_KEY), sign_in)]
+    vec![
+        get("/sign-in", "showSignIn", Access::Credential(&ONE_TIME_KEY), show),
+        post("/sign-in", "signIn", Access::Credential(&ONE_TIME_KEY), sign_in),
+    ]
 }
 
-/// `GET /sign-in?key=…`. What looks at links, as mail programs do, asks with `HEAD` (RFC 9110,
-/// section 9.2.1: a safe method), and must not use the key up.
+/// `GET /sign-in?key=…`: the page with the button. The key stays valid.
+async fn show(
+    State(keys): State<Arc<ApiKeys>>,
+    RawQuery(query): RawQuery,
+    headers: HeaderMap,
+) -> Result<Html<String>, Problem> {
+    let (query, now) = (query.unwrap_or_default(), now());
+    let key = key_of(&query).to_owned();
+    let lang = Lang::asked(Some(&query), &headers);
+    if !keys.is_one_time(&key) {
+        let (key, warned) = (key.clone(), Arc::clone(&keys));
+        let known = tokio::task::spawn_blocking(move || keys.is_sign_in(&key, now)).await;
+        match known.map_err(std::io::Error::other).flatten() {
+            Ok(true) => {}
+            Ok(false) => return Err(unknown()),
+            Err(error) => return Err(unread(&warned, &error)),
+        }
+    }
+    let title = lang.say("Sign in", "登录");
+    // The key has only letters and digits: it is one of ours.
+    let carried = format!("&key={key}");
+    let frame = Frame { query: &carried, ..Frame::plain(lang, title, "/sign-in") };
+    let body = html! {
+        h1 { (title) }
+        section class="card" {
+            p { (lang.say(
+                "This link signs one browser in, once. Continue only if you asked for it.",
+                "此链接只能让一个浏览器登录一次。如果不是您申请的，请勿继续。",
+            )) }
+            form method="post" action={ "/sign-in?key=" (key) } {
+                button type="submit" autofocus { (title) }
+            }
+        }
+    };
+    Ok(Html(frame.render(&body).into_string()))
+}
+
+/// `POST /sign-in?key=…`: uses the key up.
 async fn sign_in(
     State(keys): State<Arc<ApiKeys>>,
-    method: Method,
     RawQuery(query): RawQuery,
+    headers: HeaderMap,
 ) -> Result<Response, Problem> {
-    let key = query.as_deref().and_then(|q| q.strip_prefix("key=")).unwrap_or_default();
-    let now = TimeMs(SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default().as_millis() as u64);
-    if method == Method::HEAD && (keys.is_one_time(key) || keys.is_sign_in(key, now)) {
-        return Ok(Redirect::to("/").into_response());
+    // A page of another site could sign the browser in as somebody else (Fetch Metadata).
+    if headers.get("sec-fetch-site").is_some_and(|site| site == "cross-site") {
+        let why = "the form is of another site: open the link that `floodgate key sign-in` printed";
+        return Err(Problem::new(&FORM_REFUSED, why));
     }
-    let of_this_process = keys.sign_in(key).map(|session| Taken::Session { name: "session".into(), session });
+    let (query, now) = (query.unwrap_or_default(), now());
+    let (key, warned) = (key_of(&query).to_owned(), Arc::clone(&keys));
+    let of_this_process =
+        keys.sign_in(&key).map(|session| Taken::Session { name: "session".into(), session });
     let taken = match of_this_process {
         Some(taken) => Ok(taken),
         None => {
-            let key = key.to_owned();
             let taken = tokio::task::spawn_blocking(move || keys.take_sign_in(&key, now)).await;
             taken.map_err(std::io::Error::other).flatten()
         }
@@ -54,21 +99,47 @@ async fn sign_in(
     match taken {
         Ok(Taken::Session { name, session }) => {
             tracing::warn!(by = name, "an operator signed in with a one-time link");
-            let cookie = format!("{SESSION_COOKIE}={session}; Path=/; HttpOnly; SameSite=Strict");
-            Ok(([(header::SET_COOKIE, cookie)], Redirect::to("/")).into_response())
+            Ok(([(header::SET_COOKIE, cookie(&headers, &session))], Redirect::to("/")).into_response())
         }
         Ok(Taken::Refused { name, why }) => {
             tracing::warn!(by = name, why, "a one-time link was refused");
             let why = format!("sign-in key: {why}: `floodgate key sign-in` makes another");
             Err(Problem::new(&KEY_REFUSED, why))
         }
-        Ok(Taken::Unknown) => Err(Problem::new(
-            &KEY_REFUSED,
-            "sign-in key: unknown, or used already: `floodgate key sign-in` makes another, and a restart of a demo too",
-        )),
-        Err(error) => {
-            tracing::error!(%error, "a one-time link cannot be used up: nobody is signed in");
-            Err(Problem::unavailable("sign-in key: it cannot be used up now: see the server's log"))
-        }
+        Ok(Taken::Unknown) => Err(unknown()),
+        Err(error) => Err(unread(&warned, &error)),
     }
+}
+
+/// The session's cookie. A browser says with each form where the page is (RFC 6454, section 7); if
+/// that is an `https` address, also before a proxy, the cookie never leaves in the clear.
+fn cookie(headers: &HeaderMap, session: &str) -> String {
+    let is_https =
+        headers.get(header::ORIGIN).is_some_and(|origin| origin.as_bytes().starts_with(b"https://"));
+    let (name, secure) = match is_https {
+        true => (SECURE_SESSION_COOKIE, "; Secure"),
+        false => (SESSION_COOKIE, ""),
+    };
+    format!("{name}={session}; Path=/; HttpOnly; SameSite=Strict{secure}")
+}
+
+fn key_of(query: &str) -> &str {
+    query.split('&').find_map(|pair| pair.strip_prefix("key=")).unwrap_or_default()
+}
+
+fn now() -> TimeMs {
+    TimeMs(SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default().as_millis() as u64)
+}
+
+fn unknown() -> Problem {
+    let why = "sign-in key: unknown, or used already: `floodgate key sign-in` makes another, and a restart of a demo too";
+    Problem::new(&KEY_REFUSED, why)
+}
+
+/// A stranger can try any key, so the line is rationed.
+fn unread(keys: &ApiKeys, error: &std::io::Error) -> Problem {
+    if keys.is_unread_line_due() {
+        tracing::error!(%error, "sign-in links can be neither read nor used up: nobody is signed in");
+    }
+    Problem::unavailable("sign-in key: it cannot be used now: see the server's log").retry_after(2)
 }

@@ -4,7 +4,10 @@
 use std::{
     io::{Read, Write},
     net::{SocketAddr, TcpStream},
-    sync::{Arc, atomic::AtomicU32},
+    sync::{
+        Arc,
+        atomic::{AtomicU32, Ordering},
+    },
     time::{Duration, Instant},
 };
 use tokio::sync::{mpsc, watch};
@@ -248,4 +251,19 @@ fn a_new_contexts_callers_have_limits_without_code_of_its_own() {
     let _two = [server.connect(), server.connect()];
     let mut fourth = server.connect();
     assert_eq!(fourth.read(&mut [0; 1]).unwrap(), 0, "the address is at its limit of connections");
+}
+
+#[test]
+fn a_runtime_whose_tasks_are_late_counts_as_a_loop_with_a_long_turn() {
+    let server = Running::start(&AddressLimits::default());
+    server.runtime.spawn(Arc::clone(&server.protection).note_lateness());
+    std::thread::sleep(Duration::from_millis(250));
+    server.protection.turn_ms_max.store(0, Ordering::Relaxed);
+    // Its one thread does something else for longer than there is between two measurements.
+    server.runtime.spawn(async { std::thread::sleep(Duration::from_millis(500)) });
+    let asked = Instant::now();
+    while server.protection.turn_ms_max.load(Ordering::Relaxed) < 300 {
+        assert!(asked.elapsed() < Duration::from_secs(20), "it was not noted");
+        std::thread::sleep(Duration::from_millis(10));
+    }
 }

@@ -117,6 +117,43 @@ fn a_draft_is_seen_by_operators_only_until_it_is_published() {
 }
 
 #[test]
+fn a_change_is_of_the_draft_that_was_read() {
+    let server = Server::start();
+    let spec = later(&[("phone", 5)]);
+    let url = |rest: &str| server.admin_url(&format!("/api/v1/admin/sales/autumn{rest}"));
+    let authorization = format!("Bearer {}", server.new_key("mia", "owner"));
+    let send = |method: &str, rest: &str, field: (&str, &str), body: &str| {
+        let headers = [("authorization", &*authorization), ("content-type", "application/json"), field];
+        server.client.send(method, &url(rest), &headers, body)
+    };
+    let save = |field, name: &str| {
+        send("PUT", "/draft", field, &with(spec.clone(), json!({ "name": name })).to_string())
+    };
+    let first = save(("if-none-match", "*"), "first");
+    let tag = first.header("etag").to_owned();
+    assert_eq!(tag, format!("\"{}\"", text(&first.json()["revision"])), "{first:?}");
+    assert_eq!(save(("if-none-match", "*"), "first").status, 200, "sent again");
+    assert_eq!(save(("if-none-match", "*"), "other").problem(), "draft-changed");
+    let second = save(("if-match", &tag), "second");
+    assert_eq!(second.status, 200, "{second:?}");
+    let late = save(("if-match", &tag), "third");
+    assert_eq!((late.status, &*late.problem()), (412, "draft-changed"), "{late:?}");
+    let reason = r#"{"reason":"ready"}"#;
+    assert_eq!(send("POST", "/publish", ("if-match", &tag), reason).problem(), "draft-changed");
+    let delete = |field| send("DELETE", "?reason=no", field, "");
+    assert_eq!(delete(("if-match", &tag)).problem(), "draft-changed");
+    assert_eq!(delete(("if-none-match", "*")).problem(), "draft-changed", "the sale was meant");
+    for wrong in [("if-match", "x"), ("if-match", ""), ("if-none-match", "\"x\"")] {
+        assert_eq!(save(wrong, "wrong").problem(), "invalid", "{wrong:?}");
+    }
+    let read = send("GET", "/draft", ("accept", "*/*"), "");
+    assert_eq!(read.json()["definition"]["name"], "second", "{read:?}");
+    assert_eq!(send("POST", "/publish", ("if-match", read.header("etag")), reason).status, 200);
+    assert_eq!(delete(("if-match", "*")).problem(), "draft-changed", "a draft was meant, and it is a sale");
+    assert_eq!(delete(("if-none-match", "*")).status, 200);
+}
+
+#[test]
 fn a_copy_has_the_document_of_a_sale_and_nothing_else() {
     let server = Server::start();
     let spec = shop::spec(&[("phone", 5)]);
@@ -131,7 +168,7 @@ fn a_copy_has_the_document_of_a_sale_and_nothing_else() {
     assert_eq!(copied["definition"]["rounds"][0]["items"][0]["stock"], 5, "{copied}");
     // Its times are those of the sale that it is a copy of.
     assert!(
-        text(&copied["warnings"][0]).contains("this time is over, so the round would open at once"),
+        text(&copied["warnings"][0]).contains("this time has passed, so the round would open at once"),
         "{copied}"
     );
     assert_eq!(copy("launch", "again").status, 200, "the same again");

@@ -106,6 +106,20 @@ fn every_state_that_a_crash_can_leave_is_settled_at_the_next_start() {
     assert_eq!(state(&server), "sale");
 
     server.kill();
+    // A draft with another document was not published: what somebody wrote is not thrown away.
+    let mut other: serde_json::Value = serde_json::from_slice(&kept).unwrap();
+    other["definition"]["name"] = "Another one".into();
+    fs::write(&draft, other.to_string()).unwrap();
+    fs::set_permissions(&draft, fs::Permissions::from_mode(0o600)).unwrap();
+    server.restart();
+    assert_eq!(server.admin("GET", "/sales", &json!(null))["drafts"][0]["name"], "Another one");
+    assert!(server.errors().contains("a sale and a draft of this name"), "{}", server.errors());
+    let published = server.admin_send("POST", "/sales/it/publish", r#"{"reason":"ready"}"#);
+    assert_eq!(published.problem(), "conflict", "the sale stays as it is: {published:?}");
+    let deleted = server.admin_send("DELETE", "/sales/it?reason=not+needed", "");
+    assert_eq!((deleted.status, state(&server)), (200, "sale"), "{deleted:?}");
+
+    server.kill();
     // While a sale's files were removed; while a sale was begun; while a draft was written.
     let unfinished = server.data.join("unfinished");
     fs::create_dir_all(unfinished.join("gone/p0")).unwrap();

@@ -15,9 +15,10 @@ struct Browser<'a> {
     cookie: String,
 }
 
-/// The answer to a link. Pages are followed by hand, as a redirect would lose the cookie.
+/// The answer to the button on a link's page. Pages are followed by hand, as a redirect would lose
+/// the cookie.
 fn follow(server: &Server, link: &str) -> Reply {
-    server.client.send("GET", link, &[], "")
+    server.client.send("POST", link, &[], "")
 }
 
 impl<'a> Browser<'a> {
@@ -50,10 +51,22 @@ impl<'a> Browser<'a> {
     /// The token in the forms of a page.
     #[track_caller]
     fn token(&self) -> String {
-        let page = self.page("/drafts");
-        let at = page.split_once("name=\"form\" value=\"").unwrap_or_else(|| panic!("no form in {page}")).1;
-        at.split('"').next().unwrap().to_owned()
+        hidden(&self.page("/drafts"), "form")
     }
+
+    /// The draft that the page shows now.
+    #[track_caller]
+    fn revision(&self, sale: &str) -> String {
+        hidden(&self.page(&format!("/drafts/{sale}/document")), "revision")
+    }
+}
+
+/// The first hidden field of this name.
+#[track_caller]
+fn hidden(page: &str, name: &str) -> String {
+    let field = format!("name=\"{name}\" value=\"");
+    let at = page.split_once(&field).unwrap_or_else(|| panic!("no {name} in {page}")).1;
+    at.split('"').next().unwrap().to_owned()
 }
 
 fn encoded(text: &str) -> String {
@@ -102,8 +115,9 @@ fn a_link_signs_one_browser_in_and_never_stands_in_a_log() {
     server.restart();
     let secret = link.rsplit('=').next().unwrap().to_owned();
     assert_eq!(secret.len(), 52, "256 random bits");
-    let looked = server.client.send("HEAD", &link, &[], "");
-    assert!(looked.status == 303 && looked.header("set-cookie").is_empty(), "{looked:?}");
+    let looked = server.client.send("GET", &link, &[], "");
+    assert!(looked.status == 200 && looked.header("set-cookie").is_empty(), "{looked:?}");
+    assert!(looked.body.contains("action=\"/sign-in?key="), "a button: {looked:?}");
     let signed_in = follow(&server, &link);
     assert_eq!(signed_in.status, 303, "{signed_in:?}");
     let session = signed_in.header("set-cookie").split(['=', ';']).nth(1).unwrap().to_owned();
@@ -199,12 +213,30 @@ fn a_sale_is_prepared_published_copied_and_deleted_on_the_page() {
     let zh = browser.page("/drafts?lang=zh");
     assert!(zh.contains("lang=\"zh\"") && zh.contains("草稿") && zh.contains("发布前必须更正"), "{zh}");
 
-    done(&send("/drafts/save", &[("sale", "autumn"), ("definition", &later().to_string())]), "saved");
-    let unreasoned = send("/drafts/publish", &[("sale", "autumn")]);
+    let first = browser.revision("autumn");
+    let definition = later().to_string();
+    let save = |revision: &str, definition: &str| {
+        send("/drafts/save", &[("sale", "autumn"), ("definition", definition), ("revision", revision)])
+    };
+    done(&save(&first, &definition), "saved");
+    done(&save(&first, &definition), "saved");
+    // Who had the first document before them changes nothing, and loses nothing.
+    let [late, new] = [&*first, ""].map(|revision| save(revision, "{\"name\": \"typed\"}"));
+    assert!(late.body.contains("another one than you had before you: olga saved it at"), "{late:?}");
+    assert!(new.body.contains("there is a draft autumn already, which olga saved at"), "{new:?}");
+    for refused in [&late, &new] {
+        assert!(refused.status == 412 && refused.body.contains("&quot;typed&quot;"), "{refused:?}");
+    }
+    let revision = browser.revision("autumn");
+    assert_ne!(revision, first);
+    let unreasoned = send("/drafts/publish", &[("sale", "autumn"), ("revision", &revision)]);
     assert_eq!(unreasoned.status, 422);
     assert!(unreasoned.body.contains("reason: want 1 to 200 bytes"), "{unreasoned:?}");
     done(&send("/drafts/copy", &[("sale", "autumn"), ("to", "winter")]), "copied");
-    done(&send("/drafts/publish", &[("sale", "autumn"), ("reason", "all is ready")]), "published");
+    let ready = ("reason", "all is ready");
+    let other = send("/drafts/publish", &[("sale", "autumn"), ready, ("revision", &first)]);
+    assert!(other.status == 412 && other.body.contains("nothing was done"), "{other:?}");
+    done(&send("/drafts/publish", &[("sale", "autumn"), ready, ("revision", &revision)]), "published");
     assert_eq!(server.document("autumn")["state"], "scheduled");
     let log = server.output(&["log", "--json"]);
     let first: Value = serde_json::from_str(log.lines().next().unwrap()).unwrap();
@@ -217,7 +249,10 @@ fn a_sale_is_prepared_published_copied_and_deleted_on_the_page() {
         assert_eq!(page.matches(&format!("id=\"{id}\"")).count(), 1, "{id}");
     }
     assert!(!page.contains("<script"), "it works without JavaScript");
-    done(&send("/drafts/delete", &[("sale", "winter"), ("reason", "no")]), "deleted");
+    let winter = browser.revision("winter");
+    done(&send("/drafts/delete", &[("sale", "winter"), ("reason", "no"), ("revision", &winter)]), "deleted");
+    let meant = send("/drafts/delete", &[("sale", "autumn"), ("reason", "no"), ("revision", &winter)]);
+    assert!(meant.status == 412 && meant.body.contains("no draft autumn any more"), "{meant:?}");
     done(&send("/drafts/delete", &[("sale", "autumn"), ("reason", "no")]), "deleted");
     assert_eq!(server.client.get(&server.shop_url("/api/v1/sales/autumn")).status, 404);
     let gone = send("/drafts/delete", &[("sale", "autumn"), ("reason", "no")]);

@@ -7,7 +7,7 @@ use super::{
     pages::places,
 };
 use crate::{
-    drafts::{Document, Draft, Drafts},
+    drafts::{Document, Draft, Drafts, Expected},
     front::Fronts,
     page::state_in,
     problem::{self, Problem},
@@ -103,7 +103,7 @@ pub(super) async fn document(
     let lang = Lang::of(lang.as_deref(), &headers);
     let (signed_in, said) = (signed_in.as_ref(), Said::Nothing);
     let page = Page { lang, fronts: &fronts, drafts: &drafts, signed_in, said };
-    Ok(Html(page.document(&sale, &text).into_string()))
+    Ok(Html(page.document(&sale, &text, draft.revision()).into_string()))
 }
 
 /// `POST /drafts/save`.
@@ -125,8 +125,11 @@ pub(super) async fn save(
             Problem::new(&problem::INVALID, why)
         })?;
         let by = form.operator.actor(reason);
-        change(Arc::clone(&drafts), &fronts, move |drafts, sales| drafts.save(sales, &sale, definition, &by))
-            .await
+        let expected = expected(form.field("revision"));
+        change(Arc::clone(&drafts), &fronts, move |drafts, sales| {
+            drafts.save(sales, &sale, definition, &by, &expected)
+        })
+        .await
     };
     match saved.await {
         Ok(_) => done(lang, "saved"),
@@ -134,7 +137,7 @@ pub(super) async fn save(
         Err(refused) => {
             let said = Said::Refused(refused.detail().to_owned());
             let page = Page { lang, fronts: &fronts, drafts: &drafts, signed_in: signed_in.as_ref(), said };
-            let markup = page.document(form.field("sale"), form.field("definition"));
+            let markup = page.document(form.field("sale"), form.field("definition"), form.field("revision"));
             (status(&refused), Html(markup.into_string())).into_response()
         }
     }
@@ -168,8 +171,11 @@ pub(super) async fn publish(
     let published = async {
         let (sale, reason) = (sale_id(form.field("sale"))?, form.field("reason"));
         Reasons::Needed.check(reason)?;
-        let by = form.operator.actor(reason);
-        change(Arc::clone(&drafts), &fronts, move |drafts, sales| drafts.publish(sales, &sale, &by)).await
+        let (by, expected) = (form.operator.actor(reason), expected(form.field("revision")));
+        change(Arc::clone(&drafts), &fronts, move |drafts, sales| {
+            drafts.publish(sales, &sale, &by, &expected)
+        })
+        .await
     };
     let published = published.await;
     answer(&form, &headers, (&fronts, &drafts, signed_in.as_ref()), published, "published")
@@ -186,15 +192,20 @@ pub(super) async fn delete(
     let deleted = async {
         let (sale, reason) = (sale_id(form.field("sale"))?, form.field("reason"));
         Reasons::Needed.check(reason)?;
-        let by = form.operator.actor(reason);
-        let only_draft = form.field("what") == "draft";
-        change(Arc::clone(&drafts), &fronts, move |drafts, sales| {
-            drafts.delete(sales, &sale, &by, only_draft)
-        })
-        .await
+        let (by, expected) = (form.operator.actor(reason), expected(form.field("revision")));
+        change(Arc::clone(&drafts), &fronts, move |drafts, sales| drafts.delete(sales, &sale, &by, &expected))
+            .await
     };
     let deleted = deleted.await;
     answer(&form, &headers, (&fronts, &drafts, signed_in.as_ref()), deleted, "deleted")
+}
+
+/// What the page of the form showed: the draft of this revision, or none.
+fn expected(revision: &str) -> Expected {
+    match revision {
+        "" => Expected::Absent,
+        revision => Expected::Revision(revision.to_owned()),
+    }
 }
 
 fn done(lang: Lang, what: &str) -> Response {
@@ -268,21 +279,22 @@ impl Page<'_> {
             @if self.may(Role::Operator).is_some() {
                 section class="card" aria-labelledby="new-title" {
                     h2 id="new-title" { (lang.say("New draft", "新草稿")) }
-                    (self.document_form("", EMPTY))
+                    (self.document_form("", EMPTY, ""))
                 }
             }
         };
         self.frame(title, "/drafts", &body)
     }
 
-    fn document(&self, sale: &str, text: &str) -> Markup {
-        let title = self.lang.say("Document of a draft", "草稿文档");
+    /// `revision`: of the draft that the text is a change of; empty if there was none.
+    fn document(&self, sale: &str, text: &str, revision: &str) -> Markup {
+        let title = self.lang.say("Document of a draft", "草稿配置");
         let body = html! {
             h1 { (title) ": " (sale) }
             (self.notice())
             (self.who())
             @match self.may(Role::Operator) {
-                Some(_) => section class="card" { (self.document_form(sale, text)) },
+                Some(_) => section class="card" { (self.document_form(sale, text, revision)) },
                 None => pre { (text) },
             }
         };
@@ -332,13 +344,13 @@ impl Page<'_> {
                 p { (lang.say("Saved at ", "保存于 ")) time datetime=(listed.saved_at) { (listed.saved_at) } (lang.say(" by ", "，密钥：")) (listed.by) }
                 (points(lang.say("To be corrected before it can be published", "发布前必须更正"), &listed.problems))
                 (points(lang.say("May be a mistake", "可能有误"), &listed.warnings))
-                (points(lang.say("What it means", "含义"), &listed.says))
+                (points(lang.say("What it means", "说明"), &listed.says))
                 p { a href={ "/drafts/" (sale) "/document?lang=" (lang.code()) } {
-                    (lang.say("Document", "文档")) span class="visually-hidden" { ": " (sale) }
+                    (lang.say("Document", "配置")) span class="visually-hidden" { ": " (sale) }
                 } }
-                (self.publish_form(sale, listed.is_valid))
+                @if listed.is_valid { (self.publish_form(sale, &listed.revision)) }
                 (self.copy_form(sale))
-                (self.delete_form(sale, "draft"))
+                (self.delete_form(sale, &listed.revision))
             }
         }
     }
@@ -352,7 +364,7 @@ impl Page<'_> {
                     (view.spec.name) " (" (sale) ") " span class="tag" { (state_in(lang, view.state)) }
                 }
                 (self.copy_form(sale))
-                @if never_opened { (self.delete_form(sale, "sale")) }
+                @if never_opened { (self.delete_form(sale, "")) }
             }
         }
     }
@@ -374,11 +386,12 @@ impl Page<'_> {
         }
     }
 
-    fn publish_form(&self, sale: &SaleId, is_valid: bool) -> Markup {
-        let Some(signed_in) = self.may(Role::Owner).filter(|_| is_valid) else { return html! {} };
+    fn publish_form(&self, sale: &SaleId, revision: &str) -> Markup {
+        let Some(signed_in) = self.may(Role::Owner) else { return html! {} };
         html! {
             form class="operate" method="post" action="/drafts/publish" {
                 (self.common(signed_in, Some(sale.as_str())))
+                input type="hidden" name="revision" value=(revision);
                 (self.reason(sale, "publish"))
                 button type="submit" {
                     (self.lang.say("Publish", "发布")) span class="visually-hidden" { ": " (sale) }
@@ -402,12 +415,13 @@ impl Page<'_> {
         }
     }
 
-    fn delete_form(&self, sale: &SaleId, what: &str) -> Markup {
+    /// `revision`: of the draft; empty for a sale.
+    fn delete_form(&self, sale: &SaleId, revision: &str) -> Markup {
         let Some(signed_in) = self.may(Role::Owner) else { return html! {} };
         html! {
             form class="operate" method="post" action="/drafts/delete" {
                 (self.common(signed_in, Some(sale.as_str())))
-                input type="hidden" name="what" value=(what);
+                input type="hidden" name="revision" value=(revision);
                 (self.reason(sale, "delete"))
                 button type="submit" {
                     (self.lang.say("Delete", "删除")) span class="visually-hidden" { ": " (sale) }
@@ -416,19 +430,21 @@ impl Page<'_> {
         }
     }
 
-    /// The name of a new draft is asked for.
-    fn document_form(&self, sale: &str, text: &str) -> Markup {
+    /// The name of a new draft is asked for. When the draft is another one now, the form keeps the
+    /// old revision: the page says so, and the operator looks at the draft before saving over it.
+    fn document_form(&self, sale: &str, text: &str, revision: &str) -> Markup {
         let Some(signed_in) = self.may(Role::Operator) else { return html! {} };
         let lang = self.lang;
-        let is_kept = sale.parse().is_ok_and(|sale| self.drafts.get(&sale).is_some());
+        let is_kept = !revision.is_empty();
         html! {
             form class="document" method="post" action="/drafts/save" {
                 (self.common(signed_in, is_kept.then_some(sale)))
+                input type="hidden" name="revision" value=(revision);
                 @if !is_kept {
                     label for="new-sale" { (lang.say("Name in addresses: a-z, 0-9 and -", "网址中的名称：a-z、0-9 和 -")) }
                     input id="new-sale" type="text" name="sale" value=(sale) required maxlength="40" pattern="[a-z0-9][a-z0-9\\-]*" autocomplete="off" autocapitalize="off";
                 }
-                label for="definition" { (lang.say("Document (JSON)", "文档（JSON）")) }
+                label for="definition" { (lang.say("Document (JSON)", "配置（JSON）")) }
                 textarea id="definition" name="definition" rows="20" spellcheck="false" required { (text) }
                 label for="save-reason" { (lang.say("Reason (optional)", "原因（可选）")) }
                 input id="save-reason" type="text" name="reason" maxlength=(REASON_BYTES_MAX) autocomplete="off";

@@ -2,17 +2,22 @@
 
 use super::{
     Done,
-    change::{change, sale_id},
+    change::{Precondition, change, sale_id},
     operate::WithNeededReason,
     says::says,
 };
 use crate::{
-    drafts::{Document, Draft, Drafts, late_times, parse},
+    drafts::{Document, Draft, Drafts, late_times},
     front::Fronts,
+    ports::Sales,
     problem::Problem,
 };
-use axum::extract::{Path, RawQuery, State};
+use axum::{
+    extract::{Path, RawQuery, State},
+    response::{IntoResponse, Response},
+};
 use contracts::SaleId;
+use http::header;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
@@ -53,6 +58,8 @@ pub(super) struct ListedDraft {
     pub(super) name: Option<String>,
     #[schemars(extend("const" = "draft"))]
     state: &'static str,
+    /// Tells this document from another one of the same name.
+    pub(super) revision: String,
     /// Whether it can be published as it is.
     pub(super) is_valid: bool,
     pub(super) saved_at: TimeMs,
@@ -81,18 +88,19 @@ pub(super) struct DraftedSale {
 impl ListedDraft {
     pub(super) fn new(draft: &Draft, now: TimeMs) -> Self {
         let name = draft.definition.get("name").and_then(Value::as_str).map(str::to_owned);
-        let (says, problems, warnings) = match parse(&draft.definition) {
+        let (says, problems, warnings) = match draft.spec() {
             Ok(spec) => {
                 let mut warnings = spec.warnings();
-                warnings.extend(late_times(&spec, now));
-                (says(&spec), Vec::new(), warnings)
+                warnings.extend(late_times(spec, now));
+                (says(spec), Vec::new(), warnings)
             }
-            Err(why) => (Vec::new(), vec![why], Vec::new()),
+            Err(why) => (Vec::new(), vec![why.to_owned()], Vec::new()),
         };
         Self {
             sale: draft.sale.clone(),
             name,
             state: "draft",
+            revision: draft.revision().to_owned(),
             is_valid: problems.is_empty(),
             saved_at: draft.saved_at,
             by: draft.by.clone(),
@@ -104,9 +112,11 @@ impl ListedDraft {
     }
 }
 
-fn drafted(draft: &Draft, now: TimeMs) -> JsonReply<DraftedSale> {
+fn drafted(draft: &Draft, now: TimeMs) -> Response {
     let definition = draft.definition.clone();
-    JsonReply(DraftedSale { draft: ListedDraft::new(draft, now), definition })
+    let tag = format!("\"{}\"", draft.revision());
+    let reply = JsonReply(DraftedSale { draft: ListedDraft::new(draft, now), definition });
+    ([(header::ETAG, tag)], reply).into_response()
 }
 
 /// `GET …/sales/{sale}/draft`.
@@ -114,7 +124,7 @@ pub(super) async fn read(
     State(drafts): State<Arc<Drafts>>,
     State(fronts): State<Arc<Fronts>>,
     Path(sale): Path<String>,
-) -> Result<JsonReply<DraftedSale>, Problem> {
+) -> Result<Response, Problem> {
     let draft = drafts.find(&sale_id(&sale)?)?;
     Ok(drafted(&draft, fronts.sales().now()))
 }
@@ -126,12 +136,14 @@ pub(super) async fn save(
     State(fronts): State<Arc<Fronts>>,
     Path(sale): Path<String>,
     RawQuery(query): RawQuery,
+    Precondition(expected): Precondition,
     JsonBody(DraftDefinition(definition)): JsonBody<DraftDefinition, DOCUMENT_BYTES_MAX>,
-) -> Result<JsonReply<DraftedSale>, Problem> {
+) -> Result<Response, Problem> {
     let reason = Reasons::Optional.in_query(query.as_deref())?;
     let (sale, by) = (sale_id(&sale)?, operator.actor(&reason));
-    let draft =
-        change(drafts, &fronts, move |drafts, sales| drafts.save(sales, &sale, definition, &by)).await?;
+    let save =
+        move |drafts: &Drafts, sales: &dyn Sales| drafts.save(sales, &sale, definition, &by, &expected);
+    let draft = change(drafts, &fronts, save).await?;
     Ok(drafted(&draft, fronts.sales().now()))
 }
 
@@ -142,7 +154,7 @@ pub(super) async fn copy(
     State(fronts): State<Arc<Fronts>>,
     Path(sale): Path<String>,
     JsonBody(CopyTo { to, reason }): JsonBody<CopyTo, COMMAND_BYTES_MAX>,
-) -> Result<JsonReply<DraftedSale>, Problem> {
+) -> Result<Response, Problem> {
     Reasons::Optional.check(&reason.0)?;
     let (from, to, by) = (sale_id(&sale)?, sale_id(&to)?, operator.actor(&reason.0));
     let draft = change(drafts, &fronts, move |drafts, sales| drafts.copy(sales, &from, &to, &by)).await?;
@@ -155,11 +167,12 @@ pub(super) async fn publish(
     State(drafts): State<Arc<Drafts>>,
     State(fronts): State<Arc<Fronts>>,
     Path(sale): Path<String>,
+    Precondition(expected): Precondition,
     JsonBody(WithNeededReason { reason }): JsonBody<WithNeededReason, COMMAND_BYTES_MAX>,
 ) -> Result<JsonReply<Done>, Problem> {
     Reasons::Needed.check(&reason.0)?;
     let (sale, by) = (sale_id(&sale)?, operator.actor(&reason.0));
-    change(drafts, &fronts, move |drafts, sales| drafts.publish(sales, &sale, &by)).await?;
+    change(drafts, &fronts, move |drafts, sales| drafts.publish(sales, &sale, &by, &expected)).await?;
     Ok(JsonReply(Done::DONE))
 }
 
@@ -170,9 +183,10 @@ pub(super) async fn delete(
     State(fronts): State<Arc<Fronts>>,
     Path(sale): Path<String>,
     RawQuery(query): RawQuery,
+    Precondition(expected): Precondition,
 ) -> Result<JsonReply<Done>, Problem> {
     let reason = Reasons::Needed.in_query(query.as_deref())?;
     let (sale, by) = (sale_id(&sale)?, operator.actor(&reason));
-    change(drafts, &fronts, move |drafts, sales| drafts.delete(sales, &sale, &by, false)).await?;
+    change(drafts, &fronts, move |drafts, sales| drafts.delete(sales, &sale, &by, &expected)).await?;
     Ok(JsonReply(Done::DONE))
 }

@@ -20,7 +20,7 @@ mod waitlist;
 
 use crate::{
     parts::Parts,
-    problem::{CONFLICT, INVALID, NOT_FOUND, QUEUE_FULL, UNAVAILABLE},
+    problem::{CONFLICT, DRAFT_CHANGED, INVALID, NOT_FOUND, QUEUE_FULL, UNAVAILABLE},
     strategy::Plan,
     winners::{RefundLine, WinnerLine},
 };
@@ -67,7 +67,8 @@ fn of_sales() -> Vec<Operation<Parts>> {
             .takes::<SaleSpec>()
             .replies::<Done>("Done.")
             .problems(&commanded),
-        delete(SALE, "deleteSale", OWN, drafts::delete)
+        expecting(
+delete(SALE, "deleteSale", OWN, drafts::delete)
             .does(
                 "Deletes a draft, or a sale that never opened and in whose log no shopper has an entry, \
                   with all of its files.",
@@ -75,11 +76,14 @@ fn of_sales() -> Vec<Operation<Parts>> {
             .query::<NeededReasonQuery>()
             .replies::<Done>("It is deleted.")
             .problems(&commanded),
+),
         get(DRAFT, "readDraft", READ, drafts::read)
             .does("A draft with its document, and what must be corrected before it can be published.")
             .replies::<drafts::DraftedSale>("The draft.")
+            .with_field::<Text>("ETag", "The document's revision, in quotation marks.")
             .problems(&[&NOT_FOUND, &INVALID]),
-        put(DRAFT, "saveDraft", OPERATE, drafts::save)
+        expecting(
+put(DRAFT, "saveDraft", OPERATE, drafts::save)
             .does(
                 "Saves a sale's document as a draft, which only operators see. It need not be valid or \
                   complete. Replaces an earlier draft of this name.",
@@ -87,17 +91,22 @@ fn of_sales() -> Vec<Operation<Parts>> {
             .query::<ReasonQuery>()
             .takes::<drafts::DraftDefinition>()
             .replies::<drafts::DraftedSale>("The draft as it is saved.")
+            .with_field::<Text>("ETag", "The document's revision, in quotation marks.")
             .problems(&[&CONFLICT, &INVALID, &UNAVAILABLE]),
+),
         post("/api/v1/admin/sales/{sale}/copy", "copySale", OPERATE, drafts::copy)
             .does("Copies the document of a sale or of a draft to a draft of another name. Idempotent.")
             .takes::<drafts::CopyTo>()
             .replies::<drafts::DraftedSale>("The copy.")
+            .with_field::<Text>("ETag", "The document's revision, in quotation marks.")
             .problems(&[&NOT_FOUND, &CONFLICT, &INVALID, &UNAVAILABLE]),
-        post("/api/v1/admin/sales/{sale}/publish", "publishDraft", OWN, drafts::publish)
+        expecting(
+post("/api/v1/admin/sales/{sale}/publish", "publishDraft", OWN, drafts::publish)
             .does("Makes a draft the sale of its name, which shoppers see from now on. Idempotent.")
             .takes::<operate::WithNeededReason>()
             .replies::<Done>("Done, or already so.")
             .problems(&commanded),
+),
         once(
             post("/api/v1/admin/sales/{sale}/open", "openSale", OPERATE, operate::open)
                 .does("Opens the next round now.")
@@ -240,6 +249,21 @@ fn once(mut operation: Operation<Parts>) -> Operation<Parts> {
         is_required: false,
     });
     operation
+}
+
+/// Adds the optional fields that tie a change to the draft that the caller has read.
+fn expecting(mut operation: Operation<Parts>) -> Operation<Parts> {
+    let field = |name, means| Field { name, means, schema: schema_of::<Text>(), is_required: false };
+    operation.row.fields.push(field(
+        "If-Match",
+        "The `ETag` of the draft that was read, or `*` for any draft. If the draft is another one now, the \
+         answer is 412, and nothing is done.",
+    ));
+    operation.row.fields.push(field(
+        "If-None-Match",
+        "`*`: there is no draft of this name. If there is one, the answer is 412, and nothing is done.",
+    ));
+    operation.problems(&[&DRAFT_CHANGED])
 }
 
 /// The operations on the gate.

@@ -25,7 +25,7 @@ pub(super) fn places(lang: Lang) -> [(&'static str, &'static str); 3] {
     [
         ("/", lang.say("Sales", "活动")),
         ("/drafts", lang.say("Drafts", "草稿")),
-        ("/problems", lang.say("Problem documents", "问题文档")),
+        ("/problems", lang.say("Problem documents", "错误说明")),
     ]
 }
 

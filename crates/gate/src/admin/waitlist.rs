@@ -135,7 +135,7 @@ pub(super) async fn show(
     let sale = front.sale.view().sale.clone();
     let title = lang.say("Who waits", "候补名单");
     let heads = [
-        lang.say("Place", "序号"),
+        lang.say("Place", "位次"),
         lang.say("Shopper", "顾客"),
         lang.say("Item", "商品"),
         lang.say("Quantity", "数量"),

@@ -198,11 +198,11 @@ fn files_carry_their_hash_and_the_console_page_needs_its_key() {
 
     assert_eq!(send(gate.bound.admin, "GET", "/", &[], "").problem(), "key-missing");
     let key = gate.api_keys.mint_one_time().unwrap();
-    let signed_in = send(gate.bound.admin, "GET", &format!("/sign-in?key={key}"), &[], "");
+    let signed_in = send(gate.bound.admin, "POST", &format!("/sign-in?key={key}"), &[], "");
     let cookie = signed_in.header("set-cookie").unwrap().split(';').next().unwrap().to_owned();
     let stats = send(gate.bound.admin, "GET", "/", &[("cookie", &cookie)], "");
     assert!(stats.status == 200 && stats.body.contains("Launch"), "{stats:?}");
-    let again = send(gate.bound.admin, "GET", &format!("/sign-in?key={key}"), &[], "");
+    let again = send(gate.bound.admin, "POST", &format!("/sign-in?key={key}"), &[], "");
     assert_eq!(again.problem(), "key-refused");
     let open = send(gate.bound.admin, "POST", "/api/v1/admin/sales/demo/open", &[("cookie", &cookie)], "");
     assert_eq!(open.problem(), "key-missing", "a session can only read");

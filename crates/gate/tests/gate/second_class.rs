@@ -7,8 +7,10 @@ use std::{
     io::{Read, Write},
     net::{SocketAddr, TcpStream},
     sync::atomic::Ordering::Relaxed,
-    time::{Duration, Instant},
+    time::{Duration, Instant, SystemTime, UNIX_EPOCH},
 };
+use units::{DurationMs, TimeMs};
+use web::api_keys::Role;
 
 fn connect(to: SocketAddr) -> TcpStream {
     let stream = TcpStream::connect(to).unwrap();
@@ -193,6 +195,14 @@ fn an_unreadable_file_of_keys_is_no_refusal_of_them() {
     let ask =
         || send(gate.bound.admin, "GET", "/api/v1/admin/sales/demo/stats", &[("authorization", &bearer)], "");
     assert_eq!(ask().status, 200);
+    gate.api_keys.create("nora", Role::Operator, TimeMs(0)).unwrap();
+    let since_epoch = SystemTime::now().duration_since(UNIX_EPOCH).unwrap();
+    let now = TimeMs(since_epoch.as_millis() as u64);
+    let minted = gate.api_keys.mint_sign_in("nora", now, DurationMs(600_000)).unwrap();
+    let signed_in = send(gate.bound.admin, "POST", &format!("/sign-in?key={}", minted.1), &[], "");
+    let cookie = signed_in.header("set-cookie").unwrap().split(';').next().unwrap().to_owned();
+    let page = || send(gate.bound.admin, "GET", "/drafts", &[("cookie", &cookie)], "").status;
+    assert_eq!(page(), 200);
     // A loop of links cannot be read, and is neither missing nor wrong.
     let file = gate.data().join("keys/admin.json");
     let kept = std::fs::read(&file).unwrap();
@@ -201,22 +211,40 @@ fn an_unreadable_file_of_keys_is_no_refusal_of_them() {
     let answer = ask();
     assert_eq!((answer.status, answer.problem()), (503, "unavailable".to_owned()), "{answer:?}");
     assert!(answer.header("retry-after").is_some());
+    assert_eq!(page(), 503, "a session is not over");
     std::fs::remove_file(&file).unwrap();
     web::secret::write_secret(&file, &kept).unwrap();
-    assert_eq!(ask().status, 200, "tried again");
+    assert_eq!((ask().status, page()), (200, 200), "tried again");
     std::fs::write(&file, "{").unwrap();
-    assert_eq!(ask().status, 401, "a damaged file keeps no key alive");
+    assert_eq!((ask().status, page()), (401, 401), "a damaged file keeps no key alive");
 }
 
 #[test]
 fn looking_at_a_sign_in_link_does_not_use_it_up() {
     let gate = Running::start(true, false, |_| {});
     let path = format!("/sign-in?key={}", gate.api_keys.mint_one_time().unwrap());
-    for _ in 0..3 {
-        let looked = send(gate.bound.admin, "HEAD", &path, &[], "");
-        assert!(looked.status == 303 && looked.header("set-cookie").is_none(), "{looked:?}");
+    for method in ["HEAD", "GET", "GET"] {
+        let looked = send(gate.bound.admin, method, &path, &[], "");
+        assert!(looked.status == 200 && looked.header("set-cookie").is_none(), "{looked:?}");
+        let button = format!("<form method=\"post\" action=\"{path}\"><button type=\"submit\"");
+        assert_eq!(looked.body.contains(&button), method == "GET", "{looked:?}");
     }
-    let signed_in = send(gate.bound.admin, "GET", &path, &[], "");
-    assert!(signed_in.status == 303 && signed_in.header("set-cookie").is_some(), "{signed_in:?}");
+    let foreign = send(gate.bound.admin, "POST", &path, &[("sec-fetch-site", "cross-site")], "");
+    assert_eq!(foreign.problem(), "form-refused", "another site signs nobody in");
+    let signed_in = send(gate.bound.admin, "POST", &path, &[], "");
+    let cookie = signed_in.header("set-cookie").unwrap_or_default();
+    assert!(signed_in.status == 303 && cookie.starts_with("floodgate_session="), "{signed_in:?}");
+    assert_eq!(send(gate.bound.admin, "POST", &path, &[], "").status, 401, "once");
     assert_eq!(send(gate.bound.admin, "GET", &path, &[], "").status, 401, "once");
+}
+
+#[test]
+fn a_session_whose_pages_have_https_addresses_never_leaves_in_the_clear() {
+    let gate = Running::start(true, false, |_| {});
+    let path = format!("/sign-in?key={}", gate.api_keys.mint_one_time().unwrap());
+    let signed_in = send(gate.bound.admin, "POST", &path, &[("origin", "https://console.shop.example")], "");
+    let cookie = signed_in.header("set-cookie").unwrap_or_default();
+    assert!(cookie.starts_with("__Host-floodgate_session=") && cookie.ends_with("; Secure"), "{signed_in:?}");
+    let cookie = cookie.split(';').next().unwrap();
+    assert_eq!(send(gate.bound.admin, "GET", "/", &[("cookie", cookie)], "").status, 200);
 }

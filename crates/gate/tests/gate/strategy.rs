@@ -296,7 +296,7 @@ fn a_strategy_is_replaced_whole_with_a_reason_and_by_an_operator() {
     );
     // On the operators' page, in both languages.
     let one_time = gate.api_keys.mint_one_time().unwrap();
-    let signed_in = send(gate.bound.admin, "GET", &format!("/sign-in?key={one_time}"), &[], "");
+    let signed_in = send(gate.bound.admin, "POST", &format!("/sign-in?key={one_time}"), &[], "");
     let cookie = signed_in.header("set-cookie").unwrap().split(';').next().unwrap().to_owned();
     for (path, stage) in [("/", "<strong>guarded</strong>"), ("/?lang=zh", "<strong>戒备</strong>")] {
         let page = send(gate.bound.admin, "GET", path, &[("cookie", &cookie)], "").body;
