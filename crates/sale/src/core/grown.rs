@@ -31,24 +31,30 @@ impl<T> Pieces<T> {
         self.len
     }
 
+    #[inline]
     pub(super) fn get(&self, at: usize) -> Option<&T> {
         self.pieces.get(at >> Self::BITS)?.get(at % Self::PIECE)
     }
 
+    #[inline]
     pub(super) fn push(&mut self, value: T) {
-        if self.len.is_multiple_of(Self::PIECE) {
-            let new = match self.spare.pop() {
-                Some(spare) => spare,
-                // Only the first grows: a sale of a few units needs little.
-                None if self.len == 0 => Vec::new(),
-                None => Vec::with_capacity(Self::PIECE),
-            };
-            self.pieces.push(new);
+        self.len += 1;
+        match self.pieces.last_mut() {
+            Some(last) if last.len() < Self::PIECE => last.push(value),
+            _ => self.push_to_new(value),
         }
-        if let Some(last) = self.pieces.last_mut() {
-            last.push(value);
-            self.len += 1;
-        }
+    }
+
+    #[cold]
+    fn push_to_new(&mut self, value: T) {
+        let mut new = match self.spare.pop() {
+            Some(spare) => spare,
+            // Only the first grows: a sale of a few units needs little.
+            None if self.pieces.is_empty() => Vec::new(),
+            None => Vec::with_capacity(Self::PIECE),
+        };
+        new.push(value);
+        self.pieces.push(new);
     }
 
     pub(super) fn iter(&self) -> impl Iterator<Item = &T> + Clone {
@@ -75,12 +81,14 @@ impl<T: Clone> Pieces<T> {
 impl<T> Index<usize> for Pieces<T> {
     type Output = T;
 
+    #[inline]
     fn index(&self, at: usize) -> &T {
         &self.pieces[at >> Self::BITS][at % Self::PIECE]
     }
 }
 
 impl<T> IndexMut<usize> for Pieces<T> {
+    #[inline]
     fn index_mut(&mut self, at: usize) -> &mut T {
         &mut self.pieces[at >> Self::BITS][at % Self::PIECE]
     }
@@ -89,16 +97,22 @@ impl<T> IndexMut<usize> for Pieces<T> {
 /// A hash table in parts, which grow one by one. The hashes are random, so the parts are about
 /// equally long; they reach a length at which they grow at different moments.
 #[derive(Debug)]
-pub(super) struct Parts<T>(Vec<HashTable<T>>);
+pub(super) struct Parts<T> {
+    parts: Box<[HashTable<T>; PARTS]>,
+    /// Something was ever put into it: most sales have no list, and ask it with each attempt.
+    is_used: bool,
+}
+
+const PARTS: usize = 256;
 
 impl<T> Default for Parts<T> {
     fn default() -> Self {
-        Self((0..Self::PARTS).map(|_| HashTable::new()).collect())
+        Self { parts: Box::new(std::array::from_fn(|_| HashTable::new())), is_used: false }
     }
 }
 
 impl<T> Parts<T> {
-    pub(super) const PARTS: usize = 256;
+    pub(super) const PARTS: usize = PARTS;
 
     /// The part of a hash. A table uses the low bits for the place, and the highest seven to tell
     /// neighbours apart.
@@ -107,11 +121,15 @@ impl<T> Parts<T> {
     }
 
     pub(super) fn len(&self) -> usize {
-        self.0.iter().map(HashTable::len).sum()
+        self.parts.iter().map(HashTable::len).sum()
     }
 
+    #[inline]
     pub(super) fn find(&self, hash: u64, same: impl FnMut(&T) -> bool) -> Option<&T> {
-        self.0[Self::part(hash)].find(hash, same)
+        if !self.is_used {
+            return None;
+        }
+        self.parts[Self::part(hash)].find(hash, same)
     }
 
     pub(super) fn find_entry(
@@ -119,7 +137,7 @@ impl<T> Parts<T> {
         hash: u64,
         same: impl FnMut(&T) -> bool,
     ) -> Option<OccupiedEntry<'_, T>> {
-        self.0[Self::part(hash)].find_entry(hash, same).ok()
+        self.parts[Self::part(hash)].find_entry(hash, same).ok()
     }
 
     pub(super) fn entry(
@@ -128,15 +146,17 @@ impl<T> Parts<T> {
         same: impl FnMut(&T) -> bool,
         hasher: impl Fn(&T) -> u64,
     ) -> Entry<'_, T> {
-        self.0[Self::part(hash)].entry(hash, same, hasher)
+        self.is_used = true;
+        self.parts[Self::part(hash)].entry(hash, same, hasher)
     }
 
     pub(super) fn insert_unique(&mut self, hash: u64, value: T, hasher: impl Fn(&T) -> u64) {
-        self.0[Self::part(hash)].insert_unique(hash, value, hasher);
+        self.is_used = true;
+        self.parts[Self::part(hash)].insert_unique(hash, value, hasher);
     }
 
     pub(super) fn iter(&self) -> impl Iterator<Item = &T> {
-        self.0.iter().flatten()
+        self.parts.iter().flatten()
     }
 
     /// Room in each part for its share of `count` more.
@@ -144,19 +164,19 @@ impl<T> Parts<T> {
         let share = count / Self::PARTS;
         // Four times the deviation of a part's length.
         let more = share + 4 * share.isqrt();
-        self.0.iter_mut().for_each(|part| part.reserve(more, &hasher));
+        self.parts.iter_mut().for_each(|part| part.reserve(more, &hasher));
     }
 
     /// The room of the part that has least.
     pub(super) fn part_capacity(&self) -> usize {
-        self.0.iter().map(HashTable::capacity).min().unwrap_or_default()
+        self.parts.iter().map(HashTable::capacity).min().unwrap_or_default()
     }
 }
 
 impl Parts<u32> {
     /// Writes to the memory of a part that is empty and has room.
     pub(super) fn touch(&mut self, part: usize) {
-        let Some(table) = self.0.get_mut(part).filter(|table| table.is_empty()) else { return };
+        let Some(table) = self.parts.get_mut(part).filter(|table| table.is_empty()) else { return };
         let (count, places) = (table.capacity() as u64, table.capacity().next_power_of_two() as u64);
         for at in 0..count {
             // In the order of the table, so that the next place is near. Nothing is moved, as there
@@ -197,8 +217,13 @@ impl<T: Copy + Ord> OrderedQueue<T> {
         self.pieces.front()?.values.front().copied()
     }
 
-    fn back(&self) -> Option<T> {
-        self.pieces.back()?.values.back().copied()
+    #[cold]
+    fn push_to_new(&mut self, value: T) {
+        // Only the first grows: a sale of a few units needs little.
+        let room = if self.pieces.is_empty() { 1 } else { Self::PIECE };
+        let mut values = VecDeque::with_capacity(room);
+        values.push_back(value);
+        self.pieces.push_back(Piece { values, over: 0 });
     }
 
     /// Removes the front, which is over.
@@ -220,10 +245,11 @@ impl<T: Copy + Ord> OrderedQueue<T> {
 
     /// Inserts a value after all that are not greater.
     pub(super) fn insert(&mut self, value: T) {
-        if self.back().is_none_or(|back| back <= value) {
-            match self.pieces.back_mut().filter(|last| last.values.len() < Self::PIECE) {
+        let last = self.pieces.back_mut();
+        if last.as_ref().and_then(|last| last.values.back()).is_none_or(|back| *back <= value) {
+            match last.filter(|last| last.values.len() < Self::PIECE) {
                 Some(last) => last.values.push_back(value),
-                None => self.pieces.push_back(Piece { values: VecDeque::from([value]), over: 0 }),
+                None => self.push_to_new(value),
             }
             return;
         }

@@ -134,6 +134,7 @@ impl Slots {
     }
 
     /// Slot numbers are given in order, so this is also the order of acceptance.
+    #[inline]
     pub(super) fn find(&self, attempt: AttemptId) -> Option<u32> {
         self.by_attempt.find(attempt.low_bits(), |&at| self.slots[at as usize].attempt == attempt).copied()
     }
@@ -168,11 +169,11 @@ impl Slots {
     }
 
     /// The lines of a slot, without the copy for the usual one.
+    #[inline]
     pub(super) fn each_line(&self, s: &Slot, mut f: impl FnMut(Line)) {
-        f(s.first_line);
-        let from = s.extra as usize;
-        for at in from..from + usize::from(s.line_count) - 1 {
-            f(self.extra_lines[at]);
+        // One place that calls it, so that the compiler puts it there.
+        for n in 0..usize::from(s.line_count.max(1)) {
+            f(if n == 0 { s.first_line } else { self.extra_lines[s.extra as usize + n - 1] });
         }
     }
 
@@ -224,6 +225,7 @@ impl Slots {
         }
     }
 
+    #[inline]
     fn own(&mut self, owner: u32, slot: u32, active: bool) {
         let before = std::mem::replace(&mut self.shoppers[owner as usize].any, slot);
         if before != NONE {
@@ -255,6 +257,7 @@ impl Slots {
         Some(slot)
     }
 
+    #[inline]
     fn shopper_or_new(&mut self, key: ShopperKey) -> u32 {
         let shoppers = &self.shoppers;
         match self.by_shopper.find(key.low_bits(), |&at| shoppers[at as usize].key == key) {
@@ -269,6 +272,7 @@ impl Slots {
         }
     }
 
+    #[inline]
     fn shopper(&self, key: ShopperKey) -> Option<&Shopper> {
         let at = self.by_shopper.find(key.low_bits(), |&at| self.shoppers[at as usize].key == key)?;
         Some(&self.shoppers[*at as usize])
@@ -277,6 +281,7 @@ impl Slots {
     /// Puts the slot into its shopper's active chain, which is kept in descending order: the chain
     /// then depends on which slots are active and on nothing else, and a restored snapshot has the
     /// same one.
+    #[inline]
     fn link(&mut self, owner: u32, slot: u32) {
         let head = self.shoppers[owner as usize].active;
         if head == NONE {
@@ -433,6 +438,7 @@ pub(super) struct NewSlot {
 pub(super) struct ShopperSet(Parts<ShopperKey>);
 
 impl ShopperSet {
+    #[inline]
     pub(super) fn contains(&self, shopper: ShopperKey) -> bool {
         self.0.find(shopper.low_bits(), |k| *k == shopper).is_some()
     }
