@@ -31,14 +31,14 @@ pub(super) fn says(spec: &SaleSpec) -> Vec<String> {
         who.push(format!("whose tier is {} or more", rule.tier_min()));
     }
     lines.push(match who.len() {
-        0 => "every shopper may buy who is not on the deny list".into(),
-        _ => format!("shoppers may buy {}, and are not on the deny list", who.join(", and ")),
+        0 => "every shopper who is not on the deny list may buy".into(),
+        _ => format!("only shoppers {} may buy, and none on the deny list", who.join(", and ")),
     });
     lines.push(match spec.limit_per_shopper {
         0 => "over all rounds and items there is no limit for one shopper".into(),
         limit => format!("over all rounds and items at most {limit} for one shopper"),
     });
-    lines.push(format!("a hold is to be paid within {} s", spec.hold_seconds));
+    lines.push(format!("a hold must be paid within {} s", spec.hold_seconds));
     lines.push(match spec.waitlist_ends_at {
         Some(ends_at) => format!("all who still wait at {ends_at} lose their place"),
         None => "the waitlists end when an operator says so".into(),
