@@ -140,10 +140,10 @@ impl<D: Disk> EmbeddedLog<D> {
 
     fn create(disk: D, lock: D::Lock, options: Options) -> Result<Self, LogError> {
         let Options { partition, new_log_id: log_id, .. } = options;
-        let bytes = growth::first_length(FRAMES_AT, &options);
+        let lengths = growth::first_lengths(FRAMES_AT, &options);
         let first = Sequence(1);
-        let header = SegmentHeader { partition, log_id, first, kept: first, previous: 0, bytes };
-        let active = make_segment(&disk, &header)
+        let header = SegmentHeader { partition, log_id, first, kept: first, previous: 0, bytes: 0 };
+        let active = make_segment_that_fits(&disk, header, lengths)
             .map_err(|failed| failed.source)
             .map_err(io_error(format!("create a log in {}", disk.place())))?;
         let last = Sequence(0);
@@ -177,9 +177,10 @@ impl<D: Disk> EmbeddedLog<D> {
             first,
             kept: self.shared.first(),
             previous: self.active.previous,
-            bytes: growth::first_length(FRAMES_AT + need, &self.options),
+            bytes: 0,
         };
-        let fresh = make_segment(&self.disk, &header)?;
+        let lengths = growth::first_lengths(FRAMES_AT + need, &self.options);
+        let fresh = make_segment_that_fits(&self.disk, header, lengths)?;
         let old = std::mem::replace(&mut self.active, fresh);
         // An old segment without an entry has lost its name to the fresh one. No reader of this
         // process can be in it.
@@ -469,6 +470,22 @@ struct MakeFailed {
     source: io::Error,
     /// Nothing of it is left.
     clean: bool,
+}
+
+/// Makes a segment with the first of these lengths for which there is room.
+fn make_segment_that_fits<D: Disk>(
+    disk: &D,
+    header: SegmentHeader,
+    [best, least]: [u64; 2],
+) -> Result<Active<D::File>, MakeFailed> {
+    let made = make_segment(disk, &SegmentHeader { bytes: best, ..header });
+    made.or_else(|failed| {
+        if failed.clean && least < best && is_shortage(&failed.source) {
+            make_segment(disk, &SegmentHeader { bytes: least, ..header })
+        } else {
+            Err(failed)
+        }
+    })
 }
 
 /// Makes a segment, durably, in place of an empty one of the same name if there is one. It gets its
