@@ -93,7 +93,7 @@ pub enum AppendError {
     /// Another writer has appended: the last entry is `actual`, not what the caller expected.
     /// Nothing was written. The caller is a stale writer and stops.
     Conflict { actual: Sequence },
-    /// Nothing was written, for certain, and the log is as it was; the same append may succeed
+    /// Nothing was appended, for certain, and the log is as it was; the same append may succeed
     /// later. There is no room, no file handle or no memory, or a fresh segment could not be made.
     Shortage(String),
     /// The outcome is unknown: the batch may be durable or may not. The caller stops, calls
@@ -107,7 +107,7 @@ impl fmt::Display for AppendError {
             Self::Conflict { actual } => {
                 write!(f, "append: another writer is at sequence {actual}; this one must stop")
             }
-            Self::Shortage(why) => write!(f, "append: nothing was written: {why}"),
+            Self::Shortage(why) => write!(f, "append: nothing was appended: {why}"),
             Self::Unknown(why) => write!(f, "append: outcome unknown: {why}"),
         }
     }

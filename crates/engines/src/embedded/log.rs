@@ -168,6 +168,12 @@ impl<D: Disk> EmbeddedLog<D> {
         &self.report
     }
 
+    /// How long the longest frame is for which there was no room, in bytes; 0 if none is owed.
+    /// Until there is room for it, every append is a shortage.
+    pub fn owed_bytes(&self) -> u64 {
+        self.owed_bytes
+    }
+
     /// Goes on in a fresh segment, with room for a frame of `need` bytes.
     fn begin_segment(&mut self, need: u64) -> Result<(), MakeFailed> {
         let first = self.shared.durable().next();
@@ -298,7 +304,10 @@ impl<D: Disk> EmbeddedLog<D> {
             return Err(if is_shortage(&error) { AppendError::Shortage(why) } else { self.unknown(why) });
         }
         // As for a frame: after a sync that failed, this file can be trusted no longer.
-        self.active.file.sync_data().map_err(|error| self.unknown(format!("{doing}: sync: {error}")))
+        self.active.file.sync_data().map_err(|error| {
+            let why = format!("{doing}: sync: {error}");
+            self.give_up(why, &error, owed)
+        })
     }
 
     fn write_frame(&mut self) -> io::Result<()> {
@@ -315,6 +324,23 @@ impl<D: Disk> EmbeddedLog<D> {
         // Synced, so that no part of it can reappear after a shorter frame that is written here
         // next.
         self.active.file.sync_data()
+    }
+
+    /// After an error that leaves open whether a frame of `need` bytes is on the disk, or will be.
+    ///
+    /// Where room is reserved late (delayed allocation, a network's file system), the sync is the
+    /// first to say that there is none, and says so each time. So if it is a shortage, the frame is
+    /// left behind at once as [`Log::reopen`] does, without a look at what can be read of it: once
+    /// the fresh segment is durable, nothing was appended, for certain, and the shortage is waited
+    /// out like any other. If none can be made, the outcome stays unknown.
+    fn give_up(&mut self, why: String, error: &io::Error, need: u64) -> AppendError {
+        if is_shortage(error) {
+            self.owed_bytes = need;
+            if self.begin_segment(0).is_ok() {
+                return AppendError::Shortage(why);
+            }
+        }
+        self.unknown(why)
     }
 
     fn unknown(&mut self, why: String) -> AppendError {
@@ -345,13 +371,15 @@ impl<D: Disk> Log for EmbeddedLog<D> {
         let crc = frame::encode(&mut self.frame, self.key, end, actual.next(), previous, count, body);
         if let Err(error) = self.write_frame() {
             let why = format!("write to {}: {error}", path(&self.disk, &segment_name(self.active.first)));
-            self.owed_bytes = if is_shortage(&error) { need } else { 0 };
-            let undone = is_shortage(&error) && self.undo().is_ok();
-            return Err(if undone { AppendError::Shortage(why) } else { self.unknown(why) });
+            if is_shortage(&error) && self.undo().is_ok() {
+                self.owed_bytes = need;
+                return Err(AppendError::Shortage(why));
+            }
+            return Err(self.give_up(why, &error, need));
         }
         if let Err(error) = self.active.file.sync_data() {
             let why = format!("sync {}: {error}", path(&self.disk, &segment_name(self.active.first)));
-            return Err(self.unknown(why));
+            return Err(self.give_up(why, &error, need));
         }
         self.active.end += need;
         self.active.previous = crc;
