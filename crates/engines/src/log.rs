@@ -215,9 +215,10 @@ pub trait Snapshots: Send {
     fn latest(&self) -> Result<Option<(Sequence, Vec<u8>)>, LogError>;
 
     /// Keeps `bytes` as the snapshot at `at`, durably and as one, and drops those that it makes
-    /// superfluous (the newest two stay). A snapshot of entries that are not durable is a caller's
-    /// bug.
-    fn write(&mut self, at: Sequence, bytes: &[u8]) -> Result<(), LogError>;
+    /// superfluous (the newest two stay). If only that failed, returns why: the snapshot is
+    /// written, and the next one tries to drop them again. After an error nothing of it is left, unless
+    /// that could not be removed. A snapshot of entries that are not durable is a caller's bug.
+    fn write(&mut self, at: Sequence, bytes: &[u8]) -> Result<Option<LogError>, LogError>;
 }
 
 /// The one writer of a log.

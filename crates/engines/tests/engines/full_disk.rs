@@ -163,12 +163,8 @@ fn a_snapshot_that_failed_at_any_call_leaves_no_files_and_no_shortage() {
         disk.limit_room(Some(7000));
         disk.refuse_after(call, 0, EIO);
         log.snapshots().write(log.last(), &[7; 6000]).unwrap_err();
-        let left = snapshots(&disk);
-        assert!(left.iter().all(|name| !name.ends_with(".tmp")), "{call:?}: {left:?}");
-        assert!(left.is_empty() || call == Call::RenameDone, "{call:?}: {left:?}");
-        log.snapshots().write(log.last(), &[7; 6000]).unwrap_or_else(|error| {
-            assert_eq!(call, Call::RenameDone, "{error}: there is no room for it twice");
-        });
+        assert!(snapshots(&disk).is_empty(), "{call:?}: {:?}", snapshots(&disk));
+        log.snapshots().write(log.last(), &[7; 6000]).unwrap();
         assert_eq!(snapshots(&disk).len(), 1, "{call:?}");
     }
 }
@@ -195,15 +191,45 @@ fn a_snapshot_that_could_not_be_taken_back_is_removed_by_the_next_one_or_the_nex
 }
 
 #[test]
-fn snapshots_whose_names_cannot_be_synced_do_not_pile_up() {
+fn a_snapshot_whose_name_cannot_be_synced_supersedes_no_other() {
     let disk = SimDisk::new();
     let mut log = open(&disk).unwrap();
+    for _ in 0..2 {
+        append(&mut log, 1).unwrap();
+        log.snapshots().write(log.last(), b"state").unwrap();
+    }
+    let before = snapshots(&disk);
     for _ in 0..10 {
         append(&mut log, 1).unwrap();
         disk.fail_dir_sync_after(1);
         log.snapshots().write(log.last(), b"state").unwrap_err();
-        assert!(snapshots(&disk).len() <= 2, "{:?}", snapshots(&disk));
+        assert_eq!(snapshots(&disk), before);
     }
+    // Nor is one lost that was written before, when another is to be written at its entry.
+    log.snapshots().write(log.last(), b"state").unwrap();
+    let before = snapshots(&disk);
+    disk.fail_dir_sync_after(1);
+    log.snapshots().write(log.last(), b"state").unwrap_err();
+    assert_eq!(snapshots(&disk), before);
+}
+
+#[test]
+fn a_snapshot_that_is_written_is_not_reported_as_failed_when_an_older_one_stays() {
+    let disk = SimDisk::new();
+    let mut log = open(&disk).unwrap();
+    for count in 1..=2 {
+        append(&mut log, count).unwrap();
+        assert!(log.snapshots().write(log.last(), b"state").unwrap().is_none());
+    }
+    append(&mut log, 1).unwrap();
+    disk.refuse_after(Call::Remove, 0, EIO);
+    let left = log.snapshots().write(log.last(), b"newest").unwrap();
+    assert!(left.is_some_and(|error| error.to_string().contains("remove sim/snap-")));
+    assert_eq!(log.snapshots().latest().unwrap(), Some((log.last(), b"newest".to_vec())));
+    assert_eq!(snapshots(&disk).len(), 3);
+    append(&mut log, 1).unwrap();
+    assert!(log.snapshots().write(log.last(), b"state").unwrap().is_none());
+    assert_eq!(snapshots(&disk).len(), 2, "the next one removes it");
 }
 
 #[test]
