@@ -509,7 +509,8 @@ impl Inode {
     }
 
     fn pending_bytes(&self) -> u64 {
-        let bytes = |change: &Pending| if let Pending::Write { bytes, .. } = change { bytes.len() } else { 0 };
+        let bytes =
+            |change: &Pending| if let Pending::Write { bytes, .. } = change { bytes.len() } else { 0 };
         self.pending.iter().map(|change| bytes(change) as u64).sum()
     }
 
