@@ -20,6 +20,8 @@ pub(crate) struct Nemesis {
     pub(crate) clock_set_at: Option<u64>,
     /// A snapshot is being written, in turns with the worker.
     pub(crate) in_turns: bool,
+    /// By how much more room is left when the disk is nearly full.
+    pub(crate) room_factor: u64,
     /// The disk reserves room only when a file is synced.
     pub(crate) reserves_late: bool,
     /// The files whose removal was refused in this life.
@@ -60,7 +62,8 @@ impl Nemesis {
             crash_at,
             clock_set_at: None,
             in_turns: false,
-            // A generator of its own, so that the other seeds run as they would without it.
+            // Generators of their own, so that the other seeds run as they would without them.
+            room_factor: if Prng::new(seed ^ 0x6d6f_7265_726f_6f6d).percent(25) { 4 } else { 1 },
             reserves_late: Prng::new(seed ^ 0x6c61_7465_726f_6f6d).percent(25),
             not_removed: Vec::new(),
             last: false,

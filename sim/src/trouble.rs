@@ -69,7 +69,7 @@ impl<S: System> World<S> {
                 disk.fail_write_after(prng.below(2000), kind);
             }
             14..=16 => {
-                let room = prng.below(8000);
+                let room = prng.below(8000) * self.nemesis.room_factor;
                 if self.nemesis.reserves_late {
                     story.note(format!("room for {room} bytes is left, as syncs will find"));
                     disk.limit_sync_room(Some(room), prng.next_u64());

@@ -268,6 +268,8 @@ impl<S: System> World<S> {
             self.nothing_is_unfinished()?;
             if in_shortage {
                 self.is_short_of_room(&struck, &files_before, last_before)?;
+            } else {
+                self.takes_what_it_uses()?;
             }
         }
         let Some(server) = &mut self.server else { return Ok((commands.len(), true)) };
@@ -376,6 +378,18 @@ impl<S: System> World<S> {
         let mut files = self.disk.lengths();
         files.retain(|name, _| name.ends_with(".tmp") && !self.nemesis.not_removed.contains(name));
         ensure(files.is_empty(), "leftover", || format!("{:?} is left", files.keys()))
+    }
+
+    /// The file that is appended to is no longer than the log knows: what a failed allocation has
+    /// made of it is given back.
+    fn takes_what_it_uses(&self) -> Check {
+        let Some(server) = &self.server else { return Ok(()) };
+        let files = self.disk.lengths();
+        let newest = files.iter().rfind(|(name, _)| name.starts_with("seg-") && name.ends_with(".log"));
+        let used = server.worker.log().capacity_bytes();
+        ensure(newest.is_some_and(|(_, len)| *len < used + 8), "leftover", || {
+            format!("{newest:?} is longer than the {used} bytes that the log knows")
+        })
     }
 
     /// A step that ended in a shortage for want of room alone has taken none, if it appended

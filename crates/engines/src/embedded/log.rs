@@ -174,6 +174,12 @@ impl<D: Disk> EmbeddedLog<D> {
         self.owed_bytes
     }
 
+    /// How far the log relies on the length of the file that it appends to. Unless its last append
+    /// failed, the file is no longer than that, up to 7 bytes.
+    pub fn capacity_bytes(&self) -> u64 {
+        self.active.capacity
+    }
+
     /// Goes on in a fresh segment, with room for a frame of `need` bytes.
     fn begin_segment(&mut self, need: u64) -> Result<(), MakeFailed> {
         let first = self.shared.durable().next();
