@@ -372,8 +372,8 @@ impl<S: System> World<S> {
         Err(Violation { rule: "recovery", what: "does not start again".into() })
     }
 
-    /// No file is left that a failed call, or a life that has ended, has begun; unless the call that
-    /// was to remove that very file was refused in this life.
+    /// No file is left that a failed call, or a life that has ended, has begun; unless the call
+    /// that was to remove that very file was refused in this life.
     pub(crate) fn nothing_is_unfinished(&self) -> Check {
         let mut files = self.disk.lengths();
         files.retain(|name, _| name.ends_with(".tmp") && !self.nemesis.not_removed.contains(name));

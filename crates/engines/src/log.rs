@@ -216,8 +216,9 @@ pub trait Snapshots: Send {
 
     /// Keeps `bytes` as the snapshot at `at`, durably and as one, and drops those that it makes
     /// superfluous (the newest two stay). If only that failed, returns why: the snapshot is
-    /// written, and the next one tries to drop them again. After an error nothing of it is left, unless
-    /// that could not be removed. A snapshot of entries that are not durable is a caller's bug.
+    /// written, and the next one tries to drop them again. After an error nothing of it is left,
+    /// unless that could not be removed. A snapshot of entries that are not durable is a caller's
+    /// bug.
     fn write(&mut self, at: Sequence, bytes: &[u8]) -> Result<Option<LogError>, LogError>;
 }
 

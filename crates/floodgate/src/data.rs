@@ -14,9 +14,9 @@
 //! DIR/sales/.unfinished/  sales that are being made or deleted; emptied at the start
 //! ```
 //!
-//! A sale comes to its place and leaves it by one rename, so a crash leaves all of it or nothing. No
-//! rename leads from one file system to another, and `sales/` may be a mount of its own: so what is
-//! unfinished lies inside it.
+//! A sale comes to its place and leaves it by one rename, so a crash leaves all of it or nothing.
+//! No rename leads from one file system to another, and `sales/` may be a mount of its own: so what
+//! is unfinished lies inside it.
 
 use contracts::SaleId;
 use engines::embedded::disk::{Disk, RealDisk, make_dir_durable};

@@ -1,6 +1,6 @@
-//! A process with few file handles, all of which idle connections would take: the log cannot make its
-//! next segment and stops the sale, or the keys cannot be read and every operator's key is "wrong".
-//! Here the connections of all listeners together leave half of the handles to the logs.
+//! A process with few file handles, all of which idle connections would take: the log cannot make
+//! its next segment and stops the sale, or the keys cannot be read and every operator's key is
+//! "wrong". Here the connections of all listeners together leave half of the handles to the logs.
 
 use crate::harness::{
     PATIENCE, Server, Setup, poll,

@@ -1,4 +1,5 @@
-//! `sales/` may be a file system of its own: a sale is set up there and deleted, and leaves nothing.
+//! `sales/` may be a file system of its own: a sale is set up there and deleted, and leaves
+//! nothing.
 
 use crate::disk_full::{mount_point, on_a_small_disk};
 use crate::harness::{Server, Setup, shop};
