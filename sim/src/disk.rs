@@ -19,6 +19,9 @@ mod turns;
 /// The unit that the disk writes atomically.
 const SECTOR_BYTES: usize = 512;
 
+/// The unit in which room is reserved.
+const BLOCK_BYTES: u64 = 4096;
+
 /// One directory. Clones are the same disk.
 #[derive(Debug, Clone)]
 pub struct SimDisk {
@@ -67,6 +70,8 @@ struct World {
     written_bytes: u64,
     /// Faults that have struck in this life, and not only been armed.
     struck: Vec<&'static str>,
+    /// The calls that were refused in this life, each with its file's name.
+    refused: Vec<(Call, String)>,
     /// Calls are not refused for now: they are the simulator's own.
     is_held: bool,
     /// The thread that makes its calls in turns with another.
@@ -129,6 +134,9 @@ struct Faults {
     refusals: Vec<Refusal>,
     /// What all files together may have.
     capacity_bytes: Option<u64>,
+    /// What syncs can still write, on a disk that reserves room only when it must, and which part
+    /// of a sync that failed is there all the same.
+    sync_room: Option<(u64, Prng)>,
     /// Bytes that can be written until a write fails because the disk is full, or broken.
     write_fails: Option<(u64, ErrorKind)>,
     dies_after_bytes: Option<u64>,
@@ -176,6 +184,7 @@ impl SimDisk {
         world.dead = false;
         world.faults = Faults { capacity_bytes: world.faults.capacity_bytes, ..Faults::default() };
         world.struck.clear();
+        world.refused.clear();
         Self { world: self.world.clone(), life: world.life }
     }
 
@@ -220,6 +229,25 @@ impl SimDisk {
     pub fn limit_room(&self, bytes: Option<u64>) {
         let mut world = lock(&self.world);
         world.faults.capacity_bytes = bytes.map(|bytes| bytes + world.used_bytes());
+    }
+
+    /// How much files can still grow, if that is limited.
+    pub fn room_bytes(&self) -> Option<u64> {
+        lock(&self.world).room_bytes()
+    }
+
+    /// As [`SimDisk::limit_room`], on a disk that reserves room only when a file is synced
+    /// (delayed allocation, a network's file system), and writes elsewhere what is overwritten: a
+    /// sync of more than what is left fails as after [`SimDisk::fail_next_sync`], as often as it is
+    /// tried.
+    pub fn limit_sync_room(&self, bytes: Option<u64>, seed: u64) {
+        lock(&self.world).faults.sync_room = bytes.map(|bytes| (bytes, Prng::new(seed)));
+    }
+
+    /// The calls that were refused since the last call of this, or since this life began, each with
+    /// the name of the file that it was for, if it was for one.
+    pub fn take_refused(&self) -> Vec<(Call, String)> {
+        std::mem::take(&mut lock(&self.world).refused)
     }
 
     /// The faults that have struck since the last call, or since this life began.
@@ -325,6 +353,13 @@ impl SimDisk {
         files.map(|(name, &inode)| (name.clone(), world.inodes[inode].cached.clone())).collect()
     }
 
+    /// The names of all files and how long each reads; without the lock.
+    pub fn lengths(&self) -> BTreeMap<String, u64> {
+        let world = lock(&self.world);
+        let files = world.names.iter().filter(|(name, _)| *name != LOCK_NAME);
+        files.map(|(name, &inode)| (name.clone(), world.inodes[inode].cached.len() as u64)).collect()
+    }
+
     /// Another disk with the same files, all durable, and no faults.
     pub fn copy(&self) -> Self {
         let copy = Self::new();
@@ -381,8 +416,8 @@ impl World {
         Ok(())
     }
 
-    /// Fails if this call is to be refused.
-    fn admit(&mut self, call: Call) -> io::Result<()> {
+    /// Fails if this call, for a file of this name, is to be refused.
+    fn admit(&mut self, call: Call, name: &str) -> io::Result<()> {
         if self.is_held {
             return Ok(());
         }
@@ -401,6 +436,7 @@ impl World {
         }
         let errno = self.faults.refusals.swap_remove(at).errno;
         self.struck.push("a call is refused");
+        self.refused.push((call, name.to_owned()));
         Err(io::Error::from_raw_os_error(errno))
     }
 
@@ -434,9 +470,12 @@ impl World {
         self.renamings.push(change);
     }
 
+    fn room_bytes(&self) -> Option<u64> {
+        self.faults.capacity_bytes.map(|capacity| capacity.saturating_sub(self.used_bytes()))
+    }
+
     fn grow(&mut self, by: usize) -> io::Result<()> {
-        let Some(capacity) = self.faults.capacity_bytes else { return Ok(()) };
-        if by > 0 && self.used_bytes() + by as u64 > capacity {
+        if by > 0 && self.room_bytes().is_some_and(|room| by as u64 > room) {
             self.struck.push("the disk is full");
             return Err(io::Error::new(ErrorKind::StorageFull, "no space left on device"));
         }
@@ -467,6 +506,12 @@ impl Inode {
         for change in self.pending.drain(..) {
             change.apply(&mut self.durable);
         }
+    }
+
+    fn pending_bytes(&self) -> u64 {
+        let bytes =
+            |change: &Pending| if let Pending::Write { bytes, .. } = change { bytes.len() } else { 0 };
+        self.pending.iter().map(|change| bytes(change) as u64).sum()
     }
 
     /// The power fails, or a sync does: a part of the pending changes is on the disk.
@@ -548,13 +593,13 @@ impl Disk for SimDisk {
     fn list(&self) -> io::Result<Vec<String>> {
         let mut world = self.world()?;
         // A directory is opened to be listed.
-        world.admit(Call::Open)?;
+        world.admit(Call::Open, "")?;
         Ok(world.names.keys().cloned().collect())
     }
 
     fn create_new(&self, name: &str) -> io::Result<SimFile> {
         let mut world = self.world()?;
-        world.admit(Call::Create)?;
+        world.admit(Call::Create, name)?;
         if world.names.contains_key(name) {
             return Err(io::Error::new(ErrorKind::AlreadyExists, format!("there is a file {name}")));
         }
@@ -567,7 +612,7 @@ impl Disk for SimDisk {
 
     fn open(&self, name: &str) -> io::Result<SimFile> {
         let mut world = self.world()?;
-        world.admit(Call::Open)?;
+        world.admit(Call::Open, name)?;
         let inode = world.inode(name)?;
         drop(world);
         Ok(SimFile { world: self.world.clone(), life: self.life, inode, writable: true })
@@ -580,7 +625,7 @@ impl Disk for SimDisk {
     fn remove(&self, name: &str) -> io::Result<()> {
         let mut world = self.world()?;
         world.inode(name)?;
-        world.admit(Call::Remove)?;
+        world.admit(Call::Remove, name)?;
         world.operation()?;
         world.rename(NameChange::Remove { name: name.to_owned() });
         Ok(())
@@ -589,10 +634,10 @@ impl Disk for SimDisk {
     fn rename(&self, from: &str, to: &str) -> io::Result<()> {
         let mut world = self.world()?;
         world.inode(from)?;
-        world.admit(Call::Rename)?;
+        world.admit(Call::Rename, from)?;
         world.operation()?;
         world.rename(NameChange::Rename { from: from.to_owned(), to: to.to_owned() });
-        world.admit(Call::RenameDone)
+        world.admit(Call::RenameDone, to)
     }
 
     fn sync_dir(&self) -> io::Result<()> {
@@ -661,7 +706,7 @@ impl DiskFile for SimFile {
 
     fn read_at(&self, buf: &mut [u8], offset: u64) -> io::Result<usize> {
         let mut world = self.world()?;
-        world.admit(Call::Read)?;
+        world.admit(Call::Read, "")?;
         let bytes = world.inodes[self.inode].cached.get(offset as usize..).unwrap_or_default();
         let len = bytes.len().min(buf.len());
         buf[..len].copy_from_slice(&bytes[..len]);
@@ -670,6 +715,17 @@ impl DiskFile for SimFile {
 
     fn sync_data(&self) -> io::Result<()> {
         let mut world = self.change()?;
+        if let Some((left, mut prng)) = world.faults.sync_room.take() {
+            let left_after = left.checked_sub(world.inodes[self.inode].pending_bytes());
+            if left_after.is_none() {
+                world.struck.push("the disk is full");
+                world.inodes[self.inode].lose_pending(&mut prng);
+            }
+            world.faults.sync_room = Some((left_after.unwrap_or(left), prng));
+            if left_after.is_none() {
+                return Err(io::Error::new(ErrorKind::StorageFull, "no space left on device"));
+            }
+        }
         match world.faults.sync_fails.take() {
             None => {
                 world.inodes[self.inode].sync();
@@ -686,14 +742,21 @@ impl DiskFile for SimFile {
     fn allocate(&self, len: u64) -> io::Result<()> {
         let mut world = self.change()?;
         let len = len as usize;
-        let growth = len.saturating_sub(world.inodes[self.inode].cached.len());
-        world.grow(growth)?;
-        if growth > 0 {
+        let old = world.inodes[self.inode].cached.len();
+        let growth = len.saturating_sub(old);
+        let outcome = world.grow(growth);
+        // A file system reserves extent after extent. When there is no more room, those that it has
+        // reserved stay, and the file is that long.
+        let made = match (&outcome, world.room_bytes()) {
+            (Err(_), Some(room)) => (room / BLOCK_BYTES * BLOCK_BYTES) as usize,
+            _ => growth,
+        };
+        if made > 0 {
             let inode = &mut world.inodes[self.inode];
-            inode.cached.resize(len, 0);
-            inode.pending.push(Pending::Len(len));
+            inode.cached.resize(old + made, 0);
+            inode.pending.push(Pending::Len(old + made));
         }
-        Ok(())
+        outcome
     }
 
     fn set_len(&self, len: u64) -> io::Result<()> {

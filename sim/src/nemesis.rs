@@ -1,7 +1,7 @@
 //! The faults that may happen, and what each of them explains. Every fault occurs on real machines:
 //! see [`crate::disk`] for the state after each.
 
-use crate::disk::SimDisk;
+use crate::disk::{Call, SimDisk};
 use std::iter::successors;
 use units::Prng;
 
@@ -20,8 +20,12 @@ pub(crate) struct Nemesis {
     pub(crate) clock_set_at: Option<u64>,
     /// A snapshot is being written, in turns with the worker.
     pub(crate) in_turns: bool,
-    /// A call was refused in this life: perhaps the one that was to remove a file.
-    pub(crate) was_refused: bool,
+    /// By how much more room is left when the disk is nearly full.
+    pub(crate) room_factor: u64,
+    /// The disk reserves room only when a file is synced.
+    pub(crate) reserves_late: bool,
+    /// The files whose removal was refused in this life.
+    pub(crate) not_removed: Vec<String>,
     pub(crate) last: bool,
 }
 
@@ -39,6 +43,9 @@ const TOLD: [(&str, &str); 7] = [
     ("the machine dies", "the machine is down"),
 ];
 
+/// The faults that are shortages, which pass by themselves.
+const SHORTAGES: [&str; 2] = ["the disk is full", "no file handle is left"];
+
 /// What is never an excuse: a rule or a promise of the log is violated, whatever the disk did.
 const DEFECTS: [&str; 5] =
     ["before saying anything", "another writer", "replay", "nothing was changed", "its end is missing"];
@@ -55,7 +62,10 @@ impl Nemesis {
             crash_at,
             clock_set_at: None,
             in_turns: false,
-            was_refused: false,
+            // Generators of their own, so that the other seeds run as they would without them.
+            room_factor: if Prng::new(seed ^ 0x6d6f_7265_726f_6f6d).percent(25) { 4 } else { 1 },
+            reserves_late: Prng::new(seed ^ 0x6c61_7465_726f_6f6d).percent(25),
+            not_removed: Vec::new(),
             last: false,
         }
     }
@@ -70,11 +80,22 @@ impl Nemesis {
         prng.below(2 * HOURS_MS) as i64 - HOURS_MS as i64
     }
 
+    /// Notes which calls were refused.
+    pub(crate) fn note_refused(&mut self, refused: Vec<(Call, String)>) {
+        let removals = refused.into_iter().filter(|(call, _)| *call == Call::Remove);
+        self.not_removed.extend(removals.map(|(_, name)| name));
+    }
+
     /// No faults from now on.
     pub(crate) fn last(&mut self) {
         self.last = true;
         (self.room_until_ms, self.handles_until_ms) = (None, None);
     }
+}
+
+/// Whether nothing but shortages has struck: what comes of them is no reason to stop for good.
+pub(crate) fn is_only_short(struck: &[&str]) -> bool {
+    !struck.is_empty() && struck.iter().all(|fault| SHORTAGES.contains(fault))
 }
 
 /// Whether a failure is excused: its words must name a fault that has struck just now. One that was

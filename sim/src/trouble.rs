@@ -17,6 +17,7 @@ impl<S: System> World<S> {
         let time_ms = self.time_ms();
         if self.nemesis.room_until_ms.is_some_and(|until_ms| time_ms >= until_ms) {
             self.disk.limit_room(None);
+            self.disk.limit_sync_room(None, 0);
             self.story.note("there is room again".into());
             self.nemesis.room_until_ms = None;
         }
@@ -68,9 +69,14 @@ impl<S: System> World<S> {
                 disk.fail_write_after(prng.below(2000), kind);
             }
             14..=16 => {
-                let room = prng.below(8000);
-                story.note(format!("room for {room} bytes is left"));
-                disk.limit_room(Some(room));
+                let room = prng.below(8000) * self.nemesis.room_factor;
+                if self.nemesis.reserves_late {
+                    story.note(format!("room for {room} bytes is left, as syncs will find"));
+                    disk.limit_sync_room(Some(room), prng.next_u64());
+                } else {
+                    story.note(format!("room for {room} bytes is left"));
+                    disk.limit_room(Some(room));
+                }
                 self.nemesis.room_until_ms = Some(time_ms + prng.below(6000));
             }
             17..=21 => {
@@ -131,6 +137,7 @@ impl<S: System> World<S> {
         let (mut reader, mut snapshots) = (log.reader(), log.snapshots());
         let mut write = move || runtime::snapshot::<S::Machine>(&mut *reader, &mut *snapshots);
         let crashes = self.nemesis.crashes;
+        let kept_before = self.snapshots_count();
         drop(self.disk.take_struck());
         let (mut struck, mut beside) = (Vec::new(), Ok(()));
         let made = if in_turns {
@@ -150,13 +157,21 @@ impl<S: System> World<S> {
         struck.extend(self.disk.take_struck());
         beside?;
         if !self.disk.is_down() && self.nemesis.crashes == crashes {
-            self.nemesis.was_refused |= struck.contains(&"a call is refused");
+            let refused = self.disk.take_refused();
+            // Without a list of them none is superseded.
+            let could_list = !struck.contains(&"no file handle is left")
+                && !refused.iter().any(|(call, name)| *call == Call::Open && name.is_empty());
+            self.nemesis.note_refused(refused);
             self.nothing_is_unfinished()?;
-            let kept = self.disk.files().keys().filter(|name| name.ends_with(".snap")).count();
-            let could_list = !self.nemesis.was_refused && !struck.contains(&"no file handle is left");
-            ensure(kept <= 2 || !could_list, "leftover", || format!("{kept} snapshots are kept"))?;
+            let kept = self.snapshots_count();
+            let kept_max = if made.is_ok() { 2 } else { kept_before.max(2) };
+            let could_remove = !self.nemesis.not_removed.iter().any(|name| name.ends_with(".snap"));
+            let is_excused = kept <= kept_max || !could_list || !could_remove;
+            ensure(is_excused, "leftover", || format!("{kept} snapshots are kept, {kept_before} were"))?;
         }
         match made {
+            // It was written, and the machine died while older ones were removed.
+            Ok(_) if self.disk.is_down() => {}
             Ok((at, _)) => {
                 self.story.note(format!("snapshot at {at}"));
                 self.disk.hold_faults(true);
@@ -172,6 +187,10 @@ impl<S: System> World<S> {
             }
         }
         if self.disk.is_down() { self.crash() } else { Ok(()) }
+    }
+
+    fn snapshots_count(&self) -> usize {
+        self.disk.lengths().keys().filter(|name| name.ends_with(".snap")).count()
     }
 
     /// The snapshot that was just made at this entry is what the log alone gives, in its bytes and
@@ -242,6 +261,7 @@ impl<S: System> World<S> {
         let prng = &mut self.nemesis.prng;
         self.nemesis.crashes += 1;
         self.nemesis.handles_until_ms = None;
+        self.nemesis.not_removed.clear();
         self.outside = None;
         self.disk = if prng.percent(60) {
             self.story.note("the power fails".into());

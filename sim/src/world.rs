@@ -4,14 +4,14 @@
 //! Everything comes from the seed: the same seed is the same run, to the last byte.
 
 use crate::disk::SimDisk;
-use crate::nemesis::{Nemesis, in_full, is_excused};
+use crate::nemesis::{Nemesis, in_full, is_excused, is_only_short};
 use crate::network::{Chance, Network};
 use crate::story::{Check, EPOCH_MS, Story, Violation, clock, ensure};
 use crate::system::{Command, Habits, Reply, Step, System};
 use engines::embedded::{EmbeddedLog, LogId, Options, Partition, ReadOnlyLog};
 use engines::log::{Log, LogError, LogRead};
 use runtime::{Budget, Decision, Machine, Progress, SHORTAGE_RETRY, Worker, recover};
-use std::ops::ControlFlow;
+use std::{collections::BTreeMap, ops::ControlFlow};
 use units::{Prng, Sequence, TimeMs};
 
 /// Steps in a row that may answer nothing and log nothing, although work remains.
@@ -22,6 +22,9 @@ const FINAL_BATCH: usize = 64;
 
 /// The most steps, of the smallest size, until nothing is due any more.
 const QUIET_STEPS_MAX: usize = 20_000;
+
+/// What a segment grows by at the least.
+const PAGE_BYTES: u64 = 4096;
 
 /// Of a hundred turns, after how many a reader in another process looks at the log.
 const LOOKS: u64 = 4;
@@ -221,9 +224,10 @@ impl<S: System> World<S> {
         let was_short = server.worker.in_shortage();
         let looks = was_short && server.worker.next_wakeup().is_some_and(|at| at <= now);
         drop(self.disk.take_struck());
+        let (files_before, last_before) = (self.disk.lengths(), server.worker.log().last());
         let replies = server.worker.step(now, commands).to_vec();
         let struck = self.disk.take_struck();
-        self.nemesis.was_refused |= struck.contains(&"a call is refused");
+        self.nemesis.note_refused(self.disk.take_refused());
         ensure(replies.len() <= commands.len(), "replies", || "more than there are commands".into())?;
         let answered_all = replies.len() == commands.len();
         let (tickets, commands) = (&tickets[..replies.len()], &commands[..replies.len()]);
@@ -233,7 +237,8 @@ impl<S: System> World<S> {
         if let Some(why) = server.worker.stopped() {
             self.story.note(format!("{} the worker stopped: {why}", clock(now)));
             // What passes by itself is waited for.
-            let is_shortage = ["os error 24", "no space left"].iter().any(|short| why.contains(short));
+            let names_one = ["os error 24", "no space left"].iter().any(|short| why.contains(short));
+            let is_shortage = names_one || is_only_short(&struck);
             ensure(!is_shortage, "availability", || format!("it has stopped for good: {why}"))?;
             ensure(is_excused(&self.disk, why, &struck), "excuse", || {
                 format!("{why}, and there was only {struck:?}")
@@ -259,6 +264,15 @@ impl<S: System> World<S> {
         })?;
         let is_soon = next_wakeup.is_some_and(|at| at <= now.plus(SHORTAGE_RETRY));
         ensure(!in_shortage || is_soon, "availability", || format!("it looks again at {next_wakeup:?}"))?;
+        if !self.disk.is_down() && !self.nemesis.in_turns {
+            self.nothing_is_unfinished()?;
+            if in_shortage {
+                self.is_short_of_room(&struck, &files_before, last_before)?;
+            } else {
+                self.takes_what_it_uses()?;
+            }
+        }
+        let Some(server) = &mut self.server else { return Ok((commands.len(), true)) };
         let is_whole = in_shortage || (answered_all && next_wakeup.is_none_or(|at| at > now));
         let is_stale = server.worker.is_stale();
         let step = Step { now, commands, replies: &replies, in_shortage, is_stale, next_wakeup, is_whole };
@@ -339,7 +353,6 @@ impl<S: System> World<S> {
                         self.story.note(format!("found {line}"));
                     }
                     checked?;
-                    self.nemesis.was_refused = false;
                     self.nothing_is_unfinished()?;
                     self.same_bytes(&worker)?;
                     self.disk.hold_faults(false);
@@ -359,12 +372,49 @@ impl<S: System> World<S> {
         Err(Violation { rule: "recovery", what: "does not start again".into() })
     }
 
-    /// No file is left that a failed call, or a life that has ended, has begun; unless a call that
-    /// was to remove it was refused in this life.
+    /// No file is left that a failed call, or a life that has ended, has begun; unless the call
+    /// that was to remove that very file was refused in this life.
     pub(crate) fn nothing_is_unfinished(&self) -> Check {
-        let files = self.disk.files();
-        let left: Vec<&String> = files.keys().filter(|name| name.ends_with(".tmp")).collect();
-        ensure(left.is_empty() || self.nemesis.was_refused, "leftover", || format!("{left:?} is left"))
+        let mut files = self.disk.lengths();
+        files.retain(|name, _| name.ends_with(".tmp") && !self.nemesis.not_removed.contains(name));
+        ensure(files.is_empty(), "leftover", || format!("{:?} is left", files.keys()))
+    }
+
+    /// The file that is appended to is no longer than the log knows: what a failed allocation has
+    /// made of it is given back.
+    fn takes_what_it_uses(&self) -> Check {
+        let Some(server) = &self.server else { return Ok(()) };
+        let files = self.disk.lengths();
+        let newest = files.iter().rfind(|(name, _)| name.starts_with("seg-") && name.ends_with(".log"));
+        let used = server.worker.log().capacity_bytes();
+        ensure(newest.is_some_and(|(_, len)| *len < used + 8), "leftover", || {
+            format!("{newest:?} is longer than the {used} bytes that the log knows")
+        })
+    }
+
+    /// A step that ended in a shortage for want of room alone has taken none, if it appended
+    /// nothing; and there is not enough for the frame that is owed.
+    fn is_short_of_room(
+        &self,
+        struck: &[&str],
+        before: &BTreeMap<String, u64>,
+        last_before: Sequence,
+    ) -> Check {
+        let Some(server) = &self.server else { return Ok(()) };
+        let is_why = !struck.is_empty() && struck.iter().all(|fault| *fault == "the disk is full");
+        let Some(room) = self.disk.room_bytes().filter(|_| is_why) else { return Ok(()) };
+        let after = self.disk.lengths();
+        // A part may have been appended, and another segment begun on the way.
+        let is_same = after.len() == before.len() && server.worker.log().last() == last_before;
+        let longer = after.iter().find(|(name, len)| before.get(*name).is_some_and(|was| was < *len));
+        ensure(!is_same || longer.is_none(), "leftover", || {
+            format!("{longer:?} has taken room, and nothing was appended")
+        })?;
+        // A file grows by whole pages, and a fresh one begins with one.
+        let need = server.worker.log().owed_bytes() + 2 * PAGE_BYTES;
+        ensure(room < need, "availability", || {
+            format!("it is short of room for {need} bytes, and there is room for {room}")
+        })
     }
 
     /// INV-7: the recovered machine equals the replay of the whole log, and the restore of its own
@@ -429,6 +479,7 @@ impl<S: System> World<S> {
     /// The faults stop; then the last requests, the last deadlines, and the audit.
     fn end(&mut self) -> Check {
         self.disk.limit_room(None);
+        self.disk.limit_sync_room(None, 0);
         self.disk.fail_opens(false);
         self.nemesis.last();
         self.crash()?;

@@ -117,6 +117,44 @@ fn what_is_removed_makes_room_and_what_a_rename_replaces_does_too() {
 }
 
 #[test]
+fn room_that_runs_out_in_the_middle_leaves_a_part() {
+    let disk = SimDisk::new();
+    let file = disk.create_new("a").unwrap();
+    file.write_at(&[1; 10], 0).unwrap();
+    disk.limit_room(Some(10_000));
+    assert_eq!(file.allocate(50_000).unwrap_err().kind(), ErrorKind::StorageFull);
+    assert_eq!((file.len().unwrap(), disk.room_bytes()), (10 + 8192, Some(10_000 - 8192)));
+    file.set_len(10).unwrap();
+    assert_eq!(disk.room_bytes(), Some(10_000));
+    disk.limit_room(None);
+    file.allocate(50_000).unwrap();
+    assert_eq!((disk.lengths()["a"], disk.room_bytes()), (50_000, None));
+}
+
+#[test]
+fn room_that_a_sync_does_not_find_is_missing_at_each_sync_and_what_was_written_may_be_lost() {
+    let lost = (0..100).filter(|&seed| {
+        let disk = SimDisk::new();
+        let file = disk.create_new("a").unwrap();
+        disk.sync_dir().unwrap();
+        disk.limit_sync_room(Some(150), seed);
+        file.allocate(10_000).unwrap();
+        file.write_at(&[1; 100], 0).unwrap();
+        file.sync_data().unwrap();
+        for _ in 0..3 {
+            file.write_at(&[2; 100], 100).unwrap();
+            assert_eq!(file.sync_data().unwrap_err().kind(), ErrorKind::StorageFull);
+        }
+        file.sync_data().expect("the kernel takes what was written for clean");
+        assert_eq!(disk.take_struck(), ["the disk is full"; 3]);
+        let after = read(&disk.power_cut(&mut Prng::new(seed))).unwrap();
+        assert_eq!(after[..100], [1; 100]);
+        after[100..200] != [2; 100]
+    });
+    assert!(lost.count() > 10);
+}
+
+#[test]
 fn a_call_is_refused_once_and_does_nothing_but_a_rename_that_was_done() {
     let disk = SimDisk::new();
     let file = disk.create_new("a").unwrap();

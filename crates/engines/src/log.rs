@@ -93,7 +93,7 @@ pub enum AppendError {
     /// Another writer has appended: the last entry is `actual`, not what the caller expected.
     /// Nothing was written. The caller is a stale writer and stops.
     Conflict { actual: Sequence },
-    /// Nothing was written, for certain, and the log is as it was; the same append may succeed
+    /// Nothing was appended, for certain, and the log is as it was; the same append may succeed
     /// later. There is no room, no file handle or no memory, or a fresh segment could not be made.
     Shortage(String),
     /// The outcome is unknown: the batch may be durable or may not. The caller stops, calls
@@ -107,7 +107,7 @@ impl fmt::Display for AppendError {
             Self::Conflict { actual } => {
                 write!(f, "append: another writer is at sequence {actual}; this one must stop")
             }
-            Self::Shortage(why) => write!(f, "append: nothing was written: {why}"),
+            Self::Shortage(why) => write!(f, "append: nothing was appended: {why}"),
             Self::Unknown(why) => write!(f, "append: outcome unknown: {why}"),
         }
     }
@@ -215,9 +215,11 @@ pub trait Snapshots: Send {
     fn latest(&self) -> Result<Option<(Sequence, Vec<u8>)>, LogError>;
 
     /// Keeps `bytes` as the snapshot at `at`, durably and as one, and drops those that it makes
-    /// superfluous (the newest two stay). A snapshot of entries that are not durable is a caller's
+    /// superfluous (the newest two stay). If only that failed, returns why: the snapshot is
+    /// written, and the next one tries to drop them again. After an error nothing of it is left,
+    /// unless that could not be removed. A snapshot of entries that are not durable is a caller's
     /// bug.
-    fn write(&mut self, at: Sequence, bytes: &[u8]) -> Result<(), LogError>;
+    fn write(&mut self, at: Sequence, bytes: &[u8]) -> Result<Option<LogError>, LogError>;
 }
 
 /// The one writer of a log.

@@ -11,10 +11,12 @@
 //! DIR/sales/SALE/sold-out  there while the sale is sold out, for a web server in front
 //! DIR/sales/SALE/p0/   the decision log of the sale's partition 0, with its snapshots
 //! DIR/operators/drafts/  sales that are not public yet
-//! DIR/unfinished/      sales that are being made or deleted; emptied at the start
+//! DIR/sales/.unfinished/  sales that are being made or deleted; emptied at the start
 //! ```
 //!
-//! A sale comes into `sales/` and leaves it by one rename, so a crash leaves all of it or nothing.
+//! A sale comes to its place and leaves it by one rename, so a crash leaves all of it or nothing.
+//! No rename leads from one file system to another, and `sales/` may be a mount of its own: so what
+//! is unfinished lies inside it.
 
 use contracts::SaleId;
 use engines::embedded::disk::{Disk, RealDisk, make_dir_durable};
@@ -67,9 +69,11 @@ impl Data {
         let cannot = |what: &Path, error: io::Error| {
             tracing::warn!(what = %what.display(), %error, "what an earlier process left unfinished cannot be removed: do it by hand");
         };
-        let unfinished = self.dir.join(UNFINISHED);
-        if let Err(error) = remove_tree(&unfinished) {
-            cannot(&unfinished, error);
+        // Earlier builds had it beside `sales/`.
+        for unfinished in [self.dir.join("sales").join(UNFINISHED), self.dir.join("unfinished")] {
+            if let Err(error) = remove_tree(&unfinished) {
+                cannot(&unfinished, error);
+            }
         }
         for dir in ["keys", "operators", "operators/drafts"] {
             let dir = self.dir.join(dir);
@@ -94,7 +98,7 @@ impl Data {
     }
 
     fn unfinished_dir(&self, sale: &SaleId) -> PathBuf {
-        self.dir.join(UNFINISHED).join(sale.as_str())
+        self.dir.join("sales").join(UNFINISHED).join(sale.as_str())
     }
 
     /// Begins a log for a sale that has none, in a place that is not searched for sales.
@@ -110,7 +114,9 @@ impl Data {
     pub(crate) fn put_in_place(&self, sale: &SaleId) -> io::Result<()> {
         let (from, to) = (self.unfinished_dir(sale), self.sale_dir(sale));
         mark_made(&from.join("made"))?;
-        self.rename(&from, &to)
+        self.rename(&from, &to)?;
+        self.forget_unfinished();
+        Ok(())
     }
 
     /// Whether there is anything of this name where sales are looked for.
@@ -122,7 +128,7 @@ impl Data {
     pub(crate) fn take_away(&self, sale: &SaleId) -> io::Result<()> {
         let away = self.unfinished_dir(sale);
         remove_tree(&away)?;
-        make_dir_durable(&self.dir.join(UNFINISHED))?;
+        make_dir_durable(&self.dir.join("sales").join(UNFINISHED))?;
         self.rename(&self.sale_dir(sale), &away)?;
         self.abandon(sale);
         Ok(())
@@ -135,6 +141,13 @@ impl Data {
         if let Err(error) = remove_tree(&dir) {
             tracing::warn!(dir = %dir.display(), %error, "files of an unfinished or deleted sale are left: the next start removes them");
         }
+        self.forget_unfinished();
+    }
+
+    /// Removes the place for unfinished sales if it is empty: to earlier builds it is a foreign
+    /// directory.
+    fn forget_unfinished(&self) {
+        let _ = fs::remove_dir(self.dir.join("sales").join(UNFINISHED));
     }
 
     /// Moves a directory, durably. After an error it is where it was, as far as anybody can see.
@@ -185,8 +198,9 @@ pub(crate) fn new_log_id() -> Result<LogId, LogError> {
     Ok(LogId(id))
 }
 
-/// Where sales are while they are made or deleted. It is not searched for sales.
-const UNFINISHED: &str = "unfinished";
+/// Where sales are while they are made or deleted, in the directory of the sales: no sale has such
+/// a name.
+const UNFINISHED: &str = ".unfinished";
 
 /// Removes a directory with all that is in it, if it exists.
 fn remove_tree(dir: &Path) -> io::Result<()> {
@@ -281,6 +295,9 @@ pub(crate) fn sales(dir: &Path) -> Result<Vec<SaleId>, LogError> {
     let entries = fs::read_dir(&path).map_err(io_error(format!("list {}", path.display())))?;
     for entry in entries {
         let name = entry.map_err(io_error(format!("list {}", path.display())))?.file_name();
+        if name == UNFINISHED {
+            continue;
+        }
         match name.to_str().map(str::parse) {
             Some(Ok(sale)) => sales.push(sale),
             _ => {

@@ -197,6 +197,8 @@ pub fn snapshot<M: Machine>(
         _ => M::default(),
     };
     replay(&mut machine, reader)?;
-    snapshots.write(machine.sequence(), &machine.snapshot())?;
+    if let Some(error) = snapshots.write(machine.sequence(), &machine.snapshot())? {
+        tracing::warn!(sequence = machine.sequence().0, %error, "a snapshot is written, and older ones are left: the next one removes them");
+    }
     Ok((machine.sequence(), started.elapsed()))
 }

@@ -48,8 +48,8 @@ impl Snapshots for Nothing {
     fn latest(&self) -> Result<Option<(Sequence, Vec<u8>)>, LogError> {
         Ok(None)
     }
-    fn write(&mut self, _at: Sequence, _bytes: &[u8]) -> Result<(), LogError> {
-        Ok(())
+    fn write(&mut self, _at: Sequence, _bytes: &[u8]) -> Result<Option<LogError>, LogError> {
+        Ok(None)
     }
 }
 

@@ -29,6 +29,12 @@ pub fn write_secret(path: &Path, bytes: &[u8]) -> io::Result<()> {
     written.and_then(|()| fs::File::open(dir)?.sync_all())
 }
 
+/// Whether this is the name of a file that [`write_secret`] has not finished.
+pub fn is_unfinished(path: &Path) -> bool {
+    let extension = path.extension().and_then(|extension| extension.to_str());
+    extension.is_some_and(|extension| extension.starts_with(UNFINISHED))
+}
+
 /// Removes files that [`write_secret`] did not finish because its process was killed. Those of the
 /// last minute may be another process's, which is still at it.
 pub fn remove_unfinished(dir: &Path) -> io::Result<()> {
@@ -39,10 +45,9 @@ pub fn remove_unfinished(dir: &Path) -> io::Result<()> {
     };
     for entry in entries {
         let path = entry?.path();
-        let extension = path.extension().and_then(|extension| extension.to_str()).unwrap_or_default();
         let is_old =
             |file: fs::Metadata| file.modified().is_ok_and(|at| at.elapsed().is_ok_and(|age| age > AGE_MIN));
-        if extension.starts_with(UNFINISHED) && fs::metadata(&path).is_ok_and(is_old) {
+        if is_unfinished(&path) && fs::metadata(&path).is_ok_and(is_old) {
             fs::remove_file(&path)?;
         }
     }

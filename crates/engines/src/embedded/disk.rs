@@ -89,9 +89,8 @@ pub struct RealDisk {
 impl RealDisk {
     /// The directory `dir`, which is created, durably, if it does not exist.
     pub fn create(dir: &Path) -> io::Result<Self> {
-        make_dir_durable(dir)?;
         let disk = Self::existing(dir);
-        disk.opened()?;
+        make_dirs(dir, &sync_names, &|| disk.opened().map(drop))?;
         Ok(disk)
     }
 
@@ -118,30 +117,34 @@ impl RealDisk {
 /// synced even if it existed, for the process that made it may have been killed before it could
 /// sync. If this fails, it leaves no directory that it has made.
 pub fn make_dir_durable(dir: &Path) -> io::Result<()> {
-    make_dirs(dir, &|parent| match File::open(parent) {
+    make_dirs(dir, &sync_names, &|| Ok(()))
+}
+
+fn sync_names(parent: &Path) -> io::Result<()> {
+    match File::open(parent) {
         Ok(parent) => parent.sync_all(),
         // A parent that we may not read cannot be synced by us; then it was not created by us
         // either.
         Err(error) if error.kind() == io::ErrorKind::PermissionDenied => Ok(()),
         Err(error) => Err(error),
-    })
+    }
 }
 
-/// As [`make_dir_durable`], with `sync` for a directory in which a name was made.
-fn make_dirs(dir: &Path, sync: &dyn Fn(&Path) -> io::Result<()>) -> io::Result<()> {
+/// As [`make_dir_durable`], with `sync` for a directory in which a name was made, and `then` for
+/// what must succeed, too.
+fn make_dirs(
+    dir: &Path,
+    sync: &dyn Fn(&Path) -> io::Result<()>,
+    then: &dyn Fn() -> io::Result<()>,
+) -> io::Result<()> {
     let is_missing = |above: &&Path| !above.as_os_str().is_empty() && !above.is_dir();
     let mut wanted: Vec<&Path> = dir.ancestors().skip(1).take_while(is_missing).collect();
     wanted.reverse();
     wanted.push(dir);
     let mut made = Vec::new();
-    for dir in wanted {
-        if let Err(error) = make_dir(dir, sync, &mut made) {
-            // Only what is empty is removed: another process may use it by now.
-            made.iter().rev().for_each(|dir| drop(fs::remove_dir(dir)));
-            return Err(error);
-        }
-    }
-    Ok(())
+    let done = wanted.into_iter().try_for_each(|dir| make_dir(dir, sync, &mut made)).and_then(|()| then());
+    // Only what is empty is removed: another process may use it by now.
+    done.inspect_err(|_| made.iter().rev().for_each(|dir| drop(fs::remove_dir(dir))))
 }
 
 /// Creates one directory, if it does not exist, and syncs the one that it is in; adds it to `made`.
@@ -274,12 +277,17 @@ mod tests {
             let sync = |parent: &Path| {
                 if parent == failing { Err(io::Error::other("no handle is left")) } else { Ok(()) }
             };
-            assert!(make_dirs(&dir, &sync).is_err());
+            assert!(make_dirs(&dir, &sync, &|| Ok(())).is_err());
             assert_eq!(left(), 0, "after a failure in {}", failing.display());
         }
+        // A handle is enough to sync each parent, and another thread takes it before the directory
+        // itself is opened.
+        let none_left = || Err(io::Error::other("no handle is left"));
+        assert!(make_dirs(&dir, &sync_names, &none_left).is_err());
+        assert_eq!(left(), 0, "it cannot be opened");
         fs::create_dir(root.path().join("a")).unwrap();
         fs::write(root.path().join("a/kept"), "").unwrap();
-        assert!(make_dirs(&dir, &|_| Err(io::Error::other("no handle is left"))).is_err());
+        assert!(make_dirs(&dir, &|_| none_left(), &|| Ok(())).is_err());
         assert_eq!(fs::read_dir(root.path().join("a")).unwrap().count(), 1, "what was there stays");
         make_dir_durable(&dir).unwrap();
         assert!(dir.is_dir());

@@ -21,9 +21,9 @@ pub(super) fn lengths(bytes: u64, wanted: u64, options: &Options) -> Option<[u64
     Some([up_to((2 * bytes).max(options.first_bytes).max(least)), up_to(least)])
 }
 
-/// The length at which to make a segment that must have `wanted` bytes.
-pub(super) fn first_length(wanted: u64, options: &Options) -> u64 {
-    lengths(0, wanted, options).map_or(wanted, |[len, _]| len)
+/// The lengths to try, the best one first, for a new segment that must have `wanted` bytes.
+pub(super) fn first_lengths(wanted: u64, options: &Options) -> [u64; 2] {
+    lengths(0, wanted, options).unwrap_or([wanted; 2])
 }
 
 #[cfg(test)]
@@ -57,9 +57,10 @@ mod tests {
 
     #[test]
     fn a_segment_is_made_no_longer_than_it_may_become_unless_one_batch_needs_it() {
-        assert_eq!(first_length(4096, &options(64 << 20)), FIRST_BYTES);
-        assert_eq!(first_length(4096, &options(6144)), 6144);
-        assert_eq!(first_length(1 << 20, &options(64 << 20)), 1 << 20);
-        assert_eq!(first_length(5 << 20, &options(64 << 10)), 5 << 20);
+        assert_eq!(first_lengths(4096, &options(64 << 20)), [FIRST_BYTES, 4096]);
+        assert_eq!(first_lengths(4104, &options(64 << 20)), [FIRST_BYTES, 8192]);
+        assert_eq!(first_lengths(4104, &options(6144)), [6144, 6144]);
+        assert_eq!(first_lengths(1 << 20, &options(64 << 20)), [1 << 20; 2]);
+        assert_eq!(first_lengths(5 << 20, &options(64 << 10)), [5 << 20; 2]);
     }
 }

@@ -140,10 +140,10 @@ impl<D: Disk> EmbeddedLog<D> {
 
     fn create(disk: D, lock: D::Lock, options: Options) -> Result<Self, LogError> {
         let Options { partition, new_log_id: log_id, .. } = options;
-        let bytes = growth::first_length(FRAMES_AT, &options);
+        let lengths = growth::first_lengths(FRAMES_AT, &options);
         let first = Sequence(1);
-        let header = SegmentHeader { partition, log_id, first, kept: first, previous: 0, bytes };
-        let active = make_segment(&disk, &header)
+        let header = SegmentHeader { partition, log_id, first, kept: first, previous: 0, bytes: 0 };
+        let active = make_segment_that_fits(&disk, header, lengths)
             .map_err(|failed| failed.source)
             .map_err(io_error(format!("create a log in {}", disk.place())))?;
         let last = Sequence(0);
@@ -168,6 +168,18 @@ impl<D: Disk> EmbeddedLog<D> {
         &self.report
     }
 
+    /// How long the longest frame is for which there was no room, in bytes; 0 if none is owed.
+    /// Until there is room for it, every append is a shortage.
+    pub fn owed_bytes(&self) -> u64 {
+        self.owed_bytes
+    }
+
+    /// How far the log relies on the length of the file that it appends to. Unless its last append
+    /// failed, the file is no longer than that, up to 7 bytes.
+    pub fn capacity_bytes(&self) -> u64 {
+        self.active.capacity
+    }
+
     /// Goes on in a fresh segment, with room for a frame of `need` bytes.
     fn begin_segment(&mut self, need: u64) -> Result<(), MakeFailed> {
         let first = self.shared.durable().next();
@@ -177,9 +189,10 @@ impl<D: Disk> EmbeddedLog<D> {
             first,
             kept: self.shared.first(),
             previous: self.active.previous,
-            bytes: growth::first_length(FRAMES_AT + need, &self.options),
+            bytes: 0,
         };
-        let fresh = make_segment(&self.disk, &header)?;
+        let lengths = growth::first_lengths(FRAMES_AT + need, &self.options);
+        let fresh = make_segment_that_fits(&self.disk, header, lengths)?;
         let old = std::mem::replace(&mut self.active, fresh);
         // An old segment without an entry has lost its name to the fresh one. No reader of this
         // process can be in it.
@@ -297,7 +310,10 @@ impl<D: Disk> EmbeddedLog<D> {
             return Err(if is_shortage(&error) { AppendError::Shortage(why) } else { self.unknown(why) });
         }
         // As for a frame: after a sync that failed, this file can be trusted no longer.
-        self.active.file.sync_data().map_err(|error| self.unknown(format!("{doing}: sync: {error}")))
+        self.active.file.sync_data().map_err(|error| {
+            let why = format!("{doing}: sync: {error}");
+            self.give_up(why, &error, owed)
+        })
     }
 
     fn write_frame(&mut self) -> io::Result<()> {
@@ -314,6 +330,23 @@ impl<D: Disk> EmbeddedLog<D> {
         // Synced, so that no part of it can reappear after a shorter frame that is written here
         // next.
         self.active.file.sync_data()
+    }
+
+    /// After an error that leaves open whether a frame of `need` bytes is on the disk, or will be.
+    ///
+    /// Where room is reserved late (delayed allocation, a network's file system), the sync is the
+    /// first to say that there is none, and says so each time. So if it is a shortage, the frame is
+    /// left behind at once as [`Log::reopen`] does, without a look at what can be read of it: once
+    /// the fresh segment is durable, nothing was appended, for certain, and the shortage is waited
+    /// out like any other. If none can be made, the outcome stays unknown.
+    fn give_up(&mut self, why: String, error: &io::Error, need: u64) -> AppendError {
+        if is_shortage(error) {
+            self.owed_bytes = need;
+            if self.begin_segment(0).is_ok() {
+                return AppendError::Shortage(why);
+            }
+        }
+        self.unknown(why)
     }
 
     fn unknown(&mut self, why: String) -> AppendError {
@@ -344,13 +377,15 @@ impl<D: Disk> Log for EmbeddedLog<D> {
         let crc = frame::encode(&mut self.frame, self.key, end, actual.next(), previous, count, body);
         if let Err(error) = self.write_frame() {
             let why = format!("write to {}: {error}", path(&self.disk, &segment_name(self.active.first)));
-            self.owed_bytes = if is_shortage(&error) { need } else { 0 };
-            let undone = is_shortage(&error) && self.undo().is_ok();
-            return Err(if undone { AppendError::Shortage(why) } else { self.unknown(why) });
+            if is_shortage(&error) && self.undo().is_ok() {
+                self.owed_bytes = need;
+                return Err(AppendError::Shortage(why));
+            }
+            return Err(self.give_up(why, &error, need));
         }
         if let Err(error) = self.active.file.sync_data() {
             let why = format!("sync {}: {error}", path(&self.disk, &segment_name(self.active.first)));
-            return Err(self.unknown(why));
+            return Err(self.give_up(why, &error, need));
         }
         self.active.end += need;
         self.active.previous = crc;
@@ -469,6 +504,22 @@ struct MakeFailed {
     source: io::Error,
     /// Nothing of it is left.
     clean: bool,
+}
+
+/// Makes a segment with the first of these lengths for which there is room.
+fn make_segment_that_fits<D: Disk>(
+    disk: &D,
+    header: SegmentHeader,
+    [best, least]: [u64; 2],
+) -> Result<Active<D::File>, MakeFailed> {
+    let made = make_segment(disk, &SegmentHeader { bytes: best, ..header });
+    made.or_else(|failed| {
+        if failed.clean && least < best && is_shortage(&failed.source) {
+            make_segment(disk, &SegmentHeader { bytes: least, ..header })
+        } else {
+            Err(failed)
+        }
+    })
 }
 
 /// Makes a segment, durably, in place of an empty one of the same name if there is one. It gets its

@@ -69,7 +69,8 @@ impl<D: Disk> EmbeddedSnapshots<D> {
         Ok(file)
     }
 
-    fn put(&self, name: &str, file: &[u8]) -> io::Result<()> {
+    /// Writes the snapshot, durably, or nothing. One of this name that was there before stays.
+    fn put(&self, name: &str, is_new: bool, file: &[u8]) -> io::Result<()> {
         let unfinished = format!("{name}.tmp");
         let write = || {
             let open = self.disk.create_new(&unfinished)?;
@@ -79,24 +80,32 @@ impl<D: Disk> EmbeddedSnapshots<D> {
             open.sync_data()?;
             // As for a segment: no file of an earlier try may reappear under the new name.
             self.disk.sync_dir()?;
-            self.disk.rename(&unfinished, name)
+            self.disk.rename(&unfinished, name)?;
+            self.disk.sync_dir()
         };
-        // If there was no room for all of it, the part that was written would take room from the
-        // log.
-        write().inspect_err(|_| drop(self.disk.remove(&unfinished)))?;
-        self.disk.sync_dir()
+        write().inspect_err(|_| {
+            // If there was no room for all of it, the part that was written would take room from
+            // the log.
+            drop(self.disk.remove(&unfinished));
+            // A rename that failed may have been done, and the name that it gave may not be
+            // durable. Such a name must not count as one of those that are kept: those that it
+            // would supersede may be the only ones on the disk.
+            if is_new {
+                drop(self.disk.remove(name));
+            }
+        })
     }
 
-    /// Removes what an earlier snapshot could not remove when it failed.
-    fn remove_unfinished(&self) -> Result<(), LogError> {
-        let unfinished = list(&self.disk)?.unfinished;
-        for name in unfinished.iter().filter(|name| is_unfinished_snapshot(name)) {
+    /// Removes what an earlier snapshot could not remove when it failed; returns the finished ones.
+    fn remove_unfinished(&self) -> Result<Vec<Sequence>, LogError> {
+        let listing = list(&self.disk)?;
+        for name in listing.unfinished.iter().filter(|name| is_unfinished_snapshot(name)) {
             gone(self.disk.remove(name)).map_err(io_error(format!("remove {}", path(&self.disk, name))))?;
         }
-        Ok(())
+        Ok(listing.snapshots)
     }
 
-    /// Removes all but the newest.
+    /// Removes all but the newest, which are durable.
     fn remove_superseded(&self) -> Result<(), LogError> {
         let snapshots = list(&self.disk)?.snapshots;
         let superseded = snapshots.len().saturating_sub(KEPT_COUNT);
@@ -124,7 +133,7 @@ impl<D: Disk> Snapshots for EmbeddedSnapshots<D> {
         Ok(None)
     }
 
-    fn write(&mut self, at: Sequence, bytes: &[u8]) -> Result<(), LogError> {
+    fn write(&mut self, at: Sequence, bytes: &[u8]) -> Result<Option<LogError>, LogError> {
         let name = snapshot_name(at);
         let doing = format!("write {}", path(&self.disk, &name));
         // A snapshot proves at the next opening that the log once reached it. One of entries that
@@ -135,12 +144,9 @@ impl<D: Disk> Snapshots for EmbeddedSnapshots<D> {
             return Err(LogError::Io { doing, source: io::Error::new(io::ErrorKind::InvalidInput, why) });
         }
         let _alone = self.shared.writing_snapshot();
-        self.remove_unfinished()?;
+        let is_new = !self.remove_unfinished()?.contains(&at);
         let file = encode(self.partition, self.log_id, at, bytes);
-        let put = self.put(&name, &file).map_err(io_error(doing));
-        // Also after a failure: it may have come after the file had its name, and snapshots that
-        // are never removed fill the disk.
-        let removed = self.remove_superseded();
-        put.and(removed)
+        self.put(&name, is_new, &file).map_err(io_error(doing))?;
+        Ok(self.remove_superseded().err())
     }
 }

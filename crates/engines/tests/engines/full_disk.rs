@@ -1,6 +1,6 @@
 //! The disk is full. The log stays as it was, and goes on once there is room.
 
-use crate::world::{SEGMENT_BYTES, append, check_all, open};
+use crate::world::{SEGMENT_BYTES, append, check_all, newest_segment, open};
 use engines::log::{AppendError, Log};
 use sim::disk::{Call, EIO, SimDisk};
 use std::io::ErrorKind;
@@ -27,6 +27,63 @@ fn no_room_for_a_new_segment_is_a_shortage() {
     check_all(&mut *log.reader(), last + 10);
     drop(log);
     check_all(&mut *open(&disk).unwrap().reader(), last + 10);
+}
+
+#[test]
+fn a_new_segment_is_content_with_the_room_that_there_is() {
+    let disk = SimDisk::new();
+    let mut log = open(&disk).unwrap();
+    disk.limit_room(Some(9000));
+    while disk.files().len() == 1 {
+        append(&mut log, 10).unwrap();
+    }
+    assert_eq!(disk.lengths()[&newest_segment(&disk)], 8192, "one page for the header, one for the frame");
+    let last = log.last().0;
+    check_all(&mut *log.reader(), last);
+    drop(log);
+    check_all(&mut *open(&disk).unwrap().reader(), last);
+}
+
+#[test]
+fn a_shortage_that_only_a_sync_finds_is_waited_out_however_often_it_comes() {
+    for seed in 0..100 {
+        let disk = SimDisk::new();
+        let mut log = open(&disk).unwrap();
+        append(&mut log, 3).unwrap();
+        disk.limit_sync_room(Some(1000), seed);
+        for count in [20, 20, 1, 20, 1] {
+            let refused = append(&mut log, count).unwrap_err();
+            assert!(matches!(refused, AppendError::Shortage(_)), "seed {seed}: {refused}");
+            check_all(&mut *log.reader(), 3);
+        }
+        // Certainly not appended: not on the disk either, whatever the syncs left there.
+        let copy = disk.copy();
+        check_all(&mut *open(&copy).unwrap().reader(), 3);
+        let again = seed.is_multiple_of(2);
+        if again {
+            disk.limit_sync_room(None, 0);
+            append(&mut log, 20).unwrap();
+        }
+        let disk = disk.power_cut(&mut Prng::new(seed));
+        check_all(&mut *open(&disk).unwrap().reader(), if again { 23 } else { 3 });
+    }
+}
+
+#[test]
+fn a_shortage_in_which_no_sync_at_all_has_room_is_unknown_until_it_is_over() {
+    let disk = SimDisk::new();
+    let mut log = open(&disk).unwrap();
+    append(&mut log, 3).unwrap();
+    disk.limit_sync_room(Some(0), 7);
+    assert!(matches!(append(&mut log, 20), Err(AppendError::Unknown(_))));
+    for _ in 0..3 {
+        assert!(log.reopen().unwrap_err().is_shortage());
+        assert!(matches!(append(&mut log, 20), Err(AppendError::Unknown(_))));
+    }
+    disk.limit_sync_room(None, 0);
+    assert_eq!(log.reopen().unwrap().0, 3);
+    append(&mut log, 20).unwrap();
+    check_all(&mut *open(&disk.power_cut(&mut Prng::new(7))).unwrap().reader(), 23);
 }
 
 #[test]
@@ -106,12 +163,8 @@ fn a_snapshot_that_failed_at_any_call_leaves_no_files_and_no_shortage() {
         disk.limit_room(Some(7000));
         disk.refuse_after(call, 0, EIO);
         log.snapshots().write(log.last(), &[7; 6000]).unwrap_err();
-        let left = snapshots(&disk);
-        assert!(left.iter().all(|name| !name.ends_with(".tmp")), "{call:?}: {left:?}");
-        assert!(left.is_empty() || call == Call::RenameDone, "{call:?}: {left:?}");
-        log.snapshots().write(log.last(), &[7; 6000]).unwrap_or_else(|error| {
-            assert_eq!(call, Call::RenameDone, "{error}: there is no room for it twice");
-        });
+        assert!(snapshots(&disk).is_empty(), "{call:?}: {:?}", snapshots(&disk));
+        log.snapshots().write(log.last(), &[7; 6000]).unwrap();
         assert_eq!(snapshots(&disk).len(), 1, "{call:?}");
     }
 }
@@ -138,15 +191,45 @@ fn a_snapshot_that_could_not_be_taken_back_is_removed_by_the_next_one_or_the_nex
 }
 
 #[test]
-fn snapshots_whose_names_cannot_be_synced_do_not_pile_up() {
+fn a_snapshot_whose_name_cannot_be_synced_supersedes_no_other() {
     let disk = SimDisk::new();
     let mut log = open(&disk).unwrap();
+    for _ in 0..2 {
+        append(&mut log, 1).unwrap();
+        log.snapshots().write(log.last(), b"state").unwrap();
+    }
+    let before = snapshots(&disk);
     for _ in 0..10 {
         append(&mut log, 1).unwrap();
         disk.fail_dir_sync_after(1);
         log.snapshots().write(log.last(), b"state").unwrap_err();
-        assert!(snapshots(&disk).len() <= 2, "{:?}", snapshots(&disk));
+        assert_eq!(snapshots(&disk), before);
     }
+    // Nor is one lost that was written before, when another is to be written at its entry.
+    log.snapshots().write(log.last(), b"state").unwrap();
+    let before = snapshots(&disk);
+    disk.fail_dir_sync_after(1);
+    log.snapshots().write(log.last(), b"state").unwrap_err();
+    assert_eq!(snapshots(&disk), before);
+}
+
+#[test]
+fn a_snapshot_that_is_written_is_not_reported_as_failed_when_an_older_one_stays() {
+    let disk = SimDisk::new();
+    let mut log = open(&disk).unwrap();
+    for count in 1..=2 {
+        append(&mut log, count).unwrap();
+        assert!(log.snapshots().write(log.last(), b"state").unwrap().is_none());
+    }
+    append(&mut log, 1).unwrap();
+    disk.refuse_after(Call::Remove, 0, EIO);
+    let left = log.snapshots().write(log.last(), b"newest").unwrap();
+    assert!(left.is_some_and(|error| error.to_string().contains("remove sim/snap-")));
+    assert_eq!(log.snapshots().latest().unwrap(), Some((log.last(), b"newest".to_vec())));
+    assert_eq!(snapshots(&disk).len(), 3);
+    append(&mut log, 1).unwrap();
+    assert!(log.snapshots().write(log.last(), b"state").unwrap().is_none());
+    assert_eq!(snapshots(&disk).len(), 2, "the next one removes it");
 }
 
 #[test]

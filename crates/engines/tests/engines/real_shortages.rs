@@ -9,7 +9,7 @@ use engines::{
     embedded::{EmbeddedLog, Options, disk::RealDisk},
     log::{AppendError, Log},
 };
-use rustix::process::{Resource, Rlimit, geteuid, getrlimit, setrlimit};
+use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use std::{
     env,
     fs::{self, File},
@@ -37,6 +37,27 @@ fn again(test: &str, dir: &Path, wrapper: &[&str]) {
     let said = String::from_utf8_lossy(&output.stdout).into_owned();
     let passed = output.status.success() && said.contains("1 passed");
     assert!(passed, "{said}\n{}", String::from_utf8_lossy(&output.stderr));
+}
+
+/// The command that runs another after `mount`, a shell's words, in mounts of its own. Root may
+/// lack the right to mount, as in most containers, and have it in a user namespace.
+fn that_mounts<'a>(dir: &Path, mount: &'a str) -> Vec<&'a str> {
+    let mut refused = String::new();
+    for namespaces in [&["--mount"][..], &["--user", "--map-root-user", "--mount"]] {
+        let unshare = ["unshare", "--propagation", "unchanged"];
+        let wrapper = [&unshare, namespaces, &["sh", "-c", mount, "sh"]].concat();
+        let tried = Command::new(wrapper[0]).args(&wrapper[1..]).arg("true").env(DIR, dir).output();
+        match tried {
+            Ok(tried) if tried.status.success() => return wrapper,
+            Ok(tried) => refused.push_str(&String::from_utf8_lossy(&tried.stderr)),
+            Err(error) => refused.push_str(&format!("{}: {error}\n", wrapper[0])),
+        }
+    }
+    panic!(
+        "this test needs a small file system of its own, so it needs unshare and mount, and either the \
+         capability CAP_SYS_ADMIN or the right of users to make namespaces (kernel.unprivileged_userns_clone, \
+         user.max_user_namespaces):\n{refused}"
+    );
 }
 
 fn open(dir: &Path, segment_bytes: u64) -> EmbeddedLog<RealDisk> {
@@ -69,11 +90,7 @@ fn a_full_file_system_is_a_shortage_and_leaves_no_files() {
             "mount --make-rprivate / 2>/dev/null || mount --make-private /dev/shm && \
              mount -t tmpfs -o size={DISK_BYTES} tmpfs \"${DIR}\" && exec \"$@\""
         );
-        let wrapper = ["unshare", "--propagation", "unchanged", "--mount", "sh", "-c", &mount, "sh"];
-        let wrapper = match geteuid().is_root() {
-            true => wrapper.to_vec(),
-            false => [&wrapper[..3], &["--user", "--map-root-user"], &wrapper[3..]].concat(),
-        };
+        let wrapper = that_mounts(mount_point.path(), &mount);
         let test = "real_shortages::a_full_file_system_is_a_shortage_and_leaves_no_files";
         return again(test, mount_point.path(), &wrapper);
     };

@@ -22,6 +22,7 @@ use std::os::unix::fs::{OpenOptionsExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use units::Sequence;
+use web::secret::is_unfinished;
 
 #[derive(Debug, clap::Args)]
 pub(crate) struct BackupArgs {
@@ -78,13 +79,8 @@ fn copy(from: &Path, to: &Path, what: What) -> Result<(), Box<dyn std::error::Er
     for dir in dirs.into_iter().filter(|dir| *dir == "keys" || from.join(dir).exists()) {
         let (from, to) = (from.join(dir), to.join(dir));
         make_dir_durable(&to).map_err(|e| failed(&to, e))?;
-        for file in files(&from).map_err(|e| failed(&from, e))? {
-            // A copy must not bring a link back that was used meanwhile.
-            if file == "sign-in.json" {
-                continue;
-            }
-            copy_file(&from.join(&file), &to.join(&file)).map_err(|e| failed(&from.join(&file), e))?;
-        }
+        let files = files(&from).map_err(|e| failed(&from, e))?;
+        copy_files(&from, &to, &files, dir == "operators/drafts").map_err(|(path, e)| failed(&path, e))?;
         sync_dir(&to).map_err(|e| failed(&to, e))?;
     }
     make_dir_durable(&to.join("sales")).map_err(|e| failed(to, e))?;
@@ -185,10 +181,58 @@ fn files(dir: &Path) -> io::Result<Vec<String>> {
     Ok(names)
 }
 
-/// Copies a file with its permissions, durably.
+/// Copies the listed files of a directory. Drafts come and go while the server runs: one that is
+/// gone since it was listed is left out. Of other files none may be missing.
+fn copy_files(
+    from: &Path,
+    to: &Path,
+    names: &[String],
+    are_drafts: bool,
+) -> Result<(), (PathBuf, io::Error)> {
+    for name in names {
+        let source = from.join(name);
+        // A copy must not bring a link back that was used meanwhile; nor has it a use for what is
+        // being written at this moment, and gets its name later.
+        if name == "sign-in.json" || is_unfinished(&source) {
+            continue;
+        }
+        match copy_file(&source, &to.join(name)) {
+            Err(error) if are_drafts && error.kind() == io::ErrorKind::NotFound => {}
+            copied => copied.map_err(|error| (source, error))?,
+        }
+    }
+    Ok(())
+}
+
+/// Copies a file with its permissions, durably. If it is not there, nothing is made.
 fn copy_file(from: &Path, to: &Path) -> io::Result<()> {
-    let mode = fs::metadata(from)?.permissions().mode();
+    let mut source = File::open(from)?;
+    let mode = source.metadata()?.permissions().mode();
     let mut target = File::options().write(true).create_new(true).mode(mode).open(to)?;
-    io::copy(&mut File::open(from)?, &mut target)?;
+    io::copy(&mut source, &mut target)?;
     target.sync_all()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_draft_that_is_gone_since_it_was_listed_is_left_out_and_no_other_file_may_be() {
+        let scratch = tempfile::tempdir().unwrap();
+        let (from, to) = (scratch.path().join("from"), scratch.path().join("to"));
+        fs::create_dir(&from).unwrap();
+        fs::create_dir(&to).unwrap();
+        for name in ["gone.json", "kept.json", "kept.new-AbCdEfGh", "sign-in.json"] {
+            fs::write(from.join(name), name).unwrap();
+        }
+        let listed = files(&from).unwrap();
+        fs::remove_file(from.join("gone.json")).unwrap();
+        fs::remove_file(from.join("kept.new-AbCdEfGh")).unwrap();
+        copy_files(&from, &to, &listed, true).unwrap();
+        assert_eq!(files(&to).unwrap(), ["kept.json"]);
+        fs::remove_file(to.join("kept.json")).unwrap();
+        let (path, error) = copy_files(&from, &to, &listed, false).unwrap_err();
+        assert_eq!((path, error.kind()), (from.join("gone.json"), io::ErrorKind::NotFound));
+    }
 }

@@ -21,3 +21,4 @@ mod repeat_click_burns_stock;
 mod requests_before_opening;
 mod signed_fields_spliced;
 mod solution_replayed;
+mod too_many_open_files;

@@ -24,7 +24,7 @@ fn state(server: &Server) -> &'static str {
     let public = server.client.get(&server.shop_url("/api/v1/sales/it")).status;
     let files =
         (server.data.join("operators/drafts/it.json").exists(), server.data.join("sales/it").exists());
-    let unfinished = fs::read_dir(server.data.join("unfinished")).map_or(0, Iterator::count);
+    let unfinished = fs::read_dir(server.data.join("sales/.unfinished")).map_or(0, Iterator::count);
     assert_eq!(unfinished, 0, "what was cut off is removed");
     match (has("drafts"), has("sales"), public, files) {
         (true, false, 404, (true, false)) => "draft",
@@ -121,7 +121,7 @@ fn every_state_that_a_crash_can_leave_is_settled_at_the_next_start() {
 
     server.kill();
     // While a sale's files were removed; while a sale was begun; while a draft was written.
-    let unfinished = server.data.join("unfinished");
+    let unfinished = server.data.join("sales/.unfinished");
     fs::create_dir_all(unfinished.join("gone/p0")).unwrap();
     fs::write(unfinished.join("gone/made"), "").unwrap();
     fs::rename(server.data.join("sales/it"), unfinished.join("it")).unwrap();
@@ -132,6 +132,13 @@ fn every_state_that_a_crash_can_leave_is_settled_at_the_next_start() {
     server.restart();
     assert_eq!(state(&server), "nothing");
     assert!(!torn.exists());
+
+    server.kill();
+    // Earlier builds had what was unfinished beside the sales.
+    let beside = server.data.join("unfinished");
+    fs::create_dir_all(beside.join("gone/p0")).unwrap();
+    server.restart();
+    assert!(!beside.exists());
 
     server.kill();
     // Earlier builds made the directory of a sale before its log.

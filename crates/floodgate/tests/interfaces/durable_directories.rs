@@ -47,9 +47,9 @@ fn the_parent_of_every_new_directory_is_synced() {
         data.display().to_string(),
         under("keys"),
         under("sales"),
-        under("unfinished"),
-        under("unfinished/launch"),
-        under("unfinished/launch/p0"),
+        under("sales/.unfinished"),
+        under("sales/.unfinished/launch"),
+        under("sales/.unfinished/launch/p0"),
         under("sales/launch"),
     ] {
         assert!(made.contains(&dir), "{dir} is not among {made:?}");

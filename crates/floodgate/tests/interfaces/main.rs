@@ -29,6 +29,7 @@ mod ready_for_the_storm;
 mod refused_definition;
 mod refused_requests;
 mod rehearsal;
+mod sales_on_a_mount;
 mod sign_in;
 mod sold_out;
 mod strategy;

@@ -41,7 +41,7 @@ fn a_refused_definition_leaves_nothing_and_the_next_start_is_ready() {
     server.restart();
     assert_eq!(server.client.get(&server.admin_url("/readyz")).status, 200);
     assert_eq!(entries(&server.data.join("sales")), ["kept"]);
-    assert_eq!(entries(&server.data.join("unfinished")), Vec::<String>::new());
+    assert_eq!(entries(&server.data.join("sales/.unfinished")), Vec::<String>::new());
 }
 
 #[test]
@@ -70,7 +70,7 @@ fn a_sale_for_which_the_disk_has_no_room_leaves_nothing() {
         let refused = server.admin_send("PUT", "/sales/other", &spec.to_string());
         assert_eq!((refused.status, &*refused.problem()), (503, "unavailable"), "{refused:?}");
         assert_eq!(entries(&seen.join("sales")), Vec::<String>::new());
-        assert_eq!(entries(&seen.join("unfinished")), Vec::<String>::new());
+        assert_eq!(entries(&seen.join("sales/.unfinished")), Vec::<String>::new());
         assert_eq!(server.client.get(&server.admin_url("/readyz")).status, 200);
     }
     let refused = server.admin_send("POST", "/sales/launch/publish", r#"{"reason":"ready"}"#);

@@ -32,8 +32,8 @@ impl Snapshots for NoSnapshots {
     fn latest(&self) -> Result<Option<(Sequence, Vec<u8>)>, LogError> {
         Ok(None)
     }
-    fn write(&mut self, _at: Sequence, _bytes: &[u8]) -> Result<(), LogError> {
-        Ok(())
+    fn write(&mut self, _at: Sequence, _bytes: &[u8]) -> Result<Option<LogError>, LogError> {
+        Ok(None)
     }
 }
 

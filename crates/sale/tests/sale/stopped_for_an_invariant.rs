@@ -26,8 +26,8 @@ impl Snapshots for NoSnapshots {
         Ok(None)
     }
 
-    fn write(&mut self, _at: Sequence, _bytes: &[u8]) -> Result<(), LogError> {
-        Ok(())
+    fn write(&mut self, _at: Sequence, _bytes: &[u8]) -> Result<Option<LogError>, LogError> {
+        Ok(None)
     }
 }
 
