@@ -295,7 +295,8 @@ pub(crate) fn sales(dir: &Path) -> Result<Vec<SaleId>, LogError> {
     let entries = fs::read_dir(&path).map_err(io_error(format!("list {}", path.display())))?;
     for entry in entries {
         let name = entry.map_err(io_error(format!("list {}", path.display())))?.file_name();
-        if name == UNFINISHED {
+        // The root of a file system of its own may have the other one.
+        if name == UNFINISHED || name == "lost+found" {
             continue;
         }
         match name.to_str().map(str::parse) {

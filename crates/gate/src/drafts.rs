@@ -67,9 +67,12 @@ struct Judged {
 impl Draft {
     fn judged(&self) -> &Judged {
         self.judged.get_or_init(|| {
-            let text = serde_json::to_vec(&self.definition).unwrap_or_default();
-            let revision = blake3::hash(&text).to_hex()[..REVISION_CHARS].to_owned();
-            Judged { revision, spec: parse(&self.definition).map(Box::new) }
+            let spec = parse(&self.definition).map(Box::new);
+            let revision = match &spec {
+                Ok(spec) => revision_of(spec),
+                Err(_) => revision_of(&self.definition),
+            };
+            Judged { revision, spec }
         })
     }
 
@@ -84,7 +87,13 @@ impl Draft {
     }
 }
 
-/// The draft that an operator had before them when they decided.
+/// The same document has the same revision as a draft and as the sale that it became.
+fn revision_of(document: &impl Serialize) -> String {
+    let text = serde_json::to_vec(document).unwrap_or_default();
+    blake3::hash(&text).to_hex()[..REVISION_CHARS].to_owned()
+}
+
+/// The draft that an operator had read when they decided.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) enum Expected {
     /// They did not say.
@@ -97,21 +106,24 @@ pub(crate) enum Expected {
 }
 
 impl Expected {
-    /// Whether the draft is still the one that the operator had before them.
+    /// Whether the draft is still the one that the operator had read.
     fn check(&self, sale: &SaleId, draft: Option<&Draft>) -> Result<(), Problem> {
         let why = match (self, draft) {
             (Self::Any, _) | (Self::Absent, None) | (Self::Present, Some(_)) => return Ok(()),
             (Self::Revision(revision), Some(draft)) if draft.revision() == revision => return Ok(()),
             (Self::Absent, Some(draft)) => {
-                format!("there is a draft {sale} already, which {} saved at {}", draft.by, draft.saved_at)
+                format!(
+                    "there is a draft {sale} already, which {} saved at {}: nothing was done",
+                    draft.by, draft.saved_at
+                )
             }
             (_, Some(draft)) => format!(
-                "the draft {sale} is another one than you had before you: {} saved it at {}",
+                "the draft {sale} has changed since you read it: {} saved it at {}; nothing was done",
                 draft.by, draft.saved_at
             ),
             (_, None) => format!("there is no draft {sale} any more: it was deleted, or is a sale now"),
         };
-        Err(Problem::new(&DRAFT_CHANGED, format!("{why}: nothing was done")))
+        Err(Problem::new(&DRAFT_CHANGED, why))
     }
 }
 
@@ -250,10 +262,16 @@ impl Drafts {
         expected: &Expected,
     ) -> Result<(), Problem> {
         let _changing = self.change();
-        let draft = match self.find(sale) {
-            Ok(draft) => draft,
-            Err(_) if sales.get(sale.as_str()).is_some() => return Ok(()),
-            Err(problem) => return Err(problem),
+        let draft = match (self.find(sale), sales.get(sale.as_str())) {
+            (Ok(draft), _) => draft,
+            // A repetition, unless another document was published.
+            (Err(_), Some(made)) => match expected {
+                Expected::Revision(revision) if revision_of(&*made.view().spec) != *revision => {
+                    return expected.check(sale, None);
+                }
+                _ => return Ok(()),
+            },
+            (Err(problem), None) => return Err(problem),
         };
         expected.check(sale, Some(&draft))?;
         let spec = draft.spec().map_err(|why| Problem::new(&INVALID, why.to_owned()))?;
@@ -299,6 +317,12 @@ impl Drafts {
         let kept = self.get(sale);
         expected.check(sale, kept.as_deref())?;
         let what = match kept {
+            // Sent again without a condition, it would delete the sale.
+            Some(_) if *expected == Expected::Any && sales.get(sale.as_str()).is_some() => {
+                let why =
+                    format!("there are a draft and a sale {sale}: to delete the draft, send If-Match: *");
+                return Err(Problem::new(&CONFLICT, why));
+            }
             Some(_) => {
                 self.remove_file(sale).map_err(|error| not_written(&error))?;
                 self.forget(sale);
@@ -378,7 +402,8 @@ impl Drafts {
         Ok(())
     }
 
-    /// Removes a draft whose sale exists. If that fails, the next start removes it.
+    /// Removes a draft whose sale exists. If that fails, the next start removes it, unless the sale
+    /// is changed before.
     fn remove(&self, sale: &SaleId) {
         if let Err(error) = self.remove_file(sale) {
             tracing::warn!(%sale, %error, "a published draft cannot be removed: the next start removes it");

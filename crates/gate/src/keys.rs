@@ -44,7 +44,11 @@ impl Keyring {
     /// a file of another length, and a file that others can read.
     pub fn open(data: &Path) -> io::Result<Self> {
         let path = data.join("keys/master.key");
-        let has_sales = fs::read_dir(data.join("sales")).is_ok_and(|mut sales| sales.next().is_some());
+        let is_sale = |entry: fs::DirEntry| {
+            entry.file_name().to_str().is_some_and(|name| name.parse::<contracts::SaleId>().is_ok())
+        };
+        let has_sales =
+            fs::read_dir(data.join("sales")).is_ok_and(|sales| sales.map_while(Result::ok).any(is_sale));
         if has_sales && !path.exists() {
             let why = "is gone, and there are sales whose shoppers nobody can be told apart without it: put it back from a \
                        backup. If it was deleted to erase their names, move the sales away too";

@@ -55,7 +55,7 @@ web::kinds! {
     DRAFT_CHANGED = Kind::new(
         412,
         "draft-changed",
-        "The draft is another one now",
+        "The draft has changed",
         "Somebody saved, published or deleted the draft after it was read, or there is one already \
          where a new one was meant; `detail` says which. Nothing was done. Read it again with `GET \
          /api/v1/admin/sales/{sale}/draft`, and decide again, with its `ETag` as `If-Match`.",

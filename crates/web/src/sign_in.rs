@@ -42,12 +42,12 @@ async fn show(
     RawQuery(query): RawQuery,
     headers: HeaderMap,
 ) -> Result<Html<String>, Problem> {
-    let (query, now) = (query.unwrap_or_default(), now());
+    let query = query.unwrap_or_default();
     let key = key_of(&query).to_owned();
     let lang = Lang::asked(Some(&query), &headers);
     if !keys.is_one_time(&key) {
         let (key, warned) = (key.clone(), Arc::clone(&keys));
-        let known = tokio::task::spawn_blocking(move || keys.is_sign_in(&key, now)).await;
+        let known = tokio::task::spawn_blocking(move || keys.is_sign_in(&key)).await;
         match known.map_err(std::io::Error::other).flatten() {
             Ok(true) => {}
             Ok(false) => return Err(unknown()),
@@ -63,9 +63,9 @@ async fn show(
         section class="card" {
             p { (lang.say(
                 "This link signs one browser in, once. Continue only if you asked for it.",
-                "此链接只能让一个浏览器登录一次。如果不是您申请的，请勿继续。",
+                "此链接仅限在一个浏览器中使用一次。如非您本人申请，请勿继续。",
             )) }
-            form method="post" action={ "/sign-in?key=" (key) } {
+            form method="post" action={ "/sign-in?key=" (key) "&lang=" (lang.code()) } {
                 button type="submit" autofocus { (title) }
             }
         }
@@ -79,35 +79,53 @@ async fn sign_in(
     RawQuery(query): RawQuery,
     headers: HeaderMap,
 ) -> Result<Response, Problem> {
-    // A page of another site could sign the browser in as somebody else (Fetch Metadata).
-    if headers.get("sec-fetch-site").is_some_and(|site| site == "cross-site") {
+    if is_of_another_site(&headers) {
         let why = "the form is of another site: open the link that `floodgate key sign-in` printed";
         return Err(Problem::new(&FORM_REFUSED, why));
     }
     let (query, now) = (query.unwrap_or_default(), now());
     let (key, warned) = (key_of(&query).to_owned(), Arc::clone(&keys));
-    let of_this_process =
-        keys.sign_in(&key).map(|session| Taken::Session { name: "session".into(), session });
-    let taken = match of_this_process {
-        Some(taken) => Ok(taken),
-        None => {
-            let taken = tokio::task::spawn_blocking(move || keys.take_sign_in(&key, now)).await;
-            taken.map_err(std::io::Error::other).flatten()
+    // It ends, and is noted, also when the browser goes away meanwhile.
+    let taken = tokio::task::spawn_blocking(move || {
+        let taken = match keys.sign_in(&key) {
+            Some(session) => Taken::Session { name: "session".into(), session },
+            None => keys.take_sign_in(&key, now)?,
+        };
+        // The operators' own record of who came in: a warning, as for everything that they order.
+        match &taken {
+            Taken::Session { name, .. } => {
+                tracing::warn!(by = name, "an operator signed in with a one-time link")
+            }
+            Taken::Refused { name, why } => tracing::warn!(by = name, why, "a one-time link was refused"),
+            Taken::Unknown => {}
         }
-    };
-    // The operators' own record of who came in: a warning, as for everything that they order.
-    match taken {
-        Ok(Taken::Session { name, session }) => {
-            tracing::warn!(by = name, "an operator signed in with a one-time link");
-            Ok(([(header::SET_COOKIE, cookie(&headers, &session))], Redirect::to("/")).into_response())
+        Ok(taken)
+    });
+    match taken.await.map_err(std::io::Error::other).flatten() {
+        Ok(Taken::Session { session, .. }) => {
+            let sales = format!("/?lang={}", Lang::asked(Some(&query), &headers).code());
+            Ok(([(header::SET_COOKIE, cookie(&headers, &session))], Redirect::to(&sales)).into_response())
         }
-        Ok(Taken::Refused { name, why }) => {
-            tracing::warn!(by = name, why, "a one-time link was refused");
+        Ok(Taken::Refused { why, .. }) => {
             let why = format!("sign-in key: {why}: `floodgate key sign-in` makes another");
             Err(Problem::new(&KEY_REFUSED, why))
         }
         Ok(Taken::Unknown) => Err(unknown()),
         Err(error) => Err(unread(&warned, &error)),
+    }
+}
+
+/// Whether a page of another site sends the form: it could sign the browser in as somebody else.
+/// Browsers say so (Fetch Metadata) if the server's address is `https` or this machine; otherwise
+/// the origin of the page must be the host that was asked.
+fn is_of_another_site(headers: &HeaderMap) -> bool {
+    if let Some(site) = headers.get("sec-fetch-site") {
+        return site != "same-origin" && site != "none";
+    }
+    let text = |name| headers.get(name).and_then(|value: &http::HeaderValue| value.to_str().ok());
+    match (text(header::ORIGIN).and_then(|origin| origin.strip_prefix("http://")), text(header::HOST)) {
+        (Some(of_page), Some(asked)) => !of_page.eq_ignore_ascii_case(asked),
+        _ => false,
     }
 }
 

@@ -63,7 +63,7 @@ impl fmt::Display for What {
 
 fn copy(from: &Path, to: &Path, what: What) -> Result<(), Box<dyn std::error::Error>> {
     let failed = |path: &Path, error: io::Error| format!("{what} {}: {error}", path.display());
-    let sales = data::sales(from)?;
+    data::sales(from)?;
     let occupied = fs::read_dir(to).is_ok_and(|mut entries| entries.next().is_some());
     if occupied {
         return Err(format!("{what} to {}: it is not empty; name a new directory", to.display()).into());
@@ -84,6 +84,8 @@ fn copy(from: &Path, to: &Path, what: What) -> Result<(), Box<dyn std::error::Er
         sync_dir(&to).map_err(|e| failed(&to, e))?;
     }
     make_dir_durable(&to.join("sales")).map_err(|e| failed(to, e))?;
+    // After the drafts: one that was published meanwhile is among the sales before its draft is gone.
+    let sales = data::sales(from)?;
     for sale in sales {
         if !has_log(from, &sale).map_err(|e| failed(from, e))? {
             print(&format!("{what}: sale {sale}: no log was begun, left out\n"));

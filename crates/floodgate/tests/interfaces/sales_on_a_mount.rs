@@ -11,7 +11,8 @@ fn a_sale_is_set_up_and_deleted_where_sales_are_a_mount_of_their_own() {
     let mount_point = mount_point();
     let data = mount_point.path().join("data");
     let mut wrapper = on_a_small_disk(mount_point.path().to_str().unwrap());
-    let mount = "mkdir -p \"$0/sales\" && mount -t tmpfs -o size=32m tmpfs \"$0/sales\" && exec \"$@\"";
+    let mount = "mkdir -p \"$0/sales\" && mount -t tmpfs -o size=32m tmpfs \"$0/sales\" && \
+                 mkdir \"$0/sales/lost+found\" && exec \"$@\"";
     wrapper.extend(["sh", "-c", mount, data.to_str().unwrap()].map(str::to_owned));
     let mut server = Server::with(Setup { wrapper, data: Some(data.clone()), ..Setup::default() });
     let seen = PathBuf::from(format!("/proc/{}/root{}", server.pid().as_raw_nonzero(), data.display()));
@@ -26,6 +27,8 @@ fn a_sale_is_set_up_and_deleted_where_sales_are_a_mount_of_their_own() {
     server.define("later", &later);
     let deleted = server.admin_send("DELETE", "/sales/later?reason=cancelled", "");
     assert_eq!(deleted.status, 200, "{deleted:?}");
-    let left: Vec<_> = fs::read_dir(seen.join("sales")).unwrap().map(|e| e.unwrap().file_name()).collect();
-    assert_eq!(left, ["launch"]);
+    let mut left: Vec<_> =
+        fs::read_dir(seen.join("sales")).unwrap().map(|e| e.unwrap().file_name()).collect();
+    left.sort();
+    assert_eq!(left, ["launch", "lost+found"], "and what such a file system has");
 }

@@ -27,7 +27,7 @@ pub(super) async fn change<T: Send + 'static>(
     changed.unwrap_or_else(|_| Err(Problem::internal()))
 }
 
-/// The draft that the caller had before them, by `If-Match` or `If-None-Match` (RFC 9110, section
+/// The draft that the caller had read, by `If-Match` or `If-None-Match` (RFC 9110, section
 /// 13.1): the `ETag` of a draft, or `*`.
 pub(super) struct Precondition(pub(super) Expected);
 
@@ -41,9 +41,12 @@ impl<S: Send + Sync> FromRequestParts<S> for Precondition {
                 (Some("*"), None) => Expected::Present,
                 (None, Some("*")) => Expected::Absent,
                 (Some(tag), None) => {
+                    // A proxy that compresses answers makes their tags weak.
+                    let tag = tag.strip_prefix("W/").unwrap_or(tag);
                     let revision = tag.strip_prefix('"').and_then(|tag| tag.strip_suffix('"'));
+                    let revision = revision.filter(|revision| !revision.contains('"'));
                     let revision =
-                        revision.ok_or_else(|| invalid("If-Match: want the ETag of a draft, or *"))?;
+                        revision.ok_or_else(|| invalid("If-Match: want one ETag of a draft, or *"))?;
                     Expected::Revision(revision.to_owned())
                 }
                 _ => return Err(invalid("If-None-Match: want * alone, and no If-Match beside it")),

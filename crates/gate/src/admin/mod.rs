@@ -257,11 +257,12 @@ fn expecting(mut operation: Operation<Parts>) -> Operation<Parts> {
     operation.row.fields.push(field(
         "If-Match",
         "The `ETag` of the draft that was read, or `*` for any draft. If the draft is another one now, the \
-         answer is 412, and nothing is done.",
+         answer is 412, and nothing is done; the same document again is answered with 200.",
     ));
     operation.row.fields.push(field(
         "If-None-Match",
-        "`*`: there is no draft of this name. If there is one, the answer is 412, and nothing is done.",
+        "`*`: there is no draft of this name. If there is one, the answer is 412, and nothing is done; \
+         the same document again is answered with 200.",
     ));
     operation.problems(&[&DRAFT_CHANGED])
 }

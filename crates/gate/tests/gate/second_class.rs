@@ -226,11 +226,16 @@ fn looking_at_a_sign_in_link_does_not_use_it_up() {
     for method in ["HEAD", "GET", "GET"] {
         let looked = send(gate.bound.admin, method, &path, &[], "");
         assert!(looked.status == 200 && looked.header("set-cookie").is_none(), "{looked:?}");
-        let button = format!("<form method=\"post\" action=\"{path}\"><button type=\"submit\"");
+        assert_eq!(looked.header("cache-control"), Some("no-store"));
+        let button = format!("<form method=\"post\" action=\"{path}&amp;lang=en\"><button type=\"submit\"");
         assert_eq!(looked.body.contains(&button), method == "GET", "{looked:?}");
     }
-    let foreign = send(gate.bound.admin, "POST", &path, &[("sec-fetch-site", "cross-site")], "");
-    assert_eq!(foreign.problem(), "form-refused", "another site signs nobody in");
+    for foreign in
+        [("sec-fetch-site", "cross-site"), ("sec-fetch-site", "same-site"), ("origin", "http://shop.example")]
+    {
+        let refused = send(gate.bound.admin, "POST", &path, &[foreign], "");
+        assert_eq!(refused.problem(), "form-refused", "another site signs nobody in: {foreign:?}");
+    }
     let signed_in = send(gate.bound.admin, "POST", &path, &[], "");
     let cookie = signed_in.header("set-cookie").unwrap_or_default();
     assert!(signed_in.status == 303 && cookie.starts_with("floodgate_session="), "{signed_in:?}");
@@ -247,4 +252,10 @@ fn a_session_whose_pages_have_https_addresses_never_leaves_in_the_clear() {
     assert!(cookie.starts_with("__Host-floodgate_session=") && cookie.ends_with("; Secure"), "{signed_in:?}");
     let cookie = cookie.split(';').next().unwrap();
     assert_eq!(send(gate.bound.admin, "GET", "/", &[("cookie", cookie)], "").status, 200);
+    // One that has ended does not hide one that has not.
+    let path = format!("/sign-in?key={}", gate.api_keys.mint_one_time().unwrap());
+    let plain = send(gate.bound.admin, "POST", &path, &[], "");
+    let plain = plain.header("set-cookie").unwrap().split(';').next().unwrap().to_owned();
+    let both = format!("__Host-floodgate_session=ended; {plain}");
+    assert_eq!(send(gate.bound.admin, "GET", "/", &[("cookie", &both)], "").status, 200);
 }

@@ -74,7 +74,8 @@ impl<T: Clone> Pieces<T> {
         let mut spare = Vec::with_capacity(len.min(Self::PIECE));
         spare.resize(len.min(Self::PIECE), value);
         spare.clear();
-        self.spare.push(spare);
+        // A last piece that is shorter is used last: in the middle it would have to grow.
+        self.spare.insert(0, spare);
     }
 }
 
@@ -295,6 +296,17 @@ mod tests {
         vec[17_000] = 5;
         assert!(pieces.iter().eq(&vec));
         assert_eq!((pieces.len(), pieces.get(vec.len()), pieces.get(9)), (vec.len(), None, Some(&9)));
+    }
+
+    #[test]
+    fn no_prepared_piece_grows_before_the_last() {
+        let mut pieces = Pieces::default();
+        for len in [usize::MAX, usize::MAX, 1_000] {
+            pieces.prepare(0, len);
+        }
+        (0..2 * Pieces::<u32>::PIECE as u32 + 1_000).for_each(|n| pieces.push(n));
+        assert!(pieces.pieces.iter().all(|piece| piece.capacity() <= Pieces::<u32>::PIECE));
+        assert_eq!(pieces.pieces.last().map(Vec::capacity), Some(1_000));
     }
 
     #[test]
