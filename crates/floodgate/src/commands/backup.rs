@@ -84,7 +84,7 @@ fn copy(from: &Path, to: &Path, what: What) -> Result<(), Box<dyn std::error::Er
         sync_dir(&to).map_err(|e| failed(&to, e))?;
     }
     make_dir_durable(&to.join("sales")).map_err(|e| failed(to, e))?;
-    // After the drafts: one that was published meanwhile is among the sales before its draft is gone.
+    // After the drafts: one that is published meanwhile is a sale before its draft is gone.
     let sales = data::sales(from)?;
     for sale in sales {
         if !has_log(from, &sale).map_err(|e| failed(from, e))? {
