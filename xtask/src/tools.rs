@@ -97,6 +97,7 @@ static TOOLS: &[Tool] = &[
     tool(Programs(&["git"]), Debian("git"), &[Ci, Chaos], "lists the files for `tidy`, applies planted bugs"),
     tool(Programs(&["sh"]), Base("dash"), &[Test], "mounts the small disk; Chromium's launcher"),
     tool(Programs(&["mount"]), Base("mount"), &[Test], "a small disk that fills"),
+    tool(Programs(&["mkdir"]), Base("coreutils"), &[Test], "a directory on it"),
     tool(Programs(&["unshare"]), Base("util-linux"), &[Test], "a small disk that no other process sees"),
     tool(Programs(&["findmnt"]), Base("util-linux"), &[Test], "Chromium's launcher"),
     tool(Programs(&["setpriv", "taskset"]), Base("util-linux"), &[Bench], "processes on one processor"),
