@@ -4,7 +4,7 @@
 
 use crate::jws::{JwsKey, PublicKey, SigningKey};
 use arrayvec::ArrayString;
-use contracts::{AttemptId, SHOPPER_ID_BYTES_MAX, SealedShopper, ShopperKey, is_shopper_id};
+use contracts::{AttemptId, SHOPPER_ID_BYTES_MAX, SaleId, SealedShopper, ShopperKey, is_shopper_id};
 use data_encoding::BASE64URL_NOPAD;
 use hmac::{Hmac, KeyInit};
 use schemars::JsonSchema;
@@ -44,11 +44,13 @@ impl Keyring {
     /// a file of another length, and a file that others can read.
     pub fn open(data: &Path) -> io::Result<Self> {
         let path = data.join("keys/master.key");
-        let is_sale = |entry: fs::DirEntry| {
-            entry.file_name().to_str().is_some_and(|name| name.parse::<contracts::SaleId>().is_ok())
+        // An entry that cannot be read may be one: a new secret would part it from its shoppers.
+        let may_be_sale = |entry: io::Result<fs::DirEntry>| {
+            entry.map_or(true, |entry| {
+                entry.file_name().to_str().is_some_and(|name| name.parse::<SaleId>().is_ok())
+            })
         };
-        let has_sales =
-            fs::read_dir(data.join("sales")).is_ok_and(|sales| sales.map_while(Result::ok).any(is_sale));
+        let has_sales = fs::read_dir(data.join("sales")).is_ok_and(|mut sales| sales.any(may_be_sale));
         if has_sales && !path.exists() {
             let why = "is gone, and there are sales whose shoppers nobody can be told apart without it: put it back from a \
                        backup. If it was deleted to erase their names, move the sales away too";

@@ -83,8 +83,8 @@ pub struct Protection {
     pub policy: Arc<dyn Policy>,
     /// True once the server drains.
     pub draining: watch::Receiver<bool>,
-    /// The longest turn of a loop, and the most that a task of the runtime was late, since this
-    /// value was last taken, in milliseconds.
+    /// The longest turn of a loop, and the most that the runtime was late for a timer, since this
+    /// value was last taken, in milliseconds. A runtime is late when all of its threads are busy.
     pub turn_ms_max: AtomicU32,
     /// Whether browsers may be told to use TLS only.
     pub is_https: bool,

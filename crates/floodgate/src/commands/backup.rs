@@ -63,6 +63,7 @@ impl fmt::Display for What {
 
 fn copy(from: &Path, to: &Path, what: What) -> Result<(), Box<dyn std::error::Error>> {
     let failed = |path: &Path, error: io::Error| format!("{what} {}: {error}", path.display());
+    // Before anything is made.
     data::sales(from)?;
     let occupied = fs::read_dir(to).is_ok_and(|mut entries| entries.next().is_some());
     if occupied {
