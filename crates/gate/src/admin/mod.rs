@@ -68,45 +68,45 @@ fn of_sales() -> Vec<Operation<Parts>> {
             .replies::<Done>("Done.")
             .problems(&commanded),
         expecting(
-delete(SALE, "deleteSale", OWN, drafts::delete)
-            .does(
-                "Deletes a draft, or a sale that never opened and in whose log no shopper has an entry, \
-                  with all of its files.",
-            )
-            .query::<NeededReasonQuery>()
-            .replies::<Done>("It is deleted.")
-            .problems(&commanded),
-),
+            delete(SALE, "deleteSale", OWN, drafts::delete)
+                .does(
+                    "Deletes a draft, or a sale that never opened and in whose log no shopper has an entry, \
+                      with all of its files.",
+                )
+                .query::<NeededReasonQuery>()
+                .replies::<Done>("It is deleted.")
+                .problems(&commanded),
+        ),
         get(DRAFT, "readDraft", READ, drafts::read)
             .does("A draft with its document, and what must be corrected before it can be published.")
             .replies::<drafts::DraftedSale>("The draft.")
-            .with_field::<Text>("ETag", "The document's revision, in quotation marks.")
+            .with_field::<Text>("ETag", TAG)
             .problems(&[&NOT_FOUND, &INVALID]),
         expecting(
-put(DRAFT, "saveDraft", OPERATE, drafts::save)
-            .does(
-                "Saves a sale's document as a draft, which only operators see. It need not be valid or \
-                  complete. Replaces an earlier draft of this name.",
-            )
-            .query::<ReasonQuery>()
-            .takes::<drafts::DraftDefinition>()
-            .replies::<drafts::DraftedSale>("The draft as it is saved.")
-            .with_field::<Text>("ETag", "The document's revision, in quotation marks.")
-            .problems(&[&CONFLICT, &INVALID, &UNAVAILABLE]),
-),
+            put(DRAFT, "saveDraft", OPERATE, drafts::save)
+                .does(
+                    "Saves a sale's document as a draft, which only operators see. It need not be valid or \
+                      complete. Replaces an earlier draft of this name.",
+                )
+                .query::<ReasonQuery>()
+                .takes::<drafts::DraftDefinition>()
+                .replies::<drafts::DraftedSale>("The draft as it is saved.")
+                .with_field::<Text>("ETag", TAG)
+                .problems(&[&CONFLICT, &INVALID, &UNAVAILABLE]),
+        ),
         post("/api/v1/admin/sales/{sale}/copy", "copySale", OPERATE, drafts::copy)
             .does("Copies the document of a sale or of a draft to a draft of another name. Idempotent.")
             .takes::<drafts::CopyTo>()
             .replies::<drafts::DraftedSale>("The copy.")
-            .with_field::<Text>("ETag", "The document's revision, in quotation marks.")
+            .with_field::<Text>("ETag", TAG)
             .problems(&[&NOT_FOUND, &CONFLICT, &INVALID, &UNAVAILABLE]),
         expecting(
-post("/api/v1/admin/sales/{sale}/publish", "publishDraft", OWN, drafts::publish)
-            .does("Makes a draft the sale of its name, which shoppers see from now on. Idempotent.")
-            .takes::<operate::WithNeededReason>()
-            .replies::<Done>("Done, or already so.")
-            .problems(&commanded),
-),
+            post("/api/v1/admin/sales/{sale}/publish", "publishDraft", OWN, drafts::publish)
+                .does("Makes a draft the sale of its name, which shoppers see from now on. Idempotent.")
+                .takes::<operate::WithNeededReason>()
+                .replies::<Done>("Done, or already so.")
+                .problems(&commanded),
+        ),
         once(
             post("/api/v1/admin/sales/{sale}/open", "openSale", OPERATE, operate::open)
                 .does("Opens the next round now.")
@@ -250,6 +250,8 @@ fn once(mut operation: Operation<Parts>) -> Operation<Parts> {
     });
     operation
 }
+
+const TAG: &str = "The document's revision, in quotation marks.";
 
 /// Adds the optional fields that tie a change to the draft that the caller has read.
 fn expecting(mut operation: Operation<Parts>) -> Operation<Parts> {
