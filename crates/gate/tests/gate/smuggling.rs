@@ -9,6 +9,7 @@ use crate::fake::{Running, spec};
 use crate::proxy::{Proxy, unused_address};
 use corpus::{ENTRIES, Want};
 use std::{
+    collections::BTreeSet,
     fs,
     io::{Read, Write},
     net::{Shutdown, SocketAddr, TcpListener, TcpStream},
@@ -184,40 +185,65 @@ fn the_admin_listener_finds_the_same_request_boundaries() {
     assert!(wrong.is_empty(), "{}", wrong.join("\n"));
 }
 
-/// A relay between a proxy and the gate, which records the gate's answers.
+/// A relay between a proxy and the gate, which records what passes.
 struct Tap {
     at: SocketAddr,
-    said: Arc<Mutex<Vec<u8>>>,
+    heard: Arc<Mutex<Heard>>,
+}
+
+/// What passed since it was last taken. A connection is known by its number.
+#[derive(Default)]
+struct Heard {
+    /// The connections on which something was sent to the gate.
+    asked: BTreeSet<usize>,
+    /// What the gate answered, on which connection.
+    said: Vec<(usize, Vec<u8>)>,
 }
 
 impl Tap {
     fn open(gate: SocketAddr) -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
-        let (at, said) = (listener.local_addr().unwrap(), Arc::default());
-        let kept = Arc::clone(&said);
+        let (at, heard) = (listener.local_addr().unwrap(), Arc::<Mutex<Heard>>::default());
+        let noted = Arc::clone(&heard);
         // Its threads end with the sockets, at the latest with the process.
         std::thread::spawn(move || {
-            for front in listener.incoming().map_while(Result::ok) {
+            for (number, front) in listener.incoming().map_while(Result::ok).enumerate() {
                 let Ok(back) = TcpStream::connect(gate) else { return };
-                let (kept, none) = (Arc::clone(&kept), Arc::default());
                 let (front_2, back_2) = (front.try_clone().unwrap(), back.try_clone().unwrap());
-                std::thread::spawn(move || pump(&front, &back, &none));
-                std::thread::spawn(move || pump(&back_2, &front_2, &kept));
+                let (asked, said) = (Arc::clone(&noted), Arc::clone(&noted));
+                std::thread::spawn(move || {
+                    pump(&front, &back, |_| {
+                        asked.lock().unwrap().asked.insert(number);
+                    })
+                });
+                std::thread::spawn(move || {
+                    pump(&back_2, &front_2, |bytes| said.lock().unwrap().said.push((number, bytes.to_vec())))
+                });
             }
         });
-        Self { at, said }
+        Self { at, heard }
     }
 
-    fn take(&self) -> Vec<String> {
-        answers(&std::mem::take(&mut *self.said.lock().unwrap()))
+    /// The gate's answers, and the connections on which it was asked. Left out are refusals on
+    /// connections that an incomplete request has spoiled: the gate refuses it when it times out,
+    /// or when the proxy gives up, and that may be in the middle of a later exchange.
+    fn take(&self, spoiled: &BTreeSet<usize>) -> (Vec<String>, BTreeSet<usize>) {
+        let Heard { asked, said } = std::mem::take(&mut *self.heard.lock().unwrap());
+        let is_late_refusal = |number: &usize, bytes: &[u8]| {
+            let said = answers(bytes);
+            spoiled.contains(number) && !said.is_empty() && said.iter().all(|answer| is_refusal(answer))
+        };
+        let kept = said.into_iter().filter(|(number, bytes)| !is_late_refusal(number, bytes));
+        let bytes: Vec<u8> = kept.flat_map(|(_, bytes)| bytes).collect();
+        (answers(&bytes), asked)
     }
 }
 
-fn pump(mut from: &TcpStream, mut to: &TcpStream, kept: &Mutex<Vec<u8>>) {
+fn pump(mut from: &TcpStream, mut to: &TcpStream, note: impl Fn(&[u8])) {
     let mut buffer = [0; 4096];
     while let Ok(read @ 1..) = from.read(&mut buffer) {
-        // Recorded before it is forwarded: once the client has the answer, it is here.
-        kept.lock().unwrap().extend_from_slice(&buffer[..read]);
+        // Noted before it is forwarded: once the client has the answer, it is here.
+        note(&buffer[..read]);
         if to.write_all(&buffer[..read]).is_err() {
             break;
         }
@@ -252,31 +278,18 @@ fn haproxy(dir: &std::path::Path, name: &str, more: &str, gate: SocketAddr) -> (
     (Proxy::start("haproxy", &["-db", "-f", file.to_str().unwrap()], listen), listen)
 }
 
-/// The answers of the gate, of which `count` are expected. Those before them may be refusals of
-/// incomplete requests that have not been refused yet.
-fn take_late(tap: &Tap, count: usize, unrefused: &mut usize) -> Vec<String> {
-    let mut said = tap.take();
-    while said.len() > count && *unrefused > 0 && is_refusal(&said[0]) {
-        said.remove(0);
-        *unrefused -= 1;
-    }
-    said
-}
-
 /// Sends the whole corpus through one proxy, and returns the differences.
 fn through(shop: &Shop, front: SocketAddr, tap: &Tap) -> Vec<String> {
     let mut wrong = Vec::new();
     let mut served = 0;
-    // The gate refuses an incomplete request when it times out, or when the proxy gives up: that
-    // may be in the middle of a later exchange.
-    let mut unrefused = 0;
+    let mut spoiled = BTreeSet::new();
     for (name, entry, want) in ENTRIES {
-        take_late(tap, 0, &mut unrefused);
+        tap.take(&spoiled);
         let bytes = [&shop.bytes(entry), BEHIND.as_bytes()].concat();
         let front_said = exchange(front, &bytes, name);
         let passed_on: Vec<&String> =
             front_said.iter().filter(|said| !said.ends_with("of the proxy")).collect();
-        let gate_said = take_late(tap, passed_on.len(), &mut unrefused);
+        let (gate_said, asked) = tap.take(&spoiled);
         let mut is_wrong =
             |why: &str| wrong.push(format!("{name}: {why}: {front_said:?}, the gate {gate_said:?}"));
         let want_len = match want {
@@ -308,11 +321,11 @@ fn through(shop: &Shop, front: SocketAddr, tap: &Tap) -> Vec<String> {
         }
         served += usize::from(front_said.last().is_some_and(|said| said == "behind"));
         // Nothing is left on the connection that the proxy keeps to the gate.
-        if *want == Want::Never && gate_said.is_empty() {
-            unrefused += 1;
+        if *want == Want::Never {
+            spoiled.extend(asked);
         }
         let next = exchange(front, NEXT.as_bytes(), name);
-        let gate_said = take_late(tap, 1, &mut unrefused);
+        let (gate_said, _) = tap.take(&spoiled);
         if next != ["next"] || gate_said != ["next"] {
             wrong.push(format!("{name}: the next shopper got {next:?}, the gate said {gate_said:?}"));
         }
