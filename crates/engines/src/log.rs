@@ -98,7 +98,21 @@ pub enum AppendError {
     Shortage(String),
     /// The outcome is unknown: the batch may be durable or may not. The caller stops, calls
     /// [`Log::reopen`], reads what is there, and only then sends any reply.
-    Unknown(String),
+    Unknown(UnknownOutcome),
+}
+
+/// Why the outcome of an append is unknown.
+#[derive(Debug, Clone)]
+pub struct UnknownOutcome {
+    pub what: String,
+    /// It is for want of room, a file handle or memory, which may pass.
+    pub is_shortage: bool,
+}
+
+impl fmt::Display for UnknownOutcome {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.what)
+    }
 }
 
 impl fmt::Display for AppendError {

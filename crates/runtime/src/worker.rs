@@ -57,6 +57,8 @@ pub struct Worker<M: Machine, L> {
     invariants: Vec<&'static str>,
     /// This is the last step.
     finishing: bool,
+    /// An append is of unknown outcome, and the log could not be opened again since.
+    uncertain: bool,
 }
 
 impl<M: Machine, L: Log> Worker<M, L> {
@@ -72,6 +74,7 @@ impl<M: Machine, L: Log> Worker<M, L> {
             so_far: None,
             invariants: Vec::new(),
             finishing: false,
+            uncertain: false,
         };
         Ok((worker, recovery))
     }
@@ -100,6 +103,12 @@ impl<M: Machine, L: Log> Worker<M, L> {
     /// True if the state may hold decisions that never became durable: it must not be shown.
     pub fn is_stale(&self) -> bool {
         matches!(self.mode, Mode::Stopped(_) | Mode::Short { stale: Some(_), .. })
+    }
+
+    /// True while it is not known whether the last append took effect: a crash may bring decisions
+    /// that the state does not have. So nothing that they could contradict is said.
+    pub fn is_uncertain(&self) -> bool {
+        self.uncertain
     }
 
     /// Why the worker has stopped for good, if it has.
@@ -196,6 +205,9 @@ impl<M: Machine, L: Log> Worker<M, L> {
                     tracing::error!(sequence = expected.0, %why, "append of unknown outcome: reading the log again");
                     match self.settle_unknown(expected) {
                         Ok(true) => return self.reach(reached),
+                        Ok(false) if why.is_shortage => {
+                            return self.pause_short(now, commands, volatile_before, &why.what);
+                        }
                         Ok(false) => self.machine.set_volatile(volatile_before),
                         // The log stays unable to append until there is room to reopen it: see
                         // `try_again`.
@@ -266,7 +278,9 @@ impl<M: Machine, L: Log> Worker<M, L> {
     /// Determines whether the batch after `expected` became durable after all. Afterwards the state
     /// is the fold of the durable entries.
     fn settle_unknown(&mut self, expected: Sequence) -> Result<bool, RecoverError> {
+        self.uncertain = true;
         let last = self.log.reopen()?;
+        self.uncertain = false;
         let batch = self.step.batch();
         let landed = last == expected.plus(batch.count()) && {
             let mut ours = batch.entries();
@@ -312,6 +326,11 @@ impl<M: Machine, L: Log> Worker<M, L> {
                 M::unavailable(&Outage::Passing("the log cannot be read at the moment".into()))
             } else if let Some(reply) = self.machine.read(command) {
                 reply
+            } else if self.uncertain {
+                // What was decided may come back after a crash: a refusal would be a lie then.
+                M::unavailable(&Outage::Passing(
+                    "it is not known yet whether the last append took effect".into(),
+                ))
             } else {
                 match self.machine.during_shortage(command) {
                     DuringShortage::Answer(reply) => reply,

@@ -13,7 +13,7 @@ use runtime::service::Settings;
 use runtime::{
     Budget, Machine, Mailbox, NotQueued, Outage, RecoverError, Service, Worker, recover, snapshot,
 };
-use sim::disk::SimDisk;
+use sim::disk::{Call, EMFILE, SimDisk};
 use std::io::ErrorKind;
 use std::process::Command as Process;
 use std::sync::{Arc, Mutex, mpsc};
@@ -113,6 +113,45 @@ fn an_append_of_unknown_outcome_is_settled_before_any_reply() {
         assert_eq!(replies, [Reply::Moved { balance: 15 }]);
         assert_eq!(balance(&open(&disk.power_cut(&mut Prng::new(seed))), 1), 15);
     }
+}
+
+#[test]
+fn what_a_crash_may_bring_back_is_not_refused() {
+    let disk = SimDisk::new();
+    let mut accounts = open(&disk);
+    accounts.step(NOW, &[put(1, 10)]);
+    // The sync fails, and there is no room for the segment that would leave the payment behind.
+    disk.fail_next_sync(1);
+    disk.limit_room(Some(0));
+    let look = Command::Balance { account: 1 };
+    let replies = accounts.step(NOW, &[put(1, 5), look]).to_vec();
+    let [Reply::Unavailable(Outage::Passing(_)), Reply::Balance { balance: 10, .. }] = &replies[..] else {
+        panic!("{replies:?}")
+    };
+    assert!(accounts.is_uncertain() && accounts.in_shortage());
+    let replies = accounts.step(TimeMs(1001), &[put(2, 5)]).to_vec();
+    assert!(matches!(replies[..], [Reply::Unavailable(Outage::Passing(_))]), "{replies:?}");
+    assert_eq!(balance(&open(&disk.kill()), 1), 15, "the payment was made, and nobody heard that it was not");
+}
+
+#[test]
+fn two_unknown_outcomes_for_want_of_room_do_not_stop_the_worker() {
+    let disk = SimDisk::new();
+    let mut accounts = open(&disk);
+    accounts.step(NOW, &[put(1, 10)]);
+    // Each append is refused by its sync, and the segment that would leave it behind twice by a
+    // lack of file handles, which has passed when the log is opened again.
+    disk.limit_sync_room(Some(200), 1);
+    for creations in [0, 0, 1, 0] {
+        disk.refuse_after(Call::Create, creations, EMFILE);
+    }
+    let many: Vec<Command> = (0..20).map(|account| put(account, 5)).collect();
+    let replies = accounts.step(NOW, &many).to_vec();
+    assert!(replies.iter().all(|reply| *reply == Reply::Busy), "{:?}, {:?}", replies[0], accounts.stopped());
+    assert!(accounts.in_shortage() && !accounts.is_uncertain());
+    disk.limit_sync_room(None, 0);
+    accounts.step(accounts.next_wakeup().unwrap(), &[]);
+    assert_eq!(accounts.step(TimeMs(5000), &[put(1, 5)]), [Reply::Moved { balance: 15 }]);
 }
 
 #[test]

@@ -10,7 +10,7 @@ use super::report::Report;
 use super::segment::{FRAMES_AT, Mark, SegmentHeader, segment_name};
 use super::shared::Shared;
 use super::snapshots::EmbeddedSnapshots;
-use crate::log::{AppendError, Batch, Log, LogError, LogRead, Snapshots, is_shortage};
+use crate::log::{AppendError, Batch, Log, LogError, LogRead, Snapshots, UnknownOutcome, is_shortage};
 use std::path::Path;
 use std::sync::Arc;
 use std::{fmt, io};
@@ -32,7 +32,7 @@ pub struct EmbeddedLog<D: Disk> {
     /// The frame being written; kept for its memory.
     frame: Vec<u8>,
     /// Why the outcome of an append is unknown. Nothing is appended until [`Log::reopen`].
-    broken: Option<String>,
+    broken: Option<UnknownOutcome>,
     /// The length of the longest frame for which there was no room. Until there is, nothing is
     /// appended: otherwise a log that has room for small frames only would seem to have recovered
     /// with each of these, and be short again with the next long one.
@@ -261,8 +261,10 @@ impl<D: Disk> EmbeddedLog<D> {
             }),
         };
         // Nothing was appended, but a step failed other than for want of room, and this file can be
-        // trusted no longer: its new length may be one that it has in the page cache only.
+        // trusted no longer: its new length may be one that it has in the page cache only. The room
+        // of the step is given back, for nothing else does until the segment is dropped.
         grown.or_else(|_| {
+            let _ = self.active.file.set_len(self.active.capacity);
             self.active.is_doubtful = true;
             self.begin_segment_for(wanted - self.active.end)
         })
@@ -271,7 +273,7 @@ impl<D: Disk> EmbeddedLog<D> {
     fn begin_segment_for(&mut self, need: u64) -> Result<(), AppendError> {
         self.begin_segment(need).map_err(|MakeFailed { source, clean }| {
             let why = format!("begin a segment in {}: {source}", self.disk.place());
-            if clean { AppendError::Shortage(why) } else { self.unknown(why) }
+            if clean { AppendError::Shortage(why) } else { self.unknown(why, is_shortage(&source)) }
         })
     }
 
@@ -307,7 +309,11 @@ impl<D: Disk> EmbeddedLog<D> {
         let doing = format!("write to {}", path(&self.disk, &segment_name(self.active.first)));
         if let Err(error) = self.active.file.write_at(&self.frame, self.active.end) {
             let why = format!("{doing}: {error}");
-            return Err(if is_shortage(&error) { AppendError::Shortage(why) } else { self.unknown(why) });
+            return Err(if is_shortage(&error) {
+                AppendError::Shortage(why)
+            } else {
+                self.unknown(why, false)
+            });
         }
         // As for a frame: after a sync that failed, this file can be trusted no longer.
         self.active.file.sync_data().map_err(|error| {
@@ -346,10 +352,11 @@ impl<D: Disk> EmbeddedLog<D> {
                 return AppendError::Shortage(why);
             }
         }
-        self.unknown(why)
+        self.unknown(why, is_shortage(error))
     }
 
-    fn unknown(&mut self, why: String) -> AppendError {
+    fn unknown(&mut self, what: String, is_shortage: bool) -> AppendError {
+        let why = UnknownOutcome { what, is_shortage };
         self.broken = Some(why.clone());
         AppendError::Unknown(why)
     }
@@ -433,7 +440,10 @@ impl<D: Disk> Log for EmbeddedLog<D> {
         // trimmed one.
         if let Err(error) = self.mark_active(kept).and_then(|()| self.active.file.sync_data()) {
             // After a failed sync this file can be trusted as little as after one of an append.
-            self.broken = Some(format!("note a trim: {error}"));
+            self.broken = Some(UnknownOutcome {
+                what: format!("note a trim: {error}"),
+                is_shortage: is_shortage(&error),
+            });
             return Err(LogError::Io { doing: doing(), source: error });
         }
         self.shared.with_starts(|starts| starts.drain(..trimmed).count());
