@@ -221,22 +221,31 @@ impl Drafts {
         self.write(sales, sale, definition, by)
     }
 
-    /// Copies the document of a draft or of a sale to a draft of another name. Blocks on the disk.
+    /// Copies the document of the expected draft, or of the sale if none was expected, to a draft of
+    /// another name. Blocks on the disk.
     pub(crate) fn copy(
         &self,
         sales: &dyn Sales,
         from: &SaleId,
         to: &SaleId,
         by: &Actor,
+        expected: &Expected,
     ) -> Result<Arc<Draft>, Problem> {
         let _changing = self.change();
-        let definition = match self.get(from) {
-            Some(draft) => draft.definition.clone(),
-            None => {
-                let sale = sales.get(from.as_str());
-                let sale =
-                    sale.ok_or_else(|| Problem::new(&NOT_FOUND, format!("no sale {from}, and no draft")))?;
-                document_of(&sale.view().spec)?
+        let definition = match (self.get(from), sales.get(from.as_str())) {
+            (Some(_), Some(_)) if *expected == Expected::Any => {
+                let why = format!(
+                    "there are a draft and a sale {from}: send If-Match: * to copy the draft, \
+                     or If-None-Match: * to copy the sale"
+                );
+                return Err(Problem::new(&CONFLICT, why));
+            }
+            (_, Some(sale)) if *expected == Expected::Absent => document_of(&sale.view().spec)?,
+            (None, Some(sale)) if *expected == Expected::Any => document_of(&sale.view().spec)?,
+            (None, None) => return Err(Problem::new(&NOT_FOUND, format!("no sale {from}, and no draft"))),
+            (draft, _) => {
+                expected.check(from, draft.as_deref())?;
+                draft.map(|draft| draft.definition.clone()).unwrap_or_default()
             }
         };
         match self.get(to) {

@@ -12,9 +12,10 @@ use axum::{
     extract::{FromRef, RawQuery, State},
     response::{Html, IntoResponse, Redirect, Response},
 };
-use http::{HeaderMap, header};
+use http::{HeaderMap, header, uri::Authority};
 use maud::html;
 use std::{
+    net::IpAddr,
     sync::Arc,
     time::{SystemTime, UNIX_EPOCH},
 };
@@ -129,12 +130,29 @@ fn is_of_another_site(headers: &HeaderMap) -> bool {
     }
 }
 
-/// The session's cookie. A browser says with each form where the page is (RFC 6454, section 7); if
-/// that is an `https` address, also before a proxy, the cookie never leaves in the clear.
+/// Whether the page of the form has an `https` address, also if that is a proxy's. A browser says
+/// so (RFC 6454, section 7), unless a proxy's referrer policy keeps it from that. But it sends
+/// Fetch Metadata only to `https` and to its own machine.
+fn is_of_https(headers: &HeaderMap) -> bool {
+    let origin = headers.get(header::ORIGIN).map_or(&b"null"[..], |origin| origin.as_bytes());
+    if origin != b"null" {
+        return origin.starts_with(b"https://");
+    }
+    let host = headers.get(header::HOST).and_then(|host| host.to_str().ok()).unwrap_or_default();
+    let host = host.parse::<Authority>();
+    let is_own_machine = host.is_ok_and(|host| {
+        let name = host.host();
+        let address = name.trim_matches(['[', ']']).parse::<IpAddr>();
+        name == "localhost"
+            || name.ends_with(".localhost")
+            || address.is_ok_and(|address| address.is_loopback())
+    });
+    headers.contains_key("sec-fetch-site") && !is_own_machine
+}
+
+/// The session's cookie. One that was set on an `https` page never leaves in the clear.
 fn cookie(headers: &HeaderMap, session: &str) -> String {
-    let is_https =
-        headers.get(header::ORIGIN).is_some_and(|origin| origin.as_bytes().starts_with(b"https://"));
-    let (name, secure) = match is_https {
+    let (name, secure) = match is_of_https(headers) {
         true => (SECURE_SESSION_COOKIE, "; Secure"),
         false => (SESSION_COOKIE, ""),
     };

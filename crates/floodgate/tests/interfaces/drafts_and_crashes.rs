@@ -119,6 +119,23 @@ fn every_state_that_a_crash_can_leave_is_settled_at_the_next_start() {
     let unsure = server.admin_send("DELETE", "/sales/it?reason=not+needed", "");
     assert_eq!(unsure.problem(), "conflict", "the draft, or the sale: {unsure:?}");
     let authorization = format!("Bearer {}", server.new_key("otto", "owner"));
+    let copy = |to: &str, condition: &str| {
+        let url = server.admin_url("/api/v1/admin/sales/it/copy");
+        let fields =
+            [("authorization", &*authorization), ("content-type", "application/json"), (condition, "*")];
+        server.client.send("POST", &url, &fields, &json!({ "to": to }).to_string())
+    };
+    let unsure = copy("unsure", "x-none");
+    assert_eq!(unsure.problem(), "conflict", "the draft, or the sale: {unsure:?}");
+    assert_eq!(copy("of-draft", "if-match").json()["name"], "Another one");
+    let of_sale = copy("of-sale", "if-none-match");
+    assert_eq!(of_sale.json()["name"], later()["name"], "{of_sale:?}");
+    for copied in ["of-draft", "of-sale"] {
+        assert_eq!(
+            server.admin("DELETE", &format!("/sales/{copied}?reason=copy"), &json!(null))["done"],
+            true
+        );
+    }
     let url = server.admin_url("/api/v1/admin/sales/it?reason=not+needed");
     let delete =
         || server.client.send("DELETE", &url, &[("authorization", &authorization), ("if-match", "*")], "");

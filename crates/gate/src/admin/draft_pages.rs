@@ -10,6 +10,7 @@ use crate::{
     drafts::{Document, Draft, Drafts, Expected},
     front::Fronts,
     page::state_in,
+    ports::Sales,
     problem::{self, Problem},
 };
 use axum::{
@@ -153,8 +154,9 @@ pub(super) async fn copy(
 ) -> Response {
     let copied = async {
         let (from, to) = (sale_id(form.field("sale"))?, sale_id(form.field("to"))?);
-        let by = form.operator.actor("");
-        change(Arc::clone(&drafts), &fronts, move |drafts, sales| drafts.copy(sales, &from, &to, &by)).await
+        let (by, expected) = (form.operator.actor(""), expected(form.field("revision")));
+        let copy = move |drafts: &Drafts, sales: &dyn Sales| drafts.copy(sales, &from, &to, &by, &expected);
+        change(Arc::clone(&drafts), &fronts, copy).await
     };
     let copied = copied.await.map(drop);
     answer(&form, &headers, (&fronts, &drafts, signed_in.as_ref()), copied, "copied")
@@ -349,7 +351,7 @@ impl Page<'_> {
                     (lang.say("Document", "配置")) span class="visually-hidden" { ": " (sale) }
                 } }
                 @if listed.is_valid { (self.publish_form(sale, &listed.revision)) }
-                (self.copy_form(sale))
+                (self.copy_form(sale, &listed.revision))
                 (self.delete_form(sale, &listed.revision))
             }
         }
@@ -363,7 +365,7 @@ impl Page<'_> {
                 h3 id={ "sale-" (sale) } {
                     (view.spec.name) " (" (sale) ") " span class="tag" { (state_in(lang, view.state)) }
                 }
-                (self.copy_form(sale))
+                (self.copy_form(sale, ""))
                 @if never_opened { (self.delete_form(sale, "")) }
             }
         }
@@ -400,12 +402,14 @@ impl Page<'_> {
         }
     }
 
-    fn copy_form(&self, sale: &SaleId) -> Markup {
+    /// `revision`: of the draft; empty for a sale.
+    fn copy_form(&self, sale: &SaleId, revision: &str) -> Markup {
         let Some(signed_in) = self.may(Role::Operator) else { return html! {} };
         let id = format!("copy-to-{sale}");
         html! {
             form class="operate" method="post" action="/drafts/copy" {
                 (self.common(signed_in, Some(sale.as_str())))
+                input type="hidden" name="revision" value=(revision);
                 label for=(id) { (self.lang.say("Name of the copy", "副本名称")) }
                 input id=(id) type="text" name="to" required maxlength="40" pattern="[a-z0-9][a-z0-9\\-]*" autocomplete="off" autocapitalize="off";
                 button type="submit" {

@@ -153,11 +153,13 @@ pub(super) async fn copy(
     State(drafts): State<Arc<Drafts>>,
     State(fronts): State<Arc<Fronts>>,
     Path(sale): Path<String>,
+    Precondition(expected): Precondition,
     JsonBody(CopyTo { to, reason }): JsonBody<CopyTo, COMMAND_BYTES_MAX>,
 ) -> Result<Response, Problem> {
     Reasons::Optional.check(&reason.0)?;
     let (from, to, by) = (sale_id(&sale)?, sale_id(&to)?, operator.actor(&reason.0));
-    let draft = change(drafts, &fronts, move |drafts, sales| drafts.copy(sales, &from, &to, &by)).await?;
+    let copy = move |drafts: &Drafts, sales: &dyn Sales| drafts.copy(sales, &from, &to, &by, &expected);
+    let draft = change(drafts, &fronts, copy).await?;
     Ok(drafted(&draft, fronts.sales().now()))
 }
 

@@ -94,12 +94,17 @@ fn of_sales() -> Vec<Operation<Parts>> {
                 .with_field::<Text>("ETag", TAG)
                 .problems(&[&CONFLICT, &INVALID, &UNAVAILABLE]),
         ),
-        post("/api/v1/admin/sales/{sale}/copy", "copySale", OPERATE, drafts::copy)
-            .does("Copies the document of a sale or of a draft to a draft of another name. Idempotent.")
-            .takes::<drafts::CopyTo>()
-            .replies::<drafts::DraftedSale>("The copy.")
-            .with_field::<Text>("ETag", TAG)
-            .problems(&[&NOT_FOUND, &CONFLICT, &INVALID, &UNAVAILABLE]),
+        expecting(
+            post("/api/v1/admin/sales/{sale}/copy", "copySale", OPERATE, drafts::copy)
+                .does(
+                    "Copies the document of a draft or, with `If-None-Match: *` or if there is none, of a \
+                     sale to a draft of another name. Idempotent.",
+                )
+                .takes::<drafts::CopyTo>()
+                .replies::<drafts::DraftedSale>("The copy.")
+                .with_field::<Text>("ETag", TAG)
+                .problems(&[&NOT_FOUND, &CONFLICT, &INVALID, &UNAVAILABLE]),
+        ),
         expecting(
             post("/api/v1/admin/sales/{sale}/publish", "publishDraft", OWN, drafts::publish)
                 .does("Makes a draft the sale of its name, which shoppers see from now on. Idempotent.")

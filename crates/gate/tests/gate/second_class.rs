@@ -252,6 +252,17 @@ fn a_session_whose_pages_have_https_addresses_never_leaves_in_the_clear() {
     assert!(cookie.starts_with("__Host-floodgate_session=") && cookie.ends_with("; Secure"), "{signed_in:?}");
     let cookie = cookie.split(';').next().unwrap();
     assert_eq!(send(gate.bound.admin, "GET", "/", &[("cookie", cookie)], "").status, 200);
+    // A proxy may keep the page's address from being sent: then only the browser's own headers say
+    // that it is `https`. They come on plain HTTP too, from a page of this machine.
+    for (host, is_secure) in
+        [("console.shop.example", true), ("localhost:8081", false), ("[::1]:8081", false)]
+    {
+        let path = format!("/sign-in?key={}", gate.api_keys.mint_one_time().unwrap());
+        let sent = [("origin", "null"), ("sec-fetch-site", "same-origin"), ("host", host)];
+        let signed_in = send(gate.bound.admin, "POST", &path, &sent, "");
+        let cookie = signed_in.header("set-cookie").unwrap_or_default();
+        assert_eq!(cookie.ends_with("; Secure"), is_secure, "{host}: {signed_in:?}");
+    }
     // One that has ended does not hide one that has not.
     let path = format!("/sign-in?key={}", gate.api_keys.mint_one_time().unwrap());
     let plain = send(gate.bound.admin, "POST", &path, &[], "");
