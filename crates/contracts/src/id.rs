@@ -105,6 +105,16 @@ slug_id!(
     ItemId,
     "item id"
 );
+slug_id!(
+    /// A topic of the message service, such as `sales`.
+    TopicId,
+    "topic"
+);
+slug_id!(
+    /// A subscription to a topic, such as `crm`.
+    SubscriptionId,
+    "subscription"
+);
 
 fn hex(bytes: &[u8; 16]) -> [u8; 32] {
     const DIGITS: &[u8; 16] = b"0123456789abcdef";

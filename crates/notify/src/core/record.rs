@@ -1,0 +1,332 @@
+//! The log's entries. Their bytes are a promise: a field is never changed, a kind never reused.
+
+use contracts::{Actor, SubscriptionId, TopicId};
+use engines::codec::{Codec, DecodeError, Reader, Writer};
+use std::sync::Arc;
+use units::{Sequence, TimeMs};
+
+use super::spec::SubscriptionState;
+
+/// The number of a topic, for as long as it exists.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, serde::Serialize, serde::Deserialize)]
+pub struct TopicNo(pub u32);
+
+/// The number of a subscription, for as long as it exists.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, serde::Serialize, serde::Deserialize)]
+pub struct SubscriptionNo(pub u32);
+
+/// The number of an event within its topic: 1, 2, 3 …
+#[derive(
+    Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Default, serde::Serialize, serde::Deserialize,
+)]
+pub struct EventNo(pub u64);
+
+/// Events of one key are delivered in their order. It is a hash; two keys with the same one share
+/// an order, which is stricter than it need be.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, serde::Serialize, serde::Deserialize)]
+pub struct Key(pub u64);
+
+/// An attempt, as it is logged.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Tried {
+    pub subscription: SubscriptionNo,
+    pub event: EventNo,
+    /// 1 for the first.
+    pub attempt: u32,
+    /// An HTTP status; 0 if no answer came.
+    pub status: u16,
+    pub took_ms: u32,
+    /// What the endpoint answered, or why there was no answer; empty after a delivery.
+    pub said: String,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Record {
+    TopicDefined {
+        topic: TopicNo,
+        name: TopicId,
+        /// JSON.
+        spec: String,
+        by: Actor,
+    },
+    Subscribed {
+        subscription: SubscriptionNo,
+        name: SubscriptionId,
+        topic: TopicNo,
+        /// JSON.
+        spec: String,
+        by: Actor,
+    },
+    StateSet {
+        subscription: SubscriptionNo,
+        state: SubscriptionState,
+        by: Actor,
+    },
+    Unsubscribed {
+        subscription: SubscriptionNo,
+        by: Actor,
+    },
+    Published {
+        topic: TopicNo,
+        /// Of source and id.
+        identity: u128,
+        /// Of the whole event: a repetition has the same.
+        content: u64,
+        key: Key,
+        /// Whose filters it passed, in rising order.
+        matched: Vec<SubscriptionNo>,
+        /// The event in the JSON format of CloudEvents.
+        body: Arc<[u8]>,
+    },
+    Delivered(Tried),
+    Failed {
+        tried: Tried,
+        again_at: TimeMs,
+    },
+    /// The last attempt failed, and the event is a dead letter.
+    Died(Tried),
+    /// The last attempt failed, and the key waits for an operator.
+    Blocked(Tried),
+    /// A dead letter, or the blocked event of a key, is tried again from the first attempt.
+    Redriven {
+        subscription: SubscriptionNo,
+        event: EventNo,
+        by: Actor,
+    },
+    Discarded {
+        subscription: SubscriptionNo,
+        event: EventNo,
+        by: Actor,
+    },
+    /// The topic's events up to this one are no longer kept.
+    Trimmed {
+        topic: TopicNo,
+        up_to: EventNo,
+    },
+    /// The events that are derived from another log, up to this entry of it, have been published.
+    Followed {
+        log: String,
+        up_to: Sequence,
+    },
+    ShortageOver {
+        since: TimeMs,
+        turned_away: u64,
+    },
+}
+
+/// An entry and its time.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Entry {
+    pub at: TimeMs,
+    pub record: Record,
+}
+
+fn write_by(w: &mut Writer<'_>, by: &Actor) {
+    w.text(&by.name);
+    w.text(&by.reason);
+}
+
+fn read_by(r: &mut Reader<'_>) -> Result<Actor, DecodeError> {
+    Ok(Actor { name: r.text()?, reason: r.text()? })
+}
+
+fn write_tried(w: &mut Writer<'_>, tried: &Tried) {
+    w.u32(tried.subscription.0);
+    w.u64(tried.event.0);
+    w.u32(tried.attempt);
+    w.u16(tried.status);
+    w.u32(tried.took_ms);
+    w.text(&tried.said);
+}
+
+fn read_tried(r: &mut Reader<'_>) -> Result<Tried, DecodeError> {
+    Ok(Tried {
+        subscription: SubscriptionNo(r.u32()?),
+        event: EventNo(r.u64()?),
+        attempt: r.u32()?,
+        status: r.u16()?,
+        took_ms: r.u32()?,
+        said: r.text()?,
+    })
+}
+
+fn write_state(w: &mut Writer<'_>, state: SubscriptionState) {
+    w.u8(match state {
+        SubscriptionState::Active => 0,
+        SubscriptionState::Paused => 1,
+        SubscriptionState::Disabled => 2,
+    });
+}
+
+fn read_state(r: &mut Reader<'_>) -> Result<SubscriptionState, DecodeError> {
+    match r.u8()? {
+        0 => Ok(SubscriptionState::Active),
+        1 => Ok(SubscriptionState::Paused),
+        2 => Ok(SubscriptionState::Disabled),
+        _ => Err(DecodeError("unknown state of a subscription")),
+    }
+}
+
+/// Length (u32) and text: a specification may be longer than other texts.
+fn write_long(w: &mut Writer<'_>, text: &str) {
+    w.u32(text.len() as u32);
+    w.bytes(text.as_bytes());
+}
+
+fn read_long(r: &mut Reader<'_>) -> Result<String, DecodeError> {
+    let len = r.u32()? as usize;
+    let text = std::str::from_utf8(r.take(len)?).map_err(|_| DecodeError("text is not UTF-8"))?;
+    Ok(text.to_owned())
+}
+
+fn name<T: std::str::FromStr>(r: &mut Reader<'_>) -> Result<T, DecodeError> {
+    r.text()?.parse().map_err(|_| DecodeError("not a name"))
+}
+
+impl Codec for Entry {
+    fn encode(&self, w: &mut Writer<'_>) {
+        let head = |w: &mut Writer<'_>, kind: u8| {
+            w.u8(kind);
+            w.u64(self.at.0);
+        };
+        match &self.record {
+            Record::TopicDefined { topic, name, spec, by } => {
+                head(w, 1);
+                w.u32(topic.0);
+                w.text(name.as_str());
+                write_long(w, spec);
+                write_by(w, by);
+            }
+            Record::Subscribed { subscription, name, topic, spec, by } => {
+                head(w, 2);
+                w.u32(subscription.0);
+                w.text(name.as_str());
+                w.u32(topic.0);
+                write_long(w, spec);
+                write_by(w, by);
+            }
+            Record::StateSet { subscription, state, by } => {
+                head(w, 3);
+                w.u32(subscription.0);
+                write_state(w, *state);
+                write_by(w, by);
+            }
+            Record::Unsubscribed { subscription, by } => {
+                head(w, 4);
+                w.u32(subscription.0);
+                write_by(w, by);
+            }
+            Record::Published { topic, identity, content, key, matched, body } => {
+                head(w, 5);
+                w.u32(topic.0);
+                w.bytes(&identity.to_le_bytes());
+                w.u64(*content);
+                w.u64(key.0);
+                w.u32(matched.len() as u32);
+                matched.iter().for_each(|subscription| w.u32(subscription.0));
+                w.bytes(body);
+            }
+            Record::Delivered(tried) => {
+                head(w, 6);
+                write_tried(w, tried);
+            }
+            Record::Failed { tried, again_at } => {
+                head(w, 7);
+                write_tried(w, tried);
+                w.u64(again_at.0);
+            }
+            Record::Died(tried) => {
+                head(w, 8);
+                write_tried(w, tried);
+            }
+            Record::Blocked(tried) => {
+                head(w, 9);
+                write_tried(w, tried);
+            }
+            Record::Redriven { subscription, event, by } => {
+                head(w, 10);
+                w.u32(subscription.0);
+                w.u64(event.0);
+                write_by(w, by);
+            }
+            Record::Discarded { subscription, event, by } => {
+                head(w, 11);
+                w.u32(subscription.0);
+                w.u64(event.0);
+                write_by(w, by);
+            }
+            Record::Trimmed { topic, up_to } => {
+                head(w, 12);
+                w.u32(topic.0);
+                w.u64(up_to.0);
+            }
+            Record::Followed { log, up_to } => {
+                head(w, 13);
+                w.text(log);
+                w.u64(up_to.0);
+            }
+            Record::ShortageOver { since, turned_away } => {
+                head(w, 14);
+                w.u64(since.0);
+                w.u64(*turned_away);
+            }
+        }
+    }
+
+    fn decode(bytes: &[u8]) -> Result<Self, DecodeError> {
+        let mut r = Reader::new(bytes);
+        let (kind, at) = (r.u8()?, TimeMs(r.u64()?));
+        let record = match kind {
+            1 => Record::TopicDefined {
+                topic: TopicNo(r.u32()?),
+                name: name(&mut r)?,
+                spec: read_long(&mut r)?,
+                by: read_by(&mut r)?,
+            },
+            2 => Record::Subscribed {
+                subscription: SubscriptionNo(r.u32()?),
+                name: name(&mut r)?,
+                topic: TopicNo(r.u32()?),
+                spec: read_long(&mut r)?,
+                by: read_by(&mut r)?,
+            },
+            3 => Record::StateSet {
+                subscription: SubscriptionNo(r.u32()?),
+                state: read_state(&mut r)?,
+                by: read_by(&mut r)?,
+            },
+            4 => Record::Unsubscribed { subscription: SubscriptionNo(r.u32()?), by: read_by(&mut r)? },
+            5 => {
+                let topic = TopicNo(r.u32()?);
+                let (identity, content) = (u128::from_le_bytes(r.array()?), r.u64()?);
+                let (key, count) = (Key(r.u64()?), r.u32()? as usize);
+                if count > r.left() / 4 {
+                    return Err(DecodeError("too short"));
+                }
+                let matched = (0..count).map(|_| Ok(SubscriptionNo(r.u32()?))).collect::<Result<_, _>>()?;
+                let body = r.take(r.left())?.into();
+                Record::Published { topic, identity, content, key, matched, body }
+            }
+            6 => Record::Delivered(read_tried(&mut r)?),
+            7 => Record::Failed { tried: read_tried(&mut r)?, again_at: TimeMs(r.u64()?) },
+            8 => Record::Died(read_tried(&mut r)?),
+            9 => Record::Blocked(read_tried(&mut r)?),
+            10 => Record::Redriven {
+                subscription: SubscriptionNo(r.u32()?),
+                event: EventNo(r.u64()?),
+                by: read_by(&mut r)?,
+            },
+            11 => Record::Discarded {
+                subscription: SubscriptionNo(r.u32()?),
+                event: EventNo(r.u64()?),
+                by: read_by(&mut r)?,
+            },
+            12 => Record::Trimmed { topic: TopicNo(r.u32()?), up_to: EventNo(r.u64()?) },
+            13 => Record::Followed { log: r.text()?, up_to: Sequence(r.u64()?) },
+            14 => Record::ShortageOver { since: TimeMs(r.u64()?), turned_away: r.u64()? },
+            _ => return Err(DecodeError("unknown kind: written by a newer build?")),
+        };
+        r.end()?;
+        Ok(Self { at, record })
+    }
+}

@@ -1,0 +1,477 @@
+//! A subscription: which of its topic's events it has not had, key by key.
+//!
+//! Events from `cursor` on have not been looked at. Those before it that are not done are in lanes,
+//! one for each key, in order. Only the first of a lane is ever tried; so its key waits, durably,
+//! while other keys go on. The ready lanes are indexed: those that wait cost nothing.
+
+use super::{
+    record::{EventNo, Key, SubscriptionNo, TopicNo, Tried},
+    spec::{SubscriptionSpec, SubscriptionState},
+    topic::Topic,
+};
+use contracts::SubscriptionId;
+use serde::{Deserialize, Serialize};
+use std::{
+    collections::{BTreeMap, BTreeSet, VecDeque},
+    sync::Arc,
+};
+use units::{DurationMs, TimeMs};
+
+/// Failures in a row, of any keys, after which an endpoint is left alone for a while.
+const BREAKER_FAILURES: u32 = 10;
+/// How long at first, and at the most. These are no attempts: the budget of no event is spent.
+const BREAKER_FIRST: DurationMs = DurationMs(1000);
+const BREAKER_LONGEST: DurationMs = DurationMs(60_000);
+/// Events looked at for one that is to be delivered.
+const LOOKS_MAX: usize = 1024;
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Stage {
+    Ready,
+    /// Its first event is on its way.
+    InFlight(EventNo),
+    Waiting(TimeMs),
+    /// Until an operator resumes the key.
+    Blocked,
+}
+
+#[derive(Debug)]
+struct Lane {
+    /// In rising order, never empty.
+    queue: VecDeque<EventNo>,
+    /// Attempts of the first event, and when the next one is due, if it has failed.
+    attempts: u32,
+    again_at: Option<TimeMs>,
+    /// Not in the log, apart from what follows from the above, and whether it is blocked.
+    stage: Stage,
+}
+
+/// An event whose attempts are used up.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct DeadLetter {
+    pub died_at: TimeMs,
+    pub attempts: u32,
+    /// An HTTP status; 0 if no answer came.
+    pub status: u16,
+    pub said: String,
+}
+
+/// The endpoint's state, as far as it concerns all keys. It is not in the log: a restart tries.
+#[derive(Debug, Default)]
+struct Breaker {
+    failures: u32,
+    open_until: Option<TimeMs>,
+}
+
+#[derive(Debug)]
+pub(super) struct Subscription {
+    pub(super) number: SubscriptionNo,
+    pub(super) name: SubscriptionId,
+    pub(super) topic: TopicNo,
+    pub(super) spec: Arc<SubscriptionSpec>,
+    pub(super) state: SubscriptionState,
+    /// The first event that it can get.
+    pub(super) since: u64,
+    cursor: u64,
+    /// The first event after all that the log says something about.
+    said_up_to: u64,
+    lanes: BTreeMap<Key, Lane>,
+    /// Lanes that may be tried. A key may be here that has nothing to be tried any more.
+    ready: VecDeque<Key>,
+    waiting: BTreeSet<(TimeMs, Key)>,
+    pub(super) dead: BTreeMap<EventNo, DeadLetter>,
+    pub(super) delivered: u64,
+    pub(super) failed: u64,
+    /// Events in lanes.
+    parked: u64,
+    in_flight: u32,
+    breaker: Breaker,
+    /// It is in the queue of those that may have something to deliver.
+    pub(super) is_queued: bool,
+}
+
+/// What to deliver next, or when to ask again.
+pub(super) enum Next {
+    Deliver {
+        event: EventNo,
+        attempt: u32,
+    },
+    /// There may be more, further on: ask again.
+    Again,
+    /// Nothing before this.
+    At(TimeMs),
+    /// Nothing until something happens.
+    Nothing,
+}
+
+impl Subscription {
+    pub(super) fn new(
+        number: SubscriptionNo,
+        name: SubscriptionId,
+        topic: TopicNo,
+        spec: Arc<SubscriptionSpec>,
+        since: u64,
+    ) -> Self {
+        Self {
+            number,
+            name,
+            topic,
+            spec,
+            state: SubscriptionState::Active,
+            since,
+            cursor: since,
+            said_up_to: since,
+            lanes: BTreeMap::new(),
+            ready: VecDeque::new(),
+            waiting: BTreeSet::new(),
+            dead: BTreeMap::new(),
+            delivered: 0,
+            failed: 0,
+            parked: 0,
+            in_flight: 0,
+            breaker: Breaker::default(),
+            is_queued: false,
+        }
+    }
+
+    /// Takes the next event into its lane; false if there is none.
+    fn look_at_next(&mut self, topic: &Topic) -> bool {
+        let next = self.cursor.max(topic.first);
+        if next >= topic.next() {
+            self.cursor = next;
+            return false;
+        }
+        self.cursor = next + 1;
+        if let Some(kept) = topic.is_for(next, self.number) {
+            self.park(kept.key, EventNo(next));
+        }
+        true
+    }
+
+    fn park(&mut self, key: Key, event: EventNo) {
+        self.parked += 1;
+        match self.lanes.get_mut(&key) {
+            Some(lane) => {
+                let at = lane.queue.partition_point(|other| *other < event);
+                lane.queue.insert(at, event);
+            }
+            None => {
+                let lane =
+                    Lane { queue: VecDeque::from([event]), attempts: 0, again_at: None, stage: Stage::Ready };
+                self.lanes.insert(key, lane);
+                self.ready.push_back(key);
+            }
+        }
+    }
+
+    /// The next delivery. It counts as on its way from now on.
+    pub(super) fn next(&mut self, now: TimeMs, topic: &Topic) -> Next {
+        if self.state != SubscriptionState::Active {
+            return Next::Nothing;
+        }
+        let is_probe = match self.breaker.open_until {
+            Some(until) if until > now => return Next::At(until),
+            until => until.is_some(),
+        };
+        // While it is tried whether an endpoint answers again, one delivery is on its way.
+        let room = if is_probe { 1 } else { self.spec.in_flight_max };
+        if self.in_flight >= room {
+            return Next::Nothing;
+        }
+        while let Some(&(at, key)) = self.waiting.first() {
+            if at > now {
+                break;
+            }
+            self.waiting.pop_first();
+            if let Some(lane) = self.lanes.get_mut(&key).filter(|lane| lane.stage == Stage::Waiting(at)) {
+                lane.stage = Stage::Ready;
+                self.ready.push_back(key);
+            }
+        }
+        for _ in 0..LOOKS_MAX {
+            let Some(key) = self.ready.pop_front() else {
+                if self.look_at_next(topic) {
+                    continue;
+                }
+                return self.waiting.first().map_or(Next::Nothing, |&(at, _)| Next::At(at));
+            };
+            let Some(lane) = self.lanes.get_mut(&key).filter(|lane| lane.stage == Stage::Ready) else {
+                continue;
+            };
+            let event = lane.queue[0];
+            lane.stage = Stage::InFlight(event);
+            self.in_flight += 1;
+            return Next::Deliver { event, attempt: lane.attempts + 1 };
+        }
+        Next::Again
+    }
+
+    /// How many attempts the event has had, if it is the first of its key and its attempts count.
+    pub(super) fn attempts(&self, key: Key, event: EventNo) -> Option<u32> {
+        let lane = self.lanes.get(&key)?;
+        let may_count = !matches!(lane.stage, Stage::Blocked | Stage::Waiting(_));
+        (lane.queue[0] == event && may_count).then_some(lane.attempts)
+    }
+
+    /// Whether the event is in a lane, or will be.
+    pub(super) fn owes(&self, key: Key, event: EventNo) -> bool {
+        let is_parked = || self.lanes.get(&key).is_some_and(|lane| lane.queue.binary_search(&event).is_ok());
+        event.0 >= self.cursor || is_parked()
+    }
+
+    /// When the event is tried again, if its key waits for that; and its attempts so far.
+    pub(super) fn waits(&self, key: Key, event: EventNo) -> (u32, Option<TimeMs>, bool) {
+        match self.lanes.get(&key).filter(|lane| lane.queue[0] == event) {
+            Some(Lane { attempts, stage: Stage::Waiting(at), .. }) => (*attempts, Some(*at), false),
+            Some(Lane { attempts, stage, .. }) => (*attempts, None, *stage == Stage::Blocked),
+            None => (0, None, false),
+        }
+    }
+
+    /// The delivery that is on its way in this lane has ended.
+    fn landed(&mut self, key: Key, event: EventNo) {
+        if let Some(lane) = self.lanes.get_mut(&key)
+            && lane.stage == Stage::InFlight(event)
+        {
+            lane.stage = Stage::Ready;
+            self.in_flight -= 1;
+        }
+    }
+
+    /// A delivery has ended and nothing of it is logged: it is tried again at once.
+    pub(super) fn give_back(&mut self, key: Key, event: EventNo) {
+        self.landed(key, event);
+        self.ready.push_back(key);
+    }
+
+    /// Folds that the log says something about the event: all before it have been looked at.
+    fn heard_of(&mut self, topic: &Topic, event: EventNo) {
+        while self.cursor <= event.0 && self.look_at_next(topic) {}
+        self.said_up_to = self.said_up_to.max(event.0 + 1);
+    }
+
+    /// Takes the event out of its lane; false if it is not there.
+    fn take_out(&mut self, key: Key, event: EventNo) -> bool {
+        self.landed(key, event);
+        let Some(lane) = self.lanes.get_mut(&key) else { return false };
+        let Ok(at) = lane.queue.binary_search(&event) else { return false };
+        lane.queue.remove(at);
+        self.parked -= 1;
+        if at == 0 {
+            if let Stage::Waiting(until) = lane.stage {
+                self.waiting.remove(&(until, key));
+            }
+            (lane.attempts, lane.again_at) = (0, None);
+            if !matches!(lane.stage, Stage::InFlight(_)) {
+                lane.stage = Stage::Ready;
+                self.ready.push_back(key);
+            }
+        }
+        if lane.queue.is_empty() {
+            self.lanes.remove(&key);
+        }
+        true
+    }
+
+    pub(super) fn deliver(&mut self, topic: &Topic, key: Key, event: EventNo) -> bool {
+        self.heard_of(topic, event);
+        self.delivered += 1;
+        self.breaker = Breaker::default();
+        self.take_out(key, event)
+    }
+
+    pub(super) fn fail(&mut self, topic: &Topic, key: Key, tried: &Tried, again_at: TimeMs) -> bool {
+        self.heard_of(topic, tried.event);
+        self.landed(key, tried.event);
+        self.failed += 1;
+        let Some(lane) = self.lanes.get_mut(&key).filter(|lane| lane.queue[0] == tried.event) else {
+            return false;
+        };
+        if let Stage::Waiting(until) = lane.stage {
+            self.waiting.remove(&(until, key));
+        }
+        (lane.attempts, lane.again_at) = (tried.attempt, Some(again_at));
+        lane.stage = Stage::Waiting(again_at);
+        self.waiting.insert((again_at, key));
+        true
+    }
+
+    pub(super) fn die(&mut self, topic: &Topic, key: Key, at: TimeMs, tried: &Tried) -> bool {
+        self.heard_of(topic, tried.event);
+        self.failed += 1;
+        let letter = DeadLetter {
+            died_at: at,
+            attempts: tried.attempt,
+            status: tried.status,
+            said: tried.said.clone(),
+        };
+        self.dead.insert(tried.event, letter);
+        self.take_out(key, tried.event)
+    }
+
+    pub(super) fn block(&mut self, topic: &Topic, key: Key, tried: &Tried) -> bool {
+        self.heard_of(topic, tried.event);
+        self.landed(key, tried.event);
+        self.failed += 1;
+        let Some(lane) = self.lanes.get_mut(&key).filter(|lane| lane.queue[0] == tried.event) else {
+            return false;
+        };
+        if let Stage::Waiting(until) = lane.stage {
+            self.waiting.remove(&(until, key));
+        }
+        (lane.attempts, lane.again_at) = (tried.attempt, None);
+        lane.stage = Stage::Blocked;
+        true
+    }
+
+    /// A dead letter goes back into its lane, or a blocked or waiting key on; false if it is
+    /// neither.
+    pub(super) fn redrive(&mut self, key: Key, event: EventNo) -> bool {
+        if self.dead.remove(&event).is_some() {
+            self.park(key, event);
+            // Its key may wait with a later event, which is no longer the first.
+            if let Some(lane) = self.lanes.get_mut(&key).filter(|lane| lane.queue[0] == event) {
+                if let Stage::Waiting(until) = lane.stage {
+                    self.waiting.remove(&(until, key));
+                }
+                (lane.attempts, lane.again_at) = (0, None);
+                if !matches!(lane.stage, Stage::InFlight(_)) {
+                    lane.stage = Stage::Ready;
+                    self.ready.push_back(key);
+                }
+            }
+            return true;
+        }
+        let Some(lane) = self.lanes.get_mut(&key).filter(|lane| lane.queue[0] == event) else { return false };
+        if lane.attempts == 0 {
+            return false;
+        }
+        if let Stage::Waiting(until) = lane.stage {
+            self.waiting.remove(&(until, key));
+        }
+        (lane.attempts, lane.again_at) = (0, None);
+        if !matches!(lane.stage, Stage::InFlight(_)) {
+            lane.stage = Stage::Ready;
+            self.ready.push_back(key);
+        }
+        true
+    }
+
+    /// A dead letter, or the first event of a blocked or waiting key, is given up.
+    pub(super) fn discard(&mut self, key: Key, event: EventNo) -> bool {
+        if self.dead.remove(&event).is_some() {
+            return true;
+        }
+        let is_begun = |lane: &Lane| lane.queue[0] == event && lane.attempts > 0;
+        self.lanes.get(&key).is_some_and(is_begun) && self.take_out(key, event)
+    }
+
+    /// The breaker hears of a failure that says something about the whole endpoint.
+    pub(super) fn endpoint_failed(&mut self, now: TimeMs) {
+        self.breaker.failures = self.breaker.failures.saturating_add(1);
+        if let Some(over) = self.breaker.failures.checked_sub(BREAKER_FAILURES) {
+            let wait = BREAKER_FIRST.0.saturating_mul(1 << over.min(10)).min(BREAKER_LONGEST.0);
+            self.breaker.open_until = Some(now.plus(DurationMs(wait)));
+        }
+    }
+
+    /// Until when its endpoint is left alone.
+    pub(super) fn left_alone_until(&self) -> Option<TimeMs> {
+        self.breaker.open_until
+    }
+
+    /// Events that it has not had, without its dead letters. Those that were not looked at yet are
+    /// counted as if all were for it.
+    pub(super) fn backlog(&self, topic: &Topic) -> u64 {
+        self.parked + topic.next().saturating_sub(self.cursor.max(topic.first))
+    }
+
+    pub(super) fn in_flight(&self) -> u32 {
+        self.in_flight
+    }
+
+    /// The oldest event that it has not had.
+    pub(super) fn oldest(&self, topic: &Topic) -> Option<TimeMs> {
+        let parked = self.lanes.values().map(|lane| lane.queue[0].0).min();
+        let oldest = parked.unwrap_or(u64::MAX).min(self.cursor.max(topic.first));
+        topic.event(EventNo(oldest)).map(|kept| kept.at)
+    }
+
+    pub(super) fn save(&self) -> Saved {
+        let mut parked = Vec::new();
+        let mut begun = Vec::new();
+        for (key, lane) in &self.lanes {
+            parked.extend(
+                lane.queue.iter().filter(|event| event.0 < self.said_up_to).map(|event| (*event, *key)),
+            );
+            if lane.attempts > 0 {
+                let is_blocked = lane.stage == Stage::Blocked;
+                begun.push(Begun { key: *key, attempts: lane.attempts, again_at: lane.again_at, is_blocked });
+            }
+        }
+        parked.sort_unstable();
+        Saved {
+            number: self.number,
+            name: self.name.clone(),
+            topic: self.topic,
+            spec: (*self.spec).clone(),
+            state: self.state,
+            since: self.since,
+            said_up_to: self.said_up_to,
+            parked,
+            begun,
+            dead: self.dead.clone(),
+            delivered: self.delivered,
+            failed: self.failed,
+        }
+    }
+
+    pub(super) fn restore(saved: Saved) -> Self {
+        let Saved { number, name, topic, spec, state, since, said_up_to, parked, begun, .. } = saved;
+        let mut restored = Self::new(number, name, topic, Arc::new(spec), since);
+        (restored.cursor, restored.said_up_to) = (said_up_to, said_up_to);
+        parked.into_iter().for_each(|(event, key)| restored.park(key, event));
+        for Begun { key, attempts, again_at, is_blocked } in begun {
+            let Some(lane) = restored.lanes.get_mut(&key) else { continue };
+            (lane.attempts, lane.again_at) = (attempts, again_at);
+            if is_blocked {
+                lane.stage = Stage::Blocked;
+            } else if let Some(at) = again_at {
+                lane.stage = Stage::Waiting(at);
+                restored.waiting.insert((at, key));
+            }
+        }
+        restored.state = state;
+        restored.dead = saved.dead;
+        restored.delivered = saved.delivered;
+        restored.failed = saved.failed;
+        restored
+    }
+}
+
+/// What is in the log of a subscription, and nothing of what was only looked at.
+#[derive(Debug, PartialEq, Serialize, Deserialize)]
+pub(super) struct Saved {
+    pub(super) number: SubscriptionNo,
+    name: SubscriptionId,
+    pub(super) topic: TopicNo,
+    spec: SubscriptionSpec,
+    state: SubscriptionState,
+    since: u64,
+    said_up_to: u64,
+    /// In rising order.
+    parked: Vec<(EventNo, Key)>,
+    begun: Vec<Begun>,
+    dead: BTreeMap<EventNo, DeadLetter>,
+    delivered: u64,
+    failed: u64,
+}
+
+/// A key whose first event has been tried.
+#[derive(Debug, PartialEq, Serialize, Deserialize)]
+struct Begun {
+    key: Key,
+    attempts: u32,
+    again_at: Option<TimeMs>,
+    is_blocked: bool,
+}
