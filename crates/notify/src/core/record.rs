@@ -121,6 +121,16 @@ pub struct Entry {
     pub record: Record,
 }
 
+/// The first byte of an event that was posted.
+const PUBLISHED: u8 = 5;
+
+impl Record {
+    /// Whether these are the bytes of a [`Record::Published`].
+    pub fn is_published(entry: &[u8]) -> bool {
+        entry.first() == Some(&PUBLISHED)
+    }
+}
+
 fn write_by(w: &mut Writer<'_>, by: &Actor) {
     w.text(&by.name);
     w.text(&by.reason);
@@ -217,7 +227,7 @@ impl Codec for Entry {
                 write_by(w, by);
             }
             Record::Published { topic, identity, content, key, matched, body } => {
-                head(w, 5);
+                head(w, PUBLISHED);
                 w.u32(topic.0);
                 w.bytes(&identity.to_le_bytes());
                 w.u64(*content);
@@ -296,7 +306,7 @@ impl Codec for Entry {
                 by: read_by(&mut r)?,
             },
             4 => Record::Unsubscribed { subscription: SubscriptionNo(r.u32()?), by: read_by(&mut r)? },
-            5 => {
+            PUBLISHED => {
                 let topic = TopicNo(r.u32()?);
                 let (identity, content) = (u128::from_le_bytes(r.array()?), r.u64()?);
                 let (key, count) = (Key(r.u64()?), r.u32()? as usize);
