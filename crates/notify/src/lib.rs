@@ -1,0 +1,3 @@
+//! The message service: it delivers messages to the HTTP endpoints of shops. It knows no sale.
+
+pub mod push;
