@@ -25,6 +25,7 @@ const EDGES: &[(&str, &[&str])] = &[
     ("sale", &["units", "contracts", "engines", "runtime"]),
     ("web", &["units", "contracts", "engines"]),
     ("gate", &["units", "contracts", "engines", "web"]),
+    ("notify", &["units"]),
     ("floodgate", &["units", "contracts", "engines", "runtime", "sale", "web", "gate"]),
     ("sim", &["units", "engines", "runtime"]),
     ("sim-sale", &["units", "contracts", "engines", "runtime", "sale", "sim"]),

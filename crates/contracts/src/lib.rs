@@ -38,4 +38,4 @@ pub use sale_spec::{
 pub use sale_view::{ItemState, ItemView, SaleState, SaleView};
 pub use timeline::{TimelineEntry, TimelineFilter};
 pub use waiting::{WaitingPlace, WaitingQuery};
-pub use winner::{ShopperRecord, Unavailable, Winner, WinnerEvent};
+pub use winner::{SaleEvent, ShopperRecord, Unavailable, Winner, WinnerEvent};

@@ -41,6 +41,24 @@ pub enum WinnerEvent {
     },
 }
 
+/// What a sale tells the other contexts.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum SaleEvent {
+    /// Of a hold.
+    Hold(Winner),
+    /// A round, the first being 0, opened or closed.
+    RoundOpened {
+        sequence: Sequence,
+        at: TimeMs,
+        round: u16,
+    },
+    RoundClosed {
+        sequence: Sequence,
+        at: TimeMs,
+        round: u16,
+    },
+}
+
 /// All that a sale keeps of one shopper.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct ShopperRecord {

@@ -24,6 +24,8 @@ pub(crate) struct Config {
     pub(crate) sale: sale::service::Settings,
     #[serde(default)]
     pub(crate) gate: gate::Config,
+    #[serde(default)]
+    pub(crate) notify: notify::config::Config,
     /// The file names a data directory, whose contents must be kept.
     #[serde(skip)]
     pub(crate) names_data: bool,
@@ -39,7 +41,7 @@ pub(crate) struct LogConfig {
 
 /// The TOML that `floodgate config` prints.
 pub(crate) fn default_toml() -> String {
-    [OWN_DEFAULTS, sale::service::DEFAULT_TOML, gate::DEFAULT_TOML].join("\n")
+    [OWN_DEFAULTS, sale::service::DEFAULT_TOML, gate::DEFAULT_TOML, notify::config::DEFAULT_TOML].join("\n")
 }
 
 /// Why a configuration was refused.
@@ -178,6 +180,7 @@ fn range_of(key: &str) -> Option<(i64, i64)> {
     key.strip_prefix("sale.")
         .and_then(|key| find(sale::service::RANGES, key))
         .or_else(|| key.strip_prefix("gate.").and_then(|key| find(gate::config::RANGES, key)))
+        .or_else(|| key.strip_prefix("notify.").and_then(|key| find(notify::config::RANGES, key)))
 }
 
 /// Replaces the default by the value, if it is valid.
@@ -228,7 +231,8 @@ fn wrong_together(config: &Config) -> Option<(String, String)> {
     if config.data.as_os_str().is_empty() {
         return Some(("data".into(), "want the path of a directory".into()));
     }
-    config.gate.wrong().map(|(key, want)| (format!("gate.{key}"), want.into()))
+    let of_gate = config.gate.wrong().map(|(key, want)| (format!("gate.{key}"), want.into()));
+    of_gate.or_else(|| config.notify.wrong().map(|(key, want)| (format!("notify.{key}"), want.into())))
 }
 
 #[cfg(test)]
@@ -244,6 +248,7 @@ mod tests {
         let config = load(None).unwrap();
         assert_eq!(config.gate, gate::Config::default());
         assert_eq!(config.sale, sale::service::Settings::default());
+        assert_eq!(config.notify, notify::config::Config::default());
         let again = parse(Path::new("x"), &default_toml()).unwrap();
         assert_eq!(again.gate, config.gate);
         assert!(again.names_data && !config.names_data);
@@ -286,7 +291,7 @@ mod tests {
         });
         assert_eq!(
             count,
-            sale::service::RANGES.len() + gate::config::RANGES.len(),
+            sale::service::RANGES.len() + gate::config::RANGES.len() + notify::config::RANGES.len(),
             "bounds of what is no key"
         );
     }

@@ -11,6 +11,7 @@
 //! DIR/sales/SALE/sold-out  there while the sale is sold out, for a web server in front
 //! DIR/sales/SALE/p0/   the decision log of the sale's partition 0, with its snapshots
 //! DIR/operators/drafts/  sales that are not public yet
+//! DIR/notify/p0/       the log of the message service, with its snapshots
 //! DIR/sales/.unfinished/  sales that are being made or deleted; emptied at the start
 //! ```
 //!
@@ -163,6 +164,13 @@ impl Data {
         })
     }
 
+    /// Opens the message service's log for writing, and makes it at the first start.
+    pub(crate) fn open_notify_log(&self) -> Result<EmbeddedLog<RealDisk>, LogError> {
+        let dir = notify_dir(&self.dir);
+        make_dir_durable(&dir).map_err(io_error(format!("create {}", dir.display())))?;
+        EmbeddedLog::open_dir(&dir, Options::new(Partition(0), new_log_id()?))
+    }
+
     /// Opens a sale's log for writing.
     pub(crate) fn open_log(&self, sale: &SaleId) -> Result<EmbeddedLog<RealDisk>, LogError> {
         let dir = partition_dir(&self.dir, sale);
@@ -196,6 +204,11 @@ pub(crate) fn new_log_id() -> Result<LogId, LogError> {
     getrandom::fill(&mut id)
         .map_err(|e| io_error("draw a log id".into())(io::Error::other(e.to_string())))?;
     Ok(LogId(id))
+}
+
+/// The log of the message service.
+pub(crate) fn notify_dir(dir: &Path) -> PathBuf {
+    dir.join("notify").join("p0")
 }
 
 /// Where sales are while they are made or deleted, in the directory of the sales: no sale has such

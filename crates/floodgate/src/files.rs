@@ -19,6 +19,8 @@ pub(crate) fn raise_limit() -> u64 {
 pub(crate) struct Room {
     pub(crate) of_shoppers: usize,
     pub(crate) of_operators: usize,
+    /// For the message service: connections of publishers, and deliveries.
+    pub(crate) of_messages: usize,
     /// For what is no connection: logs, their next segments, snapshots and readers of a hundred
     /// sales, secrets and lists that are read again, and the files of the process itself.
     pub(crate) of_logs: usize,
@@ -26,13 +28,14 @@ pub(crate) struct Room {
 
 /// Divides the open files. However few there are, connections leave half of them to the logs: a
 /// sale whose log cannot make its next segment pauses.
-pub(crate) fn room(limit: u64, operators_max: usize) -> Room {
+pub(crate) fn room(limit: u64, operators_max: usize, messages_max: usize) -> Room {
     const OF_LOGS_MAX: usize = 676;
     let limit = usize::try_from(limit).unwrap_or(usize::MAX);
     let of_operators = operators_max.min(limit / 8).max(1);
+    let of_messages = messages_max.min(limit / 8);
     let of_logs = OF_LOGS_MAX.min(limit / 2);
-    let of_shoppers = limit.saturating_sub(of_operators).saturating_sub(of_logs).max(1);
-    Room { of_shoppers, of_operators, of_logs }
+    let of_others = of_operators + of_messages + of_logs;
+    Room { of_shoppers: limit.saturating_sub(of_others).max(1), of_operators, of_messages, of_logs }
 }
 
 /// Has the kernel make its table for `count` open files now, 8 bytes each.
@@ -54,11 +57,17 @@ mod tests {
     #[test]
     fn connections_leave_files_to_the_logs_at_every_limit() {
         for limit in (16..3000).chain([20_000, 65_536, 1 << 20, u64::MAX]) {
-            let Room { of_shoppers, of_operators, of_logs } = room(limit, 1024);
-            assert!(of_shoppers.saturating_add(of_operators).saturating_add(of_logs) as u64 <= limit);
+            let Room { of_shoppers, of_operators, of_messages, of_logs } = room(limit, 1024, 1536);
+            let of_others = of_operators + of_messages + of_logs;
+            assert!(of_shoppers.saturating_add(of_others) as u64 <= limit);
             assert!(of_shoppers > 0 && of_operators > 0 && of_logs as u64 >= (limit / 2).min(676), "{limit}");
         }
-        assert_eq!(room(20_000, 1024), Room { of_shoppers: 18_300, of_operators: 1024, of_logs: 676 });
-        assert_eq!(room(256, 1024), Room { of_shoppers: 96, of_operators: 32, of_logs: 128 });
+        let of = |limit, messages_max| {
+            let Room { of_shoppers, of_operators, of_messages, of_logs } = room(limit, 1024, messages_max);
+            [of_shoppers, of_operators, of_messages, of_logs]
+        };
+        assert_eq!(of(20_000, 1536), [16_764, 1024, 1536, 676]);
+        assert_eq!(of(20_000, 0), [18_300, 1024, 0, 676]);
+        assert_eq!(of(256, 1536), [64, 32, 32, 128]);
     }
 }

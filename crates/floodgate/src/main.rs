@@ -4,6 +4,7 @@
 mod commands;
 mod config;
 mod data;
+mod feed;
 mod files;
 mod join;
 mod memory;

@@ -7,7 +7,9 @@ use contracts::{
     TimelineEntry, TimelineFilter, Told, WaitingPlace, WaitingQuery, Waitlist,
 };
 use engines::clock::{Clock, SteadyClock};
-use engines::embedded::open_read_only;
+use engines::embedded::disk::RealDisk;
+use engines::embedded::{EmbeddedLog, open_read_only};
+use engines::log::LogError;
 use gate::ports::{Made, QueueFill, Reply, Sale, SaleHealth, Sales, Unavailable, Winner};
 use runtime::RecoverError;
 use sale::core::CLOCK_AHEAD_MAX;
@@ -101,6 +103,16 @@ impl Registry {
     /// Every sale that has a log here, also one that could not be recovered.
     pub(crate) fn all(&self) -> Vec<SaleId> {
         self.data.sales().unwrap_or_default()
+    }
+
+    /// Every sale that is set up, for those who follow its log.
+    pub(crate) fn handles(&self) -> Vec<(Handle, Arc<str>)> {
+        let running = self.running();
+        running.values().map(|running| (running.service.handle(), Arc::clone(&running.log_id))).collect()
+    }
+
+    pub(crate) fn open_notify_log(&self) -> Result<EmbeddedLog<RealDisk>, LogError> {
+        self.data.open_notify_log()
     }
 
     /// The data directory.

@@ -191,7 +191,7 @@ impl RiskConfig {
 
 impl LimitsConfig {
     /// The limits for addresses.
-    pub(crate) fn addresses(&self) -> AddressLimits {
+    pub fn addresses(&self) -> AddressLimits {
         AddressLimits {
             address_per_second: self.address_per_second,
             address_burst: self.address_burst,

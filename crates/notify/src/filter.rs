@@ -1,6 +1,7 @@
 //! Which events a subscription wants: the filter dialects of the CloudEvents Subscriptions API
 //! (exact, prefix, suffix, all, any, not).
 
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use std::{collections::BTreeMap, fmt};
 
@@ -15,7 +16,7 @@ const TEXT_BYTES_MAX: usize = 512;
 pub type Attributes = BTreeMap<String, String>;
 
 /// A filter. An event that lacks an attribute fails every comparison with it.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "lowercase", deny_unknown_fields)]
 pub enum Filter {
     /// Each attribute has exactly this value.

@@ -7,8 +7,18 @@
 //! | [`filter`] | which events a subscription wants |
 //! | [`cloud_events`] | what publishers send |
 //! | [`bodies`] | events in the log |
+//! | [`push`] | delivers one message to one endpoint |
+//! | [`courier`] | takes what is due from the core, and delivers it |
+//! | `api`, [`server`], [`reference`] | the listener for publishers and operators, and its documents |
 
+mod api;
 pub mod bodies;
 pub mod cloud_events;
+pub mod config;
 pub mod core;
+pub mod courier;
 pub mod filter;
+mod problem;
+pub mod push;
+pub mod reference;
+pub mod server;

@@ -323,6 +323,13 @@ impl<S> Operation<S> {
         self
     }
 
+    /// 202 with JSON.
+    pub fn accepts<T: JsonSchema>(mut self, means: &'static str) -> Self {
+        let content = Content { media_type: "application/json", schema: schema_of::<T>() };
+        self.row.replies.push(Reply { status: 202, means, content, fields: Vec::new() });
+        self
+    }
+
     /// 202 with JSON and `Retry-After`.
     pub fn may_accept<T: JsonSchema>(mut self, means: &'static str) -> Self {
         let content = Content { media_type: "application/json", schema: schema_of::<T>() };

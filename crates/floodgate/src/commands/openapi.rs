@@ -19,11 +19,14 @@ pub(crate) struct Args {
 enum Described {
     /// The flash sale: shoppers, operators, health
     Gate,
+    /// The message service: publishers, operators, health
+    Notify,
 }
 
 pub(crate) fn run(args: &Args) -> CommandResult {
     let reference = match args.context {
         Described::Gate => gate::reference(),
+        Described::Notify => notify::reference::reference(),
     };
     super::print(if args.problems { reference.problems() } else { reference.openapi() });
     Ok(ExitCode::SUCCESS)

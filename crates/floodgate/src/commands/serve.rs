@@ -3,7 +3,7 @@
 use super::print;
 use crate::data::Data;
 use crate::registry::Registry;
-use crate::{CommandResult, Context, files, join, memory, sold_out};
+use crate::{CommandResult, Context, feed, files, join, memory, sold_out};
 use contracts::{Actor, SaleSpec};
 use engines::clock::SteadyClock;
 use gate::ports::Sales;
@@ -89,9 +89,11 @@ pub(crate) fn run(context: Context, args: &Args, data_given: bool) -> CommandRes
     let drafts = gate::Drafts::open(data.dir())?;
     let kept = scratch.is_none().then(|| data.dir().to_owned());
     let mut gate_config = context.config.gate.clone();
-    let admin_open_max = fit_connections(&mut gate_config);
+    let mut notify_config = context.config.notify.clone();
+    let admin_open_max = fit_connections(&mut gate_config, &mut notify_config);
     let asks_for_challenges = gate_config.challenge.mode != gate::config::ChallengeMode::Off;
     let registry = Arc::new(Registry::open(data, context.config.sale)?);
+    let mut messages = start_messages(&registry, &gate_config, notify_config, &api_keys, args.demo)?;
     sold_out::forget(registry.dir(), &registry.all());
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
     let served = runtime.block_on(async {
@@ -106,6 +108,7 @@ pub(crate) fn run(context: Context, args: &Args, data_given: bool) -> CommandRes
             Err(error) if args.role == Role::Sale => return Err(error.into()),
             Err(error) => tracing::warn!(%error, "no gate in a process of its own can join"),
         }
+        let message_keys = Arc::clone(&keys);
         let server = gate::bind(gate::Options {
             config: gate_config,
             sales: Arc::clone(&sales),
@@ -129,6 +132,13 @@ pub(crate) fn run(context: Context, args: &Args, data_given: bool) -> CommandRes
         if let Some(tls) = bound.tls {
             print(&format!("shop:  https://{tls}/\n"));
         }
+        let messages = messages.take().map(|messages| {
+            print(&format!("events: http://{}/api/v1/topics\n", messages.address()));
+            tokio::spawn(feed::follow_sales(Arc::clone(&registry), message_keys, messages.running()));
+            let (end, ends) = tokio::sync::oneshot::channel::<()>();
+            let serving = tokio::spawn(messages.run(async move { drop(ends.await) }));
+            (end, serving)
+        });
         if let Some(opens_at) = opens_at {
             let one_time = api_keys.mint_one_time()?;
             print(&format!("admin: http://{}/sign-in?key={one_time} (works once)\n", bound.admin));
@@ -145,8 +155,14 @@ pub(crate) fn run(context: Context, args: &Args, data_given: bool) -> CommandRes
         tokio::spawn(watch_clock(registry.clock()));
         let views = Arc::clone(&registry);
         tokio::spawn(sold_out::keep(registry.dir().to_owned(), move || views.views()));
-        server.run(until_told()).await?;
-        Ok::<(), Box<dyn std::error::Error>>(())
+        let served = server.run(until_told()).await;
+        // The sales have told all that they will tell. What is not delivered yet is delivered after
+        // the next start.
+        if let Some((end, serving)) = messages {
+            drop(end);
+            serving.await??;
+        }
+        served.map_err(Box::<dyn std::error::Error>::from)
     });
     sold_out::forget(registry.dir(), &registry.all());
     registry.stop();
@@ -161,7 +177,8 @@ fn run_gate(context: &Context, args: &Args, socket: &Path) -> CommandResult {
     tracing::info!(data = %data.display(), socket = %socket.display(), "starting a gate");
     let mut config = context.config.gate.clone();
     config.admin_listen = args.admin_listen.unwrap_or(SocketAddr::from(([127, 0, 0, 1], 0)));
-    let admin_open_max = fit_connections(&mut config);
+    let mut no_messages = notify::config::Config { listen: String::new(), ..context.config.notify.clone() };
+    let admin_open_max = fit_connections(&mut config, &mut no_messages);
     let keys = Arc::new(gate::Keyring::open_existing(data)?);
     let api_keys = Arc::new(web::api_keys::ApiKeys::open(data)?);
     let jwt = web::jwt::JwtVerifier::open("gate", &config.jwt, &data.join("keys/jwt.key"))?;
@@ -195,9 +212,9 @@ fn run_gate(context: &Context, args: &Args, socket: &Path) -> CommandResult {
 
 /// Limits the connections to what the limit of open files allows, and lowers the limits of one
 /// address and network accordingly. Returns how many operators may have.
-fn fit_connections(config: &mut gate::Config) -> usize {
+fn fit_connections(config: &mut gate::Config, notify: &mut notify::config::Config) -> usize {
     let connections = &mut config.connections;
-    let room = room_for_connections(connections.open_max);
+    let room = room_for_connections(connections.open_max, notify);
     connections.open_max = connections.open_max.min(room.of_shoppers);
     let (open_max, limits) = (connections.open_max, &mut config.limits);
     if limits.leave_room(open_max) {
@@ -209,6 +226,44 @@ fn fit_connections(config: &mut gate::Config) -> usize {
         );
     }
     room.of_operators
+}
+
+/// Starts the message service, unless the configuration has none. One whose log cannot be read does
+/// not keep the sales down: they do not need it.
+fn start_messages(
+    registry: &Arc<Registry>,
+    gate: &gate::Config,
+    config: notify::config::Config,
+    api_keys: &Arc<web::api_keys::ApiKeys>,
+    demo: bool,
+) -> Result<Option<notify::server::Server>, Box<dyn std::error::Error>> {
+    if config.listen.is_empty() {
+        return Ok(None);
+    }
+    let data = registry.dir();
+    let options = notify::server::Options {
+        config,
+        connections: gate.connections.clone(),
+        limits: gate.limits.addresses(),
+        api_keys: Arc::clone(api_keys),
+        denied: web::limits::DenyList::open(data)?,
+        memory: memory_of_this_process(),
+        clock: registry.clock(),
+        exempts_loopback: demo,
+    };
+    let started = registry
+        .open_notify_log()
+        .map_err(|error| notify::server::StartError::Recover(error.into()))
+        .and_then(|log| notify::server::start(log, data, options));
+    match started {
+        Ok(server) => Ok(Some(server)),
+        Err(notify::server::StartError::Recover(error)) => {
+            let why = crate::with_causes(&error);
+            tracing::error!(%why, "the message service cannot be brought back: no event is taken or delivered; see the reason, then restart");
+            Ok(None)
+        }
+        Err(error) => Err(error.into()),
+    }
 }
 
 fn memory_of_this_process() -> web::pressure::Memory {
@@ -236,10 +291,16 @@ fn start_logging(context: &Context) {
 
 /// How many connections the limit of open files allows; the kernel's table is grown for them at
 /// once.
-fn room_for_connections(wanted: usize) -> files::Room {
+fn room_for_connections(wanted: usize, notify: &mut notify::config::Config) -> files::Room {
     let limit = files::raise_limit();
-    let room = files::room(limit, gate::ADMIN_OPEN_MAX);
-    files::reserve(limit.min((wanted + room.of_operators + room.of_logs) as u64));
+    let messages = if notify.listen.is_empty() { 0 } else { notify.open_max + notify.in_flight_max };
+    let room = files::room(limit, gate::ADMIN_OPEN_MAX, messages);
+    if room.of_messages < messages {
+        // As much for publishers as for deliveries.
+        notify.open_max = notify.open_max.min(room.of_messages / 2).max(1);
+        notify.in_flight_max = notify.in_flight_max.min(room.of_messages / 2).max(1);
+    }
+    files::reserve(limit.min((wanted + room.of_operators + room.of_messages + room.of_logs) as u64));
     if room.of_shoppers < wanted {
         tracing::warn!(
             open_max = room.of_shoppers,

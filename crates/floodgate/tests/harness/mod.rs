@@ -50,6 +50,8 @@ pub fn poll<T>(what: &str, mut ask: impl FnMut() -> Option<T>) -> T {
 pub struct Setup {
     /// Keys of the configuration's `[gate]` in addition to the tests' own.
     pub gate: String,
+    /// Keys of the configuration's `[notify]`.
+    pub notify: String,
     /// Tables of configuration after the tests' own.
     pub settings: String,
     /// Arguments after `serve`.
@@ -72,6 +74,7 @@ pub struct Server {
     /// `HOST:PORT` of each listener; the same after a restart.
     pub shop: String,
     pub admin: String,
+    pub events: String,
     /// All that it printed at its start.
     pub printed: String,
     pub client: Client,
@@ -95,6 +98,7 @@ impl Server {
             stdout: None,
             shop: free(),
             admin: free(),
+            events: free(),
             printed: String::new(),
             client: Client::default(),
             owner_key: String::new(),
@@ -120,7 +124,8 @@ impl Server {
         let own = &self.setup.gate;
         let gate =
             format!("[gate]\n{own}shop_listen = \"{}\"\nadmin_listen = \"{}\"\n", self.shop, self.admin);
-        fs::write(self.config_file(), format!("{gate}{SETTINGS}{}", self.setup.settings)).unwrap();
+        let notify = format!("[notify]\n{}listen = \"{}\"\n", self.setup.notify, self.events);
+        fs::write(self.config_file(), format!("{gate}{SETTINGS}{notify}{}", self.setup.settings)).unwrap();
     }
 
     /// The arguments after `serve` from the next start on.
@@ -180,6 +185,9 @@ impl Server {
             at.split_once("http://").unwrap().1.split('/').next().unwrap().to_owned()
         };
         (self.shop, self.admin) = (address("shop:"), address("admin:"));
+        if printed.contains("events: http://") {
+            self.events = address("events:");
+        }
         (self.child, self.stdout, self.printed) = (Some(child), Some(stdout), printed);
         Some(())
     }

@@ -68,6 +68,8 @@ pub enum Outcome {
     },
     /// The endpoint wants no more (410).
     Gone,
+    /// It was not tried, for a reason that passes. No attempt is spent.
+    NotTried,
 }
 
 /// A delivery that has ended.
@@ -184,6 +186,11 @@ pub enum Refused {
 #[derive(Debug, Clone, PartialEq)]
 pub enum Reply {
     Done,
+    /// The subscription has this number.
+    Subscribed {
+        subscription: SubscriptionNo,
+        is_new: bool,
+    },
     /// So many dead letters were changed.
     Changed(u64),
     Accepted(Vec<Accepted>),
@@ -307,8 +314,11 @@ impl Notify {
         let Some(&topic) = self.topic_nos.get(&spec.topic) else {
             return Ok(Reply::Refused(Refused::NoTopic(spec.topic.clone())));
         };
+        let mut is_new = false;
         let subscription = match self.subscription(name) {
-            Ok(known) if *known.spec == *spec => return Ok(Reply::Done),
+            Ok(known) if *known.spec == *spec => {
+                return Ok(Reply::Subscribed { subscription: known.number, is_new: false });
+            }
             Ok(known) if known.topic != topic => {
                 return Ok(Reply::Refused(Refused::OtherTopic(known.spec.topic.clone())));
             }
@@ -326,12 +336,13 @@ impl Notify {
                         return Ok(Reply::Refused(Refused::TooMany { what, max }));
                     }
                 }
+                is_new = true;
                 SubscriptionNo(self.last_subscription + 1)
             }
         };
         let (name, spec, by) = (name.clone(), json(spec)?, by.clone());
         self.commit(now, Record::Subscribed { subscription, name, topic, spec, by }, out)?;
-        Ok(Reply::Done)
+        Ok(Reply::Subscribed { subscription, is_new })
     }
 
     fn post(&mut self, now: TimeMs, post: &Post, out: &mut Step) -> Result<Reply, Broken> {
@@ -427,7 +438,11 @@ impl Notify {
             self.queue(number);
             return Ok(());
         }
-        if subscription.attempts(key, event) != Some(ended.attempt - 1) {
+        let is_counted = subscription.attempts(key, event) == Some(ended.attempt - 1);
+        if ended.outcome == Outcome::NotTried || !is_counted {
+            if is_counted {
+                subscription.endpoint_failed(now);
+            }
             subscription.give_back(key, event);
             self.queue(number);
             return Ok(());
@@ -456,7 +471,7 @@ impl Notify {
                 let asked = retry_after.unwrap_or_default().min(RETRY_AFTER_MAX);
                 self.commit(now, Record::Failed { tried, again_at: now.plus(wait.max(asked)) }, out)
             }
-            Outcome::Delivered => Ok(()),
+            Outcome::Delivered | Outcome::NotTried => Ok(()),
         }
     }
 

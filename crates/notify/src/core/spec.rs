@@ -2,6 +2,7 @@
 
 use crate::filter::Filter;
 use contracts::TopicId;
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use units::DurationMs;
 
@@ -14,7 +15,7 @@ const IN_FLIGHT_MAX: u32 = 1000;
 const URL_BYTES_MAX: usize = 2048;
 
 /// How a topic keeps events.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
 pub struct TopicSpec {
     /// How long an event can be looked at after all of its subscriptions have had it.
@@ -42,7 +43,7 @@ impl TopicSpec {
 }
 
 /// What happens to an event when its last attempt has failed.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "kebab-case")]
 pub enum Exhausted {
     /// It becomes a dead letter, and the next event of its key is delivered.
@@ -54,7 +55,7 @@ pub enum Exhausted {
 
 /// When a failed delivery is tried again: after `first_seconds`, then each time `factor` times as
 /// long as before, and never longer than `longest_seconds`; a tenth more or less.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
 pub struct Retry {
     pub first_seconds: u64,
@@ -90,7 +91,7 @@ impl Retry {
 }
 
 /// A subscription as its operator wants it.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct SubscriptionSpec {
     pub topic: TopicId,
@@ -139,7 +140,7 @@ impl SubscriptionSpec {
 }
 
 /// Whether a subscription is delivered to.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "lowercase")]
 pub enum SubscriptionState {
     Active,

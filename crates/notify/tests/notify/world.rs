@@ -85,7 +85,8 @@ impl World {
     }
 
     pub fn subscribe(&mut self, name: &str, spec: SubscriptionSpec) {
-        assert_eq!(self.ask(Command::Subscribe { name: id(name), spec, by: by() }), Reply::Done);
+        let reply = self.ask(Command::Subscribe { name: id(name), spec, by: by() });
+        assert!(matches!(reply, Reply::Subscribed { is_new: true, .. }), "{reply:?}");
     }
 
     pub fn post(&mut self, events: Vec<NewEvent>) -> Reply {

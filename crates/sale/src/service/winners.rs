@@ -3,7 +3,7 @@
 use super::handle::Handle;
 use super::shared::lock;
 use crate::core::{Entry, Record};
-use contracts::{Basket, SaleSpec, Unavailable, Winner, WinnerEvent};
+use contracts::{Basket, SaleEvent, SaleSpec, Unavailable, Winner, WinnerEvent};
 use std::ops::ControlFlow;
 use units::Sequence;
 
@@ -11,28 +11,50 @@ impl Handle {
     /// Events of holds after `after`, `max` at the most, and how far the log was searched. Reads
     /// the disk.
     pub fn winners(&self, after: Sequence, max: usize) -> Result<(Vec<Winner>, Sequence), Unavailable> {
+        self.picked(after, max, winner)
+    }
+
+    /// As [`Handle::winners`]: what the sale tells the other contexts.
+    pub fn events(&self, after: Sequence, max: usize) -> Result<(Vec<SaleEvent>, Sequence), Unavailable> {
+        self.picked(after, max, |sequence, entry, spec| match entry.record {
+            Record::RoundOpened { round, .. } => {
+                Some(SaleEvent::RoundOpened { sequence, at: entry.at, round })
+            }
+            Record::RoundClosed { round, .. } => {
+                Some(SaleEvent::RoundClosed { sequence, at: entry.at, round })
+            }
+            _ => winner(sequence, entry, spec).map(SaleEvent::Hold),
+        })
+    }
+
+    fn picked<T>(
+        &self,
+        after: Sequence,
+        max: usize,
+        pick: impl Fn(Sequence, Entry, &SaleSpec) -> Option<T>,
+    ) -> Result<(Vec<T>, Sequence), Unavailable> {
         /// Entries read in one call, so that a long run of entries without winners does not hold
         /// the reader for long.
         const ENTRIES_MAX: u64 = 200_000;
         let Some(view) = self.view() else { return Ok((Vec::new(), after)) };
-        let mut winners = Vec::new();
+        let mut found = Vec::new();
         let mut searched = after;
         let mut undecodable = None;
         let mut reader = lock(&self.0.reader);
         let read = reader.read(after.next(), &mut |sequence, bytes| {
             match Entry::decode(bytes) {
-                Ok(entry) => winners.extend(winner(sequence, entry, &view.spec)),
+                Ok(entry) => found.extend(pick(sequence, entry, &view.spec)),
                 Err(error) => {
                     undecodable = Some(format!("entry {sequence}: {error}"));
                     return ControlFlow::Break(());
                 }
             }
             searched = sequence;
-            let enough = winners.len() >= max || sequence.0 - after.0 >= ENTRIES_MAX;
+            let enough = found.len() >= max || sequence.0 - after.0 >= ENTRIES_MAX;
             if enough { ControlFlow::Break(()) } else { ControlFlow::Continue(()) }
         });
         match (read, undecodable) {
-            (Ok(_), None) => Ok((winners, searched)),
+            (Ok(_), None) => Ok((found, searched)),
             (Err(error), _) => Err(Unavailable::Passing(error.to_string())),
             (_, Some(why)) => Err(Unavailable::Stopped(why)),
         }

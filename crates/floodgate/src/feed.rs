@@ -1,0 +1,193 @@
+//! What happens in sales becomes events of the message service. They are derived from each sale's
+//! log, whose place is stored together with the events: none is missed, and none is invented.
+
+use crate::registry::Registry;
+use contracts::{Actor, SaleEvent, SaleId, SaleSpec, Winner, WinnerEvent};
+use gate::Keyring;
+use notify::{
+    cloud_events::from_json,
+    core::{Command, NewEvent, Post, Refused, Reply, spec::TopicSpec},
+    server::Running,
+};
+use sale::service::Handle;
+use serde_json::{Value, json};
+use std::{collections::BTreeSet, sync::Arc, time::Duration};
+use units::{Sequence, TimeMs};
+
+/// The topic of all sales.
+const TOPIC: &str = "sales";
+/// Events that are stored at once, and the wait after each time: a storm of grants is told a little
+/// later, with few writes to a disk that the sale needs.
+const AT_ONCE: usize = 500;
+const PACE: Duration = Duration::from_millis(50);
+/// How often it is looked for new sales, and how long to wait when something failed.
+const LOOK_EVERY: Duration = Duration::from_secs(1);
+
+/// Follows every sale, also those that are set up later, until the process ends.
+pub(crate) async fn follow_sales(registry: Arc<Registry>, keys: Arc<Keyring>, running: Arc<Running>) {
+    while !has_topic(&running).await {
+        tokio::time::sleep(LOOK_EVERY).await;
+    }
+    let mut followed: BTreeSet<Arc<str>> = BTreeSet::new();
+    loop {
+        for (handle, log_id) in registry.handles() {
+            if handle.view().is_some() && followed.insert(Arc::clone(&log_id)) {
+                let sale =
+                    Followed { handle, log_id, keys: Arc::clone(&keys), running: Arc::clone(&running) };
+                tokio::spawn(sale.follow());
+            }
+        }
+        tokio::time::sleep(LOOK_EVERY).await;
+    }
+}
+
+/// Whether the topic is there. It is made once: what an operator changes of it stays.
+async fn has_topic(running: &Running) -> bool {
+    match running.ask(Command::Topics).await {
+        Ok(Reply::Topics(topics)) if topics.iter().any(|topic| topic.name.as_str() == TOPIC) => true,
+        Ok(Reply::Topics(_)) => {
+            let name = TOPIC.parse().expect("it is a name");
+            let by = Actor::new("sale", "the topic of all sales");
+            let made = running.ask(Command::DefineTopic { name, spec: TopicSpec::default(), by }).await;
+            matches!(made, Ok(Reply::Done))
+        }
+        _ => false,
+    }
+}
+
+struct Followed {
+    handle: Handle,
+    log_id: Arc<str>,
+    keys: Arc<Keyring>,
+    running: Arc<Running>,
+}
+
+impl Followed {
+    async fn follow(self) {
+        let mut sequence = self.handle.sequence();
+        let this = Arc::new(self);
+        // Of a log that was restored the entries after its end are others: it has an id of its own.
+        let log = format!("{}/{}", this.handle.sale(), this.log_id);
+        let mut place = loop {
+            match this.running.ask(Command::Followed { log: log.clone() }).await {
+                Ok(Reply::Followed(place)) => break place,
+                _ => tokio::time::sleep(LOOK_EVERY).await,
+            }
+        };
+        loop {
+            sequence.borrow_and_update();
+            let (reader, after) = (Arc::clone(&this), place);
+            let read = tokio::task::spawn_blocking(move || reader.events(after)).await;
+            let Some((events, searched)) = read.ok().flatten() else {
+                tokio::time::sleep(LOOK_EVERY).await;
+                continue;
+            };
+            if !events.is_empty() {
+                let post = Post {
+                    topic: TOPIC.parse().expect("it is a name"),
+                    events,
+                    followed: Some((log.clone(), searched)),
+                };
+                match this.running.ask(Command::Post(Arc::new(post))).await {
+                    Ok(Reply::Accepted(_)) => place = searched,
+                    // It was stored, and the answer was lost.
+                    Ok(Reply::Refused(Refused::FollowedBefore(before))) => place = before,
+                    other => {
+                        tracing::warn!(sale = %this.handle.sale(), ?other, "events of the sale wait: they cannot be stored now");
+                        tokio::time::sleep(LOOK_EVERY).await;
+                    }
+                }
+                tokio::time::sleep(PACE).await;
+            } else if searched > place {
+                place = searched;
+            } else if sequence.changed().await.is_err() {
+                return;
+            }
+        }
+    }
+
+    /// The next events after an entry, and how far the log was searched. Reads the disk.
+    fn events(&self, after: Sequence) -> Option<(Vec<NewEvent>, Sequence)> {
+        let view = self.handle.view()?;
+        let (found, searched) = match self.handle.events(after, AT_ONCE) {
+            Ok(found) => found,
+            Err(error) => {
+                tracing::warn!(sale = %self.handle.sale(), %error, "events of the sale wait: its log cannot be read now");
+                return None;
+            }
+        };
+        let mut events = Vec::with_capacity(found.len());
+        for event in &found {
+            let document = self.document(&view.spec, event).to_string();
+            match from_json(document.as_bytes()) {
+                Ok(event) => events.push(event),
+                Err(error) => {
+                    tracing::error!(sale = %self.handle.sale(), %error, "an event of the sale cannot be told: a defect");
+                }
+            }
+        }
+        Some((events, searched))
+    }
+
+    fn document(&self, spec: &SaleSpec, event: &SaleEvent) -> Value {
+        let sale = self.handle.sale();
+        match event {
+            SaleEvent::Hold(winner) => self.of_hold(sale, spec, winner),
+            SaleEvent::RoundOpened { sequence, at, round } => {
+                self.with_data("opened", sale, (*sequence, *at), None, json!({ "round": round + 1 }))
+            }
+            SaleEvent::RoundClosed { sequence, at, round } => {
+                self.with_data("closed", sale, (*sequence, *at), None, json!({ "round": round + 1 }))
+            }
+        }
+    }
+
+    fn of_hold(&self, sale: &SaleId, spec: &SaleSpec, winner: &Winner) -> Value {
+        let (kind, data) = match &winner.event {
+            WinnerEvent::Granted { sealed, shopper, basket, prices_minor, pay_by } => {
+                let lines = basket.iter().zip(prices_minor).map(|(line, price_minor)| {
+                    let item = spec.items.get(usize::from(line.item)).map(|item| item.item.as_str());
+                    json!({ "item": item, "quantity": line.quantity, "price_minor": price_minor })
+                });
+                let lines: Vec<Value> = lines.collect();
+                let shopper = self.keys.unseal(*shopper, sealed).map(|shopper| shopper.to_string());
+                let data = json!({ "shopper": shopper, "lines": lines, "currency": spec.currency, "pay_by": pay_by });
+                ("granted", data)
+            }
+            WinnerEvent::Confirmed { payment, late } => {
+                ("confirmed", json!({ "payment": payment, "late": late }))
+            }
+            WinnerEvent::Released => ("released", json!({})),
+            WinnerEvent::Expired => ("expired", json!({})),
+            WinnerEvent::Voided { reason } => ("voided", json!({ "reason": reason })),
+            WinnerEvent::RefundDue { payment } => ("refund_due", json!({ "payment": payment })),
+        };
+        self.with_data(kind, sale, (winner.sequence, winner.at), Some(winner.hold.to_string()), data)
+    }
+
+    /// The events of one hold have it as their subject, and so are delivered in their order.
+    fn with_data(
+        &self,
+        kind: &str,
+        sale: &SaleId,
+        (sequence, at): (Sequence, TimeMs),
+        hold: Option<String>,
+        mut data: Value,
+    ) -> Value {
+        data["sale"] = json!(sale);
+        data["sequence"] = json!(sequence);
+        if let Some(hold) = &hold {
+            data["hold"] = json!(hold);
+        }
+        json!({
+            "specversion": "1.0",
+            "id": format!("{}-{sequence}", self.log_id),
+            "source": format!("/sales/{sale}"),
+            "type": format!("floodgate.sale.{kind}"),
+            "subject": hold.unwrap_or_else(|| format!("sale-{sale}")),
+            "time": at,
+            "datacontenttype": "application/json",
+            "data": data,
+        })
+    }
+}

@@ -1,0 +1,606 @@
+//! The operations of the listener for publishers and operators.
+
+use crate::{
+    cloud_events::{BATCH_BYTES_MAX, batch_from_json, from_binary, from_json},
+    core::{
+        Command, EventSeen, Letter, NewEvent, Owed, Post, Reply, SubscriptionSeen, TopicSeen,
+        record::EventNo,
+        spec::{SubscriptionSpec, SubscriptionState, TopicSpec},
+    },
+    filter::Attributes,
+    problem::{
+        BODY_TOO_LARGE, CONFLICT, EVENT_REPEATED, EVENT_TOO_LARGE, INVALID, MEDIA_TYPE, NOT_AN_EVENT,
+        NOT_FOUND, Problem, UNAVAILABLE, of_event, of_reply,
+    },
+    push::EndpointUrl,
+    server::{Parts, Running},
+};
+use axum::{
+    extract::{Path, Query, Request, State},
+    response::{IntoResponse, Response},
+};
+use contracts::{SubscriptionId, TopicId};
+use http::{HeaderMap, StatusCode, header};
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+use std::sync::Arc;
+use units::TimeMs;
+use web::{
+    api_keys::{Operator, Role},
+    health,
+    json::{JsonBody, JsonReply},
+    operation::{Access, Operation, Text, delete, get, post, put},
+    protection::Protection,
+    reason::{Reason, Reasons},
+};
+
+const EVENTS: &str = "/api/v1/topics/{topic}/events";
+const SUBSCRIPTION: &str = "/api/v1/subscriptions/{subscription}";
+const LETTERS: &str = "/api/v1/subscriptions/{subscription}/dead-letters";
+/// Bytes of a subscription's document: sixty-four comparisons of a kilobyte fit.
+const DOCUMENT_BYTES_MAX: usize = 128 << 10;
+const COMMAND_BYTES_MAX: usize = 4096;
+const LETTERS_MAX: usize = 1000;
+/// A batch, and the spaces between its events.
+const BODY_BYTES_MAX: usize = BATCH_BYTES_MAX + (64 << 10);
+
+const READ: Access = Access::Role(Role::ReadOnly);
+const OPERATE: Access = Access::Role(Role::Operator);
+const OWN: Access = Access::Role(Role::Owner);
+
+/// What was stored.
+#[derive(Debug, Serialize, JsonSchema)]
+struct Stored {
+    events: Vec<StoredEvent>,
+}
+
+/// An event that is stored.
+#[derive(Debug, Serialize, JsonSchema)]
+struct StoredEvent {
+    /// Its number within the topic.
+    number: u64,
+    /// It was stored before: the same event, posted again.
+    is_repeat: bool,
+}
+
+/// A topic.
+#[derive(Debug, Serialize, JsonSchema)]
+struct TopicView {
+    topic: TopicId,
+    #[serde(flatten)]
+    spec: TopicSpec,
+    /// Events that are kept.
+    kept: u64,
+    /// The number of the last event; 0 before the first.
+    last: u64,
+}
+
+/// All topics.
+#[derive(Debug, Serialize, JsonSchema)]
+struct Topics {
+    topics: Vec<TopicView>,
+}
+
+/// A subscription.
+#[derive(Debug, Serialize, JsonSchema)]
+struct SubscriptionView {
+    subscription: SubscriptionId,
+    #[serde(flatten)]
+    spec: SubscriptionSpec,
+    state: SubscriptionState,
+    /// Events that it has had.
+    delivered: u64,
+    /// Attempts that failed.
+    failed: u64,
+    dead_letters: u64,
+    /// Events that it has not had, without dead letters; at the most, because events that were not
+    /// looked at yet count before its filters are asked.
+    backlog: u64,
+    in_flight: u32,
+    /// When the oldest event of the backlog was posted.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    oldest: Option<TimeMs>,
+    /// Its endpoint fails, and is left alone until then.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    left_alone_until: Option<TimeMs>,
+    /// Signs deliveries (Standard Webhooks). It is shown once, when the subscription is made.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    secret: Option<String>,
+}
+
+/// All subscriptions.
+#[derive(Debug, Serialize, JsonSchema)]
+struct Subscriptions {
+    subscriptions: Vec<SubscriptionView>,
+}
+
+/// A dead letter.
+#[derive(Debug, Serialize, JsonSchema)]
+struct LetterView {
+    /// The event's number within the topic.
+    number: u64,
+    died_at: TimeMs,
+    attempts: u32,
+    /// The HTTP status of the last attempt; 0 if no answer came.
+    status: u16,
+    /// The beginning of the last answer, or why there was none.
+    said: String,
+}
+
+/// Dead letters, the oldest event first.
+#[derive(Debug, Serialize, JsonSchema)]
+struct Letters {
+    letters: Vec<LetterView>,
+    /// Ask with `after` set to this for more.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    next: Option<u64>,
+}
+
+/// Which dead letters.
+#[derive(Debug, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+struct LettersQuery {
+    /// Those after this event.
+    #[serde(default)]
+    after: u64,
+    /// So many at the most, up to 1,000.
+    #[serde(default = "hundred")]
+    limit: usize,
+}
+
+fn hundred() -> usize {
+    100
+}
+
+/// Which dead letters, and why.
+#[derive(Debug, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+struct Chosen {
+    /// The event's number; all dead letters if it is left out.
+    #[serde(default)]
+    number: Option<u64>,
+    #[serde(default)]
+    reason: Reason,
+}
+
+/// A command, and why.
+#[derive(Debug, Default, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+struct Why {
+    #[serde(default)]
+    reason: Reason,
+}
+
+/// How many dead letters were changed.
+#[derive(Debug, Serialize, JsonSchema)]
+struct Changed {
+    changed: u64,
+}
+
+/// Done, or already so.
+#[derive(Debug, Serialize, JsonSchema)]
+struct Done {
+    #[schemars(extend("const" = true))]
+    done: bool,
+}
+
+/// What became of an event.
+#[derive(Debug, Serialize, JsonSchema)]
+struct EventView {
+    number: u64,
+    /// Its entry in the log.
+    sequence: u64,
+    posted_at: TimeMs,
+    subscriptions: Vec<OwedView>,
+}
+
+/// What a subscription has had of an event.
+#[derive(Debug, Serialize, JsonSchema)]
+struct OwedView {
+    subscription: SubscriptionId,
+    state: OwedState,
+    /// Attempts so far that failed.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    attempts: Option<u32>,
+    /// When it is tried again.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    again_at: Option<TimeMs>,
+    /// The status and the beginning of the last answer of a dead letter.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    status: Option<u16>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    said: Option<String>,
+}
+
+#[derive(Debug, Serialize, JsonSchema)]
+#[serde(rename_all = "lowercase")]
+enum OwedState {
+    Delivered,
+    Waiting,
+    /// Its key waits for an operator.
+    Blocked,
+    Dead,
+}
+
+pub(crate) fn operations() -> Vec<Operation<Parts>> {
+    let commanded = [&NOT_FOUND, &CONFLICT, &INVALID, &UNAVAILABLE];
+    let mut all = vec![
+        post(EVENTS, "postEvents", OPERATE, post_events)
+            .does(
+                "Stores a CloudEvent, or all of a batch or none of it, and answers when it is durable. The same event \
+                 again is a repetition.",
+            )
+            .takes_as::<Text>("application/cloudevents+json")
+            .accepts::<Stored>("Stored, durably.")
+            .problems(&[&NOT_FOUND, &EVENT_REPEATED, &EVENT_TOO_LARGE, &NOT_AN_EVENT, &UNAVAILABLE]),
+        get("/api/v1/topics/{topic}/events/{number}", "readEvent", READ, read_event)
+            .does("What became of an event: which subscriptions have had it, and what comes next.")
+            .replies::<EventView>("The event.")
+            .problems(&[&NOT_FOUND, &UNAVAILABLE]),
+        get("/api/v1/topics", "listTopics", READ, list_topics)
+            .does("All topics.")
+            .replies::<Topics>("The topics.")
+            .problems(&[&UNAVAILABLE]),
+        put("/api/v1/topics/{topic}", "defineTopic", OWN, define_topic)
+            .does("Makes a topic, or changes how long it keeps events.")
+            .takes::<TopicSpec>()
+            .replies::<Done>("Done, or already so.")
+            .problems(&commanded),
+        get("/api/v1/subscriptions", "listSubscriptions", READ, list_subscriptions)
+            .does("All subscriptions, with what they are owed.")
+            .replies::<Subscriptions>("The subscriptions.")
+            .problems(&[&UNAVAILABLE]),
+        get(SUBSCRIPTION, "readSubscription", READ, read_subscription)
+            .does("A subscription, with what it is owed.")
+            .replies::<SubscriptionView>("The subscription.")
+            .problems(&[&NOT_FOUND, &UNAVAILABLE]),
+        put(SUBSCRIPTION, "subscribe", OWN, subscribe)
+            .does("Makes a subscription, from the topic's next event on, or changes it.")
+            .takes::<SubscriptionSpec>()
+            .replies::<SubscriptionView>("The subscription; with its secret, once, if it is new.")
+            .problems(&commanded),
+        delete(SUBSCRIPTION, "unsubscribe", OWN, unsubscribe)
+            .does("Deletes a subscription, with its dead letters and all that it is owed.")
+            .replies::<Done>("It is deleted.")
+            .problems(&[&NOT_FOUND, &UNAVAILABLE]),
+        post("/api/v1/subscriptions/{subscription}/pause", "pauseSubscription", OPERATE, pause)
+            .does("Delivers no more to it. What it is owed is kept.")
+            .takes::<Why>()
+            .replies::<Done>("Done, or already so.")
+            .problems(&commanded),
+        post("/api/v1/subscriptions/{subscription}/resume", "resumeSubscription", OPERATE, resume)
+            .does("Delivers to it again.")
+            .takes::<Why>()
+            .replies::<Done>("Done, or already so.")
+            .problems(&commanded),
+        get(LETTERS, "listDeadLetters", READ, list_letters)
+            .does("Dead letters: events whose attempts are used up.")
+            .query::<LettersQuery>()
+            .replies::<Letters>("The dead letters.")
+            .problems(&[&NOT_FOUND, &UNAVAILABLE]),
+        post("/api/v1/subscriptions/{subscription}/redrive", "redrive", OPERATE, redrive)
+            .does(
+                "Tries a dead letter again from its first attempt, or all of them; or an event that waits, at once. Later \
+                 events of its key may have been delivered before: its key's order is broken by that.",
+            )
+            .takes::<Chosen>()
+            .replies::<Changed>("How many are tried again.")
+            .problems(&commanded),
+        post("/api/v1/subscriptions/{subscription}/discard", "discard", OWN, discard)
+            .does("Gives a dead letter up, or all of them; or an event that waits. It is never delivered.")
+            .takes::<Chosen>()
+            .replies::<Changed>("How many are given up.")
+            .problems(&commanded),
+    ];
+    all.extend(health::operations(crate::server::ready, crate::server::metrics));
+    all
+}
+
+fn topic_id(text: &str) -> Result<TopicId, Problem> {
+    text.parse().map_err(|error| Problem::new(&NOT_FOUND, format!("{error}")))
+}
+
+fn subscription_id(text: &str) -> Result<SubscriptionId, Problem> {
+    text.parse().map_err(|error| Problem::new(&NOT_FOUND, format!("{error}")))
+}
+
+async fn post_events(
+    State(running): State<Arc<Running>>,
+    State(protection): State<Arc<Protection>>,
+    Path(topic): Path<String>,
+    request: Request,
+) -> Result<Response, Problem> {
+    let topic = topic_id(&topic)?;
+    let (parts, body) = request.into_parts();
+    let body = web::body::read(body, BODY_BYTES_MAX, protection.body_timeout()).await?;
+    let events = events_of(&parts.headers, &body)?;
+    let bytes: usize = events.iter().map(|event| event.body.len()).sum();
+    if bytes > BATCH_BYTES_MAX {
+        return Err(Problem::new(
+            &BODY_TOO_LARGE,
+            format!("{bytes} bytes in the batch, want {BATCH_BYTES_MAX} at the most"),
+        ));
+    }
+    match running.ask(Command::Post(Arc::new(Post { topic, events, followed: None }))).await? {
+        Reply::Accepted(accepted) => {
+            let events = accepted
+                .into_iter()
+                .map(|accepted| StoredEvent { number: accepted.event.0, is_repeat: accepted.is_repeat });
+            let stored = Stored { events: events.collect() };
+            Ok((StatusCode::ACCEPTED, JsonReply(stored)).into_response())
+        }
+        other => Err(of_reply(&other)),
+    }
+}
+
+/// The events of a request, in whichever mode it has.
+fn events_of(headers: &HeaderMap, body: &[u8]) -> Result<Vec<NewEvent>, Problem> {
+    let text = |value: &http::HeaderValue| value.to_str().map(str::to_owned).ok();
+    let content_type = headers.get(header::CONTENT_TYPE).and_then(text).unwrap_or_default();
+    let essence = content_type.split(';').next().unwrap_or_default().trim().to_ascii_lowercase();
+    match essence.as_str() {
+        "application/cloudevents+json" => from_json(body).map(|event| vec![event]),
+        "application/cloudevents-batch+json" => batch_from_json(body),
+        _ if headers.contains_key("ce-specversion") => {
+            let mut attributes = Attributes::new();
+            for (name, value) in headers {
+                let Some(name) = name.as_str().strip_prefix("ce-") else { continue };
+                let value = decoded(value.as_bytes())
+                    .ok_or_else(|| Problem::new(&NOT_AN_EVENT, format!("ce-{name}: not UTF-8")))?;
+                if attributes.insert(name.to_owned(), value).is_some() {
+                    return Err(Problem::new(&NOT_AN_EVENT, format!("ce-{name}: given twice")));
+                }
+            }
+            from_binary(attributes, &content_type, body).map(|event| vec![event])
+        }
+        _ => {
+            let want =
+                "want application/cloudevents+json, application/cloudevents-batch+json, or fields ce-…";
+            return Err(Problem::new(
+                &MEDIA_TYPE,
+                format!("Content-Type {:?}: {want}", web::body::clip(&content_type)),
+            ));
+        }
+    }
+    .map_err(|error| of_event(&error))
+}
+
+/// A field's value without its percent-encoding (HTTP binding, 3.1.3.2). What is no encoding stays
+/// as it is.
+fn decoded(value: &[u8]) -> Option<String> {
+    let digit = |byte: Option<&u8>| byte.and_then(|byte| char::from(*byte).to_digit(16));
+    let mut bytes = Vec::with_capacity(value.len());
+    let mut at = 0;
+    while let Some(&byte) = value.get(at) {
+        match (byte, digit(value.get(at + 1)), digit(value.get(at + 2))) {
+            (b'%', Some(high), Some(low)) => {
+                bytes.push((16 * high + low) as u8);
+                at += 3;
+            }
+            _ => {
+                bytes.push(byte);
+                at += 1;
+            }
+        }
+    }
+    String::from_utf8(bytes).ok()
+}
+
+async fn read_event(
+    State(running): State<Arc<Running>>,
+    Path((topic, number)): Path<(String, String)>,
+) -> Result<JsonReply<EventView>, Problem> {
+    let none = || Problem::new(&NOT_FOUND, format!("no event {number}: it may be too old to be kept"));
+    let event = EventNo(number.parse().map_err(|_| none())?);
+    match running.ask(Command::Event { topic: topic_id(&topic)?, event }).await? {
+        Reply::Event(Some(seen)) => Ok(JsonReply(view_of_event(event, seen))),
+        Reply::Event(None) => Err(none()),
+        other => Err(of_reply(&other)),
+    }
+}
+
+fn view_of_event(event: EventNo, EventSeen { sequence, at, owed }: EventSeen) -> EventView {
+    let plain = |subscription, state| OwedView {
+        subscription,
+        state,
+        attempts: None,
+        again_at: None,
+        status: None,
+        said: None,
+    };
+    let owed = owed.into_iter().map(|owed| match owed {
+        Owed::Delivered { to } => plain(to, OwedState::Delivered),
+        Owed::Waiting { to, attempts, again_at, is_blocked } => {
+            let state = if is_blocked { OwedState::Blocked } else { OwedState::Waiting };
+            OwedView { attempts: Some(attempts), again_at, ..plain(to, state) }
+        }
+        Owed::Dead { to, letter } => OwedView {
+            attempts: Some(letter.attempts),
+            status: Some(letter.status),
+            said: Some(letter.said),
+            ..plain(to, OwedState::Dead)
+        },
+    });
+    EventView { number: event.0, sequence: sequence.0, posted_at: at, subscriptions: owed.collect() }
+}
+
+async fn list_topics(State(running): State<Arc<Running>>) -> Result<JsonReply<Topics>, Problem> {
+    match running.ask(Command::Topics).await? {
+        Reply::Topics(topics) => {
+            let view =
+                |TopicSeen { name, spec, kept, last }| TopicView { topic: name, spec, kept, last: last.0 };
+            Ok(JsonReply(Topics { topics: topics.into_iter().map(view).collect() }))
+        }
+        other => Err(of_reply(&other)),
+    }
+}
+
+async fn define_topic(
+    operator: Operator,
+    State(running): State<Arc<Running>>,
+    Path(topic): Path<String>,
+    JsonBody(spec): JsonBody<TopicSpec, COMMAND_BYTES_MAX>,
+) -> Result<JsonReply<Done>, Problem> {
+    if let Some(why) = spec.problem() {
+        return Err(Problem::new(&INVALID, why));
+    }
+    done(running.ask(Command::DefineTopic { name: topic_id(&topic)?, spec, by: operator.actor("") }).await?)
+}
+
+fn done(reply: Reply) -> Result<JsonReply<Done>, Problem> {
+    match reply {
+        Reply::Done => Ok(JsonReply(Done { done: true })),
+        other => Err(of_reply(&other)),
+    }
+}
+
+fn view_of(seen: SubscriptionSeen, secret: Option<String>) -> SubscriptionView {
+    let SubscriptionSeen {
+        name,
+        spec,
+        state,
+        delivered,
+        failed,
+        dead,
+        backlog,
+        in_flight,
+        oldest,
+        left_alone_until,
+    } = seen;
+    SubscriptionView {
+        subscription: name,
+        spec: (*spec).clone(),
+        state,
+        delivered,
+        failed,
+        dead_letters: dead,
+        backlog,
+        in_flight,
+        oldest,
+        left_alone_until,
+        secret,
+    }
+}
+
+async fn list_subscriptions(
+    State(running): State<Arc<Running>>,
+) -> Result<JsonReply<Subscriptions>, Problem> {
+    let subscriptions = running.subscriptions().await?.into_iter().map(|seen| view_of(seen, None));
+    Ok(JsonReply(Subscriptions { subscriptions: subscriptions.collect() }))
+}
+
+async fn read_subscription(
+    State(running): State<Arc<Running>>,
+    Path(name): Path<String>,
+) -> Result<JsonReply<SubscriptionView>, Problem> {
+    let name = subscription_id(&name)?;
+    Ok(JsonReply(view_of(running.subscription(&name).await?, None)))
+}
+
+async fn subscribe(
+    operator: Operator,
+    State(running): State<Arc<Running>>,
+    Path(name): Path<String>,
+    JsonBody(spec): JsonBody<SubscriptionSpec, DOCUMENT_BYTES_MAX>,
+) -> Result<JsonReply<SubscriptionView>, Problem> {
+    let name = subscription_id(&name)?;
+    let url = spec.url.parse::<EndpointUrl>().err().map(|error| format!("url: {error}"));
+    if let Some(why) = url.or_else(|| spec.problem()) {
+        return Err(Problem::new(&INVALID, why));
+    }
+    match running.ask(Command::Subscribe { name: name.clone(), spec, by: operator.actor("") }).await? {
+        Reply::Subscribed { subscription, is_new } => {
+            let secret = is_new.then(|| running.secrets.of(subscription).expose());
+            Ok(JsonReply(view_of(running.subscription(&name).await?, secret)))
+        }
+        other => Err(of_reply(&other)),
+    }
+}
+
+async fn unsubscribe(
+    operator: Operator,
+    State(running): State<Arc<Running>>,
+    Path(name): Path<String>,
+) -> Result<JsonReply<Done>, Problem> {
+    done(running.ask(Command::Unsubscribe { name: subscription_id(&name)?, by: operator.actor("") }).await?)
+}
+
+async fn set_state(
+    operator: Operator,
+    running: &Running,
+    (name, state): (&str, SubscriptionState),
+    Why { reason }: Why,
+) -> Result<JsonReply<Done>, Problem> {
+    Reasons::Optional.check(&reason.0)?;
+    let (name, by) = (subscription_id(name)?, operator.actor(&reason.0));
+    done(running.ask(Command::SetState { name, state, by }).await?)
+}
+
+async fn pause(
+    operator: Operator,
+    State(running): State<Arc<Running>>,
+    Path(name): Path<String>,
+    JsonBody(why): JsonBody<Why, COMMAND_BYTES_MAX>,
+) -> Result<JsonReply<Done>, Problem> {
+    set_state(operator, &running, (&name, SubscriptionState::Paused), why).await
+}
+
+async fn resume(
+    operator: Operator,
+    State(running): State<Arc<Running>>,
+    Path(name): Path<String>,
+    JsonBody(why): JsonBody<Why, COMMAND_BYTES_MAX>,
+) -> Result<JsonReply<Done>, Problem> {
+    set_state(operator, &running, (&name, SubscriptionState::Active), why).await
+}
+
+async fn list_letters(
+    State(running): State<Arc<Running>>,
+    Path(name): Path<String>,
+    Query(LettersQuery { after, limit }): Query<LettersQuery>,
+) -> Result<JsonReply<Letters>, Problem> {
+    let (name, at_most) = (subscription_id(&name)?, limit.clamp(1, LETTERS_MAX));
+    match running.ask(Command::Letters { name, after: EventNo(after), at_most }).await? {
+        Reply::Letters(letters) => {
+            let next = letters.last().map(|last| last.event.0).filter(|_| letters.len() == at_most);
+            let view = |Letter { event, letter, .. }: Letter| LetterView {
+                number: event.0,
+                died_at: letter.died_at,
+                attempts: letter.attempts,
+                status: letter.status,
+                said: letter.said,
+            };
+            Ok(JsonReply(Letters { letters: letters.into_iter().map(view).collect(), next }))
+        }
+        other => Err(of_reply(&other)),
+    }
+}
+
+fn changed(reply: Reply) -> Result<JsonReply<Changed>, Problem> {
+    match reply {
+        Reply::Changed(changed) => Ok(JsonReply(Changed { changed })),
+        other => Err(of_reply(&other)),
+    }
+}
+
+async fn redrive(
+    operator: Operator,
+    State(running): State<Arc<Running>>,
+    Path(name): Path<String>,
+    JsonBody(Chosen { number, reason }): JsonBody<Chosen, COMMAND_BYTES_MAX>,
+) -> Result<JsonReply<Changed>, Problem> {
+    Reasons::Optional.check(&reason.0)?;
+    let (name, by) = (subscription_id(&name)?, operator.actor(&reason.0));
+    changed(running.ask(Command::Redrive { name, event: number.map(EventNo), by }).await?)
+}
+
+async fn discard(
+    operator: Operator,
+    State(running): State<Arc<Running>>,
+    Path(name): Path<String>,
+    JsonBody(Chosen { number, reason }): JsonBody<Chosen, COMMAND_BYTES_MAX>,
+) -> Result<JsonReply<Changed>, Problem> {
+    Reasons::Needed.check(&reason.0)?;
+    let (name, by) = (subscription_id(&name)?, operator.actor(&reason.0));
+    changed(running.ask(Command::Discard { name, event: number.map(EventNo), by }).await?)
+}

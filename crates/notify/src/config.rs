@@ -1,0 +1,103 @@
+//! The `[notify]` section of the configuration. Its commented default is the manual.
+
+use crate::push::{IpNet, Settings};
+use serde::{Deserialize, Serialize};
+use std::net::SocketAddr;
+
+/// Every default, with comments. `floodgate config` prints it.
+pub const DEFAULT_TOML: &str = include_str!("config.default.toml");
+
+/// The smallest and largest value of each number in the section, by its name.
+pub const RANGES: &[(&str, i64, i64)] =
+    &[("open_max", 1, 100_000), ("in_flight_max", 1, 100_000), ("attempt_ms", 100, 600_000)];
+
+/// The section `[notify]`.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct Config {
+    pub listen: String,
+    pub open_max: usize,
+    pub in_flight_max: usize,
+    pub allowed_networks: Vec<String>,
+    pub http_allowed: bool,
+    pub roots_file: String,
+    pub attempt_ms: u64,
+}
+
+impl Default for Config {
+    fn default() -> Self {
+        Self {
+            listen: "127.0.0.1:8082".into(),
+            open_max: 512,
+            in_flight_max: 1024,
+            allowed_networks: Vec::new(),
+            http_allowed: false,
+            roots_file: String::new(),
+            attempt_ms: 15_000,
+        }
+    }
+}
+
+impl Config {
+    /// The listener's address, if there is one.
+    pub fn address(&self) -> Option<SocketAddr> {
+        self.listen.parse().ok()
+    }
+
+    /// A value of the right type that is not allowed: its name in `[notify]`, and the allowed
+    /// values.
+    pub fn wrong(&self) -> Option<(&'static str, &'static str)> {
+        if !self.listen.is_empty() && self.address().is_none() {
+            return Some((
+                "listen",
+                "want an address and a port, such as \"127.0.0.1:8082\", or \"\" for none",
+            ));
+        }
+        let is_network = |text: &String| text.parse::<IpNet>().is_ok();
+        (!self.allowed_networks.iter().all(is_network))
+            .then_some(("allowed_networks", "want networks such as \"10.1.0.0/16\""))
+    }
+
+    /// How messages are delivered.
+    pub fn push(&self) -> Settings {
+        let defaults = Settings::default();
+        Settings {
+            connect_ms: defaults.connect_ms.min(self.attempt_ms),
+            total_ms: self.attempt_ms,
+            connections_max: self.in_flight_max.min(65_536),
+            allowed_networks: self.allowed_networks.iter().filter_map(|text| text.parse().ok()).collect(),
+            http_allowed: self.http_allowed,
+            roots: (!self.roots_file.is_empty()).then(|| self.roots_file.clone().into()),
+            ..defaults
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_commented_default_is_the_default() {
+        let table: toml::Table = toml::from_str(DEFAULT_TOML).unwrap();
+        let section: Config = table["notify"].clone().try_into().unwrap();
+        assert_eq!(section, Config::default());
+        assert_eq!(section.wrong(), None);
+        for (name, min, max) in RANGES {
+            let value = table["notify"][*name].as_integer().unwrap();
+            assert!((*min..=*max).contains(&value), "{name}");
+        }
+    }
+
+    #[test]
+    fn values_that_cannot_be_meant_are_named() {
+        let wrong = |change: fn(&mut Config)| {
+            let mut config = Config::default();
+            change(&mut config);
+            config.wrong().map(|(name, _)| name)
+        };
+        assert_eq!(wrong(|config| config.listen.clear()), None);
+        assert_eq!(wrong(|config| config.listen = "8082".into()), Some("listen"));
+        assert_eq!(wrong(|config| config.allowed_networks = vec!["10.1".into()]), Some("allowed_networks"));
+    }
+}

@@ -1,0 +1,252 @@
+//! The courier takes what is due from the core, delivers it, and reports what came of it. It has a
+//! thread of its own, so that a crowd of slow endpoints does not slow anything else.
+
+use crate::{
+    bodies::Bodies,
+    core::{
+        Attempted, Command, Delivery, Notify, Outcome, Reply, Turn, record::SubscriptionNo,
+        spec::SubscriptionSpec,
+    },
+    push::{Attempt, Endpoint, Message, Outcome as Pushed, Pusher, Secret},
+};
+use data_encoding::BASE64;
+use engines::clock::Clock;
+use runtime::Handle;
+use std::{collections::HashMap, io, path::Path, sync::Arc, time::Duration};
+use tokio::{
+    sync::{mpsc, watch},
+    time::sleep,
+};
+use units::DurationMs;
+use web::secret::{invalid, random_bytes, read_or_create_secret};
+
+/// Results that are reported in one turn, at the most.
+const ENDED_MAX: usize = 4096;
+/// Deliveries that begin in one turn, at the most.
+const BEGUN_MAX: usize = 1024;
+/// How long to wait when the core cannot answer.
+const AGAIN_AFTER: Duration = Duration::from_millis(500);
+/// The longest wait: a clock that is set ahead is noticed within it.
+const NAP: Duration = Duration::from_secs(1);
+
+const MASTER_BYTES: usize = 32;
+
+/// The secrets that sign deliveries. Each is derived from one secret of the installation and from
+/// the subscription's number, which is never used again.
+#[derive(Clone)]
+pub struct Secrets([u8; MASTER_BYTES]);
+
+impl std::fmt::Debug for Secrets {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("Secrets")
+    }
+}
+
+impl Secrets {
+    /// Reads `keys/notify.key` in the data directory, or makes it.
+    pub fn open(data: &Path) -> io::Result<Self> {
+        let path = data.join("keys/notify.key");
+        let bytes = read_or_create_secret(&path, || random_bytes().map(|b: [u8; MASTER_BYTES]| b.to_vec()))?;
+        let master = bytes.as_slice().try_into();
+        master.map(Self).map_err(|_| invalid(&path, "want 32 bytes: put it back from a backup"))
+    }
+
+    /// The secret of a subscription.
+    pub fn of(&self, subscription: SubscriptionNo) -> Secret {
+        let mut material = self.0.to_vec();
+        material.extend_from_slice(&subscription.0.to_le_bytes());
+        let bytes = blake3::derive_key("floodgate notify signing secret v1", &material);
+        let text = format!("whsec_{}", BASE64.encode(&bytes));
+        text.parse().expect("32 bytes are a secret")
+    }
+}
+
+/// What the courier needs.
+pub struct Courier {
+    pub handle: Handle<Notify>,
+    pub bodies: Bodies,
+    pub pusher: Arc<Pusher>,
+    pub secrets: Secrets,
+    pub clock: Arc<dyn Clock>,
+    pub in_flight_max: usize,
+}
+
+impl std::fmt::Debug for Courier {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Courier").field("in_flight_max", &self.in_flight_max).finish_non_exhaustive()
+    }
+}
+
+/// An endpoint, as it was last needed.
+struct Known {
+    spec: Arc<SubscriptionSpec>,
+    endpoint: Result<Arc<Endpoint>, String>,
+}
+
+impl Courier {
+    /// Starts the courier's thread. It ends, with what is under way reported, some time after `ends`
+    /// turns true.
+    pub fn start(self, ends: watch::Receiver<bool>) -> io::Result<std::thread::JoinHandle<()>> {
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+        std::thread::Builder::new()
+            .name("notify-courier".into())
+            .spawn(move || runtime.block_on(self.run(ends)))
+    }
+
+    async fn run(mut self, mut ends: watch::Receiver<bool>) {
+        let (report, mut reports) = mpsc::unbounded_channel::<Attempted>();
+        let mut sequence = self.handle.sequence();
+        let mut known: HashMap<SubscriptionNo, Known> = HashMap::new();
+        let mut ended: Vec<Attempted> = Vec::new();
+        let mut in_flight = 0_usize;
+        loop {
+            while ended.len() < ENDED_MAX
+                && let Ok(one) = reports.try_recv()
+            {
+                ended.push(one);
+            }
+            let ends_now = *ends.borrow();
+            // Those that are not reported yet still count.
+            let room = self.in_flight_max.saturating_sub(in_flight).min(BEGUN_MAX);
+            let room = if ends_now { 0 } else { room };
+            sequence.borrow_and_update();
+            let turn = Turn { ended: ended.clone(), room };
+            let asked = self.handle.ask(Command::Turn(Arc::new(turn)));
+            let reply = match asked {
+                Ok(reply) => reply.await.ok(),
+                Err(_) => None,
+            };
+            let Some(Reply::Turned { deliveries, next_at }) = reply else {
+                if ends_now {
+                    return;
+                }
+                // What was reported is reported again.
+                sleep(AGAIN_AFTER).await;
+                continue;
+            };
+            in_flight -= ended.len();
+            ended.clear();
+            let is_busy = !deliveries.is_empty();
+            in_flight += deliveries.len();
+            self.begin(deliveries, &mut known, &report);
+            if ends_now && in_flight == 0 {
+                return;
+            }
+            if is_busy && in_flight < self.in_flight_max && !ends_now {
+                continue;
+            }
+            let now = self.clock.now();
+            let wait = next_at.map_or(NAP, |at| Duration::from_millis(at.since(now).0).min(NAP));
+            let is_full = in_flight >= self.in_flight_max;
+            if wait.is_zero() && !is_full && !ends_now {
+                continue;
+            }
+            tokio::select! {
+                one = reports.recv() => ended.extend(one),
+                _ = sequence.changed(), if !is_full => {}
+                () = sleep(wait), if !is_full => {}
+                _ = ends.changed(), if !ends_now => {}
+            }
+        }
+    }
+
+    fn begin(
+        &mut self,
+        deliveries: Vec<Delivery>,
+        known: &mut HashMap<SubscriptionNo, Known>,
+        report: &mpsc::UnboundedSender<Attempted>,
+    ) {
+        if deliveries.is_empty() {
+            return;
+        }
+        if let Err(error) = self.bodies.follow() {
+            tracing::warn!(%error, "the newest events cannot be read at the moment");
+        }
+        for delivery in deliveries {
+            let endpoint = endpoint_of(&delivery, known, &self.secrets);
+            let body = self.bodies.get(delivery.sequence);
+            let (endpoint, body) = match (endpoint, body) {
+                (Ok(endpoint), Ok(Some(body))) => (endpoint, body),
+                (Err(why), _) => {
+                    let _ = report.send(not_tried(&delivery, &why));
+                    continue;
+                }
+                (_, Ok(None)) => {
+                    let _ = report.send(not_tried(&delivery, "the event is not in the log"));
+                    continue;
+                }
+                (_, Err(error)) => {
+                    tracing::warn!(%error, "an event cannot be read from the log");
+                    let passing = Attempted { outcome: Outcome::NotTried, ..not_tried(&delivery, "") };
+                    let _ = report.send(passing);
+                    continue;
+                }
+            };
+            let message = Message {
+                id: message_id(&delivery),
+                content_type: "application/cloudevents+json",
+                body: axum::body::Bytes::from_owner(body),
+                headers: Vec::new(),
+            };
+            let (pusher, report, now) = (Arc::clone(&self.pusher), report.clone(), self.clock.now());
+            tokio::spawn(async move {
+                let attempt = pusher.push(&endpoint, &message, now).await;
+                let _ = report.send(attempted(&delivery, attempt));
+            });
+        }
+    }
+}
+
+/// The same for each attempt of an event to a subscription, and for each subscription.
+fn message_id(delivery: &Delivery) -> String {
+    format!("{}_{}", delivery.spec.topic, delivery.event.0)
+}
+
+fn endpoint_of(
+    delivery: &Delivery,
+    known: &mut HashMap<SubscriptionNo, Known>,
+    secrets: &Secrets,
+) -> Result<Arc<Endpoint>, String> {
+    if let Some(known) = known.get(&delivery.subscription)
+        && Arc::ptr_eq(&known.spec, &delivery.spec)
+    {
+        return known.endpoint.clone();
+    }
+    let secret = secrets.of(delivery.subscription);
+    let endpoint = delivery.spec.url.parse().map_err(|error| format!("url: {error}"));
+    let endpoint = endpoint.map(|url| Arc::new(Endpoint { url, secrets: vec![secret] }));
+    let spec = Arc::clone(&delivery.spec);
+    known.insert(delivery.subscription, Known { spec, endpoint: endpoint.clone() });
+    endpoint
+}
+
+fn not_tried(delivery: &Delivery, why: &str) -> Attempted {
+    Attempted {
+        subscription: delivery.subscription,
+        event: delivery.event,
+        attempt: delivery.attempt,
+        outcome: Outcome::Failed { retry_after: None },
+        status: 0,
+        took_ms: 0,
+        said: why.to_owned(),
+    }
+}
+
+fn attempted(delivery: &Delivery, attempt: Attempt) -> Attempted {
+    let (outcome, status, said) = match attempt.outcome {
+        Pushed::Accepted { status } => (Outcome::Delivered, status, String::new()),
+        Pushed::Refused { status: 410, .. } => (Outcome::Gone, 410, attempt.excerpt),
+        Pushed::Refused { status, retry_after } => {
+            let retry_after = retry_after.map(|wait| DurationMs(wait.as_millis() as u64));
+            (Outcome::Failed { retry_after }, status, attempt.excerpt)
+        }
+        Pushed::Failed(failure) => (Outcome::Failed { retry_after: None }, 0, failure.to_string()),
+    };
+    Attempted {
+        outcome,
+        status,
+        said,
+        took_ms: u32::try_from(attempt.took.as_millis()).unwrap_or(u32::MAX),
+        ..not_tried(delivery, "")
+    }
+}

@@ -1,0 +1,90 @@
+//! The problems that the message service adds to those of every server.
+
+use crate::{
+    cloud_events::EventError,
+    core::{Refused, Reply},
+};
+pub(crate) use web::problem::*;
+
+web::kinds! {
+    /// The message service's own kinds.
+    OWN_KINDS:
+    NOT_AN_EVENT = Kind::new(
+        422,
+        "not-an-event",
+        "It is no CloudEvent",
+        "The body, or the fields `ce-…`, are no CloudEvent 1.0; `detail` names the attribute, and the event of a batch. \
+         Nothing of the request was stored.",
+    );
+    EVENT_TOO_LARGE = Kind::new(
+        413,
+        "event-too-large",
+        "The event is too large",
+        "An event has 256 KiB in the JSON format at the most. Post a reference to what is larger. Nothing of the request \
+         was stored.",
+    );
+    EVENT_REPEATED = Kind::new(
+        409,
+        "event-repeated",
+        "Another event has this source and id",
+        "An event with the same `source` and `id` was stored lately, and it is not the same event. Give each event an id \
+         of its own. Nothing of the request was stored.",
+    );
+}
+
+/// Every kind that the message service may answer with, in the order of their status.
+pub(crate) fn all_kinds() -> Vec<&'static Kind> {
+    let mut all: Vec<_> = KINDS.iter().chain(OWN_KINDS).copied().collect();
+    all.sort_by_key(|kind| (kind.status, kind.slug));
+    all
+}
+
+/// What kept a document from being an event.
+pub(crate) fn of_event(error: &EventError) -> Problem {
+    Problem::new(if error.is_too_large { &EVENT_TOO_LARGE } else { &NOT_AN_EVENT }, error.to_string())
+}
+
+fn of_refused(refused: &Refused) -> Problem {
+    match refused {
+        Refused::NoTopic(topic) => {
+            Problem::new(&NOT_FOUND, format!("no topic {topic}: an owner makes it with PUT"))
+        }
+        Refused::NoSubscription(name) => Problem::new(&NOT_FOUND, format!("no subscription {name}")),
+        Refused::OtherTopic(topic) => Problem::new(
+            &CONFLICT,
+            format!("the subscription is to {topic}: make another one, for it cannot move"),
+        ),
+        Refused::TooMany { what, max } => Problem::new(&CONFLICT, format!("{max} {what} are the most")),
+        Refused::Repeated { at, event } => Problem::new(
+            &EVENT_REPEATED,
+            format!("event {at}: number {} has its source and id, and is another event", event.0),
+        ),
+        Refused::NotFailed(event) => Problem::new(
+            &CONFLICT,
+            format!(
+                "event {} is no dead letter of this subscription, and is not waiting to be tried again",
+                event.0
+            ),
+        ),
+        Refused::FollowedBefore(up_to) => {
+            Problem::new(&CONFLICT, format!("that log has been followed up to {up_to} already"))
+        }
+    }
+}
+
+/// The problem for a reply that is none of those that were expected.
+pub(crate) fn of_reply(reply: &Reply) -> Problem {
+    match reply {
+        Reply::Refused(refused) => of_refused(refused),
+        Reply::Busy => Problem::unavailable("nothing can be written at the moment"),
+        Reply::Unavailable(runtime::Outage::Passing(_)) => {
+            Problem::unavailable("the log cannot be read at the moment")
+        }
+        Reply::Unavailable(runtime::Outage::Stopped(_)) => {
+            let why = "the message service has stopped, and an operator must act first; this is no decision: asking the same \
+                       again later is safe";
+            Problem::new(&UNAVAILABLE, why).retry_after(30)
+        }
+        _ => Problem::internal(),
+    }
+}

@@ -1,0 +1,169 @@
+//! Connections that are kept open between messages, by origin, and how many may be open at once. It
+//! knows neither names nor certificates.
+
+use super::connection::Connection;
+use std::{
+    collections::HashMap,
+    sync::{
+        Arc, Mutex, MutexGuard, PoisonError, Weak,
+        atomic::{AtomicUsize, Ordering::SeqCst},
+    },
+    time::Duration,
+};
+use tokio::{
+    sync::{OwnedSemaphorePermit, Semaphore},
+    task::JoinHandle,
+    time::Instant,
+};
+
+/// Looks for names of one origin that run at the same time: so few that an origin with a slow
+/// name server leaves room for the others.
+const RESOLVES_EACH_MAX: usize = 2;
+/// The longest time between two sweeps.
+const SWEEP_EVERY_MAX: Duration = Duration::from_secs(1);
+
+/// The pools of all origins.
+pub(super) struct Pools {
+    map: Mutex<Map>,
+    /// One permit for each connection that may be open.
+    open: Arc<Semaphore>,
+    /// Pushes that wait for a permit. While there are any, no connection is kept idle.
+    waiting: AtomicUsize,
+    each_max: usize,
+    idle_max: Duration,
+}
+
+#[derive(Default)]
+struct Map {
+    pools: HashMap<Arc<str>, Arc<Pool>>,
+    /// Runs while there are pools.
+    sweeper: Option<JoinHandle<()>>,
+}
+
+/// The connections of one origin. Whoever uses one, or opens one, has a permit of `slots`; one is
+/// opened only if none is idle. So no more are open than there are slots.
+pub(super) struct Pool {
+    pub(super) slots: Semaphore,
+    pub(super) resolves: Semaphore,
+    /// The last one is the one that was used last.
+    idle: Mutex<Vec<Box<Connection>>>,
+}
+
+impl Pools {
+    pub(super) fn new(open_max: usize, each_max: usize, idle_max: Duration) -> Self {
+        let open = Arc::new(Semaphore::new(open_max));
+        Self { map: Mutex::default(), open, waiting: AtomicUsize::new(0), each_max, idle_max }
+    }
+
+    /// The pool of an origin. Within a runtime of tokio.
+    pub(super) fn of(self: &Arc<Self>, origin: &Arc<str>) -> Arc<Pool> {
+        let mut map = lock(&self.map);
+        if let Some(pool) = map.pools.get(origin) {
+            return Arc::clone(pool);
+        }
+        let pool = Arc::new(Pool {
+            slots: Semaphore::new(self.each_max),
+            resolves: Semaphore::new(RESOLVES_EACH_MAX),
+            idle: Mutex::default(),
+        });
+        map.pools.insert(Arc::clone(origin), Arc::clone(&pool));
+        if map.sweeper.as_ref().is_none_or(JoinHandle::is_finished) {
+            let every = (self.idle_max / 2).clamp(Duration::from_millis(1), SWEEP_EVERY_MAX);
+            map.sweeper = Some(tokio::spawn(sweep(Arc::downgrade(self), every)));
+        }
+        pool
+    }
+
+    /// A permit to open a connection. If too many are open, the one that was idle for longest is
+    /// closed for it, or the next one that would become idle.
+    pub(super) async fn permit(&self) -> OwnedSemaphorePermit {
+        if let Ok(permit) = Arc::clone(&self.open).try_acquire_owned() {
+            return permit;
+        }
+        let _waiting = Waiting::new(&self.waiting);
+        // After the count has gone up: `keep` then either sees it, or has already put its connection
+        // where this finds it.
+        drop(self.take_longest_idle());
+        Arc::clone(&self.open).acquire_owned().await.expect("the semaphore is never closed")
+    }
+
+    /// Keeps a connection that is ready for the next message.
+    pub(super) fn keep(&self, pool: &Pool, mut connection: Box<Connection>) {
+        connection.used = Instant::now();
+        let mut idle = lock(&pool.idle);
+        if self.waiting.load(SeqCst) == 0 {
+            idle.push(connection);
+        }
+    }
+
+    fn take_longest_idle(&self) -> Option<Box<Connection>> {
+        let map = lock(&self.map);
+        let since = |pool: &Pool| lock(&pool.idle).first().map(|connection| connection.used);
+        let oldest =
+            map.pools.values().filter_map(|pool| Some((since(pool)?, pool))).min_by_key(|(at, _)| *at);
+        let mut idle = lock(&oldest?.1.idle);
+        if idle.is_empty() { None } else { Some(idle.remove(0)) }
+    }
+
+    /// Closes what was idle for too long, and forgets pools without connections or users. Returns
+    /// whether there is nothing left to sweep.
+    fn sweep(&self) -> bool {
+        let mut closed = Vec::new();
+        let mut map = lock(&self.map);
+        map.pools.retain(|_, pool| {
+            let mut idle = lock(&pool.idle);
+            let stale = idle.partition_point(|connection| connection.used.elapsed() >= self.idle_max);
+            closed.extend(idle.drain(..stale));
+            // Users get it under the map's lock, which is held here.
+            !idle.is_empty() || Arc::strong_count(pool) > 1
+        });
+        let is_empty = map.pools.is_empty();
+        if is_empty {
+            map.sweeper = None;
+        }
+        is_empty
+    }
+}
+
+async fn sweep(pools: Weak<Pools>, every: Duration) {
+    loop {
+        tokio::time::sleep(every).await;
+        if pools.upgrade().is_none_or(|pools| pools.sweep()) {
+            return;
+        }
+    }
+}
+
+impl Pool {
+    /// An idle connection that is still open as far as is known; the one that was used last, so that
+    /// those that are not needed become old.
+    pub(super) async fn take(&self) -> Option<Box<Connection>> {
+        loop {
+            let last = lock(&self.idle).pop();
+            let mut connection = last?;
+            if connection.is_ready().await {
+                return Some(connection);
+            }
+        }
+    }
+}
+
+/// Counts one that waits, until it is dropped.
+struct Waiting<'a>(&'a AtomicUsize);
+
+impl<'a> Waiting<'a> {
+    fn new(count: &'a AtomicUsize) -> Self {
+        count.fetch_add(1, SeqCst);
+        Self(count)
+    }
+}
+
+impl Drop for Waiting<'_> {
+    fn drop(&mut self) {
+        self.0.fetch_sub(1, SeqCst);
+    }
+}
+
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}

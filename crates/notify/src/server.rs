@@ -1,0 +1,359 @@
+//! The message service as it runs: its log's worker, its courier, and the listener.
+
+use crate::{
+    bodies::Bodies,
+    config::Config,
+    core::{Command, Notify, Reply, SubscriptionSeen, spec::SubscriptionState},
+    courier::{Courier, Secrets},
+    problem::{self, Kind, NOT_FOUND, Problem, of_reply},
+    push::Pusher,
+    reference,
+};
+use axum::{
+    extract::{FromRef, State},
+    response::Response,
+};
+use contracts::SubscriptionId;
+use engines::{clock::Clock, log::Log};
+use runtime::{Handle, NotQueued, RecoverError, Service, service::Settings};
+use std::{
+    fmt, io,
+    net::SocketAddr,
+    path::Path,
+    sync::{Arc, atomic::AtomicU32},
+    thread::JoinHandle,
+    time::Duration,
+};
+use tokio::sync::watch;
+use units::TimeMs;
+use web::{
+    api_keys::ApiKeys,
+    config::{AddressLimits, ConnectionsConfig},
+    cors::Cors,
+    limits::{AddressFilter, DenyList},
+    metrics::{Metric, Naming, Registry, ServerMetrics},
+    operation::Callers,
+    pressure::{Memory, Pressure, Watch},
+    protection::{Counters, DRAIN_GRACE, Policy, Protection},
+    server::{Buffers, Listening, listen_once},
+};
+
+const SECTION: &str = "notify";
+const NAMING: Naming = Naming { prefix: "floodgate_notify", section: SECTION };
+/// Commands that may wait for the worker.
+const QUEUE_MAX: usize = 10_000;
+/// Entries after which a snapshot is made.
+const SNAPSHOT_EVERY: u64 = 500_000;
+/// A batch comes in, and lists go out.
+const BUFFERS: Buffers = Buffers { receive_bytes: 128 << 10, send_bytes: 128 << 10 };
+
+/// The running message service, for callers in this process.
+#[derive(Debug)]
+pub struct Running {
+    handle: Handle<Notify>,
+    pub(crate) secrets: Secrets,
+}
+
+impl Running {
+    /// Asks the core, and waits for what is durable.
+    pub async fn ask(&self, command: Command) -> Result<Reply, Problem> {
+        let reply = self.handle.ask(command).map_err(|why| match why {
+            NotQueued::QueueFull => Problem::unavailable("too many requests wait already"),
+            NotQueued::Stopping => Problem::unavailable("the message service is stopping"),
+        })?;
+        reply.await.map_err(|_| Problem::unavailable("the message service is stopping"))
+    }
+
+    pub(crate) async fn subscriptions(&self) -> Result<Vec<SubscriptionSeen>, Problem> {
+        match self.ask(Command::Subscriptions).await? {
+            Reply::Subscriptions(seen) => Ok(seen),
+            other => Err(of_reply(&other)),
+        }
+    }
+
+    pub(crate) async fn subscription(&self, name: &SubscriptionId) -> Result<SubscriptionSeen, Problem> {
+        let seen = self.subscriptions().await?.into_iter().find(|seen| seen.name == *name);
+        seen.ok_or_else(|| Problem::new(&NOT_FOUND, format!("no subscription {name}")))
+    }
+
+    /// Why it has stopped for good, if it has.
+    pub fn stopped(&self) -> Option<String> {
+        self.handle.stopped()
+    }
+}
+
+/// What the message service needs.
+pub struct Options {
+    pub config: Config,
+    /// The limits of connections, of which `open_max` is replaced by that of the section.
+    pub connections: ConnectionsConfig,
+    pub limits: AddressLimits,
+    pub api_keys: Arc<ApiKeys>,
+    pub denied: DenyList,
+    pub memory: Memory,
+    pub clock: Arc<dyn Clock>,
+    pub exempts_loopback: bool,
+}
+
+impl fmt::Debug for Options {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Options").field("config", &self.config).finish_non_exhaustive()
+    }
+}
+
+/// The parts of the message service, as the state of a router.
+#[derive(Clone)]
+pub(crate) struct Parts(Arc<AllParts>);
+
+struct AllParts {
+    running: Arc<Running>,
+    protection: Arc<Protection>,
+    api_keys: Arc<ApiKeys>,
+    counts: Arc<ServerMetrics>,
+    /// What is counted, in contrast to what is read at each scrape.
+    counted: Registry,
+}
+
+impl FromRef<Parts> for Arc<Running> {
+    fn from_ref(parts: &Parts) -> Self {
+        Arc::clone(&parts.0.running)
+    }
+}
+
+impl FromRef<Parts> for Arc<Protection> {
+    fn from_ref(parts: &Parts) -> Self {
+        Arc::clone(&parts.0.protection)
+    }
+}
+
+impl FromRef<Parts> for Arc<ApiKeys> {
+    fn from_ref(parts: &Parts) -> Self {
+        Arc::clone(&parts.0.api_keys)
+    }
+}
+
+struct Counting(Arc<ServerMetrics>);
+
+impl Policy for Counting {
+    fn keeps(&self, _operation: &'static str) -> bool {
+        true
+    }
+
+    fn took(&self, operation: &'static str, time: Duration) {
+        self.0.took(operation, time);
+    }
+
+    fn refused(&self, kind: &'static Kind) {
+        self.0.refused(kind);
+    }
+}
+
+/// The message service, started.
+pub struct Server {
+    service: Service<Notify>,
+    courier: JoinHandle<()>,
+    courier_ends: watch::Sender<bool>,
+    listener: std::net::TcpListener,
+    address: SocketAddr,
+    parts: Parts,
+    drain: watch::Sender<bool>,
+    open_max: usize,
+}
+
+impl fmt::Debug for Server {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Server").field("address", &self.address).finish_non_exhaustive()
+    }
+}
+
+/// Why the message service cannot be started.
+#[derive(Debug)]
+pub enum StartError {
+    Recover(RecoverError),
+    Io(io::Error),
+}
+
+impl fmt::Display for StartError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Recover(_) => f.write_str("message service: recover"),
+            Self::Io(_) => f.write_str("message service: start"),
+        }
+    }
+}
+
+impl std::error::Error for StartError {
+    fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
+        Some(match self {
+            Self::Recover(error) => error,
+            Self::Io(error) => error,
+        })
+    }
+}
+
+impl From<io::Error> for StartError {
+    fn from(error: io::Error) -> Self {
+        Self::Io(error)
+    }
+}
+
+/// Recovers the message service from its log, starts to deliver, and binds the listener.
+/// Connections are queued by the kernel from here on, and answered by [`Server::run`].
+pub fn start<L: Log + 'static>(log: L, data: &Path, options: Options) -> Result<Server, StartError> {
+    let Options { config, connections, limits, api_keys, denied, memory, clock, exempts_loopback } = options;
+    let address = config.address().ok_or_else(|| io::Error::other("notify.listen: no address"))?;
+    let secrets = Secrets::open(data)?;
+    let pusher = Arc::new(Pusher::new(config.push())?);
+    let (listener, address) =
+        listen_once("notify.listen", address, connections.backlog.min(1024), false, BUFFERS)?;
+    let bodies = Bodies::new(log.reader());
+    let settings = Settings { queue_max: QUEUE_MAX, snapshot_every: SNAPSHOT_EVERY };
+    let service =
+        Service::<Notify>::start("notify", log, Arc::clone(&clock), settings).map_err(StartError::Recover)?;
+    let (courier_ends, ends) = watch::channel(false);
+    let (handle, in_flight_max) = (service.handle(), config.in_flight_max);
+    let courier = Courier {
+        handle: handle.clone(),
+        bodies,
+        pusher,
+        secrets: secrets.clone(),
+        clock: Arc::clone(&clock),
+        in_flight_max,
+    };
+    let courier = courier.start(ends)?;
+    let (drain, draining) = watch::channel(false);
+    let mut counted = Registry::default();
+    let kinds = problem::all_kinds();
+    let counts = Arc::new(ServerMetrics::new(NAMING, &kinds, &reference::ids(), &mut counted));
+    let connections = ConnectionsConfig { open_max: config.open_max, ..connections };
+    let open_max = config.open_max;
+    let protection = Arc::new(Protection {
+        section: SECTION,
+        addresses: Arc::new(AddressFilter::new(&limits, open_max, exempts_loopback, denied)),
+        pressure: Arc::new(Pressure::new(memory, connections.memory_mark_percent, open_max)),
+        cors: Arc::new(Cors::new(&[], "")),
+        api_keys: Arc::clone(&api_keys),
+        counters: Counters::default(),
+        policy: Arc::new(Counting(Arc::clone(&counts))),
+        draining,
+        turn_ms_max: AtomicU32::new(0),
+        is_https: false,
+        clock: Arc::new(move || clock.now()),
+        settings: connections,
+    });
+    let running = Arc::new(Running { handle, secrets });
+    let parts = Parts(Arc::new(AllParts { running, protection, api_keys, counts, counted }));
+    Ok(Server { service, courier, courier_ends, listener, address, parts, drain, open_max })
+}
+
+impl Server {
+    /// Where it listens. The port is the real one, even if 0 was configured.
+    pub fn address(&self) -> SocketAddr {
+        self.address
+    }
+
+    /// The message service, for callers in this process.
+    pub fn running(&self) -> Arc<Running> {
+        Arc::clone(&self.parts.0.running)
+    }
+
+    /// Serves until `shutdown` is ready, then answers the requests that have come, lets deliveries
+    /// that are under way end, and closes the log.
+    pub async fn run(self, shutdown: impl Future<Output = ()> + Send) -> io::Result<()> {
+        let protection = Arc::clone(&self.parts.0.protection);
+        let operations = reference::operations_served();
+        let listening = Arc::new(Listening::new(
+            &protection,
+            operations,
+            self.parts.clone(),
+            Callers::Operators,
+            self.open_max,
+        ));
+        let relieved = Arc::clone(&listening);
+        let at_look = {
+            let protection = Arc::clone(&protection);
+            // What operators deny is noticed here; what cannot be read is said by the gate.
+            move || drop(protection.addresses.denied().refresh())
+        };
+        let watch =
+            Watch::start(SECTION, Arc::clone(&protection.pressure), at_look, move || relieved.relieve())?;
+        let mut beside = tokio::task::JoinSet::new();
+        beside.spawn(Arc::clone(&protection).note_lateness());
+        let mut accepting = tokio::task::JoinSet::new();
+        accepting.spawn(Arc::clone(&listening).accept(self.listener));
+        shutdown.await;
+        self.drain.send_replace(true);
+        let closed = async {
+            tokio::time::sleep(DRAIN_GRACE).await;
+            while accepting.join_next().await.is_some() {}
+            listening.all_closed().await;
+        };
+        let limit = Duration::from_secs(protection.settings.drain_seconds);
+        if tokio::time::timeout(limit, closed).await.is_err() {
+            tracing::warn!(seconds = limit.as_secs(), "message service: requests were cut off");
+        }
+        drop(beside);
+        self.courier_ends.send_replace(true);
+        let (courier, service) = (self.courier, self.service);
+        tokio::task::spawn_blocking(move || {
+            drop(watch);
+            // Bounded by the time of one attempt.
+            if courier.join().is_err() {
+                tracing::error!("the courier panicked");
+            }
+            service.stop();
+        })
+        .await
+        .map_err(io::Error::other)
+    }
+}
+
+/// `GET /readyz`.
+pub(crate) async fn ready(
+    State(running): State<Arc<Running>>,
+    State(protection): State<Arc<Protection>>,
+) -> Result<&'static str, Problem> {
+    if *protection.draining.borrow() {
+        return Err(Problem::unavailable("the server drains"));
+    }
+    match running.stopped() {
+        Some(_) => Err(Problem::unavailable("the message service has stopped: see the server's log")),
+        None => Ok("ready\n"),
+    }
+}
+
+/// `GET /metrics`.
+pub(crate) async fn metrics(State(parts): State<Parts>) -> Result<Response, Problem> {
+    let AllParts { running, protection, counts, counted, .. } = &*parts.0;
+    let mut now = Registry::default();
+    counts.read(protection, &mut now);
+    let stopped = u64::from(running.stopped().is_some());
+    now.value(Metric::gauge("floodgate_notify_stopped", "1 once the message service has stopped"), stopped);
+    if stopped == 0 {
+        read_subscriptions(&running.subscriptions().await?, protection.now(), &mut now);
+    }
+    Ok(web::metrics::answer(&[counted, &now]))
+}
+
+fn read_subscriptions(seen: &[SubscriptionSeen], at: TimeMs, now: &mut Registry) {
+    let mut row = |metric: Metric, value: fn(&SubscriptionSeen, TimeMs) -> u64| {
+        let rows = seen.iter().map(|of| ([("subscription", of.name.to_string())], value(of, at)));
+        now.values(metric, rows);
+    };
+    row(Metric::counter("floodgate_notify_delivered_total", "Events delivered"), |of, _| of.delivered);
+    row(Metric::counter("floodgate_notify_failed_total", "Attempts to deliver that failed"), |of, _| {
+        of.failed
+    });
+    row(Metric::gauge("floodgate_notify_dead_letters", "Dead letters"), |of, _| of.dead);
+    row(Metric::gauge("floodgate_notify_backlog", "Events that a subscription has not had"), |of, _| {
+        of.backlog
+    });
+    let lag = "Age of the oldest event that a subscription has not had, in seconds";
+    row(Metric::gauge("floodgate_notify_lag_seconds", lag), |of, at| {
+        of.oldest.map_or(0, |oldest| at.since(oldest).0 / 1000)
+    });
+    let state = "1 if a subscription is delivered to";
+    row(Metric::gauge("floodgate_notify_active", state), |of, _| {
+        u64::from(of.state == SubscriptionState::Active)
+    });
+}
