@@ -154,7 +154,8 @@ pub enum Failure {
     Connect(String),
     /// No TLS: such as a certificate that has expired, or is for another name.
     Tls(String),
-    /// No time was left in this phase.
+    /// No time was left in this phase: `resolve`, `wait for a connection`, `connect`,
+    /// `tls handshake` or `response`, which begins with the request.
     TimedOut(&'static str),
     /// The connection closed early, no valid HTTP/1.1 came back, or the message cannot be sent as
     /// HTTP or over plain `http`.

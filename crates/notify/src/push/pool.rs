@@ -16,6 +16,9 @@ use tokio::{
     time::Instant,
 };
 
+/// The longest that a connection is kept, however busy: an endpoint that has moved to another address
+/// is then followed, also if its old server still answers.
+const AGE_MAX: Duration = Duration::from_secs(300);
 /// Looks for names of one origin that run at the same time: so few that an origin with a slow
 /// name server leaves room for the others.
 const RESOLVES_EACH_MAX: usize = 2;
@@ -87,9 +90,13 @@ impl Pools {
         Arc::clone(&self.open).acquire_owned().await.expect("the semaphore is never closed")
     }
 
-    /// Keeps a connection that is ready for the next message.
+    /// Keeps a connection that is ready for the next message; or closes it, if it is old, or if
+    /// another one waits for room.
     pub(super) fn keep(&self, pool: &Pool, mut connection: Box<Connection>) {
         connection.used = Instant::now();
+        if connection.used.duration_since(connection.opened) >= AGE_MAX {
+            return;
+        }
         let mut idle = lock(&pool.idle);
         if self.waiting.load(SeqCst) == 0 {
             idle.push(connection);

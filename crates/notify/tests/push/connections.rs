@@ -184,8 +184,8 @@ async fn a_push_that_finds_no_room_waits_and_then_names_what_it_waited_for() {
         settings.connections_max = 1;
         settings.total_ms = 500;
     }));
-    // Three have a slot of their endpoint, and one of them has the connection. Once its time is up,
-    // the time of the others is nearly up.
+    // Two of each endpoint have a slot, and one of these four the only connection. Once the time of
+    // one that is not answered is up, that of the others is nearly up.
     let endpoints = [silent.endpoint(), other.endpoint()];
     let pushes = (0..40).map(|at| {
         let (pusher, endpoint) = (Arc::clone(&pusher), endpoints[usize::from(at >= 20)].clone());
