@@ -109,8 +109,9 @@ impl Connection {
         sent.map_err(|reason| Lost { reason, is_unanswered: self.read_bytes.load(Relaxed) == 0 })
     }
 
-    /// Reads a response's body, and appends its first bytes, up to `kept_bytes_max`. Returns whether
-    /// the body ended properly, within `bytes_max`. What was appended stays when this is dropped.
+    /// Reads a response's body, and appends its first bytes, up to `kept_bytes_max`. Returns
+    /// whether the body ended properly, within `bytes_max`. What was appended stays when this is
+    /// dropped.
     pub(super) async fn read_body(
         &mut self,
         mut body: Incoming,
