@@ -29,8 +29,8 @@ use tokio::{
 };
 use tokio_rustls::client::TlsStream;
 
-/// Bytes of a response's head. Twice what the strictest of hyper's buffers has; what answers a
-/// message needs far less.
+/// Bytes of a response's head: twice the least that hyper can be told. What answers a message needs
+/// far less.
 const HEAD_BYTES_MAX: usize = 16 * 1024;
 
 /// A connection that is open, or was when it was last used.
@@ -41,6 +41,7 @@ pub(super) struct Connection {
     /// Bytes read since the last request.
     read_bytes: Arc<AtomicUsize>,
     address: IpAddr,
+    pub(super) opened: Instant,
     /// When it was last used.
     pub(super) used: Instant,
     _permit: OwnedSemaphorePermit,
@@ -68,8 +69,17 @@ impl Connection {
         let mut builder = http1::Builder::new();
         builder.max_buf_size(HEAD_BYTES_MAX);
         let (sender, driver) = builder.handshake(TokioIo::new(metered)).await.map_err(|e| chain(&e))?;
-        let used = Instant::now();
-        Ok(Self { sender, driver, has_ended: false, read_bytes, address, used, _permit: permit })
+        let now = Instant::now();
+        Ok(Self {
+            sender,
+            driver,
+            has_ended: false,
+            read_bytes,
+            address,
+            opened: now,
+            used: now,
+            _permit: permit,
+        })
     }
 
     pub(super) fn address(&self) -> IpAddr {
@@ -99,8 +109,9 @@ impl Connection {
         sent.map_err(|reason| Lost { reason, is_unanswered: self.read_bytes.load(Relaxed) == 0 })
     }
 
-    /// Reads a response's body, and appends its first bytes, up to `kept_bytes_max`. Returns whether
-    /// the body ended properly, within `bytes_max`. What was appended stays when this is dropped.
+    /// Reads a response's body, and appends its first bytes, up to `kept_bytes_max`. Returns
+    /// whether the body ended properly, within `bytes_max`. What was appended stays when this is
+    /// dropped.
     pub(super) async fn read_body(
         &mut self,
         mut body: Incoming,

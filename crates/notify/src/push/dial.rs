@@ -65,8 +65,8 @@ impl Dialer {
         Ok(Self { guard, connect_max, response_bytes_max, tls, resolves })
     }
 
-    /// Opens a connection to an address that was resolved and judged for it alone. `address` is that
-    /// of the last try.
+    /// Opens a connection to an address that was resolved and judged for it alone. `address` is
+    /// that of the last try.
     pub(super) async fn open(
         &self,
         pools: &Pools,

@@ -154,7 +154,8 @@ pub enum Failure {
     Connect(String),
     /// No TLS: such as a certificate that has expired, or is for another name.
     Tls(String),
-    /// No time was left in this phase.
+    /// No time was left in this phase: `resolve`, `wait for a connection`, `connect`,
+    /// `tls handshake` or `response`, which begins with the request.
     TimedOut(&'static str),
     /// The connection closed early, no valid HTTP/1.1 came back, or the message cannot be sent as
     /// HTTP or over plain `http`.
@@ -216,8 +217,8 @@ impl Pusher {
     /// calls are made within one runtime of tokio. If the future is dropped, its connection closes;
     /// the endpoint may have the message.
     ///
-    /// A connection from an earlier message may have been closed by the endpoint in the meantime. If
-    /// it ends before a byte of the response has come, the message is sent once more, on a new
+    /// A connection from an earlier message may have been closed by the endpoint in the meantime.
+    /// If it ends before a byte of the response has come, the message is sent once more, on a new
     /// connection. The endpoint may then have it twice, as after any other repeat.
     pub async fn push(&self, endpoint: &Endpoint, message: &Message, now: TimeMs) -> Attempt {
         let started = Instant::now();
@@ -291,8 +292,8 @@ impl Push<'_> {
         })?;
         let (head, body) = response.into_parts();
         let mut kept = Vec::new();
-        // The status is the answer. A body that takes too long changes nothing about it: the message
-        // would only be sent again to an endpoint that has it.
+        // The status is the answer. A body that takes too long changes nothing about it: the
+        // message would only be sent again to an endpoint that has it.
         let body = connection.read_body(body, *response_bytes_max, &mut kept, *excerpt_bytes_max);
         let is_whole = timeout_at(self.deadline, body).await.unwrap_or(false);
         self.excerpt = response::excerpt(&kept, *excerpt_bytes_max);

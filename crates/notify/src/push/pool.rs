@@ -16,6 +16,9 @@ use tokio::{
     time::Instant,
 };
 
+/// The longest that a connection is kept, however busy: an endpoint that has moved to another
+/// address is then followed, also if its old server still answers.
+const AGE_MAX: Duration = Duration::from_secs(300);
 /// Looks for names of one origin that run at the same time: so few that an origin with a slow
 /// name server leaves room for the others.
 const RESOLVES_EACH_MAX: usize = 2;
@@ -46,6 +49,7 @@ pub(super) struct Pool {
     pub(super) slots: Semaphore,
     pub(super) resolves: Semaphore,
     /// The last one is the one that was used last.
+    #[expect(clippy::vec_box, reason = "each push takes one out and puts it back: it moves a pointer")]
     idle: Mutex<Vec<Box<Connection>>>,
 }
 
@@ -81,15 +85,19 @@ impl Pools {
             return permit;
         }
         let _waiting = Waiting::new(&self.waiting);
-        // After the count has gone up: `keep` then either sees it, or has already put its connection
-        // where this finds it.
+        // After the count has gone up: `keep` then either sees it, or has already put its
+        // connection where this finds it.
         drop(self.take_longest_idle());
         Arc::clone(&self.open).acquire_owned().await.expect("the semaphore is never closed")
     }
 
-    /// Keeps a connection that is ready for the next message.
+    /// Keeps a connection that is ready for the next message; or closes it, if it is old, or if
+    /// another one waits for room.
     pub(super) fn keep(&self, pool: &Pool, mut connection: Box<Connection>) {
         connection.used = Instant::now();
+        if connection.used.duration_since(connection.opened) >= AGE_MAX {
+            return;
+        }
         let mut idle = lock(&pool.idle);
         if self.waiting.load(SeqCst) == 0 {
             idle.push(connection);
@@ -135,8 +143,8 @@ async fn sweep(pools: Weak<Pools>, every: Duration) {
 }
 
 impl Pool {
-    /// An idle connection that is still open as far as is known; the one that was used last, so that
-    /// those that are not needed become old.
+    /// An idle connection that is still open as far as is known; the one that was used last, so
+    /// that those that are not needed become old.
     pub(super) async fn take(&self) -> Option<Box<Connection>> {
         loop {
             let last = lock(&self.idle).pop();

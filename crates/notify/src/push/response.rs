@@ -28,8 +28,8 @@ fn retry_after(headers: &HeaderMap, now: TimeMs) -> Option<Duration> {
     Some(wait.min(RETRY_AFTER_MAX))
 }
 
-/// At most so many bytes of text from the beginning of a body. What is no UTF-8, or would change how
-/// the text around it is shown, is replaced.
+/// At most so many bytes of text from the beginning of a body. What is no UTF-8, or would change
+/// how the text around it is shown, is replaced.
 pub(super) fn excerpt(body: &[u8], bytes_max: usize) -> String {
     if body.is_empty() {
         return String::new();

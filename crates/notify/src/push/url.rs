@@ -112,7 +112,8 @@ impl FromStr for EndpointUrl {
         };
         let scheme = if is_https { "https" } else { "http" };
         let header = if port == port_usual { shown.clone() } else { format!("{shown}:{port}") };
-        let target = uri.path_and_query().map_or("/", http::uri::PathAndQuery::as_str);
+        let target =
+            format!("{}{}", uri.path(), uri.query().map(|query| format!("?{query}")).unwrap_or_default());
         Ok(Self {
             is_https,
             host,
@@ -210,7 +211,7 @@ mod tests {
             ("https://2130706433/", "host"),
             ("https://127.1/", "host"),
             ("https://a..b/", "host"),
-            ("https://-.%41/", "host"),
+            ("https://a.%41/", "url"),
             ("https://[fe80::1%25eth0]/", "url"),
             (&long, "want at most 2048"),
         ] {

@@ -13,8 +13,8 @@ use tokio_rustls::{
     rustls::{ServerConfig, crypto::aws_lc_rs, pki_types::PrivateKeyDer},
 };
 
-/// Pushes twice to `https://localhost` with a certificate for this name until this year. Returns the
-/// attempts, and the number of accepted connections.
+/// Pushes twice to `https://localhost` with a certificate for this name until this year. Returns
+/// the attempts, and the number of accepted connections.
 async fn push(name: &str, until_year: i32, is_root: bool) -> ([Attempt; 2], usize) {
     let key = KeyPair::generate().unwrap();
     let mut params = CertificateParams::new([name.to_owned()]).unwrap();
