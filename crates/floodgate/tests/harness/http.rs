@@ -48,7 +48,7 @@ type Methods = BTreeMap<String, BTreeSet<u16>>;
 
 impl Described {
     fn new() -> Self {
-        let document: Value = serde_json::from_str(gate::reference().openapi()).unwrap();
+        let documents = [gate::reference().openapi(), notify::reference::reference().openapi()];
         let statuses = |operation: &Value| {
             operation["responses"].as_object().unwrap().keys().map(|status| status.parse().unwrap()).collect()
         };
@@ -57,7 +57,11 @@ impl Described {
             let methods = methods.map(|(method, operation)| (method.to_uppercase(), statuses(operation)));
             (path.split('/').map(str::to_owned).collect(), methods.collect())
         };
-        Self(document["paths"].as_object().unwrap().iter().map(path).collect())
+        let paths = documents.iter().flat_map(|document| {
+            let document: Value = serde_json::from_str(document).unwrap();
+            document["paths"].as_object().unwrap().iter().map(path).collect::<Vec<_>>()
+        });
+        Self(paths.collect())
     }
 
     /// Fails on an answer that the description does not list for the request.

@@ -260,6 +260,11 @@ impl Server {
         format!("http://{}{path}", self.shop)
     }
 
+    /// Of the message service.
+    pub fn events_url(&self, path: &str) -> String {
+        format!("http://{}{path}", self.events)
+    }
+
     pub fn admin_url(&self, path: &str) -> String {
         format!("http://{}{path}", self.admin)
     }

@@ -20,6 +20,7 @@ mod gates;
 mod hostile_crowds;
 mod lifecycle;
 mod log_in_words;
+mod messages;
 mod not_eligible;
 mod one_sale_down;
 mod openapi_as_served;

@@ -57,6 +57,7 @@ pub enum Exhausted {
 /// long as before, and never longer than `longest_seconds`; a tenth more or less.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
+#[schemars(inline)]
 pub struct Retry {
     pub first_seconds: u64,
     pub factor: u32,

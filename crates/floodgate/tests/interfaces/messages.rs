@@ -1,0 +1,271 @@
+//! The message service over its own listener: what is posted and what happens in a sale reaches an
+//! endpoint, signed, in order, also across a kill.
+
+use crate::harness::http::Reply;
+use crate::harness::{Server, Setup, poll, shop};
+use data_encoding::BASE64;
+use serde_json::{Value, json};
+use std::io::{BufRead, BufReader, Read, Write};
+use std::net::{TcpListener, TcpStream};
+use std::sync::{Arc, Mutex};
+
+/// What an endpoint was sent.
+#[derive(Debug, Clone)]
+struct Got {
+    id: String,
+    timestamp: String,
+    signature: String,
+    body: String,
+}
+
+impl Got {
+    fn event(&self) -> Value {
+        serde_json::from_str(&self.body).unwrap()
+    }
+}
+
+/// An endpoint on this machine, which answers what it is told.
+#[derive(Debug, Clone)]
+struct Endpoint {
+    url: String,
+    got: Arc<Mutex<Vec<Got>>>,
+    status: Arc<Mutex<u16>>,
+}
+
+impl Endpoint {
+    fn start() -> Self {
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        let url = format!("http://{}/hook", listener.local_addr().unwrap());
+        let endpoint = Self { url, got: Arc::default(), status: Arc::new(Mutex::new(204)) };
+        let this = endpoint.clone();
+        std::thread::spawn(move || {
+            for stream in listener.incoming() {
+                let this = this.clone();
+                std::thread::spawn(move || this.serve(stream.unwrap()));
+            }
+        });
+        endpoint
+    }
+
+    fn serve(&self, mut stream: TcpStream) {
+        let mut reader = BufReader::new(stream.try_clone().unwrap());
+        loop {
+            let mut headers = std::collections::BTreeMap::new();
+            loop {
+                let mut line = String::new();
+                if reader.read_line(&mut line).unwrap_or(0) == 0 {
+                    return;
+                }
+                if line.trim().is_empty() {
+                    break;
+                }
+                if let Some((name, value)) = line.trim().split_once(": ") {
+                    headers.insert(name.to_lowercase(), value.to_owned());
+                }
+            }
+            let mut body = vec![0; headers["content-length"].parse().unwrap()];
+            reader.read_exact(&mut body).unwrap();
+            let of = |name: &str| headers[name].clone();
+            let status = *self.status.lock().unwrap();
+            if status < 300 {
+                self.got.lock().unwrap().push(Got {
+                    id: of("webhook-id"),
+                    timestamp: of("webhook-timestamp"),
+                    signature: of("webhook-signature"),
+                    body: String::from_utf8(body).unwrap(),
+                });
+            }
+            let answer = format!("HTTP/1.1 {status} Said\r\ncontent-length: 0\r\n\r\n");
+            if stream.write_all(answer.as_bytes()).is_err() {
+                return;
+            }
+        }
+    }
+
+    fn wait_for(&self, count: usize) -> Vec<Got> {
+        poll("deliveries", || Some(self.got.lock().unwrap().clone()).filter(|got| got.len() >= count))
+    }
+}
+
+/// As Standard Webhooks has it: HMAC-SHA256 (RFC 2104) of `id.timestamp.body`.
+fn signature(secret: &str, got: &Got) -> String {
+    use sha2::{Digest, Sha256};
+    let key = BASE64.decode(secret.strip_prefix("whsec_").unwrap().as_bytes()).unwrap();
+    let padded =
+        |with: u8| -> Vec<u8> { (0..64).map(|at| key.get(at).copied().unwrap_or(0) ^ with).collect() };
+    let text = format!("{}.{}.{}", got.id, got.timestamp, got.body);
+    let inner = Sha256::new().chain_update(padded(0x36)).chain_update(text).finalize();
+    let outer = Sha256::new().chain_update(padded(0x5c)).chain_update(inner).finalize();
+    format!("v1,{}", BASE64.encode(&outer))
+}
+
+fn start() -> Server {
+    Server::with(Setup { notify: "allowed_networks = [\"127.0.0.0/8\"]\n".into(), ..Setup::default() })
+}
+
+fn ask(server: &Server, key: &str, method: &str, path: &str, body: &Value) -> Reply {
+    server.client.admin(method, &server.events_url(path), key, &body.to_string())
+}
+
+fn subscribe(server: &Server, key: &str, topic: &str, endpoint: &Endpoint, retry: Value) -> String {
+    let spec = json!({ "topic": topic, "url": endpoint.url, "retry": retry });
+    let made = ask(server, key, "PUT", "/api/v1/subscriptions/crm", &spec);
+    assert_eq!(made.status, 200, "{made:?}");
+    made.json()["secret"].as_str().unwrap().to_owned()
+}
+
+fn post(server: &Server, key: &str, content_type: &str, body: &str) -> Reply {
+    let url = server.events_url("/api/v1/topics/orders/events");
+    let authorization = format!("Bearer {key}");
+    server.client.send(
+        "POST",
+        &url,
+        &[("authorization", &authorization), ("content-type", content_type)],
+        body,
+    )
+}
+
+fn event(id: usize, key: usize) -> Value {
+    json!({ "specversion": "1.0", "id": id.to_string(), "source": "/test", "type": "order.paid",
+            "subject": format!("order-{key}"), "data": { "n": id } })
+}
+
+#[test]
+fn what_happens_to_a_hold_is_told_in_its_order() {
+    let server = start();
+    let key = server.new_key("owner", "owner");
+    let endpoint = Endpoint::start();
+    let sale = server.open_sale("launch", &shop::spec(&[("phone", 5)]));
+    poll("the topic of all sales", || {
+        let topics = ask(&server, &key, "GET", "/api/v1/topics", &json!(null)).json();
+        (topics["topics"][0]["topic"] == "sales").then_some(())
+    });
+    let secret = subscribe(&server, &key, "sales", &endpoint, json!({}));
+    let granted = sale.granted(&server.pass("launch", "alice"), "k", "phone");
+    let hold = granted["hold"].as_str().or(granted["attempt"].as_str()).unwrap().to_owned();
+    let confirm = format!("/sales/launch/holds/{hold}/confirm");
+    server.admin("POST", &confirm, &json!({ "payment": "p-1" }));
+    let of_hold = |got: &Got| got.event()["subject"] == hold.as_str();
+    let got = poll("both events", || {
+        let got: Vec<Got> = endpoint.got.lock().unwrap().iter().filter(|got| of_hold(got)).cloned().collect();
+        (got.len() >= 2).then_some(got)
+    });
+    let kinds: Vec<Value> = got.iter().map(|got| got.event()["type"].clone()).collect();
+    assert_eq!(kinds, ["floodgate.sale.granted", "floodgate.sale.confirmed"]);
+    let data = &got[0].event()["data"];
+    assert_eq!((&data["shopper"], &data["lines"][0]["item"]), (&json!("alice"), &json!("phone")), "{data}");
+    assert_eq!(got[1].event()["data"]["payment"], "p-1");
+    for got in &got {
+        assert_eq!(got.signature, signature(&secret, got));
+    }
+    assert_ne!(got[0].id, got[1].id);
+    let seen = ask(&server, &key, "GET", "/api/v1/subscriptions/crm", &json!(null)).json();
+    assert_eq!((&seen["backlog"], &seen["secret"]), (&json!(0), &Value::Null), "{seen}");
+    server.audit();
+}
+
+#[test]
+fn what_was_accepted_is_delivered_after_a_kill() {
+    let mut server = start();
+    let key = server.new_key("owner", "owner");
+    let endpoint = Endpoint::start();
+    assert_eq!(ask(&server, &key, "PUT", "/api/v1/topics/orders", &json!({})).status, 200);
+    subscribe(&server, &key, "orders", &endpoint, json!({ "first_seconds": 1, "longest_seconds": 1 }));
+    *endpoint.status.lock().unwrap() = 503;
+    let batch: Vec<Value> = (0..40).map(|id| event(id, id % 4)).collect();
+    let batch = Value::from(batch).to_string();
+    let stored = post(&server, &key, "application/cloudevents-batch+json", &batch);
+    assert_eq!((stored.status, stored.json()["events"][39]["number"].clone()), (202, json!(40)));
+    server.kill();
+    server.restart();
+    let again = post(&server, &key, "application/cloudevents-batch+json", &batch);
+    assert_eq!((again.status, again.json()["events"][0]["is_repeat"].clone()), (202, json!(true)));
+    *endpoint.status.lock().unwrap() = 204;
+    let got = endpoint.wait_for(40);
+    for key in 0..4_usize {
+        let of_key = got.iter().filter(|got| got.event()["subject"] == format!("order-{key}").as_str());
+        let mut ids: Vec<usize> =
+            of_key.map(|got| got.event()["data"]["n"].as_u64().unwrap() as usize).collect();
+        ids.dedup();
+        assert_eq!(ids, (0..40).filter(|id| id % 4 == key).collect::<Vec<_>>(), "in the order of its key");
+    }
+    let traced = ask(&server, &key, "GET", "/api/v1/topics/orders/events/1", &json!(null)).json();
+    assert_eq!(traced["subscriptions"][0]["state"], "delivered", "{traced}");
+}
+
+#[test]
+fn an_event_that_nobody_takes_becomes_a_dead_letter_and_can_be_sent_again() {
+    let server = start();
+    let key = server.new_key("owner", "owner");
+    let endpoint = Endpoint::start();
+    ask(&server, &key, "PUT", "/api/v1/topics/orders", &json!({}));
+    let retry = json!({ "first_seconds": 1, "longest_seconds": 1, "attempts": 2 });
+    subscribe(&server, &key, "orders", &endpoint, retry);
+    *endpoint.status.lock().unwrap() = 422;
+    post(&server, &key, "application/cloudevents+json", &event(7, 1).to_string());
+    let letters = poll("a dead letter", || {
+        let letters =
+            ask(&server, &key, "GET", "/api/v1/subscriptions/crm/dead-letters", &json!(null)).json();
+        letters["letters"].as_array().filter(|letters| letters.len() == 1).cloned()
+    });
+    assert_eq!((&letters[0]["attempts"], &letters[0]["status"]), (&json!(2), &json!(422)), "{letters:?}");
+    *endpoint.status.lock().unwrap() = 200;
+    let redriven =
+        ask(&server, &key, "POST", "/api/v1/subscriptions/crm/redrive", &json!({ "reason": "mended" }));
+    assert_eq!(redriven.json()["changed"], 1);
+    assert_eq!(endpoint.wait_for(1)[0].event()["id"], "7");
+    let metrics = server.client.get(&server.events_url("/metrics")).body;
+    assert!(metrics.contains("floodgate_notify_delivered_total{subscription=\"crm\"} 1"), "{metrics}");
+}
+
+#[test]
+fn what_cannot_be_stored_or_delivered_is_refused_by_name() {
+    let server = Server::start();
+    let owner = server.new_key("owner", "owner");
+    let reader = server.new_key("reader", "read-only");
+    ask(&server, &owner, "PUT", "/api/v1/topics/orders", &json!({}));
+    let problem = |reply: Reply| (reply.status, reply.problem());
+    let good = event(1, 1).to_string();
+    let of = |status, name: &str| (status, name.to_owned());
+    let json_event = "application/cloudevents+json";
+    assert_eq!(problem(post(&server, &reader, json_event, &good)), of(403, "role-refused"));
+    assert_eq!(problem(post(&server, &owner, json_event, "{}")), of(422, "not-an-event"));
+    assert_eq!(problem(post(&server, &owner, "application/json", &good)), of(415, "media-type"));
+    let large =
+        json!({ "specversion": "1.0", "id": "l", "source": "/s", "type": "t", "data": "x".repeat(300_000) });
+    assert_eq!(problem(post(&server, &owner, json_event, &large.to_string())), of(413, "event-too-large"));
+    assert_eq!(post(&server, &owner, json_event, &good).status, 202);
+    let other = good.replace("order.paid", "order.lost");
+    assert_eq!(problem(post(&server, &owner, json_event, &other)), of(409, "event-repeated"));
+    let url = server.events_url("/api/v1/topics/nosuch/events");
+    let authorization = format!("Bearer {owner}");
+    let headers = [("authorization", &*authorization), ("content-type", json_event)];
+    assert_eq!(problem(server.client.send("POST", &url, &headers, &good)), of(404, "not-found"));
+    for (spec, why) in [
+        (json!({ "topic": "orders", "url": "ftp://x" }), "url"),
+        (json!({ "topic": "orders", "url": "https://x.example/", "filter": [] }), "filter"),
+        (
+            json!({ "topic": "orders", "url": "https://x.example/", "filters": [{ "exact": {} }] }),
+            "attribute",
+        ),
+        (
+            json!({ "topic": "orders", "url": "https://x.example/", "retry": { "attempts": 0 } }),
+            "retry.attempts",
+        ),
+    ] {
+        let refused = ask(&server, &owner, "PUT", "/api/v1/subscriptions/crm", &spec);
+        assert_eq!((refused.status, &*refused.problem()), (422, "invalid"), "{spec}: {refused:?}");
+        assert!(refused.body.contains(why), "{spec}: {refused:?}");
+    }
+    // An endpoint inside the shop's own network is not reached.
+    let endpoint = Endpoint::start();
+    subscribe(&server, &owner, "orders", &endpoint, json!({ "attempts": 1 }));
+    post(&server, &owner, json_event, &event(2, 1).to_string());
+    let letters = poll("a dead letter", || {
+        let letters =
+            ask(&server, &owner, "GET", "/api/v1/subscriptions/crm/dead-letters", &json!(null)).json();
+        letters["letters"].as_array().filter(|letters| letters.len() == 1).cloned()
+    });
+    assert!(letters[0]["said"].as_str().unwrap().contains("127.0.0.1"), "{letters:?}");
+    assert!(endpoint.got.lock().unwrap().is_empty());
+}
