@@ -1,6 +1,6 @@
 //! When faults occur, by the nemesis's generator.
 
-use crate::disk::{Call, EIO, EMFILE};
+use crate::disk::{Call, EIO, EMFILE, Fault};
 use crate::nemesis::{HOURS_MS, in_full, is_excused};
 use crate::story::{Check, ensure};
 use crate::system::System;
@@ -139,6 +139,8 @@ impl<S: System> World<S> {
         let crashes = self.nemesis.crashes;
         let kept_before = self.snapshots_count();
         drop(self.disk.take_struck());
+        self.nemesis.note_refused(self.disk.take_refused());
+        self.nemesis.refused.clear();
         let (mut struck, mut beside) = (Vec::new(), Ok(()));
         let made = if in_turns {
             self.nemesis.in_turns = true;
@@ -157,17 +159,27 @@ impl<S: System> World<S> {
         struck.extend(self.disk.take_struck());
         beside?;
         if !self.disk.is_down() && self.nemesis.crashes == crashes {
-            let refused = self.disk.take_refused();
+            self.nemesis.note_refused(self.disk.take_refused());
+            let refused = &self.nemesis.refused;
             // Without a list of them none is superseded.
-            let could_list = !struck.contains(&"no file handle is left")
+            let could_list = !struck.contains(&Fault::NoHandles)
                 && !refused.iter().any(|(call, name)| *call == Call::Open && name.is_empty());
-            self.nemesis.note_refused(refused);
+            let could_remove =
+                !refused.iter().any(|(call, name)| *call == Call::Remove && name.starts_with("snap-"));
+            if made.is_ok() && could_list && could_remove {
+                self.nemesis.snapshots_removed();
+            }
             self.nothing_is_unfinished()?;
+            // What this very call could not remove, the next one removes: none stays for longer.
             let kept = self.snapshots_count();
-            let kept_max = if made.is_ok() { 2 } else { kept_before.max(2) };
-            let could_remove = !self.nemesis.not_removed.iter().any(|name| name.ends_with(".snap"));
-            let is_excused = kept <= kept_max || !could_list || !could_remove;
-            ensure(is_excused, "leftover", || format!("{kept} snapshots are kept, {kept_before} were"))?;
+            let kept_max = match (made.is_ok(), could_list && could_remove) {
+                (true, true) => 2,
+                (false, true) => kept_before,
+                (_, false) => kept_before + 1,
+            };
+            ensure(kept <= kept_max, "leftover", || {
+                format!("{kept} snapshots are kept, {kept_before} were")
+            })?;
         }
         match made {
             // It was written, and the machine died while older ones were removed.
@@ -262,6 +274,7 @@ impl<S: System> World<S> {
         self.nemesis.crashes += 1;
         self.nemesis.handles_until_ms = None;
         self.nemesis.not_removed.clear();
+        self.nemesis.refused.clear();
         self.outside = None;
         self.disk = if prng.percent(60) {
             self.story.note("the power fails".into());

@@ -3,7 +3,7 @@
 //!
 //! Everything comes from the seed: the same seed is the same run, to the last byte.
 
-use crate::disk::SimDisk;
+use crate::disk::{Fault, SimDisk};
 use crate::nemesis::{Nemesis, in_full, is_excused, is_only_short};
 use crate::network::{Chance, Network};
 use crate::story::{Check, EPOCH_MS, Story, Violation, clock, ensure};
@@ -237,7 +237,7 @@ impl<S: System> World<S> {
         if let Some(why) = server.worker.stopped() {
             self.story.note(format!("{} the worker stopped: {why}", clock(now)));
             // What passes by itself is waited for.
-            let names_one = ["os error 24", "no space left"].iter().any(|short| why.contains(short));
+            let names_one = ["(os error 24)", "no space left"].iter().any(|short| why.contains(short));
             let is_shortage = names_one || is_only_short(&struck);
             ensure(!is_shortage, "availability", || format!("it has stopped for good: {why}"))?;
             ensure(is_excused(&self.disk, why, &struck), "excuse", || {
@@ -396,12 +396,12 @@ impl<S: System> World<S> {
     /// nothing; and there is not enough for the frame that is owed.
     fn is_short_of_room(
         &self,
-        struck: &[&str],
+        struck: &[Fault],
         before: &BTreeMap<String, u64>,
         last_before: Sequence,
     ) -> Check {
         let Some(server) = &self.server else { return Ok(()) };
-        let is_why = !struck.is_empty() && struck.iter().all(|fault| *fault == "the disk is full");
+        let is_why = !struck.is_empty() && struck.iter().all(|fault| *fault == Fault::Full);
         let Some(room) = self.disk.room_bytes().filter(|_| is_why) else { return Ok(()) };
         let after = self.disk.lengths();
         // A part may have been appended, and another segment begun on the way.

@@ -2,7 +2,7 @@
 //! loses nothing proves nothing.
 
 use engines::embedded::disk::{Disk, DiskFile};
-use sim::disk::{Call, EIO, EMFILE, SimDisk};
+use sim::disk::{Call, EIO, EMFILE, Fault, SimDisk};
 use std::{collections::BTreeSet, io::ErrorKind};
 use units::Prng;
 
@@ -113,7 +113,7 @@ fn what_is_removed_makes_room_and_what_a_rename_replaces_does_too() {
     assert!(file.allocate(2101).is_err() && file.allocate(2100).is_ok());
     disk.rename("a", "c").unwrap();
     assert!(file.allocate(3101).is_err() && file.allocate(3100).is_ok());
-    assert_eq!(disk.take_struck(), ["the disk is full"; 3]);
+    assert_eq!(disk.take_struck(), [Fault::Full; 3]);
 }
 
 #[test]
@@ -146,7 +146,7 @@ fn room_that_a_sync_does_not_find_is_missing_at_each_sync_and_what_was_written_m
             assert_eq!(file.sync_data().unwrap_err().kind(), ErrorKind::StorageFull);
         }
         file.sync_data().expect("the kernel takes what was written for clean");
-        assert_eq!(disk.take_struck(), ["the disk is full"; 3]);
+        assert_eq!(disk.take_struck(), [Fault::Full; 3]);
         let after = read(&disk.power_cut(&mut Prng::new(seed))).unwrap();
         assert_eq!(after[..100], [1; 100]);
         after[100..200] != [2; 100]
