@@ -5,13 +5,13 @@
 //! as written, count as clean, and are not on the disk.
 
 use engines::embedded::disk::{Disk, DiskFile, LOCK_NAME};
+pub use fault::{Call, EIO, EMFILE, Fault};
 use std::{
     collections::BTreeMap,
     io::{self, ErrorKind},
     sync::{Arc, Mutex, MutexGuard, PoisonError},
     thread,
 };
-pub use fault::{Call, EIO, EMFILE, Fault};
 use turns::{EndOfTurns, Pace, Turn};
 use units::Prng;
 

@@ -131,7 +131,8 @@ mod tests {
         check("open seg-1: Input/output error (os error 5)", &[Fault::Refused(Call::Open, EIO)], true);
         check("open seg-1: Input/output error (os error 5)", &[Fault::Refused(Call::Open, EMFILE)], false);
         check("open seg-1: Input/output error (os error 5)", &[Fault::Refused(Call::Rename, EIO)], false);
-        let twice = "the log's outcome was unknown twice in a row: write to seg-1: the write stopped in the middle";
+        let twice =
+            "the log's outcome was unknown twice in a row: write to seg-1: the write stopped in the middle";
         check(twice, &[Fault::Write], false);
         check(twice, &[Fault::Sync, Fault::Write], true);
         check(twice, &[Fault::Sync, Fault::SyncDir], false);
