@@ -11,6 +11,10 @@ use std::io::ErrorKind;
 use std::ops::ControlFlow;
 use units::Sequence;
 
+/// What there is room for, at the most, when there is not yet room for everything again: more than
+/// any frame, and less than most segments.
+const SOME_ROOM_BYTES: u64 = 40_000;
+
 impl<S: System> World<S> {
     /// Perhaps causes a fault.
     pub(crate) fn trouble(&mut self) -> Check {
@@ -20,6 +24,10 @@ impl<S: System> World<S> {
             self.disk.limit_sync_room(None, 0);
             self.story.note("there is room again".into());
             self.nemesis.room_until_ms = None;
+            // Not always for everything: what needs no more than there is must go on.
+            if self.nemesis.prng.percent(30) {
+                self.limit_room(SOME_ROOM_BYTES);
+            }
         }
         if self.nemesis.handles_until_ms.is_some_and(|until_ms| time_ms >= until_ms) {
             self.disk.fail_opens(false);
@@ -69,15 +77,8 @@ impl<S: System> World<S> {
                 disk.fail_write_after(prng.below(2000), kind);
             }
             14..=16 => {
-                let room = prng.below(8000) * self.nemesis.room_factor;
-                if self.nemesis.reserves_late {
-                    story.note(format!("room for {room} bytes is left, as syncs will find"));
-                    disk.limit_sync_room(Some(room), prng.next_u64());
-                } else {
-                    story.note(format!("room for {room} bytes is left"));
-                    disk.limit_room(Some(room));
-                }
-                self.nemesis.room_until_ms = Some(time_ms + prng.below(6000));
+                let factor = self.nemesis.room_factor;
+                self.limit_room(8000 * factor);
             }
             17..=21 => {
                 let in_turns = prng.percent(25);
@@ -100,6 +101,21 @@ impl<S: System> World<S> {
             _ => {}
         }
         Ok(())
+    }
+
+    /// Leaves less than `bytes` of room, for a while.
+    fn limit_room(&mut self, bytes: u64) {
+        let time_ms = self.time_ms();
+        let prng = &mut self.nemesis.prng;
+        let room = prng.below(bytes);
+        if self.nemesis.reserves_late {
+            self.story.note(format!("room for {room} bytes is left, as syncs will find"));
+            self.disk.limit_sync_room(Some(room), prng.next_u64());
+        } else {
+            self.story.note(format!("room for {room} bytes is left"));
+            self.disk.limit_room(Some(room));
+        }
+        self.nemesis.room_until_ms = Some(time_ms + prng.below(6000));
     }
 
     /// Perhaps the power fails between two steps of long work, right after a snapshot in the middle
