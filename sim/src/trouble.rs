@@ -8,12 +8,12 @@ use crate::world::World;
 use engines::log::Log;
 use runtime::Machine;
 use std::io::ErrorKind;
-use std::ops::ControlFlow;
+use std::ops::{ControlFlow, Range};
 use units::Sequence;
 
-/// What there is room for, at the most, when there is not yet room for everything again: more than
-/// any frame, and less than most segments.
-const SOME_ROOM_BYTES: u64 = 40_000;
+/// How much room there is while there is not yet room for everything again: more than for almost
+/// any frame, and mostly less than for the rest of a long segment.
+const SOME_ROOM_BYTES: Range<u64> = 10_000..50_000;
 
 impl<S: System> World<S> {
     /// Perhaps causes a fault.
@@ -25,7 +25,7 @@ impl<S: System> World<S> {
             self.story.note("there is room again".into());
             self.nemesis.room_until_ms = None;
             // Not always for everything: what needs no more than there is must go on.
-            if self.nemesis.prng.percent(30) {
+            if self.nemesis.prng.percent(50) {
                 self.limit_room(SOME_ROOM_BYTES);
             }
         }
@@ -78,7 +78,9 @@ impl<S: System> World<S> {
             }
             14..=16 => {
                 let factor = self.nemesis.room_factor;
-                self.limit_room(8000 * factor);
+                // Often so little that it runs out before there is more again.
+                let most = if prng.percent(30) { 600 } else { 8000 * factor };
+                self.limit_room(0..most);
             }
             17..=21 => {
                 let in_turns = prng.percent(25);
@@ -103,11 +105,11 @@ impl<S: System> World<S> {
         Ok(())
     }
 
-    /// Leaves less than `bytes` of room, for a while.
-    fn limit_room(&mut self, bytes: u64) {
+    /// Leaves so much room, in bytes, for a while.
+    fn limit_room(&mut self, bytes: Range<u64>) {
         let time_ms = self.time_ms();
         let prng = &mut self.nemesis.prng;
-        let room = prng.below(bytes);
+        let room = bytes.start + prng.below(bytes.end - bytes.start);
         if self.nemesis.reserves_late {
             self.story.note(format!("room for {room} bytes is left, as syncs will find"));
             self.disk.limit_sync_room(Some(room), prng.next_u64());
