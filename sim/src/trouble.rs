@@ -13,7 +13,7 @@ use units::Sequence;
 
 /// How much room there is while there is not yet room for everything again: more than for almost
 /// any frame, and mostly less than for the rest of a long segment.
-const SOME_ROOM_BYTES: Range<u64> = 10_000..50_000;
+const SOME_ROOM_BYTES: Range<u64> = 5000..20_000;
 
 impl<S: System> World<S> {
     /// Perhaps causes a fault.
@@ -25,7 +25,7 @@ impl<S: System> World<S> {
             self.story.note("there is room again".into());
             self.nemesis.room_until_ms = None;
             // Not always for everything: what needs no more than there is must go on.
-            if self.nemesis.prng.percent(50) {
+            if self.nemesis.prng.percent(70) {
                 self.limit_room(SOME_ROOM_BYTES);
             }
         }
