@@ -155,6 +155,29 @@ fn room_that_a_sync_does_not_find_is_missing_at_each_sync_and_what_was_written_m
 }
 
 #[test]
+fn a_full_disk_is_full_for_the_next_process_too_and_for_new_names() {
+    let disk = SimDisk::new();
+    let file = disk.create_new("a").unwrap();
+    disk.limit_sync_room(Some(1000), 1);
+    file.write_at(&[1; 400], 0).unwrap();
+    file.sync_data().unwrap();
+    disk.sync_dir().expect("a sector is left");
+    assert_eq!(disk.room_bytes(), Some(88));
+    disk.sync_dir().expect("no name has changed");
+    disk.create_new("b").unwrap();
+    assert_eq!(disk.sync_dir().unwrap_err().kind(), ErrorKind::StorageFull);
+    let next = disk.power_cut(&mut Prng::new(1));
+    assert_eq!(next.room_bytes(), Some(88));
+    let file = next.open("a").unwrap();
+    file.write_at(&[2; 89], 0).unwrap();
+    assert_eq!(file.sync_data().unwrap_err().kind(), ErrorKind::StorageFull);
+    next.limit_sync_room(None, 0);
+    next.create_new("c").unwrap();
+    next.sync_dir().unwrap();
+    assert_eq!(next.take_struck(), [Fault::Full]);
+}
+
+#[test]
 fn a_call_is_refused_once_and_does_nothing_but_a_rename_that_was_done() {
     let disk = SimDisk::new();
     let file = disk.create_new("a").unwrap();
