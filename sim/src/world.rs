@@ -305,12 +305,17 @@ impl<S: System> World<S> {
     /// The power fails, or the process dies; either way it is restarted. What it knew to be the end
     /// of its log is the end: only after an append of unknown outcome may more be found.
     pub(crate) fn crash(&mut self) -> Check {
-        let live = self.server.take().map(|server| {
-            let worker = &server.worker;
+        let mut server = self.server.take();
+        let live = server.as_ref().map(|Server { worker, .. }| {
             let state = (!worker.is_stale()).then(|| worker.machine().snapshot());
             (worker.log().last(), worker.is_uncertain(), state)
         });
+        // A log that is closed notes where it ends. Mostly the process does not come to that.
+        if self.nemesis.prng.percent(20) {
+            drop(server.take());
+        }
         self.break_down();
+        drop(server);
         self.network.server_gone();
         self.start(true)?;
         let (Some(server), Some((at, is_uncertain, state))) = (&self.server, live) else { return Ok(()) };
