@@ -5,6 +5,7 @@
 //! as written, count as clean, and are not on the disk.
 
 use engines::embedded::disk::{Disk, DiskFile, LOCK_NAME};
+pub use fault::{Call, EIO, EMFILE, Fault};
 use std::{
     collections::BTreeMap,
     io::{self, ErrorKind},
@@ -14,6 +15,7 @@ use std::{
 use turns::{EndOfTurns, Pace, Turn};
 use units::Prng;
 
+mod fault;
 mod turns;
 
 /// The unit that the disk writes atomically.
@@ -69,7 +71,7 @@ struct World {
     operations_count: u64,
     written_bytes: u64,
     /// Faults that have struck in this life, and not only been armed.
-    struck: Vec<&'static str>,
+    struck: Vec<Fault>,
     /// The calls that were refused in this life, each with its file's name.
     refused: Vec<(Call, String)>,
     /// Calls are not refused for now: they are the simulator's own.
@@ -99,23 +101,6 @@ enum NameChange {
     Rename { from: String, to: String },
     Remove { name: String },
 }
-
-/// A call that the disk can be told to refuse.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Call {
-    Create,
-    Open,
-    Read,
-    Remove,
-    Rename,
-    /// The file has its new name, and the caller is told that it has not: a network's file system
-    /// asks twice, and hears the second time that there is no such file.
-    RenameDone,
-}
-
-/// Errors of Linux that std gives no kind of their own.
-pub const EIO: i32 = 5;
-pub const EMFILE: i32 = 24;
 
 /// After `left` more calls one is refused, once.
 #[derive(Debug)]
@@ -182,7 +167,9 @@ impl SimDisk {
         world.life += 1;
         world.locked = false;
         world.dead = false;
-        world.faults = Faults { capacity_bytes: world.faults.capacity_bytes, ..Faults::default() };
+        // A disk that was full still is.
+        let Faults { capacity_bytes, sync_room, .. } = std::mem::take(&mut world.faults);
+        world.faults = Faults { capacity_bytes, sync_room, ..Faults::default() };
         world.struck.clear();
         world.refused.clear();
         Self { world: self.world.clone(), life: world.life }
@@ -231,15 +218,17 @@ impl SimDisk {
         world.faults.capacity_bytes = bytes.map(|bytes| bytes + world.used_bytes());
     }
 
-    /// How much files can still grow, if that is limited.
+    /// How much files can still grow, or how much of them can still be synced, if that is limited.
     pub fn room_bytes(&self) -> Option<u64> {
-        lock(&self.world).room_bytes()
+        let world = lock(&self.world);
+        let syncable = world.faults.sync_room.as_ref().map(|(left, _)| *left);
+        world.reservable_bytes().into_iter().chain(syncable).min()
     }
 
     /// As [`SimDisk::limit_room`], on a disk that reserves room only when a file is synced
     /// (delayed allocation, a network's file system), and writes elsewhere what is overwritten: a
     /// sync of more than what is left fails as after [`SimDisk::fail_next_sync`], as often as it is
-    /// tried.
+    /// tried. A sync of the directory needs a sector if a name has changed.
     pub fn limit_sync_room(&self, bytes: Option<u64>, seed: u64) {
         lock(&self.world).faults.sync_room = bytes.map(|bytes| (bytes, Prng::new(seed)));
     }
@@ -251,7 +240,7 @@ impl SimDisk {
     }
 
     /// The faults that have struck since the last call, or since this life began.
-    pub fn take_struck(&self) -> Vec<&'static str> {
+    pub fn take_struck(&self) -> Vec<Fault> {
         std::mem::take(&mut lock(&self.world).struck)
     }
 
@@ -402,13 +391,18 @@ fn alive(world: &Mutex<World>, life: u64) -> io::Result<MutexGuard<'_, World>> {
 }
 
 impl World {
+    /// Notes that a fault has struck; returns what the caller is told.
+    fn strike(&mut self, fault: Fault) -> io::Error {
+        self.struck.push(fault);
+        fault.error()
+    }
+
     /// Every change passes through here, and the machine may stop before it.
     fn operation(&mut self) -> io::Result<()> {
         if let Some(left) = &mut self.faults.dies_after_operations {
             if *left == 0 {
                 self.dead = true;
-                self.struck.push("the machine dies");
-                return Err(io::Error::other("the machine is down"));
+                return Err(self.strike(Fault::Death));
             }
             *left -= 1;
         }
@@ -423,8 +417,7 @@ impl World {
         }
         let opens = matches!(call, Call::Create | Call::Open);
         if opens && self.faults.opens_fail {
-            self.struck.push("no file handle is left");
-            return Err(io::Error::from_raw_os_error(EMFILE));
+            return Err(self.strike(Fault::NoHandles));
         }
         let Some(at) = self.faults.refusals.iter().position(|refusal| refusal.call == call) else {
             return Ok(());
@@ -435,9 +428,8 @@ impl World {
             return Ok(());
         }
         let errno = self.faults.refusals.swap_remove(at).errno;
-        self.struck.push("a call is refused");
         self.refused.push((call, name.to_owned()));
-        Err(io::Error::from_raw_os_error(errno))
+        Err(self.strike(Fault::Refused(call, errno)))
     }
 
     fn used_bytes(&self) -> u64 {
@@ -470,14 +462,13 @@ impl World {
         self.renamings.push(change);
     }
 
-    fn room_bytes(&self) -> Option<u64> {
+    fn reservable_bytes(&self) -> Option<u64> {
         self.faults.capacity_bytes.map(|capacity| capacity.saturating_sub(self.used_bytes()))
     }
 
     fn grow(&mut self, by: usize) -> io::Result<()> {
-        if by > 0 && self.room_bytes().is_some_and(|room| by as u64 > room) {
-            self.struck.push("the disk is full");
-            return Err(io::Error::new(ErrorKind::StorageFull, "no space left on device"));
+        if by > 0 && self.reservable_bytes().is_some_and(|room| by as u64 > room) {
+            return Err(self.strike(Fault::Full));
         }
         Ok(())
     }
@@ -646,8 +637,14 @@ impl Disk for SimDisk {
         let left = world.faults.dir_sync_fails;
         world.faults.dir_sync_fails = left.and_then(|left| left.checked_sub(1));
         if left == Some(0) {
-            world.struck.push("a sync of the directory fails");
-            return Err(io::Error::other("input/output error"));
+            return Err(world.strike(Fault::SyncDir));
+        }
+        let is_changed = !world.renamings.is_empty();
+        if let Some((left, _)) = world.faults.sync_room.as_mut().filter(|_| is_changed) {
+            let Some(left_after) = left.checked_sub(SECTOR_BYTES as u64) else {
+                return Err(world.strike(Fault::Full));
+            };
+            *left = left_after;
         }
         world.renamings.clear();
         world.durable_names = world.names.clone();
@@ -678,8 +675,8 @@ impl DiskFile for SimFile {
             world.faults.write_fails = left.checked_sub(len as u64).map(|left| (left, kind));
             if world.faults.write_fails.is_none() {
                 len = left as usize;
-                world.struck.push("a write fails");
-                outcome = Err(io::Error::new(kind, "the write stopped in the middle"));
+                let is_full = kind == ErrorKind::StorageFull;
+                outcome = Err(world.strike(if is_full { Fault::WriteWithoutRoom } else { Fault::Write }));
             }
         }
         if let Some(left) = world.faults.dies_after_bytes {
@@ -688,8 +685,7 @@ impl DiskFile for SimFile {
                 None => {
                     len = left as usize;
                     world.dead = true;
-                    world.struck.push("the machine dies");
-                    outcome = Err(io::Error::other("the machine is down"));
+                    outcome = Err(world.strike(Fault::Death));
                 }
             }
         }
@@ -718,12 +714,11 @@ impl DiskFile for SimFile {
         if let Some((left, mut prng)) = world.faults.sync_room.take() {
             let left_after = left.checked_sub(world.inodes[self.inode].pending_bytes());
             if left_after.is_none() {
-                world.struck.push("the disk is full");
                 world.inodes[self.inode].lose_pending(&mut prng);
             }
             world.faults.sync_room = Some((left_after.unwrap_or(left), prng));
             if left_after.is_none() {
-                return Err(io::Error::new(ErrorKind::StorageFull, "no space left on device"));
+                return Err(world.strike(Fault::Full));
             }
         }
         match world.faults.sync_fails.take() {
@@ -732,9 +727,8 @@ impl DiskFile for SimFile {
                 Ok(())
             }
             Some(mut prng) => {
-                world.struck.push("a sync fails");
                 world.inodes[self.inode].lose_pending(&mut prng);
-                Err(io::Error::other("input/output error"))
+                Err(world.strike(Fault::Sync))
             }
         }
     }
@@ -747,7 +741,7 @@ impl DiskFile for SimFile {
         let outcome = world.grow(growth);
         // A file system reserves extent after extent. When there is no more room, those that it has
         // reserved stay, and the file is that long.
-        let made = match (&outcome, world.room_bytes()) {
+        let made = match (&outcome, world.reservable_bytes()) {
             (Err(_), Some(room)) => (room / BLOCK_BYTES * BLOCK_BYTES) as usize,
             _ => growth,
         };

@@ -1,7 +1,7 @@
 //! The faults that may happen, and what each of them explains. Every fault occurs on real machines:
 //! see [`crate::disk`] for the state after each.
 
-use crate::disk::{Call, SimDisk};
+use crate::disk::{Call, Fault, SimDisk};
 use std::iter::successors;
 use units::Prng;
 
@@ -24,27 +24,16 @@ pub(crate) struct Nemesis {
     pub(crate) room_factor: u64,
     /// The disk reserves room only when a file is synced.
     pub(crate) reserves_late: bool,
-    /// The files whose removal was refused in this life.
+    /// The files whose removal was refused in this life, but for those of snapshots that a later
+    /// snapshot was to remove.
     pub(crate) not_removed: Vec<String>,
+    /// The calls that were refused since the last snapshot was begun.
+    pub(crate) refused: Vec<(Call, String)>,
     pub(crate) last: bool,
 }
 
 /// By how much a clock may be wrong at the start, and how far it jumps at the most.
 pub(crate) const HOURS_MS: u64 = 3 * 3_600_000;
-
-/// What the caller of a call that a fault has struck is told.
-const TOLD: [(&str, &str); 7] = [
-    ("a sync fails", "input/output error"),
-    ("a sync of the directory fails", "input/output error"),
-    ("a write fails", "the write stopped in the middle"),
-    ("the disk is full", "no space left on device"),
-    ("no file handle is left", "os error 24"),
-    ("a call is refused", "os error"),
-    ("the machine dies", "the machine is down"),
-];
-
-/// The faults that are shortages, which pass by themselves.
-const SHORTAGES: [&str; 2] = ["the disk is full", "no file handle is left"];
 
 /// What is never an excuse: a rule or a promise of the log is violated, whatever the disk did.
 const DEFECTS: [&str; 5] =
@@ -66,6 +55,7 @@ impl Nemesis {
             room_factor: if Prng::new(seed ^ 0x6d6f_7265_726f_6f6d).percent(25) { 4 } else { 1 },
             reserves_late: Prng::new(seed ^ 0x6c61_7465_726f_6f6d).percent(25),
             not_removed: Vec::new(),
+            refused: Vec::new(),
             last: false,
         }
     }
@@ -82,8 +72,15 @@ impl Nemesis {
 
     /// Notes which calls were refused.
     pub(crate) fn note_refused(&mut self, refused: Vec<(Call, String)>) {
-        let removals = refused.into_iter().filter(|(call, _)| *call == Call::Remove);
-        self.not_removed.extend(removals.map(|(_, name)| name));
+        let removals = refused.iter().filter(|(call, _)| *call == Call::Remove);
+        self.not_removed.extend(removals.map(|(_, name)| name.clone()));
+        self.refused.extend(refused);
+    }
+
+    /// Forgets which removals of snapshots' files were refused: a snapshot that met no refusal has
+    /// removed what was left of them.
+    pub(crate) fn snapshots_removed(&mut self) {
+        self.not_removed.retain(|name| !name.starts_with("snap-"));
     }
 
     /// No faults from now on.
@@ -94,21 +91,22 @@ impl Nemesis {
 }
 
 /// Whether nothing but shortages has struck: what comes of them is no reason to stop for good.
-pub(crate) fn is_only_short(struck: &[&str]) -> bool {
-    !struck.is_empty() && struck.iter().all(|fault| SHORTAGES.contains(fault))
+pub(crate) fn is_only_short(struck: &[Fault]) -> bool {
+    !struck.is_empty() && struck.iter().all(|fault| fault.is_shortage())
 }
 
 /// Whether a failure is excused: its words must name a fault that has struck just now. One that was
-/// armed and has not struck, or that struck before, explains nothing.
-fn is_explained(why: &str, struck: &[&str]) -> bool {
-    let is_named = TOLD.iter().any(|(fault, told)| struck.contains(fault) && why.contains(told));
-    let is_twice = struck.len() >= 2 && why.contains("unknown twice in a row");
-    (is_named || is_twice) && !DEFECTS.iter().any(|defect| why.contains(defect))
+/// armed and has not struck, or that struck before, explains nothing; and a second failure in a row
+/// needs a second fault.
+fn is_explained(why: &str, struck: &[Fault]) -> bool {
+    let is_named = struck.iter().any(|fault| fault.is_named(why));
+    let is_enough = struck.len() >= 2 || !why.contains("twice in a row");
+    is_named && is_enough && !DEFECTS.iter().any(|defect| why.contains(defect))
 }
 
 /// As [`is_explained`]. A machine that is down may have been stopped by another call.
-pub(crate) fn is_excused(disk: &SimDisk, why: &str, struck: &[&str]) -> bool {
-    is_explained(why, struck) || (disk.is_down() && is_explained(why, &["the machine dies"]))
+pub(crate) fn is_excused(disk: &SimDisk, why: &str, struck: &[Fault]) -> bool {
+    is_explained(why, struck) || (disk.is_down() && is_explained(why, &[Fault::Death]))
 }
 
 /// An error and what caused it.
@@ -120,16 +118,24 @@ pub(crate) fn in_full(error: &dyn std::error::Error) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::disk::{EIO, EMFILE};
 
     #[test]
     fn an_excuse_names_a_fault_that_has_struck() {
-        let check = |why: &str, struck: &[&str], want| assert_eq!(is_explained(why, struck), want, "{why}");
-        check("sync seg-1: input/output error", &["a sync fails"], true);
-        check("sync seg-1: input/output error", &[], false);
-        check("sync seg-1: input/output error", &["the disk is full"], false);
-        check("open seg-1: Too many open files (os error 24)", &["no file handle is left"], true);
-        check("the log's outcome was unknown twice in a row", &["a sync fails"], false);
-        check("the log's outcome was unknown twice in a row", &["a sync fails", "a write fails"], true);
-        check("replay entry 7: input/output error", &["a sync fails"], false);
+        let check = |why: &str, struck: &[Fault], want| assert_eq!(is_explained(why, struck), want, "{why}");
+        check("sync seg-1: input/output error of a file", &[Fault::Sync], true);
+        check("sync seg-1: input/output error of a file", &[], false);
+        check("sync seg-1: input/output error of a file", &[Fault::Full], false);
+        check("reopen: input/output error of the directory", &[Fault::Sync], false);
+        check("open seg-1: Too many open files (os error 24)", &[Fault::NoHandles], true);
+        check("open seg-1: Input/output error (os error 5)", &[Fault::Refused(Call::Open, EIO)], true);
+        check("open seg-1: Input/output error (os error 5)", &[Fault::Refused(Call::Open, EMFILE)], false);
+        check("open seg-1: Input/output error (os error 5)", &[Fault::Refused(Call::Rename, EIO)], false);
+        let twice =
+            "the log's outcome was unknown twice in a row: write to seg-1: the write stopped in the middle";
+        check(twice, &[Fault::Write], false);
+        check(twice, &[Fault::Sync, Fault::Write], true);
+        check(twice, &[Fault::Sync, Fault::SyncDir], false);
+        check("replay entry 7: input/output error of a file", &[Fault::Sync], false);
     }
 }

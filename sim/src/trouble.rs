@@ -1,6 +1,6 @@
 //! When faults occur, by the nemesis's generator.
 
-use crate::disk::{Call, EIO, EMFILE};
+use crate::disk::{Call, EIO, EMFILE, Fault};
 use crate::nemesis::{HOURS_MS, in_full, is_excused};
 use crate::story::{Check, ensure};
 use crate::system::System;
@@ -8,8 +8,12 @@ use crate::world::World;
 use engines::log::Log;
 use runtime::Machine;
 use std::io::ErrorKind;
-use std::ops::ControlFlow;
+use std::ops::{ControlFlow, Range};
 use units::Sequence;
+
+/// How much room there is while there is not yet room for everything again: more than for almost
+/// any frame, and mostly less than for the rest of a long segment.
+const SOME_ROOM_BYTES: Range<u64> = 5000..20_000;
 
 impl<S: System> World<S> {
     /// Perhaps causes a fault.
@@ -20,6 +24,10 @@ impl<S: System> World<S> {
             self.disk.limit_sync_room(None, 0);
             self.story.note("there is room again".into());
             self.nemesis.room_until_ms = None;
+            // Not always for everything: what needs no more than there is must go on.
+            if self.nemesis.prng.percent(70) {
+                self.limit_room(SOME_ROOM_BYTES);
+            }
         }
         if self.nemesis.handles_until_ms.is_some_and(|until_ms| time_ms >= until_ms) {
             self.disk.fail_opens(false);
@@ -69,15 +77,10 @@ impl<S: System> World<S> {
                 disk.fail_write_after(prng.below(2000), kind);
             }
             14..=16 => {
-                let room = prng.below(8000) * self.nemesis.room_factor;
-                if self.nemesis.reserves_late {
-                    story.note(format!("room for {room} bytes is left, as syncs will find"));
-                    disk.limit_sync_room(Some(room), prng.next_u64());
-                } else {
-                    story.note(format!("room for {room} bytes is left"));
-                    disk.limit_room(Some(room));
-                }
-                self.nemesis.room_until_ms = Some(time_ms + prng.below(6000));
+                let factor = self.nemesis.room_factor;
+                // Often so little that it runs out before there is more again.
+                let most = if prng.percent(30) { 600 } else { 8000 * factor };
+                self.limit_room(0..most);
             }
             17..=21 => {
                 let in_turns = prng.percent(25);
@@ -100,6 +103,21 @@ impl<S: System> World<S> {
             _ => {}
         }
         Ok(())
+    }
+
+    /// Leaves so much room, in bytes, for a while.
+    fn limit_room(&mut self, bytes: Range<u64>) {
+        let time_ms = self.time_ms();
+        let prng = &mut self.nemesis.prng;
+        let room = bytes.start + prng.below(bytes.end - bytes.start);
+        if self.nemesis.reserves_late {
+            self.story.note(format!("room for {room} bytes is left, as syncs will find"));
+            self.disk.limit_sync_room(Some(room), prng.next_u64());
+        } else {
+            self.story.note(format!("room for {room} bytes is left"));
+            self.disk.limit_room(Some(room));
+        }
+        self.nemesis.room_until_ms = Some(time_ms + prng.below(6000));
     }
 
     /// Perhaps the power fails between two steps of long work, right after a snapshot in the middle
@@ -139,6 +157,8 @@ impl<S: System> World<S> {
         let crashes = self.nemesis.crashes;
         let kept_before = self.snapshots_count();
         drop(self.disk.take_struck());
+        self.nemesis.note_refused(self.disk.take_refused());
+        self.nemesis.refused.clear();
         let (mut struck, mut beside) = (Vec::new(), Ok(()));
         let made = if in_turns {
             self.nemesis.in_turns = true;
@@ -157,17 +177,27 @@ impl<S: System> World<S> {
         struck.extend(self.disk.take_struck());
         beside?;
         if !self.disk.is_down() && self.nemesis.crashes == crashes {
-            let refused = self.disk.take_refused();
+            self.nemesis.note_refused(self.disk.take_refused());
+            let refused = &self.nemesis.refused;
             // Without a list of them none is superseded.
-            let could_list = !struck.contains(&"no file handle is left")
+            let could_list = !struck.contains(&Fault::NoHandles)
                 && !refused.iter().any(|(call, name)| *call == Call::Open && name.is_empty());
-            self.nemesis.note_refused(refused);
+            let could_remove =
+                !refused.iter().any(|(call, name)| *call == Call::Remove && name.starts_with("snap-"));
+            if made.is_ok() && could_list && could_remove {
+                self.nemesis.snapshots_removed();
+            }
             self.nothing_is_unfinished()?;
+            // What this very call could not remove, the next one removes: none stays for longer.
             let kept = self.snapshots_count();
-            let kept_max = if made.is_ok() { 2 } else { kept_before.max(2) };
-            let could_remove = !self.nemesis.not_removed.iter().any(|name| name.ends_with(".snap"));
-            let is_excused = kept <= kept_max || !could_list || !could_remove;
-            ensure(is_excused, "leftover", || format!("{kept} snapshots are kept, {kept_before} were"))?;
+            let kept_max = match (made.is_ok(), could_list && could_remove) {
+                (true, true) => 2,
+                (false, true) => kept_before,
+                (_, false) => kept_before + 1,
+            };
+            ensure(kept <= kept_max, "leftover", || {
+                format!("{kept} snapshots are kept, {kept_before} were")
+            })?;
         }
         match made {
             // It was written, and the machine died while older ones were removed.
@@ -262,6 +292,7 @@ impl<S: System> World<S> {
         self.nemesis.crashes += 1;
         self.nemesis.handles_until_ms = None;
         self.nemesis.not_removed.clear();
+        self.nemesis.refused.clear();
         self.outside = None;
         self.disk = if prng.percent(60) {
             self.story.note("the power fails".into());

@@ -3,7 +3,7 @@
 //!
 //! Everything comes from the seed: the same seed is the same run, to the last byte.
 
-use crate::disk::SimDisk;
+use crate::disk::{Fault, SimDisk};
 use crate::nemesis::{Nemesis, in_full, is_excused, is_only_short};
 use crate::network::{Chance, Network};
 use crate::story::{Check, EPOCH_MS, Story, Violation, clock, ensure};
@@ -237,7 +237,7 @@ impl<S: System> World<S> {
         if let Some(why) = server.worker.stopped() {
             self.story.note(format!("{} the worker stopped: {why}", clock(now)));
             // What passes by itself is waited for.
-            let names_one = ["os error 24", "no space left"].iter().any(|short| why.contains(short));
+            let names_one = ["(os error 24)", "no space left"].iter().any(|short| why.contains(short));
             let is_shortage = names_one || is_only_short(&struck);
             ensure(!is_shortage, "availability", || format!("it has stopped for good: {why}"))?;
             ensure(is_excused(&self.disk, why, &struck), "excuse", || {
@@ -302,28 +302,33 @@ impl<S: System> World<S> {
         }
     }
 
-    /// The power fails, or the process dies; either way it is restarted.
+    /// The power fails, or the process dies; either way it is restarted. What it knew to be the end
+    /// of its log is the end: only after an append of unknown outcome may more be found.
     pub(crate) fn crash(&mut self) -> Check {
-        let live = self.server.take().and_then(|server| {
-            let machine = server.worker.machine();
-            (!server.worker.is_stale()).then(|| (machine.sequence(), machine.snapshot()))
+        let mut server = self.server.take();
+        let live = server.as_ref().map(|Server { worker, .. }| {
+            let state = (!worker.is_stale()).then(|| worker.machine().snapshot());
+            (worker.log().last(), worker.is_uncertain(), state)
         });
+        // A log that is closed notes where it ends. Mostly the process does not come to that.
+        if self.nemesis.prng.percent(20) {
+            drop(server.take());
+        }
         self.break_down();
+        drop(server);
         self.network.server_gone();
         self.start(true)?;
-        let Some(server) = &self.server else { return Ok(()) };
+        let (Some(server), Some((at, is_uncertain, state))) = (&self.server, live) else { return Ok(()) };
         let machine = server.worker.machine();
-        match live {
-            Some((at, bytes)) if at == machine.sequence() => {
-                ensure(bytes == machine.snapshot(), "INV-7", || {
-                    format!("the restarted machine at entry {at} is not what it was")
-                })
-            }
-            Some((at, _)) => ensure(at <= machine.sequence(), "INV-4", || {
-                format!("back to {} from {at}", machine.sequence())
-            }),
-            None => Ok(()),
-        }
+        let found = machine.sequence();
+        ensure(at <= found, "INV-4", || format!("back to {found} from {at}"))?;
+        ensure(at == found || is_uncertain, "durable", || {
+            format!(
+                "restarted at {found}, and nothing after {at} was appended, as the worker said for certain"
+            )
+        })?;
+        let is_same = at < found || state.is_none_or(|bytes| bytes == machine.snapshot());
+        ensure(is_same, "INV-7", || format!("the restarted machine at entry {at} is not what it was"))
     }
 
     /// Opens the log and the sale, perhaps dying again on the way.
@@ -336,6 +341,10 @@ impl<S: System> World<S> {
         for tries_left in (0..4).rev() {
             if trouble && tries_left > 0 {
                 self.arm_for_start();
+            }
+            if tries_left == 0 {
+                // A log that cannot be synced cannot be opened either: room is made for it.
+                self.disk.limit_sync_room(None, 0);
             }
             let opened = EmbeddedLog::open(self.disk.clone(), options).map_err(|error| in_full(&error));
             let opened =
@@ -393,25 +402,27 @@ impl<S: System> World<S> {
     }
 
     /// A step that ended in a shortage for want of room alone has taken none, if it appended
-    /// nothing; and there is not enough for the frame that is owed.
+    /// nothing; and there is not enough for the frame that is owed. Where room is reserved late,
+    /// a file's length says nothing of the room that it takes.
     fn is_short_of_room(
         &self,
-        struck: &[&str],
+        struck: &[Fault],
         before: &BTreeMap<String, u64>,
         last_before: Sequence,
     ) -> Check {
         let Some(server) = &self.server else { return Ok(()) };
-        let is_why = !struck.is_empty() && struck.iter().all(|fault| *fault == "the disk is full");
+        let is_why = !struck.is_empty() && struck.iter().all(|fault| *fault == Fault::Full);
         let Some(room) = self.disk.room_bytes().filter(|_| is_why) else { return Ok(()) };
         let after = self.disk.lengths();
         // A part may have been appended, and another segment begun on the way.
         let is_same = after.len() == before.len() && server.worker.log().last() == last_before;
         let longer = after.iter().find(|(name, len)| before.get(*name).is_some_and(|was| was < *len));
-        ensure(!is_same || longer.is_none(), "leftover", || {
-            format!("{longer:?} has taken room, and nothing was appended")
-        })?;
-        // A file grows by whole pages, and a fresh one begins with one.
-        let need = server.worker.log().owed_bytes() + 2 * PAGE_BYTES;
+        let takes_none = !is_same || self.nemesis.reserves_late || longer.is_none();
+        ensure(takes_none, "leftover", || format!("{longer:?} has taken room, and nothing was appended"))?;
+        // A file grows by whole pages, and a fresh one begins with one. Where only what is written
+        // takes room, a header, a mark and the names take less than a page.
+        let pages = if self.nemesis.reserves_late { 1 } else { 2 };
+        let need = server.worker.log().owed_bytes() + pages * PAGE_BYTES;
         ensure(room < need, "availability", || {
             format!("it is short of room for {need} bytes, and there is room for {room}")
         })
@@ -451,10 +462,10 @@ impl<S: System> World<S> {
     }
 
     /// A reader in another process sees what is durable, all of it, in order; and no more, unless
-    /// an append is of unknown outcome, which it is between two steps only during a shortage.
+    /// an append is of unknown outcome.
     fn look_from_outside(&mut self) -> Check {
         let Some(server) = &self.server else { return Ok(()) };
-        let is_certain = !server.worker.in_shortage();
+        let is_certain = !server.worker.is_uncertain();
         let (last, from) = (server.worker.log().last(), Sequence(1 + self.prng.below(self.system.at() + 1)));
         let mut own = server.worker.log().reader();
         self.disk.hold_faults(true);

@@ -2,7 +2,7 @@
 //! loses nothing proves nothing.
 
 use engines::embedded::disk::{Disk, DiskFile};
-use sim::disk::{Call, EIO, EMFILE, SimDisk};
+use sim::disk::{Call, EIO, EMFILE, Fault, SimDisk};
 use std::{collections::BTreeSet, io::ErrorKind};
 use units::Prng;
 
@@ -113,7 +113,7 @@ fn what_is_removed_makes_room_and_what_a_rename_replaces_does_too() {
     assert!(file.allocate(2101).is_err() && file.allocate(2100).is_ok());
     disk.rename("a", "c").unwrap();
     assert!(file.allocate(3101).is_err() && file.allocate(3100).is_ok());
-    assert_eq!(disk.take_struck(), ["the disk is full"; 3]);
+    assert_eq!(disk.take_struck(), [Fault::Full; 3]);
 }
 
 #[test]
@@ -146,12 +146,35 @@ fn room_that_a_sync_does_not_find_is_missing_at_each_sync_and_what_was_written_m
             assert_eq!(file.sync_data().unwrap_err().kind(), ErrorKind::StorageFull);
         }
         file.sync_data().expect("the kernel takes what was written for clean");
-        assert_eq!(disk.take_struck(), ["the disk is full"; 3]);
+        assert_eq!(disk.take_struck(), [Fault::Full; 3]);
         let after = read(&disk.power_cut(&mut Prng::new(seed))).unwrap();
         assert_eq!(after[..100], [1; 100]);
         after[100..200] != [2; 100]
     });
     assert!(lost.count() > 10);
+}
+
+#[test]
+fn a_full_disk_is_full_for_the_next_process_too_and_for_new_names() {
+    let disk = SimDisk::new();
+    let file = disk.create_new("a").unwrap();
+    disk.limit_sync_room(Some(1000), 1);
+    file.write_at(&[1; 400], 0).unwrap();
+    file.sync_data().unwrap();
+    disk.sync_dir().expect("a sector is left");
+    assert_eq!(disk.room_bytes(), Some(88));
+    disk.sync_dir().expect("no name has changed");
+    disk.create_new("b").unwrap();
+    assert_eq!(disk.sync_dir().unwrap_err().kind(), ErrorKind::StorageFull);
+    let next = disk.power_cut(&mut Prng::new(1));
+    assert_eq!(next.room_bytes(), Some(88));
+    let file = next.open("a").unwrap();
+    file.write_at(&[2; 89], 0).unwrap();
+    assert_eq!(file.sync_data().unwrap_err().kind(), ErrorKind::StorageFull);
+    next.limit_sync_room(None, 0);
+    next.create_new("c").unwrap();
+    next.sync_dir().unwrap();
+    assert_eq!(next.take_struck(), [Fault::Full]);
 }
 
 #[test]

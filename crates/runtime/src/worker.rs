@@ -175,6 +175,7 @@ impl<M: Machine, L: Log> Worker<M, L> {
     }
 
     fn step_running(&mut self, now: TimeMs, commands: &[M::Command]) {
+        let mut unknown = String::new();
         for _ in 0..UNKNOWN_MAX {
             let expected = self.machine.sequence();
             let volatile_before = self.machine.volatile();
@@ -208,7 +209,10 @@ impl<M: Machine, L: Log> Worker<M, L> {
                         Ok(false) if why.is_shortage => {
                             return self.pause_short(now, commands, volatile_before, &why.what);
                         }
-                        Ok(false) => self.machine.set_volatile(volatile_before),
+                        Ok(false) => {
+                            self.machine.set_volatile(volatile_before);
+                            unknown = why.what;
+                        }
                         // The log stays unable to append until there is room to reopen it: see
                         // `try_again`.
                         Err(error) if error.is_shortage() => {
@@ -220,7 +224,7 @@ impl<M: Machine, L: Log> Worker<M, L> {
             }
         }
         self.stop(
-            "the log's outcome was unknown twice in a row: see to the disk, then restart".into(),
+            format!("the log's outcome was unknown twice in a row: {unknown}: see to the disk, then restart"),
             commands.len(),
         );
     }
