@@ -29,7 +29,10 @@ fn watch(binary: &Path, dir: &Path) -> Result<(), Failure> {
     let free = || -> Result<SocketAddr, Failure> { Ok(TcpListener::bind("127.0.0.1:0")?.local_addr()?) };
     let (shop, admin) = (free()?, free()?);
     let config = dir.join("floodgate.toml");
-    fs::write(&config, format!("[gate]\nshop_listen = \"{shop}\"\nadmin_listen = \"{admin}\"\n"))?;
+    fs::write(
+        &config,
+        format!("[gate]\nshop_listen = \"{shop}\"\nadmin_listen = \"{admin}\"\n[notify]\nlisten = \"\"\n"),
+    )?;
     let mut server = command("strace")
         .args(["-f", "-qq", "-y", "-xx", "-s", "1000000"])
         .args(["-e", "trace=pwrite64,write,writev,sendto,sendmsg,fdatasync,fsync", "-e", "signal=none", "-o"])

@@ -206,6 +206,14 @@ pub(crate) fn new_log_id() -> Result<LogId, LogError> {
     Ok(LogId(id))
 }
 
+/// Whether the message service has a log here.
+pub(crate) fn has_notify_log(dir: &Path) -> io::Result<bool> {
+    match has_segments(&notify_dir(dir)) {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(false),
+        has => has,
+    }
+}
+
 /// The log of the message service.
 pub(crate) fn notify_dir(dir: &Path) -> PathBuf {
     dir.join("notify").join("p0")

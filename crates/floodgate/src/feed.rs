@@ -55,6 +55,12 @@ async fn has_topic(running: &Running) -> bool {
     }
 }
 
+/// The name under which the message service remembers the place in a sale's log. Of a log that was
+/// restored the entries after its end are others, so it has an id of its own.
+pub(crate) fn followed_as(sale: &SaleId, log_id: &str) -> String {
+    format!("{sale}/{log_id}")
+}
+
 struct Followed {
     handle: Handle,
     log_id: Arc<str>,
@@ -66,8 +72,7 @@ impl Followed {
     async fn follow(self) {
         let mut sequence = self.handle.sequence();
         let this = Arc::new(self);
-        // Of a log that was restored the entries after its end are others: it has an id of its own.
-        let log = format!("{}/{}", this.handle.sale(), this.log_id);
+        let log = followed_as(this.handle.sale(), &this.log_id);
         let mut place = loop {
             match this.running.ask(Command::Followed { log: log.clone() }).await {
                 Ok(Reply::Followed(place)) => break place,

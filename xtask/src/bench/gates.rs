@@ -44,7 +44,8 @@ impl Gates {
             format!(
                 "[gate]\nshop_listen = \"{shop}\"\nadmin_listen = \"{admin}\"\n\
                  [gate.limits]\nexempt_addresses = [\"127.0.0.0/8\"]\n\
-                 [gate.connections]\nthreads = 1\nidle_timeout_seconds = 3600\n"
+                 [gate.connections]\nthreads = 1\nidle_timeout_seconds = 3600\n{}",
+                servers::no_messages(program)?
             ),
         )?;
         let args = ["serve", "--data", &data, "--config", &config];

@@ -69,6 +69,13 @@ pub(super) struct Gate {
     dir: TempDir,
 }
 
+/// The settings that switch the message service off, which would need a port of its own; none for a
+/// program that has no message service yet.
+pub(super) fn no_messages(program: &Path) -> Result<&'static str, Failure> {
+    let has_messages = output(&text(program), &["config"])?.contains("[notify]");
+    Ok(if has_messages { "[notify]\nlisten = \"\"\n" } else { "" })
+}
+
 /// A section of the configuration, with a certificate made for it.
 fn tls_settings(dir: &Path, at: SocketAddr) -> Result<String, Failure> {
     let (certificate, key) = (text(&dir.join("shop.pem")), text(&dir.join("shop.key")));
@@ -115,10 +122,11 @@ impl Gate {
             }
             false => (None, String::new()),
         };
+        let no_messages = no_messages(program)?;
         fs::write(
             dir.0.join("floodgate.toml"),
             format!(
-                "[gate]\nshop_listen = \"{shop}\"\nadmin_listen = \"{admin}\"\n{limits}[gate.connections]\nthreads = 1\n{of_tls}"
+                "[gate]\nshop_listen = \"{shop}\"\nadmin_listen = \"{admin}\"\n{limits}[gate.connections]\nthreads = 1\n{of_tls}{no_messages}"
             ),
         )?;
         let (data, config, log) =

@@ -6,13 +6,16 @@
 //! of the copy.
 
 use super::print;
-use crate::data::{self, has_log, mark_complete, mark_incomplete, mark_sale_made, partition_dir};
+use crate::data::{
+    self, has_log, has_notify_log, mark_complete, mark_incomplete, mark_sale_made, notify_dir, partition_dir,
+};
 use crate::{CommandResult, Context};
 use contracts::Actor;
+use data_encoding::HEXLOWER;
 use engines::embedded::disk::{Disk, RealDisk, make_dir_durable};
-use engines::embedded::{EmbeddedLog, Options, open_read_only};
+use engines::embedded::{EmbeddedLog, LogId, Options, open_read_only};
 use engines::log::{Batch, Log, LogRead};
-use runtime::snapshot;
+use runtime::{Machine, recover, snapshot};
 use sale::core::{Entry, Record};
 use std::fmt;
 use std::fs::{self, File};
@@ -87,23 +90,50 @@ fn copy(from: &Path, to: &Path, what: What) -> Result<(), Box<dyn std::error::Er
     make_dir_durable(&to.join("sales")).map_err(|e| failed(to, e))?;
     // After the drafts: one that is published meanwhile is a sale before its draft is gone.
     let sales = data::sales(from)?;
+    let mut moved = Vec::new();
     for sale in sales {
         if !has_log(from, &sale).map_err(|e| failed(from, e))? {
             print(&format!("{what}: sale {sale}: no log was begun, left out\n"));
             continue;
         }
-        let last = copy_log(&partition_dir(from, &sale), &partition_dir(to, &sale), what)?;
+        let (from, to_log) = (partition_dir(from, &sale), partition_dir(to, &sale));
+        let Copied { last, from: old_id, to: new_id } =
+            copy_log::<sale::core::Core>(&from, &to_log, what, |_, newest| Ok(vec![pause_after(newest)?]))?;
+        let followed_as = |id: LogId| crate::feed::followed_as(&sale, &HEXLOWER.encode(&id.0));
+        moved.push((followed_as(old_id), followed_as(new_id)));
         mark_sale_made(to, &sale).map_err(|e| failed(to, e))?;
         print(&format!("{what}: sale {sale}: {last} entries, replayed\n"));
+    }
+    let of_notify = notify_dir(from);
+    if has_notify_log(from).map_err(|e| failed(&of_notify, e))? {
+        let Copied { last, .. } =
+            copy_log::<notify::core::Notify>(&of_notify, &notify_dir(to), what, |notify, _| {
+                Ok(notify.stand_still(&Actor::new(Actor::RESTORE, "restored from a backup"), &moved))
+            })?;
+        print(&format!("{what}: message service: {last} entries, replayed\n"));
     }
     mark_complete(to).map_err(|e| failed(to, e))?;
     Ok(())
 }
 
-/// Returns the copy's last entry.
-fn copy_log(from: &Path, to: &Path, what: What) -> Result<Sequence, Box<dyn std::error::Error>> {
-    /// Entries appended, and synced, together.
+/// A log's copy: its last entry, and the ids of both logs.
+struct Copied {
+    last: Sequence,
+    from: LogId,
+    to: LogId,
+}
+
+/// Copies a log. `paused` makes the entries by which a restored machine stands
+/// still, from its state and the newest entry.
+fn copy_log<M: Machine>(
+    from: &Path,
+    to: &Path,
+    what: What,
+    paused: impl FnOnce(&M, &[u8]) -> Result<Vec<Vec<u8>>, Box<dyn std::error::Error>>,
+) -> Result<Copied, Box<dyn std::error::Error>> {
+    /// Entries appended, and synced, together; and bytes, after which no more are added.
     const TOGETHER: u64 = 8192;
+    const BYTES_TOGETHER: usize = 2 << 20;
     let mut source = open_read_only(from)?;
     if source.first() > Sequence(1) {
         return Err(format!(
@@ -129,7 +159,7 @@ fn copy_log(from: &Path, to: &Path, what: What) -> Result<Sequence, Box<dyn std:
         batch.push(entry);
         newest.clear();
         newest.extend_from_slice(entry);
-        if batch.count() < TOGETHER {
+        if batch.count() < TOGETHER && batch.as_bytes().len() < BYTES_TOGETHER {
             return ControlFlow::Continue(());
         }
         let appended = copy.append(copy.last(), &batch);
@@ -145,17 +175,22 @@ fn copy_log(from: &Path, to: &Path, what: What) -> Result<Sequence, Box<dyn std:
     if let Some(error) = failed {
         return Err(error.into());
     }
-    if what == What::Restore && !newest.is_empty() {
-        batch.push(&pause_after(&newest)?);
-    }
     if !batch.is_empty() {
         copy.append(copy.last(), &batch)?;
+        batch.clear();
+    }
+    if what == What::Restore && !newest.is_empty() {
+        let (machine, _) = recover::<M>(&mut *copy.reader(), None)?;
+        paused(&machine, &newest)?.iter().for_each(|entry| batch.push(entry));
+        if !batch.is_empty() {
+            copy.append(copy.last(), &batch)?;
+        }
     }
     // The copy's own snapshot: making it replays every entry, which verifies the backup.
     if copy.last() > Sequence(0) {
-        snapshot::<sale::core::Core>(&mut *copy.reader(), &mut *copy.snapshots())?;
+        snapshot::<M>(&mut *copy.reader(), &mut *copy.snapshots())?;
     }
-    Ok(copy.last())
+    Ok(Copied { last: copy.last(), from: source.report().log_id, to: log_id })
 }
 
 /// The pause of a restored copy: two servers that both sell the same stock would promise it twice.

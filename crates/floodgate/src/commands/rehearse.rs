@@ -169,6 +169,12 @@ fn server_config(base: toml::Table, shop: SocketAddr, admin: SocketAddr, stock: 
     if gate.contains_key("tls") {
         section(gate, "tls").insert("listen".into(), "".into());
     }
+    // What happens in the sale is told to the message service, as it would be.
+    let notify = section(&mut config, "notify");
+    if notify.get("listen").and_then(toml::Value::as_str) != Some("") {
+        notify.insert("listen".into(), "127.0.0.1:0".into());
+    }
+    let gate = section(&mut config, "gate");
     let exempt = toml::Value::Array(vec!["127.0.0.0/8".into()]);
     section(gate, "limits").insert("exempt_addresses".into(), exempt);
     // Unless the file says otherwise, often enough that some snapshots are made in the middle of
@@ -614,7 +620,7 @@ mod tests {
         let config = server_config(toml::from_str(base).unwrap(), shop, admin, 40_000);
         let want = "data = \"x\"\n[gate]\nshop_listen = \"127.0.0.1:1\"\nadmin_listen = \"127.0.0.1:2\"\n\
                     decision_wait_ms = 7\n[gate.tls]\nlisten = \"\"\n[gate.limits]\nshopper_burst = 3\nexempt_addresses = [\"127.0.0.0/8\"]\n\
-                    [sale]\nqueue_max = 9\nsnapshot_every = 10000\n";
+                    [sale]\nqueue_max = 9\nsnapshot_every = 10000\n[notify]\nlisten = \"127.0.0.1:0\"\n";
         assert_eq!(config, toml::from_str(want).unwrap());
         let alone = server_config(toml::Table::new(), shop, admin, 8);
         assert_eq!(alone["sale"]["snapshot_every"].as_integer(), Some(1000));

@@ -93,7 +93,6 @@ pub(crate) fn run(context: Context, args: &Args, data_given: bool) -> CommandRes
     let admin_open_max = fit_connections(&mut gate_config, &mut notify_config);
     let asks_for_challenges = gate_config.challenge.mode != gate::config::ChallengeMode::Off;
     let registry = Arc::new(Registry::open(data, context.config.sale)?);
-    let mut messages = start_messages(&registry, &gate_config, notify_config, &api_keys, args.demo)?;
     sold_out::forget(registry.dir(), &registry.all());
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
     let served = runtime.block_on(async {
@@ -108,7 +107,7 @@ pub(crate) fn run(context: Context, args: &Args, data_given: bool) -> CommandRes
             Err(error) if args.role == Role::Sale => return Err(error.into()),
             Err(error) => tracing::warn!(%error, "no gate in a process of its own can join"),
         }
-        let message_keys = Arc::clone(&keys);
+        let (message_keys, served_config) = (Arc::clone(&keys), gate_config.clone());
         let server = gate::bind(gate::Options {
             config: gate_config,
             sales: Arc::clone(&sales),
@@ -132,7 +131,8 @@ pub(crate) fn run(context: Context, args: &Args, data_given: bool) -> CommandRes
         if let Some(tls) = bound.tls {
             print(&format!("shop:  https://{tls}/\n"));
         }
-        let messages = messages.take().map(|messages| {
+        let messages = start_messages(&registry, &served_config, notify_config, &api_keys, args.demo)?;
+        let messages = messages.map(|messages| {
             print(&format!("events: http://{}/api/v1/topics\n", messages.address()));
             tokio::spawn(feed::follow_sales(Arc::clone(&registry), message_keys, messages.running()));
             let (end, ends) = tokio::sync::oneshot::channel::<()>();

@@ -6,7 +6,7 @@ use std::io::{BufRead, BufReader};
 use std::path::Path;
 use std::process::{Command, Stdio};
 
-const ON_FREE_PORTS: &str = "[gate]\nshop_listen = \"127.0.0.1:0\"\nadmin_listen = \"127.0.0.1:0\"\n";
+const ON_FREE_PORTS: &str = "[gate]\nshop_listen = \"127.0.0.1:0\"\nadmin_listen = \"127.0.0.1:0\"\n[notify]\nlisten = \"127.0.0.1:0\"\n";
 
 #[test]
 fn a_demo_on_existing_data_continues_and_says_that_its_switches_are_ignored() {

@@ -55,7 +55,7 @@ fn sigterm_lets_open_requests_end_and_exits_with_success() {
 fn a_second_process_on_the_same_data_is_refused() {
     let server = Server::start();
     let elsewhere = server.scratch().join("elsewhere.toml");
-    let listen = "[gate]\nshop_listen = \"127.0.0.1:0\"\nadmin_listen = \"127.0.0.1:0\"\n";
+    let listen = "[gate]\nshop_listen = \"127.0.0.1:0\"\nadmin_listen = \"127.0.0.1:0\"\n[notify]\nlisten = \"127.0.0.1:0\"\n";
     std::fs::write(&elsewhere, listen).unwrap();
     let second = run(&server.data, Some(&elsewhere), &["serve"]);
     let said = stderr(&second);

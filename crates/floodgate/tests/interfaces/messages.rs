@@ -2,7 +2,7 @@
 //! endpoint, signed, in order, also across a kill.
 
 use crate::harness::http::Reply;
-use crate::harness::{Server, Setup, poll, shop};
+use crate::harness::{Server, Setup, poll, run, shop, stdout};
 use data_encoding::BASE64;
 use serde_json::{Value, json};
 use std::io::{BufRead, BufReader, Read, Write};
@@ -142,9 +142,8 @@ fn what_happens_to_a_hold_is_told_in_its_order() {
     });
     let secret = subscribe(&server, &key, "sales", &endpoint, json!({}));
     let granted = sale.granted(&server.pass("launch", "alice"), "k", "phone");
-    let hold = granted["hold"].as_str().or(granted["attempt"].as_str()).unwrap().to_owned();
-    let confirm = format!("/sales/launch/holds/{hold}/confirm");
-    server.admin("POST", &confirm, &json!({ "payment": "p-1" }));
+    let hold = granted["hold"]["id"].as_str().unwrap().to_owned();
+    server.admin("POST", &shop::hold(&granted, "confirm"), &json!({ "payment": "p-1" }));
     let of_hold = |got: &Got| got.event()["subject"] == hold.as_str();
     let got = poll("both events", || {
         let got: Vec<Got> = endpoint.got.lock().unwrap().iter().filter(|got| of_hold(got)).cloned().collect();
@@ -268,4 +267,39 @@ fn what_cannot_be_stored_or_delivered_is_refused_by_name() {
     });
     assert!(letters[0]["said"].as_str().unwrap().contains("127.0.0.1"), "{letters:?}");
     assert!(endpoint.got.lock().unwrap().is_empty());
+}
+
+#[test]
+fn a_restored_copy_delivers_nothing_until_an_operator_says_so_and_tells_nothing_twice() {
+    let mut server = start();
+    let key = server.new_key("owner", "owner");
+    let endpoint = Endpoint::start();
+    let sale = server.open_sale("launch", &shop::spec(&[("phone", 5)]));
+    poll("the topic of all sales", || {
+        let topics = ask(&server, &key, "GET", "/api/v1/topics", &json!(null)).json();
+        (topics["topics"][0]["topic"] == "sales").then_some(())
+    });
+    subscribe(&server, &key, "sales", &endpoint, json!({}));
+    sale.granted(&server.pass("launch", "alice"), "k", "phone");
+    let told = endpoint.wait_for(1).len();
+    let (backup, restored) = (server.scratch().join("backup"), server.scratch().join("restored"));
+    let said = server.output(&["backup", &backup.display().to_string()]);
+    assert!(said.contains("message service"), "{said}");
+    stdout(&run(&restored, None, &["restore", &backup.display().to_string()]));
+    server.kill();
+    let notify = "allowed_networks = [\"127.0.0.0/8\"]\n".to_owned();
+    let copy = Server::with(Setup { notify, data: Some(restored), ..Setup::default() });
+    let seen = ask(&copy, &key, "GET", "/api/v1/subscriptions/crm", &json!(null)).json();
+    assert_eq!(seen["state"], "paused", "{seen}");
+    copy.admin("POST", "/sales/launch/resume", &json!({ "reason": "the other one is gone" }));
+    let sale = copy.sale("launch");
+    sale.granted(&copy.pass("launch", "bob"), "k", "phone");
+    let resumed = ask(&copy, &key, "POST", "/api/v1/subscriptions/crm/resume", &json!({}));
+    assert_eq!(resumed.json()["done"], true, "{resumed:?}");
+    let got = poll("the grant after the restore", || {
+        let got = endpoint.got.lock().unwrap().clone();
+        got.iter().any(|got| got.event()["data"]["shopper"] == "bob").then_some(got)
+    });
+    let of_alice = got.iter().filter(|got| got.event()["data"]["shopper"] == "alice").count();
+    assert_eq!(of_alice, got[..told].iter().filter(|got| got.event()["data"]["shopper"] == "alice").count());
 }

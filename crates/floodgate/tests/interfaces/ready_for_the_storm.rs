@@ -20,7 +20,7 @@ fn the_server_prepares_kernel_tables_and_thread_priorities_at_its_start() {
     assert!(number("FDSize") > CONNECTIONS, "{status}");
     assert_eq!(number("THP_enabled"), 0, "{status}");
     // A thread lowers its priority as its first action, which may be a moment after it was started.
-    poll("those that stand back, and no others: snapshots have a thread when there is a sale", || {
+    poll("those that stand back, and no others: a sale has a thread for snapshots once there is one", || {
         let mut stands_back = Vec::new();
         for thread in fs::read_dir(format!("/proc/{pid}/task")).unwrap() {
             // It may have ended meanwhile.
@@ -33,6 +33,6 @@ fn the_server_prepares_kernel_tables_and_thread_priorities_at_its_start() {
             }
         }
         stands_back.sort();
-        (stands_back == ["gate-watch"]).then_some(())
+        (stands_back == ["gate-watch", "notify-snap", "notify-watch"]).then_some(())
     });
 }

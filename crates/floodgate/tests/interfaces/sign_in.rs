@@ -235,7 +235,10 @@ fn a_sale_is_prepared_published_copied_and_deleted_on_the_page() {
     let unreasoned = send("/drafts/publish", &[("sale", "autumn"), ("revision", &revision)]);
     assert_eq!(unreasoned.status, 422);
     assert!(unreasoned.body.contains("reason: want 1 to 200 bytes"), "{unreasoned:?}");
-    done(&send("/drafts/copy", &[("sale", "autumn"), ("to", "winter")]), "copied");
+    let copy =
+        |revision| send("/drafts/copy", &[("sale", "autumn"), ("to", "winter"), ("revision", revision)]);
+    assert_eq!(copy("").status, 412, "a sale was meant, and it is a draft");
+    done(&copy(&revision), "copied");
     let ready = ("reason", "all is ready");
     let other = send("/drafts/publish", &[("sale", "autumn"), ready, ("revision", &first)]);
     assert!(other.status == 412 && other.body.contains("nothing was done"), "{other:?}");

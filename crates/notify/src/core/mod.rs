@@ -23,11 +23,12 @@ pub use subscription::DeadLetter;
 
 use self::{
     record::{Entry, EventNo, Key, Record, SubscriptionNo, TopicNo},
-    spec::{SubscriptionSpec, TopicSpec},
+    spec::{SubscriptionSpec, SubscriptionState, TopicSpec},
     subscription::Subscription,
     topic::Topic,
 };
-use contracts::{SubscriptionId, TopicId};
+use contracts::{Actor, SubscriptionId, TopicId};
+use engines::codec::{Codec, Writer};
 use runtime::{Broken, Step, ensure};
 use std::{
     collections::{BTreeMap, BTreeSet, VecDeque},
@@ -55,6 +56,27 @@ pub struct Notify {
 }
 
 impl Notify {
+    /// The entries by which a restored copy stands still, encoded. Every subscription is paused, for
+    /// the copy would deliver again what its original has delivered since the backup. And logs that
+    /// have another name now, `moved` from one to the other, are followed on from the same place.
+    pub fn stand_still(&self, by: &Actor, moved: &[(String, String)]) -> Vec<Vec<u8>> {
+        let active = self.subscriptions.values().filter(|known| known.state == SubscriptionState::Active);
+        let pause = |known: &Subscription| {
+            let (subscription, state, by) = (known.number, SubscriptionState::Paused, by.clone());
+            Record::StateSet { subscription, state, by }
+        };
+        let follow = |(from, to): &(String, String)| {
+            let up_to = *self.followed.get(from).filter(|_| from != to)?;
+            Some(Record::Followed { log: to.clone(), up_to })
+        };
+        let encode = |record| {
+            let mut bytes = Vec::new();
+            Entry { at: self.now, record }.encode(&mut Writer::new(&mut bytes));
+            bytes
+        };
+        active.map(pause).chain(moved.iter().filter_map(follow)).map(encode).collect()
+    }
+
     fn commit(&mut self, now: TimeMs, record: Record, out: &mut Step) -> Result<(), Broken> {
         let entry = Entry { at: now.max(self.now), record };
         self.fold(&entry)?;
