@@ -7,7 +7,7 @@ use gate::Keyring;
 use notify::{
     cloud_events::from_json,
     core::{Command, NewEvent, Post, Refused, Reply, spec::TopicSpec},
-    server::Running,
+    parts::Running,
 };
 use sale::service::Handle;
 use serde_json::{Value, json};

@@ -221,8 +221,8 @@ impl Drafts {
         self.write(sales, sale, definition, by)
     }
 
-    /// Copies the document of the expected draft, or of the sale if none was expected, to a draft of
-    /// another name. Blocks on the disk.
+    /// Copies the document of the expected draft, or of the sale if none was expected, to a draft
+    /// of another name. Blocks on the disk.
     pub(crate) fn copy(
         &self,
         sales: &dyn Sales,

@@ -8,12 +8,12 @@ use crate::{
         spec::{SubscriptionSpec, SubscriptionState, TopicSpec},
     },
     filter::Attributes,
+    parts::{Parts, Running},
     problem::{
         BODY_TOO_LARGE, CONFLICT, EVENT_REPEATED, EVENT_TOO_LARGE, INVALID, MEDIA_TYPE, NOT_AN_EVENT,
         NOT_FOUND, Problem, UNAVAILABLE, of_event, of_reply,
     },
     push::EndpointUrl,
-    server::{Parts, Running},
 };
 use axum::{
     extract::{Path, Query, Request, State},
@@ -292,7 +292,7 @@ pub(crate) fn operations() -> Vec<Operation<Parts>> {
             .replies::<Changed>("How many are given up.")
             .problems(&commanded),
     ];
-    all.extend(health::operations(crate::server::ready, crate::server::metrics));
+    all.extend(health::operations(crate::health::ready, crate::health::metrics));
     all
 }
 

@@ -84,8 +84,8 @@ struct Known {
 }
 
 impl Courier {
-    /// Starts the courier's thread. It ends, with what is under way reported, some time after `ends`
-    /// turns true.
+    /// Starts the courier's thread. It ends some time after `ends` turns true, when what is under
+    /// way is reported.
     pub fn start(self, ends: watch::Receiver<bool>) -> io::Result<std::thread::JoinHandle<()>> {
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
         std::thread::Builder::new()
@@ -94,7 +94,8 @@ impl Courier {
     }
 
     async fn run(mut self, mut ends: watch::Receiver<bool>) {
-        let (report, mut reports) = mpsc::unbounded_channel::<Attempted>();
+        // Each delivery under way reports once, so there is always room.
+        let (report, mut reports) = mpsc::channel::<Attempted>(self.in_flight_max.max(1));
         let mut sequence = self.handle.sequence();
         let mut known: HashMap<SubscriptionNo, Known> = HashMap::new();
         let mut ended: Vec<Attempted> = Vec::new();
@@ -154,7 +155,7 @@ impl Courier {
         &mut self,
         deliveries: Vec<Delivery>,
         known: &mut HashMap<SubscriptionNo, Known>,
-        report: &mpsc::UnboundedSender<Attempted>,
+        report: &mpsc::Sender<Attempted>,
     ) {
         if deliveries.is_empty() {
             return;
@@ -168,17 +169,17 @@ impl Courier {
             let (endpoint, body) = match (endpoint, body) {
                 (Ok(endpoint), Ok(Some(body))) => (endpoint, body),
                 (Err(why), _) => {
-                    let _ = report.send(not_tried(&delivery, &why));
+                    let _ = report.try_send(not_tried(&delivery, &why));
                     continue;
                 }
                 (_, Ok(None)) => {
-                    let _ = report.send(not_tried(&delivery, "the event is not in the log"));
+                    let _ = report.try_send(not_tried(&delivery, "the event is not in the log"));
                     continue;
                 }
                 (_, Err(error)) => {
                     tracing::warn!(%error, "an event cannot be read from the log");
                     let passing = Attempted { outcome: Outcome::NotTried, ..not_tried(&delivery, "") };
-                    let _ = report.send(passing);
+                    let _ = report.try_send(passing);
                     continue;
                 }
             };
@@ -191,7 +192,7 @@ impl Courier {
             let (pusher, report, now) = (Arc::clone(&self.pusher), report.clone(), self.clock.now());
             tokio::spawn(async move {
                 let attempt = pusher.push(&endpoint, &message, now).await;
-                let _ = report.send(attempted(&delivery, attempt));
+                let _ = report.try_send(attempted(&delivery, attempt));
             });
         }
     }

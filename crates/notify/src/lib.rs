@@ -9,7 +9,8 @@
 //! | [`bodies`] | events in the log |
 //! | [`push`] | delivers one message to one endpoint |
 //! | [`courier`] | takes what is due from the core, and delivers it |
-//! | `api`, [`server`], [`reference`] | the listener for publishers and operators, and its documents |
+//! | [`server`], `api`, `health` | the listener for publishers and operators |
+//! | [`parts`], [`reference`] | what its handlers use; its documents |
 
 mod api;
 pub mod bodies;
@@ -18,6 +19,8 @@ pub mod config;
 pub mod core;
 pub mod courier;
 pub mod filter;
+mod health;
+pub mod parts;
 mod problem;
 pub mod push;
 pub mod reference;

@@ -1,6 +1,6 @@
 //! The table of all operations, and its documents: the OpenAPI document, and the page of problems.
 
-use crate::{api, problem, server::Parts};
+use crate::{api, parts::Parts, problem};
 use contracts::{SubscriptionId, TopicId};
 use std::sync::{Arc, LazyLock};
 use web::{

@@ -3,19 +3,16 @@
 use crate::{
     bodies::Bodies,
     config::Config,
-    core::{Command, Notify, Reply, SubscriptionSeen, spec::SubscriptionState},
+    core::Notify,
     courier::{Courier, Secrets},
-    problem::{self, Kind, NOT_FOUND, Problem, of_reply},
+    parts::{AllParts, Parts, Running},
+    problem::{self, Kind},
     push::Pusher,
     reference,
 };
-use axum::{
-    extract::{FromRef, State},
-    response::Response,
-};
-use contracts::SubscriptionId;
+use axum::extract::FromRef;
 use engines::{clock::Clock, log::Log};
-use runtime::{Handle, NotQueued, RecoverError, Service, service::Settings};
+use runtime::{RecoverError, Service, service::Settings};
 use std::{
     fmt, io,
     net::SocketAddr,
@@ -25,13 +22,12 @@ use std::{
     time::Duration,
 };
 use tokio::sync::watch;
-use units::TimeMs;
 use web::{
     api_keys::ApiKeys,
     config::{AddressLimits, ConnectionsConfig},
     cors::Cors,
     limits::{AddressFilter, DenyList},
-    metrics::{Metric, Naming, Registry, ServerMetrics},
+    metrics::{Naming, Registry, ServerMetrics},
     operation::Callers,
     pressure::{Memory, Pressure, Watch},
     protection::{Counters, DRAIN_GRACE, Policy, Protection},
@@ -46,41 +42,6 @@ const QUEUE_MAX: usize = 10_000;
 const SNAPSHOT_EVERY: u64 = 500_000;
 /// A batch comes in, and lists go out.
 const BUFFERS: Buffers = Buffers { receive_bytes: 128 << 10, send_bytes: 128 << 10 };
-
-/// The running message service, for callers in this process.
-#[derive(Debug)]
-pub struct Running {
-    handle: Handle<Notify>,
-    pub(crate) secrets: Secrets,
-}
-
-impl Running {
-    /// Asks the core, and waits for what is durable.
-    pub async fn ask(&self, command: Command) -> Result<Reply, Problem> {
-        let reply = self.handle.ask(command).map_err(|why| match why {
-            NotQueued::QueueFull => Problem::unavailable("too many requests wait already"),
-            NotQueued::Stopping => Problem::unavailable("the message service is stopping"),
-        })?;
-        reply.await.map_err(|_| Problem::unavailable("the message service is stopping"))
-    }
-
-    pub(crate) async fn subscriptions(&self) -> Result<Vec<SubscriptionSeen>, Problem> {
-        match self.ask(Command::Subscriptions).await? {
-            Reply::Subscriptions(seen) => Ok(seen),
-            other => Err(of_reply(&other)),
-        }
-    }
-
-    pub(crate) async fn subscription(&self, name: &SubscriptionId) -> Result<SubscriptionSeen, Problem> {
-        let seen = self.subscriptions().await?.into_iter().find(|seen| seen.name == *name);
-        seen.ok_or_else(|| Problem::new(&NOT_FOUND, format!("no subscription {name}")))
-    }
-
-    /// Why it has stopped for good, if it has.
-    pub fn stopped(&self) -> Option<String> {
-        self.handle.stopped()
-    }
-}
 
 /// What the message service needs.
 pub struct Options {
@@ -98,37 +59,6 @@ pub struct Options {
 impl fmt::Debug for Options {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Options").field("config", &self.config).finish_non_exhaustive()
-    }
-}
-
-/// The parts of the message service, as the state of a router.
-#[derive(Clone)]
-pub(crate) struct Parts(Arc<AllParts>);
-
-struct AllParts {
-    running: Arc<Running>,
-    protection: Arc<Protection>,
-    api_keys: Arc<ApiKeys>,
-    counts: Arc<ServerMetrics>,
-    /// What is counted, in contrast to what is read at each scrape.
-    counted: Registry,
-}
-
-impl FromRef<Parts> for Arc<Running> {
-    fn from_ref(parts: &Parts) -> Self {
-        Arc::clone(&parts.0.running)
-    }
-}
-
-impl FromRef<Parts> for Arc<Protection> {
-    fn from_ref(parts: &Parts) -> Self {
-        Arc::clone(&parts.0.protection)
-    }
-}
-
-impl FromRef<Parts> for Arc<ApiKeys> {
-    fn from_ref(parts: &Parts) -> Self {
-        Arc::clone(&parts.0.api_keys)
     }
 }
 
@@ -306,54 +236,4 @@ impl Server {
         .await
         .map_err(io::Error::other)
     }
-}
-
-/// `GET /readyz`.
-pub(crate) async fn ready(
-    State(running): State<Arc<Running>>,
-    State(protection): State<Arc<Protection>>,
-) -> Result<&'static str, Problem> {
-    if *protection.draining.borrow() {
-        return Err(Problem::unavailable("the server drains"));
-    }
-    match running.stopped() {
-        Some(_) => Err(Problem::unavailable("the message service has stopped: see the server's log")),
-        None => Ok("ready\n"),
-    }
-}
-
-/// `GET /metrics`.
-pub(crate) async fn metrics(State(parts): State<Parts>) -> Result<Response, Problem> {
-    let AllParts { running, protection, counts, counted, .. } = &*parts.0;
-    let mut now = Registry::default();
-    counts.read(protection, &mut now);
-    let stopped = u64::from(running.stopped().is_some());
-    now.value(Metric::gauge("floodgate_notify_stopped", "1 once the message service has stopped"), stopped);
-    if stopped == 0 {
-        read_subscriptions(&running.subscriptions().await?, protection.now(), &mut now);
-    }
-    Ok(web::metrics::answer(&[counted, &now]))
-}
-
-fn read_subscriptions(seen: &[SubscriptionSeen], at: TimeMs, now: &mut Registry) {
-    let mut row = |metric: Metric, value: fn(&SubscriptionSeen, TimeMs) -> u64| {
-        let rows = seen.iter().map(|of| ([("subscription", of.name.to_string())], value(of, at)));
-        now.values(metric, rows);
-    };
-    row(Metric::counter("floodgate_notify_delivered_total", "Events delivered"), |of, _| of.delivered);
-    row(Metric::counter("floodgate_notify_failed_total", "Attempts to deliver that failed"), |of, _| {
-        of.failed
-    });
-    row(Metric::gauge("floodgate_notify_dead_letters", "Dead letters"), |of, _| of.dead);
-    row(Metric::gauge("floodgate_notify_backlog", "Events that a subscription has not had"), |of, _| {
-        of.backlog
-    });
-    let lag = "Age of the oldest event that a subscription has not had, in seconds";
-    row(Metric::gauge("floodgate_notify_lag_seconds", lag), |of, at| {
-        of.oldest.map_or(0, |oldest| at.since(oldest).0 / 1000)
-    });
-    let state = "1 if a subscription is delivered to";
-    row(Metric::gauge("floodgate_notify_active", state), |of, _| {
-        u64::from(of.state == SubscriptionState::Active)
-    });
 }

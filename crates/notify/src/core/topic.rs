@@ -119,7 +119,8 @@ impl Topic {
         }
     }
 
-    /// The last of the events, from the first on, that are old enough to go and that nobody is owed.
+    /// The last of the events, from the first on, that are old enough to go and that nobody is
+    /// owed.
     pub(super) fn can_go(
         &self,
         now: TimeMs,
