@@ -10,7 +10,6 @@ use crate::{
     push::Pusher,
     reference,
 };
-use axum::extract::FromRef;
 use engines::{clock::Clock, log::Log};
 use runtime::{RecoverError, Service, service::Settings};
 use std::{

@@ -58,7 +58,8 @@ pub struct Notify {
 impl Notify {
     /// The entries by which a restored copy stands still, encoded. Every subscription is paused,
     /// for the copy would deliver again what its original has delivered since the backup. And logs
-    /// that have another name now, `moved` from one to the other, are followed on from the same place.
+    /// that have another name now, `moved` from one to the other, are followed on from the same
+    /// place.
     pub fn stand_still(&self, by: &Actor, moved: &[(String, String)]) -> Vec<Vec<u8>> {
         let active = self.subscriptions.values().filter(|known| known.state == SubscriptionState::Active);
         let pause = |known: &Subscription| {

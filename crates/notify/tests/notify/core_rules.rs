@@ -48,7 +48,7 @@ fn a_repetition_is_stored_once_and_another_event_of_its_name_is_refused() {
     let again = |accepted: Accepted| Accepted { is_repeat: true, ..accepted };
     assert_eq!(world.posted(vec![event(7, "t", None)]), [one]);
     assert_eq!(world.posted(vec![event(7, "t", None), event(8, "t", None)]), [again(one), two]);
-    assert_eq!(world.posted(vec![event(9, "t", None), event(9, "t", None)])[1].is_repeat, true);
+    assert!(world.posted(vec![event(9, "t", None), event(9, "t", None)])[1].is_repeat);
     let mut other = event(8, "t", None);
     other.content = 99;
     let refused = world.post(vec![event(10, "t", None), other.clone()]);
@@ -59,7 +59,7 @@ fn a_repetition_is_stored_once_and_another_event_of_its_name_is_refused() {
     // After a day it is another event.
     world.pass(86_400_001);
     world.posted(vec![event(11, "t", None)]);
-    assert_eq!(world.posted(vec![other])[0].is_repeat, false);
+    assert!(!world.posted(vec![other])[0].is_repeat);
 }
 
 #[test]
