@@ -9,7 +9,7 @@
 //! | [`bodies`] | events in the log |
 //! | [`push`] | delivers one message to one endpoint |
 //! | [`courier`] | takes what is due from the core, and delivers it |
-//! | [`server`], `api`, `health` | the listener for publishers and operators |
+//! | [`server`], `api`, `pages`, `health` | the listener for publishers and operators |
 //! | [`parts`], [`reference`] | what its handlers use; its documents |
 
 mod api;
@@ -20,6 +20,7 @@ pub mod core;
 pub mod courier;
 pub mod filter;
 mod health;
+mod pages;
 pub mod parts;
 mod problem;
 pub mod push;

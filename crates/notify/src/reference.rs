@@ -1,6 +1,6 @@
 //! The table of all operations, and its documents: the OpenAPI document, and the page of problems.
 
-use crate::{api, parts::Parts, problem};
+use crate::{api, pages, parts::Parts, problem};
 use contracts::{SubscriptionId, TopicId};
 use std::sync::{Arc, LazyLock};
 use web::{
@@ -40,6 +40,7 @@ static ABOUT: About = About {
 /// The operations of the listener.
 pub(crate) fn operations_served() -> Vec<Operation<Parts>> {
     let mut all = api::operations();
+    all.extend(pages::pages());
     all.extend(statics(&[]));
     all.extend(reference::operations(reference()));
     all

@@ -306,3 +306,30 @@ fn a_restored_copy_delivers_nothing_until_an_operator_says_so_and_tells_nothing_
     let of_alice = got.iter().filter(|got| got.event()["data"]["shopper"] == "alice").count();
     assert_eq!(of_alice, got[..told].iter().filter(|got| got.event()["data"]["shopper"] == "alice").count());
 }
+
+#[test]
+fn operators_see_what_each_subscription_is_owed_on_a_page_in_two_languages() {
+    let server = start();
+    let key = server.new_key("owner", "owner");
+    let endpoint = Endpoint::start();
+    ask(&server, &key, "PUT", "/api/v1/topics/orders", &json!({}));
+    subscribe(&server, &key, "orders", &endpoint, json!({ "attempts": 1 }));
+    *endpoint.status.lock().unwrap() = 422;
+    post(&server, &key, "application/cloudevents+json", &event(7, 1).to_string());
+    let page = |path: &str| {
+        let headers = [("authorization", &*format!("Bearer {key}")), ("accept", "text/html")];
+        server.client.send("GET", &server.events_url(path), &headers, "")
+    };
+    let seen = poll("a dead letter on the page", || {
+        let seen = page("/subscriptions/crm").body;
+        seen.contains("<td>422</td>").then_some(seen)
+    });
+    assert!(seen.contains("<h2>Dead letters</h2>") && seen.contains(&endpoint.url), "{seen}");
+    let list = page("/").body;
+    assert!(list.contains("data-subscription=\"crm\"") && list.contains("<caption>"), "{list}");
+    assert!(!list.contains("<script"), "it works without JavaScript");
+    let zh = page("/?lang=zh").body;
+    assert!(zh.contains("lang=\"zh\"") && zh.contains("死信") && zh.contains("启用"), "{zh}");
+    assert_eq!(page("/subscriptions/nosuch").status, 404);
+    assert_eq!(server.client.get(&server.events_url("/")).status, 401);
+}
