@@ -6,7 +6,7 @@ use std::sync::{Arc, LazyLock};
 use web::{
     openapi::{About, Listener, PathParameter},
     operation::{Callers, Operation, Row, schema_of},
-    page::statics,
+    page::{STYLE, StaticFile, statics},
     reference::{self, Reference},
 };
 
@@ -37,11 +37,14 @@ static ABOUT: About = About {
     ],
 };
 
+/// What pages load.
+static FILES: &[&StaticFile] = &[&STYLE];
+
 /// The operations of the listener.
 pub(crate) fn operations_served() -> Vec<Operation<Parts>> {
     let mut all = api::operations();
     all.extend(pages::pages());
-    all.extend(statics(&[]));
+    all.extend(statics(FILES));
     all.extend(reference::operations(reference()));
     all
 }

@@ -133,7 +133,7 @@ pub(crate) fn run(context: Context, args: &Args, data_given: bool) -> CommandRes
         }
         let messages = start_messages(&registry, &served_config, notify_config, &api_keys, args.demo)?;
         let messages = messages.map(|messages| {
-            print(&format!("events: http://{}/api/v1/topics\n", messages.address()));
+            print(&format!("events: http://{}/\n", messages.address()));
             tokio::spawn(feed::follow_sales(Arc::clone(&registry), message_keys, messages.running()));
             let (end, ends) = tokio::sync::oneshot::channel::<()>();
             let serving = tokio::spawn(messages.run(async move { drop(ends.await) }));
