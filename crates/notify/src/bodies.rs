@@ -8,6 +8,8 @@ use engines::{
 use std::{collections::BTreeMap, ops::ControlFlow, sync::Arc};
 use units::Sequence;
 
+/// Entries that are caught up with, at the most: older bodies are read when they are asked for.
+const BEHIND_MAX: u64 = 50_000;
 /// Bytes of bodies in memory.
 const KEPT_BYTES_MAX: usize = 64 << 20;
 
@@ -38,20 +40,20 @@ impl Bodies {
 
     /// Looks at what has been appended since the last call.
     pub fn follow(&mut self) -> Result<(), LogError> {
-        let mut found = Vec::new();
-        let last = self.reader.read(self.next, &mut |sequence, bytes| {
-            found.extend(body_of(bytes).map(|body| (sequence, body)));
+        let Self { reader, next, kept, kept_bytes } = self;
+        *next = (*next).max(Sequence(reader.last().0.saturating_sub(BEHIND_MAX)));
+        let last = reader.read(*next, &mut |sequence, bytes| {
+            if let Some(body) = body_of(bytes) {
+                *kept_bytes += body.len();
+                kept.insert(sequence, body);
+            }
+            while *kept_bytes > KEPT_BYTES_MAX {
+                let Some((_, body)) = kept.pop_first() else { break };
+                *kept_bytes -= body.len();
+            }
             ControlFlow::Continue(())
         })?;
-        self.next = last.next();
-        for (sequence, body) in found {
-            self.kept_bytes += body.len();
-            self.kept.insert(sequence, body);
-        }
-        while self.kept_bytes > KEPT_BYTES_MAX {
-            let Some((_, body)) = self.kept.pop_first() else { break };
-            self.kept_bytes -= body.len();
-        }
+        *next = last.next();
         Ok(())
     }
 

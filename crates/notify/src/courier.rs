@@ -4,8 +4,8 @@
 use crate::{
     bodies::Bodies,
     core::{
-        Attempted, Command, Delivery, Notify, Outcome, Reply, Turn, record::SubscriptionNo,
-        spec::SubscriptionSpec,
+        Attempted, Command, Delivery, Notify, Outcome, Reply, SUBSCRIPTIONS_MAX, Turn,
+        record::SubscriptionNo, spec::SubscriptionSpec,
     },
     push::{Attempt, Endpoint, Message, Outcome as Pushed, Pusher, Secret},
 };
@@ -100,6 +100,7 @@ impl Courier {
         let mut known: HashMap<SubscriptionNo, Known> = HashMap::new();
         let mut ended: Vec<Attempted> = Vec::new();
         let mut in_flight = 0_usize;
+        let mut is_unsure = false;
         loop {
             while ended.len() < ENDED_MAX
                 && let Ok(one) = reports.try_recv()
@@ -109,7 +110,10 @@ impl Courier {
             let ends_now = *ends.borrow();
             // Those that are not reported yet still count.
             let room = self.in_flight_max.saturating_sub(in_flight).min(BEGUN_MAX);
-            let room = if ends_now { 0 } else { room };
+            // While the core could not answer, its state may have been built again from the log, which
+            // does not know what is under way: a delivery that is begun anew must not overtake it.
+            is_unsure &= in_flight > ended.len();
+            let room = if ends_now || is_unsure { 0 } else { room };
             sequence.borrow_and_update();
             let turn = Turn { ended: ended.clone(), room };
             let asked = self.handle.ask(Command::Turn(Arc::new(turn)));
@@ -122,6 +126,7 @@ impl Courier {
                     return;
                 }
                 // What was reported is reported again.
+                is_unsure = true;
                 sleep(AGAIN_AFTER).await;
                 continue;
             };
@@ -138,7 +143,7 @@ impl Courier {
             }
             let now = self.clock.now();
             let wait = next_at.map_or(NAP, |at| Duration::from_millis(at.since(now).0).min(NAP));
-            let is_full = in_flight >= self.in_flight_max;
+            let is_full = is_unsure || in_flight >= self.in_flight_max;
             if wait.is_zero() && !is_full && !ends_now {
                 continue;
             }
@@ -212,6 +217,10 @@ fn endpoint_of(
         && Arc::ptr_eq(&known.spec, &delivery.spec)
     {
         return known.endpoint.clone();
+    }
+    // Those of deleted subscriptions go with the others.
+    if known.len() >= SUBSCRIPTIONS_MAX {
+        known.clear();
     }
     let secret = secrets.of(delivery.subscription);
     let endpoint = delivery.spec.url.parse().map_err(|error| format!("url: {error}"));

@@ -59,6 +59,14 @@ fn of_refused(refused: &Refused) -> Problem {
             &EVENT_REPEATED,
             format!("event {at}: number {} has its source and id, and is another event", event.0),
         ),
+        Refused::Full { kept } => Problem::new(
+            &UNAVAILABLE,
+            format!(
+                "the topic is full: {kept} events are kept, because a subscription has not had the oldest: see \
+                 GET /api/v1/subscriptions, and mend its endpoint or delete it"
+            ),
+        )
+        .retry_after(30),
         Refused::NotFailed(event) => Problem::new(
             &CONFLICT,
             format!(

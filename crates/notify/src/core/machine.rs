@@ -19,6 +19,9 @@ use units::{DurationMs, Sequence, TimeMs};
 pub const TOPICS_MAX: usize = 1000;
 pub const SUBSCRIPTIONS_MAX: usize = 10_000;
 pub const SUBSCRIPTIONS_EACH_MAX: usize = 1000;
+/// Events of a topic that are kept, at the most: some forty bytes of memory each. While a
+/// subscription is owed the oldest, the topic is full.
+const EVENTS_MAX: usize = 20_000_000;
 /// The longest that an endpoint may ask to be left alone.
 const RETRY_AFTER_MAX: DurationMs = DurationMs(24 * 3600 * 1000);
 /// What of an endpoint's answer is logged.
@@ -176,6 +179,10 @@ pub enum Refused {
     Repeated {
         at: usize,
         event: EventNo,
+    },
+    /// So many events are kept already, because some subscription has not had the oldest.
+    Full {
+        kept: usize,
     },
     /// The event is neither dead, blocked nor waiting.
     NotFailed(EventNo),
@@ -355,6 +362,13 @@ impl Notify {
         {
             return Ok(Reply::Refused(Refused::FollowedBefore(before)));
         }
+        if let Some(up_to) = self.can_go(topic, TRIMS_EACH * post.events.len()) {
+            self.commit(now, Record::Trimmed { topic, up_to }, out)?;
+        }
+        let kept = self.topics[&topic].events.len();
+        if kept + post.events.len() > EVENTS_MAX {
+            return Ok(Reply::Refused(Refused::Full { kept }));
+        }
         // All are judged before the first is stored. Two of one batch may repeat each other.
         let known = &self.topics[&topic];
         let mut new: BTreeMap<u128, (usize, u64)> = BTreeMap::new();
@@ -398,9 +412,6 @@ impl Notify {
         }
         if let Some((log, up_to)) = post.followed.clone() {
             self.commit(now, Record::Followed { log, up_to }, out)?;
-        }
-        if let Some(up_to) = self.can_go(topic, TRIMS_EACH * post.events.len()) {
-            self.commit(now, Record::Trimmed { topic, up_to }, out)?;
         }
         Ok(Reply::Accepted(accepted))
     }
@@ -448,8 +459,9 @@ impl Notify {
             return Ok(());
         }
         let is_of_endpoint = ended.status == 0 || ended.status >= 500 || matches!(ended.status, 408 | 429);
-        if is_of_endpoint {
-            subscription.endpoint_failed(now);
+        match is_of_endpoint {
+            true => subscription.endpoint_failed(now),
+            false => subscription.endpoint_answered(),
         }
         let said = ended.said[..ended.said.floor_char_boundary(SAID_BYTES_MAX)].to_owned();
         let tried = Tried { said, ..tried };

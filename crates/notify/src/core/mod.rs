@@ -17,7 +17,7 @@ mod topic;
 
 pub use machine::{
     Accepted, Attempted, Command, Delivery, EventSeen, Letter, NewEvent, Outcome, Owed, Post, Refused, Reply,
-    SubscriptionSeen, TopicSeen, Turn,
+    SUBSCRIPTIONS_MAX, SubscriptionSeen, TopicSeen, Turn,
 };
 pub use subscription::DeadLetter;
 

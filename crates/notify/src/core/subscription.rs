@@ -375,6 +375,11 @@ impl Subscription {
         }
     }
 
+    /// The endpoint has answered: what is wrong is wrong with one event.
+    pub(super) fn endpoint_answered(&mut self) {
+        self.breaker = Breaker::default();
+    }
+
     /// Until when its endpoint is left alone.
     pub(super) fn left_alone_until(&self) -> Option<TimeMs> {
         self.breaker.open_until

@@ -6,8 +6,14 @@ use super::{
 };
 use contracts::TopicId;
 use serde::{Deserialize, Serialize};
-use std::collections::{BTreeMap, VecDeque};
+use std::{
+    collections::{BTreeMap, VecDeque},
+    sync::Arc,
+};
 use units::{DurationMs, Sequence, TimeMs};
+
+/// Posted events that are remembered to recognise repetitions, at the most: a hundred bytes each.
+const RECENT_MAX: usize = 1_000_000;
 
 /// What is in memory of an event. Its body stays in the log.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
@@ -27,6 +33,13 @@ pub(super) struct Recent {
     pub(super) content: u64,
 }
 
+/// A set of subscriptions, in rising order, and how many kept events have matched just these.
+#[derive(Debug, PartialEq, Serialize, Deserialize)]
+struct Matched {
+    subscriptions: Arc<[SubscriptionNo]>,
+    events: u64,
+}
+
 #[derive(Debug, PartialEq, Serialize, Deserialize)]
 pub(super) struct Topic {
     pub(super) name: TopicId,
@@ -34,10 +47,12 @@ pub(super) struct Topic {
     /// The number of the first event that is kept.
     pub(super) first: u64,
     pub(super) events: VecDeque<Kept>,
-    /// The sets of subscriptions that events have matched, each once: there are few.
-    sets: Vec<Vec<SubscriptionNo>>,
+    /// The sets of subscriptions that kept events have matched, each once: there are few.
+    sets: BTreeMap<u32, Matched>,
+    /// The last id of a set that was given away.
+    last_set: u32,
     #[serde(skip)]
-    set_ids: BTreeMap<Vec<SubscriptionNo>, u32>,
+    set_ids: BTreeMap<Arc<[SubscriptionNo]>, u32>,
     pub(super) subscriptions: Vec<SubscriptionNo>,
     recent: BTreeMap<u128, Recent>,
     /// In the order of their time.
@@ -51,7 +66,8 @@ impl Topic {
             spec,
             first: 1,
             events: VecDeque::new(),
-            sets: Vec::new(),
+            sets: BTreeMap::new(),
+            last_set: 0,
             set_ids: BTreeMap::new(),
             subscriptions: Vec::new(),
             recent: BTreeMap::new(),
@@ -71,7 +87,7 @@ impl Topic {
 
     /// Who is to get an event, in rising order.
     pub(super) fn set(&self, id: u32) -> &[SubscriptionNo] {
-        &self.sets[id as usize]
+        self.sets.get(&id).map_or(&[], |set| &*set.subscriptions)
     }
 
     /// Whether the event with this number is for the subscription.
@@ -94,12 +110,21 @@ impl Topic {
         let set = match self.set_ids.get(matched) {
             Some(&set) => set,
             None => {
-                let set = self.sets.len() as u32;
-                self.sets.push(matched.to_vec());
-                self.set_ids.insert(matched.to_vec(), set);
+                // Ids are used again after four thousand million: those of old sets are long free.
+                let mut set = self.last_set;
+                while self.sets.contains_key(&set) {
+                    set = set.wrapping_add(1);
+                }
+                self.last_set = set;
+                let subscriptions: Arc<[SubscriptionNo]> = matched.into();
+                self.set_ids.insert(Arc::clone(&subscriptions), set);
+                self.sets.insert(set, Matched { subscriptions, events: 0 });
                 set
             }
         };
+        if let Some(set) = self.sets.get_mut(&set) {
+            set.events += 1;
+        }
         let number = EventNo(self.next());
         self.events.push_back(Kept { sequence, at, key, set });
         self.forget_old(at);
@@ -111,7 +136,7 @@ impl Topic {
     fn forget_old(&mut self, now: TimeMs) {
         let kept_for = DurationMs::seconds(self.spec.repeat_seconds);
         while let Some(&(at, identity)) = self.recent_by_time.front() {
-            if at.plus(kept_for) >= now {
+            if at.plus(kept_for) >= now && self.recent.len() < RECENT_MAX {
                 break;
             }
             self.recent_by_time.pop_front();
@@ -135,21 +160,35 @@ impl Topic {
     }
 
     pub(super) fn trim(&mut self, up_to: EventNo) {
-        while self.first <= up_to.0 && self.events.pop_front().is_some() {
+        while self.first <= up_to.0
+            && let Some(kept) = self.events.pop_front()
+        {
             self.first += 1;
+            let Some(set) = self.sets.get_mut(&kept.set) else { continue };
+            set.events -= 1;
+            if set.events == 0 {
+                self.set_ids.remove(&set.subscriptions);
+                self.sets.remove(&kept.set);
+            }
         }
     }
 
     /// After [`Deserialize`], which leaves the index out.
     pub(super) fn index(&mut self) {
-        self.set_ids = self.sets.iter().cloned().zip(0..).collect();
+        self.set_ids = self.sets.iter().map(|(id, set)| (Arc::clone(&set.subscriptions), *id)).collect();
+    }
+
+    fn events_of_sets(&self) -> BTreeMap<u32, u64> {
+        let mut counts = BTreeMap::new();
+        self.events.iter().for_each(|kept| *counts.entry(kept.set).or_default() += 1);
+        counts
     }
 
     /// Whether what a snapshot brought fits together.
     pub(super) fn is_whole(&self) -> bool {
         self.first > 0
-            && self.events.iter().all(|kept| (kept.set as usize) < self.sets.len())
-            && self.sets.iter().all(|set| set.is_sorted())
             && self.recent_by_time.len() >= self.recent.len()
+            && self.sets.values().all(|set| set.subscriptions.is_sorted())
+            && self.events_of_sets() == self.sets.iter().map(|(id, set)| (*id, set.events)).collect()
     }
 }

@@ -200,3 +200,34 @@ fn old_events_go_when_nobody_is_owed_them() {
     world.restart(world.disk.kill());
     assert_eq!(kept(&mut world), 2);
 }
+
+#[test]
+fn an_endpoint_that_refuses_one_event_is_not_left_alone_for_that() {
+    let mut world = World::new();
+    world.subscribe("crm", SubscriptionSpec { in_flight_max: 20, ..spec() });
+    world.posted((1..=40).map(|name| event(name, "t", None)).collect());
+    let tried = world.begin();
+    let down = Outcome::Failed { retry_after: None };
+    world.turn(tried.iter().map(|tried| ended(tried, down, 503)).collect(), 0);
+    world.now = world.see("crm").left_alone_until.unwrap();
+    let probe = world.begin();
+    assert_eq!(probe.len(), 1);
+    let (next, _) = world.turn(vec![ended(&probe[0], down, 404)], 1000);
+    assert_eq!((next.len(), world.see("crm").left_alone_until), (20, None), "it answers");
+}
+
+#[test]
+fn a_deleted_subscription_leaves_nothing_under_way() {
+    let mut world = World::new();
+    world.subscribe("crm", spec());
+    world.posted(vec![event(1, "t", Some(1)), event(2, "t", Some(1))]);
+    let tried = world.begin();
+    assert_eq!(world.ask(Command::Unsubscribe { name: id("crm"), by: by() }), Reply::Done);
+    world.subscribe("crm", spec());
+    let (next, _) = world.turn(vec![delivered(&tried[0])], 1000);
+    assert!(next.is_empty(), "it begins with the next event: {next:?}");
+    world.posted(vec![event(3, "t", Some(1))]);
+    assert_eq!(numbers(&world.begin()), [3]);
+    assert_eq!(world.see("crm").in_flight, 1);
+    world.restart(world.disk.kill());
+}
