@@ -4,7 +4,10 @@
 use crate::endpoint::{NO_CONTENT, NOW, Peer, Server, message, push, pusher};
 use notify::push::{Failure, Outcome, Pusher, Settings};
 use std::{
-    sync::{Arc, atomic::Ordering::SeqCst},
+    sync::{
+        Arc,
+        atomic::{AtomicUsize, Ordering::SeqCst},
+    },
     time::{Duration, Instant},
 };
 
@@ -118,15 +121,26 @@ async fn a_kept_connection_that_closes_within_an_answer_is_a_failure() {
 
 #[tokio::test]
 async fn what_an_endpoint_says_unasked_is_no_answer_to_the_next_message() {
-    let server = one_answer_then(|mut peer| async move {
-        peer.send("HTTP/1.1 200 OK\r\ncontent-length: 0\r\n\r\n").await;
-        peer.closed().await;
+    let said = Arc::new(AtomicUsize::new(0));
+    let of_server = Arc::clone(&said);
+    let server = Server::start(move |mut peer| {
+        let said = Arc::clone(&of_server);
+        async move {
+            peer.request().await;
+            peer.send(NO_CONTENT).await;
+            // Once the answer is read, and the connection kept.
+            tokio::time::sleep(Duration::from_millis(50)).await;
+            peer.send("HTTP/1.1 200 OK\r\ncontent-length: 0\r\n\r\n").await;
+            said.fetch_add(1, SeqCst);
+            peer.closed().await;
+        }
     })
     .await;
     let pusher = pusher(|_| {});
-    for _ in 0..3 {
+    for number in 1..=3 {
         assert_eq!(push(&pusher, &server).await.outcome, ACCEPTED);
-        tokio::time::sleep(Duration::from_millis(50)).await;
+        until("what is said unasked", || said.load(SeqCst) == number).await;
+        tokio::time::sleep(Duration::from_millis(20)).await;
     }
     assert_eq!(server.seen.requests().len(), 3);
 }
