@@ -110,8 +110,9 @@ impl Courier {
             let ends_now = *ends.borrow();
             // Those that are not reported yet still count.
             let room = self.in_flight_max.saturating_sub(in_flight).min(BEGUN_MAX);
-            // While the core could not answer, its state may have been built again from the log, which
-            // does not know what is under way: a delivery that is begun anew must not overtake it.
+            // While the core could not answer, its state may have been built again from the log,
+            // which does not know what is under way: a delivery that is begun anew must not
+            // overtake it.
             is_unsure &= in_flight > ended.len();
             let room = if ends_now || is_unsure { 0 } else { room };
             sequence.borrow_and_update();
