@@ -15,13 +15,15 @@ use std::{collections::BTreeSet, sync::Arc, time::Duration};
 use units::{Sequence, TimeMs};
 
 /// The topic of all sales.
-const TOPIC: &str = "sales";
+pub(crate) const TOPIC: &str = "sales";
 /// Events that are stored at once, and the wait after each time: a storm of grants is told a little
 /// later, with few writes to a disk that the sale needs.
 const AT_ONCE: usize = 500;
 const PACE: Duration = Duration::from_millis(50);
 /// How often it is looked for new sales, and how long to wait when something failed.
 const LOOK_EVERY: Duration = Duration::from_secs(1);
+/// How often it is looked whether a quiet sale is still there.
+const GONE_AFTER: Duration = Duration::from_secs(30);
 
 /// Follows every sale, also those that are set up later, until the process ends.
 pub(crate) async fn follow_sales(registry: Arc<Registry>, keys: Arc<Keyring>, running: Arc<Running>) {
@@ -32,8 +34,14 @@ pub(crate) async fn follow_sales(registry: Arc<Registry>, keys: Arc<Keyring>, ru
     loop {
         for (handle, log_id) in registry.handles() {
             if handle.view().is_some() && followed.insert(Arc::clone(&log_id)) {
-                let sale =
-                    Followed { handle, log_id, keys: Arc::clone(&keys), running: Arc::clone(&running) };
+                let registry = Arc::clone(&registry);
+                let sale = Followed {
+                    registry,
+                    handle,
+                    log_id,
+                    keys: Arc::clone(&keys),
+                    running: Arc::clone(&running),
+                };
                 tokio::spawn(sale.follow());
             }
         }
@@ -62,6 +70,7 @@ pub(crate) fn followed_as(sale: &SaleId, log_id: &str) -> String {
 }
 
 struct Followed {
+    registry: Arc<Registry>,
     handle: Handle,
     log_id: Arc<str>,
     keys: Arc<Keyring>,
@@ -105,8 +114,12 @@ impl Followed {
                 tokio::time::sleep(PACE).await;
             } else if searched > place {
                 place = searched;
-            } else if sequence.changed().await.is_err() {
-                return;
+            } else {
+                let _ = tokio::time::timeout(GONE_AFTER, sequence.changed()).await;
+                // A sale that never opened may be deleted.
+                if !this.registry.has_log(&this.log_id) {
+                    return;
+                }
             }
         }
     }

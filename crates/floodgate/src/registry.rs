@@ -111,6 +111,10 @@ impl Registry {
         running.values().map(|running| (running.service.handle(), Arc::clone(&running.log_id))).collect()
     }
 
+    pub(crate) fn has_log(&self, log_id: &str) -> bool {
+        self.running().values().any(|running| *running.log_id == *log_id)
+    }
+
     pub(crate) fn open_notify_log(&self) -> Result<EmbeddedLog<RealDisk>, LogError> {
         self.data.open_notify_log()
     }

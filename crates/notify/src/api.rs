@@ -232,7 +232,7 @@ pub(crate) fn operations() -> Vec<Operation<Parts>> {
             )
             .takes_as::<Text>("application/cloudevents+json")
             .accepts::<Stored>("Stored, durably.")
-            .problems(&[&NOT_FOUND, &EVENT_REPEATED, &EVENT_TOO_LARGE, &NOT_AN_EVENT, &UNAVAILABLE]),
+            .problems(&[&NOT_FOUND, &CONFLICT, &EVENT_REPEATED, &EVENT_TOO_LARGE, &NOT_AN_EVENT, &UNAVAILABLE]),
         get("/api/v1/topics/{topic}/events/{number}", "readEvent", READ, read_event)
             .does("What became of an event: which subscriptions have had it, and what comes next.")
             .replies::<EventView>("The event.")
@@ -311,6 +311,10 @@ async fn post_events(
     request: Request,
 ) -> Result<Response, Problem> {
     let topic = topic_id(&topic)?;
+    if running.reserved.contains(&topic) {
+        let why = format!("topic {topic}: only this server posts there; make a topic of your own");
+        return Err(Problem::new(&CONFLICT, why));
+    }
     let (parts, body) = request.into_parts();
     let body = web::body::read(body, BODY_BYTES_MAX, protection.body_timeout()).await?;
     let events = events_of(&parts.headers, &body)?;
@@ -509,8 +513,8 @@ async fn subscribe(
         return Err(Problem::new(&INVALID, why));
     }
     match running.ask(Command::Subscribe { name: name.clone(), spec, by: operator.actor("") }).await? {
-        Reply::Subscribed { subscription, is_new } => {
-            let secret = is_new.then(|| running.secrets.of(subscription).expose());
+        Reply::Subscribed { subscription, made_at, is_new } => {
+            let secret = is_new.then(|| running.secrets.of(subscription, made_at).expose());
             Ok(JsonReply(view_of(running.subscription(&name).await?, secret)))
         }
         other => Err(of_reply(&other)),

@@ -13,12 +13,21 @@ const BEHIND_MAX: u64 = 50_000;
 /// Bytes of bodies in memory.
 const KEPT_BYTES_MAX: usize = 64 << 20;
 
+/// An event as it is stored.
+#[derive(Debug, Clone)]
+pub struct Stored {
+    /// Of source and id.
+    pub identity: u128,
+    /// In the JSON format of CloudEvents.
+    pub body: Arc<[u8]>,
+}
+
 /// Reads bodies.
 pub struct Bodies {
     reader: Box<dyn LogRead>,
     /// The first entry that was not looked at yet.
     next: Sequence,
-    kept: BTreeMap<Sequence, Arc<[u8]>>,
+    kept: BTreeMap<Sequence, Stored>,
     kept_bytes: usize,
 }
 
@@ -43,13 +52,13 @@ impl Bodies {
         let Self { reader, next, kept, kept_bytes } = self;
         *next = (*next).max(Sequence(reader.last().0.saturating_sub(BEHIND_MAX)));
         let last = reader.read(*next, &mut |sequence, bytes| {
-            if let Some(body) = body_of(bytes) {
-                *kept_bytes += body.len();
-                kept.insert(sequence, body);
+            if let Some(stored) = stored_in(bytes) {
+                *kept_bytes += stored.body.len();
+                kept.insert(sequence, stored);
             }
             while *kept_bytes > KEPT_BYTES_MAX {
-                let Some((_, body)) = kept.pop_first() else { break };
-                *kept_bytes -= body.len();
+                let Some((_, stored)) = kept.pop_first() else { break };
+                *kept_bytes -= stored.body.len();
             }
             ControlFlow::Continue(())
         })?;
@@ -57,26 +66,26 @@ impl Bodies {
         Ok(())
     }
 
-    /// The body that this entry has.
-    pub fn get(&mut self, sequence: Sequence) -> Result<Option<Arc<[u8]>>, LogError> {
-        if let Some(body) = self.kept.get(&sequence) {
-            return Ok(Some(Arc::clone(body)));
+    /// The event of this entry.
+    pub fn get(&mut self, sequence: Sequence) -> Result<Option<Stored>, LogError> {
+        if let Some(stored) = self.kept.get(&sequence) {
+            return Ok(Some(stored.clone()));
         }
         let mut found = None;
         self.reader.read(sequence, &mut |_, bytes| {
-            found = body_of(bytes);
+            found = stored_in(bytes);
             ControlFlow::Break(())
         })?;
         Ok(found)
     }
 }
 
-fn body_of(entry: &[u8]) -> Option<Arc<[u8]>> {
+fn stored_in(entry: &[u8]) -> Option<Stored> {
     if !Record::is_published(entry) {
         return None;
     }
     match Entry::decode(entry) {
-        Ok(Entry { record: Record::Published { body, .. }, .. }) => Some(body),
+        Ok(Entry { record: Record::Published { identity, body, .. }, .. }) => Some(Stored { identity, body }),
         _ => None,
     }
 }

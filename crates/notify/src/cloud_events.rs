@@ -23,6 +23,18 @@ pub const BATCH_BYTES_MAX: usize = 2 << 20;
 const ATTRIBUTES_MAX: usize = 40;
 const NAME_BYTES_MAX: usize = 40;
 const VALUE_BYTES_MAX: usize = 4096;
+/// Attributes that are texts.
+const TEXTS: [&str; 9] = [
+    "specversion",
+    "id",
+    "source",
+    "type",
+    "subject",
+    "time",
+    "dataschema",
+    "datacontenttype",
+    "partitionkey",
+];
 
 /// Why a document is no CloudEvent that can be stored.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -190,6 +202,9 @@ fn whole(
         if name.is_empty() || !name.bytes().all(|byte| byte.is_ascii_lowercase() || byte.is_ascii_digit()) {
             return wrong("the name of an attribute has the letters a-z and digits");
         }
+        if name == "data" {
+            return wrong("no attribute may have this name");
+        }
         if name.len() > NAME_BYTES_MAX || value.len() > VALUE_BYTES_MAX {
             return wrong(&format!(
                 "a name has {NAME_BYTES_MAX} bytes at the most, and a value {VALUE_BYTES_MAX}"
@@ -201,6 +216,9 @@ fn whole(
         {
             return wrong("control characters and noncharacters are not allowed");
         }
+    }
+    if let Some(name) = TEXTS.into_iter().find(|name| typed.contains_key(*name)) {
+        return Err(EventError::new(format!("{name}: want a text")));
     }
     let needed = |name: &str| match attributes.get(name) {
         Some(value) if !value.is_empty() => Ok(value.as_str()),
@@ -329,6 +347,7 @@ mod tests {
         }
         for (members, why) in [
             (r#""Big":"x""#, "has the letters a-z"),
+            (r#""subject":7"#, "subject: want a text"),
             (r#""x":[1]"#, "an attribute is a text"),
             (r#""x":1.5"#, "whole and has 32 bits"),
             (r#""x":"a\u0000b""#, "control characters"),

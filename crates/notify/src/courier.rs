@@ -2,7 +2,7 @@
 //! thread of its own, so that a crowd of slow endpoints does not slow anything else.
 
 use crate::{
-    bodies::Bodies,
+    bodies::{Bodies, Stored},
     core::{
         Attempted, Command, Delivery, Notify, Outcome, Reply, SUBSCRIPTIONS_MAX, Turn,
         record::SubscriptionNo, spec::SubscriptionSpec,
@@ -17,7 +17,7 @@ use tokio::{
     sync::{mpsc, watch},
     time::sleep,
 };
-use units::DurationMs;
+use units::{DurationMs, TimeMs};
 use web::secret::{invalid, random_bytes, read_or_create_secret};
 
 /// Results that are reported in one turn, at the most.
@@ -31,8 +31,8 @@ const NAP: Duration = Duration::from_secs(1);
 
 const MASTER_BYTES: usize = 32;
 
-/// The secrets that sign deliveries. Each is derived from one secret of the installation and from
-/// the subscription's number, which is never used again.
+/// The secrets that sign deliveries. Each is derived from one secret of the installation, the
+/// subscription's number, and when it was made: a restored copy may give a number away again.
 #[derive(Clone)]
 pub struct Secrets([u8; MASTER_BYTES]);
 
@@ -52,9 +52,10 @@ impl Secrets {
     }
 
     /// The secret of a subscription.
-    pub fn of(&self, subscription: SubscriptionNo) -> Secret {
+    pub fn of(&self, subscription: SubscriptionNo, made_at: TimeMs) -> Secret {
         let mut material = self.0.to_vec();
         material.extend_from_slice(&subscription.0.to_le_bytes());
+        material.extend_from_slice(&made_at.0.to_le_bytes());
         let bytes = blake3::derive_key("floodgate notify signing secret v1", &material);
         let text = format!("whsec_{}", BASE64.encode(&bytes));
         text.parse().expect("32 bytes are a secret")
@@ -100,7 +101,7 @@ impl Courier {
         let mut known: HashMap<SubscriptionNo, Known> = HashMap::new();
         let mut ended: Vec<Attempted> = Vec::new();
         let mut in_flight = 0_usize;
-        let mut is_unsure = false;
+        let (mut epoch, mut is_unsure) = (0, false);
         loop {
             while ended.len() < ENDED_MAX
                 && let Ok(one) = reports.try_recv()
@@ -110,29 +111,27 @@ impl Courier {
             let ends_now = *ends.borrow();
             // Those that are not reported yet still count.
             let room = self.in_flight_max.saturating_sub(in_flight).min(BEGUN_MAX);
-            // While the core could not answer, its state may have been built again from the log,
-            // which does not know what is under way: a delivery that is begun anew must not
-            // overtake it.
             is_unsure &= in_flight > ended.len();
             let room = if ends_now || is_unsure { 0 } else { room };
             sequence.borrow_and_update();
-            let turn = Turn { ended: ended.clone(), room };
+            let turn = Turn { epoch, ended: ended.clone(), room };
             let asked = self.handle.ask(Command::Turn(Arc::new(turn)));
             let reply = match asked {
                 Ok(reply) => reply.await.ok(),
                 Err(_) => None,
             };
-            let Some(Reply::Turned { deliveries, next_at }) = reply else {
+            let Some(Reply::Turned { deliveries, epoch: now_epoch, next_at }) = reply else {
                 if ends_now {
                     return;
                 }
                 // What was reported is reported again.
-                is_unsure = true;
                 sleep(AGAIN_AFTER).await;
                 continue;
             };
             in_flight -= ended.len();
             ended.clear();
+            is_unsure |= now_epoch != epoch;
+            epoch = now_epoch;
             let is_busy = !deliveries.is_empty();
             in_flight += deliveries.len();
             self.begin(deliveries, &mut known, &report);
@@ -151,7 +150,7 @@ impl Courier {
             tokio::select! {
                 one = reports.recv() => ended.extend(one),
                 _ = sequence.changed(), if !is_full => {}
-                () = sleep(wait), if !is_full => {}
+                () = sleep(wait), if !is_full && !ends_now => {}
                 _ = ends.changed(), if !ends_now => {}
             }
         }
@@ -172,8 +171,8 @@ impl Courier {
         for delivery in deliveries {
             let endpoint = endpoint_of(&delivery, known, &self.secrets);
             let body = self.bodies.get(delivery.sequence);
-            let (endpoint, body) = match (endpoint, body) {
-                (Ok(endpoint), Ok(Some(body))) => (endpoint, body),
+            let (endpoint, stored) = match (endpoint, body) {
+                (Ok(endpoint), Ok(Some(stored))) => (endpoint, stored),
                 (Err(why), _) => {
                     let _ = report.try_send(not_tried(&delivery, &why));
                     continue;
@@ -190,9 +189,9 @@ impl Courier {
                 }
             };
             let message = Message {
-                id: message_id(&delivery),
+                id: message_id(&delivery, &stored),
                 content_type: "application/cloudevents+json",
-                body: axum::body::Bytes::from_owner(body),
+                body: axum::body::Bytes::from_owner(stored.body),
                 headers: Vec::new(),
             };
             let (pusher, report, now) = (Arc::clone(&self.pusher), report.clone(), self.clock.now());
@@ -204,9 +203,10 @@ impl Courier {
     }
 }
 
-/// The same for each attempt of an event to a subscription, and for each subscription.
-fn message_id(delivery: &Delivery) -> String {
-    format!("{}_{}", delivery.spec.topic, delivery.event.0)
+/// The same for each attempt of an event, and another for another event: a restored copy may give a
+/// number away again.
+fn message_id(delivery: &Delivery, stored: &Stored) -> String {
+    format!("{}_{}_{:032x}", delivery.spec.topic, delivery.event.0, stored.identity)
 }
 
 fn endpoint_of(
@@ -223,7 +223,7 @@ fn endpoint_of(
     if known.len() >= SUBSCRIPTIONS_MAX {
         known.clear();
     }
-    let secret = secrets.of(delivery.subscription);
+    let secret = secrets.of(delivery.subscription, delivery.made_at);
     let endpoint = delivery.spec.url.parse().map_err(|error| format!("url: {error}"));
     let endpoint = endpoint.map(|url| Arc::new(Endpoint { url, secrets: vec![secret] }));
     let spec = Arc::clone(&delivery.spec);

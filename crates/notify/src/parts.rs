@@ -6,7 +6,7 @@ use crate::{
     problem::{NOT_FOUND, Problem, of_reply},
 };
 use axum::extract::FromRef;
-use contracts::SubscriptionId;
+use contracts::{SubscriptionId, TopicId};
 use runtime::{Handle, NotQueued};
 use std::sync::Arc;
 use web::{
@@ -20,6 +20,8 @@ use web::{
 pub struct Running {
     pub(crate) handle: Handle<Notify>,
     pub(crate) secrets: Secrets,
+    /// Topics to which only callers in this process post.
+    pub(crate) reserved: Vec<TopicId>,
 }
 
 impl Running {

@@ -10,6 +10,7 @@ use crate::{
     push::Pusher,
     reference,
 };
+use contracts::TopicId;
 use engines::{clock::Clock, log::Log};
 use runtime::{RecoverError, Service, service::Settings};
 use std::{
@@ -53,6 +54,8 @@ pub struct Options {
     pub memory: Memory,
     pub clock: Arc<dyn Clock>,
     pub exempts_loopback: bool,
+    /// Topics to which only callers in this process post.
+    pub reserved: Vec<TopicId>,
 }
 
 impl fmt::Debug for Options {
@@ -129,7 +132,8 @@ impl From<io::Error> for StartError {
 /// Recovers the message service from its log, starts to deliver, and binds the listener.
 /// Connections are queued by the kernel from here on, and answered by [`Server::run`].
 pub fn start<L: Log + 'static>(log: L, data: &Path, options: Options) -> Result<Server, StartError> {
-    let Options { config, connections, limits, api_keys, denied, memory, clock, exempts_loopback } = options;
+    let Options { config, connections, limits, api_keys, denied, memory, clock, exempts_loopback, reserved } =
+        options;
     let address = config.address().ok_or_else(|| io::Error::other("notify.listen: no address"))?;
     let secrets = Secrets::open(data)?;
     let pusher = Arc::new(Pusher::new(config.push())?);
@@ -170,7 +174,7 @@ pub fn start<L: Log + 'static>(log: L, data: &Path, options: Options) -> Result<
         clock: Arc::new(move || clock.now()),
         settings: connections,
     });
-    let running = Arc::new(Running { handle, secrets });
+    let running = Arc::new(Running { handle, secrets, reserved });
     let parts = Parts(Arc::new(AllParts { running, protection, api_keys, counts, counted }));
     Ok(Server { service, courier, courier_ends, listener, address, parts, drain, open_max })
 }

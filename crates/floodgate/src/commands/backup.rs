@@ -100,7 +100,8 @@ fn copy(from: &Path, to: &Path, what: What) -> Result<(), Box<dyn std::error::Er
         let Copied { last, from: old_id, to: new_id } =
             copy_log::<sale::core::Core>(&from, &to_log, what, |_, newest| Ok(vec![pause_after(newest)?]))?;
         let followed_as = |id: LogId| crate::feed::followed_as(&sale, &HEXLOWER.encode(&id.0));
-        moved.push((followed_as(old_id), followed_as(new_id)));
+        // The copy of the sale may be older than what the message service was told of it.
+        moved.push((followed_as(old_id), followed_as(new_id), last));
         mark_sale_made(to, &sale).map_err(|e| failed(to, e))?;
         print(&format!("{what}: sale {sale}: {last} entries, replayed\n"));
     }

@@ -250,6 +250,7 @@ fn start_messages(
         memory: memory_of_this_process(),
         clock: registry.clock(),
         exempts_loopback: demo,
+        reserved: vec![feed::TOPIC.parse()?],
     };
     let started = registry
         .open_notify_log()

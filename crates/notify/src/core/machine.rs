@@ -24,6 +24,8 @@ pub const SUBSCRIPTIONS_EACH_MAX: usize = 1000;
 const EVENTS_MAX: usize = 20_000_000;
 /// The longest that an endpoint may ask to be left alone.
 const RETRY_AFTER_MAX: DurationMs = DurationMs(24 * 3600 * 1000);
+/// How long a key waits when its event could not be tried.
+const NOT_TRIED_WAIT: DurationMs = DurationMs(1000);
 /// What of an endpoint's answer is logged.
 const SAID_BYTES_MAX: usize = 512;
 /// Old events that are let go for each one that is posted.
@@ -92,6 +94,9 @@ pub struct Attempted {
 /// Deliveries that have ended, and how many more may begin.
 #[derive(Debug, Clone, Default)]
 pub struct Turn {
+    /// That of the last reply; 0 at first. Under another one nothing begins: see
+    /// [`Reply::Turned`].
+    pub epoch: u64,
     pub ended: Vec<Attempted>,
     pub room: usize,
 }
@@ -107,6 +112,8 @@ pub struct Delivery {
     pub sequence: Sequence,
     /// 1 for the first.
     pub attempt: u32,
+    /// When the subscription was made.
+    pub made_at: TimeMs,
 }
 
 #[derive(Debug, Clone)]
@@ -196,6 +203,7 @@ pub enum Reply {
     /// The subscription has this number.
     Subscribed {
         subscription: SubscriptionNo,
+        made_at: TimeMs,
         is_new: bool,
     },
     /// So many dead letters were changed.
@@ -203,6 +211,9 @@ pub enum Reply {
     Accepted(Vec<Accepted>),
     Turned {
         deliveries: Vec<Delivery>,
+        /// Another than before if the state was built again from the log. It does not know then
+        /// what is under way: begin nothing before that has ended, or it is overtaken.
+        epoch: u64,
         /// Ask again then, if nothing happens before.
         next_at: Option<TimeMs>,
     },
@@ -324,7 +335,8 @@ impl Notify {
         let mut is_new = false;
         let subscription = match self.subscription(name) {
             Ok(known) if *known.spec == *spec => {
-                return Ok(Reply::Subscribed { subscription: known.number, is_new: false });
+                let (subscription, made_at) = (known.number, known.made_at);
+                return Ok(Reply::Subscribed { subscription, made_at, is_new: false });
             }
             Ok(known) if known.topic != topic => {
                 return Ok(Reply::Refused(Refused::OtherTopic(known.spec.topic.clone())));
@@ -349,7 +361,8 @@ impl Notify {
         };
         let (name, spec, by) = (name.clone(), json(spec)?, by.clone());
         self.commit(now, Record::Subscribed { subscription, name, topic, spec, by }, out)?;
-        Ok(Reply::Subscribed { subscription, is_new })
+        let made_at = self.subscriptions.get(&subscription).map_or(self.now, |known| known.made_at);
+        Ok(Reply::Subscribed { subscription, made_at, is_new })
     }
 
     fn post(&mut self, now: TimeMs, post: &Post, out: &mut Step) -> Result<Reply, Broken> {
@@ -370,12 +383,14 @@ impl Notify {
             return Ok(Reply::Refused(Refused::Full { kept }));
         }
         // All are judged before the first is stored. Two of one batch may repeat each other.
+        let at_now = now.max(self.now);
         let known = &self.topics[&topic];
         let mut new: BTreeMap<u128, (usize, u64)> = BTreeMap::new();
         for (at, event) in post.events.iter().enumerate() {
             let earlier = new.get(&event.identity).map(|(at, content)| (known.next() + *at as u64, *content));
-            let earlier = earlier
-                .or_else(|| known.recent(event.identity).map(|recent| (recent.number.0, recent.content)));
+            let earlier = earlier.or_else(|| {
+                known.recent(event.identity, at_now).map(|recent| (recent.number.0, recent.content))
+            });
             match earlier {
                 Some((number, content)) if content != event.content => {
                     return Ok(Reply::Refused(Refused::Repeated { at, event: EventNo(number) }));
@@ -392,7 +407,7 @@ impl Notify {
         let mut accepted = Vec::with_capacity(post.events.len());
         for event in &post.events {
             let known = &self.topics[&topic];
-            if let Some(recent) = known.recent(event.identity) {
+            if let Some(recent) = known.recent(event.identity, at_now) {
                 accepted.push(Accepted { event: recent.number, is_repeat: true });
                 continue;
             }
@@ -430,7 +445,10 @@ impl Notify {
 
     fn end(&mut self, now: TimeMs, ended: &Attempted, out: &mut Step) -> Result<(), Broken> {
         // The subscription may have been deleted, and the event let go, while it was on its way.
-        let Ok((subscription, _, key)) = self.owed(ended.subscription, ended.event) else { return Ok(()) };
+        let Ok((subscription, topic, key)) = self.owed(ended.subscription, ended.event) else {
+            return Ok(());
+        };
+        subscription.reach(topic, ended.event);
         let (number, event) = (ended.subscription, ended.event);
         let tried = Tried {
             subscription: number,
@@ -451,10 +469,10 @@ impl Notify {
         }
         let is_counted = subscription.attempts(key, event) == Some(ended.attempt - 1);
         if ended.outcome == Outcome::NotTried || !is_counted {
-            if is_counted {
-                subscription.endpoint_failed(now);
+            match is_counted {
+                true => subscription.put_off(key, event, now.plus(NOT_TRIED_WAIT)),
+                false => subscription.give_back(key, event),
             }
-            subscription.give_back(key, event);
             self.queue(number);
             return Ok(());
         }
@@ -499,7 +517,8 @@ impl Notify {
             self.queue(number);
         }
         let mut deliveries = Vec::new();
-        while deliveries.len() < turn.room && !out.is_full() {
+        let room = if turn.epoch == self.epoch { turn.room } else { 0 };
+        while deliveries.len() < room && !out.is_full() {
             let Some(number) = self.queued.pop_front() else { break };
             let Some(subscription) = self.subscriptions.get_mut(&number) else { continue };
             let Some(topic) = self.topics.get(&subscription.topic) else { continue };
@@ -515,6 +534,7 @@ impl Notify {
                             event,
                             sequence: kept.sequence,
                             attempt,
+                            made_at: subscription.made_at,
                         });
                     }
                     self.queue(number);
@@ -529,7 +549,7 @@ impl Notify {
             }
         }
         let next_at = if self.queued.is_empty() { self.later.first().map(|(at, _)| *at) } else { Some(now) };
-        Ok(Reply::Turned { deliveries, next_at })
+        Ok(Reply::Turned { deliveries, epoch: self.epoch, next_at })
     }
 
     /// Redrives or discards. `so_far` letters are done.
@@ -615,7 +635,8 @@ impl Machine for Notify {
     type Command = Command;
     type Reply = Reply;
     type Entry = Entry;
-    type Volatile = ();
+    /// How often the state was built again.
+    type Volatile = u64;
     /// Dead letters changed so far.
     type SoFar = u64;
 
@@ -728,6 +749,14 @@ impl Machine for Notify {
             notify.queue(number);
         }
         Ok(notify)
+    }
+
+    fn volatile(&self) -> u64 {
+        self.epoch
+    }
+
+    fn set_volatile(&mut self, before: u64) {
+        self.epoch = before + 1;
     }
 
     fn writes_like(snapshot: &[u8]) -> bool {

@@ -49,6 +49,8 @@ pub struct Notify {
     last_subscription: u32,
     /// How far other logs have been followed.
     followed: BTreeMap<String, Sequence>,
+    /// How often the state was built again from the log. Not in the log.
+    epoch: u64,
     /// Subscriptions that may have something to deliver, each once.
     queued: VecDeque<SubscriptionNo>,
     /// Those that have nothing before a time. One may be here more than once.
@@ -58,16 +60,16 @@ pub struct Notify {
 impl Notify {
     /// The entries by which a restored copy stands still, encoded. Every subscription is paused,
     /// for the copy would deliver again what its original has delivered since the backup. And logs
-    /// that have another name now, `moved` from one to the other, are followed on from the same
-    /// place.
-    pub fn stand_still(&self, by: &Actor, moved: &[(String, String)]) -> Vec<Vec<u8>> {
+    /// that have another name now, `moved` from one to the other and with this last entry, are
+    /// followed on from the same place.
+    pub fn stand_still(&self, by: &Actor, moved: &[(String, String, Sequence)]) -> Vec<Vec<u8>> {
         let active = self.subscriptions.values().filter(|known| known.state == SubscriptionState::Active);
         let pause = |known: &Subscription| {
             let (subscription, state, by) = (known.number, SubscriptionState::Paused, by.clone());
             Record::StateSet { subscription, state, by }
         };
-        let follow = |(from, to): &(String, String)| {
-            let up_to = *self.followed.get(from).filter(|_| from != to)?;
+        let follow = |(from, to, last): &(String, String, Sequence)| {
+            let up_to = (*self.followed.get(from).filter(|_| from != to)?).min(*last);
             Some(Record::Followed { log: to.clone(), up_to })
         };
         let encode = |record| {
@@ -141,7 +143,8 @@ impl Notify {
                         ensure(is_next, "numbers", || format!("subscription {}", subscription.0))?;
                         self.last_subscription = subscription.0;
                         self.subscription_nos.insert(name.clone(), *subscription);
-                        let new = Subscription::new(*subscription, name.clone(), *topic, spec, since);
+                        let new =
+                            Subscription::new(*subscription, name.clone(), *topic, spec, (since, entry.at));
                         self.subscriptions.insert(*subscription, new);
                         let topic = self.topics.get_mut(topic);
                         topic.into_iter().for_each(|topic| topic.subscriptions.push(*subscription));
@@ -169,8 +172,13 @@ impl Notify {
                 let none = || Broken { rule: "known", detail: format!("no topic {}", topic.0) };
                 let known = known.ok_or_else(none)?;
                 ensure(matched.is_sorted(), "matched", || format!("{matched:?}"))?;
-                known.publish(entry.at, sequence, *key, matched, (*identity, *content));
-                matched.iter().for_each(|subscription| self.queue(*subscription));
+                let number = known.publish(entry.at, sequence, *key, matched, (*identity, *content));
+                for subscription in matched {
+                    if let Some(known) = self.subscriptions.get_mut(subscription) {
+                        known.last_matched = number.0;
+                    }
+                    self.queue(*subscription);
+                }
             }
             Record::Delivered(tried) => {
                 let (subscription, topic, key) = self.owed(tried.subscription, tried.event)?;

@@ -70,8 +70,11 @@ pub(super) struct Subscription {
     pub(super) topic: TopicNo,
     pub(super) spec: Arc<SubscriptionSpec>,
     pub(super) state: SubscriptionState,
-    /// The first event that it can get.
+    /// The first event that it can get, and when it was made.
     pub(super) since: u64,
+    pub(super) made_at: TimeMs,
+    /// The last event that its filters passed.
+    pub(super) last_matched: u64,
     cursor: u64,
     /// The first event after all that the log says something about.
     said_up_to: u64,
@@ -110,7 +113,7 @@ impl Subscription {
         name: SubscriptionId,
         topic: TopicNo,
         spec: Arc<SubscriptionSpec>,
-        since: u64,
+        (since, made_at): (u64, TimeMs),
     ) -> Self {
         Self {
             number,
@@ -119,6 +122,8 @@ impl Subscription {
             spec,
             state: SubscriptionState::Active,
             since,
+            made_at,
+            last_matched: 0,
             cursor: since,
             said_up_to: since,
             lanes: BTreeMap::new(),
@@ -244,9 +249,26 @@ impl Subscription {
         self.ready.push_back(key);
     }
 
+    /// As [`Self::give_back`], for an event that could not be tried: its key waits a little.
+    pub(super) fn put_off(&mut self, key: Key, event: EventNo, until: TimeMs) {
+        self.landed(key, event);
+        if let Some(lane) = self.lanes.get_mut(&key)
+            && lane.stage == Stage::Ready
+        {
+            lane.stage = Stage::Waiting(until);
+            self.waiting.insert((until, key));
+        }
+    }
+
+    /// Looks at all events up to this one, as a result of an earlier life of the state may be about
+    /// one that this life has not come to.
+    pub(super) fn reach(&mut self, topic: &Topic, event: EventNo) {
+        while self.cursor <= event.0 && self.look_at_next(topic) {}
+    }
+
     /// Folds that the log says something about the event: all before it have been looked at.
     fn heard_of(&mut self, topic: &Topic, event: EventNo) {
-        while self.cursor <= event.0 && self.look_at_next(topic) {}
+        self.reach(topic, event);
         self.said_up_to = self.said_up_to.max(event.0 + 1);
     }
 
@@ -269,6 +291,9 @@ impl Subscription {
         }
         if lane.queue.is_empty() {
             self.lanes.remove(&key);
+        } else if at > 0 && lane.stage == Stage::Ready {
+            // One was put before it while it was on its way.
+            self.ready.push_back(key);
         }
         true
     }
@@ -368,6 +393,10 @@ impl Subscription {
 
     /// The breaker hears of a failure that says something about the whole endpoint.
     pub(super) fn endpoint_failed(&mut self, now: TimeMs) {
+        // Those that were on their way when it failed say nothing new.
+        if self.breaker.open_until.is_some_and(|until| until > now) {
+            return;
+        }
         self.breaker.failures = self.breaker.failures.saturating_add(1);
         if let Some(over) = self.breaker.failures.checked_sub(BREAKER_FAILURES) {
             let wait = BREAKER_FIRST.0.saturating_mul(1 << over.min(10)).min(BREAKER_LONGEST.0);
@@ -388,7 +417,13 @@ impl Subscription {
     /// Events that it has not had, without its dead letters. Those that were not looked at yet are
     /// counted as if all were for it.
     pub(super) fn backlog(&self, topic: &Topic) -> u64 {
-        self.parked + topic.next().saturating_sub(self.cursor.max(topic.first))
+        self.parked
+            + if self.has_more() { topic.next().saturating_sub(self.cursor.max(topic.first)) } else { 0 }
+    }
+
+    /// Whether an event that it has not looked at is for it.
+    fn has_more(&self) -> bool {
+        self.last_matched >= self.cursor
     }
 
     pub(super) fn in_flight(&self) -> u32 {
@@ -398,7 +433,8 @@ impl Subscription {
     /// The oldest event that it has not had.
     pub(super) fn oldest(&self, topic: &Topic) -> Option<TimeMs> {
         let parked = self.lanes.values().map(|lane| lane.queue[0].0).min();
-        let oldest = parked.unwrap_or(u64::MAX).min(self.cursor.max(topic.first));
+        let next = if self.has_more() { self.cursor.max(topic.first) } else { u64::MAX };
+        let oldest = parked.unwrap_or(u64::MAX).min(next);
         topic.event(EventNo(oldest)).map(|kept| kept.at)
     }
 
@@ -422,6 +458,8 @@ impl Subscription {
             spec: (*self.spec).clone(),
             state: self.state,
             since: self.since,
+            made_at: self.made_at,
+            last_matched: self.last_matched,
             said_up_to: self.said_up_to,
             parked,
             begun,
@@ -433,7 +471,8 @@ impl Subscription {
 
     pub(super) fn restore(saved: Saved) -> Self {
         let Saved { number, name, topic, spec, state, since, said_up_to, parked, begun, .. } = saved;
-        let mut restored = Self::new(number, name, topic, Arc::new(spec), since);
+        let mut restored = Self::new(number, name, topic, Arc::new(spec), (since, saved.made_at));
+        restored.last_matched = saved.last_matched;
         (restored.cursor, restored.said_up_to) = (said_up_to, said_up_to);
         parked.into_iter().for_each(|(event, key)| restored.park(key, event));
         for Begun { key, attempts, again_at, is_blocked } in begun {
@@ -463,6 +502,8 @@ pub(super) struct Saved {
     spec: SubscriptionSpec,
     state: SubscriptionState,
     since: u64,
+    made_at: TimeMs,
+    last_matched: u64,
     said_up_to: u64,
     /// In rising order.
     parked: Vec<(EventNo, Key)>,

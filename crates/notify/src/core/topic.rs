@@ -29,6 +29,7 @@ pub(super) struct Kept {
 /// An event that was posted lately.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub(super) struct Recent {
+    at: TimeMs,
     pub(super) number: EventNo,
     pub(super) content: u64,
 }
@@ -95,8 +96,12 @@ impl Topic {
         self.event(EventNo(number)).filter(|kept| self.set(kept.set).binary_search(&subscription).is_ok())
     }
 
-    pub(super) fn recent(&self, identity: u128) -> Option<Recent> {
-        self.recent.get(&identity).copied()
+    pub(super) fn recent(&self, identity: u128, now: TimeMs) -> Option<Recent> {
+        self.recent.get(&identity).copied().filter(|recent| !self.is_old(recent.at, now))
+    }
+
+    fn is_old(&self, at: TimeMs, now: TimeMs) -> bool {
+        at.plus(DurationMs::seconds(self.spec.repeat_seconds)) < now
     }
 
     pub(super) fn publish(
@@ -128,15 +133,14 @@ impl Topic {
         let number = EventNo(self.next());
         self.events.push_back(Kept { sequence, at, key, set });
         self.forget_old(at);
-        self.recent.insert(identity, Recent { number, content });
+        self.recent.insert(identity, Recent { at, number, content });
         self.recent_by_time.push_back((at, identity));
         number
     }
 
     fn forget_old(&mut self, now: TimeMs) {
-        let kept_for = DurationMs::seconds(self.spec.repeat_seconds);
         while let Some(&(at, identity)) = self.recent_by_time.front() {
-            if at.plus(kept_for) >= now && self.recent.len() < RECENT_MAX {
+            if !self.is_old(at, now) && self.recent.len() < RECENT_MAX {
                 break;
             }
             self.recent_by_time.pop_front();

@@ -58,7 +58,6 @@ fn a_repetition_is_stored_once_and_another_event_of_its_name_is_refused() {
     assert_eq!(world.posted(vec![event(7, "t", None)]), [again(one)]);
     // After a day it is another event.
     world.pass(86_400_001);
-    world.posted(vec![event(11, "t", None)]);
     assert!(!world.posted(vec![other])[0].is_repeat);
 }
 
@@ -230,4 +229,66 @@ fn a_deleted_subscription_leaves_nothing_under_way() {
     assert_eq!(numbers(&world.begin()), [3]);
     assert_eq!(world.see("crm").in_flight, 1);
     world.restart(world.disk.kill());
+}
+
+#[test]
+fn a_dead_letter_that_is_sent_again_does_not_hold_up_its_key() {
+    let mut world = World::new();
+    world.subscribe("crm", spec());
+    world.posted(vec![event(1, "t", Some(1)), event(2, "t", Some(1)), event(3, "t", Some(1))]);
+    for _ in 0..4 {
+        let tried = world.begin();
+        world.turn(vec![failed(&tried[0])], 0);
+        world.pass(120_000);
+    }
+    let second = world.begin();
+    assert_eq!(numbers(&second), [2]);
+    let redrive = Command::Redrive { name: id("crm"), event: Some(no(1)), by: by() };
+    assert_eq!(world.ask(redrive), Reply::Changed(1));
+    let (next, _) = world.turn(vec![delivered(&second[0])], 1000);
+    assert_eq!(numbers(&next), [1]);
+    let (last, _) = world.turn(vec![delivered(&next[0])], 1000);
+    assert_eq!(numbers(&last), [3]);
+}
+
+#[test]
+fn nothing_begins_before_what_an_earlier_state_knew_of_has_ended() {
+    let mut world = World::new();
+    world.subscribe("crm", spec());
+    world.posted(vec![event(1, "t", Some(1)), event(2, "t", Some(1))]);
+    let old = world.begin();
+    // The sync fails: the state is built again, and does not know that 1 is on its way.
+    world.disk.fail_next_sync(3);
+    world.posted(vec![event(3, "t", Some(1))]);
+    let before = world.epoch;
+    let (begun, _) = world.turn(Vec::new(), 1000);
+    assert!(begun.is_empty() && world.epoch != before, "{begun:?}");
+    let (next, _) = world.turn(vec![delivered(&old[0])], 1000);
+    assert_eq!(numbers(&next), [2]);
+}
+
+#[test]
+fn an_event_that_could_not_be_tried_waits_a_little_and_spends_no_attempt() {
+    let mut world = World::new();
+    world.subscribe("crm", spec());
+    world.posted(vec![event(1, "t", None)]);
+    let tried = world.begin();
+    let (next, again_at) = world.turn(vec![ended(&tried[0], Outcome::NotTried, 0)], 1000);
+    assert!(next.is_empty());
+    world.now = again_at.unwrap();
+    let again = world.begin();
+    assert_eq!((numbers(&again), again[0].attempt), (vec![1], 1));
+}
+
+#[test]
+fn a_subscription_is_not_behind_for_events_that_are_not_for_it() {
+    let mut world = World::new();
+    let granted: Filter = serde_json::from_str(r#"{"exact":{"type":"granted"}}"#).unwrap();
+    world.subscribe("granted", SubscriptionSpec { filters: vec![granted], ..spec() });
+    world.posted(vec![event(1, "expired", None), event(2, "expired", None)]);
+    world.pass(60_000);
+    let seen = world.see("granted");
+    assert_eq!((seen.backlog, seen.oldest), (0, None));
+    world.posted(vec![event(3, "granted", None)]);
+    assert!(world.see("granted").backlog > 0);
 }

@@ -28,6 +28,7 @@ struct Day {
     seen: BTreeMap<&'static str, Seen>,
     on_the_way: Vec<Delivery>,
     last_name: u64,
+    is_unsure: bool,
     /// What a publisher has had no answer to: it posts the same again.
     unanswered: Option<(Vec<NewEvent>, Vec<What>)>,
 }
@@ -52,7 +53,16 @@ impl Day {
         }
         let seen = NAMES.into_iter().map(|name| (name, Seen::default())).collect();
         let (prng, accepted) = (Prng::new(seed), BTreeMap::new());
-        Self { world, prng, accepted, seen, on_the_way: Vec::new(), last_name: 0, unanswered: None }
+        Self {
+            world,
+            prng,
+            accepted,
+            seen,
+            on_the_way: Vec::new(),
+            last_name: 0,
+            is_unsure: false,
+            unanswered: None,
+        }
     }
 
     fn post(&mut self) {
@@ -121,10 +131,16 @@ impl Day {
             let delivery = self.on_the_way.swap_remove(at);
             arrived.extend(self.arrive(&delivery));
         }
-        let room = self.prng.below(20) as usize;
-        let turn = notify::core::Turn { ended: arrived, room };
+        // As the courier does: nothing begins before what an earlier state knew of has ended.
+        self.is_unsure &= !self.on_the_way.is_empty();
+        let room = if self.is_unsure { 0 } else { self.prng.below(20) as usize };
+        let turn = notify::core::Turn { epoch: self.world.epoch, ended: arrived, room };
         match self.world.ask(Command::Turn(std::sync::Arc::new(turn))) {
-            Reply::Turned { deliveries, .. } => self.on_the_way.extend(deliveries),
+            Reply::Turned { deliveries, epoch, .. } => {
+                self.is_unsure |= epoch != self.world.epoch;
+                self.world.epoch = epoch;
+                self.on_the_way.extend(deliveries);
+            }
             Reply::Busy | Reply::Unavailable(_) => {}
             other => panic!("{other:?}"),
         }
@@ -151,6 +167,14 @@ impl Day {
         self.note_dead();
     }
 
+    /// An append whose sync fails: the state is built again from the log, and nobody dies. What is
+    /// under way arrives all the same.
+    fn rebuild(&mut self) {
+        self.world.disk.fail_next_sync(self.prng.next_u64());
+        self.post();
+        self.post_again();
+    }
+
     fn live(&mut self) {
         for _ in 0..120 {
             match self.prng.below(20) {
@@ -165,6 +189,7 @@ impl Day {
                     self.world.set_state(name, state);
                 }
                 17 => self.crash(),
+                18 if self.prng.percent(50) => self.rebuild(),
                 18 => {
                     let operations = self.prng.below(12);
                     self.world.disk.die_after_operations(operations);

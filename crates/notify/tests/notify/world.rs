@@ -19,6 +19,7 @@ pub struct World {
     pub disk: SimDisk,
     pub worker: Worker<Notify, EmbeddedLog<SimDisk>>,
     pub now: TimeMs,
+    pub epoch: u64,
 }
 
 pub fn by() -> Actor {
@@ -69,7 +70,7 @@ fn open(disk: &SimDisk) -> Worker<Notify, EmbeddedLog<SimDisk>> {
 impl World {
     pub fn new() -> Self {
         let disk = SimDisk::new();
-        let mut world = Self { worker: open(&disk), disk, now: START };
+        let mut world = Self { worker: open(&disk), disk, now: START, epoch: 0 };
         let define = Command::DefineTopic { name: topic(), spec: TopicSpec::default(), by: by() };
         assert_eq!(world.ask(define), Reply::Done);
         world
@@ -102,8 +103,12 @@ impl World {
 
     /// Ends deliveries, and begins others.
     pub fn turn(&mut self, ended: Vec<Attempted>, room: usize) -> (Vec<Delivery>, Option<TimeMs>) {
-        match self.ask(Command::Turn(Arc::new(Turn { ended, room }))) {
-            Reply::Turned { deliveries, next_at } => (deliveries, next_at),
+        let turn = Turn { epoch: self.epoch, ended, room };
+        match self.ask(Command::Turn(Arc::new(turn))) {
+            Reply::Turned { deliveries, epoch, next_at } => {
+                self.epoch = epoch;
+                (deliveries, next_at)
+            }
             other => panic!("{other:?}"),
         }
     }
@@ -129,6 +134,7 @@ impl World {
     /// was, and what its log says from the first entry on.
     pub fn restart(&mut self, disk: SimDisk) {
         let (at, live) = (self.worker.machine().sequence(), self.worker.machine().snapshot());
+        self.epoch = 0;
         self.disk = disk;
         self.worker = open(&self.disk);
         let machine = self.worker.machine();

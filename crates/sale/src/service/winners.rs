@@ -5,6 +5,7 @@ use super::shared::lock;
 use crate::core::{Entry, Record};
 use contracts::{Basket, SaleEvent, SaleSpec, Unavailable, Winner, WinnerEvent};
 use std::ops::ControlFlow;
+use std::sync::Arc;
 use units::Sequence;
 
 impl Handle {
@@ -37,13 +38,20 @@ impl Handle {
         /// the reader for long.
         const ENTRIES_MAX: u64 = 200_000;
         let Some(view) = self.view() else { return Ok((Vec::new(), after)) };
+        let mut spec = Arc::clone(&view.spec);
         let mut found = Vec::new();
         let mut searched = after;
         let mut undecodable = None;
         let mut reader = lock(&self.0.reader);
         let read = reader.read(after.next(), &mut |sequence, bytes| {
             match Entry::decode(bytes) {
-                Ok(entry) => found.extend(pick(sequence, entry, &view.spec)),
+                Ok(entry) => {
+                    // The view of it may not be published yet.
+                    if let Record::Defined { spec: newer, .. } = &entry.record {
+                        spec = Arc::new((**newer).clone());
+                    }
+                    found.extend(pick(sequence, entry, &spec));
+                }
                 Err(error) => {
                     undecodable = Some(format!("entry {sequence}: {error}"));
                     return ControlFlow::Break(());
