@@ -141,11 +141,11 @@ fn two_unknown_outcomes_for_want_of_room_do_not_stop_the_worker() {
     accounts.step(NOW, &[put(1, 10)]);
     // Each append is refused by its sync, and the segment that would leave it behind twice by a
     // lack of file handles, which has passed when the log is opened again.
-    disk.limit_sync_room(Some(200), 1);
+    disk.limit_sync_room(Some(7000), 1);
     for creations in [0, 0, 1, 0] {
         disk.refuse_after(Call::Create, creations, EMFILE);
     }
-    let many: Vec<Command> = (0..20).map(|account| put(account, 5)).collect();
+    let many: Vec<Command> = (0..450).map(|account| put(account, 5)).collect();
     let replies = accounts.step(NOW, &many).to_vec();
     assert!(replies.iter().all(|reply| *reply == Reply::Busy), "{:?}, {:?}", replies[0], accounts.stopped());
     assert!(accounts.in_shortage() && !accounts.is_uncertain());
