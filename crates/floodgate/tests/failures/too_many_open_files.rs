@@ -17,7 +17,7 @@ const HANDLES: usize = 256;
 const IDLE_OPERATORS: usize = 240;
 /// Nearly as many as the listener may have: these connections are from an exempt address, which
 /// may have them all.
-const IDLE_SHOPPERS: usize = 80;
+const IDLE_SHOPPERS: usize = 52;
 
 /// How many handles the process has open, and how many of them are sockets.
 fn open_files(server: &Server) -> (usize, usize) {
