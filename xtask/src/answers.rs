@@ -4,8 +4,8 @@ use crate::clients::Outcome;
 use memchr::memmem::Finder;
 use std::ops::Range;
 
-/// An answer with its body: the largest here has about 1 KiB.
-pub const ANSWER_BYTES_MAX: usize = 16 << 10;
+/// An answer with its body: the largest here, to a batch of 500 events, has about 20 KiB.
+pub const ANSWER_BYTES_MAX: usize = 64 << 10;
 
 /// The position of the body of the answer at the start of the bytes, if it is complete.
 pub fn body_of(bytes: &[u8], head_end: &Finder<'_>) -> Outcome<Option<Range<usize>>> {

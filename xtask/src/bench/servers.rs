@@ -243,14 +243,14 @@ impl Nginx {
                 sendfile on; tcp_nopush on; open_file_cache max=10 inactive=1h; open_file_cache_valid 1h; types {{ }} }}",
             dir = dir.display()
         );
-        let running = nginx(dir, "", &servers)?;
+        let running = nginx(SERVER_CORE, dir, "", &servers)?;
         wait_for("nginx", file, &dir.join("log"))?;
         Ok(Self { running, ok, not_found, string, file })
     }
 }
 
 /// An nginx of one worker with these servers.
-fn nginx(dir: &Path, modules: &str, servers: &str) -> Result<Running, Failure> {
+pub(super) fn nginx(core: &str, dir: &Path, modules: &str, servers: &str) -> Result<Running, Failure> {
     let config = dir.join("nginx.conf");
     let here = dir.display();
     let temp = |kind: &str| format!("{kind}_temp_path {here}/{kind};");
@@ -269,7 +269,7 @@ fn nginx(dir: &Path, modules: &str, servers: &str) -> Result<Running, Failure> {
         ),
     )?;
     let (prefix, config, log) = (text(dir), text(&config), dir.join("log"));
-    Running::start(SERVER_CORE, Path::new("nginx"), &["-p", &prefix, "-c", &config], &log)
+    Running::start(core, Path::new("nginx"), &["-p", &prefix, "-c", &config], &log)
 }
 
 /// nginx that asks Redis by one script a purchase.
@@ -340,7 +340,7 @@ impl LuaRedis {
             }}"
         );
         let modules = format!("load_module {LUA_KIT}; load_module {LUA_MODULE};");
-        let nginx = nginx(dir, &modules, &servers)?;
+        let nginx = nginx(SERVER_CORE, dir, &modules, &servers)?;
         wait_for("nginx with Lua", shop, &dir.join("log"))?;
         Ok(Self { nginx, redis, shop, redis_at })
     }
