@@ -36,16 +36,12 @@ impl Floodgate {
             format!(
                 "[gate]\nshop_listen = \"{shop}\"\nadmin_listen = \"{admin}\"\n\
                  [gate.limits]\nexempt_addresses = [\"127.0.0.0/8\"]\n\
-                 [notify]\nlisten = \"{at}\"\nallowed_networks = [\"127.0.0.0/8\"]\n"
+                 [notify]\nlisten = \"{at}\"\nopen_max = 2048\nallowed_networks = [\"127.0.0.0/8\"]\n"
             ),
         )?;
         let log = dir.0.join("log");
-        let running = Running::start(
-            BOTH_CORES,
-            program,
-            &["serve", "--data", &data, "--config", &config],
-            &log,
-        )?;
+        let running =
+            Running::start(BOTH_CORES, program, &["serve", "--data", &data, "--config", &config], &log)?;
         wait_for("the message service", at, &log)?;
         let key = output(&text(program), &["key", "new", "bench", "--role", "owner", "--data", &data])?;
         Ok(Self { running, at, api_key: key.trim().to_owned(), _dir: dir })
@@ -93,8 +89,7 @@ impl Nats {
     pub(super) fn start(dir: PathBuf) -> Result<Self, Failure> {
         let dir = TempDir::at(dir)?;
         let at = free_address()?;
-        let (config, store, log) =
-            (dir.0.join("nats.conf"), text(&dir.0.join("store")), dir.0.join("log"));
+        let (config, store, log) = (dir.0.join("nats.conf"), text(&dir.0.join("store")), dir.0.join("log"));
         fs::write(
             &config,
             format!("listen: \"{at}\"\njetstream {{ store_dir: \"{store}\", sync_interval: always }}\n"),

@@ -55,8 +55,7 @@ const FIRST_ATTEMPT_REACH_MS: (f64, f64) = (1.0, 8.0);
 
 pub(super) fn run(options: &Options) -> Result<(), Failure> {
     let wants = |name: &str| options.only.as_deref().is_none_or(|only| only == name);
-    let names: Vec<&str> =
-        PUBLISHING.iter().map(|row| row.name).chain([DELIVERIES, FIRST_ATTEMPT]).collect();
+    let names: Vec<&str> = PUBLISHING.iter().map(|row| row.name).chain([DELIVERIES, FIRST_ATTEMPT]).collect();
     if !names.iter().any(|name| wants(name)) {
         return Err(Failure(format!("--only: want one of {}", names.join(", "))));
     }
@@ -163,8 +162,7 @@ impl Bench<'_> {
         args: &[&str],
     ) -> Result<Measured, Failure> {
         let ms = (self.seconds * 1000).to_string();
-        let mut client =
-            self.publishers(to, row.producers, row.batch, &[args, &["--ms", &ms]].concat())?;
+        let mut client = self.publishers(to, row.producers, row.batch, &[args, &["--ms", &ms]].concat())?;
         client.hear()?;
         let before = server.cpu();
         client.go_on()?;
@@ -234,10 +232,12 @@ impl Bench<'_> {
         let (came, arrivals) = channel();
         // It ends with the bench: it has nothing to put away.
         spawn(move || {
-            endpoint.incoming().flatten().for_each(|stream| drop(spawn({
-                let came = came.clone();
-                move || accept_all(stream, &came)
-            })));
+            endpoint.incoming().flatten().for_each(|stream| {
+                drop(spawn({
+                    let came = came.clone();
+                    move || accept_all(stream, &came)
+                }))
+            });
         });
         let server = self.ours()?;
         server.define_topic("bench")?;
@@ -338,7 +338,8 @@ impl Found {
         let mut rows = Vec::new();
         for row in PUBLISHING {
             let of = |is_ours: bool| -> Vec<Measured> {
-                let of = self.published.iter().filter(|(name, ours, _)| *name == row.name && *ours == is_ours);
+                let of =
+                    self.published.iter().filter(|(name, ours, _)| *name == row.name && *ours == is_ours);
                 of.map(|(_, _, measured)| *measured).collect()
             };
             let (ours, theirs) = (of(true), of(false));

@@ -351,7 +351,9 @@ fn nats_answer(producer: &mut Producer) -> Outcome<bool> {
             return Ok(false);
         }
         let said = &early[end + 2..end + 2 + length];
-        if memchr::memmem::find(said, br#""seq":"#).is_none() || memchr::memmem::find(said, b"error").is_some() {
+        if memchr::memmem::find(said, br#""seq":"#).is_none()
+            || memchr::memmem::find(said, b"error").is_some()
+        {
             return Err(format!("not stored: {}", String::from_utf8_lossy(said)).into());
         }
         early.drain(..all);
