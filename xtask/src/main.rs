@@ -113,7 +113,7 @@ fn ci(steps: &mut Steps) -> Result<(), Failure> {
 }
 
 fn all_tests(steps: &mut Steps) -> Result<(), Failure> {
-    steps.cargo_test(&["--workspace", "--locked"])?;
+    steps.cargo_test(&["--workspace", "--locked", "--no-fail-fast"])?;
     steps.step("build the simulator", || {
         cargo(&["build", "--release", "--locked", "--package", "sim-sale", "--bin", "sim"])
     })?;
