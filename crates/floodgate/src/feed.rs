@@ -88,10 +88,11 @@ impl Followed {
                 _ => tokio::time::sleep(LOOK_EVERY).await,
             }
         };
+        let mut at_once = AT_ONCE;
         loop {
             sequence.borrow_and_update();
             let (reader, after) = (Arc::clone(&this), place);
-            let read = tokio::task::spawn_blocking(move || reader.events(after)).await;
+            let read = tokio::task::spawn_blocking(move || reader.events(after, at_once)).await;
             let Some((events, searched)) = read.ok().flatten() else {
                 tokio::time::sleep(LOOK_EVERY).await;
                 continue;
@@ -106,6 +107,7 @@ impl Followed {
                     Ok(Reply::Accepted(_)) => place = searched,
                     // It was stored, and the answer was lost.
                     Ok(Reply::Refused(Refused::FollowedBefore(before))) => place = before,
+                    Ok(Reply::Refused(Refused::TooManyComparisons { fit })) => at_once = fit.min(AT_ONCE),
                     other => {
                         tracing::warn!(sale = %this.handle.sale(), ?other, "events of the sale wait: they cannot be stored now");
                         tokio::time::sleep(LOOK_EVERY).await;
@@ -125,9 +127,9 @@ impl Followed {
     }
 
     /// The next events after an entry, and how far the log was searched. Reads the disk.
-    fn events(&self, after: Sequence) -> Option<(Vec<NewEvent>, Sequence)> {
+    fn events(&self, after: Sequence, at_most: usize) -> Option<(Vec<NewEvent>, Sequence)> {
         let view = self.handle.view()?;
-        let (found, searched) = match self.handle.events(after, AT_ONCE) {
+        let (found, searched) = match self.handle.events(after, at_most) {
             Ok(found) => found,
             Err(error) => {
                 tracing::warn!(sale = %self.handle.sale(), %error, "events of the sale wait: its log cannot be read now");

@@ -3,12 +3,12 @@
 use crate::{
     cloud_events::{BATCH_BYTES_MAX, batch_from_json, from_binary, from_json},
     core::{
-        Command, EventSeen, Letter, NewEvent, Owed, Post, Reply, SubscriptionSeen, TopicSeen,
+        Command, EventSeen, From, Letter, Letters, NewEvent, Owed, Post, Reply, SubscriptionSeen, TopicSeen,
         record::EventNo,
         spec::{SubscriptionSpec, SubscriptionState, TopicSpec},
     },
     filter::Attributes,
-    parts::{Parts, Running},
+    parts::{PAGE_MAX, Parts, Running},
     problem::{
         BODY_TOO_LARGE, CONFLICT, EVENT_REPEATED, EVENT_TOO_LARGE, INVALID, MEDIA_TYPE, NOT_AN_EVENT,
         NOT_FOUND, Problem, UNAVAILABLE, of_event, of_reply,
@@ -24,7 +24,7 @@ use http::{HeaderMap, StatusCode, header};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use std::sync::Arc;
-use units::TimeMs;
+use units::{DurationMs, TimeMs};
 use web::{
     api_keys::{Operator, Role},
     health,
@@ -41,6 +41,7 @@ const LETTERS: &str = "/api/v1/subscriptions/{subscription}/dead-letters";
 const DOCUMENT_BYTES_MAX: usize = 128 << 10;
 const COMMAND_BYTES_MAX: usize = 4096;
 const LETTERS_MAX: usize = 1000;
+const OVERLAP_SECONDS_MAX: u64 = 30 * 86_400;
 /// A batch, and the spaces between its events.
 const BODY_BYTES_MAX: usize = BATCH_BYTES_MAX + (64 << 10);
 
@@ -93,6 +94,10 @@ struct SubscriptionView {
     /// Attempts that failed.
     failed: u64,
     dead_letters: u64,
+    /// Keys that wait for an operator, because the attempts of an event are used up.
+    blocked_keys: u64,
+    /// Events that the topic dropped, when it was full, before this subscription had them.
+    dropped: u64,
     /// Events that it has not had, without dead letters; at the most, because events that were not
     /// looked at yet count before its filters are asked.
     backlog: u64,
@@ -108,13 +113,28 @@ struct SubscriptionView {
     secret: Option<String>,
 }
 
-/// All subscriptions.
+/// Subscriptions, by name.
 #[derive(Debug, Serialize, JsonSchema)]
 struct Subscriptions {
     subscriptions: Vec<SubscriptionView>,
+    /// Ask with `after` set to this for more.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    next: Option<SubscriptionId>,
 }
 
-/// A dead letter.
+/// Which subscriptions.
+#[derive(Debug, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+struct SubscriptionsQuery {
+    /// Those whose names come after this one.
+    #[serde(default)]
+    after: Option<SubscriptionId>,
+    /// So many at the most, up to 500.
+    #[serde(default = "hundred")]
+    limit: usize,
+}
+
+/// An event whose attempts are used up: dead, or the one for which its key waits.
 #[derive(Debug, Serialize, JsonSchema)]
 struct LetterView {
     /// The event's number within the topic.
@@ -127,16 +147,16 @@ struct LetterView {
     said: String,
 }
 
-/// Dead letters, the oldest event first.
+/// Events whose attempts are used up, the oldest first.
 #[derive(Debug, Serialize, JsonSchema)]
-struct Letters {
+struct LettersView {
     letters: Vec<LetterView>,
     /// Ask with `after` set to this for more.
     #[serde(skip_serializing_if = "Option::is_none")]
     next: Option<u64>,
 }
 
-/// Which dead letters.
+/// Which events.
 #[derive(Debug, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 struct LettersQuery {
@@ -156,7 +176,7 @@ fn hundred() -> usize {
 #[derive(Debug, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 struct Chosen {
-    /// The event's number; all dead letters if it is left out.
+    /// The event's number; if it is left out, ten thousand of those whose attempts are used up.
     #[serde(default)]
     number: Option<u64>,
     #[serde(default)]
@@ -171,10 +191,56 @@ struct Why {
     reason: Reason,
 }
 
-/// How many dead letters were changed.
+/// How many events were meant, and how many of their kind are left: ask again for those.
 #[derive(Debug, Serialize, JsonSchema)]
 struct Changed {
     changed: u64,
+    left: u64,
+}
+
+/// From where on events are delivered again: give one of these.
+#[derive(Debug, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+struct Again {
+    /// The number of the first event.
+    #[serde(default)]
+    from: Option<u64>,
+    /// The first event that was posted at this time or later.
+    #[serde(default)]
+    from_time: Option<TimeMs>,
+    #[serde(default)]
+    reason: Reason,
+}
+
+/// From where on events are delivered again.
+#[derive(Debug, Serialize, JsonSchema)]
+struct Replays {
+    /// The number of the first event.
+    from: u64,
+}
+
+/// How long the old secret signs as well.
+#[derive(Debug, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+struct Rotation {
+    /// Up to 30 days.
+    #[serde(default = "day")]
+    overlap_seconds: u64,
+    #[serde(default)]
+    reason: Reason,
+}
+
+fn day() -> u64 {
+    86_400
+}
+
+/// A new secret.
+#[derive(Debug, Serialize, JsonSchema)]
+struct Rotated {
+    /// Signs deliveries (Standard Webhooks). It is shown this once.
+    secret: String,
+    /// Until then the secret before it signs as well.
+    old_until: TimeMs,
 }
 
 /// Done, or already so.
@@ -247,7 +313,8 @@ pub(crate) fn operations() -> Vec<Operation<Parts>> {
             .replies::<Done>("Done, or already so.")
             .problems(&commanded),
         get("/api/v1/subscriptions", "listSubscriptions", READ, list_subscriptions)
-            .does("All subscriptions, with what they are owed.")
+            .does("Subscriptions, by name, with what they are owed.")
+            .query::<SubscriptionsQuery>()
             .replies::<Subscriptions>("The subscriptions.")
             .problems(&[&UNAVAILABLE]),
         get(SUBSCRIPTION, "readSubscription", READ, read_subscription)
@@ -273,21 +340,49 @@ pub(crate) fn operations() -> Vec<Operation<Parts>> {
             .takes::<Why>()
             .replies::<Done>("Done, or already so.")
             .problems(&commanded),
-        get(LETTERS, "listDeadLetters", READ, list_letters)
+        post("/api/v1/subscriptions/{subscription}/replay", "replay", OPERATE, replay)
+            .does(
+                "Delivers again what the subscription was to get, from an event or a time on, as far as it is kept; its dead \
+                 letters from there on too. What is on the way at that moment may come in between.",
+            )
+            .takes::<Again>()
+            .replies::<Replays>("From where on.")
+            .problems(&commanded),
+        post("/api/v1/subscriptions/{subscription}/secret", "rotateSecret", OWN, rotate_secret)
+            .does(
+                "Makes a new secret, and shows it this once. For a while deliveries are signed with both, so that no \
+                 receiver misses one.",
+            )
+            .takes::<Rotation>()
+            .replies::<Rotated>("The new secret.")
+            .problems(&commanded),
+        get(LETTERS, "listDeadLetters", READ, list_dead)
             .does("Dead letters: events whose attempts are used up.")
             .query::<LettersQuery>()
-            .replies::<Letters>("The dead letters.")
+            .replies::<LettersView>("The dead letters.")
+            .problems(&[&NOT_FOUND, &UNAVAILABLE]),
+        get("/api/v1/subscriptions/{subscription}/blocked", "listBlockedKeys", READ, list_blocked)
+            .does(
+                "Keys that wait for an operator: the event of each whose attempts are used up. Redrive or discard it, and \
+                 the key goes on.",
+            )
+            .query::<LettersQuery>()
+            .replies::<LettersView>("The events for which their keys wait.")
             .problems(&[&NOT_FOUND, &UNAVAILABLE]),
         post("/api/v1/subscriptions/{subscription}/redrive", "redrive", OPERATE, redrive)
             .does(
-                "Tries a dead letter again from its first attempt, or all of them; or an event that waits, at once. Later \
+                "Tries a dead letter or a blocked key's event again from its first attempt, or ten thousand of them; or an \
+                 event that waits, at once. Later \
                  events of its key may have been delivered before: its key's order is broken by that.",
             )
             .takes::<Chosen>()
             .replies::<Changed>("How many are tried again.")
             .problems(&commanded),
         post("/api/v1/subscriptions/{subscription}/discard", "discard", OWN, discard)
-            .does("Gives a dead letter up, or all of them; or an event that waits. It is never delivered.")
+            .does(
+                "Gives a dead letter up, or ten thousand of them; or an event that waits or blocks its key. It is never \
+                 delivered.",
+            )
             .takes::<Chosen>()
             .replies::<Changed>("How many are given up.")
             .problems(&commanded),
@@ -466,6 +561,8 @@ fn view_of(seen: SubscriptionSeen, secret: Option<String>) -> SubscriptionView {
         delivered,
         failed,
         dead,
+        blocked,
+        dropped,
         backlog,
         in_flight,
         oldest,
@@ -478,6 +575,8 @@ fn view_of(seen: SubscriptionSeen, secret: Option<String>) -> SubscriptionView {
         delivered,
         failed,
         dead_letters: dead,
+        blocked_keys: blocked,
+        dropped,
         backlog,
         in_flight,
         oldest,
@@ -488,9 +587,13 @@ fn view_of(seen: SubscriptionSeen, secret: Option<String>) -> SubscriptionView {
 
 async fn list_subscriptions(
     State(running): State<Arc<Running>>,
+    Query(SubscriptionsQuery { after, limit }): Query<SubscriptionsQuery>,
 ) -> Result<JsonReply<Subscriptions>, Problem> {
-    let subscriptions = running.subscriptions().await?.into_iter().map(|seen| view_of(seen, None));
-    Ok(JsonReply(Subscriptions { subscriptions: subscriptions.collect() }))
+    let at_most = limit.clamp(1, PAGE_MAX);
+    let seen = running.subscriptions(after, at_most).await?;
+    let next = seen.last().map(|last| last.name.clone()).filter(|_| seen.len() == at_most);
+    let subscriptions = seen.into_iter().map(|seen| view_of(seen, None)).collect();
+    Ok(JsonReply(Subscriptions { subscriptions, next }))
 }
 
 async fn read_subscription(
@@ -513,8 +616,8 @@ async fn subscribe(
         return Err(Problem::new(&INVALID, why));
     }
     match running.ask(Command::Subscribe { name: name.clone(), spec, by: operator.actor("") }).await? {
-        Reply::Subscribed { subscription, made_at, is_new } => {
-            let secret = is_new.then(|| running.secrets.of(subscription, made_at).expose());
+        Reply::Subscribed { subscription, signing, is_new } => {
+            let secret = is_new.then(|| running.secrets.of(subscription, signing).expose());
             Ok(JsonReply(view_of(running.subscription(&name).await?, secret)))
         }
         other => Err(of_reply(&other)),
@@ -558,13 +661,54 @@ async fn resume(
     set_state(operator, &running, (&name, SubscriptionState::Active), why).await
 }
 
-async fn list_letters(
+async fn replay(
+    operator: Operator,
     State(running): State<Arc<Running>>,
     Path(name): Path<String>,
-    Query(LettersQuery { after, limit }): Query<LettersQuery>,
-) -> Result<JsonReply<Letters>, Problem> {
-    let (name, at_most) = (subscription_id(&name)?, limit.clamp(1, LETTERS_MAX));
-    match running.ask(Command::Letters { name, after: EventNo(after), at_most }).await? {
+    JsonBody(Again { from, from_time, reason }): JsonBody<Again, COMMAND_BYTES_MAX>,
+) -> Result<JsonReply<Replays>, Problem> {
+    Reasons::Optional.check(&reason.0)?;
+    let from = match (from, from_time) {
+        (Some(number), None) => From::Event(EventNo(number)),
+        (None, Some(at)) => From::Time(at),
+        _ => return Err(Problem::new(&INVALID, "want one of from, a number, and from_time")),
+    };
+    let (name, by) = (subscription_id(&name)?, operator.actor(&reason.0));
+    match running.ask(Command::Replay { name, from, by }).await? {
+        Reply::Replays(from) => Ok(JsonReply(Replays { from: from.0 })),
+        other => Err(of_reply(&other)),
+    }
+}
+
+async fn rotate_secret(
+    operator: Operator,
+    State(running): State<Arc<Running>>,
+    Path(name): Path<String>,
+    JsonBody(Rotation { overlap_seconds, reason }): JsonBody<Rotation, COMMAND_BYTES_MAX>,
+) -> Result<JsonReply<Rotated>, Problem> {
+    Reasons::Optional.check(&reason.0)?;
+    if overlap_seconds > OVERLAP_SECONDS_MAX {
+        let why = format!("overlap_seconds: {overlap_seconds}, want {OVERLAP_SECONDS_MAX} at the most");
+        return Err(Problem::new(&INVALID, why));
+    }
+    let (name, by) = (subscription_id(&name)?, operator.actor(&reason.0));
+    let overlap = DurationMs::seconds(overlap_seconds);
+    match running.ask(Command::RotateSecret { name, overlap, by }).await? {
+        Reply::Subscribed { subscription, signing, .. } => {
+            let secret = running.secrets.of(subscription, signing).expose();
+            Ok(JsonReply(Rotated { secret, old_until: signing.old_until }))
+        }
+        other => Err(of_reply(&other)),
+    }
+}
+
+async fn letters(
+    running: &Running,
+    (name, which): (&str, Letters),
+    LettersQuery { after, limit }: LettersQuery,
+) -> Result<JsonReply<LettersView>, Problem> {
+    let (name, at_most) = (subscription_id(name)?, limit.clamp(1, LETTERS_MAX));
+    match running.ask(Command::Letters { name, which, after: EventNo(after), at_most }).await? {
         Reply::Letters(letters) => {
             let next = letters.last().map(|last| last.event.0).filter(|_| letters.len() == at_most);
             let view = |Letter { event, letter, .. }: Letter| LetterView {
@@ -574,15 +718,31 @@ async fn list_letters(
                 status: letter.status,
                 said: letter.said,
             };
-            Ok(JsonReply(Letters { letters: letters.into_iter().map(view).collect(), next }))
+            Ok(JsonReply(LettersView { letters: letters.into_iter().map(view).collect(), next }))
         }
         other => Err(of_reply(&other)),
     }
 }
 
+async fn list_dead(
+    State(running): State<Arc<Running>>,
+    Path(name): Path<String>,
+    Query(query): Query<LettersQuery>,
+) -> Result<JsonReply<LettersView>, Problem> {
+    letters(&running, (&name, Letters::Dead), query).await
+}
+
+async fn list_blocked(
+    State(running): State<Arc<Running>>,
+    Path(name): Path<String>,
+    Query(query): Query<LettersQuery>,
+) -> Result<JsonReply<LettersView>, Problem> {
+    letters(&running, (&name, Letters::Blocked), query).await
+}
+
 fn changed(reply: Reply) -> Result<JsonReply<Changed>, Problem> {
     match reply {
-        Reply::Changed(changed) => Ok(JsonReply(Changed { changed })),
+        Reply::Changed { changed, left } => Ok(JsonReply(Changed { changed, left })),
         other => Err(of_reply(&other)),
     }
 }

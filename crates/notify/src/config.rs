@@ -65,6 +65,8 @@ impl Config {
             connect_ms: defaults.connect_ms.min(self.attempt_ms),
             total_ms: self.attempt_ms,
             connections_max: self.in_flight_max.min(65_536),
+            // A subscription has its own limit, so that no attempt waits for a connection.
+            connections_each_max: self.in_flight_max.min(65_536),
             allowed_networks: self.allowed_networks.iter().filter_map(|text| text.parse().ok()).collect(),
             http_allowed: self.http_allowed,
             roots: (!self.roots_file.is_empty()).then(|| self.roots_file.clone().into()),

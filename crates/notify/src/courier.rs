@@ -2,15 +2,18 @@
 //! thread of its own, so that a crowd of slow endpoints does not slow anything else.
 
 use crate::{
-    bodies::{Bodies, Stored},
+    bodies::{Bodies, OldBodies, Stored},
     core::{
-        Attempted, Command, Delivery, Notify, Outcome, Reply, SUBSCRIPTIONS_MAX, Turn,
+        Attempted, Command, Delivery, Notify, Outcome, Reply, SUBSCRIPTIONS_MAX, Signing, Turn,
         record::SubscriptionNo, spec::SubscriptionSpec,
     },
     push::{Attempt, Endpoint, Message, Outcome as Pushed, Pusher, Secret},
 };
 use data_encoding::BASE64;
-use engines::clock::Clock;
+use engines::{
+    clock::Clock,
+    log::{LogError, LogRead},
+};
 use runtime::Handle;
 use std::{collections::HashMap, io, path::Path, sync::Arc, time::Duration};
 use tokio::{
@@ -32,7 +35,8 @@ const NAP: Duration = Duration::from_secs(1);
 const MASTER_BYTES: usize = 32;
 
 /// The secrets that sign deliveries. Each is derived from one secret of the installation, the
-/// subscription's number, and when it was made: a restored copy may give a number away again.
+/// subscription's number, when it was made, for a restored copy may give a number away again, and
+/// how often its secret was rotated.
 #[derive(Clone)]
 pub struct Secrets([u8; MASTER_BYTES]);
 
@@ -51,14 +55,28 @@ impl Secrets {
         master.map(Self).map_err(|_| invalid(&path, "want 32 bytes: put it back from a backup"))
     }
 
-    /// The secret of a subscription.
-    pub fn of(&self, subscription: SubscriptionNo, made_at: TimeMs) -> Secret {
+    /// The newest secret of a subscription.
+    pub fn of(&self, subscription: SubscriptionNo, signing: Signing) -> Secret {
         let mut material = self.0.to_vec();
         material.extend_from_slice(&subscription.0.to_le_bytes());
-        material.extend_from_slice(&made_at.0.to_le_bytes());
+        material.extend_from_slice(&signing.made_at.0.to_le_bytes());
+        if signing.rotations > 0 {
+            material.extend_from_slice(&signing.rotations.to_le_bytes());
+        }
         let bytes = blake3::derive_key("floodgate notify signing secret v1", &material);
         let text = format!("whsec_{}", BASE64.encode(&bytes));
         text.parse().expect("32 bytes are a secret")
+    }
+
+    /// Those that sign at this time, the newest first.
+    fn at(&self, now: TimeMs, subscription: SubscriptionNo, signing: Signing) -> Vec<Secret> {
+        let mut secrets = vec![self.of(subscription, signing)];
+        if now < signing.old_until
+            && let Some(rotations) = signing.rotations.checked_sub(1)
+        {
+            secrets.push(self.of(subscription, Signing { rotations, ..signing }));
+        }
+        secrets
     }
 }
 
@@ -66,6 +84,8 @@ impl Secrets {
 pub struct Courier {
     pub handle: Handle<Notify>,
     pub bodies: Bodies,
+    /// Of the same log.
+    pub old_bodies: Box<dyn LogRead>,
     pub pusher: Arc<Pusher>,
     pub secrets: Secrets,
     pub clock: Arc<dyn Clock>,
@@ -81,6 +101,9 @@ impl std::fmt::Debug for Courier {
 /// An endpoint, as it was last needed.
 struct Known {
     spec: Arc<SubscriptionSpec>,
+    signing: Signing,
+    /// Whether the secret before the last rotation signs as well.
+    signs_twice: bool,
     endpoint: Result<Arc<Endpoint>, String>,
 }
 
@@ -89,14 +112,40 @@ impl Courier {
     /// way is reported.
     pub fn start(self, ends: watch::Receiver<bool>) -> io::Result<std::thread::JoinHandle<()>> {
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+        // Each delivery under way reports once, and asks for its body once: there is always room.
+        let room = self.in_flight_max.max(1);
+        let (report, reports) = mpsc::channel::<Attempted>(room);
+        let sender =
+            Sender { pusher: self.pusher, clock: Arc::clone(&self.clock), runtime: runtime.handle().clone() };
+        let reads = sender.clone();
+        let old_bodies = OldBodies::start(self.old_bodies, room, move |with, read| reads.read(with, read))?;
+        let way = Way { report, sender, old_bodies };
+        let round = Round {
+            handle: self.handle,
+            bodies: self.bodies,
+            secrets: self.secrets,
+            clock: self.clock,
+            in_flight_max: self.in_flight_max,
+            way,
+        };
         std::thread::Builder::new()
             .name("notify-courier".into())
-            .spawn(move || runtime.block_on(self.run(ends)))
+            .spawn(move || runtime.block_on(round.run(reports, ends)))
     }
+}
 
-    async fn run(mut self, mut ends: watch::Receiver<bool>) {
-        // Each delivery under way reports once, so there is always room.
-        let (report, mut reports) = mpsc::channel::<Attempted>(self.in_flight_max.max(1));
+/// The courier at work.
+struct Round {
+    handle: Handle<Notify>,
+    bodies: Bodies,
+    secrets: Secrets,
+    clock: Arc<dyn Clock>,
+    in_flight_max: usize,
+    way: Way,
+}
+
+impl Round {
+    async fn run(mut self, mut reports: mpsc::Receiver<Attempted>, mut ends: watch::Receiver<bool>) {
         let mut sequence = self.handle.sequence();
         let mut known: HashMap<SubscriptionNo, Known> = HashMap::new();
         let mut ended: Vec<Attempted> = Vec::new();
@@ -114,7 +163,8 @@ impl Courier {
             is_unsure &= in_flight > ended.len();
             let room = if ends_now || is_unsure { 0 } else { room };
             sequence.borrow_and_update();
-            let turn = Turn { epoch, ended: ended.clone(), room };
+            let free = self.in_flight_max.saturating_sub(in_flight - ended.len());
+            let turn = Turn { epoch, ended: ended.clone(), room, free };
             let asked = self.handle.ask(Command::Turn(Arc::new(turn)));
             let reply = match asked {
                 Ok(reply) => reply.await.ok(),
@@ -134,7 +184,7 @@ impl Courier {
             epoch = now_epoch;
             let is_busy = !deliveries.is_empty();
             in_flight += deliveries.len();
-            self.begin(deliveries, &mut known, &report);
+            self.begin(deliveries, &mut known);
             if ends_now && in_flight == 0 {
                 return;
             }
@@ -156,49 +206,95 @@ impl Courier {
         }
     }
 
-    fn begin(
-        &mut self,
-        deliveries: Vec<Delivery>,
-        known: &mut HashMap<SubscriptionNo, Known>,
-        report: &mpsc::Sender<Attempted>,
-    ) {
+    fn begin(&mut self, deliveries: Vec<Delivery>, known: &mut HashMap<SubscriptionNo, Known>) {
         if deliveries.is_empty() {
             return;
         }
         if let Err(error) = self.bodies.follow() {
             tracing::warn!(%error, "the newest events cannot be read at the moment");
         }
+        let mut old = Vec::new();
         for delivery in deliveries {
-            let endpoint = endpoint_of(&delivery, known, &self.secrets);
-            let body = self.bodies.get(delivery.sequence);
-            let (endpoint, stored) = match (endpoint, body) {
-                (Ok(endpoint), Ok(Some(stored))) => (endpoint, stored),
-                (Err(why), _) => {
-                    let _ = report.try_send(not_tried(&delivery, &why));
-                    continue;
-                }
-                (_, Ok(None)) => {
-                    let _ = report.try_send(not_tried(&delivery, "the event is not in the log"));
-                    continue;
-                }
-                (_, Err(error)) => {
-                    tracing::warn!(%error, "an event cannot be read from the log");
-                    let passing = Attempted { outcome: Outcome::NotTried, ..not_tried(&delivery, "") };
-                    let _ = report.try_send(passing);
-                    continue;
-                }
-            };
-            let message = Message {
-                id: message_id(&delivery, &stored),
-                content_type: "application/cloudevents+json",
-                body: axum::body::Bytes::from_owner(stored.body),
-                headers: Vec::new(),
-            };
-            let (pusher, report, now) = (Arc::clone(&self.pusher), report.clone(), self.clock.now());
-            tokio::spawn(async move {
-                let attempt = pusher.push(&endpoint, &message, now).await;
-                let _ = report.try_send(attempted(&delivery, attempt));
-            });
+            let endpoint = endpoint_of(&delivery, known, &self.secrets, self.clock.now());
+            let sequence = delivery.sequence;
+            let pending = Pending { delivery, report: self.way.report.clone(), is_reported: false };
+            match (endpoint, self.bodies.get(sequence)) {
+                (Err(why), _) => pending.fail(&why),
+                (Ok(endpoint), Some(stored)) => self.way.sender.push(pending, endpoint, stored),
+                (Ok(endpoint), None) => old.push((sequence, (pending, endpoint))),
+            }
+        }
+        if !old.is_empty() {
+            self.way.old_bodies.ask(old);
+        }
+    }
+}
+
+/// What is needed to send deliveries on their way.
+struct Way {
+    report: mpsc::Sender<Attempted>,
+    sender: Sender,
+    old_bodies: OldBodies<(Pending, Arc<Endpoint>)>,
+}
+
+/// Sends deliveries on their way, from any thread.
+#[derive(Clone)]
+struct Sender {
+    pusher: Arc<Pusher>,
+    clock: Arc<dyn Clock>,
+    runtime: tokio::runtime::Handle,
+}
+
+impl Sender {
+    fn push(&self, pending: Pending, endpoint: Arc<Endpoint>, stored: Stored) {
+        let message = Message {
+            id: message_id(&pending.delivery, &stored),
+            content_type: "application/cloudevents+json",
+            body: axum::body::Bytes::from_owner(stored.body),
+            headers: Vec::new(),
+        };
+        let (pusher, now) = (Arc::clone(&self.pusher), self.clock.now());
+        self.runtime.spawn(async move {
+            let attempt = pusher.push(&endpoint, &message, now).await;
+            let attempted = attempted(&pending.delivery, attempt);
+            pending.report(attempted);
+        });
+    }
+
+    /// Goes on with what was read from the log.
+    fn read(&self, (pending, endpoint): (Pending, Arc<Endpoint>), read: Result<Option<Stored>, LogError>) {
+        match read {
+            Ok(Some(stored)) => self.push(pending, endpoint, stored),
+            Ok(None) => pending.fail("the event is not in the log"),
+            // It is tried again a little later, and no attempt is spent.
+            Err(error) => tracing::warn!(%error, "an event cannot be read from the log"),
+        }
+    }
+}
+
+/// A delivery that is on its way. It reports once, whatever becomes of it.
+struct Pending {
+    delivery: Delivery,
+    report: mpsc::Sender<Attempted>,
+    is_reported: bool,
+}
+
+impl Pending {
+    fn report(mut self, attempted: Attempted) {
+        self.is_reported = self.report.try_send(attempted).is_ok();
+    }
+
+    fn fail(self, why: &str) {
+        let failed = not_answered(&self.delivery, why);
+        self.report(failed);
+    }
+}
+
+impl Drop for Pending {
+    fn drop(&mut self) {
+        if !self.is_reported {
+            let not_tried = Attempted { outcome: Outcome::NotTried, ..not_answered(&self.delivery, "") };
+            let _ = self.report.try_send(not_tried);
         }
     }
 }
@@ -213,9 +309,13 @@ fn endpoint_of(
     delivery: &Delivery,
     known: &mut HashMap<SubscriptionNo, Known>,
     secrets: &Secrets,
+    now: TimeMs,
 ) -> Result<Arc<Endpoint>, String> {
+    let signing = delivery.signing;
+    let signs_twice = now < signing.old_until;
     if let Some(known) = known.get(&delivery.subscription)
         && Arc::ptr_eq(&known.spec, &delivery.spec)
+        && (known.signing, known.signs_twice) == (signing, signs_twice)
     {
         return known.endpoint.clone();
     }
@@ -223,15 +323,15 @@ fn endpoint_of(
     if known.len() >= SUBSCRIPTIONS_MAX {
         known.clear();
     }
-    let secret = secrets.of(delivery.subscription, delivery.made_at);
+    let secrets = secrets.at(now, delivery.subscription, signing);
     let endpoint = delivery.spec.url.parse().map_err(|error| format!("url: {error}"));
-    let endpoint = endpoint.map(|url| Arc::new(Endpoint { url, secrets: vec![secret] }));
+    let endpoint = endpoint.map(|url| Arc::new(Endpoint { url, secrets }));
     let spec = Arc::clone(&delivery.spec);
-    known.insert(delivery.subscription, Known { spec, endpoint: endpoint.clone() });
+    known.insert(delivery.subscription, Known { spec, signing, signs_twice, endpoint: endpoint.clone() });
     endpoint
 }
 
-fn not_tried(delivery: &Delivery, why: &str) -> Attempted {
+fn not_answered(delivery: &Delivery, why: &str) -> Attempted {
     Attempted {
         subscription: delivery.subscription,
         event: delivery.event,
@@ -258,6 +358,6 @@ fn attempted(delivery: &Delivery, attempt: Attempt) -> Attempted {
         status,
         said,
         took_ms: u32::try_from(attempt.took.as_millis()).unwrap_or(u32::MAX),
-        ..not_tried(delivery, "")
+        ..not_answered(delivery, "")
     }
 }

@@ -61,6 +61,17 @@ impl Filter {
         }
     }
 
+    /// How many comparisons it takes at the most.
+    pub(crate) fn comparisons(&self) -> usize {
+        match self {
+            Self::Exact(wanted) | Self::Prefix(wanted) | Self::Suffix(wanted) => wanted.len(),
+            Self::All(filters) | Self::Any(filters) => {
+                1 + filters.iter().map(Self::comparisons).sum::<usize>()
+            }
+            Self::Not(filter) => 1 + filter.comparisons(),
+        }
+    }
+
     /// Checks the filters of a subscription, all of which must hold.
     pub fn check(filters: &[Self]) -> Result<(), FilterError> {
         let mut comparisons = 0;

@@ -35,7 +35,7 @@ pub(crate) async fn metrics(State(parts): State<Parts>) -> Result<Response, Prob
     let stopped = u64::from(running.stopped().is_some());
     now.value(Metric::gauge("floodgate_notify_stopped", "1 once the message service has stopped"), stopped);
     if stopped == 0 {
-        read_subscriptions(&running.subscriptions().await?, protection.now(), &mut now);
+        read_subscriptions(&running.seen_lately().await?, protection.now(), &mut now);
     }
     Ok(web::metrics::answer(&[counted, &now]))
 }
@@ -50,6 +50,9 @@ fn read_subscriptions(seen: &[SubscriptionSeen], at: TimeMs, now: &mut Registry)
         of.failed
     });
     row(Metric::gauge("floodgate_notify_dead_letters", "Dead letters"), |of, _| of.dead);
+    row(Metric::gauge("floodgate_notify_blocked_keys", "Keys that wait for an operator"), |of, _| of.blocked);
+    let dropped = "Events that a full topic dropped before a subscription had them";
+    row(Metric::counter("floodgate_notify_dropped_total", dropped), |of, _| of.dropped);
     row(Metric::gauge("floodgate_notify_backlog", "Events that a subscription has not had"), |of, _| {
         of.backlog
     });

@@ -2,8 +2,11 @@
 //! work without JavaScript.
 
 use crate::{
-    core::{Command, Letter, Reply, SubscriptionSeen, TopicSeen, record::EventNo, spec::SubscriptionState},
-    parts::{Parts, Running},
+    core::{
+        Command, Letter, Letters, Reply, SubscriptionSeen, TopicSeen, record::EventNo,
+        spec::SubscriptionState,
+    },
+    parts::{PAGE_MAX, Parts, Running},
     problem::{NOT_FOUND, Problem, of_reply},
 };
 use axum::{
@@ -42,6 +45,8 @@ struct Shown {
     lang: Option<String>,
     #[serde(default)]
     after: u64,
+    /// Subscriptions whose names come after this one.
+    named: Option<SubscriptionId>,
 }
 
 fn places(lang: Lang) -> [(&'static str, &'static str); 2] {
@@ -71,11 +76,12 @@ fn page(lang: Lang, title: &str, path: &str, body: &Markup) -> Html<String> {
 async fn subscriptions(
     State(running): State<Arc<Running>>,
     State(protection): State<Arc<Protection>>,
-    Query(Shown { lang, .. }): Query<Shown>,
+    Query(Shown { lang, named, .. }): Query<Shown>,
     headers: HeaderMap,
 ) -> Result<Html<String>, Problem> {
     let lang = Lang::of(lang.as_deref(), &headers);
-    let seen = running.subscriptions().await?;
+    let seen = running.subscriptions(named, PAGE_MAX).await?;
+    let next = seen.last().map(|last| last.name.clone()).filter(|_| seen.len() == PAGE_MAX);
     let topics = match running.ask(Command::Topics).await? {
         Reply::Topics(topics) => topics,
         other => return Err(of_reply(&other)),
@@ -85,6 +91,9 @@ async fn subscriptions(
         h1 { (title) }
         @if seen.is_empty() { p { (lang.say("There is no subscription yet.", "暂无订阅。")) } }
         @else { (table_of_subscriptions(lang, &seen, protection.now())) }
+        @if let Some(next) = next {
+            p { a href={ "/?lang=" (lang.code()) "&named=" (next) } { (lang.say("Further subscriptions", "更多订阅")) } }
+        }
         h2 { (lang.say("Topics", "主题")) }
         @if topics.is_empty() { p { (lang.say("There is no topic yet.", "暂无主题。")) } }
         @else { (table_of_topics(lang, &topics)) }
@@ -122,6 +131,8 @@ fn table_of_subscriptions(lang: Lang, seen: &[SubscriptionSeen], now: TimeMs) ->
         lang.say("Delivered", "已投递"),
         lang.say("Failed attempts", "失败次数"),
         lang.say("Dead letters", "死信"),
+        lang.say("Blocked keys", "阻塞的键"),
+        lang.say("Dropped", "已丢弃"),
     ];
     html! {
         div class="scroll" {
@@ -145,6 +156,7 @@ fn table_of_subscriptions(lang: Lang, seen: &[SubscriptionSeen], now: TimeMs) ->
                             td { (of.backlog) }
                             td { @if let Some(oldest) = of.oldest { (age(lang, oldest, now)) } @else { "–" } }
                             td { (of.in_flight) } td { (of.delivered) } td { (of.failed) } td { (of.dead) }
+                            td { (of.blocked) } td { (of.dropped) }
                         }
                     }
                 }
@@ -183,19 +195,18 @@ fn table_of_topics(lang: Lang, topics: &[TopicSeen]) -> Markup {
 async fn subscription(
     State(running): State<Arc<Running>>,
     Path(name): Path<String>,
-    Query(Shown { lang, after }): Query<Shown>,
+    Query(Shown { lang, after, .. }): Query<Shown>,
     headers: HeaderMap,
 ) -> Result<Html<String>, Problem> {
     let lang = Lang::of(lang.as_deref(), &headers);
     let id: SubscriptionId =
         name.parse().map_err(|_| Problem::new(&NOT_FOUND, format!("no subscription {name:?}")))?;
     let seen = running.subscription(&id).await?;
-    let asked = Command::Letters { name: id.clone(), after: EventNo(after), at_most: LETTERS_MAX };
-    let letters = match running.ask(asked).await? {
-        Reply::Letters(letters) => letters,
-        other => return Err(of_reply(&other)),
-    };
-    let next = letters.last().filter(|_| letters.len() == LETTERS_MAX).map(|last| last.event.0);
+    let dead = letters(&running, &id, Letters::Dead, after).await?;
+    let blocked = letters(&running, &id, Letters::Blocked, after).await?;
+    let last_of =
+        |letters: &[Letter]| letters.last().filter(|_| letters.len() == LETTERS_MAX).map(|last| last.event.0);
+    let next = last_of(&dead).into_iter().chain(last_of(&blocked)).min();
     let body = html! {
         h1 { (lang.say("Subscription ", "订阅 ")) (id) }
         p {
@@ -203,14 +214,36 @@ async fn subscription(
             code { (seen.spec.url) } (lang.say("; ", "；")) (state_in(lang, seen.state)) (lang.say(".", "。"))
         }
         h2 { (lang.say("Dead letters", "死信")) }
-        @if letters.is_empty() { p { (lang.say("None.", "无。")) } }
-        @else { (table_of_letters(lang, &letters)) }
+        @if dead.is_empty() { p { (lang.say("None.", "无。")) } }
+        @else { (table_of_letters(lang, &dead)) }
+        h2 { (lang.say("Blocked keys", "阻塞的键")) }
+        @if blocked.is_empty() { p { (lang.say("None.", "无。")) } }
+        @else {
+            p { (lang.say(
+                "Later events of each key wait until an operator redrives or discards its event.",
+                "每个键的后续事件将等待，直到运营人员重投或丢弃该事件。",
+            )) }
+            (table_of_letters(lang, &blocked))
+        }
         @if let Some(next) = next {
             p { a href={ "/subscriptions/" (id) "?lang=" (lang.code()) "&after=" (next) } { (lang.say("Later ones", "更多")) } }
         }
     };
     let path = format!("/subscriptions/{id}");
     Ok(page(lang, id.as_str(), &path, &body))
+}
+
+async fn letters(
+    running: &Running,
+    name: &SubscriptionId,
+    which: Letters,
+    after: u64,
+) -> Result<Vec<Letter>, Problem> {
+    let (name, after) = (name.clone(), EventNo(after));
+    match running.ask(Command::Letters { name, which, after, at_most: LETTERS_MAX }).await? {
+        Reply::Letters(letters) => Ok(letters),
+        other => Err(of_reply(&other)),
+    }
 }
 
 fn table_of_letters(lang: Lang, letters: &[Letter]) -> Markup {

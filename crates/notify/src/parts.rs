@@ -3,12 +3,16 @@
 use crate::{
     core::{Command, Notify, Reply, SubscriptionSeen},
     courier::Secrets,
-    problem::{NOT_FOUND, Problem, of_reply},
+    problem::{Problem, of_reply},
 };
 use axum::extract::FromRef;
 use contracts::{SubscriptionId, TopicId};
 use runtime::{Handle, NotQueued};
-use std::sync::Arc;
+use std::{
+    sync::Arc,
+    time::{Duration, Instant},
+};
+use tokio::sync::Mutex;
 use web::{
     api_keys::ApiKeys,
     metrics::{Registry, ServerMetrics},
@@ -22,9 +26,18 @@ pub struct Running {
     pub(crate) secrets: Secrets,
     /// Topics to which only callers in this process post.
     pub(crate) reserved: Vec<TopicId>,
+    lately: Mutex<Option<(Instant, Arc<Vec<SubscriptionSeen>>)>>,
 }
 
+/// Subscriptions of one answer, at the most.
+pub(crate) const PAGE_MAX: usize = 500;
+const LATELY: Duration = Duration::from_secs(1);
+
 impl Running {
+    pub(crate) fn new(handle: Handle<Notify>, secrets: Secrets, reserved: Vec<TopicId>) -> Self {
+        Self { handle, secrets, reserved, lately: Mutex::default() }
+    }
+
     /// Asks the core, and waits for what is durable.
     pub async fn ask(&self, command: Command) -> Result<Reply, Problem> {
         let reply = self.handle.ask(command).map_err(|why| match why {
@@ -34,16 +47,46 @@ impl Running {
         reply.await.map_err(|_| Problem::unavailable("the message service is stopping"))
     }
 
-    pub(crate) async fn subscriptions(&self) -> Result<Vec<SubscriptionSeen>, Problem> {
-        match self.ask(Command::Subscriptions).await? {
+    /// Those whose names come after this one, so many at the most.
+    pub(crate) async fn subscriptions(
+        &self,
+        after: Option<SubscriptionId>,
+        at_most: usize,
+    ) -> Result<Vec<SubscriptionSeen>, Problem> {
+        match self.ask(Command::Subscriptions { after, at_most }).await? {
             Reply::Subscriptions(seen) => Ok(seen),
             other => Err(of_reply(&other)),
         }
     }
 
     pub(crate) async fn subscription(&self, name: &SubscriptionId) -> Result<SubscriptionSeen, Problem> {
-        let seen = self.subscriptions().await?.into_iter().find(|seen| seen.name == *name);
-        seen.ok_or_else(|| Problem::new(&NOT_FOUND, format!("no subscription {name}")))
+        match self.ask(Command::Subscription(name.clone())).await? {
+            Reply::Subscription(seen) => Ok(*seen),
+            other => Err(of_reply(&other)),
+        }
+    }
+
+    /// Tells again what was told within the last second: the page of metrics is open to everybody.
+    pub(crate) async fn seen_lately(&self) -> Result<Arc<Vec<SubscriptionSeen>>, Problem> {
+        let mut lately = self.lately.lock().await;
+        if let Some((at, seen)) = &*lately
+            && at.elapsed() < LATELY
+        {
+            return Ok(Arc::clone(seen));
+        }
+        let mut all = Vec::new();
+        loop {
+            let after = all.last().map(|seen: &SubscriptionSeen| seen.name.clone());
+            let more = self.subscriptions(after, PAGE_MAX).await?;
+            let is_last = more.len() < PAGE_MAX;
+            all.extend(more);
+            if is_last {
+                break;
+            }
+        }
+        let seen = Arc::new(all);
+        *lately = Some((Instant::now(), Arc::clone(&seen)));
+        Ok(seen)
     }
 
     /// Why it has stopped for good, if it has.

@@ -63,10 +63,14 @@ fn of_refused(refused: &Refused) -> Problem {
             &UNAVAILABLE,
             format!(
                 "the topic is full: {kept} events are kept, because a subscription has not had the oldest: see \
-                 GET /api/v1/subscriptions, and mend its endpoint or delete it"
+                 GET /api/v1/subscriptions, and mend its endpoint or delete it, or let the topic drop the oldest (`when_full`)"
             ),
         )
         .retry_after(30),
+        Refused::TooManyComparisons { fit } => Problem::new(
+            &BODY_TOO_LARGE,
+            format!("the topic's subscriptions have so many filters that {fit} events fit into one request: post fewer at once"),
+        ),
         Refused::NotFailed(event) => Problem::new(
             &CONFLICT,
             format!(

@@ -139,7 +139,7 @@ pub fn start<L: Log + 'static>(log: L, data: &Path, options: Options) -> Result<
     let pusher = Arc::new(Pusher::new(config.push())?);
     let (listener, address) =
         listen_once("notify.listen", address, connections.backlog.min(1024), false, BUFFERS)?;
-    let bodies = Bodies::new(log.reader());
+    let (bodies, old_bodies) = (Bodies::new(log.reader()), log.reader());
     let settings = Settings { queue_max: QUEUE_MAX, snapshot_every: SNAPSHOT_EVERY };
     let service =
         Service::<Notify>::start("notify", log, Arc::clone(&clock), settings).map_err(StartError::Recover)?;
@@ -148,6 +148,7 @@ pub fn start<L: Log + 'static>(log: L, data: &Path, options: Options) -> Result<
     let courier = Courier {
         handle: handle.clone(),
         bodies,
+        old_bodies,
         pusher,
         secrets: secrets.clone(),
         clock: Arc::clone(&clock),
@@ -174,7 +175,7 @@ pub fn start<L: Log + 'static>(log: L, data: &Path, options: Options) -> Result<
         clock: Arc::new(move || clock.now()),
         settings: connections,
     });
-    let running = Arc::new(Running { handle, secrets, reserved });
+    let running = Arc::new(Running::new(handle, secrets, reserved));
     let parts = Parts(Arc::new(AllParts { running, protection, api_keys, counts, counted }));
     Ok(Server { service, courier, courier_ends, listener, address, parts, drain, open_max })
 }

@@ -9,10 +9,10 @@ use super::{
     segment::segment_name,
     shared::Shared,
     snapshots::EmbeddedSnapshots,
-    walk::{Head, Walk},
+    walk::{Head, Mark, Walk},
 };
 use crate::log::{LogError, LogRead, Snapshots, Visit};
-use std::{fmt, io, ops::ControlFlow, sync::Arc};
+use std::{collections::BTreeMap, fmt, io, ops::ControlFlow, sync::Arc};
 use units::Sequence;
 
 /// The segment that holds `next`, and where the segment after it begins.
@@ -20,6 +20,30 @@ fn locate(starts: &[Sequence], next: Sequence) -> Option<(Sequence, Option<Seque
     let following = starts.partition_point(|&first| first <= next);
     let start = *starts.get(following.checked_sub(1)?)?;
     Some((start, starts.get(following).copied()))
+}
+
+/// How far apart marks are, and in how many segments a reader has them.
+const MARK_EVERY_BYTES: u64 = 256 << 10;
+const MARKED_SEGMENTS_MAX: usize = 1024;
+
+/// Frames of a segment that were passed, so that going back does not begin at its start.
+#[derive(Default)]
+struct Marks(Vec<Mark>);
+
+impl Marks {
+    /// Notes where the walk is, if it is far from the last mark.
+    fn note(&mut self, here: Mark) {
+        let last = self.0.last().map_or(0, |mark| mark.at);
+        if here.at >= last + MARK_EVERY_BYTES {
+            self.0.push(here);
+        }
+    }
+
+    /// The last one from which `next` can be reached.
+    fn before(&self, next: Sequence) -> Option<Mark> {
+        let after = self.0.partition_point(|mark| mark.next <= next);
+        self.0.get(after.checked_sub(1)?).copied()
+    }
 }
 
 /// A segment that is being read. Its place is kept between reads, so that following the end of the
@@ -86,6 +110,11 @@ impl<F: DiskFile> Place<F> {
         Ok(matches!(head, Head::Frame(header) if header.crc == end.2))
     }
 
+    fn go_to(&mut self, mark: Mark) {
+        self.following = None;
+        self.walk.go_to(mark);
+    }
+
     fn pass(&mut self, header: &Header) {
         self.following = Some((self.walk.at, header.first, self.walk.previous));
         self.walk.pass(header);
@@ -97,8 +126,10 @@ impl<F: DiskFile> Place<F> {
         file: &str,
         cursor: &mut Cursor<'_, '_>,
         until: Sequence,
+        marks: &mut Marks,
     ) -> Result<(), LogError> {
         while self.walk.next <= until {
+            marks.note(self.walk.mark());
             let head = self.walk.head().map_err(io_error(format!("read {file}")))?;
             let at = self.walk.at;
             let damaged =
@@ -144,20 +175,36 @@ pub(crate) struct SharedReader<D: Disk> {
     disk: D,
     shared: Arc<Shared>,
     place: Option<Place<D::File>>,
+    /// By segment. All are durable, and so stay where they are.
+    marks: BTreeMap<Sequence, Marks>,
 }
 
 impl<D: Disk> SharedReader<D> {
     pub(crate) fn new(disk: D, shared: Arc<Shared>) -> Self {
-        Self { disk, shared, place: None }
+        Self { disk, shared, place: None, marks: BTreeMap::new() }
     }
 
-    fn place(&mut self, segment: Sequence, next: Sequence) -> Result<&mut Place<D::File>, LogError> {
+    /// Goes to the frame of `next`, or to one before it, in its segment.
+    fn place(
+        &mut self,
+        segment: Sequence,
+        next: Sequence,
+    ) -> Result<(&mut Place<D::File>, &mut Marks), LogError> {
+        if self.marks.len() >= MARKED_SEGMENTS_MAX && !self.marks.contains_key(&segment) {
+            self.marks.pop_first();
+        }
+        let marks = self.marks.entry(segment).or_default();
+        let mark = marks.before(next);
         let place = self.place.take().filter(|place| place.segment == segment);
         let place = place.and_then(|mut place| place.seek(next).then_some(place));
-        match place {
-            Some(place) => Ok(self.place.insert(place)),
-            None => Ok(self.place.insert(Place::open(&self.disk, segment)?)),
+        let mut place = match place {
+            Some(place) => place,
+            None => Place::open(&self.disk, segment)?,
+        };
+        if let Some(mark) = mark.filter(|mark| mark.next > place.walk.next) {
+            place.go_to(mark);
         }
+        Ok((self.place.insert(place), marks))
     }
 }
 
@@ -183,7 +230,7 @@ impl<D: Disk> LogRead for SharedReader<D> {
             let until = following.map_or(limit, |following| limit.min(Sequence(following.0 - 1)));
             let file = path(&self.disk, &segment_name(segment));
             match self.place(segment, next) {
-                Ok(place) => place.read_durable(&file, &mut cursor, until)?,
+                Ok((place, marks)) => place.read_durable(&file, &mut cursor, until, marks)?,
                 Err(error) => {
                     // Trimmed between reading the list and opening the file.
                     let first = self.shared.first();
@@ -278,7 +325,9 @@ impl<D: Disk> ReadOnlyLog<D> {
                 None => self.place.insert(Place::open(&self.disk, segment)?),
             };
             match following {
-                Some(following) => place.read_durable(&file, cursor, Sequence(following.0 - 1))?,
+                Some(following) => {
+                    place.read_durable(&file, cursor, Sequence(following.0 - 1), &mut Marks::default())?;
+                }
                 None => {
                     place.read_to_end(&file, cursor)?;
                     self.last = Sequence(place.walk.next.0 - 1);

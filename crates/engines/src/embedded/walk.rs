@@ -13,7 +13,7 @@ use units::Sequence;
 
 /// The first block read, and the largest: a reader near the end needs little, one that replays
 /// needs few calls.
-const BLOCK_BYTES_MIN: usize = 64 << 10;
+const BLOCK_BYTES_MIN: usize = 32 << 10;
 const BLOCK_BYTES_MAX: usize = 1 << 20;
 
 /// What is at the place of the next frame.
@@ -27,6 +27,14 @@ pub(crate) enum Head {
     UnexpectedFrame(Header),
     /// Neither.
     Broken,
+}
+
+/// Where a frame starts, its first sequence, and the chain value of the frame before it.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Mark {
+    pub(crate) at: u64,
+    pub(crate) next: Sequence,
+    pub(crate) previous: u32,
 }
 
 #[derive(Debug)]
@@ -66,9 +74,20 @@ impl<F: DiskFile> Walk<F> {
         self.refresh();
     }
 
-    /// Drops what was buffered: a writer may have changed it since.
+    /// Drops what was buffered: a writer may have changed it since. What is read next may be little.
     pub(crate) fn refresh(&mut self) {
         self.buf_len = 0;
+        self.block_bytes = BLOCK_BYTES_MIN;
+    }
+
+    /// Where the next frame starts.
+    pub(crate) fn mark(&self) -> Mark {
+        Mark { at: self.at, next: self.next, previous: self.previous }
+    }
+
+    /// Goes to a frame of this segment.
+    pub(crate) fn go_to(&mut self, mark: Mark) {
+        Mark { at: self.at, next: self.next, previous: self.previous } = mark;
     }
 
     pub(crate) fn head(&mut self) -> io::Result<Head> {

@@ -335,3 +335,36 @@ fn operators_see_what_each_subscription_is_owed_on_a_page_in_two_languages() {
     assert_eq!(page("/subscriptions/nosuch").status, 404);
     assert_eq!(server.client.get(&server.events_url("/")).status, 401);
 }
+
+#[test]
+fn a_replay_sends_again_and_a_rotated_secret_signs_beside_the_old_one() {
+    let server = start();
+    let key = server.new_key("owner", "owner");
+    let endpoint = Endpoint::start();
+    ask(&server, &key, "PUT", "/api/v1/topics/orders", &json!({}));
+    let old = subscribe(&server, &key, "orders", &endpoint, json!({}));
+    let post_one = |id| {
+        let stored = post(&server, &key, "application/cloudevents+json", &event(id, 1).to_string());
+        assert_eq!(stored.status, 202, "{stored:?}");
+    };
+    post_one(1);
+    endpoint.wait_for(1);
+    let rotate = json!({ "overlap_seconds": 2, "reason": "it was in a ticket" });
+    let rotated = ask(&server, &key, "POST", "/api/v1/subscriptions/crm/secret", &rotate).json();
+    let new = rotated["secret"].as_str().unwrap().to_owned();
+    assert_ne!(new, old);
+    let replay = |body: Value| ask(&server, &key, "POST", "/api/v1/subscriptions/crm/replay", &body);
+    assert_eq!(replay(json!({ "from": 1, "reason": "lost" })).json()["from"], 1);
+    let got = endpoint.wait_for(2);
+    assert_eq!(got[0].id, got[1].id, "the same event");
+    let both = format!("{} {}", signature(&new, &got[1]), signature(&old, &got[1]));
+    assert_eq!(got[1].signature, both);
+    std::thread::sleep(std::time::Duration::from_millis(2100));
+    post_one(2);
+    let got = endpoint.wait_for(3);
+    assert_eq!(got[2].signature, signature(&new, &got[2]), "the overlap is over");
+    assert_eq!(replay(json!({})).problem(), "invalid");
+    assert_eq!(replay(json!({ "from": 1, "from_time": "2026-01-01T00:00:00Z" })).problem(), "invalid");
+    assert_eq!(replay(json!({ "from_time": "2026-01-01T00:00:00Z" })).json()["from"], 1);
+    endpoint.wait_for(5);
+}

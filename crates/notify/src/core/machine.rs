@@ -3,15 +3,15 @@
 use super::{
     Notify,
     record::{Entry, EventNo, Key, Record, SubscriptionNo, TopicNo, Tried},
-    spec::{Exhausted, SubscriptionSpec, SubscriptionState, TopicSpec},
-    subscription::{self, DeadLetter, Next, Subscription},
+    spec::{Exhausted, SubscriptionSpec, SubscriptionState, TopicSpec, WhenFull},
+    subscription::{self, DeadLetter, Next, Signing, Subscription},
     topic::{Kept, Topic},
 };
 use crate::filter::Attributes;
 use contracts::{Actor, SubscriptionId, TopicId};
 use runtime::{Broken, Decision, DuringShortage, Machine, Outage, Progress, Shortage, SnapshotError, Step};
 use serde::{Deserialize, Serialize};
-use std::{collections::BTreeMap, sync::Arc};
+use std::{collections::BTreeMap, ops::Bound, sync::Arc};
 use units::{DurationMs, Sequence, TimeMs};
 
 /// Topics, subscriptions in all, and subscriptions of one topic: each posted event names those that
@@ -19,18 +19,25 @@ use units::{DurationMs, Sequence, TimeMs};
 pub const TOPICS_MAX: usize = 1000;
 pub const SUBSCRIPTIONS_MAX: usize = 10_000;
 pub const SUBSCRIPTIONS_EACH_MAX: usize = 1000;
-/// Events of a topic that are kept, at the most: some forty bytes of memory each. While a
-/// subscription is owed the oldest, the topic is full.
-const EVENTS_MAX: usize = 20_000_000;
 /// The longest that an endpoint may ask to be left alone.
 const RETRY_AFTER_MAX: DurationMs = DurationMs(24 * 3600 * 1000);
 /// How long a key waits when its event could not be tried.
 const NOT_TRIED_WAIT: DurationMs = DurationMs(1000);
 /// What of an endpoint's answer is logged.
 const SAID_BYTES_MAX: usize = 512;
-/// Old events that are let go for each one that is posted.
+/// Old events that are let go for each one that is posted, and subscriptions that are asked about
+/// them, at the most.
 const TRIMS_EACH: usize = 4;
-const SNAPSHOT_VERSION: u8 = 1;
+const TRIM_LOOKS_MAX: usize = 20_000;
+/// Comparisons for one post: so many take some milliseconds.
+const COMPARISONS_MAX: usize = 250_000;
+/// Dead letters that are changed by one command.
+const LETTERS_MAX: u64 = 10_000;
+/// How long the secret before the last rotation signs as well.
+const OLD_SECRET_MAX: DurationMs = DurationMs(30 * 24 * 3600 * 1000);
+/// Lanes of a deleted subscription that are let go at a time.
+const WITHER: usize = 1000;
+const SNAPSHOT_VERSION: u8 = 2;
 
 /// An event that is to be stored.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -98,7 +105,9 @@ pub struct Turn {
     /// [`Reply::Turned`].
     pub epoch: u64,
     pub ended: Vec<Attempted>,
+    /// How many may begin now, and how many may be on their way besides those that are.
     pub room: usize,
+    pub free: usize,
 }
 
 /// An event to be delivered.
@@ -112,8 +121,14 @@ pub struct Delivery {
     pub sequence: Sequence,
     /// 1 for the first.
     pub attempt: u32,
-    /// When the subscription was made.
-    pub made_at: TimeMs,
+    pub signing: Signing,
+}
+
+/// From where on a subscription gets its events again.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum From {
+    Event(EventNo),
+    Time(TimeMs),
 }
 
 #[derive(Debug, Clone)]
@@ -140,24 +155,44 @@ pub enum Command {
     },
     Post(Arc<Post>),
     Turn(Arc<Turn>),
-    /// Tries a dead letter again, or a blocked or waiting event at once; all dead letters if none
-    /// is named.
+    /// Sends again what the subscription was to get, from somewhere on, as far as it is kept.
+    Replay {
+        name: SubscriptionId,
+        from: From,
+        by: Actor,
+    },
+    /// Signs deliveries with a new secret, and for a while also with the one before.
+    RotateSecret {
+        name: SubscriptionId,
+        overlap: DurationMs,
+        by: Actor,
+    },
+    /// Tries a dead letter again, or a blocked or waiting event at once; if none is named, ten
+    /// thousand dead letters and blocked events.
     Redrive {
         name: SubscriptionId,
         event: Option<EventNo>,
         by: Actor,
     },
-    /// Gives a dead letter, or a blocked or waiting event, up; all dead letters if none is named.
+    /// Gives a dead letter, or a blocked or waiting event, up; ten thousand dead letters if none is
+    /// named.
     Discard {
         name: SubscriptionId,
         event: Option<EventNo>,
         by: Actor,
     },
     Topics,
-    Subscriptions,
-    /// Dead letters after this event, so many at the most.
+    /// One.
+    Subscription(SubscriptionId),
+    /// Those whose names come after this one, so many at the most.
+    Subscriptions {
+        after: Option<SubscriptionId>,
+        at_most: usize,
+    },
+    /// Dead letters, or events for which their keys wait; after this event, so many at the most.
     Letters {
         name: SubscriptionId,
+        which: Letters,
         after: EventNo,
         at_most: usize,
     },
@@ -169,6 +204,13 @@ pub enum Command {
     Followed {
         log: String,
     },
+}
+
+/// Events whose attempts are used up.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Letters {
+    Dead,
+    Blocked,
 }
 
 /// Why nothing was done.
@@ -189,7 +231,11 @@ pub enum Refused {
     },
     /// So many events are kept already, because some subscription has not had the oldest.
     Full {
-        kept: usize,
+        kept: u64,
+    },
+    /// The topic has so many filters that fewer events fit into one post.
+    TooManyComparisons {
+        fit: usize,
     },
     /// The event is neither dead, blocked nor waiting.
     NotFailed(EventNo),
@@ -203,11 +249,16 @@ pub enum Reply {
     /// The subscription has this number.
     Subscribed {
         subscription: SubscriptionNo,
-        made_at: TimeMs,
+        signing: Signing,
         is_new: bool,
     },
-    /// So many dead letters were changed.
-    Changed(u64),
+    /// The subscription gets its events again, from this one on.
+    Replays(EventNo),
+    /// So many dead letters were changed, and so many are left.
+    Changed {
+        changed: u64,
+        left: u64,
+    },
     Accepted(Vec<Accepted>),
     Turned {
         deliveries: Vec<Delivery>,
@@ -219,6 +270,7 @@ pub enum Reply {
     },
     Refused(Refused),
     Topics(Vec<TopicSeen>),
+    Subscription(Box<SubscriptionSeen>),
     Subscriptions(Vec<SubscriptionSeen>),
     Letters(Vec<Letter>),
     Event(Option<EventSeen>),
@@ -248,6 +300,10 @@ pub struct SubscriptionSeen {
     /// Attempts that failed.
     pub failed: u64,
     pub dead: u64,
+    /// Keys that wait for an operator.
+    pub blocked: u64,
+    /// Events that its full topic dropped before it had them.
+    pub dropped: u64,
     /// Events that it has not had: at the most, if some were not looked at yet.
     pub backlog: u64,
     pub in_flight: u32,
@@ -335,8 +391,8 @@ impl Notify {
         let mut is_new = false;
         let subscription = match self.subscription(name) {
             Ok(known) if *known.spec == *spec => {
-                let (subscription, made_at) = (known.number, known.made_at);
-                return Ok(Reply::Subscribed { subscription, made_at, is_new: false });
+                let (subscription, signing) = (known.number, known.signing);
+                return Ok(Reply::Subscribed { subscription, signing, is_new: false });
             }
             Ok(known) if known.topic != topic => {
                 return Ok(Reply::Refused(Refused::OtherTopic(known.spec.topic.clone())));
@@ -361,8 +417,49 @@ impl Notify {
         };
         let (name, spec, by) = (name.clone(), json(spec)?, by.clone());
         self.commit(now, Record::Subscribed { subscription, name, topic, spec, by }, out)?;
-        let made_at = self.subscriptions.get(&subscription).map_or(self.now, |known| known.made_at);
-        Ok(Reply::Subscribed { subscription, made_at, is_new })
+        let signing = self.known(subscription)?.signing;
+        Ok(Reply::Subscribed { subscription, signing, is_new })
+    }
+
+    fn replay(
+        &mut self,
+        now: TimeMs,
+        (name, from): (&SubscriptionId, From),
+        by: &Actor,
+        out: &mut Step,
+    ) -> Result<Reply, Broken> {
+        let known = match self.subscription(name) {
+            Ok(known) => known,
+            Err(refused) => return Ok(Reply::Refused(refused)),
+        };
+        let topic = self.topic(known.topic)?;
+        let from = match from {
+            From::Event(event) => event.0,
+            From::Time(at) => topic.first_since(at),
+        };
+        let (subscription, from) = (known.number, EventNo(from.max(known.since)));
+        if from.0 >= topic.next() {
+            return Ok(Reply::Replays(EventNo(topic.next())));
+        }
+        self.commit(now, Record::Replayed { subscription, from, by: by.clone() }, out)?;
+        Ok(Reply::Replays(from))
+    }
+
+    fn rotate_secret(
+        &mut self,
+        now: TimeMs,
+        (name, overlap): (&SubscriptionId, DurationMs),
+        by: &Actor,
+        out: &mut Step,
+    ) -> Result<Reply, Broken> {
+        let subscription = match self.subscription(name) {
+            Ok(known) => known.number,
+            Err(refused) => return Ok(Reply::Refused(refused)),
+        };
+        let old_until = now.max(self.now).plus(overlap.min(OLD_SECRET_MAX));
+        self.commit(now, Record::SecretRotated { subscription, old_until, by: by.clone() }, out)?;
+        let signing = self.known(subscription)?.signing;
+        Ok(Reply::Subscribed { subscription, signing, is_new: true })
     }
 
     fn post(&mut self, now: TimeMs, post: &Post, out: &mut Step) -> Result<Reply, Broken> {
@@ -375,12 +472,29 @@ impl Notify {
         {
             return Ok(Reply::Refused(Refused::FollowedBefore(before)));
         }
-        if let Some(up_to) = self.can_go(topic, TRIMS_EACH * post.events.len()) {
+        let comparisons: usize = self.topics[&topic]
+            .subscriptions
+            .iter()
+            .filter_map(|number| Some(self.subscriptions.get(number)?.spec.comparisons()))
+            .sum();
+        let fit = (COMPARISONS_MAX / comparisons.max(1)).max(1);
+        if post.events.len() > fit {
+            return Ok(Reply::Refused(Refused::TooManyComparisons { fit }));
+        }
+        if let Some(up_to) = self.can_go(topic, TRIMS_EACH * post.events.len(), out) {
             self.commit(now, Record::Trimmed { topic, up_to }, out)?;
         }
-        let kept = self.topics[&topic].events.len();
-        if kept + post.events.len() > EVENTS_MAX {
-            return Ok(Reply::Refused(Refused::Full { kept }));
+        let known = &self.topics[&topic];
+        let kept = known.events.len() as u64;
+        let over = (kept + post.events.len() as u64).saturating_sub(known.spec.events_max);
+        if over > 0 {
+            let up_to = EventNo(known.first + over - 1);
+            match known.spec.when_full {
+                WhenFull::DropOldest if up_to.0 < known.next() => {
+                    self.commit(now, Record::Dropped { topic, up_to }, out)?;
+                }
+                _ => return Ok(Reply::Refused(Refused::Full { kept })),
+            }
         }
         // All are judged before the first is stored. Two of one batch may repeat each other.
         let at_now = now.max(self.now);
@@ -417,7 +531,7 @@ impl Notify {
             };
             let matched: Vec<SubscriptionNo> =
                 subscriptions.iter().filter(passes).map(|(number, _)| *number).collect();
-            out.spend(subscriptions.len() / 16);
+            out.spend(comparisons / 16);
             let (identity, content, body) = (event.identity, event.content, Arc::clone(&event.body));
             // An event in no order has a key of its own.
             let key = event.key.unwrap_or(Key(!number));
@@ -432,15 +546,20 @@ impl Notify {
     }
 
     /// The events of a topic that can be let go.
-    fn can_go(&self, topic: TopicNo, at_most: usize) -> Option<EventNo> {
+    fn can_go(&self, topic: TopicNo, at_most: usize, out: &mut Step) -> Option<EventNo> {
         let topic = self.topics.get(&topic)?;
-        topic.can_go(self.now, at_most, |event, kept| {
-            topic.set(kept.set).iter().any(|number| {
-                self.subscriptions
-                    .get(number)
-                    .is_some_and(|known| known.dead.contains_key(&event) || known.owes(kept.key, event))
-            })
-        })
+        let mut looks = 0;
+        let last = topic.can_go(self.now, at_most, |event, kept| {
+            let mut is_needed = false;
+            for number in topic.set(kept.set) {
+                looks += 1;
+                let Some(known) = self.subscriptions.get(number) else { continue };
+                is_needed |= known.still_needs(kept.key, event)?;
+            }
+            (looks < TRIM_LOOKS_MAX).then_some(is_needed)
+        });
+        out.spend(looks / 16);
+        last
     }
 
     fn end(&mut self, now: TimeMs, ended: &Attempted, out: &mut Step) -> Result<(), Broken> {
@@ -448,7 +567,9 @@ impl Notify {
         let Ok((subscription, topic, key)) = self.owed(ended.subscription, ended.event) else {
             return Ok(());
         };
-        subscription.reach(topic, ended.event);
+        if !subscription.can_reach(topic, ended.event) {
+            return Ok(());
+        }
         let (number, event) = (ended.subscription, ended.event);
         let tried = Tried {
             subscription: number,
@@ -484,6 +605,7 @@ impl Notify {
         let said = ended.said[..ended.said.floor_char_boundary(SAID_BYTES_MAX)].to_owned();
         let tried = Tried { said, ..tried };
         let (retry, exhausted) = (&subscription.spec.retry, subscription.spec.exhausted);
+        let has_room = subscription.has_room_for_dead();
         match ended.outcome {
             Outcome::Gone => {
                 self.commit(now, Record::Failed { tried, again_at: now }, out)?;
@@ -492,8 +614,8 @@ impl Notify {
                 self.commit(now, Record::StateSet { subscription: number, state, by }, out)
             }
             _ if ended.attempt >= retry.attempts => match exhausted {
-                Exhausted::DeadLetter => self.commit(now, Record::Died(tried), out),
-                Exhausted::BlockKey => self.commit(now, Record::Blocked(tried), out),
+                Exhausted::DeadLetter if has_room => self.commit(now, Record::Died(tried), out),
+                Exhausted::DeadLetter | Exhausted::BlockKey => self.commit(now, Record::Blocked(tried), out),
             },
             Outcome::Failed { retry_after } => {
                 let salt = key.0 ^ event.0.wrapping_mul(0x9e37_79b9_7f4a_7c15) ^ u64::from(ended.attempt);
@@ -516,6 +638,10 @@ impl Notify {
             self.later.pop_first();
             self.queue(number);
         }
+        for number in std::mem::take(&mut self.crowded) {
+            self.queue(number);
+        }
+        self.wither();
         let mut deliveries = Vec::new();
         let room = if turn.epoch == self.epoch { turn.room } else { 0 };
         while deliveries.len() < room && !out.is_full() {
@@ -523,8 +649,10 @@ impl Notify {
             let Some(subscription) = self.subscriptions.get_mut(&number) else { continue };
             let Some(topic) = self.topics.get(&subscription.topic) else { continue };
             subscription.is_queued = false;
-            out.spend(1);
-            match subscription.next(now, topic) {
+            let free = turn.free.saturating_sub(deliveries.len());
+            let (next, looks) = subscription.next(now, topic, free);
+            out.spend(1 + looks / 16);
+            match next {
                 Next::Deliver { event, attempt } => {
                     if let Some(kept) = topic.event(event) {
                         deliveries.push(Delivery {
@@ -534,16 +662,13 @@ impl Notify {
                             event,
                             sequence: kept.sequence,
                             attempt,
-                            made_at: subscription.made_at,
+                            signing: subscription.signing,
                         });
                     }
                     self.queue(number);
                 }
-                // The looks that it took cost about as much as a few entries.
-                Next::Again => {
-                    out.spend(32);
-                    self.queue(number);
-                }
+                Next::Again => self.queue(number),
+                Next::Crowded => self.crowded.push(number),
                 Next::At(at) => drop(self.later.insert((at, number))),
                 Next::Nothing => {}
             }
@@ -552,11 +677,21 @@ impl Notify {
         Ok(Reply::Turned { deliveries, epoch: self.epoch, next_at })
     }
 
-    /// Redrives or discards. `so_far` letters are done.
+    /// Gives some memory of deleted subscriptions back.
+    fn wither(&mut self) {
+        if let Some(gone) = self.withering.last_mut()
+            && !gone.wither(WITHER)
+        {
+            self.withering.pop();
+        }
+    }
+
+    /// Redrives or discards. `so_far` letters are done. Without an event, keys that wait for an
+    /// operator are meant too if `takes_blocked`.
     fn change_letters(
         &mut self,
         now: TimeMs,
-        (name, event): (&SubscriptionId, Option<EventNo>),
+        (name, event, takes_blocked): (&SubscriptionId, Option<EventNo>, bool),
         so_far: u64,
         record: impl Fn(SubscriptionNo, EventNo) -> Record,
         out: &mut Step,
@@ -576,17 +711,22 @@ impl Notify {
                 return Ok(Decision::Done(Reply::Refused(Refused::NotFailed(event))));
             }
             self.commit(now, record(number, event), out)?;
-            return Ok(Decision::Done(Reply::Changed(1)));
+            return Ok(Decision::Done(Reply::Changed { changed: 1, left: 0 }));
         }
-        let mut count = so_far;
+        let mut changed = so_far;
         loop {
-            let first = self.subscriptions.get(&number).and_then(|known| known.dead.keys().next().copied());
-            let Some(event) = first else { return Ok(Decision::Done(Reply::Changed(count))) };
+            let known = self.known(number)?;
+            let blocked = known.blocked.keys().next().filter(|_| takes_blocked);
+            let first = known.dead.keys().next().or(blocked).copied();
+            let left = known.dead.len() + if takes_blocked { known.blocked.len() } else { 0 };
+            let Some(event) = first.filter(|_| changed < LETTERS_MAX) else {
+                return Ok(Decision::Done(Reply::Changed { changed, left: left as u64 }));
+            };
             if out.is_full() {
-                return Ok(Decision::More(count));
+                return Ok(Decision::More(changed));
             }
             self.commit(now, record(number, event), out)?;
-            count += 1;
+            changed += 1;
         }
     }
 
@@ -619,6 +759,8 @@ impl Notify {
             delivered: known.delivered,
             failed: known.failed,
             dead: known.dead.len() as u64,
+            blocked: known.blocked.len() as u64,
+            dropped: known.dropped,
             backlog: known.backlog(topic),
             in_flight: known.in_flight(),
             oldest: known.oldest(topic),
@@ -687,14 +829,19 @@ impl Machine for Notify {
             Command::Turn(turn) => self.turn(now, turn, out)?,
             Command::Redrive { name, event, by } => {
                 let record = |subscription, event| Record::Redriven { subscription, event, by: by.clone() };
-                return self.change_letters(now, (name, *event), *so_far, record, out);
+                return self.change_letters(now, (name, *event, true), *so_far, record, out);
             }
             Command::Discard { name, event, by } => {
                 let record = |subscription, event| Record::Discarded { subscription, event, by: by.clone() };
-                return self.change_letters(now, (name, *event), *so_far, record, out);
+                return self.change_letters(now, (name, *event, false), *so_far, record, out);
+            }
+            Command::Replay { name, from, by } => self.replay(now, (name, *from), by, out)?,
+            Command::RotateSecret { name, overlap, by } => {
+                self.rotate_secret(now, (name, *overlap), by, out)?
             }
             Command::Topics
-            | Command::Subscriptions
+            | Command::Subscription(_)
+            | Command::Subscriptions { .. }
             | Command::Letters { .. }
             | Command::Event { .. }
             | Command::Followed { .. } => self.read(command).unwrap_or(Reply::Busy),
@@ -772,19 +919,32 @@ impl Machine for Notify {
                     .map(|topic| TopicSeen {
                         name: topic.name.clone(),
                         spec: topic.spec.clone(),
-                        kept: topic.events.len() as u64,
+                        kept: topic.kept() as u64,
                         last: EventNo(topic.next() - 1),
                     })
                     .collect(),
             ),
-            Command::Subscriptions => Reply::Subscriptions(
-                self.subscriptions.values().map(|known| self.see_subscription(known)).collect(),
-            ),
-            Command::Letters { name, after, at_most } => match self.subscription(name) {
+            Command::Subscription(name) => match self.subscription(name) {
+                Err(why) => refused(why),
+                Ok(known) => Reply::Subscription(Box::new(self.see_subscription(known))),
+            },
+            Command::Subscriptions { after, at_most } => {
+                let after = after.as_ref().map_or(Bound::Unbounded, Bound::Excluded);
+                let those = self.subscription_nos.range((after, Bound::Unbounded)).take(*at_most);
+                let seen = those.filter_map(|(_, number)| {
+                    self.subscriptions.get(number).map(|known| self.see_subscription(known))
+                });
+                Reply::Subscriptions(seen.collect())
+            }
+            Command::Letters { name, which, after, at_most } => match self.subscription(name) {
                 Err(why) => refused(why),
                 Ok(known) => {
                     let topic = &self.topics[&known.topic];
-                    let letters = known.dead.range(EventNo(after.0.saturating_add(1))..).take(*at_most);
+                    let letters = match which {
+                        Letters::Dead => &known.dead,
+                        Letters::Blocked => &known.blocked,
+                    };
+                    let letters = letters.range(EventNo(after.0.saturating_add(1))..).take(*at_most);
                     let seen = letters.filter_map(|(event, letter)| {
                         let sequence = topic.event(*event)?.sequence;
                         Some(Letter { event: *event, sequence, letter: letter.clone() })

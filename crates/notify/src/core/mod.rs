@@ -16,10 +16,10 @@ mod subscription;
 mod topic;
 
 pub use machine::{
-    Accepted, Attempted, Command, Delivery, EventSeen, Letter, NewEvent, Outcome, Owed, Post, Refused, Reply,
-    SUBSCRIPTIONS_MAX, SubscriptionSeen, TopicSeen, Turn,
+    Accepted, Attempted, Command, Delivery, EventSeen, From, Letter, Letters, NewEvent, Outcome, Owed, Post,
+    Refused, Reply, SUBSCRIPTIONS_MAX, SubscriptionSeen, TopicSeen, Turn,
 };
-pub use subscription::DeadLetter;
+pub use subscription::{DeadLetter, Signing};
 
 use self::{
     record::{Entry, EventNo, Key, Record, SubscriptionNo, TopicNo},
@@ -55,6 +55,10 @@ pub struct Notify {
     queued: VecDeque<SubscriptionNo>,
     /// Those that have nothing before a time. One may be here more than once.
     later: BTreeSet<(TimeMs, SubscriptionNo)>,
+    /// Those that wait until a delivery ends, of any subscription.
+    crowded: Vec<SubscriptionNo>,
+    /// Deleted ones, whose memory is given back piece by piece.
+    withering: Vec<Subscription>,
 }
 
 impl Notify {
@@ -92,6 +96,11 @@ impl Notify {
         self.topics.get(&number).ok_or_else(none)
     }
 
+    fn known(&mut self, number: SubscriptionNo) -> Result<&mut Subscription, Broken> {
+        let none = || Broken { rule: "known", detail: format!("no subscription {}", number.0) };
+        self.subscriptions.get_mut(&number).ok_or_else(none)
+    }
+
     /// The subscription, its topic, and the key of one of its events.
     fn owed(
         &mut self,
@@ -103,6 +112,41 @@ impl Notify {
         let topic = self.topics.get(&subscription.topic).ok_or_else(|| none("topic"))?;
         let kept = topic.is_for(event.0, number).ok_or_else(|| none("event"))?;
         Ok((subscription, topic, kept.key))
+    }
+
+    /// Lets an event go that was kept apart, once nobody needs it any more.
+    fn release(&mut self, topic: TopicNo, event: EventNo) {
+        let Some(known) = self.topics.get_mut(&topic).filter(|known| event.0 < known.first) else { return };
+        let Some(kept) = known.event(event) else { return };
+        let needs = |number: &SubscriptionNo| {
+            let known = self.subscriptions.get(number);
+            known.is_some_and(|known| known.still_needs(kept.key, event) != Some(false))
+        };
+        if !known.set(kept.set).iter().any(needs) {
+            known.release(event);
+        }
+    }
+
+    /// The topic lets its events up to this one go, or drops them.
+    fn shift(&mut self, topic: TopicNo, up_to: EventNo, drops: bool) -> Result<(), Broken> {
+        let none = || Broken { rule: "known", detail: format!("no topic {}", topic.0) };
+        let known = self.topics.get_mut(&topic).ok_or_else(none)?;
+        while known.first <= up_to.0 {
+            let event = EventNo(known.first);
+            let Some(&kept) = known.event(event) else { break };
+            let mut is_needed = false;
+            let topic = &*known;
+            for number in topic.set(kept.set) {
+                let Some(subscription) = self.subscriptions.get_mut(number) else { continue };
+                if drops {
+                    subscription.lose(topic, kept.key, event);
+                } else {
+                    is_needed |= subscription.leave_behind(topic, kept.key, event);
+                }
+            }
+            known.shift(|_| is_needed);
+        }
+        Ok(())
     }
 
     /// Something may be deliverable now.
@@ -153,19 +197,21 @@ impl Notify {
                 self.queue(*subscription);
             }
             Record::StateSet { subscription, state, .. } => {
-                let known = self.subscriptions.get_mut(subscription);
-                let none = || Broken { rule: "known", detail: format!("no subscription {}", subscription.0) };
-                known.ok_or_else(none)?.state = *state;
+                self.known(*subscription)?.state = *state;
                 self.queue(*subscription);
             }
             Record::Unsubscribed { subscription, .. } => {
-                let gone = self.subscriptions.remove(subscription);
-                let none = || Broken { rule: "known", detail: format!("no subscription {}", subscription.0) };
-                let gone = gone.ok_or_else(none)?;
+                self.known(*subscription)?;
+                let Some(gone) = self.subscriptions.remove(subscription) else { return Ok(()) };
                 self.subscription_nos.remove(&gone.name);
-                if let Some(topic) = self.topics.get_mut(&gone.topic) {
-                    topic.subscriptions.retain(|other| other != subscription);
-                }
+                let number = gone.topic;
+                self.withering.push(gone);
+                let topic = self.topics.get_mut(&number);
+                let topic = topic
+                    .ok_or_else(|| Broken { rule: "known", detail: format!("no topic {}", number.0) })?;
+                topic.subscriptions.retain(|other| other != subscription);
+                let apart: Vec<EventNo> = topic.apart().collect();
+                apart.into_iter().for_each(|event| self.release(number, event));
             }
             Record::Published { topic, identity, content, key, matched, .. } => {
                 let known = self.topics.get_mut(topic);
@@ -182,8 +228,9 @@ impl Notify {
             }
             Record::Delivered(tried) => {
                 let (subscription, topic, key) = self.owed(tried.subscription, tried.event)?;
-                let done = subscription.deliver(topic, key, tried.event);
+                let (done, of) = (subscription.deliver(topic, key, tried.event), subscription.topic);
                 ensure(done, "owed", lost(tried.subscription, tried.event))?;
+                self.release(of, tried.event);
                 self.queue(tried.subscription);
             }
             Record::Failed { tried, again_at } => {
@@ -200,7 +247,7 @@ impl Notify {
             }
             Record::Blocked(tried) => {
                 let (subscription, topic, key) = self.owed(tried.subscription, tried.event)?;
-                let done = subscription.block(topic, key, tried);
+                let done = subscription.block(topic, key, entry.at, tried);
                 ensure(done, "owed", lost(tried.subscription, tried.event))?;
                 self.queue(tried.subscription);
             }
@@ -211,13 +258,20 @@ impl Notify {
             }
             Record::Discarded { subscription: number, event, .. } => {
                 let (subscription, _, key) = self.owed(*number, *event)?;
-                ensure(subscription.discard(key, *event), "owed", lost(*number, *event))?;
+                let (done, of) = (subscription.discard(key, *event), subscription.topic);
+                ensure(done, "owed", lost(*number, *event))?;
+                self.release(of, *event);
                 self.queue(*number);
             }
-            Record::Trimmed { topic, up_to } => {
-                let known = self.topics.get_mut(topic);
-                let none = || Broken { rule: "known", detail: format!("no topic {}", topic.0) };
-                known.ok_or_else(none)?.trim(*up_to);
+            Record::Trimmed { topic, up_to } => self.shift(*topic, *up_to, false)?,
+            Record::Dropped { topic, up_to } => self.shift(*topic, *up_to, true)?,
+            Record::Replayed { subscription, from, .. } => {
+                self.known(*subscription)?.replay(from.0);
+                self.queue(*subscription);
+            }
+            Record::SecretRotated { subscription, old_until, .. } => {
+                let signing = &mut self.known(*subscription)?.signing;
+                (signing.rotations, signing.old_until) = (signing.rotations + 1, *old_until);
             }
             Record::Followed { log, up_to } => {
                 let before = self.followed.insert(log.clone(), *up_to).unwrap_or_default();

@@ -98,7 +98,7 @@ pub enum Record {
         event: EventNo,
         by: Actor,
     },
-    /// The topic's events up to this one are no longer kept.
+    /// The topic's events up to this one are no longer kept, apart from those that somebody needs.
     Trimmed {
         topic: TopicNo,
         up_to: EventNo,
@@ -111,6 +111,25 @@ pub enum Record {
     ShortageOver {
         since: TimeMs,
         turned_away: u64,
+    },
+    /// The topic was full, and its events up to this one were dropped, also for those who had not
+    /// had them.
+    Dropped {
+        topic: TopicNo,
+        up_to: EventNo,
+    },
+    /// A subscription gets again what it was to get from this event on.
+    Replayed {
+        subscription: SubscriptionNo,
+        from: EventNo,
+        by: Actor,
+    },
+    /// A subscription's deliveries are signed with a new secret, and until then also with the one
+    /// before.
+    SecretRotated {
+        subscription: SubscriptionNo,
+        old_until: TimeMs,
+        by: Actor,
     },
 }
 
@@ -280,6 +299,23 @@ impl Codec for Entry {
                 w.u64(since.0);
                 w.u64(*turned_away);
             }
+            Record::Dropped { topic, up_to } => {
+                head(w, 15);
+                w.u32(topic.0);
+                w.u64(up_to.0);
+            }
+            Record::Replayed { subscription, from, by } => {
+                head(w, 16);
+                w.u32(subscription.0);
+                w.u64(from.0);
+                write_by(w, by);
+            }
+            Record::SecretRotated { subscription, old_until, by } => {
+                head(w, 17);
+                w.u32(subscription.0);
+                w.u64(old_until.0);
+                write_by(w, by);
+            }
         }
     }
 
@@ -334,6 +370,17 @@ impl Codec for Entry {
             12 => Record::Trimmed { topic: TopicNo(r.u32()?), up_to: EventNo(r.u64()?) },
             13 => Record::Followed { log: r.text()?, up_to: Sequence(r.u64()?) },
             14 => Record::ShortageOver { since: TimeMs(r.u64()?), turned_away: r.u64()? },
+            15 => Record::Dropped { topic: TopicNo(r.u32()?), up_to: EventNo(r.u64()?) },
+            16 => Record::Replayed {
+                subscription: SubscriptionNo(r.u32()?),
+                from: EventNo(r.u64()?),
+                by: read_by(&mut r)?,
+            },
+            17 => Record::SecretRotated {
+                subscription: SubscriptionNo(r.u32()?),
+                old_until: TimeMs(r.u64()?),
+                by: read_by(&mut r)?,
+            },
             _ => return Err(DecodeError("unknown kind: written by a newer build?")),
         };
         r.end()?;

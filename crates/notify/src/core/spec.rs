@@ -12,6 +12,9 @@ const DAY_SECONDS: u64 = 86_400;
 const SECONDS_MAX: u64 = 30 * DAY_SECONDS;
 /// Deliveries at once to one endpoint, at the most.
 const IN_FLIGHT_MAX: u32 = 1000;
+/// Events of a topic, at the most: some forty bytes of memory each. Two batches fit.
+const EVENTS_MAX: u64 = 20_000_000;
+const EVENTS_MAX_LEAST: u64 = 2000;
 const URL_BYTES_MAX: usize = 2048;
 
 /// How a topic keeps events.
@@ -20,13 +23,36 @@ const URL_BYTES_MAX: usize = 2048;
 pub struct TopicSpec {
     /// How long an event can be looked at after all of its subscriptions have had it.
     pub retain_seconds: u64,
+    /// How many such events are kept, at the most.
+    pub retain_events: u64,
     /// How long a repeated (source, id) is recognised.
     pub repeat_seconds: u64,
+    /// With so many events, the oldest of which a subscription has not had, the topic is full.
+    pub events_max: u64,
+    pub when_full: WhenFull,
+}
+
+/// What happens to a topic that is full.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "kebab-case")]
+#[schemars(inline)]
+pub enum WhenFull {
+    /// Publishers are refused.
+    #[default]
+    Refuse,
+    /// The oldest events are dropped, also for those who have not had them.
+    DropOldest,
 }
 
 impl Default for TopicSpec {
     fn default() -> Self {
-        Self { retain_seconds: 7 * DAY_SECONDS, repeat_seconds: DAY_SECONDS }
+        Self {
+            retain_seconds: 7 * DAY_SECONDS,
+            retain_events: 1_000_000,
+            repeat_seconds: DAY_SECONDS,
+            events_max: EVENTS_MAX,
+            when_full: WhenFull::Refuse,
+        }
     }
 }
 
@@ -37,7 +63,13 @@ impl TopicSpec {
             let fits = (least..=SECONDS_MAX).contains(&seconds);
             (!fits).then(|| format!("{name}: {seconds}, want {least} to {SECONDS_MAX}"))
         };
+        let number = |name, number, least| {
+            let fits = (least..=EVENTS_MAX).contains(&number);
+            (!fits).then(|| format!("{name}: {number}, want {least} to {EVENTS_MAX}"))
+        };
         within("retain_seconds", self.retain_seconds, 60)
+            .or_else(|| number("retain_events", self.retain_events, 0))
+            .or_else(|| number("events_max", self.events_max, EVENTS_MAX_LEAST))
             .or_else(|| within("repeat_seconds", self.repeat_seconds, 0))
     }
 }
@@ -115,6 +147,11 @@ fn in_flight_default() -> u32 {
 }
 
 impl SubscriptionSpec {
+    /// What it costs to ask whether an event is for it.
+    pub(crate) fn comparisons(&self) -> usize {
+        1 + self.filters.iter().map(Filter::comparisons).sum::<usize>()
+    }
+
     /// What is wrong with it. The URL is judged where it is used.
     pub fn problem(&self) -> Option<String> {
         let Retry { first_seconds, factor, longest_seconds, attempts } = self.retry;

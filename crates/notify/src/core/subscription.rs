@@ -22,8 +22,16 @@ const BREAKER_FAILURES: u32 = 10;
 /// How long at first, and at the most. These are no attempts: the budget of no event is spent.
 const BREAKER_FIRST: DurationMs = DurationMs(1000);
 const BREAKER_LONGEST: DurationMs = DurationMs(60_000);
-/// Events looked at for one that is to be delivered.
+/// Events and keys looked at for one that is to be delivered.
 const LOOKS_MAX: usize = 1024;
+/// Events in lanes, at the most: a key and its event have some two hundred bytes. While there are
+/// so many, no further event is looked at.
+const PARKED_MAX: u64 = 8_000_000;
+/// Dead letters, at the most: one has up to a kilobyte. While there are so many, keys wait instead.
+const DEAD_MAX: usize = 100_000;
+/// How much further it is looked for the oldest event that it has not had, each time that one is
+/// done.
+const OLDEST_LOOKS: usize = 8;
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Stage {
@@ -46,7 +54,7 @@ struct Lane {
     stage: Stage,
 }
 
-/// An event whose attempts are used up.
+/// An event whose attempts are used up: dead, or the one for which its key waits.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct DeadLetter {
     pub died_at: TimeMs,
@@ -54,6 +62,22 @@ pub struct DeadLetter {
     /// An HTTP status; 0 if no answer came.
     pub status: u16,
     pub said: String,
+}
+
+/// Which secrets sign its deliveries: that of the last rotation, and until a time also the one
+/// before.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Signing {
+    /// When the subscription was made.
+    pub made_at: TimeMs,
+    pub rotations: u32,
+    pub old_until: TimeMs,
+}
+
+impl DeadLetter {
+    fn of(died_at: TimeMs, tried: &Tried) -> Self {
+        Self { died_at, attempts: tried.attempt, status: tried.status, said: tried.said.clone() }
+    }
 }
 
 /// The endpoint's state, as far as it concerns all keys. It is not in the log: a restart tries.
@@ -70,9 +94,9 @@ pub(super) struct Subscription {
     pub(super) topic: TopicNo,
     pub(super) spec: Arc<SubscriptionSpec>,
     pub(super) state: SubscriptionState,
-    /// The first event that it can get, and when it was made.
+    /// The first event that it can get.
     pub(super) since: u64,
-    pub(super) made_at: TimeMs,
+    pub(super) signing: Signing,
     /// The last event that its filters passed.
     pub(super) last_matched: u64,
     cursor: u64,
@@ -83,8 +107,14 @@ pub(super) struct Subscription {
     ready: VecDeque<Key>,
     waiting: BTreeSet<(TimeMs, Key)>,
     pub(super) dead: BTreeMap<EventNo, DeadLetter>,
+    /// Those for which their keys wait.
+    pub(super) blocked: BTreeMap<EventNo, DeadLetter>,
+    /// All before this are done. Not in the log.
+    low: u64,
     pub(super) delivered: u64,
     pub(super) failed: u64,
+    /// Events that its topic dropped although it had not had them.
+    pub(super) dropped: u64,
     /// Events in lanes.
     parked: u64,
     in_flight: u32,
@@ -105,6 +135,8 @@ pub(super) enum Next {
     At(TimeMs),
     /// Nothing until something happens.
     Nothing,
+    /// Nothing until a delivery ends, of any subscription.
+    Crowded,
 }
 
 impl Subscription {
@@ -122,7 +154,7 @@ impl Subscription {
             spec,
             state: SubscriptionState::Active,
             since,
-            made_at,
+            signing: Signing { made_at, rotations: 0, old_until: TimeMs::default() },
             last_matched: 0,
             cursor: since,
             said_up_to: since,
@@ -130,8 +162,11 @@ impl Subscription {
             ready: VecDeque::new(),
             waiting: BTreeSet::new(),
             dead: BTreeMap::new(),
+            blocked: BTreeMap::new(),
+            low: since,
             delivered: 0,
             failed: 0,
+            dropped: 0,
             parked: 0,
             in_flight: 0,
             breaker: Breaker::default(),
@@ -141,7 +176,7 @@ impl Subscription {
 
     /// Takes the next event into its lane; false if there is none.
     fn look_at_next(&mut self, topic: &Topic) -> bool {
-        let next = self.cursor.max(topic.first);
+        let next = topic.first_from(self.cursor);
         if next >= topic.next() {
             self.cursor = next;
             return false;
@@ -169,8 +204,15 @@ impl Subscription {
         }
     }
 
-    /// The next delivery. It counts as on its way from now on.
-    pub(super) fn next(&mut self, now: TimeMs, topic: &Topic) -> Next {
+    /// The next delivery, and how much was looked at for it. It counts as on its way from now on.
+    /// `free` is how many may be on their way in all: a subscription takes no more than it leaves.
+    pub(super) fn next(&mut self, now: TimeMs, topic: &Topic, free: usize) -> (Next, usize) {
+        let mut looks = 0;
+        let next = self.look(now, topic, free, &mut looks);
+        (next, looks)
+    }
+
+    fn look(&mut self, now: TimeMs, topic: &Topic, free: usize, looks: &mut usize) -> Next {
         if self.state != SubscriptionState::Active {
             return Next::Nothing;
         }
@@ -183,19 +225,27 @@ impl Subscription {
         if self.in_flight >= room {
             return Next::Nothing;
         }
+        if self.in_flight > 0 && self.in_flight as usize >= free {
+            return Next::Crowded;
+        }
         while let Some(&(at, key)) = self.waiting.first() {
             if at > now {
                 break;
             }
+            if *looks >= LOOKS_MAX {
+                return Next::Again;
+            }
+            *looks += 1;
             self.waiting.pop_first();
             if let Some(lane) = self.lanes.get_mut(&key).filter(|lane| lane.stage == Stage::Waiting(at)) {
                 lane.stage = Stage::Ready;
                 self.ready.push_back(key);
             }
         }
-        for _ in 0..LOOKS_MAX {
+        while *looks < LOOKS_MAX {
+            *looks += 1;
             let Some(key) = self.ready.pop_front() else {
-                if self.look_at_next(topic) {
+                if self.parked < PARKED_MAX && self.look_at_next(topic) {
                     continue;
                 }
                 return self.waiting.first().map_or(Next::Nothing, |&(at, _)| Next::At(at));
@@ -261,8 +311,17 @@ impl Subscription {
     }
 
     /// Looks at all events up to this one, as a result of an earlier life of the state may be about
-    /// one that this life has not come to.
-    pub(super) fn reach(&mut self, topic: &Topic, event: EventNo) {
+    /// one that this life has not come to; false if it is far from there, as after a replay from an
+    /// earlier event.
+    pub(super) fn can_reach(&mut self, topic: &Topic, event: EventNo) -> bool {
+        let is_near = event.0 < self.cursor.saturating_add(LOOKS_MAX as u64);
+        if is_near {
+            self.reach(topic, event);
+        }
+        is_near
+    }
+
+    fn reach(&mut self, topic: &Topic, event: EventNo) {
         while self.cursor <= event.0 && self.look_at_next(topic) {}
     }
 
@@ -272,9 +331,24 @@ impl Subscription {
         self.said_up_to = self.said_up_to.max(event.0 + 1);
     }
 
+    /// Looks on for the oldest event that it has not had.
+    fn raise_low(&mut self, topic: &Topic, looks: usize) {
+        for _ in 0..looks {
+            self.low = topic.first_from(self.low);
+            let is_owed = || {
+                topic.is_for(self.low, self.number).is_some_and(|kept| self.owes(kept.key, EventNo(self.low)))
+            };
+            if self.low >= self.cursor || is_owed() {
+                break;
+            }
+            self.low += 1;
+        }
+    }
+
     /// Takes the event out of its lane; false if it is not there.
     fn take_out(&mut self, key: Key, event: EventNo) -> bool {
         self.landed(key, event);
+        self.blocked.remove(&event);
         let Some(lane) = self.lanes.get_mut(&key) else { return false };
         let Ok(at) = lane.queue.binary_search(&event) else { return false };
         lane.queue.remove(at);
@@ -302,7 +376,9 @@ impl Subscription {
         self.heard_of(topic, event);
         self.delivered += 1;
         self.breaker = Breaker::default();
-        self.take_out(key, event)
+        let done = self.take_out(key, event);
+        self.raise_low(topic, OLDEST_LOOKS);
+        done
     }
 
     pub(super) fn fail(&mut self, topic: &Topic, key: Key, tried: &Tried, again_at: TimeMs) -> bool {
@@ -324,17 +400,18 @@ impl Subscription {
     pub(super) fn die(&mut self, topic: &Topic, key: Key, at: TimeMs, tried: &Tried) -> bool {
         self.heard_of(topic, tried.event);
         self.failed += 1;
-        let letter = DeadLetter {
-            died_at: at,
-            attempts: tried.attempt,
-            status: tried.status,
-            said: tried.said.clone(),
-        };
-        self.dead.insert(tried.event, letter);
-        self.take_out(key, tried.event)
+        self.dead.insert(tried.event, DeadLetter::of(at, tried));
+        let done = self.take_out(key, tried.event);
+        self.raise_low(topic, OLDEST_LOOKS);
+        done
     }
 
-    pub(super) fn block(&mut self, topic: &Topic, key: Key, tried: &Tried) -> bool {
+    /// Whether there is room for a further dead letter.
+    pub(super) fn has_room_for_dead(&self) -> bool {
+        self.dead.len() < DEAD_MAX
+    }
+
+    pub(super) fn block(&mut self, topic: &Topic, key: Key, at: TimeMs, tried: &Tried) -> bool {
         self.heard_of(topic, tried.event);
         self.landed(key, tried.event);
         self.failed += 1;
@@ -346,6 +423,7 @@ impl Subscription {
         }
         (lane.attempts, lane.again_at) = (tried.attempt, None);
         lane.stage = Stage::Blocked;
+        self.blocked.insert(tried.event, DeadLetter::of(at, tried));
         true
     }
 
@@ -354,6 +432,7 @@ impl Subscription {
     pub(super) fn redrive(&mut self, key: Key, event: EventNo) -> bool {
         if self.dead.remove(&event).is_some() {
             self.park(key, event);
+            self.low = self.low.min(event.0);
             // Its key may wait with a later event, which is no longer the first.
             if let Some(lane) = self.lanes.get_mut(&key).filter(|lane| lane.queue[0] == event) {
                 if let Stage::Waiting(until) = lane.stage {
@@ -371,6 +450,7 @@ impl Subscription {
         if lane.attempts == 0 {
             return false;
         }
+        self.blocked.remove(&event);
         if let Stage::Waiting(until) = lane.stage {
             self.waiting.remove(&(until, key));
         }
@@ -430,12 +510,60 @@ impl Subscription {
         self.in_flight
     }
 
-    /// The oldest event that it has not had.
+    /// About when the oldest event that it has not had was posted; too early rather than too late.
     pub(super) fn oldest(&self, topic: &Topic) -> Option<TimeMs> {
-        let parked = self.lanes.values().map(|lane| lane.queue[0].0).min();
-        let next = if self.has_more() { self.cursor.max(topic.first) } else { u64::MAX };
-        let oldest = parked.unwrap_or(u64::MAX).min(next);
-        topic.event(EventNo(oldest)).map(|kept| kept.at)
+        let has_any = self.parked > 0 || self.has_more();
+        let low = topic.first_from(if self.parked > 0 { self.low } else { self.low.max(self.cursor) });
+        topic.event(EventNo(low)).filter(|_| has_any).map(|kept| kept.at)
+    }
+
+    /// The topic lets this event go, and the log says of all events up to it what became of them.
+    /// Whether it is still needed.
+    pub(super) fn leave_behind(&mut self, topic: &Topic, key: Key, event: EventNo) -> bool {
+        self.heard_of(topic, event);
+        self.needs(key, event)
+    }
+
+    /// Whether the event is still needed; `None` if its turn comes soon, or it was not looked at.
+    pub(super) fn still_needs(&self, key: Key, event: EventNo) -> Option<bool> {
+        if event.0 >= self.cursor {
+            return None;
+        }
+        let is_needed = self.needs(key, event);
+        let is_stuck = || self.lanes.get(&key).is_none_or(|lane| lane.attempts > 0);
+        (!is_needed || is_stuck()).then_some(is_needed)
+    }
+
+    fn needs(&self, key: Key, event: EventNo) -> bool {
+        self.dead.contains_key(&event) || self.owes(key, event)
+    }
+
+    /// The topic drops this event, although it may be owed.
+    pub(super) fn lose(&mut self, topic: &Topic, key: Key, event: EventNo) {
+        self.heard_of(topic, event);
+        let is_lost = self.take_out(key, event) || self.dead.remove(&event).is_some();
+        self.dropped += u64::from(is_lost);
+    }
+
+    /// Begins again at this event.
+    pub(super) fn replay(&mut self, from: u64) {
+        let again: Vec<(Key, EventNo)> = self
+            .lanes
+            .iter()
+            .flat_map(|(key, lane)| lane.queue.iter().map(|event| (*key, *event)))
+            .filter(|(_, event)| event.0 >= from)
+            .collect();
+        for (key, event) in again {
+            self.take_out(key, event);
+        }
+        self.dead.retain(|event, _| event.0 < from);
+        (self.cursor, self.said_up_to) = (self.cursor.min(from), self.said_up_to.min(from));
+        self.low = self.low.min(from);
+    }
+
+    /// Lets go of some lanes of a subscription that is deleted; false if there are none.
+    pub(super) fn wither(&mut self, lanes: usize) -> bool {
+        (0..lanes).all(|_| self.lanes.pop_first().is_some())
     }
 
     pub(super) fn save(&self) -> Saved {
@@ -446,8 +574,7 @@ impl Subscription {
                 lane.queue.iter().filter(|event| event.0 < self.said_up_to).map(|event| (*event, *key)),
             );
             if lane.attempts > 0 {
-                let is_blocked = lane.stage == Stage::Blocked;
-                begun.push(Begun { key: *key, attempts: lane.attempts, again_at: lane.again_at, is_blocked });
+                begun.push(Begun { key: *key, attempts: lane.attempts, again_at: lane.again_at });
             }
         }
         parked.sort_unstable();
@@ -458,27 +585,31 @@ impl Subscription {
             spec: (*self.spec).clone(),
             state: self.state,
             since: self.since,
-            made_at: self.made_at,
+            signing: self.signing,
             last_matched: self.last_matched,
             said_up_to: self.said_up_to,
             parked,
             begun,
             dead: self.dead.clone(),
+            blocked: self.blocked.clone(),
             delivered: self.delivered,
             failed: self.failed,
+            dropped: self.dropped,
         }
     }
 
     pub(super) fn restore(saved: Saved) -> Self {
         let Saved { number, name, topic, spec, state, since, said_up_to, parked, begun, .. } = saved;
-        let mut restored = Self::new(number, name, topic, Arc::new(spec), (since, saved.made_at));
+        let mut restored = Self::new(number, name, topic, Arc::new(spec), (since, saved.signing.made_at));
+        restored.signing = saved.signing;
         restored.last_matched = saved.last_matched;
         (restored.cursor, restored.said_up_to) = (said_up_to, said_up_to);
+        restored.low = parked.first().map_or(said_up_to, |(event, _)| event.0);
         parked.into_iter().for_each(|(event, key)| restored.park(key, event));
-        for Begun { key, attempts, again_at, is_blocked } in begun {
+        for Begun { key, attempts, again_at } in begun {
             let Some(lane) = restored.lanes.get_mut(&key) else { continue };
             (lane.attempts, lane.again_at) = (attempts, again_at);
-            if is_blocked {
+            if saved.blocked.contains_key(&lane.queue[0]) {
                 lane.stage = Stage::Blocked;
             } else if let Some(at) = again_at {
                 lane.stage = Stage::Waiting(at);
@@ -486,9 +617,10 @@ impl Subscription {
             }
         }
         restored.state = state;
-        restored.dead = saved.dead;
+        (restored.dead, restored.blocked) = (saved.dead, saved.blocked);
         restored.delivered = saved.delivered;
         restored.failed = saved.failed;
+        restored.dropped = saved.dropped;
         restored
     }
 }
@@ -502,15 +634,17 @@ pub(super) struct Saved {
     spec: SubscriptionSpec,
     state: SubscriptionState,
     since: u64,
-    made_at: TimeMs,
+    signing: Signing,
     last_matched: u64,
     said_up_to: u64,
     /// In rising order.
     parked: Vec<(EventNo, Key)>,
     begun: Vec<Begun>,
     dead: BTreeMap<EventNo, DeadLetter>,
+    blocked: BTreeMap<EventNo, DeadLetter>,
     delivered: u64,
     failed: u64,
+    dropped: u64,
 }
 
 /// A key whose first event has been tried.
@@ -519,5 +653,4 @@ struct Begun {
     key: Key,
     attempts: u32,
     again_at: Option<TimeMs>,
-    is_blocked: bool,
 }

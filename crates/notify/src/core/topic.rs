@@ -14,6 +14,9 @@ use units::{DurationMs, Sequence, TimeMs};
 
 /// Posted events that are remembered to recognise repetitions, at the most: a hundred bytes each.
 const RECENT_MAX: usize = 1_000_000;
+/// Events that are kept because a key or a dead letter needs them, although those round them are
+/// let go.
+const APART_MAX: usize = 100_000;
 
 /// What is in memory of an event. Its body stays in the log.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
@@ -48,6 +51,8 @@ pub(super) struct Topic {
     /// The number of the first event that is kept.
     pub(super) first: u64,
     pub(super) events: VecDeque<Kept>,
+    /// Earlier ones that somebody still needs.
+    apart: BTreeMap<u64, Kept>,
     /// The sets of subscriptions that kept events have matched, each once: there are few.
     sets: BTreeMap<u32, Matched>,
     /// The last id of a set that was given away.
@@ -67,6 +72,7 @@ impl Topic {
             spec,
             first: 1,
             events: VecDeque::new(),
+            apart: BTreeMap::new(),
             sets: BTreeMap::new(),
             last_set: 0,
             set_ids: BTreeMap::new(),
@@ -81,9 +87,30 @@ impl Topic {
         self.first + self.events.len() as u64
     }
 
+    /// Events that are kept.
+    pub(super) fn kept(&self) -> usize {
+        self.events.len() + self.apart.len()
+    }
+
     pub(super) fn event(&self, number: EventNo) -> Option<&Kept> {
-        let at = number.0.checked_sub(self.first)?;
-        self.events.get(usize::try_from(at).ok()?)
+        match number.0.checked_sub(self.first) {
+            Some(at) => self.events.get(usize::try_from(at).ok()?),
+            None => self.apart.get(&number.0),
+        }
+    }
+
+    /// The first event that is kept, from this number on.
+    pub(super) fn first_from(&self, number: u64) -> u64 {
+        if number >= self.first {
+            return number;
+        }
+        self.apart.range(number..).next().map_or(self.first, |(number, _)| *number)
+    }
+
+    /// The first event that was posted at this time or later, apart from those of which few are
+    /// left.
+    pub(super) fn first_since(&self, at: TimeMs) -> u64 {
+        self.first + self.events.partition_point(|kept| kept.at < at) as u64
     }
 
     /// Who is to get an event, in rising order.
@@ -148,34 +175,65 @@ impl Topic {
         }
     }
 
-    /// The last of the events, from the first on, that are old enough to go and that nobody is
-    /// owed.
+    /// The last of the events, from the first on, that can be let go, if any: they are old enough,
+    /// or too many. `is_needed` says of each whether somebody needs it (then it is kept apart), or
+    /// `None` if it must stay where it is.
     pub(super) fn can_go(
         &self,
         now: TimeMs,
         at_most: usize,
-        is_owed: impl Fn(EventNo, &Kept) -> bool,
+        mut is_needed: impl FnMut(EventNo, &Kept) -> Option<bool>,
     ) -> Option<EventNo> {
         let kept_for = DurationMs::seconds(self.spec.retain_seconds);
-        let events = self.events.iter().zip(self.first..).take(at_most);
-        let goes =
-            |(kept, number): &(&Kept, u64)| kept.at.plus(kept_for) < now && !is_owed(EventNo(*number), kept);
-        events.take_while(goes).last().map(|(_, number)| EventNo(number))
+        let too_many = (self.events.len() as u64).saturating_sub(self.spec.retain_events);
+        let mut room = APART_MAX.saturating_sub(self.apart.len());
+        let mut last = None;
+        for (at, (kept, number)) in self.events.iter().zip(self.first..).take(at_most).enumerate() {
+            if at as u64 >= too_many && kept.at.plus(kept_for) >= now {
+                break;
+            }
+            match is_needed(EventNo(number), kept) {
+                Some(false) => {}
+                Some(true) if room > 0 => room -= 1,
+                _ => break,
+            }
+            last = Some(EventNo(number));
+        }
+        last
     }
 
-    pub(super) fn trim(&mut self, up_to: EventNo) {
-        while self.first <= up_to.0
-            && let Some(kept) = self.events.pop_front()
-        {
-            self.first += 1;
-            let Some(set) = self.sets.get_mut(&kept.set) else { continue };
-            set.events -= 1;
-            if set.events == 0 {
-                self.set_ids.remove(&set.subscriptions);
-                self.sets.remove(&kept.set);
-            }
+    /// Lets the first event go, or keeps it apart. Its number, and what it was.
+    pub(super) fn shift(&mut self, is_needed: impl FnOnce(&Kept) -> bool) {
+        let Some(kept) = self.events.pop_front() else { return };
+        if is_needed(&kept) {
+            self.apart.insert(self.first, kept);
+        } else {
+            self.forget(&kept);
+        }
+        self.first += 1;
+    }
+
+    /// Lets an event go that was kept apart.
+    pub(super) fn release(&mut self, number: EventNo) {
+        if let Some(kept) = self.apart.remove(&number.0) {
+            self.forget(&kept);
         }
     }
+
+    /// Those that are kept apart.
+    pub(super) fn apart(&self) -> impl Iterator<Item = EventNo> {
+        self.apart.keys().copied().map(EventNo)
+    }
+
+    fn forget(&mut self, kept: &Kept) {
+        let Some(set) = self.sets.get_mut(&kept.set) else { return };
+        set.events -= 1;
+        if set.events == 0 {
+            self.set_ids.remove(&set.subscriptions);
+            self.sets.remove(&kept.set);
+        }
+    }
+
 
     /// After [`Deserialize`], which leaves the index out.
     pub(super) fn index(&mut self) {
@@ -184,13 +242,15 @@ impl Topic {
 
     fn events_of_sets(&self) -> BTreeMap<u32, u64> {
         let mut counts = BTreeMap::new();
-        self.events.iter().for_each(|kept| *counts.entry(kept.set).or_default() += 1);
+        let all = self.events.iter().chain(self.apart.values());
+        all.for_each(|kept| *counts.entry(kept.set).or_default() += 1);
         counts
     }
 
     /// Whether what a snapshot brought fits together.
     pub(super) fn is_whole(&self) -> bool {
         self.first > 0
+            && self.apart.keys().all(|number| *number < self.first)
             && self.recent_by_time.len() >= self.recent.len()
             && self.sets.values().all(|set| set.subscriptions.is_sorted())
             && self.events_of_sets() == self.sets.iter().map(|(id, set)| (*id, set.events)).collect()

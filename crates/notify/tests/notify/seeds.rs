@@ -2,8 +2,8 @@
 //! What was accepted arrives at every subscription that wants it, each key in its order.
 
 use crate::world::*;
-use notify::core::spec::{SubscriptionSpec, SubscriptionState};
-use notify::core::{Attempted, Command, Delivery, NewEvent, Outcome, Reply};
+use notify::core::spec::{SubscriptionSpec, SubscriptionState, TopicSpec};
+use notify::core::{Attempted, Command, Delivery, Letters, NewEvent, Outcome, Reply};
 use notify::filter::Filter;
 use std::collections::{BTreeMap, BTreeSet};
 use units::Prng;
@@ -43,6 +43,10 @@ fn wants(name: &str, kind: usize) -> bool {
 impl Day {
     fn new(seed: u64) -> Self {
         let mut world = World::new();
+        // Events go as soon as nobody needs them.
+        let spec_of_topic = TopicSpec { retain_events: 10, ..TopicSpec::default() };
+        let define = Command::DefineTopic { name: topic(), spec: spec_of_topic, by: by() };
+        assert_eq!(world.ask(define), Reply::Done);
         for name in NAMES {
             let mut spec = SubscriptionSpec { in_flight_max: 5, ..spec() };
             if name == "two" {
@@ -134,7 +138,7 @@ impl Day {
         // As the courier does: nothing begins before what an earlier state knew of has ended.
         self.is_unsure &= !self.on_the_way.is_empty();
         let room = if self.is_unsure { 0 } else { self.prng.below(20) as usize };
-        let turn = notify::core::Turn { epoch: self.world.epoch, ended: arrived, room };
+        let turn = notify::core::Turn { epoch: self.world.epoch, ended: arrived, room, free: 1000 };
         match self.world.ask(Command::Turn(std::sync::Arc::new(turn))) {
             Reply::Turned { deliveries, epoch, .. } => {
                 self.is_unsure |= epoch != self.world.epoch;
@@ -149,7 +153,8 @@ impl Day {
 
     fn note_dead(&mut self) {
         for name in NAMES {
-            let letters = Command::Letters { name: id(name), after: no(0), at_most: 10_000 };
+            let letters =
+                Command::Letters { name: id(name), which: Letters::Dead, after: no(0), at_most: 10_000 };
             let Some(Reply::Letters(letters)) = self.world.worker.read(&letters) else { continue };
             let seen = self.seen.get_mut(name).unwrap();
             seen.dead.extend(letters.iter().map(|letter| letter.event.0));

@@ -103,7 +103,7 @@ impl World {
 
     /// Ends deliveries, and begins others.
     pub fn turn(&mut self, ended: Vec<Attempted>, room: usize) -> (Vec<Delivery>, Option<TimeMs>) {
-        let turn = Turn { epoch: self.epoch, ended, room };
+        let turn = Turn { epoch: self.epoch, ended, room, free: room };
         match self.ask(Command::Turn(Arc::new(turn))) {
             Reply::Turned { deliveries, epoch, next_at } => {
                 self.epoch = epoch;
@@ -118,8 +118,10 @@ impl World {
     }
 
     pub fn see(&self, name: &str) -> SubscriptionSeen {
-        let Some(Reply::Subscriptions(seen)) = self.worker.read(&Command::Subscriptions) else { panic!() };
-        seen.into_iter().find(|seen| seen.name == id(name)).unwrap()
+        let Some(Reply::Subscription(seen)) = self.worker.read(&Command::Subscription(id(name))) else {
+            panic!()
+        };
+        *seen
     }
 
     pub fn set_state(&mut self, name: &str, state: SubscriptionState) {
