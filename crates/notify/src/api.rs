@@ -1,10 +1,12 @@
 //! The operations of the listener for publishers and operators.
 
 use crate::{
+    bodies::Noted,
     cloud_events::{BATCH_BYTES_MAX, batch_from_json, from_binary, from_json},
     core::{
-        Command, EventSeen, From, Letter, Letters, NewEvent, Owed, Post, Reply, SubscriptionSeen, TopicSeen,
-        record::EventNo,
+        Command, Delivery, EventSeen, From, Letter, Letters, NewEvent, Outcome, Owed, Post, Reply, Settled,
+        SubscriptionSeen, TopicSeen,
+        record::{End, EventNo, SubscriptionNo},
         spec::{SubscriptionSpec, SubscriptionState, TopicSpec},
     },
     filter::Attributes,
@@ -23,8 +25,12 @@ use contracts::{SubscriptionId, TopicId};
 use http::{HeaderMap, StatusCode, header};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
-use std::sync::Arc;
-use units::{DurationMs, TimeMs};
+use serde_json::Value;
+use std::{
+    sync::Arc,
+    time::{Duration, Instant},
+};
+use units::{DurationMs, Sequence, TimeMs};
 use web::{
     api_keys::{Operator, Role},
     health,
@@ -41,6 +47,11 @@ const LETTERS: &str = "/api/v1/subscriptions/{subscription}/dead-letters";
 const DOCUMENT_BYTES_MAX: usize = 128 << 10;
 const COMMAND_BYTES_MAX: usize = 4096;
 const LETTERS_MAX: usize = 1000;
+/// Events that are settled at once, and bytes of their receipts.
+const SETTLED_MAX: usize = 1000;
+const SETTLING_BYTES_MAX: usize = 128 << 10;
+/// The pause before it is asked again whether there are events to pull.
+const PULL_PAUSE: Duration = Duration::from_millis(20);
 const OVERLAP_SECONDS_MAX: u64 = 30 * 86_400;
 /// A batch, and the spaces between its events.
 const BODY_BYTES_MAX: usize = BATCH_BYTES_MAX + (64 << 10);
@@ -257,7 +268,131 @@ struct EventView {
     /// Its entry in the log.
     sequence: u64,
     posted_at: TimeMs,
+    /// The event in the JSON format of CloudEvents.
+    event: Value,
     subscriptions: Vec<OwedView>,
+}
+
+/// Which attempts.
+#[derive(Debug, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+struct AttemptsQuery {
+    /// Those from this entry of the log on; the event's own if it is left out.
+    #[serde(default)]
+    from: u64,
+}
+
+/// Attempts to deliver an event, the oldest first.
+#[derive(Debug, Serialize, JsonSchema)]
+struct Attempts {
+    attempts: Vec<AttemptView>,
+    /// So far the log was searched: ask with `from` set to this for later attempts.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    next: Option<u64>,
+}
+
+/// An attempt to deliver an event.
+#[derive(Debug, Serialize, JsonSchema)]
+struct AttemptView {
+    subscription: SubscriptionId,
+    at: TimeMs,
+    /// 1 for the first, and again after a redrive or a replay.
+    attempt: u32,
+    outcome: AttemptOutcome,
+    /// An HTTP status; 0 if no answer came, or if it was pulled.
+    status: u16,
+    took_ms: u32,
+    /// The beginning of the answer, or why there was none; empty after a delivery.
+    said: String,
+    /// When the next attempt is due.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    again_at: Option<TimeMs>,
+}
+
+#[derive(Debug, Serialize, JsonSchema)]
+#[serde(rename_all = "kebab-case")]
+enum AttemptOutcome {
+    Delivered,
+    Failed,
+    /// It was the last one, and the event is a dead letter.
+    DeadLetter,
+    /// It was the last one, and the key waits for an operator.
+    BlocksKey,
+}
+
+/// How many events, and for how long.
+#[derive(Debug, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields, default)]
+struct Pull {
+    /// Up to 100.
+    max: usize,
+    /// Milliseconds to wait until there is one, up to 30,000.
+    wait_ms: u64,
+    /// What is not settled within so many seconds, 1 to 3,600, has failed.
+    lease_seconds: u64,
+}
+
+impl Default for Pull {
+    fn default() -> Self {
+        Self { max: 10, wait_ms: 0, lease_seconds: 30 }
+    }
+}
+
+/// Events to be settled.
+#[derive(Debug, Serialize, JsonSchema)]
+struct Pulled {
+    events: Vec<PulledEvent>,
+    /// Until when.
+    lease_until: TimeMs,
+}
+
+/// An event, and what to name when it is settled.
+#[derive(Debug, Serialize, JsonSchema)]
+struct PulledEvent {
+    number: u64,
+    /// 1 for the first.
+    attempt: u32,
+    /// The event in the JSON format of CloudEvents.
+    event: Value,
+}
+
+/// What became of events that were pulled.
+#[derive(Debug, Default, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields, default)]
+struct Settling {
+    /// They are done.
+    done: Vec<Receipt>,
+    /// They are tried again by the subscription's schedule.
+    failed: Vec<FailedReceipt>,
+    /// They were not tried: another consumer may have them a second later, and no attempt is spent.
+    returned: Vec<Receipt>,
+}
+
+/// An event that was pulled.
+#[derive(Debug, Clone, Copy, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+struct Receipt {
+    number: u64,
+    attempt: u32,
+}
+
+/// An event that was pulled, and when to try it again at the earliest.
+#[derive(Debug, Clone, Copy, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+struct FailedReceipt {
+    number: u64,
+    attempt: u32,
+    #[serde(default)]
+    retry_after_seconds: Option<u64>,
+}
+
+/// How many were settled.
+#[derive(Debug, Serialize, JsonSchema)]
+struct SettledCount {
+    settled: u64,
+    /// Their leases had ended: another consumer may have them too. What was done counts all the
+    /// same, unless it had become a dead letter.
+    late: u64,
 }
 
 /// What a subscription has had of an event.
@@ -303,6 +438,27 @@ pub(crate) fn operations() -> Vec<Operation<Parts>> {
             .does("What became of an event: which subscriptions have had it, and what comes next.")
             .replies::<EventView>("The event.")
             .problems(&[&NOT_FOUND, &UNAVAILABLE]),
+        get("/api/v1/topics/{topic}/events/{number}/attempts", "listAttempts", READ, list_attempts)
+            .does(
+                "Every attempt to deliver an event to a subscription that exists, from the log. It is searched in parts: ask \
+                 on while there is `next`.",
+            )
+            .query::<AttemptsQuery>()
+            .replies::<Attempts>("The attempts.")
+            .problems(&[&NOT_FOUND, &UNAVAILABLE]),
+        post("/api/v1/subscriptions/{subscription}/pull", "pullEvents", OPERATE, pull)
+            .does(
+                "Takes events of a subscription without `url`, and waits for them. Of a key there is one at a time: the next \
+                 one comes after it is settled.",
+            )
+            .takes::<Pull>()
+            .replies::<Pulled>("The events; none if none came in time.")
+            .problems(&commanded),
+        post("/api/v1/subscriptions/{subscription}/settle", "settleEvents", OPERATE, settle)
+            .does("Says what became of events that were pulled.")
+            .takes::<Settling>()
+            .replies::<SettledCount>("It is stored, durably.")
+            .problems(&commanded),
         get("/api/v1/topics", "listTopics", READ, list_topics)
             .does("All topics.")
             .replies::<Topics>("The topics.")
@@ -485,20 +641,31 @@ fn decoded(value: &[u8]) -> Option<String> {
     String::from_utf8(bytes).ok()
 }
 
-async fn read_event(
-    State(running): State<Arc<Running>>,
-    Path((topic, number)): Path<(String, String)>,
-) -> Result<JsonReply<EventView>, Problem> {
-    let none = || Problem::new(&NOT_FOUND, format!("no event {number}: it may be too old to be kept"));
-    let event = EventNo(number.parse().map_err(|_| none())?);
-    match running.ask(Command::Event { topic: topic_id(&topic)?, event }).await? {
-        Reply::Event(Some(seen)) => Ok(JsonReply(view_of_event(event, seen))),
-        Reply::Event(None) => Err(none()),
+fn no_event(number: &str) -> Problem {
+    Problem::new(&NOT_FOUND, format!("no event {number}: it may be too old to be kept"))
+}
+
+async fn seen_event(running: &Running, topic: &str, number: &str) -> Result<(EventNo, EventSeen), Problem> {
+    let event = EventNo(number.parse().map_err(|_| no_event(number))?);
+    match running.ask(Command::Event { topic: topic_id(topic)?, event }).await? {
+        Reply::Event(Some(seen)) => Ok((event, seen)),
+        Reply::Event(None) => Err(no_event(number)),
         other => Err(of_reply(&other)),
     }
 }
 
-fn view_of_event(event: EventNo, EventSeen { sequence, at, owed }: EventSeen) -> EventView {
+async fn read_event(
+    State(running): State<Arc<Running>>,
+    Path((topic, number)): Path<(String, String)>,
+) -> Result<JsonReply<EventView>, Problem> {
+    let (event, seen) = seen_event(&running, &topic, &number).await?;
+    let mut stored = running.events(vec![seen.sequence]).await?;
+    let stored = stored.pop().flatten().ok_or_else(|| no_event(&number))?;
+    Ok(JsonReply(view_of_event(event, seen, stored)))
+}
+
+fn view_of_event(event: EventNo, seen: EventSeen, body: Value) -> EventView {
+    let EventSeen { sequence, at, owed, numbers: _ } = seen;
     let plain = |subscription, state| OwedView {
         subscription,
         state,
@@ -520,7 +687,143 @@ fn view_of_event(event: EventNo, EventSeen { sequence, at, owed }: EventSeen) ->
             ..plain(to, OwedState::Dead)
         },
     });
-    EventView { number: event.0, sequence: sequence.0, posted_at: at, subscriptions: owed.collect() }
+    let subscriptions = owed.collect();
+    EventView { number: event.0, sequence: sequence.0, posted_at: at, event: body, subscriptions }
+}
+
+async fn list_attempts(
+    State(running): State<Arc<Running>>,
+    Path((topic, number)): Path<(String, String)>,
+    Query(AttemptsQuery { from }): Query<AttemptsQuery>,
+) -> Result<JsonReply<Attempts>, Problem> {
+    let (event, seen) = seen_event(&running, &topic, &number).await?;
+    let from = seen.sequence.max(Sequence(from));
+    let numbers: Vec<SubscriptionNo> = seen.numbers.keys().copied().collect();
+    let (noted, next) = running.read(move |reading| reading.attempts((from, event), &numbers)).await?;
+    let view = |Noted { at, tried, again_at, outcome }: Noted| {
+        Some(AttemptView {
+            subscription: seen.numbers.get(&tried.subscription)?.clone(),
+            at,
+            attempt: tried.attempt,
+            outcome: match outcome {
+                End::Delivered => AttemptOutcome::Delivered,
+                End::Failed => AttemptOutcome::Failed,
+                End::Died => AttemptOutcome::DeadLetter,
+                End::Blocked => AttemptOutcome::BlocksKey,
+            },
+            status: tried.status,
+            took_ms: tried.took_ms,
+            said: tried.said,
+            again_at,
+        })
+    };
+    let attempts = noted.into_iter().filter_map(view).collect();
+    Ok(JsonReply(Attempts { attempts, next: next.map(|next| next.0) }))
+}
+
+async fn pull(
+    State(running): State<Arc<Running>>,
+    State(protection): State<Arc<Protection>>,
+    Path(name): Path<String>,
+    JsonBody(Pull { max, wait_ms, lease_seconds }): JsonBody<Pull, COMMAND_BYTES_MAX>,
+) -> Result<JsonReply<Pulled>, Problem> {
+    for (field, value, least, most) in [
+        ("max", max as u64, 1, 100),
+        ("wait_ms", wait_ms, 0, 30_000),
+        ("lease_seconds", lease_seconds, 1, 3600),
+    ] {
+        if !(least..=most).contains(&value) {
+            return Err(Problem::new(&INVALID, format!("{field}: {value}, want {least} to {most}")));
+        }
+    }
+    let name = subscription_id(&name)?;
+    let deadline = Instant::now() + Duration::from_millis(wait_ms);
+    let mut draining = protection.draining.clone();
+    let mut sequence = running.handle.sequence();
+    loop {
+        sequence.borrow_and_update();
+        let lease = DurationMs::seconds(lease_seconds);
+        let asked = Command::Pull { name: name.clone(), at_most: max, lease };
+        let (deliveries, until, next_at) = match running.ask(asked).await? {
+            Reply::Pulled { deliveries, until, next_at } => (deliveries, until, next_at),
+            other => return Err(of_reply(&other)),
+        };
+        let left = deadline.saturating_duration_since(Instant::now());
+        if !deliveries.is_empty() || left.is_zero() || *draining.borrow() {
+            let events = pulled_events(&running, &name, deliveries).await?;
+            return Ok(JsonReply(Pulled { events, lease_until: until }));
+        }
+        let due = next_at.map_or(left, |at| Duration::from_millis(at.since(protection.now()).0).min(left));
+        tokio::select! {
+            // Whoever waits does not ask after each entry.
+            _ = sequence.changed() => tokio::time::sleep(PULL_PAUSE.min(left)).await,
+            () = tokio::time::sleep(due.max(PULL_PAUSE)) => {}
+            _ = draining.changed() => {}
+        }
+    }
+}
+
+/// The events of deliveries, in the order of their numbers, as far as they fit into one answer. The
+/// rest is given back.
+async fn pulled_events(
+    running: &Running,
+    name: &SubscriptionId,
+    mut deliveries: Vec<Delivery>,
+) -> Result<Vec<PulledEvent>, Problem> {
+    deliveries.sort_by_key(|delivery| delivery.event);
+    let give_back = |deliveries: &[Delivery]| {
+        let returned = deliveries.iter().map(|delivery| Settled {
+            event: delivery.event,
+            attempt: delivery.attempt,
+            outcome: Outcome::NotTried,
+        });
+        Command::Settle { name: name.clone(), ended: returned.collect() }
+    };
+    let sequences = deliveries.iter().map(|delivery| delivery.sequence).collect();
+    let read = match running.events(sequences).await {
+        Ok(read) => read,
+        Err(problem) => {
+            drop(running.ask(give_back(&deliveries)).await);
+            return Err(problem);
+        }
+    };
+    let fit = read.iter().take_while(|event| event.is_some()).count();
+    if fit < deliveries.len() {
+        drop(running.ask(give_back(&deliveries[fit..])).await);
+    }
+    let events = deliveries.iter().zip(read.into_iter().flatten());
+    let view = |(delivery, event): (&Delivery, Value)| PulledEvent {
+        number: delivery.event.0,
+        attempt: delivery.attempt,
+        event,
+    };
+    Ok(events.map(view).collect())
+}
+
+async fn settle(
+    State(running): State<Arc<Running>>,
+    Path(name): Path<String>,
+    JsonBody(Settling { done, failed, returned }): JsonBody<Settling, SETTLING_BYTES_MAX>,
+) -> Result<JsonReply<SettledCount>, Problem> {
+    let all = done.len() + failed.len() + returned.len();
+    if all > SETTLED_MAX {
+        let why = format!("{all} events, want {SETTLED_MAX} at the most");
+        return Err(Problem::new(&INVALID, why));
+    }
+    let name = subscription_id(&name)?;
+    let as_ended =
+        |outcome| move |Receipt { number, attempt }| Settled { event: EventNo(number), attempt, outcome };
+    let failed = failed.into_iter().map(|FailedReceipt { number, attempt, retry_after_seconds }| {
+        let retry_after = retry_after_seconds.map(DurationMs::seconds);
+        Settled { event: EventNo(number), attempt, outcome: Outcome::Failed { retry_after } }
+    });
+    let done = done.into_iter().map(as_ended(Outcome::Delivered));
+    let returned = returned.into_iter().map(as_ended(Outcome::NotTried));
+    let ended = done.chain(failed).chain(returned).collect();
+    match running.ask(Command::Settle { name, ended }).await? {
+        Reply::Settled { counted, late } => Ok(JsonReply(SettledCount { settled: counted, late })),
+        other => Err(of_reply(&other)),
+    }
 }
 
 async fn list_topics(State(running): State<Arc<Running>>) -> Result<JsonReply<Topics>, Problem> {
@@ -611,7 +914,8 @@ async fn subscribe(
     JsonBody(spec): JsonBody<SubscriptionSpec, DOCUMENT_BYTES_MAX>,
 ) -> Result<JsonReply<SubscriptionView>, Problem> {
     let name = subscription_id(&name)?;
-    let url = spec.url.parse::<EndpointUrl>().err().map(|error| format!("url: {error}"));
+    let url = spec.url.as_ref().and_then(|url| url.parse::<EndpointUrl>().err());
+    let url = url.map(|error| format!("url: {error}"));
     if let Some(why) = url.or_else(|| spec.problem()) {
         return Err(Problem::new(&INVALID, why));
     }

@@ -1,7 +1,7 @@
 //! The bodies of events, from the log: the newest are kept in memory, and older ones are read by a
 //! thread of their own, many at a time.
 
-use crate::core::record::{Entry, Record};
+use crate::core::record::{End, Entry, EventNo, Record, SubscriptionNo, Tried};
 use engines::{
     codec::Codec,
     log::{LogError, LogRead},
@@ -15,7 +15,7 @@ use std::{
         mpsc::{SyncSender, sync_channel},
     },
 };
-use units::Sequence;
+use units::{Sequence, TimeMs};
 
 /// Entries that are caught up with, at the most: older bodies are read when they are asked for.
 const BEHIND_MAX: u64 = 50_000;
@@ -25,6 +25,8 @@ const OLD_BYTES_MAX: usize = 16 << 20;
 /// Bytes that are read at once, and entries: of an old event those after it are soon wanted.
 const AHEAD_BYTES: usize = 512 << 10;
 const AHEAD_ENTRIES: usize = 4096;
+/// Entries that are searched at once for attempts.
+const ATTEMPTS_ENTRIES: usize = 200_000;
 
 /// An event as it is stored.
 #[derive(Debug, Clone)]
@@ -100,62 +102,108 @@ impl Bodies {
     }
 }
 
-/// Reads old bodies on a thread of its own. With each `T` that it is asked about the answer is
-/// passed on.
-#[derive(Debug)]
-pub struct OldBodies<T>(SyncSender<Vec<(Sequence, T)>>);
+/// What is asked of a [`LogReader`].
+type Job = Box<dyn FnOnce(&mut Reading) + Send>;
 
-impl<T: Send + 'static> OldBodies<T> {
-    /// Starts the thread, which ends some time after this is dropped. `asks_max` is how many calls of
-    /// [`Self::ask`] may be unanswered. The answer has no event if none is there.
-    pub fn start(
-        mut reader: Box<dyn LogRead>,
-        asks_max: usize,
-        pass_on: impl Fn(T, Result<Option<Stored>, LogError>) + Send + 'static,
-    ) -> io::Result<Self> {
-        let (ask, asked) = sync_channel::<Vec<(Sequence, T)>>(asks_max);
-        let answer = move || {
-            let mut kept = Kept::default();
-            while let Ok(mut wanted) = asked.recv() {
-                // What stands behind one another in the log is read together.
-                wanted.sort_by_key(|(sequence, _)| *sequence);
-                for (sequence, with) in wanted {
-                    pass_on(with, old(&mut *reader, &mut kept, sequence));
-                }
-            }
+/// Reads the log on a thread of its own, for those who must not wait for the disk.
+#[derive(Debug, Clone)]
+pub struct LogReader(SyncSender<Job>);
+
+impl LogReader {
+    /// Starts the thread, which ends some time after the last of these is dropped. So many jobs may
+    /// wait for it.
+    pub fn start(reader: Box<dyn LogRead>, jobs_max: usize) -> io::Result<Self> {
+        let (ask, jobs) = sync_channel::<Job>(jobs_max);
+        let run = move || {
+            let mut reading = Reading { reader, kept: Kept::default() };
+            jobs.iter().for_each(|job| job(&mut reading));
         };
-        std::thread::Builder::new().name("notify-reader".into()).spawn(answer)?;
+        std::thread::Builder::new().name("notify-reader".into()).spawn(run)?;
         Ok(Self(ask))
     }
 
-    /// Asks for the events of these entries. They are dropped if too much is asked for already, or
-    /// if the thread has ended.
-    pub fn ask(&self, wanted: Vec<(Sequence, T)>) {
-        drop(self.0.try_send(wanted));
+    /// Has something read. The job is dropped if too many wait already.
+    pub fn ask(&self, job: impl FnOnce(&mut Reading) + Send + 'static) {
+        drop(self.0.try_send(Box::new(job)));
     }
 }
 
-fn old(reader: &mut dyn LogRead, kept: &mut Kept, sequence: Sequence) -> Result<Option<Stored>, LogError> {
-    if let Some(stored) = kept.bodies.get(&sequence) {
-        return Ok(Some(stored.clone()));
+/// The log, while it is read.
+pub struct Reading {
+    reader: Box<dyn LogRead>,
+    kept: Kept,
+}
+
+impl std::fmt::Debug for Reading {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Reading").finish_non_exhaustive()
     }
-    let mut found = None;
-    let (mut bytes, mut entries) = (0, 0);
-    let read = reader.read(sequence, &mut |at, entry| {
-        (bytes, entries) = (bytes + entry.len(), entries + 1);
-        if let Some(stored) = stored_in(entry) {
-            if at == sequence {
-                found = Some(stored.clone());
+}
+
+impl Reading {
+    /// The event of an entry; `None` if none is there. It costs least in the order of the entries.
+    pub fn event(&mut self, sequence: Sequence) -> Result<Option<Stored>, LogError> {
+        let Self { reader, kept } = self;
+        if let Some(stored) = kept.bodies.get(&sequence) {
+            return Ok(Some(stored.clone()));
+        }
+        let mut found = None;
+        let (mut bytes, mut entries) = (0, 0);
+        let read = reader.read(sequence, &mut |at, entry| {
+            (bytes, entries) = (bytes + entry.len(), entries + 1);
+            if let Some(stored) = stored_in(entry) {
+                if at == sequence {
+                    found = Some(stored.clone());
+                }
+                kept.keep(at, stored, OLD_BYTES_MAX);
             }
-            kept.keep(at, stored, OLD_BYTES_MAX);
-        }
-        match bytes < AHEAD_BYTES && entries < AHEAD_ENTRIES {
-            true => ControlFlow::Continue(()),
-            false => ControlFlow::Break(()),
-        }
-    });
-    // What is wrong further on is no concern of this one.
-    if found.is_none() { read.map(|_| None) } else { Ok(found) }
+            match bytes < AHEAD_BYTES && entries < AHEAD_ENTRIES {
+                true => ControlFlow::Continue(()),
+                false => ControlFlow::Break(()),
+            }
+        });
+        // What is wrong further on is no concern of this one.
+        if found.is_none() { read.map(|_| None) } else { Ok(found) }
+    }
+
+    /// The attempts to deliver an event, from an entry on, each with its time; and from where on to
+    /// look for more, if the log goes on. It looks at some thousand entries at a time.
+    pub fn attempts(
+        &mut self,
+        (from, event): (Sequence, EventNo),
+        of_topic: &[SubscriptionNo],
+    ) -> Result<(Vec<Noted>, Option<Sequence>), LogError> {
+        let mut noted = Vec::new();
+        let mut entries = 0;
+        let last = self.reader.read(from, &mut |_, bytes| {
+            entries += 1;
+            if Record::is_attempt(bytes)
+                && let Ok(entry) = Entry::decode(bytes)
+                && let (Some(tried), Some(outcome)) = (entry.record.tried(), entry.record.end())
+                && tried.event == event
+                && of_topic.contains(&tried.subscription)
+            {
+                let (tried, again_at) = (tried.clone(), entry.record.again_at());
+                noted.push(Noted { at: entry.at, tried, outcome, again_at });
+            }
+            match entries < ATTEMPTS_ENTRIES {
+                true => ControlFlow::Continue(()),
+                false => ControlFlow::Break(()),
+            }
+        })?;
+        let more = (last < self.reader.last()).then(|| last.next());
+        Ok((noted, more))
+    }
+}
+
+/// An attempt in the log.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Noted {
+    pub at: TimeMs,
+    pub tried: Tried,
+    pub outcome: End,
+    /// When the next one is due, if this one failed and is not the last.
+    pub again_at: Option<TimeMs>,
 }
 
 fn stored_in(entry: &[u8]) -> Option<Stored> {

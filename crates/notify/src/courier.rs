@@ -2,7 +2,7 @@
 //! thread of its own, so that a crowd of slow endpoints does not slow anything else.
 
 use crate::{
-    bodies::{Bodies, OldBodies, Stored},
+    bodies::{Bodies, LogReader, Stored},
     core::{
         Attempted, Command, Delivery, Notify, Outcome, Reply, SUBSCRIPTIONS_MAX, Signing, Turn,
         record::SubscriptionNo, spec::SubscriptionSpec,
@@ -10,10 +10,7 @@ use crate::{
     push::{Attempt, Endpoint, Message, Outcome as Pushed, Pusher, Secret},
 };
 use data_encoding::BASE64;
-use engines::{
-    clock::Clock,
-    log::{LogError, LogRead},
-};
+use engines::{clock::Clock, log::LogError};
 use runtime::Handle;
 use std::{collections::HashMap, io, path::Path, sync::Arc, time::Duration};
 use tokio::{
@@ -84,8 +81,7 @@ impl Secrets {
 pub struct Courier {
     pub handle: Handle<Notify>,
     pub bodies: Bodies,
-    /// Of the same log.
-    pub old_bodies: Box<dyn LogRead>,
+    pub reader: LogReader,
     pub pusher: Arc<Pusher>,
     pub secrets: Secrets,
     pub clock: Arc<dyn Clock>,
@@ -112,14 +108,11 @@ impl Courier {
     /// way is reported.
     pub fn start(self, ends: watch::Receiver<bool>) -> io::Result<std::thread::JoinHandle<()>> {
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
-        // Each delivery under way reports once, and asks for its body once: there is always room.
-        let room = self.in_flight_max.max(1);
-        let (report, reports) = mpsc::channel::<Attempted>(room);
+        // Each delivery under way reports once, so there is always room.
+        let (report, reports) = mpsc::channel::<Attempted>(self.in_flight_max.max(1));
         let sender =
             Sender { pusher: self.pusher, clock: Arc::clone(&self.clock), runtime: runtime.handle().clone() };
-        let reads = sender.clone();
-        let old_bodies = OldBodies::start(self.old_bodies, room, move |with, read| reads.read(with, read))?;
-        let way = Way { report, sender, old_bodies };
+        let way = Way { report, sender, reader: self.reader };
         let round = Round {
             handle: self.handle,
             bodies: self.bodies,
@@ -224,9 +217,17 @@ impl Round {
                 (Ok(endpoint), None) => old.push((sequence, (pending, endpoint))),
             }
         }
-        if !old.is_empty() {
-            self.way.old_bodies.ask(old);
+        if old.is_empty() {
+            return;
         }
+        // What stands behind one another in the log is read together.
+        old.sort_by_key(|(sequence, _)| *sequence);
+        let sender = self.way.sender.clone();
+        self.way.reader.ask(move |reading| {
+            for (sequence, with) in old {
+                sender.read(with, reading.event(sequence));
+            }
+        });
     }
 }
 
@@ -234,7 +235,7 @@ impl Round {
 struct Way {
     report: mpsc::Sender<Attempted>,
     sender: Sender,
-    old_bodies: OldBodies<(Pending, Arc<Endpoint>)>,
+    reader: LogReader,
 }
 
 /// Sends deliveries on their way, from any thread.
@@ -324,7 +325,8 @@ fn endpoint_of(
         known.clear();
     }
     let secrets = secrets.at(now, delivery.subscription, signing);
-    let endpoint = delivery.spec.url.parse().map_err(|error| format!("url: {error}"));
+    let url = delivery.spec.url.as_deref().unwrap_or_default();
+    let endpoint = url.parse().map_err(|error| format!("url: {error}"));
     let endpoint = endpoint.map(|url| Arc::new(Endpoint { url, secrets }));
     let spec = Arc::clone(&delivery.spec);
     known.insert(delivery.subscription, Known { spec, signing, signs_twice, endpoint: endpoint.clone() });

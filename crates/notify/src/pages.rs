@@ -210,8 +210,13 @@ async fn subscription(
     let body = html! {
         h1 { (lang.say("Subscription ", "订阅 ")) (id) }
         p {
-            (lang.say("Topic ", "主题 ")) strong { (seen.spec.topic) } (lang.say(", delivered to ", "，投递至 "))
-            code { (seen.spec.url) } (lang.say("; ", "；")) (state_in(lang, seen.state)) (lang.say(".", "。"))
+            (lang.say("Topic ", "主题 ")) strong { (seen.spec.topic) }
+            @if let Some(url) = &seen.spec.url {
+                (lang.say(", delivered to ", "，投递至 ")) code { (url) }
+            } @else {
+                (lang.say(", pulled by its consumers", "，由消费者拉取"))
+            }
+            (lang.say("; ", "；")) (state_in(lang, seen.state)) (lang.say(".", "。"))
         }
         h2 { (lang.say("Dead letters", "死信")) }
         @if dead.is_empty() { p { (lang.say("None.", "无。")) } }

@@ -1,18 +1,22 @@
 //! The parts of the message service. A handler takes only those that it uses.
 
 use crate::{
+    bodies::{LogReader, Reading, Stored},
     core::{Command, Notify, Reply, SubscriptionSeen},
     courier::Secrets,
     problem::{Problem, of_reply},
 };
 use axum::extract::FromRef;
 use contracts::{SubscriptionId, TopicId};
+use engines::log::LogError;
 use runtime::{Handle, NotQueued};
+use serde_json::Value;
 use std::{
     sync::Arc,
     time::{Duration, Instant},
 };
-use tokio::sync::Mutex;
+use tokio::sync::{Mutex, oneshot};
+use units::Sequence;
 use web::{
     api_keys::ApiKeys,
     metrics::{Registry, ServerMetrics},
@@ -23,6 +27,7 @@ use web::{
 #[derive(Debug)]
 pub struct Running {
     pub(crate) handle: Handle<Notify>,
+    reader: LogReader,
     pub(crate) secrets: Secrets,
     /// Topics to which only callers in this process post.
     pub(crate) reserved: Vec<TopicId>,
@@ -31,11 +36,51 @@ pub struct Running {
 
 /// Subscriptions of one answer, at the most.
 pub(crate) const PAGE_MAX: usize = 500;
+/// Bytes of events after which an answer takes no further one.
+const EVENTS_BYTES_MAX: usize = 2 << 20;
 const LATELY: Duration = Duration::from_secs(1);
 
 impl Running {
-    pub(crate) fn new(handle: Handle<Notify>, secrets: Secrets, reserved: Vec<TopicId>) -> Self {
-        Self { handle, secrets, reserved, lately: Mutex::default() }
+    pub(crate) fn new(
+        handle: Handle<Notify>,
+        reader: LogReader,
+        secrets: Secrets,
+        reserved: Vec<TopicId>,
+    ) -> Self {
+        Self { handle, reader, secrets, reserved, lately: Mutex::default() }
+    }
+
+    /// The events of these entries, as far as they fit into one answer.
+    pub(crate) async fn events(&self, sequences: Vec<Sequence>) -> Result<Vec<Option<Value>>, Problem> {
+        let read = self.read(move |reading| {
+            let mut bytes = 0;
+            sequences
+                .into_iter()
+                .map_while(|sequence| {
+                    let event = (bytes < EVENTS_BYTES_MAX).then(|| reading.event(sequence))?;
+                    bytes +=
+                        event.as_ref().ok().and_then(Option::as_ref).map_or(0, |stored| stored.body.len());
+                    Some(event)
+                })
+                .collect::<Result<Vec<Option<Stored>>, LogError>>()
+        });
+        let parse =
+            |stored: Option<Stored>| stored.and_then(|stored| serde_json::from_slice(&stored.body).ok());
+        Ok(read.await?.into_iter().map(parse).collect())
+    }
+
+    /// Reads the log.
+    pub(crate) async fn read<T: Send + 'static>(
+        &self,
+        read: impl FnOnce(&mut Reading) -> Result<T, LogError> + Send + 'static,
+    ) -> Result<T, Problem> {
+        let (tell, told) = oneshot::channel();
+        self.reader.ask(move |reading| drop(tell.send(read(reading))));
+        let read = told.await.map_err(|_| Problem::unavailable("too much is read from the log already"))?;
+        read.map_err(|error| {
+            tracing::warn!(%error, "the message service's log cannot be read");
+            Problem::unavailable("the log cannot be read at the moment")
+        })
     }
 
     /// Asks the core, and waits for what is durable.

@@ -71,6 +71,10 @@ fn of_refused(refused: &Refused) -> Problem {
             &BODY_TOO_LARGE,
             format!("the topic's subscriptions have so many filters that {fit} events fit into one request: post fewer at once"),
         ),
+        Refused::HasEndpoint(name) => Problem::new(
+            &CONFLICT,
+            format!("subscription {name} has an endpoint, to which its events are posted: make one without url to pull"),
+        ),
         Refused::NotFailed(event) => Problem::new(
             &CONFLICT,
             format!(

@@ -1,7 +1,7 @@
 //! The message service as it runs: its log's worker, its courier, and the listener.
 
 use crate::{
-    bodies::Bodies,
+    bodies::{Bodies, LogReader},
     config::Config,
     core::Notify,
     courier::{Courier, Secrets},
@@ -11,7 +11,10 @@ use crate::{
     reference,
 };
 use contracts::TopicId;
-use engines::{clock::Clock, log::Log};
+use engines::{
+    clock::Clock,
+    log::{Log, LogRead},
+};
 use runtime::{RecoverError, Service, service::Settings};
 use std::{
     fmt, io,
@@ -38,6 +41,8 @@ const SECTION: &str = "notify";
 const NAMING: Naming = Naming { prefix: "floodgate_notify", section: SECTION };
 /// Commands that may wait for the worker.
 const QUEUE_MAX: usize = 10_000;
+/// Reads of the log that may wait, besides those of deliveries.
+const READS_MAX: usize = 1024;
 /// Entries after which a snapshot is made.
 const SNAPSHOT_EVERY: u64 = 500_000;
 /// A batch comes in, and lists go out.
@@ -86,7 +91,6 @@ pub struct Server {
     courier: JoinHandle<()>,
     courier_ends: watch::Sender<bool>,
     listener: std::net::TcpListener,
-    address: SocketAddr,
     parts: Parts,
     drain: watch::Sender<bool>,
     open_max: usize,
@@ -94,98 +98,110 @@ pub struct Server {
 
 impl fmt::Debug for Server {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Server").field("address", &self.address).finish_non_exhaustive()
+        f.debug_struct("Server").field("service", &self.service).finish_non_exhaustive()
     }
 }
 
-/// Why the message service cannot be started.
-#[derive(Debug)]
-pub enum StartError {
-    Recover(RecoverError),
-    Io(io::Error),
+/// The message service, brought back from its log, with readers of it.
+pub struct Recovered {
+    service: Service<Notify>,
+    bodies: Bodies,
+    reader: Box<dyn LogRead>,
 }
 
-impl fmt::Display for StartError {
+impl fmt::Debug for Recovered {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::Recover(_) => f.write_str("message service: recover"),
-            Self::Io(_) => f.write_str("message service: start"),
-        }
+        f.debug_struct("Recovered").field("service", &self.service).finish_non_exhaustive()
     }
 }
 
-impl std::error::Error for StartError {
-    fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
-        Some(match self {
-            Self::Recover(error) => error,
-            Self::Io(error) => error,
-        })
-    }
-}
-
-impl From<io::Error> for StartError {
-    fn from(error: io::Error) -> Self {
-        Self::Io(error)
-    }
-}
-
-/// Recovers the message service from its log, starts to deliver, and binds the listener.
-/// Connections are queued by the kernel from here on, and answered by [`Server::run`].
-pub fn start<L: Log + 'static>(log: L, data: &Path, options: Options) -> Result<Server, StartError> {
-    let Options { config, connections, limits, api_keys, denied, memory, clock, exempts_loopback, reserved } =
-        options;
-    let address = config.address().ok_or_else(|| io::Error::other("notify.listen: no address"))?;
-    let secrets = Secrets::open(data)?;
-    let pusher = Arc::new(Pusher::new(config.push())?);
-    let (listener, address) =
-        listen_once("notify.listen", address, connections.backlog.min(1024), false, BUFFERS)?;
-    let (bodies, old_bodies) = (Bodies::new(log.reader()), log.reader());
+/// Brings the message service back from its log.
+pub fn recover<L: Log + 'static>(log: L, clock: Arc<dyn Clock>) -> Result<Recovered, RecoverError> {
+    let (bodies, reader) = (Bodies::new(log.reader()), log.reader());
     let settings = Settings { queue_max: QUEUE_MAX, snapshot_every: SNAPSHOT_EVERY };
-    let service =
-        Service::<Notify>::start("notify", log, Arc::clone(&clock), settings).map_err(StartError::Recover)?;
-    let (courier_ends, ends) = watch::channel(false);
-    let (handle, in_flight_max) = (service.handle(), config.in_flight_max);
-    let courier = Courier {
-        handle: handle.clone(),
-        bodies,
-        old_bodies,
-        pusher,
-        secrets: secrets.clone(),
-        clock: Arc::clone(&clock),
-        in_flight_max,
-    };
-    let courier = courier.start(ends)?;
-    let (drain, draining) = watch::channel(false);
-    let mut counted = Registry::default();
-    let kinds = problem::all_kinds();
-    let counts = Arc::new(ServerMetrics::new(NAMING, &kinds, &reference::ids(), &mut counted));
-    let connections = ConnectionsConfig { open_max: config.open_max, ..connections };
-    let open_max = config.open_max;
-    let protection = Arc::new(Protection {
-        section: SECTION,
-        addresses: Arc::new(AddressFilter::new(&limits, open_max, exempts_loopback, denied)),
-        pressure: Arc::new(Pressure::new(memory, connections.memory_mark_percent, open_max)),
-        cors: Arc::new(Cors::new(&[], "")),
-        api_keys: Arc::clone(&api_keys),
-        counters: Counters::default(),
-        policy: Arc::new(Counting(Arc::clone(&counts))),
-        draining,
-        turn_ms_max: AtomicU32::new(0),
-        is_https: false,
-        clock: Arc::new(move || clock.now()),
-        settings: connections,
-    });
-    let running = Arc::new(Running::new(handle, secrets, reserved));
-    let parts = Parts(Arc::new(AllParts { running, protection, api_keys, counts, counted }));
-    Ok(Server { service, courier, courier_ends, listener, address, parts, drain, open_max })
+    let service = Service::<Notify>::start("notify", log, clock, settings)?;
+    Ok(Recovered { service, bodies, reader })
 }
 
-impl Server {
+/// The listener, which queues connections until [`Server::run`] answers them.
+#[derive(Debug)]
+pub struct Bound {
+    listener: std::net::TcpListener,
+    address: SocketAddr,
+    options: Options,
+}
+
+/// Binds the listener.
+pub fn bind(options: Options) -> io::Result<Bound> {
+    let wanted = options.config.address().ok_or_else(|| io::Error::other("notify.listen: no address"))?;
+    let backlog = options.connections.backlog.min(1024);
+    let (listener, address) = listen_once("notify.listen", wanted, backlog, false, BUFFERS)?;
+    Ok(Bound { listener, address, options })
+}
+
+impl Bound {
     /// Where it listens. The port is the real one, even if 0 was configured.
     pub fn address(&self) -> SocketAddr {
         self.address
     }
 
+    /// Starts to deliver. `data` is the directory of the keys.
+    pub fn start(self, recovered: Recovered, data: &Path) -> io::Result<Server> {
+        let Self { listener, address: _, options } = self;
+        let Options {
+            config,
+            connections,
+            limits,
+            api_keys,
+            denied,
+            memory,
+            clock,
+            exempts_loopback,
+            reserved,
+        } = options;
+        let Recovered { service, bodies, reader } = recovered;
+        let secrets = Secrets::open(data)?;
+        let pusher = Arc::new(Pusher::new(config.push())?);
+        let reader = LogReader::start(reader, READS_MAX + config.in_flight_max)?;
+        let (courier_ends, ends) = watch::channel(false);
+        let (handle, in_flight_max) = (service.handle(), config.in_flight_max);
+        let courier = Courier {
+            handle: handle.clone(),
+            bodies,
+            reader: reader.clone(),
+            pusher,
+            secrets: secrets.clone(),
+            clock: Arc::clone(&clock),
+            in_flight_max,
+        };
+        let courier = courier.start(ends)?;
+        let (drain, draining) = watch::channel(false);
+        let mut counted = Registry::default();
+        let kinds = problem::all_kinds();
+        let counts = Arc::new(ServerMetrics::new(NAMING, &kinds, &reference::ids(), &mut counted));
+        let connections = ConnectionsConfig { open_max: config.open_max, ..connections };
+        let open_max = config.open_max;
+        let protection = Arc::new(Protection {
+            section: SECTION,
+            addresses: Arc::new(AddressFilter::new(&limits, open_max, exempts_loopback, denied)),
+            pressure: Arc::new(Pressure::new(memory, connections.memory_mark_percent, open_max)),
+            cors: Arc::new(Cors::new(&[], "")),
+            api_keys: Arc::clone(&api_keys),
+            counters: Counters::default(),
+            policy: Arc::new(Counting(Arc::clone(&counts))),
+            draining,
+            turn_ms_max: AtomicU32::new(0),
+            is_https: false,
+            clock: Arc::new(move || clock.now()),
+            settings: connections,
+        });
+        let running = Arc::new(Running::new(handle, reader, secrets, reserved));
+        let parts = Parts(Arc::new(AllParts { running, protection, api_keys, counts, counted }));
+        Ok(Server { service, courier, courier_ends, listener, parts, drain, open_max })
+    }
+}
+
+impl Server {
     /// The message service, for callers in this process.
     pub fn running(&self) -> Arc<Running> {
         Arc::clone(&self.parts.0.running)

@@ -131,13 +131,11 @@ pub(crate) fn run(context: Context, args: &Args, data_given: bool) -> CommandRes
         if let Some(tls) = bound.tls {
             print(&format!("shop:  https://{tls}/\n"));
         }
-        let messages = start_messages(&registry, &served_config, notify_config, &api_keys, args.demo)?;
-        let messages = messages.map(|messages| {
-            print(&format!("events: http://{}/\n", messages.address()));
-            tokio::spawn(feed::follow_sales(Arc::clone(&registry), message_keys, messages.running()));
+        let messages = bind_messages(&registry, &served_config, notify_config, &api_keys, args.demo)?;
+        let messages = messages.map(|bound| {
+            print(&format!("events: http://{}/\n", bound.address()));
             let (end, ends) = tokio::sync::oneshot::channel::<()>();
-            let serving = tokio::spawn(messages.run(async move { drop(ends.await) }));
-            (end, serving)
+            (end, tokio::spawn(serve_messages(bound, Arc::clone(&registry), message_keys, ends)))
         });
         if let Some(opens_at) = opens_at {
             let one_time = api_keys.mint_one_time()?;
@@ -160,7 +158,7 @@ pub(crate) fn run(context: Context, args: &Args, data_given: bool) -> CommandRes
         // the next start.
         if let Some((end, serving)) = messages {
             drop(end);
-            serving.await??;
+            serving.await?;
         }
         served.map_err(Box::<dyn std::error::Error>::from)
     });
@@ -228,42 +226,69 @@ fn fit_connections(config: &mut gate::Config, notify: &mut notify::config::Confi
     room.of_operators
 }
 
-/// Starts the message service, unless the configuration has none. One whose log cannot be read does
-/// not keep the sales down: they do not need it.
-fn start_messages(
+/// The message service's listener, unless the configuration has none.
+fn bind_messages(
     registry: &Arc<Registry>,
     gate: &gate::Config,
     config: notify::config::Config,
     api_keys: &Arc<web::api_keys::ApiKeys>,
     demo: bool,
-) -> Result<Option<notify::server::Server>, Box<dyn std::error::Error>> {
+) -> Result<Option<notify::server::Bound>, Box<dyn std::error::Error>> {
     if config.listen.is_empty() {
         return Ok(None);
     }
-    let data = registry.dir();
-    let options = notify::server::Options {
+    let bound = notify::server::bind(notify::server::Options {
         config,
         connections: gate.connections.clone(),
         limits: gate.limits.addresses(),
         api_keys: Arc::clone(api_keys),
-        denied: web::limits::DenyList::open(data)?,
+        denied: web::limits::DenyList::open(registry.dir())?,
         memory: memory_of_this_process(),
         clock: registry.clock(),
         exempts_loopback: demo,
         reserved: vec![feed::TOPIC.parse()?],
-    };
-    let started = registry
-        .open_notify_log()
-        .map_err(|error| notify::server::StartError::Recover(error.into()))
-        .and_then(|log| notify::server::start(log, data, options));
-    match started {
-        Ok(server) => Ok(Some(server)),
-        Err(notify::server::StartError::Recover(error)) => {
-            let why = crate::with_causes(&error);
-            tracing::error!(%why, "the message service cannot be brought back: no event is taken or delivered; see the reason, then restart");
-            Ok(None)
+    })?;
+    Ok(Some(bound))
+}
+
+/// Serves the message service until `ends`, beside the sales: they wait neither for its log nor for
+/// what is wrong with it.
+async fn serve_messages(
+    bound: notify::server::Bound,
+    registry: Arc<Registry>,
+    keys: Arc<gate::Keyring>,
+    mut ends: tokio::sync::oneshot::Receiver<()>,
+) {
+    const AGAIN_AFTER: Duration = Duration::from_secs(5);
+    let recovered = loop {
+        let log = Arc::clone(&registry);
+        let recover = move || notify::server::recover(log.open_notify_log()?, log.clock());
+        match tokio::task::spawn_blocking(recover).await {
+            Ok(Ok(recovered)) => break recovered,
+            Ok(Err(error)) if error.is_shortage() => {
+                let why = crate::with_causes(&error);
+                tracing::warn!(%why, "the message service waits until its log can be opened");
+                tokio::select! {
+                    () = tokio::time::sleep(AGAIN_AFTER) => {}
+                    _ = &mut ends => return,
+                }
+            }
+            Ok(Err(error)) => {
+                let why = crate::with_causes(&error);
+                return tracing::error!(%why, "the message service cannot be brought back: no event is taken or delivered; see the reason, then restart");
+            }
+            Err(error) => return tracing::error!(%error, "the message service was not started: a defect"),
         }
-        Err(error) => Err(error.into()),
+    };
+    let served = match bound.start(recovered, registry.dir()) {
+        Ok(server) => {
+            tokio::spawn(feed::follow_sales(Arc::clone(&registry), keys, server.running()));
+            server.run(async move { drop(ends.await) }).await
+        }
+        Err(error) => Err(error),
+    };
+    if let Err(error) = served {
+        tracing::error!(%error, "the message service has ended: no event is taken or delivered");
     }
 }
 

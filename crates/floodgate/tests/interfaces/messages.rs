@@ -368,3 +368,48 @@ fn a_replay_sends_again_and_a_rotated_secret_signs_beside_the_old_one() {
     assert_eq!(replay(json!({ "from_time": "2026-01-01T00:00:00Z" })).json()["from"], 1);
     endpoint.wait_for(5);
 }
+
+#[test]
+fn consumers_without_an_endpoint_pull_and_settle_and_each_attempt_can_be_read() {
+    let server = start();
+    let key = server.new_key("owner", "owner");
+    ask(&server, &key, "PUT", "/api/v1/topics/orders", &json!({}));
+    let retry = json!({ "first_seconds": 1, "longest_seconds": 1, "attempts": 2 });
+    let spec = json!({ "topic": "orders", "retry": retry });
+    assert_eq!(ask(&server, &key, "PUT", "/api/v1/subscriptions/worker", &spec).status, 200);
+    let pull = |body: Value| ask(&server, &key, "POST", "/api/v1/subscriptions/worker/pull", &body).json();
+    let settle =
+        |body: Value| ask(&server, &key, "POST", "/api/v1/subscriptions/worker/settle", &body).json();
+    assert_eq!(pull(json!({}))["events"], json!([]));
+    // It waits for what is posted meanwhile.
+    let pulled = std::thread::scope(|scope| {
+        let waits = scope.spawn(|| pull(json!({ "wait_ms": 20_000, "max": 10 })));
+        std::thread::sleep(std::time::Duration::from_millis(300));
+        let batch = json!([event(1, 1), event(2, 1), event(3, 2)]).to_string();
+        assert_eq!(post(&server, &key, "application/cloudevents-batch+json", &batch).status, 202);
+        waits.join().unwrap()
+    });
+    let numbers = |pulled: &Value| -> Vec<u64> {
+        let events = pulled["events"].as_array().unwrap();
+        events.iter().map(|event| event["number"].as_u64().unwrap()).collect()
+    };
+    assert_eq!((numbers(&pulled), &pulled["events"][1]["event"]), (vec![1, 3], &event(3, 2)));
+    let receipt = |number| json!({ "number": number, "attempt": 1 });
+    let settled = settle(json!({ "done": [receipt(3)], "failed": [receipt(1)] }));
+    assert_eq!(settled, json!({ "settled": 2, "late": 0 }));
+    let again = pull(json!({ "wait_ms": 10_000 }));
+    assert_eq!((numbers(&again), &again["events"][0]["attempt"]), (vec![1], &json!(2)));
+    let settled = settle(json!({ "failed": [{ "number": 1, "attempt": 2 }] }));
+    assert_eq!(settled["settled"], 1);
+    assert_eq!(numbers(&pull(json!({ "wait_ms": 10_000 }))), [2], "the dead letter lets its key go on");
+    let told = ask(&server, &key, "GET", "/api/v1/topics/orders/events/1", &json!(null)).json();
+    assert_eq!((&told["event"], &told["subscriptions"][0]["state"]), (&event(1, 1), &json!("dead")));
+    let attempts = ask(&server, &key, "GET", "/api/v1/topics/orders/events/1/attempts", &json!(null)).json();
+    let outcomes: Vec<&Value> =
+        attempts["attempts"].as_array().unwrap().iter().map(|attempt| &attempt["outcome"]).collect();
+    assert_eq!(outcomes, ["failed", "dead-letter"], "{attempts}");
+    assert_eq!(attempts["attempts"][0]["subscription"], "worker");
+    assert_eq!(attempts["next"], Value::Null);
+    let refused = ask(&server, &key, "POST", "/api/v1/subscriptions/worker/pull", &json!({ "max": 0 }));
+    assert_eq!(refused.problem(), "invalid");
+}

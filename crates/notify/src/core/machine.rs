@@ -131,6 +131,14 @@ pub enum From {
     Time(TimeMs),
 }
 
+/// What a consumer says of a delivery that it has pulled.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Settled {
+    pub event: EventNo,
+    pub attempt: u32,
+    pub outcome: Outcome,
+}
+
 #[derive(Debug, Clone)]
 pub enum Command {
     DefineTopic {
@@ -155,6 +163,17 @@ pub enum Command {
     },
     Post(Arc<Post>),
     Turn(Arc<Turn>),
+    /// Takes deliveries of a subscription without an endpoint. What is not settled within the lease
+    /// has failed.
+    Pull {
+        name: SubscriptionId,
+        at_most: usize,
+        lease: DurationMs,
+    },
+    Settle {
+        name: SubscriptionId,
+        ended: Vec<Settled>,
+    },
     /// Sends again what the subscription was to get, from somewhere on, as far as it is kept.
     Replay {
         name: SubscriptionId,
@@ -237,6 +256,8 @@ pub enum Refused {
     TooManyComparisons {
         fit: usize,
     },
+    /// The subscription has an endpoint: nothing is pulled from it.
+    HasEndpoint(SubscriptionId),
     /// The event is neither dead, blocked nor waiting.
     NotFailed(EventNo),
     /// The other log was followed further than this already.
@@ -267,6 +288,18 @@ pub enum Reply {
         epoch: u64,
         /// Ask again then, if nothing happens before.
         next_at: Option<TimeMs>,
+    },
+    /// To be settled until then; without any, there may be some at `next_at`, or when something
+    /// happens.
+    Pulled {
+        deliveries: Vec<Delivery>,
+        until: TimeMs,
+        next_at: Option<TimeMs>,
+    },
+    /// So many were settled in time, and so many after their lease had ended.
+    Settled {
+        counted: u64,
+        late: u64,
     },
     Refused(Refused),
     Topics(Vec<TopicSeen>),
@@ -326,6 +359,8 @@ pub struct EventSeen {
     pub sequence: Sequence,
     pub at: TimeMs,
     pub owed: Vec<Owed>,
+    /// The numbers of those subscriptions, as the log has them.
+    pub numbers: BTreeMap<SubscriptionNo, SubscriptionId>,
 }
 
 /// What a subscription has had of an event.
@@ -598,7 +633,7 @@ impl Notify {
             return Ok(());
         }
         let is_of_endpoint = ended.status == 0 || ended.status >= 500 || matches!(ended.status, 408 | 429);
-        match is_of_endpoint {
+        match is_of_endpoint && subscription.spec.url.is_some() {
             true => subscription.endpoint_failed(now),
             false => subscription.endpoint_answered(),
         }
@@ -649,22 +684,15 @@ impl Notify {
             let Some(subscription) = self.subscriptions.get_mut(&number) else { continue };
             let Some(topic) = self.topics.get(&subscription.topic) else { continue };
             subscription.is_queued = false;
+            if subscription.spec.url.is_none() {
+                continue;
+            }
             let free = turn.free.saturating_sub(deliveries.len());
             let (next, looks) = subscription.next(now, topic, free);
             out.spend(1 + looks / 16);
             match next {
                 Next::Deliver { event, attempt } => {
-                    if let Some(kept) = topic.event(event) {
-                        deliveries.push(Delivery {
-                            subscription: number,
-                            name: subscription.name.clone(),
-                            spec: Arc::clone(&subscription.spec),
-                            event,
-                            sequence: kept.sequence,
-                            attempt,
-                            signing: subscription.signing,
-                        });
-                    }
+                    deliveries.extend(delivery(subscription, topic, event, attempt));
                     self.queue(number);
                 }
                 Next::Again => self.queue(number),
@@ -675,6 +703,116 @@ impl Notify {
         }
         let next_at = if self.queued.is_empty() { self.later.first().map(|(at, _)| *at) } else { Some(now) };
         Ok(Reply::Turned { deliveries, epoch: self.epoch, next_at })
+    }
+
+    fn pull(
+        &mut self,
+        now: TimeMs,
+        (name, at_most, lease): (&SubscriptionId, usize, DurationMs),
+        out: &mut Step,
+    ) -> Reply {
+        let number = match self.subscription(name) {
+            Ok(known) if known.spec.url.is_some() => {
+                return Reply::Refused(Refused::HasEndpoint(name.clone()));
+            }
+            Ok(known) => known.number,
+            Err(refused) => return Reply::Refused(refused),
+        };
+        let until = now.plus(lease);
+        let (mut deliveries, mut next_at) = (Vec::new(), None);
+        while deliveries.len() < at_most {
+            let Some(subscription) = self.subscriptions.get_mut(&number) else { break };
+            let Some(topic) = self.topics.get(&subscription.topic) else { break };
+            let (next, looks) = subscription.next(now, topic, usize::MAX);
+            out.spend(1 + looks / 16);
+            match next {
+                Next::Deliver { event, attempt } => {
+                    deliveries.extend(delivery(subscription, topic, event, attempt));
+                    self.leases.insert((number, event), (now, until));
+                    self.lease_ends.insert((until, number, event));
+                }
+                Next::Again if out.is_full() => {
+                    next_at = Some(now);
+                    break;
+                }
+                Next::Again => {}
+                Next::At(at) => {
+                    next_at = Some(at);
+                    break;
+                }
+                Next::Nothing | Next::Crowded => break,
+            }
+        }
+        Reply::Pulled { deliveries, until, next_at }
+    }
+
+    fn settle(
+        &mut self,
+        now: TimeMs,
+        (name, ended): (&SubscriptionId, &[Settled]),
+        out: &mut Step,
+    ) -> Result<Reply, Broken> {
+        let subscription = match self.subscription(name) {
+            Ok(known) => known.number,
+            Err(refused) => return Ok(Reply::Refused(refused)),
+        };
+        let (mut counted, mut late) = (0, 0);
+        for &Settled { event, attempt, outcome } in ended {
+            let began = self.end_lease(subscription, event);
+            if began.is_some() {
+                counted += 1
+            } else {
+                late += 1
+            };
+            // What was pulled again meanwhile is for another consumer to settle, unless it is done.
+            if began.is_none() && outcome != Outcome::Delivered {
+                continue;
+            }
+            let took_ms = began.map_or(0, |began| u32::try_from(now.since(began).0).unwrap_or(u32::MAX));
+            let said =
+                if outcome == Outcome::Delivered { String::new() } else { "the consumer failed".into() };
+            let ended = Attempted { subscription, event, attempt, outcome, status: 0, took_ms, said };
+            self.end(now, &ended, out)?;
+        }
+        Ok(Reply::Settled { counted, late })
+    }
+
+    /// When the lease of a delivery began, which ends now.
+    fn end_lease(&mut self, subscription: SubscriptionNo, event: EventNo) -> Option<TimeMs> {
+        let (began, until) = self.leases.remove(&(subscription, event))?;
+        self.lease_ends.remove(&(until, subscription, event));
+        Some(began)
+    }
+
+    /// Deliveries whose consumers have said nothing have failed.
+    fn end_leases(&mut self, now: TimeMs, out: &mut Step) -> Result<Progress, Broken> {
+        while let Some(&(until, subscription, event)) = self.lease_ends.first() {
+            if until > now {
+                break;
+            }
+            if out.is_full() {
+                return Ok(Progress::More);
+            }
+            out.spend(1);
+            let began = self.end_lease(subscription, event).unwrap_or(until);
+            let attempts = match self.owed(subscription, event) {
+                Ok((known, _, key)) => known.attempts(key, event),
+                Err(_) => None,
+            };
+            let Some(attempts) = attempts else { continue };
+            let took_ms = u32::try_from(until.since(began).0).unwrap_or(u32::MAX);
+            let (outcome, said) = (
+                Outcome::Failed { retry_after: None },
+                "no word from the consumer within its lease".to_owned(),
+            );
+            let attempt = attempts + 1;
+            self.end(
+                now,
+                &Attempted { subscription, event, attempt, outcome, status: 0, took_ms, said },
+                out,
+            )?;
+        }
+        Ok(Progress::Done)
     }
 
     /// Gives some memory of deleted subscriptions back.
@@ -735,6 +873,7 @@ impl Notify {
         let topic = &self.topics[topic];
         Ok(topic.event(event).map(|kept| {
             let known = topic.set(kept.set).iter().filter_map(|number| self.subscriptions.get(number));
+            let numbers = known.clone().map(|known| (known.number, known.name.clone())).collect();
             let owed = known.map(|known| {
                 let to = known.name.clone();
                 if let Some(letter) = known.dead.get(&event) {
@@ -746,7 +885,7 @@ impl Notify {
                 let (attempts, again_at, is_blocked) = known.waits(kept.key, event);
                 Owed::Waiting { to, attempts, again_at, is_blocked }
             });
-            EventSeen { sequence: kept.sequence, at: kept.at, owed: owed.collect() }
+            EventSeen { sequence: kept.sequence, at: kept.at, owed: owed.collect(), numbers }
         }))
     }
 
@@ -767,6 +906,18 @@ impl Notify {
             left_alone_until: known.left_alone_until(),
         }
     }
+}
+
+fn delivery(subscription: &Subscription, topic: &Topic, event: EventNo, attempt: u32) -> Option<Delivery> {
+    Some(Delivery {
+        subscription: subscription.number,
+        name: subscription.name.clone(),
+        spec: Arc::clone(&subscription.spec),
+        event,
+        sequence: topic.event(event)?.sequence,
+        attempt,
+        signing: subscription.signing,
+    })
 }
 
 fn json<T: Serialize>(spec: &T) -> Result<String, Broken> {
@@ -790,12 +941,12 @@ impl Machine for Notify {
         self.now
     }
 
-    fn tick(&mut self, _now: TimeMs, _out: &mut Step) -> Result<Progress, Broken> {
-        Ok(Progress::Done)
+    fn tick(&mut self, now: TimeMs, out: &mut Step) -> Result<Progress, Broken> {
+        self.end_leases(now, out)
     }
 
     fn next_wakeup(&self) -> Option<TimeMs> {
-        None
+        self.lease_ends.first().map(|(until, ..)| *until)
     }
 
     fn decide(
@@ -835,6 +986,8 @@ impl Machine for Notify {
                 let record = |subscription, event| Record::Discarded { subscription, event, by: by.clone() };
                 return self.change_letters(now, (name, *event, false), *so_far, record, out);
             }
+            Command::Pull { name, at_most, lease } => self.pull(now, (name, *at_most, *lease), out),
+            Command::Settle { name, ended } => self.settle(now, (name, ended), out)?,
             Command::Replay { name, from, by } => self.replay(now, (name, *from), by, out)?,
             Command::RotateSecret { name, overlap, by } => {
                 self.rotate_secret(now, (name, *overlap), by, out)?

@@ -17,7 +17,7 @@ mod topic;
 
 pub use machine::{
     Accepted, Attempted, Command, Delivery, EventSeen, From, Letter, Letters, NewEvent, Outcome, Owed, Post,
-    Refused, Reply, SUBSCRIPTIONS_MAX, SubscriptionSeen, TopicSeen, Turn,
+    Refused, Reply, SUBSCRIPTIONS_MAX, Settled, SubscriptionSeen, TopicSeen, Turn,
 };
 pub use subscription::{DeadLetter, Signing};
 
@@ -57,6 +57,10 @@ pub struct Notify {
     later: BTreeSet<(TimeMs, SubscriptionNo)>,
     /// Those that wait until a delivery ends, of any subscription.
     crowded: Vec<SubscriptionNo>,
+    /// Deliveries that a consumer has pulled: when they began, and until when it may answer. Not in
+    /// the log: after a restart they are pulled again.
+    leases: BTreeMap<(SubscriptionNo, EventNo), (TimeMs, TimeMs)>,
+    lease_ends: BTreeSet<(TimeMs, SubscriptionNo, EventNo)>,
     /// Deleted ones, whose memory is given back piece by piece.
     withering: Vec<Subscription>,
 }
@@ -286,4 +290,20 @@ impl Notify {
 
 fn parsed<T: serde::de::DeserializeOwned>(spec: &str) -> Result<T, Broken> {
     serde_json::from_str(spec).map_err(|error| Broken { rule: "spec", detail: error.to_string() })
+}
+
+/// Specifications are JSON in snapshots too, so that a later build reads what it has added as left
+/// out.
+mod as_json {
+    use serde::{Deserialize, Deserializer, Serialize, Serializer, de, de::DeserializeOwned, ser};
+
+    pub(super) fn serialize<T: Serialize, S: Serializer>(spec: &T, to: S) -> Result<S::Ok, S::Error> {
+        serde_json::to_string(spec).map_err(ser::Error::custom)?.serialize(to)
+    }
+
+    pub(super) fn deserialize<'de, T: DeserializeOwned, D: Deserializer<'de>>(
+        from: D,
+    ) -> Result<T, D::Error> {
+        serde_json::from_str(&String::deserialize(from)?).map_err(de::Error::custom)
+    }
 }

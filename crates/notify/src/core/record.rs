@@ -133,6 +133,17 @@ pub enum Record {
     },
 }
 
+/// How an attempt ended.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum End {
+    Delivered,
+    Failed,
+    /// It was the last one, and the event is a dead letter.
+    Died,
+    /// It was the last one, and its key waits for an operator.
+    Blocked,
+}
+
 /// An entry and its time.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Entry {
@@ -142,11 +153,48 @@ pub struct Entry {
 
 /// The first byte of an event that was posted.
 const PUBLISHED: u8 = 5;
+/// Those of attempts.
+const ATTEMPTS: std::ops::RangeInclusive<u8> = 6..=9;
 
 impl Record {
     /// Whether these are the bytes of a [`Record::Published`].
     pub fn is_published(entry: &[u8]) -> bool {
         entry.first() == Some(&PUBLISHED)
+    }
+
+    /// Whether these are the bytes of an attempt.
+    pub fn is_attempt(entry: &[u8]) -> bool {
+        entry.first().is_some_and(|kind| ATTEMPTS.contains(kind))
+    }
+
+    /// The attempt that this is.
+    pub fn tried(&self) -> Option<&Tried> {
+        match self {
+            Self::Delivered(tried)
+            | Self::Failed { tried, .. }
+            | Self::Died(tried)
+            | Self::Blocked(tried) => Some(tried),
+            _ => None,
+        }
+    }
+
+    /// How this attempt ended.
+    pub fn end(&self) -> Option<End> {
+        match self {
+            Self::Delivered(_) => Some(End::Delivered),
+            Self::Failed { .. } => Some(End::Failed),
+            Self::Died(_) => Some(End::Died),
+            Self::Blocked(_) => Some(End::Blocked),
+            _ => None,
+        }
+    }
+
+    /// When the event of a failed attempt is tried again.
+    pub fn again_at(&self) -> Option<TimeMs> {
+        match self {
+            Self::Failed { again_at, .. } => Some(*again_at),
+            _ => None,
+        }
     }
 }
 

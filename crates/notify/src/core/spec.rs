@@ -128,8 +128,9 @@ impl Retry {
 #[serde(deny_unknown_fields)]
 pub struct SubscriptionSpec {
     pub topic: TopicId,
-    /// Where events are posted to.
-    pub url: String,
+    /// Where events are posted to. Without it nothing is posted, and its consumers pull.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub url: Option<String>,
     /// All of them must pass; none: every event of the topic.
     #[serde(default)]
     pub filters: Vec<Filter>,
@@ -155,8 +156,8 @@ impl SubscriptionSpec {
     /// What is wrong with it. The URL is judged where it is used.
     pub fn problem(&self) -> Option<String> {
         let Retry { first_seconds, factor, longest_seconds, attempts } = self.retry;
-        if self.url.len() > URL_BYTES_MAX {
-            return Some(format!("url: {} bytes, want {URL_BYTES_MAX} at the most", self.url.len()));
+        if let Some(url) = self.url.as_ref().filter(|url| url.len() > URL_BYTES_MAX) {
+            return Some(format!("url: {} bytes, want {URL_BYTES_MAX} at the most", url.len()));
         }
         if !(1..=ATTEMPTS_MAX).contains(&attempts) {
             return Some(format!("retry.attempts: {attempts}, want 1 to {ATTEMPTS_MAX}"));

@@ -631,6 +631,7 @@ pub(super) struct Saved {
     pub(super) number: SubscriptionNo,
     name: SubscriptionId,
     pub(super) topic: TopicNo,
+    #[serde(with = "super::as_json")]
     spec: SubscriptionSpec,
     state: SubscriptionState,
     since: u64,

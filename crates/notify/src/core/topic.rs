@@ -47,6 +47,7 @@ struct Matched {
 #[derive(Debug, PartialEq, Serialize, Deserialize)]
 pub(super) struct Topic {
     pub(super) name: TopicId,
+    #[serde(with = "super::as_json")]
     pub(super) spec: TopicSpec,
     /// The number of the first event that is kept.
     pub(super) first: u64,
@@ -233,7 +234,6 @@ impl Topic {
             self.sets.remove(&kept.set);
         }
     }
-
 
     /// After [`Deserialize`], which leaves the index out.
     pub(super) fn index(&mut self) {

@@ -1,5 +1,6 @@
 //! The message service's tests: one binary.
 
 mod core_rules;
+mod pulled;
 mod seeds;
 mod world;

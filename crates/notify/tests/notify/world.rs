@@ -37,7 +37,7 @@ pub fn id(name: &str) -> SubscriptionId {
 pub fn spec() -> SubscriptionSpec {
     SubscriptionSpec {
         topic: topic(),
-        url: "https://crm.example/".into(),
+        url: Some("https://crm.example/".into()),
         filters: Vec::new(),
         retry: Retry { first_seconds: 1, factor: 2, longest_seconds: 60, attempts: 4 },
         exhausted: Exhausted::DeadLetter,
