@@ -11,6 +11,7 @@
 //! DIR/sales/SALE/sold-out  there while the sale is sold out, for a web server in front
 //! DIR/sales/SALE/p0/   the decision log of the sale's partition 0, with its snapshots
 //! DIR/operators/drafts/  sales that are not public yet
+//! DIR/notify/made      the message service has a log, as for a sale
 //! DIR/notify/p0/       the log of the message service, with its snapshots
 //! DIR/sales/.unfinished/  sales that are being made or deleted; emptied at the start
 //! ```
@@ -168,7 +169,7 @@ impl Data {
     pub(crate) fn open_notify_log(&self) -> Result<EmbeddedLog<RealDisk>, LogError> {
         let dir = notify_dir(&self.dir);
         make_dir_durable(&dir).map_err(io_error(format!("create {}", dir.display())))?;
-        EmbeddedLog::open_dir(&dir, Options::new(Partition(0), new_log_id()?))
+        open_or_make_log(&dir, &notify_marker(&self.dir))
     }
 
     /// Opens a sale's log for writing.
@@ -180,22 +181,25 @@ impl Data {
         for dir in [&sale_dir, &dir] {
             make_dir_durable(dir).map_err(io_error(format!("create {}", dir.display())))?;
         }
-        let made = made_marker(&self.dir, sale);
-        if made.exists() && !has_segments(&dir).map_err(io_error(format!("list {}", dir.display())))? {
-            let why = "the log that was here is gone".into();
-            return Err(LogError::Damaged { file: dir.display().to_string(), offset: 0, why });
-        }
-        let log = EmbeddedLog::open_dir(&dir, Options::new(Partition(0), new_log_id()?))?;
-        mark_made(&made).map_err(io_error(format!("create {}", made.display())))?;
-        let report = log.report();
-        if let Some(torn) = &report.torn {
-            tracing::warn!(
-                %sale, file = %torn.file, offset = torn.offset, bytes = torn.bytes,
-                "a torn append at the log's end was cut: nobody was told of what was in it"
-            );
-        }
-        Ok(log)
+        open_or_make_log(&dir, &made_marker(&self.dir, sale))
     }
+}
+
+/// Opens a log, or makes it if `made` does not say that it was made before.
+fn open_or_make_log(dir: &Path, made: &Path) -> Result<EmbeddedLog<RealDisk>, LogError> {
+    if made.exists() && !has_segments(dir).map_err(io_error(format!("list {}", dir.display())))? {
+        let why = "the log that was here is gone".into();
+        return Err(LogError::Damaged { file: dir.display().to_string(), offset: 0, why });
+    }
+    let log = EmbeddedLog::open_dir(dir, Options::new(Partition(0), new_log_id()?))?;
+    mark_made(made).map_err(io_error(format!("create {}", made.display())))?;
+    if let Some(torn) = &log.report().torn {
+        tracing::warn!(
+            file = %torn.file, offset = torn.offset, bytes = torn.bytes,
+            "a torn append at the log's end was cut: nobody was told of what was in it"
+        );
+    }
+    Ok(log)
 }
 
 /// A log's id: random, so that no two logs have the same.
@@ -274,9 +278,19 @@ fn made_marker(dir: &Path, sale: &SaleId) -> PathBuf {
     dir.join("sales").join(sale.as_str()).join("made")
 }
 
+/// The same for the message service.
+fn notify_marker(dir: &Path) -> PathBuf {
+    dir.join("notify").join("made")
+}
+
 /// As [`mark_made`], for the copy of a sale in another directory.
 pub(crate) fn mark_sale_made(dir: &Path, sale: &SaleId) -> io::Result<()> {
     mark_made(&made_marker(dir, sale))
+}
+
+/// The same for the copy of the message service.
+pub(crate) fn mark_notify_made(dir: &Path) -> io::Result<()> {
+    mark_made(&notify_marker(dir))
 }
 
 /// True if a sale's log was begun: a crash may come between its directory and its first segment.
@@ -296,7 +310,7 @@ fn has_segments(dir: &Path) -> io::Result<bool> {
     Ok(false)
 }
 
-/// Durable before the sale's first entry can be, for it is made before any request can arrive.
+/// Durable before the log's first entry can be, for it is made before any request can arrive.
 fn mark_made(path: &Path) -> io::Result<()> {
     match fs::File::options().write(true).create_new(true).open(path) {
         Ok(file) => {

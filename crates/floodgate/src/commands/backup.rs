@@ -7,7 +7,8 @@
 
 use super::print;
 use crate::data::{
-    self, has_log, has_notify_log, mark_complete, mark_incomplete, mark_sale_made, notify_dir, partition_dir,
+    self, has_log, has_notify_log, mark_complete, mark_incomplete, mark_notify_made, mark_sale_made,
+    notify_dir, partition_dir,
 };
 use crate::{CommandResult, Context};
 use contracts::Actor;
@@ -111,6 +112,7 @@ fn copy(from: &Path, to: &Path, what: What) -> Result<(), Box<dyn std::error::Er
             copy_log::<notify::core::Notify>(&of_notify, &notify_dir(to), what, |notify, _| {
                 Ok(notify.stand_still(&Actor::new(Actor::RESTORE, "restored from a backup"), &moved))
             })?;
+        mark_notify_made(to).map_err(|e| failed(to, e))?;
         print(&format!("{what}: message service: {last} entries, replayed\n"));
     }
     mark_complete(to).map_err(|e| failed(to, e))?;

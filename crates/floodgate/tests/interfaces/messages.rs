@@ -11,15 +11,15 @@ use std::sync::{Arc, Mutex};
 
 /// What an endpoint was sent.
 #[derive(Debug, Clone)]
-struct Got {
-    id: String,
-    timestamp: String,
-    signature: String,
-    body: String,
+pub(crate) struct Got {
+    pub(crate) id: String,
+    pub(crate) timestamp: String,
+    pub(crate) signature: String,
+    pub(crate) body: String,
 }
 
 impl Got {
-    fn event(&self) -> Value {
+    pub(crate) fn event(&self) -> Value {
         serde_json::from_str(&self.body).unwrap()
     }
 }
@@ -88,7 +88,7 @@ impl Endpoint {
 }
 
 /// As Standard Webhooks has it: HMAC-SHA256 (RFC 2104) of `id.timestamp.body`.
-fn signature(secret: &str, got: &Got) -> String {
+pub(crate) fn signature(secret: &str, got: &Got) -> String {
     use sha2::{Digest, Sha256};
     let key = BASE64.decode(secret.strip_prefix("whsec_").unwrap().as_bytes()).unwrap();
     let padded =
@@ -99,22 +99,22 @@ fn signature(secret: &str, got: &Got) -> String {
     format!("v1,{}", BASE64.encode(&outer))
 }
 
-fn start() -> Server {
+pub(crate) fn start() -> Server {
     Server::with(Setup { notify: "allowed_networks = [\"127.0.0.0/8\"]\n".into(), ..Setup::default() })
 }
 
-fn ask(server: &Server, key: &str, method: &str, path: &str, body: &Value) -> Reply {
+pub(crate) fn ask(server: &Server, key: &str, method: &str, path: &str, body: &Value) -> Reply {
     server.client.admin(method, &server.events_url(path), key, &body.to_string())
 }
 
-fn subscribe(server: &Server, key: &str, topic: &str, endpoint: &Endpoint, retry: Value) -> String {
-    let spec = json!({ "topic": topic, "url": endpoint.url, "retry": retry });
+pub(crate) fn subscribe(server: &Server, key: &str, topic: &str, url: &str, retry: Value) -> String {
+    let spec = json!({ "topic": topic, "url": url, "retry": retry });
     let made = ask(server, key, "PUT", "/api/v1/subscriptions/crm", &spec);
     assert_eq!(made.status, 200, "{made:?}");
     made.json()["secret"].as_str().unwrap().to_owned()
 }
 
-fn post(server: &Server, key: &str, content_type: &str, body: &str) -> Reply {
+pub(crate) fn post(server: &Server, key: &str, content_type: &str, body: &str) -> Reply {
     let url = server.events_url("/api/v1/topics/orders/events");
     let authorization = format!("Bearer {key}");
     server.client.send(
@@ -125,7 +125,7 @@ fn post(server: &Server, key: &str, content_type: &str, body: &str) -> Reply {
     )
 }
 
-fn event(id: usize, key: usize) -> Value {
+pub(crate) fn event(id: usize, key: usize) -> Value {
     json!({ "specversion": "1.0", "id": id.to_string(), "source": "/test", "type": "order.paid",
             "subject": format!("order-{key}"), "data": { "n": id } })
 }
@@ -140,7 +140,7 @@ fn what_happens_to_a_hold_is_told_in_its_order() {
         let topics = ask(&server, &key, "GET", "/api/v1/topics", &json!(null)).json();
         (topics["topics"][0]["topic"] == "sales").then_some(())
     });
-    let secret = subscribe(&server, &key, "sales", &endpoint, json!({}));
+    let secret = subscribe(&server, &key, "sales", &endpoint.url, json!({}));
     let granted = sale.granted(&server.pass("launch", "alice"), "k", "phone");
     let hold = granted["hold"]["id"].as_str().unwrap().to_owned();
     server.admin("POST", &shop::hold(&granted, "confirm"), &json!({ "payment": "p-1" }));
@@ -172,7 +172,7 @@ fn what_was_accepted_is_delivered_after_a_kill() {
     let key = server.new_key("owner", "owner");
     let endpoint = Endpoint::start();
     assert_eq!(ask(&server, &key, "PUT", "/api/v1/topics/orders", &json!({})).status, 200);
-    subscribe(&server, &key, "orders", &endpoint, json!({ "first_seconds": 1, "longest_seconds": 1 }));
+    subscribe(&server, &key, "orders", &endpoint.url, json!({ "first_seconds": 1, "longest_seconds": 1 }));
     *endpoint.status.lock().unwrap() = 503;
     let batch: Vec<Value> = (0..40).map(|id| event(id, id % 4)).collect();
     let batch = Value::from(batch).to_string();
@@ -196,13 +196,40 @@ fn what_was_accepted_is_delivered_after_a_kill() {
 }
 
 #[test]
+fn a_log_that_is_gone_is_not_taken_for_a_new_one_and_a_torn_append_is_named() {
+    let mut server = start();
+    let key = server.new_key("owner", "owner");
+    assert_eq!(ask(&server, &key, "PUT", "/api/v1/topics/orders", &json!({})).status, 200);
+    server.kill();
+    let log = server.data.join("notify/p0");
+    let segment = log.join("seg-00000000000000000001.log");
+    let whole = std::fs::read(&segment).unwrap();
+    std::fs::remove_file(&segment).unwrap();
+    // The sales do not need the message service.
+    server.restart();
+    assert!(!server.printed.contains("events: "), "{}", server.printed);
+    let said = server.errors();
+    assert!(said.contains("notify/p0 at byte 0: the log that was here is gone"), "{said}");
+    server.kill();
+    let mut torn = whole.clone();
+    let end = whole.iter().rposition(|byte| *byte != 0).unwrap();
+    torn[end + 100] = 7;
+    std::fs::write(&segment, torn).unwrap();
+    server.restart();
+    let said = server.errors();
+    assert!(said.contains("a torn append at the log's end was cut"), "{said}");
+    let topics = ask(&server, &key, "GET", "/api/v1/topics", &json!(null)).body;
+    assert!(topics.contains("\"orders\""), "{topics}");
+}
+
+#[test]
 fn an_event_that_nobody_takes_becomes_a_dead_letter_and_can_be_sent_again() {
     let server = start();
     let key = server.new_key("owner", "owner");
     let endpoint = Endpoint::start();
     ask(&server, &key, "PUT", "/api/v1/topics/orders", &json!({}));
     let retry = json!({ "first_seconds": 1, "longest_seconds": 1, "attempts": 2 });
-    subscribe(&server, &key, "orders", &endpoint, retry);
+    subscribe(&server, &key, "orders", &endpoint.url, retry);
     *endpoint.status.lock().unwrap() = 422;
     post(&server, &key, "application/cloudevents+json", &event(7, 1).to_string());
     let letters = poll("a dead letter", || {
@@ -261,7 +288,7 @@ fn what_cannot_be_stored_or_delivered_is_refused_by_name() {
     }
     // An endpoint inside the shop's own network is not reached.
     let endpoint = Endpoint::start();
-    subscribe(&server, &owner, "orders", &endpoint, json!({ "attempts": 1 }));
+    subscribe(&server, &owner, "orders", &endpoint.url, json!({ "attempts": 1 }));
     post(&server, &owner, json_event, &event(2, 1).to_string());
     let letters = poll("a dead letter", || {
         let letters =
@@ -282,7 +309,7 @@ fn a_restored_copy_delivers_nothing_until_an_operator_says_so_and_tells_nothing_
         let topics = ask(&server, &key, "GET", "/api/v1/topics", &json!(null)).json();
         (topics["topics"][0]["topic"] == "sales").then_some(())
     });
-    subscribe(&server, &key, "sales", &endpoint, json!({}));
+    subscribe(&server, &key, "sales", &endpoint.url, json!({}));
     sale.granted(&server.pass("launch", "alice"), "k", "phone");
     let told = endpoint.wait_for(1).len();
     let (backup, restored) = (server.scratch().join("backup"), server.scratch().join("restored"));
@@ -313,7 +340,7 @@ fn operators_see_what_each_subscription_is_owed_on_a_page_in_two_languages() {
     let key = server.new_key("owner", "owner");
     let endpoint = Endpoint::start();
     ask(&server, &key, "PUT", "/api/v1/topics/orders", &json!({}));
-    subscribe(&server, &key, "orders", &endpoint, json!({ "attempts": 1 }));
+    subscribe(&server, &key, "orders", &endpoint.url, json!({ "attempts": 1 }));
     *endpoint.status.lock().unwrap() = 422;
     post(&server, &key, "application/cloudevents+json", &event(7, 1).to_string());
     let page = |path: &str| {
