@@ -16,6 +16,7 @@ mod drafts;
 mod drafts_and_crashes;
 mod durable_directories;
 mod eligibility;
+mod foreign_libraries;
 mod gates;
 mod hostile_crowds;
 mod lifecycle;

@@ -369,7 +369,7 @@ fn a_replay_sends_again_and_a_rotated_secret_signs_beside_the_old_one() {
     let key = server.new_key("owner", "owner");
     let endpoint = Endpoint::start();
     ask(&server, &key, "PUT", "/api/v1/topics/orders", &json!({}));
-    let old = subscribe(&server, &key, "orders", &endpoint, json!({}));
+    let old = subscribe(&server, &key, "orders", &endpoint.url, json!({}));
     let post_one = |id| {
         let stored = post(&server, &key, "application/cloudevents+json", &event(id, 1).to_string());
         assert_eq!(stored.status, 202, "{stored:?}");
