@@ -74,7 +74,8 @@ impl<F: DiskFile> Walk<F> {
         self.refresh();
     }
 
-    /// Drops what was buffered: a writer may have changed it since. What is read next may be little.
+    /// Drops what was buffered: a writer may have changed it since. What is read next may be
+    /// little.
     pub(crate) fn refresh(&mut self) {
         self.buf_len = 0;
         self.block_bytes = BLOCK_BYTES_MIN;

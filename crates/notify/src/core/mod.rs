@@ -7,18 +7,20 @@
 //! | [`record`] | the log's entries |
 //! | `topic` | events that are kept, and who is to get them |
 //! | `subscription` | lanes, retries, dead letters |
-//! | `machine` | commands in, replies and entries out |
+//! | `command`, `machine` | commands in, replies and entries out |
 
+mod command;
 mod machine;
 pub mod record;
 pub mod spec;
 mod subscription;
 mod topic;
 
-pub use machine::{
+pub use command::{
     Accepted, Attempted, Command, Delivery, EventSeen, From, Letter, Letters, NewEvent, Outcome, Owed, Post,
-    Refused, Reply, SUBSCRIPTIONS_MAX, Settled, SubscriptionSeen, TopicSeen, Turn,
+    Refused, Reply, Settled, SubscriptionSeen, TopicSeen, Turn,
 };
+pub use machine::SUBSCRIPTIONS_MAX;
 pub use subscription::{DeadLetter, Signing};
 
 use self::{
