@@ -191,10 +191,10 @@ impl Notify {
             self.commit(now, Record::Trimmed { topic, up_to }, out)?;
         }
         let known = &self.topics[&topic];
-        let kept = known.events.len() as u64;
+        let kept = known.len();
         let over = (kept + post.events.len() as u64).saturating_sub(known.spec.events_max);
         if over > 0 {
-            let up_to = EventNo(known.first + over - 1);
+            let up_to = EventNo(known.first() + over - 1);
             match known.spec.when_full {
                 WhenFull::DropOldest if up_to.0 < known.next() => {
                     self.commit(now, Record::Dropped { topic, up_to }, out)?;
@@ -512,7 +512,7 @@ impl Notify {
         let number = known.number;
         if let Some(event) = event {
             let kept = self.topics.get(&known.topic).and_then(|topic| topic.is_for(event.0, number));
-            let has_failed = |kept: &Kept| {
+            let has_failed = |kept: Kept| {
                 let (attempts, ..) = known.waits(kept.key, event);
                 known.dead.contains_key(&event) || attempts > 0
             };
@@ -743,7 +743,7 @@ impl Machine for Notify {
                     .map(|topic| TopicSeen {
                         name: topic.name.clone(),
                         spec: topic.spec.clone(),
-                        kept: topic.kept() as u64,
+                        kept: topic.kept(),
                         last: EventNo(topic.next() - 1),
                     })
                     .collect(),

@@ -5,12 +5,14 @@
 //! |---|---|
 //! | [`spec`] | what operators set |
 //! | [`record`] | the log's entries |
-//! | `topic` | events that are kept, and who is to get them |
+//! | `topic`, `events`, `recents` | events that are kept, who is to get them, which were posted lately |
 //! | `subscription` | lanes, retries, dead letters |
 //! | `command`, `machine` | commands in, replies and entries out |
 
 mod command;
+mod events;
 mod machine;
+mod recents;
 pub mod record;
 pub mod spec;
 mod subscription;
@@ -122,7 +124,7 @@ impl Notify {
 
     /// Lets an event go that was kept apart, once nobody needs it any more.
     fn release(&mut self, topic: TopicNo, event: EventNo) {
-        let Some(known) = self.topics.get_mut(&topic).filter(|known| event.0 < known.first) else { return };
+        let Some(known) = self.topics.get_mut(&topic).filter(|known| event.0 < known.first()) else { return };
         let Some(kept) = known.event(event) else { return };
         let needs = |number: &SubscriptionNo| {
             let known = self.subscriptions.get(number);
@@ -137,9 +139,9 @@ impl Notify {
     fn shift(&mut self, topic: TopicNo, up_to: EventNo, drops: bool) -> Result<(), Broken> {
         let none = || Broken { rule: "known", detail: format!("no topic {}", topic.0) };
         let known = self.topics.get_mut(&topic).ok_or_else(none)?;
-        while known.first <= up_to.0 {
-            let event = EventNo(known.first);
-            let Some(&kept) = known.event(event) else { break };
+        while known.first() <= up_to.0 {
+            let event = EventNo(known.first());
+            let Some(kept) = known.event(event) else { break };
             let mut is_needed = false;
             let topic = &*known;
             for number in topic.set(kept.set) {
@@ -150,7 +152,7 @@ impl Notify {
                     is_needed |= subscription.leave_behind(topic, kept.key, event);
                 }
             }
-            known.shift(|_| is_needed);
+            known.shift(is_needed);
         }
         Ok(())
     }

@@ -498,7 +498,7 @@ impl Subscription {
     /// counted as if all were for it.
     pub(super) fn backlog(&self, topic: &Topic) -> u64 {
         self.parked
-            + if self.has_more() { topic.next().saturating_sub(self.cursor.max(topic.first)) } else { 0 }
+            + if self.has_more() { topic.next().saturating_sub(self.cursor.max(topic.first())) } else { 0 }
     }
 
     /// Whether an event that it has not looked at is for it.

@@ -1,18 +1,17 @@
 //! A topic: which events it has, where they are, who is to get them, and which were posted lately.
 
 use super::{
+    events::Events,
+    recents::{Recent, Recents},
     record::{EventNo, Key, SubscriptionNo},
     spec::TopicSpec,
 };
 use contracts::TopicId;
 use serde::{Deserialize, Serialize};
-use std::{
-    collections::{BTreeMap, VecDeque},
-    sync::Arc,
-};
+use std::{collections::BTreeMap, sync::Arc};
 use units::{DurationMs, Sequence, TimeMs};
 
-/// Posted events that are remembered to recognise repetitions, at the most: a hundred bytes each.
+/// Posted events that are remembered to recognise repetitions, at the most.
 const RECENT_MAX: usize = 1_000_000;
 /// Events that are kept because a key or a dead letter needs them, although those round them are
 /// let go.
@@ -29,14 +28,6 @@ pub(super) struct Kept {
     pub(super) set: u32,
 }
 
-/// An event that was posted lately.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
-pub(super) struct Recent {
-    at: TimeMs,
-    pub(super) number: EventNo,
-    pub(super) content: u64,
-}
-
 /// A set of subscriptions, in rising order, and how many kept events have matched just these.
 #[derive(Debug, PartialEq, Serialize, Deserialize)]
 struct Matched {
@@ -49,9 +40,7 @@ pub(super) struct Topic {
     pub(super) name: TopicId,
     #[serde(with = "super::as_json")]
     pub(super) spec: TopicSpec,
-    /// The number of the first event that is kept.
-    pub(super) first: u64,
-    pub(super) events: VecDeque<Kept>,
+    events: Events,
     /// Earlier ones that somebody still needs.
     apart: BTreeMap<u64, Kept>,
     /// The sets of subscriptions that kept events have matched, each once: there are few.
@@ -61,9 +50,7 @@ pub(super) struct Topic {
     #[serde(skip)]
     set_ids: BTreeMap<Arc<[SubscriptionNo]>, u32>,
     pub(super) subscriptions: Vec<SubscriptionNo>,
-    recent: BTreeMap<u128, Recent>,
-    /// In the order of their time.
-    recent_by_time: VecDeque<(TimeMs, u128)>,
+    recents: Recents,
 }
 
 impl Topic {
@@ -71,47 +58,55 @@ impl Topic {
         Self {
             name,
             spec,
-            first: 1,
-            events: VecDeque::new(),
+            events: Events::starting_at(1),
             apart: BTreeMap::new(),
             sets: BTreeMap::new(),
             last_set: 0,
             set_ids: BTreeMap::new(),
             subscriptions: Vec::new(),
-            recent: BTreeMap::new(),
-            recent_by_time: VecDeque::new(),
+            recents: Recents::default(),
         }
     }
 
     /// The number that the next event gets.
     pub(super) fn next(&self) -> u64 {
-        self.first + self.events.len() as u64
+        self.events.next()
+    }
+
+    /// The number of the first event, apart from those of which few are left.
+    pub(super) fn first(&self) -> u64 {
+        self.events.first()
+    }
+
+    /// Events that are kept, without those of which few are left.
+    pub(super) fn len(&self) -> u64 {
+        self.events.len()
     }
 
     /// Events that are kept.
-    pub(super) fn kept(&self) -> usize {
-        self.events.len() + self.apart.len()
+    pub(super) fn kept(&self) -> u64 {
+        self.events.len() + self.apart.len() as u64
     }
 
-    pub(super) fn event(&self, number: EventNo) -> Option<&Kept> {
-        match number.0.checked_sub(self.first) {
-            Some(at) => self.events.get(usize::try_from(at).ok()?),
-            None => self.apart.get(&number.0),
+    pub(super) fn event(&self, number: EventNo) -> Option<Kept> {
+        match number.0 < self.first() {
+            true => self.apart.get(&number.0).copied(),
+            false => self.events.get(number.0),
         }
     }
 
     /// The first event that is kept, from this number on.
     pub(super) fn first_from(&self, number: u64) -> u64 {
-        if number >= self.first {
+        if number >= self.first() {
             return number;
         }
-        self.apart.range(number..).next().map_or(self.first, |(number, _)| *number)
+        self.apart.range(number..).next().map_or(self.first(), |(number, _)| *number)
     }
 
     /// The first event that was posted at this time or later, apart from those of which few are
     /// left.
     pub(super) fn first_since(&self, at: TimeMs) -> u64 {
-        self.first + self.events.partition_point(|kept| kept.at < at) as u64
+        self.events.first_since(at)
     }
 
     /// Who is to get an event, in rising order.
@@ -120,12 +115,12 @@ impl Topic {
     }
 
     /// Whether the event with this number is for the subscription.
-    pub(super) fn is_for(&self, number: u64, subscription: SubscriptionNo) -> Option<&Kept> {
+    pub(super) fn is_for(&self, number: u64, subscription: SubscriptionNo) -> Option<Kept> {
         self.event(EventNo(number)).filter(|kept| self.set(kept.set).binary_search(&subscription).is_ok())
     }
 
     pub(super) fn recent(&self, identity: u128, now: TimeMs) -> Option<Recent> {
-        self.recent.get(&identity).copied().filter(|recent| !self.is_old(recent.at, now))
+        self.recents.get(identity).filter(|recent| !self.is_old(recent.at, now))
     }
 
     fn is_old(&self, at: TimeMs, now: TimeMs) -> bool {
@@ -159,20 +154,18 @@ impl Topic {
             set.events += 1;
         }
         let number = EventNo(self.next());
-        self.events.push_back(Kept { sequence, at, key, set });
+        self.events.push(Kept { sequence, at, key, set });
         self.forget_old(at);
-        self.recent.insert(identity, Recent { at, number, content });
-        self.recent_by_time.push_back((at, identity));
+        self.recents.push(identity, content, number, at);
         number
     }
 
     fn forget_old(&mut self, now: TimeMs) {
-        while let Some(&(at, identity)) = self.recent_by_time.front() {
-            if !self.is_old(at, now) && self.recent.len() < RECENT_MAX {
+        while let Some(first) = self.recents.first() {
+            if !self.is_old(first.at, now) && self.recents.len() < RECENT_MAX {
                 break;
             }
-            self.recent_by_time.pop_front();
-            self.recent.remove(&identity);
+            self.recents.forget_first();
         }
     }
 
@@ -183,13 +176,13 @@ impl Topic {
         &self,
         now: TimeMs,
         at_most: usize,
-        mut is_needed: impl FnMut(EventNo, &Kept) -> Option<bool>,
+        mut is_needed: impl FnMut(EventNo, Kept) -> Option<bool>,
     ) -> Option<EventNo> {
         let kept_for = DurationMs::seconds(self.spec.retain_seconds);
-        let too_many = (self.events.len() as u64).saturating_sub(self.spec.retain_events);
+        let too_many = self.events.len().saturating_sub(self.spec.retain_events);
         let mut room = APART_MAX.saturating_sub(self.apart.len());
         let mut last = None;
-        for (at, (kept, number)) in self.events.iter().zip(self.first..).take(at_most).enumerate() {
+        for (at, (kept, number)) in self.events.iter().zip(self.first()..).take(at_most).enumerate() {
             if at as u64 >= too_many && kept.at.plus(kept_for) >= now {
                 break;
             }
@@ -203,21 +196,21 @@ impl Topic {
         last
     }
 
-    /// Lets the first event go, or keeps it apart. Its number, and what it was.
-    pub(super) fn shift(&mut self, is_needed: impl FnOnce(&Kept) -> bool) {
-        let Some(kept) = self.events.pop_front() else { return };
-        if is_needed(&kept) {
-            self.apart.insert(self.first, kept);
+    /// Lets the first event go, or keeps it apart if somebody needs it.
+    pub(super) fn shift(&mut self, is_needed: bool) {
+        let number = self.first();
+        let Some(kept) = self.events.pop_first() else { return };
+        if is_needed {
+            self.apart.insert(number, kept);
         } else {
-            self.forget(&kept);
+            self.forget(kept);
         }
-        self.first += 1;
     }
 
     /// Lets an event go that was kept apart.
     pub(super) fn release(&mut self, number: EventNo) {
         if let Some(kept) = self.apart.remove(&number.0) {
-            self.forget(&kept);
+            self.forget(kept);
         }
     }
 
@@ -226,7 +219,7 @@ impl Topic {
         self.apart.keys().copied().map(EventNo)
     }
 
-    fn forget(&mut self, kept: &Kept) {
+    fn forget(&mut self, kept: Kept) {
         let Some(set) = self.sets.get_mut(&kept.set) else { return };
         set.events -= 1;
         if set.events == 0 {
@@ -237,21 +230,21 @@ impl Topic {
 
     /// After [`Deserialize`], which leaves the index out.
     pub(super) fn index(&mut self) {
+        self.recents.index();
         self.set_ids = self.sets.iter().map(|(id, set)| (Arc::clone(&set.subscriptions), *id)).collect();
     }
 
     fn events_of_sets(&self) -> BTreeMap<u32, u64> {
         let mut counts = BTreeMap::new();
-        let all = self.events.iter().chain(self.apart.values());
+        let all = self.events.iter().chain(self.apart.values().copied());
         all.for_each(|kept| *counts.entry(kept.set).or_default() += 1);
         counts
     }
 
     /// Whether what a snapshot brought fits together.
     pub(super) fn is_whole(&self) -> bool {
-        self.first > 0
-            && self.apart.keys().all(|number| *number < self.first)
-            && self.recent_by_time.len() >= self.recent.len()
+        self.first() > 0
+            && self.apart.keys().all(|number| *number < self.first())
             && self.sets.values().all(|set| set.subscriptions.is_sorted())
             && self.events_of_sets() == self.sets.iter().map(|(id, set)| (*id, set.events)).collect()
     }
