@@ -17,6 +17,6 @@ mod snapshots;
 mod walk;
 
 pub use log::{EmbeddedLog, open_read_only};
-pub use options::{LogId, Options, Partition};
+pub use options::{Checks, LogId, Options, Partition};
 pub use reader::ReadOnlyLog;
 pub use report::{Report, Torn};

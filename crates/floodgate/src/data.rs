@@ -22,7 +22,7 @@
 
 use contracts::SaleId;
 use engines::embedded::disk::{Disk, RealDisk, make_dir_durable};
-use engines::embedded::{EmbeddedLog, LogId, Options, Partition};
+use engines::embedded::{Checks, EmbeddedLog, LogId, Options, Partition};
 use engines::log::LogError;
 use std::path::{Path, PathBuf};
 use std::{fs, io};
@@ -169,7 +169,8 @@ impl Data {
     pub(crate) fn open_notify_log(&self) -> Result<EmbeddedLog<RealDisk>, LogError> {
         let dir = notify_dir(&self.dir);
         make_dir_durable(&dir).map_err(io_error(format!("create {}", dir.display())))?;
-        open_or_make_log(&dir, &notify_marker(&self.dir))
+        // It may have many gigabytes.
+        open_or_make_log(&dir, &notify_marker(&self.dir), Checks::SinceSnapshots)
     }
 
     /// Opens a sale's log for writing.
@@ -181,17 +182,17 @@ impl Data {
         for dir in [&sale_dir, &dir] {
             make_dir_durable(dir).map_err(io_error(format!("create {}", dir.display())))?;
         }
-        open_or_make_log(&dir, &made_marker(&self.dir, sale))
+        open_or_make_log(&dir, &made_marker(&self.dir, sale), Checks::All)
     }
 }
 
 /// Opens a log, or makes it if `made` does not say that it was made before.
-fn open_or_make_log(dir: &Path, made: &Path) -> Result<EmbeddedLog<RealDisk>, LogError> {
+fn open_or_make_log(dir: &Path, made: &Path, checks: Checks) -> Result<EmbeddedLog<RealDisk>, LogError> {
     if made.exists() && !has_segments(dir).map_err(io_error(format!("list {}", dir.display())))? {
         let why = "the log that was here is gone".into();
         return Err(LogError::Damaged { file: dir.display().to_string(), offset: 0, why });
     }
-    let log = EmbeddedLog::open_dir(dir, Options::new(Partition(0), new_log_id()?))?;
+    let log = EmbeddedLog::open_dir(dir, Options { checks, ..Options::new(Partition(0), new_log_id()?) })?;
     mark_made(made).map_err(io_error(format!("create {}", made.display())))?;
     if let Some(torn) = &log.report().torn {
         tracing::warn!(

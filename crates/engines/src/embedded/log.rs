@@ -86,7 +86,7 @@ impl<D: Disk> EmbeddedLog<D> {
         let place = disk.place();
         let lock = disk.lock().map_err(io_error(format!("lock {place}")))?;
         let Some(lock) = lock else { return Err(LogError::InUse { what: place }) };
-        let found = recover::recover(&disk, Some(options.partition))?;
+        let found = recover::recover(&disk, Some(options.partition), options.checks)?;
         let Some(found) = found else { return Self::create(disk, lock, options) };
 
         let doing = || format!("recover {place}");

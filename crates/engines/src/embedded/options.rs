@@ -25,11 +25,28 @@ pub struct Options {
     /// How long a segment may become; it begins small and grows. A longer batch gets a segment of
     /// its own.
     pub segment_bytes: u64,
+    pub checks: Checks,
+}
+
+/// What is read and checked when a log is opened. Whatever is read later is checked then.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Checks {
+    /// Every frame: damage is found at the start.
+    All,
+    /// The frames that a recovery reads, and the header of every segment: damage of what is older
+    /// than the snapshots is found when it is read. For a log of many gigabytes.
+    SinceSnapshots,
 }
 
 impl Options {
-    /// With segments of 64 KiB that grow up to 64 MiB.
+    /// With segments of 64 KiB that grow up to 64 MiB, all of which are checked.
     pub fn new(partition: Partition, new_log_id: LogId) -> Self {
-        Self { partition, new_log_id, first_bytes: FIRST_BYTES, segment_bytes: SEGMENT_BYTES }
+        Self {
+            partition,
+            new_log_id,
+            first_bytes: FIRST_BYTES,
+            segment_bytes: SEGMENT_BYTES,
+            checks: Checks::All,
+        }
     }
 }

@@ -4,6 +4,7 @@
 use super::{
     disk::{Disk, DiskFile},
     frame::{self, Header, Key},
+    options::Checks,
     recover::{self, Found, Verdict, io_error, judge_tail, path},
     report::Report,
     segment::segment_name,
@@ -269,7 +270,7 @@ impl<D: Disk> ReadOnlyLog<D> {
         let found = loop {
             looks -= 1;
             let before = recover::list(&disk)?;
-            match recover::recover(&disk, None) {
+            match recover::recover(&disk, None, Checks::All) {
                 Ok(found) => break found,
                 Err(error) if looks == 0 || recover::list(&disk)? == before => return Err(error),
                 Err(_) => {}

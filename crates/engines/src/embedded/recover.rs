@@ -10,7 +10,7 @@
 use super::{
     disk::{Disk, DiskFile},
     frame::{ALIGN, Key},
-    options::{LogId, Partition},
+    options::{Checks, LogId, Partition},
     segment::{FRAMES_AT, HeaderError, Kind, Mark, SegmentHeader, VERSION, kind, segment_name},
     walk::{self, Head, Walk},
 };
@@ -124,7 +124,11 @@ fn proven_bytes(header: &SegmentHeader, mark: Option<Mark>) -> u64 {
 }
 
 /// What the directory holds; `None` if there is no log in it yet.
-pub(crate) fn recover<D: Disk>(disk: &D, want: Option<Partition>) -> Result<Option<Found>, LogError> {
+pub(crate) fn recover<D: Disk>(
+    disk: &D,
+    want: Option<Partition>,
+    checks: Checks,
+) -> Result<Option<Found>, LogError> {
     let mut listing = list(disk)?;
     let Some(&newest) = listing.segments.last() else {
         return match listing.snapshots.last() {
@@ -162,9 +166,17 @@ pub(crate) fn recover<D: Disk>(disk: &D, want: Option<Partition>) -> Result<Opti
         return Err(LogError::Damaged { file: path(disk, &segment_name(kept)), offset: 0, why });
     }
 
+    // If the newest snapshot cannot be used, the one before it is.
+    let read_from = match checks {
+        Checks::All => Sequence(0),
+        Checks::SinceSnapshots => listing.snapshots.first().map_or(Sequence(0), |at| at.next()),
+    };
     let mut chain = None;
     for pair in starts.windows(2) {
-        chain = Some(walk_sealed(disk, pair[0], pair[1], &newest_header, chain)?);
+        chain = match pair[1] <= read_from {
+            true => begin(disk, pair[0], &newest_header, None).map(|_| None)?,
+            false => Some(walk_sealed(disk, pair[0], pair[1], &newest_header, chain)?),
+        };
     }
     let proof = Proof { mark, snapshot: listing.snapshots.last().copied() };
     let tail = walk_last(disk, newest, &newest_header, chain, &proof)?;

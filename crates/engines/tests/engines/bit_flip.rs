@@ -1,9 +1,9 @@
 //! A bit on the disk has flipped. Acknowledged entries are never cut for it: the log is refused,
 //! untouched.
 
-use crate::world::{append, check_all, check_refused, newest_segment, open};
+use crate::world::{append, check_all, check_refused, newest_segment, open, options};
 use engines::{
-    embedded::segment::FRAMES_AT,
+    embedded::{Checks, EmbeddedLog, Options, segment::FRAMES_AT},
     log::{Log, LogError},
 };
 use sim::disk::SimDisk;
@@ -131,4 +131,40 @@ fn a_running_reader_reports_a_bit_flip_and_shows_nothing_of_its_frame() {
     let error = log.reader().read(Sequence(1), &mut count).unwrap_err();
     assert!(matches!(error, LogError::Damaged { offset, .. } if offset == places[1]), "{error}");
     assert_eq!(seen, 2, "nothing of a damaged frame is shown");
+}
+
+#[test]
+fn damage_before_the_snapshots_may_be_left_to_whoever_reads_it() {
+    let disk = SimDisk::new();
+    let mut log = open(&disk).unwrap();
+    while disk.files().keys().filter(|name| name.starts_with("seg-")).count() < 5 {
+        append(&mut log, 50).unwrap();
+    }
+    let last = log.last();
+    // The older of the two newest snapshots counts.
+    let segments: Vec<String> =
+        disk.files().keys().filter(|name| name.starts_with("seg-")).cloned().collect();
+    let begins = |name: &str| name[4..24].parse::<u64>().unwrap();
+    for at in [begins(&segments[2]) + 10, last.0] {
+        log.snapshots().write(Sequence(at), b"a state").unwrap();
+    }
+    drop(log);
+    let since = || EmbeddedLog::open(disk.copy(), Options { checks: Checks::SinceSnapshots, ..options() });
+    check_all(&mut *since().unwrap().reader(), last.0);
+    for (at, name) in segments.iter().enumerate() {
+        let whole = disk.copy();
+        disk.flip(name, FRAMES_AT + 40, 3);
+        assert!(open(&disk.copy()).is_err(), "{name}");
+        match since() {
+            Ok(log) => {
+                assert!(at < 2, "{name} is read by a recovery");
+                let read = log.reader().read(Sequence(begins(name)), &mut |_, _| ControlFlow::Continue(()));
+                let Err(LogError::Damaged { file, .. }) = read else { panic!("{name}: {read:?}") };
+                assert_eq!(file, format!("sim/{name}"));
+            }
+            Err(error) => assert!(at >= 2, "{name}: {error}"),
+        }
+        disk.flip(name, FRAMES_AT + 40, 3);
+        assert_eq!(disk.files(), whole.files());
+    }
 }
