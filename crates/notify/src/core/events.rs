@@ -1,6 +1,6 @@
 //! The events of a topic, in little memory: some twenty bytes each.
 
-use super::{record::Key, topic::Kept};
+use super::record::Key;
 use serde::{
     Deserialize, Deserializer, Serialize, Serializer,
     de::{SeqAccess, Visitor},
@@ -9,6 +9,17 @@ use std::{collections::VecDeque, fmt};
 use units::{Sequence, TimeMs};
 
 const CHUNK: usize = 1024;
+
+/// What is in memory of an event. Its body stays in the log.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub(super) struct Kept {
+    /// Its entry in the log.
+    pub(super) sequence: Sequence,
+    pub(super) at: TimeMs,
+    pub(super) key: Key,
+    /// Who is to get it: the id of a set of subscriptions.
+    pub(super) set: u32,
+}
 
 /// An event, beside the first one of its chunk.
 #[derive(Debug, Clone, Copy)]

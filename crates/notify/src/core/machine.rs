@@ -6,10 +6,11 @@ use super::{
         Accepted, Attempted, Command, Delivery, EventSeen, From, Letter, Letters, Outcome, Owed, Post,
         Refused, Reply, Settled, SubscriptionSeen, TopicSeen, Turn,
     },
+    events::Kept,
     record::{Entry, EventNo, Key, Record, SubscriptionNo, TopicNo, Tried},
     spec::{Exhausted, SubscriptionSpec, SubscriptionState, TopicSpec, WhenFull},
     subscription::{self, Next, Subscription},
-    topic::{Kept, Topic},
+    topic::Topic,
 };
 use contracts::{Actor, SubscriptionId, TopicId};
 use runtime::{Broken, Decision, DuringShortage, Machine, Outage, Progress, Shortage, SnapshotError, Step};

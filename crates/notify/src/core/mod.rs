@@ -5,7 +5,7 @@
 //! |---|---|
 //! | [`spec`] | what operators set |
 //! | [`record`] | the log's entries |
-//! | `topic`, `events`, `recents` | events that are kept, who is to get them, which were posted lately |
+//! | `topic`, `events`, `recents` | events that are kept, and who is to get them |
 //! | `subscription` | lanes, retries, dead letters |
 //! | `command`, `machine` | commands in, replies and entries out |
 

@@ -1,11 +1,9 @@
 //! Which events were posted lately.
 
 use super::record::EventNo;
+use hashbrown::HashTable;
 use serde::{Deserialize, Serialize};
-use std::{
-    collections::{HashMap, VecDeque},
-    hash::{BuildHasherDefault, Hasher},
-};
+use std::collections::VecDeque;
 use units::TimeMs;
 
 /// An event that was posted lately.
@@ -18,35 +16,17 @@ pub(super) struct Recent {
     pub(super) at: TimeMs,
 }
 
-/// The first half of an identity is a hash already.
-#[derive(Default)]
-pub(super) struct AsItIs(u64);
-
-impl Hasher for AsItIs {
-    fn finish(&self) -> u64 {
-        self.0
-    }
-
-    fn write(&mut self, bytes: &[u8]) {
-        bytes.iter().for_each(|byte| self.0 = self.0.rotate_left(8) ^ u64::from(*byte));
-    }
-
-    fn write_u64(&mut self, number: u64) {
-        self.0 = number;
-    }
-}
-
-/// Events in the order in which they were posted, found by source and id. Some eighty bytes each.
+/// Events in the order in which they were posted, each once, found by source and id. Some sixty
+/// bytes each.
 #[derive(Debug, Default, Serialize, Deserialize)]
 pub(super) struct Recents {
     order: VecDeque<Recent>,
     /// How many were forgotten so far.
     #[serde(skip)]
     gone: u64,
-    /// By the first half of the identity: which one it is, counted from the first ever. Of two with
-    /// the same half, the later one.
+    /// Which one each is, counted from the first ever; by the first half of its identity.
     #[serde(skip)]
-    places: HashMap<u64, u64, BuildHasherDefault<AsItIs>>,
+    places: HashTable<u64>,
 }
 
 impl PartialEq for Recents {
@@ -66,14 +46,21 @@ impl Recents {
 
     pub(super) fn get(&self, identity: u128) -> Option<Recent> {
         let identity = halves(identity);
-        let place = self.places.get(&identity[0])?.checked_sub(self.gone)?;
-        self.order.get(usize::try_from(place).ok()?).copied().filter(|recent| recent.identity == identity)
+        let recent = |place: &u64| self.order.get((place - self.gone) as usize);
+        let is_it = |place: &u64| recent(place).is_some_and(|recent| recent.identity == identity);
+        recent(self.places.find(identity[0], is_it)?).copied()
     }
 
     pub(super) fn push(&mut self, identity: u128, content: u64, number: EventNo, at: TimeMs) {
-        let identity = halves(identity);
-        self.places.insert(identity[0], self.gone + self.order.len() as u64);
-        self.order.push_back(Recent { identity, content, number, at });
+        self.order.push_back(Recent { identity: halves(identity), content, number, at });
+        self.place(self.order.len() - 1);
+    }
+
+    fn place(&mut self, at: usize) {
+        let Self { order, gone, places } = self;
+        let half = |place: &u64| order.get((place - *gone) as usize).map_or(0, |recent| recent.identity[0]);
+        let place = *gone + at as u64;
+        places.insert_unique(half(&place), place, half);
     }
 
     pub(super) fn first(&self) -> Option<&Recent> {
@@ -81,19 +68,17 @@ impl Recents {
     }
 
     pub(super) fn forget_first(&mut self) {
-        let Some(first) = self.order.pop_front() else { return };
-        if self.places.get(&first.identity[0]) == Some(&self.gone) {
-            self.places.remove(&first.identity[0]);
+        let Some(first) = self.order.front() else { return };
+        if let Ok(place) = self.places.find_entry(first.identity[0], |place| *place == self.gone) {
+            place.remove();
         }
+        self.order.pop_front();
         self.gone += 1;
     }
 
     /// After [`Deserialize`], which leaves the index out.
     pub(super) fn index(&mut self) {
-        self.places.reserve(self.order.len());
-        for (recent, place) in self.order.iter().zip(self.gone..) {
-            self.places.insert(recent.identity[0], place);
-        }
+        (0..self.order.len()).for_each(|at| self.place(at));
     }
 }
 
@@ -114,7 +99,7 @@ mod tests {
             (number(&recents, 50), number(&recents, 99), number(&recents, 100)),
             (Some(50), Some(99), None)
         );
-        assert_eq!(number(&recents, 5), None, "95 has the same half");
+        assert_eq!(number(&recents, 5), Some(5), "95 has the same half");
         (0..10).for_each(|_| recents.forget_first());
         assert_eq!(
             (number(&recents, 9), number(&recents, 10), number(&recents, 95)),

@@ -1,7 +1,7 @@
 //! A topic: which events it has, where they are, who is to get them, and which were posted lately.
 
 use super::{
-    events::Events,
+    events::{Events, Kept},
     recents::{Recent, Recents},
     record::{EventNo, Key, SubscriptionNo},
     spec::TopicSpec,
@@ -16,17 +16,6 @@ const RECENT_MAX: usize = 1_000_000;
 /// Events that are kept because a key or a dead letter needs them, although those round them are
 /// let go.
 const APART_MAX: usize = 100_000;
-
-/// What is in memory of an event. Its body stays in the log.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
-pub(super) struct Kept {
-    /// Its entry in the log.
-    pub(super) sequence: Sequence,
-    pub(super) at: TimeMs,
-    pub(super) key: Key,
-    /// Who is to get it: an index of [`Topic::sets`].
-    pub(super) set: u32,
-}
 
 /// A set of subscriptions, in rising order, and how many kept events have matched just these.
 #[derive(Debug, PartialEq, Serialize, Deserialize)]
