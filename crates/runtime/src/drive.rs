@@ -2,7 +2,7 @@
 //! and the worker is a [`Front`]; [`crate::Service`] is the plain one.
 
 use crate::machine::Machine;
-use crate::recover::snapshot;
+use crate::recover::snapshot_of;
 use crate::sync::thread::{Builder, JoinHandle};
 use crate::sync::{Condvar, Mutex};
 use crate::worker::{STEP_COMMANDS_MAX, Worker};
@@ -33,6 +33,11 @@ pub trait Front: Send + Sync + 'static {
 
     /// Passes the replies on, one for each job.
     fn reply(&self, jobs: Vec<Self::Job>, replies: Vec<<Self::Machine as Machine>::Reply>, took: Duration);
+
+    /// Entries up to this one may be trimmed: nobody needs them any more.
+    fn may_trim(&self) -> Sequence {
+        Sequence(0)
+    }
 
     /// Jobs of the front's own that are to be done before the end.
     fn last_jobs(&self) -> Vec<Self::Job> {
@@ -75,12 +80,17 @@ pub fn run_worker<F: Front, L: Log>(front: &F, mut worker: Worker<F::Machine, L>
     let mut commands = Vec::new();
     // What is due is done at once, and not when the first job comes.
     let mut answered_all = step(front, &mut worker, &mut jobs, &mut commands);
+    let mut trimmed = Sequence(0);
     loop {
         let looks = jobs.is_empty() || !answered_all;
         if looks && !front.wait(worker.next_wakeup(), &mut jobs) && jobs.is_empty() {
             break;
         }
         answered_all = step(front, &mut worker, &mut jobs, &mut commands);
+        let up_to = front.may_trim();
+        if up_to > trimmed && worker.trim(up_to) {
+            trimmed = up_to;
+        }
     }
     jobs.extend(front.last_jobs());
     while !jobs.is_empty() {
@@ -215,17 +225,20 @@ impl Turn {
 
 /// Follows the log with a machine of its own and writes that machine's state now and then: the
 /// worker never waits for a snapshot, and every snapshot is a replay that worked. `on_broken` hears
-/// of invariants that the log breaks.
+/// of invariants that the log breaks, and `may_trim` up to where it may be trimmed.
 pub fn run_snapshots<M: Machine>(
     plan: SnapshotPlan,
     mut reader: Box<dyn LogRead>,
     mut snapshots: Box<dyn Snapshots>,
     ending: &Ending,
     on_broken: impl Fn(&[&'static str]),
+    may_trim: impl Fn(Sequence),
 ) {
     const LOOK: Duration = Duration::from_millis(500);
     let SnapshotPlan { name, newest, every } = plan;
     let mut turn = Turn { newest, every, again_at: None };
+    // The newest two snapshots stay, and the older one must be of use without the newer.
+    let mut older = newest;
     let _guard = SayOnPanic(&name);
     if let Err(error) = engines::background::lower_priority() {
         tracing::warn!(%error, "snapshots cannot stand back: they are made at the usual priority");
@@ -233,8 +246,13 @@ pub fn run_snapshots<M: Machine>(
     loop {
         let ends = ending.wait(LOOK);
         if turn.is_due(reader.last(), Instant::now()) {
-            match snapshot::<M>(&mut *reader, &mut *snapshots) {
-                Ok((at, took)) => {
+            match snapshot_of::<M>(&mut *reader, &mut *snapshots) {
+                Ok((machine, took)) => {
+                    let at = machine.sequence();
+                    let before = std::mem::replace(&mut older, at);
+                    if let Some(kept_from) = machine.kept_from() {
+                        may_trim(before.min(Sequence(kept_from.0.saturating_sub(1))));
+                    }
                     tracing::info!(name, sequence = at.0, ms = took.as_millis() as u64, "snapshot written");
                     turn.made(at);
                 }

@@ -82,6 +82,12 @@ pub trait Machine: Default + fmt::Debug + Send + 'static {
     /// The state that [`Machine::snapshot`] wrote. Any bytes may come; none may panic.
     fn restore(bytes: &[u8]) -> Result<Self, SnapshotError>;
 
+    /// The first entry of which more is needed than the state that it led to. Those before it, and
+    /// before the last two snapshots, are trimmed. `None`: no entry ever is.
+    fn kept_from(&self) -> Option<Sequence> {
+        None
+    }
+
     /// Whether a snapshot is of the version that this build writes. One of another version proves
     /// nothing.
     fn writes_like(snapshot: &[u8]) -> bool;

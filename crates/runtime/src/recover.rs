@@ -191,6 +191,15 @@ pub fn snapshot<M: Machine>(
     reader: &mut dyn LogRead,
     snapshots: &mut dyn Snapshots,
 ) -> Result<(Sequence, Duration), RecoverError> {
+    let (machine, took) = snapshot_of::<M>(reader, snapshots)?;
+    Ok((machine.sequence(), took))
+}
+
+/// As [`snapshot`]; returns the machine.
+pub(crate) fn snapshot_of<M: Machine>(
+    reader: &mut dyn LogRead,
+    snapshots: &mut dyn Snapshots,
+) -> Result<(M, Duration), RecoverError> {
     let started = Instant::now();
     let mut machine = match snapshots.latest()? {
         Some((at, bytes)) if at <= reader.last() => M::restore(&bytes).unwrap_or_default(),
@@ -200,5 +209,6 @@ pub fn snapshot<M: Machine>(
     if let Some(error) = snapshots.write(machine.sequence(), &machine.snapshot())? {
         tracing::warn!(sequence = machine.sequence().0, %error, "a snapshot is written, and older ones are left: the next one removes them");
     }
-    Ok((machine.sequence(), started.elapsed()))
+    let took = started.elapsed();
+    Ok((machine, took))
 }

@@ -12,6 +12,7 @@ use engines::clock::Clock;
 use engines::log::Log;
 use std::collections::{BTreeSet, VecDeque};
 use std::fmt;
+use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use std::sync::{Arc, PoisonError};
 use std::time::Duration;
 use tokio::sync::{oneshot, watch};
@@ -66,6 +67,8 @@ struct Shared<M: Machine> {
     sequence: watch::Sender<Sequence>,
     stopped: Mutex<Option<String>>,
     invariants: Mutex<BTreeSet<&'static str>>,
+    /// The last entry that may be trimmed.
+    may_trim: AtomicU64,
 }
 
 /// A value is consistent between two statements, so a panic of another holder leaves nothing half
@@ -130,6 +133,7 @@ impl<M: Machine<Command: Clone>> Service<M> {
             sequence: watch::Sender::new(worker.machine().sequence()),
             stopped: Mutex::default(),
             invariants: Mutex::default(),
+            may_trim: AtomicU64::new(0),
         });
         let newest = recovery.snapshot.unwrap_or_default();
         let plan = SnapshotPlan { name: name.to_owned(), newest, every: settings.snapshot_every };
@@ -137,7 +141,11 @@ impl<M: Machine<Command: Clone>> Service<M> {
         let threads = vec![
             spawn(name, move || run_worker(&*a, worker))?,
             spawn(&format!("{name}-snap"), move || {
-                run_snapshots::<M>(plan, reader, snapshots, &b.ending, |ids| lock(&b.invariants).extend(ids));
+                let on_broken = |ids: &[&'static str]| lock(&b.invariants).extend(ids);
+                let may_trim = |up_to: Sequence| {
+                    b.may_trim.fetch_max(up_to.0, Relaxed);
+                };
+                run_snapshots::<M>(plan, reader, snapshots, &b.ending, on_broken, may_trim);
             })?,
         ];
         Ok(Self { shared, threads, recovery })
@@ -246,6 +254,10 @@ impl<M: Machine<Command: Clone>> Front for Shared<M> {
 
     fn command(job: &Job<M>) -> M::Command {
         job.command.clone()
+    }
+
+    fn may_trim(&self) -> Sequence {
+        Sequence(self.may_trim.load(Relaxed))
     }
 
     fn stepped(&self, step: &Stepped<'_, Self>, _rest: &mut VecDeque<Job<M>>) {

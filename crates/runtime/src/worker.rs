@@ -90,6 +90,16 @@ impl<M: Machine, L: Log> Worker<M, L> {
         &self.machine
     }
 
+    /// Lets the log forget its entries up to this one; false if it cannot be done now.
+    pub fn trim(&mut self, up_to: Sequence) -> bool {
+        let may_write = matches!(self.mode, Mode::Running) && !self.uncertain;
+        let trimmed = may_write.then(|| self.log.trim(up_to));
+        if let Some(Err(error)) = &trimmed {
+            tracing::warn!(%error, %up_to, "the log was not trimmed");
+        }
+        trimmed.is_some()
+    }
+
     /// The log, for readers of it.
     pub fn log(&self) -> &L {
         &self.log

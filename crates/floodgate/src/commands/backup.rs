@@ -1,9 +1,10 @@
 //! `floodgate backup` and `restore`: copy a data directory consistently while its server goes on
 //! writing.
 //!
-//! A log is not copied as files, which the writer changes meanwhile, but read entry by entry,
+//! A sale's log is not copied as files, which the writer changes meanwhile, but read entry by entry,
 //! checked, and written again: the copy ends with a whole entry, as of some moment after the start
-//! of the copy.
+//! of the copy. The message service's log, which may have lost its beginning, is copied as files and
+//! then checked.
 
 use super::print;
 use crate::data::{
@@ -16,6 +17,7 @@ use data_encoding::HEXLOWER;
 use engines::embedded::disk::{Disk, RealDisk, make_dir_durable};
 use engines::embedded::{EmbeddedLog, LogId, Options, open_read_only};
 use engines::log::{Batch, Log, LogRead};
+use notify::core::Notify;
 use runtime::{Machine, recover, snapshot};
 use sale::core::{Entry, Record};
 use std::fmt;
@@ -108,10 +110,7 @@ fn copy(from: &Path, to: &Path, what: What) -> Result<(), Box<dyn std::error::Er
     }
     let of_notify = notify_dir(from);
     if has_notify_log(from).map_err(|e| failed(&of_notify, e))? {
-        let Copied { last, .. } =
-            copy_log::<notify::core::Notify>(&of_notify, &notify_dir(to), what, |notify, _| {
-                Ok(notify.stand_still(&Actor::new(Actor::RESTORE, "restored from a backup"), &moved))
-            })?;
+        let last = copy_messages(&of_notify, &notify_dir(to), what, &moved)?;
         mark_notify_made(to).map_err(|e| failed(to, e))?;
         print(&format!("{what}: message service: {last} entries, replayed\n"));
     }
@@ -194,6 +193,62 @@ fn copy_log<M: Machine>(
         snapshot::<M>(&mut *copy.reader(), &mut *copy.snapshots())?;
     }
     Ok(Copied { last: copy.last(), from: source.report().log_id, to: log_id })
+}
+
+/// Copies the log of the message service, whose first entries may have been trimmed: its files, and
+/// then what was copied is checked as a whole. While a server goes on writing, files come and go,
+/// and it is begun anew.
+fn copy_messages(
+    from: &Path,
+    to: &Path,
+    what: What,
+    moved: &[(String, String, Sequence)],
+) -> Result<Sequence, Box<dyn std::error::Error>> {
+    const TRIES: usize = 8;
+    let mut tries = 1;
+    let state = loop {
+        match copy_log_files(from, to) {
+            Ok(state) => break state,
+            Err(error) if tries == TRIES => return Err(error),
+            Err(_) => tries += 1,
+        }
+        fs::remove_dir_all(to)?;
+        std::thread::sleep(std::time::Duration::from_millis(300));
+    };
+    let report = open_read_only(to)?.report().clone();
+    // What was under way at the end of the copy is cut off, as after a crash.
+    let mut copy = EmbeddedLog::open_dir(to, Options::new(report.partition, report.log_id))?;
+    if what == What::Restore {
+        let mut batch = Batch::default();
+        let by = Actor::new(Actor::RESTORE, "restored from a backup");
+        state.stand_still(&by, moved).iter().for_each(|entry| batch.push(entry));
+        if !batch.is_empty() {
+            copy.append(copy.last(), &batch)?;
+        }
+    }
+    if copy.last() > Sequence(0) {
+        snapshot::<Notify>(&mut *copy.reader(), &mut *copy.snapshots())?;
+    }
+    Ok(copy.last())
+}
+
+/// Copies the files of a log as they are at the moment, and recovers from the copy.
+fn copy_log_files(from: &Path, to: &Path) -> Result<Notify, Box<dyn std::error::Error>> {
+    make_dir_durable(to)?;
+    let names = files(from)?;
+    // A snapshot is older than the segments that are copied after it. Of those the older ones come
+    // first: each proves that all before it are whole.
+    for extension in [".snap", ".log"] {
+        let mut names: Vec<&String> = names.iter().filter(|name| name.ends_with(extension)).collect();
+        names.sort_unstable();
+        for name in names {
+            copy_file(&from.join(name), &to.join(name))?;
+        }
+    }
+    sync_dir(to)?;
+    let mut copy = open_read_only(to)?;
+    let snapshot = copy.latest_snapshot()?;
+    Ok(recover::<Notify>(&mut copy, snapshot)?.0)
 }
 
 /// The pause of a restored copy: two servers that both sell the same stock would promise it twice.

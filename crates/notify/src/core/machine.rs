@@ -731,6 +731,11 @@ impl Machine for Notify {
         self.epoch = before + 1;
     }
 
+    fn kept_from(&self) -> Option<Sequence> {
+        let bodies = self.topics.values().filter_map(Topic::oldest_entry).min();
+        Some(bodies.unwrap_or_else(|| self.sequence.next()))
+    }
+
     fn writes_like(snapshot: &[u8]) -> bool {
         snapshot.first() == Some(&SNAPSHOT_VERSION)
     }

@@ -217,6 +217,12 @@ impl Topic {
         }
     }
 
+    /// The entry of the first event that is kept, whose body is needed.
+    pub(super) fn oldest_entry(&self) -> Option<Sequence> {
+        let apart = self.apart.values().next().copied();
+        apart.or_else(|| self.events.get(self.first())).map(|kept| kept.sequence)
+    }
+
     /// After [`Deserialize`], which leaves the index out.
     pub(super) fn index(&mut self) {
         self.recents.index();

@@ -3,4 +3,5 @@
 mod core_rules;
 mod pulled;
 mod seeds;
+mod trimmed;
 mod world;
