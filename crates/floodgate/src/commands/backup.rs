@@ -1,10 +1,10 @@
 //! `floodgate backup` and `restore`: copy a data directory consistently while its server goes on
 //! writing.
 //!
-//! A sale's log is not copied as files, which the writer changes meanwhile, but read entry by entry,
-//! checked, and written again: the copy ends with a whole entry, as of some moment after the start
-//! of the copy. The message service's log, which may have lost its beginning, is copied as files and
-//! then checked.
+//! A sale's log is not copied as files, which the writer changes meanwhile, but read entry by
+//! entry, checked, and written again: the copy ends with a whole entry, as of some moment after the
+//! start of the copy. The message service's log, which may have lost its beginning, is copied as
+//! files and then checked.
 
 use super::print;
 use crate::data::{
