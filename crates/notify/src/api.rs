@@ -7,8 +7,8 @@ use crate::{
     bodies::Noted,
     cloud_events::{BATCH_BYTES_MAX, batch_from_json, from_binary, from_json},
     core::{
-        Command, Delivery, EventSeen, From, Letter, Letters, NewEvent, Outcome, Owed, Post, Reply, Settled,
-        SubscriptionSeen, TopicSeen,
+        Accepted, Command, Delivery, EventSeen, From, Letter, Letters, NewEvent, Outcome, Owed, Post, Reply,
+        Settled, SubscriptionSeen, TopicSeen,
         record::{End, EventNo, SubscriptionNo},
         spec::{SubscriptionSpec, SubscriptionState, TopicSpec},
     },
@@ -216,9 +216,10 @@ async fn post_events(
     }
     match running.ask(Command::Post(Arc::new(Post { topic, events, followed: None }))).await? {
         Reply::Accepted(accepted) => {
-            let events = accepted
-                .into_iter()
-                .map(|accepted| StoredEvent { number: accepted.event.0, is_repeat: accepted.is_repeat });
+            let events = accepted.into_iter().map(|Accepted { event, is_repeat }| StoredEvent {
+                number: (event.0 > 0).then_some(event.0),
+                is_repeat,
+            });
             let stored = Stored { events: events.collect() };
             Ok((StatusCode::ACCEPTED, JsonReply(stored)).into_response())
         }
@@ -467,8 +468,13 @@ async fn settle(
 async fn list_topics(State(running): State<Arc<Running>>) -> Result<JsonReply<Topics>, Problem> {
     match running.ask(Command::Topics).await? {
         Reply::Topics(topics) => {
-            let view =
-                |TopicSeen { name, spec, kept, last }| TopicView { topic: name, spec, kept, last: last.0 };
+            let view = |TopicSeen { name, spec, kept, last, delayed }| TopicView {
+                topic: name,
+                spec,
+                kept,
+                last: last.0,
+                delayed,
+            };
             Ok(JsonReply(Topics { topics: topics.into_iter().map(view).collect() }))
         }
         other => Err(of_reply(&other)),

@@ -207,11 +207,14 @@ pub struct Noted {
 }
 
 fn stored_in(entry: &[u8]) -> Option<Stored> {
-    if !Record::is_published(entry) {
+    if !Record::has_event(entry) {
         return None;
     }
     match Entry::decode(entry) {
-        Ok(Entry { record: Record::Published { identity, body, .. }, .. }) => Some(Stored { identity, body }),
+        Ok(Entry {
+            record: Record::Published { identity, body, .. } | Record::Delayed { identity, body, .. },
+            ..
+        }) => Some(Stored { identity, body }),
         _ => None,
     }
 }

@@ -13,6 +13,7 @@ use serde::{
 use serde_json::{Value, value::RawValue};
 use std::{collections::BTreeMap, fmt};
 use time::{OffsetDateTime, format_description::well_known::Rfc3339};
+use units::TimeMs;
 
 /// Bytes of one event in the JSON format.
 pub const EVENT_BYTES_MAX: usize = 256 << 10;
@@ -24,7 +25,7 @@ const ATTRIBUTES_MAX: usize = 40;
 const NAME_BYTES_MAX: usize = 40;
 const VALUE_BYTES_MAX: usize = 4096;
 /// Attributes that are texts.
-const TEXTS: [&str; 9] = [
+const TEXTS: [&str; 10] = [
     "specversion",
     "id",
     "source",
@@ -34,6 +35,7 @@ const TEXTS: [&str; 9] = [
     "dataschema",
     "datacontenttype",
     "partitionkey",
+    "deliverat",
 ];
 
 /// Why a document is no CloudEvent that can be stored.
@@ -238,11 +240,14 @@ fn whole(
             return Err(EventError::new(format!("{name}: empty; leave it out")));
         }
     }
-    if let Some(time) = attributes.get("time")
-        && OffsetDateTime::parse(time, &Rfc3339).is_err()
-    {
-        return Err(EventError::new("time: want RFC 3339, such as 2026-11-26T10:00:00Z"));
-    }
+    let time = |name: &str| match attributes.get(name).map(|time| OffsetDateTime::parse(time, &Rfc3339)) {
+        None => Ok(None),
+        Some(Ok(time)) => Ok(Some(time)),
+        Some(Err(_)) => Err(EventError::new(format!("{name}: want RFC 3339, such as 2026-11-26T10:00:00Z"))),
+    };
+    time("time")?;
+    let due = time("deliverat")?
+        .map(|time| TimeMs(u64::try_from(time.unix_timestamp_nanos() / 1_000_000).unwrap_or_default()));
     let identity = {
         let mut hasher = blake3::Hasher::new();
         hasher.update(&(source.len() as u64).to_le_bytes());
@@ -277,7 +282,7 @@ fn whole(
     }
     let identity = u128::from_le_bytes(*identity.as_bytes().first_chunk().expect("32 bytes"));
     let content = first_u64(&blake3::hash(body.as_bytes()));
-    Ok(NewEvent { identity, content, key, attributes, body: body.into_bytes().into() })
+    Ok(NewEvent { identity, content, key, due, attributes, body: body.into_bytes().into() })
 }
 
 fn first_u64(hash: &blake3::Hash) -> u64 {

@@ -57,7 +57,10 @@ fn of_refused(refused: &Refused) -> Problem {
         Refused::TooMany { what, max } => Problem::new(&CONFLICT, format!("{max} {what} are the most")),
         Refused::Repeated { at, event } => Problem::new(
             &EVENT_REPEATED,
-            format!("event {at}: number {} has its source and id, and is another event", event.0),
+            match event.0 {
+                0 => format!("event {at}: a delayed event has its source and id, and is another event"),
+                number => format!("event {at}: number {number} has its source and id, and is another event"),
+            },
         ),
         Refused::Full { kept } => Problem::new(
             &UNAVAILABLE,
@@ -67,6 +70,10 @@ fn of_refused(refused: &Refused) -> Problem {
             ),
         )
         .retry_after(30),
+        Refused::TooLate { at } => Problem::new(
+            &NOT_AN_EVENT,
+            format!("event {at}: deliverat: want 366 days from now at the most"),
+        ),
         Refused::TooManyComparisons { fit } => Problem::new(
             &BODY_TOO_LARGE,
             format!("the topic's subscriptions have so many filters that {fit} events fit into one request: post fewer at once"),

@@ -17,8 +17,9 @@ pub(super) struct Stored {
 /// An event that is stored.
 #[derive(Debug, Serialize, JsonSchema)]
 pub(super) struct StoredEvent {
-    /// Its number within the topic.
-    pub(super) number: u64,
+    /// Its number within the topic; an event has none before it is due (`deliverat`).
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(super) number: Option<u64>,
     /// It was stored before: the same event, posted again.
     pub(super) is_repeat: bool,
 }
@@ -33,6 +34,8 @@ pub(super) struct TopicView {
     pub(super) kept: u64,
     /// The number of the last event; 0 before the first.
     pub(super) last: u64,
+    /// Events that are not due yet.
+    pub(super) delayed: u64,
 }
 
 /// All topics.

@@ -20,6 +20,8 @@ pub struct NewEvent {
     pub content: u64,
     /// `None`: in no order.
     pub key: Option<Key>,
+    /// It is as if it were posted then, if that is later.
+    pub due: Option<TimeMs>,
     pub attributes: Attributes,
     /// In the JSON format of CloudEvents.
     pub body: Arc<[u8]>,
@@ -37,6 +39,7 @@ pub struct Post {
 /// An event that is stored.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Accepted {
+    /// 0 if it is not due yet, or was not when it was posted.
     pub event: EventNo,
     /// It was stored before.
     pub is_repeat: bool,
@@ -224,6 +227,10 @@ pub enum Refused {
     Full {
         kept: u64,
     },
+    /// This event of the batch (from 0) is due in more than a year.
+    TooLate {
+        at: usize,
+    },
     /// The topic has so many filters that fewer events fit into one post.
     TooManyComparisons {
         fit: usize,
@@ -293,6 +300,8 @@ pub struct TopicSeen {
     /// Events that are kept, and the number of the last one that was posted.
     pub kept: u64,
     pub last: EventNo,
+    /// Events that are not due yet.
+    pub delayed: u64,
 }
 
 /// A subscription, for operators.

@@ -136,6 +136,11 @@ impl Events {
         numbers.filter_map(|(chunk, number)| chunk.event(number))
     }
 
+    /// An entry no later than those of all events.
+    pub(super) fn oldest_entry(&self) -> Option<Sequence> {
+        self.chunks.iter().map(|chunk| chunk.sequence).min()
+    }
+
     /// The number of the first one at this time or later.
     pub(super) fn first_since(&self, at: TimeMs) -> u64 {
         let after = self.chunks.partition_point(|chunk| chunk.at < at);

@@ -3,8 +3,8 @@
 use super::{
     Notify,
     command::{
-        Accepted, Attempted, Command, Delivery, EventSeen, From, Letter, Letters, Outcome, Owed, Post,
-        Refused, Reply, Settled, SubscriptionSeen, TopicSeen, Turn,
+        Accepted, Attempted, Command, Delivery, EventSeen, From, Letter, Letters, NewEvent, Outcome, Owed,
+        Post, Refused, Reply, Settled, SubscriptionSeen, TopicSeen, Turn,
     },
     events::Kept,
     record::{Entry, EventNo, Key, Record, SubscriptionNo, TopicNo, Tried},
@@ -41,6 +41,9 @@ const LETTERS_MAX: u64 = 10_000;
 const OLD_SECRET_MAX: DurationMs = DurationMs(30 * 24 * 3600 * 1000);
 /// Lanes of a deleted subscription that are let go at a time.
 const WITHER: usize = 1000;
+/// Delayed events of a topic, at the most, and how far ahead they may be due.
+const DELAYED_MAX: usize = 100_000;
+const DUE_MAX: DurationMs = DurationMs(366 * 24 * 3600 * 1000);
 const SNAPSHOT_VERSION: u8 = 2;
 
 /// Everything that is in the log.
@@ -207,7 +210,18 @@ impl Notify {
         let at_now = now.max(self.now);
         let known = &self.topics[&topic];
         let mut new: BTreeMap<u128, (usize, u64)> = BTreeMap::new();
+        let is_delayed = |event: &&NewEvent| event.due.is_some_and(|due| due > at_now);
+        let delayed = known.delayed.len() + post.events.iter().filter(is_delayed).count();
+        if delayed > DELAYED_MAX {
+            return Ok(Reply::Refused(Refused::TooMany {
+                what: "delayed events of one topic",
+                max: DELAYED_MAX,
+            }));
+        }
         for (at, event) in post.events.iter().enumerate() {
+            if event.due.is_some_and(|due| due > at_now.plus(DUE_MAX)) {
+                return Ok(Reply::Refused(Refused::TooLate { at }));
+            }
             let earlier = new.get(&event.identity).map(|(at, content)| (known.next() + *at as u64, *content));
             let earlier = earlier.or_else(|| {
                 known.recent(event.identity, at_now).map(|recent| (recent.number.0, recent.content))
@@ -240,6 +254,12 @@ impl Notify {
                 subscriptions.iter().filter(passes).map(|(number, _)| *number).collect();
             out.spend(comparisons / 16);
             let (identity, content, body) = (event.identity, event.content, Arc::clone(&event.body));
+            if let Some(due) = event.due.filter(|due| *due > at_now) {
+                let key = event.key;
+                self.commit(now, Record::Delayed { topic, identity, content, key, due, matched, body }, out)?;
+                accepted.push(Accepted { event: EventNo(0), is_repeat: false });
+                continue;
+            }
             // An event in no order has a key of its own.
             let key = event.key.unwrap_or(Key(!number));
             let record = Record::Published { topic, identity, content, key, matched, body };
@@ -487,6 +507,20 @@ impl Notify {
         Ok(Progress::Done)
     }
 
+    /// Publishes what is due.
+    fn publish_due(&mut self, now: TimeMs, out: &mut Step) -> Result<Progress, Broken> {
+        while let Some(&(due, delayed, topic)) = self.delayed.first() {
+            if due > now {
+                break;
+            }
+            if out.is_full() {
+                return Ok(Progress::More);
+            }
+            self.commit(now, Record::Due { topic, due, delayed }, out)?;
+        }
+        Ok(Progress::Done)
+    }
+
     /// Gives some memory of deleted subscriptions back.
     fn wither(&mut self) {
         if let Some(gone) = self.withering.last_mut()
@@ -614,11 +648,16 @@ impl Machine for Notify {
     }
 
     fn tick(&mut self, now: TimeMs, out: &mut Step) -> Result<Progress, Broken> {
-        self.end_leases(now, out)
+        match self.publish_due(now, out)? {
+            Progress::Done => self.end_leases(now, out),
+            Progress::More => Ok(Progress::More),
+        }
     }
 
     fn next_wakeup(&self) -> Option<TimeMs> {
-        self.lease_ends.first().map(|(until, ..)| *until)
+        let lease = self.lease_ends.first().map(|(until, ..)| *until);
+        let due = self.delayed.first().map(|(due, ..)| *due);
+        lease.into_iter().chain(due).min()
     }
 
     fn decide(
@@ -709,6 +748,8 @@ impl Machine for Notify {
                 return Err(SnapshotError(format!("topic {} does not fit together", topic.name)));
             }
             notify.topic_nos.insert(topic.name.clone(), *number);
+            let delayed = topic.delayed.keys().map(|&(due, sequence)| (due, sequence, *number));
+            notify.delayed.extend(delayed);
         }
         for saved in snapshot.subscriptions {
             if !notify.topics.contains_key(&saved.topic) {
@@ -751,6 +792,7 @@ impl Machine for Notify {
                         spec: topic.spec.clone(),
                         kept: topic.kept(),
                         last: EventNo(topic.next() - 1),
+                        delayed: topic.delayed.len() as u64,
                     })
                     .collect(),
             ),

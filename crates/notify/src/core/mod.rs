@@ -65,6 +65,8 @@ pub struct Notify {
     /// the log: after a restart they are pulled again.
     leases: BTreeMap<(SubscriptionNo, EventNo), (TimeMs, TimeMs)>,
     lease_ends: BTreeSet<(TimeMs, SubscriptionNo, EventNo)>,
+    /// Events that are to be published later, of all topics.
+    delayed: BTreeSet<(TimeMs, Sequence, TopicNo)>,
     /// Deleted ones, whose memory is given back piece by piece.
     withering: Vec<Subscription>,
 }
@@ -166,6 +168,16 @@ impl Notify {
         }
     }
 
+    /// An event of these subscriptions' topic is for them.
+    fn tell(&mut self, matched: &[SubscriptionNo], number: EventNo) {
+        for subscription in matched {
+            if let Some(known) = self.subscriptions.get_mut(subscription) {
+                known.last_matched = number.0;
+            }
+            self.queue(*subscription);
+        }
+    }
+
     fn fold(&mut self, entry: &Entry) -> Result<(), Broken> {
         ensure(entry.at >= self.now, "time", || format!("{} after {}", entry.at, self.now))?;
         let sequence = self.sequence.next();
@@ -227,12 +239,26 @@ impl Notify {
                 let known = known.ok_or_else(none)?;
                 ensure(matched.is_sorted(), "matched", || format!("{matched:?}"))?;
                 let number = known.publish(entry.at, sequence, *key, matched, (*identity, *content));
-                for subscription in matched {
-                    if let Some(known) = self.subscriptions.get_mut(subscription) {
-                        known.last_matched = number.0;
-                    }
-                    self.queue(*subscription);
-                }
+                self.tell(matched, number);
+            }
+            Record::Delayed { topic, identity, content, key, due, matched, .. } => {
+                let known = self.topics.get_mut(topic);
+                let none = || Broken { rule: "known", detail: format!("no topic {}", topic.0) };
+                let known = known.ok_or_else(none)?;
+                ensure(matched.is_sorted(), "matched", || format!("{matched:?}"))?;
+                known.delay(entry.at, (*due, sequence), *key, matched, (*identity, *content));
+                self.delayed.insert((*due, sequence, *topic));
+            }
+            Record::Due { topic, due, delayed } => {
+                let none = || Broken {
+                    rule: "known",
+                    detail: format!("no delayed event {delayed} of topic {}", topic.0),
+                };
+                let known = self.topics.get_mut(topic).ok_or_else(none)?;
+                let published = known.publish_delayed(entry.at, (*due, *delayed));
+                let (number, matched) = published.ok_or_else(none)?;
+                self.delayed.remove(&(*due, *delayed, *topic));
+                self.tell(&matched, number);
             }
             Record::Delivered(tried) => {
                 let (subscription, topic, key) = self.owed(tried.subscription, tried.event)?;

@@ -124,6 +124,24 @@ pub enum Record {
         from: EventNo,
         by: Actor,
     },
+    /// An event is stored, and is to be published later.
+    Delayed {
+        topic: TopicNo,
+        identity: u128,
+        content: u64,
+        /// `None`: in no order.
+        key: Option<Key>,
+        due: TimeMs,
+        /// Whose filters it passed, in rising order.
+        matched: Vec<SubscriptionNo>,
+        body: Arc<[u8]>,
+    },
+    /// The event of this earlier entry is published.
+    Due {
+        topic: TopicNo,
+        due: TimeMs,
+        delayed: Sequence,
+    },
     /// A subscription's deliveries are signed with a new secret, and until then also with the one
     /// before.
     SecretRotated {
@@ -153,13 +171,15 @@ pub struct Entry {
 
 /// The first byte of an event that was posted.
 const PUBLISHED: u8 = 5;
+/// That of an event that is to be published later.
+const DELAYED: u8 = 18;
 /// Those of attempts.
 const ATTEMPTS: std::ops::RangeInclusive<u8> = 6..=9;
 
 impl Record {
-    /// Whether these are the bytes of a [`Record::Published`].
-    pub fn is_published(entry: &[u8]) -> bool {
-        entry.first() == Some(&PUBLISHED)
+    /// Whether these are the bytes of an entry with an event.
+    pub fn has_event(entry: &[u8]) -> bool {
+        entry.first().is_some_and(|kind| [PUBLISHED, DELAYED].contains(kind))
     }
 
     /// Whether these are the bytes of an attempt.
@@ -225,6 +245,19 @@ fn read_tried(r: &mut Reader<'_>) -> Result<Tried, DecodeError> {
         took_ms: r.u32()?,
         said: r.text()?,
     })
+}
+
+fn write_matched(w: &mut Writer<'_>, matched: &[SubscriptionNo]) {
+    w.u32(matched.len() as u32);
+    matched.iter().for_each(|subscription| w.u32(subscription.0));
+}
+
+fn read_matched(r: &mut Reader<'_>) -> Result<Vec<SubscriptionNo>, DecodeError> {
+    let count = r.u32()? as usize;
+    if count > r.left() / 4 {
+        return Err(DecodeError("too short"));
+    }
+    (0..count).map(|_| Ok(SubscriptionNo(r.u32()?))).collect()
 }
 
 fn write_state(w: &mut Writer<'_>, state: SubscriptionState) {
@@ -299,8 +332,7 @@ impl Codec for Entry {
                 w.bytes(&identity.to_le_bytes());
                 w.u64(*content);
                 w.u64(key.0);
-                w.u32(matched.len() as u32);
-                matched.iter().for_each(|subscription| w.u32(subscription.0));
+                write_matched(w, matched);
                 w.bytes(body);
             }
             Record::Delivered(tried) => {
@@ -346,6 +378,23 @@ impl Codec for Entry {
                 head(w, 14);
                 w.u64(since.0);
                 w.u64(*turned_away);
+            }
+            Record::Delayed { topic, identity, content, key, due, matched, body } => {
+                head(w, DELAYED);
+                w.u32(topic.0);
+                w.bytes(&identity.to_le_bytes());
+                w.u64(*content);
+                w.u8(u8::from(key.is_some()));
+                w.u64(key.map_or(0, |key| key.0));
+                w.u64(due.0);
+                write_matched(w, matched);
+                w.bytes(body);
+            }
+            Record::Due { topic, due, delayed } => {
+                head(w, 19);
+                w.u32(topic.0);
+                w.u64(due.0);
+                w.u64(delayed.0);
             }
             Record::Dropped { topic, up_to } => {
                 head(w, 15);
@@ -393,11 +442,7 @@ impl Codec for Entry {
             PUBLISHED => {
                 let topic = TopicNo(r.u32()?);
                 let (identity, content) = (u128::from_le_bytes(r.array()?), r.u64()?);
-                let (key, count) = (Key(r.u64()?), r.u32()? as usize);
-                if count > r.left() / 4 {
-                    return Err(DecodeError("too short"));
-                }
-                let matched = (0..count).map(|_| Ok(SubscriptionNo(r.u32()?))).collect::<Result<_, _>>()?;
+                let (key, matched) = (Key(r.u64()?), read_matched(&mut r)?);
                 let body = r.take(r.left())?.into();
                 Record::Published { topic, identity, content, key, matched, body }
             }
@@ -418,6 +463,22 @@ impl Codec for Entry {
             12 => Record::Trimmed { topic: TopicNo(r.u32()?), up_to: EventNo(r.u64()?) },
             13 => Record::Followed { log: r.text()?, up_to: Sequence(r.u64()?) },
             14 => Record::ShortageOver { since: TimeMs(r.u64()?), turned_away: r.u64()? },
+            DELAYED => {
+                let topic = TopicNo(r.u32()?);
+                let (identity, content) = (u128::from_le_bytes(r.array()?), r.u64()?);
+                let (has_key, key) = (r.u8()?, Key(r.u64()?));
+                let key = match has_key {
+                    0 => None,
+                    1 => Some(key),
+                    _ => return Err(DecodeError("neither with a key nor without")),
+                };
+                let (due, matched) = (TimeMs(r.u64()?), read_matched(&mut r)?);
+                let body = r.take(r.left())?.into();
+                Record::Delayed { topic, identity, content, key, due, matched, body }
+            }
+            19 => {
+                Record::Due { topic: TopicNo(r.u32()?), due: TimeMs(r.u64()?), delayed: Sequence(r.u64()?) }
+            }
             15 => Record::Dropped { topic: TopicNo(r.u32()?), up_to: EventNo(r.u64()?) },
             16 => Record::Replayed {
                 subscription: SubscriptionNo(r.u32()?),

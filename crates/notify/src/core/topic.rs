@@ -24,6 +24,13 @@ struct Matched {
     events: u64,
 }
 
+/// An event that is to be published later.
+#[derive(Debug, PartialEq, Serialize, Deserialize)]
+pub(super) struct Delayed {
+    key: Option<Key>,
+    matched: Vec<SubscriptionNo>,
+}
+
 #[derive(Debug, PartialEq, Serialize, Deserialize)]
 pub(super) struct Topic {
     pub(super) name: TopicId,
@@ -32,6 +39,8 @@ pub(super) struct Topic {
     events: Events,
     /// Earlier ones that somebody still needs.
     apart: BTreeMap<u64, Kept>,
+    /// Events that are not due yet, by when they are, and by their entries.
+    pub(super) delayed: BTreeMap<(TimeMs, Sequence), Delayed>,
     /// The sets of subscriptions that kept events have matched, each once: there are few.
     sets: BTreeMap<u32, Matched>,
     /// The last id of a set that was given away.
@@ -49,6 +58,7 @@ impl Topic {
             spec,
             events: Events::starting_at(1),
             apart: BTreeMap::new(),
+            delayed: BTreeMap::new(),
             sets: BTreeMap::new(),
             last_set: 0,
             set_ids: BTreeMap::new(),
@@ -124,6 +134,40 @@ impl Topic {
         matched: &[SubscriptionNo],
         (identity, content): (u128, u64),
     ) -> EventNo {
+        let number = self.add(at, sequence, key, matched);
+        self.forget_old(at);
+        self.recents.push(identity, content, number, at);
+        number
+    }
+
+    /// An event is stored that is to be published later.
+    pub(super) fn delay(
+        &mut self,
+        at: TimeMs,
+        (due, sequence): (TimeMs, Sequence),
+        key: Option<Key>,
+        matched: &[SubscriptionNo],
+        (identity, content): (u128, u64),
+    ) {
+        self.delayed.insert((due, sequence), Delayed { key, matched: matched.to_vec() });
+        self.forget_old(at);
+        self.recents.push(identity, content, EventNo(0), at);
+    }
+
+    /// Publishes an event that was delayed, to those of its subscriptions that are left. Its number,
+    /// and who is to get it.
+    pub(super) fn publish_delayed(
+        &mut self,
+        at: TimeMs,
+        (due, sequence): (TimeMs, Sequence),
+    ) -> Option<(EventNo, Vec<SubscriptionNo>)> {
+        let Delayed { key, mut matched } = self.delayed.remove(&(due, sequence))?;
+        matched.retain(|number| self.subscriptions.contains(number));
+        let key = key.unwrap_or(Key(!self.next()));
+        Some((self.add(at, sequence, key, &matched), matched))
+    }
+
+    fn add(&mut self, at: TimeMs, sequence: Sequence, key: Key, matched: &[SubscriptionNo]) -> EventNo {
         let set = match self.set_ids.get(matched) {
             Some(&set) => set,
             None => {
@@ -144,8 +188,6 @@ impl Topic {
         }
         let number = EventNo(self.next());
         self.events.push(Kept { sequence, at, key, set });
-        self.forget_old(at);
-        self.recents.push(identity, content, number, at);
         number
     }
 
@@ -217,10 +259,11 @@ impl Topic {
         }
     }
 
-    /// The entry of the first event that is kept, whose body is needed.
+    /// The first entry whose body is needed, or one before it.
     pub(super) fn oldest_entry(&self) -> Option<Sequence> {
-        let apart = self.apart.values().next().copied();
-        apart.or_else(|| self.events.get(self.first())).map(|kept| kept.sequence)
+        let apart = self.apart.values().map(|kept| kept.sequence);
+        let delayed = self.delayed.keys().map(|(_, sequence)| *sequence);
+        apart.chain(delayed).chain(self.events.oldest_entry()).min()
     }
 
     /// After [`Deserialize`], which leaves the index out.

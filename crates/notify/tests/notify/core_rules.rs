@@ -2,7 +2,7 @@
 
 use crate::world::*;
 use notify::core::spec::{Exhausted, SubscriptionSpec, SubscriptionState, TopicSpec, WhenFull};
-use notify::core::{Accepted, Command, From, Letters, Outcome, Owed, Refused, Reply};
+use notify::core::{Accepted, Command, From, Letters, NewEvent, Outcome, Owed, Refused, Reply};
 use notify::filter::Filter;
 use units::{DurationMs, TimeMs};
 
@@ -546,4 +546,45 @@ fn subscriptions_are_listed_page_by_page() {
         (page(&mut world, None), page(&mut world, Some("b"))),
         (vec!["a".into(), "b".into()], vec!["c".to_owned()])
     );
+}
+
+#[test]
+fn a_delayed_event_is_published_when_it_is_due_also_after_a_restart() {
+    let mut world = World::new();
+    world.subscribe("crm", spec());
+    world.subscribe("gone", spec());
+    let due = |world: &World, seconds: u64| Some(world.now.plus(DurationMs::seconds(seconds)));
+    let delayed =
+        |world: &World, name, seconds| NewEvent { due: due(world, seconds), ..event(name, "t", Some(1)) };
+    let batch = vec![delayed(&world, 1, 60), event(2, "t", Some(1)), delayed(&world, 3, 30)];
+    let accepted = world.posted(batch.clone());
+    assert_eq!(accepted.iter().map(|accepted| accepted.event.0).collect::<Vec<_>>(), [0, 1, 0]);
+    assert!(world.posted(batch).iter().all(|accepted| accepted.is_repeat));
+    let other = NewEvent { content: 9, ..delayed(&world, 1, 60) };
+    assert_eq!(world.post(vec![other]), Reply::Refused(Refused::Repeated { at: 0, event: no(0) }));
+    assert_eq!(world.ask(Command::Unsubscribe { name: id("gone"), by: by() }), Reply::Done);
+    assert_eq!(deliver_all(&mut world), [1]);
+    world.subscribe("late", spec());
+    world.restart(world.disk.kill());
+    world.pass(29_999);
+    assert!(world.begin().is_empty());
+    assert_eq!(world.worker.next_wakeup(), Some(world.now.plus(DurationMs(1))));
+    world.pass(1);
+    let begun = world.begin();
+    assert_eq!(
+        (numbers(&begun), begun[0].name.clone()),
+        (vec![2], id("crm")),
+        "who subscribed later has it not"
+    );
+    world.restart(world.disk.kill());
+    world.pass(30_000);
+    assert_eq!(deliver_all(&mut world), [2]);
+    assert_eq!(deliver_all(&mut world), [3]);
+    let Reply::Topics(topics) = world.ask(Command::Topics) else { panic!() };
+    assert_eq!((topics[0].delayed, topics[0].last), (0, no(3)));
+    let past = NewEvent { due: Some(TimeMs(5)), ..event(7, "t", None) };
+    assert_eq!(world.posted(vec![past])[0].event, no(4), "at once");
+    let far = NewEvent { due: due(&world, 400 * 86_400), ..event(8, "t", None) };
+    assert_eq!(world.post(vec![event(9, "t", None), far]), Reply::Refused(Refused::TooLate { at: 1 }));
+    world.restart(world.disk.kill());
 }

@@ -56,6 +56,7 @@ pub fn event(name: u64, kind: &str, key: Option<u64>) -> NewEvent {
         identity: u128::from(name),
         content: name,
         key: key.map(Key),
+        due: None,
         attributes,
         body: format!("{{\"id\":\"{name}\"}}").into_bytes().into(),
     }
