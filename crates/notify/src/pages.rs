@@ -1,5 +1,5 @@
-//! The operators' pages: subscriptions with what they are owed, and the dead letters of one. They
-//! work without JavaScript.
+//! The operators' pages: subscriptions with what they are owed, and of one its dead letters and
+//! blocked keys, with forms for them. They work without JavaScript.
 
 use crate::{
     core::{
@@ -7,26 +7,31 @@ use crate::{
         spec::SubscriptionState,
     },
     parts::{PAGE_MAX, Parts, Running},
-    problem::{NOT_FOUND, Problem, of_reply},
+    problem::{INVALID, NOT_FOUND, Problem, of_reply},
 };
 use axum::{
     extract::{Path, Query, State},
-    response::Html,
+    response::{Html, IntoResponse, Redirect, Response},
 };
-use contracts::SubscriptionId;
+use contracts::{REASON_BYTES_MAX, SubscriptionId};
 use http::HeaderMap;
 use maud::{Markup, html};
 use serde::Deserialize;
 use std::sync::Arc;
 use units::TimeMs;
 use web::{
-    api_keys::Role,
-    operation::{Access, Operation, get},
+    api_keys::{MaybeSignedIn, Role, SignedIn},
+    form::{SignedForm, TOKEN_FIELD},
+    operation::{Access, Operation, get, post},
     page::{Frame, Lang},
     protection::Protection,
+    reason::Reasons,
 };
 
 const READ: Access = Access::Role(Role::ReadOnly);
+const OPERATE: Access = Access::Role(Role::Operator);
+const OWN: Access = Access::Role(Role::Owner);
+const FORM_BYTES_MAX: usize = 4096;
 /// Dead letters on one page.
 const LETTERS_MAX: usize = 100;
 
@@ -35,6 +40,8 @@ pub(crate) fn pages() -> Vec<Operation<Parts>> {
     let mut operations = vec![
         get("/", "showSubscriptions", READ, subscriptions),
         get("/subscriptions/{subscription}", "showSubscription", READ, subscription),
+        post("/subscriptions/operate", "operateForm", OPERATE, operate).form(),
+        post("/subscriptions/discard", "discardForm", OWN, discard).form(),
     ];
     operations.extend(web::sign_in::operations());
     operations
@@ -47,7 +54,11 @@ struct Shown {
     after: u64,
     /// Subscriptions whose names come after this one.
     named: Option<SubscriptionId>,
+    /// What the form before this page did.
+    done: Option<String>,
 }
+
+type Form = SignedForm<FORM_BYTES_MAX>;
 
 fn places(lang: Lang) -> [(&'static str, &'static str); 2] {
     [("/", lang.say("Subscriptions", "订阅")), ("/problems", lang.say("Problem documents", "错误说明"))]
@@ -195,7 +206,8 @@ fn table_of_topics(lang: Lang, topics: &[TopicSeen]) -> Markup {
 async fn subscription(
     State(running): State<Arc<Running>>,
     Path(name): Path<String>,
-    Query(Shown { lang, after, .. }): Query<Shown>,
+    MaybeSignedIn(signed_in): MaybeSignedIn,
+    Query(Shown { lang, after, done, .. }): Query<Shown>,
     headers: HeaderMap,
 ) -> Result<Html<String>, Problem> {
     let lang = Lang::of(lang.as_deref(), &headers);
@@ -218,6 +230,8 @@ async fn subscription(
             }
             (lang.say("; ", "；")) (state_in(lang, seen.state)) (lang.say(".", "。"))
         }
+        @if let Some(done) = done.and_then(|done| said(lang, &done)) { p role="status" { (done) } }
+        @if let Some(signed_in) = &signed_in { (forms(lang, signed_in, &seen)) }
         h2 { (lang.say("Dead letters", "死信")) }
         @if dead.is_empty() { p { (lang.say("None.", "无。")) } }
         @else { (table_of_letters(lang, &dead)) }
@@ -236,6 +250,125 @@ async fn subscription(
     };
     let path = format!("/subscriptions/{id}");
     Ok(page(lang, id.as_str(), &path, &body))
+}
+
+/// What a form did.
+fn said(lang: Lang, done: &str) -> Option<&'static str> {
+    Some(match done {
+        "pause" => {
+            lang.say("It is paused: nothing is delivered until it is resumed.", "已暂停：恢复前不再投递。")
+        }
+        "resume" => lang.say("It is delivered to again.", "已恢复投递。"),
+        "redrive" => lang.say("They are tried again.", "正在重新投递。"),
+        "discard" => lang.say("It is given up, and never delivered.", "已放弃，不再投递。"),
+        _ => return None,
+    })
+}
+
+/// What the operator may do with a subscription.
+fn forms(lang: Lang, signed_in: &SignedIn, seen: &SubscriptionSeen) -> Markup {
+    let common = |what: &str| {
+        html! {
+            input type="hidden" name=(TOKEN_FIELD) value=(signed_in.form_token());
+            input type="hidden" name="lang" value=(lang.code());
+            input type="hidden" name="subscription" value=(seen.name);
+            input type="hidden" name="what" value=(what);
+        }
+    };
+    let reason = |what: &str, is_needed: bool| {
+        let id = format!("reason-{what}");
+        html! {
+            label for=(id) { (lang.say("Reason", "原因")) }
+            input id=(id) type="text" name="reason" required[is_needed] maxlength=(REASON_BYTES_MAX) autocomplete="off";
+        }
+    };
+    let number = |what: &str| {
+        let id = format!("number-{what}");
+        html! {
+            label for=(id) { (lang.say("Event", "事件")) }
+            input id=(id) type="text" inputmode="numeric" name="number" required pattern="[0-9]+" autocomplete="off";
+        }
+    };
+    let (turn, label) = match seen.state {
+        SubscriptionState::Active => ("pause", lang.say("Pause", "暂停")),
+        SubscriptionState::Paused | SubscriptionState::Disabled => ("resume", lang.say("Resume", "恢复")),
+    };
+    html! {
+        @if signed_in.may(Role::Operator) {
+            form class="operate" method="post" action="/subscriptions/operate" {
+                (common(turn)) (reason(turn, false)) button type="submit" { (label) }
+            }
+            @if seen.dead + seen.blocked > 0 {
+                form class="operate" method="post" action="/subscriptions/operate" {
+                    (common("redrive")) (reason("redrive", false))
+                    button type="submit" {
+                        (lang.say("Try dead letters and blocked keys again", "重投死信与阻塞的键"))
+                    }
+                }
+            }
+        }
+        @if signed_in.may(Role::Owner) && seen.dead + seen.blocked > 0 {
+            form class="operate" method="post" action="/subscriptions/discard" {
+                (common("discard")) (number("discard")) (reason("discard", true))
+                button type="submit" { (lang.say("Give this event up", "放弃该事件")) }
+            }
+        }
+    }
+}
+
+/// `POST /subscriptions/operate`.
+async fn operate(
+    State(running): State<Arc<Running>>,
+    headers: HeaderMap,
+    form: Form,
+) -> Result<Response, Problem> {
+    Reasons::Optional.check(form.field("reason"))?;
+    let (name, by) = (named(&form)?, form.operator.actor(form.field("reason")));
+    let command = match form.field("what") {
+        "pause" => Command::SetState { name: name.clone(), state: SubscriptionState::Paused, by },
+        "resume" => Command::SetState { name: name.clone(), state: SubscriptionState::Active, by },
+        "redrive" => Command::Redrive { name: name.clone(), event: None, by },
+        what => return Err(Problem::new(&INVALID, format!("what: {what:?}, want pause, resume or redrive"))),
+    };
+    answer(&form, &headers, &name, running.ask(command).await?)
+}
+
+/// `POST /subscriptions/discard`.
+async fn discard(
+    State(running): State<Arc<Running>>,
+    headers: HeaderMap,
+    form: Form,
+) -> Result<Response, Problem> {
+    Reasons::Needed.check(form.field("reason"))?;
+    let (name, by) = (named(&form)?, form.operator.actor(form.field("reason")));
+    let number = form.field("number").parse();
+    let number = number.map_err(|_| Problem::new(&INVALID, "number: want that of an event"))?;
+    let command = Command::Discard { name: name.clone(), event: Some(EventNo(number)), by };
+    answer(&form, &headers, &name, running.ask(command).await?)
+}
+
+fn named(form: &Form) -> Result<SubscriptionId, Problem> {
+    let name = form.field("subscription");
+    name.parse().map_err(|_| Problem::new(&NOT_FOUND, format!("no subscription {name:?}")))
+}
+
+/// A redirect, so that loading the page again does nothing twice.
+fn answer(
+    form: &Form,
+    headers: &HeaderMap,
+    name: &SubscriptionId,
+    reply: Reply,
+) -> Result<Response, Problem> {
+    match reply {
+        Reply::Done | Reply::Changed { .. } => {
+            let lang = Lang::of(Some(form.field("lang")), headers);
+            let what = form.field("what");
+            let what = ["pause", "resume", "redrive", "discard"].into_iter().find(|known| *known == what);
+            let to = format!("/subscriptions/{name}?lang={}&done={}", lang.code(), what.unwrap_or_default());
+            Ok(Redirect::to(&to).into_response())
+        }
+        other => Err(of_reply(&other)),
+    }
 }
 
 async fn letters(

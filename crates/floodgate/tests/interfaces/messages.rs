@@ -440,3 +440,81 @@ fn consumers_without_an_endpoint_pull_and_settle_and_each_attempt_can_be_read() 
     let refused = ask(&server, &key, "POST", "/api/v1/subscriptions/worker/pull", &json!({ "max": 0 }));
     assert_eq!(refused.problem(), "invalid");
 }
+
+#[test]
+fn a_signed_in_operator_pauses_and_redrives_by_forms_and_only_an_owner_discards() {
+    let server = start();
+    let key = server.new_key("owner", "owner");
+    server.new_key("nora", "operator");
+    let endpoint = Endpoint::start();
+    ask(&server, &key, "PUT", "/api/v1/topics/orders", &json!({}));
+    subscribe(&server, &key, "orders", &endpoint.url, json!({ "attempts": 1 }));
+    *endpoint.status.lock().unwrap() = 422;
+    post(&server, &key, "application/cloudevents+json", &event(7, 1).to_string());
+    let page = |cookie: &str, path: &str| {
+        server.client.send("GET", &server.events_url(path), &[("cookie", cookie)], "").body
+    };
+    let sign_in = |name: &str| {
+        let link = stdout(&server.command(&["key", "sign-in", "--at", &server.events_url(""), name]));
+        let signed_in = server.client.send("POST", link.trim(), &[], "");
+        assert_eq!(signed_in.status, 303, "{signed_in:?}");
+        signed_in.header("set-cookie").split(';').next().unwrap().to_owned()
+    };
+    let (nora, owner) = (sign_in("nora"), sign_in("owner"));
+    let shown = poll("the forms", || {
+        let shown = page(&nora, "/subscriptions/crm");
+        shown.contains("value=\"redrive\"").then_some(shown)
+    });
+    assert!(shown.contains("value=\"pause\"") && !shown.contains("/subscriptions/discard"), "{shown}");
+    let send = |cookie: &str, path: &str, fields: &str| {
+        let token = page(cookie, "/subscriptions/crm");
+        let token =
+            token.split_once("name=\"form\" value=\"").unwrap().1.split('"').next().unwrap().to_owned();
+        let headers = [("cookie", cookie), ("content-type", "application/x-www-form-urlencoded")];
+        let body = format!("form={token}&lang=en&subscription=crm&{fields}");
+        server.client.send("POST", &server.events_url(path), &headers, &body)
+    };
+    let paused = send(&nora, "/subscriptions/operate", "what=pause&reason=look");
+    assert_eq!((paused.status, paused.header("location")), (303, "/subscriptions/crm?lang=en&done=pause"));
+    assert!(page(&nora, paused.header("location")).contains("role=\"status\""));
+    assert_eq!(send(&nora, "/subscriptions/discard", "what=discard&number=1&reason=x").status, 403);
+    assert_eq!(send(&nora, "/subscriptions/operate", "what=resume").status, 303);
+    assert_eq!(send(&nora, "/subscriptions/operate", "what=delete").problem(), "invalid");
+    let forged = [("cookie", &*nora), ("content-type", "application/x-www-form-urlencoded")];
+    let url = server.events_url("/subscriptions/operate");
+    let forged = server.client.send("POST", &url, &forged, "form=x&subscription=crm&what=pause");
+    assert_eq!(forged.problem(), "form-refused");
+    *endpoint.status.lock().unwrap() = 200;
+    assert_eq!(send(&nora, "/subscriptions/operate", "what=redrive&reason=mended").status, 303);
+    endpoint.wait_for(1);
+    *endpoint.status.lock().unwrap() = 422;
+    post(&server, &key, "application/cloudevents+json", &event(8, 1).to_string());
+    poll("the next dead letter", || {
+        page(&owner, "/subscriptions/crm").contains("<td>422</td>").then_some(())
+    });
+    let discarded = send(&owner, "/subscriptions/discard", "what=discard&number=2&reason=test");
+    assert_eq!(discarded.status, 303, "{discarded:?}");
+    let seen = ask(&server, &key, "GET", "/api/v1/subscriptions/crm", &json!(null)).json();
+    assert_eq!((&seen["dead_letters"], &seen["state"]), (&json!(0), &json!("active")), "{seen}");
+}
+
+#[test]
+fn an_event_is_delivered_when_it_is_due() {
+    let server = start();
+    let key = server.new_key("owner", "owner");
+    let endpoint = Endpoint::start();
+    ask(&server, &key, "PUT", "/api/v1/topics/orders", &json!({}));
+    subscribe(&server, &key, "orders", &endpoint.url, json!({}));
+    let kind = "application/cloudevents+json";
+    let mut later = event(1, 1);
+    later["deliverat"] = shop::in_ms(1500).into();
+    let stored = post(&server, &key, kind, &later.to_string()).json();
+    assert_eq!(stored["events"][0], json!({ "is_repeat": false }), "no number yet");
+    post(&server, &key, kind, &event(2, 1).to_string());
+    let ids: Vec<Value> = endpoint.wait_for(2).iter().map(|got| got.event()["id"].clone()).collect();
+    assert_eq!(ids, ["2", "1"]);
+    later["id"] = "3".into();
+    later["deliverat"] = "tomorrow".into();
+    let refused = post(&server, &key, kind, &later.to_string());
+    assert!(refused.problem() == "not-an-event" && refused.body.contains("deliverat"), "{refused:?}");
+}
