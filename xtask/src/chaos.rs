@@ -1,5 +1,7 @@
 //! Fault injection that takes too long for every run of the tests.
 
+pub(crate) mod notify;
+
 use crate::shell::{Failure, cargo, release_binary, run};
 
 /// The simulator: `--seeds N`, `--from S`, `--seed S` are passed to it unchanged.

@@ -39,7 +39,9 @@ cargo xtask bench notify [--json] [--runs N] [--hold-seconds N] [--requests N] [
 cargo xtask chaos sim [--seeds N] [--from S] | --seed S
 cargo xtask chaos mutants        every planted bug is caught by the simulator
 cargo xtask chaos sale           a rehearsal with kill -9 in the middle
-cargo xtask chaos fsync          strace: no grant is said before the fdatasync that covers it";
+cargo xtask chaos fsync          strace: no grant is said before the fdatasync that covers it
+cargo xtask chaos notify [--minutes N] [--seed S]
+                                 the message service: kills, damage, a full disk, bad subscribers; ledgers must agree";
 
 /// Seeds of the simulator in CI.
 const SIM_SEEDS: &str = "2000";
@@ -85,6 +87,9 @@ fn run(words: &[&str]) -> Result<(), Failure> {
         ["chaos", "mutants"] => chaos::mutants(),
         ["chaos", "sale", rest @ ..] => chaos::sale(rest),
         ["chaos", "fsync"] => fsync::run(),
+        ["chaos", "notify", rest @ ..] => chaos::notify::run(rest),
+        // The same, started by itself with a disk of its own.
+        [chaos::notify::ON_DISK, rest @ ..] => chaos::notify::run_on_disk(rest),
         _ => Err(Failure(format!("not a task: {}\n{USAGE}", words.join(" ")))),
     }
 }
