@@ -27,7 +27,7 @@ pub(super) struct Posting {
     to: SocketAddr,
     key: String,
     /// The longest wait between two requests of a producer, in milliseconds.
-    pause_ms_max: u64,
+    pub(super) pause_ms_max: AtomicU64,
     pub(super) ends: AtomicBool,
     /// Events are big now: the disk is full, and the log is to notice.
     pub(super) is_big: AtomicBool,
@@ -52,7 +52,7 @@ impl Posting {
         Self {
             to,
             key,
-            pause_ms_max,
+            pause_ms_max: AtomicU64::new(pause_ms_max),
             ends: AtomicBool::new(false),
             is_big: AtomicBool::new(false),
             accepted: Mutex::default(),
@@ -108,7 +108,7 @@ pub(super) fn run(posting: &Arc<Posting>, producer: u32, seed: u64) {
         Producer { posting, producer, dice: Dice(seed), next: 0, mine: Vec::new(), last_number: 0 };
     while !posting.ends.load(SeqCst) {
         this.post_something();
-        sleep(Duration::from_millis(this.dice.below(posting.pause_ms_max)));
+        sleep(Duration::from_millis(this.dice.below(posting.pause_ms_max.load(SeqCst))));
     }
 }
 
