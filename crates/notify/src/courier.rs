@@ -173,7 +173,8 @@ impl Round {
             };
             in_flight -= ended.len();
             ended.clear();
-            is_unsure |= now_epoch != epoch;
+            // What was under way is over: nothing would report, and nothing begin, any more.
+            is_unsure = (is_unsure || now_epoch != epoch) && in_flight > 0;
             epoch = now_epoch;
             let is_busy = !deliveries.is_empty();
             in_flight += deliveries.len();

@@ -454,7 +454,8 @@ impl World {
         if is_noticed {
             self.did("the disk was full: publishers were refused");
         }
-        self.nap(700);
+        // Often longer than the server waits for an answer: then nothing is under way any more.
+        self.nap(1000);
         if self.dice.is_one_of_a_thousand(400) {
             self.server.kill()?;
             self.did("the disk was full: SIGKILL, and a start meanwhile");
@@ -471,15 +472,12 @@ impl World {
         if !self.server.is_running() {
             self.server.start_well()?;
         }
-        let taken = self.posting.counts.taken.load(SeqCst);
-        let freed = Instant::now();
-        while self.posting.counts.taken.load(SeqCst) < taken + 2 {
-            if freed.elapsed() > PATIENCE {
-                return Err(Failure("there is room again, and nothing is taken".into()));
-            }
-            sleep(Duration::from_millis(50));
-        }
-        Ok(())
+        let taken = || self.posting.counts.taken.load(SeqCst);
+        let arrived = || self.subscribers[0].arrivals_count();
+        let (taken_before, arrived_before) = (taken(), arrived());
+        until("there is room again: events are taken and delivered", || {
+            Ok(taken() > taken_before + 2 && arrived() > arrived_before)
+        })
     }
 
     /// Ends all faults, waits until nothing is owed, and judges.

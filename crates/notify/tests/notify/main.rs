@@ -1,6 +1,7 @@
 //! The message service's tests: one binary.
 
 mod core_rules;
+mod full_disk;
 mod pulled;
 mod seeds;
 mod trimmed;
