@@ -176,11 +176,11 @@ impl Notify {
         let Some(&topic) = self.topic_nos.get(&post.topic) else {
             return Ok(Reply::Refused(Refused::NoTopic(post.topic.clone())));
         };
-        if let Some((log, up_to)) = &post.followed
-            && let Some(&before) = self.followed.get(log)
-            && before >= *up_to
-        {
-            return Ok(Reply::Refused(Refused::FollowedBefore(before)));
+        if let Some((log, up_to)) = &post.followed {
+            let before = self.followed.get(log).copied().unwrap_or_default();
+            if before >= *up_to {
+                return Ok(Reply::Refused(Refused::FollowedBefore(before)));
+            }
         }
         let comparisons: usize = self.topics[&topic]
             .subscriptions
@@ -311,15 +311,15 @@ impl Notify {
             if subscription.owes(key, event) {
                 return self.commit(now, Record::Delivered(tried), out);
             }
-            subscription.give_back(key, event);
+            subscription.give_back(key, event, ended.attempt);
             self.queue(number);
             return Ok(());
         }
         let is_counted = subscription.attempts(key, event) == Some(ended.attempt - 1);
         if ended.outcome == Outcome::NotTried || !is_counted {
             match is_counted {
-                true => subscription.put_off(key, event, now.plus(NOT_TRIED_WAIT)),
-                false => subscription.give_back(key, event),
+                true => subscription.put_off(key, event, ended.attempt, now.plus(NOT_TRIED_WAIT)),
+                false => subscription.give_back(key, event, ended.attempt),
             }
             self.queue(number);
             return Ok(());

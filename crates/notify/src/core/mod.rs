@@ -61,14 +61,22 @@ pub struct Notify {
     later: BTreeSet<(TimeMs, SubscriptionNo)>,
     /// Those that wait until a delivery ends, of any subscription.
     crowded: Vec<SubscriptionNo>,
-    /// Deliveries that a consumer has pulled: when they began, and until when it may answer. Not in
-    /// the log: after a restart they are pulled again.
-    leases: BTreeMap<(SubscriptionNo, EventNo), (TimeMs, TimeMs)>,
+    /// Deliveries that a consumer has pulled. Not in the log: after a restart they are pulled again.
+    leases: BTreeMap<(SubscriptionNo, EventNo), Lease>,
     lease_ends: BTreeSet<(TimeMs, SubscriptionNo, EventNo)>,
     /// Events that are to be published later, of all topics.
     delayed: BTreeSet<(TimeMs, Sequence, TopicNo)>,
     /// Deleted ones, whose memory is given back piece by piece.
     withering: Vec<Subscription>,
+}
+
+/// A delivery that a consumer has pulled.
+#[derive(Debug, Clone, Copy)]
+struct Lease {
+    attempt: u32,
+    began: TimeMs,
+    /// Until when the consumer may answer.
+    until: TimeMs,
 }
 
 impl Notify {

@@ -36,8 +36,8 @@ const OLDEST_LOOKS: usize = 8;
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Stage {
     Ready,
-    /// Its first event is on its way.
-    InFlight(EventNo),
+    /// Its first event is on its way, in this attempt.
+    InFlight(EventNo, u32),
     Waiting(TimeMs),
     /// Until an operator resumes the key.
     Blocked,
@@ -254,18 +254,19 @@ impl Subscription {
                 continue;
             };
             let event = lane.queue[0];
-            lane.stage = Stage::InFlight(event);
+            let attempt = lane.attempts + 1;
+            lane.stage = Stage::InFlight(event, attempt);
             self.in_flight += 1;
-            return Next::Deliver { event, attempt: lane.attempts + 1 };
+            return Next::Deliver { event, attempt };
         }
         Next::Again
     }
 
     /// How many attempts the event has had, if it is the first of its key and its attempts count.
+    /// One may end while its key waits: a state that was built again does not know of it.
     pub(super) fn attempts(&self, key: Key, event: EventNo) -> Option<u32> {
         let lane = self.lanes.get(&key)?;
-        let may_count = !matches!(lane.stage, Stage::Blocked | Stage::Waiting(_));
-        (lane.queue[0] == event && may_count).then_some(lane.attempts)
+        (lane.queue[0] == event && lane.stage != Stage::Blocked).then_some(lane.attempts)
     }
 
     /// Whether the event is in a lane, or will be.
@@ -283,25 +284,28 @@ impl Subscription {
         }
     }
 
-    /// The delivery that is on its way in this lane has ended.
-    fn landed(&mut self, key: Key, event: EventNo) {
+    /// The delivery that is on its way in this lane has ended, or this attempt of it.
+    fn landed(&mut self, key: Key, event: EventNo, attempt: Option<u32>) {
         if let Some(lane) = self.lanes.get_mut(&key)
-            && lane.stage == Stage::InFlight(event)
+            && let Stage::InFlight(on_its_way, its_attempt) = lane.stage
+            && on_its_way == event
+            && attempt.is_none_or(|attempt| attempt == its_attempt)
         {
             lane.stage = Stage::Ready;
             self.in_flight -= 1;
         }
     }
 
-    /// A delivery has ended and nothing of it is logged: it is tried again at once.
-    pub(super) fn give_back(&mut self, key: Key, event: EventNo) {
-        self.landed(key, event);
+    /// An attempt has ended and nothing of it is logged: the event is tried again at once, unless a
+    /// later attempt is on its way.
+    pub(super) fn give_back(&mut self, key: Key, event: EventNo, attempt: u32) {
+        self.landed(key, event, Some(attempt));
         self.ready.push_back(key);
     }
 
     /// As [`Self::give_back`], for an event that could not be tried: its key waits a little.
-    pub(super) fn put_off(&mut self, key: Key, event: EventNo, until: TimeMs) {
-        self.landed(key, event);
+    pub(super) fn put_off(&mut self, key: Key, event: EventNo, attempt: u32, until: TimeMs) {
+        self.landed(key, event, Some(attempt));
         if let Some(lane) = self.lanes.get_mut(&key)
             && lane.stage == Stage::Ready
         {
@@ -347,7 +351,7 @@ impl Subscription {
 
     /// Takes the event out of its lane; false if it is not there.
     fn take_out(&mut self, key: Key, event: EventNo) -> bool {
-        self.landed(key, event);
+        self.landed(key, event, None);
         self.blocked.remove(&event);
         let Some(lane) = self.lanes.get_mut(&key) else { return false };
         let Ok(at) = lane.queue.binary_search(&event) else { return false };
@@ -358,7 +362,7 @@ impl Subscription {
                 self.waiting.remove(&(until, key));
             }
             (lane.attempts, lane.again_at) = (0, None);
-            if !matches!(lane.stage, Stage::InFlight(_)) {
+            if !matches!(lane.stage, Stage::InFlight(..)) {
                 lane.stage = Stage::Ready;
                 self.ready.push_back(key);
             }
@@ -383,7 +387,7 @@ impl Subscription {
 
     pub(super) fn fail(&mut self, topic: &Topic, key: Key, tried: &Tried, again_at: TimeMs) -> bool {
         self.heard_of(topic, tried.event);
-        self.landed(key, tried.event);
+        self.landed(key, tried.event, None);
         self.failed += 1;
         let Some(lane) = self.lanes.get_mut(&key).filter(|lane| lane.queue[0] == tried.event) else {
             return false;
@@ -413,7 +417,7 @@ impl Subscription {
 
     pub(super) fn block(&mut self, topic: &Topic, key: Key, at: TimeMs, tried: &Tried) -> bool {
         self.heard_of(topic, tried.event);
-        self.landed(key, tried.event);
+        self.landed(key, tried.event, None);
         self.failed += 1;
         let Some(lane) = self.lanes.get_mut(&key).filter(|lane| lane.queue[0] == tried.event) else {
             return false;
@@ -439,7 +443,7 @@ impl Subscription {
                     self.waiting.remove(&(until, key));
                 }
                 (lane.attempts, lane.again_at) = (0, None);
-                if !matches!(lane.stage, Stage::InFlight(_)) {
+                if !matches!(lane.stage, Stage::InFlight(..)) {
                     lane.stage = Stage::Ready;
                     self.ready.push_back(key);
                 }
@@ -455,7 +459,7 @@ impl Subscription {
             self.waiting.remove(&(until, key));
         }
         (lane.attempts, lane.again_at) = (0, None);
-        if !matches!(lane.stage, Stage::InFlight(_)) {
+        if !matches!(lane.stage, Stage::InFlight(..)) {
             lane.stage = Stage::Ready;
             self.ready.push_back(key);
         }

@@ -2,9 +2,10 @@
 
 use crate::world::*;
 use notify::core::spec::{Exhausted, SubscriptionSpec, SubscriptionState, TopicSpec, WhenFull};
-use notify::core::{Accepted, Command, From, Letters, NewEvent, Outcome, Owed, Refused, Reply};
+use notify::core::{Accepted, Command, From, Letters, NewEvent, Outcome, Owed, Post, Refused, Reply};
 use notify::filter::Filter;
-use units::{DurationMs, TimeMs};
+use std::sync::Arc;
+use units::{DurationMs, Sequence, TimeMs};
 
 #[test]
 fn an_event_goes_to_every_subscription_whose_filters_it_passes() {
@@ -587,4 +588,49 @@ fn a_delayed_event_is_published_when_it_is_due_also_after_a_restart() {
     let far = NewEvent { due: due(&world, 400 * 86_400), ..event(8, "t", None) };
     assert_eq!(world.post(vec![event(9, "t", None), far]), Reply::Refused(Refused::TooLate { at: 1 }));
     world.restart(world.disk.kill());
+}
+
+#[test]
+fn a_retry_that_ends_after_the_state_was_built_again_is_logged() {
+    let mut world = World::new();
+    world.subscribe("crm", spec());
+    world.posted(vec![event(1, "t", Some(1))]);
+    let first = world.begin();
+    let (_, again_at) = world.turn(vec![failed(&first[0])], 1000);
+    world.now = again_at.unwrap();
+    let second = world.begin();
+    assert_eq!(second[0].attempt, 2);
+    world.disk.fail_next_sync(3);
+    world.posted(vec![event(2, "t", Some(2))]);
+    world.turn(vec![failed(&second[0])], 0);
+    assert_eq!(world.see("crm").failed, 2, "both attempts count");
+}
+
+#[test]
+fn a_late_report_does_not_end_a_later_attempt() {
+    let mut world = World::new();
+    world.subscribe("crm", spec());
+    world.posted(vec![event(1, "t", Some(1))]);
+    let first = world.begin();
+    let (_, again_at) = world.turn(vec![failed(&first[0])], 1000);
+    world.now = again_at.unwrap();
+    let second = world.begin();
+    let (begun, _) = world.turn(vec![failed(&first[0])], 1000);
+    assert!(begun.is_empty(), "it is on its way: {begun:?}");
+    assert_eq!(world.see("crm").in_flight, 1);
+    world.turn(vec![delivered(&second[0])], 1000);
+    assert_eq!((world.see("crm").in_flight, world.see("crm").delivered), (0, 1));
+}
+
+#[test]
+fn a_log_cannot_have_been_followed_up_to_nothing() {
+    let mut world = World::new();
+    let post = |up_to| {
+        let followed = Some(("sale-1".to_owned(), Sequence(up_to)));
+        Command::Post(Arc::new(Post { topic: topic(), events: Vec::new(), followed }))
+    };
+    let refused = |before| Reply::Refused(Refused::FollowedBefore(Sequence(before)));
+    assert_eq!(world.ask(post(0)), refused(0));
+    assert_eq!(world.ask(post(2)), Reply::Accepted(Vec::new()));
+    assert_eq!(world.ask(post(2)), refused(2));
 }
