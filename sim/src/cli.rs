@@ -47,8 +47,12 @@ fn one<S: System>(seed: u64, commands: u64, trace: bool) -> bool {
         outcome.story.iter().for_each(|line| println!("{line}"));
     }
     println!(
-        "seed {seed}: {} commands, {} crashes, {} entries, trace {:016x}",
-        outcome.commands, outcome.crashes, outcome.entries, outcome.hash
+        "seed {seed}: {} commands, {} crashes, {} entries, {} s, trace {:016x}",
+        outcome.commands,
+        outcome.crashes,
+        outcome.entries,
+        outcome.time_ms / 1000,
+        outcome.hash
     );
     outcome.failure.is_none()
 }
@@ -64,7 +68,7 @@ fn many<S: System>(plan: Plan) -> bool {
     if let Some((seed, outcome)) = &summary.failed {
         println!("seed {seed} failed; the end of its story:");
         outcome.story.iter().for_each(|line| println!("  {line}"));
-        println!("replay: {}", runner::replay_command(*seed, plan.commands));
+        println!("replay: {}", runner::replay_command::<S>(*seed, plan.commands));
     }
     println!(
         "{} commands, {} crashes, {} log entries, {:.1} seeds/s",

@@ -344,9 +344,22 @@ impl SimDisk {
 
     /// The names of all files and how long each reads; without the lock.
     pub fn lengths(&self) -> BTreeMap<String, u64> {
+        self.lengths_of(|_| true)
+    }
+
+    /// As [`SimDisk::lengths`], of those files whose names are wanted.
+    pub fn lengths_of(&self, is_wanted: impl Fn(&str) -> bool) -> BTreeMap<String, u64> {
         let world = lock(&self.world);
-        let files = world.names.iter().filter(|(name, _)| *name != LOCK_NAME);
+        let files = world.names.iter().filter(|(name, _)| *name != LOCK_NAME && is_wanted(name));
         files.map(|(name, &inode)| (name.clone(), world.inodes[inode].cached.len() as u64)).collect()
+    }
+
+    /// The last, in the order of their names, of those files whose names are wanted, and how long
+    /// it reads.
+    pub fn newest_of(&self, is_wanted: impl Fn(&str) -> bool) -> Option<(String, u64)> {
+        let world = lock(&self.world);
+        let (name, &inode) = world.names.iter().rfind(|(name, _)| is_wanted(name))?;
+        Some((name.clone(), world.inodes[inode].cached.len() as u64))
     }
 
     /// Another disk with the same files, all durable, and no faults.

@@ -27,9 +27,9 @@ pub struct Summary {
 }
 
 /// The command that replays a seed.
-pub fn replay_command(seed: u64, commands: u64) -> String {
+pub fn replay_command<S: System>(seed: u64, commands: u64) -> String {
     let commands = if commands == COMMANDS { String::new() } else { format!(" --commands {commands}") };
-    format!("cargo xtask chaos sim --seed {seed}{commands}")
+    format!("{} --seed {seed}{commands}", S::RUN)
 }
 
 /// Commands in a run, unless told otherwise.
@@ -48,7 +48,7 @@ pub fn run<S: System>(plan: Plan, progress: &(dyn Fn(u64) + Sync)) -> Summary {
                 return;
             }
             let seed = plan.from + at;
-            let mark = Running(seed, plan.commands);
+            let mark = Running(replay_command::<S>(seed, plan.commands), seed);
             let outcome = world::run::<S>(seed, plan.commands, false);
             drop(mark);
             let mut summary = lock();
@@ -74,14 +74,14 @@ pub fn run<S: System>(plan: Plan, progress: &(dyn Fn(u64) + Sync)) -> Summary {
     summary.into_inner().unwrap_or_else(PoisonError::into_inner)
 }
 
-/// Prints the seed, should the run panic.
-struct Running(u64, u64);
+/// Prints the command that replays a seed, should the run panic.
+struct Running(String, u64);
 
 impl Drop for Running {
     #[expect(clippy::print_stderr, reason = "a panic of the code under test must name its seed")]
     fn drop(&mut self) {
         if thread::panicking() {
-            eprintln!("seed {} panicked; replay: {}", self.0, replay_command(self.0, self.1));
+            eprintln!("seed {} panicked; replay: {}", self.1, self.0);
         }
     }
 }

@@ -9,6 +9,9 @@ use units::{Prng, TimeMs};
 pub type Command<S> = <<S as System>::Machine as Machine>::Command;
 pub type Reply<S> = <<S as System>::Machine as Machine>::Reply;
 
+/// Commands that are sent together, and the milliseconds until then.
+pub type Batch<S> = (u64, Vec<Command<S>>);
+
 /// The settings of a seed's world. They differ from seed to seed, so that each meets other faults.
 #[derive(Debug, Clone, Copy)]
 pub struct Habits {
@@ -25,6 +28,8 @@ pub struct Habits {
     pub first_bytes: u64,
     pub segment_bytes: u64,
     pub time_jumps: bool,
+    /// The longest time in which nobody does anything.
+    pub pause_ms_max: u64,
 }
 
 /// A step of the worker, as it looks from outside.
@@ -48,6 +53,9 @@ pub struct Step<'a, S: System> {
 /// All randomness comes from the generator that is passed in.
 pub trait System: Sized {
     type Machine: Machine<Command: Clone, Reply: Clone + PartialEq>;
+
+    /// The command that runs this system, to which a seed is added.
+    const RUN: &'static str;
 
     /// A seed's system, for a run of this many commands, and the world around it.
     fn new(prng: &mut Prng, commands: u64) -> (Self, Habits);
@@ -100,12 +108,24 @@ pub trait System: Sized {
     /// batches.
     fn last_questions(&mut self) -> Vec<Vec<Command<Self>>>;
 
+    /// After them: what code in the machine's own process sends next; `None` once nothing is left
+    /// to do. How long that may take is for the system to check.
+    fn winds_down(&mut self, _prng: &mut Prng, _now: TimeMs) -> Result<Option<Batch<Self>>, Violation> {
+        Ok(None)
+    }
+
     /// The run is over: checks the log as a whole, including its audit.
     fn end(&mut self, machine: &Self::Machine, log: &dyn Log) -> Check;
 
     /// Commands that show every part of the state: a machine that was restored from a snapshot must
     /// answer them as one that has replayed the log.
     fn probes(&self) -> Vec<Command<Self>>;
+
+    /// A reply to a probe without what is not in the log: an order that depends on what a machine
+    /// has been through, for one.
+    fn of_the_log(reply: Reply<Self>) -> Reply<Self> {
+        reply
+    }
 
     /// Whether a client treats this as no answer, and retries.
     fn is_no_answer(reply: &Reply<Self>) -> bool;

@@ -10,7 +10,7 @@ use crate::story::{Check, EPOCH_MS, Story, Violation, clock, ensure};
 use crate::system::{Command, Habits, Reply, Step, System};
 use engines::embedded::{EmbeddedLog, LogId, Options, Partition, ReadOnlyLog};
 use engines::log::{Log, LogError, LogRead};
-use runtime::{Budget, Decision, Machine, Progress, SHORTAGE_RETRY, Worker, recover};
+use runtime::{Broken, Budget, Decision, Machine, Progress, SHORTAGE_RETRY, Worker, recover};
 use std::{collections::BTreeMap, ops::ControlFlow};
 use units::{Prng, Sequence, TimeMs};
 
@@ -22,6 +22,9 @@ const FINAL_BATCH: usize = 64;
 
 /// The most steps, of the smallest size, until nothing is due any more.
 const QUIET_STEPS_MAX: usize = 20_000;
+
+/// The most batches of the code beside the machine, at the end.
+const WIND_DOWN_MAX: usize = 200_000;
 
 /// What a segment grows by at the least.
 const PAGE_BYTES: u64 = 4096;
@@ -37,6 +40,8 @@ pub struct Outcome {
     pub commands: u64,
     pub crashes: u64,
     pub entries: u64,
+    /// How long it took in the run's own time.
+    pub time_ms: u64,
     pub failure: Option<Violation>,
     /// The last lines of the trace, or all if a trace was requested.
     pub story: Vec<String>,
@@ -95,6 +100,7 @@ pub fn run<S: System>(seed: u64, commands: u64, trace: bool) -> Outcome {
         commands: world.commands,
         crashes: world.nemesis.crashes,
         entries: world.system.at(),
+        time_ms: world.network.time_ms,
         failure,
         story: world.story.into_lines(),
     }
@@ -187,7 +193,7 @@ impl<S: System> World<S> {
             60..90 => prng.below(150 * batch_max),
             90..96 => wakeup.map_or(0, |at| at.since(now).0.min(30_000)),
             96..99 => prng.below(5000),
-            _ => prng.below(30_000),
+            _ => prng.below(self.habits.pause_ms_max),
         };
         self.network.time_ms += passed;
     }
@@ -224,7 +230,9 @@ impl<S: System> World<S> {
         let was_short = server.worker.in_shortage();
         let looks = was_short && server.worker.next_wakeup().is_some_and(|at| at <= now);
         drop(self.disk.take_struck());
-        let (files_before, last_before) = (self.disk.lengths(), server.worker.log().last());
+        let last_before = server.worker.log().last();
+        // Of interest where room is short: listing hundreds of segments takes longer than a step.
+        let files_before = self.disk.room_bytes().map(|_| self.disk.lengths()).unwrap_or_default();
         let replies = server.worker.step(now, commands).to_vec();
         let struck = self.disk.take_struck();
         self.nemesis.note_refused(self.disk.take_refused());
@@ -384,8 +392,8 @@ impl<S: System> World<S> {
     /// No file is left that a failed call, or a life that has ended, has begun; unless the call
     /// that was to remove that very file was refused in this life.
     pub(crate) fn nothing_is_unfinished(&self) -> Check {
-        let mut files = self.disk.lengths();
-        files.retain(|name, _| name.ends_with(".tmp") && !self.nemesis.not_removed.contains(name));
+        let mut files = self.disk.lengths_of(|name| name.ends_with(".tmp"));
+        files.retain(|name, _| !self.nemesis.not_removed.contains(name));
         ensure(files.is_empty(), "leftover", || format!("{:?} is left", files.keys()))
     }
 
@@ -393,10 +401,9 @@ impl<S: System> World<S> {
     /// made of it is given back.
     fn takes_what_it_uses(&self) -> Check {
         let Some(server) = &self.server else { return Ok(()) };
-        let files = self.disk.lengths();
-        let newest = files.iter().rfind(|(name, _)| name.starts_with("seg-") && name.ends_with(".log"));
+        let newest = self.disk.newest_of(|name| name.starts_with("seg-") && name.ends_with(".log"));
         let used = server.worker.log().capacity_bytes();
-        ensure(newest.is_some_and(|(_, len)| *len < used + 8), "leftover", || {
+        ensure(newest.as_ref().is_some_and(|(_, len)| *len < used + 8), "leftover", || {
             format!("{newest:?} is longer than the {used} bytes that the log knows")
         })
     }
@@ -449,7 +456,11 @@ impl<S: System> World<S> {
     pub(crate) fn same_answers(&self, mut restored: S::Machine, mut replayed: S::Machine) -> Check {
         let now = self.now().max(replayed.time());
         for command in self.system.probes() {
-            let (a, b) = (answer(&mut restored, now, &command), answer(&mut replayed, now, &command));
+            let ask = |machine: &mut S::Machine| {
+                let (reply, logged) = answer(machine, now, &command)?;
+                Ok::<_, Broken>((S::of_the_log(reply), logged))
+            };
+            let (a, b) = (ask(&mut restored), ask(&mut replayed));
             ensure(a == b, "INV-7", || {
                 let at = replayed.sequence();
                 format!(
@@ -494,12 +505,13 @@ impl<S: System> World<S> {
         self.disk.fail_opens(false);
         self.nemesis.last();
         self.crash()?;
+        let until_ms = self.network.time_ms + 100 * self.commands.max(10_000);
         while let Some(at) = self.network.next() {
             self.network.time_ms = self.network.time_ms.max(at);
             self.run_network()?;
             let batch = self.network.take(FINAL_BATCH);
             self.steps(batch)?;
-            if self.network.time_ms > 100 * self.commands.max(10_000) {
+            if self.network.time_ms > until_ms {
                 break;
             }
         }
@@ -507,6 +519,7 @@ impl<S: System> World<S> {
             let batch = batch.into_iter().map(|command| (self.network.ticket(&command), command)).collect();
             self.steps(batch)?;
         }
+        self.wind_down()?;
         for _ in 0..QUIET_STEPS_MAX {
             let Some(wakeup) = self.server.as_ref().and_then(|server| server.worker.next_wakeup()) else {
                 break;
@@ -517,6 +530,21 @@ impl<S: System> World<S> {
         let Some(server) = &self.server else { return Ok(()) };
         self.system.end(server.worker.machine(), server.worker.log())?;
         self.same_bytes(&server.worker)
+    }
+
+    /// The code beside the machine finishes what it has to do.
+    fn wind_down(&mut self) -> Check {
+        for _ in 0..WIND_DOWN_MAX {
+            let now = self.now();
+            let Some((in_ms, commands)) = self.system.winds_down(&mut self.prng, now)? else {
+                return Ok(());
+            };
+            self.network.time_ms += in_ms;
+            let batch =
+                commands.into_iter().map(|command| (self.network.ticket(&command), command)).collect();
+            self.steps(batch)?;
+        }
+        Err(Violation { rule: "progress", what: "the code beside the machine never finishes".into() })
     }
 }
 
@@ -536,7 +564,7 @@ fn entries_from(reader: &mut dyn LogRead, from: Sequence) -> Result<Vec<Vec<u8>>
 
 /// What a machine answers to a command, and the entries that it would log with it; or how it
 /// breaks.
-type Answered<M> = Result<(<M as Machine>::Reply, Vec<u8>), runtime::Broken>;
+type Answered<M> = Result<(<M as Machine>::Reply, Vec<u8>), Broken>;
 
 fn answer<M: Machine>(machine: &mut M, now: TimeMs, command: &M::Command) -> Answered<M> {
     let mut logged = Vec::new();

@@ -4,16 +4,35 @@ pub(crate) mod notify;
 
 use crate::shell::{Failure, cargo, release_binary, run};
 
-/// The simulator: `--seeds N`, `--from S`, `--seed S` are passed to it unchanged.
+/// The packages that run a system in the simulator, and their programs.
+const SALE: (&str, &str) = ("sim-sale", "sim");
+const NOTIFY: (&str, &str) = ("sim-notify", "sim-notify");
+
+/// The simulator, with the sale, or with the message service if the first word is `notify`:
+/// `--seeds N`, `--from S`, `--seed S` are passed to it unchanged.
 pub(crate) fn sim(args: &[&str]) -> Result<(), Failure> {
-    let mut all = vec!["run", "--release", "--locked", "--package", "sim-sale", "--bin", "sim", "--"];
+    let ((package, program), args) = match args {
+        ["notify", rest @ ..] => (NOTIFY, rest),
+        args => (SALE, args),
+    };
+    let mut all = vec!["run", "--release", "--locked", "--package", package, "--bin", program, "--"];
     all.extend(args);
     cargo(&all)
 }
 
-/// Every planted bug must be caught.
+/// Builds what [`sim`] runs.
+pub(crate) fn build_sims() -> Result<(), Failure> {
+    let [(sale, sale_bin), (notify, notify_bin)] = [SALE, NOTIFY];
+    let packages = ["--package", sale, "--bin", sale_bin, "--package", notify, "--bin", notify_bin];
+    cargo(&[&["build", "--release", "--locked"], &packages[..]].concat())
+}
+
+/// Every planted bug must be caught, of the sale and of the message service.
 pub(crate) fn mutants() -> Result<(), Failure> {
-    cargo(&["run", "--release", "--locked", "--package", "sim-sale", "--bin", "mutants"])
+    let run =
+        |package, program| cargo(&["run", "--release", "--locked", "--package", package, "--bin", program]);
+    run(SALE.0, "mutants")?;
+    run(NOTIFY.0, "mutants-notify")
 }
 
 /// A rehearsal whose server is killed four times. Further flags go to `floodgate rehearse`.

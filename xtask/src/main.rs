@@ -36,15 +36,17 @@ cargo xtask bench flood [--json] [--runs N] [--hold-seconds N] [--binary FLOODGA
                                  shoppers who buy beside a flood of 20 times what the gate can refuse
 cargo xtask bench notify [--json] [--runs N] [--hold-seconds N] [--requests N] [--only ROW] [--binary FLOODGATE]
                                  durable publishes beside NATS JetStream, deliveries to nginx, time to the first attempt
-cargo xtask chaos sim [--seeds N] [--from S] | --seed S
+cargo xtask chaos sim [notify] [--seeds N] [--from S] | --seed S
+                                 the sale, or the message service, under injected faults
 cargo xtask chaos mutants        every planted bug is caught by the simulator
 cargo xtask chaos sale           a rehearsal with kill -9 in the middle
 cargo xtask chaos fsync          strace: no grant is said before the fdatasync that covers it
 cargo xtask chaos notify [--minutes N] [--seed S]
                                  the message service: kills, damage, a full disk, bad subscribers; ledgers must agree";
 
-/// Seeds of the simulator in CI.
+/// Seeds of the simulator in CI: of the sale, and of the message service.
 const SIM_SEEDS: &str = "2000";
+const NOTIFY_SEEDS: &str = "200";
 
 fn main() -> ExitCode {
     let args: Vec<String> = std::env::args().skip(1).collect();
@@ -119,8 +121,8 @@ fn ci(steps: &mut Steps) -> Result<(), Failure> {
 
 fn all_tests(steps: &mut Steps) -> Result<(), Failure> {
     steps.cargo_test(&["--workspace", "--locked", "--no-fail-fast"])?;
-    steps.step("build the simulator", || {
-        cargo(&["build", "--release", "--locked", "--package", "sim-sale", "--bin", "sim"])
-    })?;
-    steps.step(&format!("{SIM_SEEDS} seeds of the simulator"), || chaos::sim(&["--seeds", SIM_SEEDS]))
+    steps.step("build the simulator", chaos::build_sims)?;
+    steps.step(&format!("{SIM_SEEDS} seeds of the simulator"), || chaos::sim(&["--seeds", SIM_SEEDS]))?;
+    let notify = format!("{NOTIFY_SEEDS} seeds of the message service");
+    steps.step(&notify, || chaos::sim(&["notify", "--seeds", NOTIFY_SEEDS]))
 }

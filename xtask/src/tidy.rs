@@ -29,6 +29,7 @@ const EDGES: &[(&str, &[&str])] = &[
     ("floodgate", &["units", "contracts", "engines", "runtime", "sale", "web", "gate", "notify"]),
     ("sim", &["units", "engines", "runtime"]),
     ("sim-sale", &["units", "contracts", "engines", "runtime", "sale", "sim"]),
+    ("sim-notify", &["units", "contracts", "engines", "runtime", "notify", "sim"]),
     ("xtask", &[]),
 ];
 
@@ -162,6 +163,7 @@ fn folders() -> impl Iterator<Item = String> {
     let folder = |name: &str| match name {
         "sim" | "xtask" => name.to_owned(),
         "sim-sale" => "sim/sale".to_owned(),
+        "sim-notify" => "sim/notify".to_owned(),
         name => format!("crates/{name}"),
     };
     EDGES.iter().map(move |(name, _)| folder(name)).chain(["fuzz".to_owned()])

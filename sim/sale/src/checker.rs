@@ -13,10 +13,10 @@ use engines::log::LogRead;
 use operators::Ledger;
 use sale::core::{Entry, Record, RefusalKind};
 use sale::{Command, Reply};
+use sim::journal::Journal;
 use sim::{Check, Violation, ensure};
 use std::collections::BTreeMap;
-use std::ops::ControlFlow;
-use units::{Sequence, TimeMs};
+use units::TimeMs;
 
 /// By how much the log may be ahead of the clock in a sale that goes on by itself.
 const AHEAD_MS_MAX: u64 = 60_000;
@@ -49,8 +49,7 @@ pub(crate) struct Step<'a> {
 #[derive(Debug, Default)]
 pub(crate) struct Checker {
     pub(crate) model: Model,
-    /// Every entry's bytes, as a hash: a durable entry never changes.
-    hashes: Vec<u64>,
+    journal: Journal,
     pending: Vec<Pending>,
     /// Attempts that were answered `paused` because the disk was full, since it became full.
     refused_full: u64,
@@ -60,10 +59,6 @@ pub(crate) struct Checker {
     ledger: Ledger,
     /// The entries of the last step, for the trace.
     briefs: Vec<String>,
-}
-
-fn hash(bytes: &[u8]) -> u64 {
-    bytes.iter().fold(0xcbf2_9ce4_8422_2325, |h, byte| (h ^ u64::from(*byte)).wrapping_mul(0x0100_0000_01b3))
 }
 
 fn standing(state: HoldState) -> Standing {
@@ -86,26 +81,11 @@ fn unheard_of(id: AttemptId) -> Violation {
 impl Checker {
     /// Reads the entries after those that are known.
     fn news(&mut self, reader: &mut dyn LogRead) -> Result<Vec<Entry>, Violation> {
-        let mut news = Vec::new();
-        let mut wrong = None;
-        let hashes = &mut self.hashes;
-        let read = reader.read(Sequence(self.model.last + 1), &mut |sequence, bytes| {
-            hashes.push(hash(bytes));
-            match Entry::decode(bytes) {
-                Ok(entry) if hashes.len() as u64 == sequence.0 => news.push(entry),
-                Ok(_) => wrong = Some(format!("entry {sequence} comes out of turn")),
-                Err(error) => wrong = Some(format!("entry {sequence}: {error}")),
-            }
-            if wrong.is_some() { ControlFlow::Break(()) } else { ControlFlow::Continue(()) }
-        });
         let first = self.model.last + 1;
+        let news: Vec<Entry> = self.journal.news(reader)?;
         self.briefs =
             news.iter().zip(first..).map(|(entry, at)| format!("  {at}: {}", brief(&entry.record))).collect();
-        match (read, wrong) {
-            (Ok(_), None) => Ok(news),
-            (Err(error), _) => Err(Violation { rule: "log", what: error.to_string() }),
-            (_, Some(what)) => Err(Violation { rule: "log", what }),
-        }
+        Ok(news)
     }
 
     /// The entries of the last step, in a word each.
@@ -116,19 +96,7 @@ impl Checker {
     /// Checks the log after a restart: it must hold all that it held before, and perhaps a batch
     /// whose outcome was unknown.
     pub(crate) fn restarted(&mut self, reader: &mut dyn LogRead) -> Check {
-        let known = std::mem::take(&mut self.hashes);
-        let mut found = Vec::new();
-        let read = reader.read(Sequence(1), &mut |_, bytes| {
-            found.push(hash(bytes));
-            if found.len() < known.len() { ControlFlow::Continue(()) } else { ControlFlow::Break(()) }
-        });
-        ensure(read.is_ok(), "log", || format!("{read:?}"))?;
-        found.truncate(known.len());
-        let same = found.iter().zip(&known).take_while(|(a, b)| a == b).count();
-        ensure(same == known.len(), "INV-4", || {
-            format!("entry {} was durable, and is gone or changed; {} were known", same + 1, known.len())
-        })?;
-        self.hashes = known;
+        self.journal.is_kept(reader, "INV-4")?;
         // Refusals that were sent and not journalled are lost with the process; its last decisions
         // may have been journalled without being sent.
         let mut said = Some(std::mem::take(&mut self.pending));
@@ -177,7 +145,7 @@ impl Checker {
                 order.next();
             }
             let Some(entry) = news.next() else { break };
-            self.journal(entry)?;
+            self.journals_refusals(entry)?;
             ledger.logged(&entry.record)?;
             self.model.apply(entry)?;
         }
@@ -265,7 +233,7 @@ impl Checker {
     }
 
     /// The refusals in the log are exactly those that were sent.
-    fn journal(&mut self, entry: &Entry) -> Check {
+    fn journals_refusals(&mut self, entry: &Entry) -> Check {
         let seq = self.model.last + 1;
         match &entry.record {
             Record::Refusals { entries } => {

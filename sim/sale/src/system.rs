@@ -28,6 +28,8 @@ pub struct Sale {
 impl System for Sale {
     type Machine = Core;
 
+    const RUN: &'static str = "cargo xtask chaos sim";
+
     fn new(prng: &mut Prng, commands: u64) -> (Self, Habits) {
         let (work, habits) = Workload::new(prng, commands);
         let sale =

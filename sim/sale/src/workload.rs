@@ -87,6 +87,7 @@ impl Workload {
             first_bytes,
             segment_bytes,
             time_jumps,
+            pause_ms_max: 30_000,
         };
         let manners = Manners { operators, pays, releases };
         let shoppers = 3 + prng.below(14);

@@ -8,7 +8,7 @@ fn every_promise_holds_under_injected_faults() {
     let plan = runner::Plan { from: 1, seeds: 40, commands: runner::COMMANDS, jobs: 2 };
     let summary = runner::run::<Sale>(plan, &|_| {});
     if let Some((seed, outcome)) = summary.failed {
-        let (story, replay) = (outcome.story.join("\n"), runner::replay_command(seed, plan.commands));
+        let (story, replay) = (outcome.story.join("\n"), runner::replay_command::<Sale>(seed, plan.commands));
         panic!("seed {seed}:\n{story}\nreplay: {replay}");
     }
     assert_eq!(summary.passed, plan.seeds);

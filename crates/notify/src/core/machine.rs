@@ -1,7 +1,7 @@
 //! Commands in, replies and entries out.
 
 use super::{
-    Notify,
+    Lease, Notify,
     command::{
         Accepted, Attempted, Command, Delivery, EventSeen, From, Letter, Letters, NewEvent, Outcome, Owed,
         Post, Refused, Reply, Settled, SubscriptionSeen, TopicSeen, Turn,
@@ -420,7 +420,7 @@ impl Notify {
             match next {
                 Next::Deliver { event, attempt } => {
                     deliveries.extend(delivery(subscription, topic, event, attempt));
-                    self.leases.insert((number, event), (now, until));
+                    self.leases.insert((number, event), Lease { attempt, began: now, until });
                     self.lease_ends.insert((until, number, event));
                 }
                 Next::Again if out.is_full() => {
@@ -450,7 +450,7 @@ impl Notify {
         };
         let (mut counted, mut late) = (0, 0);
         for &Settled { event, attempt, outcome } in ended {
-            let began = self.end_lease(subscription, event);
+            let began = self.end_lease(subscription, event, attempt);
             if began.is_some() {
                 counted += 1
             } else {
@@ -469,11 +469,12 @@ impl Notify {
         Ok(Reply::Settled { counted, late })
     }
 
-    /// When the lease of a delivery began, which ends now.
-    fn end_lease(&mut self, subscription: SubscriptionNo, event: EventNo) -> Option<TimeMs> {
-        let (began, until) = self.leases.remove(&(subscription, event))?;
-        self.lease_ends.remove(&(until, subscription, event));
-        Some(began)
+    /// When the lease of this attempt began, which ends now.
+    fn end_lease(&mut self, subscription: SubscriptionNo, event: EventNo, attempt: u32) -> Option<TimeMs> {
+        let lease = *self.leases.get(&(subscription, event)).filter(|lease| lease.attempt == attempt)?;
+        self.leases.remove(&(subscription, event));
+        self.lease_ends.remove(&(lease.until, subscription, event));
+        Some(lease.began)
     }
 
     /// Deliveries whose consumers have said nothing have failed.
@@ -486,18 +487,15 @@ impl Notify {
                 return Ok(Progress::More);
             }
             out.spend(1);
-            let began = self.end_lease(subscription, event).unwrap_or(until);
-            let attempts = match self.owed(subscription, event) {
-                Ok((known, _, key)) => known.attempts(key, event),
-                Err(_) => None,
+            self.lease_ends.pop_first();
+            let Some(Lease { attempt, began, .. }) = self.leases.remove(&(subscription, event)) else {
+                continue;
             };
-            let Some(attempts) = attempts else { continue };
             let took_ms = u32::try_from(until.since(began).0).unwrap_or(u32::MAX);
             let (outcome, said) = (
                 Outcome::Failed { retry_after: None },
                 "no word from the consumer within its lease".to_owned(),
             );
-            let attempt = attempts + 1;
             self.end(
                 now,
                 &Attempted { subscription, event, attempt, outcome, status: 0, took_ms, said },

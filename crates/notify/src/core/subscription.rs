@@ -30,8 +30,9 @@ const PARKED_MAX: u64 = 8_000_000;
 /// Dead letters, at the most: one has up to a kilobyte. While there are so many, keys wait instead.
 const DEAD_MAX: usize = 100_000;
 /// How much further it is looked for the oldest event that it has not had, each time that one is
-/// done.
+/// done, and when somebody asks.
 const OLDEST_LOOKS: usize = 8;
+const OLDEST_LOOKS_MAX: usize = 20_000;
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Stage {
@@ -337,16 +338,22 @@ impl Subscription {
 
     /// Looks on for the oldest event that it has not had.
     fn raise_low(&mut self, topic: &Topic, looks: usize) {
+        self.low = self.first_owed(topic, looks);
+    }
+
+    /// The first event that it has not had, or an earlier one if that is far from where it was
+    /// looked for last.
+    fn first_owed(&self, topic: &Topic, looks: usize) -> u64 {
+        let mut low = topic.first_from(self.low);
         for _ in 0..looks {
-            self.low = topic.first_from(self.low);
-            let is_owed = || {
-                topic.is_for(self.low, self.number).is_some_and(|kept| self.owes(kept.key, EventNo(self.low)))
-            };
-            if self.low >= self.cursor || is_owed() {
+            let is_owed =
+                || topic.is_for(low, self.number).is_some_and(|kept| self.owes(kept.key, EventNo(low)));
+            if low >= self.cursor || is_owed() {
                 break;
             }
-            self.low += 1;
+            low = topic.first_from(low + 1);
         }
+        low
     }
 
     /// Takes the event out of its lane; false if it is not there.
@@ -435,6 +442,9 @@ impl Subscription {
     /// neither.
     pub(super) fn redrive(&mut self, key: Key, event: EventNo) -> bool {
         if self.dead.remove(&event).is_some() {
+            // It comes before the event for which its key waits, if it does.
+            let first = self.lanes.get(&key).map(|lane| lane.queue[0]);
+            first.filter(|first| event < *first).map(|first| self.blocked.remove(&first));
             self.park(key, event);
             self.low = self.low.min(event.0);
             // Its key may wait with a later event, which is no longer the first.
@@ -517,7 +527,10 @@ impl Subscription {
     /// About when the oldest event that it has not had was posted; too early rather than too late.
     pub(super) fn oldest(&self, topic: &Topic) -> Option<TimeMs> {
         let has_any = self.parked > 0 || self.has_more();
-        let low = topic.first_from(if self.parked > 0 { self.low } else { self.low.max(self.cursor) });
+        let low = match self.parked {
+            0 => topic.first_from(self.low.max(self.cursor)),
+            _ => self.first_owed(topic, OLDEST_LOOKS_MAX),
+        };
         topic.event(EventNo(low)).filter(|_| has_any).map(|kept| kept.at)
     }
 

@@ -61,8 +61,11 @@ fn what_is_not_settled_in_time_has_failed_and_is_tried_again() {
     world.pass(1200);
     let again = pull(&mut world, 10);
     assert_eq!((numbers(&again), again[0].attempt), (vec![1], 2));
-    // A consumer that was slow has done it all the same, and the second one is told.
-    assert_eq!(settle(&mut world, &first, FAILED), (1, 0), "its receipt is as good as the new one's");
+    // What a consumer says that was too slow ends no other's lease.
+    assert_eq!(settle(&mut world, &first, FAILED), (0, 1));
+    assert_eq!(settle(&mut world, &first, Outcome::NotTried), (0, 1));
+    assert!(pull(&mut world, 10).is_empty());
+    assert_eq!(settle(&mut world, &again, FAILED), (1, 0));
     world.pass(60_000);
     let again = pull(&mut world, 1);
     world.pass(LEASE.0);
