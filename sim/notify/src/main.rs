@@ -1,4 +1,4 @@
-//! `sim`: runs the message service in the simulator.
+//! `sim-notify`: runs the message service in the simulator.
 
 use std::process::ExitCode;
 
