@@ -61,7 +61,8 @@ pub struct Notify {
     later: BTreeSet<(TimeMs, SubscriptionNo)>,
     /// Those that wait until a delivery ends, of any subscription.
     crowded: Vec<SubscriptionNo>,
-    /// Deliveries that a consumer has pulled. Not in the log: after a restart they are pulled again.
+    /// Deliveries that a consumer has pulled. Not in the log: after a restart they are pulled
+    /// again.
     leases: BTreeMap<(SubscriptionNo, EventNo), Lease>,
     lease_ends: BTreeSet<(TimeMs, SubscriptionNo, EventNo)>,
     /// Events that are to be published later, of all topics.

@@ -154,8 +154,8 @@ impl Topic {
         self.recents.push(identity, content, EventNo(0), at);
     }
 
-    /// Publishes an event that was delayed, to those of its subscriptions that are left. Its number,
-    /// and who is to get it.
+    /// Publishes an event that was delayed, to those of its subscriptions that are left. Its
+    /// number, and who is to get it.
     pub(super) fn publish_delayed(
         &mut self,
         at: TimeMs,
