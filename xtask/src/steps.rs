@@ -72,12 +72,8 @@ impl Steps {
                 }
             }
         };
-        self.0.push((name.clone(), started.elapsed()));
-        if status.success() {
-            Ok(())
-        } else {
-            Err(Failure(format!("cargo {}: {status}: {name}", words.join(" "))))
-        }
+        self.0.push((name, started.elapsed()));
+        if status.success() { Ok(()) } else { Err(Failure(format!("cargo {}: {status}", words.join(" ")))) }
     }
 }
 

@@ -225,7 +225,8 @@ pub trait LogRead: Send {
 /// made off the hot path.
 pub trait Snapshots: Send {
     /// The newest snapshot that is whole, with the sequence that it stands at. A damaged one is
-    /// skipped in favour of an older one or of none, for it can be made again from the log.
+    /// skipped in favour of an older one or of none, for it can be made again from the log. A
+    /// shortage for which none can be read is an error.
     fn latest(&self) -> Result<Option<(Sequence, Vec<u8>)>, LogError>;
 
     /// Keeps `bytes` as the snapshot at `at`, durably and as one, and drops those that it makes

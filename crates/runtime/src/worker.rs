@@ -314,10 +314,15 @@ impl<M: Machine, L: Log> Worker<M, L> {
     fn rebuild(&mut self) -> Result<(), RecoverError> {
         // A snapshot is an optimisation: unreadable snapshots must not stop a machine that has its
         // log.
-        let snapshot = self.log.snapshots().latest().unwrap_or_else(|error| {
-            tracing::warn!(%error, "no snapshot can be read: replaying the whole log");
-            None
-        });
+        let snapshot = match self.log.snapshots().latest() {
+            Ok(snapshot) => snapshot,
+            // Without it there is no way to the first entry that is left.
+            Err(error) if self.log.reader().first() > Sequence(1) => return Err(error.into()),
+            Err(error) => {
+                tracing::warn!(%error, "no snapshot can be read: replaying the whole log");
+                None
+            }
+        };
         self.machine = recover(&mut *self.log.reader(), snapshot)?.0;
         Ok(())
     }

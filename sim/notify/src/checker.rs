@@ -314,8 +314,10 @@ impl Checker {
         // How many go at once is the core's affair; the model judges whether they may.
         let first = news.entries.as_slice().first().map(|entry| entry.record.clone());
         let first = first.filter(|_| known.last() > known.trimmed && !post.events.is_empty());
-        if let Some(trims @ Record::Trimmed { topic: of, .. }) = first
+        // What may only go by a later time goes in a turn that comes after this.
+        if let Some(trims @ Record::Trimmed { topic: of, up_to }) = first
             && of.0 == topic
+            && self.model.can_go(known).is_some_and(|most| up_to.0 <= most)
         {
             self.logs(news, &trims)?;
         }
@@ -418,6 +420,11 @@ impl Checker {
             format!("epoch {epoch}, and it is {}", self.under_way.epoch)
         })?;
         self.under_way.sees(now);
+        while let Some(trims @ Record::Trimmed { .. }) =
+            news.entries.as_slice().first().map(|entry| &entry.record)
+        {
+            self.logs(news, &trims.clone())?;
+        }
         for report in &turn.ended {
             self.ended(report, news)?;
         }

@@ -27,13 +27,14 @@ fn the_same_seed_gives_the_same_run() {
     assert_ne!(world::run::<Messages>(1, 1000, false).hash, world::run::<Messages>(2, 1000, false).hash);
 }
 
-/// A seed whose endpoints are partly dead from the first day to the last, with retries over days.
-const DEAD_FOR_DAYS: u64 = 41;
-
 #[test]
 fn ten_days_of_a_dead_subscriber_take_a_moment() {
-    let outcome = world::run::<Messages>(DEAD_FOR_DAYS, 1000, false);
-    assert_eq!(outcome.failure, None);
-    let days = outcome.time_ms / 86_400_000;
-    assert!(days >= 10, "{days} days: take another seed");
+    // In some seeds endpoints are dead from the first day to the last, with retries over days.
+    let days = (41..141).map(|seed| {
+        let outcome = world::run::<Messages>(seed, 1000, false);
+        assert_eq!(outcome.failure, None, "seed {seed}");
+        outcome.time_ms / 86_400_000
+    });
+    let longest = days.take_while(|days| *days < 10).count();
+    assert!(longest < 100, "no seed has ten days");
 }

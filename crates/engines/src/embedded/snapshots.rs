@@ -119,18 +119,23 @@ impl<D: Disk> EmbeddedSnapshots<D> {
 
 impl<D: Disk> Snapshots for EmbeddedSnapshots<D> {
     fn latest(&self) -> Result<Option<(Sequence, Vec<u8>)>, LogError> {
+        let mut shortage = None;
         for &at in list(&self.disk)?.snapshots.iter().rev() {
             let mut file = match self.read(at) {
                 Ok(file) => file,
                 // Superseded and removed since it was listed, or unreadable: an older one will do.
-                Err(_) => continue,
+                Err(error) => {
+                    shortage = Some(error).filter(LogError::is_shortage).or(shortage);
+                    continue;
+                }
             };
             if decode(&file, self.partition, self.log_id, at).is_some() {
                 file.drain(..HEADER_BYTES);
                 return Ok(Some((at, file)));
             }
         }
-        Ok(None)
+        // That there is none can be said once all of them could be read.
+        shortage.map_or(Ok(None), Err)
     }
 
     fn write(&mut self, at: Sequence, bytes: &[u8]) -> Result<Option<LogError>, LogError> {

@@ -235,14 +235,31 @@ fn copy_messages(
 /// Copies the files of a log as they are at the moment, and recovers from the copy.
 fn copy_log_files(from: &Path, to: &Path) -> Result<Notify, Box<dyn std::error::Error>> {
     make_dir_durable(to)?;
-    let names = files(from)?;
+    let named = |extension: &str| {
+        let mut names = files(from)?;
+        names.retain(|name| name.ends_with(extension));
+        names.sort_unstable();
+        io::Result::Ok(names)
+    };
     // A snapshot is older than the segments that are copied after it. Of those the older ones come
     // first: each proves that all before it are whole.
-    for extension in [".snap", ".log"] {
-        let mut names: Vec<&String> = names.iter().filter(|name| name.ends_with(extension)).collect();
-        names.sort_unstable();
-        for name in names {
-            copy_file(&from.join(name), &to.join(name))?;
+    for name in named(".snap")? {
+        copy_file(&from.join(&name), &to.join(&name))?;
+    }
+    let mut copied: Vec<String> = Vec::new();
+    loop {
+        let missing: Vec<String> = named(".log")?.into_iter().filter(|name| !copied.contains(name)).collect();
+        if missing.is_empty() {
+            break;
+        }
+        // The newest one has grown and been closed since it was copied.
+        if let Some(last) = copied.last() {
+            fs::remove_file(to.join(last))?;
+            copy_file(&from.join(last), &to.join(last))?;
+        }
+        for name in missing {
+            copy_file(&from.join(&name), &to.join(&name))?;
+            copied.push(name);
         }
     }
     sync_dir(to)?;

@@ -35,6 +35,11 @@ const TRIMS_EACH: usize = 4;
 const TRIM_LOOKS_MAX: usize = 20_000;
 /// Comparisons for one post: so many take some milliseconds.
 const COMPARISONS_MAX: usize = 250_000;
+/// Events that a full topic drops for one post.
+const DROPS_MAX: u64 = 4000;
+/// Topics whose old events are looked at in one turn, and events of each.
+const TRIM_TOPICS: usize = 4;
+const TRIM_EVENTS: usize = 256;
 /// Dead letters that are changed by one command.
 const LETTERS_MAX: u64 = 10_000;
 /// How long the secret before the last rotation signs as well.
@@ -191,19 +196,23 @@ impl Notify {
         if post.events.len() > fit {
             return Ok(Reply::Refused(Refused::TooManyComparisons { fit }));
         }
-        if let Some(up_to) = self.can_go(topic, TRIMS_EACH * post.events.len(), out) {
+        if let Some(up_to) = self.can_go(topic, self.now, TRIMS_EACH * post.events.len(), out) {
             self.commit(now, Record::Trimmed { topic, up_to }, out)?;
         }
         let known = &self.topics[&topic];
         let kept = known.len();
         let over = (kept + post.events.len() as u64).saturating_sub(known.spec.events_max);
+        let known_is_refusing = known.spec.when_full == WhenFull::Refuse;
         if over > 0 {
-            let up_to = EventNo(known.first() + over - 1);
-            match known.spec.when_full {
-                WhenFull::DropOldest if up_to.0 < known.next() => {
-                    self.commit(now, Record::Dropped { topic, up_to }, out)?;
-                }
-                _ => return Ok(Reply::Refused(Refused::Full { kept })),
+            let drops = over.min(DROPS_MAX).min(kept);
+            let up_to = EventNo(known.first() + drops - 1);
+            if known.spec.when_full == WhenFull::DropOldest && drops > 0 {
+                out.spend(drops as usize);
+                self.commit(now, Record::Dropped { topic, up_to }, out)?;
+            }
+            // With so many to drop, publishers are refused until it is done.
+            if known_is_refusing || drops < over {
+                return Ok(Reply::Refused(Refused::Full { kept }));
             }
         }
         // All are judged before the first is stored. Two of one batch may repeat each other.
@@ -272,11 +281,25 @@ impl Notify {
         Ok(Reply::Accepted(accepted))
     }
 
+    /// Lets old events go also of topics to which nobody posts any more: one topic after another.
+    fn trim_some(&mut self, now: TimeMs, out: &mut Step) -> Result<(), Broken> {
+        for _ in 0..TRIM_TOPICS.min(self.topics.len()) {
+            let after = self.trimmed_last.map_or(Bound::Unbounded, Bound::Excluded);
+            let next = self.topics.range((after, Bound::Unbounded)).next().map(|(topic, _)| *topic);
+            self.trimmed_last = next;
+            let Some(topic) = next else { continue };
+            if let Some(up_to) = self.can_go(topic, now, TRIM_EVENTS, out) {
+                self.commit(now, Record::Trimmed { topic, up_to }, out)?;
+            }
+        }
+        Ok(())
+    }
+
     /// The events of a topic that can be let go.
-    fn can_go(&self, topic: TopicNo, at_most: usize, out: &mut Step) -> Option<EventNo> {
+    fn can_go(&self, topic: TopicNo, now: TimeMs, at_most: usize, out: &mut Step) -> Option<EventNo> {
         let topic = self.topics.get(&topic)?;
         let mut looks = 0;
-        let last = topic.can_go(self.now, at_most, |event, kept| {
+        let last = topic.can_go(now.max(self.now), at_most, |event, kept| {
             let mut is_needed = false;
             for number in topic.set(kept.set) {
                 looks += 1;
@@ -355,6 +378,7 @@ impl Notify {
     }
 
     fn turn(&mut self, now: TimeMs, turn: &Turn, out: &mut Step) -> Result<Reply, Broken> {
+        self.trim_some(now, out)?;
         for ended in &turn.ended {
             self.end(now, ended, out)?;
         }
@@ -420,7 +444,10 @@ impl Notify {
             match next {
                 Next::Deliver { event, attempt } => {
                     deliveries.extend(delivery(subscription, topic, event, attempt));
-                    self.leases.insert((number, event), Lease { attempt, began: now, until });
+                    let lease = Lease { attempt, began: now, until };
+                    if let Some(before) = self.leases.insert((number, event), lease) {
+                        self.lease_ends.remove(&(before.until, number, event));
+                    }
                     self.lease_ends.insert((until, number, event));
                 }
                 Next::Again if out.is_full() => {
@@ -445,19 +472,27 @@ impl Notify {
         out: &mut Step,
     ) -> Result<Reply, Broken> {
         let subscription = match self.subscription(name) {
+            Ok(known) if known.spec.url.is_some() => {
+                return Ok(Reply::Refused(Refused::HasEndpoint(name.clone())));
+            }
             Ok(known) => known.number,
             Err(refused) => return Ok(Reply::Refused(refused)),
         };
         let (mut counted, mut late) = (0, 0);
         for &Settled { event, attempt, outcome } in ended {
             let began = self.end_lease(subscription, event, attempt);
+            let is_first = match self.owed(subscription, event) {
+                Ok((known, _, key)) => known.is_first(key, event),
+                Err(_) => false,
+            };
             if began.is_some() {
                 counted += 1
             } else {
                 late += 1
             };
             // What was pulled again meanwhile is for another consumer to settle, unless it is done.
-            if began.is_none() && outcome != Outcome::Delivered {
+            // Nobody can have pulled one that is not the first of its key.
+            if began.is_none() && !(outcome == Outcome::Delivered && is_first) {
                 continue;
             }
             let took_ms = began.map_or(0, |began| u32::try_from(now.since(began).0).unwrap_or(u32::MAX));
@@ -514,6 +549,8 @@ impl Notify {
             if out.is_full() {
                 return Ok(Progress::More);
             }
+            let topic_of = self.topics.get(&topic);
+            out.spend(topic_of.map_or(0, |known| known.matched_of((due, delayed)) / 16));
             self.commit(now, Record::Due { topic, due, delayed }, out)?;
         }
         Ok(Progress::Done)

@@ -67,6 +67,8 @@ pub struct Notify {
     lease_ends: BTreeSet<(TimeMs, SubscriptionNo, EventNo)>,
     /// Events that are to be published later, of all topics.
     delayed: BTreeSet<(TimeMs, Sequence, TopicNo)>,
+    /// The topic whose old events were looked at last.
+    trimmed_last: Option<TopicNo>,
     /// Deleted ones, whose memory is given back piece by piece.
     withering: Vec<Subscription>,
 }
@@ -168,6 +170,16 @@ impl Notify {
         Ok(())
     }
 
+    /// What a consumer has pulled of a subscription is no longer its own.
+    fn forget_leases(&mut self, subscription: SubscriptionNo) {
+        let (first, last) = ((subscription, EventNo(0)), (subscription, EventNo(u64::MAX)));
+        let all: Vec<_> = self.leases.range(first..=last).map(|(of, lease)| (*of, lease.until)).collect();
+        for (of, until) in all {
+            self.leases.remove(&of);
+            self.lease_ends.remove(&(until, of.0, of.1));
+        }
+    }
+
     /// Something may be deliverable now.
     fn queue(&mut self, number: SubscriptionNo) {
         let Some(subscription) = self.subscriptions.get_mut(&number) else { return };
@@ -234,13 +246,15 @@ impl Notify {
                 let Some(gone) = self.subscriptions.remove(subscription) else { return Ok(()) };
                 self.subscription_nos.remove(&gone.name);
                 let number = gone.topic;
-                self.withering.push(gone);
+                self.forget_leases(*subscription);
                 let topic = self.topics.get_mut(&number);
                 let topic = topic
                     .ok_or_else(|| Broken { rule: "known", detail: format!("no topic {}", number.0) })?;
                 topic.subscriptions.retain(|other| other != subscription);
-                let apart: Vec<EventNo> = topic.apart().collect();
+                let needed = |(event, key): &(EventNo, Key)| gone.still_needs(*key, *event) != Some(false);
+                let apart: Vec<EventNo> = topic.apart().filter(needed).map(|(event, _)| event).collect();
                 apart.into_iter().for_each(|event| self.release(number, event));
+                self.withering.push(gone);
             }
             Record::Published { topic, identity, content, key, matched, .. } => {
                 let known = self.topics.get_mut(topic);
@@ -310,6 +324,7 @@ impl Notify {
             Record::Dropped { topic, up_to } => self.shift(*topic, *up_to, true)?,
             Record::Replayed { subscription, from, .. } => {
                 self.known(*subscription)?.replay(from.0);
+                self.forget_leases(*subscription);
                 self.queue(*subscription);
             }
             Record::SecretRotated { subscription, old_until, .. } => {

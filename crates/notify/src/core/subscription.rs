@@ -190,10 +190,10 @@ impl Subscription {
     }
 
     fn park(&mut self, key: Key, event: EventNo) {
-        self.parked += 1;
         match self.lanes.get_mut(&key) {
             Some(lane) => {
-                let at = lane.queue.partition_point(|other| *other < event);
+                // One that was on its way at a replay is there already.
+                let Err(at) = lane.queue.binary_search(&event) else { return };
                 lane.queue.insert(at, event);
             }
             None => {
@@ -203,6 +203,7 @@ impl Subscription {
                 self.ready.push_back(key);
             }
         }
+        self.parked += 1;
     }
 
     /// The next delivery, and how much was looked at for it. It counts as on its way from now on.
@@ -268,6 +269,11 @@ impl Subscription {
     pub(super) fn attempts(&self, key: Key, event: EventNo) -> Option<u32> {
         let lane = self.lanes.get(&key)?;
         (lane.queue[0] == event && lane.stage != Stage::Blocked).then_some(lane.attempts)
+    }
+
+    /// Whether the event is the next one of its key.
+    pub(super) fn is_first(&self, key: Key, event: EventNo) -> bool {
+        self.lanes.get(&key).is_some_and(|lane| lane.queue[0] == event)
     }
 
     /// Whether the event is in a lane, or will be.
@@ -571,7 +577,15 @@ impl Subscription {
             .filter(|(_, event)| event.0 >= from)
             .collect();
         for (key, event) in again {
-            self.take_out(key, event);
+            // What is on its way stays, so that nothing of its key begins before it has ended.
+            let on_its_way = self
+                .lanes
+                .get_mut(&key)
+                .filter(|lane| matches!(lane.stage, Stage::InFlight(of, _) if of == event));
+            match on_its_way {
+                Some(lane) => (lane.attempts, lane.again_at) = (0, None),
+                None => drop(self.take_out(key, event)),
+            }
         }
         self.dead.retain(|event, _| event.0 < from);
         (self.cursor, self.said_up_to) = (self.cursor.min(from), self.said_up_to.min(from));

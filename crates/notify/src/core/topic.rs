@@ -15,7 +15,7 @@ use units::{DurationMs, Sequence, TimeMs};
 const RECENT_MAX: usize = 1_000_000;
 /// Events that are kept because a key or a dead letter needs them, although those round them are
 /// let go.
-const APART_MAX: usize = 100_000;
+const APART_MAX: usize = 1_000_000;
 
 /// A set of subscriptions, in rising order, and how many kept events have matched just these.
 #[derive(Debug, PartialEq, Serialize, Deserialize)]
@@ -102,10 +102,10 @@ impl Topic {
         self.apart.range(number..).next().map_or(self.first(), |(number, _)| *number)
     }
 
-    /// The first event that was posted at this time or later, apart from those of which few are
-    /// left.
+    /// The first event that is kept and was posted at this time or later.
     pub(super) fn first_since(&self, at: TimeMs) -> u64 {
-        self.events.first_since(at)
+        let apart = self.apart.iter().find(|(_, kept)| kept.at >= at);
+        apart.map_or_else(|| self.events.first_since(at), |(number, _)| *number)
     }
 
     /// Who is to get an event, in rising order.
@@ -154,6 +154,11 @@ impl Topic {
         self.recents.push(identity, content, EventNo(0), at);
     }
 
+    /// How many a delayed event is for.
+    pub(super) fn matched_of(&self, delayed: (TimeMs, Sequence)) -> usize {
+        self.delayed.get(&delayed).map_or(0, |delayed| delayed.matched.len())
+    }
+
     /// Publishes an event that was delayed, to those of its subscriptions that are left. Its
     /// number, and who is to get it.
     pub(super) fn publish_delayed(
@@ -162,7 +167,8 @@ impl Topic {
         (due, sequence): (TimeMs, Sequence),
     ) -> Option<(EventNo, Vec<SubscriptionNo>)> {
         let Delayed { key, mut matched } = self.delayed.remove(&(due, sequence))?;
-        matched.retain(|number| self.subscriptions.contains(number));
+        // They are in rising order, as their numbers are given away.
+        matched.retain(|number| self.subscriptions.binary_search(number).is_ok());
         let key = key.unwrap_or(Key(!self.next()));
         Some((self.add(at, sequence, key, &matched), matched))
     }
@@ -246,8 +252,8 @@ impl Topic {
     }
 
     /// Those that are kept apart.
-    pub(super) fn apart(&self) -> impl Iterator<Item = EventNo> {
-        self.apart.keys().copied().map(EventNo)
+    pub(super) fn apart(&self) -> impl Iterator<Item = (EventNo, Key)> {
+        self.apart.iter().map(|(number, kept)| (EventNo(*number), kept.key))
     }
 
     fn forget(&mut self, kept: Kept) {

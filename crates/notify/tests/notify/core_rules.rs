@@ -634,3 +634,33 @@ fn a_log_cannot_have_been_followed_up_to_nothing() {
     assert_eq!(world.ask(post(2)), Reply::Accepted(Vec::new()));
     assert_eq!(world.ask(post(2)), refused(2));
 }
+
+#[test]
+fn old_events_go_also_from_a_topic_to_which_nobody_posts() {
+    let mut world = World::new();
+    world.subscribe("crm", spec());
+    world.posted((1..=5).map(|name| event(name, "t", None)).collect());
+    deliver_all(&mut world);
+    world.pass(8 * 86_400_000);
+    world.turn(Vec::new(), 0);
+    assert_eq!(kept(&mut world), 0);
+    world.restart(world.disk.kill());
+    assert_eq!(kept(&mut world), 0);
+}
+
+#[test]
+fn a_replay_waits_for_what_is_on_its_way() {
+    let mut world = World::new();
+    world.subscribe("crm", SubscriptionSpec { in_flight_max: 1, ..spec() });
+    world.posted(vec![event(1, "t", Some(1)), event(2, "t", Some(1))]);
+    let first = world.begin();
+    let replay = Command::Replay { name: id("crm"), from: From::Event(no(1)), by: by() };
+    assert_eq!(world.ask(replay), Reply::Replays(no(1)));
+    assert!(world.begin().is_empty(), "1 is on its way");
+    assert_eq!(world.see("crm").in_flight, 1);
+    let (next, _) = world.turn(vec![delivered(&first[0])], 1000);
+    assert_eq!(numbers(&next), [2]);
+    world.turn(vec![delivered(&next[0])], 1000);
+    assert_eq!((world.see("crm").in_flight, world.see("crm").backlog), (0, 0));
+    world.restart(world.disk.kill());
+}

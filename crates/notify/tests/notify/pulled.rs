@@ -2,7 +2,7 @@
 
 use crate::world::*;
 use notify::core::spec::SubscriptionSpec;
-use notify::core::{Command, Delivery, Outcome, Refused, Reply, Settled};
+use notify::core::{Command, Delivery, From, Outcome, Refused, Reply, Settled};
 use units::DurationMs;
 
 const LEASE: DurationMs = DurationMs(30_000);
@@ -116,6 +116,26 @@ fn nothing_is_pulled_from_a_subscription_with_an_endpoint() {
     world.subscribe("crm", spec());
     let pull = Command::Pull { name: id("crm"), at_most: 1, lease: LEASE };
     assert_eq!(world.ask(pull), Reply::Refused(Refused::HasEndpoint(id("crm"))));
+}
+
+#[test]
+fn a_replay_ends_the_leases_and_nobody_settles_what_is_not_out() {
+    let mut world = start();
+    let first = pull(&mut world, 1);
+    assert_eq!(numbers(&first), [1]);
+    let replay = Command::Replay { name: id("worker"), from: From::Event(no(1)), by: by() };
+    assert_eq!(world.ask(replay), Reply::Replays(no(1)));
+    assert_eq!(settle(&mut world, &first, FAILED), (0, 1));
+    // 3 is behind 1, and is out at nobody.
+    let other = Delivery { event: no(3), ..first[0].clone() };
+    assert_eq!(settle(&mut world, &[other], Outcome::Delivered), (0, 1));
+    assert_eq!(world.see("worker").delivered, 0);
+    world.subscribe("crm", spec());
+    let ended = vec![Settled { event: no(1), attempt: 1, outcome: Outcome::Delivered }];
+    let refused = world.ask(Command::Settle { name: id("crm"), ended });
+    assert_eq!(refused, Reply::Refused(Refused::HasEndpoint(id("crm"))));
+    world.restart(world.disk.kill());
+    assert_eq!(numbers(&pull(&mut world, 10)), [1, 2]);
 }
 
 impl World {

@@ -26,10 +26,11 @@ impl Checker {
         let model = &self.model;
         let is_so = match (command, reply) {
             (Command::Topics, Reply::Topics(seen)) => {
-                let known = model.topics.values().map(|topic| TopicSeen {
+                // Within a step it is not sure whether it was seen before or after old events went.
+                let known = model.topics.values().zip(seen).map(|(topic, seen)| TopicSeen {
                     name: topic.name.clone(),
                     spec: topic.spec.clone(),
-                    kept: topic.kept_count(),
+                    kept: topic.kept_count().max(seen.kept),
                     last: EventNo(topic.last()),
                     delayed: 0,
                 });
@@ -62,7 +63,8 @@ impl Checker {
                 (None, reply) => *reply == Reply::Refused(Refused::NoTopic(topic.clone())),
                 (Some((_, known)), Reply::Event(seen)) => match (known.kept(event.0), seen) {
                     (Some(kept), Some(seen)) => return self.event(event.0, kept, seen),
-                    (kept, seen) => kept.is_none() && seen.is_none(),
+                    (None, seen) => seen.is_none() || event.0 <= known.last(),
+                    (Some(_), None) => false,
                 },
                 _ => false,
             },
