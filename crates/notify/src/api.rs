@@ -394,7 +394,7 @@ async fn pull(
         }
         let due = next_at.map_or(left, |at| Duration::from_millis(at.since(protection.now()).0).min(left));
         tokio::select! {
-            // Whoever waits does not ask after each entry.
+            // A consumer that waits does not ask after each entry.
             _ = sequence.changed() => tokio::time::sleep(PULL_PAUSE.min(left)).await,
             () = tokio::time::sleep(due.max(PULL_PAUSE)) => {}
             _ = draining.changed() => {}

@@ -34,7 +34,7 @@ pub trait Front: Send + Sync + 'static {
     /// Passes the replies on, one for each job.
     fn reply(&self, jobs: Vec<Self::Job>, replies: Vec<<Self::Machine as Machine>::Reply>, took: Duration);
 
-    /// Entries up to this one may be trimmed: nobody needs them any more.
+    /// Entries up to this one may be trimmed: the machine needs none of them any more.
     fn may_trim(&self) -> Sequence {
         Sequence(0)
     }

@@ -302,7 +302,7 @@ impl Checker {
     }
 
     fn post(&mut self, post: &Post, news: &mut News<'_>) -> Result<Reply, Violation> {
-        let Some((topic, known)) = self.model.topic(&post.topic) else {
+        let Some((topic, _)) = self.model.topic(&post.topic) else {
             return Ok(Reply::Refused(Refused::NoTopic(post.topic.clone())));
         };
         if let Some((log, up_to)) = &post.followed {
@@ -310,16 +310,6 @@ impl Checker {
             if before >= up_to.0 {
                 return Ok(Reply::Refused(Refused::FollowedBefore(Sequence(before))));
             }
-        }
-        // How many go at once is the core's affair; the model judges whether they may.
-        let first = news.entries.as_slice().first().map(|entry| entry.record.clone());
-        let first = first.filter(|_| known.last() > known.trimmed && !post.events.is_empty());
-        // What may only go by a later time goes in a turn that comes after this.
-        if let Some(trims @ Record::Trimmed { topic: of, up_to }) = first
-            && of.0 == topic
-            && self.model.can_go(known).is_some_and(|most| up_to.0 <= most)
-        {
-            self.logs(news, &trims)?;
         }
         let Some(known) = self.model.topics.get(&topic) else { return Ok(Reply::Busy) };
         let now = news.now.max(self.model.now);
@@ -420,6 +410,7 @@ impl Checker {
             format!("epoch {epoch}, and it is {}", self.under_way.epoch)
         })?;
         self.under_way.sees(now);
+        // How many go at once is the core's affair; the model judges whether they may.
         while let Some(trims @ Record::Trimmed { .. }) =
             news.entries.as_slice().first().map(|entry| &entry.record)
         {

@@ -138,6 +138,8 @@ pub(crate) struct Model {
     pub(crate) topics: BTreeMap<u32, Topic>,
     pub(crate) subscriptions: BTreeMap<u32, Subscription>,
     pub(crate) last_subscription: u32,
+    /// What was last set of each, also of those that were deleted.
+    pub(crate) specs: BTreeMap<SubscriptionId, SubscriptionSpec>,
     pub(crate) followed: BTreeMap<String, u64>,
     /// What publishers have sent, by name and content.
     pub(crate) sent: BTreeMap<(u64, u64), What>,
@@ -321,6 +323,7 @@ impl Model {
             serde_json::from_str(spec).map_err(|error| wrong("log", error.to_string()))?;
         let is_there = self.topics.get(&topic).is_some_and(|known| known.name == spec.topic);
         ensure(is_there, "log", || format!("{name} is of no topic {topic}"))?;
+        self.specs.insert(name.clone(), spec.clone());
         if let Some(known) = self.subscriptions.get_mut(&number) {
             let is_same = known.name == *name && known.topic == topic;
             ensure(is_same, "log", || format!("subscription {number} is another one: {name}"))?;

@@ -288,8 +288,9 @@ impl Workload {
             probes.extend(events.map(event));
         }
         probes.extend(self.posts.iter().rev().take(PROBED).map(|post| Command::Post(Arc::clone(post))));
-        for known in model.subscriptions.values() {
-            let name = known.name.clone();
+        // A machine of an earlier entry may have one that was deleted since.
+        for (name, spec) in &model.specs {
+            let name = name.clone();
             probes.push(Command::Letters {
                 name: name.clone(),
                 which: Letters::Dead,
@@ -297,7 +298,7 @@ impl Workload {
                 at_most: usize::MAX,
             });
             // Otherwise it depends on an order that is not in the log what begins first.
-            let spec = SubscriptionSpec { in_flight_max: u32::MAX, ..known.spec.clone() };
+            let spec = SubscriptionSpec { in_flight_max: u32::MAX, ..spec.clone() };
             probes.push(Command::Subscribe { name, spec, by: operator() });
         }
         let turn =

@@ -29,17 +29,15 @@ const RETRY_AFTER_MAX: DurationMs = DurationMs(24 * 3600 * 1000);
 const NOT_TRIED_WAIT: DurationMs = DurationMs(1000);
 /// What of an endpoint's answer is logged.
 const SAID_BYTES_MAX: usize = 512;
-/// Old events that are let go for each one that is posted, and subscriptions that are asked about
-/// them, at the most.
-const TRIMS_EACH: usize = 4;
-const TRIM_LOOKS_MAX: usize = 20_000;
+/// What one turn does to let old events go, at the most: topics, events, and subscriptions that are
+/// asked whether they need one.
+const TRIM_TOPICS: usize = 4;
+const TRIM_EVENTS: u64 = 8192;
+const TRIM_LOOKS: usize = 20_000;
 /// Comparisons for one post: so many take some milliseconds.
 const COMPARISONS_MAX: usize = 250_000;
 /// Events that a full topic drops for one post.
 const DROPS_MAX: u64 = 4000;
-/// Topics whose old events are looked at in one turn, and events of each.
-const TRIM_TOPICS: usize = 4;
-const TRIM_EVENTS: usize = 256;
 /// Dead letters that are changed by one command.
 const LETTERS_MAX: u64 = 10_000;
 /// How long the secret before the last rotation signs as well.
@@ -196,22 +194,21 @@ impl Notify {
         if post.events.len() > fit {
             return Ok(Reply::Refused(Refused::TooManyComparisons { fit }));
         }
-        if let Some(up_to) = self.can_go(topic, self.now, TRIMS_EACH * post.events.len(), out) {
-            self.commit(now, Record::Trimmed { topic, up_to }, out)?;
-        }
         let known = &self.topics[&topic];
         let kept = known.len();
         let over = (kept + post.events.len() as u64).saturating_sub(known.spec.events_max);
-        let known_is_refusing = known.spec.when_full == WhenFull::Refuse;
         if over > 0 {
-            let drops = over.min(DROPS_MAX).min(kept);
-            let up_to = EventNo(known.first() + drops - 1);
-            if known.spec.when_full == WhenFull::DropOldest && drops > 0 {
+            let drops = match known.spec.when_full {
+                WhenFull::DropOldest => over.min(DROPS_MAX).min(kept),
+                WhenFull::Refuse => 0,
+            };
+            if drops > 0 {
+                let up_to = EventNo(known.first() + drops - 1);
                 out.spend(drops as usize);
                 self.commit(now, Record::Dropped { topic, up_to }, out)?;
             }
-            // With so many to drop, publishers are refused until it is done.
-            if known_is_refusing || drops < over {
+            // While more has to be dropped than one post may, publishers are refused.
+            if drops < over {
                 return Ok(Reply::Refused(Refused::Full { kept }));
             }
         }
@@ -281,35 +278,36 @@ impl Notify {
         Ok(Reply::Accepted(accepted))
     }
 
-    /// Lets old events go also of topics to which nobody posts any more: one topic after another.
-    fn trim_some(&mut self, now: TimeMs, out: &mut Step) -> Result<(), Broken> {
+    /// Lets old events go, of one topic after another.
+    fn trim(&mut self, now: TimeMs, out: &mut Step) -> Result<(), Broken> {
+        let (mut events, mut looks) = (TRIM_EVENTS, 0);
         for _ in 0..TRIM_TOPICS.min(self.topics.len()) {
             let after = self.trimmed_last.map_or(Bound::Unbounded, Bound::Excluded);
-            let next = self.topics.range((after, Bound::Unbounded)).next().map(|(topic, _)| *topic);
-            self.trimmed_last = next;
-            let Some(topic) = next else { continue };
-            if let Some(up_to) = self.can_go(topic, now, TRIM_EVENTS, out) {
+            let mut from_there_on = self.topics.range((after, Bound::Unbounded)).chain(&self.topics);
+            let Some((&topic, known)) = from_there_on.next() else { break };
+            let up_to = self.can_go(known, now, events, &mut looks);
+            let first = known.first();
+            self.trimmed_last = Some(topic);
+            if let Some(up_to) = up_to {
+                events -= up_to.0 + 1 - first;
                 self.commit(now, Record::Trimmed { topic, up_to }, out)?;
             }
         }
+        out.spend(((TRIM_EVENTS - events) as usize + looks) / 16);
         Ok(())
     }
 
-    /// The events of a topic that can be let go.
-    fn can_go(&self, topic: TopicNo, now: TimeMs, at_most: usize, out: &mut Step) -> Option<EventNo> {
-        let topic = self.topics.get(&topic)?;
-        let mut looks = 0;
-        let last = topic.can_go(now.max(self.now), at_most, |event, kept| {
+    /// The last event of a topic that can be let go now.
+    fn can_go(&self, topic: &Topic, now: TimeMs, at_most: u64, looks: &mut usize) -> Option<EventNo> {
+        topic.can_go(now.max(self.now), at_most as usize, |event, kept| {
             let mut is_needed = false;
             for number in topic.set(kept.set) {
-                looks += 1;
+                *looks += 1;
                 let Some(known) = self.subscriptions.get(number) else { continue };
                 is_needed |= known.still_needs(kept.key, event)?;
             }
-            (looks < TRIM_LOOKS_MAX).then_some(is_needed)
-        });
-        out.spend(looks / 16);
-        last
+            (*looks < TRIM_LOOKS).then_some(is_needed)
+        })
     }
 
     fn end(&mut self, now: TimeMs, ended: &Attempted, out: &mut Step) -> Result<(), Broken> {
@@ -378,7 +376,7 @@ impl Notify {
     }
 
     fn turn(&mut self, now: TimeMs, turn: &Turn, out: &mut Step) -> Result<Reply, Broken> {
-        self.trim_some(now, out)?;
+        self.trim(now, out)?;
         for ended in &turn.ended {
             self.end(now, ended, out)?;
         }
@@ -481,18 +479,15 @@ impl Notify {
         let (mut counted, mut late) = (0, 0);
         for &Settled { event, attempt, outcome } in ended {
             let began = self.end_lease(subscription, event, attempt);
-            let is_first = match self.owed(subscription, event) {
-                Ok((known, _, key)) => known.is_first(key, event),
-                Err(_) => false,
-            };
-            if began.is_some() {
-                counted += 1
-            } else {
-                late += 1
-            };
-            // What was pulled again meanwhile is for another consumer to settle, unless it is done.
-            // Nobody can have pulled one that is not the first of its key.
-            if began.is_none() && !(outcome == Outcome::Delivered && is_first) {
+            match began {
+                Some(_) => counted += 1,
+                None => late += 1,
+            }
+            // An event without a lease is for its next consumer to settle, unless it is done; and
+            // only the first of a key can have been pulled.
+            let is_first = |(known, _, key): (&mut Subscription, &Topic, Key)| known.is_first(key, event);
+            let is_done = outcome == Outcome::Delivered;
+            if began.is_none() && !(is_done && self.owed(subscription, event).is_ok_and(is_first)) {
                 continue;
             }
             let took_ms = began.map_or(0, |began| u32::try_from(now.since(began).0).unwrap_or(u32::MAX));

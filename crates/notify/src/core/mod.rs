@@ -117,6 +117,11 @@ impl Notify {
         self.topics.get(&number).ok_or_else(none)
     }
 
+    fn known_topic(&mut self, number: TopicNo) -> Result<&mut Topic, Broken> {
+        let none = || Broken { rule: "known", detail: format!("no topic {}", number.0) };
+        self.topics.get_mut(&number).ok_or_else(none)
+    }
+
     fn known(&mut self, number: SubscriptionNo) -> Result<&mut Subscription, Broken> {
         let none = || Broken { rule: "known", detail: format!("no subscription {}", number.0) };
         self.subscriptions.get_mut(&number).ok_or_else(none)
@@ -135,7 +140,7 @@ impl Notify {
         Ok((subscription, topic, kept.key))
     }
 
-    /// Lets an event go that was kept apart, once nobody needs it any more.
+    /// Lets an event go that was kept apart, once no subscription needs it any more.
     fn release(&mut self, topic: TopicNo, event: EventNo) {
         let Some(known) = self.topics.get_mut(&topic).filter(|known| event.0 < known.first()) else { return };
         let Some(kept) = known.event(event) else { return };
@@ -247,9 +252,7 @@ impl Notify {
                 self.subscription_nos.remove(&gone.name);
                 let number = gone.topic;
                 self.forget_leases(*subscription);
-                let topic = self.topics.get_mut(&number);
-                let topic = topic
-                    .ok_or_else(|| Broken { rule: "known", detail: format!("no topic {}", number.0) })?;
+                let topic = self.known_topic(number)?;
                 topic.subscriptions.retain(|other| other != subscription);
                 let needed = |(event, key): &(EventNo, Key)| gone.still_needs(*key, *event) != Some(false);
                 let apart: Vec<EventNo> = topic.apart().filter(needed).map(|(event, _)| event).collect();
@@ -257,17 +260,13 @@ impl Notify {
                 self.withering.push(gone);
             }
             Record::Published { topic, identity, content, key, matched, .. } => {
-                let known = self.topics.get_mut(topic);
-                let none = || Broken { rule: "known", detail: format!("no topic {}", topic.0) };
-                let known = known.ok_or_else(none)?;
+                let known = self.known_topic(*topic)?;
                 ensure(matched.is_sorted(), "matched", || format!("{matched:?}"))?;
                 let number = known.publish(entry.at, sequence, *key, matched, (*identity, *content));
                 self.tell(matched, number);
             }
             Record::Delayed { topic, identity, content, key, due, matched, .. } => {
-                let known = self.topics.get_mut(topic);
-                let none = || Broken { rule: "known", detail: format!("no topic {}", topic.0) };
-                let known = known.ok_or_else(none)?;
+                let known = self.known_topic(*topic)?;
                 ensure(matched.is_sorted(), "matched", || format!("{matched:?}"))?;
                 known.delay(entry.at, (*due, sequence), *key, matched, (*identity, *content));
                 self.delayed.insert((*due, sequence, *topic));

@@ -126,7 +126,7 @@ fn a_replay_ends_the_leases_and_nobody_settles_what_is_not_out() {
     let replay = Command::Replay { name: id("worker"), from: From::Event(no(1)), by: by() };
     assert_eq!(world.ask(replay), Reply::Replays(no(1)));
     assert_eq!(settle(&mut world, &first, FAILED), (0, 1));
-    // 3 is behind 1, and is out at nobody.
+    // 3 comes after 1 in its key, and no consumer has it.
     let other = Delivery { event: no(3), ..first[0].clone() };
     assert_eq!(settle(&mut world, &[other], Outcome::Delivered), (0, 1));
     assert_eq!(world.see("worker").delivered, 0);

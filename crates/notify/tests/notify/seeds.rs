@@ -43,7 +43,7 @@ fn wants(name: &str, kind: usize) -> bool {
 impl Day {
     fn new(seed: u64) -> Self {
         let mut world = World::new();
-        // Events go as soon as nobody needs them.
+        // Events go as soon as no subscription needs them.
         let spec_of_topic = TopicSpec { retain_events: 10, ..TopicSpec::default() };
         let define = Command::DefineTopic { name: topic(), spec: spec_of_topic, by: by() };
         assert_eq!(world.ask(define), Reply::Done);

@@ -1,4 +1,4 @@
-//! The log forgets what nobody needs, and keeps the bodies of events that somebody does.
+//! The log forgets what no subscription needs, and keeps the bodies of events that one does.
 
 use crate::world::*;
 use engines::{
