@@ -57,6 +57,12 @@ pub enum SaleEvent {
         at: TimeMs,
         round: u16,
     },
+    /// No unit of the item is free after this entry; before, one was, or nothing was told yet.
+    SoldOut {
+        sequence: Sequence,
+        at: TimeMs,
+        item: u16,
+    },
 }
 
 /// All that a sale keeps of one shopper.

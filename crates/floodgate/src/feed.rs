@@ -9,7 +9,7 @@ use notify::{
     core::{Command, NewEvent, Post, Refused, Reply, spec::TopicSpec},
     parts::Running,
 };
-use sale::service::Handle;
+use sale::{free_units::FreeUnits, service::Handle};
 use serde_json::{Value, json};
 use std::{collections::BTreeSet, sync::Arc, time::Duration};
 use units::{Sequence, TimeMs};
@@ -69,6 +69,15 @@ pub(crate) fn followed_as(sale: &SaleId, log_id: &str) -> String {
     format!("{sale}/{log_id}")
 }
 
+/// What became of events that were to be stored.
+enum Stored {
+    All,
+    /// Nothing: what is told of this log goes up to here already.
+    Before(Sequence),
+    /// Nothing: so many may be stored at once.
+    Fits(usize),
+}
+
 struct Followed {
     registry: Arc<Registry>,
     handle: Handle,
@@ -88,35 +97,37 @@ impl Followed {
                 _ => tokio::time::sleep(LOOK_EVERY).await,
             }
         };
+        let mut free = FreeUnits::default();
         let mut at_once = AT_ONCE;
         loop {
             sequence.borrow_and_update();
-            let (reader, after) = (Arc::clone(&this), place);
-            let read = tokio::task::spawn_blocking(move || reader.events(after, at_once)).await;
-            let Some((events, searched)) = read.ok().flatten() else {
+            let reader = Arc::clone(&this);
+            let read = tokio::task::spawn_blocking(move || {
+                let events = reader.events(&mut free, place, at_once);
+                (free, events)
+            });
+            let Ok((seen, Some(events))) = read.await else {
+                // What was folded in part is folded again, from the beginning.
+                free = FreeUnits::default();
                 tokio::time::sleep(LOOK_EVERY).await;
                 continue;
             };
+            free = seen;
+            let searched = free.at();
             if !events.is_empty() {
-                let post = Post {
-                    topic: TOPIC.parse().expect("it is a name"),
-                    events,
-                    followed: Some((log.clone(), searched)),
-                };
-                match this.running.ask(Command::Post(Arc::new(post))).await {
-                    Ok(Reply::Accepted(_)) => place = searched,
-                    // It was stored, and the answer was lost.
-                    Ok(Reply::Refused(Refused::FollowedBefore(before))) => place = before,
-                    Ok(Reply::Refused(Refused::TooManyComparisons { fit })) => at_once = fit.min(AT_ONCE),
-                    other => {
-                        tracing::warn!(sale = %this.handle.sale(), ?other, "events of the sale wait: they cannot be stored now");
-                        tokio::time::sleep(LOOK_EVERY).await;
-                    }
+                let stored = this.post(events, (&log, searched)).await;
+                match stored {
+                    Stored::All => place = searched,
+                    Stored::Before(before) => place = before,
+                    Stored::Fits(fit) => at_once = fit.min(AT_ONCE),
+                }
+                if place != searched {
+                    free = FreeUnits::default();
                 }
                 tokio::time::sleep(PACE).await;
             } else if searched > place {
                 place = searched;
-            } else {
+            } else if searched == place {
                 let _ = tokio::time::timeout(GONE_AFTER, sequence.changed()).await;
                 // A sale that never opened may be deleted.
                 if !this.registry.has_log(&this.log_id) {
@@ -126,10 +137,32 @@ impl Followed {
         }
     }
 
-    /// The next events after an entry, and how far the log was searched. Reads the disk.
-    fn events(&self, after: Sequence, at_most: usize) -> Option<(Vec<NewEvent>, Sequence)> {
+    /// Stores events and the place behind them, however long that takes.
+    async fn post(&self, events: Vec<NewEvent>, (log, searched): (&str, Sequence)) -> Stored {
+        let topic = TOPIC.parse().expect("it is a name");
+        let post = Arc::new(Post { topic, events, followed: Some((log.to_owned(), searched)) });
+        loop {
+            match self.running.ask(Command::Post(Arc::clone(&post))).await {
+                Ok(Reply::Accepted(_)) => return Stored::All,
+                // It was stored, and the answer was lost.
+                Ok(Reply::Refused(Refused::FollowedBefore(before))) => return Stored::Before(before),
+                Ok(Reply::Refused(Refused::TooManyComparisons { fit })) => return Stored::Fits(fit),
+                other => {
+                    tracing::warn!(sale = %self.handle.sale(), ?other, "events of the sale wait: they cannot be stored now");
+                    tokio::time::sleep(LOOK_EVERY).await;
+                }
+            }
+        }
+    }
+
+    /// The next events after `place`; without any, `free` may have been moved on. Reads the disk.
+    fn events(&self, free: &mut FreeUnits, place: Sequence, at_most: usize) -> Option<Vec<NewEvent>> {
         let view = self.handle.view()?;
-        let (found, searched) = match self.handle.events(after, at_most) {
+        let found = match free.at() < place {
+            true => self.handle.catch_up(free, place).map(|()| Vec::new()),
+            false => self.handle.events(free, at_most),
+        };
+        let found = match found {
             Ok(found) => found,
             Err(error) => {
                 tracing::warn!(sale = %self.handle.sale(), %error, "events of the sale wait: its log cannot be read now");
@@ -146,7 +179,7 @@ impl Followed {
                 }
             }
         }
-        Some((events, searched))
+        Some(events)
     }
 
     fn document(&self, spec: &SaleSpec, event: &SaleEvent) -> Value {
@@ -158,6 +191,14 @@ impl Followed {
             }
             SaleEvent::RoundClosed { sequence, at, round } => {
                 self.with_data("closed", sale, (*sequence, *at), None, json!({ "round": round + 1 }))
+            }
+            SaleEvent::SoldOut { sequence, at, item } => {
+                let name = spec.items.get(usize::from(*item)).map(|item| item.item.as_str());
+                let mut told =
+                    self.with_data("sold_out", sale, (*sequence, *at), None, json!({ "item": name }));
+                // Another event of the same entry may stand beside it.
+                told["id"] = json!(format!("{}-{sequence}-sold-out-{item}", self.log_id));
+                told
             }
         }
     }

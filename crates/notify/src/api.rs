@@ -31,7 +31,7 @@ use std::{
     sync::Arc,
     time::{Duration, Instant},
 };
-use units::{DurationMs, Sequence};
+use units::{DurationMs, Sequence, TimeMs};
 use web::{
     api_keys::{Operator, Role},
     health,
@@ -500,7 +500,8 @@ fn done(reply: Reply) -> Result<JsonReply<Done>, Problem> {
     }
 }
 
-fn view_of(seen: SubscriptionSeen, secret: Option<String>) -> SubscriptionView {
+fn view_of(seen: SubscriptionSeen, secret: Option<String>, now: TimeMs) -> SubscriptionView {
+    let is_lagging = seen.is_lagging(now);
     let SubscriptionSeen {
         name,
         spec,
@@ -514,6 +515,7 @@ fn view_of(seen: SubscriptionSeen, secret: Option<String>) -> SubscriptionView {
         in_flight,
         oldest,
         left_alone_until,
+        took_ms,
     } = seen;
     SubscriptionView {
         subscription: name,
@@ -527,6 +529,8 @@ fn view_of(seen: SubscriptionSeen, secret: Option<String>) -> SubscriptionView {
         backlog,
         in_flight,
         oldest,
+        is_lagging,
+        took_ms,
         left_alone_until,
         secret,
     }
@@ -534,26 +538,29 @@ fn view_of(seen: SubscriptionSeen, secret: Option<String>) -> SubscriptionView {
 
 async fn list_subscriptions(
     State(running): State<Arc<Running>>,
+    State(protection): State<Arc<Protection>>,
     Query(SubscriptionsQuery { after, limit }): Query<SubscriptionsQuery>,
 ) -> Result<JsonReply<Subscriptions>, Problem> {
     let at_most = limit.clamp(1, PAGE_MAX);
     let seen = running.subscriptions(after, at_most).await?;
     let next = seen.last().map(|last| last.name.clone()).filter(|_| seen.len() == at_most);
-    let subscriptions = seen.into_iter().map(|seen| view_of(seen, None)).collect();
+    let subscriptions = seen.into_iter().map(|seen| view_of(seen, None, protection.now())).collect();
     Ok(JsonReply(Subscriptions { subscriptions, next }))
 }
 
 async fn read_subscription(
     State(running): State<Arc<Running>>,
+    State(protection): State<Arc<Protection>>,
     Path(name): Path<String>,
 ) -> Result<JsonReply<SubscriptionView>, Problem> {
     let name = subscription_id(&name)?;
-    Ok(JsonReply(view_of(running.subscription(&name).await?, None)))
+    Ok(JsonReply(view_of(running.subscription(&name).await?, None, protection.now())))
 }
 
 async fn subscribe(
     operator: Operator,
     State(running): State<Arc<Running>>,
+    State(protection): State<Arc<Protection>>,
     Path(name): Path<String>,
     JsonBody(spec): JsonBody<SubscriptionSpec, DOCUMENT_BYTES_MAX>,
 ) -> Result<JsonReply<SubscriptionView>, Problem> {
@@ -566,7 +573,7 @@ async fn subscribe(
     match running.ask(Command::Subscribe { name: name.clone(), spec, by: operator.actor("") }).await? {
         Reply::Subscribed { subscription, signing, is_new } => {
             let secret = is_new.then(|| running.secrets.of(subscription, signing).expose());
-            Ok(JsonReply(view_of(running.subscription(&name).await?, secret)))
+            Ok(JsonReply(view_of(running.subscription(&name).await?, secret, protection.now())))
         }
         other => Err(of_reply(&other)),
     }

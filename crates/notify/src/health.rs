@@ -40,28 +40,93 @@ pub(crate) async fn metrics(State(parts): State<Parts>) -> Result<Response, Prob
     Ok(web::metrics::answer(&[counted, &now]))
 }
 
+/// What is read of a subscription at a time.
+type Value = fn(&SubscriptionSeen, TimeMs) -> u64;
+
+/// The metrics of each subscription.
+fn of_subscriptions() -> [(Metric, Value); 11] {
+    [
+        (Metric::counter("floodgate_notify_delivered_total", "Events delivered"), |of, _| of.delivered),
+        (Metric::counter("floodgate_notify_failed_total", "Attempts to deliver that failed"), |of, _| {
+            of.failed
+        }),
+        (Metric::gauge("floodgate_notify_dead_letters", "Dead letters"), |of, _| of.dead),
+        (Metric::gauge("floodgate_notify_blocked_keys", "Keys that wait for an operator"), |of, _| {
+            of.blocked
+        }),
+        (
+            Metric::counter(
+                "floodgate_notify_dropped_total",
+                "Events that a full topic dropped before a subscription had them",
+            ),
+            |of, _| of.dropped,
+        ),
+        (Metric::gauge("floodgate_notify_backlog", "Events that a subscription has not had"), |of, _| {
+            of.backlog
+        }),
+        (
+            Metric::gauge(
+                "floodgate_notify_lag_seconds",
+                "Age of the oldest event that a subscription has not had, in seconds",
+            ),
+            |of, at| of.oldest.map_or(0, |oldest| at.since(oldest).0 / 1000),
+        ),
+        (
+            Metric::gauge("floodgate_notify_lagging", "1 if that is more than its lag_alert_seconds"),
+            |of, at| u64::from(of.is_lagging(at)),
+        ),
+        (
+            Metric::gauge("floodgate_notify_attempt_ms", "Average milliseconds of the latest attempts"),
+            |of, _| u64::from(of.took_ms.unwrap_or_default()),
+        ),
+        (Metric::gauge("floodgate_notify_in_flight", "Deliveries on their way"), |of, _| {
+            u64::from(of.in_flight)
+        }),
+        (Metric::gauge("floodgate_notify_active", "1 if a subscription is delivered to"), |of, _| {
+            u64::from(of.state == SubscriptionState::Active)
+        }),
+    ]
+}
+
 fn read_subscriptions(seen: &[SubscriptionSeen], at: TimeMs, now: &mut Registry) {
-    let mut row = |metric: Metric, value: fn(&SubscriptionSeen, TimeMs) -> u64| {
+    for (metric, value) in of_subscriptions() {
         let rows = seen.iter().map(|of| ([("subscription", of.name.to_string())], value(of, at)));
         now.values(metric, rows);
-    };
-    row(Metric::counter("floodgate_notify_delivered_total", "Events delivered"), |of, _| of.delivered);
-    row(Metric::counter("floodgate_notify_failed_total", "Attempts to deliver that failed"), |of, _| {
-        of.failed
-    });
-    row(Metric::gauge("floodgate_notify_dead_letters", "Dead letters"), |of, _| of.dead);
-    row(Metric::gauge("floodgate_notify_blocked_keys", "Keys that wait for an operator"), |of, _| of.blocked);
-    let dropped = "Events that a full topic dropped before a subscription had them";
-    row(Metric::counter("floodgate_notify_dropped_total", dropped), |of, _| of.dropped);
-    row(Metric::gauge("floodgate_notify_backlog", "Events that a subscription has not had"), |of, _| {
-        of.backlog
-    });
-    let lag = "Age of the oldest event that a subscription has not had, in seconds";
-    row(Metric::gauge("floodgate_notify_lag_seconds", lag), |of, at| {
-        of.oldest.map_or(0, |oldest| at.since(oldest).0 / 1000)
-    });
-    let state = "1 if a subscription is delivered to";
-    row(Metric::gauge("floodgate_notify_active", state), |of, _| {
-        u64::from(of.state == SubscriptionState::Active)
-    });
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const ALERTS: &str = include_str!("../../../docs/notify-alerts.yml");
+    const DOCUMENT: &str = include_str!("../../../docs/notify.md");
+
+    fn names(text: &str) -> impl Iterator<Item = &str> {
+        let words = text.split(|c: char| !c.is_ascii_alphanumeric() && c != '_');
+        words.filter(|word| word.starts_with("floodgate_notify_"))
+    }
+
+    #[test]
+    fn alerts_and_the_document_name_what_there_is_and_all_of_it() {
+        let mut all: Vec<String> =
+            of_subscriptions().iter().map(|(metric, _)| metric.name.to_string()).collect();
+        all.push("floodgate_notify_stopped".into());
+        let rows: Vec<&str> = DOCUMENT
+            .lines()
+            .filter_map(|line| line.strip_prefix("| `floodgate_notify_")?.split('`').next())
+            .collect();
+        let told: Vec<String> = rows.iter().map(|row| format!("floodgate_notify_{row}")).collect();
+        for name in &all {
+            assert!(told.contains(name), "{name} has no row in docs/notify.md");
+        }
+        assert_eq!(told.len(), all.len(), "{told:?}");
+        let expressions: Vec<&str> =
+            ALERTS.lines().filter_map(|line| line.trim().strip_prefix("expr: ")).collect();
+        assert!(expressions.len() >= 5);
+        for expression in expressions {
+            assert!(names(expression).count() > 0, "{expression}");
+            names(expression).for_each(|name| assert!(all.iter().any(|known| known == name), "{name}"));
+        }
+    }
 }

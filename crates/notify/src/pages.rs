@@ -141,6 +141,7 @@ fn table_of_subscriptions(lang: Lang, seen: &[SubscriptionSeen], now: TimeMs) ->
         lang.say("On the way", "投递中"),
         lang.say("Delivered", "已投递"),
         lang.say("Failed attempts", "失败次数"),
+        lang.say("Attempt, ms", "每次耗时（毫秒）"),
         lang.say("Dead letters", "死信"),
         lang.say("Blocked keys", "阻塞的键"),
         lang.say("Dropped", "已丢弃"),
@@ -163,10 +164,15 @@ fn table_of_subscriptions(lang: Lang, seen: &[SubscriptionSeen], now: TimeMs) ->
                                 @if of.left_alone_until.is_some_and(|until| until > now) {
                                     (lang.say("; its endpoint fails", "；接收方故障"))
                                 }
+                                @if of.is_lagging(now) {
+                                    strong { (lang.say("; it lags", "；投递滞后")) }
+                                }
                             }
                             td { (of.backlog) }
                             td { @if let Some(oldest) = of.oldest { (age(lang, oldest, now)) } @else { "–" } }
-                            td { (of.in_flight) } td { (of.delivered) } td { (of.failed) } td { (of.dead) }
+                            td { (of.in_flight) } td { (of.delivered) } td { (of.failed) }
+                            td { @if let Some(took) = of.took_ms { (took) } @else { "–" } }
+                            td { (of.dead) }
                             td { (of.blocked) } td { (of.dropped) }
                         }
                     }

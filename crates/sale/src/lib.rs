@@ -1,9 +1,11 @@
 //! The flash sale's business layer: [`core`] holds the rules, [`service`] gives the worker that
 //! drives them a thread and callers a handle, [`membership_filter`] says which shoppers gates may
-//! answer by themselves, [`audit`] derives everything again from the log alone.
+//! answer by themselves, [`free_units`] follows the stock in the log, [`audit`] derives everything
+//! again from the log alone.
 
 pub mod audit;
 pub mod core;
+pub mod free_units;
 pub mod membership_filter;
 #[cfg(test)]
 mod membership_filter_tests;

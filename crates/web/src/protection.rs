@@ -21,8 +21,9 @@ use std::{
 use tokio::sync::watch;
 use units::TimeMs;
 
-/// How often it is measured how late tasks are.
+/// How often it is measured how late tasks are, and while no connection is open.
 const LATENESS_EVERY: Duration = Duration::from_millis(100);
+const LATENESS_EVERY_IDLE: Duration = Duration::from_secs(1);
 
 /// A context's decisions about connections while it is under load, and its counts.
 pub trait Policy: Send + Sync {
@@ -107,7 +108,9 @@ impl Protection {
     /// have no loop. It never ends.
     pub async fn note_lateness(self: Arc<Self>) {
         loop {
-            let due = tokio::time::Instant::now() + LATENESS_EVERY;
+            let is_idle = self.counters.connections.load(Relaxed) == 0;
+            let every = if is_idle { LATENESS_EVERY_IDLE } else { LATENESS_EVERY };
+            let due = tokio::time::Instant::now() + every;
             tokio::time::sleep_until(due).await;
             self.turn_ms_max.fetch_max(due.elapsed().as_millis() as u32, Relaxed);
         }

@@ -131,6 +131,8 @@ impl Workload {
             retry,
             exhausted,
             in_flight_max: *prng.pick(&[1, 3, 20]),
+            rate_max: 0,
+            lag_alert_seconds: 300,
         };
         Command::Subscribe { name: subscription(name), spec, by: operator() }
     }

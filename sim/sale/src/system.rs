@@ -7,10 +7,12 @@ use crate::shoppers::{Later, Shoppers};
 use crate::workload::Workload;
 use contracts::Operation;
 use engines::log::{Log, LogRead};
-use sale::core::Core;
+use sale::core::{Core, Entry};
+use sale::free_units::FreeUnits;
 use sale::{Command, Reply};
 use sim::story::clock;
 use sim::{Check, Habits, Step, System, Violation, ensure};
+use std::ops::ControlFlow;
 use units::{Prng, Sequence, TimeMs};
 
 /// Commands of the last requests that are sent in one batch.
@@ -157,6 +159,21 @@ impl Sale {
             let counted = (units.free, units.held, units.sold, units.waiting.len() as u64);
             let told = (audited.free, audited.held, audited.sold, audited.waiting);
             ensure(told == counted, "audit", || format!("{audited:?}, counted {counted:?}"))?;
+        }
+        // What a reader of the log alone, for whom nothing is judged, makes of it.
+        let mut free = FreeUnits::default();
+        let mut see = |sequence, bytes: &[u8]| match Entry::decode(bytes) {
+            Ok(entry) => {
+                free.see(sequence, &entry);
+                ControlFlow::Continue(())
+            }
+            Err(_) => ControlFlow::Break(()),
+        };
+        log.reader().read(Sequence(1), &mut see).map_err(|e| broken(e.to_string()))?;
+        ensure(free.at() == Sequence(model.last), "free", || format!("read to {}", free.at()))?;
+        for (item, units) in (0..).zip(&model.items) {
+            let read = free.of(item).unwrap_or_default();
+            ensure(read == units.free, "free", || format!("item {item}: {read}, counted {units:?}"))?;
         }
         self.checker.outcomes(&report.outcomes)?;
         ensure(core.sequence() == Sequence(model.last), "audit", || "the core's end".into())

@@ -34,6 +34,7 @@ mod rehearsal;
 mod sales_on_a_mount;
 mod sign_in;
 mod sold_out;
+mod sold_out_events;
 mod strategy;
 mod tls;
 mod waitlist_events;

@@ -67,6 +67,11 @@ pub(super) struct SubscriptionView {
     /// When the oldest event of the backlog was posted.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(super) oldest: Option<TimeMs>,
+    /// An event that it has not had is older than `lag_alert_seconds`.
+    pub(super) is_lagging: bool,
+    /// The average milliseconds of its latest attempts, since the server's start.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(super) took_ms: Option<u32>,
     /// Its endpoint fails, and is left alone until then.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(super) left_alone_until: Option<TimeMs>,

@@ -324,6 +324,16 @@ pub struct SubscriptionSeen {
     /// When the oldest of these was posted.
     pub oldest: Option<TimeMs>,
     pub left_alone_until: Option<TimeMs>,
+    /// The average of its latest attempts, since the last start.
+    pub took_ms: Option<u32>,
+}
+
+impl SubscriptionSeen {
+    /// Whether an event that it has not had is older than the subscription allows.
+    pub fn is_lagging(&self, now: TimeMs) -> bool {
+        let is_old = |oldest: TimeMs| now.since(oldest) > DurationMs::seconds(self.spec.lag_alert_seconds);
+        self.oldest.is_some_and(is_old)
+    }
 }
 
 /// A dead letter, for operators.

@@ -12,7 +12,7 @@ use super::{
     subscription::{self, Next, Subscription},
     topic::Topic,
 };
-use contracts::{Actor, SubscriptionId, TopicId};
+use contracts::{Actor, ITEMS_MAX, SubscriptionId, TopicId};
 use runtime::{Broken, Decision, DuringShortage, Machine, Outage, Progress, Shortage, SnapshotError, Step};
 use serde::{Deserialize, Serialize};
 use std::{collections::BTreeMap, ops::Bound, sync::Arc};
@@ -36,6 +36,9 @@ const TRIM_EVENTS: u64 = 8192;
 const TRIM_LOOKS: usize = 20_000;
 /// Comparisons for one post: so many take some milliseconds.
 const COMPARISONS_MAX: usize = 250_000;
+/// So many events from another log fit into one post, whatever they cost: an entry may say that all
+/// items of a sale are sold out.
+const FOLLOWED_LEAST: usize = ITEMS_MAX + 8;
 /// Events that a full topic drops for one post.
 const DROPS_MAX: u64 = 4000;
 /// Dead letters that are changed by one command.
@@ -191,7 +194,9 @@ impl Notify {
             .filter_map(|number| Some(self.subscriptions.get(number)?.spec.comparisons()))
             .sum();
         let fit = (COMPARISONS_MAX / comparisons.max(1)).max(1);
-        if post.events.len() > fit {
+        // What one entry of another log becomes is stored as one.
+        let least = if post.followed.is_some() { FOLLOWED_LEAST } else { 1 };
+        if post.events.len() > fit.max(least) {
             return Ok(Reply::Refused(Refused::TooManyComparisons { fit }));
         }
         let known = &self.topics[&topic];
@@ -640,6 +645,7 @@ impl Notify {
             in_flight: known.in_flight(),
             oldest: known.oldest(topic),
             left_alone_until: known.left_alone_until(),
+            took_ms: known.took_ms(),
         }
     }
 }

@@ -12,6 +12,8 @@ const DAY_SECONDS: u64 = 86_400;
 const SECONDS_MAX: u64 = 30 * DAY_SECONDS;
 /// Deliveries at once to one endpoint, at the most.
 const IN_FLIGHT_MAX: u32 = 1000;
+/// Deliveries a second to one endpoint, at the most, if they are limited at all.
+const RATE_MAX: u32 = 100_000;
 /// Events of a topic, at the most: some forty bytes of memory each. Two batches fit.
 const EVENTS_MAX: u64 = 20_000_000;
 const EVENTS_MAX_LEAST: u64 = 2000;
@@ -141,10 +143,20 @@ pub struct SubscriptionSpec {
     /// Deliveries at once.
     #[serde(default = "in_flight_default")]
     pub in_flight_max: u32,
+    /// Deliveries that begin in a second, at the most, evenly spread; 0 is no limit.
+    #[serde(default)]
+    pub rate_max: u32,
+    /// It lags when an event is so old that it has not had: operators are warned.
+    #[serde(default = "lag_default")]
+    pub lag_alert_seconds: u64,
 }
 
 fn in_flight_default() -> u32 {
     64
+}
+
+fn lag_default() -> u64 {
+    300
 }
 
 impl SubscriptionSpec {
@@ -173,6 +185,12 @@ impl SubscriptionSpec {
         }
         if !(1..=IN_FLIGHT_MAX).contains(&self.in_flight_max) {
             return Some(format!("in_flight_max: {}, want 1 to {IN_FLIGHT_MAX}", self.in_flight_max));
+        }
+        if self.rate_max > RATE_MAX {
+            return Some(format!("rate_max: {}, want 1 to {RATE_MAX}, or 0 for no limit", self.rate_max));
+        }
+        if !(1..=SECONDS_MAX).contains(&self.lag_alert_seconds) {
+            return Some(format!("lag_alert_seconds: {}, want 1 to {SECONDS_MAX}", self.lag_alert_seconds));
         }
         Filter::check(&self.filters).err().map(|error| error.to_string())
     }

@@ -88,6 +88,35 @@ struct Breaker {
     open_until: Option<TimeMs>,
 }
 
+/// Spreads deliveries over time (the generic cell rate algorithm). It is not in the log: a restart
+/// begins with a full allowance.
+#[derive(Debug, Default)]
+struct Pace {
+    /// When the next delivery would be due if all were evenly spread, in microseconds.
+    next_us: u64,
+}
+
+impl Pace {
+    /// How far ahead of that deliveries may begin: a tenth of a second.
+    const AHEAD_US: u64 = 100_000;
+
+    /// When the next delivery may begin, if not now.
+    fn wait(&mut self, now: TimeMs, rate: u32) -> Option<TimeMs> {
+        let latest = now.0.saturating_mul(1000).saturating_add(Self::AHEAD_US);
+        // Further ahead it can only be because the clock was set back.
+        self.next_us = self.next_us.min(latest.saturating_add(Self::between_us(rate)));
+        (self.next_us > latest).then(|| TimeMs((self.next_us - Self::AHEAD_US).div_ceil(1000)))
+    }
+
+    fn begin(&mut self, now: TimeMs, rate: u32) {
+        self.next_us = self.next_us.max(now.0.saturating_mul(1000)).saturating_add(Self::between_us(rate));
+    }
+
+    fn between_us(rate: u32) -> u64 {
+        1_000_000 / u64::from(rate.max(1))
+    }
+}
+
 #[derive(Debug)]
 pub(super) struct Subscription {
     pub(super) number: SubscriptionNo,
@@ -120,6 +149,10 @@ pub(super) struct Subscription {
     parked: u64,
     in_flight: u32,
     breaker: Breaker,
+    pace: Pace,
+    /// Sixteen times the average milliseconds of the latest attempts that its consumer answered.
+    /// Not in the log.
+    took_16ths_ms: Option<u32>,
     /// It is in the queue of those that may have something to deliver.
     pub(super) is_queued: bool,
 }
@@ -171,6 +204,8 @@ impl Subscription {
             parked: 0,
             in_flight: 0,
             breaker: Breaker::default(),
+            pace: Pace::default(),
+            took_16ths_ms: None,
             is_queued: false,
         }
     }
@@ -230,6 +265,12 @@ impl Subscription {
         if self.in_flight > 0 && self.in_flight as usize >= free {
             return Next::Crowded;
         }
+        let rate = self.spec.rate_max;
+        if rate > 0
+            && let Some(at) = self.pace.wait(now, rate)
+        {
+            return Next::At(at);
+        }
         while let Some(&(at, key)) = self.waiting.first() {
             if at > now {
                 break;
@@ -259,6 +300,9 @@ impl Subscription {
             let attempt = lane.attempts + 1;
             lane.stage = Stage::InFlight(event, attempt);
             self.in_flight += 1;
+            if rate > 0 {
+                self.pace.begin(now, rate);
+            }
             return Next::Deliver { event, attempt };
         }
         Next::Again
@@ -389,8 +433,10 @@ impl Subscription {
         true
     }
 
-    pub(super) fn deliver(&mut self, topic: &Topic, key: Key, event: EventNo) -> bool {
+    pub(super) fn deliver(&mut self, topic: &Topic, key: Key, tried: &Tried) -> bool {
+        let event = tried.event;
         self.heard_of(topic, event);
+        self.note_time(tried);
         self.delivered += 1;
         self.breaker = Breaker::default();
         let done = self.take_out(key, event);
@@ -402,6 +448,7 @@ impl Subscription {
         self.heard_of(topic, tried.event);
         self.landed(key, tried.event, None);
         self.failed += 1;
+        self.note_time(tried);
         let Some(lane) = self.lanes.get_mut(&key).filter(|lane| lane.queue[0] == tried.event) else {
             return false;
         };
@@ -417,6 +464,7 @@ impl Subscription {
     pub(super) fn die(&mut self, topic: &Topic, key: Key, at: TimeMs, tried: &Tried) -> bool {
         self.heard_of(topic, tried.event);
         self.failed += 1;
+        self.note_time(tried);
         self.dead.insert(tried.event, DeadLetter::of(at, tried));
         let done = self.take_out(key, tried.event);
         self.raise_low(topic, OLDEST_LOOKS);
@@ -432,6 +480,7 @@ impl Subscription {
         self.heard_of(topic, tried.event);
         self.landed(key, tried.event, None);
         self.failed += 1;
+        self.note_time(tried);
         let Some(lane) = self.lanes.get_mut(&key).filter(|lane| lane.queue[0] == tried.event) else {
             return false;
         };
@@ -538,6 +587,20 @@ impl Subscription {
             _ => self.first_owed(topic, OLDEST_LOOKS_MAX),
         };
         topic.event(EventNo(low)).filter(|_| has_any).map(|kept| kept.at)
+    }
+
+    /// The average milliseconds of the latest attempts, if there were any.
+    pub(super) fn took_ms(&self) -> Option<u32> {
+        self.took_16ths_ms.map(|sixteenths| sixteenths.div_ceil(16))
+    }
+
+    /// Each attempt moves the average by an eighth of the difference.
+    fn note_time(&mut self, tried: &Tried) {
+        let took = tried.took_ms.min(1 << 24) * 16;
+        self.took_16ths_ms = Some(match self.took_16ths_ms {
+            Some(before) => before - before / 8 + took / 8,
+            None => took,
+        });
     }
 
     /// The topic lets this event go, and the log says of all events up to it what became of them.

@@ -42,6 +42,8 @@ pub fn spec() -> SubscriptionSpec {
         retry: Retry { first_seconds: 1, factor: 2, longest_seconds: 60, attempts: 4 },
         exhausted: Exhausted::DeadLetter,
         in_flight_max: 8,
+        rate_max: 0,
+        lag_alert_seconds: 300,
     }
 }
 
