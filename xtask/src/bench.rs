@@ -8,6 +8,8 @@ mod gates;
 mod idle;
 mod messages;
 mod notify;
+mod parked;
+mod probe;
 mod process;
 mod servers;
 

@@ -14,6 +14,7 @@ use std::fs;
 use std::io::{BufRead, BufReader, Write};
 use std::net::{SocketAddr, TcpStream};
 use std::path::{Path, PathBuf};
+use std::time::Instant;
 
 /// Deliveries at once to the endpoint, as many as a subscription may have.
 const IN_FLIGHT_MAX: u32 = 1000;
@@ -23,7 +24,8 @@ pub(super) struct Floodgate {
     pub(super) running: Running,
     pub(super) at: SocketAddr,
     pub(super) api_key: String,
-    _dir: TempDir,
+    program: PathBuf,
+    dir: TempDir,
 }
 
 impl Floodgate {
@@ -39,12 +41,27 @@ impl Floodgate {
                  [notify]\nlisten = \"{at}\"\nopen_max = 2048\nallowed_networks = [\"127.0.0.0/8\"]\n"
             ),
         )?;
+        let running = Self::run(program, &dir, at)?;
+        let key = output(&text(program), &["key", "new", "bench", "--role", "owner", "--data", &data])?;
+        Ok(Self { running, at, api_key: key.trim().to_owned(), program: program.to_owned(), dir })
+    }
+
+    fn run(program: &Path, dir: &TempDir, at: SocketAddr) -> Result<Running, Failure> {
         let log = dir.0.join("log");
+        let (data, config) = (text(&dir.0.join("data")), text(&dir.0.join("floodgate.toml")));
         let running =
             Running::start(BOTH_CORES, program, &["serve", "--data", &data, "--config", &config], &log)?;
         wait_for("the message service", at, &log)?;
-        let key = output(&text(program), &["key", "new", "bench", "--role", "owner", "--data", &data])?;
-        Ok(Self { running, at, api_key: key.trim().to_owned(), _dir: dir })
+        Ok(running)
+    }
+
+    /// Kills it and starts it again. When it was killed.
+    pub(super) fn kill_and_start(&mut self) -> Result<Instant, Failure> {
+        self.running.child().kill()?;
+        self.running.child().wait()?;
+        let killed = Instant::now();
+        self.running = Self::run(&self.program, &self.dir, self.at)?;
+        Ok(killed)
     }
 
     pub(super) fn define_topic(&self, topic: &str) -> Result<(), Failure> {

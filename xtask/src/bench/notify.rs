@@ -1,5 +1,6 @@
 //! `cargo xtask bench notify`: durable publishes a second beside NATS JetStream at the same
-//! durability, deliveries a second to an nginx, and the time from a publish to its first attempt.
+//! durability, deliveries a second to an nginx, the time from a publish to its first attempt, and
+//! what a subscriber costs who does not take five million events.
 //!
 //! Servers, publishers and endpoint share both processors. A server is fresh in each round, and
 //! has them alone; every round has every row once, and the servers' order changes from round to
@@ -9,16 +10,15 @@ use super::{
     Options, Spread, TempDir,
     client::Client,
     messages::{Accepting, Floodgate, Nats},
+    parked::{self, Parked},
+    probe::{Endpoint, Probes, part_of},
     process::{BOTH_CORES, Cpu, Running},
-    servers::PATIENCE,
 };
 use crate::shell::{Failure, release_binary, release_binary_of};
 use serde_json::{Value, json};
-use std::io::{BufRead, BufReader, Read, Write};
-use std::net::{SocketAddr, TcpListener, TcpStream};
+use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
-use std::sync::mpsc::{Receiver, Sender, channel};
-use std::thread::{sleep, spawn};
+use std::thread::sleep;
 use std::time::{Duration, Instant};
 
 const BATCH: usize = 500;
@@ -28,9 +28,8 @@ const BATCH_PRODUCERS: usize = 16;
 const DELIVERED: usize = 100_000;
 /// Publishers beside a delivery, so that the backlog grows and the deliveries are the limit.
 const DELIVERY_PRODUCERS: usize = 2;
-/// Events whose first attempt is timed, and the pause before each.
+/// Events whose first attempt is timed.
 const PROBES: usize = 300;
-const PAUSE: Duration = Duration::from_millis(10);
 /// How long a delivery of all events may take.
 const DELIVERED_WITHIN: Duration = Duration::from_secs(180);
 
@@ -51,11 +50,13 @@ const PUBLISHING: &[Publishing] = &[
 const DELIVERIES: &str = "deliveries";
 const DELIVERIES_REACH: f64 = 20_000.0;
 const FIRST_ATTEMPT: &str = "first-attempt";
+const PARKED: &str = "parked";
 const FIRST_ATTEMPT_REACH_MS: (f64, f64) = (1.0, 8.0);
 
 pub(super) fn run(options: &Options) -> Result<(), Failure> {
     let wants = |name: &str| options.only.as_deref().is_none_or(|only| only == name);
-    let names: Vec<&str> = PUBLISHING.iter().map(|row| row.name).chain([DELIVERIES, FIRST_ATTEMPT]).collect();
+    let names: Vec<&str> =
+        PUBLISHING.iter().map(|row| row.name).chain([DELIVERIES, FIRST_ATTEMPT, PARKED]).collect();
     if !names.iter().any(|name| wants(name)) {
         return Err(Failure(format!("--only: want one of {}", names.join(", "))));
     }
@@ -88,6 +89,12 @@ pub(super) fn run(options: &Options) -> Result<(), Failure> {
             eprintln!("{}/{} {FIRST_ATTEMPT}: p50 {p50:.2} ms, p99 {p99:.2} ms", round + 1, options.runs);
             found.first_attempt_ms.push((p50, p99));
         }
+    }
+    if wants(PARKED) {
+        // Once: it compares two servers that stand side by side, and takes minutes.
+        let parked = parked::measure(&bench.floodgate, &bench.publish, bench.dir)?;
+        eprintln!("{PARKED}: {}", parked.text());
+        found.parked = Some(parked);
     }
     let rows = found.rows();
     if options.json {
@@ -224,89 +231,14 @@ impl Bench<'_> {
         })
     }
 
-    /// From the moment when the publisher begins to send until the request has come to the
-    /// endpoint, one event at a time, p50 and p99 in ms.
+    /// One event at a time, p50 and p99 in ms.
     fn first_attempt(&self) -> Result<(f64, f64), Failure> {
-        let endpoint = TcpListener::bind("127.0.0.1:0")?;
-        let at = endpoint.local_addr()?;
-        let (came, arrivals) = channel();
-        // It ends with the bench: it has nothing to put away.
-        spawn(move || {
-            endpoint.incoming().flatten().for_each(|stream| {
-                drop(spawn({
-                    let came = came.clone();
-                    move || accept_all(stream, &came)
-                }))
-            });
-        });
+        let endpoint = Endpoint::start(|_| 204)?;
         let server = self.ours()?;
         server.define_topic("bench")?;
-        server.subscribe("probe", "bench", at)?;
-        let mut took_ms = self.probe(&server, &arrivals)?;
-        took_ms.sort_by(f64::total_cmp);
-        let part = |part: f64| took_ms[((took_ms.len() - 1) as f64 * part) as usize];
-        Ok((part(0.5), part(0.99)))
-    }
-
-    fn probe(&self, server: &Floodgate, arrivals: &Receiver<Instant>) -> Result<Vec<f64>, Failure> {
-        let mut stream = TcpStream::connect(server.at)?;
-        stream.set_nodelay(true)?;
-        stream.set_read_timeout(Some(PATIENCE))?;
-        let mut took_ms = Vec::with_capacity(PROBES);
-        let filler = "x".repeat(800);
-        for number in 0..PROBES {
-            let event = format!(
-                "{{\"specversion\":\"1.0\",\"type\":\"bench\",\"source\":\"/bench\",\"id\":\"{number}\",\
-                 \"partitionkey\":\"key-{number}\",\"data\":{{\"filler\":\"{filler}\"}}}}"
-            );
-            let request = format!(
-                "POST /api/v1/topics/bench/events HTTP/1.1\r\nHost: bench\r\nAuthorization: Bearer {}\r\n\
-                 Content-Type: application/cloudevents+json\r\nContent-Length: {}\r\n\r\n{event}",
-                server.api_key,
-                event.len()
-            );
-            sleep(PAUSE);
-            let sent = Instant::now();
-            stream.write_all(request.as_bytes())?;
-            let mut answer = [0; 4096];
-            let read = stream.read(&mut answer)?;
-            if !answer[..read].starts_with(b"HTTP/1.1 202") {
-                return Err(Failure(format!("not stored: {}", String::from_utf8_lossy(&answer[..read]))));
-            }
-            let came = arrivals.recv_timeout(PATIENCE);
-            let came = came.map_err(|_| Failure(format!("event {number} was not delivered")))?;
-            took_ms.push((came - sent).as_secs_f64() * 1e3);
-        }
-        Ok(took_ms)
-    }
-}
-
-/// Answers each request of a connection with 204, and says when it had come.
-fn accept_all(stream: TcpStream, came: &Sender<Instant>) {
-    let Ok(mut to) = stream.try_clone() else { return };
-    let _ = to.set_nodelay(true);
-    let mut from = BufReader::new(stream);
-    let mut line = String::new();
-    let mut length = 0;
-    // A line, or the empty one that ends a head.
-    while from.read_line(&mut line).is_ok_and(|read| read > 0) {
-        if let Some((name, value)) = line.split_once(':')
-            && name.eq_ignore_ascii_case("content-length")
-        {
-            length = value.trim().parse().unwrap_or(0);
-        }
-        let is_end = line == "\r\n";
-        line.clear();
-        if !is_end {
-            continue;
-        }
-        let mut body = vec![0; length];
-        if from.read_exact(&mut body).is_err() || came.send(Instant::now()).is_err() {
-            return;
-        }
-        if to.write_all(b"HTTP/1.1 204 No Content\r\n\r\n").is_err() {
-            return;
-        }
+        server.subscribe("probe", "bench", endpoint.at)?;
+        let took_ms = Probes::default().take(&server, &endpoint, PROBES)?;
+        Ok((part_of(&took_ms, 0.5), part_of(&took_ms, 0.99)))
     }
 }
 
@@ -321,6 +253,7 @@ struct Found {
     published: Vec<(&'static str, bool, Measured)>,
     delivered: Vec<Measured>,
     first_attempt_ms: Vec<(f64, f64)>,
+    parked: Option<Parked>,
 }
 
 /// A line of the table.
@@ -368,6 +301,10 @@ impl Found {
             let all = &self.first_attempt_ms;
             push("p50", Spread::of(all.iter().map(|(p50, _)| *p50)), FIRST_ATTEMPT_REACH_MS.0);
             push("p99", Spread::of(all.iter().map(|(_, p99)| *p99)), FIRST_ATTEMPT_REACH_MS.1);
+        }
+        for (what, seen, digits, reach) in self.parked.iter().flat_map(Parked::rows) {
+            let reach = Some((format!("≤ {reach}"), seen.median <= reach));
+            rows.push(Row { what: what.into(), seen, digits, cpu_us: None, reach });
         }
         rows
     }
