@@ -8,13 +8,14 @@ use super::{
     },
     events::Kept,
     record::{Entry, EventNo, Key, Record, SubscriptionNo, TopicNo, Tried},
+    snapshot,
     spec::{Exhausted, SubscriptionSpec, SubscriptionState, TopicSpec, WhenFull},
-    subscription::{self, Next, Subscription},
+    subscription::{Next, Subscription},
     topic::Topic,
 };
 use contracts::{Actor, ITEMS_MAX, SubscriptionId, TopicId};
 use runtime::{Broken, Decision, DuringShortage, Machine, Outage, Progress, Shortage, SnapshotError, Step};
-use serde::{Deserialize, Serialize};
+use serde::Serialize;
 use std::{collections::BTreeMap, ops::Bound, sync::Arc};
 use units::{DurationMs, Sequence, TimeMs};
 
@@ -47,24 +48,10 @@ const LETTERS_MAX: u64 = 10_000;
 const OLD_SECRET_MAX: DurationMs = DurationMs(30 * 24 * 3600 * 1000);
 /// Lanes of a deleted subscription that are let go at a time.
 const WITHER: usize = 1000;
-/// Delayed events of a topic, at the most, and how far ahead they may be due.
+/// Delayed events of a topic and in all, at the most, and how far ahead they may be due.
 const DELAYED_MAX: usize = 100_000;
+const DELAYED_IN_ALL_MAX: usize = 1_000_000;
 const DUE_MAX: DurationMs = DurationMs(366 * 24 * 3600 * 1000);
-const SNAPSHOT_VERSION: u8 = 2;
-
-/// Everything that is in the log.
-#[derive(Serialize, Deserialize)]
-struct Snapshot {
-    version: u8,
-    sequence: u64,
-    now: u64,
-    topics: BTreeMap<TopicNo, Topic>,
-    last_topic: u32,
-    subscriptions: Vec<subscription::Saved>,
-    last_subscription: u32,
-    followed: BTreeMap<String, u64>,
-}
-
 impl Notify {
     fn subscription(&self, name: &SubscriptionId) -> Result<&Subscription, Refused> {
         let number = self.subscription_nos.get(name);
@@ -222,12 +209,14 @@ impl Notify {
         let known = &self.topics[&topic];
         let mut new: BTreeMap<u128, (usize, u64)> = BTreeMap::new();
         let is_delayed = |event: &&NewEvent| event.due.is_some_and(|due| due > at_now);
-        let delayed = known.delayed.len() + post.events.iter().filter(is_delayed).count();
-        if delayed > DELAYED_MAX {
-            return Ok(Reply::Refused(Refused::TooMany {
-                what: "delayed events of one topic",
-                max: DELAYED_MAX,
-            }));
+        let new_delayed = post.events.iter().filter(is_delayed).count();
+        for (what, delayed, max) in [
+            ("delayed events of one topic", known.delayed.len(), DELAYED_MAX),
+            ("delayed events in all", self.delayed.len(), DELAYED_IN_ALL_MAX),
+        ] {
+            if new_delayed > 0 && delayed + new_delayed > max {
+                return Ok(Reply::Refused(Refused::TooMany { what, max }));
+            }
         }
         for (at, event) in post.events.iter().enumerate() {
             if event.due.is_some_and(|due| due > at_now.plus(DUE_MAX)) {
@@ -753,51 +742,11 @@ impl Machine for Notify {
     }
 
     fn snapshot(&self) -> Vec<u8> {
-        let head = (SNAPSHOT_VERSION, self.sequence.0, self.now.0);
-        let followed: BTreeMap<&str, u64> =
-            self.followed.iter().map(|(log, up_to)| (log.as_str(), up_to.0)).collect();
-        let subscriptions: Vec<subscription::Saved> =
-            self.subscriptions.values().map(Subscription::save).collect();
-        let counts = (self.last_topic, subscriptions, self.last_subscription);
-        let parts = (head, &self.topics, counts, followed);
-        postcard::to_allocvec(&parts).expect("every part is of plain fields")
+        snapshot::write(self)
     }
 
     fn restore(bytes: &[u8]) -> Result<Self, SnapshotError> {
-        let snapshot: Snapshot =
-            postcard::from_bytes(bytes).map_err(|error| SnapshotError(error.to_string()))?;
-        if snapshot.version != SNAPSHOT_VERSION {
-            return Err(SnapshotError("of another version".into()));
-        }
-        let mut notify = Self {
-            sequence: Sequence(snapshot.sequence),
-            now: TimeMs(snapshot.now),
-            topics: snapshot.topics,
-            last_topic: snapshot.last_topic,
-            last_subscription: snapshot.last_subscription,
-            followed: snapshot.followed.into_iter().map(|(log, up_to)| (log, Sequence(up_to))).collect(),
-            ..Self::default()
-        };
-        for (number, topic) in &mut notify.topics {
-            topic.index();
-            if !topic.is_whole() {
-                return Err(SnapshotError(format!("topic {} does not fit together", topic.name)));
-            }
-            notify.topic_nos.insert(topic.name.clone(), *number);
-            let delayed = topic.delayed.keys().map(|&(due, sequence)| (due, sequence, *number));
-            notify.delayed.extend(delayed);
-        }
-        for saved in snapshot.subscriptions {
-            if !notify.topics.contains_key(&saved.topic) {
-                return Err(SnapshotError("a subscription to no topic".into()));
-            }
-            let restored = Subscription::restore(saved);
-            let number = restored.number;
-            notify.subscription_nos.insert(restored.name.clone(), number);
-            notify.subscriptions.insert(number, restored);
-            notify.queue(number);
-        }
-        Ok(notify)
+        snapshot::restore(bytes)
     }
 
     fn volatile(&self) -> u64 {
@@ -814,7 +763,7 @@ impl Machine for Notify {
     }
 
     fn writes_like(snapshot: &[u8]) -> bool {
-        snapshot.first() == Some(&SNAPSHOT_VERSION)
+        snapshot::is_newest(snapshot)
     }
 
     fn read(&self, command: &Command) -> Option<Reply> {

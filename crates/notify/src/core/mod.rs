@@ -8,12 +8,14 @@
 //! | `topic`, `events`, `recents` | events that are kept, and who is to get them |
 //! | `subscription` | lanes, retries, dead letters |
 //! | `command`, `machine` | commands in, replies and entries out |
+//! | `snapshot` | the state as bytes |
 
 mod command;
 mod events;
 mod machine;
 mod recents;
 pub mod record;
+mod snapshot;
 pub mod spec;
 mod subscription;
 mod topic;

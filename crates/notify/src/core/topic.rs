@@ -17,7 +17,8 @@ const RECENT_MAX: usize = 1_000_000;
 /// let go.
 const APART_MAX: usize = 1_000_000;
 
-/// A set of subscriptions, in rising order, and how many kept events have matched just these.
+/// A set of subscriptions, in rising order, and how many kept and delayed events have matched just
+/// these.
 #[derive(Debug, PartialEq, Serialize, Deserialize)]
 struct Matched {
     subscriptions: Arc<[SubscriptionNo]>,
@@ -28,11 +29,19 @@ struct Matched {
 #[derive(Debug, PartialEq, Serialize, Deserialize)]
 pub(super) struct Delayed {
     key: Option<Key>,
+    /// Who is to get it: the id of a set of subscriptions.
+    set: u32,
+}
+
+/// The same as snapshots of version 2 have it.
+#[derive(Debug, Deserialize)]
+pub(super) struct DelayedV2 {
+    key: Option<Key>,
     matched: Vec<SubscriptionNo>,
 }
 
 #[derive(Debug, PartialEq, Serialize, Deserialize)]
-pub(super) struct Topic {
+pub(super) struct Topic<D = Delayed> {
     pub(super) name: TopicId,
     #[serde(with = "super::as_json")]
     pub(super) spec: TopicSpec,
@@ -40,7 +49,7 @@ pub(super) struct Topic {
     /// Earlier ones that somebody still needs.
     apart: BTreeMap<u64, Kept>,
     /// Events that are not due yet, by when they are, and by their entries.
-    pub(super) delayed: BTreeMap<(TimeMs, Sequence), Delayed>,
+    pub(super) delayed: BTreeMap<(TimeMs, Sequence), D>,
     /// The sets of subscriptions that kept events have matched, each once: there are few.
     sets: BTreeMap<u32, Matched>,
     /// The last id of a set that was given away.
@@ -49,6 +58,33 @@ pub(super) struct Topic {
     set_ids: BTreeMap<Arc<[SubscriptionNo]>, u32>,
     pub(super) subscriptions: Vec<SubscriptionNo>,
     recents: Recents,
+}
+
+impl Topic<DelayedV2> {
+    /// As the present build has it.
+    pub(super) fn upgrade(self) -> Topic {
+        let Self { name, spec, events, apart, delayed, sets, last_set, set_ids, subscriptions, recents } =
+            self;
+        let none = BTreeMap::new();
+        let mut topic = Topic {
+            name,
+            spec,
+            events,
+            apart,
+            delayed: none,
+            sets,
+            last_set,
+            set_ids,
+            subscriptions,
+            recents,
+        };
+        topic.index();
+        for (at, DelayedV2 { key, matched }) in delayed {
+            let set = topic.take_set(&matched);
+            topic.delayed.insert(at, Delayed { key, set });
+        }
+        topic
+    }
 }
 
 impl Topic {
@@ -149,14 +185,15 @@ impl Topic {
         matched: &[SubscriptionNo],
         (identity, content): (u128, u64),
     ) {
-        self.delayed.insert((due, sequence), Delayed { key, matched: matched.to_vec() });
+        let set = self.take_set(matched);
+        self.delayed.insert((due, sequence), Delayed { key, set });
         self.forget_old(at);
         self.recents.push(identity, content, EventNo(0), at);
     }
 
     /// How many a delayed event is for.
     pub(super) fn matched_of(&self, delayed: (TimeMs, Sequence)) -> usize {
-        self.delayed.get(&delayed).map_or(0, |delayed| delayed.matched.len())
+        self.delayed.get(&delayed).map_or(0, |delayed| self.set(delayed.set).len())
     }
 
     /// Publishes an event that was delayed, to those of its subscriptions that are left. Its
@@ -166,14 +203,25 @@ impl Topic {
         at: TimeMs,
         (due, sequence): (TimeMs, Sequence),
     ) -> Option<(EventNo, Vec<SubscriptionNo>)> {
-        let Delayed { key, mut matched } = self.delayed.remove(&(due, sequence))?;
+        let Delayed { key, set } = self.delayed.remove(&(due, sequence))?;
+        let mut matched = self.set(set).to_vec();
         // They are in rising order, as their numbers are given away.
         matched.retain(|number| self.subscriptions.binary_search(number).is_ok());
         let key = key.unwrap_or(Key(!self.next()));
-        Some((self.add(at, sequence, key, &matched), matched))
+        let number = self.add(at, sequence, key, &matched);
+        self.give_set_back(set);
+        Some((number, matched))
     }
 
     fn add(&mut self, at: TimeMs, sequence: Sequence, key: Key, matched: &[SubscriptionNo]) -> EventNo {
+        let set = self.take_set(matched);
+        let number = EventNo(self.next());
+        self.events.push(Kept { sequence, at, key, set });
+        number
+    }
+
+    /// The id of the set of these subscriptions, for one more event.
+    fn take_set(&mut self, matched: &[SubscriptionNo]) -> u32 {
         let set = match self.set_ids.get(matched) {
             Some(&set) => set,
             None => {
@@ -192,9 +240,7 @@ impl Topic {
         if let Some(set) = self.sets.get_mut(&set) {
             set.events += 1;
         }
-        let number = EventNo(self.next());
-        self.events.push(Kept { sequence, at, key, set });
-        number
+        set
     }
 
     fn forget_old(&mut self, now: TimeMs) {
@@ -240,14 +286,14 @@ impl Topic {
         if is_needed {
             self.apart.insert(number, kept);
         } else {
-            self.forget(kept);
+            self.give_set_back(kept.set);
         }
     }
 
     /// Lets an event go that was kept apart.
     pub(super) fn release(&mut self, number: EventNo) {
         if let Some(kept) = self.apart.remove(&number.0) {
-            self.forget(kept);
+            self.give_set_back(kept.set);
         }
     }
 
@@ -256,12 +302,13 @@ impl Topic {
         self.apart.iter().map(|(number, kept)| (EventNo(*number), kept.key))
     }
 
-    fn forget(&mut self, kept: Kept) {
-        let Some(set) = self.sets.get_mut(&kept.set) else { return };
+    /// One event less has matched the set with this id.
+    fn give_set_back(&mut self, id: u32) {
+        let Some(set) = self.sets.get_mut(&id) else { return };
         set.events -= 1;
         if set.events == 0 {
             self.set_ids.remove(&set.subscriptions);
-            self.sets.remove(&kept.set);
+            self.sets.remove(&id);
         }
     }
 
@@ -280,8 +327,9 @@ impl Topic {
 
     fn events_of_sets(&self) -> BTreeMap<u32, u64> {
         let mut counts = BTreeMap::new();
-        let all = self.events.iter().chain(self.apart.values().copied());
-        all.for_each(|kept| *counts.entry(kept.set).or_default() += 1);
+        let kept = self.events.iter().chain(self.apart.values().copied()).map(|kept| kept.set);
+        let delayed = self.delayed.values().map(|delayed| delayed.set);
+        kept.chain(delayed).for_each(|set| *counts.entry(set).or_default() += 1);
         counts
     }
 

@@ -2,6 +2,7 @@
 
 mod core_rules;
 mod full_disk;
+mod golden;
 mod paced;
 mod pulled;
 mod seeds;

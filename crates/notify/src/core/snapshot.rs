@@ -1,0 +1,114 @@
+//! Snapshots of the message service, and how those of earlier builds are read.
+
+use super::{
+    Notify,
+    record::TopicNo,
+    subscription::{self, Subscription},
+    topic::{DelayedV2, Topic},
+};
+use runtime::SnapshotError;
+use serde::Deserialize;
+use std::collections::BTreeMap;
+use units::{Sequence, TimeMs};
+
+const SNAPSHOT_VERSION: u8 = 3;
+/// The last one before it, which is read too: the log that it stands for may have been trimmed.
+const SNAPSHOT_VERSION_BEFORE: u8 = 2;
+
+/// Everything that is in the log.
+#[derive(Deserialize)]
+struct Snapshot<T = Topic> {
+    version: u8,
+    sequence: u64,
+    now: u64,
+    topics: BTreeMap<TopicNo, T>,
+    last_topic: u32,
+    subscriptions: Vec<subscription::Saved>,
+    last_subscription: u32,
+    followed: BTreeMap<String, u64>,
+}
+
+impl Snapshot {
+    fn read(bytes: &[u8]) -> Result<Self, SnapshotError> {
+        let wrong = |error: postcard::Error| SnapshotError(error.to_string());
+        match bytes.first() {
+            Some(&SNAPSHOT_VERSION) => postcard::from_bytes(bytes).map_err(wrong),
+            Some(&SNAPSHOT_VERSION_BEFORE) => {
+                let before: Snapshot<Topic<DelayedV2>> = postcard::from_bytes(bytes).map_err(wrong)?;
+                let Snapshot {
+                    version,
+                    sequence,
+                    now,
+                    topics,
+                    last_topic,
+                    subscriptions,
+                    last_subscription,
+                    followed,
+                } = before;
+                let topics = topics.into_iter().map(|(number, topic)| (number, topic.upgrade())).collect();
+                Ok(Self {
+                    version,
+                    sequence,
+                    now,
+                    topics,
+                    last_topic,
+                    subscriptions,
+                    last_subscription,
+                    followed,
+                })
+            }
+            _ => Err(SnapshotError("of another version".into())),
+        }
+    }
+}
+
+/// Whether the present build wrote these bytes.
+pub(super) fn is_newest(snapshot: &[u8]) -> bool {
+    snapshot.first() == Some(&SNAPSHOT_VERSION)
+}
+
+/// The bytes that stand for this state.
+pub(super) fn write(notify: &Notify) -> Vec<u8> {
+    let head = (SNAPSHOT_VERSION, notify.sequence.0, notify.now.0);
+    let followed: BTreeMap<&str, u64> =
+        notify.followed.iter().map(|(log, up_to)| (log.as_str(), up_to.0)).collect();
+    let subscriptions: Vec<subscription::Saved> =
+        notify.subscriptions.values().map(Subscription::save).collect();
+    let counts = (notify.last_topic, subscriptions, notify.last_subscription);
+    let parts = (head, &notify.topics, counts, followed);
+    postcard::to_allocvec(&parts).expect("every part is of plain fields")
+}
+
+/// The state that these bytes stand for.
+pub(super) fn restore(bytes: &[u8]) -> Result<Notify, SnapshotError> {
+    let snapshot = Snapshot::read(bytes)?;
+    let mut notify = Notify {
+        sequence: Sequence(snapshot.sequence),
+        now: TimeMs(snapshot.now),
+        topics: snapshot.topics,
+        last_topic: snapshot.last_topic,
+        last_subscription: snapshot.last_subscription,
+        followed: snapshot.followed.into_iter().map(|(log, up_to)| (log, Sequence(up_to))).collect(),
+        ..Notify::default()
+    };
+    for (number, topic) in &mut notify.topics {
+        topic.index();
+        if !topic.is_whole() {
+            return Err(SnapshotError(format!("topic {} does not fit together", topic.name)));
+        }
+        notify.topic_nos.insert(topic.name.clone(), *number);
+        let delayed = topic.delayed.keys().map(|&(due, sequence)| (due, sequence, *number));
+        notify.delayed.extend(delayed);
+    }
+    for saved in snapshot.subscriptions {
+        if !notify.topics.contains_key(&saved.topic) {
+            return Err(SnapshotError("a subscription to no topic".into()));
+        }
+        let restored = Subscription::restore(saved);
+        let number = restored.number;
+        notify.subscription_nos.insert(restored.name.clone(), number);
+        notify.subscriptions.insert(number, restored);
+        notify.queue(number);
+    }
+    Ok(notify)
+}

@@ -1,0 +1,67 @@
+//! Snapshots that earlier builds have written are read: the log that they stand for may have been
+//! trimmed since.
+
+use crate::world::{World, delivered, event, failed, spec};
+use notify::{
+    core::{Command, NewEvent, Notify, spec::SubscriptionSpec},
+    filter::Filter,
+};
+use runtime::Machine;
+use units::DurationMs;
+
+const VERSION_2: &[u8] = include_bytes!("golden/snapshot-2.bin");
+const VERSION_3: &[u8] = include_bytes!("golden/snapshot-3.bin");
+
+/// A service with something of everything that snapshots have.
+fn world() -> World {
+    let mut world = World::new();
+    let paid: Filter = serde_json::from_str(r#"{"prefix":{"type":"order.paid"}}"#).unwrap();
+    world.subscribe("all", spec());
+    world.subscribe("paid", SubscriptionSpec { filters: vec![paid], ..spec() });
+    world.posted(vec![event(1, "order.paid", Some(1)), event(2, "order.made", Some(2))]);
+    let due = Some(world.now.plus(DurationMs::seconds(60)));
+    let later = |name, kind, key| NewEvent { due, ..event(name, kind, key) };
+    world.posted(vec![later(3, "order.paid", Some(1)), later(4, "order.made", None)]);
+    let tried = world.begin();
+    assert_eq!(tried.len(), 3);
+    world.turn(vec![delivered(&tried[0]), delivered(&tried[1]), failed(&tried[2])], 0);
+    world.posted(vec![event(5, "order.paid", Some(2))]);
+    world
+}
+
+#[test]
+fn a_snapshot_of_each_version_is_read_and_written_as_the_newest() {
+    let now = world();
+    let newest = now.worker.machine().snapshot();
+    assert!(newest == VERSION_3, "the newest version has other bytes: give them a number of their own");
+    for (version, bytes) in [(2, VERSION_2), (3, VERSION_3)] {
+        assert_eq!(bytes[0], version);
+        let restored = Notify::restore(bytes).unwrap();
+        assert!(restored.snapshot() == newest, "version {version} is read as something else");
+        let topics = Machine::read(&restored, &Command::Topics);
+        assert_eq!(topics, Machine::read(now.worker.machine(), &Command::Topics));
+    }
+    let mut cut = VERSION_2.to_vec();
+    cut.truncate(VERSION_2.len() / 2);
+    Notify::restore(&cut).map(drop).unwrap_err();
+    cut[0] = 99;
+    Notify::restore(&cut).map(drop).unwrap_err();
+}
+
+#[test]
+fn what_was_delayed_comes_to_all_that_it_matched() {
+    let mut world = world();
+    world.pass(61_000);
+    let mut names: Vec<String> = Vec::new();
+    loop {
+        let begun = world.begin();
+        if begun.is_empty() {
+            break;
+        }
+        names.extend(begun.iter().map(|one| format!("{} {}", one.name, one.event.0)));
+        world.turn(begun.iter().map(delivered).collect(), 0);
+    }
+    names.retain(|name| !name.ends_with(" 1") && !name.ends_with(" 2"));
+    names.sort();
+    assert_eq!(names, ["all 3", "all 4", "all 5", "paid 3", "paid 4"]);
+}
