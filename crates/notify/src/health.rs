@@ -6,6 +6,7 @@ use crate::{
     problem::Problem,
 };
 use axum::{extract::State, response::Response};
+use http::HeaderMap;
 use std::sync::Arc;
 use units::TimeMs;
 use web::{
@@ -27,20 +28,27 @@ pub(crate) async fn ready(
     }
 }
 
-/// `GET /metrics`.
-pub(crate) async fn metrics(State(parts): State<Parts>) -> Result<Response, Problem> {
-    let AllParts { running, protection, counts, counted, .. } = &*parts.0;
+/// `GET /metrics`. Rows with names of tenants and of what they have are for operators only: the
+/// others read the rest, as any monitor may.
+pub(crate) async fn metrics(State(parts): State<Parts>, headers: HeaderMap) -> Result<Response, Problem> {
+    let AllParts { running, protection, api_keys, counts, counted } = &*parts.0;
+    let shows_tenants = api_keys.is_operators(&headers);
     let mut now = Registry::default();
     counts.read(protection, &mut now);
     let stopped = u64::from(running.stopped().is_some());
     now.value(Metric::gauge("floodgate_notify_stopped", "1 once the message service has stopped"), stopped);
     if stopped == 0 {
-        read_subscriptions(&running.seen_lately().await?, protection.now(), &mut now);
+        let seen = running.seen_lately().await?;
+        let shown = seen.iter().filter(|of| shows_tenants || !of.name.as_str().contains('.'));
+        read_subscriptions(&shown.collect::<Vec<_>>(), protection.now(), &mut now);
+    }
+    if shows_tenants {
+        running.quotas.read(&mut now);
     }
     Ok(web::metrics::answer(&[counted, &now]))
 }
 
-fn read_subscriptions(seen: &[SubscriptionSeen], at: TimeMs, now: &mut Registry) {
+fn read_subscriptions(seen: &[&SubscriptionSeen], at: TimeMs, now: &mut Registry) {
     let mut row = |metric: Metric, value: fn(&SubscriptionSeen, TimeMs) -> u64| {
         let rows = seen.iter().map(|of| ([("subscription", of.name.to_string())], value(of, at)));
         now.values(metric, rows);

@@ -10,6 +10,7 @@
 //! | [`push`] | delivers one message to one endpoint |
 //! | [`courier`] | takes what is due from the core, and delivers it |
 //! | [`server`], `api`, `pages`, `health` | the listener for publishers and operators |
+//! | `scope`, `quotas` | what a tenant may know of, and how much its keys may do |
 //! | [`parts`], [`reference`] | what its handlers use; its documents |
 
 mod api;
@@ -24,5 +25,7 @@ mod pages;
 pub mod parts;
 mod problem;
 pub mod push;
+mod quotas;
 pub mod reference;
+mod scope;
 pub mod server;

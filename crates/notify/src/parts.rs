@@ -5,6 +5,7 @@ use crate::{
     core::{Command, Notify, Reply, SubscriptionSeen},
     courier::Secrets,
     problem::{Problem, of_reply},
+    quotas::Quotas,
 };
 use axum::extract::FromRef;
 use contracts::{SubscriptionId, TopicId};
@@ -31,6 +32,9 @@ pub struct Running {
     pub(crate) secrets: Secrets,
     /// Topics to which only callers in this process post.
     pub(crate) reserved: Vec<TopicId>,
+    pub(crate) quotas: Arc<Quotas>,
+    /// Held while a tenant makes a topic or a subscription, so that it makes no more than it may.
+    pub(crate) makes: Mutex<()>,
     lately: Mutex<Option<(Instant, Arc<Vec<SubscriptionSeen>>)>>,
 }
 
@@ -46,8 +50,9 @@ impl Running {
         reader: LogReader,
         secrets: Secrets,
         reserved: Vec<TopicId>,
+        quotas: Arc<Quotas>,
     ) -> Self {
-        Self { handle, reader, secrets, reserved, lately: Mutex::default() }
+        Self { handle, reader, secrets, reserved, quotas, makes: Mutex::default(), lately: Mutex::default() }
     }
 
     /// The events of these entries, as far as they fit into one answer.

@@ -8,6 +8,7 @@ use crate::{
     parts::{AllParts, Parts, Running},
     problem::{self, Kind},
     push::Pusher,
+    quotas::Quotas,
     reference,
 };
 use contracts::TopicId;
@@ -195,7 +196,8 @@ impl Bound {
             clock: Arc::new(move || clock.now()),
             settings: connections,
         });
-        let running = Arc::new(Running::new(handle, reader, secrets, reserved));
+        let quotas = Arc::new(Quotas::new(config.limits()));
+        let running = Arc::new(Running::new(handle, reader, secrets, reserved, quotas));
         let parts = Parts(Arc::new(AllParts { running, protection, api_keys, counts, counted }));
         Ok(Server { service, courier, courier_ends, listener, parts, drain, open_max })
     }

@@ -35,6 +35,7 @@ mod sales_on_a_mount;
 mod sign_in;
 mod sold_out;
 mod strategy;
+mod tenants;
 mod tls;
 mod waitlist_events;
 mod waitlist_pages;
