@@ -1,8 +1,12 @@
 //! The operations of the listener for publishers and operators.
 
 mod documents;
+mod stream;
 
-use self::documents::*;
+use self::{
+    documents::*,
+    stream::{StreamQuery, stream},
+};
 use crate::{
     bodies::Noted,
     cloud_events::{BATCH_BYTES_MAX, batch_from_json, from_binary, from_json},
@@ -16,11 +20,11 @@ use crate::{
     parts::{PAGE_MAX, Parts, Running},
     problem::{
         BODY_TOO_LARGE, CONFLICT, EVENT_REPEATED, EVENT_TOO_LARGE, INVALID, KEY_LIMITED, MEDIA_TYPE,
-        NOT_AN_EVENT, NOT_FOUND, Problem, UNAVAILABLE, no_topic, of_event, of_reply,
+        NOT_AN_EVENT, NOT_FOUND, Problem, RATE_LIMITED, UNAVAILABLE, no_topic, of_event, of_reply,
     },
     push::EndpointUrl,
-    quotas::AtOnce,
     scope::{KnownSubscription, KnownTopic, own_part},
+    test_delivery::Tested,
 };
 use axum::{
     extract::{Path, Query, Request, State},
@@ -98,6 +102,15 @@ pub(crate) fn operations() -> Vec<Operation<Parts>> {
             .query::<AttemptsQuery>()
             .replies::<Attempts>("The attempts.")
             .problems(&[&NOT_FOUND, &UNAVAILABLE]),
+        get("/api/v1/topics/{topic}/stream", "streamEvents", reads(stream::RIGHTS), stream)
+            .does(
+                "A topic's events as they are stored, as server-sent events: `id` is an event's number, `event` its type, `data` \
+                 the event in the JSON format. `gap` says from which number on the stream goes on, if some before it are gone.",
+            )
+            .query::<StreamQuery>()
+            .may_have::<u64>("Last-Event-ID", "The number of the last event that was had: the stream begins after it.")
+            .replies_as::<Text>("text/event-stream", "The stream.")
+            .problems(&[&NOT_FOUND, &KEY_LIMITED, &UNAVAILABLE]),
         post("/api/v1/subscriptions/{subscription}/pull", "pullEvents", operates(&[Consume]), pull)
             .does(
                 "Takes events of a subscription without `url`, and waits for them. Of a key there is one at a time: the next \
@@ -139,6 +152,13 @@ pub(crate) fn operations() -> Vec<Operation<Parts>> {
             .does("Deletes a subscription, with its dead letters and all that it is owed.")
             .replies::<Done>("It is deleted.")
             .problems(&[&NOT_FOUND, &UNAVAILABLE]),
+        post("/api/v1/subscriptions/{subscription}/test", "testDelivery", operates(&[Consume, Manage]), test_delivery)
+            .does(
+                "Posts one signed event of the type `floodgate.test` to the subscription's endpoint at once, whatever state it is \
+                 in, and tells what came of it. No attempt is spent, and nothing is logged.",
+            )
+            .replies::<Tested>("What came of it.")
+            .problems(&[&NOT_FOUND, &CONFLICT, &RATE_LIMITED, &UNAVAILABLE]),
         post("/api/v1/subscriptions/{subscription}/pause", "pauseSubscription", operates(&[Consume, Manage]), pause)
             .does("Delivers no more to it. What it is owed is kept.")
             .takes::<Why>()
@@ -395,7 +415,7 @@ async fn pull(
             return Err(Problem::new(&INVALID, format!("{field}: {value}, want {least} to {most}")));
         }
     }
-    let _taken = running.quotas.take(&scope, AtOnce::Pulls, protection.now())?;
+    let _taken = running.quotas.pull(&scope, protection.now())?;
     let deadline = Instant::now() + Duration::from_millis(wait_ms);
     let mut draining = protection.draining.clone();
     let mut sequence = running.handle.sequence();
@@ -628,6 +648,15 @@ async fn unsubscribe(
     KnownSubscription(name): KnownSubscription,
 ) -> Result<JsonReply<Done>, Problem> {
     done(running.ask(Command::Unsubscribe { name, by: operator.actor("") }).await?)
+}
+
+async fn test_delivery(
+    State(running): State<Arc<Running>>,
+    State(protection): State<Arc<Protection>>,
+    KnownSubscription(name): KnownSubscription,
+) -> Result<JsonReply<Tested>, Problem> {
+    let seen = running.subscription(&name).await?;
+    Ok(JsonReply(running.tester.deliver(&seen, &running.secrets, protection.now()).await?))
 }
 
 async fn set_state(

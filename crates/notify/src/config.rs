@@ -20,6 +20,8 @@ pub const RANGES: &[(&str, i64, i64)] = &[
     ("key_events_per_second", 0, 1_000_000),
     ("key_bytes_per_second", 0, 1 << 30),
     ("key_pulls_max", 0, 100_000),
+    ("key_streams_max", 0, 100_000),
+    ("streams_max", 1, 100_000),
 ];
 
 /// The section `[notify]`.
@@ -38,6 +40,8 @@ pub struct Config {
     pub key_events_per_second: u64,
     pub key_bytes_per_second: u64,
     pub key_pulls_max: usize,
+    pub key_streams_max: usize,
+    pub streams_max: usize,
 }
 
 impl Default for Config {
@@ -55,6 +59,8 @@ impl Default for Config {
             key_events_per_second: 1000,
             key_bytes_per_second: 4 << 20,
             key_pulls_max: 32,
+            key_streams_max: 16,
+            streams_max: 128,
         }
     }
 }
@@ -87,7 +93,13 @@ impl Config {
             events_per_second: self.key_events_per_second,
             bytes_per_second: self.key_bytes_per_second,
             pulls_max: self.key_pulls_max,
+            streams_max: self.key_streams_max,
         }
+    }
+
+    /// Streams that may be open at once. Each has a connection: half of those are for requests.
+    pub(crate) fn streams(&self) -> usize {
+        self.streams_max.min(self.open_max / 2).max(1)
     }
 
     /// How messages are delivered.

@@ -66,7 +66,7 @@ impl Secrets {
     }
 
     /// Those that sign at this time, the newest first.
-    fn at(&self, now: TimeMs, subscription: SubscriptionNo, signing: Signing) -> Vec<Secret> {
+    pub(crate) fn at(&self, now: TimeMs, subscription: SubscriptionNo, signing: Signing) -> Vec<Secret> {
         let mut secrets = vec![self.of(subscription, signing)];
         if now < signing.old_until
             && let Some(rotations) = signing.rotations.checked_sub(1)

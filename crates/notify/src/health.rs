@@ -7,7 +7,7 @@ use crate::{
 };
 use axum::{extract::State, response::Response};
 use http::HeaderMap;
-use std::sync::Arc;
+use std::sync::{Arc, atomic::Ordering::Relaxed};
 use units::TimeMs;
 use web::{
     metrics::{Metric, Registry},
@@ -41,6 +41,14 @@ pub(crate) async fn metrics(State(parts): State<Parts>, headers: HeaderMap) -> R
         let seen = running.seen_lately().await?;
         let shown = seen.iter().filter(|of| shows_tenants || !of.name.as_str().contains('.'));
         read_subscriptions(&shown.collect::<Vec<_>>(), protection.now(), &mut now);
+    }
+    let streams = &running.streams;
+    now.value(Metric::gauge("floodgate_notify_streams", "Streams of topics that are open"), streams.open());
+    for (name, help, count) in [
+        ("floodgate_notify_streamed_total", "Events that streams have sent", &streams.sent),
+        ("floodgate_notify_stream_gaps_total", "Times that a stream's events were gone", &streams.gaps),
+    ] {
+        now.value(Metric::counter(name, help), count.load(Relaxed));
     }
     if shows_tenants {
         running.quotas.read(&mut now);

@@ -6,6 +6,8 @@ use crate::{
     courier::Secrets,
     problem::{Problem, of_reply},
     quotas::Quotas,
+    streams::Streams,
+    test_delivery::Tester,
 };
 use axum::extract::FromRef;
 use contracts::{SubscriptionId, TopicId};
@@ -33,6 +35,8 @@ pub struct Running {
     /// Topics to which only callers in this process post.
     pub(crate) reserved: Vec<TopicId>,
     pub(crate) quotas: Arc<Quotas>,
+    pub(crate) streams: Streams,
+    pub(crate) tester: Tester,
     /// Held while a tenant makes a topic or a subscription, so that it makes no more than it may.
     pub(crate) makes: Mutex<()>,
     lately: Mutex<Option<(Instant, Arc<Vec<SubscriptionSeen>>)>>,
@@ -51,8 +55,20 @@ impl Running {
         secrets: Secrets,
         reserved: Vec<TopicId>,
         quotas: Arc<Quotas>,
+        streams: Streams,
+        tester: Tester,
     ) -> Self {
-        Self { handle, reader, secrets, reserved, quotas, makes: Mutex::default(), lately: Mutex::default() }
+        Self {
+            handle,
+            reader,
+            secrets,
+            reserved,
+            quotas,
+            streams,
+            tester,
+            makes: Mutex::default(),
+            lately: Mutex::default(),
+        }
     }
 
     /// The events of these entries, as far as they fit into one answer.

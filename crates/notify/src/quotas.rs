@@ -32,26 +32,31 @@ pub(crate) struct Limits {
     pub(crate) events_per_second: u64,
     pub(crate) bytes_per_second: u64,
     pub(crate) pulls_max: usize,
+    /// Also of keys with a role.
+    pub(crate) streams_max: usize,
 }
 
 /// What a key holds of something that it may have so many of at once.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum AtOnce {
+enum AtOnce {
     Pulls,
+    Streams,
 }
 
 impl AtOnce {
-    const ALL: [Self; 1] = [Self::Pulls];
+    const ALL: [Self; 2] = [Self::Pulls, Self::Streams];
 
     fn name(self) -> &'static str {
         match self {
             Self::Pulls => "pulls",
+            Self::Streams => "streams",
         }
     }
 
     fn limit(self, limits: &Limits) -> (usize, &'static str) {
         match self {
             Self::Pulls => (limits.pulls_max, "key_pulls_max"),
+            Self::Streams => (limits.streams_max, "key_streams_max"),
         }
     }
 }
@@ -159,24 +164,30 @@ impl Quotas {
         Ok(())
     }
 
-    /// Takes one of what the key may have at once, until it is dropped.
-    pub(crate) fn take(
-        self: &Arc<Self>,
-        scope: &Scope,
-        what: AtOnce,
-        now: TimeMs,
-    ) -> Result<Option<Taken>, Problem> {
+    /// Lets a key pull, until this is dropped. Keys with a role have no limit.
+    pub(crate) fn pull(self: &Arc<Self>, scope: &Scope, now: TimeMs) -> Result<Option<Taken>, Problem> {
         let Some(of) = scope.of_tenant() else { return Ok(None) };
+        self.take(&of.key, scope, AtOnce::Pulls, now).map(Some)
+    }
+
+    /// Lets a key have one more stream, until this is dropped.
+    pub(crate) fn stream(self: &Arc<Self>, key: &str, scope: &Scope, now: TimeMs) -> Result<Taken, Problem> {
+        self.take(key, scope, AtOnce::Streams, now)
+    }
+
+    fn take(self: &Arc<Self>, key: &str, scope: &Scope, what: AtOnce, now: TimeMs) -> Result<Taken, Problem> {
         let (max, setting) = what.limit(&self.limits);
         let mut known = self.known();
-        let count = &mut known.used(&of.key, now.0 * 1000).at_once[what as usize];
+        let count = &mut known.used(key, now.0 * 1000).at_once[what as usize];
         if max > 0 && *count >= max {
-            known.counts(&of.tenant).limited += 1;
-            let why = format!("API key {:?} has {max} {} at once (notify.{setting})", of.key, what.name());
+            if let Some(of) = scope.of_tenant() {
+                known.counts(&of.tenant).limited += 1;
+            }
+            let why = format!("API key {key:?} has {max} {} at once (notify.{setting})", what.name());
             return Err(Problem::new(&KEY_LIMITED, why));
         }
         *count += 1;
-        Ok(Some(Taken { quotas: Arc::clone(self), of: Arc::clone(of), what }))
+        Ok(Taken { quotas: Arc::clone(self), key: key.to_owned(), what })
     }
 
     /// Whether a tenant may have one more topic.
@@ -220,14 +231,14 @@ fn one_more(of: &OfTenant, has: usize, max: usize, what: &str, setting: &'static
 #[derive(Debug)]
 pub(crate) struct Taken {
     quotas: Arc<Quotas>,
-    of: Arc<OfTenant>,
+    key: String,
     what: AtOnce,
 }
 
 impl Drop for Taken {
     fn drop(&mut self) {
         let mut known = self.quotas.known();
-        if let Some(used) = known.keys.get_mut(&self.of.key) {
+        if let Some(used) = known.keys.get_mut(&self.key) {
             let count = &mut used.at_once[self.what as usize];
             *count = count.saturating_sub(1);
         }
@@ -282,13 +293,10 @@ mod tests {
     #[test]
     fn what_a_key_has_at_once_is_given_back_and_idle_keys_are_forgotten() {
         let quotas = Arc::new(Quotas::new(Limits { pulls_max: 2, ..Limits::default() }));
-        let take = |key: &str| quotas.take(&scope(key), AtOnce::Pulls, TimeMs(7));
+        let take = |key: &str| quotas.pull(&scope(key), TimeMs(7));
         let (first, _second) = (take("till").unwrap(), take("till").unwrap());
         assert!(take("till").unwrap_err().detail().contains("2 pulls at once (notify.key_pulls_max)"));
-        assert!(
-            take("shop").unwrap().is_some()
-                && quotas.take(&Scope::All, AtOnce::Pulls, TimeMs(7)).unwrap().is_none()
-        );
+        assert!(take("shop").unwrap().is_some() && quotas.pull(&Scope::All, TimeMs(7)).unwrap().is_none());
         drop(first);
         let _third = take("till").unwrap();
         for key in 0..10_000 {

@@ -162,13 +162,14 @@ impl Client {
 
     /// An answer that is read as it comes; or the whole one, if it is a refusal.
     #[track_caller]
-    pub fn try_open(&self, url: &str, headers: &[(&str, &str)]) -> Result<impl Read + use<>, Reply> {
+    pub fn try_open(&self, url: &str, headers: &[(&str, &str)]) -> Result<impl Read + use<>, Box<Reply>> {
         let mut response = self.ask("GET", url, headers, "").unwrap();
         if response.status() == 200 {
             return Ok(response.into_body().into_reader());
         }
         let (status, headers) = (response.status().as_u16(), response.headers().clone());
-        Err(Reply { status, headers, body: response.body_mut().read_to_string().unwrap() })
+        let body = response.body_mut().read_to_string().unwrap();
+        Err(Box::new(Reply { status, headers, body }))
     }
 
     /// An answer that is read as it comes.
