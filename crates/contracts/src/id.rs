@@ -11,6 +11,8 @@ pub enum IdError {
     Length { what: &'static str, max: usize, got: usize },
     /// Holds a character outside the id's alphabet.
     Character { what: &'static str, got: char },
+    /// Has too many parts.
+    Parts { what: &'static str, max: usize, got: usize },
 }
 
 impl fmt::Display for IdError {
@@ -19,6 +21,9 @@ impl fmt::Display for IdError {
             Self::Length { what, max, got } => write!(f, "{what}: {got} characters, want 1 to {max}"),
             Self::Character { what, got } => {
                 write!(f, "{what}: character {got:?}, want a-z, 0-9 and - (hex digits for a hash)")
+            }
+            Self::Parts { what, max, got } => {
+                write!(f, "{what}: {got} parts with a full stop between, want {max} at the most")
             }
         }
     }
@@ -44,17 +49,33 @@ fn check_slug(what: &'static str, text: &str) -> Result<(), IdError> {
     }
 }
 
+/// Parts of a name with full stops.
+const PARTS_MAX: usize = 4;
+
+/// A slug, or some with a full stop between.
+fn check_parts(what: &'static str, text: &str) -> Result<(), IdError> {
+    let got = text.split('.').count();
+    if got > PARTS_MAX {
+        return Err(IdError::Parts { what, max: PARTS_MAX, got });
+    }
+    text.split('.').try_for_each(|part| check_slug(what, part))
+}
+
 macro_rules! slug_id {
     ($(#[$doc:meta])* $name:ident, $what:literal) => {
+        slug_id!($(#[$doc])* $name, $what, check_slug, "^[a-z0-9][a-z0-9-]{0,39}$");
+    };
+    ($(#[$doc:meta])* $name:ident, $what:literal, $check:ident, $pattern:literal) => {
         $(#[$doc])*
         #[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize, JsonSchema)]
         #[serde(try_from = "String", into = "String")]
-        #[schemars(inline, extend("pattern" = "^[a-z0-9][a-z0-9-]{0,39}$"))]
+        #[schemars(inline, extend("pattern" = $pattern))]
         pub struct $name(Arc<str>);
 
         impl $name {
             /// The id's text: 1 to 40 of `a-z`, `0-9` and `-`, no `-` in front, so that it is safe
-            /// as a directory name, in a URL and in a log line.
+            /// as a directory name, in a URL and in a log line. Topics and subscriptions have up to
+            /// four such parts, with a full stop between.
             pub fn as_str(&self) -> &str {
                 &self.0
             }
@@ -63,7 +84,7 @@ macro_rules! slug_id {
         impl FromStr for $name {
             type Err = IdError;
             fn from_str(text: &str) -> Result<Self, IdError> {
-                check_slug($what, text)?;
+                $check($what, text)?;
                 Ok(Self(text.into()))
             }
         }
@@ -106,15 +127,32 @@ slug_id!(
     "item id"
 );
 slug_id!(
-    /// A topic of the message service, such as `sales`.
+    /// A topic of the message service, such as `sales`, or `acme.orders` of the tenant `acme`.
     TopicId,
-    "topic"
+    "topic",
+    check_parts,
+    "^[a-z0-9][a-z0-9-]{0,39}(\\.[a-z0-9][a-z0-9-]{0,39}){0,3}$"
 );
 slug_id!(
-    /// A subscription to a topic, such as `crm`.
+    /// A subscription to a topic, such as `crm`, or `acme.crm` of the tenant `acme`.
     SubscriptionId,
-    "subscription"
+    "subscription",
+    check_parts,
+    "^[a-z0-9][a-z0-9-]{0,39}(\\.[a-z0-9][a-z0-9-]{0,39}){0,3}$"
 );
+slug_id!(
+    /// A tenant of the message service, such as `acme`.
+    TenantId,
+    "tenant"
+);
+
+impl TenantId {
+    /// Whether a topic or a subscription of this name is the tenant's: it begins with the tenant's
+    /// name and a full stop.
+    pub fn owns(&self, name: &str) -> bool {
+        name.strip_prefix(self.as_str()).is_some_and(|rest| rest.starts_with('.'))
+    }
+}
 
 fn hex(bytes: &[u8; 16]) -> [u8; 32] {
     const DIGITS: &[u8; 16] = b"0123456789abcdef";
@@ -242,6 +280,21 @@ mod tests {
     }
 
     #[test]
+    fn a_tenant_owns_what_begins_with_its_name_and_a_full_stop() {
+        let acme: TenantId = "acme".parse().unwrap();
+        for (name, want) in [
+            ("acme.orders", true),
+            ("acme.a.b", true),
+            ("acme", false),
+            ("acme-x.orders", false),
+            ("acm.e", false),
+        ] {
+            assert_eq!(acme.owns(name.parse::<TopicId>().unwrap().as_str()), want, "{name}");
+        }
+        assert!("ac.me".parse::<TenantId>().is_err());
+    }
+
+    #[test]
     fn an_invalid_id_is_refused_with_the_reason() {
         let check = |text: &str, want: &str| {
             assert_eq!(text.parse::<SaleId>().unwrap_err().to_string(), want, "{text:?}");
@@ -250,6 +303,14 @@ mod tests {
         check("../etc", "sale id: character '.', want a-z, 0-9 and - (hex digits for a hash)");
         check("-x", "sale id: character '-', want a-z, 0-9 and - (hex digits for a hash)");
         check("Sale", "sale id: character 'S', want a-z, 0-9 and - (hex digits for a hash)");
+        let check = |text: &str, want: &str| {
+            assert_eq!(text.parse::<TopicId>().unwrap_err().to_string(), want, "{text:?}");
+        };
+        check("acme.", "topic: 0 characters, want 1 to 40");
+        check("acme..orders", "topic: 0 characters, want 1 to 40");
+        check(".", "topic: 0 characters, want 1 to 40");
+        check("a.b.c.d.e", "topic: 5 parts with a full stop between, want 4 at the most");
+        check("acme.-x", "topic: character '-', want a-z, 0-9 and - (hex digits for a hash)");
         assert!("é".repeat(16).parse::<AttemptId>().is_err());
         assert!("0001FEFF303132333435363738396162".parse::<AttemptId>().is_err());
     }

@@ -1,24 +1,30 @@
 //! The operations of the listener for publishers and operators.
 
 mod documents;
+mod stream;
 
-use self::documents::*;
+use self::{
+    documents::*,
+    stream::{StreamQuery, stream},
+};
 use crate::{
     bodies::Noted,
     cloud_events::{BATCH_BYTES_MAX, batch_from_json, from_binary, from_json},
     core::{
         Accepted, Command, Delivery, EventSeen, From, Letter, Letters, NewEvent, Outcome, Owed, Post, Reply,
-        Settled, SubscriptionSeen, TopicSeen,
+        SUBSCRIPTIONS_MAX, Settled, SubscriptionSeen, TopicSeen,
         record::{End, EventNo, SubscriptionNo},
         spec::{SubscriptionSpec, SubscriptionState, TopicSpec},
     },
     filter::Attributes,
     parts::{PAGE_MAX, Parts, Running},
     problem::{
-        BODY_TOO_LARGE, CONFLICT, EVENT_REPEATED, EVENT_TOO_LARGE, INVALID, MEDIA_TYPE, NOT_AN_EVENT,
-        NOT_FOUND, Problem, UNAVAILABLE, of_event, of_reply,
+        BODY_TOO_LARGE, CONFLICT, EVENT_REPEATED, EVENT_TOO_LARGE, INVALID, KEY_LIMITED, MEDIA_TYPE,
+        NOT_AN_EVENT, NOT_FOUND, Problem, RATE_LIMITED, UNAVAILABLE, no_topic, of_event, of_reply,
     },
     push::EndpointUrl,
+    scope::{KnownSubscription, KnownTopic, own_part},
+    test_delivery::Tested,
 };
 use axum::{
     extract::{Path, Query, Request, State},
@@ -39,6 +45,10 @@ use web::{
     operation::{Access, Operation, Text, delete, get, post, put},
     protection::Protection,
     reason::Reasons,
+    tenants::{
+        Right::{self, Consume, Manage, Produce},
+        Scope,
+    },
 };
 
 const EVENTS: &str = "/api/v1/topics/{topic}/events";
@@ -57,26 +67,34 @@ const OVERLAP_SECONDS_MAX: u64 = 30 * 86_400;
 /// A batch, and the spaces between its events.
 const BODY_BYTES_MAX: usize = BATCH_BYTES_MAX + (64 << 10);
 
-const READ: Access = Access::Role(Role::ReadOnly);
-const OPERATE: Access = Access::Role(Role::Operator);
-const OWN: Access = Access::Role(Role::Owner);
+const fn reads(rights: &'static [Right]) -> Access {
+    Access::Shared(Role::ReadOnly, rights)
+}
+
+const fn operates(rights: &'static [Right]) -> Access {
+    Access::Shared(Role::Operator, rights)
+}
+
+const fn owns(rights: &'static [Right]) -> Access {
+    Access::Shared(Role::Owner, rights)
+}
 
 pub(crate) fn operations() -> Vec<Operation<Parts>> {
     let commanded = [&NOT_FOUND, &CONFLICT, &INVALID, &UNAVAILABLE];
     let mut all = vec![
-        post(EVENTS, "postEvents", OPERATE, post_events)
+        post(EVENTS, "postEvents", operates(&[Produce]), post_events)
             .does(
                 "Stores a CloudEvent, or all of a batch or none of it, and answers when it is durable. The same event \
                  again is a repetition.",
             )
             .takes_as::<Text>("application/cloudevents+json")
             .accepts::<Stored>("Stored, durably.")
-            .problems(&[&NOT_FOUND, &CONFLICT, &EVENT_REPEATED, &EVENT_TOO_LARGE, &NOT_AN_EVENT, &UNAVAILABLE]),
-        get("/api/v1/topics/{topic}/events/{number}", "readEvent", READ, read_event)
+            .problems(&[&NOT_FOUND, &CONFLICT, &EVENT_REPEATED, &EVENT_TOO_LARGE, &KEY_LIMITED, &NOT_AN_EVENT, &UNAVAILABLE]),
+        get("/api/v1/topics/{topic}/events/{number}", "readEvent", reads(&[Consume]), read_event)
             .does("What became of an event: which subscriptions have had it, and what comes next.")
             .replies::<EventView>("The event.")
             .problems(&[&NOT_FOUND, &UNAVAILABLE]),
-        get("/api/v1/topics/{topic}/events/{number}/attempts", "listAttempts", READ, list_attempts)
+        get("/api/v1/topics/{topic}/events/{number}/attempts", "listAttempts", reads(&[Consume]), list_attempts)
             .does(
                 "Every attempt to deliver an event to a subscription that exists, from the log. It is searched in parts: ask \
                  on while there is `next`.",
@@ -84,57 +102,74 @@ pub(crate) fn operations() -> Vec<Operation<Parts>> {
             .query::<AttemptsQuery>()
             .replies::<Attempts>("The attempts.")
             .problems(&[&NOT_FOUND, &UNAVAILABLE]),
-        post("/api/v1/subscriptions/{subscription}/pull", "pullEvents", OPERATE, pull)
+        get("/api/v1/topics/{topic}/stream", "streamEvents", reads(stream::RIGHTS), stream)
+            .does(
+                "A topic's events as they are stored, as server-sent events: `id` is an event's number, `event` its type, `data` \
+                 the event in the JSON format. `gap` says from which number on the stream goes on, if some before it are gone.",
+            )
+            .query::<StreamQuery>()
+            .may_have::<u64>("Last-Event-ID", "The number of the last event that was had: the stream begins after it.")
+            .replies_as::<Text>("text/event-stream", "The stream.")
+            .problems(&[&NOT_FOUND, &KEY_LIMITED, &UNAVAILABLE]),
+        post("/api/v1/subscriptions/{subscription}/pull", "pullEvents", operates(&[Consume]), pull)
             .does(
                 "Takes events of a subscription without `url`, and waits for them. Of a key there is one at a time: the next \
                  one comes after it is settled.",
             )
             .takes::<Pull>()
             .replies::<Pulled>("The events; none if none came in time.")
-            .problems(&commanded),
-        post("/api/v1/subscriptions/{subscription}/settle", "settleEvents", OPERATE, settle)
+            .problems(&commanded)
+            .problems(&[&KEY_LIMITED]),
+        post("/api/v1/subscriptions/{subscription}/settle", "settleEvents", operates(&[Consume]), settle)
             .does("Says what became of events that were pulled.")
             .takes::<Settling>()
             .replies::<SettledCount>("It is stored, durably.")
             .problems(&commanded),
-        get("/api/v1/topics", "listTopics", READ, list_topics)
+        get("/api/v1/topics", "listTopics", reads(&[Produce, Consume, Manage]), list_topics)
             .does("All topics.")
             .replies::<Topics>("The topics.")
             .problems(&[&UNAVAILABLE]),
-        put("/api/v1/topics/{topic}", "defineTopic", OWN, define_topic)
+        put("/api/v1/topics/{topic}", "defineTopic", owns(&[Manage]), define_topic)
             .does("Makes a topic, or changes how long it keeps events.")
             .takes::<TopicSpec>()
             .replies::<Done>("Done, or already so.")
             .problems(&commanded),
-        get("/api/v1/subscriptions", "listSubscriptions", READ, list_subscriptions)
+        get("/api/v1/subscriptions", "listSubscriptions", reads(&[Consume, Manage]), list_subscriptions)
             .does("Subscriptions, by name, with what they are owed.")
             .query::<SubscriptionsQuery>()
             .replies::<Subscriptions>("The subscriptions.")
             .problems(&[&UNAVAILABLE]),
-        get(SUBSCRIPTION, "readSubscription", READ, read_subscription)
+        get(SUBSCRIPTION, "readSubscription", reads(&[Consume, Manage]), read_subscription)
             .does("A subscription, with what it is owed.")
             .replies::<SubscriptionView>("The subscription.")
             .problems(&[&NOT_FOUND, &UNAVAILABLE]),
-        put(SUBSCRIPTION, "subscribe", OWN, subscribe)
+        put(SUBSCRIPTION, "subscribe", owns(&[Manage]), subscribe)
             .does("Makes a subscription, from the topic's next event on, or changes it.")
             .takes::<SubscriptionSpec>()
             .replies::<SubscriptionView>("The subscription; with its secret, once, if it is new.")
             .problems(&commanded),
-        delete(SUBSCRIPTION, "unsubscribe", OWN, unsubscribe)
+        delete(SUBSCRIPTION, "unsubscribe", owns(&[Manage]), unsubscribe)
             .does("Deletes a subscription, with its dead letters and all that it is owed.")
             .replies::<Done>("It is deleted.")
             .problems(&[&NOT_FOUND, &UNAVAILABLE]),
-        post("/api/v1/subscriptions/{subscription}/pause", "pauseSubscription", OPERATE, pause)
+        post("/api/v1/subscriptions/{subscription}/test", "testDelivery", operates(&[Consume, Manage]), test_delivery)
+            .does(
+                "Posts one signed event of the type `floodgate.test` to the subscription's endpoint at once, whatever state it is \
+                 in, and tells what came of it. No attempt is spent, and nothing is logged.",
+            )
+            .replies::<Tested>("What came of it.")
+            .problems(&[&NOT_FOUND, &CONFLICT, &RATE_LIMITED, &UNAVAILABLE]),
+        post("/api/v1/subscriptions/{subscription}/pause", "pauseSubscription", operates(&[Consume, Manage]), pause)
             .does("Delivers no more to it. What it is owed is kept.")
             .takes::<Why>()
             .replies::<Done>("Done, or already so.")
             .problems(&commanded),
-        post("/api/v1/subscriptions/{subscription}/resume", "resumeSubscription", OPERATE, resume)
+        post("/api/v1/subscriptions/{subscription}/resume", "resumeSubscription", operates(&[Consume, Manage]), resume)
             .does("Delivers to it again.")
             .takes::<Why>()
             .replies::<Done>("Done, or already so.")
             .problems(&commanded),
-        post("/api/v1/subscriptions/{subscription}/replay", "replay", OPERATE, replay)
+        post("/api/v1/subscriptions/{subscription}/replay", "replay", operates(&[Consume]), replay)
             .does(
                 "Delivers again what the subscription was to get, from an event or a time on, as far as it is kept; its dead \
                  letters from there on too. What is on the way at that moment may come in between.",
@@ -142,7 +177,7 @@ pub(crate) fn operations() -> Vec<Operation<Parts>> {
             .takes::<Again>()
             .replies::<Replays>("From where on.")
             .problems(&commanded),
-        post("/api/v1/subscriptions/{subscription}/secret", "rotateSecret", OWN, rotate_secret)
+        post("/api/v1/subscriptions/{subscription}/secret", "rotateSecret", owns(&[Manage]), rotate_secret)
             .does(
                 "Makes a new secret, and shows it this once. For a while deliveries are signed with both, so that no \
                  receiver misses one.",
@@ -150,12 +185,12 @@ pub(crate) fn operations() -> Vec<Operation<Parts>> {
             .takes::<Rotation>()
             .replies::<Rotated>("The new secret.")
             .problems(&commanded),
-        get(LETTERS, "listDeadLetters", READ, list_dead)
+        get(LETTERS, "listDeadLetters", reads(&[Consume]), list_dead)
             .does("Dead letters: events whose attempts are used up.")
             .query::<LettersQuery>()
             .replies::<LettersView>("The dead letters.")
             .problems(&[&NOT_FOUND, &UNAVAILABLE]),
-        get("/api/v1/subscriptions/{subscription}/blocked", "listBlockedKeys", READ, list_blocked)
+        get("/api/v1/subscriptions/{subscription}/blocked", "listBlockedKeys", reads(&[Consume]), list_blocked)
             .does(
                 "Keys that wait for an operator: the event of each whose attempts are used up. Redrive or discard it, and \
                  the key goes on.",
@@ -163,7 +198,7 @@ pub(crate) fn operations() -> Vec<Operation<Parts>> {
             .query::<LettersQuery>()
             .replies::<LettersView>("The events for which their keys wait.")
             .problems(&[&NOT_FOUND, &UNAVAILABLE]),
-        post("/api/v1/subscriptions/{subscription}/redrive", "redrive", OPERATE, redrive)
+        post("/api/v1/subscriptions/{subscription}/redrive", "redrive", operates(&[Consume]), redrive)
             .does(
                 "Tries a dead letter or a blocked key's event again from its first attempt, or ten thousand of them; or an \
                  event that waits, at once. Later \
@@ -172,7 +207,7 @@ pub(crate) fn operations() -> Vec<Operation<Parts>> {
             .takes::<Chosen>()
             .replies::<Changed>("How many are tried again.")
             .problems(&commanded),
-        post("/api/v1/subscriptions/{subscription}/discard", "discard", OWN, discard)
+        post("/api/v1/subscriptions/{subscription}/discard", "discard", owns(&[Consume]), discard)
             .does(
                 "Gives a dead letter up, or ten thousand of them; or an event that waits or blocks its key. It is never \
                  delivered.",
@@ -185,25 +220,19 @@ pub(crate) fn operations() -> Vec<Operation<Parts>> {
     all
 }
 
-fn topic_id(text: &str) -> Result<TopicId, Problem> {
-    text.parse().map_err(|error| Problem::new(&NOT_FOUND, format!("{error}")))
-}
-
-fn subscription_id(text: &str) -> Result<SubscriptionId, Problem> {
-    text.parse().map_err(|error| Problem::new(&NOT_FOUND, format!("{error}")))
-}
-
 async fn post_events(
     State(running): State<Arc<Running>>,
     State(protection): State<Arc<Protection>>,
-    Path(topic): Path<String>,
+    KnownTopic(topic): KnownTopic,
+    scope: Scope,
     request: Request,
 ) -> Result<Response, Problem> {
-    let topic = topic_id(&topic)?;
     if running.reserved.contains(&topic) {
         let why = format!("topic {topic}: only this server posts there; make a topic of your own");
         return Err(Problem::new(&CONFLICT, why));
     }
+    // Before the body is read.
+    running.quotas.post(&scope, (0, 0), protection.now())?;
     let (parts, body) = request.into_parts();
     let body = web::body::read(body, BODY_BYTES_MAX, protection.body_timeout()).await?;
     let events = events_of(&parts.headers, &body)?;
@@ -214,6 +243,7 @@ async fn post_events(
             format!("{bytes} bytes in the batch, want {BATCH_BYTES_MAX} at the most"),
         ));
     }
+    running.quotas.post(&scope, (events.len(), bytes), protection.now())?;
     match running.ask(Command::Post(Arc::new(Post { topic, events, followed: None }))).await? {
         Reply::Accepted(accepted) => {
             let events = accepted.into_iter().map(|Accepted { event, is_repeat }| StoredEvent {
@@ -284,10 +314,15 @@ fn no_event(number: &str) -> Problem {
     Problem::new(&NOT_FOUND, format!("no event {number}: it may be too old to be kept"))
 }
 
-async fn seen_event(running: &Running, topic: &str, number: &str) -> Result<(EventNo, EventSeen), Problem> {
+async fn seen_event(
+    running: &Running,
+    topic: TopicId,
+    number: &str,
+    scope: &Scope,
+) -> Result<(EventNo, EventSeen), Problem> {
     let event = EventNo(number.parse().map_err(|_| no_event(number))?);
-    match running.ask(Command::Event { topic: topic_id(topic)?, event }).await? {
-        Reply::Event(Some(seen)) => Ok((event, seen)),
+    match running.ask(Command::Event { topic, event }).await? {
+        Reply::Event(Some(seen)) => Ok((event, own_part(scope, seen))),
         Reply::Event(None) => Err(no_event(number)),
         other => Err(of_reply(&other)),
     }
@@ -295,9 +330,11 @@ async fn seen_event(running: &Running, topic: &str, number: &str) -> Result<(Eve
 
 async fn read_event(
     State(running): State<Arc<Running>>,
-    Path((topic, number)): Path<(String, String)>,
+    KnownTopic(topic): KnownTopic,
+    Path((_, number)): Path<(String, String)>,
+    scope: Scope,
 ) -> Result<JsonReply<EventView>, Problem> {
-    let (event, seen) = seen_event(&running, &topic, &number).await?;
+    let (event, seen) = seen_event(&running, topic, &number, &scope).await?;
     let mut stored = running.events(vec![seen.sequence]).await?;
     let stored = stored.pop().flatten().ok_or_else(|| no_event(&number))?;
     Ok(JsonReply(view_of_event(event, seen, stored)))
@@ -332,10 +369,12 @@ fn view_of_event(event: EventNo, seen: EventSeen, body: Value) -> EventView {
 
 async fn list_attempts(
     State(running): State<Arc<Running>>,
-    Path((topic, number)): Path<(String, String)>,
+    KnownTopic(topic): KnownTopic,
+    Path((_, number)): Path<(String, String)>,
     Query(AttemptsQuery { from }): Query<AttemptsQuery>,
+    scope: Scope,
 ) -> Result<JsonReply<Attempts>, Problem> {
-    let (event, seen) = seen_event(&running, &topic, &number).await?;
+    let (event, seen) = seen_event(&running, topic, &number, &scope).await?;
     let from = seen.sequence.max(Sequence(from));
     let numbers: Vec<SubscriptionNo> = seen.numbers.keys().copied().collect();
     let (noted, next) = running.read(move |reading| reading.attempts((from, event), &numbers)).await?;
@@ -363,7 +402,8 @@ async fn list_attempts(
 async fn pull(
     State(running): State<Arc<Running>>,
     State(protection): State<Arc<Protection>>,
-    Path(name): Path<String>,
+    KnownSubscription(name): KnownSubscription,
+    scope: Scope,
     JsonBody(Pull { max, wait_ms, lease_seconds }): JsonBody<Pull, COMMAND_BYTES_MAX>,
 ) -> Result<JsonReply<Pulled>, Problem> {
     for (field, value, least, most) in [
@@ -375,7 +415,7 @@ async fn pull(
             return Err(Problem::new(&INVALID, format!("{field}: {value}, want {least} to {most}")));
         }
     }
-    let name = subscription_id(&name)?;
+    let _taken = running.quotas.pull(&scope, protection.now())?;
     let deadline = Instant::now() + Duration::from_millis(wait_ms);
     let mut draining = protection.draining.clone();
     let mut sequence = running.handle.sequence();
@@ -441,7 +481,7 @@ async fn pulled_events(
 
 async fn settle(
     State(running): State<Arc<Running>>,
-    Path(name): Path<String>,
+    KnownSubscription(name): KnownSubscription,
     JsonBody(Settling { done, failed, returned }): JsonBody<Settling, SETTLING_BYTES_MAX>,
 ) -> Result<JsonReply<SettledCount>, Problem> {
     let all = done.len() + failed.len() + returned.len();
@@ -449,7 +489,6 @@ async fn settle(
         let why = format!("{all} events, want {SETTLED_MAX} at the most");
         return Err(Problem::new(&INVALID, why));
     }
-    let name = subscription_id(&name)?;
     let as_ended =
         |outcome| move |Receipt { number, attempt }| Settled { event: EventNo(number), attempt, outcome };
     let failed = failed.into_iter().map(|FailedReceipt { number, attempt, retry_after_seconds }| {
@@ -465,9 +504,13 @@ async fn settle(
     }
 }
 
-async fn list_topics(State(running): State<Arc<Running>>) -> Result<JsonReply<Topics>, Problem> {
+async fn list_topics(
+    State(running): State<Arc<Running>>,
+    scope: Scope,
+) -> Result<JsonReply<Topics>, Problem> {
     match running.ask(Command::Topics).await? {
-        Reply::Topics(topics) => {
+        Reply::Topics(mut topics) => {
+            topics.retain(|topic| scope.has_topic(&topic.name));
             let view = |TopicSeen { name, spec, kept, last, delayed }| TopicView {
                 topic: name,
                 spec,
@@ -484,13 +527,26 @@ async fn list_topics(State(running): State<Arc<Running>>) -> Result<JsonReply<To
 async fn define_topic(
     operator: Operator,
     State(running): State<Arc<Running>>,
-    Path(topic): Path<String>,
+    KnownTopic(name): KnownTopic,
+    scope: Scope,
     JsonBody(spec): JsonBody<TopicSpec, COMMAND_BYTES_MAX>,
 ) -> Result<JsonReply<Done>, Problem> {
     if let Some(why) = spec.problem() {
         return Err(Problem::new(&INVALID, why));
     }
-    done(running.ask(Command::DefineTopic { name: topic_id(&topic)?, spec, by: operator.actor("") }).await?)
+    let mut _makes = None;
+    if let Some(of) = scope.of_tenant() {
+        _makes = Some(running.makes.lock().await);
+        let topics = match running.ask(Command::Topics).await? {
+            Reply::Topics(topics) => topics,
+            other => return Err(of_reply(&other)),
+        };
+        if !topics.iter().any(|topic| topic.name == name) {
+            let own = topics.iter().filter(|topic| of.tenant.owns(topic.name.as_str()));
+            running.quotas.topic(of, own.count())?;
+        }
+    }
+    done(running.ask(Command::DefineTopic { name, spec, by: operator.actor("") }).await?)
 }
 
 fn done(reply: Reply) -> Result<JsonReply<Done>, Problem> {
@@ -503,6 +559,7 @@ fn done(reply: Reply) -> Result<JsonReply<Done>, Problem> {
 fn view_of(seen: SubscriptionSeen, secret: Option<String>, now: TimeMs) -> SubscriptionView {
     let is_lagging = seen.is_lagging(now);
     let SubscriptionSeen {
+        number: _,
         name,
         spec,
         state,
@@ -516,6 +573,7 @@ fn view_of(seen: SubscriptionSeen, secret: Option<String>, now: TimeMs) -> Subsc
         oldest,
         left_alone_until,
         took_ms,
+        signing: _,
     } = seen;
     SubscriptionView {
         subscription: name,
@@ -539,10 +597,11 @@ fn view_of(seen: SubscriptionSeen, secret: Option<String>, now: TimeMs) -> Subsc
 async fn list_subscriptions(
     State(running): State<Arc<Running>>,
     State(protection): State<Arc<Protection>>,
+    scope: Scope,
     Query(SubscriptionsQuery { after, limit }): Query<SubscriptionsQuery>,
 ) -> Result<JsonReply<Subscriptions>, Problem> {
     let at_most = limit.clamp(1, PAGE_MAX);
-    let seen = running.subscriptions(after, at_most).await?;
+    let seen = running.subscriptions_of(&scope, after, at_most).await?;
     let next = seen.last().map(|last| last.name.clone()).filter(|_| seen.len() == at_most);
     let subscriptions = seen.into_iter().map(|seen| view_of(seen, None, protection.now())).collect();
     Ok(JsonReply(Subscriptions { subscriptions, next }))
@@ -551,9 +610,8 @@ async fn list_subscriptions(
 async fn read_subscription(
     State(running): State<Arc<Running>>,
     State(protection): State<Arc<Protection>>,
-    Path(name): Path<String>,
+    KnownSubscription(name): KnownSubscription,
 ) -> Result<JsonReply<SubscriptionView>, Problem> {
-    let name = subscription_id(&name)?;
     Ok(JsonReply(view_of(running.subscription(&name).await?, None, protection.now())))
 }
 
@@ -561,14 +619,26 @@ async fn subscribe(
     operator: Operator,
     State(running): State<Arc<Running>>,
     State(protection): State<Arc<Protection>>,
-    Path(name): Path<String>,
+    KnownSubscription(name): KnownSubscription,
+    scope: Scope,
     JsonBody(spec): JsonBody<SubscriptionSpec, DOCUMENT_BYTES_MAX>,
 ) -> Result<JsonReply<SubscriptionView>, Problem> {
-    let name = subscription_id(&name)?;
     let url = spec.url.as_ref().and_then(|url| url.parse::<EndpointUrl>().err());
     let url = url.map(|error| format!("url: {error}"));
     if let Some(why) = url.or_else(|| spec.problem()) {
         return Err(Problem::new(&INVALID, why));
+    }
+    // An operator may give a tenant a subscription of another's topic.
+    if !scope.has_topic(&spec.topic) {
+        return Err(no_topic(&spec.topic));
+    }
+    let mut _makes = None;
+    if let Some(of) = scope.of_tenant() {
+        _makes = Some(running.makes.lock().await);
+        let own = running.subscriptions_of(&scope, None, SUBSCRIPTIONS_MAX).await?;
+        if !own.iter().any(|seen| seen.name == name) {
+            running.quotas.subscription(of, own.len())?;
+        }
     }
     match running.ask(Command::Subscribe { name: name.clone(), spec, by: operator.actor("") }).await? {
         Reply::Subscribed { subscription, signing, is_new } => {
@@ -582,44 +652,53 @@ async fn subscribe(
 async fn unsubscribe(
     operator: Operator,
     State(running): State<Arc<Running>>,
-    Path(name): Path<String>,
+    KnownSubscription(name): KnownSubscription,
 ) -> Result<JsonReply<Done>, Problem> {
-    done(running.ask(Command::Unsubscribe { name: subscription_id(&name)?, by: operator.actor("") }).await?)
+    done(running.ask(Command::Unsubscribe { name, by: operator.actor("") }).await?)
+}
+
+async fn test_delivery(
+    State(running): State<Arc<Running>>,
+    State(protection): State<Arc<Protection>>,
+    KnownSubscription(name): KnownSubscription,
+) -> Result<JsonReply<Tested>, Problem> {
+    let seen = running.subscription(&name).await?;
+    Ok(JsonReply(running.tester.deliver(&seen, &running.secrets, protection.now()).await?))
 }
 
 async fn set_state(
     operator: Operator,
     running: &Running,
-    (name, state): (&str, SubscriptionState),
+    (name, state): (SubscriptionId, SubscriptionState),
     Why { reason }: Why,
 ) -> Result<JsonReply<Done>, Problem> {
     Reasons::Optional.check(&reason.0)?;
-    let (name, by) = (subscription_id(name)?, operator.actor(&reason.0));
+    let by = operator.actor(&reason.0);
     done(running.ask(Command::SetState { name, state, by }).await?)
 }
 
 async fn pause(
     operator: Operator,
     State(running): State<Arc<Running>>,
-    Path(name): Path<String>,
+    KnownSubscription(name): KnownSubscription,
     JsonBody(why): JsonBody<Why, COMMAND_BYTES_MAX>,
 ) -> Result<JsonReply<Done>, Problem> {
-    set_state(operator, &running, (&name, SubscriptionState::Paused), why).await
+    set_state(operator, &running, (name, SubscriptionState::Paused), why).await
 }
 
 async fn resume(
     operator: Operator,
     State(running): State<Arc<Running>>,
-    Path(name): Path<String>,
+    KnownSubscription(name): KnownSubscription,
     JsonBody(why): JsonBody<Why, COMMAND_BYTES_MAX>,
 ) -> Result<JsonReply<Done>, Problem> {
-    set_state(operator, &running, (&name, SubscriptionState::Active), why).await
+    set_state(operator, &running, (name, SubscriptionState::Active), why).await
 }
 
 async fn replay(
     operator: Operator,
     State(running): State<Arc<Running>>,
-    Path(name): Path<String>,
+    KnownSubscription(name): KnownSubscription,
     JsonBody(Again { from, from_time, reason }): JsonBody<Again, COMMAND_BYTES_MAX>,
 ) -> Result<JsonReply<Replays>, Problem> {
     Reasons::Optional.check(&reason.0)?;
@@ -628,7 +707,7 @@ async fn replay(
         (None, Some(at)) => From::Time(at),
         _ => return Err(Problem::new(&INVALID, "want one of from, a number, and from_time")),
     };
-    let (name, by) = (subscription_id(&name)?, operator.actor(&reason.0));
+    let by = operator.actor(&reason.0);
     match running.ask(Command::Replay { name, from, by }).await? {
         Reply::Replays(from) => Ok(JsonReply(Replays { from: from.0 })),
         other => Err(of_reply(&other)),
@@ -638,7 +717,7 @@ async fn replay(
 async fn rotate_secret(
     operator: Operator,
     State(running): State<Arc<Running>>,
-    Path(name): Path<String>,
+    KnownSubscription(name): KnownSubscription,
     JsonBody(Rotation { overlap_seconds, reason }): JsonBody<Rotation, COMMAND_BYTES_MAX>,
 ) -> Result<JsonReply<Rotated>, Problem> {
     Reasons::Optional.check(&reason.0)?;
@@ -646,7 +725,7 @@ async fn rotate_secret(
         let why = format!("overlap_seconds: {overlap_seconds}, want {OVERLAP_SECONDS_MAX} at the most");
         return Err(Problem::new(&INVALID, why));
     }
-    let (name, by) = (subscription_id(&name)?, operator.actor(&reason.0));
+    let by = operator.actor(&reason.0);
     let overlap = DurationMs::seconds(overlap_seconds);
     match running.ask(Command::RotateSecret { name, overlap, by }).await? {
         Reply::Subscribed { subscription, signing, .. } => {
@@ -659,10 +738,10 @@ async fn rotate_secret(
 
 async fn letters(
     running: &Running,
-    (name, which): (&str, Letters),
+    (name, which): (SubscriptionId, Letters),
     LettersQuery { after, limit }: LettersQuery,
 ) -> Result<JsonReply<LettersView>, Problem> {
-    let (name, at_most) = (subscription_id(name)?, limit.clamp(1, LETTERS_MAX));
+    let at_most = limit.clamp(1, LETTERS_MAX);
     match running.ask(Command::Letters { name, which, after: EventNo(after), at_most }).await? {
         Reply::Letters(letters) => {
             let next = letters.last().map(|last| last.event.0).filter(|_| letters.len() == at_most);
@@ -681,18 +760,18 @@ async fn letters(
 
 async fn list_dead(
     State(running): State<Arc<Running>>,
-    Path(name): Path<String>,
+    KnownSubscription(name): KnownSubscription,
     Query(query): Query<LettersQuery>,
 ) -> Result<JsonReply<LettersView>, Problem> {
-    letters(&running, (&name, Letters::Dead), query).await
+    letters(&running, (name, Letters::Dead), query).await
 }
 
 async fn list_blocked(
     State(running): State<Arc<Running>>,
-    Path(name): Path<String>,
+    KnownSubscription(name): KnownSubscription,
     Query(query): Query<LettersQuery>,
 ) -> Result<JsonReply<LettersView>, Problem> {
-    letters(&running, (&name, Letters::Blocked), query).await
+    letters(&running, (name, Letters::Blocked), query).await
 }
 
 fn changed(reply: Reply) -> Result<JsonReply<Changed>, Problem> {
@@ -705,21 +784,21 @@ fn changed(reply: Reply) -> Result<JsonReply<Changed>, Problem> {
 async fn redrive(
     operator: Operator,
     State(running): State<Arc<Running>>,
-    Path(name): Path<String>,
+    KnownSubscription(name): KnownSubscription,
     JsonBody(Chosen { number, reason }): JsonBody<Chosen, COMMAND_BYTES_MAX>,
 ) -> Result<JsonReply<Changed>, Problem> {
     Reasons::Optional.check(&reason.0)?;
-    let (name, by) = (subscription_id(&name)?, operator.actor(&reason.0));
+    let by = operator.actor(&reason.0);
     changed(running.ask(Command::Redrive { name, event: number.map(EventNo), by }).await?)
 }
 
 async fn discard(
     operator: Operator,
     State(running): State<Arc<Running>>,
-    Path(name): Path<String>,
+    KnownSubscription(name): KnownSubscription,
     JsonBody(Chosen { number, reason }): JsonBody<Chosen, COMMAND_BYTES_MAX>,
 ) -> Result<JsonReply<Changed>, Problem> {
     Reasons::Needed.check(&reason.0)?;
-    let (name, by) = (subscription_id(&name)?, operator.actor(&reason.0));
+    let by = operator.actor(&reason.0);
     changed(running.ask(Command::Discard { name, event: number.map(EventNo), by }).await?)
 }

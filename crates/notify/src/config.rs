@@ -1,6 +1,9 @@
 //! The `[notify]` section of the configuration. Its commented default is the manual.
 
-use crate::push::{IpNet, Settings};
+use crate::{
+    push::{IpNet, Settings},
+    quotas::Limits,
+};
 use serde::{Deserialize, Serialize};
 use std::net::SocketAddr;
 
@@ -8,8 +11,18 @@ use std::net::SocketAddr;
 pub const DEFAULT_TOML: &str = include_str!("config.default.toml");
 
 /// The smallest and largest value of each number in the section, by its name.
-pub const RANGES: &[(&str, i64, i64)] =
-    &[("open_max", 1, 100_000), ("in_flight_max", 1, 100_000), ("attempt_ms", 100, 600_000)];
+pub const RANGES: &[(&str, i64, i64)] = &[
+    ("open_max", 1, 100_000),
+    ("in_flight_max", 1, 100_000),
+    ("attempt_ms", 100, 600_000),
+    ("tenant_topics_max", 0, 1000),
+    ("tenant_subscriptions_max", 0, 10_000),
+    ("key_events_per_second", 0, 1_000_000),
+    ("key_bytes_per_second", 0, 1 << 30),
+    ("key_pulls_max", 0, 100_000),
+    ("key_streams_max", 0, 100_000),
+    ("streams_max", 1, 100_000),
+];
 
 /// The section `[notify]`.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -22,6 +35,13 @@ pub struct Config {
     pub http_allowed: bool,
     pub roots_file: String,
     pub attempt_ms: u64,
+    pub tenant_topics_max: usize,
+    pub tenant_subscriptions_max: usize,
+    pub key_events_per_second: u64,
+    pub key_bytes_per_second: u64,
+    pub key_pulls_max: usize,
+    pub key_streams_max: usize,
+    pub streams_max: usize,
 }
 
 impl Default for Config {
@@ -34,6 +54,13 @@ impl Default for Config {
             http_allowed: false,
             roots_file: String::new(),
             attempt_ms: 15_000,
+            tenant_topics_max: 100,
+            tenant_subscriptions_max: 100,
+            key_events_per_second: 1000,
+            key_bytes_per_second: 4 << 20,
+            key_pulls_max: 32,
+            key_streams_max: 16,
+            streams_max: 128,
         }
     }
 }
@@ -56,6 +83,23 @@ impl Config {
         let is_network = |text: &String| text.parse::<IpNet>().is_ok();
         (!self.allowed_networks.iter().all(is_network))
             .then_some(("allowed_networks", "want networks such as \"10.1.0.0/16\""))
+    }
+
+    /// The limits of tenants and their keys.
+    pub(crate) fn limits(&self) -> Limits {
+        Limits {
+            topics_max: self.tenant_topics_max,
+            subscriptions_max: self.tenant_subscriptions_max,
+            events_per_second: self.key_events_per_second,
+            bytes_per_second: self.key_bytes_per_second,
+            pulls_max: self.key_pulls_max,
+            streams_max: self.key_streams_max,
+        }
+    }
+
+    /// Streams that may be open at once. Each has a connection: half of those are for requests.
+    pub(crate) fn streams(&self) -> usize {
+        self.streams_max.min(self.open_max / 2).max(1)
     }
 
     /// How messages are delivered.

@@ -66,7 +66,7 @@ impl Secrets {
     }
 
     /// Those that sign at this time, the newest first.
-    fn at(&self, now: TimeMs, subscription: SubscriptionNo, signing: Signing) -> Vec<Secret> {
+    pub(crate) fn at(&self, now: TimeMs, subscription: SubscriptionNo, signing: Signing) -> Vec<Secret> {
         let mut secrets = vec![self.of(subscription, signing)];
         if now < signing.old_until
             && let Some(rotations) = signing.rotations.checked_sub(1)
@@ -304,7 +304,9 @@ impl Drop for Pending {
 /// The same for each attempt of an event, and another for another event: a restored copy may give a
 /// number away again.
 fn message_id(delivery: &Delivery, stored: &Stored) -> String {
-    format!("{}_{}_{:032x}", delivery.spec.topic, delivery.event.0, stored.identity)
+    // An id has no full stop (Standard Webhooks): what is signed has them between its parts.
+    let topic = delivery.spec.topic.as_str().replace('.', "_");
+    format!("{topic}_{}_{:032x}", delivery.event.0, stored.identity)
 }
 
 fn endpoint_of(

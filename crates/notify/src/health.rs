@@ -6,7 +6,8 @@ use crate::{
     problem::Problem,
 };
 use axum::{extract::State, response::Response};
-use std::sync::Arc;
+use http::HeaderMap;
+use std::sync::{Arc, atomic::Ordering::Relaxed};
 use units::TimeMs;
 use web::{
     metrics::{Metric, Registry},
@@ -27,17 +28,38 @@ pub(crate) async fn ready(
     }
 }
 
-/// `GET /metrics`.
-pub(crate) async fn metrics(State(parts): State<Parts>) -> Result<Response, Problem> {
-    let AllParts { running, protection, counts, counted, .. } = &*parts.0;
+/// `GET /metrics`. Rows with names of tenants and of what they have are for operators only: the
+/// others read the rest, as any monitor may.
+pub(crate) async fn metrics(State(parts): State<Parts>, headers: HeaderMap) -> Result<Response, Problem> {
+    let AllParts { running, protection, api_keys, counts, counted } = &*parts.0;
+    let shows_tenants = api_keys.is_operators(&headers);
     let mut now = Registry::default();
     counts.read(protection, &mut now);
     let stopped = u64::from(running.stopped().is_some());
     now.value(Metric::gauge("floodgate_notify_stopped", "1 once the message service has stopped"), stopped);
     if stopped == 0 {
-        read_subscriptions(&running.seen_lately().await?, protection.now(), &mut now);
+        let seen = running.seen_lately().await?;
+        let shown = seen.iter().filter(|of| shows_tenants || !of.name.as_str().contains('.'));
+        read_subscriptions(&shown.collect::<Vec<_>>(), protection.now(), &mut now);
+    }
+    let streams = &running.streams;
+    let [open, sent, gaps] = of_streams();
+    now.value(open, streams.open());
+    now.value(sent, streams.sent.load(Relaxed));
+    now.value(gaps, streams.gaps.load(Relaxed));
+    if shows_tenants {
+        running.quotas.read(&mut now);
     }
     Ok(web::metrics::answer(&[counted, &now]))
+}
+
+/// Open streams, events that they have sent, and gaps.
+fn of_streams() -> [Metric; 3] {
+    [
+        Metric::gauge("floodgate_notify_streams", "Streams of topics that are open"),
+        Metric::counter("floodgate_notify_streamed_total", "Events that streams have sent"),
+        Metric::counter("floodgate_notify_stream_gaps_total", "Times that a stream's events were gone"),
+    ]
 }
 
 /// What is read of a subscription at a time.
@@ -88,7 +110,7 @@ fn of_subscriptions() -> [(Metric, Value); 11] {
     ]
 }
 
-fn read_subscriptions(seen: &[SubscriptionSeen], at: TimeMs, now: &mut Registry) {
+fn read_subscriptions(seen: &[&SubscriptionSeen], at: TimeMs, now: &mut Registry) {
     for (metric, value) in of_subscriptions() {
         let rows = seen.iter().map(|of| ([("subscription", of.name.to_string())], value(of, at)));
         now.values(metric, rows);
@@ -111,6 +133,7 @@ mod tests {
     fn alerts_and_the_document_name_what_there_is_and_all_of_it() {
         let mut all: Vec<String> =
             of_subscriptions().iter().map(|(metric, _)| metric.name.to_string()).collect();
+        all.extend(of_streams().iter().map(|metric| metric.name.to_string()));
         all.push("floodgate_notify_stopped".into());
         let rows: Vec<&str> = DOCUMENT
             .lines()

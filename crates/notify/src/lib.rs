@@ -8,8 +8,11 @@
 //! | [`cloud_events`] | what publishers send |
 //! | [`bodies`] | events in the log |
 //! | [`push`] | delivers one message to one endpoint |
+//! | `test_delivery` | one event to one endpoint at once, to see what it answers |
 //! | [`courier`] | takes what is due from the core, and delivers it |
 //! | [`server`], `api`, `pages`, `health` | the listener for publishers and operators |
+//! | `scope`, `quotas` | what a tenant may know of, and how much its keys may do |
+//! | `streams` | how many streams are open |
 //! | [`parts`], [`reference`] | what its handlers use; its documents |
 
 mod api;
@@ -24,5 +27,9 @@ mod pages;
 pub mod parts;
 mod problem;
 pub mod push;
+mod quotas;
 pub mod reference;
+mod scope;
 pub mod server;
+mod streams;
+mod test_delivery;

@@ -8,6 +8,7 @@ use crate::{
     },
     parts::{PAGE_MAX, Parts, Running},
     problem::{INVALID, NOT_FOUND, Problem, of_reply},
+    test_delivery::{Failed, Tested},
 };
 use axum::{
     extract::{Path, Query, State},
@@ -42,6 +43,7 @@ pub(crate) fn pages() -> Vec<Operation<Parts>> {
         get("/subscriptions/{subscription}", "showSubscription", READ, subscription),
         post("/subscriptions/operate", "operateForm", OPERATE, operate).form(),
         post("/subscriptions/discard", "discardForm", OWN, discard).form(),
+        post("/subscriptions/test", "testForm", OPERATE, test).form(),
     ];
     operations.extend(web::sign_in::operations());
     operations
@@ -237,6 +239,7 @@ async fn subscription(
             (lang.say("; ", "；")) (state_in(lang, seen.state)) (lang.say(".", "。"))
         }
         @if let Some(done) = done.and_then(|done| said(lang, &done)) { p role="status" { (done) } }
+        @if let Some(tested) = running.tester.last(&id) { (told_of_test(lang, &tested)) }
         @if let Some(signed_in) = &signed_in { (forms(lang, signed_in, &seen)) }
         h2 { (lang.say("Dead letters", "死信")) }
         @if dead.is_empty() { p { (lang.say("None.", "无。")) } }
@@ -265,6 +268,9 @@ fn said(lang: Lang, done: &str) -> Option<&'static str> {
             lang.say("It is paused: nothing is delivered until it is resumed.", "已暂停：恢复前不再投递。")
         }
         "resume" => lang.say("It is delivered to again.", "已恢复投递。"),
+        "test" => {
+            lang.say("The test event was sent; below is what came of it.", "测试事件已发送，结果见下。")
+        }
         "redrive" => lang.say("They are tried again.", "正在重新投递。"),
         "discard" => lang.say("It is given up, and never delivered.", "已放弃，不再投递。"),
         _ => return None,
@@ -304,6 +310,12 @@ fn forms(lang: Lang, signed_in: &SignedIn, seen: &SubscriptionSeen) -> Markup {
             form class="operate" method="post" action="/subscriptions/operate" {
                 (common(turn)) (reason(turn, false)) button type="submit" { (label) }
             }
+            @if seen.spec.url.is_some() {
+                form class="operate" method="post" action="/subscriptions/test" {
+                    (common("test"))
+                    button type="submit" { (lang.say("Send a test event", "发送测试事件")) }
+                }
+            }
             @if seen.dead + seen.blocked > 0 {
                 form class="operate" method="post" action="/subscriptions/operate" {
                     (common("redrive")) (reason("redrive", false))
@@ -320,6 +332,48 @@ fn forms(lang: Lang, signed_in: &SignedIn, seen: &SubscriptionSeen) -> Markup {
             }
         }
     }
+}
+
+/// What came of the last test delivery.
+fn told_of_test(lang: Lang, tested: &Tested) -> Markup {
+    let Tested { at, delivered, status, took_ms, address, failed, said, .. } = tested;
+    let outcome = match (delivered, failed) {
+        (true, _) => lang.say("the endpoint took it", "接收方已接收"),
+        (false, None) => lang.say("the endpoint refused it", "接收方拒绝"),
+        (false, Some(Failed::Resolve)) => lang.say("the name has no address", "域名无法解析"),
+        (false, Some(Failed::AddressRefused)) => lang.say(
+            "the address is not public, and in no allowed network",
+            "该地址不是公网地址，且不在允许的网络中",
+        ),
+        (false, Some(Failed::Connect)) => lang.say("no connection", "无法连接"),
+        (false, Some(Failed::Tls)) => lang.say("no TLS", "TLS 握手失败"),
+        (false, Some(Failed::TimedOut)) => lang.say("no answer in time", "超时未响应"),
+        (false, Some(Failed::Protocol)) => lang.say("no valid answer", "响应无效"),
+    };
+    html! {
+        p id="tested" {
+            (lang.say("Last test event, ", "上次测试事件，")) time datetime=(at) { (at) } (lang.say(": ", "："))
+            strong { (outcome) }
+            @if let Some(status) = status { (lang.say(", status ", "，状态码 ")) (status) }
+            (lang.say(", after ", "，用时 ")) (took_ms) (lang.say(" ms", " 毫秒"))
+            @if let Some(address) = address { (lang.say(", at ", "，地址 ")) code { (address) } }
+            (lang.say(".", "。"))
+            @if !said.is_empty() { " " code { (said) } }
+        }
+    }
+}
+
+/// `POST /subscriptions/test`.
+async fn test(
+    State(running): State<Arc<Running>>,
+    State(protection): State<Arc<Protection>>,
+    headers: HeaderMap,
+    form: Form,
+) -> Result<Response, Problem> {
+    let name = named(&form)?;
+    let seen = running.subscription(&name).await?;
+    running.tester.deliver(&seen, &running.secrets, protection.now()).await?;
+    answer(&form, &headers, &name, Reply::Done)
 }
 
 /// `POST /subscriptions/operate`.
@@ -369,7 +423,8 @@ fn answer(
         Reply::Done | Reply::Changed { .. } => {
             let lang = Lang::of(Some(form.field("lang")), headers);
             let what = form.field("what");
-            let what = ["pause", "resume", "redrive", "discard"].into_iter().find(|known| *known == what);
+            let what =
+                ["pause", "resume", "redrive", "discard", "test"].into_iter().find(|known| *known == what);
             let to = format!("/subscriptions/{name}?lang={}&done={}", lang.code(), what.unwrap_or_default());
             Ok(Redirect::to(&to).into_response())
         }

@@ -5,6 +5,9 @@ use crate::{
     core::{Command, Notify, Reply, SubscriptionSeen},
     courier::Secrets,
     problem::{Problem, of_reply},
+    quotas::Quotas,
+    streams::Streams,
+    test_delivery::Tester,
 };
 use axum::extract::FromRef;
 use contracts::{SubscriptionId, TopicId};
@@ -31,6 +34,11 @@ pub struct Running {
     pub(crate) secrets: Secrets,
     /// Topics to which only callers in this process post.
     pub(crate) reserved: Vec<TopicId>,
+    pub(crate) quotas: Arc<Quotas>,
+    pub(crate) streams: Streams,
+    pub(crate) tester: Tester,
+    /// Held while a tenant makes a topic or a subscription, so that it makes no more than it may.
+    pub(crate) makes: Mutex<()>,
     lately: Mutex<Option<(Instant, Arc<Vec<SubscriptionSeen>>)>>,
 }
 
@@ -46,8 +54,21 @@ impl Running {
         reader: LogReader,
         secrets: Secrets,
         reserved: Vec<TopicId>,
+        quotas: Arc<Quotas>,
+        streams: Streams,
+        tester: Tester,
     ) -> Self {
-        Self { handle, reader, secrets, reserved, lately: Mutex::default() }
+        Self {
+            handle,
+            reader,
+            secrets,
+            reserved,
+            quotas,
+            streams,
+            tester,
+            makes: Mutex::default(),
+            lately: Mutex::default(),
+        }
     }
 
     /// The events of these entries, as far as they fit into one answer.

@@ -4,6 +4,7 @@ use crate::{
     cloud_events::EventError,
     core::{Refused, Reply},
 };
+use contracts::{SubscriptionId, TopicId};
 pub(crate) use web::problem::*;
 
 web::kinds! {
@@ -30,6 +31,13 @@ web::kinds! {
         "An event with the same `source` and `id` was stored lately, and it is not the same event. Give each event an id \
          of its own. Nothing of the request was stored.",
     );
+    KEY_LIMITED = Kind::new(
+        429,
+        "key-limited",
+        "The API key is over its limit",
+        "A tenant's key posts too much in a second, or has too much at once; `detail` names the limit, which operators \
+         set in `[notify]`. Nothing of the request was done. Wait as long as `Retry-After` says.",
+    ).retry_after(1);
 }
 
 /// Every kind that the message service may answer with, in the order of their status.
@@ -44,12 +52,20 @@ pub(crate) fn of_event(error: &EventError) -> Problem {
     Problem::new(if error.is_too_large { &EVENT_TOO_LARGE } else { &NOT_AN_EVENT }, error.to_string())
 }
 
+/// Also of a topic that is not the caller's.
+pub(crate) fn no_topic(topic: &TopicId) -> Problem {
+    Problem::new(&NOT_FOUND, format!("no topic {topic}: an owner makes it with PUT"))
+}
+
+/// Also of a subscription that is not the caller's.
+pub(crate) fn no_subscription(name: &SubscriptionId) -> Problem {
+    Problem::new(&NOT_FOUND, format!("no subscription {name}"))
+}
+
 fn of_refused(refused: &Refused) -> Problem {
     match refused {
-        Refused::NoTopic(topic) => {
-            Problem::new(&NOT_FOUND, format!("no topic {topic}: an owner makes it with PUT"))
-        }
-        Refused::NoSubscription(name) => Problem::new(&NOT_FOUND, format!("no subscription {name}")),
+        Refused::NoTopic(topic) => no_topic(topic),
+        Refused::NoSubscription(name) => no_subscription(name),
         Refused::OtherTopic(topic) => Problem::new(
             &CONFLICT,
             format!("the subscription is to {topic}: make another one, for it cannot move"),

@@ -49,13 +49,18 @@ pub(crate) fn operations_served() -> Vec<Operation<Parts>> {
     all
 }
 
+/// The rows of all operations of the listener, pages and files included.
+pub fn operations() -> Vec<(Callers, Row)> {
+    rows(operations_served())
+}
+
 fn rows(operations: Vec<Operation<Parts>>) -> Vec<(Callers, Row)> {
     operations.into_iter().map(|operation| (Callers::Operators, operation.row)).collect()
 }
 
 /// The ids of the operations of the API.
 pub(crate) fn ids() -> Vec<&'static str> {
-    rows(operations_served()).iter().filter(|(_, row)| row.is_described()).map(|(_, row)| row.id).collect()
+    operations().iter().filter(|(_, row)| row.is_described()).map(|(_, row)| row.id).collect()
 }
 
 /// The documents of the operations.

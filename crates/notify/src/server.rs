@@ -8,7 +8,10 @@ use crate::{
     parts::{AllParts, Parts, Running},
     problem::{self, Kind},
     push::Pusher,
+    quotas::Quotas,
     reference,
+    streams::Streams,
+    test_delivery::Tester,
 };
 use contracts::TopicId;
 use engines::{
@@ -195,7 +198,10 @@ impl Bound {
             clock: Arc::new(move || clock.now()),
             settings: connections,
         });
-        let running = Arc::new(Running::new(handle, reader, secrets, reserved));
+        let tester = Tester::new(config.push())?;
+        let streams = Streams::new(config.streams());
+        let quotas = Arc::new(Quotas::new(config.limits()));
+        let running = Arc::new(Running::new(handle, reader, secrets, reserved, quotas, streams, tester));
         let parts = Parts(Arc::new(AllParts { running, protection, api_keys, counts, counted }));
         Ok(Server { service, courier, courier_ends, listener, parts, drain, open_max })
     }

@@ -2,10 +2,15 @@
 //! of a fast hash is enough to store it safely: such a secret cannot be guessed, so a slow hash
 //! would add nothing, and it would let callers keep the server busy.
 
+mod key;
+
+pub use key::{ApiKey, Grant, Role};
+
 use crate::{
     body::{bearer, cookie},
-    problem::{INTERNAL, KEY_MISSING, KEY_REFUSED, Problem, ROLE_REFUSED},
+    problem::{INTERNAL, KEY_MISSING, KEY_REFUSED, Problem, RIGHT_REFUSED, ROLE_REFUSED, UNAVAILABLE},
     secret::{random_bytes, read_secret, write_secret},
+    tenants::{OfTenant, Right, Scope, TenantGrant, listed},
     warning::Warning,
 };
 use axum::extract::FromRequestParts;
@@ -17,7 +22,7 @@ use std::{
     collections::VecDeque,
     fs, io,
     path::{Path, PathBuf},
-    sync::{Mutex, MutexGuard, PoisonError},
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
     time::{Duration, Instant, SystemTime},
 };
 use subtle::ConstantTimeEq;
@@ -31,6 +36,8 @@ pub(crate) const SECURE_SESSION_COOKIE: &str = "__Host-floodgate_session";
 const NO_KEY: &str = "no API key: send Authorization: Bearer fgk_…; floodgate key new makes one. In a browser, open \
                       a link that floodgate key sign-in prints";
 const VERSION: u32 = 1;
+/// That of a file with keys of tenants, which earlier builds refuse as a whole.
+const VERSION_WITH_TENANTS: u32 = 2;
 const KEYS_MAX: usize = 1000;
 const SESSIONS_MAX: usize = 64;
 /// Links that are not used yet.
@@ -39,44 +46,27 @@ const LINKS_MAX: usize = 64;
 const OWN_SESSION: &str = "session";
 const SESSION_TTL: Duration = Duration::from_secs(12 * 3600);
 
-/// What a key may do. Each role includes the one before.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
-#[serde(rename_all = "kebab-case")]
-pub enum Role {
-    /// Reads figures and winners.
-    ReadOnly,
-    /// Runs sales that are set up: opens, pauses, voids, confirms.
-    Operator,
-    /// Sets sales up.
-    Owner,
+/// What an operation wants of its caller.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Wanted {
+    pub(crate) role: Role,
+    /// Or one of these rights, of a tenant's key.
+    pub(crate) rights: &'static [Right],
+    pub(crate) is_form: bool,
 }
 
-impl std::fmt::Display for Role {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.write_str(match self {
-            Self::ReadOnly => "read-only",
-            Self::Operator => "operator",
-            Self::Owner => "owner",
-        })
-    }
-}
-
-impl std::str::FromStr for Role {
-    type Err = String;
-    fn from_str(text: &str) -> Result<Self, String> {
-        let known =
-            [Self::ReadOnly, Self::Operator, Self::Owner].into_iter().find(|role| role.to_string() == text);
-        known.ok_or_else(|| format!("role {text:?}: want owner, operator or read-only"))
-    }
-}
-
-/// An operator whose role is sufficient for the request.
+/// A caller whose role or right is sufficient for the request.
 #[derive(Debug, Clone)]
 pub struct Operator {
     name: String,
 }
 
 impl Operator {
+    /// The name of the key, or of the session's.
+    pub fn name(&self) -> &str {
+        &self.name
+    }
+
     /// The operator as the log names them, with the reason that they gave.
     pub fn actor(&self, reason: &str) -> Actor {
         Actor::new(&self.name, reason)
@@ -131,14 +121,21 @@ pub(crate) enum Known {
     Key(Operator),
     /// With a session's cookie, which a browser sends by itself. `reads`: the operation only reads.
     Session { signed_in: SignedIn, reads: bool },
+    /// With a tenant's key.
+    Tenant(Operator, OfTenant),
 }
 
 impl Known {
     /// Notes the caller for the handler. The operator of a form is proven by the form's token
     /// first.
     pub(crate) fn note(self, extensions: &mut Extensions) {
+        let mut scope = Scope::All;
         match self {
             Self::Key(operator) => drop(extensions.insert(operator)),
+            Self::Tenant(operator, of) => {
+                extensions.insert(operator);
+                scope = Scope::Tenant(Arc::new(of));
+            }
             Self::Session { signed_in, reads } => {
                 if reads {
                     extensions.insert(signed_in.operator());
@@ -146,6 +143,7 @@ impl Known {
                 extensions.insert(signed_in);
             }
         }
+        extensions.insert(scope);
     }
 }
 
@@ -162,16 +160,10 @@ impl<S: Send + Sync> FromRequestParts<S> for Operator {
     }
 }
 
-/// A key, without its secret.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub struct ApiKey {
-    /// 1 to 40 of `a-z`, `0-9` and `-`; the log names it as the actor.
-    pub name: String,
-    pub role: Role,
-    pub created_at: TimeMs,
-    /// BLAKE3 of the secret, in hexadecimal.
-    hash: String,
+/// Read before the rest, so that a file of a later build is named as one.
+#[derive(Debug, Deserialize)]
+struct Versioned {
+    version: u32,
 }
 
 #[derive(Debug, Default, Serialize, Deserialize)]
@@ -229,8 +221,18 @@ impl ApiKeys {
     /// Makes a key and returns its text, `fgk_<name>_<secret>`, which is not stored anywhere. The
     /// name must be new.
     pub fn create(&self, name: &str, role: Role, now: TimeMs) -> io::Result<String> {
+        self.create_for(name, Grant::Role(role), now)
+    }
+
+    /// The same, also for a tenant.
+    pub fn create_for(&self, name: &str, grant: Grant, now: TimeMs) -> io::Result<String> {
         name.parse::<SaleId>()
             .map_err(|e| invalid(format!("key name {name:?}: {e}").replace("sale id: ", "")))?;
+        if let Grant::Tenant(grant) = &grant
+            && let Some(why) = grant.problem()
+        {
+            return Err(invalid(format!("key {name:?}: {why}")));
+        }
         let secret = secret()?;
         let hash = blake3::hash(secret.as_bytes()).to_hex().to_string();
         self.change(|stored| {
@@ -243,7 +245,7 @@ impl ApiKeys {
             if stored.keys.len() >= KEYS_MAX {
                 return Err(invalid(format!("key {name:?}: there are {KEYS_MAX} keys already")));
             }
-            stored.keys.push(ApiKey { name: name.to_owned(), role, created_at: now, hash });
+            stored.keys.push(ApiKey { name: name.to_owned(), grant, created_at: now, hash });
             Ok(())
         })?;
         Ok(format!("fgk_{name}_{secret}"))
@@ -268,7 +270,7 @@ impl ApiKeys {
     }
 
     /// Whose key this is. An error says that the keys cannot be read now, and nothing of the key.
-    pub fn verify(&self, text: &str) -> Result<Option<(String, Role)>, Unread> {
+    pub fn verify(&self, text: &str) -> Result<Option<(String, Grant)>, Unread> {
         let Some((name, secret)) = text.strip_prefix("fgk_").and_then(|rest| rest.split_once('_')) else {
             return Ok(None);
         };
@@ -280,7 +282,7 @@ impl ApiKeys {
         }
         let key = known.keys.iter().find(|k| k.name == name);
         let same = |key: &&ApiKey| bool::from(key.hash.as_bytes().ct_eq(hash.as_bytes()));
-        Ok(key.filter(same).map(|key| (key.name.clone(), key.role)))
+        Ok(key.filter(same).map(|key| (key.name.clone(), key.grant.clone())))
     }
 
     /// Notes that a key was refused. Returns how many were, if it is time to write a line.
@@ -295,7 +297,8 @@ impl ApiKeys {
 
     /// Who sent the request, if their role is sufficient. A session is sufficient for what only
     /// reads and for forms of pages.
-    pub(crate) fn authorize(&self, headers: &HeaderMap, want: Role, is_form: bool) -> Result<Known, Problem> {
+    pub(crate) fn authorize(&self, headers: &HeaderMap, wanted: Wanted) -> Result<Known, Problem> {
+        let Wanted { role: want, rights, is_form } = wanted;
         let Some(text) = bearer(headers) else {
             let mut signed_in = None;
             for name in [SECURE_SESSION_COOKIE, SESSION_COOKIE] {
@@ -317,11 +320,44 @@ impl ApiKeys {
             let why = "API key: its name is one of the log's own: make another with `floodgate key new`";
             return Err(Problem::new(&KEY_REFUSED, why));
         }
-        let (name, role) = known.ok_or_else(|| Problem::new(&KEY_REFUSED, "API key: unknown or revoked"))?;
-        if role < want {
-            return Err(role_refused(&name, role, want));
+        let known = known.ok_or_else(|| Problem::new(&KEY_REFUSED, "API key: unknown or revoked"))?;
+        match known {
+            (name, Grant::Role(role)) if role < want => Err(role_refused(&name, role, want)),
+            (name, Grant::Role(_)) => Ok(Known::Key(Operator { name })),
+            (name, Grant::Tenant(grant)) if rights.is_empty() => Err(not_here(&name, &grant)),
+            (name, Grant::Tenant(grant)) if !rights.iter().any(|right| grant.rights.contains(right)) => {
+                let has = listed(&grant.rights);
+                let why = format!("API key {name:?} may {has}: this needs one of {}", listed(rights));
+                Err(Problem::new(&RIGHT_REFUSED, why))
+            }
+            (name, Grant::Tenant(grant)) => {
+                let topics = grant.narrowed(rights);
+                let of = OfTenant { key: name.clone(), tenant: grant.tenant, topics };
+                Ok(Known::Tenant(Operator { name }, of))
+            }
         }
-        Ok(Known::Key(Operator { name }))
+    }
+
+    /// Refuses a tenant's key where it has nothing to ask, whatever else the request has.
+    pub(crate) fn refuse_tenants(&self, headers: &HeaderMap) -> Result<(), Problem> {
+        match bearer(headers).map(|text| self.verify(text)) {
+            Some(Ok(Some((name, Grant::Tenant(grant))))) => Err(not_here(&name, &grant)),
+            _ => Ok(()),
+        }
+    }
+
+    /// Whether a request is an operator's, for what shows others less. Where the keys cannot be
+    /// read, it is not.
+    pub fn is_operators(&self, headers: &HeaderMap) -> bool {
+        let wanted = Wanted { role: Role::ReadOnly, rights: &[], is_form: false };
+        self.authorize(headers, wanted).is_ok()
+    }
+
+    /// Whether a caller who was let in with these credentials still is: a stream outlives the
+    /// moment in which its key was checked. While the keys cannot be read, it is.
+    pub fn may_still(&self, headers: &HeaderMap, role: Role, rights: &'static [Right]) -> bool {
+        let known = self.authorize(headers, Wanted { role, rights, is_form: false });
+        known.map_or_else(|problem| problem.is(&UNAVAILABLE), |_| true)
     }
 
     /// Makes a one-time key, which signs one browser in. It is valid until the process ends.
@@ -363,7 +399,7 @@ impl ApiKeys {
             None => (OWN_SESSION.to_owned(), Role::ReadOnly),
             Some(_) if known.is_unread => return Err(Unread),
             Some(of) => match known.keys.iter().find(|key| *key == of) {
-                Some(key) => (key.name.clone(), key.role),
+                Some(key) => (key.name.clone(), key.role().unwrap_or(Role::ReadOnly)),
                 None => return Ok(None),
             },
         };
@@ -382,7 +418,11 @@ impl ApiKeys {
                 let why = format!("there is no key {name:?}; `floodgate key list` prints them");
                 return Err(io::Error::new(io::ErrorKind::NotFound, why));
             };
-            role = Some(key.role);
+            role = key.role();
+            if role.is_none() {
+                let why = format!("key {name:?} is {}: its tenant has no page to sign in to", key.grant);
+                return Err(invalid(why));
+            }
             links.links.retain(|link| link.expires_at > now);
             if links.links.len() >= LINKS_MAX {
                 let why =
@@ -500,12 +540,13 @@ impl ApiKeys {
             }
             read => read?,
         };
-        let stored: Stored =
-            serde_json::from_slice(&bytes).map_err(|e| invalid(format!("{}: {e}", self.path.display())))?;
-        if stored.version == VERSION {
-            return Ok(stored);
+        let wrong = |e: serde_json::Error| invalid(format!("{}: {e}", self.path.display()));
+        let Versioned { version } = serde_json::from_slice(&bytes).map_err(wrong)?;
+        if !(VERSION..=VERSION_WITH_TENANTS).contains(&version) {
+            let want = format!("want {VERSION} or {VERSION_WITH_TENANTS}: a later build has written it");
+            return Err(invalid(format!("{}: version {version}, {want}", self.path.display())));
         }
-        Err(invalid(format!("{}: version {}, want {VERSION}", self.path.display(), stored.version)))
+        serde_json::from_slice(&bytes).map_err(wrong)
     }
 
     /// The lock that every process takes before it changes the keys or the links. It is held until
@@ -528,6 +569,9 @@ impl ApiKeys {
         let _lock = self.lock()?;
         let mut stored = self.read()?;
         change(&mut stored)?;
+        // Without such keys, earlier builds read it.
+        let has_tenants = stored.keys.iter().any(|key| key.role().is_none());
+        stored.version = if has_tenants { VERSION_WITH_TENANTS } else { VERSION };
         let text = serde_json::to_vec_pretty(&stored).map_err(io::Error::other)?;
         write_secret(&self.path, &text)?;
         let mut known = self.known();
@@ -587,6 +631,15 @@ fn unread() -> Problem {
     Problem::unavailable("the API keys cannot be read now (the server's log says why)").retry_after(2)
 }
 
+fn not_here(name: &str, grant: &TenantGrant) -> Problem {
+    let why = format!(
+        "API key {name:?} is of tenant {}: it is for the operations of the message service that name a right, and for \
+         nothing else",
+        grant.tenant
+    );
+    Problem::new(&RIGHT_REFUSED, why)
+}
+
 fn role_refused(name: &str, role: Role, want: Role) -> Problem {
     Problem::new(&ROLE_REFUSED, format!("API key {name:?} is {role}: this needs {want}"))
 }
@@ -622,7 +675,7 @@ mod tests {
         let server = ApiKeys::open(dir.path()).unwrap();
         let tool = ApiKeys::open(dir.path()).unwrap();
         let text = tool.create("night-shift", Role::Operator, TimeMs(5)).unwrap();
-        assert_eq!(server.verify(&text), Ok(Some(("night-shift".to_owned(), Role::Operator))));
+        assert_eq!(server.verify(&text), Ok(Some(("night-shift".to_owned(), Grant::Role(Role::Operator)))));
         assert_eq!(server.verify(&text[..text.len() - 1]), Ok(None));
         assert_eq!(server.verify(&text.replace("night", "day")), Ok(None));
         assert!(!fs::read_to_string(dir.path().join("keys/admin.json")).unwrap().contains(&text[16..]));
@@ -633,6 +686,45 @@ mod tests {
         assert!(!tool.revoke("night-shift").unwrap());
         assert_eq!(server.verify(&text), Ok(None));
         assert!(server.list().unwrap().is_empty());
+    }
+
+    /// What builds before tenants wrote, byte for byte, and what they would refuse.
+    #[test]
+    fn a_file_without_tenants_is_as_it_was_and_one_with_them_has_another_version() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("keys/admin.json");
+        let keys = ApiKeys::open(dir.path()).unwrap();
+        let text = keys.create("till", Role::Operator, TimeMs(5)).unwrap();
+        let hash = blake3::hash(text.rsplit('_').next().unwrap().as_bytes()).to_hex();
+        let before = format!(
+            "{{\n  \"version\": 1,\n  \"keys\": [\n    {{\n      \"name\": \"till\",\n      \"role\": \"operator\",\n      \
+             \"created_at\": \"1970-01-01T00:00:00.005Z\",\n      \"hash\": \"{hash}\"\n    }}\n  ]\n}}"
+        );
+        assert_eq!(fs::read_to_string(&path).unwrap(), before);
+        let grant = TenantGrant {
+            tenant: "acme".parse().unwrap(),
+            rights: [Right::Produce].into(),
+            topics: Some(["acme.orders".parse().unwrap()].into()),
+        };
+        let of_tenant = keys.create_for("shop", Grant::Tenant(grant.clone()), TimeMs(5)).unwrap();
+        let with = fs::read_to_string(&path).unwrap();
+        assert!(with.contains("\"version\": 2") && with.contains("\"tenant\": \"acme\""), "{with}");
+        let known = ApiKeys::open(dir.path()).unwrap();
+        assert_eq!(known.verify(&of_tenant), Ok(Some(("shop".into(), Grant::Tenant(grant)))));
+        assert_eq!(known.verify(&text), Ok(Some(("till".into(), Grant::Role(Role::Operator)))));
+        assert!(known.mint_sign_in("shop", TimeMs(5), LIFETIME).is_err(), "a tenant signs in nowhere");
+        assert!(keys.revoke("shop").unwrap());
+        assert_eq!(fs::read_to_string(&path).unwrap(), before);
+        let refused = |text: &str| {
+            write_secret(&path, text.as_bytes()).unwrap();
+            ApiKeys::open(dir.path()).unwrap_err().to_string()
+        };
+        assert!(refused(&with.replace("\"version\": 2", "\"version\": 3")).contains("a later build"));
+        assert!(refused(&with.replace("acme.orders", "beta.orders")).contains("begin with acme."));
+        assert!(
+            refused(&with.replace("\"rights\"", "\"role\": \"owner\", \"rights\""))
+                .contains("want a role, or")
+        );
     }
 
     #[test]
@@ -708,7 +800,7 @@ mod tests {
         headers.insert("cookie", format!("{SESSION_COOKIE}={session}").parse().unwrap());
         let operator = |want, is_form| {
             let mut extensions = Extensions::new();
-            keys.authorize(&headers, want, is_form)?.note(&mut extensions);
+            keys.authorize(&headers, Wanted { role: want, rights: &[], is_form })?.note(&mut extensions);
             Ok::<_, Problem>((extensions.get::<Operator>().is_some(), extensions.get::<SignedIn>().is_some()))
         };
         assert_eq!(operator(Role::ReadOnly, false).unwrap(), (true, true));

@@ -31,5 +31,6 @@ pub mod secret;
 pub mod server;
 pub mod sign_in;
 pub mod sse;
+pub mod tenants;
 pub mod warning;
 pub mod wire;

@@ -4,6 +4,7 @@
 use crate::{
     operation::{Access, Callers, Content, Credential, Field, RETRY_AFTER, Row, SchemaOf, Sent},
     problem::{Document as ProblemDocument, Kind},
+    tenants::Right,
 };
 use schemars::{
     Schema, SchemaGenerator, generate::SchemaSettings, json_schema, transform::RecursiveTransform,
@@ -273,6 +274,9 @@ struct OperationObject<'a> {
     /// The role that the API key needs.
     #[serde(rename = "x-role", skip_serializing_if = "Option::is_none")]
     role: Option<String>,
+    /// The rights of which a tenant's key needs one.
+    #[serde(rename = "x-rights", skip_serializing_if = "<[Right]>::is_empty")]
+    rights: &'static [Right],
     security: Vec<BTreeMap<&'a str, [&'a str; 0]>>,
     #[serde(skip_serializing_if = "Vec::is_empty")]
     parameters: Vec<Parameter<'a>>,
@@ -288,18 +292,24 @@ impl<'a> OperationObject<'a> {
         let scheme = match row.access {
             Access::Open => None,
             Access::Credential(credential) => Some(credential.name),
-            Access::Role(_) => Some(API_KEY),
+            Access::Role(_) | Access::Shared(..) => Some(API_KEY),
         };
-        let role = match row.access {
-            Access::Role(role) => Some(role.to_string()),
-            Access::Open | Access::Credential(_) => None,
+        let (role, rights) = (row.access.role().map(|role| role.to_string()), row.access.rights());
+        let says = |role: &String| match rights {
+            [] => format!("Role: {role}."),
+            [right] => format!("Role: {role}; or a tenant's key with the right {right}."),
+            several => {
+                let names: Vec<String> = several.iter().map(Right::to_string).collect();
+                format!("Role: {role}; or a tenant's key with the right {}.", names.join(" or "))
+            }
         };
         Self {
             tags: [tag],
             operation_id: row.id,
             summary: row.does,
-            description: role.as_ref().map(|role| format!("Role: {role}.")),
+            description: role.as_ref().map(says),
             role,
+            rights,
             security: scheme.map(|name| BTreeMap::from([(name, [])])).into_iter().collect(),
             parameters: parameters(about, row, schemas),
             request_body: row.body.map(|body| RequestBody {

@@ -4,11 +4,12 @@
 //! tests that visit every row are made from it.
 
 use crate::{
-    api_keys::{ApiKeys, Role},
+    api_keys::{ApiKeys, Role, Wanted},
     cors::Cors,
     net::Peer,
     problem::{self, BAD_REQUEST, Explained, INTERNAL, Kind},
     protection::{PAGE, PREFLIGHT},
+    tenants::Right,
 };
 use axum::{
     Router,
@@ -36,6 +37,27 @@ pub enum Access {
     /// An operator whose API key has at least this role. It is checked before the handler is
     /// called, which gets the [`Operator`](crate::api_keys::Operator).
     Role(Role),
+    /// The same, or a tenant whose key has one of these rights. The handler gets the
+    /// [`Scope`](crate::tenants::Scope), and shows a tenant nothing beyond it.
+    Shared(Role, &'static [Right]),
+}
+
+impl Access {
+    /// The least role of an operator's key.
+    pub fn role(&self) -> Option<Role> {
+        match *self {
+            Self::Role(role) | Self::Shared(role, _) => Some(role),
+            Self::Open | Self::Credential(_) => None,
+        }
+    }
+
+    /// The rights of which a tenant's key needs one; without any, it is refused.
+    pub fn rights(&self) -> &'static [Right] {
+        match self {
+            Self::Shared(_, rights) => rights,
+            Self::Role(_) | Self::Open | Self::Credential(_) => &[],
+        }
+    }
 }
 
 /// A credential that the context itself issues and checks.
@@ -163,11 +185,12 @@ impl Row {
     /// The kinds of problems that its handler, and the checks before it, may answer with, in the
     /// order of their status.
     pub fn problems(&self, callers: Callers) -> Vec<&'static Kind> {
-        let mut kinds: Vec<&'static Kind> = vec![&BAD_REQUEST, &INTERNAL];
+        // A tenant's key is refused wherever it has nothing to ask.
+        let mut kinds: Vec<&'static Kind> = vec![&BAD_REQUEST, &INTERNAL, &problem::RIGHT_REFUSED];
         match self.access {
             Access::Open => {}
             Access::Credential(of) => kinds.extend([of.missing, of.refused]),
-            Access::Role(role) => {
+            Access::Role(role) | Access::Shared(role, _) => {
                 kinds.extend([&problem::KEY_MISSING, &problem::KEY_REFUSED, &problem::UNAVAILABLE]);
                 kinds.extend((role > Role::ReadOnly).then_some(&problem::ROLE_REFUSED));
             }
@@ -283,6 +306,12 @@ impl<S> Operation<S> {
         self
     }
 
+    /// A field that a request may have.
+    pub fn may_have<T: JsonSchema>(mut self, name: &'static str, means: &'static str) -> Self {
+        self.row.fields.push(Field { name, means, schema: schema_of::<T>(), is_required: false });
+        self
+    }
+
     /// A JSON body.
     pub fn takes<T: JsonSchema>(mut self) -> Self {
         let content = Content { media_type: "application/json", schema: schema_of::<T>() };
@@ -360,9 +389,10 @@ pub(crate) fn router<S: Clone + Send + Sync + 'static>(
     callers: Callers,
     keys: &Arc<ApiKeys>,
 ) -> Router<S> {
+    let serves_tenants = operations.iter().any(|operation| !operation.row.access.rights().is_empty());
     operations.into_iter().fold(Router::new(), |router, Operation { row, handler }| {
         let problems = row.problems(callers);
-        let guard = Guard { row: Arc::new(row), problems, keys: Arc::clone(keys) };
+        let guard = Guard { row: Arc::new(row), problems, keys: Arc::clone(keys), serves_tenants };
         let path = guard.row.path;
         // Not for methods that the path does not have: they have no row.
         let handler = handler.route_layer(middleware::from_fn_with_state(Arc::new(guard), guarded));
@@ -394,6 +424,8 @@ struct Guard {
     row: Arc<Row>,
     problems: Vec<&'static Kind>,
     keys: Arc<ApiKeys>,
+    /// Whether tenants have anything to ask on this listener.
+    serves_tenants: bool,
 }
 
 /// Which operation answered, for metrics.
@@ -401,9 +433,14 @@ struct Guard {
 pub(crate) struct Answered(pub(crate) &'static str);
 
 async fn guarded(State(guard): State<Arc<Guard>>, mut request: Request, next: Next) -> Response {
+    let headers = request.headers();
     let let_in = match guard.row.access {
-        Access::Role(want) => guard.keys.authorize(request.headers(), want, guard.row.is_form).map(Some),
-        Access::Open | Access::Credential(_) => Ok(None),
+        Access::Role(role) | Access::Shared(role, _) => {
+            let wanted = Wanted { role, rights: guard.row.access.rights(), is_form: guard.row.is_form };
+            guard.keys.authorize(headers, wanted).map(Some)
+        }
+        Access::Open if guard.serves_tenants => Ok(None),
+        Access::Open | Access::Credential(_) => guard.keys.refuse_tenants(headers).map(|()| None),
     };
     let response = match let_in {
         Ok(caller) => {
@@ -414,7 +451,8 @@ async fn guarded(State(guard): State<Arc<Guard>>, mut request: Request, next: Ne
         }
         Err(problem) => {
             // An attack on the keys is seen in the log, and does not fill it.
-            let is_refused = problem.is(&problem::KEY_REFUSED) || problem.is(&problem::ROLE_REFUSED);
+            let refusals = [&problem::KEY_REFUSED, &problem::ROLE_REFUSED, &problem::RIGHT_REFUSED];
+            let is_refused = refusals.into_iter().any(|kind| problem.is(kind));
             if is_refused && let Some(count) = guard.keys.refused() {
                 let address = request.extensions().get::<Peer>().map(|Peer(address)| address.to_string());
                 let operation = guard.row.id;

@@ -98,6 +98,15 @@ kinds! {
         "The key's role is too small: `read-only` keys read, `operator` keys run what is set up, \
          `owner` keys also set it up.",
     );
+    RIGHT_REFUSED = Kind::new(
+        403,
+        "right-refused",
+        "The API key's rights do not allow this",
+        "A tenant's key is for the message service only: `produce` posts events, `consume` takes \
+         them and looks after what could not be delivered, `manage` makes topics and subscriptions. \
+         `detail` says which right is missing. Everywhere else such a key is refused, whatever it \
+         asks.",
+    );
     FORM_REFUSED = Kind::new(
         403,
         "form-refused",

@@ -2,7 +2,7 @@
 
 use crate::protection::drained;
 use axum::{
-    body::Body,
+    body::{Body, Bytes},
     response::{IntoResponse, Response},
 };
 use futures_util::{Stream, StreamExt, stream::unfold};
@@ -11,7 +11,7 @@ use std::{convert::Infallible, time::Duration};
 use tokio::{sync::watch, time::sleep};
 
 /// Proxies close connections on which nothing is sent for a minute.
-const HEARTBEAT_EVERY: Duration = Duration::from_secs(15);
+pub const HEARTBEAT_EVERY: Duration = Duration::from_secs(15);
 
 /// An event: its name, and data of one line.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -40,10 +40,20 @@ pub fn response(
         };
         Some((Ok::<_, Infallible>(chunk), (events, draining, true)))
     });
+    answer(Body::from_stream(chunks))
+}
+
+/// An answer with these parts of a stream, each of whole lines. Comments for silent times and the
+/// end at a drain are the caller's.
+pub fn of_parts(parts: impl Stream<Item = Bytes> + Send + 'static) -> Response {
+    answer(Body::from_stream(parts.map(Ok::<_, Infallible>)))
+}
+
+fn answer(body: Body) -> Response {
     let headers = [
         (header::CONTENT_TYPE, "text/event-stream"),
         (header::CACHE_CONTROL, "no-store"),
         (header::HeaderName::from_static("x-accel-buffering"), "no"),
     ];
-    (headers, Body::from_stream(chunks)).into_response()
+    (headers, body).into_response()
 }

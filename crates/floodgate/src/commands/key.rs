@@ -2,12 +2,13 @@
 
 use super::print;
 use crate::{CommandResult, Context};
-use contracts::Actor;
+use contracts::{Actor, TenantId, TopicId};
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::process::ExitCode;
 use std::time::{SystemTime, SystemTimeError, UNIX_EPOCH};
 use units::{DurationMs, TimeMs};
-use web::api_keys::{ApiKeys, Role};
+use web::api_keys::{ApiKeys, Grant, Role};
+use web::tenants::{Right, TenantGrant};
 
 /// Long enough to copy the link into a browser on another machine.
 const LINK_LIFETIME: DurationMs = DurationMs(10 * 60_000);
@@ -25,9 +26,19 @@ enum Action {
         /// Who it is for: a-z, 0-9 and -
         #[arg(value_name = "NAME")]
         name: String,
-        /// owner, operator or read-only
-        #[arg(long, value_name = "ROLE", default_value = "operator")]
-        role: Role,
+        /// owner, operator or read-only [default: operator]
+        #[arg(long, value_name = "ROLE", conflicts_with = "tenant")]
+        role: Option<Role>,
+        /// Make a key for the message service only: for the topics and subscriptions whose names
+        /// begin with TENANT and a full stop
+        #[arg(long, value_name = "TENANT", requires = "rights")]
+        tenant: Option<TenantId>,
+        /// What a tenant's key may do: some of produce, consume and manage
+        #[arg(long, value_name = "RIGHTS", value_delimiter = ',', requires = "tenant")]
+        rights: Vec<Right>,
+        /// The tenant's topics that the key produces and consumes of [default: all of them]
+        #[arg(long, value_name = "TOPICS", value_delimiter = ',', requires = "tenant")]
+        topics: Vec<TopicId>,
     },
     /// Print a link by which one browser signs in to the operators' page with the role of a key
     ///
@@ -47,7 +58,7 @@ enum Action {
         #[arg(value_name = "NAME")]
         name: String,
     },
-    /// Print names, roles and ages; the keys themselves are kept nowhere
+    /// Print names, roles or rights, and ages; the keys themselves are kept nowhere
     List,
 }
 
@@ -61,14 +72,22 @@ pub(crate) fn run(context: &Context, args: &Args) -> CommandResult {
     }
     let keys = ApiKeys::open(&context.data)?;
     match &args.action {
-        Action::New { name, role } => {
+        Action::New { name, role, tenant, rights, topics } => {
             if Actor::SYSTEM.contains(&&**name) {
                 return Err(format!(
                     "key new: {name:?} is how the log calls the sale's own actions; give the key another name"
                 )
                 .into());
             }
-            print(&format!("{}\n", keys.create(name, *role, now()?)?));
+            let grant = match tenant {
+                None => Grant::Role(role.unwrap_or(Role::Operator)),
+                Some(tenant) => Grant::Tenant(TenantGrant {
+                    tenant: tenant.clone(),
+                    rights: rights.iter().copied().collect(),
+                    topics: (!topics.is_empty()).then(|| topics.iter().cloned().collect()),
+                }),
+            };
+            print(&format!("{}\n", keys.create_for(name, grant, now()?)?));
         }
         Action::SignIn { name, at } => {
             let at = operators_page(at.as_deref(), context.config.gate.admin_listen)?;
@@ -91,7 +110,7 @@ pub(crate) fn run(context: &Context, args: &Args) -> CommandResult {
         }
         Action::List => {
             for key in keys.list()? {
-                print(&format!("{}\t{}\t{}\n", key.name, key.role, key.created_at));
+                print(&format!("{}\t{}\t{}\n", key.name, key.grant, key.created_at));
             }
         }
     }

@@ -160,6 +160,24 @@ impl Client {
         self.send(method, url, &[JSON, ("authorization", &format!("Bearer {key}"))], body)
     }
 
+    /// An answer that is read as it comes; or the whole one, if it is a refusal.
+    #[track_caller]
+    pub fn try_open(&self, url: &str, headers: &[(&str, &str)]) -> Result<impl Read + use<>, Box<Reply>> {
+        let mut response = self.ask("GET", url, headers, "").unwrap();
+        if response.status() == 200 {
+            return Ok(response.into_body().into_reader());
+        }
+        let (status, headers) = (response.status().as_u16(), response.headers().clone());
+        let body = response.body_mut().read_to_string().unwrap();
+        Err(Box::new(Reply { status, headers, body }))
+    }
+
+    /// An answer that is read as it comes.
+    #[track_caller]
+    pub fn open(&self, url: &str, headers: &[(&str, &str)]) -> impl Read + use<> {
+        self.try_open(url, headers).unwrap_or_else(|refused| panic!("{url}: {refused:?}"))
+    }
+
     /// An answer that is read line by line as it comes.
     #[track_caller]
     pub fn lines(&self, url: &str, headers: &[(&str, &str)]) -> impl Iterator<Item = String> + use<> {

@@ -281,7 +281,17 @@ impl Server {
 
     /// An API key of a role, once the running server has read it.
     pub fn new_key(&self, name: &str, role: &str) -> String {
-        let key = self.make_key(name, role);
+        self.known_key(self.make_key(name, role))
+    }
+
+    /// An API key of a tenant, with these rights and other arguments, once the running server has
+    /// read it.
+    pub fn tenant_key(&self, name: &str, tenant: &str, rights: &str, others: &[&str]) -> String {
+        let args = [&["key", "new", name, "--tenant", tenant, "--rights", rights], others].concat();
+        self.known_key(self.output(&args).trim().to_owned())
+    }
+
+    fn known_key(&self, key: String) -> String {
         let url = self.admin_url("/api/v1/admin/sales/none/stats");
         poll("the new key", || (self.client.admin("GET", &url, &key, "").status != 401).then_some(()));
         key

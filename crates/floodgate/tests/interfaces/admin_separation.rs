@@ -34,6 +34,7 @@ struct Walked {
     none: Reply,
     wrong: Reply,
     roles: [(Role, Reply); 3],
+    tenant: Reply,
 }
 
 #[test]
@@ -42,6 +43,7 @@ fn every_operation_asks_on_each_listener_for_the_credential_of_its_row() {
     server.open_sale("launch", &shop::spec(&[("phone", 1)]));
     let keys = [Role::ReadOnly, Role::Operator, Role::Owner]
         .map(|role| (role, server.new_key(&format!("walker-{role}"), &role.to_string())));
+    let tenant = server.tenant_key("tenant", "acme", "produce,consume,manage", &[]);
     let client = Client::undescribed();
     let operations = gate::operations();
     let is_on = |callers: Callers, row: &Row| {
@@ -63,6 +65,7 @@ fn every_operation_asks_on_each_listener_for_the_credential_of_its_row() {
             none: client.send(row.method, &here, &[("content-type", "application/json")], "{}"),
             wrong: ask(&here, "fgk_nonsense"),
             roles: [0, 1, 2].map(|at| (keys[at].0, ask(&here, &keys[at].1))),
+            tenant: ask(&here, &tenant),
         };
         let what = format!("{} {} on the {callers:?} listener: {walked:?}", row.method, row.path);
         let is_let_in = |reply: &Reply| {
@@ -70,7 +73,10 @@ fn every_operation_asks_on_each_listener_for_the_credential_of_its_row() {
                 .iter()
                 .any(|kind| reply.body.contains(&format!("#{kind}")))
         };
+        // Whatever it asks, also what is open to everybody.
+        assert_eq!((walked.tenant.status, &*walked.tenant.problem()), (403, "right-refused"), "{what}");
         match row.access {
+            Access::Shared(..) => panic!("{what}: no tenant has anything to ask of the gate"),
             Access::Role(want) => {
                 assert_eq!((walked.none.status, &*walked.none.problem()), (401, "key-missing"), "{what}");
                 assert_eq!((walked.wrong.status, &*walked.wrong.problem()), (401, "key-refused"), "{what}");

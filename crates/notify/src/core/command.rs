@@ -194,6 +194,12 @@ pub enum Command {
         topic: TopicId,
         event: EventNo,
     },
+    /// Where events of a topic are, from this number on, so many at the most.
+    Numbered {
+        topic: TopicId,
+        from: EventNo,
+        at_most: usize,
+    },
     /// How far another log has been followed.
     Followed {
         log: String,
@@ -286,10 +292,22 @@ pub enum Reply {
     Subscriptions(Vec<SubscriptionSeen>),
     Letters(Vec<Letter>),
     Event(Option<EventSeen>),
+    Numbered(Numbered),
     Followed(Sequence),
     /// Nothing can be written at the moment.
     Busy,
     Unavailable(Outage),
+}
+
+/// Events of a topic, in the order of their numbers, which have no gap.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Numbered {
+    /// The number of the first event that is kept, apart from those of which few are left, and the
+    /// one that the topic's next event gets.
+    pub first: EventNo,
+    pub next: EventNo,
+    /// Each with its entry in the log.
+    pub events: Vec<(EventNo, Sequence)>,
 }
 
 /// A topic, for operators.
@@ -307,6 +325,7 @@ pub struct TopicSeen {
 /// A subscription, for operators.
 #[derive(Debug, Clone, PartialEq)]
 pub struct SubscriptionSeen {
+    pub number: SubscriptionNo,
     pub name: SubscriptionId,
     pub spec: Arc<SubscriptionSpec>,
     pub state: SubscriptionState,
@@ -326,6 +345,7 @@ pub struct SubscriptionSeen {
     pub left_alone_until: Option<TimeMs>,
     /// The average of its latest attempts, since the last start.
     pub took_ms: Option<u32>,
+    pub signing: Signing,
 }
 
 impl SubscriptionSeen {

@@ -3,8 +3,8 @@
 use super::{
     Lease, Notify,
     command::{
-        Accepted, Attempted, Command, Delivery, EventSeen, From, Letter, Letters, NewEvent, Outcome, Owed,
-        Post, Refused, Reply, Settled, SubscriptionSeen, TopicSeen, Turn,
+        Accepted, Attempted, Command, Delivery, EventSeen, From, Letter, Letters, NewEvent, Numbered,
+        Outcome, Owed, Post, Refused, Reply, Settled, SubscriptionSeen, TopicSeen, Turn,
     },
     events::Kept,
     record::{Entry, EventNo, Key, Record, SubscriptionNo, TopicNo, Tried},
@@ -622,6 +622,7 @@ impl Notify {
     fn see_subscription(&self, known: &Subscription) -> SubscriptionSeen {
         let topic = &self.topics[&known.topic];
         SubscriptionSeen {
+            number: known.number,
             name: known.name.clone(),
             spec: Arc::clone(&known.spec),
             state: known.state,
@@ -635,6 +636,7 @@ impl Notify {
             oldest: known.oldest(topic),
             left_alone_until: known.left_alone_until(),
             took_ms: known.took_ms(),
+            signing: known.signing,
         }
     }
 }
@@ -733,6 +735,7 @@ impl Machine for Notify {
             | Command::Subscriptions { .. }
             | Command::Letters { .. }
             | Command::Event { .. }
+            | Command::Numbered { .. }
             | Command::Followed { .. } => self.read(command).unwrap_or(Reply::Busy),
         }))
     }
@@ -811,6 +814,16 @@ impl Machine for Notify {
             },
             Command::Event { topic, event } => {
                 self.see_event(topic, *event).map_or_else(refused, Reply::Event)
+            }
+            Command::Numbered { topic, from, at_most } => {
+                match self.topic_nos.get(topic).and_then(|number| self.topics.get(number)) {
+                    None => refused(Refused::NoTopic(topic.clone())),
+                    Some(known) => Reply::Numbered(Numbered {
+                        first: EventNo(known.first()),
+                        next: EventNo(known.next()),
+                        events: known.numbered(*from, *at_most),
+                    }),
+                }
             }
             Command::Followed { log } => Reply::Followed(self.followed.get(log).copied().unwrap_or_default()),
             _ => return None,

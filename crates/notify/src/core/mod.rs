@@ -21,8 +21,8 @@ mod subscription;
 mod topic;
 
 pub use command::{
-    Accepted, Attempted, Command, Delivery, EventSeen, From, Letter, Letters, NewEvent, Outcome, Owed, Post,
-    Refused, Reply, Settled, SubscriptionSeen, TopicSeen, Turn,
+    Accepted, Attempted, Command, Delivery, EventSeen, From, Letter, Letters, NewEvent, Numbered, Outcome,
+    Owed, Post, Refused, Reply, Settled, SubscriptionSeen, TopicSeen, Turn,
 };
 pub use machine::SUBSCRIPTIONS_MAX;
 pub use subscription::{DeadLetter, Signing};

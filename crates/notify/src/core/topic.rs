@@ -130,6 +130,12 @@ impl Topic {
         }
     }
 
+    /// Where events are in the log, from this number on, without those of which few are left.
+    pub(super) fn numbered(&self, from: EventNo, at_most: usize) -> Vec<(EventNo, Sequence)> {
+        let numbers = (from.0.max(self.first())..self.next()).take(at_most);
+        numbers.filter_map(|number| Some((EventNo(number), self.events.get(number)?.sequence))).collect()
+    }
+
     /// The first event that is kept, from this number on.
     pub(super) fn first_from(&self, number: u64) -> u64 {
         if number >= self.first() {

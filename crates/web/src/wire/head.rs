@@ -31,8 +31,8 @@ pub struct Head<'a> {
 pub enum Form {
     /// HTTP/1.1, a target in origin form, and a length or no body.
     Plain,
-    /// Legal, but not handled in the hot path: HTTP/1.0, a chunked body, Expect, Upgrade, a target
-    /// in another form.
+    /// Legal, but not handled in the hot path: HTTP/1.0, a chunked body, Expect, Upgrade, an API
+    /// key, a target in another form.
     Rare,
 }
 
@@ -138,6 +138,8 @@ fn check<'a>(
                 }
             }
             12 if is("content-type") => take(&mut fields.content_type, &mut rare, value),
+            // A tenant's key is refused, and the loops know no keys.
+            13 if is("authorization") => rare |= memchr::memmem::find(value, b"fgk_").is_some(),
             14 if is("content-length") => {
                 if length.is_some() {
                     return malformed("Content-Length came twice");
@@ -285,6 +287,7 @@ mod tests {
             "OPTIONS * HTTP/1.1\r\nHost: a\r\n\r\n",
             "GET / HTTP/1.1\r\nHost: a\r\nFloodgate-Pass: a\r\nFloodgate-Pass: b\r\n\r\n",
             "GET / HTTP/1.1\r\nHost: a\r\nOrigin: https://a\r\nOrigin: https://b\r\n\r\n",
+            "GET / HTTP/1.1\r\nHost: a\r\nAuthorization: Bearer fgk_a_b\r\n\r\n",
         ] {
             assert_eq!(whole(text).form, Form::Rare, "{text:?}");
         }
