@@ -1,18 +1,20 @@
 //! The operations of the listener for publishers and operators.
 
 mod documents;
+mod pull;
 mod stream;
 
 use self::{
     documents::*,
+    pull::{pull, settle},
     stream::{StreamQuery, stream},
 };
 use crate::{
     bodies::Noted,
     cloud_events::{BATCH_BYTES_MAX, batch_from_json, from_binary, from_json},
     core::{
-        Accepted, Command, Delivery, EventSeen, From, Letter, Letters, NewEvent, Outcome, Owed, Post, Reply,
-        SUBSCRIPTIONS_MAX, Settled, SubscriptionSeen, TopicSeen,
+        Accepted, Command, EventSeen, From, Letter, Letters, NewEvent, Owed, Post, Reply, SUBSCRIPTIONS_MAX,
+        SubscriptionSeen, TopicSeen,
         record::{End, EventNo, SubscriptionNo},
         spec::{SubscriptionSpec, SubscriptionState, TopicSpec},
     },
@@ -33,10 +35,7 @@ use axum::{
 use contracts::{SubscriptionId, TopicId};
 use http::{HeaderMap, StatusCode, header};
 use serde_json::Value;
-use std::{
-    sync::Arc,
-    time::{Duration, Instant},
-};
+use std::sync::Arc;
 use units::{DurationMs, Sequence, TimeMs};
 use web::{
     api_keys::{Operator, Role},
@@ -58,11 +57,6 @@ const LETTERS: &str = "/api/v1/subscriptions/{subscription}/dead-letters";
 const DOCUMENT_BYTES_MAX: usize = 128 << 10;
 const COMMAND_BYTES_MAX: usize = 4096;
 const LETTERS_MAX: usize = 1000;
-/// Events that are settled at once, and bytes of their receipts.
-const SETTLED_MAX: usize = 1000;
-const SETTLING_BYTES_MAX: usize = 128 << 10;
-/// The pause before it is asked again whether there are events to pull.
-const PULL_PAUSE: Duration = Duration::from_millis(20);
 const OVERLAP_SECONDS_MAX: u64 = 30 * 86_400;
 /// A batch, and the spaces between its events.
 const BODY_BYTES_MAX: usize = BATCH_BYTES_MAX + (64 << 10);
@@ -397,111 +391,6 @@ async fn list_attempts(
     };
     let attempts = noted.into_iter().filter_map(view).collect();
     Ok(JsonReply(Attempts { attempts, next: next.map(|next| next.0) }))
-}
-
-async fn pull(
-    State(running): State<Arc<Running>>,
-    State(protection): State<Arc<Protection>>,
-    KnownSubscription(name): KnownSubscription,
-    scope: Scope,
-    JsonBody(Pull { max, wait_ms, lease_seconds }): JsonBody<Pull, COMMAND_BYTES_MAX>,
-) -> Result<JsonReply<Pulled>, Problem> {
-    for (field, value, least, most) in [
-        ("max", max as u64, 1, 100),
-        ("wait_ms", wait_ms, 0, 30_000),
-        ("lease_seconds", lease_seconds, 1, 3600),
-    ] {
-        if !(least..=most).contains(&value) {
-            return Err(Problem::new(&INVALID, format!("{field}: {value}, want {least} to {most}")));
-        }
-    }
-    let _taken = running.quotas.pull(&scope, protection.now())?;
-    let deadline = Instant::now() + Duration::from_millis(wait_ms);
-    let mut draining = protection.draining.clone();
-    let mut sequence = running.handle.sequence();
-    loop {
-        sequence.borrow_and_update();
-        let lease = DurationMs::seconds(lease_seconds);
-        let asked = Command::Pull { name: name.clone(), at_most: max, lease };
-        let (deliveries, until, next_at) = match running.ask(asked).await? {
-            Reply::Pulled { deliveries, until, next_at } => (deliveries, until, next_at),
-            other => return Err(of_reply(&other)),
-        };
-        let left = deadline.saturating_duration_since(Instant::now());
-        if !deliveries.is_empty() || left.is_zero() || *draining.borrow() {
-            let events = pulled_events(&running, &name, deliveries).await?;
-            return Ok(JsonReply(Pulled { events, lease_until: until }));
-        }
-        let due = next_at.map_or(left, |at| Duration::from_millis(at.since(protection.now()).0).min(left));
-        tokio::select! {
-            // A consumer that waits does not ask after each entry.
-            _ = sequence.changed() => tokio::time::sleep(PULL_PAUSE.min(left)).await,
-            () = tokio::time::sleep(due.max(PULL_PAUSE)) => {}
-            _ = draining.changed() => {}
-        }
-    }
-}
-
-/// The events of deliveries, in the order of their numbers, as far as they fit into one answer. The
-/// rest is given back.
-async fn pulled_events(
-    running: &Running,
-    name: &SubscriptionId,
-    mut deliveries: Vec<Delivery>,
-) -> Result<Vec<PulledEvent>, Problem> {
-    deliveries.sort_by_key(|delivery| delivery.event);
-    let give_back = |deliveries: &[Delivery]| {
-        let returned = deliveries.iter().map(|delivery| Settled {
-            event: delivery.event,
-            attempt: delivery.attempt,
-            outcome: Outcome::NotTried,
-        });
-        Command::Settle { name: name.clone(), ended: returned.collect() }
-    };
-    let sequences = deliveries.iter().map(|delivery| delivery.sequence).collect();
-    let read = match running.events(sequences).await {
-        Ok(read) => read,
-        Err(problem) => {
-            drop(running.ask(give_back(&deliveries)).await);
-            return Err(problem);
-        }
-    };
-    let fit = read.iter().take_while(|event| event.is_some()).count();
-    if fit < deliveries.len() {
-        drop(running.ask(give_back(&deliveries[fit..])).await);
-    }
-    let events = deliveries.iter().zip(read.into_iter().flatten());
-    let view = |(delivery, event): (&Delivery, Value)| PulledEvent {
-        number: delivery.event.0,
-        attempt: delivery.attempt,
-        event,
-    };
-    Ok(events.map(view).collect())
-}
-
-async fn settle(
-    State(running): State<Arc<Running>>,
-    KnownSubscription(name): KnownSubscription,
-    JsonBody(Settling { done, failed, returned }): JsonBody<Settling, SETTLING_BYTES_MAX>,
-) -> Result<JsonReply<SettledCount>, Problem> {
-    let all = done.len() + failed.len() + returned.len();
-    if all > SETTLED_MAX {
-        let why = format!("{all} events, want {SETTLED_MAX} at the most");
-        return Err(Problem::new(&INVALID, why));
-    }
-    let as_ended =
-        |outcome| move |Receipt { number, attempt }| Settled { event: EventNo(number), attempt, outcome };
-    let failed = failed.into_iter().map(|FailedReceipt { number, attempt, retry_after_seconds }| {
-        let retry_after = retry_after_seconds.map(DurationMs::seconds);
-        Settled { event: EventNo(number), attempt, outcome: Outcome::Failed { retry_after } }
-    });
-    let done = done.into_iter().map(as_ended(Outcome::Delivered));
-    let returned = returned.into_iter().map(as_ended(Outcome::NotTried));
-    let ended = done.chain(failed).chain(returned).collect();
-    match running.ask(Command::Settle { name, ended }).await? {
-        Reply::Settled { counted, late } => Ok(JsonReply(SettledCount { settled: counted, late })),
-        other => Err(of_reply(&other)),
-    }
 }
 
 async fn list_topics(

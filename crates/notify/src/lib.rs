@@ -12,6 +12,7 @@
 //! | [`courier`] | takes what is due from the core, and delivers it |
 //! | [`server`], `api`, `pages`, `health` | the listener for publishers and operators |
 //! | `scope`, `quotas` | what a tenant may know of, and how much its keys may do |
+//! | `pulls` | deliveries for consumers who pull |
 //! | `streams` | how many streams are open |
 //! | [`parts`], [`reference`] | what its handlers use; its documents |
 
@@ -26,6 +27,7 @@ mod health;
 mod pages;
 pub mod parts;
 mod problem;
+mod pulls;
 pub mod push;
 mod quotas;
 pub mod reference;

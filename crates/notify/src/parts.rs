@@ -5,6 +5,7 @@ use crate::{
     core::{Command, Notify, Reply, SubscriptionSeen},
     courier::Secrets,
     problem::{Problem, of_reply},
+    pulls::Pulls,
     quotas::Quotas,
     streams::Streams,
     test_delivery::Tester,
@@ -36,6 +37,7 @@ pub struct Running {
     pub(crate) reserved: Vec<TopicId>,
     pub(crate) quotas: Arc<Quotas>,
     pub(crate) streams: Streams,
+    pub(crate) pulls: Pulls,
     pub(crate) tester: Tester,
     /// Held while a tenant makes a topic or a subscription, so that it makes no more than it may.
     pub(crate) makes: Mutex<()>,
@@ -65,6 +67,7 @@ impl Running {
             reserved,
             quotas,
             streams,
+            pulls: Pulls::default(),
             tester,
             makes: Mutex::default(),
             lately: Mutex::default(),

@@ -442,6 +442,44 @@ fn consumers_without_an_endpoint_pull_and_settle_and_each_attempt_can_be_read() 
 }
 
 #[test]
+fn a_consumer_that_went_away_takes_nothing_and_those_who_wait_share() {
+    let server = start();
+    let key = server.new_key("owner", "owner");
+    ask(&server, &key, "PUT", "/api/v1/topics/orders", &json!({}));
+    ask(&server, &key, "PUT", "/api/v1/subscriptions/worker", &json!({ "topic": "orders" }));
+    for _ in 0..3 {
+        let mut gone = TcpStream::connect(server.events_url("").trim_start_matches("http://")).unwrap();
+        let body = r#"{"wait_ms":30000,"lease_seconds":3600}"#;
+        write!(
+            gone,
+            "POST /api/v1/subscriptions/worker/pull HTTP/1.1\r\nHost: test\r\nAuthorization: Bearer {key}\r\n\
+             Content-Type: application/json\r\nContent-Length: {}\r\n\r\n{body}",
+            body.len()
+        )
+        .unwrap();
+        std::thread::sleep(std::time::Duration::from_millis(100));
+    }
+    let wait = json!({ "wait_ms": 20_000, "max": 1 });
+    let pull = || ask(&server, &key, "POST", "/api/v1/subscriptions/worker/pull", &wait).json();
+    let pulled: Vec<Value> = std::thread::scope(|scope| {
+        let waiting: Vec<_> = (0..5).map(|_| scope.spawn(pull)).collect();
+        std::thread::sleep(std::time::Duration::from_millis(300));
+        let batch: Vec<Value> = (1..=5).map(|id| event(id, id)).collect();
+        let stored =
+            post(&server, &key, "application/cloudevents-batch+json", &Value::from(batch).to_string());
+        assert_eq!(stored.status, 202);
+        waiting.into_iter().map(|waits| waits.join().unwrap()).collect()
+    });
+    let mut taken: Vec<(u64, u64)> = pulled
+        .iter()
+        .flat_map(|pulled| pulled["events"].as_array().unwrap())
+        .map(|event| (event["number"].as_u64().unwrap(), event["attempt"].as_u64().unwrap()))
+        .collect();
+    taken.sort_unstable();
+    assert_eq!(taken, [(1, 1), (2, 1), (3, 1), (4, 1), (5, 1)]);
+}
+
+#[test]
 fn a_signed_in_operator_pauses_and_redrives_by_forms_and_only_an_owner_discards() {
     let server = start();
     let key = server.new_key("owner", "owner");
