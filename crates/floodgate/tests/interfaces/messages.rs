@@ -26,14 +26,14 @@ impl Got {
 
 /// An endpoint on this machine, which answers what it is told.
 #[derive(Debug, Clone)]
-struct Endpoint {
-    url: String,
+pub(crate) struct Endpoint {
+    pub(crate) url: String,
     got: Arc<Mutex<Vec<Got>>>,
     status: Arc<Mutex<u16>>,
 }
 
 impl Endpoint {
-    fn start() -> Self {
+    pub(crate) fn start() -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
         let url = format!("http://{}/hook", listener.local_addr().unwrap());
         let endpoint = Self { url, got: Arc::default(), status: Arc::new(Mutex::new(204)) };
@@ -82,7 +82,7 @@ impl Endpoint {
         }
     }
 
-    fn wait_for(&self, count: usize) -> Vec<Got> {
+    pub(crate) fn wait_for(&self, count: usize) -> Vec<Got> {
         poll("deliveries", || Some(self.got.lock().unwrap().clone()).filter(|got| got.len() >= count))
     }
 }

@@ -2,11 +2,11 @@
 //! batches that need many, and when the server is killed at each restart.
 
 use super::server::NatsServer;
-use super::{connect, options};
+use super::{append, connect, options, read_all};
 use engines::log::Log;
 use engines::log::conformance::{Harness, run};
-use engines::nats::NatsLog;
-use units::Prng;
+use engines::nats::{NatsLog, Options};
+use units::{Prng, Sequence};
 
 struct OnNats {
     server: NatsServer,
@@ -40,6 +40,19 @@ fn check(settings: &str, kills: Option<Prng>) {
 #[test]
 fn the_log_on_nats_passes_the_conformance_suite() {
     check("", None);
+}
+
+#[test]
+fn a_log_may_begin_later_than_with_entry_1() {
+    let server = NatsServer::start();
+    let later = Options { first: Sequence(8), ..options("log") };
+    let mut log = NatsLog::make(&connect(&server.url()), later).unwrap();
+    for last in 8..12 {
+        assert_eq!(append(&mut log, b"entry").unwrap(), Sequence(last));
+        assert_eq!((log.reader().first(), log.last()), (Sequence(8), Sequence(last)));
+        log = NatsLog::open(&connect(&server.url()), options("log")).unwrap();
+        assert_eq!(read_all(&mut *log.reader()).unwrap().len() as u64, last - 7);
+    }
 }
 
 #[test]

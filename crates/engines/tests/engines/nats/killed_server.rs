@@ -13,7 +13,7 @@ use units::Prng;
 /// Appends until told to stop, as the runtime does: waits a shortage out, and after an unknown
 /// outcome reads what the log holds. Returns what was acknowledged, and how often the outcome was
 /// unknown.
-fn write(mut log: NatsLog, stop: &AtomicBool, seed: u64) -> (Vec<Vec<u8>>, usize) {
+pub(super) fn write(mut log: NatsLog, stop: &AtomicBool, seed: u64) -> (Vec<Vec<u8>>, usize) {
     let mut prng = Prng::new(seed);
     let (mut acknowledged, mut unknown) = (Vec::new(), 0);
     let mut tried = 0_u64;

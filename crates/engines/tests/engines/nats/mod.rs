@@ -1,5 +1,6 @@
 //! The engine on NATS, against a real nats-server.
 
+mod cluster;
 mod conformance;
 mod damage;
 mod fence;

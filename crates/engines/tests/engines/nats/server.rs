@@ -39,6 +39,18 @@ impl NatsServer {
         Self::with("", "")
     }
 
+    /// Three servers, each of which has every message of a stream with three replicas. They need a
+    /// few seconds until they have found each other.
+    pub fn cluster() -> Vec<Self> {
+        let free = || TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
+        let routes = [free(), free(), free()];
+        let all = routes.map(|at| format!("nats://{at}")).join(", ");
+        let settings = |(nth, at)| {
+            format!("server_name: n{nth}\ncluster {{ name: tests, listen: \"{at}\", routes: [{all}] }}")
+        };
+        routes.iter().enumerate().map(settings).map(|settings| Self::with("", &settings)).collect()
+    }
+
     pub fn with(jetstream: &str, settings: &str) -> Self {
         let dir = tempfile::Builder::new().prefix("floodgate-nats-").tempdir().unwrap();
         let port = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
