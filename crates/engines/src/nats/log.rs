@@ -190,8 +190,7 @@ impl NatsLog {
                 Published::NotStored(why) | Published::Unknown(why) => return Err(away(doing, why)),
             }
         }
-        let what = format!("stream {}: others append to it all the time", self.options.stream);
-        Err(LogError::InUse { what })
+        Err(LogError::InUse { what: format!("stream {}", self.options.stream) })
     }
 
     /// Reads what was stored after the last message that is known.
@@ -233,8 +232,7 @@ impl NatsLog {
             if header.writer == writer {
                 return Ok(());
             }
-            let what = format!("stream {}: another process has opened it since", source.stream.name());
-            Err(LogError::InUse { what })
+            Err(LogError::InUse { what: format!("stream {}", source.stream.name()) })
         })
     }
 
@@ -263,7 +261,9 @@ impl NatsLog {
         let room = self.source.stream.connection().message_bytes_max().saturating_sub(OVERHEAD_BYTES);
         let room = room.max(BODY_BYTES_MIN);
         let bytes = batch.as_bytes();
-        let parts = bytes.len().div_ceil(room) as u16;
+        let parts = bytes.len().div_ceil(room);
+        assert!(parts <= usize::from(u16::MAX), "a batch of {} bytes", bytes.len());
+        let parts = parts as u16;
         let first = self.end.last.next();
         for (part, body) in (0..parts).zip(bytes.chunks(room)) {
             let (at, writer) = (self.end.at + 1, self.writer);
@@ -377,6 +377,11 @@ impl Log for NatsLog {
     }
 
     fn trim(&mut self, up_to: Sequence) -> Result<(), LogError> {
+        if self.shared.asked_first() > self.shared.extent().first {
+            // An earlier trim got no answer.
+            let there = self.source.extent()?;
+            self.shared.set_first(there.first, there.first_at);
+        }
         let extent = self.shared.extent();
         // The last batch stays: it says which entry is due.
         let keep = up_to.next().min(extent.last);
@@ -388,6 +393,7 @@ impl Log for NatsLog {
         if at <= extent.first_at {
             return Ok(());
         }
+        self.shared.asks_first(first);
         self.source.stream.purge_before(at).map_err(|error| self.source.stream.failed("trim", &error))?;
         self.shared.set_first(first, at);
         Ok(())

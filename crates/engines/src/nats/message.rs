@@ -170,6 +170,30 @@ mod tests {
         Header { at, writer: 5, first: Sequence(10), count: 4, part, parts }
     }
 
+    /// Version 1 as it was first written: stored bytes are a promise.
+    #[test]
+    fn a_message_has_these_bytes() {
+        let (message, crc) = encode(identity(), &part(9, 1, 2), b"x");
+        let hex: String = message.iter().map(|byte| format!("{byte:02x}")).collect();
+        let want = [
+            "46474c4f474d5347",
+            "01000000",
+            "03000000",
+            "07070707070707070707070707070707",
+            "0900000000000000",
+            "0500000000000000",
+            "0a00000000000000",
+            "04000000",
+            "0100",
+            "0200",
+            "4bfe1967",
+            "00000000",
+            "78",
+        ];
+        assert_eq!(hex, want.concat());
+        assert_eq!(crc, 0x6719fe4b);
+    }
+
     #[test]
     fn no_changed_byte_goes_unnoticed() {
         let header = part(9, 0, 1);

@@ -31,6 +31,8 @@ pub(super) struct Shared {
     /// The first entry that is kept, and the message that it begins.
     first: AtomicU64,
     first_at: AtomicU64,
+    /// The first entry after a trim that was asked for: it may have been done without an answer.
+    asked_first: AtomicU64,
 }
 
 impl Shared {
@@ -41,7 +43,17 @@ impl Shared {
             last_at: atomic(extent.last_at),
             first: atomic(extent.first.0),
             first_at: atomic(extent.first_at),
+            asked_first: atomic(extent.first.0),
         }
+    }
+
+    /// The log is about to be trimmed up to this entry.
+    pub(super) fn asks_first(&self, first: Sequence) {
+        self.asked_first.fetch_max(first.0, Ordering::AcqRel);
+    }
+
+    pub(super) fn asked_first(&self) -> Sequence {
+        Sequence(self.asked_first.load(Ordering::Acquire))
     }
 
     pub(super) fn set_last(&self, last: Sequence, at: u64) {
@@ -260,10 +272,10 @@ impl LogRead for NatsReader {
             Err(error) => {
                 self.cursor = None;
                 // What was trimmed meanwhile is not missing.
-                if self.shared.is_none() {
-                    self.extent = self.source.extent()?;
-                }
-                let first = self.current().first;
+                let first = match &self.shared {
+                    Some(shared) => shared.asked_first(),
+                    None => self.source.extent()?.first,
+                };
                 if from < first && matches!(error, LogError::Damaged { .. }) {
                     return trimmed(first);
                 }
