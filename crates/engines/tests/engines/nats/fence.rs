@@ -4,6 +4,7 @@ use super::server::Proxy;
 use super::{append, begin, connect, insist, options, read_all, reopened};
 use engines::log::{AppendError, Log, LogError};
 use engines::nats::{NatsLog, open_read_only};
+use std::ops::ControlFlow;
 use units::Sequence;
 
 #[test]
@@ -73,6 +74,30 @@ fn an_append_that_arrives_before_the_reopening_counts() {
     assert_eq!(insist("reopen", || log.reopen().ok()), Sequence(2));
     append(&mut log, b"two").unwrap();
     assert_eq!(read_all(&mut *log.reader()).unwrap(), [&b"one"[..], b"late", b"two"]);
+}
+
+#[test]
+fn a_trim_that_got_no_answer_and_was_done_is_taken_up() {
+    let (server, first) = begin("", "");
+    drop(first);
+    let proxy = Proxy::before(&server);
+    let mut log = NatsLog::open(&connect(&proxy.url()), options("log")).unwrap();
+    for _ in 0..8 {
+        append(&mut log, b"entry").unwrap();
+    }
+    let mut reader = log.reader();
+    proxy.hold_from("STREAM.PURGE");
+    assert!(log.trim(Sequence(3)).unwrap_err().is_shortage());
+    proxy.cut();
+    assert!(proxy.release() > 0, "nothing was held back");
+    // Who reads from before it is told so, and not that the log is damaged.
+    let error = insist("an answer", || {
+        reader.read(Sequence(1), &mut |_, _| ControlFlow::Continue(())).err().filter(|e| !e.is_shortage())
+    });
+    assert!(matches!(error, LogError::Trimmed { first: Sequence(4), .. }), "{error:?}");
+    log.trim(Sequence(5)).unwrap();
+    assert_eq!((log.reader().first(), read_all(&mut *log.reader()).unwrap().len()), (Sequence(6), 3));
+    append(&mut log, b"entry").unwrap();
 }
 
 #[test]

@@ -163,6 +163,8 @@ pub struct Proxy {
 struct ProxyState {
     /// What clients send is kept, and not passed on.
     holds: AtomicBool,
+    /// From the first that says this on, if there is such a word.
+    trigger: Mutex<Option<&'static str>>,
     /// The connections that were begun, client's and server's end, and what was held back of each.
     open: Mutex<Vec<(TcpStream, TcpStream, Vec<u8>)>>,
 }
@@ -198,6 +200,11 @@ impl Proxy {
         self.state.holds.store(true, Ordering::SeqCst);
     }
 
+    /// The same, from the first message on that has this word.
+    pub fn hold_from(&self, word: &'static str) {
+        *self.state.trigger.lock().unwrap() = Some(word);
+    }
+
     /// Ends the clients' ends of all connections; the server's stay, with what was held back.
     /// Connections that come later are not held.
     pub fn cut(&self) {
@@ -228,6 +235,10 @@ impl ProxyState {
                 Ok(len) if len > 0 => len,
                 _ => return,
             };
+            let has = |word: &str| bytes[..len].windows(word.len()).any(|at| at == word.as_bytes());
+            if self.trigger.lock().unwrap().take_if(|word| has(word)).is_some() {
+                self.holds.store(true, Ordering::SeqCst);
+            }
             if self.holds.load(Ordering::SeqCst) {
                 self.open.lock().unwrap()[nth].2.extend_from_slice(&bytes[..len]);
             } else if server.write_all(&bytes[..len]).is_err() {
