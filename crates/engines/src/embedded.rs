@@ -16,7 +16,8 @@ mod shared;
 mod snapshots;
 mod walk;
 
+pub use crate::log::{LogId, Partition};
 pub use log::{EmbeddedLog, open_read_only};
-pub use options::{Checks, LogId, Options, Partition};
+pub use options::{Checks, Options};
 pub use reader::ReadOnlyLog;
 pub use report::{Report, Torn};

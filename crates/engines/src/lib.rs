@@ -1,11 +1,13 @@
 //! The ports through which contexts own state, and every engine that implements them.
 //!
-//! Today: [`log`] (one ordered decision log per stock partition) and [`clock`]; engine:
-//! [`embedded`]. [`codec`] encodes records as the log's bytes, [`background`] lowers the priority
-//! of background threads.
+//! Today: [`log`] (one ordered decision log per stock partition) and [`clock`]; engines:
+//! [`embedded`] and, with the feature `nats`, `nats`. [`codec`] encodes records as the log's bytes,
+//! [`background`] lowers the priority of background threads.
 
 pub mod background;
 pub mod clock;
 pub mod codec;
 pub mod embedded;
 pub mod log;
+#[cfg(feature = "nats")]
+pub mod nats;

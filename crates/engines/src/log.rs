@@ -12,6 +12,14 @@ use units::Sequence;
 
 pub mod conformance;
 
+/// Which partition of the stock a log belongs to.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Partition(pub u32);
+
+/// Tells one log's bytes from another's. Give each new log a random one.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub struct LogId(pub [u8; 16]);
+
 /// The largest entry that a log takes, in bytes. A decision record is about 100 bytes; a chunk of
 /// an uploaded list is 64 KiB.
 pub const ENTRY_BYTES_MAX: usize = 1 << 20;
@@ -147,14 +155,17 @@ pub enum LogError {
     Io { doing: String, source: std::io::Error },
 }
 
-/// Whether this passes by itself: the disk or a quota is full, or there is no file handle or no
-/// memory left. Errors that have no kind of their own in std are known by Linux's numbers.
+/// Whether this passes by itself: the disk or a quota is full, there is no file handle or no memory
+/// left, or a server of logs cannot be reached. Errors that have no kind of their own in std are
+/// known by Linux's numbers; that of the server has no number, for a disk may say the same of
+/// itself, and means something else.
 pub fn is_shortage(error: &io::Error) -> bool {
     use rustix::io::Errno;
     let numbers = [Errno::MFILE, Errno::NFILE, Errno::NOMEM, Errno::AGAIN, Errno::NOSPC, Errno::DQUOT];
     let by_number =
         error.raw_os_error().is_some_and(|raw| numbers.iter().any(|errno| errno.raw_os_error() == raw));
-    by_number || matches!(error.kind(), ErrorKind::StorageFull | ErrorKind::QuotaExceeded)
+    let is_away = error.raw_os_error().is_none() && error.kind() == ErrorKind::NotConnected;
+    by_number || is_away || matches!(error.kind(), ErrorKind::StorageFull | ErrorKind::QuotaExceeded)
 }
 
 impl LogError {
@@ -261,4 +272,31 @@ pub trait Log: Send {
 
     /// This log's snapshots.
     fn snapshots(&self) -> Box<dyn Snapshots>;
+}
+
+/// A log of whichever engine.
+impl<L: Log + ?Sized> Log for Box<L> {
+    fn last(&self) -> Sequence {
+        (**self).last()
+    }
+
+    fn append(&mut self, expected: Sequence, batch: &Batch) -> Result<Sequence, AppendError> {
+        (**self).append(expected, batch)
+    }
+
+    fn reopen(&mut self) -> Result<Sequence, LogError> {
+        (**self).reopen()
+    }
+
+    fn trim(&mut self, up_to: Sequence) -> Result<(), LogError> {
+        (**self).trim(up_to)
+    }
+
+    fn reader(&self) -> Box<dyn LogRead> {
+        (**self).reader()
+    }
+
+    fn snapshots(&self) -> Box<dyn Snapshots> {
+        (**self).snapshots()
+    }
 }

@@ -3,6 +3,7 @@
 
 mod names;
 
+use crate::logs::{self, LogsConfig};
 use serde::{Deserialize, Serialize};
 use std::path::{Path, PathBuf};
 use std::{fmt, fs, io};
@@ -20,6 +21,7 @@ pub(crate) struct Config {
     /// The data directory, unless `--data` names another.
     pub(crate) data: PathBuf,
     pub(crate) log: LogConfig,
+    pub(crate) logs: LogsConfig,
     #[serde(default)]
     pub(crate) sale: sale::service::Settings,
     #[serde(default)]
@@ -112,7 +114,10 @@ struct Given {
 
 impl Given {
     fn wrong(&self, path: &Path, want: String) -> ConfigError {
-        let (key, value) = (self.key.clone(), self.value.to_string());
+        // It may have a password in it.
+        let is_secret = self.key == "logs.url";
+        let value = if is_secret { "\"…\"".into() } else { self.value.to_string() };
+        let key = self.key.clone();
         ConfigError::Value { path: path.to_owned(), line: self.line, key, value, want }
     }
 }
@@ -181,6 +186,7 @@ fn range_of(key: &str) -> Option<(i64, i64)> {
         .and_then(|key| find(sale::service::RANGES, key))
         .or_else(|| key.strip_prefix("gate.").and_then(|key| find(gate::config::RANGES, key)))
         .or_else(|| key.strip_prefix("notify.").and_then(|key| find(notify::config::RANGES, key)))
+        .or_else(|| key.strip_prefix("logs.").and_then(|key| find(logs::RANGES, key)))
 }
 
 /// Replaces the default by the value, if it is valid.
@@ -230,6 +236,9 @@ fn wrong_together(config: &Config) -> Option<(String, String)> {
     }
     if config.data.as_os_str().is_empty() {
         return Some(("data".into(), "want the path of a directory".into()));
+    }
+    if let Some((key, want)) = config.logs.wrong() {
+        return Some((format!("logs.{key}"), want));
     }
     let of_gate = config.gate.wrong().map(|(key, want)| (format!("gate.{key}"), want.into()));
     of_gate.or_else(|| config.notify.wrong().map(|(key, want)| (format!("notify.{key}"), want.into())))
@@ -291,7 +300,10 @@ mod tests {
         });
         assert_eq!(
             count,
-            sale::service::RANGES.len() + gate::config::RANGES.len() + notify::config::RANGES.len(),
+            sale::service::RANGES.len()
+                + gate::config::RANGES.len()
+                + notify::config::RANGES.len()
+                + logs::RANGES.len(),
             "bounds of what is no key"
         );
     }

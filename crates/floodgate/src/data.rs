@@ -9,7 +9,8 @@
 //! DIR/challenges/      what the gate keeps of used challenges
 //! DIR/sales/SALE/made  the sale has a log: one that is gone is not taken for a new sale
 //! DIR/sales/SALE/sold-out  there while the sale is sold out, for a web server in front
-//! DIR/sales/SALE/p0/   the decision log of the sale's partition 0, with its snapshots
+//! DIR/sales/SALE/p0/   the decision log of the sale's partition 0, with its snapshots; or a note
+//!                      of the stream on NATS that it is in
 //! DIR/operators/drafts/  sales that are not public yet
 //! DIR/notify/made      the message service has a log, as for a sale
 //! DIR/notify/p0/       the log of the message service, with its snapshots
@@ -20,17 +21,20 @@
 //! No rename leads from one file system to another, and `sales/` may be a mount of its own: so what
 //! is unfinished lies inside it.
 
+use crate::logs::{self, KeptLog, Logs, NewLog, OpenLog, new_log_id};
 use contracts::SaleId;
+use engines::embedded::Checks;
 use engines::embedded::disk::{Disk, RealDisk, make_dir_durable};
-use engines::embedded::{Checks, EmbeddedLog, LogId, Options, Partition};
 use engines::log::LogError;
 use std::path::{Path, PathBuf};
 use std::{fs, io};
+use units::Sequence;
 
 /// A data directory that this process may write to.
 #[derive(Debug)]
 pub(crate) struct Data {
     dir: PathBuf,
+    logs: Logs,
     _lock: <RealDisk as Disk>::Lock,
 }
 
@@ -40,7 +44,7 @@ fn io_error(doing: String) -> impl FnOnce(io::Error) -> LogError {
 
 impl Data {
     /// Creates the directory if it does not exist, and locks it. A second process is refused.
-    pub(crate) fn open(dir: &Path) -> Result<Self, LogError> {
+    pub(crate) fn open(dir: &Path, logs: Logs) -> Result<Self, LogError> {
         let doing = || format!("open data directory {}", dir.display());
         let disk = RealDisk::create(dir).map_err(io_error(doing()))?;
         refuse_incomplete(dir)?;
@@ -49,7 +53,7 @@ impl Data {
             Some(lock) => {
                 // Checked again: a restore may have begun before the lock was taken.
                 refuse_incomplete(dir)?;
-                let data = Self { dir: dir.to_owned(), _lock: lock };
+                let data = Self { dir: dir.to_owned(), logs, _lock: lock };
                 data.clear_up();
                 Ok(data)
             }
@@ -73,9 +77,13 @@ impl Data {
         };
         // Earlier builds had it beside `sales/`.
         for unfinished in [self.dir.join("sales").join(UNFINISHED), self.dir.join("unfinished")] {
-            if let Err(error) = remove_tree(&unfinished) {
-                cannot(&unfinished, error);
+            for sale in fs::read_dir(&unfinished).into_iter().flatten().flatten() {
+                if let Err(error) = self.remove_sale(&sale.path()) {
+                    cannot(&sale.path(), error);
+                }
             }
+            // Empty, or kept for what could not be removed.
+            let _ = fs::remove_dir(&unfinished);
         }
         for dir in ["keys", "operators", "operators/drafts"] {
             let dir = self.dir.join(dir);
@@ -104,12 +112,24 @@ impl Data {
     }
 
     /// Begins a log for a sale that has none, in a place that is not searched for sales.
-    pub(crate) fn begin_log(&self, sale: &SaleId) -> Result<EmbeddedLog<RealDisk>, LogError> {
+    pub(crate) fn begin_log(&self, sale: &SaleId) -> Result<OpenLog, LogError> {
         let dir = self.unfinished_dir(sale);
         let failed = || format!("create {}", dir.display());
-        remove_tree(&dir).map_err(io_error(failed()))?;
+        self.remove_sale(&dir).map_err(io_error(failed()))?;
         make_dir_durable(&dir).map_err(io_error(failed()))?;
-        EmbeddedLog::open_dir(&dir.join("p0"), Options::new(Partition(0), new_log_id()?))
+        let new = NewLog { of: sale.as_str(), log_id: new_log_id()?, first: Sequence(1) };
+        self.logs.make(&dir.join("p0"), &new, Checks::All)
+    }
+
+    /// Removes a sale that is in none of the places where sales are looked for. Its directory goes
+    /// last: it knows what else there is to remove.
+    fn remove_sale(&self, dir: &Path) -> io::Result<()> {
+        if dir.join("p0").exists() {
+            self.logs
+                .remove_outside(&dir.join("p0"))
+                .map_err(|error| io::Error::other(crate::with_causes(&error)))?;
+        }
+        remove_tree(dir)
     }
 
     /// Moves a sale whose log was begun to where sales are looked for, durably.
@@ -129,7 +149,7 @@ impl Data {
     /// Moves a sale away from where sales are looked for, durably, and removes its files.
     pub(crate) fn take_away(&self, sale: &SaleId) -> io::Result<()> {
         let away = self.unfinished_dir(sale);
-        remove_tree(&away)?;
+        self.remove_sale(&away)?;
         make_dir_durable(&self.dir.join("sales").join(UNFINISHED))?;
         self.rename(&self.sale_dir(sale), &away)?;
         self.abandon(sale);
@@ -140,7 +160,7 @@ impl Data {
     /// start.
     pub(crate) fn abandon(&self, sale: &SaleId) {
         let dir = self.unfinished_dir(sale);
-        if let Err(error) = remove_tree(&dir) {
+        if let Err(error) = self.remove_sale(&dir) {
             tracing::warn!(dir = %dir.display(), %error, "files of an unfinished or deleted sale are left: the next start removes them");
         }
         self.forget_unfinished();
@@ -166,15 +186,15 @@ impl Data {
     }
 
     /// Opens the message service's log for writing, and makes it at the first start.
-    pub(crate) fn open_notify_log(&self) -> Result<EmbeddedLog<RealDisk>, LogError> {
+    pub(crate) fn open_notify_log(&self) -> Result<OpenLog, LogError> {
         let dir = notify_dir(&self.dir);
         make_dir_durable(&dir).map_err(io_error(format!("create {}", dir.display())))?;
         // It may have many gigabytes.
-        open_or_make_log(&dir, &notify_marker(&self.dir), Checks::SinceSnapshots)
+        self.open_or_make_log(&dir, "notify", &notify_marker(&self.dir), Checks::SinceSnapshots)
     }
 
     /// Opens a sale's log for writing.
-    pub(crate) fn open_log(&self, sale: &SaleId) -> Result<EmbeddedLog<RealDisk>, LogError> {
+    pub(crate) fn open_log(&self, sale: &SaleId) -> Result<OpenLog, LogError> {
         let dir = partition_dir(&self.dir, sale);
         // Syncs the sale's own name too, although its directory may exist: an earlier start may
         // have been killed before it synced it.
@@ -182,41 +202,31 @@ impl Data {
         for dir in [&sale_dir, &dir] {
             make_dir_durable(dir).map_err(io_error(format!("create {}", dir.display())))?;
         }
-        open_or_make_log(&dir, &made_marker(&self.dir, sale), Checks::All)
+        self.open_or_make_log(&dir, sale.as_str(), &made_marker(&self.dir, sale), Checks::All)
     }
-}
 
-/// Opens a log, or makes it if `made` does not say that it was made before.
-fn open_or_make_log(dir: &Path, made: &Path, checks: Checks) -> Result<EmbeddedLog<RealDisk>, LogError> {
-    if made.exists() && !has_segments(dir).map_err(io_error(format!("list {}", dir.display())))? {
-        let why = "the log that was here is gone".into();
-        return Err(LogError::Damaged { file: dir.display().to_string(), offset: 0, why });
+    /// Opens a sale's log to read it, beside its writer.
+    pub(crate) fn read_log(&self, sale: &SaleId) -> Result<KeptLog, LogError> {
+        self.logs.read(&partition_dir(&self.dir, sale))
     }
-    let log = EmbeddedLog::open_dir(dir, Options { checks, ..Options::new(Partition(0), new_log_id()?) })?;
-    mark_made(made).map_err(io_error(format!("create {}", made.display())))?;
-    if let Some(torn) = &log.report().torn {
-        tracing::warn!(
-            file = %torn.file, offset = torn.offset, bytes = torn.bytes,
-            "a torn append at the log's end was cut: nobody was told of what was in it"
-        );
-    }
-    Ok(log)
-}
 
-/// A log's id: random, so that no two logs have the same.
-pub(crate) fn new_log_id() -> Result<LogId, LogError> {
-    let mut id = [0; 16];
-    getrandom::fill(&mut id)
-        .map_err(|e| io_error("draw a log id".into())(io::Error::other(e.to_string())))?;
-    Ok(LogId(id))
+    /// Opens a log, or makes it if `made` does not say that it was made before.
+    fn open_or_make_log(
+        &self,
+        dir: &Path,
+        of: &str,
+        made: &Path,
+        checks: Checks,
+    ) -> Result<OpenLog, LogError> {
+        let log = self.logs.open(dir, of, made.exists(), checks)?;
+        mark_made(made).map_err(io_error(format!("create {}", made.display())))?;
+        Ok(log)
+    }
 }
 
 /// Whether the message service has a log here.
 pub(crate) fn has_notify_log(dir: &Path) -> io::Result<bool> {
-    match has_segments(&notify_dir(dir)) {
-        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(false),
-        has => has,
-    }
+    logs::has_log(&notify_dir(dir))
 }
 
 /// The log of the message service.
@@ -296,19 +306,7 @@ pub(crate) fn mark_notify_made(dir: &Path) -> io::Result<()> {
 
 /// True if a sale's log was begun: a crash may come between its directory and its first segment.
 pub(crate) fn has_log(dir: &Path, sale: &SaleId) -> io::Result<bool> {
-    match has_segments(&partition_dir(dir, sale)) {
-        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(false),
-        found => found,
-    }
-}
-
-fn has_segments(dir: &Path) -> io::Result<bool> {
-    for entry in fs::read_dir(dir)? {
-        if entry?.file_name().to_string_lossy().starts_with("seg-") {
-            return Ok(true);
-        }
-    }
-    Ok(false)
+    logs::has_log(&partition_dir(dir, sale))
 }
 
 /// Durable before the log's first entry can be, for it is made before any request can arrive.

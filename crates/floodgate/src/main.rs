@@ -7,6 +7,7 @@ mod data;
 mod feed;
 mod files;
 mod join;
+mod logs;
 mod memory;
 mod registry;
 mod sold_out;
@@ -70,6 +71,8 @@ struct Context {
     data: PathBuf,
     config_file: Option<PathBuf>,
     config: config::Config,
+    /// Where logs are kept.
+    logs: logs::Logs,
 }
 
 /// An error of a command, reported once, at the end.
@@ -135,7 +138,8 @@ fn run(cli: Cli) -> CommandResult {
     }
     let given = cli.data.is_some();
     let data = cli.data.unwrap_or_else(|| config.data.clone());
-    let context = Context { data, config_file: cli.config, config };
+    let logs = logs::Logs::new(&config.logs);
+    let context = Context { data, config_file: cli.config, config, logs };
     match cli.command {
         Command::Serve(args) => commands::serve::run(context, &args, given),
         Command::Rehearse(args) => commands::rehearse::run(context, &args, given),

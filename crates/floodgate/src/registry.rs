@@ -1,20 +1,19 @@
 //! Wires the sales' services into the gate's ports, by function call.
 
 use crate::data::Data;
+use crate::logs::OpenLog;
 use contracts::{
     Actor, Attempt, AttemptId, Eligibility, Found, GateRefusal, LatePayment, Mailbox, OperateError,
     Operation, OperationDone, SaleId, SaleSpec, SaleState, SaleStats, SaleView, ShopperKey, ShopperRecord,
     TimelineEntry, TimelineFilter, Told, WaitingPlace, WaitingQuery, Waitlist,
 };
 use engines::clock::{Clock, SteadyClock};
-use engines::embedded::disk::RealDisk;
-use engines::embedded::{EmbeddedLog, open_read_only};
 use engines::log::LogError;
 use gate::ports::{Made, QueueFill, Reply, Sale, SaleHealth, Sales, Unavailable, Winner};
 use runtime::RecoverError;
 use sale::core::CLOCK_AHEAD_MAX;
 use sale::service::{self, Handle, Service, Settings};
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock, RwLockReadGuard};
 use tokio::sync::{oneshot, watch};
@@ -32,6 +31,8 @@ pub(crate) struct Registry {
     /// Sales whose log is here but could not be recovered, with the invariants that it breaks, if
     /// that is the reason.
     down: Mutex<BTreeMap<SaleId, Vec<&'static str>>>,
+    /// Those of them that a passing shortage keeps down: they are tried again.
+    waiting: Mutex<BTreeSet<SaleId>>,
 }
 
 #[derive(Debug)]
@@ -64,16 +65,39 @@ impl Registry {
             sales: RwLock::default(),
             starting: Mutex::default(),
             down: Mutex::default(),
+            waiting: Mutex::default(),
             data,
         };
         for sale in registry.data.sales()? {
             if let Err(error) = registry.start(&sale) {
                 let why = crate::with_causes(&error);
-                tracing::error!(%sale, %why, "the sale cannot be brought back: it answers nobody; see the reason, then restart");
-                lock(&registry.down).insert(sale, error.invariants());
+                lock(&registry.down).insert(sale.clone(), error.invariants());
+                if error.is_shortage() {
+                    tracing::error!(%sale, %why, "the sale answers nobody until its log can be opened: it is tried again");
+                    lock(&registry.waiting).insert(sale);
+                } else {
+                    tracing::error!(%sale, %why, "the sale cannot be brought back: it answers nobody; see the reason, then restart");
+                }
             }
         }
         Ok(registry)
+    }
+
+    /// Starts the sales that could not be brought back for a reason that may have passed.
+    pub(crate) fn start_waiting(&self) {
+        let waiting: Vec<SaleId> = lock(&self.waiting).iter().cloned().collect();
+        for sale in waiting {
+            let _starting = lock(&self.starting);
+            match self.start(&sale) {
+                Err(error) if error.is_shortage() => return,
+                Ok(_) => {}
+                Err(error) => {
+                    let why = crate::with_causes(&error);
+                    tracing::error!(%sale, %why, "the sale cannot be brought back: it answers nobody; see the reason, then restart");
+                }
+            }
+            lock(&self.waiting).remove(&sale);
+        }
     }
 
     /// The clock that all sales follow.
@@ -115,7 +139,7 @@ impl Registry {
         self.running().values().any(|running| *running.log_id == *log_id)
     }
 
-    pub(crate) fn open_notify_log(&self) -> Result<EmbeddedLog<RealDisk>, LogError> {
+    pub(crate) fn open_notify_log(&self) -> Result<OpenLog, LogError> {
         self.data.open_notify_log()
     }
 
@@ -130,8 +154,8 @@ impl Registry {
         if let Some(running) = self.running().get(sale) {
             return Ok(running.wired());
         }
-        let log = self.data.open_log(sale)?;
-        let log_id = data_encoding::HEXLOWER.encode(&log.report().log_id.0).into();
+        let OpenLog { log, log_id } = self.data.open_log(sale)?;
+        let log_id = data_encoding::HEXLOWER.encode(&log_id.0).into();
         let service = Service::start(sale.clone(), log, self.clock.clone(), self.settings)?;
         let recovery = &service.recovery;
         if let Some(why) = &recovery.passed_over {
@@ -188,7 +212,7 @@ impl Registry {
                 return Err(failed(&error));
             }
         };
-        match service::set_up(log, self.clock.now(), actor, spec) {
+        match service::set_up(log.log, self.clock.now(), actor, spec) {
             Ok(Ok(_)) => {}
             refused => {
                 self.data.abandon(sale);
@@ -276,10 +300,7 @@ impl Sales for Registry {
         if view.is_some_and(|view| view.rounds_opened > 0) {
             return refused("the sale has opened".into());
         }
-        let kept_for = || {
-            open_read_only(&crate::data::partition_dir(self.data.dir(), sale))
-                .and_then(|mut log| service::kept_for(&mut log))
-        };
+        let kept_for = || self.data.read_log(sale).and_then(|mut log| service::kept_for(&mut log));
         // A sale that stays goes on meanwhile.
         if let Ok(Some(why)) = kept_for() {
             return refused(why);

@@ -28,8 +28,8 @@ pub(super) fn first_lengths(wanted: u64, options: &Options) -> [u64; 2] {
 
 #[cfg(test)]
 mod tests {
-    use super::super::options::{LogId, Partition};
     use super::*;
+    use crate::log::{LogId, Partition};
 
     const FIRST_BYTES: u64 = 64 << 10;
 

@@ -3,14 +3,14 @@
 use super::disk::{Disk, DiskFile, RealDisk, gone};
 use super::frame::{self, Key};
 use super::growth;
-use super::options::{LogId, Options};
+use super::options::Options;
 use super::reader::{ReadOnlyLog, SharedReader};
 use super::recover::{self, Found, io_error, path};
 use super::report::Report;
 use super::segment::{FRAMES_AT, Mark, SegmentHeader, segment_name};
 use super::shared::Shared;
 use super::snapshots::EmbeddedSnapshots;
-use crate::log::{AppendError, Batch, Log, LogError, LogRead, Snapshots, UnknownOutcome, is_shortage};
+use crate::log::{AppendError, Batch, Log, LogError, LogId, LogRead, Snapshots, UnknownOutcome, is_shortage};
 use std::path::Path;
 use std::sync::Arc;
 use std::{fmt, io};
@@ -139,14 +139,13 @@ impl<D: Disk> EmbeddedLog<D> {
     }
 
     fn create(disk: D, lock: D::Lock, options: Options) -> Result<Self, LogError> {
-        let Options { partition, new_log_id: log_id, .. } = options;
+        let Options { partition, new_log_id: log_id, first, .. } = options;
         let lengths = growth::first_lengths(FRAMES_AT, &options);
-        let first = Sequence(1);
         let header = SegmentHeader { partition, log_id, first, kept: first, previous: 0, bytes: 0 };
         let active = make_segment_that_fits(&disk, header, lengths)
             .map_err(|failed| failed.source)
             .map_err(io_error(format!("create a log in {}", disk.place())))?;
-        let last = Sequence(0);
+        let last = Sequence(first.0 - 1);
         let report = Report { partition, log_id, first, last, segments_count: 1, torn: None };
         Ok(Self {
             disk,

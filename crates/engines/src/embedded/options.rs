@@ -1,12 +1,7 @@
 //! Which log it is, and how its files are made.
 
-/// Which partition of the stock a log belongs to.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub struct Partition(pub u32);
-
-/// Tells one log's files from another's. Give each new log a random one.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-pub struct LogId(pub [u8; 16]);
+use crate::log::{LogId, Partition};
+use units::Sequence;
 
 /// Some 600 decisions.
 const FIRST_BYTES: u64 = 64 << 10;
@@ -20,6 +15,9 @@ pub struct Options {
     pub partition: Partition,
     /// The id to give to the log if there is none yet.
     pub new_log_id: LogId,
+    /// The first entry of a log that is made. A copy of a log that lost its beginning begins later
+    /// than with 1.
+    pub first: Sequence,
     /// How long a segment is at first.
     pub first_bytes: u64,
     /// How long a segment may become; it begins small and grows. A longer batch gets a segment of
@@ -44,6 +42,7 @@ impl Options {
         Self {
             partition,
             new_log_id,
+            first: Sequence(1),
             first_bytes: FIRST_BYTES,
             segment_bytes: SEGMENT_BYTES,
             checks: Checks::All,

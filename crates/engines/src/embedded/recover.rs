@@ -10,11 +10,11 @@
 use super::{
     disk::{Disk, DiskFile},
     frame::{ALIGN, Key},
-    options::{Checks, LogId, Partition},
+    options::Checks,
     segment::{FRAMES_AT, HeaderError, Kind, Mark, SegmentHeader, VERSION, kind, segment_name},
     walk::{self, Head, Walk},
 };
-use crate::log::LogError;
+use crate::log::{LogError, LogId, Partition};
 use std::io;
 use units::Sequence;
 

@@ -1,9 +1,9 @@
 //! What opening a log found.
 
 use super::disk::Disk;
-use super::options::{LogId, Partition};
 use super::recover::{Found, path};
 use super::segment::segment_name;
+use crate::log::{LogId, Partition};
 use units::Sequence;
 
 /// What opening a log found, for the caller to log.

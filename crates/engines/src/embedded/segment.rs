@@ -5,8 +5,8 @@
 use super::{
     disk::LOCK_NAME,
     frame::{ALIGN, Key, u32_at, u64_at},
-    options::{LogId, Partition},
 };
+use crate::log::{LogId, Partition};
 use units::Sequence;
 
 /// The version of the format that this build writes, and the only one that it reads.

@@ -3,12 +3,11 @@
 use super::{
     disk::{Disk, DiskFile, gone},
     frame::{u32_at, u64_at},
-    options::{LogId, Partition},
     recover::{io_error, list, path},
     segment::{VERSION, is_unfinished_snapshot, snapshot_name},
     shared::Shared,
 };
-use crate::log::{LogError, Snapshots};
+use crate::log::{LogError, LogId, Partition, Snapshots};
 use std::{io, sync::Arc};
 use units::Sequence;
 

@@ -1,8 +1,8 @@
 //! The embedded engine keeps the promises of the log port, on a real disk and on a simulated one.
 
-use crate::world::options;
+use crate::world::{batch, options, read_all};
 use engines::{
-    embedded::EmbeddedLog,
+    embedded::{EmbeddedLog, Options},
     log::{
         Log,
         conformance::{Harness, run},
@@ -10,7 +10,7 @@ use engines::{
 };
 use sim::disk::SimDisk;
 use tempfile::TempDir;
-use units::Prng;
+use units::{Prng, Sequence};
 
 #[derive(Default)]
 struct OnRealDisk {
@@ -62,6 +62,24 @@ impl Harness for OnSimDisk {
 #[test]
 fn the_embedded_log_passes_the_conformance_suite_on_a_real_disk() {
     run(&mut OnRealDisk::default());
+}
+
+#[test]
+fn a_log_may_begin_later_than_with_entry_1() {
+    let dir = tempfile::tempdir().unwrap();
+    let open = || EmbeddedLog::open_dir(dir.path(), Options { first: Sequence(8), ..options() }).unwrap();
+    let mut log = open();
+    for last in 8..12 {
+        assert_eq!(log.append(log.last(), &batch(log.last(), 1, 0)).unwrap(), Sequence(last));
+        assert_eq!((log.reader().first(), log.last()), (Sequence(8), Sequence(last)));
+        drop(log);
+        log = open();
+        assert_eq!(read_all(&mut *log.reader()).len() as u64, last - 7);
+    }
+    log.snapshots().write(Sequence(7), b"state").unwrap();
+    drop(log);
+    let copy = engines::embedded::open_read_only(dir.path()).unwrap();
+    assert_eq!(copy.latest_snapshot().unwrap(), Some((Sequence(7), b"state".to_vec())));
 }
 
 #[test]

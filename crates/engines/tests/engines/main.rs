@@ -1,4 +1,5 @@
-//! The tests of the embedded log over real files, in one binary.
+//! The tests of the embedded log over real files, and of that on NATS with a real server, in one
+//! binary.
 
 mod bit_flip;
 mod conformance;
@@ -10,6 +11,8 @@ mod full_disk;
 mod golden;
 mod growing_segment;
 mod missing_segment;
+#[cfg(feature = "nats")]
+mod nats;
 mod real_shortages;
 mod torn_tail;
 mod two_writers;

@@ -4,7 +4,6 @@
 use super::print;
 use crate::{CommandResult, Context, data};
 use contracts::SaleId;
-use engines::embedded::open_read_only;
 use sale::audit::{Report, audit};
 use serde::Serialize;
 use std::fmt::Write as _;
@@ -42,8 +41,8 @@ pub(crate) fn run(context: &Context, args: &Args) -> CommandResult {
     let mut reports = Vec::new();
     let mut empty = Vec::new();
     for sale in sales {
-        let mut log = open_read_only(&data::partition_dir(&context.data, &sale))?;
-        let torn_bytes = log.report().torn.as_ref().map_or(0, |torn| torn.bytes);
+        let mut log = context.logs.read(&data::partition_dir(&context.data, &sale))?;
+        let torn_bytes = log.torn_bytes();
         let snapshot = log.latest_snapshot()?;
         let report = audit(&mut log, snapshot)?;
         if report.entries == 0 {

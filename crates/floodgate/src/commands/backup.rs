@@ -4,19 +4,23 @@
 //! A sale's log is not copied as files, which the writer changes meanwhile, but read entry by
 //! entry, checked, and written again: the copy ends with a whole entry, as of some moment after the
 //! start of the copy. The message service's log, which may have lost its beginning, is copied as
-//! files and then checked.
+//! files and then checked; from or to NATS, its entries with the snapshot before them.
+//!
+//! A backup is files wherever the logs are. A restored log comes to where the configuration says:
+//! so a backup also moves logs from one engine to the other.
 
 use super::print;
 use crate::data::{
     self, has_log, has_notify_log, mark_complete, mark_incomplete, mark_notify_made, mark_sale_made,
     notify_dir, partition_dir,
 };
+use crate::logs::{Logs, NewLog, OpenLog, new_log_id};
 use crate::{CommandResult, Context};
 use contracts::Actor;
 use data_encoding::HEXLOWER;
 use engines::embedded::disk::{Disk, RealDisk, make_dir_durable};
-use engines::embedded::{EmbeddedLog, LogId, Options, open_read_only};
-use engines::log::{Batch, Log, LogRead};
+use engines::embedded::{Checks, EmbeddedLog, Options, open_read_only};
+use engines::log::{AppendError, Batch, Log, LogError, LogId, LogRead};
 use notify::core::Notify;
 use runtime::{Machine, recover, snapshot};
 use sale::core::{Entry, Record};
@@ -45,13 +49,15 @@ pub(crate) struct RestoreArgs {
 }
 
 pub(crate) fn backup(context: &Context, args: &BackupArgs) -> CommandResult {
-    copy(&context.data, &args.to, What::Backup)?;
+    // A backup is files: it needs no server.
+    let logs = (&context.logs, &Logs::in_files());
+    copy(&context.data, &args.to, logs, What::Backup)?;
     print(&format!("It holds the signing keys: keep {} as safe as the server itself.\n", args.to.display()));
     Ok(ExitCode::SUCCESS)
 }
 
 pub(crate) fn restore(context: &Context, args: &RestoreArgs) -> CommandResult {
-    copy(&args.from, &context.data, What::Restore)?;
+    copy(&args.from, &context.data, (&Logs::in_files(), &context.logs), What::Restore)?;
     Ok(ExitCode::SUCCESS)
 }
 
@@ -67,7 +73,12 @@ impl fmt::Display for What {
     }
 }
 
-fn copy(from: &Path, to: &Path, what: What) -> Result<(), Box<dyn std::error::Error>> {
+fn copy(
+    from: &Path,
+    to: &Path,
+    (logs_from, logs_to): (&Logs, &Logs),
+    what: What,
+) -> Result<(), Box<dyn std::error::Error>> {
     let failed = |path: &Path, error: io::Error| format!("{what} {}: {error}", path.display());
     // Before anything is made.
     data::sales(from)?;
@@ -100,8 +111,12 @@ fn copy(from: &Path, to: &Path, what: What) -> Result<(), Box<dyn std::error::Er
             continue;
         }
         let (from, to_log) = (partition_dir(from, &sale), partition_dir(to, &sale));
-        let Copied { last, from: old_id, to: new_id } =
-            copy_log::<sale::core::Core>(&from, &to_log, what, |_, newest| Ok(vec![pause_after(newest)?]))?;
+        let Copied { last, from: old_id, to: new_id } = copy_log::<sale::core::Core>(
+            (logs_from, &from),
+            (logs_to, &to_log, sale.as_str()),
+            what,
+            |_, newest| Ok(vec![pause_after(newest)?]),
+        )?;
         let followed_as = |id: LogId| crate::feed::followed_as(&sale, &HEXLOWER.encode(&id.0));
         // The copy of the sale may be older than what the message service was told of it.
         moved.push((followed_as(old_id), followed_as(new_id), last));
@@ -110,7 +125,13 @@ fn copy(from: &Path, to: &Path, what: What) -> Result<(), Box<dyn std::error::Er
     }
     let of_notify = notify_dir(from);
     if has_notify_log(from).map_err(|e| failed(&of_notify, e))? {
-        let last = copy_messages(&of_notify, &notify_dir(to), what, &moved)?;
+        let is_in_files = logs_to.are_in_files() && logs_from.read(&of_notify)?.is_in_files();
+        let last = match is_in_files {
+            true => copy_messages(&of_notify, &notify_dir(to), what, &moved)?,
+            false => {
+                copy_messages_by_entry((logs_from, &of_notify), (logs_to, &notify_dir(to)), what, &moved)?
+            }
+        };
         mark_notify_made(to).map_err(|e| failed(to, e))?;
         print(&format!("{what}: message service: {last} entries, replayed\n"));
     }
@@ -128,15 +149,12 @@ struct Copied {
 /// Copies a log. `paused` makes the entries by which a restored machine stands
 /// still, from its state and the newest entry.
 fn copy_log<M: Machine>(
-    from: &Path,
-    to: &Path,
+    (logs_from, from): (&Logs, &Path),
+    (logs_to, to, of): (&Logs, &Path, &str),
     what: What,
     paused: impl FnOnce(&M, &[u8]) -> Result<Vec<Vec<u8>>, Box<dyn std::error::Error>>,
 ) -> Result<Copied, Box<dyn std::error::Error>> {
-    /// Entries appended, and synced, together; and bytes, after which no more are added.
-    const TOGETHER: u64 = 8192;
-    const BYTES_TOGETHER: usize = 2 << 20;
-    let mut source = open_read_only(from)?;
+    let mut source = logs_from.read(from)?;
     if source.first() > Sequence(1) {
         return Err(format!(
             "{}: its first entries were trimmed; copy it while its server is down",
@@ -145,19 +163,36 @@ fn copy_log<M: Machine>(
         .into());
     }
     make_dir_durable(to)?;
-    let partition = source.report().partition;
     // The entries that a restored log gets after its end differ from those that the lost log had
     // there: it gets an id of its own, by which stores that follow the log (the winners' feed)
     // notice.
     let log_id = match what {
-        What::Backup => source.report().log_id,
-        What::Restore => data::new_log_id()?,
+        What::Backup => source.log_id(),
+        What::Restore => new_log_id()?,
     };
-    let mut copy = EmbeddedLog::open_dir(to, Options::new(partition, log_id))?;
+    let new = NewLog { of, log_id, first: Sequence(1) };
+    let OpenLog { log: mut copy, .. } = logs_to.make(to, &new, Checks::All)?;
+    let newest = copy_entries(&mut source, &mut *copy)?;
+    if what == What::Restore && !newest.is_empty() {
+        let (machine, _) = recover::<M>(&mut *copy.reader(), None)?;
+        append_all(&mut *copy, &paused(&machine, &newest)?)?;
+    }
+    // The copy's own snapshot: making it replays every entry, which verifies the backup.
+    if copy.last() > Sequence(0) {
+        snapshot::<M>(&mut *copy.reader(), &mut *copy.snapshots())?;
+    }
+    Ok(Copied { last: copy.last(), from: source.log_id(), to: log_id })
+}
+
+/// Copies the entries after those that the copy has; returns the newest.
+fn copy_entries(source: &mut dyn LogRead, copy: &mut dyn Log) -> Result<Vec<u8>, Box<dyn std::error::Error>> {
+    /// Entries appended, and synced, together; and bytes, after which no more are added.
+    const TOGETHER: u64 = 8192;
+    const BYTES_TOGETHER: usize = 2 << 20;
     let mut batch = Batch::default();
     let mut failed = None;
     let mut newest = Vec::new();
-    source.read(Sequence(1), &mut |_, entry| {
+    source.read(copy.last().next(), &mut |_, entry| {
         batch.push(entry);
         newest.clear();
         newest.extend_from_slice(entry);
@@ -179,20 +214,52 @@ fn copy_log<M: Machine>(
     }
     if !batch.is_empty() {
         copy.append(copy.last(), &batch)?;
-        batch.clear();
     }
-    if what == What::Restore && !newest.is_empty() {
-        let (machine, _) = recover::<M>(&mut *copy.reader(), None)?;
-        paused(&machine, &newest)?.iter().for_each(|entry| batch.push(entry));
-        if !batch.is_empty() {
-            copy.append(copy.last(), &batch)?;
+    Ok(newest)
+}
+
+fn append_all(copy: &mut dyn Log, entries: &[Vec<u8>]) -> Result<(), AppendError> {
+    let mut batch = Batch::default();
+    entries.iter().for_each(|entry| batch.push(entry));
+    if batch.is_empty() { Ok(()) } else { copy.append(copy.last(), &batch).map(drop) }
+}
+
+/// Copies the log of the message service from one engine to another: its entries, as far as they
+/// are kept, and the snapshot without which there is no way to the first of them.
+fn copy_messages_by_entry(
+    (logs_from, from): (&Logs, &Path),
+    (logs_to, to): (&Logs, &Path),
+    what: What,
+    moved: &[(String, String, Sequence)],
+) -> Result<Sequence, Box<dyn std::error::Error>> {
+    let mut source = logs_from.read(from)?;
+    let (first, log_id) = (source.first(), source.log_id());
+    let begins_with = source.latest_snapshot()?.filter(|_| first > Sequence(1));
+    make_dir_durable(to)?;
+    let log_id = if what == What::Backup { log_id } else { new_log_id()? };
+    let new = NewLog { of: "notify", log_id, first };
+    let OpenLog { log: mut copy, .. } = logs_to.make(to, &new, Checks::SinceSnapshots)?;
+    match copy_entries(&mut source, &mut *copy).map_err(|error| (error.downcast::<LogError>(), from)) {
+        Err((Ok(trimmed), from)) if matches!(*trimmed, LogError::Trimmed { .. }) => {
+            let advice = "its server trimmed it meanwhile: run this again into another directory";
+            return Err(format!("{}: {advice}", from.display()).into());
         }
+        Err((Ok(error), _)) => return Err(error),
+        Err((Err(error), _)) => return Err(error),
+        Ok(_) => {}
     }
-    // The copy's own snapshot: making it replays every entry, which verifies the backup.
+    if let Some((at, bytes)) = begins_with {
+        copy.snapshots().write(at, &bytes)?;
+    }
+    let (state, _) = recover::<Notify>(&mut *copy.reader(), copy.snapshots().latest()?)?;
+    if what == What::Restore {
+        let by = Actor::new(Actor::RESTORE, "restored from a backup");
+        append_all(&mut *copy, &state.stand_still(&by, moved))?;
+    }
     if copy.last() > Sequence(0) {
-        snapshot::<M>(&mut *copy.reader(), &mut *copy.snapshots())?;
+        snapshot::<Notify>(&mut *copy.reader(), &mut *copy.snapshots())?;
     }
-    Ok(Copied { last: copy.last(), from: source.report().log_id, to: log_id })
+    Ok(copy.last())
 }
 
 /// Copies the log of the message service, whose first entries may have been trimmed: its files, and
@@ -219,12 +286,8 @@ fn copy_messages(
     // What was under way at the end of the copy is cut off, as after a crash.
     let mut copy = EmbeddedLog::open_dir(to, Options::new(report.partition, report.log_id))?;
     if what == What::Restore {
-        let mut batch = Batch::default();
         let by = Actor::new(Actor::RESTORE, "restored from a backup");
-        state.stand_still(&by, moved).iter().for_each(|entry| batch.push(entry));
-        if !batch.is_empty() {
-            copy.append(copy.last(), &batch)?;
-        }
+        append_all(&mut copy, &state.stand_still(&by, moved))?;
     }
     if copy.last() > Sequence(0) {
         snapshot::<Notify>(&mut *copy.reader(), &mut *copy.snapshots())?;

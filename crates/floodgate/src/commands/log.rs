@@ -4,7 +4,6 @@
 use super::print;
 use crate::{CommandResult, Context, data};
 use contracts::{AttemptId, SHOPPER_ID_FORM, SaleId, TimelineEntry, TimelineFilter, is_shopper_id};
-use engines::embedded::open_read_only;
 use engines::log::LogRead;
 use sale::timeline::{Page, Timeline};
 use serde_json::json;
@@ -50,7 +49,7 @@ pub(crate) fn run(context: &Context, args: &Args) -> CommandResult {
         let keys = keys.as_ref().ok_or("log: --shopper needs keys/master.key beside the log")?;
         wanted.shopper = Some(keys.shopper_key(id));
     }
-    let mut log = open_read_only(&data::partition_dir(&context.data, &sale))?;
+    let mut log = context.logs.read(&data::partition_dir(&context.data, &sale))?;
     // From the first entry on, also with --after: only there do items and holds get their names.
     let mut page = Page::new(Timeline::default(), wanted, 1);
     let mut left = args.max.unwrap_or(usize::MAX);

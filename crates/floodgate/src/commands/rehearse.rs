@@ -8,10 +8,10 @@ pub(crate) mod load;
 mod objectives;
 
 use super::print;
+use crate::logs::Logs;
 use crate::{CommandResult, Context, data};
 use compare::{Comparison, compare};
 use contracts::SaleSpec;
-use engines::embedded::open_read_only;
 use ledger::{Line, Paid, Told};
 use load::Progress;
 use objectives::{Limits, Objective, Seen};
@@ -132,7 +132,11 @@ pub(crate) fn run(context: Context, args: &Args, data_given: bool) -> CommandRes
         }
         None => toml::Table::new(),
     };
-    let outcome = Rehearsal::new(args, &dir, scratch.path(), base)?.run()?;
+    let outcome = Rehearsal::new(args, &dir, &context.logs, scratch.path(), base)?.run();
+    if !data_given {
+        remove_outside(&context.logs, &dir);
+    }
+    let outcome = outcome?;
     if args.json {
         print(&format!("{}\n", serde_json::to_string_pretty(&outcome)?));
     } else {
@@ -144,9 +148,24 @@ pub(crate) fn run(context: Context, args: &Args, data_given: bool) -> CommandRes
     Ok(if outcome.go { ExitCode::SUCCESS } else { ExitCode::FAILURE })
 }
 
+/// Removes what the logs of a scratch directory have on NATS.
+fn remove_outside(logs: &Logs, dir: &Path) {
+    let sale = SALE.parse().map(|sale| data::partition_dir(dir, &sale));
+    for log in sale.into_iter().chain([data::notify_dir(dir)]) {
+        if let Err(error) = logs.remove_outside(&log) {
+            say(&format!(
+                "rehearse: remove the log that {} notes: {}",
+                log.display(),
+                crate::with_causes(&error)
+            ));
+        }
+    }
+}
+
 struct Rehearsal<'a> {
     args: &'a Args,
     dir: &'a Path,
+    logs: &'a Logs,
     scratch: &'a Path,
     shop: SocketAddr,
     admin: SocketAddr,
@@ -205,13 +224,19 @@ impl Drop for Server {
 
 impl<'a> Rehearsal<'a> {
     /// `base` is the configuration file that was given, which has been checked.
-    fn new(args: &'a Args, dir: &'a Path, scratch: &'a Path, base: toml::Table) -> Result<Self, Failure> {
+    fn new(
+        args: &'a Args,
+        dir: &'a Path,
+        logs: &'a Logs,
+        scratch: &'a Path,
+        base: toml::Table,
+    ) -> Result<Self, Failure> {
         let keys = web::api_keys::ApiKeys::open(dir)?;
         let admin_key = keys.create("rehearsal", web::api_keys::Role::Owner, TimeMs(wall_ms()))?;
         let (shop, admin) = (free_port()?, free_port()?);
         let config = server_config(base, shop, admin, args.stock);
         fs::write(scratch.join("server.toml"), toml::to_string(&config)?)?;
-        Ok(Self { args, dir, scratch, shop, admin, admin_key, memory_max_kib: 0 })
+        Ok(Self { args, dir, logs, scratch, shop, admin, admin_key, memory_max_kib: 0 })
     }
 
     fn start_server(&self) -> Result<Server, Failure> {
@@ -427,7 +452,7 @@ impl<'a> Rehearsal<'a> {
         served: &Served,
     ) -> Result<Outcome, Failure> {
         let partition = data::partition_dir(self.dir, &SALE.parse()?);
-        let mut log = open_read_only(&partition)?;
+        let mut log = self.logs.read(&partition)?;
         let snapshot = log.latest_snapshot()?;
         let report = audit(&mut log, snapshot)?;
         let comparison = compare(lines, self.args.stock, &mut log)?;

@@ -2,6 +2,7 @@
 
 use super::print;
 use crate::data::Data;
+use crate::logs::Logs;
 use crate::registry::Registry;
 use crate::{CommandResult, Context, feed, files, join, memory, sold_out};
 use contracts::{Actor, SaleSpec};
@@ -77,7 +78,9 @@ pub(crate) fn run(context: Context, args: &Args, data_given: bool) -> CommandRes
     let dir = scratch.as_ref().map_or(context.data.as_path(), |scratch| scratch.path());
     let config_file = context.config_file.as_deref().map(|path| path.display().to_string());
     tracing::info!(data = %dir.display(), config = config_file, "starting");
-    let data = Data::open(dir)?;
+    // Nobody would remove the streams of logs whose directory is gone.
+    let logs = if scratch.is_some() { Logs::in_files() } else { context.logs.clone() };
+    let data = Data::open(dir, logs)?;
     let keys = Arc::new(gate::Keyring::open(data.dir())?);
     gate::open_jwt_secret(data.dir())?;
     let api_keys = Arc::new(web::api_keys::ApiKeys::open(data.dir())?);
@@ -151,6 +154,7 @@ pub(crate) fn run(context: Context, args: &Args, data_given: bool) -> CommandRes
             ));
         }
         tokio::spawn(watch_clock(registry.clock()));
+        tokio::spawn(start_waiting(Arc::clone(&registry)));
         let views = Arc::clone(&registry);
         tokio::spawn(sold_out::keep(registry.dir().to_owned(), move || views.views()));
         let served = server.run(until_told()).await;
@@ -262,7 +266,7 @@ async fn serve_messages(
     const AGAIN_AFTER: Duration = Duration::from_secs(5);
     let recovered = loop {
         let log = Arc::clone(&registry);
-        let recover = move || notify::server::recover(log.open_notify_log()?, log.clock());
+        let recover = move || notify::server::recover(log.open_notify_log()?.log, log.clock());
         match tokio::task::spawn_blocking(recover).await {
             Ok(Ok(recovered)) => break recovered,
             Ok(Err(error)) if error.is_shortage() => {
@@ -292,6 +296,19 @@ async fn serve_messages(
     }
 }
 
+/// Tries again and again to start the sales whose logs could not be opened for a reason that
+/// passes.
+async fn start_waiting(registry: Arc<Registry>) {
+    const AGAIN_AFTER: Duration = Duration::from_secs(5);
+    loop {
+        tokio::time::sleep(AGAIN_AFTER).await;
+        let registry = Arc::clone(&registry);
+        if let Err(error) = tokio::task::spawn_blocking(move || registry.start_waiting()).await {
+            return tracing::error!(%error, "sales that wait for their logs are not started: a defect");
+        }
+    }
+}
+
 fn memory_of_this_process() -> web::pressure::Memory {
     web::pressure::Memory {
         resident_bytes: Arc::new(memory::resident_bytes),
@@ -304,7 +321,8 @@ fn start_logging(context: &Context) {
     // The configuration has no other levels than these.
     let level: LevelFilter = log.level.parse().unwrap_or(LevelFilter::INFO);
     // A client can make these write a line for each of its frames.
-    let of_strangers = ["h2", "hyper", "hyper_util", "rustls", "tokio_rustls", "axum", "ureq", "ureq_proto"];
+    let of_strangers =
+        ["h2", "hyper", "hyper_util", "rustls", "tokio_rustls", "axum", "ureq", "ureq_proto", "async_nats"];
     let levels = of_strangers.into_iter().map(|target| (target, level.min(LevelFilter::ERROR)));
     let levels = Targets::new().with_default(level).with_targets(levels);
     let lines = tracing_subscriber::fmt::layer()

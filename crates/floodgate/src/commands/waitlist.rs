@@ -4,7 +4,6 @@
 use super::print;
 use crate::{CommandResult, Context, data};
 use contracts::{SaleId, WaitingPlace, WaitingQuery};
-use engines::embedded::open_read_only;
 use engines::log::{LogError, LogRead};
 use runtime::recover;
 use sale::core::{Core, Entry, WAITING_PAGE_MAX};
@@ -30,7 +29,7 @@ pub(crate) fn run(context: &Context, args: &Args) -> CommandResult {
     let sale = data::one_sale("waitlist", &context.data, args.sale.as_ref())?;
     let keys = context.data.join("keys/master.key").is_file().then(|| gate::Keyring::open(&context.data));
     let keys = keys.transpose()?;
-    let mut log = open_read_only(&data::partition_dir(&context.data, &sale))?;
+    let mut log = context.logs.read(&data::partition_dir(&context.data, &sale))?;
     let snapshot = log.latest_snapshot()?;
     let (core, _) = recover::<Core>(&mut log, snapshot)?;
     let Some(spec) = core.spec() else { return Ok(ExitCode::SUCCESS) };

@@ -4,6 +4,8 @@
 
 pub mod challenge;
 pub mod http;
+#[path = "../../../engines/tests/engines/nats/server.rs"]
+pub mod nats;
 pub mod shop;
 
 use http::{Client, Reply};
@@ -131,6 +133,11 @@ impl Server {
     /// The arguments after `serve` from the next start on.
     pub fn set_serve(&mut self, args: &[&str]) {
         self.setup.serve = args.iter().map(|arg| (*arg).to_owned()).collect();
+    }
+
+    /// The tables of configuration after the tests' own, from the next start on.
+    pub fn set_settings(&mut self, settings: &str) {
+        self.setup.settings = settings.to_owned();
     }
 
     /// Starts it on the same data and the same ports.

@@ -22,6 +22,7 @@ mod gates;
 mod hostile_crowds;
 mod lifecycle;
 mod log_in_words;
+mod logs_on_nats;
 mod messages;
 mod not_eligible;
 mod one_sale_down;
