@@ -43,7 +43,6 @@ pub(crate) fn pages() -> Vec<Operation<Parts>> {
         get("/subscriptions/{subscription}", "showSubscription", READ, subscription),
         post("/subscriptions/operate", "operateForm", OPERATE, operate).form(),
         post("/subscriptions/discard", "discardForm", OWN, discard).form(),
-        post("/subscriptions/test", "testForm", OPERATE, test).form(),
     ];
     operations.extend(web::sign_in::operations());
     operations
@@ -311,7 +310,7 @@ fn forms(lang: Lang, signed_in: &SignedIn, seen: &SubscriptionSeen) -> Markup {
                 (common(turn)) (reason(turn, false)) button type="submit" { (label) }
             }
             @if seen.spec.url.is_some() {
-                form class="operate" method="post" action="/subscriptions/test" {
+                form class="operate" method="post" action="/subscriptions/operate" {
                     (common("test"))
                     button type="submit" { (lang.say("Send a test event", "发送测试事件")) }
                 }
@@ -363,22 +362,10 @@ fn told_of_test(lang: Lang, tested: &Tested) -> Markup {
     }
 }
 
-/// `POST /subscriptions/test`.
-async fn test(
-    State(running): State<Arc<Running>>,
-    State(protection): State<Arc<Protection>>,
-    headers: HeaderMap,
-    form: Form,
-) -> Result<Response, Problem> {
-    let name = named(&form)?;
-    let seen = running.subscription(&name).await?;
-    running.tester.deliver(&seen, &running.secrets, protection.now()).await?;
-    answer(&form, &headers, &name, Reply::Done)
-}
-
 /// `POST /subscriptions/operate`.
 async fn operate(
     State(running): State<Arc<Running>>,
+    State(protection): State<Arc<Protection>>,
     headers: HeaderMap,
     form: Form,
 ) -> Result<Response, Problem> {
@@ -388,7 +375,15 @@ async fn operate(
         "pause" => Command::SetState { name: name.clone(), state: SubscriptionState::Paused, by },
         "resume" => Command::SetState { name: name.clone(), state: SubscriptionState::Active, by },
         "redrive" => Command::Redrive { name: name.clone(), event: None, by },
-        what => return Err(Problem::new(&INVALID, format!("what: {what:?}, want pause, resume or redrive"))),
+        "test" => {
+            let seen = running.subscription(&name).await?;
+            running.tester.deliver(&seen, &running.secrets, protection.now()).await?;
+            return answer(&form, &headers, &name, Reply::Done);
+        }
+        what => {
+            let why = format!("what: {what:?}, want pause, resume, redrive or test");
+            return Err(Problem::new(&INVALID, why));
+        }
     };
     answer(&form, &headers, &name, running.ask(command).await?)
 }

@@ -98,13 +98,15 @@ impl Running {
         &self,
         read: impl FnOnce(&mut Reading) -> Result<T, LogError> + Send + 'static,
     ) -> Result<T, Problem> {
-        let (tell, told) = oneshot::channel();
-        self.reader.ask(move |reading| drop(tell.send(read(reading))));
-        let read = told.await.map_err(|_| Problem::unavailable("too much is read from the log already"))?;
-        read.map_err(|error| {
-            tracing::warn!(%error, "the message service's log cannot be read");
-            Problem::unavailable("the log cannot be read at the moment")
-        })
+        read_with(&self.reader, read).await
+    }
+
+    /// Reads the log for a stream.
+    pub(crate) async fn read_for_stream<T: Send + 'static>(
+        &self,
+        read: impl FnOnce(&mut Reading) -> Result<T, LogError> + Send + 'static,
+    ) -> Result<T, Problem> {
+        read_with(&self.streams.reader, read).await
     }
 
     /// Asks the core, and waits for what is durable.
@@ -162,6 +164,19 @@ impl Running {
     pub fn stopped(&self) -> Option<String> {
         self.handle.stopped()
     }
+}
+
+async fn read_with<T: Send + 'static>(
+    reader: &LogReader,
+    read: impl FnOnce(&mut Reading) -> Result<T, LogError> + Send + 'static,
+) -> Result<T, Problem> {
+    let (tell, told) = oneshot::channel();
+    reader.ask(move |reading| drop(tell.send(read(reading))));
+    let read = told.await.map_err(|_| Problem::unavailable("too much is read from the log already"))?;
+    read.map_err(|error| {
+        tracing::warn!(%error, "the message service's log cannot be read");
+        Problem::unavailable("the log cannot be read at the moment")
+    })
 }
 
 /// The parts of the message service, as the state of a router.

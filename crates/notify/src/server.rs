@@ -110,6 +110,7 @@ pub struct Recovered {
     service: Service<Notify>,
     bodies: Bodies,
     reader: Box<dyn LogRead>,
+    for_streams: Box<dyn LogRead>,
 }
 
 impl fmt::Debug for Recovered {
@@ -120,10 +121,10 @@ impl fmt::Debug for Recovered {
 
 /// Brings the message service back from its log.
 pub fn recover<L: Log + 'static>(log: L, clock: Arc<dyn Clock>) -> Result<Recovered, RecoverError> {
-    let (bodies, reader) = (Bodies::new(log.reader()), log.reader());
+    let (bodies, reader, for_streams) = (Bodies::new(log.reader()), log.reader(), log.reader());
     let settings = Settings { queue_max: QUEUE_MAX, snapshot_every: SNAPSHOT_EVERY };
     let service = Service::<Notify>::start("notify", log, clock, settings)?;
-    Ok(Recovered { service, bodies, reader })
+    Ok(Recovered { service, bodies, reader, for_streams })
 }
 
 /// The listener, which queues connections until [`Server::run`] answers them.
@@ -162,7 +163,7 @@ impl Bound {
             exempts_loopback,
             reserved,
         } = options;
-        let Recovered { service, bodies, reader } = recovered;
+        let Recovered { service, bodies, reader, for_streams } = recovered;
         let secrets = Secrets::open(data)?;
         let pusher = Arc::new(Pusher::new(config.push())?);
         let reader = LogReader::start(reader, READS_MAX + config.in_flight_max)?;
@@ -199,7 +200,7 @@ impl Bound {
             settings: connections,
         });
         let tester = Tester::new(config.push())?;
-        let streams = Streams::new(config.streams());
+        let streams = Streams::start(config.streams(), for_streams)?;
         let quotas = Arc::new(Quotas::new(config.limits()));
         let running = Arc::new(Running::new(handle, reader, secrets, reserved, quotas, streams, tester));
         let parts = Parts(Arc::new(AllParts { running, protection, api_keys, counts, counted }));

@@ -1,9 +1,16 @@
 //! How many streams of topics are open, and what they have sent.
 
-use crate::problem::{Problem, UNAVAILABLE};
-use std::sync::{
-    Arc,
-    atomic::{AtomicU64, Ordering::Relaxed},
+use crate::{
+    bodies::LogReader,
+    problem::{Problem, UNAVAILABLE},
+};
+use engines::log::LogRead;
+use std::{
+    io,
+    sync::{
+        Arc,
+        atomic::{AtomicU64, Ordering::Relaxed},
+    },
 };
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
@@ -12,6 +19,9 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 pub(crate) struct Streams {
     places: Arc<Semaphore>,
     max: usize,
+    /// With a thread of its own, so that those who catch up keep neither deliveries nor operators
+    /// waiting. A stream has one job for it at a time.
+    pub(crate) reader: LogReader,
     begun: AtomicU64,
     /// Events that were sent.
     pub(crate) sent: AtomicU64,
@@ -28,9 +38,11 @@ pub(crate) struct Place {
 }
 
 impl Streams {
-    pub(crate) fn new(max: usize) -> Self {
+    /// At most so many.
+    pub(crate) fn start(max: usize, reader: Box<dyn LogRead>) -> io::Result<Self> {
+        let reader = LogReader::start(reader, max)?;
         let [begun, sent, gaps] = [(); 3].map(|()| AtomicU64::new(0));
-        Self { places: Arc::new(Semaphore::new(max)), max, begun, sent, gaps }
+        Ok(Self { places: Arc::new(Semaphore::new(max)), max, reader, begun, sent, gaps })
     }
 
     /// A place for one more stream.

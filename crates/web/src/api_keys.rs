@@ -708,6 +708,26 @@ mod tests {
         };
         let of_tenant = keys.create_for("shop", Grant::Tenant(grant.clone()), TimeMs(5)).unwrap();
         let with = fs::read_to_string(&path).unwrap();
+        // As the builds before tenants read it.
+        #[derive(Debug, Deserialize)]
+        #[serde(deny_unknown_fields)]
+        #[expect(dead_code, reason = "it is only read")]
+        struct KeyBefore {
+            name: String,
+            role: Role,
+            created_at: TimeMs,
+            hash: String,
+        }
+        #[derive(Debug, Deserialize)]
+        #[serde(deny_unknown_fields)]
+        #[expect(dead_code, reason = "it is only read")]
+        struct Before {
+            version: u32,
+            keys: Vec<KeyBefore>,
+        }
+        assert!(serde_json::from_str::<Before>(&before).is_ok());
+        let refused = serde_json::from_str::<Before>(&with).unwrap_err().to_string();
+        assert!(refused.starts_with("unknown field `tenant`"), "{refused}");
         assert!(with.contains("\"version\": 2") && with.contains("\"tenant\": \"acme\""), "{with}");
         let known = ApiKeys::open(dir.path()).unwrap();
         assert_eq!(known.verify(&of_tenant), Ok(Some(("shop".into(), Grant::Tenant(grant)))));

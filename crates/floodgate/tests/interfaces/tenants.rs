@@ -189,6 +189,48 @@ fn every_operation_is_for_the_keys_that_its_row_names() {
 }
 
 #[test]
+fn a_key_for_some_topics_sees_those_and_the_subscriptions_to_them() {
+    let tenants = Tenants::start("");
+    tenants.fill();
+    let args = ["--topics", "acme.stock"];
+    let key = tenants.server.tenant_key("narrow", "acme", "produce,consume", &args);
+    let get = |path: &str| tenants.ask(&key, "GET", path, &json!(null));
+    let (topics, subscriptions) = (get("topics").json(), get("subscriptions").json());
+    let names = |list: &Value, of: &str, name: &str| -> Vec<String> {
+        list[of].as_array().unwrap().iter().map(|one| one[name].as_str().unwrap().to_owned()).collect()
+    };
+    assert_eq!(names(&topics, "topics", "topic"), ["acme.stock"]);
+    assert_eq!(names(&subscriptions, "subscriptions", "subscription"), ["acme.stock"]);
+    assert_eq!(tenants.post(&key, "acme.stock", &event(1, 1)).status, 202);
+    assert_eq!(tenants.post(&key, "acme.orders", &event(1, 1)).status, 404);
+    assert_eq!(get("topics/acme.stock/events/1").status, 200);
+    assert_eq!(get("topics/acme.orders/events/1").status, 404);
+    assert_eq!(get("subscriptions/acme.stock").status, 200);
+    // One that is there, and one that is not.
+    let plain = |name: &str| get(&format!("subscriptions/{name}")).body.replace(name, "NAME");
+    assert_eq!(plain("acme.worker"), plain("acme.nobody"));
+}
+
+#[test]
+fn many_at_once_make_no_more_than_a_tenant_may_have() {
+    let tenants = Tenants::start("tenant_topics_max = 3\ntenant_subscriptions_max = 3\n");
+    let key = tenants.server.tenant_key("acme", "acme", "manage", &[]);
+    let made = |what: &str, body: Value| {
+        let put = |at: usize| tenants.ask(&key, "PUT", &format!("{what}/acme.n{at}"), &body).status;
+        let statuses: Vec<u16> = std::thread::scope(|scope| {
+            let all: Vec<_> = (0..12).map(|at| scope.spawn(move || put(at))).collect();
+            all.into_iter().map(|one| one.join().unwrap()).collect()
+        });
+        assert!(statuses.iter().all(|status| matches!(status, 200 | 409)), "{statuses:?}");
+        statuses.iter().filter(|status| **status == 200).count()
+    };
+    assert_eq!(made("topics", json!({})), 3);
+    let topics = tenants.ask(&key, "GET", "topics", &json!(null)).json();
+    let topic = topics["topics"][0]["topic"].clone();
+    assert_eq!(made("subscriptions", json!({ "topic": topic })), 3);
+}
+
+#[test]
 fn a_tenant_has_no_more_than_it_may_and_an_operator_may_give_it_more() {
     let tenants = Tenants::start("tenant_topics_max = 2\ntenant_subscriptions_max = 1\n");
     let acme = tenants.server.tenant_key("acme", "acme", "manage,consume", &[]);

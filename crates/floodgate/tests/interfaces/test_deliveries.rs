@@ -152,7 +152,7 @@ fn an_operator_sends_one_by_a_form_and_reads_what_came_of_it_in_two_languages() 
     let token = shown.split_once("name=\"form\" value=\"").unwrap().1.split('"').next().unwrap();
     let fields = [("cookie", &*cookie), ("content-type", "application/x-www-form-urlencoded")];
     let send =
-        |form: &str| server.client.send("POST", &server.events_url("/subscriptions/test"), &fields, form);
+        |form: &str| server.client.send("POST", &server.events_url("/subscriptions/operate"), &fields, form);
     let sent = send(&format!("form={token}&lang=en&subscription=crm&what=test"));
     assert_eq!(
         (sent.status, sent.header("location")),

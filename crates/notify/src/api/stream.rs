@@ -209,7 +209,7 @@ impl Reader {
         if sequences.is_empty() {
             return Ok(None);
         }
-        let bodies = self.running.read(move |reading| {
+        let bodies = self.running.read_for_stream(move |reading| {
             let (mut bodies, mut bytes) = (Vec::new(), 0);
             for sequence in sequences {
                 let Some(stored) = reading.event(sequence)? else { break };
