@@ -1,5 +1,6 @@
 //! Benchmarks: run the measuring programs and print their table.
 
+mod beside;
 mod client;
 mod crowd;
 mod flood;
@@ -12,6 +13,7 @@ mod parked;
 mod probe;
 mod process;
 mod servers;
+mod shoppers;
 
 use crate::shell::{Failure, cargo, release_binary, release_binary_of};
 use std::path::PathBuf;
@@ -51,6 +53,11 @@ pub(crate) fn crowd(args: &[&str]) -> Result<(), Failure> {
 /// `cargo xtask bench flood`.
 pub(crate) fn flood(args: &[&str]) -> Result<(), Failure> {
     flood::run(&Options::read(args)?)
+}
+
+/// `cargo xtask bench beside`.
+pub(crate) fn beside(args: &[&str]) -> Result<(), Failure> {
+    beside::run(&Options::read(args)?)
 }
 
 /// `cargo xtask bench notify`.

@@ -34,6 +34,8 @@ cargo xtask bench crowd [--json] [--connections N] [--gates N] [--hold-seconds N
                                  200,000 connections that wait, over several gates, and a sale through them
 cargo xtask bench flood [--json] [--runs N] [--hold-seconds N] [--binary FLOODGATE]
                                  shoppers who buy beside a flood of 20 times what the gate can refuse
+cargo xtask bench beside [--json] [--runs N] [--hold-seconds N] [--binary FLOODGATE]
+                                 shoppers who buy while the sale's events go out, beside a server without messages
 cargo xtask bench notify [--json] [--runs N] [--hold-seconds N] [--requests N] [--only ROW] [--binary FLOODGATE]
                                  durable publishes beside NATS JetStream, deliveries to nginx, time to the first attempt
 cargo xtask chaos sim [notify] [--seeds N] [--from S] | --seed S
@@ -85,6 +87,7 @@ fn run(words: &[&str]) -> Result<(), Failure> {
         ["bench", "crowd", rest @ ..] => bench::crowd(rest),
         ["bench", "flood", rest @ ..] => bench::flood(rest),
         ["bench", "notify", rest @ ..] => bench::notify(rest),
+        ["bench", "beside", rest @ ..] => bench::beside(rest),
         ["chaos", "sim", rest @ ..] => chaos::sim(rest),
         ["chaos", "mutants"] => chaos::mutants(),
         ["chaos", "sale", rest @ ..] => chaos::sale(rest),

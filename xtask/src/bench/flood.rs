@@ -9,13 +9,14 @@ use super::{
     crowd::Kernel,
     process::{CLIENT_CORE, SERVER_CORE},
     servers::{Gate, Setup},
+    shoppers::{Shoppers, buy, flat},
 };
 use crate::shell::Failure;
 use serde_json::{Value, json};
 use std::collections::BTreeMap;
 use std::path::Path;
 use std::thread::sleep;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 /// The flood's rate, as a multiple of the capacity.
 const TIMES: f64 = 20.0;
@@ -44,7 +45,8 @@ pub(super) fn run(options: &Options) -> Result<(), Failure> {
         for turn in 0..2 {
             if (round + turn) % 2 == 0 {
                 gate.running.wait_until_quiet(super::process::QUIET_FOR)?;
-                quiet = Some(buy(&programs, &gate, &format!("quiet{round}"), 2 * round, seconds)?);
+                quiet =
+                    Some(buy(&programs, &gate, (&format!("quiet{round}"), SHOPPERS), 2 * round, seconds)?);
             } else {
                 flooded = Some(flood(&programs, &gate, &flood_pass, TIMES * capacity, round, seconds)?);
             }
@@ -62,24 +64,6 @@ struct Round {
     quiet: Shoppers,
     flooded: Shoppers,
     flood: Flood,
-}
-
-/// The shoppers' results.
-#[derive(Debug)]
-struct Shoppers {
-    granted: u64,
-    /// Purchases: from the shopper's intended start, with pass, attempt and all retries.
-    p50_ms: f64,
-    p99_ms: f64,
-    attempt_p50_ms: f64,
-    attempt_p99_ms: f64,
-    /// Requests that were sent again, as Retry-After said or because a connection was closed.
-    again: u64,
-    closed: u64,
-    /// Outcomes, and statuses of answers without one.
-    outcomes: Value,
-    /// Use of the gate's processor.
-    server_cpu: f64,
 }
 
 /// The results of the flood.
@@ -123,60 +107,7 @@ fn capacity(programs: &Programs, gate: &Gate) -> Result<f64, Failure> {
     report["requests_per_second"].as_f64().ok_or_else(|| Failure(format!("no rate in {report}")))
 }
 
-fn flat(args: &[(&str, String)]) -> Vec<String> {
-    args.iter().flat_map(|(name, value)| [(*name).to_owned(), value.clone()]).collect()
-}
-
-/// New shoppers buy, each from a new address.
-fn buy(
-    programs: &Programs,
-    gate: &Gate,
-    name: &str,
-    network: usize,
-    seconds: u64,
-) -> Result<Shoppers, Failure> {
-    let tokens = gate.tokens(name, SHOPPERS)?;
-    let args = [
-        ("--to", gate.shop.to_string()),
-        ("--from", format!("127.{}.0.1", 100 + network)),
-        ("--per-address", "1".to_owned()),
-        ("--connections", SHOPPERS.to_string()),
-        ("--document", Gate::document_path()),
-        ("--path", gate.attempts_path.clone()),
-        ("--credentials", tokens.to_string_lossy().into_owned()),
-        ("--skip", "0".to_owned()),
-        ("--attempts", SHOPPERS.to_string()),
-    ];
-    let mut client = Client::start(&programs.crowd, &flat(&args))?;
-    let (before, started) = (gate.running.cpu(), Instant::now());
-    client.tell(&format!("buy {seconds}"))?;
-    let report = client.hear_json()?;
-    let (after, lasted) = (gate.running.cpu(), started.elapsed().as_secs_f64());
-    let spread = |name: &str| {
-        let mut times: Vec<u64> =
-            report[name].as_array().into_iter().flatten().filter_map(Value::as_u64).collect();
-        times.sort_unstable();
-        let last = times.len().saturating_sub(1);
-        [0.5, 0.99]
-            .map(|part| times.get((last as f64 * part) as usize).map_or(f64::NAN, |us| *us as f64 / 1e3))
-    };
-    let ([p50_ms, p99_ms], [attempt_p50_ms, attempt_p99_ms]) =
-        (spread("purchases_us"), spread("attempts_us"));
-    let count = |name: &str| report[name].as_u64().unwrap_or_default();
-    Ok(Shoppers {
-        granted: report["outcomes"]["granted"].as_u64().unwrap_or_default(),
-        p50_ms,
-        p99_ms,
-        attempt_p50_ms,
-        attempt_p99_ms,
-        again: count("again"),
-        closed: count("closed") + count("reset"),
-        outcomes: report["outcomes"].clone(),
-        server_cpu: (after.user + after.system - before.user - before.system) / lasted,
-    })
-}
-
-/// The same under flood.
+/// Shoppers buy under flood.
 fn flood(
     programs: &Programs,
     gate: &Gate,
@@ -201,7 +132,7 @@ fn flood(
     client.hear()?;
     client.go_on()?;
     sleep(FLOOD_AHEAD);
-    let shoppers = buy(programs, gate, &format!("flooded{round}"), 2 * round + 1, seconds)?;
+    let shoppers = buy(programs, gate, (&format!("flooded{round}"), SHOPPERS), 2 * round + 1, seconds)?;
     let buffers_mib = Kernel::now().tcp_pages as f64 * rustix::param::page_size() as f64 / (1 << 20) as f64;
     client.go_on()?;
     let report = client.hear_json()?;

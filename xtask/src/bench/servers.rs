@@ -62,6 +62,9 @@ pub(super) struct Gate {
     pub(super) running: Running,
     pub(super) shop: SocketAddr,
     pub(super) tls: Option<SocketAddr>,
+    /// The listener of its message service.
+    pub(super) events: Option<SocketAddr>,
+    pub(super) api_key: String,
     /// The URL for its attempts.
     pub(super) attempts_path: String,
     program: PathBuf,
@@ -95,11 +98,13 @@ pub(super) struct Setup {
     pub(super) is_limited: bool,
     /// It listens for TLS too.
     pub(super) has_tls: bool,
+    /// It has its message service.
+    pub(super) has_messages: bool,
 }
 
 impl Setup {
     pub(super) const OPEN: Self =
-        Self { stock: STOCK, shopper_per_second: 0, is_limited: false, has_tls: false };
+        Self { stock: STOCK, shopper_per_second: 0, is_limited: false, has_tls: false, has_messages: false };
 }
 
 impl Gate {
@@ -122,11 +127,15 @@ impl Gate {
             }
             false => (None, String::new()),
         };
-        let no_messages = no_messages(program)?;
+        let events = free_address()?;
+        let messages = match setup.has_messages {
+            true => format!("[notify]\nlisten = \"{events}\"\nallowed_networks = [\"127.0.0.0/8\"]\n"),
+            false => no_messages(program)?.to_owned(),
+        };
         fs::write(
             dir.0.join("floodgate.toml"),
             format!(
-                "[gate]\nshop_listen = \"{shop}\"\nadmin_listen = \"{admin}\"\n{limits}[gate.connections]\nthreads = 1\n{of_tls}{no_messages}"
+                "[gate]\nshop_listen = \"{shop}\"\nadmin_listen = \"{admin}\"\n{limits}[gate.connections]\nthreads = 1\n{of_tls}{messages}"
             ),
         )?;
         let (data, config, log) =
@@ -137,8 +146,16 @@ impl Gate {
         wait_for("the gate", shop, &log)?;
         let key = output(&text(program), &["key", "new", "bench", "--role", "owner", "--data", &data])?;
         define(admin, &key, setup.stock)?;
-        let mut gate =
-            Self { running, shop, tls, attempts_path: String::new(), program: program.to_owned(), dir };
+        let mut gate = Self {
+            running,
+            shop,
+            tls,
+            events: setup.has_messages.then_some(events),
+            api_key: key.trim().to_owned(),
+            attempts_path: String::new(),
+            program: program.to_owned(),
+            dir,
+        };
         let started = Instant::now();
         while started.elapsed() < PATIENCE {
             let document: Value =
