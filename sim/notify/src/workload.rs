@@ -223,7 +223,14 @@ impl Workload {
             _ => {
                 let topic = topic(self.some_topic(prng));
                 let last = model.topic(&topic).map_or(0, |(_, known)| known.last());
-                Command::Event { topic, event: EventNo(prng.below(last + 2)) }
+                match prng.below(last + 2) {
+                    // There is none of this number: where are those from the middle on, or all?
+                    event if event > last => {
+                        let from = EventNo(if last.is_multiple_of(2) { 0 } else { event / 2 });
+                        Command::Numbered { topic, from, at_most: 8 }
+                    }
+                    event => Command::Event { topic, event: EventNo(event) },
+                }
             }
         }
     }
@@ -288,6 +295,8 @@ impl Workload {
             let events = last.saturating_sub(PROBED as u64)..=last;
             let event = |event| Command::Event { topic: known.name.clone(), event: EventNo(event) };
             probes.extend(events.map(event));
+            let (topic, from) = (known.name.clone(), EventNo(0));
+            probes.push(Command::Numbered { topic, from, at_most: PROBED });
         }
         probes.extend(self.posts.iter().rev().take(PROBED).map(|post| Command::Post(Arc::clone(post))));
         // A machine of an earlier entry may have one that was deleted since.

@@ -2,7 +2,7 @@
 //! that may not. What is another tenant's is answered as what does not exist.
 
 use crate::harness::{Server, Setup, http::Reply, poll};
-use crate::messages::{ask, event};
+use crate::messages::{Endpoint, ask, event, signature};
 use serde_json::{Value, json};
 use web::{
     operation::{Access, Row},
@@ -186,6 +186,20 @@ fn every_operation_is_for_the_keys_that_its_row_names() {
     // The log names the key.
     let log = std::fs::read(server.data.join("notify/p0/seg-00000000000000000001.log")).unwrap();
     assert!(log.windows(11).any(|bytes| bytes == b"acme-manage"));
+}
+
+/// What is signed has full stops between its parts, so that the id of a message has none.
+#[test]
+fn what_is_delivered_of_a_tenants_topic_is_signed_as_any_other() {
+    let tenants = Tenants::start("");
+    tenants.fill();
+    let (acme, endpoint) = (tenants.server.tenant_key("acme", "acme", "manage", &[]), Endpoint::start());
+    let spec = json!({ "topic": "acme.stock", "url": endpoint.url });
+    let made = tenants.ask(&acme, "PUT", "subscriptions/acme.crm", &spec).json();
+    assert_eq!(tenants.post(&tenants.owner, "acme.stock", &event(1, 1)).status, 202);
+    let got = endpoint.wait_for(1).remove(0);
+    assert!(got.id.starts_with("acme_stock_1_") && !got.id.contains('.'), "{got:?}");
+    assert_eq!(got.signature, signature(made["secret"].as_str().unwrap(), &got));
 }
 
 #[test]

@@ -128,6 +128,15 @@ enum Stage {
     Ends,
 }
 
+/// What comes next.
+enum Part {
+    Events(Bytes),
+    /// There is none yet.
+    None,
+    /// There are some, and the log does not show them yet.
+    NotYet,
+}
+
 /// A reader of a topic.
 struct Reader {
     running: Arc<Running>,
@@ -172,17 +181,20 @@ impl Reader {
                 }
             }
             self.sequence.borrow_and_update();
-            let pause = match self.part().await {
-                Ok(Some(part)) => return Some(part),
-                Ok(None) => PAUSE,
-                Err(_) => AGAIN_AFTER,
+            let is_readable = match self.part().await {
+                Ok(Part::Events(part)) => return Some(part),
+                Ok(Part::None) => true,
+                Ok(Part::NotYet) | Err(_) => false,
             };
             let left = heartbeat.saturating_duration_since(Instant::now());
             let wait = async {
+                if !is_readable {
+                    return sleep(AGAIN_AFTER).await;
+                }
                 if self.sequence.changed().await.is_err() {
                     std::future::pending::<()>().await;
                 }
-                sleep(pause).await;
+                sleep(PAUSE).await;
             };
             tokio::select! {
                 () = wait => {}
@@ -192,9 +204,8 @@ impl Reader {
         }
     }
 
-    /// The events that come next, or where they go on if some are gone; `None` if there is none
-    /// yet.
-    async fn part(&mut self) -> Result<Option<Bytes>, Problem> {
+    /// The events that come next, or where they go on if some are gone.
+    async fn part(&mut self) -> Result<Part, Problem> {
         let Numbered { first, next, events } =
             numbered(&self.running, &self.topic, EventNo(self.at), PART_EVENTS).await?;
         // Behind what is kept; or the topic was restored from a backup, and counts on from there.
@@ -203,11 +214,13 @@ impl Reader {
             self.at = goes_on.0;
             self.running.streams.gaps.fetch_add(1, Relaxed);
             let (first, before) = (goes_on.0, goes_on.0 - 1);
-            return Ok(Some(format!("id: {before}\nevent: gap\ndata: {{\"first\":{first}}}\n\n").into()));
+            return Ok(Part::Events(
+                format!("id: {before}\nevent: gap\ndata: {{\"first\":{first}}}\n\n").into(),
+            ));
         }
         let sequences: Vec<Sequence> = events.iter().map(|(_, sequence)| *sequence).collect();
         if sequences.is_empty() {
-            return Ok(None);
+            return Ok(Part::None);
         }
         let bodies = self.running.read_for_stream(move |reading| {
             let (mut bodies, mut bytes) = (Vec::new(), 0);
@@ -228,7 +241,7 @@ impl Reader {
             self.at = number.0 + 1;
             self.running.streams.sent.fetch_add(1, Relaxed);
         }
-        Ok((!part.is_empty()).then(|| part.into()))
+        Ok(if part.is_empty() { Part::NotYet } else { Part::Events(part.into()) })
     }
 }
 

@@ -3,7 +3,9 @@
 use super::Checker;
 use crate::model::{Event, Subscription};
 use notify::core::record::EventNo;
-use notify::core::{Command, EventSeen, Letter, Letters, Owed, Refused, Reply, SubscriptionSeen, TopicSeen};
+use notify::core::{
+    Command, EventSeen, Letter, Letters, Numbered, Owed, Refused, Reply, SubscriptionSeen, TopicSeen,
+};
 use sim::{Check, Violation, ensure};
 use units::Sequence;
 
@@ -16,6 +18,7 @@ pub(super) fn is_read(command: &Command) -> bool {
             | Command::Subscriptions { .. }
             | Command::Letters { .. }
             | Command::Event { .. }
+            | Command::Numbered { .. }
             | Command::Followed { .. }
     )
 }
@@ -65,6 +68,16 @@ impl Checker {
                     (kept, seen) => kept.is_none() && seen.is_none(),
                 },
                 _ => false,
+            },
+            (Command::Numbered { topic, from, at_most }, reply) => match model.topic(topic) {
+                None => *reply == Reply::Refused(Refused::NoTopic(topic.clone())),
+                Some((_, known)) => {
+                    let (first, next) = (known.trimmed + 1, known.last() + 1);
+                    let numbers = (from.0.max(first)..next).take(*at_most);
+                    let event = |number| Some((EventNo(number), Sequence(known.ever(number)?.sequence)));
+                    let events = numbers.filter_map(event).collect();
+                    *reply == Reply::Numbered(Numbered { first: EventNo(first), next: EventNo(next), events })
+                }
             },
             (Command::Followed { log }, Reply::Followed(up_to)) => {
                 model.followed.get(log).copied().unwrap_or_default() == up_to.0
