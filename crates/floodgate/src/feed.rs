@@ -98,9 +98,9 @@ impl Followed {
             }
         };
         let mut free = FreeUnits::default();
-        let mut at_once = AT_ONCE;
+        let (mut at_once, mut fits) = (AT_ONCE, AT_ONCE);
         loop {
-            sequence.borrow_and_update();
+            let end = *sequence.borrow_and_update();
             let reader = Arc::clone(&this);
             let read = tokio::task::spawn_blocking(move || {
                 let events = reader.events(&mut free, place, at_once);
@@ -117,9 +117,13 @@ impl Followed {
             if !events.is_empty() {
                 let stored = this.post(events, (&log, searched)).await;
                 match stored {
-                    Stored::All => place = searched,
+                    Stored::All => (place, at_once) = (searched, fits),
                     Stored::Before(before) => place = before,
-                    Stored::Fits(fit) => at_once = fit.min(AT_ONCE),
+                    // The last entry may have become several: fewer entries, down to one, do fit.
+                    Stored::Fits(fit) => {
+                        fits = fit.clamp(1, fits);
+                        at_once = fits.min(at_once / 2).max(1);
+                    }
                 }
                 if place != searched {
                     free = FreeUnits::default();
@@ -127,7 +131,9 @@ impl Followed {
                 tokio::time::sleep(PACE).await;
             } else if searched > place {
                 place = searched;
-            } else if searched == place {
+            } else if searched < place || end > searched {
+                tokio::time::sleep(PACE).await;
+            } else {
                 let _ = tokio::time::timeout(GONE_AFTER, sequence.changed()).await;
                 // A sale that never opened may be deleted.
                 if !this.registry.has_log(&this.log_id) {

@@ -34,7 +34,7 @@ use axum::{
 };
 use contracts::{SubscriptionId, TopicId};
 use http::{HeaderMap, StatusCode, header};
-use serde_json::Value;
+use serde_json::value::RawValue;
 use std::sync::Arc;
 use units::{DurationMs, Sequence, TimeMs};
 use web::{
@@ -331,10 +331,10 @@ async fn read_event(
     let (event, seen) = seen_event(&running, topic, &number, &scope).await?;
     let mut stored = running.events(vec![seen.sequence]).await?;
     let stored = stored.pop().flatten().ok_or_else(|| no_event(&number))?;
-    Ok(JsonReply(view_of_event(event, seen, stored)))
+    Ok(JsonReply(view_of_event(event, seen, stored, &scope)))
 }
 
-fn view_of_event(event: EventNo, seen: EventSeen, body: Value) -> EventView {
+fn view_of_event(event: EventNo, seen: EventSeen, body: Box<RawValue>, scope: &Scope) -> EventView {
     let EventSeen { sequence, at, owed, numbers: _ } = seen;
     let plain = |subscription, state| OwedView {
         subscription,
@@ -358,7 +358,9 @@ fn view_of_event(event: EventNo, seen: EventSeen, body: Value) -> EventView {
         },
     });
     let subscriptions = owed.collect();
-    EventView { number: event.0, sequence: sequence.0, posted_at: at, event: body, subscriptions }
+    // How many entries lie between two of its events says what others do.
+    let sequence = (!matches!(scope, Scope::Tenant(_))).then_some(sequence.0);
+    EventView { number: event.0, sequence, posted_at: at, event: body, subscriptions }
 }
 
 async fn list_attempts(
@@ -371,7 +373,8 @@ async fn list_attempts(
     let (event, seen) = seen_event(&running, topic, &number, &scope).await?;
     let from = seen.sequence.max(Sequence(from));
     let numbers: Vec<SubscriptionNo> = seen.numbers.keys().copied().collect();
-    let (noted, next) = running.read(move |reading| reading.attempts((from, event), &numbers)).await?;
+    let (noted, next) =
+        running.read_for_stream(move |reading| reading.attempts((from, event), &numbers)).await?;
     let view = |Noted { at, tried, again_at, outcome }: Noted| {
         Some(AttemptView {
             subscription: seen.numbers.get(&tried.subscription)?.clone(),

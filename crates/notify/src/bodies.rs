@@ -26,7 +26,7 @@ const OLD_BYTES_MAX: usize = 16 << 20;
 const AHEAD_BYTES: usize = 512 << 10;
 const AHEAD_ENTRIES: usize = 4096;
 /// Entries that are searched at once for attempts.
-const ATTEMPTS_ENTRIES: usize = 200_000;
+const ATTEMPTS_ENTRIES: usize = 20_000;
 
 /// An event as it is stored.
 #[derive(Debug, Clone)]

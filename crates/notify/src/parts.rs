@@ -14,7 +14,7 @@ use axum::extract::FromRef;
 use contracts::{SubscriptionId, TopicId};
 use engines::log::LogError;
 use runtime::{Handle, NotQueued};
-use serde_json::Value;
+use serde_json::value::RawValue;
 use std::{
     sync::Arc,
     time::{Duration, Instant},
@@ -74,8 +74,12 @@ impl Running {
         }
     }
 
-    /// The events of these entries, as far as they fit into one answer.
-    pub(crate) async fn events(&self, sequences: Vec<Sequence>) -> Result<Vec<Option<Value>>, Problem> {
+    /// The events of these entries, as they were posted, as far as they fit into one answer. They
+    /// are not parsed: what is JSON need not be what a parser takes (numbers, depth, surrogates).
+    pub(crate) async fn events(
+        &self,
+        sequences: Vec<Sequence>,
+    ) -> Result<Vec<Option<Box<RawValue>>>, Problem> {
         let read = self.read(move |reading| {
             let mut bytes = 0;
             sequences

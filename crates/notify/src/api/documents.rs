@@ -4,7 +4,7 @@ use crate::core::spec::{SubscriptionSpec, SubscriptionState, TopicSpec};
 use contracts::{SubscriptionId, TopicId};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
-use serde_json::Value;
+use serde_json::{Value, value::RawValue};
 use units::TimeMs;
 use web::reason::Reason;
 
@@ -221,11 +221,13 @@ pub(super) struct Done {
 #[derive(Debug, Serialize, JsonSchema)]
 pub(super) struct EventView {
     pub(super) number: u64,
-    /// Its entry in the log.
-    pub(super) sequence: u64,
+    /// Its entry in the log; keys of tenants are not told.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(super) sequence: Option<u64>,
     pub(super) posted_at: TimeMs,
-    /// The event in the JSON format of CloudEvents.
-    pub(super) event: Value,
+    /// The event in the JSON format of CloudEvents, as it was posted.
+    #[schemars(with = "Value")]
+    pub(super) event: Box<RawValue>,
     pub(super) subscriptions: Vec<OwedView>,
 }
 
@@ -308,8 +310,9 @@ pub(super) struct PulledEvent {
     pub(super) number: u64,
     /// 1 for the first.
     pub(super) attempt: u32,
-    /// The event in the JSON format of CloudEvents.
-    pub(super) event: Value,
+    /// The event in the JSON format of CloudEvents, as it was posted.
+    #[schemars(with = "Value")]
+    pub(super) event: Box<RawValue>,
 }
 
 /// What became of events that were pulled.

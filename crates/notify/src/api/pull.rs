@@ -9,7 +9,7 @@ use crate::{
 };
 use axum::extract::State;
 use contracts::SubscriptionId;
-use serde_json::Value;
+use serde_json::value::RawValue;
 use std::{
     sync::Arc,
     time::{Duration, Instant},
@@ -87,7 +87,7 @@ async fn pulled_events(running: &Running, mut taken: Taken) -> Result<Vec<Pulled
     let read = running.events(sequences).await?;
     let fit = read.iter().take_while(|event| event.is_some()).count();
     let events = taken.hand_out(fit).into_iter().zip(read.into_iter().flatten());
-    let view = |(delivery, event): (Delivery, Value)| PulledEvent {
+    let view = |(delivery, event): (Delivery, Box<RawValue>)| PulledEvent {
         number: delivery.event.0,
         attempt: delivery.attempt,
         event,

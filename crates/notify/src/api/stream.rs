@@ -43,6 +43,9 @@ const PART_EVENTS: usize = 256;
 const PART_BYTES: usize = 64 << 10;
 /// The pause before it is looked for new events again, when something was stored.
 const PAUSE: Duration = Duration::from_millis(20);
+/// How often it is tried to read an event, a second apart, before it counts as damaged and is left
+/// out, with a word.
+const UNREAD_MAX: u32 = 120;
 /// The wait when the events cannot be read at the moment.
 const AGAIN_AFTER: Duration = Duration::from_secs(1);
 /// When a reader comes back whose connection broke, and one whose server stops: after the time in
@@ -94,6 +97,7 @@ pub(super) async fn stream(
         topic,
         at,
         stage: Stage::Begins,
+        unread: 0,
         _taken: taken,
         place,
     };
@@ -150,6 +154,8 @@ struct Reader {
     /// The number of the next event.
     at: u64,
     stage: Stage,
+    /// How often in a row the next event could not be read.
+    unread: u32,
     _taken: Taken,
     place: Place,
 }
@@ -182,10 +188,18 @@ impl Reader {
             }
             self.sequence.borrow_and_update();
             let is_readable = match self.part().await {
-                Ok(Part::Events(part)) => return Some(part),
+                Ok(Part::Events(part)) => {
+                    self.unread = 0;
+                    return Some(part);
+                }
                 Ok(Part::None) => true,
                 Ok(Part::NotYet) | Err(_) => false,
             };
+            self.unread += u32::from(!is_readable);
+            if self.unread > UNREAD_MAX {
+                self.unread = 0;
+                return Some(self.gap(self.at + 1));
+            }
             let left = heartbeat.saturating_duration_since(Instant::now());
             let wait = async {
                 if !is_readable {
@@ -204,6 +218,14 @@ impl Reader {
         }
     }
 
+    /// Goes on at this number, and says so.
+    fn gap(&mut self, first: u64) -> Bytes {
+        self.at = first;
+        self.running.streams.gaps.fetch_add(1, Relaxed);
+        let before = first - 1;
+        format!("id: {before}\nevent: gap\ndata: {{\"first\":{first}}}\n\n").into()
+    }
+
     /// The events that come next, or where they go on if some are gone.
     async fn part(&mut self) -> Result<Part, Problem> {
         let Numbered { first, next, events } =
@@ -211,12 +233,7 @@ impl Reader {
         // Behind what is kept; or the topic was restored from a backup, and counts on from there.
         let goes_on = if self.at < first.0 { first } else { next };
         if self.at < first.0 || self.at > next.0 {
-            self.at = goes_on.0;
-            self.running.streams.gaps.fetch_add(1, Relaxed);
-            let (first, before) = (goes_on.0, goes_on.0 - 1);
-            return Ok(Part::Events(
-                format!("id: {before}\nevent: gap\ndata: {{\"first\":{first}}}\n\n").into(),
-            ));
+            return Ok(Part::Events(self.gap(goes_on.0)));
         }
         let sequences: Vec<Sequence> = events.iter().map(|(_, sequence)| *sequence).collect();
         if sequences.is_empty() {
@@ -256,7 +273,11 @@ fn write_event(out: &mut Vec<u8>, EventNo(number): EventNo, body: &[u8]) {
     // A line ends at each of these: what is between them would be a field of its own.
     let kind: String = kind.chars().filter(|c| !c.is_control()).collect();
     // Writing into a Vec cannot fail.
-    let _ = writeln!(out, "id: {number}\nevent: {kind}");
+    let _ = writeln!(out, "id: {number}");
+    // What a stream or a browser says itself, no event can say.
+    if !["gap", "error", "open", "message"].contains(&&*kind) {
+        let _ = writeln!(out, "event: {kind}");
+    }
     for line in body.split(|byte| matches!(byte, b'\n' | b'\r')) {
         out.extend_from_slice(b"data: ");
         out.extend_from_slice(line);
@@ -277,6 +298,7 @@ mod tests {
             assert_eq!(String::from_utf8(out).unwrap(), want);
         };
         check(r#"{"type":"a.b","data":1}"#, "id: 7\nevent: a.b\ndata: {\"type\":\"a.b\",\"data\":1}\n\n");
+        check(r#"{"type":"gap","first":9}"#, "id: 7\ndata: {\"type\":\"gap\",\"first\":9}\n\n");
         check("{\"type\":\"a\\nid: 9\"}", "id: 7\nevent: aid: 9\ndata: {\"type\":\"a\\nid: 9\"}\n\n");
         check(
             "{\"type\":\"a\",\r\n\"data\":1}",

@@ -78,6 +78,7 @@ impl Recents {
 
     /// After [`Deserialize`], which leaves the index out.
     pub(super) fn index(&mut self) {
+        self.places.clear();
         (0..self.order.len()).for_each(|at| self.place(at));
     }
 }

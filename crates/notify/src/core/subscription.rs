@@ -12,6 +12,7 @@ use super::{
 use contracts::SubscriptionId;
 use serde::{Deserialize, Serialize};
 use std::{
+    cell::Cell,
     collections::{BTreeMap, BTreeSet, VecDeque},
     sync::Arc,
 };
@@ -32,7 +33,7 @@ const DEAD_MAX: usize = 100_000;
 /// How much further it is looked for the oldest event that it has not had, each time that one is
 /// done, and when somebody asks.
 const OLDEST_LOOKS: usize = 8;
-const OLDEST_LOOKS_MAX: usize = 20_000;
+const OLDEST_LOOKS_MAX: usize = 500;
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Stage {
@@ -140,7 +141,7 @@ pub(super) struct Subscription {
     /// Those for which their keys wait.
     pub(super) blocked: BTreeMap<EventNo, DeadLetter>,
     /// All before this are done. Not in the log.
-    low: u64,
+    low: Cell<u64>,
     pub(super) delivered: u64,
     pub(super) failed: u64,
     /// Events that its topic dropped although it had not had them.
@@ -197,7 +198,7 @@ impl Subscription {
             waiting: BTreeSet::new(),
             dead: BTreeMap::new(),
             blocked: BTreeMap::new(),
-            low: since,
+            low: Cell::new(since),
             delivered: 0,
             failed: 0,
             dropped: 0,
@@ -388,13 +389,13 @@ impl Subscription {
 
     /// Looks on for the oldest event that it has not had.
     fn raise_low(&mut self, topic: &Topic, looks: usize) {
-        self.low = self.first_owed(topic, looks);
+        self.first_owed(topic, looks);
     }
 
     /// The first event that it has not had, or an earlier one if that is far from where it was
-    /// looked for last.
+    /// looked for last: it is looked for from there the next time.
     fn first_owed(&self, topic: &Topic, looks: usize) -> u64 {
-        let mut low = topic.first_from(self.low);
+        let mut low = topic.first_from(self.low.get());
         for _ in 0..looks {
             let is_owed =
                 || topic.is_for(low, self.number).is_some_and(|kept| self.owes(kept.key, EventNo(low)));
@@ -403,6 +404,7 @@ impl Subscription {
             }
             low = topic.first_from(low + 1);
         }
+        self.low.set(low);
         low
     }
 
@@ -501,7 +503,7 @@ impl Subscription {
             let first = self.lanes.get(&key).map(|lane| lane.queue[0]);
             first.filter(|first| event < *first).map(|first| self.blocked.remove(&first));
             self.park(key, event);
-            self.low = self.low.min(event.0);
+            self.low.set(self.low.get().min(event.0));
             // Its key may wait with a later event, which is no longer the first.
             if let Some(lane) = self.lanes.get_mut(&key).filter(|lane| lane.queue[0] == event) {
                 if let Stage::Waiting(until) = lane.stage {
@@ -583,7 +585,7 @@ impl Subscription {
     pub(super) fn oldest(&self, topic: &Topic) -> Option<TimeMs> {
         let has_any = self.parked > 0 || self.has_more();
         let low = match self.parked {
-            0 => topic.first_from(self.low.max(self.cursor)),
+            0 => topic.first_from(self.low.get().max(self.cursor)),
             _ => self.first_owed(topic, OLDEST_LOOKS_MAX),
         };
         topic.event(EventNo(low)).filter(|_| has_any).map(|kept| kept.at)
@@ -652,7 +654,7 @@ impl Subscription {
         }
         self.dead.retain(|event, _| event.0 < from);
         (self.cursor, self.said_up_to) = (self.cursor.min(from), self.said_up_to.min(from));
-        self.low = self.low.min(from);
+        self.low.set(self.low.get().min(from));
     }
 
     /// Lets go of some lanes of a subscription that is deleted; false if there are none.
@@ -698,7 +700,7 @@ impl Subscription {
         restored.signing = saved.signing;
         restored.last_matched = saved.last_matched;
         (restored.cursor, restored.said_up_to) = (said_up_to, said_up_to);
-        restored.low = parked.first().map_or(said_up_to, |(event, _)| event.0);
+        restored.low.set(parked.first().map_or(said_up_to, |(event, _)| event.0));
         parked.into_iter().for_each(|(event, key)| restored.park(key, event));
         for Begun { key, attempts, again_at } in begun {
             let Some(lane) = restored.lanes.get_mut(&key) else { continue };

@@ -1,12 +1,13 @@
 //! Snapshots that earlier builds have written are read: the log that they stand for may have been
 //! trimmed since.
 
-use crate::world::{World, delivered, event, failed, spec};
+use crate::world::{World, delivered, event, failed, spec, topic};
 use notify::{
-    core::{Command, NewEvent, Notify, spec::SubscriptionSpec},
+    core::{Command, NewEvent, Notify, Post, spec::SubscriptionSpec},
     filter::Filter,
 };
-use runtime::Machine;
+use runtime::{Machine, Step};
+use std::sync::Arc;
 use units::DurationMs;
 
 const VERSION_2: &[u8] = include_bytes!("golden/snapshot-2.bin");
@@ -41,6 +42,17 @@ fn a_snapshot_of_each_version_is_read_and_written_as_the_newest() {
         let topics = Machine::read(&restored, &Command::Topics);
         assert_eq!(topics, Machine::read(now.worker.machine(), &Command::Topics));
     }
+    // What was posted lately is forgotten in its time.
+    let mut upgraded = Notify::restore(VERSION_2).unwrap();
+    let again = |machine: &mut Notify| {
+        let post = Post { topic: topic(), events: vec![event(1, "order.paid", Some(1))], followed: None };
+        let mut out = Step::default();
+        let now = now.now.plus(DurationMs::seconds(2 * 86_400));
+        machine.decide(now, &Command::Post(Arc::new(post)), &0, &mut out).map(drop).unwrap();
+        machine.snapshot()
+    };
+    let mut current = Notify::restore(VERSION_3).unwrap();
+    assert!(again(&mut upgraded) == again(&mut current));
     let mut cut = VERSION_2.to_vec();
     cut.truncate(VERSION_2.len() / 2);
     Notify::restore(&cut).map(drop).unwrap_err();

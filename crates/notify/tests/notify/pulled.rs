@@ -119,13 +119,29 @@ fn nothing_is_pulled_from_a_subscription_with_an_endpoint() {
 }
 
 #[test]
-fn a_replay_ends_the_leases_and_nobody_settles_what_is_not_out() {
+fn what_a_consumer_holds_at_a_replay_comes_again_after_it() {
+    for (outcome, waits_ms) in [(Some(FAILED), 3000), (Some(Outcome::NotTried), 3000), (None, 120_000)] {
+        let mut world = start();
+        let held = pull(&mut world, 1);
+        assert_eq!(numbers(&held), [1]);
+        let replay = Command::Replay { name: id("worker"), from: From::Event(no(1)), by: by() };
+        assert_eq!(world.ask(replay), Reply::Replays(no(1)));
+        assert_eq!(numbers(&pull(&mut world, 10)), [2], "1 is out, and 3 is of its key");
+        if let Some(outcome) = outcome {
+            assert_eq!(settle(&mut world, &held, outcome), (1, 0));
+        }
+        world.pass(waits_ms);
+        world.pull_nothing();
+        world.pass(3000);
+        assert!(numbers(&pull(&mut world, 10)).contains(&1), "{outcome:?}: it is not out for ever");
+    }
+}
+
+#[test]
+fn nobody_settles_what_is_not_out() {
     let mut world = start();
     let first = pull(&mut world, 1);
     assert_eq!(numbers(&first), [1]);
-    let replay = Command::Replay { name: id("worker"), from: From::Event(no(1)), by: by() };
-    assert_eq!(world.ask(replay), Reply::Replays(no(1)));
-    assert_eq!(settle(&mut world, &first, FAILED), (0, 1));
     // 3 comes after 1 in its key, and no consumer has it.
     let other = Delivery { event: no(3), ..first[0].clone() };
     assert_eq!(settle(&mut world, &[other], Outcome::Delivered), (0, 1));
