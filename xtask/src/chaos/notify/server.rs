@@ -40,7 +40,8 @@ pub(super) enum Started {
 }
 
 impl Server {
-    pub(super) fn new(binary: &Path, data: &Path, scratch: &Path) -> Result<Self, Failure> {
+    /// `settings` are further tables of its configuration.
+    pub(super) fn new(binary: &Path, data: &Path, scratch: &Path, settings: &str) -> Result<Self, Failure> {
         let free = || -> Result<SocketAddr, Failure> { Ok(TcpListener::bind("127.0.0.1:0")?.local_addr()?) };
         let (shop, admin, events) = (free()?, free()?, free()?);
         let config = scratch.join("floodgate.toml");
@@ -49,7 +50,7 @@ impl Server {
             format!(
                 "[gate]\nshop_listen = \"{shop}\"\nadmin_listen = \"{admin}\"\n\
                  [gate.limits]\nexempt_addresses = [\"127.0.0.0/8\"]\n\
-                 [notify]\nlisten = \"{events}\"\nallowed_networks = [\"127.0.0.0/8\"]\nattempt_ms = 2000\n"
+                 [notify]\nlisten = \"{events}\"\nallowed_networks = [\"127.0.0.0/8\"]\nattempt_ms = 2000\n{settings}"
             ),
         )?;
         Ok(Self {
