@@ -18,6 +18,9 @@ pub(super) const PATIENCE: Duration = Duration::from_secs(120);
 /// What it writes when its message service cannot be brought back.
 pub(super) const CANNOT_BE_BROUGHT_BACK: &str = "the message service cannot be brought back";
 
+/// What it writes when it has to wait for room.
+const WAITS_FOR_ITS_LOG: &str = "the message service waits until its log can be opened";
+
 pub(super) struct Server {
     binary: PathBuf,
     pub(super) data: PathBuf,
@@ -115,6 +118,11 @@ impl Server {
                 let ready = ask(self.events, ("GET", "/readyz"), &[], "");
                 if ready.is_ok_and(|answer| answer.status == 200) {
                     return Ok(Started::Ready);
+                }
+                // The sales do not wait for it, so the process goes on without.
+                let said = self.said_since(said_before);
+                if [CANNOT_BE_BROUGHT_BACK, WAITS_FOR_ITS_LOG].iter().any(|why| said.contains(why)) {
+                    return Ok(Started::Refused(said));
                 }
                 sleep(Duration::from_millis(20));
             }
