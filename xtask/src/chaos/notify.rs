@@ -1,11 +1,13 @@
 //! `cargo xtask chaos notify`: the message service as its users have it. The real server is killed,
 //! its disk damaged and filled, and its subscribers misbehave, while producers post; at the end the
-//! ledgers of producers and subscribers must agree.
+//! ledgers of producers and subscribers must agree. With `--log nats` its log is on a nats-server,
+//! which is killed and frozen instead of the disk.
 
 mod event;
 mod http;
 mod judge;
 mod log_file;
+mod nats;
 mod producer;
 mod server;
 mod subscriber;
@@ -14,6 +16,7 @@ use crate::shell::{Failure, command, finish, release_binary};
 use event::{Dice, Event};
 use judge::{Subscription, Verdict, judge};
 use log_file::{SEGMENT_HEADER_BYTES, Segment, flip, in_a_mark, segments, snapshot, tear};
+use nats::Nats;
 use producer::Posting;
 use serde_json::{Value, json};
 use server::{CANNOT_BE_BROUGHT_BACK, PATIENCE, Server, Started};
@@ -47,22 +50,37 @@ const RECENT_FRAMES: usize = 40;
 /// The word by which this program is started once more, on the small disk.
 pub(crate) const ON_DISK: &str = "chaos-notify-on-disk";
 
+/// Where the server's log is, as the flag and this program itself say it.
+const ON_NATS: &str = "nats";
+const IN_FILES: &str = "files";
+
 struct Options {
     minutes: u64,
     seed: u64,
+    log: &'static str,
 }
 
 impl Options {
     fn read(args: &[&str]) -> Result<Self, Failure> {
         let seconds = std::time::UNIX_EPOCH.elapsed().map_or(0, |elapsed| elapsed.as_secs());
-        let mut options = Self { minutes: 5, seed: seconds };
+        let mut options = Self { minutes: 5, seed: seconds, log: IN_FILES };
         let mut args = args.iter();
         while let Some(flag) = args.next() {
-            let value = args.next().and_then(|value| value.parse().ok());
-            match (*flag, value) {
+            let value = args.next().copied();
+            if let ("--log", Some(log)) = (*flag, value)
+                && let Some(log) = [IN_FILES, ON_NATS].into_iter().find(|known| *known == log)
+            {
+                options.log = log;
+                continue;
+            }
+            match (*flag, value.and_then(|value| value.parse().ok())) {
                 ("--minutes", Some(minutes @ 1..=MINUTES_MAX)) => options.minutes = minutes,
                 ("--seed", Some(seed)) => options.seed = seed,
-                _ => return Err(Failure(format!("{flag}: want --minutes 1 to {MINUTES_MAX}, --seed N"))),
+                _ => {
+                    return Err(Failure(format!(
+                        "{flag}: want --minutes 1 to {MINUTES_MAX}, --seed N, --log files or nats"
+                    )));
+                }
             }
         }
         Ok(options)
@@ -94,7 +112,7 @@ impl Drop for Dir {
 /// Mounts the small disk where no other process sees it, and goes on there. It is gone when the run
 /// is, however that ends.
 pub(crate) fn run(args: &[&str]) -> Result<(), Failure> {
-    let Options { minutes, seed } = Options::read(args)?;
+    let Options { minutes, seed, log } = Options::read(args)?;
     let binary = release_binary("floodgate")?;
     let point = Dir::make(Path::new("/dev/shm"))?;
     let mib = DISK_MIB + minutes * DISK_MIB_EACH_MINUTE;
@@ -108,19 +126,21 @@ pub(crate) fn run(args: &[&str]) -> Result<(), Failure> {
     let mut unshare = command("unshare");
     unshare.args(["--propagation", "unchanged"]).args(namespaces).args(["sh", "-c", &mount]);
     unshare.arg(&point.path).arg(std::env::current_exe()?).arg(ON_DISK).arg(&point.path).arg(binary);
-    finish(unshare.args([minutes.to_string(), seed.to_string()]))
+    finish(unshare.args([minutes.to_string(), seed.to_string(), log.to_owned()]))
 }
 
 /// The run itself.
 pub(crate) fn run_on_disk(args: &[&str]) -> Result<(), Failure> {
-    let &[disk, binary, minutes, seed] = args else {
+    let &[disk, binary, minutes, seed, log] = args else {
         return Err(Failure(format!("{ON_DISK} is for `chaos notify` alone")));
     };
     let number = |text: &str| text.parse::<u64>().map_err(|error| Failure(format!("{text}: {error}")));
     let (minutes, seed) = (number(minutes)?, number(seed)?);
     let mut scratch = Dir::make(&std::env::temp_dir())?;
-    let mut world = World::begin(Path::new(binary), Path::new(disk), &scratch.path, seed)?;
-    println!("seed {seed}, {minutes} minutes");
+    let disk = Path::new(disk);
+    let nats = if log == ON_NATS { Some(Nats::begin(disk, &scratch.path)?) } else { None };
+    let mut world = World::begin(Path::new(binary), disk, &scratch.path, seed, nats)?;
+    println!("seed {seed}, {minutes} minutes, log in {log}");
     let ended = world.run(Duration::from_secs(60 * minutes));
     print!("{}", world.table());
     let ended = ended.and_then(|()| world.differences());
@@ -158,10 +178,13 @@ enum Fault {
     FlippedSnapshot,
     FlippedUnderWay,
     FullDisk,
+    NatsKilled,
+    NatsFrozen,
+    BothKilled,
 }
 use Fault::{
-    FlippedFrame, FlippedHeader, FlippedMark, FlippedSnapshot, FlippedUnderWay, FullDisk, Kill, Stop,
-    TornTail,
+    BothKilled, FlippedFrame, FlippedHeader, FlippedMark, FlippedSnapshot, FlippedUnderWay, FullDisk, Kill,
+    NatsFrozen, NatsKilled, Stop, TornTail,
 };
 
 /// Each as often as it is here.
@@ -188,8 +211,13 @@ const FAULTS: [Fault; 20] = [
     Kill,
 ];
 
+/// The same, of a log on NATS.
+const FAULTS_ON_NATS: [Fault; 10] =
+    [NatsKilled, Kill, NatsFrozen, NatsKilled, BothKilled, Stop, NatsKilled, NatsFrozen, BothKilled, Kill];
+
 struct World {
     server: Server,
+    nats: Option<Nats>,
     subscribers: Vec<Subscriber>,
     posting: Arc<Posting>,
     producers: Vec<JoinHandle<()>>,
@@ -202,8 +230,15 @@ struct World {
 }
 
 impl World {
-    fn begin(binary: &Path, disk: &Path, scratch: &Path, seed: u64) -> Result<Self, Failure> {
-        let mut server = Server::new(binary, &disk.join("data"), scratch)?;
+    fn begin(
+        binary: &Path,
+        disk: &Path,
+        scratch: &Path,
+        seed: u64,
+        nats: Option<Nats>,
+    ) -> Result<Self, Failure> {
+        let settings = nats.as_ref().map(Nats::settings).unwrap_or_default();
+        let mut server = Server::new(binary, &disk.join("data"), scratch, &settings)?;
         server.start_well()?;
         let key = server.make_key()?;
         created(&server, "/api/v1/topics/chaos", &json!({}))?;
@@ -235,7 +270,7 @@ impl World {
             created(&server, &format!("/api/v1/subscriptions/{name}"), &spec)?;
             subscribers.push(subscriber);
         }
-        let posting = Arc::new(Posting::new(server.events, key, PAUSE_MS_MAX));
+        let posting = Arc::new(Posting::new(server.events, key, PAUSE_MS_MAX, nats.is_some()));
         let producers = (0..PRODUCERS).map(|producer| {
             let (posting, seed) = (Arc::clone(&posting), seed.wrapping_add(u64::from(producer) << 40));
             thread::spawn(move || producer::run(&posting, producer, seed))
@@ -243,6 +278,7 @@ impl World {
         Ok(Self {
             producers: producers.collect(),
             server,
+            nats,
             subscribers,
             posting,
             dice: Dice(seed),
@@ -274,9 +310,10 @@ impl World {
                 self.nap(500);
             }
             // Each fault once, and then as it comes.
+            let faults = if self.nats.is_some() { &FAULTS_ON_NATS[..] } else { &FAULTS };
             let at =
-                if rounds < FAULTS.len() { rounds } else { self.dice.below(FAULTS.len() as u64) as usize };
-            self.strike(FAULTS[at])?;
+                if rounds < faults.len() { rounds } else { self.dice.below(faults.len() as u64) as usize };
+            self.strike(faults[at])?;
             rounds += 1;
             self.set_the_pace()?;
             self.nap(300);
@@ -342,7 +379,57 @@ impl World {
             }
             FlippedUnderWay => self.flip_under_way(),
             FullDisk => self.fill_the_disk(),
+            NatsKilled => self.kill_nats(),
+            NatsFrozen => {
+                self.nats()?.signal("-STOP")?;
+                self.nap(1500);
+                self.nats()?.signal("-CONT")?;
+                self.did("nats-server was frozen, and went on");
+                self.until_it_goes_on()
+            }
+            BothKilled => {
+                self.server.kill()?;
+                self.nats()?.kill()?;
+                self.nats()?.start()?;
+                self.did("SIGKILL of both");
+                self.server.start_well()
+            }
         }
+    }
+
+    fn nats(&mut self) -> Result<&mut Nats, Failure> {
+        self.nats.as_mut().ok_or_else(|| Failure("this run has no nats-server".into()))
+    }
+
+    fn kill_nats(&mut self) -> Result<(), Failure> {
+        let before = self.posting.counts.unavailable.load(SeqCst);
+        self.nats()?.kill()?;
+        if self.are_refused_since(before) {
+            self.did("SIGKILL of nats-server: publishers were refused");
+        }
+        self.nap(500);
+        self.nats()?.start()?;
+        self.did("SIGKILL of nats-server, which came back");
+        self.until_it_goes_on()
+    }
+
+    /// Waits until publishers are refused; whether they were.
+    fn are_refused_since(&self, before: u64) -> bool {
+        let refusals = || self.posting.counts.unavailable.load(SeqCst);
+        let began = Instant::now();
+        while refusals() < before + REFUSALS_NOTICED && began.elapsed() < NOTICED_WITHIN {
+            sleep(Duration::from_millis(50));
+        }
+        refusals() >= before + REFUSALS_NOTICED
+    }
+
+    fn until_it_goes_on(&self) -> Result<(), Failure> {
+        let taken = || self.posting.counts.taken.load(SeqCst);
+        let arrived = || self.subscribers[0].arrivals_count();
+        let (taken_before, arrived_before) = (taken(), arrived());
+        until("there is room again: events are taken and delivered", || {
+            Ok(taken() > taken_before + 2 && arrived() > arrived_before)
+        })
     }
 
     fn tear_the_tail(&mut self) -> Result<(), Failure> {
@@ -441,15 +528,10 @@ impl World {
             // The log would not notice before its file is full.
             return self.strike(Kill);
         }
-        let refusals = || self.posting.counts.unavailable.load(SeqCst);
-        let before = refusals();
+        let before = self.posting.counts.unavailable.load(SeqCst);
         self.posting.is_big.store(true, SeqCst);
         fill(&self.ballast)?;
-        let began = Instant::now();
-        while refusals() < before + REFUSALS_NOTICED && began.elapsed() < NOTICED_WITHIN {
-            sleep(Duration::from_millis(50));
-        }
-        let is_noticed = refusals() >= before + REFUSALS_NOTICED;
+        let is_noticed = self.are_refused_since(before);
         self.did("the disk was full, and free again");
         if is_noticed {
             self.did("the disk was full: publishers were refused");
@@ -472,12 +554,7 @@ impl World {
         if !self.server.is_running() {
             self.server.start_well()?;
         }
-        let taken = || self.posting.counts.taken.load(SeqCst);
-        let arrived = || self.subscribers[0].arrivals_count();
-        let (taken_before, arrived_before) = (taken(), arrived());
-        until("there is room again: events are taken and delivered", || {
-            Ok(taken() > taken_before + 2 && arrived() > arrived_before)
-        })
+        self.until_it_goes_on()
     }
 
     /// Ends all faults, waits until nothing is owed, and judges.
@@ -602,14 +679,21 @@ impl World {
         let said = self.server.said_since(0);
         let panics = said.lines().filter(|line| line.contains("panicked")).map(str::to_owned);
         found.extend(panics.take(3));
-        // What damage and a full disk must make it say.
-        let is_expected =
-            |line: &str| line.contains(CANNOT_BE_BROUGHT_BACK) || line.contains("(os error 28)");
+        // What damage, a full disk and a server that is away must make it say.
+        let is_expected = |line: &str| {
+            line.contains(CANNOT_BE_BROUGHT_BACK)
+                || line.contains("(os error 28)")
+                || (self.nats.is_some() && line.contains("nats://"))
+        };
         let errors = said.lines().filter(|line| line.contains(" ERROR ") && !is_expected(line));
         found.extend(errors.take(3).map(|line| format!("the server said: {line}")));
         let was_done = |what| self.tally.get(what).is_some_and(|times| *times > 0);
-        if !was_done("the disk was full: publishers were refused") {
-            found.push("no full disk was noticed, which proves nothing".into());
+        let must_be_noticed = match self.nats {
+            Some(_) => "SIGKILL of nats-server: publishers were refused",
+            None => "the disk was full: publishers were refused",
+        };
+        if !was_done(must_be_noticed) {
+            found.push(format!("it never came to this, which proves nothing: {must_be_noticed}"));
         }
         if found.is_empty() { Ok(()) } else { Err(Failure(format!("chaos notify:\n{}", found.join("\n")))) }
     }

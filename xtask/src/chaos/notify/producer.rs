@@ -31,6 +31,9 @@ pub(super) struct Posting {
     pub(super) ends: AtomicBool,
     /// Events are big now: the disk is full, and the log is to notice.
     pub(super) is_big: AtomicBool,
+    /// An append that was answered with 503 may turn out to be stored: the log is on another
+    /// process, which may have stored it and could not say so.
+    is_503_unsure: bool,
     /// What was answered with 202, and its number within the topic.
     accepted: Mutex<BTreeMap<Event, u64>>,
     faults: Mutex<Vec<String>>,
@@ -48,8 +51,9 @@ pub(super) struct Counts {
 }
 
 impl Posting {
-    pub(super) fn new(to: SocketAddr, key: String, pause_ms_max: u64) -> Self {
+    pub(super) fn new(to: SocketAddr, key: String, pause_ms_max: u64, is_503_unsure: bool) -> Self {
         Self {
+            is_503_unsure,
             to,
             key,
             pause_ms_max: AtomicU64::new(pause_ms_max),
@@ -80,20 +84,22 @@ impl Posting {
         self.accepted.lock().unwrap_or_else(PoisonError::into_inner).get(&event).copied()
     }
 
-    /// Posts until there is an answer other than 503; also how often there was none.
-    fn post(&self, fields: &[(String, String)], body: &str) -> (Answer, u64) {
+    /// Posts until there is an answer other than 503; also whether it may have been stored before:
+    /// there was no answer, or 503 while the outcome of an append was not known.
+    fn post(&self, fields: &[(String, String)], body: &str) -> (Answer, bool) {
         let authorization = format!("Bearer {}", self.key);
         let mut all = vec![("authorization", &*authorization)];
         all.extend(fields.iter().map(|(name, value)| (name.as_str(), value.as_str())));
-        let mut unanswered = 0;
+        let mut may_be_stored = false;
         loop {
             match ask(self.to, ("POST", "/api/v1/topics/chaos/events"), &all, body) {
                 Ok(answer) if answer.status == 503 => {
                     self.counts.unavailable.fetch_add(1, SeqCst);
+                    may_be_stored |= self.is_503_unsure;
                 }
-                Ok(answer) => return (answer, unanswered),
+                Ok(answer) => return (answer, may_be_stored),
                 Err(_) => {
-                    unanswered += 1;
+                    may_be_stored = true;
                     self.counts.unanswered.fetch_add(1, SeqCst);
                 }
             }
@@ -167,7 +173,7 @@ impl Producer<'_> {
             [event] => (content_type("application/cloudevents+json"), event.posted()),
             _ => (content_type("application/cloudevents-batch+json"), batch(events, "")),
         };
-        let (answer, unanswered) = self.posting.post(&fields, &body);
+        let (answer, may_be_stored) = self.posting.post(&fields, &body);
         if answer.status != 202 {
             return self.posting.fault(format!("{events:?}: {answer:?}"));
         }
@@ -182,8 +188,7 @@ impl Producer<'_> {
             self.posting.counts.repeats.fetch_add(u64::from(is_repeat), SeqCst);
             let known = self.posting.number_of(*event);
             let is_known = known.is_some();
-            // After a lost answer it may be either.
-            if is_known != is_repeat && !(is_repeat && unanswered > 0) {
+            if is_known != is_repeat && !(is_repeat && may_be_stored) {
                 self.posting.fault(format!("{event}: known before: {is_known}, and the answer is {stored}"));
             }
             match known {

@@ -18,6 +18,9 @@ pub(super) const PATIENCE: Duration = Duration::from_secs(120);
 /// What it writes when its message service cannot be brought back.
 pub(super) const CANNOT_BE_BROUGHT_BACK: &str = "the message service cannot be brought back";
 
+/// What it writes when it has to wait for room.
+const WAITS_FOR_ITS_LOG: &str = "the message service waits until its log can be opened";
+
 pub(super) struct Server {
     binary: PathBuf,
     pub(super) data: PathBuf,
@@ -40,7 +43,8 @@ pub(super) enum Started {
 }
 
 impl Server {
-    pub(super) fn new(binary: &Path, data: &Path, scratch: &Path) -> Result<Self, Failure> {
+    /// `settings` are further tables of its configuration.
+    pub(super) fn new(binary: &Path, data: &Path, scratch: &Path, settings: &str) -> Result<Self, Failure> {
         let free = || -> Result<SocketAddr, Failure> { Ok(TcpListener::bind("127.0.0.1:0")?.local_addr()?) };
         let (shop, admin, events) = (free()?, free()?, free()?);
         let config = scratch.join("floodgate.toml");
@@ -49,7 +53,7 @@ impl Server {
             format!(
                 "[gate]\nshop_listen = \"{shop}\"\nadmin_listen = \"{admin}\"\n\
                  [gate.limits]\nexempt_addresses = [\"127.0.0.0/8\"]\n\
-                 [notify]\nlisten = \"{events}\"\nallowed_networks = [\"127.0.0.0/8\"]\nattempt_ms = 2000\n"
+                 [notify]\nlisten = \"{events}\"\nallowed_networks = [\"127.0.0.0/8\"]\nattempt_ms = 2000\n{settings}"
             ),
         )?;
         Ok(Self {
@@ -114,6 +118,11 @@ impl Server {
                 let ready = ask(self.events, ("GET", "/readyz"), &[], "");
                 if ready.is_ok_and(|answer| answer.status == 200) {
                     return Ok(Started::Ready);
+                }
+                // The sales do not wait for it, so the process goes on without.
+                let said = self.said_since(said_before);
+                if [CANNOT_BE_BROUGHT_BACK, WAITS_FOR_ITS_LOG].iter().any(|why| said.contains(why)) {
+                    return Ok(Started::Refused(said));
                 }
                 sleep(Duration::from_millis(20));
             }
