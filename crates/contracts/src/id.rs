@@ -146,6 +146,13 @@ slug_id!(
     "tenant"
 );
 
+impl SubscriptionId {
+    /// Whether it is some tenant's.
+    pub fn is_of_tenant(&self) -> bool {
+        self.as_str().contains('.')
+    }
+}
+
 impl TenantId {
     /// Whether a topic or a subscription of this name is the tenant's: it begins with the tenant's
     /// name and a full stop.

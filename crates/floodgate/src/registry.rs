@@ -89,7 +89,8 @@ impl Registry {
         for sale in waiting {
             let _starting = lock(&self.starting);
             match self.start(&sale) {
-                Err(error) if error.is_shortage() => return,
+                // Another sale's log may be kept on other servers.
+                Err(error) if error.is_shortage() => continue,
                 Ok(_) => {}
                 Err(error) => {
                     let why = crate::with_causes(&error);

@@ -32,6 +32,7 @@ pub struct Config {
     pub open_max: usize,
     pub in_flight_max: usize,
     pub allowed_networks: Vec<String>,
+    pub tenant_networks: Vec<String>,
     pub http_allowed: bool,
     pub roots_file: String,
     pub attempt_ms: u64,
@@ -51,6 +52,7 @@ impl Default for Config {
             open_max: 512,
             in_flight_max: 1024,
             allowed_networks: Vec::new(),
+            tenant_networks: Vec::new(),
             http_allowed: false,
             roots_file: String::new(),
             attempt_ms: 15_000,
@@ -81,8 +83,14 @@ impl Config {
             ));
         }
         let is_network = |text: &String| text.parse::<IpNet>().is_ok();
-        (!self.allowed_networks.iter().all(is_network))
-            .then_some(("allowed_networks", "want networks such as \"10.1.0.0/16\""))
+        for (name, networks) in
+            [("allowed_networks", &self.allowed_networks), ("tenant_networks", &self.tenant_networks)]
+        {
+            if !networks.iter().all(is_network) {
+                return Some((name, "want networks such as \"10.1.0.0/16\""));
+            }
+        }
+        None
     }
 
     /// The limits of tenants and their keys.
@@ -111,12 +119,22 @@ impl Config {
             connections_max: self.in_flight_max.min(65_536),
             // A subscription has its own limit, so that no attempt waits for a connection.
             connections_each_max: self.in_flight_max.min(65_536),
-            allowed_networks: self.allowed_networks.iter().filter_map(|text| text.parse().ok()).collect(),
+            allowed_networks: networks(&self.allowed_networks),
             http_allowed: self.http_allowed,
             roots: (!self.roots_file.is_empty()).then(|| self.roots_file.clone().into()),
             ..defaults
         }
     }
+
+    /// How messages are delivered to the endpoints of tenants: they may not know the network.
+    pub fn push_of_tenants(&self) -> Settings {
+        let allowed_networks = networks(&self.tenant_networks);
+        Settings { allowed_networks, names_addresses: false, ..self.push() }
+    }
+}
+
+fn networks(texts: &[String]) -> Vec<IpNet> {
+    texts.iter().filter_map(|text| text.parse().ok()).collect()
 }
 
 #[cfg(test)]

@@ -83,6 +83,8 @@ pub struct Courier {
     pub bodies: Bodies,
     pub reader: LogReader,
     pub pusher: Arc<Pusher>,
+    /// For the endpoints of tenants.
+    pub of_tenants: Arc<Pusher>,
     pub secrets: Secrets,
     pub clock: Arc<dyn Clock>,
     pub in_flight_max: usize,
@@ -110,8 +112,11 @@ impl Courier {
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
         // Each delivery under way reports once, so there is always room.
         let (report, reports) = mpsc::channel::<Attempted>(self.in_flight_max.max(1));
-        let sender =
-            Sender { pusher: self.pusher, clock: Arc::clone(&self.clock), runtime: runtime.handle().clone() };
+        let sender = Sender {
+            pushers: [self.pusher, self.of_tenants],
+            clock: Arc::clone(&self.clock),
+            runtime: runtime.handle().clone(),
+        };
         let way = Way { report, sender, reader: self.reader };
         let round = Round {
             handle: self.handle,
@@ -242,7 +247,8 @@ struct Way {
 /// Sends deliveries on their way, from any thread.
 #[derive(Clone)]
 struct Sender {
-    pusher: Arc<Pusher>,
+    /// For the endpoints of operators, and of tenants.
+    pushers: [Arc<Pusher>; 2],
     clock: Arc<dyn Clock>,
     runtime: tokio::runtime::Handle,
 }
@@ -255,7 +261,9 @@ impl Sender {
             body: axum::body::Bytes::from_owner(stored.body),
             headers: Vec::new(),
         };
-        let (pusher, now) = (Arc::clone(&self.pusher), self.clock.now());
+        let [of_operators, of_tenants] = &self.pushers;
+        let pusher = if pending.delivery.name.is_of_tenant() { of_tenants } else { of_operators };
+        let (pusher, now) = (Arc::clone(pusher), self.clock.now());
         self.runtime.spawn(async move {
             let attempt = pusher.push(&endpoint, &message, now).await;
             let attempted = attempted(&pending.delivery, attempt);

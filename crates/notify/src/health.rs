@@ -39,7 +39,7 @@ pub(crate) async fn metrics(State(parts): State<Parts>, headers: HeaderMap) -> R
     now.value(Metric::gauge("floodgate_notify_stopped", "1 once the message service has stopped"), stopped);
     if stopped == 0 {
         let seen = running.seen_lately().await?;
-        let shown = seen.iter().filter(|of| shows_tenants || !of.name.as_str().contains('.'));
+        let shown = seen.iter().filter(|of| shows_tenants || !of.name.is_of_tenant());
         read_subscriptions(&shown.collect::<Vec<_>>(), protection.now(), &mut now);
     }
     let streams = &running.streams;

@@ -166,6 +166,7 @@ impl Bound {
         let Recovered { service, bodies, reader, for_streams } = recovered;
         let secrets = Secrets::open(data)?;
         let pusher = Arc::new(Pusher::new(config.push())?);
+        let of_tenants = Arc::new(Pusher::new(config.push_of_tenants())?);
         let reader = LogReader::start(reader, READS_MAX + config.in_flight_max)?;
         let (courier_ends, ends) = watch::channel(false);
         let (handle, in_flight_max) = (service.handle(), config.in_flight_max);
@@ -174,6 +175,7 @@ impl Bound {
             bodies,
             reader: reader.clone(),
             pusher,
+            of_tenants,
             secrets: secrets.clone(),
             clock: Arc::clone(&clock),
             in_flight_max,
@@ -199,7 +201,7 @@ impl Bound {
             clock: Arc::new(move || clock.now()),
             settings: connections,
         });
-        let tester = Tester::new(config.push())?;
+        let tester = Tester::new(config.push(), config.push_of_tenants())?;
         let streams = Streams::start(config.streams(), for_streams)?;
         let quotas = Arc::new(Quotas::new(config.limits()));
         let running = Arc::new(Running::new(handle, reader, secrets, reserved, quotas, streams, tester));

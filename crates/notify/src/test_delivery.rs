@@ -86,6 +86,7 @@ impl Failed {
 #[derive(Debug)]
 pub(crate) struct Tester {
     pusher: Pusher,
+    of_tenants: Pusher,
     places: Semaphore,
     rates: Buckets,
     results: Mutex<VecDeque<(SubscriptionId, Tested)>>,
@@ -94,15 +95,16 @@ pub(crate) struct Tester {
 impl Tester {
     /// With these settings of deliveries. Connections are not kept: a test is to see what a new one
     /// meets.
-    pub(crate) fn new(settings: Settings) -> io::Result<Self> {
-        let settings = Settings {
+    pub(crate) fn new(settings: Settings, of_tenants: Settings) -> io::Result<Self> {
+        let with = |settings: Settings| Settings {
             connections_max: AT_ONCE_MAX,
             connections_each_max: AT_ONCE_MAX,
             idle_ms: 0,
             ..settings
         };
         Ok(Self {
-            pusher: Pusher::new(settings)?,
+            pusher: Pusher::new(with(settings))?,
+            of_tenants: Pusher::new(with(of_tenants))?,
             places: Semaphore::new(AT_ONCE_MAX),
             rates: Buckets::slow(EVERY_SECONDS, BURST, SLOTS),
             results: Mutex::default(),
@@ -150,7 +152,8 @@ impl Tester {
             headers: Vec::new(),
         };
         let endpoint = Endpoint { url, secrets: secrets.at(now, *number, *signing) };
-        let tested = tested(id, now, self.pusher.push(&endpoint, &message, now).await);
+        let pusher = if name.is_of_tenant() { &self.of_tenants } else { &self.pusher };
+        let tested = tested(id, now, pusher.push(&endpoint, &message, now).await);
         let mut results = self.results.lock().unwrap_or_else(PoisonError::into_inner);
         results.retain(|(of, _)| of != name);
         results.truncate(REMEMBERED_MAX - 1);

@@ -21,8 +21,8 @@ mod code {
     pub(super) const STORE_FAILED: u64 = 10077;
     /// The account, the server or the machine has no room left.
     pub(super) const NO_ROOM: [u64; 2] = [10023, 10047];
-    /// JetStream is not there for the moment.
-    pub(super) const NOT_NOW: [u64; 3] = [10008, 10039, 10076];
+    /// JetStream, its leader, or the servers that have the stream are not there for the moment.
+    pub(super) const NOT_NOW: [u64; 5] = [10008, 10009, 10039, 10076, 10118];
 }
 
 /// Status of an answer without a message.

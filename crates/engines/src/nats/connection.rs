@@ -277,3 +277,10 @@ fn tls(place: &Place) -> io::Result<ClientConfig> {
     let builder = builder.with_safe_default_protocol_versions().map_err(io::Error::other)?;
     Ok(builder.with_root_certificates(roots).with_no_client_auth())
 }
+
+/// No two handles draw the same.
+pub(super) fn random() -> u64 {
+    use std::hash::{BuildHasher as _, RandomState};
+    // Keyed from the system's randomness.
+    RandomState::new().hash_one(std::process::id())
+}

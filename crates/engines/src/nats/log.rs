@@ -2,7 +2,7 @@
 //! when the servers have it on their disks.
 
 use super::api::{Info, Making, Published, Stream};
-use super::connection::{Connection, PATIENCE, away, no_room};
+use super::connection::{Connection, PATIENCE, away, no_room, random};
 use super::message::{HEADER_BYTES, Header, Identity, encode};
 use super::reader::{NatsReader, Shared};
 use super::snapshots::{NatsSnapshots, snapshots_of};
@@ -172,9 +172,13 @@ impl NatsLog {
     /// Appends a mark. What was sent before and is still on its way can then no longer be stored,
     /// for it expects another message before it. `check` sees each message that came in between.
     fn fence(&mut self, check: impl Fn(&Source, &Header) -> Result<(), LogError>) -> Result<(), LogError> {
+        const AGAIN_AFTER: Duration = Duration::from_millis(100);
         let doing = format!("append to stream {}", self.options.stream);
-        for _ in 0..FENCE_TRIES {
+        let until = Instant::now() + PATIENCE;
+        let mut overtaken = 0;
+        while overtaken < FENCE_TRIES {
             let info = found(&self.source.stream)?;
+            let before = self.end.at;
             self.catch_up(&info, &check)?;
             let header = Header::mark(self.end.at + 1, self.writer, self.end.last.next());
             let (message, crc) = encode(self.source.identity, &header, &[]);
@@ -185,7 +189,16 @@ impl NatsLog {
                     self.owes_mark = false;
                     return Ok(());
                 }
-                Published::WrongLast => {}
+                Published::WrongLast if self.end.at > before => overtaken += 1,
+                // The leader counts what is on its way to the other servers, and tells only what
+                // has come there: nobody else need have written.
+                Published::WrongLast if Instant::now() > until => {
+                    return Err(away(
+                        doing,
+                        "what was sent last is not settled between the servers yet".into(),
+                    ));
+                }
+                Published::WrongLast => thread::sleep(AGAIN_AFTER),
                 Published::NoRoom(why) => return Err(no_room(doing, why)),
                 Published::NotStored(why) | Published::Unknown(why) => return Err(away(doing, why)),
             }
@@ -320,6 +333,14 @@ fn check_config(source: &Source, info: &Info, options: &Options) -> Result<(), L
             return Err(foreign(format!("its setting {name} is {is}, and a log needs {want}: set it back")));
         }
     }
+    let replicas = info.config["num_replicas"].as_u64().unwrap_or(1);
+    if replicas < options.replicas as u64 {
+        let (doing, want) = (format!("open stream {}", options.stream), options.replicas);
+        let why = format!(
+            "it is kept on {replicas} of the servers, and logs.replicas is {want}: `nats stream edit --replicas {want}`, or set logs.replicas"
+        );
+        return Err(LogError::Io { doing, source: io::Error::other(why) });
+    }
     // The default, and all that older servers have.
     let mode = &info.config["persist_mode"];
     if !matches!(mode, Value::Null) && mode != "default" {
@@ -330,13 +351,6 @@ fn check_config(source: &Source, info: &Info, options: &Options) -> Result<(), L
 
 fn hex(log_id: LogId) -> String {
     log_id.0.iter().map(|byte| format!("{byte:02x}")).collect()
-}
-
-/// No two handles draw the same.
-fn random() -> u64 {
-    use std::hash::{BuildHasher as _, RandomState};
-    // Keyed from the system's randomness.
-    RandomState::new().hash_one(std::process::id())
 }
 
 impl Log for NatsLog {
@@ -360,6 +374,10 @@ impl Log for NatsLog {
                     return Err(AppendError::Shortage(with_source(&error)));
                 }
                 Err(error) => return Err(self.unknown(with_source(&error), false)),
+            }
+            // What this writer had given up for lost was stored after all.
+            if self.end.last != expected {
+                return Err(self.unknown("an earlier append has taken effect".into(), false));
             }
         }
         self.store(batch)?;

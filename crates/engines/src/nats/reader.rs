@@ -63,8 +63,9 @@ impl Shared {
     }
 
     pub(super) fn set_first(&self, first: Sequence, at: u64) {
-        self.first_at.store(at, Ordering::Release);
-        self.first.store(first.0, Ordering::Release);
+        // A reader may tell it too, and later than the writer: it never goes back.
+        self.first_at.fetch_max(at, Ordering::AcqRel);
+        self.first.fetch_max(first.0, Ordering::AcqRel);
     }
 
     pub(super) fn extent(&self) -> Extent {
@@ -145,6 +146,21 @@ impl NatsReader {
         }
         let found = self.probe(low)?;
         Ok((low - u64::from(found.part), found.first))
+    }
+
+    /// As [`Self::find`], also after a trim that took effect and whose answer was lost: what it
+    /// removed is not missing.
+    fn find_settled(&mut self, entry: Sequence, extent: &Extent) -> Result<(u64, Sequence), LogError> {
+        match (self.find(entry, extent), &self.shared) {
+            (Err(LogError::Damaged { .. }), Some(shared)) if shared.asked_first() > extent.first => {
+                let shared = Arc::clone(shared);
+                let there = self.source.extent()?;
+                shared.set_first(there.first, there.first_at);
+                self.probes.clear();
+                self.find(entry, &Extent { first: there.first, first_at: there.first_at, ..*extent })
+            }
+            (found, _) => found,
+        }
     }
 
     fn probe(&mut self, at: u64) -> Result<Probe, LogError> {
@@ -260,7 +276,10 @@ impl LogRead for NatsReader {
         }
         let begun = match self.cursor.take() {
             Some((due, at)) if due == from => Ok(at),
-            _ => self.find(from, &extent).map(|(at, _)| at),
+            _ => match self.find_settled(from, &extent) {
+                Ok((_, first)) if first > from => return trimmed(first),
+                found => found.map(|(at, _)| at),
+            },
         };
         let read = begun.and_then(|at| self.scan(from, at, &extent, visit));
         match read {

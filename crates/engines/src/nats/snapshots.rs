@@ -5,7 +5,7 @@
 //! written, and is no snapshot.
 
 use super::api::{ApiError, Making, Published, Stored, Stream};
-use super::connection::{PATIENCE, away, no_room};
+use super::connection::{PATIENCE, away, no_room, random};
 use super::source::Source;
 use crate::embedded::frame::{u32_at, u64_at};
 use crate::log::{LogError, Snapshots};
@@ -19,6 +19,8 @@ const VERSION: u32 = 1;
 const KEPT_COUNT: usize = 2;
 /// The bytes of a message; less if the server takes no messages as long as that.
 const PART_BYTES: usize = 512 << 10;
+/// Random bits that tell tries to write a snapshot apart.
+const TRY_BITS: u32 = 20;
 /// What the server counts beside them.
 const OVERHEAD_BYTES: usize = HEADER_BYTES + 512;
 /// Messages, and bytes, that are read at once.
@@ -181,7 +183,9 @@ impl Snapshots for NatsSnapshots {
         let room = self.stream.connection().message_bytes_max().saturating_sub(OVERHEAD_BYTES);
         let room = room.clamp(1024, PART_BYTES);
         let parts = bytes.len().div_ceil(room).max(1) as u64;
-        let subject = subject(self.stream.name(), at, last + 1, parts);
+        // No two tries have the same subject: what is late of one harms no other.
+        let again = (last + 1) << TRY_BITS | random() & ((1 << TRY_BITS) - 1);
+        let subject = subject(self.stream.name(), at, again, parts);
         if let Err(error) = self.put(&subject, at, parts, bytes, room) {
             // If it cannot be reached, the next one removes it.
             let _ = self.stream.purge_subject(&subject);

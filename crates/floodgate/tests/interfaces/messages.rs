@@ -442,6 +442,28 @@ fn consumers_without_an_endpoint_pull_and_settle_and_each_attempt_can_be_read() 
 }
 
 #[test]
+fn data_that_some_parsers_do_not_take_is_handed_out_as_it_came() {
+    let server = start();
+    let key = server.new_key("owner", "owner");
+    ask(&server, &key, "PUT", "/api/v1/topics/orders", &json!({}));
+    ask(&server, &key, "PUT", "/api/v1/subscriptions/worker", &json!({ "topic": "orders" }));
+    let deep = format!("{}{}", "[".repeat(200), "]".repeat(200));
+    let all = [r#""\ud800""#, "1e400", &*deep, "{\"n\":1}"];
+    for (id, data) in all.iter().enumerate() {
+        let event = format!(r#"{{"specversion":"1.0","id":"{id}","source":"/t","type":"t","data":{data}}}"#);
+        assert_eq!(post(&server, &key, "application/cloudevents+json", &event).status, 202, "{data}");
+    }
+    let pulled = ask(&server, &key, "POST", "/api/v1/subscriptions/worker/pull", &json!({ "max": 10 }));
+    for data in all {
+        assert!(pulled.body.contains(&format!("\"data\":{data}")), "{data} in {}", pulled.body);
+    }
+    for number in 1..=4 {
+        let path = format!("/api/v1/topics/orders/events/{number}");
+        assert_eq!(ask(&server, &key, "GET", &path, &json!(null)).status, 200, "{number}");
+    }
+}
+
+#[test]
 fn a_consumer_that_went_away_takes_nothing_and_those_who_wait_share() {
     let server = start();
     let key = server.new_key("owner", "owner");

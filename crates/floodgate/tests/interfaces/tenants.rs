@@ -53,7 +53,7 @@ struct Tenants {
 
 impl Tenants {
     fn start(notify: &str) -> Self {
-        let notify = format!("allowed_networks = [\"127.0.0.0/8\"]\n{notify}");
+        let notify = format!("tenant_networks = [\"127.0.0.0/8\"]\n{notify}");
         let server = Server::with(Setup { notify, ..Setup::default() });
         let owner = server.new_key("owner", "owner");
         Self { server, owner }
@@ -374,4 +374,49 @@ fn a_tenants_key_is_made_and_revoked_by_name() {
         Some(tenants.post(&key, "acme.orders", &event(9, 1))).filter(|reply| reply.status == 401)
     });
     assert_eq!(gone.problem(), "key-refused");
+}
+
+#[test]
+fn a_tenant_does_not_reach_what_operators_may_and_is_not_told_which_address_it_is() {
+    let notify = "allowed_networks = [\"127.0.0.0/8\"]\n".to_owned();
+    let server = Server::with(Setup { notify, ..Setup::default() });
+    let owner = server.new_key("owner", "owner");
+    let endpoint = Endpoint::start();
+    for topic in ["orders", "acme.orders"] {
+        ask(&server, &owner, "PUT", &format!("/api/v1/topics/{topic}"), &json!({}));
+    }
+    let spec = |topic: &str, url: &str| json!({ "topic": topic, "url": url, "retry": { "attempts": 1 } });
+    let unknown = "http://no-such-name.invalid/";
+    for (name, topic, url) in [
+        ("crm", "orders", &*endpoint.url),
+        ("acme.crm", "acme.orders", &endpoint.url),
+        ("acme.unknown", "acme.orders", unknown),
+    ] {
+        let path = format!("/api/v1/subscriptions/{name}");
+        assert_eq!(ask(&server, &owner, "PUT", &path, &spec(topic, url)).status, 200);
+    }
+    let test = |name: &str| {
+        let path = format!("/api/v1/subscriptions/{name}/test");
+        ask(&server, &owner, "POST", &path, &json!({})).json()
+    };
+    assert_eq!(test("crm")["delivered"], true);
+    let (inside, unknown) = (test("acme.crm"), test("acme.unknown"));
+    assert_eq!((&inside["failed"], &inside["said"]), (&unknown["failed"], &unknown["said"]), "{inside}");
+    assert!(inside["address"].is_null() && !inside["said"].as_str().unwrap().contains("127."), "{inside}");
+    let posted = server.client.send(
+        "POST",
+        &server.events_url("/api/v1/topics/acme.orders/events"),
+        &[("authorization", &format!("Bearer {owner}")), ("content-type", "application/cloudevents+json")],
+        &event(1, 1).to_string(),
+    );
+    assert_eq!(posted.status, 202);
+    let letters = poll("both are dead", || {
+        let letters = |name: &str| {
+            let path = format!("/api/v1/subscriptions/{name}/dead-letters");
+            ask(&server, &owner, "GET", &path, &json!(null)).json()["letters"][0]["said"].clone()
+        };
+        let said = [letters("acme.crm"), letters("acme.unknown")];
+        said.iter().all(|said| !said.is_null()).then_some(said)
+    });
+    assert_eq!(letters[0], letters[1]);
 }

@@ -324,7 +324,8 @@ impl Notify {
             Record::Trimmed { topic, up_to } => self.shift(*topic, *up_to, false)?,
             Record::Dropped { topic, up_to } => self.shift(*topic, *up_to, true)?,
             Record::Replayed { subscription, from, .. } => {
-                // What a consumer holds stays leased: nothing of its key is pulled before that ends.
+                // What a consumer holds stays leased: nothing of its key is pulled before that
+                // ends.
                 self.known(*subscription)?.replay(from.0);
                 self.queue(*subscription);
             }

@@ -54,6 +54,9 @@ pub struct Settings {
     pub allowed_networks: Vec<IpNet>,
     /// Whether plain `http` to public addresses is allowed.
     pub http_allowed: bool,
+    /// Whether a failure tells a name without an address from one that leads where nothing may be
+    /// delivered, and which address that is. Those who may not know the network are told neither.
+    pub names_addresses: bool,
     /// A file of root certificates, in PEM, which are trusted besides the machine's.
     pub roots: Option<PathBuf>,
 }
@@ -70,6 +73,7 @@ impl Default for Settings {
             idle_ms: 30_000,
             allowed_networks: Vec::new(),
             http_allowed: false,
+            names_addresses: true,
             roots: None,
         }
     }
@@ -184,6 +188,7 @@ pub struct Pusher {
     total: Duration,
     response_bytes_max: usize,
     excerpt_bytes_max: usize,
+    names_addresses: bool,
 }
 
 impl fmt::Debug for Pusher {
@@ -210,6 +215,7 @@ impl Pusher {
             total: Duration::from_millis(settings.total_ms),
             response_bytes_max,
             excerpt_bytes_max: settings.excerpt_bytes_max,
+            names_addresses: settings.names_addresses,
         })
     }
 
@@ -230,7 +236,14 @@ impl Pusher {
             address: None,
             excerpt: String::new(),
         };
-        let outcome = push.run(message).await.unwrap_or_else(Outcome::Failed);
+        let outcome = push.run(message).await.unwrap_or_else(|failure| {
+            Outcome::Failed(match failure {
+                Failure::Resolve(_) | Failure::AddressRefused(_) if !self.names_addresses => {
+                    Failure::Resolve("the name: it has no address to which deliveries may go".into())
+                }
+                failure => failure,
+            })
+        });
         Attempt { outcome, took: started.elapsed(), address: push.address, excerpt: push.excerpt }
     }
 }
