@@ -2,7 +2,7 @@
 //! and the worker is a [`Front`]; [`crate::Service`] is the plain one.
 
 use crate::machine::Machine;
-use crate::recover::snapshot_of;
+use crate::recover::{RecoverError, snapshot_of};
 use crate::sync::thread::{Builder, JoinHandle};
 use crate::sync::{Condvar, Mutex};
 use crate::worker::{STEP_COMMANDS_MAX, Worker};
@@ -246,11 +246,10 @@ pub fn run_snapshots<M: Machine>(
     loop {
         let ends = ending.wait(LOOK);
         if turn.is_due(reader.last(), Instant::now()) {
-            match snapshot_of::<M>(&mut *reader, &mut *snapshots) {
-                Ok((machine, took)) => {
-                    let at = machine.sequence();
+            match snapshot_apart::<M>(&name, &mut *reader, &mut *snapshots) {
+                Ok((at, kept_from, took)) => {
                     let before = std::mem::replace(&mut older, at);
-                    if let Some(kept_from) = machine.kept_from() {
+                    if let Some(kept_from) = kept_from {
                         may_trim(before.min(Sequence(kept_from.0.saturating_sub(1))));
                     }
                     tracing::info!(name, sequence = at.0, ms = took.as_millis() as u64, "snapshot written");
@@ -267,6 +266,28 @@ pub fn run_snapshots<M: Machine>(
             return;
         }
     }
+}
+
+/// A snapshot, made on a thread that ends with it: an allocator keeps what a thread has freed for
+/// as long as the thread may want it again, and the machine and its bytes are large. Its entry,
+/// what the machine needs of the log, and how long it took.
+fn snapshot_apart<M: Machine>(
+    name: &str,
+    reader: &mut dyn LogRead,
+    snapshots: &mut dyn Snapshots,
+) -> Result<(Sequence, Option<Sequence>, Duration), RecoverError> {
+    let make = || {
+        let (machine, took) = snapshot_of::<M>(reader, snapshots)?;
+        Ok((machine.sequence(), machine.kept_from(), took))
+    };
+    std::thread::scope(|scope| {
+        let thread = std::thread::Builder::new().name(format!("{name}-snap"));
+        let thread = thread.spawn_scoped(scope, make).map_err(|source| LogError::Io {
+            doing: format!("start a thread for a snapshot of {name}"),
+            source,
+        })?;
+        thread.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic))
+    })
 }
 
 /// Starts a thread of a machine.
