@@ -10,7 +10,7 @@ use super::{
     record::{Entry, EventNo, Key, Record, SubscriptionNo, TopicNo, Tried},
     snapshot,
     spec::{Exhausted, SubscriptionSpec, SubscriptionState, TopicSpec, WhenFull},
-    subscription::{Next, Subscription},
+    subscription::{Next, OLDEST_LOOKS_MAX, Subscription},
     topic::Topic,
 };
 use contracts::{Actor, ITEMS_MAX, SubscriptionId, TopicId};
@@ -311,6 +311,9 @@ impl Notify {
         };
         if !subscription.can_reach(topic, ended.event) {
             return Ok(());
+        }
+        if ended.outcome != Outcome::NotTried {
+            subscription.note_time(ended.took_ms);
         }
         let (number, event) = (ended.subscription, ended.event);
         let tried = Tried {
@@ -619,7 +622,8 @@ impl Notify {
         }))
     }
 
-    fn see_subscription(&self, known: &Subscription) -> SubscriptionSeen {
+    /// With so many looks for the oldest events that are not had.
+    fn see_subscription(&self, known: &Subscription, looks: &mut usize) -> SubscriptionSeen {
         let topic = &self.topics[&known.topic];
         SubscriptionSeen {
             number: known.number,
@@ -633,7 +637,7 @@ impl Notify {
             dropped: known.dropped,
             backlog: known.backlog(topic),
             in_flight: known.in_flight(),
-            oldest: known.oldest(topic),
+            oldest: known.oldest(topic, looks),
             left_alone_until: known.left_alone_until(),
             took_ms: known.took_ms(),
             signing: known.signing,
@@ -786,13 +790,17 @@ impl Machine for Notify {
             ),
             Command::Subscription(name) => match self.subscription(name) {
                 Err(why) => refused(why),
-                Ok(known) => Reply::Subscription(Box::new(self.see_subscription(known))),
+                Ok(known) => {
+                    let mut looks = OLDEST_LOOKS_MAX;
+                    Reply::Subscription(Box::new(self.see_subscription(known, &mut looks)))
+                }
             },
             Command::Subscriptions { after, at_most } => {
                 let after = after.as_ref().map_or(Bound::Unbounded, Bound::Excluded);
                 let those = self.subscription_nos.range((after, Bound::Unbounded)).take(*at_most);
+                let mut looks = OLDEST_LOOKS_MAX;
                 let seen = those.filter_map(|(_, number)| {
-                    self.subscriptions.get(number).map(|known| self.see_subscription(known))
+                    self.subscriptions.get(number).map(|known| self.see_subscription(known, &mut looks))
                 });
                 Reply::Subscriptions(seen.collect())
             }

@@ -286,7 +286,7 @@ impl Notify {
             }
             Record::Delivered(tried) => {
                 let (subscription, topic, key) = self.owed(tried.subscription, tried.event)?;
-                let (done, of) = (subscription.deliver(topic, key, tried), subscription.topic);
+                let (done, of) = (subscription.deliver(topic, key, tried.event), subscription.topic);
                 ensure(done, "owed", lost(tried.subscription, tried.event))?;
                 self.release(of, tried.event);
                 self.queue(tried.subscription);

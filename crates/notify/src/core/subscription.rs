@@ -31,9 +31,9 @@ const PARKED_MAX: u64 = 8_000_000;
 /// Dead letters, at the most: one has up to a kilobyte. While there are so many, keys wait instead.
 const DEAD_MAX: usize = 100_000;
 /// How much further it is looked for the oldest event that it has not had, each time that one is
-/// done, and when somebody asks.
+/// done; and for one answer, over all subscriptions in it.
 const OLDEST_LOOKS: usize = 8;
-const OLDEST_LOOKS_MAX: usize = 500;
+pub(super) const OLDEST_LOOKS_MAX: usize = 20_000;
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Stage {
@@ -389,19 +389,20 @@ impl Subscription {
 
     /// Looks on for the oldest event that it has not had.
     fn raise_low(&mut self, topic: &Topic, looks: usize) {
-        self.first_owed(topic, looks);
+        self.first_owed(topic, &mut { looks });
     }
 
     /// The first event that it has not had, or an earlier one if that is far from where it was
     /// looked for last: it is looked for from there the next time.
-    fn first_owed(&self, topic: &Topic, looks: usize) -> u64 {
+    fn first_owed(&self, topic: &Topic, looks: &mut usize) -> u64 {
         let mut low = topic.first_from(self.low.get());
-        for _ in 0..looks {
+        while let Some(left) = looks.checked_sub(1) {
             let is_owed =
                 || topic.is_for(low, self.number).is_some_and(|kept| self.owes(kept.key, EventNo(low)));
             if low >= self.cursor || is_owed() {
                 break;
             }
+            *looks = left;
             low = topic.first_from(low + 1);
         }
         self.low.set(low);
@@ -435,10 +436,8 @@ impl Subscription {
         true
     }
 
-    pub(super) fn deliver(&mut self, topic: &Topic, key: Key, tried: &Tried) -> bool {
-        let event = tried.event;
+    pub(super) fn deliver(&mut self, topic: &Topic, key: Key, event: EventNo) -> bool {
         self.heard_of(topic, event);
-        self.note_time(tried);
         self.delivered += 1;
         self.breaker = Breaker::default();
         let done = self.take_out(key, event);
@@ -450,7 +449,6 @@ impl Subscription {
         self.heard_of(topic, tried.event);
         self.landed(key, tried.event, None);
         self.failed += 1;
-        self.note_time(tried);
         let Some(lane) = self.lanes.get_mut(&key).filter(|lane| lane.queue[0] == tried.event) else {
             return false;
         };
@@ -466,7 +464,6 @@ impl Subscription {
     pub(super) fn die(&mut self, topic: &Topic, key: Key, at: TimeMs, tried: &Tried) -> bool {
         self.heard_of(topic, tried.event);
         self.failed += 1;
-        self.note_time(tried);
         self.dead.insert(tried.event, DeadLetter::of(at, tried));
         let done = self.take_out(key, tried.event);
         self.raise_low(topic, OLDEST_LOOKS);
@@ -482,7 +479,6 @@ impl Subscription {
         self.heard_of(topic, tried.event);
         self.landed(key, tried.event, None);
         self.failed += 1;
-        self.note_time(tried);
         let Some(lane) = self.lanes.get_mut(&key).filter(|lane| lane.queue[0] == tried.event) else {
             return false;
         };
@@ -581,12 +577,13 @@ impl Subscription {
         self.in_flight
     }
 
-    /// About when the oldest event that it has not had was posted; too early rather than too late.
-    pub(super) fn oldest(&self, topic: &Topic) -> Option<TimeMs> {
+    /// About when the oldest event that it has not had was posted; too early rather than too late,
+    /// if there are not enough looks left to find it.
+    pub(super) fn oldest(&self, topic: &Topic, looks: &mut usize) -> Option<TimeMs> {
         let has_any = self.parked > 0 || self.has_more();
         let low = match self.parked {
             0 => topic.first_from(self.low.get().max(self.cursor)),
-            _ => self.first_owed(topic, OLDEST_LOOKS_MAX),
+            _ => self.first_owed(topic, looks),
         };
         topic.event(EventNo(low)).filter(|_| has_any).map(|kept| kept.at)
     }
@@ -597,8 +594,8 @@ impl Subscription {
     }
 
     /// Each attempt moves the average by an eighth of the difference.
-    fn note_time(&mut self, tried: &Tried) {
-        let took = tried.took_ms.min(1 << 24) * 16;
+    pub(super) fn note_time(&mut self, took_ms: u32) {
+        let took = took_ms.min(1 << 24) * 16;
         self.took_16ths_ms = Some(match self.took_16ths_ms {
             Some(before) => before - before / 8 + took / 8,
             None => took,
