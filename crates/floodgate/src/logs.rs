@@ -34,7 +34,7 @@ pub(crate) struct LogsConfig {
     pub(crate) roots_file: PathBuf,
 }
 
-/// A URL, with a password in it that nobody is shown.
+/// A URL, with a password in it that is never shown.
 #[derive(Clone, PartialEq, Eq, Deserialize)]
 #[serde(transparent)]
 pub(crate) struct Url(String);
@@ -192,7 +192,7 @@ impl Logs {
             stream: stream_name(&nats.prefix, new.of, new.log_id),
             log_id: HEXLOWER.encode(&new.log_id.0),
         };
-        // Before the stream: one of which nobody knows would stay for good.
+        // Before the stream: one without a note would stay for good.
         note_durably(dir, &note).map_err(failed(format!("note in {}", dir.display())))?;
         let log = NatsLog::make(&nats.connection()?, nats.options(new.of, &note, new.log_id, new.first))?;
         Ok(OpenLog { log: Box::new(log), log_id: new.log_id })

@@ -1,5 +1,5 @@
 //! The topic and the subscription that a path names, for a caller who may know of them. For a
-//! tenant, what is another's is answered as what does not exist, and nobody asks whether it does.
+//! tenant, what is another's is answered as what does not exist, without a look whether it does.
 
 use crate::{
     core::{EventSeen, Owed, SubscriptionSeen},

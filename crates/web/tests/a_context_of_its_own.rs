@@ -256,7 +256,7 @@ fn a_new_contexts_callers_have_limits_without_code_of_its_own() {
 #[test]
 fn a_runtime_whose_tasks_are_late_counts_as_a_loop_with_a_long_turn() {
     let server = Running::start(&AddressLimits::default());
-    // While nobody is connected it is measured once a second.
+    // While no connection is open it is measured once a second.
     let mut stream = server.connect();
     server.ask(&mut stream, &post("/now", "1"));
     server.runtime.spawn(Arc::clone(&server.protection).note_lateness());

@@ -65,7 +65,7 @@ pub(super) enum Published {
     WrongLast,
     /// Nothing was stored, for there is no room.
     NoRoom(String),
-    /// Nothing was stored, for nobody was there to do it.
+    /// Nothing was stored: no server was there to do it.
     NotStored(String),
     /// It may be stored, or may yet be.
     Unknown(String),
@@ -304,7 +304,7 @@ fn stored(answer: Message) -> Result<Option<Stored>, ApiError> {
         let status = status.as_u16();
         return match status {
             NOT_FOUND => Ok(None),
-            503 => Err(ApiError::Unanswered(Unanswered::NotSent("nobody serves this stream".into()))),
+            503 => Err(ApiError::Unanswered(Unanswered::NotSent("no server answers for this stream".into()))),
             _ => Err(ApiError::Garbled(format!("status {status}"))),
         };
     }

@@ -49,7 +49,7 @@ impl fmt::Debug for Connection {
 /// Why there is no answer.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) enum Unanswered {
-    /// Nobody has received the question, and nobody will.
+    /// No server has received the question, and none will.
     NotSent(String),
     /// It may have been received, or may yet be.
     Lost(String),

@@ -191,7 +191,7 @@ impl NatsLog {
                 }
                 Published::WrongLast if self.end.at > before => overtaken += 1,
                 // The leader counts what is on its way to the other servers, and tells only what
-                // has come there: nobody else need have written.
+                // has come there: no other writer need be the reason.
                 Published::WrongLast if Instant::now() > until => {
                     return Err(away(
                         doing,
@@ -257,7 +257,7 @@ impl NatsLog {
                 let stream = &self.options.stream;
                 return self.unknown(format!("stream {stream}: it does not end where it was left"), false);
             }
-            // Whoever it was: it is not this one.
+            // Another writer, whichever it was.
             Err(_) => self.end.last,
         };
         AppendError::Conflict { actual }

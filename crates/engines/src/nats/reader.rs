@@ -57,7 +57,7 @@ impl Shared {
     }
 
     pub(super) fn set_last(&self, last: Sequence, at: u64) {
-        // In this order: whoever sees the entry sees its message.
+        // In this order: a reader that sees the entry sees its message.
         self.last_at.store(at, Ordering::Release);
         self.last.store(last.0, Ordering::Release);
     }

@@ -71,7 +71,7 @@ impl Source {
         loop {
             let found = match ask() {
                 Ok(found) => found,
-                // Nobody answers for a stream that is gone, nor for one that is about to come back.
+                // No server answers for a stream that is gone, nor for one that will soon be back.
                 Err(error @ ApiError::Unanswered(Unanswered::NotSent(_))) => {
                     let error = self.stream.info().err().unwrap_or(error);
                     return Err(self.stream.failed("read", &error));

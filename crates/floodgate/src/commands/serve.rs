@@ -78,7 +78,7 @@ pub(crate) fn run(context: Context, args: &Args, data_given: bool) -> CommandRes
     let dir = scratch.as_ref().map_or(context.data.as_path(), |scratch| scratch.path());
     let config_file = context.config_file.as_deref().map(|path| path.display().to_string());
     tracing::info!(data = %dir.display(), config = config_file, "starting");
-    // Nobody would remove the streams of logs whose directory is gone.
+    // Nothing else removes the streams of logs whose directory is gone.
     let logs = if scratch.is_some() { Logs::in_files() } else { context.logs.clone() };
     let data = Data::open(dir, logs)?;
     let keys = Arc::new(gate::Keyring::open(data.dir())?);

@@ -144,7 +144,7 @@ impl Taken {
         let (running, name) = (Arc::clone(running), name.clone());
         tokio::spawn(async move {
             let reply = running.ask(Command::Pull { name: name.clone(), at_most, lease }).await;
-            // If nobody hears it any more, it is dropped here, and so given back.
+            // If the consumer is gone, it is dropped here, and so given back.
             drop(tell.send(reply.and_then(|reply| match reply {
                 Reply::Pulled { deliveries, until, next_at } => {
                     Ok(Self { running, name, deliveries, until, next_at })

@@ -7,7 +7,7 @@ use super::{
     topic::{DelayedV2, Topic},
 };
 use runtime::SnapshotError;
-use serde::Deserialize;
+use serde::{Deserialize, de::DeserializeOwned};
 use std::collections::BTreeMap;
 use units::{Sequence, TimeMs};
 
@@ -17,8 +17,8 @@ const SNAPSHOT_VERSION_BEFORE: u8 = 2;
 
 /// Everything that is in the log.
 #[derive(Deserialize)]
-struct Snapshot<T = Topic> {
-    version: u8,
+struct Snapshot<T> {
+    _version: u8,
     sequence: u64,
     now: u64,
     topics: BTreeMap<TopicNo, T>,
@@ -26,40 +26,6 @@ struct Snapshot<T = Topic> {
     subscriptions: Vec<subscription::Saved>,
     last_subscription: u32,
     followed: BTreeMap<String, u64>,
-}
-
-impl Snapshot {
-    fn read(bytes: &[u8]) -> Result<Self, SnapshotError> {
-        let wrong = |error: postcard::Error| SnapshotError(error.to_string());
-        match bytes.first() {
-            Some(&SNAPSHOT_VERSION) => postcard::from_bytes(bytes).map_err(wrong),
-            Some(&SNAPSHOT_VERSION_BEFORE) => {
-                let before: Snapshot<Topic<DelayedV2>> = postcard::from_bytes(bytes).map_err(wrong)?;
-                let Snapshot {
-                    version,
-                    sequence,
-                    now,
-                    topics,
-                    last_topic,
-                    subscriptions,
-                    last_subscription,
-                    followed,
-                } = before;
-                let topics = topics.into_iter().map(|(number, topic)| (number, topic.upgrade())).collect();
-                Ok(Self {
-                    version,
-                    sequence,
-                    now,
-                    topics,
-                    last_topic,
-                    subscriptions,
-                    last_subscription,
-                    followed,
-                })
-            }
-            _ => Err(SnapshotError("of another version".into())),
-        }
-    }
 }
 
 /// Whether the present build wrote these bytes.
@@ -81,11 +47,23 @@ pub(super) fn write(notify: &Notify) -> Vec<u8> {
 
 /// The state that these bytes stand for.
 pub(super) fn restore(bytes: &[u8]) -> Result<Notify, SnapshotError> {
-    let snapshot = Snapshot::read(bytes)?;
+    match bytes.first() {
+        Some(&SNAPSHOT_VERSION) => built(read::<Topic>(bytes)?),
+        Some(&SNAPSHOT_VERSION_BEFORE) => built(read::<Topic<DelayedV2>>(bytes)?),
+        _ => Err(SnapshotError("of another version".into())),
+    }
+}
+
+fn read<T: DeserializeOwned>(bytes: &[u8]) -> Result<Snapshot<T>, SnapshotError> {
+    postcard::from_bytes(bytes).map_err(|error| SnapshotError(error.to_string()))
+}
+
+fn built<T: Into<Topic>>(snapshot: Snapshot<T>) -> Result<Notify, SnapshotError> {
+    let topics = snapshot.topics.into_iter().map(|(number, topic)| (number, topic.into()));
     let mut notify = Notify {
         sequence: Sequence(snapshot.sequence),
         now: TimeMs(snapshot.now),
-        topics: snapshot.topics,
+        topics: topics.collect(),
         last_topic: snapshot.last_topic,
         last_subscription: snapshot.last_subscription,
         followed: snapshot.followed.into_iter().map(|(log, up_to)| (log, Sequence(up_to))).collect(),

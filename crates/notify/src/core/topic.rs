@@ -60,18 +60,16 @@ pub(super) struct Topic<D = Delayed> {
     recents: Recents,
 }
 
-impl Topic<DelayedV2> {
-    /// As the present build has it.
-    pub(super) fn upgrade(self) -> Topic {
-        let Self { name, spec, events, apart, delayed, sets, last_set, set_ids, subscriptions, recents } =
-            self;
-        let none = BTreeMap::new();
-        let mut topic = Topic {
+impl From<Topic<DelayedV2>> for Topic {
+    fn from(before: Topic<DelayedV2>) -> Self {
+        let Topic { name, spec, events, apart, delayed, sets, last_set, set_ids, subscriptions, recents } =
+            before;
+        let mut topic = Self {
             name,
             spec,
             events,
             apart,
-            delayed: none,
+            delayed: BTreeMap::new(),
             sets,
             last_set,
             set_ids,

@@ -138,7 +138,7 @@ fn what_a_consumer_holds_at_a_replay_comes_again_after_it() {
 }
 
 #[test]
-fn nobody_settles_what_is_not_out() {
+fn what_is_not_out_is_not_settled() {
     let mut world = start();
     let first = pull(&mut world, 1);
     assert_eq!(numbers(&first), [1]);

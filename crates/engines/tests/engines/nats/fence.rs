@@ -24,7 +24,7 @@ fn a_writer_that_was_replaced_is_refused_and_stays_so() {
 }
 
 #[test]
-fn a_reader_in_another_process_follows_and_fences_nobody() {
+fn a_reader_in_another_process_follows_and_fences_no_writer() {
     let (server, mut log) = begin("", "");
     let (connection, of) = (connect(&server.url()), options("log"));
     let mut reader = open_read_only(&connection, &of.stream, of.log_id, of.partition).unwrap();

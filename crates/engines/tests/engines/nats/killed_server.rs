@@ -97,7 +97,7 @@ fn a_server_that_is_away_or_frozen_stops_the_writer_for_a_bounded_time_and_not_f
         match log.append(log.last(), &one(b"away")) {
             Err(AppendError::Shortage(_)) => Some(()),
             Err(AppendError::Unknown(_)) => None,
-            other => panic!("nobody is there: {other:?}"),
+            other => panic!("no server is there: {other:?}"),
         }
         .or_else(|| log.reopen().is_ok().then_some(()))
     });
