@@ -70,13 +70,9 @@ impl Registry {
         };
         for sale in registry.data.sales()? {
             if let Err(error) = registry.start(&sale) {
-                let why = crate::with_causes(&error);
-                lock(&registry.down).insert(sale.clone(), error.invariants());
+                registry.is_down(&sale, &error);
                 if error.is_shortage() {
-                    tracing::error!(%sale, %why, "the sale answers nobody until its log can be opened: it is tried again");
                     lock(&registry.waiting).insert(sale);
-                } else {
-                    tracing::error!(%sale, %why, "the sale cannot be brought back: it answers nobody; see the reason, then restart");
                 }
             }
         }
@@ -92,13 +88,21 @@ impl Registry {
                 // Another sale's log may be kept on other servers.
                 Err(error) if error.is_shortage() => continue,
                 Ok(_) => {}
-                Err(error) => {
-                    let why = crate::with_causes(&error);
-                    tracing::error!(%sale, %why, "the sale cannot be brought back: it answers nobody; see the reason, then restart");
-                }
+                Err(error) => self.is_down(&sale, &error),
             }
             lock(&self.waiting).remove(&sale);
         }
+    }
+
+    /// Notes that a sale could not be brought back, and why.
+    fn is_down(&self, sale: &SaleId, error: &RecoverError) {
+        lock(&self.down).insert(sale.clone(), error.invariants());
+        let then = match error.is_shortage() {
+            true => "it is tried again every few seconds",
+            false => "see the reason, then restart",
+        };
+        let why = crate::with_causes(error);
+        tracing::error!(%sale, %why, "the sale cannot be brought back: it answers no request; {then}");
     }
 
     /// The clock that all sales follow.
