@@ -60,14 +60,15 @@ impl Nemesis {
         }
     }
 
-    /// By how much the clock is wrong at the start: in one seed of twelve, until a later command.
-    pub(crate) fn first_skew_ms(&mut self, seed: u64, commands: u64) -> i64 {
+    /// By how much the clock is wrong at the start, until a later command: by `ahead_ms`, and
+    /// otherwise in one seed of twelve.
+    pub(crate) fn first_skew_ms(&mut self, seed: u64, commands: u64, ahead_ms: u64) -> i64 {
         let mut prng = Prng::new(seed ^ 0x636c_6f63_6b21_2121);
-        if !prng.percent(8) {
+        if ahead_ms == 0 && !prng.percent(8) {
             return 0;
         }
         self.clock_set_at = Some(prng.below(commands / 8 + 1));
-        prng.below(2 * HOURS_MS) as i64 - HOURS_MS as i64
+        if ahead_ms > 0 { ahead_ms as i64 } else { prng.below(2 * HOURS_MS) as i64 - HOURS_MS as i64 }
     }
 
     /// Notes which calls were refused.

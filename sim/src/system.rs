@@ -30,6 +30,9 @@ pub struct Habits {
     pub time_jumps: bool,
     /// The longest time in which nobody does anything.
     pub pause_ms_max: u64,
+    /// By how much the clock is ahead at the start, until a later command; 0 leaves that to the
+    /// nemesis.
+    pub ahead_at_start_ms: u64,
 }
 
 /// A step of the worker, as it looks from outside.

@@ -90,7 +90,8 @@ pub fn run<S: System>(seed: u64, commands: u64, trace: bool) -> Outcome {
         skew_ms: 0,
         commands: 0,
     };
-    world.skew_ms = world.nemesis.first_skew_ms(seed, commands);
+    let ahead_ms = world.habits.ahead_at_start_ms;
+    world.skew_ms = world.nemesis.first_skew_ms(seed, commands, ahead_ms);
     let failure = world.live(commands).err();
     if let Some(violation) = &failure {
         world.story.note(format!("FAILED: {}: {}", violation.rule, violation.what));

@@ -60,6 +60,7 @@ impl Workload {
             segment_bytes: *prng.pick(&[6 << 10, 16 << 10, 64 << 10]),
             time_jumps: prng.percent(50),
             pause_ms_max: if is_slow { LONG_PAUSE_MS } else { PAUSE_MS },
+            ahead_at_start_ms: 0,
         };
         let manners = Manners {
             operators: *prng.pick(&[3, 8, 20]),
