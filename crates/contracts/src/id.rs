@@ -141,6 +141,14 @@ slug_id!(
     "^[a-z0-9][a-z0-9-]{0,39}(\\.[a-z0-9][a-z0-9-]{0,39}){0,3}$"
 );
 slug_id!(
+    /// A schedule of the message service, such as `nightly`, or `acme.nightly` of the tenant
+    /// `acme`.
+    ScheduleId,
+    "schedule",
+    check_parts,
+    "^[a-z0-9][a-z0-9-]{0,39}(\\.[a-z0-9][a-z0-9-]{0,39}){0,3}$"
+);
+slug_id!(
     /// A tenant of the message service, such as `acme`.
     TenantId,
     "tenant"

@@ -23,7 +23,7 @@ pub use attempt::{
 };
 pub use denied::DeniedShoppers;
 pub use gate_refusal::{GateRefusal, IneligibleBy, NotEligibleRange, SequenceRange, SoldOutRange};
-pub use id::{AttemptId, IdError, ItemId, SaleId, ShopperKey, SubscriptionId, TenantId, TopicId};
+pub use id::{AttemptId, IdError, ItemId, SaleId, ScheduleId, ShopperKey, SubscriptionId, TenantId, TopicId};
 pub use identity_hasher::{IdentityBuildHasher, IdentityHasher};
 pub use mailbox::{Mail, Mailbox};
 pub use operate::{

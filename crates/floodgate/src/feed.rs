@@ -5,8 +5,7 @@ use crate::registry::Registry;
 use contracts::{Actor, SaleEvent, SaleId, SaleSpec, Winner, WinnerEvent};
 use gate::Keyring;
 use notify::{
-    cloud_events::from_json,
-    core::{Command, NewEvent, Post, Refused, Reply, spec::TopicSpec},
+    core::{Command, NewEvent, Post, Refused, Reply, cloud_events::from_json, spec::TopicSpec},
     parts::Running,
 };
 use sale::{free_units::FreeUnits, service::Handle};

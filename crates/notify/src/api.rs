@@ -2,6 +2,7 @@
 
 mod documents;
 mod pull;
+mod schedules;
 mod stream;
 
 use self::{
@@ -11,10 +12,10 @@ use self::{
 };
 use crate::{
     bodies::Noted,
-    cloud_events::{BATCH_BYTES_MAX, batch_from_json, from_binary, from_json},
     core::{
-        Accepted, Command, EventSeen, From, Letter, Letters, NewEvent, Owed, Post, Reply, SUBSCRIPTIONS_MAX,
-        SubscriptionSeen, TopicSeen,
+        Accepted, Command, EventSeen, Fill, From, Letter, Letters, NewEvent, Owed, Post, Reply,
+        SUBSCRIPTIONS_MAX, SubscriptionSeen, TopicSeen,
+        cloud_events::{BATCH_BYTES_MAX, batch_from_json, from_binary, from_json},
         record::{End, EventNo, SubscriptionNo},
         spec::{SubscriptionSpec, SubscriptionState, TopicSpec},
     },
@@ -138,7 +139,10 @@ pub(crate) fn operations() -> Vec<Operation<Parts>> {
             .replies::<SubscriptionView>("The subscription.")
             .problems(&[&NOT_FOUND, &UNAVAILABLE]),
         put(SUBSCRIPTION, "subscribe", owns(&[Manage]), subscribe)
-            .does("Makes a subscription, from the topic's next event on, or changes it.")
+            .does(
+                "Makes a subscription, from the topic's next event on or from an earlier one that is kept, or changes it.",
+            )
+            .query::<StartQuery>()
             .takes::<SubscriptionSpec>()
             .replies::<SubscriptionView>("The subscription; with its secret, once, if it is new.")
             .problems(&commanded),
@@ -210,6 +214,7 @@ pub(crate) fn operations() -> Vec<Operation<Parts>> {
             .replies::<Changed>("How many are given up.")
             .problems(&commanded),
     ];
+    all.extend(schedules::operations());
     all.extend(health::operations(crate::health::ready, crate::health::metrics));
     all
 }
@@ -459,6 +464,7 @@ fn view_of(seen: SubscriptionSeen, secret: Option<String>, now: TimeMs) -> Subsc
         failed,
         dead,
         blocked,
+        fill,
         dropped,
         backlog,
         in_flight,
@@ -475,6 +481,7 @@ fn view_of(seen: SubscriptionSeen, secret: Option<String>, now: TimeMs) -> Subsc
         failed,
         dead_letters: dead,
         blocked_keys: blocked,
+        fill: fill.map(|Fill { next, end }| FillView { next: next.0, end: end.0 }),
         dropped,
         backlog,
         in_flight,
@@ -513,8 +520,15 @@ async fn subscribe(
     State(protection): State<Arc<Protection>>,
     KnownSubscription(name): KnownSubscription,
     scope: Scope,
+    Query(StartQuery { from, from_time }): Query<StartQuery>,
     JsonBody(spec): JsonBody<SubscriptionSpec, DOCUMENT_BYTES_MAX>,
 ) -> Result<JsonReply<SubscriptionView>, Problem> {
+    let from = match (from, from_time) {
+        (None, None) => None,
+        (Some(number), None) => Some(From::Event(EventNo(number))),
+        (None, Some(at)) => Some(From::Time(at)),
+        (Some(_), Some(_)) => return Err(Problem::new(&INVALID, "want one of from and from_time")),
+    };
     let url = spec.url.as_ref().and_then(|url| url.parse::<EndpointUrl>().err());
     let url = url.map(|error| format!("url: {error}"));
     if let Some(why) = url.or_else(|| spec.problem()) {
@@ -532,8 +546,10 @@ async fn subscribe(
             running.quotas.subscription(of, own.len())?;
         }
     }
-    match running.ask(Command::Subscribe { name: name.clone(), spec, by: operator.actor("") }).await? {
+    let by = operator.actor("");
+    match running.ask(Command::Subscribe { name: name.clone(), spec, from, by }).await? {
         Reply::Subscribed { subscription, signing, is_new } => {
+            running.fills.notify_one();
             let secret = is_new.then(|| running.secrets.of(subscription, signing).expose());
             Ok(JsonReply(view_of(running.subscription(&name).await?, secret, protection.now())))
         }

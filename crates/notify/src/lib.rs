@@ -5,23 +5,23 @@
 //! |---|---|
 //! | [`core`] | the rules: a pure state machine over a log |
 //! | [`filter`] | which events a subscription wants |
-//! | [`cloud_events`] | what publishers send |
 //! | [`bodies`] | events in the log |
 //! | [`push`] | delivers one message to one endpoint |
 //! | `test_delivery` | one event to one endpoint at once, to see what it answers |
 //! | [`courier`] | takes what is due from the core, and delivers it |
 //! | [`server`], `api`, `pages`, `health` | the listener for publishers and operators |
 //! | `scope`, `quotas` | what a tenant may know of, and how much its keys may do |
+//! | `filler` | asks the filters of subscriptions that begin with earlier events |
 //! | `pulls` | deliveries for consumers who pull |
 //! | `streams` | how many streams are open |
 //! | [`parts`], [`reference`] | what its handlers use; its documents |
 
 mod api;
 pub mod bodies;
-pub mod cloud_events;
 pub mod config;
 pub mod core;
 pub mod courier;
+mod filler;
 pub mod filter;
 mod health;
 mod pages;

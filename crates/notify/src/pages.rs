@@ -3,8 +3,8 @@
 
 use crate::{
     core::{
-        Command, Letter, Letters, Reply, SubscriptionSeen, TopicSeen, record::EventNo,
-        spec::SubscriptionState,
+        Command, Fill, Letter, Letters, Reply, SCHEDULES_MAX, ScheduleSeen, SubscriptionSeen, TopicSeen,
+        record::EventNo, spec::SubscriptionState,
     },
     parts::{PAGE_MAX, Parts, Running},
     problem::{INVALID, NOT_FOUND, Problem, of_reply},
@@ -98,6 +98,7 @@ async fn subscriptions(
         Reply::Topics(topics) => topics,
         other => return Err(of_reply(&other)),
     };
+    let schedules = running.schedules(None, SCHEDULES_MAX).await?;
     let title = lang.say("Subscriptions", "订阅");
     let body = html! {
         h1 { (title) }
@@ -109,6 +110,10 @@ async fn subscriptions(
         h2 { (lang.say("Topics", "主题")) }
         @if topics.is_empty() { p { (lang.say("There is no topic yet.", "暂无主题。")) } }
         @else { (table_of_topics(lang, &topics)) }
+        @if !schedules.is_empty() {
+            h2 { (lang.say("Schedules", "定时发布")) }
+            (table_of_schedules(lang, &schedules))
+        }
     };
     Ok(page(lang, title, "/", &body))
 }
@@ -209,6 +214,42 @@ fn table_of_topics(lang: Lang, topics: &[TopicSeen]) -> Markup {
     }
 }
 
+fn table_of_schedules(lang: Lang, seen: &[ScheduleSeen]) -> Markup {
+    let heads = [
+        lang.say("Schedule", "定时"),
+        lang.say("Topic", "主题"),
+        lang.say("Times", "时间表达式"),
+        lang.say("Time zone", "时区"),
+        lang.say("Next", "下次"),
+        lang.say("Last", "上次"),
+        lang.say("Events so far", "事件总数"),
+    ];
+    let at = |at: Option<TimeMs>| {
+        html! { @if let Some(at) = at { time datetime=(at) { (at) } } @else { "–" } }
+    };
+    html! {
+        div class="scroll" {
+            table {
+                caption { (lang.say(
+                    "Events that are posted at times of the clock; what was missed is made up for once",
+                    "按时间自动发布的事件；错过的时间只补发一次",
+                )) }
+                thead { tr { @for head in heads { th scope="col" { (head) } } } }
+                tbody {
+                    @for of in seen {
+                        tr data-schedule=(of.name) {
+                            th scope="row" { (of.name) }
+                            td { (of.spec.topic) } td { code { (of.spec.cron) } } td { (of.spec.time_zone) }
+                            td { @if of.spec.is_paused { (lang.say("paused", "已暂停")) } @else { (at(of.next)) } }
+                            td { (at(of.last)) } td { (of.posted) }
+                        }
+                    }
+                }
+            }
+        }
+    }
+}
+
 /// `GET /subscriptions/{subscription}`: its dead letters.
 async fn subscription(
     State(running): State<Arc<Running>>,
@@ -236,6 +277,10 @@ async fn subscription(
                 (lang.say(", pulled by its consumers", "，由消费者拉取"))
             }
             (lang.say("; ", "；")) (state_in(lang, seen.state)) (lang.say(".", "。"))
+            @if let Some(Fill { next, end }) = seen.fill {
+                (lang.say(" Its filters are being asked for earlier events: ", " 正在对较早的事件应用过滤条件："))
+                (next.0) "–" (end.0 - 1) (lang.say(" are left.", " 尚未处理。"))
+            }
         }
         @if let Some(done) = done.and_then(|done| said(lang, &done)) { p role="status" { (done) } }
         @if let Some(tested) = running.tester.last(&id) { (told_of_test(lang, &tested)) }

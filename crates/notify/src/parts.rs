@@ -2,7 +2,7 @@
 
 use crate::{
     bodies::{LogReader, Reading, Stored},
-    core::{Command, Notify, Reply, SubscriptionSeen},
+    core::{Command, Notify, Reply, ScheduleSeen, SubscriptionSeen},
     courier::Secrets,
     problem::{Problem, of_reply},
     pulls::Pulls,
@@ -11,7 +11,7 @@ use crate::{
     test_delivery::Tester,
 };
 use axum::extract::FromRef;
-use contracts::{SubscriptionId, TopicId};
+use contracts::{ScheduleId, SubscriptionId, TopicId};
 use engines::log::LogError;
 use runtime::{Handle, NotQueued};
 use serde_json::value::RawValue;
@@ -19,7 +19,7 @@ use std::{
     sync::Arc,
     time::{Duration, Instant},
 };
-use tokio::sync::{Mutex, oneshot};
+use tokio::sync::{Mutex, Notify as Wanted, oneshot};
 use units::Sequence;
 use web::{
     api_keys::ApiKeys,
@@ -38,8 +38,11 @@ pub struct Running {
     pub(crate) quotas: Arc<Quotas>,
     pub(crate) streams: Streams,
     pub(crate) pulls: Pulls,
+    /// Told when a subscription may begin with earlier events.
+    pub(crate) fills: Wanted,
     pub(crate) tester: Tester,
-    /// Held while a tenant makes a topic or a subscription, so that it makes no more than it may.
+    /// Held while a tenant makes a topic, a subscription or a schedule, so that it makes no more
+    /// than it may.
     pub(crate) makes: Mutex<()>,
     lately: Mutex<Option<(Instant, Arc<Vec<SubscriptionSeen>>)>>,
 }
@@ -68,6 +71,7 @@ impl Running {
             quotas,
             streams,
             pulls: Pulls::default(),
+            fills: Wanted::default(),
             tester,
             makes: Mutex::default(),
             lately: Mutex::default(),
@@ -137,6 +141,25 @@ impl Running {
     pub(crate) async fn subscription(&self, name: &SubscriptionId) -> Result<SubscriptionSeen, Problem> {
         match self.ask(Command::Subscription(name.clone())).await? {
             Reply::Subscription(seen) => Ok(*seen),
+            other => Err(of_reply(&other)),
+        }
+    }
+
+    /// Those whose names come after this one, so many at the most.
+    pub(crate) async fn schedules(
+        &self,
+        after: Option<ScheduleId>,
+        at_most: usize,
+    ) -> Result<Vec<ScheduleSeen>, Problem> {
+        match self.ask(Command::Schedules { after, at_most }).await? {
+            Reply::Schedules(seen) => Ok(seen),
+            other => Err(of_reply(&other)),
+        }
+    }
+
+    pub(crate) async fn schedule(&self, name: &ScheduleId) -> Result<ScheduleSeen, Problem> {
+        match self.ask(Command::Schedule(name.clone())).await? {
+            Reply::Schedules(mut seen) => seen.pop().ok_or_else(Problem::internal),
             other => Err(of_reply(&other)),
         }
     }

@@ -1,10 +1,7 @@
 //! The problems that the message service adds to those of every server.
 
-use crate::{
-    cloud_events::EventError,
-    core::{Refused, Reply},
-};
-use contracts::{SubscriptionId, TopicId};
+use crate::core::{Refused, Reply, cloud_events::EventError};
+use contracts::{ScheduleId, SubscriptionId, TopicId};
 pub(crate) use web::problem::*;
 
 web::kinds! {
@@ -62,10 +59,16 @@ pub(crate) fn no_subscription(name: &SubscriptionId) -> Problem {
     Problem::new(&NOT_FOUND, format!("no subscription {name}"))
 }
 
+/// Also of a schedule that is not the caller's.
+pub(crate) fn no_schedule(name: &ScheduleId) -> Problem {
+    Problem::new(&NOT_FOUND, format!("no schedule {name}"))
+}
+
 fn of_refused(refused: &Refused) -> Problem {
     match refused {
         Refused::NoTopic(topic) => no_topic(topic),
         Refused::NoSubscription(name) => no_subscription(name),
+        Refused::NoSchedule(name) => no_schedule(name),
         Refused::OtherTopic(topic) => Problem::new(
             &CONFLICT,
             format!("the subscription is to {topic}: make another one, for it cannot move"),

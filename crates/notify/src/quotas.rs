@@ -1,5 +1,5 @@
-//! What tenants may have and their keys may do: how many topics and subscriptions, how much in a
-//! second, how much at once. Counts begin anew with the process.
+//! What tenants may have and their keys may do: how many topics, subscriptions and schedules, how
+//! much in a second, how much at once. Counts begin anew with the process.
 
 use crate::problem::{CONFLICT, KEY_LIMITED, Problem};
 use contracts::TenantId;
@@ -28,6 +28,7 @@ pub(crate) struct Limits {
     /// Of a tenant.
     pub(crate) topics_max: usize,
     pub(crate) subscriptions_max: usize,
+    pub(crate) schedules_max: usize,
     /// Of each key.
     pub(crate) events_per_second: u64,
     pub(crate) bytes_per_second: u64,
@@ -198,6 +199,11 @@ impl Quotas {
     /// Whether a tenant may have one more subscription.
     pub(crate) fn subscription(&self, of: &OfTenant, has: usize) -> Result<(), Problem> {
         one_more(of, has, self.limits.subscriptions_max, "subscriptions", "tenant_subscriptions_max")
+    }
+
+    /// Whether a tenant may have one more schedule.
+    pub(crate) fn schedule(&self, of: &OfTenant, has: usize) -> Result<(), Problem> {
+        one_more(of, has, self.limits.schedules_max, "schedules", "tenant_schedules_max")
     }
 
     /// Registers the counts of tenants.

@@ -1,7 +1,7 @@
 //! The table of all operations, and its documents: the OpenAPI document, and the page of problems.
 
 use crate::{api, pages, parts::Parts, problem};
-use contracts::{SubscriptionId, TopicId};
+use contracts::{ScheduleId, SubscriptionId, TopicId};
 use std::sync::{Arc, LazyLock};
 use web::{
     openapi::{About, Listener, PathParameter},
@@ -29,6 +29,7 @@ static ABOUT: About = About {
             means: "The subscription's name.",
             schema: schema_of::<SubscriptionId>,
         },
+        PathParameter { name: "schedule", means: "The schedule's name.", schema: schema_of::<ScheduleId> },
         PathParameter {
             name: "number",
             means: "The event's number within its topic.",

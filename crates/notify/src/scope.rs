@@ -1,13 +1,14 @@
-//! The topic and the subscription that a path names, for a caller who may know of them. For a
-//! tenant, what is another's is answered as what does not exist, without a look whether it does.
+//! The topic, the subscription and the schedule that a path names, for a caller who may know of
+//! them. For a tenant, what is another's is answered as what does not exist, without a look whether
+//! it does.
 
 use crate::{
-    core::{EventSeen, Owed, SubscriptionSeen},
+    core::{EventSeen, Owed, SCHEDULES_MAX, ScheduleSeen, SubscriptionSeen},
     parts::{PAGE_MAX, Running},
-    problem::{NOT_FOUND, Problem, no_subscription, no_topic},
+    problem::{NOT_FOUND, Problem, no_schedule, no_subscription, no_topic},
 };
 use axum::extract::{FromRef, FromRequestParts, Path};
-use contracts::{SubscriptionId, TopicId};
+use contracts::{ScheduleId, SubscriptionId, TopicId};
 use http::request::Parts;
 use std::{collections::BTreeMap, sync::Arc};
 use web::tenants::Scope;
@@ -69,7 +70,52 @@ where
     }
 }
 
+/// `{schedule}`, of which the caller may know.
+#[derive(Debug)]
+pub(crate) struct KnownSchedule(pub(crate) ScheduleId);
+
+impl<S> FromRequestParts<S> for KnownSchedule
+where
+    S: Send + Sync,
+    Arc<Running>: FromRef<S>,
+{
+    type Rejection = Problem;
+
+    async fn from_request_parts(parts: &mut Parts, state: &S) -> Result<Self, Problem> {
+        let text = named(parts, state, "schedule").await?;
+        let name: ScheduleId = text.parse().map_err(|error| Problem::new(&NOT_FOUND, format!("{error}")))?;
+        let scope = Scope::from_request_parts(parts, state).await?;
+        if !scope.has_schedule(&name) {
+            return Err(no_schedule(&name));
+        }
+        let is_narrowed = scope.of_tenant().is_some_and(|of| of.topics.is_some());
+        if is_narrowed
+            && let Ok(seen) = Arc::<Running>::from_ref(state).schedule(&name).await
+            && !scope.fits(&seen.spec.topic)
+        {
+            return Err(no_schedule(&name));
+        }
+        Ok(Self(name))
+    }
+}
+
 impl Running {
+    /// Those of the caller whose names come after this one, so many at the most.
+    pub(crate) async fn schedules_of(
+        &self,
+        scope: &Scope,
+        after: Option<ScheduleId>,
+        at_most: usize,
+    ) -> Result<Vec<ScheduleSeen>, Problem> {
+        if scope.of_tenant().is_none() {
+            return self.schedules(after, at_most).await;
+        }
+        let mut own = self.schedules(after, SCHEDULES_MAX).await?;
+        own.retain(|seen| scope.has_schedule(&seen.name) && scope.fits(&seen.spec.topic));
+        own.truncate(at_most);
+        Ok(own)
+    }
+
     /// Those of the caller whose names come after this one, so many at the most.
     pub(crate) async fn subscriptions_of(
         &self,

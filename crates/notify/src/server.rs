@@ -5,6 +5,7 @@ use crate::{
     config::Config,
     core::Notify,
     courier::{Courier, Secrets},
+    filler,
     parts::{AllParts, Parts, Running},
     problem::{self, Kind},
     push::Pusher,
@@ -238,6 +239,7 @@ impl Server {
             Watch::start(SECTION, Arc::clone(&protection.pressure), at_look, move || relieved.relieve())?;
         let mut beside = tokio::task::JoinSet::new();
         beside.spawn(Arc::clone(&protection).note_lateness());
+        beside.spawn(filler::run(self.running()));
         let mut accepting = tokio::task::JoinSet::new();
         accepting.spawn(Arc::clone(&listening).accept(self.listener));
         shutdown.await;

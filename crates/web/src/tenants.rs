@@ -4,7 +4,7 @@
 
 use crate::problem::{INTERNAL, Problem};
 use axum::extract::FromRequestParts;
-use contracts::{SubscriptionId, TenantId, TopicId};
+use contracts::{ScheduleId, SubscriptionId, TenantId, TopicId};
 use http::request::Parts;
 use serde::{Deserialize, Serialize};
 use std::{collections::BTreeSet, fmt, str::FromStr, sync::Arc};
@@ -131,6 +131,11 @@ impl Scope {
     /// Whether the caller may know of a subscription of this name, if it is of a topic that fits:
     /// see [`Scope::fits`].
     pub fn has_subscription(&self, name: &SubscriptionId) -> bool {
+        self.of_tenant().is_none_or(|of| of.tenant.owns(name.as_str()))
+    }
+
+    /// Whether the caller may know of a schedule of this name, if it is of a topic that fits.
+    pub fn has_schedule(&self, name: &ScheduleId) -> bool {
         self.of_tenant().is_none_or(|of| of.tenant.owns(name.as_str()))
     }
 

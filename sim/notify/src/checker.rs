@@ -240,7 +240,7 @@ impl Checker {
                 }
                 Reply::Done
             }
-            Command::Subscribe { name, spec, by } => self.subscribe(name, spec, by, news)?,
+            Command::Subscribe { name, spec, by, .. } => self.subscribe(name, spec, by, news)?,
             Command::SetState { name, state, by } => match self.model.subscription(name) {
                 None => none(name),
                 Some((number, known)) => {

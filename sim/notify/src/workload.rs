@@ -135,7 +135,7 @@ impl Workload {
             rate_max: 0,
             lag_alert_seconds: 300,
         };
-        Command::Subscribe { name: subscription(name), spec, by: operator() }
+        Command::Subscribe { name: subscription(name), spec, from: None, by: operator() }
     }
 
     /// The next command of somebody.
@@ -311,7 +311,7 @@ impl Workload {
             });
             // Otherwise it depends on an order that is not in the log what begins first.
             let spec = SubscriptionSpec { in_flight_max: u32::MAX, ..spec.clone() };
-            probes.push(Command::Subscribe { name, spec, by: operator() });
+            probes.push(Command::Subscribe { name, spec, from: None, by: operator() });
         }
         let turn =
             |ended| Command::Turn(Arc::new(Turn { epoch: 0, ended, room: usize::MAX, free: usize::MAX }));

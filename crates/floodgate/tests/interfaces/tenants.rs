@@ -33,14 +33,23 @@ fn sent(id: &str) -> Option<Sent> {
         // Its consumers pull.
         "testDelivery" => sent(json!({}), 409),
         "subscribe" => sent(json!({ "topic": "acme.orders", "in_flight_max": 7 }), 200),
+        "listSchedules" | "readSchedule" | "deleteSchedule" => sent(json!({}), 200),
+        "setSchedule" => sent(hourly("acme.orders"), 200),
         "replay" => sent(json!({ "from": 1 }), 200),
         "discard" => sent(json!({ "reason": "r" }), 200),
         _ => None,
     }
 }
 
+/// A schedule of a topic.
+fn hourly(topic: &str) -> Value {
+    json!({ "topic": topic, "cron": "@hourly", "event": { "source": "/s", "type": "t" } })
+}
+
+/// A schedule has the name of a subscription.
 fn filled(row: &Row, topic: &str, subscription: &str) -> String {
     let path = row.path.replace("{topic}", topic).replace("{subscription}", subscription);
+    let path = path.replace("{schedule}", subscription);
     let path = path.replace("{number}", "1").replace("{file}", "none");
     assert!(!path.contains('{'), "{path}: a parameter that the test does not know");
     path
@@ -68,7 +77,10 @@ impl Tenants {
             ("subscriptions/acme.worker", json!({ "topic": "acme.orders" })),
             ("subscriptions/acme.stock", json!({ "topic": "acme.stock" })),
             ("subscriptions/beta.worker", json!({ "topic": "beta.orders" })),
+            ("schedules/acme.worker", hourly("acme.orders")),
+            ("schedules/beta.worker", hourly("beta.orders")),
             // An operator's, who looks on.
+            ("schedules/auditor", hourly("acme.orders")),
             ("subscriptions/auditor", json!({ "topic": "acme.orders" })),
         ] {
             let made = self.ask(&self.owner, "PUT", path, &body);
@@ -97,8 +109,8 @@ impl Tenants {
     }
 
     /// All that an operator sees of a tenant, without what an operation of another may wait for.
-    fn seen(&self) -> [String; 2] {
-        ["topics", "subscriptions"].map(|of| self.ask(&self.owner, "GET", of, &json!(null)).body)
+    fn seen(&self) -> [String; 3] {
+        ["topics", "subscriptions", "schedules"].map(|of| self.ask(&self.owner, "GET", of, &json!(null)).body)
     }
 }
 
@@ -135,7 +147,7 @@ fn every_operation_is_for_the_keys_that_its_row_names() {
         assert_eq!((none.status, &*none.problem()), (401, "key-missing"), "{what}");
 
         let before = tenants.seen();
-        let is_named = row.path.contains("{topic}") || row.path.contains("{subscription}");
+        let is_named = ["{topic}", "{subscription}", "{schedule}"].iter().any(|name| row.path.contains(name));
         let of_another = send(&foreign, &path);
         if is_named {
             let nothing = filled(&row, "acme.nothing", "acme.nobody");
@@ -182,7 +194,7 @@ fn every_operation_is_for_the_keys_that_its_row_names() {
         }
         tenants.fill();
     }
-    assert!(asked >= 19, "{asked} operations");
+    assert!(asked >= 23, "{asked} operations");
     // The log names the key.
     let log = std::fs::read(server.data.join("notify/p0/seg-00000000000000000001.log")).unwrap();
     assert!(log.windows(11).any(|bytes| bytes == b"acme-manage"));
@@ -227,7 +239,8 @@ fn a_key_for_some_topics_sees_those_and_the_subscriptions_to_them() {
 
 #[test]
 fn many_at_once_make_no_more_than_a_tenant_may_have() {
-    let tenants = Tenants::start("tenant_topics_max = 3\ntenant_subscriptions_max = 3\n");
+    let limits = "tenant_topics_max = 3\ntenant_subscriptions_max = 3\ntenant_schedules_max = 2\n";
+    let tenants = Tenants::start(limits);
     let key = tenants.server.tenant_key("acme", "acme", "manage", &[]);
     let made = |what: &str, body: Value| {
         let put = |at: usize| tenants.ask(&key, "PUT", &format!("{what}/acme.n{at}"), &body).status;
@@ -242,6 +255,9 @@ fn many_at_once_make_no_more_than_a_tenant_may_have() {
     let topics = tenants.ask(&key, "GET", "topics", &json!(null)).json();
     let topic = topics["topics"][0]["topic"].clone();
     assert_eq!(made("subscriptions", json!({ "topic": topic })), 3);
+    assert_eq!(made("schedules", hourly(topic.as_str().unwrap())), 2);
+    let of_others = tenants.ask(&key, "PUT", "schedules/acme.n0", &hourly("sales"));
+    assert_eq!(of_others.status, 404, "{of_others:?}");
 }
 
 #[test]

@@ -58,6 +58,10 @@ pub(super) struct SubscriptionView {
     pub(super) dead_letters: u64,
     /// Keys that wait for an operator, because the attempts of an event are used up.
     pub(super) blocked_keys: u64,
+    /// It begins with earlier events, and its filters are still being asked for these. It gets
+    /// none of them, and no later one, before that.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(super) fill: Option<FillView>,
     /// Events that the topic dropped, when it was full, before this subscription had them.
     pub(super) dropped: u64,
     /// Events that it has not had, without dead letters; at the most, because events that were not
@@ -78,6 +82,28 @@ pub(super) struct SubscriptionView {
     /// Signs deliveries (Standard Webhooks). It is shown once, when the subscription is made.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(super) secret: Option<String>,
+}
+
+/// Events for which filters are still to be asked.
+#[derive(Debug, Serialize, JsonSchema)]
+pub(super) struct FillView {
+    /// The number of the first one.
+    pub(super) next: u64,
+    /// The number of the first event that was posted after the subscription was made.
+    pub(super) end: u64,
+}
+
+/// With which event a new subscription begins: give one of these. For one that exists they mean
+/// nothing.
+#[derive(Debug, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub(super) struct StartQuery {
+    /// The number of the first event; 1 for all that are kept.
+    #[serde(default)]
+    pub(super) from: Option<u64>,
+    /// The first event that was posted at this time or later.
+    #[serde(default)]
+    pub(super) from_time: Option<TimeMs>,
 }
 
 /// Subscriptions, by name.

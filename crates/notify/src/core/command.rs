@@ -3,10 +3,11 @@
 use super::{
     record::{EventNo, Key, SubscriptionNo},
     spec::{SubscriptionSpec, SubscriptionState, TopicSpec},
-    subscription::{DeadLetter, Signing},
+    subscription::{DeadLetter, Fill, Signing},
+    times::ScheduleSpec,
 };
 use crate::filter::Attributes;
-use contracts::{Actor, SubscriptionId, TopicId};
+use contracts::{Actor, ScheduleId, SubscriptionId, TopicId};
 use runtime::Outage;
 use std::{collections::BTreeMap, sync::Arc};
 use units::{DurationMs, Sequence, TimeMs};
@@ -121,12 +122,24 @@ pub enum Command {
         spec: TopicSpec,
         by: Actor,
     },
-    /// Makes a subscription, from the next event of its topic on, or changes it.
+    /// Makes a subscription, from the next event of its topic on or from an earlier one that is
+    /// kept, or changes it, which leaves that as it is.
     Subscribe {
         name: SubscriptionId,
         spec: SubscriptionSpec,
+        from: Option<From>,
         by: Actor,
     },
+    /// Which of the earlier events of a subscription that begins with one passed its filters: of
+    /// those from its next one up to this one.
+    Fill {
+        subscription: SubscriptionNo,
+        next: EventNo,
+        up_to: EventNo,
+        matched: Vec<EventNo>,
+    },
+    /// Subscriptions whose filters are to be asked for earlier events.
+    Fills,
     SetState {
         name: SubscriptionId,
         state: SubscriptionState,
@@ -175,7 +188,24 @@ pub enum Command {
         event: Option<EventNo>,
         by: Actor,
     },
+    /// Makes a schedule, or changes it: it posts next at the first of its times from now on.
+    SetSchedule {
+        name: ScheduleId,
+        spec: Box<ScheduleSpec>,
+        by: Actor,
+    },
+    DeleteSchedule {
+        name: ScheduleId,
+        by: Actor,
+    },
     Topics,
+    /// One.
+    Schedule(ScheduleId),
+    /// Those whose names come after this one, so many at the most.
+    Schedules {
+        after: Option<ScheduleId>,
+        at_most: usize,
+    },
     /// One.
     Subscription(SubscriptionId),
     /// Those whose names come after this one, so many at the most.
@@ -218,6 +248,7 @@ pub enum Letters {
 pub enum Refused {
     NoTopic(TopicId),
     NoSubscription(SubscriptionId),
+    NoSchedule(ScheduleId),
     /// A subscription cannot move to another topic.
     OtherTopic(TopicId),
     TooMany {
@@ -288,6 +319,8 @@ pub enum Reply {
     },
     Refused(Refused),
     Topics(Vec<TopicSeen>),
+    Fills(Vec<FillSeen>),
+    Schedules(Vec<ScheduleSeen>),
     Subscription(Box<SubscriptionSeen>),
     Subscriptions(Vec<SubscriptionSeen>),
     Letters(Vec<Letter>),
@@ -322,6 +355,26 @@ pub struct TopicSeen {
     pub delayed: u64,
 }
 
+/// A subscription whose filters are to be asked for earlier events.
+#[derive(Debug, Clone, PartialEq)]
+pub struct FillSeen {
+    pub subscription: SubscriptionNo,
+    pub spec: Arc<SubscriptionSpec>,
+    pub fill: Fill,
+}
+
+/// A schedule, for operators.
+#[derive(Debug, Clone, PartialEq)]
+pub struct ScheduleSeen {
+    pub name: ScheduleId,
+    pub spec: Arc<ScheduleSpec>,
+    /// When it posts next, if ever.
+    pub next: Option<TimeMs>,
+    /// How often it has posted, and the time for which it has posted last.
+    pub posted: u64,
+    pub last: Option<TimeMs>,
+}
+
 /// A subscription, for operators.
 #[derive(Debug, Clone, PartialEq)]
 pub struct SubscriptionSeen {
@@ -335,6 +388,8 @@ pub struct SubscriptionSeen {
     pub dead: u64,
     /// Keys that wait for an operator.
     pub blocked: u64,
+    /// Earlier events for which its filters are still to be asked, if it begins with some.
+    pub fill: Option<Fill>,
     /// Events that its full topic dropped before it had them.
     pub dropped: u64,
     /// Events that it has not had: at the most, if some were not looked at yet.

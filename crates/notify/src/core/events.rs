@@ -119,6 +119,19 @@ impl Events {
         self.next += 1;
     }
 
+    /// Another set is to get the event.
+    pub(super) fn change_set(&mut self, number: u64, set: u32) {
+        let after = self.chunks.partition_point(|chunk| chunk.first <= number);
+        let chunk = after.checked_sub(1).and_then(|at| self.chunks.get_mut(at));
+        let slot = chunk.and_then(|chunk| {
+            let at = usize::try_from(number.checked_sub(chunk.first)?).ok()?;
+            chunk.slots.get_mut(at)
+        });
+        if let Some(slot) = slot {
+            slot.set = set;
+        }
+    }
+
     pub(super) fn pop_first(&mut self) -> Option<Kept> {
         let kept = self.get(self.first)?;
         self.first += 1;

@@ -7,6 +7,7 @@ use super::{
         Outcome, Owed, Post, Refused, Reply, Settled, SubscriptionSeen, TopicSeen, Turn,
     },
     events::Kept,
+    json,
     record::{Entry, EventNo, Key, Record, SubscriptionNo, TopicNo, Tried},
     snapshot,
     spec::{Exhausted, SubscriptionSpec, SubscriptionState, TopicSpec, WhenFull},
@@ -15,7 +16,6 @@ use super::{
 };
 use contracts::{Actor, ITEMS_MAX, SubscriptionId, TopicId};
 use runtime::{Broken, Decision, DuringShortage, Machine, Outage, Progress, Shortage, SnapshotError, Step};
-use serde::Serialize;
 use std::{collections::BTreeMap, ops::Bound, sync::Arc};
 use units::{DurationMs, Sequence, TimeMs};
 
@@ -83,8 +83,8 @@ impl Notify {
     fn subscribe(
         &mut self,
         now: TimeMs,
-        name: &SubscriptionId,
-        spec: &SubscriptionSpec,
+        (name, spec): (&SubscriptionId, &SubscriptionSpec),
+        from: Option<From>,
         by: &Actor,
         out: &mut Step,
     ) -> Result<Reply, Broken> {
@@ -120,6 +120,9 @@ impl Notify {
         };
         let (name, spec, by) = (name.clone(), json(spec)?, by.clone());
         self.commit(now, Record::Subscribed { subscription, name, topic, spec, by }, out)?;
+        if let Some(from) = from.filter(|_| is_new) {
+            self.start_earlier(now, (subscription, topic), from, out)?;
+        }
         let signing = self.known(subscription)?.signing;
         Ok(Reply::Subscribed { subscription, signing, is_new })
     }
@@ -165,7 +168,7 @@ impl Notify {
         Ok(Reply::Subscribed { subscription, signing, is_new: true })
     }
 
-    fn post(&mut self, now: TimeMs, post: &Post, out: &mut Step) -> Result<Reply, Broken> {
+    pub(super) fn post(&mut self, now: TimeMs, post: &Post, out: &mut Step) -> Result<Reply, Broken> {
         let Some(&topic) = self.topic_nos.get(&post.topic) else {
             return Ok(Reply::Refused(Refused::NoTopic(post.topic.clone())));
         };
@@ -634,6 +637,7 @@ impl Notify {
             failed: known.failed,
             dead: known.dead.len() as u64,
             blocked: known.blocked.len() as u64,
+            fill: known.fill,
             dropped: known.dropped,
             backlog: known.backlog(topic),
             in_flight: known.in_flight(),
@@ -657,10 +661,6 @@ fn delivery(subscription: &Subscription, topic: &Topic, event: EventNo, attempt:
     })
 }
 
-fn json<T: Serialize>(spec: &T) -> Result<String, Broken> {
-    serde_json::to_string(spec).map_err(|error| Broken { rule: "spec", detail: error.to_string() })
-}
-
 impl Machine for Notify {
     type Command = Command;
     type Reply = Reply;
@@ -679,16 +679,18 @@ impl Machine for Notify {
     }
 
     fn tick(&mut self, now: TimeMs, out: &mut Step) -> Result<Progress, Broken> {
-        match self.publish_due(now, out)? {
-            Progress::Done => self.end_leases(now, out),
-            Progress::More => Ok(Progress::More),
+        for part in [Self::publish_due, Self::post_scheduled, Self::end_leases] {
+            if part(self, now, out)? == Progress::More {
+                return Ok(Progress::More);
+            }
         }
+        Ok(Progress::Done)
     }
 
     fn next_wakeup(&self) -> Option<TimeMs> {
         let lease = self.lease_ends.first().map(|(until, ..)| *until);
         let due = self.delayed.first().map(|(due, ..)| *due);
-        lease.into_iter().chain(due).min()
+        lease.into_iter().chain(due).chain(self.schedules.next_wakeup()).min()
     }
 
     fn decide(
@@ -700,7 +702,12 @@ impl Machine for Notify {
     ) -> Result<Decision<Self>, Broken> {
         Ok(Decision::Done(match command {
             Command::DefineTopic { name, spec, by } => self.define_topic(now, name, spec, by, out)?,
-            Command::Subscribe { name, spec, by } => self.subscribe(now, name, spec, by, out)?,
+            Command::Subscribe { name, spec, from, by } => {
+                self.subscribe(now, (name, spec), *from, by, out)?
+            }
+            Command::Fill { subscription, next, up_to, matched } => {
+                self.fill(now, (*subscription, *next, *up_to), matched, out)?
+            }
             Command::SetState { name, state, by } => match self.subscription(name) {
                 Err(refused) => Reply::Refused(refused),
                 Ok(known) if known.state == *state => Reply::Done,
@@ -734,7 +741,12 @@ impl Machine for Notify {
             Command::RotateSecret { name, overlap, by } => {
                 self.rotate_secret(now, (name, *overlap), by, out)?
             }
+            Command::SetSchedule { name, spec, by } => self.set_schedule(now, (name, spec), by, out)?,
+            Command::DeleteSchedule { name, by } => self.delete_schedule(now, name, by, out)?,
             Command::Topics
+            | Command::Fills
+            | Command::Schedule(_)
+            | Command::Schedules { .. }
             | Command::Subscription(_)
             | Command::Subscriptions { .. }
             | Command::Letters { .. }
@@ -788,6 +800,14 @@ impl Machine for Notify {
                     })
                     .collect(),
             ),
+            Command::Fills => Reply::Fills(self.see_fills()),
+            Command::Schedule(name) => match self.see_schedule(name) {
+                None => refused(Refused::NoSchedule(name.clone())),
+                Some(seen) => Reply::Schedules(vec![seen]),
+            },
+            Command::Schedules { after, at_most } => {
+                Reply::Schedules(self.see_schedules(after.as_ref(), *at_most))
+            }
             Command::Subscription(name) => match self.subscription(name) {
                 Err(why) => refused(why),
                 Ok(known) => {

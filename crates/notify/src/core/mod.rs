@@ -3,32 +3,42 @@
 //!
 //! | module | what |
 //! |---|---|
+//! | [`cloud_events`] | what publishers send |
 //! | [`spec`] | what operators set |
 //! | [`record`] | the log's entries |
+//! | [`times`] | what operators set of schedules |
+//! | `schedule` | events that are posted at times of the clock |
 //! | `topic`, `events`, `recents` | events that are kept, and who is to get them |
 //! | `subscription` | lanes, retries, dead letters |
+//! | `fill` | subscriptions that begin with earlier events |
 //! | `command`, `machine` | commands in, replies and entries out |
 //! | `snapshot` | the state as bytes |
 
+pub mod cloud_events;
 mod command;
 mod events;
+mod fill;
 mod machine;
 mod recents;
 pub mod record;
+mod schedule;
 mod snapshot;
 pub mod spec;
 mod subscription;
+pub mod times;
 mod topic;
 
 pub use command::{
-    Accepted, Attempted, Command, Delivery, EventSeen, From, Letter, Letters, NewEvent, Numbered, Outcome,
-    Owed, Post, Refused, Reply, Settled, SubscriptionSeen, TopicSeen, Turn,
+    Accepted, Attempted, Command, Delivery, EventSeen, FillSeen, From, Letter, Letters, NewEvent, Numbered,
+    Outcome, Owed, Post, Refused, Reply, ScheduleSeen, Settled, SubscriptionSeen, TopicSeen, Turn,
 };
 pub use machine::SUBSCRIPTIONS_MAX;
-pub use subscription::{DeadLetter, Signing};
+pub use schedule::SCHEDULES_MAX;
+pub use subscription::{DeadLetter, Fill, Signing};
 
 use self::{
     record::{Entry, EventNo, Key, Record, SubscriptionNo, TopicNo},
+    schedule::Schedules,
     spec::{SubscriptionSpec, SubscriptionState, TopicSpec},
     subscription::Subscription,
     topic::Topic,
@@ -69,6 +79,7 @@ pub struct Notify {
     lease_ends: BTreeSet<(TimeMs, SubscriptionNo, EventNo)>,
     /// Events that are to be published later, of all topics.
     delayed: BTreeSet<(TimeMs, Sequence, TopicNo)>,
+    schedules: Schedules,
     /// The topic whose old events were looked at last.
     trimmed_last: Option<TopicNo>,
     /// Deleted ones, whose memory is given back piece by piece.
@@ -337,11 +348,40 @@ impl Notify {
                 let before = self.followed.insert(log.clone(), *up_to).unwrap_or_default();
                 ensure(*up_to > before, "followed", || format!("{log}: {up_to} after {before}"))?;
             }
+            Record::StartedEarlier { subscription, from } => {
+                let known = self.known(*subscription)?;
+                ensure(from.0 < known.since, "numbers", || format!("it begins with {}", known.since))?;
+                known.start_earlier(from.0);
+            }
+            Record::Filled { subscription: number, up_to, matched } => {
+                let known = self.known(*number)?;
+                known.filled(up_to.0);
+                let last = matched.last().map_or(0, |last| last.0);
+                known.last_matched = known.last_matched.max(last);
+                let topic = known.topic;
+                let topic = self.known_topic(topic)?;
+                matched.iter().for_each(|event| topic.add_to_set(*event, *number));
+                self.queue(*number);
+            }
+            Record::ScheduleSet { name, topic, spec, next, .. } => {
+                self.topic(*topic)?;
+                self.schedules.set(name, *topic, parsed(spec)?, *next);
+            }
+            Record::ScheduleDeleted { name, .. } => {
+                ensure(self.schedules.delete(name), "known", || format!("no schedule {name}"))?;
+            }
+            Record::SchedulePosted { name, next } => {
+                ensure(self.schedules.posted(name, *next), "known", || format!("no schedule {name}"))?;
+            }
             Record::ShortageOver { .. } => {}
         }
         (self.now, self.sequence) = (entry.at, sequence);
         Ok(())
     }
+}
+
+fn json<T: serde::Serialize>(spec: &T) -> Result<String, Broken> {
+    serde_json::to_string(spec).map_err(|error| Broken { rule: "spec", detail: error.to_string() })
 }
 
 fn parsed<T: serde::de::DeserializeOwned>(spec: &str) -> Result<T, Broken> {

@@ -1,6 +1,6 @@
 //! The log's entries. Their bytes are a promise: a field is never changed, a kind never reused.
 
-use contracts::{Actor, SubscriptionId, TopicId};
+use contracts::{Actor, ScheduleId, SubscriptionId, TopicId};
 use engines::codec::{Codec, DecodeError, Reader, Writer};
 use std::sync::Arc;
 use units::{Sequence, TimeMs};
@@ -149,6 +149,38 @@ pub enum Record {
         old_until: TimeMs,
         by: Actor,
     },
+    /// The subscription that the entry before made begins with this earlier event. Its filters are
+    /// yet to be asked for those up to now.
+    StartedEarlier {
+        subscription: SubscriptionNo,
+        from: EventNo,
+    },
+    /// The filters of such a subscription were asked for all events up to this one, and these
+    /// passed.
+    Filled {
+        subscription: SubscriptionNo,
+        up_to: EventNo,
+        matched: Vec<EventNo>,
+    },
+    ScheduleSet {
+        name: ScheduleId,
+        topic: TopicNo,
+        /// JSON.
+        spec: String,
+        /// When it posts next; `None`: never.
+        next: Option<TimeMs>,
+        by: Actor,
+    },
+    ScheduleDeleted {
+        name: ScheduleId,
+        by: Actor,
+    },
+    /// A schedule has posted what it was due to post, which is the entry before, unless it was
+    /// posted before; and when it posts next.
+    SchedulePosted {
+        name: ScheduleId,
+        next: Option<TimeMs>,
+    },
 }
 
 /// How an attempt ended.
@@ -289,6 +321,20 @@ fn read_long(r: &mut Reader<'_>) -> Result<String, DecodeError> {
     Ok(text.to_owned())
 }
 
+/// A byte that says whether there is one, and the time, or 0.
+fn write_time(w: &mut Writer<'_>, at: Option<TimeMs>) {
+    w.u8(u8::from(at.is_some()));
+    w.u64(at.map_or(0, |at| at.0));
+}
+
+fn read_time(r: &mut Reader<'_>) -> Result<Option<TimeMs>, DecodeError> {
+    match (r.u8()?, r.u64()?) {
+        (0, 0) => Ok(None),
+        (1, at) => Ok(Some(TimeMs(at))),
+        _ => Err(DecodeError("neither a time nor none")),
+    }
+}
+
 fn name<T: std::str::FromStr>(r: &mut Reader<'_>) -> Result<T, DecodeError> {
     r.text()?.parse().map_err(|_| DecodeError("not a name"))
 }
@@ -413,6 +459,36 @@ impl Codec for Entry {
                 w.u64(old_until.0);
                 write_by(w, by);
             }
+            Record::StartedEarlier { subscription, from } => {
+                head(w, 23);
+                w.u32(subscription.0);
+                w.u64(from.0);
+            }
+            Record::Filled { subscription, up_to, matched } => {
+                head(w, 24);
+                w.u32(subscription.0);
+                w.u64(up_to.0);
+                w.u32(matched.len() as u32);
+                matched.iter().for_each(|event| w.u64(event.0));
+            }
+            Record::ScheduleSet { name, topic, spec, next, by } => {
+                head(w, 20);
+                w.text(name.as_str());
+                w.u32(topic.0);
+                write_long(w, spec);
+                write_time(w, *next);
+                write_by(w, by);
+            }
+            Record::ScheduleDeleted { name, by } => {
+                head(w, 21);
+                w.text(name.as_str());
+                write_by(w, by);
+            }
+            Record::SchedulePosted { name, next } => {
+                head(w, 22);
+                w.text(name.as_str());
+                write_time(w, *next);
+            }
         }
     }
 
@@ -490,6 +566,25 @@ impl Codec for Entry {
                 old_until: TimeMs(r.u64()?),
                 by: read_by(&mut r)?,
             },
+            20 => Record::ScheduleSet {
+                name: name(&mut r)?,
+                topic: TopicNo(r.u32()?),
+                spec: read_long(&mut r)?,
+                next: read_time(&mut r)?,
+                by: read_by(&mut r)?,
+            },
+            21 => Record::ScheduleDeleted { name: name(&mut r)?, by: read_by(&mut r)? },
+            22 => Record::SchedulePosted { name: name(&mut r)?, next: read_time(&mut r)? },
+            23 => Record::StartedEarlier { subscription: SubscriptionNo(r.u32()?), from: EventNo(r.u64()?) },
+            24 => {
+                let (subscription, up_to) = (SubscriptionNo(r.u32()?), EventNo(r.u64()?));
+                let count = r.u32()? as usize;
+                if count > r.left() / 8 {
+                    return Err(DecodeError("too short"));
+                }
+                let matched = (0..count).map(|_| Ok(EventNo(r.u64()?))).collect::<Result<_, _>>()?;
+                Record::Filled { subscription, up_to, matched }
+            }
             _ => return Err(DecodeError("unknown kind: written by a newer build?")),
         };
         r.end()?;

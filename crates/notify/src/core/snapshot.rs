@@ -2,20 +2,25 @@
 
 use super::{
     Notify,
-    record::TopicNo,
-    subscription::{self, Subscription},
+    record::{SubscriptionNo, TopicNo},
+    schedule::{Schedule, Schedules},
+    subscription::{self, Fill, Subscription},
     topic::{DelayedV2, Topic},
 };
+use contracts::ScheduleId;
 use runtime::SnapshotError;
 use serde::{Deserialize, de::DeserializeOwned};
 use std::collections::BTreeMap;
 use units::{Sequence, TimeMs};
 
-const SNAPSHOT_VERSION: u8 = 3;
-/// The last one before it, which is read too: the log that it stands for may have been trimmed.
-const SNAPSHOT_VERSION_BEFORE: u8 = 2;
+const SNAPSHOT_VERSION: u8 = 4;
+/// Those before it, which are read too: the logs that they stand for may have been trimmed. Version
+/// 3 has neither schedules nor subscriptions that are filled, and 2 has delayed events in another
+/// form.
+const VERSION_WITHOUT_SCHEDULES: u8 = 3;
+const VERSION_WITH_MATCHED: u8 = 2;
 
-/// Everything that is in the log.
+/// What all versions have of what is in the log.
 #[derive(Deserialize)]
 struct Snapshot<T> {
     _version: u8,
@@ -26,6 +31,13 @@ struct Snapshot<T> {
     subscriptions: Vec<subscription::Saved>,
     last_subscription: u32,
     followed: BTreeMap<String, u64>,
+}
+
+/// What version 4 has besides.
+#[derive(Default, Deserialize)]
+struct Added {
+    schedules: BTreeMap<ScheduleId, Schedule>,
+    fills: BTreeMap<SubscriptionNo, Fill>,
 }
 
 /// Whether the present build wrote these bytes.
@@ -41,24 +53,30 @@ pub(super) fn write(notify: &Notify) -> Vec<u8> {
     let subscriptions: Vec<subscription::Saved> =
         notify.subscriptions.values().map(Subscription::save).collect();
     let counts = (notify.last_topic, subscriptions, notify.last_subscription);
-    let parts = (head, &notify.topics, counts, followed);
+    let filled = |known: &Subscription| Some((known.number, known.fill?));
+    let fills: BTreeMap<SubscriptionNo, Fill> = notify.subscriptions.values().filter_map(filled).collect();
+    let parts = (head, &notify.topics, counts, followed, notify.schedules.all(), fills);
     postcard::to_allocvec(&parts).expect("every part is of plain fields")
 }
 
 /// The state that these bytes stand for.
 pub(super) fn restore(bytes: &[u8]) -> Result<Notify, SnapshotError> {
     match bytes.first() {
-        Some(&SNAPSHOT_VERSION) => built(read::<Topic>(bytes)?),
-        Some(&SNAPSHOT_VERSION_BEFORE) => built(read::<Topic<DelayedV2>>(bytes)?),
+        Some(&SNAPSHOT_VERSION) => {
+            let (snapshot, added): (Snapshot<Topic>, Added) = read(bytes)?;
+            built(snapshot, added)
+        }
+        Some(&VERSION_WITHOUT_SCHEDULES) => built(read::<Snapshot<Topic>>(bytes)?, Added::default()),
+        Some(&VERSION_WITH_MATCHED) => built(read::<Snapshot<Topic<DelayedV2>>>(bytes)?, Added::default()),
         _ => Err(SnapshotError("of another version".into())),
     }
 }
 
-fn read<T: DeserializeOwned>(bytes: &[u8]) -> Result<Snapshot<T>, SnapshotError> {
+fn read<T: DeserializeOwned>(bytes: &[u8]) -> Result<T, SnapshotError> {
     postcard::from_bytes(bytes).map_err(|error| SnapshotError(error.to_string()))
 }
 
-fn built<T: Into<Topic>>(snapshot: Snapshot<T>) -> Result<Notify, SnapshotError> {
+fn built<T: Into<Topic>>(snapshot: Snapshot<T>, added: Added) -> Result<Notify, SnapshotError> {
     let topics = snapshot.topics.into_iter().map(|(number, topic)| (number, topic.into()));
     let mut notify = Notify {
         sequence: Sequence(snapshot.sequence),
@@ -88,5 +106,10 @@ fn built<T: Into<Topic>>(snapshot: Snapshot<T>) -> Result<Notify, SnapshotError>
         notify.subscriptions.insert(number, restored);
         notify.queue(number);
     }
+    for (number, fill) in added.fills {
+        let known = notify.subscriptions.get_mut(&number);
+        known.ok_or_else(|| SnapshotError("no subscription that is filled".into()))?.fill = Some(fill);
+    }
+    notify.schedules = Schedules::restore(added.schedules);
     Ok(notify)
 }

@@ -118,6 +118,14 @@ impl Pace {
     }
 }
 
+/// Events from before a subscription was made, for which its filters are still to be asked: from
+/// `next` up to, and without, `end`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Fill {
+    pub next: EventNo,
+    pub end: EventNo,
+}
+
 #[derive(Debug)]
 pub(super) struct Subscription {
     pub(super) number: SubscriptionNo,
@@ -130,6 +138,7 @@ pub(super) struct Subscription {
     pub(super) signing: Signing,
     /// The last event that its filters passed.
     pub(super) last_matched: u64,
+    pub(super) fill: Option<Fill>,
     cursor: u64,
     /// The first event after all that the log says something about.
     said_up_to: u64,
@@ -191,6 +200,7 @@ impl Subscription {
             since,
             signing: Signing { made_at, rotations: 0, old_until: TimeMs::default() },
             last_matched: 0,
+            fill: None,
             cursor: since,
             said_up_to: since,
             lanes: BTreeMap::new(),
@@ -218,11 +228,36 @@ impl Subscription {
             self.cursor = next;
             return false;
         }
+        if self.filled_up_to(topic).is_some_and(|filled| next >= filled) {
+            return false;
+        }
         self.cursor = next + 1;
         if let Some(kept) = topic.is_for(next, self.number) {
             self.park(kept.key, EventNo(next));
         }
         true
+    }
+
+    /// The first event for which its filters are still to be asked, if there is one. What the topic
+    /// let go meanwhile is not asked for any more.
+    pub(super) fn filled_up_to(&self, topic: &Topic) -> Option<u64> {
+        let Fill { next, end } = self.fill?;
+        Some(next.0.max(topic.first())).filter(|next| *next < end.0)
+    }
+
+    /// It begins with this earlier event.
+    pub(super) fn start_earlier(&mut self, from: u64) {
+        self.fill = Some(Fill { next: EventNo(from), end: EventNo(self.since) });
+        (self.since, self.cursor, self.said_up_to) = (from, from, from);
+        self.low.set(from);
+    }
+
+    /// Its filters were asked for all events up to this one.
+    pub(super) fn filled(&mut self, up_to: u64) {
+        if let Some(Fill { end, .. }) = self.fill {
+            let next = EventNo(up_to.saturating_add(1));
+            self.fill = (next < end).then_some(Fill { next, end });
+        }
     }
 
     fn park(&mut self, key: Key, event: EventNo) {

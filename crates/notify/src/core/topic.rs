@@ -247,6 +247,20 @@ impl Topic {
         set
     }
 
+    /// An event that is kept is for this subscription too.
+    pub(super) fn add_to_set(&mut self, number: EventNo, subscription: SubscriptionNo) {
+        let Some(kept) = self.event(number) else { return };
+        let mut matched = self.set(kept.set).to_vec();
+        let Err(at) = matched.binary_search(&subscription) else { return };
+        matched.insert(at, subscription);
+        let set = self.take_set(&matched);
+        match self.apart.get_mut(&number.0) {
+            Some(apart) => apart.set = set,
+            None => self.events.change_set(number.0, set),
+        }
+        self.give_set_back(kept.set);
+    }
+
     fn forget_old(&mut self, now: TimeMs) {
         while let Some(first) = self.recents.first() {
             if !self.is_old(first.at, now) && self.recents.len() < RECENT_MAX {

@@ -133,7 +133,7 @@ fn deliveries_go_on_when_there_is_room_again_although_all_had_ended_meanwhile() 
     let courier = courier.start(ends).unwrap();
     ask(&handle, Command::DefineTopic { name: topic(), spec: TopicSpec::default(), by: by() });
     let spec = SubscriptionSpec { url: Some(url), ..spec() };
-    ask(&handle, Command::Subscribe { name: id("crm"), spec, by: by() });
+    ask(&handle, Command::Subscribe { name: id("crm"), spec, from: None, by: by() });
     let post = |number: u64| {
         let events = vec![event(number, "t", None)];
         ask(&handle, Command::Post(Arc::new(Post { topic: topic(), events, followed: None })))

@@ -1,10 +1,12 @@
 //! The message service's tests: one binary.
 
 mod core_rules;
+mod earlier;
 mod full_disk;
 mod golden;
 mod paced;
 mod pulled;
+mod schedules;
 mod seeds;
 mod trimmed;
 mod world;

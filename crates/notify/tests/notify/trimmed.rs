@@ -71,7 +71,7 @@ fn the_log_keeps_the_bodies_that_are_needed_and_a_restart_has_the_same_state() {
     ask(&handle, Command::DefineTopic { name: topic(), spec: spec_of_topic, by: by() });
     let spec =
         SubscriptionSpec { retry: notify::core::spec::Retry { attempts: 1, ..spec().retry }, ..spec() };
-    ask(&handle, Command::Subscribe { name: id("crm"), spec, by: by() });
+    ask(&handle, Command::Subscribe { name: id("crm"), spec, from: None, by: by() });
     let mut name = 0;
     let mut post = |is_dead: bool| {
         name += 1;

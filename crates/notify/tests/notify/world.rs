@@ -89,7 +89,7 @@ impl World {
     }
 
     pub fn subscribe(&mut self, name: &str, spec: SubscriptionSpec) {
-        let reply = self.ask(Command::Subscribe { name: id(name), spec, by: by() });
+        let reply = self.ask(Command::Subscribe { name: id(name), spec, from: None, by: by() });
         assert!(matches!(reply, Reply::Subscribed { is_new: true, .. }), "{reply:?}");
     }
 

@@ -2,10 +2,8 @@
 //! attributes in HTTP header fields (binary mode). What is stored is always the JSON format, with
 //! the attributes in rising order and the data byte for byte as it came.
 
-use crate::{
-    core::{NewEvent, record::Key},
-    filter::Attributes,
-};
+use super::{command::NewEvent, record::Key};
+use crate::filter::Attributes;
 use serde::{
     Deserialize, Deserializer,
     de::{Error as _, MapAccess, Visitor},
@@ -104,6 +102,23 @@ pub fn from_json(bytes: &[u8]) -> Result<NewEvent, EventError> {
     let members: Members = serde_json::from_slice(bytes)
         .map_err(|error| EventError::new(format!("not in the JSON format: {error}")))?;
     from_members(members)
+}
+
+/// Makes an event of a document in the JSON format that has neither `specversion`, `id` nor `time`.
+pub(crate) fn from_template(template: &str, id: &str, time: TimeMs) -> Result<NewEvent, EventError> {
+    let Members(mut members) = serde_json::from_str(template)
+        .map_err(|error| EventError::new(format!("not in the JSON format: {error}")))?;
+    let (id, time) = (Value::from(id).to_string(), Value::from(time.to_string()).to_string());
+    for (name, value) in [("specversion", "\"1.0\"".into()), ("id", id), ("time", time)] {
+        let value = RawValue::from_string(value).map_err(|error| EventError::new(error.to_string()))?;
+        if members.insert(name.into(), value).is_some() {
+            return Err(EventError::new(format!("{name}: leave it out; each event gets its own")));
+        }
+    }
+    if members.contains_key("deliverat") {
+        return Err(EventError::new("deliverat: leave it out; each event is posted when it is due"));
+    }
+    from_members(Members(members))
 }
 
 /// Reads a batch (`application/cloudevents-batch+json`).
