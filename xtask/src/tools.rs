@@ -77,6 +77,8 @@ const fn tool(look: Look, source: Source, purposes: &'static [Purpose], why: &'s
     Tool { look, source, purposes, why }
 }
 
+/// The script without the wrapper, which changes the user.
+pub(crate) const RABBITMQ: &str = "/usr/lib/rabbitmq/bin/rabbitmq-server";
 pub(crate) const LUA_MODULE: &str = "/usr/lib/nginx/modules/ngx_http_lua_module.so";
 const LUA_REDIS: &str = "/usr/share/lua/5.1/nginx/redis.lua";
 
@@ -184,6 +186,8 @@ static TOOLS: &[Tool] = &[
     ),
     tool(File(LUA_REDIS), Debian("lua-nginx-redis"), &[Bench], "the same"),
     tool(Programs(&["redis-server"]), Debian("redis-server"), &[Bench], "the same"),
+    tool(File(RABBITMQ), Debian("rabbitmq-server"), &[Bench], "the message service's other rival"),
+    tool(Programs(&["epmd"]), Debian("erlang-base"), &[Bench], "its name service"),
 ];
 
 /// Installs the missing programs for that purpose, and from now on lets every process find the

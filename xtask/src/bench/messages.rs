@@ -1,10 +1,10 @@
-//! The message services that are measured: Floodgate's, and NATS with JetStream that syncs each
-//! write; and the endpoint that is delivered to. All listen on loopback, on both processors, in
-//! directories of their own.
+//! The message services that are measured: Floodgate's, NATS with JetStream that syncs each
+//! write, and RabbitMQ; and the endpoint that is delivered to. All listen on loopback, on both
+//! processors, in directories of their own.
 
 use super::{
     TempDir,
-    process::{BOTH_CORES, Running},
+    process::{BOTH_CORES, Running, pinned},
     servers::{PATIENCE, ask, free_address, nginx, text, wait_for},
 };
 use crate::shell::{Failure, output};
@@ -14,6 +14,7 @@ use std::fs;
 use std::io::{BufRead, BufReader, Write};
 use std::net::{SocketAddr, TcpStream};
 use std::path::{Path, PathBuf};
+use std::process::Stdio;
 use std::time::Instant;
 
 /// Deliveries at once to the endpoint, as many as a subscription may have.
@@ -138,6 +139,51 @@ impl Nats {
             }
         }
         Err(Failure("NATS closed the connection".into()))
+    }
+}
+
+/// RabbitMQ, whose publishers ask for persistent messages in a durable queue, and for confirms.
+pub(super) struct RabbitMq {
+    pub(super) running: Running,
+    pub(super) at: SocketAddr,
+    /// Its name service, which would otherwise be left running. It ends after it.
+    _names: Running,
+    _dir: TempDir,
+}
+
+impl RabbitMq {
+    pub(super) const QUEUE: &str = "bench";
+
+    pub(super) fn start(dir: PathBuf) -> Result<Self, Failure> {
+        let dir = TempDir::at(dir)?;
+        let (at, names_at, between) = (free_address()?, free_address()?, free_address()?);
+        let (log, names_log) = (dir.0.join("log"), dir.0.join("names.log"));
+        let names_port = names_at.port().to_string();
+        let names = ["-port", &names_port, "-address", "127.0.0.1"];
+        let names = Running::start(BOTH_CORES, Path::new("epmd"), &names, &names_log)?;
+        wait_for("epmd", names_at, &names_log)?;
+        let mut command = pinned(BOTH_CORES, Path::new(tools::RABBITMQ));
+        let file = |name: &str| text(&dir.0.join(name));
+        command
+            // It is a script that calls programs of its own choice.
+            .env("PATH", "/usr/sbin:/usr/bin:/sbin:/bin")
+            .env("HOME", &dir.0)
+            .env("ERL_EPMD_PORT", names_port)
+            .env("RABBITMQ_NODENAME", "bench@localhost")
+            .env("RABBITMQ_NODE_IP_ADDRESS", at.ip().to_string())
+            .env("RABBITMQ_NODE_PORT", at.port().to_string())
+            .env("RABBITMQ_DIST_PORT", between.port().to_string())
+            .env("RABBITMQ_MNESIA_BASE", file("mnesia"))
+            .env("RABBITMQ_LOG_BASE", file("logs"))
+            .env("RABBITMQ_ENABLED_PLUGINS_FILE", file("plugins"))
+            .env("RABBITMQ_CONFIG_FILE", file("none"))
+            .env("RABBITMQ_CONF_ENV_FILE", file("none-env"))
+            .stdin(Stdio::null())
+            .stdout(Stdio::null())
+            .stderr(fs::File::create(&log)?);
+        let running = Running::spawn(&mut command)?;
+        wait_for("RabbitMQ", at, &log)?;
+        Ok(Self { running, at, _names: names, _dir: dir })
     }
 }
 

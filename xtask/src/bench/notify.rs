@@ -1,6 +1,6 @@
-//! `cargo xtask bench notify`: durable publishes a second beside NATS JetStream at the same
-//! durability, deliveries a second to an nginx, the time from a publish to its first attempt, and
-//! what a subscriber costs who does not take five million events.
+//! `cargo xtask bench notify`: durable publishes a second beside NATS JetStream and RabbitMQ at the
+//! same durability, deliveries a second to an nginx, the time from a publish to its first attempt,
+//! and what a subscriber costs who does not take five million events.
 //!
 //! Servers, publishers and endpoint share both processors. A server is fresh in each round, and
 //! has them alone; every round has every row once, and the servers' order changes from round to
@@ -9,7 +9,7 @@
 use super::{
     Options, Spread, TempDir,
     client::Client,
-    messages::{Accepting, Floodgate, Nats},
+    messages::{Accepting, Floodgate, Nats, RabbitMq},
     parked::{self, Parked},
     probe::{Endpoint, Probes, part_of},
     process::{BOTH_CORES, Cpu, Running},
@@ -71,12 +71,12 @@ pub(super) fn run(options: &Options) -> Result<(), Failure> {
     let mut found = Found::default();
     for round in 0..options.runs {
         for row in PUBLISHING.iter().filter(|row| wants(row.name)) {
-            for turn in 0..2 {
-                let is_ours = (round + turn) % 2 == 0;
-                let published = if is_ours { bench.publish_ours(row)? } else { bench.publish_nats(row)? };
-                let server = if is_ours { "floodgate" } else { "JetStream" };
-                eprintln!("{}/{} {}: {server}: {}", round + 1, options.runs, row.name, published.text());
-                found.published.push((row.name, is_ours, published));
+            for turn in 0..Server::ALL.len() {
+                let server = Server::ALL[(round + turn) % Server::ALL.len()];
+                let published = bench.publish_to(server, row)?;
+                let name = server.name();
+                eprintln!("{}/{} {}: {name}: {}", round + 1, options.runs, row.name, published.text());
+                found.published.push((row.name, server, published));
             }
         }
         if wants(DELIVERIES) {
@@ -116,6 +116,26 @@ pub(super) fn run(options: &Options) -> Result<(), Failure> {
     Ok(())
 }
 
+/// What is published to.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Server {
+    Floodgate,
+    JetStream,
+    RabbitMq,
+}
+
+impl Server {
+    const ALL: [Self; 3] = [Self::Floodgate, Self::JetStream, Self::RabbitMq];
+
+    fn name(self) -> &'static str {
+        match self {
+            Self::Floodgate => "floodgate",
+            Self::JetStream => "JetStream",
+            Self::RabbitMq => "RabbitMQ",
+        }
+    }
+}
+
 struct Bench<'a> {
     floodgate: PathBuf,
     publish: PathBuf,
@@ -149,16 +169,23 @@ impl Bench<'_> {
         Floodgate::start(&self.floodgate, self.dir.join("floodgate"))
     }
 
-    fn publish_ours(&self, row: &Publishing) -> Result<Measured, Failure> {
-        let server = self.ours()?;
-        server.define_topic("bench")?;
-        let args = ["--topic", "bench", "--api-key", &server.api_key];
-        self.publish(row, &server.running, server.at, &args)
-    }
-
-    fn publish_nats(&self, row: &Publishing) -> Result<Measured, Failure> {
-        let server = Nats::start(self.dir.join("nats"))?;
-        self.publish(row, &server.running, server.at, &["--topic", Nats::SUBJECT, "--nats"])
+    fn publish_to(&self, server: Server, row: &Publishing) -> Result<Measured, Failure> {
+        match server {
+            Server::Floodgate => {
+                let server = self.ours()?;
+                server.define_topic("bench")?;
+                let args = ["--topic", "bench", "--api-key", &server.api_key];
+                self.publish(row, &server.running, server.at, &args)
+            }
+            Server::JetStream => {
+                let server = Nats::start(self.dir.join("nats"))?;
+                self.publish(row, &server.running, server.at, &["--topic", Nats::SUBJECT, "--nats"])
+            }
+            Server::RabbitMq => {
+                let server = RabbitMq::start(self.dir.join("rabbitmq"))?;
+                self.publish(row, &server.running, server.at, &["--topic", RabbitMq::QUEUE, "--amqp"])
+            }
+        }
     }
 
     fn publish(
@@ -249,8 +276,8 @@ fn cpu_us(server: &Running, before: Cpu, events: f64) -> f64 {
 
 #[derive(Default)]
 struct Found {
-    /// By row, and whether it is ours.
-    published: Vec<(&'static str, bool, Measured)>,
+    /// By row and server.
+    published: Vec<(&'static str, Server, Measured)>,
     delivered: Vec<Measured>,
     first_attempt_ms: Vec<(f64, f64)>,
     parked: Option<Parked>,
@@ -270,22 +297,26 @@ impl Found {
     fn rows(&self) -> Vec<Row> {
         let mut rows = Vec::new();
         for row in PUBLISHING {
-            let of = |is_ours: bool| -> Vec<Measured> {
-                let of =
-                    self.published.iter().filter(|(name, ours, _)| *name == row.name && *ours == is_ours);
+            let of = |server: Server| -> Vec<Measured> {
+                let of = self.published.iter().filter(|(name, to, _)| *name == row.name && *to == server);
                 of.map(|(_, _, measured)| *measured).collect()
             };
-            let (ours, theirs) = (of(true), of(false));
+            let ours = of(Server::Floodgate);
             if ours.is_empty() {
                 continue;
             }
-            rows.push(Row::of_rate(format!("{}, floodgate, events/s", row.name), &ours));
-            rows.push(Row::of_rate(format!("{}, JetStream, events/s", row.name), &theirs));
-            let ratios = ours.iter().zip(&theirs).map(|(ours, theirs)| ours.per_second / theirs.per_second);
-            let seen = Spread::of(ratios);
-            let reach = Some((format!("≥ {}", row.reach), seen.median >= row.reach));
-            let what = format!("{}, ratio of a round", row.name);
-            rows.push(Row { what, seen, digits: 2, cpu_us: None, reach });
+            for server in Server::ALL {
+                rows.push(Row::of_rate(format!("{}, {}, events/s", row.name, server.name()), &of(server)));
+            }
+            for (server, reach) in [(Server::JetStream, Some(row.reach)), (Server::RabbitMq, None)] {
+                let theirs = of(server);
+                let ratios =
+                    ours.iter().zip(&theirs).map(|(ours, theirs)| ours.per_second / theirs.per_second);
+                let seen = Spread::of(ratios);
+                let reach = reach.map(|reach| (format!("≥ {reach}"), seen.median >= reach));
+                let what = format!("{}, times {} in a round", row.name, server.name());
+                rows.push(Row { what, seen, digits: 2, cpu_us: None, reach });
+            }
         }
         if !self.delivered.is_empty() {
             let row = Row::of_rate(format!("{DELIVERIES}/s, published meanwhile"), &self.delivered);

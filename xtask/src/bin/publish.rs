@@ -1,16 +1,19 @@
 //! The publishers of `cargo xtask bench notify`: each has a connection, posts one event or one
-//! batch, waits until it is stored, and posts the next. It speaks the message service's HTTP, and
-//! the protocol of NATS (docs.nats.io/reference/reference-protocols/nats-protocol), so that both
-//! have the same client. It does not know what it measures.
+//! batch, waits until it is stored, and posts the next. It speaks the message service's HTTP, the
+//! protocol of NATS (docs.nats.io/reference/reference-protocols/nats-protocol) and AMQP 0-9-1, so
+//! that all have the same client. It does not know what it measures.
 //!
 //! It prints `ready`, waits for a line, works, and prints the result as one line of JSON.
 #![expect(clippy::print_stderr, reason = "it talks to the bench that started it")]
 
+#[path = "../amqp.rs"]
+mod amqp;
 #[path = "../answers.rs"]
 mod answers;
 #[path = "../clients.rs"]
 mod clients;
 
+use amqp::Confirmed;
 use answers::{ANSWER_BYTES_MAX, body_of};
 use clients::{Outcome, cpu_seconds, hear, say};
 use memchr::memmem::Finder;
@@ -43,10 +46,16 @@ fn main() -> ExitCode {
     }
 }
 
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Protocol {
+    Http,
+    Nats,
+    Amqp,
+}
+
 struct Settings {
     to: SocketAddr,
-    /// The protocol of NATS instead of HTTP.
-    is_nats: bool,
+    protocol: Protocol,
     producers: usize,
     /// Events of a request.
     batch: usize,
@@ -54,7 +63,7 @@ struct Settings {
     time: Duration,
     events: u64,
     keys: u64,
-    /// The topic, or the subject.
+    /// The topic, the subject, or the queue.
     topic: String,
     api_key: String,
     /// Differs from run to run, so that no event is a repetition.
@@ -68,7 +77,11 @@ impl Settings {
         let needed = |name: &str| text(name).ok_or_else(|| format!("{name} is missing"));
         Ok(Self {
             to: needed("--to")?.parse()?,
-            is_nats: args.iter().any(|arg| arg == "--nats"),
+            protocol: match () {
+                () if args.iter().any(|arg| arg == "--nats") => Protocol::Nats,
+                () if args.iter().any(|arg| arg == "--amqp") => Protocol::Amqp,
+                () => Protocol::Http,
+            },
             producers: count("--producers", 64)? as usize,
             batch: count("--batch", 1)? as usize,
             time: Duration::from_millis(count("--ms", 3_600_000)?),
@@ -94,7 +107,20 @@ impl Settings {
 
     /// The request for these events.
     fn request(&self, producer: usize, first: u64, out: &mut Vec<u8>) {
-        if self.is_nats { self.nats(producer, first, out) } else { self.http(first, out) }
+        match self.protocol {
+            Protocol::Http => self.http(first, out),
+            Protocol::Nats => self.nats(producer, first, out),
+            Protocol::Amqp => self.amqp(first, out),
+        }
+    }
+
+    fn amqp(&self, first: u64, out: &mut Vec<u8>) {
+        let mut body = Vec::with_capacity(EVENT_BYTES);
+        for number in first..first + self.batch as u64 {
+            body.clear();
+            self.event(number, &mut body);
+            amqp::publish(&self.topic, &body, out);
+        }
     }
 
     fn http(&self, first: u64, out: &mut Vec<u8>) {
@@ -154,12 +180,18 @@ struct Producer {
     written: usize,
     /// The start of an answer that is not whole.
     early: Vec<u8>,
+    /// Of AMQP: what it has published, and what of it is confirmed.
+    published: u64,
+    confirmed: Confirmed,
 }
 
 fn connect(settings: &Settings, producer: usize) -> Outcome<TcpStream> {
     let mut stream = TcpStream::connect(settings.to)?;
     stream.set_nodelay(true)?;
-    if settings.is_nats {
+    if settings.protocol == Protocol::Amqp {
+        amqp::begin(&mut stream, &settings.topic)?;
+    }
+    if settings.protocol == Protocol::Nats {
         let hello = format!(
             "CONNECT {{\"verbose\":false,\"pedantic\":false,\"headers\":true,\"no_responders\":true,\"lang\":\"rust\",\
              \"version\":\"1\",\"protocol\":1}}\r\nSUB {} 1\r\nPING\r\n",
@@ -203,6 +235,8 @@ fn publish(settings: &Settings) -> Outcome<()> {
             request: Vec::new(),
             written: 0,
             early: Vec::new(),
+            published: 0,
+            confirmed: Confirmed::default(),
         });
     }
     let head_end = Finder::new(b"\r\n\r\n");
@@ -272,6 +306,7 @@ impl Crowd<'_> {
         let producer = &mut self.producers[number];
         producer.sent = now;
         producer.written = 0;
+        producer.published += self.settings.batch as u64;
         producer.request.clear();
         self.settings.request(number, self.next, &mut producer.request);
         self.next += self.settings.batch as u64;
@@ -301,10 +336,10 @@ impl Crowd<'_> {
             Err(error) => return Err(error.into()),
         };
         producer.early.extend_from_slice(&scratch[..read]);
-        let is_stored = if self.settings.is_nats {
-            nats_answer(producer)?
-        } else {
-            http_answer(&mut producer.early, &self.head_end)?
+        let is_stored = match self.settings.protocol {
+            Protocol::Http => http_answer(&mut producer.early, &self.head_end)?,
+            Protocol::Nats => nats_answer(producer)?,
+            Protocol::Amqp => producer.confirmed.read(&mut producer.early)? == producer.published,
         };
         if !is_stored {
             // More may have arrived: an edge is told once.
