@@ -310,6 +310,9 @@ impl Notify {
             return Ok(());
         };
         if !subscription.can_reach(topic, ended.event) {
+            let number = ended.subscription;
+            subscription.let_go(key, ended.event, ended.attempt);
+            self.queue(number);
             return Ok(());
         }
         if ended.outcome != Outcome::NotTried {

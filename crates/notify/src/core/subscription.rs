@@ -377,6 +377,15 @@ impl Subscription {
         is_near
     }
 
+    /// An attempt has ended that was on its way at a replay, far from where that began: the event
+    /// comes again, in its order, once it is looked at.
+    pub(super) fn let_go(&mut self, key: Key, event: EventNo, attempt: u32) {
+        let is_it = |lane: &Lane| lane.stage == Stage::InFlight(event, attempt);
+        if self.lanes.get(&key).is_some_and(is_it) {
+            self.take_out(key, event);
+        }
+    }
+
     fn reach(&mut self, topic: &Topic, event: EventNo) {
         while self.cursor <= event.0 && self.look_at_next(topic) {}
     }
@@ -564,8 +573,12 @@ impl Subscription {
     /// Events that it has not had, without its dead letters. Those that were not looked at yet are
     /// counted as if all were for it.
     pub(super) fn backlog(&self, topic: &Topic) -> u64 {
-        self.parked
-            + if self.has_more() { topic.next().saturating_sub(self.cursor.max(topic.first())) } else { 0 }
+        let not_looked_at = match self.cursor < topic.first() {
+            // After a replay: also those of which few are left.
+            true => topic.kept(),
+            false => topic.next().saturating_sub(self.cursor),
+        };
+        self.parked + if self.has_more() { not_looked_at } else { 0 }
     }
 
     /// Whether an event that it has not looked at is for it.

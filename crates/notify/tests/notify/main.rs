@@ -5,6 +5,7 @@ mod full_disk;
 mod golden;
 mod paced;
 mod pulled;
+mod replay_far_back;
 mod seeds;
 mod trimmed;
 mod world;

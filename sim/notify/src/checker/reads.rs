@@ -34,7 +34,7 @@ impl Checker {
                     spec: topic.spec.clone(),
                     kept: topic.kept_count(),
                     last: EventNo(topic.last()),
-                    delayed: 0,
+                    delayed: topic.delayed_count(),
                 });
                 known.eq(seen.iter().cloned())
             }
@@ -89,7 +89,8 @@ impl Checker {
 
     fn subscription(&self, number: u32, known: &Subscription, seen: &SubscriptionSeen) -> Check {
         let counts = (known.delivered, known.failed, known.dead.len() as u64);
-        let is_as_set = (&known.name, &known.spec, known.state) == (&seen.name, &*seen.spec, seen.state);
+        let is_as_set = (&known.name, &known.spec, known.state, known.signing)
+            == (&seen.name, &*seen.spec, seen.state, seen.signing);
         ensure(is_as_set && (seen.delivered, seen.failed, seen.dead) == counts, "reply", || {
             format!("{seen:?}: by the log it is {:?}, delivered, failed and dead are {counts:?}", known.state)
         })?;
