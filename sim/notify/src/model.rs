@@ -97,6 +97,11 @@ impl Topic {
         kept.into_iter().find(is_since).unwrap_or(self.last() + 1)
     }
 
+    /// Whether few events are left of those from this one on, or of some of them.
+    pub(crate) fn has_apart_since(&self, number: u64) -> bool {
+        self.apart.range(number..).next().is_some()
+    }
+
     pub(crate) fn delayed_count(&self) -> u64 {
         self.delayed.len() as u64
     }

@@ -200,21 +200,23 @@ impl Workload {
             self.last_name = self.last_name.max(name);
             // Now and then it is another event of the same name.
             let content = u64::from(prng.percent(3));
-            let what = model
-                .sent
-                .get(&(name, content))
-                .cloned()
-                .unwrap_or_else(|| What { due: self.due(prng, now), ..self.what(name, content) });
-            model.sent.insert((name, content), what.clone());
+            whats.push(self.posted(prng, now, model, (name, content)));
+            // The same twice, or two different ones of one name.
             if prng.percent(2) {
-                whats.push(what.clone());
+                let content = if prng.percent(30) { 1 - content } else { content };
+                whats.push(self.posted(prng, now, model, (name, content)));
             }
-            whats.push(what);
         }
         let events = whats.iter().map(What::event).collect();
         let post = Arc::new(Post { topic: topic(self.some_topic(prng)), events, followed: None });
         self.posts.push(Arc::clone(&post));
         Command::Post(post)
+    }
+
+    /// An event that is posted, perhaps not for the first time.
+    fn posted(&self, prng: &mut Prng, now: TimeMs, model: &mut Model, (name, content): (u64, u64)) -> What {
+        let new = |prng: &mut Prng| What { due: self.due(prng, now), ..self.what(name, content) };
+        model.sent.entry((name, content)).or_insert_with(|| new(prng)).clone()
     }
 
     /// When an event is to be published: now, soon, some together with others, or much later.

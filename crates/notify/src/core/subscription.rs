@@ -578,12 +578,13 @@ impl Subscription {
             true => topic.kept(),
             false => topic.next().saturating_sub(self.cursor),
         };
-        self.parked + if self.has_more() { not_looked_at } else { 0 }
+        self.parked + if self.has_more(topic) { not_looked_at } else { 0 }
     }
 
-    /// Whether an event that it has not looked at is for it.
-    fn has_more(&self) -> bool {
-        self.last_matched >= self.cursor
+    /// Whether an event that it has not looked at is for it. After a replay it may be one that is
+    /// kept for another subscription.
+    fn has_more(&self, topic: &Topic) -> bool {
+        self.last_matched >= topic.first_from(self.cursor)
     }
 
     pub(super) fn in_flight(&self) -> u32 {
@@ -593,7 +594,7 @@ impl Subscription {
     /// About when the oldest event that it has not had was posted; too early rather than too late,
     /// if there are not enough looks left to find it.
     pub(super) fn oldest(&self, topic: &Topic, looks: &mut usize) -> Option<TimeMs> {
-        let has_any = self.parked > 0 || self.has_more();
+        let has_any = self.parked > 0 || self.has_more(topic);
         let low = match self.parked {
             0 => topic.first_from(self.low.get().max(self.cursor)),
             _ => self.first_owed(topic, looks),

@@ -1,7 +1,7 @@
 //! A replay from far back, while an event is on its way, and while few of the old events are left.
 
 use crate::world::*;
-use notify::core::spec::{Retry, SubscriptionSpec, TopicSpec};
+use notify::core::spec::{Retry, SubscriptionSpec, SubscriptionState, TopicSpec};
 use notify::core::{Command, Delivery, From, Outcome, Reply, Settled};
 use units::DurationMs;
 
@@ -123,4 +123,21 @@ fn old_events_that_come_again_are_counted_before_they_are_looked_at() {
     assert!((3..=6).contains(&seen.backlog) && seen.oldest == Some(START), "{seen:?}");
     assert_eq!(numbers(&world.begin()), [2, 4, 6]);
     assert_eq!(world.see("crm").backlog, 3);
+}
+
+#[test]
+fn a_replay_of_what_is_no_longer_kept_is_no_backlog() {
+    let mut world = World::new();
+    let spec_of_topic = TopicSpec { retain_events: 1, ..TopicSpec::default() };
+    assert_eq!(world.ask(Command::DefineTopic { name: topic(), spec: spec_of_topic, by: by() }), Reply::Done);
+    let filters = serde_json::from_str(r#"[{"exact":{"type":"sale.granted"}}]"#).unwrap();
+    world.subscribe("crm", SubscriptionSpec { filters, ..spec() });
+    world.posted(vec![event(1, "sale.granted", None), event(2, "sale.expired", None)]);
+    let begun = world.begin();
+    world.turn(begun.iter().map(delivered).collect(), 0);
+    world.turn(Vec::new(), 0);
+    world.set_state("crm", SubscriptionState::Paused);
+    replay_all(&mut world, "crm");
+    let seen = world.see("crm");
+    assert_eq!((seen.backlog, seen.oldest), (0, None), "the event that is left is not for it");
 }
