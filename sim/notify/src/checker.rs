@@ -579,8 +579,8 @@ impl Checker {
         })
     }
 
-    /// What must come of a report, and whether that is certain. Far from where the service has looked
-    /// last, as after a replay, it may come to nothing: the event comes again.
+    /// What must come of a report, and whether that is certain. Far from where the service has
+    /// looked last, as after a replay, it may come to nothing: the event comes again.
     fn end(&self, report: &Attempted, news: &News<'_>) -> (End, bool) {
         let (number, end) = (report.subscription.0, self.model.end(report));
         let Some(known) = self.model.subscriptions.get(&number) else { return (end, true) };

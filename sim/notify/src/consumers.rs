@@ -1,5 +1,5 @@
-//! The consumers of subscriptions without an endpoint: they pull, take their time, and say what came
-//! of it, or nothing, or too late, twice, or of what they do not have. They live on when the
+//! The consumers of subscriptions without an endpoint: they pull, take their time, and say what
+//! came of it, or nothing, or too late, twice, or of what they do not have. They live on when the
 //! service dies.
 
 use crate::subscribers::{Mood, Subscribers};

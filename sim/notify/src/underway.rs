@@ -54,7 +54,7 @@ pub(crate) struct UnderWay {
     lease_ends: BTreeSet<(TimeMs, u32, u64)>,
     /// The service has looked at all events of a subscription before this one.
     looked_up_to: BTreeMap<u32, u64>,
-    /// How many replays of its subscription came before a delivery began, by subscription and event.
+    /// How many replays came before the last delivery began, by subscription and event.
     begun_after: BTreeMap<(u32, u64), usize>,
     /// The latest time that a turn has had: what was due then is due, also when the clock was set
     /// back since.
@@ -125,8 +125,8 @@ impl UnderWay {
         known.looked_up_to.max(self.looked_up_to.get(&number).copied().unwrap_or_default())
     }
 
-    /// The subscription begins again at this event: the service forgets what it has looked at since,
-    /// and that keys could not be tried whose turn `first` was one of these events.
+    /// The subscription begins again at this event. The service forgets that it has looked at those
+    /// after it, and that their keys could not be tried. `first` is each key's next event.
     pub(crate) fn replays(&mut self, subscription: u32, from: u64, first: impl Fn(Key) -> Option<u64>) {
         self.looked_up_to.entry(subscription).and_modify(|up_to| *up_to = from.min(*up_to));
         self.put_off.retain(|(of, key), _| *of != subscription || first(*key).is_some_and(|it| it < from));

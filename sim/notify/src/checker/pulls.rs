@@ -86,8 +86,8 @@ impl Checker {
         })
     }
 
-    /// What a consumer says counts if it has the lease. If it has not, only that it is done with the
-    /// next event of a key.
+    /// What a consumer says counts if it has the lease. If it has not, only that it is done with
+    /// the next event of a key.
     pub(super) fn settle(
         &mut self,
         name: &SubscriptionId,
@@ -125,9 +125,9 @@ impl Checker {
         Ok(Reply::Settled { counted, late })
     }
 
-    /// Whether an event is done of which a consumer says so without a lease. It is if it is the next
-    /// one of its key, and the service has looked at it in this life; if it may not have, either is
-    /// right, as it comes again otherwise.
+    /// Whether an event is done of which a consumer says so without a lease. It is if it is the
+    /// next one of its key, and the service has looked at it in this life. If it may not have,
+    /// either is right: the event comes again otherwise.
     fn counts_late(&self, report: &Attempted, news: &News<'_>) -> bool {
         let (number, event) = (report.subscription.0, report.event.0);
         let Some(known) = self.model.subscriptions.get(&number) else { return false };
