@@ -113,8 +113,9 @@ fn old_events_that_come_again_are_counted_before_they_are_looked_at() {
     world.posted((1..=6).map(|name| event(name, "t", None)).collect());
     // Three die, and are kept, although those round them go.
     let begun = world.begin();
-    let end =
-        |delivery: &Delivery| if delivery.event.0 % 2 == 0 { failed(delivery) } else { delivered(delivery) };
+    let end = |delivery: &Delivery| {
+        if delivery.event.0.is_multiple_of(2) { failed(delivery) } else { delivered(delivery) }
+    };
     world.turn(begun.iter().map(end).collect(), 0);
     world.turn(Vec::new(), 0);
     assert_eq!((world.see("crm").dead, world.see("crm").backlog), (3, 0));
