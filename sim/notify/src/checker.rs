@@ -1,8 +1,10 @@
 //! Checks every reply against the log: what it says must be in the log, what must come of it must
 //! be logged, and nothing else may be.
 
+mod pulls;
 mod reads;
 
+use crate::consumers::Consumers;
 use crate::courier::Courier;
 use crate::model::{End, Model, Subscription};
 use crate::names::operator;
@@ -12,7 +14,9 @@ use contracts::{Actor, SubscriptionId};
 use engines::log::LogRead;
 use notify::core::record::{Entry, EventNo, Key, Record, SubscriptionNo, TopicNo, Tried};
 use notify::core::spec::{Retry, SubscriptionSpec, SubscriptionState};
-use notify::core::{Accepted, Attempted, Command, Outcome, Post, Refused, Reply, Signing, Turn};
+use notify::core::{
+    Accepted, Attempted, Command, From, NewEvent, Outcome, Post, Refused, Reply, Signing, Turn,
+};
 use sim::journal::Journal;
 use sim::{Check, Violation, ensure};
 use std::collections::BTreeMap;
@@ -25,6 +29,11 @@ const IDLE_TURNS_MAX: u32 = 50;
 const SAID_BYTES_MAX: usize = 512;
 /// The longest that an endpoint may ask to be left alone.
 const RETRY_AFTER_MAX: DurationMs = DurationMs(24 * 3_600_000);
+/// Within so many events of where it has looked last the service takes up what has ended.
+const NEAR: u64 = 1024;
+/// How far ahead an event may be due, and how long an earlier secret may sign.
+const DUE_MAX: DurationMs = DurationMs(366 * 24 * 3_600_000);
+const OLD_SECRET_MAX: DurationMs = DurationMs(30 * 24 * 3_600_000);
 
 /// A step of the worker, as it looks from outside.
 #[derive(Debug)]
@@ -33,9 +42,17 @@ pub(crate) struct Step<'a> {
     pub(crate) commands: &'a [Command],
     pub(crate) replies: &'a [Reply],
     pub(crate) in_shortage: bool,
+    pub(crate) next_wakeup: Option<TimeMs>,
     pub(crate) is_whole: bool,
     /// How often the state was built again; `None` if it cannot be shown.
     pub(crate) epoch: Option<u64>,
+}
+
+impl Step<'_> {
+    /// It may have ended because there was too much to do by the time alone.
+    fn may_be_full(&self) -> bool {
+        self.replies.is_empty() && !self.is_whole
+    }
 }
 
 /// Who else knows what is true.
@@ -43,6 +60,7 @@ pub(crate) struct Step<'a> {
 pub(crate) struct Witnesses<'a> {
     pub(crate) subscribers: &'a Subscribers,
     pub(crate) courier: &'a Courier,
+    pub(crate) consumers: &'a Consumers,
 }
 
 /// The promises made so far.
@@ -50,7 +68,10 @@ pub(crate) struct Witnesses<'a> {
 pub(crate) struct Checker {
     pub(crate) model: Model,
     journal: Journal,
-    under_way: UnderWay,
+    pub(crate) under_way: UnderWay,
+    /// Every delivery that was ever pulled, by subscription, event and attempt, and when its first
+    /// lease has ended.
+    leased: BTreeMap<(u32, u64, u32), TimeMs>,
     /// Commands that were turned away since nothing could be written.
     turned_away: u64,
     /// Dead letters that a command of several steps has changed so far.
@@ -97,7 +118,8 @@ impl Checker {
         Ok(())
     }
 
-    /// Checks a step after which the worker goes on. True if an operator has redriven something.
+    /// Checks a step after which the worker goes on. True if an operator has redriven something, or
+    /// has it delivered again.
     pub(crate) fn step(
         &mut self,
         step: &Step<'_>,
@@ -105,7 +127,9 @@ impl Checker {
         witnesses: Witnesses<'_>,
     ) -> Result<bool, Violation> {
         let news = self.news(reader)?;
-        let is_redriven = news.iter().any(|entry| matches!(entry.record, Record::Redriven { .. }));
+        let is_again =
+            |entry: &Entry| matches!(entry.record, Record::Redriven { .. } | Record::Replayed { .. });
+        let is_redriven = news.iter().any(is_again);
         if let Some(epoch) = step.epoch.filter(|epoch| *epoch != self.under_way.epoch) {
             self.under_way.forget(epoch);
         }
@@ -114,6 +138,7 @@ impl Checker {
         if step.in_shortage {
             self.short(step)?;
         } else {
+            self.ticked(step, &mut news)?;
             for (command, reply) in step.commands.iter().zip(step.replies) {
                 self.decided(command, reply, &mut news)?;
             }
@@ -128,7 +153,33 @@ impl Checker {
         ensure(!step.is_whole || self.begun == 0 || step.in_shortage, "reply", || {
             format!("{} letters were changed, and nobody is told", self.begun)
         })?;
+        if !step.in_shortage && !step.may_be_full() {
+            self.wakes(step)?;
+        }
         Ok(is_redriven)
+    }
+
+    /// What is due by the time comes first: delayed events are published, and leases end.
+    fn ticked(&mut self, step: &Step<'_>, news: &mut News<'_>) -> Check {
+        while let Some((due, delayed, topic)) = self.model.next_delayed().filter(|(due, ..)| *due <= step.now)
+        {
+            if news.entries.as_slice().is_empty() && step.may_be_full() {
+                return Ok(());
+            }
+            let (topic, delayed) = (TopicNo(topic), Sequence(delayed));
+            self.logs(news, &Record::Due { topic, due, delayed })?;
+        }
+        self.leases_end(step, news)
+    }
+
+    /// The worker wakes when the next delayed event is due, or the next lease ends.
+    fn wakes(&self, step: &Step<'_>) -> Check {
+        let due = self.model.next_delayed().map(|(due, ..)| due);
+        let lease = self.under_way.first_lease().map(|(until, ..)| until);
+        let wakeup = due.into_iter().chain(lease).min();
+        ensure(step.next_wakeup == wakeup, "MSG-6", || {
+            format!("it wakes at {:?}, and something is to be done at {wakeup:?}", step.next_wakeup)
+        })
     }
 
     /// The end of a shortage comes first, after what was left open before it.
@@ -173,19 +224,25 @@ impl Checker {
 
     /// An entry: nothing in it is invented.
     fn enter(&mut self, entry: &Entry, witnesses: Witnesses<'_>) -> Check {
-        let Witnesses { subscribers, courier } = witnesses;
+        let Witnesses { subscribers, courier, consumers } = witnesses;
         match &entry.record {
             Record::Delivered(tried) => {
-                let is_so = subscribers.has_taken(tried.subscription.0, tried.event.0);
+                let (number, event) = (tried.subscription.0, tried.event.0);
+                let is_done = || Some(consumers.has_done(self.name(number)?, event));
+                let is_so = subscribers.has_taken(number, event) || is_done() == Some(true);
                 ensure(is_so, "MSG-1", || format!("{tried:?}, and its endpoint has not taken it"))?;
             }
             Record::Failed { tried, .. } | Record::Died(tried) | Record::Blocked(tried) => {
-                ensure(courier.has_reported(tried), "MSG-5", || format!("{tried:?} was not reported"))?;
+                let is_so = courier.has_reported(tried) || self.has_given_up(tried, entry.at, consumers);
+                ensure(is_so, "MSG-5", || format!("{tried:?} was not reported"))?;
             }
             _ => {}
         }
         let about = self.about(&entry.record);
         let first = |model: &Model, number: u32, key| Some(model.subscriptions.get(&number)?.first(key)?.0);
+        if let Record::Replayed { subscription: SubscriptionNo(number), from, .. } = entry.record {
+            self.under_way.replays(number, from.0, |key| first(&self.model, number, key));
+        }
         let before = about.and_then(|(number, _, key)| first(&self.model, number, key));
         self.model.apply(entry)?;
         if let Some((number, event, key)) = about
@@ -199,6 +256,23 @@ impl Checker {
             (_, Some((number, event, _))) => self.under_way.is_given_up(number, event),
         }
         Ok(())
+    }
+
+    fn name(&self, subscription: u32) -> Option<&SubscriptionId> {
+        self.model.subscriptions.get(&subscription).map(|known| &known.name)
+    }
+
+    /// A consumer has said so, or has said nothing until its lease ended.
+    fn has_given_up(&self, tried: &Tried, at: TimeMs, consumers: &Consumers) -> bool {
+        let (number, event, attempt) = (tried.subscription.0, tried.event.0, tried.attempt);
+        let is_over = || self.leased.get(&(number, event, attempt)).is_some_and(|until| *until <= at);
+        match &*tried.said {
+            pulls::NO_WORD => is_over(),
+            pulls::GIVEN_UP => {
+                self.name(number).is_some_and(|name| consumers.has_given_up(name, event, attempt))
+            }
+            _ => false,
+        }
     }
 
     /// The subscription, the event and the key of which an entry says something.
@@ -269,6 +343,12 @@ impl Checker {
                 let record = |subscription, event| Record::Discarded { subscription, event, by: operator() };
                 self.letters(name, (*event, false), record, news)?
             }
+            Command::Pull { name, at_most, lease } => {
+                return self.pull((name, *at_most, *lease), reply, news);
+            }
+            Command::Settle { name, ended } => self.settle(name, ended, news)?,
+            Command::Replay { name, from, by } => self.replay(name, *from, by, news)?,
+            Command::RotateSecret { name, overlap, by } => self.rotate_secret(name, *overlap, by, news)?,
             _ => return self.read(command, reply),
         };
         let rule = if matches!(command, Command::Post(_)) { "MSG-3" } else { "reply" };
@@ -296,9 +376,49 @@ impl Checker {
             let (name, topic, spec, by) = (name.clone(), TopicNo(topic), json(spec)?, by.clone());
             self.logs(news, &Record::Subscribed { subscription, name, topic, spec, by })?;
         }
-        let made_at = self.model.subscriptions.get(&number).map(|known| known.made_at).unwrap_or_default();
-        let signing = Signing { made_at, rotations: 0, old_until: TimeMs::default() };
+        let signing = self.signing(number)?;
         Ok(Reply::Subscribed { subscription, signing, is_new })
+    }
+
+    fn signing(&self, number: u32) -> Result<Signing, Violation> {
+        let known = self.model.subscriptions.get(&number);
+        known.map(|known| known.signing).ok_or_else(|| wrong("log", format!("no subscription {number}")))
+    }
+
+    /// The subscription gets again what it was to get from there on.
+    fn replay(
+        &mut self,
+        name: &SubscriptionId,
+        from: From,
+        by: &Actor,
+        news: &mut News<'_>,
+    ) -> Result<Reply, Violation> {
+        let Some((number, known)) = self.model.subscription(name) else { return Ok(none(name)) };
+        let Some(topic) = self.model.topics.get(&known.topic) else { return Ok(Reply::Busy) };
+        let first = match from {
+            From::Event(event) => event.0,
+            From::Time(at) => topic.first_since(at),
+        };
+        let from = EventNo(first.max(known.since).min(topic.last() + 1));
+        if from.0 <= topic.last() {
+            let (subscription, by) = (SubscriptionNo(number), by.clone());
+            self.logs(news, &Record::Replayed { subscription, from, by })?;
+        }
+        Ok(Reply::Replays(from))
+    }
+
+    fn rotate_secret(
+        &mut self,
+        name: &SubscriptionId,
+        overlap: DurationMs,
+        by: &Actor,
+        news: &mut News<'_>,
+    ) -> Result<Reply, Violation> {
+        let Some((number, _)) = self.model.subscription(name) else { return Ok(none(name)) };
+        let (subscription, by) = (SubscriptionNo(number), by.clone());
+        let old_until = news.now.max(self.model.now).plus(overlap.min(OLD_SECRET_MAX));
+        self.logs(news, &Record::SecretRotated { subscription, old_until, by })?;
+        Ok(Reply::Subscribed { subscription, signing: self.signing(number)?, is_new: true })
     }
 
     fn post(&mut self, post: &Post, news: &mut News<'_>) -> Result<Reply, Violation> {
@@ -315,43 +435,49 @@ impl Checker {
         let now = news.now.max(self.model.now);
         // By name: its number and content.
         let mut new: BTreeMap<u128, (u64, u64)> = BTreeMap::new();
-        let mut accepted = Vec::new();
+        let (mut accepted, mut next) = (Vec::new(), known.last() + 1);
+        let is_delayed = |event: &NewEvent| event.due.is_some_and(|due| due > now);
         for (at, event) in post.events.iter().enumerate() {
+            if event.due.is_some_and(|due| due > now.plus(DUE_MAX)) {
+                return Ok(Reply::Refused(Refused::TooLate { at }));
+            }
             let recent = known.recent(event.identity as u64, now);
-            let recent = recent.map(|(number, recent)| (number, recent.what.content));
+            let recent = recent.map(|recent| (recent.number, recent.content));
             let earlier = new.get(&event.identity).copied().or(recent);
             if let Some((number, _)) = earlier.filter(|(_, content)| *content != event.content) {
                 return Ok(Reply::Refused(Refused::Repeated { at, event: EventNo(number) }));
             }
-            let number = earlier.map_or(known.last() + 1 + new.len() as u64, |(number, _)| number);
+            // One that is delayed has no number yet.
+            let own = if is_delayed(event) { 0 } else { next };
+            let number = earlier.map_or(own, |(number, _)| number);
             accepted.push(Accepted { event: EventNo(number), is_repeat: earlier.is_some() });
             if earlier.is_none() {
                 new.insert(event.identity, (number, event.content));
+                next += u64::from(number > 0);
             }
         }
         for (event, accepted) in post.events.iter().zip(&accepted).filter(|(_, accepted)| !accepted.is_repeat)
         {
-            let next = news.entries.as_slice().first().map(|entry| &entry.record);
+            let sent = self.model.sent.get(&(event.identity as u64, event.content));
+            let matched = sent.map(|what| self.model.matches(topic, what.kind)).unwrap_or_default();
+            let matched = matched.into_iter().map(SubscriptionNo).collect();
+            let (topic, identity, content) = (TopicNo(topic), event.identity, event.content);
+            let (key, body) = (event.key, event.body.clone());
+            if let Some(due) = event.due.filter(|_| is_delayed(event)) {
+                let record = Record::Delayed { topic, identity, content, key, due, matched, body };
+                self.logs(news, &record)?;
+                continue;
+            }
             // An event without a key has one of its own, which the model judges.
+            let next = news.entries.as_slice().first().map(|entry| &entry.record);
             let own = match next {
                 Some(Record::Published { key, .. }) => Some(*key),
                 _ => None,
             };
-            let key = event
-                .key
+            let key = key
                 .or(own)
                 .ok_or_else(|| wrong("MSG-1", format!("{accepted:?} is accepted, and {next:?} is logged")))?;
-            let sent = self.model.sent.get(&(event.identity as u64, event.content));
-            let matched = sent.map(|what| self.model.matches(topic, what.kind)).unwrap_or_default();
-            let record = Record::Published {
-                topic: TopicNo(topic),
-                identity: event.identity,
-                content: event.content,
-                key,
-                matched: matched.into_iter().map(SubscriptionNo).collect(),
-                body: event.body.clone(),
-            };
-            self.logs(news, &record)?;
+            self.logs(news, &Record::Published { topic, identity, content, key, matched, body })?;
         }
         if let Some((log, up_to)) = post.followed.clone() {
             self.logs(news, &Record::Followed { log, up_to })?;
@@ -411,10 +537,12 @@ impl Checker {
         })?;
         self.under_way.sees(now);
         // How many go at once is the core's affair; the model judges whether they may.
+        let mut trims_any = false;
         while let Some(trims @ Record::Trimmed { .. }) =
             news.entries.as_slice().first().map(|entry| &entry.record)
         {
             self.logs(news, &trims.clone())?;
+            trims_any = true;
         }
         for report in &turn.ended {
             self.ended(report, news)?;
@@ -424,6 +552,7 @@ impl Checker {
             format!("{} begin, and {room} may, in epoch {} of {epoch}", deliveries.len(), turn.epoch)
         })?;
         for delivery in deliveries {
+            ensure(delivery.spec.url.is_some(), "MSG-5", || format!("{delivery:?} is to be pulled"))?;
             self.under_way.begins(&self.model, delivery, now)?;
         }
         if next_at.is_none_or(|at| at > now) {
@@ -433,14 +562,16 @@ impl Checker {
                 until.is_none_or(|until| next_at.is_none_or(|at| at > until))
             };
             let due = |(number, known): (&u32, &Subscription)| self.under_way.due(*number, known);
-            let all = self.model.subscriptions.iter().filter(|(number, _)| may_be_due(number));
+            let all = self.model.subscriptions.iter();
+            let all = all.filter(|(number, known)| known.spec.url.is_some() && may_be_due(number));
             let due = all.filter_map(due).min();
             let is_in_time = due.is_none_or(|due| due > now && next_at.is_some_and(|at| at <= due));
             ensure(is_in_time, "MSG-6", || {
                 format!("something is due at {due:?}, and the courier is to ask again at {next_at:?}")
             })?;
         }
-        let is_idle = turn.ended.is_empty() && deliveries.is_empty() && room > 0;
+        // A step that is full of what is let go begins nothing.
+        let is_idle = turn.ended.is_empty() && deliveries.is_empty() && room > 0 && !trims_any;
         self.idle_turns =
             if is_idle && *next_at <= Some(now) && next_at.is_some() { self.idle_turns + 1 } else { 0 };
         ensure(self.idle_turns <= IDLE_TURNS_MAX, "MSG-6", || {
@@ -448,11 +579,23 @@ impl Checker {
         })
     }
 
+    /// What must come of a report, and whether that is certain. Far from where the service has
+    /// looked last, as after a replay, it may come to nothing: the event comes again.
+    fn end(&self, report: &Attempted, news: &News<'_>) -> (End, bool) {
+        let (number, end) = (report.subscription.0, self.model.end(report));
+        let Some(known) = self.model.subscriptions.get(&number) else { return (end, true) };
+        let is_near = report.event.0 < self.under_way.looked_up_to(number, known).saturating_add(NEAR);
+        let next = news.entries.as_slice().first().and_then(|entry| entry.record.tried());
+        let is_it = |tried: &Tried| (tried.subscription, tried.event) == (report.subscription, report.event);
+        let stands = is_near || end == End::PutOff || next.is_some_and(is_it);
+        (if stands { end } else { End::Nothing }, is_near)
+    }
+
     /// A delivery has ended.
     fn ended(&mut self, report: &Attempted, news: &mut News<'_>) -> Check {
         let (number, event) = (report.subscription.0, report.event.0);
         let (subscription, event_no) = (report.subscription, report.event);
-        let end = self.model.end(report);
+        let (end, is_certain) = self.end(report, news);
         let is_delivered = end == End::Delivered;
         let said =
             if is_delivered { "" } else { &report.said[..report.said.floor_char_boundary(SAID_BYTES_MAX)] };
@@ -470,7 +613,7 @@ impl Checker {
             End::Nothing => return Ok(()),
             End::PutOff => {
                 if let Some(key) = key {
-                    self.under_way.puts_off(number, key, news.now, was_flying);
+                    self.under_way.puts_off(number, key, news.now, was_flying && is_certain);
                 }
                 return Ok(());
             }
@@ -492,7 +635,9 @@ impl Checker {
                 self.logs(news, &Record::Failed { tried, again_at })?;
             }
         }
+        let has_url = self.model.subscriptions.get(&number).is_some_and(|known| known.spec.url.is_some());
         let fails_for_all = report.status == 0 || report.status >= 500 || matches!(report.status, 408 | 429);
+        let fails_for_all = fails_for_all && has_url;
         match is_delivered || !fails_for_all {
             true => self.under_way.answers(number),
             false => self.under_way.fails(number, news.now),
@@ -517,7 +662,7 @@ impl Checker {
     }
 
     /// Everything has come to its end.
-    pub(crate) fn quiet(&self, subscribers: &Subscribers) -> Check {
+    pub(crate) fn quiet(&self, subscribers: &Subscribers, consumers: &Consumers) -> Check {
         for (number, known) in &self.model.subscriptions {
             let owed = known.owed_count();
             ensure(owed == 0, "MSG-6", || format!("{} is still owed {owed} events", known.name))?;
@@ -526,8 +671,9 @@ impl Checker {
                 let is_for =
                     topic.ever(event).is_some_and(|event| event.matched.binary_search(number).is_ok());
                 let is_done = subscribers.has_taken(*number, event)
+                    || consumers.has_done(&known.name, event)
                     || known.dead.contains_key(&event)
-                    || known.discarded.contains(&event);
+                    || known.given_up.contains(&event);
                 ensure(!is_for || is_done, "MSG-1", || format!("{} never gets {event}", known.name))?;
             }
         }
@@ -563,6 +709,12 @@ fn brief_record(record: &Record) -> String {
             let matched: Vec<u32> = matched.iter().map(|number| number.0).collect();
             format!("topic {} has {identity} key {} for {matched:?}", topic.0, key.0)
         }
+        Record::Delayed { topic, identity, due, matched, .. } => {
+            let matched: Vec<u32> = matched.iter().map(|number| number.0).collect();
+            format!("topic {} will have {identity} at {} for {matched:?}", topic.0, sim::story::clock(*due))
+        }
+        Record::Due { topic, delayed, .. } => format!("topic {} has entry {delayed}", topic.0),
+        Record::Replayed { subscription, from, .. } => format!("{} again from {}", subscription.0, from.0),
         Record::Delivered(tried) => {
             format!("{} has {} at {}", tried.subscription.0, tried.event.0, tried.attempt)
         }

@@ -3,6 +3,7 @@
 
 use crate::model::Model;
 use crate::subscribers::Subscribers;
+use crate::underway::UnderWay;
 use notify::core::{Attempted, Command, Delivery, Outcome, Reply, Turn};
 use sim::{Check, Violation, ensure};
 use std::collections::{BTreeSet, VecDeque};
@@ -20,7 +21,8 @@ pub(crate) struct Courier {
     repeats: u64,
     epoch: u64,
     is_unsure: bool,
-    under_way: Vec<Delivery>,
+    /// Each with the number of replays that its subscription had had.
+    under_way: Vec<(Delivery, usize)>,
     ended: Vec<Attempted>,
     /// What it has reported lately, the last one last.
     reported: VecDeque<Attempted>,
@@ -62,12 +64,12 @@ impl Courier {
         subscribers: &mut Subscribers,
     ) -> Result<Command, Violation> {
         let share = if subscribers.is_over { 90 } else { *prng.pick(&[10, 50, 90, 100]) };
-        for delivery in std::mem::take(&mut self.under_way) {
+        for (delivery, replays) in std::mem::take(&mut self.under_way) {
             if !prng.percent(share) {
-                self.under_way.push(delivery);
+                self.under_way.push((delivery, replays));
                 continue;
             }
-            let ended = subscribers.receive(prng, model, &delivery)?;
+            let ended = subscribers.receive(prng, model, (&delivery, replays))?;
             self.failures.insert((ended.subscription.0, ended.event.0, ended.attempt, ended.status));
             self.ended.push(ended);
         }
@@ -82,8 +84,8 @@ impl Courier {
         Ok(Command::Turn(Arc::new(Turn { epoch: self.epoch, ended, room, free: usize::MAX })))
     }
 
-    /// The answer to the turn. `model` is what the log said then.
-    pub(crate) fn hears(&mut self, reply: &Reply, model: &Model) -> Check {
+    /// The answer to the turn. `model` is what the log says after it.
+    pub(crate) fn hears(&mut self, reply: &Reply, model: &Model, known: &UnderWay) -> Check {
         // What was reported is reported again.
         let Reply::Turned { deliveries, epoch, next_at } = reply else { return Ok(()) };
         // An attempt that was not made comes again under its number.
@@ -94,13 +96,14 @@ impl Courier {
         self.epoch = *epoch;
         self.next_at = *next_at;
         for delivery in deliveries {
-            self.begins(delivery, model)?;
+            let replays = known.begun_after(delivery.subscription.0, delivery.event.0);
+            self.begins((delivery, replays), model)?;
         }
         Ok(())
     }
 
     /// Nothing of this key is on its way, also not from before the state was built again.
-    fn begins(&mut self, delivery: &Delivery, model: &Model) -> Check {
+    fn begins(&mut self, (delivery, replays): (&Delivery, usize), model: &Model) -> Check {
         let key = |delivery: &Delivery| {
             let known = model.subscriptions.get(&delivery.subscription.0)?;
             let event = model.topics.get(&known.topic)?.ever(delivery.event.0)?;
@@ -109,26 +112,26 @@ impl Courier {
             (!is_decided).then_some((delivery.subscription, event.key))
         };
         let own = key(delivery);
-        let other = self.under_way.iter().find(|other| own.is_some() && key(other) == own);
+        let other = self.under_way.iter().find(|(other, _)| own.is_some() && key(other) == own);
         ensure(other.is_none(), "MSG-2", || {
-            let other = other.map(|other| (other.event, other.attempt));
+            let other = other.map(|(other, _)| (other.event, other.attempt));
             format!("{:?} begins, and {other:?} of its key is under way", (delivery.event, delivery.attempt))
         })?;
-        self.under_way.push(delivery.clone());
+        self.under_way.push((delivery.clone(), replays));
         Ok(())
     }
 
-    /// An operator has decided about a dead letter or a key: an earlier report says nothing any
-    /// more.
+    /// An operator has decided about a dead letter or a key, or has all delivered again: an earlier
+    /// report says nothing any more.
     pub(crate) fn forgets_reports(&mut self) {
         self.reported.clear();
     }
 
     /// The process has ended. Of what was on its way some arrives.
     pub(crate) fn dies(&mut self, prng: &mut Prng, model: &Model, subscribers: &mut Subscribers) -> Check {
-        for delivery in std::mem::take(&mut self.under_way) {
+        for (delivery, replays) in std::mem::take(&mut self.under_way) {
             if prng.percent(50) {
-                subscribers.receive(prng, model, &delivery)?;
+                subscribers.receive(prng, model, (&delivery, replays))?;
             }
         }
         let (in_flight_max, repeats) = (self.in_flight_max, self.repeats);

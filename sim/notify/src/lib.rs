@@ -8,12 +8,14 @@
 //! | `model` | what the log says, in plain lists |
 //! | `underway` | what the service knows and does not log |
 //! | `subscribers` | endpoints: what they answer, and what they have had |
+//! | `consumers` | those of subscriptions without an endpoint: they pull and settle |
 //! | `courier` | takes what is due, delivers it, reports what came of it |
 //! | `workload` | publishers and operators |
 //! | `checker` | compares every reply and every entry with the model |
 //! | `system` | puts them together |
 
 mod checker;
+mod consumers;
 mod courier;
 mod model;
 mod names;

@@ -3,17 +3,19 @@
 
 use crate::names::{What, passes};
 use contracts::{SubscriptionId, TopicId};
-use notify::core::DeadLetter;
 use notify::core::record::{Entry, EventNo, Key, Record, SubscriptionNo, Tried};
 use notify::core::spec::{Exhausted, SubscriptionSpec, SubscriptionState, TopicSpec};
+use notify::core::{DeadLetter, Signing};
 use sim::{Check, Violation, ensure};
 use std::collections::{BTreeMap, BTreeSet};
 use units::{DurationMs, TimeMs};
 
-/// An event that was posted.
+/// An event that was published.
 #[derive(Debug)]
 pub(crate) struct Event {
+    /// The entry that has its body: that of its post.
     pub(crate) sequence: u64,
+    /// When it was published.
     pub(crate) at: TimeMs,
     /// As the log has it.
     pub(crate) key: Key,
@@ -21,19 +23,39 @@ pub(crate) struct Event {
     pub(crate) matched: Vec<u32>,
 }
 
+/// An event that is to be published later.
+#[derive(Debug)]
+struct Delayed {
+    what: What,
+    matched: Vec<u32>,
+}
+
+/// An event that was posted, to recognise its repetitions.
+#[derive(Debug)]
+pub(crate) struct Posted {
+    /// 0 if it was delayed.
+    pub(crate) number: u64,
+    pub(crate) content: u64,
+    at: TimeMs,
+}
+
 #[derive(Debug)]
 pub(crate) struct Topic {
     pub(crate) name: TopicId,
     pub(crate) spec: TopicSpec,
-    /// All that were ever posted, the first one being number 1.
+    /// All that were ever published, the first one being number 1.
     events: Vec<Event>,
     /// Those up to this one are no longer kept, apart from those that somebody needs.
     pub(crate) trimmed: u64,
     apart: BTreeSet<u64>,
-    /// Those up to this one were too old to be recognised when a later one was posted.
-    forgotten: u64,
-    /// The last event of each name.
-    by_name: BTreeMap<u64, u64>,
+    /// Those that are to be published later, by their entries.
+    delayed: BTreeMap<u64, Delayed>,
+    /// All that were ever posted, in that order.
+    posted: Vec<Posted>,
+    /// So many of them were too old to be recognised when a later one was posted.
+    forgotten: usize,
+    /// The last one of each name.
+    by_name: BTreeMap<u64, usize>,
     keys: BTreeSet<Key>,
 }
 
@@ -61,10 +83,49 @@ impl Topic {
     }
 
     /// The event of this name of which another one would be a repetition.
-    pub(crate) fn recent(&self, name: u64, at: TimeMs) -> Option<(u64, &Event)> {
-        let number = *self.by_name.get(&name)?;
-        let event = self.ever(number)?;
-        (number > self.forgotten && self.repeats_until(event.at) >= at).then_some((number, event))
+    pub(crate) fn recent(&self, name: u64, at: TimeMs) -> Option<&Posted> {
+        let place = *self.by_name.get(&name)?;
+        let posted = self.posted.get(place)?;
+        (place >= self.forgotten && self.repeats_until(posted.at) >= at).then_some(posted)
+    }
+
+    /// The first event that is kept and was published at this time or later; the next one if there
+    /// is none.
+    pub(crate) fn first_since(&self, at: TimeMs) -> u64 {
+        let kept = self.apart.iter().copied().chain(self.trimmed + 1..=self.last());
+        let is_since = |number: &u64| self.ever(*number).is_some_and(|event| event.at >= at);
+        kept.into_iter().find(is_since).unwrap_or(self.last() + 1)
+    }
+
+    /// Whether few events are left of those from this one on, or of some of them.
+    pub(crate) fn has_apart_since(&self, number: u64) -> bool {
+        self.apart.range(number..).next().is_some()
+    }
+
+    pub(crate) fn delayed_count(&self) -> u64 {
+        self.delayed.len() as u64
+    }
+
+    /// The first entry whose body is still needed.
+    fn first_body(&self) -> Option<u64> {
+        let kept = self.apart.iter().copied().chain(self.trimmed + 1..=self.last());
+        let kept = kept.filter_map(|number| Some(self.ever(number)?.sequence));
+        kept.chain(self.delayed.keys().copied()).min()
+    }
+
+    /// An event is posted, and is no repetition.
+    fn post(&mut self, name: u64, posted: Posted) -> Check {
+        if let Some(repeated) = self.recent(name, posted.at) {
+            return Err(wrong("MSG-3", format!("{posted:?} repeats {repeated:?}")));
+        }
+        while let Some(first) = self.posted.get(self.forgotten)
+            && self.repeats_until(first.at) < posted.at
+        {
+            self.forgotten += 1;
+        }
+        self.by_name.insert(name, self.posted.len());
+        self.posted.push(posted);
+        Ok(())
     }
 }
 
@@ -82,10 +143,18 @@ pub(crate) struct Subscription {
     pub(crate) topic: u32,
     pub(crate) spec: SubscriptionSpec,
     pub(crate) state: SubscriptionState,
-    pub(crate) made_at: TimeMs,
+    /// The first event that it can get.
+    pub(crate) since: u64,
+    /// The service has looked at all events before this one, as follows from the log.
+    pub(crate) looked_up_to: u64,
+    pub(crate) signing: Signing,
     pub(crate) owed: BTreeMap<Key, BTreeMap<u64, Wait>>,
     pub(crate) dead: BTreeMap<u64, DeadLetter>,
     pub(crate) discarded: BTreeSet<u64>,
+    /// Those of them that were not replayed since.
+    pub(crate) given_up: BTreeSet<u64>,
+    /// From which events on it was to get all again, in the order of the commands.
+    pub(crate) replays: Vec<u64>,
     /// Dead letters that an operator has redriven, and keys of which anything was redriven.
     pub(crate) redriven: BTreeSet<u64>,
     pub(crate) redriven_keys: BTreeSet<Key>,
@@ -141,6 +210,8 @@ pub(crate) struct Model {
     /// What was last set of each, also of those that were deleted.
     pub(crate) specs: BTreeMap<SubscriptionId, SubscriptionSpec>,
     pub(crate) followed: BTreeMap<String, u64>,
+    /// Events that are to be published later: when, their entries, and their topics.
+    delayed: BTreeSet<(TimeMs, u64, u32)>,
     /// What publishers have sent, by name and content.
     pub(crate) sent: BTreeMap<(u64, u64), What>,
     /// Derived events since the last entry that says how far their log was followed.
@@ -240,7 +311,21 @@ impl Model {
                 self.subscriptions.remove(&subscription.0);
                 Ok(())
             }
-            Record::Published { .. } => self.published(&entry.record),
+            Record::Published { topic, identity, content, key, matched, body } => {
+                let what = self.posted(topic.0, (*identity, *content), matched, body)?;
+                self.published(topic.0, what, *key)
+            }
+            Record::Delayed { topic, identity, content, key, due, matched, body } => {
+                let what = self.posted(topic.0, (*identity, *content), matched, body)?;
+                self.delays(topic.0, what, (key.map(|key| key.0), *due))
+            }
+            Record::Due { topic, due, delayed } => self.comes_due((*due, delayed.0, topic.0)),
+            Record::Replayed { subscription, from, .. } => self.replayed(*subscription, from.0),
+            Record::SecretRotated { subscription, old_until, .. } => {
+                let signing = &mut self.known(*subscription)?.signing;
+                (signing.rotations, signing.old_until) = (signing.rotations + 1, *old_until);
+                Ok(())
+            }
             Record::Delivered(tried) => {
                 let (known, key) = self.waiting(tried.subscription, tried.event)?;
                 known.delivered += 1;
@@ -274,6 +359,9 @@ impl Model {
             Record::ShortageOver { .. } => Ok(()),
             other => Err(wrong("log", format!("nobody asked for {other:?}"))),
         }?;
+        if let Some(tried) = entry.record.tried() {
+            self.has_looked(tried);
+        }
         self.let_the_rest_go();
         Ok(())
     }
@@ -295,6 +383,13 @@ impl Model {
         self.subscriptions.get_mut(&subscription.0).ok_or_else(none)
     }
 
+    /// The log says something of an attempt: the service has looked at all events up to that one.
+    fn has_looked(&mut self, tried: &Tried) {
+        if let Some(known) = self.subscriptions.get_mut(&tried.subscription.0) {
+            known.looked_up_to = known.looked_up_to.max(tried.event.0 + 1);
+        }
+    }
+
     fn topic_defined(&mut self, topic: u32, name: &TopicId, spec: &str) -> Check {
         let spec: TopicSpec = serde_json::from_str(spec).map_err(|error| wrong("log", error.to_string()))?;
         if let Some(known) = self.topics.get_mut(&topic) {
@@ -310,6 +405,8 @@ impl Model {
             events: Vec::new(),
             trimmed: 0,
             apart: BTreeSet::new(),
+            delayed: BTreeMap::new(),
+            posted: Vec::new(),
             forgotten: 0,
             by_name: BTreeMap::new(),
             keys: BTreeSet::new(),
@@ -333,15 +430,20 @@ impl Model {
         let is_new = number == self.last_subscription + 1 && self.subscription(name).is_none();
         ensure(is_new, "log", || format!("a second subscription {number} or {name}"))?;
         self.last_subscription = number;
+        let since = self.topics.get(&topic).map_or(0, Topic::last) + 1;
         let new = Subscription {
             name: name.clone(),
             topic,
             spec,
             state: SubscriptionState::Active,
-            made_at: self.now,
+            since,
+            looked_up_to: since,
+            signing: Signing { made_at: self.now, rotations: 0, old_until: TimeMs::default() },
             owed: BTreeMap::new(),
             dead: BTreeMap::new(),
             discarded: BTreeSet::new(),
+            given_up: BTreeSet::new(),
+            replays: Vec::new(),
             redriven: BTreeSet::new(),
             redriven_keys: BTreeSet::new(),
             delivered: 0,
@@ -351,42 +453,126 @@ impl Model {
         Ok(())
     }
 
-    /// The event is one that a publisher has sent, is no repetition, and names all who want it.
-    fn published(&mut self, record: &Record) -> Check {
-        let Record::Published { topic, identity, content, key, matched, body } = record else {
-            return Ok(());
-        };
-        let (sequence, at) = (self.last, self.now);
-        let sent = self.sent.get(&(*identity as u64, *content));
-        let sent = sent.filter(|what| what.event().identity == *identity && what.event().body == *body);
+    /// The event is one that a publisher has sent, and names all who want it.
+    fn posted(
+        &self,
+        topic: u32,
+        (identity, content): (u128, u64),
+        matched: &[SubscriptionNo],
+        body: &[u8],
+    ) -> Result<What, Violation> {
+        let sequence = self.last;
+        let sent = self.sent.get(&(identity as u64, content)).filter(|what| {
+            let event = what.event();
+            event.identity == identity && *event.body == *body
+        });
         let what =
             sent.ok_or_else(|| wrong("MSG-5", format!("entry {sequence}: nobody has sent {identity}")))?;
-        let what = what.clone();
-        let matched: Vec<u32> = matched.iter().map(|number| number.0).collect();
-        let wanted = self.matches(topic.0, what.kind);
-        ensure(matched == wanted, "MSG-5", || {
+        let wanted = self.matches(topic, what.kind);
+        ensure(matched.iter().map(|number| number.0).eq(wanted.iter().copied()), "MSG-5", || {
             format!("entry {sequence} is for {matched:?}, and {wanted:?} want it")
         })?;
-        let Some(known) = self.topics.get_mut(&topic.0) else {
-            return Err(wrong("log", format!("entry {sequence} is of no topic")));
-        };
-        let repeated = known.recent(what.name, at).map(|(number, _)| number);
-        ensure(repeated.is_none(), "MSG-3", || format!("entry {sequence} repeats event {repeated:?}"))?;
-        let has_key = what.key.map_or(!known.keys.contains(key), |own| *key == Key(own));
-        ensure(has_key, "MSG-2", || format!("entry {sequence} has the key {key:?}, and not {:?}", what.key))?;
-        known.keys.insert(*key);
-        while let Some(event) = known.ever(known.forgotten + 1)
-            && known.repeats_until(event.at) < at
-        {
-            known.forgotten += 1;
-        }
-        let number = known.last() + 1;
-        known.by_name.insert(what.name, number);
+        Ok(what.clone())
+    }
+
+    fn known_topic(&mut self, topic: u32) -> Result<&mut Topic, Violation> {
+        let last = self.last;
+        self.topics.get_mut(&topic).ok_or_else(|| wrong("log", format!("entry {last} is of no topic")))
+    }
+
+    /// The event is no repetition, and gets the next number.
+    fn published(&mut self, topic: u32, what: What, key: Key) -> Check {
+        let (sequence, at, matched) = (self.last, self.now, self.matches(topic, what.kind));
+        ensure(what.due.is_none_or(|due| due <= at), "MSG-5", || {
+            format!("entry {sequence} of {at} publishes at once {what:?}")
+        })?;
         self.derived.push(what.name);
-        known.events.push(Event { sequence, at, key: *key, what, matched: matched.clone() });
+        let known = self.known_topic(topic)?;
+        let number = known.last() + 1;
+        known.post(what.name, Posted { number, content: what.content, at })?;
+        self.gets_number(topic, Event { sequence, at, key, what, matched })
+    }
+
+    /// The event is no repetition, and waits until it is due.
+    fn delays(&mut self, topic: u32, what: What, (key, due): (Option<u64>, TimeMs)) -> Check {
+        let (sequence, at, matched) = (self.last, self.now, self.matches(topic, what.kind));
+        ensure(what.key == key && what.due == Some(due) && due > at, "MSG-5", || {
+            format!("entry {sequence} of {at} is due at {due}, with the key {key:?}: it is {what:?}")
+        })?;
+        self.delayed.insert((due, sequence, topic));
+        let known = self.known_topic(topic)?;
+        known.post(what.name, Posted { number: 0, content: what.content, at })?;
+        known.delayed.insert(sequence, Delayed { what, matched });
+        Ok(())
+    }
+
+    /// The first event that is due is published, to those of its subscriptions that are left.
+    fn comes_due(&mut self, is_due: (TimeMs, u64, u32)) -> Check {
+        let (due, sequence, topic) = is_due;
+        let (last, now, first) = (self.last, self.now, self.delayed.pop_first());
+        ensure(first == Some(is_due) && due <= now, "MSG-6", || {
+            format!(
+                "entry {last} of {now} publishes what is due at {due}, entry {sequence}; next is {first:?}"
+            )
+        })?;
+        let known = self.known_topic(topic)?;
+        let next = known.last() + 1;
+        let none = || wrong("MSG-5", format!("entry {last}: entry {sequence} is not delayed"));
+        let Delayed { what, mut matched } = known.delayed.remove(&sequence).ok_or_else(none)?;
+        // As documented: an event in no order has a key of its own.
+        let key = Key(what.key.unwrap_or(!next));
+        matched.retain(|number| self.subscriptions.contains_key(number));
+        self.gets_number(topic, Event { sequence, at: now, key, what, matched })
+    }
+
+    /// The event has the next number of its topic, and is owed to those whom it is for.
+    fn gets_number(&mut self, topic: u32, event: Event) -> Check {
+        let (last, key, own) = (self.last, event.key, event.what.key);
+        let known = self.known_topic(topic)?;
+        let has_key = own.map_or(!known.keys.contains(&key), |own| key == Key(own));
+        ensure(has_key, "MSG-2", || format!("entry {last} has the key {key:?}, and not {own:?}"))?;
+        known.keys.insert(key);
+        let (number, matched) = (known.last() + 1, event.matched.clone());
+        known.events.push(event);
         for subscription in matched {
             if let Some(known) = self.subscriptions.get_mut(&subscription) {
-                known.owed.entry(*key).or_default().insert(number, Wait::default());
+                known.owed.entry(key).or_default().insert(number, Wait::default());
+            }
+        }
+        Ok(())
+    }
+
+    /// The first event that is to be published later: when, its entry, and its topic.
+    pub(crate) fn next_delayed(&self) -> Option<(TimeMs, u64, u32)> {
+        self.delayed.first().copied()
+    }
+
+    /// When the last of them is to be published.
+    pub(crate) fn last_delayed(&self) -> Option<TimeMs> {
+        self.delayed.last().map(|(due, ..)| *due)
+    }
+
+    /// The first entry of which the log must still have the body.
+    pub(crate) fn first_body(&self) -> Option<u64> {
+        self.topics.values().filter_map(Topic::first_body).min()
+    }
+
+    /// The subscription is to get again what it was to get from this event on: all that is kept.
+    fn replayed(&mut self, number: SubscriptionNo, from: u64) -> Check {
+        let topic = self.known(number)?.topic;
+        let Some(topic) = self.topics.get(&topic) else { return Err(wrong("log", "of no topic")) };
+        let Some(known) = self.subscriptions.get_mut(&number.0) else { return Ok(()) };
+        ensure((known.since..=topic.last()).contains(&from), "MSG-5", || {
+            format!("{} is to get all from {from} on again, and was made before {}", known.name, known.since)
+        })?;
+        known.dead.retain(|event, _| *event < from);
+        known.replays.push(from);
+        known.looked_up_to = known.looked_up_to.min(from);
+        for event in from..=topic.last() {
+            let Some(kept) = topic.kept(event) else { continue };
+            if kept.matched.binary_search(&number.0).is_ok() {
+                known.owed.entry(kept.key).or_default().insert(event, Wait::default());
+                known.given_up.remove(&event);
             }
         }
         Ok(())
@@ -451,6 +637,7 @@ impl Model {
         let none = || wrong("MSG-1", format!("entry {last}: {event:?} has not failed for {number:?}"));
         let key = key.ok_or_else(none)?;
         known.discarded.insert(event.0);
+        known.given_up.insert(event.0);
         if known.dead.remove(&event.0).is_some() {
             return Ok(());
         }

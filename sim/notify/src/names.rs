@@ -5,6 +5,7 @@ use notify::core::NewEvent;
 use notify::core::record::Key;
 use notify::filter::{Attributes, Filter};
 use std::collections::BTreeMap;
+use units::TimeMs;
 
 /// The topics that a seed may have, and one that no seed makes.
 pub(crate) const TOPICS: [&str; 2] = ["sales", "orders"];
@@ -37,6 +38,8 @@ pub(crate) struct What {
     pub(crate) content: u64,
     pub(crate) kind: usize,
     pub(crate) key: Option<u64>,
+    /// It is to be published then, if that is later.
+    pub(crate) due: Option<TimeMs>,
 }
 
 impl What {
@@ -50,7 +53,7 @@ impl What {
             identity: u128::from(self.name),
             content: self.content,
             key: self.key.map(Key),
-            due: None,
+            due: self.due,
             attributes,
             body: format!("{}/{}/{}", self.name, self.content, KINDS[self.kind]).into_bytes().into(),
         }

@@ -42,6 +42,8 @@ struct Had {
     last: BTreeMap<u64, u64>,
     /// What it has answered with 2xx, whether or not the answer was heard.
     taken: BTreeSet<u64>,
+    /// So many replays of its subscription have begun since.
+    replays: usize,
 }
 
 /// All endpoints, by the number of their subscription.
@@ -80,7 +82,7 @@ impl Subscribers {
         }
     }
 
-    fn mood(&self, subscription: u32) -> Mood {
+    pub(crate) fn mood(&self, subscription: u32) -> Mood {
         if self.is_dead(subscription) {
             return Mood::Down;
         }
@@ -93,12 +95,12 @@ impl Subscribers {
         self.had.get(&subscription).is_some_and(|had| had.taken.contains(&event))
     }
 
-    /// A delivery is made: what the courier hears of it.
+    /// A delivery is made that was begun after so many replays: what the courier hears of it.
     pub(crate) fn receive(
         &mut self,
         prng: &mut Prng,
         model: &Model,
-        delivery: &Delivery,
+        (delivery, replays): (&Delivery, usize),
     ) -> Result<Attempted, Violation> {
         let (subscription, event) = (delivery.subscription.0, delivery.event.0);
         let mood = self.mood(subscription);
@@ -118,7 +120,7 @@ impl Subscribers {
             Mood::Gone => (true, (Outcome::Gone, 410)),
         };
         if arrives {
-            self.arrives(model, delivery)?;
+            self.arrives(model, (delivery, replays))?;
         }
         if outcome == Outcome::Delivered {
             self.had.entry(subscription).or_default().taken.insert(event);
@@ -141,16 +143,31 @@ impl Subscribers {
         Ok(Attempted { subscription, event, attempt: delivery.attempt, outcome, status, took_ms, said })
     }
 
-    /// What arrives for the first time does so before all later events of its key, unless an
-    /// operator has decided about it.
-    fn arrives(&mut self, model: &Model, delivery: &Delivery) -> Check {
+    /// What arrives for the first time, or for the first time after a replay, does so before all
+    /// later events of its key, unless an operator has decided about it.
+    fn arrives(&mut self, model: &Model, (delivery, replays): (&Delivery, usize)) -> Check {
         let (subscription, event) = (delivery.subscription.0, delivery.event.0);
         let had = self.had.entry(subscription).or_default();
         let Some(known) = model.subscriptions.get(&subscription) else { return Ok(()) };
-        let Some(posted) = model.topics.get(&known.topic).and_then(|topic| topic.ever(event)) else {
+        let Some(topic) = model.topics.get(&known.topic) else { return Ok(()) };
+        let Some(posted) = topic.ever(event) else {
             let what = format!("{} gets an event that is not there: {event}", known.name);
             return Err(Violation { rule: "MSG-5", what });
         };
+        for from in &known.replays[had.replays..] {
+            had.arrived.retain(|event| event < from);
+            had.last.clear();
+            for event in &had.arrived {
+                if let Some(key) = topic.ever(*event).and_then(|before| before.what.key) {
+                    had.last.insert(key, *event);
+                }
+            }
+        }
+        had.replays = known.replays.len();
+        // What was on its way at the replay says nothing of those that come again.
+        if known.replays[replays..].iter().any(|from| *from <= event) {
+            return Ok(());
+        }
         let is_first = had.arrived.insert(event);
         let Some(key) = posted.what.key else { return Ok(()) };
         let last = had.last.entry(key).or_default();

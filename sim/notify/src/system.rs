@@ -1,6 +1,7 @@
 //! Puts publishers, subscribers, courier and checker together as one system.
 
 use crate::checker::{self, Checker, Witnesses};
+use crate::consumers::Consumers;
 use crate::courier::Courier;
 use crate::model::Subscription;
 use crate::names::operator;
@@ -8,7 +9,7 @@ use crate::subscribers::Subscribers;
 use crate::workload::Workload;
 use engines::log::{Log, LogRead};
 use notify::core::record::EventNo;
-use notify::core::{Command, Letters, Notify, Reply};
+use notify::core::{Command, From, Letters, Notify, Reply};
 use runtime::Machine;
 use sim::story::clock;
 use sim::{Batch, Check, Habits, Step, System, Violation, ensure};
@@ -37,7 +38,10 @@ pub struct Messages {
     work: Workload,
     subscribers: Subscribers,
     courier: Courier,
+    consumers: Consumers,
     checker: Checker,
+    /// Once all is done, every subscription gets all again.
+    replays_at_the_end: bool,
     /// What of a dying courier's deliveries arrives is decided by a generator of its own.
     prng: Prng,
     ending: Ending,
@@ -57,6 +61,8 @@ impl System for Messages {
             work,
             subscribers: Subscribers::new(dead_each),
             courier: Courier::new(in_flight_max, repeats),
+            consumers: Consumers::default(),
+            replays_at_the_end: prng.percent(20),
             checker: Checker::default(),
             prng: Prng::new(prng.next_u64()),
             ending: Ending::No,
@@ -68,18 +74,19 @@ impl System for Messages {
         self.work.set_up(prng)
     }
 
-    fn ask(&mut self, prng: &mut Prng, _now: TimeMs) -> Command {
-        self.work.ask(prng, &mut self.checker.model)
+    fn ask(&mut self, prng: &mut Prng, now: TimeMs) -> Command {
+        self.work.ask(prng, now, &mut self.checker.model)
     }
 
     fn hear(
         &mut self,
-        _prng: &mut Prng,
+        prng: &mut Prng,
         command: &Command,
         reply: &Reply,
-        _later: &mut Vec<(u64, Command)>,
+        later: &mut Vec<(u64, Command)>,
     ) -> Check {
         self.work.hear(command, reply);
+        self.consumers.hear(prng, &self.subscribers, (command, reply), later);
         Ok(())
     }
 
@@ -96,23 +103,34 @@ impl System for Messages {
         self.courier.turns(prng, &self.checker.model, &mut self.subscribers).map(Some)
     }
 
-    fn restarted(&mut self, _machine: &Notify, reader: &mut dyn LogRead) -> Check {
+    fn restarted(&mut self, machine: &Notify, reader: &mut dyn LogRead) -> Check {
         self.courier.dies(&mut self.prng, &self.checker.model, &mut self.subscribers)?;
-        let witnesses = Witnesses { subscribers: &self.subscribers, courier: &self.courier };
-        self.checker.restarted(reader, witnesses)
+        let Self { subscribers, courier, consumers, .. } = self;
+        self.checker.restarted(reader, Witnesses { subscribers, courier, consumers })?;
+        self.keeps_bodies(machine)
     }
 
     fn check(&mut self, step: &Step<'_, Self>, machine: &Notify, reader: &mut dyn LogRead) -> Check {
-        let Step { now, commands, replies, in_shortage, is_stale, is_whole, .. } = *step;
+        let Step { now, commands, replies, in_shortage, is_stale, next_wakeup, is_whole } = *step;
         let epoch = (!is_stale).then(|| machine.volatile());
-        let seen = checker::Step { now, commands, replies, in_shortage, is_whole, epoch };
-        let witnesses = Witnesses { subscribers: &self.subscribers, courier: &self.courier };
-        if self.checker.step(&seen, reader, witnesses)? {
+        let seen = checker::Step { now, commands, replies, in_shortage, next_wakeup, is_whole, epoch };
+        let Self { subscribers, courier, consumers, .. } = self;
+        if self.checker.step(&seen, reader, Witnesses { subscribers, courier, consumers })? {
             self.courier.forgets_reports();
         }
         for (command, reply) in commands.iter().zip(replies) {
-            if matches!(command, Command::Turn(_)) {
-                self.courier.hears(reply, &self.checker.model)?;
+            match (command, reply) {
+                (Command::Turn(_), _) => {
+                    let Checker { model, under_way, .. } = &self.checker;
+                    self.courier.hears(reply, model, under_way)?;
+                }
+                // At the end they are there at once, and not behind the network.
+                (Command::Pull { name, .. }, Reply::Pulled { deliveries, .. })
+                    if self.ending != Ending::No =>
+                {
+                    self.consumers.hear_at_the_end(&self.subscribers, name, deliveries);
+                }
+                _ => {}
             }
         }
         Ok(())
@@ -131,8 +149,8 @@ impl System for Messages {
         self.work.last_questions()
     }
 
-    /// The courier goes on until nothing is owed any more; then operators decide about what is
-    /// dead or blocked, and it goes on again.
+    /// The courier and the consumers go on until nothing is owed any more; then operators decide
+    /// about what is dead or blocked, and they go on again.
     fn winds_down(&mut self, prng: &mut Prng, now: TimeMs) -> Result<Option<Batch<Self>>, Violation> {
         if self.ending == Ending::No {
             self.ending = Ending::Delivers { until: self.quiet_by(now) };
@@ -141,7 +159,7 @@ impl System for Messages {
             if matches!(self.ending, Ending::Redrives { .. }) {
                 return Ok(None);
             }
-            self.ending = Ending::Redrives { until: now.plus(QUIET) };
+            self.ending = Ending::Redrives { until: self.quiet_by(now) };
             // As the courier does when it hears of a new entry.
             self.courier.next_at = None;
             return Ok(Some((0, self.decisions())));
@@ -152,19 +170,25 @@ impl System for Messages {
             let what = format!("at {now} {} has not had all, which it was to have by {until}", known.name);
             return Err(Violation { rule: "MSG-6", what });
         }
-        let wait_ms = match self.courier.is_idle() {
-            true => self.courier.next_at.map_or(LANDING_MS, |at| at.since(now).0.max(1)),
+        let is_idle = self.courier.is_idle() && self.consumers.to_say.is_empty();
+        let next = self.courier.next_at.into_iter().chain(self.next_for_consumers()).min();
+        let wait_ms = match is_idle {
+            true => next.map_or(LANDING_MS, |at| at.since(now).0.max(1)),
             false => LANDING_MS,
         };
         // What an endpoint answers that is dead is of no interest to those that answer.
         let wait_ms = if now <= until { wait_ms.min(until.since(now).0 + 1) } else { wait_ms };
         let turn = self.courier.turns(prng, &self.checker.model, &mut self.subscribers)?;
-        Ok(Some((wait_ms, vec![turn])))
+        let mut batch = vec![turn];
+        batch.append(&mut self.consumers.to_say);
+        batch.extend(Workload::last_pulls(&self.checker.model));
+        Ok(Some((wait_ms, batch)))
     }
 
     fn end(&mut self, machine: &Notify, _log: &dyn Log) -> Check {
         let model = &self.checker.model;
-        self.checker.quiet(&self.subscribers)?;
+        self.checker.quiet(&self.subscribers, &self.consumers)?;
+        self.keeps_bodies(machine)?;
         ensure(machine.sequence() == Sequence(model.last), "INV-7", || "the machine's end".into())?;
         let Some(Reply::Subscriptions(seen)) =
             machine.read(&Command::Subscriptions { after: None, at_most: usize::MAX })
@@ -182,7 +206,10 @@ impl System for Messages {
             let dead = model.subscription(&seen.name).map(|(_, known)| known.dead.keys().copied());
             let told = letters.iter().map(|letter| letter.event.0);
             ensure(dead.is_some_and(|dead| dead.eq(told)), "MSG-1", || format!("the letters of {seen:?}"))?;
-            ensure(seen.in_flight == 0 && seen.backlog == 0, "MSG-6", || format!("{seen:?} at the end"))?;
+            ensure(seen.in_flight == 0, "MSG-6", || format!("{seen:?} at the end"))?;
+            if let Some((number, known)) = model.subscription(&seen.name) {
+                self.checker.subscription(number, known, &seen)?;
+            }
         }
         Ok(())
     }
@@ -197,6 +224,10 @@ impl System for Messages {
             Reply::Turned { mut deliveries, epoch, next_at } => {
                 deliveries.sort_by_key(|delivery| (delivery.subscription, delivery.event));
                 Reply::Turned { deliveries, epoch, next_at }
+            }
+            Reply::Pulled { mut deliveries, until, next_at } => {
+                deliveries.sort_by_key(|delivery| delivery.event);
+                Reply::Pulled { deliveries, until, next_at }
             }
             reply => reply,
         }
@@ -218,6 +249,13 @@ impl System for Messages {
                 });
                 let next = next_at.map(clock).unwrap_or_default();
                 format!("epoch {epoch}, next {next}:{}", begun.collect::<String>())
+            }
+            Reply::Pulled { deliveries, until, next_at } => {
+                let begun = deliveries.iter().map(|delivery| {
+                    format!(" {}:{}@{}", delivery.subscription.0, delivery.event.0, delivery.attempt)
+                });
+                let next = next_at.map(clock).unwrap_or_default();
+                format!("until {}, next {next}:{}", clock(*until), begun.collect::<String>())
             }
             reply => format!("{reply:?}").chars().take(300).collect(),
         }
@@ -243,15 +281,41 @@ impl Messages {
         all.filter(|(number, _)| !self.subscribers.is_dead(**number)).map(|(number, known)| (*number, known))
     }
 
-    /// By when the endpoints that answer have had all.
+    /// By when the endpoints and consumers that answer have had all. Those that have a lease may
+    /// have gone away: then it is tried again some time after the lease.
     fn quiet_by(&self, now: TimeMs) -> TimeMs {
         let due = self.answering().filter_map(|(_, known)| first_due(known)).max();
-        due.unwrap_or_default().max(now).plus(QUIET)
+        let longest = self.answering().map(|(_, known)| known.spec.retry.longest_seconds * 11 / 10).max();
+        let lease = self.checker.under_way.last_lease_ends();
+        let lease = lease.map(|until| until.max(now).plus(DurationMs::seconds(longest.unwrap_or_default())));
+        let delayed = self.checker.model.last_delayed();
+        let last = due.into_iter().chain(lease).chain(delayed).max();
+        last.unwrap_or_default().max(now).plus(QUIET)
+    }
+
+    /// When something happens next that consumers wait for: an event is published, a lease ends, or
+    /// something is to be pulled.
+    fn next_for_consumers(&self) -> Option<TimeMs> {
+        let Checker { model, under_way, .. } = &self.checker;
+        let pulled = model.subscriptions.iter().filter(|(_, known)| known.spec.url.is_none());
+        let pulled = pulled.filter_map(|(number, known)| under_way.due(*number, known)).min();
+        let lease = under_way.first_lease().map(|(until, ..)| until);
+        let delayed = model.next_delayed().map(|(due, ..)| due);
+        pulled.into_iter().chain(lease).chain(delayed).min()
     }
 
     /// Nothing is under way, and what is owed waits for an operator.
     fn is_settled(&self) -> bool {
-        self.courier.is_idle() && self.checker.model.subscriptions.values().all(|known| !is_due(known))
+        let Checker { model, under_way, .. } = &self.checker;
+        let is_out = !self.courier.is_idle() || under_way.first_lease().is_some();
+        !is_out && model.next_delayed().is_none() && model.subscriptions.values().all(|known| !is_due(known))
+    }
+
+    /// The log keeps every body that is still needed.
+    fn keeps_bodies(&self, machine: &Notify) -> Check {
+        let (kept, needed) = (machine.kept_from(), self.checker.model.first_body());
+        let is_kept = kept.is_none_or(|kept| needed.is_none_or(|needed| kept.0 <= needed));
+        ensure(is_kept, "MSG-1", || format!("the log is kept from {kept:?} on, and {needed:?} is needed"))
     }
 
     /// Operators redrive what is dead or blocked where the endpoint answers, and delete a
@@ -271,6 +335,9 @@ impl Messages {
             decisions.push(Command::Redrive { name: name.clone(), event: None, by: by.clone() });
             let redrive = |event| Command::Redrive { name: name.clone(), event: Some(event), by: by.clone() };
             decisions.extend(blocked.into_iter().map(redrive));
+            if self.replays_at_the_end {
+                decisions.push(Command::Replay { name, from: From::Event(EventNo(0)), by });
+            }
         }
         decisions
     }
@@ -281,7 +348,8 @@ fn brief(command: &Command) -> String {
         Command::Post(post) => {
             let events = post.events.iter().map(|event| {
                 let key = event.key.map(|key| key.0.to_string()).unwrap_or_default();
-                format!(" {}/{} key {key}", event.identity, event.content)
+                let due = event.due.map(|due| format!(" due {}", clock(due))).unwrap_or_default();
+                format!(" {}/{} key {key}{due}", event.identity, event.content)
             });
             format!("post to {}{:?}:{}", post.topic, post.followed, events.collect::<String>())
         }
@@ -295,6 +363,14 @@ fn brief(command: &Command) -> String {
         Command::Subscribe { name, spec, .. } => format!("subscribe {name} {spec:?}"),
         Command::SetState { name, state, .. } => format!("set {name} {state:?}"),
         Command::Unsubscribe { name, .. } => format!("unsubscribe {name}"),
+        Command::Pull { name, at_most, lease } => format!("pull {at_most} of {name} for {} ms", lease.0),
+        Command::Settle { name, ended } => {
+            let ended = ended
+                .iter()
+                .map(|settled| format!(" {}@{} {:?}", settled.event.0, settled.attempt, settled.outcome));
+            format!("settle of {name}:{}", ended.collect::<String>())
+        }
+        Command::Replay { name, from, .. } => format!("replay {name} from {from:?}"),
         Command::Redrive { name, event, .. } => format!("redrive {name} {event:?}"),
         Command::Discard { name, event, .. } => format!("discard {name} {event:?}"),
         command => format!("{command:?}"),

@@ -1,5 +1,6 @@
-//! What the service knows and does not log: what is on its way, which endpoints are left alone, and
-//! which keys could not be tried. A restart forgets it, and so does a state that is built again.
+//! What the service knows and does not log: what is on its way, what consumers have leased, which
+//! endpoints are left alone, and which keys could not be tried. A restart forgets it, and so does a
+//! state that is built again.
 
 use crate::model::{Model, Subscription};
 use notify::core::Delivery;
@@ -30,6 +31,14 @@ struct PutOff {
     is_certain: bool,
 }
 
+/// A delivery that a consumer has pulled.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Lease {
+    pub(crate) attempt: u32,
+    pub(crate) began: TimeMs,
+    pub(crate) until: TimeMs,
+}
+
 /// All of it, of one life of the state.
 #[derive(Debug, Default)]
 pub(crate) struct UnderWay {
@@ -40,6 +49,13 @@ pub(crate) struct UnderWay {
     counts: BTreeMap<u32, u32>,
     endpoints: BTreeMap<u32, Endpoint>,
     put_off: BTreeMap<(u32, Key), PutOff>,
+    /// By subscription and event; and when they end.
+    leases: BTreeMap<(u32, u64), Lease>,
+    lease_ends: BTreeSet<(TimeMs, u32, u64)>,
+    /// The service has looked at all events of a subscription before this one.
+    looked_up_to: BTreeMap<u32, u64>,
+    /// How many replays came before the last delivery began, by subscription and event.
+    begun_after: BTreeMap<(u32, u64), usize>,
     /// The latest time that a turn has had: what was due then is due, also when the clock was set
     /// back since.
     latest: TimeMs,
@@ -71,6 +87,49 @@ impl UnderWay {
         self.counts.remove(&subscription);
         self.endpoints.remove(&subscription);
         self.put_off.retain(|(of, _), _| *of != subscription);
+        self.leases.retain(|(of, _), _| *of != subscription);
+        self.lease_ends.retain(|(_, of, _)| *of != subscription);
+        self.looked_up_to.remove(&subscription);
+    }
+
+    /// A consumer has pulled this, in the place of one who had it before.
+    pub(crate) fn leases(&mut self, subscription: u32, event: u64, lease: Lease) {
+        if let Some(before) = self.leases.insert((subscription, event), lease) {
+            self.lease_ends.remove(&(before.until, subscription, event));
+        }
+        self.lease_ends.insert((lease.until, subscription, event));
+    }
+
+    /// The first lease that ends: when, and of which subscription and event.
+    pub(crate) fn first_lease(&self) -> Option<(TimeMs, u32, u64)> {
+        self.lease_ends.first().copied()
+    }
+
+    pub(crate) fn last_lease_ends(&self) -> Option<TimeMs> {
+        self.lease_ends.last().map(|(until, ..)| *until)
+    }
+
+    pub(crate) fn lease(&self, subscription: u32, event: u64) -> Option<Lease> {
+        self.leases.get(&(subscription, event)).copied()
+    }
+
+    /// The lease ends, by its consumer or by its time.
+    pub(crate) fn ends_lease(&mut self, subscription: u32, event: u64) {
+        if let Some(lease) = self.leases.remove(&(subscription, event)) {
+            self.lease_ends.remove(&(lease.until, subscription, event));
+        }
+    }
+
+    /// The service has certainly looked at all events of the subscription before this one.
+    pub(crate) fn looked_up_to(&self, number: u32, known: &Subscription) -> u64 {
+        known.looked_up_to.max(self.looked_up_to.get(&number).copied().unwrap_or_default())
+    }
+
+    /// The subscription begins again at this event. The service forgets that it has looked at those
+    /// after it, and that their keys could not be tried. `first` is each key's next event.
+    pub(crate) fn replays(&mut self, subscription: u32, from: u64, first: impl Fn(Key) -> Option<u64>) {
+        self.looked_up_to.entry(subscription).and_modify(|up_to| *up_to = from.min(*up_to));
+        self.put_off.retain(|(of, key), _| *of != subscription || first(*key).is_some_and(|it| it < from));
     }
 
     /// The event was given up.
@@ -127,6 +186,15 @@ impl UnderWay {
         if is_probe { 1 } else { known.spec.in_flight_max }
     }
 
+    pub(crate) fn has_begun(&self, subscription: u32, event: u64) -> bool {
+        self.flying.contains_key(&(subscription, event))
+    }
+
+    /// How many replays came before the last delivery of this event began.
+    pub(crate) fn begun_after(&self, subscription: u32, event: u64) -> usize {
+        self.begun_after.get(&(subscription, event)).copied().unwrap_or_default()
+    }
+
     fn is_flying(&self, subscription: u32, key: Key) -> bool {
         self.flying_keys.contains(&(subscription, key))
     }
@@ -152,10 +220,11 @@ impl UnderWay {
         let brief = || format!("event {event} for subscription {number}, attempt {}", delivery.attempt);
         let fails = |rule, why: &str| Violation { rule, what: format!("{}: {why}", brief()) };
         let known = model.subscriptions.get(&number).ok_or_else(|| fails("MSG-5", "it was deleted"))?;
-        let is_as_set = known.name == delivery.name
-            && known.spec == *delivery.spec
-            && known.made_at == delivery.signing.made_at;
-        ensure(is_as_set, "MSG-5", || format!("{}: it is set to {:?}", brief(), known.spec))?;
+        let is_as_set =
+            known.name == delivery.name && known.spec == *delivery.spec && known.signing == delivery.signing;
+        ensure(is_as_set, "MSG-5", || {
+            format!("{}: it is set to {:?} {:?}, not {delivery:?}", brief(), known.spec, known.signing)
+        })?;
         ensure(known.state == SubscriptionState::Active, "MSG-7", || {
             format!("{}: it is {:?}", brief(), known.state)
         })?;
@@ -184,7 +253,10 @@ impl UnderWay {
         self.put_off.remove(&(number, kept.key));
         self.flying.insert((number, event), (kept.key, delivery.attempt));
         self.flying_keys.insert((number, kept.key));
+        self.begun_after.insert((number, event), known.replays.len());
         *self.counts.entry(number).or_default() += 1;
+        let up_to = self.looked_up_to.entry(number).or_default();
+        *up_to = event.saturating_add(1).max(*up_to);
         Ok(())
     }
 }

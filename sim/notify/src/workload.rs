@@ -1,17 +1,18 @@
 //! A seed's publishers and operators. Small on purpose: few topics, keys and subscriptions, so that
 //! keys wait, letters die, and events are repeated and let go all the time.
 
-use crate::model::Model;
+use crate::consumers::Consumers;
+use crate::model::{Model, Topic};
 use crate::names::{
     FAMILIES, FOLLOWED, KINDS, NO_TOPIC, SUBSCRIPTIONS, TOPICS, Wants, What, derived_name, operator,
     subscription, topic,
 };
 use notify::core::record::EventNo;
 use notify::core::spec::{Exhausted, Retry, SubscriptionSpec, SubscriptionState, TopicSpec};
-use notify::core::{Attempted, Command, Letters, Outcome, Post, Reply, Turn};
+use notify::core::{Attempted, Command, From, Letters, Outcome, Post, Reply, Turn};
 use sim::Habits;
 use std::sync::Arc;
-use units::{Prng, Sequence};
+use units::{DurationMs, Prng, Sequence, TimeMs};
 
 /// How often publishers and operators do each thing in this seed, in a hundred.
 #[derive(Debug)]
@@ -23,6 +24,12 @@ pub(crate) struct Manners {
     keyless: u64,
     /// Events in a post, at the most.
     events_max: u64,
+    /// Of a hundred events, how many are to be published later.
+    delayed: u64,
+    /// Of a hundred commands, how many are of consumers that pull, if there are any.
+    pulls: u64,
+    /// Operators have events delivered again.
+    replays: bool,
     /// Retries over days, and pauses of hours.
     pub(crate) is_slow: bool,
 }
@@ -33,6 +40,8 @@ pub(crate) struct Workload {
     pub(crate) manners: Manners,
     topics: usize,
     subscriptions: usize,
+    /// Whether the consumers of each subscription pull.
+    pulled: Vec<bool>,
     last_name: u64,
     /// What was posted, to be posted again.
     posts: Vec<Arc<Post>>,
@@ -43,6 +52,9 @@ pub(crate) struct Workload {
 /// The longest pauses, of a quick and of a slow seed.
 const PAUSE_MS: u64 = 30_000;
 const LONG_PAUSE_MS: u64 = 40 * 3_600_000;
+
+/// Further ahead than an event may be due.
+const TOO_LATE_MS: u64 = 367 * 24 * 3_600_000;
 
 /// Events and names that are asked about when two machines are compared.
 const PROBED: usize = 24;
@@ -68,12 +80,17 @@ impl Workload {
             keys: *prng.pick(&[1, 4, 12]),
             keyless: *prng.pick(&[0, 20, 60]),
             events_max: if is_slow { 1 } else { *prng.pick(&[1, 2, 6]) },
+            delayed: *prng.pick(&[0, 0, 10, 40]),
+            pulls: *prng.pick(&[5, 15]),
+            replays: prng.percent(50),
             is_slow,
         };
+        let pulled = *prng.pick(&[0, 0, 40]);
         let work = Self {
             manners,
             topics: 1 + prng.below(TOPICS.len() as u64) as usize,
             subscriptions: 2 + prng.below(SUBSCRIPTIONS.len() as u64 - 1) as usize,
+            pulled: SUBSCRIPTIONS.iter().map(|_| prng.percent(pulled)).collect(),
             last_name: 0,
             posts: Vec::new(),
             followed: None,
@@ -124,10 +141,14 @@ impl Workload {
             true => Retry::default(),
             false => Retry { first_seconds, factor, longest_seconds, attempts },
         };
+        // Now and then a subscription has an endpoint that had none, or the other way round.
+        let is_pulled =
+            SUBSCRIPTIONS.iter().zip(&self.pulled).any(|(other, pulled)| *other == name && *pulled);
+        let is_pulled = is_pulled != (self.has_pulled() && prng.percent(8));
         let exhausted = if prng.percent(25) { Exhausted::BlockKey } else { Exhausted::DeadLetter };
         let spec = SubscriptionSpec {
             topic: topic(self.some_topic(prng)),
-            url: Some(format!("https://{name}.example/{}", prng.below(3))),
+            url: (!is_pulled).then(|| format!("https://{name}.example/{}", prng.below(3))),
             filters: wants.filters(),
             retry,
             exhausted,
@@ -138,9 +159,16 @@ impl Workload {
         Command::Subscribe { name: subscription(name), spec, from: None, by: operator() }
     }
 
+    fn has_pulled(&self) -> bool {
+        self.pulled.contains(&true)
+    }
+
     /// The next command of somebody.
-    pub(crate) fn ask(&mut self, prng: &mut Prng, model: &mut Model) -> Command {
-        let Manners { operators, repeats, .. } = self.manners;
+    pub(crate) fn ask(&mut self, prng: &mut Prng, now: TimeMs, model: &mut Model) -> Command {
+        let Manners { operators, repeats, pulls, .. } = self.manners;
+        if self.has_pulled() && prng.percent(pulls) {
+            return self.pull(prng);
+        }
         match prng.below(100) {
             n if n < operators => self.operation(prng, model),
             n if n < operators + 6 => self.look(prng, model),
@@ -152,11 +180,19 @@ impl Workload {
                 let at = (count - 1 - prng.below(back)) as usize;
                 Command::Post(Arc::clone(&self.posts[at]))
             }
-            _ => self.post(prng, model),
+            _ => self.post(prng, now, model),
         }
     }
 
-    fn post(&mut self, prng: &mut Prng, model: &mut Model) -> Command {
+    /// A consumer pulls: mostly where there is something to be pulled.
+    fn pull(&self, prng: &mut Prng) -> Command {
+        let pulled = SUBSCRIPTIONS.iter().zip(&self.pulled).filter(|(_, pulled)| **pulled);
+        let pulled: Vec<&str> = pulled.map(|(name, _)| *name).collect();
+        let name = if prng.percent(5) { self.some_subscription(prng) } else { prng.pick(&pulled) };
+        Consumers::pull(prng, subscription(name))
+    }
+
+    fn post(&mut self, prng: &mut Prng, now: TimeMs, model: &mut Model) -> Command {
         let mut whats: Vec<What> = Vec::new();
         for _ in 0..1 + prng.below(self.manners.events_max) {
             let earlier = self.last_name > 0 && prng.percent(6);
@@ -164,16 +200,38 @@ impl Workload {
             self.last_name = self.last_name.max(name);
             // Now and then it is another event of the same name.
             let content = u64::from(prng.percent(3));
-            whats.push(self.what(name, content));
+            whats.push(self.posted(prng, now, model, (name, content)));
+            // The same twice, or two different ones of one name.
             if prng.percent(2) {
-                whats.push(self.what(name, content));
+                let content = if prng.percent(30) { 1 - content } else { content };
+                whats.push(self.posted(prng, now, model, (name, content)));
             }
         }
         let events = whats.iter().map(What::event).collect();
-        model.sent.extend(whats.into_iter().map(|what| ((what.name, what.content), what)));
         let post = Arc::new(Post { topic: topic(self.some_topic(prng)), events, followed: None });
         self.posts.push(Arc::clone(&post));
         Command::Post(post)
+    }
+
+    /// An event that is posted, perhaps not for the first time.
+    fn posted(&self, prng: &mut Prng, now: TimeMs, model: &mut Model, (name, content): (u64, u64)) -> What {
+        let new = |prng: &mut Prng| What { due: self.due(prng, now), ..self.what(name, content) };
+        model.sent.entry((name, content)).or_insert_with(|| new(prng)).clone()
+    }
+
+    /// When an event is to be published: now, soon, some together with others, or much later.
+    fn due(&self, prng: &mut Prng, now: TimeMs) -> Option<TimeMs> {
+        if !prng.percent(self.manners.delayed) {
+            return None;
+        }
+        let long_ms = if self.manners.is_slow { LONG_PAUSE_MS } else { 10 * PAUSE_MS };
+        Some(match prng.below(100) {
+            0..5 => TimeMs(now.0 - prng.below(5000)),
+            5..45 => now.plus(DurationMs(prng.below(5000))),
+            45..75 => TimeMs(now.0.next_multiple_of(2000) + 2000 * prng.below(10)),
+            75..98 => now.plus(DurationMs(prng.below(long_ms))),
+            _ => now.plus(DurationMs(TOO_LATE_MS)),
+        })
     }
 
     /// The event of a name, always the same one.
@@ -181,7 +239,7 @@ impl Workload {
         let mut prng = Prng::new(name ^ (content << 32));
         let has_key = !prng.percent(self.manners.keyless);
         let key = has_key.then(|| prng.below(self.manners.keys));
-        What { name, content, kind: prng.below(KINDS.len() as u64) as usize, key }
+        What { name, content, kind: prng.below(KINDS.len() as u64) as usize, key, due: None }
     }
 
     /// The follower of another log posts what comes next there, or asks how far it has come.
@@ -239,7 +297,7 @@ impl Workload {
     fn operation(&mut self, prng: &mut Prng, model: &Model) -> Command {
         let name = self.some_subscription(prng);
         let (known, by) = (model.subscription(&subscription(name)), operator());
-        match prng.below(20) {
+        match prng.below(24) {
             0..=3 => self.set_state(prng, name, SubscriptionState::Paused),
             4..=9 => self.set_state(prng, name, SubscriptionState::Active),
             10 if prng.percent(40) => Command::Unsubscribe { name: subscription(name), by },
@@ -247,6 +305,14 @@ impl Workload {
             13 => {
                 let at = prng.below(self.topics as u64) as usize;
                 self.define(prng, at)
+            }
+            20 => {
+                let overlap = DurationMs(*prng.pick(&[0, 1000, 86_400_000, 40 * 86_400_000]));
+                Command::RotateSecret { name: subscription(name), overlap, by }
+            }
+            21..=22 if self.manners.replays => {
+                let topic = known.and_then(|(_, known)| model.topics.get(&known.topic));
+                Command::Replay { name: subscription(name), from: again(prng, topic, model.now), by }
             }
             n => {
                 // A dead letter, one that waits, any other, or all.
@@ -268,6 +334,13 @@ impl Workload {
                 }
             }
         }
+    }
+
+    /// Everybody who pulls does so once more.
+    pub(crate) fn last_pulls(model: &Model) -> Vec<Command> {
+        let lease = DurationMs(1000);
+        let pulled = model.subscriptions.values().filter(|known| known.spec.url.is_none());
+        pulled.map(|known| Command::Pull { name: known.name.clone(), at_most: 100, lease }).collect()
     }
 
     fn set_state(&self, prng: &mut Prng, name: &str, state: SubscriptionState) -> Command {
@@ -311,7 +384,8 @@ impl Workload {
             });
             // Otherwise it depends on an order that is not in the log what begins first.
             let spec = SubscriptionSpec { in_flight_max: u32::MAX, ..spec.clone() };
-            probes.push(Command::Subscribe { name, spec, from: None, by: operator() });
+            probes.push(Command::Subscribe { name: name.clone(), spec, from: None, by: operator() });
+            probes.push(Command::Pull { name, at_most: usize::MAX, lease: DurationMs(1000) });
         }
         let turn =
             |ended| Command::Turn(Arc::new(Turn { epoch: 0, ended, room: usize::MAX, free: usize::MAX }));
@@ -335,10 +409,27 @@ impl Workload {
         for known in model.subscriptions.values() {
             let (name, by, state) = (known.name.clone(), operator(), SubscriptionState::Active);
             probes.push(Command::SetState { name: name.clone(), state, by: by.clone() });
-            probes.push(Command::Redrive { name, event: None, by });
+            probes.push(Command::Redrive { name: name.clone(), event: None, by: by.clone() });
+            let overlap = DurationMs(1000);
+            probes.push(Command::RotateSecret { name: name.clone(), overlap, by: by.clone() });
+            // What is out stays out, which was not pulled or taken before.
+            let from = From::Event(EventNo(known.looked_up_to / 2));
+            probes.push(Command::Replay { name: name.clone(), from, by });
+            probes.push(Command::Pull { name, at_most: usize::MAX, lease: DurationMs(1000) });
         }
         probes.push(turn(Vec::new()));
         probes.push(Command::Subscriptions { after: None, at_most: usize::MAX });
         probes
+    }
+}
+
+/// From where a subscription is to get its events again: mostly one of the latest.
+fn again(prng: &mut Prng, topic: Option<&Topic>, now: TimeMs) -> From {
+    let last = topic.map_or(0, Topic::last);
+    match prng.below(10) {
+        0..6 => From::Event(EventNo((last + 2).saturating_sub(prng.below(20)))),
+        6 => From::Event(EventNo(prng.below(last + 2))),
+        7..9 => From::Time(TimeMs(now.0 - prng.below(20_000))),
+        _ => From::Time(TimeMs(now.0 + 1000 - prng.below(600_000))),
     }
 }

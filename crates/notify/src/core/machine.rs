@@ -210,7 +210,8 @@ impl Notify {
         // All are judged before the first is stored. Two of one batch may repeat each other.
         let at_now = now.max(self.now);
         let known = &self.topics[&topic];
-        let mut new: BTreeMap<u128, (usize, u64)> = BTreeMap::new();
+        let mut new: BTreeMap<u128, (u64, u64)> = BTreeMap::new();
+        let mut next = known.next();
         let is_delayed = |event: &&NewEvent| event.due.is_some_and(|due| due > at_now);
         let new_delayed = post.events.iter().filter(is_delayed).count();
         for (what, delayed, max) in [
@@ -225,8 +226,7 @@ impl Notify {
             if event.due.is_some_and(|due| due > at_now.plus(DUE_MAX)) {
                 return Ok(Reply::Refused(Refused::TooLate { at }));
             }
-            let earlier = new.get(&event.identity).map(|(at, content)| (known.next() + *at as u64, *content));
-            let earlier = earlier.or_else(|| {
+            let earlier = new.get(&event.identity).copied().or_else(|| {
                 known.recent(event.identity, at_now).map(|recent| (recent.number.0, recent.content))
             });
             match earlier {
@@ -234,7 +234,12 @@ impl Notify {
                     return Ok(Reply::Refused(Refused::Repeated { at, event: EventNo(number) }));
                 }
                 Some(_) => {}
-                None => drop(new.insert(event.identity, (new.len(), event.content))),
+                None => {
+                    // One that is delayed takes no number yet.
+                    let number = if is_delayed(&event) { 0 } else { next };
+                    next += u64::from(number > 0);
+                    new.insert(event.identity, (number, event.content));
+                }
             }
         }
         let subscriptions: Vec<(SubscriptionNo, Arc<SubscriptionSpec>)> = known
@@ -313,6 +318,9 @@ impl Notify {
             return Ok(());
         };
         if !subscription.can_reach(topic, ended.event) {
+            let number = ended.subscription;
+            subscription.let_go(key, ended.event, ended.attempt);
+            self.queue(number);
             return Ok(());
         }
         if ended.outcome != Outcome::NotTried {

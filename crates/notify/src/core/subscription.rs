@@ -412,6 +412,15 @@ impl Subscription {
         is_near
     }
 
+    /// An attempt has ended that was on its way at a replay, far from where that began: the event
+    /// comes again, in its order, once it is looked at.
+    pub(super) fn let_go(&mut self, key: Key, event: EventNo, attempt: u32) {
+        let is_it = |lane: &Lane| lane.stage == Stage::InFlight(event, attempt);
+        if self.lanes.get(&key).is_some_and(is_it) {
+            self.take_out(key, event);
+        }
+    }
+
     fn reach(&mut self, topic: &Topic, event: EventNo) {
         while self.cursor <= event.0 && self.look_at_next(topic) {}
     }
@@ -599,13 +608,18 @@ impl Subscription {
     /// Events that it has not had, without its dead letters. Those that were not looked at yet are
     /// counted as if all were for it.
     pub(super) fn backlog(&self, topic: &Topic) -> u64 {
-        self.parked
-            + if self.has_more() { topic.next().saturating_sub(self.cursor.max(topic.first())) } else { 0 }
+        let not_looked_at = match self.cursor < topic.first() {
+            // After a replay: also those of which few are left.
+            true => topic.kept(),
+            false => topic.next().saturating_sub(self.cursor),
+        };
+        self.parked + if self.has_more(topic) { not_looked_at } else { 0 }
     }
 
-    /// Whether an event that it has not looked at is for it.
-    fn has_more(&self) -> bool {
-        self.last_matched >= self.cursor
+    /// Whether an event that it has not looked at is for it. After a replay it may be one that is
+    /// kept for another subscription.
+    fn has_more(&self, topic: &Topic) -> bool {
+        self.last_matched >= topic.first_from(self.cursor)
     }
 
     pub(super) fn in_flight(&self) -> u32 {
@@ -615,7 +629,7 @@ impl Subscription {
     /// About when the oldest event that it has not had was posted; too early rather than too late,
     /// if there are not enough looks left to find it.
     pub(super) fn oldest(&self, topic: &Topic, looks: &mut usize) -> Option<TimeMs> {
-        let has_any = self.parked > 0 || self.has_more();
+        let has_any = self.parked > 0 || self.has_more(topic);
         let low = match self.parked {
             0 => topic.first_from(self.low.get().max(self.cursor)),
             _ => self.first_owed(topic, looks),

@@ -668,3 +668,16 @@ fn a_replay_waits_for_what_is_on_its_way() {
     assert_eq!((world.see("crm").in_flight, world.see("crm").backlog), (0, 0));
     world.restart(world.disk.kill());
 }
+
+#[test]
+fn a_refused_batch_names_the_number_that_the_earlier_event_would_have() {
+    let mut world = World::new();
+    let due = Some(world.now.plus(DurationMs::seconds(60)));
+    let later = |name| NewEvent { due, ..event(name, "t", None) };
+    let other = |name| NewEvent { content: 99, ..event(name, "t", None) };
+    let refused = |at, number| Reply::Refused(Refused::Repeated { at, event: no(number) });
+    let soon = |name| event(name, "t", None);
+    assert_eq!(world.post(vec![soon(1), soon(2), other(2)]), refused(2, 2));
+    assert_eq!(world.post(vec![later(1), other(1)]), refused(1, 0), "it has no number yet");
+    assert_eq!(world.post(vec![later(1), soon(2), other(2)]), refused(2, 1), "1 takes none");
+}

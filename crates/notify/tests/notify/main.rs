@@ -6,6 +6,7 @@ mod full_disk;
 mod golden;
 mod paced;
 mod pulled;
+mod replay_far_back;
 mod schedules;
 mod seeds;
 mod trimmed;
