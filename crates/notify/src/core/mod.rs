@@ -5,14 +5,19 @@
 //! |---|---|
 //! | [`spec`] | what operators set |
 //! | [`record`] | the log's entries |
-//! | `topic`, `events`, `recents` | events that are kept, and who is to get them |
-//! | `subscription` | lanes, retries, dead letters |
+//! | `topic`, `events`, `apart`, `recents` | events that are kept, and who is to get them |
+//! | `packed`, `column` | what there is much of, in little memory |
+//! | `subscription`, `queue` | lanes, retries, dead letters |
 //! | `command`, `machine` | commands in, replies and entries out |
 //! | `snapshot` | the state as bytes |
 
+mod apart;
+mod column;
 mod command;
 mod events;
 mod machine;
+mod packed;
+mod queue;
 mod recents;
 pub mod record;
 mod snapshot;
