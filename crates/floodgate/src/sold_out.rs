@@ -10,14 +10,17 @@ use std::sync::Arc;
 use std::time::Duration;
 use std::{fs, io};
 
-/// How late the file may be.
+/// How late the file may be; and how long after the first sale is set up it may be looked at.
 const LOOK_EVERY: Duration = Duration::from_millis(250);
+const LOOK_EVERY_IDLE: Duration = Duration::from_secs(1);
 
 /// Keeps the files of all sales as `views` says, for as long as it is polled.
 pub(crate) async fn keep(dir: PathBuf, views: impl Fn() -> Vec<Arc<SaleView>>) {
     let mut shown: HashMap<SaleId, bool> = HashMap::new();
     loop {
-        for view in views() {
+        let views = views();
+        let every = if views.is_empty() { LOOK_EVERY_IDLE } else { LOOK_EVERY };
+        for view in views {
             let sold_out = view.is_sold_out();
             if shown.get(&view.sale) == Some(&sold_out) {
                 continue;
@@ -31,7 +34,7 @@ pub(crate) async fn keep(dir: PathBuf, views: impl Fn() -> Vec<Arc<SaleView>>) {
                 ),
             }
         }
-        tokio::time::sleep(LOOK_EVERY).await;
+        tokio::time::sleep(every).await;
     }
 }
 

@@ -302,7 +302,9 @@ impl Server {
             relieved.iter().for_each(|listening| listening.relieve());
         };
         let at_look = at_look(parts.clone());
-        let watch = Watch::start(SECTION, Arc::clone(&protection.pressure), at_look, relieve)?;
+        let of = Arc::clone(protection);
+        let open = move || of.open();
+        let watch = Watch::start(SECTION, Arc::clone(&protection.pressure), open, at_look, relieve)?;
         // Until the end: they are cut off when the set is dropped.
         let mut beside = tokio::task::JoinSet::new();
         beside.spawn(Arc::clone(&shop).serve_travelling(from_loops));

@@ -19,9 +19,12 @@ use units::{Sequence, TimeMs};
 
 /// Entries that are caught up with, at the most: older bodies are read when they are asked for.
 const BEHIND_MAX: u64 = 50_000;
-/// Bytes of the newest bodies in memory, and of older ones.
-const NEW_BYTES_MAX: usize = 64 << 20;
+/// Bytes of the newest bodies in memory, and of older ones. A delivery that is further behind is as
+/// fast: bodies are read in large pieces, and the kernel has these in memory.
+const NEW_BYTES_MAX: usize = 16 << 20;
 const OLD_BYTES_MAX: usize = 16 << 20;
+/// What a body costs besides its bytes: where it is found, and what the allocator rounds up.
+const BESIDE_BYTES: usize = 256;
 /// Bytes that are read at once, and entries: of an old event those after it are soon wanted.
 const AHEAD_BYTES: usize = 512 << 10;
 const AHEAD_ENTRIES: usize = 4096;
@@ -37,6 +40,13 @@ pub struct Stored {
     pub body: Arc<[u8]>,
 }
 
+impl Stored {
+    /// What it costs in memory.
+    fn bytes(&self) -> usize {
+        self.body.len() + BESIDE_BYTES
+    }
+}
+
 /// Bodies in memory; the first to come is the first to go.
 #[derive(Default)]
 struct Kept {
@@ -47,16 +57,16 @@ struct Kept {
 
 impl Kept {
     fn keep(&mut self, sequence: Sequence, stored: Stored, bytes_max: usize) {
-        self.bytes += stored.body.len();
+        self.bytes += stored.bytes();
         self.order.push_back(sequence);
         if let Some(before) = self.bodies.insert(sequence, stored) {
-            self.bytes -= before.body.len();
+            self.bytes -= before.bytes();
         }
         while self.bytes > bytes_max
             && let Some(first) = self.order.pop_front()
         {
             let gone = self.bodies.remove(&first);
-            self.bytes -= gone.map_or(0, |gone| gone.body.len());
+            self.bytes -= gone.map_or(0, |gone| gone.bytes());
         }
     }
 }

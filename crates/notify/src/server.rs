@@ -235,8 +235,9 @@ impl Server {
             // What operators deny is noticed here; what cannot be read is said by the gate.
             move || drop(protection.addresses.denied().refresh())
         };
-        let watch =
-            Watch::start(SECTION, Arc::clone(&protection.pressure), at_look, move || relieved.relieve())?;
+        let of = Arc::clone(&protection);
+        let (open, relieve) = (move || of.open(), move || relieved.relieve());
+        let watch = Watch::start(SECTION, Arc::clone(&protection.pressure), open, at_look, relieve)?;
         let mut beside = tokio::task::JoinSet::new();
         beside.spawn(Arc::clone(&protection).note_lateness());
         beside.spawn(filler::run(self.running()));

@@ -16,8 +16,9 @@ use std::{
     time::Duration,
 };
 
-/// How often memory is checked.
+/// How often memory is checked; and while no connection is open, so that there is none to close.
 const LOOK_EVERY: Duration = Duration::from_millis(250);
+const LOOK_EVERY_IDLE: Duration = Duration::from_secs(1);
 /// Checks above the mark after which new connections are closed too. By then the memory of closed
 /// connections has been freed.
 const LOOKS_UNTIL_SHEDDING: u32 = 4;
@@ -35,7 +36,7 @@ const HURRIED_IDLE_SECONDS: u32 = 15;
 /// The process's memory, as the program that starts the server measures it.
 #[derive(Clone)]
 pub struct Memory {
-    /// Bytes in use now. Called a few times a second.
+    /// Bytes in use now. Called up to a few times a second.
     pub resident_bytes: Arc<dyn Fn() -> u64 + Send + Sync>,
     /// Bytes that it may use.
     pub limit_bytes: u64,
@@ -149,15 +150,17 @@ pub struct Watch {
 
 impl Watch {
     /// Starts it, for a server of this section of the configuration. At each check it calls
-    /// `at_look`, and `relieve` while memory is above the mark.
+    /// `at_look`, and `relieve` while memory is above the mark. `open` is how many connections are
+    /// open.
     pub fn start(
         section: &'static str,
         pressure: Arc<Pressure>,
+        open: impl Fn() -> u64 + Send + 'static,
         mut at_look: impl FnMut() + Send + 'static,
         relieve: impl Fn() + Send + 'static,
     ) -> io::Result<Self> {
         let (stop, stopped) = channel();
-        let run = move || watch(section, &pressure, &mut at_look, &relieve, &stopped);
+        let run = move || watch(section, &pressure, &open, &mut at_look, &relieve, &stopped);
         let thread = std::thread::Builder::new().name(format!("{section}-watch")).spawn(run)?;
         Ok(Self { stop: Some(stop), thread: Some(thread) })
     }
@@ -175,6 +178,7 @@ impl Drop for Watch {
 fn watch(
     section: &str,
     pressure: &Pressure,
+    open: &dyn Fn() -> u64,
     at_look: &mut dyn FnMut(),
     relieve: &dyn Fn(),
     stopped: &Receiver<()>,
@@ -183,7 +187,12 @@ fn watch(
         tracing::warn!(%error, "memory is looked at with the usual priority");
     }
     let mut looks = 0;
-    while stopped.recv_timeout(LOOK_EVERY) == Err(RecvTimeoutError::Timeout) {
+    loop {
+        let is_idle = open() == 0 && !pressure.is_above();
+        let every = if is_idle { LOOK_EVERY_IDLE } else { LOOK_EVERY };
+        if stopped.recv_timeout(every) != Err(RecvTimeoutError::Timeout) {
+            return;
+        }
         let change = pressure.look(&mut looks);
         let (resident_mib, mark_mib) =
             (pressure.resident_bytes.load(Relaxed) >> 20, pressure.mark_bytes >> 20);

@@ -1,14 +1,12 @@
-//! The events of a topic, in little memory: some twenty bytes each.
+//! The events of a topic, in little memory: some ten bytes each.
 
-use super::record::Key;
-use serde::{
-    Deserialize, Deserializer, Serialize, Serializer,
-    de::{SeqAccess, Visitor},
+use super::{
+    column::Column,
+    packed::{Pack, PackedQueue, level, unlevel},
+    record::Key,
 };
-use std::{collections::VecDeque, fmt};
+use serde::{Deserialize, Serialize, Serializer};
 use units::{Sequence, TimeMs};
-
-const CHUNK: usize = 1024;
 
 /// What is in memory of an event. Its body stays in the log.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
@@ -21,217 +19,118 @@ pub(super) struct Kept {
     pub(super) set: u32,
 }
 
-/// An event, beside the first one of its chunk.
-#[derive(Debug, Clone, Copy)]
-struct Slot {
-    sequence_after: u32,
-    ms_after: u32,
-    key: [u32; 2],
-    set: u32,
-}
-
 /// Events that are close to each other.
 #[derive(Debug)]
-struct Chunk {
-    /// The number of its first event.
-    first: u64,
-    sequence: Sequence,
-    at: TimeMs,
-    slots: Vec<Slot>,
+pub(super) struct PackedEvents {
+    sequences: Column,
+    times: Column,
+    keys: Column,
+    sets: Column,
 }
 
-impl Chunk {
-    fn begin(first: u64, kept: &Kept) -> Self {
-        Self { first, sequence: kept.sequence, at: kept.at, slots: Vec::new() }
-    }
+impl Pack for Kept {
+    type Packed = PackedEvents;
 
-    /// The slot of an event; `None` if it is too far from the first one, or there is no room.
-    fn slot(&self, kept: &Kept) -> Option<Slot> {
-        if self.slots.len() == CHUNK {
-            return None;
+    fn pack(events: impl Iterator<Item = Self> + Clone) -> PackedEvents {
+        PackedEvents {
+            sequences: level(events.clone().map(|kept| kept.sequence.0)),
+            times: Column::of(events.clone().map(|kept| kept.at.0)),
+            keys: Column::of(events.clone().map(|kept| kept.key.0)),
+            sets: Column::of(events.map(|kept| u64::from(kept.set))),
         }
-        Some(Slot {
-            sequence_after: u32::try_from(kept.sequence.0.checked_sub(self.sequence.0)?).ok()?,
-            ms_after: u32::try_from(kept.at.0.checked_sub(self.at.0)?).ok()?,
-            key: [kept.key.0 as u32, (kept.key.0 >> 32) as u32],
-            set: kept.set,
-        })
     }
 
-    fn event(&self, number: u64) -> Option<Kept> {
-        let slot = self.slots.get(usize::try_from(number.checked_sub(self.first)?).ok()?)?;
-        Some(Kept {
-            sequence: Sequence(self.sequence.0 + u64::from(slot.sequence_after)),
-            at: TimeMs(self.at.0 + u64::from(slot.ms_after)),
-            key: Key(u64::from(slot.key[0]) | u64::from(slot.key[1]) << 32),
-            set: slot.set,
-        })
-    }
-
-    fn next(&self) -> u64 {
-        self.first + self.slots.len() as u64
+    fn unpack(packed: &PackedEvents, at: usize) -> Self {
+        Self {
+            sequence: Sequence(unlevel(&packed.sequences, at)),
+            at: TimeMs(packed.times.get(at)),
+            key: Key(packed.keys.get(at)),
+            set: packed.sets.get(at) as u32,
+        }
     }
 }
 
 /// Events by number, without a gap.
-#[derive(Debug, Default)]
-pub(super) struct Events {
-    /// The number of the first one, and of the one after the last.
-    first: u64,
-    next: u64,
-    chunks: VecDeque<Chunk>,
-}
+#[derive(Debug, Default, PartialEq)]
+pub(super) struct Events(PackedQueue<Kept>);
 
 impl Events {
     pub(super) fn starting_at(first: u64) -> Self {
-        Self { first, next: first, chunks: VecDeque::new() }
+        Self(PackedQueue::default().numbered_from(first).unwrap_or_default())
     }
 
     pub(super) fn first(&self) -> u64 {
-        self.first
+        self.0.first()
     }
 
     pub(super) fn next(&self) -> u64 {
-        self.next
+        self.0.next()
     }
 
     pub(super) fn len(&self) -> u64 {
-        self.next - self.first
+        self.0.len()
     }
 
     pub(super) fn get(&self, number: u64) -> Option<Kept> {
-        if !(self.first..self.next).contains(&number) {
-            return None;
-        }
-        let after = self.chunks.partition_point(|chunk| chunk.first <= number);
-        self.chunks.get(after.checked_sub(1)?)?.event(number)
+        self.0.get(number)
     }
 
     pub(super) fn push(&mut self, kept: Kept) {
-        let slot = self.chunks.back().and_then(|chunk| chunk.slot(&kept));
-        if slot.is_none() {
-            self.chunks.push_back(Chunk::begin(self.next, &kept));
-        }
-        if let Some(chunk) = self.chunks.back_mut() {
-            // The first of a chunk is always close to itself.
-            chunk.slots.extend(slot.or_else(|| chunk.slot(&kept)));
-        }
-        self.next += 1;
+        self.0.push(kept);
     }
 
-    /// Another set is to get the event.
-    pub(super) fn change_set(&mut self, number: u64, set: u32) {
-        let after = self.chunks.partition_point(|chunk| chunk.first <= number);
-        let chunk = after.checked_sub(1).and_then(|at| self.chunks.get_mut(at));
-        let slot = chunk.and_then(|chunk| {
-            let at = usize::try_from(number.checked_sub(chunk.first)?).ok()?;
-            chunk.slots.get_mut(at)
-        });
-        if let Some(slot) = slot {
-            slot.set = set;
-        }
+    /// Other sets are to get these events, which are in the order of their numbers.
+    pub(super) fn change_sets(&mut self, events: &[(u64, u32)]) {
+        self.0.change(events, |kept, set| kept.set = set);
     }
 
     pub(super) fn pop_first(&mut self) -> Option<Kept> {
-        let kept = self.get(self.first)?;
-        self.first += 1;
-        if self.chunks.front().is_some_and(|chunk| chunk.next() <= self.first) {
-            self.chunks.pop_front();
-        }
-        Some(kept)
+        self.0.pop_first()
     }
 
     pub(super) fn iter(&self) -> impl Iterator<Item = Kept> {
-        let numbers = self
-            .chunks
-            .iter()
-            .flat_map(|chunk| (chunk.first.max(self.first)..chunk.next()).map(move |number| (chunk, number)));
-        numbers.filter_map(|(chunk, number)| chunk.event(number))
-    }
-
-    /// An entry no later than those of all events.
-    pub(super) fn oldest_entry(&self) -> Option<Sequence> {
-        self.chunks.iter().map(|chunk| chunk.sequence).min()
+        self.0.iter()
     }
 
     /// The number of the first one at this time or later.
     pub(super) fn first_since(&self, at: TimeMs) -> u64 {
-        let after = self.chunks.partition_point(|chunk| chunk.at < at);
-        let Some(chunk) = after.checked_sub(1).and_then(|at| self.chunks.get(at)) else { return self.first };
-        let later = chunk.slots.partition_point(|slot| chunk.at.0 + u64::from(slot.ms_after) < at.0);
-        (chunk.first + later as u64).max(self.first)
-    }
-}
-
-impl PartialEq for Events {
-    fn eq(&self, other: &Self) -> bool {
-        (self.first, self.next) == (other.first, other.next) && self.iter().eq(other.iter())
+        let (mut from, mut to) = (self.first(), self.next());
+        while from < to {
+            let middle = from + (to - from) / 2;
+            match self.get(middle).is_some_and(|kept| kept.at < at) {
+                true => from = middle + 1,
+                false => to = middle,
+            }
+        }
+        from
     }
 }
 
 impl Serialize for Events {
     fn serialize<S: Serializer>(&self, to: S) -> Result<S::Ok, S::Error> {
-        (self.first, Seq(self)).serialize(to)
-    }
-}
-
-struct Seq<'a>(&'a Events);
-
-impl Serialize for Seq<'_> {
-    fn serialize<S: Serializer>(&self, to: S) -> Result<S::Ok, S::Error> {
-        use serde::ser::SerializeSeq;
-        let mut seq = to.serialize_seq(Some(self.0.len() as usize))?;
-        self.0.iter().try_for_each(|kept| seq.serialize_element(&kept))?;
-        seq.end()
-    }
-}
-
-struct Read(Events);
-
-impl<'de> Deserialize<'de> for Read {
-    fn deserialize<D: Deserializer<'de>>(from: D) -> Result<Self, D::Error> {
-        struct Each;
-        impl<'de> Visitor<'de> for Each {
-            type Value = Read;
-
-            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-                f.write_str("events")
-            }
-
-            fn visit_seq<A: SeqAccess<'de>>(self, mut seq: A) -> Result<Read, A::Error> {
-                let mut events = Events::default();
-                while let Some(kept) = seq.next_element()? {
-                    events.push(kept);
-                }
-                Ok(Read(events))
-            }
-        }
-        from.deserialize_seq(Each)
+        (self.first(), &self.0).serialize(to)
     }
 }
 
 impl<'de> Deserialize<'de> for Events {
-    fn deserialize<D: Deserializer<'de>>(from: D) -> Result<Self, D::Error> {
-        let (first, Read(mut events)) = <(u64, Read)>::deserialize(from)?;
-        // They were numbered from 0.
-        let next =
-            events.next.checked_add(first).ok_or_else(|| serde::de::Error::custom("too many events"))?;
-        (events.first, events.next) = (first, next);
-        events.chunks.iter_mut().for_each(|chunk| chunk.first += first);
-        Ok(events)
+    fn deserialize<D: serde::Deserializer<'de>>(from: D) -> Result<Self, D::Error> {
+        let (first, events) = <(u64, PackedQueue<Kept>)>::deserialize(from)?;
+        let numbered = events.numbered_from(first);
+        numbered.map(Self).ok_or_else(|| serde::de::Error::custom("too many events"))
     }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use std::collections::VecDeque;
     use units::Prng;
 
     #[test]
     fn events_are_what_a_plain_list_has() {
         let mut prng = Prng::new(7);
         let (mut events, mut plain) = (Events::starting_at(1), VecDeque::new());
-        let (mut sequence, mut at, mut first) = (1, 1, 1);
+        let (mut sequence, mut at, mut first) = (1, 1, 1_u64);
         for step in 0..20_000 {
             let far = step % 3000 == 2999;
             sequence += 1 + prng.below(3) + if far { 1 << 33 } else { 0 };
@@ -240,6 +139,17 @@ mod tests {
             let kept = Kept { sequence: Sequence(sequence), at: TimeMs(at), key, set: prng.below(9) as u32 };
             events.push(kept);
             plain.push_back(kept);
+            if step % 251 == 0 {
+                let some: Vec<u64> =
+                    (first.saturating_sub(3)..events.next() + 3).filter(|_| prng.percent(20)).collect();
+                let sets: Vec<(u64, u32)> =
+                    some.iter().map(|number| (*number, prng.below(9) as u32)).collect();
+                events.change_sets(&sets);
+                for (number, set) in sets {
+                    let at = number.checked_sub(first).and_then(|at| plain.get_mut(at as usize));
+                    at.into_iter().for_each(|kept: &mut Kept| kept.set = set);
+                }
+            }
             if prng.percent(40) {
                 assert_eq!(events.pop_first(), plain.pop_front());
                 first += 1;
@@ -259,6 +169,6 @@ mod tests {
         while let Some(kept) = plain.pop_front() {
             assert_eq!(events.pop_first(), Some(kept));
         }
-        assert_eq!((events.pop_first(), events.get(first), events.chunks.len()), (None, None, 0));
+        assert_eq!((events.pop_first(), events.get(first), events.len()), (None, None, 0));
     }
 }

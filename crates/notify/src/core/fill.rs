@@ -44,7 +44,8 @@ impl Notify {
         out: &mut Step,
     ) -> Result<Reply, Broken> {
         let fill = self.subscriptions.get(&subscription).and_then(|known| known.fill);
-        let is_within = matched.is_sorted() && matched.iter().all(|event| (next..=up_to).contains(event));
+        let is_within =
+            matched.is_sorted_by(|a, b| a < b) && matched.iter().all(|event| (next..=up_to).contains(event));
         if is_within && fill.is_some_and(|fill| fill.next == next && (next..fill.end).contains(&up_to)) {
             out.spend(matched.len() / 4);
             let matched = matched.to_vec();

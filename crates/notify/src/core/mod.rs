@@ -8,17 +8,22 @@
 //! | [`record`] | the log's entries |
 //! | [`times`] | what operators set of schedules |
 //! | `schedule` | events that are posted at times of the clock |
-//! | `topic`, `events`, `recents` | events that are kept, and who is to get them |
-//! | `subscription` | lanes, retries, dead letters |
+//! | `topic`, `events`, `apart`, `recents` | events that are kept, and who is to get them |
+//! | `packed`, `column` | what there is much of, in little memory |
+//! | `subscription`, `queue` | lanes, retries, dead letters |
 //! | `fill` | subscriptions that begin with earlier events |
 //! | `command`, `machine` | commands in, replies and entries out |
 //! | `snapshot` | the state as bytes |
 
+mod apart;
 pub mod cloud_events;
+mod column;
 mod command;
 mod events;
 mod fill;
 mod machine;
+mod packed;
+mod queue;
 mod recents;
 pub mod record;
 mod schedule;
@@ -354,13 +359,15 @@ impl Notify {
                 known.start_earlier(from.0);
             }
             Record::Filled { subscription: number, up_to, matched } => {
+                let is_rising = matched.is_sorted_by(|a, b| a < b);
+                ensure(is_rising, "matched", || format!("{matched:?}"))?;
                 let known = self.known(*number)?;
                 known.filled(up_to.0);
                 let last = matched.last().map_or(0, |last| last.0);
                 known.last_matched = known.last_matched.max(last);
                 let topic = known.topic;
                 let topic = self.known_topic(topic)?;
-                matched.iter().for_each(|event| topic.add_to_set(*event, *number));
+                topic.add_to_sets(matched, *number);
                 self.queue(*number);
             }
             Record::ScheduleSet { name, topic, spec, next, .. } => {

@@ -1,10 +1,17 @@
 //! Which events were posted lately.
 
-use super::record::EventNo;
+use super::{
+    column::Column,
+    packed::{Pack, PackedQueue, level, unlevel},
+    record::EventNo,
+};
 use hashbrown::HashTable;
 use serde::{Deserialize, Serialize};
-use std::collections::VecDeque;
 use units::TimeMs;
+
+/// Tables of the index. A table doubles when it is seven eighths full: that many keep a million
+/// events in three quarters of the room that one would take, and no step waits for all of them.
+const TABLES: u64 = 36;
 
 /// An event that was posted lately.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
@@ -16,22 +23,51 @@ pub(super) struct Recent {
     pub(super) at: TimeMs,
 }
 
-/// Events in the order in which they were posted, each once, found by source and id. Some sixty
+#[derive(Debug)]
+pub(super) struct PackedRecents {
+    /// Hashes, which have nothing in common.
+    identities: Box<[[u64; 2]]>,
+    contents: Box<[u64]>,
+    numbers: Column,
+    times: Column,
+}
+
+impl Pack for Recent {
+    type Packed = PackedRecents;
+
+    fn pack(recents: impl Iterator<Item = Self> + Clone) -> PackedRecents {
+        PackedRecents {
+            identities: recents.clone().map(|recent| recent.identity).collect(),
+            contents: recents.clone().map(|recent| recent.content).collect(),
+            numbers: level(recents.clone().map(|recent| recent.number.0)),
+            times: Column::of(recents.map(|recent| recent.at.0)),
+        }
+    }
+
+    fn unpack(packed: &PackedRecents, at: usize) -> Self {
+        Self {
+            identity: packed.identities[at],
+            content: packed.contents[at],
+            number: EventNo(unlevel(&packed.numbers, at)),
+            at: TimeMs(packed.times.get(at)),
+        }
+    }
+}
+
+/// Events in the order in which they were posted, each once, found by source and id. Some thirty
 /// bytes each.
 #[derive(Debug, Default, Serialize, Deserialize)]
 pub(super) struct Recents {
-    order: VecDeque<Recent>,
-    /// How many were forgotten so far.
+    /// Numbered from the first one ever.
+    order: PackedQueue<Recent>,
+    /// The last half of the number that each has in `order`, by the first half of its identity.
     #[serde(skip)]
-    gone: u64,
-    /// Which one each is, counted from the first ever; by the first half of its identity.
-    #[serde(skip)]
-    places: HashTable<u64>,
+    tables: Vec<HashTable<u32>>,
 }
 
 impl PartialEq for Recents {
     fn eq(&self, other: &Self) -> bool {
-        self.order == other.order
+        self.order.iter().eq(other.order.iter())
     }
 }
 
@@ -39,47 +75,65 @@ fn halves(identity: u128) -> [u64; 2] {
     [identity as u64, (identity >> 64) as u64]
 }
 
+/// The table of a hash. A table itself looks at the hash's lower and highest bits.
+fn table_of(half: u64) -> usize {
+    (((half >> 16 & 0xffff_ffff) * TABLES) >> 32) as usize
+}
+
+/// The whole number of a place in the order, of which there are never as many as half a number has.
+fn whole(order: &PackedQueue<Recent>, place: u32) -> u64 {
+    order.first() + u64::from(place.wrapping_sub(order.first() as u32))
+}
+
 impl Recents {
     pub(super) fn len(&self) -> usize {
-        self.order.len()
+        self.order.len() as usize
     }
 
     pub(super) fn get(&self, identity: u128) -> Option<Recent> {
         let identity = halves(identity);
-        let recent = |place: &u64| self.order.get((place - self.gone) as usize);
-        let is_it = |place: &u64| recent(place).is_some_and(|recent| recent.identity == identity);
-        recent(self.places.find(identity[0], is_it)?).copied()
+        let recent = |place: &u32| self.order.get(whole(&self.order, *place));
+        let is_it = |place: &u32| recent(place).is_some_and(|recent| recent.identity == identity);
+        recent(self.tables.get(table_of(identity[0]))?.find(identity[0], is_it)?)
     }
 
     pub(super) fn push(&mut self, identity: u128, content: u64, number: EventNo, at: TimeMs) {
-        self.order.push_back(Recent { identity: halves(identity), content, number, at });
-        self.place(self.order.len() - 1);
+        let recent = Recent { identity: halves(identity), content, number, at };
+        self.order.push(recent);
+        self.place(self.order.next() - 1, &recent);
     }
 
-    fn place(&mut self, at: usize) {
-        let Self { order, gone, places } = self;
-        let half = |place: &u64| order.get((place - *gone) as usize).map_or(0, |recent| recent.identity[0]);
-        let place = *gone + at as u64;
-        places.insert_unique(half(&place), place, half);
+    fn place(&mut self, number: u64, recent: &Recent) {
+        let Self { order, tables } = self;
+        tables.resize_with(TABLES as usize, HashTable::new);
+        let half = |place: &u32| order.get(whole(order, *place)).map_or(0, |recent| recent.identity[0]);
+        let this = recent.identity[0];
+        tables[table_of(this)].insert_unique(this, number as u32, half);
     }
 
-    pub(super) fn first(&self) -> Option<&Recent> {
-        self.order.front()
+    pub(super) fn first(&self) -> Option<Recent> {
+        self.order.get(self.order.first())
     }
 
     pub(super) fn forget_first(&mut self) {
-        let Some(first) = self.order.front() else { return };
-        if let Ok(place) = self.places.find_entry(first.identity[0], |place| *place == self.gone) {
+        let Some(first) = self.first() else { return };
+        let (half, number) = (first.identity[0], self.order.first() as u32);
+        if let Some(table) = self.tables.get_mut(table_of(half))
+            && let Ok(place) = table.find_entry(half, |place| *place == number)
+        {
             place.remove();
         }
-        self.order.pop_front();
-        self.gone += 1;
+        self.order.pop_first();
     }
 
     /// After [`Deserialize`], which leaves the index out.
     pub(super) fn index(&mut self) {
-        self.places.clear();
-        (0..self.order.len()).for_each(|at| self.place(at));
+        self.tables.clear();
+        for number in self.order.first()..self.order.next() {
+            if let Some(recent) = self.order.get(number) {
+                self.place(number, &recent);
+            }
+        }
     }
 }
 

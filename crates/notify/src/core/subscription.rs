@@ -5,6 +5,7 @@
 //! while other keys go on. The ready lanes are indexed: those that wait cost nothing.
 
 use super::{
+    queue::Queue,
     record::{EventNo, Key, SubscriptionNo, TopicNo, Tried},
     spec::{SubscriptionSpec, SubscriptionState},
     topic::Topic,
@@ -47,13 +48,19 @@ enum Stage {
 
 #[derive(Debug)]
 struct Lane {
-    /// In rising order, never empty.
-    queue: VecDeque<EventNo>,
+    /// Never empty.
+    queue: Queue,
     /// Attempts of the first event, and when the next one is due, if it has failed.
     attempts: u32,
     again_at: Option<TimeMs>,
     /// Not in the log, apart from what follows from the above, and whether it is blocked.
     stage: Stage,
+}
+
+impl Lane {
+    fn is_first(&self, event: EventNo) -> bool {
+        self.queue.first() == Some(event)
+    }
 }
 
 /// An event whose attempts are used up: dead, or the one for which its key waits.
@@ -264,12 +271,13 @@ impl Subscription {
         match self.lanes.get_mut(&key) {
             Some(lane) => {
                 // One that was on its way at a replay is there already.
-                let Err(at) = lane.queue.binary_search(&event) else { return };
-                lane.queue.insert(at, event);
+                if !lane.queue.insert(event) {
+                    return;
+                }
             }
             None => {
-                let lane =
-                    Lane { queue: VecDeque::from([event]), attempts: 0, again_at: None, stage: Stage::Ready };
+                let queue = Queue::of(event);
+                let lane = Lane { queue, attempts: 0, again_at: None, stage: Stage::Ready };
                 self.lanes.insert(key, lane);
                 self.ready.push_back(key);
             }
@@ -332,7 +340,7 @@ impl Subscription {
             let Some(lane) = self.lanes.get_mut(&key).filter(|lane| lane.stage == Stage::Ready) else {
                 continue;
             };
-            let event = lane.queue[0];
+            let Some(event) = lane.queue.first() else { continue };
             let attempt = lane.attempts + 1;
             lane.stage = Stage::InFlight(event, attempt);
             self.in_flight += 1;
@@ -348,23 +356,23 @@ impl Subscription {
     /// One may end while its key waits: a state that was built again does not know of it.
     pub(super) fn attempts(&self, key: Key, event: EventNo) -> Option<u32> {
         let lane = self.lanes.get(&key)?;
-        (lane.queue[0] == event && lane.stage != Stage::Blocked).then_some(lane.attempts)
+        (lane.is_first(event) && lane.stage != Stage::Blocked).then_some(lane.attempts)
     }
 
     /// Whether the event is the next one of its key.
     pub(super) fn is_first(&self, key: Key, event: EventNo) -> bool {
-        self.lanes.get(&key).is_some_and(|lane| lane.queue[0] == event)
+        self.lanes.get(&key).is_some_and(|lane| lane.is_first(event))
     }
 
     /// Whether the event is in a lane, or will be.
     pub(super) fn owes(&self, key: Key, event: EventNo) -> bool {
-        let is_parked = || self.lanes.get(&key).is_some_and(|lane| lane.queue.binary_search(&event).is_ok());
+        let is_parked = || self.lanes.get(&key).is_some_and(|lane| lane.queue.contains(event));
         event.0 >= self.cursor || is_parked()
     }
 
     /// When the event is tried again, if its key waits for that; and its attempts so far.
     pub(super) fn waits(&self, key: Key, event: EventNo) -> (u32, Option<TimeMs>, bool) {
-        match self.lanes.get(&key).filter(|lane| lane.queue[0] == event) {
+        match self.lanes.get(&key).filter(|lane| lane.is_first(event)) {
             Some(Lane { attempts, stage: Stage::Waiting(at), .. }) => (*attempts, Some(*at), false),
             Some(Lane { attempts, stage, .. }) => (*attempts, None, *stage == Stage::Blocked),
             None => (0, None, false),
@@ -458,8 +466,7 @@ impl Subscription {
         self.landed(key, event, None);
         self.blocked.remove(&event);
         let Some(lane) = self.lanes.get_mut(&key) else { return false };
-        let Ok(at) = lane.queue.binary_search(&event) else { return false };
-        lane.queue.remove(at);
+        let Some(at) = lane.queue.remove(event) else { return false };
         self.parked -= 1;
         if at == 0 {
             if let Stage::Waiting(until) = lane.stage {
@@ -471,7 +478,7 @@ impl Subscription {
                 self.ready.push_back(key);
             }
         }
-        if lane.queue.is_empty() {
+        if lane.queue.first().is_none() {
             self.lanes.remove(&key);
         } else if at > 0 && lane.stage == Stage::Ready {
             // One was put before it while it was on its way.
@@ -493,7 +500,7 @@ impl Subscription {
         self.heard_of(topic, tried.event);
         self.landed(key, tried.event, None);
         self.failed += 1;
-        let Some(lane) = self.lanes.get_mut(&key).filter(|lane| lane.queue[0] == tried.event) else {
+        let Some(lane) = self.lanes.get_mut(&key).filter(|lane| lane.is_first(tried.event)) else {
             return false;
         };
         if let Stage::Waiting(until) = lane.stage {
@@ -523,7 +530,7 @@ impl Subscription {
         self.heard_of(topic, tried.event);
         self.landed(key, tried.event, None);
         self.failed += 1;
-        let Some(lane) = self.lanes.get_mut(&key).filter(|lane| lane.queue[0] == tried.event) else {
+        let Some(lane) = self.lanes.get_mut(&key).filter(|lane| lane.is_first(tried.event)) else {
             return false;
         };
         if let Stage::Waiting(until) = lane.stage {
@@ -540,12 +547,12 @@ impl Subscription {
     pub(super) fn redrive(&mut self, key: Key, event: EventNo) -> bool {
         if self.dead.remove(&event).is_some() {
             // It comes before the event for which its key waits, if it does.
-            let first = self.lanes.get(&key).map(|lane| lane.queue[0]);
+            let first = self.lanes.get(&key).and_then(|lane| lane.queue.first());
             first.filter(|first| event < *first).map(|first| self.blocked.remove(&first));
             self.park(key, event);
             self.low.set(self.low.get().min(event.0));
             // Its key may wait with a later event, which is no longer the first.
-            if let Some(lane) = self.lanes.get_mut(&key).filter(|lane| lane.queue[0] == event) {
+            if let Some(lane) = self.lanes.get_mut(&key).filter(|lane| lane.is_first(event)) {
                 if let Stage::Waiting(until) = lane.stage {
                     self.waiting.remove(&(until, key));
                 }
@@ -557,7 +564,7 @@ impl Subscription {
             }
             return true;
         }
-        let Some(lane) = self.lanes.get_mut(&key).filter(|lane| lane.queue[0] == event) else { return false };
+        let Some(lane) = self.lanes.get_mut(&key).filter(|lane| lane.is_first(event)) else { return false };
         if lane.attempts == 0 {
             return false;
         }
@@ -578,7 +585,7 @@ impl Subscription {
         if self.dead.remove(&event).is_some() {
             return true;
         }
-        let is_begun = |lane: &Lane| lane.queue[0] == event && lane.attempts > 0;
+        let is_begun = |lane: &Lane| lane.is_first(event) && lane.attempts > 0;
         self.lanes.get(&key).is_some_and(is_begun) && self.take_out(key, event)
     }
 
@@ -684,7 +691,7 @@ impl Subscription {
         let again: Vec<(Key, EventNo)> = self
             .lanes
             .iter()
-            .flat_map(|(key, lane)| lane.queue.iter().map(|event| (*key, *event)))
+            .flat_map(|(key, lane)| lane.queue.iter().map(|event| (*key, event)))
             .filter(|(_, event)| event.0 >= from)
             .collect();
         for (key, event) in again {
@@ -713,7 +720,7 @@ impl Subscription {
         let mut begun = Vec::new();
         for (key, lane) in &self.lanes {
             parked.extend(
-                lane.queue.iter().filter(|event| event.0 < self.said_up_to).map(|event| (*event, *key)),
+                lane.queue.iter().filter(|event| event.0 < self.said_up_to).map(|event| (event, *key)),
             );
             if lane.attempts > 0 {
                 begun.push(Begun { key: *key, attempts: lane.attempts, again_at: lane.again_at });
@@ -751,7 +758,7 @@ impl Subscription {
         for Begun { key, attempts, again_at } in begun {
             let Some(lane) = restored.lanes.get_mut(&key) else { continue };
             (lane.attempts, lane.again_at) = (attempts, again_at);
-            if saved.blocked.contains_key(&lane.queue[0]) {
+            if lane.queue.first().is_some_and(|first| saved.blocked.contains_key(&first)) {
                 lane.stage = Stage::Blocked;
             } else if let Some(at) = again_at {
                 lane.stage = Stage::Waiting(at);

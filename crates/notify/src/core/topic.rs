@@ -1,6 +1,7 @@
 //! A topic: which events it has, where they are, who is to get them, and which were posted lately.
 
 use super::{
+    apart::Apart,
     events::{Events, Kept},
     recents::{Recent, Recents},
     record::{EventNo, Key, SubscriptionNo},
@@ -47,7 +48,7 @@ pub(super) struct Topic<D = Delayed> {
     pub(super) spec: TopicSpec,
     events: Events,
     /// Earlier ones that somebody still needs.
-    apart: BTreeMap<u64, Kept>,
+    apart: Apart,
     /// Events that are not due yet, by when they are, and by their entries.
     pub(super) delayed: BTreeMap<(TimeMs, Sequence), D>,
     /// The sets of subscriptions that kept events have matched, each once: there are few.
@@ -91,7 +92,7 @@ impl Topic {
             name,
             spec,
             events: Events::starting_at(1),
-            apart: BTreeMap::new(),
+            apart: Apart::default(),
             delayed: BTreeMap::new(),
             sets: BTreeMap::new(),
             last_set: 0,
@@ -123,7 +124,7 @@ impl Topic {
 
     pub(super) fn event(&self, number: EventNo) -> Option<Kept> {
         match number.0 < self.first() {
-            true => self.apart.get(&number.0).copied(),
+            true => self.apart.get(number.0),
             false => self.events.get(number.0),
         }
     }
@@ -139,13 +140,12 @@ impl Topic {
         if number >= self.first() {
             return number;
         }
-        self.apart.range(number..).next().map_or(self.first(), |(number, _)| *number)
+        self.apart.first_from(number).unwrap_or_else(|| self.first())
     }
 
     /// The first event that is kept and was posted at this time or later.
     pub(super) fn first_since(&self, at: TimeMs) -> u64 {
-        let apart = self.apart.iter().find(|(_, kept)| kept.at >= at);
-        apart.map_or_else(|| self.events.first_since(at), |(number, _)| *number)
+        self.apart.first_since(at).unwrap_or_else(|| self.events.first_since(at))
     }
 
     /// Who is to get an event, in rising order.
@@ -247,18 +247,20 @@ impl Topic {
         set
     }
 
-    /// An event that is kept is for this subscription too.
-    pub(super) fn add_to_set(&mut self, number: EventNo, subscription: SubscriptionNo) {
-        let Some(kept) = self.event(number) else { return };
-        let mut matched = self.set(kept.set).to_vec();
-        let Err(at) = matched.binary_search(&subscription) else { return };
-        matched.insert(at, subscription);
-        let set = self.take_set(&matched);
-        match self.apart.get_mut(&number.0) {
-            Some(apart) => apart.set = set,
-            None => self.events.change_set(number.0, set),
+    /// These events, in the order of their numbers, are for this subscription too, as far as they
+    /// are not kept just for others.
+    pub(super) fn add_to_sets(&mut self, numbers: &[EventNo], subscription: SubscriptionNo) {
+        let mut changed = Vec::new();
+        for number in numbers {
+            let Some(kept) = self.events.get(number.0) else { continue };
+            let mut matched = self.set(kept.set).to_vec();
+            let Err(at) = matched.binary_search(&subscription) else { continue };
+            matched.insert(at, subscription);
+            let set = self.take_set(&matched);
+            self.give_set_back(kept.set);
+            changed.push((number.0, set));
         }
-        self.give_set_back(kept.set);
+        self.events.change_sets(&changed);
     }
 
     fn forget_old(&mut self, now: TimeMs) {
@@ -302,7 +304,7 @@ impl Topic {
         let number = self.first();
         let Some(kept) = self.events.pop_first() else { return };
         if is_needed {
-            self.apart.insert(number, kept);
+            self.apart.push(number, kept);
         } else {
             self.give_set_back(kept.set);
         }
@@ -310,14 +312,14 @@ impl Topic {
 
     /// Lets an event go that was kept apart.
     pub(super) fn release(&mut self, number: EventNo) {
-        if let Some(kept) = self.apart.remove(&number.0) {
+        if let Some(kept) = self.apart.remove(number.0) {
             self.give_set_back(kept.set);
         }
     }
 
     /// Those that are kept apart.
     pub(super) fn apart(&self) -> impl Iterator<Item = (EventNo, Key)> {
-        self.apart.iter().map(|(number, kept)| (EventNo(*number), kept.key))
+        self.apart.iter().map(|(number, kept)| (EventNo(number), kept.key))
     }
 
     /// One event less has matched the set with this id.
@@ -330,11 +332,14 @@ impl Topic {
         }
     }
 
-    /// The first entry whose body is needed, or one before it.
+    /// The first entry whose body is needed.
     pub(super) fn oldest_entry(&self) -> Option<Sequence> {
-        let apart = self.apart.values().map(|kept| kept.sequence);
-        let delayed = self.delayed.keys().map(|(_, sequence)| *sequence);
-        apart.chain(delayed).chain(self.events.oldest_entry()).min()
+        let kept = self.all_kept().map(|kept| kept.sequence);
+        kept.chain(self.delayed.keys().map(|(_, sequence)| *sequence)).min()
+    }
+
+    fn all_kept(&self) -> impl Iterator<Item = Kept> {
+        self.apart.iter().map(|(_, kept)| kept).chain(self.events.iter())
     }
 
     /// After [`Deserialize`], which leaves the index out.
@@ -345,7 +350,7 @@ impl Topic {
 
     fn events_of_sets(&self) -> BTreeMap<u32, u64> {
         let mut counts = BTreeMap::new();
-        let kept = self.events.iter().chain(self.apart.values().copied()).map(|kept| kept.set);
+        let kept = self.all_kept().map(|kept| kept.set);
         let delayed = self.delayed.values().map(|delayed| delayed.set);
         kept.chain(delayed).for_each(|set| *counts.entry(set).or_default() += 1);
         counts
@@ -354,7 +359,7 @@ impl Topic {
     /// Whether what a snapshot brought fits together.
     pub(super) fn is_whole(&self) -> bool {
         self.first() > 0
-            && self.apart.keys().all(|number| *number < self.first())
+            && self.apart.iter().all(|(number, _)| number < self.first())
             && self.sets.values().all(|set| set.subscriptions.is_sorted())
             && self.events_of_sets() == self.sets.iter().map(|(id, set)| (*id, set.events)).collect()
     }

@@ -105,6 +105,7 @@ fn what_is_told_of_other_events_than_the_next_ones_is_no_news() {
         ((3, 11), &[3]),
         ((3, 5), &[6]),
         ((3, 5), &[5, 4]),
+        ((3, 5), &[4, 4]),
     ] {
         world.fill(late, range, matched);
     }
