@@ -12,10 +12,12 @@
 //! | [`server`], `api`, `pages`, `health` | the listener for publishers and operators |
 //! | `scope`, `quotas` | what a tenant may know of, and how much its keys may do |
 //! | `filler` | asks the filters of subscriptions that begin with earlier events |
+//! | `alerts` | what operators must hear of, as events |
 //! | `pulls` | deliveries for consumers who pull |
 //! | `streams` | how many streams are open |
 //! | [`parts`], [`reference`] | what its handlers use; its documents |
 
+mod alerts;
 mod api;
 pub mod bodies;
 pub mod config;

@@ -1,6 +1,7 @@
 //! The message service as it runs: its log's worker, its courier, and the listener.
 
 use crate::{
+    alerts,
     bodies::{Bodies, LogReader},
     config::Config,
     core::Notify,
@@ -162,8 +163,9 @@ impl Bound {
             memory,
             clock,
             exempts_loopback,
-            reserved,
+            mut reserved,
         } = options;
+        reserved.push(alerts::topic());
         let Recovered { service, bodies, reader, for_streams } = recovered;
         let secrets = Secrets::open(data)?;
         let pusher = Arc::new(Pusher::new(config.push())?);
@@ -241,6 +243,8 @@ impl Server {
         let mut beside = tokio::task::JoinSet::new();
         beside.spawn(Arc::clone(&protection).note_lateness());
         beside.spawn(filler::run(self.running()));
+        let clock = Arc::clone(&protection);
+        beside.spawn(alerts::run(self.running(), move || clock.now()));
         let mut accepting = tokio::task::JoinSet::new();
         accepting.spawn(Arc::clone(&listening).accept(self.listener));
         shutdown.await;

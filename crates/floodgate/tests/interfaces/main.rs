@@ -26,6 +26,7 @@ mod log_in_words;
 mod logs_on_nats;
 mod messages;
 mod not_eligible;
+mod notify_alerts;
 mod one_sale_down;
 mod openapi_as_served;
 mod operators_in_the_log;

@@ -138,7 +138,7 @@ fn what_happens_to_a_hold_is_told_in_its_order() {
     let sale = server.open_sale("launch", &shop::spec(&[("phone", 5)]));
     poll("the topic of all sales", || {
         let topics = ask(&server, &key, "GET", "/api/v1/topics", &json!(null)).json();
-        (topics["topics"][0]["topic"] == "sales").then_some(())
+        topics["topics"].as_array()?.iter().any(|of| of["topic"] == "sales").then_some(())
     });
     let secret = subscribe(&server, &key, "sales", &endpoint.url, json!({}));
     let granted = sale.granted(&server.pass("launch", "alice"), "k", "phone");
@@ -307,7 +307,7 @@ fn a_restored_copy_delivers_nothing_until_an_operator_says_so_and_tells_nothing_
     let sale = server.open_sale("launch", &shop::spec(&[("phone", 5)]));
     poll("the topic of all sales", || {
         let topics = ask(&server, &key, "GET", "/api/v1/topics", &json!(null)).json();
-        (topics["topics"][0]["topic"] == "sales").then_some(())
+        topics["topics"].as_array()?.iter().any(|of| of["topic"] == "sales").then_some(())
     });
     subscribe(&server, &key, "sales", &endpoint.url, json!({}));
     sale.granted(&server.pass("launch", "alice"), "k", "phone");
