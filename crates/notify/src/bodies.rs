@@ -125,7 +125,7 @@ impl LogReader {
     pub fn start(reader: Box<dyn LogRead>, jobs_max: usize) -> io::Result<Self> {
         let (ask, jobs) = sync_channel::<Job>(jobs_max);
         let run = move || {
-            let mut reading = Reading { reader, kept: Kept::default() };
+            let mut reading = Reading { reader, kept: Kept::default(), read_bytes: 0 };
             jobs.iter().for_each(|job| job(&mut reading));
         };
         std::thread::Builder::new().name("notify-reader".into()).spawn(run)?;
@@ -142,6 +142,8 @@ impl LogReader {
 pub struct Reading {
     reader: Box<dyn LogRead>,
     kept: Kept,
+    /// Bytes of entries that were read so far, those further on too.
+    read_bytes: usize,
 }
 
 impl std::fmt::Debug for Reading {
@@ -153,7 +155,7 @@ impl std::fmt::Debug for Reading {
 impl Reading {
     /// The event of an entry; `None` if none is there. It costs least in the order of the entries.
     pub fn event(&mut self, sequence: Sequence) -> Result<Option<Stored>, LogError> {
-        let Self { reader, kept } = self;
+        let Self { reader, kept, read_bytes } = self;
         if let Some(stored) = kept.bodies.get(&sequence) {
             return Ok(Some(stored.clone()));
         }
@@ -161,6 +163,7 @@ impl Reading {
         let (mut bytes, mut entries) = (0, 0);
         let read = reader.read(sequence, &mut |at, entry| {
             (bytes, entries) = (bytes + entry.len(), entries + 1);
+            *read_bytes = read_bytes.wrapping_add(entry.len());
             if let Some(stored) = stored_in(entry) {
                 if at == sequence {
                     found = Some(stored.clone());
@@ -174,6 +177,11 @@ impl Reading {
         });
         // What is wrong further on is no concern of this one.
         if found.is_none() { read.map(|_| None) } else { Ok(found) }
+    }
+
+    /// Bytes of entries that were read for events so far. Only differences mean something.
+    pub fn read_bytes(&self) -> usize {
+        self.read_bytes
     }
 
     /// The attempts to deliver an event, from an entry on, each with its time; and from where on to

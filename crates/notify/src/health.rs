@@ -66,7 +66,7 @@ fn of_streams() -> [Metric; 3] {
 type Value = fn(&SubscriptionSeen, TimeMs) -> u64;
 
 /// The metrics of each subscription.
-fn of_subscriptions() -> [(Metric, Value); 11] {
+fn of_subscriptions() -> [(Metric, Value); 12] {
     [
         (Metric::counter("floodgate_notify_delivered_total", "Events delivered"), |of, _| of.delivered),
         (Metric::counter("floodgate_notify_failed_total", "Attempts to deliver that failed"), |of, _| {
@@ -79,9 +79,16 @@ fn of_subscriptions() -> [(Metric, Value); 11] {
         (
             Metric::counter(
                 "floodgate_notify_dropped_total",
-                "Events that a full topic dropped before a subscription had them",
+                "Events that a topic let go before a subscription had them",
             ),
             |of, _| of.dropped,
+        ),
+        (
+            Metric::gauge(
+                "floodgate_notify_filling",
+                "Earlier events for which a subscription's filters are still to be asked",
+            ),
+            |of, _| of.fill.map_or(0, |fill| fill.end.0.saturating_sub(fill.next.0)),
         ),
         (Metric::gauge("floodgate_notify_backlog", "Events that a subscription has not had"), |of, _| {
             of.backlog

@@ -44,6 +44,8 @@ pub struct Running {
     /// Held while a tenant makes a topic, a subscription or a schedule, so that it makes no more
     /// than it may.
     pub(crate) makes: Mutex<()>,
+    /// Held while a schedule is judged.
+    pub(crate) judges: Mutex<()>,
     lately: Mutex<Option<(Instant, Arc<Vec<SubscriptionSeen>>)>>,
 }
 
@@ -74,6 +76,7 @@ impl Running {
             fills: Wanted::default(),
             tester,
             makes: Mutex::default(),
+            judges: Mutex::default(),
             lately: Mutex::default(),
         }
     }

@@ -89,11 +89,13 @@ where
             return Err(no_schedule(&name));
         }
         let is_narrowed = scope.of_tenant().is_some_and(|of| of.topics.is_some());
-        if is_narrowed
-            && let Ok(seen) = Arc::<Running>::from_ref(state).schedule(&name).await
-            && !scope.fits(&seen.spec.topic)
-        {
-            return Err(no_schedule(&name));
+        if is_narrowed {
+            match Arc::<Running>::from_ref(state).schedule(&name).await {
+                Ok(seen) if !scope.fits(&seen.spec.topic) => return Err(no_schedule(&name)),
+                Ok(_) => {}
+                Err(problem) if problem.is(&NOT_FOUND) => {}
+                Err(problem) => return Err(problem),
+            }
         }
         Ok(Self(name))
     }

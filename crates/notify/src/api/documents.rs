@@ -62,7 +62,8 @@ pub(super) struct SubscriptionView {
     /// none of them, and no later one, before that.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(super) fill: Option<FillView>,
-    /// Events that the topic dropped, when it was full, before this subscription had them.
+    /// Events that the topic let go before this subscription had them: because it was full, or
+    /// before its filters were asked for them (`fill`).
     pub(super) dropped: u64,
     /// Events that it has not had, without dead letters; at the most, because events that were not
     /// looked at yet count before its filters are asked.

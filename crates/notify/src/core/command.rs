@@ -390,7 +390,8 @@ pub struct SubscriptionSeen {
     pub blocked: u64,
     /// Earlier events for which its filters are still to be asked, if it begins with some.
     pub fill: Option<Fill>,
-    /// Events that its full topic dropped before it had them.
+    /// Events that its topic let go before it had them: because it was full, or before its filters
+    /// were asked for them.
     pub dropped: u64,
     /// Events that it has not had: at the most, if some were not looked at yet.
     pub backlog: u64,

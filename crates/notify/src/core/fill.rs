@@ -7,7 +7,6 @@ use super::{
     Notify,
     command::{FillSeen, From, Reply},
     record::{EventNo, Record, SubscriptionNo, TopicNo},
-    subscription::Subscription,
 };
 use runtime::{Broken, Step};
 use std::sync::Arc;
@@ -47,7 +46,8 @@ impl Notify {
         let is_within =
             matched.is_sorted_by(|a, b| a < b) && matched.iter().all(|event| (next..=up_to).contains(event));
         if is_within && fill.is_some_and(|fill| fill.next == next && (next..fill.end).contains(&up_to)) {
-            out.spend(matched.len() / 4);
+            let topic = self.subscriptions.get(&subscription).and_then(|known| self.topics.get(&known.topic));
+            out.spend(matched.len() + topic.map_or(0, |topic| topic.sets_work(matched)));
             let matched = matched.to_vec();
             self.commit(now, Record::Filled { subscription, up_to, matched }, out)?;
         }
@@ -55,10 +55,11 @@ impl Notify {
     }
 
     pub(super) fn see_fills(&self) -> Vec<FillSeen> {
-        let seen = |known: &Subscription| {
+        let seen = |number: &SubscriptionNo| {
+            let known = self.subscriptions.get(number)?;
             let (subscription, spec) = (known.number, Arc::clone(&known.spec));
             Some(FillSeen { subscription, spec, fill: known.fill? })
         };
-        self.subscriptions.values().filter_map(seen).collect()
+        self.filling.iter().filter_map(seen).collect()
     }
 }

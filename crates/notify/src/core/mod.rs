@@ -85,6 +85,8 @@ pub struct Notify {
     /// Events that are to be published later, of all topics.
     delayed: BTreeSet<(TimeMs, Sequence, TopicNo)>,
     schedules: Schedules,
+    /// Subscriptions that begin with earlier events for which their filters are still to be asked.
+    filling: BTreeSet<SubscriptionNo>,
     /// The topic whose old events were looked at last.
     trimmed_last: Option<TopicNo>,
     /// Deleted ones, whose memory is given back piece by piece.
@@ -268,6 +270,7 @@ impl Notify {
                 self.known(*subscription)?;
                 let Some(gone) = self.subscriptions.remove(subscription) else { return Ok(()) };
                 self.subscription_nos.remove(&gone.name);
+                self.filling.remove(subscription);
                 let number = gone.topic;
                 self.forget_leases(*subscription);
                 let topic = self.known_topic(number)?;
@@ -357,17 +360,21 @@ impl Notify {
                 let known = self.known(*subscription)?;
                 ensure(from.0 < known.since, "numbers", || format!("it begins with {}", known.since))?;
                 known.start_earlier(from.0);
+                self.filling.insert(*subscription);
             }
             Record::Filled { subscription: number, up_to, matched } => {
                 let is_rising = matched.is_sorted_by(|a, b| a < b);
                 ensure(is_rising, "matched", || format!("{matched:?}"))?;
+                let topic = self.known(*number)?.topic;
+                let first = self.topic(topic)?.first();
                 let known = self.known(*number)?;
-                known.filled(up_to.0);
+                let is_more = known.filled(up_to.0, first);
                 let last = matched.last().map_or(0, |last| last.0);
                 known.last_matched = known.last_matched.max(last);
-                let topic = known.topic;
-                let topic = self.known_topic(topic)?;
-                topic.add_to_sets(matched, *number);
+                if !is_more {
+                    self.filling.remove(number);
+                }
+                self.known_topic(topic)?.add_to_sets(matched, *number);
                 self.queue(*number);
             }
             Record::ScheduleSet { name, topic, spec, next, .. } => {

@@ -9,6 +9,7 @@ use super::{
     command::{NewEvent, Post, Refused, Reply, ScheduleSeen},
     record::{Record, TopicNo},
     times::ScheduleSpec,
+    topic::Topic,
 };
 
 use contracts::{Actor, ScheduleId};
@@ -26,7 +27,7 @@ pub const SCHEDULES_MAX: usize = 1000;
 const FULL_WAIT: DurationMs = DurationMs(1000);
 /// Work of a step (see [`Step::spend`]) for one posted event, beside its comparisons: its times are
 /// computed, and it is read as any event.
-const WORK: usize = 8;
+const WORK: usize = 128;
 
 impl ScheduleSpec {
     /// What is wrong with it, for a schedule of this name.
@@ -155,8 +156,11 @@ impl Notify {
             }
             _ => {}
         }
-        // It was judged before it was sent here.
-        let next = spec.next_after(now.max(self.now)).unwrap_or_default();
+        out.spend(WORK);
+        // It was judged before it was sent here. By the clock, also while the log is ahead of it;
+        // but nothing is posted for a second time.
+        let last = self.schedules.all.get(name).and_then(|known| known.last).unwrap_or_default();
+        let next = spec.next_after(now.max(last)).unwrap_or_default();
         let (name, spec, by) = (name.clone(), super::json(spec)?, by.clone());
         self.commit(now, Record::ScheduleSet { name, topic, spec, next, by }, out)?;
         Ok(Reply::Done)
@@ -186,9 +190,14 @@ impl Notify {
             if out.is_full() {
                 return Ok(Progress::More);
             }
-            out.spend(WORK);
             let Some(schedule) = self.schedules.all.get(&name) else { break };
             let (spec, due) = (Arc::clone(&schedule.spec), schedule.next.unwrap_or(at));
+            let is_full = |topic: &Topic| topic.refuses_more();
+            if self.topics.get(&schedule.topic).is_some_and(is_full) {
+                self.schedules.put_off(&name, now.plus(FULL_WAIT));
+                continue;
+            }
+            out.spend(WORK);
             if let Ok(event) = spec.event(&name, due) {
                 let post = Post { topic: spec.topic.clone(), events: vec![event], followed: None };
                 if let Reply::Refused(Refused::Full { .. }) = self.post(now, &post, out)? {
@@ -196,7 +205,8 @@ impl Notify {
                     continue;
                 }
             }
-            let next = spec.next_after(now.max(self.now)).unwrap_or_default();
+            // By the clock, also while the log is ahead of it.
+            let next = spec.next_after(now).unwrap_or_default();
             self.commit(now, Record::SchedulePosted { name, next }, out)?;
         }
         Ok(Progress::Done)

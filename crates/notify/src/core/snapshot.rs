@@ -109,6 +109,7 @@ fn built<T: Into<Topic>>(snapshot: Snapshot<T>, added: Added) -> Result<Notify, 
     for (number, fill) in added.fills {
         let known = notify.subscriptions.get_mut(&number);
         known.ok_or_else(|| SnapshotError("no subscription that is filled".into()))?.fill = Some(fill);
+        notify.filling.insert(number);
     }
     notify.schedules = Schedules::restore(added.schedules);
     Ok(notify)

@@ -259,12 +259,14 @@ impl Subscription {
         self.low.set(from);
     }
 
-    /// Its filters were asked for all events up to this one.
-    pub(super) fn filled(&mut self, up_to: u64) {
-        if let Some(Fill { end, .. }) = self.fill {
-            let next = EventNo(up_to.saturating_add(1));
-            self.fill = (next < end).then_some(Fill { next, end });
-        }
+    /// Its filters were asked for all events up to this one, and the topic's first one is now
+    /// `first`: what it let go before that is lost. Whether there are more.
+    pub(super) fn filled(&mut self, up_to: u64, first: u64) -> bool {
+        let Some(Fill { next, end }) = self.fill else { return false };
+        let after = EventNo(up_to.saturating_add(1));
+        self.dropped += first.min(after.0).saturating_sub(next.0);
+        self.fill = (after < end).then_some(Fill { next: after, end });
+        self.fill.is_some()
     }
 
     fn park(&mut self, key: Key, event: EventNo) {

@@ -5,7 +5,7 @@ use super::{
     events::{Events, Kept},
     recents::{Recent, Recents},
     record::{EventNo, Key, SubscriptionNo},
-    spec::TopicSpec,
+    spec::{TopicSpec, WhenFull},
 };
 use contracts::TopicId;
 use serde::{Deserialize, Serialize};
@@ -115,6 +115,11 @@ impl Topic {
     /// Events that are kept, without those of which few are left.
     pub(super) fn len(&self) -> u64 {
         self.events.len()
+    }
+
+    /// Whether it takes no further event, and drops none for it.
+    pub(super) fn refuses_more(&self) -> bool {
+        self.spec.when_full == WhenFull::Refuse && self.len() >= self.spec.events_max
     }
 
     /// Events that are kept.
@@ -261,6 +266,12 @@ impl Topic {
             changed.push((number.0, set));
         }
         self.events.change_sets(&changed);
+    }
+
+    /// How much [`Self::add_to_sets`] copies and compares.
+    pub(super) fn sets_work(&self, numbers: &[EventNo]) -> usize {
+        let sets = numbers.iter().filter_map(|number| self.events.get(number.0));
+        sets.map(|kept| self.set(kept.set).len() / 8).sum()
     }
 
     fn forget_old(&mut self, now: TimeMs) {

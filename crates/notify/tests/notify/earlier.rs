@@ -1,7 +1,11 @@
 //! Subscriptions that begin with events from before they were made.
 
-use crate::world::{World, by, delivered, event, id, no, numbers, spec, topic};
-use notify::core::{Command, Delivery, Fill, From, Reply, record::SubscriptionNo, spec::TopicSpec};
+use crate::world::{World, by, delivered, event, failed, id, no, numbers, spec, topic};
+use notify::core::{
+    Command, Delivery, Fill, From, Reply,
+    record::SubscriptionNo,
+    spec::{Retry, SubscriptionSpec, TopicSpec},
+};
 use runtime::Machine;
 use units::TimeMs;
 
@@ -126,6 +130,35 @@ fn events_that_the_topic_lets_go_meanwhile_are_not_waited_for() {
     assert_eq!(world.all_of("late"), [11], "all before it are gone");
     world.fill(late, (1, 10), &[1, 10]);
     assert!(world.fills().is_empty());
+    assert_eq!(world.see("late").dropped, 10);
     world.restart(world.disk.kill());
     assert!(world.all_of("late").is_empty());
+}
+
+/// What is found for an event that is kept just for another by then is no news, live as well as
+/// from the log.
+#[test]
+fn an_event_that_goes_apart_before_its_filter_is_asked_is_lost_to_it() {
+    let mut world = World::new();
+    let short = TopicSpec { retain_seconds: 60, retain_events: 0, ..TopicSpec::default() };
+    let define = Command::DefineTopic { name: topic(), spec: short, by: by() };
+    assert_eq!(world.ask(define), Reply::Done);
+    world.subscribe("old", SubscriptionSpec { retry: Retry { attempts: 1, ..spec().retry }, ..spec() });
+    world.posted(vec![event(1, "t", Some(1)), event(2, "t", Some(2))]);
+    let begun = world.begin();
+    world.turn(begun.iter().map(failed).collect(), 0);
+    assert_eq!(world.see("old").dead, 2);
+    world.posted(vec![event(3, "t", Some(1))]);
+    let late = world.subscribe_from("late", From::Event(no(1)));
+    world.pass(61_000);
+    world.posted(vec![event(4, "t", Some(1))]);
+    let begun = world.begin();
+    world.turn(begun.iter().map(delivered).collect(), 0);
+    world.fill(late, (1, 3), &[1, 3]);
+    world.restart(world.disk.kill());
+    let begun: Vec<Delivery> = world.begin().into_iter().filter(|one| one.name == id("late")).collect();
+    world.turn(begun.iter().map(failed).collect(), 0);
+    world.restart(world.disk.kill());
+    let seen = world.see("late");
+    assert_eq!((numbers(&begun)[0] > 2, seen.failed, seen.fill), (true, 1, None), "{begun:?}");
 }

@@ -126,6 +126,25 @@ fn times_that_are_missed_are_made_up_for_once() {
 }
 
 #[test]
+fn a_schedule_goes_by_the_clock_again_after_a_start_with_one_that_was_far_ahead() {
+    let mut world = World::new();
+    world.subscribe("crm", spec());
+    world.set("five", report());
+    let right = world.now;
+    world.now = TimeMs(right.0 + 10 * 365 * 24 * 60 * MINUTE_MS);
+    world.begin();
+    assert_eq!(world.scheduled("five").posted, 1);
+    world.now = right;
+    world.restart(world.disk.kill());
+    assert_eq!(world.ask(Command::DeleteSchedule { name: name("five"), by: by() }), Reply::Done);
+    world.set("five", report());
+    assert_eq!(world.scheduled("five").next, Some(TimeMs(right.0 + 5 * MINUTE_MS)));
+    world.sleep();
+    assert_eq!(world.scheduled("five").posted, 1);
+    world.restart(world.disk.kill());
+}
+
+#[test]
 fn a_schedule_waits_while_its_topic_is_full() {
     let mut world = World::new();
     let small = TopicSpec { events_max: 2000, retain_events: 0, retain_seconds: 60, ..TopicSpec::default() };

@@ -54,6 +54,10 @@ fn a_stream_of_another_log_or_one_that_forgets_by_itself_is_refused() {
         let error = opened(&connect(&server.url()), other.clone()).unwrap_err();
         assert!(matches!(error, LogError::Foreign { .. }), "{error:?}");
     }
+    // Nor is one that fewer servers have than its owner believes.
+    let on_two = Options { replicas: 2, ..options("log") };
+    let error = NatsLog::open(&connect(&server.url()), on_two).unwrap_err();
+    assert!(format!("{error:?}").contains("logs.replicas is 2"), "{error:?}");
     let config = server.ask("$JS.API.STREAM.INFO.log", b"");
     let config = config.split_once("\"config\":").unwrap().1.split_once(",\"created\"").unwrap().0;
     let said = server
