@@ -509,10 +509,7 @@ impl Checker {
         let mut count = std::mem::take(&mut self.begun);
         let mut all: Vec<u64> = known.dead.keys().copied().collect();
         if takes_blocked {
-            let firsts = known.owed.values().filter_map(|lane| lane.first_key_value());
-            let mut blocked: Vec<u64> =
-                firsts.filter(|(_, wait)| wait.is_blocked).map(|(event, _)| *event).collect();
-            blocked.sort_unstable();
+            let mut blocked: Vec<u64> = known.blocked().into_keys().collect();
             // One that is blocked is not, once an earlier event of its key is tried again.
             let key_of = |event: &u64| self.model.event_of(number, *event).map(|event| event.key);
             let freed: Vec<_> = all.iter().map(|event| (key_of(event), *event)).collect();

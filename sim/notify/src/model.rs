@@ -134,7 +134,14 @@ impl Topic {
 pub(crate) struct Wait {
     pub(crate) attempts: u32,
     pub(crate) again_at: Option<TimeMs>,
-    pub(crate) is_blocked: bool,
+    /// What came of the last attempt, while its key waits for an operator.
+    blocked: Option<DeadLetter>,
+}
+
+impl Wait {
+    pub(crate) fn is_blocked(&self) -> bool {
+        self.blocked.is_some()
+    }
 }
 
 #[derive(Debug)]
@@ -170,6 +177,12 @@ impl Subscription {
     /// The next event of a key.
     pub(crate) fn first(&self, key: Key) -> Option<(u64, &Wait)> {
         self.owed.get(&key)?.first_key_value().map(|(event, wait)| (*event, wait))
+    }
+
+    /// The events for which keys wait.
+    pub(crate) fn blocked(&self) -> BTreeMap<u64, DeadLetter> {
+        let firsts = self.owed.values().filter_map(BTreeMap::first_key_value);
+        firsts.filter_map(|(event, wait)| Some((*event, wait.blocked.clone()?))).collect()
     }
 
     pub(crate) fn owed_count(&self) -> u64 {
@@ -275,7 +288,7 @@ impl Model {
             return if known.owes(event.key, number).is_some() { End::Delivered } else { End::Nothing };
         }
         let is_next = known.first(event.key).is_some_and(|(first, wait)| {
-            first == number && !wait.is_blocked && wait.attempts + 1 == report.attempt
+            first == number && !wait.is_blocked() && wait.attempts + 1 == report.attempt
         });
         let is_last = report.attempt >= known.spec.retry.attempts;
         match report.outcome {
@@ -339,17 +352,16 @@ impl Model {
             }
             Record::Died(tried) => {
                 self.tried(tried)?;
-                let died_at = self.now;
+                let letter = self.letter(tried);
                 let (known, key) = self.waiting(tried.subscription, tried.event)?;
                 known.take(key, tried.event.0);
-                let Tried { attempt: attempts, status, ref said, .. } = *tried;
-                let letter = DeadLetter { died_at, attempts, status, said: said.clone() };
                 known.dead.insert(tried.event.0, letter);
                 Ok(())
             }
             Record::Blocked(tried) => {
+                let letter = self.letter(tried);
                 let wait = self.tried(tried)?;
-                (wait.attempts, wait.again_at, wait.is_blocked) = (tried.attempt, None, true);
+                (wait.attempts, wait.again_at, wait.blocked) = (tried.attempt, None, Some(letter));
                 Ok(())
             }
             Record::Redriven { subscription, event, .. } => self.redriven(*subscription, *event),
@@ -364,6 +376,12 @@ impl Model {
         }
         self.let_the_rest_go();
         Ok(())
+    }
+
+    /// The last attempt of an event has failed.
+    fn letter(&self, tried: &Tried) -> DeadLetter {
+        let Tried { attempt: attempts, status, ref said, .. } = *tried;
+        DeadLetter { died_at: self.now, attempts, status, said: said.clone() }
     }
 
     /// What was kept apart goes once nobody needs it.
@@ -601,7 +619,7 @@ impl Model {
         let lane = lane.filter(|first| *first.key() == tried.event.0);
         let out_of_turn = || wrong("MSG-2", format!("entry {last}: {tried:?} was not its key's turn"));
         let wait = lane.ok_or_else(out_of_turn)?.into_mut();
-        ensure(wait.attempts + 1 == tried.attempt && !wait.is_blocked, "MSG-4", || {
+        ensure(wait.attempts + 1 == tried.attempt && !wait.is_blocked(), "MSG-4", || {
             format!("entry {last}: {tried:?} after {wait:?}")
         })?;
         Ok(wait)

@@ -265,13 +265,13 @@ impl System for Messages {
 /// Something is owed whose key is not blocked.
 fn is_due(known: &Subscription) -> bool {
     let mut firsts = known.owed.values().filter_map(|lane| lane.first_key_value());
-    firsts.any(|(_, wait)| !wait.is_blocked)
+    firsts.any(|(_, wait)| !wait.is_blocked())
 }
 
 /// When something is to be tried at the latest, of those keys that are not blocked.
 fn first_due(known: &Subscription) -> Option<TimeMs> {
     let firsts = known.owed.values().filter_map(|lane| lane.first_key_value());
-    firsts.filter(|(_, wait)| !wait.is_blocked).map(|(_, wait)| wait.again_at.unwrap_or_default()).max()
+    firsts.filter(|(_, wait)| !wait.is_blocked()).map(|(_, wait)| wait.again_at.unwrap_or_default()).max()
 }
 
 impl Messages {

@@ -207,7 +207,7 @@ impl UnderWay {
         }
         let keys = known.owed.keys().filter(|key| !self.is_flying(number, **key));
         let due = keys.filter_map(|key| {
-            let (_, wait) = known.first(*key).filter(|(_, wait)| !wait.is_blocked)?;
+            let (_, wait) = known.first(*key).filter(|(_, wait)| !wait.is_blocked())?;
             let put_off = self.put_off.get(&(number, *key)).map(|put_off| put_off.until);
             Some(wait.again_at.unwrap_or_default().max(put_off.unwrap_or_default()))
         });
@@ -235,7 +235,7 @@ impl UnderWay {
         let wait = known.owes(kept.key, event).ok_or_else(|| fails("MSG-1", "it was done with before"))?;
         let first = known.first(kept.key).map(|(first, _)| first);
         ensure(first == Some(event), "MSG-2", || format!("{}: {first:?} comes before it", brief()))?;
-        ensure(!wait.is_blocked, "MSG-2", || format!("{}: its key is blocked", brief()))?;
+        ensure(!wait.is_blocked(), "MSG-2", || format!("{}: its key is blocked", brief()))?;
         ensure(!self.is_flying(number, kept.key), "MSG-2", || format!("{}: its key is under way", brief()))?;
         ensure(wait.attempts + 1 == delivery.attempt, "MSG-4", || format!("{}: {wait:?}", brief()))?;
         let put_off = self.put_off.get(&(number, kept.key)).filter(|put_off| put_off.is_certain);

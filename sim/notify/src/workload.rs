@@ -277,7 +277,8 @@ impl Workload {
             1..=2 => Command::Subscriptions { after: None, at_most: usize::MAX },
             3 => {
                 let at_most = *prng.pick(&[0, 2, 1000]);
-                Command::Letters { name, which: Letters::Dead, after: EventNo(prng.below(50)), at_most }
+                let which = *prng.pick(&[Letters::Dead, Letters::Blocked]);
+                Command::Letters { name, which, after: EventNo(prng.below(50)), at_most }
             }
             _ => {
                 let topic = topic(self.some_topic(prng));
@@ -376,12 +377,10 @@ impl Workload {
         // A machine of an earlier entry may have one that was deleted since.
         for (name, spec) in &model.specs {
             let name = name.clone();
-            probes.push(Command::Letters {
-                name: name.clone(),
-                which: Letters::Dead,
-                after: EventNo(0),
-                at_most: usize::MAX,
-            });
+            for which in [Letters::Dead, Letters::Blocked] {
+                let (name, after, at_most) = (name.clone(), EventNo(0), usize::MAX);
+                probes.push(Command::Letters { name, which, after, at_most });
+            }
             // Otherwise it depends on an order that is not in the log what begins first.
             let spec = SubscriptionSpec { in_flight_max: u32::MAX, ..spec.clone() };
             probes.push(Command::Subscribe { name: name.clone(), spec, from: None, by: operator() });
@@ -393,7 +392,7 @@ impl Workload {
         let mut ended = Vec::new();
         for (number, known) in &model.subscriptions {
             let firsts = known.owed.values().filter_map(|lane| lane.first_key_value());
-            for (event, wait) in firsts.filter(|(_, wait)| !wait.is_blocked) {
+            for (event, wait) in firsts.filter(|(_, wait)| !wait.is_blocked()) {
                 ended.push(Attempted {
                     subscription: notify::core::record::SubscriptionNo(*number),
                     event: EventNo(*event),

@@ -47,20 +47,21 @@ impl Checker {
                 }
                 true
             }
-            (Command::Letters { name, which: Letters::Dead, after, at_most }, reply) => {
-                match model.subscription(name) {
-                    None => *reply == Reply::Refused(Refused::NoSubscription(name.clone())),
-                    Some((number, known)) => {
-                        let letters = known.dead.iter().filter(|(event, _)| **event > after.0).take(*at_most);
-                        let letters = letters.map(|(event, letter)| {
-                            let sequence = model.event_of(number, *event).map_or(0, |event| event.sequence);
-                            let (event, sequence) = (EventNo(*event), Sequence(sequence));
-                            Letter { event, sequence, letter: letter.clone() }
-                        });
-                        *reply == Reply::Letters(letters.collect())
-                    }
+            (Command::Letters { name, which, after, at_most }, reply) => match model.subscription(name) {
+                None => *reply == Reply::Refused(Refused::NoSubscription(name.clone())),
+                Some((number, known)) => {
+                    let letters = match which {
+                        Letters::Dead => known.dead.clone(),
+                        Letters::Blocked => known.blocked(),
+                    };
+                    let letters = letters.into_iter().filter(|(event, _)| *event > after.0);
+                    let letters = letters.take(*at_most).map(|(event, letter)| {
+                        let sequence = model.event_of(number, event).map_or(0, |event| event.sequence);
+                        Letter { event: EventNo(event), sequence: Sequence(sequence), letter }
+                    });
+                    *reply == Reply::Letters(letters.collect())
                 }
-            }
+            },
             (Command::Event { topic, event }, reply) => match (model.topic(topic), reply) {
                 (None, reply) => *reply == Reply::Refused(Refused::NoTopic(topic.clone())),
                 (Some((_, known)), Reply::Event(seen)) => match (known.kept(event.0), seen) {
@@ -88,11 +89,14 @@ impl Checker {
     }
 
     pub(crate) fn subscription(&self, number: u32, known: &Subscription, seen: &SubscriptionSeen) -> Check {
-        let counts = (known.delivered, known.failed, known.dead.len() as u64);
+        let blocked = known.blocked().len() as u64;
+        let counts = (known.delivered, known.failed, known.dead.len() as u64, blocked);
         let is_as_set = (&known.name, &known.spec, known.state, known.signing)
             == (&seen.name, &*seen.spec, seen.state, seen.signing);
-        ensure(is_as_set && (seen.delivered, seen.failed, seen.dead) == counts, "reply", || {
-            format!("{seen:?}: by the log it is {:?}, delivered, failed and dead are {counts:?}", known.state)
+        let told = (seen.delivered, seen.failed, seen.dead, seen.blocked);
+        ensure(is_as_set && told == counts, "reply", || {
+            let state = known.state;
+            format!("{seen:?}: by the log it is {state:?}, delivered, failed, dead, blocked are {counts:?}")
         })?;
         let owed = known.owed_count();
         let topic = self.model.topics.get(&known.topic);
@@ -129,7 +133,7 @@ impl Checker {
                 (Some(Owed::Waiting { to, attempts, again_at, is_blocked }), None, Some(wait)) => {
                     let is_first = known.first(kept.key).is_some_and(|(first, _)| first == event);
                     let is_tried = again_at.is_none() || is_first;
-                    let counts = (*attempts, *is_blocked) == (wait.attempts, wait.is_blocked);
+                    let counts = (*attempts, *is_blocked) == (wait.attempts, wait.is_blocked());
                     *to == known.name && counts && is_tried
                 }
                 (Some(Owed::Delivered { to }), None, None) => *to == known.name,
