@@ -140,6 +140,8 @@ impl Recents {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use std::collections::VecDeque;
+    use units::Prng;
 
     #[test]
     fn events_are_found_until_they_are_forgotten_and_after_a_snapshot() {
@@ -168,5 +170,39 @@ mod tests {
         );
         restored.forget_first();
         assert_eq!((restored.len(), number(&restored, 10), number(&restored, 11)), (89, None, Some(11)));
+    }
+
+    /// Half of them are delayed, and so have no number yet; the places in the index begin again
+    /// at 0.
+    #[test]
+    fn a_few_thousand_events_are_found_as_in_a_plain_map_in_any_order() {
+        let mut prng = Prng::new(7);
+        let order = PackedQueue::default().numbered_from(u64::from(u32::MAX) - 2500).unwrap();
+        let mut recents = Recents { order, ..Recents::default() };
+        let mut plain = VecDeque::new();
+        for n in 0..6000_u64 {
+            let identity = u128::from(prng.next_u64()) << 64 | u128::from(prng.next_u64());
+            let number = EventNo(if prng.percent(50) { 0 } else { n });
+            recents.push(identity, n, number, TimeMs(n / 3));
+            plain.push_back((identity, n, number, TimeMs(n / 3)));
+            if prng.percent(60) {
+                recents.forget_first();
+                let (gone, ..) = plain.pop_front().unwrap();
+                assert_eq!(recents.get(gone), None);
+            }
+            if let Some(&(identity, content, number, at)) =
+                plain.get(prng.below(plain.len() as u64 + 1) as usize)
+            {
+                let want = Recent { identity: halves(identity), content, number, at };
+                assert_eq!(recents.get(identity), Some(want));
+            }
+            assert_eq!(recents.len(), plain.len());
+        }
+        let mut restored: Recents = postcard::from_bytes(&postcard::to_allocvec(&recents).unwrap()).unwrap();
+        restored.index();
+        assert!(restored == recents && plain.len() > 2000);
+        for (identity, content, ..) in plain {
+            assert_eq!(restored.get(identity).unwrap().content, content);
+        }
     }
 }
