@@ -82,7 +82,7 @@ pub(crate) async fn run(running: Arc<Running>, now: impl Fn() -> TimeMs) {
             let _ = sequence.changed().await;
         }
         sequence.borrow_and_update();
-        if let Ok(seen) = running.seen_lately().await {
+        if let Ok(seen) = running.all_subscriptions().await {
             let now = now();
             waits_for_time = seen.iter().any(|seen| seen.oldest.is_some());
             let is_so: BTreeMap<SubscriptionId, Told> =

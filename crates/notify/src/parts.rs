@@ -175,6 +175,13 @@ impl Running {
         {
             return Ok(Arc::clone(seen));
         }
+        let seen = Arc::new(self.all_subscriptions().await?);
+        *lately = Some((Instant::now(), Arc::clone(&seen)));
+        Ok(seen)
+    }
+
+    /// All of them, page by page.
+    pub(crate) async fn all_subscriptions(&self) -> Result<Vec<SubscriptionSeen>, Problem> {
         let mut all = Vec::new();
         loop {
             let after = all.last().map(|seen: &SubscriptionSeen| seen.name.clone());
@@ -182,12 +189,9 @@ impl Running {
             let is_last = more.len() < PAGE_MAX;
             all.extend(more);
             if is_last {
-                break;
+                return Ok(all);
             }
         }
-        let seen = Arc::new(all);
-        *lately = Some((Instant::now(), Arc::clone(&seen)));
-        Ok(seen)
     }
 
     /// Why it has stopped for good, if it has.
