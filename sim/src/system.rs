@@ -101,6 +101,12 @@ pub trait System: Sized {
     /// Checks a step after which the worker goes on: the new entries, and the replies.
     fn check(&mut self, step: &Step<'_, Self>, machine: &Self::Machine, reader: &mut dyn LogRead) -> Check;
 
+    /// How many of the latest steps, each of the smallest size, may have done work that is neither
+    /// logged nor answered.
+    fn unseen_steps(&self) -> u32 {
+        0
+    }
+
     /// The entries that came with the last step or restart, in a word each.
     fn take_news(&mut self) -> Vec<String>;
 

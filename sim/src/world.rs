@@ -211,7 +211,7 @@ impl<S: System> World<S> {
             answered += count;
             let moves = is_whole || count > 0 || self.system.at() > before || self.nemesis.crashes > crashes;
             idle = if moves { 0 } else { idle + 1 };
-            ensure(idle < IDLE_STEPS_MAX, "progress", || {
+            ensure(idle < IDLE_STEPS_MAX + self.system.unseen_steps(), "progress", || {
                 "it says that it has more to do, and does nothing".into()
             })?;
             if is_whole && answered == commands.len() {

@@ -77,6 +77,8 @@ pub(crate) struct Checker {
     /// Dead letters that a command of several steps has changed so far.
     begun: u64,
     idle_turns: u32,
+    /// Leases that have ended with nothing to log, since work remains from earlier steps.
+    pub(crate) unseen_ends: u32,
     /// The entries of the last step, for the trace.
     briefs: Vec<String>,
 }
@@ -155,6 +157,9 @@ impl Checker {
         })?;
         if !step.in_shortage && !step.may_be_full() {
             self.wakes(step)?;
+        }
+        if step.is_whole {
+            self.unseen_ends = 0;
         }
         Ok(is_redriven)
     }

@@ -136,6 +136,10 @@ impl System for Messages {
         Ok(())
     }
 
+    fn unseen_steps(&self) -> u32 {
+        self.checker.unseen_ends
+    }
+
     fn take_news(&mut self) -> Vec<String> {
         self.checker.take_news()
     }

@@ -33,6 +33,7 @@ impl Checker {
             if stops_here && self.model.end(&report) != End::Nothing {
                 break;
             }
+            self.unseen_ends += u32::from(self.model.end(&report) == End::Nothing);
             self.under_way.ends_lease(subscription, event);
             self.ended(&report, news)?;
         }
