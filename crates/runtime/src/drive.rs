@@ -276,8 +276,8 @@ pub fn run_snapshots<M: Machine>(
     }
 }
 
-/// An allocator gives back what another thread has freed when it is next asked for a large piece. In
-/// a process with nothing to do that may be never, and in a busy one a request would wait for it.
+/// An allocator gives back what another thread has freed when it is next asked for a large piece.
+/// In a process with nothing to do that may be never, and in a busy one a request would wait.
 fn have_memory_given_back() {
     const LARGE_BYTES: usize = 1 << 20;
     drop(std::hint::black_box(Vec::<u8>::with_capacity(LARGE_BYTES)));
