@@ -235,17 +235,25 @@ pub fn run_snapshots<M: Machine>(
     may_trim: impl Fn(Sequence),
 ) {
     const LOOK: Duration = Duration::from_millis(500);
+    /// Looks after a snapshot at which its memory is given back: an allocator waits about a second.
+    const GIVES_BACK: u32 = 6;
     let SnapshotPlan { name, newest, every } = plan;
     let mut turn = Turn { newest, every, again_at: None };
     // The newest two snapshots stay, and the older one must be of use without the newer.
     let mut older = newest;
+    let mut gives_back = 0;
     let _guard = SayOnPanic(&name);
     if let Err(error) = engines::background::lower_priority() {
         tracing::warn!(%error, "snapshots cannot stand back: they are made at the usual priority");
     }
     loop {
         let ends = ending.wait(LOOK);
+        if gives_back > 0 {
+            gives_back -= 1;
+            have_memory_given_back();
+        }
         if turn.is_due(reader.last(), Instant::now()) {
+            gives_back = GIVES_BACK;
             match snapshot_apart::<M>(&name, &mut *reader, &mut *snapshots) {
                 Ok((at, kept_from, took)) => {
                     let before = std::mem::replace(&mut older, at);
@@ -266,6 +274,13 @@ pub fn run_snapshots<M: Machine>(
             return;
         }
     }
+}
+
+/// An allocator gives back what another thread has freed when it is next asked for a large piece.
+/// In a process with nothing to do that may be never, and in a busy one a request would wait.
+fn have_memory_given_back() {
+    const LARGE_BYTES: usize = 1 << 20;
+    drop(std::hint::black_box(Vec::<u8>::with_capacity(LARGE_BYTES)));
 }
 
 /// A snapshot, made on a thread that ends with it: an allocator keeps what a thread has freed for

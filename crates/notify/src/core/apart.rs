@@ -41,7 +41,7 @@ impl Chunk {
     }
 
     fn is_left(&self, at: usize) -> bool {
-        self.gone.as_ref().is_none_or(|gone| gone[at / 64] >> (at % 64) & 1 == 0)
+        self.gone.as_ref().is_none_or(|gone| gone[at / 64] & (1 << (at % 64)) == 0)
     }
 
     /// The place of the first event with this number or a higher one.

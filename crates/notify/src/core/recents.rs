@@ -77,7 +77,7 @@ fn halves(identity: u128) -> [u64; 2] {
 
 /// The table of a hash. A table itself looks at the hash's lower and highest bits.
 fn table_of(half: u64) -> usize {
-    (((half >> 16 & 0xffff_ffff) * TABLES) >> 32) as usize
+    ((((half >> 16) & 0xffff_ffff) * TABLES) >> 32) as usize
 }
 
 /// The whole number of a place in the order, of which there are never as many as half a number has.
