@@ -43,7 +43,7 @@ pub struct Messages {
     checker: Checker,
     /// Once all is done, every subscription gets all again.
     replays_at_the_end: bool,
-    /// And before that, once, while something is on its way.
+    /// And before that, once, while something is on its way that is far from the first.
     replays_on_the_way: bool,
     /// What of a dying courier's deliveries arrives is decided by a generator of its own.
     prng: Prng,
@@ -66,7 +66,7 @@ impl System for Messages {
             courier: Courier::new(in_flight_max, repeats),
             consumers: Consumers::default(),
             replays_at_the_end: prng.percent(20),
-            replays_on_the_way: prng.percent(30),
+            replays_on_the_way: prng.percent(60),
             checker: Checker::default(),
             prng: Prng::new(prng.next_u64()),
             ending: Ending::No,
@@ -190,9 +190,10 @@ impl System for Messages {
         let mut batch = vec![turn];
         batch.append(&mut self.consumers.to_say);
         batch.extend(Workload::last_pulls(&self.checker.model));
-        if self.replays_on_the_way && !self.courier.is_idle() {
+        let mut far = self.courier.far_on_the_way(&self.checker.model);
+        if let Some(name) = far.next().filter(|_| self.replays_on_the_way) {
+            batch.push(replay(name));
             self.replays_on_the_way = false;
-            batch.extend(self.checker.model.subscriptions.values().map(|known| replay(&known.name)));
         }
         Ok(Some((wait_ms, batch)))
     }
