@@ -4,6 +4,7 @@
 use crate::model::Model;
 use crate::subscribers::Subscribers;
 use crate::underway::UnderWay;
+use contracts::SubscriptionId;
 use notify::core::{Attempted, Command, Delivery, Outcome, Reply, Turn};
 use sim::{Check, Violation, ensure};
 use std::collections::{BTreeSet, VecDeque};
@@ -12,6 +13,9 @@ use units::{Prng, TimeMs};
 
 /// Reports that may come a second time.
 const LATELY: usize = 12;
+
+/// Further than the service looks at once.
+const FAR: u64 = 1100;
 
 /// The courier of one process after the other.
 #[derive(Debug)]
@@ -50,6 +54,14 @@ impl Courier {
     /// Nothing is under way, and nothing is to be reported.
     pub(crate) fn is_idle(&self) -> bool {
         self.under_way.is_empty() && self.ended.is_empty()
+    }
+
+    /// The subscriptions of which something is on its way that is far from their first event.
+    pub(crate) fn far_on_the_way<'a>(&'a self, model: &'a Model) -> impl Iterator<Item = &'a SubscriptionId> {
+        self.under_way.iter().filter_map(|(delivery, _)| {
+            let known = model.subscriptions.get(&delivery.subscription.0)?;
+            (delivery.event.0 > known.since + FAR).then_some(&known.name)
+        })
     }
 
     pub(crate) fn has_reported(&self, tried: &notify::core::record::Tried) -> bool {

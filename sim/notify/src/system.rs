@@ -7,6 +7,7 @@ use crate::model::Subscription;
 use crate::names::operator;
 use crate::subscribers::Subscribers;
 use crate::workload::Workload;
+use contracts::SubscriptionId;
 use engines::log::{Log, LogRead};
 use notify::core::record::EventNo;
 use notify::core::{Command, From, Letters, Notify, Reply};
@@ -42,6 +43,8 @@ pub struct Messages {
     checker: Checker,
     /// Once all is done, every subscription gets all again.
     replays_at_the_end: bool,
+    /// And before that, once, while something is on its way that is far from the first.
+    replays_on_the_way: bool,
     /// What of a dying courier's deliveries arrives is decided by a generator of its own.
     prng: Prng,
     ending: Ending,
@@ -63,6 +66,7 @@ impl System for Messages {
             courier: Courier::new(in_flight_max, repeats),
             consumers: Consumers::default(),
             replays_at_the_end: prng.percent(20),
+            replays_on_the_way: prng.percent(60),
             checker: Checker::default(),
             prng: Prng::new(prng.next_u64()),
             ending: Ending::No,
@@ -186,6 +190,11 @@ impl System for Messages {
         let mut batch = vec![turn];
         batch.append(&mut self.consumers.to_say);
         batch.extend(Workload::last_pulls(&self.checker.model));
+        let mut far = self.courier.far_on_the_way(&self.checker.model);
+        if let Some(name) = far.next().filter(|_| self.replays_on_the_way) {
+            batch.push(replay(name));
+            self.replays_on_the_way = false;
+        }
         Ok(Some((wait_ms, batch)))
     }
 
@@ -340,11 +349,16 @@ impl Messages {
             let redrive = |event| Command::Redrive { name: name.clone(), event: Some(event), by: by.clone() };
             decisions.extend(blocked.into_iter().map(redrive));
             if self.replays_at_the_end {
-                decisions.push(Command::Replay { name, from: From::Event(EventNo(0)), by });
+                decisions.push(replay(&known.name));
             }
         }
         decisions
     }
+}
+
+/// All again.
+fn replay(name: &SubscriptionId) -> Command {
+    Command::Replay { name: name.clone(), from: From::Event(EventNo(0)), by: operator() }
 }
 
 fn brief(command: &Command) -> String {
