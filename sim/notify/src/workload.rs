@@ -428,7 +428,7 @@ fn again(prng: &mut Prng, topic: Option<&Topic>, now: TimeMs) -> From {
     match prng.below(10) {
         0..6 => From::Event(EventNo((last + 2).saturating_sub(prng.below(20)))),
         6 => From::Event(EventNo(prng.below(last + 2))),
-        7..9 => From::Time(TimeMs(now.0 - prng.below(20_000))),
-        _ => From::Time(TimeMs(now.0 + 1000 - prng.below(600_000))),
+        7..9 => From::Time(TimeMs(now.0.saturating_sub(prng.below(20_000)))),
+        _ => From::Time(TimeMs((now.0 + 1000).saturating_sub(prng.below(600_000)))),
     }
 }
