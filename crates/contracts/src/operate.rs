@@ -32,9 +32,27 @@ impl Actor {
     pub const CLOCK: &str = "clock";
     /// The pause of a sale that was restored from a backup.
     pub const RESTORE: &str = "restore";
-    /// The names by which the log calls what no API key has told a sale. None of them may be the
-    /// name of a key, or its commands could not be told from the sale's own actions.
-    pub const SYSTEM: [&str; 5] = [Self::TIMER, Self::CLOCK, Self::RESTORE, "demo", "shopper"];
+    /// A visitor of the demo's page, or the program that sets the demo up.
+    pub const DEMO: &str = "demo";
+    /// A shopper's reservation.
+    pub const SHOPPER: &str = "shopper";
+    /// In the message service's log: what the sales tell, what it tells itself, and what an
+    /// endpoint's answer did.
+    pub const SALE: &str = "sale";
+    pub const NOTIFY: &str = "notify";
+    pub const ENDPOINT: &str = "endpoint";
+    /// The names by which logs call what no API key has asked for. None of them may be the name of
+    /// a key, or its commands could not be told from what is done by itself.
+    pub const SYSTEM: [&str; 8] = [
+        Self::TIMER,
+        Self::CLOCK,
+        Self::RESTORE,
+        Self::DEMO,
+        Self::SHOPPER,
+        Self::SALE,
+        Self::NOTIFY,
+        Self::ENDPOINT,
+    ];
 
     /// Whether this is the sale itself, which does what is due.
     pub fn is_timer(&self) -> bool {

@@ -54,7 +54,7 @@ async fn has_topic(running: &Running) -> bool {
         Ok(Reply::Topics(topics)) if topics.iter().any(|topic| topic.name.as_str() == TOPIC) => true,
         Ok(Reply::Topics(_)) => {
             let name = TOPIC.parse().expect("it is a name");
-            let by = Actor::new("sale", "the topic of all sales");
+            let by = Actor::new(Actor::SALE, "the topic of all sales");
             let made = running.ask(Command::DefineTopic { name, spec: TopicSpec::default(), by }).await;
             matches!(made, Ok(Reply::Done))
         }

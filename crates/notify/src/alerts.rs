@@ -140,7 +140,7 @@ async fn make_topic(running: &Running) -> Result<(), Problem> {
         Reply::Topics(_) => {}
         other => return Err(of_reply(&other)),
     }
-    let by = Actor::new("notify", "what operators must hear of");
+    let by = Actor::new(Actor::NOTIFY, "what operators must hear of");
     match running.ask(Command::DefineTopic { name: topic(), spec: TopicSpec::default(), by }).await? {
         Reply::Done => Ok(()),
         other => Err(of_reply(&other)),

@@ -75,7 +75,7 @@ pub(crate) fn run(context: &Context, args: &Args) -> CommandResult {
         Action::New { name, role, tenant, rights, topics } => {
             if Actor::SYSTEM.contains(&&**name) {
                 return Err(format!(
-                    "key new: {name:?} is how the log calls the sale's own actions; give the key another name"
+                    "key new: {name:?} is how logs call what is done by itself; give the key another name"
                 )
                 .into());
             }

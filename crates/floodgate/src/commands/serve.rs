@@ -404,7 +404,7 @@ async fn set_up_demo(sales: &Arc<dyn Sales>, args: &Args) -> Result<TimeMs, Box<
     let opens_at = sales.now().plus(DurationMs::seconds(args.demo_opens_in.unwrap_or(DEMO_OPENS_IN)));
     let spec = demo_spec(opens_at, args.demo_stock.unwrap_or(DEMO_STOCK))?;
     let (sales, sale) = (Arc::clone(sales), DEMO.parse()?);
-    let actor = Actor::new("demo", "floodgate serve --demo");
+    let actor = Actor::new(Actor::DEMO, "floodgate serve --demo");
     tokio::task::spawn_blocking(move || sales.define(&sale, actor, Box::new(spec))).await???;
     Ok(opens_at)
 }

@@ -274,7 +274,7 @@ fn ask(shared: &Arc<Shared>, token: u64, question: Question) {
             Question::Reserve(sale, shopper, reserved) => Reply::Operated(match handle(sale) {
                 Ok(handle) => {
                     let operation = Operation::Reserve { shopper, reserved };
-                    let done = handle.operate(Actor::new("shopper", ""), operation).await;
+                    let done = handle.operate(Actor::new(Actor::SHOPPER, ""), operation).await;
                     done.unwrap_or_else(|_| Err(gone()))
                 }
                 Err(error) => Err(error),

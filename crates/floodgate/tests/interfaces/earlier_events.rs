@@ -1,13 +1,11 @@
 //! Subscriptions that begin with events from before they were made.
 
 use crate::harness::{Server, poll};
-use crate::messages::{Endpoint, ask, event, post, start};
+use crate::messages::{Endpoint, ask, event, post, with_topic};
 use serde_json::{Value, json};
 
 fn with_events(count: usize) -> (Server, String) {
-    let server = start();
-    let key = server.new_key("owner", "owner");
-    assert_eq!(ask(&server, &key, "PUT", "/api/v1/topics/orders", &json!({})).status, 200);
+    let (server, key) = with_topic();
     for from in (0..count).step_by(500) {
         let batch: Vec<Value> = (from..(from + 500).min(count))
             .map(|id| {

@@ -1,8 +1,8 @@
 //! What others have written judges the message service: libraries that verify signatures, plain PHP
 //! that does, and the SDK of CloudEvents. Their programs are in the directory `clients`.
 
-use crate::harness::{Server, poll, python_program};
-use crate::messages::{Got, ask, event, post, signature, start, subscribe};
+use crate::harness::{poll, python_program};
+use crate::messages::{Got, ask, event, post, signature, subscribe, with_topic};
 use serde_json::json;
 use std::io::{BufRead, BufReader, Write};
 use std::path::Path;
@@ -49,13 +49,6 @@ impl Drop for Program {
         let _ = self.child.kill();
         let _ = self.child.wait();
     }
-}
-
-fn with_topic() -> (Server, String) {
-    let server = start();
-    let key = server.new_key("owner", "owner");
-    assert_eq!(ask(&server, &key, "PUT", "/api/v1/topics/orders", &json!({})).status, 200);
-    (server, key)
 }
 
 #[test]

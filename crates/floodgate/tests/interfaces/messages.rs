@@ -103,6 +103,14 @@ pub(crate) fn start() -> Server {
     Server::with(Setup { notify: "allowed_networks = [\"127.0.0.0/8\"]\n".into(), ..Setup::default() })
 }
 
+/// A server with a topic `orders`, and a key of an owner.
+pub(crate) fn with_topic() -> (Server, String) {
+    let server = start();
+    let key = server.new_key("owner", "owner");
+    assert_eq!(ask(&server, &key, "PUT", "/api/v1/topics/orders", &json!({})).status, 200);
+    (server, key)
+}
+
 pub(crate) fn ask(server: &Server, key: &str, method: &str, path: &str, body: &Value) -> Reply {
     server.client.admin(method, &server.events_url(path), key, &body.to_string())
 }

@@ -1,7 +1,7 @@
 //! What operators must hear of comes as events of the topic `notify`.
 
 use crate::harness::{Server, poll};
-use crate::messages::{Endpoint, ask, event, post, start};
+use crate::messages::{Endpoint, ask, event, post, start, with_topic};
 use serde_json::{Value, json};
 
 /// The events of the topic so far, as (type, subject, data).
@@ -58,9 +58,7 @@ fn what_a_full_topic_drops_is_told() {
 
 #[test]
 fn a_subscription_that_its_endpoint_disables_or_that_lags_is_told() {
-    let server = start();
-    let key = server.new_key("owner", "owner");
-    assert_eq!(ask(&server, &key, "PUT", "/api/v1/topics/orders", &json!({})).status, 200);
+    let (server, key) = with_topic();
     let (endpoint, path) = (Endpoint::start(), "/api/v1/subscriptions/crm");
     let spec = json!({ "topic": "orders", "url": endpoint.url, "lag_alert_seconds": 1 });
     assert_eq!(ask(&server, &key, "PUT", path, &spec).status, 200);

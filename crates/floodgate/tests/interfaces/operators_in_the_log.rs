@@ -1,7 +1,7 @@
 //! Every command of an operator is in the log with the actor and the reason, as it was given.
 
 use crate::harness::{
-    Server,
+    Server, run,
     shop::{self, hold, text, with},
 };
 use contracts::Actor;
@@ -94,4 +94,16 @@ fn every_command_is_logged_with_actor_and_reason() {
         .collect();
     assert_eq!(got, want);
     server.audit();
+}
+
+/// Otherwise what it asks for could not be told from what is done by itself.
+#[test]
+fn no_key_has_a_name_that_logs_use_for_what_is_done_by_itself() {
+    let server = Server::start();
+    for name in Actor::SYSTEM {
+        let refused = run(&server.data, None, &["key", "new", name, "--role", "owner"]);
+        let said = String::from_utf8_lossy(&refused.stderr).into_owned();
+        assert!(!refused.status.success() && said.contains("give the key another name"), "{name}: {said}");
+    }
+    assert!(["timer", "sale", "notify", "endpoint"].iter().all(|name| Actor::SYSTEM.contains(name)));
 }

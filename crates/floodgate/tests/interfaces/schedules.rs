@@ -1,7 +1,6 @@
 //! Schedules over the listener: what is set is seen, survives a kill, and what is none is refused.
 
-use crate::harness::Server;
-use crate::messages::{ask, start};
+use crate::messages::{ask, with_topic};
 use serde_json::{Value, json};
 use units::TimeMs;
 
@@ -12,13 +11,6 @@ fn morning() -> Value {
         "topic": "orders", "cron": "0 10 * * MON-FRI", "time_zone": "Asia/Shanghai",
         "event": { "source": "/shop", "type": "shop.report", "data": { "price": 1.10 } },
     })
-}
-
-fn with_topic() -> (Server, String) {
-    let server = start();
-    let key = server.new_key("owner", "owner");
-    assert_eq!(ask(&server, &key, "PUT", "/api/v1/topics/orders", &json!({})).status, 200);
-    (server, key)
 }
 
 #[test]

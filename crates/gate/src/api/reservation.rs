@@ -22,7 +22,7 @@ type Handled = Result<JsonReply<Reservation>, Problem>;
 async fn reserve(limits: &Limits, PassHolder { front, pass, .. }: PassHolder, reserved: bool) -> Handled {
     limits.reservation(&pass)?;
     let operation = Operation::Reserve { shopper: pass.shopper, reserved };
-    let done = reply(front.sale.operate(Actor::new("shopper", ""), operation)).await?;
+    let done = reply(front.sale.operate(Actor::new(Actor::SHOPPER, ""), operation)).await?;
     let reserved = match done.map_err(of_operation)? {
         OperationDone::Reserved { reserved } => reserved,
         _ => reserved,

@@ -459,7 +459,8 @@ async fn act(
         return Err(Problem::new(&problem::NOT_FOUND, format!("no hold {hold} of this visitor")));
     }
     let done =
-        reply(visit.front.sale.operate(Actor::new("demo", "visitor of the demo"), operation(hold))).await?;
+        reply(visit.front.sale.operate(Actor::new(Actor::DEMO, "visitor of the demo"), operation(hold)))
+            .await?;
     done.map_err(of_operation)?;
     if wants_fragment(headers) {
         let said = Said::Outcome(Box::new(current(&visit.front, pass, hold).await?));

@@ -365,7 +365,7 @@ impl Notify {
         match ended.outcome {
             Outcome::Gone => {
                 self.commit(now, Record::Failed { tried, again_at: now }, out)?;
-                let by = Actor::new("endpoint", "it answered 410 Gone");
+                let by = Actor::new(Actor::ENDPOINT, "it answered 410 Gone");
                 let state = SubscriptionState::Disabled;
                 self.commit(now, Record::StateSet { subscription: number, state, by }, out)
             }
