@@ -13,6 +13,8 @@ pub enum IdError {
     Character { what: &'static str, got: char },
     /// Has too many parts.
     Parts { what: &'static str, max: usize, got: usize },
+    /// Not of the id's form at all.
+    Form { what: &'static str, want: &'static str },
 }
 
 impl fmt::Display for IdError {
@@ -25,6 +27,7 @@ impl fmt::Display for IdError {
             Self::Parts { what, max, got } => {
                 write!(f, "{what}: {got} parts with a full stop between, want {max} at the most")
             }
+            Self::Form { what, want } => write!(f, "{what}: want {want}"),
         }
     }
 }

@@ -12,6 +12,7 @@ mod mailbox;
 mod operate;
 mod sale_spec;
 mod sale_view;
+pub mod store;
 mod timeline;
 mod waiting;
 mod winner;

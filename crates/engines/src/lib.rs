@@ -1,7 +1,8 @@
 //! The ports through which contexts own state, and every engine that implements them.
 //!
-//! Today: [`log`] (one ordered decision log per stock partition) and [`clock`]; engines:
-//! [`embedded`] and, with the feature `nats`, `nats`. [`codec`] encodes records as the log's bytes,
+//! Today: [`log`] (one ordered decision log per stock partition), [`clock`] and, with the feature
+//! `sql`, `sql` (transactions on tables); engines: [`embedded`] and, with the feature `nats`, `nats`
+//! for logs, and with the feature `sqlite`, `sqlite` for tables. [`codec`] encodes records as the log's bytes,
 //! [`background`] lowers the priority of background threads.
 
 pub mod background;
@@ -11,3 +12,7 @@ pub mod embedded;
 pub mod log;
 #[cfg(feature = "nats")]
 pub mod nats;
+#[cfg(feature = "sql")]
+pub mod sql;
+#[cfg(feature = "sqlite")]
+pub mod sqlite;

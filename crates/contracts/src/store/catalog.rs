@@ -1,0 +1,162 @@
+//! The catalogue: what is for sale, in two languages.
+
+use super::{Asked, Sku};
+use crate::{IdError, ItemId, SaleId};
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+use std::{fmt, str::FromStr};
+use units::Money;
+
+/// A text in both languages.
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct Localized {
+    pub en: String,
+    pub zh: String,
+}
+
+/// A product's name in URLs: 1 to 64 of a-z, 0-9 and -, not beginning with -.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize, JsonSchema)]
+#[serde(try_from = "String", into = "String")]
+#[schemars(inline, extend("pattern" = "^[a-z0-9][a-z0-9-]{0,63}$"))]
+pub struct ProductSlug(String);
+
+impl ProductSlug {
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+}
+
+impl fmt::Display for ProductSlug {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
+impl FromStr for ProductSlug {
+    type Err = IdError;
+    fn from_str(text: &str) -> Result<Self, IdError> {
+        let is_allowed = |byte: u8| byte.is_ascii_lowercase() || byte.is_ascii_digit() || byte == b'-';
+        match (1..=64).contains(&text.len()) && !text.starts_with('-') && text.bytes().all(is_allowed) {
+            true => Ok(Self(text.to_owned())),
+            false => Err(IdError::Form { what: "slug", want: "1 to 64 of a-z, 0-9 and -" }),
+        }
+    }
+}
+
+impl TryFrom<String> for ProductSlug {
+    type Error = IdError;
+    fn try_from(text: String) -> Result<Self, IdError> {
+        text.parse()
+    }
+}
+
+impl From<ProductSlug> for String {
+    fn from(slug: ProductSlug) -> String {
+        slug.0
+    }
+}
+
+/// A group of products.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct Category {
+    pub slug: ProductSlug,
+    pub name: Localized,
+}
+
+/// A picture of a product.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct Picture {
+    /// Where the shop's listener has it: a path on it.
+    pub path: String,
+    /// In CSS pixels.
+    pub width: u32,
+    pub height: u32,
+    pub alt: Localized,
+}
+
+/// What can be bought of a product: one stock-keeping unit.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct Variant {
+    pub sku: Sku,
+    /// What distinguishes it from the product's other variants, such as its colour; empty if it is
+    /// the only one.
+    pub name: Localized,
+    pub price: Money,
+}
+
+/// The sale in which a product is sold, instead of by the cart.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct OfferedIn {
+    pub sale: SaleId,
+    pub item: ItemId,
+}
+
+/// A product.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct Product {
+    pub slug: ProductSlug,
+    pub name: Localized,
+    /// Plain text; an empty line begins a paragraph.
+    pub description: Localized,
+    /// The slug of its category.
+    pub category: ProductSlug,
+    /// At least one, 100 at the most.
+    pub variants: Vec<Variant>,
+    pub pictures: Vec<Picture>,
+    pub offered_in: Option<OfferedIn>,
+    /// Only a product that is published is shown to shoppers.
+    pub is_published: bool,
+}
+
+/// A product in a list.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub struct Listing {
+    pub slug: ProductSlug,
+    pub name: Localized,
+    /// The lowest of its variants'.
+    pub price: Money,
+    pub picture: Option<Picture>,
+    pub offered_in: Option<OfferedIn>,
+}
+
+/// Which products are asked for.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct ProductQuery {
+    pub category: Option<ProductSlug>,
+    /// Words, in any of the two languages.
+    pub words: Option<String>,
+    /// What the page before gave as [`Page::next`].
+    pub after: Option<String>,
+    /// 1 to 100.
+    pub at_most: usize,
+}
+
+/// A page of a list.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub struct Page<T> {
+    pub rows: Vec<T>,
+    /// What asks for the next page; none if this is the last.
+    pub next: Option<String>,
+}
+
+/// The port of the context `catalog`, for shoppers: it says nothing of what is not published.
+pub trait Catalog: Send + Sync {
+    fn categories(&self) -> Asked<'_, Vec<Category>>;
+
+    fn products(&self, query: ProductQuery) -> Asked<'_, Page<Listing>>;
+
+    fn product(&self, slug: ProductSlug) -> Asked<'_, Option<Product>>;
+
+    /// What these are called and cost now, in the order of the question; `None` for one that is not
+    /// sold.
+    fn variants(&self, skus: Vec<Sku>) -> Asked<'_, Vec<Option<(Product, usize)>>>;
+
+    /// The products of a sale, by item.
+    fn of_sale(&self, sale: SaleId) -> Asked<'_, Vec<Product>>;
+}

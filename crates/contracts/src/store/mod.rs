@@ -1,0 +1,54 @@
+//! What the contexts of the store say to each other: accounts, catalogue, orders, payments, and the
+//! pages over them. Each context has its own database; these are the ports between them, which
+//! `floodgate` wires by function call in one process, and by HTTP between two.
+
+mod account;
+mod catalog;
+mod id;
+mod order;
+mod payment;
+
+pub use account::{Accounts, Credentials, NewAccount, Profile, SignedIn};
+pub use catalog::{
+    Catalog, Category, Listing, Localized, OfferedIn, Page, Picture, Product, ProductQuery, ProductSlug, Variant,
+};
+pub use id::{AccountId, BUCKETS, Bucket, OrderId, PaymentId, Sku};
+pub use order::{
+    Delivery, HoldRef, OrderLine, OrderOrigin, OrderState, OrderView, Orders, PaymentOutcome, PaymentSeen,
+    SaleDecision, SaleHolds, Transition,
+};
+pub use payment::{PaymentState, PaymentView, Payments, StartPayment, StartedPayment};
+
+use std::{fmt, pin::Pin};
+
+/// An answer of another context, which may be in another process.
+pub type Asked<'a, T> = Pin<Box<dyn Future<Output = Result<T, StoreError>> + Send + 'a>>;
+
+/// Why a context of the store did not do what it was asked, by what the caller can do about it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum StoreError {
+    /// What was sent is wrong, and stays so.
+    Invalid(String),
+    /// It does not exist, or is not the caller's.
+    NotFound(String),
+    /// It does not fit the present state.
+    Conflict(String),
+    /// Too often: ask again after so many seconds.
+    TooMany { wait_seconds: u64 },
+    /// Nothing is known to have happened. The same request may succeed later, and is not done
+    /// twice.
+    Unavailable(String),
+}
+
+impl fmt::Display for StoreError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Invalid(why) | Self::NotFound(why) | Self::Conflict(why) | Self::Unavailable(why) => {
+                f.write_str(why)
+            }
+            Self::TooMany { wait_seconds } => write!(f, "too often: again after {wait_seconds} s"),
+        }
+    }
+}
+
+impl std::error::Error for StoreError {}

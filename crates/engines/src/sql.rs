@@ -1,0 +1,464 @@
+//! The SQL port: short transactions on one database, with one query text for every engine.
+//!
+//! A transaction is a function that the engine calls on a thread of its own, with the statements'
+//! answers as return values. What it returns as `Ok` is durable when the caller has it; after `Err`
+//! nothing of it is there. The function may be called again, after a deadlock for example, so it
+//! changes nothing but the database.
+//!
+//! Texts are written once: `?` for parameters, and the types `BIGINT`, `VARCHAR(n)`, `BINARY(n)`,
+//! `MEDIUMTEXT` and `MEDIUMBLOB`. `{serial}` is the type of a number that the database counts up.
+//! Texts are compared byte for byte. Every engine passes [`conformance`].
+
+use std::{fmt, sync::Arc};
+use tokio::sync::oneshot;
+
+pub mod conformance;
+
+/// Why a transaction or a statement did nothing, by what the caller can do about it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum SqlError {
+    /// A row with this key is there already.
+    Duplicate(String),
+    /// Too much waits for the database already. It may succeed later.
+    Busy,
+    /// There is no room, no file handle, no memory, or the server is away. It may succeed later.
+    Shortage(String),
+    /// A statement took too long, and was stopped.
+    TooLong,
+    /// Other transactions were in the way; the engine has tried it several times.
+    Contended,
+    /// It is not known whether the transaction was stored. The caller reads what is there, or does
+    /// it again where that is safe.
+    Unknown(String),
+    /// The database is not what this program has made: it is newer, or damaged.
+    Schema(String),
+    /// Any other error: a defect.
+    Defect(String),
+}
+
+impl SqlError {
+    /// Whether the same may succeed later.
+    pub fn passes(&self) -> bool {
+        match self {
+            Self::Busy | Self::Shortage(_) | Self::TooLong | Self::Contended | Self::Unknown(_) => true,
+            Self::Duplicate(_) | Self::Schema(_) | Self::Defect(_) => false,
+        }
+    }
+}
+
+impl fmt::Display for SqlError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Duplicate(what) => write!(f, "a row with this key is there already: {what}"),
+            Self::Busy => f.write_str("too much waits for the database already"),
+            Self::Shortage(why) => write!(f, "the database cannot go on for now: {why}"),
+            Self::TooLong => f.write_str("a statement took too long"),
+            Self::Contended => f.write_str("other transactions were in the way"),
+            Self::Unknown(why) => write!(f, "it is not known whether this was stored: {why}"),
+            Self::Schema(why) => write!(f, "the database's tables: {why}"),
+            Self::Defect(why) => write!(f, "the database refused a statement: {why}"),
+        }
+    }
+}
+
+impl std::error::Error for SqlError {}
+
+/// A parameter of a statement.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Param<'a> {
+    Null,
+    Int(i64),
+    Text(&'a str),
+    Bytes(&'a [u8]),
+}
+
+macro_rules! params_from {
+    ($($from:ty: $value:ident => $param:expr;)*) => {$(
+        impl<'a> From<$from> for Param<'a> {
+            fn from($value: $from) -> Self {
+                $param
+            }
+        }
+    )*};
+}
+
+params_from! {
+    i64: value => Self::Int(value);
+    u32: value => Self::Int(value.into());
+    u16: value => Self::Int(value.into());
+    bool: value => Self::Int(value.into());
+    // Times, amounts and counts, which are checked where they come in.
+    u64: value => Self::Int(i64::try_from(value).expect("a number below 2^63"));
+    usize: value => Self::Int(i64::try_from(value).expect("a number below 2^63"));
+    &'a str: value => Self::Text(value);
+    &'a String: value => Self::Text(value);
+    &'a [u8]: value => Self::Bytes(value);
+    &'a Vec<u8>: value => Self::Bytes(value);
+}
+
+impl<'a, const N: usize> From<&'a [u8; N]> for Param<'a> {
+    fn from(value: &'a [u8; N]) -> Self {
+        Self::Bytes(value)
+    }
+}
+
+impl<'a, T: Into<Param<'a>>> From<Option<T>> for Param<'a> {
+    fn from(value: Option<T>) -> Self {
+        value.map_or(Self::Null, Into::into)
+    }
+}
+
+/// The parameters of a statement, in the order of its question marks.
+#[macro_export]
+macro_rules! params {
+    ($($param:expr),* $(,)?) => { &[$($crate::sql::Param::from($param)),*][..] };
+}
+
+/// A value of a row.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Cell<'a> {
+    Null,
+    Int(i64),
+    /// A text or bytes: one engine does not tell them apart.
+    Bytes(&'a [u8]),
+}
+
+/// A row of an answer. Columns are counted from 0.
+pub struct Row<'a>(pub(crate) &'a dyn Cells);
+
+impl fmt::Debug for Row<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Row").finish_non_exhaustive()
+    }
+}
+
+/// Where an engine's row has its values.
+pub(crate) trait Cells {
+    /// `None` for a column that there is not, or of a type that no table of ours has.
+    fn cell(&self, column: usize) -> Option<Cell<'_>>;
+}
+
+impl Row<'_> {
+    fn cell(&self, column: usize) -> Result<Cell<'_>, SqlError> {
+        self.0.cell(column).ok_or_else(|| SqlError::Schema(format!("column {column} of an answer is missing")))
+    }
+
+    /// The value, if it is not NULL.
+    pub fn maybe_int(&self, column: usize) -> Result<Option<i64>, SqlError> {
+        match self.cell(column)? {
+            Cell::Null => Ok(None),
+            Cell::Int(value) => Ok(Some(value)),
+            Cell::Bytes(_) => Err(unexpected(column, "a number")),
+        }
+    }
+
+    /// The value, if it is not NULL.
+    pub fn maybe_text(&self, column: usize) -> Result<Option<String>, SqlError> {
+        match self.cell(column)? {
+            Cell::Null => Ok(None),
+            Cell::Bytes(bytes) => match std::str::from_utf8(bytes) {
+                Ok(text) => Ok(Some(text.to_owned())),
+                Err(_) => Err(unexpected(column, "a text")),
+            },
+            Cell::Int(_) => Err(unexpected(column, "a text")),
+        }
+    }
+
+    /// The value, if it is not NULL.
+    pub fn maybe_bytes(&self, column: usize) -> Result<Option<Vec<u8>>, SqlError> {
+        match self.cell(column)? {
+            Cell::Null => Ok(None),
+            Cell::Bytes(bytes) => Ok(Some(bytes.to_vec())),
+            Cell::Int(_) => Err(unexpected(column, "bytes")),
+        }
+    }
+
+    pub fn int(&self, column: usize) -> Result<i64, SqlError> {
+        self.maybe_int(column)?.ok_or_else(|| unexpected(column, "a number"))
+    }
+
+    pub fn text(&self, column: usize) -> Result<String, SqlError> {
+        self.maybe_text(column)?.ok_or_else(|| unexpected(column, "a text"))
+    }
+
+    pub fn bytes(&self, column: usize) -> Result<Vec<u8>, SqlError> {
+        self.maybe_bytes(column)?.ok_or_else(|| unexpected(column, "bytes"))
+    }
+
+    /// A number that is not negative.
+    pub fn count(&self, column: usize) -> Result<u64, SqlError> {
+        u64::try_from(self.int(column)?).map_err(|_| unexpected(column, "a number from 0"))
+    }
+
+    /// The value, if it is not NULL: a number that is not negative.
+    pub fn maybe_count(&self, column: usize) -> Result<Option<u64>, SqlError> {
+        let value = self.maybe_int(column)?;
+        value.map(u64::try_from).transpose().map_err(|_| unexpected(column, "a number from 0"))
+    }
+
+    /// Bytes of this length, such as an id.
+    pub fn array<const N: usize>(&self, column: usize) -> Result<[u8; N], SqlError> {
+        self.bytes(column)?.try_into().map_err(|_| unexpected(column, "an id"))
+    }
+
+    /// A text in the form that a type prints and parses.
+    pub fn parsed<T: std::str::FromStr>(&self, column: usize, want: &str) -> Result<T, SqlError> {
+        self.text(column)?.parse().map_err(|_| unexpected(column, want))
+    }
+}
+
+/// For a value that is not of the kind that this program writes.
+pub fn unexpected(column: usize, want: &str) -> SqlError {
+    SqlError::Schema(format!("column {column} of an answer: want {want}"))
+}
+
+/// What an engine's connection can do within a transaction.
+pub(crate) trait Statements {
+    /// Returns how many rows were changed.
+    fn execute(&mut self, sql: &str, params: &[Param<'_>]) -> Result<u64, SqlError>;
+
+    fn query(
+        &mut self,
+        sql: &str,
+        params: &[Param<'_>],
+        each: &mut dyn FnMut(&Row<'_>) -> Result<(), SqlError>,
+    ) -> Result<(), SqlError>;
+
+    /// The number that the database gave to the row of the last insert.
+    fn last_serial(&mut self) -> Result<u64, SqlError>;
+
+    /// What is added to a query whose rows nobody else may change until the transaction's end.
+    fn for_update(&self) -> &'static str;
+
+    /// The engine's text of a statement that makes or changes a table.
+    fn schema_text(&self, sql: &str) -> String;
+}
+
+/// A transaction.
+pub struct Tx<'a>(pub(crate) &'a mut dyn Statements);
+
+impl fmt::Debug for Tx<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Tx").finish_non_exhaustive()
+    }
+}
+
+impl Tx<'_> {
+    /// Returns how many rows were found to change.
+    pub fn execute(&mut self, sql: &str, params: &[Param<'_>]) -> Result<u64, SqlError> {
+        self.0.execute(sql, params)
+    }
+
+    /// Inserts a row, unless one with its key is there. Returns whether it was inserted.
+    pub fn insert_new(&mut self, sql: &str, params: &[Param<'_>]) -> Result<bool, SqlError> {
+        match self.0.execute(sql, params) {
+            Ok(_) => Ok(true),
+            Err(SqlError::Duplicate(_)) => Ok(false),
+            Err(error) => Err(error),
+        }
+    }
+
+    /// Inserts a row into a table with a `{serial}`. Returns its number. Numbers grow, but those of
+    /// transactions that end later may be lower.
+    pub fn insert_serial(&mut self, sql: &str, params: &[Param<'_>]) -> Result<u64, SqlError> {
+        self.0.execute(sql, params)?;
+        self.0.last_serial()
+    }
+
+    /// All rows. The text has a `LIMIT`, or asks by a key.
+    pub fn query<T>(
+        &mut self,
+        sql: &str,
+        params: &[Param<'_>],
+        mut read: impl FnMut(&Row<'_>) -> Result<T, SqlError>,
+    ) -> Result<Vec<T>, SqlError> {
+        let mut rows = Vec::new();
+        self.0.query(sql, params, &mut |row| {
+            rows.push(read(row)?);
+            Ok(())
+        })?;
+        Ok(rows)
+    }
+
+    /// The first row.
+    pub fn query_first<T>(
+        &mut self,
+        sql: &str,
+        params: &[Param<'_>],
+        read: impl FnMut(&Row<'_>) -> Result<T, SqlError>,
+    ) -> Result<Option<T>, SqlError> {
+        Ok(self.query(sql, params, read)?.into_iter().next())
+    }
+
+    /// The same rows, which no other transaction changes before this one has ended.
+    pub fn query_locked<T>(
+        &mut self,
+        sql: &str,
+        params: &[Param<'_>],
+        read: impl FnMut(&Row<'_>) -> Result<T, SqlError>,
+    ) -> Result<Vec<T>, SqlError> {
+        match self.0.for_update() {
+            "" => self.query(sql, params, read),
+            locked => self.query(&format!("{sql}{locked}"), params, read),
+        }
+    }
+}
+
+/// What becomes of a transaction whose function has returned.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Verdict {
+    Commit,
+    Rollback,
+}
+
+/// A transaction that waits for its turn.
+pub(crate) trait Job: Send {
+    /// Calls the function. It may be called again.
+    fn run(&mut self, tx: &mut Tx<'_>) -> Verdict;
+
+    /// What the last call returned is now stored, or rolled back as it asked; or neither.
+    fn end(self: Box<Self>, stored: Result<(), SqlError>);
+}
+
+struct Work<F, T, E> {
+    body: F,
+    said: Option<Result<T, E>>,
+    tell: oneshot::Sender<Result<T, E>>,
+}
+
+impl<F, T, E> Job for Work<F, T, E>
+where
+    F: FnMut(&mut Tx<'_>) -> Result<T, E> + Send,
+    T: Send,
+    E: From<SqlError> + Send,
+{
+    fn run(&mut self, tx: &mut Tx<'_>) -> Verdict {
+        let said = (self.body)(tx);
+        let verdict = if said.is_ok() { Verdict::Commit } else { Verdict::Rollback };
+        self.said = Some(said);
+        verdict
+    }
+
+    fn end(self: Box<Self>, stored: Result<(), SqlError>) {
+        let said = match (stored, self.said) {
+            // What it says of its own refusal is true, whatever became of the others.
+            (_, Some(Err(refused))) => Err(refused),
+            (Ok(()), Some(done)) => done,
+            (Ok(()), None) => Err(SqlError::Defect("a transaction was not run".into()).into()),
+            (Err(error), _) => Err(error.into()),
+        };
+        // The caller may have gone.
+        let _ = self.tell.send(said);
+    }
+}
+
+/// An engine.
+pub(crate) trait Engine: Send + Sync {
+    /// Takes a transaction, or says why not.
+    fn submit(&self, job: Box<dyn Job>, is_write: bool) -> Result<(), SqlError>;
+}
+
+/// A database. Clones share it.
+#[derive(Clone)]
+pub struct Sql(pub(crate) Arc<dyn Engine>);
+
+impl fmt::Debug for Sql {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Sql").finish_non_exhaustive()
+    }
+}
+
+impl Sql {
+    /// A transaction that only reads. It sees one state of the database.
+    pub async fn read<T, E>(
+        &self,
+        body: impl FnMut(&mut Tx<'_>) -> Result<T, E> + Send + 'static,
+    ) -> Result<T, E>
+    where
+        T: Send + 'static,
+        E: From<SqlError> + Send + 'static,
+    {
+        self.ask(body, false).await
+    }
+
+    /// A transaction. Once it is submitted it is carried out, also if the caller goes away.
+    pub async fn write<T, E>(
+        &self,
+        body: impl FnMut(&mut Tx<'_>) -> Result<T, E> + Send + 'static,
+    ) -> Result<T, E>
+    where
+        T: Send + 'static,
+        E: From<SqlError> + Send + 'static,
+    {
+        self.ask(body, true).await
+    }
+
+    async fn ask<T, E>(
+        &self,
+        body: impl FnMut(&mut Tx<'_>) -> Result<T, E> + Send + 'static,
+        is_write: bool,
+    ) -> Result<T, E>
+    where
+        T: Send + 'static,
+        E: From<SqlError> + Send + 'static,
+    {
+        let (tell, told) = oneshot::channel();
+        self.0.submit(Box::new(Work { body, said: None, tell }), is_write)?;
+        match told.await {
+            Ok(said) => said,
+            Err(_) => Err(SqlError::Defect("a transaction's function panicked".into()).into()),
+        }
+    }
+
+    /// Brings the tables up to date. What was applied before must be the first of these, unchanged.
+    pub async fn migrate(&self, migrations: &'static [Migration]) -> Result<(), SqlError> {
+        self.write(move |tx| migrate(tx, migrations)).await
+    }
+}
+
+/// A change of the tables, made once. It is never edited after a release: a further one is added.
+#[derive(Debug, Clone, Copy)]
+pub struct Migration {
+    /// What it does, in a few words.
+    pub name: &'static str,
+    pub statements: &'static [&'static str],
+}
+
+impl Migration {
+    fn checksum(&self) -> u32 {
+        self.statements.iter().fold(0, |sum, statement| crc32c::crc32c_append(sum, statement.as_bytes()))
+    }
+}
+
+fn migrate(tx: &mut Tx<'_>, migrations: &[Migration]) -> Result<(), SqlError> {
+    let table = tx.0.schema_text(
+        "CREATE TABLE IF NOT EXISTS migrations (number BIGINT PRIMARY KEY, name VARCHAR(100) NOT NULL, checksum BIGINT NOT NULL)",
+    );
+    tx.execute(&table, &[])?;
+    let applied = tx.query("SELECT number, name, checksum FROM migrations ORDER BY number", &[], |row| {
+        Ok((row.count(0)?, row.text(1)?, row.count(2)?))
+    })?;
+    if applied.len() > migrations.len() {
+        let (known, found) = (migrations.len(), applied.len());
+        let why = format!("a newer version made them ({found} changes, this version knows {known}): use that one");
+        return Err(SqlError::Schema(why));
+    }
+    for (at, migration) in migrations.iter().enumerate() {
+        let (number, checksum) = (at as u64 + 1, u64::from(migration.checksum()));
+        match applied.get(at) {
+            Some((known, _, sum)) if (*known, *sum) == (number, checksum) => continue,
+            Some((_, name, _)) => {
+                let why = format!("change {number}, {name:?}, is another than this version's {:?}", migration.name);
+                return Err(SqlError::Schema(why));
+            }
+            None => {}
+        }
+        for statement in migration.statements {
+            let text = tx.0.schema_text(statement);
+            tx.execute(&text, &[])?;
+        }
+        let row = params![number, migration.name, checksum];
+        tx.execute("INSERT INTO migrations (number, name, checksum) VALUES (?, ?, ?)", row)?;
+    }
+    Ok(())
+}
