@@ -35,13 +35,25 @@ mod tests {
 
     #[test]
     fn addresses_are_compared_without_regard_to_case() {
-        let check = |text: &str, want: Option<&str>| assert_eq!(normal_form(text).as_deref(), want, "{text:?}");
+        let check =
+            |text: &str, want: Option<&str>| assert_eq!(normal_form(text).as_deref(), want, "{text:?}");
         check(" Ann.Lee+phones@Example.COM ", Some("ann.lee+phones@example.com"));
         check("小明@例子.中国", Some("小明@例子.中国"));
         for wrong in [
-            "", "ann", "@example.com", "ann@", "ann@localhost", "ann@-x.com", "a b@example.com", "ann@exa mple.com",
-            ".ann@example.com", "a..b@example.com", "ann@example..com", "ann@example.com\nBcc: all@example.com",
-            "<ann@example.com>", "\"ann\"@example.com",
+            "",
+            "ann",
+            "@example.com",
+            "ann@",
+            "ann@localhost",
+            "ann@-x.com",
+            "a b@example.com",
+            "ann@exa mple.com",
+            ".ann@example.com",
+            "a..b@example.com",
+            "ann@example..com",
+            "ann@example.com\nBcc: all@example.com",
+            "<ann@example.com>",
+            "\"ann\"@example.com",
         ] {
             check(wrong, None);
         }

@@ -55,7 +55,9 @@ mod tests {
         assert!(!is_of("correct horse batterz", &stored));
         assert!(!is_of("", &stored));
         assert_ne!(hash("correct horse battery", [8; SALT_BYTES]).unwrap(), stored);
-        for wrong in ["", "argon2id", "argon2i$19456$2$AA$AA", "argon2id$0$0$AAAAAAAAAAAAAAAAAAAAAA$AA", "plain"] {
+        for wrong in
+            ["", "argon2id", "argon2i$19456$2$AA$AA", "argon2id$0$0$AAAAAAAAAAAAAAAAAAAAAA$AA", "plain"]
+        {
             assert!(!is_of("", wrong) && !is_of("plain", wrong), "{wrong:?}");
         }
     }

@@ -117,7 +117,8 @@ impl Service {
         if credentials.password.chars().count() > password::LENGTH_MAX {
             return Ok(None);
         }
-        let key = u64::from_le_bytes(blake3::hash(email.as_bytes()).as_bytes()[..8].try_into().expect("8 bytes"));
+        let key =
+            u64::from_le_bytes(blake3::hash(email.as_bytes()).as_bytes()[..8].try_into().expect("8 bytes"));
         let allowed = self.log_ins.take(key, self.clock.now().0);
         allowed.map_err(|wait| StoreError::TooMany { wait_seconds: wait.into() })?;
         let found = self.sql.read(move |tx| store::by_email(tx, &email)).await;
@@ -144,7 +145,8 @@ impl Service {
         let (now, hash) = (self.clock.now(), *blake3::hash(&secret).as_bytes());
         let found = self.sql.read(move |tx| store::session(tx, &hash, now)).await;
         let found = found.map_err(|error| of_sql(&error))?;
-        Ok(found.map(|(account, name, ends_at)| signed_in(account, name, &secret, ends_at.since(now).0 / 1000)))
+        Ok(found
+            .map(|(account, name, ends_at)| signed_in(account, name, &secret, ends_at.since(now).0 / 1000)))
     }
 }
 

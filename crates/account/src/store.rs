@@ -64,9 +64,11 @@ pub(crate) fn begin_session(
 ) -> Result<(), SqlError> {
     let id = account.to_bytes();
     // What is over goes, some at a time.
-    tx.query("SELECT hash FROM sessions WHERE ends_at <= ? LIMIT 10", params![now.0], |row| row.array::<32>(0))?
-        .into_iter()
-        .try_for_each(|over| end_session(tx, &over))?;
+    tx.query("SELECT hash FROM sessions WHERE ends_at <= ? LIMIT 10", params![now.0], |row| {
+        row.array::<32>(0)
+    })?
+    .into_iter()
+    .try_for_each(|over| end_session(tx, &over))?;
     let of_account = "SELECT hash FROM sessions WHERE account = ? ORDER BY began_at DESC, hash LIMIT 100";
     tx.query(of_account, params![&id], |row| row.array::<32>(0))?
         .into_iter()

@@ -56,7 +56,9 @@ pub fn product(product: &Product) -> Result<(), String> {
             return Err(format!("variants[{at}].price.currency: {:?} is not in ISO 4217", price.currency));
         }
         if price.currency != currency {
-            return Err(format!("variants[{at}].price.currency: all variants of a product have one currency"));
+            return Err(format!(
+                "variants[{at}].price.currency: all variants of a product have one currency"
+            ));
         }
         if !skus.insert(&variant.sku) {
             return Err(format!("variants[{at}].sku: {} is there twice", variant.sku));

@@ -6,9 +6,7 @@ use crate::{
 };
 use contracts::{
     SaleId,
-    store::{
-        Asked, Catalog, Category, Listing, Page, Product, ProductQuery, ProductSlug, StoreError,
-    },
+    store::{Asked, Catalog, Category, Listing, Page, Product, ProductQuery, ProductSlug, StoreError},
 };
 use engines::{
     clock::Clock,
@@ -84,7 +82,9 @@ impl Service {
     /// Stores a picture in SVG. Returns its path: the same for the same bytes.
     pub async fn put_svg(&self, svg: String) -> Result<String, StoreError> {
         if svg.len() > PICTURE_BYTES_MAX {
-            return Err(StoreError::Invalid(format!("a picture: want {PICTURE_BYTES_MAX} bytes at the most")));
+            return Err(StoreError::Invalid(format!(
+                "a picture: want {PICTURE_BYTES_MAX} bytes at the most"
+            )));
         }
         let name = format!("{}.svg", &blake3::hash(svg.as_bytes()).to_hex()[..32]);
         let path = format!("/media/{name}");

@@ -60,7 +60,10 @@ pub(crate) enum PutError {
     /// There is no such category.
     Category,
     /// Another product has this unit.
-    Sku { sku: String, product: String },
+    Sku {
+        sku: String,
+        product: String,
+    },
 }
 
 impl From<SqlError> for PutError {
@@ -90,8 +93,8 @@ pub(crate) fn put(tx: &mut Tx<'_>, at: TimeMs, product: &Product) -> Result<(), 
             tx.insert_new(text, params![sale.as_str(), slug])?;
         }
     }
-    let document =
-        serde_json::to_string(product).map_err(|error| SqlError::Defect(format!("product {slug}: {error}")))?;
+    let document = serde_json::to_string(product)
+        .map_err(|error| SqlError::Defect(format!("product {slug}: {error}")))?;
     tx.execute(
         "INSERT INTO products (slug, category, is_published, changed_at, words, document) \
          VALUES (?, ?, ?, ?, ?, ?)",
@@ -180,7 +183,8 @@ fn like(word: &str) -> String {
 
 /// A product as a list has it.
 pub(crate) fn listing(product: Product) -> Option<Listing> {
-    let price = product.variants.iter().map(|variant| variant.price).min_by_key(|price| price.amount_minor)?;
+    let price =
+        product.variants.iter().map(|variant| variant.price).min_by_key(|price| price.amount_minor)?;
     let offered_in = product.variants.iter().find_map(|variant| variant.offered_in.clone());
     let Product { slug, name, pictures, .. } = product;
     Some(Listing { slug, name, price, picture: pictures.into_iter().next(), offered_in })

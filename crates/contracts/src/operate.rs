@@ -41,9 +41,11 @@ impl Actor {
     pub const SALE: &str = "sale";
     pub const NOTIFY: &str = "notify";
     pub const ENDPOINT: &str = "endpoint";
+    /// The store of this process, which confirms and releases holds.
+    pub const STORE: &str = "store";
     /// The names by which logs call what no API key has asked for. None of them may be the name of
     /// a key, or its commands could not be told from what is done by itself.
-    pub const SYSTEM: [&str; 8] = [
+    pub const SYSTEM: [&str; 9] = [
         Self::TIMER,
         Self::CLOCK,
         Self::RESTORE,
@@ -52,6 +54,7 @@ impl Actor {
         Self::SALE,
         Self::NOTIFY,
         Self::ENDPOINT,
+        Self::STORE,
     ];
 
     /// Whether this is the sale itself, which does what is due.

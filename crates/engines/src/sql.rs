@@ -140,7 +140,9 @@ pub(crate) trait Cells {
 
 impl Row<'_> {
     fn cell(&self, column: usize) -> Result<Cell<'_>, SqlError> {
-        self.0.cell(column).ok_or_else(|| SqlError::Schema(format!("column {column} of an answer is missing")))
+        self.0
+            .cell(column)
+            .ok_or_else(|| SqlError::Schema(format!("column {column} of an answer is missing")))
     }
 
     /// The value, if it is not NULL.
@@ -440,7 +442,8 @@ fn migrate(tx: &mut Tx<'_>, migrations: &[Migration]) -> Result<(), SqlError> {
     })?;
     if applied.len() > migrations.len() {
         let (known, found) = (migrations.len(), applied.len());
-        let why = format!("a newer version made them ({found} changes, this version knows {known}): use that one");
+        let why =
+            format!("a newer version made them ({found} changes, this version knows {known}): use that one");
         return Err(SqlError::Schema(why));
     }
     for (at, migration) in migrations.iter().enumerate() {
@@ -448,7 +451,8 @@ fn migrate(tx: &mut Tx<'_>, migrations: &[Migration]) -> Result<(), SqlError> {
         match applied.get(at) {
             Some((known, _, sum)) if (*known, *sum) == (number, checksum) => continue,
             Some((_, name, _)) => {
-                let why = format!("change {number}, {name:?}, is another than this version's {:?}", migration.name);
+                let why =
+                    format!("change {number}, {name:?}, is another than this version's {:?}", migration.name);
                 return Err(SqlError::Schema(why));
             }
             None => {}

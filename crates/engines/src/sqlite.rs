@@ -96,7 +96,8 @@ impl Open {
         connection.pragma_update(None, "trusted_schema", false)?;
         connection.pragma_update(None, "foreign_keys", true)?;
         if !is_reader {
-            let mode: String = connection.pragma_update_and_check(None, "journal_mode", "wal", |row| row.get(0))?;
+            let mode: String =
+                connection.pragma_update_and_check(None, "journal_mode", "wal", |row| row.get(0))?;
             debug_assert_eq!(mode, "wal");
             connection.pragma_update(None, "synchronous", "full")?;
             // What a large transaction has made of the log is given back.

@@ -28,6 +28,8 @@ pub(crate) struct Config {
     pub(crate) gate: gate::Config,
     #[serde(default)]
     pub(crate) notify: notify::config::Config,
+    #[serde(default)]
+    pub(crate) store: crate::store::Config,
     /// The file names a data directory, whose contents must be kept.
     #[serde(skip)]
     pub(crate) names_data: bool,
@@ -43,7 +45,14 @@ pub(crate) struct LogConfig {
 
 /// The TOML that `floodgate config` prints.
 pub(crate) fn default_toml() -> String {
-    [OWN_DEFAULTS, sale::service::DEFAULT_TOML, gate::DEFAULT_TOML, notify::config::DEFAULT_TOML].join("\n")
+    [
+        OWN_DEFAULTS,
+        sale::service::DEFAULT_TOML,
+        gate::DEFAULT_TOML,
+        notify::config::DEFAULT_TOML,
+        crate::store::DEFAULT_TOML,
+    ]
+    .join("\n")
 }
 
 /// Why a configuration was refused.
@@ -186,6 +195,7 @@ fn range_of(key: &str) -> Option<(i64, i64)> {
         .and_then(|key| find(sale::service::RANGES, key))
         .or_else(|| key.strip_prefix("gate.").and_then(|key| find(gate::config::RANGES, key)))
         .or_else(|| key.strip_prefix("notify.").and_then(|key| find(notify::config::RANGES, key)))
+        .or_else(|| key.strip_prefix("store.").and_then(|key| find(crate::store::RANGES, key)))
         .or_else(|| key.strip_prefix("logs.").and_then(|key| find(logs::RANGES, key)))
 }
 
@@ -303,6 +313,7 @@ mod tests {
             sale::service::RANGES.len()
                 + gate::config::RANGES.len()
                 + notify::config::RANGES.len()
+                + crate::store::RANGES.len()
                 + logs::RANGES.len(),
             "bounds of what is no key"
         );

@@ -11,6 +11,7 @@ mod logs;
 mod memory;
 mod registry;
 mod sold_out;
+mod store;
 
 use clap::{Parser, Subcommand};
 use engines::log::LogError;

@@ -13,6 +13,7 @@
 //! | `scope`, `quotas` | what a tenant may know of, and how much its keys may do |
 //! | `filler` | asks the filters of subscriptions that begin with earlier events |
 //! | `alerts` | what operators must hear of, as events |
+//! | `inbox` | pulling and posting for callers in this process |
 //! | `pulls` | deliveries for consumers who pull |
 //! | `streams` | how many streams are open |
 //! | [`parts`], [`reference`] | what its handlers use; its documents |
@@ -26,6 +27,7 @@ pub mod courier;
 mod filler;
 pub mod filter;
 mod health;
+mod inbox;
 mod pages;
 pub mod parts;
 mod problem;

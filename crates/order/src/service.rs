@@ -6,7 +6,7 @@ use crate::{
     winners::Names,
 };
 use contracts::store::{
-    AccountId, Asked, Bucket, Catalog, HoldRef, Inbox, OrderId, OrderState, OrderView, Orders, Page,
+    AccountId, Asked, Bucket, Catalog, Ended, HoldRef, Inbox, OrderId, OrderState, OrderView, Orders, Page,
     PaymentId, Payments, Posts, Pulled, Receipt, SaleHolds, StoreError,
 };
 use engines::{clock::Clock, sql::SqlError};
@@ -154,7 +154,7 @@ impl Service {
     }
 
     /// Payments of which the provider has told something become known to their orders.
-    async fn take_payments(&self, pulled: Vec<Pulled>) -> Vec<(Receipt, bool)> {
+    async fn take_payments(&self, pulled: Vec<Pulled>) -> Vec<(Receipt, Ended)> {
         let mut ended = Vec::new();
         for Pulled { receipt, event } in pulled {
             ended.push((receipt, self.take_payment(&event).await));
@@ -162,27 +162,29 @@ impl Service {
         ended
     }
 
-    /// Returns whether the event is done with.
-    async fn take_payment(&self, event: &str) -> bool {
+    async fn take_payment(&self, event: &str) -> Ended {
         let told: PaymentTold = match serde_json::from_str(event) {
             Ok(told) => told,
             Err(error) => {
                 tracing::error!(%error, "an event of payments cannot be read");
-                return false;
+                return Ended::Failed;
             }
         };
         let PaymentData { payment, order, amount_minor } = told.data;
         let command = match &*told.kind {
             "floodgate.payment.succeeded" => Command::Paid { payment, amount_minor },
             "floodgate.payment.refunded" => Command::Refunded { payment },
-            _ => return true,
+            _ => return Ended::Done,
         };
         let done = self.command(order, "payment".into(), format!("payment {payment}"), command).await;
         match done {
-            Ok(_) => true,
+            Ok(_) => Ended::Done,
             Err(error) => {
                 tracing::warn!(%order, %payment, %error, "a payment is not taken by its order yet");
-                false
+                match error {
+                    OrderError::Sql(error) if error.passes() => Ended::Later,
+                    OrderError::Sql(_) | OrderError::NotFound(_) | OrderError::Refused(_) => Ended::Failed,
+                }
             }
         }
     }
@@ -246,7 +248,12 @@ struct PaymentData {
 }
 
 impl Orders for Service {
-    fn orders(&self, shopper: AccountId, after: Option<String>, at_most: usize) -> Asked<'_, Page<OrderView>> {
+    fn orders(
+        &self,
+        shopper: AccountId,
+        after: Option<String>,
+        at_most: usize,
+    ) -> Asked<'_, Page<OrderView>> {
         Box::pin(self.of_shopper(shopper, after, at_most))
     }
 
@@ -272,7 +279,7 @@ impl Orders for Service {
 /// Takes events, hands them to `take`, and settles them as it says, for ever.
 async fn follow<F>(inbox: Arc<dyn Inbox>, what: &'static str, take: impl Fn(Vec<Pulled>) -> F)
 where
-    F: Future<Output = Vec<(Receipt, bool)>>,
+    F: Future<Output = Vec<(Receipt, Ended)>>,
 {
     loop {
         let pulled = match inbox.pull(PULL_MAX, PULL_WAIT).await {
@@ -284,11 +291,14 @@ where
                 continue;
             }
         };
-        let (done, failed): (Vec<_>, Vec<_>) = take(pulled).await.into_iter().partition(|(_, is_done)| *is_done);
-        let receipts = |ended: Vec<(Receipt, bool)>| ended.into_iter().map(|(receipt, _)| receipt).collect();
+        let ended = take(pulled).await;
+        let waits = ended.iter().any(|(_, ended)| *ended == Ended::Later);
         // What is not settled comes again, and is then found to be done.
-        if let Err(error) = inbox.settle(receipts(done), receipts(failed)).await {
+        if let Err(error) = inbox.settle(ended).await {
             tracing::warn!(%error, what, "orders: events that are done cannot be settled now");
+        }
+        if waits {
+            tokio::time::sleep(AGAIN_AFTER).await;
         }
     }
 }

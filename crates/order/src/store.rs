@@ -150,7 +150,8 @@ fn stored(row: &Row<'_>) -> Result<Stored, SqlError> {
         _ => None,
     };
     let state = OrderState::from_name(&row.text(5)?).ok_or_else(|| unexpected(5, "a state"))?;
-    let payment = PaymentSeen::from_name(&row.text(6)?).ok_or_else(|| unexpected(6, "how the payment stands"))?;
+    let payment =
+        PaymentSeen::from_name(&row.text(6)?).ok_or_else(|| unexpected(6, "how the payment stands"))?;
     let payment_id = match row.maybe_bytes(7)? {
         Some(_) => Some(PaymentId::from_bytes(row.array(7)?)),
         None => None,
@@ -310,8 +311,7 @@ pub(crate) fn of_shopper(
     at_most: usize,
 ) -> Result<Vec<OrderView>, SqlError> {
     let before = before.map_or([0xff; 16], OrderId::to_bytes);
-    let text =
-        format!("SELECT {COLUMNS} FROM orders WHERE shopper = ? AND id < ? ORDER BY id DESC LIMIT ?");
+    let text = format!("SELECT {COLUMNS} FROM orders WHERE shopper = ? AND id < ? ORDER BY id DESC LIMIT ?");
     let found = tx.query(&text, params![shopper, &before, at_most], stored)?;
     found.into_iter().map(|stored| view(tx, stored)).collect()
 }

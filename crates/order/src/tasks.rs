@@ -75,11 +75,15 @@ impl Service {
             Tried::Later(error) => {
                 let is_for_people = !matches!(error, StoreError::Unavailable(_) | StoreError::TooMany { .. });
                 match is_for_people {
-                    true => tracing::error!(%order, kind, %error, "a task of an order is refused: look into it; it is tried again"),
+                    true => {
+                        tracing::error!(%order, kind, %error, "a task of an order is refused: look into it; it is tried again")
+                    }
                     false => tracing::warn!(%order, kind, %error, "a task of an order is tried again later"),
                 }
                 let pause = DurationMs((1000 << task.tries.min(6)).min(PAUSE_MAX.0));
-                shard.write(move |tx| store::put_task_off(tx, &task, now.plus(pause)).map_err(OrderError::Sql)).await
+                shard
+                    .write(move |tx| store::put_task_off(tx, &task, now.plus(pause)).map_err(OrderError::Sql))
+                    .await
             }
             Tried::Done(answer) => {
                 let write = shard.write(move |tx| {

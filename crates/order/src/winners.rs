@@ -9,7 +9,7 @@ use crate::{
 };
 use contracts::{
     AttemptId, ItemId, SaleId,
-    store::{Bucket, HoldRef, OrderId, OrderLine, Product, Pulled, Receipt, Sku},
+    store::{Bucket, Ended, HoldRef, OrderId, OrderLine, Product, Pulled, Receipt, Sku},
 };
 use engines::sql::{SqlError, Tx};
 use serde::Deserialize;
@@ -99,17 +99,17 @@ fn read(pulled: &Pulled) -> Result<Option<News>, String> {
 }
 
 impl Service {
-    /// Makes orders of the holds, and lets them follow their sales. Returns which events are done
-    /// with; the others are to come again.
-    pub(crate) async fn import(self: Arc<Self>, pulled: Vec<Pulled>) -> Vec<(Receipt, bool)> {
+    /// Makes orders of the holds, and lets them follow their sales. Returns how the work on each
+    /// event ended.
+    pub(crate) async fn import(self: Arc<Self>, pulled: Vec<Pulled>) -> Vec<(Receipt, Ended)> {
         let (mut ended, mut all) = (Vec::new(), Vec::new());
         for one in &pulled {
             match read(one) {
                 Ok(Some(news)) => all.push(news),
-                Ok(None) => ended.push((one.receipt, true)),
+                Ok(None) => ended.push((one.receipt, Ended::Done)),
                 Err(why) => {
                     tracing::error!(why, number = one.receipt.number, "an event of a sale cannot be read");
-                    ended.push((one.receipt, false));
+                    ended.push((one.receipt, Ended::Failed));
                 }
             }
         }
@@ -121,7 +121,7 @@ impl Service {
             }
             Err((news, error)) => {
                 tracing::warn!(%error, "winners wait: orders cannot be read");
-                ended.extend(news.into_iter().map(|receipt| (receipt, false)));
+                ended.extend(news.into_iter().map(|receipt| (receipt, Ended::Later)));
             }
         }
         self.wake();
@@ -130,10 +130,7 @@ impl Service {
 
     /// Each hold's news with the number of its shard. A grant names the shopper, and so the shard;
     /// where the order of a hold lies that was granted before, each shard is asked, once for all.
-    async fn by_shard(
-        &self,
-        all: Vec<News>,
-    ) -> Result<BTreeMap<usize, Vec<News>>, (Vec<Receipt>, SqlError)> {
+    async fn by_shard(&self, all: Vec<News>) -> Result<BTreeMap<usize, Vec<News>>, (Vec<Receipt>, SqlError)> {
         let mut known: BTreeMap<HoldRef, usize> = BTreeMap::new();
         for news in &all {
             if let What::Granted { shopper, .. } = &news.what {
@@ -150,7 +147,10 @@ impl Service {
             }
             let asked = Arc::clone(&sought);
             let found = shard.read(move |tx| {
-                asked.iter().map(|hold| Ok(store::of_hold(tx, hold)?.is_some())).collect::<Result<Vec<bool>, SqlError>>()
+                asked
+                    .iter()
+                    .map(|hold| Ok(store::of_hold(tx, hold)?.is_some()))
+                    .collect::<Result<Vec<bool>, SqlError>>()
             });
             match found.await {
                 Ok(found) => {
@@ -170,7 +170,7 @@ impl Service {
     }
 
     /// One transaction for all of them.
-    async fn import_into(&self, shard: usize, news: Vec<News>) -> Vec<(Receipt, bool)> {
+    async fn import_into(&self, shard: usize, news: Vec<News>) -> Vec<(Receipt, Ended)> {
         let mut products = BTreeMap::new();
         for one in &news {
             if matches!(one.what, What::Granted { .. }) && !products.contains_key(&one.hold.sale) {
@@ -186,7 +186,7 @@ impl Service {
         });
         written.await.unwrap_or_else(|error| {
             tracing::warn!(%error, shard, count = receipts.len(), "winners wait: orders cannot be written");
-            receipts.into_iter().map(|receipt| (receipt, false)).collect()
+            receipts.into_iter().map(|receipt| (receipt, Ended::Later)).collect()
         })
     }
 
@@ -212,19 +212,19 @@ impl Service {
     }
 }
 
-/// Returns whether the news are done with. An order that cannot follow is no reason for the others
+/// Returns how it ended. An order that cannot follow is no reason for the others
 /// to wait.
 fn follow(
     tx: &mut Tx<'_>,
     now: TimeMs,
     news: &News,
     products: &BTreeMap<SaleId, Arc<Vec<Product>>>,
-) -> Result<bool, SqlError> {
+) -> Result<Ended, SqlError> {
     let (sale, hold) = (&news.hold.sale, &news.hold.hold);
     match &news.what {
         What::Granted { shopper, lines, currency, pay_by } => {
             if store::of_hold(tx, &news.hold)?.is_some() {
-                return Ok(true);
+                return Ok(Ended::Done);
             }
             let known = products.get(sale).map(|products| products.as_slice()).unwrap_or_default();
             let new = NewOrder {
@@ -237,15 +237,15 @@ fn follow(
             };
             if new.total_minor().is_none() {
                 tracing::error!(%sale, %hold, "a hold is no order: its total is too large");
-                return Ok(false);
+                return Ok(Ended::Failed);
             }
             store::create(tx, now, By { actor: "sale", reason: "granted in the sale" }, &new)?;
-            Ok(true)
+            Ok(Ended::Done)
         }
         What::Event(event) => {
             let Some(order) = store::of_hold(tx, &news.hold)? else {
                 tracing::warn!(%sale, %hold, "of this hold there is no order: its grant has not come, or was not kept");
-                return Ok(false);
+                return Ok(Ended::Failed);
             };
             let reason = match event {
                 HoldEvent::Confirmed { is_late: false, .. } => "paid, says the sale",
@@ -257,11 +257,11 @@ fn follow(
             };
             let command = Command::InSale { sequence: news.sequence, event: event.clone() };
             match store::apply(tx, now, order, By { actor: "sale", reason }, command) {
-                Ok(_) => Ok(true),
+                Ok(_) => Ok(Ended::Done),
                 Err(OrderError::Sql(error)) => Err(error),
                 Err(error @ (OrderError::NotFound(_) | OrderError::Refused(_))) => {
                     tracing::error!(%order, %error, "an order does not follow its sale");
-                    Ok(false)
+                    Ok(Ended::Failed)
                 }
             }
         }
@@ -283,11 +283,13 @@ fn order_line(sale: &SaleId, line: &Line, products: &[Product]) -> OrderLine {
             variant.offered_in.as_ref().is_some_and(|of| of.sale == *sale && of.item == line.item)
         })
     };
-    let found = products.iter().find_map(|product| offers(product).map(|at| (product, &product.variants[at])));
+    let found =
+        products.iter().find_map(|product| offers(product).map(|at| (product, &product.variants[at])));
     let (quantity, price_minor) = (line.quantity, line.price_minor);
     match found {
         Some((product, variant)) => {
-            let whole = |name: &str, of: &str| if of.is_empty() { name.to_owned() } else { format!("{name}, {of}") };
+            let whole =
+                |name: &str, of: &str| if of.is_empty() { name.to_owned() } else { format!("{name}, {of}") };
             OrderLine {
                 sku: variant.sku.clone(),
                 name: whole(&product.name.en, &variant.name.en),

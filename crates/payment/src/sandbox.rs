@@ -177,7 +177,8 @@ impl Sandbox {
 
     fn signed(&self, body: &str) -> HeaderMap {
         let at = self.clock.now();
-        let signature = HEXLOWER.encode(hmac::sign(&self.secret, signed_text(at, body.as_bytes()).as_slice()).as_ref());
+        let signature =
+            HEXLOWER.encode(hmac::sign(&self.secret, signed_text(at, body.as_bytes()).as_slice()).as_ref());
         let value = HeaderValue::try_from(format!("t={},v1={signature}", at.0)).expect("digits and letters");
         HeaderMap::from_iter([(http::HeaderName::from_static(SIGNATURE), value)])
     }
@@ -200,7 +201,8 @@ impl Sandbox {
                 ],
             )?;
             // The one that is there, if it was started before.
-            let (text, key) = ("SELECT reference FROM sandbox_charges WHERE payment = ?", intent.payment.to_bytes());
+            let (text, key) =
+                ("SELECT reference FROM sandbox_charges WHERE payment = ?", intent.payment.to_bytes());
             let reference = tx.query_first(text, params![&key], |row| row.text(0))?;
             reference.ok_or_else(|| SqlError::Defect("a charge is gone".into()))
         });
@@ -256,7 +258,8 @@ impl Provider for Sandbox {
             return Err(WebhookError::Signature);
         }
         // It compares in constant time.
-        hmac::verify(&self.secret, &signed_text(at, body), &signature).map_err(|_| WebhookError::Signature)?;
+        hmac::verify(&self.secret, &signed_text(at, body), &signature)
+            .map_err(|_| WebhookError::Signature)?;
         let webhook: Webhook =
             serde_json::from_slice(body).map_err(|error| WebhookError::Form(error.to_string()))?;
         let said = match &*webhook.said {

@@ -198,12 +198,7 @@ pub(crate) fn newest(
 }
 
 /// Follows what a provider told. Returns false if it tells of a payment that is not known (yet).
-pub(crate) fn follow(
-    tx: &mut Tx<'_>,
-    at: TimeMs,
-    provider: &str,
-    event: &Event,
-) -> Result<bool, SqlError> {
+pub(crate) fn follow(tx: &mut Tx<'_>, at: TimeMs, provider: &str, event: &Event) -> Result<bool, SqlError> {
     let text = format!("SELECT {COLUMNS} FROM payments WHERE provider = ? AND reference = ?");
     let found = tx.query_locked(&text, params![provider, &event.reference], stored)?;
     let Some(mut payment) = found.into_iter().next() else { return Ok(false) };

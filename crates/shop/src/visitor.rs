@@ -33,9 +33,11 @@ pub(crate) struct Visitor {
 }
 
 fn cookie<'a>(headers: &'a HeaderMap, name: &str) -> Option<&'a str> {
-    headers.get_all(header::COOKIE).iter().filter_map(|value| value.to_str().ok()).find_map(|value| {
-        value.split(';').find_map(|pair| pair.trim().strip_prefix(name)?.strip_prefix('='))
-    })
+    headers
+        .get_all(header::COOKIE)
+        .iter()
+        .filter_map(|value| value.to_str().ok())
+        .find_map(|value| value.split(';').find_map(|pair| pair.trim().strip_prefix(name)?.strip_prefix('=')))
 }
 
 impl FromRequestParts<Parts> for Visitor {
@@ -104,7 +106,10 @@ pub(crate) fn own_path(text: &str) -> &str {
 pub(crate) fn begin_session(shop: &Shop, signed_in: &SignedIn, response: &mut Response) {
     let SignedIn { session, seconds, .. } = signed_in;
     let secure = if shop.protection.is_https { "; Secure" } else { "" };
-    append(response, format!("{SESSION}={session}; Path=/; Max-Age={seconds}; HttpOnly; SameSite=Lax{secure}"));
+    append(
+        response,
+        format!("{SESSION}={session}; Path=/; Max-Age={seconds}; HttpOnly; SameSite=Lax{secure}"),
+    );
 }
 
 /// Takes it away.
@@ -123,9 +128,10 @@ pub(crate) fn session_of<'a, const MAX: usize>(
         .ok_or_else(|| Problem::new(&FORM_REFUSED, "the session is over: log in, and send the form again"))?;
     match bool::from(form.field(TOKEN_FIELD).as_bytes().ct_eq(signed_in.csrf.as_bytes())) {
         true => Ok(signed_in),
-        false => {
-            Err(Problem::new(&FORM_REFUSED, "the form is not of this session: load the page again, and send its form"))
-        }
+        false => Err(Problem::new(
+            &FORM_REFUSED,
+            "the form is not of this session: load the page again, and send its form",
+        )),
     }
 }
 
@@ -168,7 +174,9 @@ mod tests {
         for own in ["/", "/orders/01?x=1", "/p/phone#top"] {
             assert_eq!(own_path(own), own);
         }
-        for other in ["", "//evil.example", "https://evil.example", "/\\evil.example", "javascript:1", "/a b", "/\n"] {
+        for other in
+            ["", "//evil.example", "https://evil.example", "/\\evil.example", "javascript:1", "/a b", "/\n"]
+        {
             assert_eq!(own_path(other), "/", "{other:?}");
         }
     }

@@ -18,13 +18,24 @@ pub struct Receipt {
     pub attempt: u32,
 }
 
+/// How the work on an event ended.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Ended {
+    Done,
+    /// It cannot be done as it is. It comes again some times, later and later, and then waits for an
+    /// operator.
+    Failed,
+    /// It was not tried, for a reason that passes. It comes again.
+    Later,
+}
+
 /// One subscription. What is not settled comes again; events of one subject come in their order.
 pub trait Inbox: Send + Sync {
     /// Waits for so long if there is none.
     fn pull(&self, at_most: usize, wait: Duration) -> Asked<'_, Vec<Pulled>>;
 
-    /// What was done, and what is to come again later.
-    fn settle(&self, done: Vec<Receipt>, failed: Vec<Receipt>) -> Asked<'_, ()>;
+    /// How each ended.
+    fn settle(&self, ended: Vec<(Receipt, Ended)>) -> Asked<'_, ()>;
 }
 
 /// Where a context tells its events.

@@ -11,10 +11,11 @@ mod payment;
 
 pub use account::{Accounts, Credentials, NewAccount, Profile, SignedIn};
 pub use catalog::{
-    Catalog, Category, Listing, Localized, OfferedIn, Page, Picture, Product, ProductQuery, ProductSlug, Variant,
+    Catalog, Category, Listing, Localized, OfferedIn, Page, Picture, Product, ProductQuery, ProductSlug,
+    Variant,
 };
 pub use id::{AccountId, BUCKETS, Bucket, OrderId, PaymentId, Sku};
-pub use messages::{Inbox, Posts, Pulled, Receipt};
+pub use messages::{Ended, Inbox, Posts, Pulled, Receipt};
 pub use order::{
     Delivery, HoldRef, OrderLine, OrderOrigin, OrderState, OrderView, Orders, PaymentOutcome, PaymentSeen,
     SaleDecision, SaleHolds, Transition,

@@ -171,7 +171,8 @@ pub struct OrderView {
 /// is not found.
 pub trait Orders: Send + Sync {
     /// Newest first.
-    fn orders(&self, shopper: AccountId, after: Option<String>, at_most: usize) -> Asked<'_, Page<OrderView>>;
+    fn orders(&self, shopper: AccountId, after: Option<String>, at_most: usize)
+    -> Asked<'_, Page<OrderView>>;
 
     fn order(&self, shopper: AccountId, order: OrderId) -> Asked<'_, Option<OrderView>>;
 

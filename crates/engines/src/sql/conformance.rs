@@ -22,7 +22,8 @@ const LATER: &[Migration] = &[
     Migration { name: "a column", statements: &["ALTER TABLE things ADD COLUMN more BIGINT"] },
 ];
 
-const EDITED: &[Migration] = &[Migration { name: "things and a list", statements: &["CREATE TABLE things (id BIGINT)"] }];
+const EDITED: &[Migration] =
+    &[Migration { name: "things and a list", statements: &["CREATE TABLE things (id BIGINT)"] }];
 
 type Opened<'a> = std::pin::Pin<Box<dyn Future<Output = Sql> + 'a>>;
 
@@ -63,21 +64,23 @@ async fn what_was_written_is_read_as_it_was(sql: &Sql) {
         let note = text.repeat(100);
         let row = (at as u8, text.to_owned(), i64::MIN + at as i64, note.clone());
         let written = row.clone();
-        let put_one = move |tx: &mut Tx<'_>| {
-            put(tx, written.0, &written.1, written.2, Some(&written.3))
-        };
+        let put_one = move |tx: &mut Tx<'_>| put(tx, written.0, &written.1, written.2, Some(&written.3));
         assert_eq!(sql.write(put_one).await, Ok(1), "{text:?}");
         let read = sql.read(move |tx| {
-            tx.query("SELECT id, name, amount, note FROM things WHERE id = ?", params![&[at as u8; 16]], |row| {
-                Ok((row.array::<16>(0)?[0], row.text(1)?, row.int(2)?, row.text(3)?))
-            })
+            tx.query(
+                "SELECT id, name, amount, note FROM things WHERE id = ?",
+                params![&[at as u8; 16]],
+                |row| Ok((row.array::<16>(0)?[0], row.text(1)?, row.int(2)?, row.text(3)?)),
+            )
         });
         assert_eq!(read.await, Ok(vec![row]));
     }
     // The bytes of a blob are not a text.
     let blob: Vec<u8> = (0..=255).collect();
     let bytes = blob.clone();
-    sql.write(move |tx| tx.insert_serial("INSERT INTO list (body) VALUES (?)", params![&bytes])).await.unwrap();
+    sql.write(move |tx| tx.insert_serial("INSERT INTO list (body) VALUES (?)", params![&bytes]))
+        .await
+        .unwrap();
     let read = sql.read(|tx| tx.query("SELECT body FROM list", &[], |row| row.bytes(0))).await;
     assert_eq!(read, Ok(vec![blob]));
     let read = sql.read(|tx| tx.query("SELECT body FROM list", &[], |row| row.text(0))).await;
@@ -165,9 +168,8 @@ async fn one_transaction_sees_one_state(sql: &Sql) {
                 .unwrap();
         });
         moves.spawn(async move {
-            let sum = reader.read(|tx| {
-                Ok::<_, SqlError>(amount(tx, "from")?.unwrap() + amount(tx, "to")?.unwrap())
-            });
+            let sum = reader
+                .read(|tx| Ok::<_, SqlError>(amount(tx, "from")?.unwrap() + amount(tx, "to")?.unwrap()));
             assert_eq!(sum.await, Ok(100));
         });
     }
@@ -185,7 +187,10 @@ async fn the_last_unit_is_taken_once(sql: &Sql) {
         clients.spawn(async move {
             loop {
                 let taken = sql.write(|tx| {
-                    let left = tx.query_locked("SELECT amount FROM things WHERE name = 'phone'", &[], |row| row.int(0))?;
+                    let left =
+                        tx.query_locked("SELECT amount FROM things WHERE name = 'phone'", &[], |row| {
+                            row.int(0)
+                        })?;
                     if left == [0] {
                         return Err(Refused::SoldOut);
                     }
@@ -237,7 +242,8 @@ async fn serials_are_counted_up(sql: &Sql) {
     with_tables(sql).await;
     let mut last = 0;
     for _ in 0..3 {
-        let insert = |tx: &mut Tx<'_>| tx.insert_serial("INSERT INTO list (body) VALUES (?)", params![&b"x"[..]]);
+        let insert =
+            |tx: &mut Tx<'_>| tx.insert_serial("INSERT INTO list (body) VALUES (?)", params![&b"x"[..]]);
         let number = sql.write(insert).await.unwrap();
         assert!(number > last);
         last = number;

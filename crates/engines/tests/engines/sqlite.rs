@@ -192,7 +192,8 @@ impl Drop for Unmount<'_> {
 fn a_file_that_is_no_database_or_is_damaged_is_named() {
     let dir = tempfile::tempdir().unwrap();
     let path = dir.path().join("a.db");
-    fs::write(&path, "this is a text, and longer than the first page's head of a hundred bytes".repeat(10)).unwrap();
+    fs::write(&path, "this is a text, and longer than the first page's head of a hundred bytes".repeat(10))
+        .unwrap();
     let error = sqlite::open(&path).unwrap_err();
     assert!(matches!(&error, SqlError::Schema(why) if why.contains("a.db")), "{error:?}");
     fs::remove_file(&path).unwrap();

@@ -4,7 +4,7 @@ use super::print;
 use crate::data::Data;
 use crate::logs::Logs;
 use crate::registry::Registry;
-use crate::{CommandResult, Context, feed, files, join, memory, sold_out};
+use crate::{CommandResult, Context, feed, files, join, memory, sold_out, store};
 use contracts::{Actor, SaleSpec};
 use engines::clock::SteadyClock;
 use gate::ports::Sales;
@@ -110,6 +110,13 @@ pub(crate) fn run(context: Context, args: &Args, data_given: bool) -> CommandRes
             Err(error) if args.role == Role::Sale => return Err(error.into()),
             Err(error) => tracing::warn!(%error, "no gate in a process of its own can join"),
         }
+        let store = bind_store(&context, &gate_config, &api_keys, registry.dir(), args.demo)?;
+        if let Some(store) = store.as_ref().filter(|_| args.demo) {
+            // Its pages have the sale's script.
+            for host in ["127.0.0.1", "localhost"] {
+                gate_config.allowed_origins.push(format!("http://{host}:{}", store.address.port()));
+            }
+        }
         let (message_keys, served_config) = (Arc::clone(&keys), gate_config.clone());
         let server = gate::bind(gate::Options {
             config: gate_config,
@@ -135,10 +142,21 @@ pub(crate) fn run(context: Context, args: &Args, data_given: bool) -> CommandRes
             print(&format!("shop:  https://{tls}/\n"));
         }
         let messages = bind_messages(&registry, &served_config, notify_config, &api_keys, args.demo)?;
+        let (tell_messages, told_messages) = tokio::sync::watch::channel(None);
         let messages = messages.map(|bound| {
             print(&format!("events: http://{}/\n", bound.address()));
             let (end, ends) = tokio::sync::oneshot::channel::<()>();
-            (end, tokio::spawn(serve_messages(bound, Arc::clone(&registry), message_keys, ends)))
+            let serving = serve_messages(bound, Arc::clone(&registry), message_keys, tell_messages, ends);
+            (end, tokio::spawn(serving))
+        });
+        let store = store.map(|store| {
+            print(&format!("store: http://{}/\n", store.address));
+            let (end, ends) = tokio::sync::oneshot::channel::<()>();
+            let sale = match &*context.config.store.sale_url {
+                "" => bound.shop.map(|shop| format!("http://{shop}")).unwrap_or_default(),
+                url => url.trim_end_matches('/').to_owned(),
+            };
+            (end, tokio::spawn(store.serve(Arc::clone(&registry), told_messages, sale, ends)))
         });
         if let Some(opens_at) = opens_at {
             let one_time = api_keys.mint_one_time()?;
@@ -158,6 +176,10 @@ pub(crate) fn run(context: Context, args: &Args, data_given: bool) -> CommandRes
         let views = Arc::clone(&registry);
         tokio::spawn(sold_out::keep(registry.dir().to_owned(), move || views.views()));
         let served = server.run(until_told()).await;
+        if let Some((end, serving)) = store {
+            drop(end);
+            serving.await?;
+        }
         // The sales have told all that they will tell. What is not delivered yet is delivered after
         // the next start.
         if let Some((end, serving)) = messages {
@@ -250,9 +272,38 @@ fn bind_messages(
         memory: memory_of_this_process(),
         clock: registry.clock(),
         exempts_loopback: demo,
-        reserved: vec![feed::TOPIC.parse()?],
+        reserved: vec![feed::TOPIC.parse()?, store::ORDERS.parse()?, store::PAYMENTS.parse()?],
     })?;
     Ok(Some(bound))
+}
+
+/// The store's listener, unless the configuration has none.
+fn bind_store(
+    context: &Context,
+    gate: &gate::Config,
+    api_keys: &Arc<web::api_keys::ApiKeys>,
+    data: &Path,
+    demo: bool,
+) -> Result<Option<store::Bound>, Box<dyn std::error::Error>> {
+    let jwt = &gate.jwt;
+    let signs = jwt.jwks_file.is_empty()
+        && jwt.jwks_url.is_empty()
+        && jwt.key_file.is_empty()
+        && jwt.algorithms.contains(&gate::config::JwtAlgorithm::HS256);
+    let signer = match signs {
+        true => Some(store::Signer { secret: gate::open_jwt_secret(data)?, config: jwt.clone() }),
+        false => None,
+    };
+    let bound = store::bind(store::Options {
+        config: context.config.store.clone(),
+        connections: gate.connections.clone(),
+        limits: gate.limits.addresses(),
+        api_keys: Arc::clone(api_keys),
+        memory: memory_of_this_process(),
+        is_demo: demo,
+        signer,
+    })?;
+    Ok(bound)
 }
 
 /// Serves the message service until `ends`, beside the sales: they wait neither for its log nor for
@@ -261,6 +312,7 @@ async fn serve_messages(
     bound: notify::server::Bound,
     registry: Arc<Registry>,
     keys: Arc<gate::Keyring>,
+    tell: tokio::sync::watch::Sender<Option<Arc<notify::parts::Running>>>,
     mut ends: tokio::sync::oneshot::Receiver<()>,
 ) {
     const AGAIN_AFTER: Duration = Duration::from_secs(5);
@@ -286,6 +338,7 @@ async fn serve_messages(
     };
     let served = match bound.start(recovered, registry.dir()) {
         Ok(server) => {
+            tell.send_replace(Some(server.running()));
             tokio::spawn(feed::follow_sales(Arc::clone(&registry), keys, server.running()));
             server.run(async move { drop(ends.await) }).await
         }

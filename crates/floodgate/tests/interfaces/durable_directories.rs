@@ -77,6 +77,7 @@ fn whole_calls(trace: &str) -> Vec<String> {
 
 #[test]
 fn a_call_in_two_parts_is_read_as_one() {
-    let trace = "1  mkdir(\"/a\", 0700 <unfinished ...>\n2  fsync(3</b>) = 0\n1  <... mkdir resumed>)   = 0\n";
+    let trace =
+        "1  mkdir(\"/a\", 0700 <unfinished ...>\n2  fsync(3</b>) = 0\n1  <... mkdir resumed>)   = 0\n";
     assert_eq!(whole_calls(trace), [" fsync(3</b>) = 0", " mkdir(\"/a\", 0700 )   = 0"]);
 }

@@ -56,13 +56,24 @@ impl Order {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Command {
     /// An entry of the sale's log tells this of the order's hold.
-    InSale { sequence: u64, event: HoldEvent },
+    InSale {
+        sequence: u64,
+        event: HoldEvent,
+    },
     /// The sale has answered the order's own question.
-    SaleAnswered { payment: PaymentId, is_confirmed: bool },
+    SaleAnswered {
+        payment: PaymentId,
+        is_confirmed: bool,
+    },
     /// The provider has the money.
-    Paid { payment: PaymentId, amount_minor: u64 },
+    Paid {
+        payment: PaymentId,
+        amount_minor: u64,
+    },
     /// The shopper has it back.
-    Refunded { payment: PaymentId },
+    Refunded {
+        payment: PaymentId,
+    },
     Cancel,
     /// Nobody paid in time. A sale's order expires by its sale.
     PaymentIsLate,
@@ -75,13 +86,20 @@ pub enum Command {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum HoldEvent {
     /// It was paid; `payment` is what the sale calls the payment.
-    Confirmed { payment: String, is_late: bool },
+    Confirmed {
+        payment: String,
+        is_late: bool,
+    },
     Released,
     Expired,
     /// An operator took it back, also if it was paid.
-    Voided { reason: String },
+    Voided {
+        reason: String,
+    },
     /// This payment bought nothing.
-    RefundDue { payment: String },
+    RefundDue {
+        payment: String,
+    },
 }
 
 /// Who gave the command, and why.
@@ -95,10 +113,15 @@ pub struct By<'a> {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Effect {
     /// Ask the sale whether this payment came in time.
-    ConfirmHold { payment: PaymentId },
+    ConfirmHold {
+        payment: PaymentId,
+    },
     /// The shopper does not want the hold any more.
     ReleaseHold,
-    Refund { payment: PaymentId, why: RefundReason },
+    Refund {
+        payment: PaymentId,
+        why: RefundReason,
+    },
     /// Tell the others that the order is now in its state.
     Tell,
 }
@@ -280,11 +303,10 @@ impl Order {
             return effects.push(refund(RefundReason::WrongAmount));
         }
         // One that went back, or is on its way back, has made room for another.
-        let is_free = matches!(self.payment, PaymentSeen::None | PaymentSeen::ToRefund | PaymentSeen::Refunded);
-        let is_over = !matches!(
-            self.state,
-            OrderState::AwaitingPayment | OrderState::Expired | OrderState::Cancelled
-        );
+        let is_free =
+            matches!(self.payment, PaymentSeen::None | PaymentSeen::ToRefund | PaymentSeen::Refunded);
+        let is_over =
+            !matches!(self.state, OrderState::AwaitingPayment | OrderState::Expired | OrderState::Cancelled);
         if !is_free || is_over {
             return effects.push(refund(RefundReason::Twice));
         }

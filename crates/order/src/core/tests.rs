@@ -103,7 +103,12 @@ fn a_payment_that_the_sale_refuses_goes_back() {
             (in_sale(9, Expired), OrderState::Expired, Nothing, vec![]),
             (paid(1), OrderState::Expired, BeingConfirmed, confirm(1)),
             (answered(1, false), OrderState::Expired, ToRefund, refund(1, RefundReason::TooLate)),
-            (in_sale(11, RefundDue { payment: payment(1).to_string() }), OrderState::Expired, ToRefund, vec![]),
+            (
+                in_sale(11, RefundDue { payment: payment(1).to_string() }),
+                OrderState::Expired,
+                ToRefund,
+                vec![],
+            ),
             (Command::Refunded { payment: payment(1) }, OrderState::Expired, Refunded, vec![]),
         ],
     );

@@ -39,7 +39,8 @@ pub(crate) struct Frame<'a> {
 impl Frame<'_> {
     pub(crate) fn render(&self, body: &Markup) -> Response {
         let page = self.page(body).into_string();
-        let headers = [(header::CONTENT_TYPE, "text/html; charset=utf-8"), (header::CACHE_CONTROL, "no-store")];
+        let headers =
+            [(header::CONTENT_TYPE, "text/html; charset=utf-8"), (header::CACHE_CONTROL, "no-store")];
         let mut response = (headers, page).into_response();
         if self.has_sale {
             let sale = &self.shop.sale_origin;

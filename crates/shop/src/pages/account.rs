@@ -104,7 +104,10 @@ pub(super) async fn log_in(
                 "The email and the password do not belong together. Check both, and try again.",
                 "邮箱或密码不正确，请检查后重试。",
             );
-            refused(log_in_page(&shop, &visitor, next, email, Some(why)).await?, StatusCode::UNPROCESSABLE_ENTITY)
+            refused(
+                log_in_page(&shop, &visitor, next, email, Some(why)).await?,
+                StatusCode::UNPROCESSABLE_ENTITY,
+            )
         }
         Err(StoreError::TooMany { wait_seconds }) => {
             let why = match lang {

@@ -46,7 +46,12 @@ pub fn operations() -> Vec<Operation<Parts>> {
 }
 
 /// An ordinary page, with the categories above it.
-async fn page<'a>(shop: &'a Shop, visitor: &'a Visitor, title: &'a str, body: &Markup) -> Result<Response, Problem> {
+async fn page<'a>(
+    shop: &'a Shop,
+    visitor: &'a Visitor,
+    title: &'a str,
+    body: &Markup,
+) -> Result<Response, Problem> {
     framed(shop, visitor, title, body, |frame| frame).await
 }
 
@@ -59,14 +64,6 @@ async fn framed<'a>(
     change: impl FnOnce(Frame<'a>) -> Frame<'a>,
 ) -> Result<Response, Problem> {
     let categories = shop.catalog.categories().await.map_err(of_store)?;
-    let frame = Frame {
-        shop,
-        visitor,
-        title,
-        categories,
-        words: "",
-        has_sale: false,
-        refresh_seconds: None,
-    };
+    let frame = Frame { shop, visitor, title, categories, words: "", has_sale: false, refresh_seconds: None };
     Ok(change(frame).render(body))
 }

@@ -66,7 +66,8 @@ pub(super) async fn checkout(
             "商品已为您保留，订单马上生成，本页会自动刷新。",
         )) } }))
     };
-    framed(&shop, &visitor, title, &body, |frame| Frame { refresh_seconds: Some(AGAIN_SECONDS), ..frame }).await
+    framed(&shop, &visitor, title, &body, |frame| Frame { refresh_seconds: Some(AGAIN_SECONDS), ..frame })
+        .await
 }
 
 #[derive(Debug, Deserialize)]
@@ -176,7 +177,8 @@ fn news(lang: Lang, order: &OrderView, can_pay: bool) -> Markup {
         (PaymentSeen::BeingConfirmed, _) => (
             Mood::Neutral,
             lang.say("Your payment has arrived", "已收到您的付款"),
-            lang.say("It is being confirmed. This page looks again by itself.", "正在确认，本页会自动刷新。").to_owned(),
+            lang.say("It is being confirmed. This page looks again by itself.", "正在确认，本页会自动刷新。")
+                .to_owned(),
         ),
         (PaymentSeen::ToRefund, _) => (
             Mood::Bad,
@@ -204,12 +206,14 @@ fn news(lang: Lang, order: &OrderView, can_pay: bool) -> Markup {
         (_, OrderState::AwaitingPayment | OrderState::Expired) => (
             Mood::Bad,
             lang.say("The time to pay is over", "付款时间已过"),
-            lang.say("It went back on sale. Nothing was charged.", "商品已重新上架，未产生任何扣款。").to_owned(),
+            lang.say("It went back on sale. Nothing was charged.", "商品已重新上架，未产生任何扣款。")
+                .to_owned(),
         ),
         (_, OrderState::Paid | OrderState::Allocated) => (
             Mood::Good,
             lang.say("Paid: it is yours", "付款成功"),
-            lang.say("We pack it, and tell you when it is on its way.", "我们正在备货，发货后会通知您。").to_owned(),
+            lang.say("We pack it, and tell you when it is on its way.", "我们正在备货，发货后会通知您。")
+                .to_owned(),
         ),
         (_, OrderState::Shipped) => (
             Mood::Good,

@@ -1,0 +1,418 @@
+//! The store: accounts, catalogue, orders and payments, each with its own database, and the shop's
+//! pages over them, on a listener of their own. A sale waits for none of it: the store takes its
+//! winners from the message service at its own pace, and may be down meanwhile.
+
+use crate::registry::Registry;
+use contracts::{Actor, TopicId};
+use engines::{clock::Clock, sql::Sql, sqlite};
+use notify::parts::Running;
+use serde::{Deserialize, Serialize};
+use std::{
+    fs, io,
+    net::SocketAddr,
+    path::{Path, PathBuf},
+    sync::{Arc, atomic::AtomicU32},
+    time::Duration,
+};
+use tokio::{
+    sync::{oneshot, watch},
+    task::JoinSet,
+};
+use web::{
+    api_keys::ApiKeys,
+    config::{AddressLimits, ConnectionsConfig},
+    cors::Cors,
+    limits::{AddressFilter, DenyList},
+    metrics::{Naming, Registry as Metrics, ServerMetrics},
+    operation::{Callers, Operation},
+    pressure::{Memory, Pressure, Watch},
+    problem::{KINDS, Kind},
+    protection::{Counters, DRAIN_GRACE, Policy, Protection},
+    secret::random_bytes,
+    server::{Buffers, Listening, listen_once},
+};
+
+mod demo;
+mod messages;
+mod pictures;
+mod sale;
+
+/// Every default, with comments.
+pub(crate) const DEFAULT_TOML: &str = include_str!("store.default.toml");
+const SECTION: &str = "store";
+const NAMING: Naming = Naming { prefix: "floodgate_store", section: SECTION };
+/// Forms come in, and pages go out.
+const BUFFERS: Buffers = Buffers { receive_bytes: 16 << 10, send_bytes: 64 << 10 };
+/// Databases over which orders are spread.
+const SHARDS: usize = 4;
+/// Where a demo's shop is, unless the port is taken.
+const DEMO_LISTEN: SocketAddr = SocketAddr::new(std::net::IpAddr::V4(std::net::Ipv4Addr::LOCALHOST), 8090);
+const AGAIN_AFTER: Duration = Duration::from_secs(5);
+/// How long a token for the sale is good.
+const SALE_TOKEN_SECONDS: u64 = 900;
+
+/// The topics of the store's own events.
+pub(crate) const ORDERS: &str = "store-orders";
+pub(crate) const PAYMENTS: &str = "store-payments";
+
+/// The section `[store]`.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub(crate) struct Config {
+    pub(crate) listen: String,
+    pub(crate) open_max: usize,
+    pub(crate) name: String,
+    pub(crate) name_zh: String,
+    pub(crate) sale_url: String,
+}
+
+impl Default for Config {
+    fn default() -> Self {
+        Self {
+            listen: String::new(),
+            open_max: 2048,
+            name: "Floodgate".into(),
+            name_zh: "Floodgate".into(),
+            sale_url: String::new(),
+        }
+    }
+}
+
+/// The smallest and largest value of each number in the section, by its name.
+pub(crate) const RANGES: &[(&str, i64, i64)] = &[("open_max", 1, 100_000)];
+
+/// What the store needs of the process.
+pub(crate) struct Options {
+    pub(crate) config: Config,
+    pub(crate) connections: ConnectionsConfig,
+    pub(crate) limits: AddressLimits,
+    pub(crate) api_keys: Arc<ApiKeys>,
+    pub(crate) memory: Memory,
+    pub(crate) is_demo: bool,
+    /// What signs the shoppers' tokens for the sale; none if the sale takes others' tokens.
+    pub(crate) signer: Option<Signer>,
+}
+
+/// Signs the tokens by which the sale knows the shoppers.
+pub(crate) struct Signer {
+    pub(crate) secret: Vec<u8>,
+    pub(crate) config: web::config::JwtConfig,
+}
+
+/// The listener, which queues connections until [`Bound::serve`] answers them.
+pub(crate) struct Bound {
+    listener: std::net::TcpListener,
+    pub(crate) address: SocketAddr,
+    options: Options,
+}
+
+/// Binds the listener, unless there is to be none.
+pub(crate) fn bind(options: Options) -> io::Result<Option<Bound>> {
+    let listen = &options.config.listen;
+    let backlog = options.connections.backlog.min(1024);
+    let at = |address| listen_once("store.listen", address, backlog, false, BUFFERS);
+    let bound = match (listen.as_str(), options.is_demo) {
+        ("", false) => return Ok(None),
+        ("", true) => at(DEMO_LISTEN).or_else(|_| at(SocketAddr::new(DEMO_LISTEN.ip(), 0)))?,
+        (listen, _) => {
+            let address = listen.parse().map_err(|_| {
+                io::Error::other(format!("store.listen: {listen:?} is no address with a port"))
+            })?;
+            at(address)?
+        }
+    };
+    let (listener, address) = bound;
+    Ok(Some(Bound { listener, address, options }))
+}
+
+struct Counting(Arc<ServerMetrics>);
+
+impl Policy for Counting {
+    fn keeps(&self, _operation: &'static str) -> bool {
+        true
+    }
+
+    fn took(&self, operation: &'static str, time: Duration) {
+        self.0.took(operation, time);
+    }
+
+    fn refused(&self, kind: &'static Kind) {
+        self.0.refused(kind);
+    }
+}
+
+/// The contexts of the store, and the loops between them.
+struct Store {
+    operations: Vec<Operation<()>>,
+    loops: Vec<JoinSet<()>>,
+}
+
+/// Why the store is not there.
+#[derive(Debug)]
+struct NotOpen {
+    why: String,
+    /// It may be there later.
+    passes: bool,
+}
+
+impl From<engines::sql::SqlError> for NotOpen {
+    fn from(error: engines::sql::SqlError) -> Self {
+        Self { passes: error.passes(), why: error.to_string() }
+    }
+}
+
+impl From<io::Error> for NotOpen {
+    fn from(error: io::Error) -> Self {
+        Self { why: error.to_string(), passes: true }
+    }
+}
+
+impl Bound {
+    /// Opens the databases, and serves until `ends`, beside the sales: they do not wait for it.
+    pub(crate) async fn serve(
+        self,
+        registry: Arc<Registry>,
+        messages: watch::Receiver<Option<Arc<Running>>>,
+        sale_origin: String,
+        mut ends: oneshot::Receiver<()>,
+    ) {
+        let Self { listener, address: _, options } = self;
+        let (drain, draining) = watch::channel(false);
+        let mut counted = Metrics::default();
+        let counts = Arc::new(ServerMetrics::new(NAMING, KINDS, &[], &mut counted));
+        let protection = match protect(&options, &registry, &counts, draining) {
+            Ok(protection) => protection,
+            Err(error) => return tracing::error!(%error, "the store is not served"),
+        };
+        let signer = Arc::new(options.signer);
+        let store = loop {
+            let opened = Contexts {
+                registry: &registry,
+                messages: &messages,
+                sale_origin: &sale_origin,
+                config: &options.config,
+                is_demo: options.is_demo,
+                protection: &protection,
+                signer: &signer,
+            };
+            match opened.open().await {
+                Ok(store) => break store,
+                Err(NotOpen { why, passes: true }) => {
+                    tracing::warn!(%why, "the store waits until its databases can be opened");
+                    tokio::select! {
+                        () = tokio::time::sleep(AGAIN_AFTER) => {}
+                        _ = &mut ends => return,
+                    }
+                }
+                Err(NotOpen { why, .. }) => {
+                    return tracing::error!(%why, "the store cannot be opened: see the reason, then restart");
+                }
+            }
+        };
+        let open_max = options.config.open_max;
+        let mut operations = store.operations;
+        operations.extend(health(&protection, counts, counted));
+        let listening = Arc::new(Listening::new(&protection, operations, (), Callers::Public, open_max));
+        let served = run(&protection, &listening, listener, drain, ends).await;
+        drop(store.loops);
+        if let Err(error) = served {
+            tracing::error!(%error, "the store has ended");
+        }
+    }
+}
+
+fn protect(
+    options: &Options,
+    registry: &Arc<Registry>,
+    counts: &Arc<ServerMetrics>,
+    draining: watch::Receiver<bool>,
+) -> io::Result<Arc<Protection>> {
+    let open_max = options.config.open_max;
+    let connections = ConnectionsConfig { open_max, ..options.connections.clone() };
+    let denied = DenyList::open(registry.dir())?;
+    let clock = registry.clock();
+    let pressure = Pressure::new(options.memory.clone(), connections.memory_mark_percent, open_max);
+    Ok(Arc::new(Protection {
+        section: SECTION,
+        addresses: Arc::new(AddressFilter::new(&options.limits, open_max, options.is_demo, denied)),
+        pressure: Arc::new(pressure),
+        cors: Arc::new(Cors::new(&[], "")),
+        api_keys: Arc::clone(&options.api_keys),
+        counters: Counters::default(),
+        policy: Arc::new(Counting(Arc::clone(counts))),
+        draining,
+        turn_ms_max: AtomicU32::new(0),
+        is_https: false,
+        clock: Arc::new(move || clock.now()),
+        settings: connections,
+    }))
+}
+
+/// Serves until `ends`, then answers the requests that have come.
+async fn run(
+    protection: &Arc<Protection>,
+    listening: &Arc<Listening>,
+    listener: std::net::TcpListener,
+    drain: watch::Sender<bool>,
+    ends: oneshot::Receiver<()>,
+) -> io::Result<()> {
+    let (of, relieved, denied) = (Arc::clone(protection), Arc::clone(listening), Arc::clone(protection));
+    // What operators deny is noticed here; what cannot be read is said by the gate.
+    let at_look = move || drop(denied.addresses.denied().refresh());
+    let (open, relieve) = (move || of.open(), move || relieved.relieve());
+    let watch = Watch::start(SECTION, Arc::clone(&protection.pressure), open, at_look, relieve)?;
+    let mut beside = JoinSet::new();
+    beside.spawn(Arc::clone(protection).note_lateness());
+    let mut accepting = JoinSet::new();
+    accepting.spawn(Arc::clone(listening).accept(listener));
+    let _ = ends.await;
+    drain.send_replace(true);
+    let closed = async {
+        tokio::time::sleep(DRAIN_GRACE).await;
+        while accepting.join_next().await.is_some() {}
+        listening.all_closed().await;
+    };
+    let limit = Duration::from_secs(protection.settings.drain_seconds);
+    if tokio::time::timeout(limit, closed).await.is_err() {
+        tracing::warn!(seconds = limit.as_secs(), "store: requests were cut off");
+    }
+    tokio::task::spawn_blocking(move || drop(watch)).await.map_err(io::Error::other)
+}
+
+/// Liveness for a balancer, and metrics for those with an API key: the listener is public.
+fn health(protection: &Arc<Protection>, counts: Arc<ServerMetrics>, counted: Metrics) -> Vec<Operation<()>> {
+    use web::{
+        api_keys::Role,
+        operation::{Access, get},
+    };
+    let (counted, protection) = (Arc::new(counted), Arc::clone(protection));
+    let metrics = move || {
+        let mut now = Metrics::default();
+        counts.read(&protection, &mut now);
+        std::future::ready(web::metrics::answer(&[&*counted, &now]))
+    };
+    vec![web::health::alive(), get("/metrics", "metrics", Access::Role(Role::ReadOnly), metrics)]
+}
+
+/// What the contexts are made of.
+struct Contexts<'a> {
+    registry: &'a Arc<Registry>,
+    messages: &'a watch::Receiver<Option<Arc<Running>>>,
+    sale_origin: &'a str,
+    config: &'a Config,
+    is_demo: bool,
+    protection: &'a Arc<Protection>,
+    signer: &'a Arc<Option<Signer>>,
+}
+
+impl Contexts<'_> {
+    async fn open(&self) -> Result<Store, NotOpen> {
+        let dir = self.registry.dir().join("store");
+        let clock: Arc<dyn Clock> = self.registry.clock();
+        let (databases, secret) = {
+            let (dir, keys) = (dir.clone(), self.registry.dir().join("keys"));
+            let opened = tokio::task::spawn_blocking(move || {
+                let secret = web::secret::read_or_create_secret(&keys.join("sandbox.key"), || {
+                    random_bytes::<32>().map(|bytes| bytes.to_vec())
+                })?;
+                Databases::open(&dir).map(|databases| (databases, secret))
+            });
+            opened.await.map_err(io::Error::other)??
+        };
+        let accounts = account::service::Service::open(databases.accounts, Arc::clone(&clock), self.sign());
+        let accounts = accounts.await?;
+        let catalog = catalog::service::Service::open(databases.catalog, Arc::clone(&clock)).await?;
+        payment::service::migrate(&databases.payments).await?;
+        let sandbox = payment::sandbox::Sandbox::new(databases.payments.clone(), Arc::clone(&clock), &secret);
+        let payments =
+            payment::service::Service::new(databases.payments, Arc::clone(&clock), Arc::clone(&sandbox) as _);
+        let shards = order::store::Shards::open(databases.orders).await?;
+        let orders = order::service::Service::new(order::service::Needs {
+            shards,
+            clock,
+            catalog: Arc::clone(&catalog) as _,
+            sales: Arc::new(sale::Holds::new(Arc::clone(self.registry) as _)),
+            payments: Arc::clone(&payments) as _,
+        });
+        if self.is_demo {
+            demo::fill(&catalog).await.map_err(|error| NotOpen { why: error.to_string(), passes: true })?;
+        }
+        let posts = |topic: &str| {
+            Arc::new(messages::Told { messages: self.messages.clone(), topic: topic_of(topic) })
+        };
+        let inbox = |name: &str, topic: &str| {
+            Arc::new(messages::Subscribed::new(self.messages.clone(), name, topic_of(topic)))
+        };
+        let mut webhooks = JoinSet::new();
+        webhooks.spawn(Arc::clone(&sandbox).send_webhooks(Arc::clone(&payments)));
+        let loops = vec![
+            payments.start(posts(PAYMENTS)),
+            orders.start(
+                inbox("store-winners", crate::feed::TOPIC),
+                inbox("store-paid", PAYMENTS),
+                posts(ORDERS),
+            ),
+            webhooks,
+        ];
+        let parts = shop::parts::Parts(Arc::new(shop::parts::Shop {
+            catalog: Arc::clone(&catalog) as _,
+            accounts,
+            orders,
+            payments,
+            name: [self.config.name.clone(), self.config.name_zh.clone()],
+            sale_origin: self.sale_origin.to_owned(),
+            is_demo: self.is_demo,
+            protection: Arc::clone(self.protection),
+        }));
+        let of_sandbox = payment::sandbox::page::Parts { sandbox, protection: Arc::clone(self.protection) };
+        let shop = shop::operations().into_iter().map(|operation| operation.with_state(parts.clone()));
+        let sandbox = payment::sandbox::page::operations().into_iter();
+        let sandbox = sandbox.map(|operation| operation.with_state(of_sandbox.clone()));
+        let media = catalog::media::operations().into_iter();
+        let media = media.map(|operation| operation.with_state(Arc::clone(&catalog)));
+        Ok(Store { operations: shop.chain(sandbox).chain(media).collect(), loops })
+    }
+
+    fn sign(&self) -> account::service::SignForSale {
+        let signer = Arc::clone(self.signer);
+        Box::new(move |account, now| {
+            let Signer { secret, config } = signer.as_ref().as_ref()?;
+            let shopper = web::jwt::Shopper { id: account.to_string(), tier: 0 };
+            Some(web::jwt::sign_token(secret, config, &shopper, now, SALE_TOKEN_SECONDS))
+        })
+    }
+}
+
+fn topic_of(name: &str) -> TopicId {
+    name.parse().expect("it is a name")
+}
+
+/// The name under which the store acts.
+fn by_store(reason: &str) -> Actor {
+    Actor::new(Actor::STORE, reason)
+}
+
+/// A database for each context; orders have several.
+struct Databases {
+    accounts: Sql,
+    catalog: Sql,
+    payments: Sql,
+    orders: Vec<Sql>,
+}
+
+impl Databases {
+    /// In this directory, which only its owner may look into.
+    fn open(dir: &Path) -> Result<Self, NotOpen> {
+        use std::os::unix::fs::DirBuilderExt;
+        fs::DirBuilder::new().recursive(true).mode(0o700).create(dir)?;
+        engines::embedded::disk::make_dir_durable(dir)?;
+        let at = |name: &str| -> PathBuf { dir.join(name) };
+        let orders = (0..SHARDS).map(|shard| sqlite::open(&at(&format!("orders-{shard}.db"))));
+        Ok(Self {
+            accounts: sqlite::open(&at("accounts.db"))?,
+            catalog: sqlite::open(&at("catalog.db"))?,
+            payments: sqlite::open(&at("payments.db"))?,
+            orders: orders.collect::<Result<_, _>>()?,
+        })
+    }
+}

@@ -1,0 +1,62 @@
+//! What orders ask of a sale in this process.
+
+use super::by_store;
+use contracts::{
+    ConfirmResult, OperateError, Operation, OperationDone,
+    store::{Asked, HoldRef, PaymentId, SaleDecision, SaleHolds, StoreError},
+};
+use gate::ports::Sales;
+use std::sync::Arc;
+
+/// The sales of this process.
+pub(super) struct Holds {
+    sales: Arc<dyn Sales>,
+}
+
+impl Holds {
+    pub(super) fn new(sales: Arc<dyn Sales>) -> Self {
+        Self { sales }
+    }
+
+    async fn operate(
+        &self,
+        hold: &HoldRef,
+        reason: &str,
+        operation: Operation,
+    ) -> Result<OperationDone, StoreError> {
+        let Some(sale) = self.sales.get(hold.sale.as_str()) else {
+            // It may be down, or not be here yet.
+            return Err(StoreError::Unavailable(format!("sale {}: it does not answer", hold.sale)));
+        };
+        let stopping = || StoreError::Unavailable("the sale is stopping".into());
+        match sale.operate(by_store(reason), operation).await.map_err(|_| stopping())? {
+            Ok(Ok(done)) => Ok(done),
+            Ok(Err(OperateError::Conflict(why))) => Err(StoreError::Conflict(why)),
+            Ok(Err(OperateError::NotFound(why))) => Err(StoreError::NotFound(why)),
+            Ok(Err(OperateError::Invalid(why))) => Err(StoreError::Invalid(why)),
+            Err(unavailable) => Err(StoreError::Unavailable(unavailable.to_string())),
+        }
+    }
+}
+
+impl SaleHolds for Holds {
+    fn confirm(&self, hold: HoldRef, payment: PaymentId) -> Asked<'_, SaleDecision> {
+        Box::pin(async move {
+            let operation = Operation::Confirm { hold: hold.hold, payment: payment.to_string() };
+            match self.operate(&hold, "paid in the store", operation).await? {
+                OperationDone::Confirmed { result: ConfirmResult::Confirmed { .. }, .. } => {
+                    Ok(SaleDecision::Confirmed)
+                }
+                OperationDone::Confirmed { result: ConfirmResult::Refund, .. } => Ok(SaleDecision::Refund),
+                other => Err(StoreError::Invalid(format!("the sale answered a payment with {other:?}"))),
+            }
+        })
+    }
+
+    fn release(&self, hold: HoldRef) -> Asked<'_, ()> {
+        Box::pin(async move {
+            let operation = Operation::Release { hold: hold.hold };
+            self.operate(&hold, "given up in the store", operation).await.map(drop)
+        })
+    }
+}
