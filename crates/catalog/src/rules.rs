@@ -94,6 +94,7 @@ mod tests {
             category: "phones".parse().unwrap(),
             variants: vec![variant("P-1", said("Black", "黑色")), variant("P-2", said("White", "白色"))],
             pictures: vec![Picture { path: "/media/a.svg".into(), width: 10, height: 10, alt }],
+            position: 0,
             is_published: true,
         }
     }

@@ -2,7 +2,7 @@
 
 use crate::{
     rules,
-    store::{self, Filter, PutError},
+    store::{self, Filter, Place, PutError},
 };
 use contracts::{
     SaleId,
@@ -102,7 +102,7 @@ impl Service {
 
     async fn list(&self, query: ProductQuery) -> Result<Page<Listing>, StoreError> {
         let at_most = query.at_most.clamp(1, PAGE_MAX);
-        let after = query.after.map(|after| after.parse::<ProductSlug>()).transpose();
+        let after = query.after.map(|after| after.parse::<Place>()).transpose();
         let words = query.words.unwrap_or_default().to_lowercase();
         let words = words.split_whitespace().take(WORDS_MAX);
         let filter = Filter {
@@ -117,7 +117,8 @@ impl Service {
         let mut products = read.map_err(|error| of_sql(&error))?;
         let is_more = products.len() > at_most;
         products.truncate(at_most);
-        let next = products.last().filter(|_| is_more).map(|last| last.slug.to_string());
+        let place = |last: &Product| Place { position: last.position, slug: last.slug.clone() }.to_string();
+        let next = products.last().filter(|_| is_more).map(place);
         Ok(Page { rows: products.into_iter().filter_map(store::listing).collect(), next })
     }
 
@@ -174,6 +175,7 @@ mod tests {
             category: "all".parse().unwrap(),
             variants: vec![variant],
             pictures: vec![],
+            position: 1,
             is_published: true,
         }
     }
@@ -199,14 +201,17 @@ mod tests {
         {
             service.put(product(slug, said(en, zh), 100)).await.unwrap();
         }
+        let mut first = product("z9", said("New", "新品"), 100);
+        first.position = 0;
+        service.put(first).await.unwrap();
         let ask = async |words: Option<&str>, after: Option<&str>, at_most| {
             let (words, after) = (words.map(str::to_owned), after.map(str::to_owned));
             service.products(ProductQuery { category: None, words, after, at_most }).await.unwrap()
         };
         let first = ask(None, None, 2).await;
-        assert_eq!((slugs(&first), first.next.as_deref()), (vec!["a1", "b2"], Some("b2")));
+        assert_eq!((slugs(&first), first.next.as_deref()), (vec!["z9", "a1"], Some("1.a1")));
         let second = ask(None, first.next.as_deref(), 2).await;
-        assert_eq!((slugs(&second), second.next.as_deref()), (vec!["c3"], None));
+        assert_eq!((slugs(&second), second.next.as_deref()), (vec!["b2", "c3"], None));
         for (words, want) in [
             ("phone", vec!["a1", "c3"]),
             ("PHONE case", vec!["c3"]),

@@ -9,6 +9,7 @@ use engines::{
     params,
     sql::{Migration, Param, Row, SqlError, Tx, unexpected},
 };
+use std::{fmt, str::FromStr};
 use units::TimeMs;
 
 pub(crate) const MIGRATIONS: &[Migration] = &[Migration {
@@ -18,9 +19,10 @@ pub(crate) const MIGRATIONS: &[Migration] = &[Migration {
             slug VARCHAR(64) PRIMARY KEY, position BIGINT NOT NULL,
             name_en VARCHAR(120) NOT NULL, name_zh VARCHAR(120) NOT NULL)",
         "CREATE TABLE products (
-            slug VARCHAR(64) PRIMARY KEY, category VARCHAR(64) NOT NULL, is_published BIGINT NOT NULL,
-            changed_at BIGINT NOT NULL, words MEDIUMTEXT NOT NULL, document MEDIUMTEXT NOT NULL)",
-        "CREATE INDEX products_by_category ON products (category, slug)",
+            slug VARCHAR(64) PRIMARY KEY, category VARCHAR(64) NOT NULL, position BIGINT NOT NULL,
+            is_published BIGINT NOT NULL, changed_at BIGINT NOT NULL, words MEDIUMTEXT NOT NULL, document MEDIUMTEXT NOT NULL)",
+        "CREATE INDEX products_by_position ON products (position, slug)",
+        "CREATE INDEX products_by_category ON products (category, position, slug)",
         "CREATE TABLE skus (sku VARCHAR(64) PRIMARY KEY, product VARCHAR(64) NOT NULL)",
         "CREATE INDEX skus_of_products ON skus (product)",
         "CREATE TABLE sale_items (
@@ -96,9 +98,9 @@ pub(crate) fn put(tx: &mut Tx<'_>, at: TimeMs, product: &Product) -> Result<(), 
     let document = serde_json::to_string(product)
         .map_err(|error| SqlError::Defect(format!("product {slug}: {error}")))?;
     tx.execute(
-        "INSERT INTO products (slug, category, is_published, changed_at, words, document) \
-         VALUES (?, ?, ?, ?, ?, ?)",
-        params![slug, category, product.is_published, at.0, &words_of(product), &document],
+        "INSERT INTO products (slug, category, position, is_published, changed_at, words, document) \
+         VALUES (?, ?, ?, ?, ?, ?, ?)",
+        params![slug, category, product.position, product.is_published, at.0, &words_of(product), &document],
     )?;
     Ok(())
 }
@@ -130,10 +132,33 @@ pub(crate) fn find(tx: &mut Tx<'_>, slug: &ProductSlug) -> Result<Option<Product
 pub(crate) fn of_sale(tx: &mut Tx<'_>, sale: &SaleId) -> Result<Vec<Product>, SqlError> {
     tx.query(
         "SELECT p.document FROM sale_items s JOIN products p ON p.slug = s.product WHERE s.sale = ? \
-         ORDER BY p.slug LIMIT ?",
+         ORDER BY p.position, p.slug LIMIT ?",
         params![sale.as_str(), SALE_MAX],
         document,
     )
+}
+
+/// A product's place in lists: `12.phone`.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Place {
+    pub(crate) position: u32,
+    pub(crate) slug: ProductSlug,
+}
+
+impl fmt::Display for Place {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}.{}", self.position, self.slug)
+    }
+}
+
+impl FromStr for Place {
+    type Err = &'static str;
+    fn from_str(text: &str) -> Result<Self, Self::Err> {
+        let parts = text.split_once('.').and_then(|(position, slug)| {
+            Some(Self { position: position.parse().ok()?, slug: slug.parse().ok()? })
+        });
+        parts.ok_or("want what the page before gave")
+    }
 }
 
 /// Which products are listed.
@@ -142,16 +167,17 @@ pub(crate) struct Filter {
     pub(crate) category: Option<ProductSlug>,
     /// In lower case; each must be found.
     pub(crate) words: Vec<String>,
-    pub(crate) after: Option<ProductSlug>,
+    pub(crate) after: Option<Place>,
     pub(crate) only_published: bool,
     pub(crate) at_most: usize,
 }
 
-/// In the order of their slugs.
+/// In the order of their places.
 pub(crate) fn list(tx: &mut Tx<'_>, filter: &Filter) -> Result<Vec<Product>, SqlError> {
-    let mut text = "SELECT document FROM products WHERE slug > ?".to_owned();
-    let after = filter.after.as_ref().map_or("", ProductSlug::as_str);
-    let mut params = vec![Param::Text(after)];
+    let mut text = "SELECT document FROM products WHERE (position > ? OR (position = ? AND slug > ?))".to_owned();
+    let after = filter.after.as_ref();
+    let (position, slug) = after.map_or((0, ""), |after| (after.position, after.slug.as_str()));
+    let mut params = vec![Param::from(position), Param::from(position), Param::Text(slug)];
     if filter.only_published {
         text += " AND is_published = 1";
     }
@@ -164,7 +190,7 @@ pub(crate) fn list(tx: &mut Tx<'_>, filter: &Filter) -> Result<Vec<Product>, Sql
         text += " AND words LIKE ? ESCAPE '!'";
         params.push(Param::Text(pattern));
     }
-    text += " ORDER BY slug LIMIT ?";
+    text += " ORDER BY position, slug LIMIT ?";
     params.push(Param::from(filter.at_most));
     tx.query(&text, &params, document)
 }

@@ -110,6 +110,9 @@ pub struct Product {
     /// At least one, 100 at the most.
     pub variants: Vec<Variant>,
     pub pictures: Vec<Picture>,
+    /// Lists begin with the lowest; products of the same position are in the order of their slugs.
+    #[serde(default)]
+    pub position: u32,
     /// Only a product that is published is shown to shoppers.
     pub is_published: bool,
 }

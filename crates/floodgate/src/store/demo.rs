@@ -26,8 +26,8 @@ type Row = (&'static str, &'static str, [&'static str; 2], u64, Shape, u16, [&'s
 
 #[rustfmt::skip]
 const PRODUCTS: [Row; 40] = [
-    ("a-flood-one", "phones", ["Flood One", "激流 One"], 199_900, Phone, 14, ["The launch phone: a bright screen, two days of battery, one price.", "首发旗舰：明亮屏幕，两天续航，一口价。"]),
-    ("a-flood-buds", "audio", ["Flood Buds", "激流耳机"], 29_900, Earbuds, 200, ["Earbuds that stay in, and thirty hours in the case.", "佩戴稳固，配合充电盒续航三十小时。"]),
+    ("flood-one", "phones", ["Flood One", "激流 One"], 199_900, Phone, 14, ["The launch phone: a bright screen, two days of battery, one price.", "首发旗舰：明亮屏幕，两天续航，一口价。"]),
+    ("flood-buds", "audio", ["Flood Buds", "激流耳机"], 29_900, Earbuds, 200, ["Earbuds that stay in, and thirty hours in the case.", "佩戴稳固，配合充电盒续航三十小时。"]),
     ("brook-mini", "phones", ["Brook Mini", "小溪 Mini"], 129_900, Phone, 160, ["A small phone for one hand.", "单手可握的小屏手机。"]),
     ("brook-plus", "phones", ["Brook Plus", "小溪 Plus"], 159_900, Phone, 220, ["A larger screen, the same weight.", "更大的屏幕，同样的重量。"]),
     ("canal-fold", "phones", ["Canal Fold", "运河 Fold"], 599_900, Phone, 265, ["Folds flat, opens to a tablet.", "合上是手机，展开是平板。"]),
@@ -69,7 +69,7 @@ const PRODUCTS: [Row; 40] = [
 ];
 
 /// What a demo's sale offers, by product.
-const IN_SALE: [(&str, &str); 2] = [("a-flood-one", "phone"), ("a-flood-buds", "earbuds")];
+const IN_SALE: [(&str, &str); 2] = [("flood-one", "phone"), ("flood-buds", "earbuds")];
 
 /// Fills an empty catalogue.
 pub(super) async fn fill(catalog: &Service) -> Result<(), StoreError> {
@@ -83,7 +83,8 @@ pub(super) async fn fill(catalog: &Service) -> Result<(), StoreError> {
     });
     catalog.put_categories(categories.collect::<Result<_, StoreError>>()?).await?;
     let currency = "CNY".parse().map_err(|error| wrong(&error))?;
-    for (slug, category, [en, zh], amount_minor, shape, hue, [about_en, about_zh]) in PRODUCTS {
+    for (position, row) in (1..).zip(PRODUCTS) {
+        let (slug, category, [en, zh], amount_minor, shape, hue, [about_en, about_zh]) = row;
         let path = catalog.put_svg(draw(shape, hue)).await?;
         let offered = IN_SALE.iter().find(|(product, _)| *product == slug).map(|(_, item)| *item);
         let offered_in = match offered {
@@ -107,6 +108,7 @@ pub(super) async fn fill(catalog: &Service) -> Result<(), StoreError> {
             category: category.parse().map_err(|error| wrong(&error))?,
             variants: vec![variant],
             pictures: vec![picture],
+            position,
             is_published: true,
         };
         catalog.put(product).await?;

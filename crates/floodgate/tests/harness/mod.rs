@@ -77,6 +77,8 @@ pub struct Server {
     pub shop: String,
     pub admin: String,
     pub events: String,
+    /// Of the store, where there is one.
+    pub store: String,
     /// All that it printed at its start.
     pub printed: String,
     pub client: Client,
@@ -101,6 +103,7 @@ impl Server {
             shop: free(),
             admin: free(),
             events: free(),
+            store: String::new(),
             printed: String::new(),
             client: Client::default(),
             owner_key: String::new(),
@@ -194,6 +197,9 @@ impl Server {
         (self.shop, self.admin) = (address("shop:"), address("admin:"));
         if printed.contains("events: http://") {
             self.events = address("events:");
+        }
+        if printed.contains("store: http://") {
+            self.store = address("store:");
         }
         (self.child, self.stdout, self.printed) = (Some(child), Some(stdout), printed);
         Some(())

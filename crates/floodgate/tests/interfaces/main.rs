@@ -40,6 +40,7 @@ mod schedules;
 mod sign_in;
 mod sold_out;
 mod sold_out_events;
+mod store;
 mod strategy;
 mod tenants;
 mod test_deliveries;

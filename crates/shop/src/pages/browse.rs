@@ -153,9 +153,11 @@ pub(super) async fn product(
     let slug: ProductSlug = slug.parse().map_err(|_| unknown("product"))?;
     let product = shop.catalog.product(slug).await.map_err(of_store)?.ok_or_else(|| unknown("product"))?;
     let (lang, name) = (visitor.lang, text(visitor.lang, &product.name));
+    let categories = shop.catalog.categories().await.map_err(of_store)?;
+    let category = categories.iter().find(|category| category.slug == product.category);
     let has_sale = product.variants.iter().any(|variant| variant.offered_in.is_some());
     let body = html! {
-        p class="crumbs" { a href="/" { (lang.say("Home", "首页")) } " / " a href={ "/c/" (product.category) } { (product.category) } }
+        p class="crumbs" { a href="/" { (lang.say("Home", "首页")) } " / " @if let Some(of) = category { a href={ "/c/" (of.slug) } { (text(lang, &of.name)) } } }
         article class="two" {
             div class="picture" { @if let Some(first) = product.pictures.first() { (picture(lang, first, true)) } }
             div {

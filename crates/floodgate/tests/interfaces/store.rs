@@ -1,0 +1,428 @@
+//! The shop behind the sale: browse, win, pay, have the order; what goes wrong with payments; and
+//! that after any crash each hold has one order, on which both sides agree.
+
+use crate::harness::{
+    PATIENCE, Server, Setup, http::{Client, Reply}, poll,
+    shop::{Sale, hold, in_parallel, spec, text, with},
+};
+use serde_json::{Value, json};
+use std::{
+    sync::atomic::{AtomicBool, Ordering::Relaxed},
+    thread::sleep,
+    time::{Duration, Instant},
+};
+
+fn shop() -> Server {
+    let serve = ["--demo", "--demo-opens-in", "0"].map(str::to_owned).to_vec();
+    let settings = "[store]\nlisten = \"127.0.0.1:0\"\n".into();
+    Server::with(Setup { serve, settings, ..Setup::default() })
+}
+
+/// A browser with a shopper before it.
+struct Shopper<'a> {
+    server: &'a Server,
+    session: String,
+    /// The pages are in no description.
+    client: Client,
+}
+
+impl<'a> Shopper<'a> {
+    fn stranger(server: &'a Server) -> Self {
+        Self::with(server, String::new())
+    }
+
+    fn with(server: &'a Server, session: String) -> Self {
+        Self { server, session, client: Client::undescribed() }
+    }
+
+    /// A new account.
+    #[track_caller]
+    fn new(server: &'a Server, name: &str) -> Self {
+        let mut shopper = Self::stranger(server);
+        let email = format!("{}@example.com", name.to_lowercase());
+        let form = [("name", name), ("email", &*email), ("password", "correct horse"), ("next", "/orders")];
+        let reply = shopper.post("/account/register", &form);
+        assert_eq!((reply.status, reply.header("location")), (303, "/orders"), "{reply:?}");
+        shopper.keep_session(&reply);
+        shopper
+    }
+
+    #[track_caller]
+    fn keep_session(&mut self, reply: &Reply) {
+        let cookie = reply.header("set-cookie");
+        assert!(cookie.contains("; HttpOnly; SameSite=Lax"), "{cookie}");
+        self.session = cookie.split(';').next().unwrap().to_owned();
+    }
+
+    fn url(&self, path: &str) -> String {
+        format!("http://{}{path}", self.server.store)
+    }
+
+    fn try_get(&self, path: &str) -> Option<Reply> {
+        let fields = [("cookie", &*self.session), ("accept", "text/html")];
+        self.client.try_send("GET", &self.url(path), &fields, "").ok()
+    }
+
+    #[track_caller]
+    fn get(&self, path: &str) -> Reply {
+        poll(&format!("an answer to {path}"), || self.try_get(path).filter(|reply| reply.status < 500))
+    }
+
+    fn post(&self, path: &str, form: &[(&str, &str)]) -> Reply {
+        let fields = [("cookie", &*self.session), ("content-type", "application/x-www-form-urlencoded")];
+        self.client.send("POST", &self.url(path), &fields, &encoded(form))
+    }
+
+    /// Wins one of an item in a sale with the account's token; returns the outcome.
+    #[track_caller]
+    fn win(&self, sale: &Sale, item: &str) -> Value {
+        let pass = self.pass(sale);
+        sale.granted(&pass, "key-of-the-tab", item)
+    }
+
+    #[track_caller]
+    fn pass(&self, sale: &Sale) -> String {
+        let token = self.get("/account/sale-token");
+        assert_eq!((token.status, token.header("cache-control")), (200, "no-store"), "{token:?}");
+        let bearer = format!("Bearer {}", token.body);
+        let reply = sale.client.send("POST", &format!("{}/passes", sale.base), &[("authorization", &bearer)], "");
+        assert_eq!(reply.status, 200, "{reply:?}");
+        text(&reply.json()["pass"]).to_owned()
+    }
+
+    /// The path of the order of a hold, once it has come from the sale.
+    #[track_caller]
+    fn order(&self, sale: &Sale, outcome: &Value) -> String {
+        let path = format!("/checkout?sale={}&hold={}", sale.name, text(&outcome["attempt"]));
+        poll("the order of the hold", || {
+            let reply = self.try_get(&path)?;
+            assert!([200, 303].contains(&reply.status) || reply.status >= 500, "{reply:?}");
+            (reply.status == 303).then(|| reply.header("location").to_owned())
+        })
+    }
+
+    /// Begins to pay; returns the path of the provider's page.
+    #[track_caller]
+    fn begin_to_pay(&self, order: &str) -> String {
+        let page = self.get(order).body;
+        let reply = self.post(&format!("{order}/pay"), &[("form", form_token(&page))]);
+        assert_eq!(reply.status, 303, "{reply:?}");
+        let to = reply.header("location").to_owned();
+        assert!(to.starts_with("/sandbox/"), "{to}");
+        to
+    }
+
+    #[track_caller]
+    fn choose(&self, sandbox: &str, choice: &str) {
+        let reply = self.post(sandbox, &[("choice", choice)]);
+        assert_eq!(reply.status, 303, "{reply:?}");
+    }
+
+    /// Waits until the order's page has this headline.
+    #[track_caller]
+    fn wait_for(&self, order: &str, headline: &str) -> String {
+        let began = Instant::now();
+        loop {
+            let page = self.get(order).body;
+            let said = between(&page, "<p class=\"title\">", "</p>");
+            if said == headline {
+                return page;
+            }
+            assert!(began.elapsed() < PATIENCE, "{order}: {said:?}, want {headline:?}");
+            sleep(Duration::from_millis(50));
+        }
+    }
+}
+
+fn encoded(form: &[(&str, &str)]) -> String {
+    let byte = |byte: u8| match byte {
+        b'a'..=b'z' | b'A'..=b'Z' | b'0'..=b'9' => char::from(byte).to_string(),
+        _ => format!("%{byte:02X}"),
+    };
+    let text = |text: &str| text.bytes().map(byte).collect::<String>();
+    let pairs: Vec<String> = form.iter().map(|(name, value)| format!("{name}={}", text(value))).collect();
+    pairs.join("&")
+}
+
+#[track_caller]
+fn between<'a>(page: &'a str, before: &str, after: &str) -> &'a str {
+    let (_, rest) = page.split_once(before).unwrap_or_else(|| panic!("no {before} in {page}"));
+    rest.split_once(after).unwrap().0
+}
+
+#[track_caller]
+fn form_token(page: &str) -> &str {
+    between(page, "name=\"form\" value=\"", "\"")
+}
+
+#[test]
+fn a_shopper_browses_wins_pays_and_has_the_order() {
+    let mut server = shop();
+    {
+        let stranger = Shopper::stranger(&server);
+        let home = stranger.get("/").body;
+        assert!(home.contains("Flood One") && home.contains("CN¥1,999.00"), "{home}");
+        assert!(stranger.get("/search?q=%E6%BF%80%E6%B5%81&lang=zh").body.contains("激流 One"));
+        let product = stranger.get("/p/flood-one");
+        assert!(product.body.contains("Log in to take part") && !product.body.contains("floodgate.js"));
+        let picture = between(&product.body, "<img src=\"", "\"");
+        assert_eq!(stranger.get(picture).header("content-type"), "image/svg+xml");
+
+        let ann = Shopper::new(&server, "Ann");
+        let product = ann.get("/p/flood-one");
+        let script = format!("http://{}/floodgate.js", server.shop);
+        assert!(product.body.contains(&script), "{}", product.body);
+        assert!(product.header("content-security-policy").contains(&format!("http://{}", server.shop)));
+        let sale = server.sale("demo");
+        let outcome = ann.win(&sale, "phone");
+        let order = ann.order(&sale, &outcome);
+        let page = ann.wait_for(&order, "It is yours to pay");
+        assert!(page.contains("Flood One") && page.contains("Pay CN¥1,999.00"), "{page}");
+        let sandbox = ann.begin_to_pay(&order);
+        // A second start of the payment is the same payment.
+        assert_eq!(ann.begin_to_pay(&order), sandbox);
+        ann.choose(&sandbox, "pay");
+        let page = ann.wait_for(&order, "Paid: it is yours");
+        assert!(!page.contains("/pay\""), "{page}");
+        let item = server.wait_for_item("demo", "phone", |item| item["sold"] == 1);
+        assert_eq!(item["held"], 0);
+        assert!(ann.get(&format!("{order}?lang=zh")).body.contains("付款成功"));
+        // What the store tells others.
+        let types = poll("events of the order", || {
+            let events = events(&server, "store-orders");
+            (events.len() == 2).then_some(events)
+        });
+        assert_eq!(types, ["floodgate.order.awaiting_payment", "floodgate.order.paid"]);
+        assert_eq!(events(&server, "store-payments"), ["floodgate.payment.succeeded"]);
+    }
+    // All of it is there after a restart, the session too.
+    server.stop();
+    server.restart();
+    let mut ann = Shopper::stranger(&server);
+    let form = [("email", "ANN@example.com"), ("password", "correct horse"), ("next", "/orders")];
+    let reply = ann.post("/account/log-in", &form);
+    assert_eq!(reply.status, 303, "{reply:?}");
+    ann.keep_session(&reply);
+    let orders = ann.get("/orders").body;
+    assert!(orders.contains("Flood One") && orders.contains("Paid"), "{orders}");
+    server.audit();
+}
+
+/// The types of all events of a topic.
+fn events(server: &Server, topic: &str) -> Vec<String> {
+    let (name, key) = (format!("reads-{}", nanos()), server.new_key(&format!("reads-{}", nanos()), "owner"));
+    let url = |rest: &str| server.events_url(&format!("/api/v1/subscriptions/{name}{rest}"));
+    let made = server.client.admin("PUT", &url("?from=1"), &key, &json!({ "topic": topic }).to_string());
+    assert!([200, 201].contains(&made.status), "{made:?}");
+    let mut types = Vec::new();
+    loop {
+        let pulled = server.client.admin("POST", &url("/pull"), &key, r#"{"max":100,"wait_ms":500}"#).json();
+        let events = pulled["events"].as_array().unwrap().clone();
+        if events.is_empty() {
+            return types;
+        }
+        types.extend(events.iter().map(|event| text(&event["event"]["type"]).to_owned()));
+    }
+}
+
+fn nanos() -> u128 {
+    std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).unwrap().as_nanos()
+}
+
+#[test]
+fn a_refused_card_is_tried_again_and_news_that_come_twice_count_once() {
+    let server = shop();
+    let sale = server.sale("demo");
+    let bob = Shopper::new(&server, "Bob");
+    let order = bob.order(&sale, &bob.win(&sale, "phone"));
+    bob.choose(&bob.begin_to_pay(&order), "fail");
+    // The order waits on, and a further payment is begun.
+    let first = bob.begin_to_pay(&order);
+    let again = poll("another payment", || {
+        let now = bob.begin_to_pay(&order);
+        (now != first || bob.get(&now).body.contains("Pay, and tell")).then_some(now)
+    });
+    bob.choose(&again, "tell_twice");
+    bob.wait_for(&order, "Paid: it is yours");
+    sleep(Duration::from_millis(500));
+    bob.wait_for(&order, "Paid: it is yours");
+    let item = server.wait_for_item("demo", "phone", |item| item["sold"] == 1);
+    assert_eq!(item["held"], 0);
+    server.audit();
+}
+
+#[test]
+fn a_payment_after_the_hold_went_to_somebody_else_goes_back() {
+    let server = shop();
+    let quick = with(spec(&[("lamp", 1)]), json!({ "hold_seconds": 3, "late_payment": "refund" }));
+    let quick = server.open_sale("quick", &quick);
+    let ann = Shopper::new(&server, "Ann");
+    let lost = ann.order(&quick, &ann.win(&quick, "lamp"));
+    let sandbox = ann.begin_to_pay(&lost);
+    ann.wait_for(&lost, "The time to pay is over");
+    let bob = Shopper::new(&server, "Bob");
+    let pass = bob.pass(&quick);
+    let won = poll("the unit is free again", || {
+        let reply = quick.attempt(&pass, &format!("k{}", nanos()), &[("lamp", 1)]).json();
+        (reply["outcome"] == "granted").then_some(reply)
+    });
+    let order = bob.order(&quick, &won);
+    bob.choose(&bob.begin_to_pay(&order), "pay");
+    bob.wait_for(&order, "Paid: it is yours");
+    ann.choose(&sandbox, "pay");
+    ann.wait_for(&lost, "You have your money back");
+    server.wait_for_item("quick", "lamp", |item| item["sold"] == 1 && item["free"] == 0);
+    server.audit();
+}
+
+#[test]
+fn an_order_that_is_given_up_returns_its_unit_and_what_operators_void_is_cancelled() {
+    let server = shop();
+    let sale = server.sale("demo");
+    let (ann, bob) = (Shopper::new(&server, "Ann"), Shopper::new(&server, "Bob"));
+    let order = ann.order(&sale, &ann.win(&sale, "phone"));
+    let page = ann.get(&order).body;
+    let reply = ann.post(&format!("{order}/cancel"), &[("form", form_token(&page))]);
+    assert_eq!(reply.status, 303, "{reply:?}");
+    ann.wait_for(&order, "Cancelled");
+    server.wait_for_item("demo", "phone", |item| item["held"] == 0 && item["free"] == 100);
+
+    let outcome = bob.win(&sale, "earbuds");
+    let order = bob.order(&sale, &outcome);
+    bob.choose(&bob.begin_to_pay(&order), "pay");
+    bob.wait_for(&order, "Paid: it is yours");
+    let body = json!({ "attempts": [outcome["attempt"]], "reason": "a bot" });
+    server.admin("POST", "/sales/demo/void", &body);
+    bob.wait_for(&order, "You have your money back");
+    // What operators confirm themselves is paid too.
+    let cem = Shopper::new(&server, "Cem");
+    let outcome = cem.win(&sale, "phone");
+    let order = cem.order(&sale, &outcome);
+    server.admin("POST", &hold(&outcome, "confirm"), &json!({ "payment": "bank-1" }));
+    cem.wait_for(&order, "Paid: it is yours");
+    server.audit();
+}
+
+#[test]
+fn what_strangers_and_forgers_send_changes_nothing() {
+    let server = shop();
+    let sale = server.sale("demo");
+    let ann = Shopper::new(&server, "Ann");
+    let name = "<script>alert(1)</script>' OR 1=1 --";
+    let mut bob = Shopper::stranger(&server);
+    let form = [("name", name), ("email", "bob@example.com"), ("password", "correct horse"), ("next", "//evil.example")];
+    let reply = bob.post("/account/register", &form);
+    assert_eq!((reply.status, reply.header("location")), (303, "/"), "{reply:?}");
+    bob.keep_session(&reply);
+    let page = bob.get("/account").body;
+    assert!(page.contains("&lt;script&gt;alert(1)") && !page.contains("<script>alert"), "{page}");
+
+    let order = ann.order(&sale, &ann.win(&sale, "phone"));
+    let token = form_token(&ann.get(&order).body).to_owned();
+    // Another shopper's order is not there, whatever is sent for it.
+    let bobs = form_token(&page).to_owned();
+    assert_eq!(bob.get(&order).status, 404);
+    for action in ["pay", "cancel"] {
+        assert_eq!(bob.post(&format!("{order}/{action}"), &[("form", &*bobs)]).status, 404, "{action}");
+        // A form without the session's token, or with another's.
+        for forged in ["", "x", &*bobs] {
+            assert_eq!(ann.post(&format!("{order}/{action}"), &[("form", forged)]).status, 403, "{action}");
+        }
+        let stranger = Shopper::stranger(&server);
+        assert_eq!(stranger.post(&format!("{order}/{action}"), &[("form", &*token)]).status, 403);
+    }
+    for path in ["/orders/1", "/orders/%27", "/orders/00000000000000000000000000", "/p/..%2f..%2fetc", "/p/nothing", "/c/nothing", "/media/x.svg", "/sandbox/x"] {
+        assert_eq!(ann.get(path).status, 404, "{path}");
+    }
+    assert_eq!(ann.get("/search?q=%27%3B%20DROP%20TABLE%20products--").status, 200);
+    assert_eq!(ann.get(&format!("/search?q={}", "x".repeat(81))).status, 422);
+    assert_eq!(ann.get("/orders?after=%00").status, 422);
+    assert_eq!(ann.get("/orders?page=2").status, 400, "a parameter that there is not");
+    assert_eq!(ann.post("/account/log-in", &[("email", "a"), ("password", &"x".repeat(10_000))]).status, 413);
+    assert_eq!(ann.post("/account/log-in", &[("email", "ann@example.com"), ("password", "wrong wrong")]).status, 422);
+    // A hold that is not hers, and one that nobody has.
+    let page = bob.get(&format!("/checkout?sale=demo&hold={}", "0".repeat(32)));
+    assert!(page.status == 200 && page.body.contains("http-equiv=\"refresh\""), "{page:?}");
+    // A form that another site's page sends.
+    let fields = [("content-type", "application/x-www-form-urlencoded"), ("origin", "https://evil.example")];
+    let url = ann.url("/account/log-in");
+    let form = encoded(&[("email", "ann@example.com"), ("password", "correct horse")]);
+    assert_eq!(ann.client.send("POST", &url, &fields, &form).status, 403);
+    // Without a session, pages of one's own lead to the log-in, and back.
+    let stranger = Shopper::stranger(&server);
+    let reply = stranger.get("/orders");
+    assert_eq!((reply.status, reply.header("location")), (303, "/account/log-in?next=%2Forders"));
+    assert_eq!(stranger.get("/account/sale-token").status, 401);
+    assert_eq!(stranger.get("/metrics").status, 401);
+    ann.wait_for(&order, "It is yours to pay");
+}
+
+#[test]
+fn after_any_crash_each_hold_has_one_order_and_both_sides_agree() {
+    const SHOPPERS: usize = 24;
+    let mut server = shop();
+    let names: Vec<String> = (0..SHOPPERS).map(|n| format!("shopper{n}")).collect();
+    let sessions: Vec<String> =
+        in_parallel(2, &names, |name| Shopper::new(&server, name).session.clone());
+    let sale = server.sale("demo");
+    let passes: Vec<String> = sessions
+        .iter()
+        .map(|session| Shopper::with(&server, session.clone()).pass(&sale))
+        .collect();
+    // Half of them win and pay while the server is killed again and again.
+    let outcomes: Vec<Value> = passes.iter().map(|pass| sale.granted(pass, "k", "phone")).collect();
+    server.kill();
+    server.restart();
+    for round in 0..6 {
+        let over = AtomicBool::new(false);
+        std::thread::scope(|scope| {
+            for (at, outcome) in outcomes.iter().enumerate().filter(|(at, _)| at % 6 == round) {
+                let (server, sale, over) = (&server, &sale, &over);
+                let shopper = Shopper::with(server, sessions[at].clone());
+                scope.spawn(move || while !over.load(Relaxed) {
+                    let _ = pay_if_possible(&shopper, sale, outcome);
+                });
+            }
+            sleep(Duration::from_millis(150 + 130 * round as u64));
+            server.send_sigkill();
+            over.store(true, Relaxed);
+        });
+        server.wait();
+        server.restart();
+    }
+    // What was cut off is done to its end.
+    for (session, outcome) in sessions.iter().zip(&outcomes) {
+        let shopper = Shopper::with(&server, session.clone());
+        let order = shopper.order(&sale, outcome);
+        poll("the order is paid", || {
+            let page = shopper.try_get(&order)?.body;
+            if page.contains("Paid: it is yours") {
+                return Some(());
+            }
+            pay_if_possible(&shopper, &sale, outcome)?;
+            None
+        });
+        let orders = shopper.get("/orders").body;
+        assert_eq!(orders.matches("<li class=\"card\">").count(), 1, "{orders}");
+    }
+    let item = server.wait_for_item("demo", "phone", |item| item["sold"] == SHOPPERS);
+    assert_eq!(item["held"], 0);
+    server.audit();
+}
+
+/// One try to pay for the order of a hold, on a server that may be killed meanwhile.
+fn pay_if_possible(shopper: &Shopper<'_>, sale: &Sale, outcome: &Value) -> Option<()> {
+    let client = &shopper.client;
+    let path = format!("/checkout?sale={}&hold={}", sale.name, text(&outcome["attempt"]));
+    let reply = shopper.try_get(&path)?;
+    let order = (reply.status == 303).then(|| reply.header("location").to_owned())?;
+    let page = shopper.try_get(&order)?.body;
+    let (_, rest) = page.split_once("name=\"form\" value=\"")?;
+    let token = rest.split_once('"')?.0;
+    let fields = [("cookie", &*shopper.session), ("content-type", "application/x-www-form-urlencoded")];
+    let url = shopper.url(&format!("{order}/pay"));
+    let reply = client.try_send("POST", &url, &fields, &encoded(&[("form", token)])).ok()?;
+    let sandbox = (reply.status == 303).then(|| reply.header("location").to_owned())?;
+    client.try_send("POST", &shopper.url(&sandbox), &fields, "choice=pay").ok()?;
+    Some(())
+}
