@@ -31,7 +31,7 @@ async fn read(State(service): State<Arc<Service>>, Path(name): Path<String>) -> 
         (header::CONTENT_TYPE, media_type),
         (header::CACHE_CONTROL, "public, max-age=31536000, immutable".into()),
         // A picture that is opened by itself is no page: it runs nothing and loads nothing.
-        (header::CONTENT_SECURITY_POLICY, "default-src 'none'; style-src 'unsafe-inline'; sandbox".into()),
+        (header::CONTENT_SECURITY_POLICY, "default-src 'none'; sandbox".into()),
         (header::X_CONTENT_TYPE_OPTIONS, "nosniff".into()),
     ];
     Ok((headers, bytes).into_response())

@@ -174,7 +174,8 @@ pub(crate) struct Filter {
 
 /// In the order of their places.
 pub(crate) fn list(tx: &mut Tx<'_>, filter: &Filter) -> Result<Vec<Product>, SqlError> {
-    let mut text = "SELECT document FROM products WHERE (position > ? OR (position = ? AND slug > ?))".to_owned();
+    let mut text =
+        "SELECT document FROM products WHERE (position > ? OR (position = ? AND slug > ?))".to_owned();
     let after = filter.after.as_ref();
     let (position, slug) = after.map_or((0, ""), |after| (after.position, after.slug.as_str()));
     let mut params = vec![Param::from(position), Param::from(position), Param::Text(slug)];

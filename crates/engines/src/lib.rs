@@ -1,9 +1,9 @@
 //! The ports through which contexts own state, and every engine that implements them.
 //!
 //! Today: [`log`] (one ordered decision log per stock partition), [`clock`] and, with the feature
-//! `sql`, `sql` (transactions on tables); engines: [`embedded`] and, with the feature `nats`, `nats`
-//! for logs, and with the feature `sqlite`, `sqlite` for tables. [`codec`] encodes records as the log's bytes,
-//! [`background`] lowers the priority of background threads.
+//! `sql`, `sql` (transactions on tables); engines: [`embedded`] and, with the feature `nats`,
+//! `nats` for logs, and with the feature `sqlite`, `sqlite` for tables. [`codec`] encodes records
+//! as the log's bytes, [`background`] lowers the priority of background threads.
 
 pub mod background;
 pub mod clock;

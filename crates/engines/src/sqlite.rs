@@ -1,7 +1,7 @@
 //! SQLite behind the SQL port: a file in WAL mode, one thread that writes, and some that read.
 //!
-//! The writing thread takes what waits, runs each transaction within a savepoint, and commits all of
-//! them with one sync of the disk (group commit). A caller has its answer after that sync.
+//! The writing thread takes what waits, runs each transaction within a savepoint, and commits all
+//! of them with one sync of the disk (group commit). A caller has its answer after that sync.
 
 use crate::sql::{Cell, Cells, Engine, Job, Param, Row, Sql, SqlError, Statements, Tx, Verdict};
 use rusqlite::{Connection, ErrorCode, OpenFlags, params_from_iter, types::ValueRef};

@@ -41,8 +41,8 @@ impl Running {
         }
     }
 
-    /// Makes the subscription, from the topic's first event on, if it is not there. What an operator
-    /// has changed of it stays.
+    /// Makes the subscription, from the topic's first event on, if it is not there. What an
+    /// operator has changed of it stays.
     pub async fn has_subscription(
         &self,
         name: &SubscriptionId,

@@ -6,10 +6,12 @@
 //! | [`core`] | the rules: a pure state machine |
 //! | [`store`] | orders in tables |
 //! | [`service`] | orders for their shoppers, and the loops below |
+//! | `names` | what a sale's items are called |
 //! | `winners` | holds that a sale has granted become orders |
 //! | `tasks` | what is to be done outside: ask the sale, refund, tell others |
 
 pub mod core;
+mod names;
 pub mod service;
 pub mod store;
 mod tasks;

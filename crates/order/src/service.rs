@@ -1,9 +1,10 @@
-//! Orders as a service: what shoppers may ask, and the loops that follow the sales and the payments.
+//! Orders as a service: what shoppers may ask, and the loops that follow the sales and the
+//! payments.
 
 use crate::{
     core::{By, Command},
+    names::Names,
     store::{self, OrderError, Shards},
-    winners::Names,
 };
 use contracts::store::{
     AccountId, Asked, Bucket, Catalog, Ended, HoldRef, Inbox, OrderId, OrderState, OrderView, Orders, Page,

@@ -1,6 +1,7 @@
-//! Winners: each hold that a sale grants becomes one order, and what becomes of the hold is followed.
-//! An event that comes again changes nothing: an order knows the last entry of the sale's log that
-//! it has followed, and that is written in one transaction with what follows from it.
+//! Winners: each hold that a sale grants becomes one order, and what becomes of the hold is
+//! followed. An event that comes again changes nothing: an order knows the last entry of the
+//! sale's log that it has followed, and that is written in one transaction with what follows from
+//! it.
 
 use crate::{
     core::{By, Command, HoldEvent},
@@ -22,9 +23,6 @@ use units::{Currency, TimeMs};
 
 /// How long the catalogue's names of a sale's items are used.
 const NAMES_FOR: Duration = Duration::from_secs(60);
-
-/// The products of each sale, and when the catalogue was asked.
-pub(crate) type Names = BTreeMap<SaleId, (Instant, Arc<Vec<Product>>)>;
 
 /// An event of the topic `sales`.
 #[derive(Debug, Deserialize)]
@@ -190,7 +188,8 @@ impl Service {
         })
     }
 
-    /// The catalogue's products of a sale. Without the catalogue an order has the names of the items.
+    /// The catalogue's products of a sale. Without the catalogue an order has the names of the
+    /// items.
     async fn products_of(&self, sale: SaleId) -> Arc<Vec<Product>> {
         let mut names = self.names.lock().await;
         if let Some((at, products)) = names.get(&sale)

@@ -36,8 +36,8 @@ pub fn follow(state: PaymentState, said: Said) -> (PaymentState, Option<Told>) {
     }
 }
 
-/// Someone wants the money to go back. Returns the state after it, and whether the provider is to be
-/// asked; `None` if there is nothing to give back.
+/// Someone wants the money to go back. Returns the state after it, and whether the provider is to
+/// be asked; `None` if there is nothing to give back.
 pub fn refund(state: PaymentState) -> Option<(PaymentState, bool)> {
     match state {
         PaymentState::Succeeded => Some((PaymentState::Refunding, true)),

@@ -1,6 +1,6 @@
-//! The sandbox: a provider that is built in, for demos and tests. On its page the payer chooses what
-//! happens. It tells of it by webhooks as a real one does: signed, later, twice, and again until
-//! they are taken.
+//! The sandbox: a provider that is built in, for demos and tests. On its page the payer chooses
+//! what happens. It tells of it by webhooks as a real one does: signed, later, twice, and again
+//! until they are taken.
 
 use crate::{
     core::Said,

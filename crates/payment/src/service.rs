@@ -77,8 +77,8 @@ impl Service {
         loops
     }
 
-    /// Takes a webhook of a provider. When it answers, what it tells is stored; what was told before
-    /// is known.
+    /// Takes a webhook of a provider. When it answers, what it tells is stored; what was told
+    /// before is known.
     pub async fn webhook(&self, provider: &str, headers: &HeaderMap, body: &[u8]) -> Result<(), NotTaken> {
         if provider != self.provider.name() {
             return Err(NotTaken::Provider);

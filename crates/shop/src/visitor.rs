@@ -65,12 +65,13 @@ impl FromRequestParts<Parts> for Visitor {
 }
 
 impl Visitor {
-    /// The account, or where to log in and come back.
-    pub(crate) fn account(&self) -> Result<AccountId, Response> {
-        match &self.signed_in {
-            Some(signed_in) => Ok(signed_in.account),
-            None => Err(Redirect::to(&log_in_path(&self.here)).into_response()),
-        }
+    pub(crate) fn account(&self) -> Option<AccountId> {
+        self.signed_in.as_ref().map(|signed_in| signed_in.account)
+    }
+
+    /// Where to log in, to come back here.
+    pub(crate) fn to_log_in(&self) -> Response {
+        Redirect::to(&log_in_path(&self.here)).into_response()
     }
 
     /// Remembers the language, if it was chosen with this request.
@@ -117,7 +118,8 @@ pub(crate) fn end_session(response: &mut Response) {
     append(response, format!("{SESSION}=; Path=/; Max-Age=0; HttpOnly; SameSite=Lax"));
 }
 
-/// The session with which a form was sent, after it was checked that a page of that session sent it.
+/// The session with which a form was sent, after it was checked that a page of that session sent
+/// it.
 pub(crate) fn session_of<'a, const MAX: usize>(
     visitor: &'a Visitor,
     form: &PlainForm<MAX>,

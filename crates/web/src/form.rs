@@ -15,8 +15,8 @@ use subtle::ConstantTimeEq;
 /// The name of the field with the token.
 pub const TOKEN_FIELD: &str = "form";
 
-/// A form of at most `MAX` bytes. It does not tell who sent it: its handler finds that out, by a token
-/// among the fields or by a path that only one page knows.
+/// A form of at most `MAX` bytes. It does not tell who sent it: its handler finds that out, by a
+/// token among the fields or by a path that only one page knows.
 #[derive(Debug)]
 pub struct PlainForm<const MAX: usize> {
     fields: Vec<(String, String)>,

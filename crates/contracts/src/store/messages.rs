@@ -22,8 +22,8 @@ pub struct Receipt {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Ended {
     Done,
-    /// It cannot be done as it is. It comes again some times, later and later, and then waits for an
-    /// operator.
+    /// It cannot be done as it is. It comes again some times, later and later, and then waits for
+    /// an operator.
     Failed,
     /// It was not tried, for a reason that passes. It comes again.
     Later,

@@ -22,7 +22,7 @@ const DISK_BYTES: usize = 2 << 20;
 const SEGMENT_BYTES: u64 = 1 << 20;
 
 /// Where the test is to work, if it is the process that was started for it.
-fn inside() -> Option<PathBuf> {
+pub(crate) fn inside() -> Option<PathBuf> {
     env::var_os(DIR).map(PathBuf::from)
 }
 
@@ -82,17 +82,22 @@ fn append_until_short(log: &mut EmbeddedLog<RealDisk>) {
     }
 }
 
+/// Runs a test of this binary again, on a file system of its own of `DISK_BYTES`.
+pub(crate) fn again_on_a_small_disk(test: &str) {
+    let mount_point = tempfile::tempdir_in("/dev/shm").unwrap();
+    let mount = format!(
+        "mount --make-rprivate / 2>/dev/null || mount --make-private /dev/shm && \
+         mount -t tmpfs -o size={DISK_BYTES} tmpfs \"${DIR}\" && exec \"$@\""
+    );
+    let wrapper = that_mounts(mount_point.path(), &mount);
+    again(test, mount_point.path(), &wrapper);
+}
+
 #[test]
 fn a_full_file_system_is_a_shortage_and_leaves_no_files() {
     let Some(dir) = inside() else {
-        let mount_point = tempfile::tempdir_in("/dev/shm").unwrap();
-        let mount = format!(
-            "mount --make-rprivate / 2>/dev/null || mount --make-private /dev/shm && \
-             mount -t tmpfs -o size={DISK_BYTES} tmpfs \"${DIR}\" && exec \"$@\""
-        );
-        let wrapper = that_mounts(mount_point.path(), &mount);
         let test = "real_shortages::a_full_file_system_is_a_shortage_and_leaves_no_files";
-        return again(test, mount_point.path(), &wrapper);
+        return again_on_a_small_disk(test);
     };
     let (data, ballast) = (dir.join("log"), dir.join("ballast"));
     let mut log = open(&data, SEGMENT_BYTES);

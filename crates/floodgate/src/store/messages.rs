@@ -48,7 +48,8 @@ impl Subscribed {
         let running = running(&self.messages)?;
         if !self.is_made.load(Relaxed) {
             let by = || by_store("what the store follows");
-            // An event that cannot be done is tried again for some hours, and then is a dead letter.
+            // An event that cannot be done is tried again for some hours, and then is a dead
+            // letter.
             let spec: SubscriptionSpec = serde_json::from_value(json!({
                 "topic": self.topic,
                 "retry": { "first_seconds": 1, "factor": 2, "longest_seconds": 600, "attempts": 50 },

@@ -2,7 +2,9 @@
 //! that after any crash each hold has one order, on which both sides agree.
 
 use crate::harness::{
-    PATIENCE, Server, Setup, http::{Client, Reply}, poll,
+    PATIENCE, Server, Setup,
+    http::{Client, Reply},
+    poll,
     shop::{Sale, hold, in_parallel, spec, text, with},
 };
 use serde_json::{Value, json};
@@ -85,7 +87,8 @@ impl<'a> Shopper<'a> {
         let token = self.get("/account/sale-token");
         assert_eq!((token.status, token.header("cache-control")), (200, "no-store"), "{token:?}");
         let bearer = format!("Bearer {}", token.body);
-        let reply = sale.client.send("POST", &format!("{}/passes", sale.base), &[("authorization", &bearer)], "");
+        let reply =
+            sale.client.send("POST", &format!("{}/passes", sale.base), &[("authorization", &bearer)], "");
         assert_eq!(reply.status, 200, "{reply:?}");
         text(&reply.json()["pass"]).to_owned()
     }
@@ -221,6 +224,12 @@ fn events(server: &Server, topic: &str) -> Vec<String> {
         if events.is_empty() {
             return types;
         }
+        // Events of one order come one after the other.
+        let receipt = |event: &Value| json!({ "number": event["number"], "attempt": event["attempt"] });
+        let done: Vec<Value> = events.iter().map(receipt).collect();
+        let settled =
+            server.client.admin("POST", &url("/settle"), &key, &json!({ "done": done }).to_string());
+        assert_eq!(settled.status, 200, "{settled:?}");
         types.extend(events.iter().map(|event| text(&event["event"]["type"]).to_owned()));
     }
 }
@@ -310,7 +319,12 @@ fn what_strangers_and_forgers_send_changes_nothing() {
     let ann = Shopper::new(&server, "Ann");
     let name = "<script>alert(1)</script>' OR 1=1 --";
     let mut bob = Shopper::stranger(&server);
-    let form = [("name", name), ("email", "bob@example.com"), ("password", "correct horse"), ("next", "//evil.example")];
+    let form = [
+        ("name", name),
+        ("email", "bob@example.com"),
+        ("password", "correct horse"),
+        ("next", "//evil.example"),
+    ];
     let reply = bob.post("/account/register", &form);
     assert_eq!((reply.status, reply.header("location")), (303, "/"), "{reply:?}");
     bob.keep_session(&reply);
@@ -331,7 +345,16 @@ fn what_strangers_and_forgers_send_changes_nothing() {
         let stranger = Shopper::stranger(&server);
         assert_eq!(stranger.post(&format!("{order}/{action}"), &[("form", &*token)]).status, 403);
     }
-    for path in ["/orders/1", "/orders/%27", "/orders/00000000000000000000000000", "/p/..%2f..%2fetc", "/p/nothing", "/c/nothing", "/media/x.svg", "/sandbox/x"] {
+    for path in [
+        "/orders/1",
+        "/orders/%27",
+        "/orders/00000000000000000000000000",
+        "/p/..%2f..%2fetc",
+        "/p/nothing",
+        "/c/nothing",
+        "/media/x.svg",
+        "/sandbox/x",
+    ] {
         assert_eq!(ann.get(path).status, 404, "{path}");
     }
     assert_eq!(ann.get("/search?q=%27%3B%20DROP%20TABLE%20products--").status, 200);
@@ -339,7 +362,10 @@ fn what_strangers_and_forgers_send_changes_nothing() {
     assert_eq!(ann.get("/orders?after=%00").status, 422);
     assert_eq!(ann.get("/orders?page=2").status, 400, "a parameter that there is not");
     assert_eq!(ann.post("/account/log-in", &[("email", "a"), ("password", &"x".repeat(10_000))]).status, 413);
-    assert_eq!(ann.post("/account/log-in", &[("email", "ann@example.com"), ("password", "wrong wrong")]).status, 422);
+    assert_eq!(
+        ann.post("/account/log-in", &[("email", "ann@example.com"), ("password", "wrong wrong")]).status,
+        422
+    );
     // A hold that is not hers, and one that nobody has.
     let page = bob.get(&format!("/checkout?sale=demo&hold={}", "0".repeat(32)));
     assert!(page.status == 200 && page.body.contains("http-equiv=\"refresh\""), "{page:?}");
@@ -362,13 +388,10 @@ fn after_any_crash_each_hold_has_one_order_and_both_sides_agree() {
     const SHOPPERS: usize = 24;
     let mut server = shop();
     let names: Vec<String> = (0..SHOPPERS).map(|n| format!("shopper{n}")).collect();
-    let sessions: Vec<String> =
-        in_parallel(2, &names, |name| Shopper::new(&server, name).session.clone());
+    let sessions: Vec<String> = in_parallel(2, &names, |name| Shopper::new(&server, name).session.clone());
     let sale = server.sale("demo");
-    let passes: Vec<String> = sessions
-        .iter()
-        .map(|session| Shopper::with(&server, session.clone()).pass(&sale))
-        .collect();
+    let passes: Vec<String> =
+        sessions.iter().map(|session| Shopper::with(&server, session.clone()).pass(&sale)).collect();
     // Half of them win and pay while the server is killed again and again.
     let outcomes: Vec<Value> = passes.iter().map(|pass| sale.granted(pass, "k", "phone")).collect();
     server.kill();
@@ -379,8 +402,10 @@ fn after_any_crash_each_hold_has_one_order_and_both_sides_agree() {
             for (at, outcome) in outcomes.iter().enumerate().filter(|(at, _)| at % 6 == round) {
                 let (server, sale, over) = (&server, &sale, &over);
                 let shopper = Shopper::with(server, sessions[at].clone());
-                scope.spawn(move || while !over.load(Relaxed) {
-                    let _ = pay_if_possible(&shopper, sale, outcome);
+                scope.spawn(move || {
+                    while !over.load(Relaxed) {
+                        let _ = pay_if_possible(&shopper, sale, outcome);
+                    }
                 });
             }
             sleep(Duration::from_millis(150 + 130 * round as u64));

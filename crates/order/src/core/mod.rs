@@ -258,8 +258,8 @@ impl Order {
                     self.state,
                     OrderState::AwaitingPayment | OrderState::Expired | OrderState::Cancelled
                 ) {
-                    // An operator, or another store, has confirmed it. If a payment of ours is under
-                    // way, the sale refuses that one.
+                    // An operator, or another store, has confirmed it. If a payment of ours is
+                    // under way, the sale refuses that one.
                     self.state = OrderState::Paid;
                     if self.payment == PaymentSeen::None {
                         self.payment = PaymentSeen::Received;

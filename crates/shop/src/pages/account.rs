@@ -218,10 +218,7 @@ pub(super) async fn log_out(
 
 /// `GET /account`.
 pub(super) async fn show(State(shop): State<Arc<Shop>>, visitor: Visitor) -> Result<Response, Problem> {
-    let account = match visitor.account() {
-        Ok(account) => account,
-        Err(to_log_in) => return Ok(to_log_in),
-    };
+    let Some(account) = visitor.account() else { return Ok(visitor.to_log_in()) };
     let profile = shop.accounts.profile(account).await.map_err(of_store)?;
     let (lang, title) = (visitor.lang, visitor.lang.say("Your account", "我的账户"));
     let csrf = visitor.signed_in.as_ref().map_or("", |signed_in| &signed_in.csrf);
@@ -245,8 +242,8 @@ pub(super) async fn show(State(shop): State<Arc<Shop>>, visitor: Visitor) -> Res
     page(&shop, &visitor, title, &body).await
 }
 
-/// `GET /account/sale-token`: the token by which the sale knows the shopper, as text. Only scripts of
-/// the shop's own pages get it: no other origin may read the answer.
+/// `GET /account/sale-token`: the token by which the sale knows the shopper, as text. Only scripts
+/// of the shop's own pages get it: no other origin may read the answer.
 pub(super) async fn sale_token(
     State(shop): State<Arc<Shop>>,
     visitor: Visitor,

@@ -51,10 +51,7 @@ pub(super) async fn checkout(
     Query(Won { sale, hold, .. }): Query<Won>,
     visitor: Visitor,
 ) -> Result<Response, Problem> {
-    let shopper = match visitor.account() {
-        Ok(account) => account,
-        Err(to_log_in) => return Ok(to_log_in),
-    };
+    let Some(shopper) = visitor.account() else { return Ok(visitor.to_log_in()) };
     if let Some(order) = shop.orders.of_hold(shopper, HoldRef { sale, hold }).await.map_err(of_store)? {
         return Ok(Redirect::to(&format!("/orders/{}", order.id)).into_response());
     }
@@ -84,10 +81,7 @@ pub(super) async fn list(
     Query(Listed { after, .. }): Query<Listed>,
     visitor: Visitor,
 ) -> Result<Response, Problem> {
-    let shopper = match visitor.account() {
-        Ok(account) => account,
-        Err(to_log_in) => return Ok(to_log_in),
-    };
+    let Some(shopper) = visitor.account() else { return Ok(visitor.to_log_in()) };
     let found = shop.orders.orders(shopper, after, PAGE_MAX).await.map_err(of_store)?;
     let (lang, title) = (visitor.lang, visitor.lang.say("Your orders", "我的订单"));
     let body = html! {
@@ -125,10 +119,7 @@ pub(super) async fn show(
     Path(order): Path<String>,
     visitor: Visitor,
 ) -> Result<Response, Problem> {
-    let shopper = match visitor.account() {
-        Ok(account) => account,
-        Err(to_log_in) => return Ok(to_log_in),
-    };
+    let Some(shopper) = visitor.account() else { return Ok(visitor.to_log_in()) };
     let id: OrderId = order.parse().map_err(|_| unknown())?;
     let order = shop.orders.order(shopper, id).await.map_err(of_store)?.ok_or_else(unknown)?;
     let (lang, title) = (visitor.lang, visitor.lang.say("Your order", "订单详情"));

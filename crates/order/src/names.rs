@@ -1,0 +1,6 @@
+//! What the catalogue calls the items of each sale, and when it was asked.
+
+use contracts::{SaleId, store::Product};
+use std::{collections::BTreeMap, sync::Arc, time::Instant};
+
+pub(crate) type Names = BTreeMap<SaleId, (Instant, Arc<Vec<Product>>)>;
