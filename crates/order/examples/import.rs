@@ -1,0 +1,211 @@
+//! How fast winners become orders: `cargo run --release -p order --example import`. A hundred
+//! thousand grants are handed to the service as the message service would, in batches, over four
+//! SQLite files on this machine's disk; the process is killed twice meanwhile, and what it had not
+//! settled comes again. At the end each hold must have exactly one order.
+#![allow(clippy::print_stdout, reason = "it prints what it measured")]
+
+use contracts::{
+    SaleId,
+    store::{
+        Asked, Catalog, Category, Ended, HoldRef, Inbox, Listing, OrderId, Page, PaymentId, PaymentView, Payments,
+        Posts, Product, ProductQuery, ProductSlug, Pulled, Receipt, SaleDecision, SaleHolds, StartPayment,
+        StartedPayment, StoreError,
+    },
+};
+use engines::{clock::SteadyClock, sql::SqlError, sqlite};
+use order::{
+    service::{Needs, Service},
+    store::Shards,
+};
+use std::{
+    env, fs,
+    path::{Path, PathBuf},
+    process::Command,
+    sync::{
+        Arc,
+        atomic::{AtomicU64, Ordering::Relaxed},
+    },
+    thread::sleep,
+    time::{Duration, Instant},
+};
+
+const WINNERS: u64 = 100_000;
+const SHARDS: usize = 4;
+const DIR: &str = "FLOODGATE_IMPORT_DIR";
+
+fn main() {
+    match env::var_os(DIR) {
+        Some(dir) => child(&PathBuf::from(dir)),
+        None => parent(),
+    }
+}
+
+/// Kills the importing process at a third and at two thirds, and lets the third one end.
+fn parent() {
+    let dir = env::args().nth(1).map_or_else(env::temp_dir, PathBuf::from);
+    let dir = dir.join(format!("floodgate-import-{}", std::process::id()));
+    fs::create_dir_all(&dir).expect("a directory");
+    let began = Instant::now();
+    for kill_at in [WINNERS / 3, 2 * WINNERS / 3, u64::MAX] {
+        let exe = env::current_exe().expect("this program");
+        let mut child = Command::new(exe).env(DIR, &dir).spawn().expect("it starts");
+        loop {
+            if let Some(status) = child.try_wait().expect("it is a child") {
+                assert!(status.success(), "{status}");
+                break;
+            }
+            if settled(&dir) >= kill_at {
+                child.kill().expect("it runs");
+                child.wait().expect("it is a child");
+                break;
+            }
+            sleep(Duration::from_millis(2));
+        }
+    }
+    let seconds = began.elapsed().as_secs_f64();
+    let runtime = tokio::runtime::Runtime::new().expect("a runtime");
+    let (orders, holds) = runtime.block_on(counted(&dir));
+    println!("{WINNERS} winners in {seconds:.1} s, killed twice: {:.0}/s", WINNERS as f64 / seconds);
+    println!("{orders} orders of {holds} holds");
+    assert_eq!((orders, holds), (WINNERS, WINNERS), "each hold has one order");
+    fs::remove_dir_all(&dir).expect("it is ours");
+}
+
+fn files(dir: &Path) -> Vec<PathBuf> {
+    (0..SHARDS).map(|shard| dir.join(format!("orders-{shard}.db"))).collect()
+}
+
+/// Orders, and different holds among them.
+async fn counted(dir: &Path) -> (u64, u64) {
+    let mut all = (0, 0);
+    for file in files(dir) {
+        let sql = sqlite::open(&file).expect("it opens");
+        let count = "SELECT COUNT(*), COUNT(DISTINCT hold) FROM orders";
+        let read = sql.read(move |tx| tx.query_first(count, &[], |row| Ok((row.count(0)?, row.count(1)?))));
+        let (orders, holds) = read.await.expect("it counts").expect("a row");
+        all = (all.0 + orders, all.1 + holds);
+    }
+    all
+}
+
+/// How many the message service would know to be done.
+fn settled(dir: &Path) -> u64 {
+    fs::read_to_string(dir.join("settled")).ok().and_then(|text| text.parse().ok()).unwrap_or(0)
+}
+
+fn child(dir: &Path) {
+    let runtime = tokio::runtime::Runtime::new().expect("a runtime");
+    runtime.block_on(async {
+        let opened = files(dir).iter().map(|file| sqlite::open(file)).collect::<Result<Vec<_>, SqlError>>();
+        let shards = Shards::open(opened.expect("they open")).await.expect("tables");
+        let nobody = Arc::new(Nobody);
+        let service = Service::new(Needs {
+            shards,
+            clock: Arc::new(SteadyClock::start()),
+            catalog: nobody.clone(),
+            sales: nobody.clone(),
+            payments: nobody.clone(),
+        });
+        let grants = Arc::new(Grants { dir: dir.to_owned(), next: AtomicU64::new(settled(dir)) });
+        let _loops = service.start(grants, nobody.clone(), nobody);
+        while settled(dir) < WINNERS {
+            tokio::time::sleep(Duration::from_millis(1)).await;
+        }
+    });
+}
+
+/// The events of a sale in which each shopper wins one unit.
+struct Grants {
+    dir: PathBuf,
+    next: AtomicU64,
+}
+
+fn grant(number: u64) -> String {
+    format!(
+        r#"{{"specversion":"1.0","id":"log-{number}","source":"/sales/launch","type":"floodgate.sale.granted","subject":"{number:032x}","time":"2026-11-27T10:00:00Z","data":{{"sale":"launch","sequence":{},"hold":"{number:032x}","shopper":"shopper-{number}","currency":"CNY","pay_by":"2026-11-27T10:15:00.000Z","lines":[{{"item":"phone","quantity":1,"price_minor":199900}}]}}}}"#,
+        number + 1
+    )
+}
+
+impl Inbox for Grants {
+    fn pull(&self, at_most: usize, wait: Duration) -> Asked<'_, Vec<Pulled>> {
+        Box::pin(async move {
+            let from = self.next.load(Relaxed);
+            let to = WINNERS.min(from + at_most as u64);
+            self.next.store(to, Relaxed);
+            if from == to {
+                tokio::time::sleep(wait).await;
+            }
+            let pulled = |number| Pulled { receipt: Receipt { number, attempt: 1 }, event: grant(number) };
+            Ok((from..to).map(pulled).collect())
+        })
+    }
+
+    fn settle(&self, ended: Vec<(Receipt, Ended)>) -> Asked<'_, ()> {
+        Box::pin(async move {
+            assert!(ended.iter().all(|(_, ended)| *ended == Ended::Done), "{ended:?}");
+            let last = ended.iter().map(|(receipt, _)| receipt.number + 1).max().unwrap_or_default();
+            let (new, file) = (self.dir.join("settled.new"), self.dir.join("settled"));
+            fs::write(&new, last.to_string()).and_then(|()| fs::rename(&new, &file)).expect("it is written");
+            Ok(())
+        })
+    }
+}
+
+/// Everybody else: nobody pays, and nobody listens.
+struct Nobody;
+
+fn never<'a, T: 'a>() -> Asked<'a, T> {
+    Box::pin(std::future::pending())
+}
+
+impl Inbox for Nobody {
+    fn pull(&self, _: usize, _: Duration) -> Asked<'_, Vec<Pulled>> {
+        never()
+    }
+    fn settle(&self, _: Vec<(Receipt, Ended)>) -> Asked<'_, ()> {
+        never()
+    }
+}
+
+impl Posts for Nobody {
+    fn post(&self, _: Vec<String>) -> Asked<'_, ()> {
+        Box::pin(async { Ok(()) })
+    }
+}
+
+impl Catalog for Nobody {
+    fn categories(&self) -> Asked<'_, Vec<Category>> {
+        never()
+    }
+    fn products(&self, _: ProductQuery) -> Asked<'_, Page<Listing>> {
+        never()
+    }
+    fn product(&self, _: ProductSlug) -> Asked<'_, Option<Product>> {
+        never()
+    }
+    fn of_sale(&self, _: SaleId) -> Asked<'_, Vec<Product>> {
+        Box::pin(async { Ok(Vec::new()) })
+    }
+}
+
+impl SaleHolds for Nobody {
+    fn confirm(&self, _: HoldRef, _: PaymentId) -> Asked<'_, SaleDecision> {
+        never()
+    }
+    fn release(&self, _: HoldRef) -> Asked<'_, ()> {
+        never()
+    }
+}
+
+impl Payments for Nobody {
+    fn start(&self, _: StartPayment) -> Asked<'_, StartedPayment> {
+        never()
+    }
+    fn of_order(&self, _: OrderId) -> Asked<'_, Vec<PaymentView>> {
+        never()
+    }
+    fn refund(&self, _: PaymentId, _: String) -> Asked<'_, ()> {
+        Box::pin(async { Err(StoreError::Unavailable("nobody pays".into())) })
+    }
+}
