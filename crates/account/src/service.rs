@@ -7,20 +7,28 @@ use engines::{
     clock::Clock,
     sql::{Sql, SqlError},
 };
-use std::{fmt, sync::Arc};
+use std::{
+    fmt,
+    sync::{
+        Arc,
+        atomic::{AtomicUsize, Ordering::Relaxed},
+    },
+};
 use tokio::sync::Semaphore;
 use units::{DurationMs, TimeMs};
 use web::limits::Buckets;
 
 /// How long a session is good.
 const SESSION_FOR: DurationMs = DurationMs(30 * 86_400_000);
-/// Passwords that are hashed at once, which takes 19 MiB each, and that may wait.
-const HASHES_AT_ONCE: usize = 2;
+/// Passwords that wait to be hashed, one at a time: some 30 ms of CPU and 19 MiB each.
 const HASHES_WAIT_MAX: usize = 64;
-/// Log-ins of one address of mail: so many at once, then one each half minute.
-const LOG_IN_EVERY_SECONDS: u32 = 30;
-const LOG_IN_BURST: u32 = 10;
-const LOG_IN_SLOTS: usize = 1 << 16;
+/// Wrong passwords for one address of mail from one network: so many at once, then one each half
+/// minute. And from all networks.
+const WRONG_EVERY_SECONDS: u32 = 30;
+const WRONG_BURST: u32 = 10;
+const WRONG_EVERY_SECONDS_IN_ALL: u32 = 3;
+const WRONG_BURST_IN_ALL: u32 = 100;
+const WRONG_SLOTS: usize = 1 << 16;
 /// Characters of a shopper's name.
 const NAME_MAX: usize = 80;
 const SECRET_BYTES: usize = 32;
@@ -33,8 +41,10 @@ pub struct Service {
     sql: Sql,
     clock: Arc<dyn Clock>,
     sign: SignForSale,
-    log_ins: Buckets,
+    wrong: Buckets,
+    wrong_in_all: Buckets,
     hashes: Semaphore,
+    hashes_waiting: AtomicUsize,
     /// A hash that no password has: who has no account waits as long as who has one.
     nobodys: String,
 }
@@ -60,29 +70,40 @@ fn random<const N: usize>() -> Result<[u8; N], StoreError> {
     }
 }
 
+/// One of those who wait.
+struct Counted<'a>(&'a AtomicUsize);
+
+impl Drop for Counted<'_> {
+    fn drop(&mut self) {
+        self.0.fetch_sub(1, Relaxed);
+    }
+}
+
 impl Service {
     /// Brings the tables up to date.
     pub async fn open(sql: Sql, clock: Arc<dyn Clock>, sign: SignForSale) -> Result<Arc<Self>, SqlError> {
         sql.migrate(store::MIGRATIONS).await?;
         let nobodys = random().ok().and_then(|salt| password::hash("", salt));
         let nobodys = nobodys.ok_or_else(|| SqlError::Shortage("random bytes".into()))?;
-        let log_ins = Buckets::slow(LOG_IN_EVERY_SECONDS, LOG_IN_BURST, LOG_IN_SLOTS);
-        let hashes = Semaphore::new(HASHES_AT_ONCE);
-        Ok(Arc::new(Self { sql, clock, sign, log_ins, hashes, nobodys }))
+        let wrong = Buckets::slow(WRONG_EVERY_SECONDS, WRONG_BURST, WRONG_SLOTS);
+        let wrong_in_all = Buckets::slow(WRONG_EVERY_SECONDS_IN_ALL, WRONG_BURST_IN_ALL, WRONG_SLOTS);
+        let (hashes, hashes_waiting) = (Semaphore::new(1), AtomicUsize::new(0));
+        Ok(Arc::new(Self { sql, clock, sign, wrong, wrong_in_all, hashes, hashes_waiting, nobodys }))
     }
 
-    /// Runs something that takes a password's time, a few at once.
+    /// Runs something that takes a password's time, one at a time.
     async fn hashing<T: Send + 'static>(
         &self,
         run: impl FnOnce() -> T + Send + 'static,
     ) -> Result<T, StoreError> {
         let busy = || StoreError::Unavailable("many log in at the moment".into());
-        // Those who wait are counted by the listener's connections; this many may wait here.
-        let turn = tokio::time::timeout(
-            std::time::Duration::from_secs(HASHES_WAIT_MAX as u64 / 10),
-            self.hashes.acquire(),
-        );
-        let _turn = turn.await.map_err(|_| busy())?.map_err(|_| busy())?;
+        if self.hashes_waiting.load(Relaxed) >= HASHES_WAIT_MAX {
+            return Err(busy());
+        }
+        self.hashes_waiting.fetch_add(1, Relaxed);
+        // Also if the caller goes away.
+        let _waits = Counted(&self.hashes_waiting);
+        let _turn = self.hashes.acquire().await.map_err(|_| busy())?;
         tokio::task::spawn_blocking(run).await.map_err(|_| busy())
     }
 
@@ -117,9 +138,9 @@ impl Service {
         if credentials.password.chars().count() > password::LENGTH_MAX {
             return Ok(None);
         }
-        let key =
-            u64::from_le_bytes(blake3::hash(email.as_bytes()).as_bytes()[..8].try_into().expect("8 bytes"));
-        let allowed = self.log_ins.take(key, self.clock.now().0);
+        let (of_email, now) = (key(email.as_bytes()), self.clock.now().0);
+        let of_both = key(&[of_email, credentials.network].map(u64::to_le_bytes).concat());
+        let allowed = self.wrong.look(of_both, now).and_then(|()| self.wrong_in_all.look(of_email, now));
         allowed.map_err(|wait| StoreError::TooMany { wait_seconds: wait.into() })?;
         let found = self.sql.read(move |tx| store::by_email(tx, &email)).await;
         let found = found.map_err(|error| of_sql(&error))?;
@@ -127,7 +148,12 @@ impl Service {
         let is_right = self.hashing(move || password::is_of(&credentials.password, &stored)).await?;
         match found.filter(|_| is_right) {
             Some((account, name, _)) => self.begin(account, name).await.map(Some),
-            None => Ok(None),
+            None => {
+                // Several at once may be a little more than there are; the next ones wait longer.
+                let _ = self.wrong.take(of_both, now);
+                let _ = self.wrong_in_all.take(of_email, now);
+                Ok(None)
+            }
         }
     }
 
@@ -148,6 +174,11 @@ impl Service {
         Ok(found
             .map(|(account, name, ends_at)| signed_in(account, name, &secret, ends_at.since(now).0 / 1000)))
     }
+}
+
+/// A key of buckets.
+fn key(bytes: &[u8]) -> u64 {
+    u64::from_le_bytes(blake3::hash(bytes).as_bytes()[..8].try_into().expect("8 bytes"))
 }
 
 fn secret_of(session: &str) -> Option<[u8; SECRET_BYTES]> {
@@ -224,7 +255,7 @@ mod tests {
     }
 
     fn with(email: &str, password: &str) -> Credentials {
-        Credentials { email: email.into(), password: password.into() }
+        Credentials { email: email.into(), password: password.into(), network: 1 }
     }
 
     #[tokio::test]
@@ -257,7 +288,7 @@ mod tests {
         }
         assert_eq!(accounts.log_in(with("bob@example.com", "correct horse")).await, Ok(None));
         let mut waits = None;
-        for _ in 0..LOG_IN_BURST {
+        for _ in 0..WRONG_BURST {
             if let Err(StoreError::TooMany { wait_seconds }) =
                 accounts.log_in(with("ann@example.com", "guess guess")).await
             {
@@ -265,7 +296,9 @@ mod tests {
             }
         }
         assert!(waits.is_some_and(|seconds| (1..=30).contains(&seconds)), "{waits:?}");
-        // Another account is not slowed down.
+        // The right password from elsewhere is let in, and another account is not slowed down.
+        let elsewhere = Credentials { network: 2, ..with("ann@example.com", "correct horse") };
+        assert!(accounts.log_in(elsewhere).await.unwrap().is_some());
         assert_eq!(accounts.log_in(with("bob@example.com", "guess guess")).await, Ok(None));
     }
 

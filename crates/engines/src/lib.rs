@@ -10,9 +10,15 @@ pub mod clock;
 pub mod codec;
 pub mod embedded;
 pub mod log;
+#[cfg(feature = "mariadb")]
+pub mod mariadb;
 #[cfg(feature = "nats")]
 pub mod nats;
 #[cfg(feature = "sql")]
+#[cfg_attr(
+    not(any(feature = "sqlite", feature = "mariadb")),
+    allow(dead_code, reason = "a part of it is for engines")
+)]
 pub mod sql;
 #[cfg(feature = "sqlite")]
 pub mod sqlite;

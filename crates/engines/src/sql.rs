@@ -234,6 +234,9 @@ pub(crate) trait Statements {
 
     /// The engine's text of a statement that makes or changes a table.
     fn schema_text(&self, sql: &str) -> String;
+
+    /// Makes or changes a table, by such a text.
+    fn change_schema(&mut self, sql: &str) -> Result<(), SqlError>;
 }
 
 /// A transaction.
@@ -318,8 +321,9 @@ pub(crate) trait Job: Send {
     /// Calls the function. It may be called again.
     fn run(&mut self, tx: &mut Tx<'_>) -> Verdict;
 
-    /// What the last call returned is now stored, or rolled back as it asked; or neither.
-    fn end(self: Box<Self>, stored: Result<(), SqlError>);
+    /// What the last call returned is now stored, or rolled back as it asked; or neither, and
+    /// `is_own` says whether by an error of this transaction itself.
+    fn end(self: Box<Self>, stored: Result<(), SqlError>, is_own: bool);
 }
 
 struct Work<F, T, E> {
@@ -341,10 +345,10 @@ where
         verdict
     }
 
-    fn end(self: Box<Self>, stored: Result<(), SqlError>) {
+    fn end(self: Box<Self>, stored: Result<(), SqlError>, is_own: bool) {
         let said = match (stored, self.said) {
-            // What it says of its own refusal is true, whatever became of the others.
-            (_, Some(Err(refused))) => Err(refused),
+            (Err(_), Some(Err(refused))) if is_own => Err(refused),
+            // It may have seen what others wrote before it, which is not there now.
             (Ok(()), Some(done)) => done,
             (Ok(()), None) => Err(SqlError::Defect("a transaction was not run".into()).into()),
             (Err(error), _) => Err(error.into()),
@@ -354,10 +358,19 @@ where
     }
 }
 
+/// What a transaction is for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Kind {
+    Read,
+    Write,
+    /// It changes tables, and may take long.
+    Schema,
+}
+
 /// An engine.
 pub(crate) trait Engine: Send + Sync {
     /// Takes a transaction, or says why not.
-    fn submit(&self, job: Box<dyn Job>, is_write: bool) -> Result<(), SqlError>;
+    fn submit(&self, job: Box<dyn Job>, kind: Kind) -> Result<(), SqlError>;
 }
 
 /// A database. Clones share it.
@@ -380,7 +393,7 @@ impl Sql {
         T: Send + 'static,
         E: From<SqlError> + Send + 'static,
     {
-        self.ask(body, false).await
+        self.ask(body, Kind::Read).await
     }
 
     /// A transaction. Once it is submitted it is carried out, also if the caller goes away.
@@ -392,20 +405,20 @@ impl Sql {
         T: Send + 'static,
         E: From<SqlError> + Send + 'static,
     {
-        self.ask(body, true).await
+        self.ask(body, Kind::Write).await
     }
 
     async fn ask<T, E>(
         &self,
         body: impl FnMut(&mut Tx<'_>) -> Result<T, E> + Send + 'static,
-        is_write: bool,
+        kind: Kind,
     ) -> Result<T, E>
     where
         T: Send + 'static,
         E: From<SqlError> + Send + 'static,
     {
         let (tell, told) = oneshot::channel();
-        self.0.submit(Box::new(Work { body, said: None, tell }), is_write)?;
+        self.0.submit(Box::new(Work { body, said: None, tell }), kind)?;
         match told.await {
             Ok(said) => said,
             Err(_) => Err(SqlError::Defect("a transaction's function panicked".into()).into()),
@@ -414,7 +427,7 @@ impl Sql {
 
     /// Brings the tables up to date. What was applied before must be the first of these, unchanged.
     pub async fn migrate(&self, migrations: &'static [Migration]) -> Result<(), SqlError> {
-        self.write(move |tx| migrate(tx, migrations)).await
+        self.ask(move |tx: &mut Tx<'_>| migrate(tx, migrations), Kind::Schema).await
     }
 }
 
@@ -436,7 +449,7 @@ fn migrate(tx: &mut Tx<'_>, migrations: &[Migration]) -> Result<(), SqlError> {
     let table = tx.0.schema_text(
         "CREATE TABLE IF NOT EXISTS migrations (number BIGINT PRIMARY KEY, name VARCHAR(100) NOT NULL, checksum BIGINT NOT NULL)",
     );
-    tx.execute(&table, &[])?;
+    tx.0.change_schema(&table)?;
     let applied = tx.query("SELECT number, name, checksum FROM migrations ORDER BY number", &[], |row| {
         Ok((row.count(0)?, row.text(1)?, row.count(2)?))
     })?;
@@ -459,7 +472,7 @@ fn migrate(tx: &mut Tx<'_>, migrations: &[Migration]) -> Result<(), SqlError> {
         }
         for statement in migration.statements {
             let text = tx.0.schema_text(statement);
-            tx.execute(&text, &[])?;
+            tx.0.change_schema(&text)?;
         }
         let row = params![number, migration.name, checksum];
         tx.execute("INSERT INTO migrations (number, name, checksum) VALUES (?, ?, ?)", row)?;

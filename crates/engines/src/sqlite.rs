@@ -3,7 +3,7 @@
 //! The writing thread takes what waits, runs each transaction within a savepoint, and commits all
 //! of them with one sync of the disk (group commit). A caller has its answer after that sync.
 
-use crate::sql::{Cell, Cells, Engine, Job, Param, Row, Sql, SqlError, Statements, Tx, Verdict};
+use crate::sql::{Cell, Cells, Engine, Job, Kind, Param, Row, Sql, SqlError, Statements, Tx, Verdict};
 use rusqlite::{Connection, ErrorCode, OpenFlags, params_from_iter, types::ValueRef};
 use std::{
     fs, io,
@@ -60,17 +60,18 @@ fn start(name: &str, run: impl FnOnce() + Send + 'static) -> Result<(), SqlError
     }
 }
 
-type Jobs = SyncSender<Box<dyn Job>>;
+/// A transaction, and whether it may take as long as it needs.
+type Asked = (Box<dyn Job>, bool);
 
 struct Sqlite {
-    writes: Jobs,
-    reads: Jobs,
+    writes: SyncSender<Asked>,
+    reads: SyncSender<Asked>,
 }
 
 impl Engine for Sqlite {
-    fn submit(&self, job: Box<dyn Job>, is_write: bool) -> Result<(), SqlError> {
-        let queue = if is_write { &self.writes } else { &self.reads };
-        queue.try_send(job).map_err(|error| match error {
+    fn submit(&self, job: Box<dyn Job>, kind: Kind) -> Result<(), SqlError> {
+        let queue = if kind == Kind::Read { &self.reads } else { &self.writes };
+        queue.try_send((job, kind == Kind::Schema)).map_err(|error| match error {
             TrySendError::Full(_) => SqlError::Busy,
             TrySendError::Disconnected(_) => SqlError::Defect("the database's thread has ended".into()),
         })
@@ -113,9 +114,9 @@ impl Open {
         Ok(Self { connection, started, stop_at })
     }
 
-    fn run(&mut self, job: &mut dyn Job) -> Verdict {
+    fn run(&mut self, (job, is_long): &mut Asked) -> Verdict {
         let stop_at = (self.started.elapsed() + TRANSACTION_MAX).as_millis() as u64;
-        self.stop_at.store(stop_at, Relaxed);
+        self.stop_at.store(if *is_long { 0 } else { stop_at }, Relaxed);
         // A panic is the function's own: its caller is told, and the others go on.
         let verdict = catch_unwind(AssertUnwindSafe(|| job.run(&mut Tx(&mut Current(&self.connection)))));
         self.stop_at.store(0, Relaxed);
@@ -152,36 +153,42 @@ impl Reopened {
     }
 }
 
-fn write_all(mut writer: Reopened, jobs: &Receiver<Box<dyn Job>>) {
-    let mut group: Vec<Box<dyn Job>> = Vec::new();
+fn write_all(mut writer: Reopened, jobs: &Receiver<Asked>) {
+    let mut group: Vec<Asked> = Vec::new();
     while let Ok(first) = jobs.recv() {
         group.push(first);
+        let mut own = None;
         let stored = match writer.get() {
-            Ok(open) => write_group(open, &mut group, jobs),
+            Ok(open) => write_group(open, &mut group, jobs, &mut own),
             Err(error) => Err(error),
         };
-        if let Err(SqlError::Unknown(_) | SqlError::Shortage(_)) = stored {
+        if stored.is_err() {
             // What the connection believes of the file may be wrong.
             writer.open = None;
         }
-        group.drain(..).for_each(|job| job.end(stored.clone()));
+        for (at, (job, _)) in group.drain(..).enumerate() {
+            job.end(stored.clone(), own == Some(at));
+        }
     }
 }
 
-/// Runs what is in the group, and what comes meanwhile, and commits it.
+/// Runs what is in the group, and what comes meanwhile, and commits it. `own` is the one by whose
+/// own error all have failed, if it was one.
 fn write_group(
     open: &mut Open,
-    group: &mut Vec<Box<dyn Job>>,
-    jobs: &Receiver<Box<dyn Job>>,
+    group: &mut Vec<Asked>,
+    jobs: &Receiver<Asked>,
+    own: &mut Option<usize>,
 ) -> Result<(), SqlError> {
     open.batch("BEGIN IMMEDIATE")?;
     let began = Instant::now();
     let mut at = 0;
     loop {
         open.batch("SAVEPOINT one")?;
-        let verdict = open.run(&mut *group[at]);
+        let verdict = open.run(&mut group[at]);
         // A full disk, for example, ends the whole transaction by itself.
         if open.connection.is_autocommit() {
+            *own = Some(at);
             return Err(SqlError::Shortage("a statement ended its transaction".into()));
         }
         let end = if verdict == Verdict::Rollback { open.batch("ROLLBACK TO one") } else { Ok(()) };
@@ -211,19 +218,19 @@ fn write_group(
     }
 }
 
-fn read_all(mut reader: Reopened, jobs: &Mutex<Receiver<Box<dyn Job>>>) {
+fn read_all(mut reader: Reopened, jobs: &Mutex<Receiver<Asked>>) {
     loop {
         let next = jobs.lock().unwrap_or_else(PoisonError::into_inner).recv();
         let Ok(mut job) = next else { return };
         let done = reader.get().and_then(|open| {
             open.batch("BEGIN")?;
-            open.run(&mut *job);
+            open.run(&mut job);
             open.batch("ROLLBACK")
         });
         if done.is_err() {
             reader.open = None;
         }
-        job.end(done);
+        job.0.end(done, true);
     }
 }
 
@@ -284,6 +291,10 @@ impl Statements for Current<'_> {
 
     fn schema_text(&self, sql: &str) -> String {
         sql.replace("{serial}", "INTEGER PRIMARY KEY AUTOINCREMENT")
+    }
+
+    fn change_schema(&mut self, sql: &str) -> Result<(), SqlError> {
+        self.execute(sql, &[]).map(drop)
     }
 }
 

@@ -251,7 +251,10 @@ fn wrong_together(config: &Config) -> Option<(String, String)> {
         return Some((format!("logs.{key}"), want));
     }
     let of_gate = config.gate.wrong().map(|(key, want)| (format!("gate.{key}"), want.into()));
-    of_gate.or_else(|| config.notify.wrong().map(|(key, want)| (format!("notify.{key}"), want.into())))
+    let of_notify = || config.notify.wrong().map(|(key, want)| (format!("notify.{key}"), want.into()));
+    let has_messages = !config.notify.listen.is_empty();
+    let of_store = || config.store.wrong(has_messages).map(|(key, want)| (format!("store.{key}"), want));
+    of_gate.or_else(of_notify).or_else(of_store)
 }
 
 #[cfg(test)]

@@ -241,6 +241,8 @@ impl Followed {
         mut data: Value,
     ) -> Value {
         data["sale"] = json!(sale);
+        // Of a sale that was restored, entries after the copy are others under the same numbers.
+        data["log"] = json!(&*self.log_id);
         data["sequence"] = json!(sequence);
         if let Some(hold) = &hold {
             data["hold"] = json!(hold);

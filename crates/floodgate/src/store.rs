@@ -63,7 +63,52 @@ pub(crate) struct Config {
     pub(crate) open_max: usize,
     pub(crate) name: String,
     pub(crate) name_zh: String,
+    pub(crate) public_url: String,
     pub(crate) sale_url: String,
+    pub(crate) payments: String,
+}
+
+/// `payments` for the provider that is built in, and takes no money.
+const SANDBOX: &str = "sandbox";
+
+impl Config {
+    /// Why the section cannot be used, with the key.
+    pub(crate) fn wrong(&self, has_messages: bool) -> Option<(&'static str, String)> {
+        for (key, url) in [("public_url", &self.public_url), ("sale_url", &self.sale_url)] {
+            let host = url.strip_prefix("https://").or_else(|| url.strip_prefix("http://"));
+            let is_host = |host: &str| {
+                !host.is_empty()
+                    && host.bytes().all(|byte| byte.is_ascii_alphanumeric() || b".-:[]".contains(&byte))
+            };
+            if !url.is_empty() && !host.is_some_and(is_host) {
+                return Some((key, "want an origin such as \"https://shop.example\", without a path".into()));
+            }
+        }
+        if !["", SANDBOX].contains(&&*self.payments) {
+            return Some(("payments", "want \"\" or \"sandbox\"".into()));
+        }
+        if self.listen.is_empty() {
+            return None;
+        }
+        if self.listen.parse::<SocketAddr>().is_err() {
+            return Some((
+                "listen",
+                "want an address with a port, such as \"127.0.0.1:8090\", or \"\"".into(),
+            ));
+        }
+        if !has_messages {
+            return Some((
+                "listen",
+                "the store takes its winners from the message service: set notify.listen".into(),
+            ));
+        }
+        None
+    }
+
+    /// Whether payments are the sandbox's, which takes no money.
+    pub(crate) fn is_sandbox(&self, is_demo: bool) -> bool {
+        is_demo || self.payments == SANDBOX
+    }
 }
 
 impl Default for Config {
@@ -73,7 +118,9 @@ impl Default for Config {
             open_max: 2048,
             name: "Floodgate".into(),
             name_zh: "Floodgate".into(),
+            public_url: String::new(),
             sale_url: String::new(),
+            payments: String::new(),
         }
     }
 }
@@ -114,12 +161,7 @@ pub(crate) fn bind(options: Options) -> io::Result<Option<Bound>> {
     let bound = match (listen.as_str(), options.is_demo) {
         ("", false) => return Ok(None),
         ("", true) => at(DEMO_LISTEN).or_else(|_| at(SocketAddr::new(DEMO_LISTEN.ip(), 0)))?,
-        (listen, _) => {
-            let address = listen.parse().map_err(|_| {
-                io::Error::other(format!("store.listen: {listen:?} is no address with a port"))
-            })?;
-            at(address)?
-        }
+        (listen, _) => at(listen.parse().map_err(io::Error::other)?)?,
     };
     let (listener, address) = bound;
     Ok(Some(Bound { listener, address, options }))
@@ -242,7 +284,7 @@ fn protect(
         policy: Arc::new(Counting(Arc::clone(counts))),
         draining,
         turn_ms_max: AtomicU32::new(0),
-        is_https: false,
+        is_https: options.config.public_url.starts_with("https://"),
         clock: Arc::new(move || clock.now()),
         settings: connections,
     }))
@@ -324,8 +366,11 @@ impl Contexts<'_> {
         let catalog = catalog::service::Service::open(databases.catalog, Arc::clone(&clock)).await?;
         payment::service::migrate(&databases.payments).await?;
         let sandbox = payment::sandbox::Sandbox::new(databases.payments.clone(), Arc::clone(&clock), &secret);
-        let payments =
-            payment::service::Service::new(databases.payments, Arc::clone(&clock), Arc::clone(&sandbox) as _);
+        let provider: Arc<dyn payment::provider::Provider> = match self.config.is_sandbox(self.is_demo) {
+            true => Arc::clone(&sandbox) as _,
+            false => Arc::new(payment::nobody::Nobody),
+        };
+        let payments = payment::service::Service::new(databases.payments, Arc::clone(&clock), provider);
         let shards = order::store::Shards::open(databases.orders).await?;
         let orders = order::service::Service::new(order::service::Needs {
             shards,
@@ -362,6 +407,9 @@ impl Contexts<'_> {
             name: [self.config.name.clone(), self.config.name_zh.clone()],
             sale_origin: self.sale_origin.to_owned(),
             is_demo: self.is_demo,
+            takes_payments: self.config.is_sandbox(self.is_demo),
+            takes_no_money: self.config.is_sandbox(self.is_demo),
+            sign_ins: shop::parts::sign_ins(),
             protection: Arc::clone(self.protection),
         }));
         let of_sandbox = payment::sandbox::page::Parts { sandbox, protection: Arc::clone(self.protection) };

@@ -7,9 +7,9 @@
 use contracts::{
     SaleId,
     store::{
-        Asked, Catalog, Category, Ended, HoldRef, Inbox, Listing, OrderId, Page, PaymentId, PaymentView, Payments,
-        Posts, Product, ProductQuery, ProductSlug, Pulled, Receipt, SaleDecision, SaleHolds, StartPayment,
-        StartedPayment, StoreError,
+        Asked, Catalog, Category, Ended, HoldRef, Inbox, Listing, OrderId, Page, PaymentId, PaymentView,
+        Payments, Posts, Product, ProductQuery, ProductSlug, Pulled, Receipt, SaleDecision, SaleHolds,
+        StartPayment, StartedPayment, StoreError,
     },
 };
 use engines::{clock::SteadyClock, sql::SqlError, sqlite};
@@ -122,7 +122,7 @@ struct Grants {
 
 fn grant(number: u64) -> String {
     format!(
-        r#"{{"specversion":"1.0","id":"log-{number}","source":"/sales/launch","type":"floodgate.sale.granted","subject":"{number:032x}","time":"2026-11-27T10:00:00Z","data":{{"sale":"launch","sequence":{},"hold":"{number:032x}","shopper":"shopper-{number}","currency":"CNY","pay_by":"2026-11-27T10:15:00.000Z","lines":[{{"item":"phone","quantity":1,"price_minor":199900}}]}}}}"#,
+        r#"{{"specversion":"1.0","id":"log-{number}","source":"/sales/launch","type":"floodgate.sale.granted","subject":"{number:032x}","time":"2026-11-27T10:00:00Z","data":{{"sale":"launch","log":"bench","sequence":{},"hold":"{number:032x}","shopper":"shopper-{number}","currency":"CNY","pay_by":"2026-11-27T10:15:00.000Z","lines":[{{"item":"phone","quantity":1,"price_minor":199900}}]}}}}"#,
         number + 1
     )
 }

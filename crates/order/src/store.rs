@@ -1,7 +1,7 @@
 //! Orders in tables: what is read and written within one transaction on one shard. It knows the
 //! rules only as [`core`](crate::core) has them.
 
-use crate::core::{By, Command, Effect, Order, Refused};
+use crate::core::{By, Command, Effect, Order, Place, Refused};
 use contracts::store::{
     Bucket, Delivery, HoldRef, OrderId, OrderLine, OrderOrigin, OrderState, OrderView, PaymentId,
     PaymentSeen, Transition,
@@ -12,14 +12,17 @@ use engines::{
 };
 use serde_json::json;
 use std::fmt;
-use units::{Currency, Money, TimeMs};
+use units::{Currency, DurationMs, Money, TimeMs};
+
+/// Longer than any pause before a task.
+const AHEAD: DurationMs = DurationMs(3_600_000);
 
 const MIGRATIONS: &[Migration] = &[Migration {
     name: "orders with their lines and history, tasks, and the outbox",
     statements: &[
         "CREATE TABLE orders (
             id BINARY(16) PRIMARY KEY, shopper VARCHAR(64) NOT NULL,
-            sale VARCHAR(40), hold BINARY(16), sale_sequence BIGINT NOT NULL,
+            sale VARCHAR(40), hold BINARY(16), sale_log VARCHAR(64), sale_sequence BIGINT,
             state VARCHAR(20) NOT NULL, payment_seen VARCHAR(20) NOT NULL, payment BINARY(16),
             currency VARCHAR(3) NOT NULL, total_minor BIGINT NOT NULL, pay_by BIGINT,
             carrier VARCHAR(100), tracking VARCHAR(100),
@@ -109,7 +112,7 @@ impl std::error::Error for OrderError {}
 pub(crate) struct NewOrder {
     pub(crate) id: OrderId,
     pub(crate) shopper: String,
-    pub(crate) hold: Option<(HoldRef, u64)>,
+    pub(crate) hold: Option<(HoldRef, Place)>,
     pub(crate) currency: Currency,
     pub(crate) lines: Vec<OrderLine>,
     pub(crate) pay_by: Option<TimeMs>,
@@ -138,7 +141,7 @@ pub(crate) struct Stored {
 }
 
 const COLUMNS: &str = "id, shopper, sale, hold, sale_sequence, state, payment_seen, payment, currency, \
-    total_minor, pay_by, carrier, tracking, created_at, version";
+    total_minor, pay_by, carrier, tracking, created_at, version, sale_log";
 
 fn stored(row: &Row<'_>) -> Result<Stored, SqlError> {
     let hold = match (row.maybe_text(2)?, row.maybe_bytes(3)?) {
@@ -167,13 +170,15 @@ fn stored(row: &Row<'_>) -> Result<Stored, SqlError> {
         pay_by: row.maybe_count(10)?.map(TimeMs),
         created_at: TimeMs(row.count(13)?),
         order: Order {
-            is_from_sale: hold.is_some(),
             state,
             payment,
             payment_id,
             total_minor: row.count(9)?,
             delivery,
-            sale_sequence: row.count(4)?,
+            followed: match (row.maybe_text(15)?, row.maybe_count(4)?) {
+                (Some(log), Some(sequence)) => Some(Place { log, sequence }),
+                _ => None,
+            },
             version: row.count(14)?,
         },
         hold,
@@ -183,19 +188,20 @@ fn stored(row: &Row<'_>) -> Result<Stored, SqlError> {
 /// Stores a new order, unless its hold has one. Returns whether it is new.
 pub(crate) fn create(tx: &mut Tx<'_>, at: TimeMs, by: By<'_>, new: &NewOrder) -> Result<bool, SqlError> {
     let total = new.total_minor().ok_or_else(|| SqlError::Defect("an order's total is too large".into()))?;
-    let sequence = new.hold.as_ref().map(|(_, sequence)| *sequence);
-    let (order, step) = Order::new(total, sequence, at, by.actor, by.reason);
+    let place = new.hold.as_ref().map(|(_, place)| place.clone());
+    let (order, step) = Order::new(total, place, at, by.actor, by.reason);
     let hold = new.hold.as_ref().map(|(hold, _)| hold);
     let id = new.id.to_bytes();
     let is_new = tx.insert_new(
-        "INSERT INTO orders (id, shopper, sale, hold, sale_sequence, state, payment_seen, currency, \
-         total_minor, pay_by, created_at, version) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
+        "INSERT INTO orders (id, shopper, sale, hold, sale_log, sale_sequence, state, payment_seen, \
+         currency, total_minor, pay_by, created_at, version) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
         params![
             &id,
             &new.shopper,
             hold.map(|hold| hold.sale.as_str()),
             hold.map(|hold| &hold.hold.0),
-            order.sale_sequence,
+            order.followed.as_ref().map(|place| &place.log),
+            order.followed.as_ref().map(|place| place.sequence),
             order.state.as_str(),
             order.payment.as_str(),
             new.currency.as_str(),
@@ -252,10 +258,11 @@ pub(crate) fn apply(
         let payment = order.payment_id.map(PaymentId::to_bytes);
         let delivery = order.delivery.as_ref();
         tx.execute(
-            "UPDATE orders SET sale_sequence = ?, state = ?, payment_seen = ?, payment = ?, carrier = ?, \
+            "UPDATE orders SET sale_log = ?, sale_sequence = ?, state = ?, payment_seen = ?, payment = ?, carrier = ?, \
              tracking = ?, version = ? WHERE id = ?",
             params![
-                order.sale_sequence,
+                order.followed.as_ref().map(|place| &place.log),
+                order.followed.as_ref().map(|place| place.sequence),
                 order.state.as_str(),
                 order.payment.as_str(),
                 payment.as_ref(),
@@ -492,12 +499,19 @@ fn add_task(
     Ok(())
 }
 
-/// Tasks that are due, those that are due for longest first.
+/// Sets a new time to pay: the hold was granted again.
+pub(crate) fn set_pay_by(tx: &mut Tx<'_>, order: OrderId, pay_by: TimeMs) -> Result<(), SqlError> {
+    tx.execute("UPDATE orders SET pay_by = ? WHERE id = ?", params![pay_by.0, &order.to_bytes()])?;
+    Ok(())
+}
+
+/// Tasks that are due, those that are due for longest first. One that is due later than any pause
+/// lasts was written while the clock was ahead.
 pub(crate) fn due_tasks(tx: &mut Tx<'_>, now: TimeMs, at_most: usize) -> Result<Vec<Task>, SqlError> {
     tx.query(
-        "SELECT number, kind, order_id, payment, reason, tries FROM tasks WHERE due_at <= ? \
+        "SELECT number, kind, order_id, payment, reason, tries FROM tasks WHERE due_at <= ? OR due_at > ? \
          ORDER BY due_at, number LIMIT ?",
-        params![now.0, at_most],
+        params![now.0, now.plus(AHEAD).0, at_most],
         |row| {
             let kind = row.text(1)?;
             let kind = TaskKind::ALL.into_iter().find(|of| of.as_str() == kind);

@@ -20,6 +20,8 @@ const READ_MAX: usize = 200;
 const TOLD_MAX: usize = 500;
 /// How often it is looked for what is due, if nothing tells of something.
 const LOOK_EVERY: Duration = Duration::from_secs(1);
+/// How long the sale, or payments, may take to answer.
+const ATTEMPT_MAX: Duration = Duration::from_secs(30);
 /// The longest pause before a task is tried again.
 const PAUSE_MAX: DurationMs = DurationMs(60_000);
 
@@ -66,7 +68,9 @@ impl Service {
 
     async fn do_task(&self, shard: &Sql, task: Task) {
         let (order, kind) = (task.order, task.kind.as_str());
-        let tried = match self.attempt(shard, &task).await {
+        let attempt = tokio::time::timeout(ATTEMPT_MAX, self.attempt(shard, &task)).await;
+        let late = || Ok(Tried::Later(StoreError::Unavailable("no answer in time".into())));
+        let tried = match attempt.unwrap_or_else(|_| late()) {
             Ok(tried) => tried,
             Err(error) => return tracing::warn!(%order, kind, %error, "a task of an order waits"),
         };
@@ -99,7 +103,9 @@ impl Service {
                     store::end_task(tx, task.number).map_err(OrderError::Sql)
                 });
                 let written = write.await;
-                self.wake();
+                if written.is_ok() {
+                    self.wake();
+                }
                 written
             }
         };

@@ -4,7 +4,7 @@
 //! it.
 
 use crate::{
-    core::{By, Command, HoldEvent},
+    core::{By, Command, HoldEvent, Place},
     service::Service,
     store::{self, NewOrder, OrderError},
 };
@@ -24,6 +24,9 @@ use units::{Currency, TimeMs};
 /// How long the catalogue's names of a sale's items are used.
 const NAMES_FOR: Duration = Duration::from_secs(60);
 
+/// The products of sales; `None` of one of which the catalogue has not answered yet.
+type Products = BTreeMap<SaleId, Option<Arc<Vec<Product>>>>;
+
 /// An event of the topic `sales`.
 #[derive(Debug, Deserialize)]
 struct Told {
@@ -35,6 +38,7 @@ struct Told {
 #[derive(Debug, Deserialize)]
 struct Data {
     sale: SaleId,
+    log: String,
     sequence: u64,
     hold: Option<AttemptId>,
     shopper: Option<String>,
@@ -58,7 +62,7 @@ struct Line {
 struct News {
     receipt: Receipt,
     hold: HoldRef,
-    sequence: u64,
+    place: Place,
     what: What,
 }
 
@@ -93,7 +97,8 @@ fn read(pulled: &Pulled) -> Result<Option<News>, String> {
         _ => return Ok(None),
     };
     let hold = HoldRef { sale: data.sale, hold: data.hold.ok_or_else(|| lacks("hold"))? };
-    Ok(Some(News { receipt: pulled.receipt, hold, sequence: data.sequence, what }))
+    let place = Place { log: data.log, sequence: data.sequence };
+    Ok(Some(News { receipt: pulled.receipt, hold, place, what }))
 }
 
 impl Service {
@@ -111,16 +116,10 @@ impl Service {
                 }
             }
         }
-        match self.by_shard(all).await {
-            Ok(shards) => {
-                for (shard, news) in shards {
-                    ended.extend(self.import_into(shard, news).await);
-                }
-            }
-            Err((news, error)) => {
-                tracing::warn!(%error, "winners wait: orders cannot be read");
-                ended.extend(news.into_iter().map(|receipt| (receipt, Ended::Later)));
-            }
+        let (shards, waiting) = self.by_shard(all).await;
+        ended.extend(waiting.into_iter().map(|receipt| (receipt, Ended::Later)));
+        for (shard, news) in shards {
+            ended.extend(self.import_into(shard, news).await);
         }
         self.wake();
         ended
@@ -128,7 +127,7 @@ impl Service {
 
     /// Each hold's news with the number of its shard. A grant names the shopper, and so the shard;
     /// where the order of a hold lies that was granted before, each shard is asked, once for all.
-    async fn by_shard(&self, all: Vec<News>) -> Result<BTreeMap<usize, Vec<News>>, (Vec<Receipt>, SqlError)> {
+    async fn by_shard(&self, all: Vec<News>) -> (BTreeMap<usize, Vec<News>>, Vec<Receipt>) {
         let mut known: BTreeMap<HoldRef, usize> = BTreeMap::new();
         for news in &all {
             if let What::Granted { shopper, .. } = &news.what {
@@ -139,6 +138,7 @@ impl Service {
         let sought: BTreeSet<&HoldRef> = all.iter().map(|news| &news.hold).collect();
         let sought = sought.into_iter().filter(|hold| !known.contains_key(*hold)).cloned();
         let sought: Arc<Vec<HoldRef>> = Arc::new(sought.collect());
+        let mut is_complete = true;
         for (number, shard) in self.needs.shards.all().iter().enumerate() {
             if sought.is_empty() {
                 break;
@@ -155,57 +155,87 @@ impl Service {
                     let here = sought.iter().zip(found).filter(|(_, is_here)| *is_here);
                     known.extend(here.map(|(hold, _)| (hold.clone(), number)));
                 }
-                Err(error) => return Err((all.iter().map(|news| news.receipt).collect(), error)),
+                Err(error) => {
+                    tracing::warn!(%error, shard = number, "winners wait: orders cannot be read");
+                    is_complete = false;
+                }
             }
         }
-        let mut shards = BTreeMap::<usize, Vec<News>>::new();
+        let (mut shards, mut waiting) = (BTreeMap::<usize, Vec<News>>::new(), Vec::new());
         for news in all {
-            // One that no shard knows is refused there, and comes again.
-            let shard = known.get(&news.hold).copied().unwrap_or_default();
-            shards.entry(shard).or_default().push(news);
+            match known.get(&news.hold) {
+                Some(shard) => shards.entry(*shard).or_default().push(news),
+                None if !is_complete => waiting.push(news.receipt),
+                // One that no shard knows is refused there, and comes again.
+                None => shards.entry(0).or_default().push(news),
+            }
         }
-        Ok(shards)
+        (shards, waiting)
     }
 
     /// One transaction for all of them.
     async fn import_into(&self, shard: usize, news: Vec<News>) -> Vec<(Receipt, Ended)> {
-        let mut products = BTreeMap::new();
+        let mut products = Products::new();
         for one in &news {
             if matches!(one.what, What::Granted { .. }) && !products.contains_key(&one.hold.sale) {
                 let sale = one.hold.sale.clone();
                 products.insert(sale.clone(), self.products_of(sale).await);
             }
         }
-        let now = self.needs.clock.now();
-        let receipts: Vec<Receipt> = news.iter().map(|one| one.receipt).collect();
-        let written = self.needs.shards.all()[shard].write(move |tx| {
-            let each = news.iter().map(|one| Ok((one.receipt, follow(tx, now, one, &products)?)));
-            each.collect::<Result<Vec<_>, SqlError>>()
-        });
-        written.await.unwrap_or_else(|error| {
-            tracing::warn!(%error, shard, count = receipts.len(), "winners wait: orders cannot be written");
-            receipts.into_iter().map(|receipt| (receipt, Ended::Later)).collect()
-        })
+        let (news, products) = (Arc::new(news), Arc::new(products));
+        match self.write_all(shard, &news, &products).await {
+            Ok(ended) => ended,
+            Err(error) if error.passes() && error != SqlError::TooLong => {
+                tracing::warn!(%error, shard, count = news.len(), "winners wait: orders cannot be written");
+                news.iter().map(|one| (one.receipt, Ended::Later)).collect()
+            }
+            // One of them is the reason: the others do not wait for it.
+            Err(_) => {
+                let mut ended = Vec::new();
+                for one in news.iter() {
+                    let alone = Arc::new(vec![one.clone()]);
+                    ended.extend(self.write_all(shard, &alone, &products).await.unwrap_or_else(|error| {
+                        tracing::error!(%error, shard, hold = %one.hold.hold, "an order cannot be written");
+                        let outcome = if error.passes() { Ended::Later } else { Ended::Failed };
+                        vec![(one.receipt, outcome)]
+                    }));
+                }
+                ended
+            }
+        }
     }
 
-    /// The catalogue's products of a sale. Without the catalogue an order has the names of the
-    /// items.
-    async fn products_of(&self, sale: SaleId) -> Arc<Vec<Product>> {
+    async fn write_all(
+        &self,
+        shard: usize,
+        news: &Arc<Vec<News>>,
+        products: &Arc<Products>,
+    ) -> Result<Vec<(Receipt, Ended)>, SqlError> {
+        let (news, products, now) = (Arc::clone(news), Arc::clone(products), self.needs.clock.now());
+        let written = self.needs.shards.all()[shard].write(move |tx| {
+            let each = news.iter().map(|one| Ok((one.receipt, follow(tx, now, one, &products)?)));
+            each.collect()
+        });
+        written.await
+    }
+
+    /// The catalogue's products of a sale; `None` if it has not answered yet.
+    async fn products_of(&self, sale: SaleId) -> Option<Arc<Vec<Product>>> {
         let mut names = self.names.lock().await;
         if let Some((at, products)) = names.get(&sale)
             && at.elapsed() < NAMES_FOR
         {
-            return Arc::clone(products);
+            return Some(Arc::clone(products));
         }
         match self.needs.catalog.of_sale(sale.clone()).await {
             Ok(products) => {
                 let products = Arc::new(products);
                 names.insert(sale, (Instant::now(), Arc::clone(&products)));
-                products
+                Some(products)
             }
             Err(error) => {
-                tracing::warn!(%error, %sale, "orders of the sale get its items' names: the catalogue does not answer");
-                names.get(&sale).map_or_else(Arc::default, |(_, products)| Arc::clone(products))
+                tracing::warn!(%error, %sale, "the catalogue does not answer");
+                names.get(&sale).map(|(_, products)| Arc::clone(products))
             }
         }
     }
@@ -213,23 +243,25 @@ impl Service {
 
 /// Returns how it ended. An order that cannot follow is no reason for the others
 /// to wait.
-fn follow(
-    tx: &mut Tx<'_>,
-    now: TimeMs,
-    news: &News,
-    products: &BTreeMap<SaleId, Arc<Vec<Product>>>,
-) -> Result<Ended, SqlError> {
+fn follow(tx: &mut Tx<'_>, now: TimeMs, news: &News, products: &Products) -> Result<Ended, SqlError> {
     let (sale, hold) = (&news.hold.sale, &news.hold.hold);
     match &news.what {
         What::Granted { shopper, lines, currency, pay_by } => {
-            if store::of_hold(tx, &news.hold)?.is_some() {
-                return Ok(Ended::Done);
+            if let Some(order) = store::of_hold(tx, &news.hold)? {
+                let command = Command::InSale { place: news.place.clone(), event: HoldEvent::Granted };
+                let by = By { actor: "sale", reason: "granted again in the sale, which was restored" };
+                let ended = apply(tx, now, order, by, command)?;
+                // What comes again of the same log changes nothing.
+                if ended == Some(true) {
+                    store::set_pay_by(tx, order, *pay_by)?;
+                }
+                return Ok(if ended.is_some() { Ended::Done } else { Ended::Failed });
             }
-            let known = products.get(sale).map(|products| products.as_slice()).unwrap_or_default();
+            let Some(Some(known)) = products.get(sale) else { return Ok(Ended::Later) };
             let new = NewOrder {
                 id: OrderId::in_bucket(now, Bucket::of_shopper(shopper), random()?),
                 shopper: shopper.clone(),
-                hold: Some((news.hold.clone(), news.sequence)),
+                hold: Some((news.hold.clone(), news.place.clone())),
                 currency: *currency,
                 lines: lines.iter().map(|line| order_line(sale, line, known)).collect(),
                 pay_by: Some(*pay_by),
@@ -253,16 +285,29 @@ fn follow(
                 HoldEvent::Expired => "not paid in time, says the sale",
                 HoldEvent::Voided { reason } => reason,
                 HoldEvent::RefundDue { .. } => "the sale did not take the payment",
+                HoldEvent::Granted => "granted in the sale",
             };
-            let command = Command::InSale { sequence: news.sequence, event: event.clone() };
-            match store::apply(tx, now, order, By { actor: "sale", reason }, command) {
-                Ok(_) => Ok(Ended::Done),
-                Err(OrderError::Sql(error)) => Err(error),
-                Err(error @ (OrderError::NotFound(_) | OrderError::Refused(_))) => {
-                    tracing::error!(%order, %error, "an order does not follow its sale");
-                    Ok(Ended::Failed)
-                }
-            }
+            let command = Command::InSale { place: news.place.clone(), event: event.clone() };
+            let done = apply(tx, now, order, By { actor: "sale", reason }, command)?;
+            Ok(if done.is_some() { Ended::Done } else { Ended::Failed })
+        }
+    }
+}
+
+/// Returns whether anything changed; `None` if the order refuses.
+fn apply(
+    tx: &mut Tx<'_>,
+    now: TimeMs,
+    order: OrderId,
+    by: By<'_>,
+    command: Command,
+) -> Result<Option<bool>, SqlError> {
+    match store::apply(tx, now, order, by, command) {
+        Ok((_, is_changed)) => Ok(Some(is_changed)),
+        Err(OrderError::Sql(error)) => Err(error),
+        Err(error @ (OrderError::NotFound(_) | OrderError::Refused(_))) => {
+            tracing::error!(%order, %error, "an order does not follow its sale");
+            Ok(None)
         }
     }
 }

@@ -4,11 +4,13 @@
 //! |---|---|
 //! | [`core`] | the rules: what a provider's word makes of a payment |
 //! | [`provider`] | the port of providers |
+//! | [`nobody`] | for a shop that takes no payments by itself |
 //! | [`sandbox`] | a provider that is built in, whose page lets the payer choose what happens |
 //! | [`service`] | payments for other contexts, webhooks, and the loop that does what is due |
 //! | `store` | payments in tables |
 
 pub mod core;
+pub mod nobody;
 pub mod provider;
 pub mod sandbox;
 pub mod service;

@@ -6,6 +6,7 @@ use crate::{
     core::Said,
     provider::{Event, Intent, Provider, Started, WebhookError},
     service::{NotTaken, Service, of_sql},
+    store::AHEAD,
 };
 use aws_lc_rs::hmac;
 use contracts::store::{Asked, OrderId, PaymentId, StoreError};
@@ -311,8 +312,8 @@ fn due_webhooks(tx: &mut Tx<'_>, now: TimeMs) -> Result<Vec<Due>, SqlError> {
     tx.query(
         "SELECT w.number, w.event, w.reference, w.said, c.currency, c.amount_minor, w.tries \
          FROM sandbox_webhooks w JOIN sandbox_charges c ON c.reference = w.reference \
-         WHERE w.due_at <= ? ORDER BY w.due_at, w.number LIMIT ?",
-        params![now.0, AT_ONCE],
+         WHERE w.due_at <= ? OR w.due_at > ? ORDER BY w.due_at, w.number LIMIT ?",
+        params![now.0, now.plus(AHEAD).0, AT_ONCE],
         |row| {
             let webhook = Webhook {
                 id: row.text(1)?,

@@ -124,7 +124,13 @@ impl Service {
         let intent = Intent { payment: id, order, amount, return_path };
         let (shopper, name) = (shopper.to_string(), self.provider.name());
         let begun = self.sql.write(move |tx| store::begin(tx, now, id, &shopper, name, &intent));
-        let begun = begun.await.map_err(|error| of_sql(&error))?;
+        let begun = match begun.await.map_err(|error| of_sql(&error))? {
+            store::Begun::Pending(begun) => begun,
+            store::Begun::Paid => return Err(StoreError::Conflict("the order is paid already".into())),
+            store::Begun::TooMany => {
+                return Err(StoreError::Conflict("the order has had too many payments that failed".into()));
+            }
+        };
         if let Some(started) = begun.started {
             return Ok(StartedPayment { payment: begun.id, url: started.url });
         }

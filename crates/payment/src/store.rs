@@ -10,7 +10,7 @@ use engines::{
     sql::{Migration, Row, SqlError, Tx, unexpected},
 };
 use serde_json::json;
-use units::{Money, TimeMs};
+use units::{DurationMs, Money, TimeMs};
 
 pub(crate) const MIGRATIONS: &[Migration] = &[
     Migration {
@@ -112,6 +112,18 @@ fn stored(row: &Row<'_>) -> Result<Stored, SqlError> {
     })
 }
 
+/// Payments of one order, at the most: a sale remembers the answers to as many of one hold.
+const PAYMENTS_MAX: usize = 10;
+
+/// A payment that was to be begun.
+#[derive(Debug, Clone)]
+pub(crate) enum Begun {
+    Pending(Stored),
+    /// One of this order has succeeded.
+    Paid,
+    TooMany,
+}
+
 /// Stores a new payment, or returns the pending one of the same order, sum and provider.
 pub(crate) fn begin(
     tx: &mut Tx<'_>,
@@ -120,7 +132,7 @@ pub(crate) fn begin(
     shopper: &str,
     provider: &str,
     intent: &Intent,
-) -> Result<Stored, SqlError> {
+) -> Result<Begun, SqlError> {
     let pending = tx.query_locked(
         &format!(
             "SELECT {COLUMNS} FROM payments WHERE order_id = ? AND state = ? AND provider = ? \
@@ -136,7 +148,14 @@ pub(crate) fn begin(
         stored,
     )?;
     if let Some(pending) = pending.into_iter().next() {
-        return Ok(pending);
+        return Ok(Begun::Pending(pending));
+    }
+    let count = of_order(tx, intent.order)?;
+    if count.iter().any(|payment| payment.state == PaymentState::Succeeded) {
+        return Ok(Begun::Paid);
+    }
+    if count.len() >= PAYMENTS_MAX {
+        return Ok(Begun::TooMany);
     }
     tx.execute(
         "INSERT INTO payments (id, order_id, shopper, provider, return_path, state, currency, amount_minor, \
@@ -153,7 +172,7 @@ pub(crate) fn begin(
             at.0
         ],
     )?;
-    Ok(Stored {
+    Ok(Begun::Pending(Stored {
         id,
         order: intent.order,
         provider: provider.to_owned(),
@@ -164,7 +183,7 @@ pub(crate) fn begin(
         received: intent.amount,
         created_at: at,
         version: 1,
-    })
+    }))
 }
 
 /// The provider has it now.
@@ -286,6 +305,9 @@ fn tell(tx: &mut Tx<'_>, payment: &Stored, at: TimeMs, told: Told) -> Result<(),
     Ok(())
 }
 
+/// Longer than any pause: what is due later was written while the clock was ahead.
+pub(crate) const AHEAD: DurationMs = DurationMs(3_600_000);
+
 /// Refunds that are due, with how often they were tried.
 pub(crate) fn due_refunds(
     tx: &mut Tx<'_>,
@@ -293,8 +315,8 @@ pub(crate) fn due_refunds(
     at_most: usize,
 ) -> Result<Vec<(Stored, u64)>, SqlError> {
     let due = tx.query(
-        "SELECT payment, tries FROM refunds WHERE due_at <= ? ORDER BY due_at LIMIT ?",
-        params![now.0, at_most],
+        "SELECT payment, tries FROM refunds WHERE due_at <= ? OR due_at > ? ORDER BY due_at LIMIT ?",
+        params![now.0, now.plus(AHEAD).0, at_most],
         |row| Ok((PaymentId::from_bytes(row.array(0)?), row.count(1)?)),
     )?;
     let with = |(id, tries): (PaymentId, u64)| Ok(find(tx, id)?.map(|payment| (payment, tries)));

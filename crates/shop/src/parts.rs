@@ -3,7 +3,7 @@
 use axum::extract::FromRef;
 use contracts::store::{Accounts, Catalog, Orders, Payments};
 use std::{fmt, sync::Arc};
-use web::protection::Protection;
+use web::{limits::Buckets, protection::Protection};
 
 /// The contexts that the pages are over, and what the shop is called.
 pub struct Shop {
@@ -18,7 +18,18 @@ pub struct Shop {
     pub sale_origin: String,
     /// Shown on every page of a demo.
     pub is_demo: bool,
+    /// Whether orders can be paid here.
+    pub takes_payments: bool,
+    /// Payment is a sandbox: said on every page too.
+    pub takes_no_money: bool,
+    /// Forms of log-in and registration, by address: each costs a password's hash.
+    pub sign_ins: Buckets,
     pub protection: Arc<Protection>,
+}
+
+/// The limit of these forms: so many at once, then one each six seconds.
+pub fn sign_ins() -> Buckets {
+    Buckets::slow(6, 10, 1 << 14)
 }
 
 impl fmt::Debug for Shop {

@@ -11,6 +11,7 @@ use std::sync::Arc;
 use subtle::ConstantTimeEq;
 use web::{
     form::PlainForm,
+    net::Peer,
     page::Lang,
     problem::{FORM_REFUSED, INVALID, NOT_FOUND, Problem, RATE_LIMITED},
 };
@@ -54,10 +55,7 @@ impl FromRequestParts<Parts> for Visitor {
         let here = if others.is_empty() { path.to_owned() } else { format!("{path}?{}", others.join("&")) };
         let signed_in = match cookie(&parts.headers, SESSION) {
             // Without accounts the shop is still there to look at.
-            Some(session) => shop.accounts.session(session.to_owned()).await.unwrap_or_else(|error| {
-                tracing::warn!(%error, "a visitor with a session is shown the shop as a stranger");
-                None
-            }),
+            Some(session) => shop.accounts.session(session.to_owned()).await.unwrap_or_default(),
             None => None,
         };
         Ok(Self { lang, signed_in, here, chooses: named.is_some() })
@@ -135,6 +133,21 @@ pub(crate) fn session_of<'a, const MAX: usize>(
             "the form is not of this session: load the page again, and send its form",
         )),
     }
+}
+
+/// Lets an address send one of the forms that cost a password's hash. Returns what stands for its
+/// network.
+pub(crate) fn ask_to_sign_in(shop: &Shop, Peer(address): Peer) -> Result<u64, Problem> {
+    let (protection, addresses) = (&shop.protection, &shop.protection.addresses);
+    let key = addresses.address_key(address);
+    if !addresses.is_exempt(address) {
+        let wait = |seconds| {
+            let why = "too many log-ins from this address: wait as Retry-After says";
+            Problem::new(&RATE_LIMITED, why).retry_after(seconds)
+        };
+        shop.sign_ins.take(key, protection.now().0).map_err(wait)?;
+    }
+    Ok(key)
 }
 
 /// Refuses a form that a page of another site has sent: for forms of visitors without a session,

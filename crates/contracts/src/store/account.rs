@@ -19,6 +19,8 @@ pub struct NewAccount {
 pub struct Credentials {
     pub email: String,
     pub password: String,
+    /// Stands for the network that they come from, for limits.
+    pub network: u64,
 }
 
 // Neither is ever written into a log by mistake.

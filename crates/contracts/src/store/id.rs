@@ -140,10 +140,6 @@ impl Bucket {
     pub fn number(self) -> u16 {
         self.0
     }
-
-    pub fn from_number(number: u16) -> Option<Self> {
-        (number < BUCKETS).then_some(Self(number))
-    }
 }
 
 impl OrderId {

@@ -17,8 +17,8 @@ pub use catalog::{
 pub use id::{AccountId, BUCKETS, Bucket, OrderId, PaymentId, Sku};
 pub use messages::{Ended, Inbox, Posts, Pulled, Receipt};
 pub use order::{
-    Delivery, HoldRef, OrderLine, OrderOrigin, OrderState, OrderView, Orders, PaymentOutcome, PaymentSeen,
-    SaleDecision, SaleHolds, Transition,
+    Delivery, HoldRef, OrderLine, OrderOrigin, OrderState, OrderView, Orders, PaymentSeen, SaleDecision,
+    SaleHolds, Transition,
 };
 pub use payment::{PaymentState, PaymentView, Payments, StartPayment, StartedPayment};
 

@@ -183,15 +183,6 @@ pub trait Orders: Send + Sync {
     fn cancel(&self, shopper: AccountId, order: OrderId) -> Asked<'_, OrderView>;
 }
 
-/// What payments tell orders.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub enum PaymentOutcome {
-    /// The provider has the money.
-    Succeeded { payment: PaymentId, amount: Money },
-    /// The shopper has it back.
-    Refunded { payment: PaymentId, amount: Money },
-}
-
 /// What a sale said to a payment.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum SaleDecision {

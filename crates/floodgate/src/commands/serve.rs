@@ -294,6 +294,10 @@ fn bind_store(
         true => Some(store::Signer { secret: gate::open_jwt_secret(data)?, config: jwt.clone() }),
         false => None,
     };
+    if context.config.notify.listen.is_empty() {
+        // A demo without a message service has no store; a configuration with one is refused before.
+        return Ok(None);
+    }
     let bound = store::bind(store::Options {
         config: context.config.store.clone(),
         connections: gate.connections.clone(),
@@ -302,8 +306,12 @@ fn bind_store(
         memory: memory_of_this_process(),
         is_demo: demo,
         signer,
-    })?;
-    Ok(bound)
+    });
+    // The sales do not wait for the shop behind them.
+    Ok(bound.unwrap_or_else(|error| {
+        tracing::error!(%error, "the store is not served: free its port, or change store.listen, and restart");
+        None
+    }))
 }
 
 /// Serves the message service until `ends`, beside the sales: they wait neither for its log nor for

@@ -9,7 +9,7 @@ use super::pictures::{
     draw,
 };
 use catalog::service::Service;
-use contracts::store::{Catalog, Category, Localized, OfferedIn, Picture, Product, StoreError, Variant};
+use contracts::store::{Category, Localized, OfferedIn, Picture, Product, ProductSlug, StoreError, Variant};
 use units::Money;
 
 const CATEGORIES: [(&str, &str, &str); 6] = [
@@ -71,11 +71,8 @@ const PRODUCTS: [Row; 40] = [
 /// What a demo's sale offers, by product.
 const IN_SALE: [(&str, &str); 2] = [("flood-one", "phone"), ("flood-buds", "earbuds")];
 
-/// Fills an empty catalogue.
+/// Puts into the catalogue what is not there: a kill may have left a part of it.
 pub(super) async fn fill(catalog: &Service) -> Result<(), StoreError> {
-    if !catalog.categories().await?.is_empty() {
-        return Ok(());
-    }
     let said = |en: &str, zh: &str| Localized { en: en.into(), zh: zh.into() };
     let wrong = |error: &dyn std::fmt::Display| StoreError::Invalid(format!("the demo's catalogue: {error}"));
     let categories = CATEGORIES.iter().map(|(slug, en, zh)| {
@@ -85,8 +82,12 @@ pub(super) async fn fill(catalog: &Service) -> Result<(), StoreError> {
     let currency = "CNY".parse().map_err(|error| wrong(&error))?;
     for (position, row) in (1..).zip(PRODUCTS) {
         let (slug, category, [en, zh], amount_minor, shape, hue, [about_en, about_zh]) = row;
+        let slug = slug.parse().map_err(|error| wrong(&error))?;
+        if catalog.find(ProductSlug::clone(&slug)).await?.is_some() {
+            continue;
+        }
         let path = catalog.put_svg(draw(shape, hue)).await?;
-        let offered = IN_SALE.iter().find(|(product, _)| *product == slug).map(|(_, item)| *item);
+        let offered = IN_SALE.iter().find(|(product, _)| *product == slug.as_str()).map(|(_, item)| *item);
         let offered_in = match offered {
             Some(item) => Some(OfferedIn {
                 sale: "demo".parse().map_err(|error| wrong(&error))?,
@@ -95,14 +96,14 @@ pub(super) async fn fill(catalog: &Service) -> Result<(), StoreError> {
             None => None,
         };
         let variant = Variant {
-            sku: slug.to_uppercase().parse().map_err(|error| wrong(&error))?,
+            sku: slug.as_str().to_uppercase().parse().map_err(|error| wrong(&error))?,
             name: Localized::default(),
             price: Money { amount_minor, currency },
             offered_in,
         };
         let picture = Picture { path, width: SIDE, height: SIDE, alt: said(en, zh) };
         let product = Product {
-            slug: slug.parse().map_err(|error| wrong(&error))?,
+            slug,
             name: said(en, zh),
             description: said(about_en, about_zh),
             category: category.parse().map_err(|error| wrong(&error))?,

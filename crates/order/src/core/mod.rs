@@ -14,36 +14,41 @@ mod tests;
 /// What the rules need to know of an order.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Order {
-    pub is_from_sale: bool,
     pub state: OrderState,
     pub payment: PaymentSeen,
     /// The payment that it was paid with, or is being paid with.
     pub payment_id: Option<PaymentId>,
     pub total_minor: u64,
     pub delivery: Option<Delivery>,
-    /// The last entry of the sale's log that it has followed; 0 for a cart's order.
-    pub sale_sequence: u64,
+    /// The last entry of a sale's log that it has followed; `None` for a cart's order.
+    pub followed: Option<Place>,
     /// Counts changes.
     pub version: u64,
+}
+
+/// An entry of a sale's log. A sale that was restored from a copy has another log from there on.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Place {
+    pub log: String,
+    pub sequence: u64,
 }
 
 impl Order {
     /// A new one, which waits for its payment, and the first step of its history.
     pub fn new(
         total_minor: u64,
-        sale_sequence: Option<u64>,
+        followed: Option<Place>,
         at: TimeMs,
         actor: &str,
         reason: &str,
     ) -> (Self, Transition) {
         let order = Self {
-            is_from_sale: sale_sequence.is_some(),
             state: OrderState::AwaitingPayment,
             payment: PaymentSeen::None,
             payment_id: None,
             total_minor,
             delivery: None,
-            sale_sequence: sale_sequence.unwrap_or(0),
+            followed,
             version: 1,
         };
         let to = order.state;
@@ -57,7 +62,7 @@ impl Order {
 pub enum Command {
     /// An entry of the sale's log tells this of the order's hold.
     InSale {
-        sequence: u64,
+        place: Place,
         event: HoldEvent,
     },
     /// The sale has answered the order's own question.
@@ -85,6 +90,8 @@ pub enum Command {
 /// What the sale tells of a hold.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum HoldEvent {
+    /// It was granted again: the sale was restored from a copy that did not have it.
+    Granted,
     /// It was paid; `payment` is what the sale calls the payment.
     Confirmed {
         payment: String,
@@ -188,9 +195,10 @@ impl Order {
     fn follow(&mut self, command: Command, effects: &mut Vec<Effect>) -> Result<(), Refused> {
         use OrderState::{Allocated, AwaitingPayment, Cancelled, Delivered, Expired, Paid, Shipped};
         match command {
-            Command::InSale { sequence, event } => {
-                if sequence > self.sale_sequence {
-                    self.sale_sequence = sequence;
+            Command::InSale { place, event } => {
+                let is_old = |of: &Place| of.log == place.log && of.sequence >= place.sequence;
+                if !self.followed.as_ref().is_some_and(is_old) {
+                    self.followed = Some(place);
                     self.follow_sale(event, effects);
                 }
             }
@@ -205,6 +213,10 @@ impl Order {
             Command::Paid { payment, amount_minor } => self.take(payment, amount_minor, effects),
             Command::Refunded { payment } => {
                 if self.payment_id == Some(payment) {
+                    // Nothing is sent for money that went back, also if the provider did that.
+                    if matches!(self.state, Paid | Allocated) && self.payment == PaymentSeen::Received {
+                        self.state = Cancelled;
+                    }
                     self.payment = PaymentSeen::Refunded;
                 }
             }
@@ -212,12 +224,15 @@ impl Order {
                 (Cancelled, _) => {}
                 (AwaitingPayment, PaymentSeen::None) => {
                     self.state = Cancelled;
-                    effects.extend(self.is_from_sale.then_some(Effect::ReleaseHold));
+                    effects.extend(self.followed.is_some().then_some(Effect::ReleaseHold));
                 }
                 _ => return Err(self.refuse("cancel")),
             },
             Command::PaymentIsLate => {
-                if self.state == AwaitingPayment && !self.is_from_sale && self.payment == PaymentSeen::None {
+                if self.state == AwaitingPayment
+                    && self.followed.is_none()
+                    && self.payment == PaymentSeen::None
+                {
                     self.state = Expired;
                 }
             }
@@ -266,10 +281,19 @@ impl Order {
                     }
                 }
             }
-            HoldEvent::Released => self.ends(OrderState::Cancelled),
-            HoldEvent::Expired => self.ends(OrderState::Expired),
+            HoldEvent::Granted => {
+                let is_sent = matches!(self.state, OrderState::Shipped | OrderState::Delivered);
+                if !is_sent {
+                    self.state = OrderState::AwaitingPayment;
+                    self.ask_again(effects);
+                }
+            }
+            HoldEvent::Released => self.ends(OrderState::Cancelled, effects),
+            HoldEvent::Expired => self.ends(OrderState::Expired, effects),
             HoldEvent::Voided { reason: _ } => {
-                self.ends(OrderState::Cancelled);
+                if self.state == OrderState::AwaitingPayment {
+                    self.state = OrderState::Cancelled;
+                }
                 if matches!(self.state, OrderState::Paid | OrderState::Allocated) {
                     self.state = OrderState::Cancelled;
                 }
@@ -287,10 +311,24 @@ impl Order {
         }
     }
 
-    /// The hold is over, and was not paid.
-    fn ends(&mut self, state: OrderState) {
-        if self.state == OrderState::AwaitingPayment {
-            self.state = state;
+    /// The hold is over, and was not paid. If it was, by an earlier log of the sale, the sale decides
+    /// once more.
+    fn ends(&mut self, state: OrderState, effects: &mut Vec<Effect>) {
+        match self.state {
+            OrderState::AwaitingPayment => self.state = state,
+            OrderState::Paid | OrderState::Allocated if self.payment_id.is_some() => {
+                self.state = state;
+                self.ask_again(effects);
+            }
+            _ => {}
+        }
+    }
+
+    /// Asks the sale about a payment that it has forgotten.
+    fn ask_again(&mut self, effects: &mut Vec<Effect>) {
+        if let (PaymentSeen::Received, Some(payment)) = (self.payment, self.payment_id) {
+            self.payment = PaymentSeen::BeingConfirmed;
+            effects.push(Effect::ConfirmHold { payment });
         }
     }
 
@@ -310,7 +348,7 @@ impl Order {
         if !is_free || is_over {
             return effects.push(refund(RefundReason::Twice));
         }
-        if self.is_from_sale {
+        if self.followed.is_some() {
             // It may have expired by our clock and be good by the sale's, or there is stock left
             // for late payments.
             (self.payment_id, self.payment) = (Some(payment), PaymentSeen::BeingConfirmed);

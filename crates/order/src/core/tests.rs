@@ -2,8 +2,8 @@
 
 use super::{
     By, Command, Effect,
-    HoldEvent::{Confirmed, Expired, RefundDue, Released, Voided},
-    Order, RefundReason,
+    HoldEvent::{Confirmed, Expired, Granted, RefundDue, Released, Voided},
+    Order, Place, RefundReason,
 };
 use contracts::store::{Delivery, OrderState, PaymentId, PaymentSeen};
 use units::TimeMs;
@@ -19,8 +19,17 @@ fn paid(number: u8) -> Command {
     Command::Paid { payment: payment(number), amount_minor: TOTAL }
 }
 
+fn place(log: &str, sequence: u64) -> Place {
+    Place { log: log.into(), sequence }
+}
+
 fn in_sale(sequence: u64, event: super::HoldEvent) -> Command {
-    Command::InSale { sequence, event }
+    Command::InSale { place: place("first", sequence), event }
+}
+
+/// In the log of a copy of the sale.
+fn in_copy(sequence: u64, event: super::HoldEvent) -> Command {
+    Command::InSale { place: place("copy", sequence), event }
 }
 
 fn answered(number: u8, is_confirmed: bool) -> Command {
@@ -38,7 +47,7 @@ fn parcel() -> Delivery {
 /// Applies each command; after it the order is in this state and its payment stands so, and these
 /// effects were asked for.
 fn check(is_from_sale: bool, steps: Vec<(Command, OrderState, PaymentSeen, Vec<Effect>)>) {
-    let (mut order, _) = Order::new(TOTAL, is_from_sale.then_some(7), TimeMs(0), "test", "new");
+    let (mut order, _) = Order::new(TOTAL, is_from_sale.then(|| place("first", 7)), TimeMs(0), "test", "new");
     for (at, (command, state, payment, want)) in steps.into_iter().enumerate() {
         let (before, said) = (order.clone(), format!("{command:?}"));
         let done = order.apply(TimeMs(at as u64), BY, command.clone()).unwrap();
@@ -231,4 +240,43 @@ fn what_does_not_fit_the_state_is_refused_and_changes_nothing() {
     let other = Delivery { carrier: "SF".into(), tracking: "SF2".into() };
     assert_eq!(refused(shipped(), Command::Ship(other)), ("ship", Shipped));
     assert_eq!(refused(vec![Command::Cancel], Command::Allocate), ("allocate", Cancelled));
+}
+
+#[test]
+fn an_order_follows_a_sale_that_was_restored_from_a_copy() {
+    let paid_before = || {
+        vec![
+            (paid(1), AwaitingPayment, BeingConfirmed, confirm(1)),
+            (answered(1, true), Paid, Received, vec![]),
+            (in_sale(120, confirmed(1)), Paid, Received, vec![]),
+        ]
+    };
+    // The copy had the hold, and not its payment: the sale is asked again.
+    let mut steps = paid_before();
+    steps.push((in_copy(110, Expired), OrderState::Expired, BeingConfirmed, confirm(1)));
+    steps.push((answered(1, false), OrderState::Expired, ToRefund, refund(1, RefundReason::TooLate)));
+    check(true, steps);
+    // The copy did not have the hold, and it was granted again.
+    let mut steps = paid_before();
+    steps.push((in_copy(101, Granted), AwaitingPayment, BeingConfirmed, confirm(1)));
+    steps.push((answered(1, true), Paid, Received, vec![]));
+    check(true, steps);
+    let over = vec![
+        (in_sale(9, Expired), OrderState::Expired, Nothing, vec![]),
+        (in_copy(8, Granted), AwaitingPayment, Nothing, vec![]),
+        (paid(1), AwaitingPayment, BeingConfirmed, confirm(1)),
+    ];
+    check(true, over);
+}
+
+#[test]
+fn nothing_is_sent_for_money_that_went_back() {
+    check(
+        true,
+        vec![
+            (paid(1), AwaitingPayment, BeingConfirmed, confirm(1)),
+            (answered(1, true), Paid, Received, vec![]),
+            (Command::Refunded { payment: payment(1) }, Cancelled, Refunded, vec![]),
+        ],
+    );
 }

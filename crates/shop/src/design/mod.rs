@@ -32,8 +32,8 @@ pub(crate) struct Frame<'a> {
     pub(crate) words: &'a str,
     /// The page runs the sale's script.
     pub(crate) has_sale: bool,
-    /// How often the page reloads itself.
-    pub(crate) refresh_seconds: Option<u64>,
+    /// After how many seconds the page goes where, such as to itself.
+    pub(crate) refresh: Option<(u64, String)>,
 }
 
 impl Frame<'_> {
@@ -71,8 +71,8 @@ impl Frame<'_> {
                     title { (title) " · " (name) }
                     link rel="stylesheet" href=(STYLE.path());
                     link rel="icon" href="/favicon.ico";
-                    @if let Some(seconds) = self.refresh_seconds {
-                        meta http-equiv="refresh" content=(seconds);
+                    @if let Some((seconds, to)) = &self.refresh {
+                        meta http-equiv="refresh" content={ (seconds) ";url=" (to) };
                     }
                     @if self.has_sale { script src=(SCRIPT.path()) defer {} }
                 }
@@ -93,6 +93,11 @@ impl Frame<'_> {
                 p class="demo-bar" { (lang.say(
                     "This is a demo: nothing real is sold, and payment is a sandbox.",
                     "演示商店：商品与付款均为模拟，不会真实扣款。",
+                )) }
+            } @else if self.shop.takes_no_money {
+                p class="demo-bar" { (lang.say(
+                    "Payment is a sandbox here: no money moves.",
+                    "当前使用沙盒支付，不会真实扣款。",
                 )) }
             }
             header class="top" {
@@ -129,7 +134,7 @@ impl Frame<'_> {
         let lang = self.visitor.lang;
         html! {
             footer class="bottom" {
-                p { (name) " · " (lang.say("Sold fairly, one each.", "公平抢购，每人一件。")) }
+                p { (name) " · " (lang.say("Sold fairly.", "公平抢购。")) }
                 p { a href="/design" { (lang.say("How these pages are built", "页面设计说明")) } }
             }
         }
@@ -202,7 +207,8 @@ pub(crate) fn notice(mood: Mood, title: &str, body: &Markup) -> Markup {
         Mood::Neutral => "notice",
         Mood::Bad => "notice bad",
     };
-    html! { div class=(class) role="status" { p class="title" { (title) } (body) } }
+    let role = if matches!(mood, Mood::Bad) { "alert" } else { "status" };
+    html! { div class=(class) role=(role) { p class="title" { (title) } (body) } }
 }
 
 /// A field of a form.

@@ -64,7 +64,7 @@ pub(crate) async fn show(State(shop): State<Arc<Shop>>, visitor: Visitor) -> Res
         categories,
         words: "",
         has_sale: false,
-        refresh_seconds: None,
+        refresh: None,
     };
     Ok(frame.render(&body))
 }

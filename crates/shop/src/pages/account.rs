@@ -5,10 +5,12 @@ use crate::{
     design::{Field, Mood, field, notice},
     parts::Shop,
     visitor::{
-        TOKEN_FIELD, Visitor, begin_session, end_session, of_store, own_path, refuse_other_sites, session_of,
+        TOKEN_FIELD, Visitor, ask_to_sign_in, begin_session, end_session, of_store, own_path,
+        refuse_other_sites, session_of,
     },
 };
 use axum::{
+    Extension,
     extract::{Query, State},
     response::{IntoResponse, Redirect, Response},
 };
@@ -17,24 +19,22 @@ use http::{HeaderMap, StatusCode, header};
 use maud::{Markup, html};
 use serde::Deserialize;
 use std::sync::Arc;
-use web::{form::PlainForm, page::Lang, problem::Problem};
+use web::{form::PlainForm, net::Peer, page::Lang, problem::Problem};
 
 const FORM_BYTES_MAX: usize = 8192;
 
 type Form = PlainForm<FORM_BYTES_MAX>;
 
+/// Links from elsewhere may have parameters of their own.
 #[derive(Debug, Deserialize)]
-#[serde(deny_unknown_fields)]
 pub(super) struct Asked {
     next: Option<String>,
-    #[serde(rename = "lang")]
-    _lang: Option<String>,
 }
 
 /// `GET /account/log-in`.
 pub(super) async fn show_log_in(
     State(shop): State<Arc<Shop>>,
-    Query(Asked { next, .. }): Query<Asked>,
+    Query(Asked { next }): Query<Asked>,
     visitor: Visitor,
 ) -> Result<Response, Problem> {
     let next = own_path(next.as_deref().unwrap_or_default()).to_owned();
@@ -56,7 +56,7 @@ async fn log_in_page(
             @if let Some(why) = error { (notice(Mood::Bad, lang.say("That did not work", "登录失败"), &html! { p { (why) } })) }
             form class="card" method="post" action="/account/log-in" {
                 input type="hidden" name="next" value=(next);
-                (email_field(lang, email, None))
+                (email_field(lang, "username", email, None))
                 (field(&Field {
                     name: "password", label: lang.say("Password", "密码"), kind: "password", value: "",
                     autocomplete: "current-password", hint: "", error: None,
@@ -69,13 +69,13 @@ async fn log_in_page(
     page(shop, visitor, title, &body).await
 }
 
-fn email_field(lang: Lang, value: &str, error: Option<&str>) -> Markup {
+fn email_field(lang: Lang, autocomplete: &str, value: &str, error: Option<&str>) -> Markup {
     field(&Field {
         name: "email",
         label: lang.say("Email", "邮箱"),
         kind: "email",
         value,
-        autocomplete: "username",
+        autocomplete,
         hint: "",
         error,
     })
@@ -84,14 +84,16 @@ fn email_field(lang: Lang, value: &str, error: Option<&str>) -> Markup {
 /// `POST /account/log-in`.
 pub(super) async fn log_in(
     State(shop): State<Arc<Shop>>,
+    Extension(peer): Extension<Peer>,
     visitor: Visitor,
     headers: HeaderMap,
     form: Form,
 ) -> Result<Response, Problem> {
     refuse_other_sites(&headers)?;
+    let network = ask_to_sign_in(&shop, peer)?;
     let (next, email) = (own_path(form.field("next")), form.field("email"));
     let credentials =
-        Credentials { email: email.to_owned(), password: form.whole_field("password").to_owned() };
+        Credentials { email: email.to_owned(), password: form.whole_field("password").to_owned(), network };
     let lang = visitor.lang;
     match shop.accounts.log_in(credentials).await {
         Ok(Some(signed_in)) => {
@@ -132,7 +134,7 @@ fn refused(mut response: Response, status: StatusCode) -> Result<Response, Probl
 /// `GET /account/register`.
 pub(super) async fn show_register(
     State(shop): State<Arc<Shop>>,
-    Query(Asked { next, .. }): Query<Asked>,
+    Query(Asked { next }): Query<Asked>,
     visitor: Visitor,
 ) -> Result<Response, Problem> {
     let next = own_path(next.as_deref().unwrap_or_default()).to_owned();
@@ -159,7 +161,7 @@ async fn register_page(
                     name: "name", label: lang.say("Name", "姓名"), kind: "text", value: name, autocomplete: "name", hint: "",
                     error: of("name", lang.say("Please tell us your name, in 80 characters at the most.", "请填写姓名（最多 80 个字符）。")),
                 }))
-                (email_field(lang, email, of("email", lang.say(
+                (email_field(lang, "email", email, of("email", lang.say(
                     "This is no address, or it has an account already: log in instead.",
                     "邮箱格式不正确，或该邮箱已注册，请直接登录。",
                 ))))
@@ -178,11 +180,13 @@ async fn register_page(
 /// `POST /account/register`.
 pub(super) async fn register(
     State(shop): State<Arc<Shop>>,
+    Extension(peer): Extension<Peer>,
     visitor: Visitor,
     headers: HeaderMap,
     form: Form,
 ) -> Result<Response, Problem> {
     refuse_other_sites(&headers)?;
+    ask_to_sign_in(&shop, peer)?;
     let (next, email, name) = (own_path(form.field("next")), form.field("email"), form.field("name"));
     let new = NewAccount {
         email: email.to_owned(),

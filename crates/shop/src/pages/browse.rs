@@ -24,14 +24,11 @@ const PAGE_MAX: usize = 24;
 /// Characters of a search.
 const WORDS_MAX: usize = 80;
 
-/// What pages of lists take.
+/// What pages of lists take. Links from elsewhere may have parameters of their own.
 #[derive(Debug, Deserialize)]
-#[serde(deny_unknown_fields)]
 pub(super) struct Asked {
     q: Option<String>,
     after: Option<String>,
-    #[serde(rename = "lang")]
-    _lang: Option<String>,
 }
 
 fn unknown(what: &str) -> Problem {
@@ -77,8 +74,8 @@ fn hero(lang: Lang, product: &Product) -> Markup {
                 p { span class="badge" { (lang.say("Launch sale", "首发抢购")) } }
                 h1 id="hero-title" { (text(lang, &product.name)) }
                 p class="lead" { (lead) }
-                @if let Some(variant) = product.variants.first() {
-                    p { (lang.say("From ", "仅售 ")) (price(lang, variant.price)) }
+                @if let Some(lowest) = product.variants.iter().map(|variant| variant.price).min_by_key(|price| price.amount_minor) {
+                    p { (price(lang, lowest)) }
                 }
                 p { a class="button" href={ "/p/" (product.slug) } { (lang.say("To the sale", "进入抢购")) } }
             }
@@ -184,7 +181,7 @@ fn sale_box(shop: &Shop, visitor: &Visitor, of: &contracts::store::OfferedIn) ->
     let (lang, origin) = (visitor.lang, &shop.sale_origin);
     html! {
         div class="sale" {
-            p { (lang.say("Sold in the launch sale: one each, first come, first served.", "首发抢购：每人限购一件，先到先得。")) }
+            p { (lang.say("This is sold in a launch sale.", "本商品在首发抢购中销售。")) }
             @if visitor.signed_in.is_some() {
                 script src={ (origin) "/floodgate.js" } data-sale=(of.sale) data-item=(of.item) data-token-url="/account/sale-token" data-lang=(lang.code()) {}
                 noscript { p { (lang.say("The sale needs JavaScript.", "抢购需要启用 JavaScript。")) } }

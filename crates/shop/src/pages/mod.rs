@@ -64,6 +64,6 @@ async fn framed<'a>(
     change: impl FnOnce(Frame<'a>) -> Frame<'a>,
 ) -> Result<Response, Problem> {
     let categories = shop.catalog.categories().await.map_err(of_store)?;
-    let frame = Frame { shop, visitor, title, categories, words: "", has_sale: false, refresh_seconds: None };
+    let frame = Frame { shop, visitor, title, categories, words: "", has_sale: false, refresh: None };
     Ok(change(frame).render(body))
 }

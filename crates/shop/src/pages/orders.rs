@@ -13,7 +13,7 @@ use axum::{
 };
 use contracts::{
     AttemptId, SaleId,
-    store::{HoldRef, OrderId, OrderState, OrderView, PaymentSeen, StartPayment},
+    store::{HoldRef, OrderId, OrderState, OrderView, PaymentSeen, PaymentState, StartPayment, StoreError},
 };
 use maud::{Markup, html};
 use serde::Deserialize;
@@ -29,6 +29,8 @@ const FORM_BYTES_MAX: usize = 1024;
 const PAGE_MAX: usize = 20;
 /// How often a page looks again whose order is on its way, or whose payment is.
 const AGAIN_SECONDS: u64 = 2;
+/// After so many looks for an order it does not look by itself any more.
+const TRIES_MAX: u32 = 30;
 
 type Form = PlainForm<FORM_BYTES_MAX>;
 
@@ -37,48 +39,55 @@ fn unknown() -> Problem {
 }
 
 #[derive(Debug, Deserialize)]
-#[serde(deny_unknown_fields)]
 pub(super) struct Won {
     sale: SaleId,
     hold: AttemptId,
-    #[serde(rename = "lang")]
-    _lang: Option<String>,
+    /// How often the page has looked before.
+    #[serde(default)]
+    tries: u32,
 }
 
 /// `GET /checkout`: leads a winner to the order of the hold, as soon as it has come from the sale.
 pub(super) async fn checkout(
     State(shop): State<Arc<Shop>>,
-    Query(Won { sale, hold, .. }): Query<Won>,
+    Query(Won { sale, hold, tries }): Query<Won>,
     visitor: Visitor,
 ) -> Result<Response, Problem> {
     let Some(shopper) = visitor.account() else { return Ok(visitor.to_log_in()) };
+    let again = format!("/checkout?sale={sale}&hold={hold}&tries={}", tries.saturating_add(1));
     if let Some(order) = shop.orders.of_hold(shopper, HoldRef { sale, hold }).await.map_err(of_store)? {
         return Ok(Redirect::to(&format!("/orders/{}", order.id)).into_response());
     }
-    let (lang, title) = (visitor.lang, visitor.lang.say("Your order is being written", "正在生成订单"));
+    let (lang, title) = (visitor.lang, visitor.lang.say("Looking for your order", "正在查找您的订单"));
+    let is_over = tries >= TRIES_MAX;
+    let text = match is_over {
+        false => lang.say(
+            "What the sale has promised becomes an order in a moment. This page looks again by itself.",
+            "抢购成功后订单会在片刻内生成，本页会自动刷新。",
+        ),
+        true => lang.say(
+            "No order has come yet. What the sale has promised stays promised: look at your orders in a few minutes.",
+            "暂未找到订单。抢购结果不会改变，请几分钟后在“我的订单”中查看。",
+        ),
+    };
     let body = html! {
         h1 { (title) }
-        (notice(Mood::Good, lang.say("It is yours", "抢购成功"), &html! { p { (lang.say(
-            "The sale keeps it for you. Your order follows in a moment; this page looks again by itself.",
-            "商品已为您保留，订单马上生成，本页会自动刷新。",
-        )) } }))
+        (notice(Mood::Neutral, lang.say("One moment", "请稍候"), &html! { p { (text) } }))
+        p class="actions" { a class="button quiet" href="/orders" { (lang.say("Your orders", "我的订单")) } }
     };
-    framed(&shop, &visitor, title, &body, |frame| Frame { refresh_seconds: Some(AGAIN_SECONDS), ..frame })
-        .await
+    let refresh = (!is_over).then_some((AGAIN_SECONDS, again));
+    framed(&shop, &visitor, title, &body, |frame| Frame { refresh, ..frame }).await
 }
 
 #[derive(Debug, Deserialize)]
-#[serde(deny_unknown_fields)]
 pub(super) struct Listed {
     after: Option<String>,
-    #[serde(rename = "lang")]
-    _lang: Option<String>,
 }
 
 /// `GET /orders`.
 pub(super) async fn list(
     State(shop): State<Arc<Shop>>,
-    Query(Listed { after, .. }): Query<Listed>,
+    Query(Listed { after }): Query<Listed>,
     visitor: Visitor,
 ) -> Result<Response, Problem> {
     let Some(shopper) = visitor.account() else { return Ok(visitor.to_log_in()) };
@@ -121,7 +130,14 @@ pub(super) async fn show(
 ) -> Result<Response, Problem> {
     let Some(shopper) = visitor.account() else { return Ok(visitor.to_log_in()) };
     let id: OrderId = order.parse().map_err(|_| unknown())?;
-    let order = shop.orders.order(shopper, id).await.map_err(of_store)?.ok_or_else(unknown)?;
+    let mut order = shop.orders.order(shopper, id).await.map_err(of_store)?.ok_or_else(unknown)?;
+    if order.payment == PaymentSeen::None {
+        // What the provider has told, and the order has not heard yet.
+        let payments = shop.payments.of_order(id).await.unwrap_or_default();
+        if payments.iter().any(|payment| payment.state == PaymentState::Succeeded) {
+            order.payment = PaymentSeen::BeingConfirmed;
+        }
+    }
     let (lang, title) = (visitor.lang, visitor.lang.say("Your order", "订单详情"));
     let now = shop.protection.now();
     let is_moving = order.payment == PaymentSeen::BeingConfirmed;
@@ -134,9 +150,11 @@ pub(super) async fn show(
         (news(lang, &order, can_pay))
         @if can_pay {
             div class="actions" {
-                form method="post" action={ "/orders/" (order.id) "/pay" } {
-                    input type="hidden" name=(TOKEN_FIELD) value=(csrf);
-                    button type="submit" { (lang.say("Pay ", "支付 ")) (money(order.total, lang)) }
+                @if shop.takes_payments {
+                    form method="post" action={ "/orders/" (order.id) "/pay" } {
+                        input type="hidden" name=(TOKEN_FIELD) value=(csrf);
+                        button type="submit" { (lang.say("Pay ", "支付 ")) (money(order.total, lang)) }
+                    }
                 }
                 form method="post" action={ "/orders/" (order.id) "/cancel" } {
                     input type="hidden" name=(TOKEN_FIELD) value=(csrf);
@@ -154,8 +172,8 @@ pub(super) async fn show(
         }
         p class="soft" { (lang.say("Order number ", "订单号 ")) (order.id) }
     };
-    let refresh_seconds = is_moving.then_some(AGAIN_SECONDS);
-    framed(&shop, &visitor, title, &body, |frame| Frame { refresh_seconds, ..frame }).await
+    let refresh = is_moving.then(|| (AGAIN_SECONDS, format!("/orders/{id}")));
+    framed(&shop, &visitor, title, &body, |frame| Frame { refresh, ..frame }).await
 }
 
 fn is_payable(order: &OrderView) -> bool {
@@ -170,6 +188,18 @@ fn news(lang: Lang, order: &OrderView, can_pay: bool) -> Markup {
             lang.say("Your payment has arrived", "已收到您的付款"),
             lang.say("It is being confirmed. This page looks again by itself.", "正在确认，本页会自动刷新。")
                 .to_owned(),
+        ),
+        (
+            PaymentSeen::ToRefund | PaymentSeen::Refunded,
+            OrderState::Paid | OrderState::Allocated | OrderState::Shipped | OrderState::Delivered,
+        ) => (
+            Mood::Good,
+            state_words(lang, order.state),
+            lang.say(
+                "It was paid in another way. What you paid here goes back to you.",
+                "订单已通过其他方式付款，您在此支付的款项将退还。",
+            )
+            .to_owned(),
         ),
         (PaymentSeen::ToRefund, _) => (
             Mood::Bad,
@@ -217,7 +247,7 @@ fn news(lang: Lang, order: &OrderView, can_pay: bool) -> Markup {
         (_, OrderState::Cancelled) => (
             Mood::Neutral,
             lang.say("Cancelled", "已取消"),
-            lang.say("Nothing was charged.", "未产生任何扣款。").to_owned(),
+            lang.say("If anything was paid for it, it goes back.", "如已付款，款项将退回。").to_owned(),
         ),
         (_, OrderState::Returned | OrderState::Refunded | OrderState::PartRefunded) => {
             (Mood::Neutral, state_words(lang, order.state), String::new())
@@ -256,8 +286,12 @@ pub(super) async fn pay(
         return Ok(Redirect::to(&return_path).into_response());
     }
     let start = StartPayment { order: id, shopper, amount: order.total, return_path };
-    let started = shop.payments.start(start).await.map_err(of_store)?;
-    Ok(Redirect::to(&started.url).into_response())
+    match shop.payments.start(start).await {
+        Ok(started) => Ok(Redirect::to(&started.url).into_response()),
+        // It was paid meanwhile: its page says so.
+        Err(StoreError::Conflict(_)) => Ok(Redirect::to(&format!("/orders/{id}")).into_response()),
+        Err(error) => Err(of_store(error)),
+    }
 }
 
 /// `POST /orders/{order}/cancel`.

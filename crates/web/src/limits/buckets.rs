@@ -55,6 +55,11 @@ impl Buckets {
         self.take_several(key, 1, now_ms)
     }
 
+    /// Says how many whole seconds to wait for a token, without taking it.
+    pub fn look(&self, key: u64, now_ms: u64) -> Result<(), u32> {
+        self.take_several(key, 0, now_ms)
+    }
+
     /// Takes up to [`TOKENS_MAX`] tokens if one is left, going into debt for the others.
     pub fn take_several(&self, key: u64, tokens: u64, now_ms: u64) -> Result<(), u32> {
         if self.interval == 0 {
