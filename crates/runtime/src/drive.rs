@@ -120,8 +120,9 @@ fn step<F: Front, L: Log>(
         let begun = commands.len() - replies.len();
         let left: Vec<F::Job> = jobs.drain(..begun).collect();
         let mut kept = VecDeque::with_capacity(begun + jobs.len());
-        for (job, command) in left.into_iter().zip(&commands[commands.len() - begun..]) {
-            match worker.read(command) {
+        let read = worker.read_some(&commands[commands.len() - begun..]);
+        for (job, reply) in left.into_iter().zip(read) {
+            match reply {
                 Some(reply) => {
                     done.push(job);
                     replies.push(reply);
