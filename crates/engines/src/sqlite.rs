@@ -89,7 +89,7 @@ impl Open {
     fn at(path: &Path, is_reader: bool) -> Result<Self, rusqlite::Error> {
         let access =
             if is_reader { OpenFlags::SQLITE_OPEN_READ_ONLY } else { OpenFlags::SQLITE_OPEN_READ_WRITE };
-        let connection = Connection::open_with_flags(path, access | OpenFlags::SQLITE_OPEN_NO_MUTEX)?;
+        let mut connection = Connection::open_with_flags(path, access | OpenFlags::SQLITE_OPEN_NO_MUTEX)?;
         connection.busy_timeout(TRANSACTION_MAX)?;
         connection.set_prepared_statement_cache_capacity(PREPARED_MAX);
         connection.set_limit(rusqlite::limits::Limit::SQLITE_LIMIT_LENGTH, LENGTH_MAX)?;
@@ -121,8 +121,12 @@ impl Open {
         verdict.unwrap_or(Verdict::Rollback)
     }
 
+    fn step(&self, sql: &str) -> Result<(), rusqlite::Error> {
+        self.connection.prepare_cached(sql)?.raw_execute().map(drop)
+    }
+
     fn batch(&self, sql: &str) -> Result<(), SqlError> {
-        self.connection.prepare_cached(sql).and_then(|mut statement| statement.raw_execute()).map(drop).map_err(of_sqlite)
+        self.step(sql).map_err(of_sqlite)
     }
 }
 
@@ -193,13 +197,15 @@ fn write_group(
             Err(_) => break,
         }
     }
-    match open.batch("COMMIT") {
+    match open.step("COMMIT") {
         Ok(()) => Ok(()),
         Err(error) if !open.connection.is_autocommit() => {
             // It is still open, so nothing of it was stored.
             let _ = open.batch("ROLLBACK");
-            Err(error)
+            Err(of_sqlite(error))
         }
+        // What the commit needed was not there, so it did not become one.
+        Err(error) if is_full(&error) => Err(of_sqlite(error)),
         Err(error) => Err(SqlError::Unknown(error.to_string())),
     }
 }
@@ -292,6 +298,10 @@ fn named(path: &Path, error: rusqlite::Error) -> SqlError {
         SqlError::Defect(why) => SqlError::Defect(in_file(why)),
         other => other,
     }
+}
+
+fn is_full(error: &rusqlite::Error) -> bool {
+    matches!(error.sqlite_error_code(), Some(ErrorCode::DiskFull | ErrorCode::OutOfMemory))
 }
 
 #[expect(clippy::needless_pass_by_value, reason = "it is passed as a function")]

@@ -15,6 +15,52 @@ use subtle::ConstantTimeEq;
 /// The name of the field with the token.
 pub const TOKEN_FIELD: &str = "form";
 
+/// A form of at most `MAX` bytes. It does not tell who sent it: its handler finds that out, by a token
+/// among the fields or by a path that only one page knows.
+#[derive(Debug)]
+pub struct PlainForm<const MAX: usize> {
+    fields: Vec<(String, String)>,
+}
+
+impl<const MAX: usize> PlainForm<MAX> {
+    /// The value of a field, without white space around it; empty if there is none.
+    pub fn field(&self, name: &str) -> &str {
+        value(&self.fields, name).trim()
+    }
+
+    /// The value of a field as it was sent, such as a password's; empty if there is none.
+    pub fn whole_field(&self, name: &str) -> &str {
+        value(&self.fields, name)
+    }
+}
+
+impl<S, const MAX: usize> FromRequest<S> for PlainForm<MAX>
+where
+    S: Send + Sync,
+    Arc<Protection>: FromRef<S>,
+{
+    type Rejection = Problem;
+
+    async fn from_request(request: Request, state: &S) -> Result<Self, Problem> {
+        fields(request, state, MAX).await.map(|(_, fields)| Self { fields })
+    }
+}
+
+async fn fields<S>(
+    request: Request,
+    state: &S,
+    bytes_max: usize,
+) -> Result<(http::request::Parts, Vec<(String, String)>), Problem>
+where
+    Arc<Protection>: FromRef<S>,
+{
+    let limit = Arc::<Protection>::from_ref(state).body_timeout();
+    let (parts, body) = request.into_parts();
+    want_media_type(&parts.headers, "application/x-www-form-urlencoded")?;
+    let bytes = read(body, bytes_max, limit).await?;
+    Ok((parts, form_urlencoded::parse(&bytes).into_owned().collect()))
+}
+
 /// A form of at most `MAX` bytes, and the operator who sent it from a page of their session, or
 /// with an API key, which no other page has.
 #[derive(Debug)]
@@ -42,11 +88,7 @@ where
     type Rejection = Problem;
 
     async fn from_request(request: Request, state: &S) -> Result<Self, Problem> {
-        let limit = Arc::<Protection>::from_ref(state).body_timeout();
-        let (parts, body) = request.into_parts();
-        want_media_type(&parts.headers, "application/x-www-form-urlencoded")?;
-        let bytes = read(body, MAX, limit).await?;
-        let fields: Vec<_> = form_urlencoded::parse(&bytes).into_owned().collect();
+        let (parts, fields) = fields(request, state, MAX).await?;
         if let Some(signed_in) = parts.extensions.get::<SignedIn>() {
             let token = value(&fields, TOKEN_FIELD);
             if !bool::from(token.as_bytes().ct_eq(signed_in.form_token().as_bytes())) {

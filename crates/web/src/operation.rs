@@ -270,6 +270,14 @@ impl<S> Operation<S> {
         Self { row, handler }
     }
 
+    /// The same operation with its state, so that it can stand in a table beside those of others.
+    pub fn with_state(self, state: S) -> Operation<()>
+    where
+        S: Clone + Send + Sync + 'static,
+    {
+        Operation { row: self.row, handler: self.handler.with_state(state) }
+    }
+
     /// What it does, in one line. It makes the operation part of the API.
     pub fn does(mut self, does: &'static str) -> Self {
         self.row.does = does;

@@ -97,7 +97,7 @@ pub struct Frame<'a> {
 
 impl<'a> Frame<'a> {
     /// A page that is neither live nor wide, and leads nowhere else.
-    pub(crate) fn plain(lang: Lang, title: &'a str, path: &'a str) -> Self {
+    pub fn plain(lang: Lang, title: &'a str, path: &'a str) -> Self {
         Self {
             lang,
             title,

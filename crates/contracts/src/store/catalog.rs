@@ -86,9 +86,10 @@ pub struct Variant {
     /// the only one.
     pub name: Localized,
     pub price: Money,
+    pub offered_in: Option<OfferedIn>,
 }
 
-/// The sale in which a product is sold, instead of by the cart.
+/// The sale in which a variant is sold, instead of by the cart.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct OfferedIn {
@@ -109,7 +110,6 @@ pub struct Product {
     /// At least one, 100 at the most.
     pub variants: Vec<Variant>,
     pub pictures: Vec<Picture>,
-    pub offered_in: Option<OfferedIn>,
     /// Only a product that is published is shown to shoppers.
     pub is_published: bool,
 }
@@ -122,6 +122,7 @@ pub struct Listing {
     /// The lowest of its variants'.
     pub price: Money,
     pub picture: Option<Picture>,
+    /// The first of its variants'.
     pub offered_in: Option<OfferedIn>,
 }
 
@@ -153,10 +154,6 @@ pub trait Catalog: Send + Sync {
 
     fn product(&self, slug: ProductSlug) -> Asked<'_, Option<Product>>;
 
-    /// What these are called and cost now, in the order of the question; `None` for one that is not
-    /// sold.
-    fn variants(&self, skus: Vec<Sku>) -> Asked<'_, Vec<Option<(Product, usize)>>>;
-
-    /// The products of a sale, by item.
+    /// The products of a sale, also those that are not published.
     fn of_sale(&self, sale: SaleId) -> Asked<'_, Vec<Product>>;
 }

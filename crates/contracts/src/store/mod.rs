@@ -5,6 +5,7 @@
 mod account;
 mod catalog;
 mod id;
+mod messages;
 mod order;
 mod payment;
 
@@ -13,6 +14,7 @@ pub use catalog::{
     Catalog, Category, Listing, Localized, OfferedIn, Page, Picture, Product, ProductQuery, ProductSlug, Variant,
 };
 pub use id::{AccountId, BUCKETS, Bucket, OrderId, PaymentId, Sku};
+pub use messages::{Inbox, Posts, Pulled, Receipt};
 pub use order::{
     Delivery, HoldRef, OrderLine, OrderOrigin, OrderState, OrderView, Orders, PaymentOutcome, PaymentSeen,
     SaleDecision, SaleHolds, Transition,

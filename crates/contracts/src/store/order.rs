@@ -120,6 +120,26 @@ pub enum PaymentSeen {
     Refunded,
 }
 
+impl PaymentSeen {
+    pub const ALL: [Self; 5] =
+        [Self::None, Self::BeingConfirmed, Self::Received, Self::ToRefund, Self::Refunded];
+
+    /// Its name in JSON and in databases.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::None => "none",
+            Self::BeingConfirmed => "being_confirmed",
+            Self::Received => "received",
+            Self::ToRefund => "to_refund",
+            Self::Refunded => "refunded",
+        }
+    }
+
+    pub fn from_name(name: &str) -> Option<Self> {
+        Self::ALL.into_iter().find(|seen| seen.as_str() == name)
+    }
+}
+
 /// Where a parcel is.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct Delivery {

@@ -14,6 +14,8 @@ mod missing_segment;
 #[cfg(feature = "nats")]
 mod nats;
 mod real_shortages;
+#[cfg(feature = "sqlite")]
+mod sqlite;
 mod torn_tail;
 mod two_writers;
 mod world;

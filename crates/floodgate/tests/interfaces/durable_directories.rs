@@ -23,7 +23,7 @@ fn the_parent_of_every_new_directory_is_synced() {
     // The directory whose name is not durable yet, by the directory that holds the name.
     let mut pending: HashMap<String, String> = HashMap::new();
     let mut made = Vec::new();
-    for line in trace.lines() {
+    for line in whole_calls(&trace) {
         let quoted = |at: usize| line.split('"').nth(at).unwrap().to_owned();
         let parent = |path: &str| path.rsplit_once('/').unwrap().0.to_owned();
         if line.contains(" mkdir") && line.ends_with("= 0") {
@@ -55,4 +55,28 @@ fn the_parent_of_every_new_directory_is_synced() {
         assert!(made.contains(&dir), "{dir} is not among {made:?}");
     }
     assert!(pending.is_empty(), "not durable: {pending:?}");
+}
+
+/// The calls of a trace, one a line. A call during which another thread made one is written in two
+/// parts.
+fn whole_calls(trace: &str) -> Vec<String> {
+    let mut begun: HashMap<&str, &str> = HashMap::new();
+    let mut calls = Vec::new();
+    for line in trace.lines() {
+        let (thread, call) = line.split_once(' ').unwrap_or((line, ""));
+        if let Some(part) = call.strip_suffix("<unfinished ...>") {
+            begun.insert(thread, part);
+        } else if let Some((_, rest)) = call.split_once(" resumed>") {
+            calls.push(format!(" {}{rest}", begun.remove(thread).unwrap_or_default().trim_start()));
+        } else {
+            calls.push(format!(" {}", call.trim_start()));
+        }
+    }
+    calls
+}
+
+#[test]
+fn a_call_in_two_parts_is_read_as_one() {
+    let trace = "1  mkdir(\"/a\", 0700 <unfinished ...>\n2  fsync(3</b>) = 0\n1  <... mkdir resumed>)   = 0\n";
+    assert_eq!(whole_calls(trace), [" fsync(3</b>) = 0", " mkdir(\"/a\", 0700 )   = 0"]);
 }

@@ -1,0 +1,99 @@
+//! Accounts and sessions in tables: what is read and written within one transaction.
+
+use contracts::store::{AccountId, Profile};
+use engines::{
+    params,
+    sql::{Migration, SqlError, Tx},
+};
+use units::TimeMs;
+
+/// Sessions of one account. The oldest ends when a further one begins.
+const SESSIONS_MAX: usize = 20;
+
+pub(crate) const MIGRATIONS: &[Migration] = &[Migration {
+    name: "accounts and sessions",
+    statements: &[
+        "CREATE TABLE accounts (
+            id BINARY(16) PRIMARY KEY, email VARCHAR(254) NOT NULL, name VARCHAR(100) NOT NULL,
+            password VARCHAR(200) NOT NULL, created_at BIGINT NOT NULL)",
+        "CREATE UNIQUE INDEX accounts_by_email ON accounts (email)",
+        "CREATE TABLE sessions (
+            hash BINARY(32) PRIMARY KEY, account BINARY(16) NOT NULL,
+            began_at BIGINT NOT NULL, ends_at BIGINT NOT NULL)",
+        "CREATE INDEX sessions_of_accounts ON sessions (account, began_at)",
+        "CREATE INDEX sessions_by_end ON sessions (ends_at)",
+    ],
+}];
+
+/// Returns false if the address has an account.
+pub(crate) fn insert(
+    tx: &mut Tx<'_>,
+    at: TimeMs,
+    profile: &Profile,
+    password: &str,
+) -> Result<bool, SqlError> {
+    tx.insert_new(
+        "INSERT INTO accounts (id, email, name, password, created_at) VALUES (?, ?, ?, ?, ?)",
+        params![&profile.account.to_bytes(), &profile.email, &profile.name, password, at.0],
+    )
+}
+
+/// The account of an address, its name and the hash of its password.
+pub(crate) fn by_email(
+    tx: &mut Tx<'_>,
+    email: &str,
+) -> Result<Option<(AccountId, String, String)>, SqlError> {
+    let text = "SELECT id, name, password FROM accounts WHERE email = ?";
+    tx.query_first(text, params![email], |row| {
+        Ok((AccountId::from_bytes(row.array(0)?), row.text(1)?, row.text(2)?))
+    })
+}
+
+pub(crate) fn profile(tx: &mut Tx<'_>, account: AccountId) -> Result<Option<Profile>, SqlError> {
+    let text = "SELECT email, name FROM accounts WHERE id = ?";
+    tx.query_first(text, params![&account.to_bytes()], |row| {
+        Ok(Profile { account, email: row.text(0)?, name: row.text(1)? })
+    })
+}
+
+pub(crate) fn begin_session(
+    tx: &mut Tx<'_>,
+    hash: &[u8; 32],
+    account: AccountId,
+    (now, ends_at): (TimeMs, TimeMs),
+) -> Result<(), SqlError> {
+    let id = account.to_bytes();
+    // What is over goes, some at a time.
+    tx.query("SELECT hash FROM sessions WHERE ends_at <= ? LIMIT 10", params![now.0], |row| row.array::<32>(0))?
+        .into_iter()
+        .try_for_each(|over| end_session(tx, &over))?;
+    let of_account = "SELECT hash FROM sessions WHERE account = ? ORDER BY began_at DESC, hash LIMIT 100";
+    tx.query(of_account, params![&id], |row| row.array::<32>(0))?
+        .into_iter()
+        .skip(SESSIONS_MAX - 1)
+        .try_for_each(|oldest| end_session(tx, &oldest))?;
+    tx.execute(
+        "INSERT INTO sessions (hash, account, began_at, ends_at) VALUES (?, ?, ?, ?)",
+        params![hash, &id, now.0, ends_at.0],
+    )?;
+    Ok(())
+}
+
+pub(crate) fn end_session(tx: &mut Tx<'_>, hash: &[u8; 32]) -> Result<(), SqlError> {
+    tx.execute("DELETE FROM sessions WHERE hash = ?", params![hash])?;
+    Ok(())
+}
+
+/// The account of a session that is not over, its name, and the end of the session.
+pub(crate) fn session(
+    tx: &mut Tx<'_>,
+    hash: &[u8; 32],
+    now: TimeMs,
+) -> Result<Option<(AccountId, String, TimeMs)>, SqlError> {
+    tx.query_first(
+        "SELECT a.id, a.name, s.ends_at FROM sessions s JOIN accounts a ON a.id = s.account \
+         WHERE s.hash = ? AND s.ends_at > ?",
+        params![hash, now.0],
+        |row| Ok((AccountId::from_bytes(row.array(0)?), row.text(1)?, TimeMs(row.count(2)?))),
+    )
+}

@@ -1,0 +1,256 @@
+//! The catalogue as a service: what shoppers' pages ask, and what changes it.
+
+use crate::{
+    rules,
+    store::{self, Filter, PutError},
+};
+use contracts::{
+    SaleId,
+    store::{
+        Asked, Catalog, Category, Listing, Page, Product, ProductQuery, ProductSlug, StoreError,
+    },
+};
+use engines::{
+    clock::Clock,
+    sql::{Sql, SqlError},
+};
+use std::{fmt, sync::Arc};
+
+/// Products of one answer, at the most.
+const PAGE_MAX: usize = 100;
+/// Words of one search, and characters of each; more are left out.
+const WORDS_MAX: usize = 8;
+const WORD_MAX: usize = 40;
+/// Bytes of a stored picture.
+pub const PICTURE_BYTES_MAX: usize = 1 << 20;
+
+/// The context's service.
+pub struct Service {
+    sql: Sql,
+    clock: Arc<dyn Clock>,
+}
+
+impl fmt::Debug for Service {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Service").finish_non_exhaustive()
+    }
+}
+
+fn of_sql(error: &SqlError) -> StoreError {
+    if !error.passes() {
+        tracing::error!(%error, "the catalogue's database");
+    }
+    StoreError::Unavailable("the catalogue cannot be read or changed at the moment".into())
+}
+
+impl Service {
+    /// Brings the tables up to date.
+    pub async fn open(sql: Sql, clock: Arc<dyn Clock>) -> Result<Arc<Self>, SqlError> {
+        sql.migrate(store::MIGRATIONS).await?;
+        Ok(Arc::new(Self { sql, clock }))
+    }
+
+    /// Stores these categories, in this order.
+    pub async fn put_categories(&self, categories: Vec<Category>) -> Result<(), StoreError> {
+        for category in &categories {
+            rules::category(category).map_err(StoreError::Invalid)?;
+        }
+        let written = self.sql.write(move |tx| {
+            let mut all = categories.iter().enumerate();
+            all.try_for_each(|(position, category)| store::put_category(tx, position, category))
+        });
+        written.await.map_err(|error| of_sql(&error))
+    }
+
+    /// Stores a product, in place of the one with its slug if there is one.
+    pub async fn put(&self, product: Product) -> Result<(), StoreError> {
+        rules::product(&product).map_err(StoreError::Invalid)?;
+        let now = self.clock.now();
+        let written = self.sql.write(move |tx| store::put(tx, now, &product)).await;
+        written.map_err(|error| match error {
+            PutError::Sql(error) => of_sql(&error),
+            PutError::Category => StoreError::Invalid("category: there is no such category".into()),
+            PutError::Sku { sku, product } => {
+                StoreError::Conflict(format!("sku {sku}: the product {product} has it already"))
+            }
+        })
+    }
+
+    /// Returns whether it was there.
+    pub async fn remove(&self, slug: ProductSlug) -> Result<bool, StoreError> {
+        self.sql.write(move |tx| store::remove(tx, &slug)).await.map_err(|error| of_sql(&error))
+    }
+
+    /// Stores a picture in SVG. Returns its path: the same for the same bytes.
+    pub async fn put_svg(&self, svg: String) -> Result<String, StoreError> {
+        if svg.len() > PICTURE_BYTES_MAX {
+            return Err(StoreError::Invalid(format!("a picture: want {PICTURE_BYTES_MAX} bytes at the most")));
+        }
+        let name = format!("{}.svg", &blake3::hash(svg.as_bytes()).to_hex()[..32]);
+        let path = format!("/media/{name}");
+        let write = move |tx: &mut engines::sql::Tx<'_>| {
+            store::put_picture(tx, &name, "image/svg+xml", svg.as_bytes())
+        };
+        self.sql.write(write).await.map_err(|error| of_sql(&error))?;
+        Ok(path)
+    }
+
+    /// The media type and the bytes of a picture.
+    pub(crate) async fn picture(&self, name: String) -> Result<Option<(String, Vec<u8>)>, StoreError> {
+        self.sql.read(move |tx| store::picture(tx, &name)).await.map_err(|error| of_sql(&error))
+    }
+
+    async fn list(&self, query: ProductQuery) -> Result<Page<Listing>, StoreError> {
+        let at_most = query.at_most.clamp(1, PAGE_MAX);
+        let after = query.after.map(|after| after.parse::<ProductSlug>()).transpose();
+        let words = query.words.unwrap_or_default().to_lowercase();
+        let words = words.split_whitespace().take(WORDS_MAX);
+        let filter = Filter {
+            category: query.category,
+            words: words.map(|word| word.chars().take(WORD_MAX).collect()).collect(),
+            after: after.map_err(|error| StoreError::Invalid(format!("after: {error}")))?,
+            only_published: true,
+            // One more tells whether there is a further page.
+            at_most: at_most + 1,
+        };
+        let read = self.sql.read(move |tx| store::list(tx, &filter)).await;
+        let mut products = read.map_err(|error| of_sql(&error))?;
+        let is_more = products.len() > at_most;
+        products.truncate(at_most);
+        let next = products.last().filter(|_| is_more).map(|last| last.slug.to_string());
+        Ok(Page { rows: products.into_iter().filter_map(store::listing).collect(), next })
+    }
+
+    /// A product, also one that is not published.
+    pub async fn find(&self, slug: ProductSlug) -> Result<Option<Product>, StoreError> {
+        self.sql.read(move |tx| store::find(tx, &slug)).await.map_err(|error| of_sql(&error))
+    }
+}
+
+impl Catalog for Service {
+    fn categories(&self) -> Asked<'_, Vec<Category>> {
+        Box::pin(async move { self.sql.read(store::categories).await.map_err(|error| of_sql(&error)) })
+    }
+
+    fn products(&self, query: ProductQuery) -> Asked<'_, Page<Listing>> {
+        Box::pin(self.list(query))
+    }
+
+    fn product(&self, slug: ProductSlug) -> Asked<'_, Option<Product>> {
+        Box::pin(async move { Ok(self.find(slug).await?.filter(|product| product.is_published)) })
+    }
+
+    fn of_sale(&self, sale: SaleId) -> Asked<'_, Vec<Product>> {
+        Box::pin(async move {
+            let read = self.sql.read(move |tx| store::of_sale(tx, &sale)).await;
+            read.map_err(|error| of_sql(&error))
+        })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use contracts::store::{Localized, OfferedIn, Variant};
+    use engines::clock::SteadyClock;
+    use units::Money;
+
+    fn said(en: &str, zh: &str) -> Localized {
+        Localized { en: en.into(), zh: zh.into() }
+    }
+
+    fn product(slug: &str, name: Localized, price_minor: u64) -> Product {
+        let price = Money { amount_minor: price_minor, currency: "CNY".parse().unwrap() };
+        let variant = Variant {
+            sku: slug.to_uppercase().parse().unwrap(),
+            name: Localized::default(),
+            price,
+            offered_in: None,
+        };
+        Product {
+            slug: slug.parse().unwrap(),
+            description: said("", ""),
+            name,
+            category: "all".parse().unwrap(),
+            variants: vec![variant],
+            pictures: vec![],
+            is_published: true,
+        }
+    }
+
+    async fn catalogue() -> (Arc<Service>, tempfile::TempDir) {
+        let dir = tempfile::tempdir().unwrap();
+        let sql = engines::sqlite::open(&dir.path().join("catalog.db")).unwrap();
+        let service = Service::open(sql, Arc::new(SteadyClock::start())).await.unwrap();
+        let all = Category { slug: "all".parse().unwrap(), name: said("All", "全部") };
+        service.put_categories(vec![all]).await.unwrap();
+        (service, dir)
+    }
+
+    fn slugs(page: &Page<Listing>) -> Vec<&str> {
+        page.rows.iter().map(|listing| listing.slug.as_str()).collect()
+    }
+
+    #[tokio::test]
+    async fn products_are_listed_page_by_page_and_found_in_both_languages() {
+        let (service, _dir) = catalogue().await;
+        for (slug, en, zh) in
+            [("a1", "Phone 100%", "手机"), ("b2", "Ear_buds", "无线耳机"), ("c3", "Phone case", "手机壳")]
+        {
+            service.put(product(slug, said(en, zh), 100)).await.unwrap();
+        }
+        let ask = async |words: Option<&str>, after: Option<&str>, at_most| {
+            let (words, after) = (words.map(str::to_owned), after.map(str::to_owned));
+            service.products(ProductQuery { category: None, words, after, at_most }).await.unwrap()
+        };
+        let first = ask(None, None, 2).await;
+        assert_eq!((slugs(&first), first.next.as_deref()), (vec!["a1", "b2"], Some("b2")));
+        let second = ask(None, first.next.as_deref(), 2).await;
+        assert_eq!((slugs(&second), second.next.as_deref()), (vec!["c3"], None));
+        for (words, want) in [
+            ("phone", vec!["a1", "c3"]),
+            ("PHONE case", vec!["c3"]),
+            ("手机", vec!["a1", "c3"]),
+            ("耳机", vec!["b2"]),
+            ("100%", vec!["a1"]),
+            ("%", vec!["a1"]),
+            ("r_b", vec!["b2"]),
+            ("' OR '1'='1", vec![]),
+        ] {
+            assert_eq!(slugs(&ask(Some(words), None, 10).await), want, "{words}");
+        }
+    }
+
+    #[tokio::test]
+    async fn a_product_is_replaced_as_a_whole_and_units_have_one_product() {
+        let (service, _dir) = catalogue().await;
+        let mut phone = product("phone", said("Phone", "手机"), 100);
+        phone.variants[0].offered_in =
+            Some(OfferedIn { sale: "launch".parse().unwrap(), item: "phone".parse().unwrap() });
+        service.put(phone.clone()).await.unwrap();
+        assert_eq!(service.of_sale("launch".parse().unwrap()).await, Ok(vec![phone.clone()]));
+        let mut other = product("other", said("Other", "其他"), 100);
+        other.variants[0].sku = phone.variants[0].sku.clone();
+        let taken = service.put(other.clone()).await.unwrap_err();
+        assert_eq!(taken.to_string(), "sku PHONE: the product phone has it already");
+        assert_eq!(service.find(other.slug.clone()).await, Ok(None), "nothing of it was stored");
+
+        phone.variants[0].sku = "PHONE-2".parse().unwrap();
+        phone.variants[0].offered_in = None;
+        phone.is_published = false;
+        service.put(phone.clone()).await.unwrap();
+        assert_eq!(service.of_sale("launch".parse().unwrap()).await, Ok(vec![]));
+        assert_eq!(service.product(phone.slug.clone()).await, Ok(None), "it is not published");
+        service.put(other).await.unwrap();
+        assert_eq!(service.remove(phone.slug.clone()).await, Ok(true));
+        assert_eq!(service.remove(phone.slug).await, Ok(false));
+    }
+
+    #[tokio::test]
+    async fn a_product_of_no_category_is_refused() {
+        let (service, _dir) = catalogue().await;
+        let mut phone = product("phone", said("Phone", "手机"), 100);
+        phone.category = "nowhere".parse().unwrap();
+        assert_eq!(service.put(phone).await.unwrap_err().to_string(), "category: there is no such category");
+    }
+}

@@ -1,0 +1,206 @@
+//! Products in tables: what is read and written within one transaction. A product is stored as its
+//! JSON document, beside columns that it is found by.
+
+use contracts::{
+    SaleId,
+    store::{Category, Listing, Localized, OfferedIn, Product, ProductSlug},
+};
+use engines::{
+    params,
+    sql::{Migration, Param, Row, SqlError, Tx, unexpected},
+};
+use units::TimeMs;
+
+pub(crate) const MIGRATIONS: &[Migration] = &[Migration {
+    name: "categories, products, stock-keeping units, sales' items and pictures",
+    statements: &[
+        "CREATE TABLE categories (
+            slug VARCHAR(64) PRIMARY KEY, position BIGINT NOT NULL,
+            name_en VARCHAR(120) NOT NULL, name_zh VARCHAR(120) NOT NULL)",
+        "CREATE TABLE products (
+            slug VARCHAR(64) PRIMARY KEY, category VARCHAR(64) NOT NULL, is_published BIGINT NOT NULL,
+            changed_at BIGINT NOT NULL, words MEDIUMTEXT NOT NULL, document MEDIUMTEXT NOT NULL)",
+        "CREATE INDEX products_by_category ON products (category, slug)",
+        "CREATE TABLE skus (sku VARCHAR(64) PRIMARY KEY, product VARCHAR(64) NOT NULL)",
+        "CREATE INDEX skus_of_products ON skus (product)",
+        "CREATE TABLE sale_items (
+            sale VARCHAR(40) NOT NULL, product VARCHAR(64) NOT NULL, PRIMARY KEY (sale, product))",
+        "CREATE TABLE pictures (
+            name VARCHAR(100) PRIMARY KEY, media_type VARCHAR(40) NOT NULL, bytes MEDIUMBLOB NOT NULL)",
+    ],
+}];
+
+/// Products of one sale, at the most.
+const SALE_MAX: usize = 200;
+
+pub(crate) fn put_category(tx: &mut Tx<'_>, position: usize, category: &Category) -> Result<(), SqlError> {
+    let (slug, Localized { en, zh }) = (category.slug.as_str(), &category.name);
+    tx.execute("DELETE FROM categories WHERE slug = ?", params![slug])?;
+    tx.execute(
+        "INSERT INTO categories (slug, position, name_en, name_zh) VALUES (?, ?, ?, ?)",
+        params![slug, position, en, zh],
+    )?;
+    Ok(())
+}
+
+pub(crate) fn categories(tx: &mut Tx<'_>) -> Result<Vec<Category>, SqlError> {
+    let text = "SELECT slug, name_en, name_zh FROM categories ORDER BY position, slug LIMIT 200";
+    tx.query(text, &[], |row| {
+        Ok(Category {
+            slug: row.parsed(0, "a slug")?,
+            name: Localized { en: row.text(1)?, zh: row.text(2)? },
+        })
+    })
+}
+
+/// Why a product is not stored.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) enum PutError {
+    Sql(SqlError),
+    /// There is no such category.
+    Category,
+    /// Another product has this unit.
+    Sku { sku: String, product: String },
+}
+
+impl From<SqlError> for PutError {
+    fn from(error: SqlError) -> Self {
+        Self::Sql(error)
+    }
+}
+
+/// Stores a product, in place of the one with its slug if there is one.
+pub(crate) fn put(tx: &mut Tx<'_>, at: TimeMs, product: &Product) -> Result<(), PutError> {
+    let (slug, category) = (product.slug.as_str(), product.category.as_str());
+    let known = "SELECT slug FROM categories WHERE slug = ?";
+    if tx.query_first(known, params![category], |row| row.text(0))?.is_none() {
+        return Err(PutError::Category);
+    }
+    remove(tx, &product.slug)?;
+    for variant in &product.variants {
+        let text = "INSERT INTO skus (sku, product) VALUES (?, ?)";
+        if !tx.insert_new(text, params![variant.sku.as_str(), slug])? {
+            let owner = "SELECT product FROM skus WHERE sku = ?";
+            let owner = tx.query_first(owner, params![variant.sku.as_str()], |row| row.text(0))?;
+            let (sku, product) = (variant.sku.to_string(), owner.unwrap_or_default());
+            return Err(PutError::Sku { sku, product });
+        }
+        if let Some(OfferedIn { sale, .. }) = &variant.offered_in {
+            let text = "INSERT INTO sale_items (sale, product) VALUES (?, ?)";
+            tx.insert_new(text, params![sale.as_str(), slug])?;
+        }
+    }
+    let document =
+        serde_json::to_string(product).map_err(|error| SqlError::Defect(format!("product {slug}: {error}")))?;
+    tx.execute(
+        "INSERT INTO products (slug, category, is_published, changed_at, words, document) \
+         VALUES (?, ?, ?, ?, ?, ?)",
+        params![slug, category, product.is_published, at.0, &words_of(product), &document],
+    )?;
+    Ok(())
+}
+
+/// Returns whether it was there.
+pub(crate) fn remove(tx: &mut Tx<'_>, slug: &ProductSlug) -> Result<bool, SqlError> {
+    let key = params![slug.as_str()];
+    tx.execute("DELETE FROM skus WHERE product = ?", key)?;
+    tx.execute("DELETE FROM sale_items WHERE product = ?", key)?;
+    Ok(tx.execute("DELETE FROM products WHERE slug = ?", key)? > 0)
+}
+
+/// What a product is found by: its names and description, in lower case.
+fn words_of(product: &Product) -> String {
+    let Product { name, description, .. } = product;
+    let skus = product.variants.iter().map(|variant| variant.sku.as_str());
+    let all = [&*name.en, &*name.zh, &*description.en, &*description.zh].into_iter().chain(skus);
+    all.collect::<Vec<_>>().join("\n").to_lowercase()
+}
+
+fn document(row: &Row<'_>) -> Result<Product, SqlError> {
+    serde_json::from_str(&row.text(0)?).map_err(|_| unexpected(0, "a product's document"))
+}
+
+pub(crate) fn find(tx: &mut Tx<'_>, slug: &ProductSlug) -> Result<Option<Product>, SqlError> {
+    tx.query_first("SELECT document FROM products WHERE slug = ?", params![slug.as_str()], document)
+}
+
+pub(crate) fn of_sale(tx: &mut Tx<'_>, sale: &SaleId) -> Result<Vec<Product>, SqlError> {
+    tx.query(
+        "SELECT p.document FROM sale_items s JOIN products p ON p.slug = s.product WHERE s.sale = ? \
+         ORDER BY p.slug LIMIT ?",
+        params![sale.as_str(), SALE_MAX],
+        document,
+    )
+}
+
+/// Which products are listed.
+#[derive(Debug, Clone)]
+pub(crate) struct Filter {
+    pub(crate) category: Option<ProductSlug>,
+    /// In lower case; each must be found.
+    pub(crate) words: Vec<String>,
+    pub(crate) after: Option<ProductSlug>,
+    pub(crate) only_published: bool,
+    pub(crate) at_most: usize,
+}
+
+/// In the order of their slugs.
+pub(crate) fn list(tx: &mut Tx<'_>, filter: &Filter) -> Result<Vec<Product>, SqlError> {
+    let mut text = "SELECT document FROM products WHERE slug > ?".to_owned();
+    let after = filter.after.as_ref().map_or("", ProductSlug::as_str);
+    let mut params = vec![Param::Text(after)];
+    if filter.only_published {
+        text += " AND is_published = 1";
+    }
+    if let Some(category) = &filter.category {
+        text += " AND category = ?";
+        params.push(Param::Text(category.as_str()));
+    }
+    let patterns: Vec<String> = filter.words.iter().map(|word| like(word)).collect();
+    for pattern in &patterns {
+        text += " AND words LIKE ? ESCAPE '!'";
+        params.push(Param::Text(pattern));
+    }
+    text += " ORDER BY slug LIMIT ?";
+    params.push(Param::from(filter.at_most));
+    tx.query(&text, &params, document)
+}
+
+fn like(word: &str) -> String {
+    let mut pattern = String::from("%");
+    for character in word.chars() {
+        if ['%', '_', '!'].contains(&character) {
+            pattern.push('!');
+        }
+        pattern.push(character);
+    }
+    pattern.push('%');
+    pattern
+}
+
+/// A product as a list has it.
+pub(crate) fn listing(product: Product) -> Option<Listing> {
+    let price = product.variants.iter().map(|variant| variant.price).min_by_key(|price| price.amount_minor)?;
+    let offered_in = product.variants.iter().find_map(|variant| variant.offered_in.clone());
+    let Product { slug, name, pictures, .. } = product;
+    Some(Listing { slug, name, price, picture: pictures.into_iter().next(), offered_in })
+}
+
+pub(crate) fn put_picture(
+    tx: &mut Tx<'_>,
+    name: &str,
+    media_type: &str,
+    bytes: &[u8],
+) -> Result<(), SqlError> {
+    tx.insert_new(
+        "INSERT INTO pictures (name, media_type, bytes) VALUES (?, ?, ?)",
+        params![name, media_type, bytes],
+    )?;
+    Ok(())
+}
+
+/// Its type and its bytes.
+pub(crate) fn picture(tx: &mut Tx<'_>, name: &str) -> Result<Option<(String, Vec<u8>)>, SqlError> {
+    let text = "SELECT media_type, bytes FROM pictures WHERE name = ?";
+    tx.query_first(text, params![name], |row| Ok((row.text(0)?, row.bytes(1)?)))
+}

@@ -1,0 +1,247 @@
+//! What every engine of the SQL port must do. `fresh` opens a new, empty database each time.
+
+use super::{Migration, Sql, SqlError, Tx};
+use crate::params;
+use std::sync::{
+    Arc,
+    atomic::{AtomicU32, Ordering::Relaxed},
+};
+use tokio::task::JoinSet;
+
+const MIGRATIONS: &[Migration] = &[Migration {
+    name: "things and a list",
+    statements: &[
+        "CREATE TABLE things (id BINARY(16) PRIMARY KEY, name VARCHAR(64) NOT NULL, amount BIGINT NOT NULL, note MEDIUMTEXT)",
+        "CREATE UNIQUE INDEX things_by_name ON things (name)",
+        "CREATE TABLE list (number {serial}, body MEDIUMBLOB NOT NULL)",
+    ],
+}];
+
+const LATER: &[Migration] = &[
+    MIGRATIONS[0],
+    Migration { name: "a column", statements: &["ALTER TABLE things ADD COLUMN more BIGINT"] },
+];
+
+const EDITED: &[Migration] = &[Migration { name: "things and a list", statements: &["CREATE TABLE things (id BIGINT)"] }];
+
+type Opened<'a> = std::pin::Pin<Box<dyn Future<Output = Sql> + 'a>>;
+
+/// Runs the whole suite.
+///
+/// # Panics
+/// At the first promise that the engine breaks.
+pub async fn check(fresh: &mut dyn FnMut() -> Opened<'static>) {
+    what_was_written_is_read_as_it_was(&fresh().await).await;
+    texts_are_compared_byte_for_byte(&fresh().await).await;
+    a_refused_transaction_leaves_nothing(&fresh().await).await;
+    one_transaction_sees_one_state(&fresh().await).await;
+    the_last_unit_is_taken_once(&fresh().await).await;
+    tables_are_made_once_and_only_by_versions_that_know_them(&fresh().await).await;
+    a_panic_leaves_nothing_and_the_next_one_is_served(&fresh().await).await;
+    serials_are_counted_up(&fresh().await).await;
+}
+
+async fn with_tables(sql: &Sql) {
+    sql.migrate(MIGRATIONS).await.expect("tables are made");
+}
+
+fn put(tx: &mut Tx<'_>, id: u8, name: &str, amount: i64, note: Option<&str>) -> Result<u64, SqlError> {
+    tx.execute(
+        "INSERT INTO things (id, name, amount, note) VALUES (?, ?, ?, ?)",
+        params![&[id; 16], name, amount, note],
+    )
+}
+
+fn amount(tx: &mut Tx<'_>, name: &str) -> Result<Option<i64>, SqlError> {
+    tx.query_first("SELECT amount FROM things WHERE name = ?", params![name], |row| row.int(0))
+}
+
+async fn what_was_written_is_read_as_it_was(sql: &Sql) {
+    with_tables(sql).await;
+    let texts = ["", "Phone", "手机 📱", "a'b\"c\\d\0e%_", &"长".repeat(60)];
+    for (at, text) in texts.into_iter().enumerate() {
+        let note = text.repeat(100);
+        let row = (at as u8, text.to_owned(), i64::MIN + at as i64, note.clone());
+        let written = row.clone();
+        let put_one = move |tx: &mut Tx<'_>| {
+            put(tx, written.0, &written.1, written.2, Some(&written.3))
+        };
+        assert_eq!(sql.write(put_one).await, Ok(1), "{text:?}");
+        let read = sql.read(move |tx| {
+            tx.query("SELECT id, name, amount, note FROM things WHERE id = ?", params![&[at as u8; 16]], |row| {
+                Ok((row.array::<16>(0)?[0], row.text(1)?, row.int(2)?, row.text(3)?))
+            })
+        });
+        assert_eq!(read.await, Ok(vec![row]));
+    }
+    // The bytes of a blob are not a text.
+    let blob: Vec<u8> = (0..=255).collect();
+    let bytes = blob.clone();
+    sql.write(move |tx| tx.insert_serial("INSERT INTO list (body) VALUES (?)", params![&bytes])).await.unwrap();
+    let read = sql.read(|tx| tx.query("SELECT body FROM list", &[], |row| row.bytes(0))).await;
+    assert_eq!(read, Ok(vec![blob]));
+    let read = sql.read(|tx| tx.query("SELECT body FROM list", &[], |row| row.text(0))).await;
+    assert!(matches!(read, Err(SqlError::Schema(_))), "{read:?}");
+    // NULL is told from everything else.
+    sql.write(|tx| put(tx, 99, "none", 0, None)).await.unwrap();
+    let note = |tx: &mut Tx<'_>| {
+        tx.query_first("SELECT note FROM things WHERE name = 'none'", &[], |row| row.maybe_text(0))
+    };
+    assert_eq!(sql.read(note).await, Ok(Some(None)));
+    // What is changed is counted, also if it is changed to what it was.
+    let same = sql.write(|tx| tx.execute("UPDATE things SET amount = 0 WHERE name = 'none'", &[])).await;
+    assert_eq!(same, Ok(1));
+}
+
+async fn texts_are_compared_byte_for_byte(sql: &Sql) {
+    with_tables(sql).await;
+    let names = ["phone", "Phone", "phone ", "phône", "ﬁ", "fi"];
+    for (at, name) in names.into_iter().enumerate() {
+        assert_eq!(sql.write(move |tx| put(tx, at as u8, name, at as i64, None)).await, Ok(1), "{name:?}");
+    }
+    for (at, name) in names.into_iter().enumerate() {
+        assert_eq!(sql.read(move |tx| amount(tx, name)).await, Ok(Some(at as i64)), "{name:?}");
+    }
+    assert_eq!(sql.read(|tx| amount(tx, "PHONE")).await, Ok(None));
+}
+
+#[derive(Debug, PartialEq)]
+enum Refused {
+    SoldOut,
+    Sql(SqlError),
+}
+
+impl From<SqlError> for Refused {
+    fn from(error: SqlError) -> Self {
+        Self::Sql(error)
+    }
+}
+
+async fn a_refused_transaction_leaves_nothing(sql: &Sql) {
+    with_tables(sql).await;
+    let refused = sql.write(|tx| {
+        put(tx, 1, "phone", 1, None)?;
+        Err::<(), Refused>(Refused::SoldOut)
+    });
+    assert_eq!(refused.await, Err(Refused::SoldOut));
+    assert_eq!(sql.read(|tx| amount(tx, "phone")).await, Ok(None));
+    // A key that is there is told from other errors, and the transaction may go on.
+    sql.write(|tx| put(tx, 1, "phone", 1, None)).await.unwrap();
+    let again = sql.write(|tx| {
+        let text = "INSERT INTO things (id, name, amount) VALUES (?, ?, ?)";
+        let by_name = tx.insert_new(text, params![&[2; 16], "phone", 2i64])?;
+        let by_id = tx.insert_new(text, params![&[1; 16], "earbuds", 2i64])?;
+        let new = tx.insert_new(text, params![&[3; 16], "earbuds", 3i64])?;
+        Ok::<_, SqlError>((by_name, by_id, new))
+    });
+    assert_eq!(again.await, Ok((false, false, true)));
+    let wrong = sql.write(|tx| put(tx, 4, "phone", 4, None)).await;
+    assert!(matches!(wrong, Err(SqlError::Duplicate(_))), "{wrong:?}");
+    // A wrong statement is a defect, not a shortage that would be waited for.
+    let wrong = sql.write(|tx| tx.execute("INSERT INTO nothing (id) VALUES (1)", &[])).await;
+    assert!(matches!(wrong, Err(SqlError::Defect(_))), "{wrong:?}");
+    assert!(!wrong.unwrap_err().passes());
+    assert_eq!(sql.read(|tx| amount(tx, "earbuds")).await, Ok(Some(3)));
+}
+
+async fn one_transaction_sees_one_state(sql: &Sql) {
+    with_tables(sql).await;
+    sql.write(|tx| {
+        put(tx, 1, "from", 100, None)?;
+        put(tx, 2, "to", 0, None)
+    })
+    .await
+    .unwrap();
+    let mut moves = JoinSet::new();
+    for _ in 0..50 {
+        let (writer, reader) = (sql.clone(), sql.clone());
+        moves.spawn(async move {
+            writer
+                .write(|tx| {
+                    tx.execute("UPDATE things SET amount = amount - 1 WHERE name = 'from'", &[])?;
+                    tx.execute("UPDATE things SET amount = amount + 1 WHERE name = 'to'", &[])
+                })
+                .await
+                .unwrap();
+        });
+        moves.spawn(async move {
+            let sum = reader.read(|tx| {
+                Ok::<_, SqlError>(amount(tx, "from")?.unwrap() + amount(tx, "to")?.unwrap())
+            });
+            assert_eq!(sum.await, Ok(100));
+        });
+    }
+    moves.join_all().await;
+    assert_eq!(sql.read(|tx| amount(tx, "to")).await, Ok(Some(50)));
+}
+
+/// 64 clients, each of which reads what is left and then takes one.
+async fn the_last_unit_is_taken_once(sql: &Sql) {
+    with_tables(sql).await;
+    sql.write(|tx| put(tx, 1, "phone", 10, None)).await.unwrap();
+    let mut clients = JoinSet::new();
+    for _ in 0..64 {
+        let sql = sql.clone();
+        clients.spawn(async move {
+            loop {
+                let taken = sql.write(|tx| {
+                    let left = tx.query_locked("SELECT amount FROM things WHERE name = 'phone'", &[], |row| row.int(0))?;
+                    if left == [0] {
+                        return Err(Refused::SoldOut);
+                    }
+                    tx.execute("UPDATE things SET amount = ? WHERE name = 'phone'", params![left[0] - 1])?;
+                    Ok(())
+                });
+                match taken.await {
+                    Ok(()) => return true,
+                    Err(Refused::SoldOut) => return false,
+                    Err(Refused::Sql(error)) => assert!(error.passes(), "{error}"),
+                }
+            }
+        });
+    }
+    let taken = clients.join_all().await.into_iter().filter(|taken| *taken).count();
+    assert_eq!(taken, 10);
+    assert_eq!(sql.read(|tx| amount(tx, "phone")).await, Ok(Some(0)));
+}
+
+async fn tables_are_made_once_and_only_by_versions_that_know_them(sql: &Sql) {
+    with_tables(sql).await;
+    sql.write(|tx| put(tx, 1, "phone", 1, None)).await.unwrap();
+    with_tables(sql).await;
+    assert_eq!(sql.migrate(LATER).await, Ok(()));
+    let added = sql.read(|tx| tx.query("SELECT more FROM things", &[], |row| row.maybe_int(0)));
+    assert_eq!(added.await, Ok(vec![None]));
+    let older = sql.migrate(MIGRATIONS).await;
+    assert!(matches!(&older, Err(SqlError::Schema(why)) if why.contains("newer version")), "{older:?}");
+    let edited = sql.migrate(EDITED).await;
+    assert!(matches!(edited, Err(SqlError::Schema(_))), "{edited:?}");
+}
+
+async fn a_panic_leaves_nothing_and_the_next_one_is_served(sql: &Sql) {
+    with_tables(sql).await;
+    let calls = Arc::new(AtomicU32::new(0));
+    let counted = Arc::clone(&calls);
+    let panicked = sql.write(move |tx| {
+        put(tx, 1, "phone", 1, None)?;
+        assert!(counted.fetch_add(1, Relaxed) > 9, "on purpose: a transaction that panics");
+        Ok::<_, SqlError>(())
+    });
+    assert!(matches!(panicked.await, Err(SqlError::Defect(_))));
+    assert_eq!(calls.load(Relaxed), 1);
+    assert_eq!(sql.read(|tx| amount(tx, "phone")).await, Ok(None));
+    assert_eq!(sql.write(|tx| put(tx, 1, "phone", 1, None)).await, Ok(1));
+}
+
+async fn serials_are_counted_up(sql: &Sql) {
+    with_tables(sql).await;
+    let mut last = 0;
+    for _ in 0..3 {
+        let insert = |tx: &mut Tx<'_>| tx.insert_serial("INSERT INTO list (body) VALUES (?)", params![&b"x"[..]]);
+        let number = sql.write(insert).await.unwrap();
+        assert!(number > last);
+        last = number;
+        // A number is not given twice, also after its row is gone.
+        sql.write(move |tx| tx.execute("DELETE FROM list WHERE number = ?", params![number])).await.unwrap();
+    }
+}

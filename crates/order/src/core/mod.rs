@@ -1,0 +1,318 @@
+//! The rules of an order: a pure state machine. A command and the time go in; the order's new
+//! state, the steps of its history and what is to be done outside of it come out.
+//!
+//! Of an order that came from a sale, the sale decides whether a payment came in time: this core
+//! asks it, and follows its answer. Commands may come late, twice and in any order; those of one
+//! sale's hold are told apart by the sequence of the sale's log.
+
+use contracts::store::{Delivery, OrderState, PaymentId, PaymentSeen, Transition};
+use units::TimeMs;
+
+#[cfg(test)]
+mod tests;
+
+/// What the rules need to know of an order.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Order {
+    pub is_from_sale: bool,
+    pub state: OrderState,
+    pub payment: PaymentSeen,
+    /// The payment that it was paid with, or is being paid with.
+    pub payment_id: Option<PaymentId>,
+    pub total_minor: u64,
+    pub delivery: Option<Delivery>,
+    /// The last entry of the sale's log that it has followed; 0 for a cart's order.
+    pub sale_sequence: u64,
+    /// Counts changes.
+    pub version: u64,
+}
+
+impl Order {
+    /// A new one, which waits for its payment, and the first step of its history.
+    pub fn new(
+        total_minor: u64,
+        sale_sequence: Option<u64>,
+        at: TimeMs,
+        actor: &str,
+        reason: &str,
+    ) -> (Self, Transition) {
+        let order = Self {
+            is_from_sale: sale_sequence.is_some(),
+            state: OrderState::AwaitingPayment,
+            payment: PaymentSeen::None,
+            payment_id: None,
+            total_minor,
+            delivery: None,
+            sale_sequence: sale_sequence.unwrap_or(0),
+            version: 1,
+        };
+        let to = order.state;
+        let first = Transition { at, from: None, to, actor: actor.into(), reason: reason.into() };
+        (order, first)
+    }
+}
+
+/// What happened to an order.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Command {
+    /// An entry of the sale's log tells this of the order's hold.
+    InSale { sequence: u64, event: HoldEvent },
+    /// The sale has answered the order's own question.
+    SaleAnswered { payment: PaymentId, is_confirmed: bool },
+    /// The provider has the money.
+    Paid { payment: PaymentId, amount_minor: u64 },
+    /// The shopper has it back.
+    Refunded { payment: PaymentId },
+    Cancel,
+    /// Nobody paid in time. A sale's order expires by its sale.
+    PaymentIsLate,
+    Allocate,
+    Ship(Delivery),
+    Deliver,
+}
+
+/// What the sale tells of a hold.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum HoldEvent {
+    /// It was paid; `payment` is what the sale calls the payment.
+    Confirmed { payment: String, is_late: bool },
+    Released,
+    Expired,
+    /// An operator took it back, also if it was paid.
+    Voided { reason: String },
+    /// This payment bought nothing.
+    RefundDue { payment: String },
+}
+
+/// Who gave the command, and why.
+#[derive(Debug, Clone, Copy)]
+pub struct By<'a> {
+    pub actor: &'a str,
+    pub reason: &'a str,
+}
+
+/// What is to be done outside of the order. Each is done once or more often: it is safe to repeat.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Effect {
+    /// Ask the sale whether this payment came in time.
+    ConfirmHold { payment: PaymentId },
+    /// The shopper does not want the hold any more.
+    ReleaseHold,
+    Refund { payment: PaymentId, why: RefundReason },
+    /// Tell the others that the order is now in its state.
+    Tell,
+}
+
+/// Why money goes back.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum RefundReason {
+    /// The sale did not take the payment: it came too late.
+    TooLate,
+    /// The order was paid already.
+    Twice,
+    /// It is another sum than the order's.
+    WrongAmount,
+    /// The order is cancelled.
+    Cancelled,
+}
+
+impl RefundReason {
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::TooLate => "the payment came too late",
+            Self::Twice => "the order was paid already",
+            Self::WrongAmount => "it is not the order's sum",
+            Self::Cancelled => "the order is cancelled",
+        }
+    }
+}
+
+/// The result of a command.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct Done {
+    /// Whether anything of the order has changed.
+    pub is_changed: bool,
+    pub step: Option<Transition>,
+    pub effects: Vec<Effect>,
+}
+
+/// The command does not fit the order's state: both are named.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Refused {
+    pub command: &'static str,
+    pub state: OrderState,
+}
+
+impl Order {
+    /// Carries out a command. An order that refuses one is as it was.
+    pub fn apply(&mut self, at: TimeMs, by: By<'_>, command: Command) -> Result<Done, Refused> {
+        let before = self.clone();
+        let mut effects = Vec::new();
+        self.follow(command, &mut effects)?;
+        let step = (self.state != before.state).then(|| Transition {
+            at,
+            from: Some(before.state),
+            to: self.state,
+            actor: by.actor.into(),
+            reason: by.reason.into(),
+        });
+        effects.extend(step.is_some().then_some(Effect::Tell));
+        let is_changed = *self != before;
+        self.version += u64::from(is_changed);
+        Ok(Done { is_changed, step, effects })
+    }
+
+    fn follow(&mut self, command: Command, effects: &mut Vec<Effect>) -> Result<(), Refused> {
+        use OrderState::{Allocated, AwaitingPayment, Cancelled, Delivered, Expired, Paid, Shipped};
+        match command {
+            Command::InSale { sequence, event } => {
+                if sequence > self.sale_sequence {
+                    self.sale_sequence = sequence;
+                    self.follow_sale(event, effects);
+                }
+            }
+            Command::SaleAnswered { payment, is_confirmed } => {
+                if self.payment_id == Some(payment) && self.payment == PaymentSeen::BeingConfirmed {
+                    match is_confirmed {
+                        true => self.is_paid(),
+                        false => self.refund(RefundReason::TooLate, effects),
+                    }
+                }
+            }
+            Command::Paid { payment, amount_minor } => self.take(payment, amount_minor, effects),
+            Command::Refunded { payment } => {
+                if self.payment_id == Some(payment) {
+                    self.payment = PaymentSeen::Refunded;
+                }
+            }
+            Command::Cancel => match (self.state, self.payment) {
+                (Cancelled, _) => {}
+                (AwaitingPayment, PaymentSeen::None) => {
+                    self.state = Cancelled;
+                    effects.extend(self.is_from_sale.then_some(Effect::ReleaseHold));
+                }
+                _ => return Err(self.refuse("cancel")),
+            },
+            Command::PaymentIsLate => {
+                if self.state == AwaitingPayment && !self.is_from_sale && self.payment == PaymentSeen::None {
+                    self.state = Expired;
+                }
+            }
+            Command::Allocate => match self.state {
+                Allocated => {}
+                Paid => self.state = Allocated,
+                _ => return Err(self.refuse("allocate")),
+            },
+            Command::Ship(delivery) => match self.state {
+                Shipped if self.delivery.as_ref() == Some(&delivery) => {}
+                Allocated => {
+                    self.state = Shipped;
+                    self.delivery = Some(delivery);
+                }
+                _ => return Err(self.refuse("ship")),
+            },
+            Command::Deliver => match self.state {
+                Delivered => {}
+                Shipped => self.state = Delivered,
+                _ => return Err(self.refuse("deliver")),
+            },
+        }
+        Ok(())
+    }
+
+    fn refuse(&self, command: &'static str) -> Refused {
+        Refused { command, state: self.state }
+    }
+
+    /// The sale has said what became of the hold. What it says is so, whatever the order was.
+    fn follow_sale(&mut self, event: HoldEvent, effects: &mut Vec<Effect>) {
+        let is_ours = |payment: &str| self.payment_id.is_some_and(|ours| ours.to_string() == payment);
+        match event {
+            HoldEvent::Confirmed { payment, is_late: _ } => {
+                if is_ours(&payment) {
+                    self.is_paid();
+                } else if matches!(
+                    self.state,
+                    OrderState::AwaitingPayment | OrderState::Expired | OrderState::Cancelled
+                ) {
+                    // An operator, or another store, has confirmed it. If a payment of ours is under
+                    // way, the sale refuses that one.
+                    self.state = OrderState::Paid;
+                    if self.payment == PaymentSeen::None {
+                        self.payment = PaymentSeen::Received;
+                    }
+                }
+            }
+            HoldEvent::Released => self.ends(OrderState::Cancelled),
+            HoldEvent::Expired => self.ends(OrderState::Expired),
+            HoldEvent::Voided { reason: _ } => {
+                self.ends(OrderState::Cancelled);
+                if matches!(self.state, OrderState::Paid | OrderState::Allocated) {
+                    self.state = OrderState::Cancelled;
+                }
+                if self.payment == PaymentSeen::Received {
+                    self.refund(RefundReason::Cancelled, effects);
+                }
+            }
+            HoldEvent::RefundDue { payment } => {
+                if is_ours(&payment)
+                    && matches!(self.payment, PaymentSeen::BeingConfirmed | PaymentSeen::Received)
+                {
+                    self.refund(RefundReason::TooLate, effects);
+                }
+            }
+        }
+    }
+
+    /// The hold is over, and was not paid.
+    fn ends(&mut self, state: OrderState) {
+        if self.state == OrderState::AwaitingPayment {
+            self.state = state;
+        }
+    }
+
+    fn take(&mut self, payment: PaymentId, amount_minor: u64, effects: &mut Vec<Effect>) {
+        if self.payment_id == Some(payment) {
+            return;
+        }
+        let refund = |why| Effect::Refund { payment, why };
+        if amount_minor != self.total_minor {
+            return effects.push(refund(RefundReason::WrongAmount));
+        }
+        // One that went back, or is on its way back, has made room for another.
+        let is_free = matches!(self.payment, PaymentSeen::None | PaymentSeen::ToRefund | PaymentSeen::Refunded);
+        let is_over = !matches!(
+            self.state,
+            OrderState::AwaitingPayment | OrderState::Expired | OrderState::Cancelled
+        );
+        if !is_free || is_over {
+            return effects.push(refund(RefundReason::Twice));
+        }
+        if self.is_from_sale {
+            // It may have expired by our clock and be good by the sale's, or there is stock left
+            // for late payments.
+            (self.payment_id, self.payment) = (Some(payment), PaymentSeen::BeingConfirmed);
+            effects.push(Effect::ConfirmHold { payment });
+        } else if self.state == OrderState::AwaitingPayment {
+            self.payment_id = Some(payment);
+            self.is_paid();
+        } else {
+            effects.push(refund(RefundReason::TooLate));
+        }
+    }
+
+    fn is_paid(&mut self) {
+        self.payment = PaymentSeen::Received;
+        if matches!(self.state, OrderState::AwaitingPayment | OrderState::Expired | OrderState::Cancelled) {
+            self.state = OrderState::Paid;
+        }
+    }
+
+    /// The payment that the order has goes back.
+    fn refund(&mut self, why: RefundReason, effects: &mut Vec<Effect>) {
+        if let Some(payment) = self.payment_id {
+            self.payment = PaymentSeen::ToRefund;
+            effects.push(Effect::Refund { payment, why });
+        }
+    }
+}

@@ -1,0 +1,229 @@
+//! What an order does, as a ledger: commands, and what comes of each.
+
+use super::{
+    By, Command, Effect,
+    HoldEvent::{Confirmed, Expired, RefundDue, Released, Voided},
+    Order, RefundReason,
+};
+use contracts::store::{Delivery, OrderState, PaymentId, PaymentSeen};
+use units::TimeMs;
+
+const BY: By<'static> = By { actor: "test", reason: "because" };
+const TOTAL: u64 = 199_900;
+
+fn payment(number: u8) -> PaymentId {
+    PaymentId::new(TimeMs(1_795_521_600_000), [number; 16])
+}
+
+fn paid(number: u8) -> Command {
+    Command::Paid { payment: payment(number), amount_minor: TOTAL }
+}
+
+fn in_sale(sequence: u64, event: super::HoldEvent) -> Command {
+    Command::InSale { sequence, event }
+}
+
+fn answered(number: u8, is_confirmed: bool) -> Command {
+    Command::SaleAnswered { payment: payment(number), is_confirmed }
+}
+
+fn confirmed(number: u8) -> super::HoldEvent {
+    Confirmed { payment: payment(number).to_string(), is_late: false }
+}
+
+fn parcel() -> Delivery {
+    Delivery { carrier: "SF".into(), tracking: "SF1".into() }
+}
+
+/// Applies each command; after it the order is in this state and its payment stands so, and these
+/// effects were asked for.
+fn check(is_from_sale: bool, steps: Vec<(Command, OrderState, PaymentSeen, Vec<Effect>)>) {
+    let (mut order, _) = Order::new(TOTAL, is_from_sale.then_some(7), TimeMs(0), "test", "new");
+    for (at, (command, state, payment, want)) in steps.into_iter().enumerate() {
+        let (before, said) = (order.clone(), format!("{command:?}"));
+        let done = order.apply(TimeMs(at as u64), BY, command.clone()).unwrap();
+        assert_eq!((order.state, order.payment), (state, payment), "{said}");
+        let asked: Vec<Effect> = done.effects.into_iter().filter(|effect| *effect != Effect::Tell).collect();
+        assert_eq!(asked, want, "{said}");
+        assert_eq!(done.step.is_some(), order.state != before.state, "{said}");
+        assert_eq!(done.is_changed, order.version > before.version, "{said}");
+        // Whatever came comes once more, and does nothing but ask again for a refund that it asked
+        // for already.
+        let once = order.clone();
+        let again = order.apply(TimeMs(at as u64), BY, command).unwrap();
+        let refunds = |effect: &Effect| matches!(effect, Effect::Refund { .. });
+        assert!(order == once && again.effects.iter().all(refunds), "{said} again: {again:?}");
+    }
+}
+
+use OrderState::{Allocated, AwaitingPayment, Cancelled, Delivered, Paid, Shipped};
+use PaymentSeen::{BeingConfirmed, None as Nothing, Received, Refunded, ToRefund};
+
+fn confirm(number: u8) -> Vec<Effect> {
+    vec![Effect::ConfirmHold { payment: payment(number) }]
+}
+
+fn refund(number: u8, why: RefundReason) -> Vec<Effect> {
+    vec![Effect::Refund { payment: payment(number), why }]
+}
+
+#[test]
+fn a_winner_pays_and_the_sale_agrees() {
+    check(
+        true,
+        vec![
+            (paid(1), AwaitingPayment, BeingConfirmed, confirm(1)),
+            (answered(1, true), Paid, Received, vec![]),
+            // The event of the same decision.
+            (in_sale(9, confirmed(1)), Paid, Received, vec![]),
+            (Command::Allocate, Allocated, Received, vec![]),
+            (Command::Ship(parcel()), Shipped, Received, vec![]),
+            (Command::Deliver, Delivered, Received, vec![]),
+        ],
+    );
+}
+
+#[test]
+fn the_sales_event_may_come_before_its_answer() {
+    check(
+        true,
+        vec![
+            (paid(1), AwaitingPayment, BeingConfirmed, confirm(1)),
+            (in_sale(9, confirmed(1)), Paid, Received, vec![]),
+            (answered(1, true), Paid, Received, vec![]),
+        ],
+    );
+}
+
+#[test]
+fn a_payment_that_the_sale_refuses_goes_back() {
+    check(
+        true,
+        vec![
+            (in_sale(9, Expired), OrderState::Expired, Nothing, vec![]),
+            (paid(1), OrderState::Expired, BeingConfirmed, confirm(1)),
+            (answered(1, false), OrderState::Expired, ToRefund, refund(1, RefundReason::TooLate)),
+            (in_sale(11, RefundDue { payment: payment(1).to_string() }), OrderState::Expired, ToRefund, vec![]),
+            (Command::Refunded { payment: payment(1) }, OrderState::Expired, Refunded, vec![]),
+        ],
+    );
+}
+
+#[test]
+fn a_late_payment_that_the_sale_takes_makes_the_order_paid() {
+    check(
+        true,
+        vec![
+            (in_sale(9, Expired), OrderState::Expired, Nothing, vec![]),
+            (paid(1), OrderState::Expired, BeingConfirmed, confirm(1)),
+            (answered(1, true), Paid, Received, vec![]),
+        ],
+    );
+}
+
+#[test]
+fn what_was_paid_twice_goes_back_once() {
+    check(
+        true,
+        vec![
+            (paid(1), AwaitingPayment, BeingConfirmed, confirm(1)),
+            (paid(2), AwaitingPayment, BeingConfirmed, refund(2, RefundReason::Twice)),
+            (answered(1, true), Paid, Received, vec![]),
+            (paid(3), Paid, Received, refund(3, RefundReason::Twice)),
+            (Command::Refunded { payment: payment(2) }, Paid, Received, vec![]),
+        ],
+    );
+}
+
+#[test]
+fn a_void_of_a_paid_hold_cancels_the_order_and_returns_the_money() {
+    let void = || Voided { reason: "a bot".into() };
+    check(
+        true,
+        vec![
+            (paid(1), AwaitingPayment, BeingConfirmed, confirm(1)),
+            (answered(1, true), Paid, Received, vec![]),
+            (in_sale(20, void()), Cancelled, ToRefund, refund(1, RefundReason::Cancelled)),
+            (Command::Refunded { payment: payment(1) }, Cancelled, Refunded, vec![]),
+        ],
+    );
+    check(true, vec![(in_sale(20, void()), Cancelled, Nothing, vec![])]);
+}
+
+#[test]
+fn a_shopper_gives_the_order_up_and_the_sale_gets_its_unit_back() {
+    check(
+        true,
+        vec![
+            (Command::Cancel, Cancelled, Nothing, vec![Effect::ReleaseHold]),
+            (in_sale(9, Released), Cancelled, Nothing, vec![]),
+            // The provider's page was still open: the sale decides.
+            (paid(1), Cancelled, BeingConfirmed, confirm(1)),
+            (answered(1, false), Cancelled, ToRefund, refund(1, RefundReason::TooLate)),
+        ],
+    );
+}
+
+#[test]
+fn what_an_operator_confirms_is_paid_and_a_payment_under_way_goes_back() {
+    let by_hand = || Confirmed { payment: "bank-4711".into(), is_late: false };
+    check(true, vec![(in_sale(9, by_hand()), Paid, Received, vec![])]);
+    check(
+        true,
+        vec![
+            (paid(1), AwaitingPayment, BeingConfirmed, confirm(1)),
+            (in_sale(9, by_hand()), Paid, BeingConfirmed, vec![]),
+            (answered(1, false), Paid, ToRefund, refund(1, RefundReason::TooLate)),
+        ],
+    );
+}
+
+#[test]
+fn a_carts_order_is_paid_at_once_or_expires() {
+    check(false, vec![(paid(1), Paid, Received, vec![])]);
+    check(
+        false,
+        vec![
+            (Command::PaymentIsLate, OrderState::Expired, Nothing, vec![]),
+            (paid(1), OrderState::Expired, Nothing, refund(1, RefundReason::TooLate)),
+        ],
+    );
+    check(true, vec![(Command::PaymentIsLate, AwaitingPayment, Nothing, vec![])]);
+}
+
+#[test]
+fn another_sum_than_the_orders_goes_back() {
+    let wrong = Command::Paid { payment: payment(1), amount_minor: TOTAL - 1 };
+    check(true, vec![(wrong, AwaitingPayment, Nothing, refund(1, RefundReason::WrongAmount))]);
+}
+
+#[test]
+fn old_entries_of_the_sales_log_change_nothing() {
+    check(
+        true,
+        vec![
+            (in_sale(7, Expired), AwaitingPayment, Nothing, vec![]),
+            (in_sale(9, confirmed(1)), Paid, Received, vec![]),
+            (in_sale(8, Voided { reason: "old".into() }), Paid, Received, vec![]),
+        ],
+    );
+}
+
+#[test]
+fn what_does_not_fit_the_state_is_refused_and_changes_nothing() {
+    let refused = |prepare: Vec<Command>, command: Command| {
+        let (mut order, _) = Order::new(TOTAL, None, TimeMs(0), "test", "new");
+        prepare.into_iter().for_each(|command| drop(order.apply(TimeMs(0), BY, command).unwrap()));
+        let before = order.clone();
+        let refused = order.apply(TimeMs(1), BY, command).unwrap_err();
+        assert_eq!(order, before);
+        (refused.command, refused.state)
+    };
+    assert_eq!(refused(vec![], Command::Ship(parcel())), ("ship", AwaitingPayment));
+    assert_eq!(refused(vec![paid(1)], Command::Deliver), ("deliver", Paid));
+    assert_eq!(refused(vec![paid(1)], Command::Cancel), ("cancel", Paid));
+    let shipped = || vec![paid(1), Command::Allocate, Command::Ship(parcel())];
+    let other = Delivery { carrier: "SF".into(), tracking: "SF2".into() };
+    assert_eq!(refused(shipped(), Command::Ship(other)), ("ship", Shipped));
+    assert_eq!(refused(vec![Command::Cancel], Command::Allocate), ("allocate", Cancelled));
+}

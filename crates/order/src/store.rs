@@ -1,0 +1,527 @@
+//! Orders in tables: what is read and written within one transaction on one shard. It knows the
+//! rules only as [`core`](crate::core) has them.
+
+use crate::core::{By, Command, Effect, Order, Refused};
+use contracts::store::{
+    Bucket, Delivery, HoldRef, OrderId, OrderLine, OrderOrigin, OrderState, OrderView, PaymentId,
+    PaymentSeen, Transition,
+};
+use engines::{
+    params,
+    sql::{Migration, Row, Sql, SqlError, Tx, unexpected},
+};
+use serde_json::json;
+use std::fmt;
+use units::{Currency, Money, TimeMs};
+
+const MIGRATIONS: &[Migration] = &[Migration {
+    name: "orders with their lines and history, tasks, and the outbox",
+    statements: &[
+        "CREATE TABLE orders (
+            id BINARY(16) PRIMARY KEY, shopper VARCHAR(64) NOT NULL,
+            sale VARCHAR(40), hold BINARY(16), sale_sequence BIGINT NOT NULL,
+            state VARCHAR(20) NOT NULL, payment_seen VARCHAR(20) NOT NULL, payment BINARY(16),
+            currency VARCHAR(3) NOT NULL, total_minor BIGINT NOT NULL, pay_by BIGINT,
+            carrier VARCHAR(100), tracking VARCHAR(100),
+            created_at BIGINT NOT NULL, version BIGINT NOT NULL)",
+        "CREATE UNIQUE INDEX orders_of_holds ON orders (sale, hold)",
+        "CREATE INDEX orders_of_shoppers ON orders (shopper, id)",
+        "CREATE INDEX orders_by_state ON orders (state, id)",
+        "CREATE TABLE order_lines (
+            order_id BINARY(16) NOT NULL, number BIGINT NOT NULL, sku VARCHAR(64) NOT NULL,
+            name VARCHAR(200) NOT NULL, name_zh VARCHAR(200) NOT NULL,
+            quantity BIGINT NOT NULL, price_minor BIGINT NOT NULL,
+            PRIMARY KEY (order_id, number))",
+        "CREATE TABLE order_history (
+            order_id BINARY(16) NOT NULL, number BIGINT NOT NULL, at BIGINT NOT NULL,
+            from_state VARCHAR(20), to_state VARCHAR(20) NOT NULL,
+            actor VARCHAR(200) NOT NULL, reason VARCHAR(200) NOT NULL,
+            PRIMARY KEY (order_id, number))",
+        "CREATE TABLE tasks (
+            number {serial}, kind VARCHAR(20) NOT NULL, order_id BINARY(16) NOT NULL,
+            payment BINARY(16) NOT NULL, reason VARCHAR(200) NOT NULL,
+            due_at BIGINT NOT NULL, tries BIGINT NOT NULL)",
+        "CREATE UNIQUE INDEX tasks_once ON tasks (order_id, kind, payment)",
+        "CREATE INDEX tasks_by_time ON tasks (due_at)",
+        "CREATE TABLE outbox (number {serial}, body MEDIUMTEXT NOT NULL)",
+    ],
+}];
+
+/// The databases over which orders are spread.
+#[derive(Debug, Clone)]
+pub struct Shards(Vec<Sql>);
+
+impl Shards {
+    /// Takes these, at least one, in an order that stays the same for good, and brings their tables
+    /// up to date.
+    pub async fn open(all: Vec<Sql>) -> Result<Self, SqlError> {
+        assert!(!all.is_empty(), "a shop without a database");
+        for shard in &all {
+            shard.migrate(MIGRATIONS).await?;
+        }
+        Ok(Self(all))
+    }
+
+    /// The shard of a bucket. Version 1 of the directory: neighbouring buckets share a shard.
+    pub(crate) fn of(&self, bucket: Bucket) -> &Sql {
+        &self.0[self.number_of(bucket)]
+    }
+
+    pub(crate) fn number_of(&self, bucket: Bucket) -> usize {
+        usize::from(bucket.number()) * self.0.len() / usize::from(contracts::store::BUCKETS)
+    }
+
+    pub(crate) fn all(&self) -> &[Sql] {
+        &self.0
+    }
+}
+
+/// Why a change of an order was not made.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum OrderError {
+    Sql(SqlError),
+    NotFound(OrderId),
+    Refused(Refused),
+}
+
+impl From<SqlError> for OrderError {
+    fn from(error: SqlError) -> Self {
+        Self::Sql(error)
+    }
+}
+
+impl fmt::Display for OrderError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Sql(error) => error.fmt(f),
+            Self::NotFound(order) => write!(f, "order {order}: there is none"),
+            Self::Refused(Refused { command, state }) => {
+                write!(f, "{command}: the order is {}", state.as_str().replace('_', " "))
+            }
+        }
+    }
+}
+
+impl std::error::Error for OrderError {}
+
+/// A new order.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct NewOrder {
+    pub(crate) id: OrderId,
+    pub(crate) shopper: String,
+    pub(crate) hold: Option<(HoldRef, u64)>,
+    pub(crate) currency: Currency,
+    pub(crate) lines: Vec<OrderLine>,
+    pub(crate) pay_by: Option<TimeMs>,
+}
+
+impl NewOrder {
+    /// `None` if it is more than a number can say.
+    pub(crate) fn total_minor(&self) -> Option<u64> {
+        let add = |sum: u64, line: &OrderLine| {
+            sum.checked_add(line.price_minor.checked_mul(u64::from(line.quantity))?)
+        };
+        self.lines.iter().try_fold(0, add).filter(|total| i64::try_from(*total).is_ok())
+    }
+}
+
+/// A row of `orders`.
+#[derive(Debug, Clone)]
+pub(crate) struct Stored {
+    pub(crate) id: OrderId,
+    pub(crate) shopper: String,
+    pub(crate) hold: Option<HoldRef>,
+    pub(crate) currency: Currency,
+    pub(crate) pay_by: Option<TimeMs>,
+    pub(crate) created_at: TimeMs,
+    pub(crate) order: Order,
+}
+
+const COLUMNS: &str = "id, shopper, sale, hold, sale_sequence, state, payment_seen, payment, currency, \
+    total_minor, pay_by, carrier, tracking, created_at, version";
+
+fn stored(row: &Row<'_>) -> Result<Stored, SqlError> {
+    let hold = match (row.maybe_text(2)?, row.maybe_bytes(3)?) {
+        (Some(sale), Some(hold)) => {
+            let hold = <[u8; 16]>::try_from(hold).map_err(|_| unexpected(3, "a hold"))?;
+            let sale = sale.parse().map_err(|_| unexpected(2, "a sale"))?;
+            Some(HoldRef { sale, hold: contracts::AttemptId(hold) })
+        }
+        _ => None,
+    };
+    let state = OrderState::from_name(&row.text(5)?).ok_or_else(|| unexpected(5, "a state"))?;
+    let payment = PaymentSeen::from_name(&row.text(6)?).ok_or_else(|| unexpected(6, "how the payment stands"))?;
+    let payment_id = match row.maybe_bytes(7)? {
+        Some(_) => Some(PaymentId::from_bytes(row.array(7)?)),
+        None => None,
+    };
+    let delivery = match (row.maybe_text(11)?, row.maybe_text(12)?) {
+        (Some(carrier), Some(tracking)) => Some(Delivery { carrier, tracking }),
+        _ => None,
+    };
+    Ok(Stored {
+        id: OrderId::from_bytes(row.array(0)?),
+        shopper: row.text(1)?,
+        currency: row.parsed(8, "a currency")?,
+        pay_by: row.maybe_count(10)?.map(TimeMs),
+        created_at: TimeMs(row.count(13)?),
+        order: Order {
+            is_from_sale: hold.is_some(),
+            state,
+            payment,
+            payment_id,
+            total_minor: row.count(9)?,
+            delivery,
+            sale_sequence: row.count(4)?,
+            version: row.count(14)?,
+        },
+        hold,
+    })
+}
+
+/// Stores a new order, unless its hold has one. Returns whether it is new.
+pub(crate) fn create(tx: &mut Tx<'_>, at: TimeMs, by: By<'_>, new: &NewOrder) -> Result<bool, SqlError> {
+    let total = new.total_minor().ok_or_else(|| SqlError::Defect("an order's total is too large".into()))?;
+    let sequence = new.hold.as_ref().map(|(_, sequence)| *sequence);
+    let (order, step) = Order::new(total, sequence, at, by.actor, by.reason);
+    let hold = new.hold.as_ref().map(|(hold, _)| hold);
+    let id = new.id.to_bytes();
+    let is_new = tx.insert_new(
+        "INSERT INTO orders (id, shopper, sale, hold, sale_sequence, state, payment_seen, currency, \
+         total_minor, pay_by, created_at, version) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
+        params![
+            &id,
+            &new.shopper,
+            hold.map(|hold| hold.sale.as_str()),
+            hold.map(|hold| &hold.hold.0),
+            order.sale_sequence,
+            order.state.as_str(),
+            order.payment.as_str(),
+            new.currency.as_str(),
+            total,
+            new.pay_by.map(|at| at.0),
+            at.0,
+            order.version
+        ],
+    )?;
+    if !is_new {
+        return Ok(false);
+    }
+    for (number, line) in new.lines.iter().enumerate() {
+        tx.execute(
+            "INSERT INTO order_lines (order_id, number, sku, name, name_zh, quantity, price_minor) \
+             VALUES (?, ?, ?, ?, ?, ?, ?)",
+            params![
+                &id,
+                number,
+                line.sku.as_str(),
+                &line.name,
+                &line.name_zh,
+                line.quantity,
+                line.price_minor
+            ],
+        )?;
+    }
+    let stored = Stored {
+        id: new.id,
+        shopper: new.shopper.clone(),
+        hold: hold.cloned(),
+        currency: new.currency,
+        pay_by: new.pay_by,
+        created_at: at,
+        order,
+    };
+    note_step(tx, &stored, &step)?;
+    tell(tx, &stored, at)?;
+    Ok(true)
+}
+
+/// Carries out a command on an order. Returns the order after it, and whether anything changed.
+pub(crate) fn apply(
+    tx: &mut Tx<'_>,
+    at: TimeMs,
+    id: OrderId,
+    by: By<'_>,
+    command: Command,
+) -> Result<(Stored, bool), OrderError> {
+    let mut found = find(tx, id, true)?.ok_or(OrderError::NotFound(id))?;
+    let done = found.order.apply(at, by, command).map_err(OrderError::Refused)?;
+    if done.is_changed {
+        let (order, bytes) = (&found.order, id.to_bytes());
+        let payment = order.payment_id.map(PaymentId::to_bytes);
+        let delivery = order.delivery.as_ref();
+        tx.execute(
+            "UPDATE orders SET sale_sequence = ?, state = ?, payment_seen = ?, payment = ?, carrier = ?, \
+             tracking = ?, version = ? WHERE id = ?",
+            params![
+                order.sale_sequence,
+                order.state.as_str(),
+                order.payment.as_str(),
+                payment.as_ref(),
+                delivery.map(|delivery| &delivery.carrier),
+                delivery.map(|delivery| &delivery.tracking),
+                order.version,
+                &bytes
+            ],
+        )?;
+    }
+    if let Some(step) = &done.step {
+        note_step(tx, &found, step)?;
+    }
+    for effect in done.effects {
+        match effect {
+            Effect::Tell => tell(tx, &found, at)?,
+            Effect::ConfirmHold { payment } => {
+                add_task(tx, at, id, TaskKind::Confirm, Some(payment), "")?;
+            }
+            Effect::ReleaseHold => add_task(tx, at, id, TaskKind::Release, None, "")?,
+            Effect::Refund { payment, why } => {
+                add_task(tx, at, id, TaskKind::Refund, Some(payment), why.as_str())?;
+            }
+        }
+    }
+    Ok((found, done.is_changed))
+}
+
+/// The order with this id. `is_locked`: no other transaction changes it before this one has ended.
+pub(crate) fn find(tx: &mut Tx<'_>, id: OrderId, is_locked: bool) -> Result<Option<Stored>, SqlError> {
+    let text = format!("SELECT {COLUMNS} FROM orders WHERE id = ?");
+    let key = id.to_bytes();
+    let found = match is_locked {
+        true => tx.query_locked(&text, params![&key], stored)?,
+        false => tx.query(&text, params![&key], stored)?,
+    };
+    Ok(found.into_iter().next())
+}
+
+/// The order of a hold on this shard.
+pub(crate) fn of_hold(tx: &mut Tx<'_>, hold: &HoldRef) -> Result<Option<OrderId>, SqlError> {
+    let key = params![hold.sale.as_str(), &hold.hold.0];
+    tx.query_first("SELECT id FROM orders WHERE sale = ? AND hold = ?", key, |row| {
+        row.array(0).map(OrderId::from_bytes)
+    })
+}
+
+/// Orders of a shopper, newest first, older than `before`.
+pub(crate) fn of_shopper(
+    tx: &mut Tx<'_>,
+    shopper: &str,
+    before: Option<OrderId>,
+    at_most: usize,
+) -> Result<Vec<OrderView>, SqlError> {
+    let before = before.map_or([0xff; 16], OrderId::to_bytes);
+    let text =
+        format!("SELECT {COLUMNS} FROM orders WHERE shopper = ? AND id < ? ORDER BY id DESC LIMIT ?");
+    let found = tx.query(&text, params![shopper, &before, at_most], stored)?;
+    found.into_iter().map(|stored| view(tx, stored)).collect()
+}
+
+/// Orders of this shard, newest first, older than `before`; of all states, or of one.
+pub(crate) fn newest(
+    tx: &mut Tx<'_>,
+    state: Option<OrderState>,
+    before: Option<OrderId>,
+    at_most: usize,
+) -> Result<Vec<Stored>, SqlError> {
+    let before = before.map_or([0xff; 16], OrderId::to_bytes);
+    match state {
+        Some(state) => tx.query(
+            &format!("SELECT {COLUMNS} FROM orders WHERE state = ? AND id < ? ORDER BY id DESC LIMIT ?"),
+            params![state.as_str(), &before, at_most],
+            stored,
+        ),
+        None => tx.query(
+            &format!("SELECT {COLUMNS} FROM orders WHERE id < ? ORDER BY id DESC LIMIT ?"),
+            params![&before, at_most],
+            stored,
+        ),
+    }
+}
+
+/// The whole of an order.
+pub(crate) fn view(tx: &mut Tx<'_>, stored: Stored) -> Result<OrderView, SqlError> {
+    let key = stored.id.to_bytes();
+    let lines = tx.query(
+        "SELECT sku, name, name_zh, quantity, price_minor FROM order_lines WHERE order_id = ? ORDER BY number",
+        params![&key],
+        |row| {
+            Ok(OrderLine {
+                sku: row.parsed(0, "a sku")?,
+                name: row.text(1)?,
+                name_zh: row.text(2)?,
+                quantity: u32::try_from(row.count(3)?).map_err(|_| unexpected(3, "a quantity"))?,
+                price_minor: row.count(4)?,
+            })
+        },
+    )?;
+    let state = |name: &str, column| OrderState::from_name(name).ok_or_else(|| unexpected(column, "a state"));
+    let history = tx.query(
+        "SELECT at, from_state, to_state, actor, reason FROM order_history WHERE order_id = ? ORDER BY number",
+        params![&key],
+        |row| {
+            Ok(Transition {
+                at: TimeMs(row.count(0)?),
+                from: row.maybe_text(1)?.map(|name| state(&name, 1)).transpose()?,
+                to: state(&row.text(2)?, 2)?,
+                actor: row.text(3)?,
+                reason: row.text(4)?,
+            })
+        },
+    )?;
+    let Stored { id, shopper, hold, currency, pay_by, created_at, order } = stored;
+    Ok(OrderView {
+        id,
+        shopper,
+        origin: hold.map_or(OrderOrigin::Cart, OrderOrigin::Sale),
+        state: order.state,
+        payment: order.payment,
+        lines,
+        total: Money { amount_minor: order.total_minor, currency },
+        pay_by,
+        delivery: order.delivery,
+        created_at,
+        version: order.version,
+        history,
+    })
+}
+
+/// Writes a step into the history, under the version that the order has after it.
+fn note_step(tx: &mut Tx<'_>, stored: &Stored, step: &Transition) -> Result<(), SqlError> {
+    tx.execute(
+        "INSERT INTO order_history (order_id, number, at, from_state, to_state, actor, reason) \
+         VALUES (?, ?, ?, ?, ?, ?, ?)",
+        params![
+            &stored.id.to_bytes(),
+            stored.order.version,
+            step.at.0,
+            step.from.map(OrderState::as_str),
+            step.to.as_str(),
+            &step.actor,
+            &step.reason
+        ],
+    )?;
+    Ok(())
+}
+
+/// Puts an event into the outbox: the order is now in its state.
+fn tell(tx: &mut Tx<'_>, stored: &Stored, at: TimeMs) -> Result<(), SqlError> {
+    let order = &stored.order;
+    let event = json!({
+        "specversion": "1.0",
+        "id": format!("{}-{}", stored.id, order.version),
+        "source": "/orders",
+        "type": format!("floodgate.order.{}", order.state.as_str()),
+        "subject": stored.id,
+        "time": at,
+        "datacontenttype": "application/json",
+        "data": {
+            "order": stored.id,
+            "shopper": stored.shopper,
+            "sale": stored.hold.as_ref().map(|hold| &hold.sale),
+            "hold": stored.hold.as_ref().map(|hold| hold.hold.to_string()),
+            "total_minor": order.total_minor,
+            "currency": stored.currency,
+            "version": order.version,
+            "delivery": order.delivery,
+        },
+    });
+    tx.execute("INSERT INTO outbox (body) VALUES (?)", params![&event.to_string()])?;
+    Ok(())
+}
+
+/// Events that are to be told, oldest first, with their numbers.
+pub(crate) fn outbox(tx: &mut Tx<'_>, at_most: usize) -> Result<Vec<(u64, String)>, SqlError> {
+    tx.query("SELECT number, body FROM outbox ORDER BY number LIMIT ?", params![at_most], |row| {
+        Ok((row.count(0)?, row.text(1)?))
+    })
+}
+
+/// These were told.
+pub(crate) fn told(tx: &mut Tx<'_>, numbers: &[u64]) -> Result<(), SqlError> {
+    for number in numbers {
+        tx.execute("DELETE FROM outbox WHERE number = ?", params![*number])?;
+    }
+    Ok(())
+}
+
+/// What is to be done outside of the database.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum TaskKind {
+    Confirm,
+    Release,
+    Refund,
+}
+
+impl TaskKind {
+    const ALL: [Self; 3] = [Self::Confirm, Self::Release, Self::Refund];
+
+    pub(crate) fn as_str(self) -> &'static str {
+        match self {
+            Self::Confirm => "confirm",
+            Self::Release => "release",
+            Self::Refund => "refund",
+        }
+    }
+}
+
+/// A task that is due.
+#[derive(Debug, Clone)]
+pub(crate) struct Task {
+    pub(crate) number: u64,
+    pub(crate) kind: TaskKind,
+    pub(crate) order: OrderId,
+    /// Of no meaning for a release.
+    pub(crate) payment: PaymentId,
+    pub(crate) reason: String,
+    pub(crate) tries: u64,
+}
+
+fn add_task(
+    tx: &mut Tx<'_>,
+    at: TimeMs,
+    order: OrderId,
+    kind: TaskKind,
+    payment: Option<PaymentId>,
+    reason: &str,
+) -> Result<(), SqlError> {
+    let payment = payment.map_or([0; 16], PaymentId::to_bytes);
+    tx.insert_new(
+        "INSERT INTO tasks (kind, order_id, payment, reason, due_at, tries) VALUES (?, ?, ?, ?, ?, 0)",
+        params![kind.as_str(), &order.to_bytes(), &payment, reason, at.0],
+    )?;
+    Ok(())
+}
+
+/// Tasks that are due, those that are due for longest first.
+pub(crate) fn due_tasks(tx: &mut Tx<'_>, now: TimeMs, at_most: usize) -> Result<Vec<Task>, SqlError> {
+    tx.query(
+        "SELECT number, kind, order_id, payment, reason, tries FROM tasks WHERE due_at <= ? \
+         ORDER BY due_at, number LIMIT ?",
+        params![now.0, at_most],
+        |row| {
+            let kind = row.text(1)?;
+            let kind = TaskKind::ALL.into_iter().find(|of| of.as_str() == kind);
+            Ok(Task {
+                number: row.count(0)?,
+                kind: kind.ok_or_else(|| unexpected(1, "a kind of task"))?,
+                order: OrderId::from_bytes(row.array(2)?),
+                payment: PaymentId::from_bytes(row.array(3)?),
+                reason: row.text(4)?,
+                tries: row.count(5)?,
+            })
+        },
+    )
+}
+
+pub(crate) fn end_task(tx: &mut Tx<'_>, number: u64) -> Result<(), SqlError> {
+    tx.execute("DELETE FROM tasks WHERE number = ?", params![number])?;
+    Ok(())
+}
+
+pub(crate) fn put_task_off(tx: &mut Tx<'_>, task: &Task, until: TimeMs) -> Result<(), SqlError> {
+    tx.execute(
+        "UPDATE tasks SET due_at = ?, tries = ? WHERE number = ?",
+        params![until.0, task.tries + 1, task.number],
+    )?;
+    Ok(())
+}

@@ -1,0 +1,165 @@
+//! What orders have done outside of their database: the sale is asked about a payment, a hold is
+//! given back, money goes back, and others are told. Each is written down in the transaction that
+//! decided it, and done at least once.
+
+use crate::{
+    core::{By, Command},
+    service::Service,
+    store::{self, OrderError, Task, TaskKind},
+};
+use contracts::store::{HoldRef, Posts, SaleDecision, StoreError};
+use engines::sql::{Sql, SqlError};
+use std::{sync::Arc, time::Duration};
+use tokio::task::JoinSet;
+use units::DurationMs;
+
+/// Tasks that are done at once, and that are read at once.
+const AT_ONCE: usize = 16;
+const READ_MAX: usize = 200;
+/// Events that are told at once.
+const TOLD_MAX: usize = 500;
+/// How often it is looked for what is due, if nothing tells of something.
+const LOOK_EVERY: Duration = Duration::from_secs(1);
+/// The longest pause before a task is tried again.
+const PAUSE_MAX: DurationMs = DurationMs(60_000);
+
+enum Tried {
+    /// And the sale has answered a question.
+    Done(Option<SaleDecision>),
+    /// Again later, because of this.
+    Later(StoreError),
+}
+
+impl Service {
+    /// Does what is due, for ever.
+    pub(crate) async fn do_tasks(self: Arc<Self>) {
+        loop {
+            let mut is_more = false;
+            for shard in self.needs.shards.all() {
+                match Arc::clone(&self).do_due(shard).await {
+                    Ok(count) => is_more |= count == READ_MAX,
+                    Err(error) => tracing::warn!(%error, "orders: what is due cannot be read now"),
+                }
+            }
+            if !is_more {
+                let _ = tokio::time::timeout(LOOK_EVERY, self.tasks.notified()).await;
+            }
+        }
+    }
+
+    /// Returns how many were due.
+    async fn do_due(self: Arc<Self>, shard: &Sql) -> Result<usize, SqlError> {
+        let now = self.needs.clock.now();
+        let due = shard.read(move |tx| store::due_tasks(tx, now, READ_MAX)).await?;
+        let count = due.len();
+        let mut under_way = JoinSet::new();
+        for task in due {
+            if under_way.len() == AT_ONCE {
+                under_way.join_next().await;
+            }
+            let (service, shard) = (Arc::clone(&self), shard.clone());
+            under_way.spawn(async move { service.do_task(&shard, task).await });
+        }
+        under_way.join_all().await;
+        Ok(count)
+    }
+
+    async fn do_task(&self, shard: &Sql, task: Task) {
+        let (order, kind) = (task.order, task.kind.as_str());
+        let tried = match self.attempt(shard, &task).await {
+            Ok(tried) => tried,
+            Err(error) => return tracing::warn!(%order, kind, %error, "a task of an order waits"),
+        };
+        let now = self.needs.clock.now();
+        let written = match tried {
+            Tried::Later(error) => {
+                let is_for_people = !matches!(error, StoreError::Unavailable(_) | StoreError::TooMany { .. });
+                match is_for_people {
+                    true => tracing::error!(%order, kind, %error, "a task of an order is refused: look into it; it is tried again"),
+                    false => tracing::warn!(%order, kind, %error, "a task of an order is tried again later"),
+                }
+                let pause = DurationMs((1000 << task.tries.min(6)).min(PAUSE_MAX.0));
+                shard.write(move |tx| store::put_task_off(tx, &task, now.plus(pause)).map_err(OrderError::Sql)).await
+            }
+            Tried::Done(answer) => {
+                let write = shard.write(move |tx| {
+                    if let Some(answer) = answer {
+                        let is_confirmed = answer == SaleDecision::Confirmed;
+                        let reason = match is_confirmed {
+                            true => "paid, says the sale",
+                            false => "the sale did not take the payment",
+                        };
+                        let command = Command::SaleAnswered { payment: task.payment, is_confirmed };
+                        store::apply(tx, now, task.order, By { actor: "sale", reason }, command)?;
+                    }
+                    store::end_task(tx, task.number).map_err(OrderError::Sql)
+                });
+                let written = write.await;
+                self.wake();
+                written
+            }
+        };
+        if let Err(error) = written {
+            tracing::warn!(%order, kind, %error, "what became of a task of an order is not written; it is done again");
+        }
+    }
+
+    async fn attempt(&self, shard: &Sql, task: &Task) -> Result<Tried, SqlError> {
+        let answer = match task.kind {
+            TaskKind::Refund => {
+                self.needs.payments.refund(task.payment, task.reason.clone()).await.map(|()| None)
+            }
+            TaskKind::Confirm => match self.hold_of(shard, task).await? {
+                Some(hold) => self.needs.sales.confirm(hold, task.payment).await.map(Some),
+                None => Ok(None),
+            },
+            TaskKind::Release => match self.hold_of(shard, task).await? {
+                Some(hold) => match self.needs.sales.release(hold).await {
+                    // It is over already; the sale's events tell how.
+                    Err(StoreError::Conflict(_) | StoreError::NotFound(_)) => Ok(None),
+                    other => other.map(|()| None),
+                },
+                None => Ok(None),
+            },
+        };
+        Ok(match answer {
+            Ok(decision) => Tried::Done(decision),
+            Err(error) => Tried::Later(error),
+        })
+    }
+
+    async fn hold_of(&self, shard: &Sql, task: &Task) -> Result<Option<HoldRef>, SqlError> {
+        let order = task.order;
+        let found = shard.read(move |tx| store::find(tx, order, false)).await?;
+        Ok(found.and_then(|stored| stored.hold))
+    }
+
+    /// Tells others what became of orders, for ever.
+    pub(crate) async fn tell_others(self: Arc<Self>, posts: Arc<dyn Posts>) {
+        loop {
+            let mut is_more = false;
+            for shard in self.needs.shards.all() {
+                match tell(shard, &*posts).await {
+                    Ok(count) => is_more |= count == TOLD_MAX,
+                    Err(error) => tracing::warn!(%error, "orders: events wait, they cannot be told now"),
+                }
+            }
+            if !is_more {
+                let _ = tokio::time::timeout(LOOK_EVERY, self.outbox.notified()).await;
+            }
+        }
+    }
+}
+
+/// Returns how many were told.
+async fn tell(shard: &Sql, posts: &dyn Posts) -> Result<usize, StoreError> {
+    let of_sql = |error: SqlError| StoreError::Unavailable(error.to_string());
+    let found = shard.read(|tx| store::outbox(tx, TOLD_MAX)).await.map_err(of_sql)?;
+    let (numbers, events): (Vec<u64>, Vec<String>) = found.into_iter().unzip();
+    let count = events.len();
+    if count > 0 {
+        posts.post(events).await?;
+        shard.write(move |tx| store::told(tx, &numbers)).await.map_err(of_sql)?;
+    }
+    Ok(count)
+}

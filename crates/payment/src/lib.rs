@@ -1,0 +1,15 @@
+//! Payments: money for orders, through providers. Its database is its own.
+//!
+//! | module | what |
+//! |---|---|
+//! | [`core`] | the rules: what a provider's word makes of a payment |
+//! | [`provider`] | the port of providers |
+//! | [`sandbox`] | a provider that is built in, whose page lets the payer choose what happens |
+//! | [`service`] | payments for other contexts, webhooks, and the loop that does what is due |
+//! | `store` | payments in tables |
+
+pub mod core;
+pub mod provider;
+pub mod sandbox;
+pub mod service;
+mod store;

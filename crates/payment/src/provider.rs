@@ -1,0 +1,62 @@
+//! The port of payment providers: companies that take a shopper's money, and tell of it by
+//! webhooks.
+
+use crate::core::Said;
+use contracts::store::{Asked, OrderId, PaymentId};
+use http::HeaderMap;
+use units::Money;
+
+/// A payment to be made at a provider.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Intent {
+    /// Also the key by which the provider recognises a repeat.
+    pub payment: PaymentId,
+    pub order: OrderId,
+    pub amount: Money,
+    /// Where the provider's page leads back to: a path of the shop.
+    pub return_path: String,
+}
+
+/// The same at the provider.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Started {
+    /// What the provider calls it.
+    pub reference: String,
+    /// Where the shopper pays.
+    pub url: String,
+}
+
+/// One thing that a provider tells.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Event {
+    /// The provider's own; the same event again has the same one.
+    pub id: String,
+    pub reference: String,
+    pub said: Said,
+    /// What was taken, or given back.
+    pub amount: Money,
+}
+
+/// Why a webhook is not taken.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum WebhookError {
+    /// It is not signed by the provider, or its signature is too old.
+    Signature,
+    /// It is signed, and cannot be read: a defect, or a newer version of the provider's interface.
+    Form(String),
+}
+
+/// A provider.
+pub trait Provider: Send + Sync {
+    /// Its name in URLs and in the database: `sandbox`, `stripe`.
+    fn name(&self) -> &'static str;
+
+    /// Starts a payment. Repeated, it finds the same.
+    fn start(&self, intent: Intent) -> Asked<'_, Started>;
+
+    /// Gives a payment back, all of it. Repeated, it gives it back once.
+    fn refund(&self, payment: PaymentId, reference: String, amount: Money) -> Asked<'_, ()>;
+
+    /// Reads a webhook: what it tells, which may be nothing of interest.
+    fn read(&self, headers: &HeaderMap, body: &[u8]) -> Result<Vec<Event>, WebhookError>;
+}

@@ -1,0 +1,337 @@
+//! The sandbox: a provider that is built in, for demos and tests. On its page the payer chooses what
+//! happens. It tells of it by webhooks as a real one does: signed, later, twice, and again until
+//! they are taken.
+
+use crate::{
+    core::Said,
+    provider::{Event, Intent, Provider, Started, WebhookError},
+    service::{NotTaken, Service, of_sql},
+};
+use aws_lc_rs::hmac;
+use contracts::store::{Asked, OrderId, PaymentId, StoreError};
+use data_encoding::{BASE32_NOPAD, HEXLOWER};
+use engines::{
+    clock::Clock,
+    params,
+    sql::{Sql, SqlError, Tx, unexpected},
+};
+use http::{HeaderMap, HeaderValue};
+use serde::{Deserialize, Serialize};
+use std::{fmt, sync::Arc, time::Duration};
+use tokio::sync::Notify;
+use units::{DurationMs, Money, TimeMs};
+
+pub mod page;
+
+/// Its name among the providers.
+pub const NAME: &str = "sandbox";
+const SIGNATURE: &str = "sandbox-signature";
+/// How far a signature's time may be from now.
+const TOLERANCE: DurationMs = DurationMs(300_000);
+/// When a payment that is chosen to be late comes.
+const LATE: DurationMs = DurationMs(60_000);
+const LOOK_EVERY: Duration = Duration::from_secs(1);
+const AT_ONCE: usize = 100;
+const PAUSE_MAX: DurationMs = DurationMs(60_000);
+
+/// What the payer can choose.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Choice {
+    Pay,
+    /// The provider refuses the card.
+    Fail,
+    /// The success is told a minute later.
+    PayLate,
+    /// The success is told twice, as two events.
+    TellTwice,
+}
+
+impl Choice {
+    pub const ALL: [Self; 4] = [Self::Pay, Self::Fail, Self::PayLate, Self::TellTwice];
+
+    /// Its name in the page's form.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Pay => "pay",
+            Self::Fail => "fail",
+            Self::PayLate => "pay_late",
+            Self::TellTwice => "tell_twice",
+        }
+    }
+}
+
+/// A payment as the sandbox has it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Charge {
+    pub reference: String,
+    pub payment: PaymentId,
+    pub order: OrderId,
+    pub amount: Money,
+    pub return_path: String,
+    pub is_open: bool,
+}
+
+/// The provider.
+pub struct Sandbox {
+    sql: Sql,
+    clock: Arc<dyn Clock>,
+    /// Signs webhooks.
+    secret: hmac::Key,
+    webhooks: Notify,
+}
+
+impl fmt::Debug for Sandbox {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Sandbox").finish_non_exhaustive()
+    }
+}
+
+/// A webhook's body.
+#[derive(Debug, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Webhook {
+    id: String,
+    reference: String,
+    said: String,
+    amount: Money,
+}
+
+/// A webhook that is to be sent.
+#[derive(Debug, Clone)]
+struct Due {
+    number: u64,
+    body: String,
+    tries: u64,
+}
+
+impl Sandbox {
+    /// On the database of payments. `secret` signs its webhooks.
+    pub fn new(sql: Sql, clock: Arc<dyn Clock>, secret: &[u8]) -> Arc<Self> {
+        let secret = hmac::Key::new(hmac::HMAC_SHA256, secret);
+        Arc::new(Self { sql, clock, secret, webhooks: Notify::new() })
+    }
+
+    /// The charge with this reference.
+    pub async fn charge(&self, reference: String) -> Result<Option<Charge>, StoreError> {
+        let found = self.sql.read(move |tx| charge(tx, &reference)).await;
+        found.map_err(|error| of_sql(&error))
+    }
+
+    /// The payer has chosen. Returns the charge as it was; one that is over stays as it is.
+    pub async fn choose(&self, reference: String, choice: Choice) -> Result<Option<Charge>, StoreError> {
+        let now = self.clock.now();
+        let chosen = self.sql.write(move |tx| {
+            let Some(found) = charge(tx, &reference)? else { return Ok(None) };
+            if found.is_open {
+                let state = if choice == Choice::Fail { "failed" } else { "succeeded" };
+                tx.execute(
+                    "UPDATE sandbox_charges SET state = ? WHERE reference = ?",
+                    params![state, &reference],
+                )?;
+                let due_at = if choice == Choice::PayLate { now.plus(LATE) } else { now };
+                let times = if choice == Choice::TellTwice { 2 } else { 1 };
+                for number in 1..=times {
+                    add_webhook(tx, &reference, &format!("{reference}-{state}-{number}"), state, due_at)?;
+                }
+            }
+            Ok::<_, SqlError>(Some(found))
+        });
+        let chosen = chosen.await.map_err(|error| of_sql(&error))?;
+        self.webhooks.notify_one();
+        Ok(chosen)
+    }
+
+    /// Sends webhooks to the shop, for ever.
+    pub async fn send_webhooks(self: Arc<Self>, to: Arc<Service>) {
+        loop {
+            match self.send_due(&to).await {
+                Ok(AT_ONCE) => continue,
+                Ok(_) => {}
+                Err(error) => tracing::warn!(%error, "sandbox: webhooks wait"),
+            }
+            let _ = tokio::time::timeout(LOOK_EVERY, self.webhooks.notified()).await;
+        }
+    }
+
+    async fn send_due(&self, to: &Service) -> Result<usize, SqlError> {
+        let now = self.clock.now();
+        let due = self.sql.read(move |tx| due_webhooks(tx, now)).await?;
+        let count = due.len();
+        for Due { number, body, tries } in due {
+            let sent = to.webhook(NAME, &self.signed(&body), body.as_bytes()).await;
+            let write = match sent {
+                Ok(()) => self.sql.write(move |tx| end_webhook(tx, number)).await,
+                Err(NotTaken::Unavailable | NotTaken::Unknown(_)) => {
+                    let until = self.clock.now().plus(DurationMs((1000 << tries.min(6)).min(PAUSE_MAX.0)));
+                    self.sql.write(move |tx| put_webhook_off(tx, number, tries, until)).await
+                }
+                Err(error @ (NotTaken::Provider | NotTaken::Webhook(_))) => {
+                    tracing::error!(?error, "sandbox: a webhook of its own is refused");
+                    self.sql.write(move |tx| end_webhook(tx, number)).await
+                }
+            };
+            write?;
+        }
+        Ok(count)
+    }
+
+    fn signed(&self, body: &str) -> HeaderMap {
+        let at = self.clock.now();
+        let signature = HEXLOWER.encode(hmac::sign(&self.secret, signed_text(at, body.as_bytes()).as_slice()).as_ref());
+        let value = HeaderValue::try_from(format!("t={},v1={signature}", at.0)).expect("digits and letters");
+        HeaderMap::from_iter([(http::HeaderName::from_static(SIGNATURE), value)])
+    }
+
+    async fn start_one(&self, intent: Intent) -> Result<Started, StoreError> {
+        let mut random = [0; 20];
+        getrandom::fill(&mut random).map_err(|error| StoreError::Unavailable(error.to_string()))?;
+        let reference = BASE32_NOPAD.encode(&random).to_ascii_lowercase();
+        let written = self.sql.write(move |tx| {
+            tx.insert_new(
+                "INSERT INTO sandbox_charges (reference, payment, order_id, currency, amount_minor, \
+                 return_path, state) VALUES (?, ?, ?, ?, ?, ?, 'open')",
+                params![
+                    &reference,
+                    &intent.payment.to_bytes(),
+                    &intent.order.to_bytes(),
+                    intent.amount.currency.as_str(),
+                    intent.amount.amount_minor,
+                    &intent.return_path
+                ],
+            )?;
+            // The one that is there, if it was started before.
+            let (text, key) = ("SELECT reference FROM sandbox_charges WHERE payment = ?", intent.payment.to_bytes());
+            let reference = tx.query_first(text, params![&key], |row| row.text(0))?;
+            reference.ok_or_else(|| SqlError::Defect("a charge is gone".into()))
+        });
+        let reference = written.await.map_err(|error| of_sql(&error))?;
+        let url = format!("/sandbox/{reference}");
+        Ok(Started { reference, url })
+    }
+
+    async fn refund_one(&self, reference: String) -> Result<(), StoreError> {
+        let now = self.clock.now();
+        let written = self.sql.write(move |tx| {
+            let changed = tx.execute(
+                "UPDATE sandbox_charges SET state = 'refunded' WHERE reference = ? AND state = 'succeeded'",
+                params![&reference],
+            )?;
+            if changed > 0 {
+                add_webhook(tx, &reference, &format!("{reference}-refunded"), "refunded", now)?;
+            }
+            Ok::<_, SqlError>(())
+        });
+        written.await.map_err(|error| of_sql(&error))?;
+        self.webhooks.notify_one();
+        Ok(())
+    }
+}
+
+fn signed_text(at: TimeMs, body: &[u8]) -> Vec<u8> {
+    [format!("{}.", at.0).as_bytes(), body].concat()
+}
+
+impl Provider for Sandbox {
+    fn name(&self) -> &'static str {
+        NAME
+    }
+
+    fn start(&self, intent: Intent) -> Asked<'_, Started> {
+        Box::pin(self.start_one(intent))
+    }
+
+    fn refund(&self, _payment: PaymentId, reference: String, _amount: Money) -> Asked<'_, ()> {
+        Box::pin(self.refund_one(reference))
+    }
+
+    fn read(&self, headers: &HeaderMap, body: &[u8]) -> Result<Vec<Event>, WebhookError> {
+        let mut values = headers.get_all(SIGNATURE).iter();
+        let (Some(value), None) = (values.next(), values.next()) else { return Err(WebhookError::Signature) };
+        let parts = value.to_str().ok().and_then(|value| value.strip_prefix("t=")?.split_once(",v1="));
+        let (at, signature) = parts.ok_or(WebhookError::Signature)?;
+        let at = at.parse().map(TimeMs).map_err(|_| WebhookError::Signature)?;
+        let signature = HEXLOWER.decode(signature.as_bytes()).map_err(|_| WebhookError::Signature)?;
+        let now = self.clock.now();
+        if now.since(at).0.max(at.since(now).0) > TOLERANCE.0 {
+            return Err(WebhookError::Signature);
+        }
+        // It compares in constant time.
+        hmac::verify(&self.secret, &signed_text(at, body), &signature).map_err(|_| WebhookError::Signature)?;
+        let webhook: Webhook =
+            serde_json::from_slice(body).map_err(|error| WebhookError::Form(error.to_string()))?;
+        let said = match &*webhook.said {
+            "succeeded" => Said::Succeeded,
+            "failed" => Said::Failed,
+            "refunded" => Said::Refunded,
+            other => return Err(WebhookError::Form(format!("said: {other:?}"))),
+        };
+        let Webhook { id, reference, said: _, amount } = webhook;
+        Ok(vec![Event { id, reference, said, amount }])
+    }
+}
+
+fn charge(tx: &mut Tx<'_>, reference: &str) -> Result<Option<Charge>, SqlError> {
+    let found = tx.query_locked(
+        "SELECT payment, order_id, currency, amount_minor, return_path, state FROM sandbox_charges \
+         WHERE reference = ?",
+        params![reference],
+        |row| {
+            Ok(Charge {
+                reference: reference.to_owned(),
+                payment: PaymentId::from_bytes(row.array(0)?),
+                order: OrderId::from_bytes(row.array(1)?),
+                amount: Money { currency: row.parsed(2, "a currency")?, amount_minor: row.count(3)? },
+                return_path: row.text(4)?,
+                // One that failed may be tried again.
+                is_open: ["open", "failed"].contains(&&*row.text(5)?),
+            })
+        },
+    )?;
+    Ok(found.into_iter().next())
+}
+
+fn add_webhook(
+    tx: &mut Tx<'_>,
+    reference: &str,
+    event: &str,
+    said: &str,
+    due_at: TimeMs,
+) -> Result<(), SqlError> {
+    tx.execute(
+        "INSERT INTO sandbox_webhooks (reference, event, said, due_at, tries) VALUES (?, ?, ?, ?, 0)",
+        params![reference, event, said, due_at.0],
+    )?;
+    Ok(())
+}
+
+fn due_webhooks(tx: &mut Tx<'_>, now: TimeMs) -> Result<Vec<Due>, SqlError> {
+    tx.query(
+        "SELECT w.number, w.event, w.reference, w.said, c.currency, c.amount_minor, w.tries \
+         FROM sandbox_webhooks w JOIN sandbox_charges c ON c.reference = w.reference \
+         WHERE w.due_at <= ? ORDER BY w.due_at, w.number LIMIT ?",
+        params![now.0, AT_ONCE],
+        |row| {
+            let webhook = Webhook {
+                id: row.text(1)?,
+                reference: row.text(2)?,
+                said: row.text(3)?,
+                amount: Money { currency: row.parsed(4, "a currency")?, amount_minor: row.count(5)? },
+            };
+            let body = serde_json::to_string(&webhook).map_err(|_| unexpected(1, "a webhook"))?;
+            Ok(Due { number: row.count(0)?, body, tries: row.count(6)? })
+        },
+    )
+}
+
+fn end_webhook(tx: &mut Tx<'_>, number: u64) -> Result<(), SqlError> {
+    tx.execute("DELETE FROM sandbox_webhooks WHERE number = ?", params![number])?;
+    Ok(())
+}
+
+fn put_webhook_off(tx: &mut Tx<'_>, number: u64, tries: u64, until: TimeMs) -> Result<(), SqlError> {
+    tx.execute(
+        "UPDATE sandbox_webhooks SET due_at = ?, tries = ? WHERE number = ?",
+        params![until.0, tries + 1, number],
+    )?;
+    Ok(())
+}

@@ -1,0 +1,118 @@
+//! The sandbox's page: where a real provider asks for a card, the payer chooses what happens. Whoever
+//! knows a charge's reference may choose, as with a real provider's page.
+
+use super::{Charge, Choice, Sandbox};
+use axum::{
+    extract::{FromRef, Path, Query, State},
+    response::{Html, IntoResponse, Redirect, Response},
+};
+use contracts::store::StoreError;
+use http::HeaderMap;
+use maud::html;
+use serde::Deserialize;
+use std::sync::Arc;
+use web::{
+    form::PlainForm,
+    operation::{Access, Operation, get, post},
+    page::{Frame, Lang},
+    problem::{INVALID, NOT_FOUND, Problem},
+    protection::Protection,
+};
+
+const FORM_BYTES_MAX: usize = 1024;
+
+/// What the handlers use.
+#[derive(Clone)]
+pub struct Parts {
+    pub sandbox: Arc<Sandbox>,
+    pub protection: Arc<Protection>,
+}
+
+impl std::fmt::Debug for Parts {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Parts").finish_non_exhaustive()
+    }
+}
+
+impl FromRef<Parts> for Arc<Protection> {
+    fn from_ref(parts: &Parts) -> Self {
+        Arc::clone(&parts.protection)
+    }
+}
+
+/// The page and its form.
+pub fn operations() -> Vec<Operation<Parts>> {
+    vec![
+        get("/sandbox/{reference}", "showSandbox", Access::Open, show),
+        post("/sandbox/{reference}", "payInSandbox", Access::Open, choose),
+    ]
+}
+
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Shown {
+    lang: Option<String>,
+}
+
+async fn show(
+    State(parts): State<Parts>,
+    Path(reference): Path<String>,
+    Query(Shown { lang }): Query<Shown>,
+    headers: HeaderMap,
+) -> Result<Response, Problem> {
+    let lang = Lang::of(lang.as_deref(), &headers);
+    let charge = parts.sandbox.charge(reference).await.map_err(of_store)?.ok_or_else(unknown)?;
+    Ok(page(lang, &charge).into_response())
+}
+
+async fn choose(
+    State(parts): State<Parts>,
+    Path(reference): Path<String>,
+    form: PlainForm<FORM_BYTES_MAX>,
+) -> Result<Response, Problem> {
+    let wanted = form.field("choice");
+    let choice = Choice::ALL.into_iter().find(|choice| choice.as_str() == wanted);
+    let choice = choice.ok_or_else(|| Problem::new(&INVALID, "choice: want one of the page's buttons"))?;
+    let charge = parts.sandbox.choose(reference, choice).await.map_err(of_store)?.ok_or_else(unknown)?;
+    Ok(Redirect::to(&charge.return_path).into_response())
+}
+
+fn unknown() -> Problem {
+    Problem::new(&NOT_FOUND, "the sandbox has no such payment: begin it again in the shop")
+}
+
+fn of_store(error: StoreError) -> Problem {
+    Problem::unavailable(&error.to_string())
+}
+
+fn page(lang: Lang, charge: &Charge) -> Html<String> {
+    let title = lang.say("Sandbox payment", "沙盒支付");
+    let says = |choice: Choice| match choice {
+        Choice::Pay => lang.say("Pay", "付款"),
+        Choice::Fail => lang.say("Let the card be refused", "模拟拒付"),
+        Choice::PayLate => lang.say("Pay, and tell the shop a minute later", "付款，一分钟后再通知商店"),
+        Choice::TellTwice => lang.say("Pay, and tell the shop twice", "付款，重复通知商店"),
+    };
+    let path = format!("/sandbox/{}", charge.reference);
+    let body = html! {
+        section class="card" aria-labelledby="sandbox-title" {
+            h1 id="sandbox-title" { (title) }
+            p { (lang.say(
+                "This page stands in for a payment provider. No money moves: choose what is to happen.",
+                "本页面模拟支付服务商，不会产生真实扣款。请选择要模拟的结果。",
+            )) }
+            p class="price" { strong { (charge.amount) } }
+            @if charge.is_open {
+                form method="post" action=(path) {
+                    @for choice in Choice::ALL {
+                        p { button type="submit" name="choice" value=(choice.as_str()) { (says(choice)) } }
+                    }
+                }
+            } @else {
+                p role="status" { (lang.say("This payment is over.", "这笔支付已经结束。")) }
+            }
+            p { a href=(charge.return_path) { (lang.say("Back to the shop", "返回商店")) } }
+        }
+    };
+    Html(Frame::plain(lang, title, &path).render(&body).into_string())
+}

@@ -1,0 +1,222 @@
+//! Payments as a service: what other contexts may ask, webhooks of providers, and the loops that
+//! refund and tell.
+
+use crate::{
+    provider::{Event, Intent, Provider, WebhookError},
+    store,
+};
+use contracts::store::{
+    Asked, OrderId, PaymentId, PaymentView, Payments, Posts, StartPayment, StartedPayment, StoreError,
+};
+use engines::{
+    clock::Clock,
+    sql::{Sql, SqlError},
+};
+use http::HeaderMap;
+use std::{fmt, sync::Arc, time::Duration};
+use tokio::{sync::Notify, task::JoinSet};
+use units::DurationMs;
+
+/// How often it is looked for what is due, if nothing tells of something.
+const LOOK_EVERY: Duration = Duration::from_secs(1);
+const READ_MAX: usize = 200;
+/// The longest pause before a refund is tried again.
+const PAUSE_MAX: DurationMs = DurationMs(600_000);
+
+/// The context's service.
+pub struct Service {
+    sql: Sql,
+    clock: Arc<dyn Clock>,
+    provider: Arc<dyn Provider>,
+    /// Told when a refund may be due, or an event is to be told.
+    refunds: Notify,
+    outbox: Notify,
+}
+
+impl fmt::Debug for Service {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Service").field("provider", &self.provider.name()).finish_non_exhaustive()
+    }
+}
+
+/// Why a webhook was not taken.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum NotTaken {
+    /// No provider of this name is configured.
+    Provider,
+    Webhook(WebhookError),
+    /// It tells of a payment that is not known; if it was sent too early, it is sent again.
+    Unknown(String),
+    /// It may be taken later.
+    Unavailable,
+}
+
+pub(crate) fn of_sql(error: &SqlError) -> StoreError {
+    if !error.passes() {
+        tracing::error!(%error, "payments: the database");
+    }
+    StoreError::Unavailable("payments cannot be read or changed at the moment".into())
+}
+
+/// Makes the tables of payments and of the sandbox, or brings them up to date.
+pub async fn migrate(sql: &Sql) -> Result<(), SqlError> {
+    sql.migrate(store::MIGRATIONS).await
+}
+
+impl Service {
+    /// On a database that [`migrate`] has brought up to date.
+    pub fn new(sql: Sql, clock: Arc<dyn Clock>, provider: Arc<dyn Provider>) -> Arc<Self> {
+        Arc::new(Self { sql, clock, provider, refunds: Notify::new(), outbox: Notify::new() })
+    }
+
+    /// Refunds what is due, and tells others, for as long as the answer is kept.
+    pub fn start(self: &Arc<Self>, posts: Arc<dyn Posts>) -> JoinSet<()> {
+        let mut loops = JoinSet::new();
+        loops.spawn(Arc::clone(self).refund_what_is_due());
+        loops.spawn(Arc::clone(self).tell_others(posts));
+        loops
+    }
+
+    /// Takes a webhook of a provider. When it answers, what it tells is stored; what was told before
+    /// is known.
+    pub async fn webhook(&self, provider: &str, headers: &HeaderMap, body: &[u8]) -> Result<(), NotTaken> {
+        if provider != self.provider.name() {
+            return Err(NotTaken::Provider);
+        }
+        let events = self.provider.read(headers, body).map_err(NotTaken::Webhook)?;
+        for event in events {
+            self.follow(event).await?;
+        }
+        self.outbox.notify_one();
+        Ok(())
+    }
+
+    async fn follow(&self, event: Event) -> Result<(), NotTaken> {
+        let (now, name, reference) = (self.clock.now(), self.provider.name(), event.reference.clone());
+        let followed = self.sql.write(move |tx| store::follow(tx, now, name, &event)).await;
+        match followed {
+            Ok(true) => Ok(()),
+            Ok(false) => Err(NotTaken::Unknown(reference)),
+            Err(error) => {
+                of_sql(&error);
+                Err(NotTaken::Unavailable)
+            }
+        }
+    }
+
+    /// Newest first, older than `before`, for those who run the shop.
+    pub async fn newest(
+        &self,
+        before: Option<PaymentId>,
+        at_most: usize,
+    ) -> Result<Vec<PaymentView>, StoreError> {
+        let read = self.sql.read(move |tx| store::newest(tx, before, at_most.clamp(1, 100)));
+        let found = read.await.map_err(|error| of_sql(&error))?;
+        Ok(found.iter().map(store::Stored::view).collect())
+    }
+
+    async fn start_one(&self, start: StartPayment) -> Result<StartedPayment, StoreError> {
+        let StartPayment { order, shopper, amount, return_path } = start;
+        let mut random = [0; 16];
+        getrandom::fill(&mut random).map_err(|error| StoreError::Unavailable(error.to_string()))?;
+        let now = self.clock.now();
+        let id = PaymentId::new(now, random);
+        let intent = Intent { payment: id, order, amount, return_path };
+        let (shopper, name) = (shopper.to_string(), self.provider.name());
+        let begun = self.sql.write(move |tx| store::begin(tx, now, id, &shopper, name, &intent));
+        let begun = begun.await.map_err(|error| of_sql(&error))?;
+        if let Some(started) = begun.started {
+            return Ok(StartedPayment { payment: begun.id, url: started.url });
+        }
+        // If this process ends in between, the next start of the payment finds the same at the
+        // provider.
+        let started = self.provider.start(begun.intent()).await?;
+        let (payment, url) = (begun.id, started.url.clone());
+        let written = self.sql.write(move |tx| store::is_started(tx, payment, &started));
+        written.await.map_err(|error| of_sql(&error))?;
+        Ok(StartedPayment { payment, url })
+    }
+
+    async fn refund_one(&self, payment: PaymentId, reason: String) -> Result<(), StoreError> {
+        let now = self.clock.now();
+        let written = self.sql.write(move |tx| store::refund(tx, now, payment, &reason)).await;
+        self.refunds.notify_one();
+        match written.map_err(|error| of_sql(&error))? {
+            Some(true) => Ok(()),
+            Some(false) => Err(StoreError::Conflict(format!("payment {payment}: nothing was paid"))),
+            None => Err(StoreError::NotFound(format!("payment {payment}: there is none"))),
+        }
+    }
+
+    async fn refund_what_is_due(self: Arc<Self>) {
+        loop {
+            match self.refund_due().await {
+                Ok(READ_MAX) => continue,
+                Ok(_) => {}
+                Err(error) => tracing::warn!(%error, "refunds wait: they cannot be read or written now"),
+            }
+            let _ = tokio::time::timeout(LOOK_EVERY, self.refunds.notified()).await;
+        }
+    }
+
+    async fn refund_due(&self) -> Result<usize, SqlError> {
+        let now = self.clock.now();
+        let due = self.sql.read(move |tx| store::due_refunds(tx, now, READ_MAX)).await?;
+        let count = due.len();
+        for (payment, tries) in due {
+            let id = payment.id;
+            let reference = payment.started.map(|started| started.reference).unwrap_or_default();
+            match self.provider.refund(id, reference, payment.received).await {
+                Ok(()) => self.sql.write(move |tx| store::end_refund(tx, id)).await?,
+                Err(error) => {
+                    tracing::warn!(payment = %id, %error, "a refund is tried again later");
+                    let pause = DurationMs((1000 << tries.min(10)).min(PAUSE_MAX.0));
+                    let until = self.clock.now().plus(pause);
+                    self.sql.write(move |tx| store::put_refund_off(tx, id, tries, until)).await?;
+                }
+            }
+        }
+        Ok(count)
+    }
+
+    async fn tell_others(self: Arc<Self>, posts: Arc<dyn Posts>) {
+        loop {
+            match self.tell(&*posts).await {
+                Ok(READ_MAX) => continue,
+                Ok(_) => {}
+                Err(error) => tracing::warn!(%error, "payments: events wait, they cannot be told now"),
+            }
+            let _ = tokio::time::timeout(LOOK_EVERY, self.outbox.notified()).await;
+        }
+    }
+
+    /// Returns how many were told.
+    async fn tell(&self, posts: &dyn Posts) -> Result<usize, StoreError> {
+        let found = self.sql.read(|tx| store::outbox(tx, READ_MAX)).await.map_err(|error| of_sql(&error))?;
+        let (numbers, events): (Vec<u64>, Vec<String>) = found.into_iter().unzip();
+        let count = events.len();
+        if count > 0 {
+            posts.post(events).await?;
+            self.sql.write(move |tx| store::told(tx, &numbers)).await.map_err(|error| of_sql(&error))?;
+        }
+        Ok(count)
+    }
+}
+
+impl Payments for Service {
+    fn start(&self, start: StartPayment) -> Asked<'_, StartedPayment> {
+        Box::pin(self.start_one(start))
+    }
+
+    fn of_order(&self, order: OrderId) -> Asked<'_, Vec<PaymentView>> {
+        Box::pin(async move {
+            let found = self.sql.read(move |tx| store::of_order(tx, order)).await;
+            let found = found.map_err(|error| of_sql(&error))?;
+            Ok(found.iter().map(store::Stored::view).collect())
+        })
+    }
+
+    fn refund(&self, payment: PaymentId, reason: String) -> Asked<'_, ()> {
+        Box::pin(self.refund_one(payment, reason))
+    }
+}

@@ -1,0 +1,341 @@
+//! Payments in tables: what is read and written within one transaction.
+
+use crate::{
+    core::{self, Said, Told},
+    provider::{Event, Intent, Started},
+};
+use contracts::store::{OrderId, PaymentId, PaymentState, PaymentView};
+use engines::{
+    params,
+    sql::{Migration, Row, SqlError, Tx, unexpected},
+};
+use serde_json::json;
+use units::{Money, TimeMs};
+
+pub(crate) const MIGRATIONS: &[Migration] = &[
+    Migration {
+        name: "payments, providers' events, refunds that are due, and the outbox",
+        statements: &[
+            "CREATE TABLE payments (
+                id BINARY(16) PRIMARY KEY, order_id BINARY(16) NOT NULL, shopper VARCHAR(64) NOT NULL,
+                provider VARCHAR(20) NOT NULL, reference VARCHAR(100), url VARCHAR(500),
+                return_path VARCHAR(500) NOT NULL, state VARCHAR(20) NOT NULL,
+                currency VARCHAR(3) NOT NULL, amount_minor BIGINT NOT NULL, received_minor BIGINT,
+                created_at BIGINT NOT NULL, version BIGINT NOT NULL)",
+            "CREATE UNIQUE INDEX payments_by_reference ON payments (provider, reference)",
+            "CREATE INDEX payments_of_orders ON payments (order_id, id)",
+            "CREATE TABLE provider_events (
+                provider VARCHAR(20) NOT NULL, id VARCHAR(100) NOT NULL, at BIGINT NOT NULL,
+                PRIMARY KEY (provider, id))",
+            "CREATE TABLE refunds (
+                payment BINARY(16) PRIMARY KEY, reason VARCHAR(200) NOT NULL,
+                due_at BIGINT NOT NULL, tries BIGINT NOT NULL)",
+            "CREATE TABLE outbox (number {serial}, body MEDIUMTEXT NOT NULL)",
+        ],
+    },
+    Migration {
+        name: "the sandbox's charges and webhooks",
+        statements: &[
+            "CREATE TABLE sandbox_charges (
+                reference VARCHAR(40) PRIMARY KEY, payment BINARY(16) NOT NULL,
+                order_id BINARY(16) NOT NULL, currency VARCHAR(3) NOT NULL, amount_minor BIGINT NOT NULL,
+                return_path VARCHAR(500) NOT NULL, state VARCHAR(20) NOT NULL)",
+            "CREATE UNIQUE INDEX sandbox_charges_once ON sandbox_charges (payment)",
+            "CREATE TABLE sandbox_webhooks (
+                number {serial}, reference VARCHAR(40) NOT NULL, event VARCHAR(60) NOT NULL,
+                said VARCHAR(20) NOT NULL, due_at BIGINT NOT NULL, tries BIGINT NOT NULL)",
+            "CREATE INDEX sandbox_webhooks_by_time ON sandbox_webhooks (due_at)",
+        ],
+    },
+];
+
+/// A row of `payments`.
+#[derive(Debug, Clone)]
+pub(crate) struct Stored {
+    pub(crate) id: PaymentId,
+    pub(crate) order: OrderId,
+    pub(crate) provider: String,
+    pub(crate) started: Option<Started>,
+    pub(crate) return_path: String,
+    pub(crate) state: PaymentState,
+    pub(crate) amount: Money,
+    /// What the provider said that it took; what was asked for, until it has.
+    pub(crate) received: Money,
+    pub(crate) created_at: TimeMs,
+    pub(crate) version: u64,
+}
+
+impl Stored {
+    pub(crate) fn view(&self) -> PaymentView {
+        PaymentView {
+            id: self.id,
+            order: self.order,
+            state: self.state,
+            amount: self.amount,
+            provider_reference: self.started.as_ref().map_or_else(String::new, |of| of.reference.clone()),
+            created_at: self.created_at,
+        }
+    }
+
+    pub(crate) fn intent(&self) -> Intent {
+        Intent {
+            payment: self.id,
+            order: self.order,
+            amount: self.amount,
+            return_path: self.return_path.clone(),
+        }
+    }
+}
+
+const COLUMNS: &str = "id, order_id, provider, reference, url, return_path, state, currency, amount_minor, \
+    received_minor, created_at, version";
+
+fn stored(row: &Row<'_>) -> Result<Stored, SqlError> {
+    let started = match (row.maybe_text(3)?, row.maybe_text(4)?) {
+        (Some(reference), Some(url)) => Some(Started { reference, url }),
+        _ => None,
+    };
+    let currency = row.parsed(7, "a currency")?;
+    let amount = Money { amount_minor: row.count(8)?, currency };
+    let received = row.maybe_count(9)?.map_or(amount, |amount_minor| Money { amount_minor, currency });
+    Ok(Stored {
+        id: PaymentId::from_bytes(row.array(0)?),
+        order: OrderId::from_bytes(row.array(1)?),
+        provider: row.text(2)?,
+        started,
+        return_path: row.text(5)?,
+        state: PaymentState::from_name(&row.text(6)?).ok_or_else(|| unexpected(6, "a state"))?,
+        amount,
+        received,
+        created_at: TimeMs(row.count(10)?),
+        version: row.count(11)?,
+    })
+}
+
+/// Stores a new payment, or returns the pending one of the same order, sum and provider.
+pub(crate) fn begin(
+    tx: &mut Tx<'_>,
+    at: TimeMs,
+    id: PaymentId,
+    shopper: &str,
+    provider: &str,
+    intent: &Intent,
+) -> Result<Stored, SqlError> {
+    let pending = tx.query_locked(
+        &format!(
+            "SELECT {COLUMNS} FROM payments WHERE order_id = ? AND state = ? AND provider = ? \
+             AND currency = ? AND amount_minor = ? ORDER BY id LIMIT 1"
+        ),
+        params![
+            &intent.order.to_bytes(),
+            PaymentState::Pending.as_str(),
+            provider,
+            intent.amount.currency.as_str(),
+            intent.amount.amount_minor
+        ],
+        stored,
+    )?;
+    if let Some(pending) = pending.into_iter().next() {
+        return Ok(pending);
+    }
+    tx.execute(
+        "INSERT INTO payments (id, order_id, shopper, provider, return_path, state, currency, amount_minor, \
+         created_at, version) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, 1)",
+        params![
+            &id.to_bytes(),
+            &intent.order.to_bytes(),
+            shopper,
+            provider,
+            &intent.return_path,
+            PaymentState::Pending.as_str(),
+            intent.amount.currency.as_str(),
+            intent.amount.amount_minor,
+            at.0
+        ],
+    )?;
+    Ok(Stored {
+        id,
+        order: intent.order,
+        provider: provider.to_owned(),
+        started: None,
+        return_path: intent.return_path.clone(),
+        state: PaymentState::Pending,
+        amount: intent.amount,
+        received: intent.amount,
+        created_at: at,
+        version: 1,
+    })
+}
+
+/// The provider has it now.
+pub(crate) fn is_started(tx: &mut Tx<'_>, id: PaymentId, started: &Started) -> Result<(), SqlError> {
+    tx.execute(
+        "UPDATE payments SET reference = ?, url = ? WHERE id = ?",
+        params![&started.reference, &started.url, &id.to_bytes()],
+    )?;
+    Ok(())
+}
+
+pub(crate) fn find(tx: &mut Tx<'_>, id: PaymentId) -> Result<Option<Stored>, SqlError> {
+    let text = format!("SELECT {COLUMNS} FROM payments WHERE id = ?");
+    Ok(tx.query_locked(&text, params![&id.to_bytes()], stored)?.into_iter().next())
+}
+
+pub(crate) fn of_order(tx: &mut Tx<'_>, order: OrderId) -> Result<Vec<Stored>, SqlError> {
+    let text = format!("SELECT {COLUMNS} FROM payments WHERE order_id = ? ORDER BY id LIMIT 100");
+    tx.query(&text, params![&order.to_bytes()], stored)
+}
+
+/// Newest first, older than `before`.
+pub(crate) fn newest(
+    tx: &mut Tx<'_>,
+    before: Option<PaymentId>,
+    at_most: usize,
+) -> Result<Vec<Stored>, SqlError> {
+    let before = before.map_or([0xff; 16], PaymentId::to_bytes);
+    let text = format!("SELECT {COLUMNS} FROM payments WHERE id < ? ORDER BY id DESC LIMIT ?");
+    tx.query(&text, params![&before, at_most], stored)
+}
+
+/// Follows what a provider told. Returns false if it tells of a payment that is not known (yet).
+pub(crate) fn follow(
+    tx: &mut Tx<'_>,
+    at: TimeMs,
+    provider: &str,
+    event: &Event,
+) -> Result<bool, SqlError> {
+    let text = format!("SELECT {COLUMNS} FROM payments WHERE provider = ? AND reference = ?");
+    let found = tx.query_locked(&text, params![provider, &event.reference], stored)?;
+    let Some(mut payment) = found.into_iter().next() else { return Ok(false) };
+    let is_new = tx.insert_new(
+        "INSERT INTO provider_events (provider, id, at) VALUES (?, ?, ?)",
+        params![provider, &event.id, at.0],
+    )?;
+    let (state, told) = core::follow(payment.state, event.said);
+    if !is_new || state == payment.state {
+        return Ok(true);
+    }
+    payment.state = state;
+    if event.said == Said::Succeeded {
+        if event.amount.currency != payment.amount.currency {
+            let why = format!("payment {}: the provider says another currency", payment.id);
+            return Err(SqlError::Defect(why));
+        }
+        payment.received = event.amount;
+    }
+    save(tx, &mut payment)?;
+    if let Some(told) = told {
+        tell(tx, &payment, at, told)?;
+    }
+    Ok(true)
+}
+
+/// The money is to go back. Returns false if there is none to give back.
+pub(crate) fn refund(
+    tx: &mut Tx<'_>,
+    at: TimeMs,
+    id: PaymentId,
+    reason: &str,
+) -> Result<Option<bool>, SqlError> {
+    let Some(mut payment) = find(tx, id)? else { return Ok(None) };
+    let Some((state, is_asked)) = core::refund(payment.state) else { return Ok(Some(false)) };
+    if is_asked {
+        payment.state = state;
+        save(tx, &mut payment)?;
+        tx.insert_new(
+            "INSERT INTO refunds (payment, reason, due_at, tries) VALUES (?, ?, ?, 0)",
+            params![&id.to_bytes(), reason, at.0],
+        )?;
+    }
+    Ok(Some(true))
+}
+
+fn save(tx: &mut Tx<'_>, payment: &mut Stored) -> Result<(), SqlError> {
+    payment.version += 1;
+    tx.execute(
+        "UPDATE payments SET state = ?, received_minor = ?, version = ? WHERE id = ?",
+        params![
+            payment.state.as_str(),
+            payment.received.amount_minor,
+            payment.version,
+            &payment.id.to_bytes()
+        ],
+    )?;
+    Ok(())
+}
+
+/// Puts an event into the outbox.
+fn tell(tx: &mut Tx<'_>, payment: &Stored, at: TimeMs, told: Told) -> Result<(), SqlError> {
+    let kind = match told {
+        Told::Succeeded => "succeeded",
+        Told::Failed => "failed",
+        Told::Refunded => "refunded",
+    };
+    let event = json!({
+        "specversion": "1.0",
+        "id": format!("{}-{}", payment.id, payment.version),
+        "source": "/payments",
+        "type": format!("floodgate.payment.{kind}"),
+        "subject": payment.order,
+        "time": at,
+        "datacontenttype": "application/json",
+        "data": {
+            "payment": payment.id,
+            "order": payment.order,
+            "amount_minor": payment.received.amount_minor,
+            "currency": payment.received.currency,
+            "provider": payment.provider,
+        },
+    });
+    tx.execute("INSERT INTO outbox (body) VALUES (?)", params![&event.to_string()])?;
+    Ok(())
+}
+
+/// Refunds that are due, with how often they were tried.
+pub(crate) fn due_refunds(
+    tx: &mut Tx<'_>,
+    now: TimeMs,
+    at_most: usize,
+) -> Result<Vec<(Stored, u64)>, SqlError> {
+    let due = tx.query(
+        "SELECT payment, tries FROM refunds WHERE due_at <= ? ORDER BY due_at LIMIT ?",
+        params![now.0, at_most],
+        |row| Ok((PaymentId::from_bytes(row.array(0)?), row.count(1)?)),
+    )?;
+    let with = |(id, tries): (PaymentId, u64)| Ok(find(tx, id)?.map(|payment| (payment, tries)));
+    due.into_iter().map(with).filter_map(Result::transpose).collect()
+}
+
+/// The provider has taken the refund; it tells when it is made.
+pub(crate) fn end_refund(tx: &mut Tx<'_>, id: PaymentId) -> Result<(), SqlError> {
+    tx.execute("DELETE FROM refunds WHERE payment = ?", params![&id.to_bytes()])?;
+    Ok(())
+}
+
+pub(crate) fn put_refund_off(
+    tx: &mut Tx<'_>,
+    id: PaymentId,
+    tries: u64,
+    until: TimeMs,
+) -> Result<(), SqlError> {
+    tx.execute(
+        "UPDATE refunds SET due_at = ?, tries = ? WHERE payment = ?",
+        params![until.0, tries + 1, &id.to_bytes()],
+    )?;
+    Ok(())
+}
+
+/// Events that are to be told, oldest first, with their numbers.
+pub(crate) fn outbox(tx: &mut Tx<'_>, at_most: usize) -> Result<Vec<(u64, String)>, SqlError> {
+    tx.query("SELECT number, body FROM outbox ORDER BY number LIMIT ?", params![at_most], |row| {
+        Ok((row.count(0)?, row.text(1)?))
+    })
+}
+
+/// These were told.
+pub(crate) fn told(tx: &mut Tx<'_>, numbers: &[u64]) -> Result<(), SqlError> {
+    for number in numbers {
+        tx.execute("DELETE FROM outbox WHERE number = ?", params![*number])?;
+    }
+    Ok(())
+}

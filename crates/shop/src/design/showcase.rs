@@ -1,0 +1,83 @@
+//! `/design`: each component with what it is for, so that a change of the tokens is seen at once.
+
+use super::{Field, Frame, Mood, card, field, notice, price, state_words, steps};
+use crate::visitor::Visitor;
+use crate::{parts::Shop, visitor::of_store};
+use axum::{extract::State, response::Response};
+use contracts::store::{OrderState, ProductQuery};
+use maud::{Markup, html};
+use std::sync::Arc;
+use units::Money;
+use web::{page::Lang, problem::Problem};
+
+/// `GET /design`.
+pub(crate) async fn show(State(shop): State<Arc<Shop>>, visitor: Visitor) -> Result<Response, Problem> {
+    let query = ProductQuery { at_most: 3, ..ProductQuery::default() };
+    let products = shop.catalog.products(query).await.map_err(of_store)?.rows;
+    let lang = visitor.lang;
+    let title = lang.say("How these pages are built", "页面设计说明");
+    let body = html! {
+        h1 { (title) }
+        p { (lang.say(
+            "Every page of the shop is made of the parts below. A brand changes the tokens at the top of one style sheet, and the mark.",
+            "商店的每个页面都由以下组件构成。品牌只需修改样式表开头的变量和标志。",
+        )) }
+        h2 { (lang.say("Colours", "颜色")) }
+        ul class="swatches" {
+            @for (class, name) in [("brand-colour", "brand"), ("ink", "ink"), ("soft", "soft"), ("well", "well"), ("good", "good"), ("bad", "bad")] {
+                li class=(class) { (name) }
+            }
+        }
+        h2 { (lang.say("Type", "字体")) }
+        div class="card" {
+            h1 { (lang.say("A heading of a page", "页面标题")) }
+            p { (lang.say("Text is set at its reader's own size, in the system's own typeface.", "正文使用系统字体和读者自己设定的字号。")) }
+            p class="soft" { (lang.say("What matters less is softer.", "次要内容颜色较浅。")) }
+        }
+        h2 { (lang.say("Buttons", "按钮")) }
+        div class="actions" {
+            button type="button" { (lang.say("Buy now", "立即抢购")) }
+            button type="button" class="quiet" { (lang.say("Cancel", "取消")) }
+            button type="button" disabled { (lang.say("Sold out", "已售罄")) }
+        }
+        h2 { (lang.say("Fields", "输入框")) }
+        div class="card narrow" { (fields(lang)) }
+        h2 { (lang.say("Notices", "提示")) }
+        (notice(Mood::Good, lang.say("It is yours", "抢购成功"), &html! { p { (lang.say("Pay within 15 minutes.", "请在 15 分钟内付款。")) } }))
+        (notice(Mood::Neutral, lang.say("One moment", "请稍候"), &html! { p { (lang.say("Your payment is being confirmed.", "正在确认您的付款。")) } }))
+        (notice(Mood::Bad, lang.say("Not paid in time", "超时未付款"), &html! { p { (lang.say("The phone went back on sale.", "商品已重新上架。")) } }))
+        h2 { (lang.say("Products", "商品")) }
+        ul class="grid" { @for listing in &products { (card(lang, listing)) } }
+        h2 { (lang.say("Prices", "价格")) }
+        p { @for (sum, code) in [(199_900, "CNY"), (1999, "JPY"), (123_456_789, "EUR")] {
+            @if let Ok(currency) = code.parse() { (price(lang, Money { amount_minor: sum, currency })) " " }
+        } }
+        h2 { (lang.say("How far an order is", "订单进度")) }
+        div class="card" { (steps(lang, OrderState::Allocated)) }
+        p { @for state in OrderState::ALL { span class="badge" { (state_words(lang, state)) } " " } }
+    };
+    let categories = shop.catalog.categories().await.map_err(of_store)?;
+    let frame = Frame {
+        shop: &shop,
+        visitor: &visitor,
+        title,
+        categories,
+        words: "",
+        has_sale: false,
+        refresh_seconds: None,
+    };
+    Ok(frame.render(&body))
+}
+
+fn fields(lang: Lang) -> Markup {
+    html! {
+        (field(&Field {
+            name: "shown-email", label: lang.say("Email", "邮箱"), kind: "email", value: "", autocomplete: "off",
+            hint: lang.say("We write to it about your orders.", "用于接收订单通知。"), error: None,
+        }))
+        (field(&Field {
+            name: "shown-name", label: lang.say("Name", "姓名"), kind: "text", value: "", autocomplete: "off", hint: "",
+            error: Some(lang.say("Please tell us your name.", "请填写姓名。")),
+        }))
+    }
+}

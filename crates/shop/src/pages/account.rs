@@ -1,0 +1,259 @@
+//! Logging in and out, registration, and the token for the sale.
+
+use super::page;
+use crate::{
+    design::{Field, Mood, field, notice},
+    parts::Shop,
+    visitor::{
+        TOKEN_FIELD, Visitor, begin_session, end_session, of_store, own_path, refuse_other_sites, session_of,
+    },
+};
+use axum::{
+    extract::{Query, State},
+    response::{IntoResponse, Redirect, Response},
+};
+use contracts::store::{Credentials, NewAccount, StoreError};
+use http::{HeaderMap, StatusCode, header};
+use maud::{Markup, html};
+use serde::Deserialize;
+use std::sync::Arc;
+use web::{form::PlainForm, page::Lang, problem::Problem};
+
+const FORM_BYTES_MAX: usize = 8192;
+
+type Form = PlainForm<FORM_BYTES_MAX>;
+
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct Asked {
+    next: Option<String>,
+    #[serde(rename = "lang")]
+    _lang: Option<String>,
+}
+
+/// `GET /account/log-in`.
+pub(super) async fn show_log_in(
+    State(shop): State<Arc<Shop>>,
+    Query(Asked { next, .. }): Query<Asked>,
+    visitor: Visitor,
+) -> Result<Response, Problem> {
+    let next = own_path(next.as_deref().unwrap_or_default()).to_owned();
+    log_in_page(&shop, &visitor, &next, "", None).await
+}
+
+async fn log_in_page(
+    shop: &Shop,
+    visitor: &Visitor,
+    next: &str,
+    email: &str,
+    error: Option<&str>,
+) -> Result<Response, Problem> {
+    let (lang, title) = (visitor.lang, visitor.lang.say("Log in", "登录"));
+    let query: String = form_urlencoded::byte_serialize(next.as_bytes()).collect();
+    let body = html! {
+        div class="narrow" {
+            h1 { (title) }
+            @if let Some(why) = error { (notice(Mood::Bad, lang.say("That did not work", "登录失败"), &html! { p { (why) } })) }
+            form class="card" method="post" action="/account/log-in" {
+                input type="hidden" name="next" value=(next);
+                (email_field(lang, email, None))
+                (field(&Field {
+                    name: "password", label: lang.say("Password", "密码"), kind: "password", value: "",
+                    autocomplete: "current-password", hint: "", error: None,
+                }))
+                button class="wide" type="submit" { (title) }
+            }
+            p { (lang.say("New here?", "还没有账户？")) " " a href={ "/account/register?next=" (query) } { (lang.say("Make an account", "注册")) } }
+        }
+    };
+    page(shop, visitor, title, &body).await
+}
+
+fn email_field(lang: Lang, value: &str, error: Option<&str>) -> Markup {
+    field(&Field {
+        name: "email",
+        label: lang.say("Email", "邮箱"),
+        kind: "email",
+        value,
+        autocomplete: "username",
+        hint: "",
+        error,
+    })
+}
+
+/// `POST /account/log-in`.
+pub(super) async fn log_in(
+    State(shop): State<Arc<Shop>>,
+    visitor: Visitor,
+    headers: HeaderMap,
+    form: Form,
+) -> Result<Response, Problem> {
+    refuse_other_sites(&headers)?;
+    let (next, email) = (own_path(form.field("next")), form.field("email"));
+    let credentials =
+        Credentials { email: email.to_owned(), password: form.whole_field("password").to_owned() };
+    let lang = visitor.lang;
+    match shop.accounts.log_in(credentials).await {
+        Ok(Some(signed_in)) => {
+            let mut response = Redirect::to(next).into_response();
+            begin_session(&shop, &signed_in, &mut response);
+            Ok(response)
+        }
+        Ok(None) => {
+            let why = lang.say(
+                "The email and the password do not belong together. Check both, and try again.",
+                "邮箱或密码不正确，请检查后重试。",
+            );
+            refused(log_in_page(&shop, &visitor, next, email, Some(why)).await?, StatusCode::UNPROCESSABLE_ENTITY)
+        }
+        Err(StoreError::TooMany { wait_seconds }) => {
+            let why = match lang {
+                Lang::En => format!("There were many wrong passwords. Try again in {wait_seconds} seconds."),
+                Lang::Zh => format!("密码错误次数过多，请在 {wait_seconds} 秒后重试。"),
+            };
+            let shown = log_in_page(&shop, &visitor, next, email, Some(&why)).await?;
+            let mut response = refused(shown, StatusCode::TOO_MANY_REQUESTS)?;
+            response.headers_mut().insert(header::RETRY_AFTER, wait_seconds.into());
+            Ok(response)
+        }
+        Err(error) => Err(of_store(error)),
+    }
+}
+
+#[expect(clippy::unnecessary_wraps, reason = "the handlers' type")]
+fn refused(mut response: Response, status: StatusCode) -> Result<Response, Problem> {
+    *response.status_mut() = status;
+    Ok(response)
+}
+
+/// `GET /account/register`.
+pub(super) async fn show_register(
+    State(shop): State<Arc<Shop>>,
+    Query(Asked { next, .. }): Query<Asked>,
+    visitor: Visitor,
+) -> Result<Response, Problem> {
+    let next = own_path(next.as_deref().unwrap_or_default()).to_owned();
+    register_page(&shop, &visitor, &next, ("", ""), None).await
+}
+
+/// `error` names the field before a colon.
+async fn register_page(
+    shop: &Shop,
+    visitor: &Visitor,
+    next: &str,
+    (email, name): (&str, &str),
+    error: Option<&str>,
+) -> Result<Response, Problem> {
+    let (lang, title) = (visitor.lang, visitor.lang.say("Make an account", "注册"));
+    let wrong = error.and_then(|error| error.split_once(':')).map(|(field, _)| field);
+    let of = |field: &str, words: &'static str| (wrong == Some(field)).then_some(words);
+    let body = html! {
+        div class="narrow" {
+            h1 { (title) }
+            form class="card" method="post" action="/account/register" {
+                input type="hidden" name="next" value=(next);
+                (field(&Field {
+                    name: "name", label: lang.say("Name", "姓名"), kind: "text", value: name, autocomplete: "name", hint: "",
+                    error: of("name", lang.say("Please tell us your name, in 80 characters at the most.", "请填写姓名（最多 80 个字符）。")),
+                }))
+                (email_field(lang, email, of("email", lang.say(
+                    "This is no address, or it has an account already: log in instead.",
+                    "邮箱格式不正确，或该邮箱已注册，请直接登录。",
+                ))))
+                (field(&Field {
+                    name: "password", label: lang.say("Password", "密码"), kind: "password", value: "", autocomplete: "new-password",
+                    hint: lang.say("At least 10 characters. A few words are fine.", "至少 10 个字符。"),
+                    error: of("password", lang.say("Please choose one of 10 to 128 characters.", "密码长度应为 10 至 128 个字符。")),
+                }))
+                button class="wide" type="submit" { (title) }
+            }
+        }
+    };
+    page(shop, visitor, title, &body).await
+}
+
+/// `POST /account/register`.
+pub(super) async fn register(
+    State(shop): State<Arc<Shop>>,
+    visitor: Visitor,
+    headers: HeaderMap,
+    form: Form,
+) -> Result<Response, Problem> {
+    refuse_other_sites(&headers)?;
+    let (next, email, name) = (own_path(form.field("next")), form.field("email"), form.field("name"));
+    let new = NewAccount {
+        email: email.to_owned(),
+        name: name.to_owned(),
+        password: form.whole_field("password").to_owned(),
+    };
+    match shop.accounts.register(new).await {
+        Ok(signed_in) => {
+            let mut response = Redirect::to(next).into_response();
+            begin_session(&shop, &signed_in, &mut response);
+            Ok(response)
+        }
+        Err(StoreError::Invalid(why) | StoreError::Conflict(why)) => {
+            let shown = register_page(&shop, &visitor, next, (email, name), Some(&why)).await?;
+            refused(shown, StatusCode::UNPROCESSABLE_ENTITY)
+        }
+        Err(error) => Err(of_store(error)),
+    }
+}
+
+/// `POST /account/log-out`.
+pub(super) async fn log_out(
+    State(shop): State<Arc<Shop>>,
+    visitor: Visitor,
+    form: Form,
+) -> Result<Response, Problem> {
+    let session = session_of(&visitor, &form)?.session.clone();
+    shop.accounts.log_out(session).await.map_err(of_store)?;
+    let mut response = Redirect::to("/").into_response();
+    end_session(&mut response);
+    Ok(response)
+}
+
+/// `GET /account`.
+pub(super) async fn show(State(shop): State<Arc<Shop>>, visitor: Visitor) -> Result<Response, Problem> {
+    let account = match visitor.account() {
+        Ok(account) => account,
+        Err(to_log_in) => return Ok(to_log_in),
+    };
+    let profile = shop.accounts.profile(account).await.map_err(of_store)?;
+    let (lang, title) = (visitor.lang, visitor.lang.say("Your account", "我的账户"));
+    let csrf = visitor.signed_in.as_ref().map_or("", |signed_in| &signed_in.csrf);
+    let body = html! {
+        h1 { (title) }
+        @if let Some(profile) = profile {
+            div class="card" {
+                p { strong { (profile.name) } }
+                p { (profile.email) }
+                p class="soft" { (lang.say("Shopper number ", "用户编号 ")) (profile.account) }
+            }
+        }
+        div class="actions" {
+            a class="button" href="/orders" { (lang.say("Your orders", "我的订单")) }
+            form method="post" action="/account/log-out" {
+                input type="hidden" name=(TOKEN_FIELD) value=(csrf);
+                button class="quiet" type="submit" { (lang.say("Log out", "退出登录")) }
+            }
+        }
+    };
+    page(&shop, &visitor, title, &body).await
+}
+
+/// `GET /account/sale-token`: the token by which the sale knows the shopper, as text. Only scripts of
+/// the shop's own pages get it: no other origin may read the answer.
+pub(super) async fn sale_token(
+    State(shop): State<Arc<Shop>>,
+    visitor: Visitor,
+    headers: HeaderMap,
+) -> Result<Response, Problem> {
+    refuse_other_sites(&headers)?;
+    let no_store = (header::CACHE_CONTROL, "no-store");
+    let Some(signed_in) = &visitor.signed_in else {
+        return Ok((StatusCode::UNAUTHORIZED, [no_store], "log in").into_response());
+    };
+    let token = shop.accounts.sale_token(signed_in.account).await.map_err(of_store)?;
+    Ok(([(header::CONTENT_TYPE, "text/plain; charset=utf-8"), no_store], token).into_response())
+}

@@ -1,0 +1,72 @@
+//! The pages, a file for each part of the shop.
+
+mod account;
+mod browse;
+mod orders;
+
+use crate::{
+    design::{Frame, SCRIPT, STYLE, showcase},
+    parts::{Parts, Shop},
+    visitor::{Visitor, of_store},
+};
+use axum::response::Response;
+use maud::Markup;
+use web::{
+    operation::{Access, Operation, get, post},
+    page::{StaticFile, statics},
+    problem::Problem,
+};
+
+const OPEN: Access = Access::Open;
+static FILES: &[&StaticFile] = &[&STYLE, &SCRIPT, &web::page::STYLE];
+
+/// All pages, and the files that they load.
+pub fn operations() -> Vec<Operation<Parts>> {
+    let mut all = vec![
+        get("/", "showHome", OPEN, browse::home),
+        get("/c/{category}", "showCategory", OPEN, browse::category),
+        get("/search", "search", OPEN, browse::search),
+        get("/p/{product}", "showProduct", OPEN, browse::product),
+        get("/design", "showDesign", OPEN, showcase::show),
+        get("/account", "showAccount", OPEN, account::show),
+        get("/account/log-in", "showLogIn", OPEN, account::show_log_in),
+        post("/account/log-in", "logIn", OPEN, account::log_in),
+        get("/account/register", "showRegister", OPEN, account::show_register),
+        post("/account/register", "register", OPEN, account::register),
+        post("/account/log-out", "logOut", OPEN, account::log_out),
+        get("/account/sale-token", "readSaleToken", OPEN, account::sale_token),
+        get("/checkout", "showCheckout", OPEN, orders::checkout),
+        get("/orders", "showOrders", OPEN, orders::list),
+        get("/orders/{order}", "showOrder", OPEN, orders::show),
+        post("/orders/{order}/pay", "payOrder", OPEN, orders::pay),
+        post("/orders/{order}/cancel", "cancelOrder", OPEN, orders::cancel),
+    ];
+    all.extend(statics(FILES));
+    all
+}
+
+/// An ordinary page, with the categories above it.
+async fn page<'a>(shop: &'a Shop, visitor: &'a Visitor, title: &'a str, body: &Markup) -> Result<Response, Problem> {
+    framed(shop, visitor, title, body, |frame| frame).await
+}
+
+/// The same, with what is special about it.
+async fn framed<'a>(
+    shop: &'a Shop,
+    visitor: &'a Visitor,
+    title: &'a str,
+    body: &Markup,
+    change: impl FnOnce(Frame<'a>) -> Frame<'a>,
+) -> Result<Response, Problem> {
+    let categories = shop.catalog.categories().await.map_err(of_store)?;
+    let frame = Frame {
+        shop,
+        visitor,
+        title,
+        categories,
+        words: "",
+        has_sale: false,
+        refresh_seconds: None,
+    };
+    Ok(change(frame).render(body))
+}

@@ -1,0 +1,279 @@
+//! Orders: how a hold becomes one, what is in it, paying, and giving it up.
+
+use super::{framed, page};
+use crate::{
+    design::{Frame, Mood, notice, price, state_words, steps},
+    parts::Shop,
+    visitor::{TOKEN_FIELD, Visitor, of_store, session_of},
+    words::{moment, money},
+};
+use axum::{
+    extract::{Path, Query, State},
+    response::{IntoResponse, Redirect, Response},
+};
+use contracts::{
+    AttemptId, SaleId,
+    store::{HoldRef, OrderId, OrderState, OrderView, PaymentSeen, StartPayment},
+};
+use maud::{Markup, html};
+use serde::Deserialize;
+use std::sync::Arc;
+use web::{
+    form::PlainForm,
+    page::Lang,
+    problem::{INVALID, NOT_FOUND, Problem},
+};
+
+const FORM_BYTES_MAX: usize = 1024;
+/// Orders on one page.
+const PAGE_MAX: usize = 20;
+/// How often a page looks again whose order is on its way, or whose payment is.
+const AGAIN_SECONDS: u64 = 2;
+
+type Form = PlainForm<FORM_BYTES_MAX>;
+
+fn unknown() -> Problem {
+    Problem::new(&NOT_FOUND, "order: you have none of this number")
+}
+
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct Won {
+    sale: SaleId,
+    hold: AttemptId,
+    #[serde(rename = "lang")]
+    _lang: Option<String>,
+}
+
+/// `GET /checkout`: leads a winner to the order of the hold, as soon as it has come from the sale.
+pub(super) async fn checkout(
+    State(shop): State<Arc<Shop>>,
+    Query(Won { sale, hold, .. }): Query<Won>,
+    visitor: Visitor,
+) -> Result<Response, Problem> {
+    let shopper = match visitor.account() {
+        Ok(account) => account,
+        Err(to_log_in) => return Ok(to_log_in),
+    };
+    if let Some(order) = shop.orders.of_hold(shopper, HoldRef { sale, hold }).await.map_err(of_store)? {
+        return Ok(Redirect::to(&format!("/orders/{}", order.id)).into_response());
+    }
+    let (lang, title) = (visitor.lang, visitor.lang.say("Your order is being written", "正在生成订单"));
+    let body = html! {
+        h1 { (title) }
+        (notice(Mood::Good, lang.say("It is yours", "抢购成功"), &html! { p { (lang.say(
+            "The sale keeps it for you. Your order follows in a moment; this page looks again by itself.",
+            "商品已为您保留，订单马上生成，本页会自动刷新。",
+        )) } }))
+    };
+    framed(&shop, &visitor, title, &body, |frame| Frame { refresh_seconds: Some(AGAIN_SECONDS), ..frame }).await
+}
+
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct Listed {
+    after: Option<String>,
+    #[serde(rename = "lang")]
+    _lang: Option<String>,
+}
+
+/// `GET /orders`.
+pub(super) async fn list(
+    State(shop): State<Arc<Shop>>,
+    Query(Listed { after, .. }): Query<Listed>,
+    visitor: Visitor,
+) -> Result<Response, Problem> {
+    let shopper = match visitor.account() {
+        Ok(account) => account,
+        Err(to_log_in) => return Ok(to_log_in),
+    };
+    let found = shop.orders.orders(shopper, after, PAGE_MAX).await.map_err(of_store)?;
+    let (lang, title) = (visitor.lang, visitor.lang.say("Your orders", "我的订单"));
+    let body = html! {
+        h1 { (title) }
+        @if found.rows.is_empty() { p { (lang.say("You have no orders yet.", "您还没有订单。")) } }
+        ul class="orders" {
+            @for order in &found.rows {
+                li class="card" {
+                    a href={ "/orders/" (order.id) } {
+                        span { strong { (names(lang, order)) } br; span class="soft" { (moment(order.created_at, lang)) } }
+                        span { span class="badge" { (state_words(lang, order.state)) } " " (price(lang, order.total)) }
+                    }
+                }
+            }
+        }
+        @if let Some(next) = found.next {
+            p class="actions" { a class="button quiet" rel="next" href={ "/orders?after=" (next) } { (lang.say("Older orders", "更早的订单")) } }
+        }
+    };
+    page(&shop, &visitor, title, &body).await
+}
+
+fn name(lang: Lang, line: &contracts::store::OrderLine) -> &str {
+    lang.say(&line.name, &line.name_zh)
+}
+
+fn names(lang: Lang, order: &OrderView) -> String {
+    let names: Vec<&str> = order.lines.iter().map(|line| name(lang, line)).collect();
+    names.join(lang.say(", ", "、"))
+}
+
+/// `GET /orders/{order}`.
+pub(super) async fn show(
+    State(shop): State<Arc<Shop>>,
+    Path(order): Path<String>,
+    visitor: Visitor,
+) -> Result<Response, Problem> {
+    let shopper = match visitor.account() {
+        Ok(account) => account,
+        Err(to_log_in) => return Ok(to_log_in),
+    };
+    let id: OrderId = order.parse().map_err(|_| unknown())?;
+    let order = shop.orders.order(shopper, id).await.map_err(of_store)?.ok_or_else(unknown)?;
+    let (lang, title) = (visitor.lang, visitor.lang.say("Your order", "订单详情"));
+    let now = shop.protection.now();
+    let is_moving = order.payment == PaymentSeen::BeingConfirmed;
+    let can_pay = is_payable(&order) && order.pay_by.is_none_or(|by| by > now);
+    let csrf = visitor.signed_in.as_ref().map_or("", |signed_in| &signed_in.csrf);
+    let body = html! {
+        p class="crumbs" { a href="/orders" { (lang.say("Your orders", "我的订单")) } }
+        h1 { (names(lang, &order)) }
+        (steps(lang, order.state))
+        (news(lang, &order, can_pay))
+        @if can_pay {
+            div class="actions" {
+                form method="post" action={ "/orders/" (order.id) "/pay" } {
+                    input type="hidden" name=(TOKEN_FIELD) value=(csrf);
+                    button type="submit" { (lang.say("Pay ", "支付 ")) (money(order.total, lang)) }
+                }
+                form method="post" action={ "/orders/" (order.id) "/cancel" } {
+                    input type="hidden" name=(TOKEN_FIELD) value=(csrf);
+                    button class="quiet" type="submit" { (lang.say("Give it up", "放弃购买")) }
+                }
+            }
+        }
+        div class="card" { (lines(lang, &order)) }
+        @if let Some(parcel) = &order.delivery {
+            div class="card" { p { strong { (lang.say("Parcel", "包裹")) } } p { (parcel.carrier) " " (parcel.tracking) } }
+        }
+        h2 { (lang.say("What happened", "订单记录")) }
+        ol class="history" {
+            @for step in &order.history { li { (moment(step.at, lang)) " · " (state_words(lang, step.to)) } }
+        }
+        p class="soft" { (lang.say("Order number ", "订单号 ")) (order.id) }
+    };
+    let refresh_seconds = is_moving.then_some(AGAIN_SECONDS);
+    framed(&shop, &visitor, title, &body, |frame| Frame { refresh_seconds, ..frame }).await
+}
+
+fn is_payable(order: &OrderView) -> bool {
+    order.state == OrderState::AwaitingPayment && order.payment == PaymentSeen::None
+}
+
+/// The one thing that the shopper wants to know.
+fn news(lang: Lang, order: &OrderView, can_pay: bool) -> Markup {
+    let (mood, title, text) = match (order.payment, order.state) {
+        (PaymentSeen::BeingConfirmed, _) => (
+            Mood::Neutral,
+            lang.say("Your payment has arrived", "已收到您的付款"),
+            lang.say("It is being confirmed. This page looks again by itself.", "正在确认，本页会自动刷新。").to_owned(),
+        ),
+        (PaymentSeen::ToRefund, _) => (
+            Mood::Bad,
+            lang.say("Your payment goes back to you", "款项将退还给您"),
+            lang.say(
+                "It came too late, or the order was cancelled. You get all of it back.",
+                "付款超时或订单已取消，款项将全额退回。",
+            )
+            .to_owned(),
+        ),
+        (PaymentSeen::Refunded, _) => (
+            Mood::Neutral,
+            lang.say("You have your money back", "已退款"),
+            lang.say("All that you paid was returned.", "您支付的款项已全额退回。").to_owned(),
+        ),
+        (_, OrderState::AwaitingPayment) if can_pay => {
+            let until = order.pay_by.map(|by| moment(by, lang));
+            let text = match (until, lang) {
+                (Some(until), Lang::En) => format!("Pay by {until}, or it goes to somebody else."),
+                (Some(until), Lang::Zh) => format!("请在 {until} 前付款，逾期将释放给其他人。"),
+                (None, _) => String::new(),
+            };
+            (Mood::Good, lang.say("It is yours to pay", "抢购成功，请付款"), text)
+        }
+        (_, OrderState::AwaitingPayment | OrderState::Expired) => (
+            Mood::Bad,
+            lang.say("The time to pay is over", "付款时间已过"),
+            lang.say("It went back on sale. Nothing was charged.", "商品已重新上架，未产生任何扣款。").to_owned(),
+        ),
+        (_, OrderState::Paid | OrderState::Allocated) => (
+            Mood::Good,
+            lang.say("Paid: it is yours", "付款成功"),
+            lang.say("We pack it, and tell you when it is on its way.", "我们正在备货，发货后会通知您。").to_owned(),
+        ),
+        (_, OrderState::Shipped) => (
+            Mood::Good,
+            lang.say("It is on its way", "已发货"),
+            lang.say("The parcel's number stands below.", "包裹单号见下方。").to_owned(),
+        ),
+        (_, OrderState::Delivered) => {
+            (Mood::Good, lang.say("Delivered", "已送达"), lang.say("Enjoy it.", "祝您使用愉快。").to_owned())
+        }
+        (_, OrderState::Cancelled) => (
+            Mood::Neutral,
+            lang.say("Cancelled", "已取消"),
+            lang.say("Nothing was charged.", "未产生任何扣款。").to_owned(),
+        ),
+        (_, OrderState::Returned | OrderState::Refunded | OrderState::PartRefunded) => {
+            (Mood::Neutral, state_words(lang, order.state), String::new())
+        }
+    };
+    notice(mood, title, &html! { @if !text.is_empty() { p { (text) } } })
+}
+
+fn lines(lang: Lang, order: &OrderView) -> Markup {
+    html! {
+        table {
+            thead { tr { th scope="col" { (lang.say("Product", "商品")) } th scope="col" class="number" { (lang.say("Quantity", "数量")) } th scope="col" class="number" { (lang.say("Price", "单价")) } } }
+            tbody {
+                @for line in &order.lines {
+                    @let each = units::Money { amount_minor: line.price_minor, currency: order.total.currency };
+                    tr { td { (name(lang, line)) } td class="number" { (line.quantity) } td class="number" { (price(lang, each)) } }
+                }
+            }
+            tfoot { tr { th scope="row" { (lang.say("Total", "合计")) } td {} td class="number" { (price(lang, order.total)) } } }
+        }
+    }
+}
+
+/// `POST /orders/{order}/pay`: begins a payment, and leads to the provider's page.
+pub(super) async fn pay(
+    State(shop): State<Arc<Shop>>,
+    Path(order): Path<String>,
+    visitor: Visitor,
+    form: Form,
+) -> Result<Response, Problem> {
+    let shopper = session_of(&visitor, &form)?.account;
+    let id: OrderId = order.parse().map_err(|_| unknown())?;
+    let order = shop.orders.order(shopper, id).await.map_err(of_store)?.ok_or_else(unknown)?;
+    let return_path = format!("/orders/{id}");
+    if !is_payable(&order) {
+        return Ok(Redirect::to(&return_path).into_response());
+    }
+    let start = StartPayment { order: id, shopper, amount: order.total, return_path };
+    let started = shop.payments.start(start).await.map_err(of_store)?;
+    Ok(Redirect::to(&started.url).into_response())
+}
+
+/// `POST /orders/{order}/cancel`.
+pub(super) async fn cancel(
+    State(shop): State<Arc<Shop>>,
+    Path(order): Path<String>,
+    visitor: Visitor,
+    form: Form,
+) -> Result<Response, Problem> {
+    let shopper = session_of(&visitor, &form)?.account;
+    let id: OrderId = order.parse().map_err(|_| Problem::new(&INVALID, "order: no number of an order"))?;
+    shop.orders.cancel(shopper, id).await.map_err(of_store)?;
+    Ok(Redirect::to(&format!("/orders/{id}")).into_response())
+}

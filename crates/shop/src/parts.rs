@@ -1,0 +1,44 @@
+//! What the pages use.
+
+use axum::extract::FromRef;
+use contracts::store::{Accounts, Catalog, Orders, Payments};
+use std::{fmt, sync::Arc};
+use web::protection::Protection;
+
+/// The contexts that the pages are over, and what the shop is called.
+pub struct Shop {
+    pub catalog: Arc<dyn Catalog>,
+    pub accounts: Arc<dyn Accounts>,
+    pub orders: Arc<dyn Orders>,
+    pub payments: Arc<dyn Payments>,
+    /// What the shop is called, in both languages.
+    pub name: [String; 2],
+    /// The origin of the sale's pages, such as `https://sale.example`: its script runs on the pages
+    /// of products that are sold in a sale.
+    pub sale_origin: String,
+    /// Shown on every page of a demo.
+    pub is_demo: bool,
+    pub protection: Arc<Protection>,
+}
+
+impl fmt::Debug for Shop {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Shop").field("name", &self.name).finish_non_exhaustive()
+    }
+}
+
+/// The same, as the state of a router.
+#[derive(Debug, Clone)]
+pub struct Parts(pub Arc<Shop>);
+
+impl FromRef<Parts> for Arc<Shop> {
+    fn from_ref(parts: &Parts) -> Self {
+        Arc::clone(&parts.0)
+    }
+}
+
+impl FromRef<Parts> for Arc<Protection> {
+    fn from_ref(parts: &Parts) -> Self {
+        Arc::clone(&parts.0.protection)
+    }
+}

@@ -1,0 +1,201 @@
+//! Who looks at a page, in which language, and whose form it is.
+
+use crate::parts::{Parts, Shop};
+use axum::{
+    extract::{FromRef, FromRequestParts},
+    response::{IntoResponse, Redirect, Response},
+};
+use contracts::store::{AccountId, SignedIn, StoreError};
+use http::{HeaderMap, HeaderValue, header, request};
+use std::sync::Arc;
+use subtle::ConstantTimeEq;
+use web::{
+    form::PlainForm,
+    page::Lang,
+    problem::{FORM_REFUSED, INVALID, NOT_FOUND, Problem, RATE_LIMITED},
+};
+
+const SESSION: &str = "shop_session";
+const LANGUAGE: &str = "shop_lang";
+const LANGUAGE_SECONDS: u64 = 365 * 86_400;
+/// The field of a form that only a page of the session knows.
+pub(crate) const TOKEN_FIELD: &str = "form";
+
+/// The visitor of a page.
+#[derive(Debug)]
+pub(crate) struct Visitor {
+    pub(crate) lang: Lang,
+    pub(crate) signed_in: Option<SignedIn>,
+    /// The page's path with its query, without the language.
+    pub(crate) here: String,
+    /// The language was chosen with this request, and is to be remembered.
+    chooses: bool,
+}
+
+fn cookie<'a>(headers: &'a HeaderMap, name: &str) -> Option<&'a str> {
+    headers.get_all(header::COOKIE).iter().filter_map(|value| value.to_str().ok()).find_map(|value| {
+        value.split(';').find_map(|pair| pair.trim().strip_prefix(name)?.strip_prefix('='))
+    })
+}
+
+impl FromRequestParts<Parts> for Visitor {
+    type Rejection = Problem;
+
+    async fn from_request_parts(parts: &mut request::Parts, state: &Parts) -> Result<Self, Problem> {
+        let shop = Arc::<Shop>::from_ref(state);
+        let query = parts.uri.query().unwrap_or_default();
+        let named = query.split('&').find_map(|pair| pair.strip_prefix("lang="));
+        let lang = Lang::of(named.or_else(|| cookie(&parts.headers, LANGUAGE)), &parts.headers);
+        let others: Vec<&str> =
+            query.split('&').filter(|pair| !pair.is_empty() && !pair.starts_with("lang=")).collect();
+        let path = parts.uri.path();
+        let here = if others.is_empty() { path.to_owned() } else { format!("{path}?{}", others.join("&")) };
+        let signed_in = match cookie(&parts.headers, SESSION) {
+            // Without accounts the shop is still there to look at.
+            Some(session) => shop.accounts.session(session.to_owned()).await.unwrap_or_else(|error| {
+                tracing::warn!(%error, "a visitor with a session is shown the shop as a stranger");
+                None
+            }),
+            None => None,
+        };
+        Ok(Self { lang, signed_in, here, chooses: named.is_some() })
+    }
+}
+
+impl Visitor {
+    /// The account, or where to log in and come back.
+    pub(crate) fn account(&self) -> Result<AccountId, Response> {
+        match &self.signed_in {
+            Some(signed_in) => Ok(signed_in.account),
+            None => Err(Redirect::to(&log_in_path(&self.here)).into_response()),
+        }
+    }
+
+    /// Remembers the language, if it was chosen with this request.
+    pub(crate) fn remember(&self, response: &mut Response) {
+        if self.chooses {
+            let lang = self.lang.code();
+            let value = format!("{LANGUAGE}={lang}; Path=/; Max-Age={LANGUAGE_SECONDS}; SameSite=Lax");
+            append(response, value);
+        }
+    }
+}
+
+fn append(response: &mut Response, cookie: String) {
+    let value = HeaderValue::try_from(cookie).expect("cookies are made of letters");
+    response.headers_mut().append(header::SET_COOKIE, value);
+}
+
+/// Where a visitor logs in who wants to see `path`.
+pub(crate) fn log_in_path(path: &str) -> String {
+    let next: String = form_urlencoded::byte_serialize(path.as_bytes()).collect();
+    format!("/account/log-in?next={next}")
+}
+
+/// A path of this shop that a form or a link names; the home page for everything else.
+pub(crate) fn own_path(text: &str) -> &str {
+    let is_own = text.starts_with('/')
+        && !text.starts_with("//")
+        && text.bytes().all(|byte| byte.is_ascii_graphic() && byte != b'\\');
+    if is_own { text } else { "/" }
+}
+
+/// Gives the visitor the cookie of a session.
+pub(crate) fn begin_session(shop: &Shop, signed_in: &SignedIn, response: &mut Response) {
+    let SignedIn { session, seconds, .. } = signed_in;
+    let secure = if shop.protection.is_https { "; Secure" } else { "" };
+    append(response, format!("{SESSION}={session}; Path=/; Max-Age={seconds}; HttpOnly; SameSite=Lax{secure}"));
+}
+
+/// Takes it away.
+pub(crate) fn end_session(response: &mut Response) {
+    append(response, format!("{SESSION}=; Path=/; Max-Age=0; HttpOnly; SameSite=Lax"));
+}
+
+/// The session with which a form was sent, after it was checked that a page of that session sent it.
+pub(crate) fn session_of<'a, const MAX: usize>(
+    visitor: &'a Visitor,
+    form: &PlainForm<MAX>,
+) -> Result<&'a SignedIn, Problem> {
+    let signed_in = visitor
+        .signed_in
+        .as_ref()
+        .ok_or_else(|| Problem::new(&FORM_REFUSED, "the session is over: log in, and send the form again"))?;
+    match bool::from(form.field(TOKEN_FIELD).as_bytes().ct_eq(signed_in.csrf.as_bytes())) {
+        true => Ok(signed_in),
+        false => {
+            Err(Problem::new(&FORM_REFUSED, "the form is not of this session: load the page again, and send its form"))
+        }
+    }
+}
+
+/// Refuses a form that a page of another site has sent: for forms of visitors without a session,
+/// who have no token. Browsers say where a form is from (Fetch Metadata; RFC 6454, section 7).
+pub(crate) fn refuse_other_sites(headers: &HeaderMap) -> Result<(), Problem> {
+    let value = |name: http::HeaderName| headers.get(name).and_then(|value| value.to_str().ok());
+    let site = headers.get("sec-fetch-site").and_then(|value| value.to_str().ok());
+    let origin = value(header::ORIGIN);
+    let is_other = match (site, origin, value(header::HOST)) {
+        (Some(site), _, _) => !["same-origin", "none"].contains(&site),
+        (None, Some(origin), Some(host)) => origin.split_once("://").is_none_or(|(_, of)| of != host),
+        _ => false,
+    };
+    match is_other {
+        true => Err(Problem::new(&FORM_REFUSED, "the form was sent by a page of another site")),
+        false => Ok(()),
+    }
+}
+
+/// What a context of the store says, as a problem.
+pub(crate) fn of_store(error: StoreError) -> Problem {
+    match error {
+        StoreError::Invalid(why) | StoreError::Conflict(why) => Problem::new(&INVALID, why),
+        StoreError::NotFound(why) => Problem::new(&NOT_FOUND, why),
+        StoreError::TooMany { wait_seconds } => {
+            let wait = u32::try_from(wait_seconds).unwrap_or(u32::MAX);
+            Problem::new(&RATE_LIMITED, "too many tries: wait as Retry-After says").retry_after(wait)
+        }
+        StoreError::Unavailable(why) => Problem::unavailable(&why),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_link_back_leads_into_the_shop() {
+        for own in ["/", "/orders/01?x=1", "/p/phone#top"] {
+            assert_eq!(own_path(own), own);
+        }
+        for other in ["", "//evil.example", "https://evil.example", "/\\evil.example", "javascript:1", "/a b", "/\n"] {
+            assert_eq!(own_path(other), "/", "{other:?}");
+        }
+    }
+
+    #[test]
+    fn forms_of_other_sites_are_refused() {
+        let check = |fields: &[(&'static str, &str)], is_taken: bool| {
+            let mut headers = HeaderMap::new();
+            fields.iter().for_each(|(name, value)| drop(headers.insert(*name, value.parse().unwrap())));
+            assert_eq!(refuse_other_sites(&headers).is_ok(), is_taken, "{fields:?}");
+        };
+        check(&[("host", "shop.example"), ("origin", "https://shop.example")], true);
+        check(&[("host", "shop.example"), ("origin", "https://evil.example")], false);
+        check(&[("host", "shop.example"), ("origin", "null")], false);
+        check(&[("host", "shop.example"), ("sec-fetch-site", "same-origin")], true);
+        check(&[("host", "shop.example"), ("sec-fetch-site", "cross-site")], false);
+        check(&[("host", "shop.example"), ("sec-fetch-site", "same-site")], false);
+        // A program, which has no other site's cookies.
+        check(&[("host", "shop.example")], true);
+    }
+
+    #[test]
+    fn a_cookie_is_found_among_others_by_its_whole_name() {
+        let mut headers = HeaderMap::new();
+        headers.append("cookie", "a=1; xshop_session=no; shop_session_2=no".parse().unwrap());
+        headers.append("cookie", "shop_session=yes; b=2".parse().unwrap());
+        assert_eq!(cookie(&headers, SESSION), Some("yes"));
+        assert_eq!(cookie(&headers, LANGUAGE), None);
+    }
+}
