@@ -107,14 +107,15 @@ fn not_undone(path: &Path, undone: io::Result<()>) {
     }
 }
 
-/// Whether this is the name of a file that [`write_secret`] or [`remove_secret`] has not finished.
+/// Whether this is the name of a file that [`write_secret`] or [`remove_secret`] has not
+/// finished.
 pub fn is_unfinished(path: &Path) -> bool {
     let extension = path.extension().and_then(|extension| extension.to_str());
     extension.is_some_and(|extension| extension.starts_with(UNFINISHED))
 }
 
-/// Removes files that were left because a process was killed while it wrote or removed one. Those of the
-/// last minute may be another process's, which is still at it.
+/// Removes files that were left because a process was killed while it wrote or removed one. Those
+/// of the last minute may be another process's, which is still at it.
 pub fn remove_unfinished(dir: &Path) -> io::Result<()> {
     const AGE_MIN: Duration = Duration::from_secs(60);
     let entries = match fs::read_dir(dir) {
