@@ -311,12 +311,15 @@ pub(crate) fn has_log(dir: &Path, sale: &SaleId) -> io::Result<bool> {
 
 /// Durable before the log's first entry can be, for it is made before any request can arrive.
 fn mark_made(path: &Path) -> io::Result<()> {
+    // Opened first, so that nothing is made when no more files can be opened.
+    let names = fs::File::open(path.parent().unwrap_or(Path::new(".")))?;
     match fs::File::options().write(true).create_new(true).open(path) {
         Ok(file) => {
-            file.sync_all()?;
-            path.parent().map_or(Ok(()), |dir| fs::File::open(dir)?.sync_all())
+            let synced = file.sync_all().and_then(|()| names.sync_all());
+            synced.inspect_err(|_| drop(fs::remove_file(path)))
         }
-        Err(error) if error.kind() == io::ErrorKind::AlreadyExists => Ok(()),
+        // An earlier start may have been killed before it synced the name.
+        Err(error) if error.kind() == io::ErrorKind::AlreadyExists => names.sync_all(),
         Err(error) => Err(error),
     }
 }

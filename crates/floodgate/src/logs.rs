@@ -336,15 +336,20 @@ fn stream_name(prefix: &str, of: &str, log_id: LogId) -> String {
     format!("{prefix}-{of}-{}", HEXLOWER.encode(&log_id.0[..8]))
 }
 
+/// Whole under its name, or not there at all, and nothing else is left.
 fn note_durably(dir: &Path, note: &Note) -> io::Result<()> {
     make_dir_durable(dir)?;
-    // Whole under its name, or not there at all.
-    let unfinished = dir.join(format!("{NOTE}.tmp"));
-    let mut file = fs::File::create(&unfinished)?;
-    file.write_all(&serde_json::to_vec(note)?)?;
-    file.sync_all()?;
-    fs::rename(&unfinished, dir.join(NOTE))?;
-    fs::File::open(dir)?.sync_all()
+    // Opened first, so that nothing is written when no more files can be opened.
+    let names = fs::File::open(dir)?;
+    let (unfinished, path) = (dir.join(format!("{NOTE}.tmp")), dir.join(NOTE));
+    let write = || {
+        let mut file = fs::File::create(&unfinished)?;
+        file.write_all(&serde_json::to_vec(note)?)?;
+        file.sync_all()?;
+        fs::rename(&unfinished, &path)?;
+        names.sync_all().inspect_err(|_| drop(fs::remove_file(&path)))
+    };
+    write().inspect_err(|_| drop(fs::remove_file(&unfinished)))
 }
 
 impl KeptLog {

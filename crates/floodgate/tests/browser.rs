@@ -97,8 +97,25 @@ fn visit_own_page<F: Future<Output = ()>>(script: bool, see: impl FnOnce(Page, S
     visit_own_page_of(&shop::spec(&[("phone", 1)]), script, see);
 }
 
+/// The same before the sale opens.
+fn visit_page_of_scheduled<F: Future<Output = ()>>(spec: &Value, see: impl FnOnce(Page, String) -> F) {
+    let define = |server: &Server| server.define("launch", spec);
+    visit_with(define, true, |page, server, origin| async move {
+        see(page, origin).await;
+        drop(server);
+    });
+}
+
 fn visit_own_page_of<F: Future<Output = ()>>(
     spec: &Value,
+    script: bool,
+    see: impl FnOnce(Page, Server, String) -> F,
+) {
+    visit_with(|server| drop(server.open_sale("launch", spec)), script, see);
+}
+
+fn visit_with<F: Future<Output = ()>>(
+    set_up: impl FnOnce(&Server),
     script: bool,
     see: impl FnOnce(Page, Server, String) -> F,
 ) {
@@ -109,7 +126,7 @@ fn visit_own_page_of<F: Future<Output = ()>>(
     let origin = format!("http://{}", listener.local_addr().unwrap());
     let server =
         Server::with(Setup { gate: format!("allowed_origins = [\"{origin}\"]\n"), ..Setup::default() });
-    server.open_sale("launch", spec);
+    set_up(&server);
     let token = server.output(&["token", "--shopper", "alice"]);
     serve_own_page(listener, &server.shop, token.trim().to_owned());
     runtime.block_on(async {
@@ -181,6 +198,84 @@ fn a_page_tells_what_becomes_of_a_place_and_of_a_hold() {
         page.wait_for_text(status, "It is yours to pay").await;
         assert_ne!(page.heard("outcome").await["attempt"], promoted["attempt"], "another purchase");
     });
+}
+
+#[test]
+fn a_page_that_is_loaded_again_goes_on_telling_what_becomes_of_a_place_and_of_a_hold() {
+    let spec = json!({ "waitlist": { "places": 5 }, "hold_seconds": 4 });
+    visit_own_page_of(&shop::with(shop::spec(&[("phone", 1)]), spec), true, async |page, server, origin| {
+        let his = server.sale("launch").buy(&server.pass("launch", "bob"), "k", "phone");
+        server.admin("POST", &shop::hold(&his, "confirm"), &json!({ "payment": "p" }));
+        let status = ".floodgate p[role=status]";
+        page.client.goto(&origin).await.unwrap();
+        page.wait_for_text(".floodgate button", "Sold out: join the waitlist").await;
+        page.press(".floodgate button").await;
+        page.wait_for_text(status, "On the waitlist").await;
+        let place = page.heard("outcome").await["attempt"].clone();
+        page.client.refresh().await.unwrap();
+        page.wait_for_text(status, "On the waitlist").await;
+        assert_eq!(page.heard("outcome").await, Value::Null, "what the page was told already is no news");
+        let void = json!({ "attempts": [his["attempt"]], "reason": "refunded" });
+        server.admin("POST", "/sales/launch/void", &void);
+        page.wait_for_text(status, "It is yours to pay").await;
+        let promoted = page.heard("outcome").await;
+        assert_eq!(promoted["attempt"], place);
+        assert!(promoted["hold"]["ticket"].is_string(), "the page can pass it on: {promoted}");
+        page.client.refresh().await.unwrap();
+        page.wait_for_text(status, "It is yours to pay").await;
+        // Nobody pays, and the time is over.
+        page.wait_for_text(status, "The time to pay is over").await;
+        let expired = page.heard("outcome").await;
+        assert_eq!((&expired["attempt"], &expired["hold"]["state"]), (&place, &json!("expired")));
+        page.wait_for_text(".floodgate button", "Buy now").await;
+        page.client.refresh().await.unwrap();
+        page.wait_for_text(".floodgate button", "Buy now").await;
+        assert_eq!(page.text(status).await, "", "it is over, and forgotten");
+    });
+}
+
+#[test]
+fn a_second_purchase_does_not_end_the_watch_of_the_first() {
+    let spec = json!({ "waitlist": { "places": 5 } });
+    let spec = shop::with(shop::spec(&[("phone", 1), ("case", 5)]), spec);
+    visit_own_page_of(&spec, true, async |page, server, origin| {
+        let his = server.sale("launch").buy(&server.pass("launch", "bob"), "k", "phone");
+        page.client.goto(&origin).await.unwrap();
+        page.wait_for_text(".floodgate button", "Sold out: join the waitlist").await;
+        page.press(".floodgate button").await;
+        page.wait_for_text(".floodgate p[role=status]", "On the waitlist").await;
+        let place = page.heard("outcome").await["attempt"].clone();
+        let buy = "const [done] = arguments; document.querySelector('script[data-sale]').buy('case', 1).then(done, done)";
+        let case = page.client.execute_async(buy, Vec::new()).await.unwrap();
+        assert_eq!(case["outcome"], "granted");
+        server.admin("POST", &shop::hold(&his, "release"), &json!({}));
+        let start = Instant::now();
+        while page.heard("outcome").await["attempt"] != place {
+            assert!(start.elapsed() < PATIENCE, "the first is not told: {}", page.heard("outcome").await);
+            tokio::time::sleep(Duration::from_millis(50)).await;
+        }
+        assert_eq!(page.heard("outcome").await["hold"]["state"], "held");
+    });
+}
+
+#[test]
+fn a_countdown_of_days_has_days() {
+    let (day, hour) = (86_400_000, 3_600_000);
+    let spec = |opens_in: u64| {
+        let mut spec = shop::spec(&[("phone", 1)]);
+        spec["rounds"][0]["opens_at"] = shop::in_ms(opens_in).into();
+        spec["rounds"][0]["closes_at"] = shop::in_ms(opens_in + hour).into();
+        spec
+    };
+    for (opens_in, first, clock) in [(2 * day + 3 * hour, "Opens in 2 d 0", 21), (3 * hour, "Opens in 0", 17)]
+    {
+        visit_page_of_scheduled(&spec(opens_in), async |page, origin| {
+            page.client.goto(&origin).await.unwrap();
+            page.wait_for(".floodgate button[disabled]").await;
+            let said = page.text(".floodgate p").await;
+            assert!(said.starts_with(first) && said.len() == clock, "{said}");
+        });
+    }
 }
 
 #[test]

@@ -22,7 +22,8 @@ use std::{
     sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError, RwLock},
 };
 use units::TimeMs;
-use web::secret::{read_secret, write_secret};
+use web::json::in_words;
+use web::secret::{read_secret, remove_secret, write_secret};
 
 /// Drafts at once, and what they may have together and each: bytes of their files, and values, of
 /// which each takes some 30 to 140 bytes of memory.
@@ -421,11 +422,7 @@ impl Drafts {
     }
 
     fn remove_file(&self, sale: &SaleId) -> io::Result<()> {
-        match fs::remove_file(self.path(sale)) {
-            Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
-            _ => {}
-        }
-        fs::File::open(&self.dir)?.sync_all()
+        remove_secret(&self.path(sale))
     }
 
     fn forget(&self, sale: &SaleId) {
@@ -477,68 +474,9 @@ fn document_of(spec: &SaleSpec) -> Result<Document, Problem> {
 
 /// The sale that a document defines, or what is wrong with the document.
 pub(crate) fn parse(document: &Document) -> Result<SaleSpec, String> {
-    let spec: SaleSpec =
-        serde_path_to_error::deserialize(Value::Object(document.clone())).map_err(|error| {
-            let path = match error.path().to_string() {
-                path if path == "." => String::new(),
-                path => path,
-            };
-            in_words(&path, &error.inner().to_string())
-        })?;
+    let spec: SaleSpec = in_words::from_value("document", Value::Object(document.clone()))?;
     spec.validate_new().map_err(|error| error.to_string())?;
     Ok(spec)
-}
-
-/// The message of the reader of JSON, in the terms of the document.
-fn in_words(path: &str, message: &str) -> String {
-    let quoted = |text: &str| text.split('`').nth(1).unwrap_or_default().to_owned();
-    let inside = |field: &str| match path {
-        "" => field.to_owned(),
-        path if path == field || path.ends_with(&format!(".{field}")) => path.to_owned(),
-        path => format!("{path}.{field}"),
-    };
-    if message.starts_with("missing field") {
-        return format!("{}: is missing", inside(&quoted(message)));
-    }
-    if let Some(rest) = message.strip_prefix("unknown field") {
-        let known: Vec<&str> = rest.split('`').skip(3).step_by(2).collect();
-        return format!(
-            "{}: there is no such field; there can be {}",
-            inside(&quoted(message)),
-            known.join(", ")
-        );
-    }
-    if let Some(rest) = message.strip_prefix("unknown variant") {
-        let known: Vec<&str> = rest.split('`').skip(3).step_by(2).collect();
-        return format!("{path}: {} is no choice; choose of {}", quoted(message), known.join(", "));
-    }
-    let found = message.strip_prefix("invalid type: ").or_else(|| message.strip_prefix("invalid value: "));
-    let Some((found, wanted)) = found.and_then(|rest| rest.rsplit_once(", expected ")) else {
-        return format!("{path}: {message}");
-    };
-    let found = match found.split_once(' ') {
-        Some(("string", text)) => format!("the text {text}"),
-        Some(("integer" | "floating", number)) => {
-            format!("the number {}", number.trim_start_matches("point ").trim_matches('`'))
-        }
-        Some(("boolean", value)) => value.trim_matches('`').to_owned(),
-        _ => match found {
-            "map" => "an object".to_owned(),
-            "sequence" => "a list".to_owned(),
-            "null" => "nothing".to_owned(),
-            other => other.to_owned(),
-        },
-    };
-    let wanted = match wanted {
-        "u8" => "a whole number, 0 to 255",
-        "u16" | "u32" | "u64" | "usize" => "a whole number, 0 or more",
-        "a string" | "string" => "a text",
-        "a sequence" => "a list",
-        "a boolean" => "true or false",
-        other if other.starts_with("struct") || other == "a map" => "an object with fields",
-        other => other,
-    };
-    format!("{path}: want {wanted}, and it is {found}")
 }
 
 /// What a draft's times mean now, where that may be a mistake: a copy has the times of the sale

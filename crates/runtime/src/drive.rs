@@ -120,8 +120,9 @@ fn step<F: Front, L: Log>(
         let begun = commands.len() - replies.len();
         let left: Vec<F::Job> = jobs.drain(..begun).collect();
         let mut kept = VecDeque::with_capacity(begun + jobs.len());
-        for (job, command) in left.into_iter().zip(&commands[commands.len() - begun..]) {
-            match worker.read(command) {
+        let read = worker.read_some(&commands[commands.len() - begun..]);
+        for (job, reply) in left.into_iter().zip(read) {
+            match reply {
                 Some(reply) => {
                     done.push(job);
                     replies.push(reply);
@@ -305,8 +306,56 @@ fn snapshot_apart<M: Machine>(
     })
 }
 
+/// What a thread runs.
+pub type Run = Box<dyn FnOnce() + Send>;
+
+/// Starts the threads of a machine, or none: a worker that went on alone would keep the log's lock
+/// for ever, and whoever tries again would find the log in use.
+#[derive(Debug)]
+pub struct Threads {
+    snapshots: JoinHandle<()>,
+    worker: JoinHandle<()>,
+}
+
+impl Threads {
+    /// Starts both, each under its name. The one for snapshots comes first, for it holds no lock
+    /// and is ended by `ending`; what a thread that cannot be started would have run is dropped.
+    pub fn start(ending: &Ending, snapshots: (&str, Run), worker: (&str, Run)) -> Result<Self, LogError> {
+        Self::start_by(spawn, ending, snapshots, worker)
+    }
+
+    pub(crate) fn start_by(
+        mut spawn: impl FnMut(&str, Run) -> Result<JoinHandle<()>, LogError>,
+        ending: &Ending,
+        snapshots: (&str, Run),
+        worker: (&str, Run),
+    ) -> Result<Self, LogError> {
+        let snapshots = spawn(snapshots.0, snapshots.1)?;
+        match spawn(worker.0, worker.1) {
+            Ok(worker) => Ok(Self { snapshots, worker }),
+            Err(error) => {
+                ending.begin();
+                join(snapshots);
+                Err(error)
+            }
+        }
+    }
+
+    /// Waits until both have ended.
+    pub fn join(self) {
+        [self.worker, self.snapshots].into_iter().for_each(join);
+    }
+}
+
+fn join(thread: JoinHandle<()>) {
+    let name = thread.thread().name().unwrap_or_default().to_owned();
+    if thread.join().is_err() {
+        tracing::error!(name, "a thread of a machine panicked");
+    }
+}
+
 /// Starts a thread of a machine.
-pub fn spawn(name: &str, run: impl FnOnce() + Send + 'static) -> Result<JoinHandle<()>, LogError> {
+pub(crate) fn spawn(name: &str, run: Run) -> Result<JoinHandle<()>, LogError> {
     Builder::new()
         .name(name.to_owned())
         .spawn(run)

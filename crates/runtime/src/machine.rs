@@ -104,6 +104,13 @@ pub trait Machine: Default + fmt::Debug + Send + 'static {
     /// between two steps of long work, and while nothing can be written.
     fn read(&self, command: &Self::Command) -> Option<Self::Reply>;
 
+    /// Units of work that this reply took, in addition to what was [spent](Step::spend): a step,
+    /// and the reads between two steps, end when theirs are used up. More than one for a reply
+    /// that lists things.
+    fn reply_work(&self, _reply: &Self::Reply) -> usize {
+        1
+    }
+
     /// The answer to a command that is not read-only, during a shortage.
     fn during_shortage(&self, command: &Self::Command) -> DuringShortage<Self::Reply>;
 

@@ -1,7 +1,7 @@
 //! The plain front: a bounded queue of commands, a thread for the worker, one for snapshots, and a
 //! [`Handle`] for all callers.
 
-use crate::drive::{Ending, Front, SnapshotPlan, Stepped, run_snapshots, run_worker, spawn};
+use crate::drive::{Ending, Front, Run, SnapshotPlan, Stepped, Threads, run_snapshots, run_worker, spawn};
 use crate::machine::Machine;
 use crate::queue::{Deliveries, Queue};
 use crate::recover::{RecoverError, Recovery};
@@ -9,7 +9,7 @@ use crate::sync::thread::JoinHandle;
 use crate::sync::{Condvar, Mutex, MutexGuard};
 use crate::worker::Worker;
 use engines::clock::Clock;
-use engines::log::Log;
+use engines::log::{Log, LogError};
 use std::collections::{BTreeSet, VecDeque};
 use std::fmt;
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
@@ -89,7 +89,7 @@ pub struct Settings {
 /// A running machine; stop it with [`Service::stop`].
 pub struct Service<M: Machine> {
     shared: Arc<Shared<M>>,
-    threads: Vec<JoinHandle<()>>,
+    threads: Threads,
     /// What recovery found.
     pub recovery: Recovery,
 }
@@ -123,6 +123,16 @@ impl<M: Machine<Command: Clone>> Service<M> {
         clock: Arc<dyn Clock>,
         settings: Settings,
     ) -> Result<Self, RecoverError> {
+        Self::start_by(spawn, name, log, clock, settings)
+    }
+
+    fn start_by<L: Log + 'static>(
+        spawn: impl FnMut(&str, Run) -> Result<JoinHandle<()>, LogError>,
+        name: &str,
+        log: L,
+        clock: Arc<dyn Clock>,
+        settings: Settings,
+    ) -> Result<Self, RecoverError> {
         let (reader, snapshots) = (log.reader(), log.snapshots());
         let (worker, recovery) = Worker::<M, L>::open(log)?;
         let shared = Arc::new(Shared {
@@ -138,16 +148,16 @@ impl<M: Machine<Command: Clone>> Service<M> {
         let newest = recovery.snapshot.unwrap_or_default();
         let plan = SnapshotPlan { name: name.to_owned(), newest, every: settings.snapshot_every };
         let (a, b) = (Arc::clone(&shared), Arc::clone(&shared));
-        let threads = vec![
-            spawn(name, move || run_worker(&*a, worker))?,
-            spawn(&format!("{name}-snap"), move || {
-                let on_broken = |ids: &[&'static str]| lock(&b.invariants).extend(ids);
-                let may_trim = |up_to: Sequence| {
-                    b.may_trim.fetch_max(up_to.0, Relaxed);
-                };
-                run_snapshots::<M>(plan, reader, snapshots, &b.ending, on_broken, may_trim);
-            })?,
-        ];
+        let snapshots: Run = Box::new(move || {
+            let on_broken = |ids: &[&'static str]| lock(&b.invariants).extend(ids);
+            let may_trim = |up_to: Sequence| {
+                b.may_trim.fetch_max(up_to.0, Relaxed);
+            };
+            run_snapshots::<M>(plan, reader, snapshots, &b.ending, on_broken, may_trim);
+        });
+        let (worker, snap_name): (Run, _) =
+            (Box::new(move || run_worker(&*a, worker)), format!("{name}-snap"));
+        let threads = Threads::start_by(spawn, &shared.ending, (&snap_name, snapshots), (name, worker))?;
         Ok(Self { shared, threads, recovery })
     }
 
@@ -161,11 +171,7 @@ impl<M: Machine<Command: Clone>> Service<M> {
         lock(&self.shared.queue).stop();
         self.shared.work.notify_one();
         self.shared.ending.begin();
-        for thread in self.threads {
-            if thread.join().is_err() {
-                tracing::error!("a thread of the machine panicked");
-            }
-        }
+        self.threads.join();
     }
 }
 

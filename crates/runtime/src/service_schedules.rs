@@ -2,13 +2,14 @@
 //! thread goes on between any two uses of a lock or a condition, every command that was queued is
 //! answered once. A wake-up that is lost is a deadlock there, for no wait ever times out.
 
-use super::{Handle, Mailbox, NotQueued, Service, Settings};
+use super::{Handle, Mailbox, NotQueued, Run, Service, Settings, spawn};
 use engines::clock::Clock;
 use engines::embedded::{EmbeddedLog, LogId, Options, Partition};
+use engines::log::LogError;
 use ledger::{Command, Ledger, Reply};
 use shuttle::scheduler::RandomScheduler;
 use shuttle::{Config, Runner, thread};
-use sim::disk::SimDisk;
+use sim::disk::{EMFILE, SimDisk};
 use std::sync::{Arc, Mutex};
 use units::TimeMs;
 
@@ -38,11 +39,20 @@ impl Mailbox<Reply> for Inbox {
     }
 }
 
+fn options() -> Options {
+    Options::new(Partition(0), LogId([7; 16]))
+}
+
+fn log(disk: &SimDisk) -> EmbeddedLog<SimDisk> {
+    EmbeddedLog::open(disk.clone(), options()).unwrap()
+}
+
+fn settings(queue_max: usize) -> Settings {
+    Settings { queue_max, snapshot_every: 5 }
+}
+
 fn service(queue_max: usize) -> Service<Ledger> {
-    let options = Options::new(Partition(0), LogId([7; 16]));
-    let log = EmbeddedLog::open(SimDisk::new(), options).unwrap();
-    let settings = Settings { queue_max, snapshot_every: 5 };
-    Service::start("ledger", log, Arc::new(Still), settings).unwrap()
+    Service::start("ledger", log(&SimDisk::new()), Arc::new(Still), settings(queue_max)).unwrap()
 }
 
 /// Sends its commands, and again while the queue is full; returns those that were queued.
@@ -93,6 +103,33 @@ fn check(queue_max: usize, stops_early: bool) {
         queued.sort_unstable();
         answered.sort_unstable();
         assert_eq!(answered, queued, "each command that was queued is answered, once");
+    });
+}
+
+/// A machine whose second thread cannot be started, for want of threads or memory. Whoever tries
+/// again finds the log as it was, and its lock free.
+#[test]
+fn a_service_of_which_a_thread_cannot_be_started_leaves_nothing_running() {
+    in_many_schedules(|| {
+        let disk = SimDisk::new();
+        for failing in [1, 2] {
+            let mut started = 0;
+            let spawn = |name: &str, run: Run| {
+                started += 1;
+                if started < failing {
+                    return spawn(name, run);
+                }
+                Err(LogError::Io {
+                    doing: format!("start thread {name}"),
+                    source: std::io::Error::from_raw_os_error(EMFILE),
+                })
+            };
+            let log = log(&disk);
+            assert!(EmbeddedLog::open(disk.clone(), options()).is_err(), "one process writes");
+            let refused = Service::<Ledger>::start_by(spawn, "ledger", log, Arc::new(Still), settings(1));
+            assert!(refused.is_err_and(|error| error.is_shortage()));
+        }
+        Service::<Ledger>::start("ledger", log(&disk), Arc::new(Still), settings(1)).unwrap().stop();
     });
 }
 

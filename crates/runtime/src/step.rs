@@ -14,6 +14,10 @@ pub const STEP_BYTES_MAX: usize = 1 << 20;
 /// others used the machine. A full step of 4,096 commands that are all granted fits.
 pub const STEP_WORK_MAX: usize = 16_384;
 
+/// Work of the reads that are answered between two steps of long work, or in one step of a
+/// shortage.
+pub(crate) const READS_WORK_MAX: usize = STEP_WORK_MAX / 4;
+
 /// What one step may do.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Budget {

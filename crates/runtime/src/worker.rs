@@ -6,7 +6,7 @@
 
 use crate::machine::{Broken, Decision, DuringShortage, Machine, Outage, Progress, Shortage};
 use crate::recover::{RecoverError, Recovery, ReplayError, recover};
-use crate::step::{Budget, Step};
+use crate::step::{Budget, READS_WORK_MAX, Step};
 use engines::codec::Codec;
 use engines::log::{AppendError, Log};
 use std::ops::ControlFlow;
@@ -169,6 +169,18 @@ impl<M: Machine, L: Log> Worker<M, L> {
         if self.is_stale() { None } else { self.machine.read(command) }
     }
 
+    /// Answers those of the commands that change nothing, between two steps, as far as a bounded
+    /// amount of work goes: for each command a reply, or none.
+    pub fn read_some(&self, commands: &[M::Command]) -> Vec<Option<M::Reply>> {
+        let mut work = 0;
+        let answer = |command| {
+            let reply = if work < READS_WORK_MAX { self.read(command) } else { None };
+            work += reply.as_ref().map_or(0, |reply| self.machine.reply_work(reply));
+            reply
+        };
+        commands.iter().map(answer).collect()
+    }
+
     /// The last steps before an orderly end, in which the machine [finishes](Machine::finish).
     pub fn finish(&mut self, now: TimeMs) {
         self.finishing = true;
@@ -261,13 +273,15 @@ impl<M: Machine, L: Log> Worker<M, L> {
             }
             let begun = so_far.take().unwrap_or_default();
             match self.machine.decide(now, command, &begun, &mut self.step)? {
-                Decision::Done(reply) => self.replies.push(reply),
+                Decision::Done(reply) => {
+                    self.step.spend(self.machine.reply_work(&reply));
+                    self.replies.push(reply);
+                }
                 Decision::More(further) => {
                     so_far = Some(further);
                     break;
                 }
             }
-            self.step.spend(1);
         }
         Ok(Reached { so_far, finished })
     }
@@ -340,7 +354,11 @@ impl<M: Machine, L: Log> Worker<M, L> {
             }
         }
         let Mode::Short { shortage, stale, .. } = &mut self.mode else { return };
+        let mut work = 0;
         for command in commands {
+            if work >= READS_WORK_MAX {
+                break;
+            }
             let reply = if stale.is_some() {
                 M::unavailable(&Outage::Passing("the log cannot be read at the moment".into()))
             } else if let Some(reply) = self.machine.read(command) {
@@ -359,6 +377,7 @@ impl<M: Machine, L: Log> Worker<M, L> {
                     }
                 }
             };
+            work += self.machine.reply_work(&reply);
             self.replies.push(reply);
         }
     }

@@ -206,6 +206,29 @@ fn a_command_of_several_steps_resumes_where_the_last_step_ended() {
 }
 
 #[test]
+fn lists_end_a_step_as_soon_as_their_work_is_a_steps() {
+    let disk = SimDisk::new();
+    let mut accounts = open(&disk);
+    let puts: Vec<Command> = (0..4000).map(|account| put(account, 1)).collect();
+    assert_eq!(accounts.step(NOW, &puts).len(), puts.len());
+    let lists = vec![Command::List; 1000];
+    let answered = |replies: &[Reply]| {
+        assert!(replies.iter().all(|reply| matches!(reply, Reply::List(all) if all.len() == 4000)));
+        replies.len()
+    };
+    // 16,384 units of work are five lists, and a quarter of that two.
+    assert_eq!(answered(accounts.step(NOW, &lists)), 5);
+    let between = accounts.read_some(&lists);
+    assert!(between[2..].iter().all(Option::is_none));
+    assert_eq!(answered(&between.into_iter().flatten().collect::<Vec<_>>()), 2);
+    disk.limit_room(Some(0));
+    while !accounts.in_shortage() {
+        accounts.step(NOW, &puts);
+    }
+    assert_eq!(answered(accounts.step(NOW, &lists)), 2);
+}
+
+#[test]
 fn a_command_that_meets_a_shortage_midway_is_refused_and_may_be_retried() {
     let disk = SimDisk::new();
     let mut accounts = small_steps(&disk, 12);

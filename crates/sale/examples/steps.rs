@@ -4,7 +4,7 @@
 
 use contracts::{
     Actor, Attempt, AttemptId, Basket, GateRefusal, ListKind, Operation, SaleSpec, SealedShopper, ShopperKey,
-    SoldOutRange, VoidTarget,
+    SoldOutRange, VoidTarget, WaitingQuery,
 };
 use engines::log::{AppendError, Batch, Log, LogError, LogRead, Snapshots, Visit};
 use sale::{Command, Reply, Worker};
@@ -234,6 +234,82 @@ fn places_given_up(all: &[Attempt]) -> Steps {
     rig.take()
 }
 
+/// One shopper has all they may have of one item and 40,000 holds of another, and asks again.
+fn refusals_of_one(own: &[Attempt]) -> Steps {
+    let mut spec = spec(2, own.len(), 0);
+    spec.rounds[0].items[1].limit_per_shopper = 1;
+    let mut rig = Rig::open(spec);
+    rig.put(own);
+    let other =
+        |n: u64| Attempt { id: AttemptId(Prng::new(n).bytes16()), basket: Basket::single(1, 1), ..own[0] };
+    rig.put(&(0..=2 * BATCH as u64).map(other).collect::<Vec<_>>());
+    rig.take()
+}
+
+/// All holds of one shopper expire, and are then paid, the newest first.
+fn late_payments_of_one(own: &[Attempt]) -> Steps {
+    let mut rig = held(own);
+    rig.now = TimeMs(rig.now.0 + 900_000);
+    rig.settle();
+    rig.take();
+    let pay = |a: &Attempt| command(Operation::Confirm { hold: a.id, payment: a.id.to_string() });
+    let all: Vec<Command> = own.iter().rev().map(pay).collect();
+    for chunk in all.chunks(BATCH) {
+        rig.ask(chunk);
+    }
+    rig.take()
+}
+
+/// A sale of as many items as there may be, in which these wait for 1 to 1,000 units each.
+fn waiting_for_many(all: &[Attempt], items: usize) -> Rig {
+    let mut rig = Rig::open(spec(items, 1000, MILLION / items));
+    let (taken, waiting) = all.split_at(items);
+    let of = |at: usize, quantity: u16, a: &Attempt| Attempt {
+        basket: Basket::single((at % items) as u16, quantity),
+        ..*a
+    };
+    rig.put(&taken.iter().enumerate().map(|(n, a)| of(n, 1000, a)).collect::<Vec<_>>());
+    let quantity = |n: usize| 1000 - (n / items % 1000) as u16;
+    rig.put(&waiting.iter().enumerate().map(|(n, a)| of(n, quantity(n), a)).collect::<Vec<_>>());
+    rig
+}
+
+fn promotions_of_many_quantities(all: &[Attempt]) -> Steps {
+    let mut rig = waiting_for_many(all, 1);
+    rig.operate(Operation::Pause);
+    rig.operate(Operation::Adjust { item: 0, delta: 99_000_000 });
+    rig.take();
+    rig.operate(Operation::Resume);
+    rig.settle();
+    rig.take()
+}
+
+fn waitlist_end_of_many_quantities(all: &[Attempt]) -> Steps {
+    let mut rig = waiting_for_many(all, 200);
+    rig.take();
+    rig.operate(Operation::EndWaitlist);
+    rig.settle();
+    rig.take()
+}
+
+/// Operators read the waitlist, all items together.
+fn waiting_pages(all: &[Attempt]) -> Steps {
+    let mut rig = waiting_for_many(all, 200);
+    rig.take();
+    let page = WaitingQuery { item: None, after: Sequence(all.len() as u64 / 2), max: 1000 };
+    rig.ask(&vec![Command::Waiting(page); BATCH / 8]);
+    rig.take()
+}
+
+/// Shoppers read what they have, a hundred attempts each.
+fn attempts_of_shoppers(all: &[Attempt]) -> Steps {
+    let of = |(n, a): (usize, &Attempt)| Attempt { shopper: all[n % 2000].shopper, ..*a };
+    let mut rig = held(&all.iter().enumerate().map(of).collect::<Vec<_>>());
+    rig.take();
+    rig.ask(&all[..2000].iter().map(|a| Command::Shopper(a.shopper)).collect::<Vec<_>>());
+    rig.take()
+}
+
 /// All are paid but the first, whose end then comes.
 fn one_expiry_before_many_paid(all: &[Attempt]) -> Steps {
     let mut rig = held(all);
@@ -335,6 +411,7 @@ fn gate_refusals() -> Steps {
 fn main() {
     let is_json = std::env::args().any(|arg| arg == "--json");
     let (million, forty) = (attempts(MILLION, false), attempts(40_000, true));
+    let (some, more) = (&million[..100_000], &million[..200_000]);
     type Case<'a> = (&'static str, Box<dyn Fn() -> Steps + 'a>);
     let cases: Vec<Case<'_>> = vec![
         ("1 M grants", Box::new(|| grants(&million))),
@@ -350,6 +427,12 @@ fn main() {
         ("5 M shoppers are denied", Box::new(|| list(ListKind::Denied, 5 * MILLION))),
         ("5 M shoppers are allowed", Box::new(|| list(ListKind::Allowed, 5 * MILLION))),
         ("200 items are restocked, 200,000 wait", Box::new(restocks_of_all_items)),
+        ("one of 40,000 holds is refused 8,192 times", Box::new(|| refusals_of_one(&forty))),
+        ("40,000 ended holds of one are paid late", Box::new(|| late_payments_of_one(&forty))),
+        ("100,000 wait for 1 to 1,000, are promoted", Box::new(|| promotions_of_many_quantities(some))),
+        ("200,000 wait so for 200 items, and leave", Box::new(|| waitlist_end_of_many_quantities(more))),
+        ("512 pages of 1,000 who wait are read", Box::new(|| waiting_pages(more))),
+        ("2,000 read 100 attempts each", Box::new(|| attempts_of_shoppers(more))),
         ("the largest report of a gate's refusals", Box::new(gate_refusals)),
     ];
     let only = std::env::args().skip_while(|arg| arg != "--only").nth(1).unwrap_or_default();

@@ -21,19 +21,17 @@ use contracts::SaleId;
 use engines::clock::Clock;
 use engines::log::Log;
 use gate_reports::Said;
-use runtime::drive::{Ending, SnapshotPlan, run_snapshots, run_worker, spawn};
+use runtime::drive::{Ending, Run, SnapshotPlan, Threads, run_snapshots, run_worker};
 use runtime::{RecoverError, Recovery, Worker};
 use shared::{Shared, lock};
 use std::sync::{Arc, Condvar, Mutex};
-use std::thread::JoinHandle;
 use tokio::sync::watch;
 
 /// A running sale; stop it with [`Service::stop`].
 #[derive(Debug)]
 pub struct Service {
     handle: Handle,
-    worker: JoinHandle<()>,
-    snapshots: JoinHandle<()>,
+    threads: Threads,
     /// What recovery found.
     pub recovery: Recovery,
 }
@@ -70,13 +68,15 @@ impl Service {
         let newest = recovery.snapshot.unwrap_or_default();
         let plan = SnapshotPlan { name: shared.sale.to_string(), newest, every: settings.snapshot_every };
         let (a, b) = (Arc::clone(&shared), Arc::clone(&shared));
-        let worker = spawn(&format!("sale-{}", shared.sale), move || run_worker(&*a, worker))?;
-        let snapshots = spawn(&format!("snap-{}", shared.sale), move || {
+        let snapshots: Run = Box::new(move || {
             let on_broken = |ids: &[&'static str]| lock(&b.invariants).extend(ids);
             // A sale's log is its proof, and is kept whole.
             run_snapshots::<Core>(plan, snapshot_reader, snapshots, &b.ending, on_broken, |_| ());
-        })?;
-        Ok(Self { handle: Handle(shared), worker, snapshots, recovery })
+        });
+        let worker: Run = Box::new(move || run_worker(&*a, worker));
+        let names = (format!("snap-{}", shared.sale), format!("sale-{}", shared.sale));
+        let threads = Threads::start(&shared.ending, (&names.0, snapshots), (&names.1, worker))?;
+        Ok(Self { handle: Handle(shared), threads, recovery })
     }
 
     /// A handle for callers.
@@ -89,10 +89,6 @@ impl Service {
         lock(&self.handle.0.queue).jobs.stop();
         self.handle.0.work.notify_one();
         self.handle.0.ending.begin();
-        for thread in [self.worker, self.snapshots] {
-            if thread.join().is_err() {
-                tracing::error!(sale = %self.handle.0.sale, "a thread of the sale panicked");
-            }
-        }
+        self.threads.join();
     }
 }

@@ -4,6 +4,7 @@
 
 mod key;
 
+use key::is_logs_own;
 pub use key::{ApiKey, Grant, Role};
 
 use crate::{
@@ -35,6 +36,8 @@ pub(crate) const SESSION_COOKIE: &str = "floodgate_session";
 pub(crate) const SECURE_SESSION_COOKIE: &str = "__Host-floodgate_session";
 const NO_KEY: &str = "no API key: send Authorization: Bearer fgk_…; floodgate key new makes one. In a browser, open \
                       a link that floodgate key sign-in prints";
+/// Of a key that an earlier build made.
+const LOGS_OWN: &str = "its name is one of the log's own: make another with `floodgate key new`";
 const VERSION: u32 = 1;
 /// That of a file with keys of tenants, which earlier builds refuse as a whole.
 const VERSION_WITH_TENANTS: u32 = 2;
@@ -228,6 +231,10 @@ impl ApiKeys {
     pub fn create_for(&self, name: &str, grant: Grant, now: TimeMs) -> io::Result<String> {
         name.parse::<SaleId>()
             .map_err(|e| invalid(format!("key name {name:?}: {e}").replace("sale id: ", "")))?;
+        if is_logs_own(name) {
+            let why = "it is how logs call what is done by itself; give the key another name";
+            return Err(invalid(format!("key name {name:?}: {why}")));
+        }
         if let Grant::Tenant(grant) = &grant
             && let Some(why) = grant.problem()
         {
@@ -315,10 +322,8 @@ impl ApiKeys {
             };
         };
         let known = self.verify(text).map_err(|Unread| unread())?;
-        // Made by an earlier build: the log must tell the sale's own actions from an operator's.
-        if known.as_ref().is_some_and(|(name, _)| Actor::SYSTEM.contains(&&**name)) {
-            let why = "API key: its name is one of the log's own: make another with `floodgate key new`";
-            return Err(Problem::new(&KEY_REFUSED, why));
+        if known.as_ref().is_some_and(|(name, _)| is_logs_own(name)) {
+            return Err(Problem::new(&KEY_REFUSED, format!("API key: {LOGS_OWN}")));
         }
         let known = known.ok_or_else(|| Problem::new(&KEY_REFUSED, "API key: unknown or revoked"))?;
         match known {
@@ -399,8 +404,10 @@ impl ApiKeys {
             None => (OWN_SESSION.to_owned(), Role::ReadOnly),
             Some(_) if known.is_unread => return Err(Unread),
             Some(of) => match known.keys.iter().find(|key| *key == of) {
-                Some(key) => (key.name.clone(), key.role().unwrap_or(Role::ReadOnly)),
-                None => return Ok(None),
+                Some(key) if !key.has_logs_own_name() => {
+                    (key.name.clone(), key.role().unwrap_or(Role::ReadOnly))
+                }
+                _ => return Ok(None),
             },
         };
         let token = blake3::derive_key("floodgate operators' forms v1", session.as_bytes());
@@ -418,6 +425,9 @@ impl ApiKeys {
                 let why = format!("there is no key {name:?}; `floodgate key list` prints them");
                 return Err(io::Error::new(io::ErrorKind::NotFound, why));
             };
+            if key.has_logs_own_name() {
+                return Err(invalid(format!("key {name:?}: {LOGS_OWN}")));
+            }
             role = key.role();
             if role.is_none() {
                 let why = format!("key {name:?} is {}: its tenant has no page to sign in to", key.grant);
@@ -460,12 +470,15 @@ impl ApiKeys {
         let name = link.key.name.clone();
         let mut known = self.known();
         self.reread_if_changed(&mut known);
-        let is_there = known.keys.contains(&link.key);
-        if link.expires_at <= now || !is_there {
-            return Ok(Taken::Refused {
-                name,
-                why: if is_there { "expired" } else { "its API key was revoked" },
-            });
+        let why = if !known.keys.contains(&link.key) {
+            Some("its API key was revoked")
+        } else if link.key.has_logs_own_name() {
+            Some("the name of its API key is one of the log's own")
+        } else {
+            (link.expires_at <= now).then_some("expired")
+        };
+        if let Some(why) = why {
+            return Ok(Taken::Refused { name, why });
         }
         let session = begin_session(&mut known, Some(link.key))?;
         Ok(Taken::Session { name, session })
@@ -745,6 +758,41 @@ mod tests {
             refused(&with.replace("\"rights\"", "\"role\": \"owner\", \"rights\""))
                 .contains("want a role, or")
         );
+    }
+
+    /// Builds before the log's own names were kept from keys made such ones, and links for them.
+    #[test]
+    fn a_key_with_a_name_of_the_logs_own_acts_neither_by_itself_nor_by_a_link_or_session() {
+        for name in Actor::SYSTEM {
+            let dir = tempfile::tempdir().unwrap();
+            let keys = ApiKeys::open(dir.path()).unwrap();
+            assert!(keys.create(name, Role::Owner, TimeMs(5)).is_err(), "{name}");
+            let text = keys.create("nora", Role::Owner, TimeMs(5)).unwrap();
+            let (_, link) = keys.mint_sign_in("nora", TimeMs(5), LIFETIME).unwrap();
+            for file in ["keys/admin.json", "keys/sign-in.json"].map(|file| dir.path().join(file)) {
+                let of_nora = fs::read_to_string(&file).unwrap();
+                write_secret(&file, of_nora.replace("\"nora\"", &format!("{name:?}")).as_bytes()).unwrap();
+            }
+            let keys = ApiKeys::open(dir.path()).unwrap();
+            let key = keys.list().unwrap().remove(0);
+            assert_eq!(key.name, name);
+            let wanted = Wanted { role: Role::ReadOnly, rights: &[], is_form: false };
+            let refused = |field: &'static str, value: String| {
+                let mut headers = HeaderMap::new();
+                headers.insert(field, value.parse().unwrap());
+                keys.authorize(&headers, wanted).unwrap_err()
+            };
+            let text = text.replace("nora", name);
+            assert!(keys.verify(&text).unwrap().is_some(), "it is that key");
+            assert!(refused("authorization", format!("Bearer {text}")).is(&KEY_REFUSED), "{name}");
+            let session = begin_session(&mut keys.known(), Some(key)).unwrap();
+            assert!(refused("cookie", format!("{SESSION_COOKIE}={session}")).is(&KEY_MISSING), "{name}");
+            assert!(keys.session(&session).unwrap().is_none(), "{name}");
+            assert!(keys.mint_sign_in(name, TimeMs(5), LIFETIME).is_err(), "{name}");
+            let taken = keys.take_sign_in(&link, TimeMs(6)).unwrap();
+            assert!(matches!(taken, Taken::Refused { why, .. } if why.ends_with("the log's own")));
+            assert!(keys.revoke(name).unwrap(), "it can still be revoked");
+        }
     }
 
     #[test]

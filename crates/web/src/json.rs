@@ -1,5 +1,7 @@
 //! JSON bodies of requests and of answers.
 
+pub mod in_words;
+
 use crate::{
     body::{read, want_media_type},
     problem::{INVALID, Problem},
@@ -34,7 +36,7 @@ where
 }
 
 fn parse<T: DeserializeOwned>(bytes: &[u8]) -> Result<T, Problem> {
-    serde_json::from_slice(bytes).map_err(|e| Problem::new(&INVALID, format!("body: {e}")))
+    in_words::from_slice("body", bytes).map_err(|why| Problem::new(&INVALID, why))
 }
 
 impl<S, T, const MAX: usize> FromRequest<S> for JsonBody<T, MAX>

@@ -25,6 +25,7 @@ pub mod page;
 pub mod pressure;
 pub mod problem;
 pub mod protection;
+pub mod query;
 pub mod reason;
 pub mod reference;
 pub mod secret;

@@ -2,7 +2,7 @@
 
 use super::print;
 use crate::{CommandResult, Context};
-use contracts::{Actor, TenantId, TopicId};
+use contracts::{TenantId, TopicId};
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::process::ExitCode;
 use std::time::{SystemTime, SystemTimeError, UNIX_EPOCH};
@@ -73,12 +73,6 @@ pub(crate) fn run(context: &Context, args: &Args) -> CommandResult {
     let keys = ApiKeys::open(&context.data)?;
     match &args.action {
         Action::New { name, role, tenant, rights, topics } => {
-            if Actor::SYSTEM.contains(&&**name) {
-                return Err(format!(
-                    "key new: {name:?} is how logs call what is done by itself; give the key another name"
-                )
-                .into());
-            }
             let grant = match tenant {
                 None => Grant::Role(role.unwrap_or(Role::Operator)),
                 Some(tenant) => Grant::Tenant(TenantGrant {

@@ -2,7 +2,8 @@
 
 use crate::harness::{
     Server,
-    shop::{self, Sale, basket},
+    http::Reply,
+    shop::{self, Sale, basket, text},
 };
 
 #[test]
@@ -102,6 +103,95 @@ fn a_missing_resource_is_not_found() {
     let method = server.client.send("DELETE", &sale.attempts_url, &headers, "");
     assert_eq!((method.status, &*method.problem()), (405, "method-not-allowed"));
     assert_eq!(method.header("allow"), "POST,OPTIONS");
+}
+
+/// What is wrong is named by its path, with what is wanted there, and nothing is done.
+#[test]
+fn a_wrong_command_is_told_which_field_is_wrong_and_what_is_wanted() {
+    let server = Server::start();
+    server.open_sale("launch", &shop::spec(&[("phone", 5)]));
+    let check = |method: &str, path: &str, body: &str, want: &str| {
+        let reply = server.admin_send(method, path, body);
+        assert_eq!((reply.status, &*reply.problem()), (422, "invalid"), "{path} {body}: {reply:?}");
+        assert_eq!(reply.json()["detail"], want, "{path} {body}");
+    };
+    let sale = |command: &str| format!("/sales/launch/{command}");
+    let number = "want a whole number, and it is the text \"5\"";
+    let adjust = &sale("items/phone/adjust");
+    check("POST", adjust, r#"{"delta":"5","reason":"test"}"#, &format!("delta: {number}"));
+    check("POST", adjust, r#"{"reason":"test"}"#, "delta: is missing");
+    check("POST", adjust, r#"[5,"test"]"#, "body: want an object with fields, and it is a list");
+    let known = "there is no such field; there can be per_second, reason";
+    check("POST", &sale("rate"), r#"{"per_second":1,"pre_second":2}"#, &format!("pre_second: {known}"));
+    check("POST", &sale("rate"), "", "body: it is no JSON: line 1, column 0: EOF while parsing a value");
+    let limit = "items[0].limit_per_shopper: want a whole number, 0 to 65535, and it is the number -1";
+    let limits = r#"{"items":[{"round":0,"item":"phone","limit_per_shopper":-1}]}"#;
+    check("POST", &sale("limits"), limits, limit);
+    check("PUT", "/sales/other", r#"{"name":7}"#, "name: want a text, and it is the number 7");
+    assert_eq!(server.stats("launch")["items"][0]["adjustments"], 0);
+    // The message service reads its documents in the same way.
+    let key = server.new_key("of-topics", "owner");
+    let url = server.events_url("/api/v1/topics/orders");
+    let reply = server.client.admin("PUT", &url, &key, r#"{"kept":1}"#);
+    assert_eq!(reply.status, 422, "{reply:?}");
+    let detail = text(&reply.json()["detail"]).to_owned();
+    assert!(detail.starts_with("kept: there is no such field; there can be "), "{detail}");
+}
+
+#[test]
+fn a_query_with_a_field_that_there_is_not_is_refused() {
+    let server = Server::start();
+    let sale = server.open_sale("launch", &shop::spec(&[("phone", 5)]));
+    let pass = server.pass("launch", "shopper");
+    let check = |reply: Reply, field: &str| {
+        assert_eq!((reply.status, &*reply.problem()), (400, "bad-request"), "{field}: {reply:?}");
+        let detail = text(&reply.json()["detail"]).to_owned();
+        assert!(detail.starts_with(&format!("{field}: there is no such field")), "{detail}");
+    };
+    let headers = Sale::attempt_headers(&pass, "k");
+    let attempts = format!("{}?return_uri=x", sale.attempts_url);
+    check(server.client.send("POST", &attempts, &headers, &basket(&[("phone", 1)])), "return_uri");
+    assert_eq!(server.stats("launch")["outcomes"]["granted"], 0);
+    let granted = sale.granted(&pass, "k", "phone");
+    let look = format!("/attempts/{}?return-url=x", text(&granted["attempt"]));
+    check(sale.ask("GET", &look, &pass), "return-url");
+    check(server.admin_send("GET", "/refusals?adress=127.0.0.1", ""), "adress");
+    check(server.admin_send("DELETE", "/denied-networks?networks=10.0.0.0/8&reason=test", ""), "networks");
+    check(server.admin_send("GET", "/sales/launch/log?form=5", ""), "form");
+}
+
+#[test]
+fn an_operators_command_with_two_keys_is_refused() {
+    let server = Server::start();
+    server.open_sale("launch", &shop::spec(&[("phone", 5)]));
+    let bearer = format!("Bearer {}", server.new_key("twice", "owner"));
+    let url = server.admin_url("/api/v1/admin/sales/launch/items/phone/adjust");
+    let send = |keys: &[&str]| {
+        let mut fields = vec![("authorization", &*bearer), ("content-type", "application/json")];
+        fields.extend(keys.iter().map(|key| ("idempotency-key", *key)));
+        server.client.send("POST", &url, &fields, r#"{"delta":2,"reason":"test"}"#)
+    };
+    for keys in [["a", "b"], ["a", "a"]] {
+        let refused = send(&keys);
+        assert_eq!((refused.status, &*refused.problem()), (422, "invalid"), "{keys:?}");
+    }
+    assert_eq!(server.stats("launch")["items"][0]["free"], 5);
+    (0..2).for_each(|_| assert_eq!(send(&["a"]).status, 200));
+    assert_eq!(server.stats("launch")["items"][0]["free"], 7);
+}
+
+/// No id has white space around it, so a line of a list names the id in it.
+#[test]
+fn a_line_of_a_list_names_an_id_without_the_white_space_around_it() {
+    let server = Server::start();
+    let sale = server.open_sale("launch", &shop::spec(&[("phone", 5)]));
+    server.deny("launch", " bot\n\tbot-2 \r\nbot-3 ");
+    assert_eq!(server.stats("launch")["denied"], 3);
+    for bot in ["bot", "bot-2", "bot-3"] {
+        let said = sale.buy(&server.pass("launch", bot), "k", "phone");
+        assert_eq!(said["outcome"], "not_eligible", "{bot}");
+    }
+    sale.granted(&server.pass("launch", "bot-4"), "k", "phone");
 }
 
 #[test]

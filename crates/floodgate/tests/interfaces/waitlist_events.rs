@@ -35,3 +35,32 @@ fn a_promotion_is_sent_to_the_event_stream_that_follows_the_place() {
     assert_eq!(events.next(), None, "the outcome can no longer change by itself, so the stream ends");
     server.audit();
 }
+
+#[test]
+fn all_who_follow_their_places_hear_that_the_waitlist_has_ended() {
+    let server = Server::start();
+    let spec = with(shop::spec(&[("phone", 1)]), json!({ "waitlist": { "places": 3 } }));
+    let sale = server.open_sale("launch", &spec);
+    sale.granted(&server.pass("launch", "first"), "k", "phone");
+    let passes = server.passes("launch", "waiting", 3);
+    let mut followed: Vec<_> = passes
+        .iter()
+        .map(|pass| {
+            let place = sale.buy(pass, "k", "phone");
+            let url = format!("{}/attempts/{}/events", sale.base, shop::text(&place["attempt"]));
+            let lines = sale.client.lines(&url, &[("floodgate-pass", pass)]);
+            let mut events = lines.filter_map(|line| {
+                line.strip_prefix("data: ").map(|data| serde_json::from_str::<Value>(data).unwrap())
+            });
+            assert_eq!(events.next().unwrap(), place);
+            events
+        })
+        .collect();
+    server.admin("POST", "/sales/launch/end-waitlist", &json!({ "reason": "the sale is over" }));
+    for events in &mut followed {
+        let left = events.next().unwrap();
+        assert_eq!((&left["outcome"], &left["place"]), (&"waitlisted".into(), &"left".into()), "{left}");
+        assert_eq!(events.next(), None, "nothing follows");
+    }
+    server.audit();
+}

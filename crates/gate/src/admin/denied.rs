@@ -3,7 +3,7 @@
 
 use super::Done;
 use crate::problem::{self, Problem};
-use axum::extract::{Query, State};
+use axum::extract::State;
 use contracts::Actor;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
@@ -14,6 +14,7 @@ use web::{
     limits::{ChangeError, DENIED_MAX, Denied},
     net::Net,
     protection::Protection,
+    query::Query,
     reason::{NeededReason, Reasons},
 };
 
@@ -41,7 +42,7 @@ pub(super) struct Added {
 
 /// No field is required here, so that the problem can name what is missing.
 #[derive(Debug, Default, Deserialize, JsonSchema)]
-#[serde(default)]
+#[serde(deny_unknown_fields, default)]
 #[schemars(!default)]
 pub(super) struct Remove {
     /// As it is in the list.

@@ -14,7 +14,7 @@ use crate::{
     problem::{self, Problem},
 };
 use axum::{
-    extract::{Path, Query, State},
+    extract::{Path, State},
     response::{Html, IntoResponse, Redirect, Response},
 };
 use contracts::{REASON_BYTES_MAX, SaleId, SaleState, SaleView};
@@ -26,6 +26,7 @@ use web::{
     api_keys::{MaybeSignedIn, Role, SignedIn},
     form::{SignedForm, TOKEN_FIELD},
     page::{Frame, Lang},
+    query::Query,
     reason::Reasons,
 };
 
@@ -48,6 +49,7 @@ type Form = SignedForm<FORM_BYTES_MAX>;
 type DocumentForm = SignedForm<DOCUMENT_FORM_BYTES_MAX>;
 
 #[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
 pub(super) struct Shown {
     lang: Option<String>,
     /// What was done by the request before.

@@ -6,10 +6,7 @@ use crate::{
     problem::{Problem, reply},
     strategy::Strategy,
 };
-use axum::{
-    extract::{Query, State},
-    response::Html,
-};
+use axum::{extract::State, response::Html};
 use contracts::{PauseCause, SaleStats, SaleView};
 use http::HeaderMap;
 use maud::{Markup, html};
@@ -18,6 +15,7 @@ use std::sync::Arc;
 use web::{
     page::{Frame, Lang},
     protection::Protection,
+    query::Query,
 };
 
 /// The pages of the operators' listener.
@@ -30,6 +28,7 @@ pub(super) fn places(lang: Lang) -> [(&'static str, &'static str); 3] {
 }
 
 #[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
 pub(super) struct Shown {
     lang: Option<String>,
 }

@@ -6,7 +6,7 @@ use crate::{
     limits::Limits,
     problem::{self, Problem},
 };
-use axum::extract::{Query, State};
+use axum::extract::State;
 use contracts::{SHOPPER_ID_FORM, SHOPPER_ID_PATTERN, is_shopper_id};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
@@ -17,10 +17,12 @@ use web::{
     json::JsonReply,
     limits::{Denied, Refused},
     protection::Protection,
+    query::Query,
 };
 
 /// The query: exactly one of the two.
 #[derive(Debug, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
 pub(super) struct RefusalQuery {
     /// An address. Give either this or shopper.
     #[schemars(extend("examples" = ["203.0.113.9"]))]

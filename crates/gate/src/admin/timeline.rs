@@ -6,7 +6,7 @@ use crate::{
     keys::Keyring,
     problem::{self, Problem, reply},
 };
-use axum::extract::{Query, State};
+use axum::extract::State;
 use contracts::{
     AttemptId, SHOPPER_ID_FORM, SHOPPER_ID_PATTERN, TimelineEntry, TimelineFilter, is_shopper_id,
 };
@@ -15,6 +15,7 @@ use serde::{Deserialize, Serialize};
 use std::sync::Arc;
 use units::{Sequence, TimeMs};
 use web::json::JsonReply;
+use web::query::Query;
 
 const PAGE_ENTRIES: usize = 100;
 const PAGE_ENTRIES_MAX: usize = 1000;

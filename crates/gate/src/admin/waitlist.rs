@@ -7,10 +7,7 @@ use crate::{
     keys::Keyring,
     problem::{self, Problem, reply},
 };
-use axum::{
-    extract::{Query, State},
-    response::Html,
-};
+use axum::{extract::State, response::Html};
 use contracts::{AttemptId, ItemId, SaleSpec, WaitingPlace, WaitingQuery};
 use http::HeaderMap;
 use maud::html;
@@ -22,6 +19,7 @@ use web::{
     body::clip,
     json::JsonReply,
     page::{Frame, Lang},
+    query::Query,
 };
 
 const PAGE_PLACES: usize = 100;
@@ -117,6 +115,7 @@ fn line(keys: &Keyring, spec: &SaleSpec, place: &WaitingPlace, since: TimeMs) ->
 }
 
 #[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
 pub(super) struct Shown {
     lang: Option<String>,
     #[serde(default)]

@@ -13,7 +13,7 @@ use crate::{
 };
 use axum::{
     Extension,
-    extract::{Path, Query, Request, State},
+    extract::{Path, Request, State},
     response::{IntoResponse, Response},
 };
 use contracts::{ItemId, Told};
@@ -22,7 +22,7 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use std::sync::Arc;
 use units::Sequence;
-use web::{body, json::JsonReply, protection::Protection, server::Peer};
+use web::{body, json::JsonReply, protection::Protection, query::Query, server::Peer};
 
 /// What a shopper wants to buy, all or nothing.
 #[derive(JsonSchema)]
@@ -59,6 +59,7 @@ pub(super) struct IdempotencyKey(#[schemars(length(min = 1, max = 64))] String);
 
 /// The query with the shop's return URL.
 #[derive(Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
 pub(super) struct ReturnTo {
     /// The URL of the shop that is to get the outcome: one of gate.return_urls, or below one.
     #[schemars(length(max = 1024))]
@@ -72,7 +73,7 @@ pub(super) async fn create(
     State(protection): State<Arc<Protection>>,
     Extension(peer): Extension<Peer>,
     Path((sale, round_key)): Path<(String, String)>,
-    Query(back): Query<ReturnTo>,
+    back: Result<Query<ReturnTo>, Problem>,
     request: Request,
 ) -> Result<Response, Problem> {
     let (head, body) = request.into_parts();
@@ -87,6 +88,8 @@ pub(super) async fn create(
         idempotency_key: field_once(&head.headers, "idempotency-key", &problem::IDEMPOTENCY_KEY)?,
     };
     let Admitted { pass, key } = attempts.admit(&question)?;
+    // After what counts guesses at round keys, and how often an address asks.
+    let Query(back) = back?;
     let to = ways_back.named(back.return_url.as_deref())?;
     let body = body::read(body, BODY_BYTES_MAX, protection.body_timeout()).await?;
     let basket = basket(&body, &rendered.view.spec)?;

@@ -8,7 +8,7 @@ use crate::{
     passes::Passes,
     problem::{self, Problem},
 };
-use axum::extract::{FromRequest, Query, Request, State};
+use axum::extract::{FromRequest, Request, State};
 use http::HeaderMap;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
@@ -18,6 +18,7 @@ use web::{
     body::clip,
     json::{JsonOrNothing, JsonReply},
     protection::Protection,
+    query::Query,
 };
 
 /// Enough for a solution, which has at most some 600 bytes.
@@ -91,6 +92,7 @@ pub(super) async fn create(
 }
 
 #[derive(Debug, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
 pub(super) struct ChallengeQuery {
     /// The form of a code: a picture or a sound. Image, if it is left out.
     #[schemars(extend("enum" = ["image", "audio"]))]

@@ -1,4 +1,4 @@
-// A sale on a shop's page: see docs/embedding.md. At most 9 KB.
+// See docs/embedding.md. At most 9 KB.
 (() => {
 const script = document.currentScript;
 const { sale, item, quantity = 1, token, tokenUrl, lang = document.documentElement.lang } = script.dataset;
@@ -26,6 +26,7 @@ const words = {
   failed: ["It failed: try again", "未能完成，请再试"],
   signin: ["Sign in to the shop again", "请重新登录商店"],
   again: ["No answer yet: asking again", "暂无回复，正在重试"],
+  day: ["d", "天"],
 };
 const say = (word) => (words[word] || words.failed)[+lang.startsWith("zh")];
 const make = (tag, more) => Object.assign(document.createElement(tag), more);
@@ -36,7 +37,7 @@ const box = make("div", { className: "floodgate" });
 box.append(make("a", { href: `${base}/sales/${sale}`, textContent: say("buy") }));
 script.after(box);
 
-let seen, pass, asking, watched;
+let seen, pass, asking;
 let offset = 0;
 const now = () => Date.now() + offset;
 // Jitter.
@@ -46,7 +47,8 @@ const left = () => (seen?.state === "scheduled" ? Math.max(0, Date.parse(seen.op
 
 function show() {
   const ms = left();
-  const clock = ` ${Math.floor(ms / 36e5)}${new Date(ms).toISOString().slice(13, 19)}`;
+  const days = Math.floor(ms / 864e5);
+  const clock = ` ${days ? `${days} ${say("day")} ` : ""}${new Date(ms).toISOString().slice(11, 19)}`;
   state.textContent = say(seen.state) + (ms ? clock : "");
   const [wanted] = seen.items.filter((i) => !item || i.item === item);
   const out = wanted?.state === "sold_out";
@@ -56,10 +58,11 @@ function show() {
   button.disabled = asking || seen.state !== "open" || (out && !wanted.waitlist_open && !mine);
 }
 
-// Where the tab keeps the key of a purchase.
-function placeOf(what, count) {
-  return `floodgate ${base} ${sale} ${what} ${count}`;
-}
+// The tab keeps the key of a purchase; after an answer the attempt, and what was told last.
+const prefix = `floodgate ${base} ${sale} `;
+const placeOf = (what, count) => `${prefix}${what} ${count}`;
+const kept = (place) => (sessionStorage[place] || "").split(" ");
+const keep = (place, attempt, last) => (sessionStorage[place] = `${kept(place)[0]} ${attempt} ${last}`);
 
 // What an outcome says of the hold, or of the place.
 function word({ outcome, place, hold }) {
@@ -130,15 +133,20 @@ function isOver(last, place) {
   return true;
 }
 
+const watches = new Map();
+
 // Tells what becomes of a hold or a place, until that is final.
-async function watch(outcome, place) {
-  const { attempt } = outcome;
-  let last = word(outcome);
-  let pause = 1000;
-  for (watched = attempt; watched === attempt; await wait((pause = Math.min(pause * 2, 3e4)))) {
+async function watch(attempt, place, last) {
+  if (watches.has(attempt)) return;
+  // A browser has six connections to the sale.
+  if (watches.size > 3) [...watches.values()][0].abort();
+  const stop = new AbortController();
+  const { signal } = stop;
+  watches.set(attempt, stop);
+  for (let pause = 1000; !signal.aborted; await wait((pause = Math.min(pause * 2, 3e4)))) {
     try {
       const headers = { "floodgate-pass": await getPass() };
-      const { body, status, headers: told } = await fetch(`${path}/attempts/${attempt}/events`, { credentials: "omit", headers });
+      const { body, status, headers: told } = await fetch(`${path}/attempts/${attempt}/events`, { credentials: "omit", headers, signal });
       if (status === 401) pass = null;
       if (status !== 200) {
         await wait(1000 * (told.get("retry-after") || 0));
@@ -151,33 +159,39 @@ async function watch(outcome, place) {
         for (const event of events) {
           const data = event.match(/^data: (.*)/m);
           const next = data && JSON.parse(data[1]);
-          if (watched !== attempt) return;
           pause = 1000;
           if (!next || word(next) === last) continue;
           last = word(next);
-          said.textContent = say(last);
-          // With the ticket.
-          tell("outcome", next.hold ? await ask(`${path}/attempts/${attempt}`, { headers }, 2).catch(() => next) : next);
-          if (isOver(last, place)) return;
+          // Another shopper's have no outcome.
+          if (last !== "none") {
+            said.textContent = say(last);
+            keep(place, attempt, last);
+            // With the ticket.
+            tell("outcome", next.hold ? await ask(`${path}/attempts/${attempt}`, { headers }, 2).catch(() => next) : next);
+          }
+          if (isOver(last, place)) stop.abort();
         }
       }
     } catch (problem) {
-      if (problem.said) return;
+      if (problem.said) stop.abort();
     }
   }
+  watches.delete(attempt);
 }
 
 async function buy(what = item || seen.items[0].item, count = quantity) {
   const place = placeOf(what, count);
-  const key = sessionStorage[place] || crypto.getRandomValues(new Uint32Array(4)).join("-");
-  sessionStorage[place] = key;
+  const key = kept(place)[0] || crypto.getRandomValues(new Uint32Array(4)).join("-");
+  sessionStorage[place] ||= key;
   asking = button.disabled = true;
   said.textContent = say("busy");
   try {
     const outcome = await attempt(what, count, key, true);
-    said.textContent = say(word(outcome));
+    const last = word(outcome);
+    said.textContent = say(last);
+    keep(place, outcome.attempt, last);
     tell("outcome", outcome);
-    if (!isOver(word(outcome), place)) watch(outcome, place);
+    if (!isOver(last, place)) watch(outcome.attempt, place, last);
     return outcome;
   } catch (problem) {
     said.textContent = say(problem.said || "failed");
@@ -189,6 +203,13 @@ async function buy(what = item || seen.items[0].item, count = quantity) {
   }
 }
 
+// After a reload, too.
+for (const place of Object.keys(sessionStorage)) {
+  const [, attempt, last] = kept(place);
+  if (!place.startsWith(prefix) || !last || isOver(last, place)) continue;
+  said.textContent = say(last);
+  watch(attempt, place, last);
+}
 script.buy = buy;
 setInterval(() => seen && show(), 1000);
 follow();

@@ -260,6 +260,7 @@ fn no_visitor() -> Problem {
 }
 
 #[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
 struct BuyForm {
     csrf: String,
     key: String,
@@ -272,6 +273,7 @@ struct BuyForm {
 }
 
 #[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
 struct HoldForm {
     csrf: String,
     hold: AttemptId,

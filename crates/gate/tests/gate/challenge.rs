@@ -51,8 +51,18 @@ fn a_pass_needs_no_challenge_by_default() {
     refused(&challenge(&gate, "alice", ""), 404, "not-found", "without one");
     assert_eq!(pass(&gate, "alice", "").status, 200);
     assert_eq!(pass(&gate, "alice", r#"{"altcha":"e30="}"#).status, 200, "no challenge was required");
-    refused(&pass(&gate, "alice", r#"{"altcha":1}"#), 422, "invalid", "integer");
-    refused(&pass(&gate, "alice", r#"{"altcha":null}"#), 422, "invalid", "null");
+    refused(
+        &pass(&gate, "alice", r#"{"altcha":1}"#),
+        422,
+        "invalid",
+        "altcha: want a text, and it is the number 1",
+    );
+    refused(
+        &pass(&gate, "alice", r#"{"altcha":null}"#),
+        422,
+        "invalid",
+        "altcha: want a text, and it is nothing",
+    );
     assert!(!gate.data().join("challenges").exists());
 }
 

@@ -214,7 +214,7 @@ fn attempts_fill_the_queue_up_to_queue_percent_and_kept_answers_are_still_given(
         let (status, full) = answer(&sent(&gate, &pass, "b"));
         assert!(status == "503" && full.contains("queue-full") && full.contains("retry-after: 1"), "{full}");
         // Through axum too.
-        let url = format!("{SALE}/rounds/{}/attempts?x", gate.keys.round_key("demo", 0));
+        let url = format!("{SALE}/rounds/{}/attempts?", gate.keys.round_key("demo", 0));
         let headers =
             [("floodgate-pass", &*pass), ("idempotency-key", "b"), ("content-type", "application/json")];
         let body = r#"{"lines":[{"item":"phone","quantity":1}]}"#;

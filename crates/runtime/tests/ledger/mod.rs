@@ -29,6 +29,8 @@ pub enum Command {
     Balance {
         account: u32,
     },
+    /// All balances.
+    List,
 }
 
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -37,6 +39,7 @@ pub enum Reply {
     Overdrawn { as_of: Sequence },
     Closed { count: u64 },
     Balance { balance: i64, as_of: Sequence },
+    List(Vec<(u32, i64)>),
     Busy,
     Unavailable(Outage),
 }
@@ -229,7 +232,7 @@ impl Machine for Ledger {
                 }
                 Reply::Closed { count }
             }
-            Command::Balance { .. } => self.read(command).unwrap_or(Reply::Busy),
+            Command::Balance { .. } | Command::List => self.read(command).unwrap_or(Reply::Busy),
         }))
     }
 
@@ -273,9 +276,21 @@ impl Machine for Ledger {
     }
 
     fn read(&self, command: &Command) -> Option<Reply> {
-        let Command::Balance { account } = command else { return None };
-        let balance = self.accounts.get(account).copied().unwrap_or(0);
-        Some(Reply::Balance { balance, as_of: self.sequence })
+        match command {
+            Command::Balance { account } => {
+                let balance = self.accounts.get(account).copied().unwrap_or(0);
+                Some(Reply::Balance { balance, as_of: self.sequence })
+            }
+            Command::List => Some(Reply::List(self.accounts.iter().map(|(at, sum)| (*at, *sum)).collect())),
+            Command::Move { .. } | Command::CloseFrom { .. } => None,
+        }
+    }
+
+    fn reply_work(&self, reply: &Reply) -> usize {
+        match reply {
+            Reply::List(accounts) => accounts.len(),
+            _ => 1,
+        }
     }
 
     fn during_shortage(&self, _command: &Command) -> DuringShortage<Reply> {

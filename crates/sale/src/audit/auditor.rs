@@ -1,4 +1,4 @@
-//! The auditor's own reading of the log: plain maps, and every sum computed afresh.
+//! The auditor's own reading of the log: plain maps, and sums of its own.
 //!
 //! An entry that breaks a promise is noted, and applied as far as possible: the units go where the
 //! entry says that they went, so that the figures show its effect. No content of an entry may make
@@ -191,7 +191,7 @@ pub(super) struct Auditor {
     pub(super) by_tier: SequenceRanges,
     pub(super) seen: HashMap<AttemptId, Seen>,
     accepted: u64,
-    by_shopper: HashMap<ShopperKey, BTreeSet<AttemptId>>,
+    has: ShopperUnits,
     /// The hold for which a payment was settled, by its reference.
     payments: HashMap<String, AttemptId>,
     settled: HashSet<(AttemptId, String)>,
@@ -212,6 +212,31 @@ pub(super) struct Auditor {
     pub(super) refusals_since: Sequence,
     pub(super) findings: Findings,
     pub(super) checked: Checked,
+}
+
+/// The units that count against each shopper's limits. One shopper may have 40,000 holds, so they
+/// are not added up anew for each.
+#[derive(Debug, Default)]
+struct ShopperUnits {
+    all: HashMap<ShopperKey, u64>,
+    /// By round and item.
+    of: HashMap<(ShopperKey, u16, u16), u64>,
+}
+
+impl ShopperUnits {
+    /// Adds the units of an attempt whose standing now is `to`, or takes them away.
+    fn follow(&mut self, seen: &Seen, from: Option<Standing>, to: Standing) {
+        let counted = from.is_some_and(Standing::counts);
+        if counted == to.counts() {
+            return;
+        }
+        for line in seen.basket.iter() {
+            let (all, of) = (seen.shopper, (seen.shopper, seen.round, line.item));
+            for sum in [self.all.entry(all).or_default(), self.of.entry(of).or_default()] {
+                *sum = sum.saturating_add_signed(i64::from(line.quantity) * if counted { -1 } else { 1 });
+            }
+        }
+    }
 }
 
 /// What should have happened by now.
@@ -508,27 +533,23 @@ impl Auditor {
 
     /// INV-3, counted over everything that the shopper has: which limit this would break.
     fn over_limit(&self, id: AttemptId, shopper: ShopperKey, basket: &Basket, round: u16) -> Option<String> {
-        let mut of_sale: u64 = basket.iter().map(|l| u64::from(l.quantity)).sum();
-        let mut of_item: BTreeMap<u16, u64> =
-            basket.iter().map(|l| (l.item, u64::from(l.quantity))).collect();
-        let others = self.by_shopper.get(&shopper).into_iter().flatten().filter(|other| **other != id);
-        for other in others.filter_map(|other| self.seen.get(other)).filter(|s| s.standing.counts()) {
-            for line in other.basket.iter() {
-                of_sale += u64::from(line.quantity);
-                if other.round == round
-                    && let Some(sum) = of_item.get_mut(&line.item)
-                {
-                    *sum += u64::from(line.quantity);
-                }
+        // It may be among them already.
+        let own = self.seen.get(&id).filter(|seen| seen.standing.counts() && seen.shopper == shopper);
+        let with =
+            |had: Option<&u64>, units: u64| had.copied().unwrap_or(0) + if own.is_some() { 0 } else { units };
+        let limit = self.sale_limit;
+        if limit > 0 {
+            let units = basket.iter().map(|line| u64::from(line.quantity)).sum();
+            let of_sale = with(self.has.all.get(&shopper), units);
+            if of_sale > u64::from(limit) {
+                return Some(format!("{id}: its shopper has {of_sale} units, the sale's limit is {limit}"));
             }
         }
-        let limit = self.sale_limit;
-        if limit > 0 && of_sale > u64::from(limit) {
-            return Some(format!("{id}: its shopper has {of_sale} units, the sale's limit is {limit}"));
-        }
-        of_item.into_iter().find_map(|(item, sum)| {
-            let limit = self.limits.get(&(round, item)).copied().unwrap_or(0);
-            (limit > 0 && sum > u64::from(limit)).then(|| {
+        basket.iter().find_map(|line| {
+            let item = line.item;
+            let limit = self.limits.get(&(round, item)).copied().filter(|limit| *limit > 0)?;
+            let sum = with(self.has.of.get(&(shopper, round, item)), line.quantity.into());
+            (sum > u64::from(limit)).then(|| {
                 format!("{id}: its shopper has {sum} of item {item} in round {round}, the limit is {limit}")
             })
         })
@@ -571,8 +592,10 @@ impl Auditor {
         self.within_limits(sequence, id, &seen);
         let before = self.seen.contains_key(&id);
         self.check(4, !before, sequence, || format!("{id} was answered before"));
-        self.seen.entry(id).or_insert(seen);
-        self.by_shopper.entry(shopper).or_default().insert(id);
+        if !before {
+            self.seen.insert(id, seen);
+            self.has.follow(&seen, None, standing);
+        }
         seen
     }
 
@@ -658,6 +681,7 @@ impl Auditor {
         });
         let known = self.seen.get_mut(&id).filter(|seen| seen.standing == Standing::Waiting);
         let same = known.is_some_and(|seen| {
+            // It counted while it waited, too.
             seen.standing = Standing::Held;
             let (order, line) = (seen.order, seen.basket[0]);
             if let Some(at) = self.items.get_mut(usize::from(line.item)) {
@@ -688,6 +712,7 @@ impl Auditor {
         };
         let was = *seen;
         seen.standing = Standing::Confirmed;
+        self.has.follow(&was, Some(was.standing), Standing::Confirmed);
         self.held.remove(&(was.pay_by, hold));
         let legal = match was.standing {
             Standing::Held => !late,
@@ -780,15 +805,18 @@ impl Auditor {
         match was.standing {
             Standing::Waiting if end != Standing::Expired => {
                 seen.standing = Standing::Left;
+                self.has.follow(&was, Some(was.standing), Standing::Left);
                 self.leave(&was);
             }
             Standing::Held => {
                 seen.standing = end;
+                self.has.follow(&was, Some(was.standing), end);
                 self.held.remove(&(was.pay_by, hold));
                 self.move_basket(sequence, &was.basket, 1, -1, 0);
             }
             Standing::Confirmed if end == Standing::Voided => {
                 seen.standing = end;
+                self.has.follow(&was, Some(was.standing), end);
                 self.move_basket(sequence, &was.basket, 1, 0, -1);
             }
             _ => self.check(4, false, sequence, || {

@@ -147,6 +147,18 @@ impl Machine for Core {
         }
     }
 
+    /// A place on a page takes as long as half a grant, which is two units; finding an item's first
+    /// place on it four times as long, and a shopper's attempt or an item's figures half as long.
+    fn reply_work(&self, reply: &Reply) -> usize {
+        let items = self.state.stock.len();
+        1 + match reply {
+            Reply::Waiting(page) => page.len() + 4 * items,
+            Reply::Shopper(record) => record.attempts.len() / 2,
+            Reply::Stats(_) => items / 2,
+            _ => 0,
+        }
+    }
+
     fn during_shortage(&self, command: &Command) -> DuringShortage<Reply> {
         let unavailable = |why: &str| Reply::Unavailable(Unavailable::Passing(why.into()));
         match command {

@@ -9,6 +9,7 @@ mod deadlines;
 mod due;
 mod fields;
 mod grown;
+mod long_chains;
 mod machine;
 mod operate;
 mod promotions;

@@ -474,7 +474,7 @@ impl Core {
         policy == Some(LatePayment::ClaimIfFree)
             && state.lacking(&basket).is_none()
             && !state.overtakes(&basket)
-            && state.within_limits(s.shopper, &basket, s.round, Some(slot)).is_ok()
+            && state.within_limits(s.shopper, &basket, s.round).is_ok()
     }
 
     fn release(

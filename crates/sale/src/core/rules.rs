@@ -195,6 +195,8 @@ impl Core {
         if let Some(answer) = self.stored(attempt) {
             return Ok(answer);
         }
+        // Each line has stock, a limit and a waitlist of its own.
+        out.spend(attempt.basket.len().saturating_sub(1));
         match self.decide(attempt) {
             Decision::Grant { round } => {
                 let pay_by = now.max(self.state.now).plus(self.state.hold_length());
@@ -251,7 +253,7 @@ impl Core {
         if !state.offers(round, &attempt.basket) {
             return refuse(Refusal::NotOpen);
         }
-        if let Err(refusal) = state.within_limits(attempt.shopper, &attempt.basket, round, None) {
+        if let Err(refusal) = state.within_limits(attempt.shopper, &attempt.basket, round) {
             return refuse(refusal);
         }
         let Some(lacking) = state.lacking(&attempt.basket) else { return Decision::Grant { round } };

@@ -4,6 +4,7 @@
 //! computed, and without the key collisions cannot be produced on purpose.
 
 use super::grown::{Parts, Pieces};
+use super::long_chains::{Change, Has, LongChain, LongChains};
 use contracts::{AttemptId, Basket, HoldState, LINES_MAX, Line, ShopperKey};
 use hashbrown::hash_table::Entry;
 use units::{Sequence, TimeMs};
@@ -51,6 +52,9 @@ pub(super) struct Slot {
     /// has one.
     first_line: Line,
     extra: u32,
+    /// Of the newest of a chain: how many slots it has. Of a slot in no chain 1, so that the usual
+    /// first attempt need not set it; of all others it means nothing.
+    chain_len: u32,
 }
 
 const EMPTY_SLOT: Slot = Slot {
@@ -67,6 +71,7 @@ const EMPTY_SLOT: Slot = Slot {
     line_count: 0,
     first_line: Line { item: 0, quantity: 0 },
     extra: 0,
+    chain_len: 1,
 };
 
 /// No shopper has this key: it is that of memory which is only touched.
@@ -89,6 +94,7 @@ pub(super) struct Slots {
     by_attempt: Parts<u32>,
     shoppers: Pieces<Shopper>,
     by_shopper: Parts<u32>,
+    long_chains: LongChains,
     /// Slots for which there is to be memory, and the parts of the tables that are prepared.
     room: usize,
     parts_prepared: usize,
@@ -202,6 +208,7 @@ impl Slots {
             line_count: basket.len() as u8,
             first_line: basket[0],
             extra,
+            chain_len: 1,
         });
         slot
     }
@@ -285,35 +292,46 @@ impl Slots {
     fn link(&mut self, owner: u32, slot: u32) {
         let head = self.shoppers[owner as usize].active;
         if head == NONE {
-            // `next_active` is already right: the usual first attempt touches nothing else.
+            // `next_active` and the length are already right: the usual first attempt touches
+            // nothing else.
             self.shoppers[owner as usize].active = slot;
             return;
         }
+        let len = self.slots[head as usize].chain_len + 1;
         if head < slot {
             self.slots[slot as usize].next_active = head;
             self.slots[head as usize].newer_active = slot;
             self.shoppers[owner as usize].active = slot;
-            return;
+        } else {
+            self.link_behind(self.next_newer(head, slot), slot);
         }
-        let mut before = head;
-        loop {
-            let next = self.slots[before as usize].next_active;
-            if next == NONE || next < slot {
-                self.slots[slot as usize].next_active = next;
-                self.slots[slot as usize].newer_active = before;
-                self.slots[before as usize].next_active = slot;
-                if next != NONE {
-                    self.slots[next as usize].newer_active = slot;
-                }
-                return;
-            }
-            before = next;
+        self.chain_changed(owner, slot, true, len);
+    }
+
+    /// The slot of a chain behind which a slot that is not its newest has its place.
+    fn next_newer(&self, head: u32, slot: u32) -> u32 {
+        if let Some(newer) = self.long_chain(head).and_then(|chain| chain.newer_than(slot)) {
+            return newer;
+        }
+        let newer = self.active_from(head).map(|(at, _)| at).take_while(|at| *at > slot);
+        newer.last().unwrap_or(head)
+    }
+
+    fn link_behind(&mut self, newer: u32, slot: u32) {
+        let older = self.slots[newer as usize].next_active;
+        self.slots[slot as usize].next_active = older;
+        self.slots[slot as usize].newer_active = newer;
+        self.slots[newer as usize].next_active = slot;
+        if older != NONE {
+            self.slots[older as usize].newer_active = slot;
         }
     }
 
     /// Removes the slot, wherever it is in the chain: holds of one shopper expire oldest first, and
     /// there may be thousands.
     fn unlink(&mut self, owner: u32, slot: u32) {
+        let head = self.shoppers[owner as usize].active;
+        let len = self.slots[head as usize].chain_len - 1;
         let Slot { next_active: older, newer_active: newer, .. } = self.slots[slot as usize];
         match newer {
             NONE => self.shoppers[owner as usize].active = older,
@@ -323,7 +341,56 @@ impl Slots {
             self.slots[older as usize].newer_active = newer;
         }
         let s = &mut self.slots[slot as usize];
-        (s.next_active, s.newer_active) = (NONE, NONE);
+        (s.next_active, s.newer_active, s.chain_len) = (NONE, NONE, 1);
+        self.chain_changed(owner, slot, false, len);
+    }
+
+    /// Notes the length of a chain that a slot has come into, or left.
+    fn chain_changed(&mut self, owner: u32, slot: u32, is_added: bool, len: u32) {
+        let Shopper { key, active: head, .. } = self.shoppers[owner as usize];
+        if head == NONE {
+            return;
+        }
+        self.slots[head as usize].chain_len = len;
+        let change = Change { slot, round: self.get(slot).round, basket: self.basket(slot), is_added };
+        if self.long_chains.follow(key, len, &change) {
+            let mut chain = LongChain::default();
+            for (at, slot) in self.active_from(head) {
+                chain.add(at, slot.round, &self.basket(at));
+            }
+            self.long_chains.insert(key, chain);
+        }
+    }
+
+    fn long_chain(&self, head: u32) -> Option<&LongChain> {
+        let head = self.slots.get(head as usize)?;
+        self.long_chains.find(head.shopper, head.chain_len)
+    }
+
+    /// What the shopper of this chain has of everything. The chain is given by its newest slot.
+    pub(super) fn has(&self, newest: u32) -> Has {
+        match self.long_chain(newest) {
+            Some(chain) => chain.has(),
+            None => self.walk(newest, |slot| self.units(slot, 0).0),
+        }
+    }
+
+    /// The same of one item, in one round.
+    pub(super) fn has_of(&self, newest: u32, round: u16, item: u16) -> Has {
+        match self.long_chain(newest) {
+            Some(chain) => chain.has_of(round, item),
+            None => self.walk(newest, |slot| if slot.round == round { self.units(slot, item).1 } else { 0 }),
+        }
+    }
+
+    fn walk(&self, newest: u32, units: impl Fn(&Slot) -> u32) -> Has {
+        let mut has = Has::default();
+        for (at, slot) in self.active_from(newest) {
+            let units = units(slot);
+            has.units += u64::from(units);
+            has.newest = has.newest.or((units > 0).then_some(at));
+        }
+        has
     }
 
     /// Moves a slot to another state and updates its shopper's chain.
@@ -481,6 +548,67 @@ mod tests {
     #[test]
     fn a_slot_has_the_size_that_a_sales_memory_estimate_assumes() {
         assert_eq!(size_of::<Slot>(), 80);
+    }
+
+    /// What a shopper has, counted slot by slot.
+    fn counted(slots: &Slots, shopper: ShopperKey, of: Option<(u16, u16)>) -> Has {
+        let mut has = Has::default();
+        for (at, slot) in slots.iter().filter(|(_, s)| s.shopper == shopper && s.state.is_active()) {
+            let lines = slots.basket(at);
+            let counts = |l: &&Line| of.is_none_or(|(round, item)| slot.round == round && l.item == item);
+            let units: u64 = lines.iter().filter(counts).map(|l| u64::from(l.quantity)).sum();
+            has.units += units;
+            has.newest = if units > 0 { Some(at) } else { has.newest };
+        }
+        has
+    }
+
+    #[test]
+    fn what_a_shopper_has_is_the_same_by_walk_and_by_sums_at_every_length_of_the_chain() {
+        let mut slots = Slots::default();
+        let mut prng = units::Prng::new(5);
+        let shoppers = [ShopperKey([1; 16]), ShopperKey([2; 16])];
+        // Chains grow to a hundred and shrink to nothing, several times.
+        for n in 0..4000_u128 {
+            let grows = n / 200 % 2 == 0;
+            let shopper = shoppers[prng.below(2) as usize];
+            if grows || prng.below(8) == 0 {
+                let line = |item| Line { item, quantity: 1 + item };
+                let items = [0, 1 + prng.below(3) as u16].map(line);
+                let basket = Basket::new(&items[..1 + prng.below(2) as usize]).unwrap();
+                let new = NewSlot {
+                    pay_by: TimeMs(0),
+                    as_of: Sequence(1),
+                    position: 0,
+                    round: prng.below(2) as u16,
+                    state: SlotState::Hold(HoldState::Held),
+                };
+                slots.insert(AttemptId(n.to_le_bytes()), shopper, &basket, new).unwrap();
+            }
+            let slot = prng.below(slots.len() as u64) as u32;
+            if !grows {
+                let newest = slots.newest_active_of(shopper);
+                let slot = if prng.below(2) == 0 { newest.unwrap_or(slot) } else { slot };
+                slots.set_state(slot, SlotState::Hold(HoldState::Expired));
+            }
+            // Late payments, of any.
+            if prng.below(8) == 0 {
+                slots.set_state(slot, SlotState::Hold(HoldState::Confirmed));
+            }
+            for shopper in shoppers {
+                let newest = slots.newest_active(shopper);
+                let chain: Vec<u32> = slots.active_from(newest).map(|(at, _)| at).collect();
+                assert!(chain.is_sorted_by(|newer, older| newer > older), "{chain:?}");
+                if let Some(head) = chain.first() {
+                    assert_eq!(slots.get(*head).chain_len as usize, chain.len());
+                }
+                assert_eq!(slots.has(newest), counted(&slots, shopper, None));
+                for (round, item) in [(0, 0), (1, 0), (0, 1), (1, 3)] {
+                    let counted = counted(&slots, shopper, Some((round, item)));
+                    assert_eq!(slots.has_of(newest, round, item), counted, "{round} {item}");
+                }
+            }
+        }
     }
 
     #[test]

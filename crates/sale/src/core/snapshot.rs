@@ -46,8 +46,8 @@ fn write(w: &mut Writer<'_>, state: &State) -> Result<(), DecodeError> {
     for list in &state.waiting {
         let waiting = list.in_order();
         w.u32(waiting.len() as u32);
-        for (_, mut waiter) in waiting {
-            fields::waiter(w, &mut waiter)?;
+        for waiter in waiting {
+            fields::waiter(w, &mut { *waiter })?;
         }
     }
     w.u32(state.payments.len() as u32);

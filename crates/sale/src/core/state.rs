@@ -7,6 +7,7 @@
 use super::command_keys::CommandKeys;
 use super::deadlines::Deadlines;
 use super::due::DueItems;
+use super::long_chains::Has;
 use super::record::{Entry, Record};
 use super::refusal::RefusalKind;
 use super::slots::{NewSlot, ShopperSet, SlotState, Slots};
@@ -206,43 +207,27 @@ impl State {
         self.spec.as_ref().map_or(0, |spec| spec.waitlist.places(units))
     }
 
-    /// INV-3: whether the shopper may have this basket in addition to what they have. `but_for`: a
-    /// slot that does not count.
+    /// INV-3: whether the shopper may have this basket in addition to what they have.
     pub(super) fn within_limits(
         &self,
         shopper: ShopperKey,
         basket: &Basket,
         round: u16,
-        but_for: Option<u32>,
     ) -> Result<(), Refusal> {
-        let over = |sum: u32, limit: u32| limit > 0 && sum > limit;
         let newest = self.slots.newest_active(shopper);
-        let others = || self.slots.active_from(newest).filter(|(at, _)| Some(*at) != but_for);
+        let check = |units: u64, limit: u32, has: Has| {
+            let held_by = has.newest.map(|slot| self.slots.get(slot).attempt);
+            let over = limit > 0 && has.units + units > u64::from(limit);
+            if over { Err(Refusal::LimitReached { held_by }) } else { Ok(()) }
+        };
         if self.sale_limit > 0 {
-            let mut sum = basket.iter().map(|l| u32::from(l.quantity)).sum::<u32>();
-            let mut held_by = None;
-            for (_, slot) in others() {
-                sum += self.slots.units(slot, 0).0;
-                held_by = held_by.or(Some(slot.attempt));
-            }
-            if over(sum, self.sale_limit) {
-                return Err(Refusal::LimitReached { held_by });
-            }
+            let units = basket.iter().map(|line| u64::from(line.quantity)).sum();
+            check(units, self.sale_limit, self.slots.has(newest))?;
         }
         for line in basket.iter() {
             let limit = self.offer(round, line.item).map_or(0, |offer| offer.limit);
-            if limit == 0 {
-                continue;
-            }
-            let mut sum = u32::from(line.quantity);
-            let mut held_by = None;
-            for (_, slot) in others().filter(|(_, slot)| slot.round == round) {
-                let units = self.slots.units(slot, line.item).1;
-                sum += units;
-                held_by = held_by.or((units > 0).then_some(slot.attempt));
-            }
-            if over(sum, limit) {
-                return Err(Refusal::LimitReached { held_by });
+            if limit > 0 {
+                check(line.quantity.into(), limit, self.slots.has_of(newest, round, line.item))?;
             }
         }
         Ok(())
@@ -625,18 +610,15 @@ impl State {
         Ok(slot)
     }
 
-    /// INV-3 after a new attempt, by a sum of its own. The newest slot is the first of its
-    /// shopper's.
+    /// INV-3 after a new attempt, by what its shopper has with it. The newest slot is the first of
+    /// its shopper's.
     fn check_limits(&self, newest: u32) -> Result<(), Broken> {
         let new = self.slots.get(newest);
-        let mine = || self.slots.active_from(newest).map(|(_, slot)| slot);
-        let fits = |sum: u32, limit: u32| limit == 0 || sum <= limit;
-        let mut within =
-            self.sale_limit == 0 || fits(mine().map(|s| self.slots.units(s, 0).0).sum(), self.sale_limit);
+        let fits = |has: Has, limit: u32| limit == 0 || has.units <= u64::from(limit);
+        let mut within = self.sale_limit == 0 || fits(self.slots.has(newest), self.sale_limit);
         self.slots.each_line(new, |line| {
             let limit = self.offer(new.round, line.item).map_or(0, |offer| offer.limit);
-            let in_round = || mine().filter(|slot| slot.round == new.round);
-            within &= limit == 0 || fits(in_round().map(|s| self.slots.units(s, line.item).1).sum(), limit);
+            within &= limit == 0 || fits(self.slots.has_of(newest, new.round, line.item), limit);
         });
         ensure(within, "INV-3", || format!("attempt {} is over a limit", new.attempt))
     }
@@ -753,7 +735,7 @@ impl State {
                 ensure(policy == Some(LatePayment::ClaimIfFree), "INV-4", || {
                     format!("{hold} is paid late, which the sale does not take")
                 })?;
-                let limits = self.within_limits(s.shopper, &basket, s.round, Some(slot));
+                let limits = self.within_limits(s.shopper, &basket, s.round);
                 ensure(limits.is_ok(), "INV-3", || format!("late payment of {hold} is over a limit"))?;
                 ensure(!self.overtakes(&basket), "INV-5", || {
                     format!("late payment of {hold} overtakes the waitlist")

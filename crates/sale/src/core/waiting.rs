@@ -12,16 +12,15 @@ use std::iter::Peekable;
 pub const WAITING_PAGE_MAX: usize = 1000;
 
 impl Core {
-    /// A page of the places, at most [`WAITING_PAGE_MAX`]. The work grows with the page, and with
-    /// the number of different quantities that are waited for, not with the waitlist.
+    /// A page of the places, at most [`WAITING_PAGE_MAX`]. The work grows with the page and the
+    /// number of items, not with the waitlist.
     pub fn waiting(&self, query: &WaitingQuery) -> Vec<WaitingPlace> {
         let WaitingQuery { item, after, max } = *query;
         let slots = &self.state.slots;
         let lists = self.state.waiting.iter().enumerate();
         let wanted = lists.filter(|(at, _)| item.is_none_or(|item| usize::from(item) == *at));
         let mut rows: Vec<Peekable<_>> = wanted
-            .flat_map(|(_, list)| list.rows(|waiter| slots.get(waiter.slot).as_of <= after))
-            .map(Iterator::peekable)
+            .map(|(_, list)| list.after(|waiter| slots.get(waiter.slot).as_of <= after).peekable())
             .collect();
         let head = |row: &mut Peekable<_>| row.peek().map(|waiter: &&Waiter| waiter.slot);
         let mut heads: BinaryHeap<_> =

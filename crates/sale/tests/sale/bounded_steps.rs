@@ -4,8 +4,8 @@
 
 use crate::ledger::{HOLD_SECONDS, MemoryLog, OPENS, spec};
 use contracts::{
-    Actor, Answer, Attempt, AttemptId, Basket, Operation, OperationDone, Refusal, SaleSpec, SealedShopper,
-    ShopperKey, VoidTarget, Waitlist,
+    Actor, Answer, Attempt, AttemptId, Basket, ConfirmResult, Operation, OperationDone, Refusal, SaleSpec,
+    SealedShopper, ShopperKey, VoidTarget, WaitingQuery, Waitlist,
 };
 use engines::embedded::{EmbeddedLog, LogId, Options, Partition};
 use engines::log::{AppendError, Batch, Log, LogError, LogRead, Snapshots};
@@ -223,8 +223,8 @@ fn best(run: impl Fn() -> Duration) -> Duration {
     (0..5).map(|_| run()).min().unwrap()
 }
 
-/// One shopper with this many holds; returns the time that it takes to end them.
-fn end_all(holds: u64, end: impl Fn(&mut Rig<Measured>)) -> Duration {
+/// One shopper with this many holds; returns the time that it takes to end them, and to audit that.
+fn end_all(holds: u64, end: impl Fn(&mut Rig<Measured>)) -> (Duration, Duration) {
     let log = Measured::default();
     let mut rig = Rig::open(log.clone(), sale(holds));
     rig.put(holds, |_| 1, 1);
@@ -237,7 +237,12 @@ fn end_all(holds: u64, end: impl Fn(&mut Rig<Measured>)) -> Duration {
     let appends = log.appends.lock().unwrap().clone();
     assert!(appends.len() as u64 >= holds / STEP_WORK_MAX as u64, "{} appends", appends.len());
     assert!(appends.iter().all(|bytes| *bytes <= STEP_BYTES_MAX + 4096), "{appends:?}");
-    took
+    // The auditor reads the same history, and takes no longer for it than its length.
+    let started = cpu_time();
+    let report = audit(&mut *log.reader(), None).unwrap();
+    let audited = cpu_time() - started;
+    assert!(report.holds(), "{:?}", report.invariants);
+    (took, audited)
 }
 
 fn expire(rig: &mut Rig<Measured>) {
@@ -253,16 +258,120 @@ fn void(rig: &mut Rig<Measured>) {
     assert_eq!(count, holds);
 }
 
+/// Ten times as many holds of one shopper take about ten times as long to end, and to audit.
+fn is_linear(end: impl Fn(&mut Rig<Measured>)) {
+    let runs = |holds: u64| (0..3).map(|_| end_all(holds, &end)).collect::<Vec<_>>();
+    let (tenth, all) = (runs(4_000), runs(40_000));
+    for part in [|run: &(Duration, Duration)| run.0, |run: &(Duration, Duration)| run.1] {
+        let least = |runs: &[(Duration, Duration)]| runs.iter().map(part).min().unwrap();
+        let (tenth, all) = (least(&tenth), least(&all));
+        assert!(all < 40 * tenth, "4,000 took {tenth:?}, and ten times as many {all:?}");
+    }
+}
+
 #[test]
 fn forty_thousand_holds_of_one_shopper_expire_in_bounded_steps_and_in_linear_time() {
-    let (tenth, all) = (best(|| end_all(4_000, expire)), best(|| end_all(40_000, expire)));
-    assert!(all < 40 * tenth, "4,000 took {tenth:?}, and ten times as many {all:?}");
+    is_linear(expire);
 }
 
 #[test]
 fn forty_thousand_holds_of_one_shopper_are_voided_in_bounded_steps_and_in_linear_time() {
-    let (tenth, all) = (best(|| end_all(4_000, void)), best(|| end_all(40_000, void)));
-    assert!(all < 40 * tenth, "4,000 took {tenth:?}, and ten times as many {all:?}");
+    is_linear(void);
+}
+
+/// One shopper with this many holds, who then asks 4,096 times for an item of which they have as
+/// many as they may have, or after the sale's limit was lowered; the time that the refusals take.
+fn refuse_one(holds: u64, is_lowered: bool) -> Duration {
+    let mut sale = sale(100_000);
+    sale.rounds[0].items[1].limit_per_shopper = u32::from(!is_lowered);
+    let mut rig = Rig::open(Measured::default(), sale);
+    rig.put(holds, |_| 1, 1);
+    let mut ask = attempt(holds, 1, 1);
+    ask.basket = Basket::single(1, 1);
+    rig.ask(&[Command::Attempt(ask)]);
+    if is_lowered {
+        rig.ask(&[operate(Operation::Limits { sale: Some(2), items: vec![] })]);
+    }
+    let again: Vec<Command> =
+        (1..=4096).map(|n| Command::Attempt(Attempt { id: attempt(holds + n, 1, 1).id, ..ask })).collect();
+    let started = cpu_time();
+    let replies = rig.ask(&again);
+    let took = cpu_time() - started;
+    let held_by = Some(ask.id);
+    let want = Refusal::LimitReached { held_by };
+    let refused =
+        |reply: &Reply| matches!(reply, Reply::Answer(Answer::Refused { refusal, .. }) if *refusal == want);
+    assert!(replies.iter().all(refused), "{:?}", replies[0]);
+    took
+}
+
+#[test]
+fn what_a_shopper_with_forty_thousand_holds_asks_for_is_refused_as_fast_as_anybodys() {
+    for is_lowered in [false, true] {
+        let few = best(|| refuse_one(400, is_lowered));
+        let many = best(|| refuse_one(40_000, is_lowered));
+        assert!(many < 4 * few, "with 400 it took {few:?}, with 40,000 {many:?}");
+    }
+}
+
+/// All holds of one shopper are paid after their end, the newest first.
+fn pay_late(rig: &mut Rig<Measured>) {
+    let holds = stock(rig).1;
+    expire(rig);
+    let pay = |n: u64| Operation::Confirm { hold: attempt(n, 1, 1).id, payment: format!("pay-{n}") };
+    let all: Vec<Command> = (0..holds).rev().map(|n| operate(pay(n))).collect();
+    for chunk in all.chunks(4096) {
+        let replies = rig.ask(chunk);
+        let is_late = |reply: &Reply| {
+            let Reply::Done(Ok(OperationDone::Confirmed { result, .. })) = reply else { return false };
+            *result == ConfirmResult::Confirmed { late: true }
+        };
+        assert!(replies.iter().all(is_late), "{:?}", replies[0]);
+    }
+    // The units come back, as with the other ends.
+    let target = VoidTarget::Shopper(attempt(0, 1, 1).shopper);
+    rig.ask(&[operate(Operation::Void(target))]);
+}
+
+#[test]
+fn forty_thousand_holds_of_one_shopper_are_paid_late_in_linear_time() {
+    is_linear(pay_late);
+}
+
+/// So many wait, each for another quantity than the one before; the time until all are promoted.
+fn promote_quantities(waiting: u64, different: u64) -> Duration {
+    let mut rig = Rig::open(Measured::default(), sale(1000));
+    rig.put(1, |n| n, 1000);
+    let of = |n: u64| Command::Attempt(attempt(n, n, 1000 - (n % different) as u16));
+    for first in (1..=waiting).step_by(4096) {
+        rig.ask(&(first..=waiting.min(first + 4095)).map(of).collect::<Vec<_>>());
+    }
+    assert_eq!(stock(&rig), (0, 1000, waiting));
+    let units = waiting as i64 * 1000;
+    rig.ask(&[operate(Operation::Pause), operate(Operation::Adjust { item: 0, delta: units })]);
+    let started = cpu_time();
+    rig.ask(&[operate(Operation::Resume)]);
+    rig.settle();
+    let took = cpu_time() - started;
+    assert_eq!(stock(&rig).2, 0);
+    took
+}
+
+#[test]
+fn who_waits_for_a_thousand_different_quantities_is_promoted_as_fast_as_for_one() {
+    let one = best(|| promote_quantities(20_000, 1));
+    let thousand = best(|| promote_quantities(20_000, 1000));
+    assert!(thousand < 4 * one, "one quantity took {one:?}, a thousand {thousand:?}");
+}
+
+#[test]
+fn a_page_of_a_waitlist_takes_the_work_of_its_places() {
+    let mut rig = Rig::open(Measured::default(), sale(1));
+    rig.put(2000, |n| n, 1);
+    let page = WaitingQuery { item: None, after: Sequence(0), max: 1000 };
+    let replies = rig.step(&vec![Command::Waiting(page); 4096]);
+    assert!((1..=20).contains(&replies.len()), "{} pages in a step", replies.len());
+    assert!(replies.iter().all(|reply| matches!(reply, Reply::Waiting(page) if page.len() == 1000)));
 }
 
 #[test]

@@ -1,7 +1,7 @@
 //! A key without its secret: its name, and what it is for.
 
 use crate::tenants::{Right, TenantGrant};
-use contracts::{TenantId, TopicId};
+use contracts::{Actor, TenantId, TopicId};
 use serde::{Deserialize, Serialize};
 use std::{collections::BTreeSet, fmt, str::FromStr};
 use units::TimeMs;
@@ -68,6 +68,12 @@ pub struct ApiKey {
 }
 
 impl ApiKey {
+    /// Whether the log calls what is done by itself so: it must tell that from what an operator
+    /// does. Earlier builds made such keys; none may act, by whatever way.
+    pub(super) fn has_logs_own_name(&self) -> bool {
+        is_logs_own(&self.name)
+    }
+
     /// None of a tenant's.
     pub(super) fn role(&self) -> Option<Role> {
         match self.grant {
@@ -75,6 +81,11 @@ impl ApiKey {
             Grant::Tenant(_) => None,
         }
     }
+}
+
+/// See [`ApiKey::has_logs_own_name`].
+pub(super) fn is_logs_own(name: &str) -> bool {
+    Actor::SYSTEM.contains(&name)
 }
 
 /// A key as the file has it: with a role, or with a tenant and rights.
