@@ -297,8 +297,8 @@ impl Statements for Current<'_> {
         }
     }
 
-    /// What changes tables is a transaction of its own here: after a crash in the middle the rest is
-    /// made, and what is there already is passed over.
+    /// What changes tables is a transaction of its own here: after a crash in the middle the rest
+    /// is made, and what is there already is passed over.
     fn change_schema(&mut self, sql: &str) -> Result<(), SqlError> {
         const TABLE_EXISTS: u16 = 1050;
         const COLUMN_EXISTS: u16 = 1060;

@@ -10,6 +10,8 @@ mod foreign_file;
 mod full_disk;
 mod golden;
 mod growing_segment;
+#[cfg(feature = "mariadb")]
+mod mariadb;
 mod missing_segment;
 #[cfg(feature = "nats")]
 mod nats;

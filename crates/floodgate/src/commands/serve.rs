@@ -295,7 +295,8 @@ fn bind_store(
         false => None,
     };
     if context.config.notify.listen.is_empty() {
-        // A demo without a message service has no store; a configuration with one is refused before.
+        // A demo without a message service has no store; a configuration with one is refused
+        // before.
         return Ok(None);
     }
     let bound = store::bind(store::Options {

@@ -50,8 +50,8 @@ impl SaleHolds for Holds {
                 Ok(OperationDone::Confirmed { result: ConfirmResult::Refund, .. }) => {
                     Ok(SaleDecision::Refund)
                 }
-                // A sale that was restored from a copy does not know the hold: nobody has the unit for
-                // this payment.
+                // A sale that was restored from a copy does not know the hold: nobody has the unit
+                // for this payment.
                 Err(StoreError::NotFound(_)) => Ok(SaleDecision::Refund),
                 Err(error) => Err(error),
                 Ok(other) => Err(StoreError::Invalid(format!("the sale answered a payment with {other:?}"))),

@@ -311,8 +311,8 @@ impl Order {
         }
     }
 
-    /// The hold is over, and was not paid. If it was, by an earlier log of the sale, the sale decides
-    /// once more.
+    /// The hold is over, and was not paid. If it was, by an earlier log of the sale, the sale
+    /// decides once more.
     fn ends(&mut self, state: OrderState, effects: &mut Vec<Effect>) {
         match self.state {
             OrderState::AwaitingPayment => self.state = state,
