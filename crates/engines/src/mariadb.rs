@@ -34,26 +34,59 @@ const PREPARED_MAX: usize = 128;
 /// Opens the database of a URL such as `mysql://user:password@host:3306/name`. Nothing is asked of
 /// the server yet: while it is away, transactions are refused as a shortage.
 pub fn open(url: &str) -> Result<Sql, SqlError> {
-    let opts =
-        Opts::from_url(url).map_err(|_| SqlError::Defect("the URL of a database cannot be read".into()))?;
-    let opts = OptsBuilder::from_opts(opts)
-        .client_found_rows(true)
-        .stmt_cache_size(PREPARED_MAX)
-        .tcp_nodelay(true)
-        .into();
+    open_with(OptsBuilder::from_opts(Opts::from_url(url).map_err(|_| unreadable())?))
+}
+
+fn open_with(opts: OptsBuilder) -> Result<Sql, SqlError> {
+    let opts: Opts = opts.client_found_rows(true).stmt_cache_size(PREPARED_MAX).tcp_nodelay(true).into();
     let (jobs, to_do) = sync_channel(QUEUE_MAX);
     let to_do = Arc::new(Mutex::new(to_do));
     for _ in 0..CONNECTIONS {
-        let runtime = tokio::runtime::Builder::new_current_thread()
-            .enable_all()
-            .build()
-            .map_err(|error| SqlError::Shortage(format!("start a runtime: {error}")))?;
+        let runtime = a_runtime()?;
         let server = Server { opts: Opts::clone(&opts), runtime, connection: None };
         let to_do = Arc::clone(&to_do);
         let started = thread::Builder::new().name("sql".into()).spawn(move || run_all(server, &to_do));
         started.map_err(|error| SqlError::Shortage(format!("start a thread: {error}")))?;
     }
     Ok(Sql(Arc::new(MariaDb { jobs })))
+}
+
+/// The same, for a database that is made if it is not there and the user may make it.
+pub fn open_or_make(url: &str, name: &str) -> Result<Sql, SqlError> {
+    let is_name = |name: &str| name.bytes().all(|byte| byte.is_ascii_alphanumeric() || byte == b'_');
+    if name.is_empty() || !is_name(name) {
+        return Err(SqlError::Defect(format!(
+            "the name of a database, {name:?}: want letters, digits and _"
+        )));
+    }
+    let opts = Opts::from_url(url).map_err(|_| unreadable())?;
+    let server: Opts = OptsBuilder::from_opts(opts.clone()).db_name(None::<String>).into();
+    let runtime = a_runtime()?;
+    let made = runtime.block_on(async {
+        tokio::time::timeout(CONNECT_MAX, async {
+            let mut conn = Conn::new(server).await?;
+            conn.query_drop(format!("CREATE DATABASE IF NOT EXISTS {name}")).await?;
+            conn.disconnect().await
+        })
+        .await
+    });
+    const DENIED: [u16; 2] = [1044, 1227];
+    match made {
+        Ok(Err(mysql_async::Error::Server(error))) if DENIED.contains(&error.code) => {}
+        Ok(made) => made.map_err(of_server)?,
+        Err(_) => return Err(SqlError::Shortage("the database's server does not answer".into())),
+    }
+    open_with(OptsBuilder::from_opts(opts).db_name(Some(name)))
+}
+
+fn unreadable() -> SqlError {
+    // It may have a password in it.
+    SqlError::Defect("the URL of a database cannot be read: want mysql://user:password@host:3306/name".into())
+}
+
+fn a_runtime() -> Result<Runtime, SqlError> {
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
+    runtime.map_err(|error| SqlError::Shortage(format!("start a runtime: {error}")))
 }
 
 /// A transaction, and what it is for.

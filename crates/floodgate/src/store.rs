@@ -4,11 +4,11 @@
 
 use crate::registry::Registry;
 use contracts::{Actor, TopicId};
-use engines::{clock::Clock, sql::Sql, sqlite};
+use engines::{clock::Clock, mariadb, sql::Sql, sqlite};
 use notify::parts::Running;
-use serde::{Deserialize, Serialize};
+use serde::{Deserialize, Serialize, Serializer};
 use std::{
-    fs, io,
+    fmt, fs, io,
     net::SocketAddr,
     path::{Path, PathBuf},
     sync::{Arc, atomic::AtomicU32},
@@ -66,6 +66,38 @@ pub(crate) struct Config {
     pub(crate) public_url: String,
     pub(crate) sale_url: String,
     pub(crate) payments: String,
+    pub(crate) databases: Place,
+}
+
+/// Where the databases are: `file:`, or a server's URL, whose user and password are never shown.
+#[derive(Clone, PartialEq, Deserialize)]
+#[serde(transparent)]
+pub(crate) struct Place(String);
+
+impl Place {
+    const FILES: &str = "file:";
+
+    /// What the names of databases on a server begin with; `None` for files.
+    fn prefix(&self) -> Option<&str> {
+        let (_, prefix) = self.0.strip_prefix("mysql://")?.rsplit_once('/')?;
+        let is_name = prefix.bytes().all(|byte| byte.is_ascii_alphanumeric() || byte == b'_');
+        (is_name && (1..=40).contains(&prefix.len())).then_some(prefix)
+    }
+}
+
+impl fmt::Debug for Place {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self.0.rsplit_once('@') {
+            Some((_, server)) => write!(f, "mysql://…@{server}"),
+            None => f.write_str(&self.0),
+        }
+    }
+}
+
+impl Serialize for Place {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.collect_str(&format_args!("{self:?}"))
+    }
 }
 
 /// `payments` for the provider that is built in, and takes no money.
@@ -83,6 +115,10 @@ impl Config {
             if !url.is_empty() && !host.is_some_and(is_host) {
                 return Some((key, "want an origin such as \"https://shop.example\", without a path".into()));
             }
+        }
+        if self.databases.0 != Place::FILES && self.databases.prefix().is_none() {
+            let want = "want \"file:\", or \"mysql://user:password@host:3306/PREFIX\", a prefix of letters, digits and _";
+            return Some(("databases", want.into()));
         }
         if !["", SANDBOX].contains(&&*self.payments) {
             return Some(("payments", "want \"\" or \"sandbox\"".into()));
@@ -121,6 +157,7 @@ impl Default for Config {
             public_url: String::new(),
             sale_url: String::new(),
             payments: String::new(),
+            databases: Place(Place::FILES.into()),
         }
     }
 }
@@ -353,11 +390,16 @@ impl Contexts<'_> {
         let clock: Arc<dyn Clock> = self.registry.clock();
         let (databases, secret) = {
             let (dir, keys) = (dir.clone(), self.registry.dir().join("keys"));
+            let place = self.config.databases.clone();
             let opened = tokio::task::spawn_blocking(move || {
                 let secret = web::secret::read_or_create_secret(&keys.join("sandbox.key"), || {
                     random_bytes::<32>().map(|bytes| bytes.to_vec())
                 })?;
-                Databases::open(&dir).map(|databases| (databases, secret))
+                let databases = match place.prefix() {
+                    Some(prefix) => Databases::on_server(&place.0, prefix),
+                    None => Databases::open(&dir),
+                };
+                databases.map(|databases| (databases, secret))
             });
             opened.await.map_err(io::Error::other)??
         };
@@ -449,6 +491,18 @@ struct Databases {
 }
 
 impl Databases {
+    /// On a server, each named by the prefix and its context.
+    fn on_server(url: &str, prefix: &str) -> Result<Self, NotOpen> {
+        let at = |name: &str| mariadb::open_or_make(url, &format!("{prefix}_{name}"));
+        let orders = (0..SHARDS).map(|shard| at(&format!("orders_{shard}")));
+        Ok(Self {
+            accounts: at("accounts")?,
+            catalog: at("catalog")?,
+            payments: at("payments")?,
+            orders: orders.collect::<Result<_, _>>()?,
+        })
+    }
+
     /// In this directory, which only its owner may look into.
     fn open(dir: &Path) -> Result<Self, NotOpen> {
         use std::os::unix::fs::DirBuilderExt;

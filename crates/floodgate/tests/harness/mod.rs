@@ -4,6 +4,8 @@
 
 pub mod challenge;
 pub mod http;
+#[path = "../../../engines/tests/engines/mariadb/server.rs"]
+pub mod mariadb;
 #[path = "../../../engines/tests/engines/nats/server.rs"]
 pub mod nats;
 pub mod shop;

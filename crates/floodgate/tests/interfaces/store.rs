@@ -4,6 +4,7 @@
 use crate::harness::{
     PATIENCE, Server, Setup,
     http::{Client, Reply},
+    mariadb::MariaDb,
     poll,
     shop::{Sale, hold, in_parallel, spec, text, with},
 };
@@ -236,6 +237,31 @@ fn events(server: &Server, topic: &str) -> Vec<String> {
 
 fn nanos() -> u128 {
     std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).unwrap().as_nanos()
+}
+
+#[test]
+fn the_same_on_mariadb_which_may_be_away_for_a_while() {
+    let mut maria = MariaDb::start();
+    let serve = ["--demo", "--demo-opens-in", "0"].map(str::to_owned).to_vec();
+    let settings = format!("[store]\nlisten = \"127.0.0.1:0\"\ndatabases = \"{}\"\n", maria.url("shop"));
+    let server = Server::with(Setup { serve, settings, ..Setup::default() });
+    let ann = Shopper::new(&server, "Ann");
+    let sale = server.sale("demo");
+    // The sale goes on without the store's databases.
+    let pass = ann.pass(&sale);
+    maria.kill();
+    let outcome = sale.granted(&pass, "key-of-the-tab", "phone");
+    let page = ann.client.get(&ann.url("/"));
+    assert_eq!(page.status, 503, "{page:?}");
+    maria.restart();
+    let order = ann.order(&sale, &outcome);
+    ann.wait_for(&order, "It is yours to pay");
+    ann.choose(&ann.begin_to_pay(&order), "pay");
+    ann.wait_for(&order, "Paid: it is yours");
+    server.wait_for_item("demo", "phone", |item| item["sold"] == 1);
+    let shown = server.output(&["config"]);
+    assert!(shown.contains("databases = \"mysql://…@127.0.0.1"), "{shown}");
+    server.audit();
 }
 
 #[test]

@@ -4,107 +4,15 @@ use engines::{
     mariadb, params,
     sql::{Migration, Sql, SqlError, conformance},
 };
-use std::{
-    fs::{self, File},
-    net::TcpListener,
-    process::{Child, Command, Stdio},
-    sync::Arc,
-    thread::sleep,
-    time::{Duration, Instant},
-};
+use server::MariaDb;
+use std::sync::Arc;
 
-const PATIENCE: Duration = Duration::from_secs(60);
+mod server;
 
 const LEDGER: &[Migration] = &[Migration {
     name: "a ledger",
     statements: &["CREATE TABLE ledger (number BIGINT PRIMARY KEY, body MEDIUMTEXT NOT NULL)"],
 }];
-
-/// A server with data of its own. It is killed when the test ends, however it ends.
-struct MariaDb {
-    dir: tempfile::TempDir,
-    port: u16,
-    child: Option<Child>,
-}
-
-impl MariaDb {
-    fn start() -> Self {
-        let dir = tempfile::Builder::new().prefix("floodgate-mariadb-").tempdir().unwrap();
-        fs::create_dir(dir.path().join("data")).unwrap();
-        let port = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
-        let mut server = Self { dir, port, child: None };
-        server.restart();
-        // A kill within the moment in which it makes its files would leave them unusable.
-        let mut child = server.child.take().expect("it runs");
-        let pid = rustix::process::Pid::from_child(&child);
-        rustix::process::kill_process(pid, rustix::process::Signal::TERM).unwrap();
-        assert!(child.wait().unwrap().success());
-        server.restart();
-        server
-    }
-
-    /// Starts it on the same data and the same port, and waits until it answers.
-    fn restart(&mut self) {
-        let path = |name: &str| self.dir.path().join(name).display().to_string();
-        let errors = File::options().create(true).append(true).open(self.dir.path().join("errors")).unwrap();
-        let child = Command::new("mariadbd")
-            .args(["--no-defaults", "--bind-address=127.0.0.1", "--innodb-flush-log-at-trx-commit=1"])
-            // Without tables of users: everybody is let in, and no installer is needed.
-            .args(["--innodb-buffer-pool-size=64M", "--skip-log-bin", "--skip-grant-tables"])
-            .arg(format!("--datadir={}", path("data")))
-            .arg(format!("--tmpdir={}", self.dir.path().display()))
-            .arg(format!("--socket={}", path("socket")))
-            .arg(format!("--pid-file={}", path("pid")))
-            .arg(format!("--port={}", self.port))
-            .args(user())
-            .stdout(Stdio::null())
-            .stderr(errors)
-            .spawn()
-            .unwrap();
-        self.child = Some(child);
-        let sql = mariadb::open(&self.url("information_schema")).unwrap();
-        let began = Instant::now();
-        while let Err(error) = runtime().block_on(sql.read(|tx| tx.query("SELECT 1", &[], |row| row.int(0))))
-        {
-            let said = fs::read_to_string(self.dir.path().join("errors")).unwrap_or_default();
-            assert!(began.elapsed() < PATIENCE, "{error}: {said}");
-            assert!(error.passes(), "{error}: {said}");
-            sleep(Duration::from_millis(100));
-        }
-    }
-
-    fn url(&self, database: &str) -> String {
-        format!("mysql://root@127.0.0.1:{}/{database}", self.port)
-    }
-
-    /// A new database.
-    async fn database(&self, name: &str) -> Sql {
-        let all = mariadb::open(&self.url("information_schema")).unwrap();
-        let make = format!("CREATE DATABASE {name}");
-        all.write(move |tx| tx.execute(&make, &[])).await.unwrap();
-        mariadb::open(&self.url(name)).unwrap()
-    }
-
-    fn kill(&mut self) {
-        let mut child = self.child.take().expect("the server runs");
-        child.kill().unwrap();
-        child.wait().unwrap();
-    }
-}
-
-impl Drop for MariaDb {
-    fn drop(&mut self) {
-        if let Some(mut child) = self.child.take() {
-            let _ = child.kill();
-            let _ = child.wait();
-        }
-    }
-}
-
-/// The server does not run as root unless it is told to.
-fn user() -> Option<&'static str> {
-    rustix::process::geteuid().is_root().then_some("--user=root")
-}
 
 fn runtime() -> tokio::runtime::Runtime {
     tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap()
@@ -121,7 +29,8 @@ fn mariadb_keeps_every_promise_of_the_port() {
     runtime().block_on(conformance::check(&mut || {
         count += 1;
         let server = Arc::clone(&server);
-        Box::pin(async move { server.database(&format!("fresh{count}")).await })
+        let open = move || mariadb::open_or_make(&server.url("x"), &format!("fresh{count}")).unwrap();
+        Box::pin(async move { tokio::task::spawn_blocking(open).await.unwrap() })
     }));
 }
 
@@ -129,7 +38,7 @@ fn mariadb_keeps_every_promise_of_the_port() {
 fn a_server_that_is_killed_is_waited_for_and_what_was_said_to_be_written_is_there() {
     let mut server = MariaDb::start();
     let runtime = runtime();
-    let sql = runtime.block_on(server.database("ledgers"));
+    let sql = mariadb::open_or_make(&server.url("x"), "ledgers").unwrap();
     runtime.block_on(sql.migrate(LEDGER)).unwrap();
     let (mut said, mut unknown, mut refused) = (Vec::new(), Vec::new(), 0);
     for number in 0..300u64 {
@@ -166,8 +75,8 @@ fn a_server_that_is_killed_is_waited_for_and_what_was_said_to_be_written_is_ther
 #[test]
 fn transactions_that_lock_each_other_out_are_run_again() {
     let server = MariaDb::start();
+    let sql = mariadb::open_or_make(&server.url("x"), "locks").unwrap();
     runtime().block_on(async {
-        let sql = server.database("locks").await;
         sql.migrate(LEDGER).await.unwrap();
         for number in [1u64, 2] {
             let insert = move |tx: &mut engines::sql::Tx<'_>| {

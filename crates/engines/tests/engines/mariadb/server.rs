@@ -1,0 +1,90 @@
+//! A real MariaDB on this machine, and the ways to end it. Knows processes, and no tables.
+#![allow(dead_code, unreachable_pub, reason = "each test target uses its own part")]
+
+use rustix::process::{Pid, Signal, kill_process};
+use std::{
+    fs::{self, File},
+    net::{TcpListener, TcpStream},
+    process::{Child, Command, Stdio},
+    thread::sleep,
+    time::{Duration, Instant},
+};
+
+/// The longest wait for anything that must happen.
+const PATIENCE: Duration = Duration::from_secs(60);
+
+/// A server with data of its own. It is killed when the test ends, however it ends.
+#[derive(Debug)]
+pub struct MariaDb {
+    dir: tempfile::TempDir,
+    port: u16,
+    child: Option<Child>,
+}
+
+impl MariaDb {
+    pub fn start() -> Self {
+        let dir = tempfile::Builder::new().prefix("floodgate-mariadb-").tempdir().unwrap();
+        fs::create_dir(dir.path().join("data")).unwrap();
+        let port = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
+        let mut server = Self { dir, port, child: None };
+        server.restart();
+        // A kill within the moment in which it makes its files would leave them unusable.
+        let mut child = server.child.take().expect("it runs");
+        let pid = Pid::from_child(&child);
+        kill_process(pid, Signal::TERM).unwrap();
+        assert!(child.wait().unwrap().success());
+        server.restart();
+        server
+    }
+
+    /// Starts it on the same data and the same port, and waits until it answers.
+    pub fn restart(&mut self) {
+        let path = |name: &str| self.dir.path().join(name).display().to_string();
+        let errors = File::options().create(true).append(true).open(self.dir.path().join("errors")).unwrap();
+        let child = Command::new("mariadbd")
+            .args(["--no-defaults", "--bind-address=127.0.0.1", "--innodb-flush-log-at-trx-commit=1"])
+            // Without tables of users: everybody is let in, and no installer is needed.
+            .args(["--innodb-buffer-pool-size=64M", "--skip-log-bin", "--skip-grant-tables"])
+            .arg(format!("--datadir={}", path("data")))
+            .arg(format!("--tmpdir={}", self.dir.path().display()))
+            .arg(format!("--socket={}", path("socket")))
+            .arg(format!("--pid-file={}", path("pid")))
+            .arg(format!("--port={}", self.port))
+            .args(user())
+            .stdout(Stdio::null())
+            .stderr(errors)
+            .spawn()
+            .unwrap();
+        self.child = Some(child);
+        let began = Instant::now();
+        while TcpStream::connect(("127.0.0.1", self.port)).is_err() {
+            let said = fs::read_to_string(self.dir.path().join("errors")).unwrap_or_default();
+            assert!(began.elapsed() < PATIENCE, "mariadbd does not listen: {said}");
+            sleep(Duration::from_millis(50));
+        }
+    }
+
+    pub fn url(&self, database: &str) -> String {
+        format!("mysql://root@127.0.0.1:{}/{database}", self.port)
+    }
+
+    pub fn kill(&mut self) {
+        let mut child = self.child.take().expect("the server runs");
+        child.kill().unwrap();
+        child.wait().unwrap();
+    }
+}
+
+impl Drop for MariaDb {
+    fn drop(&mut self) {
+        if let Some(mut child) = self.child.take() {
+            let _ = child.kill();
+            let _ = child.wait();
+        }
+    }
+}
+
+/// The server does not run as root unless it is told to.
+fn user() -> Option<&'static str> {
+    rustix::process::geteuid().is_root().then_some("--user=root")
+}
