@@ -65,6 +65,38 @@ fn a_visitor_buys_in_chinese_without_javascript() {
     visit(Visitor { script: false, ..CHINESE });
 }
 
+#[test]
+fn a_shopper_makes_an_account_wins_and_pays_in_the_shop() {
+    shop_and_pay(ENGLISH);
+}
+
+#[test]
+fn a_shopper_makes_an_account_wins_and_pays_in_the_shop_in_chinese() {
+    shop_and_pay(Visitor { held: "抢购成功，请付款", paid: "付款成功", ..CHINESE });
+}
+
+/// From the shop's home page to an order that is paid.
+fn shop_and_pay(visitor: Visitor) {
+    let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build().unwrap();
+    let profile = tempfile::Builder::new().prefix("floodgate-browser-").tempdir().unwrap();
+    let driver = Driver::start();
+    let visited = runtime.block_on(async {
+        let client = open_browser(&driver, profile.path(), true).await;
+        let serve = ["--demo", "--demo-opens-in", "2"].map(str::to_owned).to_vec();
+        let settings = "[store]\nlisten = \"127.0.0.1:0\"\n".into();
+        let server = Server::with(Setup { serve, settings, ..Setup::default() });
+        let page = Page { client: client.clone(), visitor };
+        let store = format!("http://{}/", server.store);
+        let visited = tokio::spawn(async move { page.shop_and_pay(&store).await }).await;
+        let _ = client.close().await;
+        visited.map(|()| server.audit())
+    });
+    match visited {
+        Ok(report) => assert_eq!(report[0]["items"][0]["sold"], 1, "{report}"),
+        Err(failed) => std::panic::resume_unwind(failed.into_panic()),
+    }
+}
+
 /// A page of the shop, at another origin, that sells with `/floodgate.js`. Its path is its
 /// language; `/signed-out` fetches its token from a URL that answers with a page.
 fn serve_own_page(listener: TcpListener, gate: &str, token: String) {
@@ -443,6 +475,40 @@ impl Page {
         assert_eq!(self.text(&format!("{row} .tag")).await, paid, "a closed tab loses nothing");
         assert_eq!(self.attribute("html", "lang").await, lang);
         self.wait_for_text("form.buy .does", all).await;
+    }
+
+    async fn shop_and_pay(&self, store: &str) {
+        let Visitor { lang, held, paid, .. } = self.visitor;
+        self.client.goto(&format!("{store}?lang={lang}")).await.unwrap();
+        assert!(self.attribute("html", "lang").await.starts_with(lang));
+        // The language stays without being named again.
+        self.press(".hero .button").await;
+        self.wait_for("article.two").await;
+        self.press(".sale a.button").await;
+        self.wait_for("form[action='/account/log-in']").await;
+        self.press("a[href^='/account/register']").await;
+        self.wait_for("form[action='/account/register']").await;
+        for (field, text) in
+            [("#name", "Ann 安"), ("#email", "ann@example.com"), ("#password", "correct horse")]
+        {
+            self.client.find(Locator::Css(field)).await.unwrap().send_keys(text).await.unwrap();
+        }
+        self.press("form[action='/account/register'] button").await;
+        // Back at the product, where the sale's script counts down.
+        self.wait_for(".floodgate button:not([disabled])").await;
+        assert!(self.attribute("html", "lang").await.starts_with(lang));
+        self.press(".floodgate button").await;
+        self.wait_for("form[action$='/pay'] button").await;
+        assert_eq!(self.text(".notice .title").await, held);
+        self.press("form[action$='/pay'] button").await;
+        self.wait_for("button[value='pay']").await;
+        self.press("button[value='pay']").await;
+        // The page looks again by itself until the provider and the sale have answered.
+        self.wait_for_text(".notice .title", paid).await;
+        let order = self.client.current_url().await.unwrap();
+        assert!(order.path().starts_with("/orders/"), "{order}");
+        self.client.goto(&format!("{store}orders")).await.unwrap();
+        self.wait_for(".orders li").await;
     }
 
     async fn wait_for(&self, what: &str) {

@@ -122,32 +122,62 @@ fn names(lang: Lang, order: &OrderView) -> String {
     names.join(lang.say(", ", "、"))
 }
 
+/// How the shopper came to the page of an order.
+#[derive(Debug, Deserialize)]
+pub(super) struct Came {
+    /// `payment`: from the provider's page.
+    from: Option<String>,
+    /// How often the page has looked before whether the provider has told something.
+    #[serde(default)]
+    tries: u32,
+}
+
 /// `GET /orders/{order}`.
 pub(super) async fn show(
     State(shop): State<Arc<Shop>>,
     Path(order): Path<String>,
+    Query(Came { from, tries }): Query<Came>,
     visitor: Visitor,
 ) -> Result<Response, Problem> {
     let Some(shopper) = visitor.account() else { return Ok(visitor.to_log_in()) };
     let id: OrderId = order.parse().map_err(|_| unknown())?;
     let mut order = shop.orders.order(shopper, id).await.map_err(of_store)?.ok_or_else(unknown)?;
+    let mut last_payment = None;
     if order.payment == PaymentSeen::None {
         // What the provider has told, and the order has not heard yet.
         let payments = shop.payments.of_order(id).await.unwrap_or_default();
         if payments.iter().any(|payment| payment.state == PaymentState::Succeeded) {
             order.payment = PaymentSeen::BeingConfirmed;
         }
+        last_payment = payments.last().map(|payment| payment.state);
     }
+    let waits = from.as_deref() == Some("payment")
+        && is_payable(&order)
+        && last_payment == Some(PaymentState::Pending)
+        && tries < TRIES_MAX;
     let (lang, title) = (visitor.lang, visitor.lang.say("Your order", "订单详情"));
     let now = shop.protection.now();
     let is_moving = order.payment == PaymentSeen::BeingConfirmed;
-    let can_pay = is_payable(&order) && order.pay_by.is_none_or(|by| by > now);
+    let can_pay = !waits && is_payable(&order) && order.pay_by.is_none_or(|by| by > now);
     let csrf = visitor.signed_in.as_ref().map_or("", |signed_in| &signed_in.csrf);
     let body = html! {
         p class="crumbs" { a href="/orders" { (lang.say("Your orders", "我的订单")) } }
         h1 { (names(lang, &order)) }
         (steps(lang, order.state))
-        (news(lang, &order, can_pay))
+        @if waits {
+            (notice(Mood::Neutral, lang.say("One moment", "请稍候"), &html! { p { (lang.say(
+                "We are waiting for the payment provider. This page looks again by itself.",
+                "正在等待支付结果，本页会自动刷新。",
+            )) } }))
+        } @else {
+            @if last_payment == Some(PaymentState::Failed) && can_pay {
+                (notice(Mood::Bad, lang.say("The payment was refused", "付款未成功"), &html! { p { (lang.say(
+                    "Nothing was charged. Try it again, or in another way.",
+                    "未产生扣款，请重试或更换支付方式。",
+                )) } }))
+            }
+            (news(lang, &order, can_pay))
+        }
         @if can_pay {
             div class="actions" {
                 @if shop.takes_payments {
@@ -172,7 +202,11 @@ pub(super) async fn show(
         }
         p class="soft" { (lang.say("Order number ", "订单号 ")) (order.id) }
     };
-    let refresh = is_moving.then(|| (AGAIN_SECONDS, format!("/orders/{id}")));
+    let again = match waits {
+        true => format!("/orders/{id}?from=payment&tries={}", tries.saturating_add(1)),
+        false => format!("/orders/{id}"),
+    };
+    let refresh = (is_moving || waits).then_some((AGAIN_SECONDS, again));
     framed(&shop, &visitor, title, &body, |frame| Frame { refresh, ..frame }).await
 }
 
@@ -281,9 +315,9 @@ pub(super) async fn pay(
     let shopper = session_of(&visitor, &form)?.account;
     let id: OrderId = order.parse().map_err(|_| unknown())?;
     let order = shop.orders.order(shopper, id).await.map_err(of_store)?.ok_or_else(unknown)?;
-    let return_path = format!("/orders/{id}");
+    let return_path = format!("/orders/{id}?from=payment");
     if !is_payable(&order) {
-        return Ok(Redirect::to(&return_path).into_response());
+        return Ok(Redirect::to(&format!("/orders/{id}")).into_response());
     }
     let start = StartPayment { order: id, shopper, amount: order.total, return_path };
     match shop.payments.start(start).await {
