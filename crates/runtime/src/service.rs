@@ -138,17 +138,24 @@ impl<M: Machine<Command: Clone>> Service<M> {
         let newest = recovery.snapshot.unwrap_or_default();
         let plan = SnapshotPlan { name: name.to_owned(), newest, every: settings.snapshot_every };
         let (a, b) = (Arc::clone(&shared), Arc::clone(&shared));
-        let threads = vec![
-            spawn(name, move || run_worker(&*a, worker))?,
-            spawn(&format!("{name}-snap"), move || {
-                let on_broken = |ids: &[&'static str]| lock(&b.invariants).extend(ids);
-                let may_trim = |up_to: Sequence| {
-                    b.may_trim.fetch_max(up_to.0, Relaxed);
-                };
-                run_snapshots::<M>(plan, reader, snapshots, &b.ending, on_broken, may_trim);
-            })?,
-        ];
-        Ok(Self { shared, threads, recovery })
+        let threads = vec![spawn(name, move || run_worker(&*a, worker))?];
+        let mut service = Self { shared, threads, recovery };
+        let snapshots = spawn(&format!("{name}-snap"), move || {
+            let on_broken = |ids: &[&'static str]| lock(&b.invariants).extend(ids);
+            let may_trim = |up_to: Sequence| {
+                b.may_trim.fetch_max(up_to.0, Relaxed);
+            };
+            run_snapshots::<M>(plan, reader, snapshots, &b.ending, on_broken, may_trim);
+        });
+        match snapshots {
+            Ok(thread) => service.threads.push(thread),
+            Err(error) => {
+                // Otherwise the worker would keep the log to itself, and nobody could try again.
+                service.stop();
+                return Err(error.into());
+            }
+        }
+        Ok(service)
     }
 
     /// A handle for callers.

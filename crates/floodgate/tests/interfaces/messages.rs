@@ -7,6 +7,7 @@ use data_encoding::BASE64;
 use serde_json::{Value, json};
 use std::io::{BufRead, BufReader, Read, Write};
 use std::net::{TcpListener, TcpStream};
+use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 use std::sync::{Arc, Mutex};
 
 /// What an endpoint was sent.
@@ -30,13 +31,16 @@ pub(crate) struct Endpoint {
     pub(crate) url: String,
     pub(crate) got: Arc<Mutex<Vec<Got>>>,
     pub(crate) status: Arc<Mutex<u16>>,
+    /// Whether each connection ends with its answer.
+    pub(crate) closes: Arc<AtomicBool>,
 }
 
 impl Endpoint {
     pub(crate) fn start() -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
         let url = format!("http://{}/hook", listener.local_addr().unwrap());
-        let endpoint = Self { url, got: Arc::default(), status: Arc::new(Mutex::new(204)) };
+        let status = Arc::new(Mutex::new(204));
+        let endpoint = Self { url, got: Arc::default(), status, closes: Arc::default() };
         let this = endpoint.clone();
         std::thread::spawn(move || {
             for stream in listener.incoming() {
@@ -75,8 +79,10 @@ impl Endpoint {
                     body: String::from_utf8(body).unwrap(),
                 });
             }
-            let answer = format!("HTTP/1.1 {status} Said\r\ncontent-length: 0\r\n\r\n");
-            if stream.write_all(answer.as_bytes()).is_err() {
+            let closes = self.closes.load(Relaxed);
+            let end = if closes { "connection: close\r\n" } else { "" };
+            let answer = format!("HTTP/1.1 {status} Said\r\ncontent-length: 0\r\n{end}\r\n");
+            if stream.write_all(answer.as_bytes()).is_err() || closes {
                 return;
             }
         }
