@@ -411,6 +411,41 @@ fn a_replay_sends_again_and_a_rotated_secret_signs_beside_the_old_one() {
 }
 
 #[test]
+fn a_command_that_is_sent_again_under_its_key_is_carried_out_once() {
+    let (mut server, key) = with_topic();
+    let endpoint = Endpoint::start();
+    let old = subscribe(&server, &key, "orders", &endpoint.url, json!({}));
+    post(&server, &key, "application/cloudevents+json", &event(1, 1).to_string());
+    endpoint.wait_for(1);
+    let command = |server: &Server, what: &str, id: &str, body: Value| {
+        let url = server.events_url(&format!("/api/v1/subscriptions/crm/{what}"));
+        let bearer = format!("Bearer {key}");
+        let fields =
+            [("authorization", &*bearer), ("content-type", "application/json"), ("idempotency-key", id)];
+        server.client.send("POST", &url, &fields, &body.to_string())
+    };
+    let rotate =
+        |server: &Server, reason: &str| command(server, "secret", "r-1", json!({ "reason": reason }));
+    let new = rotate(&server, "leaked").json();
+    assert_eq!(rotate(&server, "leaked").json(), new, "the answer was lost");
+    server.kill();
+    server.restart();
+    assert_eq!(rotate(&server, "leaked").json(), new, "over a kill");
+    assert_eq!(rotate(&server, "another").problem(), "conflict");
+    assert_eq!(command(&server, "secret", "", json!({})).problem(), "invalid");
+    let again = || command(&server, "replay", "a-1", json!({ "from": 1, "reason": "lost" }));
+    assert_eq!((again().json(), again().json()), (json!({ "from": 1 }), json!({ "from": 1 })));
+    let got = endpoint.wait_for(2);
+    // Receivers that have either secret take it: the first one is the one before the last.
+    let both =
+        format!("{} {}", signature(new["secret"].as_str().unwrap(), &got[1]), signature(&old, &got[1]));
+    assert_eq!(got[1].signature, both);
+    post(&server, &key, "application/cloudevents+json", &event(2, 1).to_string());
+    let ids: Vec<Value> = endpoint.wait_for(3).iter().map(|got| got.event()["id"].clone()).collect();
+    assert_eq!(ids, ["1", "1", "2"], "replayed once");
+}
+
+#[test]
 fn consumers_without_an_endpoint_pull_and_settle_and_each_attempt_can_be_read() {
     let server = start();
     let key = server.new_key("owner", "owner");
