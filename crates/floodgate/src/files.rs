@@ -19,23 +19,34 @@ pub(crate) fn raise_limit() -> u64 {
 pub(crate) struct Room {
     pub(crate) of_shoppers: usize,
     pub(crate) of_operators: usize,
-    /// For the message service: connections of publishers, and deliveries.
+    /// For the message service: connections of publishers, deliveries and tests, and looks for
+    /// names.
     pub(crate) of_messages: usize,
+    /// For gates in processes of their own: a socket for each.
+    pub(crate) of_gates: usize,
     /// For what is no connection: logs, their next segments, snapshots and readers of a hundred
     /// sales, secrets and lists that are read again, and the files of the process itself.
     pub(crate) of_logs: usize,
 }
 
+impl Room {
+    /// All but the shoppers'.
+    pub(crate) fn of_others(self) -> usize {
+        self.of_operators + self.of_messages + self.of_gates + self.of_logs
+    }
+}
+
 /// Divides the open files. However few there are, connections leave half of them to the logs: a
 /// sale whose log cannot make its next segment pauses.
-pub(crate) fn room(limit: u64, operators_max: usize, messages_max: usize) -> Room {
+pub(crate) fn room(limit: u64, operators_max: usize, messages_max: usize, gates_max: usize) -> Room {
     const OF_LOGS_MAX: usize = 676;
     let limit = usize::try_from(limit).unwrap_or(usize::MAX);
     let of_operators = operators_max.min(limit / 8).max(1);
     let of_messages = messages_max.min(limit / 8);
+    let of_gates = gates_max.min((limit / 64).max(1));
     let of_logs = OF_LOGS_MAX.min(limit / 2);
-    let of_others = of_operators + of_messages + of_logs;
-    Room { of_shoppers: limit.saturating_sub(of_others).max(1), of_operators, of_messages, of_logs }
+    let room = Room { of_shoppers: 0, of_operators, of_messages, of_gates, of_logs };
+    Room { of_shoppers: limit.saturating_sub(room.of_others()).max(1), ..room }
 }
 
 /// Has the kernel make its table for `count` open files now, 8 bytes each.
@@ -57,17 +68,18 @@ mod tests {
     #[test]
     fn connections_leave_files_to_the_logs_at_every_limit() {
         for limit in (16..3000).chain([20_000, 65_536, 1 << 20, u64::MAX]) {
-            let Room { of_shoppers, of_operators, of_messages, of_logs } = room(limit, 1024, 1536);
-            let of_others = of_operators + of_messages + of_logs;
-            assert!(of_shoppers.saturating_add(of_others) as u64 <= limit);
-            assert!(of_shoppers > 0 && of_operators > 0 && of_logs as u64 >= (limit / 2).min(676), "{limit}");
+            let room = room(limit, 1024, 1680, 64);
+            assert!(room.of_shoppers.saturating_add(room.of_others()) as u64 <= limit);
+            assert!(room.of_shoppers > 0 && room.of_operators > 0, "{limit}");
+            assert!(room.of_logs as u64 >= (limit / 2).min(676), "{limit}");
         }
-        let of = |limit, messages_max| {
-            let Room { of_shoppers, of_operators, of_messages, of_logs } = room(limit, 1024, messages_max);
-            [of_shoppers, of_operators, of_messages, of_logs]
+        let of = |limit, messages_max, gates_max| {
+            let Room { of_shoppers, of_operators, of_messages, of_gates, of_logs } =
+                room(limit, 1024, messages_max, gates_max);
+            [of_shoppers, of_operators, of_messages, of_gates, of_logs]
         };
-        assert_eq!(of(20_000, 1536), [16_764, 1024, 1536, 676]);
-        assert_eq!(of(20_000, 0), [18_300, 1024, 0, 676]);
-        assert_eq!(of(256, 1536), [64, 32, 32, 128]);
+        assert_eq!(of(20_000, 1680, 64), [16_556, 1024, 1680, 64, 676]);
+        assert_eq!(of(20_000, 0, 0), [18_300, 1024, 0, 0, 676]);
+        assert_eq!(of(256, 1680, 64), [60, 32, 32, 4, 128]);
     }
 }

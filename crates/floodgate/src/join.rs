@@ -8,6 +8,7 @@ mod message;
 mod server;
 
 pub(crate) use client::Joined;
+pub(crate) use message::GATES_MAX;
 pub(crate) use server::serve_gates;
 
 use std::path::{Path, PathBuf};

@@ -9,6 +9,8 @@ mod files;
 mod join;
 mod logs;
 mod memory;
+mod message_health;
+mod message_service;
 mod registry;
 mod sold_out;
 mod store;

@@ -2,6 +2,7 @@
 
 use crate::data::Data;
 use crate::logs::OpenLog;
+use crate::message_health;
 use contracts::{
     Actor, Attempt, AttemptId, Eligibility, Found, GateRefusal, LatePayment, Mailbox, OperateError,
     Operation, OperationDone, SaleId, SaleSpec, SaleState, SaleStats, SaleView, ShopperKey, ShopperRecord,
@@ -9,7 +10,7 @@ use contracts::{
 };
 use engines::clock::{Clock, SteadyClock};
 use engines::log::LogError;
-use gate::ports::{Made, QueueFill, Reply, Sale, SaleHealth, Sales, Unavailable, Winner};
+use gate::ports::{Made, MessageService, QueueFill, Reply, Sale, SaleHealth, Sales, Unavailable, Winner};
 use runtime::RecoverError;
 use sale::core::CLOCK_AHEAD_MAX;
 use sale::service::{self, Handle, Service, Settings};
@@ -33,6 +34,7 @@ pub(crate) struct Registry {
     down: Mutex<BTreeMap<SaleId, Vec<&'static str>>>,
     /// Those of them that a passing shortage keeps down: they are tried again.
     waiting: Mutex<BTreeSet<SaleId>>,
+    message_service: message_health::Health,
 }
 
 #[derive(Debug)]
@@ -66,6 +68,7 @@ impl Registry {
             starting: Mutex::default(),
             down: Mutex::default(),
             waiting: Mutex::default(),
+            message_service: message_health::Health::default(),
             data,
         };
         for sale in registry.data.sales()? {
@@ -146,6 +149,11 @@ impl Registry {
 
     pub(crate) fn open_notify_log(&self) -> Result<OpenLog, LogError> {
         self.data.open_notify_log()
+    }
+
+    /// Whether the message service runs.
+    pub(crate) fn message_service(&self) -> &message_health::Health {
+        &self.message_service
     }
 
     /// The data directory.
@@ -264,6 +272,10 @@ impl Sales for Registry {
 
     fn down(&self) -> Vec<SaleId> {
         lock(&self.down).keys().cloned().collect()
+    }
+
+    fn message_service(&self) -> MessageService {
+        self.message_service.now()
     }
 
     fn health(&self, sale: &SaleId) -> SaleHealth {

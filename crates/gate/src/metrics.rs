@@ -39,6 +39,7 @@ pub(crate) enum MetricName {
     WaitsForOperator,
     SaleStopped,
     InvariantBroken,
+    MessageServiceUp,
 }
 
 /// The invariants of docs/invariants.md, by the names that they have everywhere.
@@ -46,7 +47,7 @@ pub(crate) const INVARIANTS: [&str; 7] = ["INV-1", "INV-2", "INV-3", "INV-4", "I
 
 impl MetricName {
     #[cfg(test)]
-    const ALL: [Self; 19] = [
+    const ALL: [Self; 20] = [
         Self::Answers,
         Self::AnsweredAlone,
         Self::Filtered,
@@ -66,6 +67,7 @@ impl MetricName {
         Self::WaitsForOperator,
         Self::SaleStopped,
         Self::InvariantBroken,
+        Self::MessageServiceUp,
     ];
 }
 
@@ -137,6 +139,10 @@ impl From<MetricName> for Metric {
                 "floodgate_invariant_broken",
                 "1 for an invariant that a decision or the log would have broken: the sale stopped before it \
                  said anything",
+            ),
+            MetricName::MessageServiceUp => Self::gauge(
+                "floodgate_message_service_up",
+                "1 while the message service runs, 0 while it does not; nothing if there is to be none",
             ),
         }
     }

@@ -154,6 +154,16 @@ pub trait UsedChallenges: fmt::Debug + Send + Sync {
     ) -> oneshot::Receiver<Result<(), UseError>>;
 }
 
+/// Whether the message service runs, in the process with the sales.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum MessageService {
+    /// There is to be none.
+    None,
+    /// Its log is read, it waits for what is short, or it has stopped.
+    Down,
+    Runs,
+}
+
 /// The health of a sale.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct SaleHealth {
@@ -178,6 +188,11 @@ pub trait Sales: Send + Sync + 'static {
 
     /// The health of a sale, also of one that is [down](Sales::down).
     fn health(&self, sale: &SaleId) -> SaleHealth;
+
+    /// What runs beside the sales in this process, as far as operators watch it here.
+    fn message_service(&self) -> MessageService {
+        MessageService::None
+    }
 
     /// Sets a sale up, or changes its document as long as no round has opened. A sale that was
     /// refused, or could not be written, leaves nothing behind. Blocks on the disk.

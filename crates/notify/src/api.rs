@@ -12,6 +12,7 @@ use self::{
 };
 use crate::{
     bodies::Noted,
+    command_key::Key,
     core::{
         Accepted, Command, EventSeen, Fill, From, Letter, Letters, NewEvent, Owed, Post, Reply,
         SUBSCRIPTIONS_MAX, SubscriptionSeen, TopicSeen,
@@ -40,6 +41,7 @@ use std::sync::Arc;
 use units::{DurationMs, Sequence, TimeMs};
 use web::{
     api_keys::{Operator, Role},
+    command_key::CommandKeyField,
     health,
     json::{JsonBody, JsonReply},
     operation::{Access, Operation, Text, delete, get, post, put},
@@ -57,6 +59,7 @@ const LETTERS: &str = "/api/v1/subscriptions/{subscription}/dead-letters";
 /// Bytes of a subscription's document: sixty-four comparisons of a kilobyte fit.
 const DOCUMENT_BYTES_MAX: usize = 128 << 10;
 const COMMAND_BYTES_MAX: usize = 4096;
+const ONCE: &str = "Carries the command out once, however often it is sent with this key within a day.";
 const LETTERS_MAX: usize = 1000;
 const OVERLAP_SECONDS_MAX: u64 = 30 * 86_400;
 /// A batch, and the spaces between its events.
@@ -173,6 +176,7 @@ pub(crate) fn operations() -> Vec<Operation<Parts>> {
                  letters from there on too. What is on the way at that moment may come in between.",
             )
             .takes::<Again>()
+            .may_have::<CommandKeyField>("Idempotency-Key", ONCE)
             .replies::<Replays>("From where on.")
             .problems(&commanded),
         post("/api/v1/subscriptions/{subscription}/secret", "rotateSecret", owns(&[Manage]), rotate_secret)
@@ -181,6 +185,7 @@ pub(crate) fn operations() -> Vec<Operation<Parts>> {
                  receiver misses one.",
             )
             .takes::<Rotation>()
+            .may_have::<CommandKeyField>("Idempotency-Key", ONCE)
             .replies::<Rotated>("The new secret.")
             .problems(&commanded),
         get(LETTERS, "listDeadLetters", reads(&[Consume]), list_dead)
@@ -203,6 +208,7 @@ pub(crate) fn operations() -> Vec<Operation<Parts>> {
                  events of its key may have been delivered before: its key's order is broken by that.",
             )
             .takes::<Chosen>()
+            .may_have::<CommandKeyField>("Idempotency-Key", ONCE)
             .replies::<Changed>("How many are tried again.")
             .problems(&commanded),
         post("/api/v1/subscriptions/{subscription}/discard", "discard", owns(&[Consume]), discard)
@@ -211,6 +217,7 @@ pub(crate) fn operations() -> Vec<Operation<Parts>> {
                  delivered.",
             )
             .takes::<Chosen>()
+            .may_have::<CommandKeyField>("Idempotency-Key", ONCE)
             .replies::<Changed>("How many are given up.")
             .problems(&commanded),
     ];
@@ -605,6 +612,7 @@ async fn resume(
 
 async fn replay(
     operator: Operator,
+    key: Key,
     State(running): State<Arc<Running>>,
     KnownSubscription(name): KnownSubscription,
     JsonBody(Again { from, from_time, reason }): JsonBody<Again, COMMAND_BYTES_MAX>,
@@ -616,7 +624,7 @@ async fn replay(
         _ => return Err(Problem::new(&INVALID, "want one of from, a number, and from_time")),
     };
     let by = operator.actor(&reason.0);
-    match running.ask(Command::Replay { name, from, by }).await? {
+    match running.ask(key.once(Command::Replay { name, from, by })).await? {
         Reply::Replays(from) => Ok(JsonReply(Replays { from: from.0 })),
         other => Err(of_reply(&other)),
     }
@@ -624,6 +632,7 @@ async fn replay(
 
 async fn rotate_secret(
     operator: Operator,
+    key: Key,
     State(running): State<Arc<Running>>,
     KnownSubscription(name): KnownSubscription,
     JsonBody(Rotation { overlap_seconds, reason }): JsonBody<Rotation, COMMAND_BYTES_MAX>,
@@ -635,7 +644,7 @@ async fn rotate_secret(
     }
     let by = operator.actor(&reason.0);
     let overlap = DurationMs::seconds(overlap_seconds);
-    match running.ask(Command::RotateSecret { name, overlap, by }).await? {
+    match running.ask(key.once(Command::RotateSecret { name, overlap, by })).await? {
         Reply::Subscribed { subscription, signing, .. } => {
             let secret = running.secrets.of(subscription, signing).expose();
             Ok(JsonReply(Rotated { secret, old_until: signing.old_until }))
@@ -691,22 +700,24 @@ fn changed(reply: Reply) -> Result<JsonReply<Changed>, Problem> {
 
 async fn redrive(
     operator: Operator,
+    key: Key,
     State(running): State<Arc<Running>>,
     KnownSubscription(name): KnownSubscription,
     JsonBody(Chosen { number, reason }): JsonBody<Chosen, COMMAND_BYTES_MAX>,
 ) -> Result<JsonReply<Changed>, Problem> {
     Reasons::Optional.check(&reason.0)?;
     let by = operator.actor(&reason.0);
-    changed(running.ask(Command::Redrive { name, event: number.map(EventNo), by }).await?)
+    changed(running.ask(key.once(Command::Redrive { name, event: number.map(EventNo), by })).await?)
 }
 
 async fn discard(
     operator: Operator,
+    key: Key,
     State(running): State<Arc<Running>>,
     KnownSubscription(name): KnownSubscription,
     JsonBody(Chosen { number, reason }): JsonBody<Chosen, COMMAND_BYTES_MAX>,
 ) -> Result<JsonReply<Changed>, Problem> {
     Reasons::Needed.check(&reason.0)?;
     let by = operator.actor(&reason.0);
-    changed(running.ask(Command::Discard { name, event: number.map(EventNo), by }).await?)
+    changed(running.ask(key.once(Command::Discard { name, event: number.map(EventNo), by })).await?)
 }

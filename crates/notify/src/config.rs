@@ -25,6 +25,13 @@ pub const RANGES: &[(&str, i64, i64)] = &[
     ("streams_max", 1, 100_000),
 ];
 
+/// Test deliveries and looks for names, at the most.
+const TESTS_MAX: usize = 16;
+const LOOKS_MAX: usize = 64;
+/// Files that a look for a name has open at once, on the average over many: two sockets, or a file
+/// that says where to look.
+const FILES_OF_A_LOOK: usize = 2;
+
 /// The section `[notify]`.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default)]
@@ -114,13 +121,47 @@ impl Config {
         self.streams_max.min(self.open_max / 2).max(1)
     }
 
+    /// Test deliveries at once, and looks for names at once: both are few beside the deliveries,
+    /// however few those may be.
+    pub(crate) fn tests_max(&self) -> usize {
+        self.in_flight_max.div_ceil(8).min(TESTS_MAX)
+    }
+
+    fn looks_max(&self) -> usize {
+        self.in_flight_max.div_ceil(16).min(LOOKS_MAX)
+    }
+
+    /// Connections to endpoints that are open at once: of operators' and tenants' deliveries, with
+    /// those that are kept, and of tests.
+    fn connections_max(&self) -> usize {
+        self.in_flight_max + self.tests_max()
+    }
+
+    /// Files that all this may have open at once.
+    pub fn files_max(&self) -> usize {
+        self.open_max + self.connections_max() + FILES_OF_A_LOOK * self.looks_max()
+    }
+
+    /// Lowers the limits until no more than so many files are open, as far as that is possible:
+    /// half are for publishers.
+    pub fn fit(&mut self, files_max: usize) {
+        if self.files_max() <= files_max {
+            return;
+        }
+        self.open_max = self.open_max.min(files_max / 2).max(1);
+        while self.in_flight_max > 1 && self.files_max() > files_max {
+            self.in_flight_max -= (self.in_flight_max / 64).max(1);
+        }
+    }
+
     /// How messages are delivered.
     pub fn push(&self) -> Settings {
         let defaults = Settings::default();
         Settings {
             connect_ms: defaults.connect_ms.min(self.attempt_ms),
             total_ms: self.attempt_ms,
-            connections_max: self.in_flight_max.min(65_536),
+            connections_max: self.connections_max().min(65_536),
+            looks_max: self.looks_max(),
             // A subscription has its own limit, so that no attempt waits for a connection.
             connections_each_max: self.in_flight_max.min(65_536),
             allowed_networks: networks(&self.allowed_networks),
@@ -155,6 +196,25 @@ mod tests {
             let value = table["notify"][*name].as_integer().unwrap();
             assert!((*min..=*max).contains(&value), "{name}");
         }
+    }
+
+    #[test]
+    fn all_that_is_open_at_once_fits_into_the_files_that_there_are() {
+        let default = Config::default();
+        // Publishers, deliveries with those that are kept, tests, and two files for each look.
+        assert_eq!(default.files_max(), 512 + 1024 + 16 + 2 * 64);
+        for files_max in (16..3000).chain([20_000, 65_536]) {
+            let mut config = Config::default();
+            config.fit(files_max);
+            assert!(config.files_max() <= files_max, "{files_max}: {config:?}");
+            assert!(config.open_max > 0 && config.in_flight_max > 0);
+            // Hardly more is given up than must be.
+            let is_whole = config.in_flight_max == default.in_flight_max;
+            assert!(is_whole || config.files_max() + files_max / 32 + 4 > files_max, "{files_max}");
+        }
+        let mut config = Config::default();
+        config.fit(10_000);
+        assert_eq!(config, default);
     }
 
     #[test]

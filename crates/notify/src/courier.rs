@@ -7,18 +7,27 @@ use crate::{
         Attempted, Command, Delivery, Notify, Outcome, Reply, SUBSCRIPTIONS_MAX, Signing, Turn,
         record::SubscriptionNo, spec::SubscriptionSpec,
     },
-    push::{Attempt, Endpoint, Message, Outcome as Pushed, Pusher, Secret},
+    push::{Attempt, Endpoint, Failure, Message, Outcome as Pushed, Pusher, Secret},
 };
 use data_encoding::BASE64;
 use engines::{clock::Clock, log::LogError};
 use runtime::Handle;
-use std::{collections::HashMap, io, path::Path, sync::Arc, time::Duration};
+use std::{
+    collections::HashMap,
+    io,
+    path::Path,
+    sync::{Arc, Mutex, PoisonError},
+    time::Duration,
+};
 use tokio::{
     sync::{mpsc, watch},
-    time::sleep,
+    time::{Instant, sleep},
 };
 use units::{DurationMs, TimeMs};
-use web::secret::{invalid, random_bytes, read_or_create_secret};
+use web::{
+    secret::{invalid, random_bytes, read_or_create_secret},
+    warning::Warning,
+};
 
 /// Results that are reported in one turn, at the most.
 const ENDED_MAX: usize = 4096;
@@ -26,6 +35,9 @@ const ENDED_MAX: usize = 4096;
 const BEGUN_MAX: usize = 1024;
 /// How long to wait when the core cannot answer.
 const AGAIN_AFTER: Duration = Duration::from_millis(500);
+/// How long nothing begins after this machine had no file handle, port or memory for a delivery. An
+/// event that met this waits a second.
+const SHORTAGE_WAIT: Duration = Duration::from_millis(200);
 /// The longest wait: a clock that is set ahead is noticed within it.
 const NAP: Duration = Duration::from_secs(1);
 
@@ -116,6 +128,7 @@ impl Courier {
             pushers: [self.pusher, self.of_tenants],
             clock: Arc::clone(&self.clock),
             runtime: runtime.handle().clone(),
+            own: Arc::default(),
         };
         let way = Way { report, sender, reader: self.reader };
         let round = Round {
@@ -159,7 +172,8 @@ impl Round {
             // Those that are not reported yet still count.
             let room = self.in_flight_max.saturating_sub(in_flight).min(BEGUN_MAX);
             is_unsure &= in_flight > ended.len();
-            let room = if ends_now || is_unsure { 0 } else { room };
+            let pause = self.way.sender.pause();
+            let room = if ends_now || is_unsure || !pause.is_zero() { 0 } else { room };
             sequence.borrow_and_update();
             let free = self.in_flight_max.saturating_sub(in_flight - ended.len());
             let turn = Turn { epoch, ended: ended.clone(), room, free };
@@ -192,13 +206,14 @@ impl Round {
             }
             let now = self.clock.now();
             let wait = next_at.map_or(NAP, |at| Duration::from_millis(at.since(now).0).min(NAP));
+            let wait = wait.max(pause);
             let is_full = is_unsure || in_flight >= self.in_flight_max;
             if wait.is_zero() && !is_full && !ends_now {
                 continue;
             }
             tokio::select! {
                 one = reports.recv() => ended.extend(one),
-                _ = sequence.changed(), if !is_full => {}
+                _ = sequence.changed(), if !is_full && pause.is_zero() => {}
                 () = sleep(wait), if !is_full && !ends_now => {}
                 _ = ends.changed(), if !ends_now => {}
             }
@@ -210,7 +225,7 @@ impl Round {
             return;
         }
         if let Err(error) = self.bodies.follow() {
-            tracing::warn!(%error, "the newest events cannot be read at the moment");
+            self.way.sender.own_trouble(|own| own.unreadable(&error));
         }
         let mut old = Vec::new();
         for delivery in deliveries {
@@ -251,9 +266,29 @@ struct Sender {
     pushers: [Arc<Pusher>; 2],
     clock: Arc<dyn Clock>,
     runtime: tokio::runtime::Handle,
+    own: Arc<Mutex<OwnTrouble>>,
+}
+
+/// What keeps deliveries back that is no endpoint's.
+#[derive(Default)]
+struct OwnTrouble {
+    /// Nothing begins before.
+    until: Option<Instant>,
+    shortage: Warning,
+    unreadable: Warning,
 }
 
 impl Sender {
+    /// How long nothing begins from now on.
+    fn pause(&self) -> Duration {
+        let until = self.own.lock().unwrap_or_else(PoisonError::into_inner).until;
+        until.map_or(Duration::ZERO, |until| until.saturating_duration_since(Instant::now()))
+    }
+
+    fn own_trouble(&self, note: impl FnOnce(&mut OwnTrouble)) {
+        note(&mut self.own.lock().unwrap_or_else(PoisonError::into_inner));
+    }
+
     fn push(&self, pending: Pending, endpoint: Arc<Endpoint>, stored: Stored) {
         let message = Message {
             id: message_id(&pending.delivery, &stored),
@@ -264,8 +299,12 @@ impl Sender {
         let [of_operators, of_tenants] = &self.pushers;
         let pusher = if pending.delivery.name.is_of_tenant() { of_tenants } else { of_operators };
         let (pusher, now) = (Arc::clone(pusher), self.clock.now());
+        let this = self.clone();
         self.runtime.spawn(async move {
             let attempt = pusher.push(&endpoint, &message, now).await;
+            if let Pushed::Failed(Failure::Shortage(why)) = &attempt.outcome {
+                this.own_trouble(|own| own.shortage(why));
+            }
             let attempted = attempted(&pending.delivery, attempt);
             pending.report(attempted);
         });
@@ -277,7 +316,31 @@ impl Sender {
             Ok(Some(stored)) => self.push(pending, endpoint, stored),
             Ok(None) => pending.fail("the event is not in the log"),
             // It is tried again a little later, and no attempt is spent.
-            Err(error) => tracing::warn!(%error, "an event cannot be read from the log"),
+            Err(error) => self.own_trouble(|own| own.unreadable(&error)),
+        }
+    }
+}
+
+impl OwnTrouble {
+    fn shortage(&mut self, why: &str) {
+        self.until = Some(Instant::now() + SHORTAGE_WAIT);
+        if let Some(count) = self.shortage.due() {
+            tracing::warn!(
+                why,
+                count,
+                "deliveries wait: this machine has no file handle, port or memory for them (see `ulimit -n`)"
+            );
+        }
+    }
+
+    fn unreadable(&mut self, error: &LogError) {
+        if let LogError::Io { doing, source } = error
+            && error.is_shortage()
+        {
+            return self.shortage(&format!("{doing}: {source}"));
+        }
+        if let Some(count) = self.unreadable.due() {
+            tracing::warn!(%error, count, "an event cannot be read from the log");
         }
     }
 }
@@ -364,6 +427,7 @@ fn attempted(delivery: &Delivery, attempt: Attempt) -> Attempted {
             let retry_after = retry_after.map(|wait| DurationMs(wait.as_millis() as u64));
             (Outcome::Failed { retry_after }, status, attempt.excerpt)
         }
+        Pushed::Failed(failure @ Failure::Shortage(_)) => (Outcome::NotTried, 0, failure.to_string()),
         Pushed::Failed(failure) => (Outcome::Failed { retry_after: None }, 0, failure.to_string()),
     };
     Attempted {

@@ -10,6 +10,7 @@
 //! | `test_delivery` | one event to one endpoint at once, to see what it answers |
 //! | [`courier`] | takes what is due from the core, and delivers it |
 //! | [`server`], `api`, `pages`, `health` | the listener for publishers and operators |
+//! | `command_key` | commands that are carried out once |
 //! | `scope`, `quotas` | what a tenant may know of, and how much its keys may do |
 //! | `filler` | asks the filters of subscriptions that begin with earlier events |
 //! | `alerts` | what operators must hear of, as events |
@@ -21,6 +22,7 @@
 mod alerts;
 mod api;
 pub mod bodies;
+mod command_key;
 pub mod config;
 pub mod core;
 pub mod courier;

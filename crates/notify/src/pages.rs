@@ -393,6 +393,10 @@ fn told_of_test(lang: Lang, tested: &Tested) -> Markup {
         (false, Some(Failed::Tls)) => lang.say("no TLS", "TLS 握手失败"),
         (false, Some(Failed::TimedOut)) => lang.say("no answer in time", "超时未响应"),
         (false, Some(Failed::Protocol)) => lang.say("no valid answer", "响应无效"),
+        (false, Some(Failed::Shortage)) => lang.say(
+            "not sent: this server is short of file handles, ports or memory",
+            "未发送：本服务器缺少文件句柄、端口或内存",
+        ),
     };
     html! {
         p id="tested" {

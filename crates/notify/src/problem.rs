@@ -69,6 +69,11 @@ fn of_refused(refused: &Refused) -> Problem {
         Refused::NoTopic(topic) => no_topic(topic),
         Refused::NoSubscription(name) => no_subscription(name),
         Refused::NoSchedule(name) => no_schedule(name),
+        Refused::OtherCommand => Problem::new(
+            &CONFLICT,
+            "Idempotency-Key: it stands for another command, and nothing was done: use a new key for a new command",
+        ),
+        Refused::TakesNoKey => Problem::new(&INVALID, "Idempotency-Key: this command takes none"),
         Refused::OtherTopic(topic) => Problem::new(
             &CONFLICT,
             format!("the subscription is to {topic}: make another one, for it cannot move"),

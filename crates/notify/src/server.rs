@@ -20,7 +20,7 @@ use engines::{
     clock::Clock,
     log::{Log, LogRead},
 };
-use runtime::{RecoverError, Service, service::Settings};
+use runtime::{Handle, RecoverError, Service, service::Settings};
 use std::{
     fmt, io,
     net::SocketAddr,
@@ -96,9 +96,10 @@ pub struct Server {
     courier: JoinHandle<()>,
     courier_ends: watch::Sender<bool>,
     listener: std::net::TcpListener,
+    listening: Arc<Listening>,
+    watch: Watch,
     parts: Parts,
     drain: watch::Sender<bool>,
-    open_max: usize,
 }
 
 impl fmt::Debug for Server {
@@ -130,11 +131,35 @@ pub fn recover<L: Log + 'static>(log: L, clock: Arc<dyn Clock>) -> Result<Recove
 }
 
 /// The listener, which queues connections until [`Server::run`] answers them.
-#[derive(Debug)]
 pub struct Bound {
     listener: std::net::TcpListener,
     address: SocketAddr,
-    options: Options,
+    needs: Needs,
+}
+
+impl fmt::Debug for Bound {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Bound").field("address", &self.address).finish_non_exhaustive()
+    }
+}
+
+/// The options, as far as a start needs them: it may be tried several times.
+struct Needs {
+    config: Config,
+    connections: ConnectionsConfig,
+    addresses: Arc<AddressFilter>,
+    api_keys: Arc<ApiKeys>,
+    memory: Memory,
+    clock: Arc<dyn Clock>,
+    reserved: Vec<TopicId>,
+}
+
+/// The message service could not be started. Nothing of it runs, and its log is closed; it can be
+/// tried again.
+#[derive(Debug)]
+pub struct NotStarted {
+    pub bound: Bound,
+    pub error: io::Error,
 }
 
 /// Binds the listener.
@@ -142,7 +167,13 @@ pub fn bind(options: Options) -> io::Result<Bound> {
     let wanted = options.config.address().ok_or_else(|| io::Error::other("notify.listen: no address"))?;
     let backlog = options.connections.backlog.min(1024);
     let (listener, address) = listen_once("notify.listen", wanted, backlog, false, BUFFERS)?;
-    Ok(Bound { listener, address, options })
+    let Options { config, connections, limits, api_keys, denied, memory, clock, exempts_loopback, reserved } =
+        options;
+    let addresses = Arc::new(AddressFilter::new(&limits, config.open_max, exempts_loopback, denied));
+    let connections = ConnectionsConfig { open_max: config.open_max, ..connections };
+    let reserved = [reserved, vec![alerts::topic()]].concat();
+    let needs = Needs { config, connections, addresses, api_keys, memory, clock, reserved };
+    Ok(Bound { listener, address, needs })
 }
 
 impl Bound {
@@ -151,65 +182,125 @@ impl Bound {
         self.address
     }
 
-    /// Starts to deliver. `data` is the directory of the keys.
-    pub fn start(self, recovered: Recovered, data: &Path) -> io::Result<Server> {
-        let Self { listener, address: _, options } = self;
-        let Options {
-            config,
-            connections,
-            limits,
-            api_keys,
-            denied,
-            memory,
-            clock,
-            exempts_loopback,
-            mut reserved,
-        } = options;
-        reserved.push(alerts::topic());
-        let Recovered { service, bodies, reader, for_streams } = recovered;
+    /// Reads what a start needs besides the log, which may be long. `data` is the directory of the
+    /// keys. The error names the file or the setting, and what to do.
+    pub fn prepare(&self, data: &Path) -> io::Result<Prepared> {
+        let config = &self.needs.config;
         let secrets = Secrets::open(data)?;
         let pusher = Arc::new(Pusher::new(config.push())?);
-        let of_tenants = Arc::new(Pusher::new(config.push_of_tenants())?);
+        let of_tenants = Arc::new(pusher.beside(config.push_of_tenants())?);
+        let tester = Tester::new(&pusher, config.push(), config.push_of_tenants(), config.tests_max())?;
+        Ok(Prepared { secrets, pusher, of_tenants, tester })
+    }
+
+    /// Starts to deliver, within a runtime of tokio.
+    pub fn start(self, recovered: Recovered, prepared: Prepared) -> Result<Server, Box<NotStarted>> {
+        let Recovered { service, bodies, reader, for_streams } = recovered;
+        match self.needs.assemble(service.handle(), (bodies, reader, for_streams), prepared) {
+            Ok(Assembled { courier, courier_ends, listening, watch, parts, drain }) => {
+                let listener = self.listener;
+                Ok(Server { service, courier, courier_ends, listener, listening, watch, parts, drain })
+            }
+            Err(error) => {
+                service.stop();
+                Err(Box::new(NotStarted { bound: self, error }))
+            }
+        }
+    }
+}
+
+/// What a start needs besides the log.
+#[derive(Debug)]
+pub struct Prepared {
+    secrets: Secrets,
+    pusher: Arc<Pusher>,
+    of_tenants: Arc<Pusher>,
+    tester: Tester,
+}
+
+/// What runs beside the worker.
+struct Assembled {
+    courier: JoinHandle<()>,
+    courier_ends: watch::Sender<bool>,
+    listening: Arc<Listening>,
+    watch: Watch,
+    parts: Parts,
+    drain: watch::Sender<bool>,
+}
+
+impl Needs {
+    /// Makes everything but the worker. The courier comes last: all else ends when it is dropped.
+    fn assemble(
+        &self,
+        handle: Handle<Notify>,
+        (bodies, reader, for_streams): (Bodies, Box<dyn LogRead>, Box<dyn LogRead>),
+        prepared: Prepared,
+    ) -> io::Result<Assembled> {
+        let Self { config, connections, addresses, api_keys, memory, clock, reserved } = self;
+        let Prepared { secrets, pusher, of_tenants, tester } = prepared;
         let reader = LogReader::start(reader, READS_MAX + config.in_flight_max)?;
-        let (courier_ends, ends) = watch::channel(false);
-        let (handle, in_flight_max) = (service.handle(), config.in_flight_max);
-        let courier = Courier {
-            handle: handle.clone(),
-            bodies,
-            reader: reader.clone(),
-            pusher,
-            of_tenants,
-            secrets: secrets.clone(),
-            clock: Arc::clone(&clock),
-            in_flight_max,
-        };
-        let courier = courier.start(ends)?;
+        let streams = Streams::start(config.streams(), for_streams)?;
         let (drain, draining) = watch::channel(false);
         let mut counted = Registry::default();
         let kinds = problem::all_kinds();
         let counts = Arc::new(ServerMetrics::new(NAMING, &kinds, &reference::ids(), &mut counted));
-        let connections = ConnectionsConfig { open_max: config.open_max, ..connections };
-        let open_max = config.open_max;
+        let (clock, now) = (Arc::clone(clock), Arc::clone(clock));
         let protection = Arc::new(Protection {
             section: SECTION,
-            addresses: Arc::new(AddressFilter::new(&limits, open_max, exempts_loopback, denied)),
-            pressure: Arc::new(Pressure::new(memory, connections.memory_mark_percent, open_max)),
+            addresses: Arc::clone(addresses),
+            pressure: Arc::new(Pressure::new(
+                memory.clone(),
+                connections.memory_mark_percent,
+                config.open_max,
+            )),
             cors: Arc::new(Cors::new(&[], "")),
-            api_keys: Arc::clone(&api_keys),
+            api_keys: Arc::clone(api_keys),
             counters: Counters::default(),
             policy: Arc::new(Counting(Arc::clone(&counts))),
             draining,
             turn_ms_max: AtomicU32::new(0),
             is_https: false,
-            clock: Arc::new(move || clock.now()),
-            settings: connections,
+            clock: Arc::new(move || now.now()),
+            settings: connections.clone(),
         });
-        let tester = Tester::new(config.push(), config.push_of_tenants())?;
-        let streams = Streams::start(config.streams(), for_streams)?;
-        let quotas = Arc::new(Quotas::new(config.limits()));
-        let running = Arc::new(Running::new(handle, reader, secrets, reserved, quotas, streams, tester));
-        let parts = Parts(Arc::new(AllParts { running, protection, api_keys, counts, counted }));
-        Ok(Server { service, courier, courier_ends, listener, parts, drain, open_max })
+        let running = Running::new(
+            handle.clone(),
+            reader.clone(),
+            secrets.clone(),
+            reserved.clone(),
+            Arc::new(Quotas::new(config.limits())),
+            streams,
+            tester,
+        );
+        let parts = Parts(Arc::new(AllParts {
+            running: Arc::new(running),
+            protection: Arc::clone(&protection),
+            api_keys: Arc::clone(api_keys),
+            counts,
+            counted,
+        }));
+        let operations = reference::operations_served();
+        let listening = Arc::new(Listening::new(
+            &protection,
+            operations,
+            parts.clone(),
+            Callers::Operators,
+            config.open_max,
+        ));
+        let relieved = Arc::clone(&listening);
+        let at_look = {
+            let addresses = Arc::clone(addresses);
+            // What operators deny is noticed here; what cannot be read is said by the gate.
+            move || drop(addresses.denied().refresh())
+        };
+        let (pressure, of) = (Arc::clone(&protection.pressure), protection);
+        let (open, relieve) = (move || of.open(), move || relieved.relieve());
+        let watch = Watch::start(SECTION, pressure, open, at_look, relieve)?;
+        let (courier_ends, ends) = watch::channel(false);
+        let in_flight_max = config.in_flight_max;
+        let courier = Courier { handle, bodies, reader, pusher, of_tenants, secrets, clock, in_flight_max };
+        let courier = courier.start(ends)?;
+        Ok(Assembled { courier, courier_ends, listening, watch, parts, drain })
     }
 }
 
@@ -223,32 +314,24 @@ impl Server {
     /// that are under way end, and closes the log.
     pub async fn run(self, shutdown: impl Future<Output = ()> + Send) -> io::Result<()> {
         let protection = Arc::clone(&self.parts.0.protection);
-        let operations = reference::operations_served();
-        let listening = Arc::new(Listening::new(
-            &protection,
-            operations,
-            self.parts.clone(),
-            Callers::Operators,
-            self.open_max,
-        ));
-        let relieved = Arc::clone(&listening);
-        let at_look = {
-            let protection = Arc::clone(&protection);
-            // What operators deny is noticed here; what cannot be read is said by the gate.
-            move || drop(protection.addresses.denied().refresh())
-        };
-        let of = Arc::clone(&protection);
-        let (open, relieve) = (move || of.open(), move || relieved.relieve());
-        let watch = Watch::start(SECTION, Arc::clone(&protection.pressure), open, at_look, relieve)?;
         let mut beside = tokio::task::JoinSet::new();
         beside.spawn(Arc::clone(&protection).note_lateness());
         beside.spawn(filler::run(self.running()));
         let clock = Arc::clone(&protection);
         beside.spawn(alerts::run(self.running(), move || clock.now()));
+        let Self { service, courier, courier_ends, listener, listening, watch, parts, drain } = self;
+        drop(parts);
         let mut accepting = tokio::task::JoinSet::new();
-        accepting.spawn(Arc::clone(&listening).accept(self.listener));
-        shutdown.await;
-        self.drain.send_replace(true);
+        accepting.spawn(Arc::clone(&listening).accept(listener));
+        let failed = tokio::select! {
+            () = shutdown => None,
+            // It accepts until the server drains, or not at all.
+            ended = accepting.join_next() => Some(match ended {
+                Some(Ok(Err(error))) => error,
+                _ => io::Error::other("accept connections: ended"),
+            }),
+        };
+        drain.send_replace(true);
         let closed = async {
             tokio::time::sleep(DRAIN_GRACE).await;
             while accepting.join_next().await.is_some() {}
@@ -259,8 +342,7 @@ impl Server {
             tracing::warn!(seconds = limit.as_secs(), "message service: requests were cut off");
         }
         drop(beside);
-        self.courier_ends.send_replace(true);
-        let (courier, service) = (self.courier, self.service);
+        courier_ends.send_replace(true);
         tokio::task::spawn_blocking(move || {
             drop(watch);
             // Bounded by the time of one attempt.
@@ -270,6 +352,7 @@ impl Server {
             service.stop();
         })
         .await
-        .map_err(io::Error::other)
+        .map_err(io::Error::other)?;
+        failed.map_or(Ok(()), Err)
     }
 }

@@ -22,8 +22,6 @@ use tokio::sync::Semaphore;
 use units::TimeMs;
 use web::{limits::Buckets, secret::random_bytes};
 
-/// Test deliveries that are on their way at once, over all subscriptions.
-const AT_ONCE_MAX: usize = 16;
 /// A subscription has three, and then one more every five seconds.
 const EVERY_SECONDS: u32 = 5;
 const BURST: u32 = 3;
@@ -67,6 +65,8 @@ pub(crate) enum Failed {
     TimedOut,
     /// No valid HTTP came back, or plain `http` is not allowed.
     Protocol,
+    /// Nothing was sent: the server had no file handle, port or memory for it.
+    Shortage,
 }
 
 impl Failed {
@@ -78,6 +78,7 @@ impl Failed {
             Failure::Tls(_) => Self::Tls,
             Failure::TimedOut(_) => Self::TimedOut,
             Failure::Protocol(_) => Self::Protocol,
+            Failure::Shortage(_) => Self::Shortage,
         }
     }
 }
@@ -93,19 +94,20 @@ pub(crate) struct Tester {
 }
 
 impl Tester {
-    /// With these settings of deliveries. Connections are not kept: a test is to see what a new one
-    /// meets.
-    pub(crate) fn new(settings: Settings, of_tenants: Settings) -> io::Result<Self> {
-        let with = |settings: Settings| Settings {
-            connections_max: AT_ONCE_MAX,
-            connections_each_max: AT_ONCE_MAX,
-            idle_ms: 0,
-            ..settings
-        };
+    /// So many at once, over all subscriptions, beside the deliveries and with their settings.
+    /// Connections are not kept: a test is to see what a new one meets.
+    pub(crate) fn new(
+        deliveries: &Pusher,
+        settings: Settings,
+        of_tenants: Settings,
+        at_once_max: usize,
+    ) -> io::Result<Self> {
+        let with =
+            |settings: Settings| Settings { connections_each_max: at_once_max, idle_ms: 0, ..settings };
         Ok(Self {
-            pusher: Pusher::new(with(settings))?,
-            of_tenants: Pusher::new(with(of_tenants))?,
-            places: Semaphore::new(AT_ONCE_MAX),
+            pusher: deliveries.beside(with(settings))?,
+            of_tenants: deliveries.beside(with(of_tenants))?,
+            places: Semaphore::new(at_once_max),
             rates: Buckets::slow(EVERY_SECONDS, BURST, SLOTS),
             results: Mutex::default(),
         })

@@ -9,6 +9,7 @@
 
 pub mod api_keys;
 pub mod body;
+pub mod command_key;
 pub mod config;
 pub mod cors;
 pub mod form;

@@ -316,7 +316,7 @@ impl<'a> OperationObject<'a> {
                 required: !body.is_optional,
                 content: content(body.content, &mut schemas.read),
             }),
-            responses: responses(callers, row, schemas),
+            responses: responses(row, schemas),
         }
     }
 }
@@ -433,7 +433,7 @@ impl Header {
     }
 }
 
-fn responses(callers: Callers, row: &Row, schemas: &mut Schemas) -> BTreeMap<String, ResponseOrReference> {
+fn responses(row: &Row, schemas: &mut Schemas) -> BTreeMap<String, ResponseOrReference> {
     let mut responses = BTreeMap::new();
     for reply in &row.replies {
         let headers = reply.fields.iter().map(|&field| Header::of(field, &schemas.written)).collect();
@@ -442,7 +442,7 @@ fn responses(callers: Callers, row: &Row, schemas: &mut Schemas) -> BTreeMap<Str
         responses.insert(reply.status.to_string(), ResponseOrReference::Response(response));
     }
     assert!(!responses.is_empty(), "{}: nothing is said of its answer", row.id);
-    let problems = row.problems(callers);
+    let problems = row.problems();
     for of_status in problems.chunk_by(|a, b| a.status == b.status) {
         let status = of_status[0].status.to_string();
         let slugs = of_status.iter().map(|kind| kind.slug);

@@ -184,7 +184,7 @@ impl Row {
 
     /// The kinds of problems that its handler, and the checks before it, may answer with, in the
     /// order of their status.
-    pub fn problems(&self, callers: Callers) -> Vec<&'static Kind> {
+    pub fn problems(&self) -> Vec<&'static Kind> {
         // A tenant's key is refused wherever it has nothing to ask.
         let mut kinds: Vec<&'static Kind> = vec![&BAD_REQUEST, &INTERNAL, &problem::RIGHT_REFUSED];
         match self.access {
@@ -195,9 +195,7 @@ impl Row {
                 kinds.extend((role > Role::ReadOnly).then_some(&problem::ROLE_REFUSED));
             }
         }
-        if callers == Callers::Public {
-            kinds.extend([&problem::ADDRESS_DENIED, &problem::RATE_LIMITED]);
-        }
+        kinds.extend([&problem::ADDRESS_DENIED, &problem::RATE_LIMITED]);
         if self.body.is_some() {
             kinds.extend([&problem::BODY_TIMEOUT, &problem::BODY_TOO_LARGE, &problem::MEDIA_TYPE]);
             kinds.push(&problem::INVALID);
@@ -394,12 +392,11 @@ pub(crate) const RETRY_AFTER: Field = Field {
 /// Makes a router from a table. Roles are checked here, before a handler is called.
 pub(crate) fn router<S: Clone + Send + Sync + 'static>(
     operations: Vec<Operation<S>>,
-    callers: Callers,
     keys: &Arc<ApiKeys>,
 ) -> Router<S> {
     let serves_tenants = operations.iter().any(|operation| !operation.row.access.rights().is_empty());
     operations.into_iter().fold(Router::new(), |router, Operation { row, handler }| {
-        let problems = row.problems(callers);
+        let problems = row.problems();
         let guard = Guard { row: Arc::new(row), problems, keys: Arc::clone(keys), serves_tenants };
         let path = guard.row.path;
         // Not for methods that the path does not have: they have no row.

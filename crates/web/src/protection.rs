@@ -5,7 +5,7 @@ use crate::{
     api_keys::ApiKeys,
     config::ConnectionsConfig,
     cors::Cors,
-    limits::AddressFilter,
+    limits::{AddressFilter, TooMany},
     pressure::Pressure,
     problem::{Kind, Problem, RATE_LIMITED},
 };
@@ -148,10 +148,12 @@ impl Protection {
 
     /// Lets an address send a request of any kind, or refuses it as too many.
     pub fn let_read(&self, address: IpAddr, now: TimeMs) -> Result<(), Problem> {
-        self.addresses.ask_any(address, now).map_err(|too_many| {
-            let why = "too many requests from this address or its network: wait as Retry-After says";
-            Problem::new(&RATE_LIMITED, why).retry_after(too_many.wait_seconds)
-        })
+        self.addresses.ask_any(address, now).map_err(of_too_many)
+    }
+
+    /// The same for requests of which fewer are let in.
+    pub(crate) fn let_ask(&self, address: IpAddr, now: TimeMs) -> Result<(), Problem> {
+        self.addresses.ask(address, 1, now).map_err(of_too_many)
     }
 
     /// Connections open now.
@@ -167,6 +169,11 @@ impl Protection {
         }
         sheds
     }
+}
+
+fn of_too_many(too_many: TooMany) -> Problem {
+    let why = "too many requests from this address or its network: wait as Retry-After says";
+    Problem::new(&RATE_LIMITED, why).retry_after(too_many.wait_seconds)
 }
 
 /// How long a server that drains still accepts connections and waits for requests on idle ones.

@@ -94,9 +94,7 @@ struct Explained {
 impl Explained {
     fn new(kind: &'static Kind, rows: &[(Callers, Row)]) -> Self {
         let described = || rows.iter().filter(|(_, row)| row.is_described());
-        let may = |(callers, row): &&(Callers, Row)| {
-            row.problems(*callers).iter().any(|known| std::ptr::eq(*known, kind))
-        };
+        let may = |(_, row): &&(Callers, Row)| row.problems().iter().any(|known| std::ptr::eq(*known, kind));
         let mut operations: Vec<_> = described().filter(may).map(|(_, row)| row.id).collect();
         let by_all = operations.len() == described().count();
         operations.sort_unstable();

@@ -1,6 +1,7 @@
 //! Checks every reply against the log: what it says must be in the log, what must come of it must
 //! be logged, and nothing else may be.
 
+mod once;
 mod pulls;
 mod reads;
 
@@ -340,6 +341,23 @@ impl Checker {
             },
             Command::Post(post) => self.post(post, news)?,
             Command::Turn(turn) => return self.turn(turn, reply, news),
+            Command::Pull { name, at_most, lease } => {
+                return self.pull((name, *at_most, *lease), reply, news);
+            }
+            Command::Settle { name, ended } => self.settle(name, ended, news)?,
+            Command::Once { key, command } => self.once(*key, command, news)?,
+            command => match self.operated(command, news)? {
+                Some(expected) => expected,
+                None => return self.read(command, reply),
+            },
+        };
+        let rule = if matches!(command, Command::Post(_)) { "MSG-3" } else { "reply" };
+        ensure(*reply == expected, rule, || format!("{command:?} is answered {reply:?}, not {expected:?}"))
+    }
+
+    /// What must come of a command that may have a key.
+    fn operated(&mut self, command: &Command, news: &mut News<'_>) -> Result<Option<Reply>, Violation> {
+        Ok(Some(match command {
             Command::Redrive { name, event, .. } => {
                 let record = |subscription, event| Record::Redriven { subscription, event, by: operator() };
                 self.letters(name, (*event, true), record, news)?
@@ -348,16 +366,10 @@ impl Checker {
                 let record = |subscription, event| Record::Discarded { subscription, event, by: operator() };
                 self.letters(name, (*event, false), record, news)?
             }
-            Command::Pull { name, at_most, lease } => {
-                return self.pull((name, *at_most, *lease), reply, news);
-            }
-            Command::Settle { name, ended } => self.settle(name, ended, news)?,
             Command::Replay { name, from, by } => self.replay(name, *from, by, news)?,
             Command::RotateSecret { name, overlap, by } => self.rotate_secret(name, *overlap, by, news)?,
-            _ => return self.read(command, reply),
-        };
-        let rule = if matches!(command, Command::Post(_)) { "MSG-3" } else { "reply" };
-        ensure(*reply == expected, rule, || format!("{command:?} is answered {reply:?}, not {expected:?}"))
+            _ => return Ok(None),
+        }))
     }
 
     fn subscribe(

@@ -2,10 +2,10 @@
 //! and each thing that a subscription is owed under its key.
 
 use crate::names::{What, passes};
-use contracts::{SubscriptionId, TopicId};
+use contracts::{CommandKey, SubscriptionId, TopicId};
 use notify::core::record::{Entry, EventNo, Key, Record, SubscriptionNo, Tried};
 use notify::core::spec::{Exhausted, SubscriptionSpec, SubscriptionState, TopicSpec};
-use notify::core::{DeadLetter, Signing};
+use notify::core::{DeadLetter, Said, Signing};
 use sim::{Check, Violation, ensure};
 use std::collections::{BTreeMap, BTreeSet};
 use units::{DurationMs, TimeMs};
@@ -37,6 +37,14 @@ pub(crate) struct Posted {
     pub(crate) number: u64,
     pub(crate) content: u64,
     at: TimeMs,
+}
+
+/// A command that was carried out under a key.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Done {
+    pub(crate) key: CommandKey,
+    pub(crate) at: TimeMs,
+    pub(crate) said: Said,
 }
 
 #[derive(Debug)]
@@ -155,6 +163,8 @@ pub(crate) struct Subscription {
     /// The service has looked at all events before this one, as follows from the log.
     pub(crate) looked_up_to: u64,
     pub(crate) signing: Signing,
+    /// Commands under a key, in their order.
+    pub(crate) commands: Vec<Done>,
     pub(crate) owed: BTreeMap<Key, BTreeMap<u64, Wait>>,
     pub(crate) dead: BTreeMap<u64, DeadLetter>,
     pub(crate) discarded: BTreeSet<u64>,
@@ -368,6 +378,11 @@ impl Model {
             Record::Discarded { subscription, event, .. } => self.discarded(*subscription, *event),
             Record::Trimmed { topic, up_to } => self.let_go(topic.0, up_to.0),
             Record::Followed { log, up_to } => self.has_followed(log, up_to.0),
+            Record::CommandDone { subscription, key, said } => {
+                let done = Done { key: *key, at: entry.at, said: *said };
+                self.known(*subscription)?.commands.push(done);
+                Ok(())
+            }
             Record::ShortageOver { .. } => Ok(()),
             other => Err(wrong("log", format!("nobody asked for {other:?}"))),
         }?;
@@ -457,6 +472,7 @@ impl Model {
             since,
             looked_up_to: since,
             signing: Signing { made_at: self.now, rotations: 0, old_until: TimeMs::default() },
+            commands: Vec::new(),
             owed: BTreeMap::new(),
             dead: BTreeMap::new(),
             discarded: BTreeSet::new(),

@@ -389,6 +389,7 @@ fn brief(command: &Command) -> String {
             format!("settle of {name}:{}", ended.collect::<String>())
         }
         Command::Replay { name, from, .. } => format!("replay {name} from {from:?}"),
+        Command::Once { key, command } => format!("under key {}: {}", key.id[0], brief(command)),
         Command::Redrive { name, event, .. } => format!("redrive {name} {event:?}"),
         Command::Discard { name, event, .. } => format!("discard {name} {event:?}"),
         command => format!("{command:?}"),

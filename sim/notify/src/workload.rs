@@ -7,6 +7,7 @@ use crate::names::{
     FAMILIES, FOLLOWED, KINDS, NO_TOPIC, SUBSCRIPTIONS, TOPICS, Wants, What, derived_name, operator,
     subscription, topic,
 };
+use contracts::CommandKey;
 use notify::core::record::EventNo;
 use notify::core::spec::{Exhausted, Retry, SubscriptionSpec, SubscriptionState, TopicSpec};
 use notify::core::{Attempted, Command, From, Letters, Outcome, Post, Reply, Turn};
@@ -45,6 +46,8 @@ pub(crate) struct Workload {
     last_name: u64,
     /// What was posted, to be posted again.
     posts: Vec<Arc<Post>>,
+    /// The latest commands under a key, to be sent again.
+    keyed: Vec<Command>,
     /// How far the follower of the other log has come, as it knows; `None` if it must ask.
     followed: Option<u64>,
 }
@@ -55,6 +58,9 @@ const LONG_PAUSE_MS: u64 = 40 * 3_600_000;
 
 /// Further ahead than an event may be due.
 const TOO_LATE_MS: u64 = 367 * 24 * 3_600_000;
+
+/// Commands that may be sent again.
+const KEYED_MAX: usize = 8;
 
 /// Events and names that are asked about when two machines are compared.
 const PROBED: usize = 24;
@@ -93,6 +99,7 @@ impl Workload {
             pulled: SUBSCRIPTIONS.iter().map(|_| prng.percent(pulled)).collect(),
             last_name: 0,
             posts: Vec::new(),
+            keyed: Vec::new(),
             followed: None,
         };
         (work, habits)
@@ -170,7 +177,7 @@ impl Workload {
             return self.pull(prng);
         }
         match prng.below(100) {
-            n if n < operators => self.operation(prng, model),
+            n if n < operators => self.command(prng, model),
             n if n < operators + 6 => self.look(prng, model),
             n if n < operators + 12 => self.follow(prng, model),
             n if n < operators + 12 + repeats && !self.posts.is_empty() => {
@@ -293,6 +300,35 @@ impl Workload {
                 }
             }
         }
+    }
+
+    /// A command of an operator, half of them under a key where they may have one. Its answer may
+    /// be lost: then it comes again, at once or later, or its key is taken for another one.
+    fn command(&mut self, prng: &mut Prng, model: &Model) -> Command {
+        if !self.keyed.is_empty() && prng.percent(15) {
+            return prng.pick(&self.keyed).clone();
+        }
+        let command = self.operation(prng, model);
+        let takes_key = matches!(
+            command,
+            Command::Redrive { .. }
+                | Command::Discard { .. }
+                | Command::Replay { .. }
+                | Command::RotateSecret { .. }
+        );
+        if !prng.percent(if takes_key { 50 } else { 1 }) {
+            return command;
+        }
+        let number = prng.below(1 << 32);
+        let mut of_command = [0; 16];
+        of_command[..8].copy_from_slice(&number.to_le_bytes());
+        let key = CommandKey { id: [prng.below(40) as u8; 16], command: of_command };
+        let once = Command::Once { key, command: Box::new(command) };
+        if self.keyed.len() >= KEYED_MAX {
+            self.keyed.remove(0);
+        }
+        self.keyed.push(once.clone());
+        once
     }
 
     fn operation(&mut self, prng: &mut Prng, model: &Model) -> Command {

@@ -4,7 +4,7 @@ use super::print;
 use crate::data::Data;
 use crate::logs::Logs;
 use crate::registry::Registry;
-use crate::{CommandResult, Context, feed, files, join, memory, sold_out, store};
+use crate::{CommandResult, Context, feed, files, join, memory, message_service, sold_out, store};
 use contracts::{Actor, SaleSpec};
 use engines::clock::SteadyClock;
 use gate::ports::Sales;
@@ -93,7 +93,7 @@ pub(crate) fn run(context: Context, args: &Args, data_given: bool) -> CommandRes
     let kept = scratch.is_none().then(|| data.dir().to_owned());
     let mut gate_config = context.config.gate.clone();
     let mut notify_config = context.config.notify.clone();
-    let admin_open_max = fit_connections(&mut gate_config, &mut notify_config);
+    let room = fit_connections(&mut gate_config, &mut notify_config, join::GATES_MAX);
     let asks_for_challenges = gate_config.challenge.mode != gate::config::ChallengeMode::Off;
     let registry = Arc::new(Registry::open(data, context.config.sale)?);
     sold_out::forget(registry.dir(), &registry.all());
@@ -105,7 +105,7 @@ pub(crate) fn run(context: Context, args: &Args, data_given: bool) -> CommandRes
             false => None,
         };
         let socket = join::socket(registry.dir());
-        match join::serve_gates(&socket, Arc::clone(&registry), Arc::clone(&keys), challenges.ledger()) {
+        match join::serve_gates(&socket, room.of_gates, Arc::clone(&registry), Arc::clone(&keys), challenges.ledger()) {
             Ok(serving) => drop(tokio::spawn(serving)),
             Err(error) if args.role == Role::Sale => return Err(error.into()),
             Err(error) => tracing::warn!(%error, "no gate in a process of its own can join"),
@@ -131,7 +131,7 @@ pub(crate) fn run(context: Context, args: &Args, data_given: bool) -> CommandRes
             memory: memory_of_this_process(),
             demo: args.demo,
             part: if args.role == Role::Sale { gate::Part::Operators } else { gate::Part::All },
-            admin_open_max,
+            admin_open_max: room.of_operators,
         })?;
         let bound = server.bound();
         match bound.shop {
@@ -146,7 +146,8 @@ pub(crate) fn run(context: Context, args: &Args, data_given: bool) -> CommandRes
         let messages = messages.map(|bound| {
             print(&format!("events: http://{}/\n", bound.address()));
             let (end, ends) = tokio::sync::oneshot::channel::<()>();
-            let serving = serve_messages(bound, Arc::clone(&registry), message_keys, tell_messages, ends);
+            let serving =
+                message_service::serve(bound, Arc::clone(&registry), message_keys, tell_messages, ends);
             (end, tokio::spawn(serving))
         });
         let store = store.map(|store| {
@@ -202,7 +203,7 @@ fn run_gate(context: &Context, args: &Args, socket: &Path) -> CommandResult {
     let mut config = context.config.gate.clone();
     config.admin_listen = args.admin_listen.unwrap_or(SocketAddr::from(([127, 0, 0, 1], 0)));
     let mut no_messages = notify::config::Config { listen: String::new(), ..context.config.notify.clone() };
-    let admin_open_max = fit_connections(&mut config, &mut no_messages);
+    let room = fit_connections(&mut config, &mut no_messages, 0);
     let keys = Arc::new(gate::Keyring::open_existing(data)?);
     let api_keys = Arc::new(web::api_keys::ApiKeys::open(data)?);
     let jwt = web::jwt::JwtVerifier::open("gate", &config.jwt, &data.join("keys/jwt.key"))?;
@@ -223,7 +224,7 @@ fn run_gate(context: &Context, args: &Args, socket: &Path) -> CommandResult {
             memory: memory_of_this_process(),
             demo: false,
             part: gate::Part::Shoppers,
-            admin_open_max,
+            admin_open_max: room.of_operators,
         })?;
         let bound = server.bound();
         bound.shop.iter().for_each(|shop| print(&format!("shop:  http://{shop}/\n")));
@@ -235,10 +236,14 @@ fn run_gate(context: &Context, args: &Args, socket: &Path) -> CommandResult {
 }
 
 /// Limits the connections to what the limit of open files allows, and lowers the limits of one
-/// address and network accordingly. Returns how many operators may have.
-fn fit_connections(config: &mut gate::Config, notify: &mut notify::config::Config) -> usize {
+/// address and network accordingly. Returns what there is for others.
+fn fit_connections(
+    config: &mut gate::Config,
+    notify: &mut notify::config::Config,
+    gates: usize,
+) -> files::Room {
     let connections = &mut config.connections;
-    let room = room_for_connections(connections.open_max, notify);
+    let room = room_for_connections(connections.open_max, notify, gates);
     connections.open_max = connections.open_max.min(room.of_shoppers);
     let (open_max, limits) = (connections.open_max, &mut config.limits);
     if limits.leave_room(open_max) {
@@ -249,7 +254,7 @@ fn fit_connections(config: &mut gate::Config, notify: &mut notify::config::Confi
             "gate.limits: fewer connections of an address or a network, so that none has all that may be open"
         );
     }
-    room.of_operators
+    room
 }
 
 /// The message service's listener, unless the configuration has none.
@@ -315,49 +320,6 @@ fn bind_store(
     }))
 }
 
-/// Serves the message service until `ends`, beside the sales: they wait neither for its log nor for
-/// what is wrong with it.
-async fn serve_messages(
-    bound: notify::server::Bound,
-    registry: Arc<Registry>,
-    keys: Arc<gate::Keyring>,
-    tell: tokio::sync::watch::Sender<Option<Arc<notify::parts::Running>>>,
-    mut ends: tokio::sync::oneshot::Receiver<()>,
-) {
-    const AGAIN_AFTER: Duration = Duration::from_secs(5);
-    let recovered = loop {
-        let log = Arc::clone(&registry);
-        let recover = move || notify::server::recover(log.open_notify_log()?.log, log.clock());
-        match tokio::task::spawn_blocking(recover).await {
-            Ok(Ok(recovered)) => break recovered,
-            Ok(Err(error)) if error.is_shortage() => {
-                let why = crate::with_causes(&error);
-                tracing::warn!(%why, "the message service waits until its log can be opened");
-                tokio::select! {
-                    () = tokio::time::sleep(AGAIN_AFTER) => {}
-                    _ = &mut ends => return,
-                }
-            }
-            Ok(Err(error)) => {
-                let why = crate::with_causes(&error);
-                return tracing::error!(%why, "the message service cannot be brought back: no event is taken or delivered; see the reason, then restart");
-            }
-            Err(error) => return tracing::error!(%error, "the message service was not started: a defect"),
-        }
-    };
-    let served = match bound.start(recovered, registry.dir()) {
-        Ok(server) => {
-            tell.send_replace(Some(server.running()));
-            tokio::spawn(feed::follow_sales(Arc::clone(&registry), keys, server.running()));
-            server.run(async move { drop(ends.await) }).await
-        }
-        Err(error) => Err(error),
-    };
-    if let Err(error) = served {
-        tracing::error!(%error, "the message service has ended: no event is taken or delivered");
-    }
-}
-
 /// Tries again and again to start the sales whose logs could not be opened for a reason that
 /// passes.
 async fn start_waiting(registry: Arc<Registry>) {
@@ -397,16 +359,12 @@ fn start_logging(context: &Context) {
 
 /// How many connections the limit of open files allows; the kernel's table is grown for them at
 /// once.
-fn room_for_connections(wanted: usize, notify: &mut notify::config::Config) -> files::Room {
+fn room_for_connections(wanted: usize, notify: &mut notify::config::Config, gates: usize) -> files::Room {
     let limit = files::raise_limit();
-    let messages = if notify.listen.is_empty() { 0 } else { notify.open_max + notify.in_flight_max };
-    let room = files::room(limit, gate::ADMIN_OPEN_MAX, messages);
-    if room.of_messages < messages {
-        // As much for publishers as for deliveries.
-        notify.open_max = notify.open_max.min(room.of_messages / 2).max(1);
-        notify.in_flight_max = notify.in_flight_max.min(room.of_messages / 2).max(1);
-    }
-    files::reserve(limit.min((wanted + room.of_operators + room.of_messages + room.of_logs) as u64));
+    let messages = if notify.listen.is_empty() { 0 } else { notify.files_max() };
+    let room = files::room(limit, gate::ADMIN_OPEN_MAX, messages, gates);
+    notify.fit(room.of_messages);
+    files::reserve(limit.min((wanted + room.of_others()) as u64));
     if room.of_shoppers < wanted {
         tracing::warn!(
             open_max = room.of_shoppers,

@@ -28,7 +28,7 @@ pub(super) const DENIED_MAX: usize = 1 << 16;
 pub(super) const KEPT_MAX: usize = 1 << 16;
 
 /// The most gates at once, with those that have not proved themselves yet.
-pub(super) const GATES_MAX: usize = 64;
+pub(crate) const GATES_MAX: usize = 64;
 
 /// The most bytes of a frame of a peer that has not proved itself.
 pub(super) const UNPROVEN_BYTES_MAX: usize = 4096;

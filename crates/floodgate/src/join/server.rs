@@ -1,8 +1,8 @@
 //! The side of the process with the sales: a socket for gates.
 
 use super::message::{
-    self, COUNTS_MAX, DENIED_MAX, DeniedPart, FRAME_BYTES_MAX, Fill, GATES_MAX, KEPT_MAX, News, Nonce,
-    Question, Reply, SaleNumber, Seen, Side, ToGate, ToSales, UNPROVEN_BYTES_MAX,
+    self, COUNTS_MAX, DENIED_MAX, DeniedPart, FRAME_BYTES_MAX, Fill, KEPT_MAX, News, Nonce, Question, Reply,
+    SaleNumber, Seen, Side, ToGate, ToSales, UNPROVEN_BYTES_MAX,
 };
 use crate::registry::{Registry, Wired};
 use contracts::{
@@ -101,9 +101,11 @@ impl Mailbox for ToOneGate {
     }
 }
 
-/// Listens until it is dropped. A socket that an earlier process left is removed.
+/// Listens until it is dropped, for so many gates at once. A socket that an earlier process left is
+/// removed.
 pub(crate) fn serve_gates(
     path: &Path,
+    gates_max: usize,
     registry: Arc<Registry>,
     keys: Arc<Keyring>,
     challenges: Option<Arc<dyn UsedChallenges>>,
@@ -120,7 +122,7 @@ pub(crate) fn serve_gates(
         _ => {}
     }
     let listener = UnixListener::bind(path).map_err(named)?;
-    let room = Arc::new(tokio::sync::Semaphore::new(GATES_MAX));
+    let room = Arc::new(tokio::sync::Semaphore::new(gates_max));
     Ok(async move {
         loop {
             // Others wait in the socket's backlog.

@@ -7,6 +7,7 @@ use data_encoding::BASE64;
 use serde_json::{Value, json};
 use std::io::{BufRead, BufReader, Read, Write};
 use std::net::{TcpListener, TcpStream};
+use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 use std::sync::{Arc, Mutex};
 
 /// What an endpoint was sent.
@@ -30,13 +31,16 @@ pub(crate) struct Endpoint {
     pub(crate) url: String,
     pub(crate) got: Arc<Mutex<Vec<Got>>>,
     pub(crate) status: Arc<Mutex<u16>>,
+    /// Whether each connection ends with its answer.
+    pub(crate) closes: Arc<AtomicBool>,
 }
 
 impl Endpoint {
     pub(crate) fn start() -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
         let url = format!("http://{}/hook", listener.local_addr().unwrap());
-        let endpoint = Self { url, got: Arc::default(), status: Arc::new(Mutex::new(204)) };
+        let status = Arc::new(Mutex::new(204));
+        let endpoint = Self { url, got: Arc::default(), status, closes: Arc::default() };
         let this = endpoint.clone();
         std::thread::spawn(move || {
             for stream in listener.incoming() {
@@ -75,8 +79,10 @@ impl Endpoint {
                     body: String::from_utf8(body).unwrap(),
                 });
             }
-            let answer = format!("HTTP/1.1 {status} Said\r\ncontent-length: 0\r\n\r\n");
-            if stream.write_all(answer.as_bytes()).is_err() {
+            let closes = self.closes.load(Relaxed);
+            let end = if closes { "connection: close\r\n" } else { "" };
+            let answer = format!("HTTP/1.1 {status} Said\r\ncontent-length: 0\r\n{end}\r\n");
+            if stream.write_all(answer.as_bytes()).is_err() || closes {
                 return;
             }
         }
@@ -402,6 +408,41 @@ fn a_replay_sends_again_and_a_rotated_secret_signs_beside_the_old_one() {
     assert_eq!(replay(json!({ "from": 1, "from_time": "2026-01-01T00:00:00Z" })).problem(), "invalid");
     assert_eq!(replay(json!({ "from_time": "2026-01-01T00:00:00Z" })).json()["from"], 1);
     endpoint.wait_for(5);
+}
+
+#[test]
+fn a_command_that_is_sent_again_under_its_key_is_carried_out_once() {
+    let (mut server, key) = with_topic();
+    let endpoint = Endpoint::start();
+    let old = subscribe(&server, &key, "orders", &endpoint.url, json!({}));
+    post(&server, &key, "application/cloudevents+json", &event(1, 1).to_string());
+    endpoint.wait_for(1);
+    let command = |server: &Server, what: &str, id: &str, body: Value| {
+        let url = server.events_url(&format!("/api/v1/subscriptions/crm/{what}"));
+        let bearer = format!("Bearer {key}");
+        let fields =
+            [("authorization", &*bearer), ("content-type", "application/json"), ("idempotency-key", id)];
+        server.client.send("POST", &url, &fields, &body.to_string())
+    };
+    let rotate =
+        |server: &Server, reason: &str| command(server, "secret", "r-1", json!({ "reason": reason }));
+    let new = rotate(&server, "leaked").json();
+    assert_eq!(rotate(&server, "leaked").json(), new, "the answer was lost");
+    server.kill();
+    server.restart();
+    assert_eq!(rotate(&server, "leaked").json(), new, "over a kill");
+    assert_eq!(rotate(&server, "another").problem(), "conflict");
+    assert_eq!(command(&server, "secret", "", json!({})).problem(), "invalid");
+    let again = || command(&server, "replay", "a-1", json!({ "from": 1, "reason": "lost" }));
+    assert_eq!((again().json(), again().json()), (json!({ "from": 1 }), json!({ "from": 1 })));
+    let got = endpoint.wait_for(2);
+    // Receivers that have either secret take it: the first one is the one before the last.
+    let both =
+        format!("{} {}", signature(new["secret"].as_str().unwrap(), &got[1]), signature(&old, &got[1]));
+    assert_eq!(got[1].signature, both);
+    post(&server, &key, "application/cloudevents+json", &event(2, 1).to_string());
+    let ids: Vec<Value> = endpoint.wait_for(3).iter().map(|got| got.event()["id"].clone()).collect();
+    assert_eq!(ids, ["1", "1", "2"], "replayed once");
 }
 
 #[test]

@@ -1,23 +1,15 @@
 //! The operator of a command, and the Idempotency-Key under which it is carried out once.
 
-use crate::problem::{self, Problem};
+use crate::problem::Problem;
 use axum::extract::FromRequestParts;
 use contracts::{Actor, AttemptId, CommandKey, Operation, VoidTarget};
 use data_encoding::HEXLOWER;
 use http::request;
-use schemars::JsonSchema;
-use web::api_keys::Operator;
-
-const KEY_HEADER: &str = "idempotency-key";
-const KEY_BYTES_MAX: usize = 64;
-
-/// New for each command, the same for each retry of it.
-#[derive(JsonSchema)]
-#[schemars(inline)]
-#[expect(dead_code, reason = "it is only described")]
-pub(super) struct CommandKeyField(
-    #[schemars(length(min = 1, max = 64), extend("pattern" = "^[!-~]+$"))] String,
-);
+pub(super) use web::command_key::CommandKeyField;
+use web::{
+    api_keys::Operator,
+    command_key::{self, hash},
+};
 
 /// The operator who gives a command, and its key if it has one.
 pub(super) struct Caller {
@@ -30,21 +22,7 @@ impl<S: Send + Sync> FromRequestParts<S> for Caller {
 
     async fn from_request_parts(parts: &mut request::Parts, state: &S) -> Result<Self, Problem> {
         let operator = Operator::from_request_parts(parts, state).await?;
-        let mut fields = parts.headers.get_all(KEY_HEADER).iter();
-        let key = fields.next().map(|field| {
-            let is_one = fields.next().is_none();
-            let text = std::str::from_utf8(field.as_bytes()).ok();
-            let fits = |text: &&str| {
-                (1..=KEY_BYTES_MAX).contains(&text.len()) && text.bytes().all(|byte| byte.is_ascii_graphic())
-            };
-            text.filter(fits).filter(|_| is_one).map(str::to_owned).ok_or_else(|| {
-                let want = format!(
-                    "Idempotency-Key: want one of 1 to {KEY_BYTES_MAX} visible ASCII characters, new for each command"
-                );
-                Problem::new(&problem::INVALID, want)
-            })
-        });
-        Ok(Self { operator, key: key.transpose()? })
+        Ok(Self { operator, key: command_key::sent(&parts.headers)? })
     }
 }
 
@@ -115,17 +93,6 @@ fn command_hash(reason: &str, operation: &Operation) -> [u8; 16] {
 
 fn hex(bytes: &[u8]) -> String {
     HEXLOWER.encode(bytes)
-}
-
-/// Of the texts, each with its length, so that no two lists of texts are the same bytes.
-fn hash(context: &str, texts: &[&str]) -> [u8; 16] {
-    let mut hasher = blake3::Hasher::new_derive_key(context);
-    for text in texts {
-        hasher.update(&(text.len() as u64).to_le_bytes()).update(text.as_bytes());
-    }
-    let mut short = [0; 16];
-    hasher.finalize_xof().fill(&mut short);
-    short
 }
 
 #[cfg(test)]

@@ -4,7 +4,7 @@ use crate::{
     front::Fronts,
     limits::Limits,
     metrics::{INVARIANTS, MetricName, Metrics},
-    ports::Sales,
+    ports::{MessageService, Sales},
     problem::{Problem, UNAVAILABLE, reply},
     strategy::Strategy,
     streams::Streams,
@@ -39,6 +39,10 @@ pub(super) async fn readyz(
             _ => return Err(Problem::unavailable(&format!("sale {id} does not answer"))),
         }
     }
+    // The sales do not need it.
+    if fronts.sales().message_service() == MessageService::Down {
+        ready.push_str("the message service is down: the server's log says why\n");
+    }
     Ok(ready)
 }
 
@@ -64,6 +68,12 @@ pub(super) async fn metrics(
     }
     read_sales(&seen, &mut now);
     read_health(&**fronts.sales(), seen, &mut now);
+    let up = match fronts.sales().message_service() {
+        MessageService::None => None,
+        MessageService::Down => Some(0),
+        MessageService::Runs => Some(1),
+    };
+    up.into_iter().for_each(|up| now.value(MetricName::MessageServiceUp, up));
     web::metrics::answer(&[metrics.registry(), &now])
 }
 

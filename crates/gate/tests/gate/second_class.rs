@@ -184,8 +184,54 @@ fn what_anybody_may_read_is_under_an_address_rate() {
             assert!(refused.header("retry-after").is_some());
         }
     }
-    // Operators read as often as they like.
-    assert!((0..100).all(|_| send(gate.bound.admin, "GET", "/healthz", &[], "").status == 200));
+    // Operators read as often as they like, and those who show no key do not.
+    let ask = |path: &str, key: &str| {
+        let sum = path.bytes().fold(0, |sum: u8, byte| sum.wrapping_mul(31).wrapping_add(byte));
+        let from = format!("198.51.100.{sum}");
+        let bearer = format!("Bearer {key}");
+        let fields = [("x-forwarded-for", &*from), ("authorization", &*bearer)];
+        let fields = if key.is_empty() { &fields[..1] } else { &fields[..] };
+        send(gate.bound.admin, "GET", path, fields, "").status
+    };
+    for path in ["/healthz", "/metrics", "/api/v1/openapi.json", "/nothing", "/api/v1/admin/refusals"] {
+        let let_in = (0..60).take_while(|_| ask(path, "") != 429).count();
+        assert!((30..55).contains(&let_in), "{path}: {let_in}");
+        // From the same address.
+        assert!((0..100).all(|_| ask(path, &gate.owner) != 429), "{path}");
+    }
+    // Whoever guesses keys is stopped ten times as soon.
+    let guesses =
+        (0..60).take_while(|_| ask("/api/v1/admin/denied-networks", "fgk_boss_guess") == 401).count();
+    assert!((3..10).contains(&guesses), "{guesses}");
+    assert_eq!(ask("/api/v1/admin/denied-networks", &gate.owner), 200, "the operator beside them");
+}
+
+#[test]
+fn a_denied_network_gets_nothing_from_the_operators_listener_without_a_key() {
+    let gate = Running::start(true, false, |_| {});
+    let bearer = format!("Bearer {}", gate.owner);
+    let owner = [("authorization", &*bearer), ("content-type", "application/json")];
+    let denied = "/api/v1/admin/denied-networks";
+    let link = format!("/sign-in?key={}", gate.api_keys.mint_one_time().unwrap());
+    let order = r#"{"networks":["127.0.0.0/8"],"reason":"bots"}"#;
+    assert_eq!(send(gate.bound.admin, "PUT", denied, &owner, order).status, 200);
+    for path in ["/", "/api/v1/openapi.json", "/nothing", denied] {
+        let refused = send(gate.bound.admin, "GET", path, &[], "");
+        assert_eq!((refused.status, refused.problem()), (403, "address-denied".into()), "{path}");
+    }
+    let guess = [("authorization", "Bearer fgk_boss_guess")];
+    assert_eq!(send(gate.bound.admin, "GET", denied, &guess, "").problem(), "address-denied");
+    // Monitors do not take the server for dead, and no operator is locked out.
+    for path in ["/healthz", "/readyz", "/metrics"] {
+        assert_eq!(send(gate.bound.admin, "GET", path, &[], "").status, 200, "{path}");
+    }
+    let signed_in = send(gate.bound.admin, "POST", &link, &[], "");
+    assert_eq!(signed_in.status, 303, "{signed_in:?}");
+    let cookie = signed_in.header("set-cookie").unwrap().split(';').next().unwrap();
+    assert_eq!(send(gate.bound.admin, "GET", "/", &[("cookie", cookie)], "").status, 200);
+    let allow = format!("{denied}?network=127.0.0.0/8&reason=a+mistake");
+    assert_eq!(send(gate.bound.admin, "DELETE", &allow, &owner, "").status, 200);
+    assert_eq!(send(gate.bound.admin, "GET", denied, &[], "").problem(), "key-missing");
 }
 
 #[test]

@@ -7,6 +7,7 @@ mod corpus;
 use crate::client::send;
 use crate::fake::{Running, spec};
 use crate::proxy::{Proxy, unused_address};
+use crate::tls;
 use corpus::{ENTRIES, Want};
 use std::{
     collections::BTreeSet,
@@ -33,7 +34,12 @@ struct Shop {
 
 impl Shop {
     fn open() -> Self {
+        Self::open_with(|_| {})
+    }
+
+    fn open_with(change: impl FnOnce(&mut gate::Config)) -> Self {
         let gate = Running::start(true, false, |config| {
+            change(config);
             config.connections.header_timeout_seconds = 1;
             config.connections.body_timeout_seconds = 1;
             config.limits.exempt_addresses = vec!["127.0.0.0/8".parse().unwrap()];
@@ -79,8 +85,14 @@ impl Shop {
 /// Sends all bytes, and reads to the end of the connection.
 #[track_caller]
 fn exchange(to: SocketAddr, bytes: &[u8], what: &str) -> Vec<String> {
-    let mut stream = TcpStream::connect(to).unwrap();
+    let stream = TcpStream::connect(to).unwrap();
     stream.set_read_timeout(Some(Duration::from_secs(20))).unwrap();
+    exchange_on(stream, bytes, what)
+}
+
+/// The same on a connection.
+#[track_caller]
+fn exchange_on(mut stream: impl Read + Write, bytes: &[u8], what: &str) -> Vec<String> {
     // A server that refuses may close before all bytes are sent.
     let _ = stream.write_all(bytes);
     let mut said = Vec::new();
@@ -118,15 +130,32 @@ fn is_refusal(answer: &str) -> bool {
 #[test]
 fn the_gate_alone_finds_the_request_boundaries_that_the_corpus_expects() {
     let shop = Shop::open();
+    check_boundaries(&shop, |bytes, name| exchange(shop.gate.bound.shop, bytes, name));
+}
+
+#[test]
+fn the_tls_listener_finds_the_same_request_boundaries() {
+    let (files, made) = (tempfile::tempdir().unwrap(), tls::make(2040));
+    tls::put(files.path(), &made);
+    let shop = Shop::open_with(|config| tls::with_files(config, files.path()));
+    let client = tls::client(&[&made], "http/1.1");
+    check_boundaries(&shop, |bytes, name| {
+        exchange_on(tls::raw(shop.gate.bound.tls.unwrap(), Arc::clone(&client)).unwrap(), bytes, name)
+    });
+}
+
+/// Each entry, with another request after it, is answered as the corpus has it.
+#[track_caller]
+fn check_boundaries(shop: &Shop, exchange: impl Fn(&[u8], &str) -> Vec<String> + Sync) {
     let wrong = Mutex::new(Vec::new());
     // Some entries are answered only after a timeout.
     std::thread::scope(|scope| {
         for part in ENTRIES.chunks(ENTRIES.len().div_ceil(8)) {
-            let (shop, wrong) = (&shop, &wrong);
+            let (exchange, wrong) = (&exchange, &wrong);
             scope.spawn(move || {
                 for (name, entry, want) in part {
                     let bytes = [&shop.bytes(entry), BEHIND.as_bytes()].concat();
-                    let said = exchange(shop.gate.bound.shop, &bytes, name);
+                    let said = exchange(&bytes, name);
                     let said: Vec<&str> = said.iter().map(String::as_str).collect();
                     let held = match (want, &said[..]) {
                         (Want::Refused, [only]) => is_refusal(only),

@@ -35,13 +35,13 @@ const NAME: &str = "shop.test";
 const PATIENCE: Duration = Duration::from_secs(20);
 
 /// A self-signed certificate, and how long it is valid.
-struct Made {
+pub(crate) struct Made {
     certificate: String,
     key: String,
     der: CertificateDer<'static>,
 }
 
-fn make(until_year: i32) -> Made {
+pub(crate) fn make(until_year: i32) -> Made {
     let key = KeyPair::generate().unwrap();
     let mut params = CertificateParams::new([NAME.to_owned()]).unwrap();
     params.not_after = rcgen::date_time_ymd(until_year, 1, 1);
@@ -49,7 +49,7 @@ fn make(until_year: i32) -> Made {
     Made { certificate: certificate.pem(), key: key.serialize_pem(), der: certificate.der().clone() }
 }
 
-fn put(dir: &Path, made: &Made) {
+pub(crate) fn put(dir: &Path, made: &Made) {
     fs::write(dir.join("shop.pem"), &made.certificate).unwrap();
     put_key(dir, &made.key);
 }
@@ -66,7 +66,7 @@ struct Shop {
     files: tempfile::TempDir,
 }
 
-fn with_files(config: &mut Config, files: &Path) {
+pub(crate) fn with_files(config: &mut Config, files: &Path) {
     config.tls.listen = "127.0.0.1:0".into();
     config.tls.certificate_file = files.join("shop.pem").display().to_string();
     config.tls.key_file = files.join("shop.key").display().to_string();
@@ -106,7 +106,7 @@ impl Shop {
     }
 }
 
-fn client(known: &[&Made], protocol: &str) -> Arc<ClientConfig> {
+pub(crate) fn client(known: &[&Made], protocol: &str) -> Arc<ClientConfig> {
     let mut roots = RootCertStore::empty();
     known.iter().for_each(|made| roots.add(made.der.clone()).unwrap());
     let builder = ClientConfig::builder_with_provider(Arc::new(aws_lc_rs::default_provider()));
@@ -121,7 +121,7 @@ fn name() -> ServerName<'static> {
 }
 
 /// A connection on which bytes are written by hand.
-fn raw(
+pub(crate) fn raw(
     at: SocketAddr,
     config: Arc<ClientConfig>,
 ) -> std::io::Result<StreamOwned<ClientConnection, TcpStream>> {

@@ -1,13 +1,13 @@
 //! What is asked of the message service, and what it answers.
 
 use super::{
-    record::{EventNo, Key, SubscriptionNo},
+    record::{EventNo, Key, Signing, SubscriptionNo},
     spec::{SubscriptionSpec, SubscriptionState, TopicSpec},
-    subscription::{DeadLetter, Fill, Signing},
+    subscription::{DeadLetter, Fill},
     times::ScheduleSpec,
 };
 use crate::filter::Attributes;
-use contracts::{Actor, ScheduleId, SubscriptionId, TopicId};
+use contracts::{Actor, CommandKey, ScheduleId, SubscriptionId, TopicId};
 use runtime::Outage;
 use std::{collections::BTreeMap, sync::Arc};
 use units::{DurationMs, Sequence, TimeMs};
@@ -188,6 +188,11 @@ pub enum Command {
         event: Option<EventNo>,
         by: Actor,
     },
+    /// One of the last four, which is carried out once under this key.
+    Once {
+        key: CommandKey,
+        command: Box<Command>,
+    },
     /// Makes a schedule, or changes it: it posts next at the first of its times from now on.
     SetSchedule {
         name: ScheduleId,
@@ -249,6 +254,10 @@ pub enum Refused {
     NoTopic(TopicId),
     NoSubscription(SubscriptionId),
     NoSchedule(ScheduleId),
+    /// Another command was carried out under this Idempotency-Key.
+    OtherCommand,
+    /// The command is the same however often it is carried out.
+    TakesNoKey,
     /// A subscription cannot move to another topic.
     OtherTopic(TopicId),
     TooMany {

@@ -53,7 +53,7 @@ const DELAYED_MAX: usize = 100_000;
 const DELAYED_IN_ALL_MAX: usize = 1_000_000;
 const DUE_MAX: DurationMs = DurationMs(366 * 24 * 3600 * 1000);
 impl Notify {
-    fn subscription(&self, name: &SubscriptionId) -> Result<&Subscription, Refused> {
+    pub(super) fn subscription(&self, name: &SubscriptionId) -> Result<&Subscription, Refused> {
         let number = self.subscription_nos.get(name);
         let known = number.and_then(|number| self.subscriptions.get(number));
         known.ok_or_else(|| Refused::NoSubscription(name.clone()))
@@ -749,6 +749,7 @@ impl Machine for Notify {
             Command::RotateSecret { name, overlap, by } => {
                 self.rotate_secret(now, (name, *overlap), by, out)?
             }
+            Command::Once { key, command } => return self.once(now, (*key, command), *so_far, out),
             Command::SetSchedule { name, spec, by } => self.set_schedule(now, (name, spec), by, out)?,
             Command::DeleteSchedule { name, by } => self.delete_schedule(now, name, by, out)?,
             Command::Topics

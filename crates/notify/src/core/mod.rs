@@ -13,12 +13,14 @@
 //! | `subscription`, `queue` | lanes, retries, dead letters |
 //! | `fill` | subscriptions that begin with earlier events |
 //! | `command`, `machine` | commands in, replies and entries out |
+//! | `commanded`, `remembered` | commands that are carried out once |
 //! | `snapshot` | the state as bytes |
 
 mod apart;
 pub mod cloud_events;
 mod column;
 mod command;
+mod commanded;
 mod events;
 mod fill;
 mod machine;
@@ -26,6 +28,7 @@ mod packed;
 mod queue;
 mod recents;
 pub mod record;
+mod remembered;
 mod schedule;
 mod snapshot;
 pub mod spec;
@@ -38,8 +41,9 @@ pub use command::{
     Outcome, Owed, Post, Refused, Reply, ScheduleSeen, Settled, SubscriptionSeen, TopicSeen, Turn,
 };
 pub use machine::SUBSCRIPTIONS_MAX;
+pub use record::{Said, Signing};
 pub use schedule::SCHEDULES_MAX;
-pub use subscription::{DeadLetter, Fill, Signing};
+pub use subscription::{DeadLetter, Fill};
 
 use self::{
     record::{Entry, EventNo, Key, Record, SubscriptionNo, TopicNo},
@@ -351,6 +355,9 @@ impl Notify {
             Record::SecretRotated { subscription, old_until, .. } => {
                 let signing = &mut self.known(*subscription)?.signing;
                 (signing.rotations, signing.old_until) = (signing.rotations + 1, *old_until);
+            }
+            Record::CommandDone { subscription, key, said } => {
+                self.known(*subscription)?.commands.remember(entry.at, *key, *said);
             }
             Record::Followed { log, up_to } => {
                 let before = self.followed.insert(log.clone(), *up_to).unwrap_or_default();

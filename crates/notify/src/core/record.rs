@@ -1,6 +1,6 @@
 //! The log's entries. Their bytes are a promise: a field is never changed, a kind never reused.
 
-use contracts::{Actor, ScheduleId, SubscriptionId, TopicId};
+use contracts::{Actor, CommandKey, ScheduleId, SubscriptionId, TopicId};
 use engines::codec::{Codec, DecodeError, Reader, Writer};
 use std::sync::Arc;
 use units::{Sequence, TimeMs};
@@ -38,6 +38,24 @@ pub struct Tried {
     pub took_ms: u32,
     /// What the endpoint answered, or why there was no answer; empty after a delivery.
     pub said: String,
+}
+
+/// Which secrets sign a subscription's deliveries: that of the last rotation, and until a time also
+/// the one before.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
+pub struct Signing {
+    /// When the subscription was made.
+    pub made_at: TimeMs,
+    pub rotations: u32,
+    pub old_until: TimeMs,
+}
+
+/// What a command under a key was answered.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
+pub enum Said {
+    Rotated(Signing),
+    Replays(EventNo),
+    Changed { changed: u64, left: u64 },
 }
 
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -175,6 +193,13 @@ pub enum Record {
         name: ScheduleId,
         by: Actor,
     },
+    /// A command was carried out under an Idempotency-Key: the entries before, if it changed
+    /// anything.
+    CommandDone {
+        subscription: SubscriptionNo,
+        key: CommandKey,
+        said: Said,
+    },
     /// A schedule has posted what it was due to post, which is the entry before, unless it was
     /// posted before; and when it posts next.
     SchedulePosted {
@@ -307,6 +332,39 @@ fn read_state(r: &mut Reader<'_>) -> Result<SubscriptionState, DecodeError> {
         2 => Ok(SubscriptionState::Disabled),
         _ => Err(DecodeError("unknown state of a subscription")),
     }
+}
+
+fn write_said(w: &mut Writer<'_>, said: Said) {
+    match said {
+        Said::Rotated(Signing { made_at, rotations, old_until }) => {
+            w.u8(1);
+            w.u64(made_at.0);
+            w.u32(rotations);
+            w.u64(old_until.0);
+        }
+        Said::Replays(from) => {
+            w.u8(2);
+            w.u64(from.0);
+        }
+        Said::Changed { changed, left } => {
+            w.u8(3);
+            w.u64(changed);
+            w.u64(left);
+        }
+    }
+}
+
+fn read_said(r: &mut Reader<'_>) -> Result<Said, DecodeError> {
+    Ok(match r.u8()? {
+        1 => Said::Rotated(Signing {
+            made_at: TimeMs(r.u64()?),
+            rotations: r.u32()?,
+            old_until: TimeMs(r.u64()?),
+        }),
+        2 => Said::Replays(EventNo(r.u64()?)),
+        3 => Said::Changed { changed: r.u64()?, left: r.u64()? },
+        _ => return Err(DecodeError("unknown answer to a command")),
+    })
 }
 
 /// Length (u32) and text: a specification may be longer than other texts.
@@ -489,6 +547,13 @@ impl Codec for Entry {
                 w.text(name.as_str());
                 write_time(w, *next);
             }
+            Record::CommandDone { subscription, key, said } => {
+                head(w, 25);
+                w.u32(subscription.0);
+                w.bytes(&key.id);
+                w.bytes(&key.command);
+                write_said(w, *said);
+            }
         }
     }
 
@@ -585,6 +650,11 @@ impl Codec for Entry {
                 let matched = (0..count).map(|_| Ok(EventNo(r.u64()?))).collect::<Result<_, _>>()?;
                 Record::Filled { subscription, up_to, matched }
             }
+            25 => Record::CommandDone {
+                subscription: SubscriptionNo(r.u32()?),
+                key: CommandKey { id: r.array()?, command: r.array()? },
+                said: read_said(&mut r)?,
+            },
             _ => return Err(DecodeError("unknown kind: written by a newer build?")),
         };
         r.end()?;

@@ -3,6 +3,7 @@
 use super::{
     Notify,
     record::{SubscriptionNo, TopicNo},
+    remembered::{Commanded, Commands},
     schedule::{Schedule, Schedules},
     subscription::{self, Fill, Subscription},
     topic::{DelayedV2, Topic},
@@ -13,10 +14,11 @@ use serde::{Deserialize, de::DeserializeOwned};
 use std::collections::BTreeMap;
 use units::{Sequence, TimeMs};
 
-const SNAPSHOT_VERSION: u8 = 4;
+const SNAPSHOT_VERSION: u8 = 5;
 /// Those before it, which are read too: the logs that they stand for may have been trimmed. Version
-/// 3 has neither schedules nor subscriptions that are filled, and 2 has delayed events in another
-/// form.
+/// 4 has no commands that were carried out under a key, 3 has neither schedules nor subscriptions
+/// that are filled, and 2 has delayed events in another form.
+const VERSION_WITHOUT_COMMANDS: u8 = 4;
 const VERSION_WITHOUT_SCHEDULES: u8 = 3;
 const VERSION_WITH_MATCHED: u8 = 2;
 
@@ -40,6 +42,9 @@ struct Added {
     fills: BTreeMap<SubscriptionNo, Fill>,
 }
 
+/// What version 5 has besides these: of each subscription that has any.
+type AddedCommands = BTreeMap<SubscriptionNo, Vec<Commanded>>;
+
 /// Whether the present build wrote these bytes.
 pub(super) fn is_newest(snapshot: &[u8]) -> bool {
     snapshot.first() == Some(&SNAPSHOT_VERSION)
@@ -55,7 +60,10 @@ pub(super) fn write(notify: &Notify) -> Vec<u8> {
     let counts = (notify.last_topic, subscriptions, notify.last_subscription);
     let filled = |known: &Subscription| Some((known.number, known.fill?));
     let fills: BTreeMap<SubscriptionNo, Fill> = notify.subscriptions.values().filter_map(filled).collect();
-    let parts = (head, &notify.topics, counts, followed, notify.schedules.all(), fills);
+    let commands = notify.subscriptions.values();
+    let commands: AddedCommands =
+        commands.filter_map(|known| Some((known.number, known.commands.save()?))).collect();
+    let parts = (head, &notify.topics, counts, followed, notify.schedules.all(), fills, commands);
     postcard::to_allocvec(&parts).expect("every part is of plain fields")
 }
 
@@ -63,6 +71,16 @@ pub(super) fn write(notify: &Notify) -> Vec<u8> {
 pub(super) fn restore(bytes: &[u8]) -> Result<Notify, SnapshotError> {
     match bytes.first() {
         Some(&SNAPSHOT_VERSION) => {
+            let (snapshot, added, commands): (Snapshot<Topic>, Added, AddedCommands) = read(bytes)?;
+            let mut notify = built(snapshot, added)?;
+            for (number, commands) in commands {
+                let known = notify.subscriptions.get_mut(&number);
+                let none = || SnapshotError("no subscription that was commanded".into());
+                known.ok_or_else(none)?.commands = Commands::restore(commands);
+            }
+            Ok(notify)
+        }
+        Some(&VERSION_WITHOUT_COMMANDS) => {
             let (snapshot, added): (Snapshot<Topic>, Added) = read(bytes)?;
             built(snapshot, added)
         }

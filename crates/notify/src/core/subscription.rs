@@ -6,7 +6,8 @@
 
 use super::{
     queue::Queue,
-    record::{EventNo, Key, SubscriptionNo, TopicNo, Tried},
+    record::{EventNo, Key, Signing, SubscriptionNo, TopicNo, Tried},
+    remembered::Commands,
     spec::{SubscriptionSpec, SubscriptionState},
     topic::Topic,
 };
@@ -73,16 +74,6 @@ pub struct DeadLetter {
     pub said: String,
 }
 
-/// Which secrets sign its deliveries: that of the last rotation, and until a time also the one
-/// before.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Signing {
-    /// When the subscription was made.
-    pub made_at: TimeMs,
-    pub rotations: u32,
-    pub old_until: TimeMs,
-}
-
 impl DeadLetter {
     fn of(died_at: TimeMs, tried: &Tried) -> Self {
         Self { died_at, attempts: tried.attempt, status: tried.status, said: tried.said.clone() }
@@ -143,6 +134,7 @@ pub(super) struct Subscription {
     /// The first event that it can get.
     pub(super) since: u64,
     pub(super) signing: Signing,
+    pub(super) commands: Commands,
     /// The last event that its filters passed.
     pub(super) last_matched: u64,
     pub(super) fill: Option<Fill>,
@@ -206,6 +198,7 @@ impl Subscription {
             state: SubscriptionState::Active,
             since,
             signing: Signing { made_at, rotations: 0, old_until: TimeMs::default() },
+            commands: Commands::default(),
             last_matched: 0,
             fill: None,
             cursor: since,

@@ -5,8 +5,8 @@ use super::{
     Failure,
     connection::{Connection, Stream, chain},
     guard::{Guard, Judgement},
-    pool::{Pool, Pools},
-    timed,
+    pool::{Budget, Pool, Pools},
+    shortage, timed,
     url::{EndpointUrl, Host},
 };
 use std::{
@@ -18,7 +18,6 @@ use std::{
 };
 use tokio::{
     net::TcpStream,
-    sync::Semaphore,
     time::{Instant, timeout_at},
 };
 use tokio_rustls::{
@@ -31,9 +30,6 @@ use tokio_rustls::{
     },
 };
 
-/// Looks for names that run at the same time, each on a thread of tokio's blocking pool, which has
-/// 512 threads for all that block.
-const RESOLVES_MAX: usize = 64;
 /// Addresses of a name that are tried.
 const ADDRESSES_MAX: usize = 4;
 /// Bytes of the file of roots: that of a whole Linux distribution has 0.25 MB.
@@ -45,7 +41,6 @@ pub(super) struct Dialer {
     pub(super) connect_max: Duration,
     pub(super) response_bytes_max: usize,
     tls: TlsConnector,
-    resolves: Arc<Semaphore>,
 }
 
 impl Dialer {
@@ -61,8 +56,7 @@ impl Dialer {
         let mut config = builder.with_root_certificates(root_store(roots)?).with_no_client_auth();
         config.alpn_protocols = vec![b"http/1.1".to_vec()];
         let tls = TlsConnector::from(Arc::new(config));
-        let resolves = Arc::new(Semaphore::new(RESOLVES_MAX));
-        Ok(Self { guard, connect_max, response_bytes_max, tls, resolves })
+        Ok(Self { guard, connect_max, response_bytes_max, tls })
     }
 
     /// Opens a connection to an address that was resolved and judged for it alone. `address` is
@@ -77,35 +71,19 @@ impl Dialer {
     ) -> Result<Connection, Failure> {
         let found = match url.host() {
             Host::Address(ip) => vec![*ip],
-            Host::Name(name) => timed(deadline, "resolve", self.resolve(pool, name)).await??,
+            Host::Name(name) => timed(deadline, "resolve", resolve(&pools.budget, pool, name)).await??,
         };
         let permitted = permitted(&self.guard, &found, url)?;
-        let permit = timed(deadline, "wait for a connection", pools.permit()).await?;
+        let permit = timed(deadline, "wait for a connection", pools.budget.permit()).await?;
         let tcp = self.connect(&permitted, url.port(), deadline, address).await?;
         let peer = address.unwrap_or(permitted[0]);
         let stream = if url.is_https() { self.secure(tcp, url, deadline).await? } else { Stream::Plain(tcp) };
         Connection::new(stream, peer, self.response_bytes_max, permit).await.map_err(Failure::Protocol)
     }
 
-    async fn resolve(&self, pool: &Pool, name: &Arc<str>) -> Result<Vec<IpAddr>, Failure> {
-        let _of_origin = pool.resolves.acquire().await.expect("the semaphore is never closed");
-        let permit = Arc::clone(&self.resolves).acquire_owned().await.expect("the semaphore is never closed");
-        let of_thread = Arc::clone(name);
-        let looked = tokio::task::spawn_blocking(move || {
-            // The system's resolver cannot be interrupted. The permit stays with its thread, also
-            // when nobody waits for the result any more.
-            let _permit = permit;
-            let addresses = (&*of_thread, 0).to_socket_addrs()?;
-            Ok::<_, io::Error>(addresses.map(|address| address.ip()).collect::<Vec<_>>())
-        });
-        let failed = |why: String| Failure::Resolve(format!("{name}: {why}"));
-        let mut found = looked.await.map_err(|e| failed(chain(&e)))?.map_err(|e| failed(e.to_string()))?;
-        found.dedup();
-        if found.is_empty() { Err(failed("no address".to_owned())) } else { Ok(found) }
-    }
-
     /// Tries one address after another. Each has its part of the time, so that one that does not
-    /// answer leaves some for the next.
+    /// answer leaves some for the next. If one of them could not be tried, it is not known whether
+    /// the endpoint would have answered.
     async fn connect(
         &self,
         addresses: &[IpAddr],
@@ -114,7 +92,7 @@ impl Dialer {
         address: &mut Option<IpAddr>,
     ) -> Result<TcpStream, Failure> {
         let until = deadline.min(Instant::now() + self.connect_max);
-        let mut failed = None;
+        let (mut failed, mut lacks) = (None, None);
         for (at, ip) in addresses.iter().enumerate() {
             *address = Some(*ip);
             let left = until.saturating_duration_since(Instant::now());
@@ -126,11 +104,14 @@ impl Dialer {
                     tcp.set_nodelay(true).map_err(|e| Failure::Connect(format!("{to}: {e}")))?;
                     return Ok(tcp);
                 }
+                Ok(Err(error)) if shortage::kept_from_connecting(&error, to) => {
+                    lacks = Some(Failure::Shortage(format!("connect to {to}: {error}")));
+                }
                 Ok(Err(error)) => failed = Some(Failure::Connect(format!("{to}: {error}"))),
                 Err(_) => failed = Some(Failure::TimedOut("connect")),
             }
         }
-        Err(failed.unwrap_or(Failure::TimedOut("connect")))
+        Err(lacks.or(failed).unwrap_or(Failure::TimedOut("connect")))
     }
 
     async fn secure(&self, tcp: TcpStream, url: &EndpointUrl, deadline: Instant) -> Result<Stream, Failure> {
@@ -141,8 +122,37 @@ impl Dialer {
         };
         let until = deadline.min(Instant::now() + self.connect_max);
         let tls = timed(until, "tls handshake", self.tls.connect(name, tcp)).await?;
-        Ok(Stream::Tls(Box::new(tls.map_err(|e| Failure::Tls(chain(&e)))?)))
+        let tls = tls.map_err(|error| match shortage::is_one(&error) {
+            true => Failure::Shortage(format!("tls: {error}")),
+            false => Failure::Tls(chain(&error)),
+        })?;
+        Ok(Stream::Tls(Box::new(tls)))
     }
+}
+
+async fn resolve(budget: &Budget, pool: &Pool, name: &Arc<str>) -> Result<Vec<IpAddr>, Failure> {
+    let _of_origin = pool.resolves.acquire().await.expect("the semaphore is never closed");
+    let permit = Arc::clone(&budget.looks).acquire_owned().await.expect("the semaphore is never closed");
+    let of_thread = Arc::clone(name);
+    let looked = tokio::task::spawn_blocking(move || {
+        // The system's resolver cannot be interrupted. The permit stays with its thread, also
+        // when nobody waits for the result any more.
+        let _permit = permit;
+        let addresses = (&*of_thread, 0).to_socket_addrs()?;
+        Ok::<_, io::Error>(addresses.map(|address| address.ip()).collect::<Vec<_>>())
+    });
+    let failed = |why: String| Failure::Resolve(format!("{name}: {why}"));
+    // A thread that could not look has not found that there is nothing.
+    let looked = looked.await.map_err(|e| Failure::Shortage(format!("look for {name}: {}", chain(&e))))?;
+    let mut found = looked.map_err(|error| {
+        let lacks = if shortage::is_one(&error) { Some(error.to_string()) } else { None };
+        match lacks.or_else(|| shortage::kept_from_looking().map(|error| error.to_string())) {
+            Some(why) => Failure::Shortage(format!("look for {name}: {why}")),
+            None => failed(error.to_string()),
+        }
+    })?;
+    found.dedup();
+    if found.is_empty() { Err(failed("no address".to_owned())) } else { Ok(found) }
 }
 
 /// The addresses that may be connected to; a failure if there is none.
@@ -170,6 +180,14 @@ fn permitted(guard: &Guard, found: &[IpAddr], url: &EndpointUrl) -> Result<Vec<I
 fn root_store(file: Option<&Path>) -> io::Result<RootCertStore> {
     let mut store = RootCertStore::empty();
     let of_machine = rustls_native_certs::load_native_certs();
+    // Those that could not be read now are there, and would be missed for as long as this runs.
+    for error in &of_machine.errors {
+        if let rustls_native_certs::ErrorKind::Io { inner, path } = &error.kind
+            && shortage::is_one(inner)
+        {
+            return Err(io::Error::new(inner.kind(), format!("roots {}: {inner}", path.display())));
+        }
+    }
     // Old distributions have roots that nothing can read any more.
     store.add_parsable_certificates(of_machine.certs);
     if let Some(file) = file {

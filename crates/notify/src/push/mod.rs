@@ -13,6 +13,7 @@ mod pool;
 mod request;
 mod response;
 mod secret;
+mod shortage;
 mod url;
 
 pub use hyper::body::Bytes;
@@ -25,7 +26,7 @@ use dial::Dialer;
 use guard::Guard;
 use http::{HeaderName, HeaderValue, Request, StatusCode};
 use http_body_util::Full;
-use pool::{Pool, Pools};
+use pool::{Budget, Pool, Pools};
 use std::{fmt, io, net::IpAddr, path::PathBuf, sync::Arc, time::Duration};
 use tokio::time::{Instant, timeout_at};
 use units::TimeMs;
@@ -46,8 +47,11 @@ pub struct Settings {
     pub excerpt_bytes_max: usize,
     /// Connections to one origin (scheme, host and port) that are open at once.
     pub connections_each_max: usize,
-    /// Connections that are open at once.
+    /// Connections that are open at once, over all that share them.
     pub connections_max: usize,
+    /// Looks for names that run at once, over all that share them, each with some files open, and
+    /// on a thread of tokio's blocking pool, which has 512 threads for all that block.
+    pub looks_max: usize,
     /// Milliseconds that a connection is kept open unused.
     pub idle_ms: u64,
     /// Networks that may be delivered to although they are not public, also by plain `http`.
@@ -70,6 +74,7 @@ impl Default for Settings {
             excerpt_bytes_max: 512,
             connections_each_max: 64,
             connections_max: 2_048,
+            looks_max: 64,
             idle_ms: 30_000,
             allowed_networks: Vec::new(),
             http_allowed: false,
@@ -88,6 +93,7 @@ impl Settings {
             ("excerpt_bytes_max", self.excerpt_bytes_max as u64, 0, 64 * 1024),
             ("connections_each_max", self.connections_each_max as u64, 1, 65_536),
             ("connections_max", self.connections_max as u64, 1, 65_536),
+            ("looks_max", self.looks_max as u64, 1, 256),
             ("idle_ms", self.idle_ms, 0, 3_600_000),
         ] {
             if !(least..=most).contains(&value) {
@@ -164,6 +170,9 @@ pub enum Failure {
     /// The connection closed early, no valid HTTP/1.1 came back, or the message cannot be sent as
     /// HTTP or over plain `http`.
     Protocol(String),
+    /// Nothing was sent: this machine had no file handle, port or memory for it. That says nothing
+    /// about the endpoint.
+    Shortage(String),
 }
 
 impl fmt::Display for Failure {
@@ -174,7 +183,7 @@ impl fmt::Display for Failure {
             Self::Connect(why) => write!(f, "connect to {why}"),
             Self::Tls(why) => write!(f, "tls: {why}"),
             Self::TimedOut(phase) => write!(f, "{phase}: timed out"),
-            Self::Protocol(why) => f.write_str(why),
+            Self::Protocol(why) | Self::Shortage(why) => f.write_str(why),
         }
     }
 }
@@ -201,6 +210,18 @@ impl Pusher {
     /// Reads the root certificates; it blocks for some milliseconds. The error names the setting or
     /// the file, and what to do.
     pub fn new(settings: Settings) -> io::Result<Self> {
+        let budget = Arc::new(Budget::new(settings.connections_max, settings.looks_max));
+        Self::within(settings, budget)
+    }
+
+    /// One for other callers, which uses none of this one's connections. Both together have open
+    /// what this one may have: its `connections_max` and `looks_max` hold, and not those of
+    /// `settings`.
+    pub fn beside(&self, settings: Settings) -> io::Result<Self> {
+        Self::within(settings, Arc::clone(&self.pools.budget))
+    }
+
+    fn within(settings: Settings, budget: Arc<Budget>) -> io::Result<Self> {
         settings.check().map_err(|e| io::Error::new(io::ErrorKind::InvalidInput, e))?;
         let guard =
             Guard { allowed_networks: settings.allowed_networks, http_allowed: settings.http_allowed };
@@ -208,10 +229,10 @@ impl Pusher {
         let response_bytes_max = settings.response_bytes_max;
         let dialer = Dialer::new(guard, connect_max, response_bytes_max, settings.roots.as_deref())?;
         let idle_max = Duration::from_millis(settings.idle_ms);
-        let pools = Pools::new(settings.connections_max, settings.connections_each_max, idle_max);
+        let pools = Pools::new(budget, settings.connections_each_max, idle_max);
         Ok(Self {
             dialer,
-            pools: Arc::new(pools),
+            pools,
             total: Duration::from_millis(settings.total_ms),
             response_bytes_max,
             excerpt_bytes_max: settings.excerpt_bytes_max,

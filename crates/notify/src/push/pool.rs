@@ -1,5 +1,5 @@
-//! Connections that are kept open between messages, by origin, and how many may be open at once. It
-//! knows neither names nor certificates.
+//! Connections that are kept open between messages, by origin, and how many may be open at once,
+//! over all that share a [`Budget`]. It knows neither names nor certificates.
 
 use super::connection::Connection;
 use std::{
@@ -25,13 +25,22 @@ const RESOLVES_EACH_MAX: usize = 2;
 /// The longest time between two sweeps.
 const SWEEP_EVERY_MAX: Duration = Duration::from_secs(1);
 
+/// What those that deliver for different callers have together: a connection of one is used by no
+/// other, but it makes room for another.
+pub(super) struct Budget {
+    /// One permit for each connection that may be open.
+    open: Arc<Semaphore>,
+    /// One for each look for a name that runs: it has files open too.
+    pub(super) looks: Arc<Semaphore>,
+    /// Pushes that wait for a permit. While there are any, no connection is kept idle.
+    waiting: AtomicUsize,
+    members: Mutex<Vec<Weak<Pools>>>,
+}
+
 /// The pools of all origins.
 pub(super) struct Pools {
     map: Mutex<Map>,
-    /// One permit for each connection that may be open.
-    open: Arc<Semaphore>,
-    /// Pushes that wait for a permit. While there are any, no connection is kept idle.
-    waiting: AtomicUsize,
+    pub(super) budget: Arc<Budget>,
     each_max: usize,
     idle_max: Duration,
 }
@@ -53,10 +62,40 @@ pub(super) struct Pool {
     idle: Mutex<Vec<Box<Connection>>>,
 }
 
+impl Budget {
+    pub(super) fn new(open_max: usize, looks_max: usize) -> Self {
+        let [open, looks] = [open_max, looks_max].map(|max| Arc::new(Semaphore::new(max)));
+        Self { open, looks, waiting: AtomicUsize::new(0), members: Mutex::default() }
+    }
+
+    /// A permit to open a connection. If too many are open, the one that was idle for longest is
+    /// closed for it, whoever kept it, or the next one that would become idle.
+    pub(super) async fn permit(&self) -> OwnedSemaphorePermit {
+        if let Ok(permit) = Arc::clone(&self.open).try_acquire_owned() {
+            return permit;
+        }
+        let _waiting = Waiting::new(&self.waiting);
+        // After the count has gone up: `keep` then either sees it, or has already put its
+        // connection where this finds it.
+        drop(self.take_longest_idle());
+        Arc::clone(&self.open).acquire_owned().await.expect("the semaphore is never closed")
+    }
+
+    fn take_longest_idle(&self) -> Option<Box<Connection>> {
+        let members: Vec<Arc<Pools>> = lock(&self.members).iter().filter_map(Weak::upgrade).collect();
+        let oldest = members.iter().filter_map(|pools| Some((pools.idle_since()?, pools)));
+        oldest.min_by_key(|(at, _)| *at)?.1.take_longest_idle()
+    }
+}
+
 impl Pools {
-    pub(super) fn new(open_max: usize, each_max: usize, idle_max: Duration) -> Self {
-        let open = Arc::new(Semaphore::new(open_max));
-        Self { map: Mutex::default(), open, waiting: AtomicUsize::new(0), each_max, idle_max }
+    pub(super) fn new(budget: Arc<Budget>, each_max: usize, idle_max: Duration) -> Arc<Self> {
+        let pools = Arc::new(Self { map: Mutex::default(), budget, each_max, idle_max });
+        let mut members = lock(&pools.budget.members);
+        members.retain(|member| member.strong_count() > 0);
+        members.push(Arc::downgrade(&pools));
+        drop(members);
+        pools
     }
 
     /// The pool of an origin. Within a runtime of tokio.
@@ -78,19 +117,6 @@ impl Pools {
         pool
     }
 
-    /// A permit to open a connection. If too many are open, the one that was idle for longest is
-    /// closed for it, or the next one that would become idle.
-    pub(super) async fn permit(&self) -> OwnedSemaphorePermit {
-        if let Ok(permit) = Arc::clone(&self.open).try_acquire_owned() {
-            return permit;
-        }
-        let _waiting = Waiting::new(&self.waiting);
-        // After the count has gone up: `keep` then either sees it, or has already put its
-        // connection where this finds it.
-        drop(self.take_longest_idle());
-        Arc::clone(&self.open).acquire_owned().await.expect("the semaphore is never closed")
-    }
-
     /// Keeps a connection that is ready for the next message; or closes it, if it is old, or if
     /// another one waits for room.
     pub(super) fn keep(&self, pool: &Pool, mut connection: Box<Connection>) {
@@ -99,9 +125,15 @@ impl Pools {
             return;
         }
         let mut idle = lock(&pool.idle);
-        if self.waiting.load(SeqCst) == 0 {
+        if self.budget.waiting.load(SeqCst) == 0 {
             idle.push(connection);
         }
+    }
+
+    /// Since when the connection is idle that has been so for longest.
+    fn idle_since(&self) -> Option<Instant> {
+        let map = lock(&self.map);
+        map.pools.values().filter_map(|pool| lock(&pool.idle).first().map(|kept| kept.used)).min()
     }
 
     fn take_longest_idle(&self) -> Option<Box<Connection>> {

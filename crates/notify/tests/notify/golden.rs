@@ -2,6 +2,7 @@
 //! trimmed since.
 
 use crate::world::{World, by, delivered, event, failed, id, spec, topic};
+use contracts::CommandKey;
 use notify::{
     core::{Command, From, NewEvent, Notify, Post, Reply, record::EventNo, spec::SubscriptionSpec},
     filter::Filter,
@@ -13,6 +14,7 @@ use units::DurationMs;
 const VERSION_2: &[u8] = include_bytes!("golden/snapshot-2.bin");
 const VERSION_3: &[u8] = include_bytes!("golden/snapshot-3.bin");
 const VERSION_4: &[u8] = include_bytes!("golden/snapshot-4.bin");
+const VERSION_5: &[u8] = include_bytes!("golden/snapshot-5.bin");
 
 /// A service with something of everything that snapshots of all versions have.
 fn world() -> World {
@@ -32,7 +34,7 @@ fn world() -> World {
 }
 
 /// And what came with version 4.
-fn newest_world() -> World {
+fn world_4() -> World {
     let mut world = world();
     let schedule = r#"{"topic":"sales","cron":"0 10 * * *","event":{"source":"/s","type":"t"}}"#;
     let spec = serde_json::from_str(schedule).unwrap();
@@ -44,11 +46,24 @@ fn newest_world() -> World {
     world
 }
 
+/// And what came with version 5.
+fn newest_world() -> World {
+    let mut world = world_4();
+    let redrive = |number| Command::Redrive { name: id("all"), event: Some(EventNo(number)), by: by() };
+    let replay = Command::Replay { name: id("paid"), from: From::Event(EventNo(2)), by: by() };
+    let rotate = Command::RotateSecret { name: id("paid"), overlap: DurationMs::seconds(60), by: by() };
+    for (number, command) in [replay, rotate, redrive(2), redrive(1)].into_iter().enumerate() {
+        let key = CommandKey { id: [number as u8; 16], command: [7; 16] };
+        world.ask(Command::Once { key, command: Box::new(command) });
+    }
+    world
+}
+
 #[test]
 fn the_newest_version_is_read_as_it_was_written() {
     let newest = newest_world().worker.machine().snapshot();
-    assert!(newest == VERSION_4, "the newest version has other bytes: give them a number of their own");
-    let restored = Notify::restore(VERSION_4).unwrap();
+    assert!(newest == VERSION_5, "the newest version has other bytes: give them a number of their own");
+    let restored = Notify::restore(VERSION_5).unwrap();
     assert!(restored.snapshot() == newest);
     assert!(
         matches!(Machine::read(&restored, &Command::Fills), Some(Reply::Fills(fills)) if fills.len() == 1)
@@ -58,10 +73,10 @@ fn the_newest_version_is_read_as_it_was_written() {
 #[test]
 fn a_snapshot_of_each_version_is_read_and_written_as_the_newest() {
     let now = world();
-    let newest = now.worker.machine().snapshot();
-    for (version, bytes) in [(2, VERSION_2), (3, VERSION_3)] {
+    for (version, bytes, now) in [(2, VERSION_2, &now), (3, VERSION_3, &now), (4, VERSION_4, &world_4())] {
         assert_eq!(bytes[0], version);
         let restored = Notify::restore(bytes).unwrap();
+        let newest = now.worker.machine().snapshot();
         assert!(restored.snapshot() == newest, "version {version} is read as something else");
         let topics = Machine::read(&restored, &Command::Topics);
         assert_eq!(topics, Machine::read(now.worker.machine(), &Command::Topics));

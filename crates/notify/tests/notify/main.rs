@@ -4,6 +4,7 @@ mod core_rules;
 mod earlier;
 mod full_disk;
 mod golden;
+mod once;
 mod paced;
 mod pulled;
 mod replay_far_back;

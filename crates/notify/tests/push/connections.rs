@@ -1,7 +1,7 @@
 //! Connections are kept and used again, no more than allowed are open, and one that the endpoint
 //! closed costs no message.
 
-use crate::endpoint::{NO_CONTENT, NOW, Peer, Server, message, push, pusher};
+use crate::endpoint::{NO_CONTENT, NOW, Peer, Server, message, push, pusher, settings};
 use notify::push::{Failure, Outcome, Pusher, Settings};
 use std::{
     sync::{
@@ -187,6 +187,27 @@ async fn an_idle_connection_makes_room_for_another_endpoint() {
     }
     let open = || servers.iter().map(|server| server.seen.open.load(SeqCst)).sum::<usize>();
     until("two open connections", || open() == 2).await;
+}
+
+#[tokio::test]
+async fn those_who_deliver_for_different_callers_have_no_more_open_together_and_share_none() {
+    let of_operators = pusher(|settings| settings.connections_max = 3);
+    let [of_tenants, of_tests] = [(); 2].map(|()| of_operators.beside(settings()).unwrap());
+    let pushers = [of_operators, of_tenants, of_tests];
+    let mut servers = Vec::new();
+    for _ in 0..4 {
+        servers.push(Server::answering(NO_CONTENT).await);
+    }
+    let open = || servers.iter().map(|server| server.seen.open.load(SeqCst)).sum::<usize>();
+    // All keep what they have, and each makes room for the others.
+    for server in &servers {
+        for (at, pusher) in pushers.iter().enumerate() {
+            assert_eq!(push(pusher, server).await.outcome, ACCEPTED);
+            assert_eq!(server.seen.accepted(), at + 1, "a connection of its own");
+        }
+    }
+    until("three open connections", || open() == 3).await;
+    assert!(servers.iter().all(|server| server.seen.open_max.load(SeqCst) <= 3));
 }
 
 #[tokio::test]

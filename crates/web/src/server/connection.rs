@@ -152,29 +152,30 @@ impl Drop for InHand {
 
 /// The transport of a connection's bytes.
 pub(super) trait Stream: AsyncRead + AsyncWrite + Unpin + Send + 'static {
-    /// Waits for bytes or for the end of the stream, and returns the number of bytes that it
-    /// peeked: at most one.
-    fn poll_peeked(&self, cx: &mut Context<'_>) -> Poll<io::Result<usize>>;
+    /// Waits for bytes or for the end of the stream, and returns whether that has come. What was
+    /// read of a stream that cannot be peeked at is put into `early`: at most one byte.
+    fn poll_ended(&mut self, early: &mut Bytes, cx: &mut Context<'_>) -> Poll<io::Result<bool>>;
 }
 
 impl Stream for TcpStream {
-    fn poll_peeked(&self, cx: &mut Context<'_>) -> Poll<io::Result<usize>> {
-        self.poll_peek(cx, &mut ReadBuf::new(&mut [0; 1]))
+    fn poll_ended(&mut self, _early: &mut Bytes, cx: &mut Context<'_>) -> Poll<io::Result<bool>> {
+        self.poll_peek(cx, &mut ReadBuf::new(&mut [0; 1])).map_ok(|peeked| peeked == 0)
     }
 }
 
-/// Such a stream never serves a [`Visit::One`], so it is never peeked.
 impl Stream for Box<TlsStream<TcpStream>> {
-    fn poll_peeked(&self, _: &mut Context<'_>) -> Poll<io::Result<usize>> {
-        Poll::Pending
+    fn poll_ended(&mut self, early: &mut Bytes, cx: &mut Context<'_>) -> Poll<io::Result<bool>> {
+        let mut byte = [0; 1];
+        let mut part = ReadBuf::new(&mut byte);
+        std::task::ready!(Pin::new(self).poll_read(cx, &mut part))?;
+        *early = Bytes::copy_from_slice(part.filled());
+        Poll::Ready(Ok(early.is_empty()))
     }
 }
 
 /// How much of a connection hyper may read.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Visit {
-    /// All requests until the connection is idle.
-    Open,
     /// One request of this many bytes; hyper may not read what follows it.
     One(u64),
     /// One request whose length only hyper finds out. The connection ends with it.
@@ -188,9 +189,6 @@ pub(super) struct Patience {
     pub(super) first: Duration,
     /// While it is idle and the server drains.
     pub(super) drain: Duration,
-    /// Whether heads are read by the parser of the loops before hyper reads them: it refuses what
-    /// two parsers might read differently.
-    pub(super) is_strict: bool,
 }
 
 /// Serves one connection until either side ends it, it idles too long, it is told to close, or the
@@ -224,15 +222,14 @@ pub(super) async fn serve<S, F, A>(
             }
         }
         idle_max = Duration::from_secs(settings.idle_timeout_seconds);
-        let visit = match patience.is_strict {
-            true => tokio::select! {
-                visit = read_head(&mut stream, &mut early, settings) => match visit {
-                    Some(visit) => visit,
-                    None => return,
-                },
-                () = entry.told_to_close() => return,
+        // Heads are read by the parser of the loops before hyper reads them: it refuses what two
+        // parsers might read differently.
+        let visit = tokio::select! {
+            visit = read_head(&mut stream, &mut early, settings) => match visit {
+                Some(visit) => visit,
+                None => return,
             },
-            false => Visit::Open,
+            () = entry.told_to_close() => return,
         };
         // Boxed, so that an idle connection's task needs no room for it.
         let of_roll = Some(Arc::clone(&entry));
@@ -313,7 +310,7 @@ where
         early,
         left: match visit {
             Visit::One(bytes) => bytes,
-            Visit::Open | Visit::Last => u64::MAX,
+            Visit::Last => u64::MAX,
         },
         activity: Arc::clone(&activity),
     });
@@ -447,15 +444,15 @@ impl<S: Stream> AsyncRead for Watched<S> {
 impl<S: Stream> Watched<S> {
     /// After the last byte that hyper may read: it learns of the end of the stream, and of nothing
     /// else.
-    fn poll_end(&self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+    fn poll_end(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         if !self.early.is_empty() {
             return Poll::Pending;
         }
-        match std::task::ready!(self.stream.poll_peeked(cx))? {
-            0 => Poll::Ready(Ok(())),
+        match std::task::ready!(self.stream.poll_ended(&mut self.early, cx))? {
+            true => Poll::Ready(Ok(())),
             // The next request has arrived, and is read later. hyper is polled again when its
             // answer is ready.
-            _ => Poll::Pending,
+            false => Poll::Pending,
         }
     }
 

@@ -12,11 +12,12 @@ pub use crate::net::Peer;
 pub use tls::Tls;
 
 use crate::{
+    api_keys::{Role, Wanted},
     limits::{Reason, Share, Shares},
     operation::{Answered, Callers, Operation, preflights, router},
     page,
     pressure::CLOSED_AT_ONCE,
-    problem::{self, Explained, NOT_FOUND, Problem, RATE_LIMITED},
+    problem::{self, Explained, KEY_REFUSED, NOT_FOUND, Problem, RATE_LIMITED, RIGHT_REFUSED},
     protection::{DRAIN_GRACE, NO_OPERATION, Protection, drained_for},
     warning::Warning,
     wire::{LOW_SECONDS, Pace, Seat, Travelling, refuse_denied},
@@ -153,6 +154,21 @@ enum LetIn {
     NoTurn(Problem),
 }
 
+/// What a request on an operators' listener shows of its caller, before it is routed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Shown {
+    /// A key or a session that is valid, of an operator or a tenant.
+    Key,
+    WrongKey,
+    /// No key, for what proves its caller in another way, or says nothing to a stranger.
+    NothingYet,
+    Nothing,
+}
+
+/// Paths that are answered without a key also in denied networks: a link proves its caller with its
+/// own key, and monitors must not take a server for dead because its operators denied a network.
+const PROVEN_ELSEWHERE: [&str; 4] = ["/sign-in", "/healthz", "/readyz", "/metrics"];
+
 /// Marks the answer to a request that got no turn.
 #[derive(Clone, Copy)]
 struct NoTurn;
@@ -195,7 +211,7 @@ impl Listening {
         if callers == Callers::Public {
             operations.extend(preflights(&operations, &protection.cors));
         }
-        let router = router(operations, callers, &protection.api_keys)
+        let router = router(operations, &protection.api_keys)
             .fallback(|| async { Problem::new(&NOT_FOUND, "no such path: see /api/v1/openapi.json") })
             .with_state(state);
         let open_max = open_max.clamp(1, u32::MAX as usize).min(Semaphore::MAX_PERMITS);
@@ -461,7 +477,7 @@ impl Listening {
     /// A balancer, or an exempt address: many people may share one connection.
     fn speaks_for_others(&self, peer: IpAddr) -> bool {
         let addresses = &self.protection.addresses;
-        !self.is_public() || addresses.is_trusted(peer) || addresses.is_exempt(peer)
+        addresses.is_trusted(peer) || addresses.is_exempt(peer)
     }
 
     fn seconds(&self) -> u32 {
@@ -510,12 +526,8 @@ impl Listening {
             true => settings.idle_timeout_seconds,
             false => settings.header_timeout_seconds,
         };
-        let patience = Patience {
-            first: Duration::from_secs(first),
-            drain: self.protection.drain_patience(peer),
-            // Behind TLS a stream cannot be peeked at, and so not be cut at the end of a request.
-            is_strict: self.tls.is_none(),
-        };
+        let patience =
+            Patience { first: Duration::from_secs(first), drain: self.protection.drain_patience(peer) };
         let draining = self.protection.draining.clone();
         connection::serve(stream, settings, patience, draining, entry, answer).await;
     }
@@ -576,14 +588,43 @@ impl Listening {
         }
     }
 
-    /// Lets a request be answered, after the others if its connection asks too fast.
-    async fn let_in(&self, peer: IpAddr, address: IpAddr, entry: Option<&Entry>) -> Result<(), LetIn> {
-        // Operators must not lock themselves out.
-        if !self.is_public() {
-            return Ok(());
+    /// What a request on an operators' listener shows of its caller.
+    fn shown(&self, request: &Request<Body>) -> Shown {
+        if self.is_public() {
+            return Shown::Nothing;
         }
-        refuse_denied(&self.protection, address).map_err(LetIn::Refused)?;
-        self.protection.let_read(address, self.protection.now()).map_err(LetIn::Refused)?;
+        let (keys, path) = (&self.protection.api_keys, request.uri().path());
+        match keys.authorize(request.headers(), Wanted { role: Role::ReadOnly, rights: &[], is_form: false })
+        {
+            Err(problem) if problem.is(&KEY_REFUSED) => Shown::WrongKey,
+            Err(problem) if problem.is(&RIGHT_REFUSED) => Shown::Key,
+            Err(_) if PROVEN_ELSEWHERE.contains(&path) => Shown::NothingYet,
+            Err(_) => Shown::Nothing,
+            Ok(_) => Shown::Key,
+        }
+    }
+
+    /// Lets a request be answered, after the others if its connection asks too fast.
+    async fn let_in(
+        &self,
+        peer: IpAddr,
+        (address, shown): (IpAddr, Shown),
+        entry: Option<&Entry>,
+    ) -> Result<(), LetIn> {
+        let now = self.protection.now();
+        match shown {
+            // Operators must not lock themselves out, and tenants have limits of their own.
+            Shown::Key => return Ok(()),
+            Shown::NothingYet => {}
+            Shown::WrongKey | Shown::Nothing => {
+                refuse_denied(&self.protection, address).map_err(LetIn::Refused)?;
+            }
+        }
+        match shown {
+            // Whoever guesses is let in as seldom as for what costs most.
+            Shown::WrongKey => self.protection.let_ask(address, now).map_err(LetIn::Refused)?,
+            _ => self.protection.let_read(address, now).map_err(LetIn::Refused)?,
+        }
         // The loops have turns of their own, before they hand a connection over.
         let Some(entry) = entry.filter(|_| !self.speaks_for_others(peer)) else { return Ok(()) };
         let now = self.seconds();
@@ -615,8 +656,9 @@ impl Listening {
         let address = addresses.believed_address(peer, forwarded.map(HeaderValue::as_bytes));
         request.extensions_mut().insert(Peer(address));
         let mut router = self.router.clone();
+        let shown = self.shown(&request);
         let called = AssertUnwindSafe(async {
-            match self.let_in(peer, address, entry).await {
+            match self.let_in(peer, (address, shown), entry).await {
                 Ok(()) => router.call(request).await,
                 Err(LetIn::Refused(problem)) => Ok(problem.into_response()),
                 Err(LetIn::NoTurn(problem)) => {

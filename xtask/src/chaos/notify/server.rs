@@ -19,7 +19,7 @@ pub(super) const PATIENCE: Duration = Duration::from_secs(120);
 pub(super) const CANNOT_BE_BROUGHT_BACK: &str = "the message service cannot be brought back";
 
 /// What it writes when it has to wait for room.
-const WAITS_FOR_ITS_LOG: &str = "the message service waits until its log can be opened";
+const WAITS_FOR_ITS_LOG: &str = "the message service waits: it is tried again";
 
 pub(super) struct Server {
     binary: PathBuf,

@@ -520,6 +520,10 @@ impl Sales for FakeSales {
         self.sales.lock().unwrap().iter().map(|(id, _)| id.clone()).collect()
     }
 
+    fn message_service(&self) -> gate::ports::MessageService {
+        gate::ports::MessageService::Runs
+    }
+
     fn down(&self) -> Vec<SaleId> {
         self.down.lock().unwrap().clone()
     }
