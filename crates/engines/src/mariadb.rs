@@ -349,7 +349,6 @@ impl Statements for Current<'_> {
     }
 }
 
-#[expect(clippy::needless_pass_by_value, reason = "it is passed as a function")]
 fn of_server(error: mysql_async::Error) -> SqlError {
     let why = error.to_string();
     let mysql_async::Error::Server(error) = error else {

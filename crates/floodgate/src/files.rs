@@ -24,6 +24,8 @@ pub(crate) struct Room {
     pub(crate) of_messages: usize,
     /// For gates in processes of their own: a socket for each.
     pub(crate) of_gates: usize,
+    /// For the store: its connections, and the files of its databases.
+    pub(crate) of_store: usize,
     /// For what is no connection: logs, their next segments, snapshots and readers of a hundred
     /// sales, secrets and lists that are read again, and the files of the process itself.
     pub(crate) of_logs: usize,
@@ -32,20 +34,30 @@ pub(crate) struct Room {
 impl Room {
     /// All but the shoppers'.
     pub(crate) fn of_others(self) -> usize {
-        self.of_operators + self.of_messages + self.of_gates + self.of_logs
+        self.of_operators + self.of_messages + self.of_gates + self.of_store + self.of_logs
     }
+}
+
+/// How many files are wanted for what, at the most.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Wanted {
+    pub(crate) operators: usize,
+    pub(crate) messages: usize,
+    pub(crate) gates: usize,
+    pub(crate) store: usize,
 }
 
 /// Divides the open files. However few there are, connections leave half of them to the logs: a
 /// sale whose log cannot make its next segment pauses.
-pub(crate) fn room(limit: u64, operators_max: usize, messages_max: usize, gates_max: usize) -> Room {
+pub(crate) fn room(limit: u64, wanted: Wanted) -> Room {
     const OF_LOGS_MAX: usize = 676;
     let limit = usize::try_from(limit).unwrap_or(usize::MAX);
-    let of_operators = operators_max.min(limit / 8).max(1);
-    let of_messages = messages_max.min(limit / 8);
-    let of_gates = gates_max.min((limit / 64).max(1));
+    let of_operators = wanted.operators.min(limit / 8).max(1);
+    let of_messages = wanted.messages.min(limit / 8);
+    let of_gates = wanted.gates.min((limit / 64).max(1));
+    let of_store = wanted.store.min(limit / 10);
     let of_logs = OF_LOGS_MAX.min(limit / 2);
-    let room = Room { of_shoppers: 0, of_operators, of_messages, of_gates, of_logs };
+    let room = Room { of_shoppers: 0, of_operators, of_messages, of_gates, of_store, of_logs };
     Room { of_shoppers: limit.saturating_sub(room.of_others()).max(1), ..room }
 }
 
@@ -68,18 +80,19 @@ mod tests {
     #[test]
     fn connections_leave_files_to_the_logs_at_every_limit() {
         for limit in (16..3000).chain([20_000, 65_536, 1 << 20, u64::MAX]) {
-            let room = room(limit, 1024, 1680, 64);
+            let room = room(limit, Wanted { operators: 1024, messages: 1680, gates: 64, store: 2112 });
             assert!(room.of_shoppers.saturating_add(room.of_others()) as u64 <= limit);
             assert!(room.of_shoppers > 0 && room.of_operators > 0, "{limit}");
             assert!(room.of_logs as u64 >= (limit / 2).min(676), "{limit}");
         }
-        let of = |limit, messages_max, gates_max| {
-            let Room { of_shoppers, of_operators, of_messages, of_gates, of_logs } =
-                room(limit, 1024, messages_max, gates_max);
-            [of_shoppers, of_operators, of_messages, of_gates, of_logs]
+        let of = |limit, messages, gates, store| {
+            let Room { of_shoppers, of_operators, of_messages, of_gates, of_store, of_logs } =
+                room(limit, Wanted { operators: 1024, messages, gates, store });
+            [of_shoppers, of_operators, of_messages, of_gates, of_store, of_logs]
         };
-        assert_eq!(of(20_000, 1680, 64), [16_556, 1024, 1680, 64, 676]);
-        assert_eq!(of(20_000, 0, 0), [18_300, 1024, 0, 0, 676]);
-        assert_eq!(of(256, 1680, 64), [60, 32, 32, 4, 128]);
+        assert_eq!(of(20_000, 1680, 64, 0), [16_556, 1024, 1680, 64, 0, 676]);
+        assert_eq!(of(20_000, 1680, 64, 2112), [14_556, 1024, 1680, 64, 2000, 676]);
+        assert_eq!(of(20_000, 0, 0, 0), [18_300, 1024, 0, 0, 0, 676]);
+        assert_eq!(of(256, 1680, 64, 0), [60, 32, 32, 4, 0, 128]);
     }
 }

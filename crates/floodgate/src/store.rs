@@ -100,6 +100,11 @@ impl Serialize for Place {
     }
 }
 
+/// Files of the databases: of SQLite seven, each with three connections; of a server eight each.
+const FILES_OF_DATABASES: usize = 64;
+/// With fewer connections there is no store.
+const OPEN_MIN: usize = 16;
+
 /// `payments` for the provider that is built in, and takes no money.
 const SANDBOX: &str = "sandbox";
 
@@ -139,6 +144,17 @@ impl Config {
             ));
         }
         None
+    }
+
+    /// Open files that the store may need.
+    pub(crate) fn files_max(&self, is_demo: bool) -> usize {
+        if self.listen.is_empty() && !is_demo { 0 } else { self.open_max + FILES_OF_DATABASES }
+    }
+
+    /// Makes do with so many files. Returns false if they are too few.
+    pub(crate) fn fit(&mut self, files_max: usize) -> bool {
+        self.open_max = self.open_max.min(files_max.saturating_sub(FILES_OF_DATABASES));
+        self.open_max >= OPEN_MIN
     }
 
     /// Whether payments are the sandbox's, which takes no money.

@@ -93,7 +93,16 @@ pub(crate) fn run(context: Context, args: &Args, data_given: bool) -> CommandRes
     let kept = scratch.is_none().then(|| data.dir().to_owned());
     let mut gate_config = context.config.gate.clone();
     let mut notify_config = context.config.notify.clone();
-    let room = fit_connections(&mut gate_config, &mut notify_config, join::GATES_MAX);
+    let mut store_config = context.config.store.clone();
+    let of_store = match notify_config.listen.is_empty() {
+        true => 0,
+        false => store_config.files_max(args.demo),
+    };
+    let room = fit_connections(&mut gate_config, &mut notify_config, (join::GATES_MAX, of_store));
+    let fits_store = store_config.fit(room.of_store);
+    if of_store > 0 && !fits_store {
+        tracing::error!("the store is not served: there are too few open files (see `ulimit -n`)");
+    }
     let asks_for_challenges = gate_config.challenge.mode != gate::config::ChallengeMode::Off;
     let registry = Arc::new(Registry::open(data, context.config.sale)?);
     sold_out::forget(registry.dir(), &registry.all());
@@ -110,7 +119,10 @@ pub(crate) fn run(context: Context, args: &Args, data_given: bool) -> CommandRes
             Err(error) if args.role == Role::Sale => return Err(error.into()),
             Err(error) => tracing::warn!(%error, "no gate in a process of its own can join"),
         }
-        let store = bind_store(&context, &gate_config, &api_keys, registry.dir(), args.demo)?;
+        let store = match fits_store {
+            true => bind_store(store_config, &gate_config, &api_keys, registry.dir(), args.demo)?,
+            false => None,
+        };
         if let Some(store) = store.as_ref().filter(|_| args.demo) {
             // Its pages have the sale's script.
             for host in ["127.0.0.1", "localhost"] {
@@ -203,7 +215,7 @@ fn run_gate(context: &Context, args: &Args, socket: &Path) -> CommandResult {
     let mut config = context.config.gate.clone();
     config.admin_listen = args.admin_listen.unwrap_or(SocketAddr::from(([127, 0, 0, 1], 0)));
     let mut no_messages = notify::config::Config { listen: String::new(), ..context.config.notify.clone() };
-    let room = fit_connections(&mut config, &mut no_messages, 0);
+    let room = fit_connections(&mut config, &mut no_messages, (0, 0));
     let keys = Arc::new(gate::Keyring::open_existing(data)?);
     let api_keys = Arc::new(web::api_keys::ApiKeys::open(data)?);
     let jwt = web::jwt::JwtVerifier::open("gate", &config.jwt, &data.join("keys/jwt.key"))?;
@@ -240,10 +252,10 @@ fn run_gate(context: &Context, args: &Args, socket: &Path) -> CommandResult {
 fn fit_connections(
     config: &mut gate::Config,
     notify: &mut notify::config::Config,
-    gates: usize,
+    (gates, store): (usize, usize),
 ) -> files::Room {
     let connections = &mut config.connections;
-    let room = room_for_connections(connections.open_max, notify, gates);
+    let room = room_for_connections(connections.open_max, notify, (gates, store));
     connections.open_max = connections.open_max.min(room.of_shoppers);
     let (open_max, limits) = (connections.open_max, &mut config.limits);
     if limits.leave_room(open_max) {
@@ -284,7 +296,7 @@ fn bind_messages(
 
 /// The store's listener, unless the configuration has none.
 fn bind_store(
-    context: &Context,
+    config: store::Config,
     gate: &gate::Config,
     api_keys: &Arc<web::api_keys::ApiKeys>,
     data: &Path,
@@ -299,13 +311,8 @@ fn bind_store(
         true => Some(store::Signer { secret: gate::open_jwt_secret(data)?, config: jwt.clone() }),
         false => None,
     };
-    if context.config.notify.listen.is_empty() {
-        // A demo without a message service has no store; a configuration with one is refused
-        // before.
-        return Ok(None);
-    }
     let bound = store::bind(store::Options {
-        config: context.config.store.clone(),
+        config,
         connections: gate.connections.clone(),
         limits: gate.limits.addresses(),
         api_keys: Arc::clone(api_keys),
@@ -359,10 +366,14 @@ fn start_logging(context: &Context) {
 
 /// How many connections the limit of open files allows; the kernel's table is grown for them at
 /// once.
-fn room_for_connections(wanted: usize, notify: &mut notify::config::Config, gates: usize) -> files::Room {
+fn room_for_connections(
+    wanted: usize,
+    notify: &mut notify::config::Config,
+    (gates, store): (usize, usize),
+) -> files::Room {
     let limit = files::raise_limit();
     let messages = if notify.listen.is_empty() { 0 } else { notify.files_max() };
-    let room = files::room(limit, gate::ADMIN_OPEN_MAX, messages, gates);
+    let room = files::room(limit, files::Wanted { operators: gate::ADMIN_OPEN_MAX, messages, gates, store });
     notify.fit(room.of_messages);
     files::reserve(limit.min((wanted + room.of_others()) as u64));
     if room.of_shoppers < wanted {
