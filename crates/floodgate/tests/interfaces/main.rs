@@ -24,6 +24,7 @@ mod hostile_crowds;
 mod lifecycle;
 mod log_in_words;
 mod logs_on_nats;
+mod message_service_connections;
 mod message_service_waits;
 mod messages;
 mod no_handles_for_deliveries;
