@@ -25,6 +25,7 @@ mod lifecycle;
 mod log_ahead_of_the_clock;
 mod log_in_words;
 mod logs_on_nats;
+mod message_service_connections;
 mod message_service_waits;
 mod messages;
 mod no_handles_for_deliveries;
