@@ -42,7 +42,7 @@ impl Actor {
     pub const NOTIFY: &str = "notify";
     pub const ENDPOINT: &str = "endpoint";
     /// The store of this process, which confirms and releases holds.
-    pub const STORE: &str = "store";
+    pub const STORE: &str = "floodgate-store";
     /// The names by which logs call what no API key has asked for. None of them may be the name of
     /// a key, or its commands could not be told from what is done by itself.
     pub const SYSTEM: [&str; 9] = [

@@ -139,8 +139,16 @@ fn run_all(mut server: Server, jobs: &Mutex<Receiver<Asked>>) {
 
 impl Server {
     fn run(&mut self, job: &mut dyn Job, is_write: bool) -> Result<(), SqlError> {
+        // One that broke while nobody used it is made again.
+        if let Some(open) = &mut self.connection
+            && self.runtime.block_on(begin(&mut open.conn, is_write)).is_err()
+        {
+            self.connection = None;
+        }
         if self.connection.is_none() {
-            self.connection = Some(self.connect()?);
+            let mut open = self.connect()?;
+            self.runtime.block_on(begin(&mut open.conn, is_write))?;
+            self.connection = Some(open);
         }
         let open = self.connection.as_mut().expect("it was opened");
         let done = transaction(&self.runtime, open, job, is_write);
@@ -179,15 +187,22 @@ impl Server {
     }
 }
 
+async fn begin(conn: &mut Conn, is_write: bool) -> Result<(), SqlError> {
+    let text = if is_write { "START TRANSACTION READ WRITE" } else { "START TRANSACTION READ ONLY" };
+    match tokio::time::timeout(STATEMENT_MAX, conn.query_drop(text)).await {
+        Ok(done) => done.map_err(of_server),
+        Err(_) => Err(SqlError::Shortage("the database's server does not answer".into())),
+    }
+}
+
+/// Runs what has begun, and ends it.
 fn transaction(
     runtime: &Runtime,
     open: &mut Open,
     job: &mut dyn Job,
     is_write: bool,
 ) -> Result<(), SqlError> {
-    let begin = if is_write { "START TRANSACTION READ WRITE" } else { "START TRANSACTION READ ONLY" };
     let mut current = Current { runtime, open, failed: None };
-    current.plain(begin)?;
     // A panic is the function's own: its caller is told, and the others go on.
     let verdict =
         catch_unwind(AssertUnwindSafe(|| job.run(&mut Tx(&mut current)))).unwrap_or(Verdict::Rollback);

@@ -17,6 +17,7 @@ use tokio::{
     sync::{Mutex, Notify},
     task::JoinSet,
 };
+use web::warning::Warning;
 
 /// Events that are taken at once.
 const PULL_MAX: usize = 500;
@@ -282,12 +283,15 @@ async fn follow<F>(inbox: Arc<dyn Inbox>, what: &'static str, take: impl Fn(Vec<
 where
     F: Future<Output = Vec<(Receipt, Ended)>>,
 {
+    let mut warning = Warning::default();
     loop {
         let pulled = match inbox.pull(PULL_MAX, PULL_WAIT).await {
             Ok(pulled) if pulled.is_empty() => continue,
             Ok(pulled) => pulled,
             Err(error) => {
-                tracing::warn!(%error, what, "orders: events are not to be had now");
+                if let Some(count) = warning.due() {
+                    tracing::warn!(%error, what, count, "orders: events are not to be had now");
+                }
                 tokio::time::sleep(AGAIN_AFTER).await;
                 continue;
             }

@@ -12,6 +12,7 @@ use engines::sql::{Sql, SqlError};
 use std::{sync::Arc, time::Duration};
 use tokio::task::JoinSet;
 use units::DurationMs;
+use web::warning::Warning;
 
 /// Tasks that are done at once, and that are read at once.
 const AT_ONCE: usize = 16;
@@ -35,12 +36,17 @@ enum Tried {
 impl Service {
     /// Does what is due, for ever.
     pub(crate) async fn do_tasks(self: Arc<Self>) {
+        let mut warning = Warning::default();
         loop {
             let mut is_more = false;
             for shard in self.needs.shards.all() {
                 match Arc::clone(&self).do_due(shard).await {
                     Ok(count) => is_more |= count == READ_MAX,
-                    Err(error) => tracing::warn!(%error, "orders: what is due cannot be read now"),
+                    Err(error) => {
+                        if let Some(count) = warning.due() {
+                            tracing::warn!(%error, count, "orders: what is due cannot be read now");
+                        }
+                    }
                 }
             }
             if !is_more {
@@ -146,12 +152,17 @@ impl Service {
 
     /// Tells others what became of orders, for ever.
     pub(crate) async fn tell_others(self: Arc<Self>, posts: Arc<dyn Posts>) {
+        let mut warning = Warning::default();
         loop {
             let mut is_more = false;
             for shard in self.needs.shards.all() {
                 match tell(shard, &*posts).await {
                     Ok(count) => is_more |= count == TOLD_MAX,
-                    Err(error) => tracing::warn!(%error, "orders: events wait, they cannot be told now"),
+                    Err(error) => {
+                        if let Some(count) = warning.due() {
+                            tracing::warn!(%error, count, "orders: events wait, they cannot be told now");
+                        }
+                    }
                 }
             }
             if !is_more {

@@ -16,6 +16,7 @@ use http::HeaderMap;
 use std::{fmt, sync::Arc, time::Duration};
 use tokio::{sync::Notify, task::JoinSet};
 use units::DurationMs;
+use web::warning::Warning;
 
 /// How often it is looked for what is due, if nothing tells of something.
 const LOOK_EVERY: Duration = Duration::from_secs(1);
@@ -155,11 +156,16 @@ impl Service {
     }
 
     async fn refund_what_is_due(self: Arc<Self>) {
+        let mut warning = Warning::default();
         loop {
             match self.refund_due().await {
                 Ok(READ_MAX) => continue,
                 Ok(_) => {}
-                Err(error) => tracing::warn!(%error, "refunds wait: they cannot be read or written now"),
+                Err(error) => {
+                    if let Some(count) = warning.due() {
+                        tracing::warn!(%error, count, "refunds wait: they cannot be read or written now");
+                    }
+                }
             }
             let _ = tokio::time::timeout(LOOK_EVERY, self.refunds.notified()).await;
         }
@@ -186,11 +192,16 @@ impl Service {
     }
 
     async fn tell_others(self: Arc<Self>, posts: Arc<dyn Posts>) {
+        let mut warning = Warning::default();
         loop {
             match self.tell(&*posts).await {
                 Ok(READ_MAX) => continue,
                 Ok(_) => {}
-                Err(error) => tracing::warn!(%error, "payments: events wait, they cannot be told now"),
+                Err(error) => {
+                    if let Some(count) = warning.due() {
+                        tracing::warn!(%error, count, "payments: events wait, they cannot be told now");
+                    }
+                }
             }
             let _ = tokio::time::timeout(LOOK_EVERY, self.outbox.notified()).await;
         }

@@ -29,6 +29,8 @@ pub(crate) struct Visitor {
     pub(crate) signed_in: Option<SignedIn>,
     /// The page's path with its query, without the language.
     pub(crate) here: String,
+    /// Accounts do not answer: it is not known who this is.
+    is_unknown: bool,
     /// The language was chosen with this request, and is to be remembered.
     chooses: bool,
 }
@@ -53,12 +55,13 @@ impl FromRequestParts<Parts> for Visitor {
             query.split('&').filter(|pair| !pair.is_empty() && !pair.starts_with("lang=")).collect();
         let path = parts.uri.path();
         let here = if others.is_empty() { path.to_owned() } else { format!("{path}?{}", others.join("&")) };
-        let signed_in = match cookie(&parts.headers, SESSION) {
-            // Without accounts the shop is still there to look at.
-            Some(session) => shop.accounts.session(session.to_owned()).await.unwrap_or_default(),
-            None => None,
+        let found = match cookie(&parts.headers, SESSION) {
+            Some(session) => shop.accounts.session(session.to_owned()).await,
+            None => Ok(None),
         };
-        Ok(Self { lang, signed_in, here, chooses: named.is_some() })
+        // Without accounts the shop is still there to look at.
+        let (is_unknown, signed_in) = (found.is_err(), found.unwrap_or_default());
+        Ok(Self { lang, signed_in, here, is_unknown, chooses: named.is_some() })
     }
 }
 
@@ -67,9 +70,17 @@ impl Visitor {
         self.signed_in.as_ref().map(|signed_in| signed_in.account)
     }
 
-    /// Where to log in, to come back here.
-    pub(crate) fn to_log_in(&self) -> Response {
-        Redirect::to(&log_in_path(&self.here)).into_response()
+    /// Where to log in, to come back here; unless it is only not known now who this is.
+    pub(crate) fn to_log_in(&self) -> Result<Response, Problem> {
+        self.known()?;
+        Ok(Redirect::to(&log_in_path(&self.here)).into_response())
+    }
+
+    fn known(&self) -> Result<(), Problem> {
+        match self.is_unknown {
+            true => Err(Problem::unavailable("accounts cannot be read at the moment")),
+            false => Ok(()),
+        }
     }
 
     /// Remembers the language, if it was chosen with this request.
@@ -122,6 +133,7 @@ pub(crate) fn session_of<'a, const MAX: usize>(
     visitor: &'a Visitor,
     form: &PlainForm<MAX>,
 ) -> Result<&'a SignedIn, Problem> {
+    visitor.known()?;
     let signed_in = visitor
         .signed_in
         .as_ref()

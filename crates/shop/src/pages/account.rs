@@ -222,7 +222,7 @@ pub(super) async fn log_out(
 
 /// `GET /account`.
 pub(super) async fn show(State(shop): State<Arc<Shop>>, visitor: Visitor) -> Result<Response, Problem> {
-    let Some(account) = visitor.account() else { return Ok(visitor.to_log_in()) };
+    let Some(account) = visitor.account() else { return visitor.to_log_in() };
     let profile = shop.accounts.profile(account).await.map_err(of_store)?;
     let (lang, title) = (visitor.lang, visitor.lang.say("Your account", "我的账户"));
     let csrf = visitor.signed_in.as_ref().map_or("", |signed_in| &signed_in.csrf);
@@ -256,6 +256,7 @@ pub(super) async fn sale_token(
     refuse_other_sites(&headers)?;
     let no_store = (header::CACHE_CONTROL, "no-store");
     let Some(signed_in) = &visitor.signed_in else {
+        visitor.to_log_in()?;
         return Ok((StatusCode::UNAUTHORIZED, [no_store], "log in").into_response());
     };
     let token = shop.accounts.sale_token(signed_in.account).await.map_err(of_store)?;

@@ -53,7 +53,7 @@ pub(super) async fn checkout(
     Query(Won { sale, hold, tries }): Query<Won>,
     visitor: Visitor,
 ) -> Result<Response, Problem> {
-    let Some(shopper) = visitor.account() else { return Ok(visitor.to_log_in()) };
+    let Some(shopper) = visitor.account() else { return visitor.to_log_in() };
     let again = format!("/checkout?sale={sale}&hold={hold}&tries={}", tries.saturating_add(1));
     if let Some(order) = shop.orders.of_hold(shopper, HoldRef { sale, hold }).await.map_err(of_store)? {
         return Ok(Redirect::to(&format!("/orders/{}", order.id)).into_response());
@@ -90,7 +90,7 @@ pub(super) async fn list(
     Query(Listed { after }): Query<Listed>,
     visitor: Visitor,
 ) -> Result<Response, Problem> {
-    let Some(shopper) = visitor.account() else { return Ok(visitor.to_log_in()) };
+    let Some(shopper) = visitor.account() else { return visitor.to_log_in() };
     let found = shop.orders.orders(shopper, after, PAGE_MAX).await.map_err(of_store)?;
     let (lang, title) = (visitor.lang, visitor.lang.say("Your orders", "我的订单"));
     let body = html! {
@@ -139,7 +139,7 @@ pub(super) async fn show(
     Query(Came { from, tries }): Query<Came>,
     visitor: Visitor,
 ) -> Result<Response, Problem> {
-    let Some(shopper) = visitor.account() else { return Ok(visitor.to_log_in()) };
+    let Some(shopper) = visitor.account() else { return visitor.to_log_in() };
     let id: OrderId = order.parse().map_err(|_| unknown())?;
     let mut order = shop.orders.order(shopper, id).await.map_err(of_store)?.ok_or_else(unknown)?;
     let mut last_payment = None;
