@@ -37,7 +37,7 @@ fn a_key_that_cannot_be_read_for_want_of_a_handle_is_read_a_little_later() {
     poll("that it is down", || metrics(&server).contains(DOWN).then_some(()));
     let (status, said) = readiness(&server);
     assert_eq!(status, 200, "the sales do not need it");
-    assert!(said.contains("the message service is down"), "{said}");
+    assert!(said.contains("the message service does not run"), "{said}");
     let state = fs::read_to_string(format!("/proc/{}/status", server.pid().as_raw_nonzero())).unwrap();
     let tracer = state.lines().find_map(|line| line.strip_prefix("TracerPid:")).unwrap().trim();
     let tracer = Pid::from_raw(tracer.parse().unwrap()).expect("strace traces the server");

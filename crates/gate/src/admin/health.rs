@@ -41,7 +41,7 @@ pub(super) async fn readyz(
     }
     // The sales do not need it.
     if fronts.sales().message_service() == MessageService::Down {
-        ready.push_str("the message service is down: the server's log says why\n");
+        ready.push_str("the message service does not run: it is starting, or the server's log says why\n");
     }
     Ok(ready)
 }
