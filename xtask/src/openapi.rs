@@ -8,7 +8,11 @@ use serde_json::Value;
 use std::{fs, path::Path};
 
 /// The contexts that have an HTTP interface, and the page of each one's problems.
-const CONTEXTS: [(&str, &str); 2] = [("gate", "docs/api-problems.md"), ("notify", "docs/notify-problems.md")];
+const CONTEXTS: [(&str, &str); 3] = [
+    ("gate", "docs/api-problems.md"),
+    ("notify", "docs/notify-problems.md"),
+    ("store", "docs/store-problems.md"),
+];
 
 fn document_of(context: &str) -> String {
     format!("openapi/{context}.json")

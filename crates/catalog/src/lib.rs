@@ -3,10 +3,12 @@
 //! | module | what |
 //! |---|---|
 //! | [`service`] | the catalogue for other contexts, and what changes it |
+//! | [`api`] | products and categories over HTTP |
 //! | [`media`] | pictures over HTTP |
 //! | [`rules`] | which products and categories are taken |
 //! | `store` | products in tables |
 
+pub mod api;
 pub mod media;
 pub mod rules;
 pub mod service;

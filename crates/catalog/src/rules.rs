@@ -9,6 +9,8 @@ pub const DESCRIPTION_MAX: usize = 10_000;
 /// Variants and pictures of one product.
 pub const VARIANTS_MAX: usize = 100;
 pub const PICTURES_MAX: usize = 20;
+/// Sales of one variant.
+pub const SALES_MAX: usize = 10;
 /// A price in minor units: far from where sums of a cart could overflow.
 pub const PRICE_MINOR_MAX: u64 = 1_000_000_000_000;
 /// Pixels of a picture's side.
@@ -60,6 +62,9 @@ pub fn product(product: &Product) -> Result<(), String> {
                 "variants[{at}].price.currency: all variants of a product have one currency"
             ));
         }
+        if variant.offered_in.len() > SALES_MAX {
+            return Err(format!("variants[{at}].offered_in: want {SALES_MAX} sales at the most"));
+        }
         if !skus.insert(&variant.sku) {
             return Err(format!("variants[{at}].sku: {} is there twice", variant.sku));
         }
@@ -85,7 +90,8 @@ mod tests {
     fn phone() -> Product {
         let said = |en: &str, zh: &str| Localized { en: en.into(), zh: zh.into() };
         let price = Money { amount_minor: 199_900, currency: "CNY".parse().unwrap() };
-        let variant = |sku: &str, name| Variant { sku: sku.parse().unwrap(), name, price, offered_in: None };
+        let variant =
+            |sku: &str, name| Variant { sku: sku.parse().unwrap(), name, price, offered_in: vec![] };
         let alt = said("The phone", "手机");
         Product {
             slug: "phone".parse().unwrap(),

@@ -166,7 +166,7 @@ mod tests {
             sku: slug.to_uppercase().parse().unwrap(),
             name: Localized::default(),
             price,
-            offered_in: None,
+            offered_in: vec![],
         };
         Product {
             slug: slug.parse().unwrap(),
@@ -231,7 +231,7 @@ mod tests {
         let (service, _dir) = catalogue().await;
         let mut phone = product("phone", said("Phone", "手机"), 100);
         phone.variants[0].offered_in =
-            Some(OfferedIn { sale: "launch".parse().unwrap(), item: "phone".parse().unwrap() });
+            vec![OfferedIn { sale: "launch".parse().unwrap(), item: "phone".parse().unwrap() }];
         service.put(phone.clone()).await.unwrap();
         assert_eq!(service.of_sale("launch".parse().unwrap()).await, Ok(vec![phone.clone()]));
         let mut other = product("other", said("Other", "其他"), 100);
@@ -241,7 +241,7 @@ mod tests {
         assert_eq!(service.find(other.slug.clone()).await, Ok(None), "nothing of it was stored");
 
         phone.variants[0].sku = "PHONE-2".parse().unwrap();
-        phone.variants[0].offered_in = None;
+        phone.variants[0].offered_in.clear();
         phone.is_published = false;
         service.put(phone.clone()).await.unwrap();
         assert_eq!(service.of_sale("launch".parse().unwrap()).await, Ok(vec![]));

@@ -90,7 +90,7 @@ pub(crate) fn put(tx: &mut Tx<'_>, at: TimeMs, product: &Product) -> Result<(), 
             let (sku, product) = (variant.sku.to_string(), owner.unwrap_or_default());
             return Err(PutError::Sku { sku, product });
         }
-        if let Some(OfferedIn { sale, .. }) = &variant.offered_in {
+        for OfferedIn { sale, .. } in &variant.offered_in {
             let text = "INSERT INTO sale_items (sale, product) VALUES (?, ?)";
             tx.insert_new(text, params![sale.as_str(), slug])?;
         }
@@ -212,7 +212,7 @@ fn like(word: &str) -> String {
 pub(crate) fn listing(product: Product) -> Option<Listing> {
     let price =
         product.variants.iter().map(|variant| variant.price).min_by_key(|price| price.amount_minor)?;
-    let offered_in = product.variants.iter().find_map(|variant| variant.offered_in.clone());
+    let offered_in = product.variants.iter().find_map(|variant| variant.offered_in.first().cloned());
     let Product { slug, name, pictures, .. } = product;
     Some(Listing { slug, name, price, picture: pictures.into_iter().next(), offered_in })
 }

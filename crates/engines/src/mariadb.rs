@@ -125,7 +125,7 @@ fn run_all(mut server: Server, jobs: &Mutex<Receiver<Asked>>) {
         let mut tries = 0;
         let done = loop {
             tries += 1;
-            let done = server.run(&mut *job, kind != Kind::Read);
+            let done = server.run(&mut *job, kind);
             match done {
                 Err(SqlError::Contended) if tries < TRIES_MAX => {
                     thread::sleep(PAUSE_MAX.min(Duration::from_millis(1) * (1 << tries.min(7))));
@@ -138,7 +138,8 @@ fn run_all(mut server: Server, jobs: &Mutex<Receiver<Asked>>) {
 }
 
 impl Server {
-    fn run(&mut self, job: &mut dyn Job, is_write: bool) -> Result<(), SqlError> {
+    fn run(&mut self, job: &mut dyn Job, kind: Kind) -> Result<(), SqlError> {
+        let is_write = kind != Kind::Read;
         // One that broke while nobody used it is made again.
         if let Some(open) = &mut self.connection
             && self.runtime.block_on(begin(&mut open.conn, is_write)).is_err()
@@ -153,7 +154,7 @@ impl Server {
         let open = self.connection.as_mut().expect("it was opened");
         let done = transaction(&self.runtime, open, job, is_write);
         // What the connection believes may be wrong: another one is made.
-        if !matches!(done, Ok(()) | Err(SqlError::Contended)) {
+        if !matches!(done, Ok(()) | Err(SqlError::Contended)) || kind == Kind::Schema {
             self.connection = None;
         }
         done
@@ -352,7 +353,11 @@ impl Statements for Current<'_> {
         const COLUMN_EXISTS: u16 = 1060;
         const INDEX_EXISTS: u16 = 1061;
         let conn = &mut self.open.conn;
-        let changed = self.runtime.block_on(async { conn.query_drop(sql).await });
+        // An index on many rows takes its time. The connection is not used for anything else.
+        let changed = self.runtime.block_on(async {
+            let _ = conn.query_drop("SET SESSION max_statement_time = 0").await;
+            conn.query_drop(sql).await
+        });
         match changed {
             Err(mysql_async::Error::Server(error))
                 if [TABLE_EXISTS, COLUMN_EXISTS, INDEX_EXISTS].contains(&error.code) =>

@@ -339,6 +339,8 @@ where
     E: From<SqlError> + Send,
 {
     fn run(&mut self, tx: &mut Tx<'_>) -> Verdict {
+        // Nothing that an earlier call said is true any more.
+        self.said = None;
         let said = (self.body)(tx);
         let verdict = if said.is_ok() { Verdict::Commit } else { Verdict::Rollback };
         self.said = Some(said);

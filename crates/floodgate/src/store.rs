@@ -26,7 +26,7 @@ use web::{
     metrics::{Naming, Registry as Metrics, ServerMetrics},
     operation::{Callers, Operation},
     pressure::{Memory, Pressure, Watch},
-    problem::{KINDS, Kind},
+    problem::Kind,
     protection::{Counters, DRAIN_GRACE, Policy, Protection},
     secret::random_bytes,
     server::{Buffers, Listening, listen_once},
@@ -35,6 +35,7 @@ use web::{
 mod demo;
 mod messages;
 mod pictures;
+pub(crate) mod reference;
 mod sale;
 
 /// Every default, with comments.
@@ -274,7 +275,8 @@ impl Bound {
         let Self { listener, address: _, options } = self;
         let (drain, draining) = watch::channel(false);
         let mut counted = Metrics::default();
-        let counts = Arc::new(ServerMetrics::new(NAMING, KINDS, &[], &mut counted));
+        let (kinds, ids) = (reference::all_kinds(), reference::ids());
+        let counts = Arc::new(ServerMetrics::new(NAMING, &kinds, &ids, &mut counted));
         let protection = match protect(&options, &registry, &counts, draining) {
             Ok(protection) => protection,
             Err(error) => return tracing::error!(%error, "the store is not served"),
@@ -374,7 +376,8 @@ async fn run(
     tokio::task::spawn_blocking(move || drop(watch)).await.map_err(io::Error::other)
 }
 
-/// Liveness for a balancer, and metrics for those with an API key: the listener is public.
+/// The API's documents, liveness for a balancer, and metrics for those with an API key: the
+/// listener is public.
 fn health(protection: &Arc<Protection>, counts: Arc<ServerMetrics>, counted: Metrics) -> Vec<Operation<()>> {
     use web::{
         api_keys::Role,
@@ -386,7 +389,9 @@ fn health(protection: &Arc<Protection>, counts: Arc<ServerMetrics>, counted: Met
         counts.read(&protection, &mut now);
         std::future::ready(web::metrics::answer(&[&*counted, &now]))
     };
-    vec![web::health::alive(), get("/metrics", "metrics", Access::Role(Role::ReadOnly), metrics)]
+    let mut all = reference::own(reference::reference());
+    all.push(get("/metrics", "metrics", Access::Role(Role::ReadOnly), metrics));
+    all
 }
 
 /// What the contexts are made of.
@@ -460,8 +465,8 @@ impl Contexts<'_> {
         let parts = shop::parts::Parts(Arc::new(shop::parts::Shop {
             catalog: Arc::clone(&catalog) as _,
             accounts,
-            orders,
-            payments,
+            orders: Arc::clone(&orders) as _,
+            payments: Arc::clone(&payments) as _,
             name: [self.config.name.clone(), self.config.name_zh.clone()],
             sale_origin: self.sale_origin.to_owned(),
             is_demo: self.is_demo,
@@ -470,13 +475,24 @@ impl Contexts<'_> {
             sign_ins: shop::parts::sign_ins(),
             protection: Arc::clone(self.protection),
         }));
+        let protection = || Arc::clone(self.protection);
+        let of_catalog = catalog::api::Parts { service: Arc::clone(&catalog), protection: protection() };
+        let of_orders = order::api::Parts { service: Arc::clone(&orders), protection: protection() };
+        let of_payments = payment::api::Parts { service: Arc::clone(&payments), protection: protection() };
         let of_sandbox = payment::sandbox::page::Parts { sandbox, protection: Arc::clone(self.protection) };
         let shop = shop::operations().into_iter().map(|operation| operation.with_state(parts.clone()));
         let sandbox = payment::sandbox::page::operations().into_iter();
         let sandbox = sandbox.map(|operation| operation.with_state(of_sandbox.clone()));
         let media = catalog::media::operations().into_iter();
         let media = media.map(|operation| operation.with_state(Arc::clone(&catalog)));
-        Ok(Store { operations: shop.chain(sandbox).chain(media).collect(), loops })
+        let products = catalog::api::operations().into_iter();
+        let products = products.map(|operation| operation.with_state(of_catalog.clone()));
+        let of_shoppers = order::api::operations().into_iter();
+        let of_shoppers = of_shoppers.map(|operation| operation.with_state(of_orders.clone()));
+        let paid = payment::api::operations().into_iter();
+        let paid = paid.map(|operation| operation.with_state(of_payments.clone()));
+        let operations = shop.chain(sandbox).chain(media).chain(products).chain(of_shoppers).chain(paid);
+        Ok(Store { operations: operations.collect(), loops })
     }
 
     fn sign(&self) -> account::service::SignForSale {

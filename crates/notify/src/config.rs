@@ -27,6 +27,9 @@ pub const RANGES: &[(&str, i64, i64)] = &[
 
 /// Test deliveries and looks for names, at the most.
 const TESTS_MAX: usize = 16;
+/// Those who look for names apart from each other: deliveries and tests, of operators and of
+/// tenants.
+const LOOKERS: usize = 4;
 const LOOKS_MAX: usize = 64;
 /// Files that a look for a name has open at once, on the average over many: two sockets, or a file
 /// that says where to look.
@@ -128,7 +131,7 @@ impl Config {
     }
 
     fn looks_max(&self) -> usize {
-        self.in_flight_max.div_ceil(16).min(LOOKS_MAX)
+        self.in_flight_max.div_ceil(16 * LOOKERS).min(LOOKS_MAX / LOOKERS)
     }
 
     /// Connections to endpoints that are open at once: of operators' and tenants' deliveries, with
@@ -139,7 +142,7 @@ impl Config {
 
     /// Files that all this may have open at once.
     pub fn files_max(&self) -> usize {
-        self.open_max + self.connections_max() + FILES_OF_A_LOOK * self.looks_max()
+        self.open_max + self.connections_max() + FILES_OF_A_LOOK * LOOKERS * self.looks_max()
     }
 
     /// Lowers the limits until no more than so many files are open, as far as that is possible:

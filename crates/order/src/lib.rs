@@ -5,11 +5,13 @@
 //! |---|---|
 //! | [`core`] | the rules: a pure state machine |
 //! | [`store`] | orders in tables |
+//! | [`api`] | orders over HTTP, for those who run the shop |
 //! | [`service`] | orders for their shoppers, and the loops below |
 //! | `names` | what a sale's items are called |
 //! | `winners` | holds that a sale has granted become orders |
 //! | `tasks` | what is to be done outside: ask the sale, refund, tell others |
 
+pub mod api;
 pub mod core;
 mod names;
 pub mod service;

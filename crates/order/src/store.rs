@@ -23,6 +23,7 @@ const MIGRATIONS: &[Migration] = &[Migration {
         "CREATE TABLE orders (
             id BINARY(16) PRIMARY KEY, shopper VARCHAR(64) NOT NULL,
             sale VARCHAR(40), hold BINARY(16), sale_log VARCHAR(64), sale_sequence BIGINT,
+            sale_logs_left VARCHAR(1100),
             state VARCHAR(20) NOT NULL, payment_seen VARCHAR(20) NOT NULL, payment BINARY(16),
             currency VARCHAR(3) NOT NULL, total_minor BIGINT NOT NULL, pay_by BIGINT,
             carrier VARCHAR(100), tracking VARCHAR(100),
@@ -141,7 +142,7 @@ pub(crate) struct Stored {
 }
 
 const COLUMNS: &str = "id, shopper, sale, hold, sale_sequence, state, payment_seen, payment, currency, \
-    total_minor, pay_by, carrier, tracking, created_at, version, sale_log";
+    total_minor, pay_by, carrier, tracking, created_at, version, sale_log, sale_logs_left";
 
 fn stored(row: &Row<'_>) -> Result<Stored, SqlError> {
     let hold = match (row.maybe_text(2)?, row.maybe_bytes(3)?) {
@@ -178,6 +179,10 @@ fn stored(row: &Row<'_>) -> Result<Stored, SqlError> {
             followed: match (row.maybe_text(15)?, row.maybe_count(4)?) {
                 (Some(log), Some(sequence)) => Some(Place { log, sequence }),
                 _ => None,
+            },
+            left: match row.maybe_text(16)? {
+                Some(logs) => logs.split('\n').map(str::to_owned).collect(),
+                None => Vec::new(),
             },
             version: row.count(14)?,
         },
@@ -257,12 +262,14 @@ pub(crate) fn apply(
         let (order, bytes) = (&found.order, id.to_bytes());
         let payment = order.payment_id.map(PaymentId::to_bytes);
         let delivery = order.delivery.as_ref();
+        let left = (!order.left.is_empty()).then(|| order.left.join("\n"));
         tx.execute(
-            "UPDATE orders SET sale_log = ?, sale_sequence = ?, state = ?, payment_seen = ?, payment = ?, carrier = ?, \
+            "UPDATE orders SET sale_log = ?, sale_sequence = ?, sale_logs_left = ?, state = ?, payment_seen = ?, payment = ?, carrier = ?, \
              tracking = ?, version = ? WHERE id = ?",
             params![
                 order.followed.as_ref().map(|place| &place.log),
                 order.followed.as_ref().map(|place| place.sequence),
+                left.as_ref(),
                 order.state.as_str(),
                 order.payment.as_str(),
                 payment.as_ref(),

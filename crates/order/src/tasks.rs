@@ -41,7 +41,7 @@ impl Service {
             let mut is_more = false;
             for shard in self.needs.shards.all() {
                 match Arc::clone(&self).do_due(shard).await {
-                    Ok(count) => is_more |= count == READ_MAX,
+                    Ok(more) => is_more |= more,
                     Err(error) => {
                         if let Some(count) = warning.due() {
                             tracing::warn!(%error, count, "orders: what is due cannot be read now");
@@ -55,30 +55,36 @@ impl Service {
         }
     }
 
-    /// Returns how many were due.
-    async fn do_due(self: Arc<Self>, shard: &Sql) -> Result<usize, SqlError> {
+    /// Returns whether more may be due at once: not while what became of tasks cannot be written.
+    async fn do_due(self: Arc<Self>, shard: &Sql) -> Result<bool, SqlError> {
         let now = self.needs.clock.now();
         let due = shard.read(move |tx| store::due_tasks(tx, now, READ_MAX)).await?;
-        let count = due.len();
+        let (count, mut written) = (due.len(), 0);
         let mut under_way = JoinSet::new();
         for task in due {
             if under_way.len() == AT_ONCE {
-                under_way.join_next().await;
+                written += usize::from(matches!(under_way.join_next().await, Some(Ok(true))));
             }
             let (service, shard) = (Arc::clone(&self), shard.clone());
             under_way.spawn(async move { service.do_task(&shard, task).await });
         }
-        under_way.join_all().await;
-        Ok(count)
+        while let Some(done) = under_way.join_next().await {
+            written += usize::from(matches!(done, Ok(true)));
+        }
+        Ok(count == READ_MAX && written == count)
     }
 
-    async fn do_task(&self, shard: &Sql, task: Task) {
+    /// Returns whether it is written what became of the task.
+    async fn do_task(&self, shard: &Sql, task: Task) -> bool {
         let (order, kind) = (task.order, task.kind.as_str());
         let attempt = tokio::time::timeout(ATTEMPT_MAX, self.attempt(shard, &task)).await;
         let late = || Ok(Tried::Later(StoreError::Unavailable("no answer in time".into())));
         let tried = match attempt.unwrap_or_else(|_| late()) {
             Ok(tried) => tried,
-            Err(error) => return tracing::warn!(%order, kind, %error, "a task of an order waits"),
+            Err(error) => {
+                tracing::warn!(%order, kind, %error, "a task of an order waits");
+                return false;
+            }
         };
         let now = self.needs.clock.now();
         let written = match tried {
@@ -115,9 +121,10 @@ impl Service {
                 written
             }
         };
-        if let Err(error) = written {
+        if let Err(error) = &written {
             tracing::warn!(%order, kind, %error, "what became of a task of an order is not written; it is done again");
         }
+        written.is_ok()
     }
 
     async fn attempt(&self, shard: &Sql, task: &Task) -> Result<Tried, SqlError> {

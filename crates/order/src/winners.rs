@@ -10,7 +10,7 @@ use crate::{
 };
 use contracts::{
     AttemptId, ItemId, SaleId,
-    store::{Bucket, Ended, HoldRef, OrderId, OrderLine, Product, Pulled, Receipt, Sku},
+    store::{Bucket, Ended, HoldRef, OrderId, OrderLine, Product, Pulled, Receipt, Sku, Variant},
 };
 use engines::sql::{SqlError, Tx};
 use serde::Deserialize;
@@ -38,6 +38,8 @@ struct Told {
 #[derive(Debug, Deserialize)]
 struct Data {
     sale: SaleId,
+    /// Events of earlier builds do not say it.
+    #[serde(default)]
     log: String,
     sequence: u64,
     hold: Option<AttemptId>,
@@ -179,7 +181,14 @@ impl Service {
         for one in &news {
             if matches!(one.what, What::Granted { .. }) && !products.contains_key(&one.hold.sale) {
                 let sale = one.hold.sale.clone();
-                products.insert(sale.clone(), self.products_of(sale).await);
+                let known = self.products_of(&sale, false).await;
+                // The catalogue may have learnt of an item since it was asked.
+                let is_new = |products: &Arc<Vec<Product>>| lacks_an_item(&news, &sale, products);
+                let known = match known.as_ref().is_some_and(is_new) {
+                    true => self.products_of(&sale, true).await,
+                    false => known,
+                };
+                products.insert(sale, known);
             }
         }
         let (news, products) = (Arc::new(news), Arc::new(products));
@@ -220,9 +229,10 @@ impl Service {
     }
 
     /// The catalogue's products of a sale; `None` if it has not answered yet.
-    async fn products_of(&self, sale: SaleId) -> Option<Arc<Vec<Product>>> {
+    async fn products_of(&self, sale: &SaleId, is_anew: bool) -> Option<Arc<Vec<Product>>> {
         let mut names = self.names.lock().await;
-        if let Some((at, products)) = names.get(&sale)
+        if let Some((at, products)) = names.get(sale)
+            && !is_anew
             && at.elapsed() < NAMES_FOR
         {
             return Some(Arc::clone(products));
@@ -230,12 +240,12 @@ impl Service {
         match self.needs.catalog.of_sale(sale.clone()).await {
             Ok(products) => {
                 let products = Arc::new(products);
-                names.insert(sale, (Instant::now(), Arc::clone(&products)));
+                names.insert(sale.clone(), (Instant::now(), Arc::clone(&products)));
                 Some(products)
             }
             Err(error) => {
                 tracing::warn!(%error, %sale, "the catalogue does not answer");
-                names.get(&sale).map(|(_, products)| Arc::clone(products))
+                names.get(sale).map(|(_, products)| Arc::clone(products))
             }
         }
     }
@@ -320,15 +330,29 @@ fn random() -> Result<[u8; 16], SqlError> {
     }
 }
 
+/// The product, and its variant, that is an item of a sale.
+fn variant_of<'a>(
+    sale: &SaleId,
+    item: &ItemId,
+    products: &'a [Product],
+) -> Option<(&'a Product, &'a Variant)> {
+    let is_it = |variant: &&Variant| variant.offered_in.iter().any(|of| of.sale == *sale && of.item == *item);
+    products.iter().find_map(|product| product.variants.iter().find(is_it).map(|variant| (product, variant)))
+}
+
+/// Whether a grant of the sale has an item that none of the products is.
+fn lacks_an_item(news: &[News], sale: &SaleId, products: &[Product]) -> bool {
+    news.iter().filter(|one| one.hold.sale == *sale).any(|one| match &one.what {
+        What::Granted { lines, .. } => {
+            lines.iter().any(|line| variant_of(sale, &line.item, products).is_none())
+        }
+        What::Event(_) => false,
+    })
+}
+
 /// The line as the catalogue names it.
 fn order_line(sale: &SaleId, line: &Line, products: &[Product]) -> OrderLine {
-    let offers = |product: &Product| {
-        product.variants.iter().position(|variant| {
-            variant.offered_in.as_ref().is_some_and(|of| of.sale == *sale && of.item == line.item)
-        })
-    };
-    let found =
-        products.iter().find_map(|product| offers(product).map(|at| (product, &product.variants[at])));
+    let found = variant_of(sale, &line.item, products);
     let (quantity, price_minor) = (line.quantity, line.price_minor);
     match found {
         Some((product, variant)) => {

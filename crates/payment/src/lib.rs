@@ -6,9 +6,11 @@
 //! | [`provider`] | the port of providers |
 //! | [`nobody`] | for a shop that takes no payments by itself |
 //! | [`sandbox`] | a provider that is built in, whose page lets the payer choose what happens |
+//! | [`api`] | payments and webhooks over HTTP |
 //! | [`service`] | payments for other contexts, webhooks, and the loop that does what is due |
 //! | `store` | payments in tables |
 
+pub mod api;
 pub mod core;
 pub mod nobody;
 pub mod provider;

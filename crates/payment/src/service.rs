@@ -129,7 +129,8 @@ impl Service {
             store::Begun::Pending(begun) => begun,
             store::Begun::Paid => return Err(StoreError::Conflict("the order is paid already".into())),
             store::Begun::TooMany => {
-                return Err(StoreError::Conflict("the order has had too many payments that failed".into()));
+                let why = "the order has had too many payments that failed: write to the shop";
+                return Err(StoreError::Invalid(why.into()));
             }
         };
         if let Some(started) = begun.started {

@@ -5,7 +5,7 @@ use axum::{
     extract::{FromRef, FromRequestParts},
     response::{IntoResponse, Redirect, Response},
 };
-use contracts::store::{AccountId, SignedIn, StoreError};
+use contracts::store::{AccountId, SignedIn};
 use http::{HeaderMap, HeaderValue, header, request};
 use std::sync::Arc;
 use subtle::ConstantTimeEq;
@@ -13,7 +13,7 @@ use web::{
     form::PlainForm,
     net::Peer,
     page::Lang,
-    problem::{FORM_REFUSED, INVALID, NOT_FOUND, Problem, RATE_LIMITED},
+    problem::{FORM_REFUSED, Problem, RATE_LIMITED},
 };
 
 const SESSION: &str = "shop_session";
@@ -176,19 +176,6 @@ pub(crate) fn refuse_other_sites(headers: &HeaderMap) -> Result<(), Problem> {
     match is_other {
         true => Err(Problem::new(&FORM_REFUSED, "the form was sent by a page of another site")),
         false => Ok(()),
-    }
-}
-
-/// What a context of the store says, as a problem.
-pub(crate) fn of_store(error: StoreError) -> Problem {
-    match error {
-        StoreError::Invalid(why) | StoreError::Conflict(why) => Problem::new(&INVALID, why),
-        StoreError::NotFound(why) => Problem::new(&NOT_FOUND, why),
-        StoreError::TooMany { wait_seconds } => {
-            let wait = u32::try_from(wait_seconds).unwrap_or(u32::MAX);
-            Problem::new(&RATE_LIMITED, "too many tries: wait as Retry-After says").retry_after(wait)
-        }
-        StoreError::Unavailable(why) => Problem::unavailable(&why),
     }
 }
 

@@ -4,6 +4,7 @@
 
 use crate::limits::Reason;
 use axum::response::{IntoResponse, Response};
+use contracts::store::StoreError;
 use http::{HeaderValue, StatusCode, header};
 use schemars::JsonSchema;
 use serde::Serialize;
@@ -208,6 +209,20 @@ pub struct Problem {
     detail: Cow<'static, str>,
     retry_after_seconds: Option<u32>,
     reason: Option<Reason>,
+}
+
+/// What a context of the store says, as a problem.
+pub fn of_store(error: StoreError) -> Problem {
+    match error {
+        StoreError::Invalid(why) => Problem::new(&INVALID, why),
+        StoreError::Conflict(why) => Problem::new(&CONFLICT, why),
+        StoreError::NotFound(why) => Problem::new(&NOT_FOUND, why),
+        StoreError::TooMany { wait_seconds } => {
+            let wait = u32::try_from(wait_seconds).unwrap_or(u32::MAX);
+            Problem::new(&RATE_LIMITED, "too many tries: wait as Retry-After says").retry_after(wait)
+        }
+        StoreError::Unavailable(why) => Problem::unavailable(&why),
+    }
 }
 
 impl Problem {

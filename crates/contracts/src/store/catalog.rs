@@ -86,10 +86,11 @@ pub struct Variant {
     /// the only one.
     pub name: Localized,
     pub price: Money,
-    pub offered_in: Option<OfferedIn>,
+    /// The sales in which it is sold, instead of by the cart; of those it is shown with the first.
+    pub offered_in: Vec<OfferedIn>,
 }
 
-/// The sale in which a variant is sold, instead of by the cart.
+/// A sale in which a variant is sold.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct OfferedIn {
@@ -111,7 +112,6 @@ pub struct Product {
     pub variants: Vec<Variant>,
     pub pictures: Vec<Picture>,
     /// Lists begin with the lowest; products of the same position are in the order of their slugs.
-    #[serde(default)]
     pub position: u32,
     /// Only a product that is published is shown to shoppers.
     pub is_published: bool,

@@ -21,12 +21,15 @@ enum Described {
     Gate,
     /// The message service: publishers, operators, health
     Notify,
+    /// The store: products, orders, payments
+    Store,
 }
 
 pub(crate) fn run(args: &Args) -> CommandResult {
     let reference = match args.context {
         Described::Gate => gate::reference(),
         Described::Notify => notify::reference::reference(),
+        Described::Store => crate::store::reference::reference(),
     };
     super::print(if args.problems { reference.problems() } else { reference.openapi() });
     Ok(ExitCode::SUCCESS)

@@ -89,11 +89,11 @@ pub(super) async fn fill(catalog: &Service) -> Result<(), StoreError> {
         let path = catalog.put_svg(draw(shape, hue)).await?;
         let offered = IN_SALE.iter().find(|(product, _)| *product == slug.as_str()).map(|(_, item)| *item);
         let offered_in = match offered {
-            Some(item) => Some(OfferedIn {
+            Some(item) => vec![OfferedIn {
                 sale: "demo".parse().map_err(|error| wrong(&error))?,
                 item: item.parse().map_err(|error| wrong(&error))?,
-            }),
-            None => None,
+            }],
+            None => Vec::new(),
         };
         let variant = Variant {
             sku: slug.as_str().to_uppercase().parse().map_err(|error| wrong(&error))?,

@@ -48,7 +48,8 @@ type Methods = BTreeMap<String, BTreeSet<u16>>;
 
 impl Described {
     fn new() -> Self {
-        let documents = [gate::reference().openapi(), notify::reference::reference().openapi()];
+        let of_store = include_str!("../../../../openapi/store.json");
+        let documents = [gate::reference().openapi(), notify::reference::reference().openapi(), of_store];
         let statuses = |operation: &Value| {
             operation["responses"].as_object().unwrap().keys().map(|status| status.parse().unwrap()).collect()
         };

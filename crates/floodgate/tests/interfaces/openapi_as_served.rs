@@ -69,3 +69,14 @@ fn so_does_a_shop_that_asks_for_challenges() {
     let which = &["--include-path-regex", "/(challenge|passes)$"];
     conforms(&server, &server.shop_url(""), &[("Authorization", &token)], which, ["launch", "", ""]);
 }
+
+#[test]
+fn so_does_the_store() {
+    let serve = ["--demo", "--demo-opens-in", "0"].map(str::to_owned).to_vec();
+    let settings = "[store]\nlisten = \"127.0.0.1:0\"\n".into();
+    let server = Server::with(Setup { serve, settings, ..Setup::default() });
+    let owner = format!("Bearer {}", server.new_key("schemathesis", "owner"));
+    let url = format!("http://{}", server.store);
+    let which = ["--include-path-regex", "^/api/v1/store/"];
+    conforms(&server, &url, &[("Authorization", &*owner)], &which, ["", "", ""]);
+}

@@ -191,12 +191,43 @@ fn a_shopper_browses_wins_pays_and_has_the_order() {
         let item = server.wait_for_item("demo", "phone", |item| item["sold"] == 1);
         assert_eq!(item["held"], 0);
         assert!(ann.get(&format!("{order}?lang=zh")).body.contains("付款成功"));
+        // Those who run the shop send it, each step under their name.
+        let key = server.new_key("packer", "operator");
+        let url = |path: &str| format!("http://{}/api/v1/store{order}{path}", server.store);
+        let early = json!({ "carrier": "SF", "tracking": "SF1", "reason": "packed" }).to_string();
+        let refused = server.client.admin("POST", &url("/ship"), &key, &early);
+        assert_eq!((refused.status, refused.problem().as_str()), (409, "conflict"));
+        let because = json!({ "reason": "taken from the shelf" }).to_string();
+        for (step, body) in
+            [("/allocate", &because), ("/ship", &early), ("/ship", &early), ("/deliver", &because)]
+        {
+            let done = server.client.admin("POST", &url(step), &key, body);
+            assert_eq!(done.status, 200, "{step}: {done:?}");
+        }
+        let seen = server.client.admin("GET", &url(""), &key, "").json();
+        let steps: Vec<_> = seen["history"]
+            .as_array()
+            .unwrap()
+            .iter()
+            .map(|step| (text(&step["to"]), text(&step["actor"])))
+            .collect();
+        let want = [
+            ("awaiting_payment", "sale"),
+            ("paid", "sale"),
+            ("allocated", "packer"),
+            ("shipped", "packer"),
+            ("delivered", "packer"),
+        ];
+        assert_eq!(steps, want);
+        assert!(ann.wait_for(&order, "Delivered").contains("SF1"));
+        assert_eq!(server.client.admin("GET", &url(""), "", "").status, 401);
         // What the store tells others.
         let types = poll("events of the order", || {
             let events = events(&server, "store-orders");
-            (events.len() == 2).then_some(events)
+            (events.len() == 5).then_some(events)
         });
-        assert_eq!(types, ["floodgate.order.awaiting_payment", "floodgate.order.paid"]);
+        let of = ["awaiting_payment", "paid", "allocated", "shipped", "delivered"];
+        assert_eq!(types, of.map(|state| format!("floodgate.order.{state}")));
         assert_eq!(events(&server, "store-payments"), ["floodgate.payment.succeeded"]);
     }
     // All of it is there after a restart, the session too.
@@ -208,7 +239,7 @@ fn a_shopper_browses_wins_pays_and_has_the_order() {
     assert_eq!(reply.status, 303, "{reply:?}");
     ann.keep_session(&reply);
     let orders = ann.get("/orders").body;
-    assert!(orders.contains("Flood One") && orders.contains("Paid"), "{orders}");
+    assert!(orders.contains("Flood One") && orders.contains("Delivered"), "{orders}");
     server.audit();
 }
 
@@ -514,4 +545,57 @@ fn outside_of_a_demo_nobody_pays_by_a_sandbox_that_was_not_asked_for() {
     std::fs::write(&config, format!("{before}[notify]\nlisten = \"\"{rest}")).unwrap();
     let said = crate::harness::stderr(&server.command(&["config"]));
     assert!(said.contains("store.listen") && said.contains("set notify.listen"), "{said}");
+}
+
+#[test]
+fn operators_fill_the_catalogue_and_forged_webhooks_change_nothing() {
+    let settings = "[store]\nlisten = \"127.0.0.1:0\"\n".to_owned();
+    let server = Server::with(Setup { settings, ..Setup::default() });
+    let (operator, reader) = (server.new_key("op", "operator"), server.new_key("reads", "read-only"));
+    let url = |path: &str| format!("http://{}/api/v1/store{path}", server.store);
+    let categories =
+        json!({ "categories": [{ "slug": "lamps", "name": { "en": "Lamps", "zh": "灯" } }] }).to_string();
+    let put =
+        |path: &str, key: &str, body: &Value| server.client.admin("PUT", &url(path), key, &body.to_string());
+    poll("the store is open", || {
+        let reply = server.client.admin("PUT", &url("/categories"), &operator, &categories);
+        (reply.status == 200).then_some(())
+    });
+    let lamp = |price: u64| {
+        json!({
+            "slug": "lamp", "name": { "en": "Lamp", "zh": "台灯" }, "description": { "en": "It shines.", "zh": "会亮。" },
+            "category": "lamps", "pictures": [], "position": 1, "is_published": true,
+            "variants": [{
+                "sku": "LAMP-1", "name": { "en": "", "zh": "" }, "price": { "amount_minor": price, "currency": "EUR" },
+                "offered_in": [{ "sale": "launch", "item": "lamp" }],
+            }],
+        })
+    };
+    assert_eq!(put("/products/lamp", &reader, &lamp(100)).status, 403);
+    let wrong = put("/products/lamp", &operator, &lamp(0));
+    assert_eq!((wrong.status, wrong.problem().as_str()), (422, "invalid"));
+    assert!(wrong.body.contains("variants[0].price.amount_minor"), "{wrong:?}");
+    assert_eq!(put("/products/other", &operator, &lamp(100)).status, 422, "the slug of another path");
+    assert_eq!(put("/products/lamp", &operator, &lamp(4900)).status, 200);
+    let found = server.client.get(&url("/products?q=lamp")).json();
+    assert_eq!(found["rows"][0]["price"]["amount_minor"], 4900, "{found}");
+    let page = Shopper::stranger(&server).get("/p/lamp").body;
+    assert!(page.contains("€49.00") && page.contains("Log in to take part"), "{page}");
+    // No provider is configured; a webhook for one that there is not, or that is not signed, is
+    // refused.
+    for (path, status) in [("/webhooks/sandbox", 404), ("/webhooks/stripe", 404)] {
+        let reply = server.client.admin("POST", &url(path), "", r#"{"id":"1"}"#);
+        assert_eq!(reply.status, status, "{reply:?}");
+    }
+    let demo = shop();
+    let hook = format!("http://{}/api/v1/store/webhooks/sandbox", demo.store);
+    let body =
+        r#"{"id":"1","reference":"x","said":"succeeded","amount":{"amount_minor":1,"currency":"CNY"}}"#;
+    for signature in ["", "t=1,v1=00", "t=99999999999999,v1=zz", "v1=00"] {
+        let fields = [("sandbox-signature", signature), ("content-type", "application/json")];
+        let reply = demo.client.send("POST", &hook, &fields, body);
+        assert_eq!((reply.status, reply.problem().as_str()), (400, "webhook-refused"), "{signature}");
+    }
+    assert_eq!(server.client.admin("DELETE", &url("/products/lamp"), &operator, "").status, 200);
+    assert_eq!(Shopper::stranger(&server).get("/p/lamp").status, 404);
 }

@@ -5,7 +5,7 @@ use super::{
     Failure,
     connection::{Connection, Stream, chain},
     guard::{Guard, Judgement},
-    pool::{Budget, Pool, Pools},
+    pool::{Pool, Pools},
     shortage, timed,
     url::{EndpointUrl, Host},
 };
@@ -18,7 +18,8 @@ use std::{
 };
 use tokio::{
     net::TcpStream,
-    time::{Instant, timeout_at},
+    sync::Semaphore,
+    time::{Instant, timeout, timeout_at},
 };
 use tokio_rustls::{
     TlsConnector,
@@ -30,6 +31,8 @@ use tokio_rustls::{
     },
 };
 
+/// How long a look waits for others to end.
+const LOOK_WAIT_MAX: Duration = Duration::from_secs(1);
 /// Addresses of a name that are tried.
 const ADDRESSES_MAX: usize = 4;
 /// Bytes of the file of roots: that of a whole Linux distribution has 0.25 MB.
@@ -41,6 +44,10 @@ pub(super) struct Dialer {
     pub(super) connect_max: Duration,
     pub(super) response_bytes_max: usize,
     tls: TlsConnector,
+    /// One permit for each look for a name that runs: it has files open too. Those who deliver for
+    /// different callers have their own, so that names that are never found hold up only those who
+    /// named them.
+    looks: Arc<Semaphore>,
 }
 
 impl Dialer {
@@ -49,6 +56,7 @@ impl Dialer {
         guard: Guard,
         connect_max: Duration,
         response_bytes_max: usize,
+        looks_max: usize,
         roots: Option<&Path>,
     ) -> io::Result<Self> {
         let builder = ClientConfig::builder_with_provider(Arc::new(aws_lc_rs::default_provider()));
@@ -56,7 +64,8 @@ impl Dialer {
         let mut config = builder.with_root_certificates(root_store(roots)?).with_no_client_auth();
         config.alpn_protocols = vec![b"http/1.1".to_vec()];
         let tls = TlsConnector::from(Arc::new(config));
-        Ok(Self { guard, connect_max, response_bytes_max, tls })
+        let looks = Arc::new(Semaphore::new(looks_max));
+        Ok(Self { guard, connect_max, response_bytes_max, tls, looks })
     }
 
     /// Opens a connection to an address that was resolved and judged for it alone. `address` is
@@ -71,7 +80,7 @@ impl Dialer {
     ) -> Result<Connection, Failure> {
         let found = match url.host() {
             Host::Address(ip) => vec![*ip],
-            Host::Name(name) => timed(deadline, "resolve", resolve(&pools.budget, pool, name)).await??,
+            Host::Name(name) => timed(deadline, "resolve", resolve(&self.looks, pool, name)).await??,
         };
         let permitted = permitted(&self.guard, &found, url)?;
         let permit = timed(deadline, "wait for a connection", pools.budget.permit()).await?;
@@ -130,14 +139,18 @@ impl Dialer {
     }
 }
 
-async fn resolve(budget: &Budget, pool: &Pool, name: &Arc<str>) -> Result<Vec<IpAddr>, Failure> {
-    let _of_origin = pool.resolves.acquire().await.expect("the semaphore is never closed");
-    let permit = Arc::clone(&budget.looks).acquire_owned().await.expect("the semaphore is never closed");
+async fn resolve(looks: &Arc<Semaphore>, pool: &Pool, name: &Arc<str>) -> Result<Vec<IpAddr>, Failure> {
+    const NEVER: &str = "the semaphore is never closed";
+    let of_origin = Arc::clone(&pool.resolves).acquire_owned().await.expect(NEVER);
+    // That others look for names for long is no failure of this endpoint.
+    let permit = timeout(LOOK_WAIT_MAX, Arc::clone(looks).acquire_owned()).await;
+    let busy = || Failure::Shortage(format!("look for {name}: too many names are looked for already"));
+    let permits = (of_origin, permit.map_err(|_| busy())?.expect(NEVER));
     let of_thread = Arc::clone(name);
     let looked = tokio::task::spawn_blocking(move || {
-        // The system's resolver cannot be interrupted. The permit stays with its thread, also
-        // when nobody waits for the result any more.
-        let _permit = permit;
+        // The system's resolver cannot be interrupted. The permits stay with its thread, also when
+        // nobody waits for the result any more.
+        let _permits = permits;
         let addresses = (&*of_thread, 0).to_socket_addrs()?;
         Ok::<_, io::Error>(addresses.map(|address| address.ip()).collect::<Vec<_>>())
     });

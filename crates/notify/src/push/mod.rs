@@ -210,13 +210,12 @@ impl Pusher {
     /// Reads the root certificates; it blocks for some milliseconds. The error names the setting or
     /// the file, and what to do.
     pub fn new(settings: Settings) -> io::Result<Self> {
-        let budget = Arc::new(Budget::new(settings.connections_max, settings.looks_max));
+        let budget = Arc::new(Budget::new(settings.connections_max));
         Self::within(settings, budget)
     }
 
     /// One for other callers, which uses none of this one's connections. Both together have open
-    /// what this one may have: its `connections_max` and `looks_max` hold, and not those of
-    /// `settings`.
+    /// what this one may have: its `connections_max` holds, and not that of `settings`.
     pub fn beside(&self, settings: Settings) -> io::Result<Self> {
         Self::within(settings, Arc::clone(&self.pools.budget))
     }
@@ -227,7 +226,13 @@ impl Pusher {
             Guard { allowed_networks: settings.allowed_networks, http_allowed: settings.http_allowed };
         let connect_max = Duration::from_millis(settings.connect_ms);
         let response_bytes_max = settings.response_bytes_max;
-        let dialer = Dialer::new(guard, connect_max, response_bytes_max, settings.roots.as_deref())?;
+        let dialer = Dialer::new(
+            guard,
+            connect_max,
+            response_bytes_max,
+            settings.looks_max,
+            settings.roots.as_deref(),
+        )?;
         let idle_max = Duration::from_millis(settings.idle_ms);
         let pools = Pools::new(budget, settings.connections_each_max, idle_max);
         Ok(Self {

@@ -30,8 +30,6 @@ const SWEEP_EVERY_MAX: Duration = Duration::from_secs(1);
 pub(super) struct Budget {
     /// One permit for each connection that may be open.
     open: Arc<Semaphore>,
-    /// One for each look for a name that runs: it has files open too.
-    pub(super) looks: Arc<Semaphore>,
     /// Pushes that wait for a permit. While there are any, no connection is kept idle.
     waiting: AtomicUsize,
     members: Mutex<Vec<Weak<Pools>>>,
@@ -56,16 +54,19 @@ struct Map {
 /// opened only if none is idle. So no more are open than there are slots.
 pub(super) struct Pool {
     pub(super) slots: Semaphore,
-    pub(super) resolves: Semaphore,
+    pub(super) resolves: Arc<Semaphore>,
     /// The last one is the one that was used last.
     #[expect(clippy::vec_box, reason = "each push takes one out and puts it back: it moves a pointer")]
     idle: Mutex<Vec<Box<Connection>>>,
 }
 
 impl Budget {
-    pub(super) fn new(open_max: usize, looks_max: usize) -> Self {
-        let [open, looks] = [open_max, looks_max].map(|max| Arc::new(Semaphore::new(max)));
-        Self { open, looks, waiting: AtomicUsize::new(0), members: Mutex::default() }
+    pub(super) fn new(open_max: usize) -> Self {
+        Self {
+            open: Arc::new(Semaphore::new(open_max)),
+            waiting: AtomicUsize::new(0),
+            members: Mutex::default(),
+        }
     }
 
     /// A permit to open a connection. If too many are open, the one that was idle for longest is
@@ -106,7 +107,7 @@ impl Pools {
         }
         let pool = Arc::new(Pool {
             slots: Semaphore::new(self.each_max),
-            resolves: Semaphore::new(RESOLVES_EACH_MAX),
+            resolves: Arc::new(Semaphore::new(RESOLVES_EACH_MAX)),
             idle: Mutex::default(),
         });
         map.pools.insert(Arc::clone(origin), Arc::clone(&pool));

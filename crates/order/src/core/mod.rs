@@ -11,6 +11,9 @@ use units::TimeMs;
 #[cfg(test)]
 mod tests;
 
+/// Restored copies whose logs an order remembers.
+pub const LOGS_LEFT_MAX: usize = 16;
+
 /// What the rules need to know of an order.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Order {
@@ -22,6 +25,9 @@ pub struct Order {
     pub delivery: Option<Delivery>,
     /// The last entry of a sale's log that it has followed; `None` for a cart's order.
     pub followed: Option<Place>,
+    /// Logs that it followed before: of copies that the sale was restored from, what comes again of
+    /// an earlier one changes nothing.
+    pub left: Vec<String>,
     /// Counts changes.
     pub version: u64,
 }
@@ -49,6 +55,7 @@ impl Order {
             total_minor,
             delivery: None,
             followed,
+            left: Vec::new(),
             version: 1,
         };
         let to = order.state;
@@ -196,10 +203,14 @@ impl Order {
         use OrderState::{Allocated, AwaitingPayment, Cancelled, Delivered, Expired, Paid, Shipped};
         match command {
             Command::InSale { place, event } => {
+                let is_other = self.followed.as_ref().is_some_and(|of| of.log != place.log);
                 let is_old = |of: &Place| of.log == place.log && of.sequence >= place.sequence;
-                if !self.followed.as_ref().is_some_and(is_old) {
-                    self.followed = Some(place);
-                    self.follow_sale(event, effects);
+                if !self.left.contains(&place.log) && !self.followed.as_ref().is_some_and(is_old) {
+                    let before = self.followed.replace(place);
+                    if let Some(before) = before.filter(|_| is_other && self.left.len() < LOGS_LEFT_MAX) {
+                        self.left.push(before.log);
+                    }
+                    self.follow_sale(event, is_other, effects);
                 }
             }
             Command::SaleAnswered { payment, is_confirmed } => {
@@ -263,7 +274,8 @@ impl Order {
     }
 
     /// The sale has said what became of the hold. What it says is so, whatever the order was.
-    fn follow_sale(&mut self, event: HoldEvent, effects: &mut Vec<Effect>) {
+    /// `is_other`: in another log than the one that was followed until now.
+    fn follow_sale(&mut self, event: HoldEvent, is_other: bool, effects: &mut Vec<Effect>) {
         let is_ours = |payment: &str| self.payment_id.is_some_and(|ours| ours.to_string() == payment);
         match event {
             HoldEvent::Confirmed { payment, is_late: _ } => {
@@ -288,8 +300,8 @@ impl Order {
                     self.ask_again(effects);
                 }
             }
-            HoldEvent::Released => self.ends(OrderState::Cancelled, effects),
-            HoldEvent::Expired => self.ends(OrderState::Expired, effects),
+            HoldEvent::Released => self.ends(OrderState::Cancelled, is_other, effects),
+            HoldEvent::Expired => self.ends(OrderState::Expired, is_other, effects),
             HoldEvent::Voided { reason: _ } => {
                 if self.state == OrderState::AwaitingPayment {
                     self.state = OrderState::Cancelled;
@@ -312,11 +324,11 @@ impl Order {
     }
 
     /// The hold is over, and was not paid. If it was, by an earlier log of the sale, the sale
-    /// decides once more.
-    fn ends(&mut self, state: OrderState, effects: &mut Vec<Effect>) {
+    /// decides once more. In the same log this is older than the sale's own answer to the payment.
+    fn ends(&mut self, state: OrderState, is_other: bool, effects: &mut Vec<Effect>) {
         match self.state {
             OrderState::AwaitingPayment => self.state = state,
-            OrderState::Paid | OrderState::Allocated if self.payment_id.is_some() => {
+            OrderState::Paid | OrderState::Allocated if is_other && self.payment_id.is_some() => {
                 self.state = state;
                 self.ask_again(effects);
             }

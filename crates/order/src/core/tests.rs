@@ -280,3 +280,34 @@ fn nothing_is_sent_for_money_that_went_back() {
         ],
     );
 }
+
+#[test]
+fn an_event_that_comes_behind_the_sales_own_answer_takes_nothing_back() {
+    check(
+        true,
+        vec![
+            (paid(1), AwaitingPayment, BeingConfirmed, confirm(1)),
+            // It had expired, and the sale had a unit left; the feed tells of that later.
+            (answered(1, true), Paid, Received, vec![]),
+            (Command::Allocate, Allocated, Received, vec![]),
+            (in_sale(8, Expired), Allocated, Received, vec![]),
+            (in_sale(9, confirmed(1)), Allocated, Received, vec![]),
+        ],
+    );
+}
+
+#[test]
+fn what_comes_again_of_the_log_before_a_restore_changes_nothing() {
+    check(
+        true,
+        vec![
+            (in_sale(9, Expired), OrderState::Expired, Nothing, vec![]),
+            (in_copy(8, Granted), AwaitingPayment, Nothing, vec![]),
+            (paid(1), AwaitingPayment, BeingConfirmed, confirm(1)),
+            (answered(1, true), Paid, Received, vec![]),
+            (in_sale(10, Voided { reason: "old".into() }), Paid, Received, vec![]),
+            (in_sale(11, Granted), Paid, Received, vec![]),
+            (in_copy(12, confirmed(1)), Paid, Received, vec![]),
+        ],
+    );
+}

@@ -1,14 +1,17 @@
 //! `/design`: each component with what it is for, so that a change of the tokens is seen at once.
 
 use super::{Field, Frame, Mood, card, field, notice, price, state_words, steps};
+use crate::parts::Shop;
 use crate::visitor::Visitor;
-use crate::{parts::Shop, visitor::of_store};
 use axum::{extract::State, response::Response};
 use contracts::store::{OrderState, ProductQuery};
 use maud::{Markup, html};
 use std::sync::Arc;
 use units::Money;
-use web::{page::Lang, problem::Problem};
+use web::{
+    page::Lang,
+    problem::{Problem, of_store},
+};
 
 /// `GET /design`.
 pub(crate) async fn show(State(shop): State<Arc<Shop>>, visitor: Visitor) -> Result<Response, Problem> {

@@ -5,8 +5,8 @@ use crate::{
     design::{Field, Mood, field, notice},
     parts::Shop,
     visitor::{
-        TOKEN_FIELD, Visitor, ask_to_sign_in, begin_session, end_session, of_store, own_path,
-        refuse_other_sites, session_of,
+        TOKEN_FIELD, Visitor, ask_to_sign_in, begin_session, end_session, own_path, refuse_other_sites,
+        session_of,
     },
 };
 use axum::{
@@ -19,7 +19,12 @@ use http::{HeaderMap, StatusCode, header};
 use maud::{Markup, html};
 use serde::Deserialize;
 use std::sync::Arc;
-use web::{form::PlainForm, net::Peer, page::Lang, problem::Problem};
+use web::{
+    form::PlainForm,
+    net::Peer,
+    page::Lang,
+    problem::{Problem, of_store},
+};
 
 const FORM_BYTES_MAX: usize = 8192;
 

@@ -4,7 +4,7 @@ use super::{framed, page};
 use crate::{
     design::{Frame, grid, picture, price, text},
     parts::Shop,
-    visitor::{Visitor, log_in_path, of_store},
+    visitor::{Visitor, log_in_path},
 };
 use axum::{
     extract::{Path, Query, State},
@@ -16,7 +16,7 @@ use serde::Deserialize;
 use std::sync::Arc;
 use web::{
     page::Lang,
-    problem::{INVALID, NOT_FOUND, Problem},
+    problem::{INVALID, NOT_FOUND, Problem, of_store},
 };
 
 /// Products on one page.
@@ -152,7 +152,7 @@ pub(super) async fn product(
     let (lang, name) = (visitor.lang, text(visitor.lang, &product.name));
     let categories = shop.catalog.categories().await.map_err(of_store)?;
     let category = categories.iter().find(|category| category.slug == product.category);
-    let has_sale = product.variants.iter().any(|variant| variant.offered_in.is_some());
+    let has_sale = product.variants.iter().any(|variant| !variant.offered_in.is_empty());
     let body = html! {
         p class="crumbs" { a href="/" { (lang.say("Home", "首页")) } " / " @if let Some(of) = category { a href={ "/c/" (of.slug) } { (text(lang, &of.name)) } } }
         article class="two" {
@@ -164,7 +164,7 @@ pub(super) async fn product(
                     div class="card" {
                         @if !text(lang, &variant.name).is_empty() { p { strong { (text(lang, &variant.name)) } } }
                         p { (price(lang, variant.price)) }
-                        @match &variant.offered_in {
+                        @match variant.offered_in.first() {
                             Some(of) => (sale_box(&shop, &visitor, of)),
                             None => p class="soft" { (lang.say("On display. It can be bought here once the cart opens.", "展示商品，购物车开放后可购买。")) },
                         }

@@ -7,14 +7,14 @@ mod orders;
 use crate::{
     design::{Frame, SCRIPT, STYLE, showcase},
     parts::{Parts, Shop},
-    visitor::{Visitor, of_store},
+    visitor::Visitor,
 };
 use axum::response::Response;
 use maud::Markup;
 use web::{
     operation::{Access, Operation, get, post},
     page::{StaticFile, statics},
-    problem::Problem,
+    problem::{Problem, of_store},
 };
 
 const OPEN: Access = Access::Open;

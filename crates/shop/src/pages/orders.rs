@@ -4,7 +4,7 @@ use super::{framed, page};
 use crate::{
     design::{Frame, Mood, notice, price, state_words, steps},
     parts::Shop,
-    visitor::{TOKEN_FIELD, Visitor, of_store, session_of},
+    visitor::{TOKEN_FIELD, Visitor, session_of},
     words::{moment, money},
 };
 use axum::{
@@ -21,7 +21,7 @@ use std::sync::Arc;
 use web::{
     form::PlainForm,
     page::Lang,
-    problem::{INVALID, NOT_FOUND, Problem},
+    problem::{INVALID, NOT_FOUND, Problem, of_store},
 };
 
 const FORM_BYTES_MAX: usize = 1024;
@@ -158,7 +158,7 @@ pub(super) async fn show(
     let (lang, title) = (visitor.lang, visitor.lang.say("Your order", "订单详情"));
     let now = shop.protection.now();
     let is_moving = order.payment == PaymentSeen::BeingConfirmed;
-    let can_pay = !waits && is_payable(&order) && order.pay_by.is_none_or(|by| by > now);
+    let can_pay = is_payable(&order) && order.pay_by.is_none_or(|by| by > now);
     let csrf = visitor.signed_in.as_ref().map_or("", |signed_in| &signed_in.csrf);
     let body = html! {
         p class="crumbs" { a href="/orders" { (lang.say("Your orders", "我的订单")) } }

@@ -493,7 +493,9 @@ impl<S: Stream> AsyncWrite for Watched<S> {
     }
 
     fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.stream).poll_flush(cx)
+        // Over TLS what was written may not be in the socket yet.
+        let flushed = Pin::new(&mut self.stream).poll_flush(cx);
+        self.written(flushed)
     }
 
     fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {

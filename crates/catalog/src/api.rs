@@ -1,0 +1,182 @@
+//! The catalogue over HTTP: products for everybody, and what changes them for operators.
+
+use crate::service::Service;
+use axum::extract::{FromRef, Path, State};
+use contracts::store::{Catalog, Category, Listing, Page, Product, ProductQuery, ProductSlug};
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+use std::{fmt, sync::Arc};
+use web::{
+    api_keys::Role,
+    json::{JsonBody, JsonReply},
+    operation::{Access, Operation, delete, get, put},
+    problem::{CONFLICT, INVALID, NOT_FOUND, Problem, UNAVAILABLE, of_store},
+    protection::Protection,
+    query::Query,
+};
+
+const PRODUCTS: &str = "/api/v1/store/products";
+const PRODUCT: &str = "/api/v1/store/products/{product}";
+const BODY_BYTES_MAX: usize = 128 << 10;
+/// Characters of a search.
+const WORDS_MAX: usize = 80;
+
+/// What the handlers use.
+#[derive(Clone)]
+pub struct Parts {
+    pub service: Arc<Service>,
+    pub protection: Arc<Protection>,
+}
+
+impl fmt::Debug for Parts {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Parts").finish_non_exhaustive()
+    }
+}
+
+impl FromRef<Parts> for Arc<Service> {
+    fn from_ref(parts: &Parts) -> Self {
+        Arc::clone(&parts.service)
+    }
+}
+
+impl FromRef<Parts> for Arc<Protection> {
+    fn from_ref(parts: &Parts) -> Self {
+        Arc::clone(&parts.protection)
+    }
+}
+
+/// It was done.
+#[derive(Debug, Serialize, JsonSchema)]
+#[schemars(inline)]
+struct Stored {
+    done: bool,
+}
+
+const DONE: JsonReply<Stored> = JsonReply(Stored { done: true });
+
+/// Categories, in the order in which shoppers see them.
+#[derive(Debug, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+struct Categories {
+    #[schemars(length(max = 200))]
+    categories: Vec<Category>,
+}
+
+/// Which products.
+#[derive(Debug, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+struct Wanted {
+    /// Those of this category.
+    #[serde(default)]
+    category: Option<ProductSlug>,
+    /// Words that each must have in its names, descriptions or SKUs.
+    #[serde(default)]
+    q: Option<String>,
+    /// What the answer before gave as `next`.
+    #[serde(default)]
+    after: Option<String>,
+    /// So many at the most, up to 100.
+    #[serde(default = "twenty")]
+    limit: usize,
+}
+
+fn twenty() -> usize {
+    20
+}
+
+/// The operations.
+pub fn operations() -> Vec<Operation<Parts>> {
+    let (open, operate) = (Access::Open, Access::Role(Role::Operator));
+    vec![
+        get(PRODUCTS, "listProducts", open, list)
+            .does("Products that are published, in the shop's order.")
+            .query::<Wanted>()
+            .replies::<Page<Listing>>("A page of them.")
+            .problems(&[&INVALID, &UNAVAILABLE]),
+        get(PRODUCT, "readProduct", open, read)
+            .does("A product that is published, with its variants and prices.")
+            .replies::<Product>("The product.")
+            .problems(&[&NOT_FOUND, &UNAVAILABLE]),
+        put(PRODUCT, "putProduct", operate, store)
+            .does("Makes a product, or puts it in the place of the one with its slug. Orders keep what they had.")
+            .takes::<Product>()
+            .replies::<Stored>("It is stored.")
+            .problems(&[&NOT_FOUND, &CONFLICT, &INVALID, &UNAVAILABLE]),
+        delete(PRODUCT, "deleteProduct", operate, remove)
+            .does("Deletes a product. Orders keep what they had.")
+            .replies::<Stored>("It is gone.")
+            .problems(&[&NOT_FOUND, &UNAVAILABLE]),
+        get("/api/v1/store/categories", "listCategories", open, categories)
+            .does("The categories, in the shop's order.")
+            .replies::<Categories>("The categories.")
+            .problems(&[&UNAVAILABLE]),
+        put("/api/v1/store/categories", "putCategories", operate, put_categories)
+            .does("Sets these categories, in this order. Others stay, after them.")
+            .takes::<Categories>()
+            .replies::<Stored>("They are stored.")
+            .problems(&[&INVALID, &UNAVAILABLE]),
+    ]
+}
+
+fn slug_of(text: &str) -> Result<ProductSlug, Problem> {
+    text.parse().map_err(|_| unknown(text))
+}
+
+fn unknown(slug: &str) -> Problem {
+    let shown: String = slug.chars().take(64).collect();
+    Problem::new(&NOT_FOUND, format!("no product {shown:?}"))
+}
+
+async fn list(
+    State(service): State<Arc<Service>>,
+    Query(Wanted { category, q, after, limit }): Query<Wanted>,
+) -> Result<JsonReply<Page<Listing>>, Problem> {
+    if q.as_ref().is_some_and(|words| words.chars().count() > WORDS_MAX) {
+        return Err(Problem::new(&INVALID, format!("q: want {WORDS_MAX} characters at the most")));
+    }
+    let query = ProductQuery { category, words: q, after, at_most: limit };
+    Ok(JsonReply(service.products(query).await.map_err(of_store)?))
+}
+
+async fn read(
+    State(service): State<Arc<Service>>,
+    Path(product): Path<String>,
+) -> Result<JsonReply<Product>, Problem> {
+    let found = service.product(slug_of(&product)?).await.map_err(of_store)?;
+    Ok(JsonReply(found.ok_or_else(|| unknown(&product))?))
+}
+
+async fn store(
+    State(service): State<Arc<Service>>,
+    Path(slug): Path<String>,
+    JsonBody(product): JsonBody<Product, BODY_BYTES_MAX>,
+) -> Result<JsonReply<Stored>, Problem> {
+    if slug_of(&slug)? != product.slug {
+        return Err(Problem::new(&INVALID, "slug: it is another than the path's"));
+    }
+    service.put(product).await.map_err(of_store)?;
+    Ok(DONE)
+}
+
+async fn remove(
+    State(service): State<Arc<Service>>,
+    Path(product): Path<String>,
+) -> Result<JsonReply<Stored>, Problem> {
+    match service.remove(slug_of(&product)?).await.map_err(of_store)? {
+        true => Ok(DONE),
+        false => Err(unknown(&product)),
+    }
+}
+
+async fn categories(State(service): State<Arc<Service>>) -> Result<JsonReply<Categories>, Problem> {
+    Ok(JsonReply(Categories { categories: service.categories().await.map_err(of_store)? }))
+}
+
+async fn put_categories(
+    State(service): State<Arc<Service>>,
+    JsonBody(Categories { categories }): JsonBody<Categories, BODY_BYTES_MAX>,
+) -> Result<JsonReply<Stored>, Problem> {
+    service.put_categories(categories).await.map_err(of_store)?;
+    Ok(DONE)
+}

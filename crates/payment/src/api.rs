@@ -1,0 +1,151 @@
+//! Payments over HTTP: for those who run the shop, and for providers' webhooks.
+
+use crate::{
+    provider::WebhookError,
+    service::{NotTaken, Service},
+};
+use axum::{
+    body::Bytes,
+    extract::{FromRef, Path, Request, State},
+};
+use contracts::store::{PaymentId, PaymentView};
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+use std::{fmt, sync::Arc};
+use web::{
+    api_keys::Role,
+    body::read,
+    json::JsonReply,
+    operation::{Access, Operation, get, post},
+    problem::{BODY_TIMEOUT, BODY_TOO_LARGE, INVALID, Kind, NOT_FOUND, Problem, UNAVAILABLE, of_store},
+    protection::Protection,
+    query::Query,
+};
+
+const WEBHOOK_BYTES_MAX: usize = 64 << 10;
+
+web::kinds! {
+    /// The kinds that payments add.
+    OWN_KINDS:
+    WEBHOOK_REFUSED = Kind::new(
+        400,
+        "webhook-refused",
+        "The webhook is not signed by the provider",
+        "Its signature is missing, wrong or too old. Only the provider sends webhooks; its secret, and the clocks of \
+         both machines, must be right.",
+    );
+}
+
+/// What the handlers use.
+#[derive(Clone)]
+pub struct Parts {
+    pub service: Arc<Service>,
+    pub protection: Arc<Protection>,
+}
+
+impl fmt::Debug for Parts {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Parts").finish_non_exhaustive()
+    }
+}
+
+impl FromRef<Parts> for Arc<Service> {
+    fn from_ref(parts: &Parts) -> Self {
+        Arc::clone(&parts.service)
+    }
+}
+
+impl FromRef<Parts> for Arc<Protection> {
+    fn from_ref(parts: &Parts) -> Self {
+        Arc::clone(&parts.protection)
+    }
+}
+
+/// Payments, newest first.
+#[derive(Debug, Serialize, JsonSchema)]
+struct PaymentsPage {
+    payments: Vec<PaymentView>,
+    /// Ask with `before` set to this for older ones.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    next: Option<PaymentId>,
+}
+
+/// Which payments.
+#[derive(Debug, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+struct Wanted {
+    /// Those that are older than this one.
+    #[serde(default)]
+    before: Option<PaymentId>,
+    /// So many at the most, up to 100.
+    #[serde(default = "twenty")]
+    limit: usize,
+}
+
+fn twenty() -> usize {
+    20
+}
+
+/// The webhook is stored.
+#[derive(Debug, Serialize, JsonSchema)]
+#[schemars(inline)]
+struct Taken {
+    done: bool,
+}
+
+/// The operations.
+pub fn operations() -> Vec<Operation<Parts>> {
+    vec![
+        get("/api/v1/store/payments", "listPayments", Access::Role(Role::ReadOnly), list)
+            .does("Payments of all orders, newest first.")
+            .query::<Wanted>()
+            .replies::<PaymentsPage>("A page of them.")
+            .problems(&[&UNAVAILABLE]),
+        post("/api/v1/store/webhooks/{provider}", "takeWebhook", Access::Open, webhook)
+            .does("Takes a webhook of a payment provider. What it tells counts once, however often it comes.")
+            .replies::<Taken>("It is stored.")
+            .problems(&[
+                &WEBHOOK_REFUSED,
+                &NOT_FOUND,
+                &INVALID,
+                &UNAVAILABLE,
+                &BODY_TIMEOUT,
+                &BODY_TOO_LARGE,
+            ]),
+    ]
+}
+
+async fn list(
+    State(service): State<Arc<Service>>,
+    Query(Wanted { before, limit }): Query<Wanted>,
+) -> Result<JsonReply<PaymentsPage>, Problem> {
+    let limit = limit.clamp(1, 100);
+    let payments = service.newest(before, limit).await.map_err(of_store)?;
+    let next = payments.last().map(|payment| payment.id).filter(|_| payments.len() == limit);
+    Ok(JsonReply(PaymentsPage { payments, next }))
+}
+
+async fn webhook(
+    State(service): State<Arc<Service>>,
+    State(protection): State<Arc<Protection>>,
+    Path(provider): Path<String>,
+    request: Request,
+) -> Result<JsonReply<Taken>, Problem> {
+    let (parts, body) = request.into_parts();
+    let body: Bytes = read(body, WEBHOOK_BYTES_MAX, protection.body_timeout()).await?;
+    match service.webhook(&provider, &parts.headers, &body).await {
+        Ok(()) => Ok(JsonReply(Taken { done: true })),
+        Err(NotTaken::Provider) => Err(Problem::new(&NOT_FOUND, "no such provider is configured")),
+        Err(NotTaken::Webhook(WebhookError::Signature)) => {
+            Err(Problem::new(&WEBHOOK_REFUSED, "its signature is missing, wrong or too old"))
+        }
+        Err(NotTaken::Webhook(WebhookError::Form(why))) => {
+            Err(Problem::new(&INVALID, format!("body: {why}")))
+        }
+        // A provider sends it again.
+        Err(NotTaken::Unknown(_)) => {
+            Err(Problem::new(&NOT_FOUND, "it tells of a payment that is not known (yet)"))
+        }
+        Err(NotTaken::Unavailable) => Err(Problem::unavailable("payments cannot be written at the moment")),
+    }
+}
