@@ -155,6 +155,9 @@ impl Config {
         while self.in_flight_max > 1 && self.files_max() > files_max {
             self.in_flight_max -= (self.in_flight_max / 64).max(1);
         }
+        // Each of those who look for names has one look, however few files there are.
+        let over = self.files_max().saturating_sub(files_max);
+        self.open_max = self.open_max.saturating_sub(over).max(1);
     }
 
     /// How messages are delivered.
@@ -211,9 +214,10 @@ mod tests {
             config.fit(files_max);
             assert!(config.files_max() <= files_max, "{files_max}: {config:?}");
             assert!(config.open_max > 0 && config.in_flight_max > 0);
-            // Hardly more is given up than must be.
+            // Hardly more is given up than must be: a look less of each has eight files less.
             let is_whole = config.in_flight_max == default.in_flight_max;
-            assert!(is_whole || config.files_max() + files_max / 32 + 4 > files_max, "{files_max}");
+            let step = files_max / 32 + FILES_OF_A_LOOK * LOOKERS;
+            assert!(is_whole || config.files_max() + step > files_max, "{files_max}");
         }
         let mut config = Config::default();
         config.fit(10_000);

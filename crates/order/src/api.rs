@@ -17,7 +17,7 @@ use web::{
     problem::{CONFLICT, INVALID, NOT_FOUND, Problem, UNAVAILABLE, of_store},
     protection::Protection,
     query::Query,
-    reason::{NeededReason, Reasons},
+    reason::{NO_CONTROLS, NeededReason, Reasons},
 };
 
 const ORDER: &str = "/api/v1/store/orders/{order}";
@@ -91,9 +91,9 @@ struct Because {
 #[derive(Debug, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 struct Shipment {
-    #[schemars(length(min = 1, max = 100))]
+    #[schemars(length(min = 1, max = 100), extend("pattern" = NO_CONTROLS))]
     carrier: String,
-    #[schemars(length(min = 1, max = 100))]
+    #[schemars(length(min = 1, max = 100), extend("pattern" = NO_CONTROLS))]
     tracking: String,
     #[serde(default)]
     #[schemars(!default)]
