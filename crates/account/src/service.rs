@@ -46,7 +46,7 @@ pub struct Service {
     hashes: Semaphore,
     hashes_waiting: AtomicUsize,
     /// A hash that no password has: who has no account waits as long as who has one.
-    nobodys: String,
+    unmatched_hash: String,
 }
 
 impl fmt::Debug for Service {
@@ -83,12 +83,12 @@ impl Service {
     /// Brings the tables up to date.
     pub async fn open(sql: Sql, clock: Arc<dyn Clock>, sign: SignForSale) -> Result<Arc<Self>, SqlError> {
         sql.migrate(store::MIGRATIONS).await?;
-        let nobodys = random().ok().and_then(|salt| password::hash("", salt));
-        let nobodys = nobodys.ok_or_else(|| SqlError::Shortage("random bytes".into()))?;
+        let unmatched_hash = random().ok().and_then(|salt| password::hash("", salt));
+        let unmatched_hash = unmatched_hash.ok_or_else(|| SqlError::Shortage("random bytes".into()))?;
         let wrong = Buckets::slow(WRONG_EVERY_SECONDS, WRONG_BURST, WRONG_SLOTS);
         let wrong_in_all = Buckets::slow(WRONG_EVERY_SECONDS_IN_ALL, WRONG_BURST_IN_ALL, WRONG_SLOTS);
         let (hashes, hashes_waiting) = (Semaphore::new(1), AtomicUsize::new(0));
-        Ok(Arc::new(Self { sql, clock, sign, wrong, wrong_in_all, hashes, hashes_waiting, nobodys }))
+        Ok(Arc::new(Self { sql, clock, sign, wrong, wrong_in_all, hashes, hashes_waiting, unmatched_hash }))
     }
 
     /// Runs something that takes a password's time, one at a time.
@@ -144,7 +144,7 @@ impl Service {
         allowed.map_err(|wait| StoreError::TooMany { wait_seconds: wait.into() })?;
         let found = self.sql.read(move |tx| store::by_email(tx, &email)).await;
         let found = found.map_err(|error| of_sql(&error))?;
-        let stored = found.as_ref().map_or(&self.nobodys, |(_, _, hash)| hash).clone();
+        let stored = found.as_ref().map_or(&self.unmatched_hash, |(_, _, hash)| hash).clone();
         let is_right = self.hashing(move || password::is_of(&credentials.password, &stored)).await?;
         match found.filter(|_| is_right) {
             Some((account, name, _)) => self.begin(account, name).await.map(Some),
@@ -279,7 +279,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn wrong_passwords_log_nobody_in_and_many_of_them_have_to_wait() {
+    async fn wrong_passwords_are_refused_and_many_of_them_have_to_wait() {
         let shop = shop().await;
         let accounts = &shop.accounts;
         accounts.register(ann("ann@example.com")).await.unwrap();

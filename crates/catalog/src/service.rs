@@ -2,7 +2,7 @@
 
 use crate::{
     rules,
-    store::{self, Filter, Place, PutError},
+    store::{self, Filter, Position, PutError},
 };
 use contracts::{
     SaleId,
@@ -102,7 +102,7 @@ impl Service {
 
     async fn list(&self, query: ProductQuery) -> Result<Page<Listing>, StoreError> {
         let at_most = query.at_most.clamp(1, PAGE_MAX);
-        let after = query.after.map(|after| after.parse::<Place>()).transpose();
+        let after = query.after.map(|after| after.parse::<Position>()).transpose();
         let words = query.words.unwrap_or_default().to_lowercase();
         let words = words.split_whitespace().take(WORDS_MAX);
         let filter = Filter {
@@ -117,7 +117,8 @@ impl Service {
         let mut products = read.map_err(|error| of_sql(&error))?;
         let is_more = products.len() > at_most;
         products.truncate(at_most);
-        let place = |last: &Product| Place { position: last.position, slug: last.slug.clone() }.to_string();
+        let place =
+            |last: &Product| Position { position: last.position, slug: last.slug.clone() }.to_string();
         let next = products.last().filter(|_| is_more).map(place);
         Ok(Page { rows: products.into_iter().filter_map(store::listing).collect(), next })
     }

@@ -140,18 +140,18 @@ pub(crate) fn of_sale(tx: &mut Tx<'_>, sale: &SaleId) -> Result<Vec<Product>, Sq
 
 /// A product's place in lists: `12.phone`.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(crate) struct Place {
+pub(crate) struct Position {
     pub(crate) position: u32,
     pub(crate) slug: ProductSlug,
 }
 
-impl fmt::Display for Place {
+impl fmt::Display for Position {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{}.{}", self.position, self.slug)
     }
 }
 
-impl FromStr for Place {
+impl FromStr for Position {
     type Err = &'static str;
     fn from_str(text: &str) -> Result<Self, Self::Err> {
         let parts = text.split_once('.').and_then(|(position, slug)| {
@@ -167,7 +167,7 @@ pub(crate) struct Filter {
     pub(crate) category: Option<ProductSlug>,
     /// In lower case; each must be found.
     pub(crate) words: Vec<String>,
-    pub(crate) after: Option<Place>,
+    pub(crate) after: Option<Position>,
     pub(crate) only_published: bool,
     pub(crate) at_most: usize,
 }

@@ -140,7 +140,7 @@ fn run_all(mut server: Server, jobs: &Mutex<Receiver<Asked>>) {
 impl Server {
     fn run(&mut self, job: &mut dyn Job, kind: Kind) -> Result<(), SqlError> {
         let is_write = kind != Kind::Read;
-        // One that broke while nobody used it is made again.
+        // One that broke while it was idle is made again.
         if let Some(open) = &mut self.connection
             && self.runtime.block_on(begin(&mut open.conn, is_write)).is_err()
         {

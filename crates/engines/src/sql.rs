@@ -229,7 +229,8 @@ pub(crate) trait Statements {
     /// The number that the database gave to the row of the last insert.
     fn last_serial(&mut self) -> Result<u64, SqlError>;
 
-    /// What is added to a query whose rows nobody else may change until the transaction's end.
+    /// What is added to a query whose rows no other transaction may change before the end of this
+    /// one.
     fn for_update(&self) -> &'static str;
 
     /// The engine's text of a statement that makes or changes a table.

@@ -67,15 +67,15 @@ pub(crate) struct Config {
     pub(crate) public_url: String,
     pub(crate) sale_url: String,
     pub(crate) payments: String,
-    pub(crate) databases: Place,
+    pub(crate) databases: DatabasesUrl,
 }
 
 /// Where the databases are: `file:`, or a server's URL, whose user and password are never shown.
 #[derive(Clone, PartialEq, Deserialize)]
 #[serde(transparent)]
-pub(crate) struct Place(String);
+pub(crate) struct DatabasesUrl(String);
 
-impl Place {
+impl DatabasesUrl {
     const FILES: &str = "file:";
 
     /// What the names of databases on a server begin with; `None` for files.
@@ -86,7 +86,7 @@ impl Place {
     }
 }
 
-impl fmt::Debug for Place {
+impl fmt::Debug for DatabasesUrl {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self.0.rsplit_once('@') {
             Some((_, server)) => write!(f, "mysql://…@{server}"),
@@ -95,7 +95,7 @@ impl fmt::Debug for Place {
     }
 }
 
-impl Serialize for Place {
+impl Serialize for DatabasesUrl {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
         serializer.collect_str(&format_args!("{self:?}"))
     }
@@ -122,7 +122,7 @@ impl Config {
                 return Some((key, "want an origin such as \"https://shop.example\", without a path".into()));
             }
         }
-        if self.databases.0 != Place::FILES && self.databases.prefix().is_none() {
+        if self.databases.0 != DatabasesUrl::FILES && self.databases.prefix().is_none() {
             let want = "want \"file:\", or \"mysql://user:password@host:3306/PREFIX\", a prefix of letters, digits and _";
             return Some(("databases", want.into()));
         }
@@ -174,7 +174,7 @@ impl Default for Config {
             public_url: String::new(),
             sale_url: String::new(),
             payments: String::new(),
-            databases: Place(Place::FILES.into()),
+            databases: DatabasesUrl(DatabasesUrl::FILES.into()),
         }
     }
 }
@@ -431,7 +431,7 @@ impl Contexts<'_> {
         let sandbox = payment::sandbox::Sandbox::new(databases.payments.clone(), Arc::clone(&clock), &secret);
         let provider: Arc<dyn payment::provider::Provider> = match self.config.is_sandbox(self.is_demo) {
             true => Arc::clone(&sandbox) as _,
-            false => Arc::new(payment::nobody::Nobody),
+            false => Arc::new(payment::no_provider::NoProvider),
         };
         let payments = payment::service::Service::new(databases.payments, Arc::clone(&clock), provider);
         let shards = order::store::Shards::open(databases.orders).await?;
@@ -470,8 +470,7 @@ impl Contexts<'_> {
             name: [self.config.name.clone(), self.config.name_zh.clone()],
             sale_origin: self.sale_origin.to_owned(),
             is_demo: self.is_demo,
-            takes_payments: self.config.is_sandbox(self.is_demo),
-            takes_no_money: self.config.is_sandbox(self.is_demo),
+            has_sandbox: self.config.is_sandbox(self.is_demo),
             sign_ins: shop::parts::sign_ins(),
             protection: Arc::clone(self.protection),
         }));

@@ -98,16 +98,16 @@ fn child(dir: &Path) {
     runtime.block_on(async {
         let opened = files(dir).iter().map(|file| sqlite::open(file)).collect::<Result<Vec<_>, SqlError>>();
         let shards = Shards::open(opened.expect("they open")).await.expect("tables");
-        let nobody = Arc::new(Nobody);
+        let absent = Arc::new(Absent);
         let service = Service::new(Needs {
             shards,
             clock: Arc::new(SteadyClock::start()),
-            catalog: nobody.clone(),
-            sales: nobody.clone(),
-            payments: nobody.clone(),
+            catalog: absent.clone(),
+            sales: absent.clone(),
+            payments: absent.clone(),
         });
         let grants = Arc::new(Grants { dir: dir.to_owned(), next: AtomicU64::new(settled(dir)) });
-        let _loops = service.start(grants, nobody.clone(), nobody);
+        let _loops = service.start(grants, absent.clone(), absent);
         while settled(dir) < WINNERS {
             tokio::time::sleep(Duration::from_millis(1)).await;
         }
@@ -152,14 +152,14 @@ impl Inbox for Grants {
     }
 }
 
-/// Everybody else: nobody pays, and nobody listens.
-struct Nobody;
+/// All the others: no payment comes, and no event is taken.
+struct Absent;
 
 fn never<'a, T: 'a>() -> Asked<'a, T> {
     Box::pin(std::future::pending())
 }
 
-impl Inbox for Nobody {
+impl Inbox for Absent {
     fn pull(&self, _: usize, _: Duration) -> Asked<'_, Vec<Pulled>> {
         never()
     }
@@ -168,13 +168,13 @@ impl Inbox for Nobody {
     }
 }
 
-impl Posts for Nobody {
+impl Posts for Absent {
     fn post(&self, _: Vec<String>) -> Asked<'_, ()> {
         Box::pin(async { Ok(()) })
     }
 }
 
-impl Catalog for Nobody {
+impl Catalog for Absent {
     fn categories(&self) -> Asked<'_, Vec<Category>> {
         never()
     }
@@ -189,7 +189,7 @@ impl Catalog for Nobody {
     }
 }
 
-impl SaleHolds for Nobody {
+impl SaleHolds for Absent {
     fn confirm(&self, _: HoldRef, _: PaymentId) -> Asked<'_, SaleDecision> {
         never()
     }
@@ -198,7 +198,7 @@ impl SaleHolds for Nobody {
     }
 }
 
-impl Payments for Nobody {
+impl Payments for Absent {
     fn start(&self, _: StartPayment) -> Asked<'_, StartedPayment> {
         never()
     }
@@ -206,6 +206,6 @@ impl Payments for Nobody {
         never()
     }
     fn refund(&self, _: PaymentId, _: String) -> Asked<'_, ()> {
-        Box::pin(async { Err(StoreError::Unavailable("nobody pays".into())) })
+        Box::pin(async { Err(StoreError::Unavailable("no payments here".into())) })
     }
 }

@@ -106,7 +106,7 @@ impl Service {
         self.outbox.notify_one();
     }
 
-    /// Carries out a command, whoever gives it.
+    /// Carries out a command of any actor.
     pub async fn command(
         &self,
         order: OrderId,
@@ -146,7 +146,7 @@ impl Service {
         Ok(all)
     }
 
-    /// An order, whoever's it is.
+    /// An order of any shopper.
     pub async fn find(&self, order: OrderId) -> Result<Option<OrderView>, SqlError> {
         let read = self.needs.shards.of(order.bucket()).read(move |tx| {
             let found = store::find(tx, order, false)?;

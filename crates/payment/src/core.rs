@@ -26,8 +26,8 @@ pub fn follow(state: PaymentState, said: Said) -> (PaymentState, Option<Told>) {
         // A payment that failed may be tried again on the provider's page.
         (Pending | Failed, Said::Succeeded) => (Succeeded, Some(Told::Succeeded)),
         (Pending, Said::Failed) => (Failed, Some(Told::Failed)),
-        // A refund that nobody here asked for was made at the provider, by hand. If it comes before
-        // the news of the success, that news changes nothing any more.
+        // A refund that the shop did not ask for was made at the provider, by hand. If it comes
+        // before the news of the success, that news changes nothing any more.
         (Pending | Failed | Succeeded | Refunding, Said::Refunded) => (Refunded, Some(Told::Refunded)),
         // Old news.
         (Succeeded | Refunding | Refunded, Said::Succeeded | Said::Failed)

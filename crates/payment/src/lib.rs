@@ -4,7 +4,7 @@
 //! |---|---|
 //! | [`core`] | the rules: what a provider's word makes of a payment |
 //! | [`provider`] | the port of providers |
-//! | [`nobody`] | for a shop that takes no payments by itself |
+//! | [`no_provider`] | for a shop that takes no payments by itself |
 //! | [`sandbox`] | a provider that is built in, whose page lets the payer choose what happens |
 //! | [`api`] | payments and webhooks over HTTP |
 //! | [`service`] | payments for other contexts, webhooks, and the loop that does what is due |
@@ -12,7 +12,7 @@
 
 pub mod api;
 pub mod core;
-pub mod nobody;
+pub mod no_provider;
 pub mod provider;
 pub mod sandbox;
 pub mod service;

@@ -310,7 +310,7 @@ fn snapshot_apart<M: Machine>(
 pub type Run = Box<dyn FnOnce() + Send>;
 
 /// Starts the threads of a machine, or none: a worker that went on alone would keep the log's lock
-/// for ever, and whoever tries again would find the log in use.
+/// for ever, and the next try would find the log in use.
 #[derive(Debug)]
 pub struct Threads {
     snapshots: JoinHandle<()>,

@@ -106,8 +106,8 @@ fn check(queue_max: usize, stops_early: bool) {
     });
 }
 
-/// A machine whose second thread cannot be started, for want of threads or memory. Whoever tries
-/// again finds the log as it was, and its lock free.
+/// A machine whose second thread cannot be started, for want of threads or memory. A caller who
+/// tries again finds the log as it was, and its lock free.
 #[test]
 fn a_service_of_which_a_thread_cannot_be_started_leaves_nothing_running() {
     in_many_schedules(|| {

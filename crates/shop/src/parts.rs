@@ -18,10 +18,9 @@ pub struct Shop {
     pub sale_origin: String,
     /// Shown on every page of a demo.
     pub is_demo: bool,
-    /// Whether orders can be paid here.
-    pub takes_payments: bool,
-    /// Payment is a sandbox: said on every page too.
-    pub takes_no_money: bool,
+    /// Orders are paid in the sandbox, which takes no money: said on every page. Without it they
+    /// cannot be paid here.
+    pub has_sandbox: bool,
     /// Forms of log-in and registration, by address: each costs a password's hash.
     pub sign_ins: Buckets,
     pub protection: Arc<Protection>,

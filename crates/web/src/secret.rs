@@ -18,7 +18,7 @@ pub fn random_bytes<const N: usize>() -> io::Result<[u8; N]> {
 }
 
 /// Writes a file that only its owner can read, durably and completely. After an error it is as it
-/// was: whoever is told that a key was not made must not find it in the file.
+/// was: an operator who is told that a key was not made must not find it in the file.
 pub fn write_secret(path: &Path, bytes: &[u8]) -> io::Result<()> {
     write_by(path, bytes, &fs::File::sync_all)
 }

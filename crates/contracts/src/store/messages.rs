@@ -11,7 +11,7 @@ pub struct Pulled {
     pub event: String,
 }
 
-/// Which event was taken, and for the how manieth time.
+/// Which event was taken, and which attempt at it this is, from 1.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Receipt {
     pub number: u64,

@@ -50,7 +50,7 @@ impl SaleHolds for Holds {
                 Ok(OperationDone::Confirmed { result: ConfirmResult::Refund, .. }) => {
                     Ok(SaleDecision::Refund)
                 }
-                // A sale that was restored from a copy does not know the hold: nobody has the unit
+                // A sale that was restored from a copy does not know the hold: no unit is kept
                 // for this payment.
                 Err(StoreError::NotFound(_)) => Ok(SaleDecision::Refund),
                 Err(error) => Err(error),

@@ -423,7 +423,7 @@ fn what_strangers_and_forgers_send_changes_nothing() {
         ann.post("/account/log-in", &[("email", "ann@example.com"), ("password", "wrong wrong")]).status,
         422
     );
-    // A hold that is not hers, and one that nobody has.
+    // A hold that is not hers, and one that does not exist.
     let page = bob.get(&format!("/checkout?sale=demo&hold={}", "0".repeat(32)));
     assert!(page.status == 200 && page.body.contains("http-equiv=\"refresh\""), "{page:?}");
     let page = bob.get(&format!("/checkout?sale=demo&hold={}&tries=30", "0".repeat(32)));
@@ -512,7 +512,7 @@ fn pay_if_possible(shopper: &Shopper<'_>, sale: &Sale, outcome: &Value) -> Optio
 }
 
 #[test]
-fn outside_of_a_demo_nobody_pays_by_a_sandbox_that_was_not_asked_for() {
+fn outside_of_a_demo_there_is_no_sandbox_unless_it_is_configured() {
     let settings = "[store]\nlisten = \"127.0.0.1:0\"\npublic_url = \"https://shop.example\"\n";
     let mut server = Server::with(Setup { settings: settings.into(), ..Setup::default() });
     let outcome = {
@@ -598,4 +598,27 @@ fn operators_fill_the_catalogue_and_forged_webhooks_change_nothing() {
     }
     assert_eq!(server.client.admin("DELETE", &url("/products/lamp"), &operator, "").status, 200);
     assert_eq!(Shopper::stranger(&server).get("/p/lamp").status, 404);
+}
+
+/// Loopback of IPv4 is exempt in tests, that of IPv6 is not.
+#[test]
+fn one_address_logs_in_ten_times_at_once_and_then_has_to_wait() {
+    let settings = "[store]\nlisten = \"[::1]:0\"\n".to_owned();
+    let server = Server::with(Setup { settings, ..Setup::default() });
+    let stranger = Shopper::stranger(&server);
+    poll("the store is open", || stranger.try_get("/").filter(|reply| reply.status == 200));
+    let form = |n: u32| format!("ann{n}@example.com");
+    for n in 0..10 {
+        let reply = stranger.post("/account/log-in", &[("email", &*form(n)), ("password", "wrong wrong")]);
+        assert_eq!(reply.status, 422, "{n}: {reply:?}");
+    }
+    for path in ["/account/log-in", "/account/register"] {
+        let reply =
+            stranger.post(path, &[("email", &*form(11)), ("password", "wrong wrong"), ("name", "Ann")]);
+        assert_eq!(reply.status, 429, "{path}: {reply:?}");
+        let wait: u32 = reply.header("retry-after").parse().unwrap();
+        assert!((1..=6).contains(&wait), "{wait}");
+    }
+    // Pages are not forms.
+    assert_eq!(stranger.get("/account/log-in").status, 200);
 }

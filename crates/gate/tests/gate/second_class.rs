@@ -199,7 +199,7 @@ fn what_anybody_may_read_is_under_an_address_rate() {
         // From the same address.
         assert!((0..100).all(|_| ask(path, &gate.owner) != 429), "{path}");
     }
-    // Whoever guesses keys is stopped ten times as soon.
+    // A caller who guesses keys is stopped ten times as soon.
     let guesses =
         (0..60).take_while(|_| ask("/api/v1/admin/denied-networks", "fgk_boss_guess") == 401).count();
     assert!((3..10).contains(&guesses), "{guesses}");

@@ -1,5 +1,5 @@
 //! What a subscription remembers of commands that were carried out under an Idempotency-Key. Each
-//! has its own, so that nobody's commands make another's forgotten.
+//! has its own, so that the commands of one do not make those of another forgotten.
 
 use super::record::Said;
 use contracts::CommandKey;

@@ -149,7 +149,7 @@ async fn resolve(looks: &Arc<Semaphore>, pool: &Pool, name: &Arc<str>) -> Result
     let of_thread = Arc::clone(name);
     let looked = tokio::task::spawn_blocking(move || {
         // The system's resolver cannot be interrupted. The permits stay with its thread, also when
-        // nobody waits for the result any more.
+        // no push waits for the result any more.
         let _permits = permits;
         let addresses = (&*of_thread, 0).to_socket_addrs()?;
         Ok::<_, io::Error>(addresses.map(|address| address.ip()).collect::<Vec<_>>())

@@ -70,7 +70,7 @@ impl Budget {
     }
 
     /// A permit to open a connection. If too many are open, the one that was idle for longest is
-    /// closed for it, whoever kept it, or the next one that would become idle.
+    /// closed for it, of any caller, or the next one that would become idle.
     pub(super) async fn permit(&self) -> OwnedSemaphorePermit {
         if let Ok(permit) = Arc::clone(&self.open).try_acquire_owned() {
             return permit;

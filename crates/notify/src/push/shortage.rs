@@ -62,7 +62,7 @@ mod tests {
             let error = io::Error::from_raw_os_error(errno.raw_os_error());
             assert_eq!(kept_from_connecting(&error, to), want, "{error}");
         }
-        // A network of documentation in which nobody has an address (RFC 3849), told that this
+        // A network of documentation in which no machine has an address (RFC 3849), told that this
         // machine has none of its family: it is the endpoint's unless a datagram could be sent.
         let nowhere: SocketAddr = "[2001:db8::1]:9".parse().unwrap();
         let error = io::Error::from_raw_os_error(Errno::ADDRNOTAVAIL.raw_os_error());

@@ -87,7 +87,7 @@ pub enum Command {
         payment: PaymentId,
     },
     Cancel,
-    /// Nobody paid in time. A sale's order expires by its sale.
+    /// No payment came in time. A sale's order expires by its sale.
     PaymentIsLate,
     Allocate,
     Ship(Delivery),

@@ -1,5 +1,5 @@
 //! The sandbox's page: where a real provider asks for a card, the payer chooses what happens.
-//! Whoever knows a charge's reference may choose, as with a real provider's page.
+//! A visitor who knows a charge's reference may choose, as with a real provider's page.
 
 use super::{Charge, Choice, Sandbox};
 use axum::{

@@ -18,7 +18,7 @@ pub(super) struct Waiter {
 #[derive(Debug, Default)]
 pub(super) struct WaitingList {
     waiters: BTreeMap<u32, Waiter>,
-    /// The first of each still waits; behind it may be some that have left. A tree would free so
+    /// The first of each still waits; after it may be some that have left. A tree would free so
     /// many small nodes that the allocator now and then stops for 20 ms to put them together.
     by_quantity: BTreeMap<u16, OrderedQueue<u32>>,
     firsts: Firsts,
@@ -104,15 +104,15 @@ struct Firsts {
     tree: Vec<u32>,
 }
 
-/// Nobody waits. No slot has this number.
-const NOBODY: u32 = u32::MAX;
+/// No place waits. No slot has this number.
+const NO_SLOT: u32 = u32::MAX;
 
 impl Firsts {
     fn set(&mut self, quantity: u16, first: Option<u32>) {
         let quantity = usize::from(quantity);
         self.grow(quantity + 1);
         let mut at = self.tree.len() / 2 + quantity;
-        self.tree[at] = first.unwrap_or(NOBODY);
+        self.tree[at] = first.unwrap_or(NO_SLOT);
         while at > 1 {
             at /= 2;
             self.tree[at] = self.tree[2 * at].min(self.tree[2 * at + 1]);
@@ -125,7 +125,7 @@ impl Firsts {
         if wanted <= had {
             return;
         }
-        let mut tree = vec![NOBODY; 2 * wanted];
+        let mut tree = vec![NO_SLOT; 2 * wanted];
         tree[wanted..wanted + had].copy_from_slice(&self.tree[had..]);
         for at in (1..wanted).rev() {
             tree[at] = tree[2 * at].min(tree[2 * at + 1]);
@@ -138,17 +138,17 @@ impl Firsts {
         let half = self.tree.len() / 2;
         let quantities = usize::from(quantity) + 1;
         if quantities >= half {
-            return self.tree.get(1).copied().filter(|slot| *slot != NOBODY);
+            return self.tree.get(1).copied().filter(|slot| *slot != NO_SLOT);
         }
         // Wherever `end` is a right child, all below its left neighbour comes before it.
-        let (mut first, mut end) = (NOBODY, half + quantities);
+        let (mut first, mut end) = (NO_SLOT, half + quantities);
         while end > 1 {
             if end % 2 == 1 {
                 first = first.min(self.tree[end - 1]);
             }
             end /= 2;
         }
-        Some(first).filter(|slot| *slot != NOBODY)
+        Some(first).filter(|slot| *slot != NO_SLOT)
     }
 }
 

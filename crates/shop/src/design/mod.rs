@@ -94,7 +94,7 @@ impl Frame<'_> {
                     "This is a demo: nothing real is sold, and payment is a sandbox.",
                     "演示商店：商品与付款均为模拟，不会真实扣款。",
                 )) }
-            } @else if self.shop.takes_no_money {
+            } @else if self.shop.has_sandbox {
                 p class="demo-bar" { (lang.say(
                     "Payment is a sandbox here: no money moves.",
                     "当前使用沙盒支付，不会真实扣款。",

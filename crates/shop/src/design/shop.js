@@ -1,5 +1,5 @@
-// A product of a sale: once the sale has granted a hold, the shop's order for it is next. Whoever has
-// just pressed the button is led there; whoever comes back to the page gets a link.
+// A product of a sale: once the sale has granted a hold, the shop's order for it is next. A shopper
+// who has just pressed the button is led there; one who comes back to the page gets a link.
 let pressed = false;
 document.addEventListener("click", ({ target }) => {
   pressed ||= Boolean(target.closest?.(".floodgate button"));

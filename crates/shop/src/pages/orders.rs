@@ -180,7 +180,7 @@ pub(super) async fn show(
         }
         @if can_pay {
             div class="actions" {
-                @if shop.takes_payments {
+                @if shop.has_sandbox {
                     form method="post" action={ "/orders/" (order.id) "/pay" } {
                         input type="hidden" name=(TOKEN_FIELD) value=(csrf);
                         button type="submit" { (lang.say("Pay ", "支付 ")) (money(order.total, lang)) }

@@ -1,4 +1,4 @@
-//! What is wrong with JSON, in words for whoever wrote it: the field by its path, what is wanted
+//! What is wrong with JSON, in words for its author: the field by its path, what is wanted
 //! there and what it is. The reader's own messages speak of Rust's types, and of lines and columns
 //! of a text that is mostly one line.
 

@@ -621,7 +621,7 @@ impl Listening {
             }
         }
         match shown {
-            // Whoever guesses is let in as seldom as for what costs most.
+            // A caller who guesses is let in as seldom as for what costs most.
             Shown::WrongKey => self.protection.let_ask(address, now).map_err(LetIn::Refused)?,
             _ => self.protection.let_read(address, now).map_err(LetIn::Refused)?,
         }

@@ -7,9 +7,9 @@ use units::Money;
 
 /// No provider.
 #[derive(Debug)]
-pub struct Nobody;
+pub struct NoProvider;
 
-impl Provider for Nobody {
+impl Provider for NoProvider {
     fn name(&self) -> &'static str {
         "none"
     }
