@@ -1,5 +1,5 @@
-//! What the contexts of the store say to each other: accounts, catalogue, orders, payments, and the
-//! pages over them. Each context has its own database; these are the ports between them, which
+//! What the contexts of the store say to each other: accounts, catalogue, orders, payments, stock,
+//! and the pages over them. Each context has its own database; these are the ports between them, which
 //! `floodgate` wires by function call in one process, and by HTTP between two.
 
 mod account;
@@ -8,6 +8,7 @@ mod id;
 mod messages;
 mod order;
 mod payment;
+mod stock;
 
 pub use account::{Accounts, Credentials, NewAccount, Profile, SignedIn};
 pub use catalog::{
@@ -21,6 +22,7 @@ pub use order::{
     SaleHolds, Transition,
 };
 pub use payment::{PaymentState, PaymentView, Payments, StartPayment, StartedPayment};
+pub use stock::{CameBack, Lacking, Reserved, Stock, StockLevel, StockLine, TakenFrom};
 
 use std::{fmt, pin::Pin};
 

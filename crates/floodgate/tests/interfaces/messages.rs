@@ -325,7 +325,13 @@ fn a_restored_copy_delivers_nothing_until_an_operator_says_so_and_tells_nothing_
     });
     subscribe(&server, &key, "sales", &endpoint.url, json!({}));
     sale.granted(&server.pass("launch", "alice"), "k", "phone");
-    let told = endpoint.wait_for(1).len();
+    // All of them are told, and known to be, before the copy is made.
+    let told = poll("alice's grant", || {
+        let got = endpoint.got.lock().unwrap().clone();
+        let owed = ask(&server, &key, "GET", "/api/v1/subscriptions/crm", &json!(null)).json();
+        let is_told = got.iter().any(|got| got.event()["data"]["shopper"] == "alice");
+        (is_told && owed["backlog"] == 0).then_some(got.len())
+    });
     let (backup, restored) = (server.scratch().join("backup"), server.scratch().join("restored"));
     let said = server.output(&["backup", &backup.display().to_string()]);
     assert!(said.contains("message service"), "{said}");
