@@ -1,17 +1,15 @@
 //! The catalogue over HTTP: products for everybody, and what changes them for operators.
 
 use crate::service::Service;
-use axum::extract::{FromRef, Path, State};
+use axum::extract::{Path, State};
 use contracts::store::{Catalog, Category, Listing, Page, Product, ProductQuery, ProductSlug};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
-use std::{fmt, sync::Arc};
 use web::{
     api_keys::Role,
     json::{JsonBody, JsonReply},
     operation::{Access, Operation, delete, get, put},
     problem::{CONFLICT, INVALID, NOT_FOUND, Problem, UNAVAILABLE, of_store},
-    protection::Protection,
     query::Query,
 };
 
@@ -22,29 +20,7 @@ const BODY_BYTES_MAX: usize = 128 << 10;
 const WORDS_MAX: usize = 80;
 
 /// What the handlers use.
-#[derive(Clone)]
-pub struct Parts {
-    pub service: Arc<Service>,
-    pub protection: Arc<Protection>,
-}
-
-impl fmt::Debug for Parts {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Parts").finish_non_exhaustive()
-    }
-}
-
-impl FromRef<Parts> for Arc<Service> {
-    fn from_ref(parts: &Parts) -> Self {
-        Arc::clone(&parts.service)
-    }
-}
-
-impl FromRef<Parts> for Arc<Protection> {
-    fn from_ref(parts: &Parts) -> Self {
-        Arc::clone(&parts.protection)
-    }
-}
+pub type Parts = web::parts::Parts<Service>;
 
 /// It was done.
 #[derive(Debug, Serialize, JsonSchema)]
@@ -129,7 +105,7 @@ fn unknown(slug: &str) -> Problem {
 }
 
 async fn list(
-    State(service): State<Arc<Service>>,
+    State(Parts { service, .. }): State<Parts>,
     Query(Wanted { category, q, after, limit }): Query<Wanted>,
 ) -> Result<JsonReply<Page<Listing>>, Problem> {
     if q.as_ref().is_some_and(|words| words.chars().count() > WORDS_MAX) {
@@ -140,7 +116,7 @@ async fn list(
 }
 
 async fn read(
-    State(service): State<Arc<Service>>,
+    State(Parts { service, .. }): State<Parts>,
     Path(product): Path<String>,
 ) -> Result<JsonReply<Product>, Problem> {
     let found = service.product(slug_of(&product)?).await.map_err(of_store)?;
@@ -148,7 +124,7 @@ async fn read(
 }
 
 async fn store(
-    State(service): State<Arc<Service>>,
+    State(Parts { service, .. }): State<Parts>,
     Path(slug): Path<String>,
     JsonBody(product): JsonBody<Product, BODY_BYTES_MAX>,
 ) -> Result<JsonReply<Stored>, Problem> {
@@ -160,7 +136,7 @@ async fn store(
 }
 
 async fn remove(
-    State(service): State<Arc<Service>>,
+    State(Parts { service, .. }): State<Parts>,
     Path(product): Path<String>,
 ) -> Result<JsonReply<Stored>, Problem> {
     match service.remove(slug_of(&product)?).await.map_err(of_store)? {
@@ -169,12 +145,12 @@ async fn remove(
     }
 }
 
-async fn categories(State(service): State<Arc<Service>>) -> Result<JsonReply<Categories>, Problem> {
+async fn categories(State(Parts { service, .. }): State<Parts>) -> Result<JsonReply<Categories>, Problem> {
     Ok(JsonReply(Categories { categories: service.categories().await.map_err(of_store)? }))
 }
 
 async fn put_categories(
-    State(service): State<Arc<Service>>,
+    State(Parts { service, .. }): State<Parts>,
     JsonBody(Categories { categories }): JsonBody<Categories, BODY_BYTES_MAX>,
 ) -> Result<JsonReply<Stored>, Problem> {
     service.put_categories(categories).await.map_err(of_store)?;

@@ -13,6 +13,7 @@ use std::{fmt, sync::Arc};
 use tokio::sync::oneshot;
 
 pub mod conformance;
+pub mod outbox;
 
 /// Why a transaction or a statement did nothing, by what the caller can do about it.
 #[derive(Debug, Clone, PartialEq, Eq)]

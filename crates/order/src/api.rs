@@ -5,17 +5,15 @@ use crate::{
     core::Command,
     service::{Service, of_order, of_sql},
 };
-use axum::extract::{FromRef, Path, State};
+use axum::extract::{Path, State};
 use contracts::store::{Delivery, OrderId, OrderState, OrderView};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
-use std::{fmt, sync::Arc};
 use web::{
     api_keys::{Operator, Role},
     json::{JsonBody, JsonReply},
     operation::{Access, Operation, get, post},
     problem::{CONFLICT, INVALID, NOT_FOUND, Problem, UNAVAILABLE, of_store},
-    protection::Protection,
     query::Query,
     reason::{NO_CONTROLS, NeededReason, Reasons},
 };
@@ -26,29 +24,7 @@ const BODY_BYTES_MAX: usize = 4096;
 const PARCEL_MAX: usize = 100;
 
 /// What the handlers use.
-#[derive(Clone)]
-pub struct Parts {
-    pub service: Arc<Service>,
-    pub protection: Arc<Protection>,
-}
-
-impl fmt::Debug for Parts {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Parts").finish_non_exhaustive()
-    }
-}
-
-impl FromRef<Parts> for Arc<Service> {
-    fn from_ref(parts: &Parts) -> Self {
-        Arc::clone(&parts.service)
-    }
-}
-
-impl FromRef<Parts> for Arc<Protection> {
-    fn from_ref(parts: &Parts) -> Self {
-        Arc::clone(&parts.protection)
-    }
-}
+pub type Parts = web::parts::Parts<Service>;
 
 /// Orders, newest first.
 #[derive(Debug, Serialize, JsonSchema)]
@@ -141,7 +117,7 @@ fn id_of(text: &str) -> Result<OrderId, Problem> {
 }
 
 async fn list(
-    State(service): State<Arc<Service>>,
+    State(Parts { service, .. }): State<Parts>,
     Query(Wanted { state, before, limit }): Query<Wanted>,
 ) -> Result<JsonReply<OrdersPage>, Problem> {
     let limit = limit.clamp(1, 100);
@@ -151,7 +127,7 @@ async fn list(
 }
 
 async fn read(
-    State(service): State<Arc<Service>>,
+    State(Parts { service, .. }): State<Parts>,
     Path(order): Path<String>,
 ) -> Result<JsonReply<OrderView>, Problem> {
     let id = id_of(&order)?;
@@ -174,7 +150,7 @@ async fn operate(
 }
 
 async fn cancel(
-    State(service): State<Arc<Service>>,
+    State(Parts { service, .. }): State<Parts>,
     Path(order): Path<String>,
     operator: Operator,
     JsonBody(Because { reason }): JsonBody<Because, BODY_BYTES_MAX>,
@@ -183,7 +159,7 @@ async fn cancel(
 }
 
 async fn allocate(
-    State(service): State<Arc<Service>>,
+    State(Parts { service, .. }): State<Parts>,
     Path(order): Path<String>,
     operator: Operator,
     JsonBody(Because { reason }): JsonBody<Because, BODY_BYTES_MAX>,
@@ -192,7 +168,7 @@ async fn allocate(
 }
 
 async fn ship(
-    State(service): State<Arc<Service>>,
+    State(Parts { service, .. }): State<Parts>,
     Path(order): Path<String>,
     operator: Operator,
     JsonBody(Shipment { carrier, tracking, reason }): JsonBody<Shipment, BODY_BYTES_MAX>,
@@ -208,7 +184,7 @@ async fn ship(
 }
 
 async fn deliver(
-    State(service): State<Arc<Service>>,
+    State(Parts { service, .. }): State<Parts>,
     Path(order): Path<String>,
     operator: Operator,
     JsonBody(Because { reason }): JsonBody<Because, BODY_BYTES_MAX>,

@@ -8,7 +8,7 @@ use contracts::store::{
 };
 use engines::{
     params,
-    sql::{Migration, Row, Sql, SqlError, Tx, unexpected},
+    sql::{Migration, Row, Sql, SqlError, Tx, outbox, unexpected},
 };
 use serde_json::json;
 use std::fmt;
@@ -47,7 +47,7 @@ const MIGRATIONS: &[Migration] = &[Migration {
             due_at BIGINT NOT NULL, tries BIGINT NOT NULL)",
         "CREATE UNIQUE INDEX tasks_once ON tasks (order_id, kind, payment)",
         "CREATE INDEX tasks_by_time ON tasks (due_at)",
-        "CREATE TABLE outbox (number {serial}, body MEDIUMTEXT NOT NULL)",
+        outbox::TABLE,
     ],
 }];
 
@@ -439,23 +439,7 @@ fn tell(tx: &mut Tx<'_>, stored: &Stored, at: TimeMs) -> Result<(), SqlError> {
             "delivery": order.delivery,
         },
     });
-    tx.execute("INSERT INTO outbox (body) VALUES (?)", params![&event.to_string()])?;
-    Ok(())
-}
-
-/// Events that are to be told, oldest first, with their numbers.
-pub(crate) fn outbox(tx: &mut Tx<'_>, at_most: usize) -> Result<Vec<(u64, String)>, SqlError> {
-    tx.query("SELECT number, body FROM outbox ORDER BY number LIMIT ?", params![at_most], |row| {
-        Ok((row.count(0)?, row.text(1)?))
-    })
-}
-
-/// These were told.
-pub(crate) fn told(tx: &mut Tx<'_>, numbers: &[u64]) -> Result<(), SqlError> {
-    for number in numbers {
-        tx.execute("DELETE FROM outbox WHERE number = ?", params![*number])?;
-    }
-    Ok(())
+    outbox::put(tx, &event.to_string())
 }
 
 /// What is to be done outside of the database.

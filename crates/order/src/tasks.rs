@@ -8,7 +8,10 @@ use crate::{
     store::{self, OrderError, Task, TaskKind},
 };
 use contracts::store::{HoldRef, Posts, SaleDecision, StoreError};
-use engines::sql::{Sql, SqlError};
+use engines::sql::{
+    Sql, SqlError,
+    outbox::{self, NotTold},
+};
 use std::{sync::Arc, time::Duration};
 use tokio::task::JoinSet;
 use units::DurationMs;
@@ -17,8 +20,6 @@ use web::warning::Warning;
 /// Tasks that are done at once, and that are read at once.
 const AT_ONCE: usize = 16;
 const READ_MAX: usize = 200;
-/// Events that are told at once.
-const TOLD_MAX: usize = 500;
 /// How often it is looked for what is due, if nothing tells of something.
 const LOOK_EVERY: Duration = Duration::from_secs(1);
 /// How long the sale, or payments, may take to answer.
@@ -159,35 +160,12 @@ impl Service {
 
     /// Tells others what became of orders, for ever.
     pub(crate) async fn tell_others(self: Arc<Self>, posts: Arc<dyn Posts>) {
-        let mut warning = Warning::default();
-        loop {
-            let mut is_more = false;
-            for shard in self.needs.shards.all() {
-                match tell(shard, &*posts).await {
-                    Ok(count) => is_more |= count == TOLD_MAX,
-                    Err(error) => {
-                        if let Some(count) = warning.due() {
-                            tracing::warn!(%error, count, "orders: events wait, they cannot be told now");
-                        }
-                    }
-                }
+        let (posts, mut warning) = (&*posts, Warning::default());
+        let failed = |error: NotTold<StoreError>| {
+            if let Some(count) = warning.due() {
+                tracing::warn!(%error, count, "orders: events wait, they cannot be told now");
             }
-            if !is_more {
-                let _ = tokio::time::timeout(LOOK_EVERY, self.outbox.notified()).await;
-            }
-        }
+        };
+        outbox::tell(self.needs.shards.all(), &self.outbox, |events| posts.post(events), failed).await;
     }
-}
-
-/// Returns how many were told.
-async fn tell(shard: &Sql, posts: &dyn Posts) -> Result<usize, StoreError> {
-    let of_sql = |error: SqlError| StoreError::Unavailable(error.to_string());
-    let found = shard.read(|tx| store::outbox(tx, TOLD_MAX)).await.map_err(of_sql)?;
-    let (numbers, events): (Vec<u64>, Vec<String>) = found.into_iter().unzip();
-    let count = events.len();
-    if count > 0 {
-        posts.post(events).await?;
-        shard.write(move |tx| store::told(tx, &numbers)).await.map_err(of_sql)?;
-    }
-    Ok(count)
 }

@@ -6,19 +6,17 @@ use crate::{
 };
 use axum::{
     body::Bytes,
-    extract::{FromRef, Path, Request, State},
+    extract::{Path, Request, State},
 };
 use contracts::store::{PaymentId, PaymentView};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
-use std::{fmt, sync::Arc};
 use web::{
     api_keys::Role,
     body::read,
     json::JsonReply,
     operation::{Access, Operation, get, post},
     problem::{BODY_TIMEOUT, BODY_TOO_LARGE, INVALID, Kind, NOT_FOUND, Problem, UNAVAILABLE, of_store},
-    protection::Protection,
     query::Query,
 };
 
@@ -37,29 +35,7 @@ web::kinds! {
 }
 
 /// What the handlers use.
-#[derive(Clone)]
-pub struct Parts {
-    pub service: Arc<Service>,
-    pub protection: Arc<Protection>,
-}
-
-impl fmt::Debug for Parts {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Parts").finish_non_exhaustive()
-    }
-}
-
-impl FromRef<Parts> for Arc<Service> {
-    fn from_ref(parts: &Parts) -> Self {
-        Arc::clone(&parts.service)
-    }
-}
-
-impl FromRef<Parts> for Arc<Protection> {
-    fn from_ref(parts: &Parts) -> Self {
-        Arc::clone(&parts.protection)
-    }
-}
+pub type Parts = web::parts::Parts<Service>;
 
 /// Payments, newest first.
 #[derive(Debug, Serialize, JsonSchema)]
@@ -116,7 +92,7 @@ pub fn operations() -> Vec<Operation<Parts>> {
 }
 
 async fn list(
-    State(service): State<Arc<Service>>,
+    State(Parts { service, .. }): State<Parts>,
     Query(Wanted { before, limit }): Query<Wanted>,
 ) -> Result<JsonReply<PaymentsPage>, Problem> {
     let limit = limit.clamp(1, 100);
@@ -126,8 +102,7 @@ async fn list(
 }
 
 async fn webhook(
-    State(service): State<Arc<Service>>,
-    State(protection): State<Arc<Protection>>,
+    State(Parts { service, protection }): State<Parts>,
     Path(provider): Path<String>,
     request: Request,
 ) -> Result<JsonReply<Taken>, Problem> {

@@ -10,7 +10,10 @@ use contracts::store::{
 };
 use engines::{
     clock::Clock,
-    sql::{Sql, SqlError},
+    sql::{
+        Sql, SqlError,
+        outbox::{self, NotTold},
+    },
 };
 use http::HeaderMap;
 use std::{fmt, sync::Arc, time::Duration};
@@ -193,31 +196,14 @@ impl Service {
     }
 
     async fn tell_others(self: Arc<Self>, posts: Arc<dyn Posts>) {
-        let mut warning = Warning::default();
-        loop {
-            match self.tell(&*posts).await {
-                Ok(READ_MAX) => continue,
-                Ok(_) => {}
-                Err(error) => {
-                    if let Some(count) = warning.due() {
-                        tracing::warn!(%error, count, "payments: events wait, they cannot be told now");
-                    }
-                }
+        let (posts, mut warning) = (&*posts, Warning::default());
+        let failed = |error: NotTold<StoreError>| {
+            if let Some(count) = warning.due() {
+                tracing::warn!(%error, count, "payments: events wait, they cannot be told now");
             }
-            let _ = tokio::time::timeout(LOOK_EVERY, self.outbox.notified()).await;
-        }
-    }
-
-    /// Returns how many were told.
-    async fn tell(&self, posts: &dyn Posts) -> Result<usize, StoreError> {
-        let found = self.sql.read(|tx| store::outbox(tx, READ_MAX)).await.map_err(|error| of_sql(&error))?;
-        let (numbers, events): (Vec<u64>, Vec<String>) = found.into_iter().unzip();
-        let count = events.len();
-        if count > 0 {
-            posts.post(events).await?;
-            self.sql.write(move |tx| store::told(tx, &numbers)).await.map_err(|error| of_sql(&error))?;
-        }
-        Ok(count)
+        };
+        let databases = std::slice::from_ref(&self.sql);
+        outbox::tell(databases, &self.outbox, |events| posts.post(events), failed).await;
     }
 }
 

@@ -7,7 +7,7 @@ use crate::{
 use contracts::store::{OrderId, PaymentId, PaymentState, PaymentView};
 use engines::{
     params,
-    sql::{Migration, Row, SqlError, Tx, unexpected},
+    sql::{Migration, Row, SqlError, Tx, outbox, unexpected},
 };
 use serde_json::json;
 use units::{DurationMs, Money, TimeMs};
@@ -30,7 +30,7 @@ pub(crate) const MIGRATIONS: &[Migration] = &[
             "CREATE TABLE refunds (
                 payment BINARY(16) PRIMARY KEY, reason VARCHAR(200) NOT NULL,
                 due_at BIGINT NOT NULL, tries BIGINT NOT NULL)",
-            "CREATE TABLE outbox (number {serial}, body MEDIUMTEXT NOT NULL)",
+            outbox::TABLE,
         ],
     },
     Migration {
@@ -301,8 +301,7 @@ fn tell(tx: &mut Tx<'_>, payment: &Stored, at: TimeMs, told: Told) -> Result<(),
             "provider": payment.provider,
         },
     });
-    tx.execute("INSERT INTO outbox (body) VALUES (?)", params![&event.to_string()])?;
-    Ok(())
+    outbox::put(tx, &event.to_string())
 }
 
 /// Longer than any pause: what is due later was written while the clock was ahead.
@@ -339,20 +338,5 @@ pub(crate) fn put_refund_off(
         "UPDATE refunds SET due_at = ?, tries = ? WHERE payment = ?",
         params![until.0, tries + 1, &id.to_bytes()],
     )?;
-    Ok(())
-}
-
-/// Events that are to be told, oldest first, with their numbers.
-pub(crate) fn outbox(tx: &mut Tx<'_>, at_most: usize) -> Result<Vec<(u64, String)>, SqlError> {
-    tx.query("SELECT number, body FROM outbox ORDER BY number LIMIT ?", params![at_most], |row| {
-        Ok((row.count(0)?, row.text(1)?))
-    })
-}
-
-/// These were told.
-pub(crate) fn told(tx: &mut Tx<'_>, numbers: &[u64]) -> Result<(), SqlError> {
-    for number in numbers {
-        tx.execute("DELETE FROM outbox WHERE number = ?", params![*number])?;
-    }
     Ok(())
 }

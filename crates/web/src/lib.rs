@@ -23,6 +23,7 @@ pub mod openapi;
 pub mod operation;
 pub mod orders;
 pub mod page;
+pub mod parts;
 pub mod pressure;
 pub mod problem;
 pub mod protection;

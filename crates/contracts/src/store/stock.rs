@@ -74,8 +74,8 @@ pub trait Stock: Send + Sync {
     fn levels(&self, skus: Vec<Sku>) -> Asked<'_, Vec<StockLevel>>;
 
     /// Sets units aside for an order, all of them or none. Unless they are confirmed, they are free
-    /// again at `until`. [`Conflict`](super::StoreError::Conflict) if the order has a reservation of
-    /// other lines, or one that was released.
+    /// again at `until`. [`Conflict`](super::StoreError::Conflict) if the order has a reservation
+    /// of other lines, or one that was released.
     fn reserve(
         &self,
         order: OrderId,
@@ -96,11 +96,5 @@ pub trait Stock: Send + Sync {
     fn ship(&self, order: OrderId) -> Asked<'_, ()>;
 
     /// Units of an order came back; `key` tells one return from another.
-    fn take_back(
-        &self,
-        order: OrderId,
-        key: String,
-        lines: Vec<StockLine>,
-        what: CameBack,
-    ) -> Asked<'_, ()>;
+    fn take_back(&self, order: OrderId, key: String, lines: Vec<StockLine>, what: CameBack) -> Asked<'_, ()>;
 }

@@ -1,12 +1,20 @@
 //! What every engine of the SQL port must do. `fresh` opens a new, empty database each time.
 
-use super::{Migration, Sql, SqlError, Tx};
-use crate::params;
-use std::sync::{
-    Arc,
-    atomic::{AtomicU32, Ordering::Relaxed},
+use super::{
+    Migration, Sql, SqlError, Tx,
+    outbox::{self, NotTold},
 };
-use tokio::task::JoinSet;
+use crate::params;
+use std::{
+    future::ready,
+    slice,
+    sync::{
+        Arc, Mutex,
+        atomic::{AtomicU32, Ordering::Relaxed},
+    },
+    time::Duration,
+};
+use tokio::{sync::Notify, task::JoinSet};
 
 const MIGRATIONS: &[Migration] = &[Migration {
     name: "things and a list",
@@ -16,6 +24,8 @@ const MIGRATIONS: &[Migration] = &[Migration {
         "CREATE TABLE list (number {serial}, body MEDIUMBLOB NOT NULL)",
     ],
 }];
+
+const OUTBOX: &[Migration] = &[Migration { name: "the outbox", statements: &[outbox::TABLE] }];
 
 const LATER: &[Migration] = &[
     MIGRATIONS[0],
@@ -40,6 +50,7 @@ pub async fn check(fresh: &mut dyn FnMut() -> Opened<'static>) {
     tables_are_made_once_and_only_by_versions_that_know_them(&fresh().await).await;
     a_panic_leaves_nothing_and_the_next_one_is_served(&fresh().await).await;
     serials_are_counted_up(&fresh().await).await;
+    events_are_told_in_their_order_until_they_are_taken(&fresh().await).await;
 }
 
 async fn with_tables(sql: &Sql) {
@@ -250,4 +261,32 @@ async fn serials_are_counted_up(sql: &Sql) {
         // A number is not given twice, also after its row is gone.
         sql.write(move |tx| tx.execute("DELETE FROM list WHERE number = ?", params![number])).await.unwrap();
     }
+}
+
+async fn events_are_told_in_their_order_until_they_are_taken(sql: &Sql) {
+    sql.migrate(OUTBOX).await.expect("tables are made");
+    // Two small ones go together, and of the large ones each alone.
+    for (event, count) in [("a", 1), ("b", 1), ("c", 700 << 10), ("d", 700 << 10), ("e", 2 << 20)] {
+        let event = event.repeat(count);
+        sql.write(move |tx| outbox::put(tx, &event)).await.expect("an event is put");
+    }
+    let (asked, written) = (AtomicU32::new(0), Notify::new());
+    let told = Mutex::new(Vec::new());
+    let post = |events: Vec<String>| {
+        if asked.fetch_add(1, Relaxed) < 2 {
+            return ready(Err("away"));
+        }
+        let firsts: String = events.iter().map(|event| &event[..1]).collect();
+        told.lock().expect("no panic").push(firsts);
+        ready(Ok(()))
+    };
+    let failed = |why: NotTold<&str>| {
+        assert_eq!(why, NotTold::Post("away"));
+        written.notify_one();
+    };
+    let all = outbox::tell(slice::from_ref(sql), &written, post, failed);
+    assert!(tokio::time::timeout(Duration::from_secs(3), all).await.is_err(), "it never ends");
+    assert_eq!(*told.lock().expect("no panic"), ["abc", "d", "e"]);
+    let left = sql.read(|tx| tx.query("SELECT number FROM outbox", &[], |row| row.count(0))).await;
+    assert_eq!(left, Ok(vec![]));
 }

@@ -3,42 +3,24 @@
 
 use super::{Charge, Choice, Sandbox};
 use axum::{
-    extract::{FromRef, Path, Query, State},
+    extract::{Path, Query, State},
     response::{Html, IntoResponse, Redirect, Response},
 };
 use contracts::store::StoreError;
 use http::HeaderMap;
 use maud::html;
 use serde::Deserialize;
-use std::sync::Arc;
 use web::{
     form::PlainForm,
     operation::{Access, Operation, get, post},
     page::{Frame, Lang},
     problem::{INVALID, NOT_FOUND, Problem},
-    protection::Protection,
 };
 
 const FORM_BYTES_MAX: usize = 1024;
 
 /// What the handlers use.
-#[derive(Clone)]
-pub struct Parts {
-    pub sandbox: Arc<Sandbox>,
-    pub protection: Arc<Protection>,
-}
-
-impl std::fmt::Debug for Parts {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Parts").finish_non_exhaustive()
-    }
-}
-
-impl FromRef<Parts> for Arc<Protection> {
-    fn from_ref(parts: &Parts) -> Self {
-        Arc::clone(&parts.protection)
-    }
-}
+pub type Parts = web::parts::Parts<Sandbox>;
 
 /// The page and its form.
 pub fn operations() -> Vec<Operation<Parts>> {
@@ -61,7 +43,7 @@ async fn show(
     headers: HeaderMap,
 ) -> Result<Response, Problem> {
     let lang = Lang::of(lang.as_deref(), &headers);
-    let charge = parts.sandbox.charge(reference).await.map_err(of_store)?.ok_or_else(unknown)?;
+    let charge = parts.service.charge(reference).await.map_err(of_store)?.ok_or_else(unknown)?;
     Ok(page(lang, &charge).into_response())
 }
 
@@ -73,7 +55,7 @@ async fn choose(
     let wanted = form.field("choice");
     let choice = Choice::ALL.into_iter().find(|choice| choice.as_str() == wanted);
     let choice = choice.ok_or_else(|| Problem::new(&INVALID, "choice: want one of the page's buttons"))?;
-    let charge = parts.sandbox.choose(reference, choice).await.map_err(of_store)?.ok_or_else(unknown)?;
+    let charge = parts.service.choose(reference, choice).await.map_err(of_store)?.ok_or_else(unknown)?;
     Ok(Redirect::to(&charge.return_path).into_response())
 }
 
