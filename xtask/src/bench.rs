@@ -35,6 +35,14 @@ pub(crate) fn steps(args: &[&str]) -> Result<(), Failure> {
     cargo(&all)
 }
 
+/// `cargo xtask bench inventory`.
+pub(crate) fn inventory(args: &[&str]) -> Result<(), Failure> {
+    let mut all =
+        vec!["run", "--release", "--locked", "--package", "inventory", "--example", "hot_sku", "--"];
+    all.extend(args);
+    cargo(&all)
+}
+
 /// `cargo xtask bench gate`.
 pub(crate) fn gate(args: &[&str]) -> Result<(), Failure> {
     gate::run(&Options::read(args)?)

@@ -30,6 +30,7 @@ const EDGES: &[(&str, &[&str])] = &[
     ("catalog", &["units", "contracts", "engines", "web"]),
     ("order", &["units", "contracts", "engines", "web"]),
     ("payment", &["units", "contracts", "engines", "web"]),
+    ("inventory", &["units", "contracts", "engines", "web"]),
     ("shop", &["units", "contracts", "web"]),
     (
         "floodgate",
@@ -46,6 +47,7 @@ const EDGES: &[(&str, &[&str])] = &[
             "catalog",
             "order",
             "payment",
+            "inventory",
             "shop",
         ],
     ),

@@ -1,6 +1,6 @@
-//! The store: accounts, catalogue, orders and payments, each with its own database, and the shop's
-//! pages over them, on a listener of their own. A sale waits for none of it: the store takes its
-//! winners from the message service at its own pace, and may be down meanwhile.
+//! The store: accounts, catalogue, orders, payments and stock, each with its own database, and the
+//! shop's pages over them, on a listener of their own. A sale waits for none of it: the store takes
+//! its winners from the message service at its own pace, and may be down meanwhile.
 
 use crate::registry::Registry;
 use contracts::{Actor, TopicId};
@@ -55,6 +55,7 @@ const SALE_TOKEN_SECONDS: u64 = 900;
 /// The topics of the store's own events.
 pub(crate) const ORDERS: &str = "store-orders";
 pub(crate) const PAYMENTS: &str = "store-payments";
+pub(crate) const STOCK: &str = "store-stock";
 
 /// The section `[store]`.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -101,7 +102,7 @@ impl Serialize for DatabasesUrl {
     }
 }
 
-/// Files of the databases: of SQLite seven, each with three connections; of a server eight each.
+/// Files of the databases: of SQLite eight, each with three connections; of a server eight each.
 const FILES_OF_DATABASES: usize = 64;
 /// With fewer connections there is no store.
 const OPEN_MIN: usize = 16;
@@ -189,7 +190,8 @@ pub(crate) struct Options {
     pub(crate) limits: AddressLimits,
     pub(crate) api_keys: Arc<ApiKeys>,
     pub(crate) memory: Memory,
-    pub(crate) is_demo: bool,
+    /// For a demo, the units of each item in its sale.
+    pub(crate) demo_stock: Option<u64>,
     /// What signs the shoppers' tokens for the sale; none if the sale takes others' tokens.
     pub(crate) signer: Option<Signer>,
 }
@@ -212,7 +214,7 @@ pub(crate) fn bind(options: Options) -> io::Result<Option<Bound>> {
     let listen = &options.config.listen;
     let backlog = options.connections.backlog.min(1024);
     let at = |address| listen_once("store.listen", address, backlog, false, BUFFERS);
-    let bound = match (listen.as_str(), options.is_demo) {
+    let bound = match (listen.as_str(), options.demo_stock.is_some()) {
         ("", false) => return Ok(None),
         ("", true) => at(DEMO_LISTEN).or_else(|_| at(SocketAddr::new(DEMO_LISTEN.ip(), 0)))?,
         (listen, _) => at(listen.parse().map_err(io::Error::other)?)?,
@@ -288,7 +290,7 @@ impl Bound {
                 messages: &messages,
                 sale_origin: &sale_origin,
                 config: &options.config,
-                is_demo: options.is_demo,
+                demo_stock: options.demo_stock,
                 protection: &protection,
                 signer: &signer,
             };
@@ -328,10 +330,11 @@ fn protect(
     let connections = ConnectionsConfig { open_max, ..options.connections.clone() };
     let denied = DenyList::open(registry.dir())?;
     let clock = registry.clock();
+    let is_demo = options.demo_stock.is_some();
     let pressure = Pressure::new(options.memory.clone(), connections.memory_mark_percent, open_max);
     Ok(Arc::new(Protection {
         section: SECTION,
-        addresses: Arc::new(AddressFilter::new(&options.limits, open_max, options.is_demo, denied)),
+        addresses: Arc::new(AddressFilter::new(&options.limits, open_max, is_demo, denied)),
         pressure: Arc::new(pressure),
         cors: Arc::new(Cors::new(&[], "")),
         api_keys: Arc::clone(&options.api_keys),
@@ -400,7 +403,7 @@ struct Contexts<'a> {
     messages: &'a watch::Receiver<Option<Arc<Running>>>,
     sale_origin: &'a str,
     config: &'a Config,
-    is_demo: bool,
+    demo_stock: Option<u64>,
     protection: &'a Arc<Protection>,
     signer: &'a Arc<Option<Signer>>,
 }
@@ -409,6 +412,7 @@ impl Contexts<'_> {
     async fn open(&self) -> Result<Store, NotOpen> {
         let dir = self.registry.dir().join("store");
         let clock: Arc<dyn Clock> = self.registry.clock();
+        let is_demo = self.demo_stock.is_some();
         let (databases, secret) = {
             let (dir, keys) = (dir.clone(), self.registry.dir().join("keys"));
             let place = self.config.databases.clone();
@@ -429,11 +433,12 @@ impl Contexts<'_> {
         let catalog = catalog::service::Service::open(databases.catalog, Arc::clone(&clock)).await?;
         payment::service::migrate(&databases.payments).await?;
         let sandbox = payment::sandbox::Sandbox::new(databases.payments.clone(), Arc::clone(&clock), &secret);
-        let provider: Arc<dyn payment::provider::Provider> = match self.config.is_sandbox(self.is_demo) {
+        let provider: Arc<dyn payment::provider::Provider> = match self.config.is_sandbox(is_demo) {
             true => Arc::clone(&sandbox) as _,
             false => Arc::new(payment::no_provider::NoProvider),
         };
         let payments = payment::service::Service::new(databases.payments, Arc::clone(&clock), provider);
+        let stock = inventory::service::Service::open(databases.inventory, Arc::clone(&clock)).await?;
         let shards = order::store::Shards::open(databases.orders).await?;
         let orders = order::service::Service::new(order::service::Needs {
             shards,
@@ -442,8 +447,12 @@ impl Contexts<'_> {
             sales: Arc::new(sale::Holds::new(Arc::clone(self.registry) as _)),
             payments: Arc::clone(&payments) as _,
         });
-        if self.is_demo {
-            demo::fill(&catalog).await.map_err(|error| NotOpen { why: error.to_string(), passes: true })?;
+        if let Some(in_sale) = self.demo_stock {
+            let filled = async {
+                demo::fill(&catalog).await?;
+                demo::fill_stock(&stock, in_sale).await
+            };
+            filled.await.map_err(|error| NotOpen { why: error.to_string(), passes: true })?;
         }
         let posts = |topic: &str| {
             Arc::new(messages::Told { messages: self.messages.clone(), topic: topic_of(topic) })
@@ -455,6 +464,7 @@ impl Contexts<'_> {
         webhooks.spawn(Arc::clone(&sandbox).send_webhooks(Arc::clone(&payments)));
         let loops = vec![
             payments.start(posts(PAYMENTS)),
+            stock.start(posts(STOCK)),
             orders.start(
                 inbox("store-winners", crate::feed::TOPIC),
                 inbox("store-paid", PAYMENTS),
@@ -469,8 +479,8 @@ impl Contexts<'_> {
             payments: Arc::clone(&payments) as _,
             name: [self.config.name.clone(), self.config.name_zh.clone()],
             sale_origin: self.sale_origin.to_owned(),
-            is_demo: self.is_demo,
-            has_sandbox: self.config.is_sandbox(self.is_demo),
+            is_demo,
+            has_sandbox: self.config.is_sandbox(is_demo),
             sign_ins: shop::parts::sign_ins(),
             protection: Arc::clone(self.protection),
         }));
@@ -478,7 +488,9 @@ impl Contexts<'_> {
         let of_catalog = catalog::api::Parts { service: Arc::clone(&catalog), protection: protection() };
         let of_orders = order::api::Parts { service: Arc::clone(&orders), protection: protection() };
         let of_payments = payment::api::Parts { service: Arc::clone(&payments), protection: protection() };
-        let of_sandbox = payment::sandbox::page::Parts { sandbox, protection: Arc::clone(self.protection) };
+        let of_stock = inventory::api::Parts { service: Arc::clone(&stock), protection: protection() };
+        let of_sandbox =
+            payment::sandbox::page::Parts { service: sandbox, protection: Arc::clone(self.protection) };
         let shop = shop::operations().into_iter().map(|operation| operation.with_state(parts.clone()));
         let sandbox = payment::sandbox::page::operations().into_iter();
         let sandbox = sandbox.map(|operation| operation.with_state(of_sandbox.clone()));
@@ -490,7 +502,10 @@ impl Contexts<'_> {
         let of_shoppers = of_shoppers.map(|operation| operation.with_state(of_orders.clone()));
         let paid = payment::api::operations().into_iter();
         let paid = paid.map(|operation| operation.with_state(of_payments.clone()));
-        let operations = shop.chain(sandbox).chain(media).chain(products).chain(of_shoppers).chain(paid);
+        let stocked = inventory::api::operations().into_iter();
+        let stocked = stocked.map(|operation| operation.with_state(of_stock.clone()));
+        let pages = shop.chain(sandbox).chain(media);
+        let operations = pages.chain(products).chain(of_shoppers).chain(paid).chain(stocked);
         Ok(Store { operations: operations.collect(), loops })
     }
 
@@ -518,6 +533,7 @@ struct Databases {
     accounts: Sql,
     catalog: Sql,
     payments: Sql,
+    inventory: Sql,
     orders: Vec<Sql>,
 }
 
@@ -530,6 +546,7 @@ impl Databases {
             accounts: at("accounts")?,
             catalog: at("catalog")?,
             payments: at("payments")?,
+            inventory: at("inventory")?,
             orders: orders.collect::<Result<_, _>>()?,
         })
     }
@@ -545,6 +562,7 @@ impl Databases {
             accounts: sqlite::open(&at("accounts.db"))?,
             catalog: sqlite::open(&at("catalog.db"))?,
             payments: sqlite::open(&at("payments.db"))?,
+            inventory: sqlite::open(&at("inventory.db"))?,
             orders: orders.collect::<Result<_, _>>()?,
         })
     }

@@ -21,7 +21,7 @@ enum Described {
     Gate,
     /// The message service: publishers, operators, health
     Notify,
-    /// The store: products, orders, payments
+    /// The store: products, orders, payments, stock
     Store,
 }
 

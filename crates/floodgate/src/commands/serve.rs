@@ -120,7 +120,10 @@ pub(crate) fn run(context: Context, args: &Args, data_given: bool) -> CommandRes
             Err(error) => tracing::warn!(%error, "no gate in a process of its own can join"),
         }
         let store = match fits_store {
-            true => bind_store(store_config, &gate_config, &api_keys, registry.dir(), args.demo)?,
+            true => {
+                let demo_stock = args.demo.then_some(args.demo_stock.unwrap_or(DEMO_STOCK));
+                bind_store(store_config, &gate_config, &api_keys, registry.dir(), demo_stock)?
+            }
             false => None,
         };
         if let Some(store) = store.as_ref().filter(|_| args.demo) {
@@ -289,7 +292,10 @@ fn bind_messages(
         memory: memory_of_this_process(),
         clock: registry.clock(),
         exempts_loopback: demo,
-        reserved: vec![feed::TOPIC.parse()?, store::ORDERS.parse()?, store::PAYMENTS.parse()?],
+        reserved: [feed::TOPIC, store::ORDERS, store::PAYMENTS, store::STOCK]
+            .into_iter()
+            .map(str::parse)
+            .collect::<Result<_, _>>()?,
     })?;
     Ok(Some(bound))
 }
@@ -300,7 +306,7 @@ fn bind_store(
     gate: &gate::Config,
     api_keys: &Arc<web::api_keys::ApiKeys>,
     data: &Path,
-    demo: bool,
+    demo_stock: Option<u64>,
 ) -> Result<Option<store::Bound>, Box<dyn std::error::Error>> {
     let jwt = &gate.jwt;
     let signs = jwt.jwks_file.is_empty()
@@ -317,7 +323,7 @@ fn bind_store(
         limits: gate.limits.addresses(),
         api_keys: Arc::clone(api_keys),
         memory: memory_of_this_process(),
-        is_demo: demo,
+        demo_stock,
         signer,
     });
     // The sales do not wait for the shop behind them.

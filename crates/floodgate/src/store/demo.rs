@@ -1,4 +1,5 @@
-//! The demo's catalogue: forty products in two languages, of which two are sold in the sale `demo`.
+//! The demo's catalogue and stock: forty products in two languages, of which two are sold in the
+//! sale `demo`.
 
 use super::pictures::{
     SIDE,
@@ -9,7 +10,11 @@ use super::pictures::{
     draw,
 };
 use catalog::service::Service;
-use contracts::store::{Category, Localized, OfferedIn, Picture, Product, ProductSlug, StoreError, Variant};
+use contracts::{
+    Actor, SaleId,
+    store::{Category, Localized, OfferedIn, Picture, Product, ProductSlug, StoreError, Variant},
+};
+use inventory::service::Service as Stock;
 use units::Money;
 
 const CATEGORIES: [(&str, &str, &str); 6] = [
@@ -68,8 +73,30 @@ const PRODUCTS: [Row; 40] = [
     ("mast-stick", "accessories", ["Mast Tripod", "桅杆三脚架"], 9_900, Lamp, 280, ["A steady hand that folds.", "可折叠的稳定支撑。"]),
 ];
 
-/// What a demo's sale offers, by product.
+/// The demo's sale, and what it offers, by product.
+const SALE: &str = "demo";
 const IN_SALE: [(&str, &str); 2] = [("flood-one", "phone"), ("flood-buds", "earbuds")];
+
+/// SKUs of which there is little, and nothing; of all others there are 20 to 200 units, and of what
+/// is in the sale as many more as it sells.
+const SCARCE: [(&str, u64); 2] = [("helm-mount", 3), ("mast-stick", 0)];
+
+/// Puts units on the shelves, of each product that the stock does not know: what was sold since is
+/// not put there again. What the sale sells is claimed for it.
+pub(super) async fn fill_stock(stock: &Stock, in_sale: u64) -> Result<(), StoreError> {
+    let wrong = |error: &dyn std::fmt::Display| StoreError::Invalid(format!("the demo's stock: {error}"));
+    let sale: SaleId = SALE.parse().map_err(|error| wrong(&error))?;
+    for (number, row) in (0u64..).zip(PRODUCTS) {
+        let scarce = SCARCE.iter().find(|(scarce, _)| *scarce == row.0).map(|(_, units)| *units);
+        let units = scarce.unwrap_or(20 + number * 67 % 181);
+        let is_in_sale = IN_SALE.iter().any(|(product, _)| *product == row.0);
+        let claim = is_in_sale.then(|| (sale.clone(), in_sale));
+        let sku = row.0.to_uppercase().parse().map_err(|error| wrong(&error))?;
+        let by = Actor::new(Actor::DEMO, "the demo's stock");
+        stock.open_with(by, sku, units + claim.as_ref().map_or(0, |(_, units)| *units), claim).await?;
+    }
+    Ok(())
+}
 
 /// Puts into the catalogue what is not there: a kill may have left a part of it.
 pub(super) async fn fill(catalog: &Service) -> Result<(), StoreError> {
@@ -90,7 +117,7 @@ pub(super) async fn fill(catalog: &Service) -> Result<(), StoreError> {
         let offered = IN_SALE.iter().find(|(product, _)| *product == slug.as_str()).map(|(_, item)| *item);
         let offered_in = match offered {
             Some(item) => vec![OfferedIn {
-                sale: "demo".parse().map_err(|error| wrong(&error))?,
+                sale: SALE.parse().map_err(|error| wrong(&error))?,
                 item: item.parse().map_err(|error| wrong(&error))?,
             }],
             None => Vec::new(),

@@ -1,7 +1,11 @@
 //! The reference of the store's API: the tables of its contexts as one document.
 
 use catalog::api as of_products;
-use contracts::store::{OrderId, ProductSlug};
+use contracts::{
+    SaleId,
+    store::{OrderId, ProductSlug, Sku},
+};
+use inventory::api as of_stock;
 use order::api as of_orders;
 use payment::api as of_payments;
 use std::sync::{Arc, LazyLock};
@@ -15,9 +19,9 @@ use web::{
 
 static ABOUT: About = About {
     title: "Floodgate Store",
-    summary: "The shop behind the sale: products for everybody, orders and payments for those who run the shop.",
-    description: "Products that are published can be read by everybody. What changes the catalogue, and what has to do with orders and \
-                  payments of others, needs an API key of a role (`floodgate key new`). Shoppers have the shop's pages.",
+    summary: "The shop behind the sale: products for everybody, orders, payments and stock for those who run the shop.",
+    description: "Products that are published can be read by everybody. What changes the catalogue, and what has to do with orders, \
+                  payments and stock, needs an API key of a role (`floodgate key new`). Shoppers have the shop's pages.",
     listeners: &[Listener {
         callers: Callers::Public,
         tag: "store",
@@ -27,6 +31,8 @@ static ABOUT: About = About {
     path_parameters: &[
         PathParameter { name: "product", means: "The product's slug.", schema: schema_of::<ProductSlug> },
         PathParameter { name: "order", means: "The order's number.", schema: schema_of::<OrderId> },
+        PathParameter { name: "sku", means: "The SKU.", schema: schema_of::<Sku> },
+        PathParameter { name: "sale", means: "The sale.", schema: schema_of::<SaleId> },
         PathParameter {
             name: "provider",
             means: "The provider's name, such as `sandbox`.",
@@ -41,6 +47,7 @@ fn rows() -> Vec<(Callers, Row)> {
     rows.extend(of_products::operations().into_iter().map(|operation| operation.row));
     rows.extend(of_orders::operations().into_iter().map(|operation| operation.row));
     rows.extend(of_payments::operations().into_iter().map(|operation| operation.row));
+    rows.extend(of_stock::operations().into_iter().map(|operation| operation.row));
     rows.extend(own(&Arc::new(Reference::empty())).into_iter().map(|operation| operation.row));
     rows.into_iter().map(|row| (Callers::Public, row)).collect()
 }

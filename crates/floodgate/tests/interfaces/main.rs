@@ -45,6 +45,7 @@ mod schedules;
 mod sign_in;
 mod sold_out;
 mod sold_out_events;
+mod stock;
 mod store;
 mod strategy;
 mod tenants;

@@ -1,0 +1,268 @@
+//! The stock as operators have it: what they receive, count and claim, what the ledger says of it,
+//! and what is refused, with the field that is wrong.
+
+use crate::harness::{
+    Server, Setup,
+    http::{Client, Reply},
+    poll,
+    shop::text,
+};
+use serde_json::{Value, json};
+
+struct Shop {
+    server: Server,
+    operator: String,
+    reader: String,
+}
+
+impl Shop {
+    fn open(serve: &[&str]) -> Self {
+        let serve = serve.iter().map(|arg| (*arg).to_owned()).collect();
+        let settings = "[store]\nlisten = \"127.0.0.1:0\"\n".to_owned();
+        let server = Server::with(Setup { serve, settings, ..Setup::default() });
+        let (operator, reader) = (server.new_key("op", "operator"), server.new_key("reads", "read-only"));
+        let shop = Self { server, operator, reader };
+        poll("the store is open", || (shop.ask("GET", "/stock", "").status == 200).then_some(()));
+        shop
+    }
+
+    fn url(&self, path: &str) -> String {
+        format!("http://{}/api/v1/store{path}", self.server.store)
+    }
+
+    #[track_caller]
+    fn ask(&self, method: &str, path: &str, body: &str) -> Reply {
+        self.server.client.admin(method, &self.url(path), &self.operator, body)
+    }
+
+    #[track_caller]
+    fn post(&self, path: &str, body: &Value) -> Value {
+        let reply = self.ask("POST", path, &body.to_string());
+        assert_eq!(reply.status, 200, "{path}: {reply:?}");
+        reply.json()
+    }
+
+    fn with_key(&self, key: &str, path: &str, body: &Value) -> Reply {
+        let bearer = format!("Bearer {}", self.operator);
+        let fields =
+            [("authorization", &*bearer), ("content-type", "application/json"), ("idempotency-key", key)];
+        self.server.client.send("POST", &self.url(path), &fields, &body.to_string())
+    }
+
+    /// On hand, reserved, claimed, free.
+    #[track_caller]
+    fn figures(&self, sku: &str) -> [u64; 4] {
+        let level = self.ask("GET", &format!("/stock/{sku}"), "").json();
+        ["on_hand", "reserved", "claimed", "free"].map(|figure| level[figure].as_u64().unwrap())
+    }
+}
+
+#[test]
+fn operators_receive_count_and_claim_and_the_ledger_says_it() {
+    let shop = Shop::open(&[]);
+    assert_eq!(shop.ask("PUT", "/stock/LAMP-1", "").json(), json!({ "is_new": true }));
+    assert_eq!(shop.ask("PUT", "/stock/LAMP-1", "").json(), json!({ "is_new": false }));
+    let received = shop.post("/stock/LAMP-1/receive", &json!({ "units": 20, "reason": "purchase 7" }));
+    assert_eq!((&received["change"], &received["free"]), (&json!(20), &json!(20)), "{received}");
+    let counted = shop.post("/stock/LAMP-1/count", &json!({ "counted": 18, "reason": "count of May" }));
+    assert_eq!((&counted["change"], &counted["on_hand"]), (&json!(-2), &json!(18)), "{counted}");
+    shop.post("/stock/LAMP-1/adjust", &json!({ "change": -1, "reason": "broken" }));
+    let claim = |units: u64| {
+        let body = json!({ "units": units, "reason": "for the launch" });
+        shop.ask("PUT", "/claims/launch/LAMP-1", &body.to_string())
+    };
+    let claimed = claim(12).json();
+    assert_eq!((&claimed["claim"]["left"], &claimed["level"]["free"]), (&json!(12), &json!(5)), "{claimed}");
+    let few = claim(18);
+    assert_eq!((few.status, few.problem().as_str()), (409, "conflict"));
+    assert!(few.body.contains("units: of sku LAMP-1 only 5 units are free"), "{few:?}");
+    assert_eq!(claim(10).status, 200);
+    assert_eq!(shop.figures("LAMP-1"), [17, 0, 10, 7]);
+    let claims = shop.ask("GET", "/claims/launch", "").json();
+    assert_eq!(
+        claims["claims"][0],
+        json!({ "sku": "LAMP-1", "units": 10, "left": 10, "taken": 0, "is_open": true })
+    );
+    let back = || shop.ask("DELETE", "/claims/launch?reason=the%20sale%20is%20over", "").json();
+    assert_eq!(back(), json!({ "returned": [{ "sku": "LAMP-1", "units": 10 }] }));
+    assert_eq!(back(), json!({ "returned": [{ "sku": "LAMP-1", "units": 0 }] }));
+    assert_eq!(shop.figures("LAMP-1"), [17, 0, 0, 17]);
+
+    let mut entries = Vec::new();
+    let mut before = String::new();
+    loop {
+        let page = shop.ask("GET", &format!("/stock/LAMP-1/ledger?limit=2{before}"), "").json();
+        entries.extend(page["entries"].as_array().unwrap().clone());
+        match page["next"].as_u64() {
+            Some(next) => before = format!("&before={next}"),
+            None => break,
+        }
+    }
+    let said: Vec<_> = entries
+        .iter()
+        .rev()
+        .map(|entry| {
+            assert_eq!((text(&entry["actor"]), text(&entry["warehouse"])), ("op", "main"), "{entry}");
+            (text(&entry["kind"]), entry["units"].as_i64().unwrap(), text(&entry["reason"]))
+        })
+        .collect();
+    assert_eq!(
+        said,
+        [
+            ("receive", 20, "purchase 7"),
+            ("count", -2, "count of May"),
+            ("adjust", -1, "broken"),
+            ("claim", 12, "for the launch"),
+            ("return_claim", 2, "for the launch"),
+            ("return_claim", 10, "the sale is over"),
+        ]
+    );
+    let audit = shop.ask("GET", "/stock-audit", "").json();
+    assert_eq!(audit, json!({ "skus": 1, "entries": 6, "differences": [] }));
+}
+
+#[test]
+fn what_is_wrong_is_named_and_changes_nothing() {
+    let shop = Shop::open(&[]);
+    shop.ask("PUT", "/stock/LAMP-1", "");
+    shop.post("/stock/LAMP-1/receive", &json!({ "units": 20, "reason": "purchase 7" }));
+    for (path, body, status, why) in [
+        ("/stock/LAMP-1/receive", json!({ "units": -1, "reason": "x" }), 422, "units"),
+        ("/stock/LAMP-1/receive", json!({ "units": 0, "reason": "x" }), 422, "units: want 1 to 1000000000"),
+        ("/stock/LAMP-1/receive", json!({ "units": 1.5, "reason": "x" }), 422, "units"),
+        ("/stock/LAMP-1/receive", json!({ "units": u64::MAX, "reason": "x" }), 422, "units: want 1 to"),
+        ("/stock/LAMP-1/receive", json!({ "units": 1e300, "reason": "x" }), 422, "units"),
+        ("/stock/LAMP-1/receive", json!({ "units": "5", "reason": "x" }), 422, "units"),
+        ("/stock/LAMP-1/receive", json!({ "units": 5 }), 422, "reason: want 1 to 200 bytes"),
+        ("/stock/LAMP-1/receive", json!({ "units": 5, "reason": "a\nb" }), 422, "reason"),
+        ("/stock/LAMP-1/receive", json!({ "units": 5, "reason": "x", "color": "red" }), 422, "color"),
+        ("/stock/LAMP-1/adjust", json!({ "change": 0, "reason": "x" }), 422, "change: want -1000000000"),
+        (
+            "/stock/LAMP-1/adjust",
+            json!({ "change": -21, "reason": "x" }),
+            409,
+            "change: of sku LAMP-1 only 20",
+        ),
+        ("/stock/LAMP-1/count", json!({ "counted": -1, "reason": "x" }), 422, "counted"),
+        (
+            "/stock/LAMP-1/count",
+            json!({ "counted": 1_000_000_000_001u64, "reason": "x" }),
+            422,
+            "counted: want",
+        ),
+        (
+            "/stock/LAMP-2/receive",
+            json!({ "units": 5, "reason": "x" }),
+            404,
+            "sku LAMP-2: the stock does not know it",
+        ),
+        ("/stock/LAMP-2/count", json!({ "counted": 5, "reason": "x" }), 404, "sku LAMP-2"),
+        ("/stock/a%20b/receive", json!({ "units": 5, "reason": "x" }), 404, "sku: want 1 to 64 letters"),
+        (
+            "/stock/%27%20OR%201/receive",
+            json!({ "units": 5, "reason": "x" }),
+            404,
+            "sku: want 1 to 64 letters",
+        ),
+    ] {
+        let reply = shop.ask("POST", path, &body.to_string());
+        assert_eq!(reply.status, status, "{path} {body}: {reply:?}");
+        assert!(reply.body.contains(why), "{path} {body}: want {why:?}: {reply:?}");
+    }
+    let put = |path: &str, body: &Value| shop.ask("PUT", path, &body.to_string());
+    for (path, body, status, why) in [
+        ("/claims/launch/LAMP-1", json!({ "units": -1, "reason": "x" }), 422, "units"),
+        ("/claims/launch/LAMP-1", json!({ "units": 21, "reason": "x" }), 409, "units: of sku LAMP-1 only 20"),
+        ("/claims/launch/LAMP-2", json!({ "units": 1, "reason": "x" }), 404, "sku LAMP-2"),
+        ("/claims/No%20Sale/LAMP-1", json!({ "units": 1, "reason": "x" }), 404, "sale"),
+    ] {
+        let reply = put(path, &body);
+        assert_eq!(reply.status, status, "{path} {body}: {reply:?}");
+        assert!(reply.body.contains(why), "{path} {body}: want {why:?}: {reply:?}");
+    }
+    for (method, path, status, why) in [
+        ("DELETE", "/claims/launch?reason=x", 404, "sale launch: no stock was claimed for it"),
+        ("DELETE", "/claims/launch", 422, "reason"),
+        ("GET", "/stock/LAMP-2", 404, "sku LAMP-2"),
+        ("GET", "/stock/LAMP-2/ledger", 404, "sku LAMP-2"),
+        ("GET", "/stock?limit=x", 400, "limit"),
+        ("GET", "/stock?prefix=%25", 400, "prefix"),
+        ("GET", "/stock?color=red", 400, "color"),
+        ("GET", "/reservations/0", 404, "order id"),
+        ("GET", "/reservations/00000000000000000000000000", 404, "it has no reservation"),
+    ] {
+        let reply = shop.ask(method, path, "");
+        assert_eq!(reply.status, status, "{method} {path}: {reply:?}");
+        assert!(reply.body.contains(why), "{method} {path}: want {why:?}: {reply:?}");
+    }
+    // A reader reads, and changes nothing; without a key nothing is said.
+    let body = json!({ "units": 5, "reason": "x" }).to_string();
+    let receive = shop.url("/stock/LAMP-1/receive");
+    assert_eq!(shop.server.client.admin("POST", &receive, &shop.reader, &body).status, 403);
+    assert_eq!(shop.server.client.admin("GET", &shop.url("/stock"), &shop.reader, "").status, 200);
+    assert_eq!(Client::default().get(&shop.url("/stock")).status, 401);
+    assert_eq!(shop.figures("LAMP-1"), [20, 0, 0, 20]);
+    let ledger = shop.ask("GET", "/stock/LAMP-1/ledger", "").json();
+    assert_eq!(ledger["entries"].as_array().unwrap().len(), 1, "{ledger}");
+}
+
+#[test]
+fn a_command_that_is_sent_again_with_its_key_is_done_once() {
+    let mut shop = Shop::open(&[]);
+    shop.ask("PUT", "/stock/LAMP-1", "");
+    let body = json!({ "units": 5, "reason": "purchase 7" });
+    let first = shop.with_key("k1", "/stock/LAMP-1/receive", &body);
+    assert_eq!(first.status, 200, "{first:?}");
+    shop.server.kill();
+    shop.server.restart();
+    poll("the store is open", || {
+        let reply = shop.server.client.try_send("GET", &shop.url("/categories"), &[], "").ok()?;
+        (reply.status == 200).then_some(())
+    });
+    assert_eq!(shop.with_key("k1", "/stock/LAMP-1/receive", &body).json(), first.json());
+    for (path, other) in [
+        ("/stock/LAMP-1/receive", json!({ "units": 6, "reason": "purchase 7" })),
+        ("/stock/LAMP-1/receive", json!({ "units": 5, "reason": "purchase 8" })),
+        ("/stock/LAMP-1/count", json!({ "counted": 5, "reason": "purchase 7" })),
+    ] {
+        let reply = shop.with_key("k1", path, &other);
+        assert_eq!((reply.status, reply.problem().as_str()), (409, "conflict"), "{path} {other}");
+    }
+    let wrong = shop.with_key("two words", "/stock/LAMP-1/receive", &body);
+    assert_eq!((wrong.status, wrong.problem().as_str()), (422, "invalid"));
+    assert_eq!(shop.figures("LAMP-1"), [5, 0, 0, 5]);
+}
+
+#[test]
+fn the_demo_has_stock_of_all_that_it_sells_and_keeps_it_over_a_restart() {
+    let mut shop = Shop::open(&["--demo", "--demo-opens-in", "0", "--demo-stock", "7"]);
+    let (mut all, mut after) = (Vec::new(), String::new());
+    loop {
+        let page = shop.ask("GET", &format!("/stock?limit=15{after}"), "").json();
+        all.extend(page["stock"].as_array().unwrap().clone());
+        match page["next"].as_str() {
+            Some(next) => after = format!("&after={next}"),
+            None => break,
+        }
+    }
+    assert_eq!(all.len(), 40);
+    for level in &all {
+        let units = level["free"].as_u64().unwrap();
+        let is_scarce = ["HELM-MOUNT", "MAST-STICK"].contains(&text(&level["sku"]));
+        assert!(is_scarce || (20..=200).contains(&units), "{level}");
+    }
+    assert_eq!((shop.figures("HELM-MOUNT")[3], shop.figures("MAST-STICK")[3]), (3, 0));
+    assert_eq!(shop.figures("FLOOD-ONE")[2], 7, "what the sale sells is claimed for it");
+    let flood = shop.ask("GET", "/stock?prefix=FLOOD-", "").json();
+    assert_eq!(flood["stock"].as_array().unwrap().len(), 2, "{flood}");
+    shop.post("/stock/HELM-MOUNT/adjust", &json!({ "change": -1, "reason": "broken" }));
+    shop.server.stop();
+    shop.server.restart();
+    poll("the store is open", || {
+        let reply = shop.server.client.try_send("GET", &shop.url("/categories"), &[], "").ok()?;
+        (reply.status == 200).then_some(())
+    });
+    assert_eq!(shop.figures("HELM-MOUNT")[3], 2, "it is not filled up again");
+    let audit = shop.ask("GET", "/stock-audit?limit=100", "").json();
+    assert_eq!((&audit["skus"], &audit["differences"]), (&json!(40), &json!([])), "{audit}");
+}

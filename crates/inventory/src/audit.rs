@@ -1,0 +1,135 @@
+//! Derives the levels again: from the ledger, from the reservations that are open, and from the
+//! claims that are left. Each must say the same. It changes nothing.
+
+use crate::{
+    core::Level,
+    store::{self, Entry, Stored},
+};
+use contracts::store::Sku;
+use engines::sql::{Sql, SqlError, Tx};
+use schemars::JsonSchema;
+use serde::Serialize;
+use std::collections::BTreeMap;
+
+/// Entries that are read at once.
+const READ_MAX: usize = 2000;
+/// Entries after which no further SKU is begun.
+const ENTRIES_MAX: u64 = 200_000;
+
+/// Something of which two parts of the database say different things.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, JsonSchema)]
+pub struct Difference {
+    #[schemars(with = "Sku")]
+    pub sku: String,
+    /// Which figure, and where from it was derived.
+    pub what: String,
+    /// As the level says.
+    pub level: u64,
+    /// As it was derived.
+    pub derived: u64,
+}
+
+/// What an audit has found.
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, JsonSchema)]
+#[schemars(rename = "StockAudit")]
+pub struct Found {
+    /// SKUs that were looked at.
+    pub skus: u64,
+    /// Entries of the ledger that were added up.
+    pub entries: u64,
+    pub differences: Vec<Difference>,
+    /// Ask with `after` set to this for the SKUs after these.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schemars(with = "Option<Sku>")]
+    pub next: Option<String>,
+}
+
+/// One state of the levels, and what others say of them.
+struct Read {
+    levels: Vec<Stored>,
+    by_orders: BTreeMap<Sku, u64>,
+    by_sales: BTreeMap<Sku, u64>,
+}
+
+fn read(tx: &mut Tx<'_>, after: &str, at_most: usize) -> Result<Read, SqlError> {
+    let levels = store::levels(tx, "", after, at_most)?;
+    let to = levels.last().map_or(after, |last| last.sku.as_str()).to_owned();
+    let by_orders = store::reserved_by_orders(tx, after, &to)?;
+    Ok(Read { levels, by_orders, by_sales: store::left_of_claims(tx, after, &to)? })
+}
+
+/// Audits SKUs after `after`.
+pub(crate) async fn audit(sql: &Sql, after: String, at_most: usize) -> Result<Found, SqlError> {
+    let of = sql.read(move |tx| read(tx, &after, at_most)).await?;
+    let mut found = Found::default();
+    let is_full = of.levels.len() == at_most;
+    let mut levels = of.levels.into_iter().peekable();
+    while let Some(stored) = levels.next() {
+        let ledger = add_up(sql, &stored).await?;
+        let by = |all: &BTreeMap<Sku, u64>| all.get(&stored.sku).copied().unwrap_or_default();
+        let figures = [
+            ("on_hand, by the ledger", stored.level.on_hand, ledger.level.on_hand),
+            ("reserved, by the ledger", stored.level.reserved, ledger.level.reserved),
+            ("claimed, by the ledger", stored.level.claimed, ledger.level.claimed),
+            ("reserved, by the orders", stored.level.reserved, by(&of.by_orders)),
+            ("claimed, by the sales", stored.level.claimed, by(&of.by_sales)),
+            ("entries of the ledger", stored.sequence, ledger.entries),
+        ];
+        let differ = figures.into_iter().filter(|(_, level, derived)| level != derived);
+        found.differences.extend(differ.map(|(what, level, derived)| Difference {
+            sku: stored.sku.to_string(),
+            what: what.into(),
+            level,
+            derived,
+        }));
+        found.differences.extend(ledger.impossible.map(|sequence| Difference {
+            sku: stored.sku.to_string(),
+            what: "the first entry that does not fit, by its number".into(),
+            level: stored.sequence,
+            derived: sequence,
+        }));
+        found.skus += 1;
+        found.entries += ledger.entries;
+        let has_more = levels.peek().is_some() || is_full;
+        if has_more && (levels.peek().is_none() || found.entries >= ENTRIES_MAX) {
+            found.next = Some(stored.sku.to_string());
+            break;
+        }
+    }
+    Ok(found)
+}
+
+/// What the ledger of a SKU adds up to.
+#[derive(Debug, Default)]
+struct Ledger {
+    level: Level,
+    entries: u64,
+    impossible: Option<u64>,
+}
+
+/// Adds up the entries that the level says it has. They do not change, so they need not be read at
+/// once.
+async fn add_up(sql: &Sql, stored: &Stored) -> Result<Ledger, SqlError> {
+    let mut ledger = Ledger::default();
+    let mut after = 0;
+    loop {
+        let sku = stored.sku.clone();
+        let entries = sql.read(move |tx| store::oldest_entries(tx, &sku, after, READ_MAX)).await?;
+        let Some(last) = entries.last().map(|entry| entry.sequence) else { return Ok(ledger) };
+        for entry in entries.iter().take_while(|entry| entry.sequence <= stored.sequence) {
+            add(&mut ledger, entry);
+        }
+        if last >= stored.sequence {
+            return Ok(ledger);
+        }
+        after = last;
+    }
+}
+
+fn add(ledger: &mut Ledger, entry: &Entry) {
+    ledger.entries += 1;
+    match ledger.level.after(entry.moved.movement) {
+        Ok(level) => ledger.level = level,
+        Err(_) => ledger.impossible = ledger.impossible.or(Some(entry.sequence)),
+    }
+}

@@ -1,0 +1,495 @@
+//! The stock in tables: what is read and written within one transaction. It knows the rules only as
+//! [`core`](crate::core) has them.
+//!
+//! Locks are taken in one order, so that no two transactions wait for each other: first a command's
+//! key, then reservations by their id, then levels by SKU, then claims. Rows that may not be there
+//! are inserted before they are read: a lock on a gap between rows would be in the way of every new
+//! one.
+
+use crate::{
+    core::{Claim, Kind, Level, Line, Move, Movement, Reservation, Shelf, Shelves, State},
+    events,
+};
+use contracts::{
+    Actor, SaleId,
+    store::{OrderId, Sku},
+};
+use engines::{
+    params,
+    sql::{Migration, Row, SqlError, Tx, outbox, unexpected},
+};
+use std::collections::{BTreeMap, BTreeSet};
+use units::{DurationMs, TimeMs};
+
+/// The one warehouse. Each row names its own, so that there can be others.
+pub(crate) const WAREHOUSE: &str = "main";
+/// How long a command's key is remembered.
+const COMMAND_KEPT: DurationMs = DurationMs(7 * 24 * 3_600_000);
+
+pub(crate) const MIGRATIONS: &[Migration] = &[Migration {
+    name: "levels, the ledger, claims, reservations, what came back, commands, and the outbox",
+    statements: &[
+        // What the rules promise, said once more where no defect of the rules can reach it.
+        "CREATE TABLE levels (
+            sku VARCHAR(64) NOT NULL, warehouse VARCHAR(40) NOT NULL,
+            on_hand BIGINT NOT NULL, reserved BIGINT NOT NULL, claimed BIGINT NOT NULL,
+            sequence BIGINT NOT NULL, PRIMARY KEY (sku, warehouse),
+            CHECK (reserved >= 0 AND claimed >= 0 AND on_hand >= reserved + claimed))",
+        "CREATE TABLE entries (
+            sku VARCHAR(64) NOT NULL, warehouse VARCHAR(40) NOT NULL, sequence BIGINT NOT NULL,
+            at BIGINT NOT NULL, kind VARCHAR(20) NOT NULL, units BIGINT NOT NULL, of_claim BIGINT NOT NULL,
+            order_id BINARY(16), sale VARCHAR(40), actor VARCHAR(200) NOT NULL, reason VARCHAR(200) NOT NULL,
+            PRIMARY KEY (sku, warehouse, sequence))",
+        "CREATE TABLE claims (
+            sale VARCHAR(40) NOT NULL, sku VARCHAR(64) NOT NULL, warehouse VARCHAR(40) NOT NULL,
+            left_units BIGINT NOT NULL, taken_units BIGINT NOT NULL, is_open BIGINT NOT NULL,
+            PRIMARY KEY (sale, sku, warehouse), CHECK (left_units >= 0 AND taken_units >= 0))",
+        "CREATE TABLE reservations (
+            order_id BINARY(16) PRIMARY KEY, state VARCHAR(20) NOT NULL, sale VARCHAR(40),
+            held_until BIGINT NOT NULL, version BIGINT NOT NULL)",
+        "CREATE INDEX reservations_by_time ON reservations (state, held_until)",
+        "CREATE TABLE reservation_lines (
+            order_id BINARY(16) NOT NULL, sku VARCHAR(64) NOT NULL, warehouse VARCHAR(40) NOT NULL,
+            quantity BIGINT NOT NULL, of_claim BIGINT NOT NULL, came_back BIGINT NOT NULL,
+            PRIMARY KEY (order_id, sku, warehouse))",
+        "CREATE TABLE take_backs (
+            order_id BINARY(16) NOT NULL, take_back VARCHAR(64) NOT NULL, what BINARY(16) NOT NULL,
+            PRIMARY KEY (order_id, take_back))",
+        "CREATE TABLE commands (
+            id BINARY(16) PRIMARY KEY, command BINARY(16) NOT NULL, at BIGINT NOT NULL,
+            answer MEDIUMTEXT NOT NULL)",
+        "CREATE INDEX commands_by_time ON commands (at)",
+        outbox::TABLE,
+    ],
+}];
+
+/// Makes a SKU known. Returns whether it was not.
+pub(crate) fn make_known(tx: &mut Tx<'_>, sku: &Sku) -> Result<bool, SqlError> {
+    tx.insert_new(
+        "INSERT INTO levels (sku, warehouse, on_hand, reserved, claimed, sequence) VALUES (?, ?, 0, 0, 0, 0)",
+        params![sku.as_str(), WAREHOUSE],
+    )
+}
+
+/// A row of `levels`.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Stored {
+    pub(crate) sku: Sku,
+    pub(crate) level: Level,
+    pub(crate) sequence: u64,
+}
+
+const LEVEL: &str = "sku, on_hand, reserved, claimed, sequence";
+
+fn stored(row: &Row<'_>) -> Result<Stored, SqlError> {
+    Ok(Stored {
+        sku: row.parsed(0, "a sku")?,
+        level: Level { on_hand: row.count(1)?, reserved: row.count(2)?, claimed: row.count(3)? },
+        sequence: row.count(4)?,
+    })
+}
+
+/// The level of a SKU, for reading.
+pub(crate) fn level(tx: &mut Tx<'_>, sku: &Sku) -> Result<Option<Stored>, SqlError> {
+    let text = format!("SELECT {LEVEL} FROM levels WHERE sku = ? AND warehouse = ?");
+    tx.query_first(&text, params![sku.as_str(), WAREHOUSE], stored)
+}
+
+/// Levels by SKU, from those after `after`, of SKUs that begin with `prefix`.
+pub(crate) fn levels(
+    tx: &mut Tx<'_>,
+    prefix: &str,
+    after: &str,
+    at_most: usize,
+) -> Result<Vec<Stored>, SqlError> {
+    // No SKU has a character as late as this one.
+    let end = format!("{prefix}\u{7f}");
+    let text = format!(
+        "SELECT {LEVEL} FROM levels WHERE sku > ? AND sku >= ? AND sku < ? AND warehouse = ? \
+         ORDER BY sku LIMIT ?"
+    );
+    tx.query(&text, params![after, prefix, &end, WAREHOUSE, at_most], stored)
+}
+
+/// The shelves of a transaction, with the claims as they were when they were locked.
+#[derive(Debug, Default)]
+pub(crate) struct Locked {
+    pub(crate) shelves: Shelves,
+    before: BTreeMap<(Sku, SaleId), Claim>,
+}
+
+/// Locks the levels of these SKUs, in their order, and the claims of these sales on them. SKUs that
+/// are not known are left out.
+pub(crate) fn lock<'a>(
+    tx: &mut Tx<'_>,
+    skus: impl IntoIterator<Item = &'a Sku>,
+    sales: &BTreeSet<SaleId>,
+) -> Result<Locked, SqlError> {
+    let mut locked = Locked::default();
+    let skus: BTreeSet<&Sku> = skus.into_iter().collect();
+    let text = format!("SELECT {LEVEL} FROM levels WHERE sku = ? AND warehouse = ?");
+    for sku in skus {
+        let found = tx.query_locked(&text, params![sku.as_str(), WAREHOUSE], stored)?;
+        if let Some(Stored { sku, level, sequence }) = found.into_iter().next() {
+            locked.shelves.insert(sku, Shelf { level, sequence, ..Shelf::default() });
+        }
+    }
+    for (sku, shelf) in &mut locked.shelves {
+        for sale in sales {
+            let found = tx.query_locked(
+                "SELECT left_units, taken_units, is_open FROM claims \
+                 WHERE sale = ? AND sku = ? AND warehouse = ?",
+                params![sale.as_str(), sku.as_str(), WAREHOUSE],
+                |row| claim(row, 0),
+            )?;
+            if let Some(claim) = found.into_iter().next() {
+                shelf.claims.insert(sale.clone(), claim);
+                locked.before.insert((sku.clone(), sale.clone()), claim);
+            }
+        }
+    }
+    Ok(locked)
+}
+
+fn claim(row: &Row<'_>, from: usize) -> Result<Claim, SqlError> {
+    Ok(Claim { left: row.count(from)?, taken: row.count(from + 1)?, is_open: row.count(from + 2)? != 0 })
+}
+
+/// Makes an empty claim of a sale on a SKU whose level is locked, if there is none.
+pub(crate) fn has_claim(tx: &mut Tx<'_>, sale: &SaleId, sku: &Sku) -> Result<(), SqlError> {
+    tx.insert_new(
+        "INSERT INTO claims (sale, sku, warehouse, left_units, taken_units, is_open) VALUES (?, ?, ?, 0, 0, 1)",
+        params![sale.as_str(), sku.as_str(), WAREHOUSE],
+    )?;
+    Ok(())
+}
+
+/// Writes what was decided: entries of the ledger, levels and claims, and events that tell of it.
+pub(crate) fn save(tx: &mut Tx<'_>, at: TimeMs, by: &Actor, locked: &mut Locked) -> Result<(), SqlError> {
+    let mut written = Vec::new();
+    for (sku, shelf) in &mut locked.shelves {
+        for moved in std::mem::take(&mut shelf.moves) {
+            shelf.sequence += 1;
+            write_entry(tx, at, by, sku, shelf.sequence, &moved)?;
+            written.push((sku.clone(), shelf.sequence, moved));
+        }
+        let Level { on_hand, reserved, claimed } = shelf.level;
+        tx.execute(
+            "UPDATE levels SET on_hand = ?, reserved = ?, claimed = ?, sequence = ? \
+             WHERE sku = ? AND warehouse = ?",
+            params![on_hand, reserved, claimed, shelf.sequence, sku.as_str(), WAREHOUSE],
+        )?;
+        for (sale, claim) in &shelf.claims {
+            if locked.before.get(&(sku.clone(), sale.clone())) == Some(claim) {
+                continue;
+            }
+            let changed = tx.execute(
+                "UPDATE claims SET left_units = ?, taken_units = ?, is_open = ? \
+                 WHERE sale = ? AND sku = ? AND warehouse = ?",
+                params![claim.left, claim.taken, claim.is_open, sale.as_str(), sku.as_str(), WAREHOUSE],
+            )?;
+            if changed != 1 {
+                return Err(SqlError::Defect(format!("sku {sku}: the claim of sale {sale} is gone")));
+            }
+        }
+    }
+    let told = events::of(at, by, &written, &locked.shelves);
+    told.iter().try_for_each(|event| outbox::put(tx, event))
+}
+
+fn write_entry(
+    tx: &mut Tx<'_>,
+    at: TimeMs,
+    by: &Actor,
+    sku: &Sku,
+    sequence: u64,
+    moved: &Move,
+) -> Result<(), SqlError> {
+    let Movement { kind, units, of_claim } = moved.movement;
+    let order = moved.order.map(OrderId::to_bytes);
+    tx.execute(
+        "INSERT INTO entries (sku, warehouse, sequence, at, kind, units, of_claim, order_id, sale, actor, \
+         reason) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
+        params![
+            sku.as_str(),
+            WAREHOUSE,
+            sequence,
+            at.0,
+            kind.as_str(),
+            units,
+            of_claim,
+            order.as_ref(),
+            moved.sale.as_ref().map(SaleId::as_str),
+            &by.name,
+            &by.reason
+        ],
+    )?;
+    Ok(())
+}
+
+/// An entry of the ledger.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Entry {
+    pub(crate) sequence: u64,
+    pub(crate) at: TimeMs,
+    pub(crate) moved: Move,
+    pub(crate) by: Actor,
+}
+
+const ENTRY: &str = "sequence, at, kind, units, of_claim, order_id, sale, actor, reason";
+
+fn entry(row: &Row<'_>) -> Result<Entry, SqlError> {
+    let kind = Kind::from_name(&row.text(2)?).ok_or_else(|| unexpected(2, "a kind of movement"))?;
+    let order = match row.maybe_bytes(5)? {
+        Some(_) => Some(OrderId::from_bytes(row.array(5)?)),
+        None => None,
+    };
+    let sale = row.maybe_text(6)?.map(|sale| sale.parse().map_err(|_| unexpected(6, "a sale")));
+    let movement = Movement { kind, units: row.int(3)?, of_claim: row.count(4)? };
+    Ok(Entry {
+        sequence: row.count(0)?,
+        at: TimeMs(row.count(1)?),
+        moved: Move { movement, order, sale: sale.transpose()? },
+        by: Actor { name: row.text(7)?, reason: row.text(8)? },
+    })
+}
+
+/// The ledger of a SKU, newest first, from before `before`.
+pub(crate) fn newest_entries(
+    tx: &mut Tx<'_>,
+    sku: &Sku,
+    before: u64,
+    at_most: usize,
+) -> Result<Vec<Entry>, SqlError> {
+    let text = format!(
+        "SELECT {ENTRY} FROM entries WHERE sku = ? AND warehouse = ? AND sequence < ? \
+         ORDER BY sequence DESC LIMIT ?"
+    );
+    tx.query(&text, params![sku.as_str(), WAREHOUSE, before, at_most], entry)
+}
+
+/// The ledger of a SKU, oldest first, after `after`.
+pub(crate) fn oldest_entries(
+    tx: &mut Tx<'_>,
+    sku: &Sku,
+    after: u64,
+    at_most: usize,
+) -> Result<Vec<Entry>, SqlError> {
+    let text = format!(
+        "SELECT {ENTRY} FROM entries WHERE sku = ? AND warehouse = ? AND sequence > ? \
+         ORDER BY sequence LIMIT ?"
+    );
+    tx.query(&text, params![sku.as_str(), WAREHOUSE, after, at_most], entry)
+}
+
+/// The claims of a sale, by SKU.
+pub(crate) fn claims_of(
+    tx: &mut Tx<'_>,
+    sale: &SaleId,
+    after: &str,
+    at_most: usize,
+) -> Result<Vec<(Sku, Claim)>, SqlError> {
+    tx.query(
+        "SELECT sku, left_units, taken_units, is_open FROM claims WHERE sale = ? AND sku > ? AND warehouse = ? \
+         ORDER BY sku LIMIT ?",
+        params![sale.as_str(), after, WAREHOUSE, at_most],
+        |row| Ok((row.parsed(0, "a sku")?, claim(row, 1)?)),
+    )
+}
+
+/// Stores a new reservation without lines, unless the order has one.
+pub(crate) fn begin(
+    tx: &mut Tx<'_>,
+    order: OrderId,
+    state: State,
+    sale: Option<&SaleId>,
+    until: TimeMs,
+) -> Result<bool, SqlError> {
+    tx.insert_new(
+        "INSERT INTO reservations (order_id, state, sale, held_until, version) VALUES (?, ?, ?, ?, 1)",
+        params![&order.to_bytes(), state.as_str(), sale.map(SaleId::as_str), until.0],
+    )
+}
+
+/// Stores the lines of a new reservation.
+pub(crate) fn put_lines(
+    tx: &mut Tx<'_>,
+    order: OrderId,
+    lines: &BTreeMap<Sku, Line>,
+) -> Result<(), SqlError> {
+    for (sku, line) in lines {
+        tx.execute(
+            "INSERT INTO reservation_lines (order_id, sku, warehouse, quantity, of_claim, came_back) \
+             VALUES (?, ?, ?, ?, ?, ?)",
+            params![&order.to_bytes(), sku.as_str(), WAREHOUSE, line.quantity, line.of_claim, line.came_back],
+        )?;
+    }
+    Ok(())
+}
+
+/// Writes a reservation that has changed, and its lines where they have.
+pub(crate) fn put(tx: &mut Tx<'_>, before: &Reservation, reservation: &Reservation) -> Result<(), SqlError> {
+    let order = reservation.order.to_bytes();
+    tx.execute(
+        "UPDATE reservations SET state = ?, held_until = ?, version = ? WHERE order_id = ?",
+        params![reservation.state.as_str(), reservation.until.0, reservation.version, &order],
+    )?;
+    for (sku, line) in &reservation.lines {
+        if before.lines.get(sku) != Some(line) {
+            tx.execute(
+                "UPDATE reservation_lines SET of_claim = ?, came_back = ? \
+                 WHERE order_id = ? AND sku = ? AND warehouse = ?",
+                params![line.of_claim, line.came_back, &order, sku.as_str(), WAREHOUSE],
+            )?;
+        }
+    }
+    Ok(())
+}
+
+/// Reservations of these orders, by the orders' ids. `is_locked`: no other transaction changes them
+/// before this one has ended. All are locked before the lines of any are read, for what is read
+/// without a lock is of the moment of the first such reading.
+pub(crate) fn reservations(
+    tx: &mut Tx<'_>,
+    orders: &BTreeSet<OrderId>,
+    is_locked: bool,
+) -> Result<Vec<Reservation>, SqlError> {
+    let text = "SELECT state, sale, held_until, version FROM reservations WHERE order_id = ?";
+    let mut found = Vec::with_capacity(orders.len());
+    for &order in orders {
+        let read = |row: &Row<'_>| {
+            let state = State::from_name(&row.text(0)?).ok_or_else(|| unexpected(0, "a state"))?;
+            let sale = row.maybe_text(1)?.map(|sale| sale.parse().map_err(|_| unexpected(1, "a sale")));
+            let (sale, until) = (sale.transpose()?, TimeMs(row.count(2)?));
+            Ok(Reservation { order, state, sale, until, lines: BTreeMap::new(), version: row.count(3)? })
+        };
+        let key = order.to_bytes();
+        found.extend(match is_locked {
+            true => tx.query_locked(text, params![&key], read)?,
+            false => tx.query(text, params![&key], read)?,
+        });
+    }
+    for reservation in &mut found {
+        let lines = tx.query(
+            "SELECT sku, quantity, of_claim, came_back FROM reservation_lines WHERE order_id = ?",
+            params![&reservation.order.to_bytes()],
+            |row| {
+                let (quantity, of_claim) = (quantity(row, 1)?, quantity(row, 2)?);
+                Ok((row.parsed(0, "a sku")?, Line { quantity, of_claim, came_back: self::quantity(row, 3)? }))
+            },
+        )?;
+        reservation.lines = lines.into_iter().collect();
+    }
+    Ok(found)
+}
+
+fn quantity(row: &Row<'_>, column: usize) -> Result<u32, SqlError> {
+    u32::try_from(row.count(column)?).map_err(|_| unexpected(column, "a quantity"))
+}
+
+/// The orders whose reservations have expired, those that are due for longest first.
+pub(crate) fn due(tx: &mut Tx<'_>, now: TimeMs, at_most: usize) -> Result<Vec<OrderId>, SqlError> {
+    tx.query(
+        "SELECT order_id FROM reservations WHERE state = ? AND held_until <= ? ORDER BY held_until LIMIT ?",
+        params![State::Held.as_str(), now.0, at_most],
+        |row| row.array(0).map(OrderId::from_bytes),
+    )
+}
+
+/// Gives a reservation more time.
+pub(crate) fn put_off(tx: &mut Tx<'_>, order: OrderId, until: TimeMs) -> Result<(), SqlError> {
+    tx.execute(
+        "UPDATE reservations SET held_until = ? WHERE order_id = ?",
+        params![until.0, &order.to_bytes()],
+    )?;
+    Ok(())
+}
+
+/// Notes that units of an order came back under this key. Otherwise returns what was noted before.
+pub(crate) fn note_take_back(
+    tx: &mut Tx<'_>,
+    order: OrderId,
+    key: &str,
+    what: [u8; 16],
+) -> Result<Option<[u8; 16]>, SqlError> {
+    let id = order.to_bytes();
+    let text = "INSERT INTO take_backs (order_id, take_back, what) VALUES (?, ?, ?)";
+    if tx.insert_new(text, params![&id, key, &what])? {
+        return Ok(None);
+    }
+    let text = "SELECT what FROM take_backs WHERE order_id = ? AND take_back = ?";
+    Ok(tx.query_locked(text, params![&id, key], |row| row.array(0))?.into_iter().next())
+}
+
+/// What is remembered of a command's key.
+pub(crate) enum Remembered {
+    /// Nothing until now.
+    New,
+    /// The answer to the same command.
+    Answer(String),
+    /// It was used for another command.
+    Other,
+}
+
+/// Notes a command's key, or finds what was noted.
+pub(crate) fn remember(
+    tx: &mut Tx<'_>,
+    at: TimeMs,
+    id: [u8; 16],
+    command: [u8; 16],
+) -> Result<Remembered, SqlError> {
+    let text = "INSERT INTO commands (id, command, at, answer) VALUES (?, ?, ?, '')";
+    if tx.insert_new(text, params![&id, &command, at.0])? {
+        return Ok(Remembered::New);
+    }
+    let text = "SELECT command, answer FROM commands WHERE id = ?";
+    let found = tx.query_locked(text, params![&id], |row| Ok((row.array::<16>(0)?, row.text(1)?)))?;
+    Ok(match found.into_iter().next() {
+        Some((known, answer)) if known == command => Remembered::Answer(answer),
+        _ => Remembered::Other,
+    })
+}
+
+/// The answer of a command, for its repeats.
+pub(crate) fn note_answer(tx: &mut Tx<'_>, id: [u8; 16], answer: &str) -> Result<(), SqlError> {
+    tx.execute("UPDATE commands SET answer = ? WHERE id = ?", params![answer, &id])?;
+    Ok(())
+}
+
+/// Forgets commands that are old enough. Returns how many.
+pub(crate) fn forget(tx: &mut Tx<'_>, now: TimeMs, at_most: usize) -> Result<usize, SqlError> {
+    let before = now.0.saturating_sub(COMMAND_KEPT.0);
+    let text = "SELECT id FROM commands WHERE at < ? ORDER BY at LIMIT ?";
+    let old = tx.query(text, params![before, at_most], |row| row.array::<16>(0))?;
+    for id in &old {
+        tx.execute("DELETE FROM commands WHERE id = ?", params![id])?;
+    }
+    Ok(old.len())
+}
+
+/// Units that open reservations have of each SKU after `after`, up to `to`.
+pub(crate) fn reserved_by_orders(
+    tx: &mut Tx<'_>,
+    after: &str,
+    to: &str,
+) -> Result<BTreeMap<Sku, u64>, SqlError> {
+    let rows = tx.query(
+        "SELECT l.sku, CAST(SUM(l.quantity) AS SIGNED) FROM reservations r \
+         JOIN reservation_lines l ON l.order_id = r.order_id \
+         WHERE r.state IN (?, ?) AND l.sku > ? AND l.sku <= ? AND l.warehouse = ? GROUP BY l.sku",
+        params![State::Held.as_str(), State::Confirmed.as_str(), after, to, WAREHOUSE],
+        |row| Ok((row.parsed(0, "a sku")?, row.count(1)?)),
+    )?;
+    Ok(rows.into_iter().collect())
+}
+
+/// Units that are left of sales' claims, of each SKU after `after`, up to `to`.
+pub(crate) fn left_of_claims(tx: &mut Tx<'_>, after: &str, to: &str) -> Result<BTreeMap<Sku, u64>, SqlError> {
+    let rows = tx.query(
+        "SELECT sku, CAST(SUM(left_units) AS SIGNED) FROM claims \
+         WHERE left_units > 0 AND sku > ? AND sku <= ? AND warehouse = ? GROUP BY sku",
+        params![after, to, WAREHOUSE],
+        |row| Ok((row.parsed(0, "a sku")?, row.count(1)?)),
+    )?;
+    Ok(rows.into_iter().collect())
+}
