@@ -1,7 +1,9 @@
 //! Accounts as a service: registration, sessions, and the token for a sale.
 
 use crate::{email, password, store};
-use contracts::store::{AccountId, Accounts, Asked, Credentials, NewAccount, Profile, SignedIn, StoreError};
+use contracts::store::{
+    AccountId, Accounts, Address, Asked, Credentials, NewAccount, Profile, SignedIn, StoreError,
+};
 use data_encoding::BASE64URL_NOPAD;
 use engines::{
     clock::Clock,
@@ -221,6 +223,30 @@ impl Accounts for Service {
         Box::pin(async move {
             let found = self.sql.read(move |tx| store::profile(tx, account)).await;
             found.map_err(|error| of_sql(&error))
+        })
+    }
+
+    fn addresses(&self, account: AccountId) -> Asked<'_, Vec<Address>> {
+        Box::pin(async move {
+            let found = self.sql.read(move |tx| store::addresses(tx, account)).await;
+            found.map_err(|error| of_sql(&error))
+        })
+    }
+
+    fn use_address(&self, account: AccountId, address: Address) -> Asked<'_, ()> {
+        Box::pin(async move {
+            let address = address.checked();
+            let address = address.map_err(|(field, want)| StoreError::Invalid(format!("{field}: {want}")))?;
+            let now = self.clock.now();
+            let written = self.sql.write(move |tx| store::use_address(tx, now, account, &address)).await;
+            written.map_err(|error| of_sql(&error))
+        })
+    }
+
+    fn forget_address(&self, account: AccountId, address: Address) -> Asked<'_, ()> {
+        Box::pin(async move {
+            let written = self.sql.write(move |tx| store::forget_address(tx, account, &address)).await;
+            written.map_err(|error| of_sql(&error))
         })
     }
 

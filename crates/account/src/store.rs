@@ -1,16 +1,25 @@
 //! Accounts and sessions in tables: what is read and written within one transaction.
 
-use contracts::store::{AccountId, Profile};
+use contracts::store::{ADDRESSES_MAX, AccountId, Address, Profile};
 use engines::{
     params,
-    sql::{Migration, SqlError, Tx},
+    sql::{Migration, SqlError, Tx, unexpected},
 };
 use units::TimeMs;
 
 /// Sessions of one account. The oldest ends when a further one begins.
 const SESSIONS_MAX: usize = 20;
 
-pub(crate) const MIGRATIONS: &[Migration] = &[Migration {
+pub(crate) const MIGRATIONS: &[Migration] = &[ACCOUNTS, ADDRESSES];
+
+const ADDRESSES: Migration = Migration {
+    name: "where accounts' parcels went",
+    statements: &["CREATE TABLE addresses (
+            account BINARY(16) NOT NULL, hash BINARY(32) NOT NULL, document MEDIUMTEXT NOT NULL,
+            used_at BIGINT NOT NULL, PRIMARY KEY (account, hash))"],
+};
+
+const ACCOUNTS: Migration = Migration {
     name: "accounts and sessions",
     statements: &[
         "CREATE TABLE accounts (
@@ -23,7 +32,7 @@ pub(crate) const MIGRATIONS: &[Migration] = &[Migration {
         "CREATE INDEX sessions_of_accounts ON sessions (account, began_at)",
         "CREATE INDEX sessions_by_end ON sessions (ends_at)",
     ],
-}];
+};
 
 /// Returns false if the address has an account.
 pub(crate) fn insert(
@@ -98,4 +107,44 @@ pub(crate) fn session(
         params![hash, now.0],
         |row| Ok((AccountId::from_bytes(row.array(0)?), row.text(1)?, TimeMs(row.count(2)?))),
     )
+}
+
+/// The one that was used last first.
+pub(crate) fn addresses(tx: &mut Tx<'_>, account: AccountId) -> Result<Vec<Address>, SqlError> {
+    let text = "SELECT document FROM addresses WHERE account = ? ORDER BY used_at DESC, hash LIMIT ?";
+    tx.query(text, params![&account.to_bytes(), ADDRESSES_MAX], |row| {
+        serde_json::from_str(&row.text(0)?).map_err(|_| unexpected(0, "an address"))
+    })
+}
+
+/// An address's document, and the hash by which it is known.
+fn known_by(address: &Address) -> Result<(String, [u8; 32]), SqlError> {
+    let document =
+        serde_json::to_string(address).map_err(|error| SqlError::Defect(format!("an address: {error}")))?;
+    let hash = *blake3::hash(document.as_bytes()).as_bytes();
+    Ok((document, hash))
+}
+
+pub(crate) fn use_address(
+    tx: &mut Tx<'_>,
+    at: TimeMs,
+    account: AccountId,
+    address: &Address,
+) -> Result<(), SqlError> {
+    let ((document, hash), id) = (known_by(address)?, account.to_bytes());
+    tx.execute("DELETE FROM addresses WHERE account = ? AND hash = ?", params![&id, &hash])?;
+    let known = "SELECT hash FROM addresses WHERE account = ? ORDER BY used_at DESC, hash LIMIT 100";
+    let others = tx.query(known, params![&id], |row| row.array::<32>(0))?;
+    for over in others.iter().skip(ADDRESSES_MAX - 1) {
+        tx.execute("DELETE FROM addresses WHERE account = ? AND hash = ?", params![&id, over])?;
+    }
+    let text = "INSERT INTO addresses (account, hash, document, used_at) VALUES (?, ?, ?, ?)";
+    tx.execute(text, params![&id, &hash, &document, at.0])?;
+    Ok(())
+}
+
+pub(crate) fn forget_address(tx: &mut Tx<'_>, account: AccountId, address: &Address) -> Result<(), SqlError> {
+    let (_, hash) = known_by(address)?;
+    tx.execute("DELETE FROM addresses WHERE account = ? AND hash = ?", params![&account.to_bytes(), &hash])?;
+    Ok(())
 }

@@ -1,15 +1,29 @@
 //! The catalogue over HTTP: products for everybody, and what changes them for operators.
 
-use crate::service::Service;
-use axum::extract::{Path, State};
-use contracts::store::{Catalog, Category, Listing, Page, Product, ProductQuery, ProductSlug};
+use crate::{
+    service::{ImportError, Service},
+    sheet,
+};
+use axum::{
+    body::{Body, Bytes},
+    extract::{Path, Request, State},
+    response::{IntoResponse, Response},
+};
+use contracts::store::{Catalog, Category, Listing, Page, Product, ProductQuery, ProductSlug, StoreError};
+use futures_util::StreamExt;
+use http::header;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
+use std::collections::BTreeSet;
 use web::{
     api_keys::Role,
+    body::want_media_type,
     json::{JsonBody, JsonReply},
-    operation::{Access, Operation, delete, get, put},
-    problem::{CONFLICT, INVALID, NOT_FOUND, Problem, UNAVAILABLE, of_store},
+    operation::{Access, Operation, delete, get, post, put},
+    problem::{
+        BODY_TIMEOUT, BODY_TOO_LARGE, CONFLICT, INVALID, MEDIA_TYPE, NOT_FOUND, Problem, UNAVAILABLE,
+        of_store,
+    },
     query::Query,
 };
 
@@ -61,9 +75,21 @@ fn twenty() -> usize {
     20
 }
 
+/// A sheet was taken.
+#[derive(Debug, Serialize, JsonSchema)]
+#[schemars(inline)]
+struct Imported {
+    /// Products.
+    stored: usize,
+}
+
+/// Bytes of a sheet.
+const SHEET_BYTES_MAX: usize = 8 << 20;
+
 /// The operations.
 pub fn operations() -> Vec<Operation<Parts>> {
     let (open, operate) = (Access::Open, Access::Role(Role::Operator));
+    let read_only = Access::Role(Role::ReadOnly);
     vec![
         get(PRODUCTS, "listProducts", open, list)
             .does("Products that are published, in the shop's order.")
@@ -83,6 +109,19 @@ pub fn operations() -> Vec<Operation<Parts>> {
             .does("Deletes a product. Orders keep what they had.")
             .replies::<Stored>("It is gone.")
             .problems(&[&NOT_FOUND, &UNAVAILABLE]),
+        get("/api/v1/store/product-sheet", "exportProducts", read_only, export)
+            .does("All products as comma-separated values, also those that are not published: a row for each variant.")
+            .replies_as::<String>("text/csv", "The sheet.")
+            .problems(&[&UNAVAILABLE]),
+        post("/api/v1/store/product-sheet", "importProducts", operate, import)
+            .does(
+                "Takes such a sheet (`text/csv`, UTF-8, 8 MiB at the most): makes its products, or puts them in the place of those \
+                 with their slugs. Pictures, sales and products that it does not name stay. If anything is wrong with it, nothing is \
+                 stored, and what is wrong is said by line.",
+            )
+            .takes_as::<String>("text/csv")
+            .replies::<Imported>("They are stored.")
+            .problems(&[&CONFLICT, &INVALID, &UNAVAILABLE, &BODY_TIMEOUT, &BODY_TOO_LARGE, &MEDIA_TYPE]),
         get("/api/v1/store/categories", "listCategories", open, categories)
             .does("The categories, in the shop's order.")
             .replies::<Categories>("The categories.")
@@ -155,4 +194,53 @@ async fn put_categories(
 ) -> Result<JsonReply<Stored>, Problem> {
     service.put_categories(categories).await.map_err(of_store)?;
     Ok(DONE)
+}
+
+/// Writes page by page, so that no more than one is in memory.
+async fn export(State(Parts { service, .. }): State<Parts>) -> Result<Response, Problem> {
+    let query = |after| ProductQuery { after, at_most: 100, ..ProductQuery::default() };
+    let first = service.all(query(None)).await.map_err(of_store)?;
+    let rest = first.next;
+    let head = Bytes::from(sheet::write(&first.rows, true));
+    let pages = futures_util::stream::unfold((service, rest), move |(service, next)| async move {
+        let found = service.all(query(Some(next?))).await;
+        // What was cut off is seen: the answer does not end as it should.
+        let page = found.map_err(std::io::Error::other);
+        let next = page.as_ref().ok().and_then(|page| page.next.clone());
+        let page = page.map(|page| Bytes::from(sheet::write(&page.rows, false)));
+        Some((page, (service, next)))
+    });
+    let all = futures_util::stream::once(async move { Ok(head) }).chain(pages);
+    let headers = [
+        (header::CONTENT_TYPE, "text/csv; charset=utf-8"),
+        (header::CONTENT_DISPOSITION, "attachment; filename=\"products.csv\""),
+        (header::CACHE_CONTROL, "no-store"),
+    ];
+    Ok((headers, Body::from_stream(all)).into_response())
+}
+
+async fn import(
+    State(Parts { service, protection }): State<Parts>,
+    request: Request,
+) -> Result<JsonReply<Imported>, Problem> {
+    let (parts, body) = request.into_parts();
+    want_media_type(&parts.headers, "text/csv")?;
+    let bytes = web::body::read(body, SHEET_BYTES_MAX, protection.body_timeout()).await?;
+    let categories = service.categories().await.map_err(of_store)?;
+    let categories: BTreeSet<ProductSlug> = categories.into_iter().map(|category| category.slug).collect();
+    let products = match sheet::read(&bytes, &categories) {
+        Ok(products) => products,
+        Err(errors) => {
+            let lines: Vec<String> =
+                errors.iter().map(|error| format!("line {}: {}", error.line, error.why)).collect();
+            return Err(Problem::new(&INVALID, lines.join("; ")));
+        }
+    };
+    match service.import(products).await {
+        Ok(stored) => Ok(JsonReply(Imported { stored })),
+        Err(ImportError { line, why: StoreError::Conflict(why) }) => {
+            Err(Problem::new(&CONFLICT, format!("line {line}: {why}; the products before it are stored")))
+        }
+        Err(ImportError { why, .. }) => Err(of_store(why)),
+    }
 }

@@ -2,23 +2,30 @@
 
 use crate::{
     rules,
+    sheet::{self, SheetProduct},
     store::{self, Filter, Position, PutError},
 };
 use contracts::{
     SaleId,
-    store::{Asked, Catalog, Category, Listing, Page, Product, ProductQuery, ProductSlug, StoreError},
+    store::{
+        Asked, CART_LINES_MAX, Catalog, Category, ForSale, Listing, Page, Product, ProductQuery, ProductSlug,
+        Sku, StoreError,
+    },
 };
 use engines::{
     clock::Clock,
     sql::{Sql, SqlError},
 };
 use std::{fmt, sync::Arc};
+use tokio::sync::Semaphore;
 
 /// Products of one answer, at the most.
 const PAGE_MAX: usize = 100;
 /// Words of one search, and characters of each; more are left out.
 const WORDS_MAX: usize = 8;
 const WORD_MAX: usize = 40;
+/// Products of a sheet that one transaction stores.
+const IMPORTED_AT_ONCE: usize = 100;
 /// Bytes of a stored picture.
 pub const PICTURE_BYTES_MAX: usize = 1 << 20;
 
@@ -26,6 +33,8 @@ pub const PICTURE_BYTES_MAX: usize = 1 << 20;
 pub struct Service {
     sql: Sql,
     clock: Arc<dyn Clock>,
+    /// A sheet is large: they are taken one at a time.
+    imports: Semaphore,
 }
 
 impl fmt::Debug for Service {
@@ -41,11 +50,50 @@ fn of_sql(error: &SqlError) -> StoreError {
     StoreError::Unavailable("the catalogue cannot be read or changed at the moment".into())
 }
 
+fn of_put(error: PutError) -> StoreError {
+    match error {
+        PutError::Sql(error) => of_sql(&error),
+        PutError::Category => StoreError::Invalid("category: there is no such category".into()),
+        PutError::Sku { sku, product } => {
+            StoreError::Conflict(format!("sku {sku}: the product {product} has it already"))
+        }
+    }
+}
+
+/// What tells one state of a product from another.
+pub fn mark(product: &Product) -> String {
+    let document = serde_json::to_vec(product).unwrap_or_default();
+    blake3::hash(&document).to_hex()[..32].to_owned()
+}
+
+/// Why a sheet was not stored as a whole.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ImportError {
+    /// Where the product begins that was refused.
+    pub line: u64,
+    pub why: StoreError,
+}
+
+/// The product that begins on this line was refused.
+struct Refused(u64, PutError);
+
+impl From<(u64, PutError)> for Refused {
+    fn from((line, error): (u64, PutError)) -> Self {
+        Self(line, error)
+    }
+}
+
+impl From<SqlError> for Refused {
+    fn from(error: SqlError) -> Self {
+        Self(0, error.into())
+    }
+}
+
 impl Service {
     /// Brings the tables up to date.
     pub async fn open(sql: Sql, clock: Arc<dyn Clock>) -> Result<Arc<Self>, SqlError> {
         sql.migrate(store::MIGRATIONS).await?;
-        Ok(Arc::new(Self { sql, clock }))
+        Ok(Arc::new(Self { sql, clock, imports: Semaphore::new(1) }))
     }
 
     /// Stores these categories, in this order.
@@ -65,13 +113,26 @@ impl Service {
         rules::product(&product).map_err(StoreError::Invalid)?;
         let now = self.clock.now();
         let written = self.sql.write(move |tx| store::put(tx, now, &product)).await;
-        written.map_err(|error| match error {
-            PutError::Sql(error) => of_sql(&error),
-            PutError::Category => StoreError::Invalid("category: there is no such category".into()),
-            PutError::Sku { sku, product } => {
-                StoreError::Conflict(format!("sku {sku}: the product {product} has it already"))
+        written.map_err(of_put)
+    }
+
+    /// The same, if the stored one is still the one that was seen: none, or that with this mark.
+    pub async fn put_seen(&self, product: Product, seen: Option<String>) -> Result<(), StoreError> {
+        rules::product(&product).map_err(StoreError::Invalid)?;
+        let now = self.clock.now();
+        let written = self.sql.write(move |tx| {
+            let stored = store::find(tx, &product.slug)?.map(|stored| mark(&stored));
+            if stored != seen {
+                return Ok(false);
             }
-        })
+            store::put(tx, now, &product).map(|()| true)
+        });
+        match written.await.map_err(of_put)? {
+            true => Ok(()),
+            false => {
+                Err(StoreError::Conflict("product: it was changed meanwhile, or is there already".into()))
+            }
+        }
     }
 
     /// Returns whether it was there.
@@ -101,6 +162,20 @@ impl Service {
     }
 
     async fn list(&self, query: ProductQuery) -> Result<Page<Listing>, StoreError> {
+        let Page { rows, next } = self.products_of(query, true).await?;
+        Ok(Page { rows: rows.into_iter().filter_map(store::listing).collect(), next })
+    }
+
+    /// Products in the shop's order, for those who run it also those that are not published.
+    pub async fn all(&self, query: ProductQuery) -> Result<Page<Product>, StoreError> {
+        self.products_of(query, false).await
+    }
+
+    async fn products_of(
+        &self,
+        query: ProductQuery,
+        only_published: bool,
+    ) -> Result<Page<Product>, StoreError> {
         let at_most = query.at_most.clamp(1, PAGE_MAX);
         let after = query.after.map(|after| after.parse::<Position>()).transpose();
         let words = query.words.unwrap_or_default().to_lowercase();
@@ -109,7 +184,7 @@ impl Service {
             category: query.category,
             words: words.map(|word| word.chars().take(WORD_MAX).collect()).collect(),
             after: after.map_err(|error| StoreError::Invalid(format!("after: {error}")))?,
-            only_published: true,
+            only_published,
             // One more tells whether there is a further page.
             at_most: at_most + 1,
         };
@@ -120,7 +195,37 @@ impl Service {
         let place =
             |last: &Product| Position { position: last.position, slug: last.slug.clone() }.to_string();
         let next = products.last().filter(|_| is_more).map(place);
-        Ok(Page { rows: products.into_iter().filter_map(store::listing).collect(), next })
+        Ok(Page { rows: products, next })
+    }
+
+    /// Stores the products of a sheet, some in a transaction. What a sheet does not say, pictures
+    /// and sales, stays as it is. Returns the first that is refused: those before it are stored.
+    pub async fn import(&self, products: Vec<SheetProduct>) -> Result<usize, ImportError> {
+        let _turn = self.imports.try_acquire().map_err(|_| ImportError {
+            line: 0,
+            why: StoreError::Unavailable("another sheet is being taken".into()),
+        })?;
+        let (count, now) = (products.len(), self.clock.now());
+        let mut products = products;
+        while !products.is_empty() {
+            let rest = products.split_off(products.len().min(IMPORTED_AT_ONCE));
+            let some = std::mem::replace(&mut products, rest);
+            let written = self.sql.write(move |tx| {
+                for SheetProduct { line, product } in &some {
+                    let refused = |error: PutError| (*line, error);
+                    let mut product = product.clone();
+                    if let Some(old) =
+                        store::find(tx, &product.slug).map_err(|error| refused(error.into()))?
+                    {
+                        sheet::keep(&mut product, &old);
+                    }
+                    store::put(tx, now, &product).map_err(refused)?;
+                }
+                Ok::<_, Refused>(())
+            });
+            written.await.map_err(|Refused(line, error)| ImportError { line, why: of_put(error) })?;
+        }
+        Ok(count)
     }
 
     /// A product, also one that is not published.
@@ -140,6 +245,17 @@ impl Catalog for Service {
 
     fn product(&self, slug: ProductSlug) -> Asked<'_, Option<Product>> {
         Box::pin(async move { Ok(self.find(slug).await?.filter(|product| product.is_published)) })
+    }
+
+    fn for_sale(&self, skus: Vec<Sku>) -> Asked<'_, Vec<ForSale>> {
+        Box::pin(async move {
+            let read = self.sql.read(move |tx| {
+                let each = skus.iter().take(CART_LINES_MAX).map(|sku| store::for_sale(tx, sku));
+                let found = each.collect::<Result<Vec<_>, SqlError>>()?;
+                Ok(found.into_iter().flatten().collect())
+            });
+            read.await.map_err(|error: SqlError| of_sql(&error))
+        })
     }
 
     fn of_sale(&self, sale: SaleId) -> Asked<'_, Vec<Product>> {
@@ -235,6 +351,9 @@ mod tests {
             vec![OfferedIn { sale: "launch".parse().unwrap(), item: "phone".parse().unwrap() }];
         service.put(phone.clone()).await.unwrap();
         assert_eq!(service.of_sale("launch".parse().unwrap()).await, Ok(vec![phone.clone()]));
+        let asked = ["NONE", "PHONE"].map(|sku| sku.parse().unwrap()).to_vec();
+        let for_sale = service.for_sale(asked).await.unwrap();
+        assert_eq!(for_sale.iter().map(|of| of.product.as_str()).collect::<Vec<_>>(), ["phone"]);
         let mut other = product("other", said("Other", "其他"), 100);
         other.variants[0].sku = phone.variants[0].sku.clone();
         let taken = service.put(other.clone()).await.unwrap_err();
@@ -247,6 +366,7 @@ mod tests {
         service.put(phone.clone()).await.unwrap();
         assert_eq!(service.of_sale("launch".parse().unwrap()).await, Ok(vec![]));
         assert_eq!(service.product(phone.slug.clone()).await, Ok(None), "it is not published");
+        assert_eq!(service.for_sale(vec!["PHONE-2".parse().unwrap()]).await, Ok(vec![]));
         service.put(other).await.unwrap();
         assert_eq!(service.remove(phone.slug.clone()).await, Ok(true));
         assert_eq!(service.remove(phone.slug).await, Ok(false));

@@ -3,7 +3,7 @@
 
 use contracts::{
     SaleId,
-    store::{Category, Listing, Localized, OfferedIn, Product, ProductSlug},
+    store::{Category, ForSale, Listing, Localized, OfferedIn, Product, ProductSlug, Sku},
 };
 use engines::{
     params,
@@ -127,6 +127,17 @@ fn document(row: &Row<'_>) -> Result<Product, SqlError> {
 
 pub(crate) fn find(tx: &mut Tx<'_>, slug: &ProductSlug) -> Result<Option<Product>, SqlError> {
     tx.query_first("SELECT document FROM products WHERE slug = ?", params![slug.as_str()], document)
+}
+
+/// The variant of a unit, if it is published.
+pub(crate) fn for_sale(tx: &mut Tx<'_>, sku: &Sku) -> Result<Option<ForSale>, SqlError> {
+    let text = "SELECT p.document FROM skus s JOIN products p ON p.slug = s.product \
+                WHERE s.sku = ? AND p.is_published = 1";
+    let Some(found) = tx.query_first(text, params![sku.as_str()], document)? else { return Ok(None) };
+    let Product { slug, name, pictures, variants, .. } = found;
+    let variant = variants.into_iter().find(|variant| variant.sku == *sku);
+    let picture = pictures.into_iter().next();
+    Ok(variant.map(|variant| ForSale { product: slug, name, picture, variant }))
 }
 
 pub(crate) fn of_sale(tx: &mut Tx<'_>, sale: &SaleId) -> Result<Vec<Product>, SqlError> {

@@ -3,11 +3,12 @@
 //! its winners from the message service at its own pace, and may be down meanwhile.
 
 use crate::registry::Registry;
-use contracts::{Actor, TopicId};
+use contracts::{Actor, TopicId, store::ShippingMethod};
 use engines::{clock::Clock, mariadb, sql::Sql, sqlite};
 use notify::parts::Running;
 use serde::{Deserialize, Serialize, Serializer};
 use std::{
+    collections::BTreeSet,
     fmt, fs, io,
     net::SocketAddr,
     path::{Path, PathBuf},
@@ -69,6 +70,8 @@ pub(crate) struct Config {
     pub(crate) sale_url: String,
     pub(crate) payments: String,
     pub(crate) databases: DatabasesUrl,
+    pub(crate) tax_basis_points: u32,
+    pub(crate) shipping: Vec<ShippingMethod>,
 }
 
 /// Where the databases are: `file:`, or a server's URL, whose user and password are never shown.
@@ -104,6 +107,8 @@ impl Serialize for DatabasesUrl {
 
 /// Files of the databases: of SQLite eight, each with three connections; of a server eight each.
 const FILES_OF_DATABASES: usize = 64;
+/// The dearest way of shipping: far from where sums could overflow.
+const SHIPPING_MINOR_MAX: u64 = 1_000_000_000;
 /// With fewer connections there is no store.
 const OPEN_MIN: usize = 16;
 
@@ -126,6 +131,22 @@ impl Config {
         if self.databases.0 != DatabasesUrl::FILES && self.databases.prefix().is_none() {
             let want = "want \"file:\", or \"mysql://user:password@host:3306/PREFIX\", a prefix of letters, digits and _";
             return Some(("databases", want.into()));
+        }
+        let is_id = |id: &str| {
+            (1..=20).contains(&id.len()) && id.bytes().all(|byte| byte.is_ascii_lowercase() || byte == b'-')
+        };
+        let is_way = |way: &ShippingMethod| {
+            let names = [&way.name, &way.name_zh];
+            let are_names = names.iter().all(|name| (1..=40).contains(&name.chars().count()));
+            is_id(&way.id) && are_names && way.price_minor <= SHIPPING_MINOR_MAX
+        };
+        let ids: BTreeSet<&str> = self.shipping.iter().map(|way| &*way.id).collect();
+        if !(1..=10).contains(&self.shipping.len())
+            || ids.len() != self.shipping.len()
+            || !self.shipping.iter().all(is_way)
+        {
+            let want = "want 1 to 10 ways, each with another id of a-z and -, names of 1 to 40 characters and a price";
+            return Some(("shipping", want.into()));
         }
         if !["", SANDBOX].contains(&&*self.payments) {
             return Some(("payments", "want \"\" or \"sandbox\"".into()));
@@ -159,10 +180,20 @@ impl Config {
         self.open_max >= OPEN_MIN
     }
 
+    /// What orders cost beside their lines.
+    fn rules(&self) -> order::charges::Rules {
+        let tax = order::charges::IncludedTax { basis_points: self.tax_basis_points };
+        order::charges::Rules { shipping: self.shipping.clone(), tax: Arc::new(tax) }
+    }
+
     /// Whether payments are the sandbox's, which takes no money.
     pub(crate) fn is_sandbox(&self, is_demo: bool) -> bool {
         is_demo || self.payments == SANDBOX
     }
+}
+
+fn way(id: &str, name: &str, name_zh: &str, price_minor: u64) -> ShippingMethod {
+    ShippingMethod { id: id.into(), name: name.into(), name_zh: name_zh.into(), price_minor }
 }
 
 impl Default for Config {
@@ -176,12 +207,17 @@ impl Default for Config {
             sale_url: String::new(),
             payments: String::new(),
             databases: DatabasesUrl(DatabasesUrl::FILES.into()),
+            tax_basis_points: 0,
+            shipping: vec![
+                way("standard", "Standard delivery", "标准配送", 0),
+                way("express", "Express delivery", "特快配送", 2_000),
+            ],
         }
     }
 }
 
 /// The smallest and largest value of each number in the section, by its name.
-pub(crate) const RANGES: &[(&str, i64, i64)] = &[("open_max", 1, 100_000)];
+pub(crate) const RANGES: &[(&str, i64, i64)] = &[("open_max", 1, 100_000), ("tax_basis_points", 0, 10_000)];
 
 /// What the store needs of the process.
 pub(crate) struct Options {
@@ -387,12 +423,15 @@ fn health(protection: &Arc<Protection>, counts: Arc<ServerMetrics>, counted: Met
         operation::{Access, get},
     };
     let (counted, protection) = (Arc::new(counted), Arc::clone(protection));
+    let keys = Arc::clone(&protection.api_keys);
     let metrics = move || {
         let mut now = Metrics::default();
         counts.read(&protection, &mut now);
         std::future::ready(web::metrics::answer(&[&*counted, &now]))
     };
     let mut all = reference::own(reference::reference());
+    let sign_in = web::sign_in::operations::<Arc<ApiKeys>>("/console").into_iter();
+    all.extend(sign_in.map(|operation| operation.with_state(Arc::clone(&keys))));
     all.push(get("/metrics", "metrics", Access::Role(Role::ReadOnly), metrics));
     all
 }
@@ -446,6 +485,8 @@ impl Contexts<'_> {
             catalog: Arc::clone(&catalog) as _,
             sales: Arc::new(sale::Holds::new(Arc::clone(self.registry) as _)),
             payments: Arc::clone(&payments) as _,
+            stock: Arc::clone(&stock) as _,
+            rules: self.config.rules(),
         });
         if let Some(in_sale) = self.demo_stock {
             let filled = async {
@@ -477,11 +518,14 @@ impl Contexts<'_> {
             accounts,
             orders: Arc::clone(&orders) as _,
             payments: Arc::clone(&payments) as _,
+            carts: Arc::clone(&orders) as _,
+            stock: Arc::clone(&stock) as _,
             name: [self.config.name.clone(), self.config.name_zh.clone()],
             sale_origin: self.sale_origin.to_owned(),
             is_demo,
             has_sandbox: self.config.is_sandbox(is_demo),
             sign_ins: shop::parts::sign_ins(),
+            new_carts: shop::parts::new_carts(),
             protection: Arc::clone(self.protection),
         }));
         let protection = || Arc::clone(self.protection);
@@ -496,11 +540,11 @@ impl Contexts<'_> {
         let sandbox = sandbox.map(|operation| operation.with_state(of_sandbox.clone()));
         let media = catalog::media::operations().into_iter();
         let media = media.map(|operation| operation.with_state(Arc::clone(&catalog)));
-        let products = catalog::api::operations().into_iter();
+        let products = catalog::api::operations().into_iter().chain(catalog::pages::pages());
         let products = products.map(|operation| operation.with_state(of_catalog.clone()));
-        let of_shoppers = order::api::operations().into_iter();
+        let of_shoppers = order::api::operations().into_iter().chain(order::pages::pages());
         let of_shoppers = of_shoppers.map(|operation| operation.with_state(of_orders.clone()));
-        let paid = payment::api::operations().into_iter();
+        let paid = payment::api::operations().into_iter().chain(payment::pages::pages());
         let paid = paid.map(|operation| operation.with_state(of_payments.clone()));
         let stocked = inventory::api::operations().into_iter();
         let stocked = stocked.map(|operation| operation.with_state(of_stock.clone()));

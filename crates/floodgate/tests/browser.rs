@@ -500,6 +500,11 @@ impl Page {
         self.press(".floodgate button").await;
         self.wait_for("form[action$='/pay'] button").await;
         assert_eq!(self.text(".notice .title").await, held);
+        for (field, text) in
+            [("#name", "Ann 安"), ("#phone", "13800138000"), ("#street", "长安街 1 号"), ("#city", "北京")]
+        {
+            self.client.find(Locator::Css(field)).await.unwrap().send_keys(text).await.unwrap();
+        }
         self.press("form[action$='/pay'] button").await;
         self.wait_for("button[value='pay']").await;
         self.press("button[value='pay']").await;

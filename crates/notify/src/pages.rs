@@ -44,7 +44,7 @@ pub(crate) fn pages() -> Vec<Operation<Parts>> {
         post("/subscriptions/operate", "operateForm", OPERATE, operate).form(),
         post("/subscriptions/discard", "discardForm", OWN, discard).form(),
     ];
-    operations.extend(web::sign_in::operations());
+    operations.extend(web::sign_in::operations("/"));
     operations
 }
 

@@ -7,13 +7,15 @@
 use contracts::{
     SaleId,
     store::{
-        Asked, Catalog, Category, Ended, HoldRef, Inbox, Listing, OrderId, Page, PaymentId, PaymentView,
-        Payments, Posts, Product, ProductQuery, ProductSlug, Pulled, Receipt, SaleDecision, SaleHolds,
-        StartPayment, StartedPayment, StoreError,
+        Asked, CameBack, Catalog, Category, Ended, ForSale, HoldRef, Inbox, Listing, OrderId, Page,
+        PaymentId, PaymentView, Payments, Posts, Product, ProductQuery, ProductSlug, Pulled, Receipt,
+        Reserved, SaleDecision, SaleHolds, Sku, StartPayment, StartedPayment, Stock, StockLevel, StockLine,
+        StoreError, TakenFrom,
     },
 };
 use engines::{clock::SteadyClock, sql::SqlError, sqlite};
 use order::{
+    charges::Rules,
     service::{Needs, Service},
     store::Shards,
 };
@@ -28,6 +30,8 @@ use std::{
     thread::sleep,
     time::{Duration, Instant},
 };
+
+use units::TimeMs;
 
 const WINNERS: u64 = 100_000;
 const SHARDS: usize = 4;
@@ -105,6 +109,8 @@ fn child(dir: &Path) {
             catalog: absent.clone(),
             sales: absent.clone(),
             payments: absent.clone(),
+            stock: absent.clone(),
+            rules: Rules::free(),
         });
         let grants = Arc::new(Grants { dir: dir.to_owned(), next: AtomicU64::new(settled(dir)) });
         let _loops = service.start(grants, absent.clone(), absent);
@@ -184,6 +190,9 @@ impl Catalog for Absent {
     fn product(&self, _: ProductSlug) -> Asked<'_, Option<Product>> {
         never()
     }
+    fn for_sale(&self, _: Vec<Sku>) -> Asked<'_, Vec<ForSale>> {
+        never()
+    }
     fn of_sale(&self, _: SaleId) -> Asked<'_, Vec<Product>> {
         Box::pin(async { Ok(Vec::new()) })
     }
@@ -207,5 +216,29 @@ impl Payments for Absent {
     }
     fn refund(&self, _: PaymentId, _: String) -> Asked<'_, ()> {
         Box::pin(async { Err(StoreError::Unavailable("no payments here".into())) })
+    }
+    fn refund_part(&self, _: PaymentId, _: String, _: u64, _: String) -> Asked<'_, ()> {
+        never()
+    }
+}
+
+impl Stock for Absent {
+    fn levels(&self, _: Vec<Sku>) -> Asked<'_, Vec<StockLevel>> {
+        never()
+    }
+    fn reserve(&self, _: OrderId, _: TakenFrom, _: Vec<StockLine>, _: TimeMs) -> Asked<'_, Reserved> {
+        never()
+    }
+    fn confirm(&self, _: OrderId) -> Asked<'_, Reserved> {
+        never()
+    }
+    fn release(&self, _: OrderId, _: String) -> Asked<'_, ()> {
+        never()
+    }
+    fn ship(&self, _: OrderId) -> Asked<'_, ()> {
+        never()
+    }
+    fn take_back(&self, _: OrderId, _: String, _: Vec<StockLine>, _: CameBack) -> Asked<'_, ()> {
+        never()
     }
 }

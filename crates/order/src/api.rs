@@ -2,11 +2,11 @@
 //! have their pages.
 
 use crate::{
-    core::Command,
-    service::{Service, of_order, of_sql},
+    core::{Command, returns::Step},
+    service::{Service, of_order, of_return, of_sql},
 };
 use axum::extract::{Path, State};
-use contracts::store::{Delivery, OrderId, OrderState, OrderView};
+use contracts::store::{CameBack, Delivery, OrderId, OrderState, OrderView, ReturnState};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use web::{
@@ -76,6 +76,60 @@ struct Shipment {
     reason: NeededReason,
 }
 
+/// Orders with returns, oldest first.
+#[derive(Debug, Serialize, JsonSchema)]
+struct ReturnsPage {
+    orders: Vec<OrderView>,
+    /// Ask with `after` set to this for later ones.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    next: Option<OrderId>,
+}
+
+/// Which returns.
+#[derive(Debug, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+struct WantedReturns {
+    /// Those in this state.
+    #[serde(default = "requested")]
+    state: ReturnState,
+    /// Those of orders that are later than this one.
+    #[serde(default)]
+    after: Option<OrderId>,
+    /// So many orders at the most, up to 100.
+    #[serde(default = "twenty")]
+    limit: usize,
+}
+
+fn requested() -> ReturnState {
+    ReturnState::Requested
+}
+
+/// What came back.
+#[derive(Debug, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+struct Came {
+    /// Whether it can be sold again.
+    units: CameBack,
+    #[serde(default)]
+    #[schemars(!default)]
+    reason: NeededReason,
+}
+
+/// Money that goes back.
+#[derive(Debug, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+struct ByHand {
+    /// One more than the order has returns.
+    #[schemars(range(min = 1, max = 20))]
+    number: u32,
+    /// In minor units of the order's currency; at the most what has not gone back yet.
+    #[schemars(range(min = 1, max = 9_007_199_254_740_991_u64))]
+    amount_minor: u64,
+    #[serde(default)]
+    #[schemars(!default)]
+    reason: NeededReason,
+}
+
 /// The operations.
 pub fn operations() -> Vec<Operation<Parts>> {
     let (read_only, operate) = (Access::Role(Role::ReadOnly), Access::Role(Role::Operator));
@@ -107,6 +161,31 @@ pub fn operations() -> Vec<Operation<Parts>> {
         post("/api/v1/store/orders/{order}/deliver", "deliverOrder", operate, deliver)
             .does("The parcel has arrived. Repeated, it changes nothing.")
             .takes::<Because>()
+            .replies::<OrderView>("The order.")
+            .problems(&[&NOT_FOUND, &CONFLICT, &INVALID, &UNAVAILABLE]),
+        get("/api/v1/store/returns", "listReturns", read_only, list_returns)
+            .does("Orders that have a return in a state, oldest first.")
+            .query::<WantedReturns>()
+            .replies::<ReturnsPage>("A page of them.")
+            .problems(&[&UNAVAILABLE]),
+        post("/api/v1/store/orders/{order}/returns/{number}/approve", "approveReturn", operate, approve)
+            .does("The shopper may send back what the return names. Repeated, it changes nothing.")
+            .takes::<Because>()
+            .replies::<OrderView>("The order.")
+            .problems(&[&NOT_FOUND, &CONFLICT, &INVALID, &UNAVAILABLE]),
+        post("/api/v1/store/orders/{order}/returns/{number}/reject", "rejectReturn", operate, reject)
+            .does("The shopper may not. Repeated, it changes nothing.")
+            .takes::<Because>()
+            .replies::<OrderView>("The order.")
+            .problems(&[&NOT_FOUND, &CONFLICT, &INVALID, &UNAVAILABLE]),
+        post("/api/v1/store/orders/{order}/returns/{number}/receive", "receiveReturn", operate, receive)
+            .does("The units are here: the money goes back, or the same units go out again. Repeated, it changes nothing.")
+            .takes::<Came>()
+            .replies::<OrderView>("The order.")
+            .problems(&[&NOT_FOUND, &CONFLICT, &INVALID, &UNAVAILABLE]),
+        post("/api/v1/store/orders/{order}/refunds", "refundOrder", operate, refund)
+            .does("Gives money back for nothing that was returned. Repeated with the same number, it changes nothing.")
+            .takes::<ByHand>()
             .replies::<OrderView>("The order.")
             .problems(&[&NOT_FOUND, &CONFLICT, &INVALID, &UNAVAILABLE]),
     ]
@@ -167,19 +246,25 @@ async fn allocate(
     operate(&service, &order, &operator, &reason.0, Command::Allocate).await
 }
 
+pub(crate) fn check_parcel(Delivery { carrier, tracking }: &Delivery) -> Result<(), Problem> {
+    for (field, text) in [("carrier", carrier), ("tracking", tracking)] {
+        let count = text.chars().count();
+        if !(1..=PARCEL_MAX).contains(&count) || text.chars().any(char::is_control) {
+            return Err(Problem::new(&INVALID, format!("{field}: want 1 to {PARCEL_MAX} characters")));
+        }
+    }
+    Ok(())
+}
+
 async fn ship(
     State(Parts { service, .. }): State<Parts>,
     Path(order): Path<String>,
     operator: Operator,
     JsonBody(Shipment { carrier, tracking, reason }): JsonBody<Shipment, BODY_BYTES_MAX>,
 ) -> Result<JsonReply<OrderView>, Problem> {
-    for (field, text) in [("carrier", &carrier), ("tracking", &tracking)] {
-        let count = text.chars().count();
-        if !(1..=PARCEL_MAX).contains(&count) || text.chars().any(char::is_control) {
-            return Err(Problem::new(&INVALID, format!("{field}: want 1 to {PARCEL_MAX} characters")));
-        }
-    }
-    let command = Command::Ship(Delivery { carrier, tracking });
+    let parcel = Delivery { carrier, tracking };
+    check_parcel(&parcel)?;
+    let command = Command::Ship(parcel);
     operate(&service, &order, &operator, &reason.0, command).await
 }
 
@@ -190,4 +275,70 @@ async fn deliver(
     JsonBody(Because { reason }): JsonBody<Because, BODY_BYTES_MAX>,
 ) -> Result<JsonReply<OrderView>, Problem> {
     operate(&service, &order, &operator, &reason.0, Command::Deliver).await
+}
+
+async fn list_returns(
+    State(Parts { service, .. }): State<Parts>,
+    Query(WantedReturns { state, after, limit }): Query<WantedReturns>,
+) -> Result<JsonReply<ReturnsPage>, Problem> {
+    let limit = limit.clamp(1, 100);
+    let found = service.with_returns(state, after, limit).await;
+    let orders = found.map_err(|error| of_store(of_sql(&error)))?;
+    let next = orders.last().map(|order| order.id).filter(|_| orders.len() == limit);
+    Ok(JsonReply(ReturnsPage { orders, next }))
+}
+
+/// A step of a return in the operator's name.
+async fn step(
+    service: &Service,
+    (order, number): &(String, String),
+    operator: &Operator,
+    reason: &str,
+    (step, units): (Step, Option<CameBack>),
+) -> Result<JsonReply<OrderView>, Problem> {
+    Reasons::Needed.check(reason)?;
+    let number = number.parse::<u32>();
+    let number = number.map_err(|_| Problem::new(&NOT_FOUND, "return: want its number, from 1"))?;
+    let (id, actor) = (id_of(order)?, operator.name().to_owned());
+    let done = service.step_return((id, number), actor, reason.to_owned(), step, units).await;
+    done.map(JsonReply).map_err(|error| of_store(of_return(error)))
+}
+
+async fn approve(
+    State(Parts { service, .. }): State<Parts>,
+    Path(of): Path<(String, String)>,
+    operator: Operator,
+    JsonBody(Because { reason }): JsonBody<Because, BODY_BYTES_MAX>,
+) -> Result<JsonReply<OrderView>, Problem> {
+    step(&service, &of, &operator, &reason.0, (Step::Approve, None)).await
+}
+
+async fn reject(
+    State(Parts { service, .. }): State<Parts>,
+    Path(of): Path<(String, String)>,
+    operator: Operator,
+    JsonBody(Because { reason }): JsonBody<Because, BODY_BYTES_MAX>,
+) -> Result<JsonReply<OrderView>, Problem> {
+    step(&service, &of, &operator, &reason.0, (Step::Reject, None)).await
+}
+
+async fn receive(
+    State(Parts { service, .. }): State<Parts>,
+    Path(of): Path<(String, String)>,
+    operator: Operator,
+    JsonBody(Came { units, reason }): JsonBody<Came, BODY_BYTES_MAX>,
+) -> Result<JsonReply<OrderView>, Problem> {
+    step(&service, &of, &operator, &reason.0, (Step::Receive, Some(units))).await
+}
+
+async fn refund(
+    State(Parts { service, .. }): State<Parts>,
+    Path(order): Path<String>,
+    operator: Operator,
+    JsonBody(ByHand { number, amount_minor, reason }): JsonBody<ByHand, BODY_BYTES_MAX>,
+) -> Result<JsonReply<OrderView>, Problem> {
+    Reasons::Needed.check(&reason.0)?;
+    let (id, actor) = (id_of(&order)?, operator.name().to_owned());
+    let done = service.refund_by_hand(id, actor, reason.0, (amount_minor, number)).await;
+    done.map(JsonReply).map_err(|error| of_store(of_return(error)))
 }

@@ -7,13 +7,23 @@
 //! | [`store`] | orders in tables |
 //! | [`api`] | orders over HTTP, for those who run the shop |
 //! | [`service`] | orders for their shoppers, and the loops below |
+//! | [`charges`] | what an order costs beside its lines |
+//! | `carts`, `cart_rows` | carts, and how one becomes an order |
+//! | [`pages`] | the operators' pages |
 //! | `names` | what a sale's items are called |
 //! | `winners` | holds that a sale has granted become orders |
+//! | [`return_rows`], `returned` | returns: their steps, and how they stand |
 //! | `tasks` | what is to be done outside: ask the sale, refund, tell others |
 
 pub mod api;
+mod cart_rows;
+mod carts;
+pub mod charges;
 pub mod core;
 mod names;
+pub mod pages;
+pub mod return_rows;
+mod returned;
 pub mod service;
 pub mod store;
 mod tasks;

@@ -2,13 +2,19 @@
 //! payments.
 
 use crate::{
-    core::{By, Command},
+    charges::Rules,
+    core::{
+        By, Command,
+        returns::{NotReturned, Step},
+    },
     names::Names,
+    return_rows::{self, ReturnError},
     store::{self, OrderError, Shards},
 };
 use contracts::store::{
-    AccountId, Asked, Bucket, Catalog, Ended, HoldRef, Inbox, OrderId, OrderState, OrderView, Orders, Page,
-    PaymentId, Payments, Posts, Pulled, Receipt, SaleHolds, StoreError,
+    AccountId, Address, Asked, Bucket, CameBack, Catalog, Ended, HoldRef, Inbox, OrderId, OrderState,
+    OrderView, Orders, Page, PaymentId, Payments, Posts, Pulled, Receipt, RequestReturn, ReturnState,
+    SaleHolds, Stock, StoreError,
 };
 use engines::{clock::Clock, sql::SqlError};
 use serde::Deserialize;
@@ -34,6 +40,8 @@ pub struct Needs {
     pub catalog: Arc<dyn Catalog>,
     pub sales: Arc<dyn SaleHolds>,
     pub payments: Arc<dyn Payments>,
+    pub stock: Arc<dyn Stock>,
+    pub rules: Rules,
 }
 
 impl fmt::Debug for Needs {
@@ -69,6 +77,19 @@ pub(crate) fn of_order(error: OrderError) -> StoreError {
     }
 }
 
+pub(crate) fn of_return(error: ReturnError) -> StoreError {
+    match error {
+        ReturnError::Order(error) => of_order(error),
+        ReturnError::NotFound(_) => StoreError::NotFound(error.to_string()),
+        ReturnError::NotReturned(NotReturned::Nothing | NotReturned::Units { .. })
+        | ReturnError::ExchangeOnly
+        | ReturnError::Amount { .. } => StoreError::Invalid(error.to_string()),
+        ReturnError::NotReturned(_) | ReturnError::NotPaid | ReturnError::Step(..) => {
+            StoreError::Conflict(error.to_string())
+        }
+    }
+}
+
 impl Service {
     pub fn new(needs: Needs) -> Arc<Self> {
         let (names, tasks, outbox) = (Mutex::default(), Notify::new(), Notify::new());
@@ -96,6 +117,7 @@ impl Service {
             async move { service.take_payments(pulled).await }
         }));
         loops.spawn(this().do_tasks());
+        loops.spawn(this().sweep());
         loops.spawn(this().tell_others(posts));
         loops
     }
@@ -146,6 +168,23 @@ impl Service {
         Ok(all)
     }
 
+    /// Orders that have a return in this state, oldest first, behind `after`.
+    pub async fn with_returns(
+        &self,
+        state: ReturnState,
+        after: Option<OrderId>,
+        at_most: usize,
+    ) -> Result<Vec<OrderView>, SqlError> {
+        let at_most = at_most.clamp(1, PAGE_MAX);
+        let mut all = Vec::new();
+        for shard in self.needs.shards.all() {
+            all.extend(shard.read(move |tx| return_rows::in_state(tx, state, after, at_most)).await?);
+        }
+        all.sort_by_key(|order| order.id);
+        all.truncate(at_most);
+        Ok(all)
+    }
+
     /// An order of any shopper.
     pub async fn find(&self, order: OrderId) -> Result<Option<OrderView>, SqlError> {
         let read = self.needs.shards.of(order.bucket()).read(move |tx| {
@@ -156,7 +195,7 @@ impl Service {
     }
 
     /// Payments of which the provider has told something become known to their orders.
-    async fn take_payments(&self, pulled: Vec<Pulled>) -> Vec<(Receipt, Ended)> {
+    pub(crate) async fn take_payments(&self, pulled: Vec<Pulled>) -> Vec<(Receipt, Ended)> {
         let mut ended = Vec::new();
         for Pulled { receipt, event } in pulled {
             ended.push((receipt, self.take_payment(&event).await));
@@ -172,15 +211,26 @@ impl Service {
                 return Ended::Failed;
             }
         };
-        let PaymentData { payment, order, amount_minor } = told.data;
+        let PaymentData { payment, order, amount_minor, refunded_minor, refund } = told.data;
         let command = match &*told.kind {
             "floodgate.payment.succeeded" => Command::Paid { payment, amount_minor },
             "floodgate.payment.refunded" => Command::Refunded { payment },
+            "floodgate.payment.part_refunded" => Command::PartRefunded { payment, refunded_minor },
             _ => return Ended::Done,
         };
-        let done = self.command(order, "payment".into(), format!("payment {payment}"), command).await;
+        let now = self.needs.clock.now();
+        let done = self.needs.shards.of(order.bucket()).write(move |tx| {
+            let reason = format!("payment {payment}");
+            store::apply(tx, now, order, By { actor: "payment", reason: &reason }, command.clone())?;
+            match &refund {
+                Some(key) => return_rows::is_back(tx, now, order, key),
+                None => Ok(()),
+            }
+        });
+        let done = done.await;
+        self.wake();
         match done {
-            Ok(_) => Ended::Done,
+            Ok(()) => Ended::Done,
             Err(error) => {
                 tracing::warn!(%order, %payment, %error, "a payment is not taken by its order yet");
                 match error {
@@ -225,6 +275,50 @@ impl Service {
         read.await.map_err(|error: SqlError| of_sql(&error))
     }
 
+    /// A step of a return by any actor.
+    pub async fn step_return(
+        &self,
+        (order, number): (OrderId, u32),
+        actor: String,
+        reason: String,
+        step: Step,
+        units: Option<CameBack>,
+    ) -> Result<OrderView, ReturnError> {
+        let now = self.needs.clock.now();
+        let done = self.needs.shards.of(order.bucket()).write(move |tx| {
+            let by = By { actor: &actor, reason: &reason };
+            return_rows::step(tx, now, order, number, by, (step, units))
+        });
+        let done = done.await;
+        self.wake();
+        done
+    }
+
+    /// Gives money back for nothing that was returned, as the return of this number, which is one
+    /// more than the order has.
+    pub async fn refund_by_hand(
+        &self,
+        order: OrderId,
+        actor: String,
+        reason: String,
+        (amount_minor, number): (u64, u32),
+    ) -> Result<OrderView, ReturnError> {
+        let now = self.needs.clock.now();
+        let done = self.needs.shards.of(order.bucket()).write(move |tx| {
+            let by = By { actor: &actor, reason: &reason };
+            return_rows::refund_by_hand(tx, now, order, by, (amount_minor, number))
+        });
+        let done = done.await;
+        self.wake();
+        done
+    }
+
+    /// The order, if it is this shopper's.
+    async fn want_own(&self, shopper: AccountId, order: OrderId) -> Result<OrderView, StoreError> {
+        let found = self.one_of_shopper(shopper, order).await?;
+        found.ok_or_else(|| StoreError::NotFound(OrderError::NotFound(order).to_string()))
+    }
+
     async fn one_of_shopper(
         &self,
         shopper: AccountId,
@@ -247,6 +341,11 @@ struct PaymentData {
     payment: PaymentId,
     order: OrderId,
     amount_minor: u64,
+    /// Events of earlier builds do not say these two.
+    #[serde(default)]
+    refunded_minor: u64,
+    #[serde(default)]
+    refund: Option<String>,
 }
 
 impl Orders for Service {
@@ -267,11 +366,51 @@ impl Orders for Service {
         Box::pin(self.of_shoppers_hold(shopper, hold))
     }
 
+    fn send_to(&self, shopper: AccountId, order: OrderId, address: Address) -> Asked<'_, OrderView> {
+        Box::pin(async move {
+            let address = address.checked();
+            let address =
+                address.map_err(|(field, want)| StoreError::Invalid(format!("address.{field}: {want}")))?;
+            self.want_own(shopper, order).await?;
+            let write = self.needs.shards.of(order.bucket());
+            let is_set = write.write(move |tx| store::set_address(tx, order, &address)).await;
+            match is_set.map_err(|error| of_sql(&error))? {
+                true => self.want_own(shopper, order).await,
+                false => Err(StoreError::Conflict("address: the order is packed already".into())),
+            }
+        })
+    }
+
+    fn request_return(
+        &self,
+        shopper: AccountId,
+        order: OrderId,
+        wanted: RequestReturn,
+    ) -> Asked<'_, OrderView> {
+        Box::pin(async move {
+            self.want_own(shopper, order).await?;
+            let (now, actor) = (self.needs.clock.now(), shopper.to_string());
+            let write = self.needs.shards.of(order.bucket()).write(move |tx| {
+                let by = By { actor: &actor, reason: &wanted.reason };
+                return_rows::request(tx, now, order, by, &wanted)
+            });
+            let requested = write.await.map_err(of_return);
+            self.wake();
+            requested
+        })
+    }
+
+    fn withdraw_return(&self, shopper: AccountId, order: OrderId, number: u32) -> Asked<'_, OrderView> {
+        Box::pin(async move {
+            self.want_own(shopper, order).await?;
+            let (actor, reason) = (shopper.to_string(), "the shopper keeps it".to_owned());
+            self.step_return((order, number), actor, reason, Step::Withdraw, None).await.map_err(of_return)
+        })
+    }
+
     fn cancel(&self, shopper: AccountId, order: OrderId) -> Asked<'_, OrderView> {
         Box::pin(async move {
-            if self.one_of_shopper(shopper, order).await?.is_none() {
-                return Err(StoreError::NotFound(OrderError::NotFound(order).to_string()));
-            }
+            self.want_own(shopper, order).await?;
             let (actor, reason) = (shopper.to_string(), "the shopper gave it up".to_owned());
             self.command(order, actor, reason, Command::Cancel).await.map_err(of_order)
         })

@@ -1,10 +1,14 @@
 //! Orders in tables: what is read and written within one transaction on one shard. It knows the
 //! rules only as [`core`](crate::core) has them.
 
-use crate::core::{By, Command, Effect, Order, Place, Refused};
+use crate::{
+    cart_rows,
+    core::{By, Command, Effect, Order, Place, Refused},
+    returned,
+};
 use contracts::store::{
-    Bucket, Delivery, HoldRef, OrderId, OrderLine, OrderOrigin, OrderState, OrderView, PaymentId,
-    PaymentSeen, Transition,
+    Address, Bucket, Charges, Delivery, HoldRef, OrderId, OrderLine, OrderOrigin, OrderState, OrderView,
+    PaymentId, PaymentSeen, Transition,
 };
 use engines::{
     params,
@@ -16,8 +20,26 @@ use units::{Currency, DurationMs, Money, TimeMs};
 
 /// Longer than any pause before a task.
 const AHEAD: DurationMs = DurationMs(3_600_000);
+/// When the stock is asked for a new order's units, if that did not happen at once.
+const RESERVE_AGAIN_AFTER: DurationMs = DurationMs(3_000);
 
-const MIGRATIONS: &[Migration] = &[Migration {
+const MIGRATIONS: &[Migration] = &[ORDERS, CARTS, returned::RETURNS];
+
+const CARTS: Migration = Migration {
+    name: "carts, what orders cost beside their lines, where they go, and their units",
+    statements: &[
+        "ALTER TABLE orders ADD COLUMN charges MEDIUMTEXT",
+        "ALTER TABLE orders ADD COLUMN address MEDIUMTEXT",
+        "ALTER TABLE orders ADD COLUMN has_units BIGINT NOT NULL DEFAULT 0",
+        "CREATE INDEX orders_by_pay_by ON orders (state, pay_by)",
+        "CREATE TABLE cart_lines (
+            owner VARCHAR(64) NOT NULL, sku VARCHAR(64) NOT NULL, quantity BIGINT NOT NULL,
+            added_at BIGINT NOT NULL, changed_at BIGINT NOT NULL, PRIMARY KEY (owner, sku))",
+        "CREATE INDEX cart_lines_by_age ON cart_lines (changed_at)",
+    ],
+};
+
+const ORDERS: Migration = Migration {
     name: "orders with their lines and history, tasks, and the outbox",
     statements: &[
         "CREATE TABLE orders (
@@ -49,7 +71,7 @@ const MIGRATIONS: &[Migration] = &[Migration {
         "CREATE INDEX tasks_by_time ON tasks (due_at)",
         outbox::TABLE,
     ],
-}];
+};
 
 /// The databases over which orders are spread.
 #[derive(Debug, Clone)]
@@ -116,6 +138,8 @@ pub(crate) struct NewOrder {
     pub(crate) hold: Option<(HoldRef, Place)>,
     pub(crate) currency: Currency,
     pub(crate) lines: Vec<OrderLine>,
+    pub(crate) charges: Charges,
+    pub(crate) address: Option<Address>,
     pub(crate) pay_by: Option<TimeMs>,
 }
 
@@ -125,7 +149,11 @@ impl NewOrder {
         let add = |sum: u64, line: &OrderLine| {
             sum.checked_add(line.price_minor.checked_mul(u64::from(line.quantity))?)
         };
-        self.lines.iter().try_fold(0, add).filter(|total| i64::try_from(*total).is_ok())
+        let shipping = self.charges.shipping.as_ref().map_or(0, |method| method.price_minor);
+        let tax = if self.charges.tax_is_included { 0 } else { self.charges.tax_minor };
+        let goods = self.lines.iter().try_fold(0, add)?;
+        let total = goods.checked_add(shipping)?.checked_add(tax)?;
+        i64::try_from(total).is_ok().then_some(total)
     }
 }
 
@@ -138,11 +166,24 @@ pub(crate) struct Stored {
     pub(crate) currency: Currency,
     pub(crate) pay_by: Option<TimeMs>,
     pub(crate) created_at: TimeMs,
+    pub(crate) charges: Charges,
+    pub(crate) address: Option<Address>,
     pub(crate) order: Order,
 }
 
 const COLUMNS: &str = "id, shopper, sale, hold, sale_sequence, state, payment_seen, payment, currency, \
-    total_minor, pay_by, carrier, tracking, created_at, version, sale_log, sale_logs_left";
+    total_minor, pay_by, carrier, tracking, created_at, version, sale_log, sale_logs_left, charges, address, \
+    has_units, refunded_minor";
+
+/// A JSON document that this program has written.
+fn document<T: serde::de::DeserializeOwned>(row: &Row<'_>, column: usize) -> Result<Option<T>, SqlError> {
+    let read = |text: String| serde_json::from_str(&text).map_err(|_| unexpected(column, "a document"));
+    row.maybe_text(column)?.map(read).transpose()
+}
+
+fn written<T: serde::Serialize>(document: &T) -> Result<String, SqlError> {
+    serde_json::to_string(document).map_err(|error| SqlError::Defect(format!("a document: {error}")))
+}
 
 fn stored(row: &Row<'_>) -> Result<Stored, SqlError> {
     let hold = match (row.maybe_text(2)?, row.maybe_bytes(3)?) {
@@ -170,12 +211,16 @@ fn stored(row: &Row<'_>) -> Result<Stored, SqlError> {
         currency: row.parsed(8, "a currency")?,
         pay_by: row.maybe_count(10)?.map(TimeMs),
         created_at: TimeMs(row.count(13)?),
+        charges: document(row, 17)?.unwrap_or_default(),
+        address: document(row, 18)?,
         order: Order {
             state,
             payment,
             payment_id,
             total_minor: row.count(9)?,
+            refunded_minor: row.count(20)?,
             delivery,
+            has_units: row.count(19)? != 0,
             followed: match (row.maybe_text(15)?, row.maybe_count(4)?) {
                 (Some(log), Some(sequence)) => Some(Place { log, sequence }),
                 _ => None,
@@ -190,7 +235,7 @@ fn stored(row: &Row<'_>) -> Result<Stored, SqlError> {
     })
 }
 
-/// Stores a new order, unless its hold has one. Returns whether it is new.
+/// Stores a new order, unless its hold, or its id, has one. Returns whether it is new.
 pub(crate) fn create(tx: &mut Tx<'_>, at: TimeMs, by: By<'_>, new: &NewOrder) -> Result<bool, SqlError> {
     let total = new.total_minor().ok_or_else(|| SqlError::Defect("an order's total is too large".into()))?;
     let place = new.hold.as_ref().map(|(_, place)| place.clone());
@@ -199,7 +244,8 @@ pub(crate) fn create(tx: &mut Tx<'_>, at: TimeMs, by: By<'_>, new: &NewOrder) ->
     let id = new.id.to_bytes();
     let is_new = tx.insert_new(
         "INSERT INTO orders (id, shopper, sale, hold, sale_log, sale_sequence, state, payment_seen, \
-         currency, total_minor, pay_by, created_at, version) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
+         currency, total_minor, pay_by, created_at, version, charges, address, has_units) \
+         VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
         params![
             &id,
             &new.shopper,
@@ -213,7 +259,10 @@ pub(crate) fn create(tx: &mut Tx<'_>, at: TimeMs, by: By<'_>, new: &NewOrder) ->
             total,
             new.pay_by.map(|at| at.0),
             at.0,
-            order.version
+            order.version,
+            &written(&new.charges)?,
+            new.address.as_ref().map(written).transpose()?.as_ref(),
+            order.has_units
         ],
     )?;
     if !is_new {
@@ -241,8 +290,14 @@ pub(crate) fn create(tx: &mut Tx<'_>, at: TimeMs, by: By<'_>, new: &NewOrder) ->
         currency: new.currency,
         pay_by: new.pay_by,
         created_at: at,
+        charges: new.charges.clone(),
+        address: new.address.clone(),
         order,
     };
+    if new.hold.is_none() {
+        // It is done at once where the cart is checked out; this is for when that was cut off.
+        add_task(tx, at.plus(RESERVE_AGAIN_AFTER), new.id, TaskKind::Reserve, None, "")?;
+    }
     note_step(tx, &stored, &step)?;
     tell(tx, &stored, at)?;
     Ok(true)
@@ -265,7 +320,7 @@ pub(crate) fn apply(
         let left = (!order.left.is_empty()).then(|| order.left.join("\n"));
         tx.execute(
             "UPDATE orders SET sale_log = ?, sale_sequence = ?, sale_logs_left = ?, state = ?, payment_seen = ?, payment = ?, carrier = ?, \
-             tracking = ?, version = ? WHERE id = ?",
+             tracking = ?, version = ?, has_units = ?, refunded_minor = ? WHERE id = ?",
             params![
                 order.followed.as_ref().map(|place| &place.log),
                 order.followed.as_ref().map(|place| place.sequence),
@@ -276,6 +331,8 @@ pub(crate) fn apply(
                 delivery.map(|delivery| &delivery.carrier),
                 delivery.map(|delivery| &delivery.tracking),
                 order.version,
+                order.has_units,
+                order.refunded_minor,
                 &bytes
             ],
         )?;
@@ -290,6 +347,9 @@ pub(crate) fn apply(
                 add_task(tx, at, id, TaskKind::Confirm, Some(payment), "")?;
             }
             Effect::ReleaseHold => add_task(tx, at, id, TaskKind::Release, None, "")?,
+            Effect::SetStock => add_task(tx, at, id, TaskKind::SetStock, None, "")?,
+            Effect::FreeStock => add_task(tx, at, id, TaskKind::FreeStock, None, found.order.state.as_str())?,
+            Effect::ShipStock => add_task(tx, at, id, TaskKind::ShipStock, None, "")?,
             Effect::Refund { payment, why } => {
                 add_task(tx, at, id, TaskKind::Refund, Some(payment), why.as_str())?;
             }
@@ -382,7 +442,8 @@ pub(crate) fn view(tx: &mut Tx<'_>, stored: Stored) -> Result<OrderView, SqlErro
             })
         },
     )?;
-    let Stored { id, shopper, hold, currency, pay_by, created_at, order } = stored;
+    let returns = returned::of_order(tx, stored.id)?;
+    let Stored { id, shopper, hold, currency, pay_by, created_at, charges, address, order } = stored;
     Ok(OrderView {
         id,
         shopper,
@@ -390,12 +451,15 @@ pub(crate) fn view(tx: &mut Tx<'_>, stored: Stored) -> Result<OrderView, SqlErro
         state: order.state,
         payment: order.payment,
         lines,
+        charges,
+        address,
         total: Money { amount_minor: order.total_minor, currency },
         pay_by,
         delivery: order.delivery,
         created_at,
         version: order.version,
         history,
+        returns,
     })
 }
 
@@ -448,16 +512,41 @@ pub(crate) enum TaskKind {
     Confirm,
     Release,
     Refund,
+    /// Set the units of a cart's new order aside.
+    Reserve,
+    SetStock,
+    FreeStock,
+    ShipStock,
+    /// Units of a return came back.
+    TakeBack,
+    /// Give the money of a return back.
+    RefundReturn,
 }
 
 impl TaskKind {
-    const ALL: [Self; 3] = [Self::Confirm, Self::Release, Self::Refund];
+    const ALL: [Self; 9] = [
+        Self::Confirm,
+        Self::Release,
+        Self::Refund,
+        Self::Reserve,
+        Self::SetStock,
+        Self::FreeStock,
+        Self::ShipStock,
+        Self::TakeBack,
+        Self::RefundReturn,
+    ];
 
     pub(crate) fn as_str(self) -> &'static str {
         match self {
             Self::Confirm => "confirm",
             Self::Release => "release",
             Self::Refund => "refund",
+            Self::Reserve => "reserve",
+            Self::SetStock => "set_stock",
+            Self::FreeStock => "free_stock",
+            Self::ShipStock => "ship_stock",
+            Self::TakeBack => "take_back",
+            Self::RefundReturn => "refund_return",
         }
     }
 }
@@ -468,13 +557,13 @@ pub(crate) struct Task {
     pub(crate) number: u64,
     pub(crate) kind: TaskKind,
     pub(crate) order: OrderId,
-    /// Of no meaning for a release.
+    /// Of tasks about a payment; those about a return have its number here.
     pub(crate) payment: PaymentId,
     pub(crate) reason: String,
     pub(crate) tries: u64,
 }
 
-fn add_task(
+pub(crate) fn add_task(
     tx: &mut Tx<'_>,
     at: TimeMs,
     order: OrderId,
@@ -488,6 +577,14 @@ fn add_task(
         params![kind.as_str(), &order.to_bytes(), &payment, reason, at.0],
     )?;
     Ok(())
+}
+
+pub(crate) fn random() -> Result<[u8; 16], SqlError> {
+    let mut random = [0; 16];
+    match getrandom::fill(&mut random) {
+        Ok(()) => Ok(random),
+        Err(error) => Err(SqlError::Shortage(format!("random bytes: {error}"))),
+    }
 }
 
 /// Sets a new time to pay: the hold was granted again.
@@ -516,6 +613,65 @@ pub(crate) fn due_tasks(tx: &mut Tx<'_>, now: TimeMs, at_most: usize) -> Result<
             })
         },
     )
+}
+
+/// The units of a cart's order were set aside, or were too few: what was decided first stays. What
+/// has become an order is in the cart no more.
+pub(crate) fn stock_answered(
+    tx: &mut Tx<'_>,
+    at: TimeMs,
+    id: OrderId,
+    is_whole: bool,
+) -> Result<OrderView, OrderError> {
+    let reason = if is_whole { "its units are set aside" } else { "there is too little stock" };
+    let by = By { actor: "inventory", reason };
+    let (stored, is_changed) = apply(tx, at, id, by, Command::StockAnswered { is_whole })?;
+    tx.execute(
+        "DELETE FROM tasks WHERE order_id = ? AND kind = ?",
+        params![&id.to_bytes(), TaskKind::Reserve.as_str()],
+    )?;
+    let shopper = stored.shopper.clone();
+    let view = view(tx, stored)?;
+    if is_changed && is_whole {
+        for line in &view.lines {
+            cart_rows::take(tx, &shopper, &line.sku, line.quantity)?;
+        }
+    }
+    Ok(view)
+}
+
+/// Orders of carts that a shopper has not paid, some at the most.
+pub(crate) fn count_unpaid(tx: &mut Tx<'_>, shopper: &str, at_most: usize) -> Result<usize, SqlError> {
+    let text = "SELECT id FROM orders WHERE shopper = ? AND sale IS NULL AND state IN (?, ?) LIMIT ?";
+    let (created, awaiting) = (OrderState::Created.as_str(), OrderState::AwaitingPayment.as_str());
+    Ok(tx.query(text, params![shopper, created, awaiting, at_most], |row| row.array::<16>(0))?.len())
+}
+
+/// Orders of carts whose time to pay was over at `before`.
+pub(crate) fn unpaid_since(
+    tx: &mut Tx<'_>,
+    before: TimeMs,
+    at_most: usize,
+) -> Result<Vec<OrderId>, SqlError> {
+    let mut found = Vec::new();
+    for state in [OrderState::AwaitingPayment, OrderState::Created] {
+        let text = "SELECT id FROM orders WHERE state = ? AND pay_by <= ? AND sale IS NULL AND payment_seen = ? \
+                    ORDER BY pay_by LIMIT ?";
+        let key = params![state.as_str(), before.0, PaymentSeen::None.as_str(), at_most];
+        found.extend(tx.query(text, key, |row| row.array(0).map(OrderId::from_bytes))?);
+    }
+    Ok(found)
+}
+
+/// Where an order goes that is not packed yet. Returns false if it is.
+pub(crate) fn set_address(tx: &mut Tx<'_>, id: OrderId, address: &Address) -> Result<bool, SqlError> {
+    let states = [OrderState::Created, OrderState::AwaitingPayment, OrderState::Paid];
+    let Some(found) = find(tx, id, true)? else { return Ok(false) };
+    if !states.contains(&found.order.state) {
+        return Ok(found.address.as_ref() == Some(address));
+    }
+    tx.execute("UPDATE orders SET address = ? WHERE id = ?", params![&written(address)?, &id.to_bytes()])?;
+    Ok(true)
 }
 
 pub(crate) fn end_task(tx: &mut Tx<'_>, number: u64) -> Result<(), SqlError> {

@@ -3,18 +3,23 @@
 //! decided it, and done at least once.
 
 use crate::{
+    carts,
     core::{By, Command},
-    service::Service,
+    returned,
+    service::{Service, of_sql},
     store::{self, OrderError, Task, TaskKind},
 };
-use contracts::store::{HoldRef, Posts, SaleDecision, StoreError};
+use contracts::store::{
+    CameBack, HoldRef, OrderId, OrderOrigin, OrderState, OrderView, PaymentId, Posts, Reserved, SaleDecision,
+    StoreError, TakenFrom,
+};
 use engines::sql::{
     Sql, SqlError,
     outbox::{self, NotTold},
 };
 use std::{sync::Arc, time::Duration};
 use tokio::task::JoinSet;
-use units::DurationMs;
+use units::{DurationMs, TimeMs};
 use web::warning::Warning;
 
 /// Tasks that are done at once, and that are read at once.
@@ -26,10 +31,17 @@ const LOOK_EVERY: Duration = Duration::from_secs(1);
 const ATTEMPT_MAX: Duration = Duration::from_secs(30);
 /// The longest pause before a task is tried again.
 const PAUSE_MAX: DurationMs = DurationMs(60_000);
+/// The same for a paid order that waits for stock.
+const SHORT_PAUSE_MAX: DurationMs = DurationMs(600_000);
 
 enum Tried {
-    /// And the sale has answered a question.
-    Done(Option<SaleDecision>),
+    Done,
+    /// The sale has answered about a payment.
+    Decided(SaleDecision),
+    /// The units are set aside.
+    StockIsSet,
+    /// There is too little stock for a paid order yet.
+    Short,
     /// Again later, because of this.
     Later(StoreError),
 }
@@ -57,7 +69,7 @@ impl Service {
     }
 
     /// Returns whether more may be due at once: not while what became of tasks cannot be written.
-    async fn do_due(self: Arc<Self>, shard: &Sql) -> Result<bool, SqlError> {
+    pub(crate) async fn do_due(self: Arc<Self>, shard: &Sql) -> Result<bool, SqlError> {
         let now = self.needs.clock.now();
         let due = shard.read(move |tx| store::due_tasks(tx, now, READ_MAX)).await?;
         let (count, mut written) = (due.len(), 0);
@@ -98,22 +110,33 @@ impl Service {
                     false => tracing::warn!(%order, kind, %error, "a task of an order is tried again later"),
                 }
                 let pause = DurationMs((1000 << task.tries.min(6)).min(PAUSE_MAX.0));
-                shard
-                    .write(move |tx| store::put_task_off(tx, &task, now.plus(pause)).map_err(OrderError::Sql))
-                    .await
+                put_off(shard, task, now.plus(pause)).await
             }
-            Tried::Done(answer) => {
+            Tried::Short => {
+                if task.tries == 0 {
+                    tracing::warn!(%order, "an order is paid, and there is too little stock for it: it waits");
+                }
+                let pause = DurationMs((10_000 << task.tries.min(6)).min(SHORT_PAUSE_MAX.0));
+                put_off(shard, task, now.plus(pause)).await
+            }
+            Tried::Done | Tried::Decided(_) | Tried::StockIsSet => {
                 let write = shard.write(move |tx| {
-                    if let Some(answer) = answer {
-                        let is_confirmed = answer == SaleDecision::Confirmed;
-                        let reason = match is_confirmed {
-                            true => "paid, says the sale",
-                            false => "the sale did not take the payment",
-                        };
-                        let command = Command::SaleAnswered { payment: task.payment, is_confirmed };
-                        store::apply(tx, now, task.order, By { actor: "sale", reason }, command)?;
-                    }
-                    store::end_task(tx, task.number).map_err(OrderError::Sql)
+                    // Before what the answer leads to, which may be the same again.
+                    store::end_task(tx, task.number)?;
+                    let (actor, reason, command) = match tried {
+                        Tried::Decided(SaleDecision::Confirmed) => {
+                            let command = Command::SaleAnswered { payment: task.payment, is_confirmed: true };
+                            ("sale", "paid, says the sale", command)
+                        }
+                        Tried::Decided(SaleDecision::Refund) => {
+                            let command =
+                                Command::SaleAnswered { payment: task.payment, is_confirmed: false };
+                            ("sale", "the sale did not take the payment", command)
+                        }
+                        Tried::StockIsSet => ("inventory", "its units are set aside", Command::StockIsSet),
+                        _ => return Ok(()),
+                    };
+                    store::apply(tx, now, task.order, By { actor, reason }, command).map(drop)
                 });
                 let written = write.await;
                 if written.is_ok() {
@@ -129,31 +152,102 @@ impl Service {
     }
 
     async fn attempt(&self, shard: &Sql, task: &Task) -> Result<Tried, SqlError> {
+        let (order, stock) = (task.order, &self.needs.stock);
         let answer = match task.kind {
             TaskKind::Refund => {
-                self.needs.payments.refund(task.payment, task.reason.clone()).await.map(|()| None)
+                let refund = self.needs.payments.refund(task.payment, task.reason.clone());
+                refund.await.map(|()| Tried::Done)
             }
-            TaskKind::Confirm => match self.hold_of(shard, task).await? {
-                Some(hold) => self.needs.sales.confirm(hold, task.payment).await.map(Some),
-                None => Ok(None),
+            TaskKind::Confirm => match self.hold_of(shard, order).await? {
+                Some(hold) => self.needs.sales.confirm(hold, task.payment).await.map(Tried::Decided),
+                None => Ok(Tried::Done),
             },
-            TaskKind::Release => match self.hold_of(shard, task).await? {
+            TaskKind::Release => match self.hold_of(shard, order).await? {
                 Some(hold) => match self.needs.sales.release(hold).await {
                     // It is over already; the sale's events tell how.
-                    Err(StoreError::Conflict(_) | StoreError::NotFound(_)) => Ok(None),
-                    other => other.map(|()| None),
+                    Err(StoreError::Conflict(_) | StoreError::NotFound(_)) => Ok(Tried::Done),
+                    other => other.map(|()| Tried::Done),
                 },
-                None => Ok(None),
+                None => Ok(Tried::Done),
+            },
+            TaskKind::Reserve => match self.find(order).await? {
+                Some(order) => self.reserve(&order).await.map(|_| Tried::Done),
+                None => Ok(Tried::Done),
+            },
+            TaskKind::SetStock => match self.find(order).await? {
+                Some(order) => self.set_stock(&order).await,
+                None => Ok(Tried::Done),
+            },
+            TaskKind::FreeStock => stock.release(order, task.reason.clone()).await.map(|()| Tried::Done),
+            TaskKind::ShipStock => stock.ship(order).await.map(|()| Tried::Done),
+            TaskKind::TakeBack | TaskKind::RefundReturn => match self.find(order).await? {
+                Some(order) => self.settle_return(&order, task).await,
+                None => Ok(Tried::Done),
             },
         };
-        Ok(match answer {
-            Ok(decision) => Tried::Done(decision),
-            Err(error) => Tried::Later(error),
-        })
+        Ok(answer.unwrap_or_else(Tried::Later))
     }
 
-    async fn hold_of(&self, shard: &Sql, task: &Task) -> Result<Option<HoldRef>, SqlError> {
-        let order = task.order;
+    /// Sets the units of a paid order aside until they are shipped: a winner's from what was
+    /// claimed for the sale, a cart's are so already.
+    async fn set_stock(&self, order: &OrderView) -> Result<Tried, StoreError> {
+        let stock = &self.needs.stock;
+        if order.state != OrderState::Paid {
+            return Ok(Tried::Done);
+        }
+        let lines = carts::stock_lines(order);
+        let known = stock.levels(lines.iter().map(|line| line.sku.clone()).collect()).await?;
+        if known.is_empty() {
+            // The stock is kept elsewhere: people say when it is set aside.
+            return Ok(Tried::Done);
+        }
+        if let OrderOrigin::Sale(hold) = &order.origin {
+            let from = TakenFrom::Claim(hold.sale.clone());
+            let until = carts::units_until(self.needs.clock.now());
+            match stock.reserve(order.id, from, lines, until).await {
+                Ok(Reserved::Whole) => {}
+                Ok(Reserved::Short(_)) => return Ok(Tried::Short),
+                Err(error) => return given_back(order, error),
+            }
+        }
+        match stock.confirm(order.id).await {
+            Ok(Reserved::Whole) => Ok(Tried::StockIsSet),
+            Ok(Reserved::Short(_)) => Ok(Tried::Short),
+            Err(error) => given_back(order, error),
+        }
+    }
+
+    /// The units of a return go back to the stock, or its money to the shopper.
+    async fn settle_return(&self, order: &OrderView, task: &Task) -> Result<Tried, StoreError> {
+        let number = returned::number_of(task.payment);
+        let Some(of) = order.returns.iter().find(|of| of.number == number) else { return Ok(Tried::Done) };
+        let key = returned::refund_key(number);
+        if task.kind == TaskKind::TakeBack {
+            let what = of.units.unwrap_or(CameBack::Scrap);
+            let taken = self.needs.stock.take_back(order.id, key, of.lines.clone(), what).await;
+            return match taken {
+                Ok(()) => Ok(Tried::Done),
+                // It did not leave by the stock, such as one that was allocated by hand.
+                Err(StoreError::NotFound(why) | StoreError::Conflict(why)) => {
+                    tracing::warn!(order = %order.id, number, why, "units came back: book them by hand");
+                    Ok(Tried::Done)
+                }
+                Err(error) => Err(error),
+            };
+        }
+        let Some(payment) = self.paid_with(order).await? else { return Ok(Tried::Done) };
+        let refund = self.needs.payments.refund_part(payment, key, of.refund_minor, "returned".into());
+        refund.await.map(|()| Tried::Done)
+    }
+
+    async fn paid_with(&self, order: &OrderView) -> Result<Option<PaymentId>, StoreError> {
+        let (id, shard) = (order.id, self.needs.shards.of(order.id.bucket()));
+        let found = shard.read(move |tx| store::find(tx, id, false)).await;
+        let found = found.map_err(|error| of_sql(&error))?;
+        Ok(found.and_then(|stored| stored.order.payment_id))
+    }
+
+    async fn hold_of(&self, shard: &Sql, order: OrderId) -> Result<Option<HoldRef>, SqlError> {
         let found = shard.read(move |tx| store::find(tx, order, false)).await?;
         Ok(found.and_then(|stored| stored.hold))
     }
@@ -167,5 +261,21 @@ impl Service {
             }
         };
         outbox::tell(self.needs.shards.all(), &self.outbox, |events| posts.post(events), failed).await;
+    }
+}
+
+async fn put_off(shard: &Sql, task: Task, until: TimeMs) -> Result<(), OrderError> {
+    shard.write(move |tx| store::put_task_off(tx, &task, until).map_err(OrderError::Sql)).await
+}
+
+/// The stock refuses an order whose units were given back. One that was given up and then paid
+/// after all needs people.
+fn given_back(order: &OrderView, error: StoreError) -> Result<Tried, StoreError> {
+    match error {
+        StoreError::Conflict(why) => {
+            tracing::error!(order = %order.id, why, "a paid order gets no stock by itself: allocate it by hand");
+            Ok(Tried::Done)
+        }
+        error => Err(error),
     }
 }

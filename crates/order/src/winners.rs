@@ -10,7 +10,7 @@ use crate::{
 };
 use contracts::{
     AttemptId, ItemId, SaleId,
-    store::{Bucket, Ended, HoldRef, OrderId, OrderLine, Product, Pulled, Receipt, Sku, Variant},
+    store::{Bucket, Charges, Ended, HoldRef, OrderId, OrderLine, Product, Pulled, Receipt, Sku, Variant},
 };
 use engines::sql::{SqlError, Tx};
 use serde::Deserialize;
@@ -269,11 +269,13 @@ fn follow(tx: &mut Tx<'_>, now: TimeMs, news: &News, products: &Products) -> Res
             }
             let Some(Some(known)) = products.get(sale) else { return Ok(Ended::Later) };
             let new = NewOrder {
-                id: OrderId::in_bucket(now, Bucket::of_shopper(shopper), random()?),
+                id: OrderId::in_bucket(now, Bucket::of_shopper(shopper), store::random()?),
                 shopper: shopper.clone(),
                 hold: Some((news.hold.clone(), news.place.clone())),
                 currency: *currency,
                 lines: lines.iter().map(|line| order_line(sale, line, known)).collect(),
+                charges: Charges::default(),
+                address: None,
                 pay_by: Some(*pay_by),
             };
             if new.total_minor().is_none() {
@@ -319,14 +321,6 @@ fn apply(
             tracing::error!(%order, %error, "an order does not follow its sale");
             Ok(None)
         }
-    }
-}
-
-fn random() -> Result<[u8; 16], SqlError> {
-    let mut random = [0; 16];
-    match getrandom::fill(&mut random) {
-        Ok(()) => Ok(random),
-        Err(error) => Err(SqlError::Shortage(format!("random bytes: {error}"))),
     }
 }
 

@@ -8,6 +8,7 @@ use contracts::store::PaymentState;
 pub enum Said {
     Succeeded,
     Failed,
+    /// So much went back, in one go.
     Refunded,
 }
 
@@ -16,33 +17,79 @@ pub enum Said {
 pub enum Told {
     Succeeded,
     Failed,
+    /// A part is back with the shopper.
+    PartRefunded,
+    /// All of it is.
     Refunded,
 }
 
-/// Follows what the provider said. Returns the state after it, and what is told.
-pub fn follow(state: PaymentState, said: Said) -> (PaymentState, Option<Told>) {
-    use PaymentState::{Failed, Pending, Refunded, Refunding, Succeeded};
-    match (state, said) {
-        // A payment that failed may be tried again on the provider's page.
-        (Pending | Failed, Said::Succeeded) => (Succeeded, Some(Told::Succeeded)),
-        (Pending, Said::Failed) => (Failed, Some(Told::Failed)),
-        // A refund that the shop did not ask for was made at the provider, by hand. If it comes
-        // before the news of the success, that news changes nothing any more.
-        (Pending | Failed | Succeeded | Refunding, Said::Refunded) => (Refunded, Some(Told::Refunded)),
-        // Old news.
-        (Succeeded | Refunding | Refunded, Said::Succeeded | Said::Failed)
-        | (Failed, Said::Failed)
-        | (Refunded, Said::Refunded) => (state, None),
-    }
+/// A payment's money, in minor units of its currency.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Account {
+    pub state: PaymentState,
+    /// What the provider has taken; what it was asked for, until it has.
+    pub received_minor: u64,
+    /// What is back with the shopper.
+    pub refunded_minor: u64,
 }
 
-/// Someone wants the money to go back. Returns the state after it, and whether the provider is to
-/// be asked; `None` if there is nothing to give back.
-pub fn refund(state: PaymentState) -> Option<(PaymentState, bool)> {
-    match state {
-        PaymentState::Succeeded => Some((PaymentState::Refunding, true)),
-        PaymentState::Refunding | PaymentState::Refunded => Some((state, false)),
-        PaymentState::Pending | PaymentState::Failed => None,
+impl Account {
+    /// Follows what the provider said, of this sum. Returns what is told.
+    pub fn follow(&mut self, said: Said, amount_minor: u64) -> Option<Told> {
+        use PaymentState::{Failed, Pending, Refunded, Refunding, Succeeded};
+        match (self.state, said) {
+            // A payment that failed may be tried again on the provider's page.
+            (Pending | Failed, Said::Succeeded) => {
+                (self.state, self.received_minor) = (Succeeded, amount_minor);
+                // The news that all of it went back may have been faster.
+                Some(match self.refunded_minor >= amount_minor && amount_minor > 0 {
+                    true => {
+                        self.state = Refunded;
+                        Told::Refunded
+                    }
+                    false => Told::Succeeded,
+                })
+            }
+            (Pending, Said::Failed) => {
+                self.state = Failed;
+                Some(Told::Failed)
+            }
+            // A refund that the shop did not ask for was made at the provider, by hand. If it comes
+            // before the news of the success, it is of what was asked for.
+            (Pending | Failed | Succeeded | Refunding, Said::Refunded) => {
+                self.refunded_minor = self.refunded_minor.saturating_add(amount_minor);
+                let is_known = matches!(self.state, Succeeded | Refunding);
+                if self.refunded_minor >= self.received_minor {
+                    self.refunded_minor = self.received_minor;
+                    self.state = Refunded;
+                    Some(Told::Refunded)
+                } else {
+                    is_known.then_some(Told::PartRefunded)
+                }
+            }
+            // Old news.
+            (Succeeded | Refunding | Refunded, Said::Succeeded | Said::Failed)
+            | (Failed, Said::Failed)
+            | (Refunded, Said::Refunded) => None,
+        }
+    }
+
+    /// Someone wants money to go back: so much, or all that is left; `asked_minor` is asked for
+    /// already and not back yet. Returns how much the provider is to be asked for; `None` if there
+    /// is not so much.
+    pub fn refund(&mut self, wanted_minor: Option<u64>, asked_minor: u64) -> Option<u64> {
+        use PaymentState::{Failed, Pending, Refunded, Refunding, Succeeded};
+        let left = self.received_minor.saturating_sub(self.refunded_minor).saturating_sub(asked_minor);
+        match (self.state, wanted_minor) {
+            (Pending | Failed, _) => None,
+            (Refunding | Refunded, None) => Some(0),
+            (Succeeded, None) => {
+                self.state = Refunding;
+                Some(left)
+            }
+            (Succeeded, Some(wanted)) if wanted > 0 && wanted <= left => Some(wanted),
+            (Succeeded | Refunding | Refunded, Some(_)) => None,
+        }
     }
 }
 
@@ -50,6 +97,12 @@ pub fn refund(state: PaymentState) -> Option<(PaymentState, bool)> {
 mod tests {
     use super::*;
     use PaymentState::{Failed, Pending, Refunded, Refunding, Succeeded};
+
+    const ALL: u64 = 1_000;
+
+    fn new(state: PaymentState) -> Account {
+        Account { state, received_minor: ALL, refunded_minor: 0 }
+    }
 
     #[test]
     fn what_a_provider_says_in_any_order_ends_in_the_same_state() {
@@ -61,32 +114,63 @@ mod tests {
             [Said::Refunded, Said::Succeeded, Said::Failed],
             [Said::Refunded, Said::Failed, Said::Succeeded],
         ] {
-            let end = order.into_iter().fold(Pending, |state, said| follow(state, said).0);
-            assert_eq!(end, Refunded, "{order:?}");
+            let mut account = new(Pending);
+            for said in order {
+                let _ = account.follow(said, ALL);
+            }
+            assert_eq!(account, Account { refunded_minor: ALL, ..new(Refunded) }, "{order:?}");
+        }
+    }
+
+    #[test]
+    fn parts_that_go_back_add_up_in_any_order() {
+        for order in [[0, 1, 2], [1, 0, 2], [1, 2, 0], [2, 1, 0]] {
+            let mut account = new(Pending);
+            let told: Vec<_> = order
+                .iter()
+                .filter_map(|at| match at {
+                    0 => account.follow(Said::Succeeded, ALL),
+                    at => account.follow(Said::Refunded, at * 300),
+                })
+                .collect();
+            assert_eq!(account, Account { refunded_minor: 900, ..new(Succeeded) }, "{order:?}");
+            assert!(told.contains(&Told::Succeeded), "{order:?}: {told:?}");
+            assert_eq!(account.follow(Said::Refunded, 100), Some(Told::Refunded));
         }
     }
 
     #[test]
     fn what_is_said_again_is_told_once() {
         for said in [Said::Succeeded, Said::Failed, Said::Refunded] {
-            let (after, told) = follow(Pending, said);
-            assert!(told.is_some());
-            assert_eq!(follow(after, said), (after, None), "{said:?}");
+            let mut account = new(Pending);
+            assert!(account.follow(said, ALL).is_some());
+            let after = account;
+            assert_eq!((account.follow(said, ALL), account), (None, after), "{said:?}");
         }
     }
 
     #[test]
     fn a_failure_does_not_take_a_success_back() {
-        assert_eq!(follow(Succeeded, Said::Failed), (Succeeded, None));
-        assert_eq!(follow(Refunding, Said::Failed), (Refunding, None));
-        assert_eq!(follow(Failed, Said::Succeeded), (Succeeded, Some(Told::Succeeded)));
+        let mut account = new(Succeeded);
+        assert_eq!((account.follow(Said::Failed, ALL), account.state), (None, Succeeded));
+        let mut account = new(Failed);
+        assert_eq!((account.follow(Said::Succeeded, ALL), account.state), (Some(Told::Succeeded), Succeeded));
     }
 
     #[test]
     fn only_money_that_is_there_goes_back_and_once() {
-        assert_eq!(refund(Succeeded), Some((Refunding, true)));
-        assert_eq!(refund(Refunding), Some((Refunding, false)));
-        assert_eq!(refund(Refunded), Some((Refunded, false)));
-        assert_eq!((refund(Pending), refund(Failed)), (None, None));
+        let mut account = new(Succeeded);
+        assert_eq!((account.refund(None, 0), account.state), (Some(ALL), Refunding));
+        assert_eq!((account.refund(None, ALL), account.state), (Some(0), Refunding));
+        assert_eq!(account.refund(Some(1), ALL), None);
+        for state in [Pending, Failed] {
+            assert_eq!((new(state).refund(None, 0), new(state).refund(Some(1), 0)), (None, None));
+        }
+        let mut account = new(Succeeded);
+        assert_eq!(account.refund(Some(600), 0), Some(600));
+        assert_eq!(account.refund(Some(401), 600), None, "of what is asked for already nothing is left");
+        assert_eq!(account.refund(Some(0), 600), None);
+        assert_eq!(account.follow(Said::Refunded, 600), Some(Told::PartRefunded));
+        assert_eq!(account.refund(None, 0), Some(400));
     }
 }

@@ -1,9 +1,8 @@
 //! For a shop that takes no payments by itself: operators confirm what was paid elsewhere.
 
-use crate::provider::{Event, Intent, Provider, Started, WebhookError};
-use contracts::store::{Asked, PaymentId, StoreError};
+use crate::provider::{Event, Intent, Provider, RefundAsked, Started, WebhookError};
+use contracts::store::{Asked, StoreError};
 use http::HeaderMap;
-use units::Money;
 
 /// No provider.
 #[derive(Debug)]
@@ -19,7 +18,8 @@ impl Provider for NoProvider {
         Box::pin(async move { Err(StoreError::Invalid(why.into())) })
     }
 
-    fn refund(&self, payment: PaymentId, _: String, _: Money) -> Asked<'_, ()> {
+    fn refund(&self, refund: RefundAsked) -> Asked<'_, ()> {
+        let payment = refund.payment;
         Box::pin(
             async move { Err(StoreError::Invalid(format!("payment {payment}: no provider is configured"))) },
         )

@@ -26,6 +26,16 @@ pub struct Started {
     pub url: String,
 }
 
+/// Money that is to go back.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct RefundAsked {
+    pub payment: PaymentId,
+    pub reference: String,
+    /// With the payment, what the provider recognises a repeat by.
+    pub key: String,
+    pub amount: Money,
+}
+
 /// One thing that a provider tells.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Event {
@@ -35,6 +45,8 @@ pub struct Event {
     pub said: Said,
     /// What was taken, or given back.
     pub amount: Money,
+    /// Of what went back: the key of the refund that the shop asked for.
+    pub refund_key: Option<String>,
 }
 
 /// Why a webhook is not taken.
@@ -54,8 +66,8 @@ pub trait Provider: Send + Sync {
     /// Starts a payment. Repeated, it finds the same.
     fn start(&self, intent: Intent) -> Asked<'_, Started>;
 
-    /// Gives a payment back, all of it. Repeated, it gives it back once.
-    fn refund(&self, payment: PaymentId, reference: String, amount: Money) -> Asked<'_, ()>;
+    /// Gives money of a payment back. Repeated, it gives it back once.
+    fn refund(&self, refund: RefundAsked) -> Asked<'_, ()>;
 
     /// Reads a webhook: what it tells, which may be nothing of interest.
     fn read(&self, headers: &HeaderMap, body: &[u8]) -> Result<Vec<Event>, WebhookError>;

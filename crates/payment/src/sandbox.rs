@@ -4,7 +4,7 @@
 
 use crate::{
     core::Said,
-    provider::{Event, Intent, Provider, Started, WebhookError},
+    provider::{Event, Intent, Provider, RefundAsked, Started, WebhookError},
     service::{NotTaken, Service, of_sql},
     store::AHEAD,
 };
@@ -95,6 +95,7 @@ struct Webhook {
     reference: String,
     said: String,
     amount: Money,
+    refund: Option<String>,
 }
 
 /// A webhook that is to be sent.
@@ -212,15 +213,26 @@ impl Sandbox {
         Ok(Started { reference, url })
     }
 
-    async fn refund_one(&self, reference: String) -> Result<(), StoreError> {
+    /// Gives back once for each key, of what was paid.
+    async fn refund_one(&self, refund: RefundAsked) -> Result<(), StoreError> {
         let now = self.clock.now();
         let written = self.sql.write(move |tx| {
-            let changed = tx.execute(
-                "UPDATE sandbox_charges SET state = 'refunded' WHERE reference = ? AND state = 'succeeded'",
-                params![&reference],
+            let RefundAsked { reference, key, amount, .. } = &refund;
+            let text = "SELECT reference FROM sandbox_charges WHERE reference = ? AND state = 'succeeded'";
+            if tx.query_first(text, params![reference], |row| row.text(0))?.is_none() {
+                return Ok(());
+            }
+            let is_new = tx.insert_new(
+                "INSERT INTO sandbox_refunds (reference, refund_key, amount_minor) VALUES (?, ?, ?)",
+                params![reference, key, amount.amount_minor],
             )?;
-            if changed > 0 {
-                add_webhook(tx, &reference, &format!("{reference}-refunded"), "refunded", now)?;
+            if is_new {
+                let event = format!("{reference}-{key}");
+                tx.execute(
+                    "INSERT INTO sandbox_webhooks (reference, event, said, due_at, tries, amount_minor, refund_key) \
+                     VALUES (?, ?, 'refunded', ?, 0, ?, ?)",
+                    params![reference, &event, now.0, amount.amount_minor, key],
+                )?;
             }
             Ok::<_, SqlError>(())
         });
@@ -243,8 +255,8 @@ impl Provider for Sandbox {
         Box::pin(self.start_one(intent))
     }
 
-    fn refund(&self, _payment: PaymentId, reference: String, _amount: Money) -> Asked<'_, ()> {
-        Box::pin(self.refund_one(reference))
+    fn refund(&self, refund: RefundAsked) -> Asked<'_, ()> {
+        Box::pin(self.refund_one(refund))
     }
 
     fn read(&self, headers: &HeaderMap, body: &[u8]) -> Result<Vec<Event>, WebhookError> {
@@ -269,8 +281,8 @@ impl Provider for Sandbox {
             "refunded" => Said::Refunded,
             other => return Err(WebhookError::Form(format!("said: {other:?}"))),
         };
-        let Webhook { id, reference, said: _, amount } = webhook;
-        Ok(vec![Event { id, reference, said, amount }])
+        let Webhook { id, reference, said: _, amount, refund } = webhook;
+        Ok(vec![Event { id, reference, said, amount, refund_key: refund }])
     }
 }
 
@@ -310,7 +322,8 @@ fn add_webhook(
 
 fn due_webhooks(tx: &mut Tx<'_>, now: TimeMs) -> Result<Vec<Due>, SqlError> {
     tx.query(
-        "SELECT w.number, w.event, w.reference, w.said, c.currency, c.amount_minor, w.tries \
+        "SELECT w.number, w.event, w.reference, w.said, c.currency, COALESCE(w.amount_minor, c.amount_minor), \
+         w.tries, w.refund_key \
          FROM sandbox_webhooks w JOIN sandbox_charges c ON c.reference = w.reference \
          WHERE w.due_at <= ? OR w.due_at > ? ORDER BY w.due_at, w.number LIMIT ?",
         params![now.0, now.plus(AHEAD).0, AT_ONCE],
@@ -320,6 +333,7 @@ fn due_webhooks(tx: &mut Tx<'_>, now: TimeMs) -> Result<Vec<Due>, SqlError> {
                 reference: row.text(2)?,
                 said: row.text(3)?,
                 amount: Money { currency: row.parsed(4, "a currency")?, amount_minor: row.count(5)? },
+                refund: row.maybe_text(7)?,
             };
             let body = serde_json::to_string(&webhook).map_err(|_| unexpected(1, "a webhook"))?;
             Ok(Due { number: row.count(0)?, body, tries: row.count(6)? })

@@ -3,7 +3,7 @@
 
 use crate::{
     provider::{Event, Intent, Provider, WebhookError},
-    store,
+    store::{self, Wanted},
 };
 use contracts::store::{
     Asked, OrderId, PaymentId, PaymentView, Payments, Posts, StartPayment, StartedPayment, StoreError,
@@ -24,6 +24,8 @@ use web::warning::Warning;
 /// How often it is looked for what is due, if nothing tells of something.
 const LOOK_EVERY: Duration = Duration::from_secs(1);
 const READ_MAX: usize = 200;
+/// Characters of a refund's key.
+const REFUND_KEY_MAX: usize = 24;
 /// The longest pause before a refund is tried again.
 const PAUSE_MAX: DurationMs = DurationMs(600_000);
 
@@ -148,13 +150,13 @@ impl Service {
         Ok(StartedPayment { payment, url })
     }
 
-    async fn refund_one(&self, payment: PaymentId, reason: String) -> Result<(), StoreError> {
-        let now = self.clock.now();
-        let written = self.sql.write(move |tx| store::refund(tx, now, payment, &reason)).await;
+    async fn refund_one(&self, wanted: Wanted) -> Result<(), StoreError> {
+        let (now, payment) = (self.clock.now(), wanted.payment);
+        let written = self.sql.write(move |tx| store::refund(tx, now, &wanted)).await;
         self.refunds.notify_one();
         match written.map_err(|error| of_sql(&error))? {
             Some(true) => Ok(()),
-            Some(false) => Err(StoreError::Conflict(format!("payment {payment}: nothing was paid"))),
+            Some(false) => Err(StoreError::Conflict(format!("payment {payment}: so much is not left of it"))),
             None => Err(StoreError::NotFound(format!("payment {payment}: there is none"))),
         }
     }
@@ -179,16 +181,14 @@ impl Service {
         let now = self.clock.now();
         let due = self.sql.read(move |tx| store::due_refunds(tx, now, READ_MAX)).await?;
         let count = due.len();
-        for (payment, tries) in due {
-            let id = payment.id;
-            let reference = payment.started.map(|started| started.reference).unwrap_or_default();
-            match self.provider.refund(id, reference, payment.received).await {
-                Ok(()) => self.sql.write(move |tx| store::end_refund(tx, id)).await?,
+        for (refund, tries) in due {
+            match self.provider.refund(refund.clone()).await {
+                Ok(()) => self.sql.write(move |tx| store::end_refund(tx, &refund)).await?,
                 Err(error) => {
-                    tracing::warn!(payment = %id, %error, "a refund is tried again later");
+                    tracing::warn!(payment = %refund.payment, %error, "a refund is tried again later");
                     let pause = DurationMs((1000 << tries.min(10)).min(PAUSE_MAX.0));
                     let until = self.clock.now().plus(pause);
-                    self.sql.write(move |tx| store::put_refund_off(tx, id, tries, until)).await?;
+                    self.sql.write(move |tx| store::put_refund_off(tx, &refund, tries, until)).await?;
                 }
             }
         }
@@ -221,6 +221,22 @@ impl Payments for Service {
     }
 
     fn refund(&self, payment: PaymentId, reason: String) -> Asked<'_, ()> {
-        Box::pin(self.refund_one(payment, reason))
+        let key = store::WHOLE.to_owned();
+        Box::pin(self.refund_one(Wanted { payment, key, amount_minor: None, reason }))
+    }
+
+    fn refund_part(
+        &self,
+        payment: PaymentId,
+        key: String,
+        amount_minor: u64,
+        reason: String,
+    ) -> Asked<'_, ()> {
+        Box::pin(async move {
+            if !(1..=REFUND_KEY_MAX).contains(&key.len()) || key == store::WHOLE {
+                return Err(StoreError::Invalid(format!("key: want 1 to {REFUND_KEY_MAX} characters")));
+            }
+            self.refund_one(Wanted { payment, key, amount_minor: Some(amount_minor), reason }).await
+        })
     }
 }

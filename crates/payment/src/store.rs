@@ -1,8 +1,8 @@
 //! Payments in tables: what is read and written within one transaction.
 
 use crate::{
-    core::{self, Said, Told},
-    provider::{Event, Intent, Started},
+    core::{Account, Said, Told},
+    provider::{Event, Intent, RefundAsked, Started},
 };
 use contracts::store::{OrderId, PaymentId, PaymentState, PaymentView};
 use engines::{
@@ -47,7 +47,35 @@ pub(crate) const MIGRATIONS: &[Migration] = &[
             "CREATE INDEX sandbox_webhooks_by_time ON sandbox_webhooks (due_at)",
         ],
     },
+    Migration {
+        name: "refunds of a part, and what went back of each payment",
+        statements: &[
+            "ALTER TABLE payments ADD COLUMN refunded_minor BIGINT NOT NULL DEFAULT 0",
+            "UPDATE payments SET refunded_minor = COALESCE(received_minor, amount_minor) WHERE state = 'refunded'",
+            "CREATE TABLE refund_parts (
+                payment BINARY(16) NOT NULL, refund_key VARCHAR(40) NOT NULL, amount_minor BIGINT NOT NULL,
+                reason VARCHAR(200) NOT NULL, state VARCHAR(10) NOT NULL,
+                due_at BIGINT NOT NULL, tries BIGINT NOT NULL, PRIMARY KEY (payment, refund_key))",
+            "CREATE INDEX refund_parts_by_time ON refund_parts (state, due_at)",
+            "INSERT INTO refund_parts (payment, refund_key, amount_minor, reason, state, due_at, tries)
+                SELECT r.payment, 'whole', COALESCE(p.received_minor, p.amount_minor), r.reason, 'due', r.due_at,
+                r.tries FROM refunds r JOIN payments p ON p.id = r.payment",
+            "DROP TABLE refunds",
+            "CREATE TABLE sandbox_refunds (
+                reference VARCHAR(40) NOT NULL, refund_key VARCHAR(40) NOT NULL, amount_minor BIGINT NOT NULL,
+                PRIMARY KEY (reference, refund_key))",
+            "ALTER TABLE sandbox_webhooks ADD COLUMN amount_minor BIGINT",
+            "ALTER TABLE sandbox_webhooks ADD COLUMN refund_key VARCHAR(40)",
+        ],
+    },
 ];
+
+/// The key of the refund that gives all back that is left.
+pub(crate) const WHOLE: &str = "whole";
+/// How far a refund is: to be asked for at the provider, asked for, and back with the shopper.
+const DUE: &str = "due";
+const ASKED: &str = "asked";
+const BACK: &str = "back";
 
 /// A row of `payments`.
 #[derive(Debug, Clone)]
@@ -61,17 +89,30 @@ pub(crate) struct Stored {
     pub(crate) amount: Money,
     /// What the provider said that it took; what was asked for, until it has.
     pub(crate) received: Money,
+    pub(crate) refunded_minor: u64,
     pub(crate) created_at: TimeMs,
     pub(crate) version: u64,
 }
 
 impl Stored {
+    fn account(&self) -> Account {
+        let (received_minor, refunded_minor) = (self.received.amount_minor, self.refunded_minor);
+        Account { state: self.state, received_minor, refunded_minor }
+    }
+
+    fn set(&mut self, account: Account) {
+        self.state = account.state;
+        self.received.amount_minor = account.received_minor;
+        self.refunded_minor = account.refunded_minor;
+    }
+
     pub(crate) fn view(&self) -> PaymentView {
         PaymentView {
             id: self.id,
             order: self.order,
             state: self.state,
             amount: self.amount,
+            refunded_minor: self.refunded_minor,
             provider_reference: self.started.as_ref().map_or_else(String::new, |of| of.reference.clone()),
             created_at: self.created_at,
         }
@@ -88,7 +129,7 @@ impl Stored {
 }
 
 const COLUMNS: &str = "id, order_id, provider, reference, url, return_path, state, currency, amount_minor, \
-    received_minor, created_at, version";
+    received_minor, created_at, version, refunded_minor";
 
 fn stored(row: &Row<'_>) -> Result<Stored, SqlError> {
     let started = match (row.maybe_text(3)?, row.maybe_text(4)?) {
@@ -107,6 +148,7 @@ fn stored(row: &Row<'_>) -> Result<Stored, SqlError> {
         state: PaymentState::from_name(&row.text(6)?).ok_or_else(|| unexpected(6, "a state"))?,
         amount,
         received,
+        refunded_minor: row.count(12)?,
         created_at: TimeMs(row.count(10)?),
         version: row.count(11)?,
     })
@@ -181,6 +223,7 @@ pub(crate) fn begin(
         state: PaymentState::Pending,
         amount: intent.amount,
         received: intent.amount,
+        refunded_minor: 0,
         created_at: at,
         version: 1,
     }))
@@ -225,40 +268,64 @@ pub(crate) fn follow(tx: &mut Tx<'_>, at: TimeMs, provider: &str, event: &Event)
         "INSERT INTO provider_events (provider, id, at) VALUES (?, ?, ?)",
         params![provider, &event.id, at.0],
     )?;
-    let (state, told) = core::follow(payment.state, event.said);
-    if !is_new || state == payment.state {
+    if !is_new {
         return Ok(true);
     }
-    payment.state = state;
-    if event.said == Said::Succeeded {
-        if event.amount.currency != payment.amount.currency {
-            let why = format!("payment {}: the provider says another currency", payment.id);
-            return Err(SqlError::Defect(why));
-        }
-        payment.received = event.amount;
+    if event.amount.currency != payment.amount.currency && event.said != Said::Failed {
+        let why = format!("payment {}: the provider says another currency", payment.id);
+        return Err(SqlError::Defect(why));
     }
-    save(tx, &mut payment)?;
+    let mut account = payment.account();
+    let told = account.follow(event.said, event.amount.amount_minor);
+    if let Some(key) = event.refund_key.as_ref().filter(|_| event.said == Said::Refunded) {
+        tx.execute(
+            "UPDATE refund_parts SET state = ? WHERE payment = ? AND refund_key = ?",
+            params![BACK, &payment.id.to_bytes(), key],
+        )?;
+    }
+    if account != payment.account() {
+        payment.set(account);
+        save(tx, &mut payment)?;
+    }
     if let Some(told) = told {
-        tell(tx, &payment, at, told)?;
+        tell(tx, &payment, at, told, event.refund_key.as_deref())?;
     }
     Ok(true)
 }
 
-/// The money is to go back. Returns false if there is none to give back.
-pub(crate) fn refund(
-    tx: &mut Tx<'_>,
-    at: TimeMs,
-    id: PaymentId,
-    reason: &str,
-) -> Result<Option<bool>, SqlError> {
-    let Some(mut payment) = find(tx, id)? else { return Ok(None) };
-    let Some((state, is_asked)) = core::refund(payment.state) else { return Ok(Some(false)) };
-    if is_asked {
-        payment.state = state;
+/// Money that is to go back.
+#[derive(Debug, Clone)]
+pub(crate) struct Wanted {
+    pub(crate) payment: PaymentId,
+    pub(crate) key: String,
+    /// All that is left, if none.
+    pub(crate) amount_minor: Option<u64>,
+    pub(crate) reason: String,
+}
+
+/// Money is to go back. Returns false if there is not so much.
+pub(crate) fn refund(tx: &mut Tx<'_>, at: TimeMs, wanted: &Wanted) -> Result<Option<bool>, SqlError> {
+    let Some(mut payment) = find(tx, wanted.payment)? else { return Ok(None) };
+    let id = wanted.payment.to_bytes();
+    let text = "SELECT amount_minor FROM refund_parts WHERE payment = ? AND refund_key = ?";
+    let known = tx.query_first(text, params![&id, &wanted.key], |row| row.count(0))?;
+    if let Some(known) = known {
+        return Ok(Some(wanted.amount_minor.is_none_or(|amount| amount == known)));
+    }
+    // Those that are not back yet; of one payment there are some tens at the most.
+    let text = "SELECT amount_minor FROM refund_parts WHERE payment = ? AND state <> ?";
+    let asked: u64 = tx.query(text, params![&id, BACK], |row| row.count(0))?.into_iter().sum();
+    let mut account = payment.account();
+    let Some(amount) = account.refund(wanted.amount_minor, asked) else { return Ok(Some(false)) };
+    if account != payment.account() {
+        payment.set(account);
         save(tx, &mut payment)?;
-        tx.insert_new(
-            "INSERT INTO refunds (payment, reason, due_at, tries) VALUES (?, ?, ?, 0)",
-            params![&id.to_bytes(), reason, at.0],
+    }
+    if amount > 0 {
+        tx.execute(
+            "INSERT INTO refund_parts (payment, refund_key, amount_minor, reason, state, due_at, tries) \
+             VALUES (?, ?, ?, ?, ?, ?, 0)",
+            params![&id, &wanted.key, amount, &wanted.reason, DUE, at.0],
         )?;
     }
     Ok(Some(true))
@@ -267,10 +334,11 @@ pub(crate) fn refund(
 fn save(tx: &mut Tx<'_>, payment: &mut Stored) -> Result<(), SqlError> {
     payment.version += 1;
     tx.execute(
-        "UPDATE payments SET state = ?, received_minor = ?, version = ? WHERE id = ?",
+        "UPDATE payments SET state = ?, received_minor = ?, refunded_minor = ?, version = ? WHERE id = ?",
         params![
             payment.state.as_str(),
             payment.received.amount_minor,
+            payment.refunded_minor,
             payment.version,
             &payment.id.to_bytes()
         ],
@@ -279,10 +347,17 @@ fn save(tx: &mut Tx<'_>, payment: &mut Stored) -> Result<(), SqlError> {
 }
 
 /// Puts an event into the outbox.
-fn tell(tx: &mut Tx<'_>, payment: &Stored, at: TimeMs, told: Told) -> Result<(), SqlError> {
+fn tell(
+    tx: &mut Tx<'_>,
+    payment: &Stored,
+    at: TimeMs,
+    told: Told,
+    refund_key: Option<&str>,
+) -> Result<(), SqlError> {
     let kind = match told {
         Told::Succeeded => "succeeded",
         Told::Failed => "failed",
+        Told::PartRefunded => "part_refunded",
         Told::Refunded => "refunded",
     };
     let event = json!({
@@ -297,6 +372,8 @@ fn tell(tx: &mut Tx<'_>, payment: &Stored, at: TimeMs, told: Told) -> Result<(),
             "payment": payment.id,
             "order": payment.order,
             "amount_minor": payment.received.amount_minor,
+            "refunded_minor": payment.refunded_minor,
+            "refund": refund_key,
             "currency": payment.received.currency,
             "provider": payment.provider,
         },
@@ -312,31 +389,41 @@ pub(crate) fn due_refunds(
     tx: &mut Tx<'_>,
     now: TimeMs,
     at_most: usize,
-) -> Result<Vec<(Stored, u64)>, SqlError> {
+) -> Result<Vec<(RefundAsked, u64)>, SqlError> {
     let due = tx.query(
-        "SELECT payment, tries FROM refunds WHERE due_at <= ? OR due_at > ? ORDER BY due_at LIMIT ?",
-        params![now.0, now.plus(AHEAD).0, at_most],
-        |row| Ok((PaymentId::from_bytes(row.array(0)?), row.count(1)?)),
+        "SELECT payment, refund_key, amount_minor, tries FROM refund_parts \
+         WHERE state = ? AND (due_at <= ? OR due_at > ?) ORDER BY due_at LIMIT ?",
+        params![DUE, now.0, now.plus(AHEAD).0, at_most],
+        |row| Ok((PaymentId::from_bytes(row.array(0)?), row.text(1)?, row.count(2)?, row.count(3)?)),
     )?;
-    let with = |(id, tries): (PaymentId, u64)| Ok(find(tx, id)?.map(|payment| (payment, tries)));
-    due.into_iter().map(with).filter_map(Result::transpose).collect()
+    let mut refunds = Vec::new();
+    for (payment, key, amount_minor, tries) in due {
+        let Some(of) = find(tx, payment)? else { continue };
+        let reference = of.started.map(|started| started.reference).unwrap_or_default();
+        let amount = Money { amount_minor, currency: of.amount.currency };
+        refunds.push((RefundAsked { payment, reference, key, amount }, tries));
+    }
+    Ok(refunds)
 }
 
-/// The provider has taken the refund; it tells when it is made.
-pub(crate) fn end_refund(tx: &mut Tx<'_>, id: PaymentId) -> Result<(), SqlError> {
-    tx.execute("DELETE FROM refunds WHERE payment = ?", params![&id.to_bytes()])?;
+/// The provider has taken the refund; it tells when it is made, which may have been faster.
+pub(crate) fn end_refund(tx: &mut Tx<'_>, of: &RefundAsked) -> Result<(), SqlError> {
+    tx.execute(
+        "UPDATE refund_parts SET state = ? WHERE payment = ? AND refund_key = ? AND state = ?",
+        params![ASKED, &of.payment.to_bytes(), &of.key, DUE],
+    )?;
     Ok(())
 }
 
 pub(crate) fn put_refund_off(
     tx: &mut Tx<'_>,
-    id: PaymentId,
+    of: &RefundAsked,
     tries: u64,
     until: TimeMs,
 ) -> Result<(), SqlError> {
     tx.execute(
-        "UPDATE refunds SET due_at = ?, tries = ? WHERE payment = ?",
-        params![until.0, tries + 1, &id.to_bytes()],
+        "UPDATE refund_parts SET due_at = ?, tries = ? WHERE payment = ? AND refund_key = ?",
+        params![until.0, tries + 1, &of.payment.to_bytes(), &of.key],
     )?;
     Ok(())
 }

@@ -1,7 +1,7 @@
 //! What the pages use.
 
 use axum::extract::FromRef;
-use contracts::store::{Accounts, Catalog, Orders, Payments};
+use contracts::store::{Accounts, Carts, Catalog, Orders, Payments, Stock};
 use std::{fmt, sync::Arc};
 use web::{limits::Buckets, protection::Protection};
 
@@ -11,6 +11,8 @@ pub struct Shop {
     pub accounts: Arc<dyn Accounts>,
     pub orders: Arc<dyn Orders>,
     pub payments: Arc<dyn Payments>,
+    pub carts: Arc<dyn Carts>,
+    pub stock: Arc<dyn Stock>,
     /// What the shop is called, in both languages.
     pub name: [String; 2],
     /// The origin of the sale's pages, such as `https://sale.example`: its script runs on the pages
@@ -23,10 +25,17 @@ pub struct Shop {
     pub has_sandbox: bool,
     /// Forms of log-in and registration, by address: each costs a password's hash.
     pub sign_ins: Buckets,
+    /// New carts of visitors without an account, by address: each stays for a month.
+    pub new_carts: Buckets,
     pub protection: Arc<Protection>,
 }
 
-/// The limit of these forms: so many at once, then one each six seconds.
+/// The limit of new carts: so many at once, then one each ten seconds.
+pub fn new_carts() -> Buckets {
+    Buckets::slow(10, 60, 1 << 14)
+}
+
+/// The limit of forms that cost a password's hash: so many at once, then one each six seconds.
 pub fn sign_ins() -> Buckets {
     Buckets::slow(6, 10, 1 << 14)
 }

@@ -5,7 +5,7 @@ use axum::{
     extract::{FromRef, FromRequestParts},
     response::{IntoResponse, Redirect, Response},
 };
-use contracts::store::{AccountId, SignedIn};
+use contracts::store::{AccountId, CartOwner, GuestCart, SignedIn};
 use http::{HeaderMap, HeaderValue, header, request};
 use std::sync::Arc;
 use subtle::ConstantTimeEq;
@@ -17,6 +17,8 @@ use web::{
 };
 
 const SESSION: &str = "shop_session";
+const CART: &str = "shop_cart";
+const CART_SECONDS: u64 = 30 * 86_400;
 const LANGUAGE: &str = "shop_lang";
 const LANGUAGE_SECONDS: u64 = 365 * 86_400;
 /// The field of a form that only a page of the session knows.
@@ -27,6 +29,8 @@ pub(crate) const TOKEN_FIELD: &str = "form";
 pub(crate) struct Visitor {
     pub(crate) lang: Lang,
     pub(crate) signed_in: Option<SignedIn>,
+    /// The cart from before the visitor logged in.
+    pub(crate) guest: Option<GuestCart>,
     /// The page's path with its query, without the language.
     pub(crate) here: String,
     /// Accounts do not answer: it is not known who this is.
@@ -61,13 +65,34 @@ impl FromRequestParts<Parts> for Visitor {
         };
         // Without accounts the shop is still there to look at.
         let (is_unknown, signed_in) = (found.is_err(), found.unwrap_or_default());
-        Ok(Self { lang, signed_in, here, is_unknown, chooses: named.is_some() })
+        let guest = cookie(&parts.headers, CART).and_then(|secret| secret.parse().ok());
+        Ok(Self { lang, signed_in, guest, here, is_unknown, chooses: named.is_some() })
     }
 }
 
 impl Visitor {
     pub(crate) fn account(&self) -> Option<AccountId> {
         self.signed_in.as_ref().map(|signed_in| signed_in.account)
+    }
+
+    /// Whose cart it is; `None` of a visitor who has none yet.
+    pub(crate) fn cart_owner(&self) -> Result<Option<CartOwner>, Problem> {
+        self.known()?;
+        let guest = || self.guest.clone().map(CartOwner::Guest);
+        Ok(self.account().map(CartOwner::Account).or_else(guest))
+    }
+
+    /// Units in the visitor's cart, for the top of a page: a page is shown without them too.
+    pub(crate) async fn cart_units(&self, shop: &Shop) -> u32 {
+        match self.cart_owner() {
+            Ok(Some(owner)) => shop.carts.units(owner).await.unwrap_or_default(),
+            Ok(None) | Err(_) => 0,
+        }
+    }
+
+    /// What forms of this session carry; empty of a visitor who is not logged in.
+    pub(crate) fn csrf(&self) -> &str {
+        self.signed_in.as_ref().map_or("", |signed_in| &signed_in.csrf)
     }
 
     /// Where to log in, to come back here; unless it is only not known now who this is.
@@ -120,6 +145,41 @@ pub(crate) fn begin_session(shop: &Shop, signed_in: &SignedIn, response: &mut Re
         response,
         format!("{SESSION}={session}; Path=/; Max-Age={seconds}; HttpOnly; SameSite=Lax{secure}"),
     );
+}
+
+/// Lets an address make one more cart.
+pub(crate) fn may_make_cart(shop: &Shop, Peer(address): Peer) -> Result<GuestCart, Problem> {
+    let (protection, addresses) = (&shop.protection, &shop.protection.addresses);
+    if !addresses.is_exempt(address) {
+        let wait = |seconds| {
+            let why = "too many new carts from this address: wait as Retry-After says";
+            Problem::new(&RATE_LIMITED, why).retry_after(seconds)
+        };
+        let key = addresses.address_key(address);
+        shop.new_carts.take(key, protection.now().0).map_err(wait)?;
+    }
+    let random = web::secret::random_bytes::<16>();
+    random.map(GuestCart::new).map_err(|_| Problem::unavailable("no random bytes are to be had now"))
+}
+
+/// Gives the visitor the cookie of a cart.
+pub(crate) fn give_cart(shop: &Shop, cart: &GuestCart, response: &mut Response) {
+    let secure = if shop.protection.is_https { "; Secure" } else { "" };
+    let cart = cart.as_str();
+    append(
+        response,
+        format!("{CART}={cart}; Path=/; Max-Age={CART_SECONDS}; HttpOnly; SameSite=Lax{secure}"),
+    );
+}
+
+/// What is in the cart from before comes into the account's. If that cannot be now, the cookie
+/// stays for the next log-in.
+pub(crate) async fn bring_cart(shop: &Shop, visitor: &Visitor, account: AccountId, response: &mut Response) {
+    let Some(guest) = visitor.guest.clone() else { return };
+    match shop.carts.merge(guest, account).await {
+        Ok(()) => append(response, format!("{CART}=; Path=/; Max-Age=0; HttpOnly; SameSite=Lax")),
+        Err(error) => tracing::warn!(%account, %error, "a cart waits for the next log-in"),
+    }
 }
 
 /// Takes it away.

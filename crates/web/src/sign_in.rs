@@ -25,15 +25,18 @@ use units::TimeMs;
 static ONE_TIME_KEY: Credential =
     Credential { name: "oneTimeKey", sent: Sent::Query("key"), missing: &KEY_REFUSED, refused: &KEY_REFUSED };
 
-/// The operations that begin a session.
-pub fn operations<S>() -> Vec<Operation<S>>
+/// The operations that begin a session, which leads to the page at `home`.
+pub fn operations<S>(home: &'static str) -> Vec<Operation<S>>
 where
     S: Clone + Send + Sync + 'static,
     Arc<ApiKeys>: FromRef<S>,
 {
+    let take = move |keys: State<Arc<ApiKeys>>, query: RawQuery, headers: HeaderMap| {
+        sign_in(home, keys, query, headers)
+    };
     vec![
         get("/sign-in", "showSignIn", Access::Credential(&ONE_TIME_KEY), show),
-        post("/sign-in", "signIn", Access::Credential(&ONE_TIME_KEY), sign_in),
+        post("/sign-in", "signIn", Access::Credential(&ONE_TIME_KEY), take),
     ]
 }
 
@@ -76,6 +79,7 @@ async fn show(
 
 /// `POST /sign-in?key=…`: uses the key up.
 async fn sign_in(
+    home: &'static str,
     State(keys): State<Arc<ApiKeys>>,
     RawQuery(query): RawQuery,
     headers: HeaderMap,
@@ -104,8 +108,8 @@ async fn sign_in(
     });
     match taken.await.map_err(std::io::Error::other).flatten() {
         Ok(Taken::Session { session, .. }) => {
-            let sales = format!("/?lang={}", Lang::asked(Some(&query), &headers).code());
-            Ok(([(header::SET_COOKIE, cookie(&headers, &session))], Redirect::to(&sales)).into_response())
+            let home = format!("{home}?lang={}", Lang::asked(Some(&query), &headers).code());
+            Ok(([(header::SET_COOKIE, cookie(&headers, &session))], Redirect::to(&home)).into_response())
         }
         Ok(Taken::Refused { why, .. }) => {
             let why = format!("sign-in key: {why}: `floodgate key sign-in` makes another");

@@ -154,8 +154,21 @@ pub(super) struct RabbitMq {
 impl RabbitMq {
     pub(super) const QUEUE: &str = "bench";
 
-    pub(super) fn start(dir: PathBuf) -> Result<Self, Failure> {
-        let dir = TempDir::at(dir)?;
+    /// It needs three ports, of which another connection may have taken one meanwhile: then it is
+    /// tried again.
+    pub(super) fn start(dir: &Path) -> Result<Self, Failure> {
+        let mut started = Self::start_once(dir);
+        for _ in 0..2 {
+            if started.is_ok() {
+                break;
+            }
+            started = Self::start_once(dir);
+        }
+        started
+    }
+
+    fn start_once(dir: &Path) -> Result<Self, Failure> {
+        let dir = TempDir::at(dir.to_owned())?;
         let (at, names_at, between) = (free_address()?, free_address()?, free_address()?);
         let (log, names_log) = (dir.0.join("log"), dir.0.join("names.log"));
         let names_port = names_at.port().to_string();

@@ -182,7 +182,7 @@ impl Bench<'_> {
                 self.publish(row, &server.running, server.at, &["--topic", Nats::SUBJECT, "--nats"])
             }
             Server::RabbitMq => {
-                let server = RabbitMq::start(self.dir.join("rabbitmq"))?;
+                let server = RabbitMq::start(&self.dir.join("rabbitmq"))?;
                 self.publish(row, &server.running, server.at, &["--topic", RabbitMq::QUEUE, "--amqp"])
             }
         }

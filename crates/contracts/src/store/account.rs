@@ -1,8 +1,11 @@
 //! Accounts: who a shopper is. The account's id is the shopper of the sale too, so one log-in
 //! serves both.
 
-use super::{AccountId, Asked};
+use super::{AccountId, Address, Asked};
 use std::fmt;
+
+/// Addresses of one account; a further one takes the place of the one that was used least lately.
+pub const ADDRESSES_MAX: usize = 10;
 
 /// What is asked for a new account.
 #[derive(Clone, PartialEq, Eq)]
@@ -81,6 +84,15 @@ pub trait Accounts: Send + Sync {
 
     /// The account's own view.
     fn profile(&self, account: AccountId) -> Asked<'_, Option<Profile>>;
+
+    /// Where the account's parcels went, the one that was used last first.
+    fn addresses(&self, account: AccountId) -> Asked<'_, Vec<Address>>;
+
+    /// Remembers an address as the one that was used last.
+    fn use_address(&self, account: AccountId, address: Address) -> Asked<'_, ()>;
+
+    /// Forgets an address. It is no error if there is none such.
+    fn forget_address(&self, account: AccountId, address: Address) -> Asked<'_, ()>;
 
     /// A token by which the sale knows the shopper: a JWT with the account's id as its subject,
     /// good for some minutes.

@@ -129,6 +129,15 @@ pub struct Listing {
     pub offered_in: Option<OfferedIn>,
 }
 
+/// A variant that is published, with what a cart shows of its product.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ForSale {
+    pub product: ProductSlug,
+    pub name: Localized,
+    pub picture: Option<Picture>,
+    pub variant: Variant,
+}
+
 /// Which products are asked for.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct ProductQuery {
@@ -156,6 +165,10 @@ pub trait Catalog: Send + Sync {
     fn products(&self, query: ProductQuery) -> Asked<'_, Page<Listing>>;
 
     fn product(&self, slug: ProductSlug) -> Asked<'_, Option<Product>>;
+
+    /// The variants of these units, in the order in which they were asked for, without those that
+    /// are unknown or not published. [`CART_LINES_MAX`](super::CART_LINES_MAX) at the most.
+    fn for_sale(&self, skus: Vec<Sku>) -> Asked<'_, Vec<ForSale>>;
 
     /// The products of a sale, also those that are not published.
     fn of_sale(&self, sale: SaleId) -> Asked<'_, Vec<Product>>;

@@ -3,18 +3,30 @@
 //! which `floodgate` wires by function call in one process, and by HTTP between two.
 
 mod account;
+mod address;
+mod cart;
 mod catalog;
+mod charges;
+mod console;
 mod id;
 mod messages;
 mod order;
 mod payment;
+mod returns;
 mod stock;
 
-pub use account::{Accounts, Credentials, NewAccount, Profile, SignedIn};
-pub use catalog::{
-    Catalog, Category, Listing, Localized, OfferedIn, Page, Picture, Product, ProductQuery, ProductSlug,
-    Variant,
+pub use account::{ADDRESSES_MAX, Accounts, Credentials, NewAccount, Profile, SignedIn};
+pub use address::Address;
+pub use cart::{
+    CART_LINES_MAX, CartLine, CartOwner, CartView, Carts, CheckOut, GuestCart, LINE_QUANTITY_MAX, LineState,
+    Quantity,
 };
+pub use catalog::{
+    Catalog, Category, ForSale, Listing, Localized, OfferedIn, Page, Picture, Product, ProductQuery,
+    ProductSlug, Variant,
+};
+pub use charges::{Charges, Quote, ShippingMethod};
+pub use console::CONSOLE_PLACES;
 pub use id::{AccountId, BUCKETS, Bucket, OrderId, PaymentId, Sku};
 pub use messages::{Ended, Inbox, Posts, Pulled, Receipt};
 pub use order::{
@@ -22,6 +34,7 @@ pub use order::{
     SaleHolds, Transition,
 };
 pub use payment::{PaymentState, PaymentView, Payments, StartPayment, StartedPayment};
+pub use returns::{RequestReturn, ReturnState, ReturnStep, ReturnView, Wish};
 pub use stock::{CameBack, Lacking, Reserved, Stock, StockLevel, StockLine, TakenFrom};
 
 use std::{fmt, pin::Pin};

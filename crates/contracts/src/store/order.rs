@@ -1,6 +1,9 @@
 //! Orders: what was bought, by whom, and how far it is.
 
-use super::{AccountId, Asked, OrderId, PaymentId, Sku, catalog::Page};
+use super::{
+    AccountId, Address, Asked, OrderId, PaymentId, RequestReturn, ReturnView, Sku, catalog::Page,
+    charges::Charges,
+};
 use crate::{AttemptId, SaleId};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
@@ -10,6 +13,8 @@ use units::{Money, TimeMs};
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum OrderState {
+    /// A cart has become it, and its units are not set aside yet.
+    Created,
     /// It waits for its payment.
     AwaitingPayment,
     /// It is paid for, and what was bought is the shopper's.
@@ -31,7 +36,8 @@ pub enum OrderState {
 }
 
 impl OrderState {
-    pub const ALL: [Self; 10] = [
+    pub const ALL: [Self; 11] = [
+        Self::Created,
         Self::AwaitingPayment,
         Self::Paid,
         Self::Allocated,
@@ -47,6 +53,7 @@ impl OrderState {
     /// Its name in JSON, in databases and in metrics.
     pub fn as_str(self) -> &'static str {
         match self {
+            Self::Created => "created",
             Self::AwaitingPayment => "awaiting_payment",
             Self::Paid => "paid",
             Self::Allocated => "allocated",
@@ -156,7 +163,10 @@ pub struct OrderView {
     pub state: OrderState,
     pub payment: PaymentSeen,
     pub lines: Vec<OrderLine>,
+    pub charges: Charges,
     pub total: Money,
+    /// Where it goes; none until the shopper has said so.
+    pub address: Option<Address>,
     /// Until when it waits for its payment.
     pub pay_by: Option<TimeMs>,
     pub delivery: Option<Delivery>,
@@ -165,6 +175,8 @@ pub struct OrderView {
     pub version: u64,
     /// Oldest first.
     pub history: Vec<Transition>,
+    /// By their numbers.
+    pub returns: Vec<ReturnView>,
 }
 
 /// The port of the context `order`, for the shopper whose orders they are: another shopper's order
@@ -178,6 +190,20 @@ pub trait Orders: Send + Sync {
 
     /// The order of a hold, once it has come in from the sale.
     fn of_hold(&self, shopper: AccountId, hold: HoldRef) -> Asked<'_, Option<OrderView>>;
+
+    /// Says where an order goes that is not packed yet.
+    fn send_to(&self, shopper: AccountId, order: OrderId, address: Address) -> Asked<'_, OrderView>;
+
+    /// Asks to send units back. The order's new view has the return.
+    fn request_return(
+        &self,
+        shopper: AccountId,
+        order: OrderId,
+        wanted: RequestReturn,
+    ) -> Asked<'_, OrderView>;
+
+    /// The shopper keeps what was to come back.
+    fn withdraw_return(&self, shopper: AccountId, order: OrderId, number: u32) -> Asked<'_, OrderView>;
 
     /// Gives an order up that waits for its payment.
     fn cancel(&self, shopper: AccountId, order: OrderId) -> Asked<'_, OrderView>;

@@ -47,6 +47,8 @@ pub struct PaymentView {
     pub order: OrderId,
     pub state: PaymentState,
     pub amount: Money,
+    /// What is back with the shopper, in minor units.
+    pub refunded_minor: u64,
     /// What the provider calls it.
     pub provider_reference: String,
     pub created_at: TimeMs,
@@ -78,6 +80,16 @@ pub trait Payments: Send + Sync {
     /// Of an order, oldest first.
     fn of_order(&self, order: OrderId) -> Asked<'_, Vec<PaymentView>>;
 
-    /// All of it goes back to the shopper. Saying it again is safe.
+    /// All of it goes back to the shopper, or what has not gone back yet. Saying it again is safe.
     fn refund(&self, payment: PaymentId, reason: String) -> Asked<'_, ()>;
+
+    /// A part of it goes back. `key` tells one part from another, and is told with it: saying the
+    /// same again is safe. [`Conflict`](super::StoreError::Conflict) if so much is not left.
+    fn refund_part(
+        &self,
+        payment: PaymentId,
+        key: String,
+        amount_minor: u64,
+        reason: String,
+    ) -> Asked<'_, ()>;
 }

@@ -31,6 +31,11 @@ static ABOUT: About = About {
     path_parameters: &[
         PathParameter { name: "product", means: "The product's slug.", schema: schema_of::<ProductSlug> },
         PathParameter { name: "order", means: "The order's number.", schema: schema_of::<OrderId> },
+        PathParameter {
+            name: "number",
+            means: "The number of the order's return.",
+            schema: schema_of::<u32>,
+        },
         PathParameter { name: "sku", means: "The SKU.", schema: schema_of::<Sku> },
         PathParameter { name: "sale", means: "The sale.", schema: schema_of::<SaleId> },
         PathParameter {

@@ -6,6 +6,7 @@ mod harness;
 mod admin_separation;
 mod audit_document;
 mod backup_restore;
+mod carts;
 mod challenge;
 mod clients;
 mod config_errors;

@@ -15,22 +15,37 @@ use std::{
     time::{Duration, Instant},
 };
 
-fn shop() -> Server {
+pub(crate) fn shop() -> Server {
     let serve = ["--demo", "--demo-opens-in", "0"].map(str::to_owned).to_vec();
     let settings = "[store]\nlisten = \"127.0.0.1:0\"\n".into();
     Server::with(Setup { serve, settings, ..Setup::default() })
 }
 
+/// Where parcels go in these tests.
+pub(crate) const ADDRESS: [(&str, &str); 5] = [
+    ("name", "Ann 安"),
+    ("phone", "13800138000"),
+    ("street", "Chang'an Street 1 <b>"),
+    ("city", "Beijing"),
+    ("country", "CN"),
+];
+
+/// A form of a page with the address.
+pub(crate) fn with_address<'a>(fields: &[(&'a str, &'a str)]) -> Vec<(&'a str, &'a str)> {
+    [fields, &ADDRESS[..]].concat()
+}
+
 /// A browser with a shopper before it.
-struct Shopper<'a> {
+pub(crate) struct Shopper<'a> {
     server: &'a Server,
-    session: String,
+    /// Its cookies.
+    pub(crate) session: String,
     /// The pages are in no description.
     client: Client,
 }
 
 impl<'a> Shopper<'a> {
-    fn stranger(server: &'a Server) -> Self {
+    pub(crate) fn stranger(server: &'a Server) -> Self {
         Self::with(server, String::new())
     }
 
@@ -51,7 +66,7 @@ impl<'a> Shopper<'a> {
     }
 
     #[track_caller]
-    fn keep_session(&mut self, reply: &Reply) {
+    pub(crate) fn keep_session(&mut self, reply: &Reply) {
         let cookie = reply.header("set-cookie");
         assert!(cookie.contains("; HttpOnly; SameSite=Lax"), "{cookie}");
         self.session = cookie.split(';').next().unwrap().to_owned();
@@ -67,11 +82,11 @@ impl<'a> Shopper<'a> {
     }
 
     #[track_caller]
-    fn get(&self, path: &str) -> Reply {
+    pub(crate) fn get(&self, path: &str) -> Reply {
         poll(&format!("an answer to {path}"), || self.try_get(path).filter(|reply| reply.status < 500))
     }
 
-    fn post(&self, path: &str, form: &[(&str, &str)]) -> Reply {
+    pub(crate) fn post(&self, path: &str, form: &[(&str, &str)]) -> Reply {
         let fields = [("cookie", &*self.session), ("content-type", "application/x-www-form-urlencoded")];
         self.client.send("POST", &self.url(path), &fields, &encoded(form))
     }
@@ -107,9 +122,10 @@ impl<'a> Shopper<'a> {
 
     /// Begins to pay; returns the path of the provider's page.
     #[track_caller]
-    fn begin_to_pay(&self, order: &str) -> String {
+    pub(crate) fn begin_to_pay(&self, order: &str) -> String {
         let page = self.get(order).body;
-        let reply = self.post(&format!("{order}/pay"), &[("form", form_token(&page))]);
+        let form = with_address(&[("form", form_token(&page))]);
+        let reply = self.post(&format!("{order}/pay"), &form);
         assert_eq!(reply.status, 303, "{reply:?}");
         let to = reply.header("location").to_owned();
         assert!(to.starts_with("/sandbox/"), "{to}");
@@ -117,14 +133,14 @@ impl<'a> Shopper<'a> {
     }
 
     #[track_caller]
-    fn choose(&self, sandbox: &str, choice: &str) {
+    pub(crate) fn choose(&self, sandbox: &str, choice: &str) {
         let reply = self.post(sandbox, &[("choice", choice)]);
         assert_eq!(reply.status, 303, "{reply:?}");
     }
 
     /// Waits until the order's page has this headline.
     #[track_caller]
-    fn wait_for(&self, order: &str, headline: &str) -> String {
+    pub(crate) fn wait_for(&self, order: &str, headline: &str) -> String {
         let began = Instant::now();
         loop {
             let page = self.get(order).body;
@@ -149,13 +165,13 @@ fn encoded(form: &[(&str, &str)]) -> String {
 }
 
 #[track_caller]
-fn between<'a>(page: &'a str, before: &str, after: &str) -> &'a str {
+pub(crate) fn between<'a>(page: &'a str, before: &str, after: &str) -> &'a str {
     let (_, rest) = page.split_once(before).unwrap_or_else(|| panic!("no {before} in {page}"));
     rest.split_once(after).unwrap().0
 }
 
 #[track_caller]
-fn form_token(page: &str) -> &str {
+pub(crate) fn form_token(page: &str) -> &str {
     between(page, "name=\"form\" value=\"", "\"")
 }
 
@@ -195,9 +211,14 @@ fn a_shopper_browses_wins_pays_and_has_the_order() {
         let key = server.new_key("packer", "operator");
         let url = |path: &str| format!("http://{}/api/v1/store{order}{path}", server.store);
         let early = json!({ "carrier": "SF", "tracking": "SF1", "reason": "packed" }).to_string();
-        let refused = server.client.admin("POST", &url("/ship"), &key, &early);
-        assert_eq!((refused.status, refused.problem().as_str()), (409, "conflict"));
         let because = json!({ "reason": "taken from the shelf" }).to_string();
+        let refused = server.client.admin("POST", &url("/deliver"), &key, &because);
+        assert_eq!((refused.status, refused.problem().as_str()), (409, "conflict"));
+        // Of what was claimed for the sale its units are set aside by themselves.
+        poll("the units are set aside", || {
+            let seen = server.client.admin("GET", &url(""), &key, "").json();
+            (seen["state"] == "allocated").then_some(())
+        });
         for (step, body) in
             [("/allocate", &because), ("/ship", &early), ("/ship", &early), ("/deliver", &because)]
         {
@@ -214,7 +235,7 @@ fn a_shopper_browses_wins_pays_and_has_the_order() {
         let want = [
             ("awaiting_payment", "sale"),
             ("paid", "sale"),
-            ("allocated", "packer"),
+            ("allocated", "inventory"),
             ("shipped", "packer"),
             ("delivered", "packer"),
         ];
@@ -505,7 +526,8 @@ fn pay_if_possible(shopper: &Shopper<'_>, sale: &Sale, outcome: &Value) -> Optio
     let token = rest.split_once('"')?.0;
     let fields = [("cookie", &*shopper.session), ("content-type", "application/x-www-form-urlencoded")];
     let url = shopper.url(&format!("{order}/pay"));
-    let reply = client.try_send("POST", &url, &fields, &encoded(&[("form", token)])).ok()?;
+    let form = encoded(&with_address(&[("form", token)]));
+    let reply = client.try_send("POST", &url, &fields, &form).ok()?;
     let sandbox = (reply.status == 303).then(|| reply.header("location").to_owned())?;
     client.try_send("POST", &shopper.url(&sandbox), &fields, "choice=pay").ok()?;
     Some(())
@@ -529,8 +551,10 @@ fn outside_of_a_demo_there_is_no_sandbox_unless_it_is_configured() {
         let order = ann.order(&sale, &outcome);
         let page = ann.get(&order).body;
         assert!(!page.contains("/pay\"") && page.contains("/cancel\""), "{page}");
-        let reply = ann.post(&format!("{order}/pay"), &[("form", form_token(&page))]);
+        let form = with_address(&[("form", form_token(&page))]);
+        let reply = ann.post(&format!("{order}/pay"), &form);
         assert_eq!(reply.status, 422, "{reply:?}");
+        assert!(reply.body.contains("takes no payments here"), "{reply:?}");
         server.admin("POST", &hold(&outcome, "confirm"), &json!({ "payment": "bank-1" }));
         ann.wait_for(&order, "Paid: it is yours");
         outcome

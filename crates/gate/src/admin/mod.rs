@@ -338,7 +338,7 @@ pub(crate) fn pages() -> Vec<Operation<Parts>> {
         post("/drafts/publish", "publishForm", OWN, draft_pages::publish).form(),
         post("/drafts/delete", "deleteForm", OWN, draft_pages::delete).form(),
     ];
-    operations.extend(sign_in::operations());
+    operations.extend(sign_in::operations("/"));
     operations.extend(statics(crate::page::FILES));
     operations
 }

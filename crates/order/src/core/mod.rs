@@ -5,9 +5,10 @@
 //! asks it, and follows its answer. Commands may come late, twice and in any order; those of one
 //! sale's hold are told apart by the sequence of the sale's log.
 
-use contracts::store::{Delivery, OrderState, PaymentId, PaymentSeen, Transition};
+use contracts::store::{Delivery, OrderLine, OrderState, PaymentId, PaymentSeen, Transition};
 use units::TimeMs;
 
+pub mod returns;
 #[cfg(test)]
 mod tests;
 
@@ -22,7 +23,11 @@ pub struct Order {
     /// The payment that it was paid with, or is being paid with.
     pub payment_id: Option<PaymentId>,
     pub total_minor: u64,
+    /// What is back with the shopper of the payment that it was paid with.
+    pub refunded_minor: u64,
     pub delivery: Option<Delivery>,
+    /// Units may be set aside for it, which it has not given back.
+    pub has_units: bool,
     /// The last entry of a sale's log that it has followed; `None` for a cart's order.
     pub followed: Option<Place>,
     /// Logs that it followed before: of copies that the sale was restored from, what comes again of
@@ -40,7 +45,8 @@ pub struct Place {
 }
 
 impl Order {
-    /// A new one, which waits for its payment, and the first step of its history.
+    /// A new one, and the first step of its history. That of a sale waits for its payment; that of
+    /// a cart, for its stock first.
     pub fn new(
         total_minor: u64,
         followed: Option<Place>,
@@ -49,11 +55,16 @@ impl Order {
         reason: &str,
     ) -> (Self, Transition) {
         let order = Self {
-            state: OrderState::AwaitingPayment,
+            state: match followed {
+                Some(_) => OrderState::AwaitingPayment,
+                None => OrderState::Created,
+            },
             payment: PaymentSeen::None,
             payment_id: None,
             total_minor,
+            refunded_minor: 0,
             delivery: None,
+            has_units: followed.is_none(),
             followed,
             left: Vec::new(),
             version: 1,
@@ -86,7 +97,22 @@ pub enum Command {
     Refunded {
         payment: PaymentId,
     },
+    /// The shopper has so much of it back, in all.
+    PartRefunded {
+        payment: PaymentId,
+        refunded_minor: u64,
+    },
+    /// Units that were delivered came back, for money.
+    CameBack {
+        is_all: bool,
+    },
     Cancel,
+    /// Whether all units of a cart's order were set aside.
+    StockAnswered {
+        is_whole: bool,
+    },
+    /// The units of an order that was paid are set aside until they are shipped.
+    StockIsSet,
     /// No payment came in time. A sale's order expires by its sale.
     PaymentIsLate,
     Allocate,
@@ -132,6 +158,12 @@ pub enum Effect {
     },
     /// The shopper does not want the hold any more.
     ReleaseHold,
+    /// Set the units of a paid order aside until they are shipped.
+    SetStock,
+    /// The order does not need its units any more.
+    FreeStock,
+    /// They have left the house.
+    ShipStock,
     Refund {
         payment: PaymentId,
         why: RefundReason,
@@ -193,6 +225,7 @@ impl Order {
             actor: by.actor.into(),
             reason: by.reason.into(),
         });
+        effects.extend(self.for_stock(before.state));
         effects.extend(step.is_some().then_some(Effect::Tell));
         let is_changed = *self != before;
         self.version += u64::from(is_changed);
@@ -200,7 +233,10 @@ impl Order {
     }
 
     fn follow(&mut self, command: Command, effects: &mut Vec<Effect>) -> Result<(), Refused> {
-        use OrderState::{Allocated, AwaitingPayment, Cancelled, Delivered, Expired, Paid, Shipped};
+        use OrderState::{
+            Allocated, AwaitingPayment, Cancelled, Created, Delivered, Expired, Paid, PartRefunded, Returned,
+            Shipped,
+        };
         match command {
             Command::InSale { place, event } => {
                 let is_other = self.followed.as_ref().is_some_and(|of| of.log != place.log);
@@ -225,22 +261,55 @@ impl Order {
             Command::Refunded { payment } => {
                 if self.payment_id == Some(payment) {
                     // Nothing is sent for money that went back, also if the provider did that.
-                    if matches!(self.state, Paid | Allocated) && self.payment == PaymentSeen::Received {
-                        self.state = Cancelled;
+                    match self.state {
+                        Paid | Allocated if self.payment == PaymentSeen::Received => self.state = Cancelled,
+                        Delivered | Returned | PartRefunded => self.state = OrderState::Refunded,
+                        _ => {}
                     }
                     self.payment = PaymentSeen::Refunded;
+                    self.refunded_minor = self.total_minor;
                 }
             }
+            Command::PartRefunded { payment, refunded_minor } => {
+                if self.payment_id == Some(payment) && self.refunded_minor < refunded_minor {
+                    self.refunded_minor = refunded_minor;
+                    if matches!(self.state, Delivered | Returned) {
+                        self.state = PartRefunded;
+                    }
+                }
+            }
+            Command::CameBack { is_all } => match self.state {
+                Delivered | PartRefunded if is_all => self.state = Returned,
+                Delivered | PartRefunded | Returned | OrderState::Refunded => {}
+                _ => return Err(self.refuse("return")),
+            },
             Command::Cancel => match (self.state, self.payment) {
                 (Cancelled, _) => {}
-                (AwaitingPayment, PaymentSeen::None) => {
+                (Created | AwaitingPayment, PaymentSeen::None) => {
                     self.state = Cancelled;
                     effects.extend(self.followed.is_some().then_some(Effect::ReleaseHold));
                 }
                 _ => return Err(self.refuse("cancel")),
             },
+            Command::StockAnswered { is_whole } => {
+                if self.state == Created {
+                    self.state = match (is_whole, self.total_minor) {
+                        // An exchange.
+                        (true, 0) => Paid,
+                        (true, _) => AwaitingPayment,
+                        (false, _) => Cancelled,
+                    };
+                }
+            }
+            Command::StockIsSet => match self.state {
+                Paid => self.state = Allocated,
+                // It was shipped, or given up, while the stock was asked.
+                Shipped | Delivered => effects.push(Effect::ShipStock),
+                Cancelled | Expired => effects.push(Effect::FreeStock),
+                _ => {}
+            },
             Command::PaymentIsLate => {
-                if self.state == AwaitingPayment
+                if matches!(self.state, Created | AwaitingPayment)
                     && self.followed.is_none()
                     && self.payment == PaymentSeen::None
                 {
@@ -267,6 +336,22 @@ impl Order {
             },
         }
         Ok(())
+    }
+
+    /// What the stock is to do after a change of the state.
+    fn for_stock(&mut self, before: OrderState) -> Option<Effect> {
+        use OrderState::{Allocated, Cancelled, Expired, Paid, Shipped};
+        if self.state == before {
+            return None;
+        }
+        let effect = match self.state {
+            Paid if before != Allocated => Effect::SetStock,
+            Shipped if self.has_units => Effect::ShipStock,
+            Cancelled | Expired if self.has_units => Effect::FreeStock,
+            _ => return None,
+        };
+        self.has_units = effect == Effect::SetStock;
+        Some(effect)
     }
 
     fn refuse(&self, command: &'static str) -> Refused {

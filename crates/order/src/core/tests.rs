@@ -52,7 +52,7 @@ fn check(is_from_sale: bool, steps: Vec<(Command, OrderState, PaymentSeen, Vec<E
         let (before, said) = (order.clone(), format!("{command:?}"));
         let done = order.apply(TimeMs(at as u64), BY, command.clone()).unwrap();
         assert_eq!((order.state, order.payment), (state, payment), "{said}");
-        let asked: Vec<Effect> = done.effects.into_iter().filter(|effect| *effect != Effect::Tell).collect();
+        let asked = done.effects.into_iter().filter(|effect| !is_told_or_stock(effect)).collect::<Vec<_>>();
         assert_eq!(asked, want, "{said}");
         assert_eq!(done.step.is_some(), order.state != before.state, "{said}");
         assert_eq!(done.is_changed, order.version > before.version, "{said}");
@@ -63,6 +63,11 @@ fn check(is_from_sale: bool, steps: Vec<(Command, OrderState, PaymentSeen, Vec<E
         let refunds = |effect: &Effect| matches!(effect, Effect::Refund { .. });
         assert!(order == once && again.effects.iter().all(refunds), "{said} again: {again:?}");
     }
+}
+
+/// Of these there are tests of their own.
+fn is_told_or_stock(effect: &Effect) -> bool {
+    matches!(effect, Effect::Tell | Effect::SetStock | Effect::FreeStock | Effect::ShipStock)
 }
 
 use OrderState::{Allocated, AwaitingPayment, Cancelled, Delivered, Paid, Shipped};
@@ -193,11 +198,13 @@ fn what_an_operator_confirms_is_paid_and_a_payment_under_way_goes_back() {
 }
 
 #[test]
-fn a_carts_order_is_paid_at_once_or_expires() {
-    check(false, vec![(paid(1), Paid, Received, vec![])]);
+fn a_carts_order_waits_for_its_stock_and_is_paid_at_once_or_expires() {
+    let stocked = || (Command::StockAnswered { is_whole: true }, AwaitingPayment, Nothing, vec![]);
+    check(false, vec![stocked(), (paid(1), Paid, Received, vec![])]);
     check(
         false,
         vec![
+            stocked(),
             (Command::PaymentIsLate, OrderState::Expired, Nothing, vec![]),
             (paid(1), OrderState::Expired, Nothing, refund(1, RefundReason::TooLate)),
         ],
@@ -227,6 +234,7 @@ fn old_entries_of_the_sales_log_change_nothing() {
 fn what_does_not_fit_the_state_is_refused_and_changes_nothing() {
     let refused = |prepare: Vec<Command>, command: Command| {
         let (mut order, _) = Order::new(TOTAL, None, TimeMs(0), "test", "new");
+        drop(order.apply(TimeMs(0), BY, Command::StockAnswered { is_whole: true }).unwrap());
         prepare.into_iter().for_each(|command| drop(order.apply(TimeMs(0), BY, command).unwrap()));
         let before = order.clone();
         let refused = order.apply(TimeMs(1), BY, command).unwrap_err();
@@ -310,4 +318,42 @@ fn what_comes_again_of_the_log_before_a_restore_changes_nothing() {
             (in_copy(12, confirmed(1)), Paid, Received, vec![]),
         ],
     );
+}
+
+/// What the stock is asked for by these commands, one after the other.
+fn asked_of_stock(is_from_sale: bool, commands: Vec<Command>) -> Vec<Effect> {
+    let (mut order, _) = Order::new(TOTAL, is_from_sale.then(|| place("first", 7)), TimeMs(0), "test", "new");
+    let apply = |command| order.apply(TimeMs(1), BY, command).unwrap().effects;
+    let all = commands.into_iter().flat_map(apply);
+    all.filter(|effect| is_told_or_stock(effect) && *effect != Effect::Tell).collect()
+}
+
+#[test]
+fn units_are_set_aside_until_they_are_shipped_or_given_back() {
+    use Effect::{FreeStock, SetStock, ShipStock};
+    let stocked = |is_whole| Command::StockAnswered { is_whole };
+    let sent = vec![stocked(true), paid(1), Command::StockIsSet, Command::Ship(parcel()), Command::Deliver];
+    assert_eq!(asked_of_stock(false, sent), [SetStock, ShipStock]);
+    assert_eq!(asked_of_stock(false, vec![stocked(false)]), [FreeStock]);
+    assert_eq!(asked_of_stock(false, vec![Command::Cancel, stocked(true)]), [FreeStock]);
+    assert_eq!(asked_of_stock(false, vec![stocked(true), Command::PaymentIsLate]), [FreeStock]);
+    let returned = vec![stocked(true), paid(1), Command::Refunded { payment: payment(1) }];
+    assert_eq!(asked_of_stock(false, returned), [SetStock, FreeStock]);
+    // Of a sale nothing is set aside until it is paid.
+    assert_eq!(asked_of_stock(true, vec![in_sale(9, Expired)]), []);
+    let paid_late = vec![in_sale(9, Expired), in_sale(10, confirmed(1)), Command::StockIsSet];
+    assert_eq!(asked_of_stock(true, paid_late), [SetStock]);
+    // What is granted again in a restored sale keeps its units until that one says that it is over.
+    let restored = vec![in_sale(9, confirmed(1)), in_copy(8, Granted), in_copy(9, Expired)];
+    assert_eq!(asked_of_stock(true, restored), [SetStock, FreeStock]);
+}
+
+#[test]
+fn units_that_were_set_aside_behind_the_end_of_an_order_are_given_back() {
+    let late = |commands: Vec<Command>| asked_of_stock(false, commands).last().copied();
+    let whole = Command::StockAnswered { is_whole: true };
+    let over = vec![whole.clone(), paid(1), Command::Refunded { payment: payment(1) }, Command::StockIsSet];
+    assert_eq!(late(over), Some(Effect::FreeStock));
+    let by_hand = vec![whole, paid(1), Command::Allocate, Command::Ship(parcel()), Command::StockIsSet];
+    assert_eq!(late(by_hand), Some(Effect::ShipStock));
 }

@@ -28,6 +28,7 @@ pub(crate) struct Frame<'a> {
     pub(crate) visitor: &'a Visitor,
     pub(crate) title: &'a str,
     pub(crate) categories: Vec<Category>,
+    pub(crate) cart_units: u32,
     /// What was searched for, to be shown in the field.
     pub(crate) words: &'a str,
     /// The page runs the sale's script.
@@ -114,6 +115,10 @@ impl Frame<'_> {
                             a href="/account" { (you.name) }
                         } @else {
                             a href=(crate::visitor::log_in_path(here)) { (lang.say("Log in", "登录")) }
+                        }
+                        a href="/cart" {
+                            (lang.say("Cart", "购物车"))
+                            @if self.cart_units > 0 { " " span class="badge" { (self.cart_units) } }
                         }
                         (other_language(*lang, here))
                     }
@@ -220,6 +225,7 @@ pub(crate) struct Field<'a> {
     pub(crate) autocomplete: &'a str,
     pub(crate) hint: &'a str,
     pub(crate) error: Option<&'a str>,
+    pub(crate) is_optional: bool,
 }
 
 pub(crate) fn field(field: &Field<'_>) -> Markup {
@@ -232,7 +238,7 @@ pub(crate) fn field(field: &Field<'_>) -> Markup {
         div class="field" {
             label for=(field.name) { (field.label) }
             @if !field.hint.is_empty() { p class="hint" id=(hint) { (field.hint) } }
-            input id=(field.name) name=(field.name) type=(field.kind) value=(field.value) required
+            input id=(field.name) name=(field.name) type=(field.kind) value=(field.value) required[!field.is_optional]
                 autocomplete=(field.autocomplete) aria-describedby=[described]
                 aria-invalid=[field.error.map(|_| "true")];
             @if let Some(why) = field.error { p class="error" id=(error) { (why) } }
@@ -243,6 +249,7 @@ pub(crate) fn field(field: &Field<'_>) -> Markup {
 /// How far an order is, in a shopper's words.
 pub(crate) fn state_words(lang: Lang, state: OrderState) -> &'static str {
     match state {
+        OrderState::Created => lang.say("Being checked", "确认库存中"),
         OrderState::AwaitingPayment => lang.say("Waiting for your payment", "等待付款"),
         OrderState::Paid => lang.say("Paid", "已付款"),
         OrderState::Allocated => lang.say("Being packed", "备货中"),

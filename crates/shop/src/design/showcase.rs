@@ -65,6 +65,7 @@ pub(crate) async fn show(State(shop): State<Arc<Shop>>, visitor: Visitor) -> Res
         visitor: &visitor,
         title,
         categories,
+        cart_units: visitor.cart_units(&shop).await,
         words: "",
         has_sale: false,
         refresh: None,
@@ -76,11 +77,11 @@ fn fields(lang: Lang) -> Markup {
     html! {
         (field(&Field {
             name: "shown-email", label: lang.say("Email", "邮箱"), kind: "email", value: "", autocomplete: "off",
-            hint: lang.say("We write to it about your orders.", "用于接收订单通知。"), error: None,
+            hint: lang.say("We write to it about your orders.", "用于接收订单通知。"), error: None, is_optional: false,
         }))
         (field(&Field {
             name: "shown-name", label: lang.say("Name", "姓名"), kind: "text", value: "", autocomplete: "off", hint: "",
-            error: Some(lang.say("Please tell us your name.", "请填写姓名。")),
+            is_optional: false, error: Some(lang.say("Please tell us your name.", "请填写姓名。")),
         }))
     }
 }

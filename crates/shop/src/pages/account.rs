@@ -1,12 +1,12 @@
 //! Logging in and out, registration, and the token for the sale.
 
-use super::page;
+use super::{addresses, page};
 use crate::{
     design::{Field, Mood, field, notice},
     parts::Shop,
     visitor::{
-        TOKEN_FIELD, Visitor, ask_to_sign_in, begin_session, end_session, own_path, refuse_other_sites,
-        session_of,
+        TOKEN_FIELD, Visitor, ask_to_sign_in, begin_session, bring_cart, end_session, own_path,
+        refuse_other_sites, session_of,
     },
 };
 use axum::{
@@ -64,7 +64,7 @@ async fn log_in_page(
                 (email_field(lang, "username", email, None))
                 (field(&Field {
                     name: "password", label: lang.say("Password", "密码"), kind: "password", value: "",
-                    autocomplete: "current-password", hint: "", error: None,
+                    autocomplete: "current-password", hint: "", error: None, is_optional: false,
                 }))
                 button class="wide" type="submit" { (title) }
             }
@@ -83,6 +83,7 @@ fn email_field(lang: Lang, autocomplete: &str, value: &str, error: Option<&str>)
         autocomplete,
         hint: "",
         error,
+        is_optional: false,
     })
 }
 
@@ -104,6 +105,7 @@ pub(super) async fn log_in(
         Ok(Some(signed_in)) => {
             let mut response = Redirect::to(next).into_response();
             begin_session(&shop, &signed_in, &mut response);
+            bring_cart(&shop, &visitor, signed_in.account, &mut response).await;
             Ok(response)
         }
         Ok(None) => {
@@ -163,7 +165,7 @@ async fn register_page(
             form class="card" method="post" action="/account/register" {
                 input type="hidden" name="next" value=(next);
                 (field(&Field {
-                    name: "name", label: lang.say("Name", "姓名"), kind: "text", value: name, autocomplete: "name", hint: "",
+                    name: "name", label: lang.say("Name", "姓名"), kind: "text", value: name, autocomplete: "name", hint: "", is_optional: false,
                     error: of("name", lang.say("Please tell us your name, in 80 characters at the most.", "请填写姓名（最多 80 个字符）。")),
                 }))
                 (email_field(lang, "email", email, of("email", lang.say(
@@ -171,7 +173,7 @@ async fn register_page(
                     "邮箱格式不正确，或该邮箱已注册，请直接登录。",
                 ))))
                 (field(&Field {
-                    name: "password", label: lang.say("Password", "密码"), kind: "password", value: "", autocomplete: "new-password",
+                    name: "password", label: lang.say("Password", "密码"), kind: "password", value: "", autocomplete: "new-password", is_optional: false,
                     hint: lang.say("At least 10 characters. A few words are fine.", "至少 10 个字符。"),
                     error: of("password", lang.say("Please choose one of 10 to 128 characters.", "密码长度应为 10 至 128 个字符。")),
                 }))
@@ -202,6 +204,7 @@ pub(super) async fn register(
         Ok(signed_in) => {
             let mut response = Redirect::to(next).into_response();
             begin_session(&shop, &signed_in, &mut response);
+            bring_cart(&shop, &visitor, signed_in.account, &mut response).await;
             Ok(response)
         }
         Err(StoreError::Invalid(why) | StoreError::Conflict(why)) => {
@@ -229,8 +232,9 @@ pub(super) async fn log_out(
 pub(super) async fn show(State(shop): State<Arc<Shop>>, visitor: Visitor) -> Result<Response, Problem> {
     let Some(account) = visitor.account() else { return visitor.to_log_in() };
     let profile = shop.accounts.profile(account).await.map_err(of_store)?;
+    let known = shop.accounts.addresses(account).await.map_err(of_store)?;
     let (lang, title) = (visitor.lang, visitor.lang.say("Your account", "我的账户"));
-    let csrf = visitor.signed_in.as_ref().map_or("", |signed_in| &signed_in.csrf);
+    let csrf = visitor.csrf();
     let body = html! {
         h1 { (title) }
         @if let Some(profile) = profile {
@@ -245,6 +249,22 @@ pub(super) async fn show(State(shop): State<Arc<Shop>>, visitor: Visitor) -> Res
             form method="post" action="/account/log-out" {
                 input type="hidden" name=(TOKEN_FIELD) value=(csrf);
                 button class="quiet" type="submit" { (lang.say("Log out", "退出登录")) }
+            }
+        }
+        @if !known.is_empty() {
+            h2 { (lang.say("Where your parcels went", "收货地址")) }
+            @for address in &known {
+                div class="card" {
+                    (addresses::shown(address))
+                    form class="actions" method="post" action="/account/addresses/forget" {
+                        input type="hidden" name=(TOKEN_FIELD) value=(csrf);
+                        @for (name, value) in [("name", &address.name), ("phone", &address.phone), ("street", &address.street), ("city", &address.city),
+                            ("region", &address.region), ("postcode", &address.postcode), ("country", &address.country)] {
+                            input type="hidden" name=(name) value=(value);
+                        }
+                        button class="quiet" type="submit" { (lang.say("Forget it", "删除")) span class="hidden" { ": " (address.street) } }
+                    }
+                }
             }
         }
     };

@@ -1,6 +1,6 @@
 //! Home, categories, search, and products.
 
-use super::{framed, page};
+use super::{cart, framed, page};
 use crate::{
     design::{Frame, grid, picture, price, text},
     parts::Shop,
@@ -10,10 +10,10 @@ use axum::{
     extract::{Path, Query, State},
     response::Response,
 };
-use contracts::store::{Category, Listing, Page, Product, ProductQuery, ProductSlug};
+use contracts::store::{Category, Listing, Page, Product, ProductQuery, ProductSlug, Sku};
 use maud::{Markup, html};
 use serde::Deserialize;
-use std::sync::Arc;
+use std::{collections::BTreeMap, sync::Arc};
 use web::{
     page::Lang,
     problem::{INVALID, NOT_FOUND, Problem, of_store},
@@ -152,6 +152,11 @@ pub(super) async fn product(
     let (lang, name) = (visitor.lang, text(visitor.lang, &product.name));
     let categories = shop.catalog.categories().await.map_err(of_store)?;
     let category = categories.iter().find(|category| category.slug == product.category);
+    let by_cart = product.variants.iter().filter(|variant| variant.offered_in.is_empty());
+    let levels = shop.stock.levels(by_cart.map(|variant| variant.sku.clone()).collect()).await;
+    let levels = levels.map_err(of_store)?;
+    let free: BTreeMap<Sku, u64> =
+        levels.into_iter().map(|level| (level.sku.clone(), level.free())).collect();
     let has_sale = product.variants.iter().any(|variant| !variant.offered_in.is_empty());
     let body = html! {
         p class="crumbs" { a href="/" { (lang.say("Home", "首页")) } " / " @if let Some(of) = category { a href={ "/c/" (of.slug) } { (text(lang, &of.name)) } } }
@@ -166,7 +171,7 @@ pub(super) async fn product(
                         p { (price(lang, variant.price)) }
                         @match variant.offered_in.first() {
                             Some(of) => (sale_box(&shop, &visitor, of)),
-                            None => p class="soft" { (lang.say("On display. It can be bought here once the cart opens.", "展示商品，购物车开放后可购买。")) },
+                            None => (cart::buy_box(&visitor, &variant.sku, free.get(&variant.sku).copied())),
                         }
                     }
                 }

@@ -1,8 +1,11 @@
 //! The pages, a file for each part of the shop.
 
 mod account;
+mod addresses;
 mod browse;
+mod cart;
 mod orders;
+mod returns;
 
 use crate::{
     design::{Frame, SCRIPT, STYLE, showcase},
@@ -35,11 +38,22 @@ pub fn operations() -> Vec<Operation<Parts>> {
         post("/account/register", "register", OPEN, account::register),
         post("/account/log-out", "logOut", OPEN, account::log_out),
         get("/account/sale-token", "readSaleToken", OPEN, account::sale_token),
-        get("/checkout", "showCheckout", OPEN, orders::checkout),
+        post("/account/addresses/forget", "forgetAddress", OPEN, addresses::forget),
+        get("/cart", "showCart", OPEN, cart::show),
+        post("/cart", "addToCart", OPEN, cart::add),
+        post("/cart/lines", "changeCart", OPEN, cart::set),
+        get("/cart/check-out", "showCheckOut", OPEN, cart::show_check_out),
+        post("/cart/check-out", "checkOut", OPEN, cart::check_out),
+        get("/checkout", "findOrderOfHold", OPEN, orders::checkout),
         get("/orders", "showOrders", OPEN, orders::list),
         get("/orders/{order}", "showOrder", OPEN, orders::show),
         post("/orders/{order}/pay", "payOrder", OPEN, orders::pay),
         post("/orders/{order}/cancel", "cancelOrder", OPEN, orders::cancel),
+        get("/orders/{order}/address", "showOrderAddress", OPEN, addresses::show),
+        post("/orders/{order}/address", "setOrderAddress", OPEN, addresses::set),
+        get("/orders/{order}/return", "showReturn", OPEN, returns::show),
+        post("/orders/{order}/return", "requestReturn", OPEN, returns::request),
+        post("/orders/{order}/returns/{number}/withdraw", "withdrawReturn", OPEN, returns::withdraw),
     ];
     all.extend(statics(FILES));
     all
@@ -64,6 +78,8 @@ async fn framed<'a>(
     change: impl FnOnce(Frame<'a>) -> Frame<'a>,
 ) -> Result<Response, Problem> {
     let categories = shop.catalog.categories().await.map_err(of_store)?;
-    let frame = Frame { shop, visitor, title, categories, words: "", has_sale: false, refresh: None };
+    let cart_units = visitor.cart_units(shop).await;
+    let frame =
+        Frame { shop, visitor, title, categories, cart_units, words: "", has_sale: false, refresh: None };
     Ok(change(frame).render(body))
 }

@@ -1,6 +1,9 @@
 //! Orders: how a hold becomes one, what is in it, paying, and giving it up.
 
-use super::{framed, page};
+use super::{
+    addresses::{self, address_fields, address_of, shown, unknown},
+    framed, page, returns,
+};
 use crate::{
     design::{Frame, Mood, notice, price, state_words, steps},
     parts::Shop,
@@ -13,7 +16,10 @@ use axum::{
 };
 use contracts::{
     AttemptId, SaleId,
-    store::{HoldRef, OrderId, OrderState, OrderView, PaymentSeen, PaymentState, StartPayment, StoreError},
+    store::{
+        Address, HoldRef, OrderId, OrderOrigin, OrderState, OrderView, PaymentSeen, PaymentState,
+        StartPayment, StoreError,
+    },
 };
 use maud::{Markup, html};
 use serde::Deserialize;
@@ -21,10 +27,10 @@ use std::sync::Arc;
 use web::{
     form::PlainForm,
     page::Lang,
-    problem::{INVALID, NOT_FOUND, Problem, of_store},
+    problem::{INVALID, Problem, of_store},
 };
 
-const FORM_BYTES_MAX: usize = 1024;
+const FORM_BYTES_MAX: usize = 8192;
 /// Orders on one page.
 const PAGE_MAX: usize = 20;
 /// How often a page looks again whose order is on its way, or whose payment is.
@@ -33,10 +39,6 @@ const AGAIN_SECONDS: u64 = 2;
 const TRIES_MAX: u32 = 30;
 
 type Form = PlainForm<FORM_BYTES_MAX>;
-
-fn unknown() -> Problem {
-    Problem::new(&NOT_FOUND, "order: you have none of this number")
-}
 
 #[derive(Debug, Deserialize)]
 pub(super) struct Won {
@@ -157,9 +159,14 @@ pub(super) async fn show(
         && tries < TRIES_MAX;
     let (lang, title) = (visitor.lang, visitor.lang.say("Your order", "订单详情"));
     let now = shop.protection.now();
-    let is_moving = order.payment == PaymentSeen::BeingConfirmed;
+    let is_moving = order.payment == PaymentSeen::BeingConfirmed || order.state == OrderState::Created;
     let can_pay = is_payable(&order) && order.pay_by.is_none_or(|by| by > now);
-    let csrf = visitor.signed_in.as_ref().map_or("", |signed_in| &signed_in.csrf);
+    let csrf = visitor.csrf();
+    let saved = match (&order.address, can_pay) {
+        (None, true) => shop.accounts.addresses(shopper).await.map_err(of_store)?.into_iter().next(),
+        _ => None,
+    };
+    let goes_to = order.address.as_ref().or(saved.as_ref());
     let body = html! {
         p class="crumbs" { a href="/orders" { (lang.say("Your orders", "我的订单")) } }
         h1 { (names(lang, &order)) }
@@ -179,8 +186,16 @@ pub(super) async fn show(
             (news(lang, &order, can_pay))
         }
         @if can_pay {
+            @if shop.has_sandbox && goes_to.is_none() {
+                form class="card" method="post" action={ "/orders/" (order.id) "/pay" } {
+                    input type="hidden" name=(TOKEN_FIELD) value=(csrf);
+                    h2 { (lang.say("Where does it go?", "寄到哪里？")) }
+                    (address_fields(lang, &Address::default(), None))
+                    button class="wide" type="submit" { (lang.say("Pay ", "支付 ")) (money(order.total, lang)) }
+                }
+            }
             div class="actions" {
-                @if shop.has_sandbox {
+                @if shop.has_sandbox && goes_to.is_some() {
                     form method="post" action={ "/orders/" (order.id) "/pay" } {
                         input type="hidden" name=(TOKEN_FIELD) value=(csrf);
                         button type="submit" { (lang.say("Pay ", "支付 ")) (money(order.total, lang)) }
@@ -193,9 +208,19 @@ pub(super) async fn show(
             }
         }
         div class="card" { (lines(lang, &order)) }
+        @if let Some(address) = goes_to {
+            div class="card" {
+                p { strong { (lang.say("It goes to", "收货地址")) } }
+                (shown(address))
+                @if matches!(order.state, OrderState::AwaitingPayment | OrderState::Paid) {
+                    p { a href={ "/orders/" (order.id) "/address" } { (lang.say("Send it elsewhere", "修改地址")) } }
+                }
+            }
+        }
         @if let Some(parcel) = &order.delivery {
             div class="card" { p { strong { (lang.say("Parcel", "包裹")) } } p { (parcel.carrier) " " (parcel.tracking) } }
         }
+        (returns::shown(lang, &order, csrf))
         h2 { (lang.say("What happened", "订单记录")) }
         ol class="history" {
             @for step in &order.history { li { (moment(step.at, lang)) " · " (state_words(lang, step.to)) } }
@@ -249,6 +274,15 @@ fn news(lang: Lang, order: &OrderView, can_pay: bool) -> Markup {
             lang.say("You have your money back", "已退款"),
             lang.say("All that you paid was returned.", "您支付的款项已全额退回。").to_owned(),
         ),
+        (_, OrderState::Created) => (
+            Mood::Neutral,
+            lang.say("One moment", "请稍候"),
+            lang.say(
+                "We are setting it aside for you. This page looks again by itself.",
+                "正在为您保留库存，本页会自动刷新。",
+            )
+            .to_owned(),
+        ),
         (_, OrderState::AwaitingPayment) if can_pay => {
             let until = order.pay_by.map(|by| moment(by, lang));
             let text = match (until, lang) {
@@ -256,7 +290,11 @@ fn news(lang: Lang, order: &OrderView, can_pay: bool) -> Markup {
                 (Some(until), Lang::Zh) => format!("请在 {until} 前付款，逾期将释放给其他人。"),
                 (None, _) => String::new(),
             };
-            (Mood::Good, lang.say("It is yours to pay", "抢购成功，请付款"), text)
+            let title = match order.origin {
+                OrderOrigin::Sale(_) => lang.say("It is yours to pay", "抢购成功，请付款"),
+                OrderOrigin::Cart => lang.say("It is kept for you", "已为您保留，请付款"),
+            };
+            (Mood::Good, title, text)
         }
         (_, OrderState::AwaitingPayment | OrderState::Expired) => (
             Mood::Bad,
@@ -300,6 +338,14 @@ fn lines(lang: Lang, order: &OrderView) -> Markup {
                     tr { td { (name(lang, line)) } td class="number" { (line.quantity) } td class="number" { (price(lang, each)) } }
                 }
             }
+            @if let Some(method) = &order.charges.shipping {
+                @let cost = units::Money { amount_minor: method.price_minor, currency: order.total.currency };
+                tbody { tr { td { (lang.say(&method.name, &method.name_zh)) } td {} td class="number" { (price(lang, cost)) } } }
+            }
+            @if order.charges.tax_minor > 0 {
+                @let tax = units::Money { amount_minor: order.charges.tax_minor, currency: order.total.currency };
+                tbody { tr class="soft" { td { @if order.charges.tax_is_included { (lang.say("Tax, in the prices", "其中税额")) } @else { (lang.say("Tax", "税")) } } td {} td class="number" { (price(lang, tax)) } } }
+            }
             tfoot { tr { th scope="row" { (lang.say("Total", "合计")) } td {} td class="number" { (price(lang, order.total)) } } }
         }
     }
@@ -318,6 +364,19 @@ pub(super) async fn pay(
     let return_path = format!("/orders/{id}?from=payment");
     if !is_payable(&order) {
         return Ok(Redirect::to(&format!("/orders/{id}")).into_response());
+    }
+    if order.address.is_none() {
+        let saved = shop.accounts.addresses(shopper).await.map_err(of_store)?.into_iter().next();
+        let typed = address_of(&form);
+        let address = match (saved, typed.name.is_empty()) {
+            (Some(saved), true) => saved,
+            _ => match typed.clone().checked() {
+                Ok(address) => address,
+                Err((field, _)) => return addresses::ask_again(&shop, &visitor, id, &typed, field).await,
+            },
+        };
+        shop.orders.send_to(shopper, id, address.clone()).await.map_err(of_store)?;
+        addresses::remember(&shop, shopper, address).await;
     }
     let start = StartPayment { order: id, shopper, amount: order.total, return_path };
     match shop.payments.start(start).await {

@@ -1,0 +1,366 @@
+//! Products as a sheet of comma-separated values (RFC 4180), a row for each variant, for a shop's
+//! own tools. A sheet is taken as a whole or not at all; what is wrong is said by line and column.
+
+use crate::rules;
+use contracts::store::{Localized, Product, ProductSlug, Variant};
+use std::collections::{BTreeMap, BTreeSet};
+use units::{Currency, Money};
+
+/// The columns, in the order in which they are written. They are read in any order.
+pub const COLUMNS: [&str; 13] = [
+    "slug",
+    "category",
+    "name_en",
+    "name_zh",
+    "description_en",
+    "description_zh",
+    "position",
+    "published",
+    "sku",
+    "variant_en",
+    "variant_zh",
+    "price",
+    "currency",
+];
+/// Products of one sheet, and errors that are said at once.
+pub const PRODUCTS_MAX: usize = 20_000;
+pub const ERRORS_MAX: usize = 50;
+
+/// What is wrong in a line of a sheet; the first line is 1, that of the columns' names.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct LineError {
+    pub line: u64,
+    pub why: String,
+}
+
+/// A price as people write it: `1999` or `1999.5` or `1999.50`.
+pub fn parse_price(text: &str, currency: Currency) -> Option<u64> {
+    let digits = currency.minor_digits() as usize;
+    let (whole, rest) = text.split_once('.').unwrap_or((text, ""));
+    let is_number = |text: &str| text.bytes().all(|byte| byte.is_ascii_digit());
+    let has_point = text.contains('.');
+    if whole.is_empty()
+        || !is_number(whole)
+        || !is_number(rest)
+        || rest.len() > digits
+        || has_point == rest.is_empty()
+    {
+        return None;
+    }
+    format!("{whole}{rest:0<digits$}").parse().ok()
+}
+
+/// The same sum as [`parse_price`] takes it.
+pub fn written_price(price: Money) -> String {
+    let written = price.to_string();
+    written.split(' ').next().unwrap_or_default().to_owned()
+}
+
+/// A text that no spreadsheet takes for a formula (CWE-1236): it shows the apostrophe, and we take
+/// it away again.
+fn guarded(text: &str) -> String {
+    match text.starts_with(['=', '+', '-', '@', '\t', '\r', '\'']) {
+        true => format!("'{text}"),
+        false => text.to_owned(),
+    }
+}
+
+fn unguarded(text: &str) -> &str {
+    match text.strip_prefix('\'') {
+        Some(rest) if rest.starts_with(['=', '+', '-', '@', '\t', '\r', '\'']) => rest,
+        _ => text,
+    }
+}
+
+/// Writes products, each variant in a row of its own.
+pub fn write(products: &[Product], with_head: bool) -> Vec<u8> {
+    let mut writer = csv::Writer::from_writer(Vec::new());
+    let mut put = |row: &[&str]| writer.write_record(row).expect("a vector takes all");
+    if with_head {
+        put(&COLUMNS);
+    }
+    for product in products {
+        let [name_en, name_zh] = [&product.name.en, &product.name.zh].map(|text| guarded(text));
+        let [about_en, about_zh] =
+            [&product.description.en, &product.description.zh].map(|text| guarded(text));
+        let position = product.position.to_string();
+        for variant in &product.variants {
+            let [variant_en, variant_zh] = [&variant.name.en, &variant.name.zh].map(|text| guarded(text));
+            let sku = guarded(variant.sku.as_str());
+            let price = written_price(variant.price);
+            put(&[
+                product.slug.as_str(),
+                product.category.as_str(),
+                &name_en,
+                &name_zh,
+                &about_en,
+                &about_zh,
+                &position,
+                if product.is_published { "yes" } else { "no" },
+                &sku,
+                &variant_en,
+                &variant_zh,
+                &price,
+                variant.price.currency.as_str(),
+            ]);
+        }
+    }
+    writer.into_inner().expect("a vector takes all")
+}
+
+/// A sheet's product, and the line on which it begins.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct SheetProduct {
+    pub line: u64,
+    /// Without pictures and sales, which a sheet does not have.
+    pub product: Product,
+}
+
+/// Reads a sheet. The rows of a product stand one after the other; what is of the product is read
+/// from its first row.
+pub fn read(bytes: &[u8], categories: &BTreeSet<ProductSlug>) -> Result<Vec<SheetProduct>, Vec<LineError>> {
+    let bytes = bytes.strip_prefix(b"\xef\xbb\xbf").unwrap_or(bytes);
+    let one = |line, why: String| Err(vec![LineError { line, why }]);
+    let mut reader = csv::ReaderBuilder::new().flexible(true).from_reader(bytes);
+    let heads = match reader.headers() {
+        Ok(heads) => heads.clone(),
+        Err(_) => return one(1, "want UTF-8".into()),
+    };
+    let places: BTreeMap<&str, usize> =
+        heads.iter().enumerate().map(|(at, head)| (head.trim(), at)).collect();
+    let lacks: Vec<&str> = COLUMNS.into_iter().filter(|column| !places.contains_key(column)).collect();
+    if let Some(other) = [";", "\t"].into_iter().find(|of| heads.len() == 1 && heads[0].contains(of)) {
+        return one(1, format!("the columns are separated by {other:?}: want commas"));
+    }
+    if !lacks.is_empty() {
+        return one(1, format!("these columns are missing: {}", lacks.join(", ")));
+    }
+    let places = COLUMNS.map(|column| places[column]);
+    if heads.len() != COLUMNS.len() {
+        return one(1, format!("want {} columns, each once: {}", COLUMNS.len(), COLUMNS.join(", ")));
+    }
+    let (mut all, mut errors) = (Vec::<SheetProduct>::new(), Vec::new());
+    let (mut slugs, mut skus) = (BTreeSet::new(), BTreeMap::<String, u64>::new());
+    let mut record = csv::StringRecord::new();
+    loop {
+        if errors.len() >= ERRORS_MAX {
+            break;
+        }
+        match reader.read_record(&mut record) {
+            Ok(true) => {}
+            Ok(false) => break,
+            Err(error) => {
+                let line = error.position().map_or(0, csv::Position::line);
+                errors.push(LineError { line, why: "want UTF-8, and quotes in pairs".into() });
+                break;
+            }
+        }
+        let line = record.position().map_or(0, csv::Position::line);
+        if record.len() != COLUMNS.len() {
+            let why = format!("{} columns, want {}", record.len(), COLUMNS.len());
+            errors.push(LineError { line, why });
+            continue;
+        }
+        let fields = places.map(|place| unguarded(record[place].trim()));
+        if let Err(why) = take(&mut all, &mut slugs, &mut skus, categories, line, fields) {
+            errors.push(LineError { line, why });
+        }
+        if all.len() > PRODUCTS_MAX {
+            errors.push(LineError { line, why: format!("want {PRODUCTS_MAX} products at the most") });
+            break;
+        }
+    }
+    for SheetProduct { line, product } in &all {
+        if errors.len() < ERRORS_MAX
+            && let Err(why) = rules::product(product)
+        {
+            errors.push(LineError { line: *line, why });
+        }
+    }
+    errors.sort_by_key(|error| error.line);
+    if all.is_empty() && errors.is_empty() {
+        return one(1, "there is no product in it".into());
+    }
+    if errors.is_empty() { Ok(all) } else { Err(errors) }
+}
+
+fn take(
+    all: &mut Vec<SheetProduct>,
+    slugs: &mut BTreeSet<ProductSlug>,
+    skus: &mut BTreeMap<String, u64>,
+    categories: &BTreeSet<ProductSlug>,
+    line: u64,
+    fields: [&str; 13],
+) -> Result<(), String> {
+    let [
+        slug,
+        category,
+        name_en,
+        name_zh,
+        about_en,
+        about_zh,
+        position,
+        published,
+        sku,
+        variant_en,
+        variant_zh,
+        price,
+        currency,
+    ] = fields;
+    let slug: ProductSlug = slug.parse().map_err(|error| format!("slug: {error}"))?;
+    let currency: Currency = currency.parse().map_err(|error| format!("currency: {error}"))?;
+    let amount_minor = parse_price(price, currency).ok_or_else(|| {
+        format!(
+            "price: {price:?}, want a sum such as 1999.00, with at most {} digits behind the point",
+            currency.minor_digits()
+        )
+    })?;
+    let sku_of = sku.parse().map_err(|error| format!("sku: {error}"))?;
+    if let Some(before) = skus.insert(sku.to_owned(), line) {
+        return Err(format!("sku: {sku} stands in line {before} too"));
+    }
+    let said = |en: &str, zh: &str| Localized { en: en.to_owned(), zh: zh.to_owned() };
+    let variant = Variant {
+        sku: sku_of,
+        name: said(variant_en, variant_zh),
+        price: Money { amount_minor, currency },
+        offered_in: Vec::new(),
+    };
+    if let Some(last) = all.last_mut().filter(|last| last.product.slug == slug) {
+        last.product.variants.push(variant);
+        return Ok(());
+    }
+    if !slugs.insert(slug.clone()) {
+        return Err(format!("slug: the rows of {slug} do not stand one after the other"));
+    }
+    let category: ProductSlug = category.parse().map_err(|error| format!("category: {error}"))?;
+    if !categories.contains(&category) {
+        return Err(format!("category: there is no category {category}"));
+    }
+    let position = position
+        .parse()
+        .map_err(|_| format!("position: {position:?}, want a number from 0 to {}", u32::MAX))?;
+    let is_published = match published {
+        "yes" => true,
+        "no" => false,
+        other => return Err(format!("published: {other:?}, want yes or no")),
+    };
+    all.push(SheetProduct {
+        line,
+        product: Product {
+            slug,
+            name: said(name_en, name_zh),
+            description: said(about_en, about_zh),
+            category,
+            variants: vec![variant],
+            pictures: Vec::new(),
+            position,
+            is_published,
+        },
+    });
+    Ok(())
+}
+
+/// Keeps what a sheet does not have of the product that it is put in the place of.
+pub fn keep(new: &mut Product, old: &Product) {
+    new.pictures.clone_from(&old.pictures);
+    for variant in &mut new.variants {
+        if let Some(of) = old.variants.iter().find(|of| of.sku == variant.sku) {
+            variant.offered_in.clone_from(&of.offered_in);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn categories() -> BTreeSet<ProductSlug> {
+        BTreeSet::from(["phones".parse().unwrap()])
+    }
+
+    const HEAD: &str = "slug,category,name_en,name_zh,description_en,description_zh,position,published,sku,variant_en,variant_zh,price,currency\n";
+
+    fn errors(sheet: &str) -> Vec<String> {
+        let errors = read(sheet.as_bytes(), &categories()).unwrap_err();
+        errors.iter().map(|error| format!("{}: {}", error.line, error.why)).collect()
+    }
+
+    #[test]
+    fn a_sheet_that_was_written_is_read_as_the_same_products() {
+        let sheet = format!(
+            "\u{feff}{HEAD}phone,phones,\"Phone, \"\"the\"\" one\",手机,\"Line one\n\nline two\",会响,3,yes,P-1,Black,黑色,1999,CNY\n\
+             phone,phones,,,,,,,P-2,White,白色,1999.5,CNY\ncase,phones,'=SUM(1),壳,,,4,no,C-1,,,0.05,CNY\n"
+        );
+        let read_once = read(sheet.as_bytes(), &categories()).unwrap();
+        assert_eq!(read_once.len(), 2);
+        assert_eq!((read_once[0].line, read_once[1].line), (2, 6));
+        let phone = &read_once[0].product;
+        assert_eq!(phone.name.en, "Phone, \"the\" one");
+        let prices: Vec<u64> = phone.variants.iter().map(|of| of.price.amount_minor).collect();
+        assert_eq!(prices, [199_900, 199_950]);
+        assert_eq!(read_once[1].product.name.en, "=SUM(1)");
+        let products: Vec<Product> = read_once.into_iter().map(|of| of.product).collect();
+        let written = write(&products, true);
+        assert!(String::from_utf8_lossy(&written).contains("'=SUM(1)"), "no spreadsheet runs it");
+        let again: Vec<Product> =
+            read(&written, &categories()).unwrap().into_iter().map(|of| of.product).collect();
+        assert_eq!(again, products);
+    }
+
+    #[test]
+    fn what_is_wrong_is_said_by_line_and_column() {
+        let row = "phone,phones,Phone,手机,,,3,yes,P-1,,,1999,CNY\n";
+        let with = |rows: &str| errors(&format!("{HEAD}{rows}"));
+        assert_eq!(
+            errors(""),
+            [
+                "1: these columns are missing: slug, category, name_en, name_zh, description_en, description_zh, position, published, sku, variant_en, variant_zh, price, currency"
+            ]
+        );
+        assert_eq!(errors("slug;category\n"), ["1: the columns are separated by \";\": want commas"]);
+        assert_eq!(errors(HEAD), ["1: there is no product in it"]);
+        assert_eq!(
+            with(&row.replace("1999", "-1")),
+            ["2: price: \"-1\", want a sum such as 1999.00, with at most 2 digits behind the point"]
+        );
+        assert_eq!(
+            with(&row.replace("1999", "0")),
+            ["2: variants[0].price.amount_minor: 0, want 1 to 1000000000000"]
+        );
+        assert_eq!(with(&row.replace("yes", "ja")), ["2: published: \"ja\", want yes or no"]);
+        assert_eq!(with(&row.replace("phones", "cars")), ["2: category: there is no category cars"]);
+        assert_eq!(with("a,b\n"), ["2: 2 columns, want 13"]);
+        let twice = format!("{row}{}", row.replace("phone,", "case,"));
+        assert_eq!(with(&twice), ["3: sku: P-1 stands in line 2 too"]);
+        let apart = format!("{row}case,phones,Case,壳,,,3,yes,C-1,,,1,CNY\n{}", row.replace("P-1", "P-2"));
+        assert_eq!(with(&apart), ["4: slug: the rows of phone do not stand one after the other"]);
+        // All of them are said at once, to a limit.
+        let many = row.replace("yes", "ja").repeat(1000);
+        assert_eq!(with(&many).len(), ERRORS_MAX);
+        let bytes = [HEAD.as_bytes(), b"phone,\xff,"].concat();
+        assert_eq!(read(&bytes, &categories()).unwrap_err()[0].why, "want UTF-8, and quotes in pairs");
+    }
+
+    #[test]
+    fn prices_are_read_as_they_are_written() {
+        let of = |text: &str, code: &str| parse_price(text, code.parse().unwrap());
+        for (text, code, want) in [
+            ("1999", "CNY", Some(199_900)),
+            ("0.5", "CNY", Some(50)),
+            ("1999", "JPY", Some(1999)),
+            ("1.234", "KWD", Some(1234)),
+            ("1.5", "JPY", None),
+            ("1.234", "CNY", None),
+            ("1.", "CNY", None),
+            (".5", "CNY", None),
+            ("1,5", "CNY", None),
+            ("1e3", "CNY", None),
+            ("+1", "CNY", None),
+            ("99999999999999999999", "CNY", None),
+            ("", "CNY", None),
+        ] {
+            assert_eq!(of(text, code), want, "{text} {code}");
+        }
+    }
+}

@@ -1,0 +1,149 @@
+//! Carts, and how one becomes an order.
+
+use super::{
+    AccountId, Address, Asked, OrderId, Sku,
+    catalog::{Localized, Picture, ProductSlug},
+    charges::{Quote, ShippingMethod},
+    order::OrderView,
+};
+use crate::IdError;
+use std::{fmt, str::FromStr};
+use units::Money;
+
+/// Lines of a cart, and units of one line.
+pub const CART_LINES_MAX: usize = 100;
+pub const LINE_QUANTITY_MAX: u32 = 99;
+
+/// The secret by which a visitor without an account has a cart: 32 hexadecimal digits in a cookie.
+#[derive(Clone, PartialEq, Eq)]
+pub struct GuestCart(String);
+
+impl GuestCart {
+    pub fn new(random: [u8; 16]) -> Self {
+        Self(random.iter().map(|byte| format!("{byte:02x}")).collect())
+    }
+
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+}
+
+impl FromStr for GuestCart {
+    type Err = IdError;
+    fn from_str(text: &str) -> Result<Self, IdError> {
+        let is_digit = |byte: u8| byte.is_ascii_digit() || (b'a'..=b'f').contains(&byte);
+        match text.len() == 32 && text.bytes().all(is_digit) {
+            true => Ok(Self(text.to_owned())),
+            false => Err(IdError::Form { what: "cart", want: "32 hexadecimal digits" }),
+        }
+    }
+}
+
+// It opens a cart.
+impl fmt::Debug for GuestCart {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("GuestCart(…)")
+    }
+}
+
+/// Whose cart it is.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum CartOwner {
+    Account(AccountId),
+    Guest(GuestCart),
+}
+
+/// Whether a line can be bought as it stands.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum LineState {
+    Good,
+    /// So many can be had, fewer than the line has.
+    Only(u64),
+    /// It is not sold any more, or only in a sale.
+    Gone,
+}
+
+/// A line of a cart, at today's price.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct CartLine {
+    pub sku: Sku,
+    pub product: ProductSlug,
+    pub name: Localized,
+    /// Of the variant; empty if the product has one only.
+    pub variant: Localized,
+    pub picture: Option<Picture>,
+    pub quantity: u32,
+    pub price: Money,
+    pub state: LineState,
+}
+
+/// A cart, in the order in which its lines came.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct CartView {
+    pub lines: Vec<CartLine>,
+    /// Of the lines that are not gone; `None` if there are none.
+    pub goods: Option<Money>,
+}
+
+impl CartView {
+    /// Whether all of it can be bought as it stands.
+    pub fn is_good(&self) -> bool {
+        !self.lines.is_empty() && self.lines.iter().all(|line| line.state == LineState::Good)
+    }
+
+    /// Units of all lines.
+    pub fn units(&self) -> u32 {
+        self.lines.iter().map(|line| line.quantity).sum()
+    }
+}
+
+/// How a line changes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Quantity {
+    /// So many more.
+    Add(u32),
+    /// So many; none takes the line away.
+    Set(u32),
+}
+
+/// A cart is to become an order.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct CheckOut {
+    pub shopper: AccountId,
+    /// What the shopper's page was given: the same one makes one order, however often it is sent.
+    pub key: OrderId,
+    pub address: Address,
+    /// The id of a [`ShippingMethod`].
+    pub shipping: String,
+    /// What the shopper was shown.
+    pub total_minor: u64,
+}
+
+/// The port of carts, which are the context `order`'s.
+pub trait Carts: Send + Sync {
+    fn cart(&self, owner: CartOwner) -> Asked<'_, CartView>;
+
+    /// Units in it, for a page's top.
+    fn units(&self, owner: CartOwner) -> Asked<'_, u32>;
+
+    /// [`Invalid`](super::StoreError::Invalid) names what is wrong: an unknown SKU, one that is
+    /// sold in a sale only, a quantity, another currency.
+    fn change(&self, owner: CartOwner, sku: Sku, quantity: Quantity) -> Asked<'_, CartView>;
+
+    /// The guest has logged in: what is in the guest's cart comes into the account's.
+    fn merge(&self, guest: GuestCart, into: AccountId) -> Asked<'_, ()>;
+
+    /// The ways in which parcels go; at least one.
+    fn shipping(&self) -> Vec<ShippingMethod>;
+
+    /// `None` of an empty cart, or of an unknown way.
+    fn quote(&self, cart: &CartView, shipping: &str) -> Option<Quote>;
+
+    /// A new key for [`CheckOut::key`].
+    fn new_key(&self, shopper: AccountId) -> Result<OrderId, super::StoreError>;
+
+    /// The cart becomes an order that waits for its payment, and its units are set aside. The cart
+    /// is empty then. [`Conflict`](super::StoreError::Conflict) if it is not as the shopper saw it,
+    /// or if there is too little stock: then the cart is as it was.
+    fn check_out(&self, check_out: CheckOut) -> Asked<'_, OrderView>;
+}

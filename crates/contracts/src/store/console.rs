@@ -1,0 +1,9 @@
+//! The operators' pages of the store, of which each context has its own.
+
+/// Their paths, and what they are called in English and in Chinese.
+pub const CONSOLE_PLACES: [(&str, &str, &str); 4] = [
+    ("/console", "Orders", "订单"),
+    ("/console/returns", "Returns", "退货"),
+    ("/console/products", "Products", "商品"),
+    ("/console/payments", "Payments", "付款"),
+];

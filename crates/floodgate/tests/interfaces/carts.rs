@@ -1,0 +1,252 @@
+//! The cart: what a visitor puts into it comes along, becomes an order that waits for its payment,
+//! is paid, shipped, and comes back; and what is made up about it is refused.
+
+use crate::{
+    harness::{Server, poll},
+    store::{Shopper, between, form_token, shop, with_address},
+};
+use serde_json::{Value, json};
+
+/// A product of the demo that is in no sale.
+const SKU: &str = "MARSH-KEYBOARD";
+
+struct Operator<'a> {
+    server: &'a Server,
+    key: String,
+}
+
+impl<'a> Operator<'a> {
+    fn new(server: &'a Server) -> Self {
+        Self { server, key: server.new_key("op", "operator") }
+    }
+
+    fn url(&self, path: &str) -> String {
+        format!("http://{}/api/v1/store{path}", self.server.store)
+    }
+
+    #[track_caller]
+    fn get(&self, path: &str) -> Value {
+        let reply = self.server.client.admin("GET", &self.url(path), &self.key, "");
+        assert_eq!(reply.status, 200, "{path}: {reply:?}");
+        reply.json()
+    }
+
+    #[track_caller]
+    fn post(&self, path: &str, body: &Value) -> Value {
+        let reply = self.server.client.admin("POST", &self.url(path), &self.key, &body.to_string());
+        assert_eq!(reply.status, 200, "{path}: {reply:?}");
+        reply.json()
+    }
+
+    /// On hand, reserved, free.
+    #[track_caller]
+    fn figures(&self) -> [u64; 3] {
+        let level = self.get(&format!("/stock/{SKU}"));
+        ["on_hand", "reserved", "free"].map(|figure| level[figure].as_u64().unwrap())
+    }
+
+    /// Waits until an order is in this state.
+    #[track_caller]
+    fn wait_for(&self, order: &str, state: &str) -> Value {
+        poll(&format!("the order is {state}"), || {
+            let found = self.get(order);
+            (found["state"] == state).then_some(found)
+        })
+    }
+}
+
+/// Fills in the checkout's form as the page has it.
+fn check_out(shopper: &Shopper<'_>) -> crate::harness::http::Reply {
+    let page = shopper.get("/cart/check-out").body;
+    let form = filled(&page);
+    let form: Vec<(&str, &str)> = form.iter().map(|(name, value)| (&**name, &**value)).collect();
+    shopper.post("/cart/check-out", &form)
+}
+
+fn filled(page: &str) -> Vec<(String, String)> {
+    let key = between(page, "name=\"key\" value=\"", "\"");
+    let total = between(page, "name=\"total-standard\" value=\"", "\"");
+    let fields =
+        [("form", form_token(page)), ("key", key), ("total-standard", total), ("shipping", "standard")];
+    with_address(&fields).into_iter().map(|(name, value)| (name.to_owned(), value.to_owned())).collect()
+}
+
+/// Registers with what the stranger has in the cart.
+#[track_caller]
+fn register(mut stranger: Shopper<'_>) -> Shopper<'_> {
+    let form = [
+        ("name", "Ann"),
+        ("email", "ann@example.com"),
+        ("password", "correct horse"),
+        ("next", "/cart/check-out"),
+    ];
+    let reply = stranger.post("/account/register", &form);
+    assert_eq!((reply.status, reply.header("location")), (303, "/cart/check-out"), "{reply:?}");
+    stranger.keep_session(&reply);
+    stranger
+}
+
+#[track_caller]
+fn add<'a>(shopper: &mut Shopper<'a>, quantity: &str) {
+    let page = shopper.get("/p/marsh-keyboard").body;
+    let form = [("form", form_token(&page)), ("sku", SKU), ("quantity", quantity)];
+    let reply = shopper.post("/cart", &form);
+    assert_eq!((reply.status, reply.header("location")), (303, "/cart"), "{reply:?}");
+    if shopper.session.is_empty() {
+        let cookie = reply.header("set-cookie");
+        assert!(cookie.starts_with("shop_cart=") && cookie.contains("HttpOnly; SameSite=Lax"), "{cookie}");
+        shopper.session = cookie.split(';').next().unwrap().to_owned();
+    }
+}
+
+#[test]
+fn a_visitor_fills_a_cart_registers_pays_gets_the_parcel_and_sends_a_part_back() {
+    let server = shop();
+    let operator = Operator::new(&server);
+    let before = operator.figures();
+    let mut ann = Shopper::stranger(&server);
+    add(&mut ann, "2");
+    let cart = ann.get("/cart").body;
+    assert!(cart.contains("value=\"2\"") && cart.contains("<span class=\"badge\">2</span>"), "{cart}");
+    assert_eq!(ann.get("/cart/check-out").header("location"), "/account/log-in?next=%2Fcart%2Fcheck-out");
+    // What was in the cart comes along.
+    let guest = ann.session.clone();
+    let ann = register(ann);
+    assert_ne!(guest, ann.session);
+    let page = ann.get("/cart/check-out").body;
+    let form = filled(&page);
+    let form: Vec<(&str, &str)> = form.iter().map(|(name, value)| (&**name, &**value)).collect();
+    let reply = ann.post("/cart/check-out", &form);
+    assert_eq!(reply.status, 303, "{reply:?}");
+    let order = reply.header("location").to_owned();
+    let headline = ann.wait_for(&order, "It is kept for you");
+    assert!(
+        headline.contains("Chang&#39;an Street 1 &lt;b&gt;")
+            || headline.contains("Chang'an Street 1 &lt;b&gt;"),
+        "{headline}"
+    );
+    // The page was sent twice.
+    assert_eq!(ann.post("/cart/check-out", &form).header("location"), order);
+    assert_eq!(ann.get("/orders").body.matches("<li class=\"card\">").count(), 1);
+    assert_eq!(operator.figures(), [before[0], before[1] + 2, before[2] - 2]);
+    assert!(ann.get("/cart").body.contains("There is nothing in it yet."));
+
+    ann.choose(&ann.begin_to_pay(&order), "pay");
+    ann.wait_for(&order, "Paid: it is yours");
+    operator.wait_for(&order, "allocated");
+    let ship = json!({ "carrier": "SF", "tracking": "SF1", "reason": "packed" });
+    operator.post(&format!("{order}/ship"), &ship);
+    poll("the units have left the house", || {
+        (operator.figures() == [before[0] - 2, before[1], before[2] - 2]).then_some(())
+    });
+    let delivered = operator.post(&format!("{order}/deliver"), &json!({ "reason": "signed for" }));
+    let total = delivered["total"]["amount_minor"].as_u64().unwrap();
+
+    // One of the two comes back.
+    let page = ann.get(&format!("{order}/return")).body;
+    let form = [
+        ("form", form_token(&page)),
+        ("number", "1"),
+        ("line-0", "1"),
+        ("wish", "refund"),
+        ("reason", "too loud"),
+    ];
+    assert_eq!(ann.post(&format!("{order}/return"), &form).status, 303);
+    assert_eq!(ann.post(&format!("{order}/return"), &form).status, 303, "sent twice");
+    assert!(ann.get(&order).body.contains("Asked for: we answer soon"));
+    let waiting = operator.get("/returns");
+    assert_eq!(waiting["orders"][0]["returns"].as_array().unwrap().len(), 1, "{waiting}");
+    let because = json!({ "reason": "fine" });
+    operator.post(&format!("{order}/returns/1/approve"), &because);
+    operator.post(&format!("{order}/returns/1/receive"), &json!({ "units": "restock", "reason": "as new" }));
+    let refunded = operator.wait_for(&order, "part_refunded");
+    assert_eq!(refunded["returns"][0]["refund_minor"], total / 2);
+    ann.wait_for(&order, "Refunded in part");
+    poll("the unit is back", || {
+        (operator.figures() == [before[0] - 1, before[1], before[2] - 1]).then_some(())
+    });
+    let payments = operator.get("/payments");
+    assert_eq!(payments["payments"][0]["refunded_minor"], total / 2, "{payments}");
+    assert_eq!(payments["payments"][0]["state"], "succeeded", "{payments}");
+    // And all the rest.
+    let page = ann.get(&format!("{order}/return")).body;
+    let form = [
+        ("form", form_token(&page)),
+        ("number", "2"),
+        ("line-0", "1"),
+        ("wish", "refund"),
+        ("reason", "too loud"),
+    ];
+    assert_eq!(ann.post(&format!("{order}/return"), &form).status, 303);
+    operator.post(&format!("{order}/returns/2/approve"), &because);
+    operator.post(&format!("{order}/returns/2/receive"), &json!({ "units": "scrap", "reason": "broken" }));
+    operator.wait_for(&order, "refunded");
+    poll("what is broken is not sold again", || {
+        (operator.figures() == [before[0] - 1, before[1], before[2] - 1]).then_some(())
+    });
+    assert_eq!(operator.get("/payments")["payments"][0]["state"], "refunded");
+    let audit = operator.get("/stock-audit");
+    assert_eq!(audit["differences"], json!([]), "{audit}");
+}
+
+#[test]
+fn what_is_made_up_about_a_cart_is_refused_and_changes_nothing() {
+    let server = shop();
+    let operator = Operator::new(&server);
+    let before = operator.figures();
+    let mut ann = Shopper::stranger(&server);
+    add(&mut ann, "1");
+    let ann = register(ann);
+    let token = form_token(&ann.get("/account").body).to_owned();
+    let cart = |sku: &str, quantity: &str| {
+        ann.post("/cart", &[("form", &*token), ("sku", sku), ("quantity", quantity)]).status
+    };
+    for (sku, quantity) in [
+        (SKU, "0"),
+        (SKU, "-1"),
+        (SKU, "100"),
+        (SKU, "1.5"),
+        (SKU, "99999999999999999999"),
+        (SKU, ""),
+        ("NO-SUCH-SKU", "1"),
+        ("' OR 1=1 --", "1"),
+        ("<b>", "1"),
+        ("", "1"),
+        ("FLOOD-ONE", "1"),
+    ] {
+        assert_eq!(cart(sku, quantity), 422, "{sku} {quantity}");
+    }
+    // A form without the session's token.
+    assert_eq!(ann.post("/cart", &[("sku", SKU), ("quantity", "1")]).status, 403);
+    let page = ann.get("/cart/check-out").body;
+    let good = filled(&page);
+    let changed = |field: &str, value: &str| {
+        let with = |(name, of): &(String, String)| {
+            (name.clone(), if name == field { value.to_owned() } else { of.clone() })
+        };
+        let form: Vec<(String, String)> = good.iter().map(with).collect();
+        let form: Vec<(&str, &str)> = form.iter().map(|(name, value)| (&**name, &**value)).collect();
+        ann.post("/cart/check-out", &form).status
+    };
+    for (field, value, want) in [
+        ("total-standard", "1", 409),
+        ("total-standard", "-1", 422),
+        ("shipping", "pigeon", 422),
+        ("key", "00000000000000000000000000", 422),
+        ("key", "x", 422),
+        ("street", " ", 422),
+        ("phone", "call me", 422),
+        ("country", "'; DROP TABLE orders; --", 422),
+        ("form", "x", 403),
+    ] {
+        assert_eq!(changed(field, value), want, "{field}={value}");
+    }
+    // A form of ten thousand fields is too large.
+    let many: Vec<(String, String)> = (0..10_000).map(|n| (format!("line-{n}"), "1".to_owned())).collect();
+    let many: Vec<(&str, &str)> = many.iter().map(|(name, value)| (&**name, &**value)).collect();
+    assert_eq!(ann.post("/cart", &many).status, 413);
+    assert_eq!(operator.figures(), before);
+    assert!(!ann.get("/orders").body.contains("<li class=\"card\">"));
+    // It was the forms: as it is, it is taken.
+    assert_eq!(check_out(&ann).status, 303);
+}

@@ -1,0 +1,332 @@
+//! The steps of returns, and what they lead to. The rules are in
+//! [`core::returns`](crate::core::returns).
+
+use crate::{
+    core::{
+        By, Command,
+        returns::{self, Bought, Earlier, NotReturned, Step},
+    },
+    returned::{REFUND_KEY, found, slot},
+    store::{self, NewOrder, OrderError, Stored, TaskKind},
+};
+use contracts::store::{
+    Bucket, CameBack, Charges, OrderId, OrderLine, OrderState, OrderView, PaymentSeen, RequestReturn,
+    ReturnState, ReturnView, StockLine, Wish,
+};
+use engines::{
+    params,
+    sql::{SqlError, Tx},
+};
+use serde_json::json;
+use std::fmt;
+use units::TimeMs;
+
+/// Why a return is not what was asked for.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum ReturnError {
+    Order(OrderError),
+    NotReturned(NotReturned),
+    /// The order has no return of this number.
+    NotFound(u32),
+    /// The step does not fit the return's state.
+    Step(Step, ReturnState),
+    /// Of an order that was an exchange itself only an exchange is to be had.
+    ExchangeOnly,
+    /// The order has no payment of which something could go back.
+    NotPaid,
+    /// So much of it has not gone back yet.
+    Amount {
+        left: u64,
+    },
+}
+
+impl From<SqlError> for ReturnError {
+    fn from(error: SqlError) -> Self {
+        Self::Order(error.into())
+    }
+}
+
+impl From<OrderError> for ReturnError {
+    fn from(error: OrderError) -> Self {
+        Self::Order(error)
+    }
+}
+
+impl fmt::Display for ReturnError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Order(error) => error.fmt(f),
+            Self::NotReturned(NotReturned::State(state)) => {
+                write!(f, "return: the order is {}, not delivered", state.as_str().replace('_', " "))
+            }
+            Self::NotReturned(NotReturned::TooLate) => f.write_str("return: the time to return it is over"),
+            Self::NotReturned(NotReturned::TooMany) => {
+                write!(f, "return: the order has {} already", returns::RETURNS_MAX)
+            }
+            Self::NotReturned(NotReturned::Nothing) => f.write_str("lines: want at least one unit"),
+            Self::NotReturned(NotReturned::Units { sku, left }) => {
+                write!(f, "lines: of {sku} {left} can come back")
+            }
+            Self::NotFound(number) => write!(f, "return {number}: the order has none of this number"),
+            Self::Step(step, state) => write!(f, "{}: the return is {}", step.as_str(), state.as_str()),
+            Self::NotPaid => f.write_str("refund: the order has no payment that could go back"),
+            Self::Amount { left } => write!(f, "amount_minor: want 1 to {left}, which is left"),
+            Self::ExchangeOnly => f.write_str("wish: what was sent as an exchange can be exchanged only"),
+        }
+    }
+}
+
+impl std::error::Error for ReturnError {}
+
+/// Orders of this shard that have a return in this state, oldest first, behind `after`.
+pub(crate) fn in_state(
+    tx: &mut Tx<'_>,
+    state: ReturnState,
+    after: Option<OrderId>,
+    at_most: usize,
+) -> Result<Vec<OrderView>, SqlError> {
+    let after = after.map_or([0; 16], OrderId::to_bytes);
+    let text =
+        "SELECT DISTINCT order_id FROM returns WHERE state = ? AND order_id > ? ORDER BY order_id LIMIT ?";
+    let ids = tx
+        .query(text, params![state.as_str(), &after, at_most], |row| row.array(0).map(OrderId::from_bytes))?;
+    let mut orders = Vec::new();
+    for id in ids {
+        if let Some(stored) = store::find(tx, id, false)? {
+            orders.push(store::view(tx, stored)?);
+        }
+    }
+    Ok(orders)
+}
+
+fn locked(tx: &mut Tx<'_>, order: OrderId) -> Result<Stored, ReturnError> {
+    Ok(store::find(tx, order, true)?.ok_or(OrderError::NotFound(order))?)
+}
+
+fn note(
+    tx: &mut Tx<'_>,
+    at: TimeMs,
+    order: &Stored,
+    (number, step): (u32, usize),
+    state: ReturnState,
+    by: By<'_>,
+) -> Result<(), SqlError> {
+    tx.execute(
+        "INSERT INTO return_steps (order_id, number, step, at, state, actor, reason) VALUES (?, ?, ?, ?, ?, ?, ?)",
+        params![&order.id.to_bytes(), number, step, at.0, state.as_str(), by.actor, by.reason],
+    )?;
+    let event = json!({
+        "specversion": "1.0",
+        "id": format!("{}-return-{number}-{step}", order.id),
+        "source": "/orders",
+        "type": format!("floodgate.return.{}", state.as_str()),
+        "subject": order.id,
+        "time": at,
+        "datacontenttype": "application/json",
+        "data": { "order": order.id, "shopper": order.shopper, "return": number, "actor": by.actor },
+    });
+    tx.execute("INSERT INTO outbox (body) VALUES (?)", params![&event.to_string()])?;
+    Ok(())
+}
+
+/// A shopper wants to send units back. The same request again is the same return.
+pub(crate) fn request(
+    tx: &mut Tx<'_>,
+    at: TimeMs,
+    order: OrderId,
+    by: By<'_>,
+    wanted: &RequestReturn,
+) -> Result<OrderView, ReturnError> {
+    let stored = locked(tx, order)?;
+    let view = store::view(tx, stored.clone())?;
+    if is_known(&view, wanted.number)? {
+        return Ok(view);
+    }
+    if view.total.amount_minor == 0 && wanted.wish == Wish::Refund {
+        return Err(ReturnError::ExchangeOnly);
+    }
+    let earlier: Vec<Earlier> = found(tx, order)?
+        .into_iter()
+        .map(|of| Earlier { state: of.view.state, lines: of.view.lines, refund_minor: of.value_minor })
+        .collect();
+    let delivered = view.history.iter().rev().find(|step| step.to == OrderState::Delivered);
+    let tax = &view.charges;
+    let bought = Bought {
+        state: view.state,
+        delivered_at: delivered.map(|step| step.at),
+        lines: &view.lines,
+        total_minor: view.total.amount_minor,
+        tax_on_top_minor: if tax.tax_is_included { 0 } else { tax.tax_minor },
+    };
+    let mut lines: Vec<StockLine> = Vec::new();
+    for line in wanted.lines.iter().filter(|line| line.quantity > 0) {
+        match lines.iter_mut().find(|of| of.sku == line.sku) {
+            Some(of) => of.quantity = of.quantity.saturating_add(line.quantity),
+            None => lines.push(line.clone()),
+        }
+    }
+    let value = returns::request(at, bought, &earlier, &lines).map_err(ReturnError::NotReturned)?;
+    let (key, number) = (order.to_bytes(), wanted.number);
+    insert(tx, order, number, (wanted.wish, value), ReturnState::Requested)?;
+    for line in &lines {
+        tx.execute(
+            "INSERT INTO return_lines (order_id, number, sku, quantity) VALUES (?, ?, ?, ?)",
+            params![&key, number, line.sku.as_str(), line.quantity],
+        )?;
+    }
+    note(tx, at, &stored, (number, 1), ReturnState::Requested, by)?;
+    Ok(store::view(tx, stored)?)
+}
+
+/// Whether the order has the return of this number, which is its next one otherwise.
+fn is_known(order: &OrderView, number: u32) -> Result<bool, ReturnError> {
+    match order.returns.len() as u32 {
+        count if (1..=count).contains(&number) => Ok(true),
+        count if number == count + 1 => Ok(false),
+        _ => Err(ReturnError::NotFound(number)),
+    }
+}
+
+fn insert(
+    tx: &mut Tx<'_>,
+    order: OrderId,
+    number: u32,
+    (wish, value): (Wish, u64),
+    state: ReturnState,
+) -> Result<(), SqlError> {
+    tx.execute(
+        "INSERT INTO returns (order_id, number, state, wish, value_minor) VALUES (?, ?, ?, ?, ?)",
+        params![&order.to_bytes(), number, state.as_str(), wish.as_str(), value],
+    )?;
+    Ok(())
+}
+
+/// A step of a return. `units` says what becomes of what came.
+pub(crate) fn step(
+    tx: &mut Tx<'_>,
+    at: TimeMs,
+    order: OrderId,
+    number: u32,
+    by: By<'_>,
+    (step, units): (Step, Option<CameBack>),
+) -> Result<OrderView, ReturnError> {
+    let stored = locked(tx, order)?;
+    let all = found(tx, order)?;
+    let one = all.iter().find(|of| of.view.number == number).ok_or(ReturnError::NotFound(number))?;
+    let ReturnView { state, wish, lines, history, .. } = &one.view;
+    let next = returns::follow(*state, *wish, step).ok_or(ReturnError::Step(step, *state))?;
+    if next == *state {
+        return Ok(store::view(tx, stored)?);
+    }
+    let units_name = units.map(|units| match units {
+        CameBack::Restock => "restock",
+        CameBack::Scrap => "scrap",
+    });
+    tx.execute(
+        "UPDATE returns SET state = ?, units = COALESCE(?, units) WHERE order_id = ? AND number = ?",
+        params![next.as_str(), units_name, &order.to_bytes(), number],
+    )?;
+    note(tx, at, &stored, (number, history.len() + 1), next, by)?;
+    if step != Step::Receive {
+        return Ok(store::view(tx, stored)?);
+    }
+    store::add_task(tx, at, order, TaskKind::TakeBack, Some(slot(number)), "")?;
+    match next {
+        ReturnState::Exchanged => exchange(tx, at, &stored, number, lines, by)?,
+        _ => {
+            store::add_task(tx, at, order, TaskKind::RefundReturn, Some(slot(number)), "")?;
+            let lines = store::view(tx, stored.clone())?.lines;
+            let now_back = all.iter().map(|of| Earlier {
+                state: match of.view.number == number {
+                    true => next,
+                    false if of.view.wish == Wish::Refund && has_come(of.view.state) => of.view.state,
+                    false => ReturnState::Rejected,
+                },
+                lines: of.view.lines.clone(),
+                refund_minor: of.value_minor,
+            });
+            let left = returns::left(&lines, &now_back.collect::<Vec<_>>());
+            let is_all = left.values().all(|left| *left == 0);
+            store::apply(tx, at, order, by, Command::CameBack { is_all })?;
+        }
+    }
+    let stored = locked(tx, order)?;
+    Ok(store::view(tx, stored)?)
+}
+
+fn has_come(state: ReturnState) -> bool {
+    matches!(state, ReturnState::Received | ReturnState::Refunded)
+}
+
+/// Another order sends the same units, which costs nothing. It waits for stock as long as it takes.
+fn exchange(
+    tx: &mut Tx<'_>,
+    at: TimeMs,
+    of: &Stored,
+    number: u32,
+    lines: &[StockLine],
+    by: By<'_>,
+) -> Result<(), ReturnError> {
+    let bought = store::view(tx, of.clone())?;
+    let line = |back: &StockLine| {
+        let line = bought.lines.iter().find(|line| line.sku == back.sku)?;
+        Some(OrderLine { quantity: back.quantity, price_minor: 0, ..line.clone() })
+    };
+    let new = NewOrder {
+        id: OrderId::in_bucket(at, Bucket::of_shopper(&of.shopper), store::random()?),
+        shopper: of.shopper.clone(),
+        hold: None,
+        currency: of.currency,
+        lines: lines.iter().filter_map(line).collect(),
+        charges: Charges::default(),
+        address: of.address.clone(),
+        pay_by: None,
+    };
+    let reason = format!("in exchange for return {number} of order {}", of.id);
+    store::create(tx, at, By { actor: by.actor, reason: &reason }, &new)?;
+    Ok(())
+}
+
+/// Money goes back for nothing that was returned: as the return of this number, so that the same
+/// again is done once.
+pub(crate) fn refund_by_hand(
+    tx: &mut Tx<'_>,
+    at: TimeMs,
+    order: OrderId,
+    by: By<'_>,
+    (amount_minor, number): (u64, u32),
+) -> Result<OrderView, ReturnError> {
+    let stored = locked(tx, order)?;
+    let view = store::view(tx, stored.clone())?;
+    if is_known(&view, number)? {
+        return Ok(view);
+    }
+    if view.payment != PaymentSeen::Received {
+        return Err(ReturnError::NotPaid);
+    }
+    if view.returns.len() >= returns::RETURNS_MAX {
+        return Err(ReturnError::NotReturned(NotReturned::TooMany));
+    }
+    let values: u64 =
+        found(tx, order)?.iter().filter(|of| of.view.state.is_alive()).map(|of| of.value_minor).sum();
+    let left = view.total.amount_minor.saturating_sub(values);
+    if !(1..=left).contains(&amount_minor) {
+        return Err(ReturnError::Amount { left });
+    }
+    insert(tx, order, number, (Wish::Refund, amount_minor), ReturnState::Received)?;
+    note(tx, at, &stored, (number, 1), ReturnState::Received, by)?;
+    store::add_task(tx, at, order, TaskKind::RefundReturn, Some(slot(number)), "")?;
+    Ok(store::view(tx, stored)?)
+}
+
+/// The money of a return is back: the provider has said so.
+pub(crate) fn is_back(tx: &mut Tx<'_>, at: TimeMs, order: OrderId, key: &str) -> Result<(), OrderError> {
+    let number = key.strip_prefix(REFUND_KEY).and_then(|number| number.parse().ok());
+    let Some(number) = number else { return Ok(()) };
+    let by = By { actor: "payment", reason: "the money is back" };
+    match step(tx, at, order, number, by, (Step::Refunded, None)) {
+        Ok(_) | Err(ReturnError::NotFound(_) | ReturnError::Step(..)) => Ok(()),
+        Err(ReturnError::Order(error)) => Err(error),
+        Err(error) => Err(SqlError::Defect(error.to_string()).into()),
+    }
+}

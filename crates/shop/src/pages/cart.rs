@@ -1,0 +1,367 @@
+//! The cart, and checking out of it.
+
+use super::page;
+use crate::{
+    design::{Mood, notice, picture, price, text},
+    pages::addresses::{self, address_fields, address_of},
+    parts::Shop,
+    visitor::{TOKEN_FIELD, Visitor, give_cart, may_make_cart, refuse_other_sites, session_of},
+    words::money,
+};
+use axum::{
+    Extension,
+    extract::State,
+    response::{IntoResponse, Redirect, Response},
+};
+use contracts::store::{
+    Address, CartLine, CartOwner, CartView, CheckOut, GuestCart, LINE_QUANTITY_MAX, LineState, OrderId,
+    Quantity, Quote, ShippingMethod, Sku, StoreError,
+};
+use http::{HeaderMap, StatusCode};
+use maud::{Markup, html};
+use std::sync::Arc;
+use units::Money;
+use web::{
+    form::PlainForm,
+    net::Peer,
+    page::Lang,
+    problem::{INVALID, Problem, of_store},
+};
+
+const FORM_BYTES_MAX: usize = 8192;
+
+type Form = PlainForm<FORM_BYTES_MAX>;
+
+/// `GET /cart`.
+pub(super) async fn show(State(shop): State<Arc<Shop>>, visitor: Visitor) -> Result<Response, Problem> {
+    cart_page(&shop, &visitor, None).await
+}
+
+/// `why`: why the cart is shown instead of what was asked for.
+async fn cart_page(shop: &Shop, visitor: &Visitor, why: Option<&str>) -> Result<Response, Problem> {
+    let cart = match visitor.cart_owner()? {
+        Some(owner) => shop.carts.cart(owner).await.map_err(of_store)?,
+        None => CartView::default(),
+    };
+    let (lang, title) = (visitor.lang, visitor.lang.say("Your cart", "购物车"));
+    let csrf = visitor.csrf();
+    let body = html! {
+        h1 { (title) }
+        @if let Some(why) = why { (notice(Mood::Bad, lang.say("Please look again", "请再确认一次"), &html! { p { (why) } })) }
+        @if cart.lines.is_empty() {
+            p { (lang.say("There is nothing in it yet.", "购物车还是空的。")) }
+            p class="actions" { a class="button" href="/" { (lang.say("Look around", "去逛逛")) } }
+        } @else {
+            ul class="cart" { @for line in &cart.lines { (cart_line(lang, line, csrf)) } }
+            @if let Some(goods) = cart.goods {
+                div class="card sum" {
+                    p { (lang.say("Together ", "合计 ")) strong { (price(lang, goods)) } }
+                    p class="soft" { (lang.say("Delivery is added at the checkout.", "运费在结算时计算。")) }
+                    @if cart.is_good() {
+                        a class="button wide" href="/cart/check-out" { (lang.say("Check out", "去结算")) }
+                    } @else {
+                        p { (lang.say("Change what cannot be had, then check out.", "请先调整无法购买的商品，再去结算。")) }
+                    }
+                }
+            }
+        }
+    };
+    page(shop, visitor, title, &body).await
+}
+
+/// What keeps a line from being bought, in words.
+fn trouble(lang: Lang, state: LineState) -> Option<String> {
+    match (state, lang) {
+        (LineState::Good, _) => None,
+        (LineState::Gone, _) => Some(lang.say("This is not sold any more.", "该商品已下架。").to_owned()),
+        (LineState::Only(0), _) => Some(lang.say("Sold out for now.", "暂时缺货。").to_owned()),
+        (LineState::Only(left), Lang::En) => Some(format!("Only {left} left.")),
+        (LineState::Only(left), Lang::Zh) => Some(format!("仅剩 {left} 件。")),
+    }
+}
+
+fn cart_line(lang: Lang, line: &CartLine, csrf: &str) -> Markup {
+    let name = text(lang, &line.name);
+    html! {
+        li class="card line" {
+            a class="frame" href={ "/p/" (line.product) } aria-hidden="true" tabindex="-1" {
+                @if let Some(of) = &line.picture { (picture(lang, of, false)) }
+            }
+            div {
+                p { a href={ "/p/" (line.product) } { (name) } @if !text(lang, &line.variant).is_empty() { br; span class="soft" { (text(lang, &line.variant)) } } }
+                p { (price(lang, line.price)) }
+                @if let Some(why) = trouble(lang, line.state) { p class="error" role="status" { (why) } }
+                div class="actions" {
+                    @if line.state != LineState::Gone {
+                        form class="quantity" method="post" action="/cart/lines" {
+                            input type="hidden" name=(TOKEN_FIELD) value=(csrf);
+                            input type="hidden" name="sku" value=(line.sku);
+                            label class="hidden" for={ "q-" (line.sku) } { (lang.say("How many: ", "数量：")) (name) }
+                            input id={ "q-" (line.sku) } name="quantity" type="number" min="1" max=(LINE_QUANTITY_MAX) required value=(line.quantity);
+                            button class="quiet" type="submit" { (lang.say("Change", "修改")) span class="hidden" { ": " (name) } }
+                        }
+                    }
+                    form method="post" action="/cart/lines" {
+                        input type="hidden" name=(TOKEN_FIELD) value=(csrf);
+                        input type="hidden" name="sku" value=(line.sku);
+                        input type="hidden" name="quantity" value="0";
+                        button class="quiet" type="submit" { (lang.say("Take out", "移除")) span class="hidden" { ": " (name) } }
+                    }
+                }
+            }
+        }
+    }
+}
+
+/// What a product's page has for a variant that is sold by the cart.
+pub(super) fn buy_box(visitor: &Visitor, sku: &Sku, free: Option<u64>) -> Markup {
+    let lang = visitor.lang;
+    let left = free.unwrap_or_default();
+    let id = format!("q-{sku}");
+    html! {
+        @match (left, lang) {
+            (0, _) => p { (lang.say("Sold out for now", "暂时缺货")) },
+            (1..=5, Lang::En) => p { "Only " (left) " left" },
+            (1..=5, Lang::Zh) => p { "仅剩 " (left) " 件" },
+            _ => p class="soft" { (lang.say("In stock", "有货")) },
+        }
+        @if left > 0 {
+            form class="quantity" method="post" action="/cart" {
+                input type="hidden" name=(TOKEN_FIELD) value=(visitor.csrf());
+                input type="hidden" name="sku" value=(sku);
+                label class="hidden" for=(id) { (lang.say("How many", "数量")) }
+                input id=(id) name="quantity" type="number" min="1" max=(LINE_QUANTITY_MAX) required value="1";
+                button type="submit" { (lang.say("Add to the cart", "加入购物车")) }
+            }
+        }
+    }
+}
+
+/// Whose cart a form changes, after it was checked that a page of this shop sent it. A visitor
+/// without one gets one.
+fn owner_of(
+    shop: &Shop,
+    visitor: &Visitor,
+    peer: Peer,
+    headers: &HeaderMap,
+    form: &Form,
+) -> Result<(CartOwner, Option<GuestCart>), Problem> {
+    if visitor.signed_in.is_some() {
+        return Ok((CartOwner::Account(session_of(visitor, form)?.account), None));
+    }
+    refuse_other_sites(headers)?;
+    match visitor.cart_owner()? {
+        Some(owner) => Ok((owner, None)),
+        None => {
+            let new = may_make_cart(shop, peer)?;
+            Ok((CartOwner::Guest(new.clone()), Some(new)))
+        }
+    }
+}
+
+fn sku_of(form: &Form) -> Result<Sku, Problem> {
+    form.field("sku").parse().map_err(|error| Problem::new(&INVALID, format!("sku: {error}")))
+}
+
+fn quantity_of(form: &Form) -> Result<u32, Problem> {
+    let wrong = || Problem::new(&INVALID, format!("quantity: want 1 to {LINE_QUANTITY_MAX}"));
+    form.field("quantity").parse().map_err(|_| wrong())
+}
+
+/// `POST /cart`: puts something into the cart, and shows it.
+pub(super) async fn add(
+    State(shop): State<Arc<Shop>>,
+    Extension(peer): Extension<Peer>,
+    visitor: Visitor,
+    headers: HeaderMap,
+    form: Form,
+) -> Result<Response, Problem> {
+    let (owner, new) = owner_of(&shop, &visitor, peer, &headers, &form)?;
+    change(&shop, &visitor, owner, new, sku_of(&form)?, Quantity::Add(quantity_of(&form)?)).await
+}
+
+/// `POST /cart/lines`: changes a line, or takes it out.
+pub(super) async fn set(
+    State(shop): State<Arc<Shop>>,
+    Extension(peer): Extension<Peer>,
+    visitor: Visitor,
+    headers: HeaderMap,
+    form: Form,
+) -> Result<Response, Problem> {
+    let (owner, new) = owner_of(&shop, &visitor, peer, &headers, &form)?;
+    change(&shop, &visitor, owner, new, sku_of(&form)?, Quantity::Set(quantity_of(&form)?)).await
+}
+
+async fn change(
+    shop: &Shop,
+    visitor: &Visitor,
+    owner: CartOwner,
+    new: Option<GuestCart>,
+    sku: Sku,
+    quantity: Quantity,
+) -> Result<Response, Problem> {
+    shop.carts.change(owner, sku, quantity).await.map_err(of_store)?;
+    let mut response = Redirect::to("/cart").into_response();
+    if let Some(new) = new {
+        give_cart(shop, &new, &mut response);
+    }
+    visitor.remember(&mut response);
+    Ok(response)
+}
+
+/// `GET /cart/check-out`.
+pub(super) async fn show_check_out(
+    State(shop): State<Arc<Shop>>,
+    visitor: Visitor,
+) -> Result<Response, Problem> {
+    let Some(shopper) = visitor.account() else { return visitor.to_log_in() };
+    let known = shop.accounts.addresses(shopper).await.map_err(of_store)?;
+    let address = known.into_iter().next().unwrap_or_default();
+    check_out_page(&shop, &visitor, &address, "", None).await
+}
+
+/// What the page offers: each way with what the whole costs by it.
+fn offers(shop: &Shop, cart: &CartView) -> Vec<(ShippingMethod, Quote)> {
+    let quote = |method: ShippingMethod| Some((method.clone(), shop.carts.quote(cart, &method.id)?));
+    shop.carts.shipping().into_iter().filter_map(quote).collect()
+}
+
+/// `wrong`: the address's field that is wrong.
+async fn check_out_page(
+    shop: &Shop,
+    visitor: &Visitor,
+    address: &Address,
+    shipping: &str,
+    wrong: Option<&str>,
+) -> Result<Response, Problem> {
+    let (Some(shopper), Some(owner)) = (visitor.account(), visitor.cart_owner()?) else {
+        return visitor.to_log_in();
+    };
+    let cart = shop.carts.cart(owner).await.map_err(of_store)?;
+    let offers = offers(shop, &cart);
+    if !cart.is_good() || offers.is_empty() {
+        return Ok(Redirect::to("/cart").into_response());
+    }
+    let key = shop.carts.new_key(shopper).map_err(of_store)?;
+    let (lang, title) = (visitor.lang, visitor.lang.say("Checkout", "结算"));
+    let chosen = offers.iter().position(|(method, _)| method.id == shipping).unwrap_or(0);
+    let body = html! {
+        p class="crumbs" { a href="/cart" { (lang.say("Your cart", "购物车")) } }
+        h1 { (title) }
+        form class="two" method="post" action="/cart/check-out" {
+            input type="hidden" name=(TOKEN_FIELD) value=(visitor.csrf());
+            input type="hidden" name="key" value=(key);
+            div {
+                fieldset class="card" {
+                    legend { (lang.say("Where it goes", "收货地址")) }
+                    (address_fields(lang, address, wrong))
+                }
+                fieldset class="card" {
+                    legend { (lang.say("How it goes", "配送方式")) }
+                    @for (at, (method, quote)) in offers.iter().enumerate() {
+                        label class="choice" {
+                            input type="radio" name="shipping" value=(method.id) required checked[at == chosen];
+                            span { (lang.say(&method.name, &method.name_zh)) }
+                            span class="price" { @if quote.shipping.amount_minor == 0 { (lang.say("Free", "免运费")) } @else { (money(quote.shipping, lang)) } }
+                        }
+                        input type="hidden" name={ "total-" (method.id) } value=(quote.total.amount_minor);
+                    }
+                }
+            }
+            div class="card sum" {
+                h2 { (lang.say("Your order", "订单明细")) }
+                (order_lines(lang, &cart))
+                @for (method, quote) in &offers { (totals(lang, method, quote, offers.len() > 1)) }
+                button class="wide" type="submit" { (lang.say("Order and pay", "提交订单并付款")) }
+                p class="soft" { (lang.say("You have 30 minutes to pay. Until then it is kept for you.", "提交后请在 30 分钟内付款，商品将为您保留。")) }
+            }
+        }
+    };
+    page(shop, visitor, title, &body).await
+}
+
+fn order_lines(lang: Lang, cart: &CartView) -> Markup {
+    html! {
+        table {
+            tbody { @for line in &cart.lines {
+                @let sum = Money { amount_minor: line.price.amount_minor.saturating_mul(line.quantity.into()), currency: line.price.currency };
+                tr { td { (text(lang, &line.name)) @if line.quantity > 1 { " × " (line.quantity) } } td class="number" { (price(lang, sum)) } }
+            } }
+        }
+    }
+}
+
+fn totals(lang: Lang, method: &ShippingMethod, quote: &Quote, is_named: bool) -> Markup {
+    html! {
+        p class="total" {
+            span { @if is_named { (lang.say(&method.name, &method.name_zh)) " · " } (lang.say("Total", "应付")) }
+            strong { (price(lang, quote.total)) }
+        }
+        @if quote.tax.amount_minor > 0 {
+            p class="soft" {
+                @if quote.tax_is_included { (lang.say("With tax of ", "含税 ")) } @else { (lang.say("Tax on top: ", "另加税 ")) }
+                (money(quote.tax, lang))
+            }
+        }
+    }
+}
+
+/// `POST /cart/check-out`.
+pub(super) async fn check_out(
+    State(shop): State<Arc<Shop>>,
+    visitor: Visitor,
+    form: Form,
+) -> Result<Response, Problem> {
+    let shopper = session_of(&visitor, &form)?.account;
+    let shipping = form.field("shipping");
+    let wrong =
+        |what: &str| Problem::new(&INVALID, format!("{what}: load the page again, and send its form"));
+    let key: OrderId = form.field("key").parse().map_err(|_| wrong("key"))?;
+    let total_minor = form.field(&format!("total-{shipping}")).parse().map_err(|_| wrong("total"))?;
+    let typed = address_of(&form);
+    let address = match typed.clone().checked() {
+        Ok(address) => address,
+        Err((field, _)) => {
+            let mut shown = check_out_page(&shop, &visitor, &typed, shipping, Some(field)).await?;
+            *shown.status_mut() = StatusCode::UNPROCESSABLE_ENTITY;
+            return Ok(shown);
+        }
+    };
+    let wanted =
+        CheckOut { shopper, key, address: address.clone(), shipping: shipping.to_owned(), total_minor };
+    match shop.carts.check_out(wanted).await {
+        Ok(order) => {
+            addresses::remember(&shop, shopper, address).await;
+            Ok(Redirect::to(&format!("/orders/{}", order.id)).into_response())
+        }
+        Err(StoreError::Conflict(why)) => {
+            let words = conflict_words(visitor.lang, &why);
+            let mut shown = cart_page(&shop, &visitor, Some(words)).await?;
+            *shown.status_mut() = StatusCode::CONFLICT;
+            Ok(shown)
+        }
+        Err(error) => Err(of_store(error)),
+    }
+}
+
+/// Why a cart did not become an order, for its shopper.
+fn conflict_words(lang: Lang, why: &str) -> &'static str {
+    match why.split(':').next() {
+        Some("total") => lang.say(
+            "A price has changed since you looked. Nothing was ordered.",
+            "价格有变动，订单尚未提交，请确认新价格。",
+        ),
+        Some("stock") => lang.say(
+            "Somebody was faster: there is too little left. Nothing was ordered.",
+            "库存不足，订单尚未提交，请调整数量。",
+        ),
+        Some("orders") => lang.say(
+            "You have several orders that wait for payment. Pay them, or give them up, and try again.",
+            "您有多笔订单待付款，请先付款或取消后再试。",
+        ),
+        _ => lang.say(
+            "The cart has changed since you looked. Nothing was ordered.",
+            "购物车已有变动，订单尚未提交，请再确认一次。",
+        ),
+    }
+}
