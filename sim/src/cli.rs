@@ -7,8 +7,8 @@ use crate::world;
 use std::process::ExitCode;
 use std::time::Instant;
 
-const USAGE: &str =
-    "usage: sim --seeds N [--from S] [--commands M] [--jobs J]\n       sim --seed S [--commands M] [--trace]";
+const USAGE: &str = "usage: sim --seeds N [--from S] [--commands M] [--jobs J] [--coverage]
+       sim --seed S [--commands M] [--trace]";
 
 /// Seeds between two lines of progress.
 const PROGRESS_EVERY: u64 = 500;
@@ -17,12 +17,13 @@ struct Args {
     plan: Plan,
     seed: Option<u64>,
     trace: bool,
+    coverage: bool,
 }
 
 fn parse(mut args: impl Iterator<Item = String>) -> Result<Args, String> {
     let jobs = std::thread::available_parallelism().map_or(1, usize::from);
     let mut plan = Plan { from: 1, seeds: 0, commands: COMMANDS, jobs };
-    let (mut seed, mut trace) = (None, false);
+    let (mut seed, mut trace, mut coverage) = (None, false, false);
     while let Some(flag) = args.next() {
         let mut number = || {
             let text = args.next().ok_or(format!("{flag}: no value"))?;
@@ -35,10 +36,15 @@ fn parse(mut args: impl Iterator<Item = String>) -> Result<Args, String> {
             "--jobs" => plan.jobs = number()? as usize,
             "--seed" => seed = Some(number()?),
             "--trace" => trace = true,
+            "--coverage" => coverage = true,
             _ => return Err(format!("{flag}: unknown\n{USAGE}")),
         }
     }
-    if seed.is_none() && plan.seeds == 0 { Err(USAGE.to_owned()) } else { Ok(Args { plan, seed, trace }) }
+    if seed.is_none() && plan.seeds == 0 {
+        Err(USAGE.to_owned())
+    } else {
+        Ok(Args { plan, seed, trace, coverage })
+    }
 }
 
 fn one<S: System>(seed: u64, commands: u64, trace: bool) -> bool {
@@ -57,7 +63,7 @@ fn one<S: System>(seed: u64, commands: u64, trace: bool) -> bool {
     outcome.failure.is_none()
 }
 
-fn many<S: System>(plan: Plan) -> bool {
+fn many<S: System>(plan: Plan, coverage: bool) -> bool {
     let started = Instant::now();
     let rate = |passed: u64| passed as f64 / started.elapsed().as_secs_f64().max(1e-9);
     let summary = runner::run::<S>(plan, &|passed| {
@@ -77,8 +83,15 @@ fn many<S: System>(plan: Plan) -> bool {
         summary.entries,
         rate(summary.passed)
     );
+    for (bound, seeds) in summary.bounds.iter().filter(|_| coverage) {
+        println!("{seeds:6} seeds: {bound}");
+    }
     println!("{} passed, {} failed", summary.passed, u64::from(summary.failed.is_some()));
-    summary.failed.is_none()
+    let misses_one = summary.bounds.values().any(|seeds| *seeds == 0);
+    if coverage && misses_one {
+        println!("a bound was reached by no seed");
+    }
+    summary.failed.is_none() && !(coverage && misses_one)
 }
 
 /// The whole program.
@@ -92,7 +105,7 @@ pub fn main<S: System>() -> ExitCode {
     };
     let passed = match args.seed {
         Some(seed) => one::<S>(seed, args.plan.commands, args.trace),
-        None => many::<S>(args.plan),
+        None => many::<S>(args.plan, args.coverage),
     };
     if passed { ExitCode::SUCCESS } else { ExitCode::FAILURE }
 }

@@ -1,8 +1,8 @@
-//! Plants bugs one at a time and shows that the simulator catches each.
+//! Plants bugs one at a time and shows that the simulator, or the model checker of schedules,
+//! catches each.
 //!
 //! A checker that passes everything looks like a program without bugs. So the checker is checked:
-//! every patch breaks one promise in the production code, and a run of the simulator must fail for
-//! it.
+//! every patch breaks one promise in the production code, and a run must fail for it.
 #![expect(clippy::print_stdout, reason = "printing is what such a program is for")]
 
 use std::ffi::OsStr;
@@ -14,19 +14,30 @@ use std::{env, fs, io};
 /// A bug that is not caught within this many seeds counts as missed.
 const SEEDS: u64 = 500;
 
+/// What must fail for a bug.
+#[derive(Debug, Clone, Copy)]
+pub enum Checked {
+    /// A program of the package, which runs seeds.
+    Seeds(&'static str),
+    /// Tests of the package: the binary, and a part of their names.
+    Tests(&'static str, &'static str),
+}
+
 /// The planted bugs of one system.
 #[derive(Debug, Clone, Copy)]
 pub struct Planted {
-    /// The package that runs the system in the simulator, its folder, and its program.
+    /// The package that checks the system, and its folder.
     pub package: &'static str,
     pub folder: &'static str,
-    pub program: &'static str,
+    pub checked: Checked,
     /// The folder of the patches.
     pub patches: &'static str,
     /// Many times the duration of a run without a bug.
     pub run_seconds_max: u32,
     /// The members of the workspace from which the program is built.
     pub members: &'static [&'static str],
+    /// Other folders with what these read.
+    pub others: &'static [&'static str],
 }
 
 /// The result for one planted bug.
@@ -131,10 +142,23 @@ fn apply(src: &Path, patch: &Path, reverse: bool) -> io::Result<Output> {
 
 fn build_and_run(planted: &Planted, place: &Path) -> io::Result<Fate> {
     let target = place.join("target");
+    let (package, target_of) = (
+        planted.package,
+        match planted.checked {
+            Checked::Seeds(program) => ["--bin", program],
+            Checked::Tests(binary, _) => ["--test", binary],
+        },
+    );
+    let verb: &[&str] = match planted.checked {
+        Checked::Seeds(_) => &["build"],
+        Checked::Tests(..) => &["test", "--no-run"],
+    };
     let build = Command::new(env::var_os("CARGO").unwrap_or_else(|| "cargo".into()))
         .current_dir(place.join("src"))
-        .args(["build", "--release", "--package", planted.package, "--bin", planted.program, "--target-dir"])
+        .args(verb)
+        .args(["--release", "--package", package, "--target-dir"])
         .arg(&target)
+        .args(target_of)
         // Built many times and run for seconds each: build time is what counts.
         .env("CARGO_PROFILE_RELEASE_LTO", "off")
         .env("CARGO_PROFILE_RELEASE_DEBUG", "0")
@@ -147,12 +171,23 @@ fn build_and_run(planted: &Planted, place: &Path) -> io::Result<Fate> {
         let first = errors.lines().find(|line| line.starts_with("error")).unwrap_or("does not build");
         return Ok(Fate::Unusable(first.to_owned()));
     }
-    let run = Command::new("timeout")
-        .arg(planted.run_seconds_max.to_string())
-        .arg(target.join("release").join(planted.program))
-        .args(["--seeds", &SEEDS.to_string()])
-        .args(env::args().skip(2))
-        .output()?;
+    let complained = String::from_utf8_lossy(&build.stderr);
+    let mut run = Command::new("timeout");
+    run.arg(planted.run_seconds_max.to_string());
+    match planted.checked {
+        Checked::Seeds(program) => {
+            run.arg(target.join("release").join(program)).args(["--seeds", &SEEDS.to_string()]);
+        }
+        // Cargo names the binary, whose name has a hash.
+        Checked::Tests(_, tests) => {
+            let named = complained.lines().filter_map(|line| line.split_once("Executable ")).next_back();
+            let path = named.and_then(|(_, rest)| rest.split_once('(')?.1.strip_suffix(')'));
+            run.arg(place.join("src").join(path.unwrap_or_default())).arg(tests);
+            // Where cargo would run it.
+            run.current_dir(place.join("src").join(planted.folder));
+        }
+    }
+    let run = run.args(env::args().skip(2)).output()?;
     if run.status.success() {
         return Ok(Fate::Survived);
     }
@@ -170,7 +205,10 @@ fn build_and_run(planted: &Planted, place: &Path) -> io::Result<Fate> {
     });
     let how = said.lines().find_map(|line| line.trim_start().strip_prefix("FAILED: "));
     let panicked = complained.lines().find(|line| line.contains("panicked"));
-    let how = how.or(panicked).unwrap_or("died without a word").chars().take(150).collect();
+    // A test says in the next line why it has.
+    let mut lines = said.lines().chain(complained.lines()).skip_while(|line| !line.contains("panicked at"));
+    let test_said = lines.nth(1).filter(|_| matches!(planted.checked, Checked::Tests(..)));
+    let how = how.or(test_said).or(panicked).unwrap_or("died without a word").chars().take(150).collect();
     Ok(Fate::Caught { seed, how })
 }
 
@@ -182,7 +220,7 @@ fn last_line(bytes: &[u8]) -> String {
 /// differs.
 fn copy_workspace(planted: &Planted, root: &Path, to: &Path) -> io::Result<()> {
     // The members of `sim` are in its folder.
-    for part in planted.members.iter().filter(|member| !member.starts_with("sim/")) {
+    for part in planted.members.iter().chain(planted.others).filter(|member| !member.starts_with("sim/")) {
         copy_tree(&root.join(part), &to.join(part))?;
     }
     let manifest = fs::read_to_string(root.join("Cargo.toml"))?;

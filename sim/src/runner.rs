@@ -2,6 +2,7 @@
 
 use crate::system::System;
 use crate::world::{self, Outcome};
+use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Mutex, PoisonError};
 use std::thread;
@@ -22,6 +23,8 @@ pub struct Summary {
     pub commands: u64,
     pub crashes: u64,
     pub entries: u64,
+    /// The system's bounds, and how many seeds have reached each.
+    pub bounds: BTreeMap<&'static str, u64>,
     /// The failing seed and how it ended; the smallest of those that failed before the run stopped.
     pub failed: Option<(u64, Outcome)>,
 }
@@ -55,6 +58,9 @@ pub fn run<S: System>(plan: Plan, progress: &(dyn Fn(u64) + Sync)) -> Summary {
             summary.commands += outcome.commands;
             summary.crashes += outcome.crashes;
             summary.entries += outcome.entries;
+            for (bound, is_reached) in &outcome.bounds {
+                *summary.bounds.entry(bound).or_default() += u64::from(*is_reached);
+            }
             if outcome.failure.is_some() {
                 stop.store(true, Ordering::Relaxed);
                 if summary.failed.as_ref().is_none_or(|(other, _)| seed < *other) {

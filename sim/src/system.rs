@@ -33,6 +33,8 @@ pub struct Habits {
     /// By how much the clock is ahead at the start, until a later command; 0 leaves that to the
     /// nemesis.
     pub ahead_at_start_ms: u64,
+    /// Commands of crowds count among those after which the run ends.
+    pub counts_crowds: bool,
 }
 
 /// A step of the worker, as it looks from outside.
@@ -134,6 +136,11 @@ pub trait System: Sized {
     /// has been through, for one.
     fn of_the_log(reply: Reply<Self>) -> Reply<Self> {
         reply
+    }
+
+    /// The bounds that seeds are to reach, and whether this run has reached each.
+    fn bounds(&self) -> Vec<(&'static str, bool)> {
+        Vec::new()
     }
 
     /// Whether a client treats this as no answer, and retries.

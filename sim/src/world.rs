@@ -43,6 +43,8 @@ pub struct Outcome {
     /// How long it took in the run's own time.
     pub time_ms: u64,
     pub failure: Option<Violation>,
+    /// The system's bounds, and whether the run has reached each.
+    pub bounds: Vec<(&'static str, bool)>,
     /// The last lines of the trace, or all if a trace was requested.
     pub story: Vec<String>,
 }
@@ -103,6 +105,7 @@ pub fn run<S: System>(seed: u64, commands: u64, trace: bool) -> Outcome {
         entries: world.system.at(),
         time_ms: world.network.time_ms,
         failure,
+        bounds: world.system.bounds(),
         story: world.story.into_lines(),
     }
 }
@@ -173,6 +176,7 @@ impl<S: System> World<S> {
         let mut batch = self.network.take(most);
         let now = self.now();
         let crowd = self.system.crowd(&mut self.prng, now);
+        let uncounted = if self.habits.counts_crowds { 0 } else { crowd.len() as u64 };
         batch.extend(crowd.into_iter().map(|command| (self.network.ticket(&command), command)));
         // What a worker has decided and could not take back must not be shown.
         let server = self.server.as_ref().filter(|server| !server.worker.is_stale());
@@ -181,7 +185,10 @@ impl<S: System> World<S> {
             let at = self.prng.below(batch.len() as u64 + 1) as usize;
             batch.insert(at, (self.network.ticket(&command), command));
         }
-        self.steps(batch)
+        let before = self.commands;
+        self.steps(batch)?;
+        self.commands -= uncounted.min(self.commands - before);
+        Ok(())
     }
 
     fn pass_time(&mut self) {

@@ -27,11 +27,12 @@ pub(crate) fn build_sims() -> Result<(), Failure> {
     cargo(&[&["build", "--release", "--locked"], &packages[..]].concat())
 }
 
-/// Every planted bug must be caught, of the sale and of the message service.
+/// Every planted bug must be caught, of the sale, of its threads, and of the message service.
 pub(crate) fn mutants() -> Result<(), Failure> {
     let run =
         |package, program| cargo(&["run", "--release", "--locked", "--package", package, "--bin", program]);
     run(SALE.0, "mutants")?;
+    run(SALE.0, "mutants-schedules")?;
     run(NOTIFY.0, "mutants-notify")
 }
 

@@ -128,7 +128,9 @@ fn ci(steps: &mut Steps) -> Result<(), Failure> {
 fn all_tests(steps: &mut Steps) -> Result<(), Failure> {
     steps.cargo_test(&["--workspace", "--locked", "--no-fail-fast"])?;
     steps.step("build the simulator", chaos::build_sims)?;
-    steps.step(&format!("{SIM_SEEDS} seeds of the simulator"), || chaos::sim(&["--seeds", SIM_SEEDS]))?;
+    steps.step(&format!("{SIM_SEEDS} seeds of the simulator"), || {
+        chaos::sim(&["--seeds", SIM_SEEDS, "--coverage"])
+    })?;
     let notify = format!("{NOTIFY_SEEDS} seeds of the message service");
     steps.step(&notify, || chaos::sim(&["notify", "--seeds", NOTIFY_SEEDS]))
 }

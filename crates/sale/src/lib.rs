@@ -10,6 +10,8 @@ pub mod membership_filter;
 #[cfg(test)]
 mod membership_filter_tests;
 mod queue;
+#[cfg(test)]
+mod queue_tests;
 pub mod service;
 mod sync;
 pub mod timeline;

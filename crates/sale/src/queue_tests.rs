@@ -1,9 +1,14 @@
 //! What the queue and the line before it promise, with a clock of the test's own.
 
-use super::*;
-use contracts::{Basket, Refusal, SealedShopper};
+use crate::membership_filter::MembershipFilter;
+use crate::queue::{InFlight, Job, LINE_OF_SHOPPER_MAX, Limits, Moment, Queue, Said, WAITERS_MAX, Waiter};
+use contracts::{
+    Answer, Attempt, AttemptId, Basket, LinePlace, Refusal, SealedShopper, ShopperKey, Told, Unavailable,
+};
+use std::collections::VecDeque;
+use std::time::Duration;
 use tokio::sync::oneshot;
-use units::Sequence;
+use units::{Sequence, TimeMs};
 
 /// A patience with which no caller is told to come back.
 const PATIENT: u64 = u64::MAX;
@@ -126,7 +131,7 @@ fn attempts_beyond_the_queue_wait_in_line_and_are_decided_in_the_order_of_accept
     assert_eq!(rig.asked(0), Some(Told::Answer(SOLD_OUT)), "it was told a place, above");
     assert_eq!((rig.step(), rig.step(), rig.step()), (vec![2, 3], vec![4, 5], vec![6, 7]));
     assert_eq!((rig.queue.len(), rig.queue.line_len()), (0, 0));
-    assert!(rig.queue.in_line.is_empty() && rig.queue.in_flight.is_empty());
+    assert_eq!(rig.queue.remembered()[..2], [0, 0]);
     assert!(!rig.known.may_have(attempt(3, 3).shopper), "all are decided");
     drop(waiting);
     let _at_once = rig.put(8).unwrap();
@@ -225,10 +230,7 @@ fn a_shopper_with_too_long_a_wait_is_told_at_once_and_retries_leave_no_state() {
     for _ in 0..1000 {
         assert_eq!(rig.put_with(third, 2000).unwrap_err(), in_line(3, 3000));
     }
-    let waiters = |rig: &Rig, of: Attempt| {
-        let flight = &rig.queue.in_flight[&of.id];
-        usize::from(flight.first.is_some()) + flight.others.len()
-    };
+    let waiters = |rig: &Rig, of: Attempt| rig.queue.waiters(of.id);
     assert_eq!((waiters(&rig, third), waiters(&rig, attempt(2, 2))), (0, 1));
     assert!(rig.known.may_have(third.shopper), "it is not decided");
     let other = Attempt { basket: Basket::single(0, 2), ..third };
@@ -297,7 +299,7 @@ fn a_pause_puts_attempts_that_just_left_the_line_back() {
     assert_eq!((3..10).map(|n| rig.position(n)).collect::<Vec<_>>(), (0..7).map(Some).collect::<Vec<_>>());
     rig.is_paused = false;
     assert_eq!((rig.step(), rig.step(), rig.step()), (vec![3, 4, 5], vec![6, 7, 8], vec![9]));
-    assert!(rig.queue.in_line.is_empty());
+    assert_eq!(rig.queue.remembered()[0], 0);
     // Attempts that were never in line are told that the sale is paused, without waiting for a
     // turn.
     rig.is_paused = true;
@@ -349,7 +351,7 @@ fn a_shopper_who_was_told_a_place_gets_the_refusal_when_asking() {
     }
     let kept: Vec<u32> = (0..9).filter(|n| rig.asked(*n).is_some()).collect();
     assert_eq!(kept, [6, 7, 8]);
-    assert_eq!(rig.queue.refused.len(), 3);
+    assert_eq!(rig.queue.remembered()[2], 3);
 }
 
 #[test]
@@ -435,7 +437,7 @@ fn one_shopper_does_not_fill_the_line() {
     assert_eq!(too_many, Err(Unavailable::TooManyInLine { wait_ms: None }));
     assert!(rig.put_with(attempt(5, 7), PATIENT).is_ok(), "one that is there already");
     assert!(rig.put(18).is_ok(), "another shopper");
-    assert_eq!(rig.queue.in_line.len(), 2, "a number for each shopper, and no more");
+    assert_eq!(rig.queue.remembered()[0], 2, "a number for each shopper, and no more");
     assert_eq!((rig.step(), rig.step()), (vec![0], vec![1]));
     assert!(rig.put_with(attempt(17, 7), PATIENT).is_ok());
 }

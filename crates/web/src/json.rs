@@ -1,6 +1,7 @@
 //! JSON bodies of requests and of answers.
 
 pub mod in_words;
+mod objects;
 
 use crate::{
     body::{read, want_media_type},

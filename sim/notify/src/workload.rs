@@ -79,6 +79,7 @@ impl Workload {
             time_jumps: prng.percent(50),
             pause_ms_max: if is_slow { LONG_PAUSE_MS } else { PAUSE_MS },
             ahead_at_start_ms: 0,
+            counts_crowds: true,
         };
         let manners = Manners {
             operators: *prng.pick(&[3, 8, 20]),

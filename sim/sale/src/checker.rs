@@ -6,16 +6,20 @@
 mod operators;
 mod replies;
 
+use crate::bounds::REFUSAL_KINDS_MAX;
 use crate::model::{Model, Standing};
 use crate::names::{brief, name};
-use contracts::{Answer, AttemptId, Found, GateRefusal, HoldState, Operation, SaleState, SaleView};
+use crate::reached::Reached;
+use contracts::{
+    Answer, AttemptId, Found, GateRefusal, HoldState, Line, Operation, Refusal, SaleState, SaleView,
+};
 use engines::log::LogRead;
 use operators::Ledger;
 use sale::core::{Entry, Record, RefusalKind};
 use sale::{Command, Reply};
 use sim::journal::Journal;
 use sim::{Check, Violation, ensure};
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use units::TimeMs;
 
 /// By how much the log may be ahead of the clock in a sale that goes on by itself.
@@ -30,6 +34,8 @@ struct Pending {
     kind: RefusalKind,
     as_of: u64,
     said_at: TimeMs,
+    /// What was sold out, if that was the reason and nothing else was asked for.
+    line: Option<Line>,
 }
 
 /// A step of the worker, as it looks from outside.
@@ -57,6 +63,7 @@ pub(crate) struct Checker {
     said: BTreeMap<AttemptId, usize>,
     /// Entries of a command that takes several steps are accounted for when it is answered.
     ledger: Ledger,
+    pub(crate) reached: Reached,
     /// The entries of the last step, for the trace.
     briefs: Vec<String>,
 }
@@ -148,6 +155,7 @@ impl Checker {
             self.journals_refusals(entry)?;
             ledger.logged(&entry.record)?;
             self.model.apply(entry)?;
+            self.reached.logged(&entry.record, &self.model);
         }
         if let Some((command, reply)) = order.next() {
             let what =
@@ -156,6 +164,7 @@ impl Checker {
         }
         gate_refusals(step, &logged)?;
         for (command, reply) in step.commands.iter().zip(step.replies) {
+            self.reached.said(command, reply, &self.model);
             // While not even the log can be read, nobody is answered.
             if step.in_shortage && matches!(reply, Reply::Unavailable(_)) {
                 continue;
@@ -194,6 +203,9 @@ impl Checker {
         if let (Command::Operate { operation, .. }, Reply::Done(answer)) = (command, reply) {
             return Ok(ledger.settles(&self.model, step.now, operation, answer));
         }
+        if let (Command::Waiting(query), Reply::Waiting(page)) = (command, reply) {
+            return Ok(self.model.page(query) == *page);
+        }
         if as_of(reply).is_some_and(|at| at > self.model.last) {
             return Ok(false);
         }
@@ -224,10 +236,15 @@ impl Checker {
     }
 
     fn note_refusals(&mut self, step: &Step<'_>) {
-        for reply in step.replies {
-            let Reply::Answer(Answer::Refused { refusal, as_of }) = reply else { continue };
+        for asked in step.commands.iter().zip(step.replies) {
+            let (Command::Attempt(attempt), Reply::Answer(Answer::Refused { refusal, as_of })) = asked else {
+                continue;
+            };
             if !step.in_shortage {
-                self.pending.push(Pending { kind: (*refusal).into(), as_of: as_of.0, said_at: step.now });
+                let is_one = *refusal == Refusal::SoldOut && attempt.basket.len() == 1;
+                let line = is_one.then(|| attempt.basket[0]);
+                let (kind, as_of, said_at) = ((*refusal).into(), as_of.0, step.now);
+                self.pending.push(Pending { kind, as_of, said_at, line });
             }
         }
     }
@@ -245,6 +262,13 @@ impl Checker {
                     let said = now.iter().filter(|p| p.kind == kind).count() as u64;
                     ensure(logged == said, "refusals", || {
                         format!("entry {seq}: {logged} {}, and {said} were said", kind.as_str())
+                    })?;
+                }
+                for entry in entries.iter().filter(|e| e.kind == RefusalKind::SoldOut) {
+                    let line = Line { item: entry.item, quantity: entry.quantity };
+                    let said = now.iter().filter(|p| p.line == Some(line)).count() as u64;
+                    ensure(said <= entry.count, "refusals", || {
+                        format!("entry {seq}: {} of {line:?} sold out, and {said} were said", entry.count)
                     })?;
                 }
                 Ok(())
@@ -320,6 +344,11 @@ impl Checker {
         ensure(turned || due.is_none_or(|due| due > step.now), "rounds", || "a round did not turn".into())?;
         let wakes = due.is_none_or(|due| step.next_wakeup.is_some_and(|at| at <= due));
         ensure(wakes, "rounds", || "the worker sleeps past a round's time".into())?;
+        // Each kind is found among all, so they are not many.
+        let lines: BTreeSet<_> = self.pending.iter().filter_map(|p| p.line).collect();
+        ensure(lines.len() < REFUSAL_KINDS_MAX, "refusals", || {
+            format!("{} different refusals are not journalled yet", lines.len())
+        })?;
         // By the first that was sent: the clock may have been set back since.
         let late = self.pending.first().filter(|p| step.now.since(p.said_at).0 >= REFUSALS_LATE_MS);
         ensure(late.is_none(), "refusals", || format!("{late:?} is not journalled yet"))

@@ -5,13 +5,15 @@
 
 mod fold;
 
+use crate::bounds::WAITING_PAGE_MAX;
 use crate::names::name;
 use contracts::{
-    Attempt, AttemptId, Basket, CommandKey, Eligibility, Line, OperationDone, SaleSpec, ShopperKey, Waitlist,
+    Attempt, AttemptId, Basket, CommandKey, Eligibility, Line, OperationDone, SaleSpec, ShopperKey,
+    WaitingPlace, WaitingQuery, Waitlist,
 };
 use sim::{Check, Violation};
-use std::collections::{BTreeMap, BTreeSet};
-use units::TimeMs;
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use units::{Sequence, TimeMs};
 
 /// The state of a kept attempt.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -108,8 +110,11 @@ pub(crate) struct Model {
     /// The entries after which there was another deny list, and whether it had any shopper.
     deny_lists: Vec<(u64, bool)>,
     journalled: u64,
-    /// Keys of commands that were carried out.
+    /// Keys of commands that were carried out, the newest of them, and in their order.
     pub(crate) commands: BTreeMap<[u8; 16], (CommandKey, OperationDone)>,
+    pub(crate) command_order: VecDeque<CommandKey>,
+    /// The last one that was forgotten.
+    pub(crate) forgotten_key: Option<CommandKey>,
     /// The last entry journalled refusals while something was due.
     owes_timers: bool,
     pub(crate) waitlist_ended: bool,
@@ -168,7 +173,7 @@ impl Model {
     }
 
     /// Units that count for the shopper, of everything or of one item in one round.
-    fn has(&self, shopper: ShopperKey, but: Option<AttemptId>, of: Option<(u16, u16)>) -> u32 {
+    pub(crate) fn has(&self, shopper: ShopperKey, but: Option<AttemptId>, of: Option<(u16, u16)>) -> u32 {
         let mine = self.kept.iter().filter(|k| k.attempt.shopper == shopper && Some(k.attempt.id) != but);
         let mut sum = 0;
         for kept in mine.filter(|k| k.standing().counts()) {
@@ -222,6 +227,32 @@ impl Model {
         let units = &self.items[usize::from(line.item)];
         i64::from(line.quantity) <= units.initial + units.adjusted
             && (units.waiting.len() as i64) < self.places(line.item)
+    }
+
+    /// The entry since which the open round has been offering the item, and neither a unit nor a
+    /// place was left.
+    pub(crate) fn sold_out_since(&self, item: u16) -> Option<u64> {
+        let units = self.items.get(usize::from(item))?;
+        let (open_since, is_open) = self.opened_and_shut.last()?;
+        let (none_since, is_none) = units.none_left.last()?;
+        let empty = units.history.iter().rev().take_while(|(_, free)| *free == 0).last()?;
+        (*is_open && *is_none).then(|| *open_since.max(none_since).max(&empty.0))
+    }
+
+    /// A page of those who wait, in the order in which they got their places.
+    pub(crate) fn page(&self, query: &WaitingQuery) -> Vec<WaitingPlace> {
+        let wanted = |(at, _): &(usize, &Units)| query.item.is_none_or(|item| usize::from(item) == *at);
+        let lists = self.items.iter().enumerate().filter(wanted);
+        let mut waiting: Vec<usize> = lists.flat_map(|(_, units)| units.waiting.iter().copied()).collect();
+        waiting.sort_unstable();
+        let place = |at: &usize| {
+            let Kept { attempt, position, history, .. } = &self.kept[*at];
+            let &Attempt { id, shopper, sealed, basket, .. } = attempt;
+            let (position, as_of) = (*position, Sequence(history[0].0));
+            WaitingPlace { attempt: id, shopper, sealed, basket, position, as_of }
+        };
+        let places = waiting.iter().map(place).filter(|place| place.as_of > query.after);
+        places.take(query.max.min(WAITING_PAGE_MAX)).collect()
     }
 
     /// The first in line for an item that asks for no more than is free.

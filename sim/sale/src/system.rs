@@ -60,7 +60,7 @@ impl System for Sale {
     }
 
     fn crowd(&mut self, prng: &mut Prng, now: TimeMs) -> Vec<Command> {
-        self.work.crowd(prng, &self.checker.model, now)
+        self.work.together(prng, &self.checker.model, now)
     }
 
     fn hear(&mut self, prng: &mut Prng, command: &Command, reply: &Reply, later: &mut Later) -> Check {
@@ -121,7 +121,8 @@ impl System for Sale {
             let look = chunk.iter().map(|a| Command::Lookup { attempt: a.id, shopper: a.shopper });
             again.chain(look).collect()
         };
-        self.work.attempts.chunks(FINAL_BATCH).map(batch).collect()
+        let asked = self.work.attempts.chunks(FINAL_BATCH).map(batch);
+        asked.chain([self.work.pages(&self.checker.model)]).collect()
     }
 
     fn end(&mut self, core: &Core, log: &dyn Log) -> Check {
@@ -129,6 +130,19 @@ impl System for Sale {
         let model = &self.checker.model;
         self.shoppers.agree(|id| model.find(id).map(|kept| (kept.position, kept.pay_by, kept.granted)))?;
         self.audit(core, log)
+    }
+
+    /// A sale of many units prepares memory for its attempts, a piece in each step.
+    fn unseen_steps(&self) -> u32 {
+        const PIECES_MAX: u32 = 2_000_000 / 16_384 + 1;
+        let is_large = |spec: &contracts::SaleSpec| {
+            spec.rounds.iter().flat_map(|round| &round.items).map(|offer| offer.stock).sum::<u64>() > 10_000
+        };
+        if self.checker.model.spec.as_ref().is_some_and(is_large) { PIECES_MAX } else { 0 }
+    }
+
+    fn bounds(&self) -> Vec<(&'static str, bool)> {
+        self.checker.reached.table()
     }
 
     fn is_no_answer(reply: &Reply) -> bool {

@@ -2,18 +2,20 @@
 //! units, few shoppers and many keys, so that sell-outs, limits, waitlists and releases happen all
 //! the time.
 
+use crate::bounds::{COMMAND_KEYS_MAX, Extreme, WAITING_PAGE_MAX};
 use crate::model::Model;
 use crate::names::{attempt_id, shopper_key};
 use contracts::{
-    Actor, Attempt, AttemptId, Basket, CommandKey, Eligibility, ItemSpec, LIST_CHUNK_MAX, LatePayment, Line,
-    ListKind, Operation, REASON_BYTES_MAX, RoundItemLimit, RoundItemSpec, RoundSpec, STOCK_MAX, SaleSpec,
-    SealedShopper, ShopperKey, VOID_BATCH_MAX, VoidTarget, Waitlist,
+    Actor, Attempt, AttemptId, Basket, CommandKey, Eligibility, GateRefusal, ItemSpec, LINES_MAX,
+    LIST_CHUNK_MAX, LatePayment, Line, ListKind, Operation, QUANTITY_MAX, REASON_BYTES_MAX, RoundItemLimit,
+    RoundItemSpec, RoundSpec, STOCK_MAX, SaleSpec, SealedShopper, ShopperKey, SoldOutRange, VOID_BATCH_MAX,
+    VoidTarget, WaitingQuery, Waitlist,
 };
 use sale::Command;
 use sim::Habits;
 use sim::story::EPOCH_MS;
 use std::collections::BTreeSet;
-use units::{Currency, DurationMs, Prng, TimeMs};
+use units::{Currency, DurationMs, Prng, Sequence, TimeMs};
 
 /// How often shoppers, payments and operators do each thing in this seed, in a hundred.
 #[derive(Debug)]
@@ -41,18 +43,25 @@ pub(crate) struct Workload {
     crowds: u32,
     /// Attempts of crowds: what becomes of them is the crowd's business.
     pub(crate) crowded: BTreeSet<AttemptId>,
+    /// Attempts in a crowd.
+    crowd_len: usize,
+    /// Long reports, or rows of refusals, that are still to come.
+    bursts: u32,
+    pub(crate) extreme: Option<Extreme>,
 }
 
-/// Attempts of a crowd: more than a step that counts to a thousand would end.
+/// Attempts of a crowd: more than a step that counts to a thousand would end; and more than one
+/// piece of the deadlines has.
 const CROWD: usize = 1200;
+const LARGE_CROWD: usize = 4500;
 
 /// Makes room for a crowd: enough units of the first item, in all rounds, and no limit.
-fn crowded(spec: &mut SaleSpec) {
+fn crowded(spec: &mut SaleSpec, crowd_len: usize) {
     spec.limit_per_shopper = 0;
     spec.hold_seconds = 3;
     for offer in spec.rounds.iter_mut().flat_map(|round| &mut round.items) {
         if offer.item == spec.items[0].item {
-            (offer.stock, offer.limit_per_shopper) = (CROWD as u64 * 2, 0);
+            (offer.stock, offer.limit_per_shopper) = (crowd_len as u64 * 2, 0);
         }
     }
 }
@@ -84,6 +93,7 @@ fn item_name(item: u64) -> String {
 impl Workload {
     pub(crate) fn new(prng: &mut Prng, commands: u64) -> (Self, Habits) {
         let opens_late_ms = opens_late_ms(prng.clone());
+        let extreme = Extreme::of(prng.clone());
         // In this order, on which the seeds depend.
         let batch_max = *prng.pick(&[1, 3, 8, 40]);
         let lost = *prng.pick(&[0, 3, 15]);
@@ -107,9 +117,14 @@ impl Workload {
             time_jumps,
             pause_ms_max: 30_000,
             ahead_at_start_ms: opens_late_ms * 3 / 4,
+            counts_crowds: extreme.is_none(),
         };
-        let manners = Manners { operators, pays, releases };
-        let shoppers = 3 + prng.below(14);
+        let is_hoarders = extreme == Some(Extreme::Hoarders);
+        let manners = match is_hoarders {
+            true => Manners { operators, pays: 90, releases: 5 },
+            false => Manners { operators, pays, releases },
+        };
+        let shoppers = if is_hoarders { 3 } else { 3 + prng.below(14) };
         let shoppers = (0..shoppers).map(|n| (shopper_key(n), prng.below(4) as u8)).collect();
         // The average duration and commands of a turn (`sim::world`): the rounds fill the run, and
         // little more.
@@ -117,18 +132,206 @@ impl Workload {
         let mut spec = Self::sale(prng, commands * turn_ms * 10 / ten_turns);
         postpone(&mut spec, DurationMs(opens_late_ms));
         let (attempts, holds) = (Vec::new(), Vec::new());
-        let crowds = if prng.percent(5) { 1 + prng.below(2) as u32 } else { 0 };
+        let mut crowds = if prng.percent(5) { 1 + prng.below(2) as u32 } else { 0 };
+        let mut crowd_len = CROWD;
+        if let Some(extreme) = extreme {
+            extreme.change(prng, &mut spec);
+            crowds = if extreme == Extreme::Holds { 1 } else { 0 };
+            crowd_len = LARGE_CROWD;
+        }
         if crowds > 0 {
-            crowded(&mut spec);
+            crowded(&mut spec, crowd_len);
         }
         let (payments, keyed, crowd, crowded) = (0, Vec::new(), Vec::new(), BTreeSet::new());
-        (Self { manners, spec, shoppers, attempts, holds, payments, keyed, crowd, crowds, crowded }, habits)
+        let work = Self {
+            manners,
+            spec,
+            shoppers,
+            attempts,
+            holds,
+            payments,
+            keyed,
+            crowd,
+            crowds,
+            crowded,
+            crowd_len,
+            bursts: 3,
+            extreme,
+        };
+        (work, habits)
+    }
+
+    /// Commands past the network: of a crowd, or such as reach a bound.
+    pub(crate) fn together(&mut self, prng: &mut Prng, model: &Model, now: TimeMs) -> Vec<Command> {
+        match self.extreme {
+            None | Some(Extreme::Holds) => self.crowd(prng, model, now),
+            Some(extreme) if prng.percent(if extreme == Extreme::Keys { 60 } else { 25 }) => match extreme {
+                Extreme::Keys => self.many_keys(prng, model),
+                Extreme::Payments => self.many_payments(prng, model),
+                Extreme::Waiting => self.many_wait(prng, model),
+                Extreme::Refusals => self.many_refusals(model),
+                Extreme::Hoarders => self.many_units(prng, model),
+                Extreme::Document | Extreme::Holds => Vec::new(),
+            },
+            Some(_) => Vec::new(),
+        }
+    }
+
+    /// Commands under new keys, until more are known than are kept; then under those at both ends
+    /// of what is kept, and under the last that is not. Then a gate's report.
+    fn many_keys(&mut self, prng: &mut Prng, model: &Model) -> Vec<Command> {
+        /// Less than a step has.
+        const AT_ONCE: usize = 1500;
+        let mut commands = Vec::new();
+        if model.forgotten_key.is_none() {
+            let left = (COMMAND_KEYS_MAX + 1).saturating_sub(model.commands.len());
+            for _ in 0..left.min(AT_ONCE) {
+                let operation = match prng.percent(5) {
+                    true => Operation::Adjust { item: 0, delta: 1 },
+                    false => Operation::Rate { per_second: prng.below(3) as u32 },
+                };
+                commands.push(operate(self.under_new_key(operation)));
+            }
+            return commands;
+        }
+        let ends = [model.forgotten_key.as_ref(), model.command_order.front(), model.command_order.back()];
+        for key in ends.into_iter().flatten() {
+            let known = self.keyed.iter().find(|(known, _)| known == key).cloned();
+            commands.extend(known.map(|(key, operation)| operate(once(key, operation))));
+        }
+        commands.extend(self.long_report(model));
+        commands
+    }
+
+    /// A gate's report of more ranges than an entry has: each from another entry on.
+    fn long_report(&mut self, model: &Model) -> Option<Command> {
+        const RANGES: u64 = 1030;
+        let item = self.spec.items.len() as u16 - 1;
+        let (since, last) = (model.sold_out_since(item)?, model.last);
+        let first = (last + 1).checked_sub(RANGES).filter(|first| *first >= since)?;
+        self.bursts = self.bursts.checked_sub(1)?;
+        let range = |first| {
+            let (first_as_of, last_as_of) = (Sequence(first), Sequence(last));
+            GateRefusal::SoldOut(SoldOutRange { item, first_as_of, last_as_of, count: 1 + first % 3 })
+        };
+        Some(Command::GateRefusals((first..=last).map(range).collect()))
+    }
+
+    /// As many units more as a command may add, of an item that is scarce.
+    fn many_units(&mut self, prng: &mut Prng, model: &Model) -> Vec<Command> {
+        let item = self.item(prng);
+        let is_scarce = model.items.get(usize::from(item)).is_some_and(|units| units.free < 1_000_000);
+        if is_scarce {
+            return vec![operate(Operation::Adjust { item, delta: STOCK_MAX as i64 })];
+        }
+        let basket = Basket::single(item, QUANTITY_MAX);
+        let (shopper, tier) = self.shopper(prng);
+        let is_free = model.open_round().is_some_and(|round| {
+            model.offered(round, &basket) && !model.over_limit(shopper, &basket, round, None)
+        });
+        if self.bursts == 0 || !is_free {
+            return Vec::new();
+        }
+        // More units than 16 bits hold; then a limit that binds, and in the end all taken back.
+        self.bursts -= 1;
+        let mut commands = Vec::new();
+        for _ in 0..70 {
+            let id = attempt_id(self.attempts.len() as u64);
+            let attempt = Self::attempt_of(id, shopper, tier, basket);
+            self.attempts.push(attempt);
+            self.crowded.insert(id);
+            commands.push(Command::Attempt(attempt));
+        }
+        let limit = RoundItemLimit { round: model.open_round().unwrap_or(0), item, limit: 1000 };
+        commands.push(operate(Operation::Limits { sale: Some(1000), items: vec![limit] }));
+        let more = Self::attempt_of(attempt_id((5 << 40) + u64::from(self.bursts)), shopper, tier, basket);
+        commands.push(Command::Attempt(more));
+        if prng.percent(50) {
+            commands.push(operate(Operation::Void(VoidTarget::Shopper(shopper))));
+            commands.push(operate(Operation::Limits {
+                sale: Some(0),
+                items: vec![RoundItemLimit { limit: 0, ..limit }],
+            }));
+        }
+        commands
+    }
+
+    /// Payments for one hold until it may see no more, and some beyond; then one that it has seen.
+    fn many_payments(&mut self, prng: &mut Prng, model: &Model) -> Vec<Command> {
+        const PAYMENTS: usize = 18;
+        let Some(hold) = self.some_hold(prng) else { return Vec::new() };
+        let mut commands: Vec<Command> = (0..PAYMENTS)
+            .map(|_| {
+                self.payments += 1;
+                operate(Operation::Confirm { hold, payment: format!("p{}", self.payments) })
+            })
+            .collect();
+        let seen = model.find(hold).and_then(|kept| kept.payments.last());
+        commands
+            .extend(seen.map(|(payment, _)| operate(Operation::Confirm { hold, payment: payment.clone() })));
+        commands.push(operate(self.beyond_a_bound(prng)));
+        commands
+    }
+
+    /// More shoppers than a page has, who wait for the first item in as many quantities; then pages
+    /// of them.
+    fn many_wait(&mut self, prng: &mut Prng, model: &Model) -> Vec<Command> {
+        const SHOPPERS: u64 = 1100;
+        let all = u64::from(QUANTITY_MAX);
+        let may_wait = model.open_round().is_some_and(|round| {
+            model.offered(round, &Basket::single(0, 1)) && !model.paused && !model.waitlist_ended
+        });
+        if self.crowded.is_empty() && may_wait && model.items[0].free < 2 * all as i64 {
+            let mut commands = Vec::new();
+            for n in 0..SHOPPERS {
+                let quantity = if n < 2 { all } else { 1 + prng.below(all) };
+                let id = attempt_id(self.attempts.len() as u64);
+                let basket = Basket::single(0, quantity as u16);
+                let attempt = Self::attempt_of(id, shopper_key((3 << 32) + n), 3, basket);
+                self.attempts.push(attempt);
+                self.crowded.insert(id);
+                commands.push(Command::Attempt(attempt));
+            }
+            return commands;
+        }
+        self.pages(model)
+    }
+
+    /// Pages of those who wait: of all, of each item, and from the middle on.
+    pub(crate) fn pages(&self, model: &Model) -> Vec<Command> {
+        let max = WAITING_PAGE_MAX + 1;
+        let whole = WaitingQuery { item: None, after: Sequence(0), max };
+        let page = model.page(&whole);
+        let mut queries = vec![whole.clone(), WaitingQuery { item: Some(0), ..whole.clone() }];
+        for place in [page.last(), page.get(page.len() / 2)].into_iter().flatten() {
+            let item = Some(place.basket[0].item);
+            queries.push(WaitingQuery { after: place.as_of, ..whole.clone() });
+            queries.push(WaitingQuery { after: place.as_of, item, max: 3 });
+        }
+        queries.into_iter().map(Command::Waiting).collect()
+    }
+
+    /// More different refusals than are counted before they are journalled.
+    fn many_refusals(&mut self, model: &Model) -> Vec<Command> {
+        const QUANTITIES: u16 = 600;
+        let item = self.spec.items.len() as u16 - 1;
+        if self.bursts == 0 || model.sold_out_since(item).is_none() {
+            return Vec::new();
+        }
+        self.bursts -= 1;
+        let (shopper, tier) = self.shoppers[0];
+        let refused = (1..=QUANTITIES).map(|quantity| {
+            let id = attempt_id((4 << 40) + u64::from(quantity));
+            self.crowded.insert(id);
+            Command::Attempt(Self::attempt_of(id, shopper, tier, Basket::single(item, quantity)))
+        });
+        refused.collect()
     }
 
     /// A crowd's next commands, if there is one: one shopper with more holds than a step of a
     /// thousand ends, payments for many of them at the moment at which all are due, and a void of
     /// all that are left.
-    pub(crate) fn crowd(&mut self, prng: &mut Prng, model: &Model, now: TimeMs) -> Vec<Command> {
+    fn crowd(&mut self, prng: &mut Prng, model: &Model, now: TimeMs) -> Vec<Command> {
         let (shopper, tier) = self.shopper(prng);
         let basket = Basket::single(0, 1);
         let may_buy = model.open_round().is_some_and(|round| {
@@ -136,13 +339,13 @@ impl Workload {
                 && !model.paused
                 && model.eligible(shopper, tier)
                 && !model.over_limit(shopper, &basket, round, None)
-                && model.items[0].free > CROWD as i64
+                && model.items[0].free > self.crowd_len as i64
         });
         if self.crowd.is_empty() && self.crowds > 0 && may_buy && prng.percent(10) {
             self.crowds -= 1;
             self.crowd.push(operate(Operation::Void(VoidTarget::Shopper(shopper))));
             let mut bought = Vec::new();
-            for _ in 0..CROWD {
+            for _ in 0..self.crowd_len {
                 let id = attempt_id(self.attempts.len() as u64);
                 let attempt = Self::attempt_of(id, shopper, tier, basket);
                 self.attempts.push(attempt);
@@ -243,6 +446,10 @@ impl Workload {
     /// The sale's document, and the lists that it needs before it opens.
     pub(crate) fn set_up(&mut self, prng: &mut Prng) -> Vec<Command> {
         let mut commands = vec![operate(Operation::Define(Box::new(self.spec.clone())))];
+        if self.extreme == Some(Extreme::Document) {
+            let too_large = Extreme::too_large(&self.spec).into_iter();
+            commands.extend(too_large.map(|spec| operate(Operation::Define(Box::new(spec)))));
+        }
         if self.spec.eligibility.wants_list() {
             let half = self.shoppers.len() / 2;
             let keys: Vec<ShopperKey> = self.shoppers.iter().map(|s| s.0).collect();
@@ -284,11 +491,21 @@ impl Workload {
         let count = *prng.pick(&[1, 1, 1, 2, 3]);
         // One in two hundred asks for an item that does not exist.
         let beyond = u64::from(prng.percent(1) && prng.percent(50));
+        let extreme = self.extreme;
         let line = |prng: &mut Prng| Line {
-            item: prng.below(items + beyond) as u16,
-            quantity: *prng.pick(&[1, 1, 1, 1, 2, 3, 4]),
+            item: match extreme {
+                Some(Extreme::Document) if prng.percent(20) => items as u16 - 1,
+                _ => prng.below(items + beyond) as u16,
+            },
+            quantity: match extreme {
+                Some(Extreme::Hoarders) => *prng.pick(&[1, 1, 1, 2, 17, QUANTITY_MAX, QUANTITY_MAX]),
+                _ => *prng.pick(&[1, 1, 1, 1, 2, 3, 4]),
+            },
         };
-        let lines: Vec<Line> = (0..count).map(|_| line(prng)).collect();
+        let lines: Vec<Line> = match extreme {
+            Some(Extreme::Document) if prng.percent(20) => some_lines(prng, items),
+            _ => (0..count).map(|_| line(prng)).collect(),
+        };
         Basket::new(&lines).unwrap_or_else(|_| Basket::single(0, 1))
     }
 
@@ -367,7 +584,15 @@ impl Workload {
                 };
                 Operation::Extend { closes_at }
             }
-            14..=20 => Operation::Adjust { item, delta: *prng.pick(&[1, 1, 2, 4, -1, -1, -2, -9, 0]) },
+            14..=20 => Operation::Adjust { item, delta: self.delta(prng) },
+            21..=23 if self.extreme == Some(Extreme::Hoarders) => Operation::Limits {
+                sale: Some(*prng.pick(&[0, 0, 30, 999, 1000])),
+                items: vec![RoundItemLimit {
+                    round: prng.below(self.spec.rounds.len() as u64) as u16,
+                    item,
+                    limit: *prng.pick(&[0, 17, 40, 1000]),
+                }],
+            },
             21..=23 => Operation::Limits {
                 sale: prng.percent(50).then(|| prng.below(8) as u32),
                 items: vec![RoundItemLimit {
@@ -411,16 +636,28 @@ impl Workload {
         operate(self.under_a_key(prng, operation))
     }
 
+    fn delta(&self, prng: &mut Prng) -> i64 {
+        let most = STOCK_MAX as i64;
+        match self.extreme {
+            Some(Extreme::Hoarders) => *prng.pick(&[1, most, most, -most, most - 1, -1]),
+            _ => *prng.pick(&[1, 1, 2, 4, -1, -1, -2, -9, 0]),
+        }
+    }
+
     /// A command that is larger than commands may be, or as large as they may be.
     fn beyond_a_bound(&mut self, prng: &mut Prng) -> Operation {
-        let some = self.some_attempt(prng).map_or(attempt_id(0), |attempt| attempt.id);
+        let some = self.some_hold(prng).unwrap_or(attempt_id(0));
         let limit = RoundItemLimit { round: 0, item: 0, limit: 1000 };
         let more = usize::from(prng.percent(50));
         match prng.below(5) {
             0 => Operation::Void(VoidTarget::Attempts(vec![some; VOID_BATCH_MAX + more])),
             1 => Operation::Limits { sale: Some(1000 + more as u32), items: Vec::new() },
             2 => Operation::Limits { sale: None, items: vec![limit; 1000 + more] },
-            3 => Operation::Confirm { hold: some, payment: "p".repeat(REASON_BYTES_MAX + more) },
+            3 => {
+                self.payments += 1;
+                let payment = format!("{:p<len$}", self.payments, len = REASON_BYTES_MAX + more);
+                Operation::Confirm { hold: some, payment }
+            }
             _ => Operation::Adjust { item: 0, delta: -(STOCK_MAX as i64) - more as i64 },
         }
     }
@@ -428,7 +665,6 @@ impl Workload {
     /// Perhaps gives the command a key, or repeats one that was given before, or uses its key for
     /// this one.
     fn under_a_key(&mut self, prng: &mut Prng, operation: Operation) -> Operation {
-        let once = |key, operation| Operation::Once { key, operation: Box::new(operation) };
         if !self.keyed.is_empty() && prng.percent(15) {
             let back = prng.below(self.keyed.len().min(8) as u64) as usize;
             let (key, known) = self.keyed[self.keyed.len() - 1 - back].clone();
@@ -440,6 +676,10 @@ impl Workload {
         if !operation.takes_key() || prng.percent(50) {
             return operation;
         }
+        self.under_new_key(operation)
+    }
+
+    fn under_new_key(&mut self, operation: Operation) -> Operation {
         let number = (self.keyed.len() as u128 + 1).to_le_bytes();
         let key = CommandKey { id: number, command: number };
         self.keyed.push((key, operation.clone()));
@@ -464,12 +704,18 @@ impl Workload {
             probes.push(Command::Attempt(kept.attempt));
         }
         let keyed = self.keyed.iter().rev().take(PROBED).cloned();
-        let once = |(key, operation)| Operation::Once { key, operation: Box::new(operation) };
-        probes.extend(keyed.map(once).map(operate));
+        probes.extend(keyed.map(|(key, operation)| operate(once(key, operation))));
+        let ends = [model.forgotten_key.as_ref(), model.command_order.front()];
+        for key in ends.into_iter().flatten() {
+            let known = self.keyed.iter().find(|(known, _)| known == key).cloned();
+            probes.extend(known.map(|(key, operation)| operate(once(key, operation))));
+        }
         probes.push(operate(Operation::Resume));
         let items = self.spec.items.len() as u64;
+        // Of two hundred items some, and the last.
+        let of_items: Vec<u64> = (0..items).filter(|item| items <= 16 || (item + 1) % 20 == 0).collect();
         let asks = (0..).zip(&self.shoppers).flat_map(|(n, (shopper, tier))| {
-            (0..items).map(move |item| {
+            of_items.iter().map(move |&item| {
                 let id = attempt_id((2 << 40) + n * items + item);
                 Self::attempt_of(id, *shopper, *tier, Basket::single(item as u16, 1))
             })
@@ -493,6 +739,17 @@ impl Workload {
         let payment = self.payment(prng);
         Some(operate(Operation::Confirm { hold, payment }))
     }
+}
+
+fn once(key: CommandKey, operation: Operation) -> Operation {
+    Operation::Once { key, operation: Box::new(operation) }
+}
+
+/// As many lines as a basket may have, of different items.
+fn some_lines(prng: &mut Prng, items: u64) -> Vec<Line> {
+    let from = prng.below(items.saturating_sub(LINES_MAX as u64) + 1);
+    let lines = from..(from + LINES_MAX as u64).min(items);
+    lines.map(|item| Line { item: item as u16, quantity: 1 }).collect()
 }
 
 /// Who gives all commands.

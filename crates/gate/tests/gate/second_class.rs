@@ -2,11 +2,12 @@
 //! served without a credential, and lines that a stranger can cause.
 
 use crate::client::send;
-use crate::fake::{MEMORY_LIMIT_BYTES, Running};
+use crate::fake::{MEMORY_LIMIT_BYTES, Running, THREADS};
 use std::{
     io::{Read, Write},
     net::{SocketAddr, TcpStream},
-    sync::atomic::Ordering::Relaxed,
+    sync::Arc,
+    sync::atomic::{AtomicBool, AtomicUsize, Ordering::Relaxed},
     time::{Duration, Instant, SystemTime, UNIX_EPOCH},
 };
 use units::{DurationMs, TimeMs};
@@ -67,6 +68,37 @@ fn silent_connections_do_not_keep_operators_out() {
     assert!(began.elapsed() < Duration::from_secs(15), "{:?}", began.elapsed());
 }
 
+/// What keeps every thread of the shoppers busy does not keep a payment from being confirmed.
+#[test]
+fn operators_are_served_while_all_threads_of_shoppers_are_busy() {
+    let gate = Running::start(true, false, |_| {});
+    let is_over = Arc::new(AtomicBool::new(false));
+    let busy = Arc::new(AtomicUsize::new(0));
+    for _ in 0..4 * THREADS {
+        let (is_over, busy) = (Arc::clone(&is_over), Arc::clone(&busy));
+        gate.threads.spawn(async move {
+            busy.fetch_add(1, Relaxed);
+            while !is_over.load(Relaxed) {
+                std::thread::sleep(Duration::from_millis(5));
+            }
+        });
+    }
+    wait("busy", || busy.load(Relaxed) == THREADS);
+    // Served by these threads, and not by a loop.
+    let shop = gate.bound.shop;
+    let shopper = std::thread::spawn(move || send(shop, "GET", "/api/v1/openapi.json", &[], "").status);
+    let bearer = format!("Bearer {}", gate.owner);
+    let began = Instant::now();
+    for path in ["/healthz", "/metrics", "/api/v1/openapi.json", "/api/v1/admin/sales/demo/stats"] {
+        let answer = send(gate.bound.admin, "GET", path, &[("authorization", &bearer)], "");
+        assert_eq!(answer.status, 200, "{path}: {answer:?}");
+    }
+    assert!(began.elapsed() < Duration::from_secs(5), "{:?}", began.elapsed());
+    assert!(!shopper.is_finished(), "the threads of shoppers are busy");
+    is_over.store(true, Relaxed);
+    assert_eq!(shopper.join().unwrap(), 200);
+}
+
 /// The hosts of one network hold all that the network may have.
 #[test]
 fn silent_neighbours_do_not_keep_an_operator_out() {
@@ -118,7 +150,7 @@ fn metric(gate: &Running, line: &str) -> u64 {
 }
 
 /// Bytes that the kernel holds for this server's port and that a client has not taken.
-fn unsent_bytes(port: u16) -> u64 {
+pub(crate) fn unsent_bytes(port: u16) -> u64 {
     let table = std::fs::read_to_string("/proc/net/tcp").unwrap();
     let at = format!(":{port:04X}");
     let rows = table.lines().filter_map(|line| {

@@ -2,6 +2,7 @@
 //! itself, and the certificate follows its file.
 
 use crate::fake::{Mood, Running};
+use crate::second_class::unsent_bytes;
 use gate::Config;
 use http::{Request, StatusCode};
 use http_body_util::{BodyExt, Full};
@@ -382,6 +383,40 @@ fn requests_over_tls_count_towards_the_address_limit() {
         statuses
     });
     assert_eq!(statuses, [401, 401, 401, 429, 401]);
+}
+
+#[test]
+fn slow_readers_over_tls_hold_little_in_the_kernel() {
+    let shop = Shop::start(|config| {
+        config.limits.exempt_addresses = vec!["127.0.0.0/8".parse().unwrap()];
+    });
+    for path in ["/api/v1/openapi.json", "/api/v1/sales/demo"] {
+        const READERS: u64 = 5;
+        let slow: Vec<_> = (0..READERS)
+            .map(|_| {
+                let socket =
+                    socket2::Socket::new(socket2::Domain::IPV4, socket2::Type::STREAM, None).unwrap();
+                socket.set_recv_buffer_size(4096).unwrap();
+                socket.connect(&shop.at().into()).unwrap();
+                let socket = TcpStream::from(socket);
+                let mut stream =
+                    StreamOwned::new(ClientConnection::new(shop.client("http/1.1"), name()).unwrap(), socket);
+                stream.conn.complete_io(&mut stream.sock).unwrap();
+                stream.sock.set_write_timeout(Some(Duration::from_millis(300))).unwrap();
+                let many = format!("GET {path} HTTP/1.1\r\nHost: {NAME}\r\n\r\n").repeat(5000);
+                let _ = stream.write_all(many.as_bytes());
+                stream
+            })
+            .collect();
+        std::thread::sleep(Duration::from_millis(500));
+        let each = unsent_bytes(shop.at().port()) / READERS;
+        assert!(each > 1000 && each < 512 << 10, "{path}: {each} bytes for each slow reader");
+        drop(slow);
+        // Another client is served as ever.
+        shop.wait_for_metric("floodgate_gate_connections", 0);
+        block_on(buys(&shop, "http/1.1", path));
+        shop.wait_for_metric("floodgate_gate_connections", 0);
+    }
 }
 
 #[test]

@@ -5,10 +5,11 @@
 //! shoppers were told so is the gate's word.
 
 use crate::core::REFUSALS_EVERY;
+use crate::sync::Instant;
 use contracts::{GateRefusal, IneligibleBy, SaleState, SaleView, SequenceRange};
 use std::collections::HashMap;
 use std::collections::hash_map::Entry;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 use units::Sequence;
 
 /// What the views that were published let gates say by themselves.

@@ -3,12 +3,13 @@
 use super::shared::{Shared, lock};
 use crate::membership_filter::{Follower, MembershipFilter};
 use crate::queue::{Job, Post, Queue, Sender, Waiter, Work};
+use crate::sync::MutexGuard;
 use contracts::{
     Actor, Attempt, AttemptId, Found, GateRefusal, Mailbox, OperateError, Operation, OperationDone, SaleId,
     SaleStats, SaleView, ShopperKey, ShopperRecord, Told, Unavailable, WaitingPlace, WaitingQuery,
 };
 use std::fmt;
-use std::sync::{Arc, MutexGuard};
+use std::sync::Arc;
 use tokio::sync::{oneshot, watch};
 use units::Sequence;
 

@@ -3,13 +3,13 @@
 use super::gate_reports::Said;
 use crate::membership_filter::MembershipFilter;
 use crate::queue::{Limits, Moment, Queue};
-use arc_swap::ArcSwapOption;
+use crate::sync::{ArcSwapOption, Condvar, Mutex, MutexGuard};
 use contracts::{SaleId, SaleState, SaleView};
 use engines::clock::Clock;
 use engines::log::LogRead;
 use runtime::drive::Ending;
 use std::collections::BTreeSet;
-use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, PoisonError};
 use tokio::sync::watch;
 use units::Sequence;
 

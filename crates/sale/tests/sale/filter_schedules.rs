@@ -2,16 +2,12 @@
 //! between any two uses of what the threads share. A gate never takes a shopper who has something
 //! for one who has nothing, and a gate in another process misses nobody.
 
+use crate::membership_filter::MembershipFilter;
 use contracts::ShopperKey;
-use filter::MembershipFilter;
 use shuttle::scheduler::RandomScheduler;
 use shuttle::sync::atomic::{AtomicBool, Ordering};
 use shuttle::{Config, Runner, thread};
 use std::sync::Arc;
-
-#[path = "../../src/membership_filter.rs"]
-#[allow(dead_code, reason = "the gate's part of it")]
-mod filter;
 
 const SCHEDULES: usize = 20_000;
 

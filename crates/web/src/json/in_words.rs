@@ -2,24 +2,25 @@
 //! there and what it is. The reader's own messages speak of Rust's types, and of lines and columns
 //! of a text that is mostly one line.
 
+use super::objects::Objects;
 use serde::de::DeserializeOwned;
 use serde_json::{Value, error::Category};
 
 /// Reads a text that must be an object. `what` is its name, for what is wrong with the whole of it.
 pub fn from_slice<T: DeserializeOwned>(what: &str, bytes: &[u8]) -> Result<T, String> {
-    // The reader would take a list for the fields' values, in the order of our declaration.
+    // What is read may be a list by itself.
     if bytes.trim_ascii_start().starts_with(b"[") {
         return Err(format!("{what}: want an object with fields, and it is a list"));
     }
     let mut reader = serde_json::Deserializer::from_slice(bytes);
-    let value = serde_path_to_error::deserialize(&mut reader).map_err(|error| say(what, &error))?;
+    let value = serde_path_to_error::deserialize(Objects(&mut reader)).map_err(|error| say(what, &error))?;
     reader.end().map_err(|error| no_json(what, &error))?;
     Ok(value)
 }
 
 /// The same for what has been read as JSON already.
 pub fn from_value<T: DeserializeOwned>(what: &str, value: Value) -> Result<T, String> {
-    serde_path_to_error::deserialize(value).map_err(|error| say(what, &error))
+    serde_path_to_error::deserialize(Objects(value)).map_err(|error| say(what, &error))
 }
 
 /// The same for the message of a reader of the same kind, such as that of queries.
@@ -114,7 +115,9 @@ fn wanted_in_words(wanted: &str) -> &str {
         "a sequence" => "a list",
         "a boolean" => "true or false",
         other if other.starts_with("a nonzero") => "a whole number, 1 or more",
-        other if other.starts_with("struct") || other == "a map" => "an object with fields",
+        other if other.starts_with("struct") || other.contains(" tagged enum") || other == "a map" => {
+            "an object with fields"
+        }
         other if other.contains("enum") => "one of the names that it can be",
         other => other,
     }
@@ -138,6 +141,29 @@ mod tests {
         limits: BTreeMap<String, i64>,
         #[serde(default)]
         paused: bool,
+        #[serde(default)]
+        first: Option<Line>,
+        #[serde(default)]
+        by_name: BTreeMap<String, Line>,
+        #[serde(default)]
+        rule: Option<Rule>,
+        #[serde(default)]
+        move_: Option<Move>,
+    }
+
+    #[derive(Debug, Deserialize)]
+    #[serde(tag = "kind", rename_all = "snake_case", deny_unknown_fields)]
+    #[expect(dead_code, reason = "it is only read")]
+    enum Rule {
+        Tier { min: u8 },
+    }
+
+    #[derive(Debug, Deserialize)]
+    #[serde(rename_all = "snake_case", deny_unknown_fields)]
+    #[expect(dead_code, reason = "it is only read")]
+    enum Move {
+        To { place: u8 },
+        Swap(Line, Line),
     }
 
     #[derive(Debug, Deserialize)]
@@ -167,6 +193,7 @@ mod tests {
     fn a_wrong_field_is_named_by_its_path_with_what_is_wanted_there() {
         let line = |fields: &str| wrong::<Command>(&format!(r#"{{"name":"a","lines":[{{{fields}}}]}}"#));
         let more = |fields: &str| wrong::<Command>(&format!(r#"{{"name":"a","lines":[],{fields}}}"#));
+        let of_list = |path: &str| format!("{path}: want an object with fields, and it is a list");
         let number = "lines[0].quantity: want a whole number, 0 to 65535, and it is";
         let cases = [
             (line(r#""item":"a""#), "lines[0].quantity: is missing".to_owned()),
@@ -184,6 +211,12 @@ mod tests {
             (more(r#""kind":"next""#), "kind: next is no choice; choose of first, last".into()),
             (more(r#""limits":{"a":true}"#), "limits.a: want a whole number, and it is true".into()),
             (more(r#""limits":[1]"#), "limits: want an object with fields, and it is a list".into()),
+            (more(r#""first":["a",1]"#), "first: want an object with fields, and it is a list".into()),
+            (line(r#""item":"a","quantity":1},["b",2],{"item":"c""#), of_list("lines[1]")),
+            (more(r#""by_name":{"a":["a",1]}"#), of_list("by_name.a")),
+            (more(r#""rule":["tier",3]"#), of_list("rule")),
+            (more(r#""move_":{"to":[3]}"#), of_list("move_.to")),
+            (more(r#""move_":{"swap":[{"item":"a","quantity":1},["b",2]]}"#), of_list("move_.swap[1]")),
             (more(r#""paused":"yes""#), "paused: want true or false, and it is the text \"yes\"".into()),
             (wrong::<Command>(r#"{"lines":[]}"#), "name: is missing".into()),
             (wrong::<Command>(r#" ["a",[]]"#), "body: want an object with fields, and it is a list".into()),
@@ -193,6 +226,18 @@ mod tests {
         for (said, want) in cases {
             assert_eq!(said, want);
         }
+    }
+
+    #[test]
+    fn what_is_right_is_read_as_it_stands() {
+        let text = r#"{"name":"a","lines":[{"item":"b","quantity":2}],"kind":"last","limits":{"c":-1},
+            "paused":true,"first":{"item":"d","quantity":3},"rule":{"kind":"tier","min":4},
+            "move_":{"swap":[{"item":"e","quantity":5},{"item":"f","quantity":6}]}}"#;
+        let read: Command = from_slice("body", text.as_bytes()).unwrap();
+        let as_value: Command = from_value("body", serde_json::from_str(text).unwrap()).unwrap();
+        let plain: Command = serde_json::from_str(text).unwrap();
+        assert_eq!(format!("{read:?}"), format!("{plain:?}"));
+        assert_eq!(format!("{as_value:?}"), format!("{plain:?}"));
     }
 
     #[test]

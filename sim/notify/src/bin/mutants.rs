@@ -1,14 +1,14 @@
 //! `mutants-notify`: plants the bugs of `sim/mutants/notify/` one at a time and shows that the
 //! simulator catches each.
 
-use sim::mutants::Planted;
+use sim::mutants::{Checked, Planted};
 use std::process::ExitCode;
 
 fn main() -> ExitCode {
     sim::mutants::main(&Planted {
         package: "sim-notify",
         folder: "sim/notify",
-        program: "sim-notify",
+        checked: Checked::Seeds("sim-notify"),
         patches: "sim/mutants/notify",
         run_seconds_max: 600,
         members: &[
@@ -21,5 +21,6 @@ fn main() -> ExitCode {
             "sim",
             "sim/notify",
         ],
+        others: &[],
     })
 }

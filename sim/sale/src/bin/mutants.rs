@@ -1,14 +1,14 @@
 //! `mutants`: plants the bugs of `sim/mutants/` one at a time and shows that the simulator catches
 //! each.
 
-use sim::mutants::Planted;
+use sim::mutants::{Checked, Planted};
 use std::process::ExitCode;
 
 fn main() -> ExitCode {
     sim::mutants::main(&Planted {
         package: "sim-sale",
         folder: "sim/sale",
-        program: "sim",
+        checked: Checked::Seeds("sim"),
         patches: "sim/mutants",
         run_seconds_max: 60,
         members: &[
@@ -20,5 +20,6 @@ fn main() -> ExitCode {
             "sim",
             "sim/sale",
         ],
+        others: &[],
     })
 }

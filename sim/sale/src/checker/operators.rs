@@ -2,6 +2,7 @@
 //! command that was done has left exactly its own entries, and a refusal was true at an entry of
 //! the step, in the order of the commands. No answer is taken on trust.
 
+use crate::bounds::{LIMIT_MAX, LIMITS_MAX, PAYMENTS_MAX, is_within};
 use crate::model::{Kept, Model, Standing};
 use contracts::{
     Actor, AttemptId, ConfirmResult, LIST_CHUNK_MAX, OperateError, Operation, OperationDone,
@@ -12,12 +13,6 @@ use sim::{Check, ensure};
 use units::TimeMs;
 
 use super::standing;
-
-/// Payments that one hold may see.
-const PAYMENTS_MAX: usize = 16;
-/// The greatest limit per shopper, and the most limits in a command.
-const LIMIT_MAX: u32 = 1000;
-const LIMITS_MAX: usize = 1000;
 
 /// The entries of commands for which no reply has accounted yet.
 #[derive(Debug, Default)]
@@ -113,7 +108,9 @@ impl Ledger {
     /// done already, it leaves no entry.
     fn does(&mut self, m: &Model, operation: &Operation, done: &OperationDone) -> bool {
         match (operation, done) {
-            (Operation::Define(spec), OperationDone::Ok) if m.spec.as_ref() == Some(&**spec) => {
+            (Operation::Define(spec), OperationDone::Ok)
+                if m.spec.as_ref() == Some(&**spec) && is_within(spec) =>
+            {
                 self.take(|r| matches!(r, Record::Defined { spec: s, .. } if s == spec));
                 true
             }
@@ -231,7 +228,7 @@ fn refuses(m: &Model, now: TimeMs, operation: &Operation, error: &OperateError) 
     let ends = m.open_round().map(|round| m.rounds[usize::from(round)].closes_at);
     match (operation, error) {
         (Operation::Define(spec), Conflict(_)) => m.opened > 0 && m.spec.as_ref() != Some(&**spec),
-        (Operation::Define(spec), Invalid(_)) => spec.validate_new().is_err(),
+        (Operation::Define(spec), Invalid(_)) => !is_within(spec),
         (Operation::Open, Conflict(_)) => {
             ends.is_some() || m.next_round().is_none_or(|next| now >= next.closes_at)
         }

@@ -1,6 +1,7 @@
 //! Checks one reply against the log: whether what it says is in the log, and was true.
 
 use super::{Checker, standing, unheard_of};
+use crate::bounds::SHOPPER_ATTEMPTS_MAX;
 use crate::model::{Kept, Standing};
 use crate::names::name;
 use contracts::{
@@ -9,7 +10,7 @@ use contracts::{
 };
 use sale::{Command, Reply};
 use sim::{Check, Violation, ensure};
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 
 impl Checker {
     /// Checks a reply that names an entry, with the model at that entry.
@@ -68,17 +69,12 @@ impl Checker {
     }
 
     fn shopper(&self, shopper: ShopperKey, record: &ShopperRecord) -> Check {
-        let mine: BTreeSet<AttemptId> = self
-            .model
-            .kept
-            .iter()
-            .map(|k| &k.attempt)
-            .filter(|a| a.shopper == shopper)
-            .map(|a| a.id)
-            .collect();
-        let told: BTreeSet<AttemptId> = record.attempts.iter().map(|a| a.id).collect();
-        ensure(mine == told || told.len() == 100 && told.is_subset(&mine), "INV-4", || {
-            format!("a shopper is told of {} attempts and has {}", told.len(), mine.len())
+        let newest = self.model.kept.iter().rev().map(|kept| &kept.attempt);
+        let mine: Vec<AttemptId> = newest.filter(|a| a.shopper == shopper).map(|a| a.id).collect();
+        let told = record.attempts.iter().map(|a| a.id);
+        let are_mine = told.eq(mine.iter().copied().take(SHOPPER_ATTEMPTS_MAX));
+        ensure(are_mine, "INV-4", || {
+            format!("a shopper is told of {} attempts and has {}", record.attempts.len(), mine.len())
         })?;
         let reserved = self.model.reserved.contains(&shopper);
         ensure(record.reserved == reserved, "INV-4", || format!("a reservation: {} told", record.reserved))?;
@@ -205,7 +201,9 @@ impl Checker {
             (Command::Operate { operation, .. }, Reply::Done(answer)) => {
                 self.told_by_operation(operation, answer, before)
             }
-            (Command::Shopper(_), Reply::Shopper(_)) | (Command::Stats, Reply::Stats(_)) => Ok(()),
+            (Command::Shopper(_), Reply::Shopper(_))
+            | (Command::Stats, Reply::Stats(_))
+            | (Command::Waiting(_), Reply::Waiting(_)) => Ok(()),
             (Command::Operate { .. } | Command::GateRefusals(_), Reply::Unavailable(_)) => Ok(()),
             (Command::GateRefusals(_), Reply::Noted) => Ok(()),
             (command, reply) => {

@@ -1,6 +1,7 @@
 //! Reads the log, entry by entry, and says which rule one breaks.
 
 use super::{Kept, Model, Round, Standing, Units};
+use crate::bounds::{COMMAND_KEYS_MAX, PAYMENTS_MAX};
 use crate::names::{name, shopper_name};
 use contracts::{
     Attempt, AttemptId, Basket, IneligibleBy, LatePayment, ListKind, NotEligibleRange, SaleSpec, SoldOutRange,
@@ -73,6 +74,13 @@ impl Model {
             Record::CommandDone { key, answer } => {
                 let before = self.commands.insert(key.id, (*key, (*answer).into()));
                 ensure(before.is_none(), "INV-4", || "a command is done twice under one key".into())?;
+                self.command_order.push_back(*key);
+                if self.command_order.len() > COMMAND_KEYS_MAX
+                    && let Some(oldest) = self.command_order.pop_front()
+                {
+                    self.commands.remove(&oldest.id);
+                    self.forgotten_key = Some(oldest);
+                }
             }
             Record::List { list, clear, shoppers, .. } => {
                 let set = match list {
@@ -366,6 +374,7 @@ impl Model {
         ensure(kept.payments.iter().all(|(seen, _)| seen != payment), "INV-4", || {
             format!("payment {payment} buys {} once more", name(hold))
         })?;
+        has_room(kept, payment)?;
         let (was, basket) = (kept.standing(), kept.attempt.basket);
         if late {
             let over = matches!(was, Standing::Expired | Standing::Released);
@@ -389,6 +398,7 @@ impl Model {
         ensure(kept.payments.iter().all(|(seen, _)| seen != payment), "INV-4", || {
             format!("payment {payment} of {} is settled twice", name(hold))
         })?;
+        has_room(kept, payment)?;
         let due = match kept.standing() {
             Standing::Confirmed | Standing::Voided => true,
             Standing::Expired | Standing::Released => !self.may_claim(kept),
@@ -488,6 +498,13 @@ impl Model {
         }
         Ok(())
     }
+}
+
+/// A hold sees no more payments than it may.
+fn has_room(kept: &Kept, payment: &str) -> Check {
+    ensure(kept.payments.len() < PAYMENTS_MAX, "payments", || {
+        format!("{payment} of {} is one too many", name(kept.attempt.id))
+    })
 }
 
 /// Whether an entry is a promotion, or takes a denied shopper's place instead of promoting it, or

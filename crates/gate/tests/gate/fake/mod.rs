@@ -561,6 +561,7 @@ impl Sales for FakeSales {
 }
 
 pub const MEMORY_LIMIT_BYTES: u64 = 1 << 30;
+pub const THREADS: usize = 2;
 
 /// A gate with the fake sale, on free ports.
 pub struct Running {
@@ -572,6 +573,8 @@ pub struct Running {
     pub owner: String,
     /// The memory that the process reports to use, of [`MEMORY_LIMIT_BYTES`].
     pub resident_bytes: Arc<AtomicU64>,
+    /// The threads that serve shoppers beside the loops, [`THREADS`] of them.
+    pub threads: tokio::runtime::Handle,
     jwt_secret: Vec<u8>,
     stop: Option<oneshot::Sender<()>>,
     done: Option<std::thread::JoinHandle<()>>,
@@ -621,14 +624,16 @@ impl Running {
         };
         let (tell, told) = std::sync::mpsc::channel();
         let run = move || {
-            let runtime =
-                tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build().unwrap();
+            let mut builder = tokio::runtime::Builder::new_multi_thread();
+            let runtime = builder.worker_threads(THREADS).enable_all().build().unwrap();
+            let threads = runtime.handle().clone();
             runtime.block_on(async {
                 match gate::bind(options) {
                     Ok(server) => {
                         let bound = server.bound();
                         let shop = bound.shop.unwrap();
-                        tell.send(Ok(Bound { shop, tls: bound.tls, admin: bound.admin })).unwrap();
+                        let bound = Bound { shop, tls: bound.tls, admin: bound.admin };
+                        tell.send(Ok((bound, threads))).unwrap();
                         server.run(async { drop(stopped.await) }).await.unwrap();
                     }
                     Err(error) => tell.send(Err(error)).unwrap(),
@@ -636,7 +641,7 @@ impl Running {
             });
         };
         let done = std::thread::spawn(run);
-        let bound = told.recv().unwrap()?;
+        let (bound, threads) = told.recv().unwrap()?;
         Ok(Self {
             bound,
             sales,
@@ -645,6 +650,7 @@ impl Running {
             api_keys,
             owner,
             resident_bytes,
+            threads,
             jwt_secret,
             stop: Some(stop),
             done: Some(done),

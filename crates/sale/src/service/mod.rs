@@ -16,15 +16,15 @@ pub use settings::{DEFAULT_TOML, RANGES, Settings};
 use crate::core::Core;
 use crate::membership_filter::MembershipFilter;
 use crate::queue::{Limits, Queue};
-use arc_swap::ArcSwapOption;
+use crate::sync::{ArcSwapOption, Condvar, Mutex, Threads};
 use contracts::SaleId;
 use engines::clock::Clock;
 use engines::log::Log;
 use gate_reports::Said;
-use runtime::drive::{Ending, Run, SnapshotPlan, Threads, run_snapshots, run_worker};
+use runtime::drive::{Ending, Run, SnapshotPlan, run_snapshots, run_worker};
 use runtime::{RecoverError, Recovery, Worker};
 use shared::{Shared, lock};
-use std::sync::{Arc, Condvar, Mutex};
+use std::sync::Arc;
 use tokio::sync::watch;
 
 /// A running sale; stop it with [`Service::stop`].

@@ -28,7 +28,7 @@ use units::TimeMs;
 pub(crate) const LINE_OF_SHOPPER_MAX: u8 = 16;
 
 /// Callers that wait for one attempt. Those beyond this are told its place at once.
-const WAITERS_MAX: usize = 64;
+pub(crate) const WAITERS_MAX: usize = 64;
 
 /// A line that was longer frees its memory when it has become empty.
 const KEPT_ROOM: usize = 1 << 16;
@@ -372,5 +372,15 @@ impl Queue {
 }
 
 #[cfg(test)]
-#[path = "queue_tests.rs"]
-mod tests;
+impl Queue {
+    /// What is remembered: shoppers in the line, undecided attempts, refusals.
+    pub(crate) fn remembered(&self) -> [usize; 3] {
+        [self.in_line.len(), self.in_flight.len(), self.refused.len()]
+    }
+
+    /// Callers that wait for an undecided attempt.
+    pub(crate) fn waiters(&self, attempt: AttemptId) -> usize {
+        let flight = self.in_flight.get(&attempt);
+        flight.map_or(0, |flight| usize::from(flight.first.is_some()) + flight.others.len())
+    }
+}
