@@ -121,9 +121,18 @@ pub(crate) fn reserve(
             reservation.reserve_again(basket, until, shelves)
         });
     }
+    // Of what is free the lines are known already: they are not written while others wait for the
+    // levels.
+    let known = sale.is_none().then(|| core::free_lines(basket));
+    if let Some(lines) = &known {
+        store::put_lines(tx, order, lines)?;
+    }
     let mut locked = store::lock(tx, basket.keys(), &set_of(sale))?;
-    let lines = core::take(order, sale, basket, &mut locked.shelves);
-    store::put_lines(tx, order, &lines.map_err(|why| StockError::Order(order, why))?)?;
+    let taken = core::take(order, sale, basket, &mut locked.shelves);
+    let taken = taken.map_err(|why| StockError::Order(order, why))?;
+    if known.is_none() {
+        store::put_lines(tx, order, &taken)?;
+    }
     store::save(tx, now, &by_orders("ordered"), &mut locked)?;
     Ok(())
 }

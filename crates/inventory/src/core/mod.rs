@@ -13,6 +13,6 @@ mod tests;
 
 pub use level::{Kind, Level, Movement, UNITS_MAX, Unfit};
 pub use reservation::{
-    Basket, BasketError, LINES_MAX, Line, QUANTITY_MAX, Refused, Reservation, State, basket, take,
+    Basket, BasketError, LINES_MAX, Line, QUANTITY_MAX, Refused, Reservation, State, basket, free_lines, take,
 };
 pub use shelf::{Change, Claim, Move, Shelf, Shelves};

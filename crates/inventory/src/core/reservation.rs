@@ -155,6 +155,12 @@ pub enum Refused {
     Unfit(Sku, Unfit),
 }
 
+/// The lines of a basket of which nothing comes out of a claim.
+pub fn free_lines(basket: &Basket) -> BTreeMap<Sku, Line> {
+    let line = |quantity| Line { quantity, of_claim: 0, came_back: 0 };
+    basket.iter().map(|(sku, quantity)| (sku.clone(), line(*quantity))).collect()
+}
+
 /// Takes a basket from the shelves: of each SKU first what is left of the sale's claim. All of it,
 /// or nothing.
 pub fn take(

@@ -122,7 +122,8 @@ fn a_basket_is_taken_whole_or_not_at_all_and_all_that_is_lacking_is_named() {
     let short = vec![lacking("B", 2, 1), lacking("C", 1, 0), lacking("UNKNOWN", 1, 0)];
     assert_eq!(take(order(1), None, &wanted, &mut shelves), Err(Refused::Short(short)));
     assert_eq!(shelves, before, "nothing was moved");
-    held(1, None, &[("A", 5), ("B", 1)], &mut shelves);
+    let whole = held(1, None, &[("A", 5), ("B", 1)], &mut shelves);
+    assert_eq!(whole.lines, free_lines(&of(&[("A", 5), ("B", 1)])));
     assert_eq!((figures(&shelves, "A"), figures(&shelves, "B")), ([5, 5, 0, 0], [1, 1, 0, 0]));
     assert_folds(&shelves);
 }

@@ -4,7 +4,7 @@
 use rustix::process::{Pid, Signal, kill_process};
 use std::{
     fs::{self, File},
-    net::{TcpListener, TcpStream},
+    net::TcpListener,
     process::{Child, Command, Stdio},
     thread::sleep,
     time::{Duration, Instant},
@@ -29,10 +29,12 @@ impl MariaDb {
         let mut server = Self { dir, port, child: None };
         server.restart();
         // A kill within the moment in which it makes its files would leave them unusable.
-        let mut child = server.child.take().expect("it runs");
-        let pid = Pid::from_child(&child);
+        let pid = Pid::from_child(server.child.as_ref().expect("it runs"));
         kill_process(pid, Signal::TERM).unwrap();
-        assert!(child.wait().unwrap().success());
+        server.wait_until("does not end", |server| {
+            let child = server.child.as_mut().expect("it was started");
+            child.try_wait().unwrap().is_some_and(|status| status.success())
+        });
         server.restart();
         server
     }
@@ -41,6 +43,7 @@ impl MariaDb {
     pub fn restart(&mut self) {
         let path = |name: &str| self.dir.path().join(name).display().to_string();
         let errors = File::options().create(true).append(true).open(self.dir.path().join("errors")).unwrap();
+        let readied = self.times_ready();
         let child = Command::new("mariadbd")
             .args(["--no-defaults", "--bind-address=127.0.0.1", "--innodb-flush-log-at-trx-commit=1"])
             // Without tables of users: everybody is let in, and no installer is needed.
@@ -56,10 +59,24 @@ impl MariaDb {
             .spawn()
             .unwrap();
         self.child = Some(child);
+        // A socket is there before that, and a server that is told to end in between never does.
+        self.wait_until("is not ready", |server| server.times_ready() > readied);
+    }
+
+    /// How often it has said that it serves.
+    fn times_ready(&self) -> usize {
+        self.said().matches("ready for connections").count()
+    }
+
+    fn said(&self) -> String {
+        fs::read_to_string(self.dir.path().join("errors")).unwrap_or_default()
+    }
+
+    #[track_caller]
+    fn wait_until(&mut self, what: &str, is_so: impl Fn(&mut Self) -> bool) {
         let began = Instant::now();
-        while TcpStream::connect(("127.0.0.1", self.port)).is_err() {
-            let said = fs::read_to_string(self.dir.path().join("errors")).unwrap_or_default();
-            assert!(began.elapsed() < PATIENCE, "mariadbd does not listen: {said}");
+        while !is_so(self) {
+            assert!(began.elapsed() < PATIENCE, "mariadbd {what}: {}", self.said());
             sleep(Duration::from_millis(50));
         }
     }
