@@ -13,7 +13,14 @@ pub fn from_slice<T: DeserializeOwned>(what: &str, bytes: &[u8]) -> Result<T, St
         return Err(format!("{what}: want an object with fields, and it is a list"));
     }
     let mut reader = serde_json::Deserializer::from_slice(bytes);
-    let value = serde_path_to_error::deserialize(Objects(&mut reader)).map_err(|error| say(what, &error))?;
+    let value = match serde_path_to_error::deserialize(Objects(&mut reader)) {
+        Ok(value) => value,
+        // Where a name or an object with one is wanted, the reader of texts calls a list no JSON.
+        Err(error) => match serde_json::from_slice::<Value>(bytes) {
+            Ok(json) if !matches!(error.inner().classify(), Category::Data) => return from_value(what, json),
+            _ => return Err(say(what, &error)),
+        },
+    };
     reader.end().map_err(|error| no_json(what, &error))?;
     Ok(value)
 }
@@ -114,6 +121,7 @@ fn wanted_in_words(wanted: &str) -> &str {
         "a string" | "string" | "a borrowed string" => "a text",
         "a sequence" => "a list",
         "a boolean" => "true or false",
+        "string or map" => "one of the names that it can be, or an object with one",
         other if other.starts_with("a nonzero") => "a whole number, 1 or more",
         other if other.starts_with("struct") || other.contains(" tagged enum") || other == "a map" => {
             "an object with fields"
@@ -215,6 +223,10 @@ mod tests {
             (line(r#""item":"a","quantity":1},["b",2],{"item":"c""#), of_list("lines[1]")),
             (more(r#""by_name":{"a":["a",1]}"#), of_list("by_name.a")),
             (more(r#""rule":["tier",3]"#), of_list("rule")),
+            (
+                more(r#""move_":[3]"#),
+                "move_: want one of the names that it can be, or an object with one, and it is a list".into(),
+            ),
             (more(r#""move_":{"to":[3]}"#), of_list("move_.to")),
             (more(r#""move_":{"swap":[{"item":"a","quantity":1},["b",2]]}"#), of_list("move_.swap[1]")),
             (more(r#""paused":"yes""#), "paused: want true or false, and it is the text \"yes\"".into()),
