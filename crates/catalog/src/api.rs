@@ -117,7 +117,7 @@ pub fn operations() -> Vec<Operation<Parts>> {
             .does(
                 "Takes such a sheet (`text/csv`, UTF-8, 8 MiB at the most): makes its products, or puts them in the place of those \
                  with their slugs. Pictures, sales and products that it does not name stay. If anything is wrong with it, nothing is \
-                 stored, and what is wrong is said by line.",
+                 stored, and what is wrong is said by line; what changes meanwhile may stop it half-way, which is said too.",
             )
             .takes_as::<String>("text/csv")
             .replies::<Imported>("They are stored.")
@@ -238,8 +238,13 @@ async fn import(
     };
     match service.import(products).await {
         Ok(stored) => Ok(JsonReply(Imported { stored })),
-        Err(ImportError { line, why: StoreError::Conflict(why) }) => {
-            Err(Problem::new(&CONFLICT, format!("line {line}: {why}; the products before it are stored")))
+        Err(ImportError { line, stored, why: StoreError::Conflict(why) | StoreError::Invalid(why) }) => {
+            let why = format!("line {line}: {why}; {stored} products before it are stored");
+            Err(Problem::new(&CONFLICT, why))
+        }
+        Err(ImportError { stored, why: StoreError::Unavailable(why), .. }) => {
+            let why = format!("{why}; {stored} products of the sheet are stored: send it again");
+            Err(Problem::new(&UNAVAILABLE, why))
         }
         Err(ImportError { why, .. }) => Err(of_store(why)),
     }

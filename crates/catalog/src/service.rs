@@ -71,6 +71,8 @@ pub fn mark(product: &Product) -> String {
 pub struct ImportError {
     /// Where the product begins that was refused.
     pub line: u64,
+    /// How many products were stored before it.
+    pub stored: usize,
     pub why: StoreError,
 }
 
@@ -121,7 +123,7 @@ impl Service {
         rules::product(&product).map_err(StoreError::Invalid)?;
         let now = self.clock.now();
         let written = self.sql.write(move |tx| {
-            let stored = store::find(tx, &product.slug)?.map(|stored| mark(&stored));
+            let stored = store::find_locked(tx, &product.slug)?.map(|stored| mark(&stored));
             if stored != seen {
                 return Ok(false);
             }
@@ -203,9 +205,12 @@ impl Service {
     pub async fn import(&self, products: Vec<SheetProduct>) -> Result<usize, ImportError> {
         let _turn = self.imports.try_acquire().map_err(|_| ImportError {
             line: 0,
+            stored: 0,
             why: StoreError::Unavailable("another sheet is being taken".into()),
         })?;
         let (count, now) = (products.len(), self.clock.now());
+        let products = self.without_taken_units(products).await?;
+        let mut stored = 0;
         let mut products = products;
         while !products.is_empty() {
             let rest = products.split_off(products.len().min(IMPORTED_AT_ONCE));
@@ -223,9 +228,31 @@ impl Service {
                 }
                 Ok::<_, Refused>(())
             });
-            written.await.map_err(|Refused(line, error)| ImportError { line, why: of_put(error) })?;
+            let done = count - products.len();
+            written.await.map_err(|Refused(line, error)| ImportError { line, stored, why: of_put(error) })?;
+            stored = done;
         }
         Ok(count)
+    }
+
+    /// Refuses a sheet of which another product has a unit, before anything of it is stored.
+    async fn without_taken_units(
+        &self,
+        products: Vec<SheetProduct>,
+    ) -> Result<Vec<SheetProduct>, ImportError> {
+        let looked = self.sql.read(move |tx| {
+            for SheetProduct { line, product } in &products {
+                if let Some((sku, owner)) = store::taken_unit(tx, product)? {
+                    return Ok(Err((*line, PutError::Sku { sku, product: owner })));
+                }
+            }
+            Ok(Ok(products.clone()))
+        });
+        let failed = |line, error| ImportError { line, stored: 0, why: of_put(error) };
+        match looked.await.map_err(|error: SqlError| failed(0, error.into()))? {
+            Ok(products) => Ok(products),
+            Err((line, error)) => Err(failed(line, error)),
+        }
     }
 
     /// A product, also one that is not published.

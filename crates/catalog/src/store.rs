@@ -125,8 +125,27 @@ fn document(row: &Row<'_>) -> Result<Product, SqlError> {
     serde_json::from_str(&row.text(0)?).map_err(|_| unexpected(0, "a product's document"))
 }
 
+const FIND: &str = "SELECT document FROM products WHERE slug = ?";
+
 pub(crate) fn find(tx: &mut Tx<'_>, slug: &ProductSlug) -> Result<Option<Product>, SqlError> {
-    tx.query_first("SELECT document FROM products WHERE slug = ?", params![slug.as_str()], document)
+    tx.query_first(FIND, params![slug.as_str()], document)
+}
+
+/// The same, which no other transaction changes before this one has ended.
+pub(crate) fn find_locked(tx: &mut Tx<'_>, slug: &ProductSlug) -> Result<Option<Product>, SqlError> {
+    Ok(tx.query_locked(FIND, params![slug.as_str()], document)?.into_iter().next())
+}
+
+/// A unit of this product that another one has, and which.
+pub(crate) fn taken_unit(tx: &mut Tx<'_>, product: &Product) -> Result<Option<(String, String)>, SqlError> {
+    for variant in &product.variants {
+        let text = "SELECT product FROM skus WHERE sku = ?";
+        let owner = tx.query_first(text, params![variant.sku.as_str()], |row| row.text(0))?;
+        if let Some(owner) = owner.filter(|owner| owner != product.slug.as_str()) {
+            return Ok(Some((variant.sku.to_string(), owner)));
+        }
+    }
+    Ok(None)
 }
 
 /// The variant of a unit, if it is published.

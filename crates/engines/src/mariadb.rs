@@ -203,7 +203,7 @@ fn transaction(
     job: &mut dyn Job,
     is_write: bool,
 ) -> Result<(), SqlError> {
-    let mut current = Current { runtime, open, failed: None };
+    let mut current = Current { runtime, open, is_write, failed: None };
     // A panic is the function's own: its caller is told, and the others go on.
     let verdict =
         catch_unwind(AssertUnwindSafe(|| job.run(&mut Tx(&mut current)))).unwrap_or(Verdict::Rollback);
@@ -231,6 +231,7 @@ fn transaction(
 struct Current<'a> {
     runtime: &'a Runtime,
     open: &'a mut Open,
+    is_write: bool,
     /// The first error after which the transaction cannot go on.
     failed: Option<SqlError>,
 }
@@ -333,7 +334,8 @@ impl Statements for Current<'_> {
     }
 
     fn for_update(&self) -> &'static str {
-        " FOR UPDATE"
+        // A transaction that only reads sees one state as it is, and may lock nothing.
+        if self.is_write { " FOR UPDATE" } else { "" }
     }
 
     fn schema_text(&self, sql: &str) -> String {

@@ -86,8 +86,33 @@ fn shop_and_pay(visitor: Visitor) {
         let settings = "[store]\nlisten = \"127.0.0.1:0\"\n".into();
         let server = Server::with(Setup { serve, settings, ..Setup::default() });
         let page = Page { client: client.clone(), visitor };
-        let store = format!("http://{}/", server.store);
-        let visited = tokio::spawn(async move { page.shop_and_pay(&store).await }).await;
+        let (store, key) = (format!("http://{}/", server.store), server.new_key("op", "operator"));
+        let operator = server.client.clone();
+        let api = format!("http://{}/api/v1/store", server.store);
+        let visited = tokio::spawn(async move {
+            let order = page.shop_and_pay(&store).await;
+            let operate = |step: &str, body: &Value| {
+                let url = format!("{api}{order}/{step}");
+                let start = Instant::now();
+                loop {
+                    let reply = operator.admin("POST", &url, &key, &body.to_string());
+                    // Its units are set aside a moment after it is paid.
+                    if reply.status == 200 {
+                        return;
+                    }
+                    assert!(reply.status == 409 && start.elapsed() < PATIENCE, "{step}: {reply:?}");
+                    std::thread::sleep(Duration::from_millis(50));
+                }
+            };
+            let because = json!({ "reason": "as it should be" });
+            operate("ship", &json!({ "carrier": "SF", "tracking": "SF1", "reason": "packed" }));
+            operate("deliver", &because);
+            page.ask_for_return(&store, &order).await;
+            operate("returns/1/approve", &because);
+            operate("returns/1/receive", &json!({ "units": "restock", "reason": "as new" }));
+            page.wait_for_refund(&store, &order).await;
+        });
+        let visited = visited.await;
         let _ = client.close().await;
         visited.map(|()| server.audit())
     });
@@ -477,7 +502,8 @@ impl Page {
         self.wait_for_text("form.buy .does", all).await;
     }
 
-    async fn shop_and_pay(&self, store: &str) {
+    /// Returns the path of the order.
+    async fn shop_and_pay(&self, store: &str) -> String {
         let Visitor { lang, held, paid, .. } = self.visitor;
         self.client.goto(&format!("{store}?lang={lang}")).await.unwrap();
         assert!(self.attribute("html", "lang").await.starts_with(lang));
@@ -514,6 +540,29 @@ impl Page {
         assert!(order.path().starts_with("/orders/"), "{order}");
         self.client.goto(&format!("{store}orders")).await.unwrap();
         self.wait_for(".orders li").await;
+        order.path().to_owned()
+    }
+
+    async fn ask_for_return(&self, store: &str, order: &str) {
+        self.client.goto(&format!("{store}{}/return", order.trim_start_matches('/'))).await.unwrap();
+        self.wait_for("form[action$='/return'] button").await;
+        self.client.find(Locator::Css("#reason")).await.unwrap().send_keys("太大 / too large").await.unwrap();
+        self.press("form[action$='/return'] button").await;
+        self.wait_for("form[action$='/withdraw'] button").await;
+    }
+
+    /// The page of the order says that the money is back.
+    async fn wait_for_refund(&self, store: &str, order: &str) {
+        let start = Instant::now();
+        loop {
+            self.client.goto(&format!("{store}{}", order.trim_start_matches('/'))).await.unwrap();
+            let title = self.text(".notice .title").await;
+            if title == ["You have your money back", "已退款"][usize::from(self.visitor.lang == "zh")] {
+                return;
+            }
+            assert!(start.elapsed() < PATIENCE, "{title}");
+            tokio::time::sleep(Duration::from_millis(100)).await;
+        }
     }
 
     async fn wait_for(&self, what: &str) {

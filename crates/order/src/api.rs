@@ -183,6 +183,11 @@ pub fn operations() -> Vec<Operation<Parts>> {
             .takes::<Came>()
             .replies::<OrderView>("The order.")
             .problems(&[&NOT_FOUND, &CONFLICT, &INVALID, &UNAVAILABLE]),
+        post("/api/v1/store/orders/{order}/returns/{number}/settle", "settleReturn", operate, settle)
+            .does("The money of a return that was received went back elsewhere, by hand. Repeated, it changes nothing.")
+            .takes::<Because>()
+            .replies::<OrderView>("The order.")
+            .problems(&[&NOT_FOUND, &CONFLICT, &INVALID, &UNAVAILABLE]),
         post("/api/v1/store/orders/{order}/refunds", "refundOrder", operate, refund)
             .does("Gives money back for nothing that was returned. Repeated with the same number, it changes nothing.")
             .takes::<ByHand>()
@@ -320,6 +325,15 @@ async fn reject(
     JsonBody(Because { reason }): JsonBody<Because, BODY_BYTES_MAX>,
 ) -> Result<JsonReply<OrderView>, Problem> {
     step(&service, &of, &operator, &reason.0, (Step::Reject, None)).await
+}
+
+async fn settle(
+    State(Parts { service, .. }): State<Parts>,
+    Path(of): Path<(String, String)>,
+    operator: Operator,
+    JsonBody(Because { reason }): JsonBody<Because, BODY_BYTES_MAX>,
+) -> Result<JsonReply<OrderView>, Problem> {
+    step(&service, &of, &operator, &reason.0, (Step::Refunded, None)).await
 }
 
 async fn receive(

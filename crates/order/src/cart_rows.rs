@@ -3,7 +3,7 @@
 use contracts::store::{CART_LINES_MAX, CartOwner, GuestCart, LINE_QUANTITY_MAX, Quantity, Sku};
 use engines::{
     params,
-    sql::{SqlError, Tx},
+    sql::{Row, SqlError, Tx},
 };
 use units::TimeMs;
 
@@ -20,12 +20,20 @@ pub(crate) fn guest_name(secret: &GuestCart) -> String {
     format!("guest-{}", &blake3::hash(secret.as_str().as_bytes()).to_hex()[..40])
 }
 
+const LINES: &str = "SELECT sku, quantity FROM cart_lines WHERE owner = ? ORDER BY added_at, sku LIMIT ?";
+
+fn line(row: &Row<'_>) -> Result<(Sku, u32), SqlError> {
+    Ok((row.parsed(0, "a sku")?, u32::try_from(row.count(1)?).unwrap_or(LINE_QUANTITY_MAX)))
+}
+
 /// The lines, in the order in which they came.
 pub(crate) fn lines(tx: &mut Tx<'_>, owner: &str) -> Result<Vec<(Sku, u32)>, SqlError> {
-    let text = "SELECT sku, quantity FROM cart_lines WHERE owner = ? ORDER BY added_at, sku LIMIT ?";
-    tx.query(text, params![owner, CART_LINES_MAX], |row| {
-        Ok((row.parsed(0, "a sku")?, u32::try_from(row.count(1)?).unwrap_or(LINE_QUANTITY_MAX)))
-    })
+    tx.query(LINES, params![owner, CART_LINES_MAX], line)
+}
+
+/// The same, which no other transaction changes before this one has ended.
+pub(crate) fn locked_lines(tx: &mut Tx<'_>, owner: &str) -> Result<Vec<(Sku, u32)>, SqlError> {
+    tx.query_locked(LINES, params![owner, CART_LINES_MAX], line)
 }
 
 /// Why a line was not changed.
@@ -50,7 +58,7 @@ pub(crate) fn change(
     sku: &Sku,
     quantity: Quantity,
 ) -> Result<(), ChangeError> {
-    let lines = lines(tx, owner)?;
+    let lines = locked_lines(tx, owner)?;
     let found = lines.iter().find(|(of, _)| of == sku).map(|(_, quantity)| *quantity);
     let wanted = match quantity {
         Quantity::Set(quantity) => quantity,

@@ -6,12 +6,12 @@ use crate::{
     cart_rows::{self, ChangeError},
     core::By,
     service::{Service, of_order, of_sql},
-    store::{self, NewOrder, OrderError},
+    store::{self, NewOrder, OrderError, whole_name},
 };
 use contracts::store::{
     AccountId, Asked, Bucket, CartLine, CartOwner, CartView, Carts, CheckOut, ForSale, GuestCart,
-    LINE_QUANTITY_MAX, LineState, OrderId, OrderLine, OrderState, OrderView, Quantity, Quote, Reserved,
-    ShippingMethod, Sku, StockLine, StoreError, TakenFrom,
+    LINE_QUANTITY_MAX, LineState, Localized, OrderId, OrderLine, OrderState, OrderView, Quantity, Quote,
+    Reserved, ShippingMethod, Sku, StockLine, StoreError, TakenFrom,
 };
 use engines::sql::SqlError;
 use std::{collections::BTreeMap, sync::Arc, time::Duration};
@@ -80,25 +80,38 @@ impl Service {
         let levels = self.needs.stock.levels(skus).await?;
         let free: BTreeMap<Sku, u64> =
             levels.into_iter().map(|level| (level.sku.clone(), level.free())).collect();
-        let mut view = CartView::default();
+        let (mut view, mut currency) = (CartView::default(), None);
         for (sku, quantity) in lines {
-            // What is not known any more is not shown: nothing is known of it but its number.
-            let Some(ForSale { product, name, picture, variant }) = by_sku.remove(&sku) else { continue };
+            let Some(ForSale { product, name, picture, variant }) = by_sku.remove(&sku) else {
+                let name = Localized { en: sku.to_string(), zh: sku.to_string() };
+                view.lines.push(CartLine {
+                    sku,
+                    product: None,
+                    name,
+                    variant: Localized::default(),
+                    picture: None,
+                    quantity,
+                    price: None,
+                    state: LineState::Gone,
+                });
+                continue;
+            };
             let free = free.get(&sku).copied().unwrap_or_default();
+            let price = variant.price;
             let state = match variant.offered_in.is_empty() {
                 false => LineState::Gone,
+                true if *currency.get_or_insert(price.currency) != price.currency => LineState::OtherCurrency,
                 true if free < u64::from(quantity) => LineState::Only(free),
                 true => LineState::Good,
             };
-            let price = variant.price;
             view.lines.push(CartLine {
                 sku,
-                product,
+                product: Some(product),
                 name,
                 variant: variant.name,
                 picture,
                 quantity,
-                price,
+                price: Some(price),
                 state,
             });
         }
@@ -167,7 +180,20 @@ impl Service {
         emptied.map_err(|error| of_sql(&error))
     }
 
+    /// A page that is sent twice at once finds the cart of the first one changed: it gets the same
+    /// order.
     async fn check_out_one(&self, wanted: CheckOut) -> Result<OrderView, StoreError> {
+        let (key, shopper) = (wanted.key, wanted.shopper.to_string());
+        match self.try_check_out(wanted).await {
+            Err(StoreError::Conflict(why)) => match self.find(key).await.map_err(|error| of_sql(&error))? {
+                Some(order) => self.checked_out_before(order, &shopper).await,
+                None => Err(StoreError::Conflict(why)),
+            },
+            other => other,
+        }
+    }
+
+    async fn try_check_out(&self, wanted: CheckOut) -> Result<OrderView, StoreError> {
         let (shopper, now) = (wanted.shopper.to_string(), self.needs.clock.now());
         let bucket = Bucket::of_shopper(&shopper);
         let made_at = wanted.key.at();
@@ -206,9 +232,17 @@ impl Service {
             pay_by: Some(now.plus(PAY_WITHIN)),
         };
         let write = self.needs.shards.of(bucket).write(move |tx| {
-            // What was shown is what is ordered.
-            if cart_rows::lines(tx, &new.shopper)? != lines {
+            // What was shown is what is ordered. Who has the cart's rows keeps others who check out
+            // the same cart waiting, and sees what they have written.
+            let is_same = cart_rows::locked_lines(tx, &new.shopper)? == lines;
+            if let Some(stored) = store::find(tx, new.id, true)? {
+                return Ok(Written::Order(Box::new(store::view(tx, stored)?)));
+            }
+            if !is_same {
                 return Ok(Written::CartChanged);
+            }
+            if store::is_being_made(tx, &new.shopper)? {
+                return Ok(Written::BeingMade);
             }
             if store::count_unpaid(tx, &new.shopper, UNPAID_MAX)? >= UNPAID_MAX {
                 return Ok(Written::TooManyUnpaid);
@@ -221,6 +255,9 @@ impl Service {
         });
         let order = match write.await.map_err(|error: SqlError| of_sql(&error))? {
             Written::Order(order) => *order,
+            Written::BeingMade => {
+                return conflict("orders: one of this cart is being made, look at your orders");
+            }
             Written::CartChanged => return conflict("cart: it has changed meanwhile, look at it again"),
             Written::TooManyUnpaid => {
                 return conflict("orders: pay for those that wait first, or give them up");
@@ -257,12 +294,21 @@ impl Service {
 
     /// Asks the stock to set a new order's units aside, and writes down what it says.
     pub(crate) async fn reserve(&self, order: &OrderView) -> Result<OrderView, StoreError> {
-        let until = units_until(order.pay_by.unwrap_or(order.created_at));
-        let asked = self.needs.stock.reserve(order.id, TakenFrom::Free, stock_lines(order), until).await;
+        // An exchange has no time to pay, and may wait for stock for long.
+        let until = units_until(order.pay_by.unwrap_or_else(|| self.needs.clock.now()));
+        let (lines, is_exchange) = (stock_lines(order), order.total.amount_minor == 0);
+        if is_exchange {
+            let skus = lines.iter().map(|line| line.sku.clone()).collect();
+            // The stock is kept elsewhere: people say when it is set aside.
+            if self.needs.stock.levels(skus).await?.is_empty() {
+                return self.stock_said(order.id, true).await;
+            }
+        }
+        let asked = self.needs.stock.reserve(order.id, TakenFrom::Free, lines, until).await;
         let is_whole = match asked {
             Ok(Reserved::Whole) => true,
             // What is sent in exchange waits until there is stock.
-            Ok(Reserved::Short(_)) if order.total.amount_minor == 0 => {
+            Ok(Reserved::Short(_)) if is_exchange => {
                 return Err(StoreError::Unavailable("there is too little stock yet".into()));
             }
             Ok(Reserved::Short(_)) => false,
@@ -270,9 +316,12 @@ impl Service {
             Err(StoreError::Conflict(_)) => false,
             Err(error) => return Err(error),
         };
-        let (id, now) = (order.id, self.needs.clock.now());
-        let write = self.needs.shards.of(id.bucket());
-        let written = write.write(move |tx| store::stock_answered(tx, now, id, is_whole)).await;
+        self.stock_said(order.id, is_whole).await
+    }
+
+    async fn stock_said(&self, order: OrderId, is_whole: bool) -> Result<OrderView, StoreError> {
+        let (shard, now) = (self.needs.shards.of(order.bucket()), self.needs.clock.now());
+        let written = shard.write(move |tx| store::stock_answered(tx, now, order, is_whole)).await;
         written.map_err(of_order)
     }
 
@@ -329,32 +378,32 @@ impl Service {
 enum Written {
     Order(Box<OrderView>),
     CartChanged,
+    /// Another order of the same cart waits for the stock.
+    BeingMade,
     TooManyUnpaid,
 }
 
 /// Of all lines that are not gone; `None` if there are none, or if it is more than a number can
 /// say.
 fn sum(lines: &[CartLine]) -> Option<Money> {
-    let mut sold = lines.iter().filter(|line| line.state != LineState::Gone).peekable();
-    let currency = sold.peek()?.price.currency;
-    let amount_minor = sold.try_fold(0u64, |sum, line| {
-        sum.checked_add(line.price.amount_minor.checked_mul(u64::from(line.quantity))?)
+    let sold = lines.iter().filter(|line| matches!(line.state, LineState::Good | LineState::Only(_)));
+    let mut sold = sold.filter_map(|line| Some((line.price?, line.quantity))).peekable();
+    let currency = sold.peek()?.0.currency;
+    let amount_minor = sold.try_fold(0u64, |sum, (price, quantity)| {
+        sum.checked_add(price.amount_minor.checked_mul(u64::from(quantity))?)
     })?;
     Some(Money { amount_minor, currency })
 }
 
 /// The line as it is ordered: later changes of the catalogue do not change it.
 fn order_line(line: &CartLine) -> OrderLine {
-    let whole = |name: &str, of: &str| match of.is_empty() {
-        true => name.to_owned(),
-        false => format!("{name}, {of}"),
-    };
     OrderLine {
         sku: line.sku.clone(),
-        name: whole(&line.name.en, &line.variant.en),
-        name_zh: whole(&line.name.zh, &line.variant.zh),
+        name: whole_name(&line.name.en, &line.variant.en),
+        name_zh: whole_name(&line.name.zh, &line.variant.zh),
         quantity: line.quantity,
-        price_minor: line.price.amount_minor,
+        // A line without a price is gone, and does not come here.
+        price_minor: line.price.map_or(0, |price| price.amount_minor),
     }
 }
 

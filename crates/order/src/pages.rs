@@ -308,9 +308,10 @@ fn forms(lang: Lang, by: &SignedIn, of: &OrderView) -> Markup {
 fn return_of(lang: Lang, by: Option<&SignedIn>, of: &OrderView, one: &ReturnView) -> Markup {
     let id = |what: &str| format!("{what}-{}", one.number);
     let units = html! {
+        fieldset { legend { (lang.say("The units", "退回商品")) }
         @for (value, label) in [("restock", lang.say("can be sold again", "可再次销售")), ("scrap", lang.say("cannot", "报废"))] {
             input id={ (id(value)) } type="radio" name="units" value=(value) required; label for=(id(value)) { (label) }
-        }
+        } }
     };
     let number = html! { input type="hidden" name="number" value=(one.number); };
     let nothing = html! {};
@@ -326,6 +327,7 @@ fn return_of(lang: Lang, by: Option<&SignedIn>, of: &OrderView, one: &ReturnView
         ul { @for step in &one.history { li { time datetime=(step.at) { (step.at) } " " (return_words(lang, step.to)) ", " (step.actor) ": " (step.reason) } } }
         @match one.state {
             ReturnState::Requested => { (button("approve", lang.say("Approve it", "批准"), &nothing).unwrap_or_default()) (button("reject", lang.say("Reject it", "拒绝"), &nothing).unwrap_or_default()) },
+            ReturnState::Received => (button("settle", lang.say("The money went back elsewhere", "已线下退款"), &nothing).unwrap_or_default()),
             ReturnState::Approved => (button("receive", lang.say("It has come", "已收货"), &units).unwrap_or_default()),
             _ => {},
         }
@@ -364,7 +366,7 @@ async fn operate(
             let done = service.refund_by_hand(id, actor.clone(), reason.clone(), sum).await;
             drop(done.map_err(|error| of_store(of_return(error)))?);
         }
-        "approve" | "reject" | "receive" => {
+        "approve" | "reject" | "receive" | "settle" => {
             let units = match form.field("units") {
                 "restock" => Some(CameBack::Restock),
                 "scrap" => Some(CameBack::Scrap),
@@ -374,6 +376,7 @@ async fn operate(
             let of = match &*what {
                 "approve" => Step::Approve,
                 "reject" => Step::Reject,
+                "settle" => Step::Refunded,
                 _ => Step::Receive,
             };
             drop(step(number()?, of, units).await.map_err(|error| of_store(of_return(error)))?);

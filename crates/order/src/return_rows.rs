@@ -28,6 +28,8 @@ pub enum ReturnError {
     NotReturned(NotReturned),
     /// The order has no return of this number.
     NotFound(u32),
+    /// The order has another return of this number.
+    Other(u32),
     /// The step does not fit the return's state.
     Step(Step, ReturnState),
     /// Of an order that was an exchange itself only an exchange is to be had.
@@ -68,6 +70,9 @@ impl fmt::Display for ReturnError {
                 write!(f, "lines: of {sku} {left} can come back")
             }
             Self::NotFound(number) => write!(f, "return {number}: the order has none of this number"),
+            Self::Other(number) => {
+                write!(f, "return {number}: another one has this number, look at the order again")
+            }
             Self::Step(step, state) => write!(f, "{}: the return is {}", step.as_str(), state.as_str()),
             Self::NotPaid => f.write_str("refund: the order has no payment that could go back"),
             Self::Amount { left } => write!(f, "amount_minor: want 1 to {left}, which is left"),
@@ -139,8 +144,19 @@ pub(crate) fn request(
 ) -> Result<OrderView, ReturnError> {
     let stored = locked(tx, order)?;
     let view = store::view(tx, stored.clone())?;
-    if is_known(&view, wanted.number)? {
+    let mut lines: Vec<StockLine> = Vec::new();
+    for line in wanted.lines.iter().filter(|line| line.quantity > 0) {
+        match lines.iter_mut().find(|of| of.sku == line.sku) {
+            Some(of) => of.quantity = of.quantity.saturating_add(line.quantity),
+            None => lines.push(line.clone()),
+        }
+    }
+    lines.sort_by(|one, other| one.sku.cmp(&other.sku));
+    if is_known(&view, wanted.number, |of| of.wish == wanted.wish && of.lines == lines)? {
         return Ok(view);
+    }
+    if view.payment != PaymentSeen::Received && view.total.amount_minor > 0 {
+        return Err(ReturnError::NotPaid);
     }
     if view.total.amount_minor == 0 && wanted.wish == Wish::Refund {
         return Err(ReturnError::ExchangeOnly);
@@ -149,22 +165,7 @@ pub(crate) fn request(
         .into_iter()
         .map(|of| Earlier { state: of.view.state, lines: of.view.lines, refund_minor: of.value_minor })
         .collect();
-    let delivered = view.history.iter().rev().find(|step| step.to == OrderState::Delivered);
-    let tax = &view.charges;
-    let bought = Bought {
-        state: view.state,
-        delivered_at: delivered.map(|step| step.at),
-        lines: &view.lines,
-        total_minor: view.total.amount_minor,
-        tax_on_top_minor: if tax.tax_is_included { 0 } else { tax.tax_minor },
-    };
-    let mut lines: Vec<StockLine> = Vec::new();
-    for line in wanted.lines.iter().filter(|line| line.quantity > 0) {
-        match lines.iter_mut().find(|of| of.sku == line.sku) {
-            Some(of) => of.quantity = of.quantity.saturating_add(line.quantity),
-            None => lines.push(line.clone()),
-        }
-    }
+    let bought = bought(&stored, &view);
     let value = returns::request(at, bought, &earlier, &lines).map_err(ReturnError::NotReturned)?;
     let (key, number) = (order.to_bytes(), wanted.number);
     insert(tx, order, number, (wanted.wish, value), ReturnState::Requested)?;
@@ -178,12 +179,33 @@ pub(crate) fn request(
     Ok(store::view(tx, stored)?)
 }
 
-/// Whether the order has the return of this number, which is its next one otherwise.
-fn is_known(order: &OrderView, number: u32) -> Result<bool, ReturnError> {
-    match order.returns.len() as u32 {
-        count if (1..=count).contains(&number) => Ok(true),
-        count if number == count + 1 => Ok(false),
-        _ => Err(ReturnError::NotFound(number)),
+fn bought<'a>(stored: &Stored, view: &'a OrderView) -> Bought<'a> {
+    let delivered = view.history.iter().rev().find(|step| step.to == OrderState::Delivered);
+    let by_returns: u64 =
+        view.returns.iter().filter(|of| of.state == ReturnState::Refunded).map(|of| of.refund_minor).sum();
+    Bought {
+        state: view.state,
+        delivered_at: delivered.map(|step| step.at),
+        lines: &view.lines,
+        total_minor: view.total.amount_minor,
+        tax_on_top_minor: if view.charges.tax_is_included { 0 } else { view.charges.tax_minor },
+        gone_minor: stored.order.refunded_minor.saturating_sub(by_returns),
+    }
+}
+
+/// Whether the order has the return of this number, which is its next one otherwise. Another one
+/// of that number came meanwhile, and is not what was asked for.
+fn is_known(
+    order: &OrderView,
+    number: u32,
+    is_same: impl Fn(&ReturnView) -> bool,
+) -> Result<bool, ReturnError> {
+    let count = order.returns.len() as u32;
+    match order.returns.iter().find(|of| of.number == number) {
+        Some(of) if is_same(of) => Ok(true),
+        Some(_) => Err(ReturnError::Other(number)),
+        None if number == count + 1 => Ok(false),
+        None => Err(ReturnError::NotFound(number)),
     }
 }
 
@@ -214,41 +236,53 @@ pub(crate) fn step(
     let all = found(tx, order)?;
     let one = all.iter().find(|of| of.view.number == number).ok_or(ReturnError::NotFound(number))?;
     let ReturnView { state, wish, lines, history, .. } = &one.view;
-    let next = returns::follow(*state, *wish, step).ok_or(ReturnError::Step(step, *state))?;
+    let mut next = returns::follow(*state, *wish, step).ok_or(ReturnError::Step(step, *state))?;
     if next == *state {
         return Ok(store::view(tx, stored)?);
+    }
+    let order_view = store::view(tx, stored.clone())?;
+    let mut value = one.value_minor;
+    // Those whose units are here, for money: what is sent in exchange is with the shopper again.
+    let come: Vec<Earlier> = all
+        .iter()
+        .filter(|of| of.view.number != number && has_come(of.view.state))
+        .map(|of| Earlier {
+            state: of.view.state,
+            lines: of.view.lines.clone(),
+            refund_minor: of.value_minor,
+        })
+        .collect();
+    if step == Step::Receive {
+        // What others were to bring back and did not is reckoned now, and what the money is for.
+        value = returns::value(bought(&stored, &order_view), &come, lines);
+        if *wish == Wish::Refund && (value == 0 || order_view.payment != PaymentSeen::Received) {
+            (next, value) = (ReturnState::Refunded, 0);
+        }
     }
     let units_name = units.map(|units| match units {
         CameBack::Restock => "restock",
         CameBack::Scrap => "scrap",
     });
     tx.execute(
-        "UPDATE returns SET state = ?, units = COALESCE(?, units) WHERE order_id = ? AND number = ?",
-        params![next.as_str(), units_name, &order.to_bytes(), number],
+        "UPDATE returns SET state = ?, value_minor = ?, units = COALESCE(?, units) \
+         WHERE order_id = ? AND number = ?",
+        params![next.as_str(), value, units_name, &order.to_bytes(), number],
     )?;
     note(tx, at, &stored, (number, history.len() + 1), next, by)?;
     if step != Step::Receive {
         return Ok(store::view(tx, stored)?);
     }
     store::add_task(tx, at, order, TaskKind::TakeBack, Some(slot(number)), "")?;
-    match next {
-        ReturnState::Exchanged => exchange(tx, at, &stored, number, lines, by)?,
-        _ => {
+    if next == ReturnState::Exchanged {
+        exchange(tx, at, &stored, number, lines, by)?;
+    } else {
+        if next == ReturnState::Received {
             store::add_task(tx, at, order, TaskKind::RefundReturn, Some(slot(number)), "")?;
-            let lines = store::view(tx, stored.clone())?.lines;
-            let now_back = all.iter().map(|of| Earlier {
-                state: match of.view.number == number {
-                    true => next,
-                    false if of.view.wish == Wish::Refund && has_come(of.view.state) => of.view.state,
-                    false => ReturnState::Rejected,
-                },
-                lines: of.view.lines.clone(),
-                refund_minor: of.value_minor,
-            });
-            let left = returns::left(&lines, &now_back.collect::<Vec<_>>());
-            let is_all = left.values().all(|left| *left == 0);
-            store::apply(tx, at, order, by, Command::CameBack { is_all })?;
         }
+        let this = Earlier { state: next, lines: lines.clone(), refund_minor: value };
+        let left = returns::left(&order_view.lines, &[come.as_slice(), &[this]].concat());
+        let is_all = left.values().all(|left| *left == 0);
+        store::apply(tx, at, order, by, Command::CameBack { is_all })?;
     }
     let stored = locked(tx, order)?;
     Ok(store::view(tx, stored)?)
@@ -298,10 +332,10 @@ pub(crate) fn refund_by_hand(
 ) -> Result<OrderView, ReturnError> {
     let stored = locked(tx, order)?;
     let view = store::view(tx, stored.clone())?;
-    if is_known(&view, number)? {
+    if is_known(&view, number, |of| of.lines.is_empty() && of.refund_minor == amount_minor)? {
         return Ok(view);
     }
-    if view.payment != PaymentSeen::Received {
+    if view.payment != PaymentSeen::Received || stored.order.payment_id.is_none() {
         return Err(ReturnError::NotPaid);
     }
     if view.returns.len() >= returns::RETURNS_MAX {
@@ -309,7 +343,8 @@ pub(crate) fn refund_by_hand(
     }
     let values: u64 =
         found(tx, order)?.iter().filter(|of| of.view.state.is_alive()).map(|of| of.value_minor).sum();
-    let left = view.total.amount_minor.saturating_sub(values);
+    let gone = bought(&stored, &view).gone_minor;
+    let left = view.total.amount_minor.saturating_sub(values).saturating_sub(gone);
     if !(1..=left).contains(&amount_minor) {
         return Err(ReturnError::Amount { left });
     }

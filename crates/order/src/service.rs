@@ -9,7 +9,7 @@ use crate::{
     },
     names::Names,
     return_rows::{self, ReturnError},
-    store::{self, OrderError, Shards},
+    store::{self, Asks, OrderError, Shards},
 };
 use contracts::store::{
     AccountId, Address, Asked, Bucket, CameBack, Catalog, Ended, HoldRef, Inbox, OrderId, OrderState,
@@ -58,6 +58,7 @@ pub struct Service {
     pub(crate) names: Mutex<Names>,
     /// Told when there may be a new task, or a new event to tell.
     pub(crate) tasks: Notify,
+    pub(crate) stock_tasks: Notify,
     pub(crate) outbox: Notify,
 }
 
@@ -84,16 +85,17 @@ pub(crate) fn of_return(error: ReturnError) -> StoreError {
         ReturnError::NotReturned(NotReturned::Nothing | NotReturned::Units { .. })
         | ReturnError::ExchangeOnly
         | ReturnError::Amount { .. } => StoreError::Invalid(error.to_string()),
-        ReturnError::NotReturned(_) | ReturnError::NotPaid | ReturnError::Step(..) => {
-            StoreError::Conflict(error.to_string())
-        }
+        ReturnError::NotReturned(_)
+        | ReturnError::NotPaid
+        | ReturnError::Other(_)
+        | ReturnError::Step(..) => StoreError::Conflict(error.to_string()),
     }
 }
 
 impl Service {
     pub fn new(needs: Needs) -> Arc<Self> {
         let (names, tasks, outbox) = (Mutex::default(), Notify::new(), Notify::new());
-        Arc::new(Self { needs, names, tasks, outbox })
+        Arc::new(Self { needs, names, tasks, stock_tasks: Notify::new(), outbox })
     }
 
     /// Follows the sales and the payments, does what is due, and tells others, for as long as the
@@ -116,7 +118,8 @@ impl Service {
             let service = Arc::clone(&paid);
             async move { service.take_payments(pulled).await }
         }));
-        loops.spawn(this().do_tasks());
+        loops.spawn(this().do_tasks(Asks::SalesAndPayments));
+        loops.spawn(this().do_tasks(Asks::Stock));
         loops.spawn(this().sweep());
         loops.spawn(this().tell_others(posts));
         loops
@@ -125,6 +128,7 @@ impl Service {
     /// Something may have been written that others wait for.
     pub(crate) fn wake(&self) {
         self.tasks.notify_one();
+        self.stock_tasks.notify_one();
         self.outbox.notify_one();
     }
 

@@ -523,7 +523,23 @@ pub(crate) enum TaskKind {
     RefundReturn,
 }
 
+/// Whom a task asks: those who do not answer keep no others waiting.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Asks {
+    SalesAndPayments,
+    Stock,
+}
+
 impl TaskKind {
+    pub(crate) fn asks(self) -> Asks {
+        match self {
+            Self::Confirm | Self::Release | Self::Refund | Self::RefundReturn => Asks::SalesAndPayments,
+            Self::Reserve | Self::SetStock | Self::FreeStock | Self::ShipStock | Self::TakeBack => {
+                Asks::Stock
+            }
+        }
+    }
+
     const ALL: [Self; 9] = [
         Self::Confirm,
         Self::Release,
@@ -572,7 +588,12 @@ pub(crate) fn add_task(
     reason: &str,
 ) -> Result<(), SqlError> {
     let payment = payment.map_or([0; 16], PaymentId::to_bytes);
-    tx.insert_new(
+    // One that is under way is not this one: it was decided before. Its end finds another number.
+    tx.execute(
+        "DELETE FROM tasks WHERE order_id = ? AND kind = ? AND payment = ?",
+        params![&order.to_bytes(), kind.as_str(), &payment],
+    )?;
+    tx.execute(
         "INSERT INTO tasks (kind, order_id, payment, reason, due_at, tries) VALUES (?, ?, ?, ?, ?, 0)",
         params![kind.as_str(), &order.to_bytes(), &payment, reason, at.0],
     )?;
@@ -595,24 +616,34 @@ pub(crate) fn set_pay_by(tx: &mut Tx<'_>, order: OrderId, pay_by: TimeMs) -> Res
 
 /// Tasks that are due, those that are due for longest first. One that is due later than any pause
 /// lasts was written while the clock was ahead.
-pub(crate) fn due_tasks(tx: &mut Tx<'_>, now: TimeMs, at_most: usize) -> Result<Vec<Task>, SqlError> {
-    tx.query(
-        "SELECT number, kind, order_id, payment, reason, tries FROM tasks WHERE due_at <= ? OR due_at > ? \
-         ORDER BY due_at, number LIMIT ?",
-        params![now.0, now.plus(AHEAD).0, at_most],
-        |row| {
-            let kind = row.text(1)?;
-            let kind = TaskKind::ALL.into_iter().find(|of| of.as_str() == kind);
-            Ok(Task {
-                number: row.count(0)?,
-                kind: kind.ok_or_else(|| unexpected(1, "a kind of task"))?,
-                order: OrderId::from_bytes(row.array(2)?),
-                payment: PaymentId::from_bytes(row.array(3)?),
-                reason: row.text(4)?,
-                tries: row.count(5)?,
-            })
-        },
-    )
+pub(crate) fn due_tasks(
+    tx: &mut Tx<'_>,
+    now: TimeMs,
+    of: Asks,
+    at_most: usize,
+) -> Result<Vec<Task>, SqlError> {
+    let kinds: Vec<String> = TaskKind::ALL
+        .into_iter()
+        .filter(|kind| kind.asks() == of)
+        .map(|kind| format!("'{}'", kind.as_str()))
+        .collect();
+    let text = format!(
+        "SELECT number, kind, order_id, payment, reason, tries FROM tasks \
+         WHERE (due_at <= ? OR due_at > ?) AND kind IN ({}) ORDER BY due_at, number LIMIT ?",
+        kinds.join(", ")
+    );
+    tx.query(&text, params![now.0, now.plus(AHEAD).0, at_most], |row| {
+        let kind = row.text(1)?;
+        let kind = TaskKind::ALL.into_iter().find(|of| of.as_str() == kind);
+        Ok(Task {
+            number: row.count(0)?,
+            kind: kind.ok_or_else(|| unexpected(1, "a kind of task"))?,
+            order: OrderId::from_bytes(row.array(2)?),
+            payment: PaymentId::from_bytes(row.array(3)?),
+            reason: row.text(4)?,
+            tries: row.count(5)?,
+        })
+    })
 }
 
 /// The units of a cart's order were set aside, or were too few: what was decided first stays. What
@@ -642,9 +673,30 @@ pub(crate) fn stock_answered(
 
 /// Orders of carts that a shopper has not paid, some at the most.
 pub(crate) fn count_unpaid(tx: &mut Tx<'_>, shopper: &str, at_most: usize) -> Result<usize, SqlError> {
-    let text = "SELECT id FROM orders WHERE shopper = ? AND sale IS NULL AND state IN (?, ?) LIMIT ?";
+    let text = "SELECT id FROM orders WHERE shopper = ? AND sale IS NULL AND pay_by IS NOT NULL \
+                AND state IN (?, ?) LIMIT ?";
     let (created, awaiting) = (OrderState::Created.as_str(), OrderState::AwaitingPayment.as_str());
     Ok(tx.query(text, params![shopper, created, awaiting, at_most], |row| row.array::<16>(0))?.len())
+}
+
+/// Whether a cart's order of this shopper waits for the stock.
+pub(crate) fn is_being_made(tx: &mut Tx<'_>, shopper: &str) -> Result<bool, SqlError> {
+    let text = "SELECT id FROM orders WHERE shopper = ? AND sale IS NULL AND pay_by IS NOT NULL AND state = ? \
+                LIMIT 1";
+    let key = params![shopper, OrderState::Created.as_str()];
+    Ok(tx.query_first(text, key, |row| row.array::<16>(0))?.is_some())
+}
+
+/// Characters of a line's name.
+const NAME_MAX: usize = 200;
+
+/// A product's name with its variant's, as an order's line has it.
+pub(crate) fn whole_name(name: &str, variant: &str) -> String {
+    let whole = match variant.is_empty() {
+        true => name.to_owned(),
+        false => format!("{name}, {variant}"),
+    };
+    whole.chars().take(NAME_MAX).collect()
 }
 
 /// Orders of carts whose time to pay was over at `before`.
@@ -665,7 +717,7 @@ pub(crate) fn unpaid_since(
 
 /// Where an order goes that is not packed yet. Returns false if it is.
 pub(crate) fn set_address(tx: &mut Tx<'_>, id: OrderId, address: &Address) -> Result<bool, SqlError> {
-    let states = [OrderState::Created, OrderState::AwaitingPayment, OrderState::Paid];
+    let states = [OrderState::Created, OrderState::AwaitingPayment, OrderState::Paid, OrderState::Allocated];
     let Some(found) = find(tx, id, true)? else { return Ok(false) };
     if !states.contains(&found.order.state) {
         return Ok(found.address.as_ref() == Some(address));

@@ -7,7 +7,7 @@ use crate::{
     core::{By, Command},
     returned,
     service::{Service, of_sql},
-    store::{self, OrderError, Task, TaskKind},
+    store::{self, Asks, OrderError, Task, TaskKind},
 };
 use contracts::store::{
     CameBack, HoldRef, OrderId, OrderOrigin, OrderState, OrderView, PaymentId, Posts, Reserved, SaleDecision,
@@ -48,12 +48,16 @@ enum Tried {
 
 impl Service {
     /// Does what is due, for ever.
-    pub(crate) async fn do_tasks(self: Arc<Self>) {
+    pub(crate) async fn do_tasks(self: Arc<Self>, of: Asks) {
+        let told = match of {
+            Asks::SalesAndPayments => &self.tasks,
+            Asks::Stock => &self.stock_tasks,
+        };
         let mut warning = Warning::default();
         loop {
             let mut is_more = false;
             for shard in self.needs.shards.all() {
-                match Arc::clone(&self).do_due(shard).await {
+                match Arc::clone(&self).do_due(shard, of).await {
                     Ok(more) => is_more |= more,
                     Err(error) => {
                         if let Some(count) = warning.due() {
@@ -63,15 +67,15 @@ impl Service {
                 }
             }
             if !is_more {
-                let _ = tokio::time::timeout(LOOK_EVERY, self.tasks.notified()).await;
+                let _ = tokio::time::timeout(LOOK_EVERY, told.notified()).await;
             }
         }
     }
 
     /// Returns whether more may be due at once: not while what became of tasks cannot be written.
-    pub(crate) async fn do_due(self: Arc<Self>, shard: &Sql) -> Result<bool, SqlError> {
+    pub(crate) async fn do_due(self: Arc<Self>, shard: &Sql, of: Asks) -> Result<bool, SqlError> {
         let now = self.needs.clock.now();
-        let due = shard.read(move |tx| store::due_tasks(tx, now, READ_MAX)).await?;
+        let due = shard.read(move |tx| store::due_tasks(tx, now, of, READ_MAX)).await?;
         let (count, mut written) = (due.len(), 0);
         let mut under_way = JoinSet::new();
         for task in due {
@@ -179,7 +183,15 @@ impl Service {
                 None => Ok(Tried::Done),
             },
             TaskKind::FreeStock => stock.release(order, task.reason.clone()).await.map(|()| Tried::Done),
-            TaskKind::ShipStock => stock.ship(order).await.map(|()| Tried::Done),
+            TaskKind::ShipStock => match stock.ship(order).await {
+                // It has none there: they were set aside by hand, or will be when the stock
+                // answers.
+                Err(StoreError::NotFound(why) | StoreError::Conflict(why)) => {
+                    tracing::warn!(%order, why, "an order was shipped without the stock's units");
+                    Ok(Tried::Done)
+                }
+                other => other.map(|()| Tried::Done),
+            },
             TaskKind::TakeBack | TaskKind::RefundReturn => match self.find(order).await? {
                 Some(order) => self.settle_return(&order, task).await,
                 None => Ok(Tried::Done),
@@ -192,7 +204,10 @@ impl Service {
     /// claimed for the sale, a cart's are so already.
     async fn set_stock(&self, order: &OrderView) -> Result<Tried, StoreError> {
         let stock = &self.needs.stock;
-        if order.state != OrderState::Paid {
+        // Also one that was allocated by hand, or shipped, meanwhile: its units left the shelf.
+        let needs_units =
+            [OrderState::Paid, OrderState::Allocated, OrderState::Shipped, OrderState::Delivered];
+        if !needs_units.contains(&order.state) {
             return Ok(Tried::Done);
         }
         let lines = carts::stock_lines(order);
@@ -235,9 +250,19 @@ impl Service {
                 Err(error) => Err(error),
             };
         }
-        let Some(payment) = self.paid_with(order).await? else { return Ok(Tried::Done) };
+        let for_people = |why: &str| {
+            tracing::error!(order = %order.id, number, why, "the money of a return goes back by hand: say so then");
+            Ok(Tried::Done)
+        };
+        let Some(payment) = self.paid_with(order).await? else {
+            return for_people("it was not paid here");
+        };
         let refund = self.needs.payments.refund_part(payment, key, of.refund_minor, "returned".into());
-        refund.await.map(|()| Tried::Done)
+        match refund.await {
+            // More of it went back at the provider than we knew.
+            Err(StoreError::Conflict(why)) => for_people(&why),
+            other => other.map(|()| Tried::Done),
+        }
     }
 
     async fn paid_with(&self, order: &OrderView) -> Result<Option<PaymentId>, StoreError> {

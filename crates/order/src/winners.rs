@@ -6,7 +6,7 @@
 use crate::{
     core::{By, Command, HoldEvent, Place},
     service::Service,
-    store::{self, NewOrder, OrderError},
+    store::{self, NewOrder, OrderError, whole_name},
 };
 use contracts::{
     AttemptId, ItemId, SaleId,
@@ -349,17 +349,13 @@ fn order_line(sale: &SaleId, line: &Line, products: &[Product]) -> OrderLine {
     let found = variant_of(sale, &line.item, products);
     let (quantity, price_minor) = (line.quantity, line.price_minor);
     match found {
-        Some((product, variant)) => {
-            let whole =
-                |name: &str, of: &str| if of.is_empty() { name.to_owned() } else { format!("{name}, {of}") };
-            OrderLine {
-                sku: variant.sku.clone(),
-                name: whole(&product.name.en, &variant.name.en),
-                name_zh: whole(&product.name.zh, &variant.name.zh),
-                quantity,
-                price_minor,
-            }
-        }
+        Some((product, variant)) => OrderLine {
+            sku: variant.sku.clone(),
+            name: whole_name(&product.name.en, &variant.name.en),
+            name_zh: whole_name(&product.name.zh, &variant.name.zh),
+            quantity,
+            price_minor,
+        },
         None => {
             let name = line.item.as_str().to_owned();
             let sku: Sku = name.parse().expect("an item's id is one");

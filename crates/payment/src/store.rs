@@ -47,6 +47,8 @@ pub(crate) const MIGRATIONS: &[Migration] = &[
             "CREATE INDEX sandbox_webhooks_by_time ON sandbox_webhooks (due_at)",
         ],
     },
+    // One of its statements after another, where changing tables is no transaction: each may be
+    // made again. The table `refunds` is not used any more.
     Migration {
         name: "refunds of a part, and what went back of each payment",
         statements: &[
@@ -59,8 +61,8 @@ pub(crate) const MIGRATIONS: &[Migration] = &[
             "CREATE INDEX refund_parts_by_time ON refund_parts (state, due_at)",
             "INSERT INTO refund_parts (payment, refund_key, amount_minor, reason, state, due_at, tries)
                 SELECT r.payment, 'whole', COALESCE(p.received_minor, p.amount_minor), r.reason, 'due', r.due_at,
-                r.tries FROM refunds r JOIN payments p ON p.id = r.payment",
-            "DROP TABLE refunds",
+                r.tries FROM refunds r JOIN payments p ON p.id = r.payment
+                WHERE NOT EXISTS (SELECT 1 FROM refund_parts x WHERE x.payment = r.payment)",
             "CREATE TABLE sandbox_refunds (
                 reference VARCHAR(40) NOT NULL, refund_key VARCHAR(40) NOT NULL, amount_minor BIGINT NOT NULL,
                 PRIMARY KEY (reference, refund_key))",

@@ -61,19 +61,23 @@ pub enum LineState {
     Only(u64),
     /// It is not sold any more, or only in a sale.
     Gone,
+    /// It is sold in another currency than the lines before it.
+    OtherCurrency,
 }
 
 /// A line of a cart, at today's price.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct CartLine {
     pub sku: Sku,
-    pub product: ProductSlug,
+    /// None if it is not known any more.
+    pub product: Option<ProductSlug>,
     pub name: Localized,
     /// Of the variant; empty if the product has one only.
     pub variant: Localized,
     pub picture: Option<Picture>,
     pub quantity: u32,
-    pub price: Money,
+    /// None if it is not known any more.
+    pub price: Option<Money>,
     pub state: LineState,
 }
 
@@ -81,7 +85,7 @@ pub struct CartLine {
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct CartView {
     pub lines: Vec<CartLine>,
-    /// Of the lines that are not gone; `None` if there are none.
+    /// Of the lines that are not gone, nor in another currency; `None` if there are none.
     pub goods: Option<Money>,
 }
 

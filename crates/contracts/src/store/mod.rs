@@ -34,7 +34,7 @@ pub use order::{
     SaleHolds, Transition,
 };
 pub use payment::{PaymentState, PaymentView, Payments, StartPayment, StartedPayment};
-pub use returns::{RequestReturn, ReturnState, ReturnStep, ReturnView, Wish};
+pub use returns::{RETURN_WITHIN, RequestReturn, ReturnState, ReturnStep, ReturnView, Wish};
 pub use stock::{CameBack, Lacking, Reserved, Stock, StockLevel, StockLine, TakenFrom};
 
 use std::{fmt, pin::Pin};

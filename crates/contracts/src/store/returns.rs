@@ -3,7 +3,10 @@
 use super::{StockLine, stock::CameBack};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
-use units::TimeMs;
+use units::{DurationMs, TimeMs};
+
+/// How long after its delivery units of an order may come back.
+pub const RETURN_WITHIN: DurationMs = DurationMs(30 * 86_400_000);
 
 /// How far a return is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize, JsonSchema)]

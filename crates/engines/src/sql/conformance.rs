@@ -46,11 +46,21 @@ pub async fn check(fresh: &mut dyn FnMut() -> Opened<'static>) {
     texts_are_compared_byte_for_byte(&fresh().await).await;
     a_refused_transaction_leaves_nothing(&fresh().await).await;
     one_transaction_sees_one_state(&fresh().await).await;
+    a_read_may_ask_for_rows_that_others_lock(&fresh().await).await;
     the_last_unit_is_taken_once(&fresh().await).await;
     tables_are_made_once_and_only_by_versions_that_know_them(&fresh().await).await;
     a_panic_leaves_nothing_and_the_next_one_is_served(&fresh().await).await;
     serials_are_counted_up(&fresh().await).await;
     events_are_told_in_their_order_until_they_are_taken(&fresh().await).await;
+}
+
+/// Functions that read rows to change them are used by those that only look, too.
+async fn a_read_may_ask_for_rows_that_others_lock(sql: &Sql) {
+    with_tables(sql).await;
+    sql.write(|tx| put(tx, 1, "one", 1, None)).await.expect("it is stored");
+    let text = "SELECT amount FROM things WHERE name = ?";
+    let read = sql.read(move |tx| tx.query_locked(text, params!["one"], |row| row.int(0)));
+    assert_eq!(read.await, Ok(vec![1]));
 }
 
 async fn with_tables(sql: &Sql) {

@@ -6,7 +6,7 @@ use crate::{
     core::{Command, returns::Step},
     return_rows::ReturnError,
     service::{Needs, of_return},
-    store::Shards,
+    store::{Asks, Shards},
 };
 use contracts::{
     SaleId,
@@ -255,7 +255,9 @@ impl Shop {
 
     async fn due(&self) {
         for shard in self.orders.needs.shards.all() {
-            Arc::clone(&self.orders).do_due(shard).await.unwrap();
+            for of in [Asks::SalesAndPayments, Asks::Stock] {
+                Arc::clone(&self.orders).do_due(shard, of).await.unwrap();
+            }
         }
     }
 
@@ -605,7 +607,7 @@ async fn a_return_that_does_not_fit_is_refused() {
     assert!(matches!(shop.step(order.id, 1, Step::Receive).await, Err(ReturnError::Step(..))));
     shop.orders.withdraw_return(shop.shopper, order.id, 1).await.unwrap();
     assert!(matches!(shop.step(order.id, 1, Step::Approve).await, Err(ReturnError::Step(..))));
-    shop.wait(crate::core::returns::RETURN_WITHIN.0 + 1);
+    shop.wait(contracts::store::RETURN_WITHIN.0 + 1);
     let order = shop.orders.find(order.id).await.unwrap().unwrap();
     let late = RequestReturn {
         lines: vec![StockLine { sku: sku("A"), quantity: 1 }],
@@ -629,8 +631,82 @@ async fn an_operator_gives_back_no_more_than_was_paid() {
     };
     assert_eq!(give(500, 1).await, Ok(1));
     assert_eq!(give(500, 1).await, Ok(1), "the same refund again");
+    let other = give(600, 1).await;
+    assert!(matches!(other, Err(StoreError::Conflict(_))), "another sum under the same number: {other:?}");
     let too_much = give(2_501, 2).await.unwrap_err().to_string();
     assert_eq!(too_much, "amount_minor: want 1 to 2500, which is left");
     assert!(matches!(give(0, 2).await, Err(StoreError::Invalid(_))));
     assert_eq!(shop.world.shelf.lock().unwrap().refunds, [("return-1".to_owned(), 500)]);
+}
+
+#[tokio::test]
+async fn a_second_return_under_the_number_of_another_is_refused() {
+    let shop = shop(&[("A", 10), ("B", 10)]).await;
+    let order = delivered(&shop).await;
+    shop.ask_back(&order, &[("A", 1)], Wish::Refund).await.unwrap();
+    let other = shop.ask_back(&order, &[("B", 1)], Wish::Refund).await;
+    assert!(matches!(&other, Err(StoreError::Conflict(why)) if why.starts_with("return 1:")), "{other:?}");
+}
+
+#[tokio::test]
+async fn what_a_return_is_worth_is_reckoned_when_it_has_come() {
+    let shop = shop(&[("A", 10), ("B", 10)]).await;
+    let order = delivered(&shop).await;
+    // The rest of the order is asked for while the first part is still to come, and is kept then.
+    let one = shop.ask_back(&order, &[("A", 2)], Wish::Refund).await.unwrap();
+    let two = shop.ask_back(&one, &[("B", 1)], Wish::Refund).await.unwrap();
+    assert_eq!(two.returns[1].refund_minor, 1_000);
+    shop.orders.withdraw_return(shop.shopper, order.id, 1).await.unwrap();
+    shop.step(order.id, 2, Step::Approve).await.unwrap();
+    let received = shop.step(order.id, 2, Step::Receive).await.unwrap();
+    assert_eq!((received.returns[1].refund_minor, received.state), (1_000, OrderState::Delivered));
+}
+
+#[tokio::test]
+async fn lines_of_another_currency_are_not_added_up() {
+    let shop = shop(&[("A", 10), ("USD-1", 10)]).await;
+    shop.put("A", Quantity::Add(1)).await.unwrap();
+    // By way of a guest's cart, whose currency was its own.
+    let guest = GuestCart::new([9; 16]);
+    shop.orders.change(CartOwner::Guest(guest.clone()), sku("USD-1"), Quantity::Add(1)).await.unwrap();
+    shop.orders.merge(guest, shop.shopper).await.unwrap();
+    let cart = shop.orders.cart(shop.owner()).await.unwrap();
+    let states: Vec<LineState> = cart.lines.iter().map(|line| line.state).collect();
+    assert_eq!(states, [LineState::Good, LineState::OtherCurrency]);
+    assert_eq!(cart.goods.unwrap().amount_minor, 1_000);
+    for total in [1_000, 2_000] {
+        let refused = shop.orders.check_out(shop.wanted(total)).await;
+        assert!(matches!(refused, Err(StoreError::Conflict(_))), "{refused:?}");
+    }
+}
+
+#[tokio::test]
+async fn an_order_that_was_allocated_by_hand_takes_its_units_all_the_same() {
+    let shop = shop(&[("A", 10)]).await;
+    shop.put("A", Quantity::Add(4)).await.unwrap();
+    let order = shop.orders.check_out(shop.wanted(4_000)).await.unwrap().id;
+    let give = async |command| {
+        shop.orders.command(order, "test".into(), "because".into(), command).await.unwrap();
+    };
+    // Before the stock was asked.
+    give(Command::Paid { payment: PaymentId::new(TimeMs(NOW), [1; 16]), amount_minor: 4_000 }).await;
+    give(Command::Allocate).await;
+    give(Command::Ship(Delivery { carrier: "SF".into(), tracking: "SF1".into() })).await;
+    shop.due().await;
+    shop.due().await;
+    assert!(shop.world.shelf.lock().unwrap().shipped.contains(&order));
+    assert_eq!(shop.free("A"), 6);
+}
+
+#[tokio::test]
+async fn the_same_page_sent_twice_at_once_gets_one_order() {
+    let shop = shop(&[("A", 10)]).await;
+    shop.put("A", Quantity::Add(1)).await.unwrap();
+    let wanted = shop.wanted(1_000);
+    let send = || shop.orders.check_out(wanted.clone());
+    let (a, b, c, d) = tokio::join!(send(), send(), send(), send());
+    for sent in [a, b, c, d, send().await] {
+        assert_eq!(sent.unwrap().id, wanted.key);
+    }
+    assert_eq!(shop.free("A"), 9);
 }

@@ -285,6 +285,8 @@ impl Order {
             },
             Command::Cancel => match (self.state, self.payment) {
                 (Cancelled, _) => {}
+                // What is sent in exchange is owed, and has nothing that could go back.
+                (Created, _) if self.total_minor == 0 => return Err(self.refuse("cancel")),
                 (Created | AwaitingPayment, PaymentSeen::None) => {
                     self.state = Cancelled;
                     effects.extend(self.followed.is_some().then_some(Effect::ReleaseHold));
@@ -379,7 +381,14 @@ impl Order {
                 }
             }
             HoldEvent::Granted => {
-                let is_sent = matches!(self.state, OrderState::Shipped | OrderState::Delivered);
+                let is_sent = matches!(
+                    self.state,
+                    OrderState::Shipped
+                        | OrderState::Delivered
+                        | OrderState::Returned
+                        | OrderState::PartRefunded
+                        | OrderState::Refunded
+                );
                 if !is_sent {
                     self.state = OrderState::AwaitingPayment;
                     self.ask_again(effects);

@@ -2,12 +2,10 @@
 //! steps come.
 
 use super::OrderLine;
-use contracts::store::{OrderState, ReturnState, StockLine, Wish};
+use contracts::store::{OrderState, RETURN_WITHIN, ReturnState, StockLine, Wish};
 use std::collections::BTreeMap;
-use units::{DurationMs, TimeMs};
+use units::TimeMs;
 
-/// How long after its delivery units of an order may come back.
-pub const RETURN_WITHIN: DurationMs = DurationMs(30 * 86_400_000);
 /// Returns of one order.
 pub const RETURNS_MAX: usize = 20;
 
@@ -21,6 +19,8 @@ pub struct Bought<'a> {
     pub total_minor: u64,
     /// Tax that came on top of the lines' prices.
     pub tax_on_top_minor: u64,
+    /// What went back outside of returns, at the provider.
+    pub gone_minor: u64,
 }
 
 /// What the rules need to know of an earlier return.
@@ -93,17 +93,28 @@ pub fn request(
             }
         }
     }
+    Ok(value(of, earlier, lines))
+}
+
+/// What goes back for these units, beside these returns, of which those that were rejected or
+/// withdrawn do not count.
+pub fn value(of: Bought<'_>, earlier: &[Earlier], lines: &[StockLine]) -> u64 {
+    let mut left = left(of.lines, earlier);
+    for line in lines {
+        let of_sku = left.entry(line.sku.to_string()).or_default();
+        *of_sku = of_sku.saturating_sub(line.quantity.into());
+    }
     let given: u64 = earlier.iter().filter(|of| of.state.is_alive()).map(|of| of.refund_minor).sum();
-    let rest = of.total_minor.saturating_sub(given);
+    let rest = of.total_minor.saturating_sub(given).saturating_sub(of.gone_minor);
     if left.values().all(|left| *left == 0) {
-        return Ok(rest);
+        return rest;
     }
     let price =
         |sku: &str| of.lines.iter().find(|line| line.sku.as_str() == sku).map_or(0, |of| of.price_minor);
     let goods: u64 = lines.iter().map(|line| price(line.sku.as_str()) * u64::from(line.quantity)).sum();
     let all: u64 = of.lines.iter().map(|line| line.price_minor * u64::from(line.quantity)).sum();
     let tax = u128::from(of.tax_on_top_minor) * u128::from(goods) / u128::from(all.max(1));
-    Ok((goods + tax as u64).min(rest))
+    (goods + tax as u64).min(rest)
 }
 
 /// What is done with a return.
@@ -163,7 +174,14 @@ mod tests {
     fn bought(lines: &[OrderLine]) -> Bought<'_> {
         let total_minor = 5_000 + 2_000 + 700 + 300;
         let delivered_at = Some(TimeMs(DAY));
-        Bought { state: OrderState::Delivered, delivered_at, lines, total_minor, tax_on_top_minor: 700 }
+        Bought {
+            state: OrderState::Delivered,
+            delivered_at,
+            lines,
+            total_minor,
+            tax_on_top_minor: 700,
+            gone_minor: 0,
+        }
     }
 
     fn earlier(state: ReturnState, lines: Vec<StockLine>, refund_minor: u64) -> Earlier {
@@ -192,6 +210,10 @@ mod tests {
         assert_eq!(ask(&[kept], &[back("A", 5)]), Ok(5_500));
         assert_eq!(ask(&[], &[back("C", 1)]), Err(NotReturned::Units { sku: "C".into(), left: 0 }));
         assert_eq!(ask(&[], &[back("A", 0)]), Err(NotReturned::Nothing));
+        // What the provider gave back by hand counts too.
+        let mut some_gone = bought(&lines);
+        some_gone.gone_minor = 7_900;
+        assert_eq!(request(TimeMs(2 * DAY), some_gone, &[], &[back("A", 2)]), Ok(100));
         // Money that was given back before for nothing counts.
         let gift = earlier(ReturnState::Received, vec![], 7_900);
         assert_eq!(ask(&[gift], &[back("A", 2)]), Ok(100));

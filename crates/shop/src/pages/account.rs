@@ -252,7 +252,7 @@ pub(super) async fn show(State(shop): State<Arc<Shop>>, visitor: Visitor) -> Res
             }
         }
         @if !known.is_empty() {
-            h2 { (lang.say("Where your parcels went", "收货地址")) }
+            h2 { (lang.say("Your addresses", "收货地址")) }
             @for address in &known {
                 div class="card" {
                     (addresses::shown(address))
@@ -262,7 +262,7 @@ pub(super) async fn show(State(shop): State<Arc<Shop>>, visitor: Visitor) -> Res
                             ("region", &address.region), ("postcode", &address.postcode), ("country", &address.country)] {
                             input type="hidden" name=(name) value=(value);
                         }
-                        button class="quiet" type="submit" { (lang.say("Forget it", "删除")) span class="hidden" { ": " (address.street) } }
+                        button class="quiet" type="submit" { (lang.say("Delete", "删除")) span class="hidden" { ": " (address.street) } }
                     }
                 }
             }

@@ -59,13 +59,13 @@ pub(super) fn address_fields(lang: Lang, address: &Address, wrong: Option<&str>)
     let country = if address.country.is_empty() { "CN" } else { &address.country };
     html! {
         (field(&line("name", lang.say("Name", "收货人"), &address.name, "name", false,
-            of("name", lang.say("Please say who takes it, in 80 characters at the most.", "请填写收货人（最多 80 个字符）。")))))
+            of("name", lang.say("Please enter a name of at most 80 characters.", "请填写收货人（最多 80 个字符）。")))))
         (field(&line("phone", lang.say("Phone", "手机号码"), &address.phone, "tel", false,
-            of("phone", lang.say("Please give a number of 5 to 20 digits.", "请填写 5 至 20 位的号码。")))))
+            of("phone", lang.say("Please enter a number of 5 to 20 digits.", "请填写 5 至 20 位的号码。")))))
         (field(&line("street", lang.say("Street and number", "详细地址"), &address.street, "street-address", false,
-            of("street", lang.say("Please say where it goes, in 200 characters at the most.", "请填写详细地址（最多 200 个字符）。")))))
+            of("street", lang.say("Please enter an address of at most 200 characters.", "请填写详细地址（最多 200 个字符）。")))))
         (field(&line("city", lang.say("City", "城市"), &address.city, "address-level2", false,
-            of("city", lang.say("Please name the city.", "请填写城市。")))))
+            of("city", lang.say("Please enter the city.", "请填写城市。")))))
         (field(&line("region", lang.say("Province or state (if any)", "省份（选填）"), &address.region, "address-level1", true,
             of("region", lang.say("80 characters at the most.", "最多 80 个字符。")))))
         (field(&line("postcode", lang.say("Postcode (if any)", "邮政编码（选填）"), &address.postcode, "postal-code", true,
@@ -118,7 +118,7 @@ async fn address_page(
     address: &Address,
     wrong: Option<&str>,
 ) -> Result<Response, Problem> {
-    let (lang, title) = (visitor.lang, visitor.lang.say("Where it goes", "收货地址"));
+    let (lang, title) = (visitor.lang, visitor.lang.say("Delivery address", "收货地址"));
     let body = html! {
         div class="narrow" {
             p class="crumbs" { a href={ "/orders/" (order) } { (lang.say("Your order", "订单详情")) } }
@@ -126,7 +126,7 @@ async fn address_page(
             form class="card" method="post" action={ "/orders/" (order) "/address" } {
                 input type="hidden" name=(TOKEN_FIELD) value=(visitor.csrf());
                 (address_fields(lang, address, wrong))
-                button class="wide" type="submit" { (lang.say("Send it there", "保存地址")) }
+                button class="wide" type="submit" { (lang.say("Save the address", "保存地址")) }
             }
         }
     };

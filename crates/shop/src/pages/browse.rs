@@ -153,10 +153,14 @@ pub(super) async fn product(
     let categories = shop.catalog.categories().await.map_err(of_store)?;
     let category = categories.iter().find(|category| category.slug == product.category);
     let by_cart = product.variants.iter().filter(|variant| variant.offered_in.is_empty());
-    let levels = shop.stock.levels(by_cart.map(|variant| variant.sku.clone()).collect()).await;
-    let levels = levels.map_err(of_store)?;
-    let free: BTreeMap<Sku, u64> =
-        levels.into_iter().map(|level| (level.sku.clone(), level.free())).collect();
+    let by_cart: Vec<Sku> = by_cart.map(|variant| variant.sku.clone()).collect();
+    // What is sold in a sale asks nothing; and without the stock's answer the product is shown.
+    let levels = match by_cart.is_empty() {
+        true => Some(Vec::new()),
+        false => shop.stock.levels(by_cart).await.ok(),
+    };
+    let free: Option<BTreeMap<Sku, u64>> =
+        levels.map(|levels| levels.into_iter().map(|level| (level.sku.clone(), level.free())).collect());
     let has_sale = product.variants.iter().any(|variant| !variant.offered_in.is_empty());
     let body = html! {
         p class="crumbs" { a href="/" { (lang.say("Home", "首页")) } " / " @if let Some(of) = category { a href={ "/c/" (of.slug) } { (text(lang, &of.name)) } } }
@@ -171,7 +175,10 @@ pub(super) async fn product(
                         p { (price(lang, variant.price)) }
                         @match variant.offered_in.first() {
                             Some(of) => (sale_box(&shop, &visitor, of)),
-                            None => (cart::buy_box(&visitor, &variant.sku, free.get(&variant.sku).copied())),
+                            None => @match &free {
+                                Some(free) => (cart::buy_box(&visitor, (&variant.sku, text(lang, &variant.name)), free.get(&variant.sku).copied())),
+                                None => p class="soft" { (lang.say("It is not known right now whether it is in stock. Look again in a minute.", "暂时无法查询库存，请稍后再试。")) },
+                            },
                         }
                     }
                 }

@@ -49,18 +49,18 @@ async fn cart_page(shop: &Shop, visitor: &Visitor, why: Option<&str>) -> Result<
         h1 { (title) }
         @if let Some(why) = why { (notice(Mood::Bad, lang.say("Please look again", "请再确认一次"), &html! { p { (why) } })) }
         @if cart.lines.is_empty() {
-            p { (lang.say("There is nothing in it yet.", "购物车还是空的。")) }
+            p { (lang.say("Your cart is empty.", "购物车还是空的。")) }
             p class="actions" { a class="button" href="/" { (lang.say("Look around", "去逛逛")) } }
         } @else {
             ul class="cart" { @for line in &cart.lines { (cart_line(lang, line, csrf)) } }
             @if let Some(goods) = cart.goods {
                 div class="card sum" {
-                    p { (lang.say("Together ", "合计 ")) strong { (price(lang, goods)) } }
-                    p class="soft" { (lang.say("Delivery is added at the checkout.", "运费在结算时计算。")) }
+                    p { (lang.say("Subtotal ", "合计 ")) strong { (price(lang, goods)) } }
+                    p class="soft" { (lang.say("Delivery is added at checkout.", "运费在结算时计算。")) }
                     @if cart.is_good() {
                         a class="button wide" href="/cart/check-out" { (lang.say("Check out", "去结算")) }
                     } @else {
-                        p { (lang.say("Change what cannot be had, then check out.", "请先调整无法购买的商品，再去结算。")) }
+                        p { (lang.say("Some of it is not available: update your cart, then check out.", "请先调整无法购买的商品，再去结算。")) }
                     }
                 }
             }
@@ -73,7 +73,14 @@ async fn cart_page(shop: &Shop, visitor: &Visitor, why: Option<&str>) -> Result<
 fn trouble(lang: Lang, state: LineState) -> Option<String> {
     match (state, lang) {
         (LineState::Good, _) => None,
-        (LineState::Gone, _) => Some(lang.say("This is not sold any more.", "该商品已下架。").to_owned()),
+        (LineState::OtherCurrency, _) => Some(
+            lang.say(
+                "It is sold in another currency: remove it, and order it separately.",
+                "该商品使用其他货币，请移除后单独下单。",
+            )
+            .to_owned(),
+        ),
+        (LineState::Gone, _) => Some(lang.say("No longer available.", "该商品已下架。").to_owned()),
         (LineState::Only(0), _) => Some(lang.say("Sold out for now.", "暂时缺货。").to_owned()),
         (LineState::Only(left), Lang::En) => Some(format!("Only {left} left.")),
         (LineState::Only(left), Lang::Zh) => Some(format!("仅剩 {left} 件。")),
@@ -84,12 +91,10 @@ fn cart_line(lang: Lang, line: &CartLine, csrf: &str) -> Markup {
     let name = text(lang, &line.name);
     html! {
         li class="card line" {
-            a class="frame" href={ "/p/" (line.product) } aria-hidden="true" tabindex="-1" {
-                @if let Some(of) = &line.picture { (picture(lang, of, false)) }
-            }
+            div class="frame" { @if let Some(of) = &line.picture { (picture(lang, of, false)) } }
             div {
-                p { a href={ "/p/" (line.product) } { (name) } @if !text(lang, &line.variant).is_empty() { br; span class="soft" { (text(lang, &line.variant)) } } }
-                p { (price(lang, line.price)) }
+                p { @if let Some(product) = &line.product { a href={ "/p/" (product) } { (name) } } @else { (name) } @if !text(lang, &line.variant).is_empty() { br; span class="soft" { (text(lang, &line.variant)) } } }
+                @if let Some(of) = line.price { p { (price(lang, of)) } }
                 @if let Some(why) = trouble(lang, line.state) { p class="error" role="status" { (why) } }
                 div class="actions" {
                     @if line.state != LineState::Gone {
@@ -98,14 +103,14 @@ fn cart_line(lang: Lang, line: &CartLine, csrf: &str) -> Markup {
                             input type="hidden" name="sku" value=(line.sku);
                             label class="hidden" for={ "q-" (line.sku) } { (lang.say("How many: ", "数量：")) (name) }
                             input id={ "q-" (line.sku) } name="quantity" type="number" min="1" max=(LINE_QUANTITY_MAX) required value=(line.quantity);
-                            button class="quiet" type="submit" { (lang.say("Change", "修改")) span class="hidden" { ": " (name) } }
+                            button class="quiet" type="submit" { (lang.say("Update", "修改")) span class="hidden" { ": " (name) } }
                         }
                     }
                     form method="post" action="/cart/lines" {
                         input type="hidden" name=(TOKEN_FIELD) value=(csrf);
                         input type="hidden" name="sku" value=(line.sku);
                         input type="hidden" name="quantity" value="0";
-                        button class="quiet" type="submit" { (lang.say("Take out", "移除")) span class="hidden" { ": " (name) } }
+                        button class="quiet" type="submit" { (lang.say("Remove", "移除")) span class="hidden" { ": " (name) } }
                     }
                 }
             }
@@ -114,7 +119,7 @@ fn cart_line(lang: Lang, line: &CartLine, csrf: &str) -> Markup {
 }
 
 /// What a product's page has for a variant that is sold by the cart.
-pub(super) fn buy_box(visitor: &Visitor, sku: &Sku, free: Option<u64>) -> Markup {
+pub(super) fn buy_box(visitor: &Visitor, (sku, name): (&Sku, &str), free: Option<u64>) -> Markup {
     let lang = visitor.lang;
     let left = free.unwrap_or_default();
     let id = format!("q-{sku}");
@@ -129,9 +134,9 @@ pub(super) fn buy_box(visitor: &Visitor, sku: &Sku, free: Option<u64>) -> Markup
             form class="quantity" method="post" action="/cart" {
                 input type="hidden" name=(TOKEN_FIELD) value=(visitor.csrf());
                 input type="hidden" name="sku" value=(sku);
-                label class="hidden" for=(id) { (lang.say("How many", "数量")) }
+                label class="hidden" for=(id) { (lang.say("How many", "数量")) @if !name.is_empty() { ": " (name) } }
                 input id=(id) name="quantity" type="number" min="1" max=(LINE_QUANTITY_MAX) required value="1";
-                button type="submit" { (lang.say("Add to the cart", "加入购物车")) }
+                button type="submit" { (lang.say("Add to cart", "加入购物车")) @if !name.is_empty() { span class="hidden" { ": " (name) } } }
             }
         }
     }
@@ -139,7 +144,7 @@ pub(super) fn buy_box(visitor: &Visitor, sku: &Sku, free: Option<u64>) -> Markup
 
 /// Whose cart a form changes, after it was checked that a page of this shop sent it. A visitor
 /// without one gets one.
-fn owner_of(
+async fn owner_of(
     shop: &Shop,
     visitor: &Visitor,
     peer: Peer,
@@ -151,8 +156,9 @@ fn owner_of(
     }
     refuse_other_sites(headers)?;
     match visitor.cart_owner()? {
-        Some(owner) => Ok((owner, None)),
-        None => {
+        // A cookie that was made up has no cart yet.
+        Some(owner) if shop.carts.units(owner.clone()).await.map_err(of_store)? > 0 => Ok((owner, None)),
+        _ => {
             let new = may_make_cart(shop, peer)?;
             Ok((CartOwner::Guest(new.clone()), Some(new)))
         }
@@ -176,7 +182,7 @@ pub(super) async fn add(
     headers: HeaderMap,
     form: Form,
 ) -> Result<Response, Problem> {
-    let (owner, new) = owner_of(&shop, &visitor, peer, &headers, &form)?;
+    let (owner, new) = owner_of(&shop, &visitor, peer, &headers, &form).await?;
     change(&shop, &visitor, owner, new, sku_of(&form)?, Quantity::Add(quantity_of(&form)?)).await
 }
 
@@ -188,7 +194,7 @@ pub(super) async fn set(
     headers: HeaderMap,
     form: Form,
 ) -> Result<Response, Problem> {
-    let (owner, new) = owner_of(&shop, &visitor, peer, &headers, &form)?;
+    let (owner, new) = owner_of(&shop, &visitor, peer, &headers, &form).await?;
     change(&shop, &visitor, owner, new, sku_of(&form)?, Quantity::Set(quantity_of(&form)?)).await
 }
 
@@ -253,11 +259,11 @@ async fn check_out_page(
             input type="hidden" name="key" value=(key);
             div {
                 fieldset class="card" {
-                    legend { (lang.say("Where it goes", "收货地址")) }
+                    legend { (lang.say("Delivery address", "收货地址")) }
                     (address_fields(lang, address, wrong))
                 }
                 fieldset class="card" {
-                    legend { (lang.say("How it goes", "配送方式")) }
+                    legend { (lang.say("Delivery", "配送方式")) }
                     @for (at, (method, quote)) in offers.iter().enumerate() {
                         label class="choice" {
                             input type="radio" name="shipping" value=(method.id) required checked[at == chosen];
@@ -273,7 +279,7 @@ async fn check_out_page(
                 (order_lines(lang, &cart))
                 @for (method, quote) in &offers { (totals(lang, method, quote, offers.len() > 1)) }
                 button class="wide" type="submit" { (lang.say("Order and pay", "提交订单并付款")) }
-                p class="soft" { (lang.say("You have 30 minutes to pay. Until then it is kept for you.", "提交后请在 30 分钟内付款，商品将为您保留。")) }
+                p class="soft" { (lang.say("You then have 30 minutes to pay. We keep everything for you until then.", "提交后请在 30 分钟内付款，商品将为您保留。")) }
             }
         }
     };
@@ -284,8 +290,8 @@ fn order_lines(lang: Lang, cart: &CartView) -> Markup {
     html! {
         table {
             tbody { @for line in &cart.lines {
-                @let sum = Money { amount_minor: line.price.amount_minor.saturating_mul(line.quantity.into()), currency: line.price.currency };
-                tr { td { (text(lang, &line.name)) @if line.quantity > 1 { " × " (line.quantity) } } td class="number" { (price(lang, sum)) } }
+                @let sum = line.price.map(|of| Money { amount_minor: of.amount_minor.saturating_mul(line.quantity.into()), currency: of.currency });
+                tr { td { (text(lang, &line.name)) @if line.quantity > 1 { " × " (line.quantity) } } td class="number" { @if let Some(sum) = sum { (price(lang, sum)) } } }
             } }
         }
     }

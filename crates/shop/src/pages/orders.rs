@@ -148,8 +148,13 @@ pub(super) async fn show(
     if order.payment == PaymentSeen::None {
         // What the provider has told, and the order has not heard yet.
         let payments = shop.payments.of_order(id).await.unwrap_or_default();
-        if payments.iter().any(|payment| payment.state == PaymentState::Succeeded) {
+        let is_any = |state| payments.iter().any(|payment| payment.state == state);
+        if is_any(PaymentState::Succeeded) {
             order.payment = PaymentSeen::BeingConfirmed;
+        } else if is_any(PaymentState::Refunding) {
+            order.payment = PaymentSeen::ToRefund;
+        } else if is_any(PaymentState::Refunded) && !is_payable(&order) {
+            order.payment = PaymentSeen::Refunded;
         }
         last_payment = payments.last().map(|payment| payment.state);
     }
@@ -159,7 +164,8 @@ pub(super) async fn show(
         && tries < TRIES_MAX;
     let (lang, title) = (visitor.lang, visitor.lang.say("Your order", "订单详情"));
     let now = shop.protection.now();
-    let is_moving = order.payment == PaymentSeen::BeingConfirmed || order.state == OrderState::Created;
+    let is_moving = order.payment == PaymentSeen::BeingConfirmed
+        || (order.state == OrderState::Created && order.pay_by.is_some());
     let can_pay = is_payable(&order) && order.pay_by.is_none_or(|by| by > now);
     let csrf = visitor.csrf();
     let saved = match (&order.address, can_pay) {
@@ -189,7 +195,7 @@ pub(super) async fn show(
             @if shop.has_sandbox && goes_to.is_none() {
                 form class="card" method="post" action={ "/orders/" (order.id) "/pay" } {
                     input type="hidden" name=(TOKEN_FIELD) value=(csrf);
-                    h2 { (lang.say("Where does it go?", "寄到哪里？")) }
+                    h2 { (lang.say("Where shall we send it?", "寄到哪里？")) }
                     (address_fields(lang, &Address::default(), None))
                     button class="wide" type="submit" { (lang.say("Pay ", "支付 ")) (money(order.total, lang)) }
                 }
@@ -210,17 +216,22 @@ pub(super) async fn show(
         div class="card" { (lines(lang, &order)) }
         @if let Some(address) = goes_to {
             div class="card" {
-                p { strong { (lang.say("It goes to", "收货地址")) } }
+                p { strong { (lang.say("Delivery address", "收货地址")) } }
                 (shown(address))
-                @if matches!(order.state, OrderState::AwaitingPayment | OrderState::Paid) {
-                    p { a href={ "/orders/" (order.id) "/address" } { (lang.say("Send it elsewhere", "修改地址")) } }
+                @if matches!(order.state, OrderState::AwaitingPayment | OrderState::Paid | OrderState::Allocated) {
+                    p { a href={ "/orders/" (order.id) "/address" } { (lang.say("Change the address", "修改地址")) } }
                 }
             }
+        }
+        @if goes_to.is_none() && matches!(order.state, OrderState::Paid | OrderState::Allocated) {
+            (notice(Mood::Bad, lang.say("Where shall we send it?", "寄到哪里？"), &html! {
+                p { a href={ "/orders/" (order.id) "/address" } { (lang.say("Enter your address", "请填写收货地址，以便发货")) } }
+            }))
         }
         @if let Some(parcel) = &order.delivery {
             div class="card" { p { strong { (lang.say("Parcel", "包裹")) } } p { (parcel.carrier) " " (parcel.tracking) } }
         }
-        (returns::shown(lang, &order, csrf))
+        (returns::shown(lang, now, &order, csrf))
         h2 { (lang.say("What happened", "订单记录")) }
         ol class="history" {
             @for step in &order.history { li { (moment(step.at, lang)) " · " (state_words(lang, step.to)) } }

@@ -12,12 +12,13 @@ use axum::{
     response::{IntoResponse, Redirect, Response},
 };
 use contracts::store::{
-    OrderId, OrderState, OrderView, RequestReturn, ReturnState, ReturnView, StockLine, StoreError, Wish,
+    OrderId, OrderState, OrderView, RETURN_WITHIN, RequestReturn, ReturnState, ReturnView, StockLine,
+    StoreError, Wish,
 };
 use http::StatusCode;
 use maud::{Markup, html};
 use std::{collections::BTreeMap, sync::Arc};
-use units::Money;
+use units::{Money, TimeMs};
 use web::{
     form::PlainForm,
     page::Lang,
@@ -48,8 +49,10 @@ fn left(order: &OrderView) -> Vec<u32> {
 }
 
 /// Whether something of the order may be sent back.
-pub(super) fn may_return(order: &OrderView) -> bool {
+fn may_return(order: &OrderView, now: TimeMs) -> bool {
+    let delivered = order.history.iter().rev().find(|step| step.to == OrderState::Delivered);
     matches!(order.state, OrderState::Delivered | OrderState::PartRefunded)
+        && delivered.is_some_and(|step| step.at.plus(RETURN_WITHIN) >= now)
         && left(order).iter().any(|left| *left > 0)
 }
 
@@ -62,7 +65,7 @@ pub(super) async fn show(
     let Some(shopper) = visitor.account() else { return visitor.to_log_in() };
     let id: OrderId = order.parse().map_err(|_| unknown())?;
     let order = shop.orders.order(shopper, id).await.map_err(of_store)?.ok_or_else(unknown)?;
-    match may_return(&order) {
+    match may_return(&order, shop.protection.now()) {
         true => return_page(&shop, &visitor, &order, None).await,
         false => Ok(Redirect::to(&format!("/orders/{id}")).into_response()),
     }
@@ -74,7 +77,7 @@ async fn return_page(
     order: &OrderView,
     why: Option<&str>,
 ) -> Result<Response, Problem> {
-    let (lang, title) = (visitor.lang, visitor.lang.say("Send something back", "申请退货"));
+    let (lang, title) = (visitor.lang, visitor.lang.say("Return something", "申请退货"));
     let is_exchange_only = order.total.amount_minor == 0;
     let body = html! {
         div class="narrow" {
@@ -85,7 +88,7 @@ async fn return_page(
                 input type="hidden" name=(TOKEN_FIELD) value=(visitor.csrf());
                 input type="hidden" name="number" value=(order.returns.len() + 1);
                 fieldset {
-                    legend { (lang.say("What comes back?", "退回哪些商品？")) }
+                    legend { (lang.say("What would you like to return?", "退回哪些商品？")) }
                     @for (at, (line, left)) in order.lines.iter().zip(left(order)).enumerate().filter(|(_, (_, left))| *left > 0) {
                         div class="field" {
                             label for={ "line-" (at) } { (lang.say(&line.name, &line.name_zh)) " " span class="soft" { (lang.say("of ", "最多 ")) (left) } }
@@ -94,18 +97,18 @@ async fn return_page(
                     }
                 }
                 fieldset {
-                    legend { (lang.say("What would you like?", "您希望如何处理？")) }
+                    legend { (lang.say("What would you like instead?", "您希望如何处理？")) }
                     @if !is_exchange_only {
                         label class="choice" { input type="radio" name="wish" value="refund" required checked; span { (lang.say("My money back", "退款")) } }
                     }
                     label class="choice" { input type="radio" name="wish" value="exchange" required checked[is_exchange_only]; span { (lang.say("The same again", "换货")) } }
                 }
                 div class="field" {
-                    label for="reason" { (lang.say("What is wrong with it?", "退货原因")) }
+                    label for="reason" { (lang.say("Why are you returning it?", "退货原因")) }
                     input id="reason" name="reason" type="text" required maxlength=(REASON_MAX);
                 }
-                button class="wide" type="submit" { (lang.say("Ask for it", "提交申请")) }
-                p class="soft" { (lang.say("We answer soon. Please send nothing before that.", "我们会尽快审核，审核通过前请勿寄出。")) }
+                button class="wide" type="submit" { (lang.say("Request the return", "提交申请")) }
+                p class="soft" { (lang.say("We will answer soon. Please do not send anything before that.", "我们会尽快审核，审核通过前请勿寄出。")) }
             }
         }
     };
@@ -147,7 +150,7 @@ pub(super) async fn request(
         ),
         Err(StoreError::Conflict(_)) => visitor
             .lang
-            .say("It cannot be sent back any more: write to the shop.", "已超过退货期限，请联系商家。"),
+            .say("It cannot be sent back this way: write to the shop.", "无法在线申请退货，请联系商家。"),
         Err(error) => return Err(of_store(error)),
     };
     let mut shown = return_page(&shop, &visitor, &order, Some(words)).await?;
@@ -171,19 +174,21 @@ pub(super) async fn withdraw(
 
 fn state_words(lang: Lang, of: &ReturnView) -> &'static str {
     match of.state {
-        ReturnState::Requested => lang.say("Asked for: we answer soon", "待审核"),
-        ReturnState::Approved => lang.say("Please send it to us", "已通过，请寄回"),
-        ReturnState::Rejected => lang.say("It cannot come back", "未通过"),
-        ReturnState::Withdrawn => lang.say("You keep it", "已撤回"),
+        ReturnState::Requested => lang.say("Return requested", "待审核"),
+        ReturnState::Approved => lang.say("Return approved: please send it to us", "已通过，请寄回"),
+        ReturnState::Rejected => lang.say("Return declined", "未通过"),
+        ReturnState::Withdrawn => lang.say("Return cancelled", "已撤回"),
         ReturnState::Received if of.lines.is_empty() => lang.say("Your money is on its way", "退款处理中"),
-        ReturnState::Received => lang.say("It has come: your money is on its way", "已收货，退款处理中"),
+        ReturnState::Received => lang.say("Return received: your money is on its way", "已收货，退款处理中"),
         ReturnState::Refunded => lang.say("Your money is back", "已退款"),
-        ReturnState::Exchanged => lang.say("It has come: the same is sent to you", "已收货，换货订单已生成"),
+        ReturnState::Exchanged => {
+            lang.say("Return received: we are sending you another one", "已收货，换货订单已生成")
+        }
     }
 }
 
 /// What the page of an order shows of its returns.
-pub(super) fn shown(lang: Lang, order: &OrderView, csrf: &str) -> Markup {
+pub(super) fn shown(lang: Lang, now: TimeMs, order: &OrderView, csrf: &str) -> Markup {
     html! {
         @for of in &order.returns {
             div class="card" {
@@ -198,13 +203,13 @@ pub(super) fn shown(lang: Lang, order: &OrderView, csrf: &str) -> Markup {
                 @if matches!(of.state, ReturnState::Requested | ReturnState::Approved) {
                     form class="actions" method="post" action={ "/orders/" (order.id) "/returns/" (of.number) "/withdraw" } {
                         input type="hidden" name=(TOKEN_FIELD) value=(csrf);
-                        button class="quiet" type="submit" { (lang.say("I keep it", "撤回申请")) }
+                        button class="quiet" type="submit" { (lang.say("Cancel the return", "撤回申请")) }
                     }
                 }
             }
         }
-        @if may_return(order) {
-            p { a href={ "/orders/" (order.id) "/return" } { (lang.say("Send something back", "申请退货")) } }
+        @if may_return(order, now) {
+            p { a href={ "/orders/" (order.id) "/return" } { (lang.say("Return something", "申请退货")) } }
         }
     }
 }
