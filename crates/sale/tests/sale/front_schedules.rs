@@ -28,7 +28,7 @@ use units::{Sequence, TimeMs};
 /// Schedules of each kind: at random, and by priorities that change at a few points, which meet the
 /// orders that need a thread to be held back for long.
 const AT_RANDOM: usize = 1500;
-const BY_PRIORITY: usize = 500;
+const BY_PRIORITY: usize = 1500;
 const PRIORITY_CHANGES: usize = 4;
 
 const CASE: u16 = 1;
