@@ -176,6 +176,11 @@ impl Server {
                 ))
                 .await?;
                 conn.query_drop(format!("SET NAMES utf8mb4 COLLATE {collation}")).await?;
+                conn.query_drop("SET SESSION TRANSACTION ISOLATION LEVEL REPEATABLE READ").await?;
+                // Newer MariaDBs refuse to lock what has changed since the transaction's first
+                // look, which a queue for one row always has. Those that do not know it refuse the
+                // variable.
+                let _ = conn.query_drop("SET SESSION innodb_snapshot_isolation = OFF").await;
                 Ok(Open { conn, collation })
             })
             .await

@@ -21,6 +21,9 @@ use serde_json::json;
 use std::fmt;
 use units::TimeMs;
 
+/// Who says that the money of a return is back, if the payment's provider has said so.
+const BY_PAYMENT: &str = "payment";
+
 /// Why a return is not what was asked for.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum ReturnError {
@@ -34,6 +37,8 @@ pub enum ReturnError {
     Step(Step, ReturnState),
     /// Of an order that was an exchange itself only an exchange is to be had.
     ExchangeOnly,
+    /// The money is on its way by the payment's provider.
+    OnItsWay,
     /// The order has no payment of which something could go back.
     NotPaid,
     /// So much of it has not gone back yet.
@@ -74,6 +79,9 @@ impl fmt::Display for ReturnError {
                 write!(f, "return {number}: another one has this number, look at the order again")
             }
             Self::Step(step, state) => write!(f, "{}: the return is {}", step.as_str(), state.as_str()),
+            Self::OnItsWay => f.write_str(
+                "settle: the provider of the order's payment gives the money back; this is for what it cannot",
+            ),
             Self::NotPaid => f.write_str("refund: the order has no payment that could go back"),
             Self::Amount { left } => write!(f, "amount_minor: want 1 to {left}, which is left"),
             Self::ExchangeOnly => f.write_str("wish: what was sent as an exchange can be exchanged only"),
@@ -181,8 +189,12 @@ pub(crate) fn request(
 
 fn bought<'a>(stored: &Stored, view: &'a OrderView) -> Bought<'a> {
     let delivered = view.history.iter().rev().find(|step| step.to == OrderState::Delivered);
-    let by_returns: u64 =
-        view.returns.iter().filter(|of| of.state == ReturnState::Refunded).map(|of| of.refund_minor).sum();
+    // What went back elsewhere is not in what the payment's provider has given back.
+    let by_provider = |of: &&ReturnView| {
+        let is_by_payment = of.history.last().is_some_and(|step| step.actor == BY_PAYMENT);
+        of.state == ReturnState::Refunded && is_by_payment
+    };
+    let by_returns: u64 = view.returns.iter().filter(by_provider).map(|of| of.refund_minor).sum();
     Bought {
         state: view.state,
         delivered_at: delivered.map(|step| step.at),
@@ -269,6 +281,9 @@ pub(crate) fn step(
         params![next.as_str(), value, units_name, &order.to_bytes(), number],
     )?;
     note(tx, at, &stored, (number, history.len() + 1), next, by)?;
+    if step == Step::Refunded {
+        store::end_task_of(tx, order, TaskKind::RefundReturn, slot(number))?;
+    }
     if step != Step::Receive {
         return Ok(store::view(tx, stored)?);
     }
@@ -358,7 +373,7 @@ pub(crate) fn refund_by_hand(
 pub(crate) fn is_back(tx: &mut Tx<'_>, at: TimeMs, order: OrderId, key: &str) -> Result<(), OrderError> {
     let number = key.strip_prefix(REFUND_KEY).and_then(|number| number.parse().ok());
     let Some(number) = number else { return Ok(()) };
-    let by = By { actor: "payment", reason: "the money is back" };
+    let by = By { actor: BY_PAYMENT, reason: "the money is back" };
     match step(tx, at, order, number, by, (Step::Refunded, None)) {
         Ok(_) | Err(ReturnError::NotFound(_) | ReturnError::Step(..)) => Ok(()),
         Err(ReturnError::Order(error)) => Err(error),

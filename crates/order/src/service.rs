@@ -88,6 +88,7 @@ pub(crate) fn of_return(error: ReturnError) -> StoreError {
         ReturnError::NotReturned(_)
         | ReturnError::NotPaid
         | ReturnError::Other(_)
+        | ReturnError::OnItsWay
         | ReturnError::Step(..) => StoreError::Conflict(error.to_string()),
     }
 }
@@ -288,6 +289,9 @@ impl Service {
         step: Step,
         units: Option<CameBack>,
     ) -> Result<OrderView, ReturnError> {
+        if step == Step::Refunded && self.is_paid_back_by_provider(order, number).await? {
+            return Err(ReturnError::OnItsWay);
+        }
         let now = self.needs.clock.now();
         let done = self.needs.shards.of(order.bucket()).write(move |tx| {
             let by = By { actor: &actor, reason: &reason };
@@ -296,6 +300,21 @@ impl Service {
         let done = done.await;
         self.wake();
         done
+    }
+
+    /// Whether the provider of the order's payment has enough left to give a return's money back:
+    /// then it is asked to, or was.
+    async fn is_paid_back_by_provider(&self, order: OrderId, number: u32) -> Result<bool, ReturnError> {
+        let of_store = |_| ReturnError::Order(SqlError::Shortage("payments do not answer".into()).into());
+        let Some(found) = self.find(order).await? else { return Ok(false) };
+        let Some(paid_with) = self.paid_with(&found).await.map_err(of_store)? else { return Ok(false) };
+        let payments = self.needs.payments.of_order(order).await.map_err(of_store)?;
+        let left = payments
+            .iter()
+            .find(|payment| payment.id == paid_with)
+            .map_or(0, |payment| payment.amount.amount_minor.saturating_sub(payment.refunded_minor));
+        let of = found.returns.iter().find(|of| of.number == number);
+        Ok(of.is_some_and(|of| of.state == ReturnState::Received && of.refund_minor <= left))
     }
 
     /// Gives money back for nothing that was returned, as the return of this number, which is one

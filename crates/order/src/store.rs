@@ -347,7 +347,11 @@ pub(crate) fn apply(
                 add_task(tx, at, id, TaskKind::Confirm, Some(payment), "")?;
             }
             Effect::ReleaseHold => add_task(tx, at, id, TaskKind::Release, None, "")?,
-            Effect::SetStock => add_task(tx, at, id, TaskKind::SetStock, None, "")?,
+            Effect::SetStock => {
+                // What was to be given back is wanted again.
+                end_tasks(tx, id, TaskKind::FreeStock)?;
+                add_task(tx, at, id, TaskKind::SetStock, None, "")?;
+            }
             Effect::FreeStock => add_task(tx, at, id, TaskKind::FreeStock, None, found.order.state.as_str())?,
             Effect::ShipStock => add_task(tx, at, id, TaskKind::ShipStock, None, "")?,
             Effect::Refund { payment, why } => {
@@ -657,10 +661,7 @@ pub(crate) fn stock_answered(
     let reason = if is_whole { "its units are set aside" } else { "there is too little stock" };
     let by = By { actor: "inventory", reason };
     let (stored, is_changed) = apply(tx, at, id, by, Command::StockAnswered { is_whole })?;
-    tx.execute(
-        "DELETE FROM tasks WHERE order_id = ? AND kind = ?",
-        params![&id.to_bytes(), TaskKind::Reserve.as_str()],
-    )?;
+    end_tasks(tx, id, TaskKind::Reserve)?;
     let shopper = stored.shopper.clone();
     let view = view(tx, stored)?;
     if is_changed && is_whole {
@@ -724,6 +725,37 @@ pub(crate) fn set_address(tx: &mut Tx<'_>, id: OrderId, address: &Address) -> Re
     }
     tx.execute("UPDATE orders SET address = ? WHERE id = ?", params![&written(address)?, &id.to_bytes()])?;
     Ok(true)
+}
+
+/// All tasks of this kind that an order has.
+pub(crate) fn end_tasks(tx: &mut Tx<'_>, order: OrderId, kind: TaskKind) -> Result<(), SqlError> {
+    tx.execute(
+        "DELETE FROM tasks WHERE order_id = ? AND kind = ?",
+        params![&order.to_bytes(), kind.as_str()],
+    )?;
+    Ok(())
+}
+
+/// The task of this kind about one payment or return.
+pub(crate) fn end_task_of(
+    tx: &mut Tx<'_>,
+    order: OrderId,
+    kind: TaskKind,
+    of: PaymentId,
+) -> Result<(), SqlError> {
+    tx.execute(
+        "DELETE FROM tasks WHERE order_id = ? AND kind = ? AND payment = ?",
+        params![&order.to_bytes(), kind.as_str(), &of.to_bytes()],
+    )?;
+    Ok(())
+}
+
+/// Whether the stock has not heard yet of units that the order takes, or has sent.
+pub(crate) fn waits_for_stock(tx: &mut Tx<'_>, order: OrderId) -> Result<bool, SqlError> {
+    let text = "SELECT number FROM tasks WHERE order_id = ? AND kind IN (?, ?) LIMIT 1";
+    let [set, ship] = [TaskKind::SetStock, TaskKind::ShipStock].map(TaskKind::as_str);
+    let id = order.to_bytes();
+    Ok(tx.query_first(text, params![&id, set, ship], |row| row.count(0))?.is_some())
 }
 
 pub(crate) fn end_task(tx: &mut Tx<'_>, number: u64) -> Result<(), SqlError> {

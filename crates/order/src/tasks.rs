@@ -10,14 +10,14 @@ use crate::{
     store::{self, Asks, OrderError, Task, TaskKind},
 };
 use contracts::store::{
-    CameBack, HoldRef, OrderId, OrderOrigin, OrderState, OrderView, PaymentId, Posts, Reserved, SaleDecision,
-    StoreError, TakenFrom,
+    CameBack, HoldRef, OrderId, OrderOrigin, OrderState, OrderView, PaymentId, Posts, Reserved, ReturnState,
+    SaleDecision, Sku, StockLine, StoreError, TakenFrom,
 };
 use engines::sql::{
     Sql, SqlError,
     outbox::{self, NotTold},
 };
-use std::{sync::Arc, time::Duration};
+use std::{collections::BTreeSet, sync::Arc, time::Duration};
 use tokio::task::JoinSet;
 use units::{DurationMs, TimeMs};
 use web::warning::Warning;
@@ -182,12 +182,18 @@ impl Service {
                 Some(order) => self.set_stock(&order).await,
                 None => Ok(Tried::Done),
             },
-            TaskKind::FreeStock => stock.release(order, task.reason.clone()).await.map(|()| Tried::Done),
+            TaskKind::FreeStock => match self.find(order).await? {
+                // It is paid after all: its units are set aside again.
+                Some(of) if !matches!(of.state, OrderState::Cancelled | OrderState::Expired) => {
+                    Ok(Tried::Done)
+                }
+                _ => stock.release(order, task.reason.clone()).await.map(|()| Tried::Done),
+            },
             TaskKind::ShipStock => match stock.ship(order).await {
                 // It has none there: they were set aside by hand, or will be when the stock
                 // answers.
                 Err(StoreError::NotFound(why) | StoreError::Conflict(why)) => {
-                    tracing::warn!(%order, why, "an order was shipped without the stock's units");
+                    tracing::error!(%order, why, "an order was shipped without the stock's units: look into it");
                     Ok(Tried::Done)
                 }
                 other => other.map(|()| Tried::Done),
@@ -204,15 +210,15 @@ impl Service {
     /// claimed for the sale, a cart's are so already.
     async fn set_stock(&self, order: &OrderView) -> Result<Tried, StoreError> {
         let stock = &self.needs.stock;
-        // Also one that was allocated by hand, or shipped, meanwhile: its units left the shelf.
-        let needs_units =
-            [OrderState::Paid, OrderState::Allocated, OrderState::Shipped, OrderState::Delivered];
+        // Also one that was allocated by hand, shipped or sent back meanwhile: its units left the
+        // shelf.
+        use OrderState::{Allocated, Delivered, Paid, PartRefunded, Refunded, Returned, Shipped};
+        let needs_units = [Paid, Allocated, Shipped, Delivered, PartRefunded, Returned, Refunded];
         if !needs_units.contains(&order.state) {
             return Ok(Tried::Done);
         }
-        let lines = carts::stock_lines(order);
-        let known = stock.levels(lines.iter().map(|line| line.sku.clone()).collect()).await?;
-        if known.is_empty() {
+        let (lines, are_all_known) = self.known_lines(order).await?;
+        if lines.is_empty() {
             // The stock is kept elsewhere: people say when it is set aside.
             return Ok(Tried::Done);
         }
@@ -222,10 +228,15 @@ impl Service {
             match stock.reserve(order.id, from, lines, until).await {
                 Ok(Reserved::Whole) => {}
                 Ok(Reserved::Short(_)) => return Ok(Tried::Short),
-                Err(error) => return given_back(order, error),
+                // It has other lines: more of its units have become known since. Or it was given
+                // back, which the next answer says too.
+                Err(StoreError::Conflict(_)) => {}
+                Err(error) => return Err(error),
             }
         }
         match stock.confirm(order.id).await {
+            // People say when the others are there.
+            Ok(Reserved::Whole) if !are_all_known => Ok(Tried::Done),
             Ok(Reserved::Whole) => Ok(Tried::StockIsSet),
             Ok(Reserved::Short(_)) => Ok(Tried::Short),
             Err(error) => given_back(order, error),
@@ -237,11 +248,18 @@ impl Service {
         let number = returned::number_of(task.payment);
         let Some(of) = order.returns.iter().find(|of| of.number == number) else { return Ok(Tried::Done) };
         let key = returned::refund_key(number);
+        if task.kind == TaskKind::RefundReturn && of.state != ReturnState::Received {
+            // The money went back elsewhere.
+            return Ok(Tried::Done);
+        }
         if task.kind == TaskKind::TakeBack {
             let what = of.units.unwrap_or(CameBack::Scrap);
             let taken = self.needs.stock.take_back(order.id, key, of.lines.clone(), what).await;
             return match taken {
                 Ok(()) => Ok(Tried::Done),
+                Err(StoreError::Conflict(_)) if self.waits_for_stock(order.id).await? => {
+                    Err(StoreError::Unavailable("its units are not booked out yet".into()))
+                }
                 // It did not leave by the stock, such as one that was allocated by hand.
                 Err(StoreError::NotFound(why) | StoreError::Conflict(why)) => {
                     tracing::warn!(order = %order.id, number, why, "units came back: book them by hand");
@@ -265,7 +283,23 @@ impl Service {
         }
     }
 
-    async fn paid_with(&self, order: &OrderView) -> Result<Option<PaymentId>, StoreError> {
+    /// The lines of an order that the stock knows, and whether these are all.
+    pub(crate) async fn known_lines(&self, order: &OrderView) -> Result<(Vec<StockLine>, bool), StoreError> {
+        let mut lines = carts::stock_lines(order);
+        let levels = self.needs.stock.levels(lines.iter().map(|line| line.sku.clone()).collect()).await?;
+        let known: BTreeSet<Sku> = levels.into_iter().map(|level| level.sku).collect();
+        let count = lines.len();
+        lines.retain(|line| known.contains(&line.sku));
+        let are_all = lines.len() == count;
+        Ok((lines, are_all))
+    }
+
+    async fn waits_for_stock(&self, order: OrderId) -> Result<bool, StoreError> {
+        let read = self.needs.shards.of(order.bucket()).read(move |tx| store::waits_for_stock(tx, order));
+        read.await.map_err(|error| of_sql(&error))
+    }
+
+    pub(crate) async fn paid_with(&self, order: &OrderView) -> Result<Option<PaymentId>, StoreError> {
         let (id, shard) = (order.id, self.needs.shards.of(order.id.bucket()));
         let found = shard.read(move |tx| store::find(tx, id, false)).await;
         let found = found.map_err(|error| of_sql(&error))?;

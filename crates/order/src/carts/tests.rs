@@ -12,9 +12,9 @@ use contracts::{
     SaleId,
     store::{
         Address, CameBack, Catalog, Category, Delivery, Ended, HoldRef, Lacking, Listing, Localized,
-        OfferedIn, Orders, Page, PaymentId, PaymentView, Payments, Product, ProductQuery, ProductSlug,
-        Pulled, Receipt, RequestReturn, ReturnState, SaleDecision, SaleHolds, StartPayment, StartedPayment,
-        Stock, StockLevel, Variant, Wish,
+        OfferedIn, Orders, Page, PaymentId, PaymentState, PaymentView, Payments, Product, ProductQuery,
+        ProductSlug, Pulled, Receipt, RequestReturn, ReturnState, SaleDecision, SaleHolds, StartPayment,
+        StartedPayment, Stock, StockLevel, Variant, Wish,
     },
 };
 use engines::clock::Clock;
@@ -31,6 +31,7 @@ struct World {
     now_ms: AtomicU64,
     price: AtomicU64,
     is_away: AtomicBool,
+    gone: AtomicU64,
     shelf: Mutex<Shelf>,
 }
 
@@ -173,8 +174,19 @@ impl Payments for World {
     fn start(&self, _: StartPayment) -> Asked<'_, StartedPayment> {
         Box::pin(async { no_answer() })
     }
-    fn of_order(&self, _: OrderId) -> Asked<'_, Vec<PaymentView>> {
-        Box::pin(async { no_answer() })
+    /// Of each order one, of 30.00, of which so much went back by hand.
+    fn of_order(&self, order: OrderId) -> Asked<'_, Vec<PaymentView>> {
+        let amount = Money { amount_minor: 3_000, currency: "CNY".parse().unwrap() };
+        let view = PaymentView {
+            id: PaymentId::new(TimeMs(NOW), [1; 16]),
+            order,
+            state: PaymentState::Succeeded,
+            amount,
+            refunded_minor: self.gone.load(Relaxed),
+            provider_reference: "r".into(),
+            created_at: TimeMs(NOW),
+        };
+        Box::pin(async move { Ok(vec![view]) })
     }
     fn refund(&self, _: PaymentId, _: String) -> Asked<'_, ()> {
         Box::pin(async { no_answer() })
@@ -709,4 +721,41 @@ async fn the_same_page_sent_twice_at_once_gets_one_order() {
         assert_eq!(sent.unwrap().id, wanted.key);
     }
     assert_eq!(shop.free("A"), 9);
+}
+
+#[tokio::test]
+async fn the_money_of_a_return_goes_back_in_one_way() {
+    let shop = shop(&[("A", 10), ("B", 10)]).await;
+    let order = delivered(&shop).await;
+    shop.ask_back(&order, &[("A", 1)], Wish::Refund).await.unwrap();
+    shop.step(order.id, 1, Step::Approve).await.unwrap();
+    shop.step(order.id, 1, Step::Receive).await.unwrap();
+    // The provider has been asked for it.
+    assert_eq!(shop.step(order.id, 1, Step::Refunded).await, Err(ReturnError::OnItsWay));
+    // It has too little left for the next one, which goes back elsewhere then.
+    shop.world.gone.store(2_500, Relaxed);
+    let order = shop.orders.find(order.id).await.unwrap().unwrap();
+    shop.ask_back(&order, &[("B", 1)], Wish::Refund).await.unwrap();
+    shop.step(order.id, 2, Step::Approve).await.unwrap();
+    shop.step(order.id, 2, Step::Receive).await.unwrap();
+    let settled = shop.step(order.id, 2, Step::Refunded).await.unwrap();
+    assert_eq!(settled.returns[1].state, ReturnState::Refunded);
+}
+
+#[tokio::test]
+async fn an_order_that_is_paid_after_all_keeps_its_units() {
+    let shop = shop(&[("A", 10)]).await;
+    shop.put("A", Quantity::Add(4)).await.unwrap();
+    let order = shop.orders.check_out(shop.wanted(4_000)).await.unwrap().id;
+    let payment = PaymentId::new(TimeMs(NOW), [1; 16]);
+    let paid = Command::Paid { payment, amount_minor: 4_000 };
+    shop.orders.command(order, "test".into(), "because".into(), paid).await.unwrap();
+    // A task to free them, which was put off, is still there.
+    let shard = shop.orders.needs.shards.of(order.bucket());
+    let late = shard.write(move |tx| {
+        store::add_task(tx, TimeMs(NOW), order, store::TaskKind::FreeStock, None, "expired")
+    });
+    late.await.unwrap();
+    shop.due().await;
+    assert_eq!((shop.free("A"), shop.state(order).await), (6, OrderState::Allocated));
 }

@@ -306,7 +306,9 @@ impl Order {
             Command::StockIsSet => match self.state {
                 Paid => self.state = Allocated,
                 // It was shipped, or given up, while the stock was asked.
-                Shipped | Delivered => effects.push(Effect::ShipStock),
+                Shipped | Delivered | PartRefunded | Returned | OrderState::Refunded => {
+                    effects.push(Effect::ShipStock);
+                }
                 Cancelled | Expired => effects.push(Effect::FreeStock),
                 _ => {}
             },

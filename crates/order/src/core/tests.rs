@@ -354,6 +354,16 @@ fn units_that_were_set_aside_behind_the_end_of_an_order_are_given_back() {
     let whole = Command::StockAnswered { is_whole: true };
     let over = vec![whole.clone(), paid(1), Command::Refunded { payment: payment(1) }, Command::StockIsSet];
     assert_eq!(late(over), Some(Effect::FreeStock));
-    let by_hand = vec![whole, paid(1), Command::Allocate, Command::Ship(parcel()), Command::StockIsSet];
+    let sent = vec![whole, paid(1), Command::Allocate, Command::Ship(parcel())];
+    let by_hand = [sent.as_slice(), &[Command::StockIsSet]].concat();
     assert_eq!(late(by_hand), Some(Effect::ShipStock));
+    // Also when a part of it, or all, has come back by then.
+    for back in [
+        vec![Command::PartRefunded { payment: payment(1), refunded_minor: 1 }],
+        vec![Command::CameBack { is_all: true }],
+        vec![Command::CameBack { is_all: true }, Command::Refunded { payment: payment(1) }],
+    ] {
+        let ended = [sent.as_slice(), &[Command::Deliver], &back, &[Command::StockIsSet]].concat();
+        assert_eq!(late(ended), Some(Effect::ShipStock), "{back:?}");
+    }
 }
