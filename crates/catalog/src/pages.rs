@@ -14,14 +14,14 @@ use contracts::store::{
     CONSOLE_PLACES, Catalog, Category, Localized, Product, ProductQuery, ProductSlug, StoreError, Variant,
 };
 use http::{HeaderMap, StatusCode};
-use maud::{Markup, html};
+use maud::html;
 use serde::Deserialize;
 use units::{Currency, Money};
 use web::{
     api_keys::{MaybeSignedIn, Role, SignedIn},
     form::{SignedForm, TOKEN_FIELD},
     operation::{Access, Operation, get, post},
-    page::{Frame, Lang},
+    page::{Lang, wide},
     problem::{NOT_FOUND, Problem, of_store},
 };
 
@@ -52,12 +52,6 @@ struct Shown {
     lang: Option<String>,
     q: Option<String>,
     after: Option<String>,
-}
-
-fn page(lang: Lang, title: &str, path: &str, body: &Markup) -> Html<String> {
-    let places = CONSOLE_PLACES.map(|(path, en, zh)| (path, lang.say(en, zh)));
-    let frame = Frame { places: &places, is_wide: true, ..Frame::plain(lang, title, path) };
-    Html(frame.render(body).into_string())
 }
 
 /// `GET /console/products`.
@@ -110,7 +104,7 @@ async fn products(
             p { a rel="next" href={ "/console/products?lang=" (lang.code()) "&q=" (words) "&after=" (next) } { (lang.say("Further ones", "更多")) } }
         }
     };
-    Ok(page(lang, title, "/console/products", &body))
+    Ok(wide(&CONSOLE_PLACES, (lang, "/console/products"), title, &body))
 }
 
 /// What a form shows: a product, as far as it is one.
@@ -316,7 +310,7 @@ fn form_page(
         true => "/console/new-product".to_owned(),
         false => format!("/console/products/{}", typed.slug),
     };
-    page(lang, title, &path, &body)
+    wide(&CONSOLE_PLACES, (lang, &path), title, &body)
 }
 
 /// `POST /console/products/save`. Pictures and sales stay as they are.

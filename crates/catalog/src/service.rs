@@ -208,15 +208,13 @@ impl Service {
             stored: 0,
             why: StoreError::Unavailable("another sheet is being taken".into()),
         })?;
-        let (count, now) = (products.len(), self.clock.now());
-        let products = self.without_taken_units(products).await?;
+        let (now, all) = (self.clock.now(), Arc::new(products));
+        self.want_free_units(&all).await?;
         let mut stored = 0;
-        let mut products = products;
-        while !products.is_empty() {
-            let rest = products.split_off(products.len().min(IMPORTED_AT_ONCE));
-            let some = std::mem::replace(&mut products, rest);
+        while stored < all.len() {
+            let (products, until) = (Arc::clone(&all), all.len().min(stored + IMPORTED_AT_ONCE));
             let written = self.sql.write(move |tx| {
-                for SheetProduct { line, product } in &some {
+                for SheetProduct { line, product } in &products[stored..until] {
                     let refused = |error: PutError| (*line, error);
                     let mut product = product.clone();
                     if let Some(old) =
@@ -228,31 +226,24 @@ impl Service {
                 }
                 Ok::<_, Refused>(())
             });
-            let done = count - products.len();
             written.await.map_err(|Refused(line, error)| ImportError { line, stored, why: of_put(error) })?;
-            stored = done;
+            stored = until;
         }
-        Ok(count)
+        Ok(stored)
     }
 
     /// Refuses a sheet of which another product has a unit, before anything of it is stored.
-    async fn without_taken_units(
-        &self,
-        products: Vec<SheetProduct>,
-    ) -> Result<Vec<SheetProduct>, ImportError> {
+    async fn want_free_units(&self, all: &Arc<Vec<SheetProduct>>) -> Result<(), ImportError> {
+        let all = Arc::clone(all);
         let looked = self.sql.read(move |tx| {
-            for SheetProduct { line, product } in &products {
-                if let Some((sku, owner)) = store::taken_unit(tx, product)? {
-                    return Ok(Err((*line, PutError::Sku { sku, product: owner })));
+            for SheetProduct { line, product } in all.iter() {
+                if let Some((sku, product)) = store::taken_unit(tx, product)? {
+                    return Err(Refused(*line, PutError::Sku { sku, product }));
                 }
             }
-            Ok(Ok(products.clone()))
+            Ok(())
         });
-        let failed = |line, error| ImportError { line, stored: 0, why: of_put(error) };
-        match looked.await.map_err(|error: SqlError| failed(0, error.into()))? {
-            Ok(products) => Ok(products),
-            Err((line, error)) => Err(failed(line, error)),
-        }
+        looked.await.map_err(|Refused(line, error)| ImportError { line, stored: 0, why: of_put(error) })
     }
 
     /// A product, also one that is not published.
@@ -405,5 +396,52 @@ mod tests {
         let mut phone = product("phone", said("Phone", "手机"), 100);
         phone.category = "nowhere".parse().unwrap();
         assert_eq!(service.put(phone).await.unwrap_err().to_string(), "category: there is no such category");
+    }
+
+    fn sheet_product(number: u64, slug: &str) -> SheetProduct {
+        SheetProduct { line: number + 2, product: product(slug, said("Thing", "东西"), 100 + number) }
+    }
+
+    #[tokio::test]
+    async fn a_sheet_is_stored_and_keeps_what_it_does_not_say() {
+        let (service, _dir) = catalogue().await;
+        let mut phone = product("p7", said("Phone", "手机"), 1);
+        let sale = OfferedIn { sale: "launch".parse().unwrap(), item: "phone".parse().unwrap() };
+        phone.variants[0].offered_in = vec![sale.clone()];
+        service.put(phone).await.unwrap();
+        // More than one transaction takes.
+        let all: Vec<_> = (0..250).map(|n| sheet_product(n, &format!("p{n}"))).collect();
+        assert_eq!(service.import(all).await, Ok(250));
+        let stored = service.find("p7".parse().unwrap()).await.unwrap().unwrap();
+        assert_eq!((stored.name, stored.variants[0].price.amount_minor), (said("Thing", "东西"), 107));
+        assert_eq!(stored.variants[0].offered_in, [sale]);
+        assert!(service.find("p249".parse().unwrap()).await.unwrap().is_some());
+    }
+
+    #[tokio::test]
+    async fn a_sheet_with_a_unit_of_another_product_stores_nothing() {
+        let (service, _dir) = catalogue().await;
+        service.put(product("other", said("Other", "其他"), 1)).await.unwrap();
+        let mut all: Vec<_> = (0..250).map(|n| sheet_product(n, &format!("p{n}"))).collect();
+        all[200].product.variants[0].sku = "OTHER".parse().unwrap();
+        let refused = service.import(all).await.unwrap_err();
+        assert_eq!((refused.line, refused.stored), (202, 0));
+        assert_eq!(refused.why.to_string(), "sku OTHER: the product other has it already");
+        assert_eq!(service.find("p0".parse().unwrap()).await, Ok(None));
+    }
+
+    #[tokio::test]
+    async fn what_was_changed_meanwhile_is_not_overwritten() {
+        let (service, _dir) = catalogue().await;
+        let phone = product("phone", said("Phone", "手机"), 1);
+        service.put_seen(phone.clone(), None).await.unwrap();
+        let seen = Some(mark(&phone));
+        let changed = product("phone", said("Phone 2", "手机 2"), 2);
+        service.put_seen(changed.clone(), seen.clone()).await.unwrap();
+        for seen in [None, seen] {
+            let late = service.put_seen(phone.clone(), seen).await;
+            assert!(matches!(late, Err(StoreError::Conflict(_))), "{late:?}");
+        }
+        assert_eq!(service.find(phone.slug).await, Ok(Some(changed)));
     }
 }

@@ -1,10 +1,11 @@
 //! The stock in tables: what is read and written within one transaction. It knows the rules only as
 //! [`core`](crate::core) has them.
 //!
-//! Locks are taken in one order, so that no two transactions wait for each other: first a command's
-//! key, then reservations by their id, then levels by SKU, then claims. Rows that may not be there
-//! are inserted before they are read: a lock on a gap between rows would be in the way of every new
-//! one.
+//! Locks are taken in one order, so that transactions of different orders never lock each other
+//! out: first a command's key, then reservations by their id, then levels by SKU, then claims.
+//! Keys and reservations that may not be there are inserted before they are read: a lock on a gap
+//! between rows would be in the way of every new one. Of levels and claims it may be: new ones are
+//! rare.
 
 use crate::{
     core::{Claim, Kind, Level, Line, Move, Movement, Reservation, Shelf, Shelves, State},

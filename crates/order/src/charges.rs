@@ -77,7 +77,7 @@ impl Rules {
     }
 }
 
-pub(crate) fn money(amount_minor: u64, currency: Currency) -> Money {
+fn money(amount_minor: u64, currency: Currency) -> Money {
     Money { amount_minor, currency }
 }
 

@@ -25,7 +25,7 @@ use web::{
     api_keys::{MaybeSignedIn, Role, SignedIn},
     form::{SignedForm, TOKEN_FIELD},
     operation::{Access, Operation, get, post},
-    page::{Frame, Lang},
+    page::{Lang, wide},
     problem::{INVALID, NOT_FOUND, Problem, of_store},
     reason::Reasons,
 };
@@ -55,12 +55,6 @@ struct Shown {
     before: Option<OrderId>,
     after: Option<OrderId>,
     number: Option<String>,
-}
-
-fn page(lang: Lang, title: &str, path: &str, body: &Markup) -> Html<String> {
-    let places = CONSOLE_PLACES.map(|(path, en, zh)| (path, lang.say(en, zh)));
-    let frame = Frame { places: &places, is_wide: true, ..Frame::plain(lang, title, path) };
-    Html(frame.render(body).into_string())
 }
 
 fn money(minor: u64, of: &OrderView) -> String {
@@ -170,7 +164,7 @@ async fn orders(
             p { a rel="next" href={ "/console?lang=" (lang.code()) "&state=" (state.map_or("", OrderState::as_str)) "&before=" (next) } { (lang.say("Older ones", "更早的订单")) } }
         }
     };
-    Ok(page(lang, title, "/console", &body).into_response())
+    Ok(wide(&CONSOLE_PLACES, (lang, "/console"), title, &body).into_response())
 }
 
 fn id_of(text: &str) -> Result<OrderId, Problem> {
@@ -205,7 +199,7 @@ async fn returns(
             p { a rel="next" href={ "/console/returns?lang=" (lang.code()) "&state=" (state.as_str()) "&after=" (next) } { (lang.say("Later ones", "更多")) } }
         }
     };
-    Ok(page(lang, title, "/console/returns", &body))
+    Ok(wide(&CONSOLE_PLACES, (lang, "/console/returns"), title, &body))
 }
 
 /// `GET /console/orders/{order}`.
@@ -255,7 +249,7 @@ async fn order(
             }
         }
     };
-    Ok(page(lang, &id.to_string(), &format!("/console/orders/{id}"), &body))
+    Ok(wide(&CONSOLE_PLACES, (lang, &format!("/console/orders/{id}")), &id.to_string(), &body))
 }
 
 /// A form for one thing; what it needs besides the reason stands in `more`.

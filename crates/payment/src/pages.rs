@@ -13,7 +13,7 @@ use units::Money;
 use web::{
     api_keys::Role,
     operation::{Access, Operation, get},
-    page::{Frame, Lang},
+    page::{Lang, wide},
     problem::{Problem, of_store},
 };
 
@@ -79,7 +79,5 @@ async fn payments(
             p { a rel="next" href={ "/console/payments?lang=" (lang.code()) "&before=" (next) } { (lang.say("Older ones", "更早的付款")) } }
         }
     };
-    let places = CONSOLE_PLACES.map(|(path, en, zh)| (path, lang.say(en, zh)));
-    let frame = Frame { places: &places, is_wide: true, ..Frame::plain(lang, title, "/console/payments") };
-    Ok(Html(frame.render(&body).into_string()))
+    Ok(wide(&CONSOLE_PLACES, (lang, "/console/payments"), title, &body))
 }

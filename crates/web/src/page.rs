@@ -7,7 +7,7 @@ use crate::{
 };
 use axum::{
     extract::Path,
-    response::{IntoResponse, Response},
+    response::{Html, IntoResponse, Response},
 };
 use http::{HeaderMap, HeaderValue, header};
 use maud::{DOCTYPE, Markup, html};
@@ -152,6 +152,19 @@ impl<'a> Frame<'a> {
             }
         }
     }
+}
+
+/// A wide page at this path, one of several `places`: each has its path, and its name in English
+/// and in Chinese.
+pub fn wide(
+    places: &[(&str, &str, &str)],
+    (lang, path): (Lang, &str),
+    title: &str,
+    body: &Markup,
+) -> Html<String> {
+    let places: Vec<_> = places.iter().map(|(path, en, zh)| (*path, lang.say(en, zh))).collect();
+    let frame = Frame { places: &places, is_wide: true, ..Frame::plain(lang, title, path) };
+    Html(frame.render(body).into_string())
 }
 
 /// A file that pages load. Its name contains the hash of its content, so it may be cached for ever.

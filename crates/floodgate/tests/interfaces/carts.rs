@@ -272,3 +272,49 @@ fn what_is_made_up_about_a_cart_is_refused_and_changes_nothing() {
     // It was the forms: as it is, it is taken.
     assert_eq!(check_out(&ann).status, 303);
 }
+
+#[test]
+fn operators_work_in_the_console_with_a_reason_and_their_role() {
+    let server = shop();
+    let mut ann = Shopper::stranger(&server);
+    poll("the store is open", || ann.try_get("/").filter(|reply| reply.status == 200));
+    add(&mut ann, "1");
+    let ann = register(ann);
+    let order = check_out(&ann).header("location").to_owned();
+    let (operator, reader) = (server.new_key("op", "operator"), server.new_key("reads", "read-only"));
+    let url = |path: &str| format!("http://{}{path}", server.store);
+    let get = |path: &str, key: &str| {
+        let fields = [("authorization", &*format!("Bearer {key}")), ("accept", "text/html")];
+        ann.client.send("GET", &url(path), &fields, "")
+    };
+    let number = order.strip_prefix("/orders/").unwrap();
+    for (path, text) in [
+        ("/console?lang=en", number),
+        ("/console?lang=zh&state=awaiting_payment", number),
+        (&*format!("/console{order}?lang=en"), "waits for payment"),
+        ("/console/returns?lang=zh", "暂无退货"),
+        ("/console/products?q=marsh", "marsh-keyboard"),
+        ("/console/products/marsh-keyboard", "Quiet keys"),
+        ("/console/payments?lang=en", "There are none."),
+    ] {
+        let page = get(path, &reader);
+        assert!(page.status == 200 && page.body.contains(text), "{path}: {page:?}");
+        assert_eq!(ann.get(path).status, 401, "{path}: a shopper is no operator");
+    }
+    assert_eq!(get("/console/orders/00000000000000000000000000", &reader).status, 404);
+    let operate = |key: &str, form: &[(&str, &str)]| {
+        let bearer = format!("Bearer {key}");
+        let fields = [("authorization", &*bearer), ("content-type", "application/x-www-form-urlencoded")];
+        let form = [&[("order", number)], form].concat();
+        ann.client.send("POST", &url("/console/orders/operate"), &fields, &crate::store::encoded(&form))
+    };
+    let cancel = [("what", "cancel"), ("reason", "a test")];
+    assert_eq!(operate(&reader, &cancel).status, 403);
+    assert_eq!(operate(&operator, &cancel[..1]).status, 422, "no reason");
+    assert_eq!(operate(&operator, &[("what", "sell"), ("reason", "a test")]).status, 422);
+    let ship = [("what", "ship"), ("carrier", "SF"), ("tracking", "1"), ("reason", "a test")];
+    assert_eq!(operate(&operator, &ship).status, 409);
+    let done = operate(&operator, &cancel);
+    assert_eq!((done.status, done.header("location")), (303, &*format!("/console{order}?lang=en")));
+    ann.wait_for(&order, "Cancelled");
+}

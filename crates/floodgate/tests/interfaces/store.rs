@@ -41,7 +41,7 @@ pub(crate) struct Shopper<'a> {
     /// Its cookies.
     pub(crate) session: String,
     /// The pages are in no description.
-    client: Client,
+    pub(crate) client: Client,
 }
 
 impl<'a> Shopper<'a> {
@@ -76,7 +76,7 @@ impl<'a> Shopper<'a> {
         format!("http://{}{path}", self.server.store)
     }
 
-    fn try_get(&self, path: &str) -> Option<Reply> {
+    pub(crate) fn try_get(&self, path: &str) -> Option<Reply> {
         let fields = [("cookie", &*self.session), ("accept", "text/html")];
         self.client.try_send("GET", &self.url(path), &fields, "").ok()
     }
@@ -154,7 +154,7 @@ impl<'a> Shopper<'a> {
     }
 }
 
-fn encoded(form: &[(&str, &str)]) -> String {
+pub(crate) fn encoded(form: &[(&str, &str)]) -> String {
     let byte = |byte: u8| match byte {
         b'a'..=b'z' | b'A'..=b'Z' | b'0'..=b'9' => char::from(byte).to_string(),
         _ => format!("%{byte:02X}"),

@@ -10,7 +10,7 @@ use axum::{
     extract::{Path, State},
     response::{IntoResponse, Redirect, Response},
 };
-use contracts::store::{AccountId, Address, OrderId};
+use contracts::store::{AccountId, Address, OrderId, OrderView};
 use http::StatusCode;
 use maud::{Markup, html};
 use std::sync::Arc;
@@ -27,6 +27,12 @@ type Form = PlainForm<FORM_BYTES_MAX>;
 /// For what is no order of the visitor.
 pub(super) fn unknown() -> Problem {
     Problem::new(&NOT_FOUND, "order: you have none of this number")
+}
+
+/// The shopper's order of this number.
+pub(super) async fn own_order(shop: &Shop, shopper: AccountId, number: &str) -> Result<OrderView, Problem> {
+    let id: OrderId = number.parse().map_err(|_| unknown())?;
+    shop.orders.order(shopper, id).await.map_err(of_store)?.ok_or_else(unknown)
 }
 
 /// As it was typed.
@@ -101,14 +107,12 @@ pub(super) async fn show(
     visitor: Visitor,
 ) -> Result<Response, Problem> {
     let Some(shopper) = visitor.account() else { return visitor.to_log_in() };
-    let id: OrderId = order.parse().map_err(|_| unknown())?;
-    let order = shop.orders.order(shopper, id).await.map_err(of_store)?;
-    let order = order.ok_or_else(unknown)?;
+    let order = own_order(&shop, shopper, &order).await?;
     let known = match order.address {
         Some(address) => Some(address),
         None => shop.accounts.addresses(shopper).await.map_err(of_store)?.into_iter().next(),
     };
-    address_page(&shop, &visitor, id, &known.unwrap_or_default(), None).await
+    address_page(&shop, &visitor, order.id, &known.unwrap_or_default(), None).await
 }
 
 async fn address_page(

@@ -1,7 +1,7 @@
 //! Orders: how a hold becomes one, what is in it, paying, and giving it up.
 
 use super::{
-    addresses::{self, address_fields, address_of, shown, unknown},
+    addresses::{self, address_fields, address_of, own_order, shown},
     framed, page, returns,
 };
 use crate::{
@@ -142,8 +142,8 @@ pub(super) async fn show(
     visitor: Visitor,
 ) -> Result<Response, Problem> {
     let Some(shopper) = visitor.account() else { return visitor.to_log_in() };
-    let id: OrderId = order.parse().map_err(|_| unknown())?;
-    let mut order = shop.orders.order(shopper, id).await.map_err(of_store)?.ok_or_else(unknown)?;
+    let mut order = own_order(&shop, shopper, &order).await?;
+    let id = order.id;
     let mut last_payment = None;
     if order.payment == PaymentSeen::None {
         // What the provider has told, and the order has not heard yet.
@@ -370,8 +370,8 @@ pub(super) async fn pay(
     form: Form,
 ) -> Result<Response, Problem> {
     let shopper = session_of(&visitor, &form)?.account;
-    let id: OrderId = order.parse().map_err(|_| unknown())?;
-    let order = shop.orders.order(shopper, id).await.map_err(of_store)?.ok_or_else(unknown)?;
+    let order = own_order(&shop, shopper, &order).await?;
+    let id = order.id;
     let return_path = format!("/orders/{id}?from=payment");
     if !is_payable(&order) {
         return Ok(Redirect::to(&format!("/orders/{id}")).into_response());

@@ -1,6 +1,9 @@
 //! Sending something back.
 
-use super::{addresses::unknown, page};
+use super::{
+    addresses::{own_order, unknown},
+    page,
+};
 use crate::{
     design::{Mood, notice},
     parts::Shop,
@@ -63,8 +66,8 @@ pub(super) async fn show(
     visitor: Visitor,
 ) -> Result<Response, Problem> {
     let Some(shopper) = visitor.account() else { return visitor.to_log_in() };
-    let id: OrderId = order.parse().map_err(|_| unknown())?;
-    let order = shop.orders.order(shopper, id).await.map_err(of_store)?.ok_or_else(unknown)?;
+    let order = own_order(&shop, shopper, &order).await?;
+    let id = order.id;
     match may_return(&order, shop.protection.now()) {
         true => return_page(&shop, &visitor, &order, None).await,
         false => Ok(Redirect::to(&format!("/orders/{id}")).into_response()),
@@ -123,8 +126,8 @@ pub(super) async fn request(
     form: Form,
 ) -> Result<Response, Problem> {
     let shopper = session_of(&visitor, &form)?.account;
-    let id: OrderId = order.parse().map_err(|_| unknown())?;
-    let order = shop.orders.order(shopper, id).await.map_err(of_store)?.ok_or_else(unknown)?;
+    let order = own_order(&shop, shopper, &order).await?;
+    let id = order.id;
     let wrong =
         |what: &str| Problem::new(&INVALID, format!("{what}: load the page again, and send its form"));
     let mut lines = Vec::new();
