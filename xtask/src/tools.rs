@@ -49,8 +49,10 @@ enum Source {
     Debian(&'static str),
     /// A package of Python in this version, installed into an environment of the build's own.
     Python(&'static str),
+    /// A program of a Go module, as `module@version`, installed beside the build's output.
+    Go(&'static str),
 }
-use Source::{Base, Choice, Debian, Python, Rust};
+use Source::{Base, Choice, Debian, Go, Python, Rust};
 
 /// How to check whether it is installed.
 #[derive(Debug, Clone, Copy)]
@@ -144,7 +146,13 @@ static TOOLS: &[Tool] = &[
     tool(Programs(&["ab"]), Debian("apache2-utils"), &[Test], "a client that speaks HTTP/1.0"),
     tool(Programs(&["wrk"]), Debian("wrk"), &[Test], "a client that asks in pipelines"),
     tool(Programs(&["mariadbd"]), Debian("mariadb-server"), &[Test, Bench], "MariaDB: an engine of tables"),
-    tool(Programs(&["go"]), Debian("golang-go"), &[Test], "a client: Go's net/http"),
+    tool(Programs(&["go"]), Debian("golang-go"), &[Test], "a client: Go's net/http; builds the next one"),
+    tool(
+        Programs(&["stripe-mock"]),
+        Go("github.com/stripe/stripe-mock@v0.185.0"),
+        &[Test],
+        "Stripe's API, as its description says it",
+    ),
     tool(Programs(&["node"]), Debian("nodejs"), &[Test], "clients: Node's http and fetch"),
     tool(Programs(&["php"]), Debian("php-cli"), &[Test], "a receiver of deliveries that verifies signatures"),
     tool(
@@ -206,6 +214,11 @@ pub(crate) fn ensure(purpose: Purpose) -> Result<(), Failure> {
     if !python.is_empty() {
         install_python(&python)?;
     }
+    for tool in needed() {
+        if let (Go(module), false) = (tool.source, tool.missing().is_empty()) {
+            install_go(module)?;
+        }
+    }
     let missing: Vec<String> =
         needed().filter(|tool| tool.source != Choice).flat_map(Tool::missing).map(str::to_owned).collect();
     if !missing.is_empty() {
@@ -259,6 +272,7 @@ impl Tool {
         match self.source {
             Rust | Choice => own.collect(),
             Base(_) | Debian(_) | Python(_) => debian.into_iter().chain(own).collect(),
+            Go(module) => vec![go_dir(module)],
         }
     }
 
@@ -276,6 +290,7 @@ impl Tool {
             Choice => "your choice".into(),
             Base(package) | Debian(package) => format!("Debian: {package}"),
             Python(version) => format!("Python: {version}"),
+            Go(module) => format!("Go: {module}"),
         }
     }
 
@@ -397,6 +412,28 @@ fn install_python(requirements: &[String]) -> Result<(), Failure> {
     Ok(fs::write(dir.join("installed"), all.join(" "))?)
 }
 
+/// Where the programs of a Go module in this version are.
+fn go_dir(module: &str) -> PathBuf {
+    target().join("go").join(module.replace('/', "-"))
+}
+
+fn install_go(module: &str) -> Result<(), Failure> {
+    let go = TOOLS.iter().flat_map(Tool::found).find(|(name, _)| *name == "go");
+    let (_, go) = go.ok_or_else(|| Failure("go is missing".into()))?;
+    // Built elsewhere first: a build that is cut off leaves no program.
+    let (dir, new) = (go_dir(module), target().join("go").join(format!("new-{}", std::process::id())));
+    fs::create_dir_all(&new)?;
+    let mut install = shell::command(go);
+    install.args(["install", module]).env("GOBIN", std::path::absolute(&new)?).env("CGO_ENABLED", "0");
+    shell::finish(&mut install)?;
+    fs::create_dir_all(&dir)?;
+    for entry in fs::read_dir(&new)? {
+        let entry = entry?;
+        fs::rename(entry.path(), dir.join(entry.file_name()))?;
+    }
+    Ok(fs::remove_dir(&new)?)
+}
+
 /// `cargo xtask doctor`: what is installed. Fails if a program that the tests need is missing.
 pub(crate) fn doctor() -> Result<(), Failure> {
     let mut rows = vec![["", "what", "version", "where", "from", "for", "why"].map(str::to_owned)];
@@ -462,7 +499,12 @@ pub(crate) fn markdown() -> String {
     let mut text = String::from("| package | for | what it does there |\n|---|---|---|\n");
     let code = |names: &[&str]| names.iter().map(|name| format!("`{name}`")).collect::<Vec<_>>().join(", ");
     for tool in TOOLS {
+        let of_go: String;
         let (package, names) = match (tool.look, tool.source) {
+            (_, Go(module)) => {
+                of_go = format!("`{module}` (Go)");
+                (&*of_go, String::new())
+            }
             (Programs(names), Debian(package)) if names != [package] => (package, code(names)),
             (_, Debian(package)) => (package, String::new()),
             (Package(name), Python(version)) => (&*format!("{name} {version} (Python)"), String::new()),

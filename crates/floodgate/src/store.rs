@@ -72,6 +72,40 @@ pub(crate) struct Config {
     pub(crate) databases: DatabasesUrl,
     pub(crate) tax_basis_points: u32,
     pub(crate) shipping: Vec<ShippingMethod>,
+    pub(crate) stripe: StripeConfig,
+}
+
+/// The section `[store.stripe]`.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub(crate) struct StripeConfig {
+    secret_key_file: PathBuf,
+    webhook_secret_file: PathBuf,
+    api_url: String,
+}
+
+impl Default for StripeConfig {
+    fn default() -> Self {
+        let api_url = "https://api.stripe.com".to_owned();
+        Self { secret_key_file: PathBuf::new(), webhook_secret_file: PathBuf::new(), api_url }
+    }
+}
+
+impl StripeConfig {
+    /// Reads the secrets. `shop` is the shop's origin.
+    fn open(&self, shop: &str) -> Result<payment::stripe::Settings, String> {
+        let read = |key: &str, path: &Path| {
+            let text = fs::read_to_string(path)
+                .map_err(|error| format!("store.stripe.{key}: {}: {error}", path.display()))?;
+            Ok::<_, String>(text.trim().to_owned())
+        };
+        Ok(payment::stripe::Settings {
+            secret_key: read("secret_key_file", &self.secret_key_file)?,
+            webhook_secret: read("webhook_secret_file", &self.webhook_secret_file)?,
+            api: self.api_url.parse().map_err(|want| format!("store.stripe.api_url: {want}"))?,
+            shop: shop.to_owned(),
+        })
+    }
 }
 
 /// Where the databases are: `file:`, or a server's URL, whose user and password are never shown.
@@ -113,7 +147,8 @@ const SHIPPING_MINOR_MAX: u64 = 1_000_000_000;
 const OPEN_MIN: usize = 16;
 
 /// `payments` for the provider that is built in, and takes no money.
-const SANDBOX: &str = "sandbox";
+const SANDBOX: &str = payment::sandbox::NAME;
+const STRIPE: &str = payment::stripe::NAME;
 
 impl Config {
     /// Why the section cannot be used, with the key.
@@ -148,8 +183,23 @@ impl Config {
             let want = "want 1 to 10 ways, each with another id of a-z and -, names of 1 to 40 characters and a price";
             return Some(("shipping", want.into()));
         }
-        if !["", SANDBOX].contains(&&*self.payments) {
-            return Some(("payments", "want \"\" or \"sandbox\"".into()));
+        if !["", SANDBOX, STRIPE].contains(&&*self.payments) {
+            return Some(("payments", "want \"stripe\", \"sandbox\" or \"\"".into()));
+        }
+        if self.payments == STRIPE {
+            if self.public_url.is_empty() {
+                return Some(("public_url", "Stripe's page leads back to it: want the shop's origin".into()));
+            }
+            let files = [
+                ("stripe.secret_key_file", &self.stripe.secret_key_file),
+                ("stripe.webhook_secret_file", &self.stripe.webhook_secret_file),
+            ];
+            if let Some((key, _)) = files.into_iter().find(|(_, path)| path.as_os_str().is_empty()) {
+                return Some((key, "store.payments is \"stripe\": want a file".into()));
+            }
+        }
+        if let Err(want) = self.stripe.api_url.parse::<payment::stripe::ApiUrl>() {
+            return Some(("stripe.api_url", want.into()));
         }
         if self.listen.is_empty() {
             return None;
@@ -188,7 +238,7 @@ impl Config {
 
     /// Whether payments are the sandbox's, which takes no money.
     pub(crate) fn is_sandbox(&self, is_demo: bool) -> bool {
-        is_demo || self.payments == SANDBOX
+        self.payments == SANDBOX || (is_demo && self.payments.is_empty())
     }
 }
 
@@ -212,6 +262,7 @@ impl Default for Config {
                 way("standard", "Standard delivery", "标准配送", 0),
                 way("express", "Express delivery", "特快配送", 2_000),
             ],
+            stripe: StripeConfig::default(),
         }
     }
 }
@@ -472,9 +523,16 @@ impl Contexts<'_> {
         let catalog = catalog::service::Service::open(databases.catalog, Arc::clone(&clock)).await?;
         payment::service::migrate(&databases.payments).await?;
         let sandbox = payment::sandbox::Sandbox::new(databases.payments.clone(), Arc::clone(&clock), &secret);
-        let provider: Arc<dyn payment::provider::Provider> = match self.config.is_sandbox(is_demo) {
-            true => Arc::clone(&sandbox) as _,
-            false => Arc::new(payment::no_provider::NoProvider),
+        let provider: Arc<dyn payment::provider::Provider> = if self.config.is_sandbox(is_demo) {
+            Arc::clone(&sandbox) as _
+        } else if self.config.payments == STRIPE {
+            let (settings, shop) = (self.config.stripe.clone(), self.config.public_url.clone());
+            let read = tokio::task::spawn_blocking(move || settings.open(&shop));
+            let settings = read.await.map_err(io::Error::other)?;
+            let stripe = settings.and_then(|of| payment::stripe::Stripe::new(of, Arc::clone(&clock)));
+            stripe.map_err(|why| NotOpen { why, passes: false })?
+        } else {
+            Arc::new(payment::no_provider::NoProvider)
         };
         let payments = payment::service::Service::new(databases.payments, Arc::clone(&clock), provider);
         let stock = inventory::service::Service::open(databases.inventory, Arc::clone(&clock)).await?;
@@ -523,6 +581,7 @@ impl Contexts<'_> {
             name: [self.config.name.clone(), self.config.name_zh.clone()],
             sale_origin: self.sale_origin.to_owned(),
             is_demo,
+            takes_payments: is_demo || !self.config.payments.is_empty(),
             has_sandbox: self.config.is_sandbox(is_demo),
             sign_ins: shop::parts::sign_ins(),
             new_carts: shop::parts::new_carts(),

@@ -2,6 +2,7 @@
 
 use crate::{
     provider::WebhookError,
+    report::{Day, Report},
     service::{NotTaken, Service},
 };
 use axum::{
@@ -77,6 +78,22 @@ pub fn operations() -> Vec<Operation<Parts>> {
             .query::<Wanted>()
             .replies::<PaymentsPage>("A page of them.")
             .problems(&[&UNAVAILABLE]),
+        get("/api/v1/store/reconciliations", "listReconciliations", Access::Role(Role::ReadOnly), reports)
+            .does("The provider's books against the shop's, day by day, newest first.")
+            .query::<WantedReports>()
+            .replies::<ReportsPage>("A page of reports.")
+            .problems(&[&UNAVAILABLE]),
+        get("/api/v1/store/reconciliations/{day}", "getReconciliation", Access::Role(Role::ReadOnly), report)
+            .does("The report of one day.")
+            .replies::<Report>("The report.")
+            .problems(&[&NOT_FOUND, &UNAVAILABLE]),
+        post("/api/v1/store/reconciliations/{day}", "makeReconciliation", Access::Role(Role::Operator), make)
+            .does(
+                "Reads the provider's books on to this moment, and compares those of the day. Its report takes the \
+                 place of an earlier one.",
+            )
+            .replies::<Report>("The new report.")
+            .problems(&[&INVALID, &UNAVAILABLE]),
         post("/api/v1/store/webhooks/{provider}", "takeWebhook", Access::Open, webhook)
             .does("Takes a webhook of a payment provider. What it tells counts once, however often it comes.")
             .replies::<Taken>("It is stored.")
@@ -99,6 +116,53 @@ async fn list(
     let payments = service.newest(before, limit).await.map_err(of_store)?;
     let next = payments.last().map(|payment| payment.id).filter(|_| payments.len() == limit);
     Ok(JsonReply(PaymentsPage { payments, next }))
+}
+
+/// Reports, newest first.
+#[derive(Debug, Serialize, JsonSchema)]
+struct ReportsPage {
+    reports: Vec<Report>,
+    /// Ask with `before` set to this for older ones.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    next: Option<Day>,
+}
+
+/// Which reports.
+#[derive(Debug, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+struct WantedReports {
+    /// Of days before this one.
+    #[serde(default)]
+    before: Option<Day>,
+    /// So many at the most, up to 100.
+    #[serde(default = "twenty")]
+    limit: usize,
+}
+
+async fn reports(
+    State(Parts { service, .. }): State<Parts>,
+    Query(WantedReports { before, limit }): Query<WantedReports>,
+) -> Result<JsonReply<ReportsPage>, Problem> {
+    let limit = limit.clamp(1, 100);
+    let reports = service.reports(before, limit).await.map_err(of_store)?;
+    let next = reports.last().map(|report| report.day.clone()).filter(|_| reports.len() == limit);
+    Ok(JsonReply(ReportsPage { reports, next }))
+}
+
+async fn report(
+    State(Parts { service, .. }): State<Parts>,
+    Path(day): Path<Day>,
+) -> Result<JsonReply<Report>, Problem> {
+    let none = || Problem::new(&NOT_FOUND, "of that day there is no report: make one with POST");
+    service.report(day).await.map_err(of_store)?.map(JsonReply).ok_or_else(none)
+}
+
+async fn make(
+    State(Parts { service, .. }): State<Parts>,
+    Path(day): Path<Day>,
+) -> Result<JsonReply<Report>, Problem> {
+    service.read_books().await.map_err(of_store)?;
+    service.compare(day).await.map(JsonReply).map_err(of_store)
 }
 
 async fn webhook(

@@ -4,7 +4,7 @@
 use crate::core::Said;
 use contracts::store::{Asked, OrderId, PaymentId};
 use http::HeaderMap;
-use units::Money;
+use units::{DurationMs, Money, TimeMs};
 
 /// A payment to be made at a provider.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -41,12 +41,27 @@ pub struct RefundAsked {
 pub struct Event {
     /// The provider's own; the same event again has the same one.
     pub id: String,
+    /// Which payment, if the provider was told so; else it is found by the reference.
+    pub payment: Option<PaymentId>,
+    /// What the provider calls the payment, from now on if it said something else before.
     pub reference: String,
     pub said: Said,
+    /// The provider's number of the money that was taken or given back: the same in all that tells
+    /// of it, so that it counts once. Empty if no money moved.
+    pub movement: String,
     /// What was taken, or given back.
     pub amount: Money,
     /// Of what went back: the key of the refund that the shop asked for.
     pub refund_key: Option<String>,
+}
+
+/// A page of a provider's books, by its own clock.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct LedgerPage {
+    /// Money that was taken or given back, and when.
+    pub movements: Vec<(TimeMs, Event)>,
+    /// What asks for the next page; none if this is the last.
+    pub next: Option<String>,
 }
 
 /// Why a webhook is not taken.
@@ -63,6 +78,16 @@ pub trait Provider: Send + Sync {
     /// Its name in URLs and in the database: `sandbox`, `stripe`.
     fn name(&self) -> &'static str;
 
+    /// Whether its events name the payment as the shop does; else they have its reference alone.
+    fn names_payments(&self) -> bool {
+        false
+    }
+
+    /// For how long a payment that was begun can be made; after that another one is begun.
+    fn good_for(&self) -> DurationMs {
+        DurationMs(u64::MAX)
+    }
+
     /// Starts a payment. Repeated, it finds the same.
     fn start(&self, intent: Intent) -> Asked<'_, Started>;
 
@@ -71,4 +96,8 @@ pub trait Provider: Send + Sync {
 
     /// Reads a webhook: what it tells, which may be nothing of interest.
     fn read(&self, headers: &HeaderMap, body: &[u8]) -> Result<Vec<Event>, WebhookError>;
+
+    /// The provider's books of this time: all that it has taken and given back, whether a webhook
+    /// told of it or not. `after` is the [`next`](LedgerPage::next) of the page before.
+    fn ledger(&self, from: TimeMs, to: TimeMs, after: Option<String>) -> Asked<'_, LedgerPage>;
 }

@@ -4,13 +4,14 @@
 
 use crate::{
     core::Said,
-    provider::{Event, Intent, Provider, RefundAsked, Started, WebhookError},
+    provider::{Event, Intent, LedgerPage, Provider, RefundAsked, Started, WebhookError},
     service::{NotTaken, Service, of_sql},
+    signature,
     store::AHEAD,
 };
 use aws_lc_rs::hmac;
 use contracts::store::{Asked, OrderId, PaymentId, StoreError};
-use data_encoding::{BASE32_NOPAD, HEXLOWER};
+use data_encoding::BASE32_NOPAD;
 use engines::{
     clock::Clock,
     params,
@@ -27,13 +28,14 @@ pub mod page;
 /// Its name among the providers.
 pub const NAME: &str = "sandbox";
 const SIGNATURE: &str = "sandbox-signature";
-/// How far a signature's time may be from now.
-const TOLERANCE: DurationMs = DurationMs(300_000);
 /// When a payment that is chosen to be late comes.
 const LATE: DurationMs = DurationMs(60_000);
 const LOOK_EVERY: Duration = Duration::from_secs(1);
 const AT_ONCE: usize = 100;
 const PAUSE_MAX: DurationMs = DurationMs(60_000);
+/// The two halves of the books, as their pages are called.
+const CHARGES: &str = "charges";
+const REFUNDS: &str = "refunds";
 
 /// What the payer can choose.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -45,10 +47,12 @@ pub enum Choice {
     PayLate,
     /// The success is told twice, as two events.
     TellTwice,
+    /// The success is never told: the shop finds it in the provider's books, a day later.
+    TellNever,
 }
 
 impl Choice {
-    pub const ALL: [Self; 4] = [Self::Pay, Self::Fail, Self::PayLate, Self::TellTwice];
+    pub const ALL: [Self; 5] = [Self::Pay, Self::Fail, Self::PayLate, Self::TellTwice, Self::TellNever];
 
     /// Its name in the page's form.
     pub fn as_str(self) -> &'static str {
@@ -57,6 +61,7 @@ impl Choice {
             Self::Fail => "fail",
             Self::PayLate => "pay_late",
             Self::TellTwice => "tell_twice",
+            Self::TellNever => "tell_never",
         }
     }
 }
@@ -127,11 +132,15 @@ impl Sandbox {
             if found.is_open {
                 let state = if choice == Choice::Fail { "failed" } else { "succeeded" };
                 tx.execute(
-                    "UPDATE sandbox_charges SET state = ? WHERE reference = ?",
-                    params![state, &reference],
+                    "UPDATE sandbox_charges SET state = ?, paid_at = ? WHERE reference = ?",
+                    params![state, now.0, &reference],
                 )?;
                 let due_at = if choice == Choice::PayLate { now.plus(LATE) } else { now };
-                let times = if choice == Choice::TellTwice { 2 } else { 1 };
+                let times = match choice {
+                    Choice::Pay | Choice::Fail | Choice::PayLate => 1,
+                    Choice::TellTwice => 2,
+                    Choice::TellNever => 0,
+                };
                 for number in 1..=times {
                     add_webhook(tx, &reference, &format!("{reference}-{state}-{number}"), state, due_at)?;
                 }
@@ -178,10 +187,8 @@ impl Sandbox {
     }
 
     fn signed(&self, body: &str) -> HeaderMap {
-        let at = self.clock.now();
-        let signature =
-            HEXLOWER.encode(hmac::sign(&self.secret, signed_text(at, body.as_bytes()).as_slice()).as_ref());
-        let value = HeaderValue::try_from(format!("t={},v1={signature}", at.0)).expect("digits and letters");
+        let signature = signature::sign(&self.secret, self.clock.now(), body.as_bytes());
+        let value = HeaderValue::try_from(signature).expect("digits and letters");
         HeaderMap::from_iter([(http::HeaderName::from_static(SIGNATURE), value)])
     }
 
@@ -223,11 +230,11 @@ impl Sandbox {
                 return Ok(());
             }
             let is_new = tx.insert_new(
-                "INSERT INTO sandbox_refunds (reference, refund_key, amount_minor) VALUES (?, ?, ?)",
-                params![reference, key, amount.amount_minor],
+                "INSERT INTO sandbox_refunds (reference, refund_key, amount_minor, at) VALUES (?, ?, ?, ?)",
+                params![reference, key, amount.amount_minor, now.0],
             )?;
             if is_new {
-                let event = format!("{reference}-{key}");
+                let event = refund_number(reference, key);
                 tx.execute(
                     "INSERT INTO sandbox_webhooks (reference, event, said, due_at, tries, amount_minor, refund_key) \
                      VALUES (?, ?, 'refunded', ?, 0, ?, ?)",
@@ -242,8 +249,9 @@ impl Sandbox {
     }
 }
 
-fn signed_text(at: TimeMs, body: &[u8]) -> Vec<u8> {
-    [format!("{}.", at.0).as_bytes(), body].concat()
+/// What the sandbox calls money that it has given back.
+fn refund_number(reference: &str, key: &str) -> String {
+    format!("{reference}-{key}")
 }
 
 impl Provider for Sandbox {
@@ -260,19 +268,7 @@ impl Provider for Sandbox {
     }
 
     fn read(&self, headers: &HeaderMap, body: &[u8]) -> Result<Vec<Event>, WebhookError> {
-        let mut values = headers.get_all(SIGNATURE).iter();
-        let (Some(value), None) = (values.next(), values.next()) else { return Err(WebhookError::Signature) };
-        let parts = value.to_str().ok().and_then(|value| value.strip_prefix("t=")?.split_once(",v1="));
-        let (at, signature) = parts.ok_or(WebhookError::Signature)?;
-        let at = at.parse().map(TimeMs).map_err(|_| WebhookError::Signature)?;
-        let signature = HEXLOWER.decode(signature.as_bytes()).map_err(|_| WebhookError::Signature)?;
-        let now = self.clock.now();
-        if now.since(at).0.max(at.since(now).0) > TOLERANCE.0 {
-            return Err(WebhookError::Signature);
-        }
-        // It compares in constant time.
-        hmac::verify(&self.secret, &signed_text(at, body), &signature)
-            .map_err(|_| WebhookError::Signature)?;
+        signature::verify(&self.secret, (headers, SIGNATURE), body, self.clock.now())?;
         let webhook: Webhook =
             serde_json::from_slice(body).map_err(|error| WebhookError::Form(error.to_string()))?;
         let said = match &*webhook.said {
@@ -282,8 +278,70 @@ impl Provider for Sandbox {
             other => return Err(WebhookError::Form(format!("said: {other:?}"))),
         };
         let Webhook { id, reference, said: _, amount, refund } = webhook;
-        Ok(vec![Event { id, reference, said, amount, refund_key: refund }])
+        Ok(vec![event(id, reference, said, amount, refund)])
     }
+
+    fn ledger(&self, from: TimeMs, to: TimeMs, after: Option<String>) -> Asked<'_, LedgerPage> {
+        Box::pin(async move {
+            let page = self.sql.read(move |tx| ledger(tx, (from, to), after.as_deref())).await;
+            page.map_err(|error| of_sql(&error))
+        })
+    }
+}
+
+fn event(id: String, reference: String, said: Said, amount: Money, refund_key: Option<String>) -> Event {
+    let movement = match (said, &refund_key) {
+        (Said::Refunded, Some(key)) => refund_number(&reference, key),
+        (Said::Succeeded | Said::Refunded, _) => reference.clone(),
+        (Said::Failed, _) => String::new(),
+    };
+    Event { id, payment: None, reference, said, movement, amount, refund_key }
+}
+
+/// A page of what was paid and given back between these times. Those that are given back come after
+/// all that were paid; within each the order is that of references.
+fn ledger(
+    tx: &mut Tx<'_>,
+    (from, to): (TimeMs, TimeMs),
+    after: Option<&str>,
+) -> Result<LedgerPage, SqlError> {
+    let (is_refunds, after) = match after.map(|after| after.split_once('/').unwrap_or((after, ""))) {
+        None => (false, ""),
+        Some((kind, after)) => (kind == REFUNDS, after),
+    };
+    let (reference, key) = after.split_once('/').unwrap_or((after, ""));
+    let currency_and_amount = |row: &engines::sql::Row<'_>| {
+        Ok::<_, SqlError>(Money { currency: row.parsed(1, "a currency")?, amount_minor: row.count(2)? })
+    };
+    if !is_refunds {
+        let text = "SELECT reference, currency, amount_minor, paid_at FROM sandbox_charges \
+                    WHERE state = 'succeeded' AND paid_at >= ? AND paid_at < ? AND reference > ? \
+                    ORDER BY reference LIMIT ?";
+        let movements = tx.query(text, params![from.0, to.0, reference, AT_ONCE], |row| {
+            let (reference, amount) = (row.text(0)?, currency_and_amount(row)?);
+            let at = TimeMs(row.count(3)?);
+            Ok((at, event(format!("{reference}-books"), reference, Said::Succeeded, amount, None)))
+        })?;
+        let next = match movements.last() {
+            Some((_, last)) if movements.len() == AT_ONCE => format!("{CHARGES}/{}", last.reference),
+            _ => REFUNDS.to_owned(),
+        };
+        return Ok(LedgerPage { movements, next: Some(next) });
+    }
+    let text = "SELECT r.reference, c.currency, r.amount_minor, r.at, r.refund_key FROM sandbox_refunds r \
+                JOIN sandbox_charges c ON c.reference = r.reference WHERE r.at >= ? AND r.at < ? \
+                AND (r.reference > ? OR (r.reference = ? AND r.refund_key > ?)) \
+                ORDER BY r.reference, r.refund_key LIMIT ?";
+    let movements = tx.query(text, params![from.0, to.0, reference, reference, key, AT_ONCE], |row| {
+        let (reference, amount, key) = (row.text(0)?, currency_and_amount(row)?, row.text(4)?);
+        let (at, id) = (TimeMs(row.count(3)?), format!("{}-books", refund_number(&reference, &key)));
+        Ok((at, event(id, reference, Said::Refunded, amount, Some(key))))
+    })?;
+    let last = movements.last().filter(|_| movements.len() == AT_ONCE);
+    let next = last.map(|(_, of)| {
+        format!("{REFUNDS}/{}/{}", of.reference, of.refund_key.as_deref().unwrap_or_default())
+    });
+    Ok(LedgerPage { movements, next })
 }
 
 fn charge(tx: &mut Tx<'_>, reference: &str) -> Result<Option<Charge>, SqlError> {

@@ -3,7 +3,7 @@
 
 use crate::{
     provider::{Event, Intent, Provider, WebhookError},
-    store::{self, Wanted},
+    store::{self, Source, Wanted},
 };
 use contracts::store::{
     Asked, OrderId, PaymentId, PaymentView, Payments, Posts, StartPayment, StartedPayment, StoreError,
@@ -18,7 +18,7 @@ use engines::{
 use http::HeaderMap;
 use std::{fmt, sync::Arc, time::Duration};
 use tokio::{sync::Notify, task::JoinSet};
-use units::DurationMs;
+use units::{DurationMs, TimeMs};
 use web::warning::Warning;
 
 /// How often it is looked for what is due, if nothing tells of something.
@@ -31,9 +31,9 @@ const PAUSE_MAX: DurationMs = DurationMs(600_000);
 
 /// The context's service.
 pub struct Service {
-    sql: Sql,
-    clock: Arc<dyn Clock>,
-    provider: Arc<dyn Provider>,
+    pub(crate) sql: Sql,
+    pub(crate) clock: Arc<dyn Clock>,
+    pub(crate) provider: Arc<dyn Provider>,
     /// Told when a refund may be due, or an event is to be told.
     refunds: Notify,
     outbox: Notify,
@@ -80,6 +80,7 @@ impl Service {
         let mut loops = JoinSet::new();
         loops.spawn(Arc::clone(self).refund_what_is_due());
         loops.spawn(Arc::clone(self).tell_others(posts));
+        loops.spawn(Arc::clone(self).keep_books());
         loops
     }
 
@@ -91,15 +92,26 @@ impl Service {
         }
         let events = self.provider.read(headers, body).map_err(NotTaken::Webhook)?;
         for event in events {
-            self.follow(event).await?;
+            // One of a payment that the provider was not told of by us may be another shop's, with
+            // the same account at the provider; if it is not, it is found in the books.
+            let is_ours = self.provider.names_payments() == event.payment.is_some();
+            match self.follow(event).await {
+                Err(NotTaken::Unknown(_)) if !is_ours => {}
+                followed => followed?,
+            }
         }
         self.outbox.notify_one();
         Ok(())
     }
 
+    /// There may be something to tell.
+    pub(crate) fn tell_now(&self) {
+        self.outbox.notify_one();
+    }
+
     async fn follow(&self, event: Event) -> Result<(), NotTaken> {
         let (now, name, reference) = (self.clock.now(), self.provider.name(), event.reference.clone());
-        let followed = self.sql.write(move |tx| store::follow(tx, now, name, &event)).await;
+        let followed = self.sql.write(move |tx| store::follow(tx, now, name, &event, Source::Webhook)).await;
         match followed {
             Ok(true) => Ok(()),
             Ok(false) => Err(NotTaken::Unknown(reference)),
@@ -129,7 +141,9 @@ impl Service {
         let id = PaymentId::new(now, random);
         let intent = Intent { payment: id, order, amount, return_path };
         let (shopper, name) = (shopper.to_string(), self.provider.name());
-        let begun = self.sql.write(move |tx| store::begin(tx, now, id, &shopper, name, &intent));
+        let good_since = TimeMs(now.0.saturating_sub(self.provider.good_for().0));
+        let begun =
+            self.sql.write(move |tx| store::begin(tx, (now, good_since), id, &shopper, name, &intent));
         let begun = match begun.await.map_err(|error| of_sql(&error))? {
             store::Begun::Pending(begun) => begun,
             store::Begun::Paid => return Err(StoreError::Conflict("the order is paid already".into())),
@@ -177,7 +191,8 @@ impl Service {
         }
     }
 
-    async fn refund_due(&self) -> Result<usize, SqlError> {
+    /// Asks the provider for refunds that are due; returns how many those were.
+    pub(crate) async fn refund_due(&self) -> Result<usize, SqlError> {
         let now = self.clock.now();
         let due = self.sql.read(move |tx| store::due_refunds(tx, now, READ_MAX)).await?;
         let count = due.len();

@@ -2,6 +2,7 @@
 
 use crate::{
     core::{Account, Said, Told},
+    ledger,
     provider::{Event, Intent, RefundAsked, Started},
 };
 use contracts::store::{OrderId, PaymentId, PaymentState, PaymentView};
@@ -70,6 +71,35 @@ pub(crate) const MIGRATIONS: &[Migration] = &[
             "ALTER TABLE sandbox_webhooks ADD COLUMN refund_key VARCHAR(40)",
         ],
     },
+    // What was received before is put into the books under the payment's reference; refunds of
+    // before are only in `refund_parts`.
+    Migration {
+        name: "books: the shop's own and the provider's, and what they differ in",
+        statements: &[
+            "ALTER TABLE payments ADD COLUMN long_url VARCHAR(2000)",
+            "CREATE TABLE movements (
+                provider VARCHAR(20) NOT NULL, id VARCHAR(100) NOT NULL, payment BINARY(16) NOT NULL,
+                kind VARCHAR(10) NOT NULL, currency VARCHAR(3) NOT NULL, amount_minor BIGINT NOT NULL,
+                at BIGINT NOT NULL, is_from_books BIGINT NOT NULL, PRIMARY KEY (provider, id))",
+            "CREATE INDEX movements_by_time ON movements (provider, at)",
+            "INSERT INTO movements (provider, id, payment, kind, currency, amount_minor, at, is_from_books)
+                SELECT p.provider, p.reference, p.id, 'received', p.currency,
+                COALESCE(p.received_minor, p.amount_minor), p.created_at, 0 FROM payments p
+                WHERE p.reference IS NOT NULL AND p.state IN ('succeeded', 'refunding', 'refunded')
+                AND NOT EXISTS (SELECT 1 FROM movements m WHERE m.provider = p.provider AND m.id = p.reference)",
+            "CREATE TABLE provider_ledger (
+                provider VARCHAR(20) NOT NULL, id VARCHAR(100) NOT NULL, payment BINARY(16),
+                reference VARCHAR(100) NOT NULL, kind VARCHAR(10) NOT NULL, currency VARCHAR(3) NOT NULL,
+                amount_minor BIGINT NOT NULL, at BIGINT NOT NULL, PRIMARY KEY (provider, id))",
+            "CREATE INDEX provider_ledger_by_time ON provider_ledger (provider, at)",
+            "CREATE TABLE provider_books (provider VARCHAR(20) PRIMARY KEY, read_until BIGINT NOT NULL)",
+            "CREATE TABLE reconciliations (
+                provider VARCHAR(20) NOT NULL, day VARCHAR(10) NOT NULL, document MEDIUMTEXT NOT NULL,
+                PRIMARY KEY (provider, day))",
+            "ALTER TABLE sandbox_charges ADD COLUMN paid_at BIGINT NOT NULL DEFAULT 0",
+            "ALTER TABLE sandbox_refunds ADD COLUMN at BIGINT NOT NULL DEFAULT 0",
+        ],
+    },
 ];
 
 /// The key of the refund that gives all back that is left.
@@ -131,10 +161,10 @@ impl Stored {
 }
 
 const COLUMNS: &str = "id, order_id, provider, reference, url, return_path, state, currency, amount_minor, \
-    received_minor, created_at, version, refunded_minor";
+    received_minor, created_at, version, refunded_minor, long_url";
 
 fn stored(row: &Row<'_>) -> Result<Stored, SqlError> {
-    let started = match (row.maybe_text(3)?, row.maybe_text(4)?) {
+    let started = match (row.maybe_text(3)?, row.maybe_text(13)?.or(row.maybe_text(4)?)) {
         (Some(reference), Some(url)) => Some(Started { reference, url }),
         _ => None,
     };
@@ -168,10 +198,11 @@ pub(crate) enum Begun {
     TooMany,
 }
 
-/// Stores a new payment, or returns the pending one of the same order, sum and provider.
+/// Stores a new payment, or returns the pending one of the same order, sum and provider, if it was
+/// begun at `good_since` or later.
 pub(crate) fn begin(
     tx: &mut Tx<'_>,
-    at: TimeMs,
+    (at, good_since): (TimeMs, TimeMs),
     id: PaymentId,
     shopper: &str,
     provider: &str,
@@ -191,8 +222,13 @@ pub(crate) fn begin(
         ],
         stored,
     )?;
-    if let Some(pending) = pending.into_iter().next() {
-        return Ok(Begun::Pending(pending));
+    if let Some(mut pending) = pending.into_iter().next() {
+        if pending.created_at >= good_since {
+            return Ok(Begun::Pending(pending));
+        }
+        // If it is paid all the same, that is received.
+        pending.state = PaymentState::Failed;
+        save(tx, &mut pending)?;
     }
     let count = of_order(tx, intent.order)?;
     if count.iter().any(|payment| payment.state == PaymentState::Succeeded) {
@@ -233,8 +269,9 @@ pub(crate) fn begin(
 
 /// The provider has it now.
 pub(crate) fn is_started(tx: &mut Tx<'_>, id: PaymentId, started: &Started) -> Result<(), SqlError> {
+    // The news that it was paid may have been faster.
     tx.execute(
-        "UPDATE payments SET reference = ?, url = ? WHERE id = ?",
+        "UPDATE payments SET reference = COALESCE(reference, ?), long_url = ? WHERE id = ?",
         params![&started.reference, &started.url, &id.to_bytes()],
     )?;
     Ok(())
@@ -261,11 +298,32 @@ pub(crate) fn newest(
     tx.query(&text, params![&before, at_most], stored)
 }
 
-/// Follows what a provider told. Returns false if it tells of a payment that is not known (yet).
-pub(crate) fn follow(tx: &mut Tx<'_>, at: TimeMs, provider: &str, event: &Event) -> Result<bool, SqlError> {
+/// The payment that a provider tells of.
+fn meant(tx: &mut Tx<'_>, provider: &str, event: &Event) -> Result<Option<Stored>, SqlError> {
+    if let Some(id) = event.payment {
+        return Ok(find(tx, id)?.filter(|payment| payment.provider == provider));
+    }
     let text = format!("SELECT {COLUMNS} FROM payments WHERE provider = ? AND reference = ?");
-    let found = tx.query_locked(&text, params![provider, &event.reference], stored)?;
-    let Some(mut payment) = found.into_iter().next() else { return Ok(false) };
+    Ok(tx.query_locked(&text, params![provider, &event.reference], stored)?.into_iter().next())
+}
+
+/// Where it was learnt from that money moved.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Source {
+    Webhook,
+    /// The provider's books: no webhook told of it.
+    Books,
+}
+
+/// Follows what a provider told. Returns false if it tells of a payment that is not known (yet).
+pub(crate) fn follow(
+    tx: &mut Tx<'_>,
+    at: TimeMs,
+    provider: &str,
+    event: &Event,
+    source: Source,
+) -> Result<bool, SqlError> {
+    let Some(mut payment) = meant(tx, provider, event)? else { return Ok(false) };
     let is_new = tx.insert_new(
         "INSERT INTO provider_events (provider, id, at) VALUES (?, ?, ?)",
         params![provider, &event.id, at.0],
@@ -277,8 +335,22 @@ pub(crate) fn follow(tx: &mut Tx<'_>, at: TimeMs, provider: &str, event: &Event)
         let why = format!("payment {}: the provider says another currency", payment.id);
         return Err(SqlError::Defect(why));
     }
+    if matches!(event.said, Said::Succeeded | Said::Refunded) {
+        let is_from_books = source == Source::Books;
+        let is_new = ledger::note_movement(tx, at, provider, payment.id, event, is_from_books)?;
+        if !is_new {
+            return Ok(true);
+        }
+    }
     let mut account = payment.account();
     let told = account.follow(event.said, event.amount.amount_minor);
+    // Some providers call it otherwise once it is paid.
+    if event.said == Said::Succeeded && told.is_some() {
+        tx.execute(
+            "UPDATE payments SET reference = ? WHERE id = ?",
+            params![&event.reference, &payment.id.to_bytes()],
+        )?;
+    }
     if let Some(key) = event.refund_key.as_ref().filter(|_| event.said == Said::Refunded) {
         tx.execute(
             "UPDATE refund_parts SET state = ? WHERE payment = ? AND refund_key = ?",

@@ -20,8 +20,9 @@ pub struct Shop {
     pub sale_origin: String,
     /// Shown on every page of a demo.
     pub is_demo: bool,
-    /// Orders are paid in the sandbox, which takes no money: said on every page. Without it they
-    /// cannot be paid here.
+    /// Orders can be paid here.
+    pub takes_payments: bool,
+    /// They are paid in the sandbox, which takes no money: said on every page.
     pub has_sandbox: bool,
     /// Forms of log-in and registration, by address: each costs a password's hash.
     pub sign_ins: Buckets,

@@ -7,7 +7,7 @@ use contracts::{
 };
 use inventory::api as of_stock;
 use order::api as of_orders;
-use payment::api as of_payments;
+use payment::{api as of_payments, report::Day};
 use std::sync::{Arc, LazyLock};
 use web::{
     health,
@@ -38,6 +38,7 @@ static ABOUT: About = About {
         },
         PathParameter { name: "sku", means: "The SKU.", schema: schema_of::<Sku> },
         PathParameter { name: "sale", means: "The sale.", schema: schema_of::<SaleId> },
+        PathParameter { name: "day", means: "The day, in UTC.", schema: schema_of::<Day> },
         PathParameter {
             name: "provider",
             means: "The provider's name, such as `sandbox`.",

@@ -67,7 +67,7 @@ impl<'a> Operator<'a> {
 }
 
 /// Fills in the checkout's form as the page has it.
-fn check_out(shopper: &Shopper<'_>) -> crate::harness::http::Reply {
+pub(super) fn check_out(shopper: &Shopper<'_>) -> crate::harness::http::Reply {
     let page = shopper.get("/cart/check-out").body;
     let form = filled(&page);
     let form: Vec<(&str, &str)> = form.iter().map(|(name, value)| (&**name, &**value)).collect();
@@ -84,7 +84,7 @@ fn filled(page: &str) -> Vec<(String, String)> {
 
 /// Registers with what the stranger has in the cart.
 #[track_caller]
-fn register(mut stranger: Shopper<'_>) -> Shopper<'_> {
+pub(super) fn register(mut stranger: Shopper<'_>) -> Shopper<'_> {
     let form = [
         ("name", "Ann"),
         ("email", "ann@example.com"),
@@ -98,7 +98,7 @@ fn register(mut stranger: Shopper<'_>) -> Shopper<'_> {
 }
 
 #[track_caller]
-fn add<'a>(shopper: &mut Shopper<'a>, quantity: &str) {
+pub(super) fn add<'a>(shopper: &mut Shopper<'a>, quantity: &str) {
     let page = shopper.get("/p/marsh-keyboard").body;
     let form = [("form", form_token(&page)), ("sku", SKU), ("quantity", quantity)];
     let reply = shopper.post("/cart", &form);

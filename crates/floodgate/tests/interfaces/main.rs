@@ -51,6 +51,7 @@ mod sold_out_events;
 mod stock;
 mod store;
 mod strategy;
+mod stripe;
 mod tenants;
 mod test_deliveries;
 mod tls;

@@ -74,6 +74,7 @@ fn page(lang: Lang, charge: &Charge) -> Html<String> {
         Choice::Fail => lang.say("Let the card be refused", "模拟拒付"),
         Choice::PayLate => lang.say("Pay, and tell the shop a minute later", "付款，一分钟后再通知商店"),
         Choice::TellTwice => lang.say("Pay, and tell the shop twice", "付款，重复通知商店"),
+        Choice::TellNever => lang.say("Pay, and do not tell the shop", "付款，但不通知商店"),
     };
     let path = format!("/sandbox/{}", charge.reference);
     let body = html! {

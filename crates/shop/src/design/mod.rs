@@ -90,7 +90,7 @@ impl Frame<'_> {
     fn top(&self, name: &str) -> Markup {
         let Visitor { lang, signed_in, here, .. } = self.visitor;
         html! {
-            @if self.shop.is_demo {
+            @if self.shop.is_demo && self.shop.has_sandbox {
                 p class="demo-bar" { (lang.say(
                     "This is a demo: nothing real is sold, and payment is a sandbox.",
                     "演示商店：商品与付款均为模拟，不会真实扣款。",

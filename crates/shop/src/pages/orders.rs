@@ -21,6 +21,7 @@ use contracts::{
         StartPayment, StoreError,
     },
 };
+use http::HeaderValue;
 use maud::{Markup, html};
 use serde::Deserialize;
 use std::sync::Arc;
@@ -192,7 +193,7 @@ pub(super) async fn show(
             (news(lang, &order, can_pay))
         }
         @if can_pay {
-            @if shop.has_sandbox && goes_to.is_none() {
+            @if shop.takes_payments && goes_to.is_none() {
                 form class="card" method="post" action={ "/orders/" (order.id) "/pay" } {
                     input type="hidden" name=(TOKEN_FIELD) value=(csrf);
                     h2 { (lang.say("Where shall we send it?", "寄到哪里？")) }
@@ -201,7 +202,7 @@ pub(super) async fn show(
                 }
             }
             div class="actions" {
-                @if shop.has_sandbox && goes_to.is_some() {
+                @if shop.takes_payments && goes_to.is_some() {
                     form method="post" action={ "/orders/" (order.id) "/pay" } {
                         input type="hidden" name=(TOKEN_FIELD) value=(csrf);
                         button type="submit" { (lang.say("Pay ", "支付 ")) (money(order.total, lang)) }
@@ -391,11 +392,32 @@ pub(super) async fn pay(
     }
     let start = StartPayment { order: id, shopper, amount: order.total, return_path };
     match shop.payments.start(start).await {
-        Ok(started) => Ok(Redirect::to(&started.url).into_response()),
+        Ok(started) if started.url.starts_with('/') => Ok(Redirect::to(&started.url).into_response()),
+        Ok(started) => leave(&shop, &visitor, &started.url).await,
         // It was paid meanwhile: its page says so.
         Err(StoreError::Conflict(_)) => Ok(Redirect::to(&format!("/orders/{id}")).into_response()),
         Err(error) => Err(of_store(error)),
     }
+}
+
+/// Leads to a provider's page of another origin. A redirect would not do: a form of the shop may be
+/// sent to the shop alone (`form-action`), and browsers follow no redirect from it to elsewhere.
+async fn leave(shop: &Shop, visitor: &Visitor, url: &str) -> Result<Response, Problem> {
+    let lang = visitor.lang;
+    let title = lang.say("On to the payment", "前往支付");
+    let body = html! {
+        h1 { (title) }
+        p { (lang.say(
+            "The payment provider's page opens now. If it does not, press the button.",
+            "正在打开支付页面。如果没有自动跳转，请点击下面的按钮。",
+        )) }
+        p { a class="button" href=(url) rel="noreferrer" { (lang.say("Continue to the payment", "继续支付")) } }
+    };
+    let mut page = page(shop, visitor, title, &body).await?;
+    if let Ok(refresh) = HeaderValue::try_from(format!("0; url={url}")) {
+        page.headers_mut().insert(http::header::REFRESH, refresh);
+    }
+    Ok(page)
 }
 
 /// `POST /orders/{order}/cancel`.

@@ -1,0 +1,294 @@
+//! Payments on a database, with the sandbox: what providers tell twice counts once, and what no
+//! webhook told is found in the books.
+
+use crate::{
+    core::Said,
+    provider::{Event, Provider},
+    report::{Day, Kind, Report, Totals},
+    sandbox::{Choice, Sandbox},
+    service::{self, NotTaken, Service},
+    store::{self, Source},
+};
+use contracts::store::{OrderId, PaymentState, PaymentView, Payments, StartPayment, StartedPayment};
+use engines::{
+    clock::Clock,
+    params,
+    sql::{Sql, SqlError},
+};
+use std::sync::{
+    Arc,
+    atomic::{AtomicU64, Ordering::Relaxed},
+};
+use units::{DurationMs, Money, TimeMs};
+
+const DAY: u64 = 86_400_000;
+/// 2026-11-11T10:00:00Z.
+const OPENING: u64 = 1_794_391_200_000;
+
+/// A clock that stands, until a test sets it.
+#[derive(Debug)]
+struct Hand(AtomicU64);
+
+impl Clock for Hand {
+    fn now(&self) -> TimeMs {
+        TimeMs(self.0.load(Relaxed))
+    }
+}
+
+struct Till {
+    payments: Arc<Service>,
+    sandbox: Arc<Sandbox>,
+    sql: Sql,
+    clock: Arc<Hand>,
+    _dir: tempfile::TempDir,
+}
+
+fn yuan(amount_minor: u64) -> Money {
+    Money { amount_minor, currency: "CNY".parse().unwrap() }
+}
+
+impl Till {
+    async fn open() -> Self {
+        let dir = tempfile::tempdir().unwrap();
+        let sql = engines::sqlite::open(&dir.path().join("payments.db")).unwrap();
+        service::migrate(&sql).await.unwrap();
+        let clock = Arc::new(Hand(AtomicU64::new(OPENING)));
+        let sandbox = Sandbox::new(sql.clone(), Arc::clone(&clock) as _, b"secret");
+        let payments = Service::new(sql.clone(), Arc::clone(&clock) as _, Arc::clone(&sandbox) as _);
+        Self { payments, sandbox, sql, clock, _dir: dir }
+    }
+
+    async fn start(&self, order: u8) -> StartedPayment {
+        let start = StartPayment {
+            order: OrderId::from_bytes([order; 16]),
+            shopper: contracts::store::AccountId::new(TimeMs(OPENING), [order; 16]),
+            amount: yuan(1_000),
+            return_path: "/orders".into(),
+        };
+        Payments::start(&*self.payments, start).await.unwrap()
+    }
+
+    async fn choose(&self, started: &StartedPayment, choice: Choice) {
+        let reference = started.url.strip_prefix("/sandbox/").unwrap().to_owned();
+        self.sandbox.choose(reference, choice).await.unwrap().unwrap();
+    }
+
+    async fn of_order(&self, order: u8) -> Vec<PaymentView> {
+        self.payments.of_order(OrderId::from_bytes([order; 16])).await.unwrap()
+    }
+
+    async fn told(&self) -> u64 {
+        let text = "SELECT COUNT(*) FROM outbox";
+        self.sql.read(move |tx| tx.query_first(text, &[], |row| row.count(0))).await.unwrap().unwrap()
+    }
+
+    async fn follow(&self, event: Event) -> bool {
+        let now = self.clock.now();
+        let followed =
+            self.sql.write(move |tx| store::follow(tx, now, "sandbox", &event, Source::Webhook)).await;
+        followed.unwrap()
+    }
+}
+
+fn event(id: &str, started: &StartedPayment, said: Said, movement: &str, amount: Money) -> Event {
+    let reference = started.url.strip_prefix("/sandbox/").unwrap().to_owned();
+    let (id, movement) = (id.to_owned(), movement.to_owned());
+    Event { id, payment: None, reference, said, movement, amount, refund_key: None }
+}
+
+#[tokio::test]
+async fn money_of_which_no_webhook_told_is_found_in_the_books_once() {
+    let till = Till::open().await;
+    let started = till.start(1).await;
+    till.choose(&started, Choice::TellNever).await;
+    assert_eq!(till.of_order(1).await[0].state, PaymentState::Pending);
+    till.clock.0.fetch_add(60_000, Relaxed);
+    assert_eq!(till.payments.read_books().await, Ok(1));
+    assert_eq!(till.of_order(1).await[0].state, PaymentState::Succeeded);
+    assert_eq!((till.payments.read_books().await, till.told().await), (Ok(0), 1));
+    // The webhook comes after all.
+    let late = event("late", &started, Said::Succeeded, &started.url[9..], yuan(1_000));
+    assert!(till.follow(late).await);
+    assert_eq!(till.told().await, 1);
+
+    let day: Day = "2026-11-11".parse().unwrap();
+    let report = till.payments.compare(day.clone()).await.unwrap();
+    let totals = Totals { ours_received_minor: 1_000, theirs_received_minor: 1_000, ..Totals::default() };
+    assert_eq!((report.different, report.found_in_books, report.totals["CNY"]), (0, 1, totals));
+    assert_eq!(till.payments.report(day.clone()).await, Ok(Some(report.clone())));
+    assert_eq!(till.payments.reports(None, 10).await, Ok(vec![report]));
+    assert_eq!(till.payments.reports(Some(day), 10).await, Ok(vec![]));
+}
+
+#[tokio::test]
+async fn the_report_says_each_difference_by_its_number() {
+    let till = Till::open().await;
+    let mut numbers = Vec::new();
+    for order in 1..=4 {
+        let started = till.start(order).await;
+        till.choose(&started, Choice::TellNever).await;
+        numbers.push(started.url[9..].to_owned());
+    }
+    till.payments.read_books().await.unwrap();
+    let changes = [
+        ("UPDATE movements SET amount_minor = 999 WHERE id = ?", 0),
+        ("DELETE FROM provider_ledger WHERE id = ?", 1),
+        ("DELETE FROM movements WHERE id = ?", 2),
+    ];
+    for (text, at) in changes {
+        let number = numbers[at].clone();
+        let changed = till.sql.write(move |tx| tx.execute(text, params![&number])).await;
+        assert_eq!(changed, Ok::<u64, SqlError>(1));
+    }
+    let Report { different, differences, .. } =
+        till.payments.compare("2026-11-11".parse().unwrap()).await.unwrap();
+    let mut said: Vec<_> = differences
+        .iter()
+        .map(|of| {
+            let minor = |side: Option<crate::report::Movement>| side.map(|side| side.amount.amount_minor);
+            (of.movement.clone(), minor(of.ours), minor(of.theirs))
+        })
+        .collect();
+    let [less, only_ours, only_theirs, _] = numbers.try_into().unwrap();
+    let mut want = vec![
+        (less, Some(999), Some(1_000)),
+        (only_ours, Some(1_000), None),
+        (only_theirs, None, Some(1_000)),
+    ];
+    said.sort();
+    want.sort();
+    assert_eq!((different, said), (3, want));
+    assert_eq!(differences[0].ours.or(differences[0].theirs).unwrap().kind, Kind::Received);
+}
+
+#[tokio::test]
+async fn a_refund_that_is_told_of_by_two_events_counts_once() {
+    let till = Till::open().await;
+    let started = till.start(1).await;
+    assert!(till.follow(event("1", &started, Said::Succeeded, "paid", yuan(1_000))).await);
+    for id in ["2", "2", "3"] {
+        assert!(till.follow(event(id, &started, Said::Refunded, "back-1", yuan(300))).await);
+    }
+    assert!(till.follow(event("4", &started, Said::Refunded, "back-2", yuan(300))).await);
+    let view = till.of_order(1).await.remove(0);
+    assert_eq!((view.state, view.refunded_minor), (PaymentState::Succeeded, 600));
+    assert_eq!(till.told().await, 3);
+}
+
+#[tokio::test]
+async fn refunds_stand_in_the_books_page_by_page() {
+    let till = Till::open().await;
+    let started = till.start(1).await;
+    till.choose(&started, Choice::TellNever).await;
+    till.payments.read_books().await.unwrap();
+    let payment = started.payment;
+    for part in 0..250 {
+        till.payments.refund_part(payment, format!("part-{part}"), 2, "r".into()).await.unwrap();
+    }
+    till.payments.refund(payment, "the rest".into()).await.unwrap();
+    let mut asked = 0;
+    while asked < 251 {
+        let now = till.payments.refund_due().await.unwrap();
+        assert!(now > 0, "{asked} were due");
+        asked += now;
+    }
+    assert_eq!(till.payments.read_books().await, Ok(251));
+    let view = till.of_order(1).await.remove(0);
+    assert_eq!((view.state, view.refunded_minor), (PaymentState::Refunded, 1_000));
+    let report = till.payments.compare("2026-11-11".parse().unwrap()).await.unwrap();
+    assert_eq!((report.different, report.totals["CNY"].theirs_given_back_minor), (0, 1_000));
+}
+
+#[tokio::test]
+async fn after_a_time_away_every_part_of_it_is_read() {
+    let till = Till::open().await;
+    assert_eq!(till.payments.read_books().await, Ok(0));
+    for order in 1..=9 {
+        let started = till.start(order).await;
+        till.choose(&started, Choice::TellNever).await;
+        till.clock.0.fetch_add(DAY, Relaxed);
+    }
+    assert_eq!(till.payments.read_books().await, Ok(9));
+    // A clock that was ahead for a while does not skip what comes next.
+    till.clock.0.fetch_add(30 * DAY, Relaxed);
+    assert_eq!(till.payments.read_books().await, Ok(0));
+    till.clock.0.fetch_sub(30 * DAY, Relaxed);
+    let started = till.start(10).await;
+    till.choose(&started, Choice::TellNever).await;
+    till.clock.0.fetch_add(1_000, Relaxed);
+    assert_eq!(till.payments.read_books().await, Ok(1));
+}
+
+/// A provider whose pages are good for an hour, and which knows each payment by the shop's number
+/// and calls it otherwise once it is paid.
+#[derive(Debug)]
+struct Hourly;
+
+impl Provider for Hourly {
+    fn name(&self) -> &'static str {
+        "hourly"
+    }
+    fn names_payments(&self) -> bool {
+        true
+    }
+    fn good_for(&self) -> DurationMs {
+        DurationMs(3_600_000)
+    }
+    fn start(
+        &self,
+        intent: crate::provider::Intent,
+    ) -> contracts::store::Asked<'_, crate::provider::Started> {
+        let reference = format!("page-{}", intent.payment);
+        Box::pin(
+            async move { Ok(crate::provider::Started { url: format!("https://{reference}"), reference }) },
+        )
+    }
+    fn refund(&self, _: crate::provider::RefundAsked) -> contracts::store::Asked<'_, ()> {
+        Box::pin(async { Ok(()) })
+    }
+    fn read(&self, _: &http::HeaderMap, body: &[u8]) -> Result<Vec<Event>, crate::provider::WebhookError> {
+        let payment = std::str::from_utf8(body).unwrap();
+        Ok(vec![Event {
+            id: format!("event-{payment}"),
+            payment: payment.parse().ok(),
+            reference: format!("money-{payment}"),
+            said: Said::Succeeded,
+            movement: format!("money-{payment}"),
+            amount: yuan(1_000),
+            refund_key: None,
+        }])
+    }
+    fn ledger(
+        &self,
+        _: TimeMs,
+        _: TimeMs,
+        _: Option<String>,
+    ) -> contracts::store::Asked<'_, crate::provider::LedgerPage> {
+        Box::pin(async { Ok(crate::provider::LedgerPage::default()) })
+    }
+}
+
+#[tokio::test]
+async fn a_page_that_is_over_is_not_offered_again_and_counts_if_it_was_paid() {
+    let mut till = Till::open().await;
+    till.payments = Service::new(till.sql.clone(), Arc::clone(&till.clock) as _, Arc::new(Hourly));
+    let first = till.start(1).await;
+    till.clock.0.fetch_add(3_600_000, Relaxed);
+    assert_eq!(till.start(1).await, first);
+    till.clock.0.fetch_add(1, Relaxed);
+    let second = till.start(1).await;
+    assert_ne!(second, first);
+    let webhook =
+        async |of: &str| till.payments.webhook("hourly", &http::HeaderMap::new(), of.as_bytes()).await;
+    for started in [&first, &second] {
+        assert_eq!(webhook(&started.payment.to_string()).await, Ok(()));
+    }
+    let views = till.of_order(1).await;
+    let seen: Vec<_> = views.iter().map(|view| (view.state, view.provider_reference.clone())).collect();
+    let paid = |of: &StartedPayment| (PaymentState::Succeeded, format!("money-{}", of.payment));
+    assert_eq!(seen, [paid(&first), paid(&second)]);
+    // Of no payment of ours, and of one that is not known.
+    assert_eq!(webhook("another shop's").await, Ok(()));
+    let unknown = webhook("00000000000000000000000000").await;
+    assert!(matches!(unknown, Err(NotTaken::Unknown(_))), "{unknown:?}");
+}
