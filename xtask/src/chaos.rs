@@ -1,6 +1,9 @@
 //! Fault injection that takes too long for every run of the tests.
 
+mod dice;
+mod http;
 pub(crate) mod notify;
+pub(crate) mod store;
 
 use crate::shell::{Failure, cargo, release_binary, run};
 

@@ -46,7 +46,9 @@ cargo xtask chaos mutants        every planted bug is caught by the simulator
 cargo xtask chaos sale           a rehearsal with kill -9 in the middle
 cargo xtask chaos fsync          strace: no grant is said before the fdatasync that covers it
 cargo xtask chaos notify [--minutes N] [--seed S] [--log nats]
-                                 the message service: kills, damage, a full disk, bad subscribers; ledgers must agree";
+                                 the message service: kills, damage, a full disk, bad subscribers; ledgers must agree
+cargo xtask chaos store [--minutes N] [--seed S] [--databases URL]
+                                 the shop: kills while winners and carts pay; the books of all sides must agree";
 
 /// Seeds of the simulator in CI: of the sale, and of the message service.
 const SIM_SEEDS: &str = "2000";
@@ -96,6 +98,7 @@ fn run(words: &[&str]) -> Result<(), Failure> {
         ["chaos", "sale", rest @ ..] => chaos::sale(rest),
         ["chaos", "fsync"] => fsync::run(),
         ["chaos", "notify", rest @ ..] => chaos::notify::run(rest),
+        ["chaos", "store", rest @ ..] => chaos::store::run(rest),
         // The same, started by itself with a disk of its own.
         [chaos::notify::ON_DISK, rest @ ..] => chaos::notify::run_on_disk(rest),
         _ => Err(Failure(format!("not a task: {}\n{USAGE}", words.join(" ")))),

@@ -82,12 +82,14 @@ pub(crate) struct StripeConfig {
     secret_key_file: PathBuf,
     webhook_secret_file: PathBuf,
     api_url: String,
+    methods: Vec<String>,
 }
 
 impl Default for StripeConfig {
     fn default() -> Self {
         let api_url = "https://api.stripe.com".to_owned();
-        Self { secret_key_file: PathBuf::new(), webhook_secret_file: PathBuf::new(), api_url }
+        let methods = vec!["card".to_owned()];
+        Self { secret_key_file: PathBuf::new(), webhook_secret_file: PathBuf::new(), api_url, methods }
     }
 }
 
@@ -104,6 +106,7 @@ impl StripeConfig {
             webhook_secret: read("webhook_secret_file", &self.webhook_secret_file)?,
             api: self.api_url.parse().map_err(|want| format!("store.stripe.api_url: {want}"))?,
             shop: shop.to_owned(),
+            methods: self.methods.clone(),
         })
     }
 }
@@ -197,6 +200,9 @@ impl Config {
             if let Some((key, _)) = files.into_iter().find(|(_, path)| path.as_os_str().is_empty()) {
                 return Some((key, "store.payments is \"stripe\": want a file".into()));
             }
+        }
+        if !payment::stripe::are_methods(&self.stripe.methods) {
+            return Some(("stripe.methods", "want 1 to 20 names of a-z and _, such as \"card\"".into()));
         }
         if let Err(want) = self.stripe.api_url.parse::<payment::stripe::ApiUrl>() {
             return Some(("stripe.api_url", want.into()));
@@ -528,7 +534,11 @@ impl Contexts<'_> {
         } else if self.config.payments == STRIPE {
             let (settings, shop) = (self.config.stripe.clone(), self.config.public_url.clone());
             let read = tokio::task::spawn_blocking(move || settings.open(&shop));
-            let settings = read.await.map_err(io::Error::other)?;
+            let settings =
+                read.await.map_err(io::Error::other)?.and_then(|of| match is_demo && of.is_live() {
+                    true => Err("a demo takes no money: want a key of Stripe's test mode, sk_test_…".into()),
+                    false => Ok(of),
+                });
             let stripe = settings.and_then(|of| payment::stripe::Stripe::new(of, Arc::clone(&clock)));
             stripe.map_err(|why| NotOpen { why, passes: false })?
         } else {

@@ -2,7 +2,7 @@
 
 use crate::{
     provider::WebhookError,
-    report::{Day, Report},
+    report::{Day, Report, Summary},
     service::{NotTaken, Service},
 };
 use axum::{
@@ -89,8 +89,8 @@ pub fn operations() -> Vec<Operation<Parts>> {
             .problems(&[&NOT_FOUND, &UNAVAILABLE]),
         post("/api/v1/store/reconciliations/{day}", "makeReconciliation", Access::Role(Role::Operator), make)
             .does(
-                "Reads the provider's books on to this moment, and compares those of the day. Its report takes the \
-                 place of an earlier one.",
+                "Reads the provider's books of that day once more, and compares them with the shop's. The report \
+                 takes the place of an earlier one.",
             )
             .replies::<Report>("The new report.")
             .problems(&[&INVALID, &UNAVAILABLE]),
@@ -118,10 +118,11 @@ async fn list(
     Ok(JsonReply(PaymentsPage { payments, next }))
 }
 
-/// Reports, newest first.
+/// The figures of reports, newest first.
 #[derive(Debug, Serialize, JsonSchema)]
+#[schemars(rename = "ReconciliationsPage")]
 struct ReportsPage {
-    reports: Vec<Report>,
+    reports: Vec<Summary>,
     /// Ask with `before` set to this for older ones.
     #[serde(skip_serializing_if = "Option::is_none")]
     next: Option<Day>,
@@ -161,8 +162,7 @@ async fn make(
     State(Parts { service, .. }): State<Parts>,
     Path(day): Path<Day>,
 ) -> Result<JsonReply<Report>, Problem> {
-    service.read_books().await.map_err(of_store)?;
-    service.compare(day).await.map(JsonReply).map_err(of_store)
+    service.reconcile(day).await.map(JsonReply).map_err(of_store)
 }
 
 async fn webhook(

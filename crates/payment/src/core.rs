@@ -10,6 +10,8 @@ pub enum Said {
     Failed,
     /// So much went back, in one go.
     Refunded,
+    /// What went back, or was to go back, has come back to the provider: it is still owed.
+    RefundFailed,
 }
 
 /// What others are told, because the payment has changed.
@@ -66,6 +68,14 @@ impl Account {
                 } else {
                     is_known.then_some(Told::PartRefunded)
                 }
+            }
+            // It is asked for again; that it did not go back is no step for others.
+            (_, Said::RefundFailed) => {
+                self.refunded_minor = self.refunded_minor.saturating_sub(amount_minor);
+                if self.state == Refunded {
+                    self.state = Refunding;
+                }
+                None
             }
             // Old news.
             (Succeeded | Refunding | Refunded, Said::Succeeded | Said::Failed)

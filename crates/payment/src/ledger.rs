@@ -4,7 +4,7 @@
 use crate::{
     core::Said,
     provider::Event,
-    report::{Difference, Kind, LISTED_MAX, Movement, Report, Totals},
+    report::{Day, Difference, Kind, LISTED_MAX, Movement, Report, Summary, Totals},
 };
 use contracts::store::PaymentId;
 use engines::{
@@ -21,7 +21,7 @@ fn kind_of(said: Said) -> &'static str {
     match said {
         Said::Succeeded => Kind::Received.as_str(),
         Said::Refunded => Kind::GivenBack.as_str(),
-        Said::Failed => unreachable!("no money moved"),
+        Said::Failed | Said::RefundFailed => unreachable!("no money moved"),
     }
 }
 
@@ -50,6 +50,14 @@ pub(crate) fn note_movement(
     )
 }
 
+/// Takes money out of both books that has come back to the provider. Returns whether the shop's had
+/// it.
+pub(crate) fn forget_movement(tx: &mut Tx<'_>, provider: &str, movement: &str) -> Result<bool, SqlError> {
+    let key = params![provider, movement];
+    tx.execute("DELETE FROM provider_ledger WHERE provider = ? AND id = ?", key)?;
+    Ok(tx.execute("DELETE FROM movements WHERE provider = ? AND id = ?", key)? > 0)
+}
+
 pub(crate) fn is_known(tx: &mut Tx<'_>, provider: &str, movement: &str) -> Result<bool, SqlError> {
     let text = "SELECT 1 FROM movements WHERE provider = ? AND id = ?";
     Ok(tx.query_first(text, params![provider, movement], |_| Ok(()))?.is_some())
@@ -75,17 +83,27 @@ pub(crate) fn keep(tx: &mut Tx<'_>, provider: &str, at: TimeMs, of: &Event) -> R
     Ok(())
 }
 
-/// Until when the provider's books were read; `None` if they never were.
-pub(crate) fn read_until(tx: &mut Tx<'_>, provider: &str) -> Result<Option<TimeMs>, SqlError> {
-    let text = "SELECT read_until FROM provider_books WHERE provider = ?";
-    tx.query_first(text, params![provider], |row| Ok(TimeMs(row.count(0)?)))
+/// Since when the provider's books are kept, and until when they were read.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Kept {
+    pub(crate) since: TimeMs,
+    pub(crate) read_until: TimeMs,
 }
 
-pub(crate) fn set_read_until(tx: &mut Tx<'_>, provider: &str, until: TimeMs) -> Result<(), SqlError> {
-    let row = params![provider, until.0];
-    if !tx.insert_new("INSERT INTO provider_books (provider, read_until) VALUES (?, ?)", row)? {
+/// `None` if they never were read.
+pub(crate) fn kept(tx: &mut Tx<'_>, provider: &str) -> Result<Option<Kept>, SqlError> {
+    let text = "SELECT since, read_until FROM provider_books WHERE provider = ?";
+    tx.query_first(text, params![provider], |row| {
+        Ok(Kept { since: TimeMs(row.count(0)?), read_until: TimeMs(row.count(1)?) })
+    })
+}
+
+pub(crate) fn set_kept(tx: &mut Tx<'_>, provider: &str, kept: Kept) -> Result<(), SqlError> {
+    let Kept { since, read_until } = kept;
+    let text = "INSERT INTO provider_books (provider, since, read_until) VALUES (?, ?, ?)";
+    if !tx.insert_new(text, params![provider, since.0, read_until.0])? {
         let text = "UPDATE provider_books SET read_until = ? WHERE provider = ?";
-        tx.execute(text, params![until.0, provider])?;
+        tx.execute(text, params![read_until.0, provider])?;
     }
     Ok(())
 }
@@ -222,38 +240,49 @@ impl Comparison {
 pub(crate) fn put_report(tx: &mut Tx<'_>, report: &Report) -> Result<(), SqlError> {
     let document = serde_json::to_string(report)
         .map_err(|error| SqlError::Defect(format!("a report of {}: {error}", report.day)))?;
-    let key = params![&report.provider, report.day.as_str()];
-    tx.execute("DELETE FROM reconciliations WHERE provider = ? AND day = ?", key)?;
-    tx.execute(
-        "INSERT INTO reconciliations (provider, day, document) VALUES (?, ?, ?)",
-        params![&report.provider, report.day.as_str(), &document],
-    )?;
+    let Report { provider, day, made_at, different, found_in_books, refunds_open, .. } = report;
+    let (day, made_at) = (day.as_str(), made_at.0);
+    let text = "INSERT INTO reconciliations (made_at, different, found_in_books, refunds_open, document, \
+                provider, day) VALUES (?, ?, ?, ?, ?, ?, ?)";
+    let row = params![made_at, *different, *found_in_books, *refunds_open, &document, provider, day];
+    if !tx.insert_new(text, row)? {
+        let text = "UPDATE reconciliations SET made_at = ?, different = ?, found_in_books = ?, \
+                    refunds_open = ?, document = ? WHERE provider = ? AND day = ?";
+        tx.execute(text, row)?;
+    }
     Ok(())
-}
-
-fn report(row: &Row<'_>) -> Result<Report, SqlError> {
-    serde_json::from_str(&row.text(0)?).map_err(|_| unexpected(0, "a report"))
 }
 
 /// Newest first, of days before this one.
 pub(crate) fn reports(
     tx: &mut Tx<'_>,
     provider: &str,
-    before: Option<&str>,
+    before: Option<&Day>,
     at_most: usize,
-) -> Result<Vec<Report>, SqlError> {
-    let text = "SELECT document FROM reconciliations WHERE provider = ? AND day < ? \
-                ORDER BY day DESC LIMIT ?";
-    tx.query(text, params![provider, before.unwrap_or("9999-99-99"), at_most], report)
+) -> Result<Vec<Summary>, SqlError> {
+    let text = "SELECT day, made_at, different, found_in_books, refunds_open FROM reconciliations \
+                WHERE provider = ? AND day < ? ORDER BY day DESC LIMIT ?";
+    tx.query(text, params![provider, before.map_or("9999-99-99", Day::as_str), at_most], |row| {
+        Ok(Summary {
+            day: row.parsed(0, "a day")?,
+            made_at: TimeMs(row.count(1)?),
+            different: row.count(2)?,
+            found_in_books: row.count(3)?,
+            refunds_open: row.count(4)?,
+        })
+    })
 }
 
-pub(crate) fn report_of(tx: &mut Tx<'_>, provider: &str, day: &str) -> Result<Option<Report>, SqlError> {
+pub(crate) fn report_of(tx: &mut Tx<'_>, provider: &str, day: &Day) -> Result<Option<Report>, SqlError> {
     let text = "SELECT document FROM reconciliations WHERE provider = ? AND day = ?";
-    tx.query_first(text, params![provider, day], report)
+    tx.query_first(text, params![provider, day.as_str()], |row| {
+        serde_json::from_str(&row.text(0)?).map_err(|_| unexpected(0, "a report"))
+    })
 }
 
-/// Refunds that were due before this time, and have not gone back.
-pub(crate) fn refunds_open(tx: &mut Tx<'_>, before: TimeMs) -> Result<u64, SqlError> {
-    let text = "SELECT COUNT(*) FROM refund_parts WHERE state <> 'back' AND due_at < ?";
-    Ok(tx.query_first(text, params![before.0], |row| row.count(0))?.unwrap_or_default())
+/// Refunds of this provider's payments that were wanted before this time, and have not gone back.
+pub(crate) fn refunds_open(tx: &mut Tx<'_>, provider: &str, before: TimeMs) -> Result<u64, SqlError> {
+    let text = "SELECT COUNT(*) FROM refund_parts r JOIN payments p ON p.id = r.payment \
+                WHERE r.state IN ('due', 'asked') AND r.wanted_at < ? AND p.provider = ?";
+    Ok(tx.query_first(text, params![before.0, provider], |row| row.count(0))?.unwrap_or_default())
 }

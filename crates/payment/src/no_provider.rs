@@ -19,7 +19,11 @@ impl Provider for NoProvider {
         Box::pin(async move { Err(StoreError::Invalid(why.into())) })
     }
 
-    fn refund(&self, refund: RefundAsked) -> Asked<'_, ()> {
+    fn has_books(&self) -> bool {
+        false
+    }
+
+    fn refund(&self, refund: RefundAsked) -> Asked<'_, Option<Event>> {
         let payment = refund.payment;
         Box::pin(
             async move { Err(StoreError::Invalid(format!("payment {payment}: no provider is configured"))) },

@@ -186,10 +186,18 @@ fn report_body(lang: Lang, title: &str, report: &Report) -> Markup {
                 } } }
             } }
         }
+        @if !report.is_whole() {
+            p role="status" { (lang.say("The day was not over yet: this is how its books stood then.", "对账时当日尚未结束，以下为当时的账目。")) }
+        }
+        p { (lang.say("Found in the provider's books only, and followed from there: ", "仅在支付商账目中发现并已入账：")) (report.found_in_books) }
+        p { (lang.say("Refunds that have not gone back within a week: ", "一周内未到账的退款：")) (report.refunds_open) }
         @if report.different == 0 { p role="status" { (lang.say("The two books agree.", "双方账目一致。")) } }
         @else {
             div class="scroll" { table {
-                caption { (lang.say("Differences", "差异")) ": " (report.different) }
+                caption {
+                    (lang.say("Differences", "差异")) ": " (report.different)
+                    @if report.different > report.differences.len() as u64 { " · " (lang.say("the first are listed", "仅列出前一部分")) }
+                }
                 thead { tr { @for head in heads { th scope="col" { (head) } } } }
                 tbody { @for Difference { movement, at, ours, theirs } in &report.differences { tr {
                     th scope="row" { code { (movement) } } td { time datetime=(at) { (at) } }

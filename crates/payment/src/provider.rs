@@ -83,6 +83,11 @@ pub trait Provider: Send + Sync {
         false
     }
 
+    /// Whether it has books of what it took and gave back.
+    fn has_books(&self) -> bool {
+        true
+    }
+
     /// For how long a payment that was begun can be made; after that another one is begun.
     fn good_for(&self) -> DurationMs {
         DurationMs(u64::MAX)
@@ -91,8 +96,9 @@ pub trait Provider: Send + Sync {
     /// Starts a payment. Repeated, it finds the same.
     fn start(&self, intent: Intent) -> Asked<'_, Started>;
 
-    /// Gives money of a payment back. Repeated, it gives it back once.
-    fn refund(&self, refund: RefundAsked) -> Asked<'_, ()>;
+    /// Gives money of a payment back. Repeated, it gives it back once, and tells what became of it
+    /// if that is known already.
+    fn refund(&self, refund: RefundAsked) -> Asked<'_, Option<Event>>;
 
     /// Reads a webhook: what it tells, which may be nothing of interest.
     fn read(&self, headers: &HeaderMap, body: &[u8]) -> Result<Vec<Event>, WebhookError>;

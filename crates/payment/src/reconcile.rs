@@ -2,14 +2,14 @@
 //! there. Once a day the two books are compared.
 
 use crate::{
-    ledger::{self, Comparison},
-    provider::Event,
-    report::{Day, Report},
+    ledger::{self, Comparison, Kept},
+    provider::{Event, LedgerPage},
+    report::{Day, LISTED_AFTER, Report, Summary},
     service::{Service, of_sql},
-    store::{self, Source},
+    store::{self, Followed, Source},
 };
 use contracts::store::StoreError;
-use engines::sql::SqlError;
+use engines::sql::{SqlError, Tx};
 use std::{sync::Arc, time::Duration};
 use units::{DurationMs, TimeMs};
 use web::warning::Warning;
@@ -21,13 +21,18 @@ const AGAIN: DurationMs = DurationMs(900_000);
 /// How far back they are read the first time.
 const FIRST: DurationMs = DurationMs(4 * 86_400_000);
 /// Of so much time they are read at once: after a long time away, one part after another.
-const PART: DurationMs = DurationMs(86_400_000);
-/// Pages of one part, at the most: a day's ten million movements.
+const PART: DurationMs = DurationMs(3_600_000);
+/// Pages of one part, at the most: ten million movements.
 const PAGES_MAX: usize = 100_000;
-/// A day is compared so long after its end: what it has is listed by then.
-const AFTER_DAY: DurationMs = DurationMs(3_600_000);
+/// How often a page is asked for that does not come, and the pause before.
+const PAGE_TRIES: u32 = 4;
+const PAGE_PAUSE: Duration = Duration::from_secs(2);
+const DAY: DurationMs = DurationMs(86_400_000);
+/// How far back the books are read once more before a day is compared: what went back slowly is
+/// listed where it was asked for.
+const SLOWLY: DurationMs = DurationMs(3 * DAY.0);
 /// Days whose report is made if it is missing, such as after a time away.
-const DAYS_BACK: u64 = 3;
+const DAYS_BACK: u64 = 31;
 /// A refund that takes longer is said in the report.
 const REFUND_TAKES: DurationMs = DurationMs(7 * 86_400_000);
 
@@ -45,15 +50,24 @@ impl Service {
         }
     }
 
-    async fn books_once(&self) -> Result<(), StoreError> {
+    pub(crate) async fn books_once(&self) -> Result<(), StoreError> {
         self.read_books().await?;
-        let now = self.clock.now().0.saturating_sub(AFTER_DAY.0);
+        let (now, name) = (self.clock.now(), self.provider.name());
+        let kept = self.sql.read(move |tx| ledger::kept(tx, name)).await.map_err(|error| of_sql(&error))?;
+        let since = kept.map_or(now, |kept| kept.since);
         for back in (1..=DAYS_BACK).rev() {
-            let day = Day::of(TimeMs(now.saturating_sub(back * 86_400_000)));
-            if self.report(day.clone()).await?.is_some() {
+            let day = Day::of(TimeMs(now.0.saturating_sub(LISTED_AFTER.0 + back * DAY.0)));
+            // Of days of which no whole one was kept there is nothing to say.
+            if day.begins_at() < since {
                 continue;
             }
-            let Report { day, different, refunds_open, .. } = self.compare(day).await?;
+            // One that an operator has made meanwhile, or a clock that was ahead, is no day's
+            // report.
+            let made = self.report(day.clone()).await?;
+            if made.is_some_and(|report| report.is_whole() && report.made_at <= now) {
+                continue;
+            }
+            let Report { day, different, refunds_open, .. } = self.reconcile(day).await?;
             if different > 0 || refunds_open > 0 {
                 tracing::warn!(%day, different, refunds_open, "payments: the provider's books differ from ours");
             }
@@ -61,39 +75,67 @@ impl Service {
         Ok(())
     }
 
+    /// Reads the books of a day once more, and compares them.
+    pub async fn reconcile(&self, day: Day) -> Result<Report, StoreError> {
+        if day.begins_at() > self.clock.now() {
+            return Err(StoreError::Invalid(format!("day: {day} has not begun")));
+        }
+        let (mut from, to) = (back(day.begins_at(), SLOWLY), day.ends_at().plus(AGAIN));
+        let _alone = self.reading.lock().await;
+        while from < to {
+            let next = from.plus(DAY).min(to);
+            self.read_part(from, next).await?;
+            from = next;
+        }
+        self.compare(day).await
+    }
+
     /// Reads the provider's books on from where they were read to, and follows what no webhook
     /// told. Returns how much that was.
     pub async fn read_books(&self) -> Result<u64, StoreError> {
+        let _alone = self.reading.lock().await;
         let (now, name) = (self.clock.now(), self.provider.name());
-        let read = self.sql.read(move |tx| ledger::read_until(tx, name)).await;
-        let back = |at: TimeMs, length: DurationMs| TimeMs(at.0.saturating_sub(length.0));
+        let kept = self.sql.read(move |tx| ledger::kept(tx, name)).await.map_err(|error| of_sql(&error))?;
+        let mut kept = kept.unwrap_or(Kept { since: now, read_until: back(now, FIRST) });
         // What was read while the clock was ahead is read again.
-        let mut from = match read.map_err(|error| of_sql(&error))? {
-            Some(until) => back(until.min(now), AGAIN),
-            None => back(now, FIRST),
+        let mut from = match kept.read_until <= now {
+            true => back(kept.read_until, AGAIN),
+            false => back(now, FIRST),
         };
         let mut found = 0;
         while from < now {
             let to = from.plus(PART).min(now);
             // A little of the future, by the provider's clock.
             found += self.read_part(from, to.plus(AGAIN)).await?;
-            let written = self.sql.write(move |tx| ledger::set_read_until(tx, name, to)).await;
+            kept.read_until = to;
+            let written = self.sql.write(move |tx| ledger::set_kept(tx, name, kept)).await;
             written.map_err(|error| of_sql(&error))?;
             from = to;
         }
         Ok(found)
     }
 
+    /// A page of the books, which is asked for again if it does not come.
+    async fn page(&self, from: TimeMs, to: TimeMs, after: Option<&String>) -> Result<LedgerPage, StoreError> {
+        let mut tries = 1;
+        loop {
+            match self.provider.ledger(from, to, after.cloned()).await {
+                Err(StoreError::Unavailable(_)) if tries < PAGE_TRIES => tries += 1,
+                answered => return answered,
+            }
+            tokio::time::sleep(PAGE_PAUSE).await;
+        }
+    }
+
     async fn read_part(&self, from: TimeMs, to: TimeMs) -> Result<u64, StoreError> {
         let (mut after, mut found) = (None, 0);
         for _ in 0..PAGES_MAX {
-            let page = self.provider.ledger(from, to, after.clone()).await?;
+            let page = self.page(from, to, after.as_ref()).await?;
             let (now, name, movements) = (self.clock.now(), self.provider.name(), page.movements);
             let kept = self.sql.write(move |tx| {
                 let mut found = 0;
                 for (at, event) in &movements {
-                    ledger::keep(tx, name, *at, event)?;
-                    found += u64::from(follow_unknown(tx, now, name, event)?);
+                    found += u64::from(take(tx, (now, *at), name, event)?);
                 }
                 Ok::<u64, SqlError>(found)
             });
@@ -106,12 +148,12 @@ impl Service {
                 }
             }
         }
-        Err(StoreError::Unavailable(format!("the books of one day have more than {PAGES_MAX} pages")))
+        Err(StoreError::Unavailable(format!("the books of one hour have more than {PAGES_MAX} pages")))
     }
 
     /// Compares a day's books, as far as they are read, and keeps the report in place of an earlier
     /// one.
-    pub async fn compare(&self, day: Day) -> Result<Report, StoreError> {
+    pub(crate) async fn compare(&self, day: Day) -> Result<Report, StoreError> {
         let name = self.provider.name();
         let mut comparison = Comparison::new(name, day.begins_at(), day.ends_at());
         loop {
@@ -129,6 +171,8 @@ impl Service {
         }
         let made_at = self.clock.now();
         let since = TimeMs(day.ends_at().0.saturating_sub(REFUND_TAKES.0));
+        let open = self.sql.read(move |tx| ledger::refunds_open(tx, name, since)).await;
+        let refunds_open = open.map_err(|error| of_sql(&error))?;
         let written = self.sql.write(move |tx| {
             let report = Report {
                 provider: name.to_owned(),
@@ -138,7 +182,7 @@ impl Service {
                 different: comparison.different,
                 differences: comparison.differences.clone(),
                 found_in_books: comparison.found_in_books,
-                refunds_open: ledger::refunds_open(tx, since)?,
+                refunds_open,
             };
             ledger::put_report(tx, &report)?;
             Ok::<_, SqlError>(report)
@@ -146,31 +190,39 @@ impl Service {
         written.await.map_err(|error| of_sql(&error))
     }
 
-    /// Reports, newest first, of days before this one.
-    pub async fn reports(&self, before: Option<Day>, at_most: usize) -> Result<Vec<Report>, StoreError> {
+    /// The figures of reports, newest first, of days before this one.
+    pub async fn reports(&self, before: Option<Day>, at_most: usize) -> Result<Vec<Summary>, StoreError> {
         let (name, at_most) = (self.provider.name(), at_most.clamp(1, 100));
-        let read =
-            self.sql.read(move |tx| ledger::reports(tx, name, before.as_ref().map(Day::as_str), at_most));
+        let read = self.sql.read(move |tx| ledger::reports(tx, name, before.as_ref(), at_most));
         read.await.map_err(|error| of_sql(&error))
     }
 
     /// The report of a day.
     pub async fn report(&self, day: Day) -> Result<Option<Report>, StoreError> {
         let name = self.provider.name();
-        let read = self.sql.read(move |tx| ledger::report_of(tx, name, day.as_str())).await;
+        let read = self.sql.read(move |tx| ledger::report_of(tx, name, &day)).await;
         read.map_err(|error| of_sql(&error))
     }
 }
 
-/// Follows money of which no webhook told. Returns whether it was such.
-fn follow_unknown(
-    tx: &mut engines::sql::Tx<'_>,
-    now: TimeMs,
+fn back(at: TimeMs, length: DurationMs) -> TimeMs {
+    TimeMs(at.0.saturating_sub(length.0))
+}
+
+/// Keeps a row of the books, and follows it if no webhook told of it. Returns whether that was so.
+/// What is of no payment here is another shop's, with the same account at the provider.
+fn take(
+    tx: &mut Tx<'_>,
+    (now, at): (TimeMs, TimeMs),
     provider: &str,
     event: &Event,
 ) -> Result<bool, SqlError> {
-    if ledger::is_known(tx, provider, &event.movement)? {
-        return Ok(false);
+    let followed = match ledger::is_known(tx, provider, &event.movement)? {
+        true => Followed::Known,
+        false => store::follow(tx, now, provider, event, Source::Books)?,
+    };
+    if followed != Followed::NotKnown || event.payment.is_some() {
+        ledger::keep(tx, provider, at, event)?;
     }
-    store::follow(tx, now, provider, event, Source::Books)
+    Ok(followed == Followed::New)
 }

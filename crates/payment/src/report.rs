@@ -9,6 +9,8 @@ use units::{DurationMs, Money, TimeMs};
 
 /// Differences that a report lists; it counts all.
 pub(crate) const LISTED_MAX: usize = 1_000;
+/// What a day has is listed by the provider so long after its end.
+pub(crate) const LISTED_AFTER: DurationMs = DurationMs(3_600_000);
 const DAY: DurationMs = DurationMs(86_400_000);
 
 /// A day in UTC, such as `2026-11-11`.
@@ -87,6 +89,7 @@ impl fmt::Display for Day {
 /// Which way money moved.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
+#[schemars(rename = "ReconciliationKind")]
 pub enum Kind {
     /// From the shopper to the provider.
     Received,
@@ -110,6 +113,7 @@ impl Kind {
 
 /// Money that moved, as one of the two books has it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[schemars(rename = "ReconciliationMovement")]
 pub struct Movement {
     pub kind: Kind,
     pub amount: Money,
@@ -127,6 +131,7 @@ impl Movement {
 
 /// One difference: it stands in one of the two books only, or with another sum.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[schemars(rename = "ReconciliationDifference")]
 pub struct Difference {
     /// The provider's number of the money that moved.
     pub movement: String,
@@ -138,6 +143,7 @@ pub struct Difference {
 
 /// The sums of a day in one currency, in its minor units.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize, JsonSchema)]
+#[schemars(rename = "ReconciliationTotals")]
 pub struct Totals {
     pub ours_received_minor: u64,
     pub theirs_received_minor: u64,
@@ -145,8 +151,21 @@ pub struct Totals {
     pub theirs_given_back_minor: u64,
 }
 
+/// The figures of a day's report.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[schemars(rename = "ReconciliationSummary")]
+pub struct Summary {
+    pub day: Day,
+    pub made_at: TimeMs,
+    /// How many differences there are.
+    pub different: u64,
+    pub found_in_books: u64,
+    pub refunds_open: u64,
+}
+
 /// A day's books, compared.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[schemars(rename = "Reconciliation")]
 pub struct Report {
     pub provider: String,
     pub day: Day,
@@ -154,15 +173,21 @@ pub struct Report {
     /// By currency. Money that moved within minutes of midnight may stand in two days, one in each
     /// of the two books.
     pub totals: BTreeMap<String, Totals>,
-    /// How many differences there are.
     pub different: u64,
     /// The first of them, a thousand at the most.
     pub differences: Vec<Difference>,
     /// Money of which no webhook told, and that was followed when it was found in the provider's
     /// books.
     pub found_in_books: u64,
-    /// Refunds that were due a week before this day's end, and have not gone back yet.
+    /// Refunds that were wanted a week before this day's end, and have not gone back yet.
     pub refunds_open: u64,
+}
+
+impl Report {
+    /// Whether the day was over, and all of it listed, when its books were compared.
+    pub fn is_whole(&self) -> bool {
+        self.made_at >= self.day.ends_at().plus(LISTED_AFTER)
+    }
 }
 
 #[cfg(test)]

@@ -47,7 +47,7 @@ pub enum Choice {
     PayLate,
     /// The success is told twice, as two events.
     TellTwice,
-    /// The success is never told: the shop finds it in the provider's books, a day later.
+    /// The success is never told: the shop finds it in the provider's books.
     TellNever,
 }
 
@@ -221,13 +221,13 @@ impl Sandbox {
     }
 
     /// Gives back once for each key, of what was paid.
-    async fn refund_one(&self, refund: RefundAsked) -> Result<(), StoreError> {
+    async fn refund_one(&self, refund: RefundAsked) -> Result<Option<Event>, StoreError> {
         let now = self.clock.now();
         let written = self.sql.write(move |tx| {
             let RefundAsked { reference, key, amount, .. } = &refund;
             let text = "SELECT reference FROM sandbox_charges WHERE reference = ? AND state = 'succeeded'";
             if tx.query_first(text, params![reference], |row| row.text(0))?.is_none() {
-                return Ok(());
+                return Ok(false);
             }
             let is_new = tx.insert_new(
                 "INSERT INTO sandbox_refunds (reference, refund_key, amount_minor, at) VALUES (?, ?, ?, ?)",
@@ -241,11 +241,14 @@ impl Sandbox {
                     params![reference, &event, now.0, amount.amount_minor, key],
                 )?;
             }
-            Ok::<_, SqlError>(())
+            Ok::<_, SqlError>(true)
         });
-        written.await.map_err(|error| of_sql(&error))?;
+        let is_known = written.await.map_err(|error| of_sql(&error))?;
         self.webhooks.notify_one();
-        Ok(())
+        match is_known {
+            true => Ok(None),
+            false => Err(StoreError::Invalid("the sandbox has taken no such payment".into())),
+        }
     }
 }
 
@@ -263,7 +266,7 @@ impl Provider for Sandbox {
         Box::pin(self.start_one(intent))
     }
 
-    fn refund(&self, refund: RefundAsked) -> Asked<'_, ()> {
+    fn refund(&self, refund: RefundAsked) -> Asked<'_, Option<Event>> {
         Box::pin(self.refund_one(refund))
     }
 
@@ -293,7 +296,7 @@ fn event(id: String, reference: String, said: Said, amount: Money, refund_key: O
     let movement = match (said, &refund_key) {
         (Said::Refunded, Some(key)) => refund_number(&reference, key),
         (Said::Succeeded | Said::Refunded, _) => reference.clone(),
-        (Said::Failed, _) => String::new(),
+        (Said::Failed | Said::RefundFailed, _) => String::new(),
     };
     Event { id, payment: None, reference, said, movement, amount, refund_key }
 }

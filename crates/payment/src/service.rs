@@ -3,7 +3,7 @@
 
 use crate::{
     provider::{Event, Intent, Provider, WebhookError},
-    store::{self, Source, Wanted},
+    store::{self, Followed, Source, Wanted},
 };
 use contracts::store::{
     Asked, OrderId, PaymentId, PaymentView, Payments, Posts, StartPayment, StartedPayment, StoreError,
@@ -34,6 +34,8 @@ pub struct Service {
     pub(crate) sql: Sql,
     pub(crate) clock: Arc<dyn Clock>,
     pub(crate) provider: Arc<dyn Provider>,
+    /// Held by those who read the provider's books.
+    pub(crate) reading: tokio::sync::Mutex<()>,
     /// Told when a refund may be due, or an event is to be told.
     refunds: Notify,
     outbox: Notify,
@@ -72,7 +74,8 @@ pub async fn migrate(sql: &Sql) -> Result<(), SqlError> {
 impl Service {
     /// On a database that [`migrate`] has brought up to date.
     pub fn new(sql: Sql, clock: Arc<dyn Clock>, provider: Arc<dyn Provider>) -> Arc<Self> {
-        Arc::new(Self { sql, clock, provider, refunds: Notify::new(), outbox: Notify::new() })
+        let (reading, refunds, outbox) = Default::default();
+        Arc::new(Self { sql, clock, provider, reading, refunds, outbox })
     }
 
     /// Refunds what is due, and tells others, for as long as the answer is kept.
@@ -80,7 +83,9 @@ impl Service {
         let mut loops = JoinSet::new();
         loops.spawn(Arc::clone(self).refund_what_is_due());
         loops.spawn(Arc::clone(self).tell_others(posts));
-        loops.spawn(Arc::clone(self).keep_books());
+        if self.provider.has_books() {
+            loops.spawn(Arc::clone(self).keep_books());
+        }
         loops
     }
 
@@ -113,8 +118,9 @@ impl Service {
         let (now, name, reference) = (self.clock.now(), self.provider.name(), event.reference.clone());
         let followed = self.sql.write(move |tx| store::follow(tx, now, name, &event, Source::Webhook)).await;
         match followed {
-            Ok(true) => Ok(()),
-            Ok(false) => Err(NotTaken::Unknown(reference)),
+            Ok(Followed::NotKnown) => Err(NotTaken::Unknown(reference)),
+            // What cannot be so is in the log, and would be so again.
+            Ok(Followed::New | Followed::Known | Followed::Refused) => Ok(()),
             Err(error) => {
                 of_sql(&error);
                 Err(NotTaken::Unavailable)
@@ -193,12 +199,27 @@ impl Service {
 
     /// Asks the provider for refunds that are due; returns how many those were.
     pub(crate) async fn refund_due(&self) -> Result<usize, SqlError> {
-        let now = self.clock.now();
-        let due = self.sql.read(move |tx| store::due_refunds(tx, now, READ_MAX)).await?;
+        let (now, name) = (self.clock.now(), self.provider.name());
+        let due = self.sql.read(move |tx| store::due_refunds(tx, now, name, READ_MAX)).await?;
         let count = due.len();
         for (refund, tries) in due {
-            match self.provider.refund(refund.clone()).await {
-                Ok(()) => self.sql.write(move |tx| store::end_refund(tx, &refund)).await?,
+            let asked = match refund.amount.amount_minor {
+                0 => Ok(None),
+                _ => self.provider.refund(refund.clone()).await,
+            };
+            match asked {
+                Ok(known) => {
+                    let now = self.clock.now();
+                    let written = self.sql.write(move |tx| {
+                        store::end_refund(tx, now, &refund)?;
+                        if let Some(event) = &known {
+                            store::follow(tx, now, name, event, Source::Books)?;
+                        }
+                        Ok::<_, SqlError>(())
+                    });
+                    written.await?;
+                    self.tell_now();
+                }
                 Err(error) => {
                     tracing::warn!(payment = %refund.payment, %error, "a refund is tried again later");
                     let pause = DurationMs((1000 << tries.min(10)).min(PAUSE_MAX.0));

@@ -92,10 +92,14 @@ pub(crate) const MIGRATIONS: &[Migration] = &[
                 reference VARCHAR(100) NOT NULL, kind VARCHAR(10) NOT NULL, currency VARCHAR(3) NOT NULL,
                 amount_minor BIGINT NOT NULL, at BIGINT NOT NULL, PRIMARY KEY (provider, id))",
             "CREATE INDEX provider_ledger_by_time ON provider_ledger (provider, at)",
-            "CREATE TABLE provider_books (provider VARCHAR(20) PRIMARY KEY, read_until BIGINT NOT NULL)",
+            "CREATE TABLE provider_books (
+                provider VARCHAR(20) PRIMARY KEY, since BIGINT NOT NULL, read_until BIGINT NOT NULL)",
             "CREATE TABLE reconciliations (
-                provider VARCHAR(20) NOT NULL, day VARCHAR(10) NOT NULL, document MEDIUMTEXT NOT NULL,
-                PRIMARY KEY (provider, day))",
+                provider VARCHAR(20) NOT NULL, day VARCHAR(10) NOT NULL, made_at BIGINT NOT NULL,
+                different BIGINT NOT NULL, found_in_books BIGINT NOT NULL, refunds_open BIGINT NOT NULL,
+                document MEDIUMTEXT NOT NULL, PRIMARY KEY (provider, day))",
+            "ALTER TABLE refund_parts ADD COLUMN wanted_at BIGINT NOT NULL DEFAULT 0",
+            "UPDATE refund_parts SET wanted_at = due_at WHERE wanted_at = 0",
             "ALTER TABLE sandbox_charges ADD COLUMN paid_at BIGINT NOT NULL DEFAULT 0",
             "ALTER TABLE sandbox_refunds ADD COLUMN at BIGINT NOT NULL DEFAULT 0",
         ],
@@ -115,6 +119,8 @@ pub(crate) struct Stored {
     pub(crate) id: PaymentId,
     pub(crate) order: OrderId,
     pub(crate) provider: String,
+    /// What the provider calls it, once that is known.
+    pub(crate) reference: Option<String>,
     pub(crate) started: Option<Started>,
     pub(crate) return_path: String,
     pub(crate) state: PaymentState,
@@ -145,7 +151,7 @@ impl Stored {
             state: self.state,
             amount: self.amount,
             refunded_minor: self.refunded_minor,
-            provider_reference: self.started.as_ref().map_or_else(String::new, |of| of.reference.clone()),
+            provider_reference: self.reference.clone().unwrap_or_default(),
             created_at: self.created_at,
         }
     }
@@ -164,7 +170,8 @@ const COLUMNS: &str = "id, order_id, provider, reference, url, return_path, stat
     received_minor, created_at, version, refunded_minor, long_url";
 
 fn stored(row: &Row<'_>) -> Result<Stored, SqlError> {
-    let started = match (row.maybe_text(3)?, row.maybe_text(13)?.or(row.maybe_text(4)?)) {
+    let reference = row.maybe_text(3)?;
+    let started = match (reference.clone(), row.maybe_text(13)?.or(row.maybe_text(4)?)) {
         (Some(reference), Some(url)) => Some(Started { reference, url }),
         _ => None,
     };
@@ -175,6 +182,7 @@ fn stored(row: &Row<'_>) -> Result<Stored, SqlError> {
         id: PaymentId::from_bytes(row.array(0)?),
         order: OrderId::from_bytes(row.array(1)?),
         provider: row.text(2)?,
+        reference,
         started,
         return_path: row.text(5)?,
         state: PaymentState::from_name(&row.text(6)?).ok_or_else(|| unexpected(6, "a state"))?,
@@ -192,7 +200,7 @@ const PAYMENTS_MAX: usize = 10;
 /// A payment that was to be begun.
 #[derive(Debug, Clone)]
 pub(crate) enum Begun {
-    Pending(Stored),
+    Pending(Box<Stored>),
     /// One of this order has succeeded.
     Paid,
     TooMany,
@@ -224,7 +232,7 @@ pub(crate) fn begin(
     )?;
     if let Some(mut pending) = pending.into_iter().next() {
         if pending.created_at >= good_since {
-            return Ok(Begun::Pending(pending));
+            return Ok(Begun::Pending(Box::new(pending)));
         }
         // If it is paid all the same, that is received.
         pending.state = PaymentState::Failed;
@@ -252,10 +260,11 @@ pub(crate) fn begin(
             at.0
         ],
     )?;
-    Ok(Begun::Pending(Stored {
+    Ok(Begun::Pending(Box::new(Stored {
         id,
         order: intent.order,
         provider: provider.to_owned(),
+        reference: None,
         started: None,
         return_path: intent.return_path.clone(),
         state: PaymentState::Pending,
@@ -264,7 +273,7 @@ pub(crate) fn begin(
         refunded_minor: 0,
         created_at: at,
         version: 1,
-    }))
+    })))
 }
 
 /// The provider has it now.
@@ -315,31 +324,63 @@ pub(crate) enum Source {
     Books,
 }
 
-/// Follows what a provider told. Returns false if it tells of a payment that is not known (yet).
+/// What became of an event.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Followed {
+    /// It is known from now on.
+    New,
+    /// It was known.
+    Known,
+    /// It tells of a payment that is not known (yet).
+    NotKnown,
+    /// It cannot be so: people have to look. The books of its day differ.
+    Refused,
+}
+
+/// Bytes of the texts that a provider sends, at the most.
+const NUMBER_MAX: usize = 100;
+const REFUND_KEY_MAX: usize = 40;
+
+/// Why an event cannot be of this payment.
+fn contradiction(event: &Event, payment: &Stored) -> Option<&'static str> {
+    let is_long = [&event.id, &event.reference, &event.movement].iter().any(|of| of.len() > NUMBER_MAX)
+        || event.refund_key.as_ref().is_some_and(|key| key.len() > REFUND_KEY_MAX);
+    if is_long {
+        return Some("a number of the provider's is too long");
+    }
+    let is_other = event.amount.currency != payment.amount.currency && event.said != Said::Failed;
+    is_other.then_some("the provider says another currency")
+}
+
+/// Follows what a provider told.
 pub(crate) fn follow(
     tx: &mut Tx<'_>,
     at: TimeMs,
     provider: &str,
     event: &Event,
     source: Source,
-) -> Result<bool, SqlError> {
-    let Some(mut payment) = meant(tx, provider, event)? else { return Ok(false) };
+) -> Result<Followed, SqlError> {
+    let Some(mut payment) = meant(tx, provider, event)? else { return Ok(Followed::NotKnown) };
+    if let Some(why) = contradiction(event, &payment) {
+        tracing::error!(payment = %payment.id, why, movement = event.movement, "payments: an event is not followed");
+        return Ok(Followed::Refused);
+    }
     let is_new = tx.insert_new(
         "INSERT INTO provider_events (provider, id, at) VALUES (?, ?, ?)",
         params![provider, &event.id, at.0],
     )?;
     if !is_new {
-        return Ok(true);
+        return Ok(Followed::Known);
     }
-    if event.amount.currency != payment.amount.currency && event.said != Said::Failed {
-        let why = format!("payment {}: the provider says another currency", payment.id);
-        return Err(SqlError::Defect(why));
+    if event.said == Said::RefundFailed {
+        refund_failed(tx, at, &mut payment, event)?;
+        return Ok(Followed::New);
     }
     if matches!(event.said, Said::Succeeded | Said::Refunded) {
         let is_from_books = source == Source::Books;
         let is_new = ledger::note_movement(tx, at, provider, payment.id, event, is_from_books)?;
         if !is_new {
-            return Ok(true);
+            return Ok(Followed::Known);
         }
     }
     let mut account = payment.account();
@@ -361,10 +402,32 @@ pub(crate) fn follow(
         payment.set(account);
         save(tx, &mut payment)?;
     }
-    if let Some(told) = told {
-        tell(tx, &payment, at, told, event.refund_key.as_deref())?;
+    match told {
+        Some(told) => tell(tx, &payment, at, told, event.refund_key.as_deref())?,
+        None if event.said == Said::Succeeded => {
+            let (payment, movement) = (payment.id, &event.movement);
+            tracing::error!(%payment, movement, "payments: one payment was received twice: give one back by hand");
+        }
+        None => {}
     }
-    Ok(true)
+    Ok(Followed::New)
+}
+
+/// Money has come back to the provider that was to go to the shopper: it is asked for again.
+fn refund_failed(tx: &mut Tx<'_>, at: TimeMs, payment: &mut Stored, event: &Event) -> Result<(), SqlError> {
+    if ledger::forget_movement(tx, &payment.provider, &event.movement)? {
+        let mut account = payment.account();
+        let _ = account.follow(Said::RefundFailed, event.amount.amount_minor);
+        payment.set(account);
+        save(tx, payment)?;
+    }
+    if let Some(key) = &event.refund_key {
+        tx.execute(
+            "UPDATE refund_parts SET state = ?, due_at = ? WHERE payment = ? AND refund_key = ?",
+            params![DUE, at.plus(AFTER_FAILURE).0, &payment.id.to_bytes(), key],
+        )?;
+    }
+    Ok(())
 }
 
 /// Money that is to go back.
@@ -397,9 +460,9 @@ pub(crate) fn refund(tx: &mut Tx<'_>, at: TimeMs, wanted: &Wanted) -> Result<Opt
     }
     if amount > 0 {
         tx.execute(
-            "INSERT INTO refund_parts (payment, refund_key, amount_minor, reason, state, due_at, tries) \
-             VALUES (?, ?, ?, ?, ?, ?, 0)",
-            params![&id, &wanted.key, amount, &wanted.reason, DUE, at.0],
+            "INSERT INTO refund_parts (payment, refund_key, amount_minor, reason, state, due_at, tries, wanted_at) \
+             VALUES (?, ?, ?, ?, ?, ?, 0, ?)",
+            params![&id, &wanted.key, amount, &wanted.reason, DUE, at.0, at.0],
         )?;
     }
     Ok(Some(true))
@@ -455,36 +518,55 @@ fn tell(
     outbox::put(tx, &event.to_string())
 }
 
+/// When it is asked what became of a refund that the provider has taken.
+const ASKED_AGAIN: DurationMs = DurationMs(6 * 3_600_000);
+/// When a refund is asked for again that did not reach the shopper.
+const AFTER_FAILURE: DurationMs = DurationMs(600_000);
+
 /// Longer than any pause: what is due later was written while the clock was ahead.
 pub(crate) const AHEAD: DurationMs = DurationMs(3_600_000);
 
-/// Refunds that are due, with how often they were tried.
+/// Refunds that this provider is to be asked for, or asked about, with how often they were tried.
 pub(crate) fn due_refunds(
     tx: &mut Tx<'_>,
     now: TimeMs,
+    provider: &str,
     at_most: usize,
 ) -> Result<Vec<(RefundAsked, u64)>, SqlError> {
-    let due = tx.query(
-        "SELECT payment, refund_key, amount_minor, tries FROM refund_parts \
-         WHERE state = ? AND (due_at <= ? OR due_at > ?) ORDER BY due_at LIMIT ?",
-        params![DUE, now.0, now.plus(AHEAD).0, at_most],
-        |row| Ok((PaymentId::from_bytes(row.array(0)?), row.text(1)?, row.count(2)?, row.count(3)?)),
-    )?;
+    let read = |row: &Row<'_>| {
+        let amount = Money { amount_minor: row.count(2)?, currency: row.parsed(4, "a currency")? };
+        let (payment, key) = (PaymentId::from_bytes(row.array(0)?), row.text(1)?);
+        let reference = row.text(5)?;
+        Ok((RefundAsked { payment, reference, key, amount }, row.count(3)?, row.count(6)?))
+    };
+    let mut due = Vec::new();
+    // One after the other, so that each is found by the index. What was asked for is asked about
+    // now and then: no word may have come of it.
+    for (state, ahead) in [(DUE, AHEAD), (ASKED, DurationMs(ASKED_AGAIN.0 + AHEAD.0))] {
+        let text = "SELECT r.payment, r.refund_key, r.amount_minor, r.tries, p.currency, p.reference, \
+                    COALESCE(p.received_minor, p.amount_minor) - p.refunded_minor \
+                    FROM refund_parts r JOIN payments p ON p.id = r.payment \
+                    WHERE r.state = ? AND (r.due_at <= ? OR r.due_at > ?) AND p.provider = ? \
+                    AND p.reference IS NOT NULL ORDER BY r.due_at LIMIT ?";
+        due.extend(tx.query(text, params![state, now.0, now.plus(ahead).0, provider, at_most], read)?);
+    }
     let mut refunds = Vec::new();
-    for (payment, key, amount_minor, tries) in due {
-        let Some(of) = find(tx, payment)? else { continue };
-        let reference = of.started.map(|started| started.reference).unwrap_or_default();
-        let amount = Money { amount_minor, currency: of.amount.currency };
-        refunds.push((RefundAsked { payment, reference, key, amount }, tries));
+    for (mut refund, tries, left) in due {
+        // What went back meanwhile by hand, at the provider, does not go back again.
+        if refund.key == WHOLE {
+            refund.amount.amount_minor = refund.amount.amount_minor.min(left);
+        }
+        refunds.push((refund, tries));
     }
     Ok(refunds)
 }
 
 /// The provider has taken the refund; it tells when it is made, which may have been faster.
-pub(crate) fn end_refund(tx: &mut Tx<'_>, of: &RefundAsked) -> Result<(), SqlError> {
+pub(crate) fn end_refund(tx: &mut Tx<'_>, at: TimeMs, of: &RefundAsked) -> Result<(), SqlError> {
+    let state = if of.amount.amount_minor == 0 { BACK } else { ASKED };
     tx.execute(
-        "UPDATE refund_parts SET state = ? WHERE payment = ? AND refund_key = ? AND state = ?",
-        params![ASKED, &of.payment.to_bytes(), &of.key, DUE],
+        "UPDATE refund_parts SET state = ?, due_at = ? WHERE payment = ? AND refund_key = ? AND state <> ?",
+        params![state, at.plus(ASKED_AGAIN).0, &of.payment.to_bytes(), &of.key, BACK],
     )?;
     Ok(())
 }

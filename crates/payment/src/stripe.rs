@@ -42,8 +42,10 @@ pub struct Settings {
     /// Of the webhook's endpoint.
     pub webhook_secret: String,
     pub api: ApiUrl,
-    /// The shop's origin, to which Stripe's page leads back.
+    /// The shop's origin, to which Stripe's page leads back, and by which the shop knows its own.
     pub shop: String,
+    /// Ways to pay, as Stripe calls them.
+    pub methods: Vec<String>,
 }
 
 impl fmt::Debug for Settings {
@@ -57,6 +59,7 @@ pub struct Stripe {
     client: Client,
     webhook_secret: hmac::Key,
     shop: String,
+    methods: Vec<String>,
     clock: Arc<dyn Clock>,
 }
 
@@ -66,28 +69,44 @@ impl fmt::Debug for Stripe {
     }
 }
 
+impl Settings {
+    /// Whether money would move: the key is not one of Stripe's test mode.
+    pub fn is_live(&self) -> bool {
+        !self.secret_key.contains("_test_")
+    }
+}
+
+/// Whether these are ways to pay: at least one, each of a-z and `_`.
+pub fn are_methods(methods: &[String]) -> bool {
+    let is_name = |name: &String| {
+        (1..=40).contains(&name.len()) && name.bytes().all(|byte| byte.is_ascii_lowercase() || byte == b'_')
+    };
+    (1..=20).contains(&methods.len()) && methods.iter().all(is_name)
+}
+
 impl Stripe {
     /// `Err` says which of the settings cannot be right.
     pub fn new(settings: Settings, clock: Arc<dyn Clock>) -> Result<Arc<Self>, String> {
-        let Settings { secret_key, webhook_secret, api, shop } = settings;
+        let Settings { secret_key, webhook_secret, api, shop, methods } = settings;
         if !webhook_secret.starts_with("whsec_") {
             return Err("the webhook's secret: want one that begins with whsec_".into());
         }
         let client = Client::new(api, secret_key)?;
         let webhook_secret = hmac::Key::new(hmac::HMAC_SHA256, webhook_secret.as_bytes());
-        Ok(Arc::new(Self { client, webhook_secret, shop, clock }))
+        Ok(Arc::new(Self { client, webhook_secret, shop, methods, clock }))
     }
 
     async fn start_one(&self, intent: Intent) -> Result<Started, StoreError> {
         let amount = stripe_amount(intent.amount)?;
         let payment = intent.payment.to_string();
         let back = format!("{}{}", self.shop, intent.return_path);
+        let given_up = back.split('?').next().unwrap_or_default();
         let ends_at = intent.payment.at().plus(PAGE_FOR).0 / 1000;
-        let call = Call::post("/v1/checkout/sessions")
+        let mut call = Call::post("/v1/checkout/sessions")
             .with("mode", "payment")
             .with("client_reference_id", &payment)
             .with("success_url", &back)
-            .with("cancel_url", &back)
+            .with("cancel_url", given_up)
             .with("expires_at", &ends_at.to_string())
             .with("line_items[0][quantity]", "1")
             .with(
@@ -97,38 +116,50 @@ impl Stripe {
             .with("line_items[0][price_data][unit_amount]", &amount.to_string())
             .with("line_items[0][price_data][product_data][name]", &format!("Order {}", intent.order))
             .with("metadata[payment]", &payment)
+            .with("metadata[shop]", &self.shop)
             .with("payment_intent_data[metadata][payment]", &payment)
             .with("payment_intent_data[metadata][order]", &intent.order.to_string())
+            .with("payment_intent_data[metadata][shop]", &self.shop)
             .once(format!("{payment}-start"));
+        for method in &self.methods {
+            call = call.with("payment_method_types[]", method);
+            if method == "wechat_pay" {
+                call = call.with("payment_method_options[wechat_pay][client]", "web");
+            }
+        }
         let session: wire::Session = self.client.ask(call).await?;
         let url = session.url.ok_or_else(|| StoreError::Unavailable("Stripe's answer has no page".into()))?;
         Ok(Started { reference: session.id, url })
     }
 
-    async fn refund_one(&self, refund: RefundAsked) -> Result<(), StoreError> {
-        let RefundAsked { payment, reference, key, amount } = refund;
-        let amount = stripe_amount(amount)?;
+    /// Stripe forgets a key of a repeat after a day or more, so it is asked first what it has made.
+    async fn refund_one(&self, asked: RefundAsked) -> Result<Option<Event>, StoreError> {
+        let RefundAsked { payment, reference, key, amount } = asked;
+        let made = Call::get("/v1/refunds").with("payment_intent", &reference).with("limit", ROWS);
+        let made: wire::List<wire::Refund> = self.client.ask(made).await?;
+        let ours = || made.data.iter().filter(|refund| refund.is_of(&self.shop, payment, &key));
+        if let Some(refund) = ours().find(|refund| !refund.is_over()) {
+            return Ok(refund.moved(&self.shop).map(|(_, event)| event));
+        }
+        // One that has failed is followed by another, under another key.
+        let failed = ours().count();
+        let minor = stripe_amount(amount)?;
         let call = Call::post("/v1/refunds")
             .with("payment_intent", &reference)
-            .with("amount", &amount.to_string())
+            .with("amount", &minor.to_string())
             .with("metadata[payment]", &payment.to_string())
             .with("metadata[key]", &key)
-            .once(format!("{payment}-refund-{key}"));
+            .with("metadata[shop]", &self.shop)
+            .once(format!("{payment}-refund-{key}-{minor}-{failed}"));
         let refund: wire::Refund = self.client.ask(call).await?;
         match refund.is_over() {
             true => Err(StoreError::Unavailable(format!("Stripe's refund {} has failed", refund.id))),
-            false => Ok(()),
+            false => Ok(refund.moved(&self.shop).map(|(_, event)| event)),
         }
     }
 
     async fn page(&self, from: TimeMs, to: TimeMs, after: Option<String>) -> Result<LedgerPage, StoreError> {
-        let (list, last) = match &after {
-            None => (CHARGES, None),
-            Some(after) => match after.split_once('/') {
-                Some((list, last)) => (list, Some(last)),
-                None => (&**after, None),
-            },
-        };
+        let (list, last) = list_of(after.as_deref());
         let mut call = Call::get(if list == REFUNDS { "/v1/refunds" } else { "/v1/charges" })
             .with("limit", ROWS)
             .with("created[gte]", &(from.0 / 1000).to_string())
@@ -139,17 +170,30 @@ impl Stripe {
         let (movements, last, has_more) = if list == REFUNDS {
             let page: wire::List<wire::Refund> = self.client.ask(call).await?;
             let last = page.data.last().map(|refund| refund.id.clone());
-            (page.data.iter().filter_map(wire::Refund::moved).collect(), last, page.has_more)
+            (page.data.iter().filter_map(|of| of.moved(&self.shop)).collect(), last, page.has_more)
         } else {
             let page: wire::List<wire::Charge> = self.client.ask(call).await?;
             let last = page.data.last().map(|charge| charge.id.clone());
-            (page.data.iter().filter_map(wire::Charge::moved).collect(), last, page.has_more)
+            (page.data.iter().filter_map(|of| of.moved(&self.shop)).collect(), last, page.has_more)
         };
-        let next = match (last, has_more) {
-            (Some(last), true) => Some(format!("{list}/{last}")),
-            _ => (list == CHARGES).then(|| REFUNDS.to_owned()),
-        };
-        Ok(LedgerPage { movements, next })
+        Ok(LedgerPage { movements, next: next(list, last, has_more) })
+    }
+}
+
+/// Which list a page is of, and after which of its rows.
+fn list_of(after: Option<&str>) -> (&str, Option<&str>) {
+    match after.map(|after| (after, after.split_once('/'))) {
+        None => (CHARGES, None),
+        Some((_, Some((list, last)))) => (list, Some(last)),
+        Some((list, None)) => (list, None),
+    }
+}
+
+/// What asks for the page after this one: first all charges, then all refunds.
+fn next(list: &str, last: Option<String>, has_more: bool) -> Option<String> {
+    match (last, has_more) {
+        (Some(last), true) => Some(format!("{list}/{last}")),
+        _ => (list == CHARGES).then(|| REFUNDS.to_owned()),
     }
 }
 
@@ -170,13 +214,13 @@ impl Provider for Stripe {
         Box::pin(self.start_one(intent))
     }
 
-    fn refund(&self, refund: RefundAsked) -> Asked<'_, ()> {
+    fn refund(&self, refund: RefundAsked) -> Asked<'_, Option<Event>> {
         Box::pin(self.refund_one(refund))
     }
 
     fn read(&self, headers: &HeaderMap, body: &[u8]) -> Result<Vec<Event>, WebhookError> {
         signature::verify(&self.webhook_secret, (headers, SIGNATURE), body, self.clock.now())?;
-        wire::read(body)
+        wire::read(&self.shop, body)
     }
 
     fn ledger(&self, from: TimeMs, to: TimeMs, after: Option<String>) -> Asked<'_, LedgerPage> {
@@ -215,8 +259,13 @@ fn money(amount: u64, currency: &str) -> Option<Money> {
 
 /// What Stripe says of money that moved.
 fn moved(said: Said, movement: &str, amount: Money, of: &wire::Of<'_>) -> Event {
+    let what = match said {
+        Said::Succeeded => "received",
+        Said::Refunded => "given-back",
+        Said::Failed | Said::RefundFailed => "failed",
+    };
     Event {
-        id: format!("{movement}-{}", if said == Said::Succeeded { "received" } else { "given-back" }),
+        id: format!("{movement}-{what}"),
         payment: of.payment,
         reference: of.payment_intent.to_owned(),
         said,
@@ -248,6 +297,24 @@ mod tests {
             assert!(matches!(stripe_amount(wrong), Err(StoreError::Invalid(_))), "{wrong}");
         }
         assert_eq!((money(1, "x"), money(u64::MAX, "mga")), (None, None));
+    }
+
+    #[test]
+    fn the_books_are_all_charges_and_then_all_refunds() {
+        let step = |after: Option<&str>, last: Option<&str>, has_more| {
+            let (list, _) = list_of(after);
+            next(list, last.map(str::to_owned), has_more)
+        };
+        assert_eq!(list_of(None), (CHARGES, None));
+        let second = step(None, Some("ch_100"), true).unwrap();
+        assert_eq!(list_of(Some(&second)), (CHARGES, Some("ch_100")));
+        let third = step(Some(&second), Some("ch_150"), false).unwrap();
+        assert_eq!(list_of(Some(&third)), (REFUNDS, None));
+        assert_eq!(step(None, None, false).as_deref(), Some(REFUNDS), "a day without a charge");
+        let fourth = step(Some(&third), Some("re_100"), true).unwrap();
+        assert_eq!(list_of(Some(&fourth)), (REFUNDS, Some("re_100")));
+        assert_eq!(step(Some(&fourth), Some("re_101"), false), None);
+        assert_eq!(step(Some(&third), None, false), None);
     }
 
     #[test]

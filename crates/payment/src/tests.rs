@@ -4,12 +4,14 @@
 use crate::{
     core::Said,
     provider::{Event, Provider},
-    report::{Day, Kind, Report, Totals},
+    report::{Day, Kind, Report, Summary, Totals},
     sandbox::{Choice, Sandbox},
     service::{self, NotTaken, Service},
-    store::{self, Source},
+    store::{self, Followed, Source},
 };
-use contracts::store::{OrderId, PaymentState, PaymentView, Payments, StartPayment, StartedPayment};
+use contracts::store::{
+    OrderId, PaymentState, PaymentView, Payments, StartPayment, StartedPayment, StoreError,
+};
 use engines::{
     clock::Clock,
     params,
@@ -82,7 +84,7 @@ impl Till {
         self.sql.read(move |tx| tx.query_first(text, &[], |row| row.count(0))).await.unwrap().unwrap()
     }
 
-    async fn follow(&self, event: Event) -> bool {
+    async fn follow(&self, event: Event) -> Followed {
         let now = self.clock.now();
         let followed =
             self.sql.write(move |tx| store::follow(tx, now, "sandbox", &event, Source::Webhook)).await;
@@ -108,7 +110,7 @@ async fn money_of_which_no_webhook_told_is_found_in_the_books_once() {
     assert_eq!((till.payments.read_books().await, till.told().await), (Ok(0), 1));
     // The webhook comes after all.
     let late = event("late", &started, Said::Succeeded, &started.url[9..], yuan(1_000));
-    assert!(till.follow(late).await);
+    assert_eq!(till.follow(late).await, Followed::Known);
     assert_eq!(till.told().await, 1);
 
     let day: Day = "2026-11-11".parse().unwrap();
@@ -116,7 +118,9 @@ async fn money_of_which_no_webhook_told_is_found_in_the_books_once() {
     let totals = Totals { ours_received_minor: 1_000, theirs_received_minor: 1_000, ..Totals::default() };
     assert_eq!((report.different, report.found_in_books, report.totals["CNY"]), (0, 1, totals));
     assert_eq!(till.payments.report(day.clone()).await, Ok(Some(report.clone())));
-    assert_eq!(till.payments.reports(None, 10).await, Ok(vec![report]));
+    let Report { made_at, different, found_in_books, refunds_open, .. } = report;
+    let summary = Summary { day: day.clone(), made_at, different, found_in_books, refunds_open };
+    assert_eq!(till.payments.reports(None, 10).await, Ok(vec![summary]));
     assert_eq!(till.payments.reports(Some(day), 10).await, Ok(vec![]));
 }
 
@@ -165,11 +169,14 @@ async fn the_report_says_each_difference_by_its_number() {
 async fn a_refund_that_is_told_of_by_two_events_counts_once() {
     let till = Till::open().await;
     let started = till.start(1).await;
-    assert!(till.follow(event("1", &started, Said::Succeeded, "paid", yuan(1_000))).await);
-    for id in ["2", "2", "3"] {
-        assert!(till.follow(event(id, &started, Said::Refunded, "back-1", yuan(300))).await);
+    use Followed::{Known, New};
+    let paid = event("1", &started, Said::Succeeded, "paid", yuan(1_000));
+    assert_eq!(till.follow(paid).await, New);
+    for (id, movement, want) in
+        [("2", "back-1", New), ("2", "back-1", Known), ("3", "back-1", Known), ("4", "back-2", New)]
+    {
+        assert_eq!(till.follow(event(id, &started, Said::Refunded, movement, yuan(300))).await, want);
     }
-    assert!(till.follow(event("4", &started, Said::Refunded, "back-2", yuan(300))).await);
     let view = till.of_order(1).await.remove(0);
     assert_eq!((view.state, view.refunded_minor), (PaymentState::Succeeded, 600));
     assert_eq!(till.told().await, 3);
@@ -243,8 +250,8 @@ impl Provider for Hourly {
             async move { Ok(crate::provider::Started { url: format!("https://{reference}"), reference }) },
         )
     }
-    fn refund(&self, _: crate::provider::RefundAsked) -> contracts::store::Asked<'_, ()> {
-        Box::pin(async { Ok(()) })
+    fn refund(&self, _: crate::provider::RefundAsked) -> contracts::store::Asked<'_, Option<Event>> {
+        Box::pin(async { Ok(None) })
     }
     fn read(&self, _: &http::HeaderMap, body: &[u8]) -> Result<Vec<Event>, crate::provider::WebhookError> {
         let payment = std::str::from_utf8(body).unwrap();
@@ -291,4 +298,103 @@ async fn a_page_that_is_over_is_not_offered_again_and_counts_if_it_was_paid() {
     assert_eq!(webhook("another shop's").await, Ok(()));
     let unknown = webhook("00000000000000000000000000").await;
     assert!(matches!(unknown, Err(NotTaken::Unknown(_))), "{unknown:?}");
+}
+
+#[tokio::test]
+async fn a_refund_that_did_not_reach_the_shopper_is_asked_for_again() {
+    let till = Till::open().await;
+    let started = till.start(1).await;
+    till.choose(&started, Choice::TellNever).await;
+    till.payments.read_books().await.unwrap();
+    till.payments.refund(started.payment, "late".into()).await.unwrap();
+    assert_eq!(till.payments.refund_due().await, Ok(1));
+    assert_eq!(till.payments.refund_due().await, Ok(0));
+    till.clock.0.fetch_add(1_000, Relaxed);
+    till.payments.read_books().await.unwrap();
+    let state = async || {
+        let view = till.of_order(1).await.remove(0);
+        (view.state, view.refunded_minor)
+    };
+    assert_eq!(state().await, (PaymentState::Refunded, 1_000));
+    // The bank sends it back.
+    let number = format!("{}-whole", &started.url[9..]);
+    let failed = Event {
+        refund_key: Some("whole".into()),
+        ..event("failed", &started, Said::RefundFailed, &number, yuan(1_000))
+    };
+    assert_eq!(till.follow(failed.clone()).await, Followed::New);
+    assert_eq!(till.follow(failed).await, Followed::Known);
+    assert_eq!(state().await, (PaymentState::Refunding, 0));
+    assert_eq!(till.payments.refund_due().await, Ok(0), "a little later");
+    till.clock.0.fetch_add(600_000, Relaxed);
+    assert_eq!(till.payments.refund_due().await, Ok(1));
+    // The second one has a number of its own.
+    let again = Event {
+        refund_key: Some("whole".into()),
+        ..event("again", &started, Said::Refunded, "another", yuan(1_000))
+    };
+    assert_eq!(till.follow(again).await, Followed::New);
+    assert_eq!(state().await, (PaymentState::Refunded, 1_000));
+}
+
+#[tokio::test]
+async fn what_went_back_by_hand_at_the_provider_does_not_go_back_again() {
+    let till = Till::open().await;
+    let started = till.start(1).await;
+    till.choose(&started, Choice::TellNever).await;
+    till.payments.read_books().await.unwrap();
+    till.payments.refund(started.payment, "late".into()).await.unwrap();
+    let by_hand = event("hand", &started, Said::Refunded, "by-hand", yuan(300));
+    assert_eq!(till.follow(by_hand).await, Followed::New);
+    assert_eq!(till.payments.refund_due().await, Ok(1));
+    let text = "SELECT amount_minor FROM sandbox_refunds";
+    let given = till.sql.read(move |tx| tx.query(text, &[], |row| row.count(0))).await;
+    assert_eq!(given, Ok::<_, SqlError>(vec![700]));
+}
+
+#[tokio::test]
+async fn one_event_that_cannot_be_so_stops_no_other() {
+    let till = Till::open().await;
+    let (first, second) = (till.start(1).await, till.start(2).await);
+    for started in [&first, &second] {
+        till.choose(started, Choice::TellNever).await;
+    }
+    let number = first.url[9..].to_owned();
+    let changed = till.sql.write(move |tx| {
+        tx.execute("UPDATE sandbox_charges SET currency = 'EUR' WHERE reference = ?", params![&number])
+    });
+    assert_eq!(changed.await, Ok::<u64, SqlError>(1));
+    assert_eq!(till.payments.read_books().await, Ok(1));
+    assert_eq!(till.of_order(1).await[0].state, PaymentState::Pending);
+    assert_eq!(till.of_order(2).await[0].state, PaymentState::Succeeded);
+    let long = event("1", &first, Said::Succeeded, &"x".repeat(101), yuan(1_000));
+    assert_eq!(till.follow(long).await, Followed::Refused);
+    // The report says it.
+    let report = till.payments.compare("2026-11-11".parse().unwrap()).await.unwrap();
+    assert_eq!((report.different, report.differences[0].ours), (1, None));
+    assert_eq!(report.differences[0].movement, first.url[9..]);
+}
+
+#[tokio::test]
+async fn a_report_that_was_made_too_early_is_made_again() {
+    let till = Till::open().await;
+    let day: Day = "2026-11-12".parse().unwrap();
+    assert!(matches!(till.payments.reconcile(day.clone()).await, Err(StoreError::Invalid(_))));
+    till.payments.books_once().await.unwrap();
+    assert_eq!(till.payments.reports(None, 10).await, Ok(vec![]), "no whole day was kept yet");
+    till.clock.0.store(day.begins_at().0 + 3_600_000, Relaxed);
+    let early = till.payments.reconcile(day.clone()).await.unwrap();
+    assert!(!early.is_whole());
+    till.clock.0.store(day.ends_at().0 + 3_599_999, Relaxed);
+    till.payments.books_once().await.unwrap();
+    assert_eq!(till.payments.report(day.clone()).await, Ok(Some(early)));
+    till.clock.0.fetch_add(1, Relaxed);
+    till.payments.books_once().await.unwrap();
+    let whole = till.payments.report(day).await.unwrap().unwrap();
+    assert!(whole.is_whole());
+    assert_eq!(till.payments.reports(None, 10).await.unwrap().len(), 1);
+    // After some days away each has its report.
+    till.clock.0.fetch_add(5 * DAY, Relaxed);
+    till.payments.books_once().await.unwrap();
+    assert_eq!(till.payments.reports(None, 10).await.unwrap().len(), 6);
 }

@@ -4,7 +4,6 @@
 //! which is killed and frozen instead of the disk.
 
 mod event;
-mod http;
 mod judge;
 mod log_file;
 mod nats;
@@ -12,8 +11,9 @@ mod producer;
 mod server;
 mod subscriber;
 
+use super::dice::Dice;
 use crate::shell::{Failure, command, finish, release_binary};
-use event::{Dice, Event};
+use event::Event;
 use judge::{Subscription, Verdict, judge};
 use log_file::{SEGMENT_HEADER_BYTES, Segment, flip, in_a_mark, segments, snapshot, tear};
 use nats::Nats;

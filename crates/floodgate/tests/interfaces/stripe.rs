@@ -100,7 +100,7 @@ fn succeeded(id: &str, intent: &str, payment: &str, amount: u64) -> Value {
         "id": id, "object": "event", "type": "payment_intent.succeeded", "livemode": false,
         "data": { "object": {
             "id": intent, "object": "payment_intent", "amount": amount, "amount_received": amount,
-            "currency": "cny", "status": "succeeded", "metadata": { "payment": payment, "order": "x" },
+            "currency": "cny", "status": "succeeded", "metadata": { "payment": payment, "order": "x", "shop": "http://shop.example" },
         } },
     })
 }
@@ -178,7 +178,7 @@ fn a_shopper_pays_at_stripe_and_gets_the_money_back() {
     let reply = api("POST", &format!("{path}/refunds"), &all.to_string());
     assert_eq!(reply.status, 200, "{reply:?}");
     let asked = poll("Stripe is asked for it", || {
-        let asked = stripe.asked("POST /v1/refunds");
+        let asked = stripe.asked("Request: POST /v1/refunds");
         (!asked.is_empty()).then_some(asked)
     });
     assert!(
@@ -187,7 +187,7 @@ fn a_shopper_pays_at_stripe_and_gets_the_money_back() {
     );
     let mut refund = json!({
         "id": "re_1", "object": "refund", "payment_intent": "pi_1", "status": "pending", "amount": amount,
-        "currency": "cny", "created": 1_800_000_000, "metadata": { "payment": id, "key": "return-1" },
+        "currency": "cny", "created": 1_800_000_000, "metadata": { "payment": id, "key": "return-1", "shop": "http://shop.example" },
     });
     webhook(&server, &refunded("evt_5", "refund.created", &refund));
     assert_eq!(known()["refunded_minor"], 0);
@@ -210,7 +210,9 @@ fn a_shopper_pays_at_stripe_and_gets_the_money_back() {
     assert_eq!((report["different"].clone(), numbers), (2.into(), vec!["pi_1", "re_1"]), "{report}");
     assert_eq!(report["totals"]["CNY"]["ours_received_minor"], amount);
     assert_eq!(api("GET", &format!("/reconciliations/{today}"), "").json(), report);
-    assert_eq!(api("GET", "/reconciliations", "").json()["reports"][0], report);
+    let summary = api("GET", "/reconciliations", "").json()["reports"][0].clone();
+    assert_eq!((&summary["day"], &summary["different"]), (&report["day"], &report["different"]));
+    assert_eq!(api("POST", "/reconciliations/2999-01-01", "").status, 422);
     for wrong in ["2026-02-30", "today", "1"] {
         assert_eq!(api("POST", &format!("/reconciliations/{wrong}"), "").status, 400, "{wrong}");
     }

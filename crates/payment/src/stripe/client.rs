@@ -6,6 +6,8 @@ use serde::{Deserialize, de::DeserializeOwned};
 use std::{fmt, str::FromStr, sync::Arc, time::Duration};
 use tokio::sync::Semaphore;
 
+/// The version of the API whose objects [`wire`](super::wire) reads.
+const VERSION: &str = "2024-06-20";
 /// One call, from the name's look-up to the answer's last byte.
 const TIMEOUT: Duration = Duration::from_secs(15);
 /// Calls that are made at once, and how long one waits for its turn.
@@ -123,7 +125,7 @@ impl Client {
         let turn = tokio::time::timeout(TURN, Arc::clone(&self.turns).acquire_owned()).await;
         let turn = turn.map_err(|_| busy())?.map_err(|_| busy())?;
         let (agent, url) = (self.agent.clone(), format!("{}{}", self.api.0, call.path));
-        let authorization = self.authorization.clone();
+        let (authorization, call_path) = (self.authorization.clone(), call.path);
         let asked = tokio::task::spawn_blocking(move || {
             // Also if the caller has gone away.
             let _turn = turn;
@@ -132,7 +134,8 @@ impl Client {
         let (status, body) = asked.await.map_err(|_| busy())??;
         if status == 200 {
             return serde_json::from_slice(&body).map_err(|error| {
-                StoreError::Unavailable(format!("Stripe's answer cannot be read: {error}"))
+                tracing::error!(%error, path = call_path, "payments: an answer of Stripe's cannot be read");
+                StoreError::Unavailable("the payment provider's answer cannot be read".into())
             });
         }
         let reason = serde_json::from_slice::<Refused>(&body).ok().map(|refused| refused.error);
@@ -141,10 +144,16 @@ impl Client {
             format!(": {} {message}", code.unwrap_or_default())
         });
         let why = format!("Stripe says {status}{said}");
-        // 409: the same call is under way. 401 and 403: the key, which an operator mends.
+        // Its words are for operators. 409: the same call is under way.
         match status {
-            400 | 402 | 404 => Err(StoreError::Invalid(why)),
-            _ => Err(StoreError::Unavailable(why)),
+            401 | 403 => {
+                tracing::error!(why, "payments: Stripe does not take the API's key: see store.stripe")
+            }
+            _ => tracing::warn!(why, path = call_path, "payments: a call of Stripe's was refused"),
+        }
+        match status {
+            400 | 402 | 404 => Err(StoreError::Invalid("the payment provider does not take this".into())),
+            _ => Err(StoreError::Unavailable("the payment provider does not answer now".into())),
         }
     }
 }
@@ -159,15 +168,20 @@ fn send(
     authorization: &str,
     call: Call,
 ) -> Result<(u16, Vec<u8>), StoreError> {
-    let away = |error: ureq::Error| StoreError::Unavailable(format!("Stripe cannot be reached: {error}"));
+    let away = |error: ureq::Error| {
+        tracing::warn!(%error, "payments: Stripe cannot be reached");
+        StoreError::Unavailable("the payment provider cannot be reached now".into())
+    };
     let mut answer = if call.is_post {
-        let mut request = agent.post(url).header("authorization", authorization);
+        let request = agent.post(url).header("authorization", authorization);
+        let mut request = request.header("stripe-version", VERSION);
         if let Some(key) = &call.once {
             request = request.header("idempotency-key", key);
         }
         request.send_form(call.fields)
     } else {
-        let mut request = agent.get(url).header("authorization", authorization);
+        let request = agent.get(url).header("authorization", authorization);
+        let mut request = request.header("stripe-version", VERSION);
         for (name, value) in call.fields {
             request = request.query(name, value);
         }

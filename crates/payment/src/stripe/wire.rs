@@ -14,14 +14,21 @@ use units::{Currency, Money, TimeMs};
 /// What the shop has written on an object.
 #[derive(Debug, Default, Deserialize)]
 pub(super) struct Metadata {
+    shop: Option<String>,
     payment: Option<String>,
     key: Option<String>,
 }
 
 impl Metadata {
-    fn payment(&self) -> Option<PaymentId> {
-        self.payment.as_ref()?.parse().ok()
+    /// The payment, if it is this shop's: another one may use the same account.
+    fn payment(&self, shop: &str) -> Option<PaymentId> {
+        self.payment.as_ref().filter(|_| self.shop.as_deref() == Some(shop))?.parse().ok()
     }
+}
+
+/// The payment on which an object's metadata says it was made.
+fn payment_of(shop: &str, metadata: Option<&Metadata>) -> Option<PaymentId> {
+    metadata.and_then(|of| of.payment(shop))
 }
 
 /// A page of a list.
@@ -36,8 +43,7 @@ pub(super) struct List<T> {
 pub(super) struct Session {
     pub(super) id: String,
     pub(super) url: Option<String>,
-    #[serde(default)]
-    metadata: Metadata,
+    metadata: Option<Metadata>,
 }
 
 #[derive(Debug, Deserialize)]
@@ -45,8 +51,7 @@ struct PaymentIntent {
     id: String,
     amount_received: u64,
     currency: String,
-    #[serde(default)]
-    metadata: Metadata,
+    metadata: Option<Metadata>,
 }
 
 /// Money that was taken, or was to be.
@@ -59,8 +64,7 @@ pub(super) struct Charge {
     amount_captured: u64,
     currency: String,
     created: u64,
-    #[serde(default)]
-    metadata: Metadata,
+    metadata: Option<Metadata>,
 }
 
 #[derive(Debug, Deserialize)]
@@ -86,8 +90,8 @@ fn time(seconds: u64) -> TimeMs {
 }
 
 impl PaymentIntent {
-    fn moved(&self) -> Option<Event> {
-        let payment = self.metadata.payment();
+    fn moved(&self, shop: &str) -> Option<Event> {
+        let payment = payment_of(shop, self.metadata.as_ref());
         let of = Of { payment, payment_intent: &self.id, key: None };
         Some(moved(Said::Succeeded, &self.id, money(self.amount_received, &self.currency)?, &of))
     }
@@ -95,10 +99,11 @@ impl PaymentIntent {
 
 impl Charge {
     /// The money that was taken, and when; none if the charge failed, or is of no PaymentIntent.
-    pub(super) fn moved(&self) -> Option<(TimeMs, Event)> {
+    pub(super) fn moved(&self, shop: &str) -> Option<(TimeMs, Event)> {
         let intent = self.payment_intent.as_deref().filter(|_| self.paid && self.captured)?;
         // A PaymentIntent has one charge that succeeds: the money is known by its number.
-        let of = Of { payment: self.metadata.payment(), payment_intent: intent, key: None };
+        let payment = payment_of(shop, self.metadata.as_ref());
+        let of = Of { payment, payment_intent: intent, key: None };
         let amount = money(self.amount_captured, &self.currency)?;
         Some((time(self.created), moved(Said::Succeeded, intent, amount, &of)))
     }
@@ -110,19 +115,28 @@ impl Refund {
         matches!(self.status.as_deref(), Some("failed" | "canceled"))
     }
 
+    /// Whether it was made for this part of what is to go back.
+    pub(super) fn is_of(&self, shop: &str, payment: PaymentId, key: &str) -> bool {
+        let metadata = self.metadata.as_ref();
+        payment_of(shop, metadata) == Some(payment)
+            && metadata.is_some_and(|of| of.key.as_deref() == Some(key))
+    }
+
     /// The money that went back, and when it was asked for.
-    pub(super) fn moved(&self) -> Option<(TimeMs, Event)> {
-        if self.status.as_deref() != Some("succeeded") {
-            return None;
-        }
+    pub(super) fn moved(&self, shop: &str) -> Option<(TimeMs, Event)> {
+        let is_back = self.status.as_deref() == Some("succeeded");
+        is_back.then(|| self.said(shop, Said::Refunded)).flatten()
+    }
+
+    fn said(&self, shop: &str, said: Said) -> Option<(TimeMs, Event)> {
         let metadata = self.metadata.as_ref();
         let of = Of {
-            payment: metadata.and_then(Metadata::payment),
+            payment: payment_of(shop, metadata),
             payment_intent: self.payment_intent.as_deref()?,
             key: metadata.and_then(|of| of.key.as_deref()),
         };
         let amount = money(self.amount, &self.currency)?;
-        Some((time(self.created), moved(Said::Refunded, &self.id, amount, &of)))
+        Some((time(self.created), moved(said, &self.id, amount, &of)))
     }
 }
 
@@ -140,24 +154,27 @@ struct Data {
 }
 
 /// Reads a webhook that is Stripe's.
-pub(super) fn read(body: &[u8]) -> Result<Vec<Event>, WebhookError> {
+pub(super) fn read(shop: &str, body: &[u8]) -> Result<Vec<Event>, WebhookError> {
     let form = |error: serde_json::Error| WebhookError::Form(error.to_string());
     let Webhook { id, kind, data: Data { object } } = serde_json::from_slice(body).map_err(form)?;
     fn of<T: DeserializeOwned>(object: Value) -> Result<T, WebhookError> {
         serde_json::from_value(object).map_err(|error| WebhookError::Form(error.to_string()))
     }
     let event = match &*kind {
-        "payment_intent.succeeded" => of::<PaymentIntent>(object)?.moved(),
+        "payment_intent.succeeded" => of::<PaymentIntent>(object)?.moved(shop),
         // A card that is refused is no end: the shopper tries another one on the same page.
         "checkout.session.expired" | "checkout.session.async_payment_failed" => {
-            over(id, &of::<Session>(object)?)
+            over(shop, id, &of::<Session>(object)?)
         }
-        "refund.created" | "refund.updated" | "charge.refund.updated" => {
-            of::<Refund>(object)?.moved().map(|(_, event)| event)
+        "refund.created" | "refund.updated" | "charge.refund.updated" | "refund.failed" => {
+            let refund: Refund = of(object)?;
+            let said =
+                if refund.is_over() { refund.said(shop, Said::RefundFailed) } else { refund.moved(shop) };
+            said.map(|(_, event)| event)
         }
-        "refund.failed" | "charge.dispute.created" => {
-            // The day's comparison shows it; what is to be done is for people to say.
-            tracing::warn!(event = id, kind, "payments: Stripe tells of something to look at there");
+        // The money is taken back by the bank, and stands in neither of the two lists.
+        "charge.dispute.created" | "charge.dispute.closed" => {
+            tracing::warn!(event = id, kind, "payments: Stripe tells of a dispute: look at it there");
             None
         }
         _ => None,
@@ -165,10 +182,10 @@ pub(super) fn read(body: &[u8]) -> Result<Vec<Event>, WebhookError> {
     Ok(event.into_iter().collect())
 }
 
-fn over(id: String, session: &Session) -> Option<Event> {
+fn over(shop: &str, id: String, session: &Session) -> Option<Event> {
     Some(Event {
         id,
-        payment: Some(session.metadata.payment()?),
+        payment: Some(payment_of(shop, session.metadata.as_ref())?),
         reference: session.id.clone(),
         said: Said::Failed,
         movement: String::new(),
@@ -183,30 +200,34 @@ mod tests {
     use serde_json::json;
 
     const PAYMENT: &str = "01k9zzzzzzzzzzzzzzzzzzzzzz";
+    const SHOP: &str = "https://shop.example";
 
     fn event(kind: &str, object: Value) -> Result<Vec<Event>, WebhookError> {
-        read(json!({ "id": "evt_1", "type": kind, "data": { "object": object } }).to_string().as_bytes())
+        read(
+            SHOP,
+            json!({ "id": "evt_1", "type": kind, "data": { "object": object } }).to_string().as_bytes(),
+        )
     }
 
     fn refund(status: &str) -> Value {
         json!({
             "id": "re_1", "payment_intent": "pi_1", "status": status, "amount": 300, "currency": "cny",
-            "created": 1_800_000_000, "metadata": { "payment": PAYMENT, "key": "return-1" },
+            "created": 1_800_000_000, "metadata": { "shop": SHOP, "payment": PAYMENT, "key": "return-1" },
         })
     }
 
     #[test]
     fn money_has_the_same_number_in_a_webhook_and_in_the_books() {
         let intent = json!({
-            "id": "pi_1", "amount_received": 1_000, "currency": "cny", "metadata": { "payment": PAYMENT },
+            "id": "pi_1", "amount_received": 1_000, "currency": "cny", "metadata": { "shop": SHOP, "payment": PAYMENT },
         });
         let told = event("payment_intent.succeeded", intent).unwrap().remove(0);
         let charge = json!({
             "id": "ch_1", "payment_intent": "pi_1", "paid": true, "captured": true, "amount_captured": 1_000,
-            "currency": "cny", "created": 1_800_000_000, "metadata": { "payment": PAYMENT },
+            "currency": "cny", "created": 1_800_000_000, "metadata": { "shop": SHOP, "payment": PAYMENT },
         });
         let of_books: Charge = serde_json::from_value(charge.clone()).unwrap();
-        assert_eq!(of_books.moved(), Some((TimeMs(1_800_000_000_000), told.clone())));
+        assert_eq!(of_books.moved(SHOP), Some((TimeMs(1_800_000_000_000), told.clone())));
         assert_eq!(
             (told.payment, &*told.movement, told.said),
             (PAYMENT.parse().ok(), "pi_1", Said::Succeeded)
@@ -217,36 +238,39 @@ mod tests {
         {
             let mut charge = charge.clone();
             charge[field] = value;
-            assert_eq!(serde_json::from_value::<Charge>(charge).unwrap().moved(), None, "{field}");
+            assert_eq!(serde_json::from_value::<Charge>(charge).unwrap().moved(SHOP), None, "{field}");
         }
 
         let told = event("refund.updated", refund("succeeded")).unwrap().remove(0);
         let of_books: Refund = serde_json::from_value(refund("succeeded")).unwrap();
-        assert_eq!(of_books.moved().unwrap().1, told);
+        assert_eq!(of_books.moved(SHOP).unwrap().1, told);
         assert_eq!(
             (&*told.movement, &*told.reference, told.refund_key.as_deref()),
             ("re_1", "pi_1", Some("return-1"))
         );
-        for status in ["pending", "requires_action", "failed", "canceled"] {
+        for status in ["pending", "requires_action"] {
             assert_eq!(event("refund.created", refund(status)), Ok(vec![]), "{status}");
+        }
+        for (kind, status) in [("refund.failed", "failed"), ("refund.updated", "canceled")] {
+            let failed = event(kind, refund(status)).unwrap().remove(0);
+            assert_eq!((failed.said, &*failed.movement), (Said::RefundFailed, "re_1"), "{status}");
+            assert_ne!(failed.id, told.id);
         }
     }
 
     #[test]
     fn a_page_that_is_over_ends_the_payment_and_other_news_are_nothing() {
-        let session = json!({ "id": "cs_1", "url": null, "metadata": { "payment": PAYMENT } });
+        let session = json!({ "id": "cs_1", "url": null, "metadata": { "shop": SHOP, "payment": PAYMENT } });
         let over = event("checkout.session.expired", session).unwrap().remove(0);
         assert_eq!((over.said, over.payment, &*over.movement), (Said::Failed, PAYMENT.parse().ok(), ""));
         let foreign = json!({ "id": "cs_1", "url": null, "metadata": {} });
         assert_eq!(event("checkout.session.expired", foreign), Ok(vec![]));
-        for kind in
-            ["payment_intent.payment_failed", "charge.dispute.created", "refund.failed", "price.created"]
-        {
+        for kind in ["payment_intent.payment_failed", "charge.dispute.created", "price.created"] {
             assert_eq!(event(kind, json!({})), Ok(vec![]), "{kind}");
         }
         for wrong in [&b""[..], b"{}", br#"{"id":"e","type":"refund.created","data":{"object":{}}}"#, b"\xff"]
         {
-            assert!(matches!(read(wrong), Err(WebhookError::Form(_))), "{wrong:?}");
+            assert!(matches!(read(SHOP, wrong), Err(WebhookError::Form(_))), "{wrong:?}");
         }
     }
 }

@@ -185,7 +185,7 @@ pub(super) async fn show(
             )) } }))
         } @else {
             @if last_payment == Some(PaymentState::Failed) && can_pay {
-                (notice(Mood::Bad, lang.say("The payment was refused", "付款未成功"), &html! { p { (lang.say(
+                (notice(Mood::Bad, lang.say("The payment did not go through", "付款未成功"), &html! { p { (lang.say(
                     "Nothing was charged. Try it again, or in another way.",
                     "未产生扣款，请重试或更换支付方式。",
                 )) } }))

@@ -1,8 +1,9 @@
 //! Producers: each posts its events one after the other, each request again and again until there
 //! is an answer, and keeps a ledger of what was answered with 202.
 
-use super::event::{Dice, Event};
-use super::http::{Answer, ask};
+use super::event::Event;
+use crate::chaos::dice::Dice;
+use crate::chaos::http::{Answer, ask};
 use serde_json::Value;
 use std::collections::BTreeMap;
 use std::net::SocketAddr;

@@ -1,7 +1,7 @@
 //! The real server: one process after the other on the same data and the same ports, and what it
 //! says about itself.
 
-use super::http::{Answer, ask};
+use crate::chaos::http::{Answer, ask};
 use crate::shell::{Failure, command, output};
 use std::fs::{self, File};
 use std::io::{self, BufRead, BufReader};

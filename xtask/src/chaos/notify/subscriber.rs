@@ -1,8 +1,9 @@
 //! A subscriber: an HTTP server that keeps a ledger of what arrives, answers as badly as it is told
 //! to, and can be killed and started again at the same address.
 
-use super::event::{Dice, Event};
+use super::event::Event;
 use super::judge::Arrival;
+use crate::chaos::dice::Dice;
 use crate::shell::Failure;
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::io::{self, BufRead, BufReader, ErrorKind, Read, Write};

@@ -11,7 +11,19 @@ const PATIENCE: Duration = Duration::from_secs(20);
 #[derive(Debug)]
 pub(super) struct Answer {
     pub(super) status: u16,
+    head: String,
     pub(super) body: String,
+}
+
+impl Answer {
+    /// The value of a field of the head; empty if it has none.
+    pub(super) fn field(&self, name: &str) -> &str {
+        let field = self.head.lines().find_map(|line| {
+            let (key, value) = line.split_once(':')?;
+            key.eq_ignore_ascii_case(name).then(|| value.trim())
+        });
+        field.unwrap_or_default()
+    }
 }
 
 /// An error means that no whole answer came: what became of the request is not known.
@@ -39,11 +51,8 @@ fn parse(answer: &[u8]) -> Option<Answer> {
     let text = std::str::from_utf8(answer).ok()?;
     let (head, body) = text.split_once("\r\n\r\n")?;
     let status = head.strip_prefix("HTTP/1.1 ")?.get(..3)?.parse().ok()?;
-    let length = head.lines().find_map(|line| {
-        let (name, value) = line.split_once(':')?;
-        name.eq_ignore_ascii_case("content-length").then(|| value.trim().parse::<usize>().ok())?
-    });
-    (length == Some(body.len())).then(|| Answer { status, body: body.to_owned() })
+    let answer = Answer { status, head: head.to_owned(), body: body.to_owned() };
+    (answer.field("content-length").parse() == Ok(body.len())).then_some(answer)
 }
 
 #[cfg(test)]
