@@ -49,8 +49,10 @@ enum Source {
     Debian(&'static str),
     /// A package of Python in this version, installed into an environment of the build's own.
     Python(&'static str),
+    /// A Go module in this version, `MODULE@VERSION`, built into a directory of the build's own.
+    Go(&'static str),
 }
-use Source::{Base, Choice, Debian, Python, Rust};
+use Source::{Base, Choice, Debian, Go, Python, Rust};
 
 /// How to check whether it is installed.
 #[derive(Debug, Clone, Copy)]
@@ -144,7 +146,13 @@ static TOOLS: &[Tool] = &[
     tool(Programs(&["ab"]), Debian("apache2-utils"), &[Test], "a client that speaks HTTP/1.0"),
     tool(Programs(&["wrk"]), Debian("wrk"), &[Test], "a client that asks in pipelines"),
     tool(Programs(&["mariadbd"]), Debian("mariadb-server"), &[Test, Bench], "MariaDB: an engine of tables"),
-    tool(Programs(&["go"]), Debian("golang-go"), &[Test], "a client: Go's net/http"),
+    tool(Programs(&["go"]), Debian("golang-go"), &[Test], "a client: Go's net/http; builds the next one"),
+    tool(
+        Programs(&["mailpit"]),
+        Go("github.com/axllent/mailpit@v1.27.11"),
+        &[Test],
+        "a server of mail, with TLS, passwords and refusals",
+    ),
     tool(Programs(&["node"]), Debian("nodejs"), &[Test], "clients: Node's http and fetch"),
     tool(Programs(&["php"]), Debian("php-cli"), &[Test], "a receiver of deliveries that verifies signatures"),
     tool(
@@ -206,6 +214,9 @@ pub(crate) fn ensure(purpose: Purpose) -> Result<(), Failure> {
     if !python.is_empty() {
         install_python(&python)?;
     }
+    for tool in needed() {
+        install_go(tool)?;
+    }
     let missing: Vec<String> =
         needed().filter(|tool| tool.source != Choice).flat_map(Tool::missing).map(str::to_owned).collect();
     if !missing.is_empty() {
@@ -239,6 +250,7 @@ impl Tool {
 
     fn place(&self, name: &str) -> Option<PathBuf> {
         match self.look {
+            Programs(_) if matches!(self.source, Go(module) if !has_go(module)) => None,
             Programs(_) => self.dirs().into_iter().map(|dir| dir.join(name)).find(|file| file.is_file()),
             File(path) => Some(PathBuf::from(path)).filter(|path| path.is_file()),
             Module(module) => python_has(module).then(|| PathBuf::from("a module of python3")),
@@ -258,6 +270,7 @@ impl Tool {
         let debian = ["/usr/sbin", "/usr/bin", "/sbin", "/bin"].map(PathBuf::from);
         match self.source {
             Rust | Choice => own.collect(),
+            Go(_) => vec![go_dir()],
             Base(_) | Debian(_) | Python(_) => debian.into_iter().chain(own).collect(),
         }
     }
@@ -276,6 +289,7 @@ impl Tool {
             Choice => "your choice".into(),
             Base(package) | Debian(package) => format!("Debian: {package}"),
             Python(version) => format!("Python: {version}"),
+            Go(module) => format!("Go: {module}"),
         }
     }
 
@@ -397,6 +411,37 @@ fn install_python(requirements: &[String]) -> Result<(), Failure> {
     Ok(fs::write(dir.join("installed"), all.join(" "))?)
 }
 
+/// Where programs from Go modules are, with a file `PROGRAM.version` each.
+fn go_dir() -> PathBuf {
+    target().join("go")
+}
+
+/// Builds a program from its Go module, unless this version is there.
+fn install_go(tool: &Tool) -> Result<(), Failure> {
+    let Go(module) = tool.source else { return Ok(()) };
+    if has_go(module) {
+        return Ok(());
+    }
+    let go = TOOLS.iter().flat_map(Tool::found).find(|(name, _)| *name == "go");
+    let (_, go) = go.ok_or_else(|| Failure("go is missing".into()))?;
+    fs::create_dir_all(go_dir())?;
+    // Without C: no library of the machine is needed. A minute and a half on two cores.
+    let mut install = shell::command(go);
+    install.args(["install", module]).env("GOBIN", go_dir()).env("CGO_ENABLED", "0");
+    shell::finish(&mut install)?;
+    Ok(fs::write(go_stamp(module), module)?)
+}
+
+/// A file that says which version was built.
+fn go_stamp(module: &str) -> PathBuf {
+    let path = module.split('@').next().unwrap_or(module);
+    go_dir().join(format!("{}.version", path.rsplit('/').next().unwrap_or(path)))
+}
+
+fn has_go(module: &str) -> bool {
+    fs::read_to_string(go_stamp(module)).is_ok_and(|there| there == module)
+}
+
 /// `cargo xtask doctor`: what is installed. Fails if a program that the tests need is missing.
 pub(crate) fn doctor() -> Result<(), Failure> {
     let mut rows = vec![["", "what", "version", "where", "from", "for", "why"].map(str::to_owned)];
@@ -428,7 +473,7 @@ pub(crate) fn doctor() -> Result<(), Failure> {
     }
     let what = missing.join(", ");
     Err(Failure(format!(
-        "the tests need {what}: `cargo xtask test`, as root, installs what Debian and pip have"
+        "the tests need {what}: `cargo xtask test`, as root, installs what Debian, pip and Go have"
     )))
 }
 
@@ -442,6 +487,7 @@ fn version(tool: &Tool, place: &Path) -> String {
             output.map_or_else(String::new, |output| String::from_utf8_lossy(&output.stdout).into_owned())
         }
         Python(version) => version.into(),
+        Go(module) => module.rsplit('@').next().unwrap_or_default().into(),
         _ => String::new(),
     }
 }
@@ -466,6 +512,10 @@ pub(crate) fn markdown() -> String {
             (Programs(names), Debian(package)) if names != [package] => (package, code(names)),
             (_, Debian(package)) => (package, String::new()),
             (Package(name), Python(version)) => (&*format!("{name} {version} (Python)"), String::new()),
+            (Programs(names), Go(module)) => {
+                let version = module.rsplit('@').next().unwrap_or_default();
+                (&*format!("{} {version} (Go)", names[0]), String::new())
+            }
             _ => continue,
         };
         let names = if names.is_empty() { names } else { format!("{names}: ") };

@@ -27,6 +27,7 @@ mod lists_for_objects;
 mod log_ahead_of_the_clock;
 mod log_in_words;
 mod logs_on_nats;
+mod mail;
 mod message_service_connections;
 mod message_service_waits;
 mod messages;
