@@ -23,16 +23,19 @@ pub(crate) enum Kind {
     /// A link that sets a new password, if the address has an account.
     Reset,
     PasswordChanged,
+    /// The account is deleted.
+    Deleted,
 }
 
 impl Kind {
-    const ALL: [Self; 2] = [Self::Reset, Self::PasswordChanged];
+    const ALL: [Self; 3] = [Self::Reset, Self::PasswordChanged, Self::Deleted];
 
     /// Its name in the database and in the log.
     pub(crate) fn as_str(self) -> &'static str {
         match self {
             Self::Reset => "reset",
             Self::PasswordChanged => "password_changed",
+            Self::Deleted => "deleted",
         }
     }
 }

@@ -116,7 +116,7 @@ impl Service {
     }
 
     /// Whether the password is the account's, under the limits of wrong ones.
-    async fn is_own(&self, own: OwnPassword) -> Result<bool, StoreError> {
+    pub(crate) async fn is_own(&self, own: OwnPassword) -> Result<bool, StoreError> {
         let account = own.account;
         let found = self.sql.read(move |tx| store::email_and_password(tx, account)).await;
         let found = found.map_err(|error| of_sql(&error))?;

@@ -39,10 +39,11 @@ impl From<SqlError> for NotSent {
 }
 
 impl Service {
-    /// Sends letters for as long as the set is there.
+    /// Sends letters and finishes deletions for as long as the set is there.
     pub fn start(self: &Arc<Self>) -> JoinSet<()> {
         let mut loops = JoinSet::new();
         loops.spawn(Arc::clone(self).send_letters());
+        loops.spawn(Arc::clone(self).finish_deletions());
         loops
     }
 
@@ -104,6 +105,7 @@ impl Service {
     async fn write_and_send(&self, letter: &Waiting) -> Result<(), NotSent> {
         let (shop, language) = (&self.shop, letter.language);
         let words = match letter.kind {
+            Kind::Deleted => shop.deleted(language),
             Kind::PasswordChanged => shop.password_changed(language),
             Kind::Reset => match self.new_link(&letter.email).await? {
                 Some(secret) => shop.reset(language, &secret),

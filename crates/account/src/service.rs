@@ -3,8 +3,8 @@
 pub use crate::words::ShopWords;
 use crate::{email, limits::LetterLimits, password, store};
 use contracts::store::{
-    AccountId, Accounts, Address, AskReset, Asked, Credentials, NewAccount, OwnPassword, Profile,
-    ResetPassword, SessionView, SignedIn, StoreError,
+    AccountId, Accounts, Address, AskReset, Asked, Credentials, Deleted, HoldsPersonalData, NewAccount,
+    OwnPassword, Profile, ResetPassword, SessionView, SignedIn, StoreError,
 };
 use data_encoding::BASE64URL_NOPAD;
 use engines::{
@@ -48,6 +48,8 @@ pub struct Needs {
     pub sign: SignForSale,
     pub mail: Arc<dyn Mail>,
     pub shop: ShopWords,
+    /// What else is erased with an account.
+    pub holds: Vec<Arc<dyn HoldsPersonalData>>,
 }
 
 impl fmt::Debug for Needs {
@@ -66,6 +68,9 @@ pub struct Service {
     pub(crate) letter_limits: LetterLimits,
     /// There may be a new letter.
     pub(crate) written: Notify,
+    pub(crate) holds: Vec<Arc<dyn HoldsPersonalData>>,
+    /// There may be a new deletion.
+    pub(crate) deleting: Notify,
     wrong: Buckets,
     wrong_in_all: Buckets,
     hashes: Semaphore,
@@ -107,7 +112,7 @@ impl Drop for Counted<'_> {
 impl Service {
     /// Brings the tables up to date.
     pub async fn open(needs: Needs) -> Result<Arc<Self>, SqlError> {
-        let Needs { sql, clock, sign, mail, shop } = needs;
+        let Needs { sql, clock, sign, mail, shop, holds } = needs;
         sql.migrate(store::MIGRATIONS).await?;
         let unmatched_hash = random().ok().and_then(|salt| password::hash("", salt));
         let unmatched_hash = unmatched_hash.ok_or_else(|| SqlError::Shortage("random bytes".into()))?;
@@ -123,6 +128,8 @@ impl Service {
             shop,
             letter_limits,
             written,
+            holds,
+            deleting: Notify::new(),
             wrong,
             wrong_in_all,
             hashes,
@@ -324,6 +331,10 @@ impl Accounts for Service {
 
     fn log_out_elsewhere(&self, own: OwnPassword) -> Asked<'_, bool> {
         Box::pin(self.log_out_elsewhere_one(own))
+    }
+
+    fn delete(&self, own: OwnPassword) -> Asked<'_, Deleted> {
+        Box::pin(async move { self.delete_one(own).await })
     }
 
     fn profile(&self, account: AccountId) -> Asked<'_, Option<Profile>> {

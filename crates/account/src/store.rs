@@ -10,7 +10,17 @@ use units::TimeMs;
 /// Sessions of one account. The oldest ends when a further one begins.
 const SESSIONS_MAX: usize = 20;
 
-pub(crate) const MIGRATIONS: &[Migration] = &[ACCOUNTS, ADDRESSES, LETTERS];
+pub(crate) const MIGRATIONS: &[Migration] = &[ACCOUNTS, ADDRESSES, LETTERS, DELETIONS];
+
+const DELETIONS: Migration = Migration {
+    name: "accounts that are deleted, until all contexts have erased them",
+    statements: &[
+        "CREATE TABLE deletions (
+            account BINARY(16) PRIMARY KEY, asked_at BIGINT NOT NULL, due_at BIGINT NOT NULL, tries BIGINT NOT NULL)",
+        "CREATE INDEX deletions_by_due ON deletions (due_at)",
+        "CREATE INDEX letters_of_addresses ON letters (email)",
+    ],
+};
 
 const LETTERS: Migration = Migration {
     name: "letters, and links that set a password",

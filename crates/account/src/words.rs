@@ -97,6 +97,31 @@ impl ShopWords {
         }
     }
 
+    /// The letter that says that the account is gone.
+    pub(crate) fn deleted(&self, language: Language) -> Words {
+        let shop = self.name(language);
+        match language {
+            Language::En => self.letter(
+                language,
+                format!("Your account at {shop} is deleted"),
+                vec![
+                    Part::Says(format!(
+                        "Your account at {shop} is deleted, as you asked. Your name and your addresses are erased, also from your orders."
+                    )),
+                    Part::Says("You can make a new account with this address at any time.".into()),
+                ],
+            ),
+            Language::Zh => self.letter(
+                language,
+                format!("您的{shop}账户已注销"),
+                vec![
+                    Part::Says(format!("您的{shop}账户已按您的要求注销，姓名和地址（包括订单中的）将被清除。")),
+                    Part::Says("您可以随时使用此邮箱重新注册。".into()),
+                ],
+            ),
+        }
+    }
+
     fn letter(&self, language: Language, subject: String, parts: Vec<Part>) -> Words {
         let (hello, lang) = match language {
             Language::En => ("Hello,", "en"),

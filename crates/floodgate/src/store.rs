@@ -477,14 +477,6 @@ impl Contexts<'_> {
             });
             opened.await.map_err(io::Error::other)??
         };
-        let accounts = account::service::Service::open(account::service::Needs {
-            sql: databases.accounts,
-            clock: Arc::clone(&clock),
-            sign: self.sign(),
-            mail,
-            shop: self.words(),
-        });
-        let accounts = accounts.await?;
         let catalog = catalog::service::Service::open(databases.catalog, Arc::clone(&clock)).await?;
         payment::service::migrate(&databases.payments).await?;
         let sandbox = payment::sandbox::Sandbox::new(databases.payments.clone(), Arc::clone(&clock), &secret);
@@ -497,13 +489,22 @@ impl Contexts<'_> {
         let shards = order::store::Shards::open(databases.orders).await?;
         let orders = order::service::Service::new(order::service::Needs {
             shards,
-            clock,
+            clock: Arc::clone(&clock),
             catalog: Arc::clone(&catalog) as _,
             sales: Arc::new(sale::Holds::new(Arc::clone(self.registry) as _)),
             payments: Arc::clone(&payments) as _,
             stock: Arc::clone(&stock) as _,
             rules: self.config.rules(),
         });
+        let accounts = account::service::Service::open(account::service::Needs {
+            sql: databases.accounts,
+            clock,
+            sign: self.sign(),
+            mail,
+            shop: self.words(),
+            holds: vec![Arc::clone(&orders) as _],
+        });
+        let accounts = accounts.await?;
         if let Some(in_sale) = self.demo_stock {
             let filled = async {
                 demo::fill(&catalog).await?;

@@ -1,12 +1,12 @@
 //! Accounts over a database and a directory of letters.
 
 use super::*;
-use contracts::store::Language;
+use contracts::store::{InTheWay, Language};
 use engines::{
     clock::SteadyClock,
     mail::{Sender, files::Files},
 };
-use std::fs;
+use std::{fs, sync::Mutex};
 
 struct Shop {
     accounts: Arc<Service>,
@@ -20,6 +20,10 @@ async fn shop() -> Shop {
 }
 
 async fn open(dir: &tempfile::TempDir) -> Arc<Service> {
+    open_with(dir, vec![]).await
+}
+
+async fn open_with(dir: &tempfile::TempDir, holds: Vec<Arc<dyn HoldsPersonalData>>) -> Arc<Service> {
     let sender = Sender::parse("Shop <mail@shop.example>").unwrap();
     let shop = ShopWords { name: ["Shop".into(), "小店".into()], origin: "https://shop.example".into() };
     let needs = Needs {
@@ -28,6 +32,7 @@ async fn open(dir: &tempfile::TempDir) -> Arc<Service> {
         sign: Box::new(|account, _| Some(format!("token of {account}"))),
         mail: Arc::new(Files::open(&dir.path().join("mail"), sender).unwrap()),
         shop,
+        holds,
     };
     Service::open(needs).await.unwrap()
 }
@@ -283,4 +288,111 @@ async fn who_knows_the_password_changes_it_and_ends_other_sessions() {
     assert_eq!(shop.accounts.profile(first.account).await.unwrap().unwrap().name, "Ann Lee");
     let evil = shop.accounts.rename(first.account, "Ann\r\nBcc: all@example.com".into()).await;
     assert!(matches!(evil, Err(StoreError::Invalid(_))), "{evil:?}");
+}
+
+/// A context that has something of each shopper, and is away, or not done, as often as it is told.
+#[derive(Default)]
+struct Holder {
+    open: Mutex<Option<InTheWay>>,
+    not_done: AtomicUsize,
+    away: AtomicUsize,
+    erased: Mutex<Vec<AccountId>>,
+}
+
+fn counted_down(count: &AtomicUsize) -> bool {
+    count.fetch_update(Relaxed, Relaxed, |left| left.checked_sub(1)).is_ok()
+}
+
+impl HoldsPersonalData for Holder {
+    fn in_the_way(&self, _: AccountId) -> Asked<'_, Option<InTheWay>> {
+        let open = *self.open.lock().unwrap();
+        Box::pin(async move { Ok(open) })
+    }
+
+    fn erase(&self, shopper: AccountId) -> Asked<'_, bool> {
+        let said = if counted_down(&self.away) {
+            Err(StoreError::Unavailable("away".into()))
+        } else if counted_down(&self.not_done) {
+            Ok(false)
+        } else {
+            self.erased.lock().unwrap().push(shopper);
+            Ok(true)
+        };
+        Box::pin(async move { said })
+    }
+}
+
+/// As if so many milliseconds had passed for deletions.
+async fn pass_time(accounts: &Service) {
+    let text = "UPDATE deletions SET due_at = 0, asked_at = 0";
+    let passed: Result<u64, SqlError> = accounts.sql.write(|tx| tx.execute(text, &[])).await;
+    passed.unwrap();
+}
+
+async fn unfinished(accounts: &Service) -> usize {
+    let text = "SELECT account FROM deletions LIMIT 10";
+    let found: Result<Vec<[u8; 16]>, SqlError> =
+        accounts.sql.read(|tx| tx.query(text, &[], |row| row.array(0))).await;
+    found.unwrap().len()
+}
+
+#[tokio::test]
+async fn an_account_is_deleted_everywhere_whatever_stops_in_between() {
+    let dir = tempfile::tempdir().unwrap();
+    let (first, second) = (Arc::new(Holder::default()), Arc::new(Holder::default()));
+    let holds = || vec![Arc::clone(&first) as _, Arc::clone(&second) as _];
+    let accounts = open_with(&dir, holds()).await;
+    let ann_is = accounts.register(ann("ann@example.com")).await.unwrap();
+    let own = |password: &str| OwnPassword {
+        account: ann_is.account,
+        session: ann_is.session.clone(),
+        password: password.into(),
+        network: 1,
+        language: Language::En,
+    };
+    let order = InTheWay::Order("01kb8y3n6t8ptejtn3zj8d1q2v".parse().unwrap());
+    *second.open.lock().unwrap() = Some(order);
+    assert_eq!(accounts.delete(own("wrong horse")).await, Ok(Deleted::WrongPassword));
+    assert_eq!(accounts.delete(own("correct horse")).await, Ok(Deleted::Not(order)));
+    assert!(accounts.session(ann_is.session.clone()).await.unwrap().is_some(), "nothing has changed");
+    *second.open.lock().unwrap() = None;
+    first.away.store(1, Relaxed);
+    second.not_done.store(1, Relaxed);
+    assert_eq!(accounts.delete(own("correct horse")).await, Ok(Deleted::Yes));
+    // The account is gone at once, and its address is free.
+    assert_eq!(accounts.session(ann_is.session.clone()).await, Ok(None));
+    assert_eq!(accounts.log_in(with("ann@example.com", "correct horse")).await, Ok(None));
+    let again = accounts.register(ann("ann@example.com")).await.unwrap();
+    assert_ne!(again.account, ann_is.account);
+    // The process ends before anybody was asked; and then after one was away and one not done.
+    drop(accounts);
+    let accounts = open_with(&dir, holds()).await;
+    pass_time(&accounts).await;
+    accounts.erase_due().await.unwrap();
+    assert_eq!((first.erased.lock().unwrap().len(), second.erased.lock().unwrap().len()), (0, 0));
+    drop(accounts);
+    let accounts = open_with(&dir, holds()).await;
+    assert_eq!(unfinished(&accounts).await, 1);
+    // One has erased, the other is away: both are asked again.
+    second.away.store(1, Relaxed);
+    pass_time(&accounts).await;
+    accounts.erase_due().await.unwrap();
+    assert_eq!((first.erased.lock().unwrap().len(), second.erased.lock().unwrap().len()), (1, 0));
+    drop(accounts);
+    let accounts = open_with(&dir, holds()).await;
+    // All have, but soon after the beginning: they are asked once more later.
+    let text = "UPDATE deletions SET due_at = 0, asked_at = ?";
+    let now = accounts.clock.now().0;
+    let set: Result<u64, SqlError> =
+        accounts.sql.write(move |tx| tx.execute(text, engines::params![now])).await;
+    set.unwrap();
+    accounts.erase_due().await.unwrap();
+    assert_eq!(unfinished(&accounts).await, 1);
+    pass_time(&accounts).await;
+    accounts.erase_due().await.unwrap();
+    assert_eq!(unfinished(&accounts).await, 0);
+    let (first, second) = (first.erased.lock().unwrap().clone(), second.erased.lock().unwrap().clone());
+    assert_eq!((first.len(), second.len()), (3, 2));
+    assert!(first.iter().chain(&second).all(|account| *account == ann_is.account));
+    assert!(accounts.session(again.session).await.unwrap().is_some(), "the new account has its own");
 }

@@ -1,7 +1,7 @@
 //! Accounts: who a shopper is. The account's id is the shopper of the sale too, so one log-in
 //! serves both.
 
-use super::{AccountId, Address, Asked};
+use super::{AccountId, Address, Asked, OrderId};
 use std::fmt;
 use units::TimeMs;
 
@@ -85,6 +85,34 @@ pub struct SessionView {
     pub ends_at: TimeMs,
     /// The one that asks.
     pub is_this: bool,
+}
+
+/// What keeps an account from being deleted.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum InTheWay {
+    /// This order waits for its payment, its delivery, or for money to go back.
+    Order(OrderId),
+    /// Units of this order are to come back.
+    Return(OrderId),
+}
+
+/// What became of an account that was to be deleted.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Deleted {
+    /// It is gone. What other contexts have of it is erased in a moment.
+    Yes,
+    WrongPassword,
+    Not(InTheWay),
+}
+
+/// The port of a context that has something of its own about shoppers.
+pub trait HoldsPersonalData: Send + Sync {
+    /// What keeps the account from being deleted, if anything does.
+    fn in_the_way(&self, shopper: AccountId) -> Asked<'_, Option<InTheWay>>;
+
+    /// Erases who the shopper is, from all that is over. `true` once nothing is left; otherwise it
+    /// is to be asked again. Asking again is safe.
+    fn erase(&self, shopper: AccountId) -> Asked<'_, bool>;
 }
 
 // None is ever written into a log by mistake.
@@ -172,6 +200,10 @@ pub trait Accounts: Send + Sync {
     /// Ends all sessions of the account but the one that asks, and uses up links that set a
     /// password. `false` if the password is not the account's.
     fn log_out_elsewhere(&self, own: OwnPassword) -> Asked<'_, bool>;
+
+    /// Deletes the account, ends its sessions and lets its address go, unless something is
+    /// [`InTheWay`]. A letter says that it is done.
+    fn delete(&self, own: OwnPassword) -> Asked<'_, Deleted>;
 
     /// The account's own view.
     fn profile(&self, account: AccountId) -> Asked<'_, Option<Profile>>;

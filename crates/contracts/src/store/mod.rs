@@ -16,8 +16,8 @@ mod returns;
 mod stock;
 
 pub use account::{
-    ADDRESSES_MAX, Accounts, AskReset, Credentials, Language, NewAccount, OwnPassword, Profile,
-    ResetPassword, SessionView, SignedIn,
+    ADDRESSES_MAX, Accounts, AskReset, Credentials, Deleted, HoldsPersonalData, InTheWay, Language,
+    NewAccount, OwnPassword, Profile, ResetPassword, SessionView, SignedIn,
 };
 pub use address::Address;
 pub use cart::{

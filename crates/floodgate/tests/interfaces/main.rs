@@ -37,6 +37,7 @@ mod notify_alerts;
 mod one_sale_down;
 mod openapi_as_served;
 mod operators_in_the_log;
+mod own_data;
 mod public_times;
 mod ready_for_the_storm;
 mod refunds_owed;

@@ -46,6 +46,7 @@ pub(super) async fn show_log_in(
     let next = own_path(next.as_deref().unwrap_or_default()).to_owned();
     let news = match done.as_deref() {
         Some("reset") => News::PasswordIsSet,
+        Some("deleted") => News::AccountIsDeleted,
         _ => News::None,
     };
     log_in_page(&shop, &visitor, (&next, ""), news).await
@@ -56,6 +57,7 @@ enum News<'a> {
     None,
     Refused(&'a str),
     PasswordIsSet,
+    AccountIsDeleted,
 }
 
 async fn log_in_page(
@@ -74,6 +76,9 @@ async fn log_in_page(
                 News::Refused(why) => (notice(Mood::Bad, lang.say("That did not work", "登录失败"), &html! { p { (why) } })),
                 News::PasswordIsSet => (notice(Mood::Good, lang.say("Your new password is set", "新密码已设置"), &html! {
                     p { (lang.say("Log in with it.", "请使用新密码登录。")) }
+                })),
+                News::AccountIsDeleted => (notice(Mood::Good, lang.say("Your account is deleted", "账户已注销"), &html! {
+                    p { (lang.say("What we knew of you is erased within moments.", "您的个人信息将很快被清除。")) }
                 })),
             }
             form class="card" method="post" action="/account/log-in" {
@@ -295,7 +300,7 @@ pub(super) async fn show(State(shop): State<Arc<Shop>>, visitor: Visitor) -> Res
         }
         div class="actions" {
             a class="button" href="/orders" { (lang.say("Your orders", "我的订单")) }
-            a class="button quiet" href="/account/settings" { (lang.say("Name, password, log-ins", "姓名、密码与登录")) }
+            a class="button quiet" href="/account/settings" { (lang.say("Name and password", "姓名与密码")) }
             form method="post" action="/account/log-out" {
                 input type="hidden" name=(TOKEN_FIELD) value=(csrf);
                 button class="quiet" type="submit" { (lang.say("Log out", "退出登录")) }
@@ -316,6 +321,14 @@ pub(super) async fn show(State(shop): State<Arc<Shop>>, visitor: Visitor) -> Res
                     }
                 }
             }
+        }
+        h2 { (lang.say("Your data", "您的数据")) }
+        div class="actions" {
+            form method="post" action="/account/data" {
+                input type="hidden" name=(TOKEN_FIELD) value=(csrf);
+                button class="quiet" type="submit" { (lang.say("Download my data", "下载我的数据")) }
+            }
+            a href="/account/delete" { (lang.say("Delete the account", "注销账户")) }
         }
     };
     page(&shop, &visitor, title, &body).await

@@ -5,6 +5,7 @@ mod addresses;
 mod browse;
 mod cart;
 mod orders;
+mod own_data;
 mod passwords;
 mod returns;
 mod settings;
@@ -47,6 +48,9 @@ pub fn operations() -> Vec<Operation<Parts>> {
         post("/account/name", "changeName", OPEN, settings::rename),
         post("/account/password", "changePassword", OPEN, settings::change_password),
         post("/account/log-out-elsewhere", "logOutElsewhere", OPEN, settings::log_out_elsewhere),
+        post("/account/data", "downloadOwnData", OPEN, own_data::download),
+        get("/account/delete", "showDeleteAccount", OPEN, own_data::show_delete),
+        post("/account/delete", "deleteAccount", OPEN, own_data::delete),
         get("/account/sale-token", "readSaleToken", OPEN, account::sale_token),
         post("/account/addresses/forget", "forgetAddress", OPEN, addresses::forget),
         get("/cart", "showCart", OPEN, cart::show),

@@ -68,7 +68,7 @@ async fn settings_page(
     let email = profile.map(|profile| profile.email).unwrap_or_default();
     let sessions =
         shop.accounts.sessions(signed_in.account, signed_in.session.clone()).await.map_err(of_store)?;
-    let (lang, title) = (visitor.lang, visitor.lang.say("Name, password, log-ins", "姓名、密码与登录"));
+    let (lang, title) = (visitor.lang, visitor.lang.say("Name and password", "姓名与密码"));
     let of = |field: &str| wrong.filter(|(name, _)| *name == field).map(|(_, words)| words);
     let csrf = visitor.csrf();
     let body = html! {
@@ -77,8 +77,8 @@ async fn settings_page(
             h1 { (title) }
             @if let Some(done) = done { (notice(Mood::Good, done, &html! {})) }
             form class="card" method="post" action="/account/name" {
-                input type="hidden" name=(TOKEN_FIELD) value=(csrf);
                 h2 { (lang.say("Name", "姓名")) }
+                input type="hidden" name=(TOKEN_FIELD) value=(csrf);
                 (field(&Field {
                     name: "name", label: lang.say("What we call you", "我们如何称呼您"), kind: "text", value: &signed_in.name,
                     autocomplete: "name", hint: "", error: of("name"), is_optional: false,
@@ -86,8 +86,8 @@ async fn settings_page(
                 button class="wide" type="submit" { (lang.say("Save the name", "保存姓名")) }
             }
             form class="card" method="post" action="/account/password" {
-                input type="hidden" name=(TOKEN_FIELD) value=(csrf);
                 h2 { (lang.say("Password", "密码")) }
+                input type="hidden" name=(TOKEN_FIELD) value=(csrf);
                 // Password managers want to know whose it is.
                 input type="text" name="username" value=(email) autocomplete="username" hidden;
                 (password_field("current", lang.say("Current password", "当前密码"), of("current")))
