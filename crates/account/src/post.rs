@@ -13,7 +13,7 @@ use engines::{
     sql::SqlError,
 };
 use std::{
-    sync::Arc,
+    sync::{Arc, PoisonError},
     time::{Duration, SystemTime},
 };
 use tokio::task::JoinSet;
@@ -122,8 +122,10 @@ impl Service {
             html: words.html,
         });
         of_mail.await.map_err(|error| {
-            if let (MailError::Later(why), 0) = (&error, letter.tries) {
-                tracing::warn!(why, "a letter waits, and is tried again for a day");
+            if let MailError::Later(why) = &error
+                && let Some(count) = self.not_sent.lock().unwrap_or_else(PoisonError::into_inner).due()
+            {
+                tracing::warn!(why, count, "a letter waits, and is tried again for a day");
             }
             NotSent::Mail(error)
         })

@@ -15,13 +15,13 @@ use engines::{
 use std::{
     fmt,
     sync::{
-        Arc,
+        Arc, Mutex,
         atomic::{AtomicUsize, Ordering::Relaxed},
     },
 };
 use tokio::sync::{Notify, Semaphore};
 use units::{DurationMs, TimeMs};
-use web::limits::Buckets;
+use web::{limits::Buckets, warning::Warning};
 
 /// How long a session is good.
 const SESSION_FOR: DurationMs = DurationMs(30 * 86_400_000);
@@ -68,6 +68,8 @@ pub struct Service {
     pub(crate) letter_limits: LetterLimits,
     /// There may be a new letter.
     pub(crate) written: Notify,
+    /// Anybody can ask for letters.
+    pub(crate) not_sent: Mutex<Warning>,
     pub(crate) holds: Vec<Arc<dyn HoldsPersonalData>>,
     /// There may be a new deletion.
     pub(crate) deleting: Notify,
@@ -128,6 +130,7 @@ impl Service {
             shop,
             letter_limits,
             written,
+            not_sent: Mutex::default(),
             holds,
             deleting: Notify::new(),
             wrong,

@@ -6,7 +6,7 @@ use engines::{
     clock::SteadyClock,
     mail::{Sender, files::Files},
 };
-use std::{fs, sync::Mutex};
+use std::fs;
 
 struct Shop {
     accounts: Arc<Service>,
