@@ -10,7 +10,7 @@ use crate::{
     },
     store::{Shopper, form_token, shop},
 };
-use std::fs;
+use std::{collections::BTreeSet, fs};
 
 fn served(settings: &str) -> Server {
     let serve = ["--demo", "--demo-opens-in", "0"].map(str::to_owned).to_vec();
@@ -249,4 +249,39 @@ fn what_cannot_be_a_server_of_mail_is_refused_and_a_password_is_not_shown() {
     check(&format!("{from}smtp = \"smtp://shop@mail.example\""), "want a file with the password");
     check(&format!("{from}smtp = \"smtp://mail.example\"\npassword_file = \"x\""), "or neither");
     check("from = \"the shop\"", "want an address such as");
+}
+
+#[test]
+fn each_letter_that_was_asked_for_arrives_although_the_server_is_killed() {
+    let mut mailpit = Mailpit::prepare(&["--smtp-require-tls"]);
+    mailpit.restart();
+    let mut server = served(&mailpit.settings("smtps", PASSWORD));
+    let names = ["Ann", "Bob", "Cem"];
+    for name in names {
+        Shopper::new(&server, name);
+    }
+    for round in 1..=4 {
+        {
+            let stranger = Shopper::stranger(&server);
+            poll("the store is open", || stranger.try_get("/").filter(|reply| reply.status == 200));
+            for name in names {
+                let (status, _) = ask(&stranger, &format!("{name}@example.com"));
+                assert_eq!(status, 200);
+            }
+        }
+        // Some are under way, and some wait.
+        std::thread::sleep(std::time::Duration::from_millis(15 * (round - 1)));
+        server.kill();
+        server.restart();
+    }
+    // One may come twice, under the same id.
+    poll("all letters", || {
+        let letters = mailpit.letters();
+        let ids = |name: &str| {
+            let to = format!("{}@example.com", name.to_lowercase());
+            let own = letters.iter().filter(|letter| letter["To"][0]["Address"] == *to);
+            own.map(|letter| letter["MessageID"].as_str().unwrap().to_owned()).collect::<BTreeSet<_>>().len()
+        };
+        names.iter().all(|name| ids(name) == 4).then_some(())
+    });
 }
