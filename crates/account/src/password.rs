@@ -2,6 +2,7 @@
 //! The cost stands in each hash, so that it can be raised later.
 
 use argon2::{Algorithm, Argon2, Params, Version};
+use contracts::store::StoreError;
 use data_encoding::BASE64URL_NOPAD;
 use subtle::ConstantTimeEq;
 
@@ -11,8 +12,16 @@ const HASH_BYTES: usize = 32;
 pub(crate) const SALT_BYTES: usize = 16;
 
 /// Characters of a password. Longer ones are no safer, and cost more.
-pub(crate) const LENGTH_MIN: usize = 10;
+const LENGTH_MIN: usize = 10;
 pub(crate) const LENGTH_MAX: usize = 128;
+
+/// Refuses a password that is too short or too long.
+pub(crate) fn check(password: &str) -> Result<(), StoreError> {
+    match (LENGTH_MIN..=LENGTH_MAX).contains(&password.chars().count()) {
+        true => Ok(()),
+        false => Err(StoreError::Invalid("password: want 10 to 128 characters".into())),
+    }
+}
 
 /// The hash as it is stored: `argon2id$19456$2$salt$hash`. Takes some 30 ms of CPU and 19 MiB.
 pub(crate) fn hash(password: &str, salt: [u8; SALT_BYTES]) -> Option<String> {

@@ -1,24 +1,27 @@
 //! Accounts as a service: registration, sessions, and the token for a sale.
 
-use crate::{email, password, store};
+pub use crate::words::ShopWords;
+use crate::{email, limits::LetterLimits, password, store};
 use contracts::store::{
-    AccountId, Accounts, Address, Asked, Credentials, NewAccount, Profile, SignedIn, StoreError,
+    AccountId, Accounts, Address, AskReset, Asked, Credentials, Deleted, HoldsPersonalData, NewAccount,
+    OwnPassword, Profile, ResetPassword, SessionView, SignedIn, StoreError,
 };
 use data_encoding::BASE64URL_NOPAD;
 use engines::{
     clock::Clock,
+    mail::Mail,
     sql::{Sql, SqlError},
 };
 use std::{
     fmt,
     sync::{
-        Arc,
+        Arc, Mutex,
         atomic::{AtomicUsize, Ordering::Relaxed},
     },
 };
-use tokio::sync::Semaphore;
+use tokio::sync::{Notify, Semaphore};
 use units::{DurationMs, TimeMs};
-use web::limits::Buckets;
+use web::{limits::Buckets, warning::Warning};
 
 /// How long a session is good.
 const SESSION_FOR: DurationMs = DurationMs(30 * 86_400_000);
@@ -38,11 +41,38 @@ const SECRET_BYTES: usize = 32;
 /// Makes the token by which a sale knows the shopper; `None` if the sale takes others' tokens only.
 pub type SignForSale = Box<dyn Fn(AccountId, TimeMs) -> Option<String> + Send + Sync>;
 
+/// What accounts need of others.
+pub struct Needs {
+    pub sql: Sql,
+    pub clock: Arc<dyn Clock>,
+    pub sign: SignForSale,
+    pub mail: Arc<dyn Mail>,
+    pub shop: ShopWords,
+    /// What else is erased with an account.
+    pub holds: Vec<Arc<dyn HoldsPersonalData>>,
+}
+
+impl fmt::Debug for Needs {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Needs").field("shop", &self.shop).finish_non_exhaustive()
+    }
+}
+
 /// The context's service.
 pub struct Service {
-    sql: Sql,
-    clock: Arc<dyn Clock>,
+    pub(crate) sql: Sql,
+    pub(crate) clock: Arc<dyn Clock>,
     sign: SignForSale,
+    pub(crate) mail: Arc<dyn Mail>,
+    pub(crate) shop: ShopWords,
+    pub(crate) letter_limits: LetterLimits,
+    /// There may be a new letter.
+    pub(crate) written: Notify,
+    /// Anybody can ask for letters.
+    pub(crate) not_sent: Mutex<Warning>,
+    pub(crate) holds: Vec<Arc<dyn HoldsPersonalData>>,
+    /// There may be a new deletion.
+    pub(crate) deleting: Notify,
     wrong: Buckets,
     wrong_in_all: Buckets,
     hashes: Semaphore,
@@ -57,14 +87,14 @@ impl fmt::Debug for Service {
     }
 }
 
-fn of_sql(error: &SqlError) -> StoreError {
+pub(crate) fn of_sql(error: &SqlError) -> StoreError {
     if !error.passes() {
         tracing::error!(%error, "accounts: the database");
     }
     StoreError::Unavailable("accounts cannot be read or changed at the moment".into())
 }
 
-fn random<const N: usize>() -> Result<[u8; N], StoreError> {
+pub(crate) fn random<const N: usize>() -> Result<[u8; N], StoreError> {
     let mut bytes = [0; N];
     match getrandom::fill(&mut bytes) {
         Ok(()) => Ok(bytes),
@@ -83,14 +113,32 @@ impl Drop for Counted<'_> {
 
 impl Service {
     /// Brings the tables up to date.
-    pub async fn open(sql: Sql, clock: Arc<dyn Clock>, sign: SignForSale) -> Result<Arc<Self>, SqlError> {
+    pub async fn open(needs: Needs) -> Result<Arc<Self>, SqlError> {
+        let Needs { sql, clock, sign, mail, shop, holds } = needs;
         sql.migrate(store::MIGRATIONS).await?;
         let unmatched_hash = random().ok().and_then(|salt| password::hash("", salt));
         let unmatched_hash = unmatched_hash.ok_or_else(|| SqlError::Shortage("random bytes".into()))?;
         let wrong = Buckets::slow(WRONG_EVERY_SECONDS, WRONG_BURST, WRONG_SLOTS);
         let wrong_in_all = Buckets::slow(WRONG_EVERY_SECONDS_IN_ALL, WRONG_BURST_IN_ALL, WRONG_SLOTS);
         let (hashes, hashes_waiting) = (Semaphore::new(1), AtomicUsize::new(0));
-        Ok(Arc::new(Self { sql, clock, sign, wrong, wrong_in_all, hashes, hashes_waiting, unmatched_hash }))
+        let (letter_limits, written) = (LetterLimits::new(), Notify::new());
+        Ok(Arc::new(Self {
+            sql,
+            clock,
+            sign,
+            mail,
+            shop,
+            letter_limits,
+            written,
+            not_sent: Mutex::default(),
+            holds,
+            deleting: Notify::new(),
+            wrong,
+            wrong_in_all,
+            hashes,
+            hashes_waiting,
+            unmatched_hash,
+        }))
     }
 
     /// Runs something that takes a password's time, one at a time.
@@ -109,26 +157,24 @@ impl Service {
         tokio::task::spawn_blocking(run).await.map_err(|_| busy())
     }
 
-    async fn register_one(&self, new: NewAccount) -> Result<SignedIn, StoreError> {
-        let wrong = |what: &str| Err(StoreError::Invalid(what.to_owned()));
-        let Some(email) = email::normal_form(&new.email) else {
-            return wrong("email: want an address such as ann@example.com");
-        };
-        let name = new.name.trim().to_owned();
-        if name.is_empty() || name.chars().count() > NAME_MAX || name.chars().any(char::is_control) {
-            return wrong("name: want 1 to 80 characters");
-        }
-        let length = new.password.chars().count();
-        if !(password::LENGTH_MIN..=password::LENGTH_MAX).contains(&length) {
-            return wrong("password: want 10 to 128 characters");
-        }
-        let now = self.clock.now();
-        let account = AccountId::new(now, random()?);
-        let (salt, typed) = (random()?, new.password);
+    /// The hash of a new password. [`Invalid`](StoreError::Invalid) if it is none.
+    pub(crate) async fn hash_new(&self, typed: String) -> Result<String, StoreError> {
+        password::check(&typed)?;
+        let salt = random()?;
         let hash = self.hashing(move || password::hash(&typed, salt)).await?;
-        let hash = hash.ok_or_else(|| StoreError::Unavailable("the password cannot be kept now".into()))?;
-        let profile = Profile { account, email, name: name.clone() };
-        let written = self.sql.write(move |tx| store::insert(tx, now, &profile, &hash)).await;
+        hash.ok_or_else(|| StoreError::Unavailable("the password cannot be kept now".into()))
+    }
+
+    async fn register_one(&self, new: NewAccount) -> Result<SignedIn, StoreError> {
+        let Some(email) = email::normal_form(&new.email) else {
+            return Err(StoreError::Invalid("email: want an address such as ann@example.com".into()));
+        };
+        let name = name_of(&new.name)?;
+        let hash = self.hash_new(new.password).await?;
+        let created_at = self.clock.now();
+        let account = AccountId::new(created_at, random()?);
+        let profile = Profile { account, email, name: name.clone(), created_at };
+        let written = self.sql.write(move |tx| store::insert(tx, &profile, &hash)).await;
         match written.map_err(|error| of_sql(&error))? {
             true => self.begin(account, name).await,
             false => Err(StoreError::Conflict("email: it has an account already, log in".into())),
@@ -137,31 +183,49 @@ impl Service {
 
     async fn log_in_one(&self, credentials: Credentials) -> Result<Option<SignedIn>, StoreError> {
         let Some(email) = email::normal_form(&credentials.email) else { return Ok(None) };
-        if credentials.password.chars().count() > password::LENGTH_MAX {
-            return Ok(None);
+        let of_email = email.clone();
+        let found = self.sql.read(move |tx| store::by_email(tx, &of_email)).await;
+        let found = found.map_err(|error| of_sql(&error))?;
+        let stored = found.as_ref().map(|(_, _, hash)| hash.clone());
+        match self.check_password(&email, stored, credentials.password, credentials.network).await? {
+            true => match found {
+                Some((account, name, _)) => self.begin(account, name).await.map(Some),
+                None => Ok(None),
+            },
+            false => Ok(None),
+        }
+    }
+
+    /// Whether the password is that of the account of an address, with this hash if there is one;
+    /// [`TooMany`](StoreError::TooMany) after many wrong ones. It takes as long without a hash.
+    pub(crate) async fn check_password(
+        &self,
+        email: &str,
+        stored: Option<String>,
+        password: String,
+        network: u64,
+    ) -> Result<bool, StoreError> {
+        if password.chars().count() > password::LENGTH_MAX {
+            return Ok(false);
         }
         let (of_email, now) = (key(email.as_bytes()), self.clock.now().0);
-        let of_both = key(&[of_email, credentials.network].map(u64::to_le_bytes).concat());
+        let of_both = key(&[of_email, network].map(u64::to_le_bytes).concat());
         let allowed = self.wrong.look(of_both, now).and_then(|()| self.wrong_in_all.look(of_email, now));
         allowed.map_err(|wait| StoreError::TooMany { wait_seconds: wait.into() })?;
-        let found = self.sql.read(move |tx| store::by_email(tx, &email)).await;
-        let found = found.map_err(|error| of_sql(&error))?;
-        let stored = found.as_ref().map_or(&self.unmatched_hash, |(_, _, hash)| hash).clone();
-        let is_right = self.hashing(move || password::is_of(&credentials.password, &stored)).await?;
-        match found.filter(|_| is_right) {
-            Some((account, name, _)) => self.begin(account, name).await.map(Some),
-            None => {
-                // Several at once may be a little more than there are; the next ones wait longer.
-                let _ = self.wrong.take(of_both, now);
-                let _ = self.wrong_in_all.take(of_email, now);
-                Ok(None)
-            }
+        let is_account = stored.is_some();
+        let stored = stored.unwrap_or_else(|| self.unmatched_hash.clone());
+        let is_right = self.hashing(move || password::is_of(&password, &stored)).await? && is_account;
+        if !is_right {
+            // Several at once may be a little more than there are; the next ones wait longer.
+            let _ = self.wrong.take(of_both, now);
+            let _ = self.wrong_in_all.take(of_email, now);
         }
+        Ok(is_right)
     }
 
     async fn begin(&self, account: AccountId, name: String) -> Result<SignedIn, StoreError> {
         let secret = random::<SECRET_BYTES>()?;
-        let (now, hash) = (self.clock.now(), *blake3::hash(&secret).as_bytes());
+        let (now, hash) = (self.clock.now(), hash_of(&secret));
         let ends_at = now.plus(SESSION_FOR);
         let written = self.sql.write(move |tx| store::begin_session(tx, &hash, account, (now, ends_at)));
         written.await.map_err(|error| of_sql(&error))?;
@@ -170,7 +234,7 @@ impl Service {
 
     async fn session_of(&self, session: String) -> Result<Option<SignedIn>, StoreError> {
         let Some(secret) = secret_of(&session) else { return Ok(None) };
-        let (now, hash) = (self.clock.now(), *blake3::hash(&secret).as_bytes());
+        let (now, hash) = (self.clock.now(), hash_of(&secret));
         let found = self.sql.read(move |tx| store::session(tx, &hash, now)).await;
         let found = found.map_err(|error| of_sql(&error))?;
         Ok(found
@@ -178,12 +242,26 @@ impl Service {
     }
 }
 
+/// What a shopper is called. [`Invalid`](StoreError::Invalid) if that is no name.
+fn name_of(text: &str) -> Result<String, StoreError> {
+    let name = text.trim();
+    if name.is_empty() || name.chars().count() > NAME_MAX || name.chars().any(char::is_control) {
+        return Err(StoreError::Invalid("name: want 1 to 80 characters".into()));
+    }
+    Ok(name.to_owned())
+}
+
+/// What is stored of a secret.
+pub(crate) fn hash_of(secret: &[u8; SECRET_BYTES]) -> [u8; 32] {
+    *blake3::hash(secret).as_bytes()
+}
+
 /// A key of buckets.
-fn key(bytes: &[u8]) -> u64 {
+pub(crate) fn key(bytes: &[u8]) -> u64 {
     u64::from_le_bytes(blake3::hash(bytes).as_bytes()[..8].try_into().expect("8 bytes"))
 }
 
-fn secret_of(session: &str) -> Option<[u8; SECRET_BYTES]> {
+pub(crate) fn secret_of(session: &str) -> Option<[u8; SECRET_BYTES]> {
     BASE64URL_NOPAD.decode(session.as_bytes()).ok()?.try_into().ok()
 }
 
@@ -210,13 +288,56 @@ impl Accounts for Service {
     fn log_out(&self, session: String) -> Asked<'_, ()> {
         Box::pin(async move {
             let Some(secret) = secret_of(&session) else { return Ok(()) };
-            let hash = *blake3::hash(&secret).as_bytes();
+            let hash = hash_of(&secret);
             self.sql.write(move |tx| store::end_session(tx, &hash)).await.map_err(|error| of_sql(&error))
         })
     }
 
     fn session(&self, session: String) -> Asked<'_, Option<SignedIn>> {
         Box::pin(self.session_of(session))
+    }
+
+    fn ask_reset(&self, ask: AskReset) -> Asked<'_, ()> {
+        Box::pin(self.ask_reset_one(ask))
+    }
+
+    fn reset_link_is_good(&self, link: String) -> Asked<'_, bool> {
+        Box::pin(async move { self.reset_link_is_good_one(&link).await })
+    }
+
+    fn reset_password(&self, reset: ResetPassword) -> Asked<'_, bool> {
+        Box::pin(self.reset_one(reset))
+    }
+
+    fn change_password(&self, own: OwnPassword, new: String) -> Asked<'_, bool> {
+        Box::pin(self.change_password_one(own, new))
+    }
+
+    fn rename(&self, account: AccountId, name: String) -> Asked<'_, ()> {
+        Box::pin(async move {
+            let name = name_of(&name)?;
+            let written = self.sql.write(move |tx| store::rename(tx, account, &name)).await;
+            written.map_err(|error| of_sql(&error))
+        })
+    }
+
+    fn sessions(&self, account: AccountId, session: String) -> Asked<'_, Vec<SessionView>> {
+        Box::pin(async move {
+            let now = self.clock.now();
+            let found = self.sql.read(move |tx| store::sessions(tx, account, now)).await;
+            let this = secret_of(&session).map(|secret| hash_of(&secret));
+            let seen =
+                |(hash, began_at, ends_at)| SessionView { began_at, ends_at, is_this: Some(hash) == this };
+            found.map(|all| all.into_iter().map(seen).collect()).map_err(|error| of_sql(&error))
+        })
+    }
+
+    fn log_out_elsewhere(&self, own: OwnPassword) -> Asked<'_, bool> {
+        Box::pin(self.log_out_elsewhere_one(own))
+    }
+
+    fn delete(&self, own: OwnPassword) -> Asked<'_, Deleted> {
+        Box::pin(async move { self.delete_one(own).await })
     }
 
     fn profile(&self, account: AccountId) -> Asked<'_, Option<Profile>> {
@@ -259,111 +380,4 @@ impl Accounts for Service {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-    use engines::clock::SteadyClock;
-
-    struct Shop {
-        accounts: Arc<Service>,
-        _dir: tempfile::TempDir,
-    }
-
-    async fn shop() -> Shop {
-        let dir = tempfile::tempdir().unwrap();
-        let sql = engines::sqlite::open(&dir.path().join("accounts.db")).unwrap();
-        let sign: SignForSale = Box::new(|account, _| Some(format!("token of {account}")));
-        let accounts = Service::open(sql, Arc::new(SteadyClock::start()), sign).await.unwrap();
-        Shop { accounts, _dir: dir }
-    }
-
-    fn ann(email: &str) -> NewAccount {
-        NewAccount { email: email.into(), password: "correct horse".into(), name: " Ann 安 ".into() }
-    }
-
-    fn with(email: &str, password: &str) -> Credentials {
-        Credentials { email: email.into(), password: password.into(), network: 1 }
-    }
-
-    #[tokio::test]
-    async fn a_shopper_registers_logs_out_and_in_again() {
-        let shop = shop().await;
-        let accounts = &shop.accounts;
-        let first = accounts.register(ann("Ann@Example.com")).await.unwrap();
-        assert_eq!(first.name, "Ann 安");
-        let seen = accounts.session(first.session.clone()).await.unwrap().unwrap();
-        assert_eq!((seen.account, &seen.csrf), (first.account, &first.csrf));
-        assert!(seen.seconds > 29 * 86_400);
-        accounts.log_out(first.session.clone()).await.unwrap();
-        assert_eq!(accounts.session(first.session.clone()).await, Ok(None));
-
-        let again = accounts.log_in(with("ann@example.COM", "correct horse")).await.unwrap().unwrap();
-        assert_eq!(again.account, first.account);
-        assert!(again.session != first.session && again.csrf != first.csrf);
-        let profile = accounts.profile(first.account).await.unwrap().unwrap();
-        assert_eq!(profile.email, "ann@example.com");
-        assert_eq!(accounts.sale_token(first.account).await, Ok(format!("token of {}", first.account)));
-    }
-
-    #[tokio::test]
-    async fn wrong_passwords_are_refused_and_many_of_them_have_to_wait() {
-        let shop = shop().await;
-        let accounts = &shop.accounts;
-        accounts.register(ann("ann@example.com")).await.unwrap();
-        for password in ["", "correct horsf", "CORRECT HORSE", &"x".repeat(1000)] {
-            assert_eq!(accounts.log_in(with("ann@example.com", password)).await, Ok(None), "{password:?}");
-        }
-        assert_eq!(accounts.log_in(with("bob@example.com", "correct horse")).await, Ok(None));
-        let mut waits = None;
-        for _ in 0..WRONG_BURST {
-            if let Err(StoreError::TooMany { wait_seconds }) =
-                accounts.log_in(with("ann@example.com", "guess guess")).await
-            {
-                waits = Some(wait_seconds);
-            }
-        }
-        assert!(waits.is_some_and(|seconds| (1..=30).contains(&seconds)), "{waits:?}");
-        // The right password from elsewhere is let in, and another account is not slowed down.
-        let elsewhere = Credentials { network: 2, ..with("ann@example.com", "correct horse") };
-        assert!(accounts.log_in(elsewhere).await.unwrap().is_some());
-        assert_eq!(accounts.log_in(with("bob@example.com", "guess guess")).await, Ok(None));
-    }
-
-    #[tokio::test]
-    async fn what_is_no_account_is_refused_with_the_field() {
-        let shop = shop().await;
-        let accounts = &shop.accounts;
-        let check = async |new: NewAccount, want: &str| {
-            let refused = accounts.register(new).await.unwrap_err().to_string();
-            assert!(refused.starts_with(want), "{refused}");
-        };
-        check(ann("ann"), "email:").await;
-        check(NewAccount { name: " \n ".into(), ..ann("a@example.com") }, "name:").await;
-        check(NewAccount { name: "x\u{7}".into(), ..ann("a@example.com") }, "name:").await;
-        check(NewAccount { password: "short".into(), ..ann("a@example.com") }, "password:").await;
-        accounts.register(ann("a@example.com")).await.unwrap();
-        let twice = accounts.register(ann("A@EXAMPLE.com")).await;
-        assert!(matches!(twice, Err(StoreError::Conflict(_))), "{twice:?}");
-    }
-
-    #[tokio::test]
-    async fn a_session_that_is_made_up_is_nobodys() {
-        let shop = shop().await;
-        for session in ["", "a", "AAAA", &"A".repeat(43), "' OR 1=1 --", &"A".repeat(10_000)] {
-            assert_eq!(shop.accounts.session(session.to_owned()).await, Ok(None), "{session:?}");
-            assert_eq!(shop.accounts.log_out(session.to_owned()).await, Ok(()));
-        }
-    }
-
-    #[tokio::test]
-    async fn the_oldest_of_too_many_sessions_ends() {
-        let shop = shop().await;
-        let first = shop.accounts.register(ann("ann@example.com")).await.unwrap();
-        let mut last = first.clone();
-        for _ in 0..20 {
-            tokio::time::sleep(std::time::Duration::from_millis(2)).await;
-            last = shop.accounts.begin(first.account, "Ann".into()).await.unwrap();
-        }
-        assert_eq!(shop.accounts.session(first.session).await, Ok(None));
-        assert!(shop.accounts.session(last.session).await.unwrap().is_some());
-    }
-}
+mod tests;

@@ -10,7 +10,32 @@ use units::TimeMs;
 /// Sessions of one account. The oldest ends when a further one begins.
 const SESSIONS_MAX: usize = 20;
 
-pub(crate) const MIGRATIONS: &[Migration] = &[ACCOUNTS, ADDRESSES];
+pub(crate) const MIGRATIONS: &[Migration] = &[ACCOUNTS, ADDRESSES, LETTERS, DELETIONS];
+
+const DELETIONS: Migration = Migration {
+    name: "accounts that are deleted, until all contexts have erased them",
+    statements: &[
+        "CREATE TABLE deletions (
+            account BINARY(16) PRIMARY KEY, asked_at BIGINT NOT NULL, due_at BIGINT NOT NULL, tries BIGINT NOT NULL)",
+        "CREATE INDEX deletions_by_due ON deletions (due_at)",
+        "CREATE INDEX letters_of_addresses ON letters (email)",
+    ],
+};
+
+const LETTERS: Migration = Migration {
+    name: "letters, and links that set a password",
+    statements: &[
+        "CREATE TABLE letters (
+            number {serial}, id BINARY(16) NOT NULL, kind VARCHAR(20) NOT NULL, email VARCHAR(254) NOT NULL,
+            language VARCHAR(2) NOT NULL, written_at BIGINT NOT NULL, due_at BIGINT NOT NULL,
+            tries BIGINT NOT NULL)",
+        "CREATE INDEX letters_by_due ON letters (due_at, number)",
+        "CREATE TABLE reset_links (
+            hash BINARY(32) PRIMARY KEY, account BINARY(16) NOT NULL, ends_at BIGINT NOT NULL)",
+        "CREATE INDEX reset_links_of_accounts ON reset_links (account, ends_at)",
+        "CREATE INDEX reset_links_by_end ON reset_links (ends_at)",
+    ],
+};
 
 const ADDRESSES: Migration = Migration {
     name: "where accounts' parcels went",
@@ -35,15 +60,10 @@ const ACCOUNTS: Migration = Migration {
 };
 
 /// Returns false if the address has an account.
-pub(crate) fn insert(
-    tx: &mut Tx<'_>,
-    at: TimeMs,
-    profile: &Profile,
-    password: &str,
-) -> Result<bool, SqlError> {
+pub(crate) fn insert(tx: &mut Tx<'_>, profile: &Profile, password: &str) -> Result<bool, SqlError> {
     tx.insert_new(
         "INSERT INTO accounts (id, email, name, password, created_at) VALUES (?, ?, ?, ?, ?)",
-        params![&profile.account.to_bytes(), &profile.email, &profile.name, password, at.0],
+        params![&profile.account.to_bytes(), &profile.email, &profile.name, password, profile.created_at.0],
     )
 }
 
@@ -59,10 +79,36 @@ pub(crate) fn by_email(
 }
 
 pub(crate) fn profile(tx: &mut Tx<'_>, account: AccountId) -> Result<Option<Profile>, SqlError> {
-    let text = "SELECT email, name FROM accounts WHERE id = ?";
+    let text = "SELECT email, name, created_at FROM accounts WHERE id = ?";
     tx.query_first(text, params![&account.to_bytes()], |row| {
-        Ok(Profile { account, email: row.text(0)?, name: row.text(1)? })
+        Ok(Profile { account, email: row.text(0)?, name: row.text(1)?, created_at: TimeMs(row.count(2)?) })
     })
+}
+
+/// The address of an account, and the hash of its password.
+pub(crate) fn email_and_password(
+    tx: &mut Tx<'_>,
+    account: AccountId,
+) -> Result<Option<(String, String)>, SqlError> {
+    let text = "SELECT email, password FROM accounts WHERE id = ?";
+    tx.query_first(text, params![&account.to_bytes()], |row| Ok((row.text(0)?, row.text(1)?)))
+}
+
+/// Returns the account's address; `None` if there is no such account.
+pub(crate) fn set_password(
+    tx: &mut Tx<'_>,
+    account: AccountId,
+    password: &str,
+) -> Result<Option<String>, SqlError> {
+    let id = account.to_bytes();
+    tx.execute("UPDATE accounts SET password = ? WHERE id = ?", params![password, &id])?;
+    let text = "SELECT email FROM accounts WHERE id = ?";
+    tx.query_first(text, params![&id], |row| row.text(0))
+}
+
+pub(crate) fn rename(tx: &mut Tx<'_>, account: AccountId, name: &str) -> Result<(), SqlError> {
+    tx.execute("UPDATE accounts SET name = ? WHERE id = ?", params![name, &account.to_bytes()])?;
+    Ok(())
 }
 
 pub(crate) fn begin_session(
@@ -93,6 +139,36 @@ pub(crate) fn begin_session(
 pub(crate) fn end_session(tx: &mut Tx<'_>, hash: &[u8; 32]) -> Result<(), SqlError> {
     tx.execute("DELETE FROM sessions WHERE hash = ?", params![hash])?;
     Ok(())
+}
+
+/// Ends all sessions of an account, or all but one.
+pub(crate) fn end_sessions(
+    tx: &mut Tx<'_>,
+    account: AccountId,
+    but: Option<&[u8; 32]>,
+) -> Result<(), SqlError> {
+    let id = account.to_bytes();
+    match but {
+        Some(hash) => {
+            tx.execute("DELETE FROM sessions WHERE account = ? AND hash <> ?", params![&id, hash])?
+        }
+        None => tx.execute("DELETE FROM sessions WHERE account = ?", params![&id])?,
+    };
+    Ok(())
+}
+
+/// Sessions that are not over, each with its hash, its beginning and its end; the one that began
+/// last first.
+pub(crate) fn sessions(
+    tx: &mut Tx<'_>,
+    account: AccountId,
+    now: TimeMs,
+) -> Result<Vec<([u8; 32], TimeMs, TimeMs)>, SqlError> {
+    let text = "SELECT hash, began_at, ends_at FROM sessions WHERE account = ? AND ends_at > ? \
+                ORDER BY began_at DESC, hash LIMIT ?";
+    tx.query(text, params![&account.to_bytes(), now.0, SESSIONS_MAX], |row| {
+        Ok((row.array(0)?, TimeMs(row.count(1)?), TimeMs(row.count(2)?)))
+    })
 }
 
 /// The account of a session that is not over, its name, and the end of the session.

@@ -2,7 +2,8 @@
 //!
 //! Today: [`log`] (one ordered decision log per stock partition), [`clock`] and, with the feature
 //! `sql`, `sql` (transactions on tables); engines: [`embedded`] and, with the feature `nats`,
-//! `nats` for logs, and with the feature `sqlite`, `sqlite` for tables. [`codec`] encodes records
+//! `nats` for logs, with the feature `sqlite`, `sqlite` for tables, and with the feature `mail`,
+//! `mail`, by which letters leave the house. [`codec`] encodes records
 //! as the log's bytes, [`background`] lowers the priority of background threads.
 
 pub mod background;
@@ -10,6 +11,8 @@ pub mod clock;
 pub mod codec;
 pub mod embedded;
 pub mod log;
+#[cfg(feature = "mail")]
+pub mod mail;
 #[cfg(feature = "mariadb")]
 pub mod mariadb;
 #[cfg(feature = "nats")]

@@ -34,6 +34,7 @@ use web::{
 };
 
 mod demo;
+mod mail;
 mod messages;
 mod pictures;
 pub(crate) mod reference;
@@ -72,6 +73,7 @@ pub(crate) struct Config {
     pub(crate) databases: DatabasesUrl,
     pub(crate) tax_basis_points: u32,
     pub(crate) shipping: Vec<ShippingMethod>,
+    pub(crate) mail: mail::Config,
     pub(crate) stripe: StripeConfig,
 }
 
@@ -165,6 +167,9 @@ impl Config {
             if !url.is_empty() && !host.is_some_and(is_host) {
                 return Some((key, "want an origin such as \"https://shop.example\", without a path".into()));
             }
+        }
+        if let Some(wrong) = self.mail.wrong() {
+            return Some(wrong);
         }
         if self.databases.0 != DatabasesUrl::FILES && self.databases.prefix().is_none() {
             let want = "want \"file:\", or \"mysql://user:password@host:3306/PREFIX\", a prefix of letters, digits and _";
@@ -269,6 +274,7 @@ impl Default for Config {
                 way("express", "Express delivery", "特快配送", 2_000),
             ],
             stripe: StripeConfig::default(),
+            mail: mail::Config::default(),
         }
     }
 }
@@ -367,7 +373,7 @@ impl Bound {
         sale_origin: String,
         mut ends: oneshot::Receiver<()>,
     ) {
-        let Self { listener, address: _, options } = self;
+        let Self { listener, address, options } = self;
         let (drain, draining) = watch::channel(false);
         let mut counted = Metrics::default();
         let (kinds, ids) = (reference::all_kinds(), reference::ids());
@@ -382,6 +388,7 @@ impl Bound {
                 registry: &registry,
                 messages: &messages,
                 sale_origin: &sale_origin,
+                address,
                 config: &options.config,
                 demo_stock: options.demo_stock,
                 protection: &protection,
@@ -498,6 +505,8 @@ struct Contexts<'a> {
     registry: &'a Arc<Registry>,
     messages: &'a watch::Receiver<Option<Arc<Running>>>,
     sale_origin: &'a str,
+    /// Of the listener.
+    address: SocketAddr,
     config: &'a Config,
     demo_stock: Option<u64>,
     protection: &'a Arc<Protection>,
@@ -509,9 +518,9 @@ impl Contexts<'_> {
         let dir = self.registry.dir().join("store");
         let clock: Arc<dyn Clock> = self.registry.clock();
         let is_demo = self.demo_stock.is_some();
-        let (databases, secret) = {
+        let (databases, secret, mail) = {
             let (dir, keys) = (dir.clone(), self.registry.dir().join("keys"));
-            let place = self.config.databases.clone();
+            let (place, mail) = (self.config.databases.clone(), self.config.mail.clone());
             let opened = tokio::task::spawn_blocking(move || {
                 let secret = web::secret::read_or_create_secret(&keys.join("sandbox.key"), || {
                     random_bytes::<32>().map(|bytes| bytes.to_vec())
@@ -520,12 +529,11 @@ impl Contexts<'_> {
                     Some(prefix) => Databases::on_server(&place.0, prefix),
                     None => Databases::open(&dir),
                 };
-                databases.map(|databases| (databases, secret))
+                let databases = databases?;
+                Ok::<_, NotOpen>((databases, secret, mail.open(&dir)?))
             });
             opened.await.map_err(io::Error::other)??
         };
-        let accounts = account::service::Service::open(databases.accounts, Arc::clone(&clock), self.sign());
-        let accounts = accounts.await?;
         let catalog = catalog::service::Service::open(databases.catalog, Arc::clone(&clock)).await?;
         payment::service::migrate(&databases.payments).await?;
         let sandbox = payment::sandbox::Sandbox::new(databases.payments.clone(), Arc::clone(&clock), &secret);
@@ -549,13 +557,22 @@ impl Contexts<'_> {
         let shards = order::store::Shards::open(databases.orders).await?;
         let orders = order::service::Service::new(order::service::Needs {
             shards,
-            clock,
+            clock: Arc::clone(&clock),
             catalog: Arc::clone(&catalog) as _,
             sales: Arc::new(sale::Holds::new(Arc::clone(self.registry) as _)),
             payments: Arc::clone(&payments) as _,
             stock: Arc::clone(&stock) as _,
             rules: self.config.rules(),
         });
+        let accounts = account::service::Service::open(account::service::Needs {
+            sql: databases.accounts,
+            clock,
+            sign: self.sign(),
+            mail,
+            shop: self.words(),
+            holds: vec![Arc::clone(&orders) as _],
+        });
+        let accounts = accounts.await?;
         if let Some(in_sale) = self.demo_stock {
             let filled = async {
                 demo::fill(&catalog).await?;
@@ -580,6 +597,7 @@ impl Contexts<'_> {
                 posts(ORDERS),
             ),
             webhooks,
+            accounts.start(),
         ];
         let parts = shop::parts::Parts(Arc::new(shop::parts::Shop {
             catalog: Arc::clone(&catalog) as _,
@@ -620,6 +638,17 @@ impl Contexts<'_> {
         let pages = shop.chain(sandbox).chain(media);
         let operations = pages.chain(products).chain(of_shoppers).chain(paid).chain(stocked);
         Ok(Store { operations: operations.collect(), loops })
+    }
+
+    /// What letters say of the shop. Their links lead to where it says that it is, or to its
+    /// listener: never to what a request says.
+    fn words(&self) -> account::service::ShopWords {
+        let Config { name, name_zh, public_url, .. } = self.config;
+        let origin = match &**public_url {
+            "" => format!("http://{}", self.address),
+            url => url.trim_end_matches('/').to_owned(),
+        };
+        account::service::ShopWords { name: [name.clone(), name_zh.clone()], origin }
     }
 
     fn sign(&self) -> account::service::SignForSale {

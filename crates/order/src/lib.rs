@@ -13,6 +13,7 @@
 //! | `names` | what a sale's items are called |
 //! | `winners` | holds that a sale has granted become orders |
 //! | [`return_rows`], `returned` | returns: their steps, and how they stand |
+//! | `erased` | what goes when a shopper's account is deleted |
 //! | `tasks` | what is to be done outside: ask the sale, refund, tell others |
 
 pub mod api;
@@ -20,6 +21,7 @@ mod cart_rows;
 mod carts;
 pub mod charges;
 pub mod core;
+mod erased;
 mod names;
 pub mod pages;
 pub mod return_rows;

@@ -11,7 +11,7 @@ use crate::{
 };
 use contracts::store::{
     Bucket, CameBack, Charges, OrderId, OrderLine, OrderState, OrderView, PaymentSeen, RequestReturn,
-    ReturnState, ReturnView, StockLine, Wish,
+    ReturnState, ReturnView, StockLine, Transition, Wish,
 };
 use engines::{
     params,
@@ -188,7 +188,10 @@ pub(crate) fn request(
 }
 
 fn bought<'a>(stored: &Stored, view: &'a OrderView) -> Bought<'a> {
-    let delivered = view.history.iter().rev().find(|step| step.to == OrderState::Delivered);
+    // A step that leaves it delivered is of another kind.
+    let is_delivery =
+        |step: &&Transition| step.to == OrderState::Delivered && step.from != Some(OrderState::Delivered);
+    let delivered = view.history.iter().rev().find(is_delivery);
     // What went back elsewhere is not in what the payment's provider has given back.
     let by_provider = |of: &&ReturnView| {
         let is_by_payment = of.history.last().is_some_and(|step| step.actor == BY_PAYMENT);

@@ -23,7 +23,12 @@ const AHEAD: DurationMs = DurationMs(3_600_000);
 /// When the stock is asked for a new order's units, if that did not happen at once.
 const RESERVE_AGAIN_AFTER: DurationMs = DurationMs(3_000);
 
-const MIGRATIONS: &[Migration] = &[ORDERS, CARTS, returned::RETURNS];
+const MIGRATIONS: &[Migration] = &[ORDERS, CARTS, returned::RETURNS, ERASED];
+
+const ERASED: Migration = Migration {
+    name: "whose shoppers are erased",
+    statements: &["ALTER TABLE orders ADD COLUMN erased_at BIGINT"],
+};
 
 const CARTS: Migration = Migration {
     name: "carts, what orders cost beside their lines, where they go, and their units",
@@ -181,7 +186,7 @@ fn document<T: serde::de::DeserializeOwned>(row: &Row<'_>, column: usize) -> Res
     row.maybe_text(column)?.map(read).transpose()
 }
 
-fn written<T: serde::Serialize>(document: &T) -> Result<String, SqlError> {
+pub(crate) fn written<T: serde::Serialize>(document: &T) -> Result<String, SqlError> {
     serde_json::to_string(document).map_err(|error| SqlError::Defect(format!("a document: {error}")))
 }
 
@@ -468,7 +473,7 @@ pub(crate) fn view(tx: &mut Tx<'_>, stored: Stored) -> Result<OrderView, SqlErro
 }
 
 /// Writes a step into the history, under the version that the order has after it.
-fn note_step(tx: &mut Tx<'_>, stored: &Stored, step: &Transition) -> Result<(), SqlError> {
+pub(crate) fn note_step(tx: &mut Tx<'_>, stored: &Stored, step: &Transition) -> Result<(), SqlError> {
     tx.execute(
         "INSERT INTO order_history (order_id, number, at, from_state, to_state, actor, reason) \
          VALUES (?, ?, ?, ?, ?, ?, ?)",

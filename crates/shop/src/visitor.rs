@@ -5,7 +5,7 @@ use axum::{
     extract::{FromRef, FromRequestParts},
     response::{IntoResponse, Redirect, Response},
 };
-use contracts::store::{AccountId, CartOwner, GuestCart, SignedIn};
+use contracts::store::{AccountId, CartOwner, GuestCart, Language, SignedIn};
 use http::{HeaderMap, HeaderValue, header, request};
 use std::sync::Arc;
 use subtle::ConstantTimeEq;
@@ -123,8 +123,19 @@ fn append(response: &mut Response, cookie: String) {
     response.headers_mut().append(header::SET_COOKIE, value);
 }
 
-/// Where a visitor logs in who wants to see `path`.
+/// In which language letters to a visitor of a page are.
+pub(crate) fn language(lang: Lang) -> Language {
+    match lang {
+        Lang::En => Language::En,
+        Lang::Zh => Language::Zh,
+    }
+}
+
+/// Where a visitor logs in who wants to see `path`. None comes back to a page of logging in, whose
+/// path may have a secret.
 pub(crate) fn log_in_path(path: &str) -> String {
+    let path =
+        if path.starts_with("/account/") && !path.starts_with("/account/settings") { "/" } else { path };
     let next: String = form_urlencoded::byte_serialize(path.as_bytes()).collect();
     format!("/account/log-in?next={next}")
 }

@@ -66,10 +66,10 @@ struct Crowd {
 impl Crowd {
     fn start(server: &Server, passes: Vec<String>, seed: u64) -> Self {
         let (ledger, over) = (Arc::<Ledger>::default(), Arc::<AtomicBool>::default());
-        let places = server.places;
+        let places = server.places.clone();
         let numbers = Arc::new(AtomicU64::new(0));
         let spawn = |seed: u64, work: Work| {
-            let (ledger, over) = (Arc::clone(&ledger), Arc::clone(&over));
+            let (ledger, over, places) = (Arc::clone(&ledger), Arc::clone(&over), places.clone());
             thread::spawn(move || {
                 let mut shopper = Shopper::new(places, &ledger, &over, seed);
                 while work(&mut shopper).is_ok() && !over.load(SeqCst) {}
@@ -166,7 +166,9 @@ fn run_in(
     if !audit.as_array().is_some_and(|of| !of.is_empty() && of.iter().all(|sale| sale["proven"] == true)) {
         return Err(Failure(format!("the sale's audit: {audit}")));
     }
-    let is_little = seen.orders.get("allocated").is_none_or(|count| *count < minutes * 10);
+    let is_little = seen.orders.get("allocated").is_none_or(|count| *count < minutes * 10)
+        || seen.of_winners_paid < minutes
+        || kills < minutes * 5;
     match (found.is_empty(), is_little) {
         (true, false) => Ok(()),
         (true, true) => Err(Failure(format!("too little happened, which proves nothing: {seen:?}"))),
@@ -197,6 +199,7 @@ fn table(kills: u64, ledger: &Ledger, seen: &Seen) -> String {
         ("payments that shoppers were told they had made", count(&ledger.paid)),
         ("payments in the books", seen.payments),
         ("orders that were paid more than once, and once kept", seen.twice_paid),
+        ("orders of winners that were paid", seen.of_winners_paid),
         ("orders that were given up", ledger.given_up.load(SeqCst)),
     ];
     let rows = rows.iter().map(|(what, count)| format!("{count:>8}  {what}\n"));

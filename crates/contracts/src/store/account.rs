@@ -1,8 +1,9 @@
 //! Accounts: who a shopper is. The account's id is the shopper of the sale too, so one log-in
 //! serves both.
 
-use super::{AccountId, Address, Asked};
+use super::{AccountId, Address, Asked, OrderId};
 use std::fmt;
+use units::TimeMs;
 
 /// Addresses of one account; a further one takes the place of the one that was used least lately.
 pub const ADDRESSES_MAX: usize = 10;
@@ -26,18 +27,106 @@ pub struct Credentials {
     pub network: u64,
 }
 
-// Neither is ever written into a log by mistake.
-impl fmt::Debug for NewAccount {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("NewAccount").finish_non_exhaustive()
+/// In which language the shop writes to a shopper: that of the page with which it was asked to.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Language {
+    En,
+    Zh,
+}
+
+impl Language {
+    /// Its name in databases, and in links.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::En => "en",
+            Self::Zh => "zh",
+        }
+    }
+
+    pub fn from_name(name: &str) -> Option<Self> {
+        [Self::En, Self::Zh].into_iter().find(|language| language.as_str() == name)
     }
 }
 
-impl fmt::Debug for Credentials {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Credentials").finish_non_exhaustive()
-    }
+/// A shopper has forgotten the password.
+#[derive(Clone, PartialEq, Eq)]
+pub struct AskReset {
+    /// As it was typed.
+    pub email: String,
+    /// Stands for the network that the request comes from, for limits.
+    pub network: u64,
+    pub language: Language,
 }
+
+/// A new password, with the secret of a link that was mailed.
+#[derive(Clone, PartialEq, Eq)]
+pub struct ResetPassword {
+    pub link: String,
+    pub password: String,
+    pub language: Language,
+}
+
+/// The shopper of a session says the password once more, for what a borrowed browser may not do.
+#[derive(Clone, PartialEq, Eq)]
+pub struct OwnPassword {
+    pub account: AccountId,
+    /// The secret of the session.
+    pub session: String,
+    pub password: String,
+    /// Stands for the network that the request comes from, for limits.
+    pub network: u64,
+    pub language: Language,
+}
+
+/// A session, as its shopper sees it in a list.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct SessionView {
+    pub began_at: TimeMs,
+    pub ends_at: TimeMs,
+    /// The one that asks.
+    pub is_this: bool,
+}
+
+/// What keeps an account from being deleted.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum InTheWay {
+    /// This order waits for its payment, its delivery, or for money to go back.
+    Order(OrderId),
+    /// Units of this order are to come back.
+    Return(OrderId),
+}
+
+/// What became of an account that was to be deleted.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Deleted {
+    /// It is gone. What other contexts have of it is erased in a moment.
+    Yes,
+    WrongPassword,
+    Not(InTheWay),
+}
+
+/// The port of a context that has something of its own about shoppers.
+pub trait HoldsPersonalData: Send + Sync {
+    /// What keeps the account from being deleted, if anything does.
+    fn in_the_way(&self, shopper: AccountId) -> Asked<'_, Option<InTheWay>>;
+
+    /// Erases who the shopper is, from all that is over. `true` once nothing is left; otherwise it
+    /// is to be asked again. Asking again is safe.
+    fn erase(&self, shopper: AccountId) -> Asked<'_, bool>;
+}
+
+// None is ever written into a log by mistake.
+macro_rules! without_fields {
+    ($($name:ident)*) => {$(
+        impl fmt::Debug for $name {
+            fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.debug_struct(stringify!($name)).finish_non_exhaustive()
+            }
+        }
+    )*};
+}
+
+without_fields! { NewAccount Credentials AskReset ResetPassword OwnPassword }
 
 /// A session.
 #[derive(Clone, PartialEq, Eq)]
@@ -64,6 +153,7 @@ pub struct Profile {
     pub account: AccountId,
     pub email: String,
     pub name: String,
+    pub created_at: TimeMs,
 }
 
 /// The port of the context `account`.
@@ -81,6 +171,39 @@ pub trait Accounts: Send + Sync {
 
     /// The session with this secret, if it is good.
     fn session(&self, session: String) -> Asked<'_, Option<SignedIn>>;
+
+    /// Writes a letter with a link that sets a new password, if the address has an account. What it
+    /// answers, and how long that takes, does not depend on whether there is one.
+    /// [`Invalid`](super::StoreError::Invalid) for what is no address,
+    /// [`TooMany`](super::StoreError::TooMany) after many letters were asked for.
+    fn ask_reset(&self, ask: AskReset) -> Asked<'_, ()>;
+
+    /// Whether the link still sets a password. Asking does not use it up.
+    fn reset_link_is_good(&self, link: String) -> Asked<'_, bool>;
+
+    /// Sets the password, uses up all links and ends all sessions of the account, and writes a
+    /// letter about it. `false` if the link is not good (any more);
+    /// [`Invalid`](super::StoreError::Invalid) if the password is none.
+    fn reset_password(&self, reset: ResetPassword) -> Asked<'_, bool>;
+
+    /// The same for a shopper who knows the old one, whose session goes on. `false` if that is
+    /// not it.
+    fn change_password(&self, own: OwnPassword, new: String) -> Asked<'_, bool>;
+
+    /// Changes what the shop calls the shopper. [`Invalid`](super::StoreError::Invalid) names the
+    /// field that is wrong.
+    fn rename(&self, account: AccountId, name: String) -> Asked<'_, ()>;
+
+    /// Of one account, the one that began last first. `session` is the one that asks.
+    fn sessions(&self, account: AccountId, session: String) -> Asked<'_, Vec<SessionView>>;
+
+    /// Ends all sessions of the account but the one that asks, and uses up links that set a
+    /// password. `false` if the password is not the account's.
+    fn log_out_elsewhere(&self, own: OwnPassword) -> Asked<'_, bool>;
+
+    /// Deletes the account, ends its sessions and lets its address go, unless something is
+    /// [`InTheWay`]. A letter says that it is done.
+    fn delete(&self, own: OwnPassword) -> Asked<'_, Deleted>;
 
     /// The account's own view.
     fn profile(&self, account: AccountId) -> Asked<'_, Option<Profile>>;

@@ -15,7 +15,10 @@ mod payment;
 mod returns;
 mod stock;
 
-pub use account::{ADDRESSES_MAX, Accounts, Credentials, NewAccount, Profile, SignedIn};
+pub use account::{
+    ADDRESSES_MAX, Accounts, AskReset, Credentials, Deleted, HoldsPersonalData, InTheWay, Language,
+    NewAccount, OwnPassword, Profile, ResetPassword, SessionView, SignedIn,
+};
 pub use address::Address;
 pub use cart::{
     CART_LINES_MAX, CartLine, CartOwner, CartView, Carts, CheckOut, GuestCart, LINE_QUANTITY_MAX, LineState,

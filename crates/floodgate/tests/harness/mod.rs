@@ -4,6 +4,7 @@
 
 pub mod challenge;
 pub mod http;
+pub mod mailpit;
 #[path = "../../../engines/tests/engines/mariadb/server.rs"]
 pub mod mariadb;
 #[path = "../../../engines/tests/engines/nats/server.rs"]

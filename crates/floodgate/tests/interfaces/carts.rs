@@ -10,13 +10,13 @@ use serde_json::{Value, json};
 /// A product of the demo that is in no sale.
 const SKU: &str = "MARSH-KEYBOARD";
 
-struct Operator<'a> {
-    server: &'a Server,
-    key: String,
+pub(crate) struct Operator<'a> {
+    pub(crate) server: &'a Server,
+    pub(crate) key: String,
 }
 
 impl<'a> Operator<'a> {
-    fn new(server: &'a Server) -> Self {
+    pub(crate) fn new(server: &'a Server) -> Self {
         Self { server, key: server.new_key("op", "operator") }
     }
 
@@ -25,14 +25,14 @@ impl<'a> Operator<'a> {
     }
 
     #[track_caller]
-    fn get(&self, path: &str) -> Value {
+    pub(crate) fn get(&self, path: &str) -> Value {
         let reply = self.server.client.admin("GET", &self.url(path), &self.key, "");
         assert_eq!(reply.status, 200, "{path}: {reply:?}");
         reply.json()
     }
 
     #[track_caller]
-    fn post(&self, path: &str, body: &Value) -> Value {
+    pub(crate) fn post(&self, path: &str, body: &Value) -> Value {
         let reply = self.server.client.admin("POST", &self.url(path), &self.key, &body.to_string());
         assert_eq!(reply.status, 200, "{path}: {reply:?}");
         reply.json()
@@ -44,7 +44,7 @@ impl<'a> Operator<'a> {
         self.try_figures().expect("the stock answers")
     }
 
-    fn try_figures(&self) -> Option<[u64; 3]> {
+    pub(crate) fn try_figures(&self) -> Option<[u64; 3]> {
         let url = self.url(&format!("/stock/{SKU}"));
         let reply = self.server.client.try_send(
             "GET",
@@ -58,7 +58,7 @@ impl<'a> Operator<'a> {
 
     /// Waits until an order is in this state.
     #[track_caller]
-    fn wait_for(&self, order: &str, state: &str) -> Value {
+    pub(crate) fn wait_for(&self, order: &str, state: &str) -> Value {
         poll(&format!("the order is {state}"), || {
             let found = self.get(order);
             (found["state"] == state).then_some(found)
@@ -67,7 +67,7 @@ impl<'a> Operator<'a> {
 }
 
 /// Fills in the checkout's form as the page has it.
-pub(super) fn check_out(shopper: &Shopper<'_>) -> crate::harness::http::Reply {
+pub(crate) fn check_out(shopper: &Shopper<'_>) -> crate::harness::http::Reply {
     let page = shopper.get("/cart/check-out").body;
     let form = filled(&page);
     let form: Vec<(&str, &str)> = form.iter().map(|(name, value)| (&**name, &**value)).collect();
@@ -84,7 +84,7 @@ fn filled(page: &str) -> Vec<(String, String)> {
 
 /// Registers with what the stranger has in the cart.
 #[track_caller]
-pub(super) fn register(mut stranger: Shopper<'_>) -> Shopper<'_> {
+pub(crate) fn register(mut stranger: Shopper<'_>) -> Shopper<'_> {
     let form = [
         ("name", "Ann"),
         ("email", "ann@example.com"),
@@ -98,7 +98,7 @@ pub(super) fn register(mut stranger: Shopper<'_>) -> Shopper<'_> {
 }
 
 #[track_caller]
-pub(super) fn add<'a>(shopper: &mut Shopper<'a>, quantity: &str) {
+pub(crate) fn add<'a>(shopper: &mut Shopper<'a>, quantity: &str) {
     let page = shopper.get("/p/marsh-keyboard").body;
     let form = [("form", form_token(&page)), ("sku", SKU), ("quantity", quantity)];
     let reply = shopper.post("/cart", &form);

@@ -55,7 +55,7 @@ impl<'a> Shopper<'a> {
 
     /// A new account.
     #[track_caller]
-    fn new(server: &'a Server, name: &str) -> Self {
+    pub(crate) fn new(server: &'a Server, name: &str) -> Self {
         let mut shopper = Self::stranger(server);
         let email = format!("{}@example.com", name.to_lowercase());
         let form = [("name", name), ("email", &*email), ("password", "correct horse"), ("next", "/orders")];

@@ -23,6 +23,8 @@ use std::sync::{
     atomic::{AtomicBool, AtomicU64, Ordering::Relaxed},
 };
 
+mod erased;
+
 const NOW: u64 = 1_795_521_600_000;
 
 /// A catalogue of one price for all, and a stock that counts.

@@ -34,47 +34,67 @@ type Form = PlainForm<FORM_BYTES_MAX>;
 #[derive(Debug, Deserialize)]
 pub(super) struct Asked {
     next: Option<String>,
+    done: Option<String>,
 }
 
 /// `GET /account/log-in`.
 pub(super) async fn show_log_in(
     State(shop): State<Arc<Shop>>,
-    Query(Asked { next }): Query<Asked>,
+    Query(Asked { next, done }): Query<Asked>,
     visitor: Visitor,
 ) -> Result<Response, Problem> {
     let next = own_path(next.as_deref().unwrap_or_default()).to_owned();
-    log_in_page(&shop, &visitor, &next, "", None).await
+    let news = match done.as_deref() {
+        Some("reset") => News::PasswordIsSet,
+        Some("deleted") => News::AccountIsDeleted,
+        _ => News::None,
+    };
+    log_in_page(&shop, &visitor, (&next, ""), news).await
+}
+
+/// What the log-in page says above its form.
+enum News<'a> {
+    None,
+    Refused(&'a str),
+    PasswordIsSet,
+    AccountIsDeleted,
 }
 
 async fn log_in_page(
     shop: &Shop,
     visitor: &Visitor,
-    next: &str,
-    email: &str,
-    error: Option<&str>,
+    (next, email): (&str, &str),
+    news: News<'_>,
 ) -> Result<Response, Problem> {
     let (lang, title) = (visitor.lang, visitor.lang.say("Log in", "登录"));
     let query: String = form_urlencoded::byte_serialize(next.as_bytes()).collect();
     let body = html! {
         div class="narrow" {
             h1 { (title) }
-            @if let Some(why) = error { (notice(Mood::Bad, lang.say("That did not work", "登录失败"), &html! { p { (why) } })) }
+            @match news {
+                News::None => {},
+                News::Refused(why) => (notice(Mood::Bad, lang.say("That did not work", "登录失败"), &html! { p { (why) } })),
+                News::PasswordIsSet => (notice(Mood::Good, lang.say("Your new password is set", "新密码已设置"), &html! {
+                    p { (lang.say("Log in with it.", "请使用新密码登录。")) }
+                })),
+                News::AccountIsDeleted => (notice(Mood::Good, lang.say("Your account is deleted", "账户已注销"), &html! {
+                    p { (lang.say("What we knew of you is erased within moments.", "您的个人信息将很快被清除。")) }
+                })),
+            }
             form class="card" method="post" action="/account/log-in" {
                 input type="hidden" name="next" value=(next);
                 (email_field(lang, "username", email, None))
-                (field(&Field {
-                    name: "password", label: lang.say("Password", "密码"), kind: "password", value: "",
-                    autocomplete: "current-password", hint: "", error: None, is_optional: false,
-                }))
+                (password_field("password", lang.say("Password", "密码"), None))
                 button class="wide" type="submit" { (title) }
             }
+            p { a href="/account/forgot" { (lang.say("Forgot your password?", "忘记密码？")) } }
             p { (lang.say("New here?", "还没有账户？")) " " a href={ "/account/register?next=" (query) } { (lang.say("Make an account", "注册")) } }
         }
     };
     page(shop, visitor, title, &body).await
 }
 
-fn email_field(lang: Lang, autocomplete: &str, value: &str, error: Option<&str>) -> Markup {
+pub(super) fn email_field(lang: Lang, autocomplete: &str, value: &str, error: Option<&str>) -> Markup {
     field(&Field {
         name: "email",
         label: lang.say("Email", "邮箱"),
@@ -82,6 +102,34 @@ fn email_field(lang: Lang, autocomplete: &str, value: &str, error: Option<&str>)
         value,
         autocomplete,
         hint: "",
+        error,
+        is_optional: false,
+    })
+}
+
+/// For a password that there is.
+pub(super) fn password_field(name: &str, label: &str, error: Option<&str>) -> Markup {
+    field(&Field {
+        name,
+        label,
+        kind: "password",
+        value: "",
+        autocomplete: "current-password",
+        hint: "",
+        error,
+        is_optional: false,
+    })
+}
+
+/// For a password that is to be.
+pub(super) fn new_password_field(lang: Lang, name: &str, label: &str, error: Option<&str>) -> Markup {
+    field(&Field {
+        name,
+        label,
+        kind: "password",
+        value: "",
+        autocomplete: "new-password",
+        hint: lang.say("At least 10 characters. A few words are fine.", "至少 10 个字符。"),
         error,
         is_optional: false,
     })
@@ -114,26 +162,35 @@ pub(super) async fn log_in(
                 "邮箱或密码不正确，请检查后重试。",
             );
             refused(
-                log_in_page(&shop, &visitor, next, email, Some(why)).await?,
+                log_in_page(&shop, &visitor, (next, email), News::Refused(why)).await?,
                 StatusCode::UNPROCESSABLE_ENTITY,
             )
         }
         Err(StoreError::TooMany { wait_seconds }) => {
-            let why = match lang {
-                Lang::En => format!("There were many wrong passwords. Try again in {wait_seconds} seconds."),
-                Lang::Zh => format!("密码错误次数过多，请在 {wait_seconds} 秒后重试。"),
-            };
-            let shown = log_in_page(&shop, &visitor, next, email, Some(&why)).await?;
-            let mut response = refused(shown, StatusCode::TOO_MANY_REQUESTS)?;
-            response.headers_mut().insert(header::RETRY_AFTER, wait_seconds.into());
-            Ok(response)
+            let why = many_wrong_passwords(lang, wait_seconds);
+            let shown = log_in_page(&shop, &visitor, (next, email), News::Refused(&why)).await?;
+            too_many(shown, wait_seconds)
         }
         Err(error) => Err(of_store(error)),
     }
 }
 
+pub(super) fn many_wrong_passwords(lang: Lang, wait_seconds: u64) -> String {
+    match lang {
+        Lang::En => format!("There were many wrong passwords. Try again in {wait_seconds} seconds."),
+        Lang::Zh => format!("密码错误次数过多，请在 {wait_seconds} 秒后重试。"),
+    }
+}
+
+/// The page, as the answer to a form that may be sent again after so many seconds.
+pub(super) fn too_many(shown: Response, wait_seconds: u64) -> Result<Response, Problem> {
+    let mut response = refused(shown, StatusCode::TOO_MANY_REQUESTS)?;
+    response.headers_mut().insert(header::RETRY_AFTER, wait_seconds.into());
+    Ok(response)
+}
+
 #[expect(clippy::unnecessary_wraps, reason = "the handlers' type")]
-fn refused(mut response: Response, status: StatusCode) -> Result<Response, Problem> {
+pub(super) fn refused(mut response: Response, status: StatusCode) -> Result<Response, Problem> {
     *response.status_mut() = status;
     Ok(response)
 }
@@ -141,7 +198,7 @@ fn refused(mut response: Response, status: StatusCode) -> Result<Response, Probl
 /// `GET /account/register`.
 pub(super) async fn show_register(
     State(shop): State<Arc<Shop>>,
-    Query(Asked { next }): Query<Asked>,
+    Query(Asked { next, .. }): Query<Asked>,
     visitor: Visitor,
 ) -> Result<Response, Problem> {
     let next = own_path(next.as_deref().unwrap_or_default()).to_owned();
@@ -172,11 +229,8 @@ async fn register_page(
                     "This is no address, or it has an account already: log in instead.",
                     "邮箱格式不正确，或该邮箱已注册，请直接登录。",
                 ))))
-                (field(&Field {
-                    name: "password", label: lang.say("Password", "密码"), kind: "password", value: "", autocomplete: "new-password", is_optional: false,
-                    hint: lang.say("At least 10 characters. A few words are fine.", "至少 10 个字符。"),
-                    error: of("password", lang.say("Please choose one of 10 to 128 characters.", "密码长度应为 10 至 128 个字符。")),
-                }))
+                (new_password_field(lang, "password", lang.say("Password", "密码"),
+                    of("password", lang.say("Please choose one of 10 to 128 characters.", "密码长度应为 10 至 128 个字符。"))))
                 button class="wide" type="submit" { (title) }
             }
         }
@@ -246,6 +300,7 @@ pub(super) async fn show(State(shop): State<Arc<Shop>>, visitor: Visitor) -> Res
         }
         div class="actions" {
             a class="button" href="/orders" { (lang.say("Your orders", "我的订单")) }
+            a class="button quiet" href="/account/settings" { (lang.say("Name and password", "姓名与密码")) }
             form method="post" action="/account/log-out" {
                 input type="hidden" name=(TOKEN_FIELD) value=(csrf);
                 button class="quiet" type="submit" { (lang.say("Log out", "退出登录")) }
@@ -266,6 +321,14 @@ pub(super) async fn show(State(shop): State<Arc<Shop>>, visitor: Visitor) -> Res
                     }
                 }
             }
+        }
+        h2 { (lang.say("Your data", "您的数据")) }
+        div class="actions" {
+            form method="post" action="/account/data" {
+                input type="hidden" name=(TOKEN_FIELD) value=(csrf);
+                button class="quiet" type="submit" { (lang.say("Download my data", "下载我的数据")) }
+            }
+            a href="/account/delete" { (lang.say("Delete the account", "注销账户")) }
         }
     };
     page(&shop, &visitor, title, &body).await

@@ -5,7 +5,10 @@ mod addresses;
 mod browse;
 mod cart;
 mod orders;
+mod own_data;
+mod passwords;
 mod returns;
+mod settings;
 
 use crate::{
     design::{Frame, SCRIPT, STYLE, showcase},
@@ -37,6 +40,17 @@ pub fn operations() -> Vec<Operation<Parts>> {
         get("/account/register", "showRegister", OPEN, account::show_register),
         post("/account/register", "register", OPEN, account::register),
         post("/account/log-out", "logOut", OPEN, account::log_out),
+        get("/account/forgot", "showForgot", OPEN, passwords::show_forgot),
+        post("/account/forgot", "askReset", OPEN, passwords::ask),
+        get("/account/reset", "showReset", OPEN, passwords::show_reset),
+        post("/account/reset", "resetPassword", OPEN, passwords::reset),
+        get("/account/settings", "showSettings", OPEN, settings::show),
+        post("/account/name", "changeName", OPEN, settings::rename),
+        post("/account/password", "changePassword", OPEN, settings::change_password),
+        post("/account/log-out-elsewhere", "logOutElsewhere", OPEN, settings::log_out_elsewhere),
+        post("/account/data", "downloadOwnData", OPEN, own_data::download),
+        get("/account/delete", "showDeleteAccount", OPEN, own_data::show_delete),
+        post("/account/delete", "deleteAccount", OPEN, own_data::delete),
         get("/account/sale-token", "readSaleToken", OPEN, account::sale_token),
         post("/account/addresses/forget", "forgetAddress", OPEN, addresses::forget),
         get("/cart", "showCart", OPEN, cart::show),

@@ -15,11 +15,13 @@ use std::time::{Duration, Instant};
 pub(super) const PATIENCE: Duration = Duration::from_secs(120);
 
 /// Where the server's listeners are.
-#[derive(Debug, Clone, Copy)]
+#[derive(Debug, Clone)]
 pub(super) struct Places {
     pub(super) shop: SocketAddr,
     pub(super) gate: SocketAddr,
     admin: SocketAddr,
+    /// Where the gate takes attempts for the demo's sale.
+    pub(super) attempts: String,
 }
 
 pub(super) struct Server {
@@ -50,12 +52,16 @@ impl Server {
             data: scratch.join("data"),
             config,
             log: scratch.join("log"),
-            places: Places { shop, gate, admin },
+            places: Places { shop, gate, admin, attempts: String::new() },
             key: String::new(),
             child: None,
         };
         server.start()?;
         server.key = server.run(&["key", "new", "chaos", "--role", "owner"])?.trim().to_owned();
+        let sale = ask(gate, ("GET", "/api/v1/sales/demo"), &[], "")?;
+        let sale: Value = serde_json::from_str(&sale.body).unwrap_or_default();
+        let url = sale["attempts_url"].as_str();
+        server.places.attempts = url.ok_or_else(|| Failure(format!("no sale: {sale}")))?.to_owned();
         Ok(server)
     }
 

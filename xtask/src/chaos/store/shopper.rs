@@ -224,7 +224,7 @@ pub(super) fn attempt(shopper: &Shopper<'_>, pass: &str) -> Result<Option<String
     let body = r#"{"lines":[{"item":"phone","quantity":1}]}"#;
     loop {
         let answer =
-            shopper.insist(shopper.places.gate, ("POST", "/api/v1/sales/demo/attempts"), &fields, body)?;
+            shopper.insist(shopper.places.gate, ("POST", &shopper.places.attempts), &fields, body)?;
         if answer.status != 200 {
             shopper.pause()?;
             continue;

@@ -1,0 +1,116 @@
+//! Letters that wait to be sent, in a table: each is put there by the transaction that decided it,
+//! and says what is to be written to which address. The words, and a link's secret, are made when
+//! it is sent: no database has a secret that opens an account.
+
+use contracts::store::Language;
+use engines::{
+    params,
+    sql::{Row, SqlError, Tx, unexpected},
+};
+use units::{DurationMs, TimeMs};
+
+/// Letters that may wait. Those about something that has happened wait in any case.
+const WAIT_MAX: usize = 10_000;
+/// The first pause after a letter did not leave, and the longest one: each is twice the one before.
+const PAUSE_MIN: DurationMs = DurationMs(5_000);
+const PAUSE_MAX: DurationMs = DurationMs(3_600_000);
+/// How long a letter is tried.
+pub(crate) const TRIED_FOR: DurationMs = DurationMs(86_400_000);
+
+/// What a letter is about.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Kind {
+    /// A link that sets a new password, if the address has an account.
+    Reset,
+    PasswordChanged,
+    /// The account is deleted.
+    Deleted,
+}
+
+impl Kind {
+    const ALL: [Self; 3] = [Self::Reset, Self::PasswordChanged, Self::Deleted];
+
+    /// Its name in the database and in the log.
+    pub(crate) fn as_str(self) -> &'static str {
+        match self {
+            Self::Reset => "reset",
+            Self::PasswordChanged => "password_changed",
+            Self::Deleted => "deleted",
+        }
+    }
+}
+
+/// A letter that waits.
+#[derive(Clone, PartialEq, Eq)]
+pub(crate) struct Waiting {
+    pub(crate) number: u64,
+    pub(crate) id: [u8; 16],
+    pub(crate) kind: Kind,
+    pub(crate) email: String,
+    pub(crate) language: Language,
+    pub(crate) written_at: TimeMs,
+    /// How often it was tried.
+    pub(crate) tries: u64,
+}
+
+/// A letter that is decided.
+pub(crate) struct New<'a> {
+    pub(crate) id: [u8; 16],
+    pub(crate) kind: Kind,
+    pub(crate) email: &'a str,
+    pub(crate) language: Language,
+}
+
+pub(crate) fn put(tx: &mut Tx<'_>, now: TimeMs, new: &New<'_>) -> Result<(), SqlError> {
+    let text = "INSERT INTO letters (id, kind, email, language, written_at, due_at, tries) \
+                VALUES (?, ?, ?, ?, ?, ?, 0)";
+    let row = params![&new.id, new.kind.as_str(), new.email, new.language.as_str(), now.0, now.0];
+    tx.execute(text, row)?;
+    Ok(())
+}
+
+/// The same, unless very many wait. Returns whether it waits now.
+pub(crate) fn put_if_room(tx: &mut Tx<'_>, now: TimeMs, new: &New<'_>) -> Result<bool, SqlError> {
+    let text = "SELECT number FROM letters ORDER BY number LIMIT 1 OFFSET ?";
+    let is_full = tx.query_first(text, params![WAIT_MAX - 1], |row| row.count(0))?.is_some();
+    if !is_full {
+        put(tx, now, new)?;
+    }
+    Ok(!is_full)
+}
+
+/// Those that are due, the one that has waited longest first.
+pub(crate) fn due(tx: &mut Tx<'_>, now: TimeMs, at_most: usize) -> Result<Vec<Waiting>, SqlError> {
+    let text = "SELECT number, id, kind, email, language, written_at, tries FROM letters \
+                WHERE due_at <= ? ORDER BY due_at, number LIMIT ?";
+    tx.query(text, params![now.0, at_most], |row| {
+        Ok(Waiting {
+            number: row.count(0)?,
+            id: row.array(1)?,
+            kind: kind_of(row, 2)?,
+            email: row.text(3)?,
+            language: Language::from_name(&row.text(4)?).ok_or_else(|| unexpected(4, "a language"))?,
+            written_at: TimeMs(row.count(5)?),
+            tries: row.count(6)?,
+        })
+    })
+}
+
+fn kind_of(row: &Row<'_>, column: usize) -> Result<Kind, SqlError> {
+    let name = row.text(column)?;
+    let kind = Kind::ALL.into_iter().find(|kind| kind.as_str() == name);
+    kind.ok_or_else(|| unexpected(column, "a kind of letters"))
+}
+
+pub(crate) fn remove(tx: &mut Tx<'_>, number: u64) -> Result<(), SqlError> {
+    tx.execute("DELETE FROM letters WHERE number = ?", params![number])?;
+    Ok(())
+}
+
+/// It is tried again after a pause.
+pub(crate) fn postpone(tx: &mut Tx<'_>, now: TimeMs, letter: &Waiting) -> Result<(), SqlError> {
+    let pause = PAUSE_MIN.0.saturating_mul(1 << letter.tries.min(20)).min(PAUSE_MAX.0);
+    let text = "UPDATE letters SET due_at = ?, tries = ? WHERE number = ?";
+    tx.execute(text, params![now.plus(DurationMs(pause)).0, letter.tries + 1, letter.number])?;
+    Ok(())
+}

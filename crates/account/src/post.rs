@@ -1,0 +1,146 @@
+//! Sends the letters that wait, each at least once. One that does not leave is tried again, later
+//! and later, and does not stop those after it. No line of the log has an address or a link.
+
+use crate::{
+    letters::{self, Kind, Waiting},
+    links,
+    service::{Service, random},
+    store,
+};
+use data_encoding::BASE64URL_NOPAD;
+use engines::{
+    mail::{Letter, MailError},
+    sql::SqlError,
+};
+use std::{
+    sync::{Arc, PoisonError},
+    time::{Duration, SystemTime},
+};
+use tokio::task::JoinSet;
+use web::warning::Warning;
+
+/// Letters that are sent at once, and that are read at once.
+const AT_ONCE: usize = 4;
+const READ_MAX: usize = 40;
+/// How often it is looked for what is due, if nothing tells of something.
+const LOOK_EVERY: Duration = Duration::from_secs(1);
+
+/// Why a letter was not sent.
+enum NotSent {
+    Mail(MailError),
+    /// The database does not answer: nothing is known of the letter.
+    Sql(SqlError),
+}
+
+impl From<SqlError> for NotSent {
+    fn from(error: SqlError) -> Self {
+        Self::Sql(error)
+    }
+}
+
+impl Service {
+    /// Sends letters and finishes deletions for as long as the set is there.
+    pub fn start(self: &Arc<Self>) -> JoinSet<()> {
+        let mut loops = JoinSet::new();
+        loops.spawn(Arc::clone(self).send_letters());
+        loops.spawn(Arc::clone(self).finish_deletions());
+        loops
+    }
+
+    async fn send_letters(self: Arc<Self>) {
+        let mut warning = Warning::default();
+        loop {
+            let is_more = match Arc::clone(&self).send_due().await {
+                Ok(is_more) => is_more,
+                Err(error) => {
+                    if let Some(count) = warning.due() {
+                        tracing::warn!(%error, count, "letters that wait cannot be read or settled now");
+                    }
+                    false
+                }
+            };
+            if !is_more {
+                let _ = tokio::time::timeout(LOOK_EVERY, self.written.notified()).await;
+            }
+        }
+    }
+
+    /// Returns whether more may be due at once.
+    pub(crate) async fn send_due(self: Arc<Self>) -> Result<bool, SqlError> {
+        let now = self.clock.now();
+        let due = self.sql.read(move |tx| letters::due(tx, now, READ_MAX)).await?;
+        let is_more = due.len() == READ_MAX;
+        let (mut under_way, mut settled) = (JoinSet::new(), Ok(()));
+        for letter in due {
+            if under_way.len() == AT_ONCE
+                && let Some(Ok(one)) = under_way.join_next().await
+            {
+                settled = settled.and(one);
+            }
+            under_way.spawn(Arc::clone(&self).send(letter));
+        }
+        while let Some(one) = under_way.join_next().await {
+            settled = settled.and(one.unwrap_or(Ok(())));
+        }
+        settled.map(|()| is_more)
+    }
+
+    async fn send(self: Arc<Self>, letter: Waiting) -> Result<(), SqlError> {
+        let sent = self.write_and_send(&letter).await;
+        let Waiting { number, kind, written_at, .. } = letter;
+        let (now, kind) = (self.clock.now(), kind.as_str());
+        match sent {
+            Ok(()) => {}
+            Err(NotSent::Sql(error)) => return Err(error),
+            Err(NotSent::Mail(MailError::Later(_))) if now.since(written_at) < letters::TRIED_FOR => {
+                return self.sql.write(move |tx| letters::postpone(tx, now, &letter)).await;
+            }
+            Err(NotSent::Mail(error)) => {
+                tracing::warn!(number, kind, %error, "a letter is given up");
+            }
+        }
+        self.sql.write(move |tx| letters::remove(tx, number)).await
+    }
+
+    async fn write_and_send(&self, letter: &Waiting) -> Result<(), NotSent> {
+        let (shop, language) = (&self.shop, letter.language);
+        let words = match letter.kind {
+            Kind::Deleted => shop.deleted(language),
+            Kind::PasswordChanged => shop.password_changed(language),
+            Kind::Reset => match self.new_link(&letter.email).await? {
+                Some(secret) => shop.reset(language, &secret),
+                // The address has no account.
+                None => return Ok(()),
+            },
+        };
+        let of_mail = self.mail.send(Letter {
+            id: letter.id,
+            at: SystemTime::UNIX_EPOCH + Duration::from_millis(letter.written_at.0),
+            to: letter.email.clone(),
+            subject: words.subject,
+            text: words.text,
+            html: words.html,
+        });
+        of_mail.await.map_err(|error| {
+            if let MailError::Later(why) = &error
+                && let Some(count) = self.not_sent.lock().unwrap_or_else(PoisonError::into_inner).due()
+            {
+                tracing::warn!(why, count, "a letter waits, and is tried again for a day");
+            }
+            NotSent::Mail(error)
+        })
+    }
+
+    /// The secret of a new link for the account of an address.
+    async fn new_link(&self, email: &str) -> Result<Option<String>, SqlError> {
+        let shortage = |_| SqlError::Shortage("random bytes".into());
+        let secret = random::<32>().map_err(shortage)?;
+        let (now, hash, email) = (self.clock.now(), *blake3::hash(&secret).as_bytes(), email.to_owned());
+        let made = self.sql.write(move |tx| {
+            let Some((account, ..)) = store::by_email(tx, &email)? else { return Ok(false) };
+            links::put(tx, now, account, &hash).map(|()| true)
+        });
+        let made: Result<bool, SqlError> = made.await;
+        Ok(made?.then(|| BASE64URL_NOPAD.encode(&secret)))
+    }
+}
