@@ -117,7 +117,8 @@ fn words_that_no_shopper_means_get_a_page() {
     // Bytes that are no text, and too many of them.
     for (query, status) in [
         ("q=%ff%fe".to_owned(), 200),
-        (format!("q={}", "x".repeat(10_000)), 422),
+        (format!("q={}", "x".repeat(10_000)), 431),
+        (format!("q={}", "x".repeat(1_000)), 422),
         (format!("q={}", "%E6%89%8B".repeat(80)), 200),
         ("q=phone&after=-1".into(), 422),
         ("q=phone&after=99999999999999999999999".into(), 422),
