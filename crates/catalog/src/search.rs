@@ -100,25 +100,36 @@ fn understand(view: &View, asked: &Asked) -> Result<(Vec<Wanted>, Vec<Understood
         if near.is_empty() && written.chars().count() >= TWO_CHANGES_FROM {
             near = view.near(written, 2, TRIED_MAX)?;
         }
-        let mut best: Option<(usize, String)> = None;
-        for taken_as in near {
-            all.push(Wanted { tokens: vec![tokens::token_of(&taken_as)], beginning: None });
-            let count = view.count(&all)?;
-            all.pop();
-            // They come the most frequent first, which stays in front of its equals.
-            if best.as_ref().is_none_or(|(most, _)| count > *most) {
-                best = Some((count, taken_as));
-            }
-        }
-        match best {
-            Some((_, taken_as)) => {
-                all.push(Wanted { tokens: vec![tokens::token_of(&taken_as)], beginning: None });
-                understood.push(Understood { written: written.to_owned(), taken_as });
-            }
-            None => all.push(wanted(word)),
-        }
+        let Some(taken_as) = goes_best_with(view, &mut all, near)? else {
+            all.push(wanted(word));
+            continue;
+        };
+        all.push(Wanted { tokens: vec![tokens::token_of(&taken_as)], beginning: None });
+        understood.push(Understood { written: written.to_owned(), taken_as });
     }
     Ok((all, understood))
+}
+
+/// Of these words, of which the most frequent is first, the one that most products have that have
+/// all others too.
+fn goes_best_with(
+    view: &View,
+    others: &mut Vec<Wanted>,
+    words: Vec<String>,
+) -> Result<Option<String>, SearchError> {
+    if others.is_empty() || words.len() < 2 {
+        return Ok(words.into_iter().next());
+    }
+    let mut best: Option<(usize, String)> = None;
+    for word in words {
+        others.push(Wanted { tokens: vec![tokens::token_of(&word)], beginning: None });
+        let count = view.count(others)?;
+        others.pop();
+        if best.as_ref().is_none_or(|(most, _)| count > *most) {
+            best = Some((count, word));
+        }
+    }
+    Ok(best.map(|(_, word)| word))
 }
 
 /// What is searched for.

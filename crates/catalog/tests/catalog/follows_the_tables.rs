@@ -5,6 +5,14 @@
 use crate::harness::{Shop, caught_up, on_mariadb, on_sqlite, product, said, search, slugs};
 use catalog::sheet::SheetProduct;
 use contracts::store::{Catalog as _, Category, Localized, ProductQuery};
+use engines::sql::SqlError;
+use std::{
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering::SeqCst},
+    },
+    time::Duration,
+};
 use tokio::task::JoinSet;
 
 #[test]
@@ -74,6 +82,22 @@ fn what_was_just_unpublished_or_deleted_is_not_shown() {
 }
 
 #[test]
+fn more_changes_than_one_step_reads_are_followed() {
+    on_sqlite(async |shop: &Shop| {
+        let [service] = &shop.services[..] else { panic!("one service") };
+        shop.caught_up().await;
+        shop.stop_following().await;
+        for number in 0..250 {
+            let slug = format!("p{number:03}");
+            service.put(product(&slug, "phones", said("Phone", "手机"), Localized::default())).await.unwrap();
+        }
+        shop.follow();
+        shop.caught_up().await;
+        assert_eq!(service.search_figures().await.unwrap().documents, 250);
+    });
+}
+
+#[test]
 fn a_start_builds_the_index_and_searches_compare_texts_until_then() {
     on_sqlite(async |shop: &Shop| {
         let [service] = &shop.services[..] else { panic!("one service") };
@@ -138,6 +162,36 @@ fn a_process_that_has_missed_what_was_forgotten_builds_its_index_anew() {
             // All are in the category of phones.
             assert_eq!(found, want, "{words}");
         }
+    });
+}
+
+/// Numbers are given in the order of commits: otherwise a process that has seen the second of two
+/// changes would never look for the first.
+#[test]
+fn a_change_waits_until_the_one_before_it_is_committed() {
+    on_mariadb(async |shop: &Shop| {
+        let (begun, is_over) = (Arc::new(AtomicBool::new(false)), Arc::new(AtomicBool::new(false)));
+        let (began, ends) = (Arc::clone(&begun), Arc::clone(&is_over));
+        let first = shop.sql[1].clone();
+        let first = tokio::spawn(async move {
+            let slow = first.write(move |tx| {
+                let number = "UPDATE catalog_state SET number = number + 1 WHERE id = 1";
+                tx.execute(number, &[])?;
+                began.store(true, SeqCst);
+                std::thread::sleep(Duration::from_millis(700));
+                ends.store(true, SeqCst);
+                Ok::<_, SqlError>(())
+            });
+            slow.await.unwrap();
+        });
+        while !begun.load(SeqCst) {
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
+        let phone = product("phone", "phones", said("Phone", "手机"), Localized::default());
+        shop.services[0].put(phone).await.unwrap();
+        assert!(is_over.load(SeqCst), "the second change was stored while the first was not");
+        first.await.unwrap();
+        shop.caught_up().await;
     });
 }
 

@@ -43,7 +43,7 @@ impl TestClock {
 pub struct Shop {
     pub services: Vec<Arc<Service>>,
     pub clock: Arc<TestClock>,
-    sql: Vec<Sql>,
+    pub sql: Vec<Sql>,
     following: Mutex<Vec<JoinSet<()>>>,
 }
 
