@@ -96,9 +96,9 @@ fn understand(view: &View, asked: &Asked) -> Result<(Vec<Wanted>, Vec<Understood
     let mut understood = Vec::new();
     for word in unknown {
         let written = word.written.as_str();
-        let mut near = view.near(written, 1, TRIED_MAX)?;
+        let mut near = view.near(written, 1, tokens::LETTERS, TRIED_MAX)?;
         if near.is_empty() && written.chars().count() >= TWO_CHANGES_FROM {
-            near = view.near(written, 2, TRIED_MAX)?;
+            near = view.near(written, 2, tokens::LETTERS, TRIED_MAX)?;
         }
         let Some(taken_as) = goes_best_with(view, &mut all, near)? else {
             all.push(wanted(word));
@@ -407,7 +407,7 @@ impl Search {
         let written = spawn_blocking(move || {
             let put = products.iter().map(|product| Change::Put(document(product, &categories)));
             index.change(put.collect())?;
-            if is_end { index.commit() } else { Ok(()) }
+            if is_end { index.complete() } else { Ok(()) }
         });
         written.await.map_err(panicked)??;
         Ok(is_end)

@@ -5,6 +5,7 @@
 //! singular beside it. Chinese, Japanese and Korean have no spaces between words: each character is
 //! a token, and so are each two that stand side by side.
 
+use std::ops::Range;
 use unicode_normalization::UnicodeNormalization;
 
 /// Words of one search; more are left out.
@@ -15,6 +16,10 @@ pub(crate) const QUERY_BYTES_MAX: usize = 400;
 const WORD_MAX: usize = 40;
 /// Characters of a beginning by which words are found.
 const BEGINNING_MIN: usize = 2;
+
+/// Where words of letters stand among all tokens: after numbers, and before the scripts without
+/// spaces, whose pairs are most of a vocabulary.
+pub(crate) const LETTERS: Range<&str> = "a".."\u{2e80}";
 
 /// A run of characters of one kind.
 #[derive(Debug, Clone, PartialEq, Eq)]

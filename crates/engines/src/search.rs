@@ -7,12 +7,12 @@
 mod collect;
 
 use collect::Best;
-use std::{collections::BTreeMap, fmt, sync::Mutex};
+use std::{collections::BTreeMap, fmt, ops::Range, sync::Mutex};
 use tantivy::{
     DocSet, Index as Tantivy, IndexReader, IndexSettings, IndexWriter, ReloadPolicy, Searcher, TERMINATED,
     TantivyDocument, TantivyError, Term,
     collector::Count,
-    indexer::{IndexWriterOptions, LogMergePolicy},
+    indexer::{IndexWriterOptions, LogMergePolicy, NoMergePolicy},
     query::{BooleanQuery, BoostQuery, FuzzyTermQuery, Occur, Query as Matching, TermQuery},
     schema::{FAST, Field, IndexRecordOption, STRING, Schema, TextFieldIndexing, TextOptions},
     store::Compressor,
@@ -159,9 +159,7 @@ impl Index {
             .num_merge_threads(1)
             .build();
         let writer: IndexWriter = index.writer_with_options(options)?;
-        let mut merges = LogMergePolicy::default();
-        merges.set_del_docs_ratio_before_merge(REPLACED_MAX);
-        writer.set_merge_policy(Box::new(merges));
+        writer.set_merge_policy(Box::new(NoMergePolicy));
         let reader = index.reader_builder().reload_policy(ReloadPolicy::Manual).try_into()?;
         Ok(Self { fields, weights, writer: Mutex::new(writer), reader })
     }
@@ -193,6 +191,24 @@ impl Index {
     pub fn commit(&self) -> Result<(), SearchError> {
         let mut writer = self.writer.lock().map_err(|_| SearchError("a change panicked".into()))?;
         writer.commit()?;
+        drop(writer);
+        self.reader.reload()?;
+        Ok(())
+    }
+
+    /// Commits the first documents, makes one part of all that they were written in, which searches
+    /// are faster in, and keeps parts few from now on.
+    pub fn complete(&self) -> Result<(), SearchError> {
+        let mut writer = self.writer.lock().map_err(|_| SearchError("a change panicked".into()))?;
+        writer.commit()?;
+        let parts = writer.index().searchable_segment_ids()?;
+        if parts.len() > 1 {
+            writer.merge(&parts).wait()?;
+        }
+        let mut merges = LogMergePolicy::default();
+        merges.set_del_docs_ratio_before_merge(REPLACED_MAX);
+        writer.set_merge_policy(Box::new(merges));
+        writer.garbage_collect_files().wait()?;
         drop(writer);
         self.reader.reload()?;
         Ok(())
@@ -269,11 +285,17 @@ impl View {
 
     /// Tokens of documents at this distance or less, where one change is a character that is
     /// inserted, left out or another one, or two that change places (Damerau-Levenshtein). The most
-    /// frequent first.
+    /// frequent first. Only tokens within this range are looked at.
     ///
     /// # Panics
     /// If the distance is above 2.
-    pub fn near(&self, token: &str, distance: u8, at_most: usize) -> Result<Vec<String>, SearchError> {
+    pub fn near(
+        &self,
+        token: &str,
+        distance: u8,
+        within: Range<&str>,
+        at_most: usize,
+    ) -> Result<Vec<String>, SearchError> {
         assert!(distance <= 2, "more than two changes find anything");
         let mut frequencies = BTreeMap::<String, u64>::new();
         let mut looked_at = 0;
@@ -281,7 +303,8 @@ impl View {
             let near = FuzzyTermQuery::new(Term::from_field_text(field, token), distance, true);
             for segment in self.searcher.segment_readers() {
                 let index = segment.inverted_index(field)?;
-                let mut terms = index.terms().search(near.automaton()?).into_stream()?;
+                let mut terms =
+                    index.terms().search(near.automaton()?).ge(within.start).lt(within.end).into_stream()?;
                 while looked_at < NEAR_LOOKED_AT_MAX && terms.advance() {
                     looked_at += 1;
                     let count = u64::from(terms.value().doc_freq);
@@ -432,11 +455,11 @@ mod tests {
         let [phone, lamp, tablet] = ["phone", "lamp*", "tablet"].map(|word| wanted(word).remove(0));
         assert_eq!((view.has(&phone), view.has(&lamp), view.has(&tablet)), (Ok(false), Ok(false), Ok(true)));
         assert_eq!(before.has(&phone), Ok(true));
-        assert_eq!(view.near("phonw", 1, 5), Ok(vec![]));
+        assert_eq!(view.near("phonw", 1, "a".."z~", 5), Ok(vec![]));
         // Within one change the last one counts.
         index.change(vec![Change::Remove("a".into()), document("a", "a", 1, ["lamp", "", ""])]).unwrap();
         index.change(vec![document("c", "a", 1, ["x", "", ""]), Change::Remove("c".into())]).unwrap();
-        index.commit().unwrap();
+        index.complete().unwrap();
         assert_eq!((find(&index, "lamp"), find(&index, "x")), (vec!["a".into()], vec![]));
     }
 
@@ -447,12 +470,56 @@ mod tests {
             document("b", "a", 1, ["brook", "", "broke"]),
             document("c", "a", 1, ["headphones", "", ""]),
         ]);
-        let near = |token: &str, distance| index.view().near(token, distance, 3).unwrap();
+        index.complete().unwrap();
+        let near = |token: &str, distance| index.view().near(token, distance, "a".."z~", 3).unwrap();
         assert_eq!(near("brok", 1), ["brook", "broke"]);
         assert_eq!(near("bork", 1), [] as [&str; 0]);
         assert_eq!(near("bork", 2), ["brook", "broke"]);
         assert_eq!(near("borok", 1), ["brook"], "two that changed places are one change");
         assert_eq!(near("haedphnes", 2), ["headphones"]);
+    }
+
+    /// Optimal string alignment, by its definition.
+    fn distance(a: &[u8], b: &[u8]) -> usize {
+        match (a, b) {
+            ([], rest) | (rest, []) => rest.len(),
+            ([.., x], [.., y]) => {
+                let (short_a, short_b) = (&a[..a.len() - 1], &b[..b.len() - 1]);
+                let mut least = distance(short_a, short_b) + usize::from(x != y);
+                least = least.min(distance(short_a, b) + 1).min(distance(a, short_b) + 1);
+                if let ([rest_a @ .., v, _], [rest_b @ .., w, _]) = (a, b)
+                    && (v, x) == (y, w)
+                {
+                    least = least.min(distance(rest_a, rest_b) + 1);
+                }
+                least
+            }
+        }
+    }
+
+    #[test]
+    fn near_words_are_those_that_their_definition_says() {
+        let mut random = units::Prng::new(7);
+        let mut word =
+            || (0..2 + random.below(5)).map(|_| *random.pick(&["a", "b", "c"])).collect::<String>();
+        let known: BTreeMap<String, ()> = (0..150).map(|_| (word(), ())).collect();
+        let others = ["1ab", "ab手", "手机", "12"].map(str::to_owned);
+        let all = known.keys().chain(&others);
+        let index = index(all.map(|word| document(word, "a", 1, ["", word, ""])).collect());
+        let mut seen = 0;
+        for _ in 0..60 {
+            let asked = word();
+            for changes in [1, 2] {
+                let mut found = index.view().near(&asked, changes, "a".."ab手", 1_000).unwrap();
+                found.sort();
+                let is_near = |word: &&String| distance(asked.as_bytes(), word.as_bytes()) <= changes.into();
+                let want: Vec<&String> =
+                    known.keys().filter(is_near).filter(|word| word.as_str() < "ab手").collect();
+                assert_eq!(found.iter().collect::<Vec<_>>(), want, "{asked} {changes}");
+                seen += want.len();
+            }
+        }
+        assert!(seen > 100, "{seen}");
     }
 
     #[test]
