@@ -43,6 +43,13 @@ pub(crate) fn inventory(args: &[&str]) -> Result<(), Failure> {
     cargo(&all)
 }
 
+/// `cargo xtask bench search`.
+pub(crate) fn search(args: &[&str]) -> Result<(), Failure> {
+    let mut all = vec!["run", "--release", "--locked", "--package", "catalog", "--example", "search", "--"];
+    all.extend(args);
+    cargo(&all)
+}
+
 /// `cargo xtask bench gate`.
 pub(crate) fn gate(args: &[&str]) -> Result<(), Failure> {
     gate::run(&Options::read(args)?)

@@ -28,6 +28,8 @@ cargo xtask bench steps [--json] [--only HISTORY]
                                  the longest step of the worker, for long histories
 cargo xtask bench inventory [--json] [--runs N] [--requests N]
                                  reservations of one hot SKU by 64 clients, beside a plain UPDATE, on both engines
+cargo xtask bench search [--json] [--products N] [--requests N]
+                                 searches over 100,000 products, beside SQLite's FTS5 and a comparison of texts
 cargo xtask bench gate [--json] [--runs N] [--requests N] [--only ROW] [--binary FLOODGATE]
                                  CPU time a request beside nginx, and nginx with Redis
 cargo xtask bench idle [--json] [--runs N] [--binary FLOODGATE]
@@ -87,6 +89,7 @@ fn run(words: &[&str]) -> Result<(), Failure> {
         ["bench", "sale", rest @ ..] => bench::sale(rest),
         ["bench", "steps", rest @ ..] => bench::steps(rest),
         ["bench", "inventory", rest @ ..] => bench::inventory(rest),
+        ["bench", "search", rest @ ..] => bench::search(rest),
         ["bench", "gate", rest @ ..] => bench::gate(rest),
         ["bench", "idle", rest @ ..] => bench::idle(rest),
         ["bench", "crowd", rest @ ..] => bench::crowd(rest),

@@ -1,6 +1,7 @@
 //! The catalogue over HTTP: products for everybody, and what changes them for operators.
 
 use crate::{
+    search::Figures,
     service::{ImportError, Service},
     sheet,
 };
@@ -9,7 +10,7 @@ use axum::{
     extract::{Path, Request, State},
     response::{IntoResponse, Response},
 };
-use contracts::store::{Catalog, Category, Listing, Page, Product, ProductQuery, ProductSlug, StoreError};
+use contracts::store::{Catalog, Category, Listings, Product, ProductQuery, ProductSlug, StoreError};
 use futures_util::StreamExt;
 use http::header;
 use schemars::JsonSchema;
@@ -60,7 +61,8 @@ struct Wanted {
     /// Those of this category.
     #[serde(default)]
     category: Option<ProductSlug>,
-    /// Words that each must have in its names, descriptions or SKUs.
+    /// Words that each must have in its names, descriptions, category, variants or SKUs. 80
+    /// characters at the most.
     #[serde(default)]
     q: Option<String>,
     /// What the answer before gave as `next`.
@@ -73,6 +75,22 @@ struct Wanted {
 
 fn twenty() -> usize {
     20
+}
+
+/// How the search's index stands to the catalogue.
+#[derive(Debug, Serialize, JsonSchema)]
+#[schemars(inline)]
+struct SearchFigures {
+    /// Whether searches use it. Until then they compare texts.
+    is_built: bool,
+    /// Whether another one is being built.
+    is_building: bool,
+    /// Products in it.
+    documents: u64,
+    /// Changes that it does not have yet.
+    behind: u64,
+    /// Its memory.
+    bytes: u64,
 }
 
 /// A sheet was taken.
@@ -92,9 +110,14 @@ pub fn operations() -> Vec<Operation<Parts>> {
     let read_only = Access::Role(Role::ReadOnly);
     vec![
         get(PRODUCTS, "listProducts", open, list)
-            .does("Products that are published, in the shop's order.")
+            .does(
+                "Products that are published, in the shop's order, or those that have all words of `q`, the best first: in a name \
+                 first, then in a category, a variant or a SKU, then in a description. The last word may be the beginning of one; \
+                 a word that no product has is taken for one that looks like it, which `hits.understood` says. The first thousand \
+                 hits can be had.",
+            )
             .query::<Wanted>()
-            .replies::<Page<Listing>>("A page of them.")
+            .replies::<Listings>("A page of them.")
             .problems(&[&INVALID, &UNAVAILABLE]),
         get(PRODUCT, "readProduct", open, read)
             .does("A product that is published, with its variants and prices.")
@@ -122,6 +145,17 @@ pub fn operations() -> Vec<Operation<Parts>> {
             .takes_as::<String>("text/csv")
             .replies::<Imported>("They are stored.")
             .problems(&[&CONFLICT, &INVALID, &UNAVAILABLE, &BODY_TIMEOUT, &BODY_TOO_LARGE, &MEDIA_TYPE]),
+        get("/api/v1/store/search", "readSearch", read_only, read_search)
+            .does("How the search's index of this process stands to the catalogue.")
+            .replies::<SearchFigures>("The figures.")
+            .problems(&[&UNAVAILABLE]),
+        post("/api/v1/store/search/rebuild", "rebuildSearch", operate, rebuild_search)
+            .does(
+                "Has every process build the search's index from the catalogue anew. It follows each change by itself: this is for \
+                 an index that is in doubt. Searches use the former one meanwhile.",
+            )
+            .replies::<Stored>("It has begun.")
+            .problems(&[&UNAVAILABLE]),
         get("/api/v1/store/categories", "listCategories", open, categories)
             .does("The categories, in the shop's order.")
             .replies::<Categories>("The categories.")
@@ -146,7 +180,7 @@ fn unknown(slug: &str) -> Problem {
 async fn list(
     State(Parts { service, .. }): State<Parts>,
     Query(Wanted { category, q, after, limit }): Query<Wanted>,
-) -> Result<JsonReply<Page<Listing>>, Problem> {
+) -> Result<JsonReply<Listings>, Problem> {
     if q.as_ref().is_some_and(|words| words.chars().count() > WORDS_MAX) {
         return Err(Problem::new(&INVALID, format!("q: want {WORDS_MAX} characters at the most")));
     }
@@ -182,6 +216,19 @@ async fn remove(
         true => Ok(DONE),
         false => Err(unknown(&product)),
     }
+}
+
+async fn read_search(
+    State(Parts { service, .. }): State<Parts>,
+) -> Result<JsonReply<SearchFigures>, Problem> {
+    let figures = service.search_figures().await.map_err(of_store)?;
+    let Figures { is_built, is_building, documents, behind, bytes } = figures;
+    Ok(JsonReply(SearchFigures { is_built, is_building, documents, behind, bytes }))
+}
+
+async fn rebuild_search(State(Parts { service, .. }): State<Parts>) -> Result<JsonReply<Stored>, Problem> {
+    service.rebuild_search().await.map_err(of_store)?;
+    Ok(DONE)
 }
 
 async fn categories(State(Parts { service, .. }): State<Parts>) -> Result<JsonReply<Categories>, Problem> {

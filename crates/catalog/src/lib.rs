@@ -8,12 +8,18 @@
 //! | [`pages`] | the operators' pages |
 //! | [`sheet`] | products as comma-separated values |
 //! | [`rules`] | which products and categories are taken |
+//! | [`search`] | the index by which products are found, and how it follows the tables |
+//! | `tokens` | texts as tokens |
 //! | `store` | products in tables |
+//! | `changes` | which products have changed, in tables |
 
 pub mod api;
+mod changes;
 pub mod media;
 pub mod pages;
 pub mod rules;
+pub mod search;
 pub mod service;
 pub mod sheet;
 mod store;
+mod tokens;

@@ -1,29 +1,33 @@
 //! The catalogue as a service: what shoppers' pages ask, and what changes it.
 
 use crate::{
-    rules,
+    changes, rules,
+    search::{Figures, NotAnswered, Question, Search},
     sheet::{self, SheetProduct},
     store::{self, Filter, Position, PutError},
 };
 use contracts::{
     SaleId,
     store::{
-        Asked, CART_LINES_MAX, Catalog, Category, ForSale, Listing, Page, Product, ProductQuery, ProductSlug,
-        Sku, StoreError,
+        Asked, CART_LINES_MAX, Catalog, Category, ForSale, Listings, Page, Product, ProductQuery,
+        ProductSlug, Sku, StoreError,
     },
 };
 use engines::{
     clock::Clock,
+    search::HITS_MAX,
     sql::{Sql, SqlError},
 };
 use std::{fmt, sync::Arc};
-use tokio::sync::Semaphore;
+use tokio::{sync::Semaphore, task::JoinSet};
 
 /// Products of one answer, at the most.
 const PAGE_MAX: usize = 100;
-/// Words of one search, and characters of each; more are left out.
+/// Words of a search that compares texts, and characters of each; more are left out.
 const WORDS_MAX: usize = 8;
 const WORD_MAX: usize = 40;
+/// Searches that compare texts and wait for their turn.
+const COMPARISONS_LINE_MAX: usize = 32;
 /// Products of a sheet that one transaction stores.
 const IMPORTED_AT_ONCE: usize = 100;
 /// Bytes of a stored picture.
@@ -35,6 +39,10 @@ pub struct Service {
     clock: Arc<dyn Clock>,
     /// A sheet is large: they are taken one at a time.
     imports: Semaphore,
+    search: Search,
+    /// A search that compares texts reads all of them: one at a time, and some wait.
+    comparisons: Semaphore,
+    comparisons_line: Semaphore,
 }
 
 impl fmt::Debug for Service {
@@ -91,11 +99,61 @@ impl From<SqlError> for Refused {
     }
 }
 
+fn too_many_searches() -> StoreError {
+    StoreError::Unavailable("too many searches wait already".into())
+}
+
+/// The words and the category, of which texts have each.
+fn filter(query: &ProductQuery, only_published: bool) -> Filter {
+    let words = query.words.as_deref().unwrap_or_default().to_lowercase();
+    let words = words.split_whitespace().take(WORDS_MAX);
+    Filter {
+        category: query.category.clone(),
+        words: words.map(|word| word.chars().take(WORD_MAX).collect()).collect(),
+        after: None,
+        only_published,
+        skip: 0,
+        at_most: 0,
+    }
+}
+
 impl Service {
     /// Brings the tables up to date.
     pub async fn open(sql: Sql, clock: Arc<dyn Clock>) -> Result<Arc<Self>, SqlError> {
         sql.migrate(store::MIGRATIONS).await?;
-        Ok(Arc::new(Self { sql, clock, imports: Semaphore::new(1) }))
+        sql.write(changes::begin).await?;
+        Ok(Arc::new(Self {
+            search: Search::new(sql.clone(), Arc::clone(&clock)),
+            sql,
+            clock,
+            imports: Semaphore::new(1),
+            comparisons: Semaphore::new(1),
+            comparisons_line: Semaphore::new(COMPARISONS_LINE_MAX),
+        }))
+    }
+
+    /// Builds the search's index, and has it follow the catalogue, for as long as the answer is
+    /// kept. Without it, searches compare texts.
+    pub fn start(self: &Arc<Self>) -> JoinSet<()> {
+        let (mut loops, service) = (JoinSet::new(), Arc::clone(self));
+        loops.spawn(async move { match service.search.follow().await {} });
+        loops
+    }
+
+    /// How the search's index stands to the catalogue.
+    pub async fn search_figures(&self) -> Result<Figures, StoreError> {
+        self.search.figures().await.map_err(|error| of_sql(&error))
+    }
+
+    /// Has every process build the search's index anew; they use the former one meanwhile.
+    pub async fn rebuild_search(&self) -> Result<(), StoreError> {
+        let noted = self.sql.write(|tx| {
+            changes::take_turn(tx)?;
+            changes::note_all(tx)
+        });
+        noted.await.map_err(|error: SqlError| of_sql(&error))?;
+        self.search.tell();
+        Ok(())
     }
 
     /// Stores these categories, in this order.
@@ -104,18 +162,34 @@ impl Service {
             rules::category(category).map_err(StoreError::Invalid)?;
         }
         let written = self.sql.write(move |tx| {
-            let mut all = categories.iter().enumerate();
-            all.try_for_each(|(position, category)| store::put_category(tx, position, category))
+            changes::take_turn(tx)?;
+            let before = store::categories(tx)?;
+            for (position, category) in categories.iter().enumerate() {
+                store::put_category(tx, position, category)?;
+            }
+            // Products are found by their categories' names.
+            let is_known = |category: &Category| before.iter().all(|known| known.slug != category.slug);
+            match categories.iter().all(|category| before.contains(category) || is_known(category)) {
+                true => Ok(()),
+                false => changes::note_all(tx),
+            }
         });
-        written.await.map_err(|error| of_sql(&error))
+        written.await.map_err(|error: SqlError| of_sql(&error))?;
+        self.search.tell();
+        Ok(())
     }
 
     /// Stores a product, in place of the one with its slug if there is one.
     pub async fn put(&self, product: Product) -> Result<(), StoreError> {
         rules::product(&product).map_err(StoreError::Invalid)?;
         let now = self.clock.now();
-        let written = self.sql.write(move |tx| store::put(tx, now, &product)).await;
-        written.map_err(of_put)
+        let written = self.sql.write(move |tx| {
+            changes::take_turn(tx)?;
+            store::put(tx, now, &product)
+        });
+        written.await.map_err(of_put)?;
+        self.search.tell();
+        Ok(())
     }
 
     /// The same, if the stored one is still the one that was seen: none, or that with this mark.
@@ -123,13 +197,16 @@ impl Service {
         rules::product(&product).map_err(StoreError::Invalid)?;
         let now = self.clock.now();
         let written = self.sql.write(move |tx| {
+            changes::take_turn(tx)?;
             let stored = store::find_locked(tx, &product.slug)?.map(|stored| mark(&stored));
             if stored != seen {
                 return Ok(false);
             }
             store::put(tx, now, &product).map(|()| true)
         });
-        match written.await.map_err(of_put)? {
+        let is_stored = written.await.map_err(of_put)?;
+        self.search.tell();
+        match is_stored {
             true => Ok(()),
             false => {
                 Err(StoreError::Conflict("product: it was changed meanwhile, or is there already".into()))
@@ -139,7 +216,14 @@ impl Service {
 
     /// Returns whether it was there.
     pub async fn remove(&self, slug: ProductSlug) -> Result<bool, StoreError> {
-        self.sql.write(move |tx| store::remove(tx, &slug)).await.map_err(|error| of_sql(&error))
+        let now = self.clock.now();
+        let removed = self.sql.write(move |tx| {
+            changes::take_turn(tx)?;
+            store::remove(tx, now, &slug)
+        });
+        let was_there = removed.await.map_err(|error: SqlError| of_sql(&error))?;
+        self.search.tell();
+        Ok(was_there)
     }
 
     /// Stores a picture in SVG. Returns its path: the same for the same bytes.
@@ -163,9 +247,55 @@ impl Service {
         self.sql.read(move |tx| store::picture(tx, &name)).await.map_err(|error| of_sql(&error))
     }
 
-    async fn list(&self, query: ProductQuery) -> Result<Page<Listing>, StoreError> {
+    async fn list(&self, query: ProductQuery) -> Result<Listings, StoreError> {
+        if query.words.as_ref().is_some_and(|words| !words.trim().is_empty()) {
+            return self.find_by_words(query).await;
+        }
         let Page { rows, next } = self.products_of(query, true).await?;
-        Ok(Page { rows: rows.into_iter().filter_map(store::listing).collect(), next })
+        Ok(Listings { rows: rows.into_iter().filter_map(store::listing).collect(), next, hits: None })
+    }
+
+    /// Best first, by the index. Rows come from the tables, so what is not published any more is
+    /// left out also before the index knows of it.
+    async fn find_by_words(&self, query: ProductQuery) -> Result<Listings, StoreError> {
+        let skip = query.after.as_deref().map_or(Ok(0), str::parse::<usize>).ok();
+        let skip = skip.filter(|skip| *skip <= HITS_MAX);
+        let skip = skip.ok_or_else(|| StoreError::Invalid("after: want what the page before gave".into()))?;
+        let question = Question {
+            words: query.words.clone().unwrap_or_default(),
+            category: query.category.clone(),
+            skip,
+            at_most: query.at_most.clamp(1, PAGE_MAX),
+        };
+        let until = skip + question.at_most;
+        match self.search.ask(question).await {
+            Ok(answer) => {
+                let next = answer.is_more(until).then(|| until.to_string());
+                let read = self.sql.read(move |tx| {
+                    let each = answer.slugs.iter().map(|slug| store::published(tx, slug));
+                    each.collect::<Result<Vec<_>, SqlError>>()
+                });
+                let rows = read.await.map_err(|error| of_sql(&error))?;
+                let rows = rows.into_iter().flatten().filter_map(store::listing).collect();
+                Ok(Listings { rows, next, hits: Some(answer.hits) })
+            }
+            Err(NotAnswered::NotBuilt) => self.compare(query, skip).await,
+            Err(NotAnswered::Busy) => Err(too_many_searches()),
+        }
+    }
+
+    /// Searches without the index.
+    async fn compare(&self, query: ProductQuery, skip: usize) -> Result<Listings, StoreError> {
+        let _place = self.comparisons_line.try_acquire().map_err(|_| too_many_searches())?;
+        let _turn = self.comparisons.acquire().await.map_err(|_| too_many_searches())?;
+        let at_most = query.at_most.clamp(1, PAGE_MAX);
+        let filter = Filter { skip, at_most: at_most + 1, ..filter(&query, true) };
+        let read = self.sql.read(move |tx| store::list(tx, &filter)).await;
+        let mut products = read.map_err(|error| of_sql(&error))?;
+        let is_more = products.len() > at_most && skip + at_most < HITS_MAX;
+        products.truncate(at_most);
+        let next = is_more.then(|| (skip + at_most).to_string());
+        Ok(Listings { rows: products.into_iter().filter_map(store::listing).collect(), next, hits: None })
     }
 
     /// Products in the shop's order, for those who run it also those that are not published.
@@ -179,16 +309,12 @@ impl Service {
         only_published: bool,
     ) -> Result<Page<Product>, StoreError> {
         let at_most = query.at_most.clamp(1, PAGE_MAX);
-        let after = query.after.map(|after| after.parse::<Position>()).transpose();
-        let words = query.words.unwrap_or_default().to_lowercase();
-        let words = words.split_whitespace().take(WORDS_MAX);
+        let after = query.after.as_ref().map(|after| after.parse::<Position>()).transpose();
         let filter = Filter {
-            category: query.category,
-            words: words.map(|word| word.chars().take(WORD_MAX).collect()).collect(),
             after: after.map_err(|error| StoreError::Invalid(format!("after: {error}")))?,
-            only_published,
             // One more tells whether there is a further page.
             at_most: at_most + 1,
+            ..filter(&query, only_published)
         };
         let read = self.sql.read(move |tx| store::list(tx, &filter)).await;
         let mut products = read.map_err(|error| of_sql(&error))?;
@@ -214,6 +340,7 @@ impl Service {
         while stored < all.len() {
             let (products, until) = (Arc::clone(&all), all.len().min(stored + IMPORTED_AT_ONCE));
             let written = self.sql.write(move |tx| {
+                changes::take_turn(tx)?;
                 for SheetProduct { line, product } in &products[stored..until] {
                     let refused = |error: PutError| (*line, error);
                     let mut product = product.clone();
@@ -228,6 +355,7 @@ impl Service {
             });
             written.await.map_err(|Refused(line, error)| ImportError { line, stored, why: of_put(error) })?;
             stored = until;
+            self.search.tell();
         }
         Ok(stored)
     }
@@ -257,7 +385,7 @@ impl Catalog for Service {
         Box::pin(async move { self.sql.read(store::categories).await.map_err(|error| of_sql(&error)) })
     }
 
-    fn products(&self, query: ProductQuery) -> Asked<'_, Page<Listing>> {
+    fn products(&self, query: ProductQuery) -> Asked<'_, Listings> {
         Box::pin(self.list(query))
     }
 
@@ -324,7 +452,7 @@ mod tests {
         (service, dir)
     }
 
-    fn slugs(page: &Page<Listing>) -> Vec<&str> {
+    fn slugs(page: &Listings) -> Vec<&str> {
         page.rows.iter().map(|listing| listing.slug.as_str()).collect()
     }
 

@@ -1,6 +1,7 @@
 //! Products in tables: what is read and written within one transaction. A product is stored as its
 //! JSON document, beside columns that it is found by.
 
+use crate::changes;
 use contracts::{
     SaleId,
     store::{Category, ForSale, Listing, Localized, OfferedIn, Product, ProductSlug, Sku},
@@ -12,25 +13,30 @@ use engines::{
 use std::{fmt, str::FromStr};
 use units::TimeMs;
 
-pub(crate) const MIGRATIONS: &[Migration] = &[Migration {
-    name: "categories, products, stock-keeping units, sales' items and pictures",
-    statements: &[
-        "CREATE TABLE categories (
-            slug VARCHAR(64) PRIMARY KEY, position BIGINT NOT NULL,
-            name_en VARCHAR(120) NOT NULL, name_zh VARCHAR(120) NOT NULL)",
-        "CREATE TABLE products (
-            slug VARCHAR(64) PRIMARY KEY, category VARCHAR(64) NOT NULL, position BIGINT NOT NULL,
-            is_published BIGINT NOT NULL, changed_at BIGINT NOT NULL, words MEDIUMTEXT NOT NULL, document MEDIUMTEXT NOT NULL)",
-        "CREATE INDEX products_by_position ON products (position, slug)",
-        "CREATE INDEX products_by_category ON products (category, position, slug)",
-        "CREATE TABLE skus (sku VARCHAR(64) PRIMARY KEY, product VARCHAR(64) NOT NULL)",
-        "CREATE INDEX skus_of_products ON skus (product)",
-        "CREATE TABLE sale_items (
-            sale VARCHAR(40) NOT NULL, product VARCHAR(64) NOT NULL, PRIMARY KEY (sale, product))",
-        "CREATE TABLE pictures (
-            name VARCHAR(100) PRIMARY KEY, media_type VARCHAR(40) NOT NULL, bytes MEDIUMBLOB NOT NULL)",
-    ],
-}];
+pub(crate) const MIGRATIONS: &[Migration] = &[
+    Migration {
+        name: "categories, products, stock-keeping units, sales' items and pictures",
+        statements: FIRST,
+    },
+    Migration { name: "changes of products", statements: changes::TABLES },
+];
+
+const FIRST: &[&str] = &[
+    "CREATE TABLE categories (
+        slug VARCHAR(64) PRIMARY KEY, position BIGINT NOT NULL,
+        name_en VARCHAR(120) NOT NULL, name_zh VARCHAR(120) NOT NULL)",
+    "CREATE TABLE products (
+        slug VARCHAR(64) PRIMARY KEY, category VARCHAR(64) NOT NULL, position BIGINT NOT NULL,
+        is_published BIGINT NOT NULL, changed_at BIGINT NOT NULL, words MEDIUMTEXT NOT NULL, document MEDIUMTEXT NOT NULL)",
+    "CREATE INDEX products_by_position ON products (position, slug)",
+    "CREATE INDEX products_by_category ON products (category, position, slug)",
+    "CREATE TABLE skus (sku VARCHAR(64) PRIMARY KEY, product VARCHAR(64) NOT NULL)",
+    "CREATE INDEX skus_of_products ON skus (product)",
+    "CREATE TABLE sale_items (
+        sale VARCHAR(40) NOT NULL, product VARCHAR(64) NOT NULL, PRIMARY KEY (sale, product))",
+    "CREATE TABLE pictures (
+        name VARCHAR(100) PRIMARY KEY, media_type VARCHAR(40) NOT NULL, bytes MEDIUMBLOB NOT NULL)",
+];
 
 /// Products of one sale, at the most.
 const SALE_MAX: usize = 200;
@@ -81,7 +87,7 @@ pub(crate) fn put(tx: &mut Tx<'_>, at: TimeMs, product: &Product) -> Result<(), 
     if tx.query_first(known, params![category], |row| row.text(0))?.is_none() {
         return Err(PutError::Category);
     }
-    remove(tx, &product.slug)?;
+    clear(tx, &product.slug)?;
     for variant in &product.variants {
         let text = "INSERT INTO skus (sku, product) VALUES (?, ?)";
         if !tx.insert_new(text, params![variant.sku.as_str(), slug])? {
@@ -102,11 +108,20 @@ pub(crate) fn put(tx: &mut Tx<'_>, at: TimeMs, product: &Product) -> Result<(), 
          VALUES (?, ?, ?, ?, ?, ?, ?)",
         params![slug, category, product.position, product.is_published, at.0, &words_of(product), &document],
     )?;
+    changes::note(tx, at, &product.slug)?;
     Ok(())
 }
 
 /// Returns whether it was there.
-pub(crate) fn remove(tx: &mut Tx<'_>, slug: &ProductSlug) -> Result<bool, SqlError> {
+pub(crate) fn remove(tx: &mut Tx<'_>, at: TimeMs, slug: &ProductSlug) -> Result<bool, SqlError> {
+    let was_there = clear(tx, slug)?;
+    if was_there {
+        changes::note(tx, at, slug)?;
+    }
+    Ok(was_there)
+}
+
+fn clear(tx: &mut Tx<'_>, slug: &ProductSlug) -> Result<bool, SqlError> {
     let key = params![slug.as_str()];
     tx.execute("DELETE FROM skus WHERE product = ?", key)?;
     tx.execute("DELETE FROM sale_items WHERE product = ?", key)?;
@@ -191,6 +206,22 @@ impl FromStr for Position {
     }
 }
 
+/// A product, if it is published.
+pub(crate) fn published(tx: &mut Tx<'_>, slug: &ProductSlug) -> Result<Option<Product>, SqlError> {
+    let text = "SELECT document FROM products WHERE slug = ? AND is_published = 1";
+    tx.query_first(text, params![slug.as_str()], document)
+}
+
+/// Products that are published, in the order of their slugs, after this one.
+pub(crate) fn published_after(
+    tx: &mut Tx<'_>,
+    slug: Option<&ProductSlug>,
+    at_most: usize,
+) -> Result<Vec<Product>, SqlError> {
+    let text = "SELECT document FROM products WHERE slug > ? AND is_published = 1 ORDER BY slug LIMIT ?";
+    tx.query(text, params![slug.map_or("", ProductSlug::as_str), at_most], document)
+}
+
 /// Which products are listed.
 #[derive(Debug, Clone)]
 pub(crate) struct Filter {
@@ -199,6 +230,8 @@ pub(crate) struct Filter {
     pub(crate) words: Vec<String>,
     pub(crate) after: Option<Position>,
     pub(crate) only_published: bool,
+    /// So many of them are left out first.
+    pub(crate) skip: usize,
     pub(crate) at_most: usize,
 }
 
@@ -221,8 +254,8 @@ pub(crate) fn list(tx: &mut Tx<'_>, filter: &Filter) -> Result<Vec<Product>, Sql
         text += " AND words LIKE ? ESCAPE '!'";
         params.push(Param::Text(pattern));
     }
-    text += " ORDER BY position, slug LIMIT ?";
-    params.push(Param::from(filter.at_most));
+    text += " ORDER BY position, slug LIMIT ? OFFSET ?";
+    params.extend([Param::from(filter.at_most), Param::from(filter.skip)]);
     tx.query(&text, &params, document)
 }
 

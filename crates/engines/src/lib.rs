@@ -1,9 +1,10 @@
 //! The ports through which contexts own state, and every engine that implements them.
 //!
 //! Today: [`log`] (one ordered decision log per stock partition), [`clock`] and, with the feature
-//! `sql`, `sql` (transactions on tables); engines: [`embedded`] and, with the feature `nats`,
-//! `nats` for logs, with the feature `sqlite`, `sqlite` for tables, and with the feature `mail`,
-//! `mail`, by which letters leave the house. [`codec`] encodes records
+//! `sql`, `sql` (transactions on tables), with the feature `search`, `search` (documents by words);
+//! engines: [`embedded`] and, with the feature `nats`, `nats` for logs, with the feature `sqlite`,
+//! `sqlite` for tables, and with the feature `mail`, `mail`, by which letters leave the house.
+//! [`codec`] encodes records
 //! as the log's bytes, [`background`] lowers the priority of background threads.
 
 pub mod background;
@@ -17,6 +18,8 @@ pub mod mail;
 pub mod mariadb;
 #[cfg(feature = "nats")]
 pub mod nats;
+#[cfg(feature = "search")]
+pub mod search;
 #[cfg(feature = "sql")]
 #[cfg_attr(
     not(any(feature = "sqlite", feature = "mariadb")),

@@ -342,6 +342,7 @@ impl Policy for Counting {
 struct Store {
     operations: Vec<Operation<()>>,
     loops: Vec<JoinSet<()>>,
+    catalog: Arc<catalog::service::Service>,
 }
 
 /// Why the store is not there.
@@ -410,7 +411,7 @@ impl Bound {
         };
         let open_max = options.config.open_max;
         let mut operations = store.operations;
-        operations.extend(health(&protection, counts, counted));
+        operations.extend(health(&protection, counts, counted, store.catalog));
         let listening = Arc::new(Listening::new(&protection, operations, (), Callers::Public, open_max));
         let served = run(&protection, &listening, listener, drain, ends).await;
         drop(store.loops);
@@ -481,7 +482,12 @@ async fn run(
 
 /// The API's documents, liveness for a balancer, and metrics for those with an API key: the
 /// listener is public.
-fn health(protection: &Arc<Protection>, counts: Arc<ServerMetrics>, counted: Metrics) -> Vec<Operation<()>> {
+fn health(
+    protection: &Arc<Protection>,
+    counts: Arc<ServerMetrics>,
+    counted: Metrics,
+    catalog: Arc<catalog::service::Service>,
+) -> Vec<Operation<()>> {
     use web::{
         api_keys::Role,
         operation::{Access, get},
@@ -491,13 +497,27 @@ fn health(protection: &Arc<Protection>, counts: Arc<ServerMetrics>, counted: Met
     let metrics = move || {
         let mut now = Metrics::default();
         counts.read(&protection, &mut now);
-        std::future::ready(web::metrics::answer(&[&*counted, &now]))
+        let (counted, catalog) = (Arc::clone(&counted), Arc::clone(&catalog));
+        async move {
+            if let Ok(figures) = catalog.search_figures().await {
+                search_metrics(&figures, &mut now);
+            }
+            web::metrics::answer(&[&*counted, &now])
+        }
     };
     let mut all = reference::own(reference::reference());
     let sign_in = web::sign_in::operations::<Arc<ApiKeys>>("/console").into_iter();
     all.extend(sign_in.map(|operation| operation.with_state(Arc::clone(&keys))));
     all.push(get("/metrics", "metrics", Access::Role(Role::ReadOnly), metrics));
     all
+}
+
+fn search_metrics(figures: &catalog::search::Figures, into: &mut Metrics) {
+    let gauge = |name, help| web::metrics::Metric::gauge(format!("floodgate_store_search_{name}"), help);
+    into.value(gauge("documents", "Products in the search's index"), figures.documents);
+    into.value(gauge("behind", "Changes of the catalogue that the search's index lacks"), figures.behind);
+    into.value(gauge("bytes", "Memory of the search's index"), figures.bytes);
+    into.value(gauge("is_built", "1 if searches use the index"), u64::from(figures.is_built));
 }
 
 /// What the contexts are made of.
@@ -598,6 +618,7 @@ impl Contexts<'_> {
             ),
             webhooks,
             accounts.start(),
+            catalog.start(),
         ];
         let parts = shop::parts::Parts(Arc::new(shop::parts::Shop {
             catalog: Arc::clone(&catalog) as _,
@@ -637,7 +658,7 @@ impl Contexts<'_> {
         let stocked = stocked.map(|operation| operation.with_state(of_stock.clone()));
         let pages = shop.chain(sandbox).chain(media);
         let operations = pages.chain(products).chain(of_shoppers).chain(paid).chain(stocked);
-        Ok(Store { operations: operations.collect(), loops })
+        Ok(Store { operations: operations.collect(), loops, catalog })
     }
 
     /// What letters say of the shop. Their links lead to where it says that it is, or to its

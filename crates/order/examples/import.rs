@@ -7,10 +7,10 @@
 use contracts::{
     SaleId,
     store::{
-        Asked, CameBack, Catalog, Category, Ended, ForSale, HoldRef, Inbox, Listing, OrderId, Page,
-        PaymentId, PaymentView, Payments, Posts, Product, ProductQuery, ProductSlug, Pulled, Receipt,
-        Reserved, SaleDecision, SaleHolds, Sku, StartPayment, StartedPayment, Stock, StockLevel, StockLine,
-        StoreError, TakenFrom,
+        Asked, CameBack, Catalog, Category, Ended, ForSale, HoldRef, Inbox, Listings, OrderId, PaymentId,
+        PaymentView, Payments, Posts, Product, ProductQuery, ProductSlug, Pulled, Receipt, Reserved,
+        SaleDecision, SaleHolds, Sku, StartPayment, StartedPayment, Stock, StockLevel, StockLine, StoreError,
+        TakenFrom,
     },
 };
 use engines::{clock::SteadyClock, sql::SqlError, sqlite};
@@ -184,7 +184,7 @@ impl Catalog for Absent {
     fn categories(&self) -> Asked<'_, Vec<Category>> {
         never()
     }
-    fn products(&self, _: ProductQuery) -> Asked<'_, Page<Listing>> {
+    fn products(&self, _: ProductQuery) -> Asked<'_, Listings> {
         never()
     }
     fn product(&self, _: ProductSlug) -> Asked<'_, Option<Product>> {

@@ -142,9 +142,10 @@ pub struct ForSale {
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct ProductQuery {
     pub category: Option<ProductSlug>,
-    /// Words, in any of the two languages.
+    /// Words, in any of the two languages: the best hits come first. Without any, products come in
+    /// the shop's order.
     pub words: Option<String>,
-    /// What the page before gave as [`Page::next`].
+    /// What the page before gave as [`Listings::next`].
     pub after: Option<String>,
     /// 1 to 100.
     pub at_most: usize,
@@ -158,11 +159,48 @@ pub struct Page<T> {
     pub next: Option<String>,
 }
 
+/// Products that were asked for, a page of them.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub struct Listings {
+    pub rows: Vec<Listing>,
+    /// What asks for the next page; none if this is the last.
+    pub next: Option<String>,
+    /// What was found as a whole, if words were asked for. It is missing for a moment after a
+    /// start, while searches compare texts because the index is not built yet.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub hits: Option<Hits>,
+}
+
+/// What a search has found as a whole.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub struct Hits {
+    /// Products, of the category that was asked for; the first thousand can be had.
+    pub total: u64,
+    /// How many each category has, also those that were not asked for, in the order of their slugs.
+    pub categories: Vec<CategoryHits>,
+    /// Words that no product has, and which words were searched for in their place.
+    pub understood: Vec<Understood>,
+}
+
+/// How many products of a category were found.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub struct CategoryHits {
+    pub category: ProductSlug,
+    pub count: u64,
+}
+
+/// A word that was taken for another one.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub struct Understood {
+    pub written: String,
+    pub taken_as: String,
+}
+
 /// The port of the context `catalog`, for shoppers: it says nothing of what is not published.
 pub trait Catalog: Send + Sync {
     fn categories(&self) -> Asked<'_, Vec<Category>>;
 
-    fn products(&self, query: ProductQuery) -> Asked<'_, Page<Listing>>;
+    fn products(&self, query: ProductQuery) -> Asked<'_, Listings>;
 
     fn product(&self, slug: ProductSlug) -> Asked<'_, Option<Product>>;
 

@@ -25,8 +25,8 @@ pub use cart::{
     Quantity,
 };
 pub use catalog::{
-    Catalog, Category, ForSale, Listing, Localized, OfferedIn, Page, Picture, Product, ProductQuery,
-    ProductSlug, Variant,
+    Catalog, Category, CategoryHits, ForSale, Hits, Listing, Listings, Localized, OfferedIn, Page, Picture,
+    Product, ProductQuery, ProductSlug, Understood, Variant,
 };
 pub use charges::{Charges, Quote, ShippingMethod};
 pub use console::CONSOLE_PLACES;

@@ -47,6 +47,7 @@ mod refused_requests;
 mod rehearsal;
 mod sales_on_a_mount;
 mod schedules;
+mod search;
 mod sign_in;
 mod sold_out;
 mod sold_out_events;

@@ -601,7 +601,10 @@ fn operators_fill_the_catalogue_and_forged_webhooks_change_nothing() {
     assert!(wrong.body.contains("variants[0].price.amount_minor"), "{wrong:?}");
     assert_eq!(put("/products/other", &operator, &lamp(100)).status, 422, "the slug of another path");
     assert_eq!(put("/products/lamp", &operator, &lamp(4900)).status, 200);
-    let found = server.client.get(&url("/products?q=lamp")).json();
+    let found = poll("the search has the product", || {
+        let found = server.client.get(&url("/products?q=lamp")).json();
+        found["rows"][0].is_object().then_some(found)
+    });
     assert_eq!(found["rows"][0]["price"]["amount_minor"], 4900, "{found}");
     let page = Shopper::stranger(&server).get("/p/lamp").body;
     assert!(page.contains("€49.00") && page.contains("Log in to take part"), "{page}");

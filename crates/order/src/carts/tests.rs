@@ -11,8 +11,8 @@ use crate::{
 use contracts::{
     SaleId,
     store::{
-        Address, CameBack, Catalog, Category, Delivery, Ended, HoldRef, Lacking, Listing, Localized,
-        OfferedIn, Orders, Page, PaymentId, PaymentState, PaymentView, Payments, Product, ProductQuery,
+        Address, CameBack, Catalog, Category, Delivery, Ended, HoldRef, Lacking, Listings, Localized,
+        OfferedIn, Orders, PaymentId, PaymentState, PaymentView, Payments, Product, ProductQuery,
         ProductSlug, Pulled, Receipt, RequestReturn, ReturnState, SaleDecision, SaleHolds, StartPayment,
         StartedPayment, Stock, StockLevel, Variant, Wish,
     },
@@ -61,7 +61,7 @@ impl Catalog for World {
     fn categories(&self) -> Asked<'_, Vec<Category>> {
         Box::pin(async { no_answer() })
     }
-    fn products(&self, _: ProductQuery) -> Asked<'_, Page<Listing>> {
+    fn products(&self, _: ProductQuery) -> Asked<'_, Listings> {
         Box::pin(async { no_answer() })
     }
     fn product(&self, _: ProductSlug) -> Asked<'_, Option<Product>> {

@@ -197,6 +197,24 @@ pub(crate) fn grid(lang: Lang, listings: &[Listing]) -> Markup {
     html! { ul class="grid" { @for listing in listings { (card(lang, listing)) } } }
 }
 
+/// A link that narrows a list, with how many it leaves.
+pub(crate) struct Facet<'a> {
+    pub(crate) href: String,
+    pub(crate) name: &'a str,
+    pub(crate) count: u64,
+    pub(crate) is_chosen: bool,
+}
+
+pub(crate) fn facets(label: &str, all: &[Facet<'_>]) -> Markup {
+    html! {
+        nav class="facets" aria-label=(label) {
+            @for Facet { href, name, count, is_chosen } in all {
+                a href=(href) aria-current=[is_chosen.then_some("true")] { (name) " " span { (count) } }
+            }
+        }
+    }
+}
+
 /// What kind of news a notice brings.
 #[derive(Debug, Clone, Copy)]
 pub(crate) enum Mood {

@@ -1,6 +1,6 @@
 //! `/design`: each component with what it is for, so that a change of the tokens is seen at once.
 
-use super::{Field, Frame, Mood, card, field, notice, price, state_words, steps};
+use super::{Facet, Field, Frame, Mood, card, facets, field, notice, price, state_words, steps};
 use crate::parts::Shop;
 use crate::visitor::Visitor;
 use axum::{extract::State, response::Response};
@@ -51,6 +51,11 @@ pub(crate) async fn show(State(shop): State<Arc<Shop>>, visitor: Visitor) -> Res
         (notice(Mood::Bad, lang.say("Not paid in time", "超时未付款"), &html! { p { (lang.say("The phone went back on sale.", "商品已重新上架。")) } }))
         h2 { (lang.say("Products", "商品")) }
         ul class="grid" { @for listing in &products { (card(lang, listing)) } }
+        h2 { (lang.say("Filters", "筛选")) }
+        (facets(lang.say("Example of filters", "筛选示例"), &[
+            Facet { href: "/search?q=watch".into(), name: lang.say("All", "全部"), count: 12, is_chosen: true },
+            Facet { href: "/search?q=watch&category=wearables".into(), name: lang.say("Wearables", "穿戴"), count: 5, is_chosen: false },
+        ]))
         h2 { (lang.say("Prices", "价格")) }
         p { @for (sum, code) in [(199_900, "CNY"), (1999, "JPY"), (123_456_789, "EUR")] {
             @if let Ok(currency) = code.parse() { (price(lang, Money { amount_minor: sum, currency })) " " }

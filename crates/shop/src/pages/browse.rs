@@ -2,7 +2,7 @@
 
 use super::{cart, framed, page};
 use crate::{
-    design::{Frame, grid, picture, price, text},
+    design::{Facet, Frame, Mood, facets, grid, notice, picture, price, text},
     parts::Shop,
     visitor::{Visitor, log_in_path},
 };
@@ -10,7 +10,7 @@ use axum::{
     extract::{Path, Query, State},
     response::Response,
 };
-use contracts::store::{Category, Listing, Page, Product, ProductQuery, ProductSlug, Sku};
+use contracts::store::{Category, Hits, Listings, Product, ProductQuery, ProductSlug, Sku, Understood};
 use maud::{Markup, html};
 use serde::Deserialize;
 use std::{collections::BTreeMap, sync::Arc};
@@ -29,6 +29,8 @@ const WORDS_MAX: usize = 80;
 pub(super) struct Asked {
     q: Option<String>,
     after: Option<String>,
+    /// A category's slug, of which a search is.
+    category: Option<String>,
 }
 
 fn unknown(what: &str) -> Problem {
@@ -58,7 +60,7 @@ pub(super) async fn home(
 }
 
 /// The first product of a sale, which the home page shows large.
-async fn first_in_sale(shop: &Shop, found: &Page<Listing>) -> Result<Option<Product>, Problem> {
+async fn first_in_sale(shop: &Shop, found: &Listings) -> Result<Option<Product>, Problem> {
     let mut in_sale = found.rows.iter().filter(|listing| listing.offered_in.is_some());
     match in_sale.next() {
         Some(listing) => shop.catalog.product(listing.slug.clone()).await.map_err(of_store),
@@ -84,7 +86,7 @@ fn hero(lang: Lang, product: &Product) -> Markup {
     }
 }
 
-fn list(lang: Lang, found: &Page<Listing>, path: &str) -> Markup {
+fn list(lang: Lang, found: &Listings, path: &str) -> Markup {
     html! {
         (grid(lang, &found.rows))
         @if let Some(next) = &found.next {
@@ -120,25 +122,98 @@ pub(super) async fn category(
 /// `GET /search`.
 pub(super) async fn search(
     State(shop): State<Arc<Shop>>,
-    Query(Asked { q, after, .. }): Query<Asked>,
+    Query(Asked { q, after, category }): Query<Asked>,
     visitor: Visitor,
 ) -> Result<Response, Problem> {
     let words = q.unwrap_or_default().trim().to_owned();
     if words.chars().count() > WORDS_MAX {
         return Err(Problem::new(&INVALID, format!("q: want {WORDS_MAX} characters at the most")));
     }
-    let query = ProductQuery { words: Some(words.clone()), after, at_most: PAGE_MAX, category: None };
+    let category: Option<ProductSlug> = match category.filter(|slug| !slug.is_empty()) {
+        Some(slug) => Some(slug.parse().map_err(|_| unknown("category"))?),
+        None => None,
+    };
+    let is_further = after.is_some();
+    let query =
+        ProductQuery { words: Some(words.clone()), after, at_most: PAGE_MAX, category: category.clone() };
     let found = shop.catalog.products(query).await.map_err(of_store)?;
+    let categories = shop.catalog.categories().await.map_err(of_store)?;
     let (lang, title) = (visitor.lang, visitor.lang.say("Search", "搜索"));
-    let path: String = form_urlencoded::byte_serialize(words.as_bytes()).collect();
+    let encoded: String = form_urlencoded::byte_serialize(words.as_bytes()).collect();
+    let path = format!("/search?q={encoded}&");
+    let of_category = category.as_ref().map_or_else(String::new, |slug| format!("category={slug}&"));
     let body = html! {
-        h1 { @if words.is_empty() { (title) } @else { (lang.say("Found for ", "搜索：")) "“" (words) "”" } }
-        @if found.rows.is_empty() {
-            p role="status" { (lang.say("Nothing was found. Try fewer or other words.", "没有找到商品，请换个关键词试试。")) }
+        h1 { @if words.is_empty() { (title) } @else { (lang.say("Results for ", "搜索：")) "“" (words) "”" } }
+        @if let Some(hits) = &found.hits {
+            (understood(lang, hits))
+            @if hits.total > 0 { p class="soft" role="status" { (how_many(lang, hits.total)) } }
+            (by_category(lang, hits, &categories, category.as_ref(), &path))
         }
-        (list(lang, &found, &format!("/search?q={path}&")))
+        @if found.rows.is_empty() && is_further {
+            p role="status" { (lang.say("There are no further results.", "没有更多结果了。")) }
+        } @else if found.rows.is_empty() {
+            (notice(Mood::Neutral, lang.say("Nothing was found.", "没有找到相关商品。"), &html! {
+                p { (lang.say("Try fewer or other words, or look through a category.", "请减少或更换关键词，也可以按分类浏览。")) }
+            }))
+        }
+        (list(lang, &found, &format!("{path}{of_category}")))
     };
     framed(&shop, &visitor, title, &body, |frame| Frame { words: &words, ..frame }).await
+}
+
+fn how_many(lang: Lang, total: u64) -> String {
+    match (lang, total) {
+        (Lang::En, 1) => "1 product".into(),
+        (Lang::En, _) => format!("{total} products"),
+        (Lang::Zh, _) => format!("共 {total} 件商品"),
+    }
+}
+
+/// Words that were taken for others.
+fn understood(lang: Lang, hits: &Hits) -> Markup {
+    html! {
+        @for Understood { written, taken_as } in &hits.understood {
+            @match lang {
+                Lang::En => (notice(Mood::Neutral, &format!("Showing results for “{taken_as}”"), &html! {
+                    p { "No product has “" (written) "”." }
+                })),
+                Lang::Zh => (notice(Mood::Neutral, &format!("已为您显示“{taken_as}”的结果"), &html! {
+                    p { "没有与“" (written) "”匹配的商品。" }
+                })),
+            }
+        }
+    }
+}
+
+/// Links that narrow a search to a category, with what each has.
+fn by_category(
+    lang: Lang,
+    hits: &Hits,
+    categories: &[Category],
+    chosen: Option<&ProductSlug>,
+    path: &str,
+) -> Markup {
+    if hits.categories.len() < 2 && chosen.is_none() {
+        return html! {};
+    }
+    let all = Facet {
+        href: path.trim_end_matches('&').to_owned(),
+        name: lang.say("All", "全部"),
+        count: hits.categories.iter().map(|of| of.count).sum(),
+        is_chosen: chosen.is_none(),
+    };
+    // In the shop's order.
+    let each = categories.iter().filter_map(|category| {
+        let of = hits.categories.iter().find(|of| of.category == category.slug)?;
+        Some(Facet {
+            href: format!("{path}category={}", category.slug),
+            name: text(lang, &category.name),
+            count: of.count,
+            is_chosen: chosen == Some(&category.slug),
+        })
+    });
+    let links: Vec<Facet<'_>> = std::iter::once(all).chain(each).collect();
+    facets(lang.say("Narrow the results to a category", "按分类筛选"), &links)
 }
 
 /// `GET /p/{product}`.
