@@ -111,8 +111,8 @@ pub fn operations() -> Vec<Operation<Parts>> {
     vec![
         get(PRODUCTS, "listProducts", open, list)
             .does(
-                "Products that are published, in the shop's order, or those that have all words of `q`, the best first: in a name \
-                 first, then in a category, a variant or a SKU, then in a description. The last word may be the beginning of one; \
+                "Products that are published, in the shop's order, or those that have all words of `q`, the best first: a name \
+                 weighs the most, then a category, a variant or a SKU, then a description. The last word may be the beginning of one; \
                  a word that no product has is taken for one that looks like it, which `hits.understood` says. The first thousand \
                  hits can be had.",
             )

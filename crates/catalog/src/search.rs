@@ -39,12 +39,14 @@ const GATHER_FOR: Duration = Duration::from_millis(100);
 /// How long changes are kept for those who follow.
 const KEPT_FOR: DurationMs = DurationMs(7 * 24 * 3600 * 1000);
 const FORGET_EVERY: DurationMs = DurationMs(60_000);
+/// An index is taken for broken once in this time, at the most.
+const BROKEN_EVERY: DurationMs = DurationMs(60_000);
 /// Searches that are computed at once, and that wait for a turn.
 const AT_ONCE: usize = 2;
 const LINE_MAX: usize = 64;
 /// Words of one search that are taken for others, and how many are tried for each.
 const MENDED_MAX: usize = 4;
-const TRIED_MAX: usize = 8;
+const TRIED_MAX: usize = 3;
 /// Letters of a word from which on one change, and two, may make it a known one.
 const ONE_CHANGE_FROM: usize = 4;
 const TWO_CHANGES_FROM: usize = 8;
@@ -76,7 +78,7 @@ fn change(slug: &ProductSlug, product: Option<&Product>, categories: &[Category]
 
 fn wanted(word: &Word) -> Wanted {
     let beginning = word.is_beginning.then(|| word.written.clone());
-    Wanted { tokens: vec![word.token.clone()], beginning }
+    Wanted { tokens: word.tokens.clone(), beginning }
 }
 
 /// What products have in the place of words that none has. Of the nearest words the one is taken
@@ -100,11 +102,11 @@ fn understand(view: &View, asked: &Asked) -> Result<(Vec<Wanted>, Vec<Understood
         if near.is_empty() && written.chars().count() >= TWO_CHANGES_FROM {
             near = view.near(written, 2, tokens::LETTERS, TRIED_MAX)?;
         }
-        let Some(taken_as) = goes_best_with(view, &mut all, near)? else {
+        let Some(taken_as) = goes_best_with(view, &all, near)? else {
             all.push(wanted(word));
             continue;
         };
-        all.push(Wanted { tokens: vec![tokens::token_of(&taken_as)], beginning: None });
+        all.push(Wanted { tokens: tokens::tokens_of(&taken_as), beginning: None });
         understood.push(Understood { written: written.to_owned(), taken_as });
     }
     Ok((all, understood))
@@ -112,18 +114,17 @@ fn understand(view: &View, asked: &Asked) -> Result<(Vec<Wanted>, Vec<Understood
 
 /// Of these words, of which the most frequent is first, the one that most products have that have
 /// all others too.
-fn goes_best_with(
-    view: &View,
-    others: &mut Vec<Wanted>,
-    words: Vec<String>,
-) -> Result<Option<String>, SearchError> {
+fn goes_best_with(view: &View, others: &[Wanted], words: Vec<String>) -> Result<Option<String>, SearchError> {
     if others.is_empty() || words.len() < 2 {
         return Ok(words.into_iter().next());
     }
+    // A beginning may be that of many words, and would be looked up for each.
+    let mut others: Vec<Wanted> =
+        others.iter().filter(|wanted| wanted.beginning.is_none()).cloned().collect();
     let mut best: Option<(usize, String)> = None;
     for word in words {
-        others.push(Wanted { tokens: vec![tokens::token_of(&word)], beginning: None });
-        let count = view.count(others)?;
+        others.push(Wanted { tokens: tokens::tokens_of(&word), beginning: None });
+        let count = view.count(&others)?;
         others.pop();
         if best.as_ref().is_none_or(|(most, _)| count > *most) {
             best = Some((count, word));
@@ -209,6 +210,9 @@ pub(crate) struct Search {
     /// Up to which change it is like the database.
     followed: AtomicU64,
     is_building: AtomicBool,
+    /// A search has failed: another index takes its place.
+    is_broken: AtomicBool,
+    broken_at: AtomicU64,
     told: Notify,
     turns: Arc<Semaphore>,
     line: Semaphore,
@@ -266,6 +270,8 @@ impl Search {
             index: Mutex::new(None),
             followed: AtomicU64::new(0),
             is_building: AtomicBool::new(false),
+            is_broken: AtomicBool::new(false),
+            broken_at: AtomicU64::new(0),
             told: Notify::new(),
             turns: Arc::new(Semaphore::new(AT_ONCE)),
             line: Semaphore::new(AT_ONCE + LINE_MAX),
@@ -283,6 +289,17 @@ impl Search {
         drop(spawn_blocking(move || drop(before)));
     }
 
+    fn is_current(&self, index: &Arc<Index>) -> bool {
+        self.current().is_some_and(|current| Arc::ptr_eq(&current, index))
+    }
+
+    /// Whether it is not said too often that the index is broken: each time costs a build.
+    fn may_break(&self) -> bool {
+        let now = self.clock.now();
+        let last = self.broken_at.swap(now.0, Relaxed);
+        now.since(TimeMs(last)).0 >= BROKEN_EVERY.0
+    }
+
     /// Something has changed.
     pub(crate) fn tell(&self) {
         self.told.notify_one();
@@ -291,6 +308,7 @@ impl Search {
     /// A search takes milliseconds of a processor: on a thread of its own, a few at a time.
     pub(crate) async fn ask(&self, question: Question) -> Result<Answer, NotAnswered> {
         let index = self.current().ok_or(NotAnswered::NotBuilt)?;
+        let asked = Arc::clone(&index);
         let _place = self.line.try_acquire().map_err(|_| NotAnswered::Busy)?;
         let turn = Arc::clone(&self.turns).acquire_owned().await.map_err(|_| NotAnswered::Busy)?;
         let answered = spawn_blocking(move || {
@@ -303,9 +321,13 @@ impl Search {
             Ok(Err(error)) => Box::new(error),
             Err(error) => Box::new(error),
         };
-        tracing::error!(%why, "a search has failed: the index is built anew");
-        self.replace(None);
-        self.tell();
+        // One that fails by what was asked is answered by the tables; the index, if it is to
+        // blame, is built anew, and used until then.
+        tracing::error!(%why, "a search has failed");
+        if self.is_current(&asked) && self.may_break() {
+            self.is_broken.store(true, Relaxed);
+            self.tell();
+        }
         Err(NotAnswered::NotBuilt)
     }
 
@@ -329,9 +351,9 @@ impl Search {
         let mut building = None;
         let mut forget_at = TimeMs(0);
         loop {
-            let stepped = match self.forget(&mut forget_at).await {
-                Ok(()) => self.step(&mut building).await,
-                Err(error) => Err(Stopped::Sql(error)),
+            let stepped = match self.step(&mut building).await {
+                Ok(false) => self.forget(&mut forget_at).await.map(|()| false).map_err(Stopped::Sql),
+                stepped => stepped,
             };
             match stepped {
                 Ok(true) => {}
@@ -351,6 +373,7 @@ impl Search {
                         Stopped::Index(error) => {
                             tracing::error!(%error, "the search's index is built anew");
                             building = None;
+                            self.is_building.store(false, Relaxed);
                             self.replace(None);
                         }
                     }
@@ -367,10 +390,14 @@ impl Search {
         // What was forgotten cannot be followed, nor a database that an older copy was put in the
         // place of. Until the other index is there, this one follows what it can.
         let followed = self.followed.load(Relaxed);
-        let is_old = current.is_none() || followed < state.forgotten_to || followed > state.number;
+        let is_old = current.is_none()
+            || followed < state.forgotten_to
+            || followed > state.number
+            || self.is_broken.load(Relaxed);
         if is_old && building.is_none() {
             let index = spawn_blocking(|| Index::new(WEIGHTS)).await.map_err(panicked)??;
             self.is_building.store(true, Relaxed);
+            self.is_broken.store(false, Relaxed);
             *building = Some(Building { index: Arc::new(index), number: state.number, after: None });
         }
         if let Some(under_way) = building
@@ -402,10 +429,11 @@ impl Search {
             })
             .await?;
         let is_end = products.len() < READ_AT_ONCE;
-        building.after = products.last().map(|product| product.slug.clone()).or(building.after.take());
+        building.after = products.last().map(|(slug, _)| slug.clone()).or(building.after.take());
         let index = Arc::clone(&building.index);
         let written = spawn_blocking(move || {
-            let put = products.iter().map(|product| Change::Put(document(product, &categories)));
+            let readable = products.iter().filter_map(|(_, product)| product.as_ref());
+            let put = readable.map(|product| Change::Put(document(product, &categories)));
             index.change(put.collect())?;
             if is_end { index.complete() } else { Ok(()) }
         });
@@ -424,13 +452,17 @@ impl Search {
             .read(move |tx| {
                 let mut all = Vec::new();
                 for (number, slug) in changes::after(tx, followed, READ_AT_ONCE)? {
-                    let product = store::find(tx, &slug)?;
+                    let product = store::find_readable(tx, &slug)?;
                     all.push((number, slug, product));
                 }
                 Ok::<_, SqlError>((all, store::categories(tx)?, changes::state(tx)?))
             })
             .await?;
-        // Some numbers have no product: it was changed again, or all is built anew.
+        if state.forgotten_to > followed {
+            // Meanwhile: what was read may lack some. The next step builds anew.
+            return Ok(true);
+        }
+        // Some numbers have no product: it was changed again.
         let is_end = changed.len() < READ_AT_ONCE;
         let until = changed.last().map(|(number, ..)| *number).filter(|_| !is_end).unwrap_or(state.number);
         let index = Arc::clone(index);

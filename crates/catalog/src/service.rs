@@ -16,9 +16,9 @@ use contracts::{
 use engines::{
     clock::Clock,
     search::HITS_MAX,
-    sql::{Sql, SqlError},
+    sql::{Sql, SqlError, Tx},
 };
-use std::{fmt, sync::Arc};
+use std::{fmt, sync::Arc, time::Duration};
 use tokio::{sync::Semaphore, task::JoinSet};
 
 /// Products of one answer, at the most.
@@ -27,9 +27,12 @@ const PAGE_MAX: usize = 100;
 const WORDS_MAX: usize = 8;
 const WORD_MAX: usize = 40;
 /// Searches that compare texts and wait for their turn.
+const COMPARISON_TURN_MAX: Duration = Duration::from_secs(3);
 const COMPARISONS_LINE_MAX: usize = 32;
 /// Products of a sheet that one transaction stores.
 const IMPORTED_AT_ONCE: usize = 100;
+/// How long a change waits for those before it.
+const TURN_MAX: Duration = Duration::from_secs(20);
 /// Bytes of a stored picture.
 pub const PICTURE_BYTES_MAX: usize = 1 << 20;
 
@@ -39,6 +42,7 @@ pub struct Service {
     clock: Arc<dyn Clock>,
     /// A sheet is large: they are taken one at a time.
     imports: Semaphore,
+    changes: Semaphore,
     search: Search,
     /// A search that compares texts reads all of them: one at a time, and some wait.
     comparisons: Semaphore,
@@ -127,6 +131,7 @@ impl Service {
             sql,
             clock,
             imports: Semaphore::new(1),
+            changes: Semaphore::new(1),
             comparisons: Semaphore::new(1),
             comparisons_line: Semaphore::new(COMPARISONS_LINE_MAX),
         }))
@@ -145,12 +150,28 @@ impl Service {
         self.search.figures().await.map_err(|error| of_sql(&error))
     }
 
+    /// Changes products or categories. One change waits for the database at a time, so that those
+    /// that come at once do not take all its connections from those who read.
+    async fn change<T, E>(
+        &self,
+        mut body: impl FnMut(&mut Tx<'_>) -> Result<T, E> + Send + 'static,
+    ) -> Result<T, E>
+    where
+        T: Send + 'static,
+        E: From<SqlError> + Send + 'static,
+    {
+        let turn = tokio::time::timeout(TURN_MAX, self.changes.acquire()).await;
+        let Ok(Ok(_turn)) = turn else { return Err(SqlError::Busy.into()) };
+        let written = self.sql.write(move |tx| {
+            changes::take_turn(tx)?;
+            body(tx)
+        });
+        written.await
+    }
+
     /// Has every process build the search's index anew; they use the former one meanwhile.
     pub async fn rebuild_search(&self) -> Result<(), StoreError> {
-        let noted = self.sql.write(|tx| {
-            changes::take_turn(tx)?;
-            changes::note_all(tx)
-        });
+        let noted = self.change(changes::note_all);
         noted.await.map_err(|error: SqlError| of_sql(&error))?;
         self.search.tell();
         Ok(())
@@ -158,11 +179,16 @@ impl Service {
 
     /// Stores these categories, in this order.
     pub async fn put_categories(&self, categories: Vec<Category>) -> Result<(), StoreError> {
+        if categories.len() > store::CATEGORIES_MAX {
+            return Err(StoreError::Invalid(format!(
+                "categories: want {} at the most",
+                store::CATEGORIES_MAX
+            )));
+        }
         for category in &categories {
             rules::category(category).map_err(StoreError::Invalid)?;
         }
-        let written = self.sql.write(move |tx| {
-            changes::take_turn(tx)?;
+        let written = self.change(move |tx| {
             let before = store::categories(tx)?;
             for (position, category) in categories.iter().enumerate() {
                 store::put_category(tx, position, category)?;
@@ -183,10 +209,7 @@ impl Service {
     pub async fn put(&self, product: Product) -> Result<(), StoreError> {
         rules::product(&product).map_err(StoreError::Invalid)?;
         let now = self.clock.now();
-        let written = self.sql.write(move |tx| {
-            changes::take_turn(tx)?;
-            store::put(tx, now, &product)
-        });
+        let written = self.change(move |tx| store::put(tx, now, &product));
         written.await.map_err(of_put)?;
         self.search.tell();
         Ok(())
@@ -196,8 +219,7 @@ impl Service {
     pub async fn put_seen(&self, product: Product, seen: Option<String>) -> Result<(), StoreError> {
         rules::product(&product).map_err(StoreError::Invalid)?;
         let now = self.clock.now();
-        let written = self.sql.write(move |tx| {
-            changes::take_turn(tx)?;
+        let written = self.change(move |tx| {
             let stored = store::find_locked(tx, &product.slug)?.map(|stored| mark(&stored));
             if stored != seen {
                 return Ok(false);
@@ -217,10 +239,7 @@ impl Service {
     /// Returns whether it was there.
     pub async fn remove(&self, slug: ProductSlug) -> Result<bool, StoreError> {
         let now = self.clock.now();
-        let removed = self.sql.write(move |tx| {
-            changes::take_turn(tx)?;
-            store::remove(tx, now, &slug)
-        });
+        let removed = self.change(move |tx| store::remove(tx, now, &slug));
         let was_there = removed.await.map_err(|error: SqlError| of_sql(&error))?;
         self.search.tell();
         Ok(was_there)
@@ -235,9 +254,7 @@ impl Service {
         }
         let name = format!("{}.svg", &blake3::hash(svg.as_bytes()).to_hex()[..32]);
         let path = format!("/media/{name}");
-        let write = move |tx: &mut engines::sql::Tx<'_>| {
-            store::put_picture(tx, &name, "image/svg+xml", svg.as_bytes())
-        };
+        let write = move |tx: &mut Tx<'_>| store::put_picture(tx, &name, "image/svg+xml", svg.as_bytes());
         self.sql.write(write).await.map_err(|error| of_sql(&error))?;
         Ok(path)
     }
@@ -287,7 +304,8 @@ impl Service {
     /// Searches without the index.
     async fn compare(&self, query: ProductQuery, skip: usize) -> Result<Listings, StoreError> {
         let _place = self.comparisons_line.try_acquire().map_err(|_| too_many_searches())?;
-        let _turn = self.comparisons.acquire().await.map_err(|_| too_many_searches())?;
+        let turn = tokio::time::timeout(COMPARISON_TURN_MAX, self.comparisons.acquire()).await;
+        let _turn = turn.map_err(|_| too_many_searches())?.map_err(|_| too_many_searches())?;
         let at_most = query.at_most.clamp(1, PAGE_MAX);
         let filter = Filter { skip, at_most: at_most + 1, ..filter(&query, true) };
         let read = self.sql.read(move |tx| store::list(tx, &filter)).await;
@@ -339,8 +357,7 @@ impl Service {
         let mut stored = 0;
         while stored < all.len() {
             let (products, until) = (Arc::clone(&all), all.len().min(stored + IMPORTED_AT_ONCE));
-            let written = self.sql.write(move |tx| {
-                changes::take_turn(tx)?;
+            let written = self.change(move |tx| {
                 for SheetProduct { line, product } in &products[stored..until] {
                     let refused = |error: PutError| (*line, error);
                     let mut product = product.clone();

@@ -38,6 +38,8 @@ const FIRST: &[&str] = &[
         name VARCHAR(100) PRIMARY KEY, media_type VARCHAR(40) NOT NULL, bytes MEDIUMBLOB NOT NULL)",
 ];
 
+/// Categories, at the most.
+pub(crate) const CATEGORIES_MAX: usize = 200;
 /// Products of one sale, at the most.
 const SALE_MAX: usize = 200;
 
@@ -52,8 +54,8 @@ pub(crate) fn put_category(tx: &mut Tx<'_>, position: usize, category: &Category
 }
 
 pub(crate) fn categories(tx: &mut Tx<'_>) -> Result<Vec<Category>, SqlError> {
-    let text = "SELECT slug, name_en, name_zh FROM categories ORDER BY position, slug LIMIT 200";
-    tx.query(text, &[], |row| {
+    let text = "SELECT slug, name_en, name_zh FROM categories ORDER BY position, slug LIMIT ?";
+    tx.query(text, params![CATEGORIES_MAX], |row| {
         Ok(Category {
             slug: row.parsed(0, "a slug")?,
             name: Localized { en: row.text(1)?, zh: row.text(2)? },
@@ -217,9 +219,27 @@ pub(crate) fn published_after(
     tx: &mut Tx<'_>,
     slug: Option<&ProductSlug>,
     at_most: usize,
-) -> Result<Vec<Product>, SqlError> {
-    let text = "SELECT document FROM products WHERE slug > ? AND is_published = 1 ORDER BY slug LIMIT ?";
-    tx.query(text, params![slug.map_or("", ProductSlug::as_str), at_most], document)
+) -> Result<Vec<(ProductSlug, Option<Product>)>, SqlError> {
+    let text =
+        "SELECT slug, document FROM products WHERE slug > ? AND is_published = 1 ORDER BY slug LIMIT ?";
+    tx.query(text, params![slug.map_or("", ProductSlug::as_str), at_most], |row| {
+        let slug: ProductSlug = row.parsed(0, "a slug")?;
+        Ok((slug.clone(), readable(&slug, &row.text(1)?)))
+    })
+}
+
+/// The product, unless its document is none that this version can read: that one is in the log, and
+/// keeps no other from being found.
+fn readable(slug: &ProductSlug, document: &str) -> Option<Product> {
+    let read = serde_json::from_str(document);
+    read.inspect_err(|error| tracing::error!(%slug, %error, "catalogue: a product's document cannot be read"))
+        .ok()
+}
+
+/// The same, of one product.
+pub(crate) fn find_readable(tx: &mut Tx<'_>, slug: &ProductSlug) -> Result<Option<Product>, SqlError> {
+    let found = tx.query_first(FIND, params![slug.as_str()], |row| row.text(0))?;
+    Ok(found.and_then(|document| readable(slug, &document)))
 }
 
 /// Which products are listed.

@@ -82,19 +82,20 @@ fn parts(word: &str) -> Vec<String> {
     all.iter().map(|part| cut(part)).collect()
 }
 
-/// The singular of an English word, if it looks like a plural.
-fn singular(word: &str) -> Option<String> {
-    if word.len() < 4 || !word.bytes().all(|byte| byte.is_ascii_lowercase()) {
-        return None;
+/// What may be the singular of an English word that looks like a plural: `cookies` of `cookie`, and
+/// `batteries` of `battery`.
+fn singulars(word: &str) -> Vec<String> {
+    let has_end = |ends: &[&str]| ends.iter().any(|end| word.ends_with(end));
+    let is_word = word.len() >= 4 && word.bytes().all(|byte| byte.is_ascii_lowercase());
+    if !is_word || !word.ends_with('s') || has_end(&["ss", "us", "is"]) {
+        return Vec::new();
     }
-    if let Some(stem) = word.strip_suffix("ies").filter(|stem| stem.len() > 1) {
-        return Some(format!("{stem}y"));
+    let without = |end: usize| word[..word.len() - end].to_owned();
+    match word.strip_suffix("ies") {
+        Some(stem) if stem.len() > 1 => vec![format!("{stem}y"), without(1)],
+        _ if has_end(&["ses", "shes", "ches", "xes", "zes"]) => vec![without(2), without(1)],
+        _ => vec![without(1)],
     }
-    if ["sses", "shes", "ches", "xes", "zes"].iter().any(|end| word.ends_with(end)) {
-        return Some(word[..word.len() - 2].to_owned());
-    }
-    let is_plural = word.ends_with('s') && !["ss", "us", "is"].iter().any(|end| word.ends_with(end));
-    is_plural.then(|| word[..word.len() - 1].to_owned())
 }
 
 /// The tokens of a text, with a space between two of them.
@@ -115,9 +116,7 @@ pub(crate) fn of_text(text: &str) -> String {
                 }
                 for part in parts {
                     push(&part);
-                    if let Some(singular) = singular(&part) {
-                        push(&singular);
-                    }
+                    singulars(&part).iter().for_each(|singular| push(singular));
                 }
             }
             Run::Unspaced(run) => {
@@ -148,17 +147,19 @@ pub(crate) fn of_sku(sku: &str) -> String {
 pub(crate) struct Word {
     /// As it was written, in lower case.
     pub(crate) written: String,
-    /// The token that a product must have.
-    pub(crate) token: String,
+    /// The tokens of which a product must have one.
+    pub(crate) tokens: Vec<String>,
     /// It may be mistyped: it is a word of letters.
     pub(crate) is_letters: bool,
     /// It is the last one, and words that begin like it will do.
     pub(crate) is_beginning: bool,
 }
 
-/// The token of a word that is asked for.
-pub(crate) fn token_of(word: &str) -> String {
-    singular(word).unwrap_or_else(|| word.to_owned())
+/// The tokens of a word that is asked for: its own, and of what may be its singular.
+pub(crate) fn tokens_of(word: &str) -> Vec<String> {
+    let mut tokens = singulars(word);
+    tokens.push(word.to_owned());
+    tokens
 }
 
 /// What a search asks for.
@@ -174,13 +175,17 @@ pub(crate) fn of_query(query: &str) -> Asked {
     let end = (0..=query.len().min(QUERY_BYTES_MAX)).rev().find(|at| query.is_char_boundary(*at));
     let query = &query[..end.unwrap_or(0)];
     let mut words: Vec<Word> = Vec::new();
-    let of_pair =
-        |token: String| Word { written: token.clone(), token, is_letters: false, is_beginning: false };
+    let of_pair = |pair: String| Word {
+        tokens: vec![pair.clone()],
+        written: pair,
+        is_letters: false,
+        is_beginning: false,
+    };
     for run in runs(query) {
         match run {
             Run::Word(word) => words.extend(parts(&word).into_iter().map(|part| {
                 let is_letters = part.chars().all(char::is_alphabetic);
-                Word { token: token_of(&part), written: part, is_letters, is_beginning: false }
+                Word { tokens: tokens_of(&part), written: part, is_letters, is_beginning: false }
             })),
             Run::Unspaced(run) if run.len() == 1 => words.push(of_pair(run[0].into())),
             Run::Unspaced(run) => words.extend(run.windows(2).map(|pair| of_pair(pair.iter().collect()))),
@@ -194,7 +199,7 @@ pub(crate) fn of_query(query: &str) -> Asked {
     let mut each: Vec<Word> = Vec::with_capacity(words.len());
     for word in words {
         // The same word twice asks for it once; the last one may also be a beginning.
-        match each.iter_mut().find(|known| known.token == word.token && known.written == word.written) {
+        match each.iter_mut().find(|known| known.written == word.written) {
             Some(known) => known.is_beginning |= word.is_beginning,
             None => each.push(word),
         }
@@ -215,7 +220,7 @@ mod tests {
             ("Flood One", "flood one"),
             (
                 "Bay Headphones, batteries & watches",
-                "bay headphones headphone batteries battery watches watch",
+                "bay headphones headphone batteries battery batterie watches watch watche",
             ),
             ("glass bus lens", "glass bus lens len"),
             ("Dock Charger 67W", "dock charger 67w 67 w"),
@@ -241,7 +246,7 @@ mod tests {
         of_query(query)
             .words
             .into_iter()
-            .map(|word| (word.token, word.is_letters, word.is_beginning))
+            .map(|word| (word.tokens.join("|"), word.is_letters, word.is_beginning))
             .collect()
     }
 
@@ -251,7 +256,9 @@ mod tests {
             ("", vec![]),
             ("%", vec![]),
             ("📱", vec![]),
-            ("phones", vec![("phone", true, true)]),
+            ("phones", vec![("phone|phones", true, true)]),
+            ("sizes", vec![("siz|size|sizes", true, true)]),
+            ("movies", vec![("movy|movie|movies", true, true)]),
             ("x", vec![("x", true, false)]),
             ("phone Phone", vec![("phone", true, true)]),
             ("phone case phone", vec![("phone", true, true), ("case", true, false)]),
@@ -272,6 +279,28 @@ mod tests {
         assert_eq!(asked(&"x".repeat(10_000)), [("x".repeat(WORD_MAX), true, true)]);
     }
 
+    #[test]
+    fn a_plural_and_its_singular_find_each_other() {
+        for (singular, plural) in [
+            ("size", "sizes"),
+            ("cache", "caches"),
+            ("movie", "movies"),
+            ("battery", "batteries"),
+            ("lens", "lenses"),
+            ("bus", "buses"),
+            ("watch", "watches"),
+            ("phone", "phones"),
+            ("box", "boxes"),
+        ] {
+            for (text, query) in [(singular, plural), (plural, singular)] {
+                let tokens = of_text(text);
+                let asked = of_query(query).words.remove(0).tokens;
+                let is_found = tokens.split(' ').any(|of| asked.iter().any(|token| token == of));
+                assert!(is_found, "{query} in {text}: {asked:?}, {tokens}");
+            }
+        }
+    }
+
     /// A text is found by each piece of itself.
     #[test]
     fn what_a_text_is_asked_for_by_it_has() {
@@ -279,7 +308,8 @@ mod tests {
         {
             let tokens = of_text(text);
             for word in of_query(text).words {
-                assert!(tokens.split(' ').any(|token| token == word.token), "{text}: {word:?} in {tokens}");
+                let has = |token: &&String| tokens.split(' ').any(|of| of == token.as_str());
+                assert!(word.tokens.iter().any(|token| has(&token)), "{text}: {word:?} in {tokens}");
             }
         }
     }

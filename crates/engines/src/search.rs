@@ -299,12 +299,14 @@ impl View {
         assert!(distance <= 2, "more than two changes find anything");
         let mut frequencies = BTreeMap::<String, u64>::new();
         let mut looked_at = 0;
+        // It depends on the characters alone, and costs the most: once for all texts and parts.
+        let of_first = Term::from_field_text(self.fields.texts[0], token);
+        let automaton = FuzzyTermQuery::new(of_first, distance, true).automaton()?;
         for field in self.fields.texts {
-            let near = FuzzyTermQuery::new(Term::from_field_text(field, token), distance, true);
             for segment in self.searcher.segment_readers() {
                 let index = segment.inverted_index(field)?;
                 let mut terms =
-                    index.terms().search(near.automaton()?).ge(within.start).lt(within.end).into_stream()?;
+                    index.terms().search(&automaton).ge(within.start).lt(within.end).into_stream()?;
                 while looked_at < NEAR_LOOKED_AT_MAX && terms.advance() {
                     looked_at += 1;
                     let count = u64::from(terms.value().doc_freq);

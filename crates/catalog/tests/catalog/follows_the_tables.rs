@@ -199,11 +199,11 @@ fn a_change_waits_until_the_one_before_it_is_committed() {
 fn two_processes_that_change_at_once_miss_nothing() {
     on_mariadb(async |shop: &Shop| {
         let mut changes = JoinSet::new();
-        for number in 0..200 {
+        for number in 0..400 {
             let service = shop.services[number % 2].clone();
             changes.spawn(async move {
-                let slug = format!("p{number:03}");
                 // Each is changed twice, by both.
+                let slug = format!("p{:03}", number / 2);
                 let of = product(&slug, "phones", said("Phone", "手机"), Localized::default());
                 service.put(of).await.unwrap();
             });
@@ -216,7 +216,6 @@ fn two_processes_that_change_at_once_miss_nothing() {
         }
         // Both build theirs anew.
         shop.services[0].rebuild_search().await.unwrap();
-        assert!(shop.services[1].search_figures().await.unwrap().behind > 0);
         shop.caught_up().await;
         for service in &shop.services {
             assert_eq!(service.search_figures().await.unwrap().documents, 200);
