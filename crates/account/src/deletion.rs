@@ -13,7 +13,10 @@ use engines::{
     params,
     sql::{SqlError, Tx},
 };
-use std::{sync::Arc, time::Duration};
+use std::{
+    sync::{Arc, PoisonError},
+    time::Duration,
+};
 use units::{DurationMs, TimeMs};
 use web::warning::Warning;
 
@@ -40,18 +43,16 @@ struct Unfinished {
 }
 
 /// The account goes; what is left is that others are to erase what they have. `false` if there is
-/// no such account.
+/// no such account with this hash of a password.
 fn begin(
     tx: &mut Tx<'_>,
     now: TimeMs,
-    account: AccountId,
+    (account, password): (AccountId, &str),
     letter: (contracts::store::Language, [u8; 16]),
 ) -> Result<bool, SqlError> {
-    let Some((email, _)) = store::email_and_password(tx, account)? else { return Ok(false) };
+    let Some((email, _)) = store::locked_with(tx, account, password)? else { return Ok(false) };
     let id = account.to_bytes();
-    for table in ["addresses", "reset_links", "sessions"] {
-        tx.execute(&format!("DELETE FROM {table} WHERE account = ?"), params![&id])?;
-    }
+    remove_rows(tx, account)?;
     // A letter with a link would find no account any more.
     tx.execute("DELETE FROM letters WHERE email = ?", params![&email])?;
     tx.execute("DELETE FROM accounts WHERE id = ?", params![&id])?;
@@ -60,6 +61,13 @@ fn begin(
     let (language, id) = letter;
     letters::put(tx, now, &letters::New { id, kind: Kind::Deleted, email: &email, language })?;
     Ok(true)
+}
+
+fn remove_rows(tx: &mut Tx<'_>, account: AccountId) -> Result<(), SqlError> {
+    for table in ["addresses", "reset_links", "sessions"] {
+        tx.execute(&format!("DELETE FROM {table} WHERE account = ?"), params![&account.to_bytes()])?;
+    }
+    Ok(())
 }
 
 fn due(tx: &mut Tx<'_>, now: TimeMs) -> Result<Vec<Unfinished>, SqlError> {
@@ -71,7 +79,9 @@ fn due(tx: &mut Tx<'_>, now: TimeMs) -> Result<Vec<Unfinished>, SqlError> {
     })
 }
 
+/// Also what a request wrote that was under way when the account went.
 fn finish(tx: &mut Tx<'_>, account: AccountId) -> Result<(), SqlError> {
+    remove_rows(tx, account)?;
     tx.execute("DELETE FROM deletions WHERE account = ?", params![&account.to_bytes()]).map(drop)
 }
 
@@ -85,17 +95,19 @@ fn postpone(tx: &mut Tx<'_>, now: TimeMs, of: Unfinished) -> Result<(), SqlError
 impl Service {
     pub(crate) async fn delete_one(&self, own: OwnPassword) -> Result<Deleted, StoreError> {
         let (account, language) = (own.account, own.language);
-        if !self.is_own(own).await? {
-            return Ok(Deleted::WrongPassword);
-        }
+        let Some(checked) = self.checked(own).await? else { return Ok(Deleted::WrongPassword) };
         for context in &self.holds {
             if let Some(open) = context.in_the_way(account).await? {
                 return Ok(Deleted::Not(open));
             }
         }
         let (now, letter) = (self.clock.now(), random()?);
-        let begun = self.sql.write(move |tx| begin(tx, now, account, (language, letter))).await;
-        begun.map_err(|error| of_sql(&error))?;
+        self.letter_limits.take_change(checked.key, now)?;
+        let begun =
+            self.sql.write(move |tx| begin(tx, now, (account, &checked.hash), (language, letter))).await;
+        if !begun.map_err(|error| of_sql(&error))? {
+            return Ok(Deleted::WrongPassword);
+        }
         self.written.notify_one();
         self.deleting.notify_one();
         Ok(Deleted::Yes)
@@ -142,7 +154,10 @@ impl Service {
             is_all &= match tokio::time::timeout(ANSWER_MAX, context.erase(account)).await {
                 Ok(Ok(is_done)) => is_done,
                 Ok(Err(error)) => {
-                    tracing::warn!(%account, %error, "a deleted account is not erased everywhere yet");
+                    let mut warning = self.not_erased.lock().unwrap_or_else(PoisonError::into_inner);
+                    if let Some(count) = warning.due() {
+                        tracing::warn!(%account, %error, count, "a deleted account is not erased everywhere yet");
+                    }
                     false
                 }
                 Err(_) => false,

@@ -9,13 +9,18 @@ use engines::{
 };
 use units::{DurationMs, TimeMs};
 
-/// Letters that may wait. Those about something that has happened wait in any case.
+/// Letters that may wait when a further one is asked for, and when one is about a change: the
+/// change is refused then.
 const WAIT_MAX: usize = 10_000;
+const WAIT_MAX_OF_CHANGES: usize = 20_000;
 /// The first pause after a letter did not leave, and the longest one: each is twice the one before.
 const PAUSE_MIN: DurationMs = DurationMs(5_000);
 const PAUSE_MAX: DurationMs = DurationMs(3_600_000);
-/// How long a letter is tried.
-pub(crate) const TRIED_FOR: DurationMs = DurationMs(86_400_000);
+/// How long the one who sends a letter has it: longer than the port of mail takes.
+const CLAIMED_FOR: DurationMs = DurationMs(120_000);
+/// How long a letter with a link is of use, and every other one.
+const RESET_FOR: DurationMs = DurationMs(3_600_000);
+const OTHERS_FOR: DurationMs = DurationMs(86_400_000);
 
 /// What a letter is about.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -29,6 +34,14 @@ pub(crate) enum Kind {
 
 impl Kind {
     const ALL: [Self; 3] = [Self::Reset, Self::PasswordChanged, Self::Deleted];
+
+    /// How long it is tried. One that is older is not sent.
+    pub(crate) fn tried_for(self) -> DurationMs {
+        match self {
+            Self::Reset => RESET_FOR,
+            Self::PasswordChanged | Self::Deleted => OTHERS_FOR,
+        }
+    }
 
     /// Its name in the database and in the log.
     pub(crate) fn as_str(self) -> &'static str {
@@ -61,7 +74,20 @@ pub(crate) struct New<'a> {
     pub(crate) language: Language,
 }
 
+/// A letter about a change, in the transaction of the change.
 pub(crate) fn put(tx: &mut Tx<'_>, now: TimeMs, new: &New<'_>) -> Result<(), SqlError> {
+    match is_full(tx, WAIT_MAX_OF_CHANGES)? {
+        true => Err(SqlError::Shortage("very many letters wait".into())),
+        false => insert(tx, now, new),
+    }
+}
+
+fn is_full(tx: &mut Tx<'_>, at: usize) -> Result<bool, SqlError> {
+    let text = "SELECT number FROM letters ORDER BY number LIMIT 1 OFFSET ?";
+    Ok(tx.query_first(text, params![at - 1], |row| row.count(0))?.is_some())
+}
+
+fn insert(tx: &mut Tx<'_>, now: TimeMs, new: &New<'_>) -> Result<(), SqlError> {
     let text = "INSERT INTO letters (id, kind, email, language, written_at, due_at, tries) \
                 VALUES (?, ?, ?, ?, ?, ?, 0)";
     let row = params![&new.id, new.kind.as_str(), new.email, new.language.as_str(), now.0, now.0];
@@ -69,21 +95,22 @@ pub(crate) fn put(tx: &mut Tx<'_>, now: TimeMs, new: &New<'_>) -> Result<(), Sql
     Ok(())
 }
 
-/// The same, unless very many wait. Returns whether it waits now.
+/// A letter that anybody may ask for, unless very many wait. Returns whether it waits now.
 pub(crate) fn put_if_room(tx: &mut Tx<'_>, now: TimeMs, new: &New<'_>) -> Result<bool, SqlError> {
-    let text = "SELECT number FROM letters ORDER BY number LIMIT 1 OFFSET ?";
-    let is_full = tx.query_first(text, params![WAIT_MAX - 1], |row| row.count(0))?.is_some();
+    let is_full = is_full(tx, WAIT_MAX)?;
     if !is_full {
-        put(tx, now, new)?;
+        insert(tx, now, new)?;
     }
     Ok(!is_full)
 }
 
-/// Those that are due, the one that has waited longest first.
+/// Those that are due, the one that has waited longest first. One that would wait for longer than
+/// any was put off while the clock was ahead, and is due.
 pub(crate) fn due(tx: &mut Tx<'_>, now: TimeMs, at_most: usize) -> Result<Vec<Waiting>, SqlError> {
     let text = "SELECT number, id, kind, email, language, written_at, tries FROM letters \
-                WHERE due_at <= ? ORDER BY due_at, number LIMIT ?";
-    tx.query(text, params![now.0, at_most], |row| {
+                WHERE due_at <= ? OR due_at > ? ORDER BY due_at, number LIMIT ?";
+    let farthest = now.plus(PAUSE_MAX).0.min(u64::MAX >> 1);
+    tx.query(text, params![now.0, farthest, at_most], |row| {
         Ok(Waiting {
             number: row.count(0)?,
             id: row.array(1)?,
@@ -107,10 +134,25 @@ pub(crate) fn remove(tx: &mut Tx<'_>, number: u64) -> Result<(), SqlError> {
     Ok(())
 }
 
-/// It is tried again after a pause.
+/// Who is going to send a letter says so first, and only one can: a letter whose row cannot be
+/// written is not sent. If that process ends before it has settled the letter, another one finds
+/// it when the claim is over.
+pub(crate) fn claim(tx: &mut Tx<'_>, now: TimeMs, letter: &Waiting) -> Result<bool, SqlError> {
+    let text = "UPDATE letters SET due_at = ?, tries = tries + 1 WHERE number = ? AND tries = ?";
+    Ok(tx.execute(text, params![now.plus(CLAIMED_FOR).0, letter.number, letter.tries])? == 1)
+}
+
+/// Makes those due that are claimed, or due as soon as a claim would be over.
+pub(crate) fn release(tx: &mut Tx<'_>, now: TimeMs) -> Result<(), SqlError> {
+    let text = "UPDATE letters SET due_at = ? WHERE due_at > ? AND due_at <= ?";
+    tx.execute(text, params![now.0, now.0, now.plus(CLAIMED_FOR).0])?;
+    Ok(())
+}
+
+/// A letter that was claimed is tried again after a pause.
 pub(crate) fn postpone(tx: &mut Tx<'_>, now: TimeMs, letter: &Waiting) -> Result<(), SqlError> {
     let pause = PAUSE_MIN.0.saturating_mul(1 << letter.tries.min(20)).min(PAUSE_MAX.0);
-    let text = "UPDATE letters SET due_at = ?, tries = ? WHERE number = ?";
-    tx.execute(text, params![now.plus(DurationMs(pause)).0, letter.tries + 1, letter.number])?;
+    let text = "UPDATE letters SET due_at = ? WHERE number = ? AND tries = ?";
+    tx.execute(text, params![now.plus(DurationMs(pause)).0, letter.number, letter.tries + 1])?;
     Ok(())
 }

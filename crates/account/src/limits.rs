@@ -9,6 +9,9 @@ use web::limits::Buckets;
 const TO_ADDRESS: (u32, u32) = (720, 5);
 const FROM_NETWORK: (u32, u32) = (60, 20);
 const IN_ALL: (u32, u32) = (1, 1_000);
+/// Changes of passwords and deletions of accounts with one address: five at once, then one an
+/// hour. Each of them writes to it.
+const CHANGES: (u32, u32) = (3600, 5);
 const SLOTS: usize = 1 << 14;
 
 /// The limits of letters that are asked for.
@@ -16,12 +19,24 @@ pub(crate) struct LetterLimits {
     to_address: Buckets,
     from_network: Buckets,
     in_all: Buckets,
+    changes: Buckets,
 }
 
 impl LetterLimits {
     pub(crate) fn new() -> Self {
         let of = |(seconds, burst)| Buckets::slow(seconds, burst, SLOTS);
-        Self { to_address: of(TO_ADDRESS), from_network: of(FROM_NETWORK), in_all: of(IN_ALL) }
+        Self {
+            to_address: of(TO_ADDRESS),
+            from_network: of(FROM_NETWORK),
+            in_all: of(IN_ALL),
+            changes: of(CHANGES),
+        }
+    }
+
+    /// Takes one change of an account with this address.
+    pub(crate) fn take_change(&self, address: u64, now: TimeMs) -> Result<(), StoreError> {
+        let taken = self.changes.take(address, now.0);
+        taken.map_err(|wait| StoreError::TooMany { wait_seconds: wait.into() })
     }
 
     /// Takes one letter from all three, or none.

@@ -28,14 +28,23 @@ pub(crate) fn put(tx: &mut Tx<'_>, now: TimeMs, account: AccountId, hash: &[u8; 
     Ok(())
 }
 
-/// Whose link it is, if it is good.
+/// The link's letter is sent again: it is good from now on. Returns whether it was still there.
+pub(crate) fn prolong(tx: &mut Tx<'_>, now: TimeMs, hash: &[u8; 32]) -> Result<bool, SqlError> {
+    let text = "UPDATE reset_links SET ends_at = ? WHERE hash = ?";
+    Ok(tx.execute(text, params![now.plus(GOOD_FOR).0, hash])? == 1)
+}
+
+/// Whose link it is, if it is good. One that would be good for longer than any was made while the
+/// clock was wrong, and is not.
 pub(crate) fn account_of(
     tx: &mut Tx<'_>,
     now: TimeMs,
     hash: &[u8; 32],
 ) -> Result<Option<AccountId>, SqlError> {
-    let text = "SELECT account FROM reset_links WHERE hash = ? AND ends_at > ?";
-    tx.query_first(text, params![hash, now.0], |row| Ok(AccountId::from_bytes(row.array(0)?)))
+    let text = "SELECT account FROM reset_links WHERE hash = ? AND ends_at > ? AND ends_at <= ?";
+    tx.query_first(text, params![hash, now.0, now.plus(GOOD_FOR).0], |row| {
+        Ok(AccountId::from_bytes(row.array(0)?))
+    })
 }
 
 /// Uses a link up. Returns whether it was still there: of two who use it at once only one has it.

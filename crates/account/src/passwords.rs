@@ -5,24 +5,23 @@ use crate::{
     email,
     letters::{self, Kind},
     links, password,
-    service::{Service, hash_of, key, of_sql, random, secret_of},
+    service::{SESSION_FOR, Service, hash_of, key, of_sql, random, secret_of, signed_in},
     store,
 };
-use contracts::store::{AccountId, AskReset, Language, OwnPassword, ResetPassword, StoreError};
+use contracts::store::{AccountId, AskReset, Language, OwnPassword, ResetPassword, SignedIn, StoreError};
 use engines::sql::{SqlError, Tx};
 use units::TimeMs;
 
-/// A new password is in force: links that set one are used up, and sessions end, but for one.
+/// A new password is in force: links that set one are used up, and sessions end.
 fn set(
     tx: &mut Tx<'_>,
     now: TimeMs,
     (account, hash): (AccountId, &str),
-    but: Option<&[u8; 32]>,
     (language, letter): (Language, [u8; 16]),
 ) -> Result<bool, SqlError> {
     let Some(email) = store::set_password(tx, account, hash)? else { return Ok(false) };
     links::remove_all(tx, account)?;
-    store::end_sessions(tx, account, but)?;
+    store::end_sessions(tx, account)?;
     let new = letters::New { id: letter, kind: Kind::PasswordChanged, email: &email, language };
     letters::put(tx, now, &new).map(|()| true)
 }
@@ -70,7 +69,7 @@ impl Service {
             if !links::take(tx, &link)? {
                 return Ok(false);
             }
-            set(tx, now, (account, &password), None, (reset.language, letter))
+            set(tx, now, (account, &password), (reset.language, letter))
         });
         self.changed(written.await)
     }
@@ -79,19 +78,23 @@ impl Service {
         &self,
         own: OwnPassword,
         new: String,
-    ) -> Result<bool, StoreError> {
+    ) -> Result<Option<SignedIn>, StoreError> {
         // Said before the old one is looked at, which has its limits.
-        let OwnPassword { account, session, language, .. } = own.clone();
+        let (account, language) = (own.account, own.language);
         password::check(&new)?;
-        if !self.is_own(own).await? {
-            return Ok(false);
-        }
+        let Some(checked) = self.checked(own).await? else { return Ok(None) };
+        self.letter_limits.take_change(checked.key, self.clock.now())?;
         let password = self.hash_new(new).await?;
-        let (now, letter) = (self.clock.now(), random()?);
-        let but = secret_of(&session).map(|secret| hash_of(&secret));
-        let written =
-            self.sql.write(move |tx| set(tx, now, (account, &password), but.as_ref(), (language, letter)));
-        self.changed(written.await)
+        let (now, letter, secret) = (self.clock.now(), random()?, random()?);
+        let written = self.sql.write(move |tx| {
+            let Some((_, name)) = store::locked_with(tx, account, &checked.hash)? else { return Ok(None) };
+            set(tx, now, (account, &password), (language, letter))?;
+            begin_anew(tx, now, account, &secret).map(|()| Some(name))
+        });
+        let written: Result<Option<String>, SqlError> = written.await;
+        let name = written.map_err(|error| of_sql(&error))?;
+        self.written.notify_one();
+        Ok(name.map(|name| signed_in(account, name, &secret, SESSION_FOR.0 / 1000)))
     }
 
     fn changed(&self, written: Result<bool, SqlError>) -> Result<bool, StoreError> {
@@ -102,25 +105,45 @@ impl Service {
         Ok(changed)
     }
 
-    pub(crate) async fn log_out_elsewhere_one(&self, own: OwnPassword) -> Result<bool, StoreError> {
-        let (account, session) = (own.account, own.session.clone());
-        if !self.is_own(own).await? {
-            return Ok(false);
-        }
-        let but = secret_of(&session).map(|secret| hash_of(&secret));
+    pub(crate) async fn log_out_elsewhere_one(
+        &self,
+        own: OwnPassword,
+    ) -> Result<Option<SignedIn>, StoreError> {
+        let account = own.account;
+        let Some(checked) = self.checked(own).await? else { return Ok(None) };
+        let (now, secret) = (self.clock.now(), random()?);
         let written = self.sql.write(move |tx| {
+            let Some((_, name)) = store::locked_with(tx, account, &checked.hash)? else { return Ok(None) };
             links::remove_all(tx, account)?;
-            store::end_sessions(tx, account, but.as_ref())
+            store::end_sessions(tx, account)?;
+            begin_anew(tx, now, account, &secret).map(|()| Some(name))
         });
-        written.await.map(|()| true).map_err(|error: SqlError| of_sql(&error))
+        let written: Result<Option<String>, SqlError> = written.await;
+        let name = written.map_err(|error| of_sql(&error))?;
+        Ok(name.map(|name| signed_in(account, name, &secret, SESSION_FOR.0 / 1000)))
     }
 
-    /// Whether the password is the account's, under the limits of wrong ones.
-    pub(crate) async fn is_own(&self, own: OwnPassword) -> Result<bool, StoreError> {
+    /// What was checked if the password is the account's, under the limits of wrong ones; `None`
+    /// if it is not. What is done for it looks again that the hash is still the account's.
+    pub(crate) async fn checked(&self, own: OwnPassword) -> Result<Option<Checked>, StoreError> {
         let account = own.account;
         let found = self.sql.read(move |tx| store::email_and_password(tx, account)).await;
         let found = found.map_err(|error| of_sql(&error))?;
-        let Some((email, stored)) = found else { return Ok(false) };
-        self.check_password(&email, Some(stored), own.password, own.network).await
+        let Some((email, hash)) = found else { return Ok(None) };
+        let is_right = self.check_password(&email, Some(hash.clone()), own.password, own.network).await?;
+        Ok(is_right.then(|| Checked { key: key(email.as_bytes()), hash }))
     }
+}
+
+/// A password that was right when it was looked at.
+pub(crate) struct Checked {
+    /// The key of the account's address in buckets.
+    pub(crate) key: u64,
+    /// The hash that it has.
+    pub(crate) hash: String,
+}
+
+/// The session of who asked goes on with another secret: one that was stolen is over.
+fn begin_anew(tx: &mut Tx<'_>, now: TimeMs, account: AccountId, secret: &[u8; 32]) -> Result<(), SqlError> {
+    store::begin_session(tx, &hash_of(secret), account, (now, now.plus(SESSION_FOR)))
 }

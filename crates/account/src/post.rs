@@ -1,10 +1,12 @@
-//! Sends the letters that wait, each at least once. One that does not leave is tried again, later
-//! and later, and does not stop those after it. No line of the log has an address or a link.
+//! Sends the letters that wait, each at least once: one is claimed before it is sent, and removed
+//! after that, so it comes twice only if a process ends in between. One that does not leave is
+//! tried again, later and later, and does not stop those after it. No line of the log has an
+//! address or a link.
 
 use crate::{
     letters::{self, Kind, Waiting},
     links,
-    service::{Service, random},
+    service::{Service, hash_of, random},
     store,
 };
 use data_encoding::BASE64URL_NOPAD;
@@ -13,15 +15,19 @@ use engines::{
     sql::SqlError,
 };
 use std::{
-    sync::{Arc, PoisonError},
+    collections::BTreeMap,
+    sync::{Arc, MutexGuard, PoisonError},
     time::{Duration, SystemTime},
 };
 use tokio::task::JoinSet;
+use units::TimeMs;
 use web::warning::Warning;
 
 /// Letters that are sent at once, and that are read at once.
 const AT_ONCE: usize = 4;
 const READ_MAX: usize = 40;
+/// Links of letters that are tried again, whose secrets are kept in memory only.
+const SECRETS_MAX: usize = 10_000;
 /// How often it is looked for what is due, if nothing tells of something.
 const LOOK_EVERY: Duration = Duration::from_secs(1);
 
@@ -49,7 +55,16 @@ impl Service {
 
     async fn send_letters(self: Arc<Self>) {
         let mut warning = Warning::default();
+        // What a process before this one had claimed when it ended. Where several have one database, a
+        // letter that another one is sending now may come twice.
+        let mut is_released = false;
         loop {
+            if !is_released {
+                let now = self.clock.now();
+                let released: Result<(), SqlError> =
+                    self.sql.write(move |tx| letters::release(tx, now)).await;
+                is_released = released.is_ok();
+            }
             let is_more = match Arc::clone(&self).send_due().await {
                 Ok(is_more) => is_more,
                 Err(error) => {
@@ -86,20 +101,37 @@ impl Service {
     }
 
     async fn send(self: Arc<Self>, letter: Waiting) -> Result<(), SqlError> {
-        let sent = self.write_and_send(&letter).await;
+        let (now, of) = (self.clock.now(), letter.clone());
+        let claimed: Result<bool, SqlError> = self.sql.write(move |tx| letters::claim(tx, now, &of)).await;
+        if !claimed? {
+            // Another process has it.
+            return Ok(());
+        }
         let Waiting { number, kind, written_at, .. } = letter;
-        let (now, kind) = (self.clock.now(), kind.as_str());
+        let is_over = |now: TimeMs| now.since(written_at) >= kind.tried_for();
+        let sent = match is_over(now) {
+            true => Err(NotSent::Mail(MailError::Later("it is too old to be of use".into()))),
+            false => self.write_and_send(&letter).await,
+        };
+        let (now, name) = (self.clock.now(), kind.as_str());
         match sent {
             Ok(()) => {}
             Err(NotSent::Sql(error)) => return Err(error),
-            Err(NotSent::Mail(MailError::Later(_))) if now.since(written_at) < letters::TRIED_FOR => {
+            Err(NotSent::Mail(MailError::Later(_))) if !is_over(now) => {
                 return self.sql.write(move |tx| letters::postpone(tx, now, &letter)).await;
             }
             Err(NotSent::Mail(error)) => {
-                tracing::warn!(number, kind, %error, "a letter is given up");
+                if let Some(count) = self.given_up.lock().unwrap_or_else(PoisonError::into_inner).due() {
+                    tracing::warn!(number, kind = name, %error, count, "a letter is given up");
+                }
             }
         }
+        self.secrets().remove(&number);
         self.sql.write(move |tx| letters::remove(tx, number)).await
+    }
+
+    fn secrets(&self) -> MutexGuard<'_, BTreeMap<u64, [u8; 32]>> {
+        self.secrets.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     async fn write_and_send(&self, letter: &Waiting) -> Result<(), NotSent> {
@@ -107,9 +139,9 @@ impl Service {
         let words = match letter.kind {
             Kind::Deleted => shop.deleted(language),
             Kind::PasswordChanged => shop.password_changed(language),
-            Kind::Reset => match self.new_link(&letter.email).await? {
+            Kind::Reset => match self.link_of(letter).await? {
                 Some(secret) => shop.reset(language, &secret),
-                // The address has no account.
+                // The address has no account, or the link was used already.
                 None => return Ok(()),
             },
         };
@@ -131,16 +163,30 @@ impl Service {
         })
     }
 
-    /// The secret of a new link for the account of an address.
-    async fn new_link(&self, email: &str) -> Result<Option<String>, SqlError> {
+    /// The secret of the link in a letter, for the account of its address. It is the same for each
+    /// try of this process: a first copy whose answer was lost may have arrived, and its link is
+    /// good too.
+    async fn link_of(&self, letter: &Waiting) -> Result<Option<String>, SqlError> {
         let shortage = |_| SqlError::Shortage("random bytes".into());
-        let secret = random::<32>().map_err(shortage)?;
-        let (now, hash, email) = (self.clock.now(), *blake3::hash(&secret).as_bytes(), email.to_owned());
+        let known = self.secrets().get(&letter.number).copied();
+        let secret = known.map_or_else(|| random::<32>().map_err(shortage), Ok)?;
+        let (now, hash, email) = (self.clock.now(), hash_of(&secret), letter.email.clone());
         let made = self.sql.write(move |tx| {
             let Some((account, ..)) = store::by_email(tx, &email)? else { return Ok(false) };
-            links::put(tx, now, account, &hash).map(|()| true)
+            match known {
+                Some(_) => links::prolong(tx, now, &hash),
+                None => links::put(tx, now, account, &hash).map(|()| true),
+            }
         });
         let made: Result<bool, SqlError> = made.await;
-        Ok(made?.then(|| BASE64URL_NOPAD.encode(&secret)))
+        if !made? {
+            return Ok(None);
+        }
+        let mut secrets = self.secrets();
+        secrets.insert(letter.number, secret);
+        if secrets.len() > SECRETS_MAX {
+            secrets.pop_first();
+        }
+        Ok(Some(BASE64URL_NOPAD.encode(&secret)))
     }
 }

@@ -13,6 +13,7 @@ use engines::{
     sql::{Sql, SqlError},
 };
 use std::{
+    collections::BTreeMap,
     fmt,
     sync::{
         Arc, Mutex,
@@ -24,7 +25,7 @@ use units::{DurationMs, TimeMs};
 use web::{limits::Buckets, warning::Warning};
 
 /// How long a session is good.
-const SESSION_FOR: DurationMs = DurationMs(30 * 86_400_000);
+pub(crate) const SESSION_FOR: DurationMs = DurationMs(30 * 86_400_000);
 /// Passwords that wait to be hashed, one at a time: some 30 ms of CPU and 19 MiB each.
 const HASHES_WAIT_MAX: usize = 64;
 /// Wrong passwords for one address of mail from one network: so many at once, then one each half
@@ -70,6 +71,10 @@ pub struct Service {
     pub(crate) written: Notify,
     /// Anybody can ask for letters.
     pub(crate) not_sent: Mutex<Warning>,
+    pub(crate) given_up: Mutex<Warning>,
+    pub(crate) not_erased: Mutex<Warning>,
+    /// The secrets of links whose letters are tried again, by the letters' numbers.
+    pub(crate) secrets: Mutex<BTreeMap<u64, [u8; SECRET_BYTES]>>,
     pub(crate) holds: Vec<Arc<dyn HoldsPersonalData>>,
     /// There may be a new deletion.
     pub(crate) deleting: Notify,
@@ -131,6 +136,9 @@ impl Service {
             letter_limits,
             written,
             not_sent: Mutex::default(),
+            given_up: Mutex::default(),
+            not_erased: Mutex::default(),
+            secrets: Mutex::default(),
             holds,
             deleting: Notify::new(),
             wrong,
@@ -174,9 +182,13 @@ impl Service {
         let created_at = self.clock.now();
         let account = AccountId::new(created_at, random()?);
         let profile = Profile { account, email, name: name.clone(), created_at };
-        let written = self.sql.write(move |tx| store::insert(tx, &profile, &hash)).await;
+        let of_account = hash.clone();
+        let written = self.sql.write(move |tx| store::insert(tx, &profile, &of_account)).await;
         match written.map_err(|error| of_sql(&error))? {
-            true => self.begin(account, name).await,
+            true => {
+                let begun = self.begin(account, name, hash).await?;
+                begun.ok_or_else(|| StoreError::Conflict("email: the account was changed at once".into()))
+            }
             false => Err(StoreError::Conflict("email: it has an account already, log in".into())),
         }
     }
@@ -189,7 +201,7 @@ impl Service {
         let stored = found.as_ref().map(|(_, _, hash)| hash.clone());
         match self.check_password(&email, stored, credentials.password, credentials.network).await? {
             true => match found {
-                Some((account, name, _)) => self.begin(account, name).await.map(Some),
+                Some((account, name, hash)) => self.begin(account, name, hash).await,
                 None => Ok(None),
             },
             false => Ok(None),
@@ -223,13 +235,25 @@ impl Service {
         Ok(is_right)
     }
 
-    async fn begin(&self, account: AccountId, name: String) -> Result<SignedIn, StoreError> {
+    /// A session of an account whose password has this hash; `None` if it has another one by now.
+    async fn begin(
+        &self,
+        account: AccountId,
+        name: String,
+        password: String,
+    ) -> Result<Option<SignedIn>, StoreError> {
         let secret = random::<SECRET_BYTES>()?;
         let (now, hash) = (self.clock.now(), hash_of(&secret));
         let ends_at = now.plus(SESSION_FOR);
-        let written = self.sql.write(move |tx| store::begin_session(tx, &hash, account, (now, ends_at)));
-        written.await.map_err(|error| of_sql(&error))?;
-        Ok(signed_in(account, name, &secret, SESSION_FOR.0 / 1000))
+        let written = self.sql.write(move |tx| {
+            if store::locked_with(tx, account, &password)?.is_none() {
+                return Ok(false);
+            }
+            store::begin_session(tx, &hash, account, (now, ends_at)).map(|()| true)
+        });
+        let written: Result<bool, SqlError> = written.await;
+        let is_begun = written.map_err(|error| of_sql(&error))?;
+        Ok(is_begun.then(|| signed_in(account, name, &secret, SESSION_FOR.0 / 1000)))
     }
 
     async fn session_of(&self, session: String) -> Result<Option<SignedIn>, StoreError> {
@@ -265,7 +289,12 @@ pub(crate) fn secret_of(session: &str) -> Option<[u8; SECRET_BYTES]> {
     BASE64URL_NOPAD.decode(session.as_bytes()).ok()?.try_into().ok()
 }
 
-fn signed_in(account: AccountId, name: String, secret: &[u8; SECRET_BYTES], seconds: u64) -> SignedIn {
+pub(crate) fn signed_in(
+    account: AccountId,
+    name: String,
+    secret: &[u8; SECRET_BYTES],
+    seconds: u64,
+) -> SignedIn {
     let csrf = blake3::derive_key("floodgate account 2026-11 form token of a session", secret);
     SignedIn {
         account,
@@ -309,7 +338,7 @@ impl Accounts for Service {
         Box::pin(self.reset_one(reset))
     }
 
-    fn change_password(&self, own: OwnPassword, new: String) -> Asked<'_, bool> {
+    fn change_password(&self, own: OwnPassword, new: String) -> Asked<'_, Option<SignedIn>> {
         Box::pin(self.change_password_one(own, new))
     }
 
@@ -332,7 +361,7 @@ impl Accounts for Service {
         })
     }
 
-    fn log_out_elsewhere(&self, own: OwnPassword) -> Asked<'_, bool> {
+    fn log_out_elsewhere(&self, own: OwnPassword) -> Asked<'_, Option<SignedIn>> {
         Box::pin(self.log_out_elsewhere_one(own))
     }
 

@@ -85,6 +85,19 @@ pub(crate) fn profile(tx: &mut Tx<'_>, account: AccountId) -> Result<Option<Prof
     })
 }
 
+/// The address and the name of an account that has still this hash of a password, whose row stays
+/// as it is until the transaction ends: what was checked before it is not true for ever.
+pub(crate) fn locked_with(
+    tx: &mut Tx<'_>,
+    account: AccountId,
+    password: &str,
+) -> Result<Option<(String, String)>, SqlError> {
+    let text = "SELECT email, name FROM accounts WHERE id = ? AND password = ?";
+    let found = tx
+        .query_locked(text, params![&account.to_bytes(), password], |row| Ok((row.text(0)?, row.text(1)?)))?;
+    Ok(found.into_iter().next())
+}
+
 /// The address of an account, and the hash of its password.
 pub(crate) fn email_and_password(
     tx: &mut Tx<'_>,
@@ -141,20 +154,9 @@ pub(crate) fn end_session(tx: &mut Tx<'_>, hash: &[u8; 32]) -> Result<(), SqlErr
     Ok(())
 }
 
-/// Ends all sessions of an account, or all but one.
-pub(crate) fn end_sessions(
-    tx: &mut Tx<'_>,
-    account: AccountId,
-    but: Option<&[u8; 32]>,
-) -> Result<(), SqlError> {
-    let id = account.to_bytes();
-    match but {
-        Some(hash) => {
-            tx.execute("DELETE FROM sessions WHERE account = ? AND hash <> ?", params![&id, hash])?
-        }
-        None => tx.execute("DELETE FROM sessions WHERE account = ?", params![&id])?,
-    };
-    Ok(())
+/// Ends all sessions of an account.
+pub(crate) fn end_sessions(tx: &mut Tx<'_>, account: AccountId) -> Result<(), SqlError> {
+    tx.execute("DELETE FROM sessions WHERE account = ?", params![&account.to_bytes()]).map(drop)
 }
 
 /// Sessions that are not over, each with its hash, its beginning and its end; the one that began
@@ -208,6 +210,12 @@ pub(crate) fn use_address(
     address: &Address,
 ) -> Result<(), SqlError> {
     let ((document, hash), id) = (known_by(address)?, account.to_bytes());
+    let found =
+        tx.query_locked("SELECT id FROM accounts WHERE id = ?", params![&id], |row| row.array::<16>(0))?;
+    if found.is_empty() {
+        // The account was deleted while the order was made.
+        return Ok(());
+    }
     tx.execute("DELETE FROM addresses WHERE account = ? AND hash = ?", params![&id, &hash])?;
     let known = "SELECT hash FROM addresses WHERE account = ? ORDER BY used_at DESC, hash LIMIT 100";
     let others = tx.query(known, params![&id], |row| row.array::<32>(0))?;

@@ -97,7 +97,7 @@ impl ShopWords {
         }
     }
 
-    /// The letter that says that the account is gone.
+    /// The letter that says that the account is gone, and what will be erased.
     pub(crate) fn deleted(&self, language: Language) -> Words {
         let shop = self.name(language);
         match language {
@@ -106,7 +106,7 @@ impl ShopWords {
                 format!("Your account at {shop} is deleted"),
                 vec![
                     Part::Says(format!(
-                        "Your account at {shop} is deleted, as you asked. Your name and your addresses are erased, also from your orders."
+                        "Your account at {shop} is deleted, as you asked. Your name and your addresses will be erased, also from your orders."
                     )),
                     Part::Says("You can make a new account with this address at any time.".into()),
                 ],

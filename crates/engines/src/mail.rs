@@ -60,7 +60,7 @@ pub type Sent<'a> = Pin<Box<dyn Future<Output = Result<(), MailError>> + Send + 
 
 /// What takes letters.
 pub trait Mail: Send + Sync {
-    /// The letter is durable with whom it was handed to. It ends within a minute. A letter that is
+    /// The letter is durable with whom it was handed to. It ends within 100 seconds. A letter that is
     /// sent again, because the answer was lost, may arrive twice.
     fn send(&self, letter: Letter) -> Sent<'_>;
 }

@@ -122,10 +122,20 @@ async fn the_oldest_of_too_many_sessions_ends() {
     let mut last = first.clone();
     for _ in 0..20 {
         tokio::time::sleep(std::time::Duration::from_millis(2)).await;
-        last = shop.accounts.begin(first.account, "Ann".into()).await.unwrap();
+        last = shop.accounts.log_in(with("ann@example.com", "correct horse")).await.unwrap().unwrap();
     }
     assert_eq!(shop.accounts.session(first.session).await, Ok(None));
     assert!(shop.accounts.session(last.session).await.unwrap().is_some());
+}
+
+fn own_of(who: &SignedIn, password: &str) -> OwnPassword {
+    OwnPassword {
+        account: who.account,
+        session: who.session.clone(),
+        password: password.into(),
+        network: 1,
+        language: Language::En,
+    }
 }
 
 impl Shop {
@@ -261,28 +271,25 @@ async fn who_knows_the_password_changes_it_and_ends_other_sessions() {
     let shop = shop().await;
     let first = shop.accounts.register(ann("ann@example.com")).await.unwrap();
     let other = shop.accounts.log_in(with("ann@example.com", "correct horse")).await.unwrap().unwrap();
-    let own = |password: &str| OwnPassword {
-        account: first.account,
-        session: first.session.clone(),
-        password: password.into(),
-        network: 1,
-        language: Language::En,
-    };
+    let own = |password: &str| own_of(&first, password);
     let seen = shop.accounts.sessions(first.account, first.session.clone()).await.unwrap();
     assert_eq!(seen.iter().filter(|session| session.is_this).count(), 1);
     assert_eq!(seen.len(), 2);
     let changed = shop.accounts.change_password(own("wrong horse"), "another horse".into()).await;
-    assert_eq!(changed, Ok(false));
+    assert_eq!(changed, Ok(None));
     let short = shop.accounts.change_password(own("correct horse"), "short".into()).await;
     assert!(matches!(short, Err(StoreError::Invalid(_))), "{short:?}");
     assert!(shop.accounts.session(other.session.clone()).await.unwrap().is_some());
     let changed = shop.accounts.change_password(own("correct horse"), "another horse".into()).await;
-    assert_eq!(changed, Ok(true));
+    let own_session = changed.unwrap().unwrap().session;
     assert_eq!(shop.accounts.session(other.session).await, Ok(None));
-    assert!(shop.accounts.session(first.session.clone()).await.unwrap().is_some(), "its own goes on");
+    assert_eq!(shop.accounts.session(first.session.clone()).await, Ok(None), "its secret is a new one");
+    assert!(shop.accounts.session(own_session.clone()).await.unwrap().is_some(), "its own goes on");
     let other = shop.accounts.log_in(with("ann@example.com", "another horse")).await.unwrap().unwrap();
-    assert_eq!(shop.accounts.log_out_elsewhere(own("correct horse")).await, Ok(false));
-    assert_eq!(shop.accounts.log_out_elsewhere(own("another horse")).await, Ok(true));
+    assert_eq!(shop.accounts.log_out_elsewhere(own("correct horse")).await, Ok(None));
+    let anew = shop.accounts.log_out_elsewhere(own("another horse")).await.unwrap().unwrap();
+    assert!(shop.accounts.session(anew.session).await.unwrap().is_some());
+    assert_eq!(shop.accounts.session(own_session).await, Ok(None));
     assert_eq!(shop.accounts.session(other.session).await, Ok(None));
     assert_eq!(shop.accounts.rename(first.account, " Ann Lee ".into()).await, Ok(()));
     assert_eq!(shop.accounts.profile(first.account).await.unwrap().unwrap().name, "Ann Lee");
@@ -395,4 +402,88 @@ async fn an_account_is_deleted_everywhere_whatever_stops_in_between() {
     assert_eq!((first.len(), second.len()), (3, 2));
     assert!(first.iter().chain(&second).all(|account| *account == ann_is.account));
     assert!(accounts.session(again.session).await.unwrap().is_some(), "the new account has its own");
+}
+
+#[tokio::test]
+async fn a_password_that_was_right_does_nothing_once_a_reset_has_set_another() {
+    let shop = shop().await;
+    let first = shop.accounts.register(ann("ann@example.com")).await.unwrap();
+    let checked = shop.accounts.checked(own_of(&first, "correct horse")).await.unwrap().unwrap();
+    shop.ask_reset("ann@example.com").await.unwrap();
+    assert_eq!(shop.reset(&link_in(&shop.letters()[0]), "another horse").await, Ok(true));
+    // What comes after the check of a log-in, a change, and a deletion, each with the old hash.
+    let begun = shop.accounts.begin(first.account, "Ann".into(), checked.hash.clone()).await;
+    assert_eq!(begun, Ok(None));
+    let (account, hash) = (first.account, checked.hash);
+    let found: Result<_, SqlError> =
+        shop.accounts.sql.write(move |tx| store::locked_with(tx, account, &hash)).await;
+    assert_eq!(found, Ok(None), "of which changes, deletions and new sessions are made");
+    assert!(shop.accounts.log_in(with("ann@example.com", "another horse")).await.unwrap().is_some());
+}
+
+#[tokio::test]
+async fn a_letter_is_sent_by_who_claims_it_and_one_that_is_too_old_is_not() {
+    let shop = shop().await;
+    shop.accounts.register(ann("ann@example.com")).await.unwrap();
+    let ask = AskReset { email: "ann@example.com".into(), network: 1, language: Language::En };
+    shop.accounts.ask_reset(ask.clone()).await.unwrap();
+    let now = shop.accounts.clock.now();
+    let due = |now: TimeMs| {
+        let found = shop.accounts.sql.read(move |tx| crate::letters::due(tx, now, 10));
+        async move { found.await.map_err(|error: SqlError| error.to_string()).unwrap() }
+    };
+    let letter = due(now).await.remove(0);
+    for is_first in [true, false] {
+        let of = letter.clone();
+        let claimed: Result<bool, SqlError> =
+            shop.accounts.sql.write(move |tx| crate::letters::claim(tx, now, &of)).await;
+        assert_eq!(claimed, Ok(is_first));
+    }
+    assert!(due(now).await.is_empty(), "it is another's");
+    assert_eq!(due(now.plus(DurationMs(120_001))).await.len(), 1, "who claimed it has ended");
+    // The clock was years ahead when it was put off; and it is too old.
+    let set = |text: &'static str| {
+        let written = shop.accounts.sql.write(move |tx| tx.execute(text, &[]));
+        async move { written.await.map_err(|error: SqlError| error.to_string()).unwrap() }
+    };
+    set("UPDATE letters SET due_at = due_at + 100000000000").await;
+    assert_eq!(due(now).await.len(), 1);
+    set("UPDATE letters SET written_at = written_at - 3600001").await;
+    Arc::clone(&shop.accounts).send_due().await.unwrap();
+    assert!(shop.letters().is_empty() && due(TimeMs(u64::MAX >> 1)).await.is_empty());
+}
+
+#[tokio::test]
+async fn the_link_of_a_letter_that_is_sent_again_is_the_same_and_works_once() {
+    let shop = shop().await;
+    shop.accounts.register(ann("ann@example.com")).await.unwrap();
+    let mail = shop.dir.path().join("mail");
+    fs::remove_dir(&mail).unwrap();
+    shop.ask_reset("ann@example.com").await.unwrap();
+    let first = *shop.accounts.secrets.lock().unwrap().values().next().unwrap();
+    fs::create_dir(&mail).unwrap();
+    let soon: Result<u64, SqlError> =
+        shop.accounts.sql.write(|tx| tx.execute("UPDATE letters SET due_at = 1", &[])).await;
+    assert_eq!(soon, Ok(1));
+    Arc::clone(&shop.accounts).send_due().await.unwrap();
+    let link = link_in(&shop.letters()[0]);
+    assert_eq!(secret_of(&link), Some(first));
+    assert!(shop.accounts.secrets.lock().unwrap().is_empty());
+    assert_eq!(shop.reset(&link, "another horse").await, Ok(true));
+    assert_eq!(shop.reset(&link, "a third horse").await, Ok(false));
+}
+
+#[tokio::test]
+async fn changes_of_one_account_are_limited_for_each_writes_a_letter() {
+    let shop = shop().await;
+    let mut who = shop.accounts.register(ann("ann@example.com")).await.unwrap();
+    for _ in 0..5 {
+        let changed = shop.accounts.change_password(own_of(&who, "correct horse"), "correct horse".into());
+        who = changed.await.unwrap().unwrap();
+    }
+    let changed = shop.accounts.change_password(own_of(&who, "correct horse"), "correct horse".into()).await;
+    assert!(matches!(changed, Err(StoreError::TooMany { .. })), "{changed:?}");
+    let deleted = shop.accounts.delete(own_of(&who, "correct horse")).await;
+    assert!(matches!(deleted, Err(StoreError::TooMany { .. })), "{deleted:?}");
+    assert!(shop.accounts.session(who.session).await.unwrap().is_some());
 }

@@ -186,9 +186,9 @@ pub trait Accounts: Send + Sync {
     /// [`Invalid`](super::StoreError::Invalid) if the password is none.
     fn reset_password(&self, reset: ResetPassword) -> Asked<'_, bool>;
 
-    /// The same for a shopper who knows the old one, whose session goes on. `false` if that is
-    /// not it.
-    fn change_password(&self, own: OwnPassword, new: String) -> Asked<'_, bool>;
+    /// The same for a shopper who knows the old one, who has a new session then. `None` if that
+    /// is not it (any more); [`TooMany`](super::StoreError::TooMany) after many changes.
+    fn change_password(&self, own: OwnPassword, new: String) -> Asked<'_, Option<SignedIn>>;
 
     /// Changes what the shop calls the shopper. [`Invalid`](super::StoreError::Invalid) names the
     /// field that is wrong.
@@ -197,12 +197,13 @@ pub trait Accounts: Send + Sync {
     /// Of one account, the one that began last first. `session` is the one that asks.
     fn sessions(&self, account: AccountId, session: String) -> Asked<'_, Vec<SessionView>>;
 
-    /// Ends all sessions of the account but the one that asks, and uses up links that set a
-    /// password. `false` if the password is not the account's.
-    fn log_out_elsewhere(&self, own: OwnPassword) -> Asked<'_, bool>;
+    /// Ends all sessions of the account, uses up links that set a password, and begins a new
+    /// session for who asks. `None` if the password is not the account's.
+    fn log_out_elsewhere(&self, own: OwnPassword) -> Asked<'_, Option<SignedIn>>;
 
     /// Deletes the account, ends its sessions and lets its address go, unless something is
-    /// [`InTheWay`]. A letter says that it is done.
+    /// [`InTheWay`]. A letter says that the rest will be erased.
+    /// [`TooMany`](super::StoreError::TooMany) after many changes of an account with its address.
     fn delete(&self, own: OwnPassword) -> Asked<'_, Deleted>;
 
     /// The account's own view.

@@ -17,9 +17,13 @@ use lettre::{
 };
 use std::{fmt, net::IpAddr, time::Duration};
 
-/// How long a connection may take to be made, and a letter from its beginning to its end.
+/// How long a connection may take to be made; all until the server is ready for the letter itself;
+/// the letter with the answer after its end, which is sent again if that is not waited for; and
+/// the farewell.
 const CONNECT_MAX: Duration = Duration::from_secs(10);
-const LETTER_MAX: Duration = Duration::from_secs(40);
+const READY_MAX: Duration = Duration::from_secs(30);
+const TAKEN_MAX: Duration = Duration::from_secs(60);
+const QUIT_MAX: Duration = Duration::from_secs(2);
 
 /// Where the server is, and who we are there.
 #[derive(Clone, PartialEq, Eq)]
@@ -115,14 +119,19 @@ impl Smtp {
         let message = self.sender.message(letter)?;
         let (from, to) = (message.envelope().from().cloned(), message.envelope().to().first().cloned());
         let to = to.ok_or_else(|| MailError::Refused("it has no address".into()))?;
-        let mut connection = self.connect().await?;
-        let sent = hand_over(&mut connection, (from, to), &message.formatted()).await;
-        match sent {
-            // What is taken stays so, however the farewell goes.
-            Ok(()) => drop(connection.quit().await),
-            Err(_) => connection.abort().await,
-        }
-        sent
+        let slow = |_| MailError::Later("the server took too long".into());
+        let ready = async {
+            let mut connection = self.connect().await?;
+            make_ready(&mut connection, (from, to)).await.map(|()| connection)
+        };
+        // A connection that is dropped is closed.
+        let mut connection = tokio::time::timeout(READY_MAX, ready).await.map_err(slow)??;
+        let message = message.formatted();
+        let taken = tokio::time::timeout(TAKEN_MAX, connection.message(&message)).await.map_err(slow)?;
+        taken.map_err(|error| later("the letter", &error))?;
+        // What is taken stays so, however the farewell goes.
+        let _ = tokio::time::timeout(QUIT_MAX, connection.quit()).await;
+        Ok(())
     }
 
     async fn connect(&self) -> Result<AsyncSmtpConnection, MailError> {
@@ -149,12 +158,11 @@ impl Smtp {
     }
 }
 
-/// What the server says to the address and to the letter itself is said of this letter; all
-/// before that would be said of any letter.
-async fn hand_over(
+/// Only what the server says to the address is said of this letter, if it is of the address; all
+/// else would be said of any letter.
+async fn make_ready(
     connection: &mut AsyncSmtpConnection,
     (from, to): (Option<Address>, Address),
-    message: &[u8],
 ) -> Result<(), MailError> {
     let is_ascii = |address: &Address| AsRef::<str>::as_ref(address).is_ascii();
     let is_international = !is_ascii(&to) || !from.as_ref().is_none_or(is_ascii);
@@ -168,11 +176,8 @@ async fn hand_over(
     let taken = connection.command(MailFrom::new(from, parameters)).await;
     taken.map_err(|error| later("the sender (store.mail.from)", &error))?;
     let taken = connection.command(Rcpt::new(to, Vec::new())).await;
-    taken.map_err(|error| of_letter("the address", &error))?;
-    let taken = connection.command(Data).await;
-    taken.map_err(|error| of_letter("the letter", &error))?;
-    let taken = connection.message(message).await;
-    taken.map_err(|error| of_letter("the letter", &error)).map(drop)
+    taken.map_err(|error| of_address(&error))?;
+    connection.command(Data).await.map_err(|error| later("the letter", &error)).map(drop)
 }
 
 fn parameters(host: &str, roots: Option<&[u8]>) -> Result<TlsParameters, String> {
@@ -188,6 +193,8 @@ fn parameters(host: &str, roots: Option<&[u8]>) -> Result<TlsParameters, String>
 fn words(at: &str, error: &Error) -> String {
     match error.status() {
         Some(code) => format!("{at}: the server said {code}"),
+        // An answer that cannot be read.
+        None if error.is_response() => format!("{at}: the server's answer cannot be read"),
         None => format!("{at}: {error}"),
     }
 }
@@ -196,21 +203,31 @@ fn later(at: &str, error: &Error) -> MailError {
     MailError::Later(words(at, error))
 }
 
-fn of_letter(at: &str, error: &Error) -> MailError {
-    match error.is_permanent() {
-        true => MailError::Refused(words(at, error)),
-        false => MailError::Later(words(at, error)),
+fn of_address(error: &Error) -> MailError {
+    let code = error.status().map(u16::from);
+    let said = std::error::Error::source(error).map(ToString::to_string).unwrap_or_default();
+    match code.is_some_and(|code| is_of_address(code, &said)) {
+        true => MailError::Refused(words("the address", error)),
+        false => later("the address", error),
     }
+}
+
+/// Whether the server has refused this address for good: there is none such, or it takes no mail
+/// (RFC 3463: 5.1 and 5.2). What it says of us, such as 530 or 5.7.1, may be mended within the day.
+fn is_of_address(code: u16, said: &str) -> bool {
+    let is_enhanced = |word: &str| {
+        let parts: Vec<&str> = word.split('.').collect();
+        parts.len() == 3
+            && parts.iter().all(|part| !part.is_empty() && part.bytes().all(|byte| byte.is_ascii_digit()))
+    };
+    let first = said.split_whitespace().next().filter(|word| is_enhanced(word));
+    (550..=553).contains(&code)
+        && first.is_none_or(|word| word.starts_with("5.1.") || word.starts_with("5.2."))
 }
 
 impl Mail for Smtp {
     fn send(&self, letter: Letter) -> Sent<'_> {
-        Box::pin(async move {
-            match tokio::time::timeout(LETTER_MAX, self.send_one(letter)).await {
-                Ok(sent) => sent,
-                Err(_) => Err(MailError::Later("the server took too long".into())),
-            }
-        })
+        Box::pin(self.send_one(letter))
     }
 }
 
@@ -243,6 +260,25 @@ mod tests {
             "smtp://mail.example\r\nX",
         ] {
             check(wrong, None);
+        }
+    }
+
+    #[test]
+    fn only_a_refusal_of_the_address_itself_is_for_good() {
+        for (code, said) in
+            [(550, "5.1.1 no such user"), (552, "5.2.2 full"), (550, "no such user"), (553, "")]
+        {
+            assert!(is_of_address(code, said), "{code} {said}");
+        }
+        for (code, said) in [
+            (550, "5.7.1 relaying denied"),
+            (530, "5.7.0 log in first"),
+            (535, "5.7.8 wrong password"),
+            (554, "no"),
+            (450, "4.2.1 later"),
+            (550, "5.4.1 no route"),
+        ] {
+            assert!(!is_of_address(code, said), "{code} {said}");
         }
     }
 

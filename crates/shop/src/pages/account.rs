@@ -167,7 +167,7 @@ pub(super) async fn log_in(
             )
         }
         Err(StoreError::TooMany { wait_seconds }) => {
-            let why = many_wrong_passwords(lang, wait_seconds);
+            let why = many_tries(lang, wait_seconds);
             let shown = log_in_page(&shop, &visitor, (next, email), News::Refused(&why)).await?;
             too_many(shown, wait_seconds)
         }
@@ -175,10 +175,10 @@ pub(super) async fn log_in(
     }
 }
 
-pub(super) fn many_wrong_passwords(lang: Lang, wait_seconds: u64) -> String {
+pub(super) fn many_tries(lang: Lang, wait_seconds: u64) -> String {
     match lang {
-        Lang::En => format!("There were many wrong passwords. Try again in {wait_seconds} seconds."),
-        Lang::Zh => format!("密码错误次数过多，请在 {wait_seconds} 秒后重试。"),
+        Lang::En => format!("There were many tries. Try again in {wait_seconds} seconds."),
+        Lang::Zh => format!("尝试次数过多，请在 {wait_seconds} 秒后重试。"),
     }
 }
 

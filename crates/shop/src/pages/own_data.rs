@@ -1,7 +1,7 @@
 //! A shopper's own data: all of it as a file, and how the account is deleted.
 
 use super::{
-    account::{many_wrong_passwords, password_field, refused, too_many},
+    account::{many_tries, password_field, refused, too_many},
     page,
     settings::{own_password, wrong_password},
 };
@@ -199,7 +199,7 @@ pub(super) async fn delete(
             StatusCode::CONFLICT,
         ),
         Err(StoreError::TooMany { wait_seconds }) => {
-            let why = many_wrong_passwords(lang, wait_seconds);
+            let why = many_tries(lang, wait_seconds);
             too_many(delete_page(&shop, &visitor, None, Some(&why)).await?, wait_seconds)
         }
         Err(error) => Err(of_store(error)),

@@ -90,7 +90,7 @@ pub(super) async fn ask(
             let why = match lang {
                 Lang::En => {
                     format!(
-                        "Many letters were asked for. Look into your mailbox, or try again in {minutes} min."
+                        "Many emails were asked for. Look into your mailbox, or try again in {minutes} min."
                     )
                 }
                 Lang::Zh => format!("请求次数过多。请查看邮箱，或在 {minutes} 分钟后重试。"),
@@ -108,16 +108,16 @@ async fn sent_page(shop: &Shop, visitor: &Visitor) -> Result<Response, Problem> 
             h1 { (title) }
             (notice(Mood::Good, lang.say("Look into your mailbox", "请查收邮件"), &html! {
                 p { (lang.say(
-                    "If the address has an account here, a letter is on its way to it. Its link works once, within 30 minutes.",
+                    "If the address has an account here, an email is on its way to it. Its link works once, within 30 minutes.",
                     "如果该邮箱已注册，重置邮件将很快送达。链接 30 分钟内有效，且只能使用一次。",
                 )) }
                 p { (lang.say(
-                    "No letter? Look into the folder for spam, and check the address.",
+                    "No email? Look into the folder for spam, and check the address.",
                     "没有收到？请检查垃圾邮件文件夹，并确认邮箱地址是否正确。",
                 )) }
                 @if shop.is_demo {
                     p { (lang.say(
-                        "This is a demo: the letter is a file in the directory store/mail of its data.",
+                        "This is a demo: the email is a file in the directory store/mail of its data.",
                         "演示商店：邮件以文件形式保存在数据目录的 store/mail 中。",
                     )) }
                 }
@@ -151,9 +151,10 @@ fn title_of_reset(lang: Lang) -> &'static str {
     lang.say("Set a new password", "设置新密码")
 }
 
-/// The page's address opens an account: it is told to no other page.
+/// The page's address opens an account: no other site is told more than the shop's origin. With
+/// `no-referrer` browsers would say `Origin: null` of the page's own form, which is refused.
 fn secret(mut response: Response) -> Response {
-    response.headers_mut().insert(header::REFERRER_POLICY, HeaderValue::from_static("no-referrer"));
+    response.headers_mut().insert(header::REFERRER_POLICY, HeaderValue::from_static("strict-origin"));
     response
 }
 

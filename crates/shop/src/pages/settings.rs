@@ -2,13 +2,13 @@
 //! logged in.
 
 use super::{
-    account::{many_wrong_passwords, new_password_field, password_field, refused, too_many},
+    account::{many_tries, new_password_field, password_field, refused, too_many},
     page,
 };
 use crate::{
     design::{Field, Mood, field, notice},
     parts::Shop,
-    visitor::{TOKEN_FIELD, Visitor, ask_to_sign_in, language, session_of},
+    visitor::{TOKEN_FIELD, Visitor, ask_to_sign_in, begin_session, language, session_of},
     words,
 };
 use axum::{
@@ -16,7 +16,7 @@ use axum::{
     extract::{Query, State},
     response::{IntoResponse, Redirect, Response},
 };
-use contracts::store::{OwnPassword, StoreError};
+use contracts::store::{OwnPassword, SignedIn, StoreError};
 use http::StatusCode;
 use maud::html;
 use serde::Deserialize;
@@ -95,7 +95,7 @@ async fn settings_page(
                 button class="wide" type="submit" { (lang.say("Change the password", "修改密码")) }
             }
             section class="card" {
-                h2 { (lang.say("Where you are logged in", "登录记录")) }
+                h2 { (lang.say("Where you are logged in", "已登录的设备")) }
                 ul {
                     @for session in &sessions {
                         li {
@@ -194,14 +194,18 @@ pub(super) async fn log_out_elsewhere(
 async fn settled(
     shop: &Shop,
     visitor: &Visitor,
-    done: Result<bool, StoreError>,
+    done: Result<Option<SignedIn>, StoreError>,
     (field, to): (&str, &str),
 ) -> Result<Response, Problem> {
     match done {
-        Ok(true) => Ok(Redirect::to(to).into_response()),
-        Ok(false) => ask_again(shop, visitor, field, wrong_password(visitor.lang)).await,
+        Ok(Some(signed_in)) => {
+            let mut response = Redirect::to(to).into_response();
+            begin_session(shop, &signed_in, &mut response);
+            Ok(response)
+        }
+        Ok(None) => ask_again(shop, visitor, field, wrong_password(visitor.lang)).await,
         Err(StoreError::TooMany { wait_seconds }) => {
-            let why = many_wrong_passwords(visitor.lang, wait_seconds);
+            let why = many_tries(visitor.lang, wait_seconds);
             too_many(settings_page(shop, visitor, None, Some((field, &why))).await?, wait_seconds)
         }
         Err(error) => Err(of_store(error)),
