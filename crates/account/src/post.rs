@@ -55,8 +55,8 @@ impl Service {
 
     async fn send_letters(self: Arc<Self>) {
         let mut warning = Warning::default();
-        // What a process before this one had claimed when it ended. Where several have one database, a
-        // letter that another one is sending now may come twice.
+        // What a process before this one had claimed when it ended. Where several have one
+        // database, a letter that another one is sending now may come twice.
         let mut is_released = false;
         loop {
             if !is_released {

@@ -60,8 +60,8 @@ pub type Sent<'a> = Pin<Box<dyn Future<Output = Result<(), MailError>> + Send + 
 
 /// What takes letters.
 pub trait Mail: Send + Sync {
-    /// The letter is durable with whom it was handed to. It ends within 100 seconds. A letter that is
-    /// sent again, because the answer was lost, may arrive twice.
+    /// The letter is durable with whom it was handed to. It ends within 100 seconds. A letter that
+    /// is sent again, because the answer was lost, may arrive twice.
     fn send(&self, letter: Letter) -> Sent<'_>;
 }
 
