@@ -157,7 +157,7 @@ impl Service {
             if let MailError::Later(why) = &error
                 && let Some(count) = self.not_sent.lock().unwrap_or_else(PoisonError::into_inner).due()
             {
-                tracing::warn!(why, count, "a letter waits, and is tried again for a day");
+                tracing::warn!(why, count, "a letter waits, and is tried again later");
             }
             NotSent::Mail(error)
         })

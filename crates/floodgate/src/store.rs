@@ -99,8 +99,10 @@ impl StripeConfig {
     /// Reads the secrets. `shop` is the shop's origin.
     fn open(&self, shop: &str) -> Result<payment::stripe::Settings, String> {
         let read = |key: &str, path: &Path| {
-            let text = fs::read_to_string(path)
-                .map_err(|error| format!("store.stripe.{key}: {}: {error}", path.display()))?;
+            let wrong = |why: String| format!("store.stripe.{key}: {why}");
+            let bytes = web::secret::read_secret(path).map_err(|error| wrong(error.to_string()))?;
+            let text = String::from_utf8(bytes);
+            let text = text.map_err(|_| wrong(format!("{}: it is no text", path.display())))?;
             Ok::<_, String>(text.trim().to_owned())
         };
         Ok(payment::stripe::Settings {
@@ -728,5 +730,36 @@ impl Databases {
             inventory: sqlite::open(&at("inventory.db"))?,
             orders: orders.collect::<Result<_, _>>()?,
         })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::os::unix::fs::PermissionsExt;
+
+    #[test]
+    fn secrets_of_stripe_are_read_from_files_that_only_their_owner_can_read() {
+        let dir = tempfile::tempdir().unwrap();
+        let file = |name: &str, text: &str, mode| {
+            let path = dir.path().join(name);
+            fs::write(&path, text).unwrap();
+            fs::set_permissions(&path, fs::Permissions::from_mode(mode)).unwrap();
+            path
+        };
+        let config = StripeConfig {
+            secret_key_file: file("key", "sk_test_1\n", 0o600),
+            webhook_secret_file: file("webhook", "whsec_1\n", 0o600),
+            ..StripeConfig::default()
+        };
+        let settings = config.open("https://shop.example").unwrap();
+        assert_eq!((&*settings.secret_key, &*settings.webhook_secret), ("sk_test_1", "whsec_1"));
+        assert!(!format!("{settings:?}").contains("_1"), "{settings:?}");
+        let open = StripeConfig { webhook_secret_file: file("open", "whsec_1", 0o644), ..config.clone() };
+        let why = open.open("https://shop.example").unwrap_err();
+        assert!(why.starts_with("store.stripe.webhook_secret_file: ") && why.contains("chmod 600"), "{why}");
+        let missing = StripeConfig { secret_key_file: dir.path().join("none"), ..config };
+        let why = missing.open("https://shop.example").unwrap_err();
+        assert!(why.starts_with("store.stripe.secret_key_file: "), "{why}");
     }
 }

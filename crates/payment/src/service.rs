@@ -185,7 +185,7 @@ impl Service {
         let mut warning = Warning::default();
         loop {
             match self.refund_due().await {
-                Ok(READ_MAX) => continue,
+                Ok(READ_MAX..) => continue,
                 Ok(_) => {}
                 Err(error) => {
                     if let Some(count) = warning.due() {

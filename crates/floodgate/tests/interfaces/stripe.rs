@@ -11,6 +11,7 @@ use aws_lc_rs::hmac;
 use serde_json::{Value, json};
 use std::{
     io::{BufRead, BufReader},
+    os::unix::fs::PermissionsExt,
     process::{Child, Command, Stdio},
     sync::{Arc, Mutex},
     time::{Instant, SystemTime},
@@ -66,8 +67,10 @@ impl Drop for StripeMock {
 fn shop_with(stripe: &str) -> (Server, tempfile::TempDir) {
     let secrets = tempfile::tempdir().unwrap();
     let (key, webhook) = (secrets.path().join("key"), secrets.path().join("webhook"));
-    std::fs::write(&key, "sk_test_123\n").unwrap();
-    std::fs::write(&webhook, SECRET).unwrap();
+    for (path, text) in [(&key, "sk_test_123\n"), (&webhook, SECRET)] {
+        std::fs::write(path, text).unwrap();
+        std::fs::set_permissions(path, std::fs::Permissions::from_mode(0o600)).unwrap();
+    }
     let settings = format!(
         "[store]\nlisten = \"127.0.0.1:0\"\npayments = \"stripe\"\npublic_url = \"http://shop.example\"\n\
          [store.stripe]\nsecret_key_file = {key:?}\nwebhook_secret_file = {webhook:?}\napi_url = \"{stripe}\"\n"
