@@ -9,6 +9,7 @@ mod gates;
 mod idle;
 mod messages;
 mod notify;
+mod pages;
 mod parked;
 mod probe;
 mod process;
@@ -53,6 +54,11 @@ pub(crate) fn search(args: &[&str]) -> Result<(), Failure> {
 /// `cargo xtask bench gate`.
 pub(crate) fn gate(args: &[&str]) -> Result<(), Failure> {
     gate::run(&Options::read(args)?)
+}
+
+/// `cargo xtask bench pages`.
+pub(crate) fn pages(args: &[&str]) -> Result<(), Failure> {
+    pages::run(&Options::read(args)?)
 }
 
 /// `cargo xtask bench idle`.

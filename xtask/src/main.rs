@@ -32,6 +32,8 @@ cargo xtask bench search [--json] [--products N] [--requests N]
                                  searches over 100,000 products, beside SQLite's FTS5 and a comparison of texts
 cargo xtask bench gate [--json] [--runs N] [--requests N] [--only ROW] [--binary FLOODGATE]
                                  CPU time a request beside nginx, and nginx with Redis
+cargo xtask bench pages [--json] [--runs N] [--requests N] [--binary FLOODGATE]
+                                 CPU time of a product's page, from the cache and the database, beside nginx
 cargo xtask bench idle [--json] [--runs N] [--binary FLOODGATE]
                                  memory of a connection that waits
 cargo xtask bench crowd [--json] [--connections N] [--gates N] [--hold-seconds N] [--binary FLOODGATE]
@@ -91,6 +93,7 @@ fn run(words: &[&str]) -> Result<(), Failure> {
         ["bench", "inventory", rest @ ..] => bench::inventory(rest),
         ["bench", "search", rest @ ..] => bench::search(rest),
         ["bench", "gate", rest @ ..] => bench::gate(rest),
+        ["bench", "pages", rest @ ..] => bench::pages(rest),
         ["bench", "idle", rest @ ..] => bench::idle(rest),
         ["bench", "crowd", rest @ ..] => bench::crowd(rest),
         ["bench", "flood", rest @ ..] => bench::flood(rest),

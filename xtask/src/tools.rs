@@ -201,7 +201,12 @@ static TOOLS: &[Tool] = &[
         "the gate's rival: nginx with Lua and Redis",
     ),
     tool(File(LUA_REDIS), Debian("lua-nginx-redis"), &[Bench], "the same"),
-    tool(Programs(&["redis-server"]), Debian("redis-server"), &[Bench], "the same"),
+    tool(
+        Programs(&["redis-server"]),
+        Debian("redis-server"),
+        &[Test, Bench],
+        "the cache that processes share; the same",
+    ),
     tool(File(RABBITMQ), Debian("rabbitmq-server"), &[Bench], "the message service's other rival"),
     tool(Programs(&["epmd"]), Debian("erlang-base"), &[Bench], "its name service"),
 ];

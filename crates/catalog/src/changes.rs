@@ -59,6 +59,11 @@ pub(crate) fn note(tx: &mut Tx<'_>, at: TimeMs, slug: &ProductSlug) -> Result<()
     Ok(())
 }
 
+/// Notes that lists are others than before, and products the same.
+pub(crate) fn note_lists(tx: &mut Tx<'_>) -> Result<(), SqlError> {
+    next_number(tx).map(drop)
+}
+
 /// Notes that everything is to be built anew.
 pub(crate) fn note_all(tx: &mut Tx<'_>) -> Result<(), SqlError> {
     let number = next_number(tx)?;

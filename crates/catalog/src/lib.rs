@@ -9,11 +9,13 @@
 //! | [`sheet`] | products as comma-separated values |
 //! | [`rules`] | which products and categories are taken |
 //! | [`search`] | the index by which products are found, and how it follows the tables |
+//! | [`cached`] | what pages read most, kept for a while |
 //! | `tokens` | texts as tokens |
 //! | `store` | products in tables |
 //! | `changes` | which products have changed, in tables |
 
 pub mod api;
+pub mod cached;
 mod changes;
 pub mod media;
 pub mod pages;

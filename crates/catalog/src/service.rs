@@ -1,6 +1,7 @@
 //! The catalogue as a service: what shoppers' pages ask, and what changes it.
 
 use crate::{
+    cached::{self, Cached, read_published},
     changes, rules,
     search::{Figures, NotAnswered, Question, Search},
     sheet::{self, SheetProduct},
@@ -40,6 +41,7 @@ pub const PICTURE_BYTES_MAX: usize = 1 << 20;
 pub struct Service {
     sql: Sql,
     clock: Arc<dyn Clock>,
+    cached: Option<Cached>,
     /// A sheet is large: they are taken one at a time.
     imports: Semaphore,
     changes: Semaphore,
@@ -121,12 +123,48 @@ fn filter(query: &ProductQuery, only_published: bool) -> Filter {
     }
 }
 
+async fn products_of(
+    sql: &Sql,
+    query: ProductQuery,
+    only_published: bool,
+) -> Result<Page<Product>, StoreError> {
+    let at_most = query.at_most.clamp(1, PAGE_MAX);
+    let after = query.after.as_ref().map(|after| after.parse::<Position>()).transpose();
+    let filter = Filter {
+        after: after.map_err(|error| StoreError::Invalid(format!("after: {error}")))?,
+        // One more tells whether there is a further page.
+        at_most: at_most + 1,
+        ..filter(&query, only_published)
+    };
+    let read = sql.read(move |tx| store::list(tx, &filter)).await;
+    let mut products = read.map_err(|error| of_sql(&error))?;
+    let is_more = products.len() > at_most;
+    products.truncate(at_most);
+    let place = |last: &Product| Position { position: last.position, slug: last.slug.clone() }.to_string();
+    let next = products.last().filter(|_| is_more).map(place);
+    Ok(Page { rows: products, next })
+}
+
 impl Service {
-    /// Brings the tables up to date.
+    /// Brings the tables up to date. Everything is read from them.
     pub async fn open(sql: Sql, clock: Arc<dyn Clock>) -> Result<Arc<Self>, SqlError> {
+        Self::open_cached(sql, clock, None).await
+    }
+
+    /// The same; what shoppers' pages read most is kept for a while.
+    pub async fn open_cached(
+        sql: Sql,
+        clock: Arc<dyn Clock>,
+        cache: Option<cached::Settings>,
+    ) -> Result<Arc<Self>, SqlError> {
         sql.migrate(store::MIGRATIONS).await?;
         sql.write(changes::begin).await?;
+        let cached = match cache {
+            Some(settings) => Some(Cached::open(sql.clone(), Arc::clone(&clock), settings).await?),
+            None => None,
+        };
         Ok(Arc::new(Self {
+            cached,
             search: Search::new(sql.clone(), Arc::clone(&clock)),
             sql,
             clock,
@@ -142,12 +180,33 @@ impl Service {
     pub fn start(self: &Arc<Self>) -> JoinSet<()> {
         let (mut loops, service) = (JoinSet::new(), Arc::clone(self));
         loops.spawn(async move { match service.search.follow().await {} });
+        if self.cached.is_some() {
+            let service = Arc::clone(self);
+            loops.spawn(async move {
+                if let Some(cached) = &service.cached {
+                    match cached.follow().await {}
+                }
+            });
+        }
         loops
     }
 
     /// How the search's index stands to the catalogue.
     pub async fn search_figures(&self) -> Result<Figures, StoreError> {
         self.search.figures().await.map_err(|error| of_sql(&error))
+    }
+
+    /// What the cache did; none if there is no cache.
+    pub fn cache_figures(&self) -> Option<engines::cache::loading::Figures> {
+        self.cached.as_ref().map(Cached::figures)
+    }
+
+    /// These products, or categories, are others than before.
+    async fn tell_changed(&self, slugs: &[ProductSlug]) {
+        if let Some(cached) = &self.cached {
+            cached.forget(slugs.iter()).await;
+        }
+        self.search.tell();
     }
 
     /// Changes products or categories. One change waits for the database at a time, so that those
@@ -196,29 +255,29 @@ impl Service {
             // Products are found by their categories' names.
             let is_known = |category: &Category| before.iter().all(|known| known.slug != category.slug);
             match categories.iter().all(|category| before.contains(category) || is_known(category)) {
-                true => Ok(()),
+                true => changes::note_lists(tx),
                 false => changes::note_all(tx),
             }
         });
         written.await.map_err(|error: SqlError| of_sql(&error))?;
-        self.search.tell();
+        self.tell_changed(&[]).await;
         Ok(())
     }
 
     /// Stores a product, in place of the one with its slug if there is one.
     pub async fn put(&self, product: Product) -> Result<(), StoreError> {
         rules::product(&product).map_err(StoreError::Invalid)?;
-        let now = self.clock.now();
+        let (now, slug) = (self.clock.now(), product.slug.clone());
         let written = self.change(move |tx| store::put(tx, now, &product));
         written.await.map_err(of_put)?;
-        self.search.tell();
+        self.tell_changed(&[slug]).await;
         Ok(())
     }
 
     /// The same, if the stored one is still the one that was seen: none, or that with this mark.
     pub async fn put_seen(&self, product: Product, seen: Option<String>) -> Result<(), StoreError> {
         rules::product(&product).map_err(StoreError::Invalid)?;
-        let now = self.clock.now();
+        let (now, slug) = (self.clock.now(), product.slug.clone());
         let written = self.change(move |tx| {
             let stored = store::find_locked(tx, &product.slug)?.map(|stored| mark(&stored));
             if stored != seen {
@@ -227,7 +286,7 @@ impl Service {
             store::put(tx, now, &product).map(|()| true)
         });
         let is_stored = written.await.map_err(of_put)?;
-        self.search.tell();
+        self.tell_changed(&[slug]).await;
         match is_stored {
             true => Ok(()),
             false => {
@@ -238,10 +297,10 @@ impl Service {
 
     /// Returns whether it was there.
     pub async fn remove(&self, slug: ProductSlug) -> Result<bool, StoreError> {
-        let now = self.clock.now();
-        let removed = self.change(move |tx| store::remove(tx, now, &slug));
+        let (now, removed) = (self.clock.now(), slug.clone());
+        let removed = self.change(move |tx| store::remove(tx, now, &removed));
         let was_there = removed.await.map_err(|error: SqlError| of_sql(&error))?;
-        self.search.tell();
+        self.tell_changed(&[slug]).await;
         Ok(was_there)
     }
 
@@ -268,8 +327,21 @@ impl Service {
         if query.words.as_ref().is_some_and(|words| !words.trim().is_empty()) {
             return self.find_by_words(query).await;
         }
-        let Page { rows, next } = self.products_of(query, true).await?;
-        Ok(Listings { rows: rows.into_iter().filter_map(store::listing).collect(), next, hits: None })
+        let read = {
+            let (sql, query) = (self.sql.clone(), query.clone());
+            move || async move {
+                let Page { rows, next } = products_of(&sql, query, true).await?;
+                let rows = rows.into_iter().filter_map(store::listing).collect();
+                Ok(Listings { rows, next, hits: None })
+            }
+        };
+        match &self.cached {
+            // Of a list, the first page is asked for again and again.
+            Some(cached) if query.after.is_none() => {
+                cached.listings(query.category.as_ref(), query.at_most, read).await
+            }
+            _ => read().await,
+        }
     }
 
     /// Best first, by the index. Rows come from the tables, so what is not published any more is
@@ -318,30 +390,7 @@ impl Service {
 
     /// Products in the shop's order, for those who run it also those that are not published.
     pub async fn all(&self, query: ProductQuery) -> Result<Page<Product>, StoreError> {
-        self.products_of(query, false).await
-    }
-
-    async fn products_of(
-        &self,
-        query: ProductQuery,
-        only_published: bool,
-    ) -> Result<Page<Product>, StoreError> {
-        let at_most = query.at_most.clamp(1, PAGE_MAX);
-        let after = query.after.as_ref().map(|after| after.parse::<Position>()).transpose();
-        let filter = Filter {
-            after: after.map_err(|error| StoreError::Invalid(format!("after: {error}")))?,
-            // One more tells whether there is a further page.
-            at_most: at_most + 1,
-            ..filter(&query, only_published)
-        };
-        let read = self.sql.read(move |tx| store::list(tx, &filter)).await;
-        let mut products = read.map_err(|error| of_sql(&error))?;
-        let is_more = products.len() > at_most;
-        products.truncate(at_most);
-        let place =
-            |last: &Product| Position { position: last.position, slug: last.slug.clone() }.to_string();
-        let next = products.last().filter(|_| is_more).map(place);
-        Ok(Page { rows: products, next })
+        products_of(&self.sql, query, false).await
     }
 
     /// Stores the products of a sheet, some in a transaction. What a sheet does not say, pictures
@@ -371,8 +420,9 @@ impl Service {
                 Ok::<_, Refused>(())
             });
             written.await.map_err(|Refused(line, error)| ImportError { line, stored, why: of_put(error) })?;
+            let slugs: Vec<_> = all[stored..until].iter().map(|of| of.product.slug.clone()).collect();
             stored = until;
-            self.search.tell();
+            self.tell_changed(&slugs).await;
         }
         Ok(stored)
     }
@@ -399,7 +449,14 @@ impl Service {
 
 impl Catalog for Service {
     fn categories(&self) -> Asked<'_, Vec<Category>> {
-        Box::pin(async move { self.sql.read(store::categories).await.map_err(|error| of_sql(&error)) })
+        let sql = self.sql.clone();
+        let read = || async move { sql.read(store::categories).await.map_err(|error| of_sql(&error)) };
+        Box::pin(async move {
+            match &self.cached {
+                Some(cached) => cached.categories(read).await,
+                None => read().await,
+            }
+        })
     }
 
     fn products(&self, query: ProductQuery) -> Asked<'_, Listings> {
@@ -407,7 +464,14 @@ impl Catalog for Service {
     }
 
     fn product(&self, slug: ProductSlug) -> Asked<'_, Option<Product>> {
-        Box::pin(async move { Ok(self.find(slug).await?.filter(|product| product.is_published)) })
+        let (sql, of) = (self.sql.clone(), slug.clone());
+        let read = || async move { read_published(&sql, of).await.map_err(|error| of_sql(&error)) };
+        Box::pin(async move {
+            match &self.cached {
+                Some(cached) => cached.product(&slug, read).await,
+                None => read().await,
+            }
+        })
     }
 
     fn for_sale(&self, skus: Vec<Sku>) -> Asked<'_, Vec<ForSale>> {

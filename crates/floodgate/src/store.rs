@@ -33,6 +33,7 @@ use web::{
     server::{Buffers, Listening, listen_once},
 };
 
+mod cache;
 mod demo;
 mod mail;
 mod messages;
@@ -73,6 +74,7 @@ pub(crate) struct Config {
     pub(crate) databases: DatabasesUrl,
     pub(crate) tax_basis_points: u32,
     pub(crate) shipping: Vec<ShippingMethod>,
+    pub(crate) cache: cache::Config,
     pub(crate) mail: mail::Config,
     pub(crate) stripe: StripeConfig,
 }
@@ -170,8 +172,14 @@ impl Config {
                 return Some((key, "want an origin such as \"https://shop.example\", without a path".into()));
             }
         }
-        if let Some(wrong) = self.mail.wrong() {
+        if let Some(wrong) = self.mail.wrong().or_else(|| self.cache.wrong()) {
             return Some(wrong);
+        }
+        if !self.mail.smtp.is_empty() && self.public_url.is_empty() {
+            return Some((
+                "public_url",
+                "links in letters lead to it: want the shop's origin, as mail.smtp is set".into(),
+            ));
         }
         if self.databases.0 != DatabasesUrl::FILES && self.databases.prefix().is_none() {
             let want = "want \"file:\", or \"mysql://user:password@host:3306/PREFIX\", a prefix of letters, digits and _";
@@ -277,12 +285,18 @@ impl Default for Config {
             ],
             stripe: StripeConfig::default(),
             mail: mail::Config::default(),
+            cache: cache::Config::default(),
         }
     }
 }
 
 /// The smallest and largest value of each number in the section, by its name.
-pub(crate) const RANGES: &[(&str, i64, i64)] = &[("open_max", 1, 100_000), ("tax_basis_points", 0, 10_000)];
+pub(crate) const RANGES: &[(&str, i64, i64)] = &[
+    ("open_max", 1, 100_000),
+    ("tax_basis_points", 0, 10_000),
+    ("cache.bytes_max", 0, 1 << 40),
+    ("cache.kept_seconds", 1, 3_600),
+];
 
 /// What the store needs of the process.
 pub(crate) struct Options {
@@ -504,6 +518,7 @@ fn health(
             if let Ok(figures) = catalog.search_figures().await {
                 search_metrics(&figures, &mut now);
             }
+            cache::metrics(&catalog, &mut now);
             web::metrics::answer(&[&*counted, &now])
         }
     };
@@ -556,7 +571,9 @@ impl Contexts<'_> {
             });
             opened.await.map_err(io::Error::other)??
         };
-        let catalog = catalog::service::Service::open(databases.catalog, Arc::clone(&clock)).await?;
+        let cache = self.config.cache.settings();
+        let opened = catalog::service::Service::open_cached(databases.catalog, Arc::clone(&clock), cache);
+        let catalog = opened.await?;
         payment::service::migrate(&databases.payments).await?;
         let sandbox = payment::sandbox::Sandbox::new(databases.payments.clone(), Arc::clone(&clock), &secret);
         let provider: Arc<dyn payment::provider::Provider> = if self.config.is_sandbox(is_demo) {

@@ -14,6 +14,10 @@ use contracts::{
     },
 };
 use engines::{
+    cache::{
+        CacheError, Key,
+        loading::{Loading, Settings},
+    },
     clock::Clock,
     sql::{
         Sql, SqlError, Tx,
@@ -42,6 +46,10 @@ pub(crate) const MOVED_MAX: u64 = 1_000_000_000;
 /// Bytes of the key of what came back.
 const KEY_MAX: usize = 64;
 
+/// A page may show levels of a second ago: what can be had is decided when it is asked for.
+const SHOWN: Settings =
+    Settings { bytes_max: 16 << 20, kept_for: Duration::from_secs(1), none_kept_for: Duration::from_secs(1) };
+
 const KEYS: &str = "floodgate inventory command keys v1";
 const COMMANDS: &str = "floodgate inventory commands v1";
 
@@ -50,6 +58,8 @@ pub struct Service {
     sql: Sql,
     clock: Arc<dyn Clock>,
     outbox: Notify,
+    /// What pages show.
+    shown: Arc<Loading<Vec<StockLevel>, NotShown>>,
 }
 
 impl fmt::Debug for Service {
@@ -152,11 +162,41 @@ fn reserved(done: Result<(), StockError>) -> Result<Reserved, StoreError> {
     }
 }
 
+/// Why levels are not shown.
+#[derive(Debug, Clone)]
+struct NotShown(StoreError);
+
+impl From<CacheError> for NotShown {
+    fn from(error: CacheError) -> Self {
+        tracing::error!(%error, "stock: levels that pages show");
+        Self(StoreError::Unavailable("the stock cannot be read at the moment".into()))
+    }
+}
+
+async fn levels_of(sql: &Sql, skus: Vec<Sku>) -> Result<Vec<StockLevel>, StoreError> {
+    if skus.len() > SKUS_MAX {
+        return Err(invalid(format_args!("skus: want {SKUS_MAX} at the most")));
+    }
+    let found = sql.read(move |tx| {
+        let each = skus.iter().map(|sku| store::level(tx, sku));
+        each.collect::<Result<Vec<_>, SqlError>>()
+    });
+    let level = |Stored { sku, level, .. }: Stored| StockLevel {
+        sku,
+        on_hand: level.on_hand,
+        reserved: level.reserved,
+        claimed: level.claimed,
+    };
+    let found = found.await.map_err(|error| of_sql(&error))?;
+    Ok(found.into_iter().flatten().map(level).collect())
+}
+
 impl Service {
     /// Brings the tables up to date.
     pub async fn open(sql: Sql, clock: Arc<dyn Clock>) -> Result<Arc<Self>, SqlError> {
         sql.migrate(store::MIGRATIONS).await?;
-        Ok(Arc::new(Self { sql, clock, outbox: Notify::new() }))
+        let shown = Loading::new(SHOWN, None, Arc::clone(&clock));
+        Ok(Arc::new(Self { sql, clock, outbox: Notify::new(), shown }))
     }
 
     /// Ends reservations whose time has come, and tells others, for as long as the answer is kept.
@@ -381,23 +421,14 @@ impl Service {
         done.await.map_err(of_stock)
     }
 
-    async fn levels_of(&self, skus: Vec<Sku>) -> Result<Vec<StockLevel>, StoreError> {
-        if skus.len() > SKUS_MAX {
-            return Err(invalid(format_args!("skus: want {SKUS_MAX} at the most")));
-        }
-        let found = self.read(move |tx| {
-            let each = skus.iter().map(|sku| store::level(tx, sku));
-            each.collect::<Result<Vec<_>, SqlError>>()
-        });
-        let level = |Stored { sku, level, .. }: Stored| StockLevel {
-            sku,
-            on_hand: level.on_hand,
-            reserved: level.reserved,
-            claimed: level.claimed,
-        };
-        Ok(found.await?.into_iter().flatten().map(level).collect())
+    /// A page asks for all of a product's units at once: what it gets is kept as a whole.
+    async fn levels_shown(&self, skus: Vec<Sku>) -> Result<Vec<StockLevel>, StoreError> {
+        let all: Vec<&str> = skus.iter().map(Sku::as_str).collect();
+        let (key, sql) = (Key::new(all.join(" "), ""), self.sql.clone());
+        let read = || async move { levels_of(&sql, skus).await.map(Some).map_err(NotShown) };
+        let kept = self.shown.get(key, read).await.map_err(|error| error.0)?;
+        Ok(kept.map_or_else(Vec::new, |kept| kept.to_vec()))
     }
-
     async fn expire_what_is_due(self: Arc<Self>) {
         let mut warning = Warning::default();
         loop {
@@ -505,7 +536,11 @@ fn command_hash(reason: &str, sku: &Sku, change: Change) -> [u8; 16] {
 
 impl Stock for Service {
     fn levels(&self, skus: Vec<Sku>) -> Asked<'_, Vec<StockLevel>> {
-        Box::pin(self.levels_of(skus))
+        Box::pin(levels_of(&self.sql, skus))
+    }
+
+    fn shown(&self, skus: Vec<Sku>) -> Asked<'_, Vec<StockLevel>> {
+        Box::pin(self.levels_shown(skus))
     }
 
     fn reserve(

@@ -7,6 +7,7 @@ use crate::{
         By, Command,
         returns::{NotReturned, Step},
     },
+    erased,
     names::Names,
     return_rows::{self, ReturnError},
     store::{self, Asks, OrderError, Shards},
@@ -226,7 +227,13 @@ impl Service {
         let now = self.needs.clock.now();
         let done = self.needs.shards.of(order.bucket()).write(move |tx| {
             let reason = format!("payment {payment}");
-            store::apply(tx, now, order, By { actor: "payment", reason: &reason }, command.clone())?;
+            let command = match command.clone() {
+                Command::Paid { payment, .. } if erased::is_erased(tx, order)? => {
+                    Command::PaidErased { payment }
+                }
+                command => command,
+            };
+            store::apply(tx, now, order, By { actor: "payment", reason: &reason }, command)?;
             match &refund {
                 Some(key) => return_rows::is_back(tx, now, order, key),
                 None => Ok(()),

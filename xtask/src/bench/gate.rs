@@ -312,22 +312,22 @@ impl<'a> Place<'a> {
 const GRANTED: &str = r#""outcome":"granted""#;
 
 /// The parameters of a client.
-struct Ask {
-    to: SocketAddr,
-    path: String,
+pub(super) struct Ask {
+    pub(super) to: SocketAddr,
+    pub(super) path: String,
     /// None makes it a GET.
-    passes: String,
-    flags: &'static [&'static str],
+    pub(super) passes: String,
+    pub(super) flags: &'static [&'static str],
     /// The marker that each answer must have.
-    status: &'static str,
-    marker: &'static str,
-    connections: usize,
-    requests: usize,
-    warm_up: usize,
+    pub(super) status: &'static str,
+    pub(super) marker: &'static str,
+    pub(super) connections: usize,
+    pub(super) requests: usize,
+    pub(super) warm_up: usize,
 }
 
 impl Ask {
-    fn args(&self) -> Vec<String> {
+    pub(super) fn args(&self) -> Vec<String> {
         let mut args = vec!["--to".into(), self.to.to_string(), "--path".into(), self.path.clone()];
         let mut with = |name: &str, value: &str| args.extend([name.to_owned(), value.to_owned()]);
         with("--connections", &self.connections.to_string());
@@ -344,7 +344,7 @@ impl Ask {
 }
 
 /// Refuses a measurement whose answers are not those of its row.
-fn check(
+pub(super) fn check(
     what: &str,
     ask: &Ask,
     measured: Result<Measured, Failure>,

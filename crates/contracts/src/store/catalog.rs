@@ -160,7 +160,7 @@ pub struct Page<T> {
 }
 
 /// Products that were asked for, a page of them.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct Listings {
     pub rows: Vec<Listing>,
     /// What asks for the next page; none if this is the last.

@@ -73,6 +73,11 @@ pub trait Stock: Send + Sync {
     /// Of those that are known, in the order in which they were asked for.
     fn levels(&self, skus: Vec<Sku>) -> Asked<'_, Vec<StockLevel>>;
 
+    /// The same, for pages that show them: as they were up to a second ago.
+    fn shown(&self, skus: Vec<Sku>) -> Asked<'_, Vec<StockLevel>> {
+        self.levels(skus)
+    }
+
     /// Sets units aside for an order, all of them or none. Unless they are confirmed, they are free
     /// again at `until`. [`Conflict`](super::StoreError::Conflict) if the order has a reservation
     /// of other lines, or one that was released.

@@ -2,6 +2,8 @@
 //! binary.
 
 mod bit_flip;
+#[cfg(feature = "redis")]
+mod cache;
 mod conformance;
 mod corpus;
 mod crash_schedules;

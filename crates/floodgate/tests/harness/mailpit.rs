@@ -73,7 +73,7 @@ impl Mailpit {
         let file = self.password_file(password);
         let (port, roots) = (self.smtp, self.dir.path().join("certificate.pem"));
         format!(
-            "[store.mail]\nfrom = \"Shop 店 <mail@shop.example>\"\nsmtp = \"{scheme}://{USER}@127.0.0.1:{port}\"\n\
+            "public_url = \"http://shop.example\"\n[store.mail]\nfrom = \"Shop 店 <mail@shop.example>\"\nsmtp = \"{scheme}://{USER}@127.0.0.1:{port}\"\n\
              password_file = \"{}\"\nroots_file = \"{}\"\n",
             file.display(),
             roots.display()

@@ -190,7 +190,8 @@ impl Payments for World {
         };
         Box::pin(async move { Ok(vec![view]) })
     }
-    fn refund(&self, _: PaymentId, _: String) -> Asked<'_, ()> {
+    fn refund(&self, _: PaymentId, why: String) -> Asked<'_, ()> {
+        self.shelf.lock().unwrap().refunds.push((why, 0));
         Box::pin(async { no_answer() })
     }
     fn refund_part(&self, _: PaymentId, key: String, minor: u64, _: String) -> Asked<'_, ()> {

@@ -93,6 +93,10 @@ pub enum Command {
         payment: PaymentId,
         amount_minor: u64,
     },
+    /// The same, of an order whose shopper is not known any more: it could not be sent.
+    PaidErased {
+        payment: PaymentId,
+    },
     /// The shopper has it back.
     Refunded {
         payment: PaymentId,
@@ -183,6 +187,8 @@ pub enum RefundReason {
     WrongAmount,
     /// The order is cancelled.
     Cancelled,
+    /// The shopper's account was deleted.
+    Erased,
 }
 
 impl RefundReason {
@@ -192,6 +198,7 @@ impl RefundReason {
             Self::Twice => "the order was paid already",
             Self::WrongAmount => "it is not the order's sum",
             Self::Cancelled => "the order is cancelled",
+            Self::Erased => "the shopper's account was deleted",
         }
     }
 }
@@ -258,6 +265,11 @@ impl Order {
                 }
             }
             Command::Paid { payment, amount_minor } => self.take(payment, amount_minor, effects),
+            Command::PaidErased { payment } => {
+                if self.payment_id != Some(payment) {
+                    effects.push(Effect::Refund { payment, why: RefundReason::Erased });
+                }
+            }
             Command::Refunded { payment } => {
                 if self.payment_id == Some(payment) {
                     // Nothing is sent for money that went back, also if the provider did that.

@@ -141,6 +141,29 @@ fn a_late_payment_that_the_sale_takes_makes_the_order_paid() {
 }
 
 #[test]
+fn what_is_paid_for_an_order_whose_shopper_is_gone_goes_back() {
+    let erased = |number| Command::PaidErased { payment: payment(number) };
+    check(
+        true,
+        vec![
+            (in_sale(9, Expired), OrderState::Expired, Nothing, vec![]),
+            (erased(1), OrderState::Expired, Nothing, refund(1, RefundReason::Erased)),
+            (erased(1), OrderState::Expired, Nothing, refund(1, RefundReason::Erased)),
+            (Command::Refunded { payment: payment(1) }, OrderState::Expired, Nothing, vec![]),
+        ],
+    );
+    check(
+        true,
+        vec![
+            (paid(1), AwaitingPayment, BeingConfirmed, confirm(1)),
+            (answered(1, true), Paid, Received, vec![]),
+            // The same payment is told once more.
+            (erased(1), Paid, Received, vec![]),
+        ],
+    );
+}
+
+#[test]
 fn what_was_paid_twice_goes_back_once() {
     check(
         true,

@@ -232,7 +232,7 @@ pub(super) async fn product(
     // What is sold in a sale asks nothing; and without the stock's answer the product is shown.
     let levels = match by_cart.is_empty() {
         true => Some(Vec::new()),
-        false => shop.stock.levels(by_cart).await.ok(),
+        false => shop.stock.shown(by_cart).await.ok(),
     };
     let free: Option<BTreeMap<Sku, u64>> =
         levels.map(|levels| levels.into_iter().map(|level| (level.sku.clone(), level.free())).collect());

@@ -44,6 +44,12 @@ async fn an_order_that_is_open_is_erased_once_it_has_ended() {
     assert_eq!(erased.version, order.version + 2, "it has expired, and was erased");
     assert!(shop.erase().await);
     assert_eq!(shop.seen(order.id).await, erased, "once");
+    // What is paid after that goes back: it could not be sent.
+    let paid = shop.is_back(order.id, "", 0, "succeeded").await;
+    assert_eq!((paid.state, paid.payment), (OrderState::Expired, contracts::store::PaymentSeen::None));
+    shop.due().await;
+    let refunds = shop.world.shelf.lock().unwrap().refunds.clone();
+    assert_eq!(refunds, [("the shopper's account was deleted".to_owned(), 0)]);
     // Another shopper's is not touched.
     let other = Shop { shopper: AccountId::new(TimeMs(NOW), [8; 16]), ..shop };
     other.put("A", Quantity::Add(1)).await.unwrap();
