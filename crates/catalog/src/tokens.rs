@@ -2,7 +2,7 @@
 //!
 //! Letters and digits make words, in lower case and without accents; full-width forms are read as
 //! the ordinary ones (NFKC, Unicode Standard Annex 15). An English word in the plural has its
-//! singular beside it. Chinese, Japanese and Korean have no spaces between words: each character is
+//! singular beside it, and words with a hyphen between them are found as one, too. Chinese, Japanese and Korean have no spaces between words: each character is
 //! a token, and so are each two that stand side by side.
 
 use std::ops::Range;
@@ -98,6 +98,15 @@ fn singulars(word: &str) -> Vec<String> {
     }
 }
 
+/// Words with a hyphen between them, as one: `wifi` of `Wi-Fi`.
+fn joined(text: &str) -> Vec<String> {
+    let is_hyphen = |c: char| matches!(c, '-' | '\u{2010}' | '\u{2011}');
+    let plain: String = plain(text).collect();
+    let all = plain.split(|c: char| !is_hyphen(c) && (!c.is_alphanumeric() || is_unspaced(c)));
+    let of_hyphens = all.map(|word| word.trim_matches(is_hyphen)).filter(|word| word.contains(is_hyphen));
+    of_hyphens.map(|word| cut(&word.replace(is_hyphen, ""))).collect()
+}
+
 /// The tokens of a text, with a space between two of them.
 pub(crate) fn of_text(text: &str) -> String {
     let mut all = String::new();
@@ -129,6 +138,7 @@ pub(crate) fn of_text(text: &str) -> String {
             }
         }
     }
+    joined(text).iter().for_each(|word| push(word));
     all
 }
 
@@ -222,6 +232,8 @@ mod tests {
                 "Bay Headphones, batteries & watches",
                 "bay headphones headphone batteries battery batterie watches watch watche",
             ),
+            ("Wi-Fi 6 router, e‑bike - - -x", "wi fi 6 router e bike x wifi ebike"),
+            ("手机-case", "手 手机 机 case"),
             ("glass bus lens", "glass bus lens len"),
             ("Dock Charger 67W", "dock charger 67w 67 w"),
             ("手机", "手 手机 机"),
@@ -239,7 +251,7 @@ mod tests {
         }
         let long = "x".repeat(10_000);
         assert_eq!(of_text(&long), "x".repeat(WORD_MAX));
-        assert_eq!(of_sku("FLOOD-ONE.2"), "flood-one.2 flood one 2");
+        assert_eq!(of_sku("FLOOD-ONE.2"), "flood-one.2 flood one 2 floodone");
     }
 
     fn asked(query: &str) -> Vec<(String, bool, bool)> {

@@ -47,12 +47,6 @@ fn not_erased(tx: &mut Tx<'_>, shopper: &str, after: Option<OrderId>) -> Result<
     tx.query(text, params![shopper, &after, AT_ONCE], |row| row.array(0).map(OrderId::from_bytes))
 }
 
-/// Whether the order's shopper is not known any more.
-pub(crate) fn is_erased(tx: &mut Tx<'_>, order: OrderId) -> Result<bool, SqlError> {
-    let text = "SELECT erased_at FROM orders WHERE id = ? AND erased_at IS NOT NULL";
-    Ok(!tx.query_locked(text, params![&order.to_bytes()], |_| Ok(()))?.is_empty())
-}
-
 /// What keeps an order from being erased.
 fn of_order(tx: &mut Tx<'_>, stored: &Stored) -> Result<Option<InTheWay>, SqlError> {
     if !is_ended(stored.order.state, stored.order.payment) {

@@ -7,7 +7,6 @@ use crate::{
         By, Command,
         returns::{NotReturned, Step},
     },
-    erased,
     names::Names,
     return_rows::{self, ReturnError},
     store::{self, Asks, OrderError, Shards},
@@ -228,7 +227,7 @@ impl Service {
         let done = self.needs.shards.of(order.bucket()).write(move |tx| {
             let reason = format!("payment {payment}");
             let command = match command.clone() {
-                Command::Paid { payment, .. } if erased::is_erased(tx, order)? => {
+                Command::Paid { payment, .. } if store::is_erased(tx, order)? => {
                     Command::PaidErased { payment }
                 }
                 command => command,

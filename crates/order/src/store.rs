@@ -180,6 +180,12 @@ const COLUMNS: &str = "id, shopper, sale, hold, sale_sequence, state, payment_se
     total_minor, pay_by, carrier, tracking, created_at, version, sale_log, sale_logs_left, charges, address, \
     has_units, refunded_minor";
 
+/// Whether the order's shopper is not known any more.
+pub(crate) fn is_erased(tx: &mut Tx<'_>, order: OrderId) -> Result<bool, SqlError> {
+    let text = "SELECT erased_at FROM orders WHERE id = ? AND erased_at IS NOT NULL";
+    Ok(!tx.query_locked(text, params![&order.to_bytes()], |_| Ok(()))?.is_empty())
+}
+
 /// A JSON document that this program has written.
 fn document<T: serde::de::DeserializeOwned>(row: &Row<'_>, column: usize) -> Result<Option<T>, SqlError> {
     let read = |text: String| serde_json::from_str(&text).map_err(|_| unexpected(column, "a document"));
