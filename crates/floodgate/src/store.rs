@@ -651,12 +651,14 @@ impl Contexts<'_> {
         let media = catalog::media::operations().into_iter();
         let media = media.map(|operation| operation.with_state(Arc::clone(&catalog)));
         let products = catalog::api::operations().into_iter().chain(catalog::pages::pages());
+        let products =
+            products.chain(catalog::trail_pages::operations()).chain(catalog::trail_pages::pages());
         let products = products.map(|operation| operation.with_state(of_catalog.clone()));
         let of_shoppers = order::api::operations().into_iter().chain(order::pages::pages());
         let of_shoppers = of_shoppers.map(|operation| operation.with_state(of_orders.clone()));
         let paid = payment::api::operations().into_iter().chain(payment::pages::pages());
         let paid = paid.map(|operation| operation.with_state(of_payments.clone()));
-        let stocked = inventory::api::operations().into_iter();
+        let stocked = inventory::api::operations().into_iter().chain(inventory::pages::pages());
         let stocked = stocked.map(|operation| operation.with_state(of_stock.clone()));
         let pages = shop.chain(sandbox).chain(media);
         let operations = pages.chain(products).chain(of_shoppers).chain(paid).chain(stocked);

@@ -30,6 +30,11 @@ static ABOUT: About = About {
     }],
     path_parameters: &[
         PathParameter { name: "product", means: "The product's slug.", schema: schema_of::<ProductSlug> },
+        PathParameter {
+            name: "picture",
+            means: "The picture's name: the last part of its path.",
+            schema: schema_of::<String>,
+        },
         PathParameter { name: "order", means: "The order's number.", schema: schema_of::<OrderId> },
         PathParameter {
             name: "number",

@@ -38,6 +38,7 @@ mod one_sale_down;
 mod openapi_as_served;
 mod operators_in_the_log;
 mod own_data;
+mod pictures;
 mod public_times;
 mod ready_for_the_storm;
 mod refunds_owed;
