@@ -10,6 +10,7 @@ mod carts;
 mod challenge;
 mod clients;
 mod config_errors;
+mod console;
 mod demo;
 mod denied_networks;
 mod disk_full;
