@@ -4,10 +4,14 @@
 //! | module | what |
 //! |---|---|
 //! | [`service`] | accounts for other contexts |
+//! | [`api`] | accounts over HTTP, for those who run the shop |
+//! | [`pages`] | the operators' pages |
 //! | [`email`] | which texts are addresses, and which are the same |
 //! | `password` | hashes of passwords |
 //! | `passwords` | how a password changes: by its owner, and by a link that was mailed |
 //! | `deletion` | how an account is deleted, also of the other contexts |
+//! | `operated` | what operators do with an account, in tables |
+//! | `operators` | the same as a service |
 //! | `letters` | letters that wait, in a table |
 //! | `limits` | how many letters may be asked for |
 //! | `links` | links that set a password, in a table |
@@ -15,11 +19,15 @@
 //! | `post` | sends what waits |
 //! | `store` | accounts and sessions in tables |
 
+pub mod api;
 mod deletion;
 pub mod email;
 mod letters;
 mod limits;
 mod links;
+mod operated;
+mod operators;
+pub mod pages;
 mod password;
 mod passwords;
 mod post;

@@ -1,5 +1,6 @@
 //! Accounts and sessions in tables: what is read and written within one transaction.
 
+use crate::operated;
 use contracts::store::{ADDRESSES_MAX, AccountId, Address, Profile};
 use engines::{
     params,
@@ -10,7 +11,9 @@ use units::TimeMs;
 /// Sessions of one account. The oldest ends when a further one begins.
 const SESSIONS_MAX: usize = 20;
 
-pub(crate) const MIGRATIONS: &[Migration] = &[ACCOUNTS, ADDRESSES, LETTERS, DELETIONS];
+pub(crate) const MIGRATIONS: &[Migration] = &[ACCOUNTS, ADDRESSES, LETTERS, DELETIONS, LOCKS];
+
+const LOCKS: Migration = Migration { name: "accounts that are locked", statements: operated::TABLES };
 
 const DELETIONS: Migration = Migration {
     name: "accounts that are deleted, until all contexts have erased them",
@@ -85,14 +88,15 @@ pub(crate) fn profile(tx: &mut Tx<'_>, account: AccountId) -> Result<Option<Prof
     })
 }
 
-/// The address and the name of an account that has still this hash of a password, whose row stays
-/// as it is until the transaction ends: what was checked before it is not true for ever.
+/// The address and the name of an account that has still this hash of a password and is not
+/// locked by an operator. Its row stays as it is until the transaction ends: what was checked
+/// before it is not true for ever.
 pub(crate) fn locked_with(
     tx: &mut Tx<'_>,
     account: AccountId,
     password: &str,
 ) -> Result<Option<(String, String)>, SqlError> {
-    let text = "SELECT email, name FROM accounts WHERE id = ? AND password = ?";
+    let text = "SELECT email, name FROM accounts WHERE id = ? AND password = ? AND locked_at IS NULL";
     let found = tx
         .query_locked(text, params![&account.to_bytes(), password], |row| Ok((row.text(0)?, row.text(1)?)))?;
     Ok(found.into_iter().next())

@@ -305,7 +305,7 @@ async fn measure(options: &Options) {
         let began = Instant::now();
         fts5.fill(&some).expect("products");
         fts5_took += began.elapsed();
-        service.import(some).await.expect("products");
+        service.import("example", some).await.expect("products");
     }
 
     let (before, began) = (resident(), Instant::now());

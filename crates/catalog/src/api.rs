@@ -1,6 +1,7 @@
 //! The catalogue over HTTP: products for everybody, and what changes them for operators.
 
 use crate::{
+    pictures::UPLOAD_BYTES_MAX,
     search::Figures,
     service::{ImportError, Service},
     sheet,
@@ -10,14 +11,16 @@ use axum::{
     extract::{Path, Request, State},
     response::{IntoResponse, Response},
 };
-use contracts::store::{Catalog, Category, Listings, Product, ProductQuery, ProductSlug, StoreError};
+use contracts::store::{
+    Catalog, Category, Listings, Localized, Picture, Product, ProductQuery, ProductSlug, StoreError,
+};
 use futures_util::StreamExt;
 use http::header;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeSet;
 use web::{
-    api_keys::Role,
+    api_keys::{Operator, Role},
     body::want_media_type,
     json::{JsonBody, JsonReply},
     operation::{Access, Operation, delete, get, post, put},
@@ -30,6 +33,7 @@ use web::{
 
 const PRODUCTS: &str = "/api/v1/store/products";
 const PRODUCT: &str = "/api/v1/store/products/{product}";
+const PICTURES: &str = "/api/v1/store/products/{product}/pictures";
 const BODY_BYTES_MAX: usize = 128 << 10;
 /// Characters of a search.
 const WORDS_MAX: usize = 80;
@@ -104,6 +108,47 @@ struct Imported {
 /// Bytes of a sheet.
 const SHEET_BYTES_MAX: usize = 8 << 20;
 
+/// What a picture shows, in words.
+#[derive(Debug, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+struct AltTexts {
+    /// In English, for those who do not see it. 120 characters at the most.
+    #[serde(default)]
+    alt_en: String,
+    /// In Chinese.
+    #[serde(default)]
+    alt_zh: String,
+}
+
+/// The bytes of a file.
+#[derive(Debug, JsonSchema)]
+#[schemars(inline)]
+struct File(#[expect(dead_code, reason = "it is only described")] String);
+
+/// The pictures of a product, in the order in which they are shown.
+#[derive(Debug, Serialize, JsonSchema)]
+#[schemars(inline)]
+struct Pictures {
+    pictures: Vec<Picture>,
+}
+
+/// All pictures of a product, in the order in which they are to be shown.
+#[derive(Debug, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+#[schemars(rename = "PicturesInOrder")]
+struct Arranged {
+    #[schemars(length(max = 20))]
+    pictures: Vec<ArrangedPicture>,
+}
+
+#[derive(Debug, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+struct ArrangedPicture {
+    /// The last part of its path.
+    name: String,
+    alt: Localized,
+}
+
 /// The operations.
 pub fn operations() -> Vec<Operation<Parts>> {
     let (open, operate) = (Access::Open, Access::Role(Role::Operator));
@@ -132,6 +177,32 @@ pub fn operations() -> Vec<Operation<Parts>> {
             .does("Deletes a product. Orders keep what they had.")
             .replies::<Stored>("It is gone.")
             .problems(&[&NOT_FOUND, &UNAVAILABLE]),
+        get(PICTURES, "listPictures", read_only, pictures)
+            .does("The pictures of a product, also of one that is not published, in their order.")
+            .replies::<Pictures>("The pictures.")
+            .problems(&[&NOT_FOUND, &UNAVAILABLE]),
+        post(PICTURES, "addPicture", operate, add_picture)
+            .does(
+                "Adds a picture: a JPEG, PNG or WebP of 10 MiB and 25 million pixels at the most, which its bytes say, not \
+                 `Content-Type`. It is turned upright and written anew, 320, 640 and 1280 pixels long at the most and never larger \
+                 than it is, without its metadata. The same file sent again is the same picture.",
+            )
+            .query::<AltTexts>()
+            .takes_as::<File>("application/octet-stream")
+            .replies::<Picture>("It is one of the product's pictures.")
+            .problems(&[&NOT_FOUND, &CONFLICT, &INVALID, &UNAVAILABLE]),
+        put(PICTURES, "arrangePictures", operate, arrange_pictures)
+            .does(
+                "Puts a product's pictures into this order, with these texts. They must be all that it has: 409 says that \
+                 another operator has changed them meanwhile.",
+            )
+            .takes::<Arranged>()
+            .replies::<Pictures>("The pictures.")
+            .problems(&[&NOT_FOUND, &CONFLICT, &INVALID, &UNAVAILABLE]),
+        delete("/api/v1/store/products/{product}/pictures/{picture}", "removePicture", operate, remove_picture)
+            .does("Takes a picture from a product. Its file is gone a day after no product shows it any more.")
+            .replies::<Stored>("The product does not have it any more.")
+            .problems(&[&NOT_FOUND, &UNAVAILABLE, &INVALID, &CONFLICT]),
         get("/api/v1/store/product-sheet", "exportProducts", read_only, export)
             .does("All products as comma-separated values, also those that are not published: a row for each variant.")
             .replies_as::<String>("text/csv", "The sheet.")
@@ -168,6 +239,10 @@ pub fn operations() -> Vec<Operation<Parts>> {
     ]
 }
 
+fn by_name(by: &Operator) -> Option<String> {
+    Some(by.name().to_owned())
+}
+
 fn slug_of(text: &str) -> Result<ProductSlug, Problem> {
     text.parse().map_err(|_| unknown(text))
 }
@@ -199,22 +274,78 @@ async fn read(
 async fn store(
     State(Parts { service, .. }): State<Parts>,
     Path(slug): Path<String>,
+    by: Operator,
     JsonBody(product): JsonBody<Product, BODY_BYTES_MAX>,
 ) -> Result<JsonReply<Stored>, Problem> {
     if slug_of(&slug)? != product.slug {
         return Err(Problem::new(&INVALID, "slug: it is another than the path's"));
     }
-    service.put(product).await.map_err(of_store)?;
+    service.put_as(by_name(&by), product).await.map_err(of_store)?;
     Ok(DONE)
 }
 
 async fn remove(
     State(Parts { service, .. }): State<Parts>,
     Path(product): Path<String>,
+    by: Operator,
 ) -> Result<JsonReply<Stored>, Problem> {
-    match service.remove(slug_of(&product)?).await.map_err(of_store)? {
+    match service.remove_as(by_name(&by), slug_of(&product)?).await.map_err(of_store)? {
         true => Ok(DONE),
         false => Err(unknown(&product)),
+    }
+}
+
+async fn pictures(
+    State(Parts { service, .. }): State<Parts>,
+    Path(product): Path<String>,
+) -> Result<JsonReply<Pictures>, Problem> {
+    let found = service.find(slug_of(&product)?).await.map_err(of_store)?;
+    let Product { pictures, .. } = found.ok_or_else(|| unknown(&product))?;
+    Ok(JsonReply(Pictures { pictures }))
+}
+
+async fn add_picture(
+    State(Parts { service, protection }): State<Parts>,
+    Path(product): Path<String>,
+    Query(AltTexts { alt_en, alt_zh }): Query<AltTexts>,
+    by: Operator,
+    request: Request,
+) -> Result<JsonReply<Picture>, Problem> {
+    let slug = slug_of(&product)?;
+    let (parts, body) = request.into_parts();
+    let says_picture =
+        parts.headers.get(header::CONTENT_TYPE).is_some_and(|of| of.as_bytes().starts_with(b"image/"));
+    if !says_picture {
+        want_media_type(&parts.headers, "application/octet-stream")?;
+    }
+    let _room = service.room_for_upload().map_err(of_store)?;
+    let upload = web::body::read_large(body, UPLOAD_BYTES_MAX, protection.body_timeout()).await?;
+    let alt = Localized { en: alt_en, zh: alt_zh };
+    Ok(JsonReply(service.add_picture(by.name().to_owned(), slug, upload, alt).await.map_err(of_store)?))
+}
+
+async fn arrange_pictures(
+    State(Parts { service, .. }): State<Parts>,
+    Path(product): Path<String>,
+    by: Operator,
+    JsonBody(Arranged { pictures }): JsonBody<Arranged, BODY_BYTES_MAX>,
+) -> Result<JsonReply<Pictures>, Problem> {
+    let wanted = pictures.into_iter().map(|ArrangedPicture { name, alt }| (name, alt)).collect();
+    let pictures = service
+        .arrange_pictures(by.name().to_owned(), slug_of(&product)?, wanted, Vec::new())
+        .await
+        .map_err(of_store)?;
+    Ok(JsonReply(Pictures { pictures }))
+}
+
+async fn remove_picture(
+    State(Parts { service, .. }): State<Parts>,
+    Path((product, picture)): Path<(String, String)>,
+    by: Operator,
+) -> Result<JsonReply<Stored>, Problem> {
+    match service.remove_picture(by.name().to_owned(), slug_of(&product)?, picture).await.map_err(of_store)? {
+        true => Ok(DONE),
+        false => Err(Problem::new(&NOT_FOUND, "picture: the product has none of this name")),
     }
 }
 
@@ -237,9 +368,10 @@ async fn categories(State(Parts { service, .. }): State<Parts>) -> Result<JsonRe
 
 async fn put_categories(
     State(Parts { service, .. }): State<Parts>,
+    by: Operator,
     JsonBody(Categories { categories }): JsonBody<Categories, BODY_BYTES_MAX>,
 ) -> Result<JsonReply<Stored>, Problem> {
-    service.put_categories(categories).await.map_err(of_store)?;
+    service.put_categories_as(by_name(&by), categories).await.map_err(of_store)?;
     Ok(DONE)
 }
 
@@ -268,6 +400,7 @@ async fn export(State(Parts { service, .. }): State<Parts>) -> Result<Response, 
 
 async fn import(
     State(Parts { service, protection }): State<Parts>,
+    by: Operator,
     request: Request,
 ) -> Result<JsonReply<Imported>, Problem> {
     let (parts, body) = request.into_parts();
@@ -283,7 +416,7 @@ async fn import(
             return Err(Problem::new(&INVALID, lines.join("; ")));
         }
     };
-    match service.import(products).await {
+    match service.import(by.name(), products).await {
         Ok(stored) => Ok(JsonReply(Imported { stored })),
         Err(ImportError { line, stored, why: StoreError::Conflict(why) | StoreError::Invalid(why) }) => {
             let why = format!("line {line}: {why}; {stored} products before it are stored");

@@ -25,13 +25,14 @@ use std::{
     },
     time::Duration,
 };
+use web::warning::Warning;
 
-/// That there is no such product is kept for this long.
+/// For how long it is kept that there is no such product.
 const NONE_KEPT_FOR: Duration = Duration::from_secs(5);
 /// How often changes of other processes are looked for.
 const LOOK_EVERY: Duration = Duration::from_secs(1);
 const READ_AT_ONCE: usize = 100;
-/// The group of everything that any change of the catalogue may change.
+/// The group of lists and categories: any change of the catalogue may concern them.
 const LISTS: &str = "lists";
 
 /// How much is kept, and where.
@@ -67,6 +68,8 @@ enum Kept {
 pub(crate) struct Cached {
     kept: Arc<Loading<Kept, NotLoaded>>,
     sql: Sql,
+    /// Groups begin with it: another catalogue may share the Redis.
+    identity: String,
     /// Up to which change everything was forgotten that changed.
     followed_to: AtomicU64,
 }
@@ -77,10 +80,6 @@ impl fmt::Debug for Cached {
     }
 }
 
-fn group_of(slug: &ProductSlug) -> String {
-    format!("product:{slug}")
-}
-
 impl Cached {
     pub(crate) async fn open(
         sql: Sql,
@@ -89,8 +88,18 @@ impl Cached {
     ) -> Result<Self, SqlError> {
         // Before anything is kept.
         let State { number, .. } = sql.read(changes::state).await?;
+        let identity = sql.write(store::identity).await?;
         let settings = loading::Settings { bytes_max, kept_for, none_kept_for: NONE_KEPT_FOR.min(kept_for) };
-        Ok(Self { kept: Loading::new(settings, shared, clock), sql, followed_to: AtomicU64::new(number) })
+        let kept = Loading::new(settings, shared, clock);
+        Ok(Self { kept, sql, identity, followed_to: AtomicU64::new(number) })
+    }
+
+    fn group_of(&self, slug: &ProductSlug) -> String {
+        format!("{}:product:{slug}", self.identity)
+    }
+
+    fn lists(&self) -> String {
+        format!("{}:{LISTS}", self.identity)
     }
 
     pub(crate) async fn product<L>(
@@ -102,7 +111,7 @@ impl Cached {
         L: Future<Output = Result<Option<Product>, StoreError>> + Send + 'static,
     {
         let load = move || async move { Ok(load().await.map_err(NotLoaded)?.map(Kept::Product)) };
-        let kept = self.kept.get(Key::new(group_of(slug), ""), load).await.map_err(|error| error.0)?;
+        let kept = self.kept.get(Key::new(self.group_of(slug), ""), load).await.map_err(|error| error.0)?;
         Ok(kept.and_then(|kept| match &*kept {
             Kept::Product(product) => Some(product.clone()),
             _ => None,
@@ -117,7 +126,8 @@ impl Cached {
         L: Future<Output = Result<Vec<Category>, StoreError>> + Send + 'static,
     {
         let load = move || async move { Ok(Some(Kept::Categories(load().await.map_err(NotLoaded)?))) };
-        let kept = self.kept.get(Key::new(LISTS, "categories"), load).await.map_err(|error| error.0)?;
+        let kept =
+            self.kept.get(Key::new(self.lists(), "categories"), load).await.map_err(|error| error.0)?;
         Ok(kept.map_or_else(Vec::new, |kept| match &*kept {
             Kept::Categories(categories) => categories.clone(),
             _ => Vec::new(),
@@ -136,7 +146,7 @@ impl Cached {
     {
         let of = category.map_or("", ProductSlug::as_str);
         let load = move || async move { Ok(Some(Kept::Listings(load().await.map_err(NotLoaded)?))) };
-        let kept = self.kept.get(Key::new(LISTS, format!("{at_most}:{of}")), load).await;
+        let kept = self.kept.get(Key::new(self.lists(), format!("{at_most}:{of}")), load).await;
         let kept = kept.map_err(|error| error.0)?;
         Ok(kept.map_or_else(Listings::default, |kept| match &*kept {
             Kept::Listings(listings) => listings.clone(),
@@ -146,7 +156,7 @@ impl Cached {
 
     /// These products have changed.
     pub(crate) async fn forget(&self, slugs: impl Iterator<Item = &ProductSlug>) {
-        let groups: Vec<String> = slugs.map(group_of).chain([LISTS.to_owned()]).collect();
+        let groups: Vec<String> = slugs.map(|slug| self.group_of(slug)).chain([self.lists()]).collect();
         self.kept.forget(&groups).await;
     }
 
@@ -156,10 +166,16 @@ impl Cached {
 
     /// Forgets what other processes have changed.
     pub(crate) async fn follow(&self) -> Infallible {
+        let mut warning = Warning::default();
         loop {
             tokio::time::sleep(LOOK_EVERY).await;
-            // While the database is away nothing changes; the search says so.
+            // While the database is away, what is kept is given until its time is over.
             while let Ok(true) = self.follow_some().await {}
+            if let Some(error) = self.kept.take_failure()
+                && let Some(count) = warning.due()
+            {
+                tracing::warn!(%error, count, "the catalogue's shared cache: pages come from the database");
+            }
         }
     }
 

@@ -3,6 +3,7 @@
 
 use crate::{
     api::Parts,
+    category_pages, picture_pages,
     service::mark,
     sheet::{parse_price, written_price},
 };
@@ -14,7 +15,7 @@ use contracts::store::{
     CONSOLE_PLACES, Catalog, Category, Localized, Product, ProductQuery, ProductSlug, StoreError, Variant,
 };
 use http::{HeaderMap, StatusCode};
-use maud::html;
+use maud::{Markup, html};
 use serde::Deserialize;
 use units::{Currency, Money};
 use web::{
@@ -38,13 +39,16 @@ type Form = SignedForm<FORM_BYTES_MAX>;
 
 /// The pages, which the OpenAPI document does not describe.
 pub fn pages() -> Vec<Operation<Parts>> {
-    vec![
+    let mut pages = vec![
         get("/console/products", "showProductsOfAll", READ, products),
         get("/console/products/{product}", "showProductForm", READ, edit),
         get("/console/new-product", "showNewProductForm", OPERATE, new),
         post("/console/products/save", "saveProductForm", OPERATE, save).form(),
         post("/console/products/remove", "removeProductForm", OPERATE, remove).form(),
-    ]
+    ];
+    pages.extend(picture_pages::pages());
+    pages.extend(category_pages::pages());
+    pages
 }
 
 #[derive(Debug, Deserialize)]
@@ -83,7 +87,8 @@ async fn products(
         }
         p {
             a href={ "/console/new-product?lang=" (lang.code()) } { (lang.say("A new product", "新建商品")) } " · "
-            a href="/api/v1/store/product-sheet" { (lang.say("All as a sheet (CSV)", "导出全部（CSV）")) }
+            a href="/api/v1/store/product-sheet" { (lang.say("All as a sheet (CSV)", "导出全部（CSV）")) } " · "
+            a href={ "/console/trail/catalog?lang=" (lang.code()) } { (lang.say("Who changed what", "变更记录")) }
         }
         @if found.rows.is_empty() { p { (lang.say("There are none.", "暂无商品。")) } }
         @else {
@@ -221,7 +226,9 @@ async fn edit(
     let slug: ProductSlug = slug.parse().map_err(|_| unknown())?;
     let product = service.find(slug).await.map_err(of_store)?.ok_or_else(unknown)?;
     let categories = service.categories().await.map_err(of_store)?;
-    Ok(form_page(lang, signed_in.as_ref(), &Typed::of(&product), &categories, None))
+    let pictures = picture_pages::section(lang, signed_in.as_ref(), &product);
+    let shown = Shows { typed: &Typed::of(&product), categories: &categories, pictures: Some(&pictures) };
+    Ok(form_page(lang, signed_in.as_ref(), &shown, None))
 }
 
 /// `GET /console/new-product`.
@@ -233,20 +240,24 @@ async fn new(
 ) -> Result<Html<String>, Problem> {
     let lang = Lang::of(lang.as_deref(), &headers);
     let categories = service.categories().await.map_err(of_store)?;
-    Ok(form_page(lang, signed_in.as_ref(), &Typed::empty(), &categories, None))
+    let shown = Shows { typed: &Typed::empty(), categories: &categories, pictures: None };
+    Ok(form_page(lang, signed_in.as_ref(), &shown, None))
 }
 
 fn unknown() -> Problem {
     Problem::new(&NOT_FOUND, "product: there is none of this name")
 }
 
-fn form_page(
-    lang: Lang,
-    by: Option<&SignedIn>,
-    typed: &Typed,
-    categories: &[Category],
-    wrong: Option<&str>,
-) -> Html<String> {
+/// What the page of a product shows.
+struct Shows<'a> {
+    typed: &'a Typed,
+    categories: &'a [Category],
+    /// Those of a product that is stored, with their forms.
+    pictures: Option<&'a Markup>,
+}
+
+fn form_page(lang: Lang, by: Option<&SignedIn>, shows: &Shows<'_>, wrong: Option<&str>) -> Html<String> {
+    let Shows { typed, categories, pictures } = *shows;
     let is_new = typed.seen.is_empty();
     let title = if is_new { lang.say("A new product", "新建商品") } else { &typed.slug };
     let field = |name: &str, label: &str, value: &str| {
@@ -294,6 +305,7 @@ fn form_page(
             p { label { input type="checkbox" name="published" value="yes" checked[typed.is_published]; " " (lang.say("Shown to shoppers", "上架")) } }
             @if by.is_some_and(|by| by.may(Role::Operator)) { button type="submit" { (lang.say("Store it", "保存")) } }
         }
+        @if let Some(pictures) = pictures { (pictures) }
         @if !is_new && by.is_some_and(|by| by.may(Role::Operator)) {
             details { summary { (lang.say("Remove it", "删除商品")) }
                 form method="post" action="/console/products/remove" {
@@ -329,7 +341,7 @@ async fn save(
             if let Some(old) = service.find(slug).await.map_err(of_store)? {
                 crate::sheet::keep(&mut product, &old);
             }
-            service.put_seen(product, seen).await
+            service.put_seen(form.operator.name().to_owned(), product, seen).await
         }
         Err(why) => Err(StoreError::Invalid(why)),
     };
@@ -340,7 +352,8 @@ async fn save(
         }
         Err(StoreError::Invalid(why) | StoreError::Conflict(why)) => {
             let categories = service.categories().await.map_err(of_store)?;
-            let shown = form_page(lang, signed_in.as_ref(), &typed, &categories, Some(&why));
+            let shows = Shows { typed: &typed, categories: &categories, pictures: None };
+            let shown = form_page(lang, signed_in.as_ref(), &shows, Some(&why));
             Ok((StatusCode::UNPROCESSABLE_ENTITY, shown).into_response())
         }
         Err(error) => Err(of_store(error)),
@@ -355,6 +368,6 @@ async fn remove(
 ) -> Result<Response, Problem> {
     let lang = Lang::of(Some(form.field("lang")), &headers);
     let slug: ProductSlug = form.field("slug").parse().map_err(|_| unknown())?;
-    service.remove(slug).await.map_err(of_store)?;
+    service.remove_as(Some(form.operator.name().to_owned()), slug).await.map_err(of_store)?;
     Ok(Redirect::to(&format!("/console/products?lang={}", lang.code())).into_response())
 }

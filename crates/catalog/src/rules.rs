@@ -15,6 +15,8 @@ pub const SALES_MAX: usize = 10;
 pub const PRICE_MINOR_MAX: u64 = 1_000_000_000_000;
 /// Pixels of a picture's side.
 const SIDE_MAX: u32 = 10_000;
+/// Sizes of a picture.
+const SIZES_MAX: usize = 10;
 
 fn text(what: &str, text: &Localized, min: usize, max: usize) -> Result<(), String> {
     for (language, text) in [("en", &text.en), ("zh", &text.zh)] {
@@ -27,6 +29,11 @@ fn text(what: &str, text: &Localized, min: usize, max: usize) -> Result<(), Stri
         }
     }
     Ok(())
+}
+
+/// Whether a picture's text is one.
+pub fn alt(alt: &Localized) -> Result<(), String> {
+    text("alt", alt, 0, NAME_MAX)
 }
 
 /// Whether the category is one.
@@ -77,6 +84,16 @@ pub fn product(product: &Product) -> Result<(), String> {
         if !(1..=SIDE_MAX).contains(&picture.width) || !(1..=SIDE_MAX).contains(&picture.height) {
             return Err(format!("pictures[{at}]: width and height: want 1 to {SIDE_MAX} pixels"));
         }
+        if picture.sizes.len() > SIZES_MAX {
+            return Err(format!("pictures[{at}].sizes: want {SIZES_MAX} at the most"));
+        }
+        for size in &picture.sizes {
+            if !size.path.starts_with("/media/") || !(1..=SIDE_MAX).contains(&size.width) {
+                return Err(format!(
+                    "pictures[{at}].sizes: want paths, /media/…, and widths of 1 to {SIDE_MAX}"
+                ));
+            }
+        }
     }
     Ok(())
 }
@@ -84,7 +101,7 @@ pub fn product(product: &Product) -> Result<(), String> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use contracts::store::{Picture, Variant};
+    use contracts::store::{Picture, PictureSize, Variant};
     use units::Money;
 
     fn phone() -> Product {
@@ -99,7 +116,13 @@ mod tests {
             description: said("It rings.\n\nOften.", "会响。"),
             category: "phones".parse().unwrap(),
             variants: vec![variant("P-1", said("Black", "黑色")), variant("P-2", said("White", "白色"))],
-            pictures: vec![Picture { path: "/media/a.svg".into(), width: 10, height: 10, alt }],
+            pictures: vec![Picture {
+                path: "/media/a.svg".into(),
+                width: 10,
+                height: 10,
+                alt,
+                sizes: vec![],
+            }],
             position: 0,
             is_published: true,
         }
@@ -135,5 +158,9 @@ mod tests {
             "pictures[0].path: want a picture that was uploaded, /media/…",
         );
         check(|p| p.pictures[0].width = 0, "pictures[0]: width and height: want 1 to 10000 pixels");
+        check(
+            |p| p.pictures[0].sizes.push(PictureSize { path: "//elsewhere".into(), width: 1 }),
+            "pictures[0].sizes: want paths, /media/…, and widths of 1 to 10000",
+        );
     }
 }

@@ -2,10 +2,11 @@
 
 use crate::{
     cached::{self, Cached, read_published},
-    changes, rules,
+    changes, picture_rows, rules,
     search::{Figures, NotAnswered, Question, Search},
     sheet::{self, SheetProduct},
     store::{self, Filter, Position, PutError},
+    trail::{self, By},
 };
 use contracts::{
     SaleId,
@@ -21,6 +22,7 @@ use engines::{
 };
 use std::{fmt, sync::Arc, time::Duration};
 use tokio::{sync::Semaphore, task::JoinSet};
+use units::TimeMs;
 
 /// Products of one answer, at the most.
 const PAGE_MAX: usize = 100;
@@ -34,21 +36,28 @@ const COMPARISONS_LINE_MAX: usize = 32;
 const IMPORTED_AT_ONCE: usize = 100;
 /// How long a change waits for those before it.
 const TURN_MAX: Duration = Duration::from_secs(20);
-/// Bytes of a stored picture.
+/// Bytes of a picture in SVG.
 pub const PICTURE_BYTES_MAX: usize = 1 << 20;
+/// Uploads in memory: each has ten MiB at the most.
+pub(crate) const UPLOADS_MAX: usize = 4;
+/// How long an upload waits until the one before it is decoded.
+pub(crate) const DECODING_TURN_MAX: Duration = Duration::from_secs(20);
 
 /// The context's service.
 pub struct Service {
-    sql: Sql,
-    clock: Arc<dyn Clock>,
-    cached: Option<Cached>,
+    pub(crate) sql: Sql,
+    pub(crate) clock: Arc<dyn Clock>,
+    cached: Option<Arc<Cached>>,
     /// A sheet is large: they are taken one at a time.
     imports: Semaphore,
     changes: Semaphore,
-    search: Search,
+    pub(crate) search: Search,
     /// A search that compares texts reads all of them: one at a time, and some wait.
     comparisons: Semaphore,
     comparisons_line: Semaphore,
+    /// Uploads that are in memory, and the one that is being decoded.
+    pub(crate) uploads: Semaphore,
+    pub(crate) decoding: Arc<Semaphore>,
 }
 
 impl fmt::Debug for Service {
@@ -57,16 +66,19 @@ impl fmt::Debug for Service {
     }
 }
 
-fn of_sql(error: &SqlError) -> StoreError {
+pub(crate) fn of_sql(error: &SqlError) -> StoreError {
     if !error.passes() {
         tracing::error!(%error, "the catalogue's database");
     }
     StoreError::Unavailable("the catalogue cannot be read or changed at the moment".into())
 }
 
-fn of_put(error: PutError) -> StoreError {
+pub(crate) fn of_put(error: PutError) -> StoreError {
     match error {
         PutError::Sql(error) => of_sql(&error),
+        PutError::Picture(name) => {
+            StoreError::Invalid(format!("pictures: there is no picture {name:?}: upload it first"))
+        }
         PutError::Category => StoreError::Invalid("category: there is no such category".into()),
         PutError::Sku { sku, product } => {
             StoreError::Conflict(format!("sku {sku}: the product {product} has it already"))
@@ -77,6 +89,12 @@ fn of_put(error: PutError) -> StoreError {
 /// What tells one state of a product from another.
 pub fn mark(product: &Product) -> String {
     let document = serde_json::to_vec(product).unwrap_or_default();
+    blake3::hash(&document).to_hex()[..32].to_owned()
+}
+
+/// What tells one state of all categories from another.
+pub(crate) fn categories_mark(categories: &[Category]) -> String {
+    let document = serde_json::to_vec(categories).unwrap_or_default();
     blake3::hash(&document).to_hex()[..32].to_owned()
 }
 
@@ -103,6 +121,12 @@ impl From<SqlError> for Refused {
     fn from(error: SqlError) -> Self {
         Self(0, error.into())
     }
+}
+
+/// Notes what is other in a product than in the stored one, before it is stored.
+pub(crate) fn note_put(tx: &mut Tx<'_>, now: TimeMs, by: By<'_>, product: &Product) -> Result<(), SqlError> {
+    let before = store::find_readable(tx, &product.slug)?;
+    trail::note(tx, now, by, (product.slug.as_str(), &trail::difference(before.as_ref(), product)))
 }
 
 fn too_many_searches() -> StoreError {
@@ -160,7 +184,7 @@ impl Service {
         sql.migrate(store::MIGRATIONS).await?;
         sql.write(changes::begin).await?;
         let cached = match cache {
-            Some(settings) => Some(Cached::open(sql.clone(), Arc::clone(&clock), settings).await?),
+            Some(settings) => Some(Arc::new(Cached::open(sql.clone(), Arc::clone(&clock), settings).await?)),
             None => None,
         };
         Ok(Arc::new(Self {
@@ -172,6 +196,8 @@ impl Service {
             changes: Semaphore::new(1),
             comparisons: Semaphore::new(1),
             comparisons_line: Semaphore::new(COMPARISONS_LINE_MAX),
+            uploads: Semaphore::new(UPLOADS_MAX),
+            decoding: Arc::new(Semaphore::new(1)),
         }))
     }
 
@@ -180,13 +206,10 @@ impl Service {
     pub fn start(self: &Arc<Self>) -> JoinSet<()> {
         let (mut loops, service) = (JoinSet::new(), Arc::clone(self));
         loops.spawn(async move { match service.search.follow().await {} });
-        if self.cached.is_some() {
-            let service = Arc::clone(self);
-            loops.spawn(async move {
-                if let Some(cached) = &service.cached {
-                    match cached.follow().await {}
-                }
-            });
+        let service = Arc::clone(self);
+        loops.spawn(async move { match service.sweep_pictures().await {} });
+        if let Some(cached) = self.cached.clone() {
+            loops.spawn(async move { match cached.follow().await {} });
         }
         loops
     }
@@ -198,21 +221,15 @@ impl Service {
 
     /// What the cache did; none if there is no cache.
     pub fn cache_figures(&self) -> Option<engines::cache::loading::Figures> {
-        self.cached.as_ref().map(Cached::figures)
+        self.cached.as_deref().map(Cached::figures)
     }
 
-    /// These products, or categories, are others than before.
-    async fn tell_changed(&self, slugs: &[ProductSlug]) {
-        if let Some(cached) = &self.cached {
-            cached.forget(slugs.iter()).await;
-        }
-        self.search.tell();
-    }
-
-    /// Changes products or categories. One change waits for the database at a time, so that those
+    /// Changes these products, or categories, of which nothing from before is given afterwards, also
+    /// if the caller does not wait, or it is not known what became of it. One change waits for the database at a time, so that those
     /// that come at once do not take all its connections from those who read.
-    async fn change<T, E>(
+    pub(crate) async fn change<T, E>(
         &self,
+        changed: Vec<ProductSlug>,
         mut body: impl FnMut(&mut Tx<'_>) -> Result<T, E> + Send + 'static,
     ) -> Result<T, E>
     where
@@ -221,23 +238,40 @@ impl Service {
     {
         let turn = tokio::time::timeout(TURN_MAX, self.changes.acquire()).await;
         let Ok(Ok(_turn)) = turn else { return Err(SqlError::Busy.into()) };
-        let written = self.sql.write(move |tx| {
-            changes::take_turn(tx)?;
-            body(tx)
+        let (sql, cached) = (self.sql.clone(), self.cached.clone());
+        let done = tokio::spawn(async move {
+            let written = sql.write(move |tx| {
+                changes::take_turn(tx)?;
+                body(tx)
+            });
+            let written = written.await;
+            if let Some(cached) = cached {
+                cached.forget(changed.iter()).await;
+            }
+            written
         });
-        written.await
+        let done = done.await.unwrap_or_else(|_| Err(SqlError::Defect("a change panicked".into()).into()));
+        self.search.tell();
+        done
     }
 
     /// Has every process build the search's index anew; they use the former one meanwhile.
     pub async fn rebuild_search(&self) -> Result<(), StoreError> {
-        let noted = self.change(changes::note_all);
-        noted.await.map_err(|error: SqlError| of_sql(&error))?;
-        self.search.tell();
-        Ok(())
+        let noted = self.change(Vec::new(), changes::note_all);
+        noted.await.map_err(|error: SqlError| of_sql(&error))
     }
 
-    /// Stores these categories, in this order.
+    /// Stores these categories, in this order, before those that it does not name. It is no
+    /// operator's doing.
     pub async fn put_categories(&self, categories: Vec<Category>) -> Result<(), StoreError> {
+        self.put_categories_as(None, categories).await
+    }
+
+    pub(crate) async fn put_categories_as(
+        &self,
+        by: Option<String>,
+        categories: Vec<Category>,
+    ) -> Result<(), StoreError> {
         if categories.len() > store::CATEGORIES_MAX {
             return Err(StoreError::Invalid(format!(
                 "categories: want {} at the most",
@@ -247,8 +281,14 @@ impl Service {
         for category in &categories {
             rules::category(category).map_err(StoreError::Invalid)?;
         }
-        let written = self.change(move |tx| {
+        let now = self.clock.now();
+        let written = self.change(Vec::new(), move |tx| {
             let before = store::categories(tx)?;
+            if let Some(name) = &by {
+                let named: Vec<&str> = categories.iter().map(|of| of.slug.as_str()).collect();
+                let by = By { name, did: "categories.put" };
+                trail::note(tx, now, by, ("categories", &named.join(", ")))?;
+            }
             for (position, category) in categories.iter().enumerate() {
                 store::put_category(tx, position, category)?;
             }
@@ -259,35 +299,109 @@ impl Service {
                 false => changes::note_all(tx),
             }
         });
-        written.await.map_err(|error: SqlError| of_sql(&error))?;
-        self.tell_changed(&[]).await;
-        Ok(())
+        written.await.map_err(|error: SqlError| of_sql(&error))
     }
 
-    /// Stores a product, in place of the one with its slug if there is one.
+    /// Stores these categories as all that there are, in this order, without those that are to go;
+    /// if they are still those that were seen. One with products in it does not go.
+    pub(crate) async fn arrange_categories(
+        &self,
+        by: String,
+        kept: Vec<Category>,
+        gone: Vec<ProductSlug>,
+        seen: String,
+    ) -> Result<(), StoreError> {
+        if kept.len() > store::CATEGORIES_MAX {
+            let most = store::CATEGORIES_MAX;
+            return Err(StoreError::Invalid(format!("categories: want {most} at the most")));
+        }
+        for category in &kept {
+            let wrong = |why: String| StoreError::Invalid(format!("{}: {why}", category.slug));
+            rules::category(category).map_err(wrong)?;
+        }
+        let now = self.clock.now();
+        let written = self.change(Vec::new(), move |tx| {
+            let before = store::categories(tx)?;
+            let is_named = |of: &Category| {
+                kept.iter().filter(|kept| kept.slug == of.slug).count() == 1 || gone.contains(&of.slug)
+            };
+            if categories_mark(&before) != seen || !before.iter().all(is_named) {
+                return Ok(Some("they were changed meanwhile: look at them again".to_owned()));
+            }
+            let is_twice = |of: &Category| kept.iter().filter(|kept| kept.slug == of.slug).count() > 1;
+            if let Some(twice) = kept.iter().find(|of| is_twice(of)) {
+                return Ok(Some(format!("{} is there already", twice.slug)));
+            }
+            for slug in &gone {
+                if store::has_products(tx, slug)? {
+                    return Ok(Some(format!("{slug} has products: move them to another category first")));
+                }
+                store::remove_category(tx, slug)?;
+                trail::note(tx, now, By { name: &by, did: "category.remove" }, (slug.as_str(), ""))?;
+            }
+            for (position, category) in kept.iter().enumerate() {
+                let old = before.iter().position(|of| of.slug == category.slug);
+                let did = match old.map(|at| (at, &before[at])) {
+                    Some((at, of)) if of == category && at == position => continue,
+                    Some((_, of)) if of == category => "category.move",
+                    Some(_) => "category.rename",
+                    None => "category.make",
+                };
+                store::put_category(tx, position, category)?;
+                let detail = format!("{} / {}, place {}", category.name.en, category.name.zh, position + 1);
+                trail::note(tx, now, By { name: &by, did }, (category.slug.as_str(), &detail))?;
+            }
+            // Products are found by their categories' names.
+            if kept.iter().any(|of| before.iter().any(|old| old.slug == of.slug && old.name != of.name)) {
+                changes::note_all(tx)?;
+            } else {
+                changes::note_lists(tx)?;
+            }
+            Ok(None)
+        });
+        let refused = written.await.map_err(|error: SqlError| of_sql(&error))?;
+        match refused {
+            Some(why) => Err(StoreError::Conflict(format!("categories: {why}"))),
+            None => Ok(()),
+        }
+    }
+
+    /// Stores a product, in place of the one with its slug if there is one. It is no operator's
+    /// doing.
     pub async fn put(&self, product: Product) -> Result<(), StoreError> {
+        self.put_as(None, product).await
+    }
+
+    pub(crate) async fn put_as(&self, by: Option<String>, product: Product) -> Result<(), StoreError> {
         rules::product(&product).map_err(StoreError::Invalid)?;
-        let (now, slug) = (self.clock.now(), product.slug.clone());
-        let written = self.change(move |tx| store::put(tx, now, &product));
-        written.await.map_err(of_put)?;
-        self.tell_changed(&[slug]).await;
-        Ok(())
+        let now = self.clock.now();
+        let written = self.change(vec![product.slug.clone()], move |tx| {
+            if let Some(name) = &by {
+                note_put(tx, now, By { name, did: "product.put" }, &product)?;
+            }
+            store::put(tx, now, &product)
+        });
+        written.await.map_err(of_put)
     }
 
     /// The same, if the stored one is still the one that was seen: none, or that with this mark.
-    pub async fn put_seen(&self, product: Product, seen: Option<String>) -> Result<(), StoreError> {
+    pub async fn put_seen(
+        &self,
+        by: String,
+        product: Product,
+        seen: Option<String>,
+    ) -> Result<(), StoreError> {
         rules::product(&product).map_err(StoreError::Invalid)?;
-        let (now, slug) = (self.clock.now(), product.slug.clone());
-        let written = self.change(move |tx| {
+        let now = self.clock.now();
+        let written = self.change(vec![product.slug.clone()], move |tx| {
             let stored = store::find_locked(tx, &product.slug)?.map(|stored| mark(&stored));
             if stored != seen {
                 return Ok(false);
             }
+            note_put(tx, now, By { name: &by, did: "product.put" }, &product)?;
             store::put(tx, now, &product).map(|()| true)
         });
-        let is_stored = written.await.map_err(of_put)?;
-        self.tell_changed(&[slug]).await;
-        match is_stored {
+        match written.await.map_err(of_put)? {
             true => Ok(()),
             false => {
                 Err(StoreError::Conflict("product: it was changed meanwhile, or is there already".into()))
@@ -297,11 +411,19 @@ impl Service {
 
     /// Returns whether it was there.
     pub async fn remove(&self, slug: ProductSlug) -> Result<bool, StoreError> {
-        let (now, removed) = (self.clock.now(), slug.clone());
-        let removed = self.change(move |tx| store::remove(tx, now, &removed));
-        let was_there = removed.await.map_err(|error: SqlError| of_sql(&error))?;
-        self.tell_changed(&[slug]).await;
-        Ok(was_there)
+        self.remove_as(None, slug).await
+    }
+
+    pub(crate) async fn remove_as(&self, by: Option<String>, slug: ProductSlug) -> Result<bool, StoreError> {
+        let now = self.clock.now();
+        let removed = self.change(vec![slug.clone()], move |tx| {
+            let was_there = store::remove(tx, now, &slug)?;
+            if let Some(name) = by.as_ref().filter(|_| was_there) {
+                trail::note(tx, now, By { name, did: "product.remove" }, (slug.as_str(), ""))?;
+            }
+            Ok(was_there)
+        });
+        removed.await.map_err(|error: SqlError| of_sql(&error))
     }
 
     /// Stores a picture in SVG. Returns its path: the same for the same bytes.
@@ -313,14 +435,11 @@ impl Service {
         }
         let name = format!("{}.svg", &blake3::hash(svg.as_bytes()).to_hex()[..32]);
         let path = format!("/media/{name}");
-        let write = move |tx: &mut Tx<'_>| store::put_picture(tx, &name, "image/svg+xml", svg.as_bytes());
+        let now = self.clock.now();
+        let write =
+            move |tx: &mut Tx<'_>| picture_rows::put_one(tx, now, &name, "image/svg+xml", svg.as_bytes());
         self.sql.write(write).await.map_err(|error| of_sql(&error))?;
         Ok(path)
-    }
-
-    /// The media type and the bytes of a picture.
-    pub(crate) async fn picture(&self, name: String) -> Result<Option<(String, Vec<u8>)>, StoreError> {
-        self.sql.read(move |tx| store::picture(tx, &name)).await.map_err(|error| of_sql(&error))
     }
 
     async fn list(&self, query: ProductQuery) -> Result<Listings, StoreError> {
@@ -395,7 +514,7 @@ impl Service {
 
     /// Stores the products of a sheet, some in a transaction. What a sheet does not say, pictures
     /// and sales, stays as it is. Returns the first that is refused: those before it are stored.
-    pub async fn import(&self, products: Vec<SheetProduct>) -> Result<usize, ImportError> {
+    pub async fn import(&self, by: &str, products: Vec<SheetProduct>) -> Result<usize, ImportError> {
         let _turn = self.imports.try_acquire().map_err(|_| ImportError {
             line: 0,
             stored: 0,
@@ -406,7 +525,9 @@ impl Service {
         let mut stored = 0;
         while stored < all.len() {
             let (products, until) = (Arc::clone(&all), all.len().min(stored + IMPORTED_AT_ONCE));
-            let written = self.change(move |tx| {
+            let by = by.to_owned();
+            let slugs = all[stored..until].iter().map(|of| of.product.slug.clone()).collect();
+            let written = self.change(slugs, move |tx| {
                 for SheetProduct { line, product } in &products[stored..until] {
                     let refused = |error: PutError| (*line, error);
                     let mut product = product.clone();
@@ -415,14 +536,14 @@ impl Service {
                     {
                         sheet::keep(&mut product, &old);
                     }
+                    let by = By { name: &by, did: "sheet.put" };
+                    note_put(tx, now, by, &product).map_err(|error| refused(error.into()))?;
                     store::put(tx, now, &product).map_err(refused)?;
                 }
                 Ok::<_, Refused>(())
             });
             written.await.map_err(|Refused(line, error)| ImportError { line, stored, why: of_put(error) })?;
-            let slugs: Vec<_> = all[stored..until].iter().map(|of| of.product.slug.clone()).collect();
             stored = until;
-            self.tell_changed(&slugs).await;
         }
         Ok(stored)
     }
@@ -620,7 +741,7 @@ mod tests {
         service.put(phone).await.unwrap();
         // More than one transaction takes.
         let all: Vec<_> = (0..250).map(|n| sheet_product(n, &format!("p{n}"))).collect();
-        assert_eq!(service.import(all).await, Ok(250));
+        assert_eq!(service.import("op", all).await, Ok(250));
         let stored = service.find("p7".parse().unwrap()).await.unwrap().unwrap();
         assert_eq!((stored.name, stored.variants[0].price.amount_minor), (said("Thing", "东西"), 107));
         assert_eq!(stored.variants[0].offered_in, [sale]);
@@ -633,7 +754,7 @@ mod tests {
         service.put(product("other", said("Other", "其他"), 1)).await.unwrap();
         let mut all: Vec<_> = (0..250).map(|n| sheet_product(n, &format!("p{n}"))).collect();
         all[200].product.variants[0].sku = "OTHER".parse().unwrap();
-        let refused = service.import(all).await.unwrap_err();
+        let refused = service.import("op", all).await.unwrap_err();
         assert_eq!((refused.line, refused.stored), (202, 0));
         assert_eq!(refused.why.to_string(), "sku OTHER: the product other has it already");
         assert_eq!(service.find("p0".parse().unwrap()).await, Ok(None));
@@ -643,12 +764,12 @@ mod tests {
     async fn what_was_changed_meanwhile_is_not_overwritten() {
         let (service, _dir) = catalogue().await;
         let phone = product("phone", said("Phone", "手机"), 1);
-        service.put_seen(phone.clone(), None).await.unwrap();
+        service.put_seen("op".into(), phone.clone(), None).await.unwrap();
         let seen = Some(mark(&phone));
         let changed = product("phone", said("Phone 2", "手机 2"), 2);
-        service.put_seen(changed.clone(), seen.clone()).await.unwrap();
+        service.put_seen("op".into(), changed.clone(), seen.clone()).await.unwrap();
         for seen in [None, seen] {
-            let late = service.put_seen(phone.clone(), seen).await;
+            let late = service.put_seen("op".into(), phone.clone(), seen).await;
             assert!(matches!(late, Err(StoreError::Conflict(_))), "{late:?}");
         }
         assert_eq!(service.find(phone.slug).await, Ok(Some(changed)));

@@ -1,13 +1,13 @@
 //! Products in tables: what is read and written within one transaction. A product is stored as its
 //! JSON document, beside columns that it is found by.
 
-use crate::changes;
+use crate::{changes, picture_rows};
 use contracts::{
     SaleId,
     store::{Category, ForSale, Listing, Localized, OfferedIn, Product, ProductSlug, Sku},
 };
 use engines::{
-    params,
+    params, sql,
     sql::{Migration, Param, Row, SqlError, Tx, unexpected},
 };
 use std::{fmt, str::FromStr};
@@ -19,6 +19,9 @@ pub(crate) const MIGRATIONS: &[Migration] = &[
         statements: FIRST,
     },
     Migration { name: "changes of products", statements: changes::TABLES },
+    Migration { name: "which product shows which picture", statements: picture_rows::TABLES },
+    Migration { name: "what operators change", statements: sql::trail::TABLES },
+    Migration { name: "what tells this catalogue from others", statements: IDENTITY },
 ];
 
 const FIRST: &[&str] = &[
@@ -38,6 +41,19 @@ const FIRST: &[&str] = &[
         name VARCHAR(100) PRIMARY KEY, media_type VARCHAR(40) NOT NULL, bytes MEDIUMBLOB NOT NULL)",
 ];
 
+const IDENTITY: &[&str] =
+    &["CREATE TABLE catalog_identity (id BIGINT PRIMARY KEY, name VARCHAR(32) NOT NULL)"];
+
+/// What tells this catalogue from all others: a random name that it is given once.
+pub(crate) fn identity(tx: &mut Tx<'_>) -> Result<String, SqlError> {
+    let name = web::secret::random_bytes::<16>()
+        .map_err(|error| SqlError::Shortage(format!("random bytes: {error}")))?;
+    let name: String = name.iter().map(|byte| format!("{byte:02x}")).collect();
+    tx.insert_new("INSERT INTO catalog_identity (id, name) VALUES (1, ?)", params![&name])?;
+    let found = tx.query_first("SELECT name FROM catalog_identity WHERE id = 1", &[], |row| row.text(0))?;
+    found.ok_or_else(|| SqlError::Schema("the row of catalog_identity is missing".into()))
+}
+
 /// Categories, at the most.
 pub(crate) const CATEGORIES_MAX: usize = 200;
 /// Products of one sale, at the most.
@@ -51,6 +67,15 @@ pub(crate) fn put_category(tx: &mut Tx<'_>, position: usize, category: &Category
         params![slug, position, en, zh],
     )?;
     Ok(())
+}
+
+pub(crate) fn has_products(tx: &mut Tx<'_>, category: &ProductSlug) -> Result<bool, SqlError> {
+    let text = "SELECT slug FROM products WHERE category = ? LIMIT 1";
+    Ok(tx.query_first(text, params![category.as_str()], |row| row.text(0))?.is_some())
+}
+
+pub(crate) fn remove_category(tx: &mut Tx<'_>, slug: &ProductSlug) -> Result<(), SqlError> {
+    tx.execute("DELETE FROM categories WHERE slug = ?", params![slug.as_str()]).map(drop)
 }
 
 pub(crate) fn categories(tx: &mut Tx<'_>) -> Result<Vec<Category>, SqlError> {
@@ -74,6 +99,8 @@ pub(crate) enum PutError {
         sku: String,
         product: String,
     },
+    /// There is no such picture.
+    Picture(String),
 }
 
 impl From<SqlError> for PutError {
@@ -89,7 +116,10 @@ pub(crate) fn put(tx: &mut Tx<'_>, at: TimeMs, product: &Product) -> Result<(), 
     if tx.query_first(known, params![category], |row| row.text(0))?.is_none() {
         return Err(PutError::Category);
     }
-    clear(tx, &product.slug)?;
+    clear(tx, at, &product.slug)?;
+    if let Some(name) = picture_rows::note_uses(tx, product)? {
+        return Err(PutError::Picture(name));
+    }
     for variant in &product.variants {
         let text = "INSERT INTO skus (sku, product) VALUES (?, ?)";
         if !tx.insert_new(text, params![variant.sku.as_str(), slug])? {
@@ -116,15 +146,16 @@ pub(crate) fn put(tx: &mut Tx<'_>, at: TimeMs, product: &Product) -> Result<(), 
 
 /// Returns whether it was there.
 pub(crate) fn remove(tx: &mut Tx<'_>, at: TimeMs, slug: &ProductSlug) -> Result<bool, SqlError> {
-    let was_there = clear(tx, slug)?;
+    let was_there = clear(tx, at, slug)?;
     if was_there {
         changes::note(tx, at, slug)?;
     }
     Ok(was_there)
 }
 
-fn clear(tx: &mut Tx<'_>, slug: &ProductSlug) -> Result<bool, SqlError> {
+fn clear(tx: &mut Tx<'_>, at: TimeMs, slug: &ProductSlug) -> Result<bool, SqlError> {
     let key = params![slug.as_str()];
+    picture_rows::forget_uses(tx, at, slug)?;
     tx.execute("DELETE FROM skus WHERE product = ?", key)?;
     tx.execute("DELETE FROM sale_items WHERE product = ?", key)?;
     Ok(tx.execute("DELETE FROM products WHERE slug = ?", key)? > 0)
@@ -298,23 +329,4 @@ pub(crate) fn listing(product: Product) -> Option<Listing> {
     let offered_in = product.variants.iter().find_map(|variant| variant.offered_in.first().cloned());
     let Product { slug, name, pictures, .. } = product;
     Some(Listing { slug, name, price, picture: pictures.into_iter().next(), offered_in })
-}
-
-pub(crate) fn put_picture(
-    tx: &mut Tx<'_>,
-    name: &str,
-    media_type: &str,
-    bytes: &[u8],
-) -> Result<(), SqlError> {
-    tx.insert_new(
-        "INSERT INTO pictures (name, media_type, bytes) VALUES (?, ?, ?)",
-        params![name, media_type, bytes],
-    )?;
-    Ok(())
-}
-
-/// Its type and its bytes.
-pub(crate) fn picture(tx: &mut Tx<'_>, name: &str) -> Result<Option<(String, Vec<u8>)>, SqlError> {
-    let text = "SELECT media_type, bytes FROM pictures WHERE name = ?";
-    tx.query_first(text, params![name], |row| Ok((row.text(0)?, row.bytes(1)?)))
 }

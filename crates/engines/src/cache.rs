@@ -18,9 +18,9 @@ pub mod memory;
 pub mod redis;
 
 /// Bytes of a value that is kept for other processes; a larger one is not kept.
-pub const VALUE_BYTES_MAX: usize = 1 << 20;
+pub const VALUE_BYTES_MAX: usize = 256 << 10;
 /// Bytes of a group's and of a key's name; with a longer one nothing is kept.
-pub const NAME_BYTES_MAX: usize = 1_024;
+pub const NAME_BYTES_MAX: usize = 8 << 10;
 /// The longest time for which a value may be kept.
 pub const KEPT_FOR_MAX: Duration = Duration::from_secs(3600);
 /// Groups share so many marks. Forgetting one forgets those that have the same.
@@ -57,7 +57,8 @@ impl Key {
     }
 }
 
-/// A state of a key's group: another one after each forgetting.
+/// A state of a key's group: another one after each forgetting. Of one engine in one process they
+/// grow, unless the engine says otherwise.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub struct Mark(pub(crate) u64);
 
@@ -65,6 +66,8 @@ pub struct Mark(pub(crate) u64);
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Looked<V> {
     pub value: Option<V>,
+    /// For so long it is still kept; zero without a value.
+    pub left: Duration,
     /// Under which a value may be kept that is read from now on.
     pub mark: Mark,
 }

@@ -641,7 +641,7 @@ impl Contexts<'_> {
         ];
         let parts = shop::parts::Parts(Arc::new(shop::parts::Shop {
             catalog: Arc::clone(&catalog) as _,
-            accounts,
+            accounts: Arc::clone(&accounts) as _,
             orders: Arc::clone(&orders) as _,
             payments: Arc::clone(&payments) as _,
             carts: Arc::clone(&orders) as _,
@@ -662,21 +662,27 @@ impl Contexts<'_> {
         let of_stock = inventory::api::Parts { service: Arc::clone(&stock), protection: protection() };
         let of_sandbox =
             payment::sandbox::page::Parts { service: sandbox, protection: Arc::clone(self.protection) };
+        let of_accounts =
+            account::api::Parts { service: Arc::clone(&accounts), protection: Arc::clone(self.protection) };
+        let customers = account::api::operations().into_iter().chain(account::pages::pages());
+        let customers = customers.map(|operation| operation.with_state(of_accounts.clone()));
         let shop = shop::operations().into_iter().map(|operation| operation.with_state(parts.clone()));
         let sandbox = payment::sandbox::page::operations().into_iter();
         let sandbox = sandbox.map(|operation| operation.with_state(of_sandbox.clone()));
         let media = catalog::media::operations().into_iter();
         let media = media.map(|operation| operation.with_state(Arc::clone(&catalog)));
         let products = catalog::api::operations().into_iter().chain(catalog::pages::pages());
+        let products =
+            products.chain(catalog::trail_pages::operations()).chain(catalog::trail_pages::pages());
         let products = products.map(|operation| operation.with_state(of_catalog.clone()));
         let of_shoppers = order::api::operations().into_iter().chain(order::pages::pages());
         let of_shoppers = of_shoppers.map(|operation| operation.with_state(of_orders.clone()));
         let paid = payment::api::operations().into_iter().chain(payment::pages::pages());
         let paid = paid.map(|operation| operation.with_state(of_payments.clone()));
-        let stocked = inventory::api::operations().into_iter();
+        let stocked = inventory::api::operations().into_iter().chain(inventory::pages::pages());
         let stocked = stocked.map(|operation| operation.with_state(of_stock.clone()));
         let pages = shop.chain(sandbox).chain(media);
-        let operations = pages.chain(products).chain(of_shoppers).chain(paid).chain(stocked);
+        let operations = pages.chain(products).chain(of_shoppers).chain(paid).chain(stocked).chain(customers);
         Ok(Store { operations: operations.collect(), loops, catalog })
     }
 

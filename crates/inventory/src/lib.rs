@@ -5,6 +5,7 @@
 //! |---|---|
 //! | [`core`] | the rules: levels, movements, reservations, claims of sales |
 //! | [`api`] | the stock over HTTP, for those who run the shop |
+//! | [`pages`] | the operators' pages |
 //! | [`service`] | the stock for other contexts and for operators, and the loops |
 //! | [`audit`] | derives the levels again from the ledger |
 //! | `transactions` | what is done in one transaction |
@@ -15,6 +16,7 @@ pub mod api;
 pub mod audit;
 pub mod core;
 mod events;
+pub mod pages;
 pub mod service;
 mod store;
 mod transactions;

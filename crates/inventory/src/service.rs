@@ -144,6 +144,7 @@ fn of_stock(error: StockError) -> StoreError {
         StockError::Number { .. }
         | StockError::Taken { .. }
         | StockError::Order(..)
+        | StockError::Changed { .. }
         | StockError::OtherTakeBack { .. }
         | StockError::OtherCommand => StoreError::Conflict(why),
     }
@@ -264,15 +265,33 @@ impl Service {
         sku: Sku,
         change: Change,
     ) -> Result<Moved, StoreError> {
+        self.change_seen(by, key, sku, change, None).await
+    }
+
+    /// The same, if there are still as many units on hand as the operator has seen.
+    pub(crate) async fn change_seen(
+        &self,
+        by: Actor,
+        key: Option<String>,
+        sku: Sku,
+        change: Change,
+        seen: Option<u64>,
+    ) -> Result<Moved, StoreError> {
         check(change).map_err(invalid)?;
         let now = self.clock.now();
         let key = key.map(|key| CommandKey {
             id: hash(KEYS, &[&by.name, &key]),
             command: command_hash(&by.reason, &sku, change),
         });
-        let done = self.write(move |tx| match key {
-            Some(key) => once(tx, now, key, |tx| moved(tx, now, &by, &sku, change)),
-            None => moved(tx, now, &by, &sku, change),
+        let done = self.write(move |tx| {
+            let body = |tx: &mut Tx<'_>| {
+                transactions::want_on_hand(tx, &sku, seen)?;
+                moved(tx, now, &by, &sku, change)
+            };
+            match key {
+                Some(key) => once(tx, now, key, body),
+                None => body(tx),
+            }
         });
         done.await.map_err(of_stock)
     }
@@ -289,11 +308,25 @@ impl Service {
         sku: Sku,
         units: u64,
     ) -> Result<(Claim, LevelView), StoreError> {
+        self.claim_seen(by, (sale, sku), units, None).await
+    }
+
+    /// The same, if the sale has still as many in all as the operator has seen.
+    pub(crate) async fn claim_seen(
+        &self,
+        by: Actor,
+        (sale, sku): (SaleId, Sku),
+        units: u64,
+        seen: Option<u64>,
+    ) -> Result<(Claim, LevelView), StoreError> {
         if units > UNITS_MAX {
             return Err(invalid(format_args!("units: want {UNITS_MAX} at the most")));
         }
         let now = self.clock.now();
-        let done = self.write(move |tx| transactions::claim(tx, now, &by, &sale, &sku, units));
+        let done = self.write(move |tx| {
+            transactions::want_claimed(tx, &sale, &sku, seen)?;
+            transactions::claim(tx, now, &by, &sale, &sku, units)
+        });
         let (claim, level) = done.await.map_err(of_stock)?;
         Ok((claim, level.into()))
     }

@@ -36,6 +36,12 @@ pub(crate) enum StockError {
         sku: Sku,
         taken: u64,
     },
+    /// What an operator has seen is not so any more.
+    Changed {
+        sku: Sku,
+        what: &'static str,
+        units: u64,
+    },
     NoClaim(SaleId),
     NoReservation(OrderId),
     Order(OrderId, Refused),
@@ -86,6 +92,9 @@ impl fmt::Display for StockError {
             }
             Self::Order(order, Refused::Unfit(sku, _)) => {
                 write!(f, "order {order}: its reservation and the level of sku {sku} do not agree")
+            }
+            Self::Changed { sku, what, units } => {
+                write!(f, "sku {sku}: {units} units are {what} by now: look at them again")
             }
             Self::OtherTakeBack { order, key } => {
                 write!(f, "order {order}: the key {key:?} was used for another return")
@@ -267,6 +276,36 @@ pub(crate) fn change_level(
     let moved = moved.map_err(|why| StockError::Number { field, sku: sku.clone(), why })?;
     store::save(tx, now, by, &mut locked)?;
     Ok((moved, after(&locked, sku)?))
+}
+
+/// Refuses if there are other units on hand than an operator has seen. Their shelf stays locked.
+pub(crate) fn want_on_hand(tx: &mut Tx<'_>, sku: &Sku, seen: Option<u64>) -> Result<(), StockError> {
+    let Some(seen) = seen else { return Ok(()) };
+    let locked = store::lock(tx, [sku], &BTreeSet::new())?;
+    match locked.shelves.get(sku).map(|shelf| shelf.level.on_hand) {
+        Some(on_hand) if on_hand != seen => {
+            Err(StockError::Changed { sku: sku.clone(), what: "on hand", units: on_hand })
+        }
+        _ => Ok(()),
+    }
+}
+
+/// Refuses if a sale has other units in all than an operator has seen.
+pub(crate) fn want_claimed(
+    tx: &mut Tx<'_>,
+    sale: &SaleId,
+    sku: &Sku,
+    seen: Option<u64>,
+) -> Result<(), StockError> {
+    let Some(seen) = seen else { return Ok(()) };
+    let locked = store::lock(tx, [sku], &set_of(Some(sale)))?;
+    let claim = locked.shelves.get(sku).and_then(|shelf| shelf.claims.get(sale));
+    match claim.map_or(0, |claim| claim.left + claim.taken) {
+        units if units != seen => {
+            Err(StockError::Changed { sku: sku.clone(), what: "claimed for the sale", units })
+        }
+        _ => Ok(()),
+    }
 }
 
 fn after(locked: &Locked, sku: &Sku) -> Result<Stored, StockError> {

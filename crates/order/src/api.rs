@@ -133,6 +133,7 @@ struct ByHand {
 /// The operations.
 pub fn operations() -> Vec<Operation<Parts>> {
     let (read_only, operate) = (Access::Role(Role::ReadOnly), Access::Role(Role::Operator));
+    let support = Access::Role(Role::Support);
     vec![
         get("/api/v1/store/orders", "listOrders", read_only, list)
             .does("Orders of all shoppers, newest first.")
@@ -143,7 +144,7 @@ pub fn operations() -> Vec<Operation<Parts>> {
             .does("An order, with each of its steps: when, who, why.")
             .replies::<OrderView>("The order.")
             .problems(&[&NOT_FOUND, &UNAVAILABLE]),
-        post("/api/v1/store/orders/{order}/cancel", "cancelOrderOf", operate, cancel)
+        post("/api/v1/store/orders/{order}/cancel", "cancelOrderOf", support, cancel)
             .does("Gives up an order that waits for its payment. Repeated, it changes nothing.")
             .takes::<Because>()
             .replies::<OrderView>("The order.")
@@ -168,12 +169,12 @@ pub fn operations() -> Vec<Operation<Parts>> {
             .query::<WantedReturns>()
             .replies::<ReturnsPage>("A page of them.")
             .problems(&[&UNAVAILABLE]),
-        post("/api/v1/store/orders/{order}/returns/{number}/approve", "approveReturn", operate, approve)
+        post("/api/v1/store/orders/{order}/returns/{number}/approve", "approveReturn", support, approve)
             .does("The shopper may send back what the return names. Repeated, it changes nothing.")
             .takes::<Because>()
             .replies::<OrderView>("The order.")
             .problems(&[&NOT_FOUND, &CONFLICT, &INVALID, &UNAVAILABLE]),
-        post("/api/v1/store/orders/{order}/returns/{number}/reject", "rejectReturn", operate, reject)
+        post("/api/v1/store/orders/{order}/returns/{number}/reject", "rejectReturn", support, reject)
             .does("The shopper may not. Repeated, it changes nothing.")
             .takes::<Because>()
             .replies::<OrderView>("The order.")

@@ -14,6 +14,7 @@
 //! | `winners` | holds that a sale has granted become orders |
 //! | [`return_rows`], `returned` | returns: their steps, and how they stand |
 //! | `erased` | what goes when a shopper's account is deleted |
+//! | `waiting_rows` | how much waits, for the console |
 //! | `tasks` | what is to be done outside: ask the sale, refund, tell others |
 
 pub mod api;
@@ -29,4 +30,5 @@ mod returned;
 pub mod service;
 pub mod store;
 mod tasks;
+mod waiting_rows;
 mod winners;

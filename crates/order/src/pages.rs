@@ -4,7 +4,8 @@
 use crate::{
     api::Parts,
     core::{Command, returns::Step},
-    service::{of_order, of_return, of_sql},
+    service::{Service, of_order, of_return, of_sql},
+    waiting_rows::{COUNTED_MAX, Waiting},
 };
 use axum::{
     extract::{Path, Query, State},
@@ -13,8 +14,8 @@ use axum::{
 use contracts::{
     REASON_BYTES_MAX,
     store::{
-        CONSOLE_PLACES, CameBack, Delivery, OrderId, OrderState, OrderView, PaymentSeen, ReturnState,
-        ReturnView,
+        AccountId, CONSOLE_PLACES, CameBack, Delivery, OrderId, OrderState, OrderView, Orders, PaymentSeen,
+        ReturnState, ReturnView,
     },
 };
 use http::HeaderMap;
@@ -32,6 +33,9 @@ use web::{
 
 const READ: Access = Access::Role(Role::ReadOnly);
 const OPERATE: Access = Access::Role(Role::Operator);
+const SUPPORT: Access = Access::Role(Role::Support);
+/// What needs no more than that: it moves no units and no money.
+const OF_SUPPORT: [&str; 3] = ["cancel", "approve", "reject"];
 const FORM_BYTES_MAX: usize = 4096;
 /// Orders on one page.
 const PAGE_MAX: usize = 50;
@@ -45,6 +49,7 @@ pub fn pages() -> Vec<Operation<Parts>> {
         get("/console/orders/{order}", "showOrderOf", READ, order),
         get("/console/returns", "showReturnsOfAll", READ, returns),
         post("/console/orders/operate", "operateOrderForm", OPERATE, operate).form(),
+        post("/console/orders/support", "supportOrderForm", SUPPORT, support).form(),
     ]
 }
 
@@ -55,6 +60,10 @@ struct Shown {
     before: Option<OrderId>,
     after: Option<OrderId>,
     number: Option<String>,
+    /// Those of this account.
+    shopper: Option<AccountId>,
+    /// Where a page of them begins.
+    from: Option<String>,
 }
 
 fn money(minor: u64, of: &OrderView) -> String {
@@ -129,10 +138,72 @@ fn table(lang: Lang, orders: &[OrderView]) -> Markup {
     }
 }
 
+/// How much waits, each with a link to it.
+fn what_waits(lang: Lang, waiting: &Waiting) -> Markup {
+    let Waiting { for_payment, for_stock, to_pack, returns_to_decide, returns_to_come, refunds } = *waiting;
+    let rows = [
+        (
+            "/console?state=awaiting_payment",
+            lang.say("Orders that wait for their payment", "待付款订单"),
+            for_payment,
+        ),
+        (
+            "/console?state=paid",
+            lang.say("Paid orders that wait for their units", "已付款、待备货订单"),
+            for_stock,
+        ),
+        ("/console?state=allocated", lang.say("Orders to be packed", "待发货订单"), to_pack),
+        (
+            "/console/returns?state=requested",
+            lang.say("Returns to be decided", "待审核退货"),
+            returns_to_decide,
+        ),
+        ("/console/returns?state=approved", lang.say("Returns on their way", "待收货退货"), returns_to_come),
+        (
+            "/console/payments?",
+            lang.say("Refunds that the provider has yet to be asked for", "待提交的退款"),
+            refunds,
+        ),
+    ];
+    // Where a database has as many as are counted, there are at least so many.
+    let shown = |count: u64| match count >= COUNTED_MAX {
+        true => format!("{count}+"),
+        false => count.to_string(),
+    };
+    html! {
+        div class="scroll" { table { tbody {
+            @for (href, label, count) in rows { tr {
+                th scope="row" { a href={ (href) "&lang=" (lang.code()) } { (label) } } td { (shown(count)) }
+            } }
+        } } }
+    }
+}
+
+/// The orders of one account, newest first.
+async fn of_shopper(
+    service: &Service,
+    lang: Lang,
+    shopper: AccountId,
+    from: Option<String>,
+) -> Result<Html<String>, Problem> {
+    let found = service.orders(shopper, from, PAGE_MAX).await.map_err(of_store)?;
+    let title = lang.say("Orders of a shopper", "客户订单");
+    let body = html! {
+        h1 { (title) }
+        p { a href={ "/console/accounts/" (shopper) "?lang=" (lang.code()) } { (lang.say("The account", "客户账户")) } }
+        @if found.rows.is_empty() { p { (lang.say("There are none.", "暂无订单。")) } }
+        @else { (table(lang, &found.rows)) }
+        @if let Some(next) = &found.next {
+            p { a rel="next" href={ "/console?lang=" (lang.code()) "&shopper=" (shopper) "&from=" (next) } { (lang.say("Older ones", "更早的")) } }
+        }
+    };
+    Ok(wide(&CONSOLE_PLACES, (lang, "/console"), title, &body))
+}
+
 /// `GET /console`: orders, newest first.
 async fn orders(
     State(Parts { service, .. }): State<Parts>,
-    Query(Shown { lang, state, before, number, .. }): Query<Shown>,
+    Query(Shown { lang, state, before, number, shopper, from, .. }): Query<Shown>,
     headers: HeaderMap,
 ) -> Result<Response, Problem> {
     let lang = Lang::of(lang.as_deref(), &headers);
@@ -140,13 +211,22 @@ async fn orders(
         let id = id_of(number.trim())?;
         return Ok(Redirect::to(&format!("/console/orders/{id}?lang={}", lang.code())).into_response());
     }
+    if let Some(shopper) = shopper {
+        return of_shopper(&service, lang, shopper, from).await.map(IntoResponse::into_response);
+    }
     let state = state.as_deref().and_then(OrderState::from_name);
     let found = service.newest(state, before, PAGE_MAX).await;
     let found = found.map_err(|error| of_store(of_sql(&error)))?;
     let next = found.last().map(|order| order.id).filter(|_| found.len() == PAGE_MAX);
+    // The first page says how much there is to do.
+    let waiting = match before.is_none() && state.is_none() {
+        true => Some(service.waiting().await.map_err(|error| of_store(of_sql(&error)))?),
+        false => None,
+    };
     let title = lang.say("Orders", "订单");
     let body = html! {
         h1 { (title) }
+        @if let Some(waiting) = &waiting { (what_waits(lang, waiting)) }
         form class="operate" method="get" action="/console" {
             input type="hidden" name="lang" value=(lang.code());
             label for="state" { (lang.say("State", "状态")) }
@@ -214,11 +294,11 @@ async fn order(
     let id = id_of(&order)?;
     let found = service.find(id).await.map_err(|error| of_store(of_sql(&error)))?;
     let of = found.ok_or_else(|| Problem::new(&NOT_FOUND, format!("order {id}: there is none")))?;
-    let operator = signed_in.as_ref().filter(|signed_in| signed_in.may(Role::Operator));
+    let operator = signed_in.as_ref().filter(|signed_in| signed_in.may(Role::Support));
     let body = html! {
         h1 { (lang.say("Order ", "订单 ")) (id) }
         p { (lang.say("It is ", "状态：")) strong { (state_words(lang, of.state)) } (lang.say("; its payment: ", "；付款：")) (payment_words(lang, of.payment))
-            (lang.say("; its shopper: ", "；用户：")) code { (of.shopper) } (lang.say(".", "。")) }
+            (lang.say("; its shopper: ", "；用户：")) a href={ "/console/accounts/" (of.shopper) "?lang=" (lang.code()) } { code { (of.shopper) } } (lang.say(".", "。")) }
         div class="scroll" {
             table {
                 thead { tr { @for head in [lang.say("SKU", "SKU"), lang.say("What", "商品"), lang.say("Quantity", "数量"), lang.say("Price", "单价")] { th scope="col" { (head) } } } }
@@ -255,8 +335,14 @@ async fn order(
 /// A form for one thing; what it needs besides the reason stands in `more`.
 fn form(lang: Lang, by: &SignedIn, of: &OrderView, (what, label): (&str, &str), more: &Markup) -> Markup {
     let id = format!("reason-{what}");
+    // Forms of returns have the return's number after what they do.
+    let is_of_support = OF_SUPPORT.contains(&what.split('-').next().unwrap_or_default());
+    let action = if is_of_support { "/console/orders/support" } else { "/console/orders/operate" };
+    if !is_of_support && !by.may(Role::Operator) {
+        return html! {};
+    }
     html! {
-        form class="operate" method="post" action="/console/orders/operate" {
+        form class="operate" method="post" action=(action) {
             input type="hidden" name=(TOKEN_FIELD) value=(by.form_token());
             input type="hidden" name="lang" value=(lang.code());
             input type="hidden" name="order" value=(of.id);
@@ -293,7 +379,7 @@ fn forms(lang: Lang, by: &SignedIn, of: &OrderView) -> Markup {
             OrderState::Shipped => (one("deliver", lang.say("It has arrived", "已送达"), &nothing)),
             _ => {},
         }
-        @if of.payment == PaymentSeen::Received && of.total.amount_minor > 0 {
+        @if of.payment == PaymentSeen::Received && of.total.amount_minor > 0 && by.may(Role::Operator) {
             details { summary { (lang.say("Give money back", "退款")) } (one("refund", lang.say("Give it back", "退款"), &refund)) }
         }
     }
@@ -325,6 +411,14 @@ fn return_of(lang: Lang, by: Option<&SignedIn>, of: &OrderView, one: &ReturnView
             ReturnState::Approved => (button("receive", lang.say("It has come", "已收货"), &units).unwrap_or_default()),
             _ => {},
         }
+    }
+}
+
+/// `POST /console/orders/support`.
+async fn support(parts: State<Parts>, headers: HeaderMap, form: Form) -> Result<Response, Problem> {
+    match OF_SUPPORT.contains(&form.field("what").split('-').next().unwrap_or_default()) {
+        true => operate(parts, headers, form).await,
+        false => Err(Problem::new(&INVALID, "what: want one of the page's forms")),
     }
 }
 

@@ -10,6 +10,7 @@ use crate::{
     names::Names,
     return_rows::{self, ReturnError},
     store::{self, Asks, OrderError, Shards},
+    waiting_rows::{self, Waiting},
 };
 use contracts::store::{
     AccountId, Address, Asked, Bucket, CameBack, Catalog, Ended, HoldRef, Inbox, OrderId, OrderState,
@@ -150,6 +151,15 @@ impl Service {
         let done = done.await;
         self.wake();
         done
+    }
+
+    /// How much waits, over all databases.
+    pub(crate) async fn waiting(&self) -> Result<Waiting, SqlError> {
+        let mut all = Waiting::default();
+        for shard in self.needs.shards.all() {
+            all = all.and(shard.read(waiting_rows::read).await?);
+        }
+        Ok(all)
     }
 
     /// Orders of all shoppers, newest first, for those who run the shop.

@@ -41,6 +41,8 @@ const LOGS_OWN: &str = "its name is one of the log's own: make another with `flo
 const VERSION: u32 = 1;
 /// That of a file with keys of tenants, which earlier builds refuse as a whole.
 const VERSION_WITH_TENANTS: u32 = 2;
+/// That of a file with keys of the role `support`, likewise.
+const VERSION_WITH_SUPPORT: u32 = 3;
 const KEYS_MAX: usize = 1000;
 const SESSIONS_MAX: usize = 64;
 /// Links that are not used yet.
@@ -555,8 +557,8 @@ impl ApiKeys {
         };
         let wrong = |e: serde_json::Error| invalid(format!("{}: {e}", self.path.display()));
         let Versioned { version } = serde_json::from_slice(&bytes).map_err(wrong)?;
-        if !(VERSION..=VERSION_WITH_TENANTS).contains(&version) {
-            let want = format!("want {VERSION} or {VERSION_WITH_TENANTS}: a later build has written it");
+        if !(VERSION..=VERSION_WITH_SUPPORT).contains(&version) {
+            let want = format!("want {VERSION} to {VERSION_WITH_SUPPORT}: a later build has written it");
             return Err(invalid(format!("{}: version {version}, {want}", self.path.display())));
         }
         serde_json::from_slice(&bytes).map_err(wrong)
@@ -583,8 +585,12 @@ impl ApiKeys {
         let mut stored = self.read()?;
         change(&mut stored)?;
         // Without such keys, earlier builds read it.
-        let has_tenants = stored.keys.iter().any(|key| key.role().is_none());
-        stored.version = if has_tenants { VERSION_WITH_TENANTS } else { VERSION };
+        let has = |role: Option<Role>| stored.keys.iter().any(|key| key.role() == role);
+        stored.version = match (has(Some(Role::Support)), has(None)) {
+            (true, _) => VERSION_WITH_SUPPORT,
+            (false, true) => VERSION_WITH_TENANTS,
+            (false, false) => VERSION,
+        };
         let text = serde_json::to_vec_pretty(&stored).map_err(io::Error::other)?;
         write_secret(&self.path, &text)?;
         let mut known = self.known();
@@ -748,11 +754,18 @@ mod tests {
         assert!(known.mint_sign_in("shop", TimeMs(5), LIFETIME).is_err(), "a tenant signs in nowhere");
         assert!(keys.revoke("shop").unwrap());
         assert_eq!(fs::read_to_string(&path).unwrap(), before);
+        let help = keys.create("help", Role::Support, TimeMs(5)).unwrap();
+        let with_support = fs::read_to_string(&path).unwrap();
+        assert!(with_support.contains("\"version\": 3") && with_support.contains("\"support\""));
+        let known = ApiKeys::open(dir.path()).unwrap();
+        assert_eq!(known.verify(&help), Ok(Some(("help".into(), Grant::Role(Role::Support)))));
+        assert!(keys.revoke("help").unwrap());
+        assert_eq!(fs::read_to_string(&path).unwrap(), before, "earlier builds read it again");
         let refused = |text: &str| {
             write_secret(&path, text.as_bytes()).unwrap();
             ApiKeys::open(dir.path()).unwrap_err().to_string()
         };
-        assert!(refused(&with.replace("\"version\": 2", "\"version\": 3")).contains("a later build"));
+        assert!(refused(&with.replace("\"version\": 2", "\"version\": 4")).contains("a later build"));
         assert!(refused(&with.replace("acme.orders", "beta.orders")).contains("begin with acme."));
         assert!(
             refused(&with.replace("\"rights\"", "\"role\": \"owner\", \"rights\""))

@@ -1,8 +1,9 @@
 //! A request's body: its media type, and its bytes, within limits of size and time.
 
 use crate::problem::{BAD_REQUEST, BODY_TIMEOUT, BODY_TOO_LARGE, MEDIA_TYPE, Problem};
-use axum::body::{Body, Bytes, to_bytes};
+use axum::body::{Body, Bytes, HttpBody, to_bytes};
 use http::{HeaderMap, header};
+use http_body_util::BodyExt;
 use std::time::Duration;
 
 /// Reads a whole body of at most `bytes_max`, within `limit`.
@@ -15,6 +16,38 @@ pub async fn read(body: Body, bytes_max: usize, limit: Duration) -> Result<Bytes
         Ok(Err(e)) => Err(Problem::new(&BAD_REQUEST, format!("body: {e}"))),
         Err(_) => Err(late(limit.as_secs())),
     }
+}
+
+/// Of a body that is too large, so many times its limit are read and dropped: a caller who is still
+/// sending does not read the answer.
+const DROPPED_TIMES: usize = 4;
+
+/// The same, of a body that may be large: what has come is in memory once.
+pub async fn read_large(body: Body, bytes_max: usize, limit: Duration) -> Result<Bytes, Problem> {
+    let said = usize::try_from(HttpBody::size_hint(&body).lower()).unwrap_or(usize::MAX);
+    let whole = async {
+        let (mut body, mut come) = (body, 0usize);
+        let mut bytes = Vec::with_capacity(if said <= bytes_max { said } else { 0 });
+        while let Some(frame) = body.frame().await {
+            let frame = frame.map_err(|error| Problem::new(&BAD_REQUEST, format!("body: {error}")))?;
+            // What is no data is a trailer, which says nothing here.
+            let Ok(data) = frame.into_data() else { continue };
+            come += data.len();
+            if said.max(come) <= bytes_max {
+                bytes.extend_from_slice(&data);
+                continue;
+            }
+            bytes = Vec::new();
+            if come > bytes_max.saturating_mul(DROPPED_TIMES) {
+                break;
+            }
+        }
+        match said.max(come) > bytes_max {
+            true => Err(Problem::new(&BODY_TOO_LARGE, format!("body: more than {bytes_max} bytes"))),
+            false => Ok(Bytes::from(bytes)),
+        }
+    };
+    tokio::time::timeout(limit, whole).await.unwrap_or_else(|_| Err(late(limit.as_secs())))
 }
 
 /// 408: the body did not arrive in time.

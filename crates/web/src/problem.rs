@@ -96,7 +96,8 @@ kinds! {
         403,
         "role-refused",
         "The API key's role does not allow this",
-        "The key's role is too small: `read-only` keys read, `operator` keys run what is set up, \
+        "The key's role is too small: `read-only` keys read, `support` keys help the store's shoppers, \
+         `operator` keys run what is set up, \
          `owner` keys also set it up.",
     );
     RIGHT_REFUSED = Kind::new(

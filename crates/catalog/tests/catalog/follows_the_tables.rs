@@ -27,6 +27,7 @@ fn changes_are_followed() {
         phone.name = said("Brook", "小溪");
         service
             .put_seen(
+                "op".into(),
                 phone.clone(),
                 Some(catalog::service::mark(&service.find(phone.slug.clone()).await.unwrap().unwrap())),
             )
@@ -37,7 +38,7 @@ fn changes_are_followed() {
         assert_eq!(slugs(&search(service, "小溪").await), ["phone"]);
         // A sheet.
         let lamp = product("lamp", "home", said("Lamp", "台灯"), Localized::default());
-        service.import(vec![SheetProduct { line: 2, product: lamp }]).await.unwrap();
+        service.import("op", vec![SheetProduct { line: 2, product: lamp }]).await.unwrap();
         shop.caught_up().await;
         assert_eq!(slugs(&search(service, "lamp").await), ["lamp"]);
         // A category's name.

@@ -75,6 +75,20 @@ pub struct Picture {
     pub width: u32,
     pub height: u32,
     pub alt: Localized,
+    /// The same picture in several sizes, the smallest first, of which a browser takes one. None
+    /// if it has one size, or any.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(length(max = 10))]
+    pub sizes: Vec<PictureSize>,
+}
+
+/// A size of a picture.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct PictureSize {
+    pub path: String,
+    /// In pixels.
+    pub width: u32,
 }
 
 /// What can be bought of a product: one stock-keeping unit.

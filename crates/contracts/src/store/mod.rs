@@ -26,7 +26,7 @@ pub use cart::{
 };
 pub use catalog::{
     Catalog, Category, CategoryHits, ForSale, Hits, Listing, Listings, Localized, OfferedIn, Page, Picture,
-    Product, ProductQuery, ProductSlug, Understood, Variant,
+    PictureSize, Product, ProductQuery, ProductSlug, Understood, Variant,
 };
 pub use charges::{Charges, Quote, ShippingMethod};
 pub use console::CONSOLE_PLACES;

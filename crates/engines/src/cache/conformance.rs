@@ -66,6 +66,8 @@ async fn a_value_goes_when_its_time_is_over(cache: &dyn Cache<Vec<u8>>) {
     keep(cache, &short, b"short", SHORT).await;
     keep(cache, &long, b"long", LONG).await;
     keep(cache, &Key::new("group", "none"), b"none", Duration::ZERO).await;
+    let left = look(cache, &short).await.left;
+    assert!(left > Duration::ZERO && left <= SHORT, "{left:?}");
     assert_eq!(value(cache, &short).await.as_deref(), Some(&b"short"[..]));
     assert_eq!(value(cache, &Key::new("group", "none")).await, None);
     tokio::time::sleep(SHORT + Duration::from_millis(100)).await;
@@ -88,6 +90,8 @@ async fn what_was_forgotten_is_not_given_and_comes_back_with_a_new_mark_only(cac
     cache.keep(&key, b"late".to_vec(), LONG, before).await.expect("it answers");
     assert_eq!(value(cache, &key).await, None);
     cache.keep(&key, b"new".to_vec(), LONG, after).await.expect("it answers");
+    assert_eq!(value(cache, &key).await.as_deref(), Some(&b"new"[..]));
+    cache.forget(&[]).await.expect("there is nothing to forget");
     assert_eq!(value(cache, &key).await.as_deref(), Some(&b"new"[..]));
     // It does not come back when it is forgotten as often as before.
     for _ in 0..3 {

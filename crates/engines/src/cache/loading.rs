@@ -2,8 +2,9 @@
 //! cache that processes share, if there is one.
 //!
 //! - Those who ask at once for what is not there wait for one load, which goes on without them.
-//! - That there is none is kept too, in the process alone and for a shorter time.
-//! - How long a value is kept differs a little, so that values loaded together do not go together.
+//! - Absence is kept too, in the process alone and for a shorter time.
+//! - How long a value is kept is shortened a little by chance, so that values loaded together do not
+//!   go together.
 //! - A value is loaded anew a little before its time by one of those who get it: the sooner, the
 //!   longer its load took (XFetch; Vattani, Chierichetti and Lowenstein, "Optimal Probabilistic
 //!   Cache Stampede Prevention", VLDB 2015).
@@ -26,8 +27,8 @@ use std::{
 use tokio::sync::watch;
 use units::{Prng, TimeMs};
 
-/// By how many percent of it the time for which a value is kept differs, to both sides.
-const JITTER_PERCENT: u64 = 10;
+/// By up to how many percent the time for which a value is kept is shortened.
+const JITTER_PERCENT: u64 = 20;
 
 /// What a cache is like.
 #[derive(Debug, Clone, Copy)]
@@ -35,7 +36,7 @@ pub struct Settings {
     /// Of all values in the process; with none, each is loaded again.
     pub bytes_max: u64,
     pub kept_for: Duration,
-    /// The same, for that there is none.
+    /// The same, for the absence of a value.
     pub none_kept_for: Duration,
 }
 
@@ -62,7 +63,6 @@ impl<V> Clone for Held<V> {
 #[derive(Serialize, Deserialize)]
 struct Written<V> {
     value: V,
-    until_ms: u64,
     took_ms: u64,
 }
 
@@ -71,6 +71,7 @@ type Outcome<V, E> = Option<Result<Option<Arc<V>>, E>>;
 /// A load that is on its way, and the mark under which it began.
 struct Load<V, E> {
     mark: Mark,
+    number: u64,
     outcome: watch::Receiver<Outcome<V, E>>,
 }
 
@@ -117,8 +118,10 @@ pub struct Loading<V, E> {
     settings: Settings,
     clock: Arc<dyn Clock>,
     loads: Mutex<HashMap<Key, Load<V, E>>>,
+    loads_begun: AtomicU64,
     random: Mutex<Prng>,
     counts: Counts,
+    failure: Mutex<Option<CacheError>>,
     /// How often something could not be forgotten in the shared cache, and how many of these were
     /// made up for: all of it is forgotten before it is used again.
     owed: AtomicU64,
@@ -150,7 +153,9 @@ where
             random: Mutex::new(Prng::new(clock.now().0)),
             clock,
             loads: Mutex::default(),
+            loads_begun: AtomicU64::new(0),
             counts: Counts::default(),
+            failure: Mutex::default(),
         })
     }
 
@@ -163,7 +168,7 @@ where
     where
         L: Future<Output = Result<Option<V>, E>> + Send + 'static,
     {
-        let Looked { value, mark } = self.memory.get(&key);
+        let Looked { value, mark, .. } = self.memory.get(&key);
         let Some(held) = value else {
             let mut outcome = self.join(key, mark, false, load);
             let loaded = outcome.wait_for(Option::is_some).await;
@@ -201,16 +206,20 @@ where
     {
         let mut loads = self.loads.lock().unwrap_or_else(PoisonError::into_inner);
         let place = loads.entry(key.clone());
+        // Marks grow: a load of a later one began after all that this caller may know.
         if let Place::Occupied(place) = &place
-            && place.get().mark == mark
+            && place.get().mark.0 >= mark.0
         {
-            count(&self.counts.joined);
+            if !is_early {
+                count(&self.counts.joined);
+            }
             return place.get().outcome.clone();
         }
         let (tell, outcome) = watch::channel(None);
-        place.insert_entry(Load { mark, outcome: outcome.clone() });
+        let number = self.loads_begun.fetch_add(1, Relaxed);
+        place.insert_entry(Load { mark, number, outcome: outcome.clone() });
         drop(loads);
-        let ends = Ends { of: Arc::clone(self), key, mark };
+        let ends = Ends { of: Arc::clone(self), key, number };
         tokio::spawn(async move {
             let loaded = ends.of.load(&ends.key, mark, is_early, load).await;
             // Those who come from now on find what is kept.
@@ -233,7 +242,8 @@ where
         let looked = self.look_shared(key).await;
         if let Some(written) =
             looked.as_ref().and_then(|looked| looked.value.as_deref()).filter(|_| !is_early)
-            && let Some(held) = self.read(written)
+            && let Some(held) =
+                self.read(written, looked.as_ref().map_or(Duration::ZERO, |looked| looked.left))
         {
             count(&self.counts.shared_hits);
             return Ok(self.hold(key, mark, held));
@@ -245,29 +255,30 @@ where
         let took_ms = now.0.saturating_sub(began.0).max(1);
         let kept_for = if value.is_some() { self.settings.kept_for } else { self.settings.none_kept_for };
         let kept_for = self.jittered(kept_for);
-        let until = TimeMs(now.0 + kept_for.as_millis() as u64);
+        // It is as old as the beginning of its load.
+        let until = TimeMs(began.0 + kept_for.as_millis() as u64);
         let Some(value) = value else {
             return Ok(self.hold(key, mark, Held { value: None, until, took_ms, bytes: 0 }));
         };
-        let written = Written { value, until_ms: until.0, took_ms };
+        let written = Written { value, took_ms };
         // Its length stands for what it costs in memory.
         let bytes = serde_json::to_vec(&written).unwrap_or_default();
         let held = Held { value: Some(Arc::new(written.value)), until, took_ms, bytes: bytes.len() };
         if let (Some(shared), Some(looked)) = (&self.shared, looked)
             && (1..=VALUE_BYTES_MAX).contains(&bytes.len())
         {
-            self.note(shared.keep(key, bytes, kept_for, looked.mark).await);
+            let left = Duration::from_millis(until.0.saturating_sub(now.0));
+            self.note(shared.keep(key, bytes, left, looked.mark).await);
         }
         Ok(self.hold(key, mark, held))
     }
 
-    fn read(&self, written: &[u8]) -> Option<Held<V>> {
+    fn read(&self, written: &[u8], left: Duration) -> Option<Held<V>> {
         // What another version has written may be none for this one.
-        let Written { value, until_ms, took_ms } = serde_json::from_slice(written).ok()?;
-        let now = self.clock.now().0;
-        // The other process' clock may be another one.
-        let until = TimeMs(until_ms.min(now + self.settings.kept_for.min(KEPT_FOR_MAX).as_millis() as u64));
-        (now < until.0).then(|| Held { value: Some(Arc::new(value)), until, took_ms, bytes: written.len() })
+        let Written { value, took_ms } = serde_json::from_slice(written).ok()?;
+        let left = left.min(self.settings.kept_for).min(KEPT_FOR_MAX);
+        let until = TimeMs(self.clock.now().0 + left.as_millis() as u64);
+        Some(Held { value: Some(Arc::new(value)), until, took_ms, bytes: written.len() })
     }
 
     fn hold(&self, key: &Key, mark: Mark, held: Held<V>) -> Option<Arc<V>> {
@@ -279,7 +290,7 @@ where
 
     fn jittered(&self, kept_for: Duration) -> Duration {
         let mut random = self.random.lock().unwrap_or_else(PoisonError::into_inner);
-        let percent = 100 - JITTER_PERCENT + random.below(2 * JITTER_PERCENT + 1);
+        let percent = 100 - random.below(JITTER_PERCENT + 1);
         kept_for.min(KEPT_FOR_MAX) * percent as u32 / 100
     }
 
@@ -300,10 +311,16 @@ where
     }
 
     fn note<T>(&self, answer: Result<T, CacheError>) -> Option<T> {
-        if answer.is_err() {
+        if let Err(error) = &answer {
             count(&self.counts.shared_failures);
+            *self.failure.lock().unwrap_or_else(PoisonError::into_inner) = Some(error.clone());
         }
         answer.ok()
+    }
+
+    /// The last failure of the shared cache that was not asked for yet.
+    pub fn take_failure(&self) -> Option<CacheError> {
+        self.failure.lock().unwrap_or_else(PoisonError::into_inner).take()
     }
 
     /// Forgets these groups, everywhere; what is in other processes goes as they hear of it. To be
@@ -312,11 +329,8 @@ where
         self.counts.forgotten.fetch_add(groups.len() as u64, Relaxed);
         self.memory.remove(groups);
         if let Some(shared) = &self.shared {
-            if self.note(shared.forget(groups).await).is_none() {
-                self.owed.fetch_add(1, SeqCst);
-            }
-            // What was taken from there meanwhile.
-            self.memory.remove(groups);
+            let mut forgetting = Forgetting { of: self, groups, is_done: false };
+            forgetting.is_done = self.note(shared.forget(groups).await).is_some();
         }
     }
 
@@ -325,10 +339,8 @@ where
         count(&self.counts.forgotten);
         self.memory.clear();
         if let Some(shared) = &self.shared {
-            if self.note(shared.forget_all().await).is_none() {
-                self.owed.fetch_add(1, SeqCst);
-            }
-            self.memory.clear();
+            let mut forgetting = Forgetting { of: self, groups: &[], is_done: false };
+            forgetting.is_done = self.note(shared.forget_all().await).is_some();
         }
     }
 
@@ -349,6 +361,35 @@ where
     }
 }
 
+/// What is under way in the shared cache, of all groups if none is named. When it ends, also if the
+/// caller does not wait for it, what was taken from there meanwhile goes, and what was not done is
+/// owed.
+struct Forgetting<'a, V, E>
+where
+    V: Serialize + DeserializeOwned + Send + Sync + 'static,
+    E: From<CacheError> + Clone + Send + Sync + 'static,
+{
+    of: &'a Loading<V, E>,
+    groups: &'a [String],
+    is_done: bool,
+}
+
+impl<V, E> Drop for Forgetting<'_, V, E>
+where
+    V: Serialize + DeserializeOwned + Send + Sync + 'static,
+    E: From<CacheError> + Clone + Send + Sync + 'static,
+{
+    fn drop(&mut self) {
+        if !self.is_done {
+            self.of.owed.fetch_add(1, SeqCst);
+        }
+        match self.groups {
+            [] => self.of.memory.clear(),
+            groups => self.of.memory.remove(groups),
+        }
+    }
+}
+
 /// Somebody makes up for what is owed, and stops, however that ends.
 struct Pays<'a>(&'a AtomicBool);
 
@@ -362,13 +403,13 @@ impl Drop for Pays<'_> {
 struct Ends<V, E> {
     of: Arc<Loading<V, E>>,
     key: Key,
-    mark: Mark,
+    number: u64,
 }
 
 impl<V, E> Drop for Ends<V, E> {
     fn drop(&mut self) {
         let mut loads = self.of.loads.lock().unwrap_or_else(PoisonError::into_inner);
-        if loads.get(&self.key).is_some_and(|load| load.mark == self.mark) {
+        if loads.get(&self.key).is_some_and(|load| load.number == self.number) {
             loads.remove(&self.key);
         }
     }

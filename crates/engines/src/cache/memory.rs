@@ -15,7 +15,7 @@ use std::{
 use units::TimeMs;
 
 /// Bytes that an entry costs beside its key and its value.
-const ENTRY_BYTES: usize = 200;
+const ENTRY_BYTES: usize = 500;
 
 #[derive(Clone)]
 struct Kept<V> {
@@ -58,7 +58,8 @@ impl<V: Clone + Send + Sync + 'static> Memory<V> {
         let mark = self.mark(key);
         let now = self.clock.now();
         let found = self.kept.get(key).filter(|kept| kept.mark == mark.0 && now < kept.until);
-        Looked { value: found.map(|kept| kept.value), mark }
+        let left = found.as_ref().map_or(0, |kept| kept.until.0 - now.0);
+        Looked { value: found.map(|kept| kept.value), left: Duration::from_millis(left), mark }
     }
 
     pub fn put(&self, key: &Key, value: V, kept_for: Duration, mark: Mark) {

@@ -1,9 +1,11 @@
 //! Values in a Redis, for all processes that have it. Each key and each mark is a key there, under
 //! a prefix; a value begins with the mark that it was kept under, and is given only while that is
-//! its group's. Marks are random, and go later than all that was kept under them: a mark that Redis
-//! has lost makes values unknown, and never brings an old one back.
+//! its group's. Marks are random and do not grow: one that Redis has lost makes values unknown, and
+//! never brings an old one back. A server that was restored, or a replica in its place, may have
+//! marks of before: so each new connection begins with new ones, for all groups.
 //!
-//! It never makes anybody wait for long: after a failure it is left alone for a moment.
+//! It never makes anybody wait for long: after a failure it is left alone for a moment, and then
+//! one call tries whether it is back.
 
 use super::{Answer, Cache, CacheError, KEPT_FOR_MAX, Key, Looked, MARKS, Mark, VALUE_BYTES_MAX, mark_of};
 use redis::{
@@ -13,7 +15,11 @@ use redis::{
 use std::{
     fmt,
     hash::{BuildHasher, RandomState},
-    sync::atomic::{AtomicU64, Ordering::Relaxed},
+    io,
+    sync::atomic::{
+        AtomicBool, AtomicU64,
+        Ordering::{Relaxed, SeqCst},
+    },
     time::{Duration, Instant},
 };
 use tokio::sync::Mutex;
@@ -25,7 +31,7 @@ const CONNECT_MAX: Duration = Duration::from_millis(500);
 const LEFT_ALONE_MS: u64 = 1_000;
 /// Commands that wait for one connection.
 const COMMANDS_MAX: usize = 1_024;
-/// Marks stay longer than anything that is kept under them.
+/// A mark that is over makes what was kept under it unknown.
 const MARK_SECONDS: u64 = 2 * KEPT_FOR_MAX.as_secs();
 const MARK_BYTES: usize = 8;
 
@@ -35,7 +41,9 @@ pub struct Redis {
     prefix: String,
     connection: Mutex<Option<MultiplexedConnection>>,
     began: Instant,
-    /// In milliseconds after `began`.
+    /// It has failed, and was not seen to answer since.
+    is_down: AtomicBool,
+    /// Until then it is left alone, in milliseconds after `began`.
     left_alone_until: AtomicU64,
     random: AtomicU64,
 }
@@ -62,6 +70,7 @@ impl Redis {
             prefix: prefix.to_owned(),
             connection: Mutex::new(None),
             began: Instant::now(),
+            is_down: AtomicBool::new(false),
             left_alone_until: AtomicU64::new(0),
             random: AtomicU64::new(0),
         })
@@ -83,39 +92,62 @@ impl Redis {
         format!("{}:mark:{number}", self.prefix)
     }
 
-    async fn connect(&self) -> Result<MultiplexedConnection, CacheError> {
+    async fn connect(&self, is_trial: bool) -> Result<MultiplexedConnection, RedisError> {
         let mut connection = self.connection.lock().await;
         if let Some(open) = &*connection {
             return Ok(open.clone());
+        }
+        // Another call has tried while this one waited.
+        if self.is_down.load(SeqCst) && !is_trial {
+            return Err(io::Error::from(io::ErrorKind::NotConnected).into());
         }
         let config = AsyncConnectionConfig::new()
             .set_connection_timeout(Some(CONNECT_MAX))
             .set_response_timeout(Some(ANSWER_MAX))
             .set_concurrency_limit(COMMANDS_MAX);
-        let opened = self.client.get_multiplexed_async_connection_with_config(&config).await;
-        let opened = opened.map_err(|error| of_redis(&error))?;
+        let mut opened = self.client.get_multiplexed_async_connection_with_config(&config).await?;
+        self.new_marks(0..MARKS).query_async::<()>(&mut opened).await?;
         Ok(connection.insert(opened).clone())
+    }
+
+    /// Whether a call may be tried, and whether it is the one that finds out if the server is back.
+    fn may_try(&self) -> Option<bool> {
+        if !self.is_down.load(SeqCst) {
+            return Some(false);
+        }
+        let (now, until) = (self.now_ms(), self.left_alone_until.load(SeqCst));
+        let next = now + LEFT_ALONE_MS;
+        let is_mine =
+            now >= until && self.left_alone_until.compare_exchange(until, next, SeqCst, SeqCst).is_ok();
+        is_mine.then_some(true)
     }
 
     /// Runs the commands, unless the server failed a moment ago.
     async fn run<T: FromRedisValue>(&self, commands: &Pipeline) -> Result<T, CacheError> {
-        if self.now_ms() < self.left_alone_until.load(Relaxed) {
-            return Err(CacheError("Redis did not answer a moment ago".into()));
-        }
+        let is_trial = self.may_try().ok_or_else(|| CacheError("Redis failed a moment ago".into()))?;
         let answered = tokio::time::timeout(CONNECT_MAX + ANSWER_MAX, async {
-            let mut connection = self.connect().await?;
-            commands.query_async(&mut connection).await.map_err(|error| of_redis(&error))
+            let mut connection = self.connect(is_trial).await?;
+            commands.query_async(&mut connection).await
         });
-        let late = || CacheError("Redis does not answer in time".into());
-        let answered = answered.await.unwrap_or_else(|_| Err(late()));
-        if answered.is_err() {
-            self.left_alone_until.store(self.now_ms() + LEFT_ALONE_MS, Relaxed);
-            // The next one makes another connection.
-            if let Ok(mut connection) = self.connection.try_lock() {
-                *connection = None;
+        let error = match answered.await {
+            Ok(Ok(answer)) => {
+                self.is_down.store(false, SeqCst);
+                return Ok(answer);
             }
+            // It answers, and has no room for this, or something else under the key.
+            Ok(Err(error)) if matches!(error.code(), Some("OOM" | "WRONGTYPE")) => {
+                return Err(of_redis(&error));
+            }
+            Ok(Err(error)) => of_redis(&error),
+            Err(_) => CacheError("Redis does not answer in time".into()),
+        };
+        self.left_alone_until.store(self.now_ms() + LEFT_ALONE_MS, SeqCst);
+        self.is_down.store(true, SeqCst);
+        // The next call makes another connection.
+        if let Ok(mut connection) = self.connection.try_lock() {
+            *connection = None;
         }
-        answered
+        Err(error)
     }
 
     async fn look(&self, key: &Key) -> Result<Looked<Vec<u8>>, CacheError> {
@@ -131,12 +163,18 @@ impl Redis {
             .arg(MARK_SECONDS)
             .ignore();
         commands.cmd("GET").arg(&mark);
-        let (value, mark): (Option<Vec<u8>>, Option<Vec<u8>>) = self.run(&commands).await?;
+        commands.cmd("PTTL").arg(self.name(key));
+        let (value, mark, left): (Option<Vec<u8>>, Option<Vec<u8>>, i64) = self.run(&commands).await?;
         let mark = mark.and_then(|mark| <[u8; MARK_BYTES]>::try_from(mark).ok());
         let mark =
             mark.ok_or_else(|| CacheError("Redis has no room, or something else under our keys".into()))?;
         let value = value.and_then(|value| value.strip_prefix(&mark).map(<[u8]>::to_vec));
-        Ok(Looked { value, mark: Mark(u64::from_be_bytes(mark)) })
+        let left = Duration::from_millis(u64::try_from(left).unwrap_or(0));
+        Ok(Looked {
+            left: if value.is_some() { left } else { Duration::ZERO },
+            value,
+            mark: Mark(u64::from_be_bytes(mark)),
+        })
     }
 
     async fn keep(&self, key: &Key, value: &[u8], kept_for: Duration, mark: Mark) -> Result<(), CacheError> {
@@ -150,13 +188,18 @@ impl Redis {
         self.run(&commands).await
     }
 
-    async fn mark_anew(&self, numbers: impl Iterator<Item = usize>) -> Result<(), CacheError> {
+    fn new_marks(&self, numbers: impl Iterator<Item = usize>) -> Pipeline {
         let mut commands = pipe();
         for number in numbers {
             let command = commands.cmd("SET").arg(self.mark_name(number)).arg(&self.new_mark()[..]);
             command.arg("EX").arg(MARK_SECONDS).ignore();
         }
-        self.run(&commands).await
+        commands
+    }
+
+    async fn mark_anew(&self, numbers: impl Iterator<Item = usize>) -> Result<(), CacheError> {
+        let commands = self.new_marks(numbers);
+        if commands.is_empty() { Ok(()) } else { self.run(&commands).await }
     }
 }
 

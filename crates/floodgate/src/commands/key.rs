@@ -26,7 +26,7 @@ enum Action {
         /// Who it is for: a-z, 0-9 and -
         #[arg(value_name = "NAME")]
         name: String,
-        /// owner, operator or read-only [default: operator]
+        /// owner, operator, support or read-only [default: operator]
         #[arg(long, value_name = "ROLE", conflicts_with = "tenant")]
         role: Option<Role>,
         /// Make a key for the message service only: for the topics and subscriptions whose names

@@ -25,9 +25,9 @@ pub(crate) struct RedisUrl(String);
 
 impl fmt::Debug for RedisUrl {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match (self.0.split_once("://"), self.0.rsplit_once('@')) {
-            (Some((scheme, _)), Some((_, server))) => write!(f, "{scheme}://…@{server}"),
-            _ => f.write_str(&self.0),
+        match self.0.rsplit_once('@') {
+            Some((_, server)) => write!(f, "redis://…@{server}"),
+            None => f.write_str(&self.0),
         }
     }
 }
@@ -49,7 +49,7 @@ impl Config {
     pub(crate) fn wrong(&self) -> Option<(&'static str, String)> {
         let url = &self.redis.0;
         let is_url = ["redis://", "rediss://"].iter().any(|scheme| url.starts_with(scheme));
-        let wrong = !url.is_empty() && !(is_url && Redis::new(url, PREFIX).is_ok());
+        let wrong = !url.is_empty() && !(is_url && !url.contains('#') && Redis::new(url, PREFIX).is_ok());
         let want =
             "want \"\", or a server such as \"redis://user:password@host:6379/0\", \"rediss://\" with TLS";
         wrong.then(|| ("cache.redis", want.to_owned()))

@@ -128,7 +128,7 @@ pub(super) async fn fill(catalog: &Service) -> Result<(), StoreError> {
             price: Money { amount_minor, currency },
             offered_in,
         };
-        let picture = Picture { path, width: SIDE, height: SIDE, alt: said(en, zh) };
+        let picture = Picture { path, width: SIDE, height: SIDE, alt: said(en, zh), sizes: Vec::new() };
         let product = Product {
             slug,
             name: said(en, zh),

@@ -3,7 +3,7 @@
 use catalog::api as of_products;
 use contracts::{
     SaleId,
-    store::{OrderId, ProductSlug, Sku},
+    store::{AccountId, OrderId, ProductSlug, Sku},
 };
 use inventory::api as of_stock;
 use order::api as of_orders;
@@ -30,6 +30,12 @@ static ABOUT: About = About {
     }],
     path_parameters: &[
         PathParameter { name: "product", means: "The product's slug.", schema: schema_of::<ProductSlug> },
+        PathParameter {
+            name: "picture",
+            means: "The picture's name: the last part of its path.",
+            schema: schema_of::<String>,
+        },
+        PathParameter { name: "account", means: "The account's number.", schema: schema_of::<AccountId> },
         PathParameter { name: "order", means: "The order's number.", schema: schema_of::<OrderId> },
         PathParameter {
             name: "number",
@@ -51,6 +57,8 @@ static ABOUT: About = About {
 fn rows() -> Vec<(Callers, Row)> {
     let mut rows: Vec<Row> = Vec::new();
     rows.extend(of_products::operations().into_iter().map(|operation| operation.row));
+    rows.extend(catalog::trail_pages::operations().into_iter().map(|operation| operation.row));
+    rows.extend(account::api::operations().into_iter().map(|operation| operation.row));
     rows.extend(of_orders::operations().into_iter().map(|operation| operation.row));
     rows.extend(of_payments::operations().into_iter().map(|operation| operation.row));
     rows.extend(of_stock::operations().into_iter().map(|operation| operation.row));

@@ -114,7 +114,7 @@ impl Client {
         method: &str,
         url: &str,
         headers: &[(&str, &str)],
-        body: &str,
+        body: &[u8],
     ) -> Result<ureq::http::Response<ureq::Body>, ureq::Error> {
         let mut request = Request::builder().method(method).uri(url);
         for (name, value) in headers {
@@ -122,7 +122,7 @@ impl Client {
         }
         let response = match method {
             "GET" | "DELETE" => self.agent.run(request.body(()).unwrap()),
-            _ => self.agent.run(request.body(body.as_bytes()).unwrap()),
+            _ => self.agent.run(request.body(body).unwrap()),
         }?;
         if self.only_described {
             DESCRIBED.check(method, url, response.status().as_u16());
@@ -138,6 +138,18 @@ impl Client {
         url: &str,
         headers: &[(&str, &str)],
         body: &str,
+    ) -> Result<Reply, ureq::Error> {
+        self.try_send_bytes(method, url, headers, body.as_bytes())
+    }
+
+    /// The same, of a body that is no text.
+    #[track_caller]
+    pub fn try_send_bytes(
+        &self,
+        method: &str,
+        url: &str,
+        headers: &[(&str, &str)],
+        body: &[u8],
     ) -> Result<Reply, ureq::Error> {
         let mut response = self.ask(method, url, headers, body)?;
         let (status, headers) = (response.status().as_u16(), response.headers().clone());
@@ -164,7 +176,7 @@ impl Client {
     /// An answer that is read as it comes; or the whole one, if it is a refusal.
     #[track_caller]
     pub fn try_open(&self, url: &str, headers: &[(&str, &str)]) -> Result<impl Read + use<>, Box<Reply>> {
-        let mut response = self.ask("GET", url, headers, "").unwrap();
+        let mut response = self.ask("GET", url, headers, b"").unwrap();
         if response.status() == 200 {
             return Ok(response.into_body().into_reader());
         }
@@ -182,7 +194,7 @@ impl Client {
     /// An answer that is read line by line as it comes.
     #[track_caller]
     pub fn lines(&self, url: &str, headers: &[(&str, &str)]) -> impl Iterator<Item = String> + use<> {
-        let response = self.ask("GET", url, headers, "").unwrap();
+        let response = self.ask("GET", url, headers, b"").unwrap();
         assert_eq!(response.status(), 200, "{url}");
         BufReader::new(response.into_body().into_reader()).lines().map_while(Result::ok)
     }

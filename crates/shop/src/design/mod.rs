@@ -168,11 +168,38 @@ pub(crate) fn price(lang: Lang, sum: Money) -> Markup {
     html! { span class="price" { (words::money(sum, lang)) } }
 }
 
+/// How wide a picture is on a page, for browsers that choose one of its sizes: the widths are those
+/// of the style sheet.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Room {
+    /// The one that a page is about, which is loaded at once.
+    Main,
+    /// One of several in a grid.
+    Card,
+    /// Beside a line of a cart, or below the main one.
+    Small,
+}
+
+impl Room {
+    fn sizes(self) -> &'static str {
+        match self {
+            Self::Main => "(min-width: 48rem) 30rem, 84vw",
+            Self::Card => "(min-width: 48rem) 12rem, 44vw",
+            Self::Small => "6rem",
+        }
+    }
+}
+
 /// A picture that keeps its room while it loads.
-pub(crate) fn picture(lang: Lang, picture: &Picture, is_first: bool) -> Markup {
+pub(crate) fn picture(lang: Lang, picture: &Picture, room: Room) -> Markup {
+    let sizes: Vec<String> = picture.sizes.iter().map(|of| format!("{} {}w", of.path, of.width)).collect();
+    // A browser that knows no `srcset` is old, and is not sent the largest.
+    let source = picture.sizes.iter().rev().nth(1).map_or(&picture.path, |of| &of.path);
     html! {
-        img src=(picture.path) width=(picture.width) height=(picture.height) alt=(text(lang, &picture.alt))
-            loading=(if is_first { "eager" } else { "lazy" }) decoding="async";
+        img src=(source) srcset=[(!sizes.is_empty()).then(|| sizes.join(", "))]
+            sizes=[(!sizes.is_empty()).then(|| room.sizes())]
+            width=(picture.width) height=(picture.height) alt=(text(lang, &picture.alt))
+            loading=(if room == Room::Main { "eager" } else { "lazy" }) decoding="async";
     }
 }
 
@@ -182,7 +209,7 @@ pub(crate) fn card(lang: Lang, listing: &Listing) -> Markup {
         li class="product" {
             a href={ "/p/" (listing.slug) } {
                 div class="frame" {
-                    @if let Some(of) = &listing.picture { (picture(lang, of, false)) }
+                    @if let Some(of) = &listing.picture { (picture(lang, of, Room::Card)) }
                     @if listing.offered_in.is_some() { span class="badge" { (lang.say("In the sale", "限量抢购")) } }
                 }
                 span class="name" { (text(lang, &listing.name)) }

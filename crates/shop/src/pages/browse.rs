@@ -2,7 +2,7 @@
 
 use super::{cart, framed, page};
 use crate::{
-    design::{Facet, Frame, Mood, facets, grid, notice, picture, price, text},
+    design::{Facet, Frame, Mood, Room, facets, grid, notice, picture, price, text},
     parts::Shop,
     visitor::{Visitor, log_in_path},
 };
@@ -81,7 +81,7 @@ fn hero(lang: Lang, product: &Product) -> Markup {
                 }
                 p { a class="button" href={ "/p/" (product.slug) } { (lang.say("To the sale", "进入抢购")) } }
             }
-            @if let Some(first) = product.pictures.first() { (picture(lang, first, true)) }
+            @if let Some(first) = product.pictures.first() { (picture(lang, first, Room::Main)) }
         }
     }
 }
@@ -240,7 +240,14 @@ pub(super) async fn product(
     let body = html! {
         p class="crumbs" { a href="/" { (lang.say("Home", "首页")) } " / " @if let Some(of) = category { a href={ "/c/" (of.slug) } { (text(lang, &of.name)) } } }
         article class="two" {
-            div class="picture" { @if let Some(first) = product.pictures.first() { (picture(lang, first, true)) } }
+            div {
+                div class="picture" { @if let Some(first) = product.pictures.first() { (picture(lang, first, Room::Main)) } }
+                @if product.pictures.len() > 1 {
+                    ul class="more" aria-label=(lang.say("More pictures", "更多图片")) {
+                        @for of in &product.pictures[1..] { li { a href=(of.path) { (picture(lang, of, Room::Small)) } } }
+                    }
+                }
+            }
             div {
                 h1 { (name) }
                 @for paragraph in text(lang, &product.description).split("\n\n") { p { (paragraph) } }

@@ -2,7 +2,7 @@
 
 use super::page;
 use crate::{
-    design::{Mood, notice, picture, price, text},
+    design::{Mood, Room, notice, picture, price, text},
     pages::addresses::{self, address_fields, address_of},
     parts::Shop,
     visitor::{TOKEN_FIELD, Visitor, give_cart, may_make_cart, refuse_other_sites, session_of},
@@ -91,7 +91,7 @@ fn cart_line(lang: Lang, line: &CartLine, csrf: &str) -> Markup {
     let name = text(lang, &line.name);
     html! {
         li class="card line" {
-            div class="frame" { @if let Some(of) = &line.picture { (picture(lang, of, false)) } }
+            div class="frame" { @if let Some(of) = &line.picture { (picture(lang, of, Room::Small)) } }
             div {
                 p { @if let Some(product) = &line.product { a href={ "/p/" (product) } { (name) } } @else { (name) } @if !text(lang, &line.variant).is_empty() { br; span class="soft" { (text(lang, &line.variant)) } } }
                 @if let Some(of) = line.price { p { (price(lang, of)) } }

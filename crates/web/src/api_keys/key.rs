@@ -12,6 +12,9 @@ use units::TimeMs;
 pub enum Role {
     /// Reads figures and winners.
     ReadOnly,
+    /// Helps the store's shoppers: cancels, approves and rejects returns, has links sent. Changes
+    /// no price and no stock, and gives no money back.
+    Support,
     /// Runs sales that are set up: opens, pauses, voids, confirms.
     Operator,
     /// Sets sales up.
@@ -22,6 +25,7 @@ impl fmt::Display for Role {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {
             Self::ReadOnly => "read-only",
+            Self::Support => "support",
             Self::Operator => "operator",
             Self::Owner => "owner",
         })
@@ -31,9 +35,9 @@ impl fmt::Display for Role {
 impl FromStr for Role {
     type Err = String;
     fn from_str(text: &str) -> Result<Self, String> {
-        let known =
-            [Self::ReadOnly, Self::Operator, Self::Owner].into_iter().find(|role| role.to_string() == text);
-        known.ok_or_else(|| format!("role {text:?}: want owner, operator or read-only"))
+        let all = [Self::ReadOnly, Self::Support, Self::Operator, Self::Owner];
+        let known = all.into_iter().find(|role| role.to_string() == text);
+        known.ok_or_else(|| format!("role {text:?}: want owner, operator, support or read-only"))
     }
 }
 

@@ -212,10 +212,10 @@ fn a_value_is_loaded_anew_before_its_time_by_one_of_those_who_get_it() {
         }
         let figures = cached.figures();
         assert_eq!(figures.loads, 1, "no one had to wait but the first: {figures:?}");
-        assert!((6..=9).contains(&figures.early_loads), "{figures:?}");
+        assert!((6..=10).contains(&figures.early_loads), "{figures:?}");
         let apart: Vec<u64> = loaded_at.windows(2).map(|two| two[1] - two[0]).collect();
-        // 60 s, less or more by a tenth, less up to some times 200 ms.
-        assert!(apart.iter().all(|apart| (47_000..=66_500).contains(apart)), "{apart:?}");
+        // 60 s, less up to a fifth, and less some times 200 ms.
+        assert!(apart.iter().all(|apart| (41_000..=60_000).contains(apart)), "{apart:?}");
         let (least, most) = (apart.iter().min().unwrap(), apart.iter().max().unwrap());
         assert!(most - least > 1_000, "{apart:?}");
     });
@@ -266,10 +266,11 @@ fn no_process_gives_what_it_has_heard_to_be_changed_while_redis_is_killed_and_co
                 heard[process].store(change, SeqCst);
             }
             match began.elapsed().as_millis() {
-                2_000..2_300 => server.lock().unwrap().kill(),
-                3_500..3_800 => server.lock().unwrap().restart(),
-                _ => tokio::time::sleep(Duration::from_millis(2)).await,
+                2_000..3_500 => server.lock().unwrap().kill(),
+                3_500.. => server.lock().unwrap().restart(),
+                _ => {}
             }
+            tokio::time::sleep(Duration::from_millis(2)).await;
         }
         ends.store(true, SeqCst);
         let gets: u64 = tasks.join_all().await.into_iter().sum();
@@ -277,6 +278,60 @@ fn no_process_gives_what_it_has_heard_to_be_changed_while_redis_is_killed_and_co
         assert!(gets > 1_000 && change > 50, "{gets} gets, {change} changes");
         assert!(figures.iter().map(|of| of.shared_hits).sum::<u64>() > 20, "{figures:?}");
         assert!(figures.iter().all(|of| of.shared_failures > 0), "Redis was away: {figures:?}");
+    });
+}
+
+/// A snapshot from before a change, or a replica that has not heard of it, has the old mark too.
+#[test]
+fn a_redis_that_comes_back_with_what_it_had_before_a_change_brings_nothing_back() {
+    let mut server = RedisServer::start();
+    runtime().block_on(async {
+        let (key, long) = (Key::new("group", "one"), Duration::from_secs(60));
+        let first = shared(&server, "x");
+        let mark = first.look(&key).await.unwrap().mark;
+        first.keep(&key, b"old".to_vec(), long, mark).await.unwrap();
+        server.save();
+        first.forget(&["group".to_owned()]).await.unwrap();
+        server.kill();
+        server.restart();
+        let began = Instant::now();
+        let looked = loop {
+            match first.look(&key).await {
+                Ok(looked) => break looked,
+                Err(error) => assert!(began.elapsed() < Duration::from_secs(20), "{error}"),
+            }
+            tokio::time::sleep(Duration::from_millis(50)).await;
+        };
+        assert_eq!(looked.value, None);
+        assert_eq!(shared(&server, "x").look(&key).await.unwrap().value, None);
+    });
+}
+
+/// All wait for the one that tries: a server that swallows everything costs no page its time.
+#[test]
+fn of_many_who_ask_a_server_that_is_away_one_waits() {
+    let server = RedisServer::start();
+    runtime().block_on(async {
+        let cache = shared(&server, "x");
+        cache.look(&Key::new("group", "one")).await.unwrap();
+        server.freeze();
+        cache.look(&Key::new("group", "one")).await.unwrap_err();
+        tokio::time::sleep(Duration::from_millis(1_100)).await;
+        let asks = (0..100).map(|_| {
+            let cache = Arc::clone(&cache);
+            tokio::spawn(async move {
+                let began = Instant::now();
+                cache.look(&Key::new("group", "one")).await.unwrap_err();
+                began.elapsed()
+            })
+        });
+        let mut waited = Vec::new();
+        for ask in asks.collect::<Vec<_>>() {
+            waited.push(ask.await.unwrap());
+        }
+        let long = waited.iter().filter(|waited| **waited > Duration::from_millis(50)).count();
+        assert_eq!(long, 1, "{waited:?}");
+        server.thaw();
     });
 }
 

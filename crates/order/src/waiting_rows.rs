@@ -1,0 +1,59 @@
+//! How much waits for people and for tasks, for the console's first page. Each count stops at a
+//! bound, so that it costs the same however much there is.
+
+use crate::store::TaskKind;
+use contracts::store::{OrderState, ReturnState};
+use engines::{
+    params,
+    sql::{SqlError, Tx},
+};
+
+/// Of each kind in one database, so many are counted at the most.
+pub(crate) const COUNTED_MAX: u64 = 1000;
+
+/// What waits.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub(crate) struct Waiting {
+    pub(crate) for_payment: u64,
+    /// Paid, and its units are not set aside.
+    pub(crate) for_stock: u64,
+    pub(crate) to_pack: u64,
+    pub(crate) returns_to_decide: u64,
+    pub(crate) returns_to_come: u64,
+    /// Refunds that the provider has not been asked for yet.
+    pub(crate) refunds: u64,
+}
+
+impl Waiting {
+    /// What waits in two databases.
+    pub(crate) fn and(self, other: Self) -> Self {
+        Self {
+            for_payment: self.for_payment + other.for_payment,
+            for_stock: self.for_stock + other.for_stock,
+            to_pack: self.to_pack + other.to_pack,
+            returns_to_decide: self.returns_to_decide + other.returns_to_decide,
+            returns_to_come: self.returns_to_come + other.returns_to_come,
+            refunds: self.refunds + other.refunds,
+        }
+    }
+}
+
+fn count(tx: &mut Tx<'_>, of: &str, name: &str) -> Result<u64, SqlError> {
+    let text = format!("SELECT COUNT(*) FROM (SELECT 1 FROM {of} = ? LIMIT ?) counted");
+    let found = tx.query_first(&text, params![name, COUNTED_MAX], |row| row.count(0))?;
+    Ok(found.unwrap_or_default())
+}
+
+/// What waits in one database.
+pub(crate) fn read(tx: &mut Tx<'_>) -> Result<Waiting, SqlError> {
+    let (orders, returns, tasks) = ("orders WHERE state", "returns WHERE state", "tasks WHERE kind");
+    Ok(Waiting {
+        for_payment: count(tx, orders, OrderState::AwaitingPayment.as_str())?,
+        for_stock: count(tx, orders, OrderState::Paid.as_str())?,
+        to_pack: count(tx, orders, OrderState::Allocated.as_str())?,
+        returns_to_decide: count(tx, returns, ReturnState::Requested.as_str())?,
+        returns_to_come: count(tx, returns, ReturnState::Approved.as_str())?,
+        refunds: count(tx, tasks, TaskKind::Refund.as_str())?
+            + count(tx, tasks, TaskKind::RefundReturn.as_str())?,
+    })
+}
