@@ -6,6 +6,7 @@ use crate::{
     bus::Followed,
     catalog::{ITEMS, SKUS, sale},
     process::{INVENTORY, Outside, PAYMENTS, Process, SHARDS},
+    reached::CALLS,
     world::{World, lock},
 };
 use contracts::{
@@ -261,6 +262,9 @@ pub(crate) async fn break_things(outside: Arc<Outside>, books: Arc<Books>) {
                 let followed = world.pick(&[Followed::Sales, Followed::Payments]);
                 outside.bus.replay(followed, world.pick(&[10, 50, 100]));
                 world.reach("events are replayed");
+            }
+            2 | 3 if world.manners.points_between_crashes > 0 => {
+                world.crash_at(world.pick(&["before", "after"]), world.pick(&CALLS));
             }
             _ if world.manners.points_between_crashes > 0 => {
                 world.crash_after(1 + world.below(2 * world.manners.points_between_crashes));

@@ -9,7 +9,7 @@ use crate::{
     world::{World, lock},
 };
 use contracts::store::{
-    AccountId, Address, CartOwner, Carts, CheckOut, OrderId, OrderState, OrderView, Orders, PaymentId,
+    AccountId, Address, CartOwner, Carts, CheckOut, OrderId, OrderOrigin, OrderState, OrderView, Orders, PaymentId,
     PaymentSeen, Payments, Quantity, RequestReturn, Sku, StartPayment, StartedPayment, StockLine, StoreError,
     Wish,
 };
@@ -229,7 +229,6 @@ impl Shopper {
                 let early = DurationMs(world.pick(&[5, 20, 60, 300, 1_500]));
                 let at = TimeMs(expires.0.saturating_sub(early.0)).plus(DurationMs(world.below(1_500)));
                 world.sleep_until(at).await;
-                world.reach("a payment at the moment of its expiry");
             }
             Plan::TooLate => {
                 let late = DurationMs(1 + world.below(900_000));
@@ -277,6 +276,17 @@ impl Shopper {
             }
             _ => {
                 till.pay(payment, Choice::Pay);
+            }
+        }
+        if order.origin == OrderOrigin::Cart && plan == Plan::AtTheEdge {
+            // Which of the two it was, its history says at the end.
+            self.world().pause(5_000, 20_000).await;
+            match self.look(order.id).await.map(|of| of.state) {
+                Some(OrderState::Expired) => world.reach("a payment of a cart comes just after its expiry"),
+                Some(OrderState::Paid | OrderState::Allocated) => {
+                    world.reach("a payment of a cart comes just before its expiry");
+                }
+                _ => {}
             }
         }
         if plan == Plan::PayAndGiveUp {

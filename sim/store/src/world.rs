@@ -93,6 +93,8 @@ pub(crate) struct World {
     skew_ms: AtomicI64,
     /// So many points are left to the next crash; 0 for no crash.
     crash_in: AtomicU64,
+    /// The call at which the process is to end, and on which side of it.
+    crash_at: Mutex<Option<(&'static str, &'static str)>>,
     /// Until when writes of each database fail for want of room.
     full_until: Mutex<BTreeMap<&'static str, Instant>>,
     is_calm: AtomicBool,
@@ -134,6 +136,7 @@ impl World {
             process: Mutex::default(),
             skew_ms: AtomicI64::new(0),
             crash_in: AtomicU64::new(0),
+            crash_at: Mutex::default(),
             full_until: Mutex::default(),
             is_calm: AtomicBool::new(false),
             wakes: Mutex::default(),
@@ -219,6 +222,7 @@ impl World {
     pub(crate) fn calm(&self) {
         self.is_calm.store(true, SeqCst);
         self.crash_in.store(0, SeqCst);
+        *lock(&self.crash_at) = None;
         lock(&self.full_until).clear();
     }
 
@@ -329,6 +333,11 @@ impl World {
         self.crash_in.store(points, SeqCst);
     }
 
+    /// The process is to end at the next one of these calls.
+    pub(crate) fn crash_at(&self, when: &'static str, call: &'static str) {
+        *lock(&self.crash_at) = Some((when, call));
+    }
+
     /// Whether the process ends here.
     fn is_the_end(&self) -> bool {
         let left = self.crash_in.load(SeqCst);
@@ -338,8 +347,10 @@ impl World {
 
     /// A point of a call to the outside at which the process may end. If it does, the caller does
     /// nothing more.
-    async fn point(&self, life: u64, call: &str, when: &str) {
-        if self.is_the_end() {
+    async fn point(&self, life: u64, call: &'static str, when: &'static str) {
+        let is_meant = *lock(&self.crash_at) == Some((when, call));
+        if self.is_the_end() || is_meant {
+            *lock(&self.crash_at) = None;
             self.note(format_args!("the process ends {when} {call}"));
             self.reach(format!("crash {when} {call}"));
             self.dies();

@@ -52,7 +52,7 @@ pub(super) fn histories(orders: &Orders) -> Check {
                 format!("order {id}: step {step:?} does not follow {before:?}")
             })?;
             let pair = (&*from, &*step.to);
-            let is_legal = LEGAL.contains(&pair) && (from != "" || order.hold.is_none())
+            let is_legal = LEGAL.contains(&pair) && (!from.is_empty() || order.hold.is_none())
                 || LEGAL_OF_RETURNS.contains(&pair)
                 || LEGAL_OF_EXCHANGES.contains(&pair) && order.total_minor == 0 && order.hold.is_none()
                 || LEGAL_OF_SALES.contains(&pair) && order.hold.is_some();
