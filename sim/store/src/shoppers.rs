@@ -9,9 +9,9 @@ use crate::{
     world::{World, lock},
 };
 use contracts::store::{
-    AccountId, Address, CartOwner, Carts, CheckOut, OrderId, OrderOrigin, OrderState, OrderView, Orders, PaymentId,
-    PaymentSeen, Payments, Quantity, RequestReturn, Sku, StartPayment, StartedPayment, StockLine, StoreError,
-    Wish,
+    AccountId, Address, CartOwner, Carts, CheckOut, OrderId, OrderOrigin, OrderState, OrderView, Orders,
+    PaymentId, PaymentSeen, Payments, Quantity, RequestReturn, Sku, StartPayment, StartedPayment, StockLine,
+    StoreError, Wish,
 };
 use std::{
     collections::BTreeMap,
@@ -376,8 +376,12 @@ impl Shopper {
             let at = world.below(SKUS.len() as u64) as usize;
             let (sku, quantity): (Sku, _) =
                 (SKUS[at].parse().expect("it is a sku"), 1 + world.below(3) as u32);
-            // Until it is known to be so: what is set twice is set once.
-            for _ in 0..50 {
+            // Until it is known to be so: what is set twice is set once. What is not known is not
+            // checked at the end.
+            if let Some(put) = lock(&baskets.0).get_mut(&account) {
+                put.remove(&sku);
+            }
+            for _ in 0..400 {
                 let (owner, of) = (owner(), sku.clone());
                 let change = |process: Arc<Process>| async move {
                     process.orders.change(owner, of, Quantity::Set(quantity)).await
