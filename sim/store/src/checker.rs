@@ -9,7 +9,7 @@ mod told;
 
 use crate::{
     operators::Books,
-    process::{INVENTORY, Outside, PAYMENTS, Process, SHARDS},
+    process::{INVENTORY, Outside, PAYMENTS, SHARDS},
     provider::RefundState,
     shoppers::Baskets,
 };
@@ -251,7 +251,7 @@ pub(crate) async fn at_rest(outside: &Outside, books: &Books, baskets: &Baskets)
     told::orders(outside, &orders)?;
     told::payments(outside)?;
     let world = &outside.world;
-    let audited = Process::ask(world, |of| async move { of.stock.audit(String::new(), 500).await }).await;
+    let audited = world.ask(|of| async move { of.stock.audit(String::new(), 500).await }).await;
     match audited {
         Some(Ok(found)) => ensure(found.differences.is_empty() && found.skus > 0, "STORE-STOCK", || {
             format!("the audit of the stock: {:?}", found.differences)

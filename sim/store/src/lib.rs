@@ -4,7 +4,7 @@
 //! | module | what |
 //! |---|---|
 //! | `world` | time, dice, crashes, faults, and what was reached |
-//! | `process` | the services of one life, on databases that outlive it |
+//! | `process`, `services` | the services of one life, on databases that outlive it |
 //! | `bus`, `sale`, `provider`, `catalog` | models of what the services meet |
 //! | `shoppers`, `operators` | the people, and what breaks |
 //! | `checker` | the model that all books are compared with |
@@ -20,5 +20,6 @@ mod provider;
 pub mod reached;
 pub mod runner;
 mod sale;
+mod services;
 mod shoppers;
 mod world;

@@ -5,8 +5,9 @@
 use crate::{
     bus::Followed,
     catalog::{ITEMS, SKUS, sale},
-    process::{INVENTORY, Outside, PAYMENTS, Process, SHARDS},
+    process::{INVENTORY, Outside, PAYMENTS, SHARDS},
     reached::CALLS,
+    services::Process,
     world::{World, lock},
 };
 use contracts::{
@@ -75,7 +76,7 @@ impl Operators {
             let (sku, reason) = (sku.clone(), reason.clone());
             let key = Some(reason.clone());
             let send = |of: Arc<Process>| async move { of.stock.change(by(&reason), key, sku, change).await };
-            match Process::ask(self.world(), send).await {
+            match self.world().ask(send).await {
                 Some(Ok(moved)) => {
                     if let Some(booked) = lock(&self.books.booked).get_mut(&format!("movement {number}")) {
                         booked.answered = Some(moved.change);
@@ -98,7 +99,7 @@ impl Operators {
             for _ in 0..100 {
                 let of = sku.clone();
                 let known = |process: Arc<Process>| async move { process.stock.make_known(of).await };
-                if matches!(Process::ask(world, known).await, Some(Ok(_))) {
+                if matches!(world.ask(known).await, Some(Ok(_))) {
                     break;
                 }
                 world.pause(10, 1_000).await;
@@ -114,7 +115,7 @@ impl Operators {
     async fn claim(&self, sku: Sku, units: u64) {
         let claim =
             |of: Arc<Process>| async move { of.stock.claim(by("for the sale"), sale(), sku, units).await };
-        if let Some(Ok(_)) = Process::ask(self.world(), claim).await {
+        if let Some(Ok(_)) = self.world().ask(claim).await {
             self.world().reach("units are claimed for the sale");
         }
     }
@@ -153,7 +154,7 @@ impl Operators {
             _ if world.percent(70) => self.claim(sku, world.below(15)).await,
             _ => {
                 let give = |of: Arc<Process>| async move { of.stock.return_claim(by("over"), sale()).await };
-                if let Some(Ok(_)) = Process::ask(world, give).await {
+                if let Some(Ok(_)) = world.ask(give).await {
                     world.reach("a sale gives its claims back");
                 }
             }
@@ -163,7 +164,7 @@ impl Operators {
     async fn order_work(&self) {
         let world = self.world();
         let list = |of: Arc<Process>| async move { of.orders.newest(None, None, 100).await };
-        let Some(Ok(orders)) = Process::ask(world, list).await else { return };
+        let Some(Ok(orders)) = world.ask(list).await else { return };
         orders.iter().for_each(|order| world.is_shown(order));
         if orders.is_empty() {
             return;
@@ -195,7 +196,7 @@ impl Operators {
             let send = |of: Arc<Process>| async move {
                 of.orders.command(id, "operator".into(), "as it is due".into(), command).await
             };
-            if let Some(Ok(order)) = Process::ask(world, send).await {
+            if let Some(Ok(order)) = world.ask(send).await {
                 world.is_shown(&order);
                 world.reach(format!("an operator does: {}", order.state.as_str()));
             }
@@ -220,7 +221,7 @@ impl Operators {
                 let (actor, reason) = ("operator".to_owned(), "looked at".to_owned());
                 process.orders.step_return((id, number), actor, reason, step, units).await
             };
-            if let Some(Ok(order)) = Process::ask(world, send).await {
+            if let Some(Ok(order)) = world.ask(send).await {
                 world.is_shown(&order);
                 world.reach(format!("a return: {}", step.as_str()));
             }
@@ -236,7 +237,7 @@ impl Operators {
                 let (actor, reason) = ("operator".to_owned(), "a scratch".to_owned());
                 of.orders.refund_by_hand(id, actor, reason, (amount, number)).await
             };
-            if let Some(Ok(order)) = Process::ask(world, send).await {
+            if let Some(Ok(order)) = world.ask(send).await {
                 world.is_shown(&order);
                 world.reach("an operator gives money back");
             }

@@ -6,7 +6,8 @@ use crate::{
     catalog::{Prices, Shelf},
     provider::{Model, Till},
     sale::{Holds, Sale},
-    world::{SimChance, SimClock, Tables, World, lock},
+    services::Process,
+    world::{SimChance, SimClock, Tables, World},
 };
 use contracts::store::{Inbox, Posts, ShippingMethod};
 use engines::{
@@ -15,11 +16,8 @@ use engines::{
     sqlite::in_line::{Database, Ran},
 };
 use order::charges::{IncludedTax, Rules};
-use std::{
-    sync::{Arc, Mutex},
-    time::Duration,
-};
-use tokio::{sync::Notify, task::JoinSet};
+use std::{sync::Arc, time::Duration};
+use tokio::sync::Notify;
 
 /// Databases over which orders are spread.
 pub(crate) const SHARDS: [&str; 2] = ["orders-0", "orders-1"];
@@ -198,7 +196,7 @@ impl Outside {
             stock.start(posts(Topic::Stock)),
             orders.start(inbox(Followed::Sales), inbox(Followed::Payments), posts(Topic::Orders)),
         ];
-        Ok(Process { orders, payments, stock, loops: Mutex::new(loops) })
+        Ok(Process::new(orders, payments, stock, loops))
     }
 }
 
@@ -212,47 +210,4 @@ fn rules() -> Rules {
     };
     let shipping = vec![way("standard", 0), way("express", 2_000)];
     Rules { shipping, tax: Arc::new(IncludedTax { basis_points: 1_300 }) }
-}
-
-/// The services of one life.
-#[derive(Debug)]
-pub(crate) struct Process {
-    pub(crate) orders: Arc<order::service::Service>,
-    pub(crate) payments: Arc<payment::service::Service>,
-    pub(crate) stock: Arc<inventory::service::Service>,
-    loops: Mutex<Vec<JoinSet<()>>>,
-}
-
-impl Process {
-    /// Ends all loops where they are.
-    fn end(&self) {
-        let loops = std::mem::take(&mut *lock(&self.loops));
-        drop(loops);
-    }
-
-    /// Asks the process something. No answer comes if it ends before, or if the caller goes away.
-    pub(crate) async fn ask<T, F>(world: &Arc<World>, call: impl FnOnce(Arc<Self>) -> F) -> Option<T>
-    where
-        F: Future<Output = T>,
-    {
-        let life = world.life();
-        let Some(process) = world.process().filter(|_| life != 0) else {
-            // The connection is refused.
-            tokio::time::sleep(Duration::from_millis(50)).await;
-            return None;
-        };
-        let patience = match world.fault(3) {
-            true => Duration::from_millis(world.below(12)),
-            false => Duration::from_secs(120),
-        };
-        tokio::select! {
-            biased;
-            () = world.death(life) => None,
-            answer = call(process) => Some(answer),
-            () = tokio::time::sleep(patience) => {
-                world.reach("a caller goes away");
-                None
-            }
-        }
-    }
 }

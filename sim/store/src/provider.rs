@@ -4,7 +4,7 @@
 
 use crate::{
     catalog::currency,
-    process::Process,
+    services::Process,
     world::{World, lock},
 };
 use contracts::store::{Asked, OrderId, PaymentId, StoreError};
@@ -348,7 +348,7 @@ impl Till {
             let webhook = move |process: Arc<Process>| async move {
                 process.payments.webhook(NAME, &HeaderMap::new(), body.as_bytes()).await
             };
-            let taken = Process::ask(&self.world, webhook).await;
+            let taken = self.world.ask(webhook).await;
             if matches!(taken, Some(Ok(()))) {
                 return;
             }

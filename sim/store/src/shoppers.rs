@@ -3,9 +3,10 @@
 
 use crate::{
     catalog::{ITEMS, SKUS},
-    process::{Outside, Process},
+    process::Outside,
     provider::Choice,
     sale::reference,
+    services::Process,
     world::{World, lock},
 };
 use contracts::store::{
@@ -116,7 +117,7 @@ impl Shopper {
     where
         F: Future<Output = Result<OrderView, StoreError>>,
     {
-        let answer = Process::ask(self.world(), call).await;
+        let answer = self.world().ask(call).await;
         if let Some(Ok(order)) = &answer {
             self.world().is_shown(order);
         }
@@ -125,8 +126,7 @@ impl Shopper {
 
     async fn look(&self, order: OrderId) -> Option<OrderView> {
         let account = self.account;
-        let found =
-            Process::ask(self.world(), |process| async move { process.orders.order(account, order).await });
+        let found = self.world().ask(|process| async move { process.orders.order(account, order).await });
         let found = found.await?.ok()??;
         self.world().is_shown(&found);
         Some(found)
@@ -152,7 +152,7 @@ impl Shopper {
         let account = self.account;
         for _ in 0..LOOKS_MAX {
             world.pause(100, 4_000).await;
-            let found = Process::ask(world, |process| async move {
+            let found = world.ask(|process| async move {
                 Orders::of_hold(&*process.orders, account, reference(hold)).await
             });
             let Some(Ok(Some(order))) = found.await else { continue };
@@ -202,8 +202,7 @@ impl Shopper {
             }
             let start =
                 StartPayment { order: id, shopper: account, amount, return_path: format!("/orders/{id}") };
-            let begun =
-                Process::ask(self.world(), |of| async move { Payments::start(&*of.payments, start).await });
+            let begun = self.world().ask(|of| async move { Payments::start(&*of.payments, start).await });
             match begun.await {
                 Some(Ok(StartedPayment { payment, .. })) => return Some(payment),
                 Some(Err(StoreError::Conflict(_) | StoreError::Invalid(_))) => return None,
@@ -386,7 +385,7 @@ impl Shopper {
                 let change = |process: Arc<Process>| async move {
                     process.orders.change(owner, of, Quantity::Set(quantity)).await
                 };
-                if let Some(Ok(_)) = Process::ask(world, change).await {
+                if let Some(Ok(_)) = world.ask(change).await {
                     let mut baskets = lock(&baskets.0);
                     baskets.entry(account.clone()).or_default().insert(sku.clone(), quantity);
                     break;
@@ -424,7 +423,7 @@ impl Shopper {
                     total,
                 ))
             };
-            let Some(Ok((key, other, Some(total_minor)))) = Process::ask(world, form).await else {
+            let Some(Ok((key, other, Some(total_minor)))) = world.ask(form).await else {
                 world.pause(100, 5_000).await;
                 continue;
             };

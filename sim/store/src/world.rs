@@ -6,7 +6,7 @@
 //! their database's queue, and calls to the outside take a moment of that time, both drawn by the
 //! dice: so the steps of different actors come in different orders in different seeds.
 
-use crate::process::Process;
+use crate::services::Process;
 use contracts::store::{OrderId, OrderState, OrderView, StoreError};
 use engines::{
     chance::Chance,
@@ -385,6 +385,32 @@ impl World {
             return Err(StoreError::Unavailable(format!("{call}: the answer was lost")));
         }
         done
+    }
+
+    /// Asks the process something. No answer comes if it ends before, or if the caller goes away.
+    pub(crate) async fn ask<T, F>(&self, call: impl FnOnce(Arc<Process>) -> F) -> Option<T>
+    where
+        F: Future<Output = T>,
+    {
+        let life = self.life();
+        let Some(process) = self.process().filter(|_| life != 0) else {
+            // The connection is refused.
+            tokio::time::sleep(Duration::from_millis(50)).await;
+            return None;
+        };
+        let patience = match self.fault(3) {
+            true => Duration::from_millis(self.below(12)),
+            false => Duration::from_secs(120),
+        };
+        tokio::select! {
+            biased;
+            () = self.death(life) => None,
+            answer = call(process) => Some(answer),
+            () = tokio::time::sleep(patience) => {
+                self.reach("a caller goes away");
+                None
+            }
+        }
     }
 
     // Databases.

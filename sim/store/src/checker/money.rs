@@ -3,7 +3,7 @@
 
 use super::{Order, Orders, PAYMENTS, look};
 use crate::{
-    process::{Outside, Process},
+    process::Outside,
     provider::{Charge, RefundState},
     sale::{Hold, HoldState},
 };
@@ -188,7 +188,7 @@ pub(super) async fn reconciled(outside: &Outside) -> Check {
         };
         let want = books.values().filter(is_other).count() as u64;
         let of_day = day.clone();
-        let report = Process::ask(world, |of| async move { of.payments.reconcile(of_day).await }).await;
+        let report = world.ask(|of| async move { of.payments.reconcile(of_day).await }).await;
         let different = match &report {
             Some(Ok(report)) => report.different,
             other => {
