@@ -25,18 +25,20 @@ pub fn ensure(holds: bool, rule: &'static str, what: impl FnOnce() -> String) ->
 
 /// The trace of a run.
 #[derive(Debug)]
-pub(crate) struct Story {
+pub struct Story {
     lines: VecDeque<String>,
     keep_all: bool,
     hash: u64,
 }
 
 impl Story {
-    pub(crate) fn new(keep_all: bool) -> Self {
+    /// One that keeps all lines, or the last ones.
+    pub fn new(keep_all: bool) -> Self {
         Self { lines: VecDeque::new(), keep_all, hash: 0xcbf2_9ce4_8422_2325 }
     }
 
-    pub(crate) fn note(&mut self, line: String) {
+    /// A further line.
+    pub fn note(&mut self, line: String) {
         // FNV-1a: only to tell two runs apart.
         for byte in line.bytes().chain([b'\n']) {
             self.hash = (self.hash ^ u64::from(byte)).wrapping_mul(0x0100_0000_01b3);
@@ -47,11 +49,13 @@ impl Story {
         self.lines.push_back(line);
     }
 
-    pub(crate) fn hash(&self) -> u64 {
+    /// The fingerprint of all lines.
+    pub fn hash(&self) -> u64 {
         self.hash
     }
 
-    pub(crate) fn into_lines(self) -> Vec<String> {
+    /// The lines that were kept.
+    pub fn into_lines(self) -> Vec<String> {
         self.lines.into()
     }
 }

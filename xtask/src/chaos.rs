@@ -10,12 +10,14 @@ use crate::shell::{Failure, cargo, release_binary, run};
 /// The packages that run a system in the simulator, and their programs.
 const SALE: (&str, &str) = ("sim-sale", "sim");
 const NOTIFY: (&str, &str) = ("sim-notify", "sim-notify");
+const STORE: (&str, &str) = ("sim-store", "sim-store");
 
-/// The simulator, with the sale, or with the message service if the first word is `notify`:
-/// `--seeds N`, `--from S`, `--seed S` are passed to it unchanged.
+/// The simulator, with the sale, or with the message service or the store if the first word says
+/// so: `--seeds N`, `--from S`, `--seed S` are passed to it unchanged.
 pub(crate) fn sim(args: &[&str]) -> Result<(), Failure> {
     let ((package, program), args) = match args {
         ["notify", rest @ ..] => (NOTIFY, rest),
+        ["store", rest @ ..] => (STORE, rest),
         args => (SALE, args),
     };
     let mut all = vec!["run", "--release", "--locked", "--package", package, "--bin", program, "--"];
@@ -25,18 +27,20 @@ pub(crate) fn sim(args: &[&str]) -> Result<(), Failure> {
 
 /// Builds what [`sim`] runs.
 pub(crate) fn build_sims() -> Result<(), Failure> {
-    let [(sale, sale_bin), (notify, notify_bin)] = [SALE, NOTIFY];
-    let packages = ["--package", sale, "--bin", sale_bin, "--package", notify, "--bin", notify_bin];
+    let named = |(package, bin)| ["--package", package, "--bin", bin];
+    let packages = [SALE, NOTIFY, STORE].map(named).concat();
     cargo(&[&["build", "--release", "--locked"], &packages[..]].concat())
 }
 
-/// Every planted bug must be caught, of the sale, of its threads, and of the message service.
+/// Every planted bug must be caught, of the sale, of its threads, of the message service and of the
+/// store.
 pub(crate) fn mutants() -> Result<(), Failure> {
     let run =
         |package, program| cargo(&["run", "--release", "--locked", "--package", package, "--bin", program]);
     run(SALE.0, "mutants")?;
     run(SALE.0, "mutants-schedules")?;
-    run(NOTIFY.0, "mutants-notify")
+    run(NOTIFY.0, "mutants-notify")?;
+    run(STORE.0, "mutants-store")
 }
 
 /// A rehearsal whose server is killed four times. Further flags go to `floodgate rehearse`.

@@ -44,8 +44,8 @@ cargo xtask bench beside [--json] [--runs N] [--hold-seconds N] [--binary FLOODG
                                  shoppers who buy while the sale's events go out, beside a server without messages
 cargo xtask bench notify [--json] [--runs N] [--hold-seconds N] [--requests N] [--only ROW] [--binary FLOODGATE]
                                  durable publishes beside NATS JetStream, deliveries to nginx, time to the first attempt
-cargo xtask chaos sim [notify] [--seeds N] [--from S] | --seed S
-                                 the sale, or the message service, under injected faults
+cargo xtask chaos sim [notify|store] [--seeds N] [--from S] | --seed S
+                                 the sale, the message service, or the store, under injected faults
 cargo xtask chaos mutants        every planted bug is caught by the simulator
 cargo xtask chaos sale           a rehearsal with kill -9 in the middle
 cargo xtask chaos fsync          strace: no grant is said before the fdatasync that covers it
@@ -54,9 +54,10 @@ cargo xtask chaos notify [--minutes N] [--seed S] [--log nats]
 cargo xtask chaos store [--minutes N] [--seed S] [--databases URL]
                                  the shop: kills while winners and carts pay; the books of all sides must agree";
 
-/// Seeds of the simulator in CI: of the sale, and of the message service.
+/// Seeds of the simulator in CI: of the sale, of the message service, and of the store.
 const SIM_SEEDS: &str = "2000";
 const NOTIFY_SEEDS: &str = "200";
+const STORE_SEEDS: &str = "300";
 
 fn main() -> ExitCode {
     let args: Vec<String> = std::env::args().skip(1).collect();
@@ -141,5 +142,7 @@ fn all_tests(steps: &mut Steps) -> Result<(), Failure> {
         chaos::sim(&["--seeds", SIM_SEEDS, "--coverage"])
     })?;
     let notify = format!("{NOTIFY_SEEDS} seeds of the message service");
-    steps.step(&notify, || chaos::sim(&["notify", "--seeds", NOTIFY_SEEDS]))
+    steps.step(&notify, || chaos::sim(&["notify", "--seeds", NOTIFY_SEEDS]))?;
+    let store = format!("{STORE_SEEDS} seeds of the store");
+    steps.step(&store, || chaos::sim(&["store", "--seeds", STORE_SEEDS, "--coverage"]))
 }

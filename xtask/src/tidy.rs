@@ -54,6 +54,7 @@ const EDGES: &[(&str, &[&str])] = &[
     ("sim", &["units", "engines", "runtime"]),
     ("sim-sale", &["units", "contracts", "engines", "runtime", "sale", "sim"]),
     ("sim-notify", &["units", "contracts", "engines", "runtime", "notify", "sim"]),
+    ("sim-store", &["units", "contracts", "engines", "order", "payment", "inventory", "sim"]),
     ("xtask", &[]),
 ];
 
@@ -188,6 +189,7 @@ fn folders() -> impl Iterator<Item = String> {
         "sim" | "xtask" => name.to_owned(),
         "sim-sale" => "sim/sale".to_owned(),
         "sim-notify" => "sim/notify".to_owned(),
+        "sim-store" => "sim/store".to_owned(),
         name => format!("crates/{name}"),
     };
     EDGES.iter().map(move |(name, _)| folder(name)).chain(["fuzz".to_owned()])

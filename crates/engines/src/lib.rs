@@ -1,6 +1,6 @@
 //! The ports through which contexts own state, and every engine that implements them.
 //!
-//! Today: [`log`] (one ordered decision log per stock partition), [`clock`] and, with the feature
+//! Today: [`log`] (one ordered decision log per stock partition), [`clock`], [`chance`] and, with the feature
 //! `sql`, `sql` (transactions on tables), with the feature `search`, `search` (documents by
 //! words), with the feature `cache`, `cache` (values for a while); engines: [`embedded`] and, with
 //! the feature `nats`, `nats` for logs, with the feature `sqlite`, `sqlite` for tables, for caches
@@ -11,6 +11,7 @@
 pub mod background;
 #[cfg(feature = "cache")]
 pub mod cache;
+pub mod chance;
 pub mod clock;
 pub mod codec;
 pub mod embedded;

@@ -19,6 +19,8 @@ use std::{
     time::{Duration, Instant},
 };
 
+pub mod in_line;
+
 /// Transactions that may wait, of each kind.
 const QUEUE_MAX: usize = 1024;
 /// Threads that read, each with a connection.

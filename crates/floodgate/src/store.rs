@@ -4,7 +4,7 @@
 
 use crate::registry::Registry;
 use contracts::{Actor, TopicId, store::ShippingMethod};
-use engines::{clock::Clock, mariadb, sql::Sql, sqlite};
+use engines::{chance::SystemChance, clock::Clock, mariadb, sql::Sql, sqlite};
 use notify::parts::Running;
 use serde::{Deserialize, Serialize, Serializer};
 use std::{
@@ -591,12 +591,18 @@ impl Contexts<'_> {
         } else {
             Arc::new(payment::no_provider::NoProvider)
         };
-        let payments = payment::service::Service::new(databases.payments, Arc::clone(&clock), provider);
+        let payments = payment::service::Service::new(
+            databases.payments,
+            Arc::clone(&clock),
+            Arc::new(SystemChance),
+            provider,
+        );
         let stock = inventory::service::Service::open(databases.inventory, Arc::clone(&clock)).await?;
         let shards = order::store::Shards::open(databases.orders).await?;
         let orders = order::service::Service::new(order::service::Needs {
             shards,
             clock: Arc::clone(&clock),
+            chance: Arc::new(SystemChance),
             catalog: Arc::clone(&catalog) as _,
             sales: Arc::new(sale::Holds::new(Arc::clone(self.registry) as _)),
             payments: Arc::clone(&payments) as _,

@@ -106,6 +106,7 @@ fn child(dir: &Path) {
         let service = Service::new(Needs {
             shards,
             clock: Arc::new(SteadyClock::start()),
+            chance: Arc::new(engines::chance::SystemChance),
             catalog: absent.clone(),
             sales: absent.clone(),
             payments: absent.clone(),

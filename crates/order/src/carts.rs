@@ -439,9 +439,7 @@ impl Carts for Service {
     }
 
     fn new_key(&self, shopper: AccountId) -> Result<OrderId, StoreError> {
-        let mut random = [0; 16];
-        let why = |error| StoreError::Unavailable(format!("random bytes: {error}"));
-        getrandom::fill(&mut random).map_err(why)?;
+        let random = self.random().map_err(|error| of_sql(&error))?;
         Ok(OrderId::in_bucket(self.needs.clock.now(), Bucket::of_shopper(&shopper.to_string()), random))
     }
 

@@ -238,10 +238,11 @@ fn insert(
     Ok(())
 }
 
-/// A step of a return. `units` says what becomes of what came.
+/// A step of a return. `units` says what becomes of what came; `random` is for the id of the order
+/// that sends the same again.
 pub(crate) fn step(
     tx: &mut Tx<'_>,
-    at: TimeMs,
+    (at, random): (TimeMs, [u8; 16]),
     order: OrderId,
     number: u32,
     by: By<'_>,
@@ -292,7 +293,7 @@ pub(crate) fn step(
     }
     store::add_task(tx, at, order, TaskKind::TakeBack, Some(slot(number)), "")?;
     if next == ReturnState::Exchanged {
-        exchange(tx, at, &stored, number, lines, by)?;
+        exchange(tx, (at, random), &stored, number, lines, by)?;
     } else {
         if next == ReturnState::Received {
             store::add_task(tx, at, order, TaskKind::RefundReturn, Some(slot(number)), "")?;
@@ -313,7 +314,7 @@ fn has_come(state: ReturnState) -> bool {
 /// Another order sends the same units, which costs nothing. It waits for stock as long as it takes.
 fn exchange(
     tx: &mut Tx<'_>,
-    at: TimeMs,
+    (at, random): (TimeMs, [u8; 16]),
     of: &Stored,
     number: u32,
     lines: &[StockLine],
@@ -325,7 +326,7 @@ fn exchange(
         Some(OrderLine { quantity: back.quantity, price_minor: 0, ..line.clone() })
     };
     let new = NewOrder {
-        id: OrderId::in_bucket(at, Bucket::of_shopper(&of.shopper), store::random()?),
+        id: OrderId::in_bucket(at, Bucket::of_shopper(&of.shopper), random),
         shopper: of.shopper.clone(),
         hold: None,
         currency: of.currency,
@@ -377,7 +378,8 @@ pub(crate) fn is_back(tx: &mut Tx<'_>, at: TimeMs, order: OrderId, key: &str) ->
     let number = key.strip_prefix(REFUND_KEY).and_then(|number| number.parse().ok());
     let Some(number) = number else { return Ok(()) };
     let by = By { actor: BY_PAYMENT, reason: "the money is back" };
-    match step(tx, at, order, number, by, (Step::Refunded, None)) {
+    // This step makes no order.
+    match step(tx, (at, [0; 16]), order, number, by, (Step::Refunded, None)) {
         Ok(_) | Err(ReturnError::NotFound(_) | ReturnError::Step(..)) => Ok(()),
         Err(ReturnError::Order(error)) => Err(error),
         Err(error) => Err(SqlError::Defect(error.to_string()).into()),

@@ -17,7 +17,7 @@ use contracts::store::{
     OrderView, Orders, Page, PaymentId, Payments, Posts, Pulled, Receipt, RequestReturn, ReturnState,
     SaleHolds, Stock, StoreError,
 };
-use engines::{clock::Clock, sql::SqlError};
+use engines::{chance::Chance, clock::Clock, sql::SqlError};
 use serde::Deserialize;
 use std::{fmt, sync::Arc, time::Duration};
 use tokio::{
@@ -38,6 +38,8 @@ const PAGE_MAX: usize = 100;
 pub struct Needs {
     pub shards: Shards,
     pub clock: Arc<dyn Clock>,
+    /// Draws the ids of orders.
+    pub chance: Arc<dyn Chance>,
     pub catalog: Arc<dyn Catalog>,
     pub sales: Arc<dyn SaleHolds>,
     pub payments: Arc<dyn Payments>,
@@ -125,6 +127,11 @@ impl Service {
         loops.spawn(this().sweep());
         loops.spawn(this().tell_others(posts));
         loops
+    }
+
+    /// For a new order's id.
+    pub(crate) fn random(&self) -> Result<[u8; 16], SqlError> {
+        self.needs.chance.bytes16().map_err(|error| SqlError::Shortage(error.to_string()))
     }
 
     /// Something may have been written that others wait for.
@@ -227,22 +234,27 @@ impl Service {
             }
         };
         let PaymentData { payment, order, amount_minor, refunded_minor, refund } = told.data;
-        let command = match &*told.kind {
-            "floodgate.payment.succeeded" => Command::Paid { payment, amount_minor },
-            "floodgate.payment.refunded" => Command::Refunded { payment },
-            "floodgate.payment.part_refunded" => Command::PartRefunded { payment, refunded_minor },
+        let gone = Command::PartRefunded { payment, refunded_minor };
+        let commands = match &*told.kind {
+            // A part may have gone back before it was known that the money had come.
+            "floodgate.payment.succeeded" => vec![Command::Paid { payment, amount_minor }, gone],
+            "floodgate.payment.refunded" => vec![Command::Refunded { payment }],
+            "floodgate.payment.part_refunded" => vec![gone],
             _ => return Ended::Done,
         };
         let now = self.needs.clock.now();
         let done = self.needs.shards.of(order.bucket()).write(move |tx| {
             let reason = format!("payment {payment}");
-            let command = match command.clone() {
-                Command::Paid { payment, .. } if store::is_erased(tx, order)? => {
-                    Command::PaidErased { payment }
-                }
-                command => command,
-            };
-            store::apply(tx, now, order, By { actor: "payment", reason: &reason }, command)?;
+            for command in &commands {
+                let command = match command.clone() {
+                    Command::Paid { payment, .. } if store::is_erased(tx, order)? => {
+                        Command::PaidErased { payment }
+                    }
+                    command => command,
+                };
+                let by = By { actor: "payment", reason: &reason };
+                store::apply(tx, now, order, by, command)?;
+            }
             match &refund {
                 Some(key) => return_rows::is_back(tx, now, order, key),
                 None => Ok(()),
@@ -308,10 +320,10 @@ impl Service {
         if step == Step::Refunded && self.is_paid_back_by_provider(order, number).await? {
             return Err(ReturnError::OnItsWay);
         }
-        let now = self.needs.clock.now();
+        let (now, random) = (self.needs.clock.now(), self.random()?);
         let done = self.needs.shards.of(order.bucket()).write(move |tx| {
             let by = By { actor: &actor, reason: &reason };
-            return_rows::step(tx, now, order, number, by, (step, units))
+            return_rows::step(tx, (now, random), order, number, by, (step, units))
         });
         let done = done.await;
         self.wake();

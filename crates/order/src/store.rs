@@ -615,14 +615,6 @@ pub(crate) fn add_task(
     Ok(())
 }
 
-pub(crate) fn random() -> Result<[u8; 16], SqlError> {
-    let mut random = [0; 16];
-    match getrandom::fill(&mut random) {
-        Ok(()) => Ok(random),
-        Err(error) => Err(SqlError::Shortage(format!("random bytes: {error}"))),
-    }
-}
-
 /// Sets a new time to pay: the hold was granted again.
 pub(crate) fn set_pay_by(tx: &mut Tx<'_>, order: OrderId, pay_by: TimeMs) -> Result<(), SqlError> {
     tx.execute("UPDATE orders SET pay_by = ? WHERE id = ?", params![pay_by.0, &order.to_bytes()])?;

@@ -12,7 +12,10 @@ use contracts::{
     AttemptId, ItemId, SaleId,
     store::{Bucket, Charges, Ended, HoldRef, OrderId, OrderLine, Product, Pulled, Receipt, Sku, Variant},
 };
-use engines::sql::{SqlError, Tx};
+use engines::{
+    chance::Chance,
+    sql::{SqlError, Tx},
+};
 use serde::Deserialize;
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -221,8 +224,9 @@ impl Service {
         products: &Arc<Products>,
     ) -> Result<Vec<(Receipt, Ended)>, SqlError> {
         let (news, products, now) = (Arc::clone(news), Arc::clone(products), self.needs.clock.now());
+        let chance = Arc::clone(&self.needs.chance);
         let written = self.needs.shards.all()[shard].write(move |tx| {
-            let each = news.iter().map(|one| Ok((one.receipt, follow(tx, now, one, &products)?)));
+            let each = news.iter().map(|one| Ok((one.receipt, follow(tx, (now, &*chance), one, &products)?)));
             each.collect()
         });
         written.await
@@ -253,7 +257,12 @@ impl Service {
 
 /// Returns how it ended. An order that cannot follow is no reason for the others
 /// to wait.
-fn follow(tx: &mut Tx<'_>, now: TimeMs, news: &News, products: &Products) -> Result<Ended, SqlError> {
+fn follow(
+    tx: &mut Tx<'_>,
+    (now, chance): (TimeMs, &dyn Chance),
+    news: &News,
+    products: &Products,
+) -> Result<Ended, SqlError> {
     let (sale, hold) = (&news.hold.sale, &news.hold.hold);
     match &news.what {
         What::Granted { shopper, lines, currency, pay_by } => {
@@ -268,8 +277,9 @@ fn follow(tx: &mut Tx<'_>, now: TimeMs, news: &News, products: &Products) -> Res
                 return Ok(if ended.is_some() { Ended::Done } else { Ended::Failed });
             }
             let Some(Some(known)) = products.get(sale) else { return Ok(Ended::Later) };
+            let random = chance.bytes16().map_err(|error| SqlError::Shortage(error.to_string()))?;
             let new = NewOrder {
-                id: OrderId::in_bucket(now, Bucket::of_shopper(shopper), store::random()?),
+                id: OrderId::in_bucket(now, Bucket::of_shopper(shopper), random),
                 shopper: shopper.clone(),
                 hold: Some((news.hold.clone(), news.place.clone())),
                 currency: *currency,

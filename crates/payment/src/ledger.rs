@@ -50,12 +50,25 @@ pub(crate) fn note_movement(
     )
 }
 
-/// Takes money out of both books that has come back to the provider. Returns whether the shop's had
-/// it.
-pub(crate) fn forget_movement(tx: &mut Tx<'_>, provider: &str, movement: &str) -> Result<bool, SqlError> {
+/// Takes money out of both books that has come back to the provider, for good. Returns whether the
+/// shop's had it.
+pub(crate) fn forget_movement(
+    tx: &mut Tx<'_>,
+    at: TimeMs,
+    provider: &str,
+    movement: &str,
+) -> Result<bool, SqlError> {
+    let text = "INSERT INTO failed_refunds (provider, id, at) VALUES (?, ?, ?)";
+    tx.insert_new(text, params![provider, movement, at.0])?;
     let key = params![provider, movement];
     tx.execute("DELETE FROM provider_ledger WHERE provider = ? AND id = ?", key)?;
     Ok(tx.execute("DELETE FROM movements WHERE provider = ? AND id = ?", key)? > 0)
+}
+
+/// Whether this money has come back to the provider. A provider's numbers are used once.
+pub(crate) fn has_failed(tx: &mut Tx<'_>, provider: &str, movement: &str) -> Result<bool, SqlError> {
+    let text = "SELECT 1 FROM failed_refunds WHERE provider = ? AND id = ?";
+    Ok(tx.query_first(text, params![provider, movement], |_| Ok(()))?.is_some())
 }
 
 pub(crate) fn is_known(tx: &mut Tx<'_>, provider: &str, movement: &str) -> Result<bool, SqlError> {

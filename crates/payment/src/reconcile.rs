@@ -2,6 +2,7 @@
 //! there. Once a day the two books are compared.
 
 use crate::{
+    core::Said,
     ledger::{self, Comparison, Kept},
     provider::{Event, LedgerPage},
     report::{Day, LISTED_AFTER, Report, Summary},
@@ -211,12 +212,16 @@ fn back(at: TimeMs, length: DurationMs) -> TimeMs {
 
 /// Keeps a row of the books, and follows it if no webhook told of it. Returns whether that was so.
 /// What is of no payment here is another shop's, with the same account at the provider.
-fn take(
+pub(crate) fn take(
     tx: &mut Tx<'_>,
     (now, at): (TimeMs, TimeMs),
     provider: &str,
     event: &Event,
 ) -> Result<bool, SqlError> {
+    // The page was read before it failed.
+    if event.said == Said::Refunded && ledger::has_failed(tx, provider, &event.movement)? {
+        return Ok(false);
+    }
     let followed = match ledger::is_known(tx, provider, &event.movement)? {
         true => Followed::Known,
         false => store::follow(tx, now, provider, event, Source::Books)?,

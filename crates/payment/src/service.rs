@@ -9,6 +9,7 @@ use contracts::store::{
     Asked, OrderId, PaymentId, PaymentView, Payments, Posts, StartPayment, StartedPayment, StoreError,
 };
 use engines::{
+    chance::Chance,
     clock::Clock,
     sql::{
         Sql, SqlError,
@@ -33,6 +34,8 @@ const PAUSE_MAX: DurationMs = DurationMs(600_000);
 pub struct Service {
     pub(crate) sql: Sql,
     pub(crate) clock: Arc<dyn Clock>,
+    /// Draws the ids of payments.
+    chance: Arc<dyn Chance>,
     pub(crate) provider: Arc<dyn Provider>,
     /// Held by those who read the provider's books.
     pub(crate) reading: tokio::sync::Mutex<()>,
@@ -73,9 +76,14 @@ pub async fn migrate(sql: &Sql) -> Result<(), SqlError> {
 
 impl Service {
     /// On a database that [`migrate`] has brought up to date.
-    pub fn new(sql: Sql, clock: Arc<dyn Clock>, provider: Arc<dyn Provider>) -> Arc<Self> {
+    pub fn new(
+        sql: Sql,
+        clock: Arc<dyn Clock>,
+        chance: Arc<dyn Chance>,
+        provider: Arc<dyn Provider>,
+    ) -> Arc<Self> {
         let (reading, refunds, outbox) = Default::default();
-        Arc::new(Self { sql, clock, provider, reading, refunds, outbox })
+        Arc::new(Self { sql, clock, chance, provider, reading, refunds, outbox })
     }
 
     /// Refunds what is due, and tells others, for as long as the answer is kept.
@@ -141,8 +149,7 @@ impl Service {
 
     async fn start_one(&self, start: StartPayment) -> Result<StartedPayment, StoreError> {
         let StartPayment { order, shopper, amount, return_path } = start;
-        let mut random = [0; 16];
-        getrandom::fill(&mut random).map_err(|error| StoreError::Unavailable(error.to_string()))?;
+        let random = self.chance.bytes16().map_err(|error| StoreError::Unavailable(error.to_string()))?;
         let now = self.clock.now();
         let id = PaymentId::new(now, random);
         let intent = Intent { payment: id, order, amount, return_path };

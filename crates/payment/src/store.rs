@@ -104,6 +104,12 @@ pub(crate) const MIGRATIONS: &[Migration] = &[
             "ALTER TABLE sandbox_refunds ADD COLUMN at BIGINT NOT NULL DEFAULT 0",
         ],
     },
+    Migration {
+        name: "refunds that have failed: that they were made is old news",
+        statements: &["CREATE TABLE failed_refunds (
+                provider VARCHAR(20) NOT NULL, id VARCHAR(100) NOT NULL, at BIGINT NOT NULL,
+                PRIMARY KEY (provider, id))"],
+    },
 ];
 
 /// The key of the refund that gives all back that is left.
@@ -365,6 +371,17 @@ pub(crate) fn follow(
         tracing::error!(payment = %payment.id, why, movement = event.movement, "payments: an event is not followed");
         return Ok(Followed::Refused);
     }
+    // The news that it was made may be slower than that it has failed.
+    if event.said == Said::Refunded && ledger::has_failed(tx, provider, &event.movement)? {
+        return Ok(Followed::Known);
+    }
+    // Also if it is known: late news of an earlier one that has failed may have asked for it again.
+    if let Some(key) = event.refund_key.as_ref().filter(|_| event.said == Said::Refunded) {
+        tx.execute(
+            "UPDATE refund_parts SET state = ? WHERE payment = ? AND refund_key = ?",
+            params![BACK, &payment.id.to_bytes(), key],
+        )?;
+    }
     let is_new = tx.insert_new(
         "INSERT INTO provider_events (provider, id, at) VALUES (?, ?, ?)",
         params![provider, &event.id, at.0],
@@ -392,12 +409,6 @@ pub(crate) fn follow(
             params![&event.reference, &payment.id.to_bytes()],
         )?;
     }
-    if let Some(key) = event.refund_key.as_ref().filter(|_| event.said == Said::Refunded) {
-        tx.execute(
-            "UPDATE refund_parts SET state = ? WHERE payment = ? AND refund_key = ?",
-            params![BACK, &payment.id.to_bytes(), key],
-        )?;
-    }
     if account != payment.account() {
         payment.set(account);
         save(tx, &mut payment)?;
@@ -415,7 +426,7 @@ pub(crate) fn follow(
 
 /// Money has come back to the provider that was to go to the shopper: it is asked for again.
 fn refund_failed(tx: &mut Tx<'_>, at: TimeMs, payment: &mut Stored, event: &Event) -> Result<(), SqlError> {
-    if ledger::forget_movement(tx, &payment.provider, &event.movement)? {
+    if ledger::forget_movement(tx, at, &payment.provider, &event.movement)? {
         let mut account = payment.account();
         let _ = account.follow(Said::RefundFailed, event.amount.amount_minor);
         payment.set(account);

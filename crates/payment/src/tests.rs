@@ -4,8 +4,9 @@
 use crate::{
     core::Said,
     provider::{Event, Provider},
+    reconcile,
     report::{Day, Kind, Report, Summary, Totals},
-    sandbox::{Choice, Sandbox},
+    sandbox::{self, Choice, Sandbox},
     service::{self, NotTaken, Service},
     store::{self, Followed, Source},
 };
@@ -13,6 +14,7 @@ use contracts::store::{
     OrderId, PaymentState, PaymentView, Payments, StartPayment, StartedPayment, StoreError,
 };
 use engines::{
+    chance::SystemChance,
     clock::Clock,
     params,
     sql::{Sql, SqlError},
@@ -37,6 +39,10 @@ impl Clock for Hand {
     }
 }
 
+fn chance() -> Arc<SystemChance> {
+    Arc::new(SystemChance)
+}
+
 struct Till {
     payments: Arc<Service>,
     sandbox: Arc<Sandbox>,
@@ -56,7 +62,8 @@ impl Till {
         service::migrate(&sql).await.unwrap();
         let clock = Arc::new(Hand(AtomicU64::new(OPENING)));
         let sandbox = Sandbox::new(sql.clone(), Arc::clone(&clock) as _, b"secret");
-        let payments = Service::new(sql.clone(), Arc::clone(&clock) as _, Arc::clone(&sandbox) as _);
+        let payments =
+            Service::new(sql.clone(), Arc::clone(&clock) as _, chance(), Arc::clone(&sandbox) as _);
         Self { payments, sandbox, sql, clock, _dir: dir }
     }
 
@@ -278,7 +285,7 @@ impl Provider for Hourly {
 #[tokio::test]
 async fn a_page_that_is_over_is_not_offered_again_and_counts_if_it_was_paid() {
     let mut till = Till::open().await;
-    till.payments = Service::new(till.sql.clone(), Arc::clone(&till.clock) as _, Arc::new(Hourly));
+    till.payments = Service::new(till.sql.clone(), Arc::clone(&till.clock) as _, chance(), Arc::new(Hourly));
     let first = till.start(1).await;
     till.clock.0.fetch_add(3_600_000, Relaxed);
     assert_eq!(till.start(1).await, first);
@@ -335,6 +342,52 @@ async fn a_refund_that_did_not_reach_the_shopper_is_asked_for_again() {
     };
     assert_eq!(till.follow(again).await, Followed::New);
     assert_eq!(state().await, (PaymentState::Refunded, 1_000));
+}
+
+#[tokio::test]
+async fn that_a_refund_was_made_is_old_news_after_it_has_failed() {
+    let till = Till::open().await;
+    let started = till.start(1).await;
+    till.choose(&started, Choice::TellNever).await;
+    till.payments.read_books().await.unwrap();
+    till.payments.refund(started.payment, "late".into()).await.unwrap();
+    // The provider's word that it has failed is faster than that it was made, which comes by a
+    // webhook, and in a page of the books that was read before.
+    let key = Some("whole".to_owned());
+    let told = |id: &str, said| event(id, &started, said, "refund-1", yuan(1_000));
+    let failed = Event { refund_key: key.clone(), ..told("failed", Said::RefundFailed) };
+    let made = Event { refund_key: key, ..told("made", Said::Refunded) };
+    assert_eq!(till.follow(failed).await, Followed::New);
+    assert_eq!(till.follow(made.clone()).await, Followed::Known);
+    let now = till.clock.now();
+    let kept = till.sql.write(move |tx| reconcile::take(tx, (now, now), sandbox::NAME, &made)).await;
+    assert_eq!(kept, Ok(false));
+    let view = till.of_order(1).await.remove(0);
+    assert_eq!((view.state, view.refunded_minor), (PaymentState::Refunding, 0));
+    let report = till.payments.compare(Day::of(now)).await.unwrap();
+    assert_eq!(report.different, 0, "{report:?}");
+    till.clock.0.fetch_add(600_000, Relaxed);
+    assert_eq!(till.payments.refund_due().await, Ok(1), "it is asked for again");
+}
+
+#[tokio::test]
+async fn late_news_of_a_refund_that_failed_do_not_keep_the_one_after_it_open() {
+    let till = Till::open().await;
+    let started = till.start(1).await;
+    till.choose(&started, Choice::TellNever).await;
+    till.payments.read_books().await.unwrap();
+    till.payments.refund(started.payment, "late".into()).await.unwrap();
+    let key = Some("whole".to_owned());
+    let told = |id: &str, said, number: &str| event(id, &started, said, number, yuan(1_000));
+    let made = Event { refund_key: key.clone(), ..told("made", Said::Refunded, "refund-2") };
+    let failed = Event { refund_key: key, ..told("failed", Said::RefundFailed, "refund-1") };
+    assert_eq!(till.follow(made.clone()).await, Followed::New);
+    assert_eq!(till.follow(failed).await, Followed::New);
+    // It is asked about again, and the provider says that it was made.
+    assert_eq!(till.follow(made).await, Followed::Known);
+    till.clock.0.fetch_add(DAY, Relaxed);
+    assert_eq!(till.payments.refund_due().await, Ok(0));
+    assert_eq!(till.of_order(1).await[0].state, PaymentState::Refunded);
 }
 
 #[tokio::test]

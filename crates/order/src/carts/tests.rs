@@ -12,9 +12,9 @@ use contracts::{
     SaleId,
     store::{
         Address, CameBack, Catalog, Category, Delivery, Ended, HoldRef, Lacking, Listings, Localized,
-        OfferedIn, Orders, PaymentId, PaymentState, PaymentView, Payments, Product, ProductQuery,
-        ProductSlug, Pulled, Receipt, RequestReturn, ReturnState, SaleDecision, SaleHolds, StartPayment,
-        StartedPayment, Stock, StockLevel, Variant, Wish,
+        OfferedIn, Orders, PaymentId, PaymentSeen, PaymentState, PaymentView, Payments, Product,
+        ProductQuery, ProductSlug, Pulled, Receipt, RequestReturn, ReturnState, SaleDecision, SaleHolds,
+        StartPayment, StartedPayment, Stock, StockLevel, Variant, Wish,
     },
 };
 use engines::clock::Clock;
@@ -219,6 +219,7 @@ async fn shop(stock: &[(&str, u64)]) -> Shop {
     let orders = Service::new(Needs {
         shards,
         clock: Arc::clone(&world) as _,
+        chance: Arc::new(engines::chance::SystemChance),
         catalog: Arc::clone(&world) as _,
         sales: Arc::clone(&world) as _,
         payments: Arc::clone(&world) as _,
@@ -534,7 +535,7 @@ impl Shop {
         done
     }
 
-    /// The provider has said of a refund that it was made.
+    /// Payments tell that a refund was made, or that the money has come.
     async fn is_back(&self, order: OrderId, key: &str, refunded_minor: u64, kind: &str) -> OrderView {
         let payment = PaymentId::new(TimeMs(NOW), [1; 16]);
         let event = serde_json::json!({
@@ -652,6 +653,18 @@ async fn an_operator_gives_back_no_more_than_was_paid() {
     assert_eq!(too_much, "amount_minor: want 1 to 2500, which is left");
     assert!(matches!(give(0, 2).await, Err(StoreError::Invalid(_))));
     assert_eq!(shop.world.shelf.lock().unwrap().refunds, [("return-1".to_owned(), 500)]);
+}
+
+#[tokio::test]
+async fn what_went_back_before_the_payment_was_told_counts() {
+    let shop = shop(&[("A", 10)]).await;
+    shop.put("A", Quantity::Add(3)).await.unwrap();
+    let order = shop.orders.check_out(shop.wanted(3_000)).await.unwrap().id;
+    // The provider's people have given 5.00 back, and that was told before the success.
+    assert_eq!(shop.is_back(order, "", 500, "succeeded").await.payment, PaymentSeen::Received);
+    let (actor, reason) = ("owner".to_owned(), "it came scratched".to_owned());
+    let too_much = shop.orders.refund_by_hand(order, actor, reason, (2_501, 1)).await.unwrap_err();
+    assert_eq!(too_much.to_string(), "amount_minor: want 1 to 2500, which is left");
 }
 
 #[tokio::test]

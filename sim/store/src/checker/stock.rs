@@ -1,0 +1,194 @@
+//! The stock: its levels against its ledger, its reservations against the orders, and its movements
+//! against what operators booked.
+
+use super::{INVENTORY, Orders, look, units};
+use crate::{
+    operators::{Booked, Books},
+    process::Outside,
+    world::lock,
+};
+use contracts::store::OrderId;
+use engines::params;
+use inventory::core::Change;
+use sim::{Check, Violation, ensure};
+use std::collections::BTreeMap;
+
+const RULE: &str = "STORE-STOCK";
+
+/// A reservation as its tables have it.
+#[derive(Debug, Clone)]
+struct Reservation {
+    state: String,
+    lines: BTreeMap<String, u64>,
+    came_back: BTreeMap<String, u64>,
+}
+
+fn read(outside: &Outside) -> Result<BTreeMap<OrderId, Reservation>, Violation> {
+    look(outside, INVENTORY, |tx| {
+        let found = tx.query("SELECT order_id, state FROM reservations", &[], |row| {
+            Ok((row.array::<16>(0)?, row.text(1)?))
+        })?;
+        let mut all = BTreeMap::new();
+        for (id, state) in found {
+            let of = |column: &str| format!("SELECT sku, {column} FROM reservation_lines WHERE order_id = ?");
+            let lines = tx.query(&of("quantity"), params![&id], units)?.into_iter().collect();
+            let came_back = tx.query(&of("came_back"), params![&id], units)?.into_iter().collect();
+            all.insert(OrderId::from_bytes(id), Reservation { state, lines, came_back });
+        }
+        Ok(all)
+    })
+}
+
+/// Each level is what its ledger adds up to, has what its orders and sales have, and is possible.
+pub(super) fn levels(outside: &Outside) -> Check {
+    let text = "SELECT sku, on_hand, reserved, claimed, sequence FROM levels";
+    let levels = look(outside, INVENTORY, |tx| {
+        tx.query(text, &[], |row| Ok((row.text(0)?, [row.int(1)?, row.int(2)?, row.int(3)?, row.int(4)?])))
+    })?;
+    for (sku, level) in levels {
+        let [on_hand, reserved, claimed, _] = level;
+        let is_possible = reserved >= 0 && claimed >= 0 && on_hand >= reserved + claimed;
+        ensure(is_possible, RULE, || {
+            format!("{sku}: {on_hand} on hand, {reserved} reserved, {claimed} claimed")
+        })?;
+        let (derived, others) = look(outside, INVENTORY, |tx| {
+            let text = "SELECT kind, units, of_claim FROM entries WHERE sku = ?";
+            let mut derived = [0i64; 4];
+            for (kind, units, of_claim) in
+                tx.query(text, params![&sku], |row| Ok((row.text(0)?, row.int(1)?, row.int(2)?)))?
+            {
+                let change = match &*kind {
+                    "receive" | "adjust" | "count" | "take_back" => [units, 0, 0],
+                    "scrap" => [-units, 0, 0],
+                    "reserve" => [0, units, -of_claim],
+                    "release" | "expire" => [0, -units, of_claim],
+                    "ship" => [-units, -units, 0],
+                    "claim" => [0, 0, units],
+                    "return_claim" => [0, 0, -units],
+                    _ => [0, 0, 0],
+                };
+                change.iter().zip(&mut derived).for_each(|(by, of)| *of += by);
+                derived[3] += 1;
+            }
+            let text = "SELECT COALESCE(SUM(l.quantity), 0) FROM reservation_lines l JOIN reservations r \
+                        ON r.order_id = l.order_id WHERE l.sku = ? AND r.state IN ('held', 'confirmed')";
+            let by_orders = tx.query_first(text, params![&sku], |row| row.int(0))?.unwrap_or_default();
+            let text = "SELECT COALESCE(SUM(left_units), 0) FROM claims WHERE sku = ?";
+            let by_sales = tx.query_first(text, params![&sku], |row| row.int(0))?.unwrap_or_default();
+            let text = "SELECT COALESCE(SUM(taken_units), 0) FROM claims WHERE sku = ?";
+            let taken = tx.query_first(text, params![&sku], |row| row.int(0))?.unwrap_or_default();
+            let text = "SELECT COALESCE(SUM(l.of_claim), 0) FROM reservation_lines l JOIN reservations r \
+                        ON r.order_id = l.order_id WHERE l.sku = ? AND r.sale IS NOT NULL \
+                        AND r.state IN ('held', 'confirmed', 'shipped')";
+            let of_claims = tx.query_first(text, params![&sku], |row| row.int(0))?.unwrap_or_default();
+            Ok((derived, [by_orders, by_sales, taken - of_claims]))
+        })?;
+        ensure(level == derived, RULE, || {
+            format!("{sku}: its level is {level:?}, its ledger says {derived:?}")
+        })?;
+        ensure(others == [reserved, claimed, 0], RULE, || {
+            format!(
+                "{sku}: {reserved} reserved and {claimed} claimed; orders, sales and taken claims say {others:?}"
+            )
+        })?;
+    }
+    Ok(())
+}
+
+/// What operators booked stands in the ledger once, if it was answered.
+pub(super) fn booked(outside: &Outside, books: &Books) -> Check {
+    let text = "SELECT reason, sku, kind, units FROM entries WHERE actor = 'operator'";
+    let entries = look(outside, INVENTORY, |tx| {
+        tx.query(text, &[], |row| Ok((row.text(0)?, row.text(1)?, row.text(2)?, row.int(3)?)))
+    })?;
+    let mut found: BTreeMap<String, Vec<(String, String, i64)>> = BTreeMap::new();
+    for (reason, sku, kind, units) in entries {
+        found.entry(reason).or_default().push((sku, kind, units));
+    }
+    for (reason, Booked { sku, change, answered }) in lock(&books.booked).iter() {
+        let rows = found.get(reason).map(Vec::as_slice).unwrap_or_default();
+        let is_once = rows.len() <= 1 && (answered.is_none() || rows.len() == 1);
+        let is_it = rows.iter().all(|(of, kind, units)| {
+            let is_kind = match change {
+                Change::Receive { units: n } => kind == "receive" && *units == *n as i64,
+                Change::Adjust { change } => kind == "adjust" && units == change,
+                Change::Count { .. } => kind == "count",
+            };
+            of == sku.as_str() && is_kind && answered.is_none_or(|answered| answered == *units)
+        });
+        ensure(is_once && is_it, "STORE-BOOKED", || {
+            format!("{reason}: {change:?} of {sku}, answered {answered:?}, stands as {rows:?}")
+        })?;
+    }
+    Ok(())
+}
+
+/// Each order has the units that it is to have, and has given back what it is to have given back.
+pub(super) fn reservations(outside: &Outside, orders: &Orders) -> Check {
+    let reservations = read(outside)?;
+    let known = look(outside, INVENTORY, |tx| tx.query("SELECT sku FROM levels", &[], |row| row.text(0)))?;
+    for order in orders.values() {
+        let of = reservations.get(&order.id);
+        let state = of.map_or("none", |of| &*of.state);
+        let lines: BTreeMap<String, u64> = order
+            .lines
+            .iter()
+            .filter(|(sku, _)| known.contains(sku))
+            .map(|(sku, n)| (sku.clone(), *n))
+            .collect();
+        let is_all_known = lines.len() == order.lines.len();
+        let is_sound = match &*order.state {
+            "cancelled" | "expired" => matches!(state, "none" | "released"),
+            // It waits for people: of what the stock does not know, or because its units were given
+            // back before it was paid after all.
+            "paid" => state == "released" || (!is_all_known && matches!(state, "confirmed" | "none")),
+            "allocated" => state == "confirmed" || state == "released" || !is_all_known,
+            _ => state == "shipped" || state == "released" || !is_all_known,
+        };
+        ensure(is_sound, RULE, || format!("order {} is {}, its reservation {state}", order.id, order.state))?;
+        let Some(of) = of else { continue };
+        if matches!(state, "confirmed" | "shipped") {
+            ensure(of.lines == lines, RULE, || {
+                format!("order {} of {:?} has {:?} set aside", order.id, order.lines, of.lines)
+            })?;
+        }
+        let mut back: BTreeMap<String, u64> = lines.keys().map(|sku| (sku.clone(), 0)).collect();
+        for returned in order.returns.iter().filter(|of| of.units.is_some()) {
+            for (sku, quantity) in returned.lines.iter().filter(|(sku, _)| known.contains(*sku)) {
+                *back.entry(sku.clone()).or_default() += quantity;
+            }
+        }
+        if state == "shipped" && is_all_known {
+            ensure(of.came_back == back, RULE, || {
+                format!("of order {} {:?} came back, its returns say {back:?}", order.id, of.came_back)
+            })?;
+        }
+        movements(outside, order.id, of)?;
+    }
+    let strange = reservations.keys().find(|id| !orders.contains_key(id));
+    ensure(strange.is_none(), RULE, || format!("a reservation of order {strange:?}, which there is not"))
+}
+
+/// Units of an order were set aside as often as they were freed, or sent, and sent once.
+fn movements(outside: &Outside, order: OrderId, of: &Reservation) -> Check {
+    let text = "SELECT sku, kind, SUM(units) FROM entries WHERE order_id = ? GROUP BY sku, kind";
+    let rows = look(outside, INVENTORY, |tx| {
+        tx.query(text, params![&order.to_bytes()], |row| Ok(((row.text(0)?, row.text(1)?), row.count(2)?)))
+    })?;
+    let moved: BTreeMap<(String, String), u64> = rows.into_iter().collect();
+    for (sku, quantity) in &of.lines {
+        let units = |kind: &str| moved.get(&(sku.clone(), kind.to_owned())).copied().unwrap_or_default();
+        let (taken, freed, sent) = (units("reserve"), units("release") + units("expire"), units("ship"));
+        let has = if matches!(&*of.state, "held" | "confirmed") { *quantity } else { 0 };
+        let is_sent = if of.state == "shipped" { *quantity } else { 0 };
+        let back = of.came_back.get(sku).copied().unwrap_or_default();
+        let is_sound = taken == freed + sent + has && sent == is_sent && units("take_back") == back;
+        ensure(is_sound, RULE, || {
+            format!(
+                "order {order}, {quantity} of {sku}, {}: {taken} taken, {freed} freed, {sent} sent",
+                of.state
+            )
+        })?;
+    }
+    Ok(())
+}
