@@ -37,3 +37,4 @@ pub mod sse;
 pub mod tenants;
 pub mod warning;
 pub mod wire;
+pub mod words;
