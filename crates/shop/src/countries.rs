@@ -1,5 +1,5 @@
-//! The countries of ISO 3166-1, named in both languages, for the field of an address that says where
-//! a parcel goes.
+//! The countries of ISO 3166-1, named in both languages, for the field of an address that says
+//! where a parcel goes.
 
 use web::page::Lang;
 

@@ -420,3 +420,22 @@ pub(crate) fn steps(lang: Lang, state: OrderState) -> Markup {
         }
     }
 }
+
+/// What the page of a problem says.
+pub(crate) fn problem(lang: Lang, title: &str, words: &str) -> Markup {
+    html! {
+        div class="narrow problem" {
+            h1 { (title) }
+            p { (words) }
+            p { a class="button" href="/" { (lang.say("Back to the shop", "返回商城")) } }
+        }
+    }
+}
+
+/// Of a page that there is not.
+pub(crate) fn no_page(lang: Lang) -> (&'static str, &'static str) {
+    (
+        lang.say("We can't find this page", "找不到该页面"),
+        lang.say("It may have moved, or the product is no longer sold.", "页面可能已移动，或商品已下架。"),
+    )
+}

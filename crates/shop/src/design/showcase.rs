@@ -1,7 +1,9 @@
 //! `/design`: each component with what it is for, so that a change of the tokens is seen at once.
 
-use super::{Facet, Field, Frame, Mood, card, facets, field, field_that, notice, price, state_badge, steps};
-use crate::pages::{not_found, problem_body as problem};
+use super::{
+    Facet, Field, Frame, Mood, card, facets, field, field_that, no_page, notice, price, problem, state_badge,
+    steps,
+};
 use crate::parts::Shop;
 use crate::visitor::Visitor;
 use axum::{extract::State, response::Response};
@@ -79,7 +81,7 @@ pub(crate) async fn show(State(shop): State<Arc<Shop>>, visitor: Visitor) -> Res
             tfoot { tr { th scope="row" { (lang.say("Total", "合计")) } td class="number" { "¥1,998" } } }
         } }
         h2 { (lang.say("Problems", "出错页面")) }
-        @let (title, words) = not_found(lang);
+        @let (title, words) = no_page(lang);
         div class="card" { (problem(lang, title, words)) }
         h2 { (lang.say("How far an order is", "订单进度")) }
         div class="card" { (steps(lang, OrderState::Allocated)) }

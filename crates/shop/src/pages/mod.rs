@@ -25,7 +25,6 @@ use web::{
 };
 
 pub use problems::problem_page;
-pub(crate) use problems::{body as problem_body, not_found};
 
 const OPEN: Access = Access::Open;
 static FILES: &[&StaticFile] = &[&STYLE, &SCRIPT, &ICON, &web::page::STYLE];

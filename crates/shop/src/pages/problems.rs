@@ -1,10 +1,13 @@
-//! A problem as a page of the shop: in its own frame, in its reader's language and words. It asks no
-//! database, which may be what is wrong; what is for developers stands in the document that programs
-//! get.
+//! A problem as a page of the shop: in its own frame, in its reader's language and words. It asks
+//! no database, which may be what is wrong; what is for developers stands in the document that
+//! programs get.
 
-use crate::{design::Frame, parts::Parts, visitor::Visitor};
+use crate::{
+    design::{Frame, no_page, problem},
+    parts::Parts,
+    visitor::Visitor,
+};
 use http::Method;
-use maud::{Markup, html};
 use std::sync::Arc;
 use web::{
     page::{Lang, ProblemPage, Refused},
@@ -22,19 +25,8 @@ pub fn problem_page(parts: &Parts) -> ProblemPage {
         }
         let visitor = Visitor::of_problem(refused);
         let (title, words) = says(visitor.lang, refused);
-        Some(Frame::plain(&shop, &visitor, title).page(&body(visitor.lang, title, &words)).into_string())
+        Some(Frame::plain(&shop, &visitor, title).page(&problem(visitor.lang, title, &words)).into_string())
     })
-}
-
-/// What such a page says.
-pub(crate) fn body(lang: Lang, title: &str, words: &str) -> Markup {
-    html! {
-        div class="narrow problem" {
-            h1 { (title) }
-            p { (words) }
-            p { a class="button" href="/" { (lang.say("Back to the shop", "返回商城")) } }
-        }
-    }
 }
 
 /// A title, and what to do.
@@ -47,7 +39,7 @@ fn says(lang: Lang, refused: &Refused<'_>) -> (&'static str, String) {
                 "请更换网络（例如移动网络），或联系我们。",
             ),
         ),
-        404 => not_found(lang),
+        404 => no_page(lang),
         403 => (
             lang.say("Please try again", "请重试"),
             lang.say(
@@ -86,12 +78,4 @@ fn says(lang: Lang, refused: &Refused<'_>) -> (&'static str, String) {
         ),
     };
     (title, words.to_owned())
-}
-
-/// Of a page that there is not.
-pub(crate) fn not_found(lang: Lang) -> (&'static str, &'static str) {
-    (
-        lang.say("We can't find this page", "找不到该页面"),
-        lang.say("It may have moved, or the product is no longer sold.", "页面可能已移动，或商品已下架。"),
-    )
 }
