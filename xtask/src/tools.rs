@@ -172,11 +172,17 @@ static TOOLS: &[Tool] = &[
         Programs(&["python3"]),
         Debian("python3"),
         ALL,
-        "a client: http.client; a crowd over TLS; runs the next ten",
+        "a client: http.client; a crowd over TLS; runs the next eleven",
     ),
     tool(Module("ensurepip"), Debian("python3-venv"), ALL, "the environment of Python packages"),
     tool(Package("aiohttp"), Python("3.14.5"), &[Test], "a client"),
     tool(Package("altcha"), Python("2.3.0"), &[Test], "makes and solves challenges as ALTCHA does"),
+    tool(
+        Package("axe-playwright-python"),
+        Python("0.1.8"),
+        &[Test],
+        "axe-core: the shop's pages as people without sight or a mouse meet them",
+    ),
     tool(
         Package("cloudevents"),
         Python("2.2.0"),

@@ -27,6 +27,18 @@ enum Part {
     Leads(String, &'static str),
 }
 
+/// Letters are read in programs that load no style sheet.
+const STYLE: &str =
+    "font-family: system-ui, sans-serif; line-height: 1.6; max-width: 36rem; margin: 0 auto; padding: 1rem";
+
+/// A name within a Chinese sentence: with spaces where it begins or ends in Latin letters.
+fn in_chinese(name: &str) -> String {
+    let space = |is_latin: bool| if is_latin { " " } else { "" };
+    let (first, last) = (name.chars().next(), name.chars().next_back());
+    let is_latin = |of: Option<char>| of.is_some_and(|of| of.is_ascii_alphanumeric());
+    format!("{}{name}{}", space(is_latin(first)), space(is_latin(last)))
+}
+
 impl ShopWords {
     fn name(&self, language: Language) -> &str {
         match language {
@@ -38,6 +50,7 @@ impl ShopWords {
     /// The letter with a link that sets a new password.
     pub(crate) fn reset(&self, language: Language, secret: &str) -> Words {
         let (shop, lang) = (self.name(language), language.as_str());
+        let zh = in_chinese(shop);
         let link = format!("{}/account/reset?link={secret}&lang={lang}", self.origin);
         match language {
             Language::En => self.letter(
@@ -45,20 +58,20 @@ impl ShopWords {
                 format!("Set a new password for {shop}"),
                 vec![
                     Part::Says(format!(
-                        "You asked to set a new password for your account at {shop}. This link does it. It works once, within 30 minutes."
+                        "You asked to set a new password for your account at {shop}. Use this link within 30 minutes. It works once."
                     )),
                     Part::Leads(link, "Set a new password"),
                     Part::Says(
-                        "If you did not ask for it, do nothing: your password stays as it is, and the link ends by itself.".into(),
+                        "If you did not ask for it, do nothing: your password stays as it is, and the link will expire.".into(),
                     ),
                 ],
             ),
             Language::Zh => self.letter(
                 language,
-                format!("重置您的{shop}密码"),
+                format!("重置您在{zh}的密码"),
                 vec![
                     Part::Says(format!(
-                        "我们收到了重置您的{shop}账户密码的请求。请点击以下链接设置新密码，链接 30 分钟内有效，且只能使用一次。"
+                        "我们收到了重置您在{zh}的账户密码的请求。请点击以下链接设置新密码，链接 30 分钟内有效，且只能使用一次。"
                     )),
                     Part::Leads(link, "设置新密码"),
                     Part::Says("如果这不是您本人的操作，请忽略本邮件：您的密码不会改变，链接会自动失效。".into()),
@@ -70,6 +83,7 @@ impl ShopWords {
     /// The letter that says that the password is another one now.
     pub(crate) fn password_changed(&self, language: Language) -> Words {
         let (shop, lang) = (self.name(language), language.as_str());
+        let zh = in_chinese(shop);
         let link = format!("{}/account/forgot?lang={lang}", self.origin);
         match language {
             Language::En => self.letter(
@@ -87,9 +101,9 @@ impl ShopWords {
             ),
             Language::Zh => self.letter(
                 language,
-                format!("您的{shop}密码已修改"),
+                format!("您在{zh}的密码已修改"),
                 vec![
-                    Part::Says(format!("您的{shop}账户密码已修改，其他设备已退出登录。")),
+                    Part::Says(format!("您在{zh}的账户密码已修改，其他设备已退出登录。")),
                     Part::Says("如果是您本人操作，无需处理；如果不是，请立即重置密码：".into()),
                     Part::Leads(link, "重置密码"),
                 ],
@@ -100,6 +114,7 @@ impl ShopWords {
     /// The letter that says that the account is gone, and what will be erased.
     pub(crate) fn deleted(&self, language: Language) -> Words {
         let shop = self.name(language);
+        let zh = in_chinese(shop);
         match language {
             Language::En => self.letter(
                 language,
@@ -108,14 +123,14 @@ impl ShopWords {
                     Part::Says(format!(
                         "Your account at {shop} is deleted, as you asked. Your name and your addresses will be erased, also from your orders."
                     )),
-                    Part::Says("You can make a new account with this address at any time.".into()),
+                    Part::Says("You can create a new account with this address at any time.".into()),
                 ],
             ),
             Language::Zh => self.letter(
                 language,
-                format!("您的{shop}账户已注销"),
+                format!("您在{zh}的账户已注销"),
                 vec![
-                    Part::Says(format!("您的{shop}账户已按您的要求注销，姓名和地址（包括订单中的）将被清除。")),
+                    Part::Says(format!("您在{zh}的账户已按您的要求注销，姓名和地址（包括订单中的）将被清除。")),
                     Part::Says("您可以随时使用此邮箱重新注册。".into()),
                 ],
             ),
@@ -137,8 +152,12 @@ impl ShopWords {
         let html = html! {
             (DOCTYPE)
             html lang=(lang) {
-                head { meta charset="utf-8"; title { (subject) } }
-                body {
+                head {
+                    meta charset="utf-8";
+                    meta name="viewport" content="width=device-width, initial-scale=1";
+                    title { (subject) }
+                }
+                body style=(STYLE) {
                     p { (hello) }
                     @for part in &parts {
                         @match part {
@@ -167,7 +186,7 @@ mod tests {
             ShopWords { name: ["Shop & <b>".into(), "小店".into()], origin: "https://shop.example".into() };
         for (language, subject, says) in [
             (Language::En, "Set a new password for Shop & <b>", "within 30 minutes"),
-            (Language::Zh, "重置您的小店密码", "30 分钟内有效"),
+            (Language::Zh, "重置您在小店的密码", "30 分钟内有效"),
         ] {
             let words = shop.reset(language, "SECRET");
             assert_eq!(words.subject, subject);

@@ -359,6 +359,7 @@ struct Store {
     operations: Vec<Operation<()>>,
     loops: Vec<JoinSet<()>>,
     catalog: Arc<catalog::service::Service>,
+    problem_page: web::page::ProblemPage,
 }
 
 /// Why the store is not there.
@@ -428,7 +429,8 @@ impl Bound {
         let open_max = options.config.open_max;
         let mut operations = store.operations;
         operations.extend(health(&protection, counts, counted, store.catalog));
-        let listening = Arc::new(Listening::new(&protection, operations, (), Callers::Public, open_max));
+        let listening = Listening::new(&protection, operations, (), Callers::Public, open_max);
+        let listening = Arc::new(listening.with_problem_page(store.problem_page));
         let served = run(&protection, &listening, listener, drain, ends).await;
         drop(store.loops);
         if let Err(error) = served {
@@ -652,7 +654,9 @@ impl Contexts<'_> {
             payments: Arc::clone(&payments) as _,
             carts: Arc::clone(&orders) as _,
             stock: Arc::clone(&stock) as _,
+            sales: Arc::new(sale::Views(Arc::clone(self.registry) as _)),
             name: [self.config.name.clone(), self.config.name_zh.clone()],
+            origin: self.words().origin,
             sale_origin: self.sale_origin.to_owned(),
             is_demo,
             takes_payments: is_demo || !self.config.payments.is_empty(),
@@ -661,6 +665,7 @@ impl Contexts<'_> {
             new_carts: shop::parts::new_carts(),
             protection: Arc::clone(self.protection),
         }));
+        let problem_page = shop::problem_page(&parts);
         let protection = || Arc::clone(self.protection);
         let of_catalog = catalog::api::Parts { service: Arc::clone(&catalog), protection: protection() };
         let of_orders = order::api::Parts { service: Arc::clone(&orders), protection: protection() };
@@ -689,7 +694,7 @@ impl Contexts<'_> {
         let stocked = stocked.map(|operation| operation.with_state(of_stock.clone()));
         let pages = shop.chain(sandbox).chain(media);
         let operations = pages.chain(products).chain(of_shoppers).chain(paid).chain(stocked).chain(customers);
-        Ok(Store { operations: operations.collect(), loops, catalog })
+        Ok(Store { operations: operations.collect(), loops, catalog, problem_page })
     }
 
     /// What letters say of the shop. Their links lead to where it says that it is, or to its

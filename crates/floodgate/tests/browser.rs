@@ -1,6 +1,8 @@
 //! The demo as visitors meet it: in headless Chromium, with and without JavaScript, in both
 //! languages, once by keyboard alone.
 
+#[path = "browser/accessibility.rs"]
+mod accessibility;
 mod harness;
 
 use fantoccini::key::Key;
@@ -67,7 +69,7 @@ fn a_visitor_buys_in_chinese_without_javascript() {
 
 #[test]
 fn a_shopper_makes_an_account_wins_and_pays_in_the_shop() {
-    shop_and_pay(ENGLISH);
+    shop_and_pay(Visitor { held: "You got it. Pay now", ..ENGLISH });
 }
 
 #[test]
@@ -463,7 +465,7 @@ impl Page {
     async fn buy_and_pay(&self, shop: &str) {
         let Visitor { lang, script, held, paid, all, .. } = self.visitor;
         self.client.goto(&format!("{shop}?lang={lang}")).await.unwrap();
-        assert_eq!(self.attribute("html", "lang").await, lang);
+        assert!(self.attribute("html", "lang").await.starts_with(lang));
         assert_eq!(self.attribute("#answer", "aria-live").await, "polite", "an outcome is read aloud");
         if script {
             // Gone after a reload: with JavaScript the page does not reload itself.
@@ -497,7 +499,7 @@ impl Page {
         self.client.goto(&format!("{shop}sales/demo?lang={lang}")).await.unwrap();
         self.wait_for(&format!("{row}[data-final=true]")).await;
         assert_eq!(self.text(&format!("{row} .tag")).await, paid, "a closed tab loses nothing");
-        assert_eq!(self.attribute("html", "lang").await, lang);
+        assert!(self.attribute("html", "lang").await.starts_with(lang));
         self.wait_for_text("form.buy .does", all).await;
     }
 
@@ -556,7 +558,7 @@ impl Page {
         loop {
             self.client.goto(&format!("{store}{}", order.trim_start_matches('/'))).await.unwrap();
             let title = self.text(".notice .title").await;
-            if title == ["You have your money back", "已退款"][usize::from(self.visitor.lang == "zh")] {
+            if title == ["Refunded", "已退款"][usize::from(self.visitor.lang == "zh")] {
                 return;
             }
             assert!(start.elapsed() < PATIENCE, "{title}");

@@ -4,15 +4,16 @@
 //! | module | what |
 //! |---|---|
 //! | [`parts`] | what the pages use |
-//! | [`words`] | money and times as the two languages write them |
 //! | `visitor` | who looks at a page, in which language, and whose form it is |
+//! | `countries` | what countries are called |
 //! | `design` | the design system: tokens, components, the frame, and a page that shows them |
 //! | `pages` | the pages |
 
+mod countries;
 mod design;
 mod pages;
 pub mod parts;
 mod visitor;
-pub mod words;
 
-pub use pages::operations;
+pub use pages::{operations, problem_page};
+use web::words;

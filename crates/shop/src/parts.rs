@@ -1,7 +1,7 @@
 //! What the pages use.
 
 use axum::extract::FromRef;
-use contracts::store::{Accounts, Carts, Catalog, Orders, Payments, Stock};
+use contracts::store::{Accounts, Carts, Catalog, Orders, Payments, SaleViews, Stock};
 use std::{fmt, sync::Arc};
 use web::{limits::Buckets, protection::Protection};
 
@@ -13,8 +13,11 @@ pub struct Shop {
     pub payments: Arc<dyn Payments>,
     pub carts: Arc<dyn Carts>,
     pub stock: Arc<dyn Stock>,
+    pub sales: Arc<dyn SaleViews>,
     /// What the shop is called, in both languages.
     pub name: [String; 2],
+    /// The shop's own origin, for links that others follow.
+    pub origin: String,
     /// The origin of the sale's pages, such as `https://sale.example`: its script runs on the pages
     /// of products that are sold in a sale.
     pub sale_origin: String,

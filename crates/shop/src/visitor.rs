@@ -6,20 +6,20 @@ use axum::{
     response::{IntoResponse, Redirect, Response},
 };
 use contracts::store::{AccountId, CartOwner, GuestCart, Language, SignedIn};
-use http::{HeaderMap, HeaderValue, header, request};
+use http::{HeaderMap, HeaderValue, Method, header, request};
 use std::sync::Arc;
 use subtle::ConstantTimeEq;
 use web::{
+    body::cookie,
     form::PlainForm,
     net::Peer,
-    page::Lang,
+    page::{LANGUAGE_COOKIE, Lang, Refused},
     problem::{FORM_REFUSED, Problem, RATE_LIMITED},
 };
 
 const SESSION: &str = "shop_session";
 const CART: &str = "shop_cart";
 const CART_SECONDS: u64 = 30 * 86_400;
-const LANGUAGE: &str = "shop_lang";
 const LANGUAGE_SECONDS: u64 = 365 * 86_400;
 /// The field of a form that only a page of the session knows.
 pub(crate) const TOKEN_FIELD: &str = "form";
@@ -39,12 +39,19 @@ pub(crate) struct Visitor {
     chooses: bool,
 }
 
-fn cookie<'a>(headers: &'a HeaderMap, name: &str) -> Option<&'a str> {
-    headers
-        .get_all(header::COOKIE)
-        .iter()
-        .filter_map(|value| value.to_str().ok())
-        .find_map(|value| value.split(';').find_map(|pair| pair.trim().strip_prefix(name)?.strip_prefix('=')))
+/// The page that has the form that is sent to this path: a form's own path may have no page.
+fn page_of_form(path: &str) -> &str {
+    match path {
+        "/account/name" | "/account/password" | "/account/log-out-elsewhere" => "/account/settings",
+        "/account/addresses/forget" | "/account/data" => "/account",
+        "/account/log-out" => "/",
+        "/cart/lines" => "/cart",
+        _ => match path.strip_prefix("/orders/").and_then(|rest| rest.split_once('/')) {
+            Some((order, "address" | "return")) if !order.is_empty() => path,
+            Some((order, _)) => &path[.."/orders/".len() + order.len()],
+            None => path,
+        },
+    }
 }
 
 impl FromRequestParts<Parts> for Visitor {
@@ -53,12 +60,9 @@ impl FromRequestParts<Parts> for Visitor {
     async fn from_request_parts(parts: &mut request::Parts, state: &Parts) -> Result<Self, Problem> {
         let shop = Arc::<Shop>::from_ref(state);
         let query = parts.uri.query().unwrap_or_default();
-        let named = query.split('&').find_map(|pair| pair.strip_prefix("lang="));
-        let lang = Lang::of(named.or_else(|| cookie(&parts.headers, LANGUAGE)), &parts.headers);
-        let others: Vec<&str> =
-            query.split('&').filter(|pair| !pair.is_empty() && !pair.starts_with("lang=")).collect();
-        let path = parts.uri.path();
-        let here = if others.is_empty() { path.to_owned() } else { format!("{path}?{}", others.join("&")) };
+        let chooses = query.split('&').any(|pair| pair.starts_with("lang="));
+        let lang = Lang::chosen(Some(query), &parts.headers);
+        let here = here(&parts.method, &parts.uri);
         let found = match cookie(&parts.headers, SESSION) {
             Some(session) => shop.accounts.session(session.to_owned()).await,
             None => Ok(None),
@@ -66,11 +70,45 @@ impl FromRequestParts<Parts> for Visitor {
         // Without accounts the shop is still there to look at.
         let (is_unknown, signed_in) = (found.is_err(), found.unwrap_or_default());
         let guest = cookie(&parts.headers, CART).and_then(|secret| secret.parse().ok());
-        Ok(Self { lang, signed_in, guest, here, is_unknown, chooses: named.is_some() })
+        Ok(Self { lang, signed_in, guest, here, is_unknown, chooses })
     }
 }
 
+/// Where the visitor is: the page's path with its query, without the language.
+fn here(method: &Method, uri: &http::Uri) -> String {
+    let query = uri.query().unwrap_or_default();
+    let others: Vec<&str> =
+        query.split('&').filter(|pair| !pair.is_empty() && !pair.starts_with("lang=")).collect();
+    let is_page = [Method::GET, Method::HEAD].contains(method);
+    let path = if is_page { uri.path() } else { page_of_form(uri.path()) };
+    if others.is_empty() { path.to_owned() } else { format!("{path}?{}", others.join("&")) }
+}
+
 impl Visitor {
+    /// The visitor who is shown a problem. Nothing is asked, as it may be what is wrong: a visitor
+    /// with a session's cookie may be signed in.
+    pub(crate) fn of_problem(refused: &Refused<'_>) -> Self {
+        Self {
+            lang: Lang::chosen(refused.uri.query(), refused.headers),
+            signed_in: None,
+            guest: None,
+            here: here(refused.method, refused.uri),
+            is_unknown: cookie(refused.headers, SESSION).is_some(),
+            chooses: false,
+        }
+    }
+
+    /// It is not known whether the visitor is signed in.
+    pub(crate) fn may_be_signed_in(&self) -> bool {
+        self.is_unknown
+    }
+
+    /// Nothing on a page says who the visitor is, nor what is in a cart.
+    pub(crate) fn is_anybody(&self) -> bool {
+        let is_private = self.here.starts_with("/account");
+        self.signed_in.is_none() && self.guest.is_none() && !self.is_unknown && !is_private
+    }
+
     pub(crate) fn account(&self) -> Option<AccountId> {
         self.signed_in.as_ref().map(|signed_in| signed_in.account)
     }
@@ -112,7 +150,7 @@ impl Visitor {
     pub(crate) fn remember(&self, response: &mut Response) {
         if self.chooses {
             let lang = self.lang.code();
-            let value = format!("{LANGUAGE}={lang}; Path=/; Max-Age={LANGUAGE_SECONDS}; SameSite=Lax");
+            let value = format!("{LANGUAGE_COOKIE}={lang}; Path=/; Max-Age={LANGUAGE_SECONDS}; SameSite=Lax");
             append(response, value);
         }
     }
@@ -284,11 +322,18 @@ mod tests {
     }
 
     #[test]
-    fn a_cookie_is_found_among_others_by_its_whole_name() {
-        let mut headers = HeaderMap::new();
-        headers.append("cookie", "a=1; xshop_session=no; shop_session_2=no".parse().unwrap());
-        headers.append("cookie", "shop_session=yes; b=2".parse().unwrap());
-        assert_eq!(cookie(&headers, SESSION), Some("yes"));
-        assert_eq!(cookie(&headers, LANGUAGE), None);
+    fn a_form_stands_on_a_page_that_can_be_read() {
+        for (form, page) in [
+            ("/account/password", "/account/settings"),
+            ("/account/log-in", "/account/log-in"),
+            ("/account/log-out", "/"),
+            ("/cart/lines", "/cart"),
+            ("/cart/check-out", "/cart/check-out"),
+            ("/orders/01/pay", "/orders/01"),
+            ("/orders/01/returns/2/withdraw", "/orders/01"),
+            ("/orders/01/return", "/orders/01/return"),
+        ] {
+            assert_eq!(page_of_form(form), page, "{form}");
+        }
     }
 }

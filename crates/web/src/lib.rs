@@ -39,3 +39,4 @@ pub mod tenants;
 pub mod trail;
 pub mod warning;
 pub mod wire;
+pub mod words;

@@ -2,16 +2,17 @@
 //! to a person.
 
 use crate::{
+    body::cookie,
     operation::{Access, Operation, get},
-    problem::{Explained, NOT_FOUND, Problem},
+    problem::{Explained, Kind, NOT_FOUND, Problem},
 };
 use axum::{
     extract::Path,
     response::{Html, IntoResponse, Response},
 };
-use http::{HeaderMap, HeaderValue, header};
+use http::{HeaderMap, HeaderValue, Method, Uri, header};
 use maud::{DOCTYPE, Markup, html};
-use std::sync::OnceLock;
+use std::sync::{Arc, OnceLock};
 
 /// Pages load nothing from other origins, and run no inline scripts.
 pub const CONTENT_SECURITY_POLICY: &str = "default-src 'none'; script-src 'self'; style-src 'self'; connect-src 'self'; \
@@ -20,6 +21,9 @@ pub const CONTENT_SECURITY_POLICY: &str = "default-src 'none'; script-src 'self'
 /// The style sheet of every page, with the design tokens.
 pub static STYLE: StaticFile =
     StaticFile::new("style", "css", "text/css; charset=utf-8", include_str!("style.css"));
+
+/// The cookie in which a visitor's choice of the language stays.
+pub const LANGUAGE_COOKIE: &str = "shop_lang";
 
 /// The page's language.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -34,6 +38,18 @@ impl Lang {
             Self::En => "en",
             Self::Zh => "zh",
         }
+    }
+
+    /// As pages name it (BCP 47).
+    pub fn tag(self) -> &'static str {
+        self.say("en", "zh-Hans")
+    }
+
+    /// The language that the query names, else the one that a cookie remembers; see [`Lang::of`].
+    pub fn chosen(query: Option<&str>, headers: &HeaderMap) -> Self {
+        let mut pairs = query.unwrap_or_default().split('&');
+        let named = pairs.find_map(|pair| pair.strip_prefix("lang="));
+        Self::of(named.or_else(|| cookie(headers, LANGUAGE_COOKIE)), headers)
     }
 
     /// The language by the whole query; see [`Lang::of`].
@@ -117,7 +133,7 @@ impl<'a> Frame<'a> {
         let lang = self.lang;
         html! {
             (DOCTYPE)
-            html lang=(lang.code()) {
+            html lang=(lang.tag()) {
                 head {
                     meta charset="utf-8";
                     meta name="viewport" content="width=device-width, initial-scale=1";
@@ -143,7 +159,7 @@ impl<'a> Frame<'a> {
                         }
                         nav aria-label=(lang.say("Language", "语言")) {
                             a href={ (self.path) "?lang=en" (self.query) } lang="en" hreflang="en" aria-current=[(lang == Lang::En).then_some("true")] { "English" }
-                            a href={ (self.path) "?lang=zh" (self.query) } lang="zh" hreflang="zh" aria-current=[(lang == Lang::Zh).then_some("true")] { "中文" }
+                            a href={ (self.path) "?lang=zh" (self.query) } lang="zh-Hans" hreflang="zh-Hans" aria-current=[(lang == Lang::Zh).then_some("true")] { "中文" }
                         }
                     }
                     main id="main" class=[self.is_wide.then_some("wide")] { (body) }
@@ -224,19 +240,60 @@ async fn icon() -> Response {
         .into_response()
 }
 
+/// A problem that a person with a browser is shown, and the request that met it.
+#[derive(Debug)]
+pub struct Refused<'a> {
+    pub kind: &'static Kind,
+    /// For the developers who look into it, in English.
+    pub detail: &'a str,
+    pub retry_after_seconds: Option<u64>,
+    pub method: &'a Method,
+    pub uri: &'a Uri,
+    /// Its cookies and languages.
+    pub headers: &'a HeaderMap,
+}
+
+/// A listener's own page for problems; `None` of a path whose problems have the plain one.
+pub type ProblemPage = Arc<dyn Fn(&Refused<'_>) -> Option<String> + Send + Sync>;
+
 /// A person with a browser, who gets a problem as a page. Programs get the document.
 #[derive(Debug)]
-pub(crate) struct Reader(Lang);
+pub(crate) struct Reader {
+    method: Method,
+    uri: Uri,
+    headers: HeaderMap,
+}
 
 impl Reader {
     pub(crate) fn of<B>(request: &http::Request<B>) -> Option<Self> {
         let accept = request.headers().get(header::ACCEPT).and_then(|v| v.to_str().ok()).unwrap_or_default();
         let reads = accept.contains("text/html") && !request.uri().path().starts_with("/api/");
-        reads.then(|| Self(Lang::asked(request.uri().query(), request.headers())))
+        reads.then(|| {
+            let mut headers = HeaderMap::new();
+            for name in [header::ACCEPT_LANGUAGE, header::COOKIE, header::REFERER, header::HOST] {
+                for value in request.headers().get_all(&name) {
+                    headers.append(name.clone(), value.clone());
+                }
+            }
+            Self { method: request.method().clone(), uri: request.uri().clone(), headers }
+        })
     }
 
-    pub(crate) fn show(&self, problem: &Explained, response: &mut Response) {
-        let page = problem_page(self.0, problem.kind.title, &problem.detail).into_string();
+    pub(crate) fn show(&self, problem: &Explained, own: Option<&ProblemPage>, response: &mut Response) {
+        let Self { method, uri, headers } = self;
+        let retry_after = response.headers().get(header::RETRY_AFTER);
+        let refused = Refused {
+            kind: problem.kind,
+            detail: &problem.detail,
+            retry_after_seconds: retry_after.and_then(|value| value.to_str().ok()?.parse().ok()),
+            method,
+            uri,
+            headers,
+        };
+        let page = own.and_then(|own| own(&refused)).unwrap_or_else(|| {
+            let lang = Lang::asked(uri.query(), headers);
+            problem_page(lang, problem.kind.title, &problem.detail).into_string()
+        });
         let headers = response.headers_mut();
         headers.insert(header::CONTENT_TYPE, HeaderValue::from_static("text/html; charset=utf-8"));
         headers.remove(header::CONTENT_LENGTH);
@@ -274,5 +331,14 @@ mod tests {
         check(None, "de,fr;q=0.9", Lang::En);
         check(Some("en"), "zh", Lang::En);
         check(Some("xx"), "zh", Lang::Zh);
+    }
+
+    #[test]
+    fn a_choice_is_remembered_until_the_query_names_another() {
+        let mut headers = HeaderMap::new();
+        headers.insert(header::COOKIE, "a=1; shop_lang=zh".parse().unwrap());
+        assert_eq!(Lang::chosen(None, &headers), Lang::Zh);
+        assert_eq!(Lang::chosen(Some("q=1&lang=en"), &headers), Lang::En);
+        assert_eq!(Lang::asked(None, &headers), Lang::En, "pages of operators know no cookie");
     }
 }

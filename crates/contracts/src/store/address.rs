@@ -38,8 +38,19 @@ impl std::fmt::Debug for Address {
 impl Address {
     /// Without spaces around its lines. Or the first field that is wrong, and what is wanted there.
     pub fn checked(self) -> Result<Self, (&'static str, &'static str)> {
+        let address = self.trimmed();
+        let wrong = address.wrongs().next();
+        wrong.map_or(Ok(address), Err)
+    }
+
+    /// All fields that are wrong.
+    pub fn wrong_fields(&self) -> Vec<&'static str> {
+        self.clone().trimmed().wrongs().map(|(field, _)| field).collect()
+    }
+
+    fn trimmed(self) -> Self {
         let trim = |text: String| text.trim().to_owned();
-        let address = Self {
+        Self {
             name: trim(self.name),
             phone: trim(self.phone),
             street: trim(self.street),
@@ -47,31 +58,30 @@ impl Address {
             region: trim(self.region),
             postcode: trim(self.postcode),
             country: trim(self.country),
+        }
+    }
+
+    /// Each field that is wrong, with what is wanted there.
+    fn wrongs(&self) -> impl Iterator<Item = (&'static str, &'static str)> {
+        let is_line = |text: &str, least: usize, most: usize| {
+            (least..=most).contains(&text.chars().count()) && !text.chars().any(char::is_control)
         };
-        let lines = [
-            ("name", &address.name, 1, 80, "want 1 to 80 characters"),
-            ("phone", &address.phone, 5, 30, "want 5 to 20 digits"),
-            ("street", &address.street, 1, 200, "want 1 to 200 characters"),
-            ("city", &address.city, 1, 80, "want 1 to 80 characters"),
-            ("region", &address.region, 0, 80, "want 80 characters at the most"),
-            ("postcode", &address.postcode, 0, 16, "want 16 characters at the most"),
-            ("country", &address.country, 2, 2, "want two capital letters, such as CN"),
+        let digits = self.phone.bytes().filter(u8::is_ascii_digit).count();
+        let is_of_phone = |byte: u8| byte.is_ascii_digit() || b"+-() ".contains(&byte);
+        let is_phone =
+            is_line(&self.phone, 5, 30) && (5..=20).contains(&digits) && self.phone.bytes().all(is_of_phone);
+        let is_country =
+            self.country.len() == 2 && self.country.bytes().all(|byte| byte.is_ascii_uppercase());
+        let fields = [
+            ("name", is_line(&self.name, 1, 80), "want 1 to 80 characters"),
+            ("phone", is_phone, "want 5 to 20 digits"),
+            ("street", is_line(&self.street, 1, 200), "want 1 to 200 characters"),
+            ("city", is_line(&self.city, 1, 80), "want 1 to 80 characters"),
+            ("region", is_line(&self.region, 0, 80), "want 80 characters at the most"),
+            ("postcode", is_line(&self.postcode, 0, 16), "want 16 characters at the most"),
+            ("country", is_country, "want two capital letters, such as CN"),
         ];
-        for (field, text, least, most, want) in lines {
-            let count = text.chars().count();
-            if !(least..=most).contains(&count) || text.chars().any(char::is_control) {
-                return Err((field, want));
-            }
-        }
-        let digits = address.phone.bytes().filter(u8::is_ascii_digit).count();
-        let is_phone = |byte: u8| byte.is_ascii_digit() || b"+-() ".contains(&byte);
-        if !(5..=20).contains(&digits) || !address.phone.bytes().all(is_phone) {
-            return Err(("phone", "want 5 to 20 digits"));
-        }
-        match address.country.bytes().all(|byte| byte.is_ascii_uppercase()) {
-            true => Ok(address),
-            false => Err(("country", "want two capital letters, such as CN")),
-        }
+        fields.into_iter().filter(|(_, is_good, _)| !is_good).map(|(field, _, want)| (field, want))
     }
 }
 
@@ -111,5 +121,12 @@ mod tests {
         check(|address| address.country = "cn".into(), "country");
         check(|address| address.country = "中国".into(), "country");
         check(|address| address.postcode = "0".repeat(17), "postcode");
+    }
+
+    #[test]
+    fn all_fields_that_are_wrong_are_named_at_once() {
+        let wrong = Address { phone: "1".into(), city: String::new(), ..address() };
+        assert_eq!(wrong.wrong_fields(), ["phone", "city"]);
+        assert!(address().wrong_fields().is_empty());
     }
 }

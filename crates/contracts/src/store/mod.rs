@@ -13,6 +13,7 @@ mod messages;
 mod order;
 mod payment;
 mod returns;
+mod sales;
 mod stock;
 
 pub use account::{
@@ -38,6 +39,7 @@ pub use order::{
 };
 pub use payment::{PaymentState, PaymentView, Payments, StartPayment, StartedPayment};
 pub use returns::{RETURN_WITHIN, RequestReturn, ReturnState, ReturnStep, ReturnView, Wish};
+pub use sales::{SaleSeen, SaleViews};
 pub use stock::{CameBack, Lacking, Reserved, Stock, StockLevel, StockLine, TakenFrom};
 
 use std::{fmt, pin::Pin};

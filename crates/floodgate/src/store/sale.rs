@@ -1,9 +1,9 @@
-//! What orders ask of a sale in this process.
+//! What orders ask of a sale in this process, and what the shop's pages show of it.
 
 use super::by_store;
 use contracts::{
-    ConfirmResult, OperateError, Operation, OperationDone,
-    store::{Asked, HoldRef, PaymentId, SaleDecision, SaleHolds, StoreError},
+    ConfirmResult, ItemId, ItemState, OperateError, Operation, OperationDone, SaleId,
+    store::{Asked, HoldRef, PaymentId, SaleDecision, SaleHolds, SaleSeen, SaleViews, StoreError},
 };
 use gate::ports::Sales;
 use std::sync::Arc;
@@ -63,6 +63,24 @@ impl SaleHolds for Holds {
         Box::pin(async move {
             let operation = Operation::Release { hold: hold.hold };
             self.operate(&hold, "given up in the store", operation).await.map(drop)
+        })
+    }
+}
+
+/// The views that the sales of this process publish whenever they change: nothing is asked, and
+/// nothing waits.
+pub(super) struct Views(pub(super) Arc<dyn Sales>);
+
+impl SaleViews for Views {
+    fn seen(&self, sale: &SaleId, item: &ItemId) -> Option<SaleSeen> {
+        let view = self.0.get(sale.as_str())?.view();
+        let at = view.spec.items.iter().position(|of| of.item == *item)?;
+        let of = view.items.get(at)?;
+        Some(SaleSeen {
+            state: view.state,
+            opens_at: view.opens_at,
+            closes_at: view.closes_at,
+            is_sold_out: of.state == ItemState::SoldOut && !of.waitlist_open,
         })
     }
 }

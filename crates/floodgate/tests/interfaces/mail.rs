@@ -75,7 +75,7 @@ fn from_forgotten_to_set(server: &Server) {
     let (known, unknown) = (ask(&stranger, "Ann@example.com"), ask(&stranger, "nobody@example.com"));
     assert_eq!(known.0, 200);
     assert_eq!(known, unknown);
-    assert!(known.1.contains("Look into your mailbox"), "{}", known.1);
+    assert!(known.1.contains("Check your email"), "{}", known.1);
     assert_eq!(ask(&stranger, "no address").0, 422);
     let letters = poll("a letter", || Some(files(server)).filter(|letters| !letters.is_empty()));
     assert_eq!(letters.len(), 1);
@@ -174,7 +174,7 @@ fn letters_leave_by_smtp_over_tls_and_wait_for_a_server_that_is_down() {
         let letters = poll("the letter", || Some(mailpit.letters()).filter(|letters| !letters.is_empty()));
         let letter = &letters[0];
         assert_eq!(letters.len(), 1, "{scheme}");
-        assert_eq!(letter["Subject"], "重置您的Floodgate密码");
+        assert_eq!(letter["Subject"], "重置您在 Floodgate 的密码");
         assert_eq!(letter["From"]["Address"], "mail@shop.example");
         assert_eq!(letter["From"]["Name"], "Shop 店");
         assert_eq!(letter["To"][0]["Address"], "ann@example.com");

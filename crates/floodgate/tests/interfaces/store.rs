@@ -196,7 +196,7 @@ fn a_shopper_browses_wins_pays_and_has_the_order() {
         let sale = server.sale("demo");
         let outcome = ann.win(&sale, "phone");
         let order = ann.order(&sale, &outcome);
-        let page = ann.wait_for(&order, "It is yours to pay");
+        let page = ann.wait_for(&order, "You got it. Pay now");
         assert!(page.contains("Flood One") && page.contains("Pay CN¥1,999.00"), "{page}");
         let sandbox = ann.begin_to_pay(&order);
         // A second start of the payment is the same payment.
@@ -307,7 +307,7 @@ fn the_same_on_mariadb_which_may_be_away_for_a_while() {
     assert_eq!(page.status, 503, "{page:?}");
     maria.restart();
     let order = ann.order(&sale, &outcome);
-    ann.wait_for(&order, "It is yours to pay");
+    ann.wait_for(&order, "You got it. Pay now");
     ann.choose(&ann.begin_to_pay(&order), "pay");
     ann.wait_for(&order, "Paid: it is yours");
     server.wait_for_item("demo", "phone", |item| item["sold"] == 1);
@@ -346,7 +346,7 @@ fn a_payment_after_the_hold_went_to_somebody_else_goes_back() {
     let ann = Shopper::new(&server, "Ann");
     let lost = ann.order(&quick, &ann.win(&quick, "lamp"));
     let sandbox = ann.begin_to_pay(&lost);
-    ann.wait_for(&lost, "The time to pay is over");
+    ann.wait_for(&lost, "Payment time expired");
     let bob = Shopper::new(&server, "Bob");
     let pass = bob.pass(&quick);
     let won = poll("the unit is free again", || {
@@ -357,7 +357,7 @@ fn a_payment_after_the_hold_went_to_somebody_else_goes_back() {
     bob.choose(&bob.begin_to_pay(&order), "pay");
     bob.wait_for(&order, "Paid: it is yours");
     ann.choose(&sandbox, "pay");
-    ann.wait_for(&lost, "You have your money back");
+    ann.wait_for(&lost, "Refunded");
     server.wait_for_item("quick", "lamp", |item| item["sold"] == 1 && item["free"] == 0);
     server.audit();
 }
@@ -380,7 +380,7 @@ fn an_order_that_is_given_up_returns_its_unit_and_what_operators_void_is_cancell
     bob.wait_for(&order, "Paid: it is yours");
     let body = json!({ "attempts": [outcome["attempt"]], "reason": "a bot" });
     server.admin("POST", "/sales/demo/void", &body);
-    bob.wait_for(&order, "You have your money back");
+    bob.wait_for(&order, "Refunded");
     // What operators confirm themselves is paid too.
     let cem = Shopper::new(&server, "Cem");
     let outcome = cem.win(&sale, "phone");
@@ -460,7 +460,7 @@ fn what_strangers_and_forgers_send_changes_nothing() {
     assert_eq!((reply.status, reply.header("location")), (303, "/account/log-in?next=%2Forders"));
     assert_eq!(stranger.get("/account/sale-token").status, 401);
     assert_eq!(stranger.get("/metrics").status, 401);
-    ann.wait_for(&order, "It is yours to pay");
+    ann.wait_for(&order, "You got it. Pay now");
 }
 
 #[test]

@@ -120,7 +120,7 @@ fn order(server: &Server) -> (Shopper<'_>, String) {
     let placed = carts::check_out(&ann);
     assert_eq!(placed.status, 303, "{placed:?}");
     let path = placed.header("location").to_owned();
-    ann.wait_for(&path, "It is kept for you");
+    ann.wait_for(&path, "Reserved for you");
     (ann, path)
 }
 
@@ -230,7 +230,7 @@ fn while_stripe_is_away_the_order_waits_and_says_so() {
     let began = Instant::now();
     let reply = ann.post(&format!("{path}/pay"), &[("form", form_token(&ann.get(&path).body))]);
     assert!(reply.status == 503 && began.elapsed() < PATIENCE, "{reply:?}");
-    ann.wait_for(&path, "It is kept for you");
+    ann.wait_for(&path, "Reserved for you");
     let config = std::fs::read_to_string(server.config_file()).unwrap();
     let check = |from: &str, to: &str, want: &str| {
         std::fs::write(server.config_file(), config.replace(from, to)).unwrap();

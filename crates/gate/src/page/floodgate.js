@@ -5,12 +5,12 @@ const { sale, item, quantity = 1, token, tokenUrl, lang = document.documentEleme
 const base = new URL(script.src).origin;
 const path = `${base}/api/v1/sales/${sale}`;
 const words = {
-  scheduled: ["Opens in", "距开始"],
+  scheduled: ["Opens in", "距开抢"],
   open: ["Open", "抢购中"],
   paused: ["Paused", "已暂停"],
   closed: ["The sale is over", "活动已结束"],
   buy: ["Buy now", "立即抢购"],
-  mine: ["See your purchase", "查看您的购买"],
+  mine: ["See your order", "查看订单"],
   join: ["Sold out: join the waitlist", "已售罄：加入候补"],
   busy: ["Asking…", "提交中…"],
   granted: ["It is yours to pay", "抢购成功，请付款"],

@@ -61,7 +61,11 @@ fn a_visitor_without_javascript_buys_and_pays() {
     let pay = format!("csrf={}&hold={}&lang=zh", field(&result.body, "csrf"), field(&result.body, "hold"));
     let paid = browser.post("/sales/demo/pay", &pay);
     let result = browser.get(paid.header("location").unwrap());
-    assert!(result.body.contains("已付款") && result.body.contains("<html lang=\"zh\">"), "{}", result.body);
+    assert!(
+        result.body.contains("已付款") && result.body.contains("<html lang=\"zh-Hans\">"),
+        "{}",
+        result.body
+    );
     assert!(browser.get("/sales/demo").body.contains("Paid: it is yours"), "a closed tab loses nothing");
     assert_eq!(browser.get("/").header("location"), Some("/sales/demo"));
 }

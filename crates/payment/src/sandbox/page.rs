@@ -3,18 +3,18 @@
 
 use super::{Charge, Choice, Sandbox};
 use axum::{
-    extract::{Path, Query, State},
+    extract::{Path, RawQuery, State},
     response::{Html, IntoResponse, Redirect, Response},
 };
 use contracts::store::StoreError;
 use http::HeaderMap;
 use maud::html;
-use serde::Deserialize;
 use web::{
     form::PlainForm,
     operation::{Access, Operation, get, post},
     page::{Frame, Lang},
     problem::{INVALID, NOT_FOUND, Problem},
+    words::money,
 };
 
 const FORM_BYTES_MAX: usize = 1024;
@@ -30,19 +30,13 @@ pub fn operations() -> Vec<Operation<Parts>> {
     ]
 }
 
-#[derive(Debug, Deserialize)]
-#[serde(deny_unknown_fields)]
-struct Shown {
-    lang: Option<String>,
-}
-
 async fn show(
     State(parts): State<Parts>,
     Path(reference): Path<String>,
-    Query(Shown { lang }): Query<Shown>,
+    RawQuery(query): RawQuery,
     headers: HeaderMap,
 ) -> Result<Response, Problem> {
-    let lang = Lang::of(lang.as_deref(), &headers);
+    let lang = Lang::chosen(query.as_deref(), &headers);
     let charge = parts.service.charge(reference).await.map_err(of_store)?.ok_or_else(unknown)?;
     Ok(page(lang, &charge).into_response())
 }
@@ -84,11 +78,11 @@ fn page(lang: Lang, charge: &Charge) -> Html<String> {
                 "This page stands in for a payment provider. No money moves: choose what is to happen.",
                 "本页面模拟支付服务商，不会产生真实扣款。请选择要模拟的结果。",
             )) }
-            p class="price" { strong { (charge.amount) } }
+            p class="price" { strong { (money(charge.amount, lang)) } }
             @if charge.is_open {
                 form method="post" action=(path) {
                     @for choice in Choice::ALL {
-                        p { button type="submit" name="choice" value=(choice.as_str()) { (says(choice)) } }
+                        p { button class=[(choice != Choice::Pay).then_some("quiet")] type="submit" name="choice" value=(choice.as_str()) { (says(choice)) } }
                     }
                 }
             } @else {

@@ -17,9 +17,20 @@ pub(crate) static STYLE: StaticFile =
 pub(crate) static SCRIPT: StaticFile =
     StaticFile::new("shop", "js", "text/javascript; charset=utf-8", include_str!("shop.js"));
 
+/// The shop's mark as browsers show it beside a title.
+pub(crate) static ICON: StaticFile =
+    StaticFile::new("mark", "svg", "image/svg+xml", include_str!("mark.svg"));
+
 /// The text in the visitor's language.
 pub(crate) fn text(lang: Lang, text: &Localized) -> &str {
     lang.say(&text.en, &text.zh)
+}
+
+/// What a page tells those who pass its link on, and search engines.
+pub(crate) struct About {
+    pub(crate) description: String,
+    /// The path of its picture.
+    pub(crate) picture: Option<String>,
 }
 
 /// A page.
@@ -35,13 +46,38 @@ pub(crate) struct Frame<'a> {
     pub(crate) has_sale: bool,
     /// After how many seconds the page goes where, such as to itself.
     pub(crate) refresh: Option<(u64, String)>,
+    /// Where the same page is in the other language, if not where the visitor is.
+    pub(crate) here: Option<String>,
+    /// It is a form that was refused.
+    pub(crate) is_refused: bool,
+    pub(crate) about: Option<About>,
+}
+
+impl<'a> Frame<'a> {
+    /// A page without anything special about it.
+    pub(crate) fn plain(shop: &'a Shop, visitor: &'a Visitor, title: &'a str) -> Self {
+        Self {
+            shop,
+            visitor,
+            title,
+            categories: Vec::new(),
+            cart_units: 0,
+            words: "",
+            has_sale: false,
+            refresh: None,
+            here: None,
+            is_refused: false,
+            about: None,
+        }
+    }
 }
 
 impl Frame<'_> {
     pub(crate) fn render(&self, body: &Markup) -> Response {
         let page = self.page(body).into_string();
-        let headers =
-            [(header::CONTENT_TYPE, "text/html; charset=utf-8"), (header::CACHE_CONTROL, "no-store")];
+        // What says nothing of a person may be shown again when the visitor goes back to it.
+        let cache = if self.visitor.is_anybody() { "private, no-cache" } else { "no-store" };
+        let headers = [(header::CONTENT_TYPE, "text/html; charset=utf-8"), (header::CACHE_CONTROL, cache)];
         let mut response = (headers, page).into_response();
         if self.has_sale {
             let sale = &self.shop.sale_origin;
@@ -58,37 +94,63 @@ impl Frame<'_> {
         response
     }
 
-    fn page(&self, body: &Markup) -> Markup {
+    pub(crate) fn page(&self, body: &Markup) -> Markup {
         let Self { shop, visitor, title, .. } = *self;
         let lang = visitor.lang;
         let name = lang.say(&shop.name[0], &shop.name[1]);
+        let (to, after) = self.refresh.as_ref().map(|(after, to)| (to, after)).unzip();
         html! {
             (DOCTYPE)
-            html lang=(lang.say("en", "zh-Hans")) {
+            html lang=(lang.tag()) {
                 head {
                     meta charset="utf-8";
                     meta name="viewport" content="width=device-width, initial-scale=1";
                     meta name="color-scheme" content="light dark";
-                    title { (title) " · " (name) }
-                    link rel="stylesheet" href=(STYLE.path());
-                    link rel="icon" href="/favicon.ico";
-                    @if let Some((seconds, to)) = &self.refresh {
-                        meta http-equiv="refresh" content={ (seconds) ";url=" (to) };
+                    meta name="theme-color" media="(prefers-color-scheme: light)" content="#ffffff";
+                    meta name="theme-color" media="(prefers-color-scheme: dark)" content="#1c1a18";
+                    title {
+                        @if self.is_refused { (lang.say("Error: ", "出错：")) }
+                        @if !title.is_empty() { (title) " · " }
+                        (name)
                     }
-                    @if self.has_sale { script src=(SCRIPT.path()) defer {} }
+                    @if let Some(about) = &self.about { (self.about(about, name)) }
+                    link rel="stylesheet" href=(STYLE.path());
+                    link rel="icon" href=(ICON.path()) type="image/svg+xml";
+                    // With JavaScript the page looks by itself, and stays where it is meanwhile.
+                    @if let Some((seconds, to)) = &self.refresh {
+                        noscript { meta http-equiv="refresh" content={ (seconds) ";url=" (to) }; }
+                    }
+                    @if self.has_sale || self.refresh.is_some() { script src=(SCRIPT.path()) defer {} }
                 }
                 body {
                     a class="skip" href="#main" { (lang.say("Skip to the content", "跳到内容")) }
                     (self.top(name))
-                    main id="main" { (body) }
+                    main id="main" data-again=[to] data-after=[after] { (body) }
                     (self.bottom(name))
                 }
             }
         }
     }
 
-    fn top(&self, name: &str) -> Markup {
-        let Visitor { lang, signed_in, here, .. } = self.visitor;
+    fn about(&self, about: &About, name: &str) -> Markup {
+        let Self { shop, visitor, title, .. } = self;
+        let in_language = |code: &str| {
+            let here = with_language(&visitor.here, code);
+            format!("{}{here}", shop.origin)
+        };
+        html! {
+            meta name="description" content=(about.description);
+            meta property="og:title" content=(if title.is_empty() { name } else { title });
+            meta property="og:description" content=(about.description);
+            meta property="og:url" content={ (shop.origin) (visitor.here) };
+            @if let Some(picture) = &about.picture { meta property="og:image" content={ (shop.origin) (picture) }; }
+            link rel="alternate" hreflang="en" href=(in_language("en"));
+            link rel="alternate" hreflang="zh-Hans" href=(in_language("zh"));
+        }
+    }
+
+    fn sandbox_bar(&self) -> Markup {
+        let lang = self.visitor.lang;
         html! {
             @if self.shop.is_demo && self.shop.has_sandbox {
                 p class="demo-bar" { (lang.say(
@@ -101,33 +163,47 @@ impl Frame<'_> {
                     "当前使用沙盒支付，不会真实扣款。",
                 )) }
             }
+        }
+    }
+
+    fn top(&self, name: &str) -> Markup {
+        let Visitor { lang, signed_in, .. } = self.visitor;
+        let here = self.here.as_deref().unwrap_or(&self.visitor.here);
+        let place = here.split('?').next();
+        html! {
             header class="top" {
+                (self.sandbox_bar())
                 div class="bar" {
                     a class="brand" href="/" { (MARK) span { (name) } }
-                    form class="search" role="search" action="/search" {
-                        label class="hidden" for="q" { (lang.say("Search the shop", "搜索商品")) }
-                        input id="q" name="q" type="search" maxlength="80" value=(self.words) placeholder=(lang.say("Search", "搜索"));
-                        button class="quiet" type="submit" { (lang.say("Search", "搜索")) }
-                    }
                     nav class="you" aria-label=(lang.say("Your account", "我的账户")) {
                         @if let Some(you) = signed_in {
                             a href="/orders" { (lang.say("Orders", "我的订单")) }
-                            a href="/account" { (you.name) }
+                            a href="/account" aria-label={ (lang.say("Your account: ", "我的账户：")) (you.name) } { (you.name) }
+                        } @else if self.visitor.may_be_signed_in() {
+                            a href="/orders" { (lang.say("Orders", "我的订单")) }
+                            a href="/account" { (lang.say("Account", "账户")) }
                         } @else {
                             a href=(crate::visitor::log_in_path(here)) { (lang.say("Log in", "登录")) }
                         }
                         a href="/cart" {
                             (lang.say("Cart", "购物车"))
-                            @if self.cart_units > 0 { " " span class="badge" { (self.cart_units) } }
+                            @if self.cart_units > 0 {
+                                " " span class="badge" { (self.cart_units) span class="hidden" { (lang.say(" items", " 件")) } }
+                            }
                         }
                         (other_language(*lang, here))
+                    }
+                    form class="search" role="search" action="/search" {
+                        label class="hidden" for="q" { (lang.say("Search the shop", "搜索商品")) }
+                        input id="q" name="q" type="search" maxlength="80" value=(self.words) placeholder=(lang.say("Search", "搜索"));
+                        button class="quiet" type="submit" { (lang.say("Search", "搜索")) }
                     }
                 }
                 @if !self.categories.is_empty() {
                     nav class="categories" aria-label=(lang.say("Categories", "商品分类")) {
                         @for category in &self.categories {
                             @let path = format!("/c/{}", category.slug);
-                            a href=(path) aria-current=[(*here == path).then_some("page")] { (text(*lang, &category.name)) }
+                            a href=(path) aria-current=[(place == Some(&*path)).then_some("page")] { (text(*lang, &category.name)) }
                         }
                     }
                 }
@@ -139,8 +215,8 @@ impl Frame<'_> {
         let lang = self.visitor.lang;
         html! {
             footer class="bottom" {
-                p { (name) " · " (lang.say("Sold fairly.", "公平抢购。")) }
-                p { a href="/design" { (lang.say("How these pages are built", "页面设计说明")) } }
+                p { (name) }
+                @if self.shop.is_demo { p { a href="/design" { (lang.say("How these pages are built", "页面设计说明")) } } }
             }
         }
     }
@@ -152,8 +228,24 @@ fn other_language(lang: Lang, here: &str) -> Markup {
         Lang::En => ("zh", "zh-Hans", "中文"),
         Lang::Zh => ("en", "en", "English"),
     };
+    html! { a href=(with_language(here, code)) lang=(tag) hreflang=(tag) { (name) } }
+}
+
+fn with_language(here: &str, code: &str) -> String {
     let mark = if here.contains('?') { '&' } else { '?' };
-    html! { a href={ (here) (mark) "lang=" (code) } lang=(tag) hreflang=(tag) { (name) } }
+    format!("{here}{mark}lang={code}")
+}
+
+/// The way from the home page to this one: each step's path and name.
+pub(crate) fn crumbs(lang: Lang, way: &[(&str, &str)]) -> Markup {
+    html! {
+        nav class="crumbs" aria-label=(lang.say("Breadcrumb", "当前位置")) {
+            @for (at, (path, name)) in way.iter().enumerate() {
+                @if at > 0 { " / " }
+                a href=(path) { (name) }
+            }
+        }
+    }
 }
 
 /// The shop's mark.
@@ -184,7 +276,7 @@ impl Room {
     fn sizes(self) -> &'static str {
         match self {
             Self::Main => "(min-width: 48rem) 30rem, 84vw",
-            Self::Card => "(min-width: 48rem) 12rem, 44vw",
+            Self::Card => "(min-width: 48rem) 16rem, 44vw",
             Self::Small => "6rem",
         }
     }
@@ -192,14 +284,24 @@ impl Room {
 
 /// A picture that keeps its room while it loads.
 pub(crate) fn picture(lang: Lang, picture: &Picture, room: Room) -> Markup {
+    image(picture, room, text(lang, &picture.alt))
+}
+
+/// A picture beside the name of what it shows, which says enough.
+pub(crate) fn plain_picture(picture: &Picture, room: Room) -> Markup {
+    image(picture, room, "")
+}
+
+fn image(picture: &Picture, room: Room, alt: &str) -> Markup {
+    let is_main = room == Room::Main;
     let sizes: Vec<String> = picture.sizes.iter().map(|of| format!("{} {}w", of.path, of.width)).collect();
     // A browser that knows no `srcset` is old, and is not sent the largest.
     let source = picture.sizes.iter().rev().nth(1).map_or(&picture.path, |of| &of.path);
     html! {
         img src=(source) srcset=[(!sizes.is_empty()).then(|| sizes.join(", "))]
             sizes=[(!sizes.is_empty()).then(|| room.sizes())]
-            width=(picture.width) height=(picture.height) alt=(text(lang, &picture.alt))
-            loading=(if room == Room::Main { "eager" } else { "lazy" }) decoding="async";
+            width=(picture.width) height=(picture.height) alt=(alt)
+            loading=(if is_main { "eager" } else { "lazy" }) fetchpriority=[is_main.then_some("high")] decoding="async";
     }
 }
 
@@ -209,7 +311,7 @@ pub(crate) fn card(lang: Lang, listing: &Listing) -> Markup {
         li class="product" {
             a href={ "/p/" (listing.slug) } {
                 div class="frame" {
-                    @if let Some(of) = &listing.picture { (picture(lang, of, Room::Card)) }
+                    @if let Some(of) = &listing.picture { (plain_picture(of, Room::Card)) }
                     @if listing.offered_in.is_some() { span class="badge" { (lang.say("In the sale", "限量抢购")) } }
                 }
                 span class="name" { (text(lang, &listing.name)) }
@@ -261,7 +363,12 @@ pub(crate) fn notice(mood: Mood, title: &str, body: &Markup) -> Markup {
     html! { div class=(class) role=(role) { p class="title" { (title) } (body) } }
 }
 
-/// A field of a form.
+/// Why a form was refused. It has the focus: its reader is there, and goes on from there.
+pub(crate) fn refusal(title: &str, body: &Markup) -> Markup {
+    html! { div class="notice bad" role="alert" tabindex="-1" autofocus { p class="title" { (title) } (body) } }
+}
+
+/// A field of a form. One that is wrong has the focus, or the first of those that are.
 pub(crate) struct Field<'a> {
     pub(crate) name: &'a str,
     pub(crate) label: &'a str,
@@ -274,6 +381,10 @@ pub(crate) struct Field<'a> {
 }
 
 pub(crate) fn field(field: &Field<'_>) -> Markup {
+    field_that(field, field.error.is_some())
+}
+
+fn field_that(field: &Field<'_>, has_focus: bool) -> Markup {
     let (hint, error) = (format!("{}-hint", field.name), format!("{}-error", field.name));
     let mut described = Vec::new();
     described.extend((!field.hint.is_empty()).then_some(hint.as_str()));
@@ -285,7 +396,7 @@ pub(crate) fn field(field: &Field<'_>) -> Markup {
             @if !field.hint.is_empty() { p class="hint" id=(hint) { (field.hint) } }
             input id=(field.name) name=(field.name) type=(field.kind) value=(field.value) required[!field.is_optional]
                 autocomplete=(field.autocomplete) aria-describedby=[described]
-                aria-invalid=[field.error.map(|_| "true")];
+                aria-invalid=[field.error.map(|_| "true")] autofocus[has_focus];
             @if let Some(why) = field.error { p class="error" id=(error) { (why) } }
         }
     }
@@ -308,6 +419,12 @@ pub(crate) fn state_words(lang: Lang, state: OrderState) -> &'static str {
     }
 }
 
+/// A badge with an order's state; a loud one if the shopper has something to do.
+pub(crate) fn state_badge(lang: Lang, state: OrderState) -> Markup {
+    let class = if state == OrderState::AwaitingPayment { "badge" } else { "badge plain" };
+    html! { span class=(class) { (state_words(lang, state)) } }
+}
+
 /// An order's way as a row of steps; none for one that ended before its delivery.
 pub(crate) fn steps(lang: Lang, state: OrderState) -> Markup {
     const WAY: [OrderState; 5] = [
@@ -324,6 +441,8 @@ pub(crate) fn steps(lang: Lang, state: OrderState) -> Markup {
         lang.say("Shipped", "发货"),
         lang.say("Delivered", "送达"),
     ];
+    // A part of it went back after it had come.
+    let state = if state == OrderState::PartRefunded { OrderState::Delivered } else { state };
     let Some(reached) = WAY.iter().position(|step| *step == state) else { return html! {} };
     html! {
         ol class="steps" aria-label=(lang.say("How far the order is", "订单进度")) {
@@ -332,4 +451,23 @@ pub(crate) fn steps(lang: Lang, state: OrderState) -> Markup {
             }
         }
     }
+}
+
+/// What the page of a problem says.
+pub(crate) fn problem(lang: Lang, title: &str, words: &str) -> Markup {
+    html! {
+        div class="narrow problem" {
+            h1 { (title) }
+            p { (words) }
+            p { a class="button" href="/" { (lang.say("Back to the shop", "返回商城")) } }
+        }
+    }
+}
+
+/// Of a page that there is not.
+pub(crate) fn no_page(lang: Lang) -> (&'static str, &'static str) {
+    (
+        lang.say("We can't find this page", "找不到该页面"),
+        lang.say("It may have moved, or the product is no longer sold.", "页面可能已移动，或商品已下架。"),
+    )
 }

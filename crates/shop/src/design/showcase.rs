@@ -1,6 +1,9 @@
 //! `/design`: each component with what it is for, so that a change of the tokens is seen at once.
 
-use super::{Facet, Field, Frame, Mood, card, facets, field, notice, price, state_words, steps};
+use super::{
+    Facet, Field, Frame, Mood, card, facets, field, field_that, no_page, notice, price, problem, state_badge,
+    steps,
+};
 use crate::parts::Shop;
 use crate::visitor::Visitor;
 use axum::{extract::State, response::Response};
@@ -27,7 +30,8 @@ pub(crate) async fn show(State(shop): State<Arc<Shop>>, visitor: Visitor) -> Res
         )) }
         h2 { (lang.say("Colours", "颜色")) }
         ul class="swatches" {
-            @for (class, name) in [("brand-colour", "brand"), ("ink", "ink"), ("soft", "soft"), ("well", "well"), ("good", "good"), ("bad", "bad")] {
+            @for (class, name) in [("brand-colour", "brand"), ("ink", "ink"), ("soft", "soft"), ("well", "well"), ("good", "good"), ("bad", "bad"),
+                ("brand-soft", "brand-soft"), ("good-soft", "good-soft"), ("bad-soft", "bad-soft"), ("paper", "paper"), ("card-colour", "card"), ("line-colour", "line")] {
                 li class=(class) { (name) }
             }
         }
@@ -42,9 +46,19 @@ pub(crate) async fn show(State(shop): State<Arc<Shop>>, visitor: Visitor) -> Res
             button type="button" { (lang.say("Buy now", "立即抢购")) }
             button type="button" class="quiet" { (lang.say("Cancel", "取消")) }
             button type="button" disabled { (lang.say("Sold out", "已售罄")) }
+            button type="button" class="danger" { (lang.say("Delete my account", "永久注销账户")) }
+        }
+        details class="confirm" {
+            summary { (lang.say("What cannot be undone is asked twice", "无法恢复的操作需再次确认")) }
+            p { (lang.say("Here it says what happens, with a button.", "此处说明后果，并提供确认按钮。")) }
         }
         h2 { (lang.say("Fields", "输入框")) }
         div class="card narrow" { (fields(lang)) }
+        fieldset class="card narrow" {
+            legend { (lang.say("One of several", "单选")) }
+            label class="choice" { input type="radio" name="shown" checked; span { (lang.say("Standard delivery", "标准配送")) } span class="price" { (lang.say("Free", "免运费")) } }
+            label class="choice" { input type="radio" name="shown"; span { (lang.say("Express delivery", "特快配送")) } span class="price" { "¥20" } }
+        }
         h2 { (lang.say("Notices", "提示")) }
         (notice(Mood::Good, lang.say("It is yours", "抢购成功"), &html! { p { (lang.say("Pay within 15 minutes.", "请在 15 分钟内付款。")) } }))
         (notice(Mood::Neutral, lang.say("One moment", "请稍候"), &html! { p { (lang.say("Your payment is being confirmed.", "正在确认您的付款。")) } }))
@@ -60,21 +74,22 @@ pub(crate) async fn show(State(shop): State<Arc<Shop>>, visitor: Visitor) -> Res
         p { @for (sum, code) in [(199_900, "CNY"), (1999, "JPY"), (123_456_789, "EUR")] {
             @if let Ok(currency) = code.parse() { (price(lang, Money { amount_minor: sum, currency })) " " }
         } }
+        h2 { (lang.say("Tables", "表格")) }
+        div class="card" { table {
+            thead { tr { th scope="col" { (lang.say("Product", "商品")) } th scope="col" class="number" { (lang.say("Price", "小计")) } } }
+            tbody { tr { td { (lang.say("A watch × 2", "手表 × 2")) } td class="number" { "¥1,998" } } }
+            tfoot { tr { th scope="row" { (lang.say("Total", "合计")) } td class="number" { "¥1,998" } } }
+        } }
+        h2 { (lang.say("Problems", "出错页面")) }
+        @let (title, words) = no_page(lang);
+        div class="card" { (problem(lang, title, words)) }
         h2 { (lang.say("How far an order is", "订单进度")) }
         div class="card" { (steps(lang, OrderState::Allocated)) }
-        p { @for state in OrderState::ALL { span class="badge" { (state_words(lang, state)) } " " } }
+        p { @for state in OrderState::ALL { (state_badge(lang, state)) " " } }
     };
     let categories = shop.catalog.categories().await.map_err(of_store)?;
-    let frame = Frame {
-        shop: &shop,
-        visitor: &visitor,
-        title,
-        categories,
-        cart_units: visitor.cart_units(&shop).await,
-        words: "",
-        has_sale: false,
-        refresh: None,
-    };
+    let cart_units = visitor.cart_units(&shop).await;
+    let frame = Frame { categories, cart_units, ..Frame::plain(&shop, &visitor, title) };
     Ok(frame.render(&body))
 }
 
@@ -84,9 +99,10 @@ fn fields(lang: Lang) -> Markup {
             name: "shown-email", label: lang.say("Email", "邮箱"), kind: "email", value: "", autocomplete: "off",
             hint: lang.say("We write to it about your orders.", "用于接收订单通知。"), error: None, is_optional: false,
         }))
-        (field(&Field {
+        // As it is after a form was refused, without the focus that it has then.
+        (field_that(&Field {
             name: "shown-name", label: lang.say("Name", "姓名"), kind: "text", value: "", autocomplete: "off", hint: "",
             is_optional: false, error: Some(lang.say("Please tell us your name.", "请填写姓名。")),
-        }))
+        }, false))
     }
 }

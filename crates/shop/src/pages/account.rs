@@ -1,8 +1,8 @@
 //! Logging in and out, registration, and the token for the sale.
 
-use super::{addresses, page};
+use super::{addresses, framed, page};
 use crate::{
-    design::{Field, Mood, field, notice},
+    design::{Field, Frame, Mood, field, notice, refusal},
     parts::Shop,
     visitor::{
         TOKEN_FIELD, Visitor, ask_to_sign_in, begin_session, bring_cart, end_session, own_path,
@@ -68,17 +68,18 @@ async fn log_in_page(
 ) -> Result<Response, Problem> {
     let (lang, title) = (visitor.lang, visitor.lang.say("Log in", "登录"));
     let query: String = form_urlencoded::byte_serialize(next.as_bytes()).collect();
+    let is_refused = matches!(news, News::Refused(_));
     let body = html! {
         div class="narrow" {
             h1 { (title) }
             @match news {
                 News::None => {},
-                News::Refused(why) => (notice(Mood::Bad, lang.say("That did not work", "登录失败"), &html! { p { (why) } })),
+                News::Refused(why) => (refusal(lang.say("Login failed", "登录失败"), &html! { p { (why) } })),
                 News::PasswordIsSet => (notice(Mood::Good, lang.say("Your new password is set", "新密码已设置"), &html! {
                     p { (lang.say("Log in with it.", "请使用新密码登录。")) }
                 })),
                 News::AccountIsDeleted => (notice(Mood::Good, lang.say("Your account is deleted", "账户已注销"), &html! {
-                    p { (lang.say("What we knew of you is erased within moments.", "您的个人信息将很快被清除。")) }
+                    p { (lang.say("Your personal data will be erased shortly.", "您的个人信息将很快被清除。")) }
                 })),
             }
             form class="card" method="post" action="/account/log-in" {
@@ -87,11 +88,12 @@ async fn log_in_page(
                 (password_field("password", lang.say("Password", "密码"), None))
                 button class="wide" type="submit" { (title) }
             }
-            p { a href="/account/forgot" { (lang.say("Forgot your password?", "忘记密码？")) } }
-            p { (lang.say("New here?", "还没有账户？")) " " a href={ "/account/register?next=" (query) } { (lang.say("Make an account", "注册")) } }
+            p { a class="apart" href="/account/forgot" { (lang.say("Forgot your password?", "忘记密码？")) } }
+            p { (lang.say("New here?", "还没有账户？")) " " a class="apart" href={ "/account/register?next=" (query) } { (lang.say("Create an account", "注册")) } }
         }
     };
-    page(shop, visitor, title, &body).await
+    let here = Some(format!("/account/log-in?next={query}"));
+    framed(shop, visitor, title, &body, |frame| Frame { here, is_refused, ..frame }).await
 }
 
 pub(super) fn email_field(lang: Lang, autocomplete: &str, value: &str, error: Option<&str>) -> Markup {
@@ -157,10 +159,8 @@ pub(super) async fn log_in(
             Ok(response)
         }
         Ok(None) => {
-            let why = lang.say(
-                "The email and the password do not belong together. Check both, and try again.",
-                "邮箱或密码不正确，请检查后重试。",
-            );
+            let why = lang
+                .say("Email or password is incorrect. Please try again.", "邮箱或密码不正确，请检查后重试。");
             refused(
                 log_in_page(&shop, &visitor, (next, email), News::Refused(why)).await?,
                 StatusCode::UNPROCESSABLE_ENTITY,
@@ -177,7 +177,7 @@ pub(super) async fn log_in(
 
 pub(super) fn many_tries(lang: Lang, wait_seconds: u64) -> String {
     match lang {
-        Lang::En => format!("There were many tries. Try again in {wait_seconds} seconds."),
+        Lang::En => format!("Too many attempts. Try again in {wait_seconds} seconds."),
         Lang::Zh => format!("尝试次数过多，请在 {wait_seconds} 秒后重试。"),
     }
 }
@@ -202,20 +202,62 @@ pub(super) async fn show_register(
     visitor: Visitor,
 ) -> Result<Response, Problem> {
     let next = own_path(next.as_deref().unwrap_or_default()).to_owned();
-    register_page(&shop, &visitor, &next, ("", ""), None).await
+    register_page(&shop, &visitor, &next, ("", ""), &[]).await
 }
 
-/// `error` names the field before a colon.
+/// What is wrong with a form of registration.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum WrongField {
+    Name,
+    Email,
+    /// There is an account with it.
+    EmailTaken,
+    Password,
+}
+
+/// All fields that are wrong: what the accounts have refused, and what can be seen here.
+fn wrong_fields(name: &str, password: &str, refused: &StoreError) -> Vec<WrongField> {
+    let is_of = |field: &str, why: &str| why.split(':').next() == Some(field);
+    let mut wrong = Vec::new();
+    match refused {
+        StoreError::Conflict(_) => wrong.push(WrongField::EmailTaken),
+        StoreError::Invalid(why) if is_of("email", why) => wrong.push(WrongField::Email),
+        StoreError::Invalid(why) if is_of("name", why) => wrong.push(WrongField::Name),
+        _ => wrong.push(WrongField::Password),
+    }
+    let is_name = (1..=80).contains(&name.chars().count()) && !name.chars().any(char::is_control);
+    let is_password = (10..=128).contains(&password.chars().count());
+    for (field, is_good) in [(WrongField::Name, is_name), (WrongField::Password, is_password)] {
+        if !is_good && !wrong.contains(&field) {
+            wrong.push(field);
+        }
+    }
+    wrong
+}
+
 async fn register_page(
     shop: &Shop,
     visitor: &Visitor,
     next: &str,
     (email, name): (&str, &str),
-    error: Option<&str>,
+    wrong: &[WrongField],
 ) -> Result<Response, Problem> {
-    let (lang, title) = (visitor.lang, visitor.lang.say("Make an account", "注册"));
-    let wrong = error.and_then(|error| error.split_once(':')).map(|(field, _)| field);
-    let of = |field: &str, words: &'static str| (wrong == Some(field)).then_some(words);
+    let query: String = form_urlencoded::byte_serialize(next.as_bytes()).collect();
+    let (lang, title) = (visitor.lang, visitor.lang.say("Create an account", "注册"));
+    let of = |field: WrongField, words: &'static str| wrong.contains(&field).then_some(words);
+    let email_error = of(
+        WrongField::Email,
+        lang.say("Please enter an email such as ann@example.com.", "请输入正确的邮箱地址。"),
+    )
+    .or_else(|| {
+        of(
+            WrongField::EmailTaken,
+            lang.say(
+                "There is already an account with this email. Log in instead.",
+                "该邮箱已注册，请直接登录。",
+            ),
+        )
+    });
     let body = html! {
         div class="narrow" {
             h1 { (title) }
@@ -223,19 +265,20 @@ async fn register_page(
                 input type="hidden" name="next" value=(next);
                 (field(&Field {
                     name: "name", label: lang.say("Name", "姓名"), kind: "text", value: name, autocomplete: "name", hint: "", is_optional: false,
-                    error: of("name", lang.say("Please tell us your name, in 80 characters at the most.", "请填写姓名（最多 80 个字符）。")),
+                    error: of(WrongField::Name, lang.say("Please tell us your name, in 80 characters at the most.", "请填写姓名（最多 80 个字符）。")),
                 }))
-                (email_field(lang, "email", email, of("email", lang.say(
-                    "This is no address, or it has an account already: log in instead.",
-                    "邮箱格式不正确，或该邮箱已注册，请直接登录。",
-                ))))
+                (email_field(lang, "email", email, email_error))
+                @if wrong.contains(&WrongField::EmailTaken) {
+                    p { a class="apart" href={ "/account/log-in?next=" (query) } { (lang.say("Log in", "登录")) } }
+                }
                 (new_password_field(lang, "password", lang.say("Password", "密码"),
-                    of("password", lang.say("Please choose one of 10 to 128 characters.", "密码长度应为 10 至 128 个字符。"))))
+                    of(WrongField::Password, lang.say("Please choose one of 10 to 128 characters.", "密码长度应为 10 至 128 个字符。"))))
                 button class="wide" type="submit" { (title) }
             }
         }
     };
-    page(shop, visitor, title, &body).await
+    let (here, is_refused) = (Some(format!("/account/register?next={query}")), !wrong.is_empty());
+    framed(shop, visitor, title, &body, |frame| Frame { here, is_refused, ..frame }).await
 }
 
 /// `POST /account/register`.
@@ -261,8 +304,9 @@ pub(super) async fn register(
             bring_cart(&shop, &visitor, signed_in.account, &mut response).await;
             Ok(response)
         }
-        Err(StoreError::Invalid(why) | StoreError::Conflict(why)) => {
-            let shown = register_page(&shop, &visitor, next, (email, name), Some(&why)).await?;
+        Err(refusal @ (StoreError::Invalid(_) | StoreError::Conflict(_))) => {
+            let wrong = wrong_fields(name, form.whole_field("password"), &refusal);
+            let shown = register_page(&shop, &visitor, next, (email, name), &wrong).await?;
             refused(shown, StatusCode::UNPROCESSABLE_ENTITY)
         }
         Err(error) => Err(of_store(error)),
@@ -295,7 +339,6 @@ pub(super) async fn show(State(shop): State<Arc<Shop>>, visitor: Visitor) -> Res
             div class="card" {
                 p { strong { (profile.name) } }
                 p { (profile.email) }
-                p class="soft" { (lang.say("Shopper number ", "用户编号 ")) (profile.account) }
             }
         }
         div class="actions" {
@@ -310,7 +353,7 @@ pub(super) async fn show(State(shop): State<Arc<Shop>>, visitor: Visitor) -> Res
             h2 { (lang.say("Your addresses", "收货地址")) }
             @for address in &known {
                 div class="card" {
-                    (addresses::shown(address))
+                    (addresses::shown(lang, address))
                     form class="actions" method="post" action="/account/addresses/forget" {
                         input type="hidden" name=(TOKEN_FIELD) value=(csrf);
                         @for (name, value) in [("name", &address.name), ("phone", &address.phone), ("street", &address.street), ("city", &address.city),
@@ -328,7 +371,7 @@ pub(super) async fn show(State(shop): State<Arc<Shop>>, visitor: Visitor) -> Res
                 input type="hidden" name=(TOKEN_FIELD) value=(csrf);
                 button class="quiet" type="submit" { (lang.say("Download my data", "下载我的数据")) }
             }
-            a href="/account/delete" { (lang.say("Delete the account", "注销账户")) }
+            a class="apart" href="/account/delete" { (lang.say("Delete the account", "注销账户")) }
         }
     };
     page(&shop, &visitor, title, &body).await

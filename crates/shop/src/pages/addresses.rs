@@ -1,8 +1,9 @@
 //! Where parcels go: the fields of a form, and the page on which an order's is changed.
 
-use super::page;
+use super::form_page;
 use crate::{
-    design::{Field, field},
+    countries,
+    design::{Field, crumbs, field},
     parts::Shop,
     visitor::{TOKEN_FIELD, Visitor, session_of},
 };
@@ -49,46 +50,127 @@ pub(super) fn address_of<const MAX: usize>(form: &PlainForm<MAX>) -> Address {
     }
 }
 
-/// The fields; `wrong` names the one that is.
-pub(super) fn address_fields(lang: Lang, address: &Address, wrong: Option<&str>) -> Markup {
-    let of = |name: &str, words: &'static str| (wrong == Some(name)).then_some(words);
-    let line = |name: &'static str, label, value, autocomplete, is_optional, error| Field {
-        name,
-        label,
-        kind: if name == "phone" { "tel" } else { "text" },
-        value,
-        autocomplete,
-        hint: "",
-        error,
-        is_optional,
+/// The fields, in the order of the language; `wrong` names those that are.
+pub(super) fn address_fields(lang: Lang, address: &Address, wrong: &[&str]) -> Markup {
+    let line = |name: &'static str| {
+        let says = says(lang, name);
+        field(&Field {
+            name,
+            label: says.label,
+            kind: if name == "phone" { "tel" } else { "text" },
+            value: says.value(address),
+            autocomplete: says.autocomplete,
+            hint: "",
+            error: wrong.contains(&name).then_some(says.error),
+            is_optional: ["region", "postcode"].contains(&name),
+        })
     };
-    let country = if address.country.is_empty() { "CN" } else { &address.country };
+    let order = match lang {
+        Lang::En => ["name", "phone", "street", "city", "region", "postcode"],
+        Lang::Zh => ["name", "phone", "region", "city", "street", "postcode"],
+    };
     html! {
-        (field(&line("name", lang.say("Name", "收货人"), &address.name, "name", false,
-            of("name", lang.say("Please enter a name of at most 80 characters.", "请填写收货人（最多 80 个字符）。")))))
-        (field(&line("phone", lang.say("Phone", "手机号码"), &address.phone, "tel", false,
-            of("phone", lang.say("Please enter a number of 5 to 20 digits.", "请填写 5 至 20 位的号码。")))))
-        (field(&line("street", lang.say("Street and number", "详细地址"), &address.street, "street-address", false,
-            of("street", lang.say("Please enter an address of at most 200 characters.", "请填写详细地址（最多 200 个字符）。")))))
-        (field(&line("city", lang.say("City", "城市"), &address.city, "address-level2", false,
-            of("city", lang.say("Please enter the city.", "请填写城市。")))))
-        (field(&line("region", lang.say("Province or state (if any)", "省份（选填）"), &address.region, "address-level1", true,
-            of("region", lang.say("80 characters at the most.", "最多 80 个字符。")))))
-        (field(&line("postcode", lang.say("Postcode (if any)", "邮政编码（选填）"), &address.postcode, "postal-code", true,
-            of("postcode", lang.say("16 characters at the most.", "最多 16 个字符。")))))
-        (field(&line("country", lang.say("Country (two letters, such as CN)", "国家代码（两个字母，如 CN）"), country, "country", false,
-            of("country", lang.say("Two letters, such as CN.", "两个字母，如 CN。")))))
+        @for name in order { (line(name)) }
+        (country_field(lang, &address.country, wrong.contains(&"country")))
     }
 }
 
-/// An address in lines.
-pub(super) fn shown(address: &Address) -> Markup {
+/// What the form says of a field.
+struct Says {
+    label: &'static str,
+    autocomplete: &'static str,
+    error: &'static str,
+    value: fn(&Address) -> &str,
+}
+
+impl Says {
+    fn value<'a>(&self, address: &'a Address) -> &'a str {
+        (self.value)(address)
+    }
+}
+
+fn says(lang: Lang, name: &str) -> Says {
+    match name {
+        "name" => Says {
+            label: lang.say("Name", "收货人"),
+            autocomplete: "name",
+            error: lang
+                .say("Please enter a name of at most 80 characters.", "请填写收货人（最多 80 个字符）。"),
+            value: |address| &address.name,
+        },
+        "phone" => Says {
+            label: lang.say("Phone", "手机号码"),
+            autocomplete: "tel",
+            error: lang.say("Please enter a number of 5 to 20 digits.", "请填写 5 至 20 位的号码。"),
+            value: |address| &address.phone,
+        },
+        "street" => Says {
+            label: lang.say("Street and number", "详细地址"),
+            autocomplete: "street-address",
+            error: lang.say(
+                "Please enter an address of at most 200 characters.",
+                "请填写详细地址（最多 200 个字符）。",
+            ),
+            value: |address| &address.street,
+        },
+        "city" => Says {
+            label: lang.say("City", "城市"),
+            autocomplete: "address-level2",
+            error: lang.say("Please enter the city.", "请填写城市。"),
+            value: |address| &address.city,
+        },
+        "region" => Says {
+            label: lang.say("Province or state (optional)", "省份（选填）"),
+            autocomplete: "address-level1",
+            error: lang.say("80 characters at the most.", "最多 80 个字符。"),
+            value: |address| &address.region,
+        },
+        _ => Says {
+            label: lang.say("Postcode (optional)", "邮政编码（选填）"),
+            autocomplete: "postal-code",
+            error: lang.say("16 characters at the most.", "最多 16 个字符。"),
+            value: |address| &address.postcode,
+        },
+    }
+}
+
+fn country_field(lang: Lang, code: &str, is_wrong: bool) -> Markup {
+    let code = if code.is_empty() { "CN" } else { code };
+    let all = countries::all(lang);
+    let is_listed = all.iter().any(|(listed, _)| *listed == code);
+    html! {
+        div class="field" {
+            label for="country" { (lang.say("Country or region", "国家或地区")) }
+            select id="country" name="country" required autocomplete="country" autofocus[is_wrong]
+                aria-invalid=[is_wrong.then_some("true")] aria-describedby=[is_wrong.then_some("country-error")] {
+                @if !is_listed { option value=(code) selected { (code) } }
+                @for (listed, name) in &all { option value=(listed) selected[*listed == code] { (name) } }
+            }
+            @if is_wrong { p class="error" id="country-error" { (lang.say("Please choose the country.", "请选择国家或地区。")) } }
+        }
+    }
+}
+
+/// An address in lines, as they are written in the language.
+pub(super) fn shown(lang: Lang, address: &Address) -> Markup {
     let Address { name, phone, street, city, region, postcode, country } = address;
+    let country = countries::name(lang, country);
+    let place = if region == city || region.is_empty() { city.clone() } else { format!("{region} {city}") };
     html! {
         address {
-            (name) br; (street) br;
-            @if !postcode.is_empty() { (postcode) " " } (city) @if !region.is_empty() { ", " (region) } br;
-            (country) br; (phone)
+            @match lang {
+                Lang::En => {
+                    (name) br; (street) br;
+                    @if !postcode.is_empty() { (postcode) " " } (city) @if !region.is_empty() { ", " (region) } br;
+                    (country) br; (phone)
+                },
+                Lang::Zh => {
+                    (name) " " (phone) br;
+                    (place) " " (street) br;
+                    @if !postcode.is_empty() { (postcode) br; }
+                    (country)
+                },
+            }
         }
     }
 }
@@ -112,7 +194,7 @@ pub(super) async fn show(
         Some(address) => Some(address),
         None => shop.accounts.addresses(shopper).await.map_err(of_store)?.into_iter().next(),
     };
-    address_page(&shop, &visitor, order.id, &known.unwrap_or_default(), None).await
+    address_page(&shop, &visitor, order.id, &known.unwrap_or_default(), &[]).await
 }
 
 async fn address_page(
@@ -120,12 +202,12 @@ async fn address_page(
     visitor: &Visitor,
     order: OrderId,
     address: &Address,
-    wrong: Option<&str>,
+    wrong: &[&str],
 ) -> Result<Response, Problem> {
     let (lang, title) = (visitor.lang, visitor.lang.say("Delivery address", "收货地址"));
     let body = html! {
         div class="narrow" {
-            p class="crumbs" { a href={ "/orders/" (order) } { (lang.say("Your order", "订单详情")) } }
+            (crumbs(lang, &[(&format!("/orders/{order}"), lang.say("Your order", "订单详情"))]))
             h1 { (title) }
             form class="card" method="post" action={ "/orders/" (order) "/address" } {
                 input type="hidden" name=(TOKEN_FIELD) value=(visitor.csrf());
@@ -134,7 +216,7 @@ async fn address_page(
             }
         }
     };
-    page(shop, visitor, title, &body).await
+    form_page(shop, visitor, title, &body, !wrong.is_empty()).await
 }
 
 /// `POST /orders/{order}/address`.
@@ -153,19 +235,18 @@ pub(super) async fn set(
             remember(&shop, shopper, address).await;
             Ok(Redirect::to(&format!("/orders/{id}")).into_response())
         }
-        Err((field, _)) => ask_again(&shop, &visitor, id, &typed, field).await,
+        Err(_) => ask_again(&shop, &visitor, id, &typed).await,
     }
 }
 
-/// Shows the form again, with the field that is wrong.
+/// Shows the form again, with the fields that are wrong.
 pub(super) async fn ask_again(
     shop: &Shop,
     visitor: &Visitor,
     order: OrderId,
     typed: &Address,
-    wrong: &str,
 ) -> Result<Response, Problem> {
-    let mut shown = address_page(shop, visitor, order, typed, Some(wrong)).await?;
+    let mut shown = address_page(shop, visitor, order, typed, &typed.wrong_fields()).await?;
     *shown.status_mut() = StatusCode::UNPROCESSABLE_ENTITY;
     Ok(shown)
 }

@@ -1,16 +1,20 @@
 //! Home, categories, search, and products.
 
-use super::{cart, framed, page};
+use super::{cart, framed};
 use crate::{
-    design::{Facet, Frame, Mood, Room, facets, grid, notice, picture, price, text},
+    design::{About, Facet, Frame, Mood, Room, crumbs, facets, grid, notice, picture, price, text},
     parts::Shop,
     visitor::{Visitor, log_in_path},
+    words::moment,
 };
 use axum::{
     extract::{Path, Query, State},
     response::Response,
 };
-use contracts::store::{Category, Hits, Listings, Product, ProductQuery, ProductSlug, Sku, Understood};
+use contracts::SaleState;
+use contracts::store::{
+    Category, Hits, Listings, OfferedIn, Product, ProductQuery, ProductSlug, Sku, Understood,
+};
 use maud::{Markup, html};
 use serde::Deserialize;
 use std::{collections::BTreeMap, sync::Arc};
@@ -46,17 +50,23 @@ pub(super) async fn home(
     let lang = visitor.lang;
     let query = ProductQuery { after: after.clone(), at_most: PAGE_MAX, ..ProductQuery::default() };
     let found = shop.catalog.products(query).await.map_err(of_store)?;
-    let in_sale = match after {
+    let is_further = after.is_some();
+    let hero_of = match after {
         None => first_in_sale(&shop, &found).await?,
         Some(_) => None,
     };
     let body = html! {
-        @if let Some(product) = &in_sale { (hero(lang, product)) }
+        @if let Some(product) = &hero_of { (hero(&shop, lang, product)) }
         @else { h1 { (lang.say("All products", "全部商品")) } }
-        @if in_sale.is_some() { h2 { (lang.say("Everything in the shop", "全部商品")) } }
+        @if hero_of.is_some() { h2 { (lang.say("Everything in the shop", "全部商品")) } }
         (list(lang, &found, "/?"))
     };
-    page(&shop, &visitor, lang.say("Home", "首页"), &body).await
+    let title = if is_further { lang.say("All products", "全部商品") } else { "" };
+    let about = (!is_further).then(|| About {
+        description: hero_of.as_ref().map_or_else(String::new, |of| lead(lang, of).to_owned()),
+        picture: hero_of.as_ref().and_then(|of| of.pictures.first()).map(|of| of.path.clone()),
+    });
+    framed(&shop, &visitor, title, &body, |frame| Frame { about, ..frame }).await
 }
 
 /// The first product of a sale, which the home page shows large.
@@ -68,18 +78,24 @@ async fn first_in_sale(shop: &Shop, found: &Listings) -> Result<Option<Product>,
     }
 }
 
-fn hero(lang: Lang, product: &Product) -> Markup {
-    let lead = text(lang, &product.description).split("\n\n").next().unwrap_or_default();
+/// The first paragraph of a product's description.
+fn lead(lang: Lang, product: &Product) -> &str {
+    text(lang, &product.description).split("\n\n").next().unwrap_or_default()
+}
+
+fn hero(shop: &Shop, lang: Lang, product: &Product) -> Markup {
+    let offered = product.variants.iter().find_map(|variant| variant.offered_in.first());
     html! {
         section class="hero" aria-labelledby="hero-title" {
             div {
                 p { span class="badge" { (lang.say("Launch sale", "首发抢购")) } }
                 h1 id="hero-title" { (text(lang, &product.name)) }
-                p class="lead" { (lead) }
+                p class="lead" { (lead(lang, product)) }
+                @if let Some(of) = offered { (sale_state(shop, lang, of)) }
                 @if let Some(lowest) = product.variants.iter().map(|variant| variant.price).min_by_key(|price| price.amount_minor) {
                     p { (price(lang, lowest)) }
                 }
-                p { a class="button" href={ "/p/" (product.slug) } { (lang.say("To the sale", "进入抢购")) } }
+                p { a class="button" href={ "/p/" (product.slug) } { (lang.say("See the sale", "进入抢购")) } }
             }
             @if let Some(first) = product.pictures.first() { (picture(lang, first, Room::Main)) }
         }
@@ -116,7 +132,18 @@ pub(super) async fn category(
         @if found.rows.is_empty() { p { (lang.say("There is nothing here yet.", "该分类暂无商品。")) } }
         (list(lang, &found, &format!("/c/{slug}?")))
     };
-    page(&shop, &visitor, title, &body).await
+    let about = Some(About {
+        description: how_category(lang, title, shop.name[usize::from(lang == Lang::Zh)].as_str()),
+        picture: found.rows.first().and_then(|of| of.picture.as_ref()).map(|of| of.path.clone()),
+    });
+    framed(&shop, &visitor, title, &body, |frame| Frame { about, ..frame }).await
+}
+
+fn how_category(lang: Lang, category: &str, shop: &str) -> String {
+    match lang {
+        Lang::En => format!("{category} at {shop}"),
+        Lang::Zh => format!("{shop}的{category}"),
+    }
 }
 
 /// `GET /search`.
@@ -138,12 +165,17 @@ pub(super) async fn search(
         ProductQuery { words: Some(words.clone()), after, at_most: PAGE_MAX, category: category.clone() };
     let found = shop.catalog.products(query).await.map_err(of_store)?;
     let categories = shop.catalog.categories().await.map_err(of_store)?;
-    let (lang, title) = (visitor.lang, visitor.lang.say("Search", "搜索"));
+    let (lang, heading) = (visitor.lang, visitor.lang.say("Search", "搜索"));
+    let title = match (lang, words.as_str()) {
+        (_, "") => heading.to_owned(),
+        (Lang::En, _) => format!("“{words}” – Search"),
+        (Lang::Zh, _) => format!("“{words}”的搜索结果"),
+    };
     let encoded: String = form_urlencoded::byte_serialize(words.as_bytes()).collect();
     let path = format!("/search?q={encoded}&");
     let of_category = category.as_ref().map_or_else(String::new, |slug| format!("category={slug}&"));
     let body = html! {
-        h1 { @if words.is_empty() { (title) } @else { (lang.say("Results for ", "搜索：")) "“" (words) "”" } }
+        h1 { @if words.is_empty() { (heading) } @else { (lang.say("Results for ", "搜索：")) "“" (words) "”" } }
         @if let Some(hits) = &found.hits {
             (understood(lang, hits))
             @if hits.total > 0 { p class="soft" role="status" { (how_many(lang, hits.total)) } }
@@ -158,7 +190,7 @@ pub(super) async fn search(
         }
         (list(lang, &found, &format!("{path}{of_category}")))
     };
-    framed(&shop, &visitor, title, &body, |frame| Frame { words: &words, ..frame }).await
+    framed(&shop, &visitor, &title, &body, |frame| Frame { words: &words, ..frame }).await
 }
 
 fn how_many(lang: Lang, total: u64) -> String {
@@ -236,9 +268,13 @@ pub(super) async fn product(
     };
     let free: Option<BTreeMap<Sku, u64>> =
         levels.map(|levels| levels.into_iter().map(|level| (level.sku.clone(), level.free())).collect());
+    let of_category = category.map(|of| (format!("/c/{}", of.slug), text(lang, &of.name)));
+    let way: Vec<(&str, &str)> = std::iter::once(("/", lang.say("Home", "首页")))
+        .chain(of_category.iter().map(|(path, name)| (&**path, *name)))
+        .collect();
     let has_sale = product.variants.iter().any(|variant| !variant.offered_in.is_empty());
     let body = html! {
-        p class="crumbs" { a href="/" { (lang.say("Home", "首页")) } " / " @if let Some(of) = category { a href={ "/c/" (of.slug) } { (text(lang, &of.name)) } } }
+        (crumbs(lang, &way))
         article class="two" {
             div {
                 div class="picture" { @if let Some(first) = product.pictures.first() { (picture(lang, first, Room::Main)) } }
@@ -259,7 +295,7 @@ pub(super) async fn product(
                             Some(of) => (sale_box(&shop, &visitor, of)),
                             None => @match &free {
                                 Some(free) => (cart::buy_box(&visitor, (&variant.sku, text(lang, &variant.name)), free.get(&variant.sku).copied())),
-                                None => p class="soft" { (lang.say("It is not known right now whether it is in stock. Look again in a minute.", "暂时无法查询库存，请稍后再试。")) },
+                                None => p class="soft" { (lang.say("We can't check stock right now. Please try again in a minute.", "暂时无法查询库存，请稍后再试。")) },
                             },
                         }
                     }
@@ -267,22 +303,48 @@ pub(super) async fn product(
             }
         }
     };
-    framed(&shop, &visitor, name, &body, |frame| Frame { has_sale, ..frame }).await
+    let about = Some(About {
+        description: lead(lang, &product).to_owned(),
+        picture: product.pictures.first().map(|of| of.path.clone()),
+    });
+    framed(&shop, &visitor, name, &body, |frame| Frame { has_sale, about, ..frame }).await
 }
 
 /// Where a product of a sale is bought: by the sale's script, with the shopper's token.
-fn sale_box(shop: &Shop, visitor: &Visitor, of: &contracts::store::OfferedIn) -> Markup {
+fn sale_box(shop: &Shop, visitor: &Visitor, of: &OfferedIn) -> Markup {
     let (lang, origin) = (visitor.lang, &shop.sale_origin);
     html! {
         div class="sale" {
-            p { (lang.say("This is sold in a launch sale.", "本商品在首发抢购中销售。")) }
+            p { (lang.say("Available in the launch sale only.", "本商品参加首发抢购。")) }
+            p class="hidden" role="status" data-opened=(lang.say("The sale is open", "抢购开始")) {}
             @if visitor.signed_in.is_some() {
                 script src={ (origin) "/floodgate.js" } data-sale=(of.sale) data-item=(of.item) data-token-url="/account/sale-token" data-lang=(lang.code()) {}
-                noscript { p { (lang.say("The sale needs JavaScript.", "抢购需要启用 JavaScript。")) } }
+                noscript {
+                    (sale_state(shop, lang, of))
+                    p { (lang.say("Turn on JavaScript to take part in this sale, then reload the page.", "请启用 JavaScript 后刷新页面参与抢购。")) }
+                }
                 p class="actions" { a id="to-order" class="button" href="/orders" hidden { (lang.say("To your order", "查看订单")) } }
             } @else {
+                (sale_state(shop, lang, of))
                 p { a class="button wide" href=(log_in_path(&visitor.here)) { (lang.say("Log in to take part", "登录后参与抢购")) } }
             }
         }
     }
+}
+
+/// How a sale stands, with its time: as the newest view says that this process has of it, for which
+/// nothing waits. Nothing, of a sale that is not known here.
+fn sale_state(shop: &Shop, lang: Lang, of: &OfferedIn) -> Markup {
+    let Some(seen) = shop.sales.seen(&of.sale, &of.item) else { return html! {} };
+    let says = match (seen.state, seen.is_sold_out) {
+        (SaleState::Closed, _) => lang.say("The sale is over", "抢购已结束").to_owned(),
+        (_, true) => lang.say("Sold out", "已售罄").to_owned(),
+        (SaleState::Scheduled, _) => match lang {
+            Lang::En => format!("Opens {}", moment(seen.opens_at, lang)),
+            Lang::Zh => format!("{} 开抢", moment(seen.opens_at, lang)),
+        },
+        (SaleState::Open, _) => lang.say("On sale now", "正在抢购").to_owned(),
+        (SaleState::Paused, _) => lang.say("Paused for a moment", "暂停中，请稍候").to_owned(),
+    };
+    html! { p class="sale-state" { strong { (says) } } }
 }

@@ -1,8 +1,8 @@
 //! The cart, and checking out of it.
 
-use super::page;
+use super::form_page;
 use crate::{
-    design::{Mood, Room, notice, picture, price, text},
+    design::{Room, crumbs, plain_picture, price, refusal, text},
     pages::addresses::{self, address_fields, address_of},
     parts::Shop,
     visitor::{TOKEN_FIELD, Visitor, give_cart, may_make_cart, refuse_other_sites, session_of},
@@ -47,26 +47,26 @@ async fn cart_page(shop: &Shop, visitor: &Visitor, why: Option<&str>) -> Result<
     let csrf = visitor.csrf();
     let body = html! {
         h1 { (title) }
-        @if let Some(why) = why { (notice(Mood::Bad, lang.say("Please look again", "请再确认一次"), &html! { p { (why) } })) }
+        @if let Some(why) = why { (refusal(lang.say("Please look again", "请再确认一次"), &html! { p { (why) } })) }
         @if cart.lines.is_empty() {
             p { (lang.say("Your cart is empty.", "购物车还是空的。")) }
-            p class="actions" { a class="button" href="/" { (lang.say("Look around", "去逛逛")) } }
+            p class="actions" { a class="button" href="/" { (lang.say("Start shopping", "去逛逛")) } }
         } @else {
             ul class="cart" { @for line in &cart.lines { (cart_line(lang, line, csrf)) } }
             @if let Some(goods) = cart.goods {
                 div class="card sum" {
-                    p { (lang.say("Subtotal ", "合计 ")) strong { (price(lang, goods)) } }
+                    p { (lang.say("Subtotal ", "商品合计 ")) strong { (price(lang, goods)) } }
                     p class="soft" { (lang.say("Delivery is added at checkout.", "运费在结算时计算。")) }
                     @if cart.is_good() {
                         a class="button wide" href="/cart/check-out" { (lang.say("Check out", "去结算")) }
                     } @else {
-                        p { (lang.say("Some of it is not available: update your cart, then check out.", "请先调整无法购买的商品，再去结算。")) }
+                        p { (lang.say("Some items are not available. Update your cart to check out.", "请先调整无法购买的商品，再去结算。")) }
                     }
                 }
             }
         }
     };
-    page(shop, visitor, title, &body).await
+    form_page(shop, visitor, title, &body, why.is_some()).await
 }
 
 /// What keeps a line from being bought, in words.
@@ -75,34 +75,42 @@ fn trouble(lang: Lang, state: LineState) -> Option<String> {
         (LineState::Good, _) => None,
         (LineState::OtherCurrency, _) => Some(
             lang.say(
-                "It is sold in another currency: remove it, and order it separately.",
+                "This item is sold in another currency. Remove it and order it separately.",
                 "该商品使用其他货币，请移除后单独下单。",
             )
             .to_owned(),
         ),
         (LineState::Gone, _) => Some(lang.say("No longer available.", "该商品已下架。").to_owned()),
         (LineState::Only(0), _) => Some(lang.say("Sold out for now.", "暂时缺货。").to_owned()),
-        (LineState::Only(left), Lang::En) => Some(format!("Only {left} left.")),
-        (LineState::Only(left), Lang::Zh) => Some(format!("仅剩 {left} 件。")),
+        (LineState::Only(left), Lang::En) => Some(format!("Only {left} left. Reduce the quantity.")),
+        (LineState::Only(left), Lang::Zh) => Some(format!("仅剩 {left} 件，请减少数量。")),
     }
 }
 
 fn cart_line(lang: Lang, line: &CartLine, csrf: &str) -> Markup {
     let name = text(lang, &line.name);
+    let why = trouble(lang, line.state);
+    let why_id = format!("why-{}", line.sku);
+    let described = why.is_some().then_some(&why_id);
+    let most = match line.state {
+        LineState::Only(left) => left.clamp(1, LINE_QUANTITY_MAX.into()),
+        _ => LINE_QUANTITY_MAX.into(),
+    };
     html! {
         li class="card line" {
-            div class="frame" { @if let Some(of) = &line.picture { (picture(lang, of, Room::Small)) } }
+            div class="frame" { @if let Some(of) = &line.picture { (plain_picture(of, Room::Small)) } }
             div {
-                p { @if let Some(product) = &line.product { a href={ "/p/" (product) } { (name) } } @else { (name) } @if !text(lang, &line.variant).is_empty() { br; span class="soft" { (text(lang, &line.variant)) } } }
+                p { @if let Some(product) = &line.product { a class="apart" href={ "/p/" (product) } { (name) } } @else { (name) } @if !text(lang, &line.variant).is_empty() { br; span class="soft" { (text(lang, &line.variant)) } } }
                 @if let Some(of) = line.price { p { (price(lang, of)) } }
-                @if let Some(why) = trouble(lang, line.state) { p class="error" role="status" { (why) } }
+                @if let Some(why) = &why { p class="error" role="status" id=(why_id) { (why) } }
                 div class="actions" {
                     @if line.state != LineState::Gone {
                         form class="quantity" method="post" action="/cart/lines" {
                             input type="hidden" name=(TOKEN_FIELD) value=(csrf);
                             input type="hidden" name="sku" value=(line.sku);
                             label class="hidden" for={ "q-" (line.sku) } { (lang.say("How many: ", "数量：")) (name) }
-                            input id={ "q-" (line.sku) } name="quantity" type="number" min="1" max=(LINE_QUANTITY_MAX) required value=(line.quantity);
+                            input id={ "q-" (line.sku) } name="quantity" type="number" inputmode="numeric" min="1" max=(most) required value=(line.quantity)
+                                aria-describedby=[described] aria-invalid=[described.map(|_| "true")];
                             button class="quiet" type="submit" { (lang.say("Update", "修改")) span class="hidden" { ": " (name) } }
                         }
                     }
@@ -135,7 +143,7 @@ pub(super) fn buy_box(visitor: &Visitor, (sku, name): (&Sku, &str), free: Option
                 input type="hidden" name=(TOKEN_FIELD) value=(visitor.csrf());
                 input type="hidden" name="sku" value=(sku);
                 label class="hidden" for=(id) { (lang.say("How many", "数量")) @if !name.is_empty() { ": " (name) } }
-                input id=(id) name="quantity" type="number" min="1" max=(LINE_QUANTITY_MAX) required value="1";
+                input id=(id) name="quantity" type="number" inputmode="numeric" min="1" max=(left.min(LINE_QUANTITY_MAX.into())) required value="1";
                 button type="submit" { (lang.say("Add to cart", "加入购物车")) @if !name.is_empty() { span class="hidden" { ": " (name) } } }
             }
         }
@@ -223,7 +231,7 @@ pub(super) async fn show_check_out(
     let Some(shopper) = visitor.account() else { return visitor.to_log_in() };
     let known = shop.accounts.addresses(shopper).await.map_err(of_store)?;
     let address = known.into_iter().next().unwrap_or_default();
-    check_out_page(&shop, &visitor, &address, "", None).await
+    check_out_page(&shop, &visitor, &address, "", &[]).await
 }
 
 /// What the page offers: each way with what the whole costs by it.
@@ -232,13 +240,13 @@ fn offers(shop: &Shop, cart: &CartView) -> Vec<(ShippingMethod, Quote)> {
     shop.carts.shipping().into_iter().filter_map(quote).collect()
 }
 
-/// `wrong`: the address's field that is wrong.
+/// `wrong`: the address's fields that are wrong.
 async fn check_out_page(
     shop: &Shop,
     visitor: &Visitor,
     address: &Address,
     shipping: &str,
-    wrong: Option<&str>,
+    wrong: &[&str],
 ) -> Result<Response, Problem> {
     let (Some(shopper), Some(owner)) = (visitor.account(), visitor.cart_owner()?) else {
         return visitor.to_log_in();
@@ -252,7 +260,7 @@ async fn check_out_page(
     let (lang, title) = (visitor.lang, visitor.lang.say("Checkout", "结算"));
     let chosen = offers.iter().position(|(method, _)| method.id == shipping).unwrap_or(0);
     let body = html! {
-        p class="crumbs" { a href="/cart" { (lang.say("Your cart", "购物车")) } }
+        (crumbs(lang, &[("/cart", lang.say("Your cart", "购物车"))]))
         h1 { (title) }
         form class="two" method="post" action="/cart/check-out" {
             input type="hidden" name=(TOKEN_FIELD) value=(visitor.csrf());
@@ -283,7 +291,7 @@ async fn check_out_page(
             }
         }
     };
-    page(shop, visitor, title, &body).await
+    form_page(shop, visitor, title, &body, !wrong.is_empty()).await
 }
 
 fn order_lines(lang: Lang, cart: &CartView) -> Markup {
@@ -299,15 +307,17 @@ fn order_lines(lang: Lang, cart: &CartView) -> Markup {
 
 fn totals(lang: Lang, method: &ShippingMethod, quote: &Quote, is_named: bool) -> Markup {
     html! {
+        div class="by" {
         p class="total" {
             span { @if is_named { (lang.say(&method.name, &method.name_zh)) " · " } (lang.say("Total", "应付")) }
             strong { (price(lang, quote.total)) }
         }
         @if quote.tax.amount_minor > 0 {
             p class="soft" {
-                @if quote.tax_is_included { (lang.say("With tax of ", "含税 ")) } @else { (lang.say("Tax on top: ", "另加税 ")) }
+                @if quote.tax_is_included { (lang.say("Includes tax of ", "含税 ")) } @else { (lang.say("Tax on top: ", "另加税 ")) }
                 (money(quote.tax, lang))
             }
+        }
         }
     }
 }
@@ -327,8 +337,9 @@ pub(super) async fn check_out(
     let typed = address_of(&form);
     let address = match typed.clone().checked() {
         Ok(address) => address,
-        Err((field, _)) => {
-            let mut shown = check_out_page(&shop, &visitor, &typed, shipping, Some(field)).await?;
+        Err(_) => {
+            let wrong = typed.wrong_fields();
+            let mut shown = check_out_page(&shop, &visitor, &typed, shipping, &wrong).await?;
             *shown.status_mut() = StatusCode::UNPROCESSABLE_ENTITY;
             return Ok(shown);
         }
@@ -358,11 +369,11 @@ fn conflict_words(lang: Lang, why: &str) -> &'static str {
             "价格有变动，订单尚未提交，请确认新价格。",
         ),
         Some("stock") => lang.say(
-            "Somebody was faster: there is too little left. Nothing was ordered.",
+            "There is not enough left of what you wanted. Nothing was ordered.",
             "库存不足，订单尚未提交，请调整数量。",
         ),
         Some("orders") => lang.say(
-            "You have several orders that wait for payment. Pay them, or give them up, and try again.",
+            "You have several unpaid orders. Pay or cancel them, then try again.",
             "您有多笔订单待付款，请先付款或取消后再试。",
         ),
         _ => lang.say(

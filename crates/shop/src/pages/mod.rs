@@ -7,11 +7,12 @@ mod cart;
 mod orders;
 mod own_data;
 mod passwords;
+mod problems;
 mod returns;
 mod settings;
 
 use crate::{
-    design::{Frame, SCRIPT, STYLE, showcase},
+    design::{Frame, ICON, SCRIPT, STYLE, showcase},
     parts::{Parts, Shop},
     visitor::Visitor,
 };
@@ -23,8 +24,10 @@ use web::{
     problem::{Problem, of_store},
 };
 
+pub use problems::problem_page;
+
 const OPEN: Access = Access::Open;
-static FILES: &[&StaticFile] = &[&STYLE, &SCRIPT, &web::page::STYLE];
+static FILES: &[&StaticFile] = &[&STYLE, &SCRIPT, &ICON, &web::page::STYLE];
 
 /// All pages, and the files that they load.
 pub fn operations() -> Vec<Operation<Parts>> {
@@ -83,6 +86,17 @@ async fn page<'a>(
     framed(shop, visitor, title, body, |frame| frame).await
 }
 
+/// A page with a form, which was refused or not.
+async fn form_page<'a>(
+    shop: &'a Shop,
+    visitor: &'a Visitor,
+    title: &'a str,
+    body: &Markup,
+    is_refused: bool,
+) -> Result<Response, Problem> {
+    framed(shop, visitor, title, body, |frame| Frame { is_refused, ..frame }).await
+}
+
 /// The same, with what is special about it.
 async fn framed<'a>(
     shop: &'a Shop,
@@ -93,7 +107,6 @@ async fn framed<'a>(
 ) -> Result<Response, Problem> {
     let categories = shop.catalog.categories().await.map_err(of_store)?;
     let cart_units = visitor.cart_units(shop).await;
-    let frame =
-        Frame { shop, visitor, title, categories, cart_units, words: "", has_sale: false, refresh: None };
+    let frame = Frame { categories, cart_units, ..Frame::plain(shop, visitor, title) };
     Ok(change(frame).render(body))
 }

@@ -5,7 +5,7 @@ use super::{
     framed, page, returns,
 };
 use crate::{
-    design::{Frame, Mood, notice, price, state_words, steps},
+    design::{Frame, Mood, crumbs, notice, price, state_badge, state_words, steps},
     parts::Shop,
     visitor::{TOKEN_FIELD, Visitor, session_of},
     words::{moment, money},
@@ -34,12 +34,21 @@ use web::{
 const FORM_BYTES_MAX: usize = 8192;
 /// Orders on one page.
 const PAGE_MAX: usize = 20;
-/// How often a page looks again whose order is on its way, or whose payment is.
+/// How soon a page looks again whose order is on its way, or whose payment is; later ever later.
 const AGAIN_SECONDS: u64 = 2;
 /// After so many looks for an order it does not look by itself any more.
 const TRIES_MAX: u32 = 30;
 
 type Form = PlainForm<FORM_BYTES_MAX>;
+
+/// After how many seconds a page looks again that has looked so often.
+fn again_after(tries: u32) -> u64 {
+    match tries {
+        0..TRIES_MAX => AGAIN_SECONDS,
+        TRIES_MAX..60 => 5,
+        _ => 30,
+    }
+}
 
 #[derive(Debug, Deserialize)]
 pub(super) struct Won {
@@ -65,11 +74,11 @@ pub(super) async fn checkout(
     let is_over = tries >= TRIES_MAX;
     let text = match is_over {
         false => lang.say(
-            "What the sale has promised becomes an order in a moment. This page looks again by itself.",
+            "Your order will be ready in a moment. This page updates by itself.",
             "抢购成功后订单会在片刻内生成，本页会自动刷新。",
         ),
         true => lang.say(
-            "No order has come yet. What the sale has promised stays promised: look at your orders in a few minutes.",
+            "Your order is not here yet. What you got in the sale stays yours: check your orders in a few minutes.",
             "暂未找到订单。抢购结果不会改变，请几分钟后在“我的订单”中查看。",
         ),
     };
@@ -98,13 +107,19 @@ pub(super) async fn list(
     let (lang, title) = (visitor.lang, visitor.lang.say("Your orders", "我的订单"));
     let body = html! {
         h1 { (title) }
-        @if found.rows.is_empty() { p { (lang.say("You have no orders yet.", "您还没有订单。")) } }
+        @if found.rows.is_empty() {
+            p { (lang.say("You have no orders yet.", "您还没有订单。")) }
+            p class="actions" { a class="button" href="/" { (lang.say("Start shopping", "去逛逛")) } }
+        }
         ul class="orders" {
             @for order in &found.rows {
                 li class="card" {
                     a href={ "/orders/" (order.id) } {
-                        span { strong { (names(lang, order)) } br; span class="soft" { (moment(order.created_at, lang)) } }
-                        span { span class="badge" { (state_words(lang, order.state)) } " " (price(lang, order.total)) }
+                        span { strong { (short_names(lang, order)) } br; span class="soft" { (moment(order.created_at, lang)) } }
+                        span {
+                            @if is_exchange(order) { span class="badge plain" { (lang.say("Exchange", "换货")) } " " }
+                            (state_badge(lang, order.state)) " " (price(lang, order.total))
+                        }
                     }
                 }
             }
@@ -123,6 +138,25 @@ fn name(lang: Lang, line: &contracts::store::OrderLine) -> &str {
 fn names(lang: Lang, order: &OrderView) -> String {
     let names: Vec<&str> = order.lines.iter().map(|line| name(lang, line)).collect();
     names.join(lang.say(", ", "、"))
+}
+
+/// The same, of an order of many lines the first ones.
+fn short_names(lang: Lang, order: &OrderView) -> String {
+    const NAMED: usize = 2;
+    let all = order.lines.len();
+    if all <= NAMED + 1 {
+        return names(lang, order);
+    }
+    let first: Vec<&str> = order.lines.iter().take(NAMED).map(|line| name(lang, line)).collect();
+    match lang {
+        Lang::En => format!("{} and {} more", first.join(", "), all - NAMED),
+        Lang::Zh => format!("{}等 {all} 件商品", first.join("、")),
+    }
+}
+
+/// What came in the place of something that was returned: it costs nothing.
+fn is_exchange(order: &OrderView) -> bool {
+    order.total.amount_minor == 0
 }
 
 /// How the shopper came to the page of an order.
@@ -159,45 +193,56 @@ pub(super) async fn show(
         }
         last_payment = payments.last().map(|payment| payment.state);
     }
-    let waits = from.as_deref() == Some("payment")
+    // The shopper comes from the provider's page, and no word of the payment has come.
+    let is_unheard = from.as_deref() == Some("payment")
         && is_payable(&order)
-        && last_payment == Some(PaymentState::Pending)
-        && tries < TRIES_MAX;
-    let (lang, title) = (visitor.lang, visitor.lang.say("Your order", "订单详情"));
+        && last_payment == Some(PaymentState::Pending);
+    let waits = is_unheard && tries < TRIES_MAX;
+    let lang = visitor.lang;
     let now = shop.protection.now();
     let is_moving = order.payment == PaymentSeen::BeingConfirmed
         || (order.state == OrderState::Created && order.pay_by.is_some());
     let can_pay = is_payable(&order) && order.pay_by.is_none_or(|by| by > now);
+    let is_over = !can_pay
+        && order.payment == PaymentSeen::None
+        && matches!(order.state, OrderState::AwaitingPayment | OrderState::Expired);
     let csrf = visitor.csrf();
     let saved = match (&order.address, can_pay) {
         (None, true) => shop.accounts.addresses(shopper).await.map_err(of_store)?.into_iter().next(),
         _ => None,
     };
     let goes_to = order.address.as_ref().or(saved.as_ref());
+    let named = short_names(lang, &order);
+    let title = format!("{named} – {}", state_words(lang, order.state));
+    let has_failed = last_payment == Some(PaymentState::Failed) && can_pay;
     let body = html! {
-        p class="crumbs" { a href="/orders" { (lang.say("Your orders", "我的订单")) } }
-        h1 { (names(lang, &order)) }
+        (crumbs(lang, &[("/orders", lang.say("Your orders", "我的订单"))]))
+        h1 { (named) }
         (steps(lang, order.state))
         @if waits {
             (notice(Mood::Neutral, lang.say("One moment", "请稍候"), &html! { p { (lang.say(
-                "We are waiting for the payment provider. This page looks again by itself.",
+                "We are waiting for the payment provider. This page updates by itself.",
                 "正在等待支付结果，本页会自动刷新。",
             )) } }))
+        } @else if is_unheard && can_pay {
+            (notice(Mood::Neutral, lang.say("No word from the payment provider yet", "暂未收到支付结果"), &html! { p { (lang.say(
+                "If you have paid, there is nothing to do: this order is updated as soon as we hear.",
+                "如已付款，无需重复支付，收到结果后订单会自动更新。",
+            )) } }))
+        } @else if has_failed {
+            (notice(Mood::Bad, lang.say("The payment did not go through", "付款未成功"), &html! { p {
+                (lang.say("Nothing was charged. Try it again, or in another way.", "未产生扣款，请重试或更换支付方式。"))
+                @if let Some(until) = pay_until(lang, &order) { @if lang == Lang::En { " " } (until) }
+            } }))
         } @else {
-            @if last_payment == Some(PaymentState::Failed) && can_pay {
-                (notice(Mood::Bad, lang.say("The payment did not go through", "付款未成功"), &html! { p { (lang.say(
-                    "Nothing was charged. Try it again, or in another way.",
-                    "未产生扣款，请重试或更换支付方式。",
-                )) } }))
-            }
             (news(lang, &order, can_pay))
         }
-        @if can_pay {
+        @if can_pay && !waits {
             @if shop.takes_payments && goes_to.is_none() {
                 form class="card" method="post" action={ "/orders/" (order.id) "/pay" } {
                     input type="hidden" name=(TOKEN_FIELD) value=(csrf);
-                    h2 { (lang.say("Where shall we send it?", "寄到哪里？")) }
-                    (address_fields(lang, &Address::default(), None))
+                    h2 { (lang.say("Where shall we send it?", "收货地址")) }
+                    (address_fields(lang, &Address::default(), &[]))
                     button class="wide" type="submit" { (lang.say("Pay ", "支付 ")) (money(order.total, lang)) }
                 }
             }
@@ -208,24 +253,34 @@ pub(super) async fn show(
                         button type="submit" { (lang.say("Pay ", "支付 ")) (money(order.total, lang)) }
                     }
                 }
-                form method="post" action={ "/orders/" (order.id) "/cancel" } {
-                    input type="hidden" name=(TOKEN_FIELD) value=(csrf);
-                    button class="quiet" type="submit" { (lang.say("Give it up", "放弃购买")) }
+                details class="confirm" {
+                    summary { (lang.say("Cancel this order", "取消订单")) }
+                    form method="post" action={ "/orders/" (order.id) "/cancel" } {
+                        input type="hidden" name=(TOKEN_FIELD) value=(csrf);
+                        p { (lang.say(
+                            "What we keep for you goes back on sale at once. This cannot be undone.",
+                            "为您保留的商品将立即重新开售，且无法恢复。",
+                        )) }
+                        button class="danger" type="submit" { (lang.say("Yes, cancel it", "确认取消")) }
+                    }
                 }
             }
+        }
+        @if is_over {
+            p class="actions" { a class="button" href="/" { (lang.say("See what is left", "返回选购")) } }
         }
         div class="card" { (lines(lang, &order)) }
         @if let Some(address) = goes_to {
             div class="card" {
                 p { strong { (lang.say("Delivery address", "收货地址")) } }
-                (shown(address))
+                (shown(lang, address))
                 @if matches!(order.state, OrderState::AwaitingPayment | OrderState::Paid | OrderState::Allocated) {
-                    p { a href={ "/orders/" (order.id) "/address" } { (lang.say("Change the address", "修改地址")) } }
+                    p { a class="apart" href={ "/orders/" (order.id) "/address" } { (lang.say("Change the address", "修改地址")) } }
                 }
             }
         }
         @if goes_to.is_none() && matches!(order.state, OrderState::Paid | OrderState::Allocated) {
-            (notice(Mood::Bad, lang.say("Where shall we send it?", "寄到哪里？"), &html! {
+            (notice(Mood::Bad, lang.say("Where shall we send it?", "收货地址"), &html! {
                 p { a href={ "/orders/" (order.id) "/address" } { (lang.say("Enter your address", "请填写收货地址，以便发货")) } }
             }))
         }
@@ -233,22 +288,29 @@ pub(super) async fn show(
             div class="card" { p { strong { (lang.say("Parcel", "包裹")) } } p { (parcel.carrier) " " (parcel.tracking) } }
         }
         (returns::shown(lang, now, &order, csrf))
-        h2 { (lang.say("What happened", "订单记录")) }
+        h2 { (lang.say("Order history", "订单记录")) }
         ol class="history" {
             @for step in &order.history { li { (moment(step.at, lang)) " · " (state_words(lang, step.to)) } }
         }
         p class="soft" { (lang.say("Order number ", "订单号 ")) (order.id) }
     };
-    let again = match waits {
-        true => format!("/orders/{id}?from=payment&tries={}", tries.saturating_add(1)),
-        false => format!("/orders/{id}"),
-    };
-    let refresh = (is_moving || waits).then_some((AGAIN_SECONDS, again));
-    framed(&shop, &visitor, title, &body, |frame| Frame { refresh, ..frame }).await
+    let from = if waits { "from=payment&" } else { "" };
+    let again = format!("/orders/{id}?{from}tries={}", tries.saturating_add(1));
+    let refresh = (is_moving || waits).then_some((again_after(tries), again));
+    framed(&shop, &visitor, &title, &body, |frame| Frame { refresh, ..frame }).await
 }
 
 fn is_payable(order: &OrderView) -> bool {
     order.state == OrderState::AwaitingPayment && order.payment == PaymentSeen::None
+}
+
+/// Until when the order waits for its payment.
+fn pay_until(lang: Lang, order: &OrderView) -> Option<String> {
+    let until = moment(order.pay_by?, lang);
+    Some(match lang {
+        Lang::En => format!("Pay by {until} to keep it."),
+        Lang::Zh => format!("请在 {until} 前付款，逾期将自动取消并重新开售。"),
+    })
 }
 
 /// The one thing that the shopper wants to know.
@@ -257,7 +319,7 @@ fn news(lang: Lang, order: &OrderView, can_pay: bool) -> Markup {
         (PaymentSeen::BeingConfirmed, _) => (
             Mood::Neutral,
             lang.say("Your payment has arrived", "已收到您的付款"),
-            lang.say("It is being confirmed. This page looks again by itself.", "正在确认，本页会自动刷新。")
+            lang.say("It is being confirmed. This page updates by itself.", "正在确认，本页会自动刷新。")
                 .to_owned(),
         ),
         (
@@ -267,63 +329,57 @@ fn news(lang: Lang, order: &OrderView, can_pay: bool) -> Markup {
             Mood::Good,
             state_words(lang, order.state),
             lang.say(
-                "It was paid in another way. What you paid here goes back to you.",
+                "It was paid in another way. What you paid here is refunded.",
                 "订单已通过其他方式付款，您在此支付的款项将退还。",
             )
             .to_owned(),
         ),
         (PaymentSeen::ToRefund, _) => (
             Mood::Bad,
-            lang.say("Your payment goes back to you", "款项将退还给您"),
+            lang.say("Your payment will be refunded", "款项将退还给您"),
             lang.say(
-                "It came too late, or the order was cancelled. You get all of it back.",
+                "It came too late, or the order was cancelled. We refund the full amount.",
                 "付款超时或订单已取消，款项将全额退回。",
             )
             .to_owned(),
         ),
         (PaymentSeen::Refunded, _) => (
             Mood::Neutral,
-            lang.say("You have your money back", "已退款"),
-            lang.say("All that you paid was returned.", "您支付的款项已全额退回。").to_owned(),
+            lang.say("Refunded", "已退款"),
+            lang.say("We refunded the full amount.", "您支付的款项已全额退回。").to_owned(),
         ),
         (_, OrderState::Created) => (
             Mood::Neutral,
             lang.say("One moment", "请稍候"),
             lang.say(
-                "We are setting it aside for you. This page looks again by itself.",
+                "We are setting it aside for you. This page updates by itself.",
                 "正在为您保留库存，本页会自动刷新。",
             )
             .to_owned(),
         ),
         (_, OrderState::AwaitingPayment) if can_pay => {
-            let until = order.pay_by.map(|by| moment(by, lang));
-            let text = match (until, lang) {
-                (Some(until), Lang::En) => format!("Pay by {until}, or it goes to somebody else."),
-                (Some(until), Lang::Zh) => format!("请在 {until} 前付款，逾期将释放给其他人。"),
-                (None, _) => String::new(),
-            };
+            let text = pay_until(lang, order).unwrap_or_default();
             let title = match order.origin {
-                OrderOrigin::Sale(_) => lang.say("It is yours to pay", "抢购成功，请付款"),
-                OrderOrigin::Cart => lang.say("It is kept for you", "已为您保留，请付款"),
+                OrderOrigin::Sale(_) => lang.say("You got it. Pay now", "抢购成功，请付款"),
+                OrderOrigin::Cart => lang.say("Reserved for you", "已为您保留，请付款"),
             };
             (Mood::Good, title, text)
         }
         (_, OrderState::AwaitingPayment | OrderState::Expired) => (
             Mood::Bad,
-            lang.say("The time to pay is over", "付款时间已过"),
+            lang.say("Payment time expired", "付款时间已过"),
             lang.say("It went back on sale. Nothing was charged.", "商品已重新上架，未产生任何扣款。")
                 .to_owned(),
         ),
         (_, OrderState::Paid | OrderState::Allocated) => (
             Mood::Good,
             lang.say("Paid: it is yours", "付款成功"),
-            lang.say("We pack it, and tell you when it is on its way.", "我们正在备货，发货后会通知您。")
-                .to_owned(),
+            lang.say("We're packing it.", "我们正在备货。").to_owned(),
         ),
         (_, OrderState::Shipped) => (
             Mood::Good,
             lang.say("It is on its way", "已发货"),
-            lang.say("The parcel's number stands below.", "包裹单号见下方。").to_owned(),
+            lang.say("Your tracking number is below.", "包裹单号见下方。").to_owned(),
         ),
         (_, OrderState::Delivered) => {
             (Mood::Good, lang.say("Delivered", "已送达"), lang.say("Enjoy it.", "祝您使用愉快。").to_owned())
@@ -331,7 +387,7 @@ fn news(lang: Lang, order: &OrderView, can_pay: bool) -> Markup {
         (_, OrderState::Cancelled) => (
             Mood::Neutral,
             lang.say("Cancelled", "已取消"),
-            lang.say("If anything was paid for it, it goes back.", "如已付款，款项将退回。").to_owned(),
+            lang.say("Anything you paid is refunded.", "如已付款，款项将退回。").to_owned(),
         ),
         (_, OrderState::Returned | OrderState::Refunded | OrderState::PartRefunded) => {
             (Mood::Neutral, state_words(lang, order.state), String::new())
@@ -341,24 +397,31 @@ fn news(lang: Lang, order: &OrderView, can_pay: bool) -> Markup {
 }
 
 fn lines(lang: Lang, order: &OrderView) -> Markup {
+    let sum = |amount_minor: u64| units::Money { amount_minor, currency: order.total.currency };
     html! {
         table {
-            thead { tr { th scope="col" { (lang.say("Product", "商品")) } th scope="col" class="number" { (lang.say("Quantity", "数量")) } th scope="col" class="number" { (lang.say("Price", "单价")) } } }
+            thead { tr { th scope="col" { (lang.say("Product", "商品")) } th scope="col" class="number" { (lang.say("Price", "小计")) } } }
             tbody {
                 @for line in &order.lines {
-                    @let each = units::Money { amount_minor: line.price_minor, currency: order.total.currency };
-                    tr { td { (name(lang, line)) } td class="number" { (line.quantity) } td class="number" { (price(lang, each)) } }
+                    tr {
+                        td { (name(lang, line)) @if line.quantity > 1 { " × " (line.quantity) } }
+                        td class="number" { (price(lang, sum(line.price_minor.saturating_mul(line.quantity.into())))) }
+                    }
                 }
             }
             @if let Some(method) = &order.charges.shipping {
-                @let cost = units::Money { amount_minor: method.price_minor, currency: order.total.currency };
-                tbody { tr { td { (lang.say(&method.name, &method.name_zh)) } td {} td class="number" { (price(lang, cost)) } } }
+                tbody { tr {
+                    td { (lang.say(&method.name, &method.name_zh)) }
+                    td class="number" { @if method.price_minor == 0 { (lang.say("Free", "免运费")) } @else { (price(lang, sum(method.price_minor))) } }
+                } }
             }
             @if order.charges.tax_minor > 0 {
-                @let tax = units::Money { amount_minor: order.charges.tax_minor, currency: order.total.currency };
-                tbody { tr class="soft" { td { @if order.charges.tax_is_included { (lang.say("Tax, in the prices", "其中税额")) } @else { (lang.say("Tax", "税")) } } td {} td class="number" { (price(lang, tax)) } } }
+                tbody { tr class="soft" {
+                    td { @if order.charges.tax_is_included { (lang.say("Tax (included)", "其中税额")) } @else { (lang.say("Tax", "税")) } }
+                    td class="number" { (price(lang, sum(order.charges.tax_minor))) }
+                } }
             }
-            tfoot { tr { th scope="row" { (lang.say("Total", "合计")) } td {} td class="number" { (price(lang, order.total)) } } }
+            tfoot { tr { th scope="row" { (lang.say("Total", "合计")) } td class="number" { (price(lang, order.total)) } } }
         }
     }
 }
@@ -384,7 +447,7 @@ pub(super) async fn pay(
             (Some(saved), true) => saved,
             _ => match typed.clone().checked() {
                 Ok(address) => address,
-                Err((field, _)) => return addresses::ask_again(&shop, &visitor, id, &typed, field).await,
+                Err(_) => return addresses::ask_again(&shop, &visitor, id, &typed).await,
             },
         };
         shop.orders.send_to(shopper, id, address.clone()).await.map_err(of_store)?;

@@ -2,11 +2,11 @@
 
 use super::{
     account::{many_tries, password_field, refused, too_many},
-    page,
+    form_page,
     settings::{own_password, wrong_password},
 };
 use crate::{
-    design::{Mood, notice},
+    design::{crumbs, refusal},
     parts::Shop,
     visitor::{TOKEN_FIELD, Visitor, ask_to_sign_in, end_session, session_of},
 };
@@ -129,16 +129,17 @@ pub(super) async fn show_delete(
 async fn delete_page(
     shop: &Shop,
     visitor: &Visitor,
-    refusal: Option<Markup>,
+    refusal_of: Option<Markup>,
     wrong: Option<&str>,
 ) -> Result<Response, Problem> {
     let (lang, title) = (visitor.lang, visitor.lang.say("Delete your account", "注销账户"));
+    let is_refused = refusal_of.is_some() || wrong.is_some();
     let body = html! {
         div class="narrow" {
-            p class="crumbs" { a href="/account" { (lang.say("Your account", "我的账户")) } }
+            (crumbs(lang, &[("/account", lang.say("Your account", "我的账户"))]))
             h1 { (title) }
-            @if let Some(refusal) = refusal {
-                (notice(Mood::Bad, lang.say("It cannot be deleted yet", "暂时无法注销"), &refusal))
+            @if let Some(why) = refusal_of {
+                (refusal(lang.say("It cannot be deleted yet", "暂时无法注销"), &why))
             }
             p { (lang.say(
                 "Your name, email, password, addresses, log-ins and cart are erased, and on your orders your name and address. You cannot send anything back afterwards.",
@@ -151,11 +152,11 @@ async fn delete_page(
             form class="card" method="post" action="/account/delete" {
                 input type="hidden" name=(TOKEN_FIELD) value=(visitor.csrf());
                 (password_field("password", lang.say("Password", "密码"), wrong))
-                button class="wide" type="submit" { (lang.say("Delete it for good", "永久注销账户")) }
+                button class="danger wide" type="submit" { (lang.say("Delete my account", "永久注销账户")) }
             }
         }
     };
-    page(shop, visitor, title, &body).await
+    form_page(shop, visitor, title, &body, is_refused).await
 }
 
 /// Why not, with a link to what is in the way.

@@ -3,10 +3,10 @@
 
 use super::{
     account::{email_field, new_password_field, refused, too_many},
-    page,
+    form_page, framed, page,
 };
 use crate::{
-    design::{Mood, notice},
+    design::{Frame, Mood, notice},
     parts::Shop,
     visitor::{Visitor, ask_to_sign_in, end_session, language, refuse_other_sites},
 };
@@ -61,10 +61,10 @@ async fn forgot_page(
                 (email_field(lang, "username", email, error))
                 button class="wide" type="submit" { (lang.say("Send the link", "发送链接")) }
             }
-            p { a href="/account/log-in" { (lang.say("Back to log in", "返回登录")) } }
+            p { a class="apart" href="/account/log-in" { (lang.say("Back to log in", "返回登录")) } }
         }
     };
-    page(shop, visitor, title, &body).await
+    form_page(shop, visitor, title, &body, error.is_some()).await
 }
 
 /// `POST /account/forgot`.
@@ -89,9 +89,7 @@ pub(super) async fn ask(
             let minutes = wait_seconds.div_ceil(60);
             let why = match lang {
                 Lang::En => {
-                    format!(
-                        "Many emails were asked for. Look into your mailbox, or try again in {minutes} min."
-                    )
+                    format!("Too many emails requested. Check your inbox, or try again in {minutes} min.")
                 }
                 Lang::Zh => format!("请求次数过多。请查看邮箱，或在 {minutes} 分钟后重试。"),
             };
@@ -106,13 +104,13 @@ async fn sent_page(shop: &Shop, visitor: &Visitor) -> Result<Response, Problem> 
     let body = html! {
         div class="narrow" {
             h1 { (title) }
-            (notice(Mood::Good, lang.say("Look into your mailbox", "请查收邮件"), &html! {
+            (notice(Mood::Good, lang.say("Check your email", "请查收邮件"), &html! {
                 p { (lang.say(
                     "If the address has an account here, an email is on its way to it. Its link works once, within 30 minutes.",
                     "如果该邮箱已注册，重置邮件将很快送达。链接 30 分钟内有效，且只能使用一次。",
                 )) }
                 p { (lang.say(
-                    "No email? Look into the folder for spam, and check the address.",
+                    "No email? Check your spam folder, and the address.",
                     "没有收到？请检查垃圾邮件文件夹，并确认邮箱地址是否正确。",
                 )) }
                 @if shop.is_demo {
@@ -122,7 +120,7 @@ async fn sent_page(shop: &Shop, visitor: &Visitor) -> Result<Response, Problem> 
                     )) }
                 }
             }))
-            p { a href="/account/log-in" { (lang.say("Back to log in", "返回登录")) } }
+            p { a class="apart" href="/account/log-in" { (lang.say("Back to log in", "返回登录")) } }
         }
     };
     page(shop, visitor, title, &body).await
@@ -179,7 +177,9 @@ async fn reset_page(
             )) }
         }
     };
-    page(shop, visitor, title, &body).await.map(secret)
+    let query: String = form_urlencoded::byte_serialize(link.as_bytes()).collect();
+    let (here, is_refused) = (Some(format!("/account/reset?link={query}")), error.is_some());
+    framed(shop, visitor, title, &body, |frame| Frame { here, is_refused, ..frame }).await.map(secret)
 }
 
 async fn over_page(shop: &Shop, visitor: &Visitor) -> Result<Response, Problem> {
@@ -187,13 +187,13 @@ async fn over_page(shop: &Shop, visitor: &Visitor) -> Result<Response, Problem> 
     let body = html! {
         div class="narrow" {
             h1 { (title) }
-            (notice(Mood::Bad, lang.say("This link is not good any more", "链接已失效"), &html! {
+            (notice(Mood::Bad, lang.say("This link has expired", "链接已失效"), &html! {
                 p { (lang.say(
                     "It works once, within 30 minutes, and only as long as the password was not changed.",
                     "链接 30 分钟内有效，且只能使用一次；密码修改后也会失效。",
                 )) }
             }))
-            p { a class="button" href="/account/forgot" { (lang.say("Ask for another one", "重新获取链接")) } }
+            p { a class="button" href="/account/forgot" { (lang.say("Send a new link", "重新获取链接")) } }
         }
     };
     refused(page(shop, visitor, title, &body).await.map(secret)?, StatusCode::UNPROCESSABLE_ENTITY)

@@ -2,10 +2,10 @@
 
 use super::{
     addresses::{own_order, unknown},
-    page,
+    form_page,
 };
 use crate::{
-    design::{Mood, notice},
+    design::{crumbs, refusal},
     parts::Shop,
     visitor::{TOKEN_FIELD, Visitor, session_of},
     words::{moment, money},
@@ -69,53 +69,98 @@ pub(super) async fn show(
     let order = own_order(&shop, shopper, &order).await?;
     let id = order.id;
     match may_return(&order, shop.protection.now()) {
-        true => return_page(&shop, &visitor, &order, None).await,
+        true => return_page(&shop, &visitor, &order, &Typed::new(&order), None).await,
         false => Ok(Redirect::to(&format!("/orders/{id}")).into_response()),
     }
+}
+
+/// What the form has in its fields.
+struct Typed {
+    /// By the order's lines.
+    quantities: Vec<String>,
+    wish: Option<Wish>,
+    reason: String,
+}
+
+impl Typed {
+    /// What a new form has: the whole of an order of one line.
+    fn new(order: &OrderView) -> Self {
+        let is_one = order.lines.len() == 1;
+        let quantities = left(order).into_iter().map(|left| if is_one { left } else { 0 }.to_string());
+        let wish = if order.total.amount_minor == 0 { Wish::Exchange } else { Wish::Refund };
+        Self { quantities: quantities.collect(), wish: Some(wish), reason: String::new() }
+    }
+
+    fn of(order: &OrderView, form: &Form) -> Self {
+        let typed = |(at, _)| form.field(&format!("line-{at}")).to_owned();
+        Self {
+            quantities: order.lines.iter().enumerate().map(typed).collect(),
+            wish: Wish::from_name(form.field("wish")),
+            reason: form.field("reason").to_owned(),
+        }
+    }
+}
+
+/// Why a return was refused.
+enum Why {
+    Quantities(&'static str),
+    Reason(&'static str),
+    Otherwise(&'static str),
 }
 
 async fn return_page(
     shop: &Shop,
     visitor: &Visitor,
     order: &OrderView,
-    why: Option<&str>,
+    typed: &Typed,
+    why: Option<Why>,
 ) -> Result<Response, Problem> {
     let (lang, title) = (visitor.lang, visitor.lang.say("Return something", "申请退货"));
     let is_exchange_only = order.total.amount_minor == 0;
+    let of_quantities = if let Some(Why::Quantities(words)) = why { Some(words) } else { None };
+    let of_reason = if let Some(Why::Reason(words)) = why { Some(words) } else { None };
+    let quantities_id = of_quantities.map(|_| "lines-error");
+    let reason_id = of_reason.map(|_| "reason-error");
+    let invalid = |words: Option<&str>| words.map(|_| "true");
     let body = html! {
         div class="narrow" {
-            p class="crumbs" { a href={ "/orders/" (order.id) } { (lang.say("Your order", "订单详情")) } }
+            (crumbs(lang, &[(&format!("/orders/{}", order.id), lang.say("Your order", "订单详情"))]))
             h1 { (title) }
-            @if let Some(why) = why { (notice(Mood::Bad, lang.say("That did not work", "提交失败"), &html! { p { (why) } })) }
+            @if let Some(Why::Otherwise(words)) = why { (refusal(lang.say("Return not sent", "提交失败"), &html! { p { (words) } })) }
             form class="card" method="post" action={ "/orders/" (order.id) "/return" } {
                 input type="hidden" name=(TOKEN_FIELD) value=(visitor.csrf());
                 input type="hidden" name="number" value=(order.returns.len() + 1);
                 fieldset {
                     legend { (lang.say("What would you like to return?", "退回哪些商品？")) }
+                    @if let Some(words) = of_quantities { p class="error" id="lines-error" { (words) } }
                     @for (at, (line, left)) in order.lines.iter().zip(left(order)).enumerate().filter(|(_, (_, left))| *left > 0) {
                         div class="field" {
-                            label for={ "line-" (at) } { (lang.say(&line.name, &line.name_zh)) " " span class="soft" { (lang.say("of ", "最多 ")) (left) } }
-                            input id={ "line-" (at) } name={ "line-" (at) } type="number" min="0" max=(left) required value=(if order.lines.len() == 1 { left } else { 0 });
+                            label for={ "line-" (at) } { (lang.say(&line.name, &line.name_zh)) " " span class="soft" { (lang.say("(up to ", "（最多 ")) (left) (lang.say(")", "）")) } }
+                            input id={ "line-" (at) } name={ "line-" (at) } type="number" inputmode="numeric" min="0" max=(left) required
+                                value=(typed.quantities.get(at).map_or("0", String::as_str)) autofocus[of_quantities.is_some()]
+                                aria-describedby=[quantities_id] aria-invalid=[invalid(of_quantities)];
                         }
                     }
                 }
                 fieldset {
-                    legend { (lang.say("What would you like instead?", "您希望如何处理？")) }
+                    legend { (lang.say("What would you like?", "您希望如何处理？")) }
                     @if !is_exchange_only {
-                        label class="choice" { input type="radio" name="wish" value="refund" required checked; span { (lang.say("My money back", "退款")) } }
+                        label class="choice" { input type="radio" name="wish" value="refund" required checked[typed.wish == Some(Wish::Refund)]; span { (lang.say("Refund", "退款")) } }
                     }
-                    label class="choice" { input type="radio" name="wish" value="exchange" required checked[is_exchange_only]; span { (lang.say("The same again", "换货")) } }
+                    label class="choice" { input type="radio" name="wish" value="exchange" required checked[typed.wish == Some(Wish::Exchange)]; span { (lang.say("Exchange for the same item", "换货")) } }
                 }
                 div class="field" {
                     label for="reason" { (lang.say("Why are you returning it?", "退货原因")) }
-                    input id="reason" name="reason" type="text" required maxlength=(REASON_MAX);
+                    input id="reason" name="reason" type="text" required maxlength=(REASON_MAX) value=(typed.reason) autofocus[of_reason.is_some()]
+                        aria-describedby=[reason_id] aria-invalid=[invalid(of_reason)];
+                    @if let Some(words) = of_reason { p class="error" id="reason-error" { (words) } }
                 }
                 button class="wide" type="submit" { (lang.say("Request the return", "提交申请")) }
                 p class="soft" { (lang.say("We will answer soon. Please do not send anything before that.", "我们会尽快审核，审核通过前请勿寄出。")) }
             }
         }
     };
-    page(shop, visitor, title, &body).await
+    form_page(shop, visitor, title, &body, why.is_some()).await
 }
 
 /// `POST /orders/{order}/return`.
@@ -140,23 +185,40 @@ pub(super) async fn request(
     }
     let reason = form.field("reason");
     if reason.is_empty() || reason.chars().count() > REASON_MAX || reason.chars().any(char::is_control) {
-        return Err(Problem::new(&INVALID, format!("reason: want 1 to {REASON_MAX} characters")));
+        let why = Why::Reason(visitor.lang.say(
+            "Please tell us why, in 200 characters at the most.",
+            "请填写退货原因（最多 200 个字符）。",
+        ));
+        return ask_again(&shop, &visitor, &order, &form, why).await;
     }
     let wish = Wish::from_name(form.field("wish")).ok_or_else(|| wrong("wish"))?;
     let number = form.field("number").parse().map_err(|_| wrong("number"))?;
     let wanted = RequestReturn { lines, wish, reason: reason.to_owned(), number };
-    let words = match shop.orders.request_return(shopper, id, wanted).await {
+    let why = match shop.orders.request_return(shopper, id, wanted).await {
         Ok(_) => return Ok(Redirect::to(&format!("/orders/{id}")).into_response()),
-        Err(StoreError::Invalid(_)) => visitor.lang.say(
+        Err(StoreError::Invalid(_)) => Why::Quantities(visitor.lang.say(
             "Please choose at least one, and no more than you bought.",
             "请至少选择一件，且不超过购买数量。",
+        )),
+        Err(StoreError::Conflict(_)) => Why::Otherwise(
+            visitor
+                .lang
+                .say("It can't be returned online. Please contact us.", "无法在线申请退货，请联系商家。"),
         ),
-        Err(StoreError::Conflict(_)) => visitor
-            .lang
-            .say("It cannot be sent back this way: write to the shop.", "无法在线申请退货，请联系商家。"),
         Err(error) => return Err(of_store(error)),
     };
-    let mut shown = return_page(&shop, &visitor, &order, Some(words)).await?;
+    ask_again(&shop, &visitor, &order, &form, why).await
+}
+
+/// Shows the form again, as it was filled in.
+async fn ask_again(
+    shop: &Shop,
+    visitor: &Visitor,
+    order: &OrderView,
+    form: &Form,
+    why: Why,
+) -> Result<Response, Problem> {
+    let mut shown = return_page(shop, visitor, order, &Typed::of(order, form), Some(why)).await?;
     *shown.status_mut() = StatusCode::UNPROCESSABLE_ENTITY;
     Ok(shown)
 }
@@ -178,12 +240,12 @@ pub(super) async fn withdraw(
 fn state_words(lang: Lang, of: &ReturnView) -> &'static str {
     match of.state {
         ReturnState::Requested => lang.say("Return requested", "待审核"),
-        ReturnState::Approved => lang.say("Return approved: please send it to us", "已通过，请寄回"),
+        ReturnState::Approved => lang.say("Return approved: please send it back", "已通过，请寄回"),
         ReturnState::Rejected => lang.say("Return declined", "未通过"),
         ReturnState::Withdrawn => lang.say("Return cancelled", "已撤回"),
-        ReturnState::Received if of.lines.is_empty() => lang.say("Your money is on its way", "退款处理中"),
-        ReturnState::Received => lang.say("Return received: your money is on its way", "已收货，退款处理中"),
-        ReturnState::Refunded => lang.say("Your money is back", "已退款"),
+        ReturnState::Received if of.lines.is_empty() => lang.say("Your refund is on its way", "退款处理中"),
+        ReturnState::Received => lang.say("Return received: your refund is on its way", "已收货，退款处理中"),
+        ReturnState::Refunded => lang.say("Refunded", "已退款"),
         ReturnState::Exchanged => {
             lang.say("Return received: we are sending you another one", "已收货，换货订单已生成")
         }
@@ -195,7 +257,7 @@ pub(super) fn shown(lang: Lang, now: TimeMs, order: &OrderView, csrf: &str) -> M
     html! {
         @for of in &order.returns {
             div class="card" {
-                p { strong { (state_words(lang, of)) } @if of.refund_minor > 0 { " " (money(Money { amount_minor: of.refund_minor, currency: order.total.currency }, lang)) } }
+                p { strong { (state_words(lang, of)) } @if of.refund_minor > 0 && !matches!(of.state, ReturnState::Rejected | ReturnState::Withdrawn) { " " (money(Money { amount_minor: of.refund_minor, currency: order.total.currency }, lang)) } }
                 @if !of.lines.is_empty() {
                     p { @for line in &of.lines {
                         @let named = order.lines.iter().find(|bought| bought.sku == line.sku);
@@ -212,7 +274,7 @@ pub(super) fn shown(lang: Lang, now: TimeMs, order: &OrderView, csrf: &str) -> M
             }
         }
         @if may_return(order, now) {
-            p { a href={ "/orders/" (order.id) "/return" } { (lang.say("Return something", "申请退货")) } }
+            p { a class="apart" href={ "/orders/" (order.id) "/return" } { (lang.say("Return something", "申请退货")) } }
         }
     }
 }

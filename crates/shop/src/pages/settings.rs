@@ -3,10 +3,10 @@
 
 use super::{
     account::{many_tries, new_password_field, password_field, refused, too_many},
-    page,
+    form_page,
 };
 use crate::{
-    design::{Field, Mood, field, notice},
+    design::{Field, Mood, crumbs, field, notice},
     parts::Shop,
     visitor::{TOKEN_FIELD, Visitor, ask_to_sign_in, begin_session, language, session_of},
     words,
@@ -73,7 +73,7 @@ async fn settings_page(
     let csrf = visitor.csrf();
     let body = html! {
         div class="narrow" {
-            p class="crumbs" { a href="/account" { (lang.say("Your account", "我的账户")) } }
+            (crumbs(lang, &[("/account", lang.say("Your account", "我的账户"))]))
             h1 { (title) }
             @if let Some(done) = done { (notice(Mood::Good, done, &html! {})) }
             form class="card" method="post" action="/account/name" {
@@ -100,7 +100,7 @@ async fn settings_page(
                     @for session in &sessions {
                         li {
                             (lang.say("Since ", "登录于 ")) (words::moment(session.began_at, lang))
-                            @if session.is_this { " " span class="badge" { (lang.say("here", "当前设备")) } }
+                            @if session.is_this { " " span class="badge plain" { (lang.say("This device", "当前设备")) } }
                         }
                     }
                 }
@@ -112,7 +112,7 @@ async fn settings_page(
             }
         }
     };
-    page(shop, visitor, title, &body).await
+    form_page(shop, visitor, title, &body, wrong.is_some()).await
 }
 
 async fn ask_again(shop: &Shop, visitor: &Visitor, field: &str, words: &str) -> Result<Response, Problem> {

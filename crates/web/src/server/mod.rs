@@ -145,6 +145,8 @@ pub struct Listening {
     /// The last check of memory after which connections were closed.
     relieved: Mutex<u64>,
     warnings: Mutex<Warnings>,
+    /// How people are shown problems, if not as on every listener.
+    problem_page: Option<page::ProblemPage>,
 }
 
 /// Why a request is not answered.
@@ -242,14 +244,22 @@ impl Listening {
             of_operators: Arc::default(),
             relieved: Mutex::default(),
             warnings: Mutex::default(),
+            problem_page: None,
         }
+    }
+
+    /// The same, with a page of its own for problems.
+    pub fn with_problem_page(self, page: page::ProblemPage) -> Self {
+        Self { problem_page: Some(page), ..self }
     }
 
     /// The same over TLS. Both listeners share the permits, so that connections of one leave fewer
     /// for the other.
     pub fn over_tls(&self, tls: Arc<Tls>) -> Self {
         let (protection, router) = (Arc::clone(&self.protection), self.router.clone());
-        Self::with(protection, router, self.open_max, Arc::clone(&self.permits), self.callers, Some(tls))
+        let permits = Arc::clone(&self.permits);
+        let same = Self::with(protection, router, self.open_max, permits, self.callers, Some(tls));
+        Self { problem_page: self.problem_page.clone(), ..same }
     }
 
     /// How many connections may be open.
@@ -695,7 +705,7 @@ impl Listening {
                 entry.pace.lock().unwrap_or_else(PoisonError::into_inner).lower_priority(now);
             }
             if let Some(reader) = reader {
-                reader.show(&explained, &mut response);
+                reader.show(&explained, self.problem_page.as_ref(), &mut response);
             }
         }
         // Not over TLS, where a new connection costs more than an idle one. Nor after a preflight,

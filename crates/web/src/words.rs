@@ -1,8 +1,8 @@
 //! Money and times as the two languages write them.
 
+use crate::page::Lang;
 use time::{OffsetDateTime, UtcOffset, macros::offset};
 use units::{Money, TimeMs};
-use web::page::Lang;
 
 /// The sign of a currency in each language: English, Chinese. In the language of a country its own
 /// sign needs no prefix (Unicode CLDR 46, `en` and `zh`).

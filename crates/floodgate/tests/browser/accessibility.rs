@@ -1,0 +1,194 @@
+//! The shop's pages as axe-core judges them: each in both languages, light and dark, on a narrow
+//! screen and a wide one.
+
+use super::*;
+use std::path::Path;
+
+const SIZES: [(u32, u32); 2] = [(320, 700), (1440, 900)];
+
+#[test]
+fn the_shops_pages_can_be_used_by_all_in_english() {
+    judge(ENGLISH);
+}
+
+#[test]
+fn the_shops_pages_can_be_used_by_all_in_chinese() {
+    judge(CHINESE);
+}
+
+fn judge(visitor: Visitor) {
+    let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build().unwrap();
+    let profile = tempfile::Builder::new().prefix("floodgate-browser-").tempdir().unwrap();
+    let driver = Driver::start();
+    let judged = runtime.block_on(async {
+        let client = open_browser(&driver, profile.path(), true).await;
+        let serve = ["--demo", "--demo-opens-in", "3600"].map(str::to_owned).to_vec();
+        let settings = "[store]\nlisten = \"127.0.0.1:0\"\n".into();
+        let server = Server::with(Setup { serve, settings, ..Setup::default() });
+        let session = client.session_id().await.unwrap().unwrap();
+        let judge = Judge {
+            page: Page { client: client.clone(), visitor },
+            driver: format!("{}/session/{session}/goog/cdp/execute", driver.url),
+            axe: axe(),
+            shop: format!("http://{}", server.store),
+            found: Vec::new(),
+        };
+        let key = server.new_key("op", "operator");
+        let operator = server.client.clone();
+        let judged = tokio::spawn(async move { judge.all(&operator, &key).await }).await;
+        let _ = client.close().await;
+        judged
+    });
+    let found = judged.unwrap_or_else(|failed| std::panic::resume_unwind(failed.into_panic()));
+    assert!(found.is_empty(), "{}", found.join("\n"));
+}
+
+/// The script of axe-core, from the package of Python that carries it.
+fn axe() -> String {
+    let python = Path::new(env!("CARGO_TARGET_TMPDIR")).parent().unwrap().join("python/lib");
+    let versions = std::fs::read_dir(&python).into_iter().flatten().flatten();
+    let places = versions.map(|of| of.path().join("site-packages/axe_playwright_python/axe.min.js"));
+    let place = places.into_iter().find(|place| place.is_file());
+    let place = place.unwrap_or_else(|| panic!("no axe-core in {}: {ADVICE}", python.display()));
+    std::fs::read_to_string(place).unwrap()
+}
+
+struct Judge {
+    page: Page,
+    /// Where the browser takes commands of its own.
+    driver: String,
+    axe: String,
+    shop: String,
+    found: Vec<String>,
+}
+
+impl Judge {
+    async fn all(mut self, operator: &harness::http::Client, key: &str) -> Vec<String> {
+        let lang = self.page.visitor.lang;
+        self.go(&format!("/?lang={lang}")).await;
+        for path in [
+            "/",
+            "/c/phones",
+            "/search?q=watch",
+            "/search?q=nothing-of-this-name",
+            "/p/brook-mini",
+            "/p/flood-one",
+            "/cart",
+            "/account/log-in",
+            "/account/register",
+            "/account/forgot",
+            "/no/such/page",
+            "/design",
+        ] {
+            self.go(path).await;
+            self.see(path).await;
+        }
+        let log_in = "form[action='/account/log-in']";
+        self.go("/account/log-in").await;
+        self.fill(&[("#email", "nobody@example.com"), ("#password", "wrong wrong wrong")]).await;
+        self.page.press(&format!("{log_in} button")).await;
+        self.page.wait_for(".notice.bad").await;
+        self.see("a refused log-in").await;
+
+        self.go("/account/register").await;
+        self.fill(&[("#name", "Ann 安"), ("#email", "ann@example.com"), ("#password", "correct horse")])
+            .await;
+        self.page.press("form[action='/account/register'] button").await;
+        self.page.wait_for(".hero").await;
+        self.go("/p/brook-mini").await;
+        self.page.press("form[action='/cart'] button").await;
+        self.page.wait_for(".cart").await;
+        self.see("/cart, full").await;
+        self.go("/cart/check-out").await;
+        self.see("/cart/check-out").await;
+        self.fill(&[
+            ("#name", "Ann 安"),
+            ("#phone", "13800138000"),
+            ("#street", "长安街 1 号"),
+            ("#city", "北京"),
+        ])
+        .await;
+        self.page.press("form[action='/cart/check-out'] button").await;
+        self.page.wait_for("form[action$='/pay'] button").await;
+        let order = self.page.client.current_url().await.unwrap().path().to_owned();
+        self.see("an order").await;
+        for path in ["/orders", "/account", "/account/settings", "/account/delete", "/p/flood-one"] {
+            self.go(path).await;
+            self.see(path).await;
+        }
+        self.go(&order).await;
+        self.page.press("form[action$='/pay'] button").await;
+        self.page.wait_for("button[value='pay']").await;
+        self.page.press("button[value='pay']").await;
+        self.page
+            .wait_for_text(".notice .title", ["Paid: it is yours", "付款成功"][usize::from(lang == "zh")])
+            .await;
+        self.see("a paid order").await;
+        let api = format!("{}/api/v1/store{order}", self.shop);
+        let parcel = json!({ "carrier": "SF", "tracking": "SF1", "reason": "packed" });
+        let because = json!({ "reason": "as it should be" });
+        for (step, body) in [("ship", &parcel), ("deliver", &because)] {
+            let start = Instant::now();
+            // Its units are set aside a moment after it is paid.
+            while operator.admin("POST", &format!("{api}/{step}"), key, &body.to_string()).status != 200 {
+                assert!(start.elapsed() < PATIENCE, "{step}");
+                tokio::time::sleep(Duration::from_millis(50)).await;
+            }
+        }
+        self.go(&format!("{order}/return")).await;
+        self.see("a return").await;
+        self.fill(&[("#reason", "太大 / too large")]).await;
+        self.page.press("form[action$='/return'] button").await;
+        self.page.wait_for("form[action$='/withdraw'] button").await;
+        self.see("an order with a return").await;
+        self.found
+    }
+
+    async fn go(&self, path: &str) {
+        self.page.client.goto(&format!("{}{path}", self.shop)).await.unwrap();
+    }
+
+    async fn fill(&self, fields: &[(&str, &str)]) {
+        for (field, text) in fields {
+            let field = self.page.client.find(Locator::Css(field)).await.unwrap();
+            field.clear().await.unwrap();
+            field.send_keys(text).await.unwrap();
+        }
+    }
+
+    /// Notes what is wrong with the page that is shown.
+    async fn see(&mut self, what: &str) {
+        let main = self.page.client.find(Locator::Css("main h1")).await;
+        assert!(main.is_ok(), "{what}: {}", self.page.client.source().await.unwrap());
+        self.page.client.execute(&self.axe, Vec::new()).await.unwrap();
+        for (width, height) in SIZES {
+            let size = json!({ "width": width, "height": height, "deviceScaleFactor": 1, "mobile": false });
+            self.tell("Emulation.setDeviceMetricsOverride", &size);
+            for scheme in ["light", "dark"] {
+                let features = json!({ "features": [{ "name": "prefers-color-scheme", "value": scheme }] });
+                self.tell("Emulation.setEmulatedMedia", &features);
+                let run = "const done = arguments[0];
+                    axe.run(document, { resultTypes: ['violations'] }).then(({ violations }) => done(
+                        violations.map((of) => of.id + ' ' + of.nodes.map((node) => node.html).join(' '))),
+                        (error) => done([String(error)]))";
+                let wrong = self.page.client.execute_async(run, Vec::new()).await.unwrap();
+                let place = format!("{what}, {width} px, {scheme}");
+                let wrong = wrong.as_array().unwrap().iter().map(|wrong| format!("{place}: {wrong}"));
+                self.found.extend(wrong);
+                let over = "return document.documentElement.scrollWidth - innerWidth";
+                let over = self.page.client.execute(over, Vec::new()).await.unwrap();
+                if over.as_i64().unwrap() > 0 {
+                    self.found.push(format!("{place}: {over} px wider than the window"));
+                }
+            }
+        }
+        self.tell("Emulation.clearDeviceMetricsOverride", &json!({}));
+    }
+
+    /// A command of the browser's own, which WebDriver does not have.
+    fn tell(&self, command: &str, params: &Value) {
+        let body = json!({ "cmd": command, "params": params }).to_string();
+        let sent = ureq::post(&self.driver).header("content-type", "application/json").send(body);
+        assert!(sent.is_ok(), "{command}: {sent:?}");
+    }
+}
