@@ -224,9 +224,10 @@ impl Service {
         self.cached.as_deref().map(Cached::figures)
     }
 
-    /// Changes these products, or categories, of which nothing from before is given afterwards, also
-    /// if the caller does not wait, or it is not known what became of it. One change waits for the database at a time, so that those
-    /// that come at once do not take all its connections from those who read.
+    /// Changes these products, or categories, of which nothing from before is given afterwards,
+    /// also if the caller does not wait, or it is not known what became of it. One change waits
+    /// for the database at a time, so that those that come at once do not take all its connections
+    /// from those who read.
     pub(crate) async fn change<T, E>(
         &self,
         changed: Vec<ProductSlug>,

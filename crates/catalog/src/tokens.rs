@@ -2,8 +2,9 @@
 //!
 //! Letters and digits make words, in lower case and without accents; full-width forms are read as
 //! the ordinary ones (NFKC, Unicode Standard Annex 15). An English word in the plural has its
-//! singular beside it, and words with a hyphen between them are found as one, too. Chinese, Japanese and Korean have no spaces between words: each character is
-//! a token, and so are each two that stand side by side.
+//! singular beside it, and words with a hyphen between them are found as one, too. Chinese,
+//! Japanese and Korean have no spaces between words: each character is a token, and so are each
+//! two that stand side by side.
 
 use std::ops::Range;
 use unicode_normalization::UnicodeNormalization;

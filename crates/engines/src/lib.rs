@@ -1,12 +1,12 @@
 //! The ports through which contexts own state, and every engine that implements them.
 //!
-//! Today: [`log`] (one ordered decision log per stock partition), [`clock`], [`chance`] and, with the feature
-//! `sql`, `sql` (transactions on tables), with the feature `search`, `search` (documents by
-//! words), with the feature `cache`, `cache` (values for a while); engines: [`embedded`] and, with
-//! the feature `nats`, `nats` for logs, with the feature `sqlite`, `sqlite` for tables, for caches
-//! the process itself and, with the feature `redis`, Redis, and with the feature `mail`, `mail`,
-//! by which letters leave the house. [`codec`] encodes records as the log's bytes, [`background`]
-//! lowers the priority of background threads.
+//! Today: [`log`] (one ordered decision log per stock partition), [`clock`], [`chance`] and, with
+//! the feature `sql`, `sql` (transactions on tables), with the feature `search`, `search`
+//! (documents by words), with the feature `cache`, `cache` (values for a while); engines:
+//! [`embedded`] and, with the feature `nats`, `nats` for logs, with the feature `sqlite`, `sqlite`
+//! for tables, for caches the process itself and, with the feature `redis`, Redis, and with the
+//! feature `mail`, `mail`, by which letters leave the house. [`codec`] encodes records as the
+//! log's bytes, [`background`] lowers the priority of background threads.
 
 pub mod background;
 #[cfg(feature = "cache")]
