@@ -3,9 +3,8 @@
 //!
 //! - Those who ask at once for what is not there wait for one load, which goes on without them.
 //! - Absence is kept too, in the process alone and for a shorter time.
-//! - How long a value is kept is shortened a little by chance, so that values loaded together do
-//! not
-//!   go together.
+//! - How long a value is kept is shortened a little by chance, so that values that were loaded
+//!   together do not go together.
 //! - A value is loaded anew a little before its time by one of those who get it: the sooner, the
 //!   longer its load took (XFetch; Vattani, Chierichetti and Lowenstein, "Optimal Probabilistic
 //!   Cache Stampede Prevention", VLDB 2015).

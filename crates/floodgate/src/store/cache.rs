@@ -49,10 +49,11 @@ impl Config {
     pub(crate) fn wrong(&self) -> Option<(&'static str, String)> {
         let url = &self.redis.0;
         let is_url = ["redis://", "rediss://"].iter().any(|scheme| url.starts_with(scheme));
-        let wrong = !url.is_empty() && !(is_url && !url.contains('#') && Redis::new(url, PREFIX).is_ok());
+        // What stands after # would say that a certificate is not checked.
+        let is_usable = is_url && !url.contains('#') && Redis::new(url, PREFIX).is_ok();
         let want =
             "want \"\", or a server such as \"redis://user:password@host:6379/0\", \"rediss://\" with TLS";
-        wrong.then(|| ("cache.redis", want.to_owned()))
+        (!url.is_empty() && !is_usable).then(|| ("cache.redis", want.to_owned()))
     }
 
     /// What the catalogue keeps; none if it keeps nothing.
@@ -83,4 +84,42 @@ pub(super) fn metrics(catalog: &catalog::service::Service, into: &mut Registry) 
     );
     into.value(counter("shared_failures", "What Redis did not answer"), figures.shared_failures);
     into.value(Metric::gauge(name("bytes"), "Memory of the process' cache"), figures.bytes);
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn with(redis: &str) -> Config {
+        Config { redis: RedisUrl(redis.into()), ..Config::default() }
+    }
+
+    #[test]
+    fn a_redis_is_named_by_a_url_and_its_password_is_not_shown() {
+        for url in ["redis://127.0.0.1:6379/", "rediss://shop:secret@cache.example:6380/2"] {
+            assert_eq!(with(url).wrong(), None, "{url}");
+            assert!(with(url).settings().unwrap().shared.is_some());
+        }
+        for url in [
+            "127.0.0.1:6379",
+            "http://cache.example",
+            "shop:secret@cache.example",
+            "redis://shop:secret@cache.example:x",
+            "rediss://shop:secret@cache.example/#insecure",
+        ] {
+            let (key, want) = with(url).wrong().unwrap();
+            assert!(key == "cache.redis" && !want.contains("secret"), "{url}: {want}");
+        }
+        for url in ["rediss://shop:secret@cache.example:6380/2", "shop:secret@cache.example"] {
+            let shown = format!("{:?} {}", with(url), toml::to_string(&with(url)).unwrap());
+            assert!(!shown.contains("secret") && shown.contains("cache.example"), "{shown}");
+        }
+    }
+
+    #[test]
+    fn without_memory_and_without_redis_nothing_is_kept() {
+        assert!(Config { bytes_max: 0, ..Config::default() }.settings().is_none());
+        assert!(Config { bytes_max: 0, ..with("redis://127.0.0.1/") }.settings().is_some());
+        assert_eq!(Config::default().settings().unwrap().kept_for, Duration::from_secs(60));
+    }
 }
