@@ -104,7 +104,7 @@ async fn accounts(
             } }
         }
         @if let Some(next) = next {
-            p { a rel="next" href={ "/console/accounts?lang=" (lang.code()) "&before=" (next) } { (lang.say("Older ones", "更早的")) } }
+            p { a rel="next" href={ "/console/accounts?lang=" (lang.code()) "&before=" (next) } { (lang.say("Older ones", "更早的记录")) } }
         }
     };
     Ok(wide(&CONSOLE_PLACES, (lang, "/console/accounts"), title, &body).into_response())

@@ -332,7 +332,7 @@ async fn arrange_pictures(
 ) -> Result<JsonReply<Pictures>, Problem> {
     let wanted = pictures.into_iter().map(|ArrangedPicture { name, alt }| (name, alt)).collect();
     let pictures = service
-        .arrange_pictures(by.name().to_owned(), slug_of(&product)?, wanted, Vec::new())
+        .arrange_pictures(by.name().to_owned(), slug_of(&product)?, (wanted, Vec::new()), None)
         .await
         .map_err(of_store)?;
     Ok(JsonReply(Pictures { pictures }))

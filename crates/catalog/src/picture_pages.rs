@@ -5,7 +5,7 @@ use crate::{
     api::Parts,
     pictures::UPLOAD_BYTES_MAX,
     rules::{NAME_MAX, PICTURES_MAX},
-    uploads::name_of,
+    uploads::{mark_of, name_of},
 };
 use axum::{
     extract::{Path, Request, State},
@@ -88,6 +88,7 @@ fn order_form(lang: Lang, by: &SignedIn, base: &str, pictures: &[Picture]) -> Ma
         form method="post" action={ (base) "/picture-order" } {
             input type="hidden" name=(TOKEN_FIELD) value=(by.form_token());
             input type="hidden" name="lang" value=(lang.code());
+            input type="hidden" name="seen" value=(mark_of(pictures));
             div class="scroll" { table {
                 thead { tr { @for head in heads { th scope="col" { (head) } } } }
                 tbody { @for (at, of) in pictures.iter().enumerate() { tr {
@@ -168,7 +169,8 @@ async fn arrange(
     let alt = |at: usize| Localized { en: field("en", at), zh: field("zh", at) };
     let kept = kept.into_iter().map(|at| (field("name", at), alt(at))).collect();
     let gone = gone.into_iter().map(|at| field("name", at)).collect();
+    let seen = Some(form.field("seen").to_owned());
     let arranged =
-        service.arrange_pictures(form.operator.name().to_owned(), product.clone(), kept, gone).await;
+        service.arrange_pictures(form.operator.name().to_owned(), product.clone(), (kept, gone), seen).await;
     answer(lang, &product, arranged.map(drop))
 }

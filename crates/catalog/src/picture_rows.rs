@@ -12,7 +12,9 @@ use units::{DurationMs, TimeMs};
 /// How long a picture stays that no product shows.
 pub(crate) const KEPT: DurationMs = DurationMs(24 * 3600 * 1000);
 /// Pictures that one transaction sweeps: it reads none of them.
-const SWEPT_AT_ONCE: usize = 100;
+const SWEPT_AT_ONCE: usize = 10;
+/// Bytes of a picture's name, as the tables have it.
+const NAME_BYTES_MAX: usize = 100;
 /// Products that one transaction notes.
 const NOTED_AT_ONCE: usize = 100;
 /// What `catalog_steps` says once the pictures of all products are noted.
@@ -79,7 +81,10 @@ pub(crate) fn put_one(
     bytes: &[u8],
 ) -> Result<(), SqlError> {
     let text = "INSERT INTO pictures (name, media_type, bytes, unused_since) VALUES (?, ?, ?, ?)";
-    tx.insert_new(text, params![name, media_type, bytes, at.0])?;
+    if !tx.insert_new(text, params![name, media_type, bytes, at.0])? {
+        let text = "UPDATE pictures SET unused_since = ? WHERE name = ? AND unused_since IS NOT NULL";
+        tx.execute(text, params![at.0, name])?;
+    }
     Ok(())
 }
 
@@ -114,7 +119,8 @@ pub(crate) fn note_old(tx: &mut Tx<'_>, after: &str) -> Result<Option<String>, S
     for (_, document) in &some {
         // A document that cannot be read shows nothing to shoppers.
         let Ok(product) = serde_json::from_str::<Product>(document) else { continue };
-        for name in names(&product) {
+        // A longer one is none of ours.
+        for name in names(&product).filter(|name| name.len() <= NAME_BYTES_MAX) {
             let text = "INSERT INTO picture_uses (product, name) VALUES (?, ?)";
             tx.insert_new(text, params![product.slug.as_str(), name])?;
         }

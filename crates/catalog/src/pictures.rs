@@ -2,11 +2,11 @@
 //! upright, and written anew in several sizes. Nothing of the upload itself is kept: no metadata,
 //! nothing that stands before or after the pixels. It knows no database.
 //!
-//! What a file costs is known from its first bytes: a picture with too many pixels is refused
-//! before anything is decoded.
+//! What its pixels cost is known from a file's first bytes: one with too many is refused before
+//! anything is decoded.
 
 use image::{
-    DynamicImage, ExtendedColorType, ImageDecoder, ImageEncoder, ImageResult, Limits,
+    DynamicImage, ExtendedColorType, ImageDecoder, ImageEncoder, ImageResult, Limits, Rgba, RgbaImage,
     codecs::{
         jpeg::{JpegDecoder, JpegEncoder},
         png::PngDecoder,
@@ -21,6 +21,9 @@ pub const UPLOAD_BYTES_MAX: usize = 10 << 20;
 /// Pixels of an upload: the 24 megapixels of a telephone.
 pub(crate) const PIXELS_MAX: u64 = 25_000_000;
 const SIDE_MAX: u32 = 12_000;
+/// Bytes of a WebP without loss: its tables may take some hundred times the bytes of the file, and
+/// the decoder counts them against no limit.
+const LOSSLESS_WEBP_BYTES_MAX: usize = 512 << 10;
 /// Memory that one decoding may take for its pixels.
 const DECODER_BYTES_MAX: u64 = 128 << 20;
 /// Pixels of the longer side of each size that is kept. None is larger than the upload.
@@ -62,10 +65,8 @@ fn sniff(upload: &[u8]) -> Result<Format, String> {
 pub(crate) fn render(upload: &[u8]) -> Result<Vec<Rendition>, String> {
     let picture = decode(upload)?;
     let (width, height) = (picture.width(), picture.height());
-    let has_holes =
-        picture.color().has_alpha() && picture.to_rgba8().pixels().any(|pixel| pixel.0[3] < u8::MAX);
-    let picture = match has_holes {
-        true => DynamicImage::ImageRgba8(picture.into_rgba8()),
+    let picture = match picture.color().has_alpha() {
+        true => with_holes(picture.into_rgba8()),
         false => DynamicImage::ImageRgb8(picture.into_rgb8()),
     };
     let longer = width.max(height);
@@ -82,6 +83,52 @@ pub(crate) fn render(upload: &[u8]) -> Result<Vec<Rendition>, String> {
     }
     all.reverse();
     Ok(all)
+}
+
+/// Without transparency if it has none. Otherwise each colour is multiplied by how much of it is
+/// seen: what is hidden under a hole is not kept, and does not come into the edges when it is
+/// scaled.
+fn with_holes(mut picture: RgbaImage) -> DynamicImage {
+    if picture.pixels().all(|pixel| pixel.0[3] == u8::MAX) {
+        return DynamicImage::ImageRgb8(DynamicImage::ImageRgba8(picture).into_rgb8());
+    }
+    for Rgba([red, green, blue, seen]) in picture.pixels_mut() {
+        for colour in [red, green, blue] {
+            *colour = part(u32::from(*colour) * u32::from(*seen), u32::from(u8::MAX));
+        }
+    }
+    DynamicImage::ImageRgba8(picture)
+}
+
+/// The colours as they were before that.
+fn unmultiplied(picture: &RgbaImage) -> RgbaImage {
+    let mut picture = picture.clone();
+    for Rgba([red, green, blue, seen]) in picture.pixels_mut() {
+        for colour in [red, green, blue] {
+            *colour = part(u32::from(*colour) * u32::from(u8::MAX), u32::from(*seen));
+        }
+    }
+    picture
+}
+
+/// A quotient, rounded; nothing of nothing.
+fn part(of: u32, whole: u32) -> u8 {
+    let rounded = (of + whole / 2).checked_div(whole).unwrap_or(0);
+    u8::try_from(rounded).unwrap_or(u8::MAX)
+}
+
+/// Whether a WebP has pixels without loss, or their transparency, which is coded as these are.
+fn has_lossless(webp: &[u8]) -> bool {
+    let mut at = 12;
+    // Chunks, each with its length, which is made even (RFC 9649, section 2.3).
+    while let Some(&[a, b, c, d, l0, l1, l2, l3]) = webp.get(at..at + 8) {
+        if [a, b, c, d] == *b"VP8L" || [a, b, c, d] == *b"ALPH" {
+            return true;
+        }
+        let length = u32::from_le_bytes([l0, l1, l2, l3]) as usize;
+        at = at.saturating_add(8).saturating_add(length).saturating_add(length % 2);
+    }
+    false
 }
 
 fn decode(upload: &[u8]) -> Result<DynamicImage, String> {
@@ -107,6 +154,12 @@ fn decode(upload: &[u8]) -> Result<DynamicImage, String> {
             pixels(decoder, limits)
         }
         Format::WebP => {
+            if upload.len() > LOSSLESS_WEBP_BYTES_MAX && has_lossless(upload) {
+                let most = LOSSLESS_WEBP_BYTES_MAX >> 10;
+                return Err(format!(
+                    "picture: a WebP without loss or with transparency, want {most} KiB of it at the most, or PNG"
+                ));
+            }
             let decoder = WebPDecoder::new(from).map_err(broken)?;
             if decoder.has_animation() {
                 return Err(moves());
@@ -198,7 +251,7 @@ fn encode(picture: &DynamicImage) -> ImageResult<Rendition> {
         }
         other => {
             let encoder = WebPEncoder::new_lossless(&mut bytes);
-            encoder.write_image(&other.to_rgba8(), width, height, ExtendedColorType::Rgba8)?;
+            encoder.write_image(&unmultiplied(&other.to_rgba8()), width, height, ExtendedColorType::Rgba8)?;
             ("image/webp", "webp")
         }
     };

@@ -333,10 +333,13 @@ impl Service {
             if let Some(twice) = kept.iter().find(|of| is_twice(of)) {
                 return Ok(Some(format!("{} is there already", twice.slug)));
             }
+            // A refusal is no error, and would keep what was written before it.
             for slug in &gone {
                 if store::has_products(tx, slug)? {
                     return Ok(Some(format!("{slug} has products: move them to another category first")));
                 }
+            }
+            for slug in &gone {
                 store::remove_category(tx, slug)?;
                 trail::note(tx, now, By { name: &by, did: "category.remove" }, (slug.as_str(), ""))?;
             }

@@ -45,6 +45,12 @@ fn picture_of(sizes: &[Rendition], alt: Localized) -> Option<Picture> {
     Some(Picture { path: path_of(&largest.name), width: largest.width, height: largest.height, alt, sizes })
 }
 
+/// What tells one state of a product's pictures from another.
+pub(crate) fn mark_of(pictures: &[Picture]) -> String {
+    let document = serde_json::to_vec(pictures).unwrap_or_default();
+    blake3::hash(&document).to_hex()[..32].to_owned()
+}
+
 impl Service {
     /// Room for an upload in memory, which is asked for before it is read.
     pub(crate) fn room_for_upload(&self) -> Result<SemaphorePermit<'_>, StoreError> {
@@ -62,11 +68,9 @@ impl Service {
         alt: Localized,
     ) -> Result<Picture, StoreError> {
         rules::alt(&alt).map_err(StoreError::Invalid)?;
-        // Before anything is decoded for it.
-        let found = self.find(product.clone()).await?.ok_or_else(no_product)?;
-        if found.pictures.len() >= rules::PICTURES_MAX {
-            return Err(full());
-        }
+        // Before anything is decoded for it. Whether there is room is seen later: the same file
+        // again needs none.
+        self.find(product.clone()).await?.ok_or_else(no_product)?;
         let sizes = self.render(upload).await?;
         let picture = picture_of(&sizes, alt).ok_or_else(|| StoreError::Invalid("picture: empty".into()))?;
         let (now, sizes) = (self.clock.now(), Arc::new(sizes));
@@ -90,13 +94,17 @@ impl Service {
         &self,
         by: String,
         product: ProductSlug,
-        wanted: Vec<(String, Localized)>,
-        gone: Vec<String>,
+        (wanted, gone): (Vec<(String, Localized)>, Vec<String>),
+        seen: Option<String>,
     ) -> Result<Vec<Picture>, StoreError> {
         for (_, alt) in &wanted {
             rules::alt(alt).map_err(StoreError::Invalid)?;
         }
         self.change_pictures((by, "pictures.arrange"), product, move |_, product| {
+            if seen.as_ref().is_some_and(|seen| *seen != mark_of(&product.pictures)) {
+                let why = "pictures: they were changed meanwhile: look at them again".to_owned();
+                return Ok(Changed::Refused(StoreError::Conflict(why)));
+            }
             let mut left = product.pictures.clone();
             left.retain(|of| gone.iter().all(|name| name_of(of) != name));
             let mut arranged = Vec::with_capacity(left.len());

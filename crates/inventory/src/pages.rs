@@ -2,8 +2,8 @@
 //! hand, and the claims of a sale. They work without JavaScript.
 //!
 //! A form that sets a number says which one its operator has seen: what another operator has
-//! changed meanwhile is not overwritten. Each form has a key, so one that is sent twice is done
-//! once.
+//! changed meanwhile is not overwritten. A form that moves units has a key, so one that is sent
+//! twice is done once.
 
 use crate::{
     api::Parts,
@@ -95,26 +95,28 @@ async fn stock(
     headers: HeaderMap,
 ) -> Result<Html<String>, Problem> {
     let lang = Lang::of(lang.as_deref(), &headers);
-    let prefix = q.unwrap_or_default().trim().to_uppercase();
-    let is_prefix = prefix.is_empty() || prefix.parse::<Sku>().is_ok();
-    let found = match is_prefix {
-        true => {
-            service.list(prefix.clone(), after.unwrap_or_default(), LEVELS_MAX).await.map_err(of_store)?
+    let mut prefix = q.unwrap_or_default().trim().to_owned();
+    let after = after.unwrap_or_default();
+    let mut found = Vec::new();
+    // As it was written, or in capitals, which most SKUs have.
+    for of in [prefix.clone(), prefix.to_uppercase()] {
+        if found.is_empty() && (of.is_empty() || of.parse::<Sku>().is_ok()) {
+            found = service.list(of.clone(), after.clone(), LEVELS_MAX).await.map_err(of_store)?;
+            prefix = if found.is_empty() { prefix } else { of };
         }
-        false => Vec::new(),
-    };
+    }
     let next = found.last().map(|level| level.sku.clone()).filter(|_| found.len() == LEVELS_MAX);
     let title = lang.say("Stock", "库存");
     let body = html! {
         h1 { (title) }
         form class="operate" method="get" action="/console/stock" {
             input type="hidden" name="lang" value=(lang.code());
-            label for="q" { (lang.say("SKUs that begin with", "SKU 开头")) }
+            label for="q" { (lang.say("SKUs that begin with", "SKU 前缀")) }
             input id="q" name="q" type="search" value=(prefix) maxlength="64" autocomplete="off";
             button type="submit" { (lang.say("Find", "查询")) }
         }
         p { a href={ "/console/claims?lang=" (lang.code()) } { (lang.say("What sales have of it", "活动占用的库存")) } }
-        @if found.is_empty() { p { (lang.say("There are none.", "暂无库存。")) } }
+        @if found.is_empty() { p { (lang.say("There are none.", "没有匹配的 SKU。")) } }
         @else { (levels(lang, &found)) }
         @if let Some(next) = next {
             p { a rel="next" href={ "/console/stock?lang=" (lang.code()) "&q=" (prefix) "&after=" (next) } { (lang.say("Further ones", "更多")) } }
@@ -179,7 +181,7 @@ async fn sku(
         @if entries.is_empty() { p { (lang.say("Nothing has moved yet.", "暂无流水。")) } }
         @else { (ledger(lang, &entries)) }
         @if let Some(older) = older {
-            p { a rel="next" href={ (path) "?lang=" (lang.code()) "&before=" (older) } { (lang.say("Older ones", "更早的")) } }
+            p { a rel="next" href={ (path) "?lang=" (lang.code()) "&before=" (older) } { (lang.say("Older ones", "更早的记录")) } }
         }
     };
     Ok(wide(&CONSOLE_PLACES, (lang, &path), sku.as_str(), &body))
@@ -191,7 +193,7 @@ fn ledger(lang: Lang, entries: &[LedgerEntry]) -> Markup {
         lang.say("At", "时间"),
         lang.say("What", "类型"),
         lang.say("Units", "数量"),
-        lang.say("Of a claim", "占用内"),
+        lang.say("Of a claim", "其中活动占用"),
         lang.say("For", "用于"),
         lang.say("By", "操作人"),
         lang.say("Reason", "原因"),
@@ -402,7 +404,7 @@ fn claim_forms(lang: Lang, by: &SignedIn, sale: &SaleId, found: &[(Sku, crate::c
     html! {
         h2 { (lang.say("Change a claim", "调整占用")) }
         @for (at, (sku, of)) in found.iter().enumerate() { (one(at, sku, of.left + of.taken)) }
-        details { summary { (lang.say("Claim another SKU", "占用其他 SKU")) }
+        details { summary { (lang.say("Claim another SKU", "为其他 SKU 设置占用")) }
             (form("set", &html! {
                 input type="hidden" name="seen" value="0";
                 label for="sku" { "SKU" }

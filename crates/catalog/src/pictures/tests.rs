@@ -2,7 +2,7 @@
 //! not what they say.
 
 use super::*;
-use image::{Rgb, RgbImage, Rgba, RgbaImage};
+use image::{Rgb, RgbImage};
 
 fn coloured(width: u32, height: u32) -> RgbImage {
     RgbImage::from_fn(width, height, |x, y| {
@@ -91,6 +91,35 @@ fn grey_and_deep_pixels_become_plain_ones_and_holes_stay() {
     let last = render(&png(&holes.clone().into())).unwrap().pop().unwrap();
     assert_eq!(last.media_type, "image/webp");
     assert_eq!(image::load_from_memory(&last.bytes).unwrap().into_rgba8(), holes, "without loss");
+}
+
+#[test]
+fn what_is_hidden_under_a_hole_is_not_kept_and_does_not_come_into_edges() {
+    let half = |x: u32, _| if x < 640 { Rgba([200, 10, 10, 255]) } else { Rgba([0, 255, 0, 0]) };
+    let rendered = render(&png(&RgbaImage::from_fn(1280, 64, half).into())).unwrap();
+    assert_eq!(rendered.len(), 3);
+    for of in &rendered {
+        let picture = image::load_from_memory(&of.bytes).unwrap().into_rgba8();
+        for Rgba([red, green, _, seen]) in picture.pixels() {
+            assert!(*green <= 30 && (*seen < 8 || *red >= 180), "{red} {green} {seen}");
+        }
+    }
+}
+
+/// Its tables would be far larger than the file, and no limit of the decoder knows of them.
+#[test]
+fn a_webp_without_loss_is_small_or_refused() {
+    let picture = RgbaImage::from_pixel(8, 8, Rgba([1, 2, 3, 4]));
+    let small = webp(&picture);
+    assert!(has_lossless(&small) && render(&small).is_ok());
+    let mut large = small.clone();
+    large.resize(LOSSLESS_WEBP_BYTES_MAX + 1, 0);
+    let why = render(&large).unwrap_err();
+    assert!(why.contains("want 512 KiB of it at the most"), "{why}");
+    // The chunk that says so may stand behind others.
+    let behind = [&small[..12], b"VP8X\x0a\0\0\0", &[0; 10], b"XXXX\x01\0\0\0.\0", b"ALPH\0\0\0\0"].concat();
+    assert!(has_lossless(&behind));
+    assert!(!has_lossless(b"RIFF\0\0\0\0WEBPVP8 \xff\xff\xff\xff"));
 }
 
 #[test]

@@ -58,7 +58,7 @@ async fn pictures_are_added_arranged_and_removed() {
     let (one, two) = (name_of(&first).to_owned(), name_of(&second).to_owned());
     let arrange = |names: Vec<&String>| {
         let wanted = names.into_iter().map(|name| (name.clone(), said("New", "新"))).collect();
-        service.arrange_pictures("op".into(), lamp.clone(), wanted, vec![])
+        service.arrange_pictures("op".into(), lamp.clone(), (wanted, vec![]), None)
     };
     for wrong in [vec![], vec![&one], vec![&one, &one], vec![&one, &two, &one]] {
         assert!(matches!(arrange(wrong).await, Err(StoreError::Conflict(_))));
@@ -67,12 +67,14 @@ async fn pictures_are_added_arranged_and_removed() {
     assert_eq!(arranged.iter().map(name_of).collect::<Vec<_>>(), [&two, &one]);
     assert_eq!((stored().await, &arranged[0].alt), (arranged.clone(), &said("New", "新")));
 
-    let rest = service.arrange_pictures(
-        "op".into(),
-        lamp.clone(),
-        vec![(one.clone(), said("1", "1"))],
-        vec![two.clone()],
-    );
+    // A form that was loaded before that changes nothing.
+    let rest = async |seen: String| {
+        let (kept, gone) = (vec![(one.clone(), said("1", "1"))], vec![two.clone()]);
+        service.arrange_pictures("op".into(), lamp.clone(), (kept, gone), Some(seen)).await
+    };
+    let late = rest(mark_of(&[])).await;
+    assert!(matches!(late, Err(StoreError::Conflict(ref why)) if why.contains("meanwhile")), "{late:?}");
+    let rest = rest(mark_of(&arranged));
     assert_eq!(rest.await.unwrap().iter().map(name_of).collect::<Vec<_>>(), [&one]);
     add(png(20, 20), "Second").await.unwrap();
     assert_eq!(service.remove_picture("op".into(), lamp.clone(), one.clone()).await, Ok(true));

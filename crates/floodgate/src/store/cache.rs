@@ -72,7 +72,7 @@ impl Config {
 pub(super) fn metrics(catalog: &catalog::service::Service, into: &mut Registry) {
     let Some(figures) = catalog.cache_figures() else { return };
     let name = |name: &str| format!("floodgate_store_cache_{name}");
-    let counter = |of, help| Metric::counter(name(of), help);
+    let counter = |of, help| Metric::counter(format!("floodgate_store_cache_{of}_total"), help);
     into.value(counter("hits", "Reads of the catalogue that the process' cache answered"), figures.hits);
     into.value(counter("shared_hits", "Reads of the catalogue that Redis answered"), figures.shared_hits);
     into.value(counter("loads", "Reads of the catalogue that its database answered"), figures.loads);

@@ -112,6 +112,10 @@ fn categories_are_made_renamed_ordered_and_removed_when_they_are_empty() {
     let seen = hidden(&op.page(page), "seen").to_owned();
     let full = save(&seen, &[("remove-1", "yes")]);
     assert!(full.status == 422 && full.body.contains("has products"), "{full:?}");
+    // Nothing of it is done, also not to one that is empty.
+    let both = save(&seen, &[("remove-0", "yes"), ("remove-1", "yes")]);
+    assert!(both.status == 422 && both.body.contains("has products"), "{both:?}");
+    assert_eq!(names()[0], "toys");
     let wrong = save(&seen, &[("en-0", "")]);
     assert!(wrong.status == 422 && wrong.body.contains("toys: name.en"), "{wrong:?}");
     assert_eq!(save(&seen, &[("remove-0", "yes")]).status, 303);

@@ -176,6 +176,7 @@ fn changes_are_found_and_a_restart_builds_the_index_again() {
     let metrics = server.client.admin("GET", &metrics, &operator, "").body;
     assert!(metrics.contains("floodgate_store_search_documents 39\n"), "{metrics}");
     assert!(metrics.contains("floodgate_store_search_behind 0\n"), "{metrics}");
+    assert!(metrics.contains("floodgate_store_cache_shared_failures_total 0\n"), "{metrics}");
     let reader = server.new_key("reads", "read-only");
     assert_eq!(server.client.admin("POST", &rebuild, &reader, "").status, 403);
 }
