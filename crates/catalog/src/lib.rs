@@ -15,6 +15,7 @@
 //! | [`rules`] | which products and categories are taken |
 //! | [`search`] | the index by which products are found, and how it follows the tables |
 //! | [`cached`] | what pages read most, kept for a while |
+//! | `served` | pictures as they are sent, kept for a while |
 //! | `tokens` | texts as tokens |
 //! | `uploads` | the pictures of a product, as operators change them |
 //! | `store` | products in tables |
@@ -32,6 +33,7 @@ mod picture_rows;
 pub mod pictures;
 pub mod rules;
 pub mod search;
+mod served;
 pub mod service;
 pub mod sheet;
 mod store;

@@ -1,6 +1,6 @@
 //! Pictures over HTTP. A picture's name follows from its bytes, so it may be cached for ever.
 
-use crate::service::Service;
+use crate::{served::Served, service::Service};
 use axum::{
     extract::{Path, State},
     response::{IntoResponse, Response},
@@ -35,7 +35,7 @@ async fn read(
     let is_known =
         asked.is_some_and(|tags| tags.split(',').any(|of| of.trim().trim_start_matches("W/") == tag));
     let found = service.picture(name).await.map_err(|error| Problem::unavailable(&error.to_string()))?;
-    let (media_type, bytes) = found.ok_or_else(unknown)?;
+    let Served { media_type, bytes } = found.ok_or_else(unknown)?;
     let headers = [
         (header::ETAG, tag),
         (header::CONTENT_TYPE, media_type),

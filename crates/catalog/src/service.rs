@@ -4,6 +4,7 @@ use crate::{
     cached::{self, Cached, read_published},
     changes, picture_rows, rules,
     search::{Figures, NotAnswered, Question, Search},
+    served::{self, Served},
     sheet::{self, SheetProduct},
     store::{self, Filter, Position, PutError},
     trail::{self, By},
@@ -16,6 +17,7 @@ use contracts::{
     },
 };
 use engines::{
+    cache::memory::Memory,
     clock::Clock,
     search::HITS_MAX,
     sql::{Sql, SqlError, Tx},
@@ -58,6 +60,9 @@ pub struct Service {
     /// Uploads that are in memory, and the one that is being decoded.
     pub(crate) uploads: Semaphore,
     pub(crate) decoding: Arc<Semaphore>,
+    /// Pictures that were asked for, and the turns of those that are read.
+    pub(crate) served: Memory<Served>,
+    pub(crate) reads: Semaphore,
 }
 
 impl fmt::Debug for Service {
@@ -189,6 +194,9 @@ impl Service {
         };
         Ok(Arc::new(Self {
             cached,
+            decoding: Arc::new(Semaphore::new(1)),
+            served: served::nothing(Arc::clone(&clock)),
+            reads: Semaphore::new(served::READ_AT_ONCE),
             search: Search::new(sql.clone(), Arc::clone(&clock)),
             sql,
             clock,
@@ -197,7 +205,6 @@ impl Service {
             comparisons: Semaphore::new(1),
             comparisons_line: Semaphore::new(COMPARISONS_LINE_MAX),
             uploads: Semaphore::new(UPLOADS_MAX),
-            decoding: Arc::new(Semaphore::new(1)),
         }))
     }
 

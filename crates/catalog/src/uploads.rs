@@ -6,13 +6,14 @@ use crate::{
     picture_rows::{self, KEPT},
     pictures::{self, Rendition},
     rules,
+    served::{READ_TURN_MAX, SERVED_FOR, Served},
     service::{DECODING_TURN_MAX, Service, note_put, of_put, of_sql},
     store::{self, PutError},
     trail::By,
 };
 use axum::body::Bytes;
 use contracts::store::{Localized, Picture, PictureSize, Product, ProductSlug, StoreError};
-use engines::sql::SqlError;
+use engines::{cache::Key, sql::SqlError};
 use std::{convert::Infallible, sync::Arc, time::Duration};
 use tokio::sync::SemaphorePermit;
 use units::TimeMs;
@@ -219,8 +220,27 @@ impl Service {
     }
 
     /// The media type and the bytes of a picture.
-    pub(crate) async fn picture(&self, name: String) -> Result<Option<(String, Vec<u8>)>, StoreError> {
-        self.sql.read(move |tx| picture_rows::find(tx, &name)).await.map_err(|error| of_sql(&error))
+    pub(crate) async fn picture(&self, name: String) -> Result<Option<Served>, StoreError> {
+        let key = Key::new("pictures", &*name);
+        if let Some(served) = self.served.get(&key).value {
+            return Ok(Some(served));
+        }
+        // Those who ask at once for the same one wait here for the first of them.
+        let turn = tokio::time::timeout(READ_TURN_MAX, self.reads.acquire()).await;
+        let Ok(Ok(_turn)) = turn else {
+            return Err(StoreError::Unavailable("too many pictures are asked for".into()));
+        };
+        let looked = self.served.get(&key);
+        if let Some(served) = looked.value {
+            return Ok(Some(served));
+        }
+        let read = self.sql.read(move |tx| picture_rows::find(tx, &name)).await;
+        let found = read.map_err(|error| of_sql(&error))?;
+        let served = found.map(|(media_type, bytes)| Served { media_type, bytes: bytes.into() });
+        if let Some(served) = &served {
+            self.served.put(&key, served.clone(), SERVED_FOR, looked.mark);
+        }
+        Ok(served)
     }
 }
 

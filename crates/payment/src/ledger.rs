@@ -67,13 +67,14 @@ pub(crate) fn forget_movement(
 
 /// Whether this money has come back to the provider. A provider's numbers are used once.
 pub(crate) fn has_failed(tx: &mut Tx<'_>, provider: &str, movement: &str) -> Result<bool, SqlError> {
+    // Locked: a transaction that has read before would not see what another has committed since.
     let text = "SELECT 1 FROM failed_refunds WHERE provider = ? AND id = ?";
-    Ok(tx.query_first(text, params![provider, movement], |_| Ok(()))?.is_some())
+    Ok(!tx.query_locked(text, params![provider, movement], |_| Ok(()))?.is_empty())
 }
 
 pub(crate) fn is_known(tx: &mut Tx<'_>, provider: &str, movement: &str) -> Result<bool, SqlError> {
     let text = "SELECT 1 FROM movements WHERE provider = ? AND id = ?";
-    Ok(tx.query_first(text, params![provider, movement], |_| Ok(()))?.is_some())
+    Ok(!tx.query_locked(text, params![provider, movement], |_| Ok(()))?.is_empty())
 }
 
 /// Keeps what stands in the provider's books.

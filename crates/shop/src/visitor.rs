@@ -21,6 +21,8 @@ const SESSION: &str = "shop_session";
 const CART: &str = "shop_cart";
 const CART_SECONDS: u64 = 30 * 86_400;
 const LANGUAGE_SECONDS: u64 = 365 * 86_400;
+/// Bytes of an address that a page of a problem repeats.
+const HERE_MAX: usize = 512;
 /// The field of a form that only a page of the session knows.
 pub(crate) const TOKEN_FIELD: &str = "form";
 
@@ -80,7 +82,7 @@ fn here(method: &Method, uri: &http::Uri) -> String {
     let others: Vec<&str> =
         query.split('&').filter(|pair| !pair.is_empty() && !pair.starts_with("lang=")).collect();
     let is_page = [Method::GET, Method::HEAD].contains(method);
-    let path = if is_page { uri.path() } else { page_of_form(uri.path()) };
+    let path = own_path(if is_page { uri.path() } else { page_of_form(uri.path()) });
     if others.is_empty() { path.to_owned() } else { format!("{path}?{}", others.join("&")) }
 }
 
@@ -92,7 +94,10 @@ impl Visitor {
             lang: Lang::chosen(refused.uri.query(), refused.headers),
             signed_in: None,
             guest: None,
-            here: here(refused.method, refused.uri),
+            // An answer is never much longer than what it answers.
+            here: Some(here(refused.method, refused.uri))
+                .filter(|here| here.len() <= HERE_MAX)
+                .unwrap_or_else(|| "/".into()),
             is_unknown: cookie(refused.headers, SESSION).is_some(),
             chooses: false,
         }
@@ -301,6 +306,16 @@ mod tests {
             ["", "//evil.example", "https://evil.example", "/\\evil.example", "javascript:1", "/a b", "/\n"]
         {
             assert_eq!(own_path(other), "/", "{other:?}");
+        }
+    }
+
+    #[test]
+    fn where_a_visitor_is_leads_into_the_shop() {
+        let at = |method: Method, uri: &str| here(&method, &uri.parse().unwrap());
+        assert_eq!(at(Method::GET, "/p/phone?a=1&lang=zh&b=2"), "/p/phone?a=1&b=2");
+        assert_eq!(at(Method::POST, "/account/password?lang=zh"), "/account/settings");
+        for other in ["//evil.example/", "//evil.example/?lang=zh"] {
+            assert_eq!(at(Method::GET, other), "/", "{other}");
         }
     }
 

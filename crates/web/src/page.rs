@@ -270,7 +270,7 @@ impl Reader {
         let reads = accept.contains("text/html") && !request.uri().path().starts_with("/api/");
         reads.then(|| {
             let mut headers = HeaderMap::new();
-            for name in [header::ACCEPT_LANGUAGE, header::COOKIE, header::REFERER, header::HOST] {
+            for name in [header::ACCEPT_LANGUAGE, header::COOKIE] {
                 for value in request.headers().get_all(&name) {
                     headers.append(name.clone(), value.clone());
                 }

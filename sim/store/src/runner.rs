@@ -89,7 +89,7 @@ async fn drive(world: &Arc<World>) -> Check {
     let (books, baskets) = (Arc::<Books>::default(), Arc::<Baskets>::default());
     let operators = || Operators { outside: Arc::clone(&outside), books: Arc::clone(&books) };
     outside.start();
-    is_up(world).await;
+    is_up(world).await?;
     operators().set_up().await;
     shoppers::send(&outside, &baskets);
     world.spawn(operators().work());
@@ -112,7 +112,7 @@ async fn drive(world: &Arc<World>) -> Check {
     // The next one has the right time.
     world.dies();
     tokio::time::sleep(Duration::from_secs(1)).await;
-    is_up(world).await;
+    is_up(world).await?;
     operators().fill_up().await;
     let mut waits = Some("nothing was looked at".to_owned());
     for look in 0..LOOKS_MAX {
@@ -150,10 +150,12 @@ fn goes_on(world: &World) -> Check {
 }
 
 /// Waits until a process serves.
-async fn is_up(world: &World) {
+async fn is_up(world: &World) -> Check {
     while world.process().is_none() {
+        goes_on(world)?;
         tokio::time::sleep(Duration::from_millis(100)).await;
     }
+    Ok(())
 }
 
 /// Which seeds, and on how many threads.

@@ -8,7 +8,6 @@ use units::TimeMs;
 pub struct SaleSeen {
     pub state: SaleState,
     pub opens_at: TimeMs,
-    pub closes_at: TimeMs,
     /// The item is gone, and no place on its waitlist is left.
     pub is_sold_out: bool,
 }

@@ -2,8 +2,9 @@
 //! each when the simulator says so, and cut off where it says so. What survives the end of a
 //! simulated process is what was committed.
 //!
-//! Transactions of one database run in the order in which they were asked for, each by itself:
-//! what they see is what they would see of [`open`](super::open), which has one writer.
+//! Transactions of one database run in the order in which they were asked for, each by itself. In
+//! [`open`](super::open) reads may overtake writes that were asked for before, and writes are
+//! committed in groups: that is not simulated.
 
 use super::{Current, LENGTH_MAX, PREPARED_MAX, of_sqlite};
 use crate::sql::{Engine, Job, Kind, Param, Row, Sql, SqlError, Statements, Tx, Verdict};
@@ -106,7 +107,7 @@ impl Database {
     /// The process has ended: transactions that wait are never carried out.
     pub fn forget_waiting(&self) {
         let gone: Vec<_> = self.lock().waiting.drain(..).collect();
-        // Not while the database is locked: whose callers go may ask for more.
+        // Not while the database is locked: callers that are dropped may ask for more.
         drop(gone);
     }
 

@@ -79,7 +79,6 @@ impl SaleViews for Views {
         Some(SaleSeen {
             state: view.state,
             opens_at: view.opens_at,
-            closes_at: view.closes_at,
             is_sold_out: of.state == ItemState::SoldOut && !of.waitlist_open,
         })
     }

@@ -175,7 +175,8 @@ impl Judge {
                 let place = format!("{what}, {width} px, {scheme}");
                 let wrong = wrong.as_array().unwrap().iter().map(|wrong| format!("{place}: {wrong}"));
                 self.found.extend(wrong);
-                let over = "return document.documentElement.scrollWidth - innerWidth";
+                let over =
+                    "return document.documentElement.scrollWidth - document.documentElement.clientWidth";
                 let over = self.page.client.execute(over, Vec::new()).await.unwrap();
                 if over.as_i64().unwrap() > 0 {
                     self.found.push(format!("{place}: {over} px wider than the window"));

@@ -471,14 +471,20 @@ impl Order {
         if self.followed.is_some() {
             // It may have expired by our clock and be good by the sale's, or there is stock left
             // for late payments.
-            (self.payment_id, self.payment) = (Some(payment), PaymentSeen::BeingConfirmed);
+            self.payment = PaymentSeen::BeingConfirmed;
+            self.begin(payment);
             effects.push(Effect::ConfirmHold { payment });
         } else if self.state == OrderState::AwaitingPayment {
-            self.payment_id = Some(payment);
+            self.begin(payment);
             self.is_paid();
         } else {
             effects.push(refund(RefundReason::TooLate));
         }
+    }
+
+    /// Another payment than before: what went back of that one is nothing of this one.
+    fn begin(&mut self, payment: PaymentId) {
+        (self.payment_id, self.refunded_minor) = (Some(payment), 0);
     }
 
     fn is_paid(&mut self) {

@@ -163,6 +163,18 @@ fn what_is_paid_for_an_order_whose_shopper_is_gone_goes_back() {
     );
 }
 
+/// What went back of a payment that the sale refused is nothing of the one that it took.
+#[test]
+fn a_second_payment_begins_with_nothing_given_back() {
+    let (mut order, _) = Order::new(TOTAL, Some(place("first", 7)), TimeMs(0), "test", "new");
+    let steps =
+        [paid(1), answered(1, false), Command::Refunded { payment: payment(1) }, paid(2), answered(2, true)];
+    for command in steps {
+        order.apply(TimeMs(1), BY, command).unwrap();
+    }
+    assert_eq!((order.state, order.payment, order.refunded_minor), (Paid, Received, 0));
+}
+
 #[test]
 fn what_was_paid_twice_goes_back_once() {
     check(

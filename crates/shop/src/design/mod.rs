@@ -188,7 +188,7 @@ impl Frame<'_> {
                         a href="/cart" {
                             (lang.say("Cart", "购物车"))
                             @if self.cart_units > 0 {
-                                " " span class="badge" { (self.cart_units) span class="hidden" { (lang.say(" items", " 件")) } }
+                                " " span class="badge" { (self.cart_units) span class="hidden" { (if self.cart_units == 1 { lang.say(" item", " 件") } else { lang.say(" items", " 件") }) } }
                             }
                         }
                         (other_language(*lang, here))

@@ -5,10 +5,17 @@
 const main = document.getElementById("main");
 const pause = (seconds) => new Promise((done) => setTimeout(done, seconds * 1000));
 async function lookAgain({ again, after }) {
+  let failed = 0;
   while (again) {
-    await pause(after);
+    // A shop that has trouble is asked less and less often, by all at different times.
+    await pause(after * 2 ** Math.min(failed, 5) * (failed ? 1 + Math.random() : 1));
     const response = await fetch(again).catch(() => {});
-    if (!response?.ok) continue;
+    if (!response?.ok) {
+      if (response?.status < 500 && ![408, 429].includes(response.status)) return;
+      failed += 1;
+      continue;
+    }
+    failed = 0;
     const page = new DOMParser().parseFromString(await response.text(), "text/html");
     const next = page.getElementById("main");
     if (response.redirected || next?.textContent !== main.textContent) return location.replace(response.url);

@@ -368,8 +368,11 @@ fn news(lang: Lang, order: &OrderView, can_pay: bool) -> Markup {
         (_, OrderState::AwaitingPayment | OrderState::Expired) => (
             Mood::Bad,
             lang.say("Payment time expired", "付款时间已过"),
-            lang.say("It went back on sale. Nothing was charged.", "商品已重新上架，未产生任何扣款。")
-                .to_owned(),
+            lang.say(
+                "It went back on sale. If you paid at the last moment, you get the item or your money back.",
+                "商品已重新上架。如您在最后时刻付款，我们将为您发货或全额退款。",
+            )
+            .to_owned(),
         ),
         (_, OrderState::Paid | OrderState::Allocated) => (
             Mood::Good,

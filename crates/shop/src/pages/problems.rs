@@ -19,7 +19,9 @@ pub fn problem_page(parts: &Parts) -> ProblemPage {
     let shop = Arc::clone(&parts.0);
     Arc::new(move |refused| {
         let path = refused.uri.path();
-        let is_of_operators = ["/console", "/sign-in"].iter().any(|own| path.starts_with(own));
+        let is_of_operators = ["/console", "/sign-in"]
+            .iter()
+            .any(|own| path.strip_prefix(own).is_some_and(|rest| rest.is_empty() || rest.starts_with('/')));
         if is_of_operators {
             return None;
         }
@@ -61,12 +63,12 @@ fn says(lang: Lang, refused: &Refused<'_>) -> (&'static str, String) {
             return (lang.say("Too many requests", "操作过于频繁"), words);
         }
         status if status >= 500 => {
-            // Only of what changes nothing is this known.
-            let nothing_was_done = [Method::GET, Method::HEAD].contains(refused.method);
-            let words = match nothing_was_done {
+            // Of what changes nothing this is known; the reader may just have paid.
+            let only_looks = [Method::GET, Method::HEAD].contains(refused.method);
+            let words = match only_looks {
                 true => lang.say(
-                    "Please try again in a moment. Nothing was ordered or charged.",
-                    "服务暂时不可用，未产生任何订单或扣款，请稍后再试。",
+                    "Please try again in a moment. Your orders and payments are safe.",
+                    "服务暂时不可用，您的订单与付款不受影响，请稍后再试。",
                 ),
                 false => lang.say("Please try again in a moment.", "服务暂时不可用，请稍后再试。"),
             };
