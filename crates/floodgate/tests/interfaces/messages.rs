@@ -378,7 +378,7 @@ fn operators_see_what_each_subscription_is_owed_on_a_page_in_two_languages() {
     let style = list.split_once("stylesheet\" href=\"").unwrap().1.split('"').next().unwrap();
     assert_eq!(server.client.get(&server.events_url(style)).status, 200);
     let zh = page("/?lang=zh").body;
-    assert!(zh.contains("lang=\"zh\"") && zh.contains("死信") && zh.contains("启用"), "{zh}");
+    assert!(zh.contains("lang=\"zh-Hans\"") && zh.contains("死信") && zh.contains("启用"), "{zh}");
     assert_eq!(page("/subscriptions/nosuch").status, 404);
     assert_eq!(server.client.get(&server.events_url("/")).status, 401);
 }

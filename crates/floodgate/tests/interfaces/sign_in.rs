@@ -211,7 +211,7 @@ fn a_sale_is_prepared_published_copied_and_deleted_on_the_page() {
     assert!(!page.contains("action=\"/drafts/publish\""), "not as it is: {page}");
     assert!(browser.page("/drafts/autumn/document").contains("<textarea"));
     let zh = browser.page("/drafts?lang=zh");
-    assert!(zh.contains("lang=\"zh\"") && zh.contains("草稿") && zh.contains("发布前必须更正"), "{zh}");
+    assert!(zh.contains("lang=\"zh-Hans\"") && zh.contains("草稿") && zh.contains("发布前必须更正"), "{zh}");
 
     let first = browser.revision("autumn");
     let definition = later().to_string();
