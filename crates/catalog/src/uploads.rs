@@ -216,6 +216,8 @@ impl Service {
             if some == 0 {
                 return Ok(swept);
             }
+            // What was swept is not sent any more, by this process.
+            self.served.clear();
         }
     }
 
