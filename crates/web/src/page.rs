@@ -244,8 +244,6 @@ async fn icon() -> Response {
 #[derive(Debug)]
 pub struct Refused<'a> {
     pub kind: &'static Kind,
-    /// For the developers who look into it, in English.
-    pub detail: &'a str,
     pub retry_after_seconds: Option<u64>,
     pub method: &'a Method,
     pub uri: &'a Uri,
@@ -284,7 +282,6 @@ impl Reader {
         let retry_after = response.headers().get(header::RETRY_AFTER);
         let refused = Refused {
             kind: problem.kind,
-            detail: &problem.detail,
             retry_after_seconds: retry_after.and_then(|value| value.to_str().ok()?.parse().ok()),
             method,
             uri,

@@ -31,7 +31,7 @@ fn webp(picture: &RgbaImage) -> Vec<u8> {
     bytes
 }
 
-/// A segment of a JPEG behind its first two bytes.
+/// A segment of a JPEG, after its first two bytes.
 fn with_segment(jpeg: &[u8], marker: u8, content: &[u8]) -> Vec<u8> {
     let length = u16::try_from(content.len() + 2).unwrap().to_be_bytes();
     [&jpeg[..2], &[0xff, marker], &length, content, &jpeg[2..]].concat()

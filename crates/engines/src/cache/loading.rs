@@ -8,7 +8,7 @@
 //! - A value is loaded anew a little before its time by one of those who get it: the sooner, the
 //!   longer its load took (XFetch; Vattani, Chierichetti and Lowenstein, "Optimal Probabilistic
 //!   Cache Stampede Prevention", VLDB 2015).
-//! - What was forgotten is not given any more, and nobody joins a load that began before.
+//! - What was forgotten is not given any more, and no caller joins a load that began before.
 //! - Without the shared cache all of this goes on. What could not be forgotten there is made up for
 //!   before anything is read from it again.
 

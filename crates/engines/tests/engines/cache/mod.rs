@@ -336,7 +336,7 @@ fn of_many_who_ask_a_server_that_is_away_one_waits() {
 }
 
 #[test]
-fn without_redis_a_value_is_loaded_once_and_nobody_waits_long() {
+fn without_redis_a_value_is_loaded_once_and_no_reader_waits_long() {
     let server = RedisServer::start();
     runtime().block_on(async {
         let source = Arc::new(Source::default());
